@@ -1,0 +1,69 @@
+# Each target makes the venv it needs, from nothing but a Python >= 3.11 with venv and pip; a second run is quick.
+# demo, check, bench and docs run on the oldest Python found, or on the one named: make check PYTHON=3.13
+
+VERSIONS = $(shell scripts/pythons | cut -d ' ' -f 1)
+PYTHON = $(or $(firstword $(VERSIONS)),$(error found no Python >= 3.11 that has venv and ensurepip))
+
+# $(call python,3.11) is the path of that Python; $(call venv,3.11,test) makes the venv of the target's name, with extras.
+python = $(or $(shell scripts/pythons | sed -n 's/^$(1) //p'),$(error found no Python $(1); scripts/pythons lists what there is))
+define venv
+	@printf '\n== %s: Python %s, dotflow%s\n' '$(@D)' '$(1)' '$(if $(2),[$(2)])'
+	@'$(call python,$(1))' -m venv --clear $(@D)
+	@$(@D)/bin/python -m pip install -q --disable-pip-version-check -e '.$(if $(2),[$(2)])'
+	@touch $@
+endef
+comma := ,
+heading = @printf '\n== %s\n'
+
+.PHONY: help demo test check bench docs clean
+.NOTPARALLEL:
+.SECONDARY:  # keep the venvs, which only a pattern names
+
+help:  ## Say what can be made
+	@sed -n 's/^\([a-z]*\):.*## /make \1	/p' Makefile
+
+demo: .venv/demo/.ready  ## Run the weather pipeline of examples/
+	@.venv/demo/bin/python examples/weather/pipeline.py
+
+check: .venv/check/.ready  ## Lint, format, types and the unit tests: under a minute
+	$(heading) 'ruff check'
+	@.venv/check/bin/ruff check
+	$(heading) 'ruff format'
+	@.venv/check/bin/ruff format --check
+	$(heading) 'mypy --strict'
+	@.venv/check/bin/mypy --strict
+	$(heading) 'unit tests'
+	@.venv/check/bin/pytest --no-header tests/unit
+
+test: check  ## All of check, then every test on every Python, and the process tests with every start method
+	@for version in $(VERSIONS); do $(MAKE) --no-print-directory test-$$version || exit 1; done
+
+test-3.%: .venv/3.%/.ready
+	$(heading) 'Python 3.$*: every test'
+	@.venv/3.$*/bin/pytest --no-header tests
+	$(heading) 'Python 3.$*: process tests with forkserver'
+	@.venv/3.$*/bin/pytest --no-header tests/integration -m processes --start-method forkserver
+	$(heading) 'Python 3.$*: process tests with spawn'
+	@.venv/3.$*/bin/pytest --no-header tests/integration -m processes --start-method spawn
+
+bench: .venv/bench/.ready  ## Measure dotflow beside what one would use instead
+	@.venv/bench/bin/python benchmarks/run.py
+
+docs: .venv/docs/.ready  ## Build the documentation into site/
+	@NO_MKDOCS_2_WARNING=1 .venv/docs/bin/mkdocs build --strict
+	@echo 'The documentation is in site/index.html.'
+
+clean:  ## Remove all that the other targets made
+	rm -rf .venv site build dist examples/weather/output .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+.venv/3.%/.ready: pyproject.toml
+	$(call venv,3.$*,test)
+.venv/check/.ready: pyproject.toml
+	$(call venv,$(PYTHON),test$(comma)check)
+.venv/demo/.ready: pyproject.toml
+	$(call venv,$(PYTHON))
+.venv/bench/.ready: pyproject.toml
+	$(call venv,$(PYTHON),bench)
+.venv/docs/.ready: pyproject.toml
+	$(call venv,$(PYTHON),docs)

@@ -1,0 +1,46 @@
+"""dotflow: pipelines of Python functions that keep their word. It needs nothing, loses nothing, hides nothing.
+
+from dotflow import DotFlow, action
+
+@action(retry=3, timeout=10)
+def extract():
+    return [1, 2, 3]
+
+@action
+def total(previous_context):
+    return sum(previous_context.storage)
+
+workflow = DotFlow()
+workflow.task.add(step=[extract, total])
+workflow.start()
+"""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from dotflow.config import Config
+    from dotflow.core.action import action
+    from dotflow.core.context import Context
+    from dotflow.core.task import Task
+    from dotflow.workflow import DotFlow
+
+__all__ = ["Config", "Context", "DotFlow", "Task", "action"]
+
+__version__ = "0.1.0"
+
+_MODULES = {
+    "Config": "dotflow.config",
+    "Context": "dotflow.core.context",
+    "DotFlow": "dotflow.workflow",
+    "Task": "dotflow.core.task",
+    "action": "dotflow.core.action",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    value = globals()[name] = getattr(import_module(_MODULES[name]), name)
+    return value

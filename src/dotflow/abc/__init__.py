@@ -1,0 +1,1 @@
+"""The contracts that users may implement, and that our own providers sign."""

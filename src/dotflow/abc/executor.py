@@ -1,0 +1,52 @@
+"""Executor: where attempts are made."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+
+from dotflow.core.outcome import Outcome
+from dotflow.core.task import Task
+from dotflow.worker.call import Call
+
+Report = Callable[[str], None]
+Answer = tuple[Call, Outcome]
+
+
+class Crew(ABC):
+    """Makes the attempts of one run. One thread uses it, but for `wake`.
+
+    It decides nothing: no order, no retry, no delay. What it must keep of a step is its timeout
+    (`dotflow.worker.attempt` ends what can be ended from inside; the crew ends the rest) and `isolate`.
+    """
+
+    @abstractmethod
+    def submit(self, call: Call) -> Outcome | None:
+        """Takes on an attempt: its outcome, where that is known at once; None where `wait` will bring it."""
+
+    @abstractmethod
+    def wait(self, timeout: float | None) -> Sequence[Answer]:
+        """Outcomes that have come, at least one unless woken or *timeout* seconds (None = no limit) have passed."""
+
+    @abstractmethod
+    def wake(self) -> None:
+        """Makes `wait` return soon. May be called from any thread."""
+
+    def leave(self, lane: int) -> None:  # noqa: B027 (most have nothing to do)
+        """No more calls will come for this lane."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Ends everything that was started, what is still running too. Nothing is left behind."""
+
+
+class Executor(ABC):
+    """Where a workflow's steps run. It remembers settings and holds nothing: each run opens a crew of its own."""
+
+    @abstractmethod
+    def open(self, tasks: Mapping[int, Task], report: Report) -> Crew:
+        """A crew for one run.
+
+        Args:
+            tasks: The run's tasks by their id.
+            report: Writes a line into the run's log; for what a user should know while it happens. May be called
+                from any thread.
+        """

@@ -1,0 +1,30 @@
+"""Log: what is written down while a workflow runs."""
+
+import logging
+from abc import ABC, abstractmethod
+
+from dotflow.core.task import Task
+
+
+class Log(ABC):
+    """Writes down what happens, at once. What it raises is reported and changes nothing in the run."""
+
+    @abstractmethod
+    def info(self, task: Task) -> None:
+        """Called after every change of the task's status that is no failure."""
+
+    @abstractmethod
+    def error(self, task: Task) -> None:
+        """Called after every failed attempt; `task.errors[-1]` is it."""
+
+    @property
+    def is_silent(self) -> bool:
+        """Whether nothing is ever written about a task, so that a run need not ask."""
+        return False
+
+    def report(self, message: str) -> None:
+        """Called for what a user should know beside the tasks, such as a callback that raised.
+
+        May come from any thread. By default it goes to Python's own logging, logger `dotflow`.
+        """
+        logging.getLogger("dotflow").warning("%s", message)

@@ -1,0 +1,91 @@
+"""Config: the providers of a workflow, checked once."""
+
+import math
+from typing import Any
+
+from dotflow.abc.executor import Executor
+from dotflow.abc.history import History
+from dotflow.abc.log import Log
+from dotflow.abc.notify import Notify
+from dotflow.abc.scheduler import Scheduler
+from dotflow.abc.storage import Storage
+from dotflow.abc.tracer import Tracer
+from dotflow.core.failure import name_of
+from dotflow.errors import InvalidArgument, InvalidProvider
+from dotflow.providers.log_default import LogDefault
+from dotflow.providers.notify_default import NotifyDefault
+from dotflow.providers.scheduler_default import SchedulerDefault
+from dotflow.providers.storage_default import StorageDefault
+
+
+class Config:
+    """What a workflow works with. Everything is optional.
+
+    Args:
+        storage: Keeps values; StorageDefault() unless given.
+        notify: Is told of every change of a status; NotifyDefault() unless given.
+        log: Writes it down; LogDefault() unless given.
+        scheduler: Runs the workflow when it is due; SchedulerDefault() unless given.
+        executor: Makes all attempts, in every mode. Unless given, sequential runs make them in the calling thread,
+            background runs in a thread, parallel ones and groups in processes.
+        history: Keeps events; none unless given.
+        tracer: Follows events; none unless given.
+        notify_grace: Seconds that notifications may still take at the end of a run.
+
+    Raises:
+        InvalidProvider: One of them is of the wrong kind.
+        InvalidArgument: notify_grace is no number of seconds.
+    """
+
+    def __init__(
+        self,
+        storage: Storage | None = None,
+        notify: Notify | None = None,
+        log: Log | None = None,
+        scheduler: Scheduler | None = None,
+        executor: Executor | None = None,
+        history: History | None = None,
+        tracer: Tracer | None = None,
+        notify_grace: float = 5.0,
+    ) -> None:
+        given: list[tuple[str, object, type]] = [
+            ("storage", storage, Storage),
+            ("notify", notify, Notify),
+            ("log", log, Log),
+            ("scheduler", scheduler, Scheduler),
+            ("executor", executor, Executor),
+            ("history", history, History),
+            ("tracer", tracer, Tracer),
+        ]
+        for name, provider, contract in given:
+            if provider is not None:
+                _check(name, provider, contract)
+        if (
+            isinstance(notify_grace, bool)
+            or not isinstance(notify_grace, int | float)
+            or not 0 <= notify_grace < math.inf
+        ):
+            raise InvalidArgument("notify_grace", notify_grace, "a number of seconds, 0 or more")
+        self.storage: Storage = storage or StorageDefault()
+        self.notify: Notify = notify or NotifyDefault()
+        self.log: Log = log or LogDefault()
+        self.scheduler: Scheduler = scheduler or SchedulerDefault()
+        self.executor = executor
+        self.history = history
+        self.tracer = tracer
+        self.notify_grace = notify_grace
+
+
+def _check(name: str, provider: Any, contract: type) -> None:
+    if isinstance(provider, contract):
+        return
+    if isinstance(provider, type) and issubclass(provider, contract):
+        raise InvalidProvider(
+            name, f"the class {provider.__name__} itself", contract.__name__, f"Write {provider.__name__}(...)."
+        )
+    raise InvalidProvider(
+        name,
+        f"a {name_of(type(provider))}",
+        contract.__name__,
+        f"Its class has to inherit from {contract.__module__}.{contract.__name__}.",
+    )

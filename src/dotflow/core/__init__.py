@@ -1,0 +1,1 @@
+"""What a workflow is: values and rules. No I/O, no thread, no process."""

@@ -1,0 +1,191 @@
+"""@action: what makes a callable a step."""
+
+import functools
+import inspect
+import sys
+from collections.abc import Callable
+from typing import Any, Concatenate, Final, Generic, ParamSpec, TypeVar, overload
+
+from dotflow.core.failure import name_of
+from dotflow.core.policy import Policy
+from dotflow.errors import InvalidPolicy, InvalidStep, UnfillableParameter
+
+P = ParamSpec("P")
+R = TypeVar("R")
+S = TypeVar("S")
+
+#: What a step may ask for, by parameter name.
+CONTEXTS: Final = ("initial_context", "previous_context")
+
+UNFILLABLE: Final = {
+    inspect.Parameter.POSITIONAL_ONLY: "Take the '/' out of its signature, so that it can be given by name.",
+    inspect.Parameter.POSITIONAL_OR_KEYWORD: "Rename it, or give it a default.",
+    inspect.Parameter.KEYWORD_ONLY: "Rename it, or give it a default.",
+}
+
+
+class Action(Generic[P, R]):
+    """A callable, its policy, and the contexts it asks for.
+
+    Called, it is the plain function that it decorates.
+
+    Args:
+        function: A function, coroutine function, method or class.
+        policy: Its attempts, timeout and delays.
+        isolate: Give each attempt a process of its own, in every mode.
+    """
+
+    def __init__(self, function: Callable[P, R], policy: Policy, isolate: bool = False) -> None:
+        functools.update_wrapper(self, function, updated=())
+        self.function = function
+        self.policy = policy
+        self.isolate = isolate
+        self.is_coroutine = inspect.iscoroutinefunction(_innermost(function))
+        self.wants = tuple(name for name in CONTEXTS if name in _parameters(function))
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        return self.function(*args, **kwargs)
+
+    @overload
+    def __get__(self, instance: None, owner: type) -> "Action[P, R]": ...
+    @overload
+    def __get__(self: "Action[Concatenate[S, P], R]", instance: S, owner: type | None = None) -> "Action[P, R]": ...
+    def __get__(self, instance: Any, owner: type | None = None) -> "Action[..., Any]":
+        """The action of a method is bound to its instance as the method would be."""
+        if instance is None or not hasattr(self.function, "__get__"):
+            return self
+        bound = Action.__new__(Action)
+        bound.__dict__.update(self.__dict__)
+        bound.function = self.function.__get__(instance, owner)
+        return bound
+
+    def __mro_entries__(self, bases: tuple[object, ...]) -> tuple[type, ...]:
+        """A decorated class may still be inherited from."""
+        if not isinstance(self.function, type):
+            raise TypeError(f"'{self.name}' is a step made of a function; only a class can be inherited from")
+        return (self.function,)
+
+    def __instancecheck__(self, instance: object) -> bool:
+        """isinstance() works with a decorated class as with the class."""
+        return isinstance(self.function, type) and isinstance(instance, self.function)
+
+    @property
+    def name(self) -> str:
+        """The name for readers: `extract`, `Report.load`."""
+        return _qualname(self.function).rpartition("<locals>.")[2]
+
+    @property
+    def identity(self) -> str:
+        """The name for machines, the same in every run: `module:qualname`."""
+        return f"{getattr(self.function, '__module__', None) or '?'}:{_qualname(self.function)}"
+
+    def check_parameters(self) -> None:
+        """Raises UnfillableParameter when the step asks for what no context can give."""
+        for name, parameter in _parameters(self.function).items():
+            if parameter.kind is inspect.Parameter.POSITIONAL_ONLY and parameter.default is inspect.Parameter.empty:
+                raise UnfillableParameter(self.name, name, UNFILLABLE[parameter.kind])
+            if parameter.default is not inspect.Parameter.empty or parameter.kind not in UNFILLABLE or name in CONTEXTS:
+                continue
+            hint = UNFILLABLE[parameter.kind]
+            if name == "self":
+                hint = "It is a method: add it from an instance, or decorate its class with @action and add that."
+            raise UnfillableParameter(self.name, name, hint)
+
+    def __reduce__(self) -> str | tuple[Any, ...]:
+        """By reference where the name leads back here, by its parts elsewhere (a bound or a local one)."""
+        if _found(self.__module__, self.__qualname__) is self:
+            return self.__qualname__
+        return self.by_parts()
+
+    def by_parts(self) -> tuple[Any, ...]:
+        """How to build it again from its function and policy, for those who can't look it up by name."""
+        return Action, (self.function, self.policy, self.isolate)
+
+    def __repr__(self) -> str:
+        return f"<action {self.name}>"
+
+
+@overload
+def action(function: Callable[P, R], /) -> Action[P, R]: ...
+@overload
+def action(
+    *, retry: int = 1, timeout: float = 0, retry_delay: float = 1, backoff: bool = False, isolate: bool = False
+) -> Callable[[Callable[P, R]], Action[P, R]]: ...
+def action(
+    function: Callable[..., Any] | None = None,
+    /,
+    *,
+    retry: int = 1,
+    timeout: float = 0,
+    retry_delay: float = 1,
+    backoff: bool = False,
+    isolate: bool = False,
+) -> Any:
+    """Makes a function, coroutine function, method or class a step of workflows. Called directly, it stays what it was.
+
+    Args:
+        function: What to decorate. It is given the contexts it asks for by name: `initial_context`,
+            `previous_context`.
+        retry: Attempts in all; 1 is one try.
+        timeout: Seconds for each attempt, fractions allowed; 0 for no limit.
+        retry_delay: Seconds between attempts.
+        backoff: Double the delay each time.
+        isolate: Give each attempt a process of its own in every mode, so that its timeout always kills.
+
+    Raises:
+        InvalidPolicy: A number that means nothing, such as `retry=0`.
+        InvalidStep: What is decorated can't be called.
+    """
+    policy = Policy(attempts=retry, timeout=timeout, delay=retry_delay, backoff=backoff)
+    if not isinstance(isolate, bool):
+        raise InvalidPolicy("isolate", isolate, "True or False")
+
+    def decorate(target: Callable[..., Any]) -> Action[..., Any]:
+        if isinstance(target, Action):
+            raise InvalidStep(f"{target!r}, already an action", "Decorate it with @action once, with all its options.")
+        if not callable(target) and not isinstance(target, classmethod):
+            raise InvalidStep(f"{target!r} ({name_of(type(target))})", "Options go by name: @action(retry=3).")
+        return Action(target, policy, isolate)
+
+    return decorate if function is None else decorate(function)
+
+
+@functools.lru_cache(maxsize=4096)
+def _names_of_actions(cls: type) -> tuple[str, ...]:
+    members: dict[str, object] = {}
+    for base in reversed(cls.__mro__):
+        members |= vars(base)
+    return tuple(name for name, member in members.items() if isinstance(member, Action))
+
+
+def actions_of(instance: object) -> list[Action[..., Any]]:
+    """The instance's actions in definition order; an override keeps its base's place."""
+    return [getattr(instance, name) for name in _names_of_actions(type(instance))]
+
+
+def _innermost(function: Any) -> Any:
+    while isinstance(function, functools.partial | staticmethod | classmethod):
+        function = function.func if isinstance(function, functools.partial) else function.__func__
+    if inspect.isroutine(function) or isinstance(function, type):
+        return function
+    return getattr(function, "__call__", function)  # noqa: B004 (the instance's method is wanted, not a yes or no)
+
+
+def _parameters(function: Any) -> dict[str, inspect.Parameter]:
+    try:
+        return dict(inspect.signature(function).parameters)
+    except (TypeError, ValueError):  # some callables written in C have no signature to read
+        return {}
+
+
+def _qualname(function: Any) -> str:
+    while isinstance(function, functools.partial):
+        function = function.func
+    return getattr(function, "__qualname__", None) or type(function).__qualname__
+
+
+def _found(module: str, qualname: str) -> object:
+    found: object = sys.modules.get(module)
+    for name in qualname.split("."):
+        found = getattr(found, name, None)
+    return found

@@ -1,0 +1,87 @@
+"""TaskBuilder: how a workflow is put together."""
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from dotflow.core.action import Action
+from dotflow.core.context import Context
+from dotflow.core.steps import as_actions, as_callback
+from dotflow.core.task import Task
+from dotflow.errors import InvalidArgument
+
+if TYPE_CHECKING:
+    from dotflow.core.schema import WorkflowSchema
+
+Step = Action[..., Any] | str | list["Step"] | tuple["Step", ...]
+
+
+class TaskBuilder:
+    """The tasks of a workflow, in the order in which they were added."""
+
+    def __init__(self, workflow_id: str, name: str | None = None) -> None:
+        self._workflow_id = workflow_id
+        self._name = name
+        self._tasks: list[Task] = []
+
+    def add(
+        self,
+        step: Step,
+        callback: Callable[..., Any] | str | None = None,
+        initial_context: Any = None,
+        group_name: str = "default",
+    ) -> "TaskBuilder":
+        """Adds a task for each step. Mistakes are refused here, not when it runs, and then nothing is added.
+
+        Args:
+            step: An action, a list of them, or the dotted path of one ("pkg.mod.fn" or "pkg.mod:fn").
+            callback: Called as `callback(task=task)` when the task has ended; a callable or its dotted path.
+            initial_context: The value that the step is given as `initial_context`.
+            group_name: Tasks of one group run in order; two or more groups run side by side.
+
+        Returns:
+            The builder, so that calls chain.
+
+        Raises:
+            InvalidStep: The step is no action.
+            InvalidPath: A dotted path leads nowhere, or its module does not import.
+            UnfillableParameter: The step asks for what no context can give.
+            InvalidCallback: The callback can't be called.
+            InvalidArgument: The group's name is no text, or empty.
+        """
+        if not isinstance(group_name, str) or not group_name:
+            raise InvalidArgument("group_name", group_name, "a non-empty string")
+        actions = as_actions(step)
+        told = as_callback("callback", callback, "callback(task=...)")
+        context = Context(initial_context)
+        for found in actions:
+            self._tasks.append(Task(len(self._tasks), found, told, context, group_name, self._workflow_id))
+        return self
+
+    def count(self) -> int:
+        """How many tasks there are."""
+        return len(self._tasks)
+
+    def clear(self) -> "TaskBuilder":
+        """Takes all tasks out."""
+        self._tasks.clear()
+        return self
+
+    def reverse(self) -> "TaskBuilder":
+        """Turns the order round; the tasks are numbered anew."""
+        self._tasks = [
+            Task(number, task.step, task.callback, task.initial_context, task.group_name, self._workflow_id)
+            for number, task in enumerate(reversed(self._tasks))
+        ]
+        return self
+
+    def schema(self) -> "WorkflowSchema":
+        """The workflow as a Pydantic model."""
+        from dotflow.core.schema import WorkflowSchema
+
+        return WorkflowSchema.of(self._workflow_id, self._name, self._tasks)
+
+    def __iter__(self) -> Iterator[Task]:
+        return iter(tuple(self._tasks))
+
+    def __len__(self) -> int:
+        return len(self._tasks)

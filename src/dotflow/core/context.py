@@ -1,0 +1,53 @@
+"""The value that goes from step to step, and where it comes from."""
+
+from datetime import datetime
+from typing import Any
+
+from dotflow import clock
+
+
+class Context:
+    """Carries a step's value to the next one, as the same object where no process lies between.
+
+    Args:
+        storage: The value. A Context wrapped in a Context keeps one layer, and what the inner one says of itself.
+        task_id: The place of the task that made it, in the order of `add`, from 0.
+        workflow_id: The workflow that made it.
+        time: When it was made, as an aware datetime; now, unless given.
+        step: The identity of the step that made it, `module:qualname`.
+    """
+
+    __slots__ = ("step", "storage", "task_id", "time", "workflow_id")
+
+    def __init__(
+        self,
+        storage: Any = None,
+        task_id: int | None = None,
+        workflow_id: str | None = None,
+        time: datetime | None = None,
+        step: str | None = None,
+    ) -> None:
+        while isinstance(storage, Context):
+            task_id = storage.task_id if task_id is None else task_id
+            workflow_id = storage.workflow_id if workflow_id is None else workflow_id
+            time = time or storage.time
+            step = step or storage.step
+            storage = storage.storage
+        self.storage = storage
+        self.task_id = task_id
+        self.workflow_id = workflow_id
+        self.time = time or clock.now()
+        self.step = step
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Context):
+            return NotImplemented
+        if (self.task_id, self.workflow_id) != (other.task_id, other.workflow_id):
+            return False
+        return self.storage is other.storage or bool(self.storage == other.storage)
+
+    __hash__ = None  # type: ignore[assignment]  # its value may be anything, and may change
+
+    def __repr__(self) -> str:
+        place = "" if self.task_id is None else f", task_id={self.task_id}"
+        return f"Context({self.storage!r}{place})"

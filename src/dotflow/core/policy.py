@@ -1,0 +1,51 @@
+"""How often, how long and how soon again: what @action was told."""
+
+import math
+from dataclasses import dataclass
+from typing import Final
+
+from dotflow.errors import InvalidPolicy
+
+MOST_DOUBLINGS: Final = 62  # a second doubled so often outlasts the sun; more would overflow a float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Policy:
+    """The rules for a step's attempts.
+
+    Args:
+        attempts: Attempts in all, 1 or more.
+        timeout: Seconds for each attempt; 0 for no limit.
+        delay: Seconds between attempts.
+        backoff: Double the delay each time.
+
+    Raises:
+        InvalidPolicy: One of them means nothing.
+    """
+
+    attempts: int = 1
+    timeout: float = 0
+    delay: float = 1
+    backoff: bool = False
+
+    def __post_init__(self) -> None:
+        if type(self.attempts) is not int or self.attempts < 1:
+            raise InvalidPolicy(
+                "retry", self.attempts, "the number of attempts in all, a whole number from 1 (1 = one try)"
+            )
+        if not _is_seconds(self.timeout):
+            raise InvalidPolicy("timeout", self.timeout, "a number of seconds per attempt, 0 or more (0 = no timeout)")
+        if not _is_seconds(self.delay):
+            raise InvalidPolicy("retry_delay", self.delay, "a number of seconds between attempts, 0 or more")
+        if not isinstance(self.backoff, bool):
+            raise InvalidPolicy("backoff", self.backoff, "True or False")
+
+    def delay_after(self, attempt: int) -> float | None:
+        """Seconds to wait after failed attempt number *attempt* (from 1); None to give up."""
+        if attempt >= self.attempts:
+            return None
+        return self.delay * 2 ** min(attempt - 1, MOST_DOUBLINGS) if self.backoff else self.delay
+
+
+def _is_seconds(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) and value >= 0

@@ -1,0 +1,179 @@
+"""The Pydantic models behind `result()` and `schema()`; imported on first use.
+
+Their JSON never fails: what JSON doesn't know appears as its repr.
+"""
+
+import math
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Annotated, Any, Final
+
+from pydantic import BaseModel, ConfigDict, PlainSerializer
+
+from dotflow.core.context import Context
+from dotflow.core.task import Task
+from dotflow.core.types.status import TypeStatus
+
+DEEPEST: Final = 50  # levels of a value that are written out; deeper ones, and circles, appear as their repr
+
+
+def jsonable(value: object, depth: int = 0) -> Any:
+    """*value* in the types that JSON has; the rest as its repr."""
+    if value is None or type(value) in (bool, int):
+        return value
+    if type(value) is str:
+        return value.encode("utf-8", "backslashreplace").decode()  # JSON can't carry a lone surrogate
+    if type(value) is float:
+        return value if math.isfinite(value) else repr(value)
+    if depth < DEEPEST:
+        if type(value) in (list, tuple):
+            return [jsonable(member, depth + 1) for member in value]  # type: ignore[attr-defined]
+        if type(value) is dict and all(type(key) is str for key in value):
+            return {jsonable(key): jsonable(member, depth + 1) for key, member in value.items()}
+        if isinstance(value, Context):
+            return jsonable(value.storage, depth + 1)
+    return _safe_repr(value)
+
+
+def _safe_repr(value: object) -> str:
+    try:
+        return jsonable(str(repr(value)))  # type: ignore[no-any-return]
+    except Exception as error:  # the user's own __repr__, or one that never ends
+        return f"<{type(value).__qualname__}: its repr raised {type(error).__name__}>"
+
+
+Value = Annotated[Any, PlainSerializer(jsonable, when_used="json")]
+
+
+class Model(BaseModel):
+    """What all of them share."""
+
+    model_config = ConfigDict(frozen=True, arbitrary_types_allowed=True)
+
+
+class ErrorResult(Model):
+    """One failed attempt."""
+
+    attempt: int
+    exception: str
+    message: Annotated[str, PlainSerializer(jsonable, when_used="json")]
+    traceback: Annotated[str, PlainSerializer(jsonable, when_used="json")]
+
+
+class TaskResult(Model):
+    """How one task went. Times are aware and in UTC, the duration is in seconds."""
+
+    task_id: int
+    name: str
+    group_name: str
+    status: TypeStatus
+    value: Value
+    errors: list[ErrorResult]
+    attempt: int
+    retry_count: int
+    started_at: datetime | None
+    finished_at: datetime | None
+    duration: float | None
+
+    @classmethod
+    def of(cls, task: Task) -> "TaskResult":
+        """What *task* says of itself."""
+        return cls.model_construct(
+            task_id=task.task_id,
+            name=task.name,
+            group_name=task.group_name,
+            status=task.status,
+            value=task.current_context.storage,
+            errors=[
+                ErrorResult.model_construct(
+                    attempt=error.attempt,
+                    exception=error.exception,
+                    message=error.message,
+                    traceback=error.traceback,
+                )
+                for error in task.errors
+            ],
+            attempt=task.attempt,
+            retry_count=task.retry_count,
+            started_at=task.started_at,
+            finished_at=task.finished_at,
+            duration=task.duration,
+        )
+
+
+class WorkflowResult(Model):
+    """How a run went."""
+
+    workflow_id: str
+    run_id: str
+    name: str | None
+    status: TypeStatus
+    tasks: list[TaskResult]
+
+    @classmethod
+    def of(
+        cls, workflow_id: str, run_id: str, name: str | None, status: TypeStatus, tasks: Iterable[Task]
+    ) -> "WorkflowResult":
+        """What the records of a run say."""
+        return cls.model_construct(
+            workflow_id=workflow_id,
+            run_id=run_id,
+            name=name,
+            status=status,
+            tasks=[TaskResult.of(task) for task in tasks],
+        )
+
+
+class PolicySchema(Model):
+    """A step's attempts, timeout and delays, in seconds."""
+
+    retry: int
+    timeout: float
+    retry_delay: float
+    backoff: bool
+    isolate: bool
+
+
+class TaskSchema(Model):
+    """One task as it was added."""
+
+    task_id: int
+    name: str
+    step: str
+    group_name: str
+    callback: str | None
+    initial_context: Value
+    policy: PolicySchema
+
+    @classmethod
+    def of(cls, task: Task) -> "TaskSchema":
+        """What *task* says of itself."""
+        policy = task.step.policy
+        return cls.model_construct(
+            task_id=task.task_id,
+            name=task.name,
+            step=task.step.identity,
+            group_name=task.group_name,
+            callback=None if task.callback is None else getattr(task.callback, "__qualname__", repr(task.callback)),
+            initial_context=task.initial_context.storage,
+            policy=PolicySchema.model_construct(
+                retry=policy.attempts,
+                timeout=policy.timeout,
+                retry_delay=policy.delay,
+                backoff=policy.backoff,
+                isolate=task.step.isolate,
+            ),
+        )
+
+
+class WorkflowSchema(Model):
+    """A workflow as it was put together."""
+
+    workflow_id: str
+    name: str | None
+    tasks: list[TaskSchema]
+
+    @classmethod
+    def of(cls, workflow_id: str, name: str | None, tasks: Iterable[Task]) -> "WorkflowSchema":
+        """What the builder holds."""
+        return cls.model_construct(workflow_id=workflow_id, name=name, tasks=[TaskSchema.of(task) for task in tasks])

@@ -1,0 +1,112 @@
+"""What users may add as a step, turned into actions; what they may pass as a callback, turned into a callable."""
+
+import importlib
+import importlib.util
+from collections.abc import Callable
+from typing import Any
+
+from dotflow.core.action import Action, actions_of
+from dotflow.core.failure import name_of
+from dotflow.errors import InvalidCallback, InvalidPath, InvalidStep
+
+
+def as_actions(step: object) -> list[Action[..., Any]]:
+    """An action, a list of them or a dotted path, as a list of actions that contexts can fill.
+
+    Raises:
+        InvalidStep: It is none of these.
+        InvalidPath: The path leads nowhere, or its module does not import.
+        UnfillableParameter: The step asks for what no context can give.
+    """
+    if isinstance(step, list | tuple):
+        if not step:
+            raise InvalidStep("an empty list", "Put at least one action into it.")
+        return [found for member in step for found in as_actions(member)]
+    found = resolve(step) if isinstance(step, str) else step
+    if not isinstance(found, Action):
+        raise InvalidStep(_what_it_is(step, found), _hint(found))
+    found.check_parameters()
+    return [found]
+
+
+def as_callback(name: str, callback: object, signature: str) -> Callable[..., Any] | None:
+    """A callable, the dotted path of one, or None.
+
+    Raises:
+        InvalidCallback: It can't be called.
+        InvalidPath: The path leads nowhere, or its module does not import.
+    """
+    found = resolve(callback) if isinstance(callback, str) else callback
+    if found is not None and not callable(found):
+        raise InvalidCallback(name, f"{found!r} ({name_of(type(found))})", signature)
+    return found
+
+
+def resolve(path: str) -> Any:
+    """What the dotted path "pkg.mod.name" or "pkg.mod:name" leads to.
+
+    Raises:
+        InvalidPath: There is no such module or name, or the module's own code raised.
+    """
+    module_path, colon, rest = path.partition(":")
+    parts = module_path.split(".") + (rest.split(".") if colon else [])
+    if not all(part.isidentifier() for part in parts) or len(parts) < 2:
+        raise InvalidPath(path, "it is no dotted path.", "Write it as 'pkg.mod.name' or 'pkg.mod:name'.")
+    length = len(module_path.split(".")) if colon else _module_length(path, parts)
+    found = _import(path, ".".join(parts[:length]))
+    for depth in range(length, len(parts)):
+        if not hasattr(found, parts[depth]):
+            owner = ".".join(parts[:depth])
+            names = sorted(name for name, value in vars(found).items() if isinstance(value, Action))
+            raise InvalidPath(
+                path, f"'{owner}' has no '{parts[depth]}'.", f"Its actions are: {', '.join(names)}." if names else ""
+            )
+        found = getattr(found, parts[depth])
+    return found
+
+
+def _module_length(path: str, parts: list[str]) -> int:
+    """How many of the parts name a module: the longest row of them that can be found, but never all."""
+    length = 0
+    while length < len(parts) - 1:
+        try:
+            spec = importlib.util.find_spec(".".join(parts[: length + 1]))
+        except Exception as error:  # the user's package runs while its parts are looked for
+            raise InvalidPath(path, f"importing '{'.'.join(parts[:length])}' raised {_told(error)}.") from error
+        if spec is None:
+            break
+        length += 1
+        if spec.submodule_search_locations is None:
+            break
+    return max(length, 1)
+
+
+def _import(path: str, module: str) -> Any:
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name is not None and (module == error.name or module.startswith(f"{error.name}.")):
+            hint = "Is it installed, or does it lie in a folder that Python looks into?"
+            raise InvalidPath(path, f"there is no module '{error.name}'.", hint) from error
+        raise InvalidPath(path, f"importing '{module}' raised {_told(error)}.") from error
+    except Exception as error:  # the user's module runs as it is imported
+        raise InvalidPath(path, f"importing '{module}' raised {_told(error)}.") from error
+
+
+def _told(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"
+
+
+def _what_it_is(step: object, found: object) -> str:
+    described = f"{found!r} ({name_of(type(found))})"
+    return f"{step!r}, which leads to {described}" if isinstance(step, str) else described
+
+
+def _hint(found: object) -> str:
+    if found is None:
+        return "Was the step called, as in add(step=extract())? Pass it without the brackets."
+    if isinstance(found, type) or callable(found):
+        return f"Decorate it: @action above '{getattr(found, '__name__', found)}'."
+    if actions_of(found):
+        return f"Decorate its class with @action, and add '{type(found).__name__}' itself."
+    return "Write a function, put @action above it, and add it by its name."

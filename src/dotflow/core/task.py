@@ -1,0 +1,161 @@
+"""Task: what is to be done, and the record of how it went."""
+
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from typing import Any, Final
+
+from dotflow.core.action import Action
+from dotflow.core.context import Context
+from dotflow.core.events import (
+    AttemptFailed,
+    AttemptRepeated,
+    AttemptStarted,
+    TaskCompleted,
+    TaskEvent,
+    TaskFailed,
+    TaskRestored,
+)
+from dotflow.core.failure import TaskError
+from dotflow.core.types.status import TypeStatus
+
+STATUS_AFTER: Final[Mapping[type, TypeStatus]] = {
+    AttemptStarted: TypeStatus.IN_PROGRESS,
+    AttemptRepeated: TypeStatus.IN_PROGRESS,
+    AttemptFailed: TypeStatus.RETRY,
+    TaskCompleted: TypeStatus.COMPLETED,
+    TaskRestored: TypeStatus.COMPLETED,
+    TaskFailed: TypeStatus.FAILED,
+}
+
+NOT_STARTED: Final = TypeStatus.NOT_STARTED
+
+
+class Task:
+    """One step of a workflow: its definition and, in a run, its record.
+
+    Attributes:
+        task_id: Its place in the order of `add`, from 0.
+        step: The action it runs.
+        callback: Called as `callback(task=task)` when it has ended; None for nobody.
+        initial_context: What `add` was given for it.
+        group_name: The group it belongs to.
+        workflow_id: The workflow it belongs to.
+        run_id: The run that this record is of; None in a definition.
+        status: Where it stands.
+        previous_context: What the step before it returned, once it has begun.
+        current_context: What it returned; a Context with storage None before.
+        errors: One TaskError for each failed attempt, the last one too.
+        attempt: The number of its last attempt, from 1; 0 before the first.
+        retry_count: How often an attempt was repeated.
+        started_at: When its first attempt began, aware, in UTC; None before.
+        finished_at: When it ended, aware, in UTC; None before, and for a task restored from its checkpoint.
+        duration: Seconds from its first attempt's beginning to its end; None while there is no end.
+    """
+
+    __slots__ = (
+        "_began",
+        "attempt",
+        "callback",
+        "current_context",
+        "duration",
+        "errors",
+        "finished_at",
+        "group_name",
+        "initial_context",
+        "previous_context",
+        "retry_count",
+        "run_id",
+        "started_at",
+        "status",
+        "step",
+        "task_id",
+        "workflow_id",
+    )
+
+    def __init__(
+        self,
+        task_id: int,
+        step: Action[..., Any],
+        callback: Callable[..., Any] | None = None,
+        initial_context: Context | None = None,
+        group_name: str = "default",
+        workflow_id: str = "",
+        run_id: str | None = None,
+    ) -> None:
+        self.task_id = task_id
+        self.step = step
+        self.callback = callback
+        self.initial_context = NOTHING if initial_context is None else initial_context
+        self.group_name = group_name
+        self.workflow_id = workflow_id
+        self.run_id = run_id
+        self.status = NOT_STARTED
+        self.previous_context = NOTHING
+        self.current_context = NOTHING
+        self.errors: list[TaskError] = []
+        self.attempt = 0
+        self.retry_count = 0
+        self.started_at: datetime | None = None
+        self.finished_at: datetime | None = None
+        self.duration: float | None = None
+        self._began = 0.0
+
+    @property
+    def name(self) -> str:
+        """The step's name."""
+        return self.step.name
+
+    @property
+    def error(self) -> TaskError | None:
+        """The last failed attempt."""
+        return self.errors[-1] if self.errors else None
+
+    def fresh(self, workflow_id: str, run_id: str) -> "Task":
+        """A record of its own for one run."""
+        return Task(self.task_id, self.step, self.callback, self.initial_context, self.group_name, workflow_id, run_id)
+
+    def snapshot(self) -> "Task":
+        """The task as it is now, for those who read it later."""
+        copy = Task.__new__(Task)
+        for name in Task.__slots__:
+            setattr(copy, name, getattr(self, name))
+        copy.errors = list(self.errors)
+        return copy
+
+    def apply(self, event: TaskEvent) -> None:
+        """Brings the record up to date; nothing else writes to it."""
+        kind = event.__class__
+        self.status = STATUS_AFTER[kind]
+        if kind is AttemptStarted:
+            self.attempt = event.attempt
+            self.previous_context = event.previous
+            if event.attempt == 1:
+                self.started_at = event.at
+                self._began = event.tick
+        elif kind is TaskCompleted:
+            self.current_context = event.context
+            self._end(event)
+        else:
+            self._apply_rare(event)
+
+    def _apply_rare(self, event: TaskEvent) -> None:
+        match event:
+            case AttemptFailed() | AttemptRepeated():
+                self.errors.append(TaskError(event.attempt, event.failure))
+                self.retry_count += 1
+            case TaskFailed():
+                self.errors.append(TaskError(event.attempt, event.failure))
+                self._end(event)
+            case TaskRestored():
+                self.previous_context = event.previous
+                self.current_context = event.context
+
+    def _end(self, event: TaskCompleted | TaskFailed) -> None:
+        self.finished_at = event.at
+        self.duration = event.tick - self._began if self.started_at else 0.0
+
+    def __repr__(self) -> str:
+        return f"<task {self.task_id} {self.name}: {self.status}>"
+
+
+NOTHING: Final = Context()

@@ -1,0 +1,14 @@
+"""Where a task or a run stands."""
+
+from enum import StrEnum
+
+
+class TypeStatus(StrEnum):
+    """NOT_STARTED -> IN_PROGRESS -> (RETRY -> IN_PROGRESS)* -> COMPLETED | FAILED | PAUSED."""
+
+    NOT_STARTED = "Not started"
+    IN_PROGRESS = "In progress"
+    COMPLETED = "Completed"
+    PAUSED = "Paused"
+    RETRY = "Retry"
+    FAILED = "Failed"

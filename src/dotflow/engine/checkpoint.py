@@ -1,0 +1,52 @@
+"""Checkpoints: saving and restoring through a Storage, and which step made what."""
+
+from collections.abc import Sequence
+
+from dotflow.abc.storage import Storage
+from dotflow.core.context import Context
+from dotflow.core.task import Task
+from dotflow.errors import CheckpointMismatch, StorageError
+
+
+class Checkpoints:
+    """The finished tasks of one workflow, as its storage knows them.
+
+    Args:
+        storage: Where they are kept.
+        workflow_id: Whose they are.
+    """
+
+    def __init__(self, storage: Storage, workflow_id: str) -> None:
+        self._storage = storage
+        self._workflow_id = workflow_id
+
+    def forget(self, tasks: Sequence[Task]) -> None:
+        """Those of earlier runs no longer count."""
+        self._storage.clear(self._workflow_id)
+
+    def save(self, task: Task, context: Context) -> None:
+        """Keeps a value. Raises StorageError when it could not be kept."""
+        key = self._storage.key(task)
+        try:
+            self._storage.post(key, context)
+        except Exception as error:  # somebody else's code, and a border: what it raises fails the task
+            raise StorageError(task.name, key, f"{type(error).__name__}: {error}") from error
+
+    def restore(self, tasks: Sequence[Task]) -> dict[int, Context]:
+        """The contexts of the tasks that finished in an earlier run, by task id.
+
+        Raises CheckpointMismatch when one was made by another step than the one that stands there now.
+        """
+        found: dict[int, Context] = {}
+        mismatches: list[tuple[int, str, str]] = []
+        for task in tasks:
+            key = self._storage.key(task)
+            if not self._storage.contains(key):
+                continue
+            context = self._storage.get(key)
+            if context.step is not None and context.step != task.step.identity:
+                mismatches.append((task.task_id, context.step, task.step.identity))
+            found[task.task_id] = context
+        if mismatches:
+            raise CheckpointMismatch(mismatches)
+        return found

@@ -1,0 +1,65 @@
+"""One task's life, written once for every mode. It asks; it does nothing. No thread, clock or storage in sight."""
+
+import itertools
+from collections.abc import Generator
+from typing import NamedTuple
+
+from dotflow import clock
+from dotflow.core.context import Context
+from dotflow.core.events import AttemptFailed, AttemptRepeated, AttemptStarted, TaskCompleted, TaskEvent, TaskFailed
+from dotflow.core.failure import Failure
+from dotflow.core.outcome import Interrupted, Outcome, Returned
+from dotflow.core.task import Task
+from dotflow.errors import StorageError
+from dotflow.worker.call import Call
+
+
+class Wait(NamedTuple):
+    """A request to go on after so many seconds."""
+
+    seconds: float
+
+
+Request = TaskEvent | Call | Wait
+TaskFlow = Generator[Request, Outcome | None, Context | None]
+
+
+def task_flow(task: Task, lane: int, previous: Context) -> TaskFlow:
+    """Asks for what the task needs, from its first attempt to its end.
+
+    Yields an event to be published, a Call to be answered with its Outcome, or a Wait. Returns the task's context;
+    None if it failed. Where a value can't be saved, StorageError is to be thrown in at the TaskCompleted.
+    """
+    task_id, step = task.task_id, task.step
+    call = Call(task_id, lane, step, task.initial_context, previous, task.workflow_id)
+    for number in itertools.count(1):
+        yield AttemptStarted(task_id, number, previous, clock.now(), clock.monotonic())
+        outcome = yield call
+        assert outcome is not None
+        if outcome.__class__ is Returned:
+            for repeated in outcome.repeated:
+                yield AttemptRepeated(task_id, number, repeated)
+            now = clock.now()
+            context = Context(outcome.value, task_id, task.workflow_id, now, step.identity)
+            try:
+                yield TaskCompleted(task_id, context, now, clock.monotonic())
+            except StorageError as error:
+                yield _failed(task_id, number, Failure.of(error))
+                return None
+            return context
+        if isinstance(outcome, Interrupted):
+            raise KeyboardInterrupt
+        for repeated in outcome.repeated:
+            yield AttemptRepeated(task_id, number, repeated)
+        delay = step.policy.delay_after(number)
+        if delay is None:
+            yield _failed(task_id, number, outcome.failure)
+            return None
+        yield AttemptFailed(task_id, number, outcome.failure, delay)
+        if delay:
+            yield Wait(delay)
+    raise AssertionError("itertools.count ended")
+
+
+def _failed(task_id: int, attempt: int, failure: Failure) -> TaskFailed:
+    return TaskFailed(task_id, attempt, failure, clock.now(), clock.monotonic())

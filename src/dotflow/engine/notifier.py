@@ -1,0 +1,67 @@
+"""Notifier: tells of tasks from a thread of its own, so that a notification never holds up a run."""
+
+import queue
+import threading
+from collections.abc import Callable
+from typing import Final
+
+from dotflow import clock
+from dotflow.abc.notify import Notify
+from dotflow.core.task import Task
+
+MOST_WAITING: Final = 10_000  # notifications; beyond that the oldest promise, not to hold up the run, is kept
+
+
+class Notifier:
+    """Sends notifications in order, with the task as it was when it happened.
+
+    Args:
+        notify: Who is told.
+        grace: Seconds that what is left may take at the end of the run.
+        report: Writes a line into the log.
+    """
+
+    def __init__(self, notify: Notify, grace: float, report: Callable[[str, BaseException | None], None]) -> None:
+        self._notify = notify
+        self._grace = grace
+        self._report = report
+        self._queue: queue.Queue[Task | None] = queue.Queue(MOST_WAITING)
+        self._dropped = 0
+        self._given_up = False
+        self._thread = threading.Thread(target=self._work, name="dotflow-notify", daemon=True)
+        self._thread.start()
+
+    def send(self, task: Task) -> None:
+        """Takes the task as it is now, and returns at once."""
+        try:
+            self._queue.put_nowait(task.snapshot())
+        except queue.Full:
+            self._dropped += 1
+
+    def close(self) -> None:
+        """Gives what is left the grace, and leaves the rest behind."""
+        until = clock.monotonic() + self._grace
+        try:
+            self._queue.put(None, timeout=self._grace)
+        except queue.Full:
+            pass
+        self._thread.join(max(0.0, until - clock.monotonic()))
+        left = self._dropped
+        if self._thread.is_alive():
+            self._given_up = True
+            left += self._queue.qsize()
+            name = type(self._notify).__name__
+            self._report(
+                f"{name} did not finish within {self._grace:g} s of the run's end: one notification still hangs, "
+                f"{max(left - 1, 0)} more were not sent. The run is not affected.",
+                None,
+            )
+        elif left:
+            self._report(f"{left} notifications were dropped: more than {MOST_WAITING} were waiting.", None)
+
+    def _work(self) -> None:
+        while (task := self._queue.get()) is not None and not self._given_up:
+            try:
+                self._notify.send(task)
+            except Exception as error:  # somebody else's code: it is reported, and the run goes on
+                self._report(f"{type(self._notify).__name__}.send raised for task {task.task_id} {task.name}", error)

@@ -1,0 +1,105 @@
+"""Publisher: what an event sets off, in order: storage, record, history, log, notify, callback."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from dotflow.abc.history import History
+from dotflow.abc.log import Log
+from dotflow.abc.tracer import Tracer
+from dotflow.core.events import AttemptFailed, AttemptRepeated, Event, TaskCompleted, TaskEvent, TaskFailed
+from dotflow.core.failure import Failure
+from dotflow.core.task import Task
+from dotflow.engine.checkpoint import Checkpoints
+from dotflow.engine.notifier import Notifier
+
+FAILURES = (AttemptFailed, AttemptRepeated, TaskFailed)
+ENDS = (TaskCompleted, TaskFailed)
+
+
+class Publisher:
+    """Everybody who is concerned by what happens in one run. Only the storage can change what becomes of it.
+
+    Args:
+        run_id: The run.
+        tasks: Its records.
+        checkpoints: Where values are kept.
+        log: What is written; None for nothing.
+        notifier: Who is told; None for nobody.
+        history: What keeps events; None for nothing.
+        tracer: What follows events; None for nothing.
+        report: Writes a line into the log, with the traceback of an error where there is one.
+    """
+
+    def __init__(
+        self,
+        run_id: str,
+        tasks: Mapping[int, Task],
+        checkpoints: Checkpoints,
+        *,
+        log: Log | None,
+        notifier: Notifier | None,
+        history: History | None,
+        tracer: Tracer | None,
+        report: Callable[[str, BaseException | None], None],
+    ) -> None:
+        self._run_id = run_id
+        self._tasks = tasks
+        self._checkpoints = checkpoints
+        self._log = log
+        self._notifier = notifier
+        self._followers: Sequence[tuple[str, Callable[[str, Event], None]]] = [
+            *([("history", history.record)] if history else []),
+            *([("tracer", tracer.trace)] if tracer else []),
+        ]
+        self._report = report
+
+    def publish(self, event: TaskEvent) -> None:
+        """Lets everybody know. Raises StorageError, before anything else happened, when a value could not be kept."""
+        task = self._tasks[event.task_id]
+        kind = event.__class__
+        if kind is TaskCompleted:
+            self._checkpoints.save(task, event.context)  # type: ignore[union-attr]
+        task.apply(event)
+        if self._followers:
+            self.follow(event)
+        if self._log is not None:
+            self._write(self._log, task, kind in FAILURES)
+        if self._notifier is not None:
+            self._notifier.send(task)
+        if task.callback is not None and kind in ENDS:
+            self.call_back(f"The callback of task {task.task_id} {task.name}", task.callback, task=task)
+
+    def follow(self, event: Event) -> None:
+        """Tells history and tracer."""
+        for name, follower in self._followers:
+            try:
+                follower(self._run_id, event)
+            except Exception as error:  # somebody else's code: it is reported, and the run goes on
+                self._report(f"The {name} raised at {type(event).__name__}", error)
+
+    def call_back(self, whose: str, callback: Callable[..., Any], **told: Any) -> None:
+        """Calls the user back; what that raises is reported."""
+        try:
+            callback(**told)
+        except Exception as error:  # somebody else's code: it is reported, and the run goes on
+            self._report(f"{whose} raised", error)
+
+    def _write(self, log: Log, task: Task, failed: bool) -> None:
+        try:
+            (log.error if failed else log.info)(task)
+        except Exception as error:  # somebody else's code: it is reported, and the run goes on
+            self._report(f"The log raised at task {task.task_id} {task.name}", error)
+
+
+def reporter(log: Log) -> Callable[[str, BaseException | None], None]:
+    """Writes lines into *log*; into Python's own logging, should that raise too."""
+
+    def report(message: str, error: BaseException | None = None) -> None:
+        if error is not None:
+            message = f"{message}, which changes nothing in the run:\n{Failure.of(error).traceback}"
+        try:
+            log.report(message)
+        except Exception as broken:  # somebody else's code, and the last place to say so
+            Log.report(log, f"{message}\nThe log's own report raised {type(broken).__name__}: {broken}")
+
+    return report

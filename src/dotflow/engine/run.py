@@ -1,0 +1,201 @@
+"""Run: what start() returns."""
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from dotflow import clock
+from dotflow.abc.executor import Executor
+from dotflow.abc.history import History
+from dotflow.abc.log import Log
+from dotflow.abc.notify import Notify
+from dotflow.abc.storage import Storage
+from dotflow.abc.tracer import Tracer
+from dotflow.core.context import Context
+from dotflow.core.events import RunEnded, RunStarted
+from dotflow.core.task import Task
+from dotflow.core.types.status import TypeStatus
+from dotflow.engine.checkpoint import Checkpoints
+from dotflow.engine.notifier import Notifier
+from dotflow.engine.plan import Plan
+from dotflow.engine.publisher import Publisher, reporter
+from dotflow.engine.runner import Runner
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Means:
+    """What a run works with.
+
+    Attributes:
+        executor: Where its steps run.
+        storage: Where its values are kept.
+        log: What is written.
+        notify: Who is told.
+        notify_grace: Seconds that notifications may take at its end.
+        history: What keeps its events, if anything.
+        tracer: What follows its events, if anything.
+    """
+
+    executor: Executor
+    storage: Storage
+    log: Log
+    notify: Notify
+    notify_grace: float
+    history: History | None
+    tracer: Tracer | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wishes:
+    """What start() was told, beside the mode.
+
+    Attributes:
+        keep_going: Whether the others go on after a failure.
+        resume: Whether finished tasks are skipped.
+        on_success: Called at the end if no task failed.
+        on_failure: Called at the end if one did.
+    """
+
+    keep_going: bool
+    resume: bool
+    on_success: Callable[..., Any] | None
+    on_failure: Callable[..., Any] | None
+
+
+class Run:
+    """One run of a workflow, while it goes on and afterwards.
+
+    Attributes:
+        workflow_id: The workflow.
+        run_id: This run; another one for each call of start().
+        tasks: Its records, in the order of `add`.
+        status: NOT_STARTED, IN_PROGRESS, then COMPLETED or FAILED.
+    """
+
+    def __init__(
+        self, workflow_id: str, run_id: str, tasks: Sequence[Task], plan: Plan, means: Means, wishes: Wishes
+    ) -> None:
+        self.workflow_id = workflow_id
+        self.run_id = run_id
+        self.tasks = list(tasks)
+        self.status = TypeStatus.NOT_STARTED
+        self._plan = plan
+        self._means = means
+        self._wishes = wishes
+        self._checkpoints = Checkpoints(means.storage, workflow_id)
+        self._restored: Mapping[int, Context] = {}
+        self._runner: Runner | None = None
+        self._cancelled = False
+        self._lock = threading.Lock()
+        self._over = threading.Event()
+        self._error: BaseException | None = None
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Waits until the run is over and its results are complete.
+
+        Ctrl-C while waiting cancels the run.
+
+        Args:
+            timeout: Seconds to wait at the most; None for as long as it takes.
+
+        Returns:
+            Whether it is over.
+
+        Raises:
+            KeyboardInterrupt: The run was interrupted.
+        """
+        try:
+            over = self._over.wait(timeout)
+        except KeyboardInterrupt:
+            self.cancel()
+            self._over.wait()
+            raise
+        if over and self._error is not None:
+            raise self._error
+        return over
+
+    def cancel(self) -> None:
+        """Stops the run: workers are ended, the running tasks are FAILED, the others stay NOT_STARTED.
+
+        Returns at once; `wait` tells when it is done. After the end it does nothing.
+        """
+        with self._lock:
+            self._cancelled = True
+            runner = self._runner
+        if runner is not None:
+            runner.cancel()
+
+    def prepare(self) -> None:
+        """Reads or voids the checkpoints, before anything runs. Called by the workflow, once."""
+        if self._wishes.resume:
+            self._restored = self._checkpoints.restore(self.tasks)
+        else:
+            self._checkpoints.forget(self.tasks)
+
+    def execute(self) -> None:
+        """Runs it, in the calling thread. Called by the workflow, once; raises KeyboardInterrupt if interrupted."""
+        self.status = TypeStatus.IN_PROGRESS
+        try:
+            self._execute()
+        except BaseException as error:
+            self._error = error
+            raise
+        finally:
+            if self.status is TypeStatus.IN_PROGRESS:
+                self.status = TypeStatus.FAILED
+            self._over.set()
+
+    def _execute(self) -> None:
+        means = self._means
+        report = reporter(means.log)
+        tasks = {task.task_id: task for task in self.tasks}
+        notifier = None if means.notify.is_silent else Notifier(means.notify, means.notify_grace, report)
+        publisher = Publisher(
+            self.run_id,
+            tasks,
+            self._checkpoints,
+            log=None if means.log.is_silent else means.log,
+            notifier=notifier,
+            history=means.history,
+            tracer=means.tracer,
+            report=report,
+        )
+        publisher.follow(RunStarted(self.workflow_id, self.run_id, len(tasks), clock.now()))
+        try:
+            self._run(means.executor, tasks, publisher, report)
+        finally:
+            failed = any(task.status is TypeStatus.FAILED for task in self.tasks)
+            self.status = TypeStatus.FAILED if failed or self._cancelled else TypeStatus.COMPLETED
+            publisher.follow(RunEnded(self.workflow_id, self.run_id, self.status, clock.now()))
+            name, callback = (
+                ("on_failure", self._wishes.on_failure) if failed else ("on_success", self._wishes.on_success)
+            )
+            if callback is not None and (failed or not self._cancelled):
+                publisher.call_back(name, callback, tasks=self.tasks)
+            if notifier is not None:
+                notifier.close()
+
+    def _run(
+        self, executor: Executor, tasks: Mapping[int, Task], publisher: Publisher, report: Callable[..., None]
+    ) -> None:
+        runner = Runner(
+            self.tasks,
+            self._plan,
+            executor.open(tasks, report),
+            publisher,
+            keep_going=self._wishes.keep_going,
+            restored=self._restored,
+        )
+        with self._lock:
+            self._runner = runner
+            if self._cancelled:
+                runner.cancel()
+        try:
+            runner.run()
+        finally:
+            with self._lock:
+                self._runner = None
+
+    def __repr__(self) -> str:
+        return f"<run {self.run_id} of {self.workflow_id}: {self.status}>"

@@ -1,0 +1,164 @@
+"""Runner: the one loop. It grants what the tasks' flows ask for, and stops."""
+
+import heapq
+import itertools
+import threading
+from collections import deque
+from collections.abc import Mapping, Sequence
+
+from dotflow import clock
+from dotflow.abc.executor import Crew
+from dotflow.core.context import Context
+from dotflow.core.events import TaskFailed, TaskRestored
+from dotflow.core.failure import Failure
+from dotflow.core.outcome import Outcome
+from dotflow.core.task import Task
+from dotflow.core.types.status import TypeStatus
+from dotflow.engine.lifecycle import TaskFlow, Wait, task_flow
+from dotflow.engine.plan import Plan
+from dotflow.engine.publisher import Publisher
+from dotflow.errors import RunStopped, StorageError
+from dotflow.worker.call import Call
+
+UNFINISHED = (TypeStatus.IN_PROGRESS, TypeStatus.RETRY)
+
+
+class Runner:
+    """Runs a plan.
+
+    Args:
+        tasks: The run's records, in order.
+        plan: What waits for what.
+        crew: Who makes the attempts.
+        publisher: Who hears of what happens.
+        keep_going: Whether the others go on after a failure.
+        restored: The contexts of tasks that need not run, by task id.
+    """
+
+    def __init__(
+        self,
+        tasks: Sequence[Task],
+        plan: Plan,
+        crew: Crew,
+        publisher: Publisher,
+        *,
+        keep_going: bool,
+        restored: Mapping[int, Context],
+    ) -> None:
+        self._tasks = tasks
+        self._plan = plan
+        self._crew = crew
+        self._publisher = publisher
+        self._keep_going = keep_going
+        self._restored = restored
+        self._followers = plan.followers()
+        self._missing = [len(needs) for needs in plan.needs]
+        self._last = plan.last_of_lanes()
+        self._flows: dict[int, TaskFlow] = {}
+        self._previous: dict[int, Context] = {}  # for tasks that wait for others still
+        self._startable: deque[tuple[int, Context]] = deque()
+        self._timers: list[tuple[float, int, int]] = []
+        self._ties = itertools.count()
+        self._stopping = False
+        self._cancelled = threading.Event()
+
+    def cancel(self) -> None:
+        """Stops the run in the middle of what it is doing. May be called from any thread."""
+        self._cancelled.set()
+        self._crew.wake()
+
+    def run(self) -> None:
+        """Runs until all is done, or nothing more may start. Raises KeyboardInterrupt after an interrupted run."""
+        try:
+            try:
+                self._loop()
+            finally:
+                self._crew.close()
+        except KeyboardInterrupt:
+            self._fail_unfinished("KeyboardInterrupt", "the run was interrupted")
+            raise
+        except BaseException as error:
+            self._fail_unfinished(type(error).__name__, f"the run was ended by {type(error).__name__}: {error}")
+            raise
+        self._fail_unfinished("RunCancelled", "the run was cancelled")
+
+    def _loop(self) -> None:
+        for place, missing in enumerate(self._missing):
+            if not missing:
+                self._startable.append((place, Context()))
+        self._advance_all()
+        while self._flows and not self._cancelled.is_set():
+            for call, outcome in self._crew.wait(self._until_timer()):
+                self._advance(call.task_id, outcome)
+            self._ring_timers()
+            self._advance_all()
+
+    def _advance_all(self) -> None:
+        """Starts what may start, until there is nothing but answers and timers to wait for."""
+        startable, cancelled = self._startable, self._cancelled
+        while startable and not self._stopping and not cancelled.is_set():
+            place, previous = startable.popleft()
+            context = self._restored.get(place)
+            if context is None:
+                self._flows[place] = task_flow(self._tasks[place], self._plan.lanes[place], previous)
+                self._advance(place, None)
+            else:
+                self._publisher.publish(TaskRestored(place, context, previous))
+                self._end(place, context)
+
+    def _advance(self, place: int, answer: Outcome | None) -> None:
+        """Grants what the task's flow asks for, until it waits for an answer or for its time."""
+        flow = self._flows[place]
+        try:
+            request = flow.send(answer)
+            while True:
+                answer = None
+                if isinstance(request, Call):
+                    answer = self._crew.submit(request)
+                    if answer is None:
+                        return
+                elif isinstance(request, Wait):
+                    due = clock.monotonic() + request.seconds
+                    heapq.heappush(self._timers, (due, next(self._ties), place))
+                    return
+                else:
+                    try:
+                        self._publisher.publish(request)
+                    except StorageError as error:
+                        request = flow.throw(error)
+                        continue
+                request = flow.send(answer)
+        except StopIteration as end:
+            del self._flows[place]
+            self._end(place, end.value)
+
+    def _end(self, place: int, context: Context | None) -> None:
+        """A task has ended; those that waited for it may start."""
+        lane = self._plan.lanes[place]
+        if self._last[lane] == place:
+            self._crew.leave(lane)
+        if context is None and not self._keep_going:
+            self._stopping = True
+        for follower in self._followers[place]:
+            if self._plan.needs[follower][-1] == place:
+                self._previous[follower] = Context() if context is None else context
+            self._missing[follower] -= 1
+            if not self._missing[follower]:
+                self._startable.append((follower, self._previous.pop(follower)))
+
+    def _until_timer(self) -> float | None:
+        return max(0.0, self._timers[0][0] - clock.monotonic()) if self._timers else None
+
+    def _ring_timers(self) -> None:
+        if not self._timers:
+            return
+        now = clock.monotonic()
+        while self._timers and self._timers[0][0] <= now:
+            _, _, place = heapq.heappop(self._timers)
+            self._advance(place, None)
+
+    def _fail_unfinished(self, exception: str, reason: str) -> None:
+        for task in self._tasks:
+            if task.status in UNFINISHED:
+                failure = Failure(exception, str(RunStopped(task.name, reason)))
+                self._publisher.publish(TaskFailed(task.task_id, task.attempt, failure, clock.now(), clock.monotonic()))

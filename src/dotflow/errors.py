@@ -1,0 +1,289 @@
+"""Every error that dotflow raises. A branch says whose move it is.
+
+DotflowError
+├── DefinitionError           the workflow is wrong: raised before anything runs
+│   ├── InvalidStep           (TypeError)   what was added is no action
+│   ├── InvalidPath           (ValueError)  a dotted path leads nowhere
+│   ├── UnfillableParameter   (TypeError)   a step asks for what no context can give
+│   ├── InvalidPolicy         (ValueError)  retry, timeout, retry_delay, backoff
+│   ├── InvalidArgument       (ValueError)  any other argument of a wrong value
+│   ├── InvalidCallback       (TypeError)   a callback that can't be called
+│   ├── InvalidProvider       (TypeError)   a provider of the wrong kind
+│   └── NothingScheduled      (ValueError)  schedule() without a schedule
+├── AttemptError              what happened to one attempt of a step
+│   ├── StepTimeout           (TimeoutError) its time was up
+│   ├── WorkerDied            its worker process ended under it
+│   ├── WorkerNotStarted      no worker process could be started for it
+│   ├── CannotTravel          what it takes or gives can't be sent between processes
+│   └── RunStopped            the run was cancelled or interrupted while it ran
+├── ProviderError             storage, notification, schedule
+│   └── StorageError          a value could not be saved
+└── RunError                  the run as a whole
+    ├── NotRunYet             a result was asked for before the first start()
+    └── CheckpointMismatch    a checkpoint was made by another step
+
+A class takes facts and builds its sentence from them, so that it survives pickling.
+"""
+
+import signal
+from collections.abc import Iterable
+
+__all__ = [
+    "AttemptError",
+    "CannotTravel",
+    "CheckpointMismatch",
+    "DefinitionError",
+    "DotflowError",
+    "InvalidArgument",
+    "InvalidCallback",
+    "InvalidPath",
+    "InvalidPolicy",
+    "InvalidProvider",
+    "InvalidStep",
+    "NotRunYet",
+    "NothingScheduled",
+    "ProviderError",
+    "RunError",
+    "RunStopped",
+    "StepTimeout",
+    "StorageError",
+    "UnfillableParameter",
+    "WorkerDied",
+    "WorkerNotStarted",
+]
+
+
+class DotflowError(Exception):
+    """The root: catch this to catch everything that dotflow itself raises."""
+
+
+class DefinitionError(DotflowError):
+    """The workflow is wrong; nothing has run yet."""
+
+
+class InvalidStep(DefinitionError, TypeError):
+    """What was added as a step is no action."""
+
+    def __init__(self, got: str, hint: str) -> None:
+        super().__init__(got, hint)
+        self.got, self.hint = got, hint
+
+    def __str__(self) -> str:
+        return (
+            f"A step is an action, a list of actions or the dotted path of one ('pkg.mod.fn' or 'pkg.mod:fn'); "
+            f"this is {self.got}. {self.hint}"
+        )
+
+
+class InvalidPath(DefinitionError, ValueError):
+    """A dotted path leads nowhere."""
+
+    def __init__(self, path: str, reason: str, hint: str = "") -> None:
+        super().__init__(path, reason, hint)
+        self.path, self.reason, self.hint = path, reason, hint
+
+    def __str__(self) -> str:
+        return f"Can't import {self.path!r}: {self.reason}" + (f" {self.hint}" if self.hint else "")
+
+
+class UnfillableParameter(DefinitionError, TypeError):
+    """A step asks for something that no context can give."""
+
+    def __init__(self, step: str, parameter: str, hint: str) -> None:
+        super().__init__(step, parameter, hint)
+        self.step, self.parameter, self.hint = step, parameter, hint
+
+    def __str__(self) -> str:
+        return (
+            f"Step '{self.step}' asks for the parameter '{self.parameter}', which nothing can fill: a step is given "
+            f"'initial_context' and 'previous_context', by name. {self.hint}"
+        )
+
+
+class InvalidPolicy(DefinitionError, ValueError):
+    """A retry, timeout, retry_delay, backoff or isolate that means nothing."""
+
+    def __init__(self, name: str, got: object, accepted: str) -> None:
+        super().__init__(name, got, accepted)
+        self.name, self.got, self.accepted = name, got, accepted
+
+    def __str__(self) -> str:
+        return f"@action({self.name}={self.got!r}): {self.name} is {self.accepted}."
+
+
+class InvalidArgument(DefinitionError, ValueError):
+    """An argument whose value is not among those accepted."""
+
+    def __init__(self, name: str, got: object, accepted: str) -> None:
+        super().__init__(name, got, accepted)
+        self.name, self.got, self.accepted = name, got, accepted
+
+    def __str__(self) -> str:
+        return f"{self.name}={self.got!r} is not accepted: {self.name} is {self.accepted}."
+
+
+class InvalidCallback(DefinitionError, TypeError):
+    """A callback that can't be called."""
+
+    def __init__(self, name: str, got: str, signature: str) -> None:
+        super().__init__(name, got, signature)
+        self.name, self.got, self.signature = name, got, signature
+
+    def __str__(self) -> str:
+        return (
+            f"{self.name} is {self.got}, which can't be called. Pass a function, {self.signature}, or the dotted path "
+            f"of one, without calling it."
+        )
+
+
+class InvalidProvider(DefinitionError, TypeError):
+    """A provider of the wrong kind."""
+
+    def __init__(self, name: str, got: str, contract: str, hint: str = "") -> None:
+        super().__init__(name, got, contract, hint)
+        self.name, self.got, self.contract, self.hint = name, got, contract, hint
+
+    def __str__(self) -> str:
+        wanted = f"Config({self.name}=...) takes an instance of {self.contract}; this is {self.got}."
+        return f"{wanted} {self.hint}" if self.hint else wanted
+
+
+class NothingScheduled(DefinitionError, ValueError):
+    """schedule() was called, but no schedule was configured."""
+
+    def __str__(self) -> str:
+        return (
+            "There is no schedule to run on: this workflow has the default scheduler, which never fires. Pass one, "
+            "Config(scheduler=...), or run the workflow once with start()."
+        )
+
+
+class AttemptError(DotflowError):
+    """What happened to one attempt of a step."""
+
+
+class StepTimeout(AttemptError, TimeoutError):
+    """The step's time was up."""
+
+    def __init__(self, step: str, seconds: float, note: str = "") -> None:
+        super().__init__(step, seconds, note)
+        self.step, self.seconds, self.note = step, seconds, note
+
+    def __str__(self) -> str:
+        return f"Step '{self.step}' did not finish within its timeout of {self.seconds:g} s." + (
+            f" {self.note}" if self.note else ""
+        )
+
+
+class WorkerDied(AttemptError):
+    """A worker process ended in the middle of a step.
+
+    Args:
+        step: The step it was running.
+        exit_code: What the process returned; minus the signal's number where a signal ended it; None where the
+            system no longer knows.
+    """
+
+    def __init__(self, step: str, exit_code: int | None) -> None:
+        super().__init__(step, exit_code)
+        self.step, self.exit_code = step, exit_code
+
+    def __str__(self) -> str:
+        return f"The worker process of step '{self.step}' {_how_it_ended(self.exit_code)}"
+
+
+def _how_it_ended(exit_code: int | None) -> str:
+    if exit_code is None:
+        return "died, and nobody knows of what."
+    if exit_code >= 0:
+        return f"ended by itself with exit code {exit_code} before the step returned."
+    try:
+        name = signal.Signals(-exit_code).name
+    except ValueError:
+        name = f"signal {-exit_code}"
+    hint = " The system does this when memory runs out." if name == "SIGKILL" else ""
+    return f"was killed by {name}.{hint}"
+
+
+class WorkerNotStarted(AttemptError):
+    """No worker process could be started for a step."""
+
+    def __init__(self, step: str, reason: str) -> None:
+        super().__init__(step, reason)
+        self.step, self.reason = step, reason
+
+    def __str__(self) -> str:
+        return (
+            f"No worker process could be started for step '{self.step}': {self.reason}. Free some resources, or "
+            f"lower the number of workers: Config(executor=ExecutorProcess(max_workers=...))."
+        )
+
+
+class CannotTravel(AttemptError, TypeError):
+    """What a step takes or gives can't be sent between processes."""
+
+    def __init__(self, step: str, what: str, reason: str) -> None:
+        super().__init__(step, what, reason)
+        self.step, self.what, self.reason = step, what, reason
+
+    def __str__(self) -> str:
+        return (
+            f"{self.what} of step '{self.step}' can't be sent between processes ({self.reason}). Use something that "
+            f"can be pickled, or run the step in this process: in sequential mode or with ExecutorThread."
+        )
+
+
+class RunStopped(AttemptError):
+    """The run was cancelled or interrupted while the step was running."""
+
+    def __init__(self, step: str, reason: str) -> None:
+        super().__init__(step, reason)
+        self.step, self.reason = step, reason
+
+    def __str__(self) -> str:
+        return f"Step '{self.step}' was stopped in the middle: {self.reason}."
+
+
+class ProviderError(DotflowError):
+    """A provider could not do its work."""
+
+
+class StorageError(ProviderError):
+    """A value could not be saved, so its task failed."""
+
+    def __init__(self, step: str, key: str, reason: str) -> None:
+        super().__init__(step, key, reason)
+        self.step, self.key, self.reason = step, key, reason
+
+    def __str__(self) -> str:
+        return f"Step '{self.step}' finished, but its value could not be saved under '{self.key}': {self.reason}"
+
+
+class RunError(DotflowError):
+    """The run as a whole can't be what was asked for."""
+
+
+class NotRunYet(RunError):
+    """A result was asked for before the first start()."""
+
+    def __init__(self, asked: str) -> None:
+        super().__init__(asked)
+        self.asked = asked
+
+    def __str__(self) -> str:
+        return f"{self.asked}() tells of the last run, and this workflow has not run yet: call start() first."
+
+
+class CheckpointMismatch(RunError):
+    """A checkpoint was made by another step than the one that stands at its place now."""
+
+    def __init__(self, mismatches: Iterable[tuple[int, str, str]]) -> None:
+        self.mismatches = tuple(mismatches)
+        super().__init__(self.mismatches)
+
+    def __str__(self) -> str:
+        places = "; ".join(f"task {number}: saved by {was}, now {now}" for number, was, now in self.mismatches)
+        return (
+            f"This workflow is not the one its checkpoints were made by ({places}). Put the steps back in their old "
+            f"order, or start without resume=True to run everything anew."
+        )

@@ -1,0 +1,43 @@
+"""The providers: each is one implementation of one contract of `dotflow.abc`, loaded when it is first used."""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from dotflow.providers.executor_async import ExecutorAsync
+    from dotflow.providers.executor_inline import ExecutorInline
+    from dotflow.providers.executor_process import ExecutorProcess
+    from dotflow.providers.executor_thread import ExecutorThread
+    from dotflow.providers.log_default import LogDefault
+    from dotflow.providers.notify_default import NotifyDefault
+    from dotflow.providers.scheduler_default import SchedulerDefault
+    from dotflow.providers.storage_default import StorageDefault
+
+__all__ = [
+    "ExecutorAsync",
+    "ExecutorInline",
+    "ExecutorProcess",
+    "ExecutorThread",
+    "LogDefault",
+    "NotifyDefault",
+    "SchedulerDefault",
+    "StorageDefault",
+]
+
+_MODULES = {
+    "ExecutorAsync": "executor_async",
+    "ExecutorInline": "executor_inline",
+    "ExecutorProcess": "executor_process",
+    "ExecutorThread": "executor_thread",
+    "LogDefault": "log_default",
+    "NotifyDefault": "notify_default",
+    "SchedulerDefault": "scheduler_default",
+    "StorageDefault": "storage_default",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)

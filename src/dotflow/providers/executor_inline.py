@@ -1,0 +1,148 @@
+"""ExecutorInline: attempts right here, in the thread that called start()."""
+
+import math
+import signal
+import threading
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from dotflow import clock
+from dotflow.abc.executor import Answer, Crew, Executor, Report
+from dotflow.core.outcome import Outcome
+from dotflow.core.task import Task
+from dotflow.worker import deadline
+from dotflow.worker.attempt import attempt
+from dotflow.worker.call import Call
+from dotflow.worker.deadline import GRACE
+from dotflow.worker.loops import Loops
+
+AGAIN: Final = 10.0  # seconds between two lines about the same hang
+CURE: Final = "only the end of its process can end it: @action(isolate=True) gives it one that can be killed"
+
+
+class ExecutorInline(Executor):
+    """Makes each attempt in the calling thread: nothing is copied, nothing is started. The default in sequential mode."""
+
+    def open(self, tasks: Mapping[int, Task], report: Report) -> Crew:
+        """As Executor says."""
+        return InlineCrew(tasks, report)
+
+
+class InlineCrew(Crew):
+    """The calling thread, and a helping hand where it alone can't keep a step's word."""
+
+    def __init__(self, tasks: Mapping[int, Task], report: Report) -> None:
+        self._tasks = tasks
+        self._report = report
+        self._loops = Loops()
+        self._isolated: Crew | None = None
+        self._threads: Crew | None = None
+        self._woken = threading.Event()
+        self._has_signal = hasattr(signal, "setitimer") and threading.current_thread() is threading.main_thread()
+        self._watchdog = _Watchdog(report)
+
+    def submit(self, call: Call) -> Outcome | None:
+        """As Crew says; the outcome is always known at once."""
+        step = call.step
+        if step.isolate:
+            self._isolated = self._isolated or _one_process(self._tasks, self._report)
+            return _wait_for(self._isolated, call)
+        seconds = step.policy.timeout
+        if not seconds:
+            return attempt(call, self._loops)
+        if not self._has_signal:
+            self._threads = self._threads or _one_thread(self._tasks, self._report)
+            return _wait_for(self._threads, call)
+        self._watchdog.watch(call)
+        try:
+            return attempt(call, self._loops)
+        finally:
+            self._watchdog.call = None
+
+    def wait(self, timeout: float | None) -> Sequence[Answer]:
+        """As Crew says: there is never anything to wait for but the time."""
+        self._woken.wait(timeout)
+        self._woken.clear()
+        return ()
+
+    def wake(self) -> None:
+        """As Crew says."""
+        self._woken.set()
+
+    def close(self) -> None:
+        """As Crew says."""
+        self._watchdog.close()
+        for crew in (self._isolated, self._threads):
+            if crew is not None:
+                crew.close()
+        self._loops.close()
+        deadline.release()
+
+
+def _one_process(tasks: Mapping[int, Task], report: Report) -> Crew:
+    from dotflow.providers.executor_process import ExecutorProcess  # heavy, and few need it here
+
+    return ExecutorProcess(max_workers=1).open(tasks, report)
+
+
+def _one_thread(tasks: Mapping[int, Task], report: Report) -> Crew:
+    from dotflow.providers.executor_thread import ExecutorThread  # heavy, and few need it here
+
+    return ExecutorThread(max_workers=1).open(tasks, report)
+
+
+def _wait_for(crew: Crew, call: Call) -> Outcome:
+    crew.submit(call)
+    while True:
+        for _, outcome in crew.wait(None):
+            return outcome
+
+
+class _Watchdog:
+    """Says, while it hangs, which step does not stop though its time is up.
+
+    Its thread sleeps until the deadline that it last heard of; an attempt with a later one costs it nothing.
+    """
+
+    def __init__(self, report: Report) -> None:
+        self._report = report
+        self._wakes_at = math.inf
+        self._changed = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._closed = False
+        self._due = 0.0
+        self.call: Call | None = None
+
+    def watch(self, call: Call) -> None:
+        """An attempt with a timeout begins; setting `call` to None ends it."""
+        self._due = clock.monotonic() + call.step.policy.timeout + GRACE
+        self.call = call
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._work, name="dotflow-watchdog", daemon=True)
+            self._thread.start()
+        elif self._due < self._wakes_at:
+            self._changed.set()
+
+    def close(self) -> None:
+        """Ends its thread."""
+        self._closed = True
+        self._changed.set()
+        if self._thread is not None:
+            self._thread.join(GRACE)
+
+    def _work(self) -> None:
+        while not self._closed:
+            self._wakes_at = math.inf  # first: an attempt that begins from here on sees it, and rings
+            call, due = self.call, self._due
+            seconds: float | None = None
+            if call is not None:
+                seconds = due - clock.monotonic()
+                if seconds <= 0:
+                    self._report(
+                        f"Step '{call.step.name}' is still running {GRACE - seconds:.1f} s after its timeout of "
+                        f"{call.step.policy.timeout:g} s: it is in code that can't be interrupted, and {CURE}."
+                    )
+                    seconds = AGAIN
+                self._wakes_at = clock.monotonic() + seconds
+            self._changed.wait(seconds)
+            self._changed.clear()

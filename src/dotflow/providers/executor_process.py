@@ -1,0 +1,306 @@
+"""ExecutorProcess: attempts in worker processes, which can always be ended."""
+
+import contextlib
+import os
+import selectors
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from dotflow import clock
+from dotflow.abc.executor import Answer, Crew, Executor, Report
+from dotflow.core.context import Context
+from dotflow.core.failure import Failure
+from dotflow.core.outcome import Died, Outcome, Raised, Returned, TimedOut
+from dotflow.core.task import Task
+from dotflow.errors import CannotTravel, InvalidArgument, StepTimeout, WorkerDied, WorkerNotStarted
+from dotflow.providers.process_start import START_METHODS, STARTS, WorkerProcess, default_method
+from dotflow.providers.roster import Roster
+from dotflow.worker.call import Call
+from dotflow.worker.channel import ANSWER, CALL, STARTED, STDERR, STDOUT, Channel, Message
+from dotflow.worker.deadline import GRACE
+from dotflow.worker.process import Kept, Order
+
+KILLED: Final = f"It did not stop by itself within {GRACE:g} s, so its worker process was killed."
+DEFAULT_WORKERS: Final = max(32, 4 * (os.cpu_count() or 1))
+
+
+class ExecutorProcess(Executor):
+    """Makes attempts in worker processes: what gets stuck there is killed, what dies there is reported.
+
+    Args:
+        max_workers: How many processes there may be at once; max(32, 4 x cores) unless given.
+        start_method: "fork", "forkserver" or "spawn". Unless given: fork where it is safe (Linux, and the process has
+            one thread), forkserver elsewhere on POSIX, spawn on Windows.
+
+    Raises:
+        InvalidArgument: One of them is not accepted.
+    """
+
+    def __init__(self, max_workers: int | None = None, start_method: str | None = None) -> None:
+        self.max_workers = check_workers(max_workers)
+        if start_method is not None and start_method not in START_METHODS:
+            raise InvalidArgument("start_method", start_method, f"one of {', '.join(START_METHODS)}")
+        self.start_method = start_method
+
+    def open(self, tasks: Mapping[int, Task], report: Report) -> Crew:
+        """As Executor says."""
+        return ProcessCrew(tasks, self.max_workers, self.start_method or default_method())
+
+
+def check_workers(max_workers: int | None) -> int:
+    """A number of workers that makes sense; the default for None."""
+    if max_workers is None:
+        return DEFAULT_WORKERS
+    if type(max_workers) is not int or max_workers < 1:
+        raise InvalidArgument("max_workers", max_workers, "a whole number from 1")
+    return max_workers
+
+
+class _Worker:
+    """A worker process and what it is doing."""
+
+    def __init__(self, process: WorkerProcess) -> None:
+        self.process = process
+        self.call: Call | None = None
+        self.kill_at: float | None = None
+        self.kept: Any = _NOTHING  # the value that it returned last and still has
+        self.steps: set[int] = set()  # the keys of the steps that it has
+        self.events = selectors.EVENT_READ
+
+
+_NOTHING: Final = object()
+
+
+class ProcessCrew(Crew):
+    """The worker processes of one run. One wait covers their answers, their deaths and their deadlines."""
+
+    def __init__(self, tasks: Mapping[int, Task], max_workers: int, start_method: str) -> None:
+        self._start = STARTS[start_method](tasks)
+        self._roster: Roster[_Worker] = Roster(self._hire, max_workers)
+        self._workers: set[_Worker] = set()
+        self._answers: list[Answer] = []
+        self._steps: dict[int, tuple[int, bytes]] = {}  # id of a step -> its key, and itself pickled
+        self._selector = selectors.DefaultSelector()
+        self._bell, self._rope = os.pipe()
+        os.set_blocking(self._bell, False)
+        os.set_blocking(self._rope, False)
+        self._selector.register(self._bell, selectors.EVENT_READ)
+
+    def submit(self, call: Call) -> None:
+        """As Crew says."""
+        if call.step.isolate:  # it shares the process with nobody, not with its own lane either
+            call = call._replace(lane=-1 - call.lane)
+        worker = self._roster.add(call)
+        if worker is not None:
+            self._send(worker, call)
+
+    def wait(self, timeout: float | None) -> Sequence[Answer]:
+        """As Crew says."""
+        self._dispatch()
+        if not self._answers:
+            self._listen(self._until(timeout))
+            self._kill_late()
+        answers, self._answers = self._answers, []
+        return answers
+
+    def wake(self) -> None:
+        """As Crew says."""
+        with contextlib.suppress(BlockingIOError, OSError):  # full: it is awake already; closed: it needs no waking
+            os.write(self._rope, b"!")
+
+    def leave(self, lane: int) -> None:
+        """As Crew says."""
+        self._roster.leave(lane)
+
+    def close(self) -> None:
+        """As Crew says. Idle workers may run their exit handlers, busy ones are killed."""
+        try:
+            for worker in self._workers:
+                if worker.call is None:
+                    self._unregister(worker.process.channel)
+                    worker.process.channel.close()
+                else:
+                    worker.process.kill()
+            self._wait_for_ends(clock.monotonic() + GRACE)
+        finally:
+            for worker in self._workers:
+                worker.process.kill()
+                worker.process.reap()
+            self._workers.clear()
+            self._start.close()
+            self._selector.close()
+            os.close(self._bell)
+            os.close(self._rope)
+
+    def _wait_for_ends(self, until: float) -> None:
+        left = {worker for worker in self._workers if worker.process.ended is not None}
+        while left and (seconds := until - clock.monotonic()) > 0:
+            for key, _ in self._selector.select(seconds):
+                if isinstance(key.data, _Worker):
+                    self._selector.unregister(key.fileobj)
+                    if key.fd == key.data.process.ended:
+                        left.discard(key.data)
+
+    def _hire(self) -> _Worker:
+        worker = _Worker(self._start.worker())
+        self._workers.add(worker)
+        self._selector.register(worker.process.channel, selectors.EVENT_READ, worker)
+        if worker.process.ended is not None:
+            self._selector.register(worker.process.ended, selectors.EVENT_READ, worker)
+        return worker
+
+    def _dispatch(self) -> None:
+        """Gives the waiting calls to workers; a worker that answers meanwhile spares the start of another."""
+        while found := self._roster.next():
+            call, worker = found
+            if isinstance(worker, OSError):
+                told = WorkerNotStarted(call.step.name, str(worker))
+                self._answers.append((call, Died(Failure("WorkerNotStarted", str(told)))))
+                continue
+            self._send(worker, call)
+            self._listen(0)
+
+    def _send(self, worker: _Worker, call: Call) -> None:
+        worker.call = call
+        worker.kill_at = None
+        try:
+            parts = self._start.dump(self._order(worker, call))
+        except Exception as error:  # pickling runs the value's own methods
+            told = CannotTravel(call.step.name, "What is given to a worker", f"{type(error).__name__}: {error}")
+            self._answer(worker, Raised(Failure("CannotTravel", str(told))))
+            return
+        worker.process.channel.queue(CALL, call.task_id, parts)
+        self._flush(worker)
+
+    def _order(self, worker: _Worker, call: Call) -> Order:
+        previous = call.previous_context
+        told: Any = previous
+        if worker.kept is not _NOTHING and worker.kept is previous.storage and worker.kept is not None:
+            told = Kept(Context(None, previous.task_id, previous.workflow_id, previous.time, previous.step))
+        if self._start.inherits:
+            return Order(call.task_id, call.lane, call.workflow_id, 0, None, None, told)
+        key, step = self._pickled_step(call)
+        known = key in worker.steps
+        worker.steps.add(key)
+        return Order(
+            call.task_id, call.lane, call.workflow_id, key, None if known else step, call.initial_context, told
+        )
+
+    def _pickled_step(self, call: Call) -> tuple[int, bytes]:
+        found = self._steps.get(id(call.step))
+        if found is None:
+            found = self._steps[id(call.step)] = (len(self._steps), bytes(self._start.dump(call.step)[0]))
+        return found
+
+    def _flush(self, worker: _Worker) -> None:
+        """Sends what the socket takes; the rest when it is ready for more."""
+        try:
+            done = worker.process.channel.flush()
+        except OSError:  # it died; its end will be told by its descriptor
+            done = True
+        events = selectors.EVENT_READ if done else selectors.EVENT_READ | selectors.EVENT_WRITE
+        if events != worker.events:
+            worker.events = events
+            self._selector.modify(worker.process.channel, events, worker)
+
+    def _until(self, timeout: float | None) -> float | None:
+        """Seconds until something has to be done: the caller's limit, or the first kill."""
+        times = [worker.kill_at for worker in self._workers if worker.kill_at is not None]
+        if not times:
+            return timeout
+        seconds = max(0.0, min(times) - clock.monotonic())
+        return seconds if timeout is None else min(seconds, timeout)
+
+    def _listen(self, timeout: float | None) -> None:
+        ended: list[_Worker] = []
+        for key, events in self._selector.select(timeout):
+            worker: _Worker | None = key.data
+            if worker is None:
+                os.read(self._bell, 512)
+            elif key.fd == worker.process.ended:
+                ended.append(worker)
+            else:
+                if events & selectors.EVENT_WRITE:
+                    self._flush(worker)
+                if events & selectors.EVENT_READ:
+                    self._read(worker)
+        for worker in ended:
+            # Read first: an answer that was sent just before the end must not be taken for a death.
+            self._read(worker)
+            self._bury(worker)
+
+    def _read(self, worker: _Worker) -> None:
+        if worker not in self._workers:
+            return
+        try:
+            for message in worker.process.channel.receive():
+                self._take(worker, message)
+        except (EOFError, OSError):
+            if worker.process.ended is None:
+                self._bury(worker)
+            else:
+                self._unregister(worker.process.channel)
+
+    def _unregister(self, channel: Channel) -> None:
+        with contextlib.suppress(KeyError, ValueError):
+            self._selector.unregister(channel)
+
+    def _take(self, worker: _Worker, message: Message) -> None:
+        if message.kind == ANSWER:
+            self._answer(worker, self._outcome(worker, message))
+        elif message.kind == STARTED and worker.call is not None:
+            worker.kill_at = clock.monotonic() + worker.call.step.policy.timeout + GRACE
+        elif message.kind in (STDOUT, STDERR):
+            stream = sys.stdout if message.kind == STDOUT else sys.stderr
+            with contextlib.suppress(OSError, ValueError):  # the caller has closed it
+                stream.write(bytes(message.parts[0]).decode("utf-8", "surrogatepass"))
+
+    def _outcome(self, worker: _Worker, message: Message) -> Outcome:
+        try:
+            outcome: Outcome = message.load()
+        except Exception as error:  # unpickling runs the value's own methods
+            assert worker.call is not None
+            told = CannotTravel(worker.call.step.name, "The value returned", f"{type(error).__name__}: {error}")
+            return Raised(Failure.of(error, name="CannotTravel", message=str(told)))
+        return outcome
+
+    def _answer(self, worker: _Worker, outcome: Outcome) -> None:
+        call, worker.call = worker.call, None
+        if call is None:
+            return
+        worker.kill_at = None
+        worker.kept = outcome.value if isinstance(outcome, Returned) else _NOTHING
+        self._answers.append((call, outcome))
+        if call.step.isolate:
+            self._remove(worker)
+        else:
+            self._roster.rest(worker)
+
+    def _remove(self, worker: _Worker) -> int | None:
+        """Ends a worker, takes it out of the book, and tells how it ended."""
+        self._workers.discard(worker)
+        self._roster.dismiss(worker)
+        self._unregister(worker.process.channel)
+        if worker.process.ended is not None:
+            self._selector.unregister(worker.process.ended)
+        return worker.process.reap()
+
+    def _bury(self, worker: _Worker) -> None:
+        """The worker has ended: so has its attempt, if it was making one."""
+        if worker not in self._workers:
+            return
+        call, worker.call = worker.call, None
+        code = self._remove(worker)
+        if call is not None:
+            self._answers.append((call, Died(Failure("WorkerDied", str(WorkerDied(call.step.name, code))))))
+
+    def _kill_late(self) -> None:
+        now = clock.monotonic()
+        for worker in [late for late in self._workers if late.kill_at is not None and late.kill_at <= now]:
+            call = worker.call
+            assert call is not None
+            worker.call = None
+            self._remove(worker)
+            told = StepTimeout(call.step.name, call.step.policy.timeout, KILLED)
+            self._answers.append((call, TimedOut(Failure("TimeoutError", str(told)))))

@@ -1,0 +1,211 @@
+"""ExecutorThread: attempts in threads of this process."""
+
+import queue
+import threading
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from dotflow import clock
+from dotflow.abc.executor import Answer, Crew, Executor, Report
+from dotflow.core.failure import Failure
+from dotflow.core.outcome import Interrupted, Outcome, TimedOut
+from dotflow.core.task import Task
+from dotflow.errors import StepTimeout
+from dotflow.providers.executor_process import ProcessCrew, check_workers
+from dotflow.providers.process_start import default_method
+from dotflow.providers.roster import Roster
+from dotflow.worker.attempt import attempt
+from dotflow.worker.call import Call
+from dotflow.worker.deadline import GRACE, stop_thread
+from dotflow.worker.loops import Loops
+
+LEFT_BEHIND: Final = (
+    "It is stuck in code that can't be interrupted, so its thread was left behind; it ends with the interpreter. "
+    "@action(isolate=True) gives it a process that can be killed."
+)
+
+
+class ExecutorThread(Executor):
+    """Makes attempts in threads: values are never copied, and steps that wait do so side by side.
+
+    A timeout ends a step at its next Python line; a step that is stuck in C code is left behind, and its TaskError
+    says so. Coroutine steps share one event loop.
+
+    Args:
+        max_workers: How many threads there may be at once; max(32, 4 x cores) unless given.
+
+    Raises:
+        InvalidArgument: max_workers is no whole number from 1.
+    """
+
+    def __init__(self, max_workers: int | None = None) -> None:
+        self.max_workers = check_workers(max_workers)
+
+    def open(self, tasks: Mapping[int, Task], report: Report) -> Crew:
+        """As Executor says."""
+        return ThreadCrew(tasks, self.max_workers)
+
+
+class ThreadCrew(Crew):
+    """The threads of one run. They are daemons: the interpreter can always exit."""
+
+    def __init__(self, tasks: Mapping[int, Task], max_workers: int) -> None:
+        self._tasks = tasks
+        self._roster: Roster[_Thread] = Roster(self._hire, max_workers)
+        self._busy: set[_Thread] = set()
+        self._threads: set[_Thread] = set()
+        self._loops = Loops(own_thread=True)
+        self._done: queue.SimpleQueue[tuple[_Thread | None, Call, Outcome] | None] = queue.SimpleQueue()
+
+    def submit(self, call: Call) -> None:
+        """As Crew says."""
+        thread = self._roster.add(call)
+        if thread is not None:
+            self._give(thread, call)
+
+    def wait(self, timeout: float | None) -> Sequence[Answer]:
+        """As Crew says."""
+        while (found := self._roster.next()) is not None:
+            call, thread = found
+            if isinstance(thread, OSError):
+                raise thread
+            self._give(thread, call)
+        answers: list[Answer] = []
+        limit = self._until(timeout)
+        try:
+            while True:
+                self._take(self._done.get(timeout=limit), answers)
+                limit = 0
+        except queue.Empty:
+            self._leave_late_behind(answers)
+        return answers
+
+    def wake(self) -> None:
+        """As Crew says."""
+        self._done.put(None)
+
+    def leave(self, lane: int) -> None:
+        """As Crew says."""
+        self._roster.leave(lane)
+
+    def close(self) -> None:
+        """As Crew says. A thread that is stuck in C code can only be told; it ends when that returns."""
+        for thread in self._threads:
+            thread.tell_to_end()
+        until = clock.monotonic() + GRACE
+        for thread in self._threads:
+            thread.join(max(0.0, until - clock.monotonic()))
+        self._loops.close()
+
+    def _hire(self) -> "_Thread":
+        thread = _Thread(self._done, self._loops, self._tasks)
+        try:
+            thread.start()
+        except RuntimeError as error:  # can't start new thread
+            raise OSError(str(error)) from error
+        self._threads.add(thread)
+        return thread
+
+    def _give(self, thread: "_Thread", call: Call) -> None:
+        self._busy.add(thread)
+        thread.give(call)
+
+    def _take(self, done: "tuple[_Thread | None, Call, Outcome] | None", answers: list[Answer]) -> None:
+        if done is None:
+            return
+        thread, call, outcome = done
+        if thread is not None:
+            if thread not in self._busy:
+                return  # it was left behind, and is back too late
+            self._busy.discard(thread)
+            self._roster.rest(thread)
+        answers.append((call, outcome))
+
+    def _until(self, timeout: float | None) -> float | None:
+        """Seconds until something has to be done: the caller's limit, or the first thread that is late."""
+        times = [thread.late_at for thread in self._busy if thread.late_at is not None]
+        if not times:
+            return timeout
+        seconds = max(0.0, min(times) - clock.monotonic())
+        return seconds if timeout is None else min(seconds, timeout)
+
+    def _leave_late_behind(self, answers: list[Answer]) -> None:
+        now = clock.monotonic()
+        for thread in [busy for busy in self._busy if busy.late_at is not None and busy.late_at <= now]:
+            self._busy.discard(thread)
+            self._threads.discard(thread)
+            self._roster.dismiss(thread)
+            call = thread.call
+            assert call is not None
+            late = StepTimeout(call.step.name, call.step.policy.timeout, LEFT_BEHIND)
+            answers.append((call, TimedOut(Failure("TimeoutError", str(late)))))
+            thread.give(None)
+
+
+class _Thread(threading.Thread):
+    """Makes one attempt after the other."""
+
+    def __init__(
+        self,
+        done: "queue.SimpleQueue[tuple[_Thread | None, Call, Outcome] | None]",
+        loops: Loops,
+        tasks: Mapping[int, Task],
+    ) -> None:
+        super().__init__(name="dotflow-worker", daemon=True)
+        self._calls: queue.SimpleQueue[Call | None] = queue.SimpleQueue()
+        self._done = done
+        self._loops = loops
+        self._tasks = tasks
+        self._isolated: ProcessCrew | None = None
+        self._ending = False
+        self.call: Call | None = None
+        self.late_at: float | None = None
+
+    def give(self, call: Call | None) -> None:
+        """The next attempt; None to end."""
+        if call is None:
+            self._calls.put(None)
+            return
+        self.call = call
+        seconds = call.step.policy.timeout
+        # A coroutine is left behind by its loop, an isolated step is killed: neither keeps this thread for longer.
+        limited = seconds and not call.step.isolate
+        self.late_at = clock.monotonic() + seconds + (2 if call.step.is_coroutine else 1) * GRACE if limited else None
+        self._calls.put(call)
+
+    def tell_to_end(self) -> None:
+        """Ends the thread: at once when it is idle, else at the step's next Python line."""
+        self._ending = True
+        self.give(None)
+        if self._isolated is not None:
+            self._isolated.wake()
+        elif self.call is not None and self.ident is not None:
+            stop_thread(self.ident)
+
+    def run(self) -> None:
+        """The life of the thread."""
+        try:
+            while (call := self._calls.get()) is not None and not self._ending:
+                try:
+                    outcome = self._make_isolated(call) if call.step.isolate else attempt(call, self._loops)
+                except KeyboardInterrupt:
+                    outcome = Interrupted()
+                if outcome is not None:
+                    self.call = None
+                    self._done.put((self, call, outcome))
+        except BaseException:
+            if not self._ending:
+                raise
+
+    def _make_isolated(self, call: Call) -> Outcome | None:
+        method = default_method()
+        self._isolated = ProcessCrew(self._tasks, 1, "spawn" if method == "forkserver" else method)
+        try:
+            self._isolated.submit(call)
+            while not self._ending:
+                for _, outcome in self._isolated.wait(None):
+                    return outcome
+            return None
+        finally:
+            self._isolated.close()
+            self._isolated = None

@@ -1,0 +1,243 @@
+"""The three ways in which a worker process begins: fork, forkserver, spawn.
+
+None of them imports the caller's `__main__` again. A worker leads a process group of its own, so that it can be
+ended with everything it started.
+"""
+
+import atexit
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from dotflow.core.task import Task
+from dotflow.worker.channel import Channel, Dump, dump_by_reference, dump_by_value
+from dotflow.worker.nursery import FORK, NUMBER, REAP, UNKNOWN
+from dotflow.worker.process import run_worker
+
+START_METHODS: Final = ("fork", "forkserver", "spawn")
+
+#: Descriptors of this process that keep somebody's lifeline open: a forked worker must not hold on to them.
+_lifelines: Final[set[int]] = set()
+
+
+def default_method() -> str:
+    """fork where it is safe: on Linux, in a process with one thread, native ones counted."""
+    if sys.platform == "win32":
+        return "spawn"
+    if sys.platform == "linux" and len(list(Path("/proc/self/task").iterdir())) == 1:
+        return "fork"
+    return "forkserver"
+
+
+class WorkerProcess:
+    """One worker process, seen from the coordinator.
+
+    Attributes:
+        channel: To talk to it; does not block.
+        pid: Its process id, and that of its group.
+        ended: A descriptor that is readable once the process has ended; None where the system has none.
+    """
+
+    def __init__(self, start: "Start", pid: int, channel: Channel, lifeline: int) -> None:
+        self._start = start
+        self._lifeline = lifeline
+        self.pid = pid
+        self.channel = channel
+        self.ended = os.pidfd_open(pid) if hasattr(os, "pidfd_open") else None
+
+    def kill(self) -> None:
+        """Ends it and everything it started, at once."""
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.pid, signal.SIGKILL)
+
+    def reap(self) -> int | None:
+        """Ends it and its group, waits for it; its exit code, minus the signal's number where one ended it.
+
+        The group outlives its leader, and until the leader is waited for nobody else can have its number.
+        """
+        self.kill()
+        code = self._start.reap(self.pid)
+        self.forget()
+        return code
+
+    def forget(self) -> None:
+        """Closes what this process holds of it."""
+        self.channel.close()
+        for descriptor in (self._lifeline, self.ended):
+            if descriptor is not None:
+                os.close(descriptor)
+        _lifelines.discard(self._lifeline)
+
+
+class Start:
+    """A way to start workers for one run.
+
+    Args:
+        tasks: The run's tasks, by id.
+    """
+
+    #: How values are pickled for its workers.
+    dump: Dump = staticmethod(dump_by_value)
+    #: Whether its workers are born with the run's tasks.
+    inherits = False
+
+    def __init__(self, tasks: Mapping[int, Task]) -> None:
+        self.tasks = tasks
+        self.relayed = (_is_redirected(sys.stdout, 1), _is_redirected(sys.stderr, 2))
+
+    def worker(self) -> WorkerProcess:
+        """Starts one. Raises OSError when the system can't give it."""
+        ours, theirs = socket.socketpair()
+        reading, writing = os.pipe()
+        _lifelines.add(writing)
+        try:
+            pid = self.launch(theirs, reading, (ours.fileno(), writing))
+        except BaseException:
+            ours.close()
+            os.close(writing)
+            _lifelines.discard(writing)
+            raise
+        finally:
+            theirs.close()
+            os.close(reading)
+        ours.setblocking(False)
+        return WorkerProcess(self, pid, Channel(ours), writing)
+
+    def launch(self, sock: socket.socket, lifeline: int, ours: tuple[int, int]) -> int:
+        """Starts the process; its pid."""
+        raise NotImplementedError
+
+    def reap(self, pid: int) -> int | None:
+        """Waits for the process's end; its exit code."""
+        try:
+            return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        except ChildProcessError:  # somebody else in this process has waited for it
+            return None
+
+    def close(self) -> None:
+        """Ends what was needed to start workers."""
+
+
+class Fork(Start):
+    """The worker begins as a copy of this process: nothing needs to travel to it."""
+
+    dump = staticmethod(dump_by_reference)
+    inherits = True
+
+    def launch(self, sock: socket.socket, lifeline: int, ours: tuple[int, int]) -> int:
+        """As Start says."""
+        for stream in (sys.stdout, sys.stderr):  # what waits in a buffer would be printed twice
+            if stream is not None:
+                with contextlib.suppress(OSError, ValueError):
+                    stream.flush()
+        pid = os.fork()
+        if pid:
+            with contextlib.suppress(OSError):  # the child does the same; whoever is first
+                os.setpgid(pid, pid)
+            return pid
+        try:
+            os.setpgid(0, 0)
+            atexit._clear()
+            signal.set_wakeup_fd(-1)
+            os.close(ours[0])
+            for descriptor in tuple(_lifelines):
+                os.close(descriptor)
+            _lifelines.clear()
+            if "asyncio" in sys.modules:
+                sys.modules["asyncio"]._set_running_loop(None)
+            run_worker(sock, lifeline, dump_by_reference, self.relayed, self.tasks)
+        finally:
+            os._exit(1)
+
+
+class Spawn(Start):
+    """The worker begins as a fresh interpreter."""
+
+    def __init__(self, tasks: Mapping[int, Task]) -> None:
+        super().__init__(tasks)
+        self._started: dict[int, subprocess.Popen[bytes]] = {}
+
+    def launch(self, sock: socket.socket, lifeline: int, ours: tuple[int, int]) -> int:
+        """As Start says."""
+        process = _interpreter("become_worker", sock, (lifeline,), relayed=self.relayed, lifeline=lifeline)
+        self._started[process.pid] = process
+        return process.pid
+
+    def reap(self, pid: int) -> int | None:
+        """As Start says."""
+        return self._started.pop(pid).wait()
+
+
+class ForkServer(Start):
+    """The worker begins as a copy of a fresh interpreter that does nothing else."""
+
+    def __init__(self, tasks: Mapping[int, Task]) -> None:
+        super().__init__(tasks)
+        self._nursery: subprocess.Popen[bytes] | None = None
+        self._control: socket.socket | None = None
+
+    def _ask(self, request: bytes, descriptors: list[int]) -> int:
+        if self._control is None:
+            self._control, theirs = socket.socketpair()
+            with theirs:
+                self._nursery = _interpreter("become_nursery", theirs, (), relayed=self.relayed)
+        socket.send_fds(self._control, [request], descriptors)
+        answer = self._control.recv(NUMBER.size, socket.MSG_WAITALL)
+        if not answer:
+            raise ConnectionResetError("the process that forks the workers is gone")
+        number: int = NUMBER.unpack(answer)[0]
+        return number
+
+    def launch(self, sock: socket.socket, lifeline: int, ours: tuple[int, int]) -> int:
+        """As Start says."""
+        pid = self._ask(FORK + NUMBER.pack(0), [sock.fileno(), lifeline])
+        if pid < 0:
+            raise OSError("the system does not let us fork")
+        return pid
+
+    def reap(self, pid: int) -> int | None:
+        """As Start says."""
+        try:
+            code = self._ask(REAP + NUMBER.pack(pid), [])
+        except OSError:
+            return None
+        return None if code == UNKNOWN else code
+
+    def close(self) -> None:
+        """As Start says."""
+        if self._control is not None:
+            self._control.close()
+        if self._nursery is not None:
+            self._nursery.wait()
+
+
+STARTS: Final[Mapping[str, type[Start]]] = {"fork": Fork, "forkserver": ForkServer, "spawn": Spawn}
+
+
+def _interpreter(entry: str, sock: socket.socket, more: tuple[int, ...], **told: Any) -> subprocess.Popen[bytes]:
+    """A fresh interpreter, in a process group of its own, that sees the modules that this one sees."""
+    arguments = json.dumps({"argv": sys.argv, "sock": sock.fileno(), **told})
+    path = json.dumps([entry or os.getcwd() for entry in sys.path])  # noqa: PTH109 (a string is wanted)
+    code = f"import sys, json; sys.path[:] = json.loads(sys.argv[2]); from dotflow.worker.nursery import {entry}; {entry}(sys.argv[1])"
+    flags: list[str] = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]
+    return subprocess.Popen(
+        [sys.executable, *flags, "-c", code, arguments, path],
+        pass_fds=(sock.fileno(), *more),
+        stdin=subprocess.DEVNULL,
+        process_group=0,
+    )
+
+
+def _is_redirected(stream: Any, descriptor: int) -> bool:
+    """Whether prints of this process go elsewhere than to the descriptor that a child inherits."""
+    try:
+        return bool(stream.fileno() != descriptor)
+    except (AttributeError, OSError, ValueError):
+        return stream is not None

@@ -1,0 +1,44 @@
+"""StorageDefault: memory."""
+
+from collections.abc import Iterable
+
+from dotflow.abc.storage import Storage
+from dotflow.core.context import Context
+from dotflow.core.task import Task
+
+
+class StorageDefault(Storage):
+    """Keeps values in memory, as the objects that they are, for the life of the process."""
+
+    def __init__(self) -> None:
+        self._contexts: dict[str, Context] = {}
+
+    def post(self, key: str, context: Context) -> None:
+        """As Storage says."""
+        self._contexts[key] = context
+
+    def get(self, key: str) -> Context:
+        """As Storage says."""
+        found = self._contexts.get(key)
+        return Context() if found is None else found
+
+    def key(self, task: Task) -> str:
+        """As Storage says."""
+        return f"{task.workflow_id}/{task.task_id}"
+
+    def contains(self, key: str) -> bool:
+        """As Storage says."""
+        return key in self._contexts
+
+    def delete(self, key: str) -> None:
+        """As Storage says."""
+        self._contexts.pop(key, None)
+
+    def list_keys(self, prefix: str = "") -> Iterable[str]:
+        """As Storage says."""
+        return [key for key in list(self._contexts) if key.startswith(prefix)]
+
+    def clear(self, workflow_id: str) -> None:
+        """As Storage says."""
+        for key in self.list_keys(f"{workflow_id}/"):
+            self.delete(key)

@@ -1,0 +1,158 @@
+"""The one place where users' code runs: binds, calls, awaits, and turns whatever happens into an Outcome."""
+
+import itertools
+import time
+from types import CoroutineType
+from typing import Any, Final
+
+from dotflow import clock
+from dotflow.core.action import Action, actions_of
+from dotflow.core.context import Context
+from dotflow.core.failure import Failure
+from dotflow.core.outcome import Outcome, Raised, Returned, TimedOut
+from dotflow.errors import InvalidPolicy, StepTimeout
+from dotflow.worker.call import Call
+from dotflow.worker.deadline import SOONEST, DeadlinePassed, Limit, LoopBlocked
+from dotflow.worker.loops import Loop
+
+#: Values of these types are never instances with actions; the look-up is skipped.
+PLAIN: Final = frozenset({type(None), bool, int, float, str, bytes, list, tuple, dict, set})
+
+LEFT_BEHIND: Final = (
+    "It blocks its event loop in code that can't be interrupted, so its thread was left behind; it ends with the "
+    "interpreter. @action(isolate=True) gives it a process that can be killed."
+)
+
+
+def attempt(call: Call, loop: Loop) -> Outcome:
+    """Makes one attempt of a step.
+
+    Nothing is raised but KeyboardInterrupt, and the deadline of an attempt around this one (a step may run a
+    workflow).
+
+    Args:
+        call: What to run, and with which contexts.
+        loop: Where coroutines run.
+    """
+    step = call.step
+    seconds = step.policy.timeout
+    if not seconds:  # the short way: no limit to set, and most steps take it
+        try:
+            value = step.function(**arguments_of(step, call.initial_context, call.previous_context))
+            if value.__class__ in PLAIN:
+                return Returned(value)
+        except (KeyboardInterrupt, DeadlinePassed):
+            raise
+        except BaseException as error:
+            return Raised(Failure.of(error))
+        return finish(call, loop, value, 0)
+    if step.is_coroutine:
+        return finish(
+            call, loop, step.function(**arguments_of(step, call.initial_context, call.previous_context)), seconds
+        )
+    repeated: list[Failure] = []
+    limit = Limit(seconds)
+    try:
+        value = limit.run(lambda: _perform(call, loop, repeated))
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
+        return outcome_of(error, step, limit, repeated)
+    return Returned(value, tuple(repeated))
+
+
+def arguments_of(step: Action[..., Any], initial: Context, previous: Context) -> dict[str, Context]:
+    """The contexts that the step asks for, by name."""
+    wants = step.wants
+    if not wants:
+        return {}
+    offered = {"initial_context": initial, "previous_context": previous}
+    return {name: offered[name] for name in wants}
+
+
+def finish(call: Call, loop: Loop, value: Any, seconds: float) -> Outcome:
+    """Awaits what the step returned, and runs the actions of an instance."""
+    repeated: list[Failure] = []
+    limit = Limit(seconds)
+    began = clock.monotonic()
+    try:
+        if isinstance(value, CoroutineType):
+            value = loop.run(value, seconds)
+        if seconds and actions_of(value):
+            rest = Limit(max(seconds - (clock.monotonic() - began), SOONEST))
+            value = rest.run(lambda: _unfold(call, loop, value, repeated))
+        else:
+            value = _unfold(call, loop, value, repeated)
+    except KeyboardInterrupt:
+        raise
+    except DeadlinePassed as passed:
+        if not seconds:
+            raise
+        return outcome_of(passed, call.step, passed.limit, repeated)
+    except BaseException as error:
+        return outcome_of(error, call.step, limit, repeated)
+    return Returned(value, tuple(repeated))
+
+
+def _perform(call: Call, loop: Loop, repeated: list[Failure]) -> Any:
+    value = call.step.function(**arguments_of(call.step, call.initial_context, call.previous_context))
+    if isinstance(value, CoroutineType):
+        value = loop.run(value, 0)
+    return _unfold(call, loop, value, repeated)
+
+
+def outcome_of(error: BaseException, step: Action[..., Any], limit: Limit, repeated: list[Failure]) -> Outcome:
+    """What *error* means for the attempt that *limit* was set for."""
+    if isinstance(error, DeadlinePassed) and error.limit is not limit and not limit.raised:
+        raise error  # it is the time of an attempt around this one that is up
+    if isinstance(error, DeadlinePassed) or limit.raised:
+        late = StepTimeout(step.name, step.policy.timeout, LEFT_BEHIND if isinstance(error, LoopBlocked) else "")
+        return TimedOut(Failure.of(error, name="TimeoutError", message=str(late)), tuple(repeated))
+    return Raised(Failure.of(error), tuple(repeated))
+
+
+def _unfold(call: Call, loop: Loop, value: Any, repeated: list[Failure]) -> Any:
+    """*value* itself or, of an instance with actions, the list of what these return."""
+    if value.__class__ in PLAIN:
+        return value
+    actions = actions_of(value)
+    if not actions:
+        return value
+    contexts: list[Context] = []
+    previous = call.previous_context
+    for action in actions:
+        action.check_parameters()
+        if action.isolate:
+            raise InvalidPolicy("isolate", True, f"for whole steps: put it on the class, not on its '{action.name}'")
+        result = _run_member(action, call.initial_context, previous, loop, repeated)
+        previous = Context(result, call.task_id, call.workflow_id, step=action.identity)
+        contexts.append(previous)
+    return contexts
+
+
+def _run_member(
+    action: Action[..., Any], initial: Context, previous: Context, loop: Loop, repeated: list[Failure]
+) -> Any:
+    """One action of an instance, by its own policy."""
+    arguments = arguments_of(action, initial, previous)
+    for number in itertools.count(1):
+        limit = Limit(action.policy.timeout)
+        try:
+            if limit.seconds and not action.is_coroutine:
+                return limit.run(lambda: action.function(**arguments))
+            value = action.function(**arguments)
+            return loop.run(value, limit.seconds) if isinstance(value, CoroutineType) else value
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
+            # A coroutine's limit is made by its loop; any other limit than ours belongs to somebody around us.
+            mine = error.limit if isinstance(error, DeadlinePassed) and action.is_coroutine and limit.seconds else limit
+            outcome = outcome_of(error, action, mine, [])
+            delay = action.policy.delay_after(number)
+            if delay is None:
+                if isinstance(error, DeadlinePassed):
+                    raise StepTimeout(action.name, limit.seconds) from None
+                raise
+            if isinstance(outcome, Raised | TimedOut):
+                repeated.append(outcome.failure)
+        time.sleep(delay)

@@ -1,0 +1,35 @@
+"""The same as `attempt`, for a coroutine step whose caller is a coroutine too."""
+
+import asyncio
+from typing import Any
+
+from dotflow.core.action import actions_of
+from dotflow.core.outcome import Interrupted, Outcome, Returned
+from dotflow.worker.attempt import PLAIN, arguments_of, finish, outcome_of
+from dotflow.worker.call import Call
+from dotflow.worker.coroutines import Driven, drive
+from dotflow.worker.deadline import Limit
+from dotflow.worker.loops import Loop
+
+
+async def attempt_async(call: Call, to_loop: Loop) -> Outcome:
+    """Makes one attempt of a coroutine step in the loop that this coroutine runs in.
+
+    Args:
+        call: What to run, and with which contexts.
+        to_loop: Where the coroutines of an instance with actions run, should the step return one.
+    """
+    step = call.step
+    limit = Limit(step.policy.timeout)
+    try:
+        coroutine: Any = step.function(**arguments_of(step, call.initial_context, call.previous_context))
+        value = await drive(Driven(coroutine), limit.seconds, limit) if limit.seconds else await coroutine
+    except KeyboardInterrupt:
+        return Interrupted()
+    except BaseException as error:
+        if isinstance(error, asyncio.CancelledError) and (task := asyncio.current_task()) and task.cancelling():
+            raise
+        return outcome_of(error, step, limit, [])
+    if value.__class__ in PLAIN or not actions_of(value):
+        return Returned(value)
+    return await asyncio.to_thread(finish, call, to_loop, value, limit.seconds)

@@ -1,0 +1,133 @@
+"""Coroutines under a time limit, in the calling thread or in one of their own.
+
+A coroutine whose time is up is cancelled. One that swallows its cancellation has GRACE seconds to end; then it is
+dropped: never resumed again.
+"""
+
+import asyncio
+import concurrent.futures
+import contextlib
+import threading
+from collections.abc import Callable, Coroutine, Generator
+from typing import Any
+
+from dotflow.worker.deadline import GRACE, REPEAT, DeadlinePassed, Limit, LoopBlocked
+
+
+class Driven:
+    """Awaits a coroutine until it is dropped."""
+
+    def __init__(self, coroutine: Coroutine[Any, Any, Any]) -> None:
+        self.coroutine = coroutine
+        self.dropped = False
+
+    def __await__(self) -> Generator[Any, Any, Any]:
+        resume: Callable[[Any], Any] = self.coroutine.send
+        value: Any = None
+        while True:
+            try:
+                waited = resume(value)
+            except StopIteration as stop:
+                return stop.value
+            try:
+                value = yield waited
+                resume = self.coroutine.send
+            except BaseException as error:  # whatever is thrown in is the coroutine's to see
+                if self.dropped:
+                    raise
+                value, resume = error, self.coroutine.throw
+
+
+async def drive(driven: Driven, seconds: float, limit: Limit) -> Any:
+    """What the coroutine returns; DeadlinePassed when it was not there after *seconds* (0 = no limit)."""
+    if not seconds:
+        return await driven
+    task = asyncio.ensure_future(_as_coroutine(driven))
+    try:
+        done, _ = await asyncio.wait({task}, timeout=seconds)
+        if done:
+            return task.result()
+        limit.due += GRACE  # the loop is alive and sees to it; the signal is for one that is blocked
+        task.cancel()
+        done, _ = await asyncio.wait({task}, timeout=GRACE)
+    finally:
+        if not task.done():
+            driven.dropped = True
+            task.cancel()
+    with contextlib.suppress(BaseException):  # what a cancelled coroutine raises or returns is too late
+        if done:
+            task.result()
+    raise DeadlinePassed(limit)
+
+
+async def _as_coroutine(driven: Driven) -> Any:
+    return await driven
+
+
+class LoopHere:
+    """An event loop in the calling thread, which must not have one running."""
+
+    def __init__(self) -> None:
+        self._runner: asyncio.Runner | None = None
+
+    def run(self, coroutine: Coroutine[Any, Any, Any], seconds: float) -> Any:
+        """As Loop says. A coroutine that blocks the loop is ended by the signal, as a function would be."""
+        self._runner = self._runner or asyncio.Runner()
+        driven = Driven(coroutine)
+        limit = Limit(seconds + REPEAT)
+        main = drive(driven, seconds, limit)
+        runner = self._runner
+        try:
+            return limit.run(lambda: runner.run(main)) if seconds else runner.run(main)
+        except DeadlinePassed:
+            driven.dropped = True
+            main.close()
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """As Loop says."""
+        runner, self._runner = self._runner, None
+        if runner is not None:
+            runner.close()
+
+
+class LoopThread:
+    """An event loop in a daemon thread of its own."""
+
+    def __init__(self) -> None:
+        self.loop = asyncio.new_event_loop()
+        self._waiting: set[concurrent.futures.Future[Any]] = set()
+        self._thread = threading.Thread(target=self._work, name="dotflow-loop", daemon=True)
+        self._thread.start()
+
+    def _work(self) -> None:
+        asyncio.set_event_loop(self.loop)
+        self.loop.run_forever()
+        tasks = asyncio.all_tasks(self.loop)
+        for task in tasks:
+            task.cancel()
+        with contextlib.suppress(Exception):
+            self.loop.run_until_complete(asyncio.wait(tasks, timeout=GRACE / 2) if tasks else asyncio.sleep(0))
+            self.loop.run_until_complete(self.loop.shutdown_asyncgens())
+        self.loop.close()
+
+    def run(self, coroutine: Coroutine[Any, Any, Any], seconds: float) -> Any:
+        """As Loop says. Where the loop itself is blocked, its thread can only be left behind."""
+        limit = Limit(seconds)
+        future = asyncio.run_coroutine_threadsafe(drive(Driven(coroutine), seconds, limit), self.loop)
+        self._waiting.add(future)
+        try:
+            return future.result(seconds + 1.5 * GRACE if seconds else None)
+        except concurrent.futures.TimeoutError:
+            if future.done():
+                raise
+            limit.raised = 1
+            raise LoopBlocked(limit) from None
+        finally:
+            self._waiting.discard(future)
+
+    def close(self) -> None:
+        """As Loop says."""
+        self.loop.call_soon_threadsafe(self.loop.stop)
+        self._thread.join(GRACE)

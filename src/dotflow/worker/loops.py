@@ -1,0 +1,61 @@
+"""Where coroutines run. One event loop serves all coroutine steps of a run."""
+
+import sys
+import threading
+from collections.abc import Coroutine
+from typing import Any, Protocol
+
+from dotflow.worker.deadline import LoopBlocked
+
+
+class Loop(Protocol):
+    """Runs coroutines for callers that are not coroutines themselves."""
+
+    def run(self, coroutine: Coroutine[Any, Any, Any], seconds: float) -> Any:
+        """What the coroutine returns; raises DeadlinePassed after *seconds*, unless these are 0."""
+
+    def close(self) -> None:
+        """Ends what still runs."""
+
+
+class Loops:
+    """The event loop of a run, made when the first coroutine needs it; so is the import of asyncio.
+
+    It is in the calling thread where that is free for it, and in a thread of its own elsewhere.
+
+    Args:
+        own_thread: Always in a thread of its own, to serve several threads.
+    """
+
+    def __init__(self, own_thread: bool = False) -> None:
+        self._own_thread = own_thread
+        self._lock = threading.Lock()
+        self._loop: Loop | None = None
+
+    def run(self, coroutine: Coroutine[Any, Any, Any], seconds: float) -> Any:
+        """As Loop says. After a loop that was left behind comes a new one."""
+        with self._lock:
+            loop = self._loop = self._loop or self._make()
+        try:
+            return loop.run(coroutine, seconds)
+        except LoopBlocked:
+            with self._lock:
+                if self._loop is loop:
+                    self._loop = None
+            raise
+
+    def _make(self) -> Loop:
+        from dotflow.worker.coroutines import LoopHere, LoopThread
+
+        return LoopThread() if self._own_thread or _is_running() else LoopHere()
+
+    def close(self) -> None:
+        """As Loop says."""
+        loop, self._loop = self._loop, None
+        if loop is not None:
+            loop.close()
+
+
+def _is_running() -> bool:
+    """Whether the calling thread runs an event loop already."""
+    return "asyncio" in sys.modules and sys.modules["asyncio"]._get_running_loop() is not None

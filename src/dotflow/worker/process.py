@@ -1,0 +1,255 @@
+"""A worker process: takes calls, makes attempts, answers, until its coordinator is gone."""
+
+import atexit
+import os
+import pickle
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Mapping
+from typing import Any, Final, NamedTuple, NoReturn
+
+from dotflow.core.action import Action
+from dotflow.core.context import Context
+from dotflow.core.failure import Failure
+from dotflow.core.outcome import Interrupted, Outcome, Raised, Returned
+from dotflow.core.task import Task
+from dotflow.errors import CannotTravel
+from dotflow.worker import deadline
+from dotflow.worker.attempt import attempt
+from dotflow.worker.call import Call
+from dotflow.worker.channel import ANSWER, CALL, STARTED, STDERR, STDOUT, Channel, Dump, Message
+from dotflow.worker.loops import Loops
+
+LINUX: Final = sys.platform == "linux"
+F_SETSIG: Final = 10  # <asm-generic/fcntl.h>; the fcntl module has no name for it
+
+
+class Kept(NamedTuple):
+    """Stands for a value that the worker itself returned last and still has."""
+
+    context: Context
+
+
+class Order(NamedTuple):
+    """A call as it travels: what the worker knows already is left out.
+
+    Attributes:
+        task_id, lane, workflow_id: As in Call.
+        step_key: A number for the step, the same for each of its calls.
+        step: The step, pickled; None where the worker was born with it or had it before.
+        initial_context: None where the worker was born with it.
+        previous_context: A Context, or Kept where its value never left the worker.
+    """
+
+    task_id: int
+    lane: int
+    workflow_id: str
+    step_key: int
+    step: bytes | None
+    initial_context: Context | None
+    previous_context: Context | Kept
+
+
+class Worker:
+    """One worker process.
+
+    Args:
+        channel: Its end of the channel to the coordinator.
+        dump: How what it returns is pickled.
+        born_with: The tasks that a fork gave it.
+    """
+
+    def __init__(self, channel: Channel, dump: Dump, born_with: Mapping[int, Task]) -> None:
+        self.channel = channel
+        self.dump = dump
+        self.born_with = born_with
+        self.loops = Loops()
+        self.lock = threading.Lock()  # a step's threads may print while an answer is on its way
+        self.steps: dict[int, Action[..., Any]] = {}
+        self.kept: Any = None
+
+    def work(self) -> None:
+        """Makes attempts until the coordinator closes the channel."""
+        try:
+            for message in self.channel.receive():
+                if message.kind == CALL:
+                    self.answer(message)
+        except (EOFError, BrokenPipeError, ConnectionResetError):
+            return
+
+    def answer(self, message: Message) -> None:
+        """Makes the attempt that *message* asks for, and sends what came of it."""
+        try:
+            call = self.read(message)
+        except BaseException as error:  # the user's modules are imported while their objects are loaded
+            reason = f"{type(error).__name__}: {error}"
+            failure = Failure.of(error, name="CannotTravel", message=str(CannotTravel("?", "What is given", reason)))
+            self.send(ANSWER, message.number, self.dump(Raised(failure)))
+            return
+        if call.step.policy.timeout:
+            self.send(STARTED, message.number, [])
+        try:
+            outcome = attempt(call, self.loops)
+        except KeyboardInterrupt:
+            outcome = Interrupted()
+        self.kept = outcome.value if isinstance(outcome, Returned) else None
+        _flush()
+        self.send(ANSWER, message.number, self.pack(call, outcome))
+
+    def read(self, message: Message) -> Call:
+        """The call that *message* carries."""
+        order: Order = message.load()
+        task = self.born_with.get(order.task_id)
+        if task is not None:
+            step, initial = task.step, task.initial_context
+        else:
+            if order.step is not None:
+                self.steps[order.step_key] = pickle.loads(order.step)
+            assert order.initial_context is not None
+            step, initial = self.steps[order.step_key], order.initial_context
+        previous = order.previous_context
+        if isinstance(previous, Kept):
+            told = previous.context
+            previous = Context(self.kept, told.task_id, told.workflow_id, told.time, told.step)
+        return Call(order.task_id, order.lane, step, initial, previous, order.workflow_id)
+
+    def pack(self, call: Call, outcome: Outcome) -> list[Any]:
+        """The outcome, pickled; of a value that can't be, an outcome that says so."""
+        try:
+            return self.dump(outcome)
+        except BaseException as error:  # pickling runs the value's own methods
+            self.kept = None
+            reason = f"{type(error).__name__}: {error}"
+            told = CannotTravel(call.step.name, "The value returned", reason)
+            return self.dump(Raised(Failure("CannotTravel", str(told))))
+
+    def send(self, kind: int, number: int, parts: list[Any]) -> None:
+        """Sends one message whole."""
+        with self.lock:
+            self.channel.queue(kind, number, parts)
+            self.channel.flush()
+
+
+class Relay:
+    """Stands in for a stream that the caller has redirected: what is written here goes there."""
+
+    encoding = "utf-8"
+    errors = "backslashreplace"
+    closed = False
+
+    def __init__(self, worker: Worker, kind: int) -> None:
+        self._worker = worker
+        self._kind = kind
+
+    def write(self, text: str) -> int:
+        """Sends it on at once."""
+        if not isinstance(text, str):
+            raise TypeError(f"write() argument must be str, not {type(text).__name__}")
+        if text:
+            self._worker.send(self._kind, 0, [text.encode("utf-8", "surrogatepass")])
+        return len(text)
+
+    def writelines(self, lines: Any) -> None:
+        """As files do."""
+        self.write("".join(lines))
+
+    def flush(self) -> None:
+        """Nothing waits here."""
+
+    def isatty(self) -> bool:
+        """It is no terminal."""
+        return False
+
+    def writable(self) -> bool:
+        """It is there to be written to."""
+        return True
+
+    def readable(self) -> bool:
+        """It is not there to be read from."""
+        return False
+
+
+def run_worker(
+    sock: socket.socket, lifeline: int, dump: Dump, relayed: tuple[bool, bool], born_with: Mapping[int, Task]
+) -> NoReturn:
+    """The whole life of a worker process, from its first line to its exit.
+
+    Args:
+        sock: Its end of the channel.
+        lifeline: The reading end of a pipe that only the coordinator can write to, and never does: it closes when
+            the coordinator is gone, however it went.
+        dump: How what it returns is pickled.
+        relayed: Whether its stdout and stderr have to go through the channel.
+        born_with: The tasks that a fork gave it.
+    """
+    code = 1
+    try:
+        _settle_in(lifeline)
+        worker = Worker(Channel(sock), dump, born_with)
+        if relayed[0]:
+            sys.stdout = Relay(worker, STDOUT)  # type: ignore[assignment]
+        if relayed[1]:
+            sys.stderr = Relay(worker, STDERR)  # type: ignore[assignment]
+        _line_by_line()
+        worker.work()
+        worker.loops.close()
+        atexit._run_exitfuncs()
+        code = 0
+    finally:
+        _flush()
+        os._exit(code)
+
+
+def _settle_in(lifeline: int) -> None:
+    deadline.forget()
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    _end_with_coordinator(lifeline)
+    null = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(null, 0)
+    os.close(null)
+    sys.stdin = open(0, closefd=False)  # noqa: PTH123, SIM115 (it stays open as long as the process)
+
+
+def _end_with_coordinator(lifeline: int) -> None:
+    """The end of the coordinator ends this process and all that it started.
+
+    On Linux the kernel itself sees to it: when the pipe closes it sends SIGKILL to the process group, whatever
+    the process is doing, C code that never returns included. Elsewhere a thread waits for it.
+    """
+    if LINUX:
+        import fcntl
+
+        fcntl.fcntl(lifeline, fcntl.F_SETOWN, -os.getpgrp())
+        fcntl.fcntl(lifeline, F_SETSIG, signal.SIGKILL)
+        fcntl.fcntl(lifeline, fcntl.F_SETFL, fcntl.fcntl(lifeline, fcntl.F_GETFL) | os.O_ASYNC | os.O_NONBLOCK)
+        try:
+            gone = os.read(lifeline, 1) == b""
+        except BlockingIOError:
+            gone = False
+        if gone:  # it went before the kernel was told
+            os.killpg(0, signal.SIGKILL)
+    else:
+        threading.Thread(target=_wait_for_end, args=(lifeline,), name="dotflow-lifeline", daemon=True).start()
+
+
+def _wait_for_end(lifeline: int) -> None:
+    os.read(lifeline, 1)
+    os.killpg(0, signal.SIGKILL)
+
+
+def _line_by_line() -> None:
+    """A worker may be killed at any time; what it printed before should not be lost with it."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(line_buffering=True)
+
+
+def _flush() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (AttributeError, OSError, ValueError):  # None, broken, closed: there is nowhere to say so
+            continue

@@ -1,0 +1,224 @@
+"""DotFlow: a workflow, from its tasks to its results."""
+
+import asyncio
+import threading
+import uuid
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from dotflow.abc.executor import Executor
+from dotflow.config import Config
+from dotflow.core.builder import TaskBuilder
+from dotflow.core.context import Context
+from dotflow.core.failure import name_of
+from dotflow.core.steps import as_callback
+from dotflow.core.task import Task
+from dotflow.core.types.execution import TypeExecution
+from dotflow.engine.plan import Plan, make_plan
+from dotflow.engine.run import Means, Run, Wishes
+from dotflow.errors import InvalidArgument, InvalidProvider, NotRunYet
+
+if TYPE_CHECKING:
+    from dotflow.core.schema import WorkflowResult
+
+Callback = Callable[..., Any] | str | None
+
+
+class DotFlow:
+    """A workflow: tasks that run in order, side by side or on a schedule.
+
+    Args:
+        config: Its providers; Config() unless given.
+        workflow_id: Any non-empty string or UUID, the same in every run; a fresh UUID unless given.
+        name: For readers.
+
+    Attributes:
+        task: The TaskBuilder: `workflow.task.add(step=...)`.
+        workflow_id: The id as a string.
+
+    Raises:
+        InvalidArgument: An empty or wrong workflow_id or name.
+        InvalidProvider: config is no Config.
+    """
+
+    def __init__(
+        self, config: Config | None = None, workflow_id: str | uuid.UUID | None = None, name: str | None = None
+    ) -> None:
+        if config is not None and not isinstance(config, Config):
+            raise InvalidProvider(
+                "config", f"a {name_of(type(config))}", "Config", "Write DotFlow(config=Config(...))."
+            )
+        if workflow_id is not None and (not isinstance(workflow_id, str | uuid.UUID) or not str(workflow_id)):
+            raise InvalidArgument("workflow_id", workflow_id, "a non-empty string or a UUID")
+        if name is not None and not isinstance(name, str):
+            raise InvalidArgument("name", name, "a string")
+        self.config = config or Config()
+        self.workflow_id = str(workflow_id or uuid.uuid4())
+        self.name = name
+        self.task = TaskBuilder(self.workflow_id, name)
+        self._last: Run | None = None
+
+    def start(
+        self,
+        mode: str | TypeExecution = TypeExecution.SEQUENTIAL,
+        keep_going: bool = False,
+        resume: bool = False,
+        on_success: Callback = None,
+        on_failure: Callback = None,
+    ) -> Run:
+        """Runs the workflow. Each call is a new run, which shares nothing with the others.
+
+        A step that fails does not raise here: see `status` and the tasks' `errors`.
+
+        Args:
+            mode: "sequential", "background" or "parallel". In the first two, two or more groups run each in a
+                process of its own, at the same time.
+            keep_going: Whether the others go on after a failure.
+            resume: Whether tasks that have a checkpoint are skipped.
+            on_success: Called as `on_success(tasks=tasks)` at the end if no task failed.
+            on_failure: Called as `on_failure(tasks=tasks)` at the end if one did.
+
+        Returns:
+            The run: over, unless the mode is "background".
+
+        Raises:
+            InvalidArgument: An unknown mode, or a flag that is no bool.
+            InvalidCallback: A callback that can't be called.
+            CheckpointMismatch: A checkpoint was made by another step.
+            KeyboardInterrupt: Ctrl-C; the workers are ended and what is finished is kept.
+        """
+        chosen = _mode(mode)
+        background = chosen is TypeExecution.BACKGROUND
+        run = self._prepare(chosen, _wishes(keep_going, resume, on_success, on_failure), in_thread=background)
+        if background:
+            threading.Thread(target=_execute, args=(run,), name="dotflow-run").start()
+        else:
+            run.execute()
+        return run
+
+    async def astart(
+        self,
+        mode: str | TypeExecution = TypeExecution.SEQUENTIAL,
+        keep_going: bool = False,
+        resume: bool = False,
+        on_success: Callback = None,
+        on_failure: Callback = None,
+    ) -> Run:
+        """Runs the workflow while the caller's event loop goes on; arguments, result and errors as those of `start`.
+
+        Cancelling the caller cancels the run.
+        """
+        chosen = _mode(mode)
+        run = self._prepare(chosen, _wishes(keep_going, resume, on_success, on_failure), in_thread=True)
+        loop = asyncio.get_running_loop()
+        over = asyncio.Event()
+
+        def execute() -> None:
+            _execute(run)
+            loop.call_soon_threadsafe(over.set)
+
+        threading.Thread(target=execute, name="dotflow-run").start()
+        if chosen is TypeExecution.BACKGROUND:
+            return run
+        try:
+            await over.wait()
+        except asyncio.CancelledError:
+            run.cancel()
+            await over.wait()
+            raise
+        run.wait()
+        return run
+
+    def schedule(self, **start_arguments: Any) -> None:
+        """Runs the workflow on its configured scheduler; blocks until SIGINT or SIGTERM.
+
+        Args:
+            **start_arguments: Those of `start`.
+
+        Raises:
+            NothingScheduled: No scheduler was configured.
+        """
+        self.config.scheduler.start(self, **start_arguments)
+
+    def result_task(self) -> list[Task]:
+        """The tasks of the last run, in the order of `add`."""
+        return list(self._last_run("result_task").tasks)
+
+    def result_context(self) -> list[Context]:
+        """What they returned, as contexts; an empty one for a task that returned nothing yet."""
+        return [task.current_context for task in self._last_run("result_context").tasks]
+
+    def result_storage(self) -> list[Any]:
+        """What they returned, as it is; None for a task that returned nothing yet."""
+        return [task.current_context.storage for task in self._last_run("result_storage").tasks]
+
+    def result(self) -> "WorkflowResult":
+        """The last run as a Pydantic model, whose JSON never fails."""
+        from dotflow.core.schema import WorkflowResult
+
+        run = self._last_run("result")
+        return WorkflowResult.of(run.workflow_id, run.run_id, self.name, run.status, run.tasks)
+
+    def _last_run(self, asked: str) -> Run:
+        if self._last is None:
+            raise NotRunYet(asked)
+        return self._last
+
+    def _prepare(self, mode: TypeExecution, wishes: Wishes, *, in_thread: bool) -> Run:
+        run_id = str(uuid.uuid4())
+        tasks = [task.fresh(self.workflow_id, run_id) for task in self.task]
+        plan = make_plan(tasks, mode)
+        config = self.config
+        means = Means(
+            executor=config.executor or _default_executor(plan, in_thread),
+            storage=config.storage,
+            log=config.log,
+            notify=config.notify,
+            notify_grace=config.notify_grace,
+            history=config.history,
+            tracer=config.tracer,
+        )
+        run = Run(self.workflow_id, run_id, tasks, plan, means, wishes)
+        run.prepare()
+        self._last = run
+        return run
+
+    def __repr__(self) -> str:
+        return f"<workflow {self.name or self.workflow_id}: {self.task.count()} tasks>"
+
+
+def _mode(mode: object) -> TypeExecution:
+    try:
+        return TypeExecution(mode)  # type: ignore[arg-type]
+    except ValueError:
+        allowed = ", ".join(repr(str(known)) for known in TypeExecution)
+        raise InvalidArgument("mode", mode, f"one of {allowed}") from None
+
+
+def _wishes(keep_going: object, resume: object, on_success: Callback, on_failure: Callback) -> Wishes:
+    for name, flag in (("keep_going", keep_going), ("resume", resume)):
+        if not isinstance(flag, bool):
+            raise InvalidArgument(name, flag, "True or False")
+    return Wishes(
+        keep_going=bool(keep_going),
+        resume=bool(resume),
+        on_success=as_callback("on_success", on_success, "on_success(tasks=...)"),
+        on_failure=as_callback("on_failure", on_failure, "on_failure(tasks=...)"),
+    )
+
+
+def _default_executor(plan: Plan, in_thread: bool) -> Executor:
+    """Where a plan's steps run, unless the user chose; each is imported when it is needed."""
+    from dotflow import providers
+
+    if plan.apart:
+        return providers.ExecutorProcess()
+    return providers.ExecutorThread(max_workers=1) if in_thread else providers.ExecutorInline()
+
+
+def _execute(run: Run) -> None:
+    """In a thread there is nobody to raise to: what stopped the run is raised by `run.wait()`."""
+    try:
+        run.execute()
+    except BaseException:  # it is kept in the run
+        return
