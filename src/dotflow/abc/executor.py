@@ -3,9 +3,9 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 
+from dotflow.core.call import Call
 from dotflow.core.outcome import Outcome
 from dotflow.core.task import Task
-from dotflow.worker.call import Call
 
 Report = Callable[[str], None]
 Answer = tuple[Call, Outcome]

@@ -33,6 +33,12 @@ class Action(Generic[P, R]):
         function: A function, coroutine function, method or class.
         policy: Its attempts, timeout and delays.
         isolate: Give each attempt a process of its own, in every mode.
+
+    Attributes:
+        name: The name for readers: `extract`, `Report.load`.
+        identity: The name for machines, the same in every run: `module:qualname`.
+        wants: The contexts that it asks for.
+        is_coroutine: Whether calling it makes a coroutine.
     """
 
     def __init__(self, function: Callable[P, R], policy: Policy, isolate: bool = False) -> None:
@@ -42,6 +48,8 @@ class Action(Generic[P, R]):
         self.isolate = isolate
         self.is_coroutine = inspect.iscoroutinefunction(_innermost(function))
         self.wants = tuple(name for name in CONTEXTS if name in _parameters(function))
+        self.name = _qualname(function).rpartition("<locals>.")[2]
+        self.identity = f"{getattr(function, '__module__', None) or '?'}:{_qualname(function)}"
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         return self.function(*args, **kwargs)
@@ -69,16 +77,6 @@ class Action(Generic[P, R]):
         """isinstance() works with a decorated class as with the class."""
         return isinstance(self.function, type) and isinstance(instance, self.function)
 
-    @property
-    def name(self) -> str:
-        """The name for readers: `extract`, `Report.load`."""
-        return _qualname(self.function).rpartition("<locals>.")[2]
-
-    @property
-    def identity(self) -> str:
-        """The name for machines, the same in every run: `module:qualname`."""
-        return f"{getattr(self.function, '__module__', None) or '?'}:{_qualname(self.function)}"
-
     def check_parameters(self) -> None:
         """Raises UnfillableParameter when the step asks for what no context can give."""
         for name, parameter in _parameters(self.function).items():
@@ -93,8 +91,9 @@ class Action(Generic[P, R]):
 
     def __reduce__(self) -> str | tuple[Any, ...]:
         """By reference where the name leads back here, by its parts elsewhere (a bound or a local one)."""
-        if _found(self.__module__, self.__qualname__) is self:
-            return self.__qualname__
+        qualname: str = _qualname(self.function)
+        if _found(self.__module__, qualname) is self:
+            return qualname
         return self.by_parts()
 
     def by_parts(self) -> tuple[Any, ...]:
@@ -151,16 +150,17 @@ def action(
 
 
 @functools.lru_cache(maxsize=4096)
-def _names_of_actions(cls: type) -> tuple[str, ...]:
+def _names_of_actions(cls: type[Any]) -> tuple[str, ...]:
     members: dict[str, object] = {}
     for base in reversed(cls.__mro__):
         members |= vars(base)
     return tuple(name for name, member in members.items() if isinstance(member, Action))
 
 
-def actions_of(instance: object) -> list[Action[..., Any]]:
+def actions_of(instance: Any) -> list[Action[..., Any]]:
     """The instance's actions in definition order; an override keeps its base's place."""
-    return [getattr(instance, name) for name in _names_of_actions(type(instance))]
+    cls: Any = type(instance)  # Any, since mypy takes a class's __hash__ for its instances'
+    return [getattr(instance, name) for name in _names_of_actions(cls)]
 
 
 def _innermost(function: Any) -> Any:

@@ -19,6 +19,12 @@ class Context:
 
     __slots__ = ("step", "storage", "task_id", "time", "workflow_id")
 
+    storage: Any
+    task_id: int | None
+    workflow_id: str | None
+    time: datetime
+    step: str | None
+
     def __init__(
         self,
         storage: Any = None,

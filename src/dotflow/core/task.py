@@ -124,15 +124,14 @@ class Task:
 
     def apply(self, event: TaskEvent) -> None:
         """Brings the record up to date; nothing else writes to it."""
-        kind = event.__class__
-        self.status = STATUS_AFTER[kind]
-        if kind is AttemptStarted:
+        self.status = STATUS_AFTER[event.__class__]
+        if isinstance(event, AttemptStarted):
             self.attempt = event.attempt
             self.previous_context = event.previous
             if event.attempt == 1:
                 self.started_at = event.at
                 self._began = event.tick
-        elif kind is TaskCompleted:
+        elif isinstance(event, TaskCompleted):
             self.current_context = event.context
             self._end(event)
         else:

@@ -5,13 +5,13 @@ from collections.abc import Generator
 from typing import NamedTuple
 
 from dotflow import clock
+from dotflow.core.call import Call
 from dotflow.core.context import Context
 from dotflow.core.events import AttemptFailed, AttemptRepeated, AttemptStarted, TaskCompleted, TaskEvent, TaskFailed
 from dotflow.core.failure import Failure
 from dotflow.core.outcome import Interrupted, Outcome, Returned
 from dotflow.core.task import Task
 from dotflow.errors import StorageError
-from dotflow.worker.call import Call
 
 
 class Wait(NamedTuple):
@@ -36,7 +36,7 @@ def task_flow(task: Task, lane: int, previous: Context) -> TaskFlow:
         yield AttemptStarted(task_id, number, previous, clock.now(), clock.monotonic())
         outcome = yield call
         assert outcome is not None
-        if outcome.__class__ is Returned:
+        if isinstance(outcome, Returned):
             for repeated in outcome.repeated:
                 yield AttemptRepeated(task_id, number, repeated)
             now = clock.now()

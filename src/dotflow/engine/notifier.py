@@ -1,5 +1,6 @@
 """Notifier: tells of tasks from a thread of its own, so that a notification never holds up a run."""
 
+import contextlib
 import queue
 import threading
 from collections.abc import Callable
@@ -41,10 +42,8 @@ class Notifier:
     def close(self) -> None:
         """Gives what is left the grace, and leaves the rest behind."""
         until = clock.monotonic() + self._grace
-        try:
+        with contextlib.suppress(queue.Full):
             self._queue.put(None, timeout=self._grace)
-        except queue.Full:
-            pass
         self._thread.join(max(0.0, until - clock.monotonic()))
         left = self._dropped
         if self._thread.is_alive():

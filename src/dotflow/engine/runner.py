@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 
 from dotflow import clock
 from dotflow.abc.executor import Crew
+from dotflow.core.call import Call
 from dotflow.core.context import Context
 from dotflow.core.events import TaskFailed, TaskRestored
 from dotflow.core.failure import Failure
@@ -18,7 +19,6 @@ from dotflow.engine.lifecycle import TaskFlow, Wait, task_flow
 from dotflow.engine.plan import Plan
 from dotflow.engine.publisher import Publisher
 from dotflow.errors import RunStopped, StorageError
-from dotflow.worker.call import Call
 
 UNFINISHED = (TypeStatus.IN_PROGRESS, TypeStatus.RETRY)
 

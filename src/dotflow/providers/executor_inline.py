@@ -8,11 +8,11 @@ from typing import Final
 
 from dotflow import clock
 from dotflow.abc.executor import Answer, Crew, Executor, Report
+from dotflow.core.call import Call
 from dotflow.core.outcome import Outcome
 from dotflow.core.task import Task
 from dotflow.worker import deadline
 from dotflow.worker.attempt import attempt
-from dotflow.worker.call import Call
 from dotflow.worker.deadline import GRACE
 from dotflow.worker.loops import Loops
 
@@ -21,7 +21,7 @@ CURE: Final = "only the end of its process can end it: @action(isolate=True) giv
 
 
 class ExecutorInline(Executor):
-    """Makes each attempt in the calling thread: nothing is copied, nothing is started. The default in sequential mode."""
+    """Makes each attempt in the calling thread: nothing is copied, nothing is started. Sequential mode's default."""
 
     def open(self, tasks: Mapping[int, Task], report: Report) -> Crew:
         """As Executor says."""

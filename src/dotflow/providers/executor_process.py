@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from dotflow import clock
 from dotflow.abc.executor import Answer, Crew, Executor, Report
+from dotflow.core.call import Call
 from dotflow.core.context import Context
 from dotflow.core.failure import Failure
 from dotflow.core.outcome import Died, Outcome, Raised, Returned, TimedOut
@@ -16,7 +17,6 @@ from dotflow.core.task import Task
 from dotflow.errors import CannotTravel, InvalidArgument, StepTimeout, WorkerDied, WorkerNotStarted
 from dotflow.providers.process_start import START_METHODS, STARTS, WorkerProcess, default_method
 from dotflow.providers.roster import Roster
-from dotflow.worker.call import Call
 from dotflow.worker.channel import ANSWER, CALL, STARTED, STDERR, STDOUT, Channel, Message
 from dotflow.worker.deadline import GRACE
 from dotflow.worker.process import Kept, Order

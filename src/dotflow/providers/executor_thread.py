@@ -7,6 +7,7 @@ from typing import Final
 
 from dotflow import clock
 from dotflow.abc.executor import Answer, Crew, Executor, Report
+from dotflow.core.call import Call
 from dotflow.core.failure import Failure
 from dotflow.core.outcome import Interrupted, Outcome, TimedOut
 from dotflow.core.task import Task
@@ -15,7 +16,6 @@ from dotflow.providers.executor_process import ProcessCrew, check_workers
 from dotflow.providers.process_start import default_method
 from dotflow.providers.roster import Roster
 from dotflow.worker.attempt import attempt
-from dotflow.worker.call import Call
 from dotflow.worker.deadline import GRACE, stop_thread
 from dotflow.worker.loops import Loops
 

@@ -39,7 +39,7 @@ class LogDefault(Log):
         level: str = "INFO",
         output: str = "both",
         path: str | os.PathLike[str] = ".output/flow.log",
-        format: str = "simple",  # noqa: A002 (the name that users know)
+        format: str = "simple",
     ) -> None:
         if not isinstance(level, str) or level.upper() not in LEVELS:
             raise InvalidArgument("level", level, f"one of {', '.join(LEVELS)}")

@@ -225,7 +225,10 @@ def _interpreter(entry: str, sock: socket.socket, more: tuple[int, ...], **told:
     """A fresh interpreter, in a process group of its own, that sees the modules that this one sees."""
     arguments = json.dumps({"argv": sys.argv, "sock": sock.fileno(), **told})
     path = json.dumps([entry or os.getcwd() for entry in sys.path])  # noqa: PTH109 (a string is wanted)
-    code = f"import sys, json; sys.path[:] = json.loads(sys.argv[2]); from dotflow.worker.nursery import {entry}; {entry}(sys.argv[1])"
+    code = (
+        "import sys, json; sys.path[:] = json.loads(sys.argv[2]); "
+        f"from dotflow.worker.nursery import {entry}; {entry}(sys.argv[1])"
+    )
     flags: list[str] = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]
     return subprocess.Popen(
         [sys.executable, *flags, "-c", code, arguments, path],

@@ -4,7 +4,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
-from dotflow.worker.call import Call
+from dotflow.core.call import Call
 
 W = TypeVar("W")
 

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 class SchedulerDefault(Scheduler):
-    """Stands where no schedule was configured: it refuses to run one, since a schedule that never fires is a mistake."""
+    """Stands where no schedule was configured, and says so: a schedule that never fires would be a mistake."""
 
     def start(self, workflow: "DotFlow", **kwargs: Any) -> None:
         """Raises NothingScheduled."""

@@ -7,13 +7,15 @@ from typing import Any, Final
 
 from dotflow import clock
 from dotflow.core.action import Action, actions_of
+from dotflow.core.call import Call
 from dotflow.core.context import Context
 from dotflow.core.failure import Failure
 from dotflow.core.outcome import Outcome, Raised, Returned, TimedOut
 from dotflow.errors import InvalidPolicy, StepTimeout
-from dotflow.worker.call import Call
 from dotflow.worker.deadline import SOONEST, DeadlinePassed, Limit, LoopBlocked
 from dotflow.worker.loops import Loop
+
+NO_LIMIT: Final = Limit(0)
 
 #: Values of these types are never instances with actions; the look-up is skipped.
 PLAIN: Final = frozenset({type(None), bool, int, float, str, bytes, list, tuple, dict, set})
@@ -36,6 +38,7 @@ def attempt(call: Call, loop: Loop) -> Outcome:
     """
     step = call.step
     seconds = step.policy.timeout
+    value: Any = None
     if not seconds:  # the short way: no limit to set, and most steps take it
         try:
             value = step.function(**arguments_of(step, call.initial_context, call.previous_context))
@@ -43,22 +46,21 @@ def attempt(call: Call, loop: Loop) -> Outcome:
                 return Returned(value)
         except (KeyboardInterrupt, DeadlinePassed):
             raise
-        except BaseException as error:
+        except BaseException as error:  # whatever the user's code raises is the attempt's outcome
             return Raised(Failure.of(error))
-        return finish(call, loop, value, 0)
-    if step.is_coroutine:
-        return finish(
-            call, loop, step.function(**arguments_of(step, call.initial_context, call.previous_context)), seconds
-        )
-    repeated: list[Failure] = []
+        return finish(call, loop, value, NO_LIMIT)
     limit = Limit(seconds)
+    repeated: list[Failure] = []
     try:
-        value = limit.run(lambda: _perform(call, loop, repeated))
+        if step.is_coroutine:
+            coroutine = step.function(**arguments_of(step, call.initial_context, call.previous_context))
+        else:
+            value = limit.run(lambda: _perform(call, loop, repeated))
     except KeyboardInterrupt:
         raise
-    except BaseException as error:
+    except BaseException as error:  # whatever the user's code raises is the attempt's outcome
         return outcome_of(error, step, limit, repeated)
-    return Returned(value, tuple(repeated))
+    return finish(call, loop, coroutine, limit) if step.is_coroutine else Returned(value, tuple(repeated))
 
 
 def arguments_of(step: Action[..., Any], initial: Context, previous: Context) -> dict[str, Context]:
@@ -70,26 +72,21 @@ def arguments_of(step: Action[..., Any], initial: Context, previous: Context) ->
     return {name: offered[name] for name in wants}
 
 
-def finish(call: Call, loop: Loop, value: Any, seconds: float) -> Outcome:
+def finish(call: Call, loop: Loop, value: Any, limit: Limit) -> Outcome:
     """Awaits what the step returned, and runs the actions of an instance."""
     repeated: list[Failure] = []
-    limit = Limit(seconds)
     began = clock.monotonic()
     try:
         if isinstance(value, CoroutineType):
-            value = loop.run(value, seconds)
-        if seconds and actions_of(value):
-            rest = Limit(max(seconds - (clock.monotonic() - began), SOONEST))
-            value = rest.run(lambda: _unfold(call, loop, value, repeated))
+            value = loop.run(value, limit)
+        if limit.seconds and actions_of(value):
+            limit.seconds = max(limit.seconds - (clock.monotonic() - began), SOONEST)
+            value = limit.run(lambda: _unfold(call, loop, value, repeated))
         else:
             value = _unfold(call, loop, value, repeated)
     except KeyboardInterrupt:
         raise
-    except DeadlinePassed as passed:
-        if not seconds:
-            raise
-        return outcome_of(passed, call.step, passed.limit, repeated)
-    except BaseException as error:
+    except BaseException as error:  # whatever the user's code raises is the attempt's outcome
         return outcome_of(error, call.step, limit, repeated)
     return Returned(value, tuple(repeated))
 
@@ -97,7 +94,7 @@ def finish(call: Call, loop: Loop, value: Any, seconds: float) -> Outcome:
 def _perform(call: Call, loop: Loop, repeated: list[Failure]) -> Any:
     value = call.step.function(**arguments_of(call.step, call.initial_context, call.previous_context))
     if isinstance(value, CoroutineType):
-        value = loop.run(value, 0)
+        value = loop.run(value, NO_LIMIT)
     return _unfold(call, loop, value, repeated)
 
 
@@ -108,7 +105,8 @@ def outcome_of(error: BaseException, step: Action[..., Any], limit: Limit, repea
     if isinstance(error, DeadlinePassed) or limit.raised:
         late = StepTimeout(step.name, step.policy.timeout, LEFT_BEHIND if isinstance(error, LoopBlocked) else "")
         return TimedOut(Failure.of(error, name="TimeoutError", message=str(late)), tuple(repeated))
-    return Raised(Failure.of(error), tuple(repeated))
+    name = "TimeoutError" if isinstance(error, StepTimeout) else None  # of one of a class's own actions
+    return Raised(Failure.of(error, name=name), tuple(repeated))
 
 
 def _unfold(call: Call, loop: Loop, value: Any, repeated: list[Failure]) -> Any:
@@ -141,13 +139,11 @@ def _run_member(
             if limit.seconds and not action.is_coroutine:
                 return limit.run(lambda: action.function(**arguments))
             value = action.function(**arguments)
-            return loop.run(value, limit.seconds) if isinstance(value, CoroutineType) else value
+            return loop.run(value, limit) if isinstance(value, CoroutineType) else value
         except KeyboardInterrupt:
             raise
-        except BaseException as error:
-            # A coroutine's limit is made by its loop; any other limit than ours belongs to somebody around us.
-            mine = error.limit if isinstance(error, DeadlinePassed) and action.is_coroutine and limit.seconds else limit
-            outcome = outcome_of(error, action, mine, [])
+        except BaseException as error:  # whatever the user's code raises is the attempt's outcome
+            outcome = outcome_of(error, action, limit, [])
             delay = action.policy.delay_after(number)
             if delay is None:
                 if isinstance(error, DeadlinePassed):
@@ -156,3 +152,4 @@ def _run_member(
             if isinstance(outcome, Raised | TimedOut):
                 repeated.append(outcome.failure)
         time.sleep(delay)
+    raise AssertionError("itertools.count ended")

@@ -4,9 +4,9 @@ import asyncio
 from typing import Any
 
 from dotflow.core.action import actions_of
+from dotflow.core.call import Call
 from dotflow.core.outcome import Interrupted, Outcome, Returned
 from dotflow.worker.attempt import PLAIN, arguments_of, finish, outcome_of
-from dotflow.worker.call import Call
 from dotflow.worker.coroutines import Driven, drive
 from dotflow.worker.deadline import Limit
 from dotflow.worker.loops import Loop
@@ -23,7 +23,7 @@ async def attempt_async(call: Call, to_loop: Loop) -> Outcome:
     limit = Limit(step.policy.timeout)
     try:
         coroutine: Any = step.function(**arguments_of(step, call.initial_context, call.previous_context))
-        value = await drive(Driven(coroutine), limit.seconds, limit) if limit.seconds else await coroutine
+        value = await drive(Driven(coroutine), limit) if limit.seconds else await coroutine
     except KeyboardInterrupt:
         return Interrupted()
     except BaseException as error:
@@ -32,4 +32,4 @@ async def attempt_async(call: Call, to_loop: Loop) -> Outcome:
         return outcome_of(error, step, limit, [])
     if value.__class__ in PLAIN or not actions_of(value):
         return Returned(value)
-    return await asyncio.to_thread(finish, call, to_loop, value, limit.seconds)
+    return await asyncio.to_thread(finish, call, to_loop, value, Limit(limit.seconds))

@@ -38,16 +38,20 @@ class Driven:
                 value, resume = error, self.coroutine.throw
 
 
-async def drive(driven: Driven, seconds: float, limit: Limit) -> Any:
-    """What the coroutine returns; DeadlinePassed when it was not there after *seconds* (0 = no limit)."""
-    if not seconds:
+async def drive(driven: Driven, limit: Limit, guard: Limit | None = None) -> Any:
+    """What the coroutine returns; DeadlinePassed when it was not there after the limit's seconds (0 = no limit).
+
+    *guard* is the signal's limit, for a loop that is blocked. While the loop is alive it is not needed.
+    """
+    if not limit.seconds:
         return await driven
     task = asyncio.ensure_future(_as_coroutine(driven))
     try:
-        done, _ = await asyncio.wait({task}, timeout=seconds)
+        done, _ = await asyncio.wait({task}, timeout=limit.seconds)
         if done:
             return task.result()
-        limit.due += GRACE  # the loop is alive and sees to it; the signal is for one that is blocked
+        if guard is not None:
+            guard.due += GRACE
         task.cancel()
         done, _ = await asyncio.wait({task}, timeout=GRACE)
     finally:
@@ -70,19 +74,23 @@ class LoopHere:
     def __init__(self) -> None:
         self._runner: asyncio.Runner | None = None
 
-    def run(self, coroutine: Coroutine[Any, Any, Any], seconds: float) -> Any:
+    def run(self, coroutine: Coroutine[Any, Any, Any], limit: Limit) -> Any:
         """As Loop says. A coroutine that blocks the loop is ended by the signal, as a function would be."""
         self._runner = self._runner or asyncio.Runner()
         driven = Driven(coroutine)
-        limit = Limit(seconds + REPEAT)
-        main = drive(driven, seconds, limit)
+        guard = Limit(limit.seconds + REPEAT)
+        main = drive(driven, limit, guard)
         runner = self._runner
         try:
-            return limit.run(lambda: runner.run(main)) if seconds else runner.run(main)
-        except DeadlinePassed:
-            driven.dropped = True
+            return guard.run(lambda: runner.run(main)) if limit.seconds else runner.run(main)
+        except DeadlinePassed as passed:
+            if passed.limit is limit:
+                raise
+            driven.dropped = True  # the loop was left in the middle of things
             main.close()
             self.close()
+            if passed.limit is guard:
+                raise DeadlinePassed(limit).with_traceback(passed.__traceback__) from None
             raise
 
     def close(self) -> None:
@@ -112,13 +120,12 @@ class LoopThread:
             self.loop.run_until_complete(self.loop.shutdown_asyncgens())
         self.loop.close()
 
-    def run(self, coroutine: Coroutine[Any, Any, Any], seconds: float) -> Any:
+    def run(self, coroutine: Coroutine[Any, Any, Any], limit: Limit) -> Any:
         """As Loop says. Where the loop itself is blocked, its thread can only be left behind."""
-        limit = Limit(seconds)
-        future = asyncio.run_coroutine_threadsafe(drive(Driven(coroutine), seconds, limit), self.loop)
+        future = asyncio.run_coroutine_threadsafe(drive(Driven(coroutine), limit), self.loop)
         self._waiting.add(future)
         try:
-            return future.result(seconds + 1.5 * GRACE if seconds else None)
+            return future.result(limit.seconds + 1.5 * GRACE if limit.seconds else None)
         except concurrent.futures.TimeoutError:
             if future.done():
                 raise

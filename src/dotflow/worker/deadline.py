@@ -208,7 +208,7 @@ class _Watch:
         self.over = threading.Event()
         self.lock = threading.Lock()
         # A class, since only a class can be raised in another thread; one of its own, to be told from others'.
-        self.exception = type("DeadlinePassed", (_Asynchronous,), {"limit": limit})
+        self.exception: type[_Asynchronous] = type("DeadlinePassed", (_Asynchronous,), {"limit": limit})
         self.thread = threading.Thread(target=self.watch, name="dotflow-deadline", daemon=True)
 
     def watch(self) -> None:

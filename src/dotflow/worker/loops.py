@@ -5,14 +5,14 @@ import threading
 from collections.abc import Coroutine
 from typing import Any, Protocol
 
-from dotflow.worker.deadline import LoopBlocked
+from dotflow.worker.deadline import Limit, LoopBlocked
 
 
 class Loop(Protocol):
     """Runs coroutines for callers that are not coroutines themselves."""
 
-    def run(self, coroutine: Coroutine[Any, Any, Any], seconds: float) -> Any:
-        """What the coroutine returns; raises DeadlinePassed after *seconds*, unless these are 0."""
+    def run(self, coroutine: Coroutine[Any, Any, Any], limit: Limit) -> Any:
+        """What the coroutine returns; raises DeadlinePassed of *limit* after its seconds, unless these are 0."""
 
     def close(self) -> None:
         """Ends what still runs."""
@@ -32,12 +32,12 @@ class Loops:
         self._lock = threading.Lock()
         self._loop: Loop | None = None
 
-    def run(self, coroutine: Coroutine[Any, Any, Any], seconds: float) -> Any:
+    def run(self, coroutine: Coroutine[Any, Any, Any], limit: Limit) -> Any:
         """As Loop says. After a loop that was left behind comes a new one."""
         with self._lock:
             loop = self._loop = self._loop or self._make()
         try:
-            return loop.run(coroutine, seconds)
+            return loop.run(coroutine, limit)
         except LoopBlocked:
             with self._lock:
                 if self._loop is loop:

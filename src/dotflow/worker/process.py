@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any, Final, NamedTuple, NoReturn
 
 from dotflow.core.action import Action
+from dotflow.core.call import Call
 from dotflow.core.context import Context
 from dotflow.core.failure import Failure
 from dotflow.core.outcome import Interrupted, Outcome, Raised, Returned
@@ -18,7 +19,6 @@ from dotflow.core.task import Task
 from dotflow.errors import CannotTravel
 from dotflow.worker import deadline
 from dotflow.worker.attempt import attempt
-from dotflow.worker.call import Call
 from dotflow.worker.channel import ANSWER, CALL, STARTED, STDERR, STDOUT, Channel, Dump, Message
 from dotflow.worker.loops import Loops
 
@@ -189,9 +189,9 @@ def run_worker(
         _settle_in(lifeline)
         worker = Worker(Channel(sock), dump, born_with)
         if relayed[0]:
-            sys.stdout = Relay(worker, STDOUT)  # type: ignore[assignment]
+            sys.stdout = Relay(worker, STDOUT)
         if relayed[1]:
-            sys.stderr = Relay(worker, STDERR)  # type: ignore[assignment]
+            sys.stderr = Relay(worker, STDERR)
         _line_by_line()
         worker.work()
         worker.loops.close()
@@ -210,7 +210,7 @@ def _settle_in(lifeline: int) -> None:
     null = os.open(os.devnull, os.O_RDONLY)
     os.dup2(null, 0)
     os.close(null)
-    sys.stdin = open(0, closefd=False)  # noqa: PTH123, SIM115 (it stays open as long as the process)
+    sys.stdin = open(0, closefd=False)  # noqa: SIM115 (it stays open as long as the process)
 
 
 def _end_with_coordinator(lifeline: int) -> None:
