@@ -39,11 +39,10 @@ class AttemptFailed(NamedTuple):
 
 
 class TaskCompleted(NamedTuple):
-    """The task's value is here."""
+    """The task's value is here; `context.time` is when."""
 
     task_id: int
     context: Context
-    at: datetime
     tick: float
 
 

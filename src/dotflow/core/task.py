@@ -54,11 +54,11 @@ class Task:
 
     __slots__ = (
         "_began",
+        "_errors",
         "attempt",
         "callback",
         "current_context",
         "duration",
-        "errors",
         "finished_at",
         "group_name",
         "initial_context",
@@ -92,7 +92,7 @@ class Task:
         self.status = NOT_STARTED
         self.previous_context = NOTHING
         self.current_context = NOTHING
-        self.errors: list[TaskError] = []
+        self._errors: list[TaskError] | None = None
         self.attempt = 0
         self.retry_count = 0
         self.started_at: datetime | None = None
@@ -106,9 +106,16 @@ class Task:
         return self.step.name
 
     @property
+    def errors(self) -> list[TaskError]:
+        """Its failed attempts. The list is made when it is asked for: most tasks never need one."""
+        if self._errors is None:
+            self._errors = []
+        return self._errors
+
+    @property
     def error(self) -> TaskError | None:
         """The last failed attempt."""
-        return self.errors[-1] if self.errors else None
+        return self._errors[-1] if self._errors else None
 
     def fresh(self, workflow_id: str, run_id: str) -> "Task":
         """A record of its own for one run."""
@@ -119,7 +126,7 @@ class Task:
         copy = Task.__new__(Task)
         for name in Task.__slots__:
             setattr(copy, name, getattr(self, name))
-        copy.errors = list(self.errors)
+        copy._errors = self._errors and list(self._errors)
         return copy
 
     def apply(self, event: TaskEvent) -> None:
@@ -132,8 +139,8 @@ class Task:
                 self.started_at = event.at
                 self._began = event.tick
         elif isinstance(event, TaskCompleted):
-            self.current_context = event.context
-            self._end(event)
+            context = self.current_context = event.context
+            self._end(context.time, event.tick)
         else:
             self._apply_rare(event)
 
@@ -144,14 +151,14 @@ class Task:
                 self.retry_count += 1
             case TaskFailed():
                 self.errors.append(TaskError(event.attempt, event.failure))
-                self._end(event)
+                self._end(event.at, event.tick)
             case TaskRestored():
                 self.previous_context = event.previous
                 self.current_context = event.context
 
-    def _end(self, event: TaskCompleted | TaskFailed) -> None:
-        self.finished_at = event.at
-        self.duration = event.tick - self._began if self.started_at else 0.0
+    def _end(self, at: datetime, tick: float) -> None:
+        self.finished_at = at
+        self.duration = tick - self._began if self.started_at else 0.0
 
     def __repr__(self) -> str:
         return f"<task {self.task_id} {self.name}: {self.status}>"

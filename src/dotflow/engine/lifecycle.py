@@ -1,7 +1,7 @@
 """One task's life, written once for every mode. It asks; it does nothing. No thread, clock or storage in sight."""
 
 import itertools
-from collections.abc import Generator
+from collections.abc import Generator, Iterable, Iterator
 from typing import NamedTuple
 
 from dotflow import clock
@@ -37,20 +37,18 @@ def task_flow(task: Task, lane: int, previous: Context) -> TaskFlow:
         outcome = yield call
         assert outcome is not None
         if isinstance(outcome, Returned):
-            for repeated in outcome.repeated:
-                yield AttemptRepeated(task_id, number, repeated)
-            now = clock.now()
-            context = Context(outcome.value, task_id, task.workflow_id, now, step.identity)
+            if outcome.repeated:
+                yield from _repeats(task_id, number, outcome.repeated)
+            context = Context(outcome.value, task_id, task.workflow_id, clock.now(), step.identity)
             try:
-                yield TaskCompleted(task_id, context, now, clock.monotonic())
+                yield TaskCompleted(task_id, context, clock.monotonic())
             except StorageError as error:
                 yield _failed(task_id, number, Failure.of(error))
                 return None
             return context
         if isinstance(outcome, Interrupted):
             raise KeyboardInterrupt
-        for repeated in outcome.repeated:
-            yield AttemptRepeated(task_id, number, repeated)
+        yield from _repeats(task_id, number, outcome.repeated)
         delay = step.policy.delay_after(number)
         if delay is None:
             yield _failed(task_id, number, outcome.failure)
@@ -59,6 +57,10 @@ def task_flow(task: Task, lane: int, previous: Context) -> TaskFlow:
         if delay:
             yield Wait(delay)
     raise AssertionError("itertools.count ended")
+
+
+def _repeats(task_id: int, attempt: int, repeated: Iterable[Failure]) -> Iterator[AttemptRepeated]:
+    return (AttemptRepeated(task_id, attempt, failure) for failure in repeated)
 
 
 def _failed(task_id: int, attempt: int, failure: Failure) -> TaskFailed:

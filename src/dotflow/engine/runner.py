@@ -5,6 +5,7 @@ import itertools
 import threading
 from collections import deque
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from dotflow import clock
 from dotflow.abc.executor import Crew
@@ -54,7 +55,7 @@ class Runner:
         self._followers = plan.followers()
         self._missing = [len(needs) for needs in plan.needs]
         self._last = plan.last_of_lanes()
-        self._flows: dict[int, TaskFlow] = {}
+        self._flows: dict[int, TaskFlow] = {}  # of tasks that wait for an answer or for their time
         self._previous: dict[int, Context] = {}  # for tasks that wait for others still
         self._startable: deque[tuple[int, Context]] = deque()
         self._timers: list[tuple[float, int, int]] = []
@@ -89,7 +90,7 @@ class Runner:
         self._advance_all()
         while self._flows and not self._cancelled.is_set():
             for call, outcome in self._crew.wait(self._until_timer()):
-                self._advance(call.task_id, outcome)
+                self._advance(call.task_id, self._flows.pop(call.task_id), outcome)
             self._ring_timers()
             self._advance_all()
 
@@ -100,36 +101,37 @@ class Runner:
             place, previous = startable.popleft()
             context = self._restored.get(place)
             if context is None:
-                self._flows[place] = task_flow(self._tasks[place], self._plan.lanes[place], previous)
-                self._advance(place, None)
+                self._advance(place, task_flow(self._tasks[place], self._plan.lanes[place], previous), None)
             else:
                 self._publisher.publish(TaskRestored(place, context, previous))
                 self._end(place, context)
 
-    def _advance(self, place: int, answer: Outcome | None) -> None:
+    def _advance(self, place: int, flow: TaskFlow, answer: Outcome | None) -> None:
         """Grants what the task's flow asks for, until it waits for an answer or for its time."""
-        flow = self._flows[place]
+        publish, submit = self._publisher.publish, self._crew.submit
         try:
-            request = flow.send(answer)
+            request: Any = flow.send(answer)  # Any, since this is the hot path, and comparing classes is fastest
             while True:
                 answer = None
-                if isinstance(request, Call):
-                    answer = self._crew.submit(request)
+                kind = request.__class__
+                if kind is Call:
+                    answer = submit(request)
                     if answer is None:
+                        self._flows[place] = flow
                         return
-                elif isinstance(request, Wait):
+                elif kind is Wait:
                     due = clock.monotonic() + request.seconds
                     heapq.heappush(self._timers, (due, next(self._ties), place))
+                    self._flows[place] = flow
                     return
                 else:
                     try:
-                        self._publisher.publish(request)
+                        publish(request)
                     except StorageError as error:
                         request = flow.throw(error)
                         continue
                 request = flow.send(answer)
         except StopIteration as end:
-            del self._flows[place]
             self._end(place, end.value)
 
     def _end(self, place: int, context: Context | None) -> None:
@@ -155,7 +157,7 @@ class Runner:
         now = clock.monotonic()
         while self._timers and self._timers[0][0] <= now:
             _, _, place = heapq.heappop(self._timers)
-            self._advance(place, None)
+            self._advance(place, self._flows.pop(place), None)
 
     def _fail_unfinished(self, exception: str, reason: str) -> None:
         for task in self._tasks:

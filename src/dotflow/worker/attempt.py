@@ -41,7 +41,10 @@ def attempt(call: Call, loop: Loop) -> Outcome:
     value: Any = None
     if not seconds:  # the short way: no limit to set, and most steps take it
         try:
-            value = step.function(**arguments_of(step, call.initial_context, call.previous_context))
+            if step.wants:
+                value = step.function(**arguments_of(step, call.initial_context, call.previous_context))
+            else:
+                value = step.function()
             if value.__class__ in PLAIN:
                 return Returned(value)
         except (KeyboardInterrupt, DeadlinePassed):
