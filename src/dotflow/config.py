@@ -66,10 +66,10 @@ class Config:
             or not 0 <= notify_grace < math.inf
         ):
             raise InvalidArgument("notify_grace", notify_grace, "a number of seconds, 0 or more")
-        self.storage: Storage = storage or StorageDefault()
-        self.notify: Notify = notify or NotifyDefault()
-        self.log: Log = log or LogDefault()
-        self.scheduler: Scheduler = scheduler or SchedulerDefault()
+        self.storage: Storage = StorageDefault() if storage is None else storage
+        self.notify: Notify = NotifyDefault() if notify is None else notify
+        self.log: Log = LogDefault() if log is None else log
+        self.scheduler: Scheduler = SchedulerDefault() if scheduler is None else scheduler
         self.executor = executor
         self.history = history
         self.tracer = tracer

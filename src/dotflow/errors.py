@@ -1,26 +1,26 @@
 """Every error that dotflow raises. A branch says whose move it is.
 
-DotflowError
-├── DefinitionError           the workflow is wrong: raised before anything runs
-│   ├── InvalidStep           (TypeError)   what was added is no action
-│   ├── InvalidPath           (ValueError)  a dotted path leads nowhere
-│   ├── UnfillableParameter   (TypeError)   a step asks for what no context can give
-│   ├── InvalidPolicy         (ValueError)  retry, timeout, retry_delay, backoff
-│   ├── InvalidArgument       (ValueError)  any other argument of a wrong value
-│   ├── InvalidCallback       (TypeError)   a callback that can't be called
-│   ├── InvalidProvider       (TypeError)   a provider of the wrong kind
-│   └── NothingScheduled      (ValueError)  schedule() without a schedule
-├── AttemptError              what happened to one attempt of a step
-│   ├── StepTimeout           (TimeoutError) its time was up
-│   ├── WorkerDied            its worker process ended under it
-│   ├── WorkerNotStarted      no worker process could be started for it
-│   ├── CannotTravel          what it takes or gives can't be sent between processes
-│   └── RunStopped            the run was cancelled or interrupted while it ran
-├── ProviderError             storage, notification, schedule
-│   └── StorageError          a value could not be saved
-└── RunError                  the run as a whole
-    ├── NotRunYet             a result was asked for before the first start()
-    └── CheckpointMismatch    a checkpoint was made by another step
+    DotflowError
+    ├── DefinitionError           the workflow is wrong: raised before anything runs
+    │   ├── InvalidStep           (TypeError)   what was added is no action
+    │   ├── InvalidPath           (ValueError)  a dotted path leads nowhere
+    │   ├── UnfillableParameter   (TypeError)   a step asks for what no context can give
+    │   ├── InvalidPolicy         (ValueError)  retry, timeout, retry_delay, backoff
+    │   ├── InvalidArgument       (ValueError)  any other argument of a wrong value
+    │   ├── InvalidCallback       (TypeError)   a callback that can't be called
+    │   ├── InvalidProvider       (TypeError)   a provider of the wrong kind
+    │   └── NothingScheduled      (ValueError)  schedule() without a schedule
+    ├── AttemptError              what happened to one attempt of a step
+    │   ├── StepTimeout           (TimeoutError) its time was up
+    │   ├── WorkerDied            its worker process ended under it
+    │   ├── WorkerNotStarted      no worker process could be started for it
+    │   ├── CannotTravel          what it takes or gives can't be sent between processes
+    │   └── RunStopped            the run was cancelled or interrupted while it ran
+    ├── ProviderError             storage, notification, schedule
+    │   └── StorageError          a value could not be saved
+    └── RunError                  the run as a whole
+        ├── NotRunYet             a result was asked for before the first start()
+        └── CheckpointMismatch    a checkpoint was made by another step
 
 A class takes facts and builds its sentence from them, so that it survives pickling.
 """
@@ -131,8 +131,8 @@ class InvalidCallback(DefinitionError, TypeError):
 
     def __str__(self) -> str:
         return (
-            f"{self.name} is {self.got}, which can't be called. Pass a function, {self.signature}, or the dotted path "
-            f"of one, without calling it."
+            f"{self.name} is {self.got}. Pass a plain function, {self.signature}, or the dotted path of one, without "
+            f"calling it."
         )
 
 

@@ -1,6 +1,5 @@
 """DotFlow: a workflow, from its tasks to its results."""
 
-import asyncio
 import threading
 import uuid
 from collections.abc import Callable
@@ -108,6 +107,8 @@ class DotFlow:
 
         Cancelling the caller cancels the run.
         """
+        import asyncio  # here, since most workflows never need it
+
         chosen = _mode(mode)
         run = self._prepare(chosen, _wishes(keep_going, resume, on_success, on_failure), in_thread=True)
         loop = asyncio.get_running_loop()
@@ -170,7 +171,7 @@ class DotFlow:
         plan = make_plan(tasks, mode)
         config = self.config
         means = Means(
-            executor=config.executor or _default_executor(plan, in_thread),
+            executor=_default_executor(plan, in_thread) if config.executor is None else config.executor,
             storage=config.storage,
             log=config.log,
             notify=config.notify,

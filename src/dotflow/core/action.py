@@ -4,7 +4,7 @@ import functools
 import inspect
 import sys
 from collections.abc import Callable
-from typing import Any, Concatenate, Final, Generic, ParamSpec, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Concatenate, Final, Generic, ParamSpec, TypeVar, overload
 
 from dotflow.core.failure import name_of
 from dotflow.core.policy import Policy
@@ -16,6 +16,8 @@ S = TypeVar("S")
 
 #: What a step may ask for, by parameter name.
 CONTEXTS: Final = ("initial_context", "previous_context")
+
+BY_NAME: Final = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 
 UNFILLABLE: Final = {
     inspect.Parameter.POSITIONAL_ONLY: "Take the '/' out of its signature, so that it can be given by name.",
@@ -47,9 +49,10 @@ class Action(Generic[P, R]):
         self.policy = policy
         self.isolate = isolate
         self.is_coroutine = inspect.iscoroutinefunction(_innermost(function))
-        self.wants = tuple(name for name in CONTEXTS if name in _parameters(function))
+        parameters = _parameters(function)
+        self.wants = tuple(name for name in CONTEXTS if name in parameters and parameters[name].kind in BY_NAME)
         self.name = _qualname(function).rpartition("<locals>.")[2]
-        self.identity = f"{getattr(function, '__module__', None) or '?'}:{_qualname(function)}"
+        self.identity = f"{getattr(_unwrapped(function), '__module__', None) or '?'}:{_qualname(function)}"
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         return self.function(*args, **kwargs)
@@ -59,12 +62,14 @@ class Action(Generic[P, R]):
     @overload
     def __get__(self: "Action[Concatenate[S, P], R]", instance: S, owner: type | None = None) -> "Action[P, R]": ...
     def __get__(self, instance: Any, owner: type | None = None) -> "Action[..., Any]":
-        """The action of a method is bound to its instance as the method would be."""
-        if instance is None or not hasattr(self.function, "__get__"):
+        """The action of a method is bound to its instance, or its class, as the method would be."""
+        function: Any = self.function
+        of_class = isinstance(function, staticmethod | classmethod)
+        if (instance is None and not of_class) or not hasattr(function, "__get__"):
             return self
         bound = Action.__new__(Action)
         bound.__dict__.update(self.__dict__)
-        bound.function = self.function.__get__(instance, owner)
+        bound.__dict__["function"] = bound.__dict__["__wrapped__"] = function.__get__(instance, owner)
         return bound
 
     def __mro_entries__(self, bases: tuple[object, ...]) -> tuple[type, ...]:
@@ -76,6 +81,24 @@ class Action(Generic[P, R]):
     def __instancecheck__(self, instance: object) -> bool:
         """isinstance() works with a decorated class as with the class."""
         return isinstance(self.function, type) and isinstance(instance, self.function)
+
+    def __subclasscheck__(self, cls: type) -> bool:
+        """issubclass() works with a decorated class as with the class."""
+        return isinstance(self.function, type) and issubclass(cls, self.function)
+
+    def __or__(self, other: Any) -> Any:
+        """A decorated class may stand in an annotation, as in `Report | None`."""
+        return self.function | other
+
+    __ror__ = __or__
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            """What the function or class has beside being called: its attributes, its class methods."""
+            if name.startswith("__") or "function" not in self.__dict__:
+                raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+            return getattr(self.function, name)
 
     def check_parameters(self) -> None:
         """Raises UnfillableParameter when the step asks for what no context can give."""
@@ -160,12 +183,22 @@ def _names_of_actions(cls: type[Any]) -> tuple[str, ...]:
 def actions_of(instance: Any) -> list[Action[..., Any]]:
     """The instance's actions in definition order; an override keeps its base's place."""
     cls: Any = type(instance)  # Any, since mypy takes a class's __hash__ for its instances'
-    return [getattr(instance, name) for name in _names_of_actions(cls)]
+    try:
+        names = _names_of_actions(cls)
+    except TypeError:  # a metaclass may leave its classes without a hash
+        names = _names_of_actions.__wrapped__(cls)
+    return [getattr(instance, name) for name in names]
+
+
+def _unwrapped(function: Any) -> Any:
+    """The function inside of partials, static and class methods."""
+    while isinstance(function, functools.partial | staticmethod | classmethod):
+        function = function.func if isinstance(function, functools.partial) else function.__func__
+    return function
 
 
 def _innermost(function: Any) -> Any:
-    while isinstance(function, functools.partial | staticmethod | classmethod):
-        function = function.func if isinstance(function, functools.partial) else function.__func__
+    function = _unwrapped(function)
     if inspect.isroutine(function) or isinstance(function, type):
         return function
     return getattr(function, "__call__", function)  # noqa: B004 (the instance's method is wanted, not a yes or no)
@@ -173,14 +206,13 @@ def _innermost(function: Any) -> Any:
 
 def _parameters(function: Any) -> dict[str, inspect.Parameter]:
     try:
-        return dict(inspect.signature(function).parameters)
+        return dict(inspect.signature(function.__func__ if isinstance(function, classmethod) else function).parameters)
     except (TypeError, ValueError):  # some callables written in C have no signature to read
         return {}
 
 
 def _qualname(function: Any) -> str:
-    while isinstance(function, functools.partial):
-        function = function.func
+    function = _unwrapped(function)
     return getattr(function, "__qualname__", None) or type(function).__qualname__
 
 

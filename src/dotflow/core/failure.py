@@ -116,6 +116,12 @@ def _message_of(error: BaseException) -> str:
         return f"<its message could not be read: {type(broken).__name__} in __str__>"
 
 
+def _lines_of(notes: object) -> list[str]:
+    if not isinstance(notes, list | tuple):
+        return []
+    return [f"{note}\n" for note in notes if isinstance(note, str)]
+
+
 def _is_ours(code: CodeType) -> bool:
     return code.co_filename.startswith(HOME)
 
@@ -127,10 +133,10 @@ def _parts_of(error: BaseException) -> tuple[Part, ...]:
     current: BaseException | None = error
     while current is not None and id(current) not in seen:
         seen.add(id(current))
-        notes: list[str] = getattr(current, "__notes__", [])
+        notes = getattr(current, "__notes__", None)
         name = name_of(type(current))
         message = _message_of(current)
-        last = "".join([f"{name}: {message}\n" if message else f"{name}\n", *(f"{note}\n" for note in notes)])
+        last = "".join([f"{name}: {message}\n" if message else f"{name}\n", *_lines_of(notes)])
         older, link = current.__cause__, CAUSE
         if older is None and not current.__suppress_context__:
             older, link = current.__context__, CONTEXT
@@ -176,7 +182,10 @@ def _stack(spots: tuple[Spot, ...]) -> traceback.StackSummary:
 
 
 def _whole_text(error: BaseException) -> str:
-    told = traceback.TracebackException.from_exception(error, compact=True)
+    try:
+        told = traceback.TracebackException.from_exception(error, compact=True)
+    except Exception as broken:  # the user's own __str__, which it reads
+        return f"{name_of(type(error))}: <its traceback could not be read: {type(broken).__name__}>\n"
     told.stack = traceback.StackSummary.from_list(
         [frame for frame in told.stack if not frame.filename.startswith(HOME)]
     )

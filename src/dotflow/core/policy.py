@@ -1,11 +1,11 @@
 """How often, how long and how soon again: what @action was told."""
 
-import math
 from dataclasses import dataclass
 from typing import Final
 
 from dotflow.errors import InvalidPolicy
 
+MOST_SECONDS: Final = 10 * 365 * 86_400  # ten years; far beyond that the system's own timers overflow
 MOST_DOUBLINGS: Final = 62  # a second doubled so often outlasts the sun; more would overflow a float
 
 
@@ -34,9 +34,15 @@ class Policy:
                 "retry", self.attempts, "the number of attempts in all, a whole number from 1 (1 = one try)"
             )
         if not _is_seconds(self.timeout):
-            raise InvalidPolicy("timeout", self.timeout, "a number of seconds per attempt, 0 or more (0 = no timeout)")
+            raise InvalidPolicy(
+                "timeout",
+                self.timeout,
+                "a number of seconds per attempt, 0 or more (0 = no timeout), ten years at the most",
+            )
         if not _is_seconds(self.delay):
-            raise InvalidPolicy("retry_delay", self.delay, "a number of seconds between attempts, 0 or more")
+            raise InvalidPolicy(
+                "retry_delay", self.delay, "a number of seconds between attempts, 0 or more, ten years at the most"
+            )
         if not isinstance(self.backoff, bool):
             raise InvalidPolicy("backoff", self.backoff, "True or False")
 
@@ -44,8 +50,11 @@ class Policy:
         """Seconds to wait after failed attempt number *attempt* (from 1); None to give up."""
         if attempt >= self.attempts:
             return None
-        return self.delay * 2 ** min(attempt - 1, MOST_DOUBLINGS) if self.backoff else self.delay
+        if not self.backoff:
+            return self.delay
+        doubled: float = self.delay * 2 ** min(attempt - 1, MOST_DOUBLINGS)
+        return min(doubled, MOST_SECONDS)
 
 
 def _is_seconds(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) and value >= 0
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= MOST_SECONDS

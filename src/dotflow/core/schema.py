@@ -17,21 +17,22 @@ from dotflow.core.types.status import TypeStatus
 DEEPEST: Final = 50  # levels of a value that are written out; deeper ones, and circles, appear as their repr
 
 
-def jsonable(value: object, depth: int = 0) -> Any:
-    """*value* in the types that JSON has; the rest as its repr."""
+def jsonable(value: object, around: tuple[int, ...] = ()) -> Any:
+    """*value* in the types that JSON has; the rest as its repr. *around* are the ids of the containers it is in."""
     if value is None or type(value) in (bool, int):
         return value
     if type(value) is str:
         return value.encode("utf-8", "backslashreplace").decode()  # JSON can't carry a lone surrogate
     if type(value) is float:
         return value if math.isfinite(value) else repr(value)
-    if depth < DEEPEST:
+    if len(around) < DEEPEST and id(value) not in around:
+        inside = (*around, id(value))
         if type(value) in (list, tuple):
-            return [jsonable(member, depth + 1) for member in value]  # type: ignore[attr-defined]
+            return [jsonable(member, inside) for member in value]  # type: ignore[attr-defined]
         if type(value) is dict and all(type(key) is str for key in value):
-            return {jsonable(key): jsonable(member, depth + 1) for key, member in value.items()}
+            return {jsonable(key): jsonable(member, inside) for key, member in value.items()}
         if isinstance(value, Context):
-            return jsonable(value.storage, depth + 1)
+            return jsonable(value.storage, inside)
     return _safe_repr(value)
 
 
@@ -43,6 +44,7 @@ def _safe_repr(value: object) -> str:
 
 
 Value = Annotated[Any, PlainSerializer(jsonable, when_used="json")]
+Text = Annotated[str, PlainSerializer(jsonable, when_used="json")]
 
 
 class Model(BaseModel):
@@ -55,17 +57,17 @@ class ErrorResult(Model):
     """One failed attempt."""
 
     attempt: int
-    exception: str
-    message: Annotated[str, PlainSerializer(jsonable, when_used="json")]
-    traceback: Annotated[str, PlainSerializer(jsonable, when_used="json")]
+    exception: Text
+    message: Text
+    traceback: Text
 
 
 class TaskResult(Model):
     """How one task went. Times are aware and in UTC, the duration is in seconds."""
 
     task_id: int
-    name: str
-    group_name: str
+    name: Text
+    group_name: Text
     status: TypeStatus
     value: Value
     errors: list[ErrorResult]
@@ -104,9 +106,9 @@ class TaskResult(Model):
 class WorkflowResult(Model):
     """How a run went."""
 
-    workflow_id: str
+    workflow_id: Text
     run_id: str
-    name: str | None
+    name: Text | None
     status: TypeStatus
     tasks: list[TaskResult]
 
@@ -138,10 +140,10 @@ class TaskSchema(Model):
     """One task as it was added."""
 
     task_id: int
-    name: str
-    step: str
-    group_name: str
-    callback: str | None
+    name: Text
+    step: Text
+    group_name: Text
+    callback: Text | None
     initial_context: Value
     policy: PolicySchema
 
@@ -169,8 +171,8 @@ class TaskSchema(Model):
 class WorkflowSchema(Model):
     """A workflow as it was put together."""
 
-    workflow_id: str
-    name: str | None
+    workflow_id: Text
+    name: Text | None
     tasks: list[TaskSchema]
 
     @classmethod

@@ -2,6 +2,8 @@
 
 import importlib
 import importlib.util
+import inspect
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -38,7 +40,9 @@ def as_callback(name: str, callback: object, signature: str) -> Callable[..., An
     """
     found = resolve(callback) if isinstance(callback, str) else callback
     if found is not None and not callable(found):
-        raise InvalidCallback(name, f"{found!r} ({name_of(type(found))})", signature)
+        raise InvalidCallback(name, f"{found!r} ({name_of(type(found))}), which can't be called", signature)
+    if inspect.iscoroutinefunction(found):
+        raise InvalidCallback(name, f"{found!r}, a coroutine function, which nobody would await", signature)
     return found
 
 
@@ -57,7 +61,7 @@ def resolve(path: str) -> Any:
     for depth in range(length, len(parts)):
         if not hasattr(found, parts[depth]):
             owner = ".".join(parts[:depth])
-            names = sorted(name for name, value in vars(found).items() if isinstance(value, Action))
+            names = sorted(name for name, value in getattr(found, "__dict__", {}).items() if isinstance(value, Action))
             raise InvalidPath(
                 path, f"'{owner}' has no '{parts[depth]}'.", f"Its actions are: {', '.join(names)}." if names else ""
             )
@@ -69,9 +73,13 @@ def _module_length(path: str, parts: list[str]) -> int:
     """How many of the parts name a module: the longest row of them that can be found, but never all."""
     length = 0
     while length < len(parts) - 1:
+        name = ".".join(parts[: length + 1])
+        if name in sys.modules:
+            length += 1
+            continue
         try:
-            spec = importlib.util.find_spec(".".join(parts[: length + 1]))
-        except Exception as error:  # the user's package runs while its parts are looked for
+            spec = importlib.util.find_spec(name)
+        except (Exception, SystemExit) as error:  # the user's package runs while its parts are looked for
             raise InvalidPath(path, f"importing '{'.'.join(parts[:length])}' raised {_told(error)}.") from error
         if spec is None:
             break
@@ -89,11 +97,11 @@ def _import(path: str, module: str) -> Any:
             hint = "Is it installed, or does it lie in a folder that Python looks into?"
             raise InvalidPath(path, f"there is no module '{error.name}'.", hint) from error
         raise InvalidPath(path, f"importing '{module}' raised {_told(error)}.") from error
-    except Exception as error:  # the user's module runs as it is imported
+    except (Exception, SystemExit) as error:  # the user's module runs as it is imported
         raise InvalidPath(path, f"importing '{module}' raised {_told(error)}.") from error
 
 
-def _told(error: Exception) -> str:
+def _told(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}"
 
 

@@ -22,12 +22,17 @@ class Checkpoints:
 
     def forget(self, tasks: Sequence[Task]) -> None:
         """Those of earlier runs no longer count."""
-        self._storage.clear(self._workflow_id)
+        if self._storage.clear(self._workflow_id):
+            return
+        for key in map(self._storage.key, tasks):
+            if self._storage.contains(key):
+                self._storage.delete(key)
 
     def save(self, task: Task, context: Context) -> None:
         """Keeps a value. Raises StorageError when it could not be kept."""
-        key = self._storage.key(task)
+        key = "?"
         try:
+            key = self._storage.key(task)
             self._storage.post(key, context)
         except Exception as error:  # somebody else's code, and a border: what it raises fails the task
             raise StorageError(task.name, key, f"{type(error).__name__}: {error}") from error

@@ -48,8 +48,8 @@ class Publisher:
         self._log = log
         self._notifier = notifier
         self._followers: Sequence[tuple[str, Callable[[str, Event], None]]] = [
-            *([("history", history.record)] if history else []),
-            *([("tracer", tracer.trace)] if tracer else []),
+            *([("history", history.record)] if history is not None else []),
+            *([("tracer", tracer.trace)] if tracer is not None else []),
         ]
         self._report = report
 

@@ -138,7 +138,7 @@ class Run:
         self.status = TypeStatus.IN_PROGRESS
         try:
             self._execute()
-        except BaseException as error:
+        except BaseException as error:  # kept for those who wait
             self._error = error
             raise
         finally:
@@ -162,16 +162,18 @@ class Run:
             report=report,
         )
         publisher.follow(RunStarted(self.workflow_id, self.run_id, len(tasks), clock.now()))
+        whole = False
         try:
             self._run(means.executor, tasks, publisher, report)
+            whole = not self._cancelled
         finally:
             failed = any(task.status is TypeStatus.FAILED for task in self.tasks)
-            self.status = TypeStatus.FAILED if failed or self._cancelled else TypeStatus.COMPLETED
+            self.status = TypeStatus.COMPLETED if whole and not failed else TypeStatus.FAILED
             publisher.follow(RunEnded(self.workflow_id, self.run_id, self.status, clock.now()))
             name, callback = (
                 ("on_failure", self._wishes.on_failure) if failed else ("on_success", self._wishes.on_success)
             )
-            if callback is not None and (failed or not self._cancelled):
+            if callback is not None and (failed or whole):
                 publisher.call_back(name, callback, tasks=self.tasks)
             if notifier is not None:
                 notifier.close()

@@ -78,7 +78,7 @@ class Runner:
         except KeyboardInterrupt:
             self._fail_unfinished("KeyboardInterrupt", "the run was interrupted")
             raise
-        except BaseException as error:
+        except BaseException as error:  # a run that ends by an error of ours says so in its tasks too
             self._fail_unfinished(type(error).__name__, f"the run was ended by {type(error).__name__}: {error}")
             raise
         self._fail_unfinished("RunCancelled", "the run was cancelled")

@@ -21,6 +21,7 @@ from dotflow.worker.channel import ANSWER, CALL, STARTED, STDERR, STDOUT, Channe
 from dotflow.worker.deadline import GRACE
 from dotflow.worker.process import Kept, Order
 
+LONGEST_WAIT: Final = 86_400.0  # seconds; epoll takes no more than 24 days, and waking once a day costs nothing
 KILLED: Final = f"It did not stop by itself within {GRACE:g} s, so its worker process was killed."
 DEFAULT_WORKERS: Final = max(32, 4 * (os.cpu_count() or 1))
 
@@ -204,13 +205,11 @@ class ProcessCrew(Crew):
             worker.events = events
             self._selector.modify(worker.process.channel, events, worker)
 
-    def _until(self, timeout: float | None) -> float | None:
+    def _until(self, timeout: float | None) -> float:
         """Seconds until something has to be done: the caller's limit, or the first kill."""
-        times = [worker.kill_at for worker in self._workers if worker.kill_at is not None]
-        if not times:
-            return timeout
-        seconds = max(0.0, min(times) - clock.monotonic())
-        return seconds if timeout is None else min(seconds, timeout)
+        seconds = LONGEST_WAIT if timeout is None else min(timeout, LONGEST_WAIT)
+        kills = [worker.kill_at for worker in self._workers if worker.kill_at is not None]
+        return max(0.0, min(seconds, min(kills) - clock.monotonic())) if kills else seconds
 
     def _listen(self, timeout: float | None) -> None:
         ended: list[_Worker] = []

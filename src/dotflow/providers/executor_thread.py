@@ -193,7 +193,7 @@ class _Thread(threading.Thread):
                 if outcome is not None:
                     self.call = None
                     self._done.put((self, call, outcome))
-        except BaseException:
+        except BaseException:  # what ended it, when it was told to end, has been said
             if not self._ending:
                 raise
 

@@ -43,7 +43,7 @@ class LogDefault(Log):
     ) -> None:
         if not isinstance(level, str) or level.upper() not in LEVELS:
             raise InvalidArgument("level", level, f"one of {', '.join(LEVELS)}")
-        if output not in OUTPUTS:
+        if not isinstance(output, str) or output not in OUTPUTS:
             raise InvalidArgument("output", output, f"one of {', '.join(OUTPUTS)}")
         if format not in FORMATS:
             raise InvalidArgument("format", format, f"one of {', '.join(FORMATS)}")

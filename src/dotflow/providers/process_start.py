@@ -99,7 +99,7 @@ class Start:
         _lifelines.add(writing)
         try:
             pid = self.launch(theirs, reading, (ours.fileno(), writing))
-        except BaseException:
+        except BaseException:  # nothing of it may stay open
             ours.close()
             os.close(writing)
             _lifelines.discard(writing)

@@ -24,7 +24,7 @@ class StorageDefault(Storage):
 
     def key(self, task: Task) -> str:
         """As Storage says."""
-        return f"{task.workflow_id}/{task.task_id}"
+        return f"{task.task_id}@{task.workflow_id}"
 
     def contains(self, key: str) -> bool:
         """As Storage says."""
@@ -38,7 +38,9 @@ class StorageDefault(Storage):
         """As Storage says."""
         return [key for key in list(self._contexts) if key.startswith(prefix)]
 
-    def clear(self, workflow_id: str) -> None:
+    def clear(self, workflow_id: str) -> bool:
         """As Storage says."""
-        for key in self.list_keys(f"{workflow_id}/"):
-            self.delete(key)
+        for key in self.list_keys():
+            if key.partition("@")[2] == workflow_id:
+                self.delete(key)
+        return True

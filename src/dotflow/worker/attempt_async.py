@@ -7,7 +7,7 @@ from dotflow.core.action import actions_of
 from dotflow.core.call import Call
 from dotflow.core.outcome import Interrupted, Outcome, Returned
 from dotflow.worker.attempt import PLAIN, arguments_of, finish, outcome_of
-from dotflow.worker.coroutines import Driven, drive
+from dotflow.worker.coroutines import Driven, drive, value_of
 from dotflow.worker.deadline import Limit
 from dotflow.worker.loops import Loop
 
@@ -23,10 +23,10 @@ async def attempt_async(call: Call, to_loop: Loop) -> Outcome:
     limit = Limit(step.policy.timeout)
     try:
         coroutine: Any = step.function(**arguments_of(step, call.initial_context, call.previous_context))
-        value = await drive(Driven(coroutine), limit) if limit.seconds else await coroutine
+        value = value_of(await drive(Driven(coroutine), limit)) if limit.seconds else await coroutine
     except KeyboardInterrupt:
         return Interrupted()
-    except BaseException as error:
+    except BaseException as error:  # whatever the user's code raises is the attempt's outcome
         if isinstance(error, asyncio.CancelledError) and (task := asyncio.current_task()) and task.cancelling():
             raise
         return outcome_of(error, step, limit, [])

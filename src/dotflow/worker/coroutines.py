@@ -38,14 +38,25 @@ class Driven:
                 value, resume = error, self.coroutine.throw
 
 
-async def drive(driven: Driven, limit: Limit, guard: Limit | None = None) -> Any:
-    """What the coroutine returns; DeadlinePassed when it was not there after the limit's seconds (0 = no limit).
+Ended = tuple[Any, BaseException | None]
+
+
+def value_of(ended: Ended) -> Any:
+    """What the coroutine returned; raises what it raised."""
+    value, error = ended
+    if error is not None:
+        raise error
+    return value
+
+
+async def drive(driven: Driven, limit: Limit, guard: Limit | None = None) -> Ended:
+    """What the coroutine returns, for `value_of`; DeadlinePassed when it was not there in time.
 
     *guard* is the signal's limit, for a loop that is blocked. While the loop is alive it is not needed.
     """
     if not limit.seconds:
-        return await driven
-    task = asyncio.ensure_future(_as_coroutine(driven))
+        return await _end_of(driven)
+    task = asyncio.ensure_future(_end_of(driven))
     try:
         done, _ = await asyncio.wait({task}, timeout=limit.seconds)
         if done:
@@ -64,8 +75,12 @@ async def drive(driven: Driven, limit: Limit, guard: Limit | None = None) -> Any
     raise DeadlinePassed(limit)
 
 
-async def _as_coroutine(driven: Driven) -> Any:
-    return await driven
+async def _end_of(driven: Driven) -> Ended:
+    """Its value or, of the exceptions that would end the whole loop, the exception."""
+    try:
+        return await driven, None
+    except (KeyboardInterrupt, SystemExit) as error:
+        return None, error
 
 
 class LoopHere:
@@ -82,7 +97,7 @@ class LoopHere:
         main = drive(driven, limit, guard)
         runner = self._runner
         try:
-            return guard.run(lambda: runner.run(main)) if limit.seconds else runner.run(main)
+            return value_of(guard.run(lambda: runner.run(main)) if limit.seconds else runner.run(main))
         except DeadlinePassed as passed:
             if passed.limit is limit:
                 raise
@@ -125,7 +140,8 @@ class LoopThread:
         future = asyncio.run_coroutine_threadsafe(drive(Driven(coroutine), limit), self.loop)
         self._waiting.add(future)
         try:
-            return future.result(limit.seconds + 1.5 * GRACE if limit.seconds else None)
+            ended: Ended = future.result(limit.seconds + 1.5 * GRACE if limit.seconds else None)
+            return value_of(ended)
         except concurrent.futures.TimeoutError:
             if future.done():
                 raise
