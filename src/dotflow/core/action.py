@@ -100,6 +100,11 @@ class Action(Generic[P, R]):
                 raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
             return getattr(self.function, name)
 
+    @property
+    def __isabstractmethod__(self) -> bool:
+        """An abstract method stays abstract."""
+        return bool(getattr(self.function, "__isabstractmethod__", False))
+
     def check_parameters(self) -> None:
         """Raises UnfillableParameter when the step asks for what no context can give."""
         for name, parameter in _parameters(self.function).items():

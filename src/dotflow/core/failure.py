@@ -140,7 +140,7 @@ def _parts_of(error: BaseException) -> tuple[Part, ...]:
         older, link = current.__cause__, CAUSE
         if older is None and not current.__suppress_context__:
             older, link = current.__context__, CONTEXT
-        parts.append((link if older is not None else "", _spots(current.__traceback__), last))
+        parts.append((link if older is not None and id(older) not in seen else "", _spots(current.__traceback__), last))
         current = older
     parts.reverse()
     return tuple(parts)
@@ -186,7 +186,15 @@ def _whole_text(error: BaseException) -> str:
         told = traceback.TracebackException.from_exception(error, compact=True)
     except Exception as broken:  # the user's own __str__, which it reads
         return f"{name_of(type(error))}: <its traceback could not be read: {type(broken).__name__}>\n"
+    _leave_us_out(told)
+    return "".join(told.format())
+
+
+def _leave_us_out(told: traceback.TracebackException) -> None:
+    """Takes the frames of dotflow itself out of a chain and of a group's members."""
     told.stack = traceback.StackSummary.from_list(
         [frame for frame in told.stack if not frame.filename.startswith(HOME)]
     )
-    return "".join(told.format())
+    for other in (told.__cause__, told.__context__, *(told.exceptions or ())):
+        if other is not None:
+            _leave_us_out(other)

@@ -126,7 +126,7 @@ class Task:
         copy = Task.__new__(Task)
         for name in Task.__slots__:
             setattr(copy, name, getattr(self, name))
-        copy._errors = self._errors and list(self._errors)
+        copy._errors = None if self._errors is None else list(self._errors)
         return copy
 
     def apply(self, event: TaskEvent) -> None:

@@ -8,12 +8,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from dotflow import clock
-from dotflow.abc.executor import Crew
+from dotflow.abc.executor import Answer, Crew
 from dotflow.core.call import Call
 from dotflow.core.context import Context
 from dotflow.core.events import TaskFailed, TaskRestored
 from dotflow.core.failure import Failure
-from dotflow.core.outcome import Outcome
+from dotflow.core.outcome import Interrupted, Outcome
 from dotflow.core.task import Task
 from dotflow.core.types.status import TypeStatus
 from dotflow.engine.lifecycle import TaskFlow, Wait, task_flow
@@ -89,7 +89,9 @@ class Runner:
                 self._startable.append((place, Context()))
         self._advance_all()
         while self._flows and not self._cancelled.is_set():
-            for call, outcome in self._crew.wait(self._until_timer()):
+            answers = self._crew.wait(self._until_timer())
+            # What has ended is recorded before an interrupt that came along with it ends the run.
+            for call, outcome in sorted(answers, key=_is_interrupt):
                 self._advance(call.task_id, self._flows.pop(call.task_id), outcome)
             self._ring_timers()
             self._advance_all()
@@ -164,3 +166,7 @@ class Runner:
             if task.status in UNFINISHED:
                 failure = Failure(exception, str(RunStopped(task.name, reason)))
                 self._publisher.publish(TaskFailed(task.task_id, task.attempt, failure, clock.now(), clock.monotonic()))
+
+
+def _is_interrupt(answer: Answer) -> bool:
+    return isinstance(answer[1], Interrupted)

@@ -23,7 +23,9 @@ from dotflow.worker.process import Kept, Order
 
 LONGEST_WAIT: Final = 86_400.0  # seconds; epoll takes no more than 24 days, and waking once a day costs nothing
 KILLED: Final = f"It did not stop by itself within {GRACE:g} s, so its worker process was killed."
-DEFAULT_WORKERS: Final = max(32, 4 * (os.cpu_count() or 1))
+CORES: Final = os.cpu_count() or 1
+DEFAULT_WORKERS: Final = max(32, 4 * CORES)
+PATIENCE: Final = 0.001  # seconds in which no worker became free before more are started; a fork takes about as long
 
 
 class ExecutorProcess(Executor):
@@ -78,7 +80,9 @@ class ProcessCrew(Crew):
 
     def __init__(self, tasks: Mapping[int, Task], max_workers: int, start_method: str) -> None:
         self._start = STARTS[start_method](tasks)
-        self._roster: Roster[_Worker] = Roster(self._hire, max_workers)
+        self._roster: Roster[_Worker] = Roster(self._hire, max_workers, self._may_hire)
+        self._quiet_since = clock.monotonic()  # when a worker last became free
+        self._woken = False
         self._workers: set[_Worker] = set()
         self._answers: list[Answer] = []
         self._steps: dict[int, tuple[int, bytes]] = {}  # id of a step -> its key, and itself pickled
@@ -98,10 +102,16 @@ class ProcessCrew(Crew):
 
     def wait(self, timeout: float | None) -> Sequence[Answer]:
         """As Crew says."""
-        self._dispatch()
-        if not self._answers:
-            self._listen(self._until(timeout))
+        end = clock.monotonic() + (LONGEST_WAIT if timeout is None else min(timeout, LONGEST_WAIT))
+        self._woken = False
+        while True:
+            self._dispatch()
+            if self._answers:
+                break
+            self._listen(max(0.0, self._next_deed(end) - clock.monotonic()))
             self._kill_late()
+            if self._answers or self._woken or clock.monotonic() >= end:
+                break
         answers, self._answers = self._answers, []
         return answers
 
@@ -150,6 +160,10 @@ class ProcessCrew(Crew):
         if worker.process.ended is not None:
             self._selector.register(worker.process.ended, selectors.EVENT_READ, worker)
         return worker
+
+    def _may_hire(self) -> bool:
+        """Not while calls end faster than a process can be started; a worker for each core is worth it anyway."""
+        return len(self._workers) < CORES or clock.monotonic() - self._quiet_since >= PATIENCE
 
     def _dispatch(self) -> None:
         """Gives the waiting calls to workers; a worker that answers meanwhile spares the start of another."""
@@ -205,11 +219,12 @@ class ProcessCrew(Crew):
             worker.events = events
             self._selector.modify(worker.process.channel, events, worker)
 
-    def _until(self, timeout: float | None) -> float:
-        """Seconds until something has to be done: the caller's limit, or the first kill."""
-        seconds = LONGEST_WAIT if timeout is None else min(timeout, LONGEST_WAIT)
-        kills = [worker.kill_at for worker in self._workers if worker.kill_at is not None]
-        return max(0.0, min(seconds, min(kills) - clock.monotonic())) if kills else seconds
+    def _next_deed(self, end: float) -> float:
+        """When something has to be done: the end of the wait, a kill, the start of one more worker."""
+        deeds = [end, *(worker.kill_at for worker in self._workers if worker.kill_at is not None)]
+        if self._roster.wants_more:
+            deeds.append(self._quiet_since + PATIENCE)
+        return min(deeds)
 
     def _listen(self, timeout: float | None) -> None:
         ended: list[_Worker] = []
@@ -217,6 +232,7 @@ class ProcessCrew(Crew):
             worker: _Worker | None = key.data
             if worker is None:
                 os.read(self._bell, 512)
+                self._woken = True
             elif key.fd == worker.process.ended:
                 ended.append(worker)
             else:
@@ -268,6 +284,7 @@ class ProcessCrew(Crew):
         call, worker.call = worker.call, None
         if call is None:
             return
+        self._quiet_since = clock.monotonic()
         worker.kill_at = None
         worker.kept = outcome.value if isinstance(outcome, Returned) else _NOTHING
         self._answers.append((call, outcome))

@@ -15,11 +15,13 @@ class Roster(Generic[W]):
     Args:
         hire: Starts a worker; may raise.
         most: How many there may be at once.
+        may_hire: Whether now is the time to start one more.
     """
 
-    def __init__(self, hire: Callable[[], W], most: int) -> None:
+    def __init__(self, hire: Callable[[], W], most: int, may_hire: Callable[[], bool] = lambda: True) -> None:
         self._hire = hire
         self._most = most
+        self._may_hire = may_hire
         self._count = 0
         self._queue: deque[Call] = deque()
         self._idle: dict[W, None] = {}  # a set that keeps its order: the one that rested least comes first
@@ -60,7 +62,7 @@ class Roster(Generic[W]):
         free = next((worker for worker in reversed(self._idle) if not self._lanes[worker]), None)
         if free is not None:
             return free
-        if self._count < self._most:
+        if self._count < self._most and self._may_hire():
             try:
                 worker = self._hire()
             except OSError as error:
@@ -72,6 +74,11 @@ class Roster(Generic[W]):
                 self._lanes[worker] = set()
                 return worker
         return next(iter(self._idle), None)  # home to others, whose lanes are waiting out a delay
+
+    @property
+    def wants_more(self) -> bool:
+        """Whether a call waits that one more worker could begin."""
+        return bool(self._queue) and self._count < self._most
 
     def rest(self, worker: W) -> None:
         """The worker has done its call."""

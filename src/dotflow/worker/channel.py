@@ -8,6 +8,7 @@ import io
 import pickle
 import socket
 import struct
+import sys
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final, NamedTuple
@@ -41,10 +42,16 @@ class Message(NamedTuple):
 
 
 class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
-    """Takes actions apart that another process could not look up by name."""
+    """Takes actions apart that another process could not look up by name, and refuses what would come out changed."""
 
     def reducer_override(self, obj: Any) -> Any:
-        """Called for each object; NotImplemented leaves it to cloudpickle."""
+        """Called for each object; NotImplemented leaves it to cloudpickle.
+
+        Raises TypeError for an open file, of which cloudpickle would make its text, and for a memoryview, of which it
+        would make bytes.
+        """
+        if isinstance(obj, io.TextIOBase | memoryview) and obj not in (sys.stdout, sys.stderr):
+            raise TypeError(f"cannot pickle '{type(obj).__name__}' object")
         if isinstance(obj, Action) and obj.__module__ == "__main__":
             return obj.by_parts()
         return super().reducer_override(obj)
