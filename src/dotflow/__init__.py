@@ -44,3 +44,7 @@ def __getattr__(name: str) -> Any:
 
     value = globals()[name] = getattr(import_module(_MODULES[name]), name)
     return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,6 +1,5 @@
 """Config: the providers of a workflow, checked once."""
 
-import math
 from typing import Any
 
 from dotflow.abc.executor import Executor
@@ -11,6 +10,7 @@ from dotflow.abc.scheduler import Scheduler
 from dotflow.abc.storage import Storage
 from dotflow.abc.tracer import Tracer
 from dotflow.core.failure import name_of
+from dotflow.core.policy import is_seconds
 from dotflow.errors import InvalidArgument, InvalidProvider
 from dotflow.providers.log_default import LogDefault
 from dotflow.providers.notify_default import NotifyDefault
@@ -60,11 +60,7 @@ class Config:
         for name, provider, contract in given:
             if provider is not None:
                 _check(name, provider, contract)
-        if (
-            isinstance(notify_grace, bool)
-            or not isinstance(notify_grace, int | float)
-            or not 0 <= notify_grace < math.inf
-        ):
+        if not is_seconds(notify_grace):
             raise InvalidArgument("notify_grace", notify_grace, "a number of seconds, 0 or more")
         self.storage: Storage = StorageDefault() if storage is None else storage
         self.notify: Notify = NotifyDefault() if notify is None else notify

@@ -14,7 +14,7 @@
     │   ├── StepTimeout           (TimeoutError) its time was up
     │   ├── WorkerDied            its worker process ended under it
     │   ├── WorkerNotStarted      no worker process could be started for it
-    │   ├── CannotTravel          what it takes or gives can't be sent between processes
+    │   ├── CannotTravel          (TypeError) what it takes or gives can't be sent between processes
     │   └── RunStopped            the run was cancelled or interrupted while it ran
     ├── ProviderError             storage, notification, schedule
     │   └── StorageError          a value could not be saved

@@ -1,6 +1,5 @@
 """Log: what is written down while a workflow runs."""
 
-import logging
 from abc import ABC, abstractmethod
 
 from dotflow.core.task import Task
@@ -27,4 +26,6 @@ class Log(ABC):
 
         May come from any thread. By default it goes to Python's own logging, logger `dotflow`.
         """
+        import logging  # here, since few need it
+
         logging.getLogger("dotflow").warning("%s", message)

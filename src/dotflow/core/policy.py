@@ -33,13 +33,13 @@ class Policy:
             raise InvalidPolicy(
                 "retry", self.attempts, "the number of attempts in all, a whole number from 1 (1 = one try)"
             )
-        if not _is_seconds(self.timeout):
+        if not is_seconds(self.timeout):
             raise InvalidPolicy(
                 "timeout",
                 self.timeout,
                 "a number of seconds per attempt, 0 or more (0 = no timeout), ten years at the most",
             )
-        if not _is_seconds(self.delay):
+        if not is_seconds(self.delay):
             raise InvalidPolicy(
                 "retry_delay", self.delay, "a number of seconds between attempts, 0 or more, ten years at the most"
             )
@@ -56,5 +56,6 @@ class Policy:
         return min(doubled, MOST_SECONDS)
 
 
-def _is_seconds(value: object) -> bool:
+def is_seconds(value: object) -> bool:
+    """Whether it is a number of seconds that can be waited."""
     return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= MOST_SECONDS

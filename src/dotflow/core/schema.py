@@ -14,13 +14,16 @@ from dotflow.core.context import Context
 from dotflow.core.task import Task
 from dotflow.core.types.status import TypeStatus
 
+MOST_BITS: Final = 14_000  # Python's own json reads no number of more than 4,300 digits
 DEEPEST: Final = 50  # levels of a value that are written out; deeper ones, and circles, appear as their repr
 
 
 def jsonable(value: object, around: tuple[int, ...] = ()) -> Any:
     """*value* in the types that JSON has; the rest as its repr. *around* are the ids of the containers it is in."""
-    if value is None or type(value) in (bool, int):
+    if value is None or type(value) is bool:
         return value
+    if type(value) is int:
+        return value if value.bit_length() <= MOST_BITS else f"<int of {value.bit_length()} bits>"
     if type(value) is str:
         return value.encode("utf-8", "backslashreplace").decode()  # JSON can't carry a lone surrogate
     if type(value) is float:
@@ -31,8 +34,8 @@ def jsonable(value: object, around: tuple[int, ...] = ()) -> Any:
             return [jsonable(member, inside) for member in value]  # type: ignore[attr-defined]
         if type(value) is dict and all(type(key) is str for key in value):
             return {jsonable(key): jsonable(member, inside) for key, member in value.items()}
-        if isinstance(value, Context):
-            return jsonable(value.storage, inside)
+        if issubclass(type(value), Context):
+            return jsonable(value.storage, inside)  # type: ignore[attr-defined]
     return _safe_repr(value)
 
 
@@ -41,6 +44,10 @@ def _safe_repr(value: object) -> str:
         return jsonable(str(repr(value)))  # type: ignore[no-any-return]
     except Exception as error:  # the user's own __repr__, or one that never ends
         return f"<{type(value).__qualname__}: its repr raised {type(error).__name__}>"
+
+
+def _callable_name(function: object) -> str:
+    return getattr(function, "__qualname__", None) or _safe_repr(function)
 
 
 Value = Annotated[Any, PlainSerializer(jsonable, when_used="json")]
@@ -107,7 +114,7 @@ class WorkflowResult(Model):
     """How a run went."""
 
     workflow_id: Text
-    run_id: str
+    run_id: Text
     name: Text | None
     status: TypeStatus
     tasks: list[TaskResult]
@@ -156,7 +163,7 @@ class TaskSchema(Model):
             name=task.name,
             step=task.step.identity,
             group_name=task.group_name,
-            callback=None if task.callback is None else getattr(task.callback, "__qualname__", repr(task.callback)),
+            callback=None if task.callback is None else _callable_name(task.callback),
             initial_context=task.initial_context.storage,
             policy=PolicySchema.model_construct(
                 retry=policy.attempts,

@@ -3,7 +3,7 @@
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from dotflow import clock
 from dotflow.abc.executor import Executor
@@ -21,6 +21,9 @@ from dotflow.engine.notifier import Notifier
 from dotflow.engine.plan import Plan
 from dotflow.engine.publisher import Publisher, reporter
 from dotflow.engine.runner import Runner
+from dotflow.worker.watch import waking
+
+CANCEL_GRACE: Final = 3.0  # seconds that a cancelled run has to end its workers before its waiter goes on
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,13 +91,14 @@ class Run:
         self._runner: Runner | None = None
         self._cancelled = False
         self._lock = threading.Lock()
-        self._over = threading.Event()
+        self._changed = threading.Condition()
+        self._is_over = False
         self._error: BaseException | None = None
 
     def wait(self, timeout: float | None = None) -> bool:
         """Waits until the run is over and its results are complete.
 
-        Ctrl-C while waiting cancels the run.
+        Whatever ends the waiting (Ctrl-C, the timeout of a step that waits in here) cancels the run.
 
         Args:
             timeout: Seconds to wait at the most; None for as long as it takes.
@@ -106,10 +110,12 @@ class Run:
             KeyboardInterrupt: The run was interrupted.
         """
         try:
-            over = self._over.wait(timeout)
-        except KeyboardInterrupt:
+            with waking(self._nudge), self._changed:
+                over = self._changed.wait_for(lambda: self._is_over, timeout)
+        except BaseException:  # Ctrl-C, or the end of a step that waits for this run
             self.cancel()
-            self._over.wait()
+            with self._changed:
+                self._changed.wait_for(lambda: self._is_over, CANCEL_GRACE)
             raise
         if over and self._error is not None:
             raise self._error
@@ -125,6 +131,11 @@ class Run:
             runner = self._runner
         if runner is not None:
             runner.cancel()
+
+    def _nudge(self) -> None:
+        """Makes those who wait look again."""
+        with self._changed:
+            self._changed.notify_all()
 
     def prepare(self) -> None:
         """Reads or voids the checkpoints, before anything runs. Called by the workflow, once."""
@@ -144,7 +155,8 @@ class Run:
         finally:
             if self.status is TypeStatus.IN_PROGRESS:
                 self.status = TypeStatus.FAILED
-            self._over.set()
+            self._is_over = True
+            self._nudge()
 
     def _execute(self) -> None:
         means = self._means

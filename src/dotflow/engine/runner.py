@@ -20,6 +20,7 @@ from dotflow.engine.lifecycle import TaskFlow, Wait, task_flow
 from dotflow.engine.plan import Plan
 from dotflow.engine.publisher import Publisher
 from dotflow.errors import RunStopped, StorageError
+from dotflow.worker.watch import waking
 
 UNFINISHED = (TypeStatus.IN_PROGRESS, TypeStatus.RETRY)
 
@@ -72,7 +73,8 @@ class Runner:
         """Runs until all is done, or nothing more may start. Raises KeyboardInterrupt after an interrupted run."""
         try:
             try:
-                self._loop()
+                with waking(self._crew.wake):
+                    self._loop()
             finally:
                 self._crew.close()
         except KeyboardInterrupt:

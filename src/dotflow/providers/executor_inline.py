@@ -1,7 +1,6 @@
 """ExecutorInline: attempts right here, in the thread that called start()."""
 
 import math
-import signal
 import threading
 from collections.abc import Mapping, Sequence
 from typing import Final
@@ -11,9 +10,10 @@ from dotflow.abc.executor import Answer, Crew, Executor, Report
 from dotflow.core.call import Call
 from dotflow.core.outcome import Outcome
 from dotflow.core.task import Task
-from dotflow.worker import deadline
+from dotflow.worker import alarm
 from dotflow.worker.attempt import attempt
 from dotflow.worker.deadline import GRACE
+from dotflow.worker.limited import signals_reach_us
 from dotflow.worker.loops import Loops
 
 AGAIN: Final = 10.0  # seconds between two lines about the same hang
@@ -38,7 +38,7 @@ class InlineCrew(Crew):
         self._isolated: Crew | None = None
         self._threads: Crew | None = None
         self._woken = threading.Event()
-        self._has_signal = hasattr(signal, "setitimer") and threading.current_thread() is threading.main_thread()
+        self._has_signal = signals_reach_us()
         self._watchdog = _Watchdog(report)
 
     def submit(self, call: Call) -> Outcome | None:
@@ -68,6 +68,9 @@ class InlineCrew(Crew):
     def wake(self) -> None:
         """As Crew says."""
         self._woken.set()
+        for crew in (self._isolated, self._threads):
+            if crew is not None:
+                crew.wake()
 
     def close(self) -> None:
         """As Crew says."""
@@ -76,7 +79,8 @@ class InlineCrew(Crew):
             if crew is not None:
                 crew.close()
         self._loops.close()
-        deadline.release()
+        if self._has_signal:
+            alarm.release()
 
 
 def _one_process(tasks: Mapping[int, Task], report: Report) -> Crew:
@@ -115,7 +119,8 @@ class _Watchdog:
 
     def watch(self, call: Call) -> None:
         """An attempt with a timeout begins; setting `call` to None ends it."""
-        self._due = clock.monotonic() + call.step.policy.timeout + GRACE
+        grace = 2 * GRACE if call.step.is_coroutine else GRACE  # a coroutine has one to end after its cancellation
+        self._due = clock.monotonic() + call.step.policy.timeout + grace
         self.call = call
         if self._thread is None:
             self._thread = threading.Thread(target=self._work, name="dotflow-watchdog", daemon=True)
@@ -139,7 +144,7 @@ class _Watchdog:
                 seconds = due - clock.monotonic()
                 if seconds <= 0:
                     self._report(
-                        f"Step '{call.step.name}' is still running {GRACE - seconds:.1f} s after its timeout of "
+                        f"Step '{call.step.name}' is still running after its timeout of "
                         f"{call.step.policy.timeout:g} s: it is in code that can't be interrupted, and {CURE}."
                     )
                     seconds = AGAIN

@@ -5,21 +5,20 @@ import os
 import selectors
 import sys
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Final
 
 from dotflow import clock
 from dotflow.abc.executor import Answer, Crew, Executor, Report
 from dotflow.core.call import Call
-from dotflow.core.context import Context
 from dotflow.core.failure import Failure
 from dotflow.core.outcome import Died, Outcome, Raised, Returned, TimedOut
 from dotflow.core.task import Task
 from dotflow.errors import CannotTravel, InvalidArgument, StepTimeout, WorkerDied, WorkerNotStarted
+from dotflow.providers.process_orders import NOTHING, Memory, Orders
 from dotflow.providers.process_start import START_METHODS, STARTS, WorkerProcess, default_method
 from dotflow.providers.roster import Roster
 from dotflow.worker.channel import ANSWER, CALL, STARTED, STDERR, STDOUT, Channel, Message
 from dotflow.worker.deadline import GRACE
-from dotflow.worker.process import Kept, Order
 
 LONGEST_WAIT: Final = 86_400.0  # seconds; epoll takes no more than 24 days, and waking once a day costs nothing
 KILLED: Final = f"It did not stop by itself within {GRACE:g} s, so its worker process was killed."
@@ -67,12 +66,8 @@ class _Worker:
         self.process = process
         self.call: Call | None = None
         self.kill_at: float | None = None
-        self.kept: Any = _NOTHING  # the value that it returned last and still has
-        self.steps: set[int] = set()  # the keys of the steps that it has
+        self.memory = Memory()
         self.events = selectors.EVENT_READ
-
-
-_NOTHING: Final = object()
 
 
 class ProcessCrew(Crew):
@@ -85,7 +80,7 @@ class ProcessCrew(Crew):
         self._woken = False
         self._workers: set[_Worker] = set()
         self._answers: list[Answer] = []
-        self._steps: dict[int, tuple[int, bytes]] = {}  # id of a step -> its key, and itself pickled
+        self._orders = Orders(self._start.dump, self._start.inherits)
         self._selector = selectors.DefaultSelector()
         self._bell, self._rope = os.pipe()
         os.set_blocking(self._bell, False)
@@ -180,33 +175,13 @@ class ProcessCrew(Crew):
         worker.call = call
         worker.kill_at = None
         try:
-            parts = self._start.dump(self._order(worker, call))
+            parts = self._orders.parts(worker.memory, call)
         except Exception as error:  # pickling runs the value's own methods
             told = CannotTravel(call.step.name, "What is given to a worker", f"{type(error).__name__}: {error}")
             self._answer(worker, Raised(Failure("CannotTravel", str(told))))
             return
         worker.process.channel.queue(CALL, call.task_id, parts)
         self._flush(worker)
-
-    def _order(self, worker: _Worker, call: Call) -> Order:
-        previous = call.previous_context
-        told: Any = previous
-        if worker.kept is not _NOTHING and worker.kept is previous.storage and worker.kept is not None:
-            told = Kept(Context(None, previous.task_id, previous.workflow_id, previous.time, previous.step))
-        if self._start.inherits:
-            return Order(call.task_id, call.lane, call.workflow_id, 0, None, None, told)
-        key, step = self._pickled_step(call)
-        known = key in worker.steps
-        worker.steps.add(key)
-        return Order(
-            call.task_id, call.lane, call.workflow_id, key, None if known else step, call.initial_context, told
-        )
-
-    def _pickled_step(self, call: Call) -> tuple[int, bytes]:
-        found = self._steps.get(id(call.step))
-        if found is None:
-            found = self._steps[id(call.step)] = (len(self._steps), bytes(self._start.dump(call.step)[0]))
-        return found
 
     def _flush(self, worker: _Worker) -> None:
         """Sends what the socket takes; the rest when it is ready for more."""
@@ -286,7 +261,7 @@ class ProcessCrew(Crew):
             return
         self._quiet_since = clock.monotonic()
         worker.kill_at = None
-        worker.kept = outcome.value if isinstance(outcome, Returned) else _NOTHING
+        worker.memory.kept = outcome.value if isinstance(outcome, Returned) else NOTHING
         self._answers.append((call, outcome))
         if call.step.isolate:
             self._remove(worker)

@@ -16,9 +16,11 @@ from dotflow.providers.executor_process import ProcessCrew, check_workers
 from dotflow.providers.process_start import default_method
 from dotflow.providers.roster import Roster
 from dotflow.worker.attempt import attempt
-from dotflow.worker.deadline import GRACE, stop_thread
+from dotflow.worker.deadline import GRACE
 from dotflow.worker.loops import Loops
+from dotflow.worker.watch import stop_thread
 
+PATIENCE: Final = 0.5  # seconds in which a thread that was told to stop should come to a Python line
 LEFT_BEHIND: Final = (
     "It is stuck in code that can't be interrupted, so its thread was left behind; it ends with the interpreter. "
     "@action(isolate=True) gives it a process that can be killed."
@@ -170,7 +172,8 @@ class _Thread(threading.Thread):
         seconds = call.step.policy.timeout
         # A coroutine is left behind by its loop, an isolated step is killed: neither keeps this thread for longer.
         limited = seconds and not call.step.isolate
-        self.late_at = clock.monotonic() + seconds + (2 if call.step.is_coroutine else 1) * GRACE if limited else None
+        grace = 2 * GRACE if call.step.is_coroutine else PATIENCE
+        self.late_at = clock.monotonic() + seconds + grace if limited else None
         self._calls.put(call)
 
     def tell_to_end(self) -> None:

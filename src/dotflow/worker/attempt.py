@@ -13,6 +13,7 @@ from dotflow.core.failure import Failure
 from dotflow.core.outcome import Outcome, Raised, Returned, TimedOut
 from dotflow.errors import InvalidPolicy, StepTimeout
 from dotflow.worker.deadline import SOONEST, DeadlinePassed, Limit, LoopBlocked
+from dotflow.worker.limited import run_limited
 from dotflow.worker.loops import Loop
 
 NO_LIMIT: Final = Limit(0)
@@ -58,7 +59,7 @@ def attempt(call: Call, loop: Loop) -> Outcome:
         if step.is_coroutine:
             coroutine = step.function(**arguments_of(step, call.initial_context, call.previous_context))
         else:
-            value = limit.run(lambda: _perform(call, loop, repeated))
+            value = run_limited(limit, lambda: _perform(call, loop, repeated))
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # whatever the user's code raises is the attempt's outcome
@@ -84,7 +85,7 @@ def finish(call: Call, loop: Loop, value: Any, limit: Limit) -> Outcome:
             value = loop.run(value, limit)
         if limit.seconds and actions_of(value):
             limit.seconds = max(limit.seconds - (clock.monotonic() - began), SOONEST)
-            value = limit.run(lambda: _unfold(call, loop, value, repeated))
+            value = run_limited(limit, lambda: _unfold(call, loop, value, repeated))
         else:
             value = _unfold(call, loop, value, repeated)
     except KeyboardInterrupt:
@@ -140,7 +141,7 @@ def _run_member(
         limit = Limit(action.policy.timeout)
         try:
             if limit.seconds and not action.is_coroutine:
-                return limit.run(lambda: action.function(**arguments))
+                return run_limited(limit, lambda: action.function(**arguments))
             value = action.function(**arguments)
             return loop.run(value, limit) if isinstance(value, CoroutineType) else value
         except KeyboardInterrupt:

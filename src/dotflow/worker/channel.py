@@ -65,6 +65,13 @@ def dump_by_value(value: object) -> list[Any]:
         return [file.getvalue(), *(buffer.raw() for buffer in buffers)]
 
 
+def dump_whole(value: object) -> bytes:
+    """The same in one piece, buffers within, for what is kept pickled."""
+    with io.BytesIO() as file:
+        Pickler(file, protocol=5).dump(value)
+        return file.getvalue()
+
+
 def dump_by_reference(value: object) -> list[Any]:
     """For a process that was forked from this one, or from which this one was: it has the same `__main__`."""
     buffers: list[pickle.PickleBuffer] = []

@@ -12,6 +12,7 @@ from collections.abc import Callable, Coroutine, Generator
 from typing import Any
 
 from dotflow.worker.deadline import GRACE, REPEAT, DeadlinePassed, Limit, LoopBlocked
+from dotflow.worker.limited import run_limited
 
 
 class Driven:
@@ -97,7 +98,7 @@ class LoopHere:
         main = drive(driven, limit, guard)
         runner = self._runner
         try:
-            return value_of(guard.run(lambda: runner.run(main)) if limit.seconds else runner.run(main))
+            return value_of(run_limited(guard, lambda: runner.run(main)) if limit.seconds else runner.run(main))
         except DeadlinePassed as passed:
             if passed.limit is limit:
                 raise

@@ -17,7 +17,7 @@ from dotflow.core.failure import Failure
 from dotflow.core.outcome import Interrupted, Outcome, Raised, Returned
 from dotflow.core.task import Task
 from dotflow.errors import CannotTravel
-from dotflow.worker import deadline
+from dotflow.worker import alarm
 from dotflow.worker.attempt import attempt
 from dotflow.worker.channel import ANSWER, CALL, STARTED, STDERR, STDOUT, Channel, Dump, Message
 from dotflow.worker.loops import Loops
@@ -203,7 +203,7 @@ def run_worker(
 
 
 def _settle_in(lifeline: int) -> None:
-    deadline.forget()
+    alarm.forget()
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     _end_with_coordinator(lifeline)

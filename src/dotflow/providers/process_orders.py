@@ -1,0 +1,68 @@
+"""What a worker process must be told of a call, and what it knows already."""
+
+from typing import Any, Final
+
+from dotflow.core.action import Action
+from dotflow.core.call import Call
+from dotflow.core.context import Context
+from dotflow.worker.channel import Dump, dump_whole
+from dotflow.worker.process import Kept, Order
+
+NOTHING: Final = object()
+
+
+class Memory:
+    """What one worker has.
+
+    Attributes:
+        kept: The value that it returned last; NOTHING where it returned none.
+        steps: The keys of the steps that it was sent.
+    """
+
+    def __init__(self) -> None:
+        self.kept: Any = NOTHING
+        self.steps: set[int] = set()
+
+
+class Orders:
+    """Puts calls into orders, as short as the worker's memory allows.
+
+    Args:
+        dump: How values are pickled.
+        inherited: Whether the workers were born with the steps and initial contexts.
+    """
+
+    def __init__(self, dump: Dump, inherited: bool) -> None:
+        self._dump = dump
+        self._inherited = inherited
+        self._steps: dict[int, tuple[Action[..., Any], int, bytes]] = {}  # by id, and so held on to
+
+    def parts(self, memory: Memory, call: Call) -> list[Any]:
+        """The parts of a message; raises what pickling raises."""
+        previous: Context | Kept = call.previous_context
+        value = call.previous_context.storage
+        if value is memory.kept and value is not None:
+            told = call.previous_context
+            previous = Kept(Context(None, told.task_id, told.workflow_id, told.time, told.step))
+        if self._inherited:
+            return self._dump(Order(call.task_id, call.lane, call.workflow_id, 0, None, None, previous))
+        key, step = self._pickled(call.step)
+        parts = self._dump(
+            Order(
+                call.task_id,
+                call.lane,
+                call.workflow_id,
+                key,
+                None if key in memory.steps else step,
+                call.initial_context,
+                previous,
+            )
+        )
+        memory.steps.add(key)
+        return parts
+
+    def _pickled(self, step: Action[..., Any]) -> tuple[int, bytes]:
+        found = self._steps.get(id(step))
+        if found is None:
+            found = self._steps[id(step)] = (step, len(self._steps), dump_whole(step))
+        return found[1:]

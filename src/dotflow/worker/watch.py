@@ -1,0 +1,119 @@
+"""Time limits in threads other than the main one: an asynchronous exception, set by a thread that waits."""
+
+import contextlib
+import ctypes
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from typing import TypeVar
+
+from dotflow.worker.deadline import OURS, REPEAT, DeadlinePassed, Limit, haunt
+
+T = TypeVar("T")
+
+OURS.add(__file__)
+
+#: By thread: what brings it back to a Python line, should it wait in code of ours.
+_wakers: dict[int, list[Callable[[], None]]] = {}
+
+
+@contextlib.contextmanager
+def waking(wake: Callable[[], None]) -> Iterator[None]:
+    """While the calling thread waits within, *wake* is called when it is to be ended: a wait hears of nothing else."""
+    ident = threading.get_ident()
+    wakers = _wakers.setdefault(ident, [])
+    wakers.append(wake)
+    try:
+        yield
+    finally:
+        wakers.remove(wake)
+        if not wakers:
+            _wakers.pop(ident, None)
+
+
+def _wake(ident: int) -> None:
+    for wake in tuple(_wakers.get(ident, ())):
+        wake()
+
+
+def run_under_watch(limit: Limit, function: Callable[[], T]) -> T:
+    watch = _Watch(limit, threading.get_ident())
+    tracing = sys.gettrace()
+    try:
+        try:
+            watch.thread.start()
+            limit.live = True
+            value = function()
+        finally:
+            limit.live = False
+        limit.give_up_if_late()
+        return value
+    except watch.exception as passed:
+        raise DeadlinePassed(limit).with_traceback(passed.__traceback__) from None
+    finally:
+        watch.settle()
+        if limit.raised > 1:
+            sys.settrace(tracing)
+
+
+class _Watch:
+    """Waits for one attempt's end or deadline, whichever comes first."""
+
+    def __init__(self, limit: Limit, ident: int) -> None:
+        self.limit = limit
+        self.ident = ident
+        self.over = threading.Event()
+        self.lock = threading.Lock()
+        # A class, since only a class can be raised in another thread; one of its own, to be told from others'.
+        self.exception: type[_Asynchronous] = type("DeadlinePassed", (_Asynchronous,), {"limit": limit})
+        self.thread = threading.Thread(target=self.watch, name="dotflow-deadline", daemon=True)
+
+    def watch(self) -> None:
+        seconds = self.limit.seconds
+        while not self.over.wait(seconds):
+            with self.lock:
+                passed = not self.over.is_set() and self.limit.live
+                if passed:
+                    self.limit.raised += 1
+                    _raise_in(self.ident, self.exception)
+            if passed:
+                _wake(self.ident)
+            seconds = REPEAT
+
+    def settle(self) -> None:
+        """Ends the watch, and takes back what was set but not yet raised."""
+        while True:
+            try:
+                with self.lock:
+                    self.over.set()
+                _raise_in(self.ident, None)
+                return
+            except self.exception:
+                continue
+
+
+class _Asynchronous(DeadlinePassed):
+    """Python makes the instance itself, in the thread that it is raised in."""
+
+    limit: Limit
+
+    def __init__(self) -> None:
+        super().__init__(type(self).limit)
+        if self.limit.raised > 1 and self.limit.live:
+            haunt(self.limit, sys._getframe(1))
+
+
+def _raise_in(ident: int, exception: type[BaseException] | None) -> None:
+    """Sets *exception* to be raised in a thread at its next Python line; None takes it back."""
+    raised = None if exception is None else ctypes.py_object(exception)
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(ident), raised)
+
+
+class Stopped(BaseException):
+    """Raised in a thread whose run is being stopped."""
+
+
+def stop_thread(ident: int) -> None:
+    """Ends what a thread is doing, at its next Python line."""
+    _raise_in(ident, Stopped)
+    _wake(ident)
