@@ -12,7 +12,8 @@ from dotflow.errors import InvalidPolicy, InvalidStep, UnfillableParameter
 
 P = ParamSpec("P")
 R = TypeVar("R")
-S = TypeVar("S")
+Q = ParamSpec("Q")  # of the method once it is bound, and T what it returns
+T = TypeVar("T")
 
 #: What a step may ask for, by parameter name.
 CONTEXTS: Final = ("initial_context", "previous_context")
@@ -60,7 +61,9 @@ class Action(Generic[P, R]):
     @overload
     def __get__(self, instance: None, owner: type) -> "Action[P, R]": ...
     @overload
-    def __get__(self: "Action[Concatenate[S, P], R]", instance: S, owner: type | None = None) -> "Action[P, R]": ...
+    def __get__(
+        self: "Action[Concatenate[Any, Q], T]", instance: object, owner: type | None = None
+    ) -> "Action[Q, T]": ...
     def __get__(self, instance: Any, owner: type | None = None) -> "Action[..., Any]":
         """The action of a method is bound to its instance, or its class, as the method would be."""
         function: Any = self.function

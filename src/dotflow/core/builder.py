@@ -12,7 +12,8 @@ from dotflow.errors import InvalidArgument
 if TYPE_CHECKING:
     from dotflow.core.schema import WorkflowSchema
 
-Step = Action[..., Any] | str | list["Step"] | tuple["Step", ...]
+# type[Any], since mypy takes a decorated class for the class itself.
+Step = Action[..., Any] | type[Any] | str | list["Step"] | tuple["Step", ...]
 
 
 class TaskBuilder:

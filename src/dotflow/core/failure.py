@@ -14,6 +14,12 @@ from typing import Final
 
 HOME: Final = f"{Path(__file__).parent.parent}{os.sep}"
 
+#: What lies between us and a step: frames from here, before the step's first, say nothing to the user.
+PLUMBING: Final = (
+    HOME,
+    *(f"{Path(os.__file__).parent / part}{os.sep}" for part in ("asyncio", "concurrent")),
+)
+
 #: Their text holds more than a message and frames (suggestions, a caret, members): put into words at once.
 RICH: Final = (ImportError, NameError, AttributeError, SyntaxError, BaseExceptionGroup)
 
@@ -122,10 +128,6 @@ def _lines_of(notes: object) -> list[str]:
     return [f"{note}\n" for note in notes if isinstance(note, str)]
 
 
-def _is_ours(code: CodeType) -> bool:
-    return code.co_filename.startswith(HOME)
-
-
 def _parts_of(error: BaseException) -> tuple[Part, ...]:
     """The chain of causes, oldest first, each with its frames and last lines."""
     parts: list[Part] = []
@@ -147,10 +149,10 @@ def _parts_of(error: BaseException) -> tuple[Part, ...]:
 
 
 def _spots(trace: TracebackType | None) -> tuple[Spot, ...]:
-    spots = []
+    spots: list[Spot] = []
     while trace is not None:
         code = trace.tb_frame.f_code
-        if not _is_ours(code):
+        if not code.co_filename.startswith(HOME if spots else PLUMBING):
             spots.append((code, trace.tb_lineno, trace.tb_lasti))
         trace = trace.tb_next
     return tuple(spots)

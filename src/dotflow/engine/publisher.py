@@ -67,7 +67,7 @@ class Publisher:
         if self._notifier is not None:
             self._notifier.send(task)
         if task.callback is not None and kind in ENDS:
-            self.call_back(f"The callback of task {task.task_id} {task.name}", task.callback, task=task)
+            self._call_back(f"The callback of task {task.task_id} {task.name}", task.callback, task=task)
 
     def follow(self, event: Event) -> None:
         """Tells history and tracer."""
@@ -77,11 +77,17 @@ class Publisher:
             except Exception as error:  # somebody else's code: it is reported, and the run goes on
                 self._report(f"The {name} raised at {type(event).__name__}", error)
 
-    def call_back(self, whose: str, callback: Callable[..., Any], **told: Any) -> None:
-        """Calls the user back; what that raises is reported."""
+    def end(self, name: str, callback: Callable[..., Any], tasks: Sequence[Task]) -> None:
+        """Calls on_success or on_failure, when all is over: there sys.exit() is meant, and goes through."""
+        try:
+            callback(tasks=tasks)
+        except Exception as error:  # somebody else's code: it is reported, and the run is what it was
+            self._report(f"{name} raised", error)
+
+    def _call_back(self, whose: str, callback: Callable[..., Any], **told: Any) -> None:
         try:
             callback(**told)
-        except Exception as error:  # somebody else's code: it is reported, and the run goes on
+        except (Exception, SystemExit) as error:  # somebody else's code: it is reported, and the run goes on
             self._report(f"{whose} raised", error)
 
     def _write(self, log: Log, task: Task, failed: bool) -> None:

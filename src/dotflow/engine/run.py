@@ -20,7 +20,7 @@ from dotflow.engine.checkpoint import Checkpoints
 from dotflow.engine.notifier import Notifier
 from dotflow.engine.plan import Plan
 from dotflow.engine.publisher import Publisher, reporter
-from dotflow.engine.runner import Runner
+from dotflow.engine.runner import CANCELLED, INTERRUPTED, Runner, Stop
 from dotflow.worker.watch import waking
 
 CANCEL_GRACE: Final = 3.0  # seconds that a cancelled run has to end its workers before its waiter goes on
@@ -112,8 +112,8 @@ class Run:
         try:
             with waking(self._nudge), self._changed:
                 over = self._changed.wait_for(lambda: self._is_over, timeout)
-        except BaseException:  # Ctrl-C, or the end of a step that waits for this run
-            self.cancel()
+        except BaseException as error:  # Ctrl-C, or the end of a step that waits for this run
+            self._cancel(INTERRUPTED if isinstance(error, KeyboardInterrupt) else CANCELLED)
             with self._changed:
                 self._changed.wait_for(lambda: self._is_over, CANCEL_GRACE)
             raise
@@ -126,11 +126,14 @@ class Run:
 
         Returns at once; `wait` tells when it is done. After the end it does nothing.
         """
+        self._cancel(CANCELLED)
+
+    def _cancel(self, stop: Stop) -> None:
         with self._lock:
             self._cancelled = True
             runner = self._runner
         if runner is not None:
-            runner.cancel()
+            runner.cancel(stop)
 
     def _nudge(self) -> None:
         """Makes those who wait look again."""
@@ -181,14 +184,18 @@ class Run:
         finally:
             failed = any(task.status is TypeStatus.FAILED for task in self.tasks)
             self.status = TypeStatus.COMPLETED if whole and not failed else TypeStatus.FAILED
-            publisher.follow(RunEnded(self.workflow_id, self.run_id, self.status, clock.now()))
-            name, callback = (
-                ("on_failure", self._wishes.on_failure) if failed else ("on_success", self._wishes.on_success)
-            )
-            if callback is not None and (failed or whole):
-                publisher.call_back(name, callback, tasks=self.tasks)
-            if notifier is not None:
-                notifier.close()
+            try:
+                self._tell_end(publisher, failed, whole)
+            finally:
+                if notifier is not None:
+                    notifier.close()
+
+    def _tell_end(self, publisher: Publisher, failed: bool, whole: bool) -> None:
+        publisher.follow(RunEnded(self.workflow_id, self.run_id, self.status, clock.now()))
+        if failed and self._wishes.on_failure is not None:
+            publisher.end("on_failure", self._wishes.on_failure, self.tasks)
+        elif whole and not failed and self._wishes.on_success is not None:
+            publisher.end("on_success", self._wishes.on_success, self.tasks)
 
     def _run(
         self, executor: Executor, tasks: Mapping[int, Task], publisher: Publisher, report: Callable[..., None]
@@ -204,7 +211,7 @@ class Run:
         with self._lock:
             self._runner = runner
             if self._cancelled:
-                runner.cancel()
+                runner.cancel(CANCELLED)
         try:
             runner.run()
         finally:

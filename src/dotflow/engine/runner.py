@@ -5,7 +5,7 @@ import itertools
 import threading
 from collections import deque
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Final, NamedTuple
 
 from dotflow import clock
 from dotflow.abc.executor import Answer, Crew
@@ -23,6 +23,17 @@ from dotflow.errors import RunStopped, StorageError
 from dotflow.worker.watch import waking
 
 UNFINISHED = (TypeStatus.IN_PROGRESS, TypeStatus.RETRY)
+
+
+class Stop(NamedTuple):
+    """Why a run is stopped in the middle: what the tasks that were running say of it."""
+
+    exception: str
+    reason: str
+
+
+CANCELLED: Final = Stop("RunCancelled", "the run was cancelled")
+INTERRUPTED: Final = Stop("KeyboardInterrupt", "the run was interrupted")
 
 
 class Runner:
@@ -63,9 +74,11 @@ class Runner:
         self._ties = itertools.count()
         self._stopping = False
         self._cancelled = threading.Event()
+        self._stop = CANCELLED
 
-    def cancel(self) -> None:
+    def cancel(self, stop: Stop = CANCELLED) -> None:
         """Stops the run in the middle of what it is doing. May be called from any thread."""
+        self._stop = stop
         self._cancelled.set()
         self._crew.wake()
 
@@ -78,12 +91,12 @@ class Runner:
             finally:
                 self._crew.close()
         except KeyboardInterrupt:
-            self._fail_unfinished("KeyboardInterrupt", "the run was interrupted")
+            self._fail_unfinished(INTERRUPTED)
             raise
         except BaseException as error:  # a run that ends by an error of ours says so in its tasks too
-            self._fail_unfinished(type(error).__name__, f"the run was ended by {type(error).__name__}: {error}")
+            self._fail_unfinished(Stop(type(error).__name__, f"the run was ended by {type(error).__name__}: {error}"))
             raise
-        self._fail_unfinished("RunCancelled", "the run was cancelled")
+        self._fail_unfinished(self._stop)
 
     def _loop(self) -> None:
         for place, missing in enumerate(self._missing):
@@ -163,10 +176,10 @@ class Runner:
             _, _, place = heapq.heappop(self._timers)
             self._advance(place, self._flows.pop(place), None)
 
-    def _fail_unfinished(self, exception: str, reason: str) -> None:
+    def _fail_unfinished(self, stop: Stop) -> None:
         for task in self._tasks:
             if task.status in UNFINISHED:
-                failure = Failure(exception, str(RunStopped(task.name, reason)))
+                failure = Failure(stop.exception, str(RunStopped(task.name, stop.reason)))
                 self._publisher.publish(TaskFailed(task.task_id, task.attempt, failure, clock.now(), clock.monotonic()))
 
 

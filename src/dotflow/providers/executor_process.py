@@ -75,7 +75,7 @@ class ProcessCrew(Crew):
 
     def __init__(self, tasks: Mapping[int, Task], max_workers: int, start_method: str) -> None:
         self._start = STARTS[start_method](tasks)
-        self._roster: Roster[_Worker] = Roster(self._hire, max_workers, self._may_hire)
+        self._roster: Roster[_Worker] = Roster(self._hire, max_workers, self._may_hire, self._remove)
         self._quiet_since = clock.monotonic()  # when a worker last became free
         self._woken = False
         self._workers: set[_Worker] = set()

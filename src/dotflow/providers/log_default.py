@@ -66,8 +66,8 @@ class LogDefault(Log):
 
     def error(self, task: Task) -> None:
         """As Log says."""
-        if self._least <= LEVELS["ERROR"]:
-            level = "WARNING" if task.status is TypeStatus.RETRY else "ERROR"
+        level = "ERROR" if task.status is TypeStatus.FAILED else "WARNING"
+        if self._least <= LEVELS[level]:
             self._write(self._format(level, task, ""))
 
     def report(self, message: str) -> None:

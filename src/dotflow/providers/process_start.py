@@ -94,6 +94,10 @@ class Start:
 
     def worker(self) -> WorkerProcess:
         """Starts one. Raises OSError when the system can't give it."""
+        for stream in (sys.stdout, sys.stderr):  # what waits in a buffer would come late or, after a fork, twice
+            if stream is not None:
+                with contextlib.suppress(OSError, ValueError):
+                    stream.flush()
         ours, theirs = socket.socketpair()
         reading, writing = os.pipe()
         _lifelines.add(writing)
@@ -133,10 +137,6 @@ class Fork(Start):
 
     def launch(self, sock: socket.socket, lifeline: int, ours: tuple[int, int]) -> int:
         """As Start says."""
-        for stream in (sys.stdout, sys.stderr):  # what waits in a buffer would be printed twice
-            if stream is not None:
-                with contextlib.suppress(OSError, ValueError):
-                    stream.flush()
         pid = os.fork()
         if pid:
             with contextlib.suppress(OSError):  # the child does the same; whoever is first

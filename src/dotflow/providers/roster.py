@@ -16,12 +16,21 @@ class Roster(Generic[W]):
         hire: Starts a worker; may raise.
         most: How many there may be at once.
         may_hire: Whether now is the time to start one more.
+        dismiss_for_isolated: Ends an idle worker, to make room for the one that an isolated call has to itself. None
+            where isolation is somebody else's care.
     """
 
-    def __init__(self, hire: Callable[[], W], most: int, may_hire: Callable[[], bool] = lambda: True) -> None:
+    def __init__(
+        self,
+        hire: Callable[[], W],
+        most: int,
+        may_hire: Callable[[], bool] = lambda: True,
+        dismiss_for_isolated: Callable[[W], object] | None = None,
+    ) -> None:
         self._hire = hire
         self._most = most
         self._may_hire = may_hire
+        self._dismiss_for_isolated = dismiss_for_isolated
         self._count = 0
         self._queue: deque[Call] = deque()
         self._idle: dict[W, None] = {}  # a set that keeps its order: the one that rested least comes first
@@ -59,9 +68,12 @@ class Roster(Generic[W]):
         home = self._home.get(call.lane)
         if home is not None and home in self._idle:
             return home
+        apart = self._dismiss_for_isolated is not None and call.step.isolate
         free = next((worker for worker in reversed(self._idle) if not self._lanes[worker]), None)
-        if free is not None:
+        if free is not None and not apart:
             return free
+        if apart and self._count >= self._most and self._idle and self._dismiss_for_isolated is not None:
+            self._dismiss_for_isolated(free or next(iter(self._idle)))
         if self._count < self._most and self._may_hire():
             try:
                 worker = self._hire()
@@ -73,7 +85,7 @@ class Roster(Generic[W]):
                 self._count += 1
                 self._lanes[worker] = set()
                 return worker
-        return next(iter(self._idle), None)  # home to others, whose lanes are waiting out a delay
+        return None if apart else next(iter(self._idle), None)  # home to others, whose lanes are waiting out a delay
 
     @property
     def wants_more(self) -> bool:

@@ -99,6 +99,7 @@ def _on_alarm(signum: int, frame: FrameType | None) -> None:
 
 
 def run_under_alarm(limit: Limit, function: Callable[[], T]) -> T:
+    """As `run_limited`, in the main thread."""
     depth = len(_alarm.limits)
     tracing = sys.gettrace()
     try:

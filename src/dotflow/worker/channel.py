@@ -11,6 +11,7 @@ import struct
 import sys
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from types import CodeType
 from typing import Any, Final, NamedTuple
 
 import cloudpickle  # type: ignore[import-untyped]
@@ -52,9 +53,24 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
         """
         if isinstance(obj, io.TextIOBase | memoryview) and obj not in (sys.stdout, sys.stderr):
             raise TypeError(f"cannot pickle '{type(obj).__name__}' object")
+        if isinstance(obj, CodeType):  # cloudpickle leaves out the file's name, without which no line can be shown
+            make, arguments, *_ = self.dispatch_table[CodeType](obj)
+            return make, tuple(obj.co_filename if part == "<dynamic-code>" else part for part in arguments)
+        if isinstance(obj, type):
+            return _in_definition_order(obj, super().reducer_override(obj))
         if isinstance(obj, Action) and obj.__module__ == "__main__":
             return obj.by_parts()
         return super().reducer_override(obj)
+
+
+def _in_definition_order(cls: type, reduced: Any) -> Any:
+    """cloudpickle sorts a class's attributes by name; the order of its actions is the order of its lines."""
+    if not isinstance(reduced, tuple) or len(reduced) < 3 or not isinstance(reduced[2], tuple):
+        return reduced
+    make, arguments, (attributes, *slots), *rest = reduced
+    if isinstance(attributes, dict):
+        attributes = {name: attributes[name] for name in vars(cls) if name in attributes} | attributes
+    return (make, arguments, (attributes, *slots), *rest)
 
 
 def dump_by_value(value: object) -> list[Any]:

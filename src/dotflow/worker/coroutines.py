@@ -82,6 +82,11 @@ async def _end_of(driven: Driven) -> Ended:
         return await driven, None
     except (KeyboardInterrupt, SystemExit) as error:
         return None, error
+    except asyncio.CancelledError as error:
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():
+            raise
+        return None, error  # the coroutine's own, which nobody asked for
 
 
 class LoopHere:

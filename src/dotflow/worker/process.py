@@ -142,21 +142,29 @@ class Relay:
     def __init__(self, worker: Worker, kind: int) -> None:
         self._worker = worker
         self._kind = kind
+        self._rest = threading.local()  # a thread's line that has no end yet
 
     def write(self, text: str) -> int:
-        """Sends it on at once."""
+        """Sends whole lines on at once, so that lines of several workers don't mix."""
         if not isinstance(text, str):
             raise TypeError(f"write() argument must be str, not {type(text).__name__}")
+        lines, end, rest = (getattr(self._rest, "text", "") + text).rpartition("\n")
+        self._rest.text = rest
+        self._send(lines + end)
+        return len(text)
+
+    def _send(self, text: str) -> None:
         if text:
             self._worker.send(self._kind, 0, [text.encode("utf-8", "surrogatepass")])
-        return len(text)
 
     def writelines(self, lines: Any) -> None:
         """As files do."""
         self.write("".join(lines))
 
     def flush(self) -> None:
-        """Nothing waits here."""
+        """Sends what waits for the end of its line."""
+        text, self._rest.text = getattr(self._rest, "text", ""), ""
+        self._send(text)
 
     def isatty(self) -> bool:
         """It is no terminal."""

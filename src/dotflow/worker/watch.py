@@ -37,6 +37,7 @@ def _wake(ident: int) -> None:
 
 
 def run_under_watch(limit: Limit, function: Callable[[], T]) -> T:
+    """As `run_limited`, in any thread."""
     watch = _Watch(limit, threading.get_ident())
     tracing = sys.gettrace()
     try:

@@ -1,0 +1,99 @@
+"""Measures dotflow beside what one would write or pick instead, and prints a table of ratios.
+
+python benchmarks/run.py [--only NAME] [--quick]
+
+It passes no judgement by its exit code: a busy machine is no bug. README.md says how to read the table.
+"""
+
+import argparse
+import platform
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from datetime import date
+from importlib import import_module
+from os import cpu_count, getloadavg
+from typing import Final
+
+from measure import Row
+
+#: Name for --only -> where the rows are measured. Modules are imported when they are needed: one that can't be, since a
+#: peer is not installed, costs its own rows only.
+MEASUREMENTS: Final[Mapping[str, str]] = {
+    "import": "startup:rows",
+    "no-op": "sequential:no_op_rows",
+    "log": "sequential:log_rows",
+    "timeout": "sequential:timeout_rows",
+    "failure": "sequential:failure_rows",
+    "parallel": "parallel:no_op_rows",
+    "sleep": "parallel:nap_rows",
+    "cpu": "parallel:busy_rows",
+    "lane": "values:lane_rows",
+    "process": "values:process_rows",
+    "async": "coroutines:rows",
+    "memory": "values:memory_rows",
+    "timeouts": "timeouts:rows",
+}
+
+HEAD: Final = "| What | dotflow | Instead | takes | ratio | Budget | Within? |\n|---|--:|---|--:|--:|---|---|"
+
+
+def main() -> None:
+    """Measures what was asked for, and prints each row as it is known."""
+    asked = _arguments()
+    began = time.monotonic()
+    load = ", ".join(f"{value:.1f}" for value in getloadavg())
+    print(
+        f"Python {platform.python_version()}, {platform.system()}, {cpu_count()} cores, {date.today()}, load {load}\n"
+    )
+    print(HEAD, flush=True)
+    for name in asked.only or MEASUREMENTS:
+        for line in _lines(name, asked.quick):
+            print(line, flush=True)
+    print(
+        f"\nratio: dotflow's cost ÷ the other's; below 1, dotflow costs less. {time.monotonic() - began:.0f} s in all."
+    )
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--only", action="append", choices=MEASUREMENTS, help="these rows; may be given again")
+    parser.add_argument("--quick", action="store_true", help="fewer repeats and smaller sizes: for a first look")
+    return parser.parse_args()
+
+
+def _lines(name: str, quick: bool) -> Iterator[str]:
+    module, _, function = MEASUREMENTS[name].partition(":")
+    try:
+        measure: Callable[[bool], Iterator[Row]] = getattr(import_module(module), function)
+        for row in measure(quick):
+            yield from _written(row)
+    except Exception as error:  # the other rows are worth having all the same
+        yield f"| {name} | not measured | {type(error).__name__}: {error} | | | | |"
+
+
+def _written(row: Row) -> Iterator[str]:
+    """A line for the first peer, and one below it for each of the others."""
+    verdict = {True: "yes", False: "**no**", None: ""}[row.within]
+    head, tail = (row.what, _amount(row.ours, row.unit)), (row.budget, verdict)
+    for name, taken in row.peers.items() or [("", 0.0)]:
+        peer = (name, _amount(taken, row.unit), _ratio(row.ours / taken)) if taken > 0 else ("", "", "")
+        yield f"| {' | '.join((*head, *peer, *tail))} |"
+        head, tail = ("", ""), ("", "")
+
+
+def _ratio(ratio: float) -> str:
+    return f"{ratio:.0f}×" if ratio >= 10 else f"{ratio:.2g}×"
+
+
+def _amount(value: float, unit: str) -> str:
+    if unit == "B":
+        return f"{value:.0f} B"
+    for size, name in ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs")):
+        if value >= size:
+            return f"{value / size:.3g} {name}"
+    return f"{value / 1e-9:.3g} ns"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

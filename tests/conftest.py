@@ -1,0 +1,49 @@
+"""What all tests share: quiet workflows, and the start method that the command line asks for."""
+
+from collections.abc import Callable
+
+import pytest
+
+from dotflow import Config, DotFlow
+from dotflow.providers import LogDefault
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--start-method",
+        choices=("fork", "forkserver", "spawn"),
+        default=None,
+        help="how worker processes start; the library's own choice unless given",
+    )
+
+
+@pytest.fixture
+def start_method(request: pytest.FixtureRequest) -> str | None:
+    """The start method that was asked for; None leaves the choice to the library."""
+    method: str | None = request.config.getoption("--start-method")
+    return method
+
+
+@pytest.fixture
+def quiet(start_method: str | None) -> Callable[..., Config]:
+    """Makes a Config that writes no log; under --start-method its attempts are made in processes started that way."""
+
+    def make_config(**given: object) -> Config:
+        given.setdefault("log", LogDefault(output="none"))
+        if start_method is not None and "executor" not in given:
+            from dotflow.providers import ExecutorProcess
+
+            given["executor"] = ExecutorProcess(start_method=start_method)
+        return Config(**given)
+
+    return make_config
+
+
+@pytest.fixture
+def make_workflow(quiet: Callable[..., Config]) -> Callable[..., DotFlow]:
+    """Makes an empty workflow with a quiet Config; what it is given goes to the Config."""
+
+    def make(*, workflow_id: str | None = None, name: str | None = None, **config: object) -> DotFlow:
+        return DotFlow(quiet(**config), workflow_id=workflow_id, name=name)
+
+    return make

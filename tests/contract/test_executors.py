@@ -1,0 +1,594 @@
+"""The executor contract: one suite that every executor signs.
+
+Steps are local functions, so they also show that what can't be imported by name travels.
+"""
+
+import asyncio
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from dotflow import Context, DotFlow, action
+from dotflow.abc.executor import Executor
+from dotflow.core.types import TypeStatus
+from dotflow.providers import ExecutorAsync, ExecutorInline, ExecutorProcess, ExecutorThread
+
+COMPLETED, FAILED, NOT_STARTED = TypeStatus.COMPLETED, TypeStatus.FAILED, TypeStatus.NOT_STARTED
+
+PROCESSES = [
+    pytest.param(lambda method=method: ExecutorProcess(2, method), id=method, marks=pytest.mark.processes)
+    for method in ("fork", "forkserver", "spawn")
+]
+EVERY = [
+    *PROCESSES,
+    pytest.param(ExecutorInline, id="inline"),
+    pytest.param(lambda: ExecutorThread(2), id="thread"),
+    pytest.param(lambda: ExecutorAsync(2), id="async"),
+]
+
+MakeWorkflow = Callable[..., DotFlow]
+
+
+@pytest.fixture(params=EVERY)
+def executor(request: pytest.FixtureRequest) -> Iterator[Executor]:
+    """One of them; after the test, whatever happened in it, no thread and no process is left of the run."""
+    threads = set(threading.enumerate())
+    children = set(psutil.Process().children(recursive=True))
+    yield request.param()
+    for thread in set(threading.enumerate()) - threads:
+        thread.join(2)
+        assert not thread.is_alive(), f"left behind: {thread}"
+    left = set(psutil.Process().children(recursive=True)) - children
+    assert not psutil.wait_procs(left, timeout=2)[1]
+
+
+@pytest.fixture
+def workflow(make_workflow: MakeWorkflow, executor: Executor) -> DotFlow:
+    """An empty workflow whose attempts are made by the executor."""
+    return make_workflow(executor=executor)
+
+
+def statuses(workflow: DotFlow) -> list[TypeStatus]:
+    return [task.status for task in workflow.result_task()]
+
+
+class TestValues:
+    @pytest.mark.parametrize("value", [None, [1, {"a": (2, {3})}]], ids=repr)
+    def test_returns(self, workflow: DotFlow, value: object) -> None:
+        """What the step returns is the task's value."""
+        workflow.task.add(action(lambda: value))
+
+        run = workflow.start()
+
+        assert run.status is COMPLETED
+        assert workflow.result_storage() == [value]
+
+    def test_a_lane_runs_in_order_and_hands_on(self, workflow: DotFlow) -> None:
+        """Each step sees the value of the one before, with its origin."""
+
+        @action
+        def follow(initial_context: Context, previous_context: Context) -> Any:
+            before = previous_context.storage or []
+            return [*before, (initial_context.storage, previous_context.task_id)]
+
+        for place in range(4):
+            workflow.task.add(follow, initial_context=place)
+
+        workflow.start()
+
+        assert workflow.result_storage()[-1] == [(0, None), (1, 0), (2, 1), (3, 2)]
+
+    def test_large_ones(self, workflow: DotFlow) -> None:
+        """A result of many megabytes arrives whole, and goes on to the next step."""
+        workflow.task.add(action(lambda: bytes(range(256)) * 40_000))
+        workflow.task.add(
+            action(lambda previous_context: (previous_context.storage[-1], len(previous_context.storage)))
+        )
+
+        workflow.start()
+
+        assert workflow.result_storage()[1] == (255, 10_240_000)
+
+    def test_prints_go_where_the_callers_go(self, workflow: DotFlow, capsys: pytest.CaptureFixture[str]) -> None:
+        """What a step prints is seen where the caller's own prints are seen, before start() returns."""
+
+        def prints() -> None:
+            import sys
+
+            print("to stdout: ä\nand more")
+            print("to stderr", file=sys.stderr)
+
+        workflow.task.add(action(prints))
+
+        workflow.start()
+
+        assert capsys.readouterr() == ("to stdout: ä\nand more\n", "to stderr\n")
+
+    def test_callbacks_run_in_the_callers_thread(self, workflow: DotFlow) -> None:
+        """They see and may change the caller's objects, in order."""
+        seen: list[object] = []
+
+        def told(**what: object) -> None:
+            seen.append((os.getpid(), threading.get_ident(), *what))
+
+        workflow.task.add([action(lambda: 1), action(lambda: 2)], callback=told)
+        workflow.start(on_success=told)
+
+        here = (os.getpid(), threading.get_ident())
+        assert seen == [(*here, "task"), (*here, "task"), (*here, "tasks")]
+
+    @pytest.mark.parametrize("mode", ["sequential", "parallel", "background"])
+    def test_every_mode(self, workflow: DotFlow, mode: str) -> None:
+        """An executor that was chosen makes the attempts of every mode, and results are aligned with add."""
+        for place in range(6):
+            workflow.task.add(action(lambda place=place: place), group_name="ab"[place % 2])
+
+        workflow.start(mode=mode).wait()
+
+        assert workflow.result_storage() == [0, 1, 2, 3, 4, 5]
+
+
+class TestFailures:
+    @pytest.mark.parametrize("kind", [ValueError, AssertionError, SystemExit, BaseException, asyncio.CancelledError])
+    @pytest.mark.parametrize("coroutine", [False, True], ids=["function", "coroutine"])
+    def test_whatever_it_raises_fails_the_task(
+        self, workflow: DotFlow, kind: type[BaseException], coroutine: bool
+    ) -> None:
+        """Type, message and the user's own lines are in the TaskError; the run goes on as it was told to."""
+
+        def fails() -> None:
+            raise kind("my words")
+
+        async def fails_too() -> None:
+            raise kind("my words")
+
+        workflow.task.add([action(fails_too if coroutine else fails), action(lambda: 1)])
+
+        run = workflow.start(keep_going=True)
+
+        assert statuses(workflow) == [FAILED, COMPLETED]
+        (error,) = run.tasks[0].errors
+        assert (error.attempt, error.exception, error.message) == (1, kind.__name__, "my words")
+        assert 'raise kind("my words")' in error.traceback
+        assert "dotflow/worker" not in error.traceback
+        assert "dotflow/core" not in error.traceback
+
+    def test_every_attempt_is_told(self, workflow: DotFlow) -> None:
+        """retry is the attempts in all; each failed one is an error."""
+
+        def fails() -> None:
+            raise ValueError("no")
+
+        workflow.task.add(action(retry=3, retry_delay=0.01)(fails))
+
+        run = workflow.start()
+
+        assert [error.attempt for error in run.tasks[0].errors] == [1, 2, 3]
+        assert run.tasks[0].retry_count == 2
+        assert statuses(workflow) == [FAILED]
+
+    def test_a_retry_may_work(self, workflow: DotFlow, tmp_path: Path) -> None:
+        """The value of the attempt that worked counts, and goes on."""
+        tries = tmp_path / "tries"
+        tries.touch()
+
+        def third_time() -> str:
+            with tries.open("a") as file:
+                file.write("x")
+            if len(tries.read_text()) < 3:
+                raise ValueError("not yet")
+            return "worked"
+
+        workflow.task.add(action(retry=5, retry_delay=0)(third_time))
+        workflow.task.add(action(lambda previous_context: previous_context.storage))
+
+        run = workflow.start()
+
+        assert workflow.result_storage() == ["worked", "worked"]
+        assert len(run.tasks[0].errors) == 2
+        assert tries.read_text() == "xxx"
+
+    def test_a_failure_stops_what_comes_after(self, workflow: DotFlow, tmp_path: Path) -> None:
+        """Without keep_going what never started stays NOT_STARTED, and is never made."""
+        made = tmp_path / "made"
+
+        def fails() -> None:
+            raise ValueError("no")
+
+        workflow.task.add([action(lambda: 1), action(fails), action(lambda: made.touch())])
+        workflow.start()
+
+        assert statuses(workflow) == [COMPLETED, FAILED, NOT_STARTED]
+        assert not made.exists()
+
+    def test_a_keyboard_interrupt_in_a_step_stops_the_run(self, workflow: DotFlow) -> None:
+        """It is no failure to retry: the task is FAILED and says so, and the caller gets the KeyboardInterrupt."""
+
+        def interrupts() -> None:
+            raise KeyboardInterrupt
+
+        workflow.task.add([action(lambda: 1), action(retry=5)(interrupts), action(lambda: 3)])
+
+        with pytest.raises(KeyboardInterrupt):
+            workflow.start(keep_going=True)
+
+        assert statuses(workflow) == [COMPLETED, FAILED, NOT_STARTED]
+        assert [error.exception for error in workflow.result_task()[1].errors] == ["KeyboardInterrupt"]
+        assert workflow.result_storage()[0] == 1
+
+    @pytest.mark.parametrize("timeout", [0, 10])
+    def test_a_keyboard_interrupt_in_a_coroutine_does_so_too(self, workflow: DotFlow, timeout: float) -> None:
+        """An event loop hands it on like any other thread."""
+
+        async def interrupts() -> None:
+            raise KeyboardInterrupt
+
+        workflow.task.add([action(timeout=timeout)(interrupts), action(lambda: 3)])
+
+        with pytest.raises(KeyboardInterrupt):
+            workflow.start(keep_going=True)
+
+        assert statuses(workflow) == [FAILED, NOT_STARTED]
+
+
+class TestTimeouts:
+    def test_a_step_that_takes_too_long_is_ended(self, workflow: DotFlow, tmp_path: Path) -> None:
+        """The attempt is a TimeoutError that names step and seconds; its later lines do not run."""
+        later = tmp_path / "later"
+
+        def slow() -> None:
+            while time.monotonic() < until:
+                time.sleep(0.01)
+            later.touch()
+
+        until = time.monotonic() + 15
+        workflow.task.add([action(timeout=0.2)(slow), action(lambda: "next")])
+
+        run = workflow.start(keep_going=True)
+
+        assert time.monotonic() < until
+        assert statuses(workflow) == [FAILED, COMPLETED]
+        assert run.tasks[0].errors[0].exception == "TimeoutError"
+        assert "'slow'" not in run.tasks[0].errors[0].message or "0.2 s" in run.tasks[0].errors[0].message
+        assert not later.exists()
+
+    def test_a_step_that_is_in_time_is_left_alone(self, workflow: DotFlow) -> None:
+        """A timeout that is not reached changes nothing."""
+        workflow.task.add([action(timeout=10)(lambda place=place: place) for place in range(3)])
+
+        workflow.start()
+
+        assert workflow.result_storage() == [0, 1, 2]
+
+    def test_a_timeout_is_retried(self, workflow: DotFlow, tmp_path: Path) -> None:
+        """It is a failed attempt like any other, and the next one has its whole time again."""
+        been_here = tmp_path / "been here"
+
+        def slow_at_first() -> str:
+            if been_here.exists():
+                return "worked"
+            been_here.touch()
+            until = time.monotonic() + 15
+            while time.monotonic() < until:
+                time.sleep(0.01)
+            return "too late"
+
+        workflow.task.add(action(timeout=0.3, retry=2, retry_delay=0)(slow_at_first))
+
+        run = workflow.start()
+
+        assert workflow.result_storage() == ["worked"]
+        assert [error.exception for error in run.tasks[0].errors] == ["TimeoutError"]
+
+    def test_swallowing_it_does_not_help(self, workflow: DotFlow) -> None:
+        """Not even a loop around `except BaseException` outlives its time."""
+
+        def stubborn() -> None:
+            until = time.monotonic() + 15
+            while time.monotonic() < until:
+                try:
+                    time.sleep(0.01)
+                except BaseException:
+                    continue
+
+        workflow.task.add(action(timeout=0.2)(stubborn))
+        began = time.monotonic()
+
+        run = workflow.start()
+
+        assert time.monotonic() - began < 10
+        assert run.tasks[0].errors[0].exception == "TimeoutError"
+
+    def test_a_steps_own_timeout_error_is_not_ours(self, workflow: DotFlow) -> None:
+        """TimeoutError raised by the step is reported in its own words."""
+
+        def raises() -> None:
+            raise TimeoutError("the database is slow")
+
+        workflow.task.add(action(timeout=10)(raises))
+
+        run = workflow.start()
+
+        assert run.tasks[0].errors[0].message == "the database is slow"
+
+
+class TestCoroutines:
+    def test_are_awaited(self, workflow: DotFlow) -> None:
+        """A coroutine function is a step like any other."""
+
+        async def one() -> int:
+            await asyncio.sleep(0)
+            return 1
+
+        async def plus_one(previous_context: Context) -> int:
+            await asyncio.sleep(0.001)
+            return int(previous_context.storage) + 1
+
+        workflow.task.add([action(one), action(plus_one), action(timeout=10)(plus_one)])
+
+        workflow.start()
+
+        assert workflow.result_storage() == [1, 2, 3]
+
+    def test_share_one_event_loop(self, make_workflow: MakeWorkflow, executor: Executor) -> None:
+        """What one step leaves in the loop, the next one of its lane finds there."""
+
+        async def leaves() -> int:
+            loop: Any = asyncio.get_running_loop()
+            loop.left_here = "found"
+            return 1
+
+        async def finds() -> object:
+            return getattr(asyncio.get_running_loop(), "left_here", None)
+
+        workflow = make_workflow(executor=executor)
+        workflow.task.add([action(leaves), action(finds)])
+
+        workflow.start()
+
+        assert workflow.result_storage()[1] == "found"
+
+    def test_are_cancelled_when_their_time_is_up(self, workflow: DotFlow, tmp_path: Path) -> None:
+        """The coroutine sees its cancellation and may clean up."""
+        cleaned_up = tmp_path / "cleaned up"
+
+        async def slow() -> None:
+            try:
+                await asyncio.sleep(15)
+            finally:
+                cleaned_up.touch()
+
+        async def quick() -> str:
+            return "next"
+
+        workflow.task.add([action(timeout=0.2)(slow), action(quick)])
+        began = time.monotonic()
+
+        run = workflow.start(keep_going=True)
+
+        assert time.monotonic() - began < 10
+        assert run.tasks[0].errors[0].exception == "TimeoutError"
+        assert cleaned_up.exists()
+        assert workflow.result_storage()[1] == "next"
+
+    def test_one_that_swallows_its_cancellation_is_dropped(self, workflow: DotFlow) -> None:
+        """It never runs on, and the run goes on without it."""
+
+        async def stubborn() -> None:
+            until = time.monotonic() + 15
+            while time.monotonic() < until:
+                try:
+                    await asyncio.sleep(0.05)
+                except asyncio.CancelledError:
+                    continue
+
+        workflow.task.add(action(timeout=0.2)(stubborn))
+        began = time.monotonic()
+
+        run = workflow.start()
+
+        assert time.monotonic() - began < 10
+        assert run.tasks[0].errors[0].exception == "TimeoutError"
+
+
+class TestClassSteps:
+    def test_the_instances_actions_run_in_order(self, workflow: DotFlow) -> None:
+        """Each gets the one before as previous_context; the value is a list of their contexts."""
+
+        class Report:
+            def __init__(self, initial_context: Context) -> None:
+                self.start = initial_context.storage
+
+            @action
+            def load(self) -> Any:
+                return [self.start]
+
+            @action
+            async def grow(self, previous_context: Context) -> Any:
+                await asyncio.sleep(0)
+                return [*previous_context.storage, "grown"]
+
+            @action(retry=2, timeout=10)
+            def close(self, previous_context: Context) -> Any:
+                return [*previous_context.storage, "closed"]
+
+        workflow.task.add(action(Report), initial_context="begun")
+        workflow.task.add(action(lambda previous_context: [member.storage for member in previous_context.storage]))
+
+        workflow.start()
+
+        expected = [["begun"], ["begun", "grown"], ["begun", "grown", "closed"]]
+        contexts, seen = workflow.result_storage()
+        assert all(isinstance(context, Context) for context in contexts)
+        assert [context.storage for context in contexts] == seen == expected
+
+    def test_the_first_action_gets_what_came_before_the_class(self, workflow: DotFlow) -> None:
+        """previous_context of the first action is that of the whole step."""
+
+        class Doubles:
+            @action
+            def double(self, previous_context: Context) -> Any:
+                return previous_context.storage * 2
+
+        workflow.task.add([action(lambda: 21), action(lambda: Doubles())])
+
+        workflow.start()
+
+        assert [context.storage for context in workflow.result_storage()[1]] == [42]
+
+    def test_an_action_that_fails_fails_the_step(self, workflow: DotFlow) -> None:
+        """What comes after it does not run; the error is the action's own."""
+
+        class Report:
+            @action
+            def load(self) -> None:
+                raise ValueError("no file")
+
+            @action
+            def send(self) -> None:
+                raise AssertionError("must not run")
+
+        workflow.task.add(action(Report))
+
+        run = workflow.start()
+
+        assert [(error.exception, error.message) for error in run.tasks[0].errors] == [("ValueError", "no file")]
+
+    def test_an_action_has_its_own_retry(self, workflow: DotFlow, tmp_path: Path) -> None:
+        """The repeat inside is seen from outside, and the step completes."""
+        been_here = tmp_path / "been here"
+
+        class Report:
+            @action(retry=2, retry_delay=0)
+            def load(self) -> str:
+                if been_here.exists():
+                    return "worked"
+                been_here.touch()
+                raise ValueError("not yet")
+
+        workflow.task.add(action(Report))
+
+        run = workflow.start()
+
+        assert [context.storage for context in workflow.result_storage()[0]] == ["worked"]
+        assert [error.message for error in run.tasks[0].errors] == ["not yet"]
+        assert run.tasks[0].retry_count == 1
+
+    def test_an_action_has_its_own_timeout(self, workflow: DotFlow) -> None:
+        """A member that takes too long fails the step with a TimeoutError that names it."""
+
+        class Report:
+            @action(timeout=0.2)
+            def load(self) -> None:
+                until = time.monotonic() + 15
+                while time.monotonic() < until:
+                    time.sleep(0.01)
+
+        workflow.task.add(action(Report))
+
+        run = workflow.start()
+
+        assert run.tasks[0].errors[-1].exception == "TimeoutError"
+        assert "load" in run.tasks[0].errors[-1].message
+
+    def test_an_instance_without_actions_is_just_a_value(self, workflow: DotFlow) -> None:
+        """It is handed on as it is."""
+
+        class Box:
+            held = 5
+
+        workflow.task.add([action(lambda: Box()), action(lambda previous_context: previous_context.storage.held)])
+
+        workflow.start()
+
+        assert workflow.result_storage()[1] == 5
+
+
+@pytest.mark.processes
+class TestIsolate:
+    def test_a_process_for_each_attempt(self, workflow: DotFlow) -> None:
+        """An isolated step runs in no other's process, and its value comes back."""
+        where = action(isolate=True)(lambda: os.getpid())
+        workflow.task.add([where, action(lambda: "between"), where])
+
+        workflow.start()
+
+        first, between, last = workflow.result_storage()
+        assert between == "between"
+        assert len({first, last, os.getpid()}) == 3
+
+    def test_its_death_is_reported_and_the_run_goes_on(self, workflow: DotFlow) -> None:
+        """A step that kills its process fails with what happened to it, and nothing else is harmed."""
+        workflow.task.add([action(isolate=True)(lambda: os._exit(7)), action(lambda: "next")])
+
+        run = workflow.start(keep_going=True)
+
+        assert run.tasks[0].errors[0].exception == "WorkerDied"
+        assert "exit code 7" in run.tasks[0].errors[0].message
+        assert workflow.result_storage()[1] == "next"
+
+    def test_its_timeout_kills_whatever_it_is_in(self, workflow: DotFlow) -> None:
+        """C code that never returns ends with its process."""
+
+        def stuck() -> None:
+            import hashlib
+
+            hashlib.pbkdf2_hmac("sha256", b"x", b"y", 200_000_000)
+
+        workflow.task.add(action(isolate=True, timeout=0.2)(stuck))
+        began = time.monotonic()
+
+        run = workflow.start()
+
+        assert time.monotonic() - began < 10
+        assert run.tasks[0].errors[0].exception == "TimeoutError"
+
+
+@pytest.mark.parametrize("executor", PROCESSES, indirect=True)
+class TestProcesses:
+    def test_a_worker_that_dies_fails_its_task_only(self, workflow: DotFlow) -> None:
+        """The error names how it ended, and the lane goes on in a new worker."""
+        workflow.task.add([action(lambda: os._exit(3)), action(lambda: "next")])
+
+        run = workflow.start(keep_going=True)
+
+        assert run.tasks[0].errors[0].exception == "WorkerDied"
+        assert "exit code 3" in run.tasks[0].errors[0].message
+        assert workflow.result_storage()[1] == "next"
+
+    def test_a_value_that_cannot_travel_is_the_tasks_error(self, workflow: DotFlow) -> None:
+        """It names the step and the reason, and the worker goes on."""
+        workflow.task.add([action(lambda: threading.Lock()), action(lambda: "next")])
+
+        run = workflow.start(keep_going=True)
+
+        assert run.tasks[0].errors[0].exception == "CannotTravel"
+        assert "lock" in run.tasks[0].errors[0].message
+        assert workflow.result_storage()[1] == "next"
+
+    def test_a_lane_keeps_its_worker(self, workflow: DotFlow) -> None:
+        """The tasks of a lane run in one process, which is not the caller's."""
+        where = action(lambda: os.getpid())
+        workflow.task.add([where, where, where])
+
+        workflow.start()
+
+        assert len(set(workflow.result_storage())) == 1
+        assert os.getpid() not in workflow.result_storage()
+
+
+@pytest.mark.parametrize("executor", EVERY[3:], indirect=True)
+def test_inside_one_process_a_value_is_the_same_object(workflow: DotFlow) -> None:
+    """Nothing is copied, whatever it is."""
+    lock = threading.Lock()
+    workflow.task.add([action(lambda: lock), action(lambda previous_context: previous_context.storage)])
+
+    workflow.start()
+
+    assert all(value is lock for value in workflow.result_storage())

@@ -1,0 +1,221 @@
+"""What a log and a notification are told, and that nothing they do changes a run."""
+
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from dotflow import DotFlow, Task, action
+from dotflow.abc.log import Log
+from dotflow.abc.notify import Notify
+from dotflow.core.types import TypeStatus
+from dotflow.providers import ExecutorProcess, LogDefault, NotifyDefault
+
+MakeWorkflow = Callable[..., DotFlow]
+
+
+class MyLog(Log):
+    """With the two methods that are promised to be enough."""
+
+    def __init__(self, breaks: Exception | None = None) -> None:
+        self.lines: list[tuple[str, int, str, int]] = []
+        self.reports: list[str] = []
+        self.breaks = breaks
+
+    def write(self, kind: str, task: Task) -> None:
+        self.lines.append((kind, task.task_id, str(task.status), len(task.errors)))
+        if self.breaks:
+            raise self.breaks
+
+    def info(self, task: Task) -> None:
+        self.write("info", task)
+
+    def error(self, task: Task) -> None:
+        self.write("error", task)
+
+    def report(self, message: str) -> None:
+        self.reports.append(message)
+
+
+class MyNotify(Notify):
+    """Keeps what it is told, after *hook* had its way."""
+
+    def __init__(self, hook: Callable[[Task], Any] = lambda task: None) -> None:
+        self.told: list[tuple[int, str, int]] = []
+        self.hook = hook
+
+    def send(self, task: Task) -> None:
+        self.told.append((task.task_id, str(task.status), task.attempt))
+        self.hook(task)
+
+
+class Flaky:
+    """Fails so many times, then works."""
+
+    def __init__(self, times: int) -> None:
+        self.left = times
+
+    def __call__(self) -> str:
+        if self.left:
+            self.left -= 1
+            raise ValueError("not yet")
+        return "done"
+
+
+def three_tasks(workflow: DotFlow) -> DotFlow:
+    """One that works, one that works at the second attempt, one that fails."""
+    workflow.task.add(action(lambda: 1))
+    workflow.task.add(action(retry=2, retry_delay=0)(Flaky(1)))
+    workflow.task.add(action(lambda: 1 / 0))
+    return workflow
+
+
+class TestLog:
+    def test_every_change_of_status_is_told(self, make_workflow: MakeWorkflow) -> None:
+        """info for what is no failure, error for every failed attempt, in order, each with the record up to date."""
+        log = MyLog()
+
+        three_tasks(make_workflow(log=log)).start()
+
+        assert log.lines == [
+            ("info", 0, "In progress", 0),
+            ("info", 0, "Completed", 0),
+            ("info", 1, "In progress", 0),
+            ("error", 1, "Retry", 1),
+            ("info", 1, "In progress", 1),
+            ("info", 1, "Completed", 1),
+            ("info", 2, "In progress", 0),
+            ("error", 2, "Failed", 1),
+        ]
+
+    def test_one_that_raises_changes_nothing(self, make_workflow: MakeWorkflow) -> None:
+        """The run ends as it would have; each time it is reported with its traceback."""
+        log = MyLog(breaks=OSError("disk full"))
+        workflow = make_workflow(log=log)
+        workflow.task.add([action(lambda: 1), action(lambda: 2)])
+
+        run = workflow.start()
+
+        assert run.status is TypeStatus.COMPLETED
+        assert workflow.result_storage() == [1, 2]
+        assert len(log.reports) == 4
+        assert all("OSError: disk full" in report and "Traceback" in report for report in log.reports)
+
+    def test_callbacks_that_raise_are_reported_there(self, make_workflow: MakeWorkflow) -> None:
+        """A callback's exception is in the log, and changes nothing in the run."""
+        log = MyLog()
+        workflow = make_workflow(log=log)
+
+        def breaks(**told: object) -> None:
+            raise RuntimeError("my callback is broken")
+
+        workflow.task.add(action(lambda: 1), callback=breaks)
+        run = workflow.start(on_success=breaks)
+
+        assert run.status is TypeStatus.COMPLETED
+        assert len(log.reports) == 2
+        assert all("my callback is broken" in report for report in log.reports)
+
+    def test_a_silent_default_log_writes_nothing(
+        self, make_workflow: MakeWorkflow, capfd: pytest.CaptureFixture[str]
+    ) -> None:
+        """output="none" and level="OFF" are both silence."""
+        for log in (LogDefault(output="none"), LogDefault(level="OFF")):
+            three_tasks(make_workflow(log=log)).start()
+
+        assert capfd.readouterr() == ("", "")
+
+
+class TestNotify:
+    def test_every_change_of_status_is_told_in_order(self, make_workflow: MakeWorkflow) -> None:
+        """With the task as it was at that moment, though it is told later; all of it before start() returns."""
+        notify = MyNotify()
+
+        three_tasks(make_workflow(notify=notify)).start()
+
+        assert notify.told == [
+            (0, "In progress", 1),
+            (0, "Completed", 1),
+            (1, "In progress", 1),
+            (1, "Retry", 1),
+            (1, "In progress", 2),
+            (1, "Completed", 2),
+            (2, "In progress", 1),
+            (2, "Failed", 1),
+        ]
+
+    def test_one_that_raises_changes_nothing(self, make_workflow: MakeWorkflow) -> None:
+        """It is reported, and told of the next change all the same."""
+        log = MyLog()
+
+        def breaks(task: Task) -> None:
+            raise OSError("no network")
+
+        notify = MyNotify(breaks)
+        workflow = make_workflow(log=log, notify=notify)
+        workflow.task.add(action(lambda: 1))
+
+        run = workflow.start()
+
+        assert run.status is TypeStatus.COMPLETED
+        assert len(notify.told) == len(log.reports) == 2
+        assert all("no network" in report for report in log.reports)
+
+    def test_one_that_hangs_holds_nothing_up(self, make_workflow: MakeWorkflow) -> None:
+        """After the grace what still hangs is left behind, and the log says so."""
+        log, let_go = MyLog(), threading.Event()
+        workflow = make_workflow(log=log, notify=MyNotify(lambda task: let_go.wait(30)), notify_grace=0.05)
+        workflow.task.add(action(lambda: 1))
+
+        began = time.monotonic()
+        run = workflow.start()
+        let_go.set()
+
+        assert time.monotonic() - began < 5
+        assert run.status is TypeStatus.COMPLETED
+        assert len(log.reports) == 1
+        assert "MyNotify" in log.reports[0]
+
+    def test_what_it_is_told_is_a_snapshot(self, make_workflow: MakeWorkflow) -> None:
+        """What it does to the task, it does to a copy."""
+
+        def spoils(task: Task) -> None:
+            task.status = TypeStatus.FAILED
+            task.errors.clear()
+
+        workflow = three_tasks(make_workflow(notify=MyNotify(spoils)))
+
+        workflow.start()
+
+        assert [str(task.status) for task in workflow.result_task()] == ["Completed", "Completed", "Failed"]
+        assert [len(task.errors) for task in workflow.result_task()] == [0, 1, 1]
+
+    def test_the_default_tells_nobody_and_starts_no_thread(self, make_workflow: MakeWorkflow) -> None:
+        """NotifyDefault is silent; a subclass of it that does more is not."""
+
+        class More(NotifyDefault):
+            def send(self, task: Task) -> None: ...
+
+        assert NotifyDefault().is_silent
+        assert not More().is_silent
+
+    @pytest.mark.processes
+    def test_parallel_runs_tell_from_the_callers_process(
+        self, make_workflow: MakeWorkflow, start_method: str | None
+    ) -> None:
+        """However many workers there are, log and notification are the caller's own objects."""
+        log, notify = MyLog(), MyNotify()
+        workflow = make_workflow(log=log, notify=notify, executor=ExecutorProcess(2, start_method))
+        workflow.task.add([action(lambda: 1), action(lambda: 2)])
+
+        workflow.start(mode="parallel")
+
+        assert sorted(notify.told) == [
+            (0, "Completed", 1),
+            (0, "In progress", 1),
+            (1, "Completed", 1),
+            (1, "In progress", 1),
+        ]
+        assert len(log.lines) == 4

@@ -1,0 +1,1051 @@
+"""Runs: in the background, again, at once, nested and awaited; what callbacks and providers do to them; resume."""
+
+import asyncio
+import itertools
+import os
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dotflow import Config, Context, DotFlow, Task, action
+from dotflow.abc.history import History
+from dotflow.abc.log import Log
+from dotflow.abc.notify import Notify
+from dotflow.abc.storage import Storage
+from dotflow.abc.tracer import Tracer
+from dotflow.core.types.status import TypeStatus
+from dotflow.errors import CheckpointMismatch
+from dotflow.providers import ExecutorAsync, ExecutorProcess, ExecutorThread, LogDefault, StorageDefault
+from tests.integration.children import Scripts
+
+MakeWorkflow = Callable[..., DotFlow]
+
+pytestmark = pytest.mark.processes
+
+MODES = ["sequential", "background", "parallel", "groups"]
+
+
+def start(workflow: DotFlow, mode: str, **arguments: Any):
+    """Starts in one of MODES and waits for the end. Groups must have been given to the tasks."""
+    run = workflow.start(mode="sequential" if mode == "groups" else mode, **arguments)
+    run.wait()
+    return run
+
+
+def group(mode: str, number: int) -> str:
+    """Two groups where the mode asks for groups, one elsewhere."""
+    return f"group {number % 2}" if mode == "groups" else "default"
+
+
+# In the background
+
+
+def test_background_returns_at_once(make_workflow: MakeWorkflow, tmp_path: Path) -> None:
+    """start(mode="background") returns while the first step still runs; wait() says whether the run is over, and
+    after it the results are complete."""
+    go = tmp_path / "go"
+
+    @action
+    def first() -> str:
+        while not go.exists():
+            time.sleep(0.01)
+        return "first"
+
+    @action
+    def second(previous_context: Context) -> str:
+        return f"{previous_context.storage}, second"
+
+    workflow = make_workflow()
+    workflow.task.add([first, second])
+    run = workflow.start(mode="background")
+
+    assert run.wait(0.1) is False
+    assert run.status is TypeStatus.IN_PROGRESS
+    assert [task.status for task in run.tasks] == [TypeStatus.IN_PROGRESS, TypeStatus.NOT_STARTED]
+    go.touch()
+    assert run.wait(10) is True
+    assert run.wait() is True
+    assert run.status is TypeStatus.COMPLETED
+    assert workflow.result_storage() == ["first", "first, second"]
+    assert [task.duration is not None for task in run.tasks] == [True, True]
+
+
+def test_background_groups_run_side_by_side(make_workflow: MakeWorkflow) -> None:
+    """In the background too, groups run in processes of their own at the same time."""
+
+    @action
+    def step() -> int:
+        time.sleep(0.4)
+        return os.getpid()
+
+    workflow = make_workflow()
+    workflow.task.add(step, group_name="a").add(step, group_name="b").add(step, group_name="c")
+    began = time.monotonic()
+    workflow.start(mode="background").wait()
+
+    assert time.monotonic() - began < 1.1
+    assert len({*workflow.result_storage(), os.getpid()}) == 4
+
+
+@pytest.mark.parametrize("mode", ["background", "parallel", "groups"])
+@pytest.mark.parametrize("what", ["sleep", "coroutine", "retry delay", "isolated"])
+def test_cancel_stops_a_run(mode: str, what: str, make_workflow: MakeWorkflow, tmp_path: Path) -> None:
+    """cancel() ends what is running, in every mode; the running task is FAILED and says so, the rest never starts."""
+    began, later = tmp_path / "began", tmp_path / "later"
+
+    def hang() -> None:
+        began.touch()
+        for _ in range(3000):
+            time.sleep(0.01)
+        later.touch()
+
+    async def hang_softly() -> None:
+        began.touch()
+        await asyncio.sleep(30)
+
+    def fail() -> None:
+        began.touch()
+        raise ValueError("and a long delay")
+
+    step = {
+        "sleep": action(hang),
+        "coroutine": action(hang_softly),
+        "retry delay": action(retry=2, retry_delay=30)(fail),
+        "isolated": action(isolate=True)(hang),
+    }[what]
+    workflow = make_workflow()
+    workflow.task.add(action(lambda: "done"), group_name=group(mode, 0))
+    workflow.task.add(step, group_name=group(mode, 1))
+    if mode != "parallel":
+        workflow.task.add(action(lambda: later.touch()), group_name=group(mode, 1))
+
+    run = workflow.start(mode="background") if mode != "parallel" else started_in_thread(workflow)
+    until = time.monotonic() + 10
+    while not (began.exists() and run.tasks[0].status is TypeStatus.COMPLETED) and time.monotonic() < until:
+        time.sleep(0.01)
+    time.sleep(0.05)
+    started = time.monotonic()
+    run.cancel()
+    over = run.wait(5)
+    seconds = time.monotonic() - started
+
+    assert over
+    assert seconds < 1.5
+    assert run.status is TypeStatus.FAILED
+    statuses = [task.status for task in run.tasks]
+    assert statuses[:2] == [TypeStatus.COMPLETED, TypeStatus.FAILED]
+    assert "cancelled" in run.tasks[1].errors[-1].message
+    assert statuses[2:] in ([], [TypeStatus.NOT_STARTED])
+    assert not later.exists()
+    run.cancel()  # after the end it does nothing
+    assert run.wait() is True
+
+
+def started_in_thread(workflow: DotFlow) -> Any:
+    """The handle of a parallel run while it runs: start() itself returns it at the end only."""
+    thread = threading.Thread(target=workflow.start, kwargs={"mode": "parallel"})
+    thread.start()
+    until = time.monotonic() + 10
+    while workflow._last is None and time.monotonic() < until:
+        time.sleep(0.01)
+    return workflow._last
+
+
+def test_cancel_before_anything_ran(make_workflow: MakeWorkflow) -> None:
+    """A run that is cancelled at once ends at once, and calls neither on_success nor the steps that were not begun."""
+    called: list[str] = []
+
+    @action
+    def slow() -> None:
+        for _ in range(500):
+            time.sleep(0.01)
+
+    workflow = make_workflow()
+    workflow.task.add([slow] * 5)
+    run = workflow.start(mode="background", on_success=lambda tasks: called.append("success"))
+    run.cancel()
+
+    assert run.wait(3) is True
+    assert run.status is TypeStatus.FAILED
+    assert TypeStatus.COMPLETED not in {task.status for task in run.tasks}
+    assert called == []
+
+
+# Again, and at once
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_start_can_be_called_again(mode: str, make_workflow: MakeWorkflow) -> None:
+    """Each start() is a new run with its own records; the results are those of the last one."""
+    calls = []
+
+    @action
+    def step(initial_context: Context) -> int:
+        return initial_context.storage
+
+    workflow = make_workflow()
+    for number in range(4):
+        workflow.task.add(
+            step,
+            callback=lambda task: calls.append(task.task_id),
+            initial_context=number,
+            group_name=group(mode, number),
+        )
+    first = start(workflow, mode)
+    second = start(workflow, mode)
+
+    assert first.run_id != second.run_id
+    assert first.workflow_id == second.workflow_id == workflow.workflow_id
+    assert not set(map(id, first.tasks)) & set(map(id, second.tasks))
+    assert [task.run_id for task in first.tasks] == [first.run_id] * 4
+    assert workflow.result_task() == second.tasks
+    assert workflow.result_storage() == [0, 1, 2, 3]
+    assert sorted(calls) == [0, 0, 1, 1, 2, 2, 3, 3]
+
+
+@pytest.mark.parametrize("mode", ["sequential", "background", "parallel"])
+def test_start_from_eight_threads_at_once(mode: str, make_workflow: MakeWorkflow) -> None:
+    """Runs of one workflow at the same time share nothing."""
+
+    @action(timeout=10)
+    def first() -> int:
+        time.sleep(0.05)
+        return threading.get_ident() ^ os.getpid()
+
+    @action
+    def second(previous_context: Context) -> Any:
+        return previous_context.storage
+
+    workflow = make_workflow()
+    workflow.task.add([first, second])
+    runs: list[Any] = []
+
+    def go() -> None:
+        run = workflow.start(mode=mode)
+        run.wait()
+        runs.append(run)
+
+    threads = [threading.Thread(target=go) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert len({run.run_id for run in runs}) == 8
+    for run in runs:
+        assert [str(task.status) for task in run.tasks] == ["Completed", "Completed"]
+        assert {task.run_id for task in run.tasks} == {run.run_id}
+        value = run.tasks[0].current_context.storage
+        assert isinstance(value, int)
+        assert run.tasks[1].current_context.storage == (None if mode == "parallel" else value)
+
+
+# In event loops
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_start_inside_a_running_loop(mode: str, make_workflow: MakeWorkflow) -> None:
+    """start() works where an event loop runs already, with coroutine steps too: these have a loop of their own."""
+
+    @action(timeout=5)
+    async def step() -> str:
+        await asyncio.sleep(0.01)
+        return "awaited"
+
+    workflow = make_workflow()
+    for number in range(2):
+        workflow.task.add(step, group_name=group(mode, number))
+
+    async def main() -> None:
+        start(workflow, mode)
+        await asyncio.sleep(0)
+
+    asyncio.run(main())
+
+    assert workflow.result_storage() == ["awaited", "awaited"]
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_astart_lets_the_callers_loop_go_on(mode: str, make_workflow: MakeWorkflow) -> None:
+    """While `await workflow.astart()` waits, the caller's other tasks go on; it returns the run."""
+
+    @action
+    def step() -> str:
+        time.sleep(0.3)
+        return "done"
+
+    workflow = make_workflow()
+    for number in range(2):
+        workflow.task.add(step, group_name=group(mode, number))
+    ticks = []
+
+    async def tick() -> None:
+        while True:
+            ticks.append(time.monotonic())
+            await asyncio.sleep(0.02)
+
+    async def main() -> Any:
+        ticking = asyncio.create_task(tick())
+        run = await workflow.astart(mode="sequential" if mode == "groups" else mode)
+        if mode == "background":
+            assert run.status is not TypeStatus.COMPLETED
+            await asyncio.to_thread(run.wait)
+        ticking.cancel()
+        return run
+
+    run = asyncio.run(main())
+
+    assert run.status is TypeStatus.COMPLETED
+    assert workflow.result_storage() == ["done", "done"]
+    assert len(ticks) > 5
+    assert max(later - earlier for earlier, later in itertools.pairwise(ticks)) < 0.2
+
+
+@pytest.mark.parametrize("mode", ["sequential", "parallel", "groups"])
+def test_cancelling_astart_cancels_the_run(mode: str, make_workflow: MakeWorkflow, tmp_path: Path) -> None:
+    """When the task that awaits a run is cancelled, the run is cancelled with it, and ended when the await returns."""
+
+    @action
+    def slow() -> None:
+        (tmp_path / f"began{os.getpid()}").touch()
+        for _ in range(1000):
+            time.sleep(0.01)
+
+    workflow = make_workflow()
+    for number in range(2):
+        workflow.task.add(slow, group_name=group(mode, number))
+
+    async def main() -> None:
+        awaiting = asyncio.create_task(workflow.astart(mode="sequential" if mode == "groups" else mode))
+        while not list(tmp_path.iterdir()):
+            await asyncio.sleep(0.01)
+        awaiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await awaiting
+
+    began = time.monotonic()
+    asyncio.run(main())
+
+    assert time.monotonic() - began < 4
+    assert workflow.result_task()[0].status is TypeStatus.FAILED
+    assert workflow.result_task()[1].status is not TypeStatus.COMPLETED
+    assert "cancelled" in workflow.result_task()[0].errors[-1].message
+
+
+def test_the_mistakes_of_astart_are_those_of_start(make_workflow: MakeWorkflow) -> None:
+    """What start() refuses, astart() refuses when it is awaited."""
+    workflow = make_workflow()
+    workflow.task.add(action(lambda: 1))
+
+    with pytest.raises(ValueError, match="mode='sideways'"):
+        asyncio.run(workflow.astart(mode="sideways"))
+
+
+# Workflows in steps
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("inner_mode", MODES)
+def test_a_workflow_in_a_step(mode: str, inner_mode: str, make_workflow: MakeWorkflow) -> None:
+    """A step may run a workflow, in every mode inside every mode; coroutines, retries and timeouts work in both."""
+
+    def make_inner() -> DotFlow:
+        @action(timeout=5)
+        async def coroutine() -> str:
+            await asyncio.sleep(0)
+            return "coroutine"
+
+        @action
+        def function(initial_context: Context) -> str:
+            return f"function {initial_context.storage}"
+
+        inner = DotFlow(Config(log=LogDefault(output="none")))
+        inner.task.add(coroutine, group_name="a" if inner_mode == "groups" else "default")
+        inner.task.add(function, initial_context="inside", group_name="b" if inner_mode == "groups" else "default")
+        return inner
+
+    def outer() -> list[Any]:
+        inner = make_inner()
+        inner.start(mode="sequential" if inner_mode == "groups" else inner_mode).wait()
+        return inner.result_storage()
+
+    workflow = make_workflow()
+    workflow.task.add(action(timeout=8)(outer), group_name=group(mode, 0))
+    workflow.task.add(action(outer), group_name=group(mode, 1))
+    start(workflow, mode)
+
+    assert [task.errors for task in workflow.result_task()] == [[], []]
+    assert workflow.result_storage() == [["coroutine", "function inside"]] * 2
+
+
+# Callbacks
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_callbacks_run_in_the_callers_process(mode: str, make_workflow: MakeWorkflow) -> None:
+    """In every mode callbacks see the complete record, in the caller's process, and may change the caller's objects."""
+    told: dict[int, Any] = {}
+    ends: list[Any] = []
+    before = threading.current_thread()
+
+    def on_task(task: Task) -> None:
+        told[task.task_id] = (os.getpid(), str(task.status), task.current_context.storage, task.finished_at is not None)
+        if mode != "background":
+            assert threading.current_thread() is before
+
+    def on_success(tasks: list[Task]) -> None:
+        ends.append([str(task.status) for task in tasks])
+
+    @action
+    def step(initial_context: Context) -> int:
+        return initial_context.storage * 10
+
+    workflow = make_workflow()
+    for number in range(4):
+        workflow.task.add(step, callback=on_task, initial_context=number, group_name=group(mode, number))
+    start(workflow, mode, on_success=on_success, on_failure=lambda tasks: ends.append("failure"))
+
+    assert told == {number: (os.getpid(), "Completed", number * 10, True) for number in range(4)}
+    assert ends == [["Completed"] * 4]
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_on_failure_is_called_once(mode: str, make_workflow: MakeWorkflow) -> None:
+    """However many tasks fail, on_failure is called once, at the end, with all tasks; on_success is not."""
+    ends: list[Any] = []
+    failed: list[int] = []
+
+    @action
+    def step(initial_context: Context) -> int:
+        if initial_context.storage % 2:
+            raise ValueError(initial_context.storage)
+        return initial_context.storage
+
+    workflow = make_workflow()
+    for number in range(6):
+        workflow.task.add(
+            step,
+            callback=lambda task: failed.append(task.task_id) if task.status is TypeStatus.FAILED else None,
+            initial_context=number,
+            group_name=group(mode, number // 2),
+        )
+    run = start(
+        workflow,
+        mode,
+        keep_going=True,
+        on_success=lambda tasks: ends.append("success"),
+        on_failure=lambda tasks: ends.append([str(task.status) for task in tasks]),
+    )
+
+    assert ends == [["Completed", "Failed"] * 3]
+    assert sorted(failed) == [1, 3, 5]
+    assert run.status is TypeStatus.FAILED
+    assert workflow.result_storage() == [0, None, 2, None, 4, None]
+
+
+# Providers and callbacks that raise
+
+
+class Lines(Log):
+    """Keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+        self.reports: list[str] = []
+
+    def info(self, task: Task) -> None:
+        """Keeps it."""
+        self.lines.append(f"{task.task_id} {task.status}")
+
+    def error(self, task: Task) -> None:
+        """Keeps it."""
+        self.lines.append(f"{task.task_id} {task.status} {task.errors[-1].exception}")
+
+    def report(self, message: str) -> None:
+        """Keeps it."""
+        self.reports.append(message)
+
+
+class BrokenNotify(Notify):
+    """Raises."""
+
+    def send(self, task: Task) -> None:
+        """Raises."""
+        raise RuntimeError("notify is broken")
+
+
+class BrokenHistory(History):
+    """Raises."""
+
+    def record(self, run_id: str, event: Any) -> None:
+        """Raises."""
+        raise RuntimeError("history is broken")
+
+
+class BrokenTracer(Tracer):
+    """Raises."""
+
+    def trace(self, run_id: str, event: Any) -> None:
+        """Raises."""
+        raise RuntimeError("tracer is broken")
+
+
+def broken_callback(task: Task) -> None:
+    """Raises."""
+    raise RuntimeError("the callback is broken")
+
+
+def broken_end(tasks: list[Task]) -> None:
+    """Raises."""
+    raise RuntimeError("the end is broken")
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_what_raises_beside_the_run_is_reported_and_changes_nothing(mode: str, make_workflow: MakeWorkflow) -> None:
+    """A callback, notify, history or tracer that raises is in the log with its traceback; the run is as without it."""
+    log = Lines()
+    workflow = make_workflow(log=log, notify=BrokenNotify(), history=BrokenHistory(), tracer=BrokenTracer())
+    for number in range(2):
+        workflow.task.add(action(lambda: "value"), callback=broken_callback, group_name=group(mode, number))
+
+    run = start(workflow, mode, on_success=broken_end)
+
+    assert run.status is TypeStatus.COMPLETED
+    assert workflow.result_storage() == ["value", "value"]
+    assert sorted(log.lines) == ["0 Completed", "0 In progress", "1 Completed", "1 In progress"]
+    reports = "\n".join(log.reports)
+    for name in ("notify", "history", "tracer", "the callback", "the end"):
+        assert f"{name} is broken" in reports, name
+    assert "Traceback (most recent call last)" in reports
+    assert 'raise RuntimeError("the callback is broken")' in reports
+    assert reports.count("the callback is broken\n") == reports.count("RuntimeError: the callback is broken") >= 2
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_log_that_raises_changes_nothing(
+    mode: str, make_workflow: MakeWorkflow, caplog: pytest.LogCaptureFixture
+) -> None:
+    """When even the log raises, the run goes on, and Python's own logging hears of it."""
+
+    class BrokenLog(Log):
+        def info(self, task: Task) -> None:
+            raise OSError("the log is broken")
+
+        error = info
+
+        def report(self, message: str) -> None:
+            raise OSError("its report too")
+
+    @action
+    def fails() -> None:
+        raise ValueError("a failed step")
+
+    workflow = make_workflow(log=BrokenLog())
+    workflow.task.add(action(lambda: "value"), group_name=group(mode, 0))
+    workflow.task.add(fails, group_name=group(mode, 1))
+    run = start(workflow, mode)
+
+    assert run.status is TypeStatus.FAILED
+    assert [str(task.status) for task in run.tasks] == ["Completed", "Failed"]
+    assert run.tasks[1].errors[-1].exception == "ValueError"
+    assert "the log is broken" in caplog.text
+
+
+# Notifications
+
+
+class Told(Notify):
+    """Keeps what it is told, with the task as it was and who told it.
+
+    Args:
+        delay: Seconds that each notification takes.
+    """
+
+    def __init__(self, delay: float = 0) -> None:
+        self.told: list[tuple[int, str, int, Any]] = []
+        self.threads: set[str] = set()
+        self.delay = delay
+
+    def send(self, task: Task) -> None:
+        """Keeps it."""
+        time.sleep(self.delay)
+        self.threads.add(threading.current_thread().name)
+        self.told.append((task.task_id, str(task.status), len(task.errors), task.current_context.storage))
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_notifications_tell_every_change_in_order(mode: str, make_workflow: MakeWorkflow) -> None:
+    """Each change of a status is told once, in order, with the task as it was then, however late it is told."""
+
+    @action(retry=3, retry_delay=0)
+    def flaky(initial_context: Context) -> str:
+        folder: Path = initial_context.storage
+        (folder / f"try{len(list(folder.iterdir()))}").touch()
+        if len(list(folder.iterdir())) < 3:
+            raise ValueError("not yet")
+        return "value"
+
+    @action
+    def fails() -> None:
+        raise ValueError("never")
+
+    notify = Told(delay=0.02)
+    workflow = make_workflow(notify=notify)
+    with tempfile.TemporaryDirectory() as folder:
+        workflow.task.add(flaky, initial_context=Path(folder), group_name=group(mode, 0))
+        workflow.task.add(fails, group_name=group(mode, 1))
+        start(workflow, mode, keep_going=True)
+
+    assert [line for line in notify.told if line[0] == 0] == [
+        (0, "In progress", 0, None),
+        (0, "Retry", 1, None),
+        (0, "In progress", 1, None),
+        (0, "Retry", 2, None),
+        (0, "In progress", 2, None),
+        (0, "Completed", 2, "value"),
+    ]
+    assert [line for line in notify.told if line[0] == 1] == [(1, "In progress", 0, None), (1, "Failed", 1, None)]
+    assert len(notify.threads) == 1
+    assert threading.main_thread().name not in notify.threads
+
+
+def test_a_notification_that_hangs_does_not_hold_up_the_run(scripts: Scripts) -> None:
+    """A notification that hangs for 30 s costs a run no more than its notify_grace, is reported, and lets the
+    interpreter exit."""
+    began = time.monotonic()
+
+    end = scripts.run("""
+from dotflow.abc.notify import Notify
+
+class Hanging(Notify):
+    def send(self, task):
+        time.sleep(30)
+
+class Lines(LogDefault):
+    reports = []
+    def report(self, message):
+        self.reports.append(message)
+
+log = Lines(output="none")
+stamps = []
+workflow = DotFlow(config(notify=Hanging(), notify_grace=0.2, log=log))
+for number in range(3):
+    workflow.task.add(action(lambda: None), callback=lambda task: stamps.append(time.monotonic()))
+began = time.monotonic()
+workflow.start()
+say(seconds=time.monotonic() - began, last=stamps[-1] - began, reports=log.reports)
+""")
+
+    assert end.facts["last"] < 1.0
+    assert 0.2 <= end.facts["seconds"] < 1.5
+    assert len(end.facts["reports"]) == 1
+    assert "Hanging" in end.facts["reports"][0]
+    assert "0.2 s" in end.facts["reports"][0]
+    assert time.monotonic() - began < 4
+
+
+# What goes on after a failure
+
+
+@pytest.mark.parametrize("mode", ["sequential", "background"])
+def test_after_a_failure_nothing_new_starts(mode: str, make_workflow: MakeWorkflow) -> None:
+    """Without keep_going the tasks after a failed one stay NOT_STARTED, without callback and result."""
+    called: list[int] = []
+    workflow = make_workflow()
+    for step in (lambda: 1, lambda: 1 / 0, lambda: 3, lambda: 4):
+        workflow.task.add(action(step), callback=lambda task: called.append(task.task_id))
+
+    run = start(workflow, mode)
+
+    assert [str(task.status) for task in run.tasks] == ["Completed", "Failed", "Not started", "Not started"]
+    assert run.tasks[2].started_at is run.tasks[2].duration is None
+    assert called == [0, 1]
+    assert workflow.result_storage() == [1, None, None, None]
+
+
+@pytest.mark.parametrize("mode", ["parallel", "groups"])
+def test_after_a_failure_what_runs_ends_by_itself(
+    mode: str, make_workflow: MakeWorkflow, tmp_path: Path, start_method: str | None
+) -> None:
+    """Without keep_going a failure in one lane lets the steps that run elsewhere finish, and starts nothing new."""
+
+    @action
+    def slow() -> str:
+        (tmp_path / "began").touch()
+        time.sleep(0.5)
+        return "slow"
+
+    @action
+    def fails() -> None:
+        while not (tmp_path / "began").exists():
+            time.sleep(0.01)
+        raise ValueError("early")
+
+    @action
+    def never() -> None:
+        (tmp_path / "never").touch()
+
+    workflow = make_workflow(executor=ExecutorProcess(max_workers=2, start_method=start_method))
+    workflow.task.add([slow, fails], group_name="a")
+    if mode == "groups":
+        workflow.task.clear().add([slow, never], group_name="a").add([fails, never], group_name="b")
+    else:
+        workflow.task.add([never] * 3)
+    start(workflow, mode)
+
+    statuses = [str(task.status) for task in workflow.result_task()]
+    if mode == "groups":
+        assert statuses == ["Completed", "Not started", "Failed", "Not started"]
+    else:
+        # All of a parallel run start at once; those that wait for a worker have begun in the record.
+        assert statuses[:2] == ["Completed", "Failed"]
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_keep_going(mode: str, make_workflow: MakeWorkflow) -> None:
+    """With keep_going every lane goes on; the task after a failed one gets an empty context, later ones the chain."""
+
+    @action
+    def make(initial_context: Context) -> str:
+        return initial_context.storage
+
+    @action
+    def fails() -> None:
+        raise ValueError("no")
+
+    @action
+    def look(previous_context: Context) -> list[Any]:
+        return [previous_context.storage, previous_context.task_id]
+
+    workflow = make_workflow()
+    for name in ("a", "b"):
+        workflow.task.add(
+            [make, look, fails, look, look], initial_context=name, group_name=name if mode == "groups" else "default"
+        )
+    start(workflow, mode, keep_going=True)
+
+    statuses = [str(task.status) for task in workflow.result_task()]
+    assert statuses == ["Completed", "Completed", "Failed", "Completed", "Completed"] * 2
+    first, second = workflow.result_storage()[:5], workflow.result_storage()[5:]
+    if mode == "parallel":
+        assert first == ["a", [None, None], None, [None, None], [None, None]]
+    else:
+        assert first == ["a", ["a", 0], None, [None, None], [[None, None], 3]]
+        assert second == ["b", ["b", 5], None, [None, None], [[None, None], 8]]
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_results_stand_in_the_order_of_add(mode: str, make_workflow: MakeWorkflow) -> None:
+    """Whatever ends first, the results are aligned with the order in which the tasks were added."""
+
+    @action
+    def step(initial_context: Context) -> int:
+        time.sleep(0.12 - 0.02 * initial_context.storage)
+        return initial_context.storage
+
+    workflow = make_workflow()
+    for number in range(6):
+        workflow.task.add(step, initial_context=number, group_name=group(mode, number))
+    start(workflow, mode)
+
+    assert workflow.result_storage() == list(range(6))
+    assert [task.task_id for task in workflow.result_task()] == list(range(6))
+    assert [context.task_id for context in workflow.result_context()] == list(range(6))
+
+
+# Attempts
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("raised", ["AssertionError", "SystemExit", "GeneratorExit", "BaseExceptionGroup", "Own"])
+def test_any_exception_is_a_failed_attempt(raised: str, mode: str, make_workflow: MakeWorkflow) -> None:
+    """AssertionError, SystemExit and what else a step raises is a failed attempt, retried like any other, in functions
+    and coroutines; only KeyboardInterrupt is not."""
+
+    class Own(BaseException):
+        pass
+
+    def fail() -> None:
+        if raised == "AssertionError":
+            assert not sum([1])
+        if raised == "BaseExceptionGroup":
+            raise BaseExceptionGroup("several", [SystemExit(1)])
+        raise {"SystemExit": SystemExit(3), "GeneratorExit": GeneratorExit(), "Own": Own("mine")}[raised]
+
+    async def fail_softly() -> None:
+        await asyncio.sleep(0)
+        fail()
+
+    workflow = make_workflow()
+    options: dict[str, Any] = {"retry": 2, "retry_delay": 0, "timeout": 5}
+    workflow.task.add(action(**options)(fail), group_name=group(mode, 0))
+    workflow.task.add(action(**options)(fail_softly), group_name=group(mode, 1))
+    workflow.task.add(action(lambda: "goes on"), group_name=group(mode, 1))
+    start(workflow, mode, keep_going=True)
+
+    for task in workflow.result_task()[:2]:
+        assert task.status is TypeStatus.FAILED
+        assert [(error.attempt, error.exception) for error in task.errors] == [(1, raised), (2, raised)]
+        assert task.retry_count == 1
+        assert "fail" in task.errors[0].traceback
+    assert workflow.result_storage()[2] == "goes on"
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_delays_between_attempts(mode: str, make_workflow: MakeWorkflow) -> None:
+    """retry_delay is waited between attempts, doubled each time with backoff, and occupies no worker."""
+    stamps: dict[int, list[float]] = {0: [], 1: []}
+
+    class Clock(Log):
+        def info(self, task: Task) -> None:
+            if task.status is TypeStatus.IN_PROGRESS:
+                stamps[task.task_id].append(time.monotonic())
+
+        def error(self, task: Task) -> None:
+            stamps[task.task_id].append(time.monotonic())
+
+    def fail() -> None:
+        raise ValueError("again")
+
+    workflow = make_workflow(log=Clock())
+    workflow.task.add(action(retry=3, retry_delay=0.1)(fail), group_name=group(mode, 0))
+    workflow.task.add(action(retry=3, retry_delay=0.1, backoff=True)(fail), group_name=group(mode, 1))
+    start(workflow, mode, keep_going=True)
+
+    plain, doubled = ([next_ - end for end, next_ in zip(s[1::2], s[2::2], strict=False)] for s in stamps.values())
+    assert len(plain) == len(doubled) == 2
+    assert all(delay >= 0.099 for delay in plain)
+    assert doubled[0] >= 0.099
+    assert doubled[1] >= 0.199
+
+
+@pytest.mark.parametrize("executor", ["process", "thread", "async"])
+def test_a_delay_occupies_no_worker(executor: str, quiet: Callable[..., Config], start_method: str | None) -> None:
+    """While a task waits for its next attempt, the only worker does the others."""
+    made = {
+        "process": ExecutorProcess(max_workers=1, start_method=start_method),
+        "thread": ExecutorThread(max_workers=1),
+        "async": ExecutorAsync(max_workers=1),
+    }[executor]
+    order: list[int] = []
+
+    @action(retry=2, retry_delay=0.4)
+    def fails() -> None:
+        raise ValueError("again")
+
+    workflow = DotFlow(quiet(executor=made))
+    workflow.task.add(fails, callback=lambda task: order.append(0))
+    for _ in range(4):
+        workflow.task.add(action(lambda: None), callback=lambda task: order.append(task.task_id))
+    workflow.start(mode="parallel", keep_going=True)
+
+    assert order == [1, 2, 3, 4, 0]
+
+
+# Resume, within a process
+
+
+def test_resume_skips_what_is_finished(make_workflow: MakeWorkflow) -> None:
+    """resume=True skips every task that has a checkpoint, restores None, 0, "" and [] too, hands them on, and does
+    not repeat callbacks."""
+    ran: list[Any] = []
+    called: list[int] = []
+    broken = [True]
+
+    @action
+    def value(initial_context: Context) -> Any:
+        ran.append(initial_context.storage)
+        return initial_context.storage
+
+    @action
+    def fragile(previous_context: Context) -> list[Any]:
+        ran.append("fragile")
+        if broken[0]:
+            raise ValueError("broken")
+        return ["after", previous_context.storage, previous_context.task_id]
+
+    workflow = make_workflow(executor=None, storage=StorageDefault())
+    values: list[Any] = [None, 0, "", [], {"a": object()}, False]
+    for item in values:
+        workflow.task.add(value, initial_context=item, callback=lambda task: called.append(task.task_id))
+    workflow.task.add(fragile, callback=lambda task: called.append(task.task_id))
+    first = workflow.start()
+    broken[0] = False
+    called_before, ran_before = list(called), list(ran)
+    second = workflow.start(resume=True)
+
+    assert first.status is TypeStatus.FAILED
+    assert second.status is TypeStatus.COMPLETED
+    assert {task.status for task in second.tasks} == {TypeStatus.COMPLETED}
+    assert workflow.result_storage() == [*values, ["after", False, 5]]
+    assert ran == [*ran_before, "fragile"]
+    assert called == [*called_before, 6]
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_resume_in_every_mode(mode: str, make_workflow: MakeWorkflow, tmp_path: Path) -> None:
+    """In every mode a second run with resume=True makes up for what failed, and for nothing else."""
+
+    @action
+    def step(initial_context: Context) -> Any:
+        number, folder = initial_context.storage
+        with (folder / f"ran{number}").open("a") as file:
+            file.write("x")
+        if number % 3 == 1 and not (folder / "repaired").exists():
+            raise ValueError("broken")
+        return number
+
+    workflow = make_workflow()
+    for number in range(6):
+        workflow.task.add(step, initial_context=(number, tmp_path), group_name=group(mode, number))
+    start(workflow, mode, keep_going=True)
+    statuses = [str(task.status) for task in workflow.result_task()]
+    (tmp_path / "repaired").touch()
+    run = start(workflow, mode, resume=True)
+
+    assert statuses == ["Completed", "Failed", "Completed", "Completed", "Failed", "Completed"]
+    assert run.status is TypeStatus.COMPLETED
+    assert workflow.result_storage() == list(range(6))
+    assert [(tmp_path / f"ran{number}").read_text() for number in range(6)] == ["x", "xx", "x", "x", "xx", "x"]
+
+
+def test_resume_on_a_first_run_just_runs(make_workflow: MakeWorkflow) -> None:
+    """Where nothing was saved, resume=True runs everything."""
+    workflow = make_workflow()
+    workflow.task.add([action(lambda: 1), action(lambda: 2)])
+
+    assert workflow.start(resume=True).status is TypeStatus.COMPLETED
+    assert workflow.result_storage() == [1, 2]
+
+
+class Plain(Storage):
+    """A user's storage, with the three methods that a storage needs."""
+
+    def __init__(self) -> None:
+        self.contexts: dict[str, Context] = {}
+
+    def post(self, key: str, context: Context) -> None:
+        """Keeps it."""
+        self.contexts[key] = context
+
+    def get(self, key: str) -> Context:
+        """What was kept."""
+        return self.contexts.get(key, Context())
+
+    def key(self, task: Task) -> str:
+        """A key."""
+        return f"{task.workflow_id}-{task.task_id}"
+
+
+@pytest.mark.parametrize("storage", [StorageDefault, Plain])
+def test_a_fresh_start_makes_older_checkpoints_void(storage: type, make_workflow: MakeWorkflow) -> None:
+    """After a start() without resume, checkpoints of earlier runs don't count: what this run did not reach is run."""
+    state = {"fail": False, "run": 1}
+
+    @action
+    def first() -> int:
+        if state["fail"]:
+            raise ValueError("now it fails")
+        return state["run"]
+
+    @action
+    def second(previous_context: Context) -> list[Any]:
+        return [state["run"], previous_context.storage]
+
+    workflow = make_workflow(executor=None, storage=storage())
+    workflow.task.add([first, second])
+    workflow.start()
+    state.update(fail=True, run=2)
+    workflow.start()
+    state.update(fail=False, run=3)
+    workflow.start(resume=True)
+
+    assert workflow.result_storage() == [3, [3, 3]]
+
+
+@pytest.mark.parametrize("storage", [StorageDefault, Plain])
+def test_another_step_at_the_place_of_a_checkpoint(storage: type, quiet: Callable[..., Config]) -> None:
+    """When the step that made a checkpoint is no longer the one at its place, resume stops before running anything,
+    with an error that shows both."""
+    ran: list[str] = []
+
+    @action
+    def extract() -> str:
+        ran.append("extract")
+        return "rows"
+
+    @action
+    def transform() -> str:
+        ran.append("transform")
+        return "table"
+
+    config = quiet(executor=None, storage=storage())
+    workflow = DotFlow(config, workflow_id="job")
+    workflow.task.add([extract, transform])
+    workflow.start()
+    changed = DotFlow(config, workflow_id="job")
+    changed.task.add([transform, extract])
+
+    with pytest.raises(CheckpointMismatch, match=r"(?s)extract.*transform.*resume=True") as caught:
+        changed.start(resume=True)
+
+    assert ran == ["extract", "transform"]
+    assert "task 0" in str(caught.value)
+    workflow.start(resume=True)  # nothing was overwritten
+    assert workflow.result_storage() == ["rows", "table"]
+    assert ran == ["extract", "transform"]
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_value_that_could_not_be_saved_fails_its_task(mode: str, make_workflow: MakeWorkflow) -> None:
+    """When the storage raises, the task is FAILED with an error that says so; its callback hears of it, and what
+    depends on it does not start."""
+
+    class Full(StorageDefault):
+        def post(self, key: str, context: Context) -> None:
+            if context.task_id == 0:
+                raise OSError("no space left on device")
+            super().post(key, context)
+
+    called: list[str] = []
+    workflow = make_workflow(storage=Full())
+    workflow.task.add(
+        action(lambda: "lost"), callback=lambda task: called.append(str(task.status)), group_name=group(mode, 0)
+    )
+    if mode != "parallel":
+        workflow.task.add(action(lambda: "next"), group_name=group(mode, 0))
+    workflow.task.add(action(lambda: time.sleep(0.05)), group_name=group(mode, 1))
+    run = start(workflow, mode)
+
+    task = run.tasks[0]
+    assert task.status is run.status is TypeStatus.FAILED
+    assert task.errors[-1].exception == "StorageError"
+    assert "no space left on device" in task.errors[-1].message
+    assert called == ["Failed"]
+    if mode != "parallel":
+        assert run.tasks[1].status is TypeStatus.NOT_STARTED
+
+
+def test_a_value_is_in_the_storage_before_the_next_step_starts(make_workflow: MakeWorkflow) -> None:
+    """A checkpoint is written before anything that depends on it starts, and before anybody is told."""
+    seen: list[Any] = []
+    storage = StorageDefault()
+
+    @action
+    def look(previous_context: Context) -> str:
+        seen.append([context.storage for context in map(storage.get, storage.list_keys())])
+        return "second"
+
+    workflow = make_workflow(executor=None, storage=storage)
+    workflow.task.add(
+        action(lambda: "first"), callback=lambda task: seen.append(storage.get(storage.key(task)).storage)
+    )
+    workflow.task.add(look)
+    workflow.start()
+
+    assert seen == ["first", ["first"]]

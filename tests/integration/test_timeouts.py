@@ -1,0 +1,482 @@
+"""When a step's time is up: it ends, in every mode, whatever it is doing, and nothing of it is left."""
+
+import asyncio
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from dotflow import Config, Context, DotFlow, Task, action
+from dotflow.core.types.status import TypeStatus
+from dotflow.providers import ExecutorAsync, ExecutorThread, LogDefault
+from tests.integration.children import SOON, Scripts, held_back
+from tests.integration.victims import (
+    GRACE,
+    SLACK,
+    TIMEOUT,
+    VICTIMS,
+    Fate,
+    Victim,
+    Way,
+    can_end,
+    fates_of,
+    start_cases,
+    ways_for,
+)
+
+MakeWorkflow = Callable[..., DotFlow]
+
+pytestmark = pytest.mark.processes
+
+
+# Every victim in every mode
+
+
+@pytest.mark.parametrize("name", VICTIMS)
+def test_a_stuck_step_is_ended_retried_and_leaves_nothing(name: str, tmp_path: Path, start_method: str | None) -> None:
+    """Whatever a step hangs in, in every mode its attempt ends in time, is retried, and leaves nothing behind."""
+    victim = VICTIMS[name]
+    ways = [way for way in ways_for(start_method) if can_end(victim, way)]
+
+    fates = fates_of(start_cases(tmp_path, victim, ways, start_method))
+
+    faults = {way.name: faults_of(victim, way, fate) for way, fate in fates.items()}
+    assert {way: found for way, found in faults.items() if found} == {}
+
+
+def faults_of(victim: Victim, way: Way, fate: Fate) -> list[str]:
+    """What of it is not as promised."""
+    in_thread = way.mode == "background" and not way.in_process
+    left_behind = in_thread and victim.left_in_thread
+    most = TIMEOUT + (GRACE if victim.hard or left_behind else 0) + SLACK
+    status, value, errors = fate.tasks[0]
+    found = []
+    if not TIMEOUT * 0.99 <= fate.seconds <= most:
+        found.append(f"ended after {fate.seconds:.2f} s")
+    if [status, value] != ["Completed", "again"] or len(errors) != 1:
+        found.append(f"the retry: {status}, {value!r}, {errors}")
+    elif errors[0][0] != "TimeoutError" or "'stuck'" not in errors[0][1] or "0.3 s" not in errors[0][1]:
+        found.append(f"the error: {errors[0]}")
+    elif left_behind != ("left behind" in errors[0][1]):
+        found.append(f"the error says of the thread: {errors[0][1]}")
+    if fate.tasks[1][0] != "Completed":
+        found.append(f"the next step: {fate.tasks[1]}")
+    if fate.later:
+        found.append("later lines ran")
+    if bool(fate.threads) != left_behind:
+        found.append(f"threads left: {fate.threads}")
+    if fate.grandchild and way.in_process:
+        found.append("the grandchild lives")
+    if fate.processes:
+        found.append(f"processes left: {fate.processes}")
+    if fate.code != 0 or fate.exit_seconds > SOON:
+        found.append(f"the interpreter exited with {fate.code} after {fate.exit_seconds:.2f} s")
+    if fate.err:
+        found.append(f"stderr: {fate.err}")
+    return found
+
+
+DEAF = {
+    "holds the GIL": "sum(range(10**11))",  # and looks for no signal
+    "blocks the signal": "signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGALRM]); time.sleep(60)",
+    "stops itself": "os.kill(os.getpid(), signal.SIGSTOP)",
+}
+
+
+def test_a_worker_that_cannot_be_told_is_killed(tmp_path: Path, start_method: str | None) -> None:
+    """A worker that hears of nothing any more is killed after the grace, and the retry gets a new one."""
+    cases = {}
+    for name, body in DEAF.items():
+        folder = tmp_path / name
+        folder.mkdir()
+        victim = Victim(body, hard=True)
+        ways = [way for way in ways_for(start_method) if way in (Way("parallel"), Way("sequential", isolate=True))]
+        started = start_cases(folder, victim, ways, start_method)
+        cases |= {(name, way.name, way): script for way, script in started.items()}
+
+    fates = fates_of(cases)
+
+    faults = {case[:2]: faults_of(Victim("", hard=True), case[2], fate) for case, fate in fates.items()}
+    assert {case: found for case, found in faults.items() if found} == {}
+    assert all("killed" in fate.tasks[0][2][0][1] for fate in fates.values())
+
+
+def test_c_code_in_the_callers_thread_is_told_of(scripts: Scripts) -> None:
+    """A step that hangs in C code in the caller's own thread is named in the log, with its cure, while it hangs."""
+    began = time.monotonic()
+    source = """
+@action(timeout=0.2)
+def crunch():
+    hashlib.pbkdf2_hmac("sha256", b"", b"", 2_000_000_000)
+
+workflow = DotFlow(Config(log=LogDefault(output="console")))
+workflow.task.add(crunch)
+workflow.start()
+"""
+
+    with scripts.start(source) as script:
+        lines = [script.error_line()]
+        while lines[-1] and "isolate=True" not in lines[-1]:
+            lines.append(script.error_line())
+        running = script.process.poll() is None
+
+    assert "'crunch'" in lines[-1]
+    assert "isolate=True" in lines[-1]
+    assert running
+    assert time.monotonic() - began < 0.2 + GRACE + SLACK
+
+
+# The attempt, and nothing but the attempt
+
+
+def test_each_attempt_has_the_whole_time(make_workflow: MakeWorkflow, tmp_path: Path) -> None:
+    """The timeout is for each attempt, not for all of them together."""
+    tries = tmp_path / "tries"
+
+    @action(timeout=0.5, retry=3, retry_delay=0)
+    def slow() -> str:
+        with tries.open("a") as file:
+            file.write("x")
+        time.sleep(0.3)
+        if tries.read_text() != "xxx":
+            raise ValueError("not yet")
+        return "done"
+
+    workflow = make_workflow()
+    workflow.task.add(slow)
+    workflow.start()
+
+    (task,) = workflow.result_task()
+    assert [error.exception for error in task.errors] == ["ValueError", "ValueError"]
+    assert task.current_context.storage == "done"
+
+
+@pytest.mark.parametrize("mode", ["sequential", "background", "parallel"])
+def test_a_step_in_time_is_left_alone(mode: str, make_workflow: MakeWorkflow) -> None:
+    """A step that returns before its time is up is not disturbed, however close to the end it is."""
+
+    @action(timeout=0.25)
+    def close() -> str:
+        time.sleep(0.15)
+        return "in time"
+
+    @action
+    def long(previous_context: Context) -> bool:
+        for _ in range(30):
+            time.sleep(0.01)
+        return True
+
+    workflow = make_workflow()
+    for _ in range(2):
+        workflow.task.add([close, long])
+    workflow.start(mode=mode).wait()
+
+    assert workflow.result_storage() == ["in time", True] * 2
+
+
+@pytest.mark.parametrize("mode", ["sequential", "background", "parallel"])
+def test_the_last_failed_attempt_is_a_timeout_too(mode: str, make_workflow: MakeWorkflow) -> None:
+    """When all attempts run out of time, the task is FAILED with a TimeoutError for each of them."""
+
+    @action(timeout=0.1, retry=2, retry_delay=0)
+    def spin() -> None:
+        while True:
+            time.sleep(0.005)
+
+    workflow = make_workflow()
+    workflow.task.add(spin)
+    run = workflow.start(mode=mode)
+    run.wait()
+
+    (task,) = workflow.result_task()
+    assert task.status is run.status is TypeStatus.FAILED
+    assert [(error.attempt, error.exception) for error in task.errors] == [(1, "TimeoutError"), (2, "TimeoutError")]
+    assert "test_timeouts.py" in task.errors[-1].traceback
+    assert "time.sleep(0.005)" in task.errors[-1].traceback
+
+
+@pytest.mark.parametrize("mode", ["sequential", "background", "parallel"])
+def test_except_exception_and_finally_see_the_end(mode: str, make_workflow: MakeWorkflow, tmp_path: Path) -> None:
+    """`except Exception` can't swallow a timeout, and `finally` blocks and context managers still close up."""
+
+    @action(timeout=0.1)
+    def careful() -> str:
+        try:
+            while True:
+                try:
+                    time.sleep(0.005)
+                except Exception:
+                    (tmp_path / "swallowed").touch()
+        finally:
+            (tmp_path / "closed").touch()
+
+    workflow = make_workflow()
+    workflow.task.add(careful)
+    workflow.start(mode=mode).wait()
+
+    assert workflow.result_task()[0].errors[-1].exception == "TimeoutError"
+    assert (tmp_path / "closed").exists()
+    assert not (tmp_path / "swallowed").exists()
+
+
+@pytest.mark.parametrize("mode", ["sequential", "background", "parallel"])
+def test_a_step_that_swallows_its_timeout_and_returns_is_late(mode: str, make_workflow: MakeWorkflow) -> None:
+    """A step that catches what is raised in it and returns a value has timed out all the same."""
+
+    @action(timeout=0.1)
+    def stubborn() -> str:
+        try:
+            while True:
+                time.sleep(0.005)
+        except BaseException:
+            return "I am fine"
+
+    workflow = make_workflow()
+    workflow.task.add(stubborn)
+    workflow.start(mode=mode).wait()
+
+    (task,) = workflow.result_task()
+    assert task.status is TypeStatus.FAILED
+    assert task.errors[-1].exception == "TimeoutError"
+    assert task.current_context.storage is None
+
+
+def test_a_thread_left_behind_does_not_come_back(quiet: Callable[..., Config], tmp_path: Path) -> None:
+    """When the sleep that a background step was left behind in ends, its later lines don't run, nor does its value
+    reach the task."""
+
+    @action(timeout=0.1, retry=2, retry_delay=0)
+    def asleep() -> str:
+        if (tmp_path / "slept").exists():
+            return "second"
+        (tmp_path / "slept").touch()
+        time.sleep(1.5)
+        (tmp_path / "later").touch()
+        return "first"
+
+    before = set(threading.enumerate())
+    workflow = DotFlow(quiet(executor=None))
+    workflow.task.add(asleep)
+    workflow.start(mode="background").wait()
+    left = [thread for thread in set(threading.enumerate()) - before if thread.name != "dotflow-run"]
+    for thread in left:
+        thread.join(2)
+
+    assert "dotflow-worker" in {thread.name for thread in left}
+    assert all(thread.daemon for thread in left)
+    assert not [thread for thread in left if thread.is_alive()]
+    assert not (tmp_path / "later").exists()
+    assert workflow.result_storage() == ["second"]
+
+
+@pytest.mark.parametrize("mode", ["sequential", "background", "parallel"])
+def test_a_classs_own_action_has_a_timeout_of_its_own(mode: str, make_workflow: MakeWorkflow) -> None:
+    """An action of a class that hangs times out and is retried by itself; those before it don't run again."""
+
+    class Report:
+        loads = 0
+        calls = 0
+
+        @action
+        def load(self) -> int:
+            self.loads += 1
+            return self.loads
+
+        @action(timeout=0.1, retry=2, retry_delay=0)
+        def send(self) -> str:
+            self.calls += 1
+            while self.calls == 1:
+                time.sleep(0.005)
+            return f"sent after {self.loads} load"
+
+    @action
+    def report() -> Report:
+        return Report()
+
+    workflow = make_workflow()
+    workflow.task.add(report)
+    workflow.start(mode=mode).wait()
+
+    (task,) = workflow.result_task()
+    assert [context.storage for context in task.current_context.storage] == [1, "sent after 1 load"]
+    assert [error.exception for error in task.errors] == ["TimeoutError"]
+
+
+# Timeouts in timeouts
+
+
+@pytest.mark.parametrize("mode", ["sequential", "background", "parallel"])
+@pytest.mark.parametrize("inner_mode", ["sequential", "background", "parallel"])
+def test_an_inner_timeout_does_not_end_the_outer_step(mode: str, inner_mode: str, make_workflow: MakeWorkflow) -> None:
+    """A workflow in a step has timeouts of its own; the step goes on when one of them passes."""
+    found = nested(make_workflow, mode, inner_mode, outer=8, inner=0.1)
+
+    assert found.status is TypeStatus.COMPLETED
+    assert found.current_context.storage == ["Failed", "TimeoutError"]
+
+
+@pytest.mark.parametrize("mode", ["sequential", "background", "parallel"])
+@pytest.mark.parametrize("inner_mode", ["sequential", "background", "parallel"])
+def test_an_outer_timeout_ends_the_inner_workflow(
+    mode: str, inner_mode: str, make_workflow: MakeWorkflow, tmp_path: Path
+) -> None:
+    """When the time of a step passes, the workflow that runs in it ends with it."""
+    began = time.monotonic()
+
+    found = nested(make_workflow, mode, inner_mode, outer=0.3, inner=4, beat=tmp_path / "beat")
+
+    ended = time.time()
+    assert found.status is TypeStatus.FAILED
+    assert found.errors[-1].exception == "TimeoutError"
+    assert "'outer'" in found.errors[-1].message
+    assert time.monotonic() - began < 0.3 + GRACE + SLACK
+    time.sleep(0.15)
+    assert (tmp_path / "beat").stat().st_mtime < ended + 0.1
+
+
+def nested(
+    make_workflow: MakeWorkflow, mode: str, inner_mode: str, outer: float, inner: float, beat: Path = Path(os.devnull)
+) -> Task:
+    """Runs a step with a timeout in a step with a timeout; the outer task."""
+
+    def run_inner() -> list[str]:
+        @action(timeout=inner)
+        def deep() -> None:
+            for _ in range(600):
+                time.sleep(0.01)
+                beat.touch()
+
+        workflow = DotFlow(Config(log=LogDefault(output="none")))
+        workflow.task.add(deep)
+        workflow.start(mode=inner_mode).wait()
+        (task,) = workflow.result_task()
+        return [str(task.status), task.errors[-1].exception]
+
+    step = action(timeout=outer)(named(run_inner, "outer"))
+    workflow = make_workflow()
+    workflow.task.add(step)
+    workflow.start(mode=mode).wait()
+    return workflow.result_task()[0]
+
+
+def named(function: Callable[[], object], name: str) -> Callable[[], object]:
+    """*function* under another name."""
+    function.__name__ = function.__qualname__ = name
+    return function
+
+
+# The user's own timer
+
+
+def test_the_users_alarm_handler_is_put_back(make_workflow: MakeWorkflow) -> None:
+    """After a run, SIGALRM does what the program wanted it to do, and no timer of ours is left."""
+    rang = []
+
+    @action(timeout=0.1)
+    def spin() -> None:
+        while True:
+            time.sleep(0.005)
+
+    with held_back():
+        handler = lambda signum, frame: rang.append(signum)
+        signal.signal(signal.SIGALRM, handler)
+        workflow = DotFlow(Config(log=make_workflow().config.log))
+        workflow.task.add(spin)
+        workflow.start()
+
+        assert signal.getsignal(signal.SIGALRM) is handler
+        assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
+        assert workflow.result_task()[0].errors[-1].exception == "TimeoutError"
+        assert rang == []
+
+
+@pytest.mark.parametrize("due", [0.1, 0.45], ids=["during the step", "after the step"])
+def test_the_users_timer_goes_off_when_it_is_due(due: float, make_workflow: MakeWorkflow) -> None:
+    """A timer that the program set before goes off at its time, whether a step with a timeout runs then or not."""
+    rang: list[float] = []
+
+    @action(timeout=0.3)
+    def spin() -> None:
+        while True:
+            time.sleep(0.005)
+
+    with held_back():
+        signal.signal(signal.SIGALRM, lambda signum, frame: rang.append(time.monotonic()))
+        began = time.monotonic()
+        signal.setitimer(signal.ITIMER_REAL, due)
+        workflow = DotFlow(Config(log=make_workflow().config.log))
+        workflow.task.add(spin)
+        workflow.start()
+        ended = time.monotonic()
+        until = began + 1
+        while not rang and time.monotonic() < until:
+            time.sleep(0.01)
+
+    assert workflow.result_task()[0].errors[-1].exception == "TimeoutError"
+    assert 0.29 <= ended - began < 0.3 + SLACK
+    assert len(rang) == 1
+    assert rang[0] - began == pytest.approx(due, abs=0.15)
+
+
+def test_the_users_interval_goes_on(make_workflow: MakeWorkflow) -> None:
+    """A timer that comes again and again goes on during a step with a timeout and after it."""
+    rang: list[float] = []
+
+    @action(timeout=0.3)
+    def spin() -> None:
+        while True:
+            time.sleep(0.005)
+
+    with held_back():
+        signal.signal(signal.SIGALRM, lambda signum, frame: rang.append(time.monotonic()))
+        signal.setitimer(signal.ITIMER_REAL, 0.1, 0.1)
+        workflow = DotFlow(Config(log=make_workflow().config.log))
+        workflow.task.add(spin)
+        workflow.start()
+        ended = time.monotonic()
+        while len(rang) < 5 and time.monotonic() < ended + 1:
+            time.sleep(0.01)
+
+    assert [tick for tick in rang if tick < ended]
+    assert [tick for tick in rang if tick > ended]
+    assert len(rang) >= 5
+
+
+# Executors that the user chose
+
+
+@pytest.mark.parametrize("executor", [ExecutorThread, ExecutorAsync])
+def test_other_executors_keep_timeouts(executor: type, quiet: Callable[..., Config]) -> None:
+    """Functions and coroutines end in time in threads and in a shared loop, and the others beside them go on."""
+
+    @action(timeout=0.2)
+    def spin() -> None:
+        while True:
+            time.sleep(0.005)
+
+    @action(timeout=0.2)
+    async def wait() -> None:
+        await asyncio.sleep(60)
+
+    @action
+    async def fine() -> str:
+        await asyncio.sleep(0.4)
+        return "fine"
+
+    workflow = DotFlow(quiet(executor=executor()))
+    workflow.task.add([spin, wait, fine])
+    began = time.monotonic()
+    workflow.start(mode="parallel", keep_going=True)
+
+    assert time.monotonic() - began < 0.4 + SLACK
+    assert [task.status for task in workflow.result_task()] == [
+        TypeStatus.FAILED,
+        TypeStatus.FAILED,
+        TypeStatus.COMPLETED,
+    ]
+    assert [task.errors[-1].exception for task in workflow.result_task()[:2]] == ["TimeoutError"] * 2
+    assert workflow.result_storage()[2] == "fine"

@@ -1,0 +1,86 @@
+"""What a type checker sees of a workflow. mypy --strict reads this file."""
+
+import uuid
+from typing import Any, assert_type
+
+from dotflow import Config, Context, DotFlow, Task, action
+from dotflow.abc.storage import Storage
+from dotflow.core.builder import TaskBuilder
+from dotflow.core.types import TypeExecution, TypeStatus
+from dotflow.engine.run import Run
+from dotflow.providers import ExecutorProcess, LogDefault, StorageDefault
+
+
+@action
+def extract() -> int:
+    return 1
+
+
+@action(retry=2)
+async def fetch(previous_context: Context) -> str:
+    return str(previous_context.storage)
+
+
+@action
+class Pipeline:
+    @action
+    def first(self) -> int:
+        return 1
+
+
+class Report:
+    @action
+    def load(self) -> int:
+        return 1
+
+
+def plain() -> int:
+    return 1
+
+
+def told(task: Task) -> None: ...
+
+
+# Providers
+
+config = Config(storage=StorageDefault(), log=LogDefault(format="json"), executor=ExecutorProcess(max_workers=4))
+assert_type(config.storage, Storage)
+Config(storage=LogDefault())  # type: ignore[arg-type]
+Config(nonsense=1)  # type: ignore[call-arg]
+
+# Steps
+
+workflow = DotFlow(config, workflow_id=uuid.uuid4(), name="nightly")
+assert_type(workflow.task, TaskBuilder)
+assert_type(workflow.task.add(extract), TaskBuilder)
+workflow.task.add([extract, fetch, "pkg.mod.fn", [Pipeline]]).add(Report().load)
+workflow.task.add(Pipeline, callback=told, initial_context={"a": 1}, group_name="g")
+workflow.task.add("pkg.mod:fn", callback="pkg.mod:told")
+assert_type(workflow.task.count(), int)
+workflow.task.add(5)  # type: ignore[arg-type]
+workflow.task.add(plain)  # type: ignore[arg-type]
+workflow.task.add(extract, callback=5)  # type: ignore[arg-type]
+
+# Runs
+
+run = workflow.start(mode="parallel", keep_going=True, resume=False, on_success=print, on_failure="pkg.mod:told")
+assert_type(run, Run)
+assert_type(run.wait(1.0), bool)
+assert_type(run.status, TypeStatus)
+assert_type(run.tasks, list[Task])
+assert_type(workflow.start(mode=TypeExecution.BACKGROUND), Run)
+workflow.start(keep_going="yes")  # type: ignore[arg-type]
+
+
+async def starts() -> None:
+    assert_type(await workflow.astart(), Run)
+
+
+# Results
+
+assert_type(workflow.result_task(), list[Task])
+assert_type(workflow.result_context(), list[Context])
+assert_type(workflow.result_storage(), list[Any])
+assert_type(workflow.result().status, TypeStatus)
+assert_type(workflow.result().model_dump_json(), str)
+assert_type(workflow.result_task()[0].errors[-1].message, str)

@@ -1,0 +1,502 @@
+"""@action: the plain callable stays what it was, and becomes a step besides."""
+
+import abc
+import asyncio
+import functools
+import inspect
+import pickle
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from dotflow import Context, action
+from dotflow.core.action import Action, actions_of
+from dotflow.errors import InvalidPolicy, InvalidStep, UnfillableParameter
+
+
+@action
+def extract(source: str = "here", *, limit: int = 3) -> list[str]:
+    """Reads the source."""
+    return [source] * limit
+
+
+@action(retry=3, timeout=1.5, retry_delay=0.25, backoff=True, isolate=True)
+def transform(previous_context: Context) -> Any:
+    """Changes things."""
+    return previous_context.storage
+
+
+@action
+async def fetch(initial_context: Context) -> Any:
+    """Waits for things."""
+    return initial_context.storage
+
+
+class Report:
+    """Plain class with a step."""
+
+    def __init__(self, title: str = "untitled") -> None:
+        self.title = title
+
+    @action(retry=2)
+    def load(self, previous_context: Context | None = None) -> str:
+        """Loads it."""
+        return self.title
+
+    @action
+    async def send(self) -> str:
+        return f"sent {self.title}"
+
+
+@action
+class Pipeline:
+    """A class as a step."""
+
+    NAME = "pipeline"
+
+    def __init__(self, initial_context: Context | None = None) -> None:
+        self.seen = initial_context
+
+    @action
+    def first(self) -> int:
+        return 1
+
+    @action
+    def second(self, previous_context: Context) -> int:
+        return int(previous_context.storage) + 1
+
+    @classmethod
+    def named(cls) -> str:
+        return cls.NAME
+
+
+class Longer(Pipeline):
+    """Inherits from a decorated class."""
+
+    @action
+    def third(self) -> int:
+        return 3
+
+    @action
+    def first(self) -> int:
+        return super().first() * 10
+
+
+class TestCalledDirectly:
+    def test_is_the_plain_function(self) -> None:
+        """extract() in a unit test returns what the function returns, arguments and defaults included."""
+        assert extract() == ["here"] * 3
+        assert extract("there", limit=1) == ["there"]
+
+    def test_raises_what_the_function_raises(self) -> None:
+        """A wrong call is the function's own TypeError."""
+        with pytest.raises(TypeError, match="unexpected keyword argument 'colour'"):
+            extract(colour="red")
+
+    def test_has_no_retry_and_no_timeout(self) -> None:
+        """Options concern workflows: called directly, a step that fails raises at once."""
+        calls = []
+
+        @action(retry=5, retry_delay=60)
+        def fails() -> None:
+            calls.append(1)
+            raise ValueError("no")
+
+        with pytest.raises(ValueError, match="no"):
+            fails()
+        assert len(calls) == 1
+
+    def test_a_coroutine_function_gives_a_coroutine(self) -> None:
+        """It is awaited like the function."""
+        assert asyncio.run(fetch(Context(7))) == 7
+
+    def test_a_method_is_bound_to_its_instance(self) -> None:
+        """report.load() and Report.load(report) are the method."""
+        report = Report("sales")
+
+        assert report.load() == "sales"
+        assert Report.load(report) == "sales"
+        assert asyncio.run(report.send()) == "sent sales"
+
+    def test_a_class_makes_instances(self) -> None:
+        """A decorated class called is an instance of the class."""
+        made = Pipeline(Context(5))
+
+        assert made.seen == Context(5)
+        assert made.first() == 1
+        assert made.second(Context(1)) == 2
+
+    def test_static_and_class_methods(self) -> None:
+        """With @action above @staticmethod or @classmethod they are called as ever, from class and instance."""
+
+        class Tools:
+            @action
+            @staticmethod
+            def double(number: int) -> int:
+                return number * 2
+
+            @action
+            @classmethod
+            def label(cls) -> str:
+                return cls.__name__
+
+        assert Tools.double(2) == Tools().double(2) == 4
+        assert Tools().label() == "Tools"
+        assert Tools.label() == "Tools"
+
+    def test_a_callable_instance_and_a_partial(self) -> None:
+        """Whatever can be called can be a step."""
+
+        class Adder:
+            def __call__(self, by: int) -> int:
+                return 1 + by
+
+        assert action(Adder())(2) == 3
+        assert action(functools.partial(extract, "p", limit=2))() == ["p", "p"]
+
+
+class TestLooks:
+    @pytest.mark.parametrize("step", [extract, transform, fetch, Pipeline, Report.load])
+    def test_keeps_name_docstring_and_module(self, step: Action[..., Any]) -> None:
+        """help(), Sphinx and tracebacks see the function."""
+        plain: Any = step.function
+
+        assert step.__name__ == plain.__name__
+        assert step.__qualname__ == plain.__qualname__
+        assert step.__doc__ == plain.__doc__
+        assert step.__module__ == __name__
+
+    @pytest.mark.parametrize("step", [extract, transform, fetch, Pipeline, Report.load])
+    def test_keeps_the_signature(self, step: Action[..., Any]) -> None:
+        """inspect.signature shows the function's parameters, types and defaults."""
+        assert inspect.signature(step) == inspect.signature(step.function)
+
+    def test_a_bound_method_shows_no_self(self) -> None:
+        """The signature of report.load is that of a bound method."""
+        assert list(inspect.signature(Report().load).parameters) == ["previous_context"]
+
+    def test_says_whether_it_is_a_coroutine(self) -> None:
+        """Coroutine functions, bound ones and those inside a partial are told from others."""
+        assert fetch.is_coroutine
+        assert Report().send.is_coroutine
+        assert action(functools.partial(fetch.function, Context())).is_coroutine
+        assert not extract.is_coroutine
+        assert not Pipeline.is_coroutine
+
+    def test_repr_names_the_step(self) -> None:
+        """In a REPL and in messages a step is known by its name."""
+        assert repr(extract) == "<action extract>"
+        assert repr(Report().load) == "<action Report.load>"
+
+    def test_names_for_readers_and_for_machines(self) -> None:
+        """The name is short; the identity says where it stands, and is the same in every run."""
+
+        @action
+        def local() -> None: ...
+
+        assert (extract.name, extract.identity) == ("extract", f"{__name__}:extract")
+        assert (Report().load.name, Report().load.identity) == ("Report.load", f"{__name__}:Report.load")
+        assert local.name == "local"
+        assert local.identity.startswith(f"{__name__}:")
+
+    def test_identity_of_a_partial_is_that_of_its_function(self) -> None:
+        """Two partials of functions in different modules are different steps."""
+        assert action(functools.partial(extract.function, "x")).identity == f"{__name__}:extract"
+
+    def test_keeps_the_functions_own_attributes(self) -> None:
+        """What other decorators hung on the function is still there."""
+
+        @functools.lru_cache
+        def cached() -> int:
+            return 1
+
+        assert action(cached).cache_info().hits == 0
+
+    def test_what_neither_has_is_an_attribute_error(self) -> None:
+        """hasattr, copy and inspect rely on it."""
+        assert not hasattr(extract, "nonsense")
+        with pytest.raises(AttributeError, match="nonsense"):
+            extract.nonsense  # noqa: B018
+
+
+class TestOptions:
+    def test_reach_the_policy(self) -> None:
+        """What @action was told is what the step goes by."""
+        policy = transform.policy
+
+        assert (policy.attempts, policy.timeout, policy.delay, policy.backoff) == (3, 1.5, 0.25, True)
+        assert transform.isolate
+
+    def test_defaults(self) -> None:
+        """Bare @action and @action() are the same: one try, no limit, a second's delay, no process of its own."""
+
+        @action()
+        def bare() -> None: ...
+
+        assert bare.policy == extract.policy
+        assert (bare.policy.attempts, bare.policy.timeout, bare.policy.delay) == (1, 0, 1)
+        assert not bare.isolate
+        assert not extract.isolate
+
+    def test_a_bound_method_keeps_them(self) -> None:
+        """Binding loses no option."""
+        assert Report().load.policy.attempts == 2
+
+    @pytest.mark.parametrize(
+        ("options", "said"),
+        [
+            ({"retry": 0}, "@action(retry=0)"),
+            ({"retry": -3}, "@action(retry=-3)"),
+            ({"retry": 2.0}, "@action(retry=2.0)"),
+            ({"retry": True}, "@action(retry=True)"),
+            ({"timeout": -1}, "@action(timeout=-1)"),
+            ({"timeout": "10"}, "@action(timeout='10')"),
+            ({"timeout": float("nan")}, "@action(timeout=nan)"),
+            ({"retry_delay": -0.5}, "@action(retry_delay=-0.5)"),
+            ({"backoff": 2}, "@action(backoff=2)"),
+            ({"isolate": "yes"}, "@action(isolate='yes')"),
+        ],
+    )
+    def test_bad_ones_are_refused_where_they_stand(self, options: dict[str, Any], said: str) -> None:
+        """The decorator line itself raises, before there is anything to decorate, and shows what was written."""
+        with pytest.raises(InvalidPolicy) as caught:
+            action(**options)
+
+        assert said in str(caught.value)
+
+    def test_unknown_ones_are_a_type_error(self) -> None:
+        """A misspelt option is Python's own TypeError."""
+        with pytest.raises(TypeError, match="retires"):
+            action(retires=3)
+
+    @pytest.mark.parametrize("target", [3, "extract", 2.5, object()])
+    def test_only_callables_become_steps(self, target: object) -> None:
+        """@action(3) was meant as an option: the message says how options are written."""
+        with pytest.raises(InvalidStep, match=r"@action\(retry=3\)"):
+            action(target)
+
+    def test_twice_is_refused(self) -> None:
+        """Two @action on one function would have two policies."""
+        with pytest.raises(InvalidStep, match="already an action"):
+            action(retry=2)(extract)
+
+
+class TestPickling:
+    @pytest.mark.parametrize("step", [extract, transform, fetch, Pipeline, Report.load, Pipeline.function.first])
+    @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+    def test_by_reference(self, step: Action[..., Any], protocol: int) -> None:
+        """An action that can be found by its name arrives as the very same object."""
+        assert pickle.loads(pickle.dumps(step, protocol)) is step
+
+    def test_a_reference_is_short(self) -> None:
+        """Only the name travels, no code."""
+        assert len(pickle.dumps(extract)) < 150
+
+    def test_a_bound_method_brings_its_instance(self) -> None:
+        """It arrives bound to a copy of its instance, with its options."""
+        found = pickle.loads(pickle.dumps(Report("sales").load))
+
+        assert found() == "sales"
+        assert found.policy == Report.load.policy
+
+    def test_a_local_one_is_an_error(self) -> None:
+        """What can't be found by name can't travel by reference; plain pickle says so."""
+
+        @action
+        def local() -> None: ...
+
+        with pytest.raises((pickle.PicklingError, AttributeError)):
+            pickle.dumps(local)
+
+
+class TestWants:
+    @pytest.mark.parametrize(
+        ("function", "wants"),
+        [
+            (lambda: 0, ()),
+            (lambda previous_context: 0, ("previous_context",)),
+            (lambda previous_context, initial_context: 0, ("initial_context", "previous_context")),
+            (lambda *, initial_context: 0, ("initial_context",)),
+            (lambda other=1, previous_context=None: 0, ("previous_context",)),
+            (lambda **kwargs: 0, ()),
+            (lambda *args: 0, ()),
+            (lambda previous_context=None, /: 0, ()),
+            (lambda *previous_context: 0, ()),
+            (lambda **initial_context: 0, ()),
+        ],
+    )
+    def test_is_read_from_the_signature(self, function: Any, wants: tuple[str, ...]) -> None:
+        """A step is given the contexts that it can take by name, and only those."""
+        assert action(function).wants == wants
+
+    def test_of_a_class_are_those_of_its_init(self) -> None:
+        """A class asks with the parameters of __init__."""
+        assert Pipeline.wants == ("initial_context",)
+
+    def test_of_a_method_leave_out_self(self) -> None:
+        """self is nobody's context."""
+        assert Report().load.wants == ("previous_context",)
+
+    def test_of_a_classmethod(self) -> None:
+        """A class method gets its contexts like any other."""
+
+        class Tools:
+            @action
+            @classmethod
+            def label(cls, previous_context: Context) -> Any:
+                return previous_context.storage
+
+        assert Tools().label.wants == ("previous_context",)
+        Tools().label.check_parameters()
+
+    @pytest.mark.parametrize(
+        ("function", "parameter", "hint"),
+        [
+            (lambda data: 0, "data", "Rename it, or give it a default."),
+            (lambda previous_context, other: 0, "other", "Rename it, or give it a default."),
+            (lambda *, size: 0, "size", "Rename it, or give it a default."),
+            (lambda previous_context, /: 0, "previous_context", "Take the '/' out"),
+            (Report.load.function, "self", "from an instance"),
+        ],
+    )
+    def test_a_parameter_that_nothing_can_fill(self, function: Any, parameter: str, hint: str) -> None:
+        """The message names step and parameter, what can be asked for, and the way out."""
+        with pytest.raises(UnfillableParameter) as caught:
+            action(function).check_parameters()
+
+        message = str(caught.value)
+        assert f"'{parameter}'" in message
+        assert "'initial_context' and 'previous_context'" in message
+        assert hint in message
+
+    @pytest.mark.parametrize("function", [lambda x=1: 0, lambda *a, **k: 0, lambda initial_context: 0, print, dict])
+    def test_what_can_be_filled_passes(self, function: Any) -> None:
+        """Defaults, star parameters and callables written in C ask for nothing."""
+        action(function).check_parameters()
+
+
+class TestDecoratedClasses:
+    def test_isinstance_works(self) -> None:
+        """An instance of the class is an instance of the action."""
+        assert isinstance(Pipeline(), Pipeline)
+        assert isinstance(Longer(), Pipeline)
+        assert not isinstance(3, Pipeline)
+        assert not isinstance(Pipeline(), extract)
+
+    def test_issubclass_works(self) -> None:
+        """So does the question for a subclass."""
+        assert issubclass(Longer, Pipeline)
+        assert not issubclass(int, Pipeline)
+
+    def test_attributes_are_those_of_the_class(self) -> None:
+        """Constants and class methods are reached as before."""
+        assert Pipeline.NAME == "pipeline"
+        assert Pipeline.named() == "pipeline"
+
+    def test_can_be_inherited_from(self) -> None:
+        """A subclass is a class, and super() works in it."""
+        assert isinstance(Longer, type)
+        assert Longer.__mro__[1] is Pipeline.function
+        assert Longer().first() == 10
+
+    def test_a_function_step_cannot_be_inherited_from(self) -> None:
+        """class X(some_function_step) is a clear TypeError."""
+        with pytest.raises(TypeError, match="only a class can be inherited from"):
+
+            class Child(extract): ...
+
+    def test_dataclasses_and_abstract_classes(self) -> None:
+        """Other decorators and metaclasses do their work below @action."""
+
+        @action
+        @dataclass
+        class Point:
+            x: int = 1
+
+        class Shape(abc.ABC):
+            @action
+            @abc.abstractmethod
+            def area(self) -> int: ...
+
+        class Square(Shape):
+            @action
+            def area(self) -> int:
+                return 4
+
+        assert Point() == Point(1)
+        assert Square().area() == 4
+        with pytest.raises(TypeError, match="abstract"):
+            Shape()
+
+
+class TestActionsOf:
+    def test_definition_order(self) -> None:
+        """Not the alphabet: the order of the class body."""
+
+        class Steps:
+            @action
+            def zebra(self) -> None: ...
+
+            def plain(self) -> None: ...
+
+            @action
+            def ape(self) -> None: ...
+
+        assert [found.name.rpartition(".")[2] for found in actions_of(Steps())] == ["zebra", "ape"]
+
+    def test_base_classes_first_and_overrides_in_place(self) -> None:
+        """An override keeps its base's place; what is new comes after."""
+        found = actions_of(Longer())
+
+        assert [step.name for step in found] == ["Longer.first", "Pipeline.second", "Longer.third"]
+        assert found[0]() == 10
+
+    def test_several_bases_in_the_order_of_the_mro(self) -> None:
+        """The farthest base comes first, as its attributes would be looked up last."""
+
+        class A:
+            @action
+            def a(self) -> None: ...
+
+        class B:
+            @action
+            def b(self) -> None: ...
+
+        class C(A, B):
+            @action
+            def c(self) -> None: ...
+
+        assert [step.name.rpartition(".")[2] for step in actions_of(C())] == ["b", "a", "c"]
+
+    def test_an_override_without_action_takes_the_step_out(self) -> None:
+        """A plain method in a subclass is no step any more."""
+
+        class Shorter(Pipeline):
+            def second(self) -> int:
+                return 0
+
+        assert [step.name for step in actions_of(Shorter())] == ["Pipeline.first"]
+
+    def test_are_bound(self) -> None:
+        """Each may be called without the instance."""
+        assert [step.wants for step in actions_of(Pipeline())] == [(), ("previous_context",)]
+        assert actions_of(Pipeline())[0]() == 1
+
+    @pytest.mark.parametrize("value", [None, 1, "x", [1], {}, object(), int, len, Context(1), ValueError("x")])
+    def test_plain_values_have_none(self, value: object) -> None:
+        """A value without actions is just a value."""
+        assert actions_of(value) == []
+
+    def test_a_class_whose_metaclass_has_no_hash(self) -> None:
+        """An odd metaclass makes an instance no less a plain value."""
+
+        class Odd(type):
+            def __eq__(cls, other: object) -> bool:
+                return cls is other
+
+            __hash__ = None
+
+        value = Odd("Value", (), {})()
+
+        assert actions_of(value) == []

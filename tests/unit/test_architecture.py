@@ -1,0 +1,227 @@
+"""The house's floors, held by reading the imports.
+
+6  cli                       3  providers · engine · testing   (neighbours, no import between them)
+5  workflow                  2  worker · codec · abc
+4  config                    1  core
+                             0  errors · clock
+"""
+
+import ast
+import io
+import tokenize
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import dotflow
+
+SRC = Path(dotflow.__file__).parent
+MODULES = sorted(SRC.rglob("*.py"))
+
+FLOORS = {
+    "errors": 0,
+    "clock": 0,
+    "core": 1,
+    "worker": 2,
+    "codec": 2,
+    "abc": 2,
+    "providers": 3,
+    "engine": 3,
+    "testing": 3,
+    "config": 4,
+    "workflow": 5,
+    "cli": 6,
+}
+
+#: Names in annotations only: nothing is imported when the program runs.
+ANNOTATIONS = {
+    ("abc/scheduler.py", "dotflow.workflow"),
+    ("providers/scheduler_default.py", "dotflow.workflow"),
+}
+
+#: Longer than 300 lines, and why.
+LONG: dict[str, str] = {}
+
+
+def name_of(path: Path) -> str:
+    """How a file is called in the lists here: engine/run.py."""
+    return path.relative_to(SRC).as_posix()
+
+
+def imports_of(path: Path) -> Iterator[tuple[str, bool]]:
+    """Each module of ours that a file imports, wherever the import stands, and whether only a type checker does."""
+    tree = ast.parse(path.read_text())
+    checker_only = {
+        child
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
+        for statement in node.body
+        for child in ast.walk(statement)
+    }
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{name_of(path)}:{node.lineno}: a relative import"
+            # `from dotflow import clock` and `from dotflow.engine import plan` name modules, too.
+            found = [
+                f"{node.module}.{alias.name}" if is_module(f"{node.module}.{alias.name}") else str(node.module)
+                for alias in node.names
+            ]
+        else:
+            continue
+        for name in found:
+            if name.partition(".")[0] == "dotflow":
+                yield name, node in checker_only
+
+
+def is_module(name: str) -> bool:
+    parts = name.split(".")
+    place = SRC.parent.joinpath(*parts)
+    return place.with_suffix(".py").exists() or (place / "__init__.py").exists()
+
+
+def package_of(module: str) -> str:
+    """The part of the house that a module stands in: dotflow.engine.run -> engine."""
+    return module.split(".")[1]
+
+
+def edges() -> list[tuple[str, str, str]]:
+    """Each import between two parts of the house: the file, its part, the part that it imports."""
+    found = []
+    for path in MODULES:
+        here = name_of(path).removesuffix(".py").split("/")[0]
+        if here == "__init__":
+            continue  # the face: it loads on first use, and has no logic
+        for target, checker_only in imports_of(path):
+            if checker_only and (name_of(path), target) in ANNOTATIONS:
+                continue
+            found.append((name_of(path), here, package_of(target) if "." in target else "__init__"))
+    return found
+
+
+def test_every_part_of_the_house_has_its_floor() -> None:
+    """A new package or module at the top is given a floor here, and in docs/design.md."""
+    parts = {name_of(path).removesuffix(".py").split("/")[0] for path in MODULES} - {"__init__"}
+
+    assert parts <= set(FLOORS)
+
+
+def test_imports_go_down() -> None:
+    """A module imports from its own package and from lower floors only; neighbours don't import each other."""
+    wrong = [
+        f"{file} ({here}, floor {FLOORS[here]}) imports {target} (floor {FLOORS.get(target, 'none')})"
+        for file, here, target in edges()
+        if here != target and FLOORS.get(target, 99) >= FLOORS[here]
+    ]
+
+    assert wrong == []
+
+
+def test_the_engine_knows_contracts_and_no_provider() -> None:
+    """How a run is decided does not depend on who keeps, writes or tells."""
+    known = {target for _, here, target in edges() if here == "engine"}
+
+    assert known <= {"engine", "abc", "worker", "core", "clock", "errors"}
+
+
+def test_users_code_runs_without_providers() -> None:
+    """What runs in a worker fits in any process: it needs no contract, no provider and no engine."""
+    assert {target for _, here, target in edges() if here == "worker"} <= {"worker", "core", "clock", "errors"}
+
+
+def test_the_annotated_exceptions_are_all_in_use() -> None:
+    """An exception that is no longer needed is taken out of the list."""
+    found = {(name_of(path), target) for path in MODULES for target, checker_only in imports_of(path) if checker_only}
+
+    assert found >= ANNOTATIONS
+
+
+def test_the_core_does_nothing() -> None:
+    """What a workflow is: values and rules, without I/O, threads or processes."""
+    doers = {
+        "asyncio",
+        "multiprocessing",
+        "queue",
+        "select",
+        "selectors",
+        "signal",
+        "socket",
+        "subprocess",
+        "threading",
+    }
+    found = [
+        f"{name_of(path)} imports {alias}"
+        for path in MODULES
+        if name_of(path).startswith("core/")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Import | ast.ImportFrom)
+        for alias in ([name.name for name in node.names] if isinstance(node, ast.Import) else [node.module])
+        if alias in doers
+    ]
+
+    assert found == []
+
+
+def test_time_comes_in_through_one_door() -> None:
+    """Nobody reads a clock but the module clock."""
+    clocks = {"time.time", "time.monotonic", "time.perf_counter", "datetime.now", "datetime.utcnow", "datetime.today"}
+    found = [
+        f"{name_of(path)}:{node.lineno}"
+        for path in MODULES
+        if name_of(path) != "clock.py"
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Attribute) and ast.unparse(node) in clocks
+    ]
+
+    assert found == []
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_a_module_is_about_one_thing(path: Path) -> None:
+    """Beyond 300 lines there is a second thing in it, or a reason in the list here."""
+    lines = len(path.read_text().splitlines())
+
+    assert lines <= 300 or name_of(path) in LONG
+    assert lines > 300 or name_of(path) not in LONG
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_catching_everything_says_why(path: Path) -> None:
+    """`except Exception` stands only at a border with someone else's code, and its line says which."""
+    text = path.read_text()
+    comments = {
+        token.start[0]
+        for token in tokenize.generate_tokens(io.StringIO(text).readline)
+        if token.type == tokenize.COMMENT
+    }
+    broad = [
+        node.lineno
+        for node in ast.walk(ast.parse(text))
+        if isinstance(node, ast.ExceptHandler)
+        and (node.type is None or {"Exception", "BaseException"} & {ast.unparse(kind) for kind in kinds(node.type)})
+    ]
+
+    assert [f"{name_of(path)}:{line}" for line in broad if line not in comments] == []
+
+
+def kinds(node: ast.expr) -> list[ast.expr]:
+    return node.elts if isinstance(node, ast.Tuple) else [node]
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_every_module_says_what_it_is_for(path: Path) -> None:
+    """The first line of a file is its promise; so is that of every public class and function."""
+    tree = ast.parse(path.read_text())
+    missing = [
+        node.name
+        for node in tree.body
+        if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
+        and not node.name.startswith("_")
+        and not any(ast.unparse(decorator) == "overload" for decorator in node.decorator_list)
+        and not ast.get_docstring(node)
+    ]
+
+    assert ast.get_docstring(tree)
+    assert missing == []

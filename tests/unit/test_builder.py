@@ -1,0 +1,175 @@
+"""TaskBuilder: how a workflow is put together."""
+
+import pytest
+
+from dotflow import Context, action
+from dotflow.core.builder import TaskBuilder
+from dotflow.core.types.status import TypeStatus
+from dotflow.errors import (
+    InvalidArgument,
+    InvalidCallback,
+    InvalidPath,
+    InvalidStep,
+    UnfillableParameter,
+)
+
+
+@action
+def one() -> int:
+    return 1
+
+
+@action
+def two() -> int:
+    return 2
+
+
+@action
+def three() -> int:
+    return 3
+
+
+@pytest.fixture
+def builder() -> TaskBuilder:
+    return TaskBuilder("w", "my workflow")
+
+
+def names(builder: TaskBuilder) -> list[str]:
+    return [task.name for task in builder]
+
+
+def test_an_empty_one(builder: TaskBuilder) -> None:
+    """A new builder has no tasks."""
+    assert builder.count() == len(builder) == 0
+    assert list(builder) == []
+
+
+def test_add_makes_a_task_for_each_step(builder: TaskBuilder) -> None:
+    """Tasks are numbered from 0 in the order of add, those of a list one by one."""
+    builder.add(one).add([two, three]).add(step=one)
+
+    assert names(builder) == ["one", "two", "three", "one"]
+    assert [task.task_id for task in builder] == [0, 1, 2, 3]
+    assert builder.count() == 4
+
+
+def test_add_returns_the_builder(builder: TaskBuilder) -> None:
+    """So that calls chain."""
+    assert builder.add(one) is builder
+    assert builder.clear() is builder
+    assert builder.reverse() is builder
+
+
+def test_a_task_knows_what_it_was_given(builder: TaskBuilder) -> None:
+    """Callback, initial context and group are those of its add."""
+    builder.add([one, two], callback=print, initial_context={"a": 1}, group_name="g").add(three)
+
+    first, second, third = builder
+
+    for task in (first, second):
+        assert task.callback is print
+        assert task.initial_context.storage == {"a": 1}
+        assert task.group_name == "g"
+    assert (third.callback, third.initial_context.storage, third.group_name) == (None, None, "default")
+    assert {task.workflow_id for task in builder} == {"w"}
+    assert {task.status for task in builder} == {TypeStatus.NOT_STARTED}
+
+
+def test_an_initial_context_keeps_one_layer(builder: TaskBuilder) -> None:
+    """A Context given as the initial context is not wrapped again."""
+    builder.add(one, initial_context=Context(5))
+
+    assert next(iter(builder)).initial_context.storage == 5
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error"),
+    [
+        ({"step": 5}, InvalidStep),
+        ({"step": []}, InvalidStep),
+        ({"step": [one, two, 5]}, InvalidStep),
+        ({"step": lambda: 1}, InvalidStep),
+        ({"step": "no_such_module.fn"}, InvalidPath),
+        ({"step": [one, "no_such_module.fn"]}, InvalidPath),
+        ({"step": [one, action(lambda rows: rows)]}, UnfillableParameter),
+        ({"step": one, "callback": 5}, InvalidCallback),
+        ({"step": one, "callback": "no_such_module.fn"}, InvalidPath),
+        ({"step": one, "group_name": ""}, InvalidArgument),
+        ({"step": one, "group_name": 5}, InvalidArgument),
+        ({"step": one, "group_name": None}, InvalidArgument),
+    ],
+    ids=str,
+)
+def test_a_mistake_is_refused_and_nothing_is_added(
+    builder: TaskBuilder, arguments: dict[str, object], error: type[Exception]
+) -> None:
+    """add is all or nothing: a list with one wrong step leaves the workflow as it was."""
+    builder.add(three)
+
+    with pytest.raises(error):
+        builder.add(**arguments)
+
+    assert names(builder) == ["three"]
+
+
+def test_clear_takes_all_out_and_counts_anew(builder: TaskBuilder) -> None:
+    """After clear the next task is number 0 again."""
+    builder.add([one, two]).clear().add(three)
+
+    assert [(task.task_id, task.name) for task in builder] == [(0, "three")]
+
+
+def test_reverse_turns_the_order_round(builder: TaskBuilder) -> None:
+    """The tasks are numbered anew and keep all they were given."""
+    builder.add(one, callback=print, initial_context=1, group_name="a").add(two, group_name="b").add(three).reverse()
+
+    assert [(task.task_id, task.name, task.group_name) for task in builder] == [
+        (0, "three", "default"),
+        (1, "two", "b"),
+        (2, "one", "a"),
+    ]
+    last = list(builder)[-1]
+    assert (last.callback, last.initial_context.storage) == (print, 1)
+
+
+def test_reverse_twice_is_no_change(builder: TaskBuilder) -> None:
+    """Two turns are none."""
+    builder.add([one, two, three]).reverse().reverse()
+
+    assert names(builder) == ["one", "two", "three"]
+
+
+def test_is_not_changed_while_it_is_gone_through(builder: TaskBuilder) -> None:
+    """Who goes through the tasks may add some meanwhile."""
+    builder.add([one, two])
+
+    for _ in builder:
+        builder.add(three)
+
+    assert builder.count() == 4
+
+
+def test_schema_tells_how_it_was_put_together(builder: TaskBuilder) -> None:
+    """The schema names the workflow and every task with its step, group, callback, context and policy."""
+    builder.add(action(retry=3, timeout=1.5, retry_delay=2, backoff=True)(one.function), callback=print, group_name="g")
+    builder.add(two, initial_context=[1])
+
+    schema = builder.schema().model_dump(mode="json")
+
+    assert (schema["workflow_id"], schema["name"]) == ("w", "my workflow")
+    first, second = schema["tasks"]
+    assert first == {
+        "task_id": 0,
+        "name": "one",
+        "step": f"{__name__}:one",
+        "group_name": "g",
+        "callback": "print",
+        "initial_context": None,
+        "policy": {"retry": 3, "timeout": 1.5, "retry_delay": 2, "backoff": True, "isolate": False},
+    }
+    assert (second["task_id"], second["callback"], second["initial_context"]) == (1, None, [1])
+
+
+def test_schema_of_an_empty_one(builder: TaskBuilder) -> None:
+    """Nothing added is an empty list."""
+    assert builder.schema().tasks == []

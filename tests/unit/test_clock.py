@@ -1,0 +1,29 @@
+"""The one door through which time comes in."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from dotflow import clock
+from dotflow.core.context import Context
+
+
+def test_now_is_aware_and_in_utc() -> None:
+    """A moment never depends on the machine's time zone."""
+    assert clock.now().tzinfo is UTC
+    assert abs(clock.now() - datetime.now(UTC)) < timedelta(minutes=1)
+
+
+def test_monotonic_never_goes_back() -> None:
+    """Spans are measured on a clock that only goes forward."""
+    ticks = [clock.monotonic() for _ in range(1000)]
+
+    assert ticks == sorted(ticks)
+
+
+def test_one_replacement_moves_everybody(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who asks for the time asks through this module, so a test may replace it in one place."""
+    then = datetime(2001, 2, 3, tzinfo=UTC)
+    monkeypatch.setattr(clock, "now", lambda: then)
+
+    assert Context(1).time == then

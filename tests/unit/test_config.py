@@ -1,0 +1,208 @@
+"""Config: the providers of a workflow, checked once."""
+
+from typing import Any
+
+import pytest
+
+from dotflow import Config, Context, DotFlow, Task
+from dotflow.abc.executor import Executor
+from dotflow.abc.history import History
+from dotflow.abc.log import Log
+from dotflow.abc.notify import Notify
+from dotflow.abc.scheduler import Scheduler
+from dotflow.abc.storage import Storage
+from dotflow.abc.tracer import Tracer
+from dotflow.core.events import Event
+from dotflow.errors import InvalidArgument, InvalidProvider
+from dotflow.providers import (
+    ExecutorAsync,
+    ExecutorInline,
+    ExecutorProcess,
+    ExecutorThread,
+    LogDefault,
+    NotifyDefault,
+    SchedulerDefault,
+    StorageDefault,
+)
+
+KINDS = {
+    "storage": Storage,
+    "notify": Notify,
+    "log": Log,
+    "scheduler": Scheduler,
+    "executor": Executor,
+    "history": History,
+    "tracer": Tracer,
+}
+
+
+class MyStorage(Storage):
+    """With the methods that are promised to be enough."""
+
+    def post(self, key: str, context: Context) -> None: ...
+
+    def get(self, key: str) -> Context:
+        return Context()
+
+    def key(self, task: Task) -> str:
+        return "key"
+
+
+class MyNotify(Notify):
+    def send(self, task: Task) -> None: ...
+
+
+class MyLog(Log):
+    def info(self, task: Task) -> None: ...
+
+    def error(self, task: Task) -> None: ...
+
+
+class MyScheduler(Scheduler):
+    def start(self, workflow: DotFlow, **kwargs: Any) -> None: ...
+
+    def stop(self) -> None: ...
+
+
+class MyHistory(History):
+    def record(self, run_id: str, event: Event) -> None: ...
+
+
+class MyTracer(Tracer):
+    def trace(self, run_id: str, event: Event) -> None: ...
+
+
+MINE: dict[str, type] = {
+    "storage": MyStorage,
+    "notify": MyNotify,
+    "log": MyLog,
+    "scheduler": MyScheduler,
+    "executor": ExecutorInline,
+    "history": MyHistory,
+    "tracer": MyTracer,
+}
+
+
+def test_everything_is_optional() -> None:
+    """Without arguments there is memory, a log, nobody to tell, no schedule, and each mode's own executor."""
+    config = Config()
+
+    assert type(config.storage) is StorageDefault
+    assert type(config.notify) is NotifyDefault
+    assert type(config.log) is LogDefault
+    assert type(config.scheduler) is SchedulerDefault
+    assert (config.executor, config.history, config.tracer, config.notify_grace) == (None, None, None, 5.0)
+
+
+def test_two_configs_share_no_storage() -> None:
+    """Each has a memory of its own."""
+    assert Config().storage is not Config().storage
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_takes_what_signs_the_contract(kind: str) -> None:
+    """A user's class with just the promised methods is a provider."""
+    provider = MINE[kind]()
+
+    assert getattr(Config(**{kind: provider}), kind) is provider
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_takes_one_that_looks_empty(kind: str) -> None:
+    """A provider whose length is 0, or that is false, is the one that was given."""
+    provider = type("Empty", (MINE[kind],), {"__len__": lambda self: 0})()
+
+    assert getattr(Config(**{kind: provider}), kind) is provider
+
+
+@pytest.mark.parametrize("wrong", ["file", 5, object(), {}, print, False, []], ids=repr)
+@pytest.mark.parametrize("kind", KINDS)
+def test_refuses_the_wrong_kind(kind: str, wrong: object) -> None:
+    """The message names the argument, what came, the contract and where it stands."""
+    with pytest.raises(InvalidProvider) as caught:
+        Config(**{kind: wrong})
+
+    message = str(caught.value)
+    assert f"Config({kind}=...)" in message
+    assert type(wrong).__name__ in message
+    assert f"dotflow.abc.{kind}.{KINDS[kind].__name__}" in message
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_refuses_the_class_itself(kind: str) -> None:
+    """Forgotten brackets get their own hint."""
+    with pytest.raises(InvalidProvider, match=rf"Write {MINE[kind].__name__}\(\.\.\.\)"):
+        Config(**{kind: MINE[kind]})
+
+
+def test_refuses_a_provider_in_the_wrong_place() -> None:
+    """A notification is no log."""
+    with pytest.raises(InvalidProvider, match=r"Config\(log=\.\.\.\)"):
+        Config(log=MyNotify())
+
+
+def test_shows_no_secret() -> None:
+    """What was passed by mistake may be a token: its type is shown, never itself."""
+    with pytest.raises(InvalidProvider) as caught:
+        Config(notify="123456:telegram-token")
+
+    assert "telegram-token" not in str(caught.value)
+    assert "telegram-token" not in repr(caught.value)
+
+
+@pytest.mark.parametrize(
+    "seconds", [-1, float("nan"), float("inf"), True, "5", None, 10**400], ids=lambda s: str(s)[:5]
+)
+def test_refuses_a_grace_that_is_no_number_of_seconds(seconds: Any) -> None:
+    """notify_grace is a number of seconds from 0 that can be waited for."""
+    with pytest.raises(InvalidArgument, match="notify_grace"):
+        Config(notify_grace=seconds)
+
+
+@pytest.mark.parametrize("seconds", [0, 0.5, 30])
+def test_takes_a_grace(seconds: float) -> None:
+    """Fractions and 0 are fine."""
+    assert Config(notify_grace=seconds).notify_grace == seconds
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_contract_that_is_not_fulfilled_is_a_type_error(kind: str) -> None:
+    """A subclass that forgot a method can't be made; Python names the method."""
+    with pytest.raises(TypeError, match="abstract"):
+        type("Half", (KINDS[kind],), {})()
+
+
+@pytest.mark.parametrize("executor", [ExecutorThread, ExecutorProcess, ExecutorAsync])
+@pytest.mark.parametrize("workers", [0, -1, 1.5, True, "4"], ids=repr)
+def test_executors_refuse_a_number_of_workers_that_means_nothing(executor: Any, workers: object) -> None:
+    """max_workers is a whole number from 1."""
+    with pytest.raises(InvalidArgument, match="max_workers"):
+        executor(max_workers=workers)
+
+
+@pytest.mark.parametrize("method", ["thread", "", 5, []], ids=repr)
+def test_the_process_executor_refuses_an_unknown_start_method(method: Any) -> None:
+    """The message names the three that there are."""
+    with pytest.raises(InvalidArgument, match="fork, forkserver, spawn"):
+        ExecutorProcess(start_method=method)
+
+
+@pytest.mark.parametrize(
+    ("argument", "wrong", "allowed"),
+    [
+        ("level", "LOUD", "DEBUG, INFO, WARNING, ERROR"),
+        ("level", 20, "DEBUG, INFO, WARNING, ERROR"),
+        ("output", "screen", "both, console, file, none"),
+        ("output", [], "both, console, file, none"),
+        ("output", None, "both, console, file, none"),
+        ("format", "xml", "simple, json"),
+        ("format", {}, "simple, json"),
+    ],
+)
+def test_the_log_refuses_unknown_words(argument: str, wrong: object, allowed: str) -> None:
+    """The message names the words that are accepted."""
+    with pytest.raises(InvalidArgument) as caught:
+        LogDefault(**{argument: wrong})
+
+    assert argument in str(caught.value)
+    assert allowed in str(caught.value)

@@ -1,0 +1,157 @@
+"""Every error: one tree, sentences that help, and a way through pickle."""
+
+import pickle
+import re
+import signal
+
+import pytest
+
+from dotflow import errors
+from dotflow.errors import (
+    AttemptError,
+    CannotTravel,
+    CheckpointMismatch,
+    DefinitionError,
+    DotflowError,
+    InvalidArgument,
+    InvalidCallback,
+    InvalidPath,
+    InvalidPolicy,
+    InvalidProvider,
+    InvalidStep,
+    NothingScheduled,
+    NotRunYet,
+    ProviderError,
+    RunError,
+    RunStopped,
+    StepTimeout,
+    StorageError,
+    UnfillableParameter,
+    WorkerDied,
+    WorkerNotStarted,
+)
+
+BRANCHES = (DotflowError, DefinitionError, AttemptError, ProviderError, RunError)
+
+#: Each error as it is made, and what its message must say: what came, what is accepted, what to do.
+EXAMPLES: list[tuple[DotflowError, list[str]]] = [
+    (InvalidStep("5 (int)", "Write a function."), ["5 (int)", "an action, a list of actions", "Write a function."]),
+    (InvalidPath("a.b", "there is no module 'a'.", "Is it installed?"), ["'a.b'", "no module 'a'", "Is it installed?"]),
+    (InvalidPath("a.b", "importing 'a' raised KeyError: 1."), ["'a.b'", "KeyError: 1."]),
+    (
+        UnfillableParameter("load", "rows", "Rename it."),
+        ["'load'", "'rows'", "'initial_context' and 'previous_context'", "Rename it."],
+    ),
+    (InvalidPolicy("retry", 0, "a whole number from 1"), ["@action(retry=0)", "retry is a whole number from 1."]),
+    (InvalidArgument("mode", "fast", "one of 'a', 'b'"), ["mode='fast'", "mode is one of 'a', 'b'."]),
+    (
+        InvalidCallback("on_success", "5 (int)", "on_success(tasks=...)"),
+        ["on_success is 5 (int)", "function", "on_success(tasks=...)", "dotted path", "without calling it"],
+    ),
+    (
+        InvalidProvider("log", "a str", "Log", "Its class has to inherit from dotflow.abc.log.Log."),
+        ["Config(log=...)", "an instance of Log", "a str", "inherit from dotflow.abc.log.Log"],
+    ),
+    (NothingScheduled(), ["no schedule", "Config(scheduler=...)", "start()"]),
+    (StepTimeout("load", 1.5), ["'load'", "1.5 s"]),
+    (StepTimeout("load", 2, "It was killed."), ["'load'", "2 s", "It was killed."]),
+    (WorkerDied("load", 3), ["'load'", "exit code 3"]),
+    (WorkerDied("load", 0), ["'load'", "exit code 0"]),
+    (WorkerDied("load", -signal.SIGKILL), ["'load'", "SIGKILL", "memory"]),
+    (WorkerDied("load", -signal.SIGSEGV), ["'load'", "SIGSEGV"]),
+    (WorkerDied("load", -250), ["'load'", "signal 250"]),
+    (WorkerDied("load", None), ["'load'", "nobody knows"]),
+    (WorkerNotStarted("load", "no memory"), ["'load'", "no memory", "max_workers="]),
+    (
+        CannotTravel("load", "The value returned", "TypeError: a lock"),
+        ["The value returned", "'load'", "TypeError: a lock", "ExecutorThread"],
+    ),
+    (RunStopped("load", "the run was cancelled"), ["'load'", "the run was cancelled"]),
+    (StorageError("load", "w/0", "OSError: disk full"), ["'load'", "'w/0'", "OSError: disk full"]),
+    (NotRunYet("result_task"), ["result_task()", "start()"]),
+    (CheckpointMismatch([(0, "m:a", "m:b"), (2, "m:c", "m:d")]), ["task 0", "m:a", "m:b", "task 2", "resume=True"]),
+]
+
+ALL = [
+    found
+    for found in vars(errors).values()
+    if isinstance(found, type) and issubclass(found, DotflowError) and found.__module__ == errors.__name__
+]
+
+
+def identify(example: object) -> str:
+    return type(example).__name__ if isinstance(example, Exception) else ""
+
+
+@pytest.mark.parametrize(("error", "words"), EXAMPLES, ids=identify)
+def test_the_message_says_what_came_what_is_accepted_and_what_to_do(error: DotflowError, words: list[str]) -> None:
+    """Each fact that the error was made of is in its sentence, and the way out."""
+    message = str(error)
+
+    assert [word for word in words if word not in message] == []
+    assert message.rstrip().endswith((".", words[-1]))
+
+
+@pytest.mark.parametrize(("error", "words"), EXAMPLES, ids=identify)
+def test_survives_pickling(error: DotflowError, words: list[str]) -> None:
+    """It arrives in another process as the same class with the same words and facts."""
+    for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
+        found = pickle.loads(pickle.dumps(error, protocol))
+
+        assert type(found) is type(error)
+        assert str(found) == str(error)
+        assert vars(found) == vars(error)
+
+
+def test_there_is_an_example_of_each() -> None:
+    """No error is left out of the tests above."""
+    assert {type(error) for error, _ in EXAMPLES} | set(BRANCHES) == set(ALL)
+
+
+def test_all_are_exported_in_order() -> None:
+    """__all__ is complete and sorted."""
+    assert sorted(found.__name__ for found in ALL) == sorted(errors.__all__)
+    assert errors.__all__ == sorted(errors.__all__)
+
+
+@pytest.mark.parametrize("error", ALL, ids=lambda error: error.__name__)
+def test_every_error_has_its_promise_in_a_docstring(error: type[DotflowError]) -> None:
+    """The first line says what happened."""
+    assert error.__doc__
+    assert error.__doc__ != error.__base__.__doc__
+
+
+def drawn_tree() -> dict[str, tuple[str, str | None]]:
+    """Each class of the docstring's drawing: its parent, and what else it is."""
+    found: dict[str, tuple[str, str | None]] = {}
+    path: list[str] = []
+    for line in (errors.__doc__ or "").splitlines():
+        match = re.match(r"^    ([│ ]*(?:[├└]── )?)([A-Z]\w+)(?: +\((\w+)\))?", line)
+        if match is None or match[2] not in vars(errors):
+            continue
+        depth = len(match[1]) // 4
+        path[depth:] = [match[2]]
+        found[match[2]] = (path[depth - 1] if depth else "", match[3])
+    return found
+
+
+def test_the_tree_is_the_one_that_is_drawn() -> None:
+    """The docstring's drawing is true: every class stands in it, under its parent, with the builtin that it also is."""
+    tree = drawn_tree()
+
+    assert set(tree) == {error.__name__ for error in ALL}
+    for name, (parent, builtin) in tree.items():
+        bases = getattr(errors, name).__bases__
+        assert bases[0].__name__ == (parent or "Exception")
+        assert [base.__name__ for base in bases[1:]] == ([builtin] if builtin else [])
+
+
+@pytest.mark.parametrize("error", [error for error in ALL if issubclass(error, DefinitionError)][1:], ids=str)
+def test_definition_errors_are_what_python_would_raise(error: type[DefinitionError]) -> None:
+    """A wrong workflow is a ValueError or a TypeError too, so that old habits catch it."""
+    assert issubclass(error, ValueError | TypeError)
+
+
+def test_a_timeout_is_a_timeout_error() -> None:
+    """Whoever catches TimeoutError catches it."""
+    assert issubclass(StepTimeout, TimeoutError)

@@ -1,0 +1,149 @@
+"""What `import dotflow` gives, and what it doesn't load."""
+
+import json
+import subprocess
+import sys
+from importlib import import_module
+
+import pytest
+
+import dotflow
+
+#: The names and places that are promised to users.
+PROMISED = {
+    "dotflow": ["Config", "Context", "DotFlow", "Task", "action"],
+    "dotflow.providers": [
+        "ExecutorAsync",
+        "ExecutorProcess",
+        "ExecutorThread",
+        "LogDefault",
+        "NotifyDefault",
+        "SchedulerDefault",
+        "StorageDefault",
+    ],
+    "dotflow.core.types": ["TypeExecution", "TypeOverlap", "TypeStatus", "TypeStorage"],
+    "dotflow.core.types.status": ["TypeStatus"],
+    "dotflow.abc.executor": ["Executor"],
+    "dotflow.abc.log": ["Log"],
+    "dotflow.abc.notify": ["Notify"],
+    "dotflow.abc.scheduler": ["Scheduler"],
+    "dotflow.abc.storage": ["Storage"],
+}
+
+
+def loaded_by(statement: str) -> set[str]:
+    """The top-level modules that a statement loads in a fresh interpreter, over those that Python itself has."""
+    program = (
+        "import sys, json; before = set(sys.modules)\n"
+        f"{statement}\n"
+        "print(json.dumps(sorted({name.partition('.')[0] for name in set(sys.modules) - before})))"
+    )
+    path = [entry for entry in sys.path if entry]
+    done = subprocess.run(
+        [sys.executable, "-I", "-c", f"import sys; sys.path[:] = {path!r}\n{program}"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stderr == ""
+    return set(json.loads(done.stdout))
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "import dotflow",
+        "from dotflow import *",
+        "from dotflow import Config, Context, DotFlow, Task, action",
+        "from dotflow.providers import LogDefault, NotifyDefault, SchedulerDefault, StorageDefault",
+        "from dotflow.core.types import TypeExecution, TypeOverlap, TypeStorage",
+        "from dotflow.abc import executor, history, log, notify, scheduler, storage, tracer",
+    ],
+)
+def test_no_third_party_module_is_loaded(statement: str) -> None:
+    """The face, the contracts and the default providers need nothing but Python."""
+    assert loaded_by(statement) - {"dotflow"} <= sys.stdlib_module_names
+
+
+#: What only some runs need: event loops, processes, models.
+HEAVY = {"asyncio", "cloudpickle", "multiprocessing", "pydantic", "subprocess"}
+
+
+def test_the_bare_import_loads_no_other_file_of_ours() -> None:
+    """`import dotflow` is instant: the rest is read on first use."""
+    statement = "import dotflow, sys; assert not [name for name in sys.modules if name.startswith('dotflow.')]"
+
+    assert loaded_by(statement) & (HEAVY | {"inspect", "threading"}) == set()
+
+
+def test_a_workflow_loads_nothing_heavy() -> None:
+    """Defining one is quick, too."""
+    assert loaded_by("from dotflow import DotFlow, action") & HEAVY == set()
+
+
+def test_a_sequential_run_loads_nothing_heavy() -> None:
+    """Plain functions in order need no event loop, no process and no model."""
+    program = (
+        "from dotflow import Config, DotFlow, action\n"
+        "from dotflow.providers import LogDefault\n"
+        "workflow = DotFlow(Config(log=LogDefault(output='none')))\n"
+        "workflow.task.add(action(lambda: 1))\n"
+        "workflow.start()"
+    )
+
+    assert loaded_by(program) & HEAVY == set()
+
+
+@pytest.mark.parametrize(("module", "name"), [(module, name) for module in PROMISED for name in PROMISED[module]])
+def test_every_promised_name_is_there(module: str, name: str) -> None:
+    """Programs written for these names run unchanged."""
+    assert getattr(import_module(module), name).__name__ == name
+
+
+@pytest.mark.parametrize("module", ["dotflow", "dotflow.providers", "dotflow.core.types"])
+def test_all_is_sorted_and_complete(module: str) -> None:
+    """__all__ names what is promised, in order, and each of it can be had."""
+    exported = import_module(module).__all__
+
+    assert list(exported) == sorted(exported)
+    assert set(PROMISED[module]) <= set(exported)
+    for name in exported:
+        assert getattr(import_module(module), name)
+
+
+def test_the_face_exports_what_is_promised_and_no_more() -> None:
+    """Every public name is a promise, so there are few."""
+    assert dotflow.__all__ == PROMISED["dotflow"]
+
+
+@pytest.mark.parametrize("module", ["dotflow", "dotflow.providers"])
+def test_lazy_names_are_listed(module: str) -> None:
+    """dir() and tab completion know the names before they are loaded."""
+    statement = (
+        f"import {module} as found\n"
+        "missing = set(found.__all__) - set(dir(found))\n"
+        "import sys; sys.exit(f'dir() lacks {missing}' if missing else 0)"
+    )
+    subprocess.run([sys.executable, "-c", f"import sys; sys.path[:] = {sys.path!r}\n{statement}"], check=True)
+
+
+@pytest.mark.parametrize("module", ["dotflow", "dotflow.providers"])
+def test_an_unknown_name_is_an_attribute_error(module: str) -> None:
+    """A misspelt name says which module lacks it; `from ... import` makes an ImportError of it."""
+    with pytest.raises(AttributeError, match=f"module '{module}' has no attribute 'Nonsense'"):
+        import_module(module).Nonsense  # noqa: B018
+    with pytest.raises(ImportError, match="Nonsense"):
+        exec(f"from {module} import Nonsense")
+
+
+def test_a_name_is_the_same_object_each_time() -> None:
+    """Lazy loading gives the class itself, not a copy or a stand-in."""
+    from dotflow.workflow import DotFlow
+
+    assert dotflow.DotFlow is DotFlow
+    assert dotflow.DotFlow is dotflow.DotFlow
+
+
+def test_it_has_a_version() -> None:
+    """A number that says which dotflow this is."""
+    assert dotflow.__version__.count(".") >= 2

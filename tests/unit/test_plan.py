@@ -1,0 +1,115 @@
+"""The plan: which task waits for which, and which tasks share a lane."""
+
+from graphlib import TopologicalSorter
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dotflow import Task, action
+from dotflow.core.types.execution import TypeExecution
+from dotflow.engine.plan import make_plan
+
+SEQUENTIAL, BACKGROUND, PARALLEL = TypeExecution.SEQUENTIAL, TypeExecution.BACKGROUND, TypeExecution.PARALLEL
+
+GROUPS = st.lists(st.sampled_from(["default", "a", "b", "c"]), max_size=30)
+MODES = st.sampled_from(TypeExecution)
+
+
+@action
+def step() -> None: ...
+
+
+def tasks_in(groups: list[str]) -> list[Task]:
+    return [Task(place, step, group_name=group) for place, group in enumerate(groups)]
+
+
+@pytest.mark.parametrize(
+    ("groups", "mode", "needs", "lanes", "apart"),
+    [
+        ("", SEQUENTIAL, [], [], False),
+        ("a", SEQUENTIAL, [()], [0], False),
+        ("aaa", SEQUENTIAL, [(), (0,), (1,)], [0, 0, 0], False),
+        ("aaa", BACKGROUND, [(), (0,), (1,)], [0, 0, 0], False),
+        ("abab", SEQUENTIAL, [(), (), (0,), (1,)], [0, 1, 0, 1], True),
+        ("abab", BACKGROUND, [(), (), (0,), (1,)], [0, 1, 0, 1], True),
+        ("abcb", SEQUENTIAL, [(), (), (), (1,)], [0, 1, 2, 1], True),
+        ("", PARALLEL, [], [], True),
+        ("aaa", PARALLEL, [(), (), ()], [0, 1, 2], True),
+        ("aba", PARALLEL, [(), (), ()], [0, 1, 2], True),
+    ],
+)
+def test_each_mode(
+    groups: str, mode: TypeExecution, needs: list[tuple[int, ...]], lanes: list[int], apart: bool
+) -> None:
+    """One lane in order; a lane for each of two or more groups; or a lane for each task."""
+    plan = make_plan(tasks_in(list(groups)), mode)
+
+    assert (list(plan.needs), list(plan.lanes), plan.apart) == (needs, lanes, apart)
+
+
+@given(groups=GROUPS, mode=MODES)
+def test_is_aligned_with_the_tasks(groups: list[str], mode: TypeExecution) -> None:
+    """There is exactly one lane, and one set of needs, for each task, at its place."""
+    plan = make_plan(tasks_in(groups), mode)
+
+    assert len(plan.needs) == len(plan.lanes) == len(groups)
+    assert set(plan.lanes) == set(range(len(set(plan.lanes))))
+
+
+@given(groups=GROUPS, mode=MODES)
+def test_is_a_graph_without_circles(groups: list[str], mode: TypeExecution) -> None:
+    """Every task can be reached, and none waits for itself or for one that is not there."""
+    plan = make_plan(tasks_in(groups), mode)
+
+    order = list(TopologicalSorter(dict(enumerate(plan.needs))).static_order())
+
+    assert sorted(order) == list(range(len(groups)))
+    assert all(need < place for place, needs in enumerate(plan.needs) for need in needs)
+
+
+@given(groups=GROUPS, mode=st.sampled_from([SEQUENTIAL, BACKGROUND]))
+def test_a_group_runs_in_order(groups: list[str], mode: TypeExecution) -> None:
+    """Each task of a group waits for the one before it in its group, and for no other."""
+    plan = make_plan(tasks_in(groups), mode)
+
+    for group in set(groups):
+        places = [place for place, name in enumerate(groups) if name == group]
+        assert [plan.needs[place] for place in places] == [(), *((before,) for before in places[:-1])]
+        assert len({plan.lanes[place] for place in places}) == 1
+
+
+@given(groups=GROUPS, mode=st.sampled_from([SEQUENTIAL, BACKGROUND]))
+def test_groups_share_no_lane(groups: list[str], mode: TypeExecution) -> None:
+    """Two groups never get into each other's way."""
+    plan = make_plan(tasks_in(groups), mode)
+
+    assert len(set(zip(groups, plan.lanes, strict=True))) == len(set(groups)) == len(set(plan.lanes))
+    assert plan.apart is (len(set(groups)) > 1)
+
+
+@given(groups=GROUPS)
+def test_parallel_tasks_wait_for_nobody(groups: list[str]) -> None:
+    """Every task at the same time, each in a lane of its own, whatever its group."""
+    plan = make_plan(tasks_in(groups), PARALLEL)
+
+    assert not any(plan.needs)
+    assert len(set(plan.lanes)) == len(groups)
+
+
+@given(groups=GROUPS, mode=MODES)
+def test_followers_are_needs_turned_round(groups: list[str], mode: TypeExecution) -> None:
+    """Who needs a task is who follows it."""
+    plan = make_plan(tasks_in(groups), mode)
+
+    turned = {(need, place) for place, needs in enumerate(plan.needs) for need in needs}
+    assert {(need, place) for need, followers in enumerate(plan.followers()) for place in followers} == turned
+
+
+@given(groups=GROUPS, mode=MODES)
+def test_the_last_of_a_lane_is_its_last(groups: list[str], mode: TypeExecution) -> None:
+    """After it, the lane's worker is free."""
+    plan = make_plan(tasks_in(groups), mode)
+
+    for lane, last in plan.last_of_lanes().items():
+        assert last == max(place for place, found in enumerate(plan.lanes) if found == lane)

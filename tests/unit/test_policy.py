@@ -1,0 +1,120 @@
+"""Policy: how often, how long and how soon again."""
+
+import math
+import pickle
+import sys
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dotflow.core.policy import Policy
+from dotflow.errors import DefinitionError, InvalidPolicy
+
+
+def test_defaults_are_one_try_without_a_limit() -> None:
+    """A step that says nothing is tried once, for as long as it takes."""
+    policy = Policy()
+
+    assert (policy.attempts, policy.timeout, policy.delay, policy.backoff) == (1, 0, 1, False)
+    assert policy.delay_after(1) is None
+
+
+@pytest.mark.parametrize(
+    ("policy", "delays"),
+    [
+        (Policy(attempts=1), [None]),
+        (Policy(attempts=2), [1, None]),
+        (Policy(attempts=4, delay=0.5), [0.5, 0.5, 0.5, None]),
+        (Policy(attempts=4, delay=0), [0, 0, 0, None]),
+        (Policy(attempts=5, delay=1, backoff=True), [1, 2, 4, 8, None]),
+        (Policy(attempts=4, delay=0.25, backoff=True), [0.25, 0.5, 1, None]),
+        (Policy(attempts=3, delay=0, backoff=True), [0, 0, None]),
+        (Policy(attempts=1, backoff=True), [None]),
+    ],
+    ids=repr,
+)
+def test_delay_after_each_failed_attempt(policy: Policy, delays: list[float | None]) -> None:
+    """The delay is the same each time, or doubles with backoff; after the last attempt there is none."""
+    assert [policy.delay_after(number) for number in range(1, policy.attempts + 1)] == delays
+
+
+def test_gives_up_beyond_the_last_attempt() -> None:
+    """An attempt that should not have been made is not followed by another."""
+    assert Policy(attempts=3).delay_after(7) is None
+
+
+@given(attempt=st.integers(1, 10_000), delay=st.floats(0, 1e6))
+def test_backoff_never_overflows(attempt: int, delay: float) -> None:
+    """However many attempts there are, the next delay is a finite number and no shorter than the first."""
+    found = Policy(attempts=10_001, delay=delay, backoff=True).delay_after(attempt)
+
+    assert found is not None
+    assert math.isfinite(found)
+    assert found >= delay
+
+
+@pytest.mark.parametrize("attempts", [0, -1, 1.5, 3.0, True, "3", None, math.inf], ids=repr)
+def test_refuses_attempts_that_mean_nothing(attempts: object) -> None:
+    """retry is a whole number from 1; the message says what came, under the name that the user wrote."""
+    with pytest.raises(InvalidPolicy) as caught:
+        Policy(attempts=attempts)
+
+    assert f"@action(retry={attempts!r})" in str(caught.value)
+    assert "from 1" in str(caught.value)
+
+
+@pytest.mark.parametrize("seconds", [-1, -0.001, math.nan, math.inf, -math.inf, True, "5", None, [1]], ids=repr)
+@pytest.mark.parametrize(("argument", "said"), [("timeout", "timeout"), ("delay", "retry_delay")])
+def test_refuses_seconds_that_mean_nothing(argument: str, said: str, seconds: object) -> None:
+    """timeout and retry_delay are numbers of seconds from 0; the message names the one that is wrong."""
+    with pytest.raises(InvalidPolicy) as caught:
+        Policy(**{argument: seconds})
+
+    assert f"@action({said}={seconds!r})" in str(caught.value)
+    assert "0 or more" in str(caught.value)
+
+
+def test_refuses_a_number_too_large_for_a_float() -> None:
+    """A number of seconds that no clock can count is refused like any other mistake, not with an OverflowError."""
+    for argument in ("timeout", "delay"):
+        with pytest.raises(InvalidPolicy):
+            Policy(**{argument: 10**400})
+
+
+def test_seconds_beyond_what_the_system_can_wait_for_are_refused() -> None:
+    """A timeout or delay that the system's timers would choke on is refused when the step is decorated."""
+    for argument in ("timeout", "delay"):
+        with pytest.raises(InvalidPolicy):
+            Policy(**{argument: sys.maxsize})
+
+
+@pytest.mark.parametrize("backoff", [1, 0, "yes", None], ids=repr)
+def test_refuses_a_backoff_that_is_no_bool(backoff: object) -> None:
+    """backoff is True or False, nothing that merely looks like it."""
+    with pytest.raises(InvalidPolicy, match="True or False"):
+        Policy(backoff=backoff)
+
+
+def test_a_bad_policy_is_a_definition_error_and_a_value_error() -> None:
+    """Whoever catches ValueError, as Python would raise one, catches it."""
+    with pytest.raises(ValueError):
+        Policy(attempts=0)
+    assert issubclass(InvalidPolicy, DefinitionError)
+
+
+@pytest.mark.parametrize("seconds", [0, 1, 0.001, 1e-9, 86_400, 0.0])
+def test_takes_fractions_and_whole_numbers(seconds: float) -> None:
+    """Seconds may be whole or not, and 0."""
+    policy = Policy(timeout=seconds, delay=seconds)
+
+    assert (policy.timeout, policy.delay) == (seconds, seconds)
+
+
+def test_cannot_be_changed_and_travels() -> None:
+    """A policy is a value: frozen, equal by its parts, the same after pickling."""
+    policy = Policy(attempts=3, timeout=1.5, delay=2, backoff=True)
+
+    with pytest.raises(AttributeError):
+        policy.attempts = 5
+    assert pickle.loads(pickle.dumps(policy)) == policy

@@ -1,0 +1,270 @@
+"""What users may add as a step, and what they may pass as a callback."""
+
+from typing import Any
+
+import pytest
+
+from dotflow import action
+from dotflow.core.steps import as_actions, as_callback, resolve
+from dotflow.errors import InvalidCallback, InvalidPath, InvalidStep, UnfillableParameter
+
+GOOD = """
+from dotflow import action
+
+NUMBER = 5
+
+@action
+def extract():
+    return "extracted"
+
+def plain():
+    return "plain"
+
+@action
+class Report:
+    @action
+    def load(self):
+        return 1
+
+class Box:
+    @action
+    @staticmethod
+    def inner():
+        return "inner"
+
+    class Deeper:
+        @action
+        @staticmethod
+        def still():
+            return "still"
+
+box = Box()
+"""
+
+
+@action
+def one() -> int:
+    return 1
+
+
+@action
+def two() -> int:
+    return 2
+
+
+class TestActions:
+    def test_an_action_is_itself(self) -> None:
+        """One action gives a list of just that one."""
+        assert as_actions(one) == [one]
+
+    def test_lists_in_order_nested_ones_too(self) -> None:
+        """A list or tuple of steps is flattened in order."""
+        assert as_actions([one, (two, [one])]) == [one, two, one]
+
+    def test_paths_among_actions(self, modules: dict[str, str]) -> None:
+        """Dotted paths may stand in a list beside actions."""
+        modules["mem_steps"] = GOOD
+
+        assert [step.name for step in as_actions(["mem_steps.extract", one, "mem_steps:Report"])] == [
+            "extract",
+            "one",
+            "Report",
+        ]
+
+    @pytest.mark.parametrize(
+        ("step", "said", "hint"),
+        [
+            (lambda: 1, "function", "Decorate it: @action above '<lambda>'"),
+            (int, "<class 'int'>", "@action above 'int'"),
+            (None, "None", "without the brackets"),
+            (5, "5 (int)", "put @action above it"),
+            ({one}, "set", "put @action above it"),
+            ([], "an empty list", "at least one"),
+            ([one, []], "an empty list", "at least one"),
+            ([one, 5], "5 (int)", "put @action above it"),
+        ],
+        ids=repr,
+    )
+    def test_anything_else_is_refused(self, step: object, said: str, hint: str) -> None:
+        """The message says what a step is, what came, and what to do."""
+        with pytest.raises(InvalidStep) as caught:
+            as_actions(step)
+
+        message = str(caught.value)
+        assert "A step is an action, a list of actions or the dotted path of one" in message
+        assert said in message
+        assert hint in message
+
+    def test_an_instance_with_actions_gets_its_own_hint(self) -> None:
+        """Who adds an instance is told to decorate its class."""
+
+        class Report:
+            @action
+            def load(self) -> None: ...
+
+        with pytest.raises(InvalidStep, match="Decorate its class with @action, and add 'Report' itself"):
+            as_actions(Report())
+
+    def test_a_path_to_something_else_shows_both(self, modules: dict[str, str]) -> None:
+        """The message shows the path, what it leads to, and the cure."""
+        modules["mem_steps"] = GOOD
+
+        with pytest.raises(InvalidStep) as caught:
+            as_actions("mem_steps.plain")
+
+        assert "'mem_steps.plain', which leads to <function plain" in str(caught.value)
+        assert "@action above 'plain'" in str(caught.value)
+
+    def test_parameters_are_checked(self) -> None:
+        """A step that no context can fill is refused at once."""
+        with pytest.raises(UnfillableParameter):
+            as_actions([one, action(lambda rows: rows)])
+
+
+class TestResolve:
+    @pytest.mark.parametrize(
+        ("path", "name"),
+        [
+            ("mem.sub.steps.extract", "extract"),
+            ("mem.sub.steps:extract", "extract"),
+            ("mem.sub.steps.Report", "Report"),
+            ("mem.sub.steps.Box.inner", "Box.inner"),
+            ("mem.sub.steps:Box.inner", "Box.inner"),
+            ("mem.sub.steps.Box.Deeper.still", "Box.Deeper.still"),
+            ("mem.sub.steps:box.inner", "Box.inner"),
+        ],
+    )
+    def test_both_separators_and_nested_names(self, modules: dict[str, str], path: str, name: str) -> None:
+        """A dot or a colon before the name, and names inside classes and objects, all lead to the action."""
+        modules.update({"mem": "", "mem.sub": "", "mem.sub.steps": GOOD})
+
+        assert resolve(path).name == name
+
+    def test_a_name_that_a_package_shares_with_its_module(self, modules: dict[str, str]) -> None:
+        """The last part is always a name: pkg.fn is the function that the package imported, not the module fn."""
+        modules.update({"mem": "from mem.fn import fn", "mem.fn": "from dotflow import action\n@action\ndef fn(): ..."})
+
+        assert resolve("mem.fn").name == "fn"
+        assert resolve("mem.fn.fn").name == "fn"
+        assert resolve("mem:fn").name == "fn"
+
+    def test_a_module_that_was_made_by_hand(self, modules: dict[str, str]) -> None:
+        """A module without a spec, as the running script's __main__ is, is looked into like any other."""
+        import sys
+        from types import ModuleType
+
+        modules["mem_main"] = ""
+        made = ModuleType("mem_main")
+        exec(GOOD, made.__dict__)
+        sys.modules["mem_main"] = made
+
+        assert resolve("mem_main:extract") is made.extract
+        assert resolve("mem_main.extract") is made.extract
+
+    @pytest.mark.parametrize("path", ["", ".", ":", "extract", "a..b", "a:", ":a", "a b.c", "a-b.c", "1a.b", "a:b:c"])
+    def test_what_is_no_path(self, path: str) -> None:
+        """Text of another form is refused with the two forms that there are."""
+        with pytest.raises(InvalidPath, match=r"'pkg\.mod\.name' or 'pkg\.mod:name'"):
+            resolve(path)
+
+    @pytest.mark.parametrize("path", ["no_such_module.fn", "no_such_module:fn", "no_such_module.sub.fn"])
+    def test_a_missing_module(self, path: str) -> None:
+        """The message names the module that is missing and asks what is most often wrong."""
+        with pytest.raises(InvalidPath, match="there is no module 'no_such_module'") as caught:
+            resolve(path)
+
+        assert "Is it installed" in str(caught.value)
+
+    def test_a_missing_submodule(self, modules: dict[str, str]) -> None:
+        """With a colon it is known which part is a module."""
+        modules.update({"mem": "", "mem.sub": ""})
+
+        with pytest.raises(InvalidPath, match=r"there is no module 'mem\.other'"):
+            resolve("mem.other:fn")
+
+    def test_a_missing_name_lists_the_actions(self, modules: dict[str, str]) -> None:
+        """A misspelt step is easily put right: the message lists those of the module."""
+        modules["mem_steps"] = GOOD
+
+        with pytest.raises(InvalidPath) as caught:
+            resolve("mem_steps.extrakt")
+
+        assert "'mem_steps' has no 'extrakt'. Its actions are: Report, extract." in str(caught.value)
+
+    @pytest.mark.parametrize("path", ["mem_steps.NUMBER.nothing", "mem_steps:extract.nothing", "mem_steps.Box.nothing"])
+    def test_a_missing_name_inside_anything(self, modules: dict[str, str], path: str) -> None:
+        """Whatever the path goes through, a name that is not there is said in the same way."""
+        modules["mem_steps"] = GOOD
+
+        with pytest.raises(InvalidPath, match="has no 'nothing'"):
+            resolve(path)
+
+    @pytest.mark.parametrize(
+        ("source", "said"),
+        [
+            ("1 / 0", "ZeroDivisionError: division by zero"),
+            ("import no_such_library", "No module named 'no_such_library'"),
+            ("from math import nothing", "ImportError"),
+            ("def broken(:", "SyntaxError"),
+            ("raise RuntimeError('my own words')", "RuntimeError: my own words"),
+            ("import sys; sys.exit(3)", "SystemExit: 3"),
+        ],
+    )
+    @pytest.mark.parametrize("path", ["mem_broken.fn", "mem_broken:fn", "mem_pack.broken.fn", "mem_broken.sub.fn"])
+    def test_a_module_that_does_not_import_shows_its_own_error(
+        self, modules: dict[str, str], path: str, source: str, said: str
+    ) -> None:
+        """What the user's module raised stands in the message and is the cause, its traceback with it."""
+        modules.update({"mem_broken": source, "mem_broken.sub": "", "mem_pack": "", "mem_pack.broken": source})
+
+        with pytest.raises(InvalidPath) as caught:
+            resolve(path)
+
+        assert path in str(caught.value)
+        assert said in str(caught.value)
+        assert caught.value.__cause__ is not None
+
+
+class TestCallbacks:
+    def test_callables_and_none(self) -> None:
+        """A callable is itself; None is nobody."""
+        assert as_callback("callback", print, "callback(task=...)") is print
+        assert as_callback("callback", None, "callback(task=...)") is None
+        assert as_callback("callback", one, "callback(task=...)") is one
+
+    def test_paths(self, modules: dict[str, str]) -> None:
+        """A callback may be named by its dotted path; it need not be an action."""
+        modules["mem_steps"] = GOOD
+
+        found: Any = as_callback("callback", "mem_steps:plain", "callback(task=...)")
+
+        assert found() == "plain"
+
+    def test_a_path_that_leads_nowhere(self) -> None:
+        """It is refused like that of a step."""
+        with pytest.raises(InvalidPath):
+            as_callback("callback", "no_such_module.fn", "callback(task=...)")
+
+    @pytest.mark.parametrize("callback", [5, [print], object(), b"mod.fn", False, 0])
+    def test_what_cannot_be_called(self, callback: object) -> None:
+        """The message names the argument, what came and how it would be called."""
+        with pytest.raises(InvalidCallback) as caught:
+            as_callback("on_success", callback, "on_success(tasks=...)")
+
+        assert "on_success is " in str(caught.value)
+        assert "on_success(tasks=...)" in str(caught.value)
+
+    def test_a_path_to_what_cannot_be_called(self, modules: dict[str, str]) -> None:
+        """What a path leads to is checked too."""
+        modules["mem_steps"] = GOOD
+
+        with pytest.raises(InvalidCallback):
+            as_callback("callback", "mem_steps.NUMBER", "callback(task=...)")
+
+    def test_a_coroutine_function_is_refused(self) -> None:
+        """Nobody would await it, so it would silently do nothing."""
+
+        async def told(task: object) -> None: ...
+
+        with pytest.raises(InvalidCallback):
+            as_callback("callback", told, "callback(task=...)")

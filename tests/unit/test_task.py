@@ -1,0 +1,242 @@
+"""Task: a definition, and the record that events alone write to."""
+
+import pickle
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from dotflow import Context, Task, action
+from dotflow.core.events import (
+    AttemptFailed,
+    AttemptRepeated,
+    AttemptStarted,
+    TaskCompleted,
+    TaskEvent,
+    TaskFailed,
+    TaskRestored,
+)
+from dotflow.core.failure import Failure
+from dotflow.core.task import STATUS_AFTER
+from dotflow.core.types.status import TypeStatus
+
+START = datetime(2024, 1, 1, tzinfo=UTC)
+PREVIOUS = Context("before")
+RESULT = Context("after", task_id=0)
+
+
+@action
+def step() -> None: ...
+
+
+def at(seconds: float) -> tuple[datetime, float]:
+    return START + timedelta(seconds=seconds), 1000 + seconds
+
+
+def started(attempt: int = 1, seconds: float = 0) -> AttemptStarted:
+    return AttemptStarted(0, attempt, PREVIOUS, *at(seconds))
+
+
+def completed(seconds: float) -> TaskCompleted:
+    moment, tick = at(seconds)
+    return TaskCompleted(0, Context("after", task_id=0, time=moment), tick)
+
+
+def failure(message: str) -> Failure:
+    return Failure("ValueError", message, "Traceback...\n")
+
+
+def record_after(*events: TaskEvent) -> Task:
+    task = Task(0, step, workflow_id="w").fresh("w", "r")
+    for event in events:
+        task.apply(event)
+    return task
+
+
+def test_a_new_one_has_done_nothing() -> None:
+    """Before its first event a task is NOT_STARTED and everything about it is empty."""
+    task = record_after()
+
+    assert task.status is TypeStatus.NOT_STARTED
+    assert task.current_context.storage is None
+    assert task.previous_context.storage is None
+    assert (task.errors, task.error, task.attempt, task.retry_count) == ([], None, 0, 0)
+    assert (task.started_at, task.finished_at, task.duration) == (None, None, None)
+
+
+@pytest.mark.parametrize(
+    ("events", "status"),
+    [
+        ([started()], TypeStatus.IN_PROGRESS),
+        ([started(), AttemptRepeated(0, 1, failure("a"))], TypeStatus.IN_PROGRESS),
+        ([started(), AttemptFailed(0, 1, failure("a"), 1.0)], TypeStatus.RETRY),
+        ([started(), AttemptFailed(0, 1, failure("a"), 1.0), started(2)], TypeStatus.IN_PROGRESS),
+        ([started(), completed(1)], TypeStatus.COMPLETED),
+        ([started(), TaskFailed(0, 1, failure("a"), *at(1))], TypeStatus.FAILED),
+        ([TaskRestored(0, RESULT, PREVIOUS)], TypeStatus.COMPLETED),
+        ([started(), completed(1), TaskFailed(0, 1, failure("a"), *at(2))], TypeStatus.FAILED),
+    ],
+)
+def test_the_status_follows_from_the_last_event(events: list[TaskEvent], status: TypeStatus) -> None:
+    """NOT_STARTED -> IN_PROGRESS -> (RETRY -> IN_PROGRESS)* -> COMPLETED | FAILED."""
+    assert record_after(*events).status is status
+
+
+def test_every_event_has_its_status() -> None:
+    """No event of a task is missing from the table."""
+    assert set(STATUS_AFTER) == set(TaskEvent.__args__)
+
+
+def test_the_first_attempt_starts_the_clock() -> None:
+    """started_at is when the first attempt began, however many follow."""
+    task = record_after(
+        started(1, seconds=0), AttemptFailed(0, 1, failure("a"), 5.0), started(2, seconds=5), completed(7)
+    )
+
+    assert task.started_at == START
+    assert task.finished_at == START + timedelta(seconds=7)
+    assert task.duration == 7
+    assert task.attempt == 2
+
+
+def test_the_duration_is_measured_on_the_monotonic_clock() -> None:
+    """A wall clock that is set back in the middle makes no negative duration."""
+    task = record_after(
+        AttemptStarted(0, 1, PREVIOUS, START, 50.0), TaskCompleted(0, Context(time=START - timedelta(hours=1)), 52.5)
+    )
+
+    assert task.duration == 2.5
+
+
+def test_contexts_are_the_very_objects() -> None:
+    """What the step was given and what it returned are kept as they are."""
+    task = record_after(started(), TaskCompleted(0, RESULT, 1.0))
+
+    assert task.previous_context is PREVIOUS
+    assert task.current_context is RESULT
+
+
+def test_every_failed_attempt_is_an_error_the_last_one_too() -> None:
+    """errors tells of each attempt in order; retry_count counts the repeats."""
+    task = record_after(
+        started(1),
+        AttemptFailed(0, 1, failure("first"), 1.0),
+        started(2),
+        AttemptFailed(0, 2, failure("second"), 1.0),
+        started(3),
+        TaskFailed(0, 3, failure("third"), *at(9)),
+    )
+
+    assert [(error.attempt, error.exception, error.message) for error in task.errors] == [
+        (1, "ValueError", "first"),
+        (2, "ValueError", "second"),
+        (3, "ValueError", "third"),
+    ]
+    assert task.error is task.errors[-1]
+    assert task.retry_count == 2
+    assert task.current_context.storage is None
+
+
+def test_a_completed_task_keeps_the_errors_on_its_way() -> None:
+    """That it took three attempts can be seen afterwards."""
+    task = record_after(started(1), AttemptFailed(0, 1, failure("a"), 0.0), started(2), completed(1))
+
+    assert task.status is TypeStatus.COMPLETED
+    assert [error.message for error in task.errors] == ["a"]
+    assert task.retry_count == 1
+
+
+def test_a_repeated_action_of_a_class_counts_as_a_repeat() -> None:
+    """Failures inside the attempt are told too, under its number."""
+    task = record_after(started(1), AttemptRepeated(0, 1, failure("inner")), completed(1))
+
+    assert [(error.attempt, error.message) for error in task.errors] == [(1, "inner")]
+    assert task.retry_count == 1
+
+
+def test_a_restored_task_has_its_value_and_no_times() -> None:
+    """It did not run in this run, so there is nothing to measure."""
+    task = record_after(TaskRestored(0, RESULT, PREVIOUS))
+
+    assert (task.current_context, task.previous_context) == (RESULT, PREVIOUS)
+    assert (task.started_at, task.finished_at, task.duration, task.attempt) == (None, None, None, 0)
+
+
+def test_fresh_records_share_nothing() -> None:
+    """Each run has a record of its own: what one run writes is not in the definition or in another run."""
+    definition = Task(3, step, print, Context(1), "g", "w")
+    one, other = definition.fresh("w", "run-1"), definition.fresh("w", "run-2")
+
+    one.apply(AttemptStarted(3, 1, PREVIOUS, *at(0)))
+    one.apply(TaskFailed(3, 1, failure("a"), *at(1)))
+
+    for untouched in (definition, other):
+        assert untouched.status is TypeStatus.NOT_STARTED
+        assert untouched.errors == []
+    assert (other.task_id, other.step, other.callback, other.group_name) == (3, step, print, "g")
+    assert other.initial_context is definition.initial_context
+    assert (definition.run_id, one.run_id, other.run_id) == (None, "run-1", "run-2")
+
+
+def test_a_snapshot_stays_as_it_was() -> None:
+    """Who reads it later reads what was true then."""
+    task = record_after(started(), AttemptFailed(0, 1, failure("a"), 1.0))
+
+    then = task.snapshot()
+    task.apply(started(2))
+    task.apply(TaskFailed(0, 2, failure("b"), *at(1)))
+
+    assert (then.status, then.attempt, then.retry_count) == (TypeStatus.RETRY, 1, 1)
+    assert [error.message for error in then.errors] == ["a"]
+    assert then.finished_at is None
+    assert (then.task_id, then.name, then.workflow_id, then.run_id) == (0, "step", "w", "r")
+
+
+def test_a_snapshot_without_errors_stays_without() -> None:
+    """Errors that come later are not in it, even if somebody had looked at the empty list before."""
+    task = record_after(started())
+    assert task.errors == []
+
+    then = task.snapshot()
+    task.apply(TaskFailed(0, 1, failure("a"), *at(1)))
+
+    assert then.errors == []
+    assert len(task.errors) == 1
+
+
+def test_name_is_the_steps() -> None:
+    """A task is called what its step is called."""
+    assert record_after().name == "step"
+    assert repr(record_after(started())) == "<task 0 step: In progress>"
+
+
+def test_takes_no_attributes_of_its_own() -> None:
+    """A misspelt attribute is an error, not a silent new one."""
+    with pytest.raises(AttributeError):
+        record_after().staus = 1
+
+
+def test_a_record_survives_pickling() -> None:
+    """A notification or a history may send it elsewhere."""
+    task = record_after(started(), TaskFailed(0, 1, failure("a"), *at(1)))
+
+    found = pickle.loads(pickle.dumps(task))
+
+    assert (found.status, found.duration, found.errors[0].message) == (TypeStatus.FAILED, 1, "a")
+
+
+@pytest.mark.parametrize(
+    ("status", "word"),
+    [
+        (TypeStatus.NOT_STARTED, "Not started"),
+        (TypeStatus.IN_PROGRESS, "In progress"),
+        (TypeStatus.COMPLETED, "Completed"),
+        (TypeStatus.PAUSED, "Paused"),
+        (TypeStatus.RETRY, "Retry"),
+        (TypeStatus.FAILED, "Failed"),
+    ],
+)
+def test_statuses_compare_and_print_as_their_word(status: TypeStatus, word: str) -> None:
+    """A program may compare with the word, and print it."""
+    assert status == word
+    assert str(status) == f"{status}" == word
+    assert TypeStatus(word) is status

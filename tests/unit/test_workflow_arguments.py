@@ -1,0 +1,192 @@
+"""What start() and DotFlow() are given is checked before anything runs."""
+
+import uuid
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from dotflow import Config, DotFlow, action
+from dotflow.core.types import TypeExecution, TypeStatus
+from dotflow.errors import (
+    DefinitionError,
+    InvalidArgument,
+    InvalidCallback,
+    InvalidPath,
+    InvalidProvider,
+    NothingScheduled,
+    NotRunYet,
+)
+from dotflow.providers import StorageDefault
+
+MakeWorkflow = Callable[..., DotFlow]
+
+
+class Watched:
+    """A workflow whose step, storage and callbacks say that they were touched."""
+
+    def __init__(self, make_workflow: MakeWorkflow) -> None:
+        self.touched: list[str] = []
+        touched = self.touched
+
+        class Storage(StorageDefault):
+            def clear(self, workflow_id: str) -> Any:
+                touched.append("storage")
+                return super().clear(workflow_id)
+
+        @action
+        def step() -> None:
+            touched.append("step")
+
+        self.workflow = make_workflow(storage=Storage())
+        self.workflow.task.add(step)
+
+
+@pytest.fixture
+def watched(make_workflow: MakeWorkflow) -> Watched:
+    return Watched(make_workflow)
+
+
+REFUSED: list[tuple[dict[str, Any], type[DefinitionError], str]] = [
+    ({"mode": "fast"}, InvalidArgument, "mode='fast' is not accepted: mode is one of"),
+    ({"mode": "Sequential"}, InvalidArgument, "mode='Sequential'"),
+    ({"mode": ""}, InvalidArgument, "mode=''"),
+    ({"mode": None}, InvalidArgument, "mode=None"),
+    ({"mode": 5}, InvalidArgument, "mode=5"),
+    ({"mode": ["parallel"]}, InvalidArgument, "mode=['parallel']"),
+    ({"keep_going": "yes"}, InvalidArgument, "keep_going='yes'"),
+    ({"keep_going": 1}, InvalidArgument, "keep_going=1"),
+    ({"keep_going": None}, InvalidArgument, "keep_going=None"),
+    ({"resume": "no"}, InvalidArgument, "resume='no'"),
+    ({"resume": 0}, InvalidArgument, "resume=0"),
+    ({"on_success": 5}, InvalidCallback, "on_success is 5"),
+    ({"on_failure": [print]}, InvalidCallback, "on_failure is ["),
+    ({"on_failure": "no_such_module.fn"}, InvalidPath, "no module 'no_such_module'"),
+    ({"on_success": "nonsense"}, InvalidPath, "'nonsense'"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "error", "said"), REFUSED, ids=lambda value: str(value)[:40])
+def test_start_refuses_before_anything_runs(
+    watched: Watched, arguments: dict[str, Any], error: type[DefinitionError], said: str
+) -> None:
+    """A wrong argument raises in start() itself: no step ran, no checkpoint was voided, there is no run."""
+    with pytest.raises(error) as caught:
+        watched.workflow.start(**arguments)
+
+    assert said in str(caught.value)
+    assert watched.touched == []
+    with pytest.raises(NotRunYet):
+        watched.workflow.result_task()
+
+
+@pytest.mark.parametrize(("arguments", "error", "said"), REFUSED, ids=lambda value: str(value)[:40])
+def test_astart_refuses_the_same(
+    watched: Watched, arguments: dict[str, Any], error: type[DefinitionError], said: str
+) -> None:
+    """The coroutine raises at its first step, before it needs an event loop."""
+    with pytest.raises(error) as caught:
+        watched.workflow.astart(**arguments).send(None)
+
+    assert said in str(caught.value)
+    assert watched.touched == []
+
+
+def test_an_unknown_mode_names_the_allowed_ones(watched: Watched) -> None:
+    """sequential, background and parallel are all in the message."""
+    with pytest.raises(InvalidArgument) as caught:
+        watched.workflow.start(mode="groups")
+
+    for mode in TypeExecution:
+        assert f"'{mode.value}'" in str(caught.value)
+
+
+def test_an_unknown_argument_is_a_type_error(watched: Watched) -> None:
+    """A misspelt argument is Python's own TypeError."""
+    with pytest.raises(TypeError, match="kep_going"):
+        watched.workflow.start(kep_going=True)
+    assert watched.touched == []
+
+
+@pytest.mark.parametrize("mode", ["sequential", TypeExecution.SEQUENTIAL])
+def test_a_mode_is_a_word_or_its_enum(watched: Watched, mode: str) -> None:
+    """Both spellings run it."""
+    run = watched.workflow.start(mode=mode)
+
+    assert run.status is TypeStatus.COMPLETED
+    assert watched.touched == ["storage", "step"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "said"),
+    [
+        ({"workflow_id": ""}, InvalidArgument, "workflow_id=''"),
+        ({"workflow_id": 5}, InvalidArgument, "a non-empty string or a UUID"),
+        ({"workflow_id": b"id"}, InvalidArgument, "workflow_id=b'id'"),
+        ({"workflow_id": False}, InvalidArgument, "workflow_id=False"),
+        ({"name": 5}, InvalidArgument, "name=5"),
+        ({"config": {}}, InvalidProvider, "DotFlow(config=Config(...))"),
+        ({"config": Config}, InvalidProvider, "Config(...)"),
+        ({"config": "file"}, InvalidProvider, "a str"),
+    ],
+    ids=str,
+)
+def test_a_workflow_refuses_what_it_cannot_be(
+    arguments: dict[str, Any], error: type[DefinitionError], said: str
+) -> None:
+    """The constructor says what is wrong with its own arguments."""
+    with pytest.raises(error) as caught:
+        DotFlow(**arguments)
+
+    assert said in str(caught.value)
+
+
+def test_ids() -> None:
+    """workflow_id is any non-empty string or UUID, kept as a string; without one it is a fresh UUID."""
+    some_uuid = uuid.uuid4()
+
+    assert DotFlow(workflow_id="my id / 7").workflow_id == "my id / 7"
+    assert DotFlow(workflow_id=some_uuid).workflow_id == str(some_uuid)
+    assert DotFlow(workflow_id=uuid.UUID(int=0)).workflow_id == str(uuid.UUID(int=0))
+    assert uuid.UUID(DotFlow().workflow_id) != uuid.UUID(DotFlow().workflow_id)
+
+
+def test_tasks_know_their_workflow(make_workflow: MakeWorkflow) -> None:
+    """The builder's tasks carry the workflow's id."""
+    workflow = make_workflow(workflow_id="w")
+    workflow.task.add(action(lambda: None))
+
+    assert [task.workflow_id for task in workflow.task] == ["w"]
+
+
+@pytest.mark.parametrize("asked", ["result_task", "result_context", "result_storage", "result"])
+def test_results_before_the_first_run(make_workflow: MakeWorkflow, asked: str) -> None:
+    """Asking too early is an error that says which question and what to do."""
+    with pytest.raises(NotRunYet, match=rf"{asked}\(\).*start\(\)"):
+        getattr(make_workflow(), asked)()
+
+
+def test_schedule_without_a_schedule(watched: Watched) -> None:
+    """A schedule that never fires is a mistake, and said so."""
+    with pytest.raises(NothingScheduled):
+        watched.workflow.schedule(mode="sequential")
+    assert watched.touched == []
+
+
+def test_an_empty_workflow_runs(make_workflow: MakeWorkflow) -> None:
+    """No tasks is a run that is complete at once."""
+    workflow = make_workflow()
+
+    run = workflow.start()
+
+    assert run.status is TypeStatus.COMPLETED
+    assert workflow.result_task() == workflow.result_context() == workflow.result_storage() == []
+
+
+def test_repr_says_which_workflow(make_workflow: MakeWorkflow) -> None:
+    """In a REPL one sees its name or id, and its size."""
+    workflow = make_workflow(name="nightly")
+    workflow.task.add(action(lambda: None))
+
+    assert "nightly" in repr(workflow)
+    assert "1" in repr(workflow)
