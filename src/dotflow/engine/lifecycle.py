@@ -2,7 +2,7 @@
 
 import itertools
 from collections.abc import Generator, Iterable, Iterator
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from dotflow import clock
 from dotflow.core.call import Call
@@ -12,6 +12,8 @@ from dotflow.core.failure import Failure
 from dotflow.core.outcome import Interrupted, Outcome, Returned
 from dotflow.core.task import Task
 from dotflow.errors import StorageError
+
+new: Final = tuple.__new__  # makes a named tuple in half the time, and three are made for every task
 
 
 class Wait(NamedTuple):
@@ -31,9 +33,9 @@ def task_flow(task: Task, lane: int, previous: Context) -> TaskFlow:
     None if it failed. Where a value can't be saved, StorageError is to be thrown in at the TaskCompleted.
     """
     task_id, step = task.task_id, task.step
-    call = Call(task_id, lane, step, task.initial_context, previous, task.workflow_id)
+    call = new(Call, (task_id, lane, step, task.initial_context, previous, task.workflow_id))
     for number in itertools.count(1):
-        yield AttemptStarted(task_id, number, previous, clock.now(), clock.monotonic())
+        yield new(AttemptStarted, (task_id, number, previous, clock.now(), clock.monotonic()))
         outcome = yield call
         assert outcome is not None
         if isinstance(outcome, Returned):
@@ -41,7 +43,7 @@ def task_flow(task: Task, lane: int, previous: Context) -> TaskFlow:
                 yield from _repeats(task_id, number, outcome.repeated)
             context = Context(outcome.value, task_id, task.workflow_id, clock.now(), step.identity)
             try:
-                yield TaskCompleted(task_id, context, clock.monotonic())
+                yield new(TaskCompleted, (task_id, context, clock.monotonic()))
             except StorageError as error:
                 yield _failed(task_id, number, Failure.of(error))
                 return None

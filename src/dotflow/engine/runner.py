@@ -159,11 +159,16 @@ class Runner:
         if context is None and not self._keep_going:
             self._stopping = True
         for follower in self._followers[place]:
-            if self._plan.needs[follower][-1] == place:
-                self._previous[follower] = Context() if context is None else context
-            self._missing[follower] -= 1
-            if not self._missing[follower]:
-                self._startable.append((follower, self._previous.pop(follower)))
+            previous = Context() if context is None else context
+            needs = self._plan.needs[follower]
+            if len(needs) > 1:
+                if needs[-1] == place:
+                    self._previous[follower] = previous
+                self._missing[follower] -= 1
+                if self._missing[follower]:
+                    continue
+                previous = self._previous.pop(follower)
+            self._startable.append((follower, previous))
 
     def _until_timer(self) -> float | None:
         return max(0.0, self._timers[0][0] - clock.monotonic()) if self._timers else None

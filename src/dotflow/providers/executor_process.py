@@ -17,7 +17,7 @@ from dotflow.errors import CannotTravel, InvalidArgument, StepTimeout, WorkerDie
 from dotflow.providers.process_orders import NOTHING, Memory, Orders
 from dotflow.providers.process_start import START_METHODS, STARTS, WorkerProcess, default_method
 from dotflow.providers.roster import Roster
-from dotflow.worker.channel import ANSWER, CALL, STARTED, STDERR, STDOUT, Channel, Message
+from dotflow.worker.channel import ANSWER, CALL, READY, STARTED, STDERR, STDOUT, Channel, Message
 from dotflow.worker.deadline import GRACE
 
 LONGEST_WAIT: Final = 86_400.0  # seconds; epoll takes no more than 24 days, and waking once a day costs nothing
@@ -65,6 +65,7 @@ class _Worker:
     def __init__(self, process: WorkerProcess) -> None:
         self.process = process
         self.call: Call | None = None
+        self.starting = True
         self.kill_at: float | None = None
         self.memory = Memory()
         self.events = selectors.EVENT_READ
@@ -77,6 +78,7 @@ class ProcessCrew(Crew):
         self._start = STARTS[start_method](tasks)
         self._roster: Roster[_Worker] = Roster(self._hire, max_workers, self._may_hire, self._remove)
         self._quiet_since = clock.monotonic()  # when a worker last became free
+        self._starting = 0  # workers that have not reported yet
         self._woken = False
         self._workers: set[_Worker] = set()
         self._answers: list[Answer] = []
@@ -151,14 +153,20 @@ class ProcessCrew(Crew):
     def _hire(self) -> _Worker:
         worker = _Worker(self._start.worker())
         self._workers.add(worker)
+        self._starting += 1
         self._selector.register(worker.process.channel, selectors.EVENT_READ, worker)
         if worker.process.ended is not None:
             self._selector.register(worker.process.ended, selectors.EVENT_READ, worker)
         return worker
 
     def _may_hire(self) -> bool:
-        """Not while calls end faster than a process can be started; a worker for each core is worth it anyway."""
-        return len(self._workers) < CORES or clock.monotonic() - self._quiet_since >= PATIENCE
+        """Not while calls end faster than a process can be started, nor more than the cores can start at once.
+
+        A worker for each core is worth it anyway.
+        """
+        if len(self._workers) < CORES:
+            return True
+        return self._starting < CORES and clock.monotonic() - self._quiet_since >= PATIENCE
 
     def _dispatch(self) -> None:
         """Gives the waiting calls to workers; a worker that answers meanwhile spares the start of another."""
@@ -197,7 +205,7 @@ class ProcessCrew(Crew):
     def _next_deed(self, end: float) -> float:
         """When something has to be done: the end of the wait, a kill, the start of one more worker."""
         deeds = [end, *(worker.kill_at for worker in self._workers if worker.kill_at is not None)]
-        if self._roster.wants_more:
+        if self._roster.wants_more and self._starting < CORES:
             deeds.append(self._quiet_since + PATIENCE)
         return min(deeds)
 
@@ -239,6 +247,9 @@ class ProcessCrew(Crew):
     def _take(self, worker: _Worker, message: Message) -> None:
         if message.kind == ANSWER:
             self._answer(worker, self._outcome(worker, message))
+        elif message.kind == READY:
+            worker.starting = False
+            self._starting -= 1
         elif message.kind == STARTED and worker.call is not None:
             worker.kill_at = clock.monotonic() + worker.call.step.policy.timeout + GRACE
         elif message.kind in (STDOUT, STDERR):
@@ -271,6 +282,7 @@ class ProcessCrew(Crew):
     def _remove(self, worker: _Worker) -> int | None:
         """Ends a worker, takes it out of the book, and tells how it ended."""
         self._workers.discard(worker)
+        self._starting -= worker.starting
         self._roster.dismiss(worker)
         self._unregister(worker.process.channel)
         if worker.process.ended is not None:

@@ -1,15 +1,21 @@
 """Time limits in the main thread: the process's interval timer and its signal."""
 
+import _signal  # type: ignore[import-not-found]
 import signal
 import sys
 from collections.abc import Callable
 from types import FrameType
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from dotflow import clock
 from dotflow.worker.deadline import OURS, REPEAT, SOONEST, DeadlinePassed, Limit, haunt
 
 T = TypeVar("T")
+
+SIGALRM: Final = int(signal.SIGALRM)
+ITIMER_REAL: Final = signal.ITIMER_REAL
+# What signal.getsignal wraps: that turns the answer into an enum, which costs more than all the rest of a limit.
+getsignal: Final[Callable[[int], Any]] = _signal.getsignal
 
 OURS.add(__file__)
 
@@ -24,11 +30,11 @@ class _Alarm:
         self.foreign_interval = 0.0
 
     def push(self, limit: Limit) -> None:
-        if signal.getsignal(signal.SIGALRM) is not _on_alarm:
+        if getsignal(SIGALRM) is not _on_alarm:
             self.previous = signal.signal(signal.SIGALRM, _on_alarm)
         self.limits.append(limit)
         limit.due = clock.monotonic() + limit.seconds
-        left, interval = signal.setitimer(signal.ITIMER_REAL, max(limit.seconds, SOONEST), REPEAT)
+        left, interval = signal.setitimer(ITIMER_REAL, max(limit.seconds, SOONEST), REPEAT)
         if len(self.limits) == 1 and left:
             self.foreign_due = clock.monotonic() + left
             self.foreign_interval = interval
@@ -40,7 +46,7 @@ class _Alarm:
         if self.limits or self.foreign_due is not None:
             self.arm()
         else:
-            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.setitimer(ITIMER_REAL, 0)
 
     def arm(self) -> None:
         """Sets the timer to the first of all that are due."""

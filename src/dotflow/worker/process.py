@@ -19,7 +19,7 @@ from dotflow.core.task import Task
 from dotflow.errors import CannotTravel
 from dotflow.worker import alarm
 from dotflow.worker.attempt import attempt
-from dotflow.worker.channel import ANSWER, CALL, STARTED, STDERR, STDOUT, Channel, Dump, Message
+from dotflow.worker.channel import ANSWER, CALL, READY, STARTED, STDERR, STDOUT, Channel, Dump, Message
 from dotflow.worker.loops import Loops
 
 LINUX: Final = sys.platform == "linux"
@@ -73,6 +73,7 @@ class Worker:
     def work(self) -> None:
         """Makes attempts until the coordinator closes the channel."""
         try:
+            self.send(READY, 0, [])
             for message in self.channel.receive():
                 if message.kind == CALL:
                     self.answer(message)

@@ -1,0 +1,79 @@
+"""What the documents show is what happens: each of their programs is run as it is printed."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+BLOCK = re.compile(r"^```python\n(.*?)^```", re.DOTALL | re.MULTILINE)
+DOCUMENTS = ("README.md", "docs/index.md")
+PROGRAMS = [
+    pytest.param(program, id=f"{document}-{number}")
+    for document in DOCUMENTS
+    for number, program in enumerate(BLOCK.findall((ROOT / document).read_text()))
+]
+
+
+def run_as_script(program: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    """The program, saved as a file in an empty folder and run from there, warnings being errors."""
+    script = folder / "pipeline.py"
+    script.write_text(program)
+    return subprocess.run(
+        [sys.executable, "-W", "error", script.name],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
+        capture_output=True,
+        text=True,
+        timeout=15,
+    )
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_a_program_runs_as_it_is_printed(program: str, tmp_path: Path) -> None:
+    """Each program is whole, runs without a guard, and what it says in comments that it prints, it prints."""
+    ended = run_as_script(program, tmp_path)
+
+    assert ended.returncode == 0, ended.stderr
+    printed = " ".join(ended.stdout.split())
+    for promised in promised_by(program):
+        assert promised in printed
+
+
+def promised_by(program: str) -> list[str]:
+    """What the comments behind a print(), or the lines of comment after one, say that it prints."""
+    found = re.findall(r"^print\(.*\)  # (.*)$", program, re.MULTILINE)
+    for lines in re.findall(r"^ *print\(.*\)\n((?:# .*\n)+)", program, re.MULTILINE):
+        found.append(" ".join(line.removeprefix("# ").strip() for line in lines.splitlines()))
+    return found
+
+
+def test_the_documents_have_programs() -> None:
+    """The README shows at least a program for each part of its tour."""
+    assert sum(param.id is not None and param.id.startswith("README") for param in PROGRAMS) >= 10
+
+
+def test_the_example_runs(tmp_path: Path) -> None:
+    """The weather pipeline runs to its end, writes its tables and its chart, and says so."""
+    example = tmp_path / "weather"
+    example.mkdir()
+    for name in ("pipeline.py", "chart.py", "seattle-weather.csv"):
+        (example / name).write_bytes((ROOT / "examples" / "weather" / name).read_bytes())
+
+    ended = subprocess.run(
+        [sys.executable, "-W", "error", str(example / "pipeline.py")],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
+        capture_output=True,
+        text=True,
+        timeout=15,
+    )
+
+    assert ended.returncode == 0, ended.stderr
+    assert "by month" in ended.stdout
+    assert "by weather" in ended.stdout
+    assert (example / "output" / "weather.db").stat().st_size > 0
+    assert (example / "output" / "climate.svg").read_text().startswith("<svg")
