@@ -55,7 +55,7 @@ def faults_of(victim: Victim, way: Way, fate: Fate) -> list[str]:
     most = TIMEOUT + (GRACE if victim.hard or left_behind else 0) + SLACK
     status, value, errors = fate.tasks[0]
     found = []
-    if not TIMEOUT * 0.99 <= fate.seconds <= most:
+    if not TIMEOUT * 0.8 <= fate.seconds <= most:  # the step notes its beginning a little after its time began to run
         found.append(f"ended after {fate.seconds:.2f} s")
     if [status, value] != ["Completed", "again"] or len(errors) != 1:
         found.append(f"the retry: {status}, {value!r}, {errors}")

@@ -274,7 +274,7 @@ def test_a_history_that_is_empty_is_a_history(everybody: Everybody) -> None:
 
 
 @pytest.mark.parametrize("raises", [None, ValueError("broken")])
-def test_call_back_gives_what_is_told_by_name(
+def test_the_end_is_told_with_the_tasks(
     everybody: Everybody, raises: Exception | None, request: pytest.FixtureRequest
 ) -> None:
     """on_success(tasks=...) is called with the tasks; what it raises is reported under its name."""
@@ -286,7 +286,7 @@ def test_call_back_gives_what_is_told_by_name(
             raise raises
 
     callback: Callable[..., Any] = on_success
-    everybody.publisher().call_back("on_success", callback, tasks=[everybody.task])
+    everybody.publisher().end("on_success", callback, [everybody.task])
 
     assert seen == {"tasks": [everybody.task]}
     assert [report.startswith("on_success raised") for report in everybody.reports] == ([True] if raises else [])

@@ -14,6 +14,7 @@ from dotflow.core.failure import Failure
 from dotflow.core.outcome import Died, Outcome, Raised, Returned, TimedOut
 from dotflow.core.task import Task
 from dotflow.errors import CannotTravel, InvalidArgument, StepTimeout, WorkerDied, WorkerNotStarted
+from dotflow.providers.pace import CORES, Pace
 from dotflow.providers.process_orders import NOTHING, Memory, Orders
 from dotflow.providers.process_start import START_METHODS, STARTS, WorkerProcess, default_method
 from dotflow.providers.roster import Roster
@@ -22,9 +23,7 @@ from dotflow.worker.deadline import GRACE
 
 LONGEST_WAIT: Final = 86_400.0  # seconds; epoll takes no more than 24 days, and waking once a day costs nothing
 KILLED: Final = f"It did not stop by itself within {GRACE:g} s, so its worker process was killed."
-CORES: Final = os.cpu_count() or 1
 DEFAULT_WORKERS: Final = max(32, 4 * CORES)
-PATIENCE: Final = 0.001  # seconds in which no worker became free before more are started; a fork takes about as long
 
 
 class ExecutorProcess(Executor):
@@ -75,10 +74,9 @@ class ProcessCrew(Crew):
     """The worker processes of one run. One wait covers their answers, their deaths and their deadlines."""
 
     def __init__(self, tasks: Mapping[int, Task], max_workers: int, start_method: str) -> None:
+        self._pace = Pace()
         self._start = STARTS[start_method](tasks)
-        self._roster: Roster[_Worker] = Roster(self._hire, max_workers, self._may_hire, self._remove)
-        self._quiet_since = clock.monotonic()  # when a worker last became free
-        self._starting = 0  # workers that have not reported yet
+        self._roster: Roster[_Worker] = Roster(self._hire, max_workers, self._pace.may_hire, self._remove)
         self._woken = False
         self._workers: set[_Worker] = set()
         self._answers: list[Answer] = []
@@ -153,20 +151,12 @@ class ProcessCrew(Crew):
     def _hire(self) -> _Worker:
         worker = _Worker(self._start.worker())
         self._workers.add(worker)
-        self._starting += 1
+        self._pace.workers += 1
+        self._pace.starting += 1
         self._selector.register(worker.process.channel, selectors.EVENT_READ, worker)
         if worker.process.ended is not None:
             self._selector.register(worker.process.ended, selectors.EVENT_READ, worker)
         return worker
-
-    def _may_hire(self) -> bool:
-        """Not while calls end faster than a process can be started, nor more than the cores can start at once.
-
-        A worker for each core is worth it anyway.
-        """
-        if len(self._workers) < CORES:
-            return True
-        return self._starting < CORES and clock.monotonic() - self._quiet_since >= PATIENCE
 
     def _dispatch(self) -> None:
         """Gives the waiting calls to workers; a worker that answers meanwhile spares the start of another."""
@@ -205,8 +195,8 @@ class ProcessCrew(Crew):
     def _next_deed(self, end: float) -> float:
         """When something has to be done: the end of the wait, a kill, the start of one more worker."""
         deeds = [end, *(worker.kill_at for worker in self._workers if worker.kill_at is not None)]
-        if self._roster.wants_more and self._starting < CORES:
-            deeds.append(self._quiet_since + PATIENCE)
+        if self._roster.wants_more:
+            deeds.append(self._pace.next_look())
         return min(deeds)
 
     def _listen(self, timeout: float | None) -> None:
@@ -249,7 +239,7 @@ class ProcessCrew(Crew):
             self._answer(worker, self._outcome(worker, message))
         elif message.kind == READY:
             worker.starting = False
-            self._starting -= 1
+            self._pace.starting -= 1
         elif message.kind == STARTED and worker.call is not None:
             worker.kill_at = clock.monotonic() + worker.call.step.policy.timeout + GRACE
         elif message.kind in (STDOUT, STDERR):
@@ -270,7 +260,7 @@ class ProcessCrew(Crew):
         call, worker.call = worker.call, None
         if call is None:
             return
-        self._quiet_since = clock.monotonic()
+        self._pace.worker_is_free()
         worker.kill_at = None
         worker.memory.kept = outcome.value if isinstance(outcome, Returned) else NOTHING
         self._answers.append((call, outcome))
@@ -282,7 +272,8 @@ class ProcessCrew(Crew):
     def _remove(self, worker: _Worker) -> int | None:
         """Ends a worker, takes it out of the book, and tells how it ended."""
         self._workers.discard(worker)
-        self._starting -= worker.starting
+        self._pace.workers -= 1
+        self._pace.starting -= worker.starting
         self._roster.dismiss(worker)
         self._unregister(worker.process.channel)
         if worker.process.ended is not None:

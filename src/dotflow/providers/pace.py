@@ -1,0 +1,35 @@
+"""Pace: whether now is the time to start one more worker process."""
+
+import os
+from typing import Final
+
+from dotflow import clock
+
+CORES: Final = os.cpu_count() or 1
+PATIENCE: Final = 0.001  # seconds in which no worker became free before more are started; a fork takes about as long
+
+
+class Pace:
+    """Not while calls end faster than a process can be started, nor more than the cores can start at once.
+
+    Attributes:
+        workers: How many there are.
+        starting: How many of them have not reported yet.
+    """
+
+    def __init__(self) -> None:
+        self.workers = 0
+        self.starting = 0
+        self._quiet_since = clock.monotonic()
+
+    def worker_is_free(self) -> None:
+        """A call has ended."""
+        self._quiet_since = clock.monotonic()
+
+    def may_hire(self) -> bool:
+        """Whether to start one more; a worker for each core is worth it anyway."""
+        return self.workers < CORES or (self.starting < CORES and clock.monotonic() - self._quiet_since >= PATIENCE)
+
+    def next_look(self) -> float:
+        """When to ask again, on the monotonic clock, should nothing happen before."""
+        return float("inf") if self.starting >= CORES else self._quiet_since + PATIENCE
