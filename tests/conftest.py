@@ -25,12 +25,16 @@ def start_method(request: pytest.FixtureRequest) -> str | None:
 
 
 @pytest.fixture
-def quiet(start_method: str | None) -> Callable[..., Config]:
-    """Makes a Config that writes no log; under --start-method its attempts are made in processes started that way."""
+def quiet(request: pytest.FixtureRequest, start_method: str | None) -> Callable[..., Config]:
+    """Makes a Config that writes no log.
+
+    Under --start-method, a test that is marked `processes` makes all its attempts in processes started that way.
+    """
+    in_processes = start_method is not None and request.node.get_closest_marker("processes") is not None
 
     def make_config(**given: object) -> Config:
         given.setdefault("log", LogDefault(output="none"))
-        if start_method is not None and "executor" not in given:
+        if in_processes and "executor" not in given:
             from dotflow.providers import ExecutorProcess
 
             given["executor"] = ExecutorProcess(start_method=start_method)

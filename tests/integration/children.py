@@ -34,6 +34,7 @@ from dotflow import Config, Context, DotFlow, action
 from dotflow.abc.log import Log
 from dotflow.providers import ExecutorProcess, ExecutorThread, LogDefault
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored, where the tests run as a shell's background job
 METHOD = {method!r}
 HERE = Path({folder!r})
 

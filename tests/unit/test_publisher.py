@@ -1,6 +1,5 @@
 """What an event sets off, and in which order."""
 
-from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -273,20 +272,36 @@ def test_a_history_that_is_empty_is_a_history(everybody: Everybody) -> None:
     assert events == [STARTED]
 
 
-@pytest.mark.parametrize("raises", [None, ValueError("broken")])
-def test_the_end_is_told_with_the_tasks(
-    everybody: Everybody, raises: Exception | None, request: pytest.FixtureRequest
-) -> None:
-    """on_success(tasks=...) is called with the tasks; what it raises is reported under its name."""
+@pytest.mark.parametrize("error", [None, ValueError("broken")])
+def test_the_end_is_told_with_the_tasks(everybody: Everybody, error: Exception | None) -> None:
+    """on_success(tasks=...) is called by name; what it raises is reported under its own."""
     seen: dict[str, Any] = {}
 
     def on_success(**told: Any) -> None:
         seen.update(told)
-        if raises:
-            raise raises
+        if error:
+            raise error
 
-    callback: Callable[..., Any] = on_success
-    everybody.publisher().end("on_success", callback, [everybody.task])
+    everybody.publisher().end("on_success", on_success, [everybody.task])
 
     assert seen == {"tasks": [everybody.task]}
-    assert [report.startswith("on_success raised") for report in everybody.reports] == ([True] if raises else [])
+    assert [report.startswith("on_success raised") for report in everybody.reports] == ([True] if error else [])
+
+
+def test_sys_exit_in_a_tasks_callback_is_reported(everybody: Everybody) -> None:
+    """In the middle of a run it is a mistake like any other."""
+    everybody.broken["callback"] = SystemExit(3)
+
+    everybody.publisher().publish(COMPLETED)
+
+    assert "SystemExit: 3" in everybody.reports[0]
+
+
+def test_sys_exit_at_the_end_is_meant(everybody: Everybody) -> None:
+    """When all is over, on_failure may choose the program's exit code."""
+
+    def on_failure(tasks: list[Task]) -> None:
+        raise SystemExit(3)
+
+    with pytest.raises(SystemExit):
+        everybody.publisher().end("on_failure", on_failure, [everybody.task])
