@@ -19,6 +19,7 @@
     ├── ProviderError             storage, notification, schedule
     │   └── StorageError          a value could not be saved
     └── RunError                  the run as a whole
+        ├── NoProcesses           this system has no worker processes
         ├── NotRunYet             a result was asked for before the first start()
         └── CheckpointMismatch    a checkpoint was made by another step
 
@@ -40,6 +41,7 @@ __all__ = [
     "InvalidPolicy",
     "InvalidProvider",
     "InvalidStep",
+    "NoProcesses",
     "NotRunYet",
     "NothingScheduled",
     "ProviderError",
@@ -261,6 +263,20 @@ class StorageError(ProviderError):
 
 class RunError(DotflowError):
     """The run as a whole can't be what was asked for."""
+
+
+class NoProcesses(RunError):
+    """Worker processes were asked for on a system that dotflow can't start them on."""
+
+    def __init__(self, system: str) -> None:
+        super().__init__(system)
+        self.system = system
+
+    def __str__(self) -> str:
+        return (
+            f"Worker processes need a POSIX system, and this is {self.system}. Run in sequential or background mode "
+            f"without groups and isolate, or choose threads: Config(executor=ExecutorThread())."
+        )
 
 
 class NotRunYet(RunError):

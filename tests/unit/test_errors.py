@@ -19,6 +19,7 @@ from dotflow.errors import (
     InvalidPolicy,
     InvalidProvider,
     InvalidStep,
+    NoProcesses,
     NothingScheduled,
     NotRunYet,
     ProviderError,
@@ -68,6 +69,7 @@ EXAMPLES: list[tuple[DotflowError, list[str]]] = [
     ),
     (RunStopped("load", "the run was cancelled"), ["'load'", "the run was cancelled"]),
     (StorageError("load", "w/0", "OSError: disk full"), ["'load'", "'w/0'", "OSError: disk full"]),
+    (NoProcesses("win32"), ["POSIX", "win32", "ExecutorThread()"]),
     (NotRunYet("result_task"), ["result_task()", "start()"]),
     (CheckpointMismatch([(0, "m:a", "m:b"), (2, "m:c", "m:d")]), ["task 0", "m:a", "m:b", "task 2", "resume=True"]),
 ]

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dotflow.abc.executor import Crew, Executor, Report
 from dotflow.core.call import Call
 from dotflow.core.task import Task
-from dotflow.providers.executor_process import check_workers
 from dotflow.providers.executor_thread import ThreadCrew
+from dotflow.providers.pace import check_workers
 from dotflow.worker.attempt_async import attempt_async
 from dotflow.worker.coroutines import LoopThread
 

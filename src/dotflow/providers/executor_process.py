@@ -13,8 +13,8 @@ from dotflow.core.call import Call
 from dotflow.core.failure import Failure
 from dotflow.core.outcome import Died, Outcome, Raised, Returned, TimedOut
 from dotflow.core.task import Task
-from dotflow.errors import CannotTravel, InvalidArgument, StepTimeout, WorkerDied, WorkerNotStarted
-from dotflow.providers.pace import CORES, Pace
+from dotflow.errors import CannotTravel, InvalidArgument, NoProcesses, StepTimeout, WorkerDied, WorkerNotStarted
+from dotflow.providers.pace import Pace, check_workers
 from dotflow.providers.process_orders import NOTHING, Memory, Orders
 from dotflow.providers.process_start import START_METHODS, STARTS, WorkerProcess, default_method
 from dotflow.providers.roster import Roster
@@ -23,7 +23,6 @@ from dotflow.worker.deadline import GRACE
 
 LONGEST_WAIT: Final = 86_400.0  # seconds; epoll takes no more than 24 days, and waking once a day costs nothing
 KILLED: Final = f"It did not stop by itself within {GRACE:g} s, so its worker process was killed."
-DEFAULT_WORKERS: Final = max(32, 4 * CORES)
 
 
 class ExecutorProcess(Executor):
@@ -32,10 +31,12 @@ class ExecutorProcess(Executor):
     Args:
         max_workers: How many processes there may be at once; max(32, 4 x cores) unless given.
         start_method: "fork", "forkserver" or "spawn". Unless given: fork where it is safe (Linux, and the process has
-            one thread), forkserver elsewhere on POSIX, spawn on Windows.
+            one thread), forkserver elsewhere.
 
     Raises:
         InvalidArgument: One of them is not accepted.
+
+    `open` raises NoProcesses where the system is not POSIX.
     """
 
     def __init__(self, max_workers: int | None = None, start_method: str | None = None) -> None:
@@ -46,16 +47,9 @@ class ExecutorProcess(Executor):
 
     def open(self, tasks: Mapping[int, Task], report: Report) -> Crew:
         """As Executor says."""
+        if os.name != "posix":
+            raise NoProcesses(sys.platform)
         return ProcessCrew(tasks, self.max_workers, self.start_method or default_method())
-
-
-def check_workers(max_workers: int | None) -> int:
-    """A number of workers that makes sense; the default for None."""
-    if max_workers is None:
-        return DEFAULT_WORKERS
-    if type(max_workers) is not int or max_workers < 1:
-        raise InvalidArgument("max_workers", max_workers, "a whole number from 1")
-    return max_workers
 
 
 class _Worker:

@@ -12,7 +12,8 @@ from dotflow.core.failure import Failure
 from dotflow.core.outcome import Interrupted, Outcome, TimedOut
 from dotflow.core.task import Task
 from dotflow.errors import StepTimeout
-from dotflow.providers.executor_process import ProcessCrew, check_workers
+from dotflow.providers.executor_process import ProcessCrew
+from dotflow.providers.pace import check_workers
 from dotflow.providers.process_start import default_method
 from dotflow.providers.roster import Roster
 from dotflow.worker.attempt import attempt

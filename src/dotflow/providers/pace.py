@@ -1,11 +1,13 @@
-"""Pace: whether now is the time to start one more worker process."""
+"""Pace: how many workers there may be, and whether now is the time to start one more."""
 
 import os
 from typing import Final
 
 from dotflow import clock
+from dotflow.errors import InvalidArgument
 
 CORES: Final = os.cpu_count() or 1
+DEFAULT_WORKERS: Final = max(32, 4 * CORES)
 PATIENCE: Final = 0.001  # seconds in which no worker became free before more are started; a fork takes about as long
 
 
@@ -33,3 +35,12 @@ class Pace:
     def next_look(self) -> float:
         """When to ask again, on the monotonic clock, should nothing happen before."""
         return float("inf") if self.starting >= CORES else self._quiet_since + PATIENCE
+
+
+def check_workers(max_workers: int | None) -> int:
+    """A number of workers that makes sense; the default for None."""
+    if max_workers is None:
+        return DEFAULT_WORKERS
+    if type(max_workers) is not int or max_workers < 1:
+        raise InvalidArgument("max_workers", max_workers, "a whole number from 1")
+    return max_workers

@@ -29,8 +29,6 @@ _lifelines: Final[set[int]] = set()
 
 def default_method() -> str:
     """fork where it is safe: on Linux, in a process with one thread, native ones counted."""
-    if sys.platform == "win32":
-        return "spawn"
     if sys.platform == "linux" and len(list(Path("/proc/self/task").iterdir())) == 1:
         return "fork"
     return "forkserver"

@@ -12,8 +12,9 @@ from dotflow.worker.deadline import OURS, REPEAT, SOONEST, DeadlinePassed, Limit
 
 T = TypeVar("T")
 
-SIGALRM: Final = int(signal.SIGALRM)
-ITIMER_REAL: Final = signal.ITIMER_REAL
+# A system without them never gets here, but it imports this module.
+SIGALRM: Final = int(getattr(signal, "SIGALRM", 0))
+ITIMER_REAL: Final = getattr(signal, "ITIMER_REAL", 0)
 # What signal.getsignal wraps: that turns the answer into an enum, which costs more than all the rest of a limit.
 getsignal: Final[Callable[[int], Any]] = _signal.getsignal
 
@@ -31,7 +32,7 @@ class _Alarm:
 
     def push(self, limit: Limit) -> None:
         if getsignal(SIGALRM) is not _on_alarm:
-            self.previous = signal.signal(signal.SIGALRM, _on_alarm)
+            self.previous = signal.signal(SIGALRM, _on_alarm)
         self.limits.append(limit)
         limit.due = clock.monotonic() + limit.seconds
         left, interval = signal.setitimer(ITIMER_REAL, max(limit.seconds, SOONEST), REPEAT)
@@ -56,9 +57,9 @@ class _Alarm:
             dues.append(self.foreign_due)
             if not self.limits:
                 interval = self.foreign_interval
-                signal.signal(signal.SIGALRM, self.previous)
+                signal.signal(SIGALRM, self.previous)
                 self.foreign_due = None
-        signal.setitimer(signal.ITIMER_REAL, max(min(dues) - clock.monotonic(), SOONEST), interval)
+        signal.setitimer(ITIMER_REAL, max(min(dues) - clock.monotonic(), SOONEST), interval)
 
     def ring_foreign(self, frame: FrameType | None) -> None:
         """Somebody else's timer went off while ours stood in its place."""
@@ -66,10 +67,10 @@ class _Alarm:
             self.foreign_due + self.foreign_interval if self.foreign_interval and self.foreign_due else None
         )
         if callable(self.previous):
-            self.previous(signal.SIGALRM, frame)
+            self.previous(SIGALRM, frame)
         elif self.previous is signal.SIG_DFL:
-            signal.signal(signal.SIGALRM, signal.SIG_DFL)
-            signal.raise_signal(signal.SIGALRM)
+            signal.signal(SIGALRM, signal.SIG_DFL)
+            signal.raise_signal(SIGALRM)
 
 
 _alarm = _Alarm()
@@ -83,8 +84,8 @@ def forget() -> None:
 def release() -> None:
     """Puts back the signal handler that was there before the first attempt with a timeout."""
     if not _alarm.limits and _alarm.previous is not None:
-        if signal.getsignal(signal.SIGALRM) is _on_alarm:
-            signal.signal(signal.SIGALRM, _alarm.previous)
+        if getsignal(SIGALRM) is _on_alarm:
+            signal.signal(SIGALRM, _alarm.previous)
         _alarm.previous = None
 
 
