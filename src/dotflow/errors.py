@@ -15,6 +15,7 @@
     │   ├── WorkerDied            its worker process ended under it
     │   ├── WorkerNotStarted      no worker process could be started for it
     │   ├── CannotTravel          (TypeError) what it takes or gives can't be sent between processes
+    │   ├── LoopLost              another step blocked the event loop that it ran in
     │   └── RunStopped            the run was cancelled or interrupted while it ran
     ├── ProviderError             storage, notification, schedule
     │   └── StorageError          a value could not be saved
@@ -41,6 +42,7 @@ __all__ = [
     "InvalidPolicy",
     "InvalidProvider",
     "InvalidStep",
+    "LoopLost",
     "NoProcesses",
     "NotRunYet",
     "NothingScheduled",
@@ -232,6 +234,16 @@ class CannotTravel(AttemptError, TypeError):
         return (
             f"{self.what} of step '{self.step}' can't be sent between processes ({self.reason}). Use something that "
             f"can be pickled, or run the step in this process: in sequential mode or with ExecutorThread."
+        )
+
+
+class LoopLost(AttemptError):
+    """Another step blocked the event loop that the step ran in."""
+
+    def __str__(self) -> str:
+        return (
+            "The event loop that this coroutine ran in was blocked by another step, and had to be left behind. A step "
+            "that computes or waits without await belongs into a plain function, or gets isolate=True."
         )
 
 

@@ -1,6 +1,6 @@
 """DotFlow: a workflow, from its tasks to its results."""
 
-import threading
+import contextlib
 import uuid
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -13,6 +13,7 @@ from dotflow.core.failure import name_of
 from dotflow.core.steps import as_callback
 from dotflow.core.task import Task
 from dotflow.core.types.execution import TypeExecution
+from dotflow.engine.background import start_in_background
 from dotflow.engine.plan import Plan, make_plan
 from dotflow.engine.run import Means, Run, Wishes
 from dotflow.errors import InvalidArgument, InvalidProvider, NotRunYet
@@ -90,7 +91,7 @@ class DotFlow:
         background = chosen is TypeExecution.BACKGROUND
         run = self._prepare(chosen, _wishes(keep_going, resume, on_success, on_failure), in_thread=background)
         if background:
-            threading.Thread(target=_execute, args=(run,), name="dotflow-run").start()
+            start_in_background(run)
         else:
             run.execute()
         return run
@@ -114,11 +115,11 @@ class DotFlow:
         loop = asyncio.get_running_loop()
         over = asyncio.Event()
 
-        def execute() -> None:
-            _execute(run)
-            loop.call_soon_threadsafe(over.set)
+        def tell() -> None:
+            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits there any more
+                loop.call_soon_threadsafe(over.set)
 
-        threading.Thread(target=execute, name="dotflow-run").start()
+        start_in_background(run, tell)
         if chosen is TypeExecution.BACKGROUND:
             return run
         try:
@@ -215,11 +216,3 @@ def _default_executor(plan: Plan, in_thread: bool) -> Executor:
     if plan.apart:
         return providers.ExecutorProcess()
     return providers.ExecutorThread(max_workers=1) if in_thread else providers.ExecutorInline()
-
-
-def _execute(run: Run) -> None:
-    """In a thread there is nobody to raise to: what stopped the run is raised by `run.wait()`."""
-    try:
-        run.execute()
-    except BaseException:  # it is kept in the run
-        return

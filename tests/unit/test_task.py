@@ -173,7 +173,8 @@ def test_fresh_records_share_nothing() -> None:
         assert untouched.status is TypeStatus.NOT_STARTED
         assert untouched.errors == []
     assert (other.task_id, other.step, other.callback, other.group_name) == (3, step, print, "g")
-    assert other.initial_context is definition.initial_context
+    assert other.initial_context is not definition.initial_context
+    assert other.initial_context.storage is definition.initial_context.storage
     assert (definition.run_id, one.run_id, other.run_id) == (None, "run-1", "run-2")
 
 

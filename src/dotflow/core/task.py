@@ -54,15 +54,15 @@ class Task:
 
     __slots__ = (
         "_began",
+        "_current",
         "_errors",
+        "_previous",
         "attempt",
         "callback",
-        "current_context",
         "duration",
         "finished_at",
         "group_name",
         "initial_context",
-        "previous_context",
         "retry_count",
         "run_id",
         "started_at",
@@ -85,13 +85,13 @@ class Task:
         self.task_id = task_id
         self.step = step
         self.callback = callback
-        self.initial_context = NOTHING if initial_context is None else initial_context
+        self.initial_context = Context() if initial_context is None else initial_context
         self.group_name = group_name
         self.workflow_id = workflow_id
         self.run_id = run_id
         self.status = NOT_STARTED
-        self.previous_context = NOTHING
-        self.current_context = NOTHING
+        self._previous: Context | None = None
+        self._current: Context | None = None
         self._errors: list[TaskError] | None = None
         self.attempt = 0
         self.retry_count = 0
@@ -106,6 +106,20 @@ class Task:
         return self.step.name
 
     @property
+    def previous_context(self) -> Context:
+        """What the step before it returned; an empty Context before it has begun."""
+        if self._previous is None:
+            self._previous = Context()
+        return self._previous
+
+    @property
+    def current_context(self) -> Context:
+        """What it returned; an empty Context before."""
+        if self._current is None:
+            self._current = Context()
+        return self._current
+
+    @property
     def errors(self) -> list[TaskError]:
         """Its failed attempts. The list is made when it is asked for: most tasks never need one."""
         if self._errors is None:
@@ -118,8 +132,10 @@ class Task:
         return self._errors[-1] if self._errors else None
 
     def fresh(self, workflow_id: str, run_id: str) -> "Task":
-        """A record of its own for one run."""
-        return Task(self.task_id, self.step, self.callback, self.initial_context, self.group_name, workflow_id, run_id)
+        """A record of its own for one run, and a Context of its own around the initial value."""
+        given = self.initial_context
+        initial = Context(given.storage, time=given.time)
+        return Task(self.task_id, self.step, self.callback, initial, self.group_name, workflow_id, run_id)
 
     def snapshot(self) -> "Task":
         """The task as it is now, for those who read it later."""
@@ -134,12 +150,12 @@ class Task:
         self.status = STATUS_AFTER[event.__class__]
         if isinstance(event, AttemptStarted):
             self.attempt = event.attempt
-            self.previous_context = event.previous
+            self._previous = event.previous
             if event.attempt == 1:
                 self.started_at = event.at
                 self._began = event.tick
         elif isinstance(event, TaskCompleted):
-            context = self.current_context = event.context
+            context = self._current = event.context
             self._end(context.time, event.tick)
         else:
             self._apply_rare(event)
@@ -153,8 +169,8 @@ class Task:
                 self.errors.append(TaskError(event.attempt, event.failure))
                 self._end(event.at, event.tick)
             case TaskRestored():
-                self.previous_context = event.previous
-                self.current_context = event.context
+                self._previous = event.previous
+                self._current = event.context
 
     def _end(self, at: datetime, tick: float) -> None:
         self.finished_at = at
@@ -162,6 +178,3 @@ class Task:
 
     def __repr__(self) -> str:
         return f"<task {self.task_id} {self.name}: {self.status}>"
-
-
-NOTHING: Final = Context()

@@ -74,7 +74,7 @@ class Publisher:
         for name, follower in self._followers:
             try:
                 follower(self._run_id, event)
-            except Exception as error:  # somebody else's code: it is reported, and the run goes on
+            except (Exception, SystemExit) as error:  # somebody else's code: it is reported, and the run goes on
                 self._report(f"The {name} raised at {type(event).__name__}", error)
 
     def end(self, name: str, callback: Callable[..., Any], tasks: Sequence[Task]) -> None:
@@ -93,7 +93,7 @@ class Publisher:
     def _write(self, log: Log, task: Task, failed: bool) -> None:
         try:
             (log.error if failed else log.info)(task)
-        except Exception as error:  # somebody else's code: it is reported, and the run goes on
+        except (Exception, SystemExit) as error:  # somebody else's code: it is reported, and the run goes on
             self._report(f"The log raised at task {task.task_id} {task.name}", error)
 
 
@@ -105,7 +105,7 @@ def reporter(log: Log) -> Callable[[str, BaseException | None], None]:
             message = f"{message}, which changes nothing in the run:\n{Failure.of(error).traceback}"
         try:
             log.report(message)
-        except Exception as broken:  # somebody else's code, and the last place to say so
+        except (Exception, SystemExit) as broken:  # somebody else's code, and the last place to say so
             Log.report(log, f"{message}\nThe log's own report raised {type(broken).__name__}: {broken}")
 
     return report

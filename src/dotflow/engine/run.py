@@ -140,6 +140,10 @@ class Run:
         with self._changed:
             self._changed.notify_all()
 
+    def report(self, message: str, error: BaseException) -> None:
+        """Writes into the log, with the traceback."""
+        reporter(self._means.log)(message, error)
+
     def prepare(self) -> None:
         """Reads or voids the checkpoints, before anything runs. Called by the workflow, once."""
         if self._wishes.resume:

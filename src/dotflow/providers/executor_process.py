@@ -14,11 +14,12 @@ from dotflow.core.failure import Failure
 from dotflow.core.outcome import Died, Outcome, Raised, Returned, TimedOut
 from dotflow.core.task import Task
 from dotflow.errors import CannotTravel, InvalidArgument, NoProcesses, StepTimeout, WorkerDied, WorkerNotStarted
+from dotflow.providers.bell import Bell
 from dotflow.providers.pace import Pace, check_workers
 from dotflow.providers.process_orders import NOTHING, Memory, Orders
 from dotflow.providers.process_start import START_METHODS, STARTS, WorkerProcess, default_method
 from dotflow.providers.roster import Roster
-from dotflow.worker.channel import ANSWER, CALL, READY, STARTED, STDERR, STDOUT, Channel, Message
+from dotflow.worker.channel import ANSWER, CALL, READY, RETURNED, STARTED, STDERR, STDOUT, Channel, Message
 from dotflow.worker.deadline import GRACE
 
 LONGEST_WAIT: Final = 86_400.0  # seconds; epoll takes no more than 24 days, and waking once a day costs nothing
@@ -76,9 +77,7 @@ class ProcessCrew(Crew):
         self._answers: list[Answer] = []
         self._orders = Orders(self._start.dump, self._start.inherits)
         self._selector = selectors.DefaultSelector()
-        self._bell, self._rope = os.pipe()
-        os.set_blocking(self._bell, False)
-        os.set_blocking(self._rope, False)
+        self._bell = Bell()
         self._selector.register(self._bell, selectors.EVENT_READ)
 
     def submit(self, call: Call) -> None:
@@ -106,8 +105,7 @@ class ProcessCrew(Crew):
 
     def wake(self) -> None:
         """As Crew says."""
-        with contextlib.suppress(BlockingIOError, OSError):  # full: it is awake already; closed: it needs no waking
-            os.write(self._rope, b"!")
+        self._bell.ring()
 
     def leave(self, lane: int) -> None:
         """As Crew says."""
@@ -130,8 +128,7 @@ class ProcessCrew(Crew):
             self._workers.clear()
             self._start.close()
             self._selector.close()
-            os.close(self._bell)
-            os.close(self._rope)
+            self._bell.close()
 
     def _wait_for_ends(self, until: float) -> None:
         left = {worker for worker in self._workers if worker.process.ended is not None}
@@ -198,7 +195,7 @@ class ProcessCrew(Crew):
         for key, events in self._selector.select(timeout):
             worker: _Worker | None = key.data
             if worker is None:
-                os.read(self._bell, 512)
+                self._bell.silence()
                 self._woken = True
             elif key.fd == worker.process.ended:
                 ended.append(worker)
@@ -231,6 +228,8 @@ class ProcessCrew(Crew):
     def _take(self, worker: _Worker, message: Message) -> None:
         if message.kind == ANSWER:
             self._answer(worker, self._outcome(worker, message))
+        elif message.kind == RETURNED:
+            worker.kill_at = None
         elif message.kind == READY:
             worker.starting = False
             self._pace.starting -= 1

@@ -219,21 +219,26 @@ class ForkServer(Start):
 STARTS: Final[Mapping[str, type[Start]]] = {"fork": Fork, "forkserver": ForkServer, "spawn": Spawn}
 
 
-def _interpreter(entry: str, sock: socket.socket, more: tuple[int, ...], **told: Any) -> subprocess.Popen[bytes]:
+def _interpreter(entry: str, sock: socket.socket, descriptors: tuple[int, ...], **more: Any) -> subprocess.Popen[bytes]:
     """A fresh interpreter, in a process group of its own, that sees the modules that this one sees."""
-    arguments = json.dumps({"argv": sys.argv, "sock": sock.fileno(), **told})
-    path = json.dumps([entry or os.getcwd() for entry in sys.path])  # noqa: PTH109 (a string is wanted)
+    path = [entry or os.getcwd() for entry in sys.path if isinstance(entry, str)]  # noqa: PTH109 (a string is wanted)
+    argv = [str(argument) for argument in sys.argv]
+    told = json.dumps({"argv": argv, "path": path, "sock": sock.fileno(), **more})
     code = (
-        "import sys, json; sys.path[:] = json.loads(sys.argv[2]); "
-        f"from dotflow.worker.nursery import {entry}; {entry}(sys.argv[1])"
+        "import sys, json; told = json.load(sys.stdin); sys.path[:] = told['path']; "
+        f"from dotflow.worker.nursery import {entry}; {entry}(told)"
     )
     flags: list[str] = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]
-    return subprocess.Popen(
-        [sys.executable, *flags, "-c", code, arguments, path],
-        pass_fds=(sock.fileno(), *more),
-        stdin=subprocess.DEVNULL,
+    process = subprocess.Popen(
+        [sys.executable, *flags, "-c", code],
+        pass_fds=(sock.fileno(), *descriptors),
+        stdin=subprocess.PIPE,
         process_group=0,
     )
+    assert process.stdin is not None
+    with contextlib.suppress(BrokenPipeError), process.stdin as pipe:  # its end is told in other ways
+        pipe.write(told.encode())
+    return process
 
 
 def _is_redirected(stream: Any, descriptor: int) -> bool:

@@ -28,6 +28,7 @@ ANSWER: Final = 2  # from the worker: its outcome
 STARTED: Final = 3  # from the worker: the attempt begins, its time runs
 STDOUT: Final = 4  # from the worker: what it printed
 STDERR: Final = 5
+RETURNED: Final = 7  # from the worker: the step came back, what follows is pickling its value
 READY: Final = 6  # from the worker, once: it has started
 
 

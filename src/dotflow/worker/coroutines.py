@@ -11,8 +11,10 @@ import threading
 from collections.abc import Callable, Coroutine, Generator
 from typing import Any
 
+from dotflow.errors import LoopLost
 from dotflow.worker.deadline import GRACE, REPEAT, DeadlinePassed, Limit, LoopBlocked
 from dotflow.worker.limited import run_limited
+from dotflow.worker.watch import Stopped, stop_thread
 
 
 class Driven:
@@ -126,13 +128,24 @@ class LoopThread:
 
     def __init__(self) -> None:
         self.loop = asyncio.new_event_loop()
+        self._is_left_behind = False
+        self.tasks: set[asyncio.Task[None]] = set()  # a loop holds its tasks weakly; here they are held
         self._waiting: set[concurrent.futures.Future[Any]] = set()
         self._thread = threading.Thread(target=self._work, name="dotflow-loop", daemon=True)
         self._thread.start()
 
     def _work(self) -> None:
+        with contextlib.suppress(Stopped):  # it was left behind, and what blocked it has ended now
+            self._serve()
+
+    def _serve(self) -> None:
         asyncio.set_event_loop(self.loop)
-        self.loop.run_forever()
+        while True:
+            try:
+                self.loop.run_forever()
+                break
+            except (KeyboardInterrupt, SystemExit):  # of a task that a step made: whoever awaits that one sees it too
+                continue
         tasks = asyncio.all_tasks(self.loop)
         for task in tasks:
             task.cancel()
@@ -152,9 +165,22 @@ class LoopThread:
             if future.done():
                 raise
             limit.raised = 1
+            self.leave_behind()
             raise LoopBlocked(limit) from None
+        except concurrent.futures.CancelledError:
+            if self._is_left_behind:
+                raise LoopLost from None
+            raise
         finally:
             self._waiting.discard(future)
+
+    def leave_behind(self) -> None:
+        """The loop is blocked by one of its coroutines: what blocks it is told to end, and the others are let go."""
+        self._is_left_behind = True
+        if self._thread.ident is not None:
+            stop_thread(self._thread.ident)
+        for future in tuple(self._waiting):
+            future.cancel()
 
     def close(self) -> None:
         """As Loop says."""

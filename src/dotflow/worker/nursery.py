@@ -5,13 +5,12 @@ is always safe. It does what the coordinator asks, one request at a time, and en
 """
 
 import atexit
-import json
 import os
 import signal
 import socket
 import struct
 import sys
-from typing import Final
+from typing import Any, Final
 
 from dotflow.worker.channel import dump_by_value
 from dotflow.worker.process import run_worker
@@ -22,16 +21,14 @@ NUMBER: Final = struct.Struct("!q")
 UNKNOWN: Final = 1 << 40  # no exit code looks like this: nobody knows
 
 
-def become_worker(arguments: str) -> None:
+def become_worker(told: dict[str, Any]) -> None:
     """Called by a spawned interpreter: it is a worker."""
-    told = json.loads(arguments)
     sys.argv = told["argv"]
     run_worker(socket.socket(fileno=told["sock"]), told["lifeline"], dump_by_value, tuple(told["relayed"]), {})
 
 
-def become_nursery(arguments: str) -> None:
+def become_nursery(told: dict[str, Any]) -> None:
     """Called by a spawned interpreter: it forks workers on request."""
-    told = json.loads(arguments)
     sys.argv = told["argv"]
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     control = socket.socket(fileno=told["sock"])

@@ -19,7 +19,7 @@ from dotflow.core.task import Task
 from dotflow.errors import CannotTravel
 from dotflow.worker import alarm
 from dotflow.worker.attempt import attempt
-from dotflow.worker.channel import ANSWER, CALL, READY, STARTED, STDERR, STDOUT, Channel, Dump, Message
+from dotflow.worker.channel import ANSWER, CALL, READY, RETURNED, STARTED, STDERR, STDOUT, Channel, Dump, Message
 from dotflow.worker.loops import Loops
 
 LINUX: Final = sys.platform == "linux"
@@ -95,6 +95,8 @@ class Worker:
             outcome = attempt(call, self.loops)
         except KeyboardInterrupt:
             outcome = Interrupted()
+        if call.step.policy.timeout:
+            self.send(RETURNED, message.number, [])
         self.kept = outcome.value if isinstance(outcome, Returned) else None
         _flush()
         self.send(ANSWER, message.number, self.pack(call, outcome))

@@ -1,0 +1,48 @@
+"""Runs in threads of their own, and what the end of the interpreter means for them."""
+
+import threading
+from collections.abc import Callable
+from typing import Final
+
+from dotflow.engine.run import Run
+
+_running: Final[set[Run]] = set()
+_registered: Final = threading.Lock()  # taken once and never given back
+
+
+def start_in_background(run: Run, then: Callable[[], None] = lambda: None) -> None:
+    """Runs it in a non-daemon thread, so that a script that ends waits for its work; calls *then* at its end."""
+    if _registered.acquire(blocking=False):
+        _wait_before_the_pools_close()
+
+    def work() -> None:
+        try:
+            run.execute()
+        except KeyboardInterrupt:  # it was meant, and it is kept in the run
+            pass
+        except BaseException as error:  # it is kept in the run, but perhaps nobody ever waits for that
+            run.report(f"The run {run.run_id} was ended", error)
+        finally:
+            _running.discard(run)
+            then()
+
+    _running.add(run)
+    threading.Thread(target=work, name="dotflow-run").start()
+
+
+def _wait_before_the_pools_close() -> None:
+    """Python waits for threads at its end, but first it closes all thread pools, which steps may need.
+
+    What is registered last is called first, so the module of the pools has to be there before.
+    """
+    import concurrent.futures.thread
+
+    assert concurrent.futures.thread is not None
+    register: Callable[[Callable[[], None]], None] | None = getattr(threading, "_register_atexit", None)
+    if register is not None:
+        register(_wait_for_all)
+
+
+def _wait_for_all() -> None:
+    for run in tuple(_running):
+        run.wait()
