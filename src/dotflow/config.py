@@ -77,11 +77,14 @@ def _check(name: str, provider: Any, contract: type) -> None:
         return
     if isinstance(provider, type) and issubclass(provider, contract):
         raise InvalidProvider(
-            name, f"the class {provider.__name__} itself", contract.__name__, f"Write {provider.__name__}(...)."
+            f"Config({name}=...)",
+            f"the class {provider.__name__} itself",
+            contract.__name__,
+            f"Write {provider.__name__}(...).",
         )
     raise InvalidProvider(
-        name,
-        f"a {name_of(type(provider))}",
+        f"Config({name}=...)",
+        f"of type {name_of(type(provider))}",
         contract.__name__,
         f"Its class has to inherit from {contract.__module__}.{contract.__name__}.",
     )

@@ -18,7 +18,7 @@
     │   ├── LoopLost              another step blocked the event loop that it ran in
     │   └── RunStopped            the run was cancelled or interrupted while it ran
     ├── ProviderError             storage, notification, schedule
-    │   └── StorageError          a value could not be saved
+    │   └── StorageError          a value could not be saved or read
     └── RunError                  the run as a whole
         ├── NoProcesses           this system has no worker processes
         ├── NotRunYet             a result was asked for before the first start()
@@ -148,7 +148,7 @@ class InvalidProvider(DefinitionError, TypeError):
         self.name, self.got, self.contract, self.hint = name, got, contract, hint
 
     def __str__(self) -> str:
-        wanted = f"Config({self.name}=...) takes an instance of {self.contract}; this is {self.got}."
+        wanted = f"{self.name} takes an instance of {self.contract}; this is {self.got}."
         return f"{wanted} {self.hint}" if self.hint else wanted
 
 
@@ -263,14 +263,14 @@ class ProviderError(DotflowError):
 
 
 class StorageError(ProviderError):
-    """A value could not be saved, so its task failed."""
+    """The storage failed: a value could not be saved, and its task failed, or nothing could be read."""
 
-    def __init__(self, step: str, key: str, reason: str) -> None:
-        super().__init__(step, key, reason)
-        self.step, self.key, self.reason = step, key, reason
+    def __init__(self, what: str, reason: str) -> None:
+        super().__init__(what, reason)
+        self.what, self.reason = what, reason
 
     def __str__(self) -> str:
-        return f"Step '{self.step}' finished, but its value could not be saved under '{self.key}': {self.reason}"
+        return f"{self.what}: {self.reason}"
 
 
 class RunError(DotflowError):

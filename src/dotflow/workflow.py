@@ -46,7 +46,10 @@ class DotFlow:
     ) -> None:
         if config is not None and not isinstance(config, Config):
             raise InvalidProvider(
-                "config", f"a {name_of(type(config))}", "Config", "Write DotFlow(config=Config(...))."
+                "DotFlow(config=...)",
+                f"of type {name_of(type(config))}",
+                "Config",
+                "Write DotFlow(config=Config(...)).",
             )
         if workflow_id is not None and (not isinstance(workflow_id, str | uuid.UUID) or not str(workflow_id)):
             raise InvalidArgument("workflow_id", workflow_id, "a non-empty string or a UUID")
@@ -204,8 +207,8 @@ def _wishes(keep_going: object, resume: object, on_success: Callback, on_failure
     return Wishes(
         keep_going=bool(keep_going),
         resume=bool(resume),
-        on_success=as_callback("on_success", on_success, "on_success(tasks=...)"),
-        on_failure=as_callback("on_failure", on_failure, "on_failure(tasks=...)"),
+        on_success=as_callback("on_success", on_success, "tasks"),
+        on_failure=as_callback("on_failure", on_failure, "tasks"),
     )
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from dotflow import Context, action
+from dotflow import Context, Task, action
 from dotflow.core.builder import TaskBuilder
 from dotflow.core.types.status import TypeStatus
 from dotflow.errors import (
@@ -12,6 +12,10 @@ from dotflow.errors import (
     InvalidStep,
     UnfillableParameter,
 )
+
+
+def told(task: Task) -> None:
+    """A callback."""
 
 
 @action
@@ -62,12 +66,12 @@ def test_add_returns_the_builder(builder: TaskBuilder) -> None:
 
 def test_a_task_knows_what_it_was_given(builder: TaskBuilder) -> None:
     """Callback, initial context and group are those of its add."""
-    builder.add([one, two], callback=print, initial_context={"a": 1}, group_name="g").add(three)
+    builder.add([one, two], callback=told, initial_context={"a": 1}, group_name="g").add(three)
 
     first, second, third = builder
 
     for task in (first, second):
-        assert task.callback is print
+        assert task.callback is told
         assert task.initial_context.storage == {"a": 1}
         assert task.group_name == "g"
     assert (third.callback, third.initial_context.storage, third.group_name) == (None, None, "default")
@@ -121,7 +125,7 @@ def test_clear_takes_all_out_and_counts_anew(builder: TaskBuilder) -> None:
 
 def test_reverse_turns_the_order_round(builder: TaskBuilder) -> None:
     """The tasks are numbered anew and keep all they were given."""
-    builder.add(one, callback=print, initial_context=1, group_name="a").add(two, group_name="b").add(three).reverse()
+    builder.add(one, callback=told, initial_context=1, group_name="a").add(two, group_name="b").add(three).reverse()
 
     assert [(task.task_id, task.name, task.group_name) for task in builder] == [
         (0, "three", "default"),
@@ -129,7 +133,7 @@ def test_reverse_turns_the_order_round(builder: TaskBuilder) -> None:
         (2, "one", "a"),
     ]
     last = list(builder)[-1]
-    assert (last.callback, last.initial_context.storage) == (print, 1)
+    assert (last.callback, last.initial_context.storage) == (told, 1)
 
 
 def test_reverse_twice_is_no_change(builder: TaskBuilder) -> None:
@@ -151,7 +155,7 @@ def test_is_not_changed_while_it_is_gone_through(builder: TaskBuilder) -> None:
 
 def test_schema_tells_how_it_was_put_together(builder: TaskBuilder) -> None:
     """The schema names the workflow and every task with its step, group, callback, context and policy."""
-    builder.add(action(retry=3, timeout=1.5, retry_delay=2, backoff=True)(one.function), callback=print, group_name="g")
+    builder.add(action(retry=3, timeout=1.5, retry_delay=2, backoff=True)(one.function), callback=told, group_name="g")
     builder.add(two, initial_context=[1])
 
     schema = builder.schema().model_dump(mode="json")
@@ -163,7 +167,7 @@ def test_schema_tells_how_it_was_put_together(builder: TaskBuilder) -> None:
         "name": "one",
         "step": f"{__name__}:one",
         "group_name": "g",
-        "callback": "print",
+        "callback": "told",
         "initial_context": None,
         "policy": {"retry": 3, "timeout": 1.5, "retry_delay": 2, "backoff": True, "isolate": False},
     }

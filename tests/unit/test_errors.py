@@ -51,7 +51,7 @@ EXAMPLES: list[tuple[DotflowError, list[str]]] = [
         ["on_success is 5 (int)", "function", "on_success(tasks=...)", "dotted path", "without calling it"],
     ),
     (
-        InvalidProvider("log", "a str", "Log", "Its class has to inherit from dotflow.abc.log.Log."),
+        InvalidProvider("Config(log=...)", "a str", "Log", "Its class has to inherit from dotflow.abc.log.Log."),
         ["Config(log=...)", "an instance of Log", "a str", "inherit from dotflow.abc.log.Log"],
     ),
     (NothingScheduled(), ["no schedule", "Config(scheduler=...)", "start()"]),
@@ -69,7 +69,10 @@ EXAMPLES: list[tuple[DotflowError, list[str]]] = [
         ["The value returned", "'load'", "TypeError: a lock", "ExecutorThread"],
     ),
     (RunStopped("load", "the run was cancelled"), ["'load'", "the run was cancelled"]),
-    (StorageError("load", "w/0", "OSError: disk full"), ["'load'", "'w/0'", "OSError: disk full"]),
+    (
+        StorageError("StorageDefault could not be read", "OSError: disk full"),
+        ["could not be read", "OSError: disk full"],
+    ),
     (LoopLost(), ["event loop", "isolate=True"]),
     (NoProcesses("win32"), ["POSIX", "win32", "ExecutorThread()"]),
     (NotRunYet("result_task"), ["result_task()", "start()"]),

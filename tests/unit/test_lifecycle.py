@@ -20,7 +20,7 @@ LATE = Failure("TimeoutError", "too late")
 GONE = Failure("WorkerDied", "gone")
 
 #: Stands in a script for a storage that can't keep the value of the event just asked for.
-LOST = StorageError("step", "key", "disk full")
+LOST = StorageError("step", "disk full")
 
 
 def task_with(**options: Any) -> Task:

@@ -163,9 +163,7 @@ def test_a_storage_that_raises_stops_the_event(everybody: Everybody, who: str) -
 
 
 @pytest.mark.parametrize("who", ["history", "tracer", "log.info", "callback"])
-@pytest.mark.parametrize(
-    "error", [ValueError("broken"), StorageError("s", "k", "from a listener")], ids=["any", "ours"]
-)
+@pytest.mark.parametrize("error", [ValueError("broken"), StorageError("s", "from a listener")], ids=["any", "ours"])
 def test_whoever_else_raises_is_reported_and_changes_nothing(everybody: Everybody, who: str, error: Exception) -> None:
     """The others are told all the same; the report has the traceback of what was raised."""
     everybody.broken[who] = error

@@ -1,5 +1,6 @@
 """What users may add as a step, and what they may pass as a callback."""
 
+import re
 from typing import Any
 
 import pytest
@@ -19,6 +20,9 @@ def extract():
 
 def plain():
     return "plain"
+
+def told(task):
+    return "told", task
 
 @action
 class Report:
@@ -228,22 +232,31 @@ class TestResolve:
 class TestCallbacks:
     def test_callables_and_none(self) -> None:
         """A callable is itself; None is nobody."""
-        assert as_callback("callback", print, "callback(task=...)") is print
-        assert as_callback("callback", None, "callback(task=...)") is None
-        assert as_callback("callback", one, "callback(task=...)") is one
+
+        def told(task: object) -> None: ...
+
+        assert as_callback("callback", told, "task") is told
+        assert as_callback("callback", None, "task") is None
+        assert as_callback("callback", dict, "task") is dict
+
+    @pytest.mark.parametrize("callback", [print, lambda: None, lambda tasks: None, lambda task, more: None])
+    def test_one_that_does_not_take_what_it_is_given(self, callback: object) -> None:
+        """After hours of a run it is too late to hear that nobody could be called back."""
+        with pytest.raises(InvalidCallback, match=re.escape("does not take 'task'")):
+            as_callback("callback", callback, "task")
 
     def test_paths(self, modules: dict[str, str]) -> None:
         """A callback may be named by its dotted path; it need not be an action."""
         modules["mem_steps"] = GOOD
 
-        found: Any = as_callback("callback", "mem_steps:plain", "callback(task=...)")
+        found: Any = as_callback("callback", "mem_steps:told", "task")
 
-        assert found() == "plain"
+        assert found(task=1) == ("told", 1)
 
     def test_a_path_that_leads_nowhere(self) -> None:
         """It is refused like that of a step."""
         with pytest.raises(InvalidPath):
-            as_callback("callback", "no_such_module.fn", "callback(task=...)")
+            as_callback("callback", "no_such_module.fn", "task")
 
     @pytest.mark.parametrize("callback", [5, [print], object(), b"mod.fn", False, 0])
     def test_what_cannot_be_called(self, callback: object) -> None:
@@ -259,7 +272,7 @@ class TestCallbacks:
         modules["mem_steps"] = GOOD
 
         with pytest.raises(InvalidCallback):
-            as_callback("callback", "mem_steps.NUMBER", "callback(task=...)")
+            as_callback("callback", "mem_steps.NUMBER", "task")
 
     def test_a_coroutine_function_is_refused(self) -> None:
         """Nobody would await it, so it would silently do nothing."""
@@ -267,4 +280,4 @@ class TestCallbacks:
         async def told(task: object) -> None: ...
 
         with pytest.raises(InvalidCallback):
-            as_callback("callback", told, "callback(task=...)")
+            as_callback("callback", told, "task")

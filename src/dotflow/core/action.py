@@ -175,6 +175,9 @@ def action(
             raise InvalidStep(f"{target!r}, already an action", "Decorate it with @action once, with all its options.")
         if not callable(target) and not isinstance(target, classmethod):
             raise InvalidStep(f"{target!r} ({name_of(type(target))})", "Options go by name: @action(retry=3).")
+        if inspect.isgeneratorfunction(_unwrapped(target)) or inspect.isasyncgenfunction(_unwrapped(target)):
+            hint = "None of its lines would run. Return a list of what it yields."
+            raise InvalidStep(f"{target!r}, a generator function", hint)
         return Action(target, policy, isolate)
 
     return decorate if function is None else decorate(function)

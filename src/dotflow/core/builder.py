@@ -52,7 +52,7 @@ class TaskBuilder:
         if not isinstance(group_name, str) or not group_name:
             raise InvalidArgument("group_name", group_name, "a non-empty string")
         actions = as_actions(step)
-        told = as_callback("callback", callback, "callback(task=...)")
+        told = as_callback("callback", callback, "task")
         context = Context(initial_context)
         for found in actions:
             self._tasks.append(Task(len(self._tasks), found, told, context, group_name, self._workflow_id))

@@ -31,7 +31,7 @@ def as_actions(step: object) -> list[Action[..., Any]]:
     return [found]
 
 
-def as_callback(name: str, callback: object, signature: str) -> Callable[..., Any] | None:
+def as_callback(name: str, callback: object, argument: str) -> Callable[..., Any] | None:
     """A callable, the dotted path of one, or None.
 
     Raises:
@@ -39,10 +39,13 @@ def as_callback(name: str, callback: object, signature: str) -> Callable[..., An
         InvalidPath: The path leads nowhere, or its module does not import.
     """
     found = resolve(callback) if isinstance(callback, str) else callback
+    signature = f"{name}({argument}=...)"
     if found is not None and not callable(found):
         raise InvalidCallback(name, f"{found!r} ({name_of(type(found))}), which can't be called", signature)
     if inspect.iscoroutinefunction(found):
         raise InvalidCallback(name, f"{found!r}, a coroutine function, which nobody would await", signature)
+    if found is not None and not _takes(found, argument):
+        raise InvalidCallback(name, f"{found!r}, which does not take '{argument}'", signature)
     return found
 
 
@@ -101,6 +104,16 @@ def _import(path: str, module: str) -> Any:
         raise InvalidPath(path, f"importing '{module}' raised {_told(error)}.") from error
 
 
+def _takes(function: Callable[..., Any], argument: str) -> bool:
+    try:
+        inspect.signature(function).bind(**{argument: None})
+    except ValueError:  # some callables written in C have no signature to read
+        return True
+    except TypeError:
+        return False
+    return True
+
+
 def _told(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}"
 
@@ -111,10 +124,11 @@ def _what_it_is(step: object, found: object) -> str:
 
 
 def _hint(found: object) -> str:
-    if found is None:
-        return "Was the step called, as in add(step=extract())? Pass it without the brackets."
     if isinstance(found, type) or callable(found):
         return f"Decorate it: @action above '{getattr(found, '__name__', found)}'."
     if actions_of(found):
         return f"Decorate its class with @action, and add '{type(found).__name__}' itself."
-    return "Write a function, put @action above it, and add it by its name."
+    return (
+        "Write a function, put @action above it, and add it by its name; if it was called, as in add(step=extract()), "
+        "leave out the brackets."
+    )

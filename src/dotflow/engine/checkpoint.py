@@ -1,6 +1,7 @@
 """Checkpoints: saving and restoring through a Storage, and which step made what."""
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 
 from dotflow.abc.storage import Storage
 from dotflow.core.context import Context
@@ -22,11 +23,12 @@ class Checkpoints:
 
     def forget(self, tasks: Sequence[Task]) -> None:
         """Those of earlier runs no longer count."""
-        if self._storage.clear(self._workflow_id):
-            return
-        for key in map(self._storage.key, tasks):
-            if self._storage.contains(key):
-                self._storage.delete(key)
+        with _reading(self._storage):
+            if self._storage.clear(self._workflow_id):
+                return
+            for key in map(self._storage.key, tasks):
+                if self._storage.contains(key):
+                    self._storage.delete(key)
 
     def save(self, task: Task, context: Context) -> None:
         """Keeps a value. Raises StorageError when it could not be kept."""
@@ -35,7 +37,10 @@ class Checkpoints:
             key = self._storage.key(task)
             self._storage.post(key, context)
         except Exception as error:  # somebody else's code, and a border: what it raises fails the task
-            raise StorageError(task.name, key, f"{type(error).__name__}: {error}") from error
+            reason = f"{type(error).__name__}: {error}"
+            raise StorageError(
+                f"Step '{task.name}' finished, but its value could not be saved as '{key}'", reason
+            ) from error
 
     def restore(self, tasks: Sequence[Task]) -> dict[int, Context]:
         """The contexts of the tasks that finished in an earlier run, by task id.
@@ -45,13 +50,25 @@ class Checkpoints:
         found: dict[int, Context] = {}
         mismatches: list[tuple[int, str, str]] = []
         for task in tasks:
-            key = self._storage.key(task)
-            if not self._storage.contains(key):
-                continue
-            context = self._storage.get(key)
+            with _reading(self._storage):
+                key = self._storage.key(task)
+                if not self._storage.contains(key):
+                    continue
+                context = self._storage.get(key)
+                if not isinstance(context, Context):
+                    raise TypeError(f"get({key!r}) gave a {type(context).__name__}, not a Context")
             if context.step is not None and context.step != task.step.identity:
                 mismatches.append((task.task_id, context.step, task.step.identity))
             found[task.task_id] = context
         if mismatches:
             raise CheckpointMismatch(mismatches)
         return found
+
+
+@contextlib.contextmanager
+def _reading(storage: Storage) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:  # somebody else's code, and a border: nothing has run yet, and nothing will
+        reason = f"{type(error).__name__}: {error}"
+        raise StorageError(f"{type(storage).__name__} could not be read, so nothing was run", reason) from error

@@ -14,10 +14,9 @@ from dotflow.core.task import Task
 from dotflow.errors import LoopLost, StepTimeout
 from dotflow.providers.executor_thread import ThreadCrew
 from dotflow.providers.pace import check_workers
-from dotflow.worker.attempt import LEFT_BEHIND as LOOP_BLOCKED
 from dotflow.worker.attempt_async import attempt_async
 from dotflow.worker.coroutines import LoopThread
-from dotflow.worker.deadline import GRACE
+from dotflow.worker.deadline import GRACE, LEFT_BEHIND
 
 
 class ExecutorAsync(Executor):
@@ -36,14 +35,14 @@ class ExecutorAsync(Executor):
 
     def open(self, tasks: Mapping[int, Task], report: Report) -> Crew:
         """As Executor says."""
-        return AsyncCrew(tasks, self.max_workers)
+        return AsyncCrew(tasks, self.max_workers, report)
 
 
 class AsyncCrew(ThreadCrew):
     """The event loop and the threads of one run."""
 
-    def __init__(self, tasks: Mapping[int, Task], max_workers: int) -> None:
-        super().__init__(tasks, max_workers)
+    def __init__(self, tasks: Mapping[int, Task], max_workers: int, report: Report) -> None:
+        super().__init__(tasks, max_workers, report)
         self._side: LoopThread | None = None
         self._new: deque[Call] = deque()
         # The coroutines that run, each with when it is late; infinity where there is no timeout. The key is nobody
@@ -103,7 +102,7 @@ class AsyncCrew(ThreadCrew):
         lost, self._running = self._running, {}
         for call, late_at in lost.values():
             if late_at <= now:
-                late = StepTimeout(call.step.name, call.step.policy.timeout, LOOP_BLOCKED)
+                late = StepTimeout(call.step.name, call.step.policy.timeout, LEFT_BEHIND)
                 answers.append((call, TimedOut(Failure("TimeoutError", str(late)))))
             else:
                 answers.append((call, Raised(Failure("LoopLost", str(LoopLost())))))

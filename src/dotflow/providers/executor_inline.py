@@ -11,7 +11,7 @@ from dotflow.core.call import Call
 from dotflow.core.outcome import Outcome
 from dotflow.core.task import Task
 from dotflow.worker import alarm
-from dotflow.worker.attempt import attempt
+from dotflow.worker.attempt import attempt, remember_process
 from dotflow.worker.deadline import GRACE
 from dotflow.worker.limited import signals_reach_us
 from dotflow.worker.loops import Loops
@@ -40,6 +40,7 @@ class InlineCrew(Crew):
         self._woken = threading.Event()
         self._has_signal = signals_reach_us()
         self._watchdog = _Watchdog(report)
+        remember_process()
 
     def submit(self, call: Call) -> Outcome | None:
         """As Crew says; the outcome is always known at once."""

@@ -16,8 +16,8 @@ from dotflow.core.task import Task
 from dotflow.errors import CannotTravel, InvalidArgument, NoProcesses, StepTimeout, WorkerDied, WorkerNotStarted
 from dotflow.providers.bell import Bell
 from dotflow.providers.pace import Pace, check_workers
-from dotflow.providers.process_orders import NOTHING, Memory, Orders
-from dotflow.providers.process_start import START_METHODS, STARTS, WorkerProcess, default_method
+from dotflow.providers.process_orders import NO_VALUE, Memory, Orders, Ways
+from dotflow.providers.process_start import START_METHODS, WorkerProcess, signals_held
 from dotflow.providers.roster import Roster
 from dotflow.worker.channel import ANSWER, CALL, READY, RETURNED, STARTED, STDERR, STDOUT, Channel, Message
 from dotflow.worker.deadline import GRACE
@@ -50,14 +50,15 @@ class ExecutorProcess(Executor):
         """As Executor says."""
         if os.name != "posix":
             raise NoProcesses(sys.platform)
-        return ProcessCrew(tasks, self.max_workers, self.start_method or default_method())
+        return ProcessCrew(tasks, self.max_workers, self.start_method)
 
 
 class _Worker:
     """A worker process and what it is doing."""
 
-    def __init__(self, process: WorkerProcess) -> None:
+    def __init__(self, process: WorkerProcess, orders: Orders) -> None:
         self.process = process
+        self.orders = orders
         self.call: Call | None = None
         self.starting = True
         self.kill_at: float | None = None
@@ -68,14 +69,13 @@ class _Worker:
 class ProcessCrew(Crew):
     """The worker processes of one run. One wait covers their answers, their deaths and their deadlines."""
 
-    def __init__(self, tasks: Mapping[int, Task], max_workers: int, start_method: str) -> None:
+    def __init__(self, tasks: Mapping[int, Task], max_workers: int, start_method: str | None) -> None:
         self._pace = Pace()
-        self._start = STARTS[start_method](tasks)
+        self._ways = Ways(tasks, start_method)
         self._roster: Roster[_Worker] = Roster(self._hire, max_workers, self._pace.may_hire, self._remove)
         self._woken = False
         self._workers: set[_Worker] = set()
         self._answers: list[Answer] = []
-        self._orders = Orders(self._start.dump, self._start.inherits)
         self._selector = selectors.DefaultSelector()
         self._bell = Bell()
         self._selector.register(self._bell, selectors.EVENT_READ)
@@ -126,7 +126,7 @@ class ProcessCrew(Crew):
                 worker.process.kill()
                 worker.process.reap()
             self._workers.clear()
-            self._start.close()
+            self._ways.close()
             self._selector.close()
             self._bell.close()
 
@@ -140,8 +140,10 @@ class ProcessCrew(Crew):
                         left.discard(key.data)
 
     def _hire(self) -> _Worker:
-        worker = _Worker(self._start.worker())
-        self._workers.add(worker)
+        start, orders = self._ways.next()
+        with signals_held():
+            worker = _Worker(start.worker(), orders)
+            self._workers.add(worker)
         self._pace.workers += 1
         self._pace.starting += 1
         self._selector.register(worker.process.channel, selectors.EVENT_READ, worker)
@@ -164,7 +166,7 @@ class ProcessCrew(Crew):
         worker.call = call
         worker.kill_at = None
         try:
-            parts = self._orders.parts(worker.memory, call)
+            parts = worker.orders.parts(worker.memory, call)
         except Exception as error:  # pickling runs the value's own methods
             told = CannotTravel(call.step.name, "What is given to a worker", f"{type(error).__name__}: {error}")
             self._answer(worker, Raised(Failure("CannotTravel", str(told))))
@@ -226,7 +228,7 @@ class ProcessCrew(Crew):
             self._selector.unregister(channel)
 
     def _take(self, worker: _Worker, message: Message) -> None:
-        if message.kind == ANSWER:
+        if message.kind == ANSWER and worker.call is not None and message.number == worker.call.task_id:
             self._answer(worker, self._outcome(worker, message))
         elif message.kind == RETURNED:
             worker.kill_at = None
@@ -255,7 +257,7 @@ class ProcessCrew(Crew):
             return
         self._pace.worker_is_free()
         worker.kill_at = None
-        worker.memory.kept = outcome.value if isinstance(outcome, Returned) else NOTHING
+        worker.memory.kept = outcome.value if isinstance(outcome, Returned) else NO_VALUE
         self._answers.append((call, outcome))
         if call.step.isolate:
             self._remove(worker)

@@ -3,7 +3,6 @@
 import queue
 import threading
 from collections.abc import Mapping, Sequence
-from typing import Final
 
 from dotflow import clock
 from dotflow.abc.executor import Answer, Crew, Executor, Report
@@ -14,18 +13,11 @@ from dotflow.core.task import Task
 from dotflow.errors import StepTimeout
 from dotflow.providers.executor_process import ProcessCrew
 from dotflow.providers.pace import check_workers
-from dotflow.providers.process_start import default_method
 from dotflow.providers.roster import Roster
 from dotflow.worker.attempt import attempt
-from dotflow.worker.deadline import GRACE
+from dotflow.worker.deadline import GRACE, GRACE_IN_THREAD, LEFT_BEHIND, REPEAT
 from dotflow.worker.loops import Loops
 from dotflow.worker.watch import stop_thread
-
-PATIENCE: Final = 0.5  # seconds in which a thread that was told to stop should come to a Python line
-LEFT_BEHIND: Final = (
-    "It is stuck in code that can't be interrupted, so its thread was left behind; it ends with the interpreter. "
-    "@action(isolate=True) gives it a process that can be killed."
-)
 
 
 class ExecutorThread(Executor):
@@ -46,14 +38,15 @@ class ExecutorThread(Executor):
 
     def open(self, tasks: Mapping[int, Task], report: Report) -> Crew:
         """As Executor says."""
-        return ThreadCrew(tasks, self.max_workers)
+        return ThreadCrew(tasks, self.max_workers, report)
 
 
 class ThreadCrew(Crew):
     """The threads of one run. They are daemons: the interpreter can always exit."""
 
-    def __init__(self, tasks: Mapping[int, Task], max_workers: int) -> None:
+    def __init__(self, tasks: Mapping[int, Task], max_workers: int, report: Report) -> None:
         self._tasks = tasks
+        self._report = report
         self._roster: Roster[_Thread] = Roster(self._hire, max_workers)
         self._busy: set[_Thread] = set()
         self._threads: set[_Thread] = set()
@@ -93,11 +86,18 @@ class ThreadCrew(Crew):
 
     def close(self) -> None:
         """As Crew says. A thread that is stuck in C code can only be told; it ends when that returns."""
-        for thread in self._threads:
-            thread.tell_to_end()
         until = clock.monotonic() + GRACE
-        for thread in self._threads:
-            thread.join(max(0.0, until - clock.monotonic()))
+        left = set(self._threads)
+        while left and clock.monotonic() < until:
+            for thread in left:
+                thread.tell_to_end()
+            again = min(clock.monotonic() + REPEAT, until)
+            for thread in left:
+                thread.join(max(0.0, again - clock.monotonic()))
+            left = {thread for thread in left if thread.is_alive()}
+        for thread in left:
+            if thread.call is not None:
+                self._report(f"Step '{thread.call.step.name}' did not stop with its run. {LEFT_BEHIND}")
         self._loops.close()
 
     def _hire(self) -> "_Thread":
@@ -173,7 +173,7 @@ class _Thread(threading.Thread):
         seconds = call.step.policy.timeout
         # A coroutine is left behind by its loop, an isolated step is killed: neither keeps this thread for longer.
         limited = seconds and not call.step.isolate
-        grace = 2 * GRACE if call.step.is_coroutine else PATIENCE
+        grace = 2 * GRACE if call.step.is_coroutine else GRACE_IN_THREAD
         self.late_at = clock.monotonic() + seconds + grace if limited else None
         self._calls.put(call)
 
@@ -202,8 +202,7 @@ class _Thread(threading.Thread):
                 raise
 
     def _make_isolated(self, call: Call) -> Outcome | None:
-        method = default_method()
-        self._isolated = ProcessCrew(self._tasks, 1, "spawn" if method == "forkserver" else method)
+        self._isolated = ProcessCrew(self._tasks, 1, "spawn")  # no fork among threads, no server for a single process
         try:
             self._isolated.submit(call)
             while not self._ending:

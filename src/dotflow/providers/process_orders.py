@@ -1,26 +1,29 @@
 """What a worker process must be told of a call, and what it knows already."""
 
+from collections.abc import Mapping
 from typing import Any, Final
 
 from dotflow.core.action import Action
 from dotflow.core.call import Call
 from dotflow.core.context import Context
+from dotflow.core.task import Task
+from dotflow.providers.process_start import STARTS, Start, default_method
 from dotflow.worker.channel import Dump, dump_whole
 from dotflow.worker.process import Kept, Order
 
-NOTHING: Final = object()
+NO_VALUE: Final = object()
 
 
 class Memory:
     """What one worker has.
 
     Attributes:
-        kept: The value that it returned last; NOTHING where it returned none.
+        kept: The value that it returned last; NO_VALUE where it returned none.
         steps: The keys of the steps that it was sent.
     """
 
     def __init__(self) -> None:
-        self.kept: Any = NOTHING
+        self.kept: Any = NO_VALUE
         self.steps: set[int] = set()
 
 
@@ -66,3 +69,30 @@ class Orders:
         if found is None:
             found = self._steps[id(step)] = (step, len(self._steps), dump_whole(step))
         return found[1:]
+
+
+class Ways:
+    """How the next worker of a run starts, and how it is told what to do.
+
+    Args:
+        tasks: The run's tasks, by id.
+        start_method: The user's choice; None for whatever is safe at the time.
+    """
+
+    def __init__(self, tasks: Mapping[int, Task], start_method: str | None) -> None:
+        self._tasks = tasks
+        self._start_method = start_method
+        self._found: dict[str, tuple[Start, Orders]] = {}
+
+    def next(self) -> tuple[Start, Orders]:
+        """Decided for each worker anew: a thread may have begun since the last one was forked."""
+        method = self._start_method or default_method()
+        if method not in self._found:
+            start = STARTS[method](self._tasks)
+            self._found[method] = start, Orders(start.dump, start.inherits)
+        return self._found[method]
+
+    def close(self) -> None:
+        """Ends what was needed to start workers."""
+        for start, _ in self._found.values():
+            start.close()

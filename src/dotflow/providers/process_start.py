@@ -12,8 +12,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from dotflow.core.task import Task
@@ -29,9 +28,20 @@ _lifelines: Final[set[int]] = set()
 
 def default_method() -> str:
     """fork where it is safe: on Linux, in a process with one thread, native ones counted."""
-    if sys.platform == "linux" and len(list(Path("/proc/self/task").iterdir())) == 1:
-        return "fork"
-    return "forkserver"
+    try:
+        return "fork" if sys.platform == "linux" and len(os.listdir("/proc/self/task")) == 1 else "forkserver"  # noqa: PTH208
+    except OSError:  # no /proc to count threads in
+        return "forkserver"
+
+
+@contextlib.contextmanager
+def signals_held() -> Iterator[None]:
+    """Signals wait until a process has begun and is known: Ctrl-C in between would lose it, or run up its stack."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 class WorkerProcess:
@@ -48,7 +58,7 @@ class WorkerProcess:
         self._lifeline = lifeline
         self.pid = pid
         self.channel = channel
-        self.ended = os.pidfd_open(pid) if hasattr(os, "pidfd_open") else None
+        self.ended = _pidfd(pid)
 
     def kill(self) -> None:
         """Ends it and everything it started, at once."""
@@ -72,6 +82,13 @@ class WorkerProcess:
             if descriptor is not None:
                 os.close(descriptor)
         _lifelines.discard(self._lifeline)
+
+
+def _pidfd(pid: int) -> int | None:
+    try:
+        return os.pidfd_open(pid)
+    except (AttributeError, OSError):  # no such call on this system, or none that is allowed
+        return None
 
 
 class Start:
@@ -135,12 +152,13 @@ class Fork(Start):
 
     def launch(self, sock: socket.socket, lifeline: int, ours: tuple[int, int]) -> int:
         """As Start says."""
-        pid = os.fork()
-        if pid:
-            with contextlib.suppress(OSError):  # the child does the same; whoever is first
-                os.setpgid(pid, pid)
-            return pid
+        coordinator = os.getpid()
         try:
+            pid = os.fork()
+            if pid:
+                with contextlib.suppress(OSError):  # the child does the same; whoever is first
+                    os.setpgid(pid, pid)
+                return pid
             os.setpgid(0, 0)
             atexit._clear()
             signal.set_wakeup_fd(-1)
@@ -152,7 +170,8 @@ class Fork(Start):
                 sys.modules["asyncio"]._set_running_loop(None)
             run_worker(sock, lifeline, dump_by_reference, self.relayed, self.tasks)
         finally:
-            os._exit(1)
+            if os.getpid() != coordinator:  # whatever happens, the child never runs the caller's lines
+                os._exit(1)
 
 
 class Spawn(Start):
@@ -225,7 +244,8 @@ def _interpreter(entry: str, sock: socket.socket, descriptors: tuple[int, ...], 
     argv = [str(argument) for argument in sys.argv]
     told = json.dumps({"argv": argv, "path": path, "sock": sock.fileno(), **more})
     code = (
-        "import sys, json; told = json.load(sys.stdin); sys.path[:] = told['path']; "
+        "import sys, json, signal; signal.pthread_sigmask(signal.SIG_SETMASK, ()); "
+        "told = json.load(sys.stdin); sys.path[:] = told['path']; "
         f"from dotflow.worker.nursery import {entry}; {entry}(told)"
     )
     flags: list[str] = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]

@@ -1,9 +1,12 @@
 """The one place where users' code runs: binds, calls, awaits, and turns whatever happens into an Outcome."""
 
+import contextlib
 import itertools
+import os
+import sys
 import time
 from types import CoroutineType
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 from dotflow import clock
 from dotflow.core.action import Action, actions_of
@@ -12,7 +15,7 @@ from dotflow.core.context import Context
 from dotflow.core.failure import Failure
 from dotflow.core.outcome import Outcome, Raised, Returned, TimedOut
 from dotflow.errors import InvalidPolicy, StepTimeout
-from dotflow.worker.deadline import SOONEST, DeadlinePassed, Limit, LoopBlocked
+from dotflow.worker.deadline import LEFT_BEHIND, SOONEST, DeadlinePassed, Limit, LoopBlocked
 from dotflow.worker.limited import run_limited
 from dotflow.worker.loops import Loop
 
@@ -20,11 +23,6 @@ NO_LIMIT: Final = Limit(0)
 
 #: Values of these types are never instances with actions; the look-up is skipped.
 PLAIN: Final = frozenset({type(None), bool, int, float, str, bytes, list, tuple, dict, set})
-
-LEFT_BEHIND: Final = (
-    "It blocks its event loop in code that can't be interrupted, so its thread was left behind; it ends with the "
-    "interpreter. @action(isolate=True) gives it a process that can be killed."
-)
 
 
 def attempt(call: Call, loop: Loop) -> Outcome:
@@ -51,7 +49,7 @@ def attempt(call: Call, loop: Loop) -> Outcome:
         except (KeyboardInterrupt, DeadlinePassed):
             raise
         except BaseException as error:  # whatever the user's code raises is the attempt's outcome
-            return Raised(Failure.of(error))
+            return outcome_of(error, step, NO_LIMIT, [])
         return finish(call, loop, value, NO_LIMIT)
     limit = Limit(seconds)
     repeated: list[Failure] = []
@@ -65,6 +63,24 @@ def attempt(call: Call, loop: Loop) -> Outcome:
     except BaseException as error:  # whatever the user's code raises is the attempt's outcome
         return outcome_of(error, step, limit, repeated)
     return finish(call, loop, coroutine, limit) if step.is_coroutine else Returned(value, tuple(repeated))
+
+
+_process = os.getpid()
+
+
+def remember_process() -> None:
+    """This process is where attempts are made; a child that a step forks is not."""
+    global _process
+    _process = os.getpid()
+
+
+def _leave(error: SystemExit) -> NoReturn:
+    """A child that the step forked wants to end, as `sys.exit()` in it says; the run is its parent's to go on with."""
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:
+            with contextlib.suppress(OSError, ValueError):
+                stream.flush()
+    os._exit(error.code if isinstance(error.code, int) else int(error.code is not None))
 
 
 def arguments_of(step: Action[..., Any], initial: Context, previous: Context) -> dict[str, Context]:
@@ -104,6 +120,8 @@ def _perform(call: Call, loop: Loop, repeated: list[Failure]) -> Any:
 
 def outcome_of(error: BaseException, step: Action[..., Any], limit: Limit, repeated: list[Failure]) -> Outcome:
     """What *error* means for the attempt that *limit* was set for."""
+    if isinstance(error, SystemExit) and os.getpid() != _process:
+        _leave(error)
     if isinstance(error, DeadlinePassed) and error.limit is not limit and not limit.raised:
         raise error  # it is the time of an attempt around this one that is up
     if isinstance(error, DeadlinePassed) or limit.raised:

@@ -72,10 +72,20 @@ async def drive(driven: Driven, limit: Limit, guard: Limit | None = None) -> End
         if not task.done():
             driven.dropped = True
             task.cancel()
-    with contextlib.suppress(BaseException):  # what a cancelled coroutine raises or returns is too late
+            task.add_done_callback(_look_at)
+    trace = None
+    try:
         if done:
             task.result()
-    raise DeadlinePassed(limit)
+    except BaseException as late:  # whatever it raises now is too late, but it tells where the coroutine was
+        trace = late.__traceback__
+    raise DeadlinePassed(limit).with_traceback(trace)
+
+
+def _look_at(task: asyncio.Task[Ended]) -> None:
+    """asyncio complains of exceptions that nobody has looked at."""
+    if not task.cancelled():
+        task.exception()
 
 
 async def _end_of(driven: Driven) -> Ended:

@@ -17,8 +17,15 @@ from types import FrameType
 from typing import Any, Final
 
 GRACE: Final = 1.0  # seconds that a step has to end after it was told to
+GRACE_IN_THREAD: Final = 0.5  # the same for a thread, which can only be left behind afterwards
 REPEAT: Final = 0.1  # seconds between two raises
 SOONEST: Final = 1e-6  # seconds; a timer of 0 would be none
+
+
+LEFT_BEHIND: Final = (
+    "It is stuck in code that can't be interrupted, so its thread was left behind; it ends with the interpreter. "
+    "@action(isolate=True) gives it a process that can be killed."
+)
 
 
 class DeadlinePassed(BaseException):

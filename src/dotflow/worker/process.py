@@ -18,7 +18,7 @@ from dotflow.core.outcome import Interrupted, Outcome, Raised, Returned
 from dotflow.core.task import Task
 from dotflow.errors import CannotTravel
 from dotflow.worker import alarm
-from dotflow.worker.attempt import attempt
+from dotflow.worker.attempt import attempt, remember_process
 from dotflow.worker.channel import ANSWER, CALL, READY, RETURNED, STARTED, STDERR, STDOUT, Channel, Dump, Message
 from dotflow.worker.loops import Loops
 
@@ -69,6 +69,7 @@ class Worker:
         self.lock = threading.Lock()  # a step's threads may print while an answer is on its way
         self.steps: dict[int, Action[..., Any]] = {}
         self.kept: Any = None
+        self.pid = os.getpid()
 
     def work(self) -> None:
         """Makes attempts until the coordinator closes the channel."""
@@ -95,6 +96,8 @@ class Worker:
             outcome = attempt(call, self.loops)
         except KeyboardInterrupt:
             outcome = Interrupted()
+        if os.getpid() != self.pid:  # a child that the step forked came back too; the answer is its parent's to give
+            os._exit(0)
         if call.step.policy.timeout:
             self.send(RETURNED, message.number, [])
         self.kept = outcome.value if isinstance(outcome, Returned) else None
@@ -215,8 +218,10 @@ def run_worker(
 
 def _settle_in(lifeline: int) -> None:
     alarm.forget()
+    remember_process()
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())  # whoever started it held them
     _end_with_coordinator(lifeline)
     null = os.open(os.devnull, os.O_RDONLY)
     os.dup2(null, 0)
