@@ -129,6 +129,6 @@ def _hint(found: object) -> str:
     if actions_of(found):
         return f"Decorate its class with @action, and add '{type(found).__name__}' itself."
     return (
-        "Write a function, put @action above it, and add it by its name; if it was called, as in add(step=extract()), "
-        "leave out the brackets."
+        "Write a function, put @action above it, and add it by its name, without the brackets: add(step=extract), not "
+        "add(step=extract())."
     )

@@ -62,5 +62,5 @@ class Notifier:
         while (task := self._queue.get()) is not None and not self._given_up:
             try:
                 self._notify.send(task)
-            except (Exception, SystemExit) as error:  # somebody else's code: it is reported, and the run goes on
+            except BaseException as error:  # somebody else's code: it is reported, and the run goes on
                 self._report(f"{type(self._notify).__name__}.send raised for task {task.task_id} {task.name}", error)

@@ -11,9 +11,17 @@ from dotflow.core.failure import Failure
 from dotflow.core.task import Task
 from dotflow.engine.checkpoint import Checkpoints
 from dotflow.engine.notifier import Notifier
+from dotflow.worker.deadline import DeadlinePassed
+from dotflow.worker.watch import Stopped
 
 FAILURES = (AttemptFailed, AttemptRepeated, TaskFailed)
 ENDS = (TaskCompleted, TaskFailed)
+
+
+def pass_on(error: BaseException) -> None:
+    """Raises what is not the listener's own: Ctrl-C, and the end of a step that this run is in."""
+    if isinstance(error, KeyboardInterrupt | DeadlinePassed | Stopped):
+        raise error
 
 
 class Publisher:
@@ -74,7 +82,8 @@ class Publisher:
         for name, follower in self._followers:
             try:
                 follower(self._run_id, event)
-            except (Exception, SystemExit) as error:  # somebody else's code: it is reported, and the run goes on
+            except BaseException as error:  # somebody else's code: it is reported, and the run goes on
+                pass_on(error)
                 self._report(f"The {name} raised at {type(event).__name__}", error)
 
     def end(self, name: str, callback: Callable[..., Any], tasks: Sequence[Task]) -> None:
@@ -87,13 +96,15 @@ class Publisher:
     def _call_back(self, whose: str, callback: Callable[..., Any], **told: Any) -> None:
         try:
             callback(**told)
-        except (Exception, SystemExit) as error:  # somebody else's code: it is reported, and the run goes on
+        except BaseException as error:  # somebody else's code: it is reported, and the run goes on
+            pass_on(error)
             self._report(f"{whose} raised", error)
 
     def _write(self, log: Log, task: Task, failed: bool) -> None:
         try:
             (log.error if failed else log.info)(task)
-        except (Exception, SystemExit) as error:  # somebody else's code: it is reported, and the run goes on
+        except BaseException as error:  # somebody else's code: it is reported, and the run goes on
+            pass_on(error)
             self._report(f"The log raised at task {task.task_id} {task.name}", error)
 
 

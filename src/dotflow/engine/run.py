@@ -184,7 +184,7 @@ class Run:
         whole = False
         try:
             self._run(means.executor, tasks, publisher, report)
-            whole = not self._cancelled
+            whole = not self._cancelled or all(task.status is TypeStatus.COMPLETED for task in self.tasks)
         finally:
             failed = any(task.status is TypeStatus.FAILED for task in self.tasks)
             self.status = TypeStatus.COMPLETED if whole and not failed else TypeStatus.FAILED
@@ -204,18 +204,23 @@ class Run:
     def _run(
         self, executor: Executor, tasks: Mapping[int, Task], publisher: Publisher, report: Callable[..., None]
     ) -> None:
-        runner = Runner(
-            self.tasks,
-            self._plan,
-            executor.open(tasks, report),
-            publisher,
-            keep_going=self._wishes.keep_going,
-            restored=self._restored,
-        )
-        with self._lock:
-            self._runner = runner
-            if self._cancelled:
-                runner.cancel(CANCELLED)
+        crew = executor.open(tasks, report)
+        try:
+            runner = Runner(
+                self.tasks,
+                self._plan,
+                crew,
+                publisher,
+                keep_going=self._wishes.keep_going,
+                restored=self._restored,
+            )
+            with self._lock:
+                self._runner = runner
+                if self._cancelled:
+                    runner.cancel()
+        except BaseException:  # the runner closes it, but there is none yet
+            crew.close()
+            raise
         try:
             runner.run()
         finally:

@@ -54,7 +54,9 @@ class AsyncCrew(ThreadCrew):
         if not call.step.is_coroutine or call.step.isolate:
             super().submit(call)
             return
-        self._side = self._side or LoopThread()
+        if self._side is None:
+            self._side = LoopThread()
+            self._side.start()
         self._new.append(call)
         if len(self._new) == 1:  # the loop wakes once for all that come before it gets there
             self._side.loop.call_soon_threadsafe(self._begin, self._side)
@@ -110,6 +112,8 @@ class AsyncCrew(ThreadCrew):
 
     def close(self) -> None:
         """As Crew says."""
-        super().close()
-        if self._side is not None:
-            self._side.close()
+        try:
+            super().close()
+        finally:
+            if self._side is not None:
+                self._side.close()

@@ -1,5 +1,6 @@
 """ExecutorInline: attempts right here, in the thread that called start()."""
 
+import contextlib
 import math
 import threading
 from collections.abc import Mapping, Sequence
@@ -75,13 +76,14 @@ class InlineCrew(Crew):
 
     def close(self) -> None:
         """As Crew says."""
-        self._watchdog.close()
-        for crew in (self._isolated, self._threads):
-            if crew is not None:
-                crew.close()
-        self._loops.close()
-        if self._has_signal:
-            alarm.release()
+        with contextlib.ExitStack() as last:  # each, whatever interrupts the one before
+            if self._has_signal:
+                last.callback(alarm.release)
+            last.callback(self._loops.close)
+            for crew in (self._isolated, self._threads):
+                if crew is not None:
+                    last.callback(crew.close)
+            last.callback(self._watchdog.close)
 
 
 def _one_process(tasks: Mapping[int, Task], report: Report) -> Crew:

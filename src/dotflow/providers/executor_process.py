@@ -122,13 +122,13 @@ class ProcessCrew(Crew):
                     worker.process.kill()
             self._wait_for_ends(clock.monotonic() + GRACE)
         finally:
-            for worker in self._workers:
-                worker.process.kill()
-                worker.process.reap()
-            self._workers.clear()
-            self._ways.close()
-            self._selector.close()
-            self._bell.close()
+            with signals_held():
+                for worker in self._workers:
+                    worker.process.reap()
+                self._workers.clear()
+                self._ways.close()
+                self._selector.close()
+                self._bell.close()
 
     def _wait_for_ends(self, until: float) -> None:
         left = {worker for worker in self._workers if worker.process.ended is not None}
@@ -140,10 +140,13 @@ class ProcessCrew(Crew):
                         left.discard(key.data)
 
     def _hire(self) -> _Worker:
-        start, orders = self._ways.next()
         with signals_held():
-            worker = _Worker(start.worker(), orders)
-            self._workers.add(worker)
+            return self._start_one()
+
+    def _start_one(self) -> _Worker:
+        start, orders = self._ways.next()
+        worker = _Worker(start.worker(), orders)
+        self._workers.add(worker)
         self._pace.workers += 1
         self._pace.starting += 1
         self._selector.register(worker.process.channel, selectors.EVENT_READ, worker)

@@ -93,7 +93,8 @@ class ThreadCrew(Crew):
                 thread.tell_to_end()
             again = min(clock.monotonic() + REPEAT, until)
             for thread in left:
-                thread.join(max(0.0, again - clock.monotonic()))
+                if thread.ident is not None:
+                    thread.join(max(0.0, again - clock.monotonic()))
             left = {thread for thread in left if thread.is_alive()}
         for thread in left:
             if thread.call is not None:
@@ -102,11 +103,12 @@ class ThreadCrew(Crew):
 
     def _hire(self) -> "_Thread":
         thread = _Thread(self._done, self._loops, self._tasks)
+        self._threads.add(thread)  # first: whatever interrupts its start, it is not forgotten
         try:
             thread.start()
         except RuntimeError as error:  # can't start new thread
+            self._threads.discard(thread)
             raise OSError(str(error)) from error
-        self._threads.add(thread)
         return thread
 
     def _give(self, thread: "_Thread", call: Call) -> None:

@@ -142,6 +142,9 @@ class LoopThread:
         self.tasks: set[asyncio.Task[None]] = set()  # a loop holds its tasks weakly; here they are held
         self._waiting: set[concurrent.futures.Future[Any]] = set()
         self._thread = threading.Thread(target=self._work, name="dotflow-loop", daemon=True)
+
+    def start(self) -> None:
+        """Starts the thread."""
         self._thread.start()
 
     def _work(self) -> None:
@@ -194,5 +197,8 @@ class LoopThread:
 
     def close(self) -> None:
         """As Loop says."""
-        self.loop.call_soon_threadsafe(self.loop.stop)
-        self._thread.join(GRACE)
+        if self._thread.ident is None:
+            self.loop.close()
+        else:
+            self.loop.call_soon_threadsafe(self.loop.stop)
+            self._thread.join(GRACE)

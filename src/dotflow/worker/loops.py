@@ -35,7 +35,7 @@ class Loops:
     def run(self, coroutine: Coroutine[Any, Any, Any], limit: Limit) -> Any:
         """As Loop says. After a loop that was left behind comes a new one."""
         with self._lock:
-            loop = self._loop = self._loop or self._make()
+            loop = self._loop or self._make()
         try:
             return loop.run(coroutine, limit)
         except LoopBlocked:
@@ -47,7 +47,12 @@ class Loops:
     def _make(self) -> Loop:
         from dotflow.worker.coroutines import LoopHere, LoopThread
 
-        return LoopThread() if self._own_thread or _is_running() else LoopHere()
+        if self._own_thread or _is_running():
+            self._loop = thread = LoopThread()  # first: whatever interrupts its start, it is not forgotten
+            thread.start()
+        else:
+            self._loop = LoopHere()
+        return self._loop
 
     def close(self) -> None:
         """As Loop says."""

@@ -21,6 +21,7 @@ from dotflow.worker import alarm
 from dotflow.worker.attempt import attempt, remember_process
 from dotflow.worker.channel import ANSWER, CALL, READY, RETURNED, STARTED, STDERR, STDOUT, Channel, Dump, Message
 from dotflow.worker.loops import Loops
+from dotflow.worker.relay import Relay
 
 LINUX: Final = sys.platform == "linux"
 F_SETSIG: Final = 10  # <asm-generic/fcntl.h>; the fcntl module has no name for it
@@ -138,53 +139,6 @@ class Worker:
             self.channel.flush()
 
 
-class Relay:
-    """Stands in for a stream that the caller has redirected: what is written here goes there."""
-
-    encoding = "utf-8"
-    errors = "backslashreplace"
-    closed = False
-
-    def __init__(self, worker: Worker, kind: int) -> None:
-        self._worker = worker
-        self._kind = kind
-        self._rest = threading.local()  # a thread's line that has no end yet
-
-    def write(self, text: str) -> int:
-        """Sends whole lines on at once, so that lines of several workers don't mix."""
-        if not isinstance(text, str):
-            raise TypeError(f"write() argument must be str, not {type(text).__name__}")
-        lines, end, rest = (getattr(self._rest, "text", "") + text).rpartition("\n")
-        self._rest.text = rest
-        self._send(lines + end)
-        return len(text)
-
-    def _send(self, text: str) -> None:
-        if text:
-            self._worker.send(self._kind, 0, [text.encode("utf-8", "surrogatepass")])
-
-    def writelines(self, lines: Any) -> None:
-        """As files do."""
-        self.write("".join(lines))
-
-    def flush(self) -> None:
-        """Sends what waits for the end of its line."""
-        text, self._rest.text = getattr(self._rest, "text", ""), ""
-        self._send(text)
-
-    def isatty(self) -> bool:
-        """It is no terminal."""
-        return False
-
-    def writable(self) -> bool:
-        """It is there to be written to."""
-        return True
-
-    def readable(self) -> bool:
-        """It is not there to be read from."""
-        return False
-
-
 def run_worker(
     sock: socket.socket, lifeline: int, dump: Dump, relayed: tuple[bool, bool], born_with: Mapping[int, Task]
 ) -> NoReturn:
@@ -203,9 +157,9 @@ def run_worker(
         _settle_in(lifeline)
         worker = Worker(Channel(sock), dump, born_with)
         if relayed[0]:
-            sys.stdout = Relay(worker, STDOUT)
+            sys.stdout = Relay(lambda data: worker.send(STDOUT, 0, [data]))
         if relayed[1]:
-            sys.stderr = Relay(worker, STDERR)
+            sys.stderr = Relay(lambda data: worker.send(STDERR, 0, [data]))
         _line_by_line()
         worker.work()
         worker.loops.close()
@@ -266,6 +220,8 @@ def _line_by_line() -> None:
 def _flush() -> None:
     for stream in (sys.stdout, sys.stderr):
         try:
+            if isinstance(stream, Relay):
+                stream.flush_all()
             stream.flush()
         except (AttributeError, OSError, ValueError):  # None, broken, closed: there is nowhere to say so
             continue
