@@ -35,7 +35,10 @@ class Crew(ABC):
 
     @abstractmethod
     def close(self) -> None:
-        """Ends everything that was started, what is still running too. Nothing is left behind."""
+        """Ends everything that was started, what is still running too. Nothing is left behind.
+
+        An interrupt may come in the middle of it; then it is called again.
+        """
 
 
 class Executor(ABC):

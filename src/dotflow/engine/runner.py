@@ -89,7 +89,11 @@ class Runner:
                 with waking(self._crew.wake):
                     self._loop()
             finally:
-                self._crew.close()
+                try:
+                    self._crew.close()
+                except BaseException:  # an interrupt on its way in or in its middle: it may be called again
+                    self._crew.close()
+                    raise
         except KeyboardInterrupt:
             self._fail_unfinished(INTERRUPTED)
             raise

@@ -32,6 +32,7 @@ class Bell:
     def close(self) -> None:
         """Gives the descriptors back. Their numbers will be somebody else's: nothing is written to them any more."""
         with self._lock:
-            os.close(self._reading)
-            os.close(self._writing)
+            if self._writing >= 0:
+                os.close(self._reading)
+                os.close(self._writing)
             self._reading = self._writing = -1

@@ -47,8 +47,7 @@ class InlineCrew(Crew):
         """As Crew says; the outcome is always known at once."""
         step = call.step
         if step.isolate:
-            self._isolated = self._isolated or _one_process(self._tasks, self._report)
-            return _wait_for(self._isolated, call)
+            return _wait_for(self._isolated or self._open_isolated(), call)
         seconds = step.policy.timeout
         if not seconds:
             return attempt(call, self._loops)
@@ -60,6 +59,14 @@ class InlineCrew(Crew):
             return attempt(call, self._loops)
         finally:
             self._watchdog.call = None
+
+    def _open_isolated(self) -> Crew:
+        from dotflow.providers.executor_process import ExecutorProcess  # heavy, and few need it here
+        from dotflow.providers.process_start import signals_held
+
+        with signals_held():  # what is open has to be known, or nobody closes it
+            self._isolated = ExecutorProcess(max_workers=1).open(self._tasks, self._report)
+        return self._isolated
 
     def wait(self, timeout: float | None) -> Sequence[Answer]:
         """As Crew says: there is never anything to wait for but the time."""
@@ -84,12 +91,6 @@ class InlineCrew(Crew):
                 if crew is not None:
                     last.callback(crew.close)
             last.callback(self._watchdog.close)
-
-
-def _one_process(tasks: Mapping[int, Task], report: Report) -> Crew:
-    from dotflow.providers.executor_process import ExecutorProcess  # heavy, and few need it here
-
-    return ExecutorProcess(max_workers=1).open(tasks, report)
 
 
 def _one_thread(tasks: Mapping[int, Task], report: Report) -> Crew:

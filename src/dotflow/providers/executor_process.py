@@ -269,14 +269,15 @@ class ProcessCrew(Crew):
 
     def _remove(self, worker: _Worker) -> int | None:
         """Ends a worker, takes it out of the book, and tells how it ended."""
-        self._workers.discard(worker)
-        self._pace.workers -= 1
-        self._pace.starting -= worker.starting
-        self._roster.dismiss(worker)
-        self._unregister(worker.process.channel)
-        if worker.process.ended is not None:
-            self._selector.unregister(worker.process.ended)
-        return worker.process.reap()
+        with signals_held():
+            self._workers.discard(worker)
+            self._pace.workers -= 1
+            self._pace.starting -= worker.starting
+            self._roster.dismiss(worker)
+            self._unregister(worker.process.channel)
+            if worker.process.ended is not None:
+                self._selector.unregister(worker.process.ended)
+            return worker.process.reap()
 
     def _bury(self, worker: _Worker) -> None:
         """The worker has ended: so has its attempt, if it was making one."""

@@ -128,9 +128,9 @@ class LoopHere:
 
     def close(self) -> None:
         """As Loop says."""
-        runner, self._runner = self._runner, None
-        if runner is not None:
-            runner.close()
+        if self._runner is not None:
+            self._runner.close()
+        self._runner = None
 
 
 class LoopThread:
@@ -198,7 +198,9 @@ class LoopThread:
     def close(self) -> None:
         """As Loop says."""
         if self._thread.ident is None:
-            self.loop.close()
-        else:
+            with contextlib.suppress(RuntimeError):  # it has only just started
+                self.loop.close()
+            return
+        with contextlib.suppress(RuntimeError):  # it has ended already
             self.loop.call_soon_threadsafe(self.loop.stop)
-            self._thread.join(GRACE)
+        self._thread.join(GRACE)

@@ -56,9 +56,9 @@ class Loops:
 
     def close(self) -> None:
         """As Loop says."""
-        loop, self._loop = self._loop, None
-        if loop is not None:
-            loop.close()
+        if self._loop is not None:
+            self._loop.close()
+        self._loop = None
 
 
 def _is_running() -> bool:
