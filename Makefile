@@ -15,7 +15,7 @@ endef
 comma := ,
 heading = @printf '\n== %s\n'
 
-.PHONY: help demo test check bench docs clean
+.PHONY: help demo test test-start-methods check bench docs clean
 .NOTPARALLEL:
 .SECONDARY:  # keep the venvs, which only a pattern names
 
@@ -35,16 +35,19 @@ check: .venv/check/.ready  ## Lint, format, types and the unit tests: under a mi
 	$(heading) 'unit tests'
 	@.venv/check/bin/pytest --no-header tests/unit
 
-test: check  ## All of check, then every test on every Python, and the process tests with every start method
+test: check  ## All of check, then every test on every Python, and the process tests with the other start methods
 	@for version in $(VERSIONS); do $(MAKE) --no-print-directory test-$$version || exit 1; done
+	@$(MAKE) --no-print-directory test-start-methods
 
 test-3.%: .venv/3.%/.ready
 	$(heading) 'Python 3.$*: every test'
 	@.venv/3.$*/bin/pytest --no-header tests
-	$(heading) 'Python 3.$*: process tests with forkserver'
-	@.venv/3.$*/bin/pytest --no-header tests/integration -m processes --start-method forkserver
-	$(heading) 'Python 3.$*: process tests with spawn'
-	@.venv/3.$*/bin/pytest --no-header tests/integration -m processes --start-method spawn
+
+test-start-methods: .venv/$(PYTHON)/.ready
+	$(heading) 'Python $(PYTHON): process tests with forkserver'
+	@.venv/$(PYTHON)/bin/pytest --no-header tests/integration -m processes --start-method forkserver
+	$(heading) 'Python $(PYTHON): process tests with spawn'
+	@.venv/$(PYTHON)/bin/pytest --no-header tests/integration -m processes --start-method spawn
 
 bench: .venv/bench/.ready  ## Measure dotflow beside what one would use instead
 	@.venv/bench/bin/python benchmarks/run.py

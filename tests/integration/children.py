@@ -115,6 +115,15 @@ class Script:
         """Every living process that it started, itself too."""
         return [process for process in psutil.process_iter() if self._is_ours(process)]
 
+    def has_grown_to(self, count: int, within: float = SOON) -> bool:
+        """Whether it has that many living processes, itself too, before *within* seconds are over."""
+        until = time.monotonic() + within
+        while len(self.family()) < count:
+            if time.monotonic() > until:
+                return False
+            time.sleep(0.02)
+        return True
+
     def left_behind(self, within: float = SOON) -> list[str]:
         """What still lives after *within* seconds, as command lines."""
         until = time.monotonic() + within

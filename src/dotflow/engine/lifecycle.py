@@ -1,4 +1,4 @@
-"""One task's life, written once for every mode. It asks; it does nothing. No thread, clock or storage in sight."""
+"""One task's life, written once for every mode. It asks; it does nothing: no thread, no storage."""
 
 import itertools
 from collections.abc import Generator, Iterable, Iterator
