@@ -115,7 +115,7 @@ class Script:
         """Every living process that it started, itself too."""
         return [process for process in psutil.process_iter() if self._is_ours(process)]
 
-    def has_grown_to(self, count: int, within: float = SOON) -> bool:
+    def has_grown_to(self, count: int, within: float = 5 * SOON) -> bool:
         """Whether it has that many living processes, itself too, before *within* seconds are over."""
         until = time.monotonic() + within
         while len(self.family()) < count:
