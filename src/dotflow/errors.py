@@ -16,13 +16,16 @@
     │   ├── WorkerNotStarted      no worker process could be started for it
     │   ├── CannotTravel          (TypeError) what it takes or gives can't be sent between processes
     │   ├── LoopLost              another step blocked the event loop that it ran in
+    │   ├── ValueNotStorable      (TypeError) what it returned can't be kept so that it comes back as it was
     │   └── RunStopped            the run was cancelled or interrupted while it ran
     ├── ProviderError             storage, notification, schedule
     │   └── StorageError          a value could not be saved or read
     └── RunError                  the run as a whole
         ├── NoProcesses           this system has no worker processes
         ├── NotRunYet             a result was asked for before the first start()
-        └── CheckpointMismatch    a checkpoint was made by another step
+        ├── CheckpointMismatch    a checkpoint was made by another step
+        ├── CheckpointUnreadable  a checkpoint is there, but can't be read
+        └── WorkflowBusy          another process is working on the workflow
 
 A class takes facts and builds its sentence from them, so that it survives pickling.
 """
@@ -34,6 +37,7 @@ __all__ = [
     "AttemptError",
     "CannotTravel",
     "CheckpointMismatch",
+    "CheckpointUnreadable",
     "DefinitionError",
     "DotflowError",
     "InvalidArgument",
@@ -52,8 +56,10 @@ __all__ = [
     "StepTimeout",
     "StorageError",
     "UnfillableParameter",
+    "ValueNotStorable",
     "WorkerDied",
     "WorkerNotStarted",
+    "WorkflowBusy",
 ]
 
 
@@ -247,6 +253,35 @@ class LoopLost(AttemptError):
         )
 
 
+class ValueNotStorable(AttemptError, TypeError):
+    """What a step returned can't be kept so that it comes back as it was.
+
+    Args:
+        kind: The type's name.
+        place: Where inside the value it stands, as one would write it: `['rows'][3].conn`; empty for the value itself.
+        reason: Why, where the type alone doesn't say.
+        step: The step that returned it; empty where none is known.
+    """
+
+    def __init__(self, kind: str, place: str = "", reason: str = "", step: str = "") -> None:
+        super().__init__(kind, place, reason, step)
+        self.kind, self.place, self.reason, self.step = kind, place, reason, step
+
+    def by(self, step: str) -> "ValueNotStorable":
+        """The same, with the step's name."""
+        return ValueNotStorable(self.kind, self.place, self.reason, step)
+
+    def __str__(self) -> str:
+        whose = f"What step '{self.step}' returned" if self.step else "This value"
+        where = f" at {self.place}" if self.place else ""
+        reason = f" ({self.reason})" if self.reason else ""
+        return (
+            f"{whose} can't be stored: it {'holds' if where else 'is'} a {self.kind}{where}, which would not come back "
+            f"as it was{reason}. Return plain data (numbers, text, lists, dicts, dates, dataclasses, Pydantic models, "
+            f"data frames), or, in a storage that only you can write to, choose pickle: StorageFile(pickle=True)."
+        )
+
+
 class RunStopped(AttemptError):
     """The run was cancelled or interrupted while the step was running."""
 
@@ -314,4 +349,52 @@ class CheckpointMismatch(RunError):
         return (
             f"This workflow is not the one its checkpoints were made by ({places}). Put the steps back in their old "
             f"order, or start without resume=True to run everything anew."
+        )
+
+
+class CheckpointUnreadable(RunError):
+    """A checkpoint is there, but can't be read. It has been left as it is.
+
+    Args:
+        reason: What is wrong with it.
+        where: The file, or the key and its storage; empty where it is not known.
+        task: The task's place and name; empty where it is not known.
+    """
+
+    def __init__(self, reason: str, where: str = "", task: str = "") -> None:
+        super().__init__(reason, where, task)
+        self.reason, self.where, self.task = reason, where, task
+
+    def at(self, where: str = "", task: str = "") -> "CheckpointUnreadable":
+        """The same, with what else is known by now."""
+        return CheckpointUnreadable(self.reason, self.where or where, self.task or task)
+
+    def __str__(self) -> str:
+        whose = f"The checkpoint of task {self.task}" if self.task else "A checkpoint"
+        where = f" in {self.where}" if self.where else ""
+        return (
+            f"{whose}{where} can't be read: {self.reason}. Nothing was run and nothing was changed. Put it in order or "
+            f"delete it, and that task runs again; or start without resume=True to run everything anew."
+        )
+
+
+class WorkflowBusy(RunError):
+    """Another process is working on the workflow.
+
+    Args:
+        workflow_id: The workflow.
+        where: What is held: a file, a table, a bucket.
+        holder: Who holds it, as far as it is known: "process 4711 on host alpha".
+        since: Since when, as it was written down; empty where it is not known.
+    """
+
+    def __init__(self, workflow_id: str, where: str, holder: str, since: str = "") -> None:
+        super().__init__(workflow_id, where, holder, since)
+        self.workflow_id, self.where, self.holder, self.since = workflow_id, where, holder, since
+
+    def __str__(self) -> str:
+        since = f" since {self.since}" if self.since else ""
+        return (
+            f"Workflow {self.workflow_id!r} is being run by {self.holder}{since} ({self.where}), so nothing was run "
+            f"here. Wait until it has ended, stop it, or give this run a workflow_id of its own."
         )

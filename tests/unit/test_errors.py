@@ -11,6 +11,7 @@ from dotflow.errors import (
     AttemptError,
     CannotTravel,
     CheckpointMismatch,
+    CheckpointUnreadable,
     DefinitionError,
     DotflowError,
     InvalidArgument,
@@ -29,8 +30,10 @@ from dotflow.errors import (
     StepTimeout,
     StorageError,
     UnfillableParameter,
+    ValueNotStorable,
     WorkerDied,
     WorkerNotStarted,
+    WorkflowBusy,
 )
 
 BRANCHES = (DotflowError, DefinitionError, AttemptError, ProviderError, RunError)
@@ -77,6 +80,21 @@ EXAMPLES: list[tuple[DotflowError, list[str]]] = [
     (NoProcesses("win32"), ["POSIX", "win32", "ExecutorThread()"]),
     (NotRunYet("result_task"), ["result_task()", "start()"]),
     (CheckpointMismatch([(0, "m:a", "m:b"), (2, "m:c", "m:d")]), ["task 0", "m:a", "m:b", "task 2", "resume=True"]),
+    (
+        ValueNotStorable("socket.socket", "['rows'][3]['conn']", "it is open", "extract"),
+        ["'extract'", "socket.socket", "['rows'][3]['conn']", "it is open", "StorageFile(pickle=True)", "plain data"],
+    ),
+    (ValueNotStorable("function"), ["This value", "is a function"]),
+    (
+        CheckpointUnreadable("its checksum is wrong", "out/0.json", "0 extract"),
+        ["task 0 extract", "out/0.json", "its checksum is wrong", "delete it", "resume=True"],
+    ),
+    (CheckpointUnreadable("it is empty"), ["A checkpoint", "it is empty"]),
+    (
+        WorkflowBusy("nightly", "out/.nightly.lock", "process 7 on host alpha", "2026-01-01T00:00:00+00:00"),
+        ["'nightly'", "process 7 on host alpha", "since 2026-01-01", "out/.nightly.lock", "workflow_id"],
+    ),
+    (WorkflowBusy("nightly", "a lock", "another process"), ["another process (a lock)"]),
 ]
 
 ALL = [

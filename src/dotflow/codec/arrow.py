@@ -1,0 +1,91 @@
+"""The door to what data frames are made of: values of NumPy, pandas, Polars and Arrow.
+
+`{"$numpy": ...}`, `{"$pandas": ...}`, `{"$polars": ...}` and `{"$arrow": ...}` are each written and read by a module of
+their own, which says in its docstring how: numpy, pandas, polars and pyarrow, here in this package. None of the
+libraries is imported before one of its values comes.
+
+A value comes back as it was, or is refused when it is written. Reading imports nothing by a name in the file and runs
+nothing that the file says; what is damaged or crafted is an error, and takes no more memory than it is large.
+"""
+
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any, Final
+
+from dotflow.codec import numpy, pandas, polars, pyarrow
+from dotflow.codec.classes import Unfit
+from dotflow.codec.inner import fill_in
+from dotflow.core.failure import name_of
+from dotflow.errors import CheckpointUnreadable, ValueNotStorable
+
+TAGS: Final = ("$numpy", "$pandas", "$polars", "$arrow")
+
+_TAG_OF: Final = {"numpy": "$numpy", "pandas": "$pandas", "polars": "$polars", "pyarrow": "$arrow"}
+_MODULES: Final[dict[str, ModuleType]] = {"$numpy": numpy, "$pandas": pandas, "$polars": polars, "$arrow": pyarrow}
+
+_INSTALL: Final = {"pyarrow": "dotflow[arrow]"}  # others by their own name
+_SHOWN: Final = 200  # characters of somebody else's message
+
+
+def encode(value: Any, encode_inner: Callable[[Any], Any]) -> dict[str, Any]:
+    """The value as JSON, under its tag.
+
+    Args:
+        value: A value of one of the four libraries.
+        encode_inner: What the values inside it are encoded with, where it holds any that are Python's.
+
+    Raises:
+        ValueNotStorable: It would not come back as it was.
+    """
+    try:
+        tag = _tag_for(type(value))
+        description = _MODULES[tag].describe(value)
+    except Unfit as error:
+        raise ValueNotStorable(name_of(type(value)), "", str(error)) from error
+    except RecursionError:
+        raise  # the caller knows a deeper stack
+    except ImportError as error:
+        raise ValueNotStorable(name_of(type(value)), "", _hint_for(error)) from error
+    except Exception as error:  # the library's own, about a value that it can't write
+        raise ValueNotStorable(name_of(type(value)), "", _told(error)) from error
+    return {tag: fill_in(description, encode_inner)}
+
+
+def decode(tag: str, payload: Any) -> Any:
+    """The value that `encode` was given.
+
+    Args:
+        tag: One of TAGS.
+        payload: What stood under it, with the values inside already decoded.
+
+    Raises:
+        CheckpointUnreadable: It is damaged, or the library is not installed.
+    """
+    try:
+        return _MODULES[tag].build(payload)
+    except RecursionError:
+        raise  # the caller knows a deeper stack
+    except ImportError as error:
+        raise CheckpointUnreadable(f"it holds a value of {tag[1:]}: {_hint_for(error)}") from error
+    except Exception as error:  # the library's own, about bytes that may be anything
+        raise CheckpointUnreadable(f"what stands under {tag} can't be read ({_told(error)})") from error
+
+
+def _tag_for(kind: type) -> str:
+    """The tag of the library that a type is from, or else of the one that it inherits from."""
+    for base in kind.__mro__:
+        tag = _TAG_OF.get(str(base.__module__).partition(".")[0])
+        if tag is not None:
+            return tag
+    raise Unfit("it is of none of the libraries for data frames")
+
+
+def _hint_for(error: ImportError) -> str:
+    name = (error.name or "").partition(".")[0]
+    return f"{error}: pip install {_INSTALL.get(name, name)}" if name else str(error)
+
+
+def _told(error: Exception) -> str:
+    text = str(error) if type(error) in (ValueError, TypeError) else f"{type(error).__name__}: {error}"
+    shown = text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
+    return shown.encode("utf-8", "backslashreplace").decode()

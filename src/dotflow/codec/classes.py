@@ -1,0 +1,142 @@
+"""The classes that values name: found again by name, without importing or running anything.
+
+A name from a checkpoint is looked up in what the program has imported already, through the plain dictionaries of its
+modules and classes: module `__getattr__`, lazy modules, descriptors and metaclasses are not asked.
+"""
+
+import sys
+from types import MappingProxyType, ModuleType
+from typing import Any, Final
+
+from dotflow.core.failure import name_of
+from dotflow.errors import CheckpointUnreadable, ValueNotStorable
+
+_module_dict: Final = vars(ModuleType)["__dict__"].__get__
+_class_dict: Final = type.__dict__["__dict__"].__get__
+_class_mro: Final = type.__dict__["__mro__"].__get__
+_class_module: Final = type.__dict__["__module__"].__get__
+_class_qualname: Final = type.__dict__["__qualname__"].__get__
+
+_class_flags: Final = type.__dict__["__flags__"].__get__
+_class_basicsize: Final = type.__dict__["__basicsize__"].__get__
+_class_itemsize: Final = type.__dict__["__itemsize__"].__get__
+
+#: A class has this flag if a class statement (or type()) made it, or C code at run time; built-in ones don't have it.
+_HEAP_TYPE: Final = 1 << 9  # Py_TPFLAGS_HEAPTYPE, Include/object.h
+
+_MISSING: Final = object()
+
+
+class Unfit(Exception):
+    """A class whose instances can't be kept; says why."""
+
+
+def mro_of(cls: type) -> tuple[type, ...]:
+    """The class and those that it inherits from."""
+    found: tuple[type, ...] = _class_mro(cls)
+    return found
+
+
+def dict_of(cls: type) -> MappingProxyType[str, Any]:
+    """What stands in the class itself."""
+    found: MappingProxyType[str, Any] = _class_dict(cls)
+    return found
+
+
+def inherits(cls: type, base: type) -> bool:
+    """Whether a class is another one or inherits from it, whatever their metaclasses say."""
+    return type.__subclasscheck__(base, cls)
+
+
+def is_class(value: object) -> bool:
+    """Whether *value* is a class, whatever it says of itself."""
+    return inherits(type(value), type)
+
+
+def attribute_of(cls: type, name: str, default: Any = None) -> Any:
+    """What the class or the first that it inherits from has under *name*, as it stands there."""
+    for base in mro_of(cls):
+        found = dict_of(base).get(name, _MISSING)
+        if found is not _MISSING:
+            return found
+    return default
+
+
+def module_of(cls: type) -> str:
+    """The name of the module that a class says it is from."""
+    return str(_class_module(cls))
+
+
+def qualname_of(cls: type) -> str:
+    """The name of a class inside its module."""
+    return str(_class_qualname(cls))
+
+
+def is_built_in(cls: type) -> bool:
+    """Whether a class is a part of Python or of an extension, so that its instances' state is in C."""
+    return not _class_flags(cls) & _HEAP_TYPE
+
+
+def size_of(cls: type) -> int:
+    """The bytes of an instance's body; -1 where that is not the same for all of them."""
+    return -1 if _class_itemsize(cls) else int(_class_basicsize(cls))
+
+
+def name_for(cls: type) -> str:
+    """The name that leads to the class, `module:qualname`.
+
+    Raises:
+        ValueNotStorable: No name leads to it.
+    """
+    qualname = qualname_of(cls)
+    name = f"{module_of(cls)}:{qualname}"
+    if "<locals>" in qualname:
+        reason = "its class is defined inside a function and can't be found again; define it at the top of a module"
+    elif _look_up(name) is not cls:
+        reason = f"its class can't be found again: {name} leads elsewhere, or nowhere"
+    else:
+        return name
+    raise ValueNotStorable(name_of(cls), "", reason)
+
+
+def find(name: object) -> type:
+    """The class that a checkpoint names.
+
+    Raises:
+        CheckpointUnreadable: There is none, as far as the program has been imported by now.
+    """
+    if type(name) is not str or ":" not in name:
+        raise CheckpointUnreadable("a class in it has no proper name")
+    module, _, qualname = name.partition(":")
+    if not _is_imported(module):
+        raise CheckpointUnreadable(
+            f"it holds a {qualname} of the module {module!r}, which this program has not imported; import it before "
+            f"start()"
+        )
+    found = _look_up(name)
+    if not is_class(found):
+        raise CheckpointUnreadable(f"it holds a {qualname}, and there is no such class in the module {module!r}")
+    assert isinstance(found, type)
+    return found
+
+
+def _is_imported(module: str) -> bool:
+    return inherits(type(sys.modules.get(module)), ModuleType)
+
+
+def _look_up(name: str) -> object:
+    """What stands under the name; None if there is nothing."""
+    module, _, qualname = name.partition(":")
+    if not _is_imported(module):
+        return None
+    place = _module_dict(sys.modules[module])
+    if qualname in place:  # also the names of generic models, which may have dots in them: Page[app.Row]
+        found: object = place[qualname]
+        return found
+    *outer, last = qualname.split(".")
+    for part in outer:
+        cls = place.get(part)
+        if not is_class(cls):
+            return None
+        place = _class_dict(cls)
+    return place.get(last)

@@ -1,0 +1,161 @@
+"""A checkpoint as a whole: the value, what it belongs to, and a checksum, as JSON that a person can read.
+
+    {"sha256": "5f0c...",
+    "dotflow": 1,
+    "key": "nightly/3",
+    "task_id": 3,
+    "workflow_id": "nightly",
+    "step": "app.steps:total",
+    "time": "2024-05-01T02:00:00.000000+00:00",
+    "value": {"rows": 1200}}
+
+The checksum is that of every byte after the first line. `jq .value` shows the value.
+"""
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from hashlib import sha256
+from json.encoder import encode_basestring
+from pathlib import Path
+from typing import Any, Final
+
+from dotflow.codec.json import decode, encode, encode_bytes
+from dotflow.codec.reading import make_context, shortened
+from dotflow.core.context import Context
+from dotflow.core.failure import name_of
+from dotflow.errors import CheckpointUnreadable, ValueNotStorable
+
+VERSION: Final = 1  # of the format; a reader refuses a later one
+
+_BEGIN: Final = b'{"sha256": "'
+_AFTER: Final = b'",\n'
+_HEAD: Final = len(_BEGIN) + 64 + len(_AFTER)  # bytes of the first line
+_VALUE: Final = b'\n"value": '
+_END: Final = b"}\n"
+
+_KEY: Final = b'"key": '
+_LONGEST_LINE: Final = 1 << 20  # bytes that key_in reads of a line
+
+
+def pack(key: str, context: Context, *, pickle: bool = False) -> bytes:
+    """The checkpoint of *context* under *key*, as it stands in a file or a database.
+
+    Args:
+        key: Any text.
+        context: The value, and what it belongs to. A time without a zone is taken for local time.
+        pickle: Whether a value that can't be kept as JSON is pickled.
+
+    Raises:
+        ValueNotStorable: The value would not come back as it was.
+    """
+    value = encode_bytes(context.storage, pickle=pickle)
+    try:
+        head = _head(key, context, encode_basestring).encode()
+    except UnicodeEncodeError:  # lone surrogates
+        head = _head(key, context, encode).encode()
+    checksum = sha256(head + _VALUE)
+    checksum.update(value)
+    checksum.update(_END)
+    return b"".join((_BEGIN, checksum.hexdigest().encode(), _AFTER, head, _VALUE, value, _END))
+
+
+def unpack(data: bytes, key: str, *, pickle: bool = False) -> Context:
+    """The context that was packed under *key*.
+
+    Raises:
+        CheckpointUnreadable: It is damaged, or belongs to another key, or means something that is not there.
+    """
+    if data[: len(_BEGIN)] != _BEGIN or data[_HEAD - len(_AFTER) : _HEAD] != _AFTER:
+        raise CheckpointUnreadable("it is empty" if not data else "it doesn't begin as a checkpoint does")
+    view = memoryview(data)  # values may be large: nothing is copied without need
+    if sha256(view[_HEAD:]).hexdigest().encode() != data[len(_BEGIN) : _HEAD - len(_AFTER)]:
+        raise CheckpointUnreadable("its checksum is wrong: it was cut off, damaged or changed")
+    cut = data.find(_VALUE, _HEAD)
+    if cut < 0 or data[-len(_END) :] != _END:
+        raise CheckpointUnreadable("it has no value")
+    fields = decode(b"{%b}" % data[_HEAD : cut - 1])
+    if type(fields) is not dict:
+        raise CheckpointUnreadable("its beginning is not that of a checkpoint")
+    if fields.get("key") != key or fields.get("dotflow") != VERSION:
+        raise CheckpointUnreadable(_mistake(fields))
+    return make_context(
+        storage=decode(view[cut + len(_VALUE) : -len(_END)], pickle=pickle),
+        task_id=_expect(fields, "task_id", int, type(None)),
+        workflow_id=_expect(fields, "workflow_id", str, type(None)),
+        time=_read_time(fields),
+        step=_expect(fields, "step", str, type(None)),
+    )
+
+
+def key_in(path: Path) -> str:
+    """The key in a checkpoint's file, of which no more is read than its beginning.
+
+    Raises:
+        CheckpointUnreadable: It is no checkpoint.
+        OSError: It can't be opened.
+    """
+    with path.open("rb") as file:
+        lines = [file.readline(_LONGEST_LINE) for _ in range(3)]
+    if not lines[0].startswith(_BEGIN) or not lines[2].startswith(_KEY) or not lines[2].endswith(b",\n"):
+        raise CheckpointUnreadable("it doesn't begin as a checkpoint does")
+    key = decode(lines[2][len(_KEY) : -2])
+    if type(key) is not str:
+        raise CheckpointUnreadable("its key is no text")
+    return key
+
+
+def _head(key: str, context: Context, quote: Callable[[str], str]) -> str:
+    time, task_id, workflow_id, step = context.time, context.task_id, context.workflow_id, context.step
+    for name, found in (("workflow_id", workflow_id), ("step", step)):
+        if not (found is None or isinstance(found, str)):
+            raise ValueNotStorable(name_of(type(found)), f".{name}", "it is text, or None")
+    if not (task_id is None or type(task_id) is int):
+        raise ValueNotStorable(name_of(type(task_id)), ".task_id", "it is a whole number, or None")
+    return (
+        f'"dotflow": {VERSION},\n'
+        f'"key": {quote(key)},\n'
+        f'"task_id": {"null" if task_id is None else task_id},\n'
+        f'"workflow_id": {"null" if workflow_id is None else quote(workflow_id)},\n'
+        f'"step": {"null" if step is None else quote(step)},\n'
+        f'"time": {_write_time(time)},'
+    )
+
+
+def _write_time(time: datetime) -> str:
+    if time.tzinfo is not UTC or time.fold:
+        if time.tzinfo is not None:
+            try:
+                return encode(time)
+            except ValueNotStorable:  # a time zone of some other package: then the moment is what counts
+                pass
+        time = time.astimezone(UTC)
+    return f'"{time.isoformat()}"'
+
+
+def _read_time(fields: dict[str, Any]) -> datetime:
+    time = fields.get("time")
+    if type(time) is str:
+        try:
+            time = datetime.fromisoformat(time)
+        except ValueError as error:
+            raise CheckpointUnreadable("its time is none") from error
+    if type(time) is not datetime or time.tzinfo is None:
+        raise CheckpointUnreadable("its time is none, or has no time zone")
+    return time
+
+
+def _expect(fields: dict[str, Any], name: str, *kinds: type) -> Any:
+    found = fields.get(name, fields)
+    if type(found) not in kinds:
+        raise CheckpointUnreadable(f"its {name} is missing, or is not what it should be")
+    return found
+
+
+def _mistake(fields: dict[str, Any]) -> str:
+    """What is wrong with a format or a key."""
+    version, key = fields.get("dotflow"), fields.get("key")
+    if type(version) is int and version > VERSION:
+        return f"it was written by a later dotflow (format {version}; this one reads {VERSION}); upgrade dotflow"
+    if type(version) is not int or version != VERSION or type(key) is not str:
+        return "its beginning is not that of a checkpoint"
+    return shortened(f"it was renamed or copied: it belongs to the key {key!r}")

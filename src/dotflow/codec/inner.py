@@ -1,0 +1,94 @@
+"""What a description of a value leaves to others: Python values, which may be anything, and Arrow arrays."""
+
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any
+
+from dotflow.codec.ipc import same_arrays
+from dotflow.codec.places import pass_on
+from dotflow.errors import ValueNotStorable
+
+
+class Inner:
+    """A value inside a description, which is still to be encoded.
+
+    Args:
+        value: The value.
+        place: Where it stands, as one would write it.
+    """
+
+    __slots__ = ("place", "value")
+
+    def __init__(self, value: Any, place: str = "") -> None:
+        self.value = value
+        self.place = place
+
+
+class Stored:
+    """An Arrow array inside a description, which goes into an Arrow IPC stream."""
+
+    __slots__ = ("array",)
+
+    def __init__(self, array: Any) -> None:
+        self.array = array
+
+
+def number(description: Any, store: list[Any]) -> Any:
+    """The description with numbers in place of the Arrow arrays, which are added to *store*."""
+    if type(description) is dict:
+        return {key: number(part, store) for key, part in description.items()}
+    if type(description) is list:
+        return [number(part, store) for part in description]
+    if type(description) is not Stored:
+        return description
+    store.append(description.array)
+    return len(store) - 1
+
+
+def fill_in(description: Any, encode_inner: Callable[[Any], Any]) -> Any:
+    """The description as JSON. Raises ValueNotStorable for a value inside that can't be kept."""
+    if type(description) is dict:
+        return {key: fill_in(part, encode_inner) for key, part in description.items()}
+    if type(description) is list:
+        return [fill_in(part, encode_inner) for part in description]
+    if type(description) is not Inner:
+        return description
+    try:
+        return encode_inner(description.value)
+    except ValueNotStorable as error:
+        pass_on(error, description.value, description.place)
+        raise
+
+
+def decoded(description: Any) -> Any:
+    """The description as it will be when it has been written and read."""
+    return fill_in(description, lambda value: value)
+
+
+def same(one: Any, other: Any) -> bool:
+    """Whether two descriptions say the same. What they leave to others must be the same objects, or say the same."""
+    if type(one) is not type(other):
+        return False
+    if type(one) is Stored:
+        return same_arrays(one.array, other.array)
+    if type(one) is Inner:
+        return _same_values(one.value, other.value)
+    if type(one) is dict:
+        return one.keys() == other.keys() and all(same(part, other[key]) for key, part in one.items())
+    if type(one) is list:
+        return len(one) == len(other) and all(map(same, one, other))
+    return bool(one == other)
+
+
+def _same_values(one: Any, other: Any) -> bool:
+    if one is other:
+        return True
+    if type(one) is not type(other):
+        return False
+    if type(one) is list:
+        return len(one) == len(other) and all(map(_same_values, one, other))
+    if type(one) is dict:
+        return list(one) == list(other) and all(_same_values(one[key], other[key]) for key in one)
+    if type(one) is datetime:
+        return one.tzinfo is other.tzinfo and one == other
+    return type(one) is str and one == other

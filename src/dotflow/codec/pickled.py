@@ -1,0 +1,38 @@
+"""Pickles: for values that the codec refuses, in storages that only their owner can write to."""
+
+import binascii
+from typing import Any, Final
+
+from dotflow.codec.reading import shortened
+from dotflow.codec.scalars import read_bytes
+from dotflow.errors import CheckpointUnreadable, ValueNotStorable
+
+_PROTOCOL: Final = 5  # that of every Python that dotflow runs on
+
+
+def write_pickle(value: Any, refusal: ValueNotStorable) -> bytes:
+    """Any value, in base 64. Raises ValueNotStorable if pickle refuses it, too.
+
+    Args:
+        value: The value.
+        refusal: What the codec said of it.
+    """
+    import pickle
+
+    try:
+        return binascii.b2a_base64(pickle.dumps(value, _PROTOCOL), newline=False)
+    except Exception as error:  # the user's own __reduce__ and __getstate__
+        reason = shortened(f"{type(error).__name__}: {error}")
+        told = f"{refusal.reason}; pickle can't keep it either: {reason}".removeprefix("; ")
+        raise ValueNotStorable(refusal.kind, refusal.place, told) from error
+
+
+def read_pickle(payload: object) -> Any:
+    """The opposite of `write_pickle`. It runs whatever the pickle says. Raises CheckpointUnreadable."""
+    import pickle
+
+    try:
+        return pickle.loads(read_bytes(payload))
+    except Exception as error:  # the user's own __setstate__ and __init__
+        reason = shortened(f"{type(error).__name__}: {error}")
+        raise CheckpointUnreadable(f"it is a pickle, and unpickling failed: {reason}") from error

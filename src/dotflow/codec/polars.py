@@ -1,0 +1,100 @@
+"""Polars' frames and series: `{"kind": "DataFrame", "ipc": ...}`, `{"kind": "Series", "ipc": ...}`.
+
+Polars writes and reads Arrow IPC streams itself, so pyarrow isn't needed. What it wrote is read again at once: where
+the two differ, it is refused.
+"""
+
+import contextlib
+import io
+from collections.abc import Iterator
+from typing import Any
+
+from dotflow.codec.classes import Unfit
+from dotflow.codec.ipc_claims import check
+from dotflow.codec.scalars import read_bytes, write_bytes
+
+
+def describe(value: Any) -> dict[str, Any]:
+    """A frame or a series, as JSON. Raises Unfit."""
+    import polars as pl
+
+    if type(value) is pl.Series:
+        kind, frame = "Series", value.to_frame()
+    elif type(value) is pl.DataFrame:
+        kind, frame = "DataFrame", value
+    elif isinstance(value, pl.LazyFrame):
+        raise Unfit("it has not been computed yet; return .collect()")
+    elif isinstance(value, pl.DataFrame | pl.Series):
+        raise Unfit("it is more than a frame or a series of Polars; return a plain one")
+    else:
+        raise Unfit("of Polars, frames and series are kept")
+    for name, dtype in frame.schema.items():
+        _check_dtype(name, dtype)
+    text = _write(frame)
+    again = _read(text)
+    if again.schema != frame.schema or again.shape != frame.shape or not again.equals(frame, null_equal=True):
+        raise Unfit(f"Polars reads something else than it wrote of {_differing(frame, again)}")
+    return {"kind": kind, "ipc": text}
+
+
+def build(payload: dict[str, Any]) -> Any:
+    """The opposite of `describe`. Raises ValueError, TypeError or KeyError."""
+    frame = _read(payload["ipc"])
+    if payload["kind"] == "DataFrame":
+        return frame
+    if payload["kind"] != "Series" or frame.width != 1:
+        raise ValueError("it is of a kind that is none")
+    return frame.to_series()
+
+
+def _check_dtype(name: str, dtype: Any) -> None:
+    """Raises Unfit for what Polars writes as something else: objects, as the addresses where they are in memory."""
+    import polars as pl
+
+    if dtype == pl.Object:
+        raise Unfit(f"column {name!r} holds Python objects; use a dtype of Polars, or return a list")
+    if hasattr(pl, "BaseExtension") and isinstance(dtype, pl.BaseExtension):
+        raise Unfit(
+            f"column {name!r} has a dtype of its own, which may be unknown where it is read; use .ext.storage()"
+        )
+    for part in ("inner", "key", "value"):
+        if getattr(dtype, part, None) is not None:
+            _check_dtype(name, getattr(dtype, part))
+    for field in getattr(dtype, "fields", ()):
+        _check_dtype(name, field.dtype)
+
+
+def _write(frame: Any) -> str:
+    sink = io.BytesIO()
+    with _without_panic():
+        frame.write_ipc_stream(sink, compression="uncompressed")
+    return write_bytes(sink.getvalue())
+
+
+def _read(text: object) -> Any:
+    import polars as pl
+
+    data = read_bytes(text)
+    check(data)
+    with _without_panic():
+        return pl.read_ipc_stream(io.BytesIO(data), use_pyarrow=False)
+
+
+@contextlib.contextmanager
+def _without_panic() -> Iterator[None]:
+    """A panic of Polars' is a ValueError: by itself it is no Exception, and would end the run."""
+    import polars as pl
+
+    try:
+        yield
+    except pl.exceptions.PanicException as error:
+        raise ValueError(f"Polars panicked: {error}") from error
+
+
+def _differing(frame: Any, again: Any) -> str:
+    for name, dtype in frame.schema.items():
+        if again.schema.get(name) != dtype:
+            return f"column {name!r}, a {dtype}"
+        if not frame[name].equals(again[name], null_equal=True):
+            return f"column {name!r}"
+    return "it"

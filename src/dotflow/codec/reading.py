@@ -1,0 +1,179 @@
+"""JSON back into values: each tag has one function in a table. Nothing is imported by name, and nothing is run.
+
+What can't be kept from running is the `__hash__` and `__eq__` of a class whose instances are keys of a dict or members
+of a set.
+"""
+
+import json
+import sys
+from collections.abc import Callable
+from typing import Any, Final, NoReturn
+
+from dotflow.codec import enums, moments, records, scalars
+from dotflow.core.context import Context
+from dotflow.errors import CheckpointUnreadable
+
+#: Tags that dotflow.codec.arrow reads; named here, so that it is imported for these only.
+ARROW_TAGS: Final = frozenset({"$numpy", "$pandas", "$polars", "$arrow"})
+
+_LONGEST: Final = 640  # decimal digits of a number that is written as such; the least that Python can be limited to
+_FIELDS: Final = ("storage", "task_id", "workflow_id", "time", "step")  # of a Context
+_SHOWN: Final = 300  # characters of a message that may repeat what the text says
+
+
+def read(text: str) -> Any:
+    """The value that was written.
+
+    Raises:
+        CheckpointUnreadable: It means nothing here.
+        ValueError: It is no JSON.
+        RecursionError: It is nested too deep for the stack.
+    """
+    # int itself is the quickest, and has a limit, unless the program has switched that off.
+    return (_decoder if sys.get_int_max_str_digits() else _careful_decoder).decode(text)
+
+
+def make_context(**fields: Any) -> Context:
+    """A Context with exactly these five fields: its constructor would make one of two."""
+    context = Context.__new__(Context)
+    for name in _FIELDS:
+        setattr(context, name, fields[name])
+    return context
+
+
+def shortened(text: str) -> str:
+    """A message of a bearable length, which can be printed whatever it repeats."""
+    shown = text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
+    return shown.encode("utf-8", "backslashreplace").decode()
+
+
+def _object(pairs: list[tuple[str, Any]]) -> Any:
+    """A JSON object, whose values have been read already."""
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise CheckpointUnreadable("it says two things of one key")
+    for key in found:
+        if key[:1] == "$":
+            return _tagged(key, found)
+    return found
+
+
+def _tagged(tag: str, found: dict[str, Any]) -> Any:
+    if len(found) > 1:
+        raise CheckpointUnreadable(f"the tag {tag} stands beside other keys")
+    payload = found[tag]
+    try:
+        if tag in ARROW_TAGS:
+            from dotflow.codec import arrow
+
+            return arrow.decode(tag, payload)
+        reader = TABLE.get(tag)
+        if reader is None:
+            raise CheckpointUnreadable(f"it has a tag that means nothing to this dotflow there, {tag}")
+        return reader(payload)
+    except (CheckpointUnreadable, RecursionError):
+        raise
+    except Exception as error:  # what a damaged payload makes of constructors; the user's own __hash__ and __eq__
+        reason = f"what stands under {tag} means nothing ({type(error).__name__}: {error})"
+        raise CheckpointUnreadable(reason) from error
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise CheckpointUnreadable(f"it has a bare {name}, which is no JSON")
+
+
+def _bounded_int(digits: str) -> int:
+    if len(digits) > _LONGEST:
+        raise ValueError(f"a number of {len(digits)} digits")
+    return int(digits)
+
+
+def _list(payload: object) -> list[Any]:
+    if type(payload) is not list:
+        raise TypeError("it is not a list")
+    return payload
+
+
+def _pair(payload: object) -> list[Any]:
+    pair = _list(payload)
+    if len(pair) != 2:
+        raise ValueError("it is not a pair")
+    return pair
+
+
+def _object_in(payload: object) -> dict[Any, Any]:
+    if type(payload) is not dict:
+        raise TypeError("fields of it have no names")
+    return payload
+
+
+def _tuple(payload: object) -> tuple[Any, ...]:
+    return tuple(_list(payload))
+
+
+def _set(payload: object) -> set[Any]:
+    found = set(_list(payload))
+    if len(found) != len(_list(payload)):
+        raise ValueError("it has a member twice")
+    return found
+
+
+def _frozenset(payload: object) -> frozenset[Any]:
+    return frozenset(_set(payload))
+
+
+def _dict(payload: object) -> dict[Any, Any]:
+    pairs = _list(payload)
+    found = dict(map(_pair, pairs))
+    if len(found) != len(pairs):
+        raise ValueError("it has a key twice")
+    return found
+
+
+def _context(payload: object) -> Context:
+    fields = _object_in(payload)
+    if fields.keys() != set(_FIELDS):
+        raise ValueError("it has not the fields of a Context")
+    return make_context(**fields)
+
+
+def _enum(payload: object) -> Any:
+    return enums.read_member(*_pair(payload))
+
+
+def _record(tag: str) -> Callable[[object], Any]:
+    def record(payload: object) -> Any:
+        name, fields, *others = _list(payload)
+        if len(others) > 1:
+            raise ValueError("there is more than a class and its attributes")
+        return records.rebuild(tag, name, _object_in(fields), _object_in(*others) if others else {})
+
+    return record
+
+
+TABLE: Final[dict[str, Callable[[object], Any]]] = {
+    "$int": scalars.read_long,
+    "$float": scalars.read_float,
+    "$str": scalars.read_pieces,
+    "$bytes": scalars.read_bytes,
+    "$tuple": _tuple,
+    "$set": _set,
+    "$frozenset": _frozenset,
+    "$dict": _dict,
+    "$datetime": moments.read_datetime,
+    "$date": moments.read_date,
+    "$time": moments.read_time,
+    "$timedelta": moments.read_span,
+    "$decimal": scalars.read_decimal,
+    "$uuid": scalars.read_uuid,
+    "$path": scalars.read_path,
+    "$context": _context,
+    "$enum": _enum,
+    "$dataclass": _record("$dataclass"),
+    "$model": _record("$model"),
+}
+
+_decoder: Final = json.JSONDecoder(object_pairs_hook=_object, parse_constant=_refuse_constant)
+_careful_decoder: Final = json.JSONDecoder(
+    object_pairs_hook=_object, parse_constant=_refuse_constant, parse_int=_bounded_int
+)

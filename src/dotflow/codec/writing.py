@@ -1,0 +1,276 @@
+"""Values as JSON has them: plain where JSON has a word for it, and else tagged, `{"$tag": payload}`.
+
+Each type has one function in a table, found by the exact type: what inherits from int, str or dict may hold and mean
+more, and is never taken for one. What is refused says where in the value it stands; this is put together while the
+exception passes upwards, so that a value that is kept pays nothing for it.
+"""
+
+import pathlib
+import uuid
+from collections.abc import Callable
+from datetime import date, datetime, time, timedelta
+from enum import Enum
+from math import isfinite
+from typing import Any, Final
+
+from dotflow.codec import moments, records, scalars
+from dotflow.codec.classes import Unfit, inherits, module_of, name_for
+from dotflow.codec.enums import write_member
+from dotflow.codec.hints import hint_for
+from dotflow.codec.places import TooDeep, pass_on, step_to
+from dotflow.core.context import Context
+from dotflow.core.failure import name_of
+from dotflow.errors import ValueNotStorable
+
+MAX_DEPTH: Final = 200  # levels of a value in a value; a reader needs about 900 levels of recursion for it
+
+#: Packages whose types dotflow.codec.arrow knows.
+FRAMES: Final = frozenset({"numpy", "pandas", "polars", "pyarrow"})
+
+_PLAIN: Final = frozenset({type(None), bool, int, float, str})
+_WHOLE: Final = frozenset({int})
+_BOUND: Final = 1 << scalars.LONG
+
+
+class Writer:
+    """What one value is written with.
+
+    Args:
+        careful: Whether to look for floats that are no numbers, and for text that is no UTF-8. They are rare, and who
+            writes the JSON notices them, so at first nobody looks.
+    """
+
+    __slots__ = ("careful", "kinds")
+
+    def __init__(self, *, careful: bool) -> None:
+        self.careful = careful
+        self.kinds: dict[type, Callable[[Any, Writer, int], Any]] = {}
+
+    def write(self, value: Any, depth: int = 0) -> Any:
+        """The value, as it can be given to a JSON encoder. Raises ValueNotStorable."""
+        return TABLE[type(value)](value, self, depth)
+
+
+Write = Callable[[Any, Writer, int], Any]
+
+
+def _as_it_is(value: Any, writer: Writer, depth: int) -> Any:
+    return value
+
+
+def _int(value: int, writer: Writer, depth: int) -> Any:
+    return value if -_BOUND < value < _BOUND else {"$int": scalars.write_long(value)}
+
+
+def _float(value: float, writer: Writer, depth: int) -> Any:
+    return {"$float": scalars.write_float(value)} if writer.careful and not isfinite(value) else value
+
+
+def _str(value: str, writer: Writer, depth: int) -> Any:
+    return {"$str": scalars.write_pieces(value)} if writer.careful and not _is_unicode(value) else value
+
+
+def _is_unicode(value: str) -> bool:
+    if value.isascii():
+        return True
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _is_plain(values: Any, writer: Writer) -> bool:
+    """Whether JSON has a word for each of these."""
+    kinds = set(map(type, values))
+    if writer.careful or not kinds <= _PLAIN:
+        return False
+    if int not in kinds:
+        return True
+    if kinds == _WHOLE:
+        return bool(min(values) > -_BOUND and max(values) < _BOUND)
+    return all(-_BOUND < value < _BOUND for value in values if type(value) is int)
+
+
+def _list(value: list[Any], writer: Writer, depth: int) -> Any:
+    return _items(value, writer, depth, "[{}]")
+
+
+def _tuple(value: tuple[Any, ...], writer: Writer, depth: int) -> Any:
+    return {"$tuple": _items(value, writer, depth, "[{}]")}
+
+
+def _set(value: set[Any], writer: Writer, depth: int) -> Any:
+    return {"$set": _items(list(value), writer, depth, "<member {}>", value)}
+
+
+def _frozenset(value: frozenset[Any], writer: Writer, depth: int) -> Any:
+    return {"$frozenset": _items(list(value), writer, depth, "<member {}>", value)}
+
+
+def _items(values: Any, writer: Writer, depth: int, step: str, holder: object = None) -> Any:
+    if depth >= MAX_DEPTH:
+        raise TooDeep(values if holder is None else holder, MAX_DEPTH)
+    if _is_plain(values, writer):
+        return values
+    written: list[Any] = []
+    try:
+        for value in values:
+            written.append(TABLE[type(value)](value, writer, depth + 1))
+    except ValueNotStorable as error:
+        pass_on(error, values if holder is None else holder, step.format(len(written)))
+        raise
+    return written
+
+
+def _dict(value: dict[Any, Any], writer: Writer, depth: int) -> Any:
+    if depth >= MAX_DEPTH:
+        raise TooDeep(value, MAX_DEPTH)
+    for key in value:
+        if type(key) is not str or key[:1] == "$" or (writer.careful and not _is_unicode(key)):  # _is_key, but quicker
+            return {"$dict": _pairs(value, writer, depth + 1)}
+    if _is_plain(value.values(), writer):
+        return value
+    written: dict[str, Any] = {}
+    key = None
+    try:
+        for key, item in value.items():
+            written[key] = TABLE[type(item)](item, writer, depth + 1)
+    except ValueNotStorable as error:
+        pass_on(error, value, step_to(key, len(written)))
+        raise
+    return written
+
+
+def _pairs(value: dict[Any, Any], writer: Writer, depth: int) -> Any:
+    written: list[Any] = []
+    step = ""
+    try:
+        for key, item in value.items():
+            step = f"<key {len(written)}>"
+            pair = [TABLE[type(key)](key, writer, depth), None]
+            step = ""
+            pair[1] = TABLE[type(item)](item, writer, depth)
+            written.append(pair)
+    except ValueNotStorable as error:
+        pass_on(error, value, step or step_to(key, len(written)))
+        raise
+    return written
+
+
+def _tagged(tag: str, write: Callable[[Any], Any], *, texts: bool = False) -> Write:
+    """For a type with a payload of its own. *texts*: whether there may be any text in it."""
+
+    def tagged(value: Any, writer: Writer, depth: int) -> Any:
+        try:
+            payload = write(value)
+        except Unfit as error:
+            raise ValueNotStorable(name_of(type(value)), "", str(error)) from error
+        return {tag: writer.write(payload) if texts else payload}
+
+    return tagged
+
+
+def _context(value: Context, writer: Writer, depth: int) -> Any:
+    fields = {name: getattr(value, name) for name in ("storage", "task_id", "workflow_id", "time", "step")}
+    return {"$context": _attributes(value, fields, writer, depth)}
+
+
+def _attributes(holder: object, fields: dict[Any, Any], writer: Writer, depth: int) -> Any:
+    """What an object holds, by name."""
+    if depth >= MAX_DEPTH:
+        raise TooDeep(holder, MAX_DEPTH)
+    if not all(_is_key(name, writer) for name in fields):
+        return _dict(fields, writer, depth)
+    written: dict[str, Any] = {}
+    name = ""
+    try:
+        for name, value in fields.items():
+            written[name] = TABLE[type(value)](value, writer, depth + 1)
+    except ValueNotStorable as error:
+        pass_on(error, holder, f".{name}")
+        raise
+    return written
+
+
+def _is_key(name: object, writer: Writer) -> bool:
+    """Whether a key can stand in a JSON object, and is not taken for a tag there."""
+    return type(name) is str and name[:1] != "$" and not (writer.careful and not _is_unicode(name))
+
+
+def _enum_writer(cls: type) -> Write:
+    name = name_for(cls)
+    return _tagged("$enum", lambda value: [name, write_member(value)], texts=True)
+
+
+def _record_writer(tag: str, cls: type) -> Write:
+    name, layout = records.describe(tag, cls)
+
+    def record(value: Any, writer: Writer, depth: int) -> Any:
+        fields, others = records.take_apart(tag, layout, value)
+        payload = [writer.write(name), _attributes(value, fields, writer, depth)]
+        if others:
+            payload.append(_attributes(value, others, writer, depth))
+        return {tag: payload}
+
+    return record
+
+
+def _other(value: Any, writer: Writer, depth: int) -> Any:
+    """For what is not in the table: a class of the user's, or of another package."""
+    cls = type(value)
+    write = writer.kinds.get(cls)
+    if write is None:
+        write = writer.kinds[cls] = _writer_for(cls)
+    return write(value, writer, depth)
+
+
+def _writer_for(cls: type) -> Write:
+    if scalars.is_decimal(cls):
+        return _tagged("$decimal", scalars.write_decimal)
+    if inherits(cls, Enum):
+        return _enum_writer(cls)
+    tag = records.tag_for(cls)
+    if tag:
+        return _record_writer(tag, cls)
+    if module_of(cls).partition(".")[0] in FRAMES:
+        return _frame
+    raise ValueNotStorable(name_of(cls), "", hint_for(cls))
+
+
+def _frame(value: Any, writer: Writer, depth: int) -> Any:
+    from dotflow.codec import arrow
+
+    return arrow.encode(value, lambda inner: writer.write(inner, depth + 1))
+
+
+class _Table(dict[type, Write]):
+    def __missing__(self, kind: type) -> Write:
+        return _other
+
+
+_WRITERS: Final[dict[type, Write]] = {
+    type(None): _as_it_is,
+    bool: _as_it_is,
+    int: _int,
+    float: _float,
+    str: _str,
+    list: _list,
+    dict: _dict,
+    tuple: _tuple,
+    set: _set,
+    frozenset: _frozenset,
+    bytes: _tagged("$bytes", scalars.write_bytes),
+    datetime: _tagged("$datetime", moments.write_moment, texts=True),
+    date: _tagged("$date", date.isoformat),
+    time: _tagged("$time", moments.write_moment, texts=True),
+    timedelta: _tagged("$timedelta", moments.write_span),
+    uuid.UUID: _tagged("$uuid", scalars.write_uuid),
+    pathlib.PosixPath: _tagged("$path", scalars.write_path, texts=True),
+    pathlib.WindowsPath: _tagged("$path", scalars.write_path, texts=True),
+    pathlib.PurePosixPath: _tagged("$path", scalars.write_path, texts=True),
+    pathlib.PureWindowsPath: _tagged("$path", scalars.write_path, texts=True),
+    Context: _context,
+}
+
+TABLE: Final = _Table(_WRITERS)

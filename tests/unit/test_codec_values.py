@@ -1,0 +1,375 @@
+"""What goes in comes out: the same value, of the same types, at every level."""
+
+import json
+import math
+import os
+import pathlib
+import struct
+import subprocess
+import sys
+import uuid
+import zoneinfo
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, time, timedelta, timezone
+from decimal import Context as DecimalContext
+from decimal import Decimal, localcontext
+from typing import Any
+
+import pytest
+from hypothesis import example, given, settings
+
+from dotflow.codec import decode, encode
+from dotflow.codec.writing import MAX_DEPTH
+from dotflow.core.context import Context
+from tests.unit import codec_samples as samples
+from tests.unit.codec_samples import same
+
+QUIETLY = settings(max_examples=200, deadline=None, derandomize=True)
+
+
+@pytest.fixture
+def few_digits() -> Iterator[None]:
+    """Python refuses numbers of more than 640 digits meanwhile, as a program may tell it to."""
+    before = sys.get_int_max_str_digits()
+    sys.set_int_max_str_digits(640)
+    yield
+    sys.set_int_max_str_digits(before)
+
+
+@QUIETLY
+@given(samples.values())
+@example([])
+def test_every_value_comes_back_as_it_was(value: Any) -> None:
+    """Whatever is not refused comes back with its types, order, signs, zones and hidden state."""
+    text = encode(value)
+
+    assert "\n" not in text
+    assert same(decode(text), value)
+    assert same(decode(text.encode()), value)
+
+
+@QUIETLY
+@given(samples.keys(), samples.keys())
+def test_keys_of_every_type_come_back(key: Any, value: Any) -> None:
+    """A dict's keys and a set's members keep their types."""
+    assert same(decode(encode({key: value, (key,): 1})), {key: value, (key,): 1})
+    assert same(decode(encode({key, (value,)})), {key, (value,)})
+
+
+@QUIETLY
+@given(samples.values())
+def test_the_text_is_json_that_others_can_read(value: Any) -> None:
+    """No NaN, no lone surrogates: what is written is JSON to everybody."""
+
+    def refuse(name: str) -> None:
+        raise AssertionError(name)
+
+    json.loads(encode(value).encode().decode(), parse_constant=refuse)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [None, True, False, 0, -7, 1.5, -0.0, "", "é 😀", [], {}, [1, [2, "x"]], {"a": {"b": [None, 1.0]}, "": 1}],
+    ids=repr,
+)
+def test_plain_json_stays_plain_json(value: Any) -> None:
+    """What JSON has a word for is readable, and is read by any JSON library."""
+    text = encode(value)
+
+    assert text == json.dumps(value, ensure_ascii=False)
+    assert same(decode(text), value)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (2**2000, '{"$int": "0x1' + "0" * 500 + '"}'),
+        (-(2**2000), '{"$int": "-0x1' + "0" * 500 + '"}'),
+        (math.inf, '{"$float": "inf"}'),
+        (-math.inf, '{"$float": "-inf"}'),
+        (math.nan, '{"$float": "nan"}'),
+        ("a\ud800b", '{"$str": ["a", 55296, "b"]}'),
+        ("\ud83d\ude00", '{"$str": [55357, 56832]}'),
+        (b"\x00ab", '{"$bytes": "AGFi"}'),
+        ((1, ("a",)), '{"$tuple": [1, {"$tuple": ["a"]}]}'),
+        ({3}, '{"$set": [3]}'),
+        (frozenset({3}), '{"$frozenset": [3]}'),
+        ({1: "a", "b": 2}, '{"$dict": [[1, "a"], ["b", 2]]}'),
+        ({"$int": "0x1"}, '{"$dict": [["$int", "0x1"]]}'),
+        (date(2024, 2, 29), '{"$date": "2024-02-29"}'),
+        (datetime(2024, 1, 2, 3, 4, 5, 6), '{"$datetime": "2024-01-02T03:04:05.000006"}'),
+        (datetime(2024, 1, 2, tzinfo=UTC), '{"$datetime": "2024-01-02T00:00:00+00:00"}'),
+        (
+            datetime(2024, 10, 27, 2, 30, tzinfo=zoneinfo.ZoneInfo("Europe/Berlin"), fold=1),
+            '{"$datetime": ["2024-10-27T02:30:00", {"zone": "Europe/Berlin", "fold": 1}]}',
+        ),
+        (
+            time(1, 2, tzinfo=timezone(timedelta(hours=1), "here")),
+            '{"$time": ["01:02:00+01:00", {"name": "here"}]}',
+        ),
+        (timedelta(-1, 2, 3), '{"$timedelta": [-1, 2, 3]}'),
+        (Decimal("1.10"), '{"$decimal": "1.10"}'),
+        (uuid.UUID(int=5), '{"$uuid": "00000000-0000-0000-0000-000000000005"}'),
+        (pathlib.PurePosixPath("a/b"), '{"$path": ["PurePosixPath", "a/b"]}'),
+        (pathlib.PureWindowsPath("c:/b"), '{"$path": ["PureWindowsPath", "c:\\\\b"]}'),
+        (samples.Colour.CRIMSON, '{"$enum": ["tests.unit.codec_samples:Colour", "RED"]}'),
+        (samples.Outer.Inner.ONE, '{"$enum": ["tests.unit.codec_samples:Outer.Inner", "ONE"]}'),
+        (samples.Right.READ | samples.Right.RUN, '{"$enum": ["tests.unit.codec_samples:Right", ["READ", "RUN"]]}'),
+        (samples.Mode(65), '{"$enum": ["tests.unit.codec_samples:Mode", ["FAST", 64]]}'),
+        (samples.Point(1), '{"$dataclass": ["tests.unit.codec_samples:Point", {"x": 1, "y": 0}]}'),
+        (
+            samples.Model(name="n", value=(1,), rows=[]),
+            '{"$model": ["tests.unit.codec_samples:Model", {"name": "n", "value": {"$tuple": [1]}, "rows": []}]}',
+        ),
+        (samples.Root([1, 2]), '{"$model": ["tests.unit.codec_samples:Root", {"root": [1, 2]}]}'),
+        (
+            Context(1, 2, "w", datetime(2024, 1, 2, tzinfo=UTC), "m:f"),
+            '{"$context": {"storage": 1, "task_id": 2, "workflow_id": "w", "time": {"$datetime": '
+            '"2024-01-02T00:00:00+00:00"}, "step": "m:f"}}',
+        ),
+    ],
+    ids=lambda value: value[:40] if isinstance(value, str) else type(value).__name__,
+)
+def test_the_format_is_pinned(value: Any, text: str) -> None:
+    """Checkpoints of this version are readable to later ones: the text of each type is a promise."""
+    assert encode(value) == text
+    assert same(decode(text), value)
+
+
+@pytest.mark.parametrize(
+    "value", [2**1999, 2**2000 - 1, 2**2000, -(2**2000) + 1, -(2**2000), 10**3000, -(7**9000)], ids=int.bit_length
+)
+def test_numbers_of_any_size(value: int, few_digits: None) -> None:
+    """Python's limit on the digits of numbers, at its lowest, is in nobody's way."""
+    assert decode(encode(value)) == value
+    assert decode(encode([value, "x"])) == [value, "x"]
+    assert decode(encode([0, value])) == [0, value]
+    assert decode(encode({"n": value})) == {"n": value}
+    assert decode(encode({value: value})) == {value: value}
+
+
+@pytest.mark.parametrize("bits", [0x7FF8000000000000, 0xFFF8000000000000, 0x7FF00000000007A2, 0x7FF8DEADBEEF0001])
+def test_not_a_number_keeps_its_bits(bits: int) -> None:
+    """R's NA, for one, is a NaN with a meaning."""
+    (value,) = struct.unpack(">d", struct.pack(">Q", bits))
+
+    assert struct.pack(">d", decode(encode([value]))[0]) == struct.pack(">Q", bits)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["0", "-0", "0E+3", "1.000", "1E+999999", "-1E-999999", "NaN", "-NaN12", "sNaN", "sNaN99", "Infinity", "9" * 5000],
+)
+@pytest.mark.parametrize("capitals", [0, 1])
+def test_decimals_are_exact(text: str, capitals: int, few_digits: None) -> None:
+    """All digits, the exponent as it was, and the payload of a NaN, whatever the program's decimal context says."""
+    value = Decimal(text)
+    with localcontext(DecimalContext(prec=3, capitals=capitals, traps=[])):
+        found = decode(encode(value))
+
+    assert found.as_tuple() == value.as_tuple()
+
+
+def test_an_enum_member_is_the_member() -> None:
+    """Not a copy, and not its value: `is` works."""
+    for member in (*samples.Colour, *samples.Level, *samples.Word, *samples.Right, samples.Mode(0), samples.Right(7)):
+        assert decode(encode(member)) is member
+
+
+def test_a_dataclass_keeps_what_it_is_given_besides_its_fields() -> None:
+    """Attributes that are no fields come back, those of __init__=False and class-level defaults too."""
+    derived = samples.Derived(1)
+    derived.made.append(2)
+    derived.extra = {"x": (1,)}  # type: ignore[attr-defined]
+    vars(derived)["$odd"] = 1
+    vars(derived)["\ud800"] = 2
+
+    assert same(decode(encode(derived)), derived)
+    assert same(decode(encode(samples.Undecorated(1, 2))), samples.Undecorated(1, 2))
+
+
+@dataclass
+class LeftToTheClass:
+    a: int = field(init=False, default=5)
+
+
+def test_a_field_that_the_class_holds_is_written_down() -> None:
+    """A field without a value of its own has its class's; it keeps that value when the class's default changes."""
+    text = encode(LeftToTheClass())
+    LeftToTheClass.a = 6
+
+    found = decode(text)
+
+    LeftToTheClass.a = 5
+    assert vars(found) == {"a": 5}
+
+
+@dataclass(slots=True)
+class OldPlace:
+    name: str
+
+
+@dataclass
+class NewPlace(OldPlace):
+    value: int = 1
+
+
+def test_slots_and_attributes_in_one() -> None:
+    """A class may have both."""
+    value = NewPlace("a", 2)
+    value.more = 3  # type: ignore[attr-defined]
+
+    found = decode(encode(value))
+
+    assert (found.name, found.value, found.more) == ("a", 2, 3)
+    assert found == value
+
+
+def test_a_model_keeps_what_pydantic_knows_of_it() -> None:
+    """Private attributes, extra ones, and which fields were set."""
+    value = samples.Open(name="n", more=(1,))
+    value._seen.append(b"x")
+    found = decode(encode(value))
+
+    assert same(found, value)
+    assert found.model_extra == {"more": (1,)}
+    assert found.model_fields_set == {"name", "more"}
+    assert found._seen == [b"x"]
+    assert decode(encode(samples.Model(name="n"))).model_fields_set == {"name"}
+    assert decode(encode(samples.Model(name="n"))).model_dump(exclude_unset=True) == {"name": "n"}
+
+
+def test_root_and_generic_models() -> None:
+    """Models of one value, with private attributes too, and models of a type parameter under a name."""
+    page = samples.PageOfModels(items=[samples.Model(name="n")])
+    root = samples.RootWithPrivate([1])
+    root._seen = 9
+
+    assert same(decode(encode(page)), page)
+    assert decode(encode(root)) == root
+    assert decode(encode(root))._seen == 9
+
+
+def test_models_that_were_not_validated_stay_as_they_are() -> None:
+    """A wrong value is not repaired, and no validator runs."""
+    value = samples.Model.model_construct(name=5, value=None, rows="?")  # type: ignore[arg-type]
+
+    assert same(decode(encode(value)), value)
+
+
+def test_a_context_keeps_one_layer_or_two() -> None:
+    """All five fields come back, and a Context in a Context stays one."""
+    context = Context([1], 3, "w", datetime(2024, 1, 1, tzinfo=timezone(timedelta(hours=2))), "m:f")
+    outer = Context(None, 4)
+    outer.storage = context
+
+    assert same(decode(encode([outer])), [outer])
+
+
+def test_the_order_of_a_dict_is_kept() -> None:
+    """With plain keys and with others."""
+    assert list(decode(encode({"b": 1, "a": 2, "c": 3}))) == ["b", "a", "c"]
+    assert list(decode(encode({"b": 1, 3: 2, "a": 3, None: 4}))) == ["b", 3, "a", None]
+
+
+def test_equal_keys_that_are_not_the_same_stay_apart() -> None:
+    """Two NaNs are two keys."""
+    found = decode(encode({math.nan: 1, float("nan"): 2}))
+
+    assert list(found.values()) == [1, 2]
+
+
+@pytest.mark.parametrize("value", [datetime(2024, 3, 31, 2, 30, fold=fold) for fold in (0, 1)], ids=["first", "second"])
+@pytest.mark.parametrize("zone", ["Europe/Berlin", "America/New_York", "UTC", "Etc/GMT-14"])
+def test_wall_clock_times_keep_their_zone(value: datetime, zone: str) -> None:
+    """The zone is the same object, so its rules still apply, in gaps and folds too."""
+    value = value.replace(tzinfo=zoneinfo.ZoneInfo(zone))
+
+    found = decode(encode(value))
+
+    assert found.tzinfo is value.tzinfo
+    assert (found.utcoffset(), found.fold) == (value.utcoffset(), value.fold)
+
+
+def nested(levels: int, shell: Any, core: Any = 1) -> Any:
+    for _ in range(levels):
+        core = shell(core)
+    return core
+
+
+SHELLS = {
+    "list": lambda inner: [inner],
+    "tuple": lambda inner: (inner, 1),
+    "dict": lambda inner: {"a": inner},
+    "keys": lambda inner: {1: inner},
+    "frozenset": lambda inner: frozenset({inner}),
+    "key": lambda inner: {(1,): inner},
+    "dataclass": samples.Point,
+    "slots": lambda inner: samples.Slotted(name="n", value=inner),
+    "extra": lambda inner: samples.Open(name="n", more=inner),
+}
+
+
+def at_depth(frames: int, function: Any) -> Any:
+    return function() if frames == 0 else at_depth(frames - 1, function)
+
+
+@pytest.mark.parametrize("shell", SHELLS.values(), ids=SHELLS)
+@pytest.mark.parametrize("frames", [0, 500, 750])
+def test_what_was_written_can_be_read_on_any_stack(shell: Any, frames: int) -> None:
+    """200 levels of anything are written and read, however deep the caller stands itself."""
+    levels = MAX_DEPTH - (1 if shell is SHELLS["key"] else 0) - (1 if shell is SHELLS["extra"] else 0)
+    value = nested(levels // (2 if shell is SHELLS["extra"] else 1), shell)
+
+    text = at_depth(frames, lambda: encode(value))
+    found = at_depth(frames, lambda: decode(text))
+
+    assert encode(found) == text
+
+
+def test_careful_writing_is_the_same_writing() -> None:
+    """One NaN, or one text that is no UTF-8, changes nothing for the rest of the value."""
+    rest = [{"a": [1, 2.5, None, True, "é"], "$b": {1: 2}}, samples.Point([1], {"x": samples.Colour.RED})]
+
+    assert encode([rest, math.nan]) == encode([rest, 0]).removesuffix("0]") + '{"$float": "nan"}]'
+    assert same(decode(encode([rest, "\ud800", {"\ud800": 1}])), [rest, "\ud800", {"\ud800": 1}])
+
+
+def test_paths_of_bytes_that_are_no_text() -> None:
+    """A file's name that is no UTF-8 has lone surrogates in Python."""
+    path = pathlib.Path(os.fsdecode(b"/tmp/\xff\xfe"))
+
+    assert same(decode(encode([path])), [path])
+
+
+def test_a_uuid_remembers_how_it_was_made() -> None:
+    """Whether it is safe to be unique across processes is part of it."""
+    value = uuid.UUID(int=1, is_safe=uuid.SafeUUID.safe)
+
+    assert same(decode(encode(value)), value)
+
+
+def test_classes_of_a_script_are_found_again(tmp_path: pathlib.Path) -> None:
+    """A class of the program that runs is written as __main__, and found when it runs again."""
+    program = (
+        "import sys, dataclasses\n"
+        "from dotflow.codec import decode, encode\n"
+        "@dataclasses.dataclass\n"
+        "class Row:\n"
+        "    a: int\n"
+        "print(encode(Row(1)) if len(sys.argv) == 1 else decode(sys.argv[1]))\n"
+    )
+    path = os.pathsep.join(entry for entry in sys.path if entry)
+
+    def run(*arguments: str) -> str:
+        done = subprocess.run(
+            [sys.executable, "-c", program, *arguments],
+            capture_output=True,
+            text=True,
+            check=True,
+            env={**os.environ, "PYTHONPATH": path},
+        )
+        return done.stdout.strip()
+
+    assert run(run()) == "Row(a=1)"
