@@ -57,6 +57,7 @@ class DotFlow:
             raise InvalidArgument("name", name, "a string")
         self.config = config or Config()
         self.workflow_id = str(workflow_id or uuid.uuid4())
+        self._is_named = workflow_id is not None  # a fresh UUID is known to nobody else, so nobody has to be kept off
         self.name = name
         self.task = TaskBuilder(self.workflow_id, name)
         self._last: Run | None = None
@@ -88,11 +89,14 @@ class DotFlow:
             InvalidArgument: An unknown mode, or a flag that is no bool.
             InvalidCallback: A callback that can't be called.
             CheckpointMismatch: A checkpoint was made by another step.
+            CheckpointUnreadable: A checkpoint is there, but can't be read.
+            WorkflowBusy: Another process is running the workflow; only where `workflow_id` was given.
+            StorageError: The storage can't be used.
             KeyboardInterrupt: Ctrl-C; the workers are ended and what is finished is kept.
         """
         chosen = _mode(mode)
         background = chosen is TypeExecution.BACKGROUND
-        run = self._prepare(chosen, _wishes(keep_going, resume, on_success, on_failure), in_thread=background)
+        run = self._prepare(chosen, self._wishes(keep_going, resume, on_success, on_failure), in_thread=background)
         if background:
             start_in_background(run)
         else:
@@ -114,7 +118,7 @@ class DotFlow:
         import asyncio  # here, since most workflows never need it
 
         chosen = _mode(mode)
-        run = self._prepare(chosen, _wishes(keep_going, resume, on_success, on_failure), in_thread=True)
+        run = self._prepare(chosen, self._wishes(keep_going, resume, on_success, on_failure), in_thread=True)
         loop = asyncio.get_running_loop()
         over = asyncio.Event()
 
@@ -169,6 +173,18 @@ class DotFlow:
             raise NotRunYet(asked)
         return self._last
 
+    def _wishes(self, keep_going: object, resume: object, on_success: Callback, on_failure: Callback) -> Wishes:
+        for name, flag in (("keep_going", keep_going), ("resume", resume)):
+            if not isinstance(flag, bool):
+                raise InvalidArgument(name, flag, "True or False")
+        return Wishes(
+            keep_going=bool(keep_going),
+            resume=bool(resume),
+            alone=self._is_named,
+            on_success=as_callback("on_success", on_success, "tasks"),
+            on_failure=as_callback("on_failure", on_failure, "tasks"),
+        )
+
     def _prepare(self, mode: TypeExecution, wishes: Wishes, *, in_thread: bool) -> Run:
         run_id = str(uuid.uuid4())
         tasks = [task.fresh(self.workflow_id, run_id) for task in self.task]
@@ -198,18 +214,6 @@ def _mode(mode: object) -> TypeExecution:
     except ValueError:
         allowed = ", ".join(repr(str(known)) for known in TypeExecution)
         raise InvalidArgument("mode", mode, f"one of {allowed}") from None
-
-
-def _wishes(keep_going: object, resume: object, on_success: Callback, on_failure: Callback) -> Wishes:
-    for name, flag in (("keep_going", keep_going), ("resume", resume)):
-        if not isinstance(flag, bool):
-            raise InvalidArgument(name, flag, "True or False")
-    return Wishes(
-        keep_going=bool(keep_going),
-        resume=bool(resume),
-        on_success=as_callback("on_success", on_success, "tasks"),
-        on_failure=as_callback("on_failure", on_failure, "tasks"),
-    )
 
 
 def _default_executor(plan: Plan, in_thread: bool) -> Executor:

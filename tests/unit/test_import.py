@@ -20,6 +20,7 @@ PROMISED = {
         "NotifyDefault",
         "SchedulerDefault",
         "StorageDefault",
+        "StorageFile",
     ],
     "dotflow.core.types": ["TypeExecution", "TypeOverlap", "TypeStatus", "TypeStorage"],
     "dotflow.core.types.status": ["TypeStatus"],

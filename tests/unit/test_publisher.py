@@ -103,7 +103,7 @@ class Everybody(Storage, Log, Notify, History, Tracer):
         return Publisher(
             "r",
             {0: self.task},
-            Checkpoints(self, "w"),
+            Checkpoints(self, "w", alone=False, report=print),
             log=self,
             notifier=self,  # told directly here; the real one tells from a thread of its own
             history=self,
@@ -232,7 +232,7 @@ def test_nobody_has_to_be_there() -> None:
     publisher = Publisher(
         "r",
         {0: task},
-        Checkpoints(Everybody(), "w"),
+        Checkpoints(Everybody(), "w", alone=False, report=print),
         log=None,
         notifier=None,
         history=None,
@@ -257,7 +257,7 @@ def test_a_history_that_is_empty_is_a_history(everybody: Everybody) -> None:
     publisher = Publisher(
         "r",
         {0: everybody.task},
-        Checkpoints(everybody, "w"),
+        Checkpoints(everybody, "w", alone=False, report=print),
         log=None,
         notifier=None,
         history=events,

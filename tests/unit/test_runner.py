@@ -106,7 +106,7 @@ class House:
         publisher = Publisher(
             "r",
             {task.task_id: task for task in self.tasks},
-            Checkpoints(self.storage, "w"),
+            Checkpoints(self.storage, "w", alone=False, report=print),
             log=None,
             notifier=None,
             history=None,

@@ -1,5 +1,6 @@
 """Storage: where the values of finished tasks are kept."""
 
+import contextlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 
@@ -16,7 +17,10 @@ class Storage(ABC):
 
     @abstractmethod
     def get(self, key: str) -> Context:
-        """What was saved under *key*; an empty Context if there is nothing."""
+        """What was saved under *key*; an empty Context if there is nothing.
+
+        Raises CheckpointUnreadable where something is there that can't be read.
+        """
 
     @abstractmethod
     def key(self, task: Task) -> str:
@@ -38,3 +42,21 @@ class Storage(ABC):
     def clear(self, workflow_id: str) -> bool:
         """Forgets all of one workflow at once. False, the default, where it can't: then each key is deleted."""
         return False
+
+    def hold(self, workflow_id: str) -> contextlib.AbstractContextManager[None]:
+        """Keeps other processes off one workflow until it is left. By default nobody is kept off.
+
+        Entering raises WorkflowBusy when another process holds it. Runs of one process don't keep each other off. What
+        is held is free again when the process is gone, however it ended.
+        """
+        return contextlib.nullcontext()
+
+
+def key_of(task: Task) -> str:
+    """The key that our own storages give a task: `workflow_id/task_id`."""
+    return f"{task.workflow_id}/{task.task_id}"
+
+
+def workflow_of(key: str) -> str:
+    """The workflow that such a key belongs to, whatever slashes its id has; empty for a key that is none of ours."""
+    return key.rpartition("/")[0]

@@ -27,7 +27,12 @@ def start_in_background(run: Run, then: Callable[[], None] = lambda: None) -> No
             then()
 
     _running.add(run)
-    threading.Thread(target=work, name="dotflow-run").start()
+    try:
+        threading.Thread(target=work, name="dotflow-run").start()
+    except RuntimeError:  # there are too many threads already
+        _running.discard(run)
+        run.abandon()
+        raise
 
 
 def _wait_before_the_pools_close() -> None:

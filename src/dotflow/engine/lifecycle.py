@@ -11,7 +11,10 @@ from dotflow.core.events import AttemptFailed, AttemptRepeated, AttemptStarted, 
 from dotflow.core.failure import Failure
 from dotflow.core.outcome import Interrupted, Outcome, Returned
 from dotflow.core.task import Task
-from dotflow.errors import StorageError
+from dotflow.errors import StorageError, ValueNotStorable
+
+#: Why a value that a step returned is not in the storage.
+NOT_SAVED: Final = (StorageError, ValueNotStorable)
 
 new: Final = tuple.__new__  # makes a named tuple in half the time, and three are made for every task
 
@@ -30,7 +33,7 @@ def task_flow(task: Task, lane: int, previous: Context) -> TaskFlow:
     """Asks for what the task needs, from its first attempt to its end.
 
     Yields an event to be published, a Call to be answered with its Outcome, or a Wait. Returns the task's context;
-    None if it failed. Where a value can't be saved, StorageError is to be thrown in at the TaskCompleted.
+    None if it failed. Where a value can't be saved, one of NOT_SAVED is to be thrown in at the TaskCompleted.
     """
     task_id, step = task.task_id, task.step
     call = new(Call, (task_id, lane, step, task.initial_context, previous, task.workflow_id))
@@ -44,7 +47,7 @@ def task_flow(task: Task, lane: int, previous: Context) -> TaskFlow:
             context = Context(outcome.value, task_id, task.workflow_id, clock.now(), step.identity)
             try:
                 yield new(TaskCompleted, (task_id, context, clock.monotonic()))
-            except StorageError as error:
+            except NOT_SAVED as error:
                 yield _failed(task_id, number, Failure.of(error))
                 return None
             return context

@@ -62,7 +62,7 @@ class Publisher:
         self._report = report
 
     def publish(self, event: TaskEvent) -> None:
-        """Lets everybody know. Raises StorageError, before anything else happened, when a value could not be kept."""
+        """Lets everybody know. Raises as Checkpoints.save does, before anything else, when a value can't be kept."""
         task = self._tasks[event.task_id]
         kind = event.__class__
         if kind is TaskCompleted:

@@ -56,12 +56,14 @@ class Wishes:
     Attributes:
         keep_going: Whether the others go on after a failure.
         resume: Whether finished tasks are skipped.
+        alone: Whether other processes are kept off the workflow.
         on_success: Called at the end if no task failed.
         on_failure: Called at the end if one did.
     """
 
     keep_going: bool
     resume: bool
+    alone: bool
     on_success: Callable[..., Any] | None
     on_failure: Callable[..., Any] | None
 
@@ -86,7 +88,7 @@ class Run:
         self._plan = plan
         self._means = means
         self._wishes = wishes
-        self._checkpoints = Checkpoints(means.storage, workflow_id)
+        self._checkpoints = Checkpoints(means.storage, workflow_id, alone=wishes.alone, report=reporter(means.log))
         self._restored: Mapping[int, Context] = {}
         self._runner: Runner | None = None
         self._cancelled = False
@@ -145,11 +147,15 @@ class Run:
         reporter(self._means.log)(message, error)
 
     def prepare(self) -> None:
-        """Reads or voids the checkpoints, before anything runs. Called by the workflow, once."""
-        if self._wishes.resume:
-            self._restored = self._checkpoints.restore(self.tasks)
-        else:
-            self._checkpoints.forget(self.tasks)
+        """Reads or voids the checkpoints, before anything runs. Called by the workflow, once.
+
+        After it comes `execute`, or `abandon` where that can't be.
+        """
+        self._restored = self._checkpoints.open(self.tasks, resume=self._wishes.resume)
+
+    def abandon(self) -> None:
+        """Gives back what `prepare` took."""
+        self._checkpoints.close()
 
     def execute(self) -> None:
         """Runs it, in the calling thread. Called by the workflow, once; raises KeyboardInterrupt if interrupted."""
@@ -162,8 +168,11 @@ class Run:
         finally:
             if self.status is TypeStatus.IN_PROGRESS:
                 self.status = TypeStatus.FAILED
-            self._is_over = True
-            self._nudge()
+            try:
+                self._checkpoints.close()
+            finally:
+                self._is_over = True
+                self._nudge()
 
     def _execute(self) -> None:
         means = self._means

@@ -16,10 +16,10 @@ from dotflow.core.failure import Failure
 from dotflow.core.outcome import Interrupted, Outcome
 from dotflow.core.task import Task
 from dotflow.core.types.status import TypeStatus
-from dotflow.engine.lifecycle import TaskFlow, Wait, task_flow
+from dotflow.engine.lifecycle import NOT_SAVED, TaskFlow, Wait, task_flow
 from dotflow.engine.plan import Plan
 from dotflow.engine.publisher import Publisher
-from dotflow.errors import RunStopped, StorageError
+from dotflow.errors import RunStopped
 from dotflow.worker.watch import waking
 
 UNFINISHED = (TypeStatus.IN_PROGRESS, TypeStatus.RETRY)
@@ -148,7 +148,7 @@ class Runner:
                 else:
                     try:
                         publish(request)
-                    except StorageError as error:
+                    except NOT_SAVED as error:
                         request = flow.throw(error)
                         continue
                 request = flow.send(answer)

@@ -1,0 +1,255 @@
+"""Checkpoints: what is restored, what is void, and what is said when a storage can't be used."""
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from dotflow import Context, Task, action
+from dotflow.abc.storage import Storage
+from dotflow.engine.checkpoint import Checkpoints
+from dotflow.errors import (
+    CheckpointMismatch,
+    CheckpointUnreadable,
+    StorageError,
+    ValueNotStorable,
+    WorkflowBusy,
+)
+from dotflow.providers import StorageDefault
+
+
+@action
+def extract() -> None: ...
+
+
+@action
+def load() -> None: ...
+
+
+TASKS = [Task(0, extract, workflow_id="w"), Task(1, load, workflow_id="w")]
+
+
+class StorageHeld(StorageDefault):
+    """Notes who holds it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.holders: list[str] = []
+        self.busy: Exception | None = None
+
+    @contextlib.contextmanager
+    def hold(self, workflow_id: str) -> Iterator[None]:
+        if self.busy is not None:
+            raise self.busy
+        self.holders.append(workflow_id)
+        try:
+            yield
+        finally:
+            self.holders.remove(workflow_id)
+
+
+def checkpoints(storage: Storage, told: list[str] | None = None, *, alone: bool = True) -> Checkpoints:
+    return Checkpoints(storage, "w", alone=alone, report=(told if told is not None else []).append)
+
+
+def value(given: object, **more: Any) -> Context:
+    return Context(given, task_id=0, workflow_id="w", step=extract.identity, **more)
+
+
+class TestHolding:
+    def test_it_is_held_from_open_to_close(self) -> None:
+        """Other processes are kept off for as long as the run goes on."""
+        storage = StorageHeld()
+        run = checkpoints(storage)
+
+        run.open(TASKS, resume=False)
+        assert storage.holders == ["w"]
+        run.close()
+        assert storage.holders == []
+
+    def test_a_workflow_without_a_name_is_not_held(self) -> None:
+        """Nobody else can know its id."""
+        storage = StorageHeld()
+
+        checkpoints(storage, alone=False).open(TASKS, resume=False)
+
+        assert storage.holders == []
+
+    def test_closing_twice_does_nothing(self) -> None:
+        """Whoever cleans up need not know whether somebody else has."""
+        storage = StorageHeld()
+        run = checkpoints(storage)
+        run.open(TASKS, resume=False)
+
+        run.close()
+        run.close()
+
+        assert storage.holders == []
+
+    @pytest.mark.parametrize("resume", [True, False])
+    def test_what_can_not_be_opened_is_not_held(self, resume: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+        """After an error another process may try."""
+        storage = StorageHeld()
+
+        def breaks(*_: object) -> None:
+            raise OSError("away")
+
+        monkeypatch.setattr(storage, "get" if resume else "clear", breaks)
+        with pytest.raises(StorageError, match=r"StorageHeld can't be used, so nothing was run: OSError: away"):
+            checkpoints(storage).open(TASKS, resume=resume)
+
+        assert storage.holders == []
+
+    def test_a_busy_workflow_is_said_as_it_is(self) -> None:
+        """The storage's own words say who has it."""
+        storage = StorageHeld()
+        storage.busy = WorkflowBusy("w", "a lock", "process 7")
+
+        with pytest.raises(WorkflowBusy, match="process 7"):
+            checkpoints(storage).open(TASKS, resume=True)
+
+
+class TestRestoring:
+    def test_what_is_there_by_task_id(self) -> None:
+        """None is a value, too."""
+        storage = StorageDefault()
+        storage.post("w/0", value(None))
+
+        found = checkpoints(storage).open(TASKS, resume=True)
+
+        assert list(found) == [0]
+        assert found[0] == value(None)
+
+    def test_a_storage_that_keeps_values_only(self) -> None:
+        """What it doesn't say of a context is known all the same: whose place it is."""
+
+        class StorageValues(StorageDefault):
+            def get(self, key: str) -> Context:
+                return Context(super().get(key).storage)
+
+        storage = StorageValues()
+        storage.post("w/0", value(None))
+        storage.post("w/1", value("second"))
+
+        found = checkpoints(storage).open(TASKS, resume=True)
+
+        assert {place: (context.storage, context.task_id, context.workflow_id) for place, context in found.items()} == {
+            0: (None, 0, "w"),
+            1: ("second", 1, "w"),
+        }
+
+    def test_what_is_no_context_is_refused(self) -> None:
+        """The message names the storage, the key and what came."""
+
+        class StorageRaw(StorageDefault):
+            def get(self, key: str) -> Context:
+                return {"value": 1}  # type: ignore[return-value]
+
+        with pytest.raises(StorageError, match=r"StorageRaw.*get\('w/0'\) gave a dict, not a Context"):
+            checkpoints(StorageRaw()).open(TASKS, resume=True)
+
+    def test_an_unreadable_one_names_its_task(self) -> None:
+        """And its key, where the storage has no better name for the place."""
+
+        class StorageTorn(StorageDefault):
+            def get(self, key: str) -> Context:
+                raise CheckpointUnreadable("it is cut off")
+
+        with pytest.raises(CheckpointUnreadable, match=r"task 0 extract in StorageTorn under 'w/0'.*it is cut off"):
+            checkpoints(StorageTorn()).open(TASKS, resume=True)
+
+    @pytest.mark.parametrize(
+        ("was", "now", "is_same"),
+        [
+            ("app:load", "app:load", True),
+            ("__main__:load", "app:load", True),
+            ("app:load", "__main__:load", True),
+            ("app:load", "other:load", False),
+            ("__main__:load", "app:extract", False),
+            (None, "app:load", True),
+        ],
+    )
+    def test_a_step_is_known_by_module_and_name(self, was: str | None, now: str, is_same: bool) -> None:
+        """A script that is run is called __main__; the same one imported has a name. Both are one step."""
+        storage = StorageDefault()
+        storage.post("w/0", Context(1, task_id=0, step=was))
+
+        def step() -> None: ...
+
+        step.__module__, step.__qualname__ = now.split(":")
+
+        with contextlib.nullcontext() if is_same else pytest.raises(CheckpointMismatch):
+            checkpoints(storage).open([Task(0, action(step), workflow_id="w")], resume=True)
+
+
+class TestSaving:
+    def test_what_can_not_be_kept_names_its_step(self) -> None:
+        """The codec knows the place in the value; whose value it is, is added."""
+
+        class StoragePicky(StorageDefault):
+            def post(self, key: str, context: Context) -> None:
+                raise ValueNotStorable("socket", "['conn']")
+
+        run = checkpoints(StoragePicky())
+        run.open(TASKS, resume=True)
+
+        with pytest.raises(ValueNotStorable, match=r"'extract'.*socket at \['conn'\]"):
+            run.save(TASKS[0], value(1))
+
+
+class TestTwoRunsAtOnce:
+    def test_the_newer_run_makes_the_older_one_void(self) -> None:
+        """Else a resume would take values of both for one run's. It is said once; nothing else is saved."""
+        storage, told = StorageDefault(), list[str]()
+        old, new = checkpoints(storage, told), checkpoints(storage)
+        old.open(TASKS, resume=False)
+        old.save(TASKS[0], value("old"))
+        new.open(TASKS, resume=False)
+
+        old.save(TASKS[0], value("old"))
+        old.save(TASKS[1], value("old"))
+
+        assert list(storage.list_keys()) == []
+        assert len(told) == 1
+        assert "started anew" in told[0]
+        new.save(TASKS[0], value("new"))
+        assert storage.get("w/0").storage == "new"
+
+    def test_a_write_that_the_newer_run_swept_away_is_no_failure(self) -> None:
+        """The older run goes on with its values in memory."""
+
+        class StorageSwept(StorageDefault):
+            def post(self, key: str, context: Context) -> None:
+                new.open(TASKS, resume=False)
+                raise FileNotFoundError(key)
+
+        storage, told = StorageSwept(), list[str]()
+        old, new = checkpoints(storage, told), checkpoints(storage)
+        old.open(TASKS, resume=False)
+
+        old.save(TASKS[0], value("old"))
+
+        assert len(told) == 1
+
+    def test_a_run_that_resumes_voids_nobody(self) -> None:
+        """It works on the same checkpoints."""
+        storage = StorageDefault()
+        one, other = checkpoints(storage), checkpoints(storage)
+        one.open(TASKS, resume=False)
+        other.open(TASKS, resume=True)
+
+        one.save(TASKS[0], value("kept"))
+
+        assert storage.get("w/0").storage == "kept"
+
+    def test_a_run_that_has_ended_is_not_asked(self) -> None:
+        """Nothing of it is left behind."""
+        from dotflow.engine import checkpoint
+
+        storage = StorageDefault()
+        run = checkpoints(storage)
+        run.open(TASKS, resume=False)
+        run.close()
+
+        assert (id(storage), "w") not in checkpoint._open
