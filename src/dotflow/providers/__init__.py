@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from dotflow.providers.notify_default import NotifyDefault
     from dotflow.providers.scheduler_default import SchedulerDefault
     from dotflow.providers.storage_default import StorageDefault
+    from dotflow.providers.storage_file import StorageFile
+    from dotflow.providers.storage_sqlite import StorageSQLite
 
 __all__ = [
     "ExecutorAsync",
@@ -21,6 +23,8 @@ __all__ = [
     "NotifyDefault",
     "SchedulerDefault",
     "StorageDefault",
+    "StorageFile",
+    "StorageSQLite",
 ]
 
 _MODULES = {
@@ -32,6 +36,8 @@ _MODULES = {
     "NotifyDefault": "notify_default",
     "SchedulerDefault": "scheduler_default",
     "StorageDefault": "storage_default",
+    "StorageFile": "storage_file",
+    "StorageSQLite": "storage_sqlite",
 }
 
 

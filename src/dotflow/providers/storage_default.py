@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from dotflow.abc.storage import Storage
+from dotflow.abc.storage import Storage, key_of, workflow_of
 from dotflow.core.context import Context
 from dotflow.core.task import Task
 
@@ -24,7 +24,7 @@ class StorageDefault(Storage):
 
     def key(self, task: Task) -> str:
         """As Storage says."""
-        return f"{task.task_id}@{task.workflow_id}"
+        return key_of(task)
 
     def contains(self, key: str) -> bool:
         """As Storage says."""
@@ -41,6 +41,6 @@ class StorageDefault(Storage):
     def clear(self, workflow_id: str) -> bool:
         """As Storage says."""
         for key in self.list_keys():
-            if key.partition("@")[2] == workflow_id:
+            if workflow_of(key) == workflow_id:
                 self.delete(key)
         return True

@@ -1,0 +1,160 @@
+"""StorageSQLite: one file, in which every write is a transaction."""
+
+import contextlib
+import os
+import re
+import sqlite3
+import weakref
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from dotflow.abc.storage import Storage, key_of
+from dotflow.codec.document import pack, unpack
+from dotflow.core.context import Context
+from dotflow.core.task import Task
+from dotflow.errors import CheckpointUnreadable, InvalidArgument
+from dotflow.providers.sqlite_file import SQLiteFile, explained, is_unreadable, meaning_of
+from dotflow.providers.workflow_lock import hold
+
+#: How much of a commit SQLite waits for, with WAL: sqlite.org/pragma.html#pragma_synchronous
+SYNCHRONOUS: Final[Mapping[str, str]] = {"power": "FULL", "process": "NORMAL"}
+
+# Each is one statement, so SQLite makes a transaction of it that takes the write lock at once, as BEGIN IMMEDIATE does,
+# and whatever interrupts Python comes before or after it.
+SAVE: Final = (
+    "INSERT INTO checkpoints (key, document) VALUES (?, CAST(? AS TEXT)) "
+    "ON CONFLICT (key) DO UPDATE SET document = excluded.document"
+)
+DELETE: Final = "DELETE FROM checkpoints WHERE key = ?"
+CLEAR: Final = "DELETE FROM checkpoints WHERE key >= ?1 || '/' AND key < ?1 || '0' AND NOT instr(substr(key, ?2), '/')"
+FIND: Final = "SELECT document FROM checkpoints WHERE key = ?"
+CONTAINS: Final = "SELECT 1 FROM checkpoints WHERE key = ?"
+LIST: Final = "SELECT key FROM checkpoints WHERE key >= ?1 AND substr(key, 1, length(?1)) = ?1"
+
+#: What no column of text can hold, or no function on text can handle, and what stands for it.
+UNFIT: Final = re.compile("[\0\ud800-\udfff\uffff]")
+ESCAPED: Final = re.compile("\uffff([0-9a-f]{4})")
+
+
+class StorageSQLite(Storage):
+    """Keeps all values in one SQLite file, which any number of processes may write to at once.
+
+    While it is in use, two files stand beside it that belong to it, `-wal` and `-shm`. Its documents can be read with
+    any SQLite tool: `SELECT key, document FROM checkpoints`.
+
+    Args:
+        path: The file; made at the first checkpoint, with its folder. A relative one is meant from where the process is
+            now. A database of another program is refused: it would be turned to WAL, and tables could clash.
+        pickle: Whether values that the codec refuses are pickled. Whoever can write to the file can then run any
+            program when a checkpoint is read: choose it for files only that nobody else can write to. A pickle also
+            depends on the versions of what is in it.
+        durability: "power": a checkpoint survives a power cut and costs an fsync. "process": it survives the death of
+            the process (kill -9 too) and is about ten times as fast; after a power cut the last ones may be missing,
+            but none is torn.
+
+    Raises:
+        InvalidArgument: One of them means nothing.
+    """
+
+    def __init__(
+        self, path: str | os.PathLike[str] = ".output/dotflow.db", pickle: bool = False, durability: str = "power"
+    ) -> None:
+        if not isinstance(path, str | os.PathLike) or not os.fspath(path) or "\0" in os.fspath(path):
+            raise InvalidArgument("path", path, "the path of a file")
+        if os.fspath(path) == ":memory:":
+            raise InvalidArgument("path", path, "the path of a file; to keep values in memory, use StorageDefault()")
+        if not isinstance(pickle, bool):
+            raise InvalidArgument("pickle", pickle, "True or False")
+        if durability not in tuple(SYNCHRONOUS):
+            raise InvalidArgument("durability", durability, "'power' or 'process'")
+        self.path = Path(path).absolute()  # a step may go to another folder
+        self.durability = durability
+        self._pickle = pickle
+        self._open_late()
+
+    def _open_late(self) -> None:
+        self._file = SQLiteFile(self.path, SYNCHRONOUS[self.durability])
+        weakref.finalize(self, self._file.close)
+
+    def post(self, key: str, context: Context) -> None:
+        """As Storage says; it is committed when this returns."""
+        self._write(SAVE, _fit(key), pack(key, context, pickle=self._pickle), create=True)
+
+    def get(self, key: str) -> Context:
+        """As Storage says."""
+        found = self._read(FIND, key)
+        if not found:
+            return Context()
+        try:
+            return unpack(found[0][0], key, pickle=self._pickle)
+        except CheckpointUnreadable as error:
+            raise error.at(where=self._where(key)) from error.__cause__
+
+    def key(self, task: Task) -> str:
+        """As Storage says: `workflow_id/task_id`."""
+        return key_of(task)
+
+    def contains(self, key: str) -> bool:
+        """As Storage says; a document that can't be read is contained."""
+        return bool(self._read(CONTAINS, key))
+
+    def delete(self, key: str) -> None:
+        """As Storage says."""
+        self._write(DELETE, _fit(key))
+
+    def list_keys(self, prefix: str = "") -> Iterable[str]:
+        """As Storage says, in order."""
+        return sorted(_unfit(key.decode()) for (key,) in self._read(LIST, prefix))
+
+    def clear(self, workflow_id: str) -> bool:
+        """As Storage says; a crash leaves all of it or nothing."""
+        name = _fit(workflow_id)
+        self._write(CLEAR, name, len(name) + 2)
+        return True
+
+    def hold(self, workflow_id: str) -> contextlib.AbstractContextManager[None]:
+        """As Storage says, by a lock in a folder beside the file."""
+        return hold(self.path.with_name(f"{self.path.name}.locks"), workflow_id)
+
+    def close(self) -> None:
+        """Closes the file, so that it can be copied, moved or deleted; the next call opens it again.
+
+        It is closed by itself when the storage is no longer used, and at the end of the program.
+        """
+        self._file.close()
+
+    def _write(self, statement: str, *values: Any, create: bool = False) -> None:
+        try:
+            self._file.run(statement, values, create=create)
+        except (sqlite3.Error, OverflowError) as error:
+            raise explained(error, self.path) from error
+
+    def _read(self, statement: str, key: str) -> list[tuple[Any, ...]]:
+        try:
+            return self._file.run(statement, (_fit(key),))
+        except sqlite3.Error as error:
+            if is_unreadable(error):
+                raise CheckpointUnreadable(meaning_of(error), self._where(key)) from error
+            raise explained(error, self.path) from error
+
+    def _where(self, key: str) -> str:
+        return f"{self.path}, key {key!r}"
+
+    def __getstate__(self) -> dict[str, Any]:
+        """A connection doesn't travel; the other process makes its own."""
+        return {name: value for name, value in self.__dict__.items() if name != "_file"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._open_late()
+
+
+def _fit(key: str) -> str:
+    """The key as SQLite can hold it: itself, unless there is in it what no text can hold."""
+    return UNFIT.sub(lambda found: f"\uffff{ord(found[0]):04x}", key)
+
+
+def _unfit(fitted: str) -> str:
+    """The key that was fitted."""
+    return ESCAPED.sub(lambda found: chr(int(found[1], 16)), fitted)

@@ -1,0 +1,526 @@
+"""A workflow is killed wherever it can be, and resumed: what holds, and what is found out."""
+
+import atexit
+import io
+import json
+import os
+import pickle
+import re
+import signal
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+import zlib
+from collections.abc import Callable
+from datetime import date
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dotflow import Config, Context, DotFlow, Task, action
+from dotflow.abc.storage import Storage
+from dotflow.errors import InvalidArgument
+from dotflow.providers import LogDefault, StorageDefault, StorageFile, StorageSQLite
+from dotflow.testing import CrashReport, assert_survives_crashes
+from dotflow.testing.points import io_call
+from tests.integration.children import Scripts
+
+pytestmark = pytest.mark.processes
+
+
+@pytest.fixture(autouse=True)
+def _once(start_method: str | None) -> None:
+    if start_method is not None:
+        pytest.skip("dozens of runs, and how workers start makes no difference to any")
+
+
+# Storages
+
+
+class ThreeMethods(Storage):
+    """What a user writes: post, get and key, over a folder.
+
+    Args:
+        folder: Where it keeps pickles.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def post(self, key: str, context: Context) -> None:
+        self.write(self.place(key), self.dump(context))
+
+    def get(self, key: str) -> Context:
+        try:
+            return self.load(self.place(key).read_bytes())
+        except FileNotFoundError:
+            return Context()
+
+    def key(self, task: Task) -> str:
+        return f"{task.workflow_id}|{task.task_id}"
+
+    def place(self, key: str) -> Path:
+        return self.folder / sha256(key.encode()).hexdigest()
+
+    def write(self, path: Path, data: bytes) -> None:
+        new = path.with_suffix(".new")
+        new.write_bytes(data)
+        new.replace(path)
+
+    def dump(self, context: Context) -> bytes:
+        return pickle.dumps(context)
+
+    def load(self, data: bytes) -> Context:
+        found: Context = pickle.loads(data)
+        return found
+
+
+class WritesInPlace(ThreeMethods):
+    """Opens the file, which empties it, and then fills it."""
+
+    def write(self, path: Path, data: bytes) -> None:
+        path.write_bytes(data)
+
+
+class WritesLate(ThreeMethods):
+    """Keeps values in memory until the program ends."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.waiting: dict[Path, bytes] = {}
+
+    def write(self, path: Path, data: bytes) -> None:
+        if not self.waiting:
+            atexit.register(self.close)
+        self.waiting[path] = data
+
+    def close(self) -> None:
+        for path, data in self.waiting.items():
+            super().write(path, data)
+
+
+class DeletesAtOnce(WritesLate):
+    """The same, but what is deleted is gone."""
+
+    def delete(self, key: str) -> None:
+        self.place(key).unlink(missing_ok=True)
+
+
+class KeepsJson(ThreeMethods):
+    """Keeps what JSON makes of a value."""
+
+    def dump(self, context: Context) -> bytes:
+        return json.dumps([context.storage, context.task_id]).encode()
+
+    def load(self, data: bytes) -> Context:
+        return Context(*json.loads(data))
+
+
+class KeepsTheValueAlone(KeepsJson):
+    """And so can't tell a None from nothing."""
+
+    def load(self, data: bytes) -> Context:
+        return Context(json.loads(data)[0])
+
+
+MAKERS: dict[str, Callable[[Path], Storage]] = {
+    "ThreeMethods": ThreeMethods,
+    "StorageFile": lambda folder: StorageFile(folder, durability="process"),  # quicker, and a kill is no power cut
+    "StorageSQLite": lambda folder: StorageSQLite(folder / "dotflow.db"),
+}
+
+
+# Steps
+
+
+tries: list[int] = []
+
+
+@action(retry=5, retry_delay=0)  # it fails once in each worker, and each attempt is made by whoever is free
+def load() -> dict[str, Any]:
+    print("load runs")
+    tries.append(1)
+    if len(tries) == 1:
+        raise ConnectionError("not at the first try")
+    return {"rows": [(1, "a"), (2, None)]}
+
+
+@action
+def nothing() -> None: ...
+
+
+@action
+def total(previous_context: Context) -> tuple[Any, ...]:
+    return (previous_context.storage, 0.5)
+
+
+@action
+class Steps:
+    @action
+    def first(self) -> int:
+        return 1
+
+    @action
+    def second(self, previous_context: Context) -> set[int]:
+        return {previous_context.storage, 2}
+
+
+def in_order() -> DotFlow:
+    workflow = DotFlow(workflow_id="a/../b")
+    workflow.task.add([load, total, nothing, Steps])
+    return workflow
+
+
+def in_groups() -> DotFlow:
+    workflow = DotFlow(workflow_id="groups")
+    workflow.task.add([load, nothing], group_name="a")
+    workflow.task.add(Steps, group_name="b")
+    return workflow
+
+
+def side_by_side() -> DotFlow:
+    workflow = DotFlow(workflow_id="parallel")
+    workflow.task.add([load, Steps])
+    return workflow
+
+
+def pair(first: Any = nothing, second: Any = total) -> Callable[[], DotFlow]:
+    def build() -> DotFlow:
+        workflow = DotFlow(workflow_id="pair")
+        workflow.task.add([first, second])
+        return workflow
+
+    return build
+
+
+# What holds
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", MAKERS)
+@pytest.mark.parametrize("build", [in_order, in_groups])
+def test_nothing_is_lost(name: str, build: Callable[[], DotFlow], tmp_path: Path) -> None:
+    """Killed at every boundary and in the middle of every write, a run is completed by the next one."""
+    report = assert_survives_crashes(build, MAKERS[name](tmp_path))
+
+    assert report.crashes == report.resumes > 30
+    assert report.boundaries > 15
+    assert report.reruns
+    assert f"{report.crashes} crashes" in str(report)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("build", "mode"), [(side_by_side, "parallel"), (pair(load), "background")])
+def test_nothing_is_lost_in_other_modes(build: Callable[[], DotFlow], mode: str, tmp_path: Path) -> None:
+    """Whoever makes the attempts."""
+    assert assert_survives_crashes(build, StorageFile(tmp_path), mode=mode).crashes > 20
+
+
+def test_the_storage_may_be_given_to_the_function(tmp_path: Path) -> None:
+    """A function that takes a parameter is given the storage; what it makes of local functions travels with it."""
+    number = len(str(tmp_path))
+
+    def build(storage: Storage) -> DotFlow:
+        workflow = DotFlow(Config(storage=storage, log=LogDefault(output="none")))
+        workflow.task.add(action(lambda: number))
+        return workflow
+
+    assert assert_survives_crashes(build, lambda: StorageFile(tmp_path)).crashes > 10
+
+
+def test_the_workflow_may_have_its_own_storage(tmp_path: Path) -> None:
+    """Where no storage is given; and an id of its own it need not have."""
+
+    def build() -> DotFlow:
+        workflow = DotFlow(Config(storage=StorageFile(tmp_path)))
+        workflow.task.add(nothing)
+        return workflow
+
+    assert assert_survives_crashes(build).crashes > 10
+
+
+def test_a_script_may_prove_its_own_workflow(scripts: Scripts) -> None:
+    """What is defined in __main__ is taken along, its classes too."""
+    facts = scripts.run("""
+import dataclasses
+from dotflow.providers import StorageFile
+from dotflow.testing import assert_survives_crashes
+
+@dataclasses.dataclass
+class Point:
+    x: int
+
+@action
+def point():
+    return Point(1)
+
+@action
+def further(previous_context):
+    return Point(previous_context.storage.x + 1)
+
+def build():
+    workflow = DotFlow(workflow_id="w")
+    workflow.task.add([point, further])
+    return workflow
+
+say(crashes=assert_survives_crashes(build, StorageFile(HERE / "kept")).crashes)
+""").facts
+
+    assert facts["crashes"] > 20
+
+
+def test_it_leaves_nothing_and_repeats_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The default log writes no file, and what the steps print in dozens of runs is passed on once."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "kept").mkdir()
+
+    assert_survives_crashes(pair(load), StorageFile("kept", durability="process"))
+
+    assert [path.name for path in tmp_path.iterdir()] == ["kept"]
+    assert capsys.readouterr() == ("load runs\n" * 2, "")
+
+
+def test_it_ends_with_whoever_waits_for_it(scripts: Scripts) -> None:
+    """Killed in the middle of the proof, a test leaves no process behind."""
+    script = scripts.start("""
+from dotflow.providers import StorageFile
+from dotflow.testing import assert_survives_crashes
+
+@action
+def notes():
+    (HERE / "noted").touch()
+    time.sleep(0.01)
+
+def build():
+    workflow = DotFlow(workflow_id="w")
+    workflow.task.add([notes] * 5)
+    return workflow
+
+print("ready", flush=True)
+assert_survives_crashes(build, StorageFile(HERE / "kept"))
+""")
+    with script:
+        assert script.line() == "ready"
+        assert script.has_grown_to(3)
+        script.send(signal.SIGKILL)
+
+        assert script.left_behind() == []
+
+
+# What is found out
+
+
+def failure_of(build: Callable[..., DotFlow], storage: Any, **more: Any) -> str:
+    with pytest.raises(AssertionError) as raised:
+        assert_survives_crashes(build, storage, **more)
+    return str(raised.value)
+
+
+def test_a_storage_that_keeps_nothing(tmp_path: Path) -> None:
+    """Memory is told apart at once, by name."""
+    told = failure_of(in_order, StorageDefault())
+
+    assert told.startswith("StorageDefault keeps nothing beyond its process")
+    assert "none of its 4 checkpoints" in told
+
+
+def test_a_storage_that_writes_late(tmp_path: Path) -> None:
+    """When post() returns, the value has to be there: at an orderly end of the program is too late."""
+    told = failure_of(in_order, DeletesAtOnce(tmp_path))
+
+    assert re.match(r"Killed after the post of task 0 \(load\), then resumed: task 0 \(load\) ran again", told)
+    assert "DeletesAtOnce lost it" in told
+
+
+def test_a_storage_that_deletes_late(tmp_path: Path) -> None:
+    """What start() has voided does not count, whatever comes after it: it would hide what was lost, too."""
+    told = failure_of(in_order, WritesLate(tmp_path))
+
+    assert told.startswith("Killed after the start of the run, then resumed: task 0 (load), task 1 (total), task 2")
+    assert "WritesLate still had one" in told
+
+
+def test_a_storage_that_changes_a_type(tmp_path: Path) -> None:
+    """A list is no tuple; the message has the task, the value and where in it."""
+    told = failure_of(pair(second=action(lambda: {"a": (1, 2)})), KeepsJson(tmp_path))
+
+    assert "task 1 (<lambda>): at ['a'] expected (1, 2) (of type tuple), came [1, 2] (of type list)" in told
+    assert "It was restored from KeepsJson" in told
+
+
+def test_a_storage_that_loses_none(tmp_path: Path) -> None:
+    """A step that returned None is finished like any other."""
+    told = failure_of(pair(nothing, action(lambda: 1)), KeepsTheValueAlone(tmp_path))
+
+    assert "task 0 (nothing) ran again" in told
+    assert "Resumed after an undisturbed run" in told
+
+
+def test_a_storage_that_is_torn(tmp_path: Path) -> None:
+    """A kill between two system calls leaves half a checkpoint; the message says between which."""
+    told = failure_of(pair(load), WritesInPlace(tmp_path))
+
+    assert re.search(
+        r"Killed in the delete of task 0 \(load\), before its I/O call \d \(\w+\.\w+\), then resumed", told
+    )
+    assert "EOFError" in told
+
+
+def test_a_step_that_is_not_deterministic(tmp_path: Path) -> None:
+    """It can't be compared, and that is no fault of the storage."""
+    told = failure_of(pair(action(time.monotonic)), StorageFile(tmp_path))
+
+    assert told.startswith("Two undisturbed runs differ:\ntask 0 (monotonic): expected ")
+    assert "has to return the same in every run" in told
+
+
+def test_a_workflow_that_fails(tmp_path: Path) -> None:
+    """Nothing can be proved then: the tasks' errors are shown, with their tracebacks."""
+
+    @action
+    def divides() -> float:
+        return 1 / 0
+
+    told = failure_of(pair(second=divides), StorageFile(tmp_path))
+
+    assert told.startswith("An undisturbed run did not complete all tasks:\ntask 1 (divides): Failed\n")
+    assert "ZeroDivisionError: division by zero" in told
+    assert "return 1 / 0" in told
+
+
+@pytest.mark.slow
+def test_a_run_that_hangs(tmp_path: Path) -> None:
+    """It is ended after its time, and where it was is said."""
+
+    @action
+    def hangs() -> None:
+        threading.Event().wait()
+
+    told = failure_of(pair(second=hangs), StorageFile(tmp_path), patience=1.0)
+
+    assert "An undisturbed run did not end within 1 s" in told
+    assert "the start of attempt 1 of task 1 (hangs)" in told
+    assert "in hangs" in told
+
+
+@pytest.mark.slow
+def test_a_process_that_is_left_behind(tmp_path: Path) -> None:
+    """What a run started has to be gone when it is."""
+
+    @action
+    def starts() -> None:
+        subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"], start_new_session=True)
+
+    told = failure_of(pair(second=starts), StorageFile(tmp_path), patience=1.0)
+
+    assert re.search(r"left processes behind that still ran 1 s after its end: \d+ \S+python\S* -c import time", told)
+
+
+def test_a_run_that_ends_its_own_process(tmp_path: Path) -> None:
+    """Whatever else ends it, it is not taken for a kill of ours."""
+    told = failure_of(pair(second=action(lambda: os._exit(3))), StorageFile(tmp_path))
+
+    assert told.startswith("An undisturbed run exited with 3 before its end")
+
+
+def test_a_storage_that_is_not_used(tmp_path: Path) -> None:
+    """Nothing would be proved."""
+    told = failure_of(lambda storage: pair()(), StorageFile(tmp_path))
+
+    assert "posted nothing to the storage" in told
+
+
+def test_a_storage_that_is_in_the_way(tmp_path: Path) -> None:
+    """What the storage raises is told, and what printed meanwhile is not lost."""
+    (tmp_path / "file").write_text("")
+    told = failure_of(pair(), lambda: StorageFile(tmp_path / "file" / "below"))
+
+    assert "An undisturbed run" in told
+    assert "NotADirectoryError" in told
+
+
+# Mistakes
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ({"build_workflow": None}, "a function that returns a DotFlow"),
+        ({"storage": "x"}, "a Storage, or a function that returns one"),
+        ({"build_workflow": lambda storage: None, "storage": None}, "what build_workflow asks for"),
+        ({"resume": True}, "nothing to choose here"),
+        ({"patience": 0}, "a number of seconds"),
+        ({"storage": type("Locked", (StorageDefault,), {"lock": threading.Lock()})()}, "pass a function"),
+        ({"on_success": threading.Lock().acquire}, "can't be"),
+    ],
+    ids=["build", "storage", "no storage", "resume", "patience", "unpicklable storage", "unpicklable argument"],
+)
+def test_mistakes_are_refused_before_anything_runs(arguments: dict[str, Any], told: str, tmp_path: Path) -> None:
+    """What came, what is accepted and what to do instead."""
+    given = {"build_workflow": pair(), "storage": StorageDefault(), **arguments}
+
+    with pytest.raises(InvalidArgument, match=told):
+        assert_survives_crashes(**given)
+
+
+def test_what_the_functions_return_is_checked(tmp_path: Path) -> None:
+    """A function that returns something else is told so."""
+    assert "it returned a int" in failure_of(lambda: 1, StorageFile(tmp_path))  # type: ignore[arg-type, return-value]
+    assert "it returned a int" in failure_of(pair(), lambda: 1)
+
+
+def test_a_report_can_be_read() -> None:
+    """In a sentence, with what was missed where anything was."""
+    report = CrashReport(crashes=3, boundaries=2, resumes=3, reruns=1, missed=0)
+
+    assert str(report).startswith("survived 3 crashes, 2 ")
+    assert "missed" not in str(report)
+    assert "1 moments were not reached" in str(CrashReport(crashes=3, boundaries=2, resumes=3, reruns=1, missed=1))
+
+
+CLOSED = sqlite3.connect(":memory:")
+CLOSED.close()
+
+
+@pytest.mark.parametrize(
+    ("function", "name"),
+    [
+        (os.fsync, "os.fsync"),
+        (os.replace, "os.replace"),
+        (os.getpid, ""),
+        (os.stat, ""),
+        (open, "io.open"),
+        (io.BytesIO().write, ""),
+        (io.BufferedWriter(io.BytesIO()).write, "BufferedWriter.write"),
+        (CLOSED.execute, "Connection.execute"),
+        (CLOSED.interrupt, ""),
+        ("text".replace, ""),
+        ([].remove, ""),
+        (date.today().replace, ""),
+        (zlib.compressobj().flush, ""),
+    ],
+)
+def test_only_what_changes_something_is_a_moment_to_kill_at(function: Any, name: str) -> None:
+    """Between two calls that compute nothing else can be found, and each moment costs two runs."""
+    assert io_call(function).replace("_io.", "io.") == name
+
+
+# At random moments
+
+
+@pytest.mark.slow
+def test_the_crash_table_is_clean(tmp_path: Path) -> None:
+    """Runs and resumes that are killed at random moments, again and again, lose nothing either."""
+    script = Path(__file__).parent.parent / "crash_table.py"
+    done = subprocess.run([sys.executable, script, "--kills", "3"], capture_output=True, text=True, cwd=tmp_path)
+
+    assert (done.returncode, done.stderr) == (0, ""), done.stdout
+    rows = [line.split("|")[4] for line in done.stdout.splitlines() if line.startswith("| Storage")]
+    assert [int(kills) for kills in rows] == [3] * 4
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,150 @@
+"""Full disks, read-only folders, quotas: the task fails with what happened, the rest stays good.
+
+The disks are real: a small file system in memory, mounted in a namespace of the script's own, which needs no rights.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.integration.children import PRELUDE, SOURCES
+
+STORAGES = {
+    "StorageFile": 'StorageFile(path=HERE / "disk" / "kept")',
+    "StorageFile, process": 'StorageFile(path=HERE / "disk" / "kept", durability="process")',
+    "StorageSQLite": 'StorageSQLite(path=HERE / "disk" / "flow.db")',
+}
+
+#: The second step's value is larger than the disk; once `again` is there, it is small.
+PIPELINE = """
+from dotflow.providers import StorageFile, StorageSQLite
+
+again = (HERE / "again").exists()
+
+@action
+def small():
+    return {"first": (1, 2)}
+
+@action
+def large(previous_context):
+    return [previous_context.storage, "x" * (5 if again else 300_000)]
+
+workflow = DotFlow(config(storage={storage}), workflow_id="nightly")
+workflow.task.add([small, large])
+run = workflow.start(resume=True)
+facts = {
+    "tasks": told(run.tasks),
+    "kept": [workflow.config.storage.get(key).storage for key in ("nightly/0", "nightly/1")],
+    "litter": [path.name for path in (HERE / "disk").rglob("*.tmp")],
+}
+"""
+
+
+def run_on(disk: str, source: str, folder: Path) -> Any:
+    """What a script says that runs where *disk* is what `mount` makes of the folder `disk`."""
+    script = folder / "script.py"
+    script.write_text(PRELUDE.format(method=None, folder=str(folder)) + source)
+    (folder / "disk").mkdir(exist_ok=True)
+    ended = subprocess.run(
+        ["unshare", "--map-root-user", "--mount", "sh", "-c", f'{disk} && exec "$0" "$@"', sys.executable, script],
+        cwd=folder,
+        env=os.environ | {"PYTHONPATH": str(SOURCES)},
+        capture_output=True,
+        text=True,
+        timeout=15,
+    )
+    assert ended.returncode == 0, ended.stderr
+    return json.loads(ended.stdout.splitlines()[-1])
+
+
+@pytest.mark.parametrize("storage", STORAGES)
+def test_a_full_disk_fails_the_task(storage: str, tmp_path: Path) -> None:
+    """The step whose value doesn't fit fails with what the system said; the one before it is kept, and nothing is left
+    half-written. With room again, resume completes the work."""
+    source = PIPELINE.replace("{storage}", STORAGES[storage])
+    saving = 'import shutil; shutil.copytree(HERE / "disk", HERE / "saved"); print(json.dumps(facts))'
+
+    facts = run_on("mount -t tmpfs -o size=256k tmpfs disk", f"{source}\n{saving}", tmp_path)
+    (tmp_path / "again").touch()
+    (tmp_path / "saved").rename(tmp_path / "disk")
+    second = run_on("true", f"{source}\nprint(json.dumps(facts))", tmp_path)
+
+    (small, large) = facts["tasks"]
+    assert small == ["Completed", {"first": [1, 2]}, []]
+    assert large[:2] == ["Failed", None]
+    assert large[2][0][0] == "StorageError"
+    assert "Step 'large' finished, but its value could not be saved" in large[2][0][1]
+    assert any(words in large[2][0][1] for words in ("No space left on device", "disk is full"))
+    assert (facts["kept"], facts["litter"]) == ([{"first": [1, 2]}, None], [])
+    assert [task[:2] for task in second["tasks"]] == [
+        ["Completed", {"first": [1, 2]}],
+        ["Completed", [{"first": [1, 2]}, "xxxxx"]],
+    ]
+
+
+@pytest.mark.parametrize("storage", STORAGES)
+def test_a_quota_fails_the_task(storage: str, tmp_path: Path) -> None:
+    """Where the system stops a file from growing, as a quota does, it is the same."""
+    limited = "resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))\n"
+    source = PIPELINE.replace("{storage}", STORAGES[storage])
+
+    facts = run_on("true", f"{limited}{source}\nprint(json.dumps(facts))", tmp_path)
+
+    assert [task[0] for task in facts["tasks"]] == ["Completed", "Failed"]
+    assert facts["tasks"][1][2][0][0] == "StorageError"
+    assert (facts["kept"], facts["litter"]) == ([{"first": [1, 2]}, None], [])
+
+
+READ_ONLY = "mount --bind disk disk && mount -o remount,bind,ro disk"
+
+
+@pytest.mark.parametrize("storage", STORAGES)
+def test_a_read_only_disk_fails_the_first_task(storage: str, tmp_path: Path) -> None:
+    """Nothing was there, nothing can be saved: the first step says so."""
+    source = PIPELINE.replace("{storage}", STORAGES[storage])
+
+    facts = run_on(READ_ONLY, f"{source}\nprint(json.dumps(facts))", tmp_path)
+
+    assert [task[0] for task in facts["tasks"]] == ["Failed", "Not started"]
+    assert facts["tasks"][0][2][0][0] == "StorageError"
+    assert any(words in facts["tasks"][0][2][0][1] for words in ("Read-only file system", "readonly", "read-only"))
+
+
+@pytest.mark.parametrize("storage", STORAGES)
+def test_what_is_on_a_read_only_disk_is_still_read(storage: str, tmp_path: Path) -> None:
+    """A finished run can be resumed from a disk that can't be written to: nothing has to be."""
+    source = PIPELINE.replace("{storage}", STORAGES[storage])
+    (tmp_path / "again").touch()
+    run_on("true", f"{source}\nprint(json.dumps(facts))", tmp_path)
+
+    facts = run_on(READ_ONLY, f"{source}\nprint(json.dumps(facts))", tmp_path)
+
+    assert [task[0] for task in facts["tasks"]] == ["Completed", "Completed"]
+
+
+@pytest.mark.parametrize("storage", STORAGES)
+def test_a_new_run_over_what_cannot_be_voided_does_not_begin(storage: str, tmp_path: Path) -> None:
+    """Older checkpoints that can't be removed would be taken for the new run's: nothing is run."""
+    source = PIPELINE.replace("{storage}", STORAGES[storage])
+    (tmp_path / "again").touch()
+    run_on("true", f"{source}\nprint(json.dumps(facts))", tmp_path)
+    refused = (
+        source.partition("run = ")[0]
+        + """
+from dotflow.errors import StorageError
+try:
+    workflow.start()
+except StorageError as error:
+    print(json.dumps([str(error), len(list(workflow.config.storage.list_keys()))]))
+"""
+    )
+
+    message, kept = run_on(READ_ONLY, refused, tmp_path)
+
+    assert "nothing was run" in message
+    assert kept == 2
