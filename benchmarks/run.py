@@ -32,6 +32,8 @@ MEASUREMENTS: Final[Mapping[str, str]] = {
     "process": "values:process_rows",
     "async": "coroutines:rows",
     "memory": "values:memory_rows",
+    "checkpoint": "checkpoints:save_rows",
+    "resume": "checkpoints:resume_rows",
     "timeouts": "timeouts:rows",
 }
 

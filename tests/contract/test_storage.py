@@ -1,7 +1,8 @@
 """The storage contract: one suite for every storage, a user's with just three methods too."""
 
+import pickle
 from collections.abc import Callable
-from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,31 +11,104 @@ from dotflow import Context, DotFlow, Task, action
 from dotflow.abc.storage import Storage
 from dotflow.core.types import TypeStatus
 from dotflow.errors import CheckpointMismatch
-from dotflow.providers import StorageDefault
+from dotflow.providers import StorageDefault, StorageFile, StorageSQLite
+from dotflow.testing import StorageContract
 
 MakeWorkflow = Callable[..., DotFlow]
 
 
 class ThreeMethods(Storage):
-    """What a user writes who reads the promise: post, get and key, and nothing else."""
+    """What a user writes who reads the promise: post, get and key, and nothing else.
 
-    def __init__(self) -> None:
-        self.kept: dict[str, Context] = {}
+    Args:
+        kept: Where it keeps pickles.
+    """
+
+    def __init__(self, kept: dict[str, bytes]) -> None:
+        self.kept = kept
 
     def post(self, key: str, context: Context) -> None:
-        self.kept[key] = context
+        self.kept[key] = pickle.dumps(context)
 
     def get(self, key: str) -> Context:
-        return self.kept.get(key, Context())
+        found: Context = pickle.loads(self.kept[key]) if key in self.kept else Context()
+        return found
 
     def key(self, task: Task) -> str:
-        return f"{task.workflow_id}|{task.task_id}"
+        return f"{task.task_id}|{task.workflow_id}"
 
 
-@pytest.fixture(params=[StorageDefault, ThreeMethods], ids=lambda kind: kind.__name__)
-def storage(request: pytest.FixtureRequest) -> Storage:
-    made: Storage = request.param()
-    return made
+class TestStorageDefault(StorageContract):
+    """Memory."""
+
+    @pytest.fixture
+    def storage(self) -> Storage:
+        return StorageDefault()
+
+
+class TestThreeMethods(StorageContract):
+    """The least that a storage may have."""
+
+    @pytest.fixture
+    def storage(self) -> Storage:
+        return ThreeMethods({})
+
+    @pytest.fixture
+    def again(self, storage: Storage) -> Storage:
+        assert isinstance(storage, ThreeMethods)
+        return ThreeMethods(storage.kept)
+
+
+class TestStorageFile(StorageContract):
+    """Files."""
+
+    @pytest.fixture
+    def storage(self, tmp_path: Path) -> Storage:
+        return StorageFile(tmp_path, durability="process")
+
+    @pytest.fixture
+    def again(self, tmp_path: Path) -> Storage:
+        return StorageFile(tmp_path)
+
+
+class TestStorageFileWithPickle(TestStorageFile):
+    """Files that hold whatever can be pickled, too."""
+
+    @pytest.fixture
+    def storage(self, tmp_path: Path) -> Storage:
+        return StorageFile(tmp_path, pickle=True, durability="process")
+
+    @pytest.fixture
+    def again(self, tmp_path: Path) -> Storage:
+        return StorageFile(tmp_path, pickle=True)
+
+
+class TestStorageSQLite(StorageContract):
+    """One SQLite file."""
+
+    @pytest.fixture
+    def storage(self, tmp_path: Path) -> Storage:
+        return StorageSQLite(tmp_path / "dotflow.db", durability="process")
+
+    @pytest.fixture
+    def again(self, tmp_path: Path) -> Storage:
+        return StorageSQLite(tmp_path / "dotflow.db")
+
+
+MAKERS: dict[str, Callable[[Path], Storage]] = {
+    "StorageDefault": lambda folder: StorageDefault(),
+    "ThreeMethods": lambda folder: ThreeMethods({}),
+    "StorageFile": lambda folder: StorageFile(folder / "kept"),
+    "StorageSQLite": lambda folder: StorageSQLite(folder / "dotflow.db"),
+}
+
+VALUES: list[Any] = [None, 0, "", [], False, {}, [1, [2]], {"a": None}, "text", b"bytes", (1, {2}), float("inf")]
+
+
+@pytest.fixture(params=MAKERS)
+def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Storage:
+    """Each of ours, and a user's."""
+    return MAKERS[request.param](tmp_path)
 
 
 @action
@@ -45,63 +119,9 @@ def key_of(storage: Storage, task_id: int = 0, workflow_id: str = "w") -> str:
     return storage.key(Task(task_id, step, workflow_id=workflow_id))
 
 
-VALUES: list[Any] = [None, 0, "", [], False, {}, [1, [2]], {"a": None}, "text", b"bytes", float("inf")]
-
-
-class TestMethods:
-    @pytest.mark.parametrize("value", VALUES, ids=repr)
-    def test_gives_back_what_it_was_given(self, storage: Storage, value: object) -> None:
-        """A stored value comes back equal, empty and nested ones too, with what its context says of itself."""
-        moment = datetime(2024, 1, 1, tzinfo=UTC)
-        context = Context(value, task_id=0, workflow_id="w", time=moment, step="m:f")
-
-        storage.post(key_of(storage), context)
-        found = storage.get(key_of(storage))
-
-        assert storage.contains(key_of(storage))
-        assert found == context
-        assert (found.time, found.step) == (moment, "m:f")
-
-    def test_a_missing_key_is_an_empty_context(self, storage: Storage) -> None:
-        """Nothing there is no error, and not contained."""
-        found = storage.get(key_of(storage))
-
-        assert (found.storage, found.task_id) == (None, None)
-        assert not storage.contains(key_of(storage))
-
-    def test_the_last_one_counts(self, storage: Storage) -> None:
-        """A second post takes the first one's place."""
-        for value in (1, 2):
-            storage.post(key_of(storage), Context(value, task_id=0))
-
-        assert storage.get(key_of(storage)).storage == 2
-
-    def test_deleted_is_missing(self, storage: Storage) -> None:
-        """After delete the key is as if it had never been; deleting what is not there is harmless."""
-        storage.post(key_of(storage), Context(1, task_id=0))
-
-        storage.delete(key_of(storage))
-        storage.delete(key_of(storage, 5))
-
-        assert not storage.contains(key_of(storage))
-        assert storage.get(key_of(storage)).storage is None
-
-    def test_keys_are_the_same_in_every_run_and_differ_between_tasks(self, storage: Storage) -> None:
-        """A task finds its own value in the next run, and no other's."""
-        task = Task(0, step, workflow_id="w")
-
-        assert storage.key(task.fresh("w", "run-1")) == storage.key(task.fresh("w", "run-2"))
-        assert len({key_of(storage, task_id, workflow) for task_id in (0, 1, 11) for workflow in ("w", "v", "w1")}) == 9
-
-    def test_listed_keys_begin_with_the_prefix(self, storage: Storage) -> None:
-        """list_keys tells of no key that doesn't; a storage that can't tell lists none."""
-        storage.post(key_of(storage), Context(1, task_id=0))
-
-        assert list(storage.list_keys("no such prefix")) == []
-        assert all(storage.contains(key) for key in storage.list_keys())
-
-
 class TestRuns:
+    """What a run makes of a storage."""
+
     def test_a_completed_task_is_in_the_storage_before_the_next_starts(
         self, storage: Storage, make_workflow: MakeWorkflow
     ) -> None:

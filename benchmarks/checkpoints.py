@@ -1,0 +1,265 @@
+"""What it costs that nothing is lost: saving a step's value, and skipping finished steps.
+
+Everything happens in the temporary folder: point TMPDIR to the disk that you want to know about. A memory file system
+makes every sync free, and the rows meaningless.
+"""
+
+import contextlib
+import gc
+import json
+import os
+import sqlite3
+import tempfile
+import tracemalloc
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from measure import Row, best, fresh, fresh_contender, seconds_of
+from workflows import completed
+
+from dotflow import Config, DotFlow, action
+from dotflow.abc.storage import Storage
+from dotflow.providers import LogDefault, StorageFile, StorageSQLite
+
+VALUE = {"city": "Seattle", "rows": [[2012, 12.8, True], [2013, 10.6, False]], "source": None}
+
+
+@action
+def step() -> Any:
+    return VALUE
+
+
+def save_rows(quick: bool) -> Iterator[Row]:
+    """A step's value in the storage, beside the bare system calls that make the same promise.
+
+    Each contender writes the same text. Without the folder's fsync a file is safe, but after a power cut it may be
+    missing: that is less than a checkpoint, and is shown for comparison. DBOS records each step of a workflow in
+    SQLite; its other databases are servers.
+    """
+    count, repeats = (200, 3) if quick else (500, 7)
+    found = fresh(measure_files, count, repeats)
+    ours = {name: found.pop(name) for name in ("power", "process")}
+    folder, file, renamed = found["write, fsync, rename, fsync folder"], found["write, fsync, rename"], found["rename"]
+    yield Row(
+        what="checkpoint, StorageFile",
+        ours=ours["power"],
+        peers={"write, fsync, rename, fsync folder": folder, "the same without the folder": file},
+        budget="80% of the bare rate",
+        within=ours["power"] <= folder / 0.8,
+    )
+    yield Row(
+        what='checkpoint, StorageFile(durability="process")',
+        ours=ours["process"],
+        peers={"write, rename": renamed},
+        budget="60% of the bare rate",
+        within=ours["process"] <= renamed / 0.6,
+    )
+    found = fresh(measure_sqlite, count, repeats)
+    ours = {name: found.pop(name) for name in ("power", "process")}
+    dbos = {} if quick else {"DBOS on SQLite": min(fresh(measure_dbos, count) for _ in range(3))}
+    yield Row(
+        what="checkpoint, StorageSQLite",
+        ours=ours["power"],
+        peers={"WAL commit": found["FULL"]} | dbos,
+        budget="80% of the bare rate",
+        within=ours["power"] <= found["FULL"] / 0.8,
+    )
+    yield Row(
+        what='checkpoint, StorageSQLite(durability="process")',
+        ours=ours["process"],
+        peers={"WAL commit, synchronous=NORMAL": found["NORMAL"]},
+    )
+
+
+def resume_rows(quick: bool) -> Iterator[Row]:
+    """Steps that are skipped since their checkpoints are there, beside reading and parsing the same files by hand."""
+    for count, budget in ((3_000, 0.150), (10_000, 0.5)):
+        with tempfile.TemporaryDirectory() as folder:
+            fresh(fill, folder, count)
+            contenders = {
+                name: fresh_contender(measure_resume, name, folder, count)
+                for name in ("StorageFile", "StorageSQLite", "files", "sqlite3")
+            }
+            found = best(contenders, 2 if quick else 7)
+        for name, bare in (("StorageFile", "files"), ("StorageSQLite", "sqlite3")):
+            yield Row(
+                what=f"resume, {count:,} finished steps, {name}",
+                ours=found[name],
+                peers={f"bare: read, json.loads ({bare})": found[bare]},
+                budget=f"{budget * 1000:.0f} ms",
+                within=found[name] < budget,
+            )
+    with tempfile.TemporaryDirectory() as folder:
+        fresh(fill, folder, 3_000)
+        yield Row(
+            what="memory, a step restored, beyond its value",
+            ours=fresh(measure_memory, folder, 3_000),
+            peers={},
+            unit="B",
+            budget="800 B",
+            within=fresh(measure_memory, folder, 3_000) < 800,
+        )
+
+
+def quiet(storage: Storage) -> Config:
+    return Config(storage=storage, log=LogDefault(output="none"))
+
+
+def workflow_of(storage: Storage, count: int) -> DotFlow:
+    workflow = DotFlow(quiet(storage), workflow_id="benchmark")
+    workflow.task.add([step] * count)
+    return workflow
+
+
+def measure_files(count: int, repeats: int) -> dict[str, float]:
+    """Seconds for one value, in each way."""
+    data = json.dumps(VALUE).encode()
+    contenders: dict[str, Callable[[str], object]] = {
+        "power": lambda folder: completed(workflow_of(StorageFile(path=folder), count)),
+        "process": lambda folder: completed(workflow_of(StorageFile(path=folder, durability="process"), count)),
+        "write, fsync, rename, fsync folder": lambda folder: write_all(folder, data, count, file=True, folder=True),
+        "write, fsync, rename": lambda folder: write_all(folder, data, count, file=True, folder=False),
+        "rename": lambda folder: write_all(folder, data, count, file=False, folder=False),
+    }
+    return _each(contenders, count, repeats)
+
+
+def write_all(where: str, data: bytes, count: int, *, file: bool, folder: bool) -> None:
+    for number in range(count):
+        path = f"{where}/{number}.json"
+        descriptor = os.open(path + ".tmp", os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+        os.write(descriptor, data)
+        if file:
+            os.fsync(descriptor)
+        os.close(descriptor)
+        os.replace(path + ".tmp", path)  # noqa: PTH105 (bare calls are what is measured)
+        if folder:
+            descriptor = os.open(where, os.O_RDONLY)
+            os.fsync(descriptor)
+            os.close(descriptor)
+
+
+def measure_sqlite(count: int, repeats: int) -> dict[str, float]:
+    """Seconds for one value, in each way."""
+    text = json.dumps(VALUE)
+
+    def ours(folder: str, durability: str) -> None:
+        completed(workflow_of(StorageSQLite(path=f"{folder}/flow.db", durability=durability), count))
+
+    contenders: dict[str, Callable[[str], object]] = {
+        "power": lambda folder: ours(folder, "power"),
+        "process": lambda folder: ours(folder, "process"),
+        "FULL": lambda folder: commit_all(folder, text, count, "FULL"),
+        "NORMAL": lambda folder: commit_all(folder, text, count, "NORMAL"),
+    }
+    return _each(contenders, count, repeats)
+
+
+def commit_all(folder: str, text: str, count: int, synchronous: str) -> None:
+    with contextlib.closing(sqlite3.connect(f"{folder}/bare.db", isolation_level=None)) as connection:
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute(f"PRAGMA synchronous = {synchronous}")
+        connection.execute("CREATE TABLE kept (key TEXT PRIMARY KEY, value TEXT NOT NULL)")
+        for number in range(count):
+            connection.execute("BEGIN IMMEDIATE")
+            connection.execute("INSERT INTO kept VALUES (?, ?)", (f"benchmark/{number}", text))
+            connection.execute("COMMIT")
+
+
+def measure_dbos(count: int) -> float:
+    """Seconds for one step of a DBOS workflow. Its start is not counted."""
+    from dbos import DBOS
+
+    with tempfile.TemporaryDirectory() as folder:
+        DBOS(
+            config={
+                "name": "benchmark",
+                "system_database_url": f"sqlite:///{folder}/dbos.sqlite",
+                "log_level": "ERROR",
+                "run_admin_server": False,
+            }
+        )
+
+        @DBOS.step()  # type: ignore[untyped-decorator, unused-ignore]
+        def one() -> Any:
+            return VALUE
+
+        @DBOS.workflow()  # type: ignore[untyped-decorator, unused-ignore]
+        def all_of_them(number: int) -> None:
+            for _ in range(number):
+                one()
+
+        DBOS.launch()
+        all_of_them(5)
+        taken = seconds_of(lambda: all_of_them(count))
+        DBOS.destroy()
+    return taken / count
+
+
+def _each(contenders: dict[str, Callable[[str], object]], count: int, repeats: int) -> dict[str, float]:
+    def timed(work: Callable[[str], object]) -> float:
+        with tempfile.TemporaryDirectory() as folder:
+            return seconds_of(lambda: work(folder)) / count
+
+    return best({name: lambda work=work: timed(work) for name, work in contenders.items()}, repeats)
+
+
+def fill(folder: str, count: int) -> None:
+    """Makes the same checkpoints in files and in SQLite."""
+    for storage in (StorageFile(path=folder, durability="process"), _database(folder)):
+        completed(workflow_of(storage, count))
+
+
+def _database(folder: str) -> StorageSQLite:
+    return StorageSQLite(path=f"{folder}/flow.db", durability="process")
+
+
+def measure_resume(contender: str, folder: str, count: int) -> float:
+    """Seconds for all."""
+    match contender:
+        case "StorageFile":
+            workflow = workflow_of(StorageFile(path=folder), count)
+        case "StorageSQLite":
+            workflow = workflow_of(_database(folder), count)
+        case "files":
+            return seconds_of(lambda: read_all(folder, count))
+        case _:
+            return seconds_of(lambda: select_all(folder, count))
+    import filelock
+
+    assert filelock is not None  # imports are done before the clock runs
+    taken = seconds_of(lambda: workflow.start(resume=True))
+    if any(task.started_at is not None for task in workflow.result_task()):
+        raise RuntimeError("a finished step ran again")
+    return taken
+
+
+def read_all(folder: str, count: int) -> None:
+    kept = [json.loads(Path(folder, "benchmark.checkpoints", f"{number}.json").read_bytes()) for number in range(count)]
+    assert len(kept) == count
+
+
+def select_all(folder: str, count: int) -> None:
+    with contextlib.closing(sqlite3.connect(f"{folder}/flow.db")) as connection:
+        for number in range(count):
+            query = connection.execute("SELECT document FROM checkpoints WHERE key = ?", (f"benchmark/{number}",))
+            json.loads(query.fetchone()[0])
+
+
+def measure_memory(folder: str, count: int) -> float:
+    """Bytes that a restored step keeps, over what its value takes."""
+    workflow = workflow_of(StorageFile(path=folder), count)
+    workflow.start(resume=True)  # what is made once only
+    text = json.dumps(VALUE)
+    gc.collect()
+    tracemalloc.start()
+    values = [json.loads(text) for _ in range(count)]
+    gc.collect()
+    alone = tracemalloc.get_traced_memory()[0]
+    workflow.start(resume=True)
+    gc.collect()
+    both = tracemalloc.get_traced_memory()[0]
+    tracemalloc.stop()
+    assert len(values) == count
+    return (both - 2 * alone) / count

@@ -1,0 +1,37 @@
+"""Tools with which users prove their own storages and pipelines. Each loads on first use.
+
+`StorageContract` is a class of pytest tests that a storage signs; `assert_survives_crashes` kills a workflow at every
+moment that matters, and resumes it.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from dotflow.testing.crashes import assert_survives_crashes
+    from dotflow.testing.report import CrashReport
+    from dotflow.testing.storage import StorageContract
+
+__all__ = ["CrashReport", "StorageContract", "assert_survives_crashes"]
+
+_MODULES = {
+    "CrashReport": "report",
+    "StorageContract": "storage",
+    "assert_survives_crashes": "crashes",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    import sys
+    from importlib import import_module
+
+    module = f"{__name__}.{_MODULES[name]}"
+    pytest = sys.modules.get("pytest")
+    if pytest is not None and module not in sys.modules:  # so that a failed assert shows its values
+        pytest.register_assert_rewrite(module)
+    return getattr(import_module(module), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,83 @@
+"""assert_survives_crashes: a workflow is killed and resumed at every moment that matters."""
+
+import os
+import sys
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from dotflow.abc.storage import Storage
+from dotflow.core.policy import is_seconds
+from dotflow.errors import InvalidArgument, NoProcesses
+from dotflow.testing.report import CrashReport
+from dotflow.testing.rounds import Pipeline, takes_storage
+
+
+def assert_survives_crashes(
+    build_workflow: Callable[..., Any],
+    storage: Storage | Callable[[], Storage] | None = None,
+    *,
+    patience: float = 60.0,
+    **start_arguments: Any,
+) -> CrashReport:
+    """Proves that a workflow loses nothing, whenever its process is killed.
+
+    It is run in a process that kills itself with SIGKILL, at every boundary of a step and before, in the middle of and
+    after everything that the storage writes, and each time it is resumed in another process: the result has to be that
+    of an undisturbed run, every task COMPLETED, and no step whose checkpoint was written may have run again.
+
+        def test_nightly_survives_crashes(tmp_path):
+            assert_survives_crashes(build_nightly, StorageFile(tmp_path))
+
+    The steps really run, dozens of times, and so does everything else in the workflow's Config: give it fakes where
+    that would matter. Only a LogDefault is silenced. What the steps print is passed on once, and once more for the run
+    that went wrong. What only a power cut would undo can't be seen like this.
+
+    Args:
+        build_workflow: Returns a new DotFlow at each call. If it takes a parameter, it is given the storage; otherwise
+            the storage is put into the workflow's Config. It is called in other processes: what it changes here is not
+            seen there. A workflow without an id of its own is given one for all runs.
+        storage: A storage, or a function that makes one; the workflow's own unless given.
+        patience: Seconds that one run may take; then it hangs.
+        **start_arguments: Those of `start`, except `resume`.
+
+    Returns:
+        How often it was killed and resumed.
+
+    Raises:
+        AssertionError: Something is not as promised: what, and where the process was killed.
+        InvalidArgument: An argument means nothing, or can't be sent to another process.
+        NoProcesses: This system can't fork.
+    """
+    if not hasattr(os, "fork"):
+        error = NoProcesses(sys.platform)
+        error.add_note("assert_survives_crashes() forks a process for every crash and every resume.")
+        raise error
+    from dotflow.testing import start_stage  # here, since it needs a POSIX system
+
+    _check(build_workflow, storage, patience, start_arguments)
+    data = start_stage.packed(Pipeline(build=build_workflow, storage=storage, arguments=start_arguments))
+    with tempfile.TemporaryDirectory(prefix="dotflow-crashes-", ignore_cleanup_errors=True) as folder:
+        try:
+            verdict = start_stage.verdict_of(data, Path(folder), patience)
+        finally:
+            start_stage.pass_on(Path(folder))
+    if "report" in verdict:
+        return CrashReport(**verdict["report"])
+    if "refuted" in verdict:
+        raise AssertionError(verdict["refuted"])
+    raise AssertionError(f"The workflow could not be taken to another process, to be run there.\n{verdict['wrong']}")
+
+
+def _check(build_workflow: object, storage: object, patience: object, start_arguments: Mapping[str, Any]) -> None:
+    if not callable(build_workflow):
+        raise InvalidArgument("build_workflow", build_workflow, "a function that returns a DotFlow")
+    if storage is not None and not isinstance(storage, Storage) and not callable(storage):
+        raise InvalidArgument("storage", storage, "a Storage, or a function that returns one")
+    if storage is None and takes_storage(build_workflow):
+        raise InvalidArgument("storage", storage, "what build_workflow asks for: a Storage, or what makes one")
+    if not is_seconds(patience) or not patience:
+        raise InvalidArgument("patience", patience, "a number of seconds, more than 0")
+    if "resume" in start_arguments:
+        raise InvalidArgument("resume", start_arguments["resume"], "nothing to choose here: both are done")

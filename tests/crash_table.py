@@ -1,0 +1,232 @@
+"""Prints what is lost when a run is killed at random moments: storage x shape. Run: python tests/crash_table.py
+
+A run is killed by SIGKILL from outside, after a delay that is drawn over the duration of an undisturbed run. Its resume
+may be killed, too, and the next one, until one completes; then a last one reads back what is there. Moments that are
+chosen, not drawn, are those of tests/integration/test_crashes.py.
+"""
+
+import argparse
+import collections
+import dataclasses
+import datetime
+import decimal
+import enum
+import random
+import sys
+import tempfile
+import time
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+sys.path[:0] = [str(Path(__file__).parent.parent), str(Path(__file__).parent.parent / "src")]
+
+from dotflow import Config, Context, DotFlow, action  # noqa: E402 (found through the path that was just set)
+from dotflow.abc.storage import Storage  # noqa: E402
+from dotflow.providers import LogDefault, StorageFile, StorageSQLite  # noqa: E402
+from dotflow.testing.rounds import Order, Pipeline, Result  # noqa: E402
+from dotflow.testing.sameness import difference  # noqa: E402
+from dotflow.testing.stage import Round, Stage  # noqa: E402
+
+PATIENCE: Final = 30.0  # seconds; what takes longer hangs
+RESUME_KILLED: Final = 0.4  # how likely it is that a resume is killed, too
+
+SHAPES: Final = {"sequential": 1, "groups": 3}  # and how many groups there are
+
+COLUMNS: Final = (
+    "kills",
+    "of resumes",
+    "resumes",
+    "steps run again",
+    "finished, run again",
+    "values lost or changed",
+    "unreadable",
+    "other failures",
+    "litter",
+)
+#: These have to be 0.
+FAULTS: Final = COLUMNS[4:]
+
+
+class Colour(enum.Enum):
+    """An enum."""
+
+    RED = "red"
+
+
+@dataclasses.dataclass
+class Sale:
+    """A dataclass."""
+
+    number: int
+    price: decimal.Decimal
+    tags: tuple[str, ...]
+
+
+#: Of several types and sizes.
+VALUES: Final[dict[str, Any]] = {
+    "none": None,
+    "zero": 0,
+    "empty": [],
+    "text": "äöü 😀 " * 10,
+    "rows": [{"id": number, "score": number / 7} for number in range(200)],
+    "tuple": (1, (2, [3])),
+    "bytes": bytes(range(256)) * 40,
+    "set": {1, "a", None},
+    "large": "0123456789abcdef" * 20_000,
+    "mixed": {1: datetime.date(2024, 2, 29), (2, "x"): uuid.UUID(int=3), Colour.RED: float("inf")},
+}
+
+
+def make_step(name: str, number: int, value: Any) -> Any:
+    """A step of one to three milliseconds that builds on the one before; every seventh fails at first.
+
+    It may fail once in each worker: an attempt is made by whoever is free.
+    """
+    tries: list[int] = []
+
+    def step(previous_context: Context) -> Any:
+        time.sleep(0.001 + 0.002 * (number % 3) / 2)
+        tries.append(number)
+        if number % 7 == 3 and len(tries) < 2:
+            raise ValueError("not at the first try")
+        before = previous_context.task_id
+        return (name, before, value, Sale(number, decimal.Decimal(number), (name,)))
+
+    step.__qualname__ = f"step_{number}_{name}"
+    return action(retry=1 + 2 * max(SHAPES.values()), retry_delay=0)(step)
+
+
+def build(groups: int) -> Callable[[], DotFlow]:
+    """Makes a workflow of 20 steps, in so many groups."""
+
+    def make() -> DotFlow:
+        workflow = DotFlow(Config(log=LogDefault(output="none")), workflow_id="nightly/../report")
+        for number in range(20):
+            name, value = list(VALUES.items())[number % len(VALUES)]
+            workflow.task.add(make_step(name, number, value), group_name=f"group {number % groups}")
+        return workflow
+
+    return make
+
+
+STORAGES: Final[dict[str, Callable[[Path], Storage]]] = {
+    "StorageFile": StorageFile,
+    "StorageSQLite": lambda folder: StorageSQLite(folder / "dotflow.db"),
+}
+
+
+class Trial:
+    """One storage and one shape, killed at random.
+
+    Args:
+        folder: Where the storage keeps its values, and the stage its notes.
+        make_storage: Makes the storage.
+        groups: How many groups there are.
+        seed: Of the delays.
+    """
+
+    def __init__(self, folder: Path, make_storage: Callable[[Path], Storage], groups: int, seed: str) -> None:
+        self.kept = folder / "kept"
+        notes = folder / "notes"
+        notes.mkdir()
+        pipeline = Pipeline(build=build(groups), storage=lambda: make_storage(self.kept), arguments={})
+        self.stage = Stage(pipeline, notes, PATIENCE)
+        self.random = random.Random(seed)
+        self.found: collections.Counter[str] = collections.Counter()
+        self.told: list[str] = []
+        first = self.completed(self.stage.play(Order(scouting=True)))
+        self.stage.import_ahead(first.modules)
+        durations = []
+        for _ in range(3):
+            began = time.monotonic()
+            self.expected = self.completed(self.stage.play(Order()))
+            durations.append(time.monotonic() - began)
+        self.duration = sorted(durations)[1]
+        self.clean = self.files()
+
+    def completed(self, played: Round) -> Result:
+        """The result of a round that nothing disturbs."""
+        if played.result is None or played.result.open:
+            raise SystemExit(f"an undisturbed run {played.wrong or played.result}")
+        return played.result
+
+    def files(self) -> set[str]:
+        """What lies in the storage's folder, but for what SQLite removes when the last process closes it properly."""
+        found = {path.relative_to(self.kept).as_posix() for path in self.kept.rglob("*")}
+        return {name for name in found if not name.endswith(("-wal", "-shm"))}
+
+    def run(self, kills: int) -> None:
+        """Goes on until there were so many kills."""
+        while self.found["kills"] < kills:
+            self.chain(kills)
+
+    def chain(self, kills: int) -> None:
+        """A run, its kill, and resumes until one completes; then what is there is read back."""
+        finished: set[int] = set()
+        began: set[int] = set()
+        resume = False
+        while True:
+            killing = self.found["kills"] < kills and (not resume or self.random.random() < RESUME_KILLED)
+            delay = self.random.uniform(0, self.duration) if killing else None
+            played = self.stage.play(Order(resume=resume), kill_after=delay)
+            self.found["resumes"] += resume
+            self.found["steps run again"] += len(played.began & began)
+            self.note("finished, run again", sorted(played.began & finished))
+            began |= played.began
+            finished |= played.posted
+            if not played.killed:
+                break
+            self.found["kills"] += 1
+            self.found["of resumes"] += resume
+            resume = True
+        if self.is_whole(played):
+            last = self.stage.play(Order(resume=True))
+            self.note("finished, run again", sorted(last.began))
+            if self.is_whole(last):
+                self.note("litter", sorted(self.files() - self.clean))
+
+    def is_whole(self, played: Round) -> bool:
+        """Whether a round that was not killed completed; its values are compared then."""
+        if played.result is None or played.result.open:
+            fault = "unreadable" if "CheckpointUnreadable" in played.wrong else "other failures"
+            self.note(fault, [played.wrong or "; ".join(played.result.open if played.result else ())])
+            return False
+        pairs = zip(self.expected.values, played.result.values, strict=True)
+        self.note("values lost or changed", list(filter(None, (difference(*pair) for pair in pairs))))
+        return True
+
+    def note(self, fault: str, found: list[Any]) -> None:
+        """Counts what was found, and keeps it for the reader."""
+        self.found[fault] += len(found)
+        self.told += [f"{fault}: {one}" for one in found]
+
+
+def main() -> int:
+    """Prints the table; 1 if anything was lost."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--kills", type=int, default=200, help="for each storage and shape")
+    parser.add_argument("--seed", default="dotflow", help="of the moments at which it is killed")
+    chosen = parser.parse_args()
+    began, faults = time.monotonic(), 0
+    print(f"Python {sys.version.split()[0]}, {sys.platform}, seed {chosen.seed!r}: 20 steps of 1 to 3 ms.\n")
+    print(f"| storage | shape | undisturbed | {' | '.join(COLUMNS)} |")
+    print(f"|---|---|---|{'---|' * len(COLUMNS)}", flush=True)
+    told = []
+    for storage, make_storage in STORAGES.items():
+        for shape, groups in SHAPES.items():
+            with tempfile.TemporaryDirectory() as folder:
+                trial = Trial(Path(folder), make_storage, groups, f"{chosen.seed} {storage} {shape}")
+                trial.run(chosen.kills)
+            faults += sum(trial.found[fault] for fault in FAULTS)
+            told += [f"{storage}, {shape}: {line}" for line in trial.told]
+            cells = [storage, shape, f"{trial.duration * 1000:.0f} ms", *(str(trial.found[name]) for name in COLUMNS)]
+            print(f"| {' | '.join(cells)} |", flush=True)
+    print(f"\nMeasured in {time.monotonic() - began:.0f} s.")
+    print("\n".join(told[:20]))
+    return 1 if faults else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
