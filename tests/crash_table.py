@@ -30,6 +30,8 @@ from dotflow.testing.sameness import difference  # noqa: E402
 from dotflow.testing.stage import Round, Stage  # noqa: E402
 
 PATIENCE: Final = 30.0  # seconds; what takes longer hangs
+STEPS: Final = 20
+ENOUGH: Final = 20  # faults after which one storage and shape is given up
 RESUME_KILLED: Final = 0.4  # how likely it is that a resume is killed, too
 
 SHAPES: Final = {"sequential": 1, "groups": 3}  # and how many groups there are
@@ -40,6 +42,7 @@ COLUMNS: Final = (
     "resumes",
     "steps run again",
     "finished, run again",
+    "void, yet used",
     "values lost or changed",
     "unreadable",
     "other failures",
@@ -99,11 +102,11 @@ def make_step(name: str, number: int, value: Any) -> Any:
 
 
 def build(groups: int) -> Callable[[], DotFlow]:
-    """Makes a workflow of 20 steps, in so many groups."""
+    """Makes a workflow of all the steps, in so many groups."""
 
     def make() -> DotFlow:
         workflow = DotFlow(Config(log=LogDefault(output="none")), workflow_id="nightly/../report")
-        for number in range(20):
+        for number in range(STEPS):
             name, value = list(VALUES.items())[number % len(VALUES)]
             workflow.task.add(make_step(name, number, value), group_name=f"group {number % groups}")
         return workflow
@@ -158,15 +161,16 @@ class Trial:
         return {name for name in found if not name.endswith(("-wal", "-shm"))}
 
     def run(self, kills: int) -> None:
-        """Goes on until there were so many kills."""
-        while self.found["kills"] < kills:
+        """Goes on until there were so many kills, or enough was found."""
+        while self.found["kills"] < kills and len(self.told) < ENOUGH:
             self.chain(kills)
 
     def chain(self, kills: int) -> None:
         """A run, its kill, and resumes until one completes; then what is there is read back."""
         finished: set[int] = set()
         began: set[int] = set()
-        resume = False
+        posting: set[int] = set()
+        started = resume = False
         while True:
             killing = self.found["kills"] < kills and (not resume or self.random.random() < RESUME_KILLED)
             delay = self.random.uniform(0, self.duration) if killing else None
@@ -176,12 +180,16 @@ class Trial:
             self.note("finished, run again", sorted(played.began & finished))
             began |= played.began
             finished |= played.posted
+            posting |= played.posting
+            started = started or (not resume and played.started)
             if not played.killed:
                 break
             self.found["kills"] += 1
             self.found["of resumes"] += resume
             resume = True
         if self.is_whole(played):
+            if started:
+                self.note("void, yet used", sorted(set(range(STEPS)) - began - posting))
             last = self.stage.play(Order(resume=True))
             self.note("finished, run again", sorted(last.began))
             if self.is_whole(last):
@@ -210,7 +218,7 @@ def main() -> int:
     parser.add_argument("--seed", default="dotflow", help="of the moments at which it is killed")
     chosen = parser.parse_args()
     began, faults = time.monotonic(), 0
-    print(f"Python {sys.version.split()[0]}, {sys.platform}, seed {chosen.seed!r}: 20 steps of 1 to 3 ms.\n")
+    print(f"Python {sys.version.split()[0]}, {sys.platform}, seed {chosen.seed!r}: {STEPS} steps of 1 to 3 ms.\n")
     print(f"| storage | shape | undisturbed | {' | '.join(COLUMNS)} |")
     print(f"|---|---|---|{'---|' * len(COLUMNS)}", flush=True)
     told = []
@@ -224,7 +232,7 @@ def main() -> int:
             cells = [storage, shape, f"{trial.duration * 1000:.0f} ms", *(str(trial.found[name]) for name in COLUMNS)]
             print(f"| {' | '.join(cells)} |", flush=True)
     print(f"\nMeasured in {time.monotonic() - began:.0f} s.")
-    print("\n".join(told[:20]))
+    print("\n".join(told[:ENOUGH]))
     return 1 if faults else 0
 
 

@@ -289,8 +289,11 @@ def test_it_leaves_nothing_and_repeats_nothing(
 def test_it_ends_with_whoever_waits_for_it(scripts: Scripts) -> None:
     """Killed in the middle of the proof, a test leaves no process behind."""
     script = scripts.start("""
+import tempfile
 from dotflow.providers import StorageFile
 from dotflow.testing import assert_survives_crashes
+
+tempfile.tempdir = str(HERE)  # nobody is left to remove what is there
 
 @action
 def notes():

@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
 from dotflow.codec import arrow, decode, encode
+from dotflow.codec.ipc import pack
 from dotflow.codec.ipc_claims import check
 from dotflow.errors import CheckpointUnreadable, ValueNotStorable
 
@@ -170,6 +171,7 @@ COMPARISONS: list[tuple[Any, Callable[[Any, Any], bool]]] = [
     (type(pd.NA), lambda one, other: one is other),
     ((datetime, timedelta), same_moments),
     (float, same_floats),
+    (complex, lambda one, other: same_floats(one.real, other.real) and same_floats(one.imag, other.imag)),
     ((list, tuple), same_all),
     (dict, same_dicts),
 ]
@@ -736,6 +738,8 @@ def test_text_that_is_no_utf8_is_refused_where_arrow_keeps_it() -> None:
 
     with pytest.raises(ValueNotStorable, match="surrogates"):
         encode(text)
+    with pytest.raises(ValueNotStorable, match=r"column 'a': .*surrogates"):
+        encode(pd.DataFrame({"a": text}))
     assert comes_back(text.astype(object))
 
 
@@ -979,6 +983,22 @@ def test_a_compressed_stream_is_refused() -> None:
         check(sink.getvalue().to_pybytes())
 
 
+@pytest.mark.parametrize(("tag", "kind"), [("$polars", "DataFrame"), ("$arrow", "Table")])
+def test_rows_of_nothing_have_an_end(tag: str, kind: str) -> None:
+    """Nulls take no bytes in a stream; Polars would reserve a bit for each."""
+    rows = 123_457
+    sink = pa.BufferOutputStream()
+    table = pa.table({"a": pa.nulls(rows)})
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)
+    honest = sink.getvalue().to_pybytes()
+    crafted = honest.replace(rows.to_bytes(8, "little"), (2**40).to_bytes(8, "little"))
+
+    assert len(arrow.decode(tag, {"kind": kind, "ipc": b2a_base64(honest, newline=False).decode()})) == rows
+    with pytest.raises(CheckpointUnreadable, match="more rows"):
+        arrow.decode(tag, {"kind": kind, "ipc": b2a_base64(crafted, newline=False).decode()})
+
+
 def test_fields_nested_too_deep_are_refused() -> None:
     """Polars would overflow its stack."""
     kind = pa.int8()
@@ -996,3 +1016,30 @@ def test_fields_nested_too_deep_are_refused() -> None:
 def test_what_honest_streams_claim_is_let_pass(value: Any) -> None:
     """Whatever is written is read again; there is nothing that only the check refuses."""
     check(a2b_base64(written(value)[1]["ipc"]))
+
+
+@pytest.mark.parametrize(
+    "description",
+    [
+        {"masked": "Int64", "at": 0},
+        {"text": "pyarrow", "missing": "NA", "at": 0},
+        {"dtype": "|u1", "at": 0},
+    ],
+    ids=lambda description: next(iter(description)),
+)
+@pytest.mark.parametrize(
+    "array",
+    [
+        pa.RunEndEncodedArray.from_arrays([2**31], [1]),
+        pa.RunEndEncodedArray.from_arrays([2**31], ["x" * 1000]),
+        pa.array(["x" * 1000]).dictionary_encode(),
+        pa.nulls(5),
+    ],
+    ids=lambda array: str(array.type),
+)
+def test_what_would_be_larger_unfolded_is_not_converted(array: Any, description: dict[str, Any]) -> None:
+    """Arrow can say in a few bytes what takes up a terabyte."""
+    payload = {"kind": "array", "array": description, "ipc": pack([array])}
+
+    with pytest.raises(CheckpointUnreadable):
+        arrow.decode("$pandas", payload)

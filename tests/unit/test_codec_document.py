@@ -11,7 +11,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from dotflow.codec.document import key_in, pack, unpack
@@ -20,7 +20,8 @@ from dotflow.errors import CheckpointUnreadable, ValueNotStorable
 from tests.unit import codec_samples as samples
 from tests.unit.codec_samples import same
 
-QUIETLY = settings(max_examples=150, deadline=None, derandomize=True)
+#: The same examples each time, however busy the machine is.
+QUIETLY = settings(max_examples=150, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 WHEN = datetime(2024, 5, 1, 2, 3, 4, 5, UTC)
 CONTEXT = Context({"rows": [1, 2], "name": "é"}, 3, "nightly", WHEN, "app.steps:total")
 
@@ -315,3 +316,11 @@ def test_the_codec_loads_nothing_heavy() -> None:
     subprocess.run(
         [sys.executable, "-I", "-c", f"import sys; sys.path[:] = {path!r}\n{program}"], check=True, capture_output=True
     )
+
+
+@pytest.mark.parametrize("moment", [datetime.min, datetime.max], ids=["min", "max"])
+def test_the_ends_of_the_calendar_are_no_obstacle(moment: datetime) -> None:
+    """There no zone can be reckoned with; the value is kept all the same."""
+    found = unpack(pack("w/0", Context(1, 0, "w", moment)), "w/0")
+
+    assert (found.storage, found.time) == (1, moment.replace(tzinfo=UTC))

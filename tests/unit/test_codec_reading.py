@@ -11,7 +11,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel, PrivateAttr, field_validator, model_validator
 
@@ -20,7 +20,8 @@ from dotflow.codec.reading import TABLE
 from dotflow.errors import CheckpointUnreadable
 from tests.unit import codec_samples as samples
 
-QUIETLY = settings(max_examples=200, deadline=None, derandomize=True)
+#: The same examples each time, however busy the machine is.
+QUIETLY = settings(max_examples=200, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 HERE = __name__
 
 

@@ -17,7 +17,7 @@ from decimal import Decimal, localcontext
 from typing import Any
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import HealthCheck, example, given, settings
 
 from dotflow.codec import decode, encode
 from dotflow.codec.writing import MAX_DEPTH
@@ -25,7 +25,8 @@ from dotflow.core.context import Context
 from tests.unit import codec_samples as samples
 from tests.unit.codec_samples import same
 
-QUIETLY = settings(max_examples=200, deadline=None, derandomize=True)
+#: The same examples each time, however busy the machine is.
+QUIETLY = settings(max_examples=200, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 
 
 @pytest.fixture

@@ -28,7 +28,7 @@ _MISSING: Final = object()
 
 
 class Unfit(Exception):
-    """A class whose instances can't be kept; says why."""
+    """Why a value, or any value of a class, can't be kept."""
 
 
 def mro_of(cls: type) -> tuple[type, ...]:

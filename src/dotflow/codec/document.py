@@ -128,7 +128,10 @@ def _write_time(time: datetime) -> str:
                 return encode(time)
             except ValueNotStorable:  # a time zone of some other package: then the moment is what counts
                 pass
-        time = time.astimezone(UTC)
+        try:
+            time = time.astimezone(UTC)
+        except (ValueError, OverflowError):  # at the very ends of the calendar there is no such moment
+            time = time.replace(tzinfo=UTC)
     return f'"{time.isoformat()}"'
 
 

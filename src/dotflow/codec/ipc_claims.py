@@ -1,10 +1,10 @@
 """What an Arrow IPC stream claims, checked before a library believes it.
 
 Readers take counts and lengths in a stream for true: of a crafted one, Polars tries to reserve as much memory as it
-claims, and its process is aborted where it can't be had; so did Arrow before version 24. Therefore each message is
-walked through here first. What is let pass is as large as the bytes that it stands in, whoever reads it; whether its
-values are sound is for the reader to check. Compressed streams are not let pass: they may claim to be any size, and
-none is ever written.
+claims, and the process is aborted where it can't be had. Arrow itself had such a gap until 2026 (its issue 48900). So
+each message is walked through here first. What is let pass is as large as the bytes that it stands in, whoever reads
+it; whether its values are sound is for the reader to check. Compressed streams are not let pass: they may claim to be
+any size, and none is ever written.
 
 The layout: arrow.apache.org/docs/format/Columnar.html#serialization-and-interprocess-communication-ipc, with the
 tables of format/Message.fbs and format/Schema.fbs there; flatbuffers.dev/internals for how a table lies in the bytes.
@@ -19,6 +19,9 @@ _TIMESTAMP, _UNION = 10, 14  # Type in Schema.fbs
 
 #: Fields inside fields. Arrow's own limit is about this; Polars has none, and overflows its stack.
 _DEEPEST: Final = 60
+
+#: Rows that may have no bytes at all: nulls, runs. Polars reserves a bit for each.
+_UNBACKED: Final = 2**32
 
 #: To read an extension type, a library asks the class that the program has registered for its name, which may do with
 #: the bytes from the file as it likes. Only those that Arrow and pandas define themselves are let pass, but for the one
@@ -58,6 +61,7 @@ class _Message:
     def __init__(self, data: bytes) -> None:
         self._data = data
         self._left = len(data)  # bytes that it may still claim: nothing in it may be claimed twice
+        self._dictionaries: set[int] = set()
         root = self._follow(0)
         kind = self._field(root, 1)
         length = self._field(root, 3)
@@ -85,9 +89,11 @@ class _Message:
         """A record batch: the buffers have room in the body, and no more buffers are claimed than there are."""
         if self._field(table, 3) is not None:
             raise ValueError("it is compressed")
+        rows = self._field(table, 0)
         nodes, count = self._vector(table, 1, 16)
-        for node in range(nodes, nodes + 16 * count, 16):
-            self._at_least_zero(node)
+        for node in (*([] if rows is None else [rows]), *range(nodes, nodes + 16 * count, 16)):
+            if self._at_least_zero(node) > 8 * self.body_length + _UNBACKED:
+                raise ValueError("it claims more rows than there are in it")
         buffers, count = self._vector(table, 2, 16)
         total = 0
         for buffer in range(buffers, buffers + 16 * count, 16):
@@ -113,7 +119,17 @@ class _Message:
                     self._text(self._follow(details), 1)
                 elif self._data[kind] == _UNION:
                     self._vector(self._follow(details), 1, 4)
+            self._dictionary(self._field(field, 4))
             self._fields(field, 5, levels - 1)
+
+    def _dictionary(self, place: int | None) -> None:
+        """Each field has a dictionary of its own, so that none is unfolded more often than it is there."""
+        if place is not None:
+            number = self._field(self._follow(place), 0)
+            name = 0 if number is None else self._number(_LONG, number)
+            if name in self._dictionaries:
+                raise ValueError("it claims a dictionary twice")
+            self._dictionaries.add(name)
 
     def _key_values(self, table: int, number: int) -> None:
         start, count = self._vector(table, number, 4)

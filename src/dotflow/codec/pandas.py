@@ -111,7 +111,7 @@ def _describe_frame(frame: Any) -> dict[str, Any]:
         shown = _shown(label, place)
         try:
             data.append(describe_array(values_of(frame.iloc[:, place]), f"[{shown}]"))
-        except Unfit as error:
+        except (Unfit, ValueError, TypeError, NotImplementedError) as error:  # ours, or Arrow's
             raise Unfit(f"column {shown}: {error}") from error
     index, columns = describe_index(frame.index, ".index"), describe_index(frame.columns, ".columns")
     return {"columns": columns, "index": index, "data": data, **_more(frame)}

@@ -86,14 +86,14 @@ def build_array(payload: dict[str, Any], store: list[Any]) -> Any:
     if "masked" in payload:
         if payload["masked"] not in _MASKED:
             raise ValueError("it has a dtype that is none")
-        return _masked(payload["masked"])().__from_arrow__(_at(store, payload))
+        kind = _masked(payload["masked"])()
+        return kind.__from_arrow__(_of_type(_at(store, payload), load_pyarrow().from_numpy_dtype(kind.numpy_dtype)))
     if "arrow" in payload:
         return pd.arrays.ArrowExtensionArray(_at(store, payload))
     if "utc" in payload:
         utc = pd.DatetimeIndex(build_array(payload["utc"], store))
-        return (
-            utc.tz_localize("UTC").tz_convert(build_zone(payload["zone"])).array.copy()
-        )  # an index's own is read-only
+        shown = utc.tz_localize("UTC").tz_convert(build_zone(payload["zone"]))
+        return shown.array.copy()  # an index's own is read-only
     if "period" in payload:
         ordinals = build_array(payload["ordinals"], store)
         return pd.arrays.PeriodArray(ordinals, dtype=pd.PeriodDtype(payload["period"]))
@@ -157,7 +157,8 @@ def _build_text(payload: dict[str, Any], store: list[Any]) -> Any:
         raise ValueError("it has a dtype that is none")
     dtype = pd.StringDtype(payload["text"], **other)
     if "items" not in payload:
-        return dtype.__from_arrow__(_at(store, payload))
+        pa = load_pyarrow()
+        return dtype.__from_arrow__(_of_type(_at(store, payload), pa.string(), pa.large_string()))
     if not all(type(text) is str or text is None for text in payload["items"]):
         raise TypeError("its text is none")
     return pd.array(payload["items"], dtype=dtype)
@@ -173,6 +174,13 @@ def _stored(array: Any) -> Stored:
     pa = load_pyarrow()
     found = pa.array(array)
     return Stored(found.combine_chunks() if isinstance(found, pa.ChunkedArray) else found)
+
+
+def _of_type(array: Any, *types: Any) -> Any:
+    """The array, if it needs no conversion: what is written as runs or views may unfold to a million times its size."""
+    if array.type not in types:
+        raise TypeError("its values are of another type than its dtype")
+    return array
 
 
 def _at(store: list[Any], payload: dict[str, Any]) -> Any:

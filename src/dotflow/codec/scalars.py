@@ -30,13 +30,8 @@ _PATHS: Final = {
 _FOREIGN: Final = "PosixPath" if os.name == "nt" else "WindowsPath"
 
 
-def write_long(value: int) -> str:
-    """In base 16."""
-    return hex(value)
-
-
 def read_long(payload: object) -> int:
-    """The opposite of `write_long`."""
+    """A number in base 16, as hex() writes it."""
     return int(_text(payload, _HEX), 16)
 
 
@@ -83,13 +78,8 @@ def read_bytes(payload: object) -> bytes:
     return binascii.a2b_base64(_text(payload), strict_mode=True)
 
 
-def write_decimal(value: Any) -> str:
-    """All of its digits, as they are."""
-    return str(value)
-
-
 def read_decimal(payload: object) -> Any:
-    """The opposite of `write_decimal`."""
+    """A Decimal with all of its digits, as str() writes it."""
     import decimal
 
     # Its own context: the program's may be set to pass over what can't be read.

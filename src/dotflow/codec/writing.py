@@ -59,7 +59,7 @@ def _as_it_is(value: Any, writer: Writer, depth: int) -> Any:
 
 
 def _int(value: int, writer: Writer, depth: int) -> Any:
-    return value if -_BOUND < value < _BOUND else {"$int": scalars.write_long(value)}
+    return value if -_BOUND < value < _BOUND else {"$int": hex(value)}
 
 
 def _float(value: float, writer: Writer, depth: int) -> Any:
@@ -227,7 +227,7 @@ def _other(value: Any, writer: Writer, depth: int) -> Any:
 
 def _writer_for(cls: type) -> Write:
     if scalars.is_decimal(cls):
-        return _tagged("$decimal", scalars.write_decimal)
+        return _tagged("$decimal", str)
     if inherits(cls, Enum):
         return _enum_writer(cls)
     tag = records.tag_for(cls)

@@ -1,5 +1,6 @@
 """A SQLite file of ours: opened late, waited for with patience, closed before a fork."""
 
+import contextlib
 import os
 import random
 import sqlite3
@@ -48,8 +49,12 @@ UNREADABLE: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sq
 UNWRITABLE: Final = frozenset({sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY})
 
 
-class NotOurs(sqlite3.DatabaseError):
-    """A database that holds something else, or ours in a format that we don't know."""
+class ForeignDatabase(sqlite3.DatabaseError):
+    """A database that holds something else."""
+
+
+class UnknownFormat(sqlite3.DatabaseError):
+    """A database of checkpoints, in a format that is not known here."""
 
 
 class SQLiteFile:
@@ -118,7 +123,9 @@ class SQLiteFile:
         except sqlite3.OperationalError as error:
             if _code(error) not in UNWRITABLE or _place(f"{self._name}-wal") is not None:
                 raise
-        return self._open(FROZEN)
+            with contextlib.suppress(sqlite3.OperationalError):  # then it isn't for this reason
+                return self._open(FROZEN)
+            raise
 
     def _open(self, mode: str) -> sqlite3.Connection | None:
         """A connection that is ready for use; None where nothing has been saved yet and the mode doesn't create it."""
@@ -160,21 +167,21 @@ def _place(path: str) -> tuple[int, int] | None:
 
 
 def _is_new(connection: sqlite3.Connection) -> bool:
-    """Whether the database is empty. Raises NotOurs where it is neither empty nor ours."""
+    """Whether the database is empty. Raises ForeignDatabase or UnknownFormat where it is neither empty nor ours."""
     ((application,),) = connection.execute("PRAGMA application_id")
     ((version,),) = connection.execute("PRAGMA user_version")
     tables = [name.decode() for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
     if application == APPLICATION and version != FORMAT:
-        raise NotOurs(f"it was written by another version of dotflow (format {version}; this one knows {FORMAT})")
+        raise UnknownFormat(f"it was written by another version of dotflow (format {version}; this one knows {FORMAT})")
     if application != APPLICATION and (application or tables):
         shown = f", with the tables {', '.join(tables[:5])}" if tables else ""
-        raise NotOurs(f"it is the database of another program{shown}; give a path where nothing is yet")
+        raise ForeignDatabase(f"it is the database of another program{shown}; give a path where nothing is yet")
     return not application
 
 
 def is_unreadable(error: sqlite3.Error) -> bool:
-    """Whether what is in the file can't be read, today or tomorrow."""
-    return isinstance(error, NotOurs) or _code(error) in UNREADABLE
+    """Whether there are, or were, checkpoints in the file that can't be read, today or tomorrow."""
+    return isinstance(error, UnknownFormat) or _code(error) in UNREADABLE
 
 
 def explained(error: sqlite3.Error | OverflowError, path: Path) -> sqlite3.Error:

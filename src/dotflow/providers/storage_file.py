@@ -58,6 +58,7 @@ class StorageFile(Storage):
         self._pickle = pickle
         self._root = str(self.path)
         self._synced = durability == "power"
+        self._last = ("", self._folder(""))  # the workflow that was asked for last, and its folder
 
     def post(self, key: str, context: Context) -> None:
         """As Storage says; the file is on the disk when it returns."""
@@ -125,7 +126,13 @@ class StorageFile(Storage):
     def _place(self, key: str) -> tuple[str, str]:
         """The folder and the name of a key's file."""
         workflow_id, slash, task = key.rpartition("/")
-        return (self._folder(workflow_id) if slash else self._root), f"{safe_name(task)}{ENDING}"
+        if not slash:
+            return self._root, safe_name(task) + ENDING
+        last, folder = self._last  # together, since other threads do the same
+        if workflow_id != last:
+            folder = self._folder(workflow_id)
+            self._last = workflow_id, folder
+        return folder, safe_name(task) + ENDING
 
     def _keys(self) -> Iterator[str]:
         for found in _entries(self._root):

@@ -152,6 +152,8 @@ class StorageSQLite(Storage):
 
 def _fit(key: str) -> str:
     """The key as SQLite can hold it: itself, unless there is in it what no text can hold."""
+    if key.isascii() and "\0" not in key:  # most are, and this is seen sooner
+        return key
     return UNFIT.sub(lambda found: f"\uffff{ord(found[0]):04x}", key)
 
 

@@ -1,0 +1,27 @@
+"""Values that one process writes and another one reads."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.integration.children import SOURCES
+
+
+@pytest.mark.slow
+def test_no_value_is_changed() -> None:
+    """Every kind of value is exact in another process, or was refused; the table that says so tells the truth."""
+    script = Path(__file__).parents[1] / "values_table.py"
+    ended = subprocess.run(
+        [sys.executable, str(script), "--random", "50"],
+        env=os.environ | {"PYTHONPATH": str(SOURCES)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert "| Polars | " in ended.stdout
+    assert "| made up, of all of Python's | 50 | 50 | 0 | 0 |" in ended.stdout
