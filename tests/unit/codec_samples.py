@@ -7,7 +7,7 @@ import uuid
 import zoneinfo
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime, time, timedelta, timezone
+from datetime import UTC, datetime, time, timedelta, timezone
 from decimal import Decimal
 from enum import Enum, Flag, IntEnum, IntFlag, StrEnum
 from typing import Any, ClassVar, Generic, TypeVar
@@ -23,7 +23,7 @@ T = TypeVar("T")
 class Colour(Enum):
     RED = "r"
     GREEN = "g"
-    CRIMSON = "r"  # another name of RED
+    CRIMSON = "r"  # noqa: PIE796 (another name of RED)
 
 
 class Level(IntEnum):

@@ -21,8 +21,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
 from dotflow.codec import arrow, decode, encode
-from dotflow.codec.ipc import pack
-from dotflow.codec.ipc_claims import check
+from dotflow.codec.frames.ipc import pack
+from dotflow.codec.frames.ipc_claims import check
 from dotflow.errors import CheckpointUnreadable, ValueNotStorable
 
 BERLIN = zoneinfo.ZoneInfo("Europe/Berlin")

@@ -87,7 +87,7 @@ EXAMPLES: list[tuple[DotflowError, list[str]]] = [
     (ValueNotStorable("function"), ["This value", "is a function"]),
     (
         CheckpointUnreadable("its checksum is wrong", "out/0.json", "0 extract"),
-        ["task 0 extract", "out/0.json", "its checksum is wrong", "delete it", "resume=True"],
+        ["task 0 extract", "out/0.json", "its checksum is wrong", "delete it", "runs again"],
     ),
     (CheckpointUnreadable("it is empty"), ["A checkpoint", "it is empty"]),
     (

@@ -21,7 +21,10 @@ PROMISED = {
         "SchedulerDefault",
         "StorageDefault",
         "StorageFile",
+        "StorageSQLite",
     ],
+    "dotflow.testing": ["CrashReport", "StorageContract", "assert_survives_crashes"],
+    "dotflow.codec": ["decode", "encode"],
     "dotflow.core.types": ["TypeExecution", "TypeOverlap", "TypeStatus", "TypeStorage"],
     "dotflow.core.types.status": ["TypeStatus"],
     "dotflow.abc.executor": ["Executor"],
@@ -59,6 +62,9 @@ def loaded_by(statement: str) -> set[str]:
         "from dotflow.providers import LogDefault, NotifyDefault, SchedulerDefault, StorageDefault",
         "from dotflow.core.types import TypeExecution, TypeOverlap, TypeStorage",
         "from dotflow.abc import executor, history, log, notify, scheduler, storage, tracer",
+        "from dotflow.codec import decode, encode; decode(encode([(1, 2), {'a': b'b'}]))",
+        "from dotflow.providers import StorageFile; StorageFile().get('w/0')",
+        "from dotflow.providers import StorageSQLite; StorageSQLite().get('w/0')",
     ],
 )
 def test_no_third_party_module_is_loaded(statement: str) -> None:
@@ -101,7 +107,9 @@ def test_every_promised_name_is_there(module: str, name: str) -> None:
     assert getattr(import_module(module), name).__name__ == name
 
 
-@pytest.mark.parametrize("module", ["dotflow", "dotflow.providers", "dotflow.core.types"])
+@pytest.mark.parametrize(
+    "module", ["dotflow", "dotflow.providers", "dotflow.core.types", "dotflow.testing", "dotflow.codec"]
+)
 def test_all_is_sorted_and_complete(module: str) -> None:
     """__all__ names what is promised, in order, and each of it can be had."""
     exported = import_module(module).__all__
@@ -117,7 +125,7 @@ def test_the_face_exports_what_is_promised_and_no_more() -> None:
     assert dotflow.__all__ == PROMISED["dotflow"]
 
 
-@pytest.mark.parametrize("module", ["dotflow", "dotflow.providers"])
+@pytest.mark.parametrize("module", ["dotflow", "dotflow.providers", "dotflow.testing"])
 def test_lazy_names_are_listed(module: str) -> None:
     """dir() and tab completion know the names before they are loaded."""
     statement = (
@@ -128,7 +136,7 @@ def test_lazy_names_are_listed(module: str) -> None:
     subprocess.run([sys.executable, "-c", f"import sys; sys.path[:] = {sys.path!r}\n{statement}"], check=True)
 
 
-@pytest.mark.parametrize("module", ["dotflow", "dotflow.providers"])
+@pytest.mark.parametrize("module", ["dotflow", "dotflow.providers", "dotflow.testing"])
 def test_an_unknown_name_is_an_attribute_error(module: str) -> None:
     """A misspelt name says which module lacks it; `from ... import` makes an ImportError of it."""
     with pytest.raises(AttributeError, match=f"module '{module}' has no attribute 'Nonsense'"):

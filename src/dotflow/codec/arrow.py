@@ -1,7 +1,7 @@
 """The door to what data frames are made of: values of NumPy, pandas, Polars and Arrow.
 
 `{"$numpy": ...}`, `{"$pandas": ...}`, `{"$polars": ...}` and `{"$arrow": ...}` are each written and read by a module of
-their own, which says in its docstring how: numpy, pandas, polars and pyarrow, here in this package. None of the
+their own, which says in its docstring how: numpy, pandas, polars and pyarrow, in dotflow.codec.frames. None of the
 libraries is imported before one of its values comes.
 
 A value comes back as it was, or is refused when it is written. Reading imports nothing by a name in the file and runs
@@ -12,9 +12,9 @@ from collections.abc import Callable
 from types import ModuleType
 from typing import Any, Final
 
-from dotflow.codec import numpy, pandas, polars, pyarrow
 from dotflow.codec.classes import Unfit
-from dotflow.codec.inner import fill_in
+from dotflow.codec.frames import numpy, pandas, polars, pyarrow
+from dotflow.codec.frames.inner import fill_in
 from dotflow.core.failure import name_of
 from dotflow.errors import CheckpointUnreadable, ValueNotStorable
 

@@ -14,7 +14,7 @@ from math import isfinite
 from typing import Any, Final
 
 from dotflow.codec import moments, records, scalars
-from dotflow.codec.classes import Unfit, inherits, module_of, name_for
+from dotflow.codec.classes import Unfit, inherits, module_of, mro_of, name_for
 from dotflow.codec.enums import write_member
 from dotflow.codec.hints import hint_for
 from dotflow.codec.places import TooDeep, pass_on, step_to
@@ -233,7 +233,7 @@ def _writer_for(cls: type) -> Write:
     tag = records.tag_for(cls)
     if tag:
         return _record_writer(tag, cls)
-    if module_of(cls).partition(".")[0] in FRAMES:
+    if any(module_of(base).partition(".")[0] in FRAMES for base in mro_of(cls)):  # a subclass is refused there
         return _frame
     raise ValueNotStorable(name_of(cls), "", hint_for(cls))
 

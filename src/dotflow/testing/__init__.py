@@ -7,14 +7,14 @@ moment that matters, and resumes it.
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from dotflow.testing.crash.report import CrashReport
     from dotflow.testing.crashes import assert_survives_crashes
-    from dotflow.testing.report import CrashReport
     from dotflow.testing.storage import StorageContract
 
 __all__ = ["CrashReport", "StorageContract", "assert_survives_crashes"]
 
 _MODULES = {
-    "CrashReport": "report",
+    "CrashReport": "crash.report",
     "StorageContract": "storage",
     "assert_survives_crashes": "crashes",
 }

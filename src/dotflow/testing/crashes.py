@@ -10,8 +10,8 @@ from typing import Any
 from dotflow.abc.storage import Storage
 from dotflow.core.policy import is_seconds
 from dotflow.errors import InvalidArgument, NoProcesses
-from dotflow.testing.report import CrashReport
-from dotflow.testing.rounds import Pipeline, takes_storage
+from dotflow.testing.crash.report import CrashReport
+from dotflow.testing.crash.rounds import Pipeline, takes_storage
 
 
 def assert_survives_crashes(
@@ -54,7 +54,7 @@ def assert_survives_crashes(
         error = NoProcesses(sys.platform)
         error.add_note("assert_survives_crashes() forks a process for every crash and every resume.")
         raise error
-    from dotflow.testing import start_stage  # here, since it needs a POSIX system
+    from dotflow.testing.crash import start_stage  # here, since it needs a POSIX system
 
     _check(build_workflow, storage, patience, start_arguments)
     data = start_stage.packed(Pipeline(build=build_workflow, storage=storage, arguments=start_arguments))

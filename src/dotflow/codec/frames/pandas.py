@@ -17,11 +17,11 @@ descriptions differ, pandas makes something else of it, and it is refused.
 from typing import Any, Final
 
 from dotflow.codec.classes import Unfit
-from dotflow.codec.inner import Inner, decoded, number, same
-from dotflow.codec.ipc import pack, unpack
-from dotflow.codec.pandas_arrays import values_of
-from dotflow.codec.pandas_indexes import build_array, build_index, describe_array, describe_index
-from dotflow.codec.pandas_scalars import KINDS, build_scalar, describe_scalar
+from dotflow.codec.frames.inner import Inner, decoded, number, same
+from dotflow.codec.frames.ipc import pack, unpack
+from dotflow.codec.frames.pandas_arrays import values_of
+from dotflow.codec.frames.pandas_indexes import build_array, build_index, describe_array, describe_index
+from dotflow.codec.frames.pandas_scalars import KINDS, build_scalar, describe_scalar
 from dotflow.core.failure import name_of
 
 _SHOWN: Final = 80  # characters of a label

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator
 from typing import Any, Final
 
-from dotflow.codec.ipc_claims import check
+from dotflow.codec.frames.ipc_claims import check
 from dotflow.codec.scalars import read_bytes, write_bytes
 
 _SAFE: Final = (14, 0, 1)

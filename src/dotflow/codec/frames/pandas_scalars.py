@@ -9,8 +9,8 @@
 
 from typing import Any, Final
 
-from dotflow.codec.inner import Inner
-from dotflow.codec.pandas_arrays import build_zone, describe_zone
+from dotflow.codec.frames.inner import Inner
+from dotflow.codec.frames.pandas_arrays import build_zone, describe_zone
 
 KINDS: Final = ("Timestamp", "Timedelta", "Period", "Interval", "NaT", "NA")
 

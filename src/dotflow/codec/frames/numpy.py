@@ -11,9 +11,9 @@ import math
 from typing import Any, Final
 
 from dotflow.codec.classes import Unfit
-from dotflow.codec.dtypes import build_dtype, describe_dtype
-from dotflow.codec.inner import Inner, decoded
-from dotflow.codec.ipc import pack, pack_bytes, unpack, unpack_bytes
+from dotflow.codec.frames.dtypes import build_dtype, describe_dtype
+from dotflow.codec.frames.inner import Inner, decoded
+from dotflow.codec.frames.ipc import pack, pack_bytes, unpack, unpack_bytes
 from dotflow.codec.scalars import read_bytes, write_bytes
 
 #: The kinds of scalars that JSON may have a word for, and the type of that word.

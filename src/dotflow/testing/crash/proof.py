@@ -3,11 +3,11 @@
 from functools import partial
 from typing import Final
 
-from dotflow.testing.points import AFTER, BEFORE, Point
-from dotflow.testing.report import CrashReport
-from dotflow.testing.rounds import Order, Result
+from dotflow.testing.crash.points import AFTER, BEFORE, Point
+from dotflow.testing.crash.report import CrashReport
+from dotflow.testing.crash.rounds import Order, Result
+from dotflow.testing.crash.stage import Round, Stage
 from dotflow.testing.sameness import difference
-from dotflow.testing.stage import Round, Stage
 
 DETERMINISTIC: Final = (
     "To be compared, a step has to return the same in every run: no random numbers without a seed, no clock, no ids, "

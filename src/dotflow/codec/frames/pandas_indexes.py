@@ -8,10 +8,10 @@
 
 from typing import Any, Final
 
-from dotflow.codec import pandas_arrays
 from dotflow.codec.classes import Unfit
-from dotflow.codec.inner import Inner
-from dotflow.codec.pandas_arrays import values_of
+from dotflow.codec.frames import pandas_arrays
+from dotflow.codec.frames.inner import Inner
+from dotflow.codec.frames.pandas_arrays import values_of
 
 #: Levels and categories are looked at one by one when they are read, and a range takes no room in a file.
 _LONGEST: Final = 10_000_000

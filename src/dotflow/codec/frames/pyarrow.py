@@ -8,7 +8,7 @@ chunks ends and the next begins, if its columns don't agree about this.
 from typing import Any
 
 from dotflow.codec.classes import Unfit
-from dotflow.codec.ipc import load_pyarrow, read_stream, write_stream
+from dotflow.codec.frames.ipc import load_pyarrow, read_stream, write_stream
 
 
 def describe(value: Any) -> dict[str, Any]:

@@ -10,9 +10,9 @@ from dotflow.abc.storage import Storage
 from dotflow.core.failure import name_of
 from dotflow.core.task import Task
 from dotflow.core.types.status import TypeStatus
-from dotflow.testing.journal import Journal
-from dotflow.testing.points import Point, Trap
-from dotflow.testing.watched import QuietLog, WatchedHistory, WatchedStorage
+from dotflow.testing.crash.journal import Journal
+from dotflow.testing.crash.points import Point, Trap
+from dotflow.testing.crash.watched import QuietLog, WatchedHistory, WatchedStorage
 
 OUR_LOG: Final = "dotflow.providers.log_default"  # the module of LogDefault, which this floor doesn't import
 

@@ -19,11 +19,11 @@ from datetime import datetime, tzinfo
 from typing import Any, Final
 
 from dotflow.codec.classes import Unfit
-from dotflow.codec.dtypes import build_dtype, describe_dtype
-from dotflow.codec.inner import Inner, Stored
-from dotflow.codec.ipc import load_pyarrow
-from dotflow.codec.numpy import build_array as build_bytes
-from dotflow.codec.numpy import bytes_of
+from dotflow.codec.frames.dtypes import build_dtype, describe_dtype
+from dotflow.codec.frames.inner import Inner, Stored
+from dotflow.codec.frames.ipc import load_pyarrow
+from dotflow.codec.frames.numpy import build_array as build_bytes
+from dotflow.codec.frames.numpy import bytes_of
 
 _FEW: Final = 64
 

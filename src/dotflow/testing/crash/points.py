@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Any, Final, NamedTuple
 
-from dotflow.testing.journal import Journal
+from dotflow.testing.crash.journal import Journal
 
 BEFORE: Final = 0  # the number of the moment before a piece of work begins
 AFTER: Final = -1  # that of the moment after it has ended; between them its I/O calls are counted from 1

@@ -11,10 +11,10 @@ from types import ModuleType
 from typing import Any, Final
 
 from dotflow.core.failure import Failure
-from dotflow.testing.proof import prove
-from dotflow.testing.rounds import Pipeline
-from dotflow.testing.stage import Stage
-from dotflow.testing.start_stage import GOES_ON
+from dotflow.testing.crash.proof import prove
+from dotflow.testing.crash.rounds import Pipeline
+from dotflow.testing.crash.stage import Stage
+from dotflow.testing.crash.start_stage import GOES_ON
 
 OVER: Final = b"!"  # the last thing that it says
 

@@ -19,9 +19,9 @@ from pathlib import Path
 from typing import Any, Final, NoReturn
 
 from dotflow.core.failure import Failure
-from dotflow.testing import journal
-from dotflow.testing.offspring import Offspring
-from dotflow.testing.rounds import Order, Pipeline, Result, play
+from dotflow.testing.crash import journal
+from dotflow.testing.crash.offspring import Offspring
+from dotflow.testing.crash.rounds import Order, Pipeline, Result, play
 from dotflow.worker.channel import dump_whole
 
 FILES: Final = ("journal", "result", "wrong", "last-out", "last-err", "stacks")

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
-from dotflow.codec.ipc import same_arrays
+from dotflow.codec.frames.ipc import same_arrays
 from dotflow.codec.places import pass_on
 from dotflow.errors import ValueNotStorable
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from dotflow.codec.classes import Unfit
-from dotflow.codec.ipc_claims import check
+from dotflow.codec.frames.ipc_claims import check
 from dotflow.codec.scalars import read_bytes, write_bytes
 
 

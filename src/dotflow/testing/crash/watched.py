@@ -21,8 +21,8 @@ from dotflow.core.events import (
     TaskRestored,
 )
 from dotflow.core.task import Task
-from dotflow.testing.journal import Journal
-from dotflow.testing.points import Trap
+from dotflow.testing.crash.journal import Journal
+from dotflow.testing.crash.points import Trap
 
 
 class WatchedStorage(Storage):

@@ -16,12 +16,12 @@ import cloudpickle  # type: ignore[import-untyped]
 
 from dotflow.core.action import Action
 from dotflow.errors import InvalidArgument
-from dotflow.testing.rounds import Pipeline
+from dotflow.testing.crash.rounds import Pipeline
 from dotflow.worker.channel import Pickler
 
 CODE: Final = (
     "import sys, json; told = json.loads(sys.stdin.buffer.readline()); sys.path[:] = told['path']; "
-    "from dotflow.testing.become_stage import become_stage; become_stage(told)"
+    "from dotflow.testing.crash.become_stage import become_stage; become_stage(told)"
 )
 GOES_ON: Final = b"."  # what a stage says before each round
 MARGIN: Final = 30.0  # seconds beyond a round's that the stage may need to end one that hangs, and to compare values
