@@ -373,8 +373,8 @@ class CheckpointUnreadable(RunError):
         whose = f"The checkpoint of task {self.task}" if self.task else "A checkpoint"
         where = f" in {self.where}" if self.where else ""
         return (
-            f"{whose}{where} can't be read: {self.reason}. Nothing was run and nothing was changed. Put it in order, or "
-            f"delete it, and what it held runs again."
+            f"{whose}{where} can't be read: {self.reason}. Nothing was run and nothing was changed. Put it in order, "
+            f"or delete it, and what it held runs again."
         )
 
 
