@@ -27,10 +27,10 @@ SAVE: Final = (
     "ON CONFLICT (key) DO UPDATE SET document = excluded.document"
 )
 DELETE: Final = "DELETE FROM checkpoints WHERE key = ?"
-CLEAR: Final = "DELETE FROM checkpoints WHERE key >= ?1 || '/' AND key < ?1 || '0' AND NOT instr(substr(key, ?2), '/')"
+CLEAR: Final = "DELETE FROM checkpoints WHERE key >= ? AND key < ? AND NOT instr(substr(key, ?), '/')"
 FIND: Final = "SELECT document FROM checkpoints WHERE key = ?"
 CONTAINS: Final = "SELECT 1 FROM checkpoints WHERE key = ?"
-LIST: Final = "SELECT key FROM checkpoints WHERE key >= ?1 AND substr(key, 1, length(?1)) = ?1"
+LIST: Final = "SELECT key FROM checkpoints WHERE key >= ? AND substr(key, 1, ?) = ?"
 
 #: What no column of text can hold, or no function on text can handle, and what stands for it.
 UNFIT: Final = re.compile("[\0\ud800-\udfff\uffff]")
@@ -105,12 +105,13 @@ class StorageSQLite(Storage):
 
     def list_keys(self, prefix: str = "") -> Iterable[str]:
         """As Storage says, in order."""
-        return sorted(_unfit(key.decode()) for (key,) in self._read(LIST, prefix))
+        begin = _fit(prefix)
+        return sorted(_unfit(key.decode()) for (key,) in self._read(LIST, prefix, begin, len(begin), begin))
 
     def clear(self, workflow_id: str) -> bool:
         """As Storage says; a crash leaves all of it or nothing."""
         name = _fit(workflow_id)
-        self._write(CLEAR, name, len(name) + 2)
+        self._write(CLEAR, f"{name}/", f"{name}0", len(name) + 2)  # "0" comes next after "/"
         return True
 
     def hold(self, workflow_id: str) -> contextlib.AbstractContextManager[None]:
@@ -130,9 +131,9 @@ class StorageSQLite(Storage):
         except (sqlite3.Error, OverflowError) as error:
             raise explained(error, self.path) from error
 
-    def _read(self, statement: str, key: str) -> list[tuple[Any, ...]]:
+    def _read(self, statement: str, key: str, *values: Any) -> list[tuple[Any, ...]]:
         try:
-            return self._file.run(statement, (_fit(key),))
+            return self._file.run(statement, values or (_fit(key),))
         except sqlite3.Error as error:
             if is_unreadable(error):
                 raise CheckpointUnreadable(meaning_of(error), self._where(key)) from error
