@@ -202,12 +202,12 @@ def test_others_may_work_on_other_workflows(storage: str, scripts: Scripts) -> N
 
 @pytest.mark.parametrize("storage", STORAGES)
 def test_runs_of_one_process_do_not_lock_each_other_out(storage: str, scripts: Scripts) -> None:
-    """A scheduler may run a workflow twice at once. The newer run's checkpoints count, and the log says so."""
+    """Each may have a storage object of its own. The newer run's checkpoints count, and the log says so."""
     end = scripts.run(
         """
 from dotflow.providers import StorageFile, StorageSQLite
 
-go, told, storage = threading.Event(), [], {storage}
+go, told = threading.Event(), []
 
 class LogList(Log):
     def info(self, task): pass
@@ -225,7 +225,7 @@ def second(previous_context):
     return previous_context.storage
 
 def make(value):
-    made = DotFlow(Config(storage=storage, log=LogList(), executor=ExecutorThread()), workflow_id="nightly")
+    made = DotFlow(Config(storage={storage}, log=LogList(), executor=ExecutorThread()), workflow_id="nightly")
     made.task.add(first, initial_context=value).add(second)
     return made
 
@@ -235,7 +235,7 @@ new.start()
 go.set()
 running.wait()
 say(old=old.result_storage(), new=new.result_storage(), told=told,
-    kept=[storage.get(key).storage for key in storage.list_keys()])
+    kept=[new.config.storage.get(key).storage for key in new.config.storage.list_keys()])
 """.replace("{storage}", STORAGES[storage])
     )
 

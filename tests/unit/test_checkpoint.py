@@ -1,7 +1,8 @@
 """Checkpoints: what is restored, what is void, and what is said when a storage can't be used."""
 
 import contextlib
-from collections.abc import Iterator
+import threading
+from collections.abc import Hashable, Iterator
 from typing import Any
 
 import pytest
@@ -39,12 +40,12 @@ class StorageHeld(StorageDefault):
         self.busy: Exception | None = None
 
     @contextlib.contextmanager
-    def hold(self, workflow_id: str) -> Iterator[None]:
+    def hold(self, workflow_id: str) -> Iterator[Hashable]:
         if self.busy is not None:
             raise self.busy
         self.holders.append(workflow_id)
         try:
-            yield
+            yield None
         finally:
             self.holders.remove(workflow_id)
 
@@ -75,6 +76,30 @@ class TestHolding:
         checkpoints(storage, alone=False).open(TASKS, resume=False)
 
         assert storage.holders == []
+
+    def test_an_interrupt_in_the_middle_of_closing_is_no_reason_to_keep_it(self) -> None:
+        """It is finished first, and then it goes on to the caller."""
+
+        class StorageInterrupted(StorageDefault):
+            left = 0
+
+            def hold(self, workflow_id: str) -> Any:
+                return self
+
+            def __enter__(self) -> None: ...
+
+            def __exit__(self, *_: object) -> None:
+                self.left += 1
+                if self.left == 1:
+                    raise KeyboardInterrupt
+
+        storage = StorageInterrupted()
+        run = checkpoints(storage)
+        run.open(TASKS, resume=True)
+
+        with pytest.raises(KeyboardInterrupt):
+            run.close()
+        assert storage.left == 2
 
     def test_closing_twice_does_nothing(self) -> None:
         """Whoever cleans up need not know whether somebody else has."""
@@ -198,6 +223,45 @@ class TestSaving:
             run.save(TASKS[0], value(1))
 
 
+class StoragePlain(Storage):
+    """Three methods, and a record of what was deleted."""
+
+    def __init__(self) -> None:
+        self.kept: dict[str, Context] = {}
+
+    def post(self, key: str, context: Context) -> None:
+        self.kept[key] = context
+
+    def get(self, key: str) -> Context:
+        return self.kept.get(key, Context())
+
+    def key(self, task: Task) -> str:
+        return f"{task.workflow_id}-{task.task_id}"
+
+
+class TestVoidingKeyByKey:
+    def test_from_the_last_to_the_first(self) -> None:
+        """Cut off in the middle of it, the beginning of one run is left, never a mixture of two."""
+        storage, deleted = StoragePlain(), list[str]()
+        for place in range(3):
+            storage.post(f"w-{place}", Context(place, task_id=place))
+        storage.delete = deleted.append  # type: ignore[method-assign]
+
+        checkpoints(storage).open([*TASKS, Task(2, load, workflow_id="w")], resume=False)
+
+        assert deleted == ["w-2", "w-1", "w-0"]
+
+    def test_tasks_that_the_workflow_no_longer_has_are_voided_too(self) -> None:
+        """Else they would come back when it has as many again."""
+        storage = StoragePlain()
+        for place in range(4):
+            storage.post(f"w-{place}", Context(place, task_id=place))
+
+        checkpoints(storage).open(TASKS[:1], resume=False)
+
+        assert [context.storage for context in storage.kept.values()] == [None] * 4
+
+
 class TestTwoRunsAtOnce:
     def test_the_newer_run_makes_the_older_one_void(self) -> None:
         """Else a resume would take values of both for one run's. It is said once; nothing else is saved."""
@@ -216,17 +280,42 @@ class TestTwoRunsAtOnce:
         new.save(TASKS[0], value("new"))
         assert storage.get("w/0").storage == "new"
 
-    def test_a_write_that_the_newer_run_swept_away_is_no_failure(self) -> None:
-        """The older run goes on with its values in memory."""
+    def test_a_value_on_its_way_does_not_land_after_a_new_beginning(self) -> None:
+        """Saving and voiding take turns: else the older run's value would be resumed as the newer one's."""
+        begun, go = threading.Event(), threading.Event()
 
-        class StorageSwept(StorageDefault):
+        class StorageSlow(StorageDefault):
             def post(self, key: str, context: Context) -> None:
-                new.open(TASKS, resume=False)
-                raise FileNotFoundError(key)
+                begun.set()
+                go.wait()
+                super().post(key, context)
 
-        storage, told = StorageSwept(), list[str]()
-        old, new = checkpoints(storage, told), checkpoints(storage)
+        storage = StorageSlow()
+        old, new = checkpoints(storage), checkpoints(storage)
         old.open(TASKS, resume=False)
+        saving = threading.Thread(target=old.save, args=(TASKS[0], value("old")))
+        saving.start()
+        begun.wait()
+        starting = threading.Thread(target=new.open, args=(TASKS,), kwargs={"resume": False})
+        starting.start()
+        go.set()
+        saving.join()
+        starting.join()
+
+        assert list(storage.list_keys()) == []
+
+    def test_two_storage_objects_may_be_one_place(self) -> None:
+        """What hold() names the same is the same."""
+
+        class StorageNamed(StorageHeld):
+            @contextlib.contextmanager
+            def hold(self, workflow_id: str) -> Iterator[Hashable]:
+                yield "here"
+
+        told = list[str]()
+        old, new = checkpoints(StorageNamed(), told), checkpoints(StorageNamed())
+        old.open(TASKS, resume=False)
+        new.open(TASKS, resume=False)
 
         old.save(TASKS[0], value("old"))
 
@@ -252,4 +341,4 @@ class TestTwoRunsAtOnce:
         run.open(TASKS, resume=False)
         run.close()
 
-        assert (id(storage), "w") not in checkpoint._open
+        assert (id(storage), "w") not in checkpoint._places

@@ -311,7 +311,7 @@ REFUSED: dict[str, tuple[Any, str, str]] = {
     "model of an argument": (
         page_of(int)(items=[1]),
         "tests.unit.codec_samples.Page[int]",
-        "leads elsewhere, or nowhere",
+        "made at the top of a module",
     ),
     "model without a field": (
         samples.Model.model_construct(value=1),

@@ -2,7 +2,7 @@
 
 import contextlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable
 
 from dotflow.core.context import Context
 from dotflow.core.task import Task
@@ -43,11 +43,12 @@ class Storage(ABC):
         """Forgets all of one workflow at once. False, the default, where it can't: then each key is deleted."""
         return False
 
-    def hold(self, workflow_id: str) -> contextlib.AbstractContextManager[None]:
+    def hold(self, workflow_id: str) -> contextlib.AbstractContextManager[Hashable]:
         """Keeps other processes off one workflow until it is left. By default nobody is kept off.
 
-        Entering raises WorkflowBusy when another process holds it. Runs of one process don't keep each other off. What
-        is held is free again when the process is gone, however it ended.
+        Entering raises WorkflowBusy when another process holds it. Runs of one process don't keep each other off: each
+        is given the name of the place, the same for all storage objects that keep this workflow there; None, the
+        default, where this object is the place. What is held is free again when the process is gone, however it ended.
         """
         return contextlib.nullcontext()
 

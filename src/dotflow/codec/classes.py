@@ -92,6 +92,8 @@ def name_for(cls: type) -> str:
     name = f"{module_of(cls)}:{qualname}"
     if "<locals>" in qualname:
         reason = "its class is defined inside a function and can't be found again; define it at the top of a module"
+    elif "[" in qualname and _look_up(name) is not cls:
+        reason = "a generic class can be found again only if it was made at the top of a module: Rows = Page[Row]"
     elif _look_up(name) is not cls:
         reason = f"its class can't be found again: {name} leads elsewhere, or nowhere"
     else:

@@ -1,8 +1,9 @@
 """Checkpoints: saving and restoring through a Storage, which step made what, and whose run it is that counts."""
 
 import contextlib
+import itertools
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from typing import Final
 
 from dotflow.abc.storage import Storage
@@ -10,8 +11,19 @@ from dotflow.core.context import Context
 from dotflow.core.task import Task
 from dotflow.errors import CheckpointMismatch, CheckpointUnreadable, DotflowError, StorageError, ValueNotStorable
 
-#: The runs that go on in this process, by storage and workflow: the last one that began anew makes the others void.
-_open: Final[dict[tuple[int, str], list["Checkpoints"]]] = {}
+
+class _Place:
+    """A workflow in a storage, for the runs of this process that work on it now.
+
+    Saving and making void take turns, so that no value of an older run lands after a newer one's beginning.
+    """
+
+    def __init__(self) -> None:
+        self.turn = threading.RLock()
+        self.runs: list[Checkpoints] = []
+
+
+_places: Final[dict[Hashable, _Place]] = {}
 _guard: Final = threading.Lock()
 
 
@@ -30,8 +42,9 @@ class Checkpoints:
         self._workflow_id = workflow_id
         self._alone = alone
         self._report = report
-        self._name = (id(storage), workflow_id)
-        self._held = contextlib.ExitStack()
+        self._name: Hashable = (id(storage), workflow_id)
+        self._place = _Place()
+        self._hold: contextlib.AbstractContextManager[Hashable] | None = None
         self._is_void = False
         self._has_said_so = False
 
@@ -41,31 +54,60 @@ class Checkpoints:
         Raises WorkflowBusy when another process works on the workflow, CheckpointMismatch when a checkpoint was made by
         another step than the one that stands there now, CheckpointUnreadable and StorageError. Then nothing is held.
         """
-        with contextlib.ExitStack() as held:
+        try:
             if self._alone:
-                try:
-                    held.enter_context(self._storage.hold(self._workflow_id))
-                except Exception as error:  # somebody else's code, and a border: nothing has run yet, and nothing will
-                    raise _unusable(self._storage, error) from error
-            held.callback(self._leave)
+                self._hold_it()
             self._join()
             if resume:
-                found = self._restore(tasks)
-            else:
-                self._forget(tasks)
-                found = {}
-            self._held = held.pop_all()
-        return found
+                return self._restore(tasks)
+            self._forget(tasks)
+        except BaseException:  # Ctrl-C too: another process may try
+            self.close()
+            raise
+        return {}
 
     def close(self) -> None:
-        """Lets other processes work on the workflow."""
-        self._held.close()
+        """Lets other processes work on the workflow. May be called again."""
+        try:
+            self._leave()
+        except KeyboardInterrupt:  # in the middle of it: it is finished all the same
+            self._leave()
+            raise
+
+    def _hold_it(self) -> None:
+        try:
+            hold = self._storage.hold(self._workflow_id)
+            place = hold.__enter__()
+            self._hold = hold
+        except Exception as error:  # somebody else's code, and a border: nothing has run yet, and nothing will
+            raise _unusable(self._storage, error) from error
+        if place is not None:
+            self._name = (place, self._workflow_id)
+
+    def _join(self) -> None:
+        with _guard:
+            self._place = _places.setdefault(self._name, _Place())
+            self._place.runs.append(self)
+
+    def _leave(self) -> None:
+        with _guard:
+            if self in self._place.runs:
+                self._place.runs.remove(self)
+            if not self._place.runs and _places.get(self._name) is self._place:
+                del _places[self._name]
+        if self._hold is not None:
+            self._hold.__exit__(None, None, None)
+            self._hold = None
 
     def save(self, task: Task, context: Context) -> None:
         """Keeps a value. Raises ValueNotStorable or StorageError when it could not be kept."""
-        if self._is_void:
-            self._say_that_it_is_void()
-            return
+        with self._place.turn:
+            if self._is_void:
+                self._say_that_it_is_void()
+            else:
+                self._save(task, context)
+
+    def _save(self, task: Task, context: Context) -> None:
         key = "?"
         try:
             key = self._storage.key(task)
@@ -73,37 +115,36 @@ class Checkpoints:
         except ValueNotStorable as error:
             raise error.by(task.name) from error.__cause__
         except Exception as error:  # somebody else's code, and a border: what it raises fails the task
-            if self._is_void:  # by now: the newer run swept the storage clean in the middle of it
-                self._say_that_it_is_void()
-                return
             reason = f"{type(error).__name__}: {error}"
             raise StorageError(
                 f"Step '{task.name}' finished, but its value could not be saved as '{key}'", reason
             ) from error
 
-    def _join(self) -> None:
-        with _guard:
-            _open.setdefault(self._name, []).append(self)
-
-    def _leave(self) -> None:
-        with _guard:
-            runs = [run for run in _open.pop(self._name, []) if run is not self]
-            if runs:
-                _open[self._name] = runs
-
     def _forget(self, tasks: Sequence[Task]) -> None:
         """Those of earlier runs no longer count, nor those that runs which go on still would make."""
-        with _guard:
-            for other in _open[self._name]:
-                other._is_void = other is not self
         try:
-            if self._storage.clear(self._workflow_id):
-                return
-            for key in map(self._storage.key, tasks):
-                if self._storage.contains(key):
+            with self._place.turn:
+                for other in list(self._place.runs):
+                    other._is_void = other is not self
+                if self._storage.clear(self._workflow_id):
+                    return
+                # From the end: cut off in the middle of it, what is left is the beginning of one run.
+                for key in reversed(list(self._keys(tasks))):
                     self._storage.delete(key)
         except Exception as error:  # somebody else's code, and a border: nothing has run yet, and nothing will
             raise _unusable(self._storage, error) from error
+
+    def _keys(self, tasks: Sequence[Task]) -> Iterator[str]:
+        """The keys of what is there, also of tasks that the workflow had once and no longer has."""
+        for task in tasks:
+            if self._storage.contains(key := self._storage.key(task)):
+                yield key
+        for place in itertools.count(len(tasks)) if tasks else ():
+            if not self._storage.contains(
+                key := self._storage.key(Task(place, tasks[-1].step, workflow_id=self._workflow_id))
+            ):
+                return
+            yield key
 
     def _restore(self, tasks: Sequence[Task]) -> dict[int, Context]:
         found: dict[int, Context] = {}

@@ -3,7 +3,7 @@
 import contextlib
 import itertools
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Hashable, Iterable, Iterator
 from pathlib import Path
 from typing import Final
 
@@ -14,7 +14,7 @@ from dotflow.core.task import Task
 from dotflow.errors import CheckpointUnreadable, InvalidArgument
 from dotflow.providers.safe_name import is_plain, safe_name
 from dotflow.providers.whole_file import PARTIAL, sync_folder, write_whole
-from dotflow.providers.workflow_lock import hold
+from dotflow.providers.workflow_lock import Hold
 
 ENDING: Final = ".json"
 FOLDER: Final = ".checkpoints"  # how the folder of a workflow ends, so that it can't be mistaken for another one
@@ -116,9 +116,9 @@ class StorageFile(Storage):
             os.rename(void, folder)
         return True
 
-    def hold(self, workflow_id: str) -> contextlib.AbstractContextManager[None]:
+    def hold(self, workflow_id: str) -> contextlib.AbstractContextManager[Hashable]:
         """As Storage says, by a lock in the folder. What a process that was killed left half-written is removed."""
-        return hold(self.path, workflow_id, lambda: self._sweep(workflow_id))
+        return Hold(self.path, workflow_id, lambda: self._sweep(workflow_id))
 
     def _folder(self, workflow_id: str) -> str:
         return f"{self._root}{os.sep}{safe_name(workflow_id)}{FOLDER}"

@@ -5,7 +5,7 @@ import os
 import re
 import sqlite3
 import weakref
-from collections.abc import Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,7 +15,7 @@ from dotflow.core.context import Context
 from dotflow.core.task import Task
 from dotflow.errors import CheckpointUnreadable, InvalidArgument
 from dotflow.providers.sqlite_file import SQLiteFile, explained, is_unreadable, meaning_of
-from dotflow.providers.workflow_lock import hold
+from dotflow.providers.workflow_lock import Hold
 
 #: How much of a commit SQLite waits for, with WAL: sqlite.org/pragma.html#pragma_synchronous
 SYNCHRONOUS: Final[Mapping[str, str]] = {"power": "FULL", "process": "NORMAL"}
@@ -114,9 +114,9 @@ class StorageSQLite(Storage):
         self._write(CLEAR, f"{name}/", f"{name}0", len(name) + 2)  # "0" comes next after "/"
         return True
 
-    def hold(self, workflow_id: str) -> contextlib.AbstractContextManager[None]:
+    def hold(self, workflow_id: str) -> contextlib.AbstractContextManager[Hashable]:
         """As Storage says, by a lock in a folder beside the file."""
-        return hold(self.path.with_name(f"{self.path.name}.locks"), workflow_id)
+        return Hold(self.path.with_name(f"{self.path.name}.locks"), workflow_id)
 
     def close(self) -> None:
         """Closes the file, so that it can be copied, moved or deleted; the next call opens it again.

@@ -6,12 +6,12 @@ import json
 import os
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from dotflow import clock
-from dotflow.errors import WorkflowBusy
+from dotflow.errors import StorageError, WorkflowBusy
 from dotflow.providers.safe_name import safe_name
 from dotflow.providers.whole_file import make_folder
 
@@ -21,58 +21,75 @@ if TYPE_CHECKING:
 #: Where not even a lock can be made, nothing can be written either, so nobody is disturbed: what follows from that is
 #: said by the first checkpoint that can't be saved, and what can be read is still read.
 UNWRITABLE: Final = frozenset({errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOSPC, errno.EDQUOT})
+FORBIDDEN: Final = frozenset({errno.EACCES, errno.EPERM})
 
 _guard: Final = threading.Lock()
 _held: Final[dict[tuple[int, str], "_Held"]] = {}
 
 
 class _Held:
-    """A lock that this process has, for all of its runs that are going on."""
+    """A lock that this process has, for all of its runs that are going on. None where none can be made."""
 
     def __init__(self, lock: "BaseFileLock | None") -> None:
         self.lock = lock
-        self.runs = 0
+        self.runs: set[Hold] = set()
+
+    def is_given_back(self) -> bool:
+        """Whether it is, though it is still listed: an interrupt may come in the middle of that."""
+        return not self.runs and (self.lock is None or not self.lock.is_locked)
 
 
-@contextlib.contextmanager
-def hold(folder: Path, workflow_id: str, at_first: Callable[[], None] = lambda: None) -> Iterator[None]:
+class Hold:
     """Keeps other processes off a workflow until it is left; other runs of this process may join.
+
+    Entered, it gives the name of the lock, by which other runs of this process know that they share it. Leaving may be
+    done again, where an interrupt came into the middle of it.
 
     Args:
         folder: Where the lock is kept; made if it is missing.
         workflow_id: The workflow.
         at_first: Called when this process has just got the lock, before any of its runs goes on.
 
-    Raises:
-        WorkflowBusy: Another process has it.
+    Entering raises WorkflowBusy where another process has it, and StorageError where nobody can tell, since the lock is
+    another user's.
     """
-    path = folder / f".{safe_name(workflow_id)}.lock"
-    name = (os.getpid(), os.path.realpath(path))  # the process too: what a forked one finds here is its parent's
-    with _guard:
-        held = _held.get(name)
-        if held is None:
-            held = _Held(_acquire(path, workflow_id))
-            _held[name] = held
-            try:
-                if held.lock is not None:
-                    at_first()
-            except BaseException:  # the storage's own, or Ctrl-C: nobody works here, then
-                _give_back(name, held)
-                raise
-        held.runs += 1
-    try:
-        yield
-    finally:
+
+    def __init__(self, folder: Path, workflow_id: str, at_first: Callable[[], None] = lambda: None) -> None:
+        self._path = folder / f".{safe_name(workflow_id)}.lock"
+        self._workflow_id = workflow_id
+        self._at_first = at_first
+        self._name = (0, "")
+
+    def __enter__(self) -> Hashable:
+        # The process belongs to the name: what a forked one finds in the list is its parent's.
+        name = self._name = (os.getpid(), os.path.realpath(self._path))
         with _guard:
-            held.runs -= 1
-            if not held.runs:
-                _give_back(name, held)
+            held = _held.get(name)
+            if held is None or held.is_given_back():
+                held = _Held(_acquire(self._path, self._workflow_id))
+                _held[name] = held
+                try:
+                    if held.lock is not None:
+                        self._at_first()
+                except BaseException:  # the storage's own, or Ctrl-C: nobody works here, then
+                    _give_back(name, held)
+                    raise
+            held.runs.add(self)
+        return name
+
+    def __exit__(self, *_: object) -> None:
+        with _guard:
+            held = _held.get(self._name)
+            if held is not None:
+                held.runs.discard(self)
+                if not held.runs:
+                    _give_back(self._name, held)
 
 
 def _give_back(name: tuple[int, str], held: _Held) -> None:
-    del _held[name]
     if held.lock is not None:
         held.lock.release()
+    _held.pop(name, None)
 
 
 def _acquire(path: Path, workflow_id: str) -> "BaseFileLock | None":
@@ -87,6 +104,11 @@ def _acquire(path: Path, workflow_id: str) -> "BaseFileLock | None":
     except Timeout:
         raise WorkflowBusy(workflow_id, str(path), *_holder(path)) from None
     except OSError as error:
+        if error.errno in FORBIDDEN and path.exists() and os.access(path.parent, os.W_OK):
+            what = f"The lock {path} belongs to another user, so nobody can tell whether the workflow is being run"
+            raise StorageError(
+                what, f"{error.strerror}; let its group write to it, or use a folder of your own"
+            ) from error
         if error.errno in UNWRITABLE:
             return None
         raise

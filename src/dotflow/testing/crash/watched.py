@@ -2,7 +2,7 @@
 
 import contextlib
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping
 from typing import Any
 
 from dotflow.abc.history import History
@@ -77,7 +77,7 @@ class WatchedStorage(Storage):
         """As Storage says."""
         return self._watched.list_keys(prefix)
 
-    def hold(self, workflow_id: str) -> contextlib.AbstractContextManager[None]:
+    def hold(self, workflow_id: str) -> contextlib.AbstractContextManager[Hashable]:
         """As Storage says."""
         return self._watched.hold(workflow_id)
 

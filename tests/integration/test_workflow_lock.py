@@ -1,0 +1,102 @@
+"""The lock of a workflow: what it says when it can't be had, and what it leaves."""
+
+import errno
+import json
+import os
+from pathlib import Path
+
+import filelock
+import pytest
+
+from dotflow.errors import StorageError, WorkflowBusy
+from dotflow.providers.workflow_lock import Hold
+
+
+def fail_with(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lets the system refuse every lock: as root, permissions alone would not."""
+
+    def acquire(*_: object, **__: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(filelock.FileLock, "acquire", acquire)
+
+
+def test_it_says_who_has_it(tmp_path: Path) -> None:
+    """The lock's file names host, process and moment, for those who are refused and for whoever looks."""
+    with Hold(tmp_path, "nightly"):
+        holder = json.loads((tmp_path / ".nightly.lock").read_text())
+
+    assert holder["process"] == os.getpid()
+    assert set(holder) == {"host", "process", "since"}
+
+
+def test_runs_of_one_process_share_it(tmp_path: Path) -> None:
+    """Each learns the same name; it is free when the last one has left."""
+    with Hold(tmp_path, "nightly") as one:
+        with Hold(tmp_path / ".." / tmp_path.name, "nightly") as other:
+            assert one == other
+        with pytest.raises(filelock.Timeout):
+            filelock.FileLock(tmp_path / ".nightly.lock", timeout=0).acquire()
+    with filelock.FileLock(tmp_path / ".nightly.lock", timeout=0):
+        pass
+
+
+def test_a_lock_without_a_signature_is_a_lock(tmp_path: Path) -> None:
+    """Who holds it has not written so yet: it is refused all the same."""
+    with (
+        filelock.FileLock(tmp_path / ".nightly.lock", timeout=0),
+        pytest.raises(WorkflowBusy, match="another process"),
+        Hold(tmp_path, "nightly"),
+    ):
+        pass
+
+
+def test_another_users_lock_is_not_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where both could write checkpoints, a lock that can't be taken is a reason not to run."""
+    (tmp_path / ".nightly.lock").touch()
+    fail_with(errno.EACCES, monkeypatch)
+
+    with pytest.raises(StorageError, match="belongs to another user"), Hold(tmp_path, "nightly"):
+        pass
+
+
+@pytest.mark.parametrize("number", [errno.EROFS, errno.ENOSPC, errno.EACCES])
+def test_where_no_lock_can_be_made_none_is_needed(number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing can be saved there either, and the first checkpoint says so; what is there can be read."""
+    fail_with(number, monkeypatch)
+
+    with Hold(tmp_path, "nightly"):
+        pass
+
+
+def test_any_other_failure_is_raised(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Then nobody knows what it means, and nothing is held."""
+    fail_with(errno.EIO, monkeypatch)
+
+    with pytest.raises(OSError, match="Input/output error"), Hold(tmp_path, "nightly"):
+        pass
+    monkeypatch.undo()
+    with Hold(tmp_path, "nightly"):
+        pass
+
+
+def test_an_interrupt_in_the_middle_of_leaving_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leaving can be done again; and where nobody did, the process can still take the lock anew."""
+    real = filelock.FileLock.release
+
+    def interrupted(lock: filelock.FileLock, *more: object) -> None:
+        real(lock)
+        monkeypatch.undo()
+        raise KeyboardInterrupt
+
+    hold = Hold(tmp_path, "nightly")
+    hold.__enter__()
+    monkeypatch.setattr(filelock.FileLock, "release", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        hold.__exit__()
+
+    with Hold(tmp_path, "nightly"), pytest.raises(filelock.Timeout):
+        filelock.FileLock(tmp_path / ".nightly.lock", timeout=0).acquire()
+    hold.__exit__()
+    with filelock.FileLock(tmp_path / ".nightly.lock", timeout=0):
+        pass
