@@ -37,7 +37,7 @@ class StorageFile(Storage):
             program when a checkpoint is read: choose it for folders only that nobody else can write to. A pickle also
             depends on the versions of what is in it.
         durability: "power": a checkpoint survives a power cut and costs an fsync of the file and its folder.
-            "process": it survives the death of the process (kill -9 too) and is about ten times as fast; after a power
+            "process": it survives the death of the process (kill -9 too) and is several times as fast; after a power
             cut it may be missing, or be reported as unreadable.
 
     Raises:

@@ -50,7 +50,7 @@ class StorageSQLite(Storage):
             program when a checkpoint is read: choose it for files only that nobody else can write to. A pickle also
             depends on the versions of what is in it.
         durability: "power": a checkpoint survives a power cut and costs an fsync. "process": it survives the death of
-            the process (kill -9 too) and is about ten times as fast; after a power cut the last ones may be missing,
+            the process (kill -9 too) and is several times as fast; after a power cut the last ones may be missing,
             but none is torn.
 
     Raises:
