@@ -108,6 +108,17 @@ class TestFolder:
         assert files_in(tmp_path) == ["package.json", "src.checkpoints/notes.txt", "src/0.json"]
         assert list(storage.list_keys()) == []
 
+    def test_a_folder_of_others_is_no_obstacle(self, tmp_path: Path) -> None:
+        """Whatever it is called: it stays, and what is ours goes."""
+        storage = StorageFile(path=tmp_path)
+        storage.post("w/0", Context(1, task_id=0))
+        (tmp_path / "w.checkpoints" / "strange.json").mkdir()
+        (tmp_path / "w.checkpoints" / "strange.json" / "notes.txt").write_text("mine")
+
+        storage.clear("w")
+
+        assert files_in(tmp_path) == ["w.checkpoints/strange.json/notes.txt"]
+
     def test_keys_are_listed_in_order(self, tmp_path: Path) -> None:
         """Of one workflow, or of all, or by any beginning."""
         storage = StorageFile(path=tmp_path)

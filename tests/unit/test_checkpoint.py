@@ -261,6 +261,21 @@ class TestVoidingKeyByKey:
 
         assert [context.storage for context in storage.kept.values()] == [None] * 4
 
+    def test_a_storage_may_name_its_keys_otherwise(self) -> None:
+        """Where a step's name makes the key, there is an end to looking for more."""
+
+        class StorageByName(StoragePlain):
+            def key(self, task: Task) -> str:
+                return task.name
+
+        storage = StorageByName()
+        for name in ("extract", "load"):
+            storage.post(name, Context(name, task_id=0))
+
+        checkpoints(storage).open(TASKS, resume=False)
+
+        assert [context.storage for context in storage.kept.values()] == [None, None]
+
 
 class TestTwoRunsAtOnce:
     def test_the_newer_run_makes_the_older_one_void(self) -> None:

@@ -3,7 +3,7 @@
 import contextlib
 import itertools
 import threading
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import Final
 
 from dotflow.abc.storage import Storage
@@ -129,22 +129,24 @@ class Checkpoints:
                 if self._storage.clear(self._workflow_id):
                     return
                 # From the end: cut off in the middle of it, what is left is the beginning of one run.
-                for key in reversed(list(self._keys(tasks))):
+                for key in reversed(self._keys(tasks)):
                     self._storage.delete(key)
         except Exception as error:  # somebody else's code, and a border: nothing has run yet, and nothing will
             raise _unusable(self._storage, error) from error
 
-    def _keys(self, tasks: Sequence[Task]) -> Iterator[str]:
-        """The keys of what is there, also of tasks that the workflow had once and no longer has."""
+    def _keys(self, tasks: Sequence[Task]) -> list[str]:
+        """The keys of what is there, each once, also of tasks that the workflow had once and no longer has."""
+        storage, found = self._storage, dict[str, None]()
         for task in tasks:
-            if self._storage.contains(key := self._storage.key(task)):
-                yield key
+            if storage.contains(key := storage.key(task)):
+                found[key] = None
         for place in itertools.count(len(tasks)) if tasks else ():
-            if not self._storage.contains(
-                key := self._storage.key(Task(place, tasks[-1].step, workflow_id=self._workflow_id))
-            ):
-                return
-            yield key
+            # No task of an earlier run is known any more, but its place makes its key, in most storages.
+            key = storage.key(Task(place, tasks[-1].step, workflow_id=self._workflow_id))
+            if key in found or not storage.contains(key):  # found already: the place makes no key here
+                break
+            found[key] = None
+        return list(found)
 
     def _restore(self, tasks: Sequence[Task]) -> dict[int, Context]:
         found: dict[int, Context] = {}

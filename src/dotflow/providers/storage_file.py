@@ -178,7 +178,7 @@ def _remove(void: str) -> None:
     """Removes what no longer counts. What isn't ours stays, and so does its folder then."""
     for found in _entries(void):
         if found.name.endswith((ENDING, PARTIAL)):
-            with contextlib.suppress(FileNotFoundError):
+            with contextlib.suppress(OSError):  # gone already, or a folder: that is none of ours
                 os.unlink(found.path)
     with contextlib.suppress(OSError):
         os.rmdir(void)
