@@ -13,15 +13,16 @@ from types import ModuleType
 from typing import Any, Final
 
 from dotflow.codec.classes import Unfit
-from dotflow.codec.frames import numpy, pandas, polars, pyarrow
+from dotflow.codec.frames import TAG_OF, numpy, pandas, polars, pyarrow, tag_for
 from dotflow.codec.frames.inner import fill_in
+from dotflow.codec.reading import shortened
 from dotflow.core.failure import name_of
 from dotflow.errors import CheckpointUnreadable, ValueNotStorable
 
-TAGS: Final = ("$numpy", "$pandas", "$polars", "$arrow")
-
-_TAG_OF: Final = {"numpy": "$numpy", "pandas": "$pandas", "polars": "$polars", "pyarrow": "$arrow"}
-_MODULES: Final[dict[str, ModuleType]] = {"$numpy": numpy, "$pandas": pandas, "$polars": polars, "$arrow": pyarrow}
+_MODULES: Final[dict[str, ModuleType]] = {
+    TAG_OF[name]: module
+    for name, module in (("numpy", numpy), ("pandas", pandas), ("polars", polars), ("pyarrow", pyarrow))
+}
 
 _INSTALL: Final = {"pyarrow": "dotflow[arrow]"}  # others by their own name
 _SHOWN: Final = 200  # characters of somebody else's message
@@ -38,7 +39,9 @@ def encode(value: Any, encode_inner: Callable[[Any], Any]) -> dict[str, Any]:
         ValueNotStorable: It would not come back as it was.
     """
     try:
-        tag = _tag_for(type(value))
+        tag = tag_for(type(value))
+        if not tag:
+            raise Unfit("it is of none of the libraries for data frames")
         description = _MODULES[tag].describe(value)
     except Unfit as error:
         raise ValueNotStorable(name_of(type(value)), "", str(error)) from error
@@ -55,7 +58,7 @@ def decode(tag: str, payload: Any) -> Any:
     """The value that `encode` was given.
 
     Args:
-        tag: One of TAGS.
+        tag: One of those in TAG_OF.
         payload: What stood under it, with the values inside already decoded.
 
     Raises:
@@ -71,15 +74,6 @@ def decode(tag: str, payload: Any) -> Any:
         raise CheckpointUnreadable(f"what stands under {tag} can't be read ({_told(error)})") from error
 
 
-def _tag_for(kind: type) -> str:
-    """The tag of the library that a type is from, or else of the one that it inherits from."""
-    for base in kind.__mro__:
-        tag = _TAG_OF.get(str(base.__module__).partition(".")[0])
-        if tag is not None:
-            return tag
-    raise Unfit("it is of none of the libraries for data frames")
-
-
 def _hint_for(error: ImportError) -> str:
     name = (error.name or "").partition(".")[0]
     return f"{error}: pip install {_INSTALL.get(name, name)}" if name else str(error)
@@ -87,5 +81,4 @@ def _hint_for(error: ImportError) -> str:
 
 def _told(error: Exception) -> str:
     text = str(error) if type(error) in (ValueError, TypeError) else f"{type(error).__name__}: {error}"
-    shown = text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
-    return shown.encode("utf-8", "backslashreplace").decode()
+    return shortened(text, _SHOWN)

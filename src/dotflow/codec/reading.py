@@ -9,15 +9,14 @@ import sys
 from collections.abc import Callable
 from typing import Any, Final, NoReturn
 
-from dotflow.codec import enums, moments, records, scalars
+from dotflow.codec import enums, frames, moments, records, scalars
 from dotflow.core.context import Context
 from dotflow.errors import CheckpointUnreadable
 
-#: Tags that dotflow.codec.arrow reads; named here, so that it is imported for these only.
-ARROW_TAGS: Final = frozenset({"$numpy", "$pandas", "$polars", "$arrow"})
+_ARROW_TAGS: Final = frozenset(frames.TAG_OF.values())  # dotflow.codec.arrow is imported for these only
 
 _LONGEST: Final = 640  # decimal digits of a number that is written as such; the least that Python can be limited to
-_FIELDS: Final = ("storage", "task_id", "workflow_id", "time", "step")  # of a Context
+CONTEXT_FIELDS: Final = ("storage", "task_id", "workflow_id", "time", "step")
 _SHOWN: Final = 300  # characters of a message that may repeat what the text says
 
 
@@ -36,14 +35,14 @@ def read(text: str) -> Any:
 def make_context(**fields: Any) -> Context:
     """A Context with exactly these five fields: its constructor would make one of two."""
     context = Context.__new__(Context)
-    for name in _FIELDS:
+    for name in CONTEXT_FIELDS:
         setattr(context, name, fields[name])
     return context
 
 
-def shortened(text: str) -> str:
+def shortened(text: str, length: int = _SHOWN) -> str:
     """A message of a bearable length, which can be printed whatever it repeats."""
-    shown = text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
+    shown = text if len(text) <= length else f"{text[:length]}..."
     return shown.encode("utf-8", "backslashreplace").decode()
 
 
@@ -63,7 +62,7 @@ def _tagged(tag: str, found: dict[str, Any]) -> Any:
         raise CheckpointUnreadable(f"the tag {tag} stands beside other keys")
     payload = found[tag]
     try:
-        if tag in ARROW_TAGS:
+        if tag in _ARROW_TAGS:
             from dotflow.codec import arrow
 
             return arrow.decode(tag, payload)
@@ -132,7 +131,7 @@ def _dict(payload: object) -> dict[Any, Any]:
 
 def _context(payload: object) -> Context:
     fields = _object_in(payload)
-    if fields.keys() != set(_FIELDS):
+    if fields.keys() != set(CONTEXT_FIELDS):
         raise ValueError("it has not the fields of a Context")
     return make_context(**fields)
 

@@ -13,19 +13,17 @@ from enum import Enum
 from math import isfinite
 from typing import Any, Final
 
-from dotflow.codec import moments, records, scalars
-from dotflow.codec.classes import Unfit, inherits, module_of, mro_of, name_for
+from dotflow.codec import frames, moments, records, scalars
+from dotflow.codec.classes import Unfit, inherits, name_for
 from dotflow.codec.enums import write_member
 from dotflow.codec.hints import hint_for
 from dotflow.codec.places import TooDeep, pass_on, step_to
+from dotflow.codec.reading import CONTEXT_FIELDS
 from dotflow.core.context import Context
 from dotflow.core.failure import name_of
 from dotflow.errors import ValueNotStorable
 
 MAX_DEPTH: Final = 200  # levels of a value in a value; a reader needs about 900 levels of recursion for it
-
-#: Packages whose types dotflow.codec.arrow knows.
-FRAMES: Final = frozenset({"numpy", "pandas", "polars", "pyarrow"})
 
 _PLAIN: Final = frozenset({type(None), bool, int, float, str})
 _WHOLE: Final = frozenset({int})
@@ -131,15 +129,7 @@ def _dict(value: dict[Any, Any], writer: Writer, depth: int) -> Any:
             return {"$dict": _pairs(value, writer, depth + 1)}
     if _is_plain(value.values(), writer):
         return value
-    written: dict[str, Any] = {}
-    key = None
-    try:
-        for key, item in value.items():
-            written[key] = TABLE[type(item)](item, writer, depth + 1)
-    except ValueNotStorable as error:
-        pass_on(error, value, step_to(key, len(written)))
-        raise
-    return written
+    return _members(value, writer, depth, value, step_to)
 
 
 def _pairs(value: dict[Any, Any], writer: Writer, depth: int) -> Any:
@@ -172,7 +162,7 @@ def _tagged(tag: str, write: Callable[[Any], Any], *, texts: bool = False) -> Wr
 
 
 def _context(value: Context, writer: Writer, depth: int) -> Any:
-    fields = {name: getattr(value, name) for name in ("storage", "task_id", "workflow_id", "time", "step")}
+    fields = {name: getattr(value, name) for name in CONTEXT_FIELDS}
     return {"$context": _attributes(value, fields, writer, depth)}
 
 
@@ -182,13 +172,20 @@ def _attributes(holder: object, fields: dict[Any, Any], writer: Writer, depth: i
         raise TooDeep(holder, MAX_DEPTH)
     if not all(_is_key(name, writer) for name in fields):
         return _dict(fields, writer, depth)
+    return _members(fields, writer, depth, holder, lambda name, _: f".{name}")
+
+
+def _members(
+    members: dict[str, Any], writer: Writer, depth: int, holder: object, step: Callable[[object, int], str]
+) -> Any:
+    """A JSON object. *step*: how one would write the way to a member of the holder, by its name and number."""
     written: dict[str, Any] = {}
     name = ""
     try:
-        for name, value in fields.items():
+        for name, value in members.items():
             written[name] = TABLE[type(value)](value, writer, depth + 1)
     except ValueNotStorable as error:
-        pass_on(error, holder, f".{name}")
+        pass_on(error, holder, step(name, len(written)))
         raise
     return written
 
@@ -233,7 +230,7 @@ def _writer_for(cls: type) -> Write:
     tag = records.tag_for(cls)
     if tag:
         return _record_writer(tag, cls)
-    if any(module_of(base).partition(".")[0] in FRAMES for base in mro_of(cls)):  # a subclass is refused there
+    if frames.tag_for(cls):  # a subclass is refused there
         return _frame
     raise ValueNotStorable(name_of(cls), "", hint_for(cls))
 

@@ -86,7 +86,7 @@ class Checkpoints:
 
     def _join(self) -> None:
         with _guard:
-            self._place = _places.setdefault(self._name, _Place())
+            self._place = _places.setdefault(self._name, self._place)
             self._place.runs.append(self)
 
     def _leave(self) -> None:

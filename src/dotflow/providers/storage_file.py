@@ -11,16 +11,15 @@ from dotflow.abc.storage import Storage, key_of
 from dotflow.codec.document import key_in, pack, unpack
 from dotflow.core.context import Context
 from dotflow.core.task import Task
-from dotflow.errors import CheckpointUnreadable, InvalidArgument
+from dotflow.errors import CheckpointUnreadable
 from dotflow.providers.safe_name import is_plain, safe_name
+from dotflow.providers.storage_arguments import check_arguments
 from dotflow.providers.whole_file import PARTIAL, sync_folder, write_whole
 from dotflow.providers.workflow_lock import Hold
 
 ENDING: Final = ".json"
 FOLDER: Final = ".checkpoints"  # how the folder of a workflow ends, so that it can't be mistaken for another one
 VOID: Final = ".void"  # how it ends when what is in it no longer counts
-
-DURABILITIES: Final = ("power", "process")
 
 _numbers: Final = itertools.count()
 
@@ -47,13 +46,7 @@ class StorageFile(Storage):
     def __init__(
         self, path: str | os.PathLike[str] = ".output", pickle: bool = False, durability: str = "power"
     ) -> None:
-        if not isinstance(path, str | os.PathLike) or not os.fspath(path) or "\0" in os.fspath(path):
-            raise InvalidArgument("path", path, "the path of a folder")
-        if not isinstance(pickle, bool):
-            raise InvalidArgument("pickle", pickle, "True or False")
-        if durability not in DURABILITIES:
-            raise InvalidArgument("durability", durability, "'power' or 'process'")
-        self.path = Path(path).absolute()  # a step may go to another folder
+        self.path = check_arguments(path, pickle, durability, wanted="the path of a folder")
         self.durability = durability
         self._pickle = pickle
         self._root = str(self.path)

@@ -6,7 +6,6 @@ import re
 import sqlite3
 import weakref
 from collections.abc import Hashable, Iterable, Mapping
-from pathlib import Path
 from typing import Any, Final
 
 from dotflow.abc.storage import Storage, key_of
@@ -15,6 +14,7 @@ from dotflow.core.context import Context
 from dotflow.core.task import Task
 from dotflow.errors import CheckpointUnreadable, InvalidArgument
 from dotflow.providers.sqlite_file import SQLiteFile, explained, is_unreadable, meaning_of
+from dotflow.providers.storage_arguments import check_arguments
 from dotflow.providers.workflow_lock import Hold
 
 #: How much of a commit SQLite waits for, with WAL: sqlite.org/pragma.html#pragma_synchronous
@@ -60,15 +60,9 @@ class StorageSQLite(Storage):
     def __init__(
         self, path: str | os.PathLike[str] = ".output/dotflow.db", pickle: bool = False, durability: str = "power"
     ) -> None:
-        if not isinstance(path, str | os.PathLike) or not os.fspath(path) or "\0" in os.fspath(path):
-            raise InvalidArgument("path", path, "the path of a file")
+        self.path = check_arguments(path, pickle, durability, wanted="the path of a file")
         if os.fspath(path) == ":memory:":
             raise InvalidArgument("path", path, "the path of a file; to keep values in memory, use StorageDefault()")
-        if not isinstance(pickle, bool):
-            raise InvalidArgument("pickle", pickle, "True or False")
-        if durability not in tuple(SYNCHRONOUS):
-            raise InvalidArgument("durability", durability, "'power' or 'process'")
-        self.path = Path(path).absolute()  # a step may go to another folder
         self.durability = durability
         self._pickle = pickle
         self._open_late()

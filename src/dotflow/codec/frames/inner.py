@@ -35,29 +35,25 @@ class Stored:
 
 def number(description: Any, store: list[Any]) -> Any:
     """The description with numbers in place of the Arrow arrays, which are added to *store*."""
-    if type(description) is dict:
-        return {key: number(part, store) for key, part in description.items()}
-    if type(description) is list:
-        return [number(part, store) for part in description]
-    if type(description) is not Stored:
-        return description
-    store.append(description.array)
-    return len(store) - 1
+
+    def put(stored: Stored) -> int:
+        store.append(stored.array)
+        return len(store) - 1
+
+    return _replaced(description, Stored, put)
 
 
 def fill_in(description: Any, encode_inner: Callable[[Any], Any]) -> Any:
     """The description as JSON. Raises ValueNotStorable for a value inside that can't be kept."""
-    if type(description) is dict:
-        return {key: fill_in(part, encode_inner) for key, part in description.items()}
-    if type(description) is list:
-        return [fill_in(part, encode_inner) for part in description]
-    if type(description) is not Inner:
-        return description
-    try:
-        return encode_inner(description.value)
-    except ValueNotStorable as error:
-        pass_on(error, description.value, description.place)
-        raise
+
+    def encode(inner: Inner) -> Any:
+        try:
+            return encode_inner(inner.value)
+        except ValueNotStorable as error:
+            pass_on(error, inner.value, inner.place)
+            raise
+
+    return _replaced(description, Inner, encode)
 
 
 def decoded(description: Any) -> Any:
@@ -78,6 +74,15 @@ def same(one: Any, other: Any) -> bool:
     if type(one) is list:
         return len(one) == len(other) and all(map(same, one, other))
     return bool(one == other)
+
+
+def _replaced(description: Any, kind: type, replace: Callable[[Any], Any]) -> Any:
+    """The description with something else in place of each part of one kind."""
+    if type(description) is dict:
+        return {key: _replaced(part, kind, replace) for key, part in description.items()}
+    if type(description) is list:
+        return [_replaced(part, kind, replace) for part in description]
+    return replace(description) if type(description) is kind else description
 
 
 def _same_values(one: Any, other: Any) -> bool:
