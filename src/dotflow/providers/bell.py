@@ -1,4 +1,4 @@
-"""Bell: wakes somebody who waits on a selector, from any thread."""
+"""Bell and Buzzer: wake somebody who waits, on a selector or for nothing else, from any thread."""
 
 import contextlib
 import os
@@ -36,3 +36,24 @@ class Bell:
                 os.close(self._reading)
                 os.close(self._writing)
             self._reading = self._writing = -1
+
+
+class Buzzer:
+    """Wakes a thread that waits for it, from any thread; rung before, it does not have to wait.
+
+    A threading.Event takes a lock and gives it back: an interrupt between the two leaves it taken, and the next one who
+    rings waits for ever. Here each call is a single one into C, which an interrupt comes before or after.
+    """
+
+    def __init__(self) -> None:
+        self._silent = threading.Lock()  # taken, but for the moment between a ring and whoever hears it
+        self._silent.acquire()
+
+    def ring(self) -> None:
+        """Wakes whoever waits, or the next one who would."""
+        with contextlib.suppress(RuntimeError):  # it has been rung already
+            self._silent.release()
+
+    def wait(self, seconds: float | None) -> None:
+        """Waits until it rings, or until so many seconds are over; None for as long as it takes."""
+        self._silent.acquire(timeout=-1 if seconds is None else max(0.0, seconds))

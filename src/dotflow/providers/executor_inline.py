@@ -11,6 +11,7 @@ from dotflow.abc.executor import Answer, Crew, Executor, Report
 from dotflow.core.call import Call
 from dotflow.core.outcome import Outcome
 from dotflow.core.task import Task
+from dotflow.providers.bell import Buzzer
 from dotflow.worker import alarm
 from dotflow.worker.attempt import attempt, remember_process
 from dotflow.worker.deadline import GRACE
@@ -38,7 +39,7 @@ class InlineCrew(Crew):
         self._loops = Loops()
         self._isolated: Crew | None = None
         self._threads: Crew | None = None
-        self._woken = threading.Event()
+        self._woken = Buzzer()
         self._has_signal = signals_reach_us()
         self._watchdog = _Watchdog(report)
         remember_process()
@@ -71,12 +72,11 @@ class InlineCrew(Crew):
     def wait(self, timeout: float | None) -> Sequence[Answer]:
         """As Crew says: there is never anything to wait for but the time."""
         self._woken.wait(timeout)
-        self._woken.clear()
         return ()
 
     def wake(self) -> None:
         """As Crew says."""
-        self._woken.set()
+        self._woken.ring()
         for crew in (self._isolated, self._threads):
             if crew is not None:
                 crew.wake()
@@ -115,7 +115,7 @@ class _Watchdog:
     def __init__(self, report: Report) -> None:
         self._report = report
         self._wakes_at = math.inf
-        self._changed = threading.Event()
+        self._changed = Buzzer()
         self._thread: threading.Thread | None = None
         self._closed = False
         self._due = 0.0
@@ -130,12 +130,12 @@ class _Watchdog:
             self._thread = threading.Thread(target=self._work, name="dotflow-watchdog", daemon=True)
             self._thread.start()
         elif self._due < self._wakes_at:
-            self._changed.set()
+            self._changed.ring()
 
     def close(self) -> None:
         """Ends its thread."""
         self._closed = True
-        self._changed.set()
+        self._changed.ring()
         if self._thread is not None:
             self._thread.join(GRACE)
 
@@ -154,4 +154,3 @@ class _Watchdog:
                     seconds = AGAIN
                 self._wakes_at = clock.monotonic() + seconds
             self._changed.wait(seconds)
-            self._changed.clear()

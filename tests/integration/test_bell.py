@@ -1,0 +1,35 @@
+"""The buzzer: what wakes the caller's own thread, whatever interrupts it."""
+
+import threading
+
+from dotflow.providers.bell import Buzzer
+
+
+def test_a_ring_before_the_wait_is_heard() -> None:
+    """Nobody has to wait for what has happened already, and it is heard once."""
+    buzzer = Buzzer()
+    buzzer.ring()
+    buzzer.ring()
+
+    buzzer.wait(None)
+    assert not buzzer._silent.acquire(blocking=False)
+
+
+def test_a_ring_ends_the_wait() -> None:
+    """From any thread."""
+    buzzer = Buzzer()
+    ringing = threading.Thread(target=buzzer.ring)
+    ringing.start()
+
+    buzzer.wait(None)
+    ringing.join()
+
+
+def test_the_time_ends_the_wait() -> None:
+    """What is over already is not waited for, and rings are still heard afterwards."""
+    buzzer = Buzzer()
+    buzzer.wait(0.0)
+    buzzer.wait(-1.5)
+
+    buzzer.ring()
+    buzzer.wait(None)
