@@ -78,7 +78,8 @@ class DotFlow:
             mode: "sequential", "background" or "parallel". In the first two, two or more groups run each in a
                 process of its own, at the same time.
             keep_going: Whether the others go on after a failure.
-            resume: Whether tasks that have a checkpoint are skipped.
+            resume: Whether tasks that have a checkpoint are skipped; with keep_going, also those that finished after a
+                failed one.
             on_success: Called as `on_success(tasks=tasks)` at the end if no task failed.
             on_failure: Called as `on_failure(tasks=tasks)` at the end if one did.
 
@@ -100,7 +101,11 @@ class DotFlow:
         if background:
             start_in_background(run)
         else:
-            run.execute()
+            try:
+                run.execute()
+            except BaseException:  # an interrupt may have come on its way in or out: nothing is held any more
+                run.abandon()
+                raise
         return run
 
     async def astart(

@@ -154,7 +154,7 @@ class Run:
         self._restored = self._checkpoints.open(self.tasks, resume=self._wishes.resume)
 
     def abandon(self) -> None:
-        """Gives back what `prepare` took."""
+        """Gives back what `prepare` took. After `execute` there is nothing left to give back."""
         self._checkpoints.close()
 
     def execute(self) -> None:

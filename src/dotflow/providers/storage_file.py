@@ -111,7 +111,7 @@ class StorageFile(Storage):
 
     def hold(self, workflow_id: str) -> contextlib.AbstractContextManager[Hashable]:
         """As Storage says, by a lock in the folder. What a process that was killed left half-written is removed."""
-        return Hold(self.path, workflow_id, lambda: self._sweep(workflow_id))
+        return Hold(self.path, workflow_id, values_in=self.path, at_first=lambda: self._sweep(workflow_id))
 
     def _folder(self, workflow_id: str) -> str:
         return f"{self._root}{os.sep}{safe_name(workflow_id)}{FOLDER}"

@@ -110,7 +110,8 @@ class StorageSQLite(Storage):
 
     def hold(self, workflow_id: str) -> contextlib.AbstractContextManager[Hashable]:
         """As Storage says, by a lock in a folder beside the file."""
-        return Hold(self.path.with_name(f"{self.path.name}.locks"), workflow_id)
+        locks = self.path.with_name(f"{self.path.name}.locks")
+        return Hold(locks, workflow_id, values_in=self.path.parent)
 
     def close(self) -> None:
         """Closes the file, so that it can be copied, moved or deleted; the next call opens it again.

@@ -18,8 +18,8 @@ from dotflow.providers.whole_file import make_folder
 if TYPE_CHECKING:
     from filelock import BaseFileLock
 
-#: Where not even a lock can be made, nothing can be written either, so nobody is disturbed: what follows from that is
-#: said by the first checkpoint that can't be saved, and what can be read is still read.
+#: Where no lock can be made since the place can't be written to, nobody is disturbed: what follows from that is said by
+#: the first checkpoint that can't be saved, and what can be read is still read.
 UNWRITABLE: Final = frozenset({errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOSPC, errno.EDQUOT})
 FORBIDDEN: Final = frozenset({errno.EACCES, errno.EPERM})
 
@@ -48,34 +48,31 @@ class Hold:
     Args:
         folder: Where the lock is kept; made if it is missing.
         workflow_id: The workflow.
+        values_in: The folder that values are written to.
         at_first: Called when this process has just got the lock, before any of its runs goes on.
 
     Entering raises WorkflowBusy where another process has it, and StorageError where nobody can tell, since the lock is
     another user's.
     """
 
-    def __init__(self, folder: Path, workflow_id: str, at_first: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self, folder: Path, workflow_id: str, *, values_in: Path, at_first: Callable[[], None] = lambda: None
+    ) -> None:
         self._path = folder / f".{safe_name(workflow_id)}.lock"
         self._workflow_id = workflow_id
+        self._values_in = values_in
         self._at_first = at_first
         self._name = (0, "")
 
     def __enter__(self) -> Hashable:
         # The process belongs to the name: what a forked one finds in the list is its parent's.
-        name = self._name = (os.getpid(), os.path.realpath(self._path))
-        with _guard:
-            held = _held.get(name)
-            if held is None or held.is_given_back():
-                held = _Held(_acquire(self._path, self._workflow_id))
-                _held[name] = held
-                try:
-                    if held.lock is not None:
-                        self._at_first()
-                except BaseException:  # the storage's own, or Ctrl-C: nobody works here, then
-                    _give_back(name, held)
-                    raise
-            held.runs.add(self)
-        return name
+        self._name = (os.getpid(), os.path.realpath(self._path))
+        try:
+            self._join()
+        except BaseException:  # Ctrl-C on its way in or out: who can't go on holds nothing
+            self.__exit__()
+            raise
+        return self._name
 
     def __exit__(self, *_: object) -> None:
         with _guard:
@@ -85,6 +82,41 @@ class Hold:
                 if not held.runs:
                     _give_back(self._name, held)
 
+    def _join(self) -> None:
+        with _guard:
+            held = _held.get(self._name)
+            if held is None or held.is_given_back():
+                held = _held[self._name] = _Held(_lock_at(self._path))  # listed first, so that it is not lost
+                try:
+                    self._take(held)
+                except BaseException:  # before anybody else can join it
+                    _give_back(self._name, held)
+                    raise
+            held.runs.add(self)
+
+    def _take(self, held: _Held) -> None:
+        """Takes the lock, or does without where none can be made."""
+        from filelock import Timeout
+
+        assert held.lock is not None
+        try:
+            make_folder(str(self._path.parent), synced=False)
+            held.lock.acquire()
+        except Timeout:
+            raise WorkflowBusy(self._workflow_id, str(self._path), *_holder(self._path)) from None
+        except OSError as error:
+            if error.errno in FORBIDDEN and self._path.exists() and os.access(self._values_in, os.W_OK):
+                what = f"The lock {self._path} belongs to another user, so nobody can tell whether the workflow is run"
+                cure = f"{error.strerror}; let its group write to it, or use a folder of your own"
+                raise StorageError(what, cure) from error
+            if error.errno not in UNWRITABLE:
+                raise
+            held.lock = None
+            return
+        with contextlib.suppress(OSError):  # no room for it: then nobody is told who has it
+            _sign(self._path)
+        self._at_first()
+
 
 def _give_back(name: tuple[int, str], held: _Held) -> None:
     if held.lock is not None:
@@ -92,29 +124,11 @@ def _give_back(name: tuple[int, str], held: _Held) -> None:
     _held.pop(name, None)
 
 
-def _acquire(path: Path, workflow_id: str) -> "BaseFileLock | None":
-    """The lock, taken; None where none can be made."""
-    from filelock import FileLock, Timeout  # here, since it loads asyncio, and only named workflows need it
+def _lock_at(path: Path) -> "BaseFileLock":
+    from filelock import FileLock  # here, since it loads asyncio, and only named workflows need it
 
-    # A lock of our own, which any thread may release: a background run ends in another one than it began in.
-    lock = FileLock(path, timeout=0, thread_local=False)
-    try:
-        make_folder(str(path.parent), synced=False)
-        lock.acquire()
-    except Timeout:
-        raise WorkflowBusy(workflow_id, str(path), *_holder(path)) from None
-    except OSError as error:
-        if error.errno in FORBIDDEN and path.exists() and os.access(path.parent, os.W_OK):
-            what = f"The lock {path} belongs to another user, so nobody can tell whether the workflow is being run"
-            raise StorageError(
-                what, f"{error.strerror}; let its group write to it, or use a folder of your own"
-            ) from error
-        if error.errno in UNWRITABLE:
-            return None
-        raise
-    with contextlib.suppress(OSError):  # no room for it: then nobody is told who has it
-        _sign(path)
-    return lock
+    # Of our own, and any thread may release it: a background run ends in another one than it began in.
+    return FileLock(path, timeout=0, thread_local=False)
 
 
 def _sign(path: Path) -> None:
