@@ -270,3 +270,21 @@ def test_ctrl_c_in_the_middle_of_a_write_leaves_no_litter(tmp_path: Path, monkey
 
     assert files_in(tmp_path) == ["w.checkpoints/0.json"]
     assert storage.get("w/0").storage == "old"
+
+
+def test_ctrl_c_while_the_file_is_opened_leaves_no_litter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may be there already when the interrupt comes."""
+    storage = StorageFile(path=tmp_path)
+    real = os.open
+
+    def interrupted(path: str, *more: int) -> int:
+        os.close(real(path, *more))
+        monkeypatch.undo()
+        raise KeyboardInterrupt
+
+    storage.post("w/0", Context("old", task_id=0))
+    monkeypatch.setattr(os, "open", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        storage.post("w/0", Context("new", task_id=0))
+
+    assert files_in(tmp_path) == ["w.checkpoints/0.json"]

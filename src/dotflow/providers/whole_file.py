@@ -26,11 +26,7 @@ def write_whole(folder: str, name: str, data: bytes, *, synced: bool) -> None:
     """
     beside = f"{folder}{os.sep}.{name}.{os.getpid()}.{next(_numbers)}{PARTIAL}"
     try:
-        descriptor = os.open(beside, NEW, 0o666)
-    except FileNotFoundError:
-        make_folder(folder, synced=synced)
-        descriptor = os.open(beside, NEW, 0o666)
-    try:
+        descriptor = _open_new(beside, folder, synced=synced)
         try:
             written = os.write(descriptor, data)
             while written < len(data):  # Linux writes no more than 2 GiB at once, and a full disk what still fits
@@ -46,6 +42,14 @@ def write_whole(folder: str, name: str, data: bytes, *, synced: bool) -> None:
         raise
     if synced:
         sync_folder(folder)
+
+
+def _open_new(path: str, folder: str, *, synced: bool) -> int:
+    try:
+        return os.open(path, NEW, 0o666)
+    except FileNotFoundError:
+        make_folder(folder, synced=synced)
+        return os.open(path, NEW, 0o666)
 
 
 def make_folder(folder: str, *, synced: bool) -> None:
