@@ -641,3 +641,12 @@ def test_damaged_text_is_a_value_or_unreadable(value: Any, data: st.DataObject) 
         decode(text[:place])
     except CheckpointUnreadable:
         pass
+
+
+def test_a_message_drives_no_terminal() -> None:
+    """What a crafted text repeats in a message is shown, not obeyed."""
+    with pytest.raises(CheckpointUnreadable) as caught:
+        decode(json.dumps({"$x\x1b[31m\x07": 1}))
+
+    assert "$x\\x1b[31m\\x07" in str(caught.value)
+    assert str(caught.value).isprintable()

@@ -43,7 +43,7 @@ def make_context(**fields: Any) -> Context:
 def shortened(text: str, length: int = _SHOWN) -> str:
     """A message of a bearable length, which can be printed whatever it repeats."""
     shown = text if len(text) <= length else f"{text[:length]}..."
-    return shown.encode("utf-8", "backslashreplace").decode()
+    return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in shown)
 
 
 def _object(pairs: list[tuple[str, Any]]) -> Any:
