@@ -174,6 +174,8 @@ class Checkpoints:
                 if context.storage is None and not storage.contains(key):
                     return None
                 context = Context(context, task.task_id, task.workflow_id)  # it kept the value only, which is enough
+            elif context.task_id != task.task_id:
+                raise ValueError(f"get({key!r}) gave task {context.task_id}'s value to task {task.task_id}")
         except CheckpointUnreadable as error:
             where = f"{type(storage).__name__} under {key!r}"
             raise error.at(where, f"{task.task_id} {task.name}") from error.__cause__
