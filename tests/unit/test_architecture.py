@@ -31,7 +31,9 @@ FLOORS = {
     "testing": 3,
     "config": 4,
     "workflow": 5,
+    "__init__": 5,
     "cli": 6,
+    "__main__": 7,
 }
 
 #: Names in annotations only: nothing is imported when the program runs.
