@@ -35,6 +35,8 @@ class DotFlow:
     Attributes:
         task: The TaskBuilder: `workflow.task.add(step=...)`.
         workflow_id: The id as a string.
+        is_named: Whether it was given. A fresh UUID is known to nobody else: no later process finds its checkpoints,
+            and nobody has to be kept off.
 
     Raises:
         InvalidArgument: An empty or wrong workflow_id or name.
@@ -57,7 +59,7 @@ class DotFlow:
             raise InvalidArgument("name", name, "a string")
         self.config = config or Config()
         self.workflow_id = str(workflow_id or uuid.uuid4())
-        self._is_named = workflow_id is not None  # a fresh UUID is known to nobody else, so nobody has to be kept off
+        self.is_named = workflow_id is not None
         self.name = name
         self.task = TaskBuilder(self.workflow_id, name)
         self._last: Run | None = None
@@ -185,7 +187,7 @@ class DotFlow:
         return Wishes(
             keep_going=bool(keep_going),
             resume=bool(resume),
-            alone=self._is_named,
+            alone=self.is_named,
             on_success=as_callback("on_success", on_success, "tasks"),
             on_failure=as_callback("on_failure", on_failure, "tasks"),
         )

@@ -21,6 +21,10 @@ class Log(ABC):
         """Whether nothing is ever written about a task, so that a run need not ask."""
         return False
 
+    def without_console(self) -> "Log":
+        """The same log without what it writes to the terminal, for who shows a run otherwise. By default: itself."""
+        return self
+
     def report(self, message: str) -> None:
         """Called for what a user should know beside the tasks, such as a callback that raised.
 

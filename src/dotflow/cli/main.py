@@ -2,6 +2,7 @@
 
 import os
 import sys
+import traceback
 from collections.abc import Sequence
 from importlib import import_module
 from typing import Any, Final
@@ -14,7 +15,9 @@ from dotflow.cli.exits import Exit
 from dotflow.cli.mistakes import told
 
 #: Name -> where the command stands, in the order of the help.
-COMMANDS: Final[dict[str, str]] = {}
+COMMANDS: Final[dict[str, str]] = {
+    "start": "start:start",
+}
 
 
 class Commands(click.Group):
@@ -78,6 +81,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return Exit.INTERRUPTED
     except Exception as error:  # a mistake of the user, of their modules or of ours: here each gets its words
         if "--debug" in given:
-            raise
+            traceback.print_exception(error)
         click.echo(told(error), err=True)
         return Exit.WRONG_USAGE

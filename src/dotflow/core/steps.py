@@ -4,7 +4,7 @@ import importlib
 import importlib.util
 import inspect
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from dotflow.core.action import Action, actions_of
@@ -65,9 +65,9 @@ def resolve(path: str) -> Any:
         if not hasattr(found, parts[depth]):
             owner = ".".join(parts[:depth])
             names = sorted(name for name, value in getattr(found, "__dict__", {}).items() if isinstance(value, Action))
-            raise InvalidPath(
-                path, f"'{owner}' has no '{parts[depth]}'.", f"Its actions are: {', '.join(names)}." if names else ""
-            )
+            actions = f"Its actions are: {', '.join(names)}." if names else ""
+            hint = _did_you_mean(parts[depth], dir(found), f"{owner}.") or actions
+            raise InvalidPath(path, f"'{owner}' has no '{parts[depth]}'.", hint)
         found = getattr(found, parts[depth])
     return found
 
@@ -97,11 +97,27 @@ def _import(path: str, module: str) -> Any:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
         if error.name is not None and (module == error.name or module.startswith(f"{error.name}.")):
-            hint = "Is it installed, or does it lie in a folder that Python looks into?"
+            hint = _near_module(error.name) or "Is it installed, or does it lie in a folder that Python looks into?"
             raise InvalidPath(path, f"there is no module '{error.name}'.", hint) from error
         raise InvalidPath(path, f"importing '{module}' raised {_told(error)}.") from error
     except (Exception, SystemExit) as error:  # the user's module runs as it is imported
         raise InvalidPath(path, f"importing '{module}' raised {_told(error)}.") from error
+
+
+def _near_module(name: str) -> str:
+    """A guess at the module that was meant, among those that lie where it was looked for."""
+    import pkgutil
+
+    parent, dot, last = name.rpartition(".")
+    places = getattr(sys.modules.get(parent), "__path__", None) if parent else None
+    return _did_you_mean(last, (found.name for found in pkgutil.iter_modules(places)), f"{parent}{dot}")
+
+
+def _did_you_mean(name: str, known: Iterable[str], before: str) -> str:
+    import difflib
+
+    near = difflib.get_close_matches(name, [one for one in known if not one.startswith("_")], n=1, cutoff=0.7)
+    return f"Did you mean '{before}{near[0]}'?" if near else ""
 
 
 def _takes(function: Callable[..., Any], argument: str) -> bool:

@@ -1,0 +1,30 @@
+"""dotflow start: one run, here and now."""
+
+from typing import Any
+
+import click
+
+from dotflow.cli.command import Command
+from dotflow.cli.options import workflow_options
+
+
+@click.command(cls=Command)
+@workflow_options
+def start(**options: Any) -> int:
+    """Run a step, or a workflow, and wait for its end.
+
+    In a terminal its progress is shown, and then a summary; elsewhere, and with NO_COLOR=1, the log goes to stderr and
+    the summary to stdout, in plain lines.
+
+    \b
+    dotflow start --step jobs.extract --step jobs.load --storage file --workflow-id nightly
+    dotflow start --workflow jobs:build_workflow --mode parallel
+
+    Exit code: 0 completed, 1 a task failed, 2 nothing was run, 130 interrupted (Ctrl-C), 143 terminated.
+    """
+    from dotflow.cli.building import Asked, build  # here, since the help of all commands needs none of it
+    from dotflow.cli.running import run_once
+
+    workflow = build(Asked.of(options))
+    title = workflow.name or options["workflow"] or workflow.workflow_id
+    return run_once(workflow, title, mode=options["mode"], keep_going=options["keep_going"], resume=options["resume"])

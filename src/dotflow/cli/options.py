@@ -1,0 +1,63 @@
+"""The options that `start` and `schedule` share, each with an example."""
+
+from collections.abc import Callable
+from typing import Any, Final, TypeVar
+
+import click
+
+from dotflow.cli.storages import KINDS
+from dotflow.core.types.execution import TypeExecution
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+WORKFLOW_OPTIONS: Final = (
+    click.option(
+        "--step",
+        multiple=True,
+        metavar="PATH",
+        help="An action, by its dotted path; given again, the steps run in this order.  --step jobs.extract",
+    ),
+    click.option(
+        "--workflow",
+        metavar="PATH",
+        help="A function that returns a DotFlow, or a DotFlow.  --workflow jobs.nightly:build",
+    ),
+    click.option(
+        "--initial-context",
+        metavar="VALUE",
+        help="What the steps get as initial_context: JSON, or any other text.  --initial-context '{\"day\": 3}'",
+    ),
+    click.option(
+        "--callback",
+        metavar="PATH",
+        help="Called as callback(task=task) when a step has ended.  --callback jobs.tell",
+    ),
+    click.option(
+        "--mode",
+        type=click.Choice([str(mode) for mode in TypeExecution]),
+        default=str(TypeExecution.SEQUENTIAL),
+        help="How the steps run: in order, in order in a thread, or all at once.  --mode parallel",
+    ),
+    click.option(
+        "--storage",
+        type=click.Choice([str(name) for name in KINDS]),
+        help="Where finished steps' values are kept; default is memory.  --storage file",
+    ),
+    click.option(
+        "--path", metavar="PATH", help="The folder, or database, of --storage file or sqlite.  --path .storage"
+    ),
+    click.option(
+        "--workflow-id",
+        metavar="ID",
+        help="What the workflow is called from run to run, for --resume.  --workflow-id nightly",
+    ),
+    click.option("--resume", is_flag=True, help="Skip the steps that an earlier run has finished.  --resume"),
+    click.option("--keep-going", is_flag=True, help="Go on with the others after a failure.  --keep-going"),
+)
+
+
+def workflow_options(function: F) -> F:
+    """Gives a command all of them, in this order."""
+    for option in reversed(WORKFLOW_OPTIONS):
+        function = option(function)
+    return function

@@ -1,0 +1,61 @@
+"""The storages that the command line can name, and the options that go with each."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+import click
+
+from dotflow.core.types.storage import TypeStorage
+
+if TYPE_CHECKING:
+    from dotflow.abc.storage import Storage
+
+
+class Kind(NamedTuple):
+    """One kind of storage.
+
+    Attributes:
+        provider: The name of its class in dotflow.providers.
+        options: The options that it takes; each is the argument of the same name.
+        needed: Those of them that it can't do without.
+    """
+
+    provider: str
+    options: tuple[str, ...] = ()
+    needed: tuple[str, ...] = ()
+
+
+KINDS: Final[Mapping[TypeStorage, Kind]] = {
+    TypeStorage.DEFAULT: Kind("StorageDefault"),
+    TypeStorage.FILE: Kind("StorageFile", ("path",)),
+    TypeStorage.SQLITE: Kind("StorageSQLite", ("path",)),
+}
+
+OPTIONS: Final = tuple(dict.fromkeys(option for kind in KINDS.values() for option in kind.options))
+
+
+def make_storage(name: str | None, given: Mapping[str, str | None]) -> "Storage | None":
+    """The storage of that name with the options that were given; None where no name was.
+
+    Raises:
+        UsageError: An option that goes with another kind of storage, or one that is missing.
+    """
+    named = {option: value for option, value in given.items() if value is not None}
+    if name is None:
+        if named:
+            option = next(iter(named))
+            kinds = [str(word) for word, kind in KINDS.items() if option in kind.options]
+            raise click.UsageError(f"--{option} goes with --storage {' or '.join(kinds)}: say which.")
+        return None
+    kind = KINDS[TypeStorage(name)]
+    for option in named:
+        if option not in kind.options:
+            takes = ", ".join(f"--{known}" for known in kind.options) or "no options"
+            raise click.UsageError(f"--{option} does not go with --storage {name}, which takes {takes}.")
+    for option in kind.needed:
+        if option not in named:
+            raise click.UsageError(f"--storage {name} needs --{option}.")
+    from dotflow import providers
+
+    storage: Storage = getattr(providers, kind.provider)(**named)
+    return storage

@@ -1,0 +1,59 @@
+"""How the command line puts numbers and places into words."""
+
+import re
+import sysconfig
+from pathlib import Path
+from typing import Final, NamedTuple
+
+FRAME: Final = re.compile(
+    r'^  File "(?P<file>.+)", line (?P<line>\d+), in (?P<function>.+)\n(?:    (?P<code>\S.*)\n)?', re.M
+)
+
+#: Where what users have not written themselves is installed.
+LIBRARIES: Final = tuple({sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")})
+
+
+class Spot(NamedTuple):
+    """A line of code: its file (relative where it lies below the current folder), number, function and text."""
+
+    file: str
+    line: str
+    function: str
+    code: str
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line} in {self.function}"
+
+
+def spot_of(traceback: str) -> Spot | None:
+    """Where an error was raised in the user's own code: the last frame that is no library's."""
+    spots = [Spot(*(part or "" for part in found)) for found in FRAME.findall(traceback)]
+    own = [spot for spot in spots if not spot.file.startswith((*LIBRARIES, "<"))] or spots
+    return own[-1]._replace(file=_short(own[-1].file)) if own else None
+
+
+def _short(file: str) -> str:
+    try:
+        return str(Path(file).relative_to(Path.cwd()))
+    except (OSError, ValueError):  # it lies elsewhere, or the folder is gone
+        return file
+
+
+def span(seconds: float) -> str:
+    """A duration: 0.21 s, 12.3 s, 4:05, 1:02:03."""
+    if seconds < 59.95:
+        return f"{seconds:.2f} s" if seconds < 9.995 else f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def many(count: int, noun: str) -> str:
+    """A count and its noun: 1 task, 2 tasks."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+def one_line(text: str, most: int = 300) -> str:
+    """Text on one line, without what would drive a terminal; cut where it is longer than *most* characters."""
+    flat = " ".join("".join(char if char.isprintable() else " " for char in text).split())
+    return flat if len(flat) <= most else f"{flat[: most - 1]}…"
