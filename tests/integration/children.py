@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -56,25 +56,33 @@ def say(**facts):
 
 """
 
+#: What the installed command does, with Ctrl-C as a shell in a terminal leaves it.
+COMMAND: Final = (
+    "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); del sys.path[0]; "
+    "from dotflow.cli.main import main; sys.exit(main())"
+)
+
 
 class Script:
-    """A script that is running, and what it started.
+    """A script or command that is running, and what it started.
 
     Args:
-        path: The script.
-        *arguments: For the script.
+        command: Python's arguments.
+        folder: Where it runs.
+        terminal: The descriptor of a terminal that it runs in; none, and pipes, unless given.
+        **environment: Variables of its environment, beside our own.
     """
 
-    def __init__(self, path: Path, *arguments: str) -> None:
+    def __init__(self, command: Sequence[str], folder: Path, terminal: int | None = None, **environment: str) -> None:
         self._mark = uuid.uuid4().hex
-        environment = os.environ | {MARK: self._mark, "PYTHONPATH": str(SOURCES), "PYTHONUNBUFFERED": ""}
+        ours = {MARK: self._mark, "PYTHONPATH": str(SOURCES), "PYTHONUNBUFFERED": ""}
         self.process = subprocess.Popen(
-            [sys.executable, "-W", "error", str(path), *arguments],
-            cwd=path.parent,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            [sys.executable, "-W", "error", *command],
+            cwd=folder,
+            env=os.environ | ours | environment,
+            stdin=subprocess.DEVNULL if terminal is None else terminal,
+            stdout=subprocess.PIPE if terminal is None else terminal,
+            stderr=subprocess.PIPE if terminal is None else terminal,
             text=True,
             start_new_session=True,
         )
@@ -186,7 +194,13 @@ class Scripts:
         """Starts a script made of the prelude and *source*."""
         path = self._folder / f"script_{len(self._started)}.py"
         path.write_text(PRELUDE.format(method=self._start_method, folder=str(self._folder)) + source)
-        script = Script(path, *arguments)
+        return self._keep(Script([str(path), *arguments], self._folder))
+
+    def command(self, *arguments: str, terminal: int | None = None, **environment: str) -> Script:
+        """Starts the command `dotflow`, in the folder, as a shell would."""
+        return self._keep(Script(["-c", COMMAND, *arguments], self._folder, terminal, **environment))
+
+    def _keep(self, script: Script) -> Script:
         self._started.append(script)
         return script
 

@@ -193,7 +193,10 @@ class TestResolve:
         with pytest.raises(InvalidPath) as caught:
             resolve("mem_steps.extrakt")
 
-        assert "'mem_steps' has no 'extrakt'. Its actions are: Report, extract." in str(caught.value)
+        assert (
+            "'mem_steps' has no 'extrakt'. Did you mean 'mem_steps.extract'? Its actions are: Report, extract."
+            in str(caught.value)
+        )
 
     @pytest.mark.parametrize("path", ["mem_steps.NUMBER.nothing", "mem_steps:extract.nothing", "mem_steps.Box.nothing"])
     def test_a_missing_name_inside_anything(self, modules: dict[str, str], path: str) -> None:

@@ -132,16 +132,20 @@ def _told(row: Row, now: float) -> tuple[Text, Text, Text, Text]:
 def window(rows: Sequence[Row], room: int) -> tuple[int, Sequence[Row], int]:
     """What of a long list is shown in *room* lines: how many are left out before, the rows, how many after.
 
-    What is running stands in it, as near to its top as it can be without wasting lines.
+    It begins with the first that is not over yet, and the one before it where there is room. A line that says how many
+    are left out stands in for two or more before.
     """
     if len(rows) <= room:
         return 0, rows, 0
-    first_active = next((place for place, row in enumerate(rows) if not row.is_over), len(rows))
-    size = max(1, room - 1)
-    start = 0 if first_active < size - 1 else min(first_active - 1, len(rows) - size)
-    if start and start + size < len(rows):
-        size = max(1, size - 1)
-    return start, rows[start : start + size], len(rows) - start - size
+    first = next((place for place, row in enumerate(rows) if not row.is_over), len(rows))
+    start = first - 1 if room > 3 else first
+    if start < 2:
+        start = 0
+    elif start > len(rows) - (room - 1):
+        start = len(rows) - max(1, room - 1)
+    size = room - (1 if start == 0 or start + room - 1 >= len(rows) else 2)
+    end = min(len(rows), start + max(1, size))
+    return start, rows[start:end], len(rows) - end
 
 
 def _groups_in_short(board: Board, now: float, width: int, room: int, ascii_only: bool) -> Table:

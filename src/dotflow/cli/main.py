@@ -10,7 +10,7 @@ from typing import Any, Final
 import click
 
 from dotflow import __version__
-from dotflow.cli.command import HELP_NAMES
+from dotflow.cli.command import SETTINGS
 from dotflow.cli.exits import Exit
 from dotflow.cli.mistakes import told
 
@@ -50,7 +50,7 @@ class Commands(click.Group):
             raise click.UsageError(f"{error.message.rstrip('.')}. Did you mean '{near[0]}'?", ctx) from None
 
 
-@click.group(cls=Commands, context_settings=HELP_NAMES)
+@click.group(cls=Commands, context_settings=SETTINGS)
 @click.version_option(__version__, message="dotflow %(version)s")
 @click.option("--debug", is_flag=True, expose_value=False, help="Show the traceback of a mistake, not just a line.")
 def dotflow() -> None:
@@ -70,13 +70,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: Those of the command line; the process's own unless given.
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
+    code: Any = Exit.COMPLETED
     try:
-        code: Any = dotflow.main(given, prog_name="dotflow", standalone_mode=False)
+        code = dotflow.main(given, prog_name="dotflow", standalone_mode=False)
         sys.stdout.flush()
-        return code if isinstance(code, int) else Exit.COMPLETED
     except BrokenPipeError:  # whoever read our output has gone: nothing is wrong, and nobody is there to be told
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return Exit.COMPLETED
     except (KeyboardInterrupt, click.Abort):
         return Exit.INTERRUPTED
     except Exception as error:  # a mistake of the user, of their modules or of ours: here each gets its words
@@ -84,3 +83,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
             traceback.print_exception(error)
         click.echo(told(error), err=True)
         return Exit.WRONG_USAGE
+    return code if isinstance(code, int) else Exit.COMPLETED

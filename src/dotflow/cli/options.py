@@ -15,44 +15,44 @@ WORKFLOW_OPTIONS: Final = (
         "--step",
         multiple=True,
         metavar="PATH",
-        help="An action, by its dotted path; given again, the steps run in this order.  --step jobs.extract",
+        help="An action, by its dotted path; given again, the steps run in this order. E.g. --step jobs.extract",
     ),
     click.option(
         "--workflow",
         metavar="PATH",
-        help="A function that returns a DotFlow, or a DotFlow.  --workflow jobs.nightly:build",
+        help="A function that returns a DotFlow, or a DotFlow. E.g. --workflow jobs.nightly:build",
     ),
     click.option(
         "--initial-context",
         metavar="VALUE",
-        help="What the steps get as initial_context: JSON, or any other text.  --initial-context '{\"day\": 3}'",
+        help="What the steps get as initial_context: JSON, or any other text. E.g. --initial-context '{\"day\": 3}'",
     ),
     click.option(
         "--callback",
         metavar="PATH",
-        help="Called as callback(task=task) when a step has ended.  --callback jobs.tell",
+        help="Called as callback(task=task) when a step has ended. E.g. --callback jobs.tell",
     ),
     click.option(
         "--mode",
         type=click.Choice([str(mode) for mode in TypeExecution]),
         default=str(TypeExecution.SEQUENTIAL),
-        help="How the steps run: in order, in order in a thread, or all at once.  --mode parallel",
+        help="How the steps run: in order, in order in a thread, or all at once. E.g. --mode parallel",
     ),
     click.option(
         "--storage",
         type=click.Choice([str(name) for name in KINDS]),
-        help="Where finished steps' values are kept; default is memory.  --storage file",
+        help="Where finished steps' values are kept; default is memory. E.g. --storage file",
     ),
     click.option(
-        "--path", metavar="PATH", help="The folder, or database, of --storage file or sqlite.  --path .storage"
+        "--path", metavar="PATH", help="The folder, or database, of --storage file or sqlite. E.g. --path .storage"
     ),
     click.option(
         "--workflow-id",
         metavar="ID",
-        help="What the workflow is called from run to run, for --resume.  --workflow-id nightly",
+        help="What the workflow is called from run to run, for --resume. E.g. --workflow-id nightly",
     ),
-    click.option("--resume", is_flag=True, help="Skip the steps that an earlier run has finished.  --resume"),
-    click.option("--keep-going", is_flag=True, help="Go on with the others after a failure.  --keep-going"),
+    click.option("--resume", is_flag=True, help="Skip the steps that an earlier run has finished. E.g. --resume"),
+    click.option("--keep-going", is_flag=True, help="Go on with the others after a failure. E.g. --keep-going"),
 )
 
 

@@ -4,7 +4,7 @@ import os
 import signal
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any
 
@@ -80,7 +80,8 @@ def run_once(workflow: DotFlow, title: str, **start_arguments: Any) -> Exit:
         exit_code = Exit.COMPLETED if run.status is TypeStatus.COMPLETED else Exit.FAILED
     except KeyboardInterrupt as error:
         exit_code = Exit.TERMINATED if isinstance(error, Terminated) else Exit.INTERRUPTED
-    _say(workflow, exit_code, clock.monotonic() - began, live=live)
+    with suppress(BrokenPipeError):  # nobody reads it any more; the exit code still says what became of the run
+        _say(workflow, exit_code, clock.monotonic() - began, live=live)
     return exit_code
 
 

@@ -1,16 +1,13 @@
 """How the command line puts numbers and places into words."""
 
+import functools
 import re
-import sysconfig
 from pathlib import Path
 from typing import Final, NamedTuple
 
 FRAME: Final = re.compile(
     r'^  File "(?P<file>.+)", line (?P<line>\d+), in (?P<function>.+)\n(?:    (?P<code>\S.*)\n)?', re.M
 )
-
-#: Where what users have not written themselves is installed.
-LIBRARIES: Final = tuple({sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")})
 
 
 class Spot(NamedTuple):
@@ -28,8 +25,16 @@ class Spot(NamedTuple):
 def spot_of(traceback: str) -> Spot | None:
     """Where an error was raised in the user's own code: the last frame that is no library's."""
     spots = [Spot(*(part or "" for part in found)) for found in FRAME.findall(traceback)]
-    own = [spot for spot in spots if not spot.file.startswith((*LIBRARIES, "<"))] or spots
+    own = [spot for spot in spots if not spot.file.startswith((*_libraries(), "<"))] or spots
     return own[-1]._replace(file=_short(own[-1].file)) if own else None
+
+
+@functools.cache
+def _libraries() -> tuple[str, ...]:
+    """Where lies what users have not written themselves."""
+    import sysconfig  # here, since only failures need it
+
+    return tuple({sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")})
 
 
 def _short(file: str) -> str:

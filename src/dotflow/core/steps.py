@@ -66,7 +66,7 @@ def resolve(path: str) -> Any:
             owner = ".".join(parts[:depth])
             names = sorted(name for name, value in getattr(found, "__dict__", {}).items() if isinstance(value, Action))
             actions = f"Its actions are: {', '.join(names)}." if names else ""
-            hint = _did_you_mean(parts[depth], dir(found), f"{owner}.") or actions
+            hint = f"{_did_you_mean(parts[depth], dir(found), f'{owner}.')} {actions}".strip()
             raise InvalidPath(path, f"'{owner}' has no '{parts[depth]}'.", hint)
         found = getattr(found, parts[depth])
     return found

@@ -1,0 +1,257 @@
+"""dotflow start, as a shell sees it: what it prints, what it returns, and what it does when it is told to end."""
+
+import json
+import signal
+from pathlib import Path
+
+import pytest
+
+from tests.integration.children import End, Scripts
+
+JOBS = """\
+import os, sys, time
+from pathlib import Path
+from dotflow import Config, DotFlow, action
+from dotflow.providers import LogDefault
+
+RAN = Path("ran")
+
+def note(name):
+    with RAN.open("a") as file:
+        print(name, file=file)
+
+@action
+def extract(initial_context):
+    note("extract")
+    print("given", repr(initial_context.storage))
+    return [3, 5, 8]
+
+@action(retry=2, retry_delay=0)
+def load(previous_context):
+    note("load")
+    if Path("away").exists():
+        raise ConnectionError("the database is away")
+    return sum(previous_context.storage)
+
+@action
+def wait():
+    print("waiting", flush=True)
+    time.sleep(60)
+
+@action
+def silent():
+    return [3, 5, 8]
+
+def tell(task):
+    print("told of", task.name, task.status)
+
+def quiet():
+    workflow = DotFlow(Config(log=LogDefault(output="none")), name="quiet")
+    workflow.task.add([silent, load])
+    return workflow
+
+def groups():
+    workflow = DotFlow(name="groups")
+    for group in ("left", "right"):
+        workflow.task.add([extract, wait], group_name=group)
+    return workflow
+
+def nothing():
+    return DotFlow()
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder with a user's module in it."""
+    (tmp_path / "jobs.py").write_text(JOBS)
+    return tmp_path
+
+
+def start(scripts: Scripts, *arguments: str, **environment: str) -> End:
+    """Runs `dotflow start` to its end; nothing is left behind."""
+    with scripts.command("start", *arguments, **environment) as command:
+        end = command.end()
+        assert command.left_behind() == []
+        return end
+
+
+class TestPlain:
+    def test_a_run_is_logged_and_summed_up(self, scripts: Scripts, folder: Path) -> None:
+        """The steps' own prints and the summary on stdout, the log on stderr and in its file."""
+        end = start(scripts, "--step", "jobs.extract", "--step", "jobs.load", "--initial-context", '{"day": 3}')
+
+        lines = end.out.splitlines()
+        assert end.code == 0
+        assert lines[0] == "given {'day': 3}"
+        assert lines[1].startswith("task 0 extract: Completed, ")
+        assert lines[2].startswith("task 1 load: Completed, ")
+        assert lines[3].startswith("Completed: 2 of 2 tasks completed, in ")
+        assert end.err.splitlines()[0].endswith(" task 0 extract: In progress")
+        assert (folder / ".output" / "flow.log").read_text() == end.err
+
+    def test_text_that_is_no_json_is_text(self, scripts: Scripts, folder: Path) -> None:
+        """`--initial-context abc` needs no quotes within quotes."""
+        assert "given 'abc'\n" in start(scripts, "--step", "jobs.extract", "--initial-context", "abc").out
+
+    def test_a_failure_is_1_and_says_what_and_where(self, scripts: Scripts, folder: Path) -> None:
+        """The error, and the line of the user's code that raised it."""
+        (folder / "away").touch()
+
+        end = start(scripts, "--step", "jobs:extract", "--step", "jobs:load", "--callback", "jobs.tell")
+
+        assert end.code == 1
+        assert "told of load Failed\n" in end.out
+        assert "task 1 load: Failed after 2 attempts, " in end.out
+        assert "    ConnectionError: the database is away\n" in end.out
+        assert '    jobs.py:22 in load: raise ConnectionError("the database is away")\n' in end.out
+        assert "Failed: 1 of 2 tasks completed, 1 failed, in " in end.out
+
+    def test_a_workflow_of_a_factory_keeps_its_own_settings(self, scripts: Scripts, folder: Path) -> None:
+        """A silent log stays silent; the summary is said all the same."""
+        end = start(scripts, "--workflow", "jobs:quiet")
+
+        assert (end.code, end.err) == (0, "")
+        assert "Completed: 2 of 2 tasks completed" in end.out
+
+    def test_a_workflow_without_tasks_is_done(self, scripts: Scripts, folder: Path) -> None:
+        """A factory may find nothing to do; it is said."""
+        end = start(scripts, "--workflow", "jobs.nothing")
+
+        assert end.code == 0
+        assert "there are no tasks" in end.out
+
+    def test_background_waits_and_says_so(self, scripts: Scripts, folder: Path) -> None:
+        """Nothing is detached: the exit code is that of the run."""
+        (folder / "away").touch()
+
+        end = start(scripts, "--step", "jobs.extract", "--step", "jobs.load", "--mode", "background")
+
+        assert end.code == 1
+        assert end.err.startswith("Mode background: ")
+
+    @pytest.mark.parametrize("storage", ["file", "sqlite"])
+    def test_resume_goes_on_where_it_failed(self, scripts: Scripts, folder: Path, storage: str) -> None:
+        """The finished step is not run again, and the summary says that it was restored."""
+        command = ("--step", "jobs.extract", "--step", "jobs.load", "--workflow-id", "nightly", "--storage", storage)
+        (folder / "away").touch()
+        failed = start(scripts, *command)
+        (folder / "away").unlink()
+        resumed = start(scripts, *command, "--resume")
+
+        assert (failed.code, resumed.code) == (1, 0)
+        assert failed.out.endswith("The same command with --resume goes on from here.\n")
+        assert "task 0 extract: Completed, restored\n" in resumed.out
+        assert (folder / "ran").read_text().split() == ["extract", "load", "load", "load"]
+
+    def test_the_path_says_where_values_are_kept(self, scripts: Scripts, folder: Path) -> None:
+        """--path is the storage's own argument."""
+        start(scripts, "--step", "jobs.extract", "--storage", "file", "--path", ".storage", "--workflow-id", "x")
+
+        (document,) = (folder / ".storage").rglob("0.json")
+        assert json.loads(document.read_text())["value"] == [3, 5, 8]
+
+
+class TestMistakes:
+    @pytest.mark.parametrize(
+        ("arguments", "words"),
+        [
+            (["--step", "jobs.lod"], "Did you mean 'jobs.load'?"),
+            (["--step", "job.load"], "Did you mean 'jobs'?"),
+            (["--mode", "paralel"], "'paralel' is not one of 'sequential'"),
+            (["--stp", "x"], "No such option"),
+            ([], "say what to run"),
+            (["--step", "jobs.load", "--path", "x"], "--path goes with --storage"),
+            (["--step", "jobs.load", "--resume"], "--storage file"),
+        ],
+    )
+    def test_each_is_one_line_that_says_what_to_do(
+        self, scripts: Scripts, folder: Path, arguments: list[str], words: str
+    ) -> None:
+        """Exit code 2, nothing on stdout, nothing was run, no traceback."""
+        end = start(scripts, *arguments)
+
+        (line,) = end.err.splitlines()
+        assert (end.code, end.out) == (2, "")
+        assert line.startswith("dotflow")
+        assert words in line
+        assert not (folder / ".output").exists()
+
+    def test_a_mistake_in_the_command_itself(self, scripts: Scripts) -> None:
+        """A guess at what was meant."""
+        with scripts.command("strat") as command:
+            end = command.end()
+
+        assert end.code == 2
+        assert end.err == "dotflow: No such command 'strat'. Did you mean 'start'? See 'dotflow --help'.\n"
+
+    def test_a_module_that_does_not_import_says_why(self, scripts: Scripts, folder: Path) -> None:
+        """In one line; --debug shows the traceback with the line in the user's module."""
+        (folder / "broken.py").write_text("import nonexistent_thing\n")
+
+        end = start(scripts, "--step", "broken.step")
+        debugged = start(scripts, "--debug", "--step", "broken.step")
+
+        assert "importing 'broken' raised ModuleNotFoundError" in end.err
+        assert len(end.err.splitlines()) == 1
+        assert 'broken.py", line 1' in debugged.err
+        assert (end.code, debugged.code) == (2, 2)
+
+    def test_a_workflow_that_is_busy_is_refused(self, scripts: Scripts, folder: Path) -> None:
+        """One line that says who has it, and nothing was run."""
+        command = ("start", "--step", "jobs.wait", "--workflow-id", "mine", "--storage", "file")
+        with scripts.command(*command) as first:
+            assert first.line() == "waiting"
+            with scripts.command(*command) as second:
+                end = second.end()
+            first.send(signal.SIGKILL)
+
+        assert end.code == 2
+        assert "Workflow 'mine' is being run by process" in end.err
+        assert len(end.err.splitlines()) == 1
+
+
+class TestSignals:
+    @pytest.mark.parametrize(("signum", "code", "word"), [(2, 130, "Interrupted"), (15, 143, "Terminated")])
+    @pytest.mark.parametrize("mode", ["sequential", "background", "parallel"])
+    def test_the_run_is_stopped_and_summed_up(
+        self, scripts: Scripts, folder: Path, mode: str, signum: int, code: int, word: str
+    ) -> None:
+        """Ctrl-C is 130, SIGTERM 143: in every mode the steps end, no process is left, and it is said what was done."""
+        with scripts.command("start", "--step", "jobs.wait", "--mode", mode) as command:
+            assert command.line() == "waiting"
+            command.send(signum)
+            end = command.end()
+            assert command.left_behind() == []
+
+        assert end.code == code
+        assert "task 0 wait: Failed" in end.out
+        assert f"{word}: 0 of 1 task completed, 1 failed" in end.out
+        assert "Traceback" not in end.out
+
+    def test_groups_end_too(self, scripts: Scripts, folder: Path) -> None:
+        """What was finished before is told of as such."""
+        with scripts.command("start", "--workflow", "jobs.groups") as command:
+            while command.line() != "waiting":
+                pass
+            command.send(signal.SIGINT)
+            end = command.end()
+            assert command.left_behind() == []
+
+        assert end.code == 130
+        assert "task 0 extract (left): Completed" in end.out
+
+
+@pytest.mark.parametrize("code", [0, 1])
+def test_a_reader_that_leaves_changes_nothing(scripts: Scripts, folder: Path, code: int) -> None:
+    """`dotflow start ... | head -1`: the run goes on to its end, and its exit code is its own."""
+    if code:
+        (folder / "away").touch()
+    with scripts.command("start", "--workflow", "jobs.quiet") as command:
+        assert command.process.stdout is not None
+        assert command.process.stderr is not None
+        command.process.stdout.close()
+        assert command.process.wait(15) == code
+        assert command.process.stderr.read() == ""
+
+    assert (folder / "ran").exists()

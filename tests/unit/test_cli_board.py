@@ -1,0 +1,200 @@
+"""What the live view knows of a run, and how it fits it into a terminal."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.console import Console
+
+from dotflow import Context, Task, action
+from dotflow.abc.history import History
+from dotflow.cli.board import Board, Row
+from dotflow.cli.frame import frame, window
+from dotflow.core.events import (
+    AttemptFailed,
+    AttemptStarted,
+    Event,
+    RunEnded,
+    RunStarted,
+    TaskCompleted,
+    TaskFailed,
+    TaskRestored,
+)
+from dotflow.core.failure import Failure
+from dotflow.core.types import TypeStatus
+
+NOW = datetime(2026, 11, 1, tzinfo=UTC)
+FAILURE = Failure("ValueError", "no")
+
+
+@action(retry=3, retry_delay=5)
+def step() -> None: ...
+
+
+def board_of(*groups: str, then: History | None = None) -> Board:
+    """A task for each group named."""
+    return Board([Task(number, step, group_name=group) for number, group in enumerate(groups)], then)
+
+
+def tell(board: Board, *events: Event) -> None:
+    for event in events:
+        board.record("run", event)
+
+
+def begins(task: int, attempt: int = 1, tick: float = 0.0) -> AttemptStarted:
+    return AttemptStarted(task, attempt, Context(), NOW, tick)
+
+
+def picture(board: Board, width: int, height: int, now: float = 10.0, *, ascii_only: bool = False) -> list[str]:
+    """The lines as they stand in the terminal."""
+    console = Console(width=width, force_terminal=False, color_system=None)
+    with console.capture() as captured:
+        console.print(frame(board, "nightly", now, width, height, ascii_only=ascii_only))
+    return [line.rstrip() for line in captured.get().splitlines()]
+
+
+class TestBoard:
+    def test_follows_a_task_through_its_life(self, fake_time: object) -> None:
+        """Status, attempt and time, from not started to completed."""
+        board = board_of("a")
+        row = board.rows[0]
+        assert (row.status, row.attempt, row.seconds(9.0)) == (TypeStatus.NOT_STARTED, 0, None)
+
+        tell(board, begins(0, 1, 2.0))
+        assert (row.status, row.attempt, row.seconds(3.5)) == (TypeStatus.IN_PROGRESS, 1, 1.5)
+
+        tell(board, AttemptFailed(0, 1, FAILURE, 5.0))
+        assert (row.status, row.retry_at) == (TypeStatus.RETRY, 105.0)
+
+        tell(board, begins(0, 2, 8.0), TaskCompleted(0, Context(1), 9.0))
+        assert (row.status, row.attempt, row.seconds(99.0), row.is_over) == (TypeStatus.COMPLETED, 2, 7.0, True)
+
+    def test_a_failure_and_a_restored_value_are_ends_too(self) -> None:
+        """What failed has its time; what was restored has none, since it did not run."""
+        board = board_of("a", "b")
+
+        tell(board, begins(0, 1, 1.0), TaskFailed(0, 1, FAILURE, NOW, 3.0), TaskRestored(1, Context(1), Context()))
+
+        assert [(row.is_over, row.restored, row.seconds(9.0)) for row in board.rows] == [
+            (True, False, 2.0),
+            (True, True, None),
+        ]
+
+    def test_the_workflows_own_history_is_told_as_before(self) -> None:
+        """The board stands in for it, and takes nothing away."""
+        told: list[Event] = []
+
+        class Mine(History):
+            def record(self, run_id: str, event: Event) -> None:
+                told.append(event)
+
+        events = (RunStarted("w", "run", 1, NOW), begins(0), RunEnded("w", "run", TypeStatus.COMPLETED, NOW))
+
+        tell(board_of("a", then=Mine()), *events)
+
+        assert tuple(told) == events
+
+
+class TestPicture:
+    def test_every_task_has_its_status_attempt_and_time(self, fake_time: object) -> None:
+        """One group needs no heading; signs are ASCII where the terminal knows no others."""
+        board = board_of("a", "a", "a", "a", "a")
+        tell(board, begins(0, 1, 1.0), TaskCompleted(0, Context(), 2.5), begins(1, 2, 4.0), begins(2, 1, 5.0))
+        tell(board, AttemptFailed(2, 1, FAILURE, 5.0), begins(3, 3, 6.0), TaskFailed(3, 3, FAILURE, NOW, 7.0))
+
+        lines = picture(board, 60, 20, now=101.0, ascii_only=True)
+
+        assert lines[0].startswith("nightly")
+        assert "2/5 done" in lines[0]
+        assert [line.split() for line in lines[2:]] == [
+            ["+", "step", "Completed", "1/3", "1.50", "s"],
+            [lines[3].split()[0], "step", "In", "progress", "2/3", "1:37"],
+            ["~", "step", "Retry", "1/3", "in", "4", "s"],
+            ["x", "step", "Failed", "3/3", "1.00", "s"],
+            [".", "step", "Not", "started"],
+        ]
+
+    @pytest.mark.parametrize(
+        ("width", "side_by_side"), [(38, 1), (60, 1), (78, 2), (80, 2), (118, 3), (140, 3), (160, 4)]
+    )
+    def test_groups_stand_side_by_side_as_far_as_there_is_room(self, width: int, side_by_side: int) -> None:
+        """Each needs 38 columns; at 80 two fit, at 140 three."""
+        lines = picture(board_of("g1", "g2", "g3", "g4"), width, 40)
+
+        heads = next(line for line in lines if "g1" in line)
+        assert [f"g{number}" in heads for number in (1, 2, 3, 4)] == [number <= side_by_side for number in (1, 2, 3, 4)]
+        assert all(any(f"g{number}" in line for line in lines) for number in (1, 2, 3, 4))
+
+    @given(
+        groups=st.lists(st.sampled_from("abcdefgh"), min_size=1, max_size=60),
+        width=st.integers(20, 200),
+        height=st.integers(8, 60),
+    )
+    def test_it_never_leaves_the_terminal(self, groups: Sequence[str], width: int, height: int) -> None:
+        """However many tasks and groups there are, and however small the terminal is."""
+        board = board_of(*groups)
+        tell(board, begins(len(groups) // 2))
+
+        lines = picture(board, width, height)
+
+        assert len(lines) <= max(height, 8)
+        assert all(len(line) <= width for line in lines)
+
+    def test_of_many_groups_those_at_work_are_shown(self) -> None:
+        """A line each, and how many others there are."""
+        board = board_of(*(f"group-{number}" for number in range(30)))
+        tell(board, begins(12), begins(20))
+
+        lines = picture(board, 80, 12)
+
+        assert any("group-12" in line and "0/1" in line for line in lines)
+        assert any("group-20" in line for line in lines)
+        assert any("28 other groups" in line for line in lines)
+
+    def test_a_workflow_without_tasks_is_a_picture_too(self) -> None:
+        """A factory may find nothing to do."""
+        assert "0/0 done" in picture(Board([]), 80, 24)[0]
+
+
+def rows_with(over: int, left: int) -> list[Row]:
+    board = board_of(*["a"] * (over + left))
+    for number in range(over):
+        tell(board, begins(number), TaskCompleted(number, Context(), 1.0))
+    return board.rows
+
+
+@pytest.mark.parametrize(
+    ("over", "left", "room", "before", "shown", "after"),
+    [
+        (2, 2, 4, 0, 4, 0),
+        (0, 10, 4, 0, 3, 7),
+        (1, 9, 4, 0, 3, 7),
+        (2, 8, 4, 0, 3, 7),
+        (3, 7, 4, 2, 2, 6),
+        (5, 5, 4, 4, 2, 4),
+        (9, 1, 4, 7, 3, 0),
+        (10, 0, 4, 7, 3, 0),
+        (5, 5, 1, 5, 1, 4),
+    ],
+)
+def test_a_window_shows_what_is_at_work(over: int, left: int, room: int, before: int, shown: int, after: int) -> None:
+    """The last that is done, and those after it; the lines that say what is left out count too."""
+    rows = rows_with(over, left)
+
+    found = window(rows, room)
+
+    assert (found[0], len(found[1]), found[2]) == (before, shown, after)
+
+
+@given(over=st.integers(0, 30), left=st.integers(0, 30), room=st.integers(3, 40))
+def test_a_window_leaves_nobody_out_unsaid(over: int, left: int, room: int) -> None:
+    """What is left out before and after, and what is shown, are all there are; together they fit."""
+    rows = rows_with(over, left)
+
+    before, shown, after = window(rows, room)
+
+    assert list(shown) == rows[before : len(rows) - after]
+    assert len(shown) + bool(before) + bool(after) <= room
+    assert over == len(rows) or rows[over] in shown

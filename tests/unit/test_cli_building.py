@@ -1,0 +1,259 @@
+"""From the options of the command line to a workflow, and what is said of those that make none."""
+
+import sys
+from typing import Any
+
+import click
+import pytest
+
+from dotflow import Config, Context, DotFlow, Task, action
+from dotflow.cli.building import Asked, FactoryRaised, build, value_of
+from dotflow.cli.mistakes import told
+from dotflow.cli.storages import KINDS, make_storage
+from dotflow.core.failure import Failure
+from dotflow.core.types import TypeStorage
+from dotflow.errors import InvalidPath, InvalidStep
+from dotflow.providers import StorageDefault, StorageFile, StorageSQLite
+
+JOBS = """
+from dotflow import DotFlow, action
+
+@action
+def extract(initial_context): return initial_context.storage
+
+@action
+def load(): ...
+
+def tell(task): ...
+
+def plain(): ...
+
+def factory(name="nightly"):
+    return DotFlow(name=name)
+
+def named(): return DotFlow(workflow_id="mine")
+
+def nothing(): ...
+
+def needy(day): ...
+
+def broken(): raise RuntimeError("no database")
+
+workflow = DotFlow(name="made before")
+"""
+
+
+@pytest.fixture(autouse=True)
+def jobs(modules: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A user's module, and an import path that is as it was before afterwards."""
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    modules["jobs"] = JOBS
+
+
+def asked(**given: Any) -> Asked:
+    """What the command line would be given, and nothing for the rest."""
+    nothing: dict[str, Any] = dict.fromkeys(("workflow", "initial_context", "callback", "workflow_id", "storage"))
+    options = nothing | {"step": (), "storage_options": {}, "resume": False} | given
+    return Asked(**options)
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("abc", "abc"),
+        ("3", 3),
+        ("1.5", 1.5),
+        ('"3"', "3"),
+        ('{"day": [1, null]}', {"day": [1, None]}),
+        ("true", True),
+        ("True", "True"),
+        ("null", None),
+        ("", ""),
+        ("NaN", "NaN"),
+        ("[1, Infinity]", "[1, Infinity]"),
+        ("{'day': 3}", "{'day': 3}"),
+        ("2026-11-01", "2026-11-01"),
+        ("[" * 100_000, "[" * 100_000),
+    ],
+)
+def test_an_initial_context_is_json_where_it_is_json(text: str, value: object) -> None:
+    """And the text itself otherwise; Python's own additions to JSON are no JSON."""
+    assert value_of(text) == value
+    assert type(value_of(text)) is type(value)
+
+
+class TestSteps:
+    def test_they_run_in_the_order_in_which_they_were_given(self) -> None:
+        """With the context, the callback and the id that were given."""
+        workflow = build(
+            asked(
+                step=("jobs.extract", "jobs:load"), initial_context="[1]", callback="jobs.tell", workflow_id="nightly"
+            )
+        )
+
+        tasks: list[Task] = list(workflow.task)
+        assert [task.name for task in tasks] == ["extract", "load"]
+        assert [task.initial_context.storage for task in tasks] == [[1], [1]]
+        assert [getattr(task.callback, "__name__", "") for task in tasks] == ["tell", "tell"]
+        assert workflow.workflow_id == "nightly"
+
+    def test_the_current_folder_is_importable(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """An installed command does not have it on its path by itself."""
+        monkeypatch.setattr(sys, "path", ["/somewhere"])
+
+        build(asked(step=("jobs.load",)))
+
+        assert len(sys.path) == 2
+
+    @pytest.mark.parametrize(
+        ("path", "kind", "words"),
+        [
+            ("jobs.extrct", InvalidPath, "Did you mean 'jobs.extract'? Its actions are: extract, load."),
+            ("jobs.nonsense", InvalidPath, "Its actions are: extract, load."),
+            ("jbs.extract", InvalidPath, "there is no module 'jbs'"),
+            ("jsn.loads", InvalidPath, "Did you mean 'json'?"),
+            ("json.decodr.x", InvalidPath, "Did you mean 'json.decoder'?"),
+            ("jobs.plain", InvalidStep, "@action above 'plain'"),
+        ],
+    )
+    def test_a_path_that_leads_nowhere_says_what_was_meant(self, path: str, kind: type, words: str) -> None:
+        """The nearest name where there is one, else what there is."""
+        with pytest.raises(kind) as caught:
+            build(asked(step=(path,)))
+
+        assert words in told(caught.value)
+        assert "\n" not in told(caught.value)
+
+
+class TestFactories:
+    @pytest.mark.parametrize(("path", "name"), [("jobs:factory", "nightly"), ("jobs.workflow", "made before")])
+    def test_a_function_that_returns_a_workflow_or_a_workflow_itself(self, path: str, name: str) -> None:
+        """Its own arguments must have defaults."""
+        assert build(asked(workflow=path)).name == name
+
+    @pytest.mark.parametrize(
+        ("path", "words"),
+        [
+            ("jobs.nothing", "a function that returned None (NoneType)"),
+            ("jobs.needy", "it needs 'day'"),
+            ("jobs.load", "Run it with --step jobs.load"),
+            ("jobs.__name__", "'jobs' (str)"),
+        ],
+    )
+    def test_what_makes_no_workflow_is_refused(self, path: str, words: str) -> None:
+        """It says what came instead."""
+        with pytest.raises(click.UsageError) as caught:
+            build(asked(workflow=path))
+
+        assert words in caught.value.format_message()
+
+    def test_what_a_factory_raises_is_told_with_its_cause(self) -> None:
+        """One line, and the traceback for --debug."""
+        with pytest.raises(FactoryRaised) as caught:
+            build(asked(workflow="jobs.broken"))
+
+        assert told(caught.value) == (
+            "dotflow: --workflow jobs.broken raised RuntimeError: no database (--debug shows where)"
+        )
+        assert isinstance(caught.value.__cause__, RuntimeError)
+
+    @pytest.mark.parametrize("option", ["initial_context", "callback", "workflow_id"])
+    def test_what_a_factory_decides_is_not_given_beside_it(self, option: str) -> None:
+        """It would be ignored, and nobody would know."""
+        with pytest.raises(click.UsageError, match=f"--{option.replace('_', '-')} goes with --step"):
+            build(asked(workflow="jobs.factory", **{option: "x"}))
+
+
+@pytest.mark.parametrize("given", [{}, {"step": ("jobs.load",), "workflow": "jobs.factory"}])
+def test_either_steps_or_a_factory(given: dict[str, Any]) -> None:
+    """Neither and both are refused."""
+    with pytest.raises(click.UsageError, match="say what to run"):
+        build(asked(**given))
+
+
+class TestStorages:
+    def test_every_word_makes_its_storage(self) -> None:
+        """Each is the provider of that name, with the options that were given."""
+        made = {str(name): make_storage(name, dict.fromkeys(kind.options, "x")) for name, kind in KINDS.items()}
+
+        assert {name: type(storage).__name__ for name, storage in made.items()} == {
+            str(name): kind.provider for name, kind in KINDS.items()
+        }
+
+    def test_the_storage_takes_the_place_of_the_workflows_own(self) -> None:
+        """In a workflow of steps, and in a factory's."""
+        for given in ({"step": ("jobs.load",)}, {"workflow": "jobs.factory"}):
+            workflow = build(asked(storage="sqlite", storage_options={"path": "x.db"}, **given))
+            assert isinstance(workflow.config.storage, StorageSQLite)
+        assert isinstance(build(asked(step=("jobs.load",))).config.storage, StorageDefault)
+
+    @pytest.mark.parametrize(
+        ("name", "given", "words"),
+        [
+            (None, {"path": "x"}, "--path goes with --storage file or sqlite"),
+            (TypeStorage.DEFAULT, {"path": "x"}, "--path does not go with --storage default, which takes no options"),
+        ],
+    )
+    def test_options_of_another_storage_are_refused(self, name: str | None, given: dict[str, str], words: str) -> None:
+        """What would be ignored is a mistake."""
+        with pytest.raises(click.UsageError, match=words):
+            make_storage(name, given)
+
+
+class TestResume:
+    def test_it_needs_what_an_earlier_run_can_be_found_by(self) -> None:
+        """A storage that lasts, and an id that is the same in each run."""
+        with pytest.raises(click.UsageError, match="--storage file"):
+            build(asked(step=("jobs.load",), resume=True, workflow_id="x"))
+        with pytest.raises(click.UsageError, match="--workflow-id my-job"):
+            build(asked(step=("jobs.load",), resume=True, storage="file"))
+        with pytest.raises(click.UsageError, match=r"DotFlow\(workflow_id=...\)"):
+            build(asked(workflow="jobs.factory", resume=True, storage="file"))
+
+    def test_where_both_are_there_it_is_let_through(self) -> None:
+        """From the command line or from the factory."""
+        assert isinstance(
+            build(asked(step=("jobs.load",), resume=True, storage="file", workflow_id="x")).config.storage, StorageFile
+        )
+        assert build(asked(workflow="jobs.named", resume=True, storage="file")).workflow_id == "mine"
+
+
+def test_an_error_keeps_to_one_line() -> None:
+    """Whatever is in it: lines, an escape for the terminal."""
+    assert told(RuntimeError("a\nb\x1b[2J")) == "dotflow: RuntimeError: a b [2J (--debug shows where)"
+
+
+def test_a_summary_tells_of_failures_and_leaves_many_successes_out() -> None:
+    """Up to fifty tasks each have a line; of more, only those that did not complete."""
+    from dotflow.cli.summary import plain
+    from dotflow.core.events import AttemptStarted, TaskCompleted, TaskFailed
+
+    @action
+    def step() -> None: ...
+
+    tasks = [Task(number, step) for number in range(60)]
+    now = Context().time
+    for task in tasks:
+        task.apply(AttemptStarted(task.task_id, 1, Context(), now, 1.0))
+        task.apply(TaskCompleted(task.task_id, Context(), 1.5))
+    trace = (
+        'Traceback (most recent call last):\n  File "/jobs/a.py", line 3, in step\n    1 / 0\nZeroDivisionError: no\n'
+    )
+    tasks[7].apply(AttemptStarted(7, 1, Context(), now, 1.0))
+    tasks[7].apply(TaskFailed(7, 1, Failure("ZeroDivisionError", "no", trace), now, 2.0))
+
+    assert list(plain("Failed", tasks, 3.0, "Try again.")) == [
+        f"task 7 {step.name}: Failed, 1.00 s",
+        "    ZeroDivisionError: no",
+        "    /jobs/a.py:3 in step: 1 / 0",
+        "and 59 more tasks",
+        "Failed: 59 of 60 tasks completed, 1 failed, in 3.00 s",
+        "Try again.",
+    ]
+    assert list(plain("Completed", [], 0.0, "")) == ["Completed: there are no tasks, in 0.00 s"]
+
+
+def test_a_workflow_knows_whether_its_id_was_given() -> None:
+    """A fresh UUID is known to nobody else."""
+    assert DotFlow(workflow_id="x").is_named
+    assert not DotFlow(Config()).is_named

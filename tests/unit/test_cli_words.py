@@ -1,0 +1,93 @@
+"""How the command line puts numbers, places and texts into words."""
+
+import sysconfig
+from pathlib import Path
+
+import pytest
+
+from dotflow.cli.words import many, one_line, span, spot_of
+
+STDLIB = sysconfig.get_path("stdlib")
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [
+        (0, "0.00 s"),
+        (0.214, "0.21 s"),
+        (9.99, "9.99 s"),
+        (9.996, "10.0 s"),
+        (59.94, "59.9 s"),
+        (59.96, "1:00"),
+        (245.4, "4:05"),
+        (3599.6, "1:00:00"),
+        (90_061, "25:01:01"),
+    ],
+)
+def test_a_span_is_as_exact_as_a_reader_wants_it(seconds: float, words: str) -> None:
+    """Hundredths below ten seconds, tenths below a minute, then minutes and hours; no unit is ever full."""
+    assert span(seconds) == words
+
+
+@pytest.mark.parametrize(("count", "words"), [(0, "0 tasks"), (1, "1 task"), (2, "2 tasks")])
+def test_one_is_singular(count: int, words: str) -> None:
+    """A count and its noun agree."""
+    assert many(count, "task") == words
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("plain", "plain"),
+        ("two\nlines\tand  gaps", "two lines and gaps"),
+        ("\x1b[2Jgone\x07", "[2Jgone"),
+        ("", ""),
+        ("x" * 301, "x" * 299 + "…"),
+    ],
+)
+def test_any_text_fits_on_one_line(text: str, line: str) -> None:
+    """What would drive the terminal or break the line is taken out; what is too long is cut."""
+    assert one_line(text) == line
+
+
+def frame(file: object, line: int, function: str, code: str) -> str:
+    return f'  File "{file}", line {line}, in {function}\n    {code}\n'
+
+
+def test_an_error_is_placed_in_the_users_own_code() -> None:
+    """Not where a library raised it, but at the last line that the user wrote, relative to the current folder."""
+    own = Path.cwd() / "jobs" / "load.py"
+    text = (
+        "Traceback (most recent call last):\n"
+        + frame(own, 7, "load", "return json.loads(text)")
+        + frame(f"{STDLIB}/json/decoder.py", 355, "raw_decode", "raise JSONDecodeError(...)")
+        + "json.decoder.JSONDecodeError: Expecting value\n"
+    )
+
+    spot = spot_of(text)
+
+    assert spot is not None
+    assert str(spot) == f"{Path('jobs') / 'load.py'}:7 in load"
+    assert spot.code == "return json.loads(text)"
+
+
+def test_an_error_in_nothing_but_libraries_is_placed_there() -> None:
+    """A step may be a library's function: then that is the place."""
+    spot = spot_of(frame(f"{STDLIB}/lib.py", 3, "f", "raise ValueError"))
+
+    assert str(spot) == f"{STDLIB}/lib.py:3 in f"
+
+
+def test_the_last_of_several_errors_counts() -> None:
+    """Of a chain, the error that the step ended by."""
+    text = (
+        frame("/a/x.py", 1, "f", "1 / 0") + "ZeroDivisionError\n\nDuring handling ...\n" + frame("/a/y.py", 2, "g", "h")
+    )
+
+    assert str(spot_of(text)) == "/a/y.py:2 in g"
+
+
+@pytest.mark.parametrize("text", ["", "ValueError: 3\n", "killed by SIGKILL"])
+def test_an_error_without_a_traceback_has_no_place(text: str) -> None:
+    """A worker that was killed, a timeout that killed it."""
+    assert spot_of(text) is None
