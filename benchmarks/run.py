@@ -21,6 +21,7 @@ from measure import Row
 #: peer is not installed, costs its own rows only.
 MEASUREMENTS: Final[Mapping[str, str]] = {
     "import": "startup:rows",
+    "command": "startup:command_rows",
     "no-op": "sequential:no_op_rows",
     "log": "sequential:log_rows",
     "timeout": "sequential:timeout_rows",

@@ -1,8 +1,10 @@
-"""What it costs to have dotflow at hand."""
+"""What it costs to have dotflow at hand, in a program and in a shell."""
 
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 
 from measure import Contender, Row, environment, median, seconds_of
 
@@ -42,6 +44,32 @@ def rows(quick: bool) -> Iterator[Row]:
             budget="30 ms, nothing foreign" + (f" (loaded: {', '.join(foreign)})" if foreign else ""),
             within=ours < 0.030 and not foreign,
         )
+
+
+def command_rows(quick: bool) -> Iterator[Row]:
+    """The command `dotflow`, from the shell's side, beside a Python that does nothing, and one that imports click."""
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder, "jobs.py").write_text("from dotflow import action\n\n\n@action\ndef nothing(): ...\n")
+        start = ["-m", "dotflow", "start", "--step", "jobs.nothing"]
+        contenders = {
+            "help": _running(folder, "-m", "dotflow", "--help"),
+            "start": _running(folder, *start),
+            "bare Python": _running(folder, "-c", "pass"),
+            "import click": _running(folder, "-c", "import click"),
+        }
+        median(contenders, 1)  # the first time compiles
+        taken = median(contenders, 5 if quick else 25)
+    help_, start_ = taken.pop("help"), taken.pop("start")
+    yield Row(what="`dotflow --help`", ours=help_, peers=taken, budget="200 ms", within=help_ < 0.200)
+    yield Row(what="`dotflow start`, a step that does nothing", ours=start_, peers=taken)
+
+
+def _running(folder: str, *arguments: str) -> Contender:
+    def run() -> None:
+        command = [sys.executable, *arguments]
+        subprocess.run(command, check=True, cwd=folder, env=environment(), capture_output=True)
+
+    return lambda: seconds_of(run)
 
 
 def _importing(line: str) -> Contender:

@@ -1,11 +1,16 @@
 """What every command of ours shares."""
 
+import shutil
+import textwrap
 from typing import Any, Final
 
 import click
 
-#: For every command: -h as well as --help, and lines as long as can be read with ease.
-SETTINGS: Final = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+WIDEST: Final = 100  # columns of help: beyond that the eye loses the line
+BEFORE_HELP: Final = 34  # columns that click leaves for an option's names, and the gaps around them
+
+#: For every command: -h as well as --help.
+SETTINGS: Final = {"help_option_names": ["-h", "--help"], "max_content_width": WIDEST}
 
 
 class Command(click.Command):
@@ -19,3 +24,24 @@ class Command(click.Command):
                 ["--debug"], is_flag=True, expose_value=False, help="Show the traceback of a mistake, not just a line."
             )
         )
+
+
+class Option(click.Option):
+    """An option with an example, which stands on a line of its own in the help.
+
+    Args:
+        example: What one would type.
+    """
+
+    def __init__(self, *args: Any, example: str, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.example = example
+
+    def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
+        """As click does, and the example."""
+        record = super().get_help_record(ctx)
+        if record is None:
+            return None
+        width = max(50, min(shutil.get_terminal_size().columns, WIDEST) - 2) - BEFORE_HELP
+        lines = [*textwrap.wrap(record[1], width), f"E.g. {self.example}"]
+        return record[0], "\b\n" + "\n".join(lines)  # \b: click leaves the lines as they are

@@ -5,6 +5,7 @@ from typing import Any, Final, TypeVar
 
 import click
 
+from dotflow.cli.command import Option
 from dotflow.cli.storages import KINDS
 from dotflow.core.types.execution import TypeExecution
 
@@ -15,44 +16,70 @@ WORKFLOW_OPTIONS: Final = (
         "--step",
         multiple=True,
         metavar="PATH",
-        help="An action, by its dotted path; given again, the steps run in this order. E.g. --step jobs.extract",
+        help="An action, by its dotted path; given again, the steps run in this order.",
+        cls=Option,
+        example="--step jobs.extract",
     ),
     click.option(
         "--workflow",
         metavar="PATH",
-        help="A function that returns a DotFlow, or a DotFlow. E.g. --workflow jobs.nightly:build",
+        help="A function that returns a DotFlow, or a DotFlow.",
+        cls=Option,
+        example="--workflow jobs.nightly:build",
     ),
     click.option(
         "--initial-context",
         metavar="VALUE",
-        help="What the steps get as initial_context: JSON, or any other text. E.g. --initial-context '{\"day\": 3}'",
+        help="What the steps get as initial_context: JSON, or any other text.",
+        cls=Option,
+        example="--initial-context '{\"day\": 3}'",
     ),
     click.option(
         "--callback",
         metavar="PATH",
-        help="Called as callback(task=task) when a step has ended. E.g. --callback jobs.tell",
+        help="Called as callback(task=task) when a step has ended.",
+        cls=Option,
+        example="--callback jobs.tell",
     ),
     click.option(
         "--mode",
         type=click.Choice([str(mode) for mode in TypeExecution]),
         default=str(TypeExecution.SEQUENTIAL),
-        help="How the steps run: in order, in order in a thread, or all at once. E.g. --mode parallel",
+        help="How the steps run: in order, in order in a thread, or all at once.",
+        cls=Option,
+        example="--mode parallel",
     ),
     click.option(
         "--storage",
         type=click.Choice([str(name) for name in KINDS]),
-        help="Where finished steps' values are kept; default is memory. E.g. --storage file",
+        help="Where finished steps' values are kept; default is memory.",
+        cls=Option,
+        example="--storage file",
     ),
     click.option(
-        "--path", metavar="PATH", help="The folder, or database, of --storage file or sqlite. E.g. --path .storage"
+        "--path",
+        metavar="PATH",
+        help="The folder, or database, of --storage file or sqlite.",
+        cls=Option,
+        example="--path .storage",
     ),
     click.option(
         "--workflow-id",
         metavar="ID",
-        help="What the workflow is called from run to run, for --resume. E.g. --workflow-id nightly",
+        help="What the workflow is called from run to run, for --resume.",
+        cls=Option,
+        example="--workflow-id nightly",
     ),
-    click.option("--resume", is_flag=True, help="Skip the steps that an earlier run has finished. E.g. --resume"),
-    click.option("--keep-going", is_flag=True, help="Go on with the others after a failure. E.g. --keep-going"),
+    click.option(
+        "--resume",
+        is_flag=True,
+        help="Skip the steps that an earlier run has finished.",
+        cls=Option,
+        example="--resume",
+    ),
+    click.option(
+        "--keep-going", is_flag=True, help="Go on with the others after a failure.", cls=Option, example="--keep-going"
+    ),
 )
 
 

@@ -62,3 +62,16 @@ def one_line(text: str, most: int = 300) -> str:
     """Text on one line, without what would drive a terminal; cut where it is longer than *most* characters."""
     flat = " ".join("".join(char if char.isprintable() else " " for char in text).split())
     return flat if len(flat) <= most else f"{flat[: most - 1]}…"
+
+
+def long_span(seconds: float) -> str:
+    """A span that may be days, in its two largest units: 3 d 4 h, 2 h 5 min, 40 s."""
+    left = max(0, round(seconds))
+    parts: list[str] = []
+    for unit, size in (("d", 86_400), ("h", 3_600), ("min", 60), ("s", 1)):
+        count, left = divmod(left, size)
+        if count or (unit == "s" and not parts):
+            parts.append(f"{count} {unit}")
+        elif parts:
+            break
+    return " ".join(parts[:2])

@@ -1,0 +1,59 @@
+"""dotflow schedule: runs again and again, when they are due."""
+
+from typing import Any
+
+import click
+
+from dotflow.cli.command import Command, Option
+from dotflow.cli.options import workflow_options
+from dotflow.core.types.overlap import TypeOverlap
+
+
+@click.command(cls=Command)
+@click.option(
+    "--cron",
+    metavar="EXPRESSION",
+    help="When: five fields, six with seconds first, or @daily and the like.",
+    cls=Option,
+    example="--cron '30 2 * * 1-5'",
+)
+@click.option(
+    "--overlap",
+    type=click.Choice([str(word) for word in TypeOverlap]),
+    help="What happens when it fires during a run: drop the new one, keep one waiting, or run both. skip unless given.",
+    cls=Option,
+    example="--overlap queue",
+)
+@click.option(
+    "--timezone",
+    metavar="ZONE",
+    help="Whose clock; this machine's unless given.",
+    cls=Option,
+    example="--timezone America/New_York",
+)
+@click.option(
+    "--preview",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Print the next N firings, mark the nights when the clocks change, and run nothing.",
+    cls=Option,
+    example="--preview 10",
+)
+@workflow_options
+def schedule(**options: Any) -> int:
+    """Run a step, or a workflow, whenever it is due, until Ctrl-C or SIGTERM.
+
+    The first signal waits for the run that is going on; a second one stops it.
+
+    \b
+    dotflow schedule --step jobs.report --cron '30 2 * * *' --timezone Europe/Berlin
+    dotflow schedule --workflow jobs:build_workflow --cron @hourly --overlap queue
+    dotflow schedule --cron '30 2 * * *' --timezone America/New_York --preview 10
+
+    Exit code: 0 ended by a signal, 2 nothing was run, 130 or 143 stopped in the middle of a run.
+    """
+    from dotflow.cli.scheduling import keep_schedule, preview  # here, since the help of all commands needs none of it
+
+    if options["preview"] is not None:
+        return preview(options)
+    return keep_schedule(options)
