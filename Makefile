@@ -15,8 +15,9 @@ endef
 comma := ,
 heading = @printf '\n== %s\n'
 
-.PHONY: help demo test test-start-methods check bench docs clean
-.NOTPARALLEL:
+SUITES = $(VERSIONS:%=test-%) test-forkserver test-spawn
+
+.PHONY: help demo test test-forkserver test-spawn check bench docs clean
 .SECONDARY:  # keep the venvs, which only a pattern names
 
 help:  ## Say what can be made
@@ -35,19 +36,20 @@ check: .venv/check/.ready  ## Lint, format, types and the unit tests: under a mi
 	$(heading) 'unit tests'
 	@.venv/check/bin/pytest --no-header tests/unit
 
-test: check  ## All of check, then every test on every Python, and the process tests with the other start methods
-	@for version in $(VERSIONS); do $(MAKE) --no-print-directory test-$$version || exit 1; done
-	@$(MAKE) --no-print-directory test-start-methods
+# Two suites at a time: most of their time they wait for processes. What one says is shown when it has ended.
+test: check  ## All of check, then the tests on every Python, and the process tests with the other start methods
+	@$(MAKE) --no-print-directory $(VERSIONS:%=.venv/%/.ready)
+	$(heading) 'two suites at a time, each shown when it has ended: $(SUITES)'
+	@$(MAKE) --no-print-directory -j2 --output-sync=target $(SUITES)
 
+# The oldest and the newest Python run every test; those in between leave out what takes more than a second.
 test-3.%: .venv/3.%/.ready
-	$(heading) 'Python 3.$*: every test'
-	@.venv/3.$*/bin/pytest --no-header tests
+	$(heading) 'Python 3.$*: $(if $(filter 3.$*,$(firstword $(VERSIONS)) $(lastword $(VERSIONS))),every test,all but the slow tests)'
+	@.venv/3.$*/bin/pytest --no-header tests $(if $(filter 3.$*,$(firstword $(VERSIONS)) $(lastword $(VERSIONS))),,-m 'not slow')
 
-test-start-methods: .venv/$(PYTHON)/.ready
-	$(heading) 'Python $(PYTHON): process tests with forkserver'
-	@.venv/$(PYTHON)/bin/pytest --no-header tests/integration -m processes --start-method forkserver
-	$(heading) 'Python $(PYTHON): process tests with spawn'
-	@.venv/$(PYTHON)/bin/pytest --no-header tests/integration -m processes --start-method spawn
+test-forkserver test-spawn: test-%: .venv/$(PYTHON)/.ready
+	$(heading) 'Python $(PYTHON): process tests with $*'
+	@.venv/$(PYTHON)/bin/pytest --no-header tests/integration -m processes --start-method $*
 
 bench: .venv/bench/.ready  ## Measure dotflow beside what one would use instead
 	@.venv/bench/bin/python benchmarks/run.py

@@ -18,7 +18,8 @@ from rich.text import Text
 from dotflow.providers.bell import Bell
 
 TICK: Final = 0.1  # seconds between two pictures
-CHUNK: Final = 65_536  # bytes
+CHUNK: Final = 65_536  # bytes: what a pipe holds on Linux, unless it was enlarged
+LAST_CHUNKS: Final = 16  # a pipe holds no more than these, fs.pipe-max-size
 ESCAPES: Final = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]")
 HIDE_CURSOR, SHOW_CURSOR, ERASE_BELOW = b"\x1b[?25l", b"\x1b[?25h", b"\x1b[J"
 
@@ -93,13 +94,11 @@ class Live:
         self._paint(printed)
 
     def _printed(self) -> bytes:
-        """What has come through the pipe, up to a chunk; at the end all of it."""
+        """What has come through the pipe, up to a chunk; at the end all that it held by then."""
         chunks = []
         with contextlib.suppress(BlockingIOError):
-            while chunk := os.read(self._pipe, CHUNK):
-                chunks.append(chunk)
-                if not self._over:
-                    break
+            for _ in range(LAST_CHUNKS if self._over else 1):
+                chunks.append(os.read(self._pipe, CHUNK))
         return b"".join(chunks)
 
     def _paint(self, printed: bytes) -> None:

@@ -100,7 +100,8 @@ def _watched(workflow: DotFlow, title: str, start_arguments: dict[str, Any]) -> 
     config = workflow.config
     board = Board(workflow.task, config.history)
     config.history = board
-    config.log = config.log.without_console()
+    if sys.stderr is not None and sys.stderr.isatty():  # sent to a file, its lines disturb nobody
+        config.log = config.log.without_console()
     ascii_only = not (sys.stdout.encoding or "").lower().startswith("utf")
     with Live(
         sys.stdout,
