@@ -16,6 +16,7 @@ from dotflow.cli.mistakes import told
 
 #: Name -> where the command stands, in the order of the help.
 COMMANDS: Final[dict[str, str]] = {
+    "init": "init:init",
     "start": "start:start",
     "schedule": "schedule:schedule",
 }

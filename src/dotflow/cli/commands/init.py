@@ -1,0 +1,102 @@
+"""`dotflow init`: a small complete project that runs at once."""
+
+import os
+import shlex
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Final
+
+import click
+
+from dotflow.cli.command import Command
+from dotflow.cli.naming import Names, names_of
+from dotflow.cli.origin import Origin, origin
+from dotflow.cli.project import SAMPLE, make, rendered
+from dotflow.cli.wheel import pack
+
+EXAMPLES: Final = """
+\b
+dotflow init my-project          a new folder my-project, with the package my_project
+dotflow init ~/work/my-project   the same, elsewhere
+dotflow init .                   in the folder where you are, if it is empty
+dotflow init                     asks for the name, in a terminal
+dotflow init my-project --debug  with the traceback of what goes wrong
+"""
+
+
+@click.command(cls=Command, epilog=EXAMPLES)
+@click.argument("name", required=False)
+@click.pass_context
+def init(context: click.Context, name: str | None) -> None:
+    """Make a project: a pipeline with its tests, ready to run.
+
+    NAME is its folder, which must not exist yet, or be empty; the last part of it is what the project is called.
+    Nothing is fetched, and nothing is overwritten.
+    """
+    folder = Path(_asked(context) if name is None else _given(context, name))
+    names = names_of(_called(folder))
+    source = origin()
+    wheel = pack() if source.requirement is None else None
+    files = rendered(names, source, wheel)
+    make(folder, files)
+    _tell(folder, names, source, files)
+
+
+def _asked(context: click.Context) -> str:
+    if sys.stdin is None or not sys.stdin.isatty():
+        raise click.UsageError("Say what the project is to be called: dotflow init my-project.", context)
+    answer: str = click.prompt("Project name", default=SAMPLE.project, value_proc=_checked, err=True)
+    return answer
+
+
+def _checked(answer: str) -> str:
+    """The answer as it was, if it will do; click asks again where this raises."""
+    names_of(_called(Path(answer)))
+    return answer
+
+
+def _given(context: click.Context, name: str) -> str:
+    if not name.strip():
+        raise click.UsageError("NAME is empty. Say what the project is to be called: dotflow init my-project.", context)
+    return name
+
+
+def _called(folder: Path) -> str:
+    """What a project in that folder is called: `.` and `..` have names, too."""
+    return folder.name if folder.name not in {"", ".."} else folder.resolve().name
+
+
+def _tell(folder: Path, names: Names, source: Origin, files: Iterable[str]) -> None:
+    """What was made, and what to do next."""
+    colour = False if os.environ.get("NO_COLOR") else None  # None: as the terminal has it
+    click.echo(click.style(f"{folder.resolve().name}/", bold=True), color=colour)
+    for line in tree(files):
+        click.echo(f"  {line}")
+    if source.requirement is None or " @ " in source.requirement:
+        where = source.requirement or "the copy of it in wheels/"
+        click.echo(
+            f"\nThis dotflow came from no package index, so the project depends on {where}. "
+            "To take it from an index one day, change the first line under 'dependencies' in pyproject.toml."
+        )
+    click.echo("\nNext:")
+    here = [] if folder.resolve() == Path.cwd() else [f"cd {shlex.quote(str(folder))}"]
+    for command in [
+        *here,
+        "pip install -e '.[test]' && pytest",
+        f"dotflow start --workflow {names.package}.pipeline:build_workflow",
+    ]:
+        click.echo("  " + click.style(command, fg="cyan"), color=colour)
+
+
+def tree(files: Iterable[str]) -> list[str]:
+    """The files' paths as lines, those of a folder indented under it."""
+    lines: list[str] = []
+    shown = ""
+    for path in sorted(files, key=lambda path: ("/" not in path, path)):
+        folder, _, name = path.rpartition("/")
+        if folder and folder != shown:
+            lines.append(f"{folder}/")
+            shown = folder
+        lines.append(f"  {name}" if folder else name)
+    return lines
