@@ -1,5 +1,6 @@
 """A new project: the template's files in the project's own words, written all together or not at all."""
 
+import json
 import os
 import shutil
 from collections.abc import Mapping
@@ -39,7 +40,7 @@ def rendered(names: Names, origin: Origin, wheel: tuple[str, bytes] | None) -> d
         files[_in_words_of(names, place)] = _in_words_of(names, path.read_text("utf-8")).encode()
     requirement = origin.requirement or BROUGHT % (wheel or ("",))[0]
     _fill(files, "Dockerfile", "IMAGE", IMAGE_WITH_GIT if origin.needs_git else IMAGE)
-    _fill(files, "pyproject.toml", "DOTFLOW", requirement)
+    _fill(files, "pyproject.toml", '"DOTFLOW"', json.dumps(requirement))  # a JSON string is one of TOML, too
     if " @ " in requirement:
         files["pyproject.toml"] += ALLOWED.encode()
     if wheel is not None:

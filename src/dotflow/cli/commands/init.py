@@ -70,7 +70,7 @@ def _called(folder: Path) -> str:
 def _tell(folder: Path, names: Names, source: Origin, files: Iterable[str]) -> None:
     """What was made, and what to do next."""
     colour = False if os.environ.get("NO_COLOR") else None  # None: as the terminal has it
-    click.echo(click.style(f"{folder.resolve().name}/", bold=True), color=colour)
+    click.echo(click.style(f"{names.project}/", bold=True), color=colour)
     for line in tree(files):
         click.echo(f"  {line}")
     if source.requirement is None or " @ " in source.requirement:
@@ -80,7 +80,7 @@ def _tell(folder: Path, names: Names, source: Origin, files: Iterable[str]) -> N
             "To take it from an index one day, change the first line under 'dependencies' in pyproject.toml."
         )
     click.echo("\nNext:")
-    here = [] if folder.resolve() == Path.cwd() else [f"cd {shlex.quote(str(folder))}"]
+    here = [] if folder.resolve() == Path.cwd() else [f"cd {shlex.quote(click.format_filename(folder))}"]
     for command in [
         *here,
         "pip install -e '.[test]' && pytest",

@@ -1,0 +1,94 @@
+"""The way of a newcomer: make a project, and do what its own README, Dockerfile and checks say."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+BIN = Path(sys.executable).parent
+SHELL_BLOCK = re.compile(r"^```sh\n(.*?)^```", re.DOTALL | re.MULTILINE)
+
+#: Packages come over the network, as they do to a newcomer.
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+
+
+def run(command: Sequence[str | Path], folder: Path, first_on_path: Path = BIN) -> str:
+    """What a command prints that has to succeed; it knows nothing of the sources that are under test."""
+    environment = {name: value for name, value in os.environ.items() if name not in {"PYTHONPATH", "VIRTUAL_ENV"}}
+    environment["PATH"] = os.pathsep.join([str(first_on_path), environment["PATH"]])
+    ended = subprocess.run(
+        command, cwd=folder, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True
+    )
+    assert ended.returncode == 0, f"{ended.stdout}\n{ended.stderr}"
+    return ended.stdout
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """A project that the installed command made, in a folder with a space in its name."""
+    place = tmp_path / "my work"
+    place.mkdir()
+    run(["dotflow", "init", "my-project"], place)
+    return place / "my-project"
+
+
+def test_every_command_of_its_readme_works(project: Path) -> None:
+    """In a fresh environment, in their order: installed, run, resumed, tested, linted, formatted and typed."""
+    blocks = SHELL_BLOCK.findall((project / "README.md").read_text())
+    script = "\n".join(block for block in blocks if not block.startswith("docker "))
+    assert len(blocks) == 6
+    checks = re.findall(r"^      - run: (.*)$", (project / ".github/workflows/ci.yml").read_text(), re.MULTILINE)
+    assert len(checks) == 6
+    assert set(checks) <= set(script.splitlines())  # so what follows is what CI does, too
+
+    printed = run(["sh", "-e", "-c", script], project)
+
+    assert "3 of 3 tasks completed" in printed
+    assert "(3 restored)" in printed
+    assert re.search(r"\b6 passed\b", printed)
+    assert "All checks passed!" in printed
+    assert "already formatted" in printed
+    assert (project / "output" / "revenue.db").stat().st_size > 0
+
+
+def test_its_image_can_be_built_and_run(project: Path, tmp_path: Path) -> None:
+    """What its Dockerfile installs, from what it copies, is enough for the command that it ends with.
+
+    Docker itself is left out: a copy stands for /app, an environment for the image and an empty folder for /data.
+    """
+    lines = (project / "Dockerfile").read_text().splitlines()
+    app, image, data = tmp_path / "app", tmp_path / "image", tmp_path / "data"
+    ignored = [line.removeprefix("**/") for line in (project / ".dockerignore").read_text().splitlines()[1:]]
+    shutil.copytree(project, app, ignore=shutil.ignore_patterns(*ignored))
+    shutil.rmtree(project)
+    data.mkdir()
+    run([sys.executable, "-m", "venv", image], tmp_path)
+
+    installing = next(line for line in lines if line.startswith("RUN pip "))
+    run(["sh", "-c", installing.removeprefix("RUN ").replace("/app", str(app))], data, image / "bin")
+    printed = run(json.loads(lines[-1].removeprefix("CMD ")), data, image / "bin")
+
+    assert "3 of 3 tasks completed" in printed
+    assert {path.name for path in data.iterdir()} == {".output", "output"}
+
+
+def test_the_project_of_a_project_is_as_good(project: Path, tmp_path: Path) -> None:
+    """The dotflow that a project brought along brings itself along, byte for byte."""
+    wheel = next((project / "wheels").iterdir())
+    packed = wheel.read_bytes()
+    run([sys.executable, "-m", "venv", tmp_path / "inner"], tmp_path)
+    inner = tmp_path / "inner" / "bin"
+    run([inner / "python", "-m", "pip", "install", "--no-deps", "--force-reinstall", wheel], tmp_path)
+    # The environment of the tests has what dotflow needs; this one has only dotflow.
+    needed = next(path for path in sys.path if path.endswith("site-packages"))
+    (next((tmp_path / "inner" / "lib").glob("python3*")) / "site-packages" / "needed.pth").write_text(f"{needed}\n")
+
+    run(["dotflow", "init", "again"], tmp_path, inner)
+
+    assert next((tmp_path / "again" / "wheels").iterdir()).read_bytes() == packed

@@ -1,0 +1,330 @@
+"""`dotflow init` on a real disk and a real terminal: what it makes, what it refuses, what it never leaves behind."""
+
+import io
+import os
+import pty
+import resource
+import signal
+import subprocess
+import sys
+import zipfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import click
+import pytest
+
+import dotflow
+from dotflow.cli.project import make
+from tests.integration.children import PATIENCE, SOURCES
+
+MADE = {
+    ".dockerignore",
+    ".github/workflows/ci.yml",
+    ".gitignore",
+    "Dockerfile",
+    "README.md",
+    "pyproject.toml",
+    "src/my_project/__init__.py",
+    "src/my_project/orders.csv",
+    "src/my_project/pipeline.py",
+    "tests/test_steps.py",
+    "tests/test_workflow.py",
+    f"wheels/dotflow-{dotflow.__version__}-py3-none-any.whl",
+}
+
+
+def files_in(folder: Path) -> set[str]:
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+
+
+def init(folder: Path, *arguments: str, **given: object) -> subprocess.CompletedProcess[str]:
+    """The real command, in *folder*, with nobody at the keyboard."""
+    return subprocess.run(
+        [sys.executable, "-W", "error", "-m", "dotflow", "init", *arguments],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(SOURCES)},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        **given,  # type: ignore[call-overload]
+    )
+
+
+def test_a_name_is_all_it_takes(tmp_path: Path) -> None:
+    """All the files, a list of them and what to do next; not a byte of colour where nobody looks; nothing beside it."""
+    ended = init(tmp_path, "my-project")
+
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert files_in(tmp_path / "my-project") == MADE
+    assert [path.name for path in tmp_path.iterdir()] == ["my-project"]
+    assert ended.stdout.startswith("my-project/\n  .github/workflows/\n    ci.yml\n")
+    assert ended.stdout.endswith(
+        "\nNext:\n  cd my-project\n  pip install -e '.[test]' && pytest\n"
+        "  dotflow start --workflow my_project.pipeline:build_workflow\n"
+    )
+    assert "\x1b" not in ended.stdout
+
+
+def test_the_wheel_is_this_dotflow(tmp_path: Path) -> None:
+    """What the project brings along is what made it, the template and the licence included."""
+    init(tmp_path, "my-project")
+    wheel = next((tmp_path / "my-project" / "wheels").iterdir())
+
+    with zipfile.ZipFile(io.BytesIO(wheel.read_bytes())) as archive:
+        assert archive.testzip() is None
+        packed = {name for name in archive.namelist() if name.startswith("dotflow/")}
+        assert archive.read("dotflow/errors.py") == (SOURCES / "dotflow" / "errors.py").read_bytes()
+    there = {path for path in files_in(SOURCES) if path.startswith("dotflow/") and "__pycache__" not in path}
+    assert packed == there
+
+
+def test_an_empty_folder_may_be_filled(tmp_path: Path) -> None:
+    """`dotflow init .` in a new repository: the folder gives the name, and there is no need to go anywhere."""
+    (tmp_path / "my-project" / ".git").mkdir(parents=True)
+
+    ended = init(tmp_path / "my-project", ".")
+
+    assert ended.returncode == 0
+    assert files_in(tmp_path / "my-project") == MADE
+    assert "cd " not in ended.stdout
+
+
+def test_without_a_name_and_a_terminal_it_says_what_to_give(tmp_path: Path) -> None:
+    """It never waits for an answer that nobody can give."""
+    ended = init(tmp_path)
+
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert "dotflow init my-project" in ended.stderr
+    assert ended.stderr.count("\n") == 1
+
+
+def test_with_stdin_closed_it_says_what_to_give(tmp_path: Path) -> None:
+    """A service has no standard input at all."""
+    ended = subprocess.run(
+        ["/bin/sh", "-c", 'exec "$0" -m dotflow init <&-', sys.executable],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(SOURCES)},
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+    )
+
+    assert ended.returncode == 2
+    assert "dotflow init my-project" in ended.stderr
+
+
+def answered(folder: Path, *answers: str) -> tuple[int, str]:
+    """The exit code, and what a terminal shows, when someone types *answers*."""
+    master, slave = pty.openpty()
+    asked = subprocess.Popen(
+        [sys.executable, "-m", "dotflow", "init"],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(SOURCES)},
+        stdin=slave,
+        stdout=slave,
+        stderr=slave,
+        start_new_session=True,
+    )
+    os.close(slave)
+    shown = b""
+    with asked, os.fdopen(master, "rb+", buffering=0) as terminal:
+        os.write(terminal.fileno(), "".join(answers).encode())
+        while True:
+            try:
+                piece = terminal.read(4096)
+            except OSError:  # EIO: nobody has the other end any more
+                break
+            if not piece:
+                break
+            shown += piece
+        return asked.wait(PATIENCE), shown.decode()
+
+
+def test_in_a_terminal_it_asks_for_the_name(tmp_path: Path) -> None:
+    """An answer that won't do is explained and asked for again."""
+    code, shown = answered(tmp_path, "class\n", "my-project\n")
+
+    assert code == 0
+    assert "Project name [my-project]:" in shown
+    assert "Did you mean 'class-pipeline'?" in shown
+    assert files_in(tmp_path / "my-project") == MADE
+
+
+def test_an_end_of_the_answers_is_an_interruption(tmp_path: Path) -> None:
+    """Ctrl-D at the question leaves at once, and nothing behind."""
+    code, _ = answered(tmp_path, "\x04")
+
+    assert code == 130
+    assert list(tmp_path.iterdir()) == []
+
+
+def refused(folder: Path, name: str) -> str:
+    """What a refusal says; it is one line, and the folder is as it was."""
+    before = sorted(folder.rglob("*"))
+    ended = init(folder, name)
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert ended.stderr.count("\n") == 1
+    assert sorted(folder.rglob("*")) == before
+    return ended.stderr
+
+
+def test_nothing_is_overwritten(tmp_path: Path) -> None:
+    """A folder with anything in it is left as it is; the message says what is there."""
+    (tmp_path / "mine").mkdir()
+    for name in ("a.txt", "b.txt", "c.txt", "d\x1b[31m.txt"):
+        (tmp_path / "mine" / name).write_text("precious")
+
+    message = refused(tmp_path, "mine")
+
+    assert "not empty: a.txt, b.txt, c.txt and 1 more" in message
+    assert (tmp_path / "mine" / "a.txt").read_text() == "precious"
+
+
+def test_names_of_files_can_not_drive_the_terminal(tmp_path: Path) -> None:
+    """A control character in the name of what is there is shown, not sent."""
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "\x1b[31mred").touch()
+
+    assert "\\x1b[31mred" in refused(tmp_path, "mine")
+
+
+def test_a_file_in_the_place_is_refused(tmp_path: Path) -> None:
+    """It is not replaced."""
+    (tmp_path / "mine").write_text("precious")
+
+    assert "is a file" in refused(tmp_path, "mine")
+
+
+def test_a_link_that_leads_nowhere_is_refused(tmp_path: Path) -> None:
+    """What it was meant to lead to is not made by the way."""
+    (tmp_path / "mine").symlink_to("elsewhere")
+
+    assert "leads nowhere" in refused(tmp_path, "mine")
+
+
+def test_a_link_to_an_empty_folder_is_followed(tmp_path: Path) -> None:
+    """The project is called as the link is."""
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "my-project").symlink_to("elsewhere")
+
+    assert init(tmp_path, "my-project").returncode == 0
+    assert files_in(tmp_path / "elsewhere") == MADE
+
+
+def test_folders_on_the_way_are_not_made(tmp_path: Path) -> None:
+    """A slip in a path does not make folders."""
+    assert "no folder a/b" in refused(tmp_path, "a/b/mine")
+
+
+def test_a_name_too_long_for_the_disk_is_refused_in_words(tmp_path: Path) -> None:
+    """Also a path that the system itself refuses is one line."""
+    assert "File name too long" in refused(tmp_path, "a" * 300 + "/mine")
+
+
+def test_a_folder_that_can_not_be_written_is_refused_in_words(tmp_path: Path) -> None:
+    """Where the system makes no folder, for root neither, its reason is on the line."""
+    message = refused(tmp_path, "/proc/mine")
+
+    assert message.startswith("dotflow: Can't make the project in /proc/mine: ")
+    assert message.endswith("Nothing was made.\n")
+
+
+def small_files() -> None:
+    """The system refuses what would make a file larger, as a full disk does."""
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))
+
+
+@pytest.mark.parametrize("name", ["my-project", "."])
+def test_what_can_not_be_written_whole_is_not_there_at_all(tmp_path: Path, name: str) -> None:
+    """When the disk refuses the last of the files, none is left, in a new folder or in one that was there."""
+    folder = tmp_path / "my-project" if name == "." else tmp_path
+    folder.mkdir(exist_ok=True)
+
+    ended = init(folder, name, preexec_fn=small_files)
+
+    assert ended.returncode == 2
+    assert "File too large. Nothing was made." in ended.stderr
+    assert list(folder.iterdir()) == []
+
+
+class Interrupted(Mapping[str, bytes]):
+    """Files, between two of which Ctrl-C comes."""
+
+    def __init__(self, files: Mapping[str, bytes]) -> None:
+        self._files = files
+
+    def __iter__(self) -> Iterator[str]:
+        for number, path in enumerate(self._files):
+            if number == 1:
+                signal.raise_signal(signal.SIGINT)
+            yield path
+
+    def __getitem__(self, path: str) -> bytes:
+        return self._files[path]
+
+    def __len__(self) -> int:
+        return len(self._files)
+
+
+@pytest.mark.parametrize("is_there", [False, True])
+def test_ctrl_c_leaves_nothing(tmp_path: Path, is_there: bool) -> None:
+    """What was written before it is gone, and what was there before stays."""
+    folder = tmp_path / "mine"
+    if is_there:
+        (folder / ".git").mkdir(parents=True)
+    before = sorted(tmp_path.rglob("*"))
+    previous = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            make(folder, Interrupted({"a/b.txt": b"1", "c.txt": b"2"}))
+    finally:
+        signal.signal(signal.SIGINT, previous)
+
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_what_comes_into_the_folder_meanwhile_is_kept(tmp_path: Path) -> None:
+    """A file that someone else writes while the project is being made is not overwritten."""
+
+    class Late(Interrupted):
+        def __iter__(self) -> Iterator[str]:
+            yield from self._files
+            (tmp_path / "a.txt").write_text("precious")
+
+    with pytest.raises(click.ClickException, match=r"not empty: a\.txt"):
+        make(tmp_path, Late({"a.txt": b"1", "b.txt": b"2"}))
+
+    assert files_in(tmp_path) == {"a.txt"}
+    assert (tmp_path / "a.txt").read_text() == "precious"
+
+
+def test_one_that_was_killed_is_told_of(tmp_path: Path) -> None:
+    """What kill -9 leaves beside the name is not taken for a project, and the next one says what to remove."""
+    (tmp_path / ".mine.partial").mkdir()
+
+    assert ".mine.partial is there" in refused(tmp_path, "mine")
+
+
+@pytest.mark.parametrize("is_there", [False, True])
+def test_of_two_at_once_one_makes_it(tmp_path: Path, is_there: bool) -> None:
+    """The other is refused, and spoils nothing."""
+    if is_there:
+        (tmp_path / "my-project").mkdir()
+    command = [sys.executable, "-m", "dotflow", "init", "my-project"]
+    both = [
+        subprocess.Popen(
+            command,
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": str(SOURCES)},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        for _ in range(2)
+    ]
+    codes = sorted(process.wait(PATIENCE) for process in both)
+
+    assert codes == [0, 2]
+    assert files_in(tmp_path) == {f"my-project/{path}" for path in MADE}
