@@ -21,7 +21,6 @@ dotflow init my-project          a new folder my-project, with the package my_pr
 dotflow init ~/work/my-project   the same, elsewhere
 dotflow init .                   in the folder where you are, if it is empty
 dotflow init                     asks for the name, in a terminal
-dotflow init my-project --debug  with the traceback of what goes wrong
 """
 
 
