@@ -115,6 +115,38 @@ def test_with_stdin_closed_it_says_what_to_give(tmp_path: Path) -> None:
     assert "dotflow init my-project" in ended.stderr
 
 
+@pytest.mark.parametrize("elsewhere", ["| true", ">&-"])
+def test_it_needs_no_reader(tmp_path: Path, elsewhere: str) -> None:
+    """Whether anybody reads what it says or not, the project is made, and that is no failure."""
+    line = f'{{ "$0" -m dotflow init my-project; echo "$?" >code; }} {elsewhere}'
+    ended = subprocess.run(
+        ["/bin/sh", "-c", line, sys.executable],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(SOURCES)},
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+    )
+
+    assert (ended.stderr, (tmp_path / "code").read_text()) == ("", "0\n")
+    assert files_in(tmp_path / "my-project") == MADE
+
+
+def test_in_a_folder_that_is_gone_it_says_so(tmp_path: Path) -> None:
+    """`dotflow init .` where someone removed the folder from under the shell."""
+    (tmp_path / "gone").mkdir()
+    ended = subprocess.run(
+        ["/bin/sh", "-c", 'rmdir ../gone; exec "$0" -m dotflow init .', sys.executable],
+        cwd=tmp_path / "gone",
+        env={**os.environ, "PYTHONPATH": str(SOURCES)},
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+    )
+
+    assert (ended.returncode, ended.stderr) == (2, "dotflow: Can't tell where . is: No such file or directory.\n")
+
+
 def answered(folder: Path, *answers: str) -> tuple[int, str]:
     """The exit code, and what a terminal shows, when someone types *answers*."""
     master, slave = pty.openpty()

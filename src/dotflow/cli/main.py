@@ -75,7 +75,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     code: Any = Exit.COMPLETED
     try:
         code = dotflow.main(given, prog_name="dotflow", standalone_mode=False)
-        sys.stdout.flush()
+        if sys.stdout is not None:  # it is None where the command was started with it closed
+            sys.stdout.flush()
     except BrokenPipeError:  # whoever read our output has gone: nothing is wrong, and nobody is there to be told
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except (KeyboardInterrupt, click.Abort):

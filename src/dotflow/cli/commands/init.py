@@ -1,5 +1,6 @@
 """`dotflow init`: a small complete project that runs at once."""
 
+import contextlib
 import os
 import shlex
 import sys
@@ -39,7 +40,8 @@ def init(context: click.Context, name: str | None) -> None:
     wheel = pack() if source.requirement is None else None
     files = rendered(names, source, wheel)
     make(folder, files)
-    _tell(folder, names, source, files)
+    with contextlib.suppress(BrokenPipeError):  # `| true`: the project is made, whoever reads of it
+        _tell(folder, names, source, files)
 
 
 def _asked(context: click.Context) -> str:
@@ -63,7 +65,10 @@ def _given(context: click.Context, name: str) -> str:
 
 def _called(folder: Path) -> str:
     """What a project in that folder is called: `.` and `..` have names, too."""
-    return folder.name if folder.name not in {"", ".."} else folder.resolve().name
+    try:
+        return folder.name if folder.name not in {"", ".."} else folder.resolve().name
+    except OSError as error:  # the folder where we are was removed
+        raise click.ClickException(f"Can't tell where {folder} is: {error.strerror}.") from error
 
 
 def _tell(folder: Path, names: Names, source: Origin, files: Iterable[str]) -> None:
