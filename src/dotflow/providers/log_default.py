@@ -1,34 +1,40 @@
 """LogDefault: lines on stderr and in a file."""
 
 import contextlib
-import json
 import os
 import sys
-import threading
-import weakref
+from copy import copy
 from pathlib import Path
 from typing import Any, Final
 
-from dotflow import clock
 from dotflow.abc.log import Log
 from dotflow.core.task import Task
 from dotflow.core.types.status import TypeStatus
 from dotflow.errors import InvalidArgument
+from dotflow.providers.log_formats import LEVELS, Format, as_json, second, simple
+from dotflow.providers.rotating_file import RotatingFile
 
-LEVELS: Final = {"DEBUG": 10, "INFO": 20, "WARNING": 30, "ERROR": 40, "OFF": 100}
+OFF: Final = 100
+LEAST: Final = LEVELS | {"OFF": OFF}
 OUTPUTS: Final = {"both": (True, True), "console": (True, False), "file": (False, True), "none": (False, False)}
-FORMATS: Final = ("simple", "json")
+FORMATS: Final[dict[str, Format]] = {"simple": simple, "json": as_json}
 
 
 class LogDefault(Log):
-    """Writes a line for each change of a task's status. Nothing is opened before the first line.
+    """Writes a record for each change of a task's status. Nothing is opened before the first one.
+
+    Several processes may write to the same file, and each finds out when another one has rotated it or somebody has
+    deleted it. One that can't be written to, or a disk that is full, is one warning on stderr, and the run goes on;
+    when it can be written to again, the log says how many records are missing.
 
     Args:
         level: The least that is written: "DEBUG", "INFO", "WARNING", "ERROR"; "OFF" for nothing.
         output: "both" for stderr and the file, "console" for stderr, "file", or "none".
-        path: The file; its folder is made when the first line is written. One that can't be written to is one
-            warning, and the run goes on.
+        path: The file; its folder is made when the first record is written.
         format: "simple" for lines to read, "json" for one JSON object a line.
+        max_bytes: How long the file may become. When the next record would make it longer, it is renamed to
+            `<path>.1`, what has that name to `<path>.2`, and so on, and a new one begins; 0 for never.
+        backups: How many of these older files are kept. With 0 none is: a full file is deleted.
 
     Raises:
         InvalidArgument: One of them is not accepted.
@@ -40,24 +46,38 @@ class LogDefault(Log):
         output: str = "both",
         path: str | os.PathLike[str] = ".output/flow.log",
         format: str = "simple",
+        max_bytes: int = 10_000_000,
+        backups: int = 5,
     ) -> None:
-        if not isinstance(level, str) or level.upper() not in LEVELS:
-            raise InvalidArgument("level", level, f"one of {', '.join(LEVELS)}")
+        if not isinstance(level, str) or level.upper() not in LEAST:
+            raise InvalidArgument("level", level, f"one of {', '.join(LEAST)}")
         if not isinstance(output, str) or output not in OUTPUTS:
             raise InvalidArgument("output", output, f"one of {', '.join(OUTPUTS)}")
-        if format not in FORMATS:
+        if not isinstance(format, str) or format not in FORMATS:
             raise InvalidArgument("format", format, f"one of {', '.join(FORMATS)}")
+        for name, number in (("max_bytes", max_bytes), ("backups", backups)):
+            if not isinstance(number, int) or isinstance(number, bool) or number < 0:
+                raise InvalidArgument(name, number, "a whole number, 0 or more")
         self.path = Path(path)
-        self._least = LEVELS[level.upper()]
+        self._least = LEAST[level.upper()]
         self._to_console, self._to_file = OUTPUTS[output]
-        self._format = _simple if format == "simple" else _json
-        self._lock = threading.Lock()
-        self._file: int | None = None
+        self._format = FORMATS[format]
+        self._max_bytes, self._backups = max_bytes, backups
+        self._place: str | None = None
+        self._file: RotatingFile | None = None
+        self._missing = 0
+        self._warned = False
+
+    def without_console(self) -> "LogDefault":
+        """The same log without stderr, for who shows the run there already; silent if there is no file either."""
+        log = copy(self)
+        log._to_console = False
+        return log
 
     @property
     def is_silent(self) -> bool:
         """As Log says."""
-        return self._least > LEVELS["ERROR"] or not (self._to_console or self._to_file)
+        return self._least == OFF or not (self._to_console or self._to_file)
 
     def info(self, task: Task) -> None:
         """As Log says."""
@@ -75,95 +95,49 @@ class LogDefault(Log):
         if self._least <= LEVELS["WARNING"]:
             self._write(self._format("WARNING", None, message))
 
-    def _write(self, line: str) -> None:
-        if self._to_console and sys.stderr is not None:
-            with contextlib.suppress(OSError, ValueError):  # a closed or broken stderr leaves nowhere to say so
-                sys.stderr.write(line)
+    def _write(self, record: str) -> None:
+        if self._to_console:
+            _say(record)
         if self._to_file:
             try:
-                self._append(line.encode("utf-8", "backslashreplace"))
+                self._append(record)
             except OSError as error:
-                self._to_file = False
-                self._say_unwritable(error)
+                self._missing += 1
+                if not self._warned:
+                    self._warned = True
+                    _warn(
+                        f"the log file {self.path} can't be written ({error.strerror}); the run goes on without it. "
+                        f"Another place: Config(log=LogDefault(path=...))."
+                    )
 
-    def _append(self, data: bytes) -> None:
-        """One write for one line: with O_APPEND, lines of several processes don't mix."""
-        if self._file is None:
-            with self._lock:
-                if self._file is None:
-                    self.path.parent.mkdir(parents=True, exist_ok=True)
-                    opened = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
-                    weakref.finalize(self, os.close, opened)
-                    self._file = opened
-        os.write(self._file, data)
+    def _append(self, record: str) -> None:
+        file = self._file
+        if file is None:
+            file = self._opened()
+        missing = self._missing
+        if missing:
+            record = self._format("WARNING", None, f"Records are missing here: {missing} could not be written") + record
+        file.append(record.encode("utf-8", "backslashreplace"))
+        if missing:
+            self._missing -= missing
 
-    def _say_unwritable(self, error: OSError) -> None:
-        if sys.stderr is not None:
-            sys.stderr.write(
-                f"{_now()} WARNING dotflow: the log file {self.path} can't be written ({error.strerror}); the run "
-                f"goes on without it. Another place: Config(log=LogDefault(path=...)).\n"
-            )
+    def _opened(self) -> RotatingFile:
+        if self._place is None:
+            self._place = str(self.path.absolute())  # a step may change the current folder
+        # Threads that come here at the same moment may make one each, and write to the same file.
+        self._file = RotatingFile(self._place, self._max_bytes, self._backups, _warn)
+        return self._file
 
     def __getstate__(self) -> dict[str, Any]:
-        """A file and a lock don't travel; the other process opens its own."""
-        return self.__dict__ | {"_file": None, "_lock": None}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-        self._lock = threading.Lock()
+        """An open file doesn't travel; the other process opens its own."""
+        return self.__dict__ | {"_file": None}
 
 
-def _now() -> str:
-    return f"{clock.now().astimezone():%Y-%m-%d %H:%M:%S}"
+def _warn(sentence: str) -> None:
+    _say(f"{second()} WARNING dotflow: {sentence}\n")
 
 
-_second: tuple[int, str] = (0, "")  # the last second that was put into words
-
-
-def _stamp() -> str:
-    """The local time with milliseconds. Most lines fall into the second of the line before."""
-    global _second
-    now = clock.now().timestamp()
-    second = int(now)
-    if _second[0] != second:
-        _second = (second, _now())
-    return f"{_second[1]}.{int((now - second) * 1000):03d}"
-
-
-def _simple(level: str, task: Task | None, message: str) -> str:
-    if task is None:
-        return f"{_stamp()} {level:7} {message.rstrip()}\n"
-    head = f"{_stamp()} {level:7} {task.workflow_id[:8]} task {task.task_id} {task.name}: {task.status.value}"
-    if task.status is TypeStatus.IN_PROGRESS:
-        return f"{head}\n" if task.attempt < 2 else f"{head} (attempt {task.attempt})\n"
-    if task.status is TypeStatus.COMPLETED:
-        return f"{head} in {task.duration:.3f} s\n" if task.duration is not None else f"{head} (from its checkpoint)\n"
-    error = task.error
-    if error is None:
-        return f"{head}\n"
-    told = f"{head} (attempt {error.attempt}): {error.exception}: {error.message}\n"
-    return told + "".join(f"    {line}\n" for line in error.traceback.splitlines())
-
-
-def _json(level: str, task: Task | None, message: str) -> str:
-    line: dict[str, Any] = {"time": clock.now().isoformat(), "level": level}
-    if task is None:
-        line["message"] = message
-    else:
-        line |= {
-            "workflow": task.workflow_id,
-            "run": task.run_id,
-            "task": task.task_id,
-            "step": task.name,
-            "status": task.status.value,
-            "attempt": task.attempt,
-            "duration": task.duration,
-            "error": None,
-        }
-        if task.error is not None and task.status in (TypeStatus.FAILED, TypeStatus.RETRY):
-            line["error"] = {
-                "exception": task.error.exception,
-                "message": task.error.message,
-                "traceback": task.error.traceback,
-            }
-    return json.dumps(line) + "\n"
+def _say(text: str) -> None:
+    if sys.stderr is not None:
+        with contextlib.suppress(OSError, ValueError):  # a closed or broken stderr leaves nowhere to say so
+            sys.stderr.write(text)

@@ -1,0 +1,73 @@
+"""`dotflow log`: what the runs wrote."""
+
+from pathlib import Path
+from typing import Any, Final
+
+import click
+
+from dotflow.cli.command import Command
+
+LEVELS: Final = ("DEBUG", "INFO", "WARNING", "ERROR")
+ALL: Final = -1
+
+
+def count(value: str | int) -> int:
+    """How many records: a number, or `all`, which is ALL."""
+    text = str(value)
+    if text.lower() == "all":
+        return ALL
+    if not (text.isascii() and text.isdigit()):
+        raise click.BadParameter(f"{text!r} is neither a number, 0 or more, nor 'all'.")
+    return int(text)
+
+
+@click.command(cls=Command, short_help="Show and follow what runs have written.")
+@click.option("-f", "--follow", is_flag=True, help="Go on with new records as they come, until Ctrl-C: `-f`.")
+@click.option(
+    "-n", "--lines", type=count, metavar="N", default=20, show_default=True,
+    help="How many of the last records: `-n 50`, `-n all`; `-n 0 -f` for new ones only.",
+)  # fmt: skip
+@click.option(
+    "--level", type=click.Choice(LEVELS, case_sensitive=False), metavar="LEVEL",
+    help=f"Only what is at least that serious, of {', '.join(LEVELS)}: `--level warning`.",
+)  # fmt: skip
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a line: `--json | jq .step`.")
+@click.option(
+    "--path", type=click.Path(path_type=Path), metavar="FILE", default=".output/flow.log", show_default=True,
+    help="The log, if it isn't at its usual place: `--path logs/nightly.log`.",
+)  # fmt: skip
+def log(follow: bool, lines: int, level: str | None, as_json: bool, path: Path) -> None:
+    """Show the last records of a log, oldest first, and with -f those that come.
+
+    A record is a line with what belongs to it: an error comes with its traceback. Older files (flow.log.1, ...) are
+    read where the newest doesn't have enough. Both formats are read.
+    """
+    from dotflow.cli.log_files import all_records, last_records, length_at_rest, open_all, whole_lines
+    from dotflow.cli.log_show import shower
+    from dotflow.providers.log_formats import LEVELS as RANKS
+
+    least = None if level is None else RANKS[level]
+    files = open_all(path)
+    if not files and not follow:
+        raise click.ClickException(
+            f"there is no log at {path.absolute()} yet. A run writes it there; --path FILE looks elsewhere, "
+            f"--follow waits for it."
+        )
+    show = shower(as_json)
+    end = 0
+    if files:
+        end = whole_lines(files[0]) if follow else length_at_rest(files[0])
+        show(all_records(files, end, least) if lines == ALL else last_records(files, end, lines, least))
+    if follow:
+        _follow(path, files, end, least, show)
+
+
+def _follow(path: Path, files: list[Any], end: int, least: int | None, show: Any) -> None:
+    from dotflow.cli.log_follow import EVERY, SOON, Follower, pause
+
+    if not files:
+        click.echo(f"dotflow log: waiting for {path.absolute()}; there is none yet. Ctrl-C ends it.", err=True)
+    follower = Follower(path, files, end)
+    while True:
+        show(record for record in follower.records() if record.is_at_least(least))
+        pause(EVERY if follower.is_at_rest else SOON)

@@ -1,0 +1,118 @@
+"""What a line of the log says: for people to read, or as JSON."""
+
+import json
+import re
+from collections.abc import Callable
+from math import isfinite
+from typing import Final
+
+from dotflow import clock
+from dotflow.core.task import Task
+from dotflow.core.types.status import TypeStatus
+
+LEVELS: Final = {"DEBUG": 10, "INFO": 20, "WARNING": 30, "ERROR": 40}
+INDENT: Final = "    "  # how a record's second line and those after it begin
+
+#: What a line of JSON has, in this order, whether it is about a task or not.
+FIELDS: Final = (
+    "time",
+    "level",
+    "workflow",
+    "run",
+    "group",
+    "task",
+    "step",
+    "status",
+    "attempt",
+    "duration",
+    "error",
+    "message",
+)
+
+#: What would end a line, move a terminal's cursor, colour it, or turn the direction of what follows.
+UNSAFE: Final = re.compile("[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+NO_TASK: Final = (
+    '{{"time": "{}", "level": "{}", ' + "".join(f'"{field}": null, ' for field in FIELDS[2:-1]) + '"message": {}}}\n'
+)
+FAILURES: Final = frozenset({TypeStatus.FAILED, TypeStatus.RETRY})
+
+Format = Callable[[str, Task | None, str], str]
+"""Makes the record of a level, a task or none, and a message, with the end of its last line."""
+
+_encode: Final = json.JSONEncoder().encode
+_second: tuple[int, str] = (0, "")  # the last second that was put into words
+
+
+def shown(text: str) -> str:
+    """One line of text that a terminal shows and does not obey: control characters become \\x1b and the like."""
+    if text.isprintable():  # nearly all are
+        return text
+    return UNSAFE.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+
+
+def second() -> str:
+    """The local time in seconds."""
+    return f"{clock.now().astimezone():%Y-%m-%d %H:%M:%S}"
+
+
+def simple(level: str, task: Task | None, message: str) -> str:
+    """A record for people: a line that begins with when and how serious, and, indented, what else there is to say."""
+    if task is None:
+        return f"{_stamp()} {level:7} {_indented(message.rstrip())}"
+    head = f"{_stamp()} {level:7} {task.workflow_id[:8]} task {task.task_id} {task.name}: {task.status.value}"
+    if not head.isprintable():
+        head = shown(head)
+    if task.status is TypeStatus.IN_PROGRESS:
+        return f"{head}\n" if task.attempt < 2 else f"{head} (attempt {task.attempt})\n"
+    if task.status is TypeStatus.COMPLETED:
+        return f"{head} in {task.duration:.3f} s\n" if task.duration is not None else f"{head} (from its checkpoint)\n"
+    error = task.error
+    if error is None:
+        return f"{head}\n"
+    said = f"{error.message}\n{error.traceback}".rstrip("\n")
+    return f"{head} (attempt {error.attempt}): {shown(error.exception)}: {_indented(said)}"
+
+
+def as_json(level: str, task: Task | None, message: str) -> str:
+    """A record for programs: one object on one line, strict JSON in ASCII, with the same keys each time."""
+    time = clock.now().isoformat(timespec="microseconds")
+    if task is None:
+        return NO_TASK.format(time, level, quoted(message))
+    error, duration = task.error, task.duration
+    told = "null"
+    if error is not None and task.status in FAILURES:
+        told = (
+            f'{{"exception": {quoted(error.exception)}, "message": {quoted(error.message)}, '
+            f'"traceback": {quoted(error.traceback)}}}'
+        )
+    return (
+        f'{{"time": "{time}", "level": "{level}", "workflow": {quoted(task.workflow_id)}, '
+        f'"run": {"null" if task.run_id is None else quoted(task.run_id)}, "group": {quoted(task.group_name)}, '
+        f'"task": {task.task_id}, "step": {quoted(task.name)}, "status": "{task.status.value}", '
+        f'"attempt": {task.attempt}, '
+        f'"duration": {"null" if duration is None or not isfinite(duration) else f"{duration:.6f}"}, '
+        f'"error": {told}, "message": null}}\n'
+    )
+
+
+def quoted(text: str) -> str:
+    """Text as JSON. A lone surrogate, which strict readers refuse, becomes text that says which it was."""
+    found = _encode(text)
+    if "\\ud" in found:  # half of a character beyond the first 65,536, or a lone one
+        return _encode(text.encode("utf-8", "backslashreplace").decode())
+    return found
+
+
+def _indented(text: str) -> str:
+    first, *rest = text.split("\n")
+    return "".join([f"{shown(first)}\n", *(f"{INDENT}{shown(line)}\n" for line in rest)])
+
+
+def _stamp() -> str:
+    """The local time with milliseconds. Most lines fall into the second of the line before."""
+    global _second
+    now = clock.now().timestamp()
+    whole = int(now)
+    if _second[0] != whole:
+        _second = (whole, second())
+    return f"{_second[1]}.{int((now - whole) * 1000):03d}"
