@@ -1,17 +1,22 @@
-"""What a line of the log says, in both formats."""
+"""What a record of the log says, in both formats."""
 
 import json
+from datetime import UTC, datetime
 from typing import Any, NoReturn
 
 import pytest
 
-from dotflow import Task, action
-from dotflow.core.context import Context
-from dotflow.core.events import AttemptFailed, AttemptStarted, TaskCompleted, TaskFailed
+from dotflow import Context, Task, action
+from dotflow.core.events import AttemptFailed, AttemptStarted, TaskCompleted, TaskFailed, TaskRestored
 from dotflow.core.failure import Failure
-from dotflow.providers.log_formats import FIELDS, as_json, quoted, shown, simple
+from dotflow.providers.log_formats import FIELDS, as_json, shown, simple
 
-START = AttemptStarted(task_id=3, attempt=1, previous=Context(), **{})
+AT = datetime(2026, 3, 1, 12, tzinfo=UTC)
+FAILURE = Failure("ValueError", "no\nnever", "Traceback (most recent call last):\nValueError: no\nnever\n")
+STARTED = AttemptStarted(3, 1, Context(), AT, 10.0)
+COMPLETED = TaskCompleted(3, Context(1), 12.5)
+RETRIED = AttemptFailed(3, 1, FAILURE, 0.0)
+FAILED = TaskFailed(3, 2, FAILURE, AT, 11.0)
 
 
 @action
@@ -24,6 +29,7 @@ def refuse(name: str) -> NoReturn:
 
 def strictly(line: str) -> Any:
     """What a line says to a reader that takes nothing but what the standard has."""
+    assert line.isascii()
     assert line.endswith("\n")
     assert line.count("\n") == 1
     found = json.loads(line, parse_constant=refuse)
@@ -31,12 +37,118 @@ def strictly(line: str) -> Any:
     return found
 
 
-def task_with(*events: Any, workflow_id: str = "nightly", **given: Any) -> Task:
-    task = Task(3, extract, workflow_id=workflow_id, run_id="run-1", group_name="eu", **given)
+def task_after(*events: Any, workflow_id: str = "nightly-7") -> Task:
+    task = Task(3, extract, workflow_id=workflow_id, run_id="run-1", group_name="eu")
     for event in events:
         task.apply(event)
     return task
 
 
-def failure(message: str = "no", traceback: str = "Traceback ...\n") -> Failure:
-    return Failure("ValueError", message, traceback)
+ERROR = {"exception": "ValueError", "message": "no\nnever", "traceback": FAILURE.traceback}
+
+
+class TestJson:
+    @pytest.mark.parametrize(
+        ("events", "status", "attempt", "duration", "error"),
+        [
+            ([STARTED], "In progress", 1, None, None),
+            ([STARTED, COMPLETED], "Completed", 1, 2.5, None),
+            ([STARTED, RETRIED], "Retry", 1, None, ERROR),
+            ([STARTED, RETRIED, STARTED._replace(attempt=2)], "In progress", 2, None, None),
+            ([STARTED, RETRIED, STARTED._replace(attempt=2), FAILED], "Failed", 2, 1.0, ERROR),
+            ([TaskRestored(3, Context(1), Context())], "Completed", 0, None, None),
+        ],
+    )
+    def test_every_field_of_a_task(
+        self, events: list[Any], status: str, attempt: int, duration: float | None, error: object
+    ) -> None:
+        """Which workflow, run, group, task and step; where it stands, at which attempt, after how long, and why."""
+        found = strictly(as_json("INFO", task_after(*events), ""))
+
+        assert tuple(found) == FIELDS
+        assert datetime.fromisoformat(found.pop("time")).tzinfo
+        assert found == {
+            "level": "INFO",
+            "workflow": "nightly-7",
+            "run": "run-1",
+            "group": "eu",
+            "task": 3,
+            "step": "extract",
+            "status": status,
+            "attempt": attempt,
+            "duration": duration,
+            "error": error,
+            "message": None,
+        }
+
+    def test_a_report_has_the_same_keys(self) -> None:
+        """What is beside the tasks has a message, and null for what only tasks have."""
+        found = strictly(as_json("WARNING", None, "two\nlines"))
+
+        assert tuple(found) == FIELDS
+        assert {name for name, value in found.items() if value is not None} == {"time", "level", "message"}
+        assert found["message"] == "two\nlines"
+
+    @pytest.mark.parametrize(
+        "text", ['"', "\\", "\ud800", "a\udfff\\ud800", "😀", "\x00\x1b[31m\u2028", "{}%s", "ä" * 9]
+    )
+    def test_any_text_is_strict_json(self, text: str) -> None:
+        """Quotes, control characters and emoji come back; a lone surrogate comes back as the text that names it."""
+        readable = text.encode("utf-8", "backslashreplace").decode()
+        failed = TaskFailed(3, 1, Failure("E", text, text), AT, 11.0)
+
+        task = strictly(as_json("ERROR", task_after(STARTED, failed, workflow_id=text), ""))
+        report = strictly(as_json("WARNING", None, text))
+
+        assert (task["workflow"], report["message"]) == (readable, readable)
+        assert task["error"] == {"exception": "E", "message": readable, "traceback": readable}
+
+    @pytest.mark.parametrize("tick", [float("inf"), float("nan")])
+    def test_a_duration_is_a_number_or_null(self, tick: float) -> None:
+        """NaN and Infinity are no JSON."""
+        task = task_after(STARTED, COMPLETED._replace(tick=tick))
+
+        assert strictly(as_json("INFO", task, ""))["duration"] is None
+
+
+class TestSimple:
+    def test_what_belongs_to_a_record_is_indented(self) -> None:
+        """Only its first line begins at the left, so that its end can be seen, whatever a message brings along."""
+        failed = simple("ERROR", task_after(STARTED, FAILED), "").splitlines()
+        report = simple("WARNING", None, "it raised:\n\nTraceback\n").splitlines()
+
+        assert failed[0].endswith("ERROR   nightly- task 3 extract: Failed (attempt 2): ValueError: no")
+        assert failed[1:] == [
+            "    never",
+            "    Traceback (most recent call last):",
+            "    ValueError: no",
+            "    never",
+        ]
+        assert report[0].endswith("WARNING it raised:")
+        assert report[1:] == ["    ", "    Traceback"]
+
+    def test_nothing_can_pretend_to_be_a_record(self) -> None:
+        """An identifier or a message with line ends in it makes no further line at the left."""
+        evil = "a\n2026"
+        failed = TaskFailed(3, 1, Failure("E\n2026", "x\r\n2026-01-01 00:00:00.000 INFO    fine", ""), AT, 11.0)
+
+        record = simple("ERROR", task_after(STARTED, failed, workflow_id=evil), "")
+
+        first, second = record.splitlines()
+        assert first.endswith(r" a\n2026 task 3 extract: Failed (attempt 1): E\n2026: x\r")
+        assert second == "    2026-01-01 00:00:00.000 INFO    fine"
+
+
+@pytest.mark.parametrize(
+    ("text", "safe"),
+    [
+        ("plain, ä, 👩‍👧, a\ttab and no-break\xa0space", "plain, ä, 👩‍👧, a\ttab and no-break\xa0space"),
+        ("\x1b[2J\x07", r"\x1b[2J\x07"),
+        ("\x9b31m", r"\x9b31m"),
+        ("a\u202eb\u2028", r"a\u202eb\u2028"),
+        ("\ud800", r"\ud800"),
+    ],
+)
+def test_a_terminal_shows_and_does_not_obey(text: str, safe: str) -> None:
+    """Whatever would move the cursor, colour or turn what follows is shown as an escape; readable text is as it was."""
+    assert shown(text) == safe

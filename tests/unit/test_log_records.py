@@ -1,0 +1,180 @@
+"""A log's lines put together to records, forwards and backwards, and what they say."""
+
+import itertools
+import json
+from datetime import UTC, datetime
+from io import BytesIO
+
+import pytest
+
+from dotflow import Task, action
+from dotflow.cli.log_files import Lines, last_records
+from dotflow.cli.log_records import Assembly, Record, assembled, assembled_backwards
+from dotflow.core.context import Context
+from dotflow.core.events import AttemptStarted, TaskFailed
+from dotflow.core.failure import Failure
+from dotflow.providers.log_formats import FIELDS, as_json, simple
+
+STAMP = b"2026-03-01 12:00:00.123 "
+INFO = STAMP + b"INFO    nightly task 0 extract: In progress\n"
+FAILED = (
+    STAMP + b"ERROR   nightly task 1 load: Failed (attempt 2): ValueError: no\n    Traceback\n\n    ValueError: no\n"
+)
+JSON = b'{"time": "2026-03-01T12:00:00+00:00", "level": "WARNING", "message": "careful"}\n'
+GARBAGE = b"\xff\xfe\x00garbage\n\n\x1b[2Jmore\n"
+HALF = b'{"time": "2026-03-01T12:00:00+00:00", "lev\n'
+PIECES = [INFO, FAILED, JSON, GARBAGE]
+
+
+def lines_of(text: bytes) -> list[bytes]:
+    return [line + b"\n" for line in text.split(b"\n")[:-1]]
+
+
+class TestRecords:
+    @pytest.mark.parametrize("order", list(itertools.permutations([INFO, FAILED, JSON, JSON + HALF + JSON])))
+    def test_both_directions_agree(self, order: tuple[bytes, ...]) -> None:
+        """A traceback belongs to the line above it, JSON stands by itself; backwards it is the same."""
+        lines = lines_of(b"".join(order))
+
+        forwards = [record.raw for record in assembled(lines)]
+
+        assert forwards == [record.raw for record in assembled_backwards(reversed(lines))][::-1]
+        assert b"".join(forwards) == b"".join(order)
+        assert len(forwards) == 6
+        assert {INFO, FAILED, JSON, HALF} == set(forwards)
+
+    def test_what_is_neither_belongs_to_what_is_above(self) -> None:
+        """Lines of no format go with the record before them, and are one of their own elsewhere."""
+        found = [record.raw for record in assembled(lines_of(GARBAGE + INFO + GARBAGE + JSON + GARBAGE))]
+
+        assert found == [GARBAGE, INFO + GARBAGE, JSON, GARBAGE]
+
+    def test_no_more_is_taken_than_needed(self) -> None:
+        """Backwards, the last record is known as soon as its first line is there."""
+        lines = iter(reversed(lines_of(INFO * 5 + FAILED)))
+
+        assert next(assembled_backwards(lines)).raw == FAILED
+        assert len(list(lines)) == 5
+
+    def test_a_record_is_held_back_until_its_end_is_known(self) -> None:
+        """What may go on is given when the next one begins; JSON at once."""
+        assembly = Assembly()
+
+        given = [[record.raw for record in assembly.add(line)] for line in lines_of(FAILED + JSON + INFO)]
+
+        assert given == [[], [], [], [], [FAILED, JSON], []]
+        assert assembly.is_open
+        assert [record.raw for record in assembly.end()] == [INFO]
+
+    @pytest.mark.parametrize("size", [1, 2, 7, 64, 1000])
+    @pytest.mark.parametrize("count", [0, 1, 3, 7, 100])
+    def test_the_last_records_of_several_files(self, size: int, count: int, monkeypatch: pytest.MonkeyPatch) -> None:
+        """However the blocks fall: the last ones, across files, in their order."""
+        monkeypatch.setattr("dotflow.cli.log_files.BLOCK", size)
+        files = [BytesIO(INFO + FAILED + JSON), BytesIO(b""), BytesIO(JSON * 2 + FAILED)]
+
+        found = last_records(files, len(INFO + FAILED + JSON), count, None)
+
+        assert [record.raw for record in found] == [JSON, JSON, FAILED, INFO, FAILED, JSON][-count or 6 :]
+
+    def test_the_filter_looks_further_back(self) -> None:
+        """N records that are serious enough, not those of the last N that are."""
+        file = BytesIO(FAILED + JSON + INFO * 100)
+
+        found = last_records([file], len(file.getvalue()), 2, 30)
+
+        assert [record.raw for record in found] == [FAILED, JSON]
+
+    @pytest.mark.parametrize("size", [1, 3, 1000])
+    def test_lines_from_blocks(self, size: int) -> None:
+        """Lines come when their end has come; the rest gets one at the end."""
+        lines, text = Lines(), b"one\n\ntwo\nthr"
+
+        found = [line for start in range(0, len(text), size) for line in lines.add(text[start : start + size])]
+
+        assert found == [b"one\n", b"\n", b"two\n"]
+        assert lines.end() == [b"thr\n"]
+        assert lines.end() == []
+
+
+class TestLevels:
+    @pytest.mark.parametrize(
+        ("raw", "level"),
+        [(INFO, 20), (FAILED, 40), (JSON, 30), (GARBAGE, None), (HALF, None), (b'{"level": ["x"]}\n', None)],
+    )
+    def test_each_format_has_them(self, raw: bytes, level: int | None) -> None:
+        """What says nothing is shown only when everything is."""
+        (record,) = assembled(lines_of(raw))
+
+        assert record.level == level
+        assert record.is_at_least(None)
+        assert [record.is_at_least(least) for least in (10, 20, 30, 40)] == [
+            level is not None and level >= least for least in (10, 20, 30, 40)
+        ]
+
+
+class TestFields:
+    def test_a_record_for_people_says_nearly_the_same(self) -> None:
+        """Read back from the simple format, a failure is what it is in the JSON format, but for what isn't written."""
+
+        @action
+        def load() -> None: ...
+
+        task = Task(1, load, workflow_id="nightly", run_id="run")
+        task.apply(AttemptStarted(1, 1, Context(), datetime(2026, 3, 1, tzinfo=UTC), 1.0))
+        trace = "Traceback (most recent call last):\n  File x\nValueError: a: b\nc\n"
+        failure = Failure("ValueError", "a: b\nc", trace)
+        task.apply(TaskFailed(1, 1, failure, datetime(2026, 3, 1, tzinfo=UTC), 2.0))
+
+        (written,) = assembled([as_json("ERROR", task, "").encode()])
+        (read,) = assembled(lines_of(simple("ERROR", task, "").encode()))
+
+        assert tuple(read.fields) == tuple(written.fields) == FIELDS
+        same = {name for name in FIELDS if read.fields[name] == written.fields[name]}
+        assert set(FIELDS) - same <= {"time", "run", "group", "duration"}
+        assert abs(moment(written) - moment(read)).total_seconds() < 5
+
+    @pytest.mark.parametrize(
+        ("rest", "fields"),
+        [
+            ("INFO    my flow task 12 a b: In progress", {"step": "a b", "task": 12, "attempt": 1}),
+            ("INFO    f task 1 a: In progress (attempt 3)", {"attempt": 3, "workflow": "f"}),
+            ("INFO    f task 1 a: Completed in 0.250 s", {"status": "Completed", "duration": 0.25, "attempt": None}),
+            ("INFO    f task 1 a: Completed (from its checkpoint)", {"status": "Completed", "duration": None}),
+            ("WARNING f task 1 a: Retry (attempt 1): my.Error: ", {"status": "Retry", "attempt": 1}),
+            ("WARNING my callback raised", {"message": "my callback raised", "task": None}),
+            ("WARNING ", {"message": "", "level": "WARNING"}),
+        ],
+    )
+    def test_each_line_of_the_simple_format(self, rest: str, fields: dict[str, object]) -> None:
+        """What a line says is found under the names that the JSON format has for it."""
+        (record,) = assembled([STAMP + rest.encode() + b"\n"])
+
+        assert {name: record.fields[name] for name in fields} == fields
+        assert record.fields["level"] == rest.split()[0]
+
+    @pytest.mark.parametrize(
+        "raw",
+        [
+            GARBAGE,
+            HALF,
+            b"2026-13-99 99:99:99.000 INFO    x\n",
+            b"0001-01-01 00:00:00.000 INFO    x\n",
+            b"9999-12-31 23:59:59.999 INFO    x\n",
+            b'{"level": NaN, "more": Infinity, "message": "\\ud800", "list": ["\\udfff"]}\n',
+            b'{"level": "INFO", "time": 5}\n',
+            b"{" * 100_000 + b"\n",
+        ],
+    )
+    def test_whatever_it_is_it_is_shown_as_strict_json(self, raw: bytes) -> None:
+        """One line, all keys, and nothing that a strict reader refuses."""
+        for record in assembled(lines_of(raw)):
+            line = record.as_json()
+            found = json.loads(line, parse_constant=lambda name: pytest.fail(name))
+            json.dumps(found, ensure_ascii=False).encode()
+            assert set(FIELDS) <= set(found)
+            assert "\n" not in line
+
+
+def moment(record: Record) -> datetime:
+    return datetime.fromisoformat(record.fields["time"])
