@@ -25,6 +25,12 @@ class Command(click.Command):
             )
         )
 
+    def invoke(self, ctx: click.Context) -> Any:
+        """As click does, but that a reader of ours who has gone is no failure: main() says what it is."""
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            raise BrokenPipeError from None  # without its number, by which click knows it and would exit with 1
 
 class Option(click.Option):
     """An option with an example, which stands on a line of its own in the help.

@@ -50,8 +50,8 @@ class Tail:
         if not came:
             yield from self._assembly.end()
 
-    def close(self) -> Iterator[Record]:
-        """What was still held back."""
+    def last_records(self) -> Iterator[Record]:
+        """What is still held back; then it is closed."""
         yield from self.records()
         for line in self._lines.end():
             yield from self._assembly.add(line)
@@ -92,10 +92,15 @@ class Follower:
             return
         for file in self._newer():
             while len(self._tails) > 1:
-                yield from self._tails.pop(0).close()
+                yield from self._tails.pop(0).last_records()
             self._tails.append(Tail(file))
             for tail in self._tails:
                 yield from tail.records()
+
+    def close(self) -> None:
+        """Closes what is open."""
+        for tail in self._tails:
+            tail.file.close()
 
     def _newer(self) -> list[BinaryIO]:
         """The files that came after the current one, oldest first."""

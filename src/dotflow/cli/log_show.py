@@ -79,7 +79,7 @@ class Terminal:
         style = STATUS_STYLES.get(status, "")
         head = _head(fields, moment)
         head.append(f"{shown(str(fields['workflow']))[:8]} ", "dim")
-        head.append(f"task {fields['task']} ").append(shown(str(fields["step"])), "bold")
+        head.append(f"task {shown(str(fields['task']))} ").append(shown(str(fields["step"])), "bold")
         if fields["group"] not in (None, "default"):
             head.append(f" [{shown(str(fields['group']))}]", "magenta")
         head.append(": ").append(shown(status), style).append(_outcome(status, fields))
@@ -116,7 +116,7 @@ def _outcome(status: str, fields: dict[str, Any]) -> str:
     attempt, duration = fields["attempt"], fields["duration"]
     if status == "Completed":
         return f" in {duration:.3f} s" if isinstance(duration, float | int) else " (from its checkpoint)"
-    return f" (attempt {attempt})" if fields["error"] or (isinstance(attempt, int) and attempt > 1) else ""
+    return f" (attempt {shown(str(attempt))})" if fields["error"] or (isinstance(attempt, int) and attempt > 1) else ""
 
 
 def _local(time: Any) -> datetime | None:

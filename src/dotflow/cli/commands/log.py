@@ -1,5 +1,6 @@
 """`dotflow log`: what the runs wrote."""
 
+import contextlib
 from pathlib import Path
 from typing import Any, Final
 
@@ -47,19 +48,20 @@ def log(follow: bool, lines: int, level: str | None, as_json: bool, path: Path) 
     from dotflow.providers.log_formats import LEVELS as RANKS
 
     least = None if level is None else RANKS[level]
-    files = open_all(path)
-    if not files and not follow:
-        raise click.ClickException(
-            f"there is no log at {path.absolute()} yet. A run writes it there; --path FILE looks elsewhere, "
-            f"--follow waits for it."
-        )
-    show = shower(as_json)
-    end = 0
-    if files:
-        end = whole_lines(files[0]) if follow else length_at_rest(files[0])
-        show(all_records(files, end, least) if lines == ALL else last_records(files, end, lines, least))
-    if follow:
-        _follow(path, files, end, least, show)
+    with contextlib.ExitStack() as opened:
+        files = [opened.enter_context(file) for file in open_all(path)]
+        if not files and not follow:
+            raise click.ClickException(
+                f"there is no log at {path.absolute()} yet. A run writes it there; --path FILE looks elsewhere, "
+                f"--follow waits for it."
+            )
+        show = shower(as_json)
+        end = 0
+        if files:
+            end = whole_lines(files[0]) if follow else length_at_rest(files[0])
+            show(all_records(files, end, least) if lines == ALL else last_records(files, end, lines, least))
+        if follow:
+            _follow(path, files, end, least, show)
 
 
 def _follow(path: Path, files: list[Any], end: int, least: int | None, show: Any) -> None:
@@ -67,7 +69,7 @@ def _follow(path: Path, files: list[Any], end: int, least: int | None, show: Any
 
     if not files:
         click.echo(f"dotflow log: waiting for {path.absolute()}; there is none yet. Ctrl-C ends it.", err=True)
-    follower = Follower(path, files, end)
-    while True:
-        show(record for record in follower.records() if record.is_at_least(least))
-        pause(EVERY if follower.is_at_rest else SOON)
+    with contextlib.closing(Follower(path, files, end)) as follower:
+        while True:
+            show(record for record in follower.records() if record.is_at_least(least))
+            pause(EVERY if follower.is_at_rest else SOON)

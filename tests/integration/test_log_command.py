@@ -1,0 +1,453 @@
+"""`dotflow log`: the real command, on real files, while others write to them."""
+
+import contextlib
+import json
+import os
+import pty
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dotflow.cli.exits import Exit
+from dotflow.cli.log_files import last_records, open_all
+from dotflow.cli.main import main
+from tests.integration.children import SOURCES
+from tests.integration.test_log_rotation import writer
+
+COMMAND = [sys.executable, "-W", "error", "-m", "dotflow", "log"]
+STAMP = "2026-03-01 12:00:00.123"
+HEAD = f"{STAMP} INFO    nightly task "
+
+FAILED = f"""\
+{STAMP} ERROR   nightly task 1 load: Failed (attempt 2): ValueError: no
+    Traceback (most recent call last):
+      File "pipeline.py", line 1, in load
+    ValueError: no
+"""
+JSON = '{"time": "2026-03-01T12:00:00+00:00", "level": "WARNING", "message": "careful"}\n'
+
+
+def info(number: int) -> str:
+    return f"{HEAD}{number} extract: In progress\n"
+
+
+def environment(**more: str) -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if name not in ("NO_COLOR", "FORCE_COLOR", "COLUMNS")}
+    return kept | {"PYTHONPATH": str(SOURCES), "TERM": "xterm"} | more
+
+
+def run(folder: Path, *arguments: str, code: int = 0) -> bytes:
+    """What the command writes into a pipe; nothing on stderr."""
+    done = subprocess.run([*COMMAND, *arguments], cwd=folder, env=environment(), capture_output=True)
+    assert (done.returncode, done.stderr) == (code, b"")
+    return done.stdout
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Path:
+    """The usual place of a log, in an empty folder."""
+    (tmp_path / ".output").mkdir()
+    return tmp_path / ".output" / "flow.log"
+
+
+class TestLast:
+    def test_the_last_twenty_as_they_are(self, log: Path, tmp_path: Path) -> None:
+        """Into a pipe goes exactly what is in the file: the last 20 records, a traceback being part of one."""
+        log.write_text("".join([*map(info, range(30)), FAILED, JSON]))
+
+        assert run(tmp_path).decode() == "".join([*map(info, range(12, 30)), FAILED, JSON])
+
+    @pytest.mark.parametrize(
+        ("wanted", "first"), [("3", 17), ("7", 13), ("1000", 0), ("all", 0), ("ALL", 0), ("0", 20), ("11", 9)]
+    )
+    def test_older_files_are_read_where_they_are_needed(
+        self, log: Path, tmp_path: Path, wanted: str, first: int
+    ) -> None:
+        """Oldest first, across files and gaps in their numbers; what only looks like one of them is left out."""
+        parts = {"flow.log": (15, 20), "flow.log.1": (10, 15), "flow.log.3": (5, 10), "flow.log.10": (0, 5)}
+        for name, numbers in parts.items():
+            log.with_name(name).write_text("".join(map(info, range(*numbers))))
+        for name in ("flow.log.gz", "flow.log.01", "flow.log.1.gz", "flow.log.²"):
+            log.with_name(name).write_text(FAILED)
+        log.with_name("flow.log.2").mkdir()
+
+        assert run(tmp_path, "-n", wanted).decode() == "".join(map(info, range(first, 20)))
+
+    def test_only_backups_are_a_log_too(self, log: Path, tmp_path: Path) -> None:
+        """Just after a rotation there is no newest file."""
+        log.with_name("flow.log.1").write_text(info(1))
+
+        assert run(tmp_path).decode() == info(1)
+
+    def test_the_level_decides_for_a_record_as_a_whole(self, log: Path, tmp_path: Path) -> None:
+        """--level, in any case, counts both formats; the traceback comes or goes with its line."""
+        log.write_text(FAILED + info(1) + JSON + info(2))
+
+        assert run(tmp_path, "--level", "Warning").decode() == FAILED + JSON
+        assert run(tmp_path, "--level", "error", "-n", "all").decode() == FAILED
+        assert run(tmp_path, "--level", "DEBUG", "-n", "1").decode() == info(2)
+
+    def test_json_of_both_formats(self, log: Path, tmp_path: Path) -> None:
+        """--json is one strict object a line, with the same keys whatever the file has."""
+        log.write_text(FAILED + JSON)
+
+        failed, report = map(json.loads, run(tmp_path, "--json").splitlines())
+
+        assert list(failed) == list(report)
+        assert (failed["task"], failed["step"], failed["status"], failed["attempt"]) == (1, "load", "Failed", 2)
+        assert failed["error"]["message"] == "no"
+        assert failed["error"]["traceback"].startswith("Traceback")
+        assert (report["level"], report["message"], report["task"]) == ("WARNING", "careful", None)
+
+    def test_garbage_is_passed_on(self, log: Path, tmp_path: Path) -> None:
+        """Invalid UTF-8, half a line of JSON at the beginning, and a last line without an end are no trouble."""
+        garbage = b'{"time": "20\n' + JSON.encode() + b"\xff\xfe\x00\n" + info(1).encode() + HEAD.encode()
+        log.write_bytes(garbage)
+
+        assert run(tmp_path) == garbage + b"\n"
+        assert len([json.loads(line) for line in run(tmp_path, "--json").splitlines()]) == 5
+
+    def test_a_large_file_is_read_from_its_end(self, log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The last records of 50 MB take as little reading as those of a small file."""
+        log.write_text(info(1) * 700_000)
+        (file,) = open_all(log)
+        read: list[int] = []
+
+        class Counting:
+            def seek(self, *place: int) -> int:
+                return file.seek(*place)
+
+            def read(self, size: int) -> bytes:
+                read.append(size)
+                return file.read(size)
+
+        found = last_records([Counting()], file.seek(0, os.SEEK_END), 50, None)  # type: ignore[list-item]
+        file.close()
+
+        assert len(found) == 50
+        assert sum(read) < 100_000
+
+    def test_a_reader_who_has_seen_enough(self, log: Path, tmp_path: Path) -> None:
+        """`dotflow log -n all | head -1` ends quietly."""
+        log.write_text(info(1) * 50_000)
+        process = subprocess.Popen(
+            [*COMMAND, "-n", "all"], cwd=tmp_path, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        )
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert process.stdout.readline().decode() == info(1)
+        process.stdout.close()
+
+        assert process.wait() == 0
+        assert process.stderr.read() == b""
+        process.stderr.close()
+
+
+class TestMistakes:
+    def test_no_log_yet(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: Any) -> None:
+        """One line that says where it looked and what to do; exit code 2."""
+        monkeypatch.chdir(tmp_path)
+
+        assert main(["log"]) == Exit.WRONG_USAGE
+
+        out, err = capfd.readouterr()
+        assert out == ""
+        assert err.count("\n") == 1
+        for words in (str(tmp_path / ".output" / "flow.log"), "A run writes it", "--path", "--follow"):
+            assert words in err
+
+    @pytest.mark.parametrize(
+        ("arguments", "words"),
+        [
+            (["-n", "-3"], "'-3' is neither a number, 0 or more, nor 'all'"),
+            (["-n", "x"], "'x' is neither"),
+            (["--level", "loud"], "'loud' is not one of"),
+            (["--path", "."], "is no file"),
+            (["--path", "/dev/null"], "is no file"),
+            (["--path", ".output/flow.log/deeper"], "no log at"),
+        ],
+    )
+    def test_a_mistake_is_one_line(
+        self, log: Path, monkeypatch: pytest.MonkeyPatch, capfd: Any, arguments: list[str], words: str
+    ) -> None:
+        """What is wrong, and no traceback."""
+        log.touch()
+        monkeypatch.chdir(log.parent.parent)
+
+        assert main(["log", *arguments]) == Exit.WRONG_USAGE
+
+        out, err = capfd.readouterr()
+        assert out == ""
+        assert err.count("\n") == 1
+        assert words in err
+
+    def test_an_empty_log_is_one(self, log: Path, tmp_path: Path) -> None:
+        """Nothing was written, so nothing is shown."""
+        log.touch()
+
+        assert run(tmp_path) == b""
+        assert run(tmp_path, "-n", "all", "--json") == b""
+
+
+class TestHelp:
+    def test_every_option_has_an_example(self, capfd: Any) -> None:
+        """In under 100 columns."""
+        assert main(["log", "--help"]) == 0
+
+        out, _ = capfd.readouterr()
+        text = " ".join(out.split())
+        for example in ("`-f`", "`-n 50`", "`--level warning`", "`--json | jq", "`--path logs/nightly.log`"):
+            assert example in text
+        assert max(map(len, out.splitlines())) < 100
+
+    @pytest.mark.parametrize("arguments", [["--help"], ["log", "--help"], ["log"]])
+    def test_rich_is_not_loaded_for_it(self, log: Path, tmp_path: Path, arguments: list[str]) -> None:
+        """Help, and what goes into a pipe, need nothing but click."""
+        log.write_text(FAILED)
+        program = (
+            f"import sys; from dotflow.cli.main import main; main({arguments!r})\n"
+            "print('loaded', *sorted({name.partition('.')[0] for name in sys.modules}))"
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", program], cwd=tmp_path, env=environment(), capture_output=True, text=True, check=True
+        )
+
+        loaded = set(done.stdout.splitlines()[-1].split())
+        assert {"loaded", "click", "dotflow"} <= loaded
+        assert loaded & {"rich", "pydantic", "cloudpickle", "asyncio", "multiprocessing"} == set()
+
+
+class Following:
+    """`dotflow log -f` in a process of its own."""
+
+    def __init__(self, folder: Path, *arguments: str) -> None:
+        self.process = subprocess.Popen(
+            [*COMMAND, "-f", *arguments],
+            cwd=folder,
+            env=environment(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+        )
+
+    def lines(self, count: int) -> str:
+        """The next lines; they are waited for."""
+        assert self.process.stdout is not None
+        return b"".join(self.process.stdout.readline() for _ in range(count)).decode()
+
+    def said(self) -> str:
+        """The next line on stderr."""
+        assert self.process.stderr is not None
+        return self.process.stderr.readline().decode()
+
+    def interrupt(self) -> tuple[int, bytes, bytes]:
+        """Ctrl-C: its exit code, and what it wrote at last."""
+        self.process.send_signal(signal.SIGINT)
+        out, err = self.process.communicate()
+        return self.process.returncode, out, err
+
+
+@contextlib.contextmanager
+def following(folder: Path, *arguments: str) -> Iterator[Following]:
+    found = Following(folder, *arguments)
+    try:
+        yield found
+    finally:
+        found.process.kill()
+        found.process.communicate()
+
+
+def append(path: Path, text: str) -> None:
+    with path.open("a") as file:
+        file.write(text)
+
+
+class TestFollow:
+    def test_what_comes_is_shown_until_ctrl_c(self, log: Path, tmp_path: Path) -> None:
+        """At once, though it is a pipe; Ctrl-C ends it with 130 and no word but the end of the terminal's ^C."""
+        log.write_text(info(1) + info(2))
+
+        with following(tmp_path, "-n", "1") as follow:
+            assert follow.lines(1) == info(2)
+            append(log, info(3))
+            assert follow.lines(1) == info(3)
+            append(log, FAILED + JSON)
+            assert follow.lines(5) == FAILED + JSON
+
+            assert follow.interrupt() == (130, b"", b"\n")
+
+    def test_it_waits_for_a_log(self, tmp_path: Path) -> None:
+        """It says so on stderr, and shows everything once there is one."""
+        with following(tmp_path) as follow:
+            said = follow.said()
+            assert "waiting" in said
+            assert str(tmp_path / ".output" / "flow.log") in said
+            (tmp_path / ".output").mkdir()
+            append(tmp_path / ".output" / "flow.log", info(1))
+            assert follow.lines(1) == info(1)
+
+            assert follow.interrupt() == (130, b"", b"\n")
+
+    def test_the_level_and_json_hold_for_what_comes(self, log: Path, tmp_path: Path) -> None:
+        """A record that is only half there is waited for, so that its traceback is in the object."""
+        log.write_text(FAILED)
+
+        with following(tmp_path, "-n", "1", "--level", "warning", "--json") as follow:
+            assert json.loads(follow.lines(1))["task"] == 1
+            append(log, info(1) + JSON)
+            assert json.loads(follow.lines(1))["message"] == "careful"
+            append(log, info(1) + FAILED)
+            assert json.loads(follow.lines(1))["error"]["traceback"].endswith("ValueError: no\n")
+
+    def test_a_line_that_is_being_written(self, log: Path, tmp_path: Path) -> None:
+        """It is shown when its end is there, and once."""
+        log.write_text(info(1) + HEAD)
+
+        with following(tmp_path) as follow:
+            assert follow.lines(1) == info(1)
+            append(log, "2 extract: In progress\n" + info(3))
+            assert follow.lines(2) == info(2) + info(3)
+
+    def test_every_line_of_a_rotating_log_is_shown_once(self, log: Path, tmp_path: Path) -> None:
+        """While two processes write and rotate several times between two looks."""
+        source = """
+for number in range(lines):
+    file.append(f"2026-03-01 12:00:00.123 INFO    {name} {number}\\n".encode())
+"""
+        with following(tmp_path, "-n", "all") as follow:
+            follow.said()
+            writers = [writer(name, log, 5_000, source=source, max_bytes=10_000) for name in "ab"]
+            found = [line.split()[-2:] for line in follow.lines(10_000).splitlines()]
+            assert [process.wait() for process in writers] == [0, 0]
+
+            assert follow.interrupt() == (130, b"", b"\n")
+
+        assert len(list(log.parent.iterdir())) > 10
+        for name in "ab":
+            assert [int(number) for who, number in found if who == name] == list(range(5_000))
+
+    def test_a_line_that_comes_late_to_a_renamed_file(self, log: Path, tmp_path: Path) -> None:
+        """A process that hasn't noticed the rotation yet is still read."""
+        log.write_text(info(1))
+
+        with following(tmp_path) as follow:
+            assert follow.lines(1) == info(1)
+            log.rename(log.with_name("flow.log.1"))
+            log.write_text(info(2))
+            assert follow.lines(1) == info(2)
+            append(log.with_name("flow.log.1"), info(3))
+            assert follow.lines(1) == info(3)
+
+    def test_a_file_that_is_emptied(self, log: Path, tmp_path: Path) -> None:
+        """As `> flow.log` and logrotate's copytruncate do: what comes then is shown from the beginning."""
+        log.write_text(info(1) * 3)
+
+        with following(tmp_path) as follow:
+            assert follow.lines(3) == info(1) * 3
+            log.write_text(info(2))
+            assert follow.lines(1) == info(2)
+
+    def test_a_deleted_log_is_waited_for(self, log: Path, tmp_path: Path) -> None:
+        """With its folder too; what is there again is shown from the beginning, older files not once more."""
+        log.write_text(info(2))
+        log.with_name("flow.log.1").write_text(info(1))
+
+        with following(tmp_path, "-n", "all") as follow:
+            assert follow.lines(2) == info(1) + info(2)
+            log.unlink()
+            log.write_text(info(3))
+            assert follow.lines(1) == info(3)
+            shutil.rmtree(log.parent)
+            log.parent.mkdir()
+            log.write_text(info(4))
+            assert follow.lines(1) == info(4)
+
+            assert follow.interrupt() == (130, b"", b"\n")
+
+    def test_it_ends_when_nobody_reads_any_more(self, log: Path, tmp_path: Path) -> None:
+        """`dotflow log -f | head -1` ends, even if nothing more is written."""
+        log.write_text(info(1))
+        with following(tmp_path) as follow:
+            assert follow.lines(1) == info(1)
+            assert follow.process.stdout is not None
+            follow.process.stdout.close()
+
+            assert follow.process.wait() == 0
+            assert follow.said() == ""
+
+
+def in_terminal(folder: Path, *arguments: str, **more: str) -> str:
+    """What the command writes to a terminal."""
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen([*COMMAND, *arguments], cwd=folder, env=environment(**more), stdout=theirs)
+    os.close(theirs)
+    parts = []
+    with contextlib.suppress(OSError):  # the terminal's other end is closed: Linux says so by an error
+        while part := os.read(ours, 4096):
+            parts.append(part)
+    os.close(ours)
+    assert process.wait() == 0
+    return b"".join(parts).decode().replace("\r\n", "\n")
+
+
+class TestTerminal:
+    def test_colours(self, log: Path, tmp_path: Path) -> None:
+        """A failure is red, what is completed green; the traceback is dim, and the error stands once."""
+        log.write_text(f"{HEAD}0 extract: Completed in 0.250 s\n{FAILED}")
+
+        shown = in_terminal(tmp_path)
+
+        assert re.search(r"\x1b\[32mCompleted\x1b\[0m", shown)
+        assert re.search(r"\x1b\[1;31mFailed\x1b\[0m", shown)
+        assert re.search(r'\x1b\[2m      File "pipeline.py", line 1, in load\x1b\[0m', shown)
+        assert shown.count("ValueError: no") == 1
+
+    def test_no_color(self, log: Path, tmp_path: Path) -> None:
+        """NO_COLOR leaves plain text: neither colours, nor bold, nor dim."""
+        log.write_text(FAILED + JSON)
+
+        shown = in_terminal(tmp_path, NO_COLOR="1", TZ="UTC")
+
+        assert "\x1b" not in shown
+        assert shown.splitlines() == [
+            "── 2026-03-01 ──",
+            "12:00:00.123 ERROR   nightly task 1 load: Failed (attempt 2)",
+            "    ValueError: no",
+            "    Traceback (most recent call last):",
+            '      File "pipeline.py", line 1, in load',
+            "12:00:00.000 WARNING careful",
+        ]
+
+    def test_what_a_step_says_does_not_drive_the_terminal(self, log: Path, tmp_path: Path) -> None:
+        """Escape sequences in any field, of any format, and in garbage, are shown."""
+        evil = "\x1b]0;owned\x07\x9b2J"
+        told = {
+            "level": evil,
+            "task": 1,
+            "step": evil,
+            "group": evil,
+            "status": evil,
+            "workflow": evil,
+            "attempt": evil,
+        }
+        error = {"exception": evil, "message": evil, "traceback": evil}
+        records = [
+            f"{HEAD}0 {evil}: Failed (attempt 1): {evil}: {evil}\n    {evil}\n",
+            f"{evil}\n",
+            *[json.dumps(told | {"time": time, "error": error}) + "\n" for time in ("2026-03-01T12:00:00+00:00", evil)],
+            json.dumps({"level": "INFO", "time": "2026-03-01T12:00:00+00:00", "message": evil}) + "\n",
+            json.dumps({"level": "INFO", "time": "2026-03-01T12:00:00+00:00", "task": evil}) + "\n",
+        ]
+        log.write_bytes("".join(records).encode())
+
+        shown = in_terminal(tmp_path, NO_COLOR="1")
+
+        assert not re.search("[\x00-\x08\x0b-\x1f\x7f-\x9f]", shown)
+        assert shown.count("owned") > 10
