@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 BLOCK = re.compile(r"^```python\n(.*?)^```", re.DOTALL | re.MULTILINE)
-DOCUMENTS = ("README.md", "docs/index.md", "docs/durability.md")
+DOCUMENTS = ("README.md", "docs/index.md", "docs/durability.md", "docs/log.md")
 PROGRAMS = [
     pytest.param(program, id=f"{document}-{number}")
     for document in DOCUMENTS

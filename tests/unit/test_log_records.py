@@ -49,6 +49,14 @@ class TestRecords:
 
         assert found == [GARBAGE, INFO + GARBAGE, JSON, GARBAGE]
 
+    @pytest.mark.parametrize("blank", [b"\n", b"\n\n", b" \r\n"])
+    def test_empty_lines_are_no_records(self, blank: bytes) -> None:
+        """At the beginning or below JSON, as a full disk leaves them, they are passed over, in both directions."""
+        lines = lines_of(blank + HALF + JSON + blank + JSON + blank + HALF)
+
+        assert [record.raw for record in assembled(lines)] == [HALF, JSON, JSON, HALF]
+        assert [record.raw for record in assembled_backwards(reversed(lines))] == [HALF, JSON, JSON, HALF]
+
     def test_no_more_is_taken_than_needed(self) -> None:
         """Backwards, the last record is known as soon as its first line is there."""
         lines = iter(reversed(lines_of(INFO * 5 + FAILED)))
@@ -161,7 +169,7 @@ class TestFields:
             b"2026-13-99 99:99:99.000 INFO    x\n",
             b"0001-01-01 00:00:00.000 INFO    x\n",
             b"9999-12-31 23:59:59.999 INFO    x\n",
-            b'{"level": NaN, "more": Infinity, "message": "\\ud800", "list": ["\\udfff"]}\n',
+            b'{"level": NaN, "more": Infinity, "duration": 1e999, "message": "\\ud800", "list": ["\\udfff"]}\n',
             b'{"level": "INFO", "time": 5}\n',
             b"{" * 100_000 + b"\n",
         ],

@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from functools import cached_property
+from math import isfinite
 from typing import Any, Final
 
 from dotflow.providers.log_formats import FIELDS, INDENT, LEVELS
@@ -124,9 +125,10 @@ def assembled_backwards(lines: Iterable[bytes]) -> Iterator[Record]:
 
 
 def _turned(lines: list[bytes]) -> Iterator[Record]:
-    raw = b"".join(reversed(lines))
-    if raw.strip():
-        yield Record(raw)
+    while lines and not lines[-1].strip():
+        lines.pop()  # at the beginning of what has no head: forwards, they are passed over, too
+    if lines:
+        yield Record(b"".join(reversed(lines)))
 
 
 def _object(line: bytes) -> dict[str, Any] | None:
@@ -134,10 +136,15 @@ def _object(line: bytes) -> dict[str, Any] | None:
     if not line.startswith(b"{"):
         return None
     try:
-        found = json.loads(line, parse_constant=lambda name: None)
+        found = json.loads(line, parse_constant=lambda name: None, parse_float=_finite)
     except (ValueError, RecursionError):
         return None
     return found if isinstance(found, dict) and "level" in found else None
+
+
+def _finite(number: str) -> float | None:
+    """A number; None for 1e999, which would be written as Infinity, and that is no JSON."""
+    return found if isfinite(found := float(number)) else None
 
 
 def _parsed(text: str) -> dict[str, Any]:

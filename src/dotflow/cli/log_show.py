@@ -1,5 +1,6 @@
 """Records on their way out: as they are in a pipe, as JSON, or with colours in a terminal."""
 
+import io
 import os
 import sys
 from collections.abc import Callable, Iterable
@@ -49,6 +50,8 @@ class Terminal:
     def __init__(self) -> None:
         from rich.console import Console
 
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            sys.stdout.reconfigure(errors="backslashreplace")  # what the terminal's encoding lacks, it shows
         # Rich alone would leave bold and dim under NO_COLOR.
         colours: Literal["auto"] | None = None if os.environ.get("NO_COLOR") else "auto"
         self._console = Console(color_system=colours, highlight=False, markup=False, emoji=False)
@@ -115,7 +118,7 @@ def _head(fields: dict[str, Any], moment: datetime) -> "Text":
 def _outcome(status: str, fields: dict[str, Any]) -> str:
     attempt, duration = fields["attempt"], fields["duration"]
     if status == "Completed":
-        return f" in {duration:.3f} s" if isinstance(duration, float | int) else " (from its checkpoint)"
+        return f" in {duration:.3f} s" if isinstance(duration, float) else " (from its checkpoint)"
     return f" (attempt {shown(str(attempt))})" if fields["error"] or (isinstance(attempt, int) and attempt > 1) else ""
 
 
