@@ -203,8 +203,8 @@ class TestHelp:
 
         out, _ = capfd.readouterr()
         text = " ".join(out.split())
-        for example in ("`-f`", "`-n 50`", "`--level warning`", "`--json | jq", "`--path logs/nightly.log`"):
-            assert example in text
+        for example in ("log -f", "-n 50, -n all", "--level warning", "log --json | jq", "--path logs/nightly.log"):
+            assert f"E.g. {example}" in text or f"E.g. dotflow {example}" in text
         assert max(map(len, out.splitlines())) < 100
 
     @pytest.mark.parametrize("arguments", [["--help"], ["log", "--help"], ["log"]])

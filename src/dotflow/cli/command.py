@@ -32,6 +32,7 @@ class Command(click.Command):
         except BrokenPipeError:
             raise BrokenPipeError from None  # without its number, by which click knows it and would exit with 1
 
+
 class Option(click.Option):
     """An option with an example, which stands on a line of its own in the help.
 

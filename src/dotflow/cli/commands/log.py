@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import click
 
-from dotflow.cli.command import Command
+from dotflow.cli.command import Command, Option
 
 LEVELS: Final = ("DEBUG", "INFO", "WARNING", "ERROR")
 ALL: Final = -1
@@ -22,20 +22,26 @@ def count(value: str | int) -> int:
     return int(text)
 
 
-@click.command(cls=Command, short_help="Show and follow what runs have written.")
-@click.option("-f", "--follow", is_flag=True, help="Go on with new records as they come, until Ctrl-C: `-f`.")
+@click.command(cls=Command, short_help="Show what runs have written, and follow it.")
 @click.option(
-    "-n", "--lines", type=count, metavar="N", default=20, show_default=True,
-    help="How many of the last records: `-n 50`, `-n all`; `-n 0 -f` for new ones only.",
+    "-f", "--follow", cls=Option, is_flag=True, example="dotflow log -f",
+    help="Go on with new records as they come, until Ctrl-C.",
 )  # fmt: skip
 @click.option(
-    "--level", type=click.Choice(LEVELS, case_sensitive=False), metavar="LEVEL",
-    help=f"Only what is at least that serious, of {', '.join(LEVELS)}: `--level warning`.",
+    "-n", "--lines", cls=Option, type=count, metavar="N", default=20, show_default=True, example="-n 50, -n all",
+    help="How many of the last records; with 0 and -f only new ones.",
 )  # fmt: skip
-@click.option("--json", "as_json", is_flag=True, help="One JSON object a line: `--json | jq .step`.")
 @click.option(
-    "--path", type=click.Path(path_type=Path), metavar="FILE", default=".output/flow.log", show_default=True,
-    help="The log, if it isn't at its usual place: `--path logs/nightly.log`.",
+    "--level", cls=Option, type=click.Choice(LEVELS, case_sensitive=False), metavar="LEVEL", example="--level warning",
+    help=f"Only what is at least that serious: {', '.join(LEVELS)}.",
+)  # fmt: skip
+@click.option(
+    "--json", "as_json", cls=Option, is_flag=True, example="dotflow log --json | jq .error",
+    help="One JSON object a line, whatever the log's format is.",
+)  # fmt: skip
+@click.option(
+    "--path", cls=Option, type=click.Path(path_type=Path), metavar="FILE", default=".output/flow.log",
+    show_default=True, example="--path logs/nightly.log", help="The log, if it isn't at its usual place.",
 )  # fmt: skip
 def log(follow: bool, lines: int, level: str | None, as_json: bool, path: Path) -> None:
     """Show the last records of a log, oldest first, and with -f those that come.
