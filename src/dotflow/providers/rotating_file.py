@@ -101,7 +101,8 @@ class RotatingFile:
         except FileNotFoundError:
             os.makedirs(os.path.dirname(self._path), exist_ok=True)
             opened = _Opened(self._path)
-        self._torn = _ends_torn(self._path)
+        if self._opened is None:  # in a file that was begun since, an end that is missing is just being written
+            self._torn = _ends_torn(self._path)
         self._size = os.fstat(opened.descriptor).st_size
         self._opened = opened
         return opened
@@ -170,17 +171,15 @@ def _ends_torn(path: str) -> bool:
         if not stat.S_ISREG(os.stat(path).st_mode):
             return False
         with open(path, "rb") as file:
-            length = _torn_at(file)
-            if length:  # or somebody is just writing it
-                time.sleep(0.002)
-            return length > 0 and _torn_at(file) == length
+            return all(_is_cut_off(file, wait) for wait in (0.0, *[0.005] * 20))
     except OSError:  # we may write to it, and not read it
         return False
 
 
-def _torn_at(file: BinaryIO) -> int:
-    """The file's length, if it does not end with a line's end; otherwise 0."""
+def _is_cut_off(file: BinaryIO, wait: float) -> bool:
+    """Whether the last line has no end after *wait* seconds: one that is just being written has none at first."""
+    time.sleep(wait)
     length = file.seek(0, os.SEEK_END)
     if length:
         file.seek(length - 1)
-    return 0 if file.read(1) in (b"", b"\n") else length
+    return file.read(1) not in (b"", b"\n")
