@@ -1,6 +1,5 @@
 """`dotflow init`: a small complete project that runs at once."""
 
-import contextlib
 import os
 import shlex
 import sys
@@ -40,8 +39,7 @@ def init(context: click.Context, name: str | None) -> None:
     wheel = pack() if source.requirement is None else None
     files = rendered(names, source, wheel)
     make(folder, files)
-    with contextlib.suppress(BrokenPipeError):  # `| true`: the project is made, whoever reads of it
-        _tell(folder, names, source, files)
+    _tell(folder, names, source, files)
 
 
 def _asked(context: click.Context) -> str:
