@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 BLOCK = re.compile(r"^```python\n(.*?)^```", re.DOTALL | re.MULTILINE)
-DOCUMENTS = ("README.md", "docs/index.md", "docs/durability.md", "docs/log.md")
+DOCUMENTS = ("README.md", *(f"docs/{page.name}" for page in sorted((ROOT / "docs").glob("*.md"))))
 PROGRAMS = [
     pytest.param(program, id=f"{document}-{number}")
     for document in DOCUMENTS

@@ -1,11 +1,14 @@
 """How the command line puts numbers, places and texts into words."""
 
 import sysconfig
+from datetime import UTC, datetime
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import pytest
 
-from dotflow.cli.words import many, one_line, span, spot_of
+from dotflow.cli.firings import moment
+from dotflow.cli.words import long_span, many, one_line, span, spot_of
 
 STDLIB = sysconfig.get_path("stdlib")
 
@@ -91,3 +94,35 @@ def test_the_last_of_several_errors_counts() -> None:
 def test_an_error_without_a_traceback_has_no_place(text: str) -> None:
     """A worker that was killed, a timeout that killed it."""
     assert spot_of(text) is None
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [
+        (-3, "0 s"),
+        (0.4, "0 s"),
+        (59.6, "1 min"),
+        (61, "1 min 1 s"),
+        (3600, "1 h"),
+        (3605, "1 h"),
+        (7_500, "2 h 5 min"),
+        (90_061, "1 d 1 h"),
+        (86_400 * 400 + 60, "400 d"),
+    ],
+)
+def test_a_long_span_has_its_two_largest_units(seconds: float, words: str) -> None:
+    """What lies between them and is nothing is not filled up with smaller ones."""
+    assert long_span(seconds) == words
+
+
+@pytest.mark.parametrize(
+    ("zone", "words"),
+    [
+        ("America/New_York", "Sun 2026-11-01 01:30:00 EDT (-04:00)"),
+        ("Asia/Kolkata", "Sun 2026-11-01 11:00:00 IST (+05:30)"),
+        ("UTC", "Sun 2026-11-01 05:30:00 UTC (+00:00)"),
+    ],
+)
+def test_a_moment_says_whose_clock_it_is_on(zone: str, words: str) -> None:
+    """Day of the week, date, time, the zone's name then, and its offset."""
+    assert moment(datetime(2026, 11, 1, 5, 30, tzinfo=UTC).astimezone(ZoneInfo(zone))) == words

@@ -21,8 +21,7 @@ from dotflow.providers.scheduler_default import SchedulerDefault
 
 def preview(options: Mapping[str, Any]) -> Exit:
     """Prints when it would fire. A workflow need not be given, unless its own schedule is meant."""
-    asked = Asked.of(options)
-    scheduler = _of_options(options) or _own(build(asked).config.scheduler)
+    scheduler = _of_options(options) or _own(build(Asked.of(options)).config.scheduler)
     if not isinstance(scheduler, SchedulerCron):
         raise click.UsageError(f"--preview is for cron schedules, and this workflow has a {type(scheduler).__name__}.")
     for line, note in preview_lines(scheduler.preview(options["preview"]), clock.now()):
@@ -33,9 +32,9 @@ def preview(options: Mapping[str, Any]) -> Exit:
 
 def keep_schedule(options: Mapping[str, Any]) -> Exit:
     """Runs the workflow when it is due, until a signal ends it."""
+    given = _of_options(options)
     workflow = build(Asked.of(options))
-    scheduler = _of_options(options) or _own(workflow.config.scheduler)
-    workflow.config.scheduler = scheduler
+    scheduler = workflow.config.scheduler = given or _own(workflow.config.scheduler)
     _say_next(scheduler)
     click.echo("Ctrl-C ends the schedule, after the run that is going on; a second one stops that, too.", err=True)
 

@@ -1,0 +1,161 @@
+"""dotflow schedule, as a shell sees it: previews, runs when they are due, and what signals do to it."""
+
+import signal
+from pathlib import Path
+
+import pytest
+
+from tests.integration.children import End, Scripts
+
+JOBS = """\
+import time
+from pathlib import Path
+from dotflow import Config, DotFlow, action
+from dotflow.providers import SchedulerCron
+
+@action
+def quick():
+    print("ran", flush=True)
+
+@action
+def fails():
+    raise ValueError("no rows today")
+
+@action
+def long():
+    print("began", flush=True)
+    while not Path("go").exists():
+        time.sleep(0.01)
+    print("ended", flush=True)
+
+def own():
+    workflow = DotFlow(Config(scheduler=SchedulerCron("0 7 * * 1", timezone="Europe/Berlin")))
+    workflow.task.add(quick)
+    return workflow
+"""
+
+EVERY_SECOND = ("--cron", "* * * * * *")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder with a user's module in it."""
+    (tmp_path / "jobs.py").write_text(JOBS)
+    return tmp_path
+
+
+def schedule(scripts: Scripts, *arguments: str) -> End:
+    """Runs `dotflow schedule` to its end."""
+    with scripts.command("schedule", *arguments) as command:
+        return command.end()
+
+
+class TestPreview:
+    def test_firings_are_listed_and_nothing_is_run(self, scripts: Scripts, folder: Path) -> None:
+        """No step is needed for it; each line has the day, the zone and how far away it is."""
+        end = schedule(scripts, "--cron", "30 2 * * *", "--timezone", "America/New_York", "--preview", "3")
+
+        lines = end.out.splitlines()
+        assert (end.code, end.err, len(lines)) == (0, "", 3)
+        assert all(" 02:30:00 E" in line or "the clocks" in line for line in lines)
+        assert " (-0" in lines[0]
+        assert "  in " in lines[0]
+
+    def test_nights_on_which_the_clocks_change_are_marked(self, scripts: Scripts, folder: Path) -> None:
+        """Two in a year, and no other night is."""
+        end = schedule(scripts, "--cron", "30 2 * * *", "--timezone", "America/New_York", "--preview", "365")
+
+        marked = [line for line in end.out.splitlines() if "the clocks" in line]
+        assert len(marked) == 2
+        assert all(line.startswith("Sun ") for line in marked)
+
+    def test_a_workflows_own_schedule(self, scripts: Scripts, folder: Path) -> None:
+        """Where none is given, that of the factory's workflow."""
+        end = schedule(scripts, "--workflow", "jobs:own", "--preview", "1")
+
+        assert end.out.startswith("Mon ")
+        assert " 07:00:00 CE" in end.out
+
+
+class TestMistakes:
+    @pytest.mark.parametrize(
+        ("arguments", "words"),
+        [
+            (["--step", "jobs.quick"], "say when to run"),
+            (["--step", "jobs.quick", "--cron", "61 * * * *"], "61 * * * *"),
+            (["--step", "jobs.quick", "--cron", "0 0 30 2 *"], "0 0 30 2 *"),
+            (["--cron", "@daily"], "say what to run"),
+            (["--cron", "@daily", "--timezone", "Europe/Berlni", "--step", "jobs.quick"], "Europe/Berlin"),
+            (["--overlap", "skip", "--step", "jobs.quick"], "--overlap goes with --cron"),
+            (["--overlap", "skp", "--cron", "@daily", "--step", "jobs.quick"], "'skip', 'queue', 'parallel'"),
+            (["--preview", "3"], "say what to run"),
+        ],
+    )
+    def test_each_is_one_line_that_says_what_to_do(
+        self, scripts: Scripts, folder: Path, arguments: list[str], words: str
+    ) -> None:
+        """At once, not at night when it is due."""
+        end = schedule(scripts, *arguments)
+
+        (line,) = end.err.splitlines()
+        assert (end.code, end.out) == (2, "")
+        assert words in line
+
+
+class TestRuns:
+    @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+    def test_it_runs_again_and_again_until_a_signal(self, scripts: Scripts, folder: Path, signum: int) -> None:
+        """Each run is summed up as `start` does it; the end is graceful, and 0."""
+        with scripts.command("schedule", "--step", "jobs.quick", *EVERY_SECOND) as command:
+            lines = [command.line() for _ in range(6)]
+            command.send(signum)
+            end = command.end()
+            assert command.left_behind() == []
+
+        assert end.code == 0
+        assert lines[0] == lines[3] == "ran"
+        assert lines[1].startswith("task 0 quick: Completed, ")
+        assert lines[2].startswith("Completed: 1 of 1 task completed, in ")
+        assert "Next: " in end.err
+        assert end.err.splitlines()[-1] == "The schedule has ended."
+
+    def test_a_run_that_fails_does_not_end_it(self, scripts: Scripts, folder: Path) -> None:
+        """It is said each time, and the exit code is the schedule's."""
+        with scripts.command("schedule", "--step", "jobs.fails", *EVERY_SECOND) as command:
+            lines = [command.line() for _ in range(8)]
+            command.send(signal.SIGTERM)
+            end = command.end()
+
+        assert end.code == 0
+        assert [line for line in lines if line.startswith("Failed: ")] == [lines[3], lines[7]]
+        assert lines[1] == "    ValueError: no rows today"
+
+    def test_the_first_signal_waits_for_the_run(self, scripts: Scripts, folder: Path) -> None:
+        """The step never hears of it."""
+        with scripts.command("schedule", "--step", "jobs.long", *EVERY_SECOND) as command:
+            assert command.line() == "began"
+            command.send(signal.SIGTERM)
+            (folder / "go").touch()
+            end = command.end()
+
+        assert end.code == 0
+        assert end.out.startswith("ended\n")
+        assert end.out.count("Completed: ") == 1
+
+    @pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+    @pytest.mark.parametrize("overlap", ["skip", "queue", "parallel"])
+    def test_the_second_signal_stops_it(
+        self, scripts: Scripts, folder: Path, overlap: str, signum: int, code: int
+    ) -> None:
+        """In the middle of the step; nothing is left behind."""
+        with scripts.command("schedule", "--step", "jobs.long", "--overlap", overlap, *EVERY_SECOND) as command:
+            assert command.line() == "began"
+            command.send(signum)
+            while command.is_alive():  # until the first is known, the second would be taken for it
+                command.send(signum)
+            end = command.end()
+            assert command.left_behind() == []
+
+        assert end.code == code
+        assert "ended" not in end.out
+        assert "Failed: 0 of 1 task completed, 1 failed" in end.out
