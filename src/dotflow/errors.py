@@ -19,6 +19,7 @@
     │   ├── ValueNotStorable      (TypeError) what it returned can't be kept so that it comes back as it was
     │   └── RunStopped            the run was cancelled or interrupted while it ran
     ├── ProviderError             storage, notification, schedule
+    │   ├── NotifyError           somebody could not be told
     │   └── StorageError          a value could not be saved or read
     └── RunError                  the run as a whole
         ├── NoProcesses           this system has no worker processes
@@ -50,6 +51,7 @@ __all__ = [
     "NoProcesses",
     "NotRunYet",
     "NothingScheduled",
+    "NotifyError",
     "ProviderError",
     "RunError",
     "RunStopped",
@@ -295,6 +297,23 @@ class RunStopped(AttemptError):
 
 class ProviderError(DotflowError):
     """A provider could not do its work."""
+
+
+class NotifyError(ProviderError):
+    """Somebody could not be told where a task stands.
+
+    Args:
+        who: The service that should have told it; no address, which may be a secret.
+        reason: What it said, or that it said nothing.
+        hint: What to do about it.
+    """
+
+    def __init__(self, who: str, reason: str, hint: str) -> None:
+        super().__init__(who, reason, hint)
+        self.who, self.reason, self.hint = who, reason, hint
+
+    def __str__(self) -> str:
+        return f"{self.who} did not pass the message on: {self.reason}. {self.hint}"
 
 
 class StorageError(ProviderError):

@@ -23,6 +23,7 @@ from dotflow.errors import (
     LoopLost,
     NoProcesses,
     NothingScheduled,
+    NotifyError,
     NotRunYet,
     ProviderError,
     RunError,
@@ -72,6 +73,10 @@ EXAMPLES: list[tuple[DotflowError, list[str]]] = [
         ["The value returned", "'load'", "TypeError: a lock", "ExecutorThread"],
     ),
     (RunStopped("load", "the run was cancelled"), ["'load'", "the run was cancelled"]),
+    (
+        NotifyError("Telegram", "it answered 401, Unauthorized", "Check the token."),
+        ["Telegram", "it answered 401, Unauthorized", "Check the token."],
+    ),
     (
         StorageError("StorageDefault could not be read", "OSError: disk full"),
         ["could not be read", "OSError: disk full"],

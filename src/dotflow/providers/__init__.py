@@ -8,7 +8,9 @@ if TYPE_CHECKING:
     from dotflow.providers.executor_process import ExecutorProcess
     from dotflow.providers.executor_thread import ExecutorThread
     from dotflow.providers.log_default import LogDefault
+    from dotflow.providers.notify_apprise import NotifyApprise
     from dotflow.providers.notify_default import NotifyDefault
+    from dotflow.providers.notify_telegram import NotifyTelegram
     from dotflow.providers.scheduler_default import SchedulerDefault
     from dotflow.providers.storage_default import StorageDefault
     from dotflow.providers.storage_file import StorageFile
@@ -20,7 +22,9 @@ __all__ = [
     "ExecutorProcess",
     "ExecutorThread",
     "LogDefault",
+    "NotifyApprise",
     "NotifyDefault",
+    "NotifyTelegram",
     "SchedulerDefault",
     "StorageDefault",
     "StorageFile",
@@ -33,7 +37,9 @@ _MODULES = {
     "ExecutorProcess": "executor_process",
     "ExecutorThread": "executor_thread",
     "LogDefault": "log_default",
+    "NotifyApprise": "notify_apprise",
     "NotifyDefault": "notify_default",
+    "NotifyTelegram": "notify_telegram",
     "SchedulerDefault": "scheduler_default",
     "StorageDefault": "storage_default",
     "StorageFile": "storage_file",

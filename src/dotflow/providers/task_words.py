@@ -1,0 +1,88 @@
+"""A task in a few words, for somebody who reads them on a phone."""
+
+import re
+from collections.abc import Iterator
+from typing import Final
+
+from dotflow.core.failure import TaskError
+from dotflow.core.task import Task
+from dotflow.core.types.status import TypeStatus
+
+SIGNS: Final = {
+    TypeStatus.NOT_STARTED: "⏳",
+    TypeStatus.IN_PROGRESS: "▶️",
+    TypeStatus.COMPLETED: "✅",
+    TypeStatus.PAUSED: "⏸️",
+    TypeStatus.RETRY: "🔁",
+    TypeStatus.FAILED: "❌",
+}
+WITH_ERROR: Final = (TypeStatus.RETRY, TypeStatus.FAILED)
+CUT: Final = "…"
+
+_FRAME: Final = re.compile(r'File "(?:[^"\n]*[/\\])?([^"\n/\\]+)", line (\d+)(?:, in (\S+))?')
+
+
+def headline(task: Task) -> str:
+    """What has become of which task, in one line."""
+    return f"{SIGNS[task.status]} {task.status.value}: task {task.task_id} {task.name}"
+
+
+def details(task: Task) -> str:
+    """The rest. What went wrong comes last, so that cutting a text that is too long takes nothing else."""
+    return "\n".join(_lines(task))
+
+
+def _lines(task: Task) -> Iterator[str]:
+    yield f"workflow {task.workflow_id}" + (f", group {task.group_name}" if task.group_name != "default" else "")
+    progress = ", ".join(_progress(task))
+    if progress:
+        yield progress
+    if task.error is not None and task.status in WITH_ERROR:
+        yield f"{task.error.exception}{_where(task.error)}"
+        if task.error.message:
+            yield task.error.message
+
+
+def _progress(task: Task) -> Iterator[str]:
+    most = task.step.policy.attempts
+    if most > 1 and task.attempt:
+        yield f"attempt {task.attempt} of {most}"
+    if task.duration is not None:
+        yield f"took {in_words(task.duration)}"
+    elif task.status is TypeStatus.COMPLETED:
+        yield "restored from its checkpoint"
+
+
+def _where(error: TaskError) -> str:
+    """The innermost frame of the traceback: the file's name is enough to know where to look."""
+    frames = _FRAME.findall(error.traceback)
+    if not frames:
+        return ""
+    file, line, function = frames[-1]
+    return f" at {file}:{line}" + (f" in {function}" if function else "")
+
+
+def in_words(seconds: float) -> str:
+    """A span as one would say it: 12 ms, 3.2 s, 2 min 5 s, 3 h 20 min."""
+    if seconds < 1:
+        return f"{seconds * 1000:.0f} ms"
+    if seconds < 59.95:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min"
+
+
+def clean(text: str) -> str:
+    """The text without lone surrogates, which no JSON reader has to accept; halves that belong together are joined."""
+    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+
+
+def cut(text: str, most: int) -> str:
+    """The text, cleaned, and no longer than *most* UTF-16 code units; never cut through the middle of a character."""
+    units = clean(text[: most + 1]).encode("utf-16-le")  # a character has at least one unit
+    if len(units) <= 2 * most and len(text) <= most:
+        return units.decode("utf-16-le")
+    return units[: 2 * (most - len(CUT))].decode("utf-16-le", "ignore") + CUT

@@ -1,0 +1,38 @@
+"""What `notification_type` means: the statuses that somebody wants to be told of."""
+
+from dotflow.core.types.status import TypeStatus
+from dotflow.errors import InvalidArgument
+
+ACCEPTED = (
+    f"None for all, or one or several (list, tuple, set) of {', '.join(repr(status.value) for status in TypeStatus)}, "
+    f"as TypeStatus or as words"
+)
+
+
+def told_statuses(notification_type: object) -> frozenset[TypeStatus]:
+    """The statuses that are told of.
+
+    Args:
+        notification_type: A TypeStatus, its word or its name in any case, several of them, or None for all.
+
+    Raises:
+        InvalidArgument: One is no status, or there is none at all.
+    """
+    if notification_type is None:
+        return frozenset(TypeStatus)
+    several = (
+        notification_type if isinstance(notification_type, list | tuple | set | frozenset) else [notification_type]
+    )
+    found = {_BY_WORD.get(_plain(given)) if isinstance(given, str) else None for given in several}
+    statuses = frozenset(status for status in found if status is not None)
+    if not statuses or None in found:
+        raise InvalidArgument("notification_type", notification_type, ACCEPTED)
+    return statuses
+
+
+def _plain(word: str) -> str:
+    """IN_PROGRESS, in-progress and "In progress" are the same."""
+    return " ".join(word.replace("_", " ").replace("-", " ").casefold().split())
+
+
+_BY_WORD = {_plain(status.value): status for status in TypeStatus}

@@ -1,0 +1,404 @@
+"""NotifyTelegram over HTTP: what is sent, what is tried again, and that nothing waits for longer than was said."""
+
+import json
+import logging
+import multiprocessing
+import os
+import pickle
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from collections.abc import Callable
+
+import pytest
+
+from dotflow import DotFlow, Task, action
+from dotflow.abc.log import Log
+from dotflow.core.types.status import TypeStatus
+from dotflow.errors import NotifyError
+from dotflow.providers import NotifyTelegram, notify_telegram
+from tests.loopback import TOKEN, Answer, Received, Server, drips, hangs_up, ok, pours, refuses, says, serving, silence
+
+MakeWorkflow = Callable[..., DotFlow]
+CHAT = -1001234567890
+
+
+def telegram(server: Server, **given: object) -> NotifyTelegram:
+    return NotifyTelegram(TOKEN, CHAT, base_url=server.url, **given)  # type: ignore[arg-type]
+
+
+def task_with(message: str = "", status: TypeStatus = TypeStatus.COMPLETED) -> Task:
+    """A task that says *message* in its name."""
+    task = Task(0, action(lambda: None), workflow_id=f"w {message}")
+    task.status = status
+    return task
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No pause that matters between tries."""
+    monkeypatch.setattr(notify_telegram, "PAUSES", (0.01, 0.01))
+    monkeypatch.setattr(notify_telegram, "SHORTEST", 0.01)
+
+
+class Reports(Log):
+    """Keeps what is reported."""
+
+    def __init__(self) -> None:
+        self.reports: list[str] = []
+
+    def info(self, task: Task) -> None: ...
+
+    def error(self, task: Task) -> None: ...
+
+    def report(self, message: str) -> None:
+        self.reports.append(message)
+
+
+class TestWhatIsSent:
+    def test_the_bot_api_gets_a_message(self) -> None:
+        """sendMessage with chat and plain text, and links in it are not looked up by Telegram."""
+        with serving() as server:
+            telegram(server).send(task_with("nightly"))
+
+        (received,) = server.received
+        assert received.path == f"/bot{TOKEN}/sendMessage"
+        assert received.headers["content-type"] == "application/json"
+        assert received.json == {
+            "chat_id": CHAT,
+            "text": "✅ Completed: task 0 <lambda>\nworkflow w nightly\nrestored from its checkpoint",
+            "link_preview_options": {"is_disabled": True},
+        }
+
+    @pytest.mark.parametrize(
+        "message",
+        [
+            "<b>&amp;</b> *_`[x](y) {} $$ %s",
+            "é 中文 😀 \u202e \x00 \x1b[31m",
+            "lone \udc80 \ud800",
+            'quotes " \\ \n\t',
+            "x" * 100_000,
+        ],
+        ids=["markup", "letters", "surrogates", "quotes", "long"],
+    )
+    def test_no_text_breaks_the_message(self, message: str) -> None:
+        """There is no markup to break; what no JSON reader has to take is replaced, and what is too long is cut."""
+        with serving() as server:
+            telegram(server).send(task_with(message))
+
+        text = server.texts[0]
+        assert text.encode()  # no lone surrogate is left
+        assert len(text.encode("utf-16-le")) <= 2 * 4096
+        assert message.encode("utf-8", "replace").decode()[:5].replace("?", "") in text
+
+    def test_connections_are_used_again(self) -> None:
+        """One after the other over the same one: a handshake each would take longer than the messages."""
+        with serving() as server:
+            notify = telegram(server)
+            for _ in range(5):
+                notify.send(task_with())
+
+        assert len(server.received) == 5
+        assert server.connections == 1
+
+    def test_a_connection_that_was_closed_meanwhile_is_made_anew(self, quick: None) -> None:
+        """Servers close idle ones; no message is lost by it."""
+        with serving(ok, hangs_up, ok) as server:
+            notify = telegram(server)
+            notify.send(task_with("1"))
+            notify.send(task_with("2"))
+
+        assert ["w 1" in text for text in server.texts] == [True, False, False]
+        assert server.connections == 2
+
+    @pytest.mark.parametrize("statuses", ["Failed", TypeStatus.FAILED, ["failed", "RETRY"]])
+    def test_of_other_statuses_nothing_is_told(self, statuses: object) -> None:
+        """notification_type takes one or several."""
+        with serving() as server:
+            notify = telegram(server, notification_type=statuses)
+            notify.send(task_with(status=TypeStatus.COMPLETED))
+            notify.send(task_with(status=TypeStatus.IN_PROGRESS))
+            notify.send(task_with(status=TypeStatus.FAILED))
+
+        assert len(server.received) == 1
+        assert "Failed" in server.texts[0]
+
+    def test_the_proxy_of_the_environment_is_used(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """As everywhere else: many servers reach Telegram through one only."""
+        with serving() as proxy:
+            monkeypatch.setenv("http_proxy", proxy.url.replace("//", "//me:pass@"))
+            monkeypatch.setenv("no_proxy", "")
+            NotifyTelegram(TOKEN, CHAT, base_url="http://bot.invalid").send(task_with())
+
+        (received,) = proxy.received
+        assert received.path == f"http://bot.invalid/bot{TOKEN}/sendMessage"
+        assert received.headers["proxy-authorization"] == "Basic bWU6cGFzcw=="
+
+    def test_a_proxy_that_can_not_be_used_is_said_to_be_none(
+        self, monkeypatch: pytest.MonkeyPatch, quick: None
+    ) -> None:
+        """Without its address, in which a password may stand."""
+        monkeypatch.setenv("http_proxy", "socks5h://me:pass@127.0.0.1:1")
+        monkeypatch.setenv("no_proxy", "")
+
+        with pytest.raises(NotifyError, match="the proxy that the environment names") as caught:
+            NotifyTelegram(TOKEN, CHAT, base_url="http://bot.invalid").send(task_with())
+
+        assert "me:pass" not in str(caught.value)
+
+
+class TestWhatIsTriedAgain:
+    @pytest.mark.parametrize(
+        "trouble",
+        [
+            refuses(500, "Internal Server Error"),
+            says(502, b"<html>Bad Gateway</html>"),
+            says(503, b"", Retry_After="0.05"),
+            refuses(429, "Too Many Requests", retry_after=0.05),
+            says(429, b"", Retry_After="0.05"),
+            hangs_up,
+            says(500, b"\xff\x00"),
+            drips(b"HTTP/1.1 200 OK\r\nContent-Length: 9999\r\n\r\n"),
+        ],
+        ids=["500", "502", "503", "429", "429 header", "hangs up", "binary", "drip"],
+    )
+    def test_trouble_passes(self, trouble: Answer, quick: None) -> None:
+        """The message gets there with the next try."""
+        with serving(trouble, ok) as server:
+            telegram(server, timeout=0.3).send(task_with())
+
+        assert len(server.received) == 2
+        assert server.texts[0] == server.texts[1]
+
+    def test_retry_after_is_obeyed(self) -> None:
+        """Not a try before the seconds have passed that Telegram names; not by the next message either."""
+        with serving(refuses(429, "Too Many Requests: retry after 1", retry_after=0.3), ok) as server:
+            notify = telegram(server)
+            other = threading.Thread(target=notify.send, args=(task_with("other"),))
+            notify.send(task_with())
+            other.start()
+            other.join()
+
+        first, second, third = server.received
+        assert second.at - first.at >= 0.3
+        assert "w other" in third.json["text"]
+
+    def test_as_often_as_telegram_says(self, quick: None) -> None:
+        """More often than other trouble is put up with: it says when it will be well."""
+        with serving(*[refuses(429, "Too Many Requests", retry_after=0.01)] * 8, ok) as server:
+            telegram(server).send(task_with())
+
+        assert len(server.received) == 9
+
+    def test_but_not_for_ever(self, quick: None) -> None:
+        """A server that always says "later" is given up, too."""
+        with serving(refuses(429, "Too Many Requests", retry_after=0.001)) as server:
+            with pytest.raises(NotifyError, match="429, Too Many Requests"):
+                telegram(server).send(task_with())
+
+        assert len(server.received) == notify_telegram.MOST_TURNS
+
+    def test_a_ban_is_obeyed_without_waiting(self) -> None:
+        """Hours are not waited for: this message and those after it are given up, and Telegram is left alone."""
+        with serving(refuses(429, "Too Many Requests: retry after 3600", retry_after=3600), ok) as server:
+            notify = telegram(server)
+            for _ in range(3):
+                with pytest.raises(NotifyError, match=r"no message for the next 3600 s.*notification_type"):
+                    notify.send(task_with())
+
+        assert len(server.received) == 1
+
+    @pytest.mark.parametrize("trouble", [refuses(500, "Internal Server Error"), hangs_up], ids=["500", "hangs up"])
+    def test_trouble_that_stays_is_told(self, trouble: Answer, quick: None) -> None:
+        """After three tries, with what came."""
+        with serving(trouble) as server, pytest.raises(NotifyError, match="500, Internal|connection was lost"):
+            telegram(server).send(task_with())
+
+        assert len(server.received) == 3
+
+    def test_nobody_there(self, quick: None) -> None:
+        """A port where nothing listens is what the system calls it."""
+        with serving() as server:
+            url = server.url
+        with pytest.raises(NotifyError, match="Connection refused"):
+            NotifyTelegram(TOKEN, CHAT, base_url=url).send(task_with())
+
+    def test_no_such_host(self, quick: None) -> None:
+        """A name that can't be resolved is said to be that."""
+        with pytest.raises(NotifyError, match="can't be resolved"):
+            NotifyTelegram(TOKEN, CHAT, base_url="http://no-such-host.invalid").send(task_with())
+
+    @pytest.mark.parametrize(
+        ("answer", "words"),
+        [
+            (refuses(400, "Bad Request: chat not found"), "chat not found.*write to the bot first"),
+            (refuses(401, "Unauthorized"), "401, Unauthorized.*Check the token"),
+            (refuses(403, "Forbidden: bot was blocked by the user"), "blocked by the user.*start it"),
+            (refuses(404, "Not Found"), "404, Not Found.*Check the token"),
+            (says(200, b"<html>Log in to the network</html>"), "not that the message was sent.*network"),
+            (pours, "not that the message was sent.*network"),
+        ],
+        ids=["400", "401", "403", "404", "portal", "gigabyte"],
+    )
+    def test_a_refusal_is_final(self, answer: Answer, words: str) -> None:
+        """One try, what Telegram said, and what to do."""
+        with serving(answer) as server, pytest.raises(NotifyError, match=words) as caught:
+            telegram(server).send(task_with())
+
+        assert len(server.received) == 1
+        assert caught.value.__context__ is None
+
+    def test_a_redirect_is_not_followed(self) -> None:
+        """The token would go with it."""
+        with serving() as elsewhere, serving(says(302, b"", Location=f"{elsewhere.url}/")) as server:
+            with pytest.raises(NotifyError, match="answered 302"):
+                telegram(server).send(task_with())
+
+        assert elsewhere.received == []
+        assert len(server.received) == 1
+
+    def test_what_echoes_the_path_does_not_echo_the_token(self) -> None:
+        """A server in between may repeat what it was asked for."""
+        with serving(refuses(404, f"no page /bot{TOKEN}/sendMessage")) as server:
+            with pytest.raises(NotifyError, match=r"no page /bot\*\*\*/sendMessage"):
+                telegram(server).send(task_with())
+
+
+class TestTime:
+    @pytest.mark.parametrize(
+        "answer",
+        [
+            silence,
+            drips(b"HTTP/1.1 200 OK\r\nX-Slow: "),
+            drips(b"", byte=b"H"),
+            drips(b"HTTP/1.1 200 OK\r\nContent-Length: 99999\r\n\r\n"),
+            drips(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", byte=b"1\r\nx\r\n"),
+        ],
+        ids=["silence", "head", "first line", "body", "chunks"],
+    )
+    def test_an_answer_has_its_time_as_a_whole(self, answer: Answer, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Silence, and a byte now and then, end with the timeout; it does not begin anew with each byte."""
+        monkeypatch.setattr(notify_telegram, "PAUSES", ())
+        with serving(answer) as server:
+            began = time.monotonic()
+            with pytest.raises(NotifyError, match=r"no answer within 0\.3 s"):
+                telegram(server, timeout=0.3).send(task_with())
+
+            assert 0.3 <= time.monotonic() - began < 5
+
+    def test_a_run_does_not_wait_for_silence(self, make_workflow: MakeWorkflow) -> None:
+        """After the grace the run is over, the rest is left behind, and the log says how much."""
+        log = Reports()
+        with serving(silence) as server:
+            workflow = make_workflow(log=log, notify=telegram(server, timeout=10), notify_grace=0.1)
+            workflow.task.add([action(lambda: 1), action(lambda: 2)])
+            began = time.monotonic()
+            run = workflow.start()
+
+            assert time.monotonic() - began < 5
+        assert run.status is TypeStatus.COMPLETED
+        assert "one notification still hangs, 3 more were not sent" in log.reports[0]
+
+    def test_an_interpreter_does_not_wait_for_it_either(self) -> None:
+        """Told to wait for 30 s, with a grace of 0.2 s, the program ends, and says what was left behind."""
+        program = textwrap.dedent(
+            """
+            import sys
+            from dotflow import Config, DotFlow, action
+            from dotflow.providers import LogDefault, NotifyTelegram
+            notify = NotifyTelegram(sys.argv[1], 5, base_url=sys.argv[2])
+            workflow = DotFlow(Config(notify=notify, log=LogDefault(output="console"), notify_grace=0.2))
+            workflow.task.add(action(lambda: 1))
+            print(workflow.start().status)
+            """
+        )
+        with serving(refuses(429, "Too Many Requests: retry after 30", retry_after=30)) as server:
+            ended = subprocess.run(
+                [sys.executable, "-W", "error", "-c", program, TOKEN, server.url],
+                env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
+                capture_output=True,
+                text=True,
+                timeout=15,
+            )
+
+        assert (ended.returncode, ended.stdout) == (0, "Completed\n")
+        assert "one notification still hangs, 1 more were not sent" in ended.stderr
+        assert TOKEN not in ended.stderr
+
+    def test_nothing_is_lost_at_a_normal_end(self, make_workflow: MakeWorkflow) -> None:
+        """However quick the run: every status of every task has been told when start() returns, in order."""
+        with serving() as server:
+            workflow = make_workflow(notify=telegram(server))
+            workflow.task.add([action(lambda: 1)] * 25)
+            workflow.start()
+
+        assert [text.partition(":")[0][2:].strip(" \ufe0f") for text in server.texts] == [
+            "In progress",
+            "Completed",
+        ] * 25
+        assert len({json.dumps(received.json) for received in server.received}) == 50
+
+
+class TestProcesses:
+    def test_it_works_where_a_pickle_takes_it(self) -> None:
+        """After use too: connections are made anew."""
+        with serving() as server:
+            notify = telegram(server)
+            notify.send(task_with("here"))
+            pickle.loads(pickle.dumps(notify)).send(task_with("there"))
+
+        assert ["w here" in text for text in server.texts] == [True, False]
+
+    @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+    def test_a_forked_process_has_connections_of_its_own(self) -> None:
+        """Two processes that speak over one connection would get each other's answers."""
+        with serving() as server:
+            notify = telegram(server)
+            notify.send(task_with("parent"))
+            child = multiprocessing.get_context("fork").Process(target=notify.send, args=(task_with("child"),))
+            child.start()
+            child.join(10)
+            notify.send(task_with("parent again"))
+
+        assert child.exitcode == 0
+        assert server.connections == 2
+        assert sorted("child" in text for text in server.texts) == [False, False, True]
+
+    def test_several_runs_may_share_one(self, make_workflow: MakeWorkflow) -> None:
+        """From several threads at once."""
+        with serving() as server:
+            notify = telegram(server)
+            workflows = [make_workflow(notify=notify, workflow_id=f"number {number}") for number in range(4)]
+            for workflow in workflows:
+                workflow.task.add([action(lambda: 1)] * 5)
+            runs = [workflow.start(mode="background") for workflow in workflows]
+            assert all(run.wait(15) for run in runs)
+
+        told: list[Received] = server.received
+        for number in range(4):
+            assert sum(f"workflow number {number}" in received.json["text"] for received in told) == 10
+
+
+def test_whoever_listens_to_everything_does_not_hear_the_token(
+    caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, quick: None
+) -> None:
+    """urllib3 logs paths, also when it finds an answer odd; http.client prints what it sends if it is told to."""
+    caplog.set_level(1)
+    for name in ("urllib3", "urllib3.connectionpool", "urllib3.connection"):
+        monkeypatch.setattr(logging.getLogger(name), "level", 1)
+    monkeypatch.setattr("http.client.HTTPConnection.debuglevel", 1)
+
+    def odd(handler: object) -> None:
+        handler.wfile.write(b'HTTP/1.1 200 OK\r\nno header at all\r\nContent-Length: 12\r\n\r\n{"ok": true}')  # type: ignore[attr-defined]
+
+    with serving(odd, hangs_up, ok) as server:
+        notify = telegram(server)
+        notify.send(task_with())
+        notify.send(task_with())
+
+    printed = capfd.readouterr()
+    assert "/***" in caplog.text  # it was listened to
+    assert "Failed to parse headers" in caplog.text
+    assert TOKEN not in f"{caplog.text}{printed.out}{printed.err}{[vars(record) for record in caplog.records]}"

@@ -1,0 +1,158 @@
+"""A server on the loopback address that answers as the Bot API does, or as the test wants it to."""
+
+import contextlib
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+TOKEN = "123456:AAE-secret_token_of_the_bot"
+
+
+@dataclass
+class Received:
+    """A request as it came in."""
+
+    path: str
+    headers: dict[str, str]
+    body: bytes
+    at: float
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+
+class Handler(BaseHTTPRequestHandler):
+    """Takes a request, and answers with the next answer of the script; with the last one again after that."""
+
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # head and body are written apart, and would wait for each other
+    server: "Server"
+
+    def setup(self) -> None:
+        self.server.connections += 1
+        super().setup()
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        headers = {name.lower(): value for name, value in self.headers.items()}
+        self.server.received.append(Received(self.path, headers, body, time.monotonic()))
+        with contextlib.suppress(ConnectionError):  # who asked may be gone
+            self.server.next_answer()(self)
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Silent: its lines would be taken for the program's."""
+
+
+Answer = Callable[[Handler], None]
+
+
+class Server(ThreadingHTTPServer):
+    """Keeps what it receives, and how many connections there were."""
+
+    daemon_threads = True
+
+    def __init__(self, *answers: Answer) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.answers = list(answers) or [ok]
+        self.received: list[Received] = []
+        self.connections = 0
+        self.over = threading.Event()
+        self.lock = threading.Lock()
+
+    @property
+    def port(self) -> int:
+        return int(self.server_address[1])
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def texts(self) -> list[str]:
+        return [received.json["text"] for received in self.received]
+
+    def next_answer(self) -> Answer:
+        with self.lock:
+            return self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Silent, as above."""
+
+
+@contextlib.contextmanager
+def serving(*answers: Answer) -> Iterator[Server]:
+    """A server for the time of the block."""
+    server = Server(*answers)
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
+    thread.start()
+    try:
+        yield server
+    finally:
+        server.over.set()
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+def says(status: int, body: bytes, **headers: str) -> Answer:
+    """An answer as it is."""
+
+    def answer(handler: Handler) -> None:
+        handler.send_response(status)
+        for name, value in headers.items():
+            handler.send_header(name.replace("_", "-"), value)
+        handler.send_header("Content-Length", str(len(body)))
+        handler.end_headers()
+        handler.wfile.write(body)
+
+    return answer
+
+
+def refuses(status: int, description: str, **parameters: object) -> Answer:
+    """An answer of the Bot API's that is no yes."""
+    told: dict[str, Any] = {"ok": False, "error_code": status, "description": description}
+    if parameters:
+        told["parameters"] = parameters
+    return says(status, json.dumps(told).encode())
+
+
+def ok(handler: Handler) -> None:
+    """What sendMessage answers."""
+    says(200, json.dumps({"ok": True, "result": {"message_id": 7, "date": 1}}).encode())(handler)
+
+
+def silence(handler: Handler) -> None:
+    """Nothing, until the test is over."""
+    handler.server.over.wait(15)
+
+
+def hangs_up(handler: Handler) -> None:
+    """The connection ends, without an answer."""
+    handler.close_connection = True
+
+
+def drips(first: bytes, byte: bytes = b"x") -> Answer:
+    """Something, and then a byte every 50 ms, so that no single wait is long."""
+
+    def answer(handler: Handler) -> None:
+        handler.wfile.write(first)
+        handler.wfile.flush()
+        while not handler.server.over.wait(0.05):
+            handler.wfile.write(byte)
+            handler.wfile.flush()
+
+    return answer
+
+
+def pours(handler: Handler) -> None:
+    """A body that says of itself to be a gigabyte, as fast as somebody reads it."""
+    handler.send_response(200)
+    handler.send_header("Content-Length", str(1 << 30))
+    handler.end_headers()
+    while not handler.server.over.is_set():
+        handler.wfile.write(b" " * 65536)

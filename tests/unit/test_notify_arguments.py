@@ -1,0 +1,147 @@
+"""NotifyTelegram and NotifyApprise as they are made: what they accept, and what they show of themselves."""
+
+import copy
+import logging
+import pickle
+import sys
+
+import pytest
+
+from dotflow import Config
+from dotflow.errors import InvalidArgument
+from dotflow.providers import NotifyApprise, NotifyTelegram
+from dotflow.providers.hush import http_status_in, hushed
+from dotflow.providers.secret import Secret
+
+TOKEN = "123456:AAE-secret_token"
+URL = "json://user:secret_password@localhost/secret_path"
+
+
+@pytest.mark.parametrize("token", [TOKEN, "42:x", "123456:AAE/test"])
+@pytest.mark.parametrize("chat_id", [1, -1001234567890, "-1001234567890", "@my_channel"])
+def test_what_telegram_gives_out_is_accepted(token: str, chat_id: int | str) -> None:
+    """Tokens of any length, those of the test servers too; numbers as numbers and as text; names of channels."""
+    assert NotifyTelegram(token, chat_id).chat_id == chat_id
+
+
+@pytest.mark.parametrize(
+    "token", [f"{TOKEN}\n", f" {TOKEN}", "123:a b", f"{TOKEN}?a", f"{TOKEN}#", "123:ä", f"{TOKEN}%"]
+)
+def test_a_token_that_can_be_none_is_refused_unseen(token: str) -> None:
+    """A line break from a file, say; the message does not show it."""
+    with pytest.raises(InvalidArgument, match=r"token='\*\*\*' is not accepted.*BotFather") as caught:
+        NotifyTelegram(token, 1)
+
+    assert TOKEN not in repr(vars(caught.value))
+
+
+@pytest.mark.parametrize(
+    ("token", "shown"), [(None, "None"), ("", "''"), (5, "<class 'int'>"), (b"1:a", "<class 'bytes'>")]
+)
+def test_no_token_at_all_is_said_to_be_none(token: object, shown: str) -> None:
+    """Most often an environment variable that is not there."""
+    with pytest.raises(InvalidArgument, match=f"token={shown} is not accepted"):
+        NotifyTelegram(token, 1)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("name", "given"),
+    [
+        *[("chat_id", chat) for chat in (None, "", " ", "a b", True, 1.5, [1])],
+        *[("timeout", seconds) for seconds in (0, -1, None, "1", float("inf"), float("nan"), True)],
+        *[
+            ("base_url", url)
+            for url in (None, "", "localhost", "ftp://a", "https://", "http://a b", "http://a?b", "http://[")
+        ],
+        ("base_url", f"https://api.telegram.org/bot{TOKEN}"),
+        ("base_url", "https://user:secret_password@proxy"),
+        ("notification_type", "done"),
+    ],
+)
+def test_other_mistakes_are_refused(name: str, given: object) -> None:
+    """Each names the argument, and no secret."""
+    arguments = {"token": TOKEN, "chat_id": 1, name: given}
+
+    with pytest.raises(InvalidArgument, match=f"{name}=") as caught:
+        NotifyTelegram(**arguments)  # type: ignore[arg-type]
+
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("urls", "shown"),
+    [
+        ("json://", "urls='json://***'"),
+        ("no URL, but secret", r"urls='***'"),
+        ("nosuchservice://secret", "urls='nosuchservice://***'"),
+        ("slack://secret", "urls='slack://***'"),
+        ([URL, "tgram://secret"], "urls[1]='tgram://***'"),
+        ("json://secret, json://secret", "urls is one URL"),
+        (None, "urls=None"),
+        ([], "urls=[]"),
+        ([URL, None], "urls[1]=None"),
+        (5, "<class 'int'>"),
+        ("", "urls='***'"),
+    ],
+)
+def test_a_url_that_leads_nowhere_is_refused_unseen(
+    urls: object, shown: str, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """By name and place; neither the message nor what Apprise itself would say shows it."""
+    caplog.set_level(1)
+    with pytest.raises(InvalidArgument) as caught:
+        NotifyApprise(urls)  # type: ignore[arg-type]
+
+    assert shown in str(caught.value)
+    assert "secret" not in f"{caught.value!r}{vars(caught.value)}{caplog.text}{capfd.readouterr()}"
+
+
+def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At construction, with the command that installs it."""
+    monkeypatch.setitem(sys.modules, "apprise", None)
+
+    with pytest.raises(ImportError, match=r"pip install 'dotflow\[notify\]'"):
+        NotifyApprise(URL)
+
+
+@pytest.mark.parametrize(
+    "make", [lambda: NotifyTelegram(TOKEN, 1), lambda: NotifyApprise(URL)], ids=["telegram", "apprise"]
+)
+def test_secrets_are_not_shown(make: object) -> None:
+    """Neither by repr nor by dumping attributes, alone or in a Config; copies and pickles work."""
+    notify = make()  # type: ignore[operator]
+
+    for found in (notify, copy.deepcopy(notify), pickle.loads(pickle.dumps(notify))):
+        assert "***" in repr(found)
+        assert "secret" not in f"{found!r}{vars(found)}{vars(Config(notify=found))}"
+
+
+def test_a_secret_is_given_to_those_who_ask() -> None:
+    """And to nobody else."""
+    secret = Secret("hunter2")
+
+    assert secret.reveal() == "hunter2"
+    assert f"{secret} {secret!r} %s" % secret == "*** *** ***"
+    assert secret.hide_in("my hunter2!") == "my ***!"
+    assert Secret("").hide_in("abc") == "abc"
+    assert pickle.loads(pickle.dumps(secret)).reveal() == "hunter2"
+
+
+def test_what_others_log_is_kept_back(caplog: pytest.LogCaptureFixture) -> None:
+    """Inside the block only, nested ones too; the block can look into it."""
+    caplog.set_level(1)
+    logger = logging.getLogger("apprise")
+
+    logger.warning("before")
+    with hushed() as heard:
+        logger.debug("secret %s", 1)
+        with hushed() as inner:
+            logger.error("secret 2, error=503.")
+        logger.error("secret 3 %d", "no number")
+
+    logger.warning("after")
+    assert caplog.messages == ["before", "after"]
+    assert heard == ["secret 1"]
+    assert inner == ["secret 2, error=503."]
+    assert http_status_in(inner) == "503"
+    assert http_status_in(heard) == ""

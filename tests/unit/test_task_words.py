@@ -1,0 +1,147 @@
+"""A task in a few words: what is in them, and how they are cut."""
+
+import json
+from datetime import UTC, datetime
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dotflow import Context, Task, action
+from dotflow.core.events import AttemptFailed, AttemptStarted, TaskCompleted, TaskFailed, TaskRestored
+from dotflow.core.failure import Failure
+from dotflow.providers.task_words import CUT, clean, cut, details, headline, in_words
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+@action
+def load() -> None: ...
+
+
+@action(retry=3)
+def fetch() -> None: ...
+
+
+def boom() -> None:
+    raise ValueError("no such column: <price> & more")
+
+
+def failure() -> Failure:
+    try:
+        boom()
+    except ValueError as error:
+        return Failure.of(error)
+    raise AssertionError
+
+
+def task_after(*events: object, step: object = load, group: str = "default") -> Task:
+    task = Task(3, step, group_name=group).fresh("nightly", "r")  # type: ignore[arg-type]
+    for event in events:
+        task.apply(event)  # type: ignore[arg-type]
+    return task
+
+
+BEGUN = AttemptStarted(3, 1, Context(), NOW, 100.0)
+
+
+def test_the_headline_says_what_became_of_which_task() -> None:
+    """A phone shows no more of it before it is unlocked."""
+    assert headline(task_after(BEGUN)) == "▶️ In progress: task 3 load"
+    assert headline(task_after(BEGUN, TaskFailed(3, 1, failure(), NOW, 112.0))) == "❌ Failed: task 3 load"
+
+
+def test_a_task_that_has_begun() -> None:
+    """Its workflow, and the attempt where there may be several."""
+    assert details(task_after(BEGUN)) == "workflow nightly"
+    assert details(task_after(BEGUN, step=fetch, group="eu")) == "workflow nightly, group eu\nattempt 1 of 3"
+
+
+def test_a_task_that_has_ended() -> None:
+    """How long it took."""
+    done = TaskCompleted(3, Context(1, time=NOW), 112.34)
+
+    assert details(task_after(BEGUN, done)) == "workflow nightly\ntook 12.3 s"
+
+
+def test_a_task_that_was_restored() -> None:
+    """It did not run, and the message says so."""
+    restored = TaskRestored(3, Context(), Context(1))
+
+    assert details(task_after(restored)) == "workflow nightly\nrestored from its checkpoint"
+
+
+def test_a_failure_says_what_and_where() -> None:
+    """Type, file, line and function first; the message, which may be long, comes last."""
+    told = details(task_after(BEGUN, TaskFailed(3, 1, failure(), NOW, 100.5)))
+
+    where = f"test_task_words.py:{boom.__code__.co_firstlineno + 1} in boom"
+    assert told == f"workflow nightly\ntook 500 ms\nValueError at {where}\nno such column: <price> & more"
+
+
+def test_a_failed_attempt_that_is_repeated() -> None:
+    """Which attempt, of how many, and why."""
+    told = details(task_after(BEGUN, AttemptFailed(3, 1, Failure("OSError", ""), 1.0), step=fetch))
+
+    assert told == "workflow nightly\nattempt 1 of 3\nOSError"
+
+
+def test_a_later_attempt_tells_no_old_error() -> None:
+    """An error of the attempt before is no news."""
+    again = AttemptStarted(3, 2, Context(), NOW, 101.0)
+    told = details(task_after(BEGUN, AttemptFailed(3, 1, failure(), 1.0), again, step=fetch))
+
+    assert told == "workflow nightly\nattempt 2 of 3"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [
+        (0, "0 ms"),
+        (0.0123, "12 ms"),
+        (3.21, "3.2 s"),
+        (59.94, "59.9 s"),
+        (59.96, "1 min 0 s"),
+        (125, "2 min 5 s"),
+        (3599.9, "1 h 0 min"),
+        (12_000, "3 h 20 min"),
+    ],
+)
+def test_spans_as_one_would_say_them(seconds: float, words: str) -> None:
+    """No more digits than anybody reads."""
+    assert in_words(seconds) == words
+
+
+def units(text: str) -> int:
+    return len(text.encode("utf-16-le")) // 2
+
+
+ANY_TEXT = st.text(st.characters(exclude_categories=()) | st.sampled_from("\ud83d\ude00😀é<&"), max_size=60)
+
+
+@given(ANY_TEXT, st.integers(2, 40))
+def test_a_cut_text_fits_and_is_whole_characters(text: str, most: int) -> None:
+    """Never longer than it may be, never half a character, and the beginning of what was given."""
+    found = cut(text, most)
+
+    assert units(found) <= most
+    assert found == clean(text) or (found.endswith(CUT) and clean(text).startswith(found[:-1]))
+    assert units(found) >= min(most - 1, units(clean(text)))
+
+
+@given(ANY_TEXT)
+def test_what_fits_is_not_cut(text: str) -> None:
+    """To the last unit."""
+    assert cut(text, max(2, units(clean(text)))) == clean(text)
+
+
+def test_lone_surrogates_are_replaced() -> None:
+    """os.fsdecode puts them into names of files; strict readers of JSON refuse them. Halves of a pair are joined."""
+    assert clean("a\udc80b \ud83d\ude00") == "a\ufffdb 😀"
+    assert json.dumps(clean("\udc80")) == '"\\ufffd"'
+
+
+def test_a_cut_does_not_fall_into_a_pair() -> None:
+    """Where there is room for half a character, it is left out."""
+    assert cut("ab😀😀", 5) == f"ab😀{CUT}"
+    assert cut("ab😀😀", 4) == f"ab{CUT}"
