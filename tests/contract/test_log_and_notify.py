@@ -1,5 +1,6 @@
 """What a log and a notification are told, and that nothing they do changes a run."""
 
+import re
 import threading
 import time
 from collections.abc import Callable
@@ -7,11 +8,13 @@ from typing import Any
 
 import pytest
 
-from dotflow import DotFlow, Task, action
+from dotflow import Config, DotFlow, Task, action
 from dotflow.abc.log import Log
 from dotflow.abc.notify import Notify
 from dotflow.core.types import TypeStatus
-from dotflow.providers import ExecutorProcess, LogDefault, NotifyDefault
+from dotflow.errors import InvalidArgument
+from dotflow.providers import ExecutorProcess, LogDefault, NotifyApprise, NotifyDefault, NotifyTelegram
+from tests.loopback import TOKEN, Server, refuses, serving, silence
 
 MakeWorkflow = Callable[..., DotFlow]
 
@@ -219,3 +222,110 @@ class TestNotify:
             (1, "In progress", 1),
         ]
         assert len(log.lines) == 4
+
+
+def telegram_at(server: Server, **given: Any) -> Notify:
+    return NotifyTelegram(TOKEN, -1001234567890, base_url=server.url, **given)
+
+
+def apprise_at(server: Server, **given: Any) -> Notify:
+    return NotifyApprise(f"json://user:{TOKEN}@127.0.0.1:{server.port}/{TOKEN}", **given)
+
+
+def headlines(server: Server) -> list[str]:
+    """What each message begins with, without its sign: "Completed: task 0"."""
+    found = [received.json.get("text") or received.json["title"] for received in server.received]
+    return [re.findall(r"\w[\w ]*: task \d", text)[0] for text in found]
+
+
+@pytest.mark.parametrize("notify_at", [telegram_at, apprise_at], ids=["telegram", "apprise"])
+class TestEveryNotify:
+    """What whoever is told over a network promises."""
+
+    def test_it_is_told_at_each_status_in_order(
+        self, make_workflow: MakeWorkflow, notify_at: Callable[..., Notify]
+    ) -> None:
+        """One message for each change, none lost, none twice, all of them before start() returns."""
+        with serving() as server:
+            three_tasks(make_workflow(notify=notify_at(server))).start()
+
+        assert headlines(server) == [
+            "In progress: task 0",
+            "Completed: task 0",
+            "In progress: task 1",
+            "Retry: task 1",
+            "In progress: task 1",
+            "Completed: task 1",
+            "In progress: task 2",
+            "Failed: task 2",
+        ]
+
+    @pytest.mark.parametrize(
+        ("wanted", "told"),
+        [
+            ("FAILED", ["Failed: task 2"]),
+            (TypeStatus.RETRY, ["Retry: task 1"]),
+            ([TypeStatus.COMPLETED, "failed"], ["Completed: task 0", "Completed: task 1", "Failed: task 2"]),
+        ],
+    )
+    def test_it_tells_of_the_statuses_that_were_chosen(
+        self, make_workflow: MakeWorkflow, notify_at: Callable[..., Notify], wanted: object, told: list[str]
+    ) -> None:
+        """notification_type is one or several."""
+        with serving() as server:
+            three_tasks(make_workflow(notify=notify_at(server, notification_type=wanted))).start()
+
+        assert headlines(server) == told
+
+    def test_another_status_is_refused_at_once(self, notify_at: Callable[..., Notify]) -> None:
+        """With what is accepted."""
+        with serving() as server, pytest.raises(InvalidArgument, match=r"notification_type='done'.*'Completed'"):
+            notify_at(server, notification_type="done")
+
+    def test_a_refusal_changes_nothing_and_is_in_the_log(
+        self, make_workflow: MakeWorkflow, notify_at: Callable[..., Notify]
+    ) -> None:
+        """Once for each message, as a NotifyError that names no address."""
+        log = MyLog()
+        with serving(refuses(403, "Forbidden")) as server:
+            workflow = make_workflow(log=log, notify=notify_at(server))
+            workflow.task.add(action(lambda: 1))
+            run = workflow.start()
+
+        assert run.status is TypeStatus.COMPLETED
+        assert len(log.reports) == 2
+        assert all("NotifyError" in report and "403" in report for report in log.reports)
+        assert not [report for report in log.reports if TOKEN in report or str(server.port) in report]
+
+    def test_silence_holds_nothing_up(self, make_workflow: MakeWorkflow, notify_at: Callable[..., Notify]) -> None:
+        """The run ends after the grace, as it would have, and the log says what was not told."""
+        log = MyLog()
+        with serving(silence) as server:
+            workflow = make_workflow(log=log, notify=notify_at(server), notify_grace=0.05)
+            workflow.task.add(action(lambda: 1))
+            began = time.monotonic()
+            run = workflow.start()
+
+            assert time.monotonic() - began < 5
+        assert run.status is TypeStatus.COMPLETED
+        assert ["1 more were not sent" in report for report in log.reports] == [True]
+
+    def test_it_shows_its_secrets_to_nobody(self, notify_at: Callable[..., Notify]) -> None:
+        """Neither printed nor dumped."""
+        with serving() as server:
+            notify = notify_at(server)
+
+        assert TOKEN not in f"{notify!r} {notify} {vars(notify)} {vars(Config(notify=notify))}"
+
+    @pytest.mark.processes
+    def test_parallel_runs_tell_from_the_callers_process(
+        self, make_workflow: MakeWorkflow, notify_at: Callable[..., Notify]
+    ) -> None:
+        """Workers know nothing of it, however they start."""
+        with serving() as server:
+            workflow = make_workflow(notify=notify_at(server))
+            workflow.task.add([action(lambda: 1), action(lambda: 2)])
+            workflow.start(mode="parallel")
+
+        told = ["Completed: task 0", "Completed: task 1", "In progress: task 0", "In progress: task 1"]
+        assert sorted(headlines(server)) == told

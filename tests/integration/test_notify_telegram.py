@@ -194,9 +194,11 @@ class TestWhatIsTriedAgain:
 
     def test_but_not_for_ever(self, quick: None) -> None:
         """A server that always says "later" is given up, too."""
-        with serving(refuses(429, "Too Many Requests", retry_after=0.001)) as server:
-            with pytest.raises(NotifyError, match="429, Too Many Requests"):
-                telegram(server).send(task_with())
+        with (
+            serving(refuses(429, "Too Many Requests", retry_after=0.001)) as server,
+            pytest.raises(NotifyError, match="429, Too Many Requests"),
+        ):
+            telegram(server).send(task_with())
 
         assert len(server.received) == notify_telegram.MOST_TURNS
 
@@ -213,7 +215,7 @@ class TestWhatIsTriedAgain:
     @pytest.mark.parametrize("trouble", [refuses(500, "Internal Server Error"), hangs_up], ids=["500", "hangs up"])
     def test_trouble_that_stays_is_told(self, trouble: Answer, quick: None) -> None:
         """After three tries, with what came."""
-        with serving(trouble) as server, pytest.raises(NotifyError, match="500, Internal|connection was lost"):
+        with serving(trouble) as server, pytest.raises(NotifyError, match=r"500, Internal|connection was lost"):
             telegram(server).send(task_with())
 
         assert len(server.received) == 3
@@ -252,18 +254,23 @@ class TestWhatIsTriedAgain:
 
     def test_a_redirect_is_not_followed(self) -> None:
         """The token would go with it."""
-        with serving() as elsewhere, serving(says(302, b"", Location=f"{elsewhere.url}/")) as server:
-            with pytest.raises(NotifyError, match="answered 302"):
-                telegram(server).send(task_with())
+        with (
+            serving() as elsewhere,
+            serving(says(302, b"", Location=f"{elsewhere.url}/")) as server,
+            pytest.raises(NotifyError, match="answered 302"),
+        ):
+            telegram(server).send(task_with())
 
         assert elsewhere.received == []
         assert len(server.received) == 1
 
     def test_what_echoes_the_path_does_not_echo_the_token(self) -> None:
         """A server in between may repeat what it was asked for."""
-        with serving(refuses(404, f"no page /bot{TOKEN}/sendMessage")) as server:
-            with pytest.raises(NotifyError, match=r"no page /bot\*\*\*/sendMessage"):
-                telegram(server).send(task_with())
+        with (
+            serving(refuses(404, f"no page /bot{TOKEN}/sendMessage")) as server,
+            pytest.raises(NotifyError, match=r"no page /bot\*\*\*/sendMessage"),
+        ):
+            telegram(server).send(task_with())
 
 
 class TestTime:

@@ -1,0 +1,203 @@
+"""Secrets appear nowhere: what providers were given to keep is searched for in all that a failing run leaves.
+
+A provider that takes a secret has one entry in CASES: how it is made so that it fails, and what must not be found.
+"""
+
+import base64
+import contextlib
+import io
+import logging
+import pickle
+import pprint
+import traceback
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+
+from dotflow import Config, DotFlow, action
+from dotflow.abc.history import History
+from dotflow.core.events import Event
+from dotflow.providers import LogDefault, NotifyApprise, NotifyTelegram
+from tests.loopback import Answer, hangs_up, refuses, says, serving
+
+TOKEN = "987654:BBq-Secret_Token/of+bot"
+PASSWORD = "s3cret-Pa55word"
+PATH = "s3cret-Path"
+
+Offer = Callable[[str], dict[str, Any]]
+"""What Config gets, given the address of a server that takes nothing and where nothing can be had."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """A provider that will fail.
+
+    Args:
+        offer: Makes it.
+        secrets: What must not be found, in no spelling.
+        trace: What is found in all that is left if the provider was really used, and failed.
+    """
+
+    offer: Offer
+    secrets: tuple[str, ...]
+    trace: str
+
+
+CASES = {
+    "telegram": Case(
+        offer=lambda url: {"notify": NotifyTelegram(TOKEN, 5, base_url=url)},
+        secrets=(TOKEN,),
+        trace="NotifyError: Telegram did not pass the message on",
+    ),
+    "apprise": Case(
+        offer=lambda url: {"notify": NotifyApprise(f"{url.replace('http', 'json')}/{PATH}?+X-Key={PASSWORD}")},
+        secrets=(PASSWORD, PATH),
+        trace="NotifyError: Apprise did not pass the message on",
+    ),
+    "apprise, user and password": Case(
+        offer=lambda url: {
+            "notify": NotifyApprise([f"{url.replace('http://', 'json://user:' + PASSWORD + '@')}/{PATH}"] * 2)
+        },
+        secrets=(PASSWORD, PATH, f"user:{PASSWORD}"),
+        trace="JSON (URL 2 of 2)",
+    ),
+}
+
+#: What the server does with each request.
+ANSWERS: dict[str, Answer] = {
+    "refuses": refuses(403, f"Forbidden: /bot{TOKEN}/{PATH} {PASSWORD}"),
+    "hangs up": hangs_up,
+    "redirects": says(307, b"", Location="/elsewhere"),
+    "is no API": says(502, f"<html>{TOKEN} {PATH} {PASSWORD}".encode(), Set_Cookie="a=b"),
+}
+
+
+class Recorder(History):
+    """Keeps every event."""
+
+    def __init__(self) -> None:
+        self.events: list[Event] = []
+
+    def record(self, run_id: str, event: Event) -> None:
+        self.events.append(event)
+
+
+def spellings(secret: str) -> set[str]:
+    """As it is, in a URL, in a repr, in a header, and the part that is worth most."""
+    encoded = base64.b64encode(secret.encode()).decode().rstrip("=")
+    return {
+        secret,
+        quote(secret),
+        quote(secret, safe=""),
+        repr(secret)[1:-1],
+        encoded,
+        secret.partition(":")[2] or secret,
+    }
+
+
+@contextlib.contextmanager
+def everything_is_logged() -> Iterator[io.StringIO]:
+    """Each line of each logger, down to the least level; what they keep for themselves too."""
+    text = io.StringIO()
+
+    class Everything(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            text.write(f"{self.format(record)}\n{vars(record)}\n")
+
+    root, handler = logging.getLogger(), Everything(0)
+    loggers = [root, *(logging.getLogger(name) for name in list(logging.root.manager.loggerDict))]
+    levels = [(logger, logger.level) for logger in loggers]
+    root.addHandler(handler)
+    for logger in loggers:
+        logger.setLevel(1)
+    try:
+        yield text
+    finally:
+        root.removeHandler(handler)
+        for logger, level in levels:
+            logger.setLevel(level)
+
+
+def told_by_error(error: BaseException) -> str:
+    """All that can be shown of an error: with the variables of its frames, as error trackers do, and its pickle."""
+    shown = traceback.TracebackException.from_exception(error, capture_locals=True, compact=False)
+    return f"{''.join(shown.format())}{error!r}{vars(error)}{pickle.dumps(error)!r}"
+
+
+def all_that_is_left(offer: dict[str, Any], folder: Path) -> Iterator[str]:
+    """What a run leaves whose steps fail, as do its providers."""
+
+    @action(retry=2, retry_delay=0)
+    def fails() -> None:
+        raise ValueError("the step's own error")
+
+    for format in ("simple", "json"):
+        file, history = folder / f"{format}.log", Recorder()
+        config = Config(log=LogDefault(path=file, format=format, level="DEBUG"), history=history, **offer)
+        workflow = DotFlow(config, workflow_id="w")
+        workflow.task.add([fails, action(lambda: 1)])
+        yield f"{config!r}{vars(config)}{workflow!r}{vars(workflow)}"
+        try:
+            run = workflow.start(keep_going=True)
+        except Exception as error:  # a storage that can't be reached stops a run before it begins
+            yield told_by_error(error)
+        else:
+            yield f"{run!r}{vars(run)}{pprint.pformat(run.tasks)}"
+            yield f"{workflow.result()!r}{workflow.result().model_dump_json()}"
+            yield "".join(f"{task.errors}{error.traceback}" for task in run.tasks for error in task.errors)
+        yield pprint.pformat(history.events)
+        yield file.read_text()
+    for provider in offer.values():
+        yield f"{provider!r}{provider}{pprint.pformat(vars(provider))}"
+        if hasattr(provider, "send"):
+            with contextlib.suppress(IndexError):
+                try:
+                    provider.send(workflow.result_task()[0])
+                except Exception as error:
+                    yield told_by_error(error)
+
+
+@pytest.mark.parametrize("answer", ANSWERS.values(), ids=ANSWERS)
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+def test_secrets_are_nowhere(
+    case: Case, answer: Answer, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In no log, error, repr, result, traceback, event, warning or output, however the other side fails."""
+    monkeypatch.setattr("dotflow.providers.notify_telegram.PAUSES", (0.0,))
+    with serving(answer) as server, everything_is_logged() as logged, warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        left = list(all_that_is_left(case.offer(server.url), tmp_path))
+    printed = capfd.readouterr()
+
+    found = "\n".join([*left, logged.getvalue(), *map(str, warned), printed.out, printed.err])
+    assert case.trace in found
+    assert "the step's own error" in found
+    everything = set().union(*map(spellings, case.secrets))
+    assert [spelling for spelling in everything if spelling in found] == []
+    # They were in use, so there was something to be found.
+    sent = "".join(f"{request.path}{request.headers}" for request in server.received)
+    assert [spelling for spelling in everything if spelling in sent] != []
+
+
+def test_the_search_finds_what_is_there(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """A provider that tells its secret in an error is found out, in the log and in its frames."""
+    from dotflow.abc.notify import Notify
+    from dotflow.core.task import Task
+
+    class Talks(Notify):
+        def send(self, task: Task) -> None:
+            password = PASSWORD
+            raise OSError(f"can't reach http://user@{password}/")
+
+    with everything_is_logged() as logged:
+        left = list(all_that_is_left({"notify": Talks()}, tmp_path))
+        logging.getLogger("apprise").debug("a %s", PATH)
+
+    assert sum(PASSWORD in part for part in left) >= 3  # both logs, and the error itself
+    assert PASSWORD in capfd.readouterr().err
+    assert PATH in logged.getvalue()
