@@ -36,6 +36,7 @@ MEASUREMENTS: Final[Mapping[str, str]] = {
     "checkpoint": "checkpoints:save_rows",
     "resume": "checkpoints:resume_rows",
     "timeouts": "timeouts:rows",
+    "notify": "notifications:rows",
 }
 
 HEAD: Final = "| What | dotflow | Instead | takes | ratio | Budget | Within? |\n|---|--:|---|--:|--:|---|---|"

@@ -129,6 +129,7 @@ def ok(handler: Handler) -> None:
 def silence(handler: Handler) -> None:
     """Nothing, until the test is over."""
     handler.server.over.wait(15)
+    handler.close_connection = True
 
 
 def hangs_up(handler: Handler) -> None:

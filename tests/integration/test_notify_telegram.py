@@ -401,7 +401,7 @@ def test_whoever_listens_to_everything_does_not_hear_the_token(
         handler.wfile.write(b'HTTP/1.1 200 OK\r\nno header at all\r\nContent-Length: 12\r\n\r\n{"ok": true}')  # type: ignore[attr-defined]
 
     with serving(odd, hangs_up, ok) as server:
-        notify = telegram(server)
+        notify = telegram(server, timeout=0.3)
         notify.send(task_with())
         notify.send(task_with())
 

@@ -168,7 +168,8 @@ def test_secrets_are_nowhere(
     case: Case, answer: Answer, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In no log, error, repr, result, traceback, event, warning or output, however the other side fails."""
-    monkeypatch.setattr("dotflow.providers.notify_telegram.PAUSES", (0.0,))
+    monkeypatch.setattr("dotflow.providers.notify_telegram.PAUSES", (0.01,))
+    monkeypatch.setattr("dotflow.providers.notify_telegram.SHORTEST", 0.01)
     with serving(answer) as server, everything_is_logged() as logged, warnings.catch_warnings(record=True) as warned:
         warnings.simplefilter("always")
         left = list(all_that_is_left(case.offer(server.url), tmp_path))
