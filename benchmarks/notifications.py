@@ -24,7 +24,7 @@ def rows(quick: bool) -> Iterator[Row]:
 
     In the first row nothing is worth a message; in the second everything is, but the server never answers, and the
     run does not wait at its end: what is left is what the run itself pays. Who writes the call into the step waits for
-    the answer. Here that comes over the loopback address and a connection that is kept, so it is the least there can be.
+    the answer. Here that comes over the loopback address and a connection that is kept: it is the least there can be.
     """
     count = 1_000 if quick else 4_000
     found = fresh(measure, count, 3 if quick else 9)
