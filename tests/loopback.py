@@ -2,13 +2,18 @@
 
 import contextlib
 import json
+import select
+import socket
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
+CERTIFICATE = Path(__file__).with_name("loopback.pem")
 TOKEN = "123456:AAE-secret_token_of_the_bot"
 
 
@@ -44,6 +49,19 @@ class Handler(BaseHTTPRequestHandler):
         with contextlib.suppress(ConnectionError):  # who asked may be gone
             self.server.next_answer()(self)
 
+    def do_CONNECT(self) -> None:
+        """As a proxy does it: passes on what comes, without understanding it."""
+        host, _, port = self.path.rpartition(":")
+        self.server.received.append(Received(self.path, {}, b"", time.monotonic()))
+        with socket.create_connection((host, int(port))) as there:
+            self.connection.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n")
+            ways = {self.connection: there, there: self.connection}
+            while True:
+                for ready in select.select(list(ways), [], [])[0]:
+                    if not (data := ready.recv(65536)):
+                        return
+                    ways[ready].sendall(data)
+
     def log_message(self, format: str, *args: Any) -> None:
         """Silent: its lines would be taken for the program's."""
 
@@ -56,8 +74,14 @@ class Server(ThreadingHTTPServer):
 
     daemon_threads = True
 
-    def __init__(self, *answers: Answer) -> None:
+    def __init__(self, *answers: Answer, tls: bool = False) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
+        self.scheme = "https" if tls else "http"
+        if tls:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(CERTIFICATE)
+            # The handshake is the handler's business: here it would keep others waiting.
+            self.socket = context.wrap_socket(self.socket, server_side=True, do_handshake_on_connect=False)
         self.answers = list(answers) or [ok]
         self.received: list[Received] = []
         self.connections = 0
@@ -70,7 +94,7 @@ class Server(ThreadingHTTPServer):
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        return f"{self.scheme}://127.0.0.1:{self.port}"
 
     @property
     def texts(self) -> list[str]:
@@ -85,9 +109,9 @@ class Server(ThreadingHTTPServer):
 
 
 @contextlib.contextmanager
-def serving(*answers: Answer) -> Iterator[Server]:
+def serving(*answers: Answer, tls: bool = False) -> Iterator[Server]:
     """A server for the time of the block."""
-    server = Server(*answers)
+    server = Server(*answers, tls=tls)
     thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
     thread.start()
     try:

@@ -19,7 +19,21 @@ from dotflow.abc.log import Log
 from dotflow.core.types.status import TypeStatus
 from dotflow.errors import NotifyError
 from dotflow.providers import NotifyTelegram, notify_telegram
-from tests.loopback import TOKEN, Answer, Received, Server, drips, hangs_up, ok, pours, refuses, says, serving, silence
+from tests.loopback import (
+    CERTIFICATE,
+    TOKEN,
+    Answer,
+    Received,
+    Server,
+    drips,
+    hangs_up,
+    ok,
+    pours,
+    refuses,
+    says,
+    serving,
+    silence,
+)
 
 MakeWorkflow = Callable[..., DotFlow]
 CHAT = -1001234567890
@@ -231,6 +245,8 @@ class TestWhatIsTriedAgain:
         """A name that can't be resolved is said to be that."""
         with pytest.raises(NotifyError, match="can't be resolved"):
             NotifyTelegram(TOKEN, CHAT, base_url="http://no-such-host.invalid").send(task_with())
+        with pytest.raises(NotifyError, match="can't be one"):
+            NotifyTelegram(TOKEN, CHAT, base_url=f"http://{'a' * 70}.invalid").send(task_with())
 
     @pytest.mark.parametrize(
         ("answer", "words"),
@@ -346,6 +362,57 @@ class TestTime:
             "Completed",
         ] * 25
         assert len({json.dumps(received.json) for received in server.received}) == 50
+
+
+class TestTls:
+    """As it is with the real Bot API."""
+
+    @pytest.fixture(autouse=True)
+    def trust(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("SSL_CERT_FILE", str(CERTIFICATE))
+
+    def test_a_message_gets_there(self, caplog: pytest.LogCaptureFixture) -> None:
+        """Over one connection, and without a trace of the token here either."""
+        caplog.set_level(1)
+        with serving(tls=True) as server:
+            notify = telegram(server)
+            notify.send(task_with("1"))
+            notify.send(task_with("2"))
+
+        assert [received.path for received in server.received] == [f"/bot{TOKEN}/sendMessage"] * 2
+        assert server.connections == 1
+        assert "/***" in caplog.text
+        assert TOKEN not in caplog.text
+
+    @pytest.mark.parametrize(
+        "answer", [silence, drips(b"HTTP/1.1 200 OK\r\nX-Slow: ")], ids=["silence", "a byte now and then"]
+    )
+    def test_an_answer_has_its_time_as_a_whole(self, answer: Answer, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Encrypted or not."""
+        monkeypatch.setattr(notify_telegram, "PAUSES", ())
+        with serving(answer, tls=True) as server, pytest.raises(NotifyError, match=r"no answer within 0\.3 s"):
+            telegram(server, timeout=0.3).send(task_with())
+
+    def test_a_proxy_passes_it_on_unread(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """It is told the host, and neither path nor message."""
+        with serving(tls=True) as server, serving() as proxy:
+            monkeypatch.setenv("https_proxy", proxy.url)
+            monkeypatch.setenv("no_proxy", "")
+            notify = telegram(server)
+            notify.send(task_with("1"))
+            notify.send(task_with("2"))
+            del notify
+
+        assert len(server.received) == 2
+        assert [asked.path for asked in proxy.received] == [f"127.0.0.1:{server.port}"]
+
+    def test_a_server_that_nobody_vouches_for_gets_no_token(self, monkeypatch: pytest.MonkeyPatch, quick: None) -> None:
+        """Its certificate is looked at before anything is sent."""
+        monkeypatch.delenv("SSL_CERT_FILE")
+        with serving(tls=True) as server, pytest.raises(NotifyError, match=r"no secure connection.*certificate"):
+            telegram(server).send(task_with())
+
+        assert server.received == []
 
 
 class TestProcesses:

@@ -92,14 +92,13 @@ class NotifyTelegram(Notify):
             after = (found.after or next(pauses, None)) if isinstance(found, Again) else None
             if after is None or turn == MOST_TURNS:
                 raise NotifyError("Telegram", found.reason, found.hint)
-            self._closed_until = clock.monotonic() + max(after, SHORTEST)
+            self._closed_until = max(self._closed_until, clock.monotonic() + max(after, SHORTEST))
 
     def _wait_for_turn(self, until: float) -> None:
         """Waits while Telegram wants no message, from whichever run; gives up where that takes too long."""
-        left = self._closed_until - clock.monotonic()
-        if self._closed_until > until:
-            raise NotifyError("Telegram", f"it takes no message for the next {left:.0f} s", FEWER)
-        if left > 0:
+        while (left := self._closed_until - clock.monotonic()) > 0:
+            if self._closed_until > until:
+                raise NotifyError("Telegram", f"it takes no message for the next {left:.0f} s", FEWER)
             time.sleep(left)
 
     def _post(self, document: dict[str, Any]) -> Meaning:
@@ -112,8 +111,7 @@ class NotifyTelegram(Notify):
         if not isinstance(answer, Answer):
             return Again(reason=answer.reason)
         # A server in between may repeat the path in what it says.
-        body = self._token.hide_in(answer.body.decode("utf-8", "replace")).encode()
-        return meaning_of(answer.status, body, answer.retry_after)
+        return meaning_of(answer.status, answer.body, answer.retry_after, hide=self._token.hide_in)
 
     def __getstate__(self) -> dict[str, Any]:
         """Connections and the clock of this machine don't travel."""

@@ -106,7 +106,9 @@ class SecretAddress:
                 return f"no answer within {self._timeout:g} s"
             case SSLError():
                 return f"no secure connection ({error})"
-            case ProxyError() | URLSchemeUnknown() | LocationParseError():
+            case LocationParseError():
+                return "its address, or its proxy's, can't be one"
+            case ProxyError() | URLSchemeUnknown():
                 return "the proxy that the environment names can't be used"
             case _:
                 return f"the connection was lost ({type(error).__name__})"
@@ -170,7 +172,8 @@ class _Until(io.RawIOBase):
 def _manager_for(base_url: str) -> urllib3.PoolManager:
     """With the proxy that the environment names for this address, if any."""
     url = urllib3.util.parse_url(base_url)
-    proxy = getproxies().get(url.scheme or "")
+    proxies = getproxies()
+    proxy = proxies.get(url.scheme or "") or proxies.get("all")
     if not proxy or proxy_bypass(url.host or ""):
         return urllib3.PoolManager()
     proxy = proxy if "://" in proxy else f"http://{proxy}"

@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -43,18 +44,21 @@ class Refused:
 Meaning = Delivered | Again | Refused
 
 
-def meaning_of(status: int, body: bytes, retry_after: str | None = None) -> Meaning:
+def meaning_of(
+    status: int, body: bytes, retry_after: str | None = None, hide: Callable[[str], str] = lambda text: text
+) -> Meaning:
     """What an answer means.
 
     Args:
         status: The HTTP status.
         body: What came with it: JSON, if it is from the Bot API.
         retry_after: The header of this name, if there was one.
+        hide: Takes out of a text what must not be told.
     """
     told = _json_of(body)
     if told.get("ok") is True and 200 <= status < 300:
         return Delivered()
-    reason = _reason(status, told)
+    reason = _reason(status, told, hide)
     if status == 429 or status >= 500:
         return Again(reason=reason, after=_seconds(_parameter(told, "retry_after")) or _seconds(retry_after))
     if 400 <= status < 500:
@@ -62,10 +66,10 @@ def meaning_of(status: int, body: bytes, retry_after: str | None = None) -> Mean
     return Refused(reason=reason, hint=ELSEWHERE)
 
 
-def _reason(status: int, told: dict[str, Any]) -> str:
+def _reason(status: int, told: dict[str, Any], hide: Callable[[str], str]) -> str:
     description = told.get("description")
     if isinstance(description, str) and description.strip():
-        words = " ".join(description.split())[:MOST_WORDS].rstrip(".")
+        words = " ".join(hide(description).split())[:MOST_WORDS].rstrip(".")
         return f"it answered {status}, {words}"
     return f"it answered {status}" + ("" if status >= 300 else ", but not that the message was sent")
 
