@@ -225,7 +225,7 @@ class TestNotify:
 
 
 def telegram_at(server: Server, **given: Any) -> Notify:
-    return NotifyTelegram(TOKEN, -1001234567890, base_url=server.url, **given)
+    return NotifyTelegram(TOKEN, -1001234567890, timeout=10, base_url=server.url, **given)
 
 
 def apprise_at(server: Server, **given: Any) -> Notify:

@@ -39,8 +39,9 @@ MakeWorkflow = Callable[..., DotFlow]
 CHAT = -1001234567890
 
 
-def telegram(server: Server, **given: object) -> NotifyTelegram:
-    return NotifyTelegram(TOKEN, CHAT, base_url=server.url, **given)  # type: ignore[arg-type]
+def telegram(server: Server, timeout: float = 10, **given: object) -> NotifyTelegram:
+    """At that server; with more patience than it needs where the test is not about that."""
+    return NotifyTelegram(TOKEN, CHAT, timeout=timeout, base_url=server.url, **given)  # type: ignore[arg-type]
 
 
 def task_with(message: str = "", status: TypeStatus = TypeStatus.COMPLETED) -> Task:
@@ -181,7 +182,7 @@ class TestWhatIsTriedAgain:
     def test_trouble_passes(self, trouble: Answer, quick: None) -> None:
         """The message gets there with the next try."""
         with serving(trouble, ok) as server:
-            telegram(server, timeout=0.3).send(task_with())
+            telegram(server, timeout=1).send(task_with())
 
         assert len(server.received) == 2
         assert server.texts[0] == server.texts[1]
@@ -353,7 +354,7 @@ class TestTime:
     def test_nothing_is_lost_at_a_normal_end(self, make_workflow: MakeWorkflow) -> None:
         """However quick the run: every status of every task has been told when start() returns, in order."""
         with serving() as server:
-            workflow = make_workflow(notify=telegram(server))
+            workflow = make_workflow(notify=telegram(server), notify_grace=15)
             workflow.task.add([action(lambda: 1)] * 25)
             workflow.start()
 
@@ -444,7 +445,9 @@ class TestProcesses:
         """From several threads at once."""
         with serving() as server:
             notify = telegram(server)
-            workflows = [make_workflow(notify=notify, workflow_id=f"number {number}") for number in range(4)]
+            workflows = [
+                make_workflow(notify=notify, notify_grace=15, workflow_id=f"number {number}") for number in range(4)
+            ]
             for workflow in workflows:
                 workflow.task.add([action(lambda: 1)] * 5)
             runs = [workflow.start(mode="background") for workflow in workflows]
@@ -468,7 +471,7 @@ def test_whoever_listens_to_everything_does_not_hear_the_token(
         handler.wfile.write(b'HTTP/1.1 200 OK\r\nno header at all\r\nContent-Length: 12\r\n\r\n{"ok": true}')  # type: ignore[attr-defined]
 
     with serving(odd, hangs_up, ok) as server:
-        notify = telegram(server, timeout=0.3)
+        notify = telegram(server, timeout=1)
         notify.send(task_with())
         notify.send(task_with())
 

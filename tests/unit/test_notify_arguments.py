@@ -47,7 +47,7 @@ def test_no_token_at_all_is_said_to_be_none(token: object, shown: str) -> None:
 @pytest.mark.parametrize(
     ("name", "given"),
     [
-        *[("chat_id", chat) for chat in (None, "", " ", "a b", True, 1.5, [1])],
+        *[("chat_id", chat) for chat in (None, "", " ", "a b", "my_channel", "@", True, 1.5, [1], TOKEN)],
         *[("timeout", seconds) for seconds in (0, -1, None, "1", float("inf"), float("nan"), True)],
         *[
             ("base_url", url)

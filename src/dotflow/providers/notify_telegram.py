@@ -133,8 +133,9 @@ def _check_token(token: object) -> None:
 def _check_chat(chat_id: object) -> None:
     if isinstance(chat_id, int) and not isinstance(chat_id, bool):
         return
-    if not isinstance(chat_id, str) or not re.fullmatch(r"\S+", chat_id):
-        raise InvalidArgument("chat_id", chat_id, "the number of a chat, like -1001234567890, or a channel's '@name'")
+    if not isinstance(chat_id, str) or not re.fullmatch(r"-?\d+|@\w+", chat_id):
+        shown = STARS if ":" in str(chat_id) else chat_id  # the token, should the two have been mixed up
+        raise InvalidArgument("chat_id", shown, "the number of a chat, like -1001234567890, or a channel's '@name'")
 
 
 def _check_url(base_url: object, token: str) -> None:
