@@ -9,7 +9,9 @@
     │   ├── InvalidArgument       (ValueError)  any other argument of a wrong value
     │   ├── InvalidCallback       (TypeError)   a callback that can't be called
     │   ├── InvalidProvider       (TypeError)   a provider of the wrong kind
-    │   └── NothingScheduled      (ValueError)  schedule() without a schedule
+    │   ├── InvalidSchedule       (ValueError)  a cron expression or time zone that means nothing
+    │   ├── NothingScheduled      (ValueError)  schedule() without a schedule
+    │   └── VirtualClockMisuse    (RuntimeError) a test's clock used where or when it can't work
     ├── AttemptError              what happened to one attempt of a step
     │   ├── StepTimeout           (TimeoutError) its time was up
     │   ├── WorkerDied            its worker process ended under it
@@ -22,6 +24,7 @@
     │   ├── NotifyError           somebody could not be told
     │   └── StorageError          a value could not be saved or read
     └── RunError                  the run as a whole
+        ├── AlreadyScheduled      a scheduler was started that is running already
         ├── NoProcesses           this system has no worker processes
         ├── NotRunYet             a result was asked for before the first start()
         ├── CheckpointMismatch    a checkpoint was made by another step
@@ -35,6 +38,7 @@ import signal
 from collections.abc import Iterable
 
 __all__ = [
+    "AlreadyScheduled",
     "AttemptError",
     "CannotTravel",
     "CheckpointMismatch",
@@ -46,6 +50,7 @@ __all__ = [
     "InvalidPath",
     "InvalidPolicy",
     "InvalidProvider",
+    "InvalidSchedule",
     "InvalidStep",
     "LoopLost",
     "NoProcesses",
@@ -59,6 +64,7 @@ __all__ = [
     "StorageError",
     "UnfillableParameter",
     "ValueNotStorable",
+    "VirtualClockMisuse",
     "WorkerDied",
     "WorkerNotStarted",
     "WorkflowBusy",
@@ -168,6 +174,34 @@ class NothingScheduled(DefinitionError, ValueError):
             "There is no schedule to run on: this workflow has the default scheduler, which never fires. Pass one, "
             "Config(scheduler=...), or run the workflow once with start()."
         )
+
+
+class InvalidSchedule(DefinitionError, ValueError):
+    """A cron expression or a time zone that means nothing.
+
+    Args:
+        name: The argument: "cron" or "timezone".
+        got: What it was.
+        reason: What is wrong with it, and what to write instead.
+    """
+
+    def __init__(self, name: str, got: object, reason: str) -> None:
+        super().__init__(name, got, reason)
+        self.name, self.got, self.reason = name, got, reason
+
+    def __str__(self) -> str:
+        return f"SchedulerCron can't use {self.name}={self.got!r}: {self.reason}"
+
+
+class VirtualClockMisuse(DefinitionError, RuntimeError):
+    """A test's clock was used where or when it can't work."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return self.reason
 
 
 class AttemptError(DotflowError):
@@ -329,6 +363,20 @@ class StorageError(ProviderError):
 
 class RunError(DotflowError):
     """The run as a whole can't be what was asked for."""
+
+
+class AlreadyScheduled(RunError):
+    """A scheduler was started that is running already."""
+
+    def __init__(self, scheduler: str) -> None:
+        super().__init__(scheduler)
+        self.scheduler = scheduler
+
+    def __str__(self) -> str:
+        return (
+            f"{self.scheduler} is running already. Call stop() and wait for its start() to return before it is started "
+            f"again, or make another one: each workflow's Config takes a scheduler of its own."
+        )
 
 
 class NoProcesses(RunError):

@@ -3,7 +3,7 @@
 import contextlib
 import uuid
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from dotflow.abc.executor import Executor
 from dotflow.config import Config
@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from dotflow.core.schema import WorkflowResult
 
 Callback = Callable[..., Any] | str | None
+
+#: What `start` takes beside the mode, and what it is unless given.
+WISHES: Final[dict[str, Any]] = {"keep_going": False, "resume": False, "on_success": None, "on_failure": None}
 
 
 class DotFlow:
@@ -125,7 +128,6 @@ class DotFlow:
         import asyncio  # here, since most workflows never need it
 
         chosen = _mode(mode)
-        run = self._prepare(chosen, self._wishes(keep_going, resume, on_success, on_failure), in_thread=True)
         loop = asyncio.get_running_loop()
         over = asyncio.Event()
 
@@ -133,7 +135,7 @@ class DotFlow:
             with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits there any more
                 loop.call_soon_threadsafe(over.set)
 
-        start_in_background(run, tell)
+        run = self.launch(tell, mode, keep_going, resume, on_success, on_failure)
         if chosen is TypeExecution.BACKGROUND:
             return run
         try:
@@ -145,6 +147,38 @@ class DotFlow:
         run.wait()
         return run
 
+    def launch(
+        self,
+        then: Callable[[], None],
+        mode: str | TypeExecution = TypeExecution.SEQUENTIAL,
+        keep_going: bool = False,
+        resume: bool = False,
+        on_success: Callback = None,
+        on_failure: Callback = None,
+    ) -> Run:
+        """Starts the workflow in a thread of its own, in any mode, and returns the run at once.
+
+        Args:
+            then: Called at the end of the run, in its thread.
+            mode: This and the others are those of `start`, whose errors it raises.
+            keep_going: As in `start`.
+            resume: As in `start`.
+            on_success: As in `start`.
+            on_failure: As in `start`.
+        """
+        run = self._prepare(_mode(mode), self._wishes(keep_going, resume, on_success, on_failure), in_thread=True)
+        start_in_background(run, then)
+        return run
+
+    def check_start(self, **start_arguments: Any) -> None:
+        """Raises what `start` would raise about its arguments, and runs nothing."""
+        known = ("mode", *WISHES)
+        for name, value in start_arguments.items():
+            if name not in known:
+                raise InvalidArgument(name, value, f"no argument of start(), which takes {', '.join(known)}")
+        _mode(start_arguments.pop("mode", TypeExecution.SEQUENTIAL))
+        self._wishes(**{name: start_arguments.get(name, default) for name, default in WISHES.items()})
+
     def schedule(self, **start_arguments: Any) -> None:
         """Runs the workflow on its configured scheduler; blocks until SIGINT or SIGTERM.
 
@@ -153,7 +187,10 @@ class DotFlow:
 
         Raises:
             NothingScheduled: No scheduler was configured.
+            InvalidArgument: `start` takes no such argument, or not such a value: at once, not when it is first due.
+            InvalidCallback: A callback that can't be called.
         """
+        self.check_start(**start_arguments)
         self.config.scheduler.start(self, **start_arguments)
 
     def result_task(self) -> list[Task]:

@@ -39,6 +39,8 @@ FLOORS = {
 #: Names in annotations only: nothing is imported when the program runs.
 ANNOTATIONS = {
     ("abc/scheduler.py", "dotflow.workflow"),
+    ("providers/scheduled_runs.py", "dotflow.workflow"),
+    ("providers/scheduler_cron.py", "dotflow.workflow"),
     ("providers/scheduler_default.py", "dotflow.workflow"),
 }
 

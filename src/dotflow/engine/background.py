@@ -4,6 +4,7 @@ import threading
 from collections.abc import Callable
 from typing import Final
 
+from dotflow import clock
 from dotflow.engine.run import Run
 
 _running: Final[set[Run]] = set()
@@ -15,22 +16,26 @@ def start_in_background(run: Run, then: Callable[[], None] = lambda: None) -> No
     if _registered.acquire(blocking=False):
         _wait_before_the_pools_close()
 
+    seat = clock.take_seat()
+
     def work() -> None:
-        try:
-            run.execute()
-        except KeyboardInterrupt:  # it was meant, and it is kept in the run
-            pass
-        except BaseException as error:  # it is kept in the run, but perhaps nobody ever waits for that
-            run.report(f"The run {run.run_id} was ended", error)
-        finally:
-            _running.discard(run)
-            then()
+        with seat:
+            try:
+                run.execute()
+            except KeyboardInterrupt:  # it was meant, and it is kept in the run
+                pass
+            except BaseException as error:  # it is kept in the run, but perhaps nobody ever waits for that
+                run.report(f"The run {run.run_id} was ended", error)
+            finally:
+                _running.discard(run)
+                then()
 
     _running.add(run)
     try:
         threading.Thread(target=work, name="dotflow-run").start()
     except RuntimeError:  # there are too many threads already
-        _running.discard(run)
+        with seat:
+            _running.discard(run)
         run.abandon()
         raise
 

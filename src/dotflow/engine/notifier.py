@@ -41,10 +41,10 @@ class Notifier:
 
     def close(self) -> None:
         """Gives what is left the grace, and leaves the rest behind."""
-        until = clock.monotonic() + self._grace
+        until = clock.ticks() + self._grace
         with contextlib.suppress(queue.Full):
             self._queue.put(None, timeout=self._grace)
-        self._thread.join(max(0.0, until - clock.monotonic()))
+        self._thread.join(max(0.0, until - clock.ticks()))
         left = self._dropped
         if self._thread.is_alive():
             self._given_up = True

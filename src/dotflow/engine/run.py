@@ -1,5 +1,6 @@
 """Run: what start() returns."""
 
+import math
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -112,8 +113,8 @@ class Run:
             KeyboardInterrupt: The run was interrupted.
         """
         try:
-            with waking(self._nudge), self._changed:
-                over = self._changed.wait_for(lambda: self._is_over, timeout)
+            with waking(self._nudge):
+                over = self._wait(timeout)
         except BaseException as error:  # Ctrl-C, or the end of a step that waits for this run
             self._cancel(INTERRUPTED if isinstance(error, KeyboardInterrupt) else CANCELLED)
             with self._changed:
@@ -122,6 +123,18 @@ class Run:
         if over and self._error is not None:
             raise self._error
         return over
+
+    def _wait(self, timeout: float | None) -> bool:
+        until = math.inf if timeout is None else clock.monotonic() + timeout
+
+        def pause(seconds: float | None) -> None:
+            with self._changed:
+                # The second half is for a clock that has got there before we began to wait.
+                self._changed.wait_for(lambda: self._is_over or clock.monotonic() >= until, seconds)
+
+        if not self._is_over:
+            clock.wait(pause, timeout, self._nudge)
+        return self._is_over
 
     def cancel(self) -> None:
         """Stops the run: workers are ended, the running tasks are FAILED, the others stay NOT_STARTED.
@@ -161,7 +174,8 @@ class Run:
         """Runs it, in the calling thread. Called by the workflow, once; raises KeyboardInterrupt if interrupted."""
         self.status = TypeStatus.IN_PROGRESS
         try:
-            self._execute()
+            with clock.take_seat():
+                self._execute()
         except BaseException as error:  # kept for those who wait
             self._error = error
             raise
@@ -172,6 +186,7 @@ class Run:
                 self._checkpoints.close()
             finally:
                 self._is_over = True
+                clock.rouse(self._nudge)
                 self._nudge()
 
     def _execute(self) -> None:

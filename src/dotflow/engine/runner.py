@@ -108,7 +108,12 @@ class Runner:
                 self._startable.append((place, Context()))
         self._advance_all()
         while self._flows and not self._cancelled.is_set():
-            answers = self._crew.wait(self._until_timer())
+            answers = clock.wait(
+                self._crew.wait,
+                self._until_timer(),
+                self._crew.wake,
+                in_flight=len(self._flows) - len(self._timers),
+            )
             # What has ended is recorded before an interrupt that came along with it ends the run.
             for call, outcome in sorted(answers, key=_is_interrupt):
                 self._advance(call.task_id, self._flows.pop(call.task_id), outcome)

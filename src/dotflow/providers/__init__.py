@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from dotflow.providers.notify_apprise import NotifyApprise
     from dotflow.providers.notify_default import NotifyDefault
     from dotflow.providers.notify_telegram import NotifyTelegram
+    from dotflow.providers.scheduler_cron import SchedulerCron
     from dotflow.providers.scheduler_default import SchedulerDefault
     from dotflow.providers.storage_default import StorageDefault
     from dotflow.providers.storage_file import StorageFile
@@ -25,6 +26,7 @@ __all__ = [
     "NotifyApprise",
     "NotifyDefault",
     "NotifyTelegram",
+    "SchedulerCron",
     "SchedulerDefault",
     "StorageDefault",
     "StorageFile",
@@ -40,6 +42,7 @@ _MODULES = {
     "NotifyApprise": "notify_apprise",
     "NotifyDefault": "notify_default",
     "NotifyTelegram": "notify_telegram",
+    "SchedulerCron": "scheduler_cron",
     "SchedulerDefault": "scheduler_default",
     "StorageDefault": "storage_default",
     "StorageFile": "storage_file",

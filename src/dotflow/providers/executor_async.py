@@ -66,7 +66,7 @@ class AsyncCrew(ThreadCrew):
             call = self._new.popleft()
             seconds = call.step.policy.timeout
             key = object()
-            self._running[key] = call, clock.monotonic() + seconds + 2 * GRACE if seconds else math.inf
+            self._running[key] = call, clock.ticks() + seconds + 2 * GRACE if seconds else math.inf
             task = side.loop.create_task(self._make(call, key))
             side.tasks.add(task)
             task.add_done_callback(side.tasks.discard)
@@ -91,12 +91,12 @@ class AsyncCrew(ThreadCrew):
         late_at = min((late_at for _, late_at in tuple(self._running.values())), default=math.inf)
         if late_at == math.inf:
             return limit
-        seconds = max(0.0, late_at - clock.monotonic())
+        seconds = max(0.0, late_at - clock.ticks())
         return seconds if limit is None else min(seconds, limit)
 
     def _leave_late_behind(self, answers: list[Answer]) -> None:
         super()._leave_late_behind(answers)
-        now = clock.monotonic()
+        now = clock.ticks()
         side = self._side
         if side is None or not any(late_at <= now for _, late_at in tuple(self._running.values())):
             return

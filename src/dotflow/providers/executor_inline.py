@@ -124,7 +124,7 @@ class _Watchdog:
     def watch(self, call: Call) -> None:
         """An attempt with a timeout begins; setting `call` to None ends it."""
         grace = 2 * GRACE if call.step.is_coroutine else GRACE  # a coroutine has one to end after its cancellation
-        self._due = clock.monotonic() + call.step.policy.timeout + grace
+        self._due = clock.ticks() + call.step.policy.timeout + grace
         self.call = call
         if self._thread is None:
             self._thread = threading.Thread(target=self._work, name="dotflow-watchdog", daemon=True)
@@ -145,12 +145,12 @@ class _Watchdog:
             call, due = self.call, self._due
             seconds: float | None = None
             if call is not None:
-                seconds = due - clock.monotonic()
+                seconds = due - clock.ticks()
                 if seconds <= 0:
                     self._report(
                         f"Step '{call.step.name}' is still running after its timeout of "
                         f"{call.step.policy.timeout:g} s: it is in code that can't be interrupted, and {CURE}."
                     )
                     seconds = AGAIN
-                self._wakes_at = clock.monotonic() + seconds
+                self._wakes_at = clock.ticks() + seconds
             self._changed.wait(seconds)

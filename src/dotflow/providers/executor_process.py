@@ -90,15 +90,15 @@ class ProcessCrew(Crew):
 
     def wait(self, timeout: float | None) -> Sequence[Answer]:
         """As Crew says."""
-        end = clock.monotonic() + (LONGEST_WAIT if timeout is None else min(timeout, LONGEST_WAIT))
+        end = clock.ticks() + (LONGEST_WAIT if timeout is None else min(timeout, LONGEST_WAIT))
         self._woken = False
         while True:
             self._dispatch()
             if self._answers:
                 break
-            self._listen(max(0.0, self._next_deed(end) - clock.monotonic()))
+            self._listen(max(0.0, self._next_deed(end) - clock.ticks()))
             self._kill_late()
-            if self._answers or self._woken or clock.monotonic() >= end:
+            if self._answers or self._woken or clock.ticks() >= end:
                 break
         answers, self._answers = self._answers, []
         return answers
@@ -120,7 +120,7 @@ class ProcessCrew(Crew):
                     worker.process.channel.close()
                 else:
                     worker.process.kill()
-            self._wait_for_ends(clock.monotonic() + GRACE)
+            self._wait_for_ends(clock.ticks() + GRACE)
         finally:
             with signals_held():
                 for worker in self._workers:
@@ -132,7 +132,7 @@ class ProcessCrew(Crew):
 
     def _wait_for_ends(self, until: float) -> None:
         left = {worker for worker in self._workers if worker.process.ended is not None}
-        while left and (seconds := until - clock.monotonic()) > 0:
+        while left and (seconds := until - clock.ticks()) > 0:
             for key, _ in self._selector.select(seconds):
                 if isinstance(key.data, _Worker):
                     self._selector.unregister(key.fileobj)
@@ -239,7 +239,7 @@ class ProcessCrew(Crew):
             worker.starting = False
             self._pace.starting -= 1
         elif message.kind == STARTED and worker.call is not None:
-            worker.kill_at = clock.monotonic() + worker.call.step.policy.timeout + GRACE
+            worker.kill_at = clock.ticks() + worker.call.step.policy.timeout + GRACE
         elif message.kind in (STDOUT, STDERR):
             stream = sys.stdout if message.kind == STDOUT else sys.stderr
             with contextlib.suppress(OSError, ValueError):  # the caller has closed it
@@ -289,7 +289,7 @@ class ProcessCrew(Crew):
             self._answers.append((call, Died(Failure("WorkerDied", str(WorkerDied(call.step.name, code))))))
 
     def _kill_late(self) -> None:
-        now = clock.monotonic()
+        now = clock.ticks()
         for worker in [late for late in self._workers if late.kill_at is not None and late.kill_at <= now]:
             call = worker.call
             assert call is not None

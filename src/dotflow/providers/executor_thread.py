@@ -86,15 +86,15 @@ class ThreadCrew(Crew):
 
     def close(self) -> None:
         """As Crew says. A thread that is stuck in C code can only be told; it ends when that returns."""
-        until = clock.monotonic() + GRACE
+        until = clock.ticks() + GRACE
         left = set(self._threads)
-        while left and clock.monotonic() < until:
+        while left and clock.ticks() < until:
             for thread in left:
                 thread.tell_to_end()
-            again = min(clock.monotonic() + REPEAT, until)
+            again = min(clock.ticks() + REPEAT, until)
             for thread in left:
                 if thread.ident is not None:
-                    thread.join(max(0.0, again - clock.monotonic()))
+                    thread.join(max(0.0, again - clock.ticks()))
             left = {thread for thread in left if thread.is_alive()}
         for thread in left:
             if thread.call is not None:
@@ -131,11 +131,11 @@ class ThreadCrew(Crew):
         times = [thread.late_at for thread in self._busy if thread.late_at is not None]
         if not times:
             return timeout
-        seconds = max(0.0, min(times) - clock.monotonic())
+        seconds = max(0.0, min(times) - clock.ticks())
         return seconds if timeout is None else min(seconds, timeout)
 
     def _leave_late_behind(self, answers: list[Answer]) -> None:
-        now = clock.monotonic()
+        now = clock.ticks()
         for thread in [busy for busy in self._busy if busy.late_at is not None and busy.late_at <= now]:
             self._busy.discard(thread)
             self._threads.discard(thread)
@@ -176,7 +176,7 @@ class _Thread(threading.Thread):
         # A coroutine is left behind by its loop, an isolated step is killed: neither keeps this thread for longer.
         limited = seconds and not call.step.isolate
         grace = 2 * GRACE if call.step.is_coroutine else GRACE_IN_THREAD
-        self.late_at = clock.monotonic() + seconds + grace if limited else None
+        self.late_at = clock.ticks() + seconds + grace if limited else None
         self._calls.put(call)
 
     def tell_to_end(self) -> None:
@@ -190,6 +190,7 @@ class _Thread(threading.Thread):
 
     def run(self) -> None:
         """The life of the thread."""
+        clock.helpers.add(threading.get_ident())
         try:
             while (call := self._calls.get()) is not None and not self._ending:
                 try:
@@ -202,6 +203,8 @@ class _Thread(threading.Thread):
         except BaseException:  # what ended it, when it was told to end, has been said
             if not self._ending:
                 raise
+        finally:
+            clock.helpers.discard(threading.get_ident())
 
     def _make_isolated(self, call: Call) -> Outcome | None:
         self._isolated = ProcessCrew(self._tasks, 1, "spawn")  # no fork among threads, no server for a single process

@@ -22,15 +22,15 @@ class Pace:
     def __init__(self) -> None:
         self.workers = 0
         self.starting = 0
-        self._quiet_since = clock.monotonic()
+        self._quiet_since = clock.ticks()
 
     def worker_is_free(self) -> None:
         """A call has ended."""
-        self._quiet_since = clock.monotonic()
+        self._quiet_since = clock.ticks()
 
     def may_hire(self) -> bool:
         """Whether to start one more; a worker for each core is worth it anyway."""
-        return self.workers < CORES or (self.starting < CORES and clock.monotonic() - self._quiet_since >= PATIENCE)
+        return self.workers < CORES or (self.starting < CORES and clock.ticks() - self._quiet_since >= PATIENCE)
 
     def next_look(self) -> float:
         """When to ask again, on the monotonic clock, should nothing happen before."""

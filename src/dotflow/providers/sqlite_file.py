@@ -88,7 +88,7 @@ class SQLiteFile:
                     connection = self._connected(create)
                     return [] if connection is None else connection.execute(statement, values).fetchall()
             except sqlite3.OperationalError as error:
-                now = clock.monotonic()
+                now = clock.ticks()
                 until = now + BUSY_TIMEOUT if until is None else until
                 if _code(error) != sqlite3.SQLITE_BUSY or now > until:
                     raise

@@ -1,7 +1,7 @@
 """Tools with which users prove their own storages and pipelines. Each loads on first use.
 
 `StorageContract` is a class of pytest tests that a storage signs; `assert_survives_crashes` kills a workflow at every
-moment that matters, and resumes it.
+moment that matters, and resumes it; within `virtual_clock()` retry delays and schedules take no time.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -10,13 +10,17 @@ if TYPE_CHECKING:
     from dotflow.testing.crash.report import CrashReport
     from dotflow.testing.crashes import assert_survives_crashes
     from dotflow.testing.storage import StorageContract
+    from dotflow.testing.time_keeper import VirtualClock
+    from dotflow.testing.virtual_time import virtual_clock
 
-__all__ = ["CrashReport", "StorageContract", "assert_survives_crashes"]
+__all__ = ["CrashReport", "StorageContract", "VirtualClock", "assert_survives_crashes", "virtual_clock"]
 
 _MODULES = {
     "CrashReport": "crash.report",
     "StorageContract": "storage",
+    "VirtualClock": "time_keeper",
     "assert_survives_crashes": "crashes",
+    "virtual_clock": "virtual_time",
 }
 
 

@@ -34,10 +34,10 @@ class _Alarm:
         if getsignal(SIGALRM) is not _on_alarm:
             self.previous = signal.signal(SIGALRM, _on_alarm)
         self.limits.append(limit)
-        limit.due = clock.monotonic() + limit.seconds
+        limit.due = clock.ticks() + limit.seconds
         left, interval = signal.setitimer(ITIMER_REAL, max(limit.seconds, SOONEST), REPEAT)
         if len(self.limits) == 1 and left:
-            self.foreign_due = clock.monotonic() + left
+            self.foreign_due = clock.ticks() + left
             self.foreign_interval = interval
         if len(self.limits) > 1 or self.foreign_due is not None:
             self.arm()
@@ -59,7 +59,7 @@ class _Alarm:
                 interval = self.foreign_interval
                 signal.signal(SIGALRM, self.previous)
                 self.foreign_due = None
-        signal.setitimer(ITIMER_REAL, max(min(dues) - clock.monotonic(), SOONEST), interval)
+        signal.setitimer(ITIMER_REAL, max(min(dues) - clock.ticks(), SOONEST), interval)
 
     def ring_foreign(self, frame: FrameType | None) -> None:
         """Somebody else's timer went off while ours stood in its place."""
@@ -90,7 +90,7 @@ def release() -> None:
 
 
 def _on_alarm(signum: int, frame: FrameType | None) -> None:
-    now = clock.monotonic()
+    now = clock.ticks()
     if _alarm.foreign_due is not None and now >= _alarm.foreign_due:
         _alarm.ring_foreign(frame)
     if not _alarm.limits or not _alarm.limits[-1].live:

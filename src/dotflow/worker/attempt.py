@@ -4,7 +4,6 @@ import contextlib
 import itertools
 import os
 import sys
-import time
 from types import CoroutineType
 from typing import Any, Final, NoReturn
 
@@ -95,12 +94,12 @@ def arguments_of(step: Action[..., Any], initial: Context, previous: Context) ->
 def finish(call: Call, loop: Loop, value: Any, limit: Limit) -> Outcome:
     """Awaits what the step returned, and runs the actions of an instance."""
     repeated: list[Failure] = []
-    began = clock.monotonic()
+    began = clock.ticks()
     try:
         if isinstance(value, CoroutineType):
             value = loop.run(value, limit)
         if limit.seconds and actions_of(value):
-            limit.seconds = max(limit.seconds - (clock.monotonic() - began), SOONEST)
+            limit.seconds = max(limit.seconds - (clock.ticks() - began), SOONEST)
             value = run_limited(limit, lambda: _unfold(call, loop, value, repeated))
         else:
             value = _unfold(call, loop, value, repeated)
@@ -173,5 +172,5 @@ def _run_member(
                 raise
             if isinstance(outcome, Raised | TimedOut):
                 repeated.append(outcome.failure)
-        time.sleep(delay)
+        clock.sleep(delay)
     raise AssertionError("itertools.count ended")

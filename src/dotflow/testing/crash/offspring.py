@@ -72,12 +72,12 @@ class Offspring:
         return told
 
     def _wait(self, is_over: Callable[[], bool], seconds: float) -> bool:
-        until = clock.monotonic() + seconds
+        until = clock.ticks() + seconds
         while True:
             self._collect()
             if is_over():
                 return True
-            left = until - clock.monotonic()
+            left = until - clock.ticks()
             if left <= 0:
                 return False
             if hasattr(signal, "sigtimedwait"):

@@ -1,0 +1,179 @@
+"""SchedulerCron: runs a workflow when a cron expression says so."""
+
+import threading
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, Final
+
+from dotflow import clock
+from dotflow.abc.scheduler import Scheduler
+from dotflow.core.types.overlap import TypeOverlap
+from dotflow.errors import AlreadyScheduled, InvalidArgument
+from dotflow.providers.bell import Buzzer
+from dotflow.providers.farewell import Farewell
+from dotflow.providers.overlap import Verdict, check_max_parallel, check_overlap, decide
+from dotflow.providers.scheduled_runs import ScheduledRuns, say
+from dotflow.providers.timetable import Firing, Timetable
+
+if TYPE_CHECKING:
+    from dotflow.workflow import DotFlow
+
+#: Seconds. The monotonic clock, by which is waited, stands still in a suspend, and nobody tells of a wall clock that is
+#: set: only a look at it now and then shows that a moment has come early. A job is late by no more than this.
+LOOK: Final = 30.0
+#: Beyond this a wall clock that goes back was wrong before, and its time is taken as it is now; until this it is one
+#: that is put right by hand, and what has fired does not fire again. The three hours are those of Debian's cron.
+CORRECTION: Final = timedelta(hours=3)
+MOST_COUNTED: Final = 1000  # missed firings; nobody needs to know more exactly
+
+
+class SchedulerCron(Scheduler):
+    """Runs a workflow at the times of a cron expression, until SIGINT, SIGTERM or `stop`.
+
+    Args:
+        cron: Five fields (minute, hour, day, month, weekday), six with seconds first, or "@hourly", "@daily",
+            "@weekly", "@monthly", "@yearly".
+        overlap: When it fires while a run is active: "skip" drops the new run, "queue" keeps one until the run is over,
+            "parallel" runs them side by side.
+        timezone: The zone's name, such as "Europe/Berlin"; None for the machine's own, or that of the variable TZ.
+        max_parallel: How many runs there may be at once with "parallel"; beyond that they are dropped.
+
+    Raises:
+        InvalidSchedule: cron or timezone means nothing, or the expression never fires.
+        InvalidArgument: overlap or max_parallel is not accepted.
+        ImportError: CronSim is not installed: pip install dotflow[scheduler].
+    """
+
+    def __init__(
+        self, cron: str, overlap: str | TypeOverlap = "skip", timezone: str | None = None, max_parallel: int = 10
+    ) -> None:
+        self.cron = cron
+        self.overlap = check_overlap(overlap)
+        self.timezone = timezone
+        self.max_parallel = check_max_parallel(max_parallel)
+        self._timetable = Timetable(cron, timezone)
+        self._turn = threading.Lock()  # taken while it is running
+        self._bell = Buzzer()
+        self._is_stopped = False
+
+    def preview(self, count: int = 5, after: datetime | None = None) -> list[Firing]:
+        """The next firings, each with a note where the clocks are set on that day.
+
+        Args:
+            count: How many.
+            after: Those later than this moment, which has a time zone; than now unless given.
+
+        Raises:
+            InvalidArgument: One of them is not accepted.
+        """
+        if type(count) is not int or count < 0:
+            raise InvalidArgument("count", count, "a whole number from 0")
+        if after is not None and (not isinstance(after, datetime) or after.utcoffset() is None):
+            raise InvalidArgument("after", after, "a datetime with a time zone")
+        return self._timetable.firings(count, (after or clock.now()).astimezone(UTC))
+
+    def start(self, workflow: "DotFlow", **kwargs: Any) -> None:
+        """Runs the workflow when it is due, as `workflow.start(**kwargs)`; returns after `stop` or a signal.
+
+        A run that raises is reported in the workflow's log, and the schedule goes on. With "skip" and "queue" runs are
+        made in the calling thread, with "parallel" each in a thread of its own.
+
+        The first SIGINT or SIGTERM lets the running run end, and no other begins; the second stops it, and goes on to
+        whoever had the signal before. In a thread that is not the main one there is only `stop`.
+
+        Raises:
+            InvalidArgument: `workflow.start` takes no such argument, or not such a value.
+            AlreadyScheduled: It is running already.
+            KeyboardInterrupt: A second SIGINT came.
+        """
+        workflow.check_start(**kwargs)
+        if not self._turn.acquire(blocking=False):
+            raise AlreadyScheduled(f"SchedulerCron({self.cron!r})")
+        farewell = Farewell(self._bell.ring)
+        try:
+            self._is_stopped = False
+            with farewell, clock.take_seat():
+                runs = ScheduledRuns(workflow, kwargs, farewell, self._bell)
+                try:
+                    self._serve(runs, farewell)
+                finally:
+                    runs.close()
+        except KeyboardInterrupt:
+            if farewell.count < 2:  # nobody's signal: a step, or a handler of the program's, meant it
+                raise
+        finally:
+            self._turn.release()
+        farewell.pass_on()
+
+    def stop(self) -> None:
+        """Lets `start` return once the run that is active is over. Returns at once, and may be called from anywhere, a
+        step and a signal handler included; where nothing is running it does nothing."""
+        self._is_stopped = True
+        self._bell.ring()
+
+    def _serve(self, runs: ScheduledRuns, farewell: Farewell) -> None:
+        seen = clock.now()  # the latest that the wall clock has shown: until then all is settled
+        while not self._is_ending(farewell):
+            now = clock.now()
+            if now < seen - CORRECTION:
+                say(runs.workflow, f"The wall clock went back by {seen - now}; the schedule goes by its new time.")
+                seen = now
+            due = self._timetable.after(seen)
+            seconds = (due.astimezone(UTC) - now).total_seconds()
+            if seconds > 0:
+                seen = max(seen, now)
+                clock.wait(self._bell.wait, seconds, self._bell.ring, recheck=LOOK)
+                continue
+            missed = self._timetable.between(seen, now, MOST_COUNTED) - 1
+            seen = now
+            if missed:
+                why = "the machine slept, or its clock was set"
+                say(
+                    runs.workflow, f"{_count(missed)} after {due} dropped, since they came due together with it: {why}."
+                )
+            if self.overlap is TypeOverlap.PARALLEL:
+                self._run_beside(runs, due)
+            else:
+                seen = self._run_here(runs, farewell, due, seen)
+
+    def _is_ending(self, farewell: Farewell) -> bool:
+        return self._is_stopped or farewell.count > 0
+
+    def _run_beside(self, runs: ScheduledRuns, due: datetime) -> None:
+        active = runs.count()
+        if self._decide(active, 0) is Verdict.RUN:
+            runs.start(due)
+        else:
+            say(runs.workflow, f"1 run of {due} dropped, since {active} are active (max_parallel={self.max_parallel}).")
+
+    def _run_here(self, runs: ScheduledRuns, farewell: Farewell, due: datetime, seen: datetime) -> datetime:
+        """Makes a run, then the one that was queued meanwhile, and so on; returns until when all is settled then.
+
+        What came due while a run was active is looked at when it is over: nobody had to watch, and it comes to the same.
+        """
+        while not self._is_ending(farewell):
+            runs.make(due)
+            now = max(seen, clock.now())
+            came_due = self._timetable.between(seen, now, MOST_COUNTED)
+            due, seen = self._timetable.after(seen), now
+            queued = int(came_due > 0 and self._decide(1, 0) is Verdict.QUEUE)
+            if dropped := came_due - queued:
+                of = f"of {_count(came_due)} " if queued else ""
+                say(
+                    runs.workflow,
+                    f"{_count(dropped)} {of}from {due} on dropped, since one was active (overlap={self.overlap}).",
+                )
+            if not queued:
+                break
+        return seen
+
+    def _decide(self, active: int, pending: int) -> Verdict:
+        return decide(self.overlap, active=active, pending=pending, max_parallel=self.max_parallel)
+
+    def __repr__(self) -> str:
+        zone = "" if self.timezone is None else f", timezone={self.timezone!r}"
+        return f"SchedulerCron({self.cron!r}, overlap={str(self.overlap)!r}{zone})"
+
+
+def _count(runs: int) -> str:
+    more = "more than " if runs >= MOST_COUNTED else ""
+    return f"{more}{runs} runs" if runs > 1 else "1 run"

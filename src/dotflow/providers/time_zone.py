@@ -1,0 +1,112 @@
+"""Time zones: by name, or the machine's own; and when their clocks are set."""
+
+import difflib
+import zoneinfo
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta, tzinfo
+from typing import Final, NamedTuple
+
+from dotflow.errors import InvalidSchedule
+
+HOUR: Final = timedelta(hours=1)
+SECOND: Final = timedelta(seconds=1)
+
+
+class LocalZone(tzinfo):
+    """The machine's zone, as the C library knows it: the variable TZ, else what the system is set to.
+
+    A datetime's own `astimezone()` gives the offset of one moment. A schedule needs the rules, so each moment is asked for.
+    """
+
+    def utcoffset(self, moment: datetime | None) -> timedelta | None:
+        """As tzinfo says."""
+        return None if moment is None else moment.replace(tzinfo=None).astimezone().utcoffset()
+
+    def dst(self, moment: datetime | None) -> timedelta | None:
+        """As tzinfo says: the system tells no more than the offset."""
+        return None
+
+    def tzname(self, moment: datetime | None) -> str | None:
+        """As tzinfo says."""
+        return None if moment is None else moment.replace(tzinfo=None).astimezone().tzname()
+
+    def fromutc(self, moment: datetime) -> datetime:
+        """As tzinfo says."""
+        local = moment.replace(tzinfo=UTC).astimezone()
+        first = local.replace(tzinfo=self, fold=0)
+        return first if first.utcoffset() == local.utcoffset() else first.replace(fold=1)
+
+    def __repr__(self) -> str:
+        return "the machine's local time zone"
+
+
+def find_zone(name: object) -> tzinfo:
+    """The zone of that name; the machine's own for None. Raises InvalidSchedule."""
+    if name is None:
+        return LocalZone()
+    if not isinstance(name, str):
+        raise InvalidSchedule("timezone", name, "it is the name of a time zone, such as 'Europe/Berlin', or None.")
+    try:
+        return zoneinfo.ZoneInfo(name)
+    except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError):  # by the name: unknown, no name at all, a folder
+        raise InvalidSchedule("timezone", name, _cure(name)) from None
+
+
+def _cure(name: str) -> str:
+    known = zoneinfo.available_timezones()
+    if not known:
+        return "this machine has no database of time zones. Install one for Python: pip install tzdata."
+    lowered = {zone.lower(): zone for zone in known}
+    cities = {zone.rpartition("/")[2]: zone for zone in sorted(lowered)}
+    wanted = name.strip().lower().replace(" ", "_")
+    near = difflib.get_close_matches(wanted, lowered, 1, 0.7) or [
+        cities[city] for city in difflib.get_close_matches(wanted.rpartition("/")[2], cities, 1, 0.75)
+    ]
+    meant = (
+        f"Did you mean {lowered[near[0]]!r}?" if near else "Such names are 'Europe/Berlin', 'America/New_York', 'UTC'."
+    )
+    return f"there is no time zone of that name. {meant}"
+
+
+def exists(moment: datetime) -> bool:
+    """Whether the clocks of its zone ever show it."""
+    return moment.replace(fold=0) == moment.astimezone(UTC).astimezone(moment.tzinfo).replace(fold=0)
+
+
+class Change(NamedTuple):
+    """The clocks of a zone are set: `shown` is what they would show, `instead` what they show."""
+
+    shown: datetime
+    instead: datetime
+
+    def __str__(self) -> str:
+        way = "forward" if self.instead > self.shown else "back"
+        night = "this night" if self.shown.hour < 6 else "this day"
+        return f"the clocks go {way} at {_time(self.shown)} (to {_time(self.instead)}) {night}"
+
+
+def changes_on_day_of(moment: datetime) -> Iterator[Change]:
+    """What happens to the clocks on the day, in its own zone, that the moment is in."""
+    zone = moment.tzinfo
+    assert zone is not None
+    midnight = moment.replace(hour=0, minute=0, second=0, microsecond=0, fold=0).astimezone(UTC)
+    for hour in range(-1, 26):
+        before, after = midnight + hour * HOUR, midnight + (hour + 1) * HOUR
+        old, new = _offset(before, zone), _offset(after, zone)
+        if old == new:
+            continue
+        while after - before > SECOND:
+            middle = before + (after - before) // 2
+            before, after = (middle, after) if _offset(middle, zone) == old else (before, middle)
+        at = after.replace(microsecond=0)
+        change = Change((at + old).replace(tzinfo=None), (at + new).replace(tzinfo=None))
+        if moment.date() in (change.shown.date(), change.instead.date()):
+            yield change
+
+
+def _offset(moment: datetime, zone: tzinfo) -> timedelta:
+    return moment.astimezone(zone).utcoffset() or timedelta(0)
+
+
+def _time(moment: datetime) -> str:
+    return f"{moment:%H:%M:%S}" if moment.second else f"{moment:%H:%M}"
