@@ -50,6 +50,9 @@ class Keeper(Protocol):
     def take_seat(self) -> Seat:
         """As `clock.take_seat`."""
 
+    def before_await(self) -> None:
+        """As `clock.before_await`."""
+
 
 #: None for real time.
 keeper: Keeper | None = None
@@ -88,6 +91,12 @@ def rouse(wake: Callable[[], None]) -> None:
     """Says that whoever waits to be woken by *wake* is about to be: from here on it takes part again."""
     if keeper is not None:
         keeper.rouse(wake)
+
+
+def before_await() -> None:
+    """A coroutine is about to wait for a run. Raises where time would never move on, since its own step counts as busy."""
+    if keeper is not None:
+        keeper.before_await()
 
 
 def take_seat() -> Seat:

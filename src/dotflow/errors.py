@@ -10,8 +10,7 @@
     │   ├── InvalidCallback       (TypeError)   a callback that can't be called
     │   ├── InvalidProvider       (TypeError)   a provider of the wrong kind
     │   ├── InvalidSchedule       (ValueError)  a cron expression or time zone that means nothing
-    │   ├── NothingScheduled      (ValueError)  schedule() without a schedule
-    │   └── VirtualClockMisuse    (RuntimeError) a test's clock used where or when it can't work
+    │   └── NothingScheduled      (ValueError)  schedule() without a schedule
     ├── AttemptError              what happened to one attempt of a step
     │   ├── StepTimeout           (TimeoutError) its time was up
     │   ├── WorkerDied            its worker process ended under it
@@ -27,6 +26,7 @@
         ├── AlreadyScheduled      a scheduler was started that is running already
         ├── NoProcesses           this system has no worker processes
         ├── NotRunYet             a result was asked for before the first start()
+        ├── VirtualClockMisuse    a test's clock was used where or when it can't work
         ├── CheckpointMismatch    a checkpoint was made by another step
         ├── CheckpointUnreadable  a checkpoint is there, but can't be read
         └── WorkflowBusy          another process is working on the workflow
@@ -191,17 +191,6 @@ class InvalidSchedule(DefinitionError, ValueError):
 
     def __str__(self) -> str:
         return f"SchedulerCron can't use {self.name}={self.got!r}: {self.reason}"
-
-
-class VirtualClockMisuse(DefinitionError, RuntimeError):
-    """A test's clock was used where or when it can't work."""
-
-    def __init__(self, reason: str) -> None:
-        super().__init__(reason)
-        self.reason = reason
-
-    def __str__(self) -> str:
-        return self.reason
 
 
 class AttemptError(DotflowError):
@@ -402,6 +391,17 @@ class NotRunYet(RunError):
 
     def __str__(self) -> str:
         return f"{self.asked}() tells of the last run, and this workflow has not run yet: call start() first."
+
+
+class VirtualClockMisuse(RunError):
+    """A test's clock was used where or when it can't work."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return self.reason
 
 
 class CheckpointMismatch(RunError):

@@ -5,6 +5,7 @@ import uuid
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
+from dotflow import clock
 from dotflow.abc.executor import Executor
 from dotflow.config import Config
 from dotflow.core.builder import TaskBuilder
@@ -128,6 +129,7 @@ class DotFlow:
         import asyncio  # here, since most workflows never need it
 
         chosen = _mode(mode)
+        clock.before_await()
         loop = asyncio.get_running_loop()
         over = asyncio.Event()
 

@@ -190,19 +190,19 @@ class Scripts:
     """
 
     def __init__(self, folder: Path, start_method: str | None) -> None:
-        self._folder = folder
+        self.folder = folder
         self._start_method = start_method
         self._started: list[Script] = []
 
     def start(self, source: str, *arguments: str) -> Script:
         """Starts a script made of the prelude and *source*."""
-        path = self._folder / f"script_{len(self._started)}.py"
-        path.write_text(PRELUDE.format(method=self._start_method, folder=str(self._folder)) + source)
-        return self._keep(Script([str(path), *arguments], self._folder))
+        path = self.folder / f"script_{len(self._started)}.py"
+        path.write_text(PRELUDE.format(method=self._start_method, folder=str(self.folder)) + source)
+        return self._keep(Script([str(path), *arguments], self.folder))
 
     def command(self, *arguments: str, terminal: int | None = None, **environment: str) -> Script:
         """Starts the command `dotflow`, in the folder, as a shell would."""
-        return self._keep(Script(["-c", COMMAND, *arguments], self._folder, terminal, **environment))
+        return self._keep(Script(["-c", COMMAND, *arguments], self.folder, terminal, **environment))
 
     def _keep(self, script: Script) -> Script:
         self._started.append(script)

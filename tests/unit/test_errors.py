@@ -8,6 +8,7 @@ import pytest
 
 from dotflow import errors
 from dotflow.errors import (
+    AlreadyScheduled,
     AttemptError,
     CannotTravel,
     CheckpointMismatch,
@@ -19,6 +20,7 @@ from dotflow.errors import (
     InvalidPath,
     InvalidPolicy,
     InvalidProvider,
+    InvalidSchedule,
     InvalidStep,
     LoopLost,
     NoProcesses,
@@ -32,6 +34,7 @@ from dotflow.errors import (
     StorageError,
     UnfillableParameter,
     ValueNotStorable,
+    VirtualClockMisuse,
     WorkerDied,
     WorkerNotStarted,
     WorkflowBusy,
@@ -58,6 +61,12 @@ EXAMPLES: list[tuple[DotflowError, list[str]]] = [
         InvalidProvider("Config(log=...)", "a str", "Log", "Its class has to inherit from dotflow.abc.log.Log."),
         ["Config(log=...)", "an instance of Log", "a str", "inherit from dotflow.abc.log.Log"],
     ),
+    (
+        InvalidSchedule("timezone", "Mars", "there is none. Did you mean 'Europe/Paris'?"),
+        ["timezone='Mars'", "there is none", "Did you mean 'Europe/Paris'?"],
+    ),
+    (VirtualClockMisuse("sleep() was called there. Call it here."), ["sleep() was called there", "Call it here."]),
+    (AlreadyScheduled("SchedulerCron('@daily')"), ["SchedulerCron('@daily')", "running already", "stop()"]),
     (NothingScheduled(), ["no schedule", "Config(scheduler=...)", "start()"]),
     (StepTimeout("load", 1.5), ["'load'", "1.5 s"]),
     (StepTimeout("load", 2, "It was killed."), ["'load'", "2 s", "It was killed."]),

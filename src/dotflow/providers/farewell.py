@@ -14,9 +14,9 @@ SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 class Farewell(contextlib.AbstractContextManager["Farewell"]):
     """Takes the two signals over, within; only in the main thread, since Python brings them nowhere else.
 
-    A handler is called in the middle of whatever the main thread does, which may be holding a lock: so it only sets plain
-    attributes, wakes by a single call into C, and raises where that is wanted. A signal that the program ignores or that
-    is handled outside of Python stays as it is.
+    A handler is called in the middle of whatever the main thread does, which may be holding a lock: so it only sets
+    plain attributes, wakes by a single call into C, and raises where that is wanted. A signal that the program ignores
+    or that is handled outside of Python stays as it is.
 
     Args:
         wake: Makes the schedule look. Called in the handler.

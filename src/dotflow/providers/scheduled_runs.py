@@ -38,7 +38,7 @@ def say(workflow: "DotFlow", message: str) -> None:
 class ScheduledRuns:
     """What is running. A run that raises is reported, and that is all.
 
-    What is more than an error (Ctrl-C that no signal of the schedule's was, sys.exit() in a callback) ends the schedule.
+    What is more than an error (sys.exit() in a callback, a KeyboardInterrupt that no signal raised) ends the schedule.
 
     Args:
         workflow: What is run.

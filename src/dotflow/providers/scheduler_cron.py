@@ -148,7 +148,7 @@ class SchedulerCron(Scheduler):
     def _run_here(self, runs: ScheduledRuns, farewell: Farewell, due: datetime, seen: datetime) -> datetime:
         """Makes a run, then the one that was queued meanwhile, and so on; returns until when all is settled then.
 
-        What came due while a run was active is looked at when it is over: nobody had to watch, and it comes to the same.
+        What came due while a run was active is looked at when it is over: nobody had to watch, and that is the same.
         """
         while not self._is_ending(farewell):
             runs.make(due)
@@ -157,7 +157,7 @@ class SchedulerCron(Scheduler):
             due, seen = self._timetable.after(seen), now
             queued = int(came_due > 0 and self._decide(1, 0) is Verdict.QUEUE)
             if dropped := came_due - queued:
-                of = f"of {_count(came_due)} " if queued else ""
+                of = f"of {came_due} " if queued else ""
                 say(
                     runs.workflow,
                     f"{_count(dropped)} {of}from {due} on dropped, since one was active (overlap={self.overlap}).",

@@ -15,7 +15,7 @@ SECOND: Final = timedelta(seconds=1)
 class LocalZone(tzinfo):
     """The machine's zone, as the C library knows it: the variable TZ, else what the system is set to.
 
-    A datetime's own `astimezone()` gives the offset of one moment. A schedule needs the rules, so each moment is asked for.
+    A datetime's own `astimezone()` gives the offset of one moment only; a schedule needs that of any.
     """
 
     def utcoffset(self, moment: datetime | None) -> timedelta | None:

@@ -19,8 +19,8 @@ ALIASES: Final = {
     "@hourly": "0 * * * *",
 }
 FORM: Final = (
-    "Write five fields, 'minute hour day month weekday' ('30 2 * * *' is daily at 02:30), six with seconds first, or one "
-    f"of {', '.join(ALIASES)}."
+    "Write five fields, 'minute hour day month weekday' ('30 2 * * *' is daily at 02:30), six with seconds first, or "
+    f"one of {', '.join(ALIASES)}."
 )
 #: What each field takes, by what CronSim calls it in its errors.
 FIELDS: Final = {
@@ -49,10 +49,10 @@ class Firing:
 class Timetable:
     """The moments of a cron expression.
 
-    A job at fixed hours and minutes runs once on each of its days, as with Debian's cron: a time that the clocks leave out
-    is made up for as soon as they are there again, one that they show twice is taken the first time. A job whose hour or
-    minute begins with a star goes by what has really passed. CronSim does this for five fields; with seconds first it
-    would fire twice or never, so the former are looked up without a zone here, and put into it afterwards.
+    A job at fixed hours and minutes runs once on each of its days, as with Debian's cron: a time that the clocks leave
+    out is made up for right after the gap, one that they show twice is taken the first time. A job whose hour or minute
+    begins with a star goes by what has really passed. CronSim does this for five fields, but with seconds first it would
+    fire twice or never: so fixed times are looked up without a zone, and put into it here.
 
     Args:
         cron: The expression.

@@ -132,6 +132,15 @@ class VirtualClock:
         """As `clock.take_seat`."""
         return _Seat(self)
 
+    def before_await(self) -> None:
+        """As `clock.before_await`."""
+        thread = threading.get_ident()
+        if thread in self._seated or thread in clock.helpers:
+            raise VirtualClockMisuse(
+                "A coroutine step can't wait for another run under a virtual clock, which sees it as busy. Run the inner "
+                "workflow in a plain step, or both in real time."
+            )
+
     def _push(self, due: float, what: _Waiter | Callable[[], object]) -> None:
         heapq.heappush(self._dues, (due, next(self._ties), what))
 

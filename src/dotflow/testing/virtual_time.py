@@ -20,9 +20,9 @@ _one: Final = threading.Lock()
 def virtual_clock(start: datetime | None = None) -> Iterator[VirtualClock]:
     """Within, dotflow lives in a time that costs nothing: retry delays and schedules don't wait.
 
-    Time stands still while anything runs. Once all runs and schedules of this process do nothing but wait for their time,
-    it jumps to the moment that the first of them waits for. What runs, runs really, and its timeouts are real: a step that
-    is to take virtual time calls `sleep` of the clock. Worker processes live in real time.
+    Time stands still while anything runs. Once all runs and schedules of this process do nothing but wait for their
+    time, it jumps to the moment that the first of them waits for. What runs, runs really, and its timeouts are real: a
+    step that is to take virtual time calls `sleep` of the clock. Worker processes live in real time.
 
     Args:
         start: The moment at which it begins, with a time zone; 2026-01-01 00:00 UTC unless given.
@@ -46,8 +46,8 @@ def virtual_clock(start: datetime | None = None) -> Iterator[VirtualClock]:
             left = virtual.close()
         if left:
             raise VirtualClockMisuse(
-                f"{left} runs or schedules still go on at the end of virtual_clock(). Wait for them before: run.wait(), "
-                f"or scheduler.stop() and the end of its thread."
+                f"{left} runs or schedules still go on at the end of virtual_clock(). Wait for them before: "
+                f"run.wait(), or scheduler.stop() and the end of its thread."
             )
     finally:
         with contextlib.suppress(RuntimeError):  # a forked child has given it back already

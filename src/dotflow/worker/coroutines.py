@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable, Coroutine, Generator
 from typing import Any
 
+from dotflow import clock
 from dotflow.errors import LoopLost
 from dotflow.worker.deadline import GRACE, REPEAT, DeadlinePassed, Limit, LoopBlocked
 from dotflow.worker.limited import run_limited
@@ -148,6 +149,13 @@ class LoopThread:
         self._thread.start()
 
     def _work(self) -> None:
+        clock.helpers.add(threading.get_ident())
+        try:
+            self._serve_unless_left()
+        finally:
+            clock.helpers.discard(threading.get_ident())
+
+    def _serve_unless_left(self) -> None:
         with contextlib.suppress(Stopped):  # it was left behind, and what blocked it has ended now
             self._serve()
 

@@ -1,0 +1,110 @@
+"""SchedulerCron: its arguments, and what becomes of a firing while a run is active."""
+
+import sys
+from datetime import datetime
+from typing import Any
+
+import pytest
+
+from dotflow import DotFlow
+from dotflow.core.types import TypeOverlap
+from dotflow.errors import InvalidArgument, NothingScheduled
+from dotflow.providers import SchedulerCron
+from dotflow.providers.overlap import Verdict, decide
+
+RUN, QUEUE, DROP = Verdict.RUN, Verdict.QUEUE, Verdict.DROP
+
+
+@pytest.mark.parametrize(
+    ("overlap", "active", "pending", "verdict"),
+    [
+        ("skip", 0, 0, RUN),
+        ("skip", 1, 0, DROP),
+        ("queue", 0, 0, RUN),
+        ("queue", 1, 0, QUEUE),
+        ("queue", 1, 1, DROP),
+        ("parallel", 0, 0, RUN),
+        ("parallel", 2, 0, RUN),
+        ("parallel", 3, 0, DROP),
+    ],
+)
+def test_what_becomes_of_a_firing(overlap: str, active: int, pending: int, verdict: Verdict) -> None:
+    """skip drops it while one is active, queue keeps one, parallel starts up to max_parallel (3 here)."""
+    assert decide(TypeOverlap(overlap), active=active, pending=pending, max_parallel=3) is verdict
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"overlap": "drop"}, ["overlap='drop'", "'skip'", "'queue'", "'parallel'"]),
+        ({"overlap": None}, ["overlap=None"]),
+        ({"max_parallel": 0}, ["max_parallel=0", "whole number of runs from 1"]),
+        ({"max_parallel": True}, ["max_parallel=True"]),
+        ({"max_parallel": 1.5}, ["max_parallel=1.5"]),
+    ],
+)
+def test_arguments_are_checked_at_once(arguments: dict[str, Any], words: list[str]) -> None:
+    """With what came and what is accepted."""
+    with pytest.raises(InvalidArgument) as caught:
+        SchedulerCron("@daily", **arguments)
+
+    assert [word for word in words if word not in str(caught.value)] == []
+
+
+def test_overlap_may_be_the_word_or_the_enum() -> None:
+    """Both mean the same."""
+    assert SchedulerCron("@daily", overlap=TypeOverlap.QUEUE).overlap is SchedulerCron("@daily", "queue").overlap
+    assert repr(SchedulerCron("@daily", "queue", "UTC")) == "SchedulerCron('@daily', overlap='queue', timezone='UTC')"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "name"),
+    [
+        ({"count": -1}, "count"),
+        ({"count": 1.5}, "count"),
+        ({"after": datetime(2026, 1, 1)}, "after"),
+        ({"after": 5}, "after"),
+    ],
+)
+def test_preview_checks_its_arguments(arguments: dict[str, Any], name: str) -> None:
+    """A moment without a zone is none."""
+    with pytest.raises(InvalidArgument, match=name):
+        SchedulerCron("@daily").preview(**arguments)
+
+
+def test_without_cronsim_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    """When it is made, not when it is first due."""
+    monkeypatch.setitem(sys.modules, "cronsim", None)
+
+    with pytest.raises(ImportError, match=r"pip install dotflow\[scheduler\]"):
+        SchedulerCron("@daily")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"nightly": True}, ["nightly=True", "mode, keep_going, resume, on_success, on_failure"]),
+        ({"mode": "fast"}, ["mode='fast'"]),
+        ({"resume": "yes"}, ["resume='yes'"]),
+        ({"on_success": 5}, ["on_success"]),
+    ],
+)
+@pytest.mark.parametrize("directly", [False, True])
+def test_arguments_of_start_are_refused_before_the_first_wait(
+    arguments: dict[str, Any], words: list[str], directly: bool
+) -> None:
+    """Not at half past two in the night."""
+    scheduler = SchedulerCron("@yearly")
+    workflow = DotFlow()
+    workflow.config.scheduler = scheduler
+
+    with pytest.raises((ValueError, TypeError)) as caught:
+        scheduler.start(workflow, **arguments) if directly else workflow.schedule(**arguments)
+
+    assert [word for word in words if word not in str(caught.value)] == []
+
+
+def test_without_a_schedule_there_is_nothing_to_wait_for() -> None:
+    """The default scheduler never fires, and says so."""
+    with pytest.raises(NothingScheduled):
+        DotFlow().schedule(mode="parallel")

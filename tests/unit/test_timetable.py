@@ -1,0 +1,261 @@
+"""When a cron expression fires: fields, zones, and the nights on which clocks are set."""
+
+import os
+import time
+import zoneinfo
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from dotflow.errors import InvalidSchedule
+from dotflow.providers import SchedulerCron
+from dotflow.providers.time_zone import LocalZone
+from dotflow.providers.timetable import Timetable
+
+START = datetime(2026, 1, 1, tzinfo=UTC)  # a Thursday
+
+
+#: When clocks are set in 2026: in New York, Berlin, Cairo and on Lord Howe, which sets them by half an hour.
+CHANGES = [
+    "2026-03-08",
+    "2026-11-01",
+    "2026-03-29",
+    "2026-10-25",
+    "2026-04-24",
+    "2026-10-30",
+    "2026-04-05",
+    "2026-10-04",
+]
+
+
+def next_ones(cron: str, count: int, after: datetime = START, zone: str | None = "UTC") -> list[str]:
+    return [f"{firing.at:%m-%d %H:%M:%S}" for firing in Timetable(cron, zone).firings(count, after)]
+
+
+@pytest.fixture
+def local() -> Iterator[None]:
+    """The machine is in New York, by the rules in TZ."""
+    before = os.environ.get("TZ")
+    os.environ["TZ"] = "EST5EDT,M3.2.0,M11.1.0"
+    time.tzset()
+    yield
+    if before is None:
+        del os.environ["TZ"]
+    else:
+        os.environ["TZ"] = before
+    time.tzset()
+
+
+@pytest.mark.parametrize(
+    ("cron", "moments"),
+    [
+        ("30 2 * * *", ["01-01 02:30:00", "01-02 02:30:00"]),
+        ("*/20 * * * *", ["01-01 00:20:00", "01-01 00:40:00"]),
+        ("0 9 * * MON-FRI", ["01-01 09:00:00", "01-02 09:00:00", "01-05 09:00:00"]),
+        ("0 0 L * *", ["01-31 00:00:00", "02-28 00:00:00"]),
+        ("*/30 * * * * *", ["01-01 00:00:30", "01-01 00:01:00"]),
+        ("15 30 2 * * *", ["01-01 02:30:15", "01-02 02:30:15"]),
+        ("@hourly", ["01-01 01:00:00"]),
+        ("@daily", ["01-02 00:00:00"]),
+        (" @Midnight ", ["01-02 00:00:00"]),
+        ("@weekly", ["01-04 00:00:00"]),
+        ("@monthly", ["02-01 00:00:00"]),
+        ("@yearly", ["01-01 00:00:00"]),
+        ("@annually", ["01-01 00:00:00"]),
+    ],
+)
+def test_an_expression_gives_its_moments(cron: str, moments: list[str]) -> None:
+    """Five fields, six with seconds first, or an alias."""
+    assert next_ones(cron, len(moments)) == moments
+
+
+@pytest.mark.parametrize("cron", ["30 1 * * *", "0 30 1 * * *", "30 2 * * *", "0 30 2 * * *", "0 0 2 * * *"])
+@pytest.mark.parametrize(
+    "zone", ["America/New_York", "Europe/Berlin", "Africa/Cairo", "Australia/Lord_Howe", "America/St_Johns", "UTC"]
+)
+def test_a_daily_job_runs_once_on_each_day_of_the_year(cron: str, zone: str) -> None:
+    """Whatever the clocks do, and with or without a field of seconds; the moments only ever go forward."""
+    timetable = Timetable(cron, zone)
+    moment, days = START, []
+    for _ in range(365):
+        at = timetable.after(moment)
+        assert at.astimezone(UTC) > moment
+        moment = at.astimezone(UTC)
+        days.append(at.date())
+
+    assert days == [days[0] + timedelta(days=number) for number in range(365)]
+
+
+@pytest.mark.parametrize("day", CHANGES)
+@pytest.mark.parametrize("zone", ["America/New_York", "Europe/Berlin", "Africa/Cairo", "Australia/Lord_Howe", None])
+@pytest.mark.parametrize("minutes", [15, 60])
+@pytest.mark.usefixtures("local")
+def test_a_job_with_a_star_goes_by_what_has_passed(minutes: int, zone: str | None, day: str) -> None:
+    """Each moment that the clocks show is one, those that they show twice are two, and none is left out or invented."""
+    cron = "0 * * * *" if minutes == 60 else f"*/{minutes} * * * *"
+    timetable = Timetable(cron, zone)
+    start = datetime.fromisoformat(day).replace(tzinfo=UTC) - timedelta(days=1)
+
+    found = [firing.at.astimezone(UTC) for firing in timetable.firings(50 if minutes == 60 else 150, start)]
+
+    quarters = (start + timedelta(minutes=15 * number) for number in range(1, 4 * 24 * 4))
+    assert (
+        found
+        == [quarter for quarter in quarters if quarter.astimezone(timetable.zone).minute % minutes == 0][: len(found)]
+    )
+
+
+@pytest.mark.parametrize("zone", ["America/New_York", None])
+@pytest.mark.usefixtures("local")
+def test_asked_in_the_hour_that_comes_twice_it_looks_forward(zone: str | None) -> None:
+    """At the second 01:10, the first 01:30 is over: it does not fire in the past."""
+    second_ten_past_one = datetime(2026, 11, 1, 6, 10, tzinfo=UTC)
+
+    assert next_ones("30 1 * * *", 1, second_ten_past_one, zone) == ["11-02 01:30:00"]
+
+
+@pytest.mark.usefixtures("local")
+def test_without_a_zone_it_is_the_machines() -> None:
+    """Its rules too, not only its offset of the day on which the program began."""
+    assert isinstance(Timetable("@daily", None).zone, LocalZone)
+    for cron in ("30 1 * * *", "30 2 * * *", "0 * * * *", "*/15 * * * *", "0 30 2 * * *"):
+        for after in (datetime(2026, 3, 7, 12, tzinfo=UTC), datetime(2026, 10, 31, 12, tzinfo=UTC)):
+            here = [firing.at.astimezone(UTC) for firing in Timetable(cron, None).firings(100, after)]
+            there = [firing.at.astimezone(UTC) for firing in Timetable(cron, "America/New_York").firings(100, after)]
+            assert here == there
+
+
+@pytest.mark.usefixtures("local")
+def test_the_machines_zone_tells_the_two_hours_apart() -> None:
+    """What the clocks show twice is two moments, and back again."""
+    first, second = datetime(2026, 11, 1, 5, 30, tzinfo=UTC), datetime(2026, 11, 1, 6, 30, tzinfo=UTC)
+    zone = LocalZone()
+
+    assert [moment.astimezone(zone).fold for moment in (first, second)] == [0, 1]
+    assert [moment.astimezone(zone).astimezone(UTC) for moment in (first, second)] == [first, second]
+    assert first.astimezone(zone).tzname() == "EDT"
+    assert zone.utcoffset(None) is zone.tzname(None) is zone.dst(None) is None
+    assert "machine" in repr(zone)
+
+
+NOTES = [
+    (
+        "America/New_York",
+        datetime(2026, 3, 7, 12),
+        "03-08 03:00",
+        "the clocks go forward at 02:00 (to 03:00) this night",
+    ),
+    (
+        "America/New_York",
+        datetime(2026, 10, 31, 12),
+        "11-01 02:30",
+        "the clocks go back at 02:00 (to 01:00) this night",
+    ),
+    ("America/New_York", datetime(2026, 3, 8, 12), "03-09 02:30", ""),
+    ("Europe/Berlin", datetime(2026, 3, 28, 12), "03-29 03:00", "the clocks go forward at 02:00 (to 03:00) this night"),
+    ("Africa/Cairo", datetime(2026, 4, 23, 12), "04-24 02:30", "the clocks go forward at 00:00 (to 01:00) this night"),
+    ("UTC", datetime(2026, 3, 8), "03-08 02:30", ""),
+]
+
+
+@pytest.mark.parametrize(("zone", "after", "at", "note"), NOTES)
+def test_a_day_on_which_clocks_are_set_is_noted(zone: str, after: datetime, at: str, note: str) -> None:
+    """preview() says why a time is not the usual one."""
+    firing = SchedulerCron("30 2 * * *", timezone=zone).preview(1, after.replace(tzinfo=UTC))[0]
+
+    assert (f"{firing.at:%m-%d %H:%M}", firing.note) == (at, note)
+
+
+def test_preview_gives_as_many_as_asked() -> None:
+    """In the schedule's zone, later than the moment given, or than now."""
+    scheduler = SchedulerCron("0 12 * * *", timezone="America/New_York")
+
+    found = scheduler.preview(after=datetime(2026, 1, 1, 17, tzinfo=UTC))
+
+    assert [f"{firing.at.isoformat()}" for firing in found][:1] == ["2026-01-02T12:00:00-05:00"]
+    assert len(found) == 5
+    assert scheduler.preview(0) == []
+    assert scheduler.preview(1)[0].at > datetime.now(UTC)
+
+
+@pytest.mark.parametrize(
+    ("cron", "words"),
+    [
+        ("61 * * * *", ["minute", "0 to 59"]),
+        ("* 24 * * *", ["hour", "0 to 23"]),
+        ("* * 0 * *", ["day-of-month", "1 to 31"]),
+        ("* * * 13 *", ["month", "1 to 12"]),
+        ("* * * * FOO", ["day-of-week", "SUN to SAT"]),
+        ("60 * * * * *", ["second", "0 to 59"]),
+        ("*/0 * * * *", ["minute"]),
+        ("5-1 * * * *", ["minute"]),
+        ("1,,2 * * * *", ["minute"]),
+        ("* * *", ["3 fields", "five fields"]),
+        ("", ["0 fields"]),
+        ("@dayly", ["no such alias", "@daily"]),
+        ("@reboot", ["machine's start", "@daily"]),
+        ("0 0 30 2 *", ["day-of-month", "if the month has it"]),
+        ("0 0 31 4,6,9,11 *", ["day-of-month"]),
+        (5, ["it is a text"]),
+        (None, ["it is a text"]),
+    ],
+)
+def test_an_expression_that_means_nothing_is_refused_at_once(cron: object, words: list[str]) -> None:
+    """With what came, which part is wrong, what it takes, and how an expression looks."""
+    with pytest.raises(InvalidSchedule) as caught:
+        SchedulerCron(cron)  # type: ignore[arg-type]
+
+    assert [word for word in [f"cron={cron!r}", *words, "30 2 * * *"] if word not in str(caught.value)] == []
+
+
+def test_one_that_never_fires_is_refused_though_each_field_is_right() -> None:
+    """The second Monday of a month is neither its 1st nor its 31st."""
+    with pytest.raises(InvalidSchedule, match="would never fire"):
+        SchedulerCron("0 0 */30 * MON#2")
+
+
+@pytest.mark.parametrize(
+    ("zone", "meant"),
+    [
+        ("Europe/Berlinn", "Europe/Berlin"),
+        ("berlin", "Europe/Berlin"),
+        ("america/new york", "America/New_York"),
+        ("new_york", "America/New_York"),
+        ("utc ", "UTC"),
+        ("", "Such names are"),
+        ("Mars", "Such names are"),
+        ("../passwd", "Such names are"),
+        ("a\0b", "Such names are"),
+    ],
+)
+def test_an_unknown_zone_is_refused_with_the_one_that_was_meant(zone: str, meant: str) -> None:
+    """A misspelt name, a city alone, or none at all."""
+    with pytest.raises(InvalidSchedule, match="there is no time zone of that name") as caught:
+        SchedulerCron("@daily", timezone=zone)
+
+    assert meant in str(caught.value)
+
+
+def test_a_zone_is_a_name() -> None:
+    """An offset is none: it says nothing of when clocks are set."""
+    with pytest.raises(InvalidSchedule, match="the name of a time zone"):
+        SchedulerCron("@daily", timezone=3)  # type: ignore[arg-type]
+
+
+def test_a_machine_without_zones_is_told_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Some images have no database of time zones."""
+    monkeypatch.setattr(zoneinfo, "ZoneInfo", lambda name: (_ for _ in ()).throw(zoneinfo.ZoneInfoNotFoundError(name)))
+    monkeypatch.setattr(zoneinfo, "available_timezones", set)
+
+    with pytest.raises(InvalidSchedule, match="pip install tzdata"):
+        SchedulerCron("@daily", timezone="Europe/Berlin")
+
+
+def test_counting_stops_at_the_limit() -> None:
+    """Who asks what came due in a long sleep does not wait for millions of seconds to be counted."""
+    timetable = Timetable("* * * * * *", "UTC")
+
+    assert timetable.between(START, START + timedelta(seconds=10), 1000) == 10
+    assert timetable.between(START, START + timedelta(days=3650), 50) == 50
+    assert timetable.between(START, START, 50) == 0
