@@ -1,6 +1,6 @@
-"""Prints when a schedule fires on the two nights of 2026 on which New York sets its clocks. Run: python tests/dst_table.py
+"""Prints when a schedule fires on the nights of 2026 on which New York sets its clocks. Run: python tests/dst_table.py
 
-Each line is a schedule that really runs, on the virtual clock. The same is asserted in tests/integration/test_schedules.py.
+Each line is a schedule that really runs, on the virtual clock. tests/integration/test_schedules.py asserts the same.
 """
 
 import sys

@@ -94,7 +94,7 @@ def rouse(wake: Callable[[], None]) -> None:
 
 
 def before_await() -> None:
-    """A coroutine is about to wait for a run. Raises where time would never move on, since its own step counts as busy."""
+    """A coroutine is about to wait for a run. Raises where time can't move on, since its step counts as busy."""
     if keeper is not None:
         keeper.before_await()
 

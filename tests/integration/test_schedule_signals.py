@@ -98,7 +98,7 @@ def test_the_first_lets_the_run_end(overlap: str, mode: str, signum: int, script
 @both_signals
 @every_way
 def test_the_second_stops_it(overlap: str, mode: str, signum: int, scripts: Scripts) -> None:
-    """The run is stopped, its task is FAILED, and the signal goes on: Ctrl-C as KeyboardInterrupt, SIGTERM as itself."""
+    """The run is stopped, its task is FAILED, and the signal goes on: Ctrl-C as KeyboardInterrupt, or SIGTERM."""
     with start(scripts, overlap, mode) as script:
         script.send(signum)
         time.sleep(0.1)

@@ -80,6 +80,7 @@ class Runner:
         """Stops the run in the middle of what it is doing. May be called from any thread."""
         self._stop = stop
         self._cancelled.set()
+        clock.rouse(self._crew.wake)
         self._crew.wake()
 
     def run(self) -> None:

@@ -1,6 +1,6 @@
 """ScheduledRuns: the runs of one schedule; in its own thread, or side by side."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
@@ -44,14 +44,23 @@ class ScheduledRuns:
         workflow: What is run.
         arguments: Those of its start().
         farewell: Who hears of signals.
-        bell: Rings when a run beside others is over.
+        bell: What the schedule waits for.
+        ring: Rings it; called when a run beside others is over.
     """
 
-    def __init__(self, workflow: "DotFlow", arguments: Mapping[str, Any], farewell: Farewell, bell: Buzzer) -> None:
+    def __init__(
+        self,
+        workflow: "DotFlow",
+        arguments: Mapping[str, Any],
+        farewell: Farewell,
+        bell: Buzzer,
+        ring: Callable[[], None],
+    ) -> None:
         self.workflow = workflow
         self._arguments = arguments
         self._farewell = farewell
         self._bell = bell
+        self._ring = ring
         self._beside: set[_Run] = set()
 
     def make(self, due: datetime) -> None:
@@ -72,7 +81,7 @@ class ScheduledRuns:
     def start(self, due: datetime) -> None:
         """Starts a run beside those that go on."""
         try:
-            self._beside.add(self.workflow.launch(self._bell.ring, **self._arguments))
+            self._beside.add(self.workflow.launch(self._ring, **self._arguments))
         except Exception as error:  # a border: the schedule goes on, whatever becomes of one run
             self._report(due, error)
 

@@ -88,11 +88,11 @@ class SchedulerCron(Scheduler):
         workflow.check_start(**kwargs)
         if not self._turn.acquire(blocking=False):
             raise AlreadyScheduled(f"SchedulerCron({self.cron!r})")
-        farewell = Farewell(self._bell.ring)
+        farewell = Farewell(self._ring)
         try:
             self._is_stopped = False
             with farewell, clock.take_seat():
-                runs = ScheduledRuns(workflow, kwargs, farewell, self._bell)
+                runs = ScheduledRuns(workflow, kwargs, farewell, self._bell, self._ring)
                 try:
                     self._serve(runs, farewell)
                 finally:
@@ -108,6 +108,10 @@ class SchedulerCron(Scheduler):
         """Lets `start` return once the run that is active is over. Returns at once, and may be called from anywhere, a
         step and a signal handler included; where nothing is running it does nothing."""
         self._is_stopped = True
+        self._ring()
+
+    def _ring(self) -> None:
+        clock.rouse(self._bell.ring)
         self._bell.ring()
 
     def _serve(self, runs: ScheduledRuns, farewell: Farewell) -> None:

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta, tzinfo
+from datetime import UTC, date, datetime, timedelta, tzinfo
 from typing import Any, Final
 
 from dotflow.errors import InvalidSchedule
@@ -51,8 +51,8 @@ class Timetable:
 
     A job at fixed hours and minutes runs once on each of its days, as with Debian's cron: a time that the clocks leave
     out is made up for right after the gap, one that they show twice is taken the first time. A job whose hour or minute
-    begins with a star goes by what has really passed. CronSim does this for five fields, but with seconds first it would
-    fire twice or never: so fixed times are looked up without a zone, and put into it here.
+    begins with a star goes by what has really passed. CronSim does this for five fields, but with seconds first it
+    would fire twice or never: so fixed times are looked up without a zone, and put into it here.
 
     Args:
         cron: The expression.
@@ -115,10 +115,13 @@ class Timetable:
     def firings(self, count: int, after: datetime) -> list[Firing]:
         """The next ones."""
         found: list[Firing] = []
+        notes: dict[date, str] = {}
         for _ in range(count):
             at = self.after(after)
             after = at.astimezone(UTC)
-            found.append(Firing(at=at, note="; ".join(map(str, changes_on_day_of(at)))))
+            if at.date() not in notes:
+                notes[at.date()] = "; ".join(map(str, changes_on_day_of(at)))
+            found.append(Firing(at=at, note=notes[at.date()]))
         return found
 
 

@@ -37,7 +37,7 @@ class VirtualClock:
         self._elapsed = 0.0
         self._wall_set = 0.0
         self._process = os.getpid()
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal's handler may stop a schedule in the middle of its wait
         self._seated: dict[int, int] = {}  # by thread: how often it has entered a seat
         self._empty_seats = 0
         self._waiters: set[_Waiter] = set()
@@ -48,10 +48,12 @@ class VirtualClock:
 
     def now(self) -> datetime:
         """The wall clock, in UTC."""
+        self._check_here("now")
         return self._start + timedelta(seconds=self._elapsed + self._wall_set)
 
     def monotonic(self) -> float:
         """Seconds since the clock began; `jump_wall` does not move it."""
+        self._check_here("monotonic")
         return self._elapsed
 
     def sleep(self, seconds: float) -> None:
@@ -137,8 +139,8 @@ class VirtualClock:
         thread = threading.get_ident()
         if thread in self._seated or thread in clock.helpers:
             raise VirtualClockMisuse(
-                "A coroutine step can't wait for another run under a virtual clock, which sees it as busy. Run the inner "
-                "workflow in a plain step, or both in real time."
+                "A coroutine step can't wait for another run under a virtual clock, which sees it as busy. Run the "
+                "inner workflow in a plain step, or both in real time."
             )
 
     def _push(self, due: float, what: _Waiter | Callable[[], object]) -> None:

@@ -1,0 +1,408 @@
+"""SchedulerCron as it really runs, on the virtual clock: nights, hours, wall clocks that are set, and overlaps."""
+
+import threading
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from dotflow import Config, Context, DotFlow, action
+from dotflow.abc.log import Log
+from dotflow.core.task import Task
+from dotflow.errors import AlreadyScheduled
+from dotflow.providers import SchedulerCron, StorageDefault
+from dotflow.testing import VirtualClock, virtual_clock
+from tests.dst_table import JOBS, NIGHTS, ZONE, moments_of
+
+NOON = datetime(2026, 6, 1, 12, tzinfo=UTC)
+OVERLAPS = ["skip", "queue", "parallel"]
+
+
+class Lines(Log):
+    """Keeps what is reported."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    @property
+    def is_silent(self) -> bool:
+        return True
+
+    def info(self, task: Task) -> None:
+        """Nothing."""
+
+    def error(self, task: Task) -> None:
+        """Nothing."""
+
+    def report(self, message: str) -> None:
+        self.said.append(message)
+
+
+class Schedule:
+    """A workflow of one step on a schedule, which notes when it ran."""
+
+    def __init__(
+        self, time: VirtualClock, cron: str, work: Callable[[], object] = lambda: None, **arguments: Any
+    ) -> None:
+        self.time = time
+        self.ran: list[datetime] = []
+        self.log = Lines()
+        self.scheduler = SchedulerCron(cron, timezone=arguments.pop("timezone", "UTC"), **arguments)
+        self.workflow = DotFlow(Config(scheduler=self.scheduler, log=self.log))
+
+        def step() -> object:
+            self.ran.append(time.now())
+            return work()
+
+        self.workflow.task.add(action(step))
+
+    def run(self, seconds: float, **arguments: Any) -> list[str]:
+        """When it ran in so many seconds from now."""
+        self.time.after(seconds, self.scheduler.stop)
+        self.workflow.schedule(**arguments)
+        return [f"{moment:%H:%M:%S}" for moment in self.ran]
+
+
+@pytest.fixture
+def time() -> Any:
+    """Noon, on the first of June 2026."""
+    with virtual_clock(NOON) as clock:
+        yield clock
+
+
+# Nights on which the clocks are set
+
+SPRING, AUTUMN = NIGHTS
+EST, EDT = timedelta(hours=5), timedelta(hours=4)
+
+
+def at(day: tuple[int, int], hour: int, minute: int, offset: timedelta) -> datetime:
+    return datetime(2026, *day, hour, minute, tzinfo=UTC) + offset
+
+
+QUARTERS = (0, 15, 30, 45)
+MARCH, NOVEMBER = (3, 8), (11, 1)
+FIRED = {
+    ("30 1 * * *", SPRING): [at(MARCH, 1, 30, EST)],
+    ("30 1 * * *", AUTUMN): [at(NOVEMBER, 1, 30, EDT)],
+    ("30 2 * * *", SPRING): [at(MARCH, 3, 0, EDT)],
+    ("30 2 * * *", AUTUMN): [at(NOVEMBER, 2, 30, EST)],
+    ("0 * * * *", SPRING): [at(MARCH, 0, 0, EST), at(MARCH, 1, 0, EST), at(MARCH, 3, 0, EDT)],
+    ("0 * * * *", AUTUMN): [
+        at(NOVEMBER, 0, 0, EDT),
+        at(NOVEMBER, 1, 0, EDT),
+        at(NOVEMBER, 1, 0, EST),
+        at(NOVEMBER, 2, 0, EST),
+        at(NOVEMBER, 3, 0, EST),
+    ],
+    ("*/15 * * * *", SPRING): [
+        *(at(MARCH, hour, minute, EST) for hour in (0, 1) for minute in QUARTERS),
+        *(at(MARCH, 3, minute, EDT) for minute in QUARTERS),
+    ],
+    ("*/15 * * * *", AUTUMN): [
+        *(at(NOVEMBER, hour, minute, EDT) for hour in (0, 1) for minute in QUARTERS),
+        *(at(NOVEMBER, hour, minute, EST) for hour in (1, 2, 3) for minute in QUARTERS),
+    ],
+}
+
+
+@pytest.mark.parametrize("night", NIGHTS)
+@pytest.mark.parametrize("cron", JOBS)
+def test_it_fires_on_both_nights_as_debians_cron_does(cron: str, night: str) -> None:
+    """In New York: a daily job runs once, one with a star by what has really passed."""
+    midnight, hours = NIGHTS[night]
+
+    assert moments_of(cron, midnight, hours) == FIRED[cron, night]
+
+
+def test_a_year_of_nights_is_a_year_of_runs() -> None:
+    """A nightly job at the hour that is left out and that comes twice runs 365 times in a year."""
+    ran = moments_of("30 2 * * *", datetime(2026, 1, 1, 5, tzinfo=UTC), 365 * 24)
+
+    assert len(ran) == 365
+    assert moments_of("0 30 2 * * *", datetime(2026, 1, 1, 5, tzinfo=UTC), 365 * 24, ZONE) == ran
+
+
+# No drift
+
+
+def test_hours_of_firings_do_not_drift(time: VirtualClock) -> None:
+    """Every five seconds for three hours, while each run takes its time: each on its second."""
+    schedule = Schedule(time, "*/5 * * * * *", lambda: time.sleep(1.7))
+
+    schedule.run(3 * 3600)
+
+    assert schedule.ran == [NOON + timedelta(seconds=5 * number) for number in range(1, 3 * 720)]
+
+
+# The wall clock is set
+
+
+def test_set_back_by_an_hour_nothing_is_repeated(time: VirtualClock) -> None:
+    """What has fired does not fire again when the wall clock comes by once more; then it goes on."""
+    schedule = Schedule(time, "*/20 * * * *")
+    time.after(3601, lambda: time.jump_wall(-3600))
+
+    assert schedule.run(3 * 3600 + 1) == ["12:20:00", "12:40:00", "13:00:00", "13:20:00", "13:40:00", "14:00:00"]
+    assert schedule.log.said == []
+
+
+def test_set_forward_what_was_missed_is_one_run(time: VirtualClock) -> None:
+    """Three hours ahead: one run for all that was passed over, at the next look, and the log says so."""
+    schedule = Schedule(time, "*/20 * * * *")
+    time.after(1201, lambda: time.jump_wall(3 * 3600))
+
+    ran = schedule.run(3000)
+
+    assert ran[0] == "12:20:00"
+    assert NOON + timedelta(hours=3, seconds=1201) <= schedule.ran[1] <= NOON + timedelta(hours=3, seconds=1231)
+    assert ran[2:] == ["15:40:00"]
+    assert len(schedule.log.said) == 1
+    assert "8 runs after 2026-06-01 12:40:00+00:00 dropped" in schedule.log.said[0]
+
+
+def test_after_a_suspend_it_is_soon_noticed(time: VirtualClock) -> None:
+    """The monotonic clock stood still while the machine slept over the moment: the run is late by half a minute."""
+    schedule = Schedule(time, "0 13 * * *")
+    time.after(600, lambda: time.jump_wall(3600))
+
+    schedule.run(700)
+
+    assert len(schedule.ran) == 1
+    assert timedelta(hours=1, seconds=600) <= schedule.ran[0] - NOON <= timedelta(hours=1, seconds=630)
+    assert time.now() == NOON + timedelta(seconds=4300)
+    assert schedule.log.said == []  # it was one moment, and it was made up for
+
+
+def test_a_wrong_clock_that_is_put_right_does_not_silence_it(time: VirtualClock) -> None:
+    """A clock that was a year ahead goes back by it: the schedule goes by the new time and says so."""
+    time.jump_wall(365 * 86_400)
+    schedule = Schedule(time, "*/20 * * * *")
+    time.after(1201, lambda: time.jump_wall(-365 * 86_400))
+
+    assert schedule.run(3601) == ["12:20:00", "12:40:00", "13:00:00"]
+    assert ["went back by 36" in line for line in schedule.log.said] == [True]
+
+
+def test_small_steps_of_the_clock_make_no_second_run(time: VirtualClock) -> None:
+    """A clock that is corrected by half a second right after a firing does not fire twice."""
+    schedule = Schedule(time, "* * * * *", lambda: time.jump_wall(-0.5))
+
+    assert schedule.run(200) == ["12:01:00", "12:02:00", "12:03:00"]
+
+
+# A run that is longer than the period
+
+
+def test_skip_drops_what_comes_due_meanwhile(time: VirtualClock) -> None:
+    """Runs of 150 seconds on every minute: two are dropped each time, and the log says so."""
+    schedule = Schedule(time, "* * * * *", lambda: time.sleep(150), overlap="skip")
+
+    assert schedule.run(500) == ["12:01:00", "12:04:00", "12:07:00"]
+    assert schedule.log.said == [
+        f"2 runs from 2026-06-01 12:0{minute}:00+00:00 on dropped, since one was active (overlap=skip)."
+        for minute in (2, 5, 8)
+    ]
+
+
+def test_queue_keeps_one(time: VirtualClock) -> None:
+    """The first that comes due meanwhile runs right after; the others are dropped, and the log says so."""
+    schedule = Schedule(time, "* * * * *", lambda: time.sleep(150), overlap="queue")
+
+    assert schedule.run(400) == ["12:01:00", "12:03:30", "12:06:00"]
+    assert schedule.log.said[:2] == [
+        "1 run of 2 from 2026-06-01 12:02:00+00:00 on dropped, since one was active (overlap=queue).",
+        "2 runs of 3 from 2026-06-01 12:04:00+00:00 on dropped, since one was active (overlap=queue).",
+    ]
+
+
+def test_parallel_runs_up_to_its_limit(time: VirtualClock) -> None:
+    """Two at once; the third is dropped, and the log says so."""
+    schedule = Schedule(time, "* * * * *", lambda: time.sleep(150), overlap="parallel", max_parallel=2)
+
+    assert schedule.run(400) == ["12:01:00", "12:02:00", "12:04:00", "12:05:00"]
+    assert [line for line in schedule.log.said if "max_parallel" in line] == [
+        f"1 run of 2026-06-01 12:0{minute}:00+00:00 dropped, since 2 are active (max_parallel=2)." for minute in (3, 6)
+    ]
+
+
+@pytest.mark.parametrize("overlap", ["skip", "queue"])
+def test_a_run_in_the_background_is_active_until_it_is_over(overlap: str, time: VirtualClock) -> None:
+    """mode="background" returns at once, but the schedule knows better."""
+    schedule = Schedule(time, "* * * * *", lambda: time.sleep(90), overlap=overlap)
+
+    ran = schedule.run(250, mode="background")
+
+    assert ran == (["12:01:00", "12:03:00"] if overlap == "skip" else ["12:01:00", "12:02:30", "12:04:00"])
+
+
+@pytest.mark.parametrize("overlap", OVERLAPS)
+def test_retries_take_no_time_on_the_virtual_clock(overlap: str, time: VirtualClock) -> None:
+    """A delay of an hour between attempts is an hour of the schedule's."""
+    attempts: list[str] = []
+
+    @action(retry=3, retry_delay=3600)
+    def failing() -> None:
+        attempts.append(f"{time.now():%d %H:%M}")
+        raise ValueError
+
+    schedule = Schedule(time, "0 0 * * *", overlap=overlap)
+    schedule.workflow.task.clear().add(failing)
+    schedule.run(86_400)
+
+    assert attempts == ["02 00:00", "02 01:00", "02 02:00"]
+
+
+# A run that raises
+
+
+class BrokenStorage(StorageDefault):
+    """Can't be cleared on the first day."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.is_broken = True
+
+    def clear(self, workflow_id: str) -> bool:
+        if self.is_broken:
+            self.is_broken = False
+            raise OSError("the disk is gone")
+        return super().clear(workflow_id)
+
+    def post(self, key: str, context: Context) -> None:
+        super().post(key, context)
+
+
+@pytest.mark.parametrize("mode", ["sequential", "background"])
+@pytest.mark.parametrize("overlap", OVERLAPS)
+def test_a_run_that_raises_does_not_end_the_schedule(overlap: str, mode: str, time: VirtualClock) -> None:
+    """It is reported with its traceback, and the next one runs."""
+    schedule = Schedule(time, "* * * * *", overlap=overlap)
+    schedule.workflow.config.storage = BrokenStorage()
+
+    assert schedule.run(130, mode=mode) == ["12:02:00"]
+    assert ["the disk is gone" in line and "Traceback" in line for line in schedule.log.said] == [True]
+    assert "2026-06-01 12:01:00+00:00" in schedule.log.said[0]
+
+
+@pytest.mark.parametrize("overlap", OVERLAPS)
+@pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt])
+def test_what_is_more_than_an_error_ends_it(error: type[BaseException], overlap: str, time: VirtualClock) -> None:
+    """sys.exit() in on_success is meant, and so is a KeyboardInterrupt that no signal made."""
+
+    def end(tasks: list[Task]) -> None:
+        raise error(3)
+
+    schedule = Schedule(time, "* * * * *", overlap=overlap)
+
+    with pytest.raises(error):
+        schedule.run(600, on_success=end)
+    assert len(schedule.ran) == 1
+    assert schedule.run(130)  # and it may be started again
+
+
+def test_a_log_that_raises_does_not_end_it(time: VirtualClock, caplog: pytest.LogCaptureFixture) -> None:
+    """What could not be said goes to Python's own logging."""
+    schedule = Schedule(time, "* * * * *", lambda: time.sleep(90))
+
+    def refuse(message: str) -> None:
+        raise OSError("full")
+
+    schedule.log.report = refuse  # type: ignore[method-assign]
+
+    assert schedule.run(250) == ["12:01:00", "12:03:00"]
+    assert "on dropped" in caplog.text
+    assert "OSError: full" in caplog.text
+
+
+# Stopping and starting
+
+
+@pytest.mark.parametrize("overlap", OVERLAPS)
+def test_stop_in_a_step_lets_the_run_end(overlap: str, time: VirtualClock) -> None:
+    """No deadlock, and the run is whole."""
+    schedule = Schedule(time, "* * * * *", overlap=overlap)
+    schedule.workflow.task.clear().add(action(schedule.scheduler.stop)).add(action(lambda: "whole"))
+
+    schedule.workflow.schedule()
+
+    assert schedule.workflow.result_storage() == [None, "whole"]
+    assert time.now() == NOON + timedelta(minutes=1)
+
+
+@pytest.mark.parametrize("overlap", OVERLAPS)
+def test_stop_from_another_thread_waits_for_the_run(overlap: str) -> None:
+    """In real time: stop() returns at once, start() after the run, and no further one begins."""
+    begun, go_on = threading.Event(), threading.Event()
+
+    def work() -> str:
+        begun.set()
+        assert go_on.wait(10)
+        return "whole"
+
+    scheduler = SchedulerCron("* * * * * *", overlap=overlap)
+    workflow = DotFlow(Config(scheduler=scheduler, log=Lines()))
+    workflow.task.add(action(work))
+    thread = threading.Thread(target=workflow.schedule)
+    thread.start()
+    assert begun.wait(10)
+    scheduler.stop()
+    scheduler.stop()  # again: nothing more
+    alive = thread.is_alive()
+    go_on.set()
+    thread.join(10)
+
+    assert alive
+    assert not thread.is_alive()
+    assert workflow.result_storage() == ["whole"]
+
+
+def test_stop_ends_a_wait_at_once() -> None:
+    """In real time: a schedule that fires once a year does not keep anybody for a year."""
+    scheduler = SchedulerCron("@yearly")
+    workflow = DotFlow(Config(scheduler=scheduler, log=Lines()))
+    thread = threading.Thread(target=workflow.schedule)
+    thread.start()
+    while thread.is_alive():  # until it has begun to listen: a stop() before that is for nobody
+        scheduler.stop()
+        thread.join(0.01)
+
+    assert not thread.is_alive()
+
+
+def test_twice_at_the_same_time_is_refused(time: VirtualClock) -> None:
+    """One scheduler keeps one schedule; after its end it may begin again."""
+    refused: list[BaseException] = []
+    schedule = Schedule(time, "* * * * *")
+
+    @action
+    def start_it_again() -> None:
+        try:
+            schedule.workflow.schedule()
+        except AlreadyScheduled as error:
+            refused.append(error)
+
+    schedule.workflow.task.clear().add(start_it_again)
+    schedule.run(70)
+    schedule.run(60)
+
+    assert len(refused) == 2
+    assert "SchedulerCron('* * * * *') is running already" in str(refused[0])
+
+
+def test_stop_before_start_is_for_nobody(time: VirtualClock) -> None:
+    """It ends what is going on; a later start() is another matter."""
+    schedule = Schedule(time, "* * * * *")
+    schedule.scheduler.stop()
+
+    assert schedule.run(70) == ["12:01:00"]
+
+
+@pytest.mark.parametrize("overlap", OVERLAPS)
+def test_nothing_is_queued_beyond_the_end(overlap: str, time: VirtualClock) -> None:
+    """A run that is over after the stop is the last, whatever came due meanwhile."""
+    schedule = Schedule(time, "* * * * *", lambda: time.sleep(600), overlap=overlap, max_parallel=1)
+
+    assert schedule.run(300) == ["12:01:00"]
+    assert time.now() == NOON + timedelta(minutes=11)
