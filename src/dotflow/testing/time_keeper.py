@@ -100,6 +100,11 @@ class VirtualClock:
         with self._lock:
             self._push(self._elapsed + _checked("seconds", seconds), function)
 
+    def hold(self) -> clock.Seat:
+        """A context in which time does not move on by itself: for what has to be said before a run gets any further."""
+        self._check_here("hold")
+        return self.take_seat()
+
     # What dotflow calls, through `dotflow.clock`.
 
     def wait(
