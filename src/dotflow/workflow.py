@@ -130,6 +130,7 @@ class DotFlow:
 
         chosen = _mode(mode)
         clock.before_await()
+        run = self._prepare(chosen, self._wishes(keep_going, resume, on_success, on_failure), in_thread=True)
         loop = asyncio.get_running_loop()
         over = asyncio.Event()
 
@@ -137,7 +138,7 @@ class DotFlow:
             with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits there any more
                 loop.call_soon_threadsafe(over.set)
 
-        run = self.launch(tell, mode, keep_going, resume, on_success, on_failure)
+        start_in_background(run, tell)
         if chosen is TypeExecution.BACKGROUND:
             return run
         try:

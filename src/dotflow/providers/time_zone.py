@@ -10,6 +10,7 @@ from dotflow.errors import InvalidSchedule
 
 HOUR: Final = timedelta(hours=1)
 SECOND: Final = timedelta(seconds=1)
+STEP: Final = 12 * HOUR  # no zone sets its clocks twice in so short a time
 
 
 class LocalZone(tzinfo):
@@ -90,21 +91,30 @@ def changes_on_day_of(moment: datetime) -> Iterator[Change]:
     zone = moment.tzinfo
     assert zone is not None
     midnight = moment.replace(hour=0, minute=0, second=0, microsecond=0, fold=0).astimezone(UTC)
-    for hour in range(-1, 26):
-        before, after = midnight + hour * HOUR, midnight + (hour + 1) * HOUR
-        old, new = _offset(before, zone), _offset(after, zone)
-        if old == new:
-            continue
-        while after - before > SECOND:
-            middle = before + (after - before) // 2
-            before, after = (middle, after) if _offset(middle, zone) == old else (before, middle)
-        at = after.replace(microsecond=0)
-        change = Change((at + old).replace(tzinfo=None), (at + new).replace(tzinfo=None))
+    at, end = midnight - HOUR, midnight + 26 * HOUR
+    while (found := next_change(zone, at, end)) is not None:
+        change = Change(*((found + offset_at(when, zone)).replace(tzinfo=None) for when in (found - SECOND, found)))
         if moment.date() in (change.shown.date(), change.instead.date()):
             yield change
+        at = found
 
 
-def _offset(moment: datetime, zone: tzinfo) -> timedelta:
+def next_change(zone: tzinfo, after: datetime, until: datetime) -> datetime | None:
+    """The first moment, later than the one and not later than the other, from which on the offset is another."""
+    old = offset_at(after, zone)
+    while after < until:
+        later = min(after + STEP, until)
+        if offset_at(later, zone) != old:
+            while later - after > SECOND:
+                middle = after + (later - after) // 2
+                after, later = (middle, later) if offset_at(middle, zone) == old else (after, middle)
+            return later.replace(microsecond=0)
+        after = later
+    return None
+
+
+def offset_at(moment: datetime, zone: tzinfo) -> timedelta:
+    """How far the zone's clocks are ahead of UTC."""
     return moment.astimezone(zone).utcoffset() or timedelta(0)
 
 

@@ -1,13 +1,12 @@
 """Timetable: when a cron expression fires, in its zone."""
 
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta, tzinfo
 from typing import Any, Final
 
 from dotflow.errors import InvalidSchedule
-from dotflow.providers.time_zone import changes_on_day_of, exists, find_zone
+from dotflow.providers.time_zone import SECOND, changes_on_day_of, exists, find_zone, next_change, offset_at
 
 ALIASES: Final = {
     "@yearly": "0 0 1 1 *",
@@ -51,8 +50,8 @@ class Timetable:
 
     A job at fixed hours and minutes runs once on each of its days, as with Debian's cron: a time that the clocks leave
     out is made up for right after the gap, one that they show twice is taken the first time. A job whose hour or minute
-    begins with a star goes by what has really passed. CronSim does this for five fields, but with seconds first it
-    would fire twice or never: so fixed times are looked up without a zone, and put into it here.
+    begins with a star goes by what has really passed. CronSim does this for five fields and clocks that are set by an
+    hour; with seconds first it would fire twice or never. So it is asked without a zone, and the zone comes in here.
 
     Args:
         cron: The expression.
@@ -90,20 +89,27 @@ class Timetable:
 
     def after(self, moment: datetime) -> datetime:
         """The first moment later than that one."""
-        return next(self._fixed(moment) if self._is_fixed else self._free(moment))
+        return self._fixed(moment) if self._is_fixed else self._free(moment)
 
-    def _fixed(self, moment: datetime) -> Iterator[datetime]:
+    def _fixed(self, moment: datetime) -> datetime:
         for wanted in self._sim(self.cron, moment.astimezone(self.zone).replace(tzinfo=None)):
             found: datetime = wanted.replace(tzinfo=self.zone)
             while not exists(found):
                 found = (found + timedelta(minutes=1)).replace(second=0)
             if found.astimezone(UTC) > moment:  # after the clocks went back it may have been before
-                yield found
+                return found
+        raise StopIteration
 
-    def _free(self, moment: datetime) -> Iterator[datetime]:
-        for found in self._sim(self.cron, moment.astimezone(self.zone)):
-            if found.astimezone(UTC) > moment:
-                yield found.astimezone(UTC).astimezone(self.zone)
+    def _free(self, moment: datetime) -> datetime:
+        offset, since = offset_at(moment, self.zone), moment
+        while True:
+            shown = (moment + offset).replace(tzinfo=None)
+            found: datetime = next(self._sim(self.cron, shown)).replace(tzinfo=UTC) - offset
+            change = next_change(self.zone, since, found)
+            if change is None:
+                return found.astimezone(self.zone)
+            # That was by clocks that are set before. From then on they show something else.
+            moment, offset, since = change - SECOND, offset_at(change, self.zone), change
 
     def between(self, after: datetime, until: datetime, most: int) -> int:
         """How often it fires after one moment and until another; no more than *most* are counted."""
