@@ -106,6 +106,30 @@ def test_a_job_with_a_star_goes_by_what_has_passed(minutes: int, zone: str | Non
     )
 
 
+@pytest.mark.parametrize("day", CHANGES)
+@pytest.mark.parametrize("zone", ["America/New_York", "Africa/Cairo", "Australia/Lord_Howe"])
+@pytest.mark.parametrize(
+    ("cron", "hours", "minutes"),
+    [
+        ("*/15 2 * * *", {2}, {0, 15, 30, 45}),
+        ("0 */2 * * *", set(range(0, 24, 2)), {0}),
+        ("*/30 0 * * *", {0}, {0, 30}),
+    ],
+)
+def test_a_star_beside_fixed_hours_goes_by_what_the_clocks_show(
+    cron: str, hours: set[int], minutes: set[int], zone: str, day: str
+) -> None:
+    """Where they are set by half an hour, or at midnight, too: a moment fires if, and as often as, they show it."""
+    timetable = Timetable(cron, zone)
+    start = datetime.fromisoformat(day).replace(tzinfo=UTC) - timedelta(days=1)
+
+    found = [firing.at.astimezone(UTC) for firing in timetable.firings(8, start)]
+
+    shown = [(start + timedelta(minutes=15 * number)).astimezone(timetable.zone) for number in range(1, 4 * 24 * 8)]
+    wanted = [moment.astimezone(UTC) for moment in shown if moment.hour in hours and moment.minute in minutes]
+    assert found == wanted[:8]
+
+
 @pytest.mark.parametrize("zone", ["America/New_York", None])
 @pytest.mark.usefixtures("local")
 def test_asked_in_the_hour_that_comes_twice_it_looks_forward(zone: str | None) -> None:
