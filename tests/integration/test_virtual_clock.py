@@ -260,7 +260,8 @@ def test_astart_works(time: VirtualClock, make_workflow: MakeWorkflow) -> None:
         return [run.status for run in await asyncio.gather(*(workflow.astart() for workflow in workflows))]
 
     assert asyncio.run(main()) == [TypeStatus.FAILED] * 2
-    assert time.monotonic() == 2 * HOUR
+    # The caller takes no part in it: the first run may be through before the second begins.
+    assert 2 * HOUR <= time.monotonic() <= 4 * HOUR
 
 
 @pytest.mark.parametrize("executor", [None, ExecutorAsync()], ids=["inline", "async"])

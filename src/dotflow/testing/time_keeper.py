@@ -12,6 +12,7 @@ from typing import Any, NoReturn, TypeVar
 from dotflow import clock
 from dotflow.core.policy import is_seconds
 from dotflow.errors import InvalidArgument, VirtualClockMisuse
+from dotflow.worker.deadline import GRACE
 
 T = TypeVar("T")
 
@@ -38,6 +39,7 @@ class VirtualClock:
         self._wall_set = 0.0
         self._process = os.getpid()
         self._lock = threading.RLock()  # a signal's handler may stop a schedule in the middle of its wait
+        self._left = threading.Condition(self._lock)
         self._seated: dict[int, int] = {}  # by thread: how often it has entered a seat
         self._empty_seats = 0
         self._waiters: set[_Waiter] = set()
@@ -212,7 +214,13 @@ class VirtualClock:
             self._seated[thread] -= 1
             if not self._seated[thread]:
                 del self._seated[thread]
+            self._left.notify_all()
         self._go_on()
+
+    def settle(self) -> None:
+        """Waits for threads that are at their end: a run tells that it is over a little before its thread is gone."""
+        with self._left:
+            self._left.wait_for(lambda: self._waiters or not (self._seated or self._empty_seats), GRACE)
 
     def close(self) -> int:
         """Lets all go who still wait; how many threads still take part."""

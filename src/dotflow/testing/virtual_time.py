@@ -42,8 +42,11 @@ def virtual_clock(start: datetime | None = None) -> Iterator[VirtualClock]:
             clock.now, clock.monotonic, clock.sleep = virtual.now, virtual.monotonic, virtual.sleep
             yield virtual
         finally:
-            _put_back()
-            left = virtual.close()
+            try:
+                virtual.settle()
+            finally:
+                _put_back()
+                left = virtual.close()
         if left:
             raise VirtualClockMisuse(
                 f"{left} runs or schedules still go on at the end of virtual_clock(). Wait for them before: "
