@@ -168,6 +168,7 @@ def deaf():
     except KeyboardInterrupt:
         return "interrupted"
 
+workflow.config.executor = None  # in the main thread, whatever the start method
 workflow.task.clear().add(deaf)
 """
 
@@ -226,6 +227,7 @@ def parent():
     scheduler.stop()
     return code
 
+workflow.config.executor = None  # in the main thread, whatever the start method
 workflow.task.clear().add(parent)
 os.write(1, b"begun\\n")
 workflow.schedule()
