@@ -1,8 +1,11 @@
 """What all tests share: quiet workflows, and the start method that the command line asks for."""
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 
 import pytest
+from tests.clouds.process import ServerProcess
+from tests.clouds.settings import settle_gcs, settle_s3
 
 from dotflow import Config, DotFlow
 from dotflow.providers import LogDefault
@@ -51,3 +54,29 @@ def make_workflow(quiet: Callable[..., Config]) -> Callable[..., DotFlow]:
         return DotFlow(quiet(**config), workflow_id=workflow_id, name=name)
 
     return make
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[str]:
+    """Where Amazon S3 is on this machine."""
+    with contextlib.closing(ServerProcess("s3_server.py")) as server:
+        yield server.url
+
+
+@pytest.fixture(scope="session")
+def gcs_server() -> Iterator[str]:
+    """Where Google Cloud Storage is on this machine."""
+    with contextlib.closing(ServerProcess("gcs_server.py")) as server:
+        yield server.url
+
+
+@pytest.fixture
+def s3(s3_server: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The environment of whoever uses S3, as it is set for the tests; gives the name of a bucket that is there."""
+    return settle_s3(s3_server, monkeypatch.setenv)
+
+
+@pytest.fixture
+def gcs(gcs_server: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The same for Google Cloud Storage."""
+    return settle_gcs(gcs_server, monkeypatch.setenv)

@@ -25,6 +25,12 @@ monotonic: Callable[[], float] = time.monotonic
 #: The same, of the real world whatever time dotflow is in; for deadlines of code that really runs.
 ticks: Final = time.monotonic
 
+#: The same, but it also goes on while the machine sleeps, where the system has such a clock: for promises that others
+#: hold one to meanwhile.
+elapsed: Callable[[], float] = (
+    partial(time.clock_gettime, time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic
+)
+
 #: Sleeps for so many seconds.
 sleep: Callable[[float], None] = time.sleep
 

@@ -11,7 +11,7 @@ from dotflow import Context, DotFlow, Task, action
 from dotflow.abc.storage import Storage
 from dotflow.core.types import TypeStatus
 from dotflow.errors import CheckpointMismatch
-from dotflow.providers import StorageDefault, StorageFile, StorageSQLite
+from dotflow.providers import StorageDefault, StorageFile, StorageGCS, StorageS3, StorageSQLite
 from dotflow.testing import StorageContract
 
 MakeWorkflow = Callable[..., DotFlow]
@@ -93,6 +93,30 @@ class TestStorageSQLite(StorageContract):
     @pytest.fixture
     def again(self, tmp_path: Path) -> Storage:
         return StorageSQLite(tmp_path / "dotflow.db")
+
+
+class TestStorageS3(StorageContract):
+    """Objects in a bucket of S3."""
+
+    @pytest.fixture
+    def storage(self, s3: str, tmp_path: Path) -> Storage:
+        return StorageS3(s3, prefix=tmp_path.as_posix().strip("/"))
+
+    @pytest.fixture
+    def again(self, s3: str, tmp_path: Path) -> Storage:
+        return StorageS3(s3, prefix=tmp_path.as_posix().strip("/"))
+
+
+class TestStorageGCS(StorageContract):
+    """Objects in a bucket of Google Cloud Storage."""
+
+    @pytest.fixture
+    def storage(self, gcs: str, tmp_path: Path) -> Storage:
+        return StorageGCS(gcs, prefix=tmp_path.as_posix().strip("/"))
+
+    @pytest.fixture
+    def again(self, gcs: str, tmp_path: Path) -> Storage:
+        return StorageGCS(gcs, prefix=tmp_path.as_posix().strip("/"))
 
 
 MAKERS: dict[str, Callable[[Path], Storage]] = {

@@ -15,9 +15,10 @@ The checksum is that of every byte after the first line. `jq .value` shows the v
 from collections.abc import Callable
 from datetime import UTC, datetime
 from hashlib import sha256
+from io import BytesIO
 from json.encoder import encode_basestring
 from pathlib import Path
-from typing import Any, Final
+from typing import IO, Any, Final
 
 from dotflow.codec.json import decode, encode, encode_bytes
 from dotflow.codec.reading import make_context, shortened
@@ -95,7 +96,20 @@ def key_in(path: Path) -> str:
         OSError: It can't be opened.
     """
     with path.open("rb") as file:
-        lines = [file.readline(_LONGEST_LINE) for _ in range(3)]
+        return _read_key(file)
+
+
+def key_at(beginning: bytes) -> str:
+    """The key in a checkpoint, or in what it begins with.
+
+    Raises:
+        CheckpointUnreadable: It is no checkpoint, or this is too little of it.
+    """
+    return _read_key(BytesIO(beginning))
+
+
+def _read_key(file: IO[bytes]) -> str:
+    lines = [file.readline(_LONGEST_LINE) for _ in range(3)]
     if not lines[0].startswith(_BEGIN) or not lines[2].startswith(_KEY) or not lines[2].endswith(b",\n"):
         raise CheckpointUnreadable("it doesn't begin as a checkpoint does")
     key = decode(lines[2][len(_KEY) : -2])

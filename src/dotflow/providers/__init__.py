@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from dotflow.providers.scheduler_default import SchedulerDefault
     from dotflow.providers.storage_default import StorageDefault
     from dotflow.providers.storage_file import StorageFile
+    from dotflow.providers.storage_gcs import StorageGCS
+    from dotflow.providers.storage_s3 import StorageS3
     from dotflow.providers.storage_sqlite import StorageSQLite
 
 __all__ = [
@@ -30,6 +32,8 @@ __all__ = [
     "SchedulerDefault",
     "StorageDefault",
     "StorageFile",
+    "StorageGCS",
+    "StorageS3",
     "StorageSQLite",
 ]
 
@@ -46,6 +50,8 @@ _MODULES = {
     "SchedulerDefault": "scheduler_default",
     "StorageDefault": "storage_default",
     "StorageFile": "storage_file",
+    "StorageGCS": "storage_gcs",
+    "StorageS3": "storage_s3",
     "StorageSQLite": "storage_sqlite",
 }
 

@@ -1,0 +1,54 @@
+"""Late: a client of a service, made when it is first needed, and by each process for itself."""
+
+import os
+import threading
+from collections.abc import Callable
+from importlib.util import find_spec
+from typing import Any, Final, Generic, TypeVar
+
+T = TypeVar("T")
+
+_guard = threading.Lock()
+_parents: Final[list[object]] = []  # clients of the process that this one was forked from: closing one could disturb it
+
+
+class Late(Generic[T]):
+    """A client that any thread may ask for. A forked process makes its own, and so does one that this is sent to."""
+
+    def __init__(self) -> None:
+        self._made: tuple[int, T] | None = None
+
+    def get(self, make: Callable[[], T]) -> T:
+        """The client; *make* makes it where there is none yet."""
+        made = self._made
+        if made is None or made[0] != os.getpid():
+            with _guard:
+                made = self._made
+                if made is None or made[0] != os.getpid():
+                    if made is not None:
+                        _parents.append(made)
+                    made = self._made = os.getpid(), make()
+        return made[1]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), ()
+
+
+def need(module: str, provider: str, extra: str) -> None:
+    """Raises ImportError, naming what to install, unless a module is there. It is not loaded."""
+    try:
+        there = find_spec(module) is not None
+    except ModuleNotFoundError:  # not even its package is there
+        there = False
+    if not there:
+        raise ImportError(f"{provider} needs {module}: pip install dotflow[{extra}]", name=module)
+
+
+def _begin_anew() -> None:
+    """In a forked process no other thread will ever open the lock."""
+    global _guard
+    _guard = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_begin_anew)

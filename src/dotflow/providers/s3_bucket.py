@@ -1,0 +1,123 @@
+"""A bucket of Amazon S3, asked through boto3."""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Final, TypeVar
+
+from dotflow.errors import StorageError
+from dotflow.providers.bucket import Bucket, Found, age
+from dotflow.providers.late import Late
+from dotflow.providers.s3_errors import code_of, explained, explained_keys
+
+T = TypeVar("T")
+
+CONNECT: Final = 5.0  # seconds to reach the service
+READ: Final = 20.0  # seconds in which it has to say something
+TRIES: Final = 4  # of each request, in all: boto3's "standard" mode knows which errors are worth it
+PAGE: Final = 1000  # keys; DeleteObjects takes no more: docs.aws.amazon.com/AmazonS3/latest/API/API_DeleteObjects.html
+
+MISSING: Final = frozenset({"NoSuchKey", "404"})
+#: No longer what it was, or changed just now: docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-writes.html
+CHANGED: Final = frozenset({"PreconditionFailed", "412", "ConditionalRequestConflict", *MISSING})
+
+
+class S3Bucket(Bucket):
+    """A bucket, as Bucket says.
+
+    Args:
+        name: The bucket.
+        region: Its region; None for what the environment says.
+    """
+
+    def __init__(self, name: str, region: str | None) -> None:
+        self.name = name
+        self.where = f"s3://{name}"
+        self._region = region
+        self._late: Late[Any] = Late()
+
+    @property
+    def endpoint(self) -> str:
+        """As Bucket says."""
+        return str(self._ask(lambda client: client.meta.endpoint_url))
+
+    def get(self, name: str) -> Found | None:
+        """As Bucket says."""
+
+        def ask(client: Any) -> Found:
+            answer = client.get_object(Bucket=self.name, Key=name)
+            return Found(answer["Body"].read(), answer["ETag"], age(_date(answer), answer["LastModified"]))
+
+        return self._ask(ask, none_for=MISSING)
+
+    def begin(self, name: str, size: int) -> bytes:
+        """As Bucket says."""
+
+        def ask(client: Any) -> bytes:
+            answer: bytes = client.get_object(Bucket=self.name, Key=name, Range=f"bytes=0-{size - 1}")["Body"].read()
+            return answer
+
+        return self._ask(ask, none_for=MISSING) or b""
+
+    def has(self, name: str) -> bool:
+        """As Bucket says."""
+        return self._call("head_object", MISSING, Key=name) is not None
+
+    def put(self, name: str, data: bytes) -> None:
+        """As Bucket says."""
+        self._put(name, data)
+
+    def put_over(self, name: str, data: bytes, version: str | None) -> str | None:
+        """As Bucket says."""
+        answer = self._put(name, data, CHANGED, **({"IfNoneMatch": "*"} if version is None else {"IfMatch": version}))
+        return None if answer is None else str(answer["ETag"])
+
+    def delete(self, names: Sequence[str]) -> None:
+        """As Bucket says."""
+        for start in range(0, len(names), PAGE):
+            keys = {"Objects": [{"Key": name} for name in names[start : start + PAGE]], "Quiet": True}
+            answer = self._call("delete_objects", Delete=keys)
+            if answer.get("Errors"):
+                raise explained_keys(answer["Errors"], self.where)
+
+    def names(self, prefix: str) -> Iterator[str]:
+        """As Bucket says."""
+        more: dict[str, Any] = {}
+        while True:
+            answer = self._call("list_objects_v2", Prefix=prefix, MaxKeys=PAGE, **more)
+            yield from (found["Key"] for found in answer.get("Contents", ()))
+            if not answer.get("IsTruncated"):
+                return
+            more = {"ContinuationToken": answer["NextContinuationToken"]}
+
+    def _put(self, name: str, data: bytes, none_for: frozenset[str] = frozenset(), **condition: str) -> Any:
+        return self._call("put_object", none_for, Key=name, Body=data, ContentType="application/json", **condition)
+
+    def _call(self, operation: str, none_for: frozenset[str] = frozenset(), **arguments: Any) -> Any:
+        return self._ask(lambda client: getattr(client, operation)(Bucket=self.name, **arguments), none_for)
+
+    def _ask(self, ask: Callable[[Any], T], none_for: frozenset[str] = frozenset()) -> T:
+        """What the service answers; None for errors of these codes. Raises StorageError."""
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        told: StorageError
+        try:
+            return ask(self._late.get(self._make))
+        except ClientError as error:
+            if code_of(error) in none_for:
+                return None  # type: ignore[return-value]
+            told = explained(error, self.where)
+        except (BotoCoreError, ValueError) as error:  # ValueError: an endpoint that is none
+            told = explained(error, self.where)
+        raise told  # not from there: what the SDK has at hand when it fails is nobody else's business
+
+    def _make(self) -> Any:
+        import boto3
+        from botocore.config import Config
+
+        retries = {"mode": "standard", "total_max_attempts": TRIES}
+        config = Config(connect_timeout=CONNECT, read_timeout=READ, retries=retries, user_agent_extra="dotflow")
+        return boto3.client("s3", region_name=self._region, config=config)  # as boto3.setup_default_session has it
+
+
+def _date(answer: Any) -> str | None:
+    found: str | None = answer["ResponseMetadata"]["HTTPHeaders"].get("date")
+    return found

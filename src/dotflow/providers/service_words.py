@@ -1,0 +1,14 @@
+"""A service's own words, in an error of ours: in one line, and without what a URL may hide."""
+
+import re
+from typing import Final
+
+LOGIN: Final = re.compile(r"(?<=//)[^/\s@]*@")
+QUERY: Final = re.compile(r"\?[^\s\"'<>]*")
+SHOWN: Final = 300  # characters of somebody else's message
+
+
+def shown(text: str) -> str:
+    """Somebody else's message, without logins and queries of URLs, and not too long."""
+    line = " ".join(QUERY.sub("", LOGIN.sub("", text)).split())
+    return line if len(line) <= SHOWN else f"{line[:SHOWN]}…"

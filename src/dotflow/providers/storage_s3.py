@@ -1,0 +1,33 @@
+"""StorageS3: objects in a bucket of Amazon S3, or of a service that speaks like it."""
+
+from dotflow.providers.bucket import check_bucket, check_name, check_prefix
+from dotflow.providers.late import need
+from dotflow.providers.lease import SECONDS, check_seconds
+from dotflow.providers.s3_bucket import S3Bucket
+from dotflow.providers.storage_objects import StorageObjects
+
+
+class StorageS3(StorageObjects):
+    """Keeps each value in a readable JSON object of an S3 bucket: runs go on on another machine.
+
+    Credentials, profile, endpoint and proxies are those that boto3 finds: `AWS_ACCESS_KEY_ID`, `AWS_PROFILE`,
+    `AWS_ENDPOINT_URL`, `~/.aws/config`, the role of the machine. Needs `pip install dotflow[aws]`.
+
+    Args:
+        bucket: The bucket; it has to be there.
+        prefix: What all names begin with; a slash is put at its end. Nothing is ever read or written elsewhere.
+        region: The bucket's region; None for what the environment says.
+        lease: Seconds for which a workflow stays taken after the machine that ran it is gone. It is renewed three times
+            in that time.
+
+    Raises:
+        InvalidArgument: One of them means nothing.
+        ImportError: boto3 is missing.
+    """
+
+    def __init__(
+        self, bucket: str, prefix: str = "dotflow/", region: str | None = None, *, lease: float = SECONDS
+    ) -> None:
+        place = S3Bucket(check_bucket(bucket), check_name("region", region, "a region such as 'eu-central-1'"))
+        super().__init__(place, check_prefix(prefix), check_seconds(lease))
+        need("boto3", type(self).__name__, "aws")
