@@ -4,11 +4,11 @@ import contextlib
 from collections.abc import Callable, Iterator
 
 import pytest
-from tests.clouds.process import ServerProcess
-from tests.clouds.settings import settle_gcs, settle_s3
 
 from dotflow import Config, DotFlow
 from dotflow.providers import LogDefault
+from tests.clouds.process import ServerProcess
+from tests.clouds.settings import settle_gcs, settle_s3
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

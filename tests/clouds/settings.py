@@ -38,5 +38,6 @@ def _send(method: str, url: str, data: bytes) -> None:
     try:
         urllib.request.urlopen(request).close()
     except urllib.error.HTTPError as error:  # it is there already
-        with error:
-            assert error.code == 409, error
+        error.close()
+        if error.code != 409:
+            raise

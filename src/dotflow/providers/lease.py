@@ -102,7 +102,7 @@ def read_note(entry: Entry | None, where: str) -> Note:
         holder, seconds, beat, token = (more.pop(name) for name in ("holder", "lease", "beat", "token"))
         if not (holder is None or isinstance(holder, dict)) or not is_seconds(seconds) or type(beat) is not int:
             raise ValueError("its fields are not what they should be")
-    except (ValueError, KeyError, AttributeError):
+    except (ValueError, KeyError, AttributeError, TypeError):
         what = f"{where} is not what dotflow has written there"
         raise StorageError(what, "put it in order, or delete it: then the workflow's checkpoints are void") from None
     return Note(holder=holder, token=str(token), beat=beat, seconds=float(seconds), more=more)

@@ -68,7 +68,7 @@ def explained(error: Any, where: str) -> StorageError:
         error: A ClientError, a BotoCoreError or a ValueError.
         where: The bucket.
     """
-    if hasattr(error, "response"):
+    if isinstance(getattr(error, "response", None), dict):  # ClientError; others have one of another kind
         told = error.response.get("Error", {})
         code = code_of(error)
         said = f"the service said {code or '?'}: {shown(str(told.get('Message', '')))}"

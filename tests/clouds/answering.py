@@ -1,0 +1,79 @@
+"""A server on the loopback address that answers as it is told, to show what a service's refusals become."""
+
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import NamedTuple
+
+
+class Answer(NamedTuple):
+    """What is answered.
+
+    Attributes:
+        status: The status; 0 for silence.
+        body: What follows.
+        headers: Beside the usual ones.
+    """
+
+    status: int
+    body: str = ""
+    headers: dict[str, str] = {}  # noqa: RUF012 (nobody changes it)
+
+
+class Answering:
+    """The server.
+
+    Attributes:
+        url: Where it listens.
+        asked: The requests so far: method and path.
+    """
+
+    def __init__(self, answers: Sequence[Answer]) -> None:
+        self.asked: list[str] = []
+        self._answers = list(answers)
+        self._silent = threading.Event()
+        outer = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def answer(self) -> None:
+                outer.asked.append(f"{self.command} {self.path}")
+                answer = outer._answers.pop(0) if len(outer._answers) > 1 else outer._answers[0]
+                if not answer.status:
+                    outer._silent.wait()
+                    self.close_connection = True
+                    return
+                self.rfile.read(int(self.headers.get("Content-Length") or 0))
+                self.send_response(answer.status)
+                for name, value in {"Content-Type": "application/xml", "Connection": "close", **answer.headers}.items():
+                    self.send_header(name, value)
+                body = b"" if self.command == "HEAD" else answer.body.encode()
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            do_GET = do_PUT = do_POST = do_HEAD = do_DELETE = answer  # noqa: N815
+
+            def log_message(self, *_: object) -> None: ...
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self._server.server_port}"
+        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.01})
+        self._thread.start()
+
+    def close(self) -> None:
+        """Ends it."""
+        self._silent.set()
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()
+
+
+@contextmanager
+def answering(*answers: Answer) -> Iterator[Answering]:
+    """Answers with each in turn, then with the last one again and again."""
+    server = Answering(answers)
+    try:
+        yield server
+    finally:
+        server.close()

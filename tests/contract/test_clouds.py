@@ -1,0 +1,423 @@
+"""Storages in buckets: where their objects lie, what a crash leaves, and what a service's refusals become."""
+
+import json
+import logging
+import pickle
+import traceback
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+
+from dotflow import Context, DotFlow, action
+from dotflow.errors import CheckpointUnreadable, InvalidArgument, StorageError
+from dotflow.providers import StorageGCS, StorageS3, gcs_bucket, late, s3_bucket
+from dotflow.providers.storage_objects import StorageObjects
+from dotflow.testing.values import KEYS
+from tests.clouds.answering import Answer, answering
+from tests.clouds.settings import S3_SETTINGS, settle_gcs, settle_s3
+
+MakeStorage = Callable[..., StorageObjects]
+KINDS = {"s3": StorageS3, "gcs": StorageGCS}
+
+
+@pytest.fixture(params=KINDS)
+def make(request: pytest.FixtureRequest) -> MakeStorage:
+    """Makes storages over one place of a bucket."""
+    bucket, prefix = request.getfixturevalue(request.param), uuid.uuid4().hex
+
+    def make_storage(**given: Any) -> StorageObjects:
+        made: StorageObjects = KINDS[request.param](**{"bucket": bucket, "prefix": prefix, **given})
+        return made
+
+    return make_storage
+
+
+def names(storage: StorageObjects) -> list[str]:
+    """The objects under its prefix, without it."""
+    return [name.removeprefix(storage._prefix) for name in storage._bucket.names(storage._prefix)]
+
+
+class TestLayout:
+    """What somebody finds who looks into the bucket."""
+
+    def test_a_value_is_a_readable_object(self, make: MakeStorage) -> None:
+        """JSON that any tool can read, under the workflow, its generation and the task."""
+        storage = make()
+        storage.post("nightly/3", Context({"rows": 3}, task_id=3, workflow_id="nightly"))
+
+        head = json.loads(storage._bucket.get(f"{storage._prefix}nightly/workflow.json").data)  # type: ignore[union-attr]
+        value = storage._bucket.get(f"{storage._prefix}nightly/{head['generation']}/3.json")
+
+        assert value is not None
+        assert json.loads(value.data)["value"] == {"rows": 3}
+        assert head["holder"] is None
+
+    def test_nothing_lands_outside_the_prefix(self, make: MakeStorage) -> None:
+        """Whatever the keys are: what was in the bucket before is all that there is beside it."""
+        storage = make()
+        before = set(make(prefix="")._bucket.names(""))
+        for number, key in enumerate(KEYS):
+            storage.post(key, Context(number))
+            storage.clear(key)
+
+        assert all(name.startswith(storage._prefix) for name in set(storage._bucket.names("")) - before)
+        assert not [name for name in names(storage) if ".." in name or "//" in name]
+
+    def test_prefixes_keep_apart(self, make: MakeStorage) -> None:
+        """Two of them share nothing, even where one begins with the other."""
+        one, other = make(), make(prefix=f"{make()._prefix}w")
+        for storage in (one, other):
+            storage.post("w/0", Context(storage._prefix))
+        other.clear("w")
+
+        assert one.get("w/0").storage == one._prefix
+        assert list(one.list_keys()) == ["w/0"]
+        assert list(other.list_keys()) == []
+
+    @pytest.mark.slow
+    def test_more_keys_than_a_page_holds(self, make: MakeStorage) -> None:
+        """1,100 are listed and cleared as three are; the services tell and delete 1,000 at a time."""
+        storage = make()
+        with storage.hold("w"):
+            for number in range(1_100):
+                storage.post(f"w/{number}", Context(number))
+
+            assert len(list(storage.list_keys("w/"))) == 1_100
+            storage.clear("w")
+
+        assert list(storage.list_keys()) == []
+        assert names(storage) == ["w/workflow.json"]
+
+    def test_it_travels_without_secrets(self, make: MakeStorage) -> None:
+        """A copy in another process makes a client of its own, from what that process may know."""
+        storage = make()
+        storage.post("w/0", Context([1]))
+        packed = pickle.dumps(storage)
+
+        assert pickle.loads(packed).get("w/0").storage == [1]
+        assert not [value for value in S3_SETTINGS.values() if len(value) > 15 and value.encode() in packed]
+        assert repr(storage) == f"{type(storage).__name__}('values', prefix={storage._prefix!r})"
+
+
+class TestClear:
+    """What no longer counts."""
+
+    def test_a_crash_in_the_middle_leaves_nothing_that_counts(
+        self, make: MakeStorage, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Cut off before the first object is deleted: no value is found again, and the next clear() deletes them."""
+        storage, again = make(), make()
+        for number in range(3):
+            storage.post(f"w/{number}", Context(number))
+
+        def cut_off(*_: object) -> None:
+            raise SystemExit
+
+        with monkeypatch.context() as patch:
+            patch.setattr(storage._bucket, "delete", cut_off)
+            with pytest.raises(SystemExit):
+                storage.clear("w")
+
+        assert [again.contains(f"w/{number}") for number in range(3)] == [False] * 3
+        assert list(again.list_keys()) == []
+        assert len(names(again)) == 4
+        again.post("w/1", Context("new"))
+        assert list(again.list_keys()) == ["w/1"]
+
+        again.clear("w")
+
+        assert names(again) == ["w/workflow.json"]
+
+    def test_a_head_that_says_nothing_stops_everything(self, make: MakeStorage) -> None:
+        """Which values count is not guessed; the object is named, and what to do."""
+        storage = make()
+        storage.post("w/0", Context(1))
+        storage._bucket.put(f"{storage._prefix}w/workflow.json", b"{}")
+
+        for call in (lambda: storage.get("w/0"), lambda: storage.post("w/0", Context(2)), lambda: storage.clear("w")):
+            with pytest.raises(StorageError, match=r"w/workflow\.json is not what .* has written there.*delete it"):
+                call()
+
+    def test_a_damaged_object_is_named(self, make: MakeStorage) -> None:
+        """As one finds it in the bucket."""
+        storage = make()
+        storage.post("w/0", Context(1))
+        name = next(name for name in names(storage) if name.endswith("/0.json"))
+        storage._bucket.put(f"{storage._prefix}{name}", b"garbage")
+
+        with pytest.raises(CheckpointUnreadable, match=f"values/{storage._prefix}{name}"):
+            storage.get("w/0")
+        assert storage.contains("w/0")
+
+    def test_a_long_key_is_listed(self, make: MakeStorage) -> None:
+        """Even where it is longer than what is read of an object at first."""
+        storage = make()
+        key = "w/" + "k" * 40_000
+        storage.post(key, Context(1))
+
+        assert list(storage.list_keys()) == [key]
+
+
+class TestArguments:
+    """What is refused when the storage is made, before anything is asked of a service."""
+
+    @pytest.mark.parametrize("kind", KINDS.values())
+    @pytest.mark.parametrize(
+        ("given", "name"),
+        [
+            ({"bucket": ""}, "bucket"),
+            ({"bucket": None}, "bucket"),
+            ({"bucket": "s3://values"}, "bucket"),
+            ({"bucket": "values/path"}, "bucket"),
+            ({"bucket": "b", "prefix": None}, "prefix"),
+            ({"bucket": "b", "prefix": "/absolute/"}, "prefix"),
+            ({"bucket": "b", "prefix": "a/../b/"}, "prefix"),
+            ({"bucket": "b", "prefix": "a//b"}, "prefix"),
+            ({"bucket": "b", "prefix": "/"}, "prefix"),
+            ({"bucket": "b", "prefix": "a\n"}, "prefix"),
+            ({"bucket": "b", "prefix": "ä" * 351}, "prefix"),
+            ({"bucket": "b", "lease": 0}, "lease"),
+            ({"bucket": "b", "lease": float("nan")}, "lease"),
+            ({"bucket": "b", "lease": "30"}, "lease"),
+        ],
+    )
+    def test_a_wrong_one_is_named(self, kind: type[StorageObjects], given: dict[str, Any], name: str) -> None:
+        """With what is accepted."""
+        with pytest.raises(InvalidArgument, match=f"^{name}="):
+            kind(**given)
+
+    @pytest.mark.parametrize(("kind", "name"), [(StorageS3, "region"), (StorageGCS, "project")])
+    @pytest.mark.parametrize("value", ["", 3])
+    def test_region_and_project_are_text(self, kind: Any, name: str, value: object) -> None:
+        """Or None."""
+        with pytest.raises(InvalidArgument, match=f"^{name}="):
+            kind("b", **{name: value})
+
+    @pytest.mark.parametrize("kind", KINDS.values())
+    @pytest.mark.parametrize(("prefix", "means"), [("a", "a/"), ("a/b/", "a/b/"), ("", ""), ("a b", "a b/")])
+    def test_a_prefix_ends_in_a_slash(self, kind: Any, prefix: str, means: str) -> None:
+        """It is added, so that two prefixes never run into each other."""
+        assert kind("b", prefix=prefix)._prefix == means
+
+    @pytest.mark.parametrize(("kind", "install"), [(StorageS3, "aws"), (StorageGCS, "gcp")])
+    def test_a_missing_extra_says_what_to_install(
+        self, kind: Any, install: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """When the storage is made, by an error that `from ... import` doesn't swallow."""
+        monkeypatch.setattr(late, "find_spec", lambda name: None)
+
+        with pytest.raises(ImportError, match=rf"pip install dotflow\[{install}\]"):
+            kind("b")
+
+
+def xml(code: str, message: str = "as documented") -> str:
+    return f"<?xml version='1.0'?><Error><Code>{code}</Code><Message>{message}</Message></Error>"
+
+
+def told(code: int, message: str = "as documented") -> str:
+    return json.dumps({"error": {"code": code, "message": message}})
+
+
+@pytest.fixture
+def ran() -> list[int]:
+    """What has run."""
+    return []
+
+
+@pytest.fixture
+def start(
+    make_workflow: Callable[..., DotFlow], ran: list[int], monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Callable[[StorageObjects], str]]:
+    """Runs a workflow that can't begin; gives the error as somebody sees it who has all of it printed."""
+    secrets = [S3_SETTINGS["AWS_SECRET_ACCESS_KEY"], S3_SETTINGS["AWS_SESSION_TOKEN"], "hunter2", "Signature="]
+
+    def start_workflow(storage: StorageObjects) -> str:
+        workflow = make_workflow(storage=storage, workflow_id="w")
+        workflow.task.add(action(lambda: ran.append(1)))
+        with pytest.raises(StorageError) as caught:
+            workflow.start()
+        printed = "".join(traceback.format_exception(caught.value)) + repr(caught.value)
+        assert not [secret for secret in secrets if secret in printed]
+        assert "botocore" not in printed
+        assert "google/" not in printed
+        assert ran == []
+        return str(caught.value)
+
+    monkeypatch.setattr(boto3, "DEFAULT_SESSION", None)  # as in a program that has just begun
+    yield start_workflow
+    logging.getLogger().handlers.clear()
+
+
+class TestRefusals:
+    """One clear error before the first step: the bucket, what the service said, what to do; and nothing secret."""
+
+    @pytest.mark.parametrize(
+        ("status", "code", "cure"),
+        [
+            (404, "NoSuchBucket", "create the bucket"),
+            (403, "AccessDenied", "s3:PutObject"),
+            (403, "InvalidAccessKeyId", "AWS_ACCESS_KEY_ID"),
+            (403, "SignatureDoesNotMatch", "AWS_SECRET_ACCESS_KEY"),
+            (400, "ExpiredToken", "still valid"),
+            (403, "RequestTimeTooSkewed", "clock"),
+            (400, "AuthorizationHeaderMalformed", "region='eu-central-1'"),
+            (301, "PermanentRedirect", "region='eu-central-1'"),
+            (400, "SomethingNew", "documentation"),
+        ],
+    )
+    def test_what_s3_refuses(
+        self,
+        start: Callable[[StorageObjects], str],
+        monkeypatch: pytest.MonkeyPatch,
+        status: int,
+        code: str,
+        cure: str,
+    ) -> None:
+        """As its documentation lists it."""
+        with answering(Answer(status, xml(code), {"x-amz-bucket-region": "eu-central-1"})) as server:
+            settle(monkeypatch, server.url)
+            message = start(StorageS3("values"))
+
+        assert "s3://values" in message
+        assert code in message
+        assert cure in message
+
+    @pytest.mark.parametrize(
+        ("status", "cure"),
+        [(404, "create the bucket"), (403, ".create and .delete"), (400, "name is right")],
+    )
+    def test_what_google_refuses(
+        self, start: Callable[[StorageObjects], str], monkeypatch: pytest.MonkeyPatch, status: int, cure: str
+    ) -> None:
+        """As its documentation lists it."""
+        with answering(Answer(status, told(status), {"Content-Type": "application/json"})) as server:
+            monkeypatch.setenv("STORAGE_EMULATOR_HOST", server.url)
+            message = start(StorageGCS("values"))
+
+        assert "gs://values" in message
+        assert str(status) in message
+        assert cure in message
+
+    @pytest.mark.parametrize("kind", KINDS)
+    def test_what_a_service_wants_repeated_is_repeated(self, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A pause that it asks for, or a failure of its own, is nobody's business."""
+        missing = Answer(404, xml("NoSuchKey"))
+        listed = Answer(200, '{"items": []}', {"Content-Type": "application/json"})
+        busy = Answer(503, xml("SlowDown"))
+        with answering(busy, Answer(500, xml("InternalError")), missing, listed) as server:
+            settle(monkeypatch, server.url)
+
+            assert not KINDS[kind]("values").contains("w/0")
+            assert len([line for line in server.asked if "workflow.json" in line]) == 3
+
+    @pytest.mark.slow
+    @pytest.mark.parametrize("kind", KINDS)
+    def test_but_not_for_ever(
+        self, start: Callable[[StorageObjects], str], kind: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Then the run does not begin."""
+        monkeypatch.setattr(gcs_bucket, "PATIENCE", 2.0)
+        with answering(Answer(503, xml("SlowDown"))) as server:
+            settle(monkeypatch, server.url)
+            message = start(KINDS[kind]("values"))
+
+        assert 1 < len(server.asked) <= s3_bucket.TRIES
+        assert "try again later" in message
+
+    @pytest.mark.slow
+    @pytest.mark.parametrize("kind", KINDS)
+    def test_silence_is_not_waited_for(
+        self, start: Callable[[StorageObjects], str], kind: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A service that takes a request and says nothing."""
+        monkeypatch.setattr(s3_bucket, "READ", 0.1)
+        monkeypatch.setattr(gcs_bucket, "TIMEOUT", (0.1, 0.1))
+        monkeypatch.setattr(gcs_bucket, "PATIENCE", 2.0)
+        with answering(Answer(0)) as server:
+            settle(monkeypatch, server.url)
+            message = start(KINDS[kind]("values"))
+
+        assert "network" in message
+
+    @pytest.mark.slow
+    @pytest.mark.parametrize("kind", KINDS)
+    def test_no_network(
+        self, start: Callable[[StorageObjects], str], kind: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Nobody listens there; a login in the address is not shown."""
+        monkeypatch.setattr(gcs_bucket, "PATIENCE", 2.0)
+        settle(monkeypatch, "http://user:hunter2@127.0.0.1:1")
+
+        assert "network" in start(KINDS[kind]("values"))
+
+    def test_no_credentials_for_s3(
+        self, start: Callable[[StorageObjects], str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Neither in the environment nor in a file."""
+        settle(monkeypatch, "http://127.0.0.1:1")
+        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"):
+            monkeypatch.delenv(name)
+
+        assert "AWS_PROFILE" in start(StorageS3("values"))
+
+    def test_a_profile_that_is_none(
+        self, start: Callable[[StorageObjects], str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """It is named."""
+        settle(monkeypatch, "http://127.0.0.1:1")
+        monkeypatch.setenv("AWS_PROFILE", "nobody")
+
+        assert "(nobody)" in start(StorageS3("values"))
+
+    @pytest.mark.parametrize("content", [None, "no JSON", '{"type": "service_account", "private_key": "hunter2"}'])
+    def test_credentials_for_google_that_are_none(
+        self,
+        start: Callable[[StorageObjects], str],
+        monkeypatch: pytest.MonkeyPatch,
+        tmp_path: Path,
+        content: str | None,
+    ) -> None:
+        """A file that is missing or wrong."""
+        path = tmp_path / "key.json"
+        if content is not None:
+            path.write_text(content)
+        monkeypatch.delenv("STORAGE_EMULATOR_HOST", raising=False)
+        monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(path))
+
+        assert "GOOGLE_APPLICATION_CREDENTIALS" in start(StorageGCS("values"))
+
+    @pytest.mark.parametrize("kind", KINDS)
+    @pytest.mark.parametrize("url", ["not an address", "ftp://127.0.0.1:1"])
+    def test_an_endpoint_that_is_none(
+        self, start: Callable[[StorageObjects], str], kind: str, url: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """It is one of ours all the same."""
+        monkeypatch.setattr(gcs_bucket, "PATIENCE", 1.0)
+        settle(monkeypatch, url)
+
+        assert "can't be used" in start(KINDS[kind]("values"))
+
+    @pytest.mark.parametrize("kind", KINDS)
+    def test_a_bucket_that_is_missing_over_there(
+        self,
+        start: Callable[[StorageObjects], str],
+        kind: str,
+        s3_server: str,
+        gcs_server: str,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        """As the emulators say it."""
+        settle_s3(s3_server, monkeypatch.setenv)
+        settle_gcs(gcs_server, monkeypatch.setenv)
+
+        assert "create the bucket" in start(KINDS[kind]("missing"))
+
+
+def settle(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    """Points both to a server."""
+    for name, value in {**S3_SETTINGS, "AWS_ENDPOINT_URL": url, "STORAGE_EMULATOR_HOST": url}.items():
+        monkeypatch.setenv(name, value)

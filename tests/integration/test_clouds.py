@@ -1,0 +1,251 @@
+"""Shared storages: two processes and a bucket between them, over the wire."""
+
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.integration.children import Script, Scripts
+
+KINDS = {"s3": "StorageS3", "gcs": "StorageGCS"}
+
+#: A script as of a machine of its own: nobody there knows which processes of others are gone.
+ELSEWHERE = """
+from dotflow.providers import process_identity
+process_identity._machine = lambda: ""
+"""
+
+PIPELINE = """
+from dotflow.errors import WorkflowBusy
+from dotflow.providers import StorageGCS, StorageS3
+
+storage = {kind}({bucket!r}, prefix={prefix!r}, lease=LEASE)
+
+def ran(name):
+    with open(HERE / "ran", "a") as file:
+        file.write(name + "\\n")
+
+@action
+def first():
+    ran("first")
+    return (1, {{"day": b"\\x00"}})
+
+@action
+def stops(previous_context):
+    ran("stops")
+    if not (HERE / "again").exists():
+        os.write(1, b"ready\\n")
+        while not (HERE / "again").exists():
+            time.sleep(0.01)
+        return "of the first"
+    return [previous_context.storage]
+
+@action
+def last(previous_context):
+    ran("last")
+    return previous_context.storage
+
+def start(patience=0.0, **given):
+    until = time.monotonic() + patience
+    while True:
+        workflow = DotFlow(config(storage=storage), workflow_id="nightly")
+        workflow.task.add([first, stops, last])
+        try:
+            run = workflow.start(**given)
+            errors = [[error.message for error in task.errors] for task in run.tasks]
+            statuses = [str(task.status) for task in run.tasks]
+            return say(status=str(run.status), values=repr(workflow.result_storage()), all=statuses, errors=errors)
+        except WorkflowBusy as error:
+            if time.monotonic() > until:
+                return say(busy=str(error))
+            time.sleep(0.05)
+
+"""
+
+WHOLE = repr([(1, {"day": b"\x00"}), [(1, {"day": b"\x00"})], [(1, {"day": b"\x00"})]])
+
+Start = Callable[..., Script]
+
+
+@pytest.fixture(params=KINDS)
+def start(request: pytest.FixtureRequest, scripts: Scripts, tmp_path: Path) -> Start:
+    """Starts a process with the pipeline; what it is given is its last lines."""
+    bucket, prefix = request.getfixturevalue(request.param), tmp_path.as_posix().strip("/")
+
+    def start_script(lines: str, *, lease: float = 30.0, elsewhere: bool = False) -> Script:
+        pipeline = PIPELINE.format(kind=KINDS[request.param], bucket=bucket, prefix=prefix)
+        return scripts.start(f"LEASE = {lease}\n{ELSEWHERE if elsewhere else ''}{pipeline}{lines}")
+
+    return start_script
+
+
+def facts(script: Script) -> dict[str, object]:
+    """What it said at its end."""
+    with script:
+        end = script.end()
+        assert (end.code, end.err) == (0, "")
+        found: dict[str, object] = end.facts
+        return found
+
+
+@pytest.mark.slow
+@pytest.mark.processes
+def test_a_second_process_goes_on_after_kill_9(start: Start, tmp_path: Path) -> None:
+    """On the same machine at once: what was finished does not run again, values are exact and handed on."""
+    with start("start(resume=True)") as first:
+        assert first.line() == "ready"
+        first.send(signal.SIGKILL)
+        first.end()
+    (tmp_path / "again").touch()
+
+    second = facts(start("start(resume=True)"))
+
+    assert (second["status"], second["values"]) == ("Completed", WHOLE)
+    assert (tmp_path / "ran").read_text().split() == ["first", "stops", "stops", "last"]
+
+
+@pytest.mark.slow
+@pytest.mark.processes
+def test_on_another_machine_it_waits_for_the_lease(start: Start, tmp_path: Path) -> None:
+    """It is refused, until the lease of the one that is gone has run out; then it goes on."""
+    with start("start(resume=True)", lease=1.0) as first:
+        assert first.line() == "ready"
+        first.send(signal.SIGKILL)
+        first.end()
+    (tmp_path / "again").touch()
+
+    began = time.monotonic()
+    second = facts(start("start(resume=True, patience=15)", lease=1.0, elsewhere=True))
+
+    assert (second["status"], second["values"]) == ("Completed", WHOLE)
+    assert time.monotonic() - began >= 1.0
+    assert (tmp_path / "ran").read_text().split() == ["first", "stops", "stops", "last"]
+
+
+@pytest.mark.slow
+@pytest.mark.processes
+@pytest.mark.parametrize("elsewhere", [False, True])
+def test_two_runners_at_once(start: Start, tmp_path: Path, elsewhere: bool) -> None:
+    """The second is refused before anything runs, however long the first has been at it, and is told who that is."""
+    with start("start(resume=True)", lease=1.0) as first:
+        assert first.line() == "ready"
+        time_when_it_had_expired = time.monotonic() + 2.5
+        while time.monotonic() < time_when_it_had_expired:
+            busy = str(facts(start("start()", lease=1.0, elsewhere=elsewhere))["busy"])
+            assert f"process {first.process.pid} on host " in busy
+        (tmp_path / "again").touch()
+        assert first.end().facts["status"] == "Completed"
+
+    assert (tmp_path / "ran").read_text().split() == ["first", "stops", "last"]
+    assert facts(start("start(resume=True)"))["status"] == "Completed"
+
+
+@pytest.mark.slow
+@pytest.mark.processes
+def test_of_runners_that_start_together_one_runs(start: Start, tmp_path: Path) -> None:
+    """All begin anew at the same moment: the others are refused."""
+    wait = "while not (HERE / 'go').exists(): time.sleep(0.001)\n"
+    scripts = [start(f"say(here=1)\n{wait}start()") for _ in range(3)]
+    for script in scripts:
+        assert "here" in script.line()
+    (tmp_path / "go").touch()
+    lines: list[str] = []
+    for script in scripts:
+        lines.append(script.line())
+    runner = scripts[lines.index("ready")] if "ready" in lines else None
+
+    assert runner is not None
+    assert sum("is being run by" in line for line in lines) == 2
+    (tmp_path / "again").touch()
+    assert facts(runner)["status"] == "Completed"
+
+
+@pytest.mark.slow
+@pytest.mark.processes
+def test_who_lost_the_lease_stops_before_it_writes(start: Start, tmp_path: Path) -> None:
+    """A process that was stopped for longer than its lease comes back: its value is not saved, the other's is kept."""
+    with start("start(resume=True)", lease=1.0) as first:
+        assert first.line() == "ready"
+        first.send(signal.SIGSTOP)
+        with start("start(resume=True, patience=15)", lease=1.0, elsewhere=True) as second:
+            assert second.line() == "ready"
+            (tmp_path / "again").touch()
+            values = second.end().facts["values"]
+        first.send(signal.SIGCONT)
+        late = first.end().facts
+
+    assert late["status"] == "Failed"
+    assert late["all"] == ["Completed", "Failed", "Not started"]
+    assert "no longer this process's" in late["errors"][1][0]
+    kept = facts(start("start(resume=True)"))
+    assert (kept["status"], kept["values"]) == ("Completed", values)
+    assert (tmp_path / "ran").read_text().split() == ["first", "stops", "stops", "last"]
+
+
+@pytest.mark.slow
+@pytest.mark.processes
+@pytest.mark.parametrize("mode", ["parallel", "background", "groups"])
+def test_in_every_mode(start: Start, tmp_path: Path, mode: str) -> None:
+    """Workers, threads and the one that renews the lease get along; the values are there for the next process."""
+    chosen = "mode='sequential'" if mode == "groups" else f"mode={mode!r}"
+    lines = f"""
+def add(workflow):
+    for group in "ab":
+        workflow.task.add([first, first], group_name=group if {mode == "groups"} else "default")
+    return workflow
+
+workflow = add(DotFlow(config(storage=storage), workflow_id="nightly"))
+workflow.start({chosen}).wait()
+again = add(DotFlow(config(storage=storage), workflow_id="nightly"))
+run = again.start({chosen}, resume=True)
+run.wait()
+same = again.result_storage() == workflow.result_storage()
+say(status=str(run.status), skipped=[task.started_at is None for task in run.tasks], same=same)
+"""
+
+    assert facts(start(lines, lease=1.0)) == {"status": "Completed", "skipped": [True] * 4, "same": True}
+
+
+@pytest.mark.slow
+@pytest.mark.processes
+def test_a_forked_process_asks_for_itself(start: Start) -> None:
+    """Neither the client nor the lease of its parent is used in it."""
+    lines = """
+from dotflow.errors import StorageError
+from dotflow.providers.lease_hold import lease_on
+
+storage.post("w/0", Context([1]))
+child = os.fork()
+if not child:
+    os._exit(7 if storage.get("w/0").storage == [1] else 1)
+code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+say(code=code, parent=storage.get("w/0").storage)
+"""
+
+    assert facts(start(lines)) == {"code": 7, "parent": [1]}
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(90)
+def test_a_workflow_survives_crashes_at_every_moment(start: Start) -> None:
+    """assert_survives_crashes kills and resumes it, inside each request to the service too."""
+    lines = """
+from dotflow.testing import assert_survives_crashes
+
+@action
+def one():
+    return [1]
+
+def build_workflow():
+    workflow = DotFlow(config(), workflow_id="nightly")
+    workflow.task.add(one)
+    return workflow
+
+report = assert_survives_crashes(build_workflow, storage)
+say(crashes=report.crashes)
+"""
+
+    with start(lines) as script:
+        assert script.end(timeout=80).facts["crashes"] > 10
