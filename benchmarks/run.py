@@ -35,6 +35,7 @@ MEASUREMENTS: Final[Mapping[str, str]] = {
     "memory": "values:memory_rows",
     "checkpoint": "checkpoints:save_rows",
     "resume": "checkpoints:resume_rows",
+    "clouds": "clouds:rows",
     "timeouts": "timeouts:rows",
     "notify": "notifications:rows",
 }

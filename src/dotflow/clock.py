@@ -28,7 +28,10 @@ ticks: Final = time.monotonic
 #: The same, but it also goes on while the machine sleeps, where the system has such a clock: for promises that others
 #: hold one to meanwhile.
 elapsed: Callable[[], float] = (
-    partial(time.clock_gettime, time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic
+    # Elsewhere CLOCK_MONOTONIC may be the one (macOS): it is not always what time.monotonic reads.
+    partial(time.clock_gettime, getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
+    if hasattr(time, "clock_gettime")
+    else time.monotonic
 )
 
 #: Sleeps for so many seconds.

@@ -190,6 +190,10 @@ class TestArguments:
         with pytest.raises(InvalidArgument, match=f"^{name}="):
             kind(**given)
 
+    def test_an_access_point_is_a_bucket(self) -> None:
+        """S3 calls it by its ARN."""
+        StorageS3("arn:aws:s3:eu-central-1:123456789012:accesspoint/values")
+
     @pytest.mark.parametrize(("kind", "name"), [(StorageS3, "region"), (StorageGCS, "project")])
     @pytest.mark.parametrize("value", ["", 3])
     def test_region_and_project_are_text(self, kind: Any, name: str, value: object) -> None:

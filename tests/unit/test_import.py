@@ -24,6 +24,8 @@ PROMISED = {
         "SchedulerDefault",
         "StorageDefault",
         "StorageFile",
+        "StorageGCS",
+        "StorageS3",
         "StorageSQLite",
     ],
     "dotflow.testing": ["CrashReport", "StorageContract", "VirtualClock", "assert_survives_crashes", "virtual_clock"],
@@ -68,12 +70,20 @@ def loaded_by(statement: str) -> set[str]:
         "from dotflow.codec import decode, encode; decode(encode([(1, 2), {'a': b'b'}]))",
         "from dotflow.providers import NotifyTelegram; NotifyTelegram('1:a', 1)",
         "from dotflow.providers import StorageFile; StorageFile().get('w/0')",
+        "from dotflow.providers import StorageS3; StorageS3('bucket').hold",
         "from dotflow.providers import StorageSQLite; StorageSQLite().get('w/0')",
     ],
 )
 def test_no_third_party_module_is_loaded(statement: str) -> None:
     """The face, the contracts and the default providers need nothing but Python."""
     assert loaded_by(statement) - {"dotflow"} <= sys.stdlib_module_names
+
+
+def test_a_cloud_is_loaded_when_it_is_used() -> None:
+    """A storage that is only made costs no SDK. Google's package is looked for, which loads the folders around it."""
+    loaded = loaded_by("from dotflow.providers import StorageGCS; StorageGCS('bucket')")
+
+    assert loaded - {"dotflow", "google"} <= sys.stdlib_module_names
 
 
 #: What only some runs need: event loops, processes, models.

@@ -111,9 +111,13 @@ def age(date: str | None, modified: str | datetime | None) -> float:
 
 def check_bucket(bucket: object) -> str:
     """The bucket's name. Raises InvalidArgument."""
-    if not isinstance(bucket, str) or not bucket or not bucket.isprintable() or "/" in bucket or ":" in bucket:
+    if not isinstance(bucket, str) or not bucket or not bucket.isprintable() or _has_path(bucket):
         raise InvalidArgument("bucket", bucket, "the name of a bucket, without s3:// or gs:// and without a path")
     return bucket
+
+
+def _has_path(bucket: str) -> bool:
+    return not bucket.startswith("arn:") and not {"/", ":"}.isdisjoint(bucket)  # S3 calls an access point by its ARN
 
 
 def check_prefix(prefix: object) -> str:

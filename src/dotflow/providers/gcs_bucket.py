@@ -114,6 +114,7 @@ class GCSBucket(Bucket):
 
     def _upload(self, client: Any, name: str, data: bytes, **condition: int) -> str:
         blob = self._blob(client, name)
+        blob.cache_control = "no-store"  # where everybody may read, the service would answer from a cache otherwise
         blob.upload_from_string(
             data, content_type="application/json", timeout=TIMEOUT, checksum="crc32c", retry=_retry(), **condition
         )

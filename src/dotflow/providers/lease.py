@@ -197,7 +197,7 @@ class Lease:
     def _keep(self) -> None:
         """Renews it, in a thread of its own."""
         while not self._over.wait(self._seconds / RENEWALS):
-            with self._turn, contextlib.suppress(StorageError):  # whoever writes next is told
+            with self._turn, contextlib.suppress(Exception):  # an SDK's too: whoever writes next is told
                 if self._lost or self._over.is_set():
                     return
                 self._write(self._note)

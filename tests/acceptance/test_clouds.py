@@ -1,0 +1,27 @@
+"""The programs of docs/clouds.md, run as they are printed, each twice, against the clouds on this machine."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.acceptance.test_documents import BLOCK, ROOT, promised_by, run_as_script
+from tests.clouds.settings import settle_gcs, settle_s3
+
+PROGRAMS = BLOCK.findall((ROOT / "docs/clouds.md").read_text())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("program", PROGRAMS, ids=["s3", "gcs"])
+def test_a_program_runs_as_it_is_printed(
+    program: str, s3_server: str, gcs_server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With nothing but what its user sets in the environment; the second time it skips both steps."""
+    settle_s3(s3_server, monkeypatch.setenv, "my-bucket")
+    settle_gcs(gcs_server, monkeypatch.setenv, "my-bucket")
+    assert "AWS_ENDPOINT_URL" in os.environ
+    for _ in range(2):
+        ended = run_as_script(program, tmp_path)
+
+        assert ended.returncode == 0, ended.stderr
+        assert all(promised in ended.stdout for promised in promised_by(program))
