@@ -48,7 +48,8 @@ class Answering:
                 for name, value in {"Content-Type": "application/xml", "Connection": "close", **answer.headers}.items():
                     self.send_header(name, value)
                 body = b"" if self.command == "HEAD" else answer.body.encode()
-                self.send_header("Content-Length", str(len(body)))
+                if "Content-Length" not in answer.headers:
+                    self.send_header("Content-Length", str(len(body)))
                 self.end_headers()
                 self.wfile.write(body)
 

@@ -13,6 +13,7 @@ import boto3
 import pytest
 
 from dotflow import Context, DotFlow, action
+from dotflow.codec.document import pack
 from dotflow.errors import CheckpointUnreadable, InvalidArgument, StorageError
 from dotflow.providers import StorageGCS, StorageS3, gcs_bucket, late, s3_bucket
 from dotflow.providers.storage_objects import StorageObjects
@@ -318,6 +319,18 @@ class TestRefusals:
             assert not KINDS[kind]("values").contains("w/0")
             assert len([line for line in server.asked if "workflow.json" in line]) == 3
 
+    @pytest.mark.parametrize("kind", KINDS)
+    def test_an_answer_that_is_cut_off_is_asked_for_again(self, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A connection that breaks in the middle of a value."""
+        data = pack("x", Context([1, 2])).decode()
+        headers = {"ETag": '"1"', "Last-Modified": "Wed, 01 May 2024 02:00:00 GMT", "x-goog-generation": "1"}
+        cut_off = Answer(200, data[:-20], {**headers, "Content-Length": str(len(data))})
+        with answering(cut_off, cut_off, Answer(200, data, headers)) as server:
+            settle(monkeypatch, server.url)
+
+            assert KINDS[kind]("values").get("x").storage == [1, 2]
+            assert len([line for line in server.asked if "x.json" in line]) == 3
+
     @pytest.mark.slow
     @pytest.mark.parametrize("kind", KINDS)
     def test_but_not_for_ever(
@@ -404,6 +417,25 @@ class TestRefusals:
         settle(monkeypatch, url)
 
         assert "can't be used" in start(KINDS[kind]("values"))
+
+    def test_what_is_refused_later_fails_its_step(
+        self, make_workflow: Callable[..., DotFlow], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Credentials that expire in the middle of a run: the step says so, and nothing secret in its traceback."""
+        etag = {"ETag": '"1"'}
+        begin = [Answer(404, xml("NoSuchKey")), Answer(200, "", etag)]  # the lease is taken
+        clear = [Answer(200, "", etag), Answer(200, "<ListBucketResult></ListBucketResult>")]
+        with answering(*begin, *clear, Answer(400, xml("ExpiredToken"))) as server:
+            settle(monkeypatch, server.url)
+            workflow = make_workflow(storage=StorageS3("values"), workflow_id="w")
+            workflow.task.add(action(lambda: 1))
+            workflow.start()
+
+        error = workflow.result_task()[0].errors[0]
+        assert error.exception == "StorageError"
+        assert "s3://values can't be used: the service said ExpiredToken" in error.message
+        assert not [value for value in S3_SETTINGS.values() if len(value) > 15 and value in error.traceback]
+        assert "botocore" not in error.traceback
 
     @pytest.mark.parametrize("kind", KINDS)
     def test_a_bucket_that_is_missing_over_there(

@@ -41,21 +41,12 @@ class S3Bucket(Bucket):
 
     def get(self, name: str) -> Found | None:
         """As Bucket says."""
-
-        def ask(client: Any) -> Found:
-            answer = client.get_object(Bucket=self.name, Key=name)
-            return Found(answer["Body"].read(), answer["ETag"], age(_date(answer), answer["LastModified"]))
-
-        return self._ask(ask, none_for=MISSING)
+        return self._ask(lambda client: self._read(client, name), none_for=MISSING)
 
     def begin(self, name: str, size: int) -> bytes:
         """As Bucket says."""
-
-        def ask(client: Any) -> bytes:
-            answer: bytes = client.get_object(Bucket=self.name, Key=name, Range=f"bytes=0-{size - 1}")["Body"].read()
-            return answer
-
-        return self._ask(ask, none_for=MISSING) or b""
+        found = self._ask(lambda client: self._read(client, name, Range=f"bytes=0-{size - 1}"), none_for=MISSING)
+        return b"" if found is None else found.data
 
     def has(self, name: str) -> bool:
         """As Bucket says."""
@@ -87,6 +78,18 @@ class S3Bucket(Bucket):
             if not answer.get("IsTruncated"):
                 return
             more = {"ContinuationToken": answer["NextContinuationToken"]}
+
+    def _read(self, client: Any, name: str, **more: str) -> Found:
+        from botocore.exceptions import HTTPClientError, IncompleteReadError
+
+        for left in reversed(range(TRIES)):
+            answer = client.get_object(Bucket=self.name, Key=name, **more)
+            try:
+                return Found(answer["Body"].read(), answer["ETag"], age(_date(answer), answer["LastModified"]))
+            except (HTTPClientError, IncompleteReadError):  # cut off in the middle: boto3 doesn't repeat what has begun
+                if not left:
+                    raise
+        raise AssertionError("TRIES is more than 0")
 
     def _put(self, name: str, data: bytes, none_for: frozenset[str] = frozenset(), **condition: str) -> Any:
         return self._call("put_object", none_for, Key=name, Body=data, ContentType="application/json", **condition)
