@@ -13,6 +13,7 @@ from dotflow.core.types import TypeStatus
 from dotflow.errors import CheckpointMismatch
 from dotflow.providers import StorageDefault, StorageFile, StorageGCS, StorageS3, StorageSQLite
 from dotflow.testing import StorageContract
+from tests.clouds.settings import BUCKET
 
 MakeWorkflow = Callable[..., DotFlow]
 
@@ -124,7 +125,10 @@ MAKERS: dict[str, Callable[[Path], Storage]] = {
     "ThreeMethods": lambda folder: ThreeMethods({}),
     "StorageFile": lambda folder: StorageFile(folder / "kept"),
     "StorageSQLite": lambda folder: StorageSQLite(folder / "dotflow.db"),
+    "StorageS3": lambda folder: StorageS3(BUCKET, prefix=folder.as_posix().strip("/")),
+    "StorageGCS": lambda folder: StorageGCS(BUCKET, prefix=folder.as_posix().strip("/")),
 }
+SERVERS = {"StorageS3": "s3", "StorageGCS": "gcs"}
 
 VALUES: list[Any] = [None, 0, "", [], False, {}, [1, [2]], {"a": None}, "text", b"bytes", (1, {2}), float("inf")]
 
@@ -132,6 +136,8 @@ VALUES: list[Any] = [None, 0, "", [], False, {}, [1, [2]], {"a": None}, "text", 
 @pytest.fixture(params=MAKERS)
 def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Storage:
     """Each of ours, and a user's."""
+    if request.param in SERVERS:
+        request.getfixturevalue(SERVERS[request.param])
     return MAKERS[request.param](tmp_path)
 
 
