@@ -46,9 +46,7 @@ def insert(request: Any, response: Any, storage: Storage, *more: Any) -> None:
         fail(response, HTTPStatus.NOT_FOUND, "The specified bucket does not exist.")
         return
     wanted = request.query.get("ifGenerationMatch")
-    data = request.data
-    name = request.query["name"][0] if "name" in request.query else data["meta"]["name"]
-    if wanted and wanted[0] != generation_of(storage, bucket, name):
+    if wanted and wanted[0] != generation_of(storage, bucket, request.data["meta"]["name"]):
         fail(response, HTTPStatus.PRECONDITION_FAILED, "At least one of the pre-conditions you specified did not hold.")
         return
     objects.insert(request, response, storage, *more)

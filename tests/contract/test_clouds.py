@@ -93,6 +93,14 @@ class TestLayout:
         assert list(storage.list_keys()) == []
         assert names(storage) == ["w/workflow.json"]
 
+    @pytest.mark.slow
+    def test_a_large_value(self, make: MakeStorage) -> None:
+        """20 MB, which Google's library sends in pieces."""
+        value = bytes(range(256)) * 80_000
+        make().post("w/0", Context(value))
+
+        assert make().get("w/0").storage == value
+
     def test_it_travels_without_secrets(self, make: MakeStorage) -> None:
         """A copy in another process makes a client of its own, from what that process may know."""
         storage = make()

@@ -126,6 +126,19 @@ def test_on_another_machine_it_waits_for_the_lease(start: Start, tmp_path: Path)
 
 @pytest.mark.slow
 @pytest.mark.processes
+def test_ctrl_c_gives_the_lease_back(start: Start, tmp_path: Path) -> None:
+    """Another machine goes on at once: it has nothing to wait for."""
+    with start("start(resume=True)") as first:
+        assert first.line() == "ready"
+        first.send(signal.SIGINT)
+        assert "KeyboardInterrupt" in first.end().err
+    (tmp_path / "again").touch()
+
+    assert facts(start("start(resume=True)", elsewhere=True))["values"] == WHOLE
+
+
+@pytest.mark.slow
+@pytest.mark.processes
 @pytest.mark.parametrize("elsewhere", [False, True])
 def test_two_runners_at_once(start: Start, tmp_path: Path, elsewhere: bool) -> None:
     """The second is refused before anything runs, however long the first has been at it, and is told who that is."""
