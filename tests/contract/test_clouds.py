@@ -141,6 +141,32 @@ class TestClear:
 
         assert names(again) == ["w/workflow.json"]
 
+    def test_who_is_overtaken_in_the_middle_deletes_no_newer_value(
+        self, make: MakeStorage, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A runner that lost the lease while it cleared: what its successor has put is there."""
+        storage, other = make(), make()
+        storage.post("w/0", Context("old"))
+        real, head = storage._bucket.delete, f"{storage._prefix}w/workflow.json"
+
+        def overtaken(names: list[str]) -> None:
+            found = other._bucket.get(head)
+            assert found is not None
+            newer = json.loads(found.data) | {"generation": "newer", "token": "another"}
+            other._bucket.put(head, json.dumps(newer).encode())
+            other.post("w/0", Context("new"))
+            real(names)
+
+        with storage.hold("w"):
+            monkeypatch.setattr(storage._bucket, "delete", overtaken)
+            # The other one is of another process: it doesn't write under the lease of this one.
+            monkeypatch.setattr(other, "_lease", lambda folder: None)
+            storage.clear("w")
+
+        assert [name for name in names(other) if name.endswith("/0.json")] == ["w/newer/0.json"]
+        assert other.get("w/0").storage == "new"
+        assert json.loads(other._bucket.get(head).data)["token"] == "another"  # type: ignore[union-attr]
+
     def test_a_head_that_says_nothing_stops_everything(self, make: MakeStorage) -> None:
         """Which values count is not guessed; the object is named, and what to do."""
         storage = make()

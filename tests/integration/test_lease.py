@@ -222,6 +222,17 @@ def test_a_dead_process_of_this_machine_holds_nobody_up(
     lease_of(slate).take()
 
 
+def test_a_process_of_another_host_is_never_taken_for_dead(lease_of: MakeLease, slate: Slate) -> None:
+    """Even where all else looks the same, as in sandboxes that tell everybody the same of the machine."""
+    lease_of(slate).take()
+    text = json.loads(slate.text)
+    text["holder"] |= {"process": 2**22 + 1, "host": "another"}
+    slate.text = json.dumps(text)
+
+    with pytest.raises(WorkflowBusy):
+        lease_of(slate).take()
+
+
 def test_a_process_of_another_machine_is_never_taken_for_dead(
     lease_of: MakeLease, slate: Slate, elsewhere: None
 ) -> None:

@@ -20,7 +20,9 @@ def this_process() -> dict[str, Any]:
 def is_dead_here(holder: Mapping[str, Any]) -> bool:
     """Whether it is certain that a process, as it described itself, is gone: only known of this machine's own."""
     number, machine = holder.get("process"), holder.get("machine")
-    if not machine or machine != _machine() or type(number) is not int or number <= 0:
+    if not machine or (machine, holder.get("host")) != (_machine(), socket.gethostname()):
+        return False
+    if type(number) is not int or number <= 0:
         return False
     try:
         os.kill(number, 0)

@@ -20,7 +20,7 @@ from dotflow.codec.document import key_at, pack, unpack
 from dotflow.core.context import Context
 from dotflow.core.task import Task
 from dotflow.errors import CheckpointUnreadable, StorageError
-from dotflow.providers.bucket import Bucket, Found, ObjectRegister
+from dotflow.providers.bucket import Bucket, ObjectRegister
 from dotflow.providers.lease import RACES, Lease, Note, read_note
 from dotflow.providers.lease_hold import LeaseHold, lease_on
 from dotflow.providers.safe_name import is_plain, safe_name
@@ -171,9 +171,11 @@ class StorageObjects(Storage):
                 folders.setdefault(folder, []).append(path)
         for folder, paths in folders.items():
             generation = self._generation(folder)
-            counting = [] if generation is None else [generation] if generation else []
+            if generation is None:
+                continue
+            counting = [generation] if generation else []
             for path in paths:
-                if path[:-1] == counting and (generation is not None):
+                if path[:-1] == counting:
                     yield from self._key_of(folder, path)
 
     def _key_of(self, folder: str, path: list[str]) -> Iterator[str]:
@@ -187,7 +189,7 @@ class StorageObjects(Storage):
             try:
                 yield key_at(self._bucket.begin(name, BEGINNING))
             except CheckpointUnreadable:  # the key may be a long one
-                found: Found | None = self._bucket.get(name)
+                found = self._bucket.get(name)
                 if found is not None:
                     yield key_at(found.data)
 
