@@ -108,10 +108,6 @@ class Script:
         """Sends a signal to the script alone, not to what it started."""
         self.process.send_signal(signum)
 
-    def is_alive(self) -> bool:
-        """Whether it goes on."""
-        return self.process.poll() is None
-
     def end(self, timeout: float = PATIENCE) -> "End":
         """Waits for its end. One that does not end is killed, and the test fails with all that it said."""
         began = time.monotonic()

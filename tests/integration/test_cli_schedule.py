@@ -135,6 +135,8 @@ class TestRuns:
         with scripts.command("schedule", "--step", "jobs.long", *EVERY_SECOND) as command:
             assert command.line() == "began"
             command.send(signal.SIGTERM)
+            while "once more" not in command.error_line():
+                pass
             (folder / "go").touch()
             end = command.end()
 
@@ -151,8 +153,9 @@ class TestRuns:
         with scripts.command("schedule", "--step", "jobs.long", "--overlap", overlap, *EVERY_SECOND) as command:
             assert command.line() == "began"
             command.send(signum)
-            while command.is_alive():  # until the first is known, the second would be taken for it
-                command.send(signum)
+            while "once more" not in command.error_line():
+                pass
+            command.send(signum)
             end = command.end()
             assert command.left_behind() == []
 

@@ -72,6 +72,11 @@ def let_go(scripts: Scripts) -> None:
     (scripts.folder / "let_go").touch()
 
 
+def await_notice(script: Script) -> None:
+    """Waits until the first signal was taken: it is said what it means, and what a second would do."""
+    assert "once more stops that" in script.error_line()
+
+
 def lines_of(text: str) -> list[str]:
     return [line for line in text.splitlines() if line != "begun"]
 
@@ -82,7 +87,7 @@ def test_the_first_lets_the_run_end(overlap: str, mode: str, signum: int, script
     """No new run begins, the running one is not disturbed, and then schedule() returns, all handlers as before."""
     with start(scripts, overlap, mode) as script:
         script.send(signum)
-        time.sleep(0.1)  # in which the step would be interrupted
+        await_notice(script)
         let_go(scripts)
         end = script.end()
         left = script.left_behind()
@@ -101,7 +106,7 @@ def test_the_second_stops_it(overlap: str, mode: str, signum: int, scripts: Scri
     """The run is stopped, its task is FAILED, and the signal goes on: Ctrl-C as KeyboardInterrupt, or SIGTERM."""
     with start(scripts, overlap, mode) as script:
         script.send(signum)
-        time.sleep(0.1)
+        await_notice(script)
         script.send(signum)
         end = script.end()
         left = script.left_behind()
@@ -121,7 +126,7 @@ def test_the_programs_own_handler_gets_the_second(scripts: Scripts) -> None:
     """A handler for SIGTERM that was there before is called after the run was stopped, and then schedule() returns."""
     with start(scripts, "skip", "sequential", before=True) as script:
         script.send(signal.SIGTERM)
-        time.sleep(0.1)
+        await_notice(script)
         script.send(signal.SIGTERM)
         end = script.end()
 

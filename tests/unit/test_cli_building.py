@@ -174,7 +174,7 @@ def test_either_steps_or_a_factory(given: dict[str, Any]) -> None:
 class TestStorages:
     def test_every_word_makes_its_storage(self) -> None:
         """Each is the provider of that name, with the options that were given."""
-        made = {str(name): make_storage(name, dict.fromkeys(kind.options, "x")) for name, kind in KINDS.items()}
+        made = {str(name): make_storage(name, dict.fromkeys(kind.options, "xyz")) for name, kind in KINDS.items()}
 
         assert {name: type(storage).__name__ for name, storage in made.items()} == {
             str(name): kind.provider for name, kind in KINDS.items()
@@ -192,6 +192,10 @@ class TestStorages:
         [
             (None, {"path": "x"}, "--path goes with --storage file or sqlite"),
             (TypeStorage.DEFAULT, {"path": "x"}, "--path does not go with --storage default, which takes no options"),
+            (TypeStorage.S3, {"path": "x"}, "--path does not go with --storage s3, which takes --bucket, --prefix"),
+            (TypeStorage.GCS, {"bucket": "b", "region": "x"}, "--region does not go with --storage gcs"),
+            (TypeStorage.S3, {"prefix": "x"}, "--storage s3 needs --bucket"),
+            (None, {"bucket": "x"}, "--bucket goes with --storage s3 or gcs"),
         ],
     )
     def test_options_of_another_storage_are_refused(self, name: str | None, given: dict[str, str], words: str) -> None:

@@ -64,6 +64,30 @@ WORKFLOW_OPTIONS: Final = (
         example="--path .storage",
     ),
     click.option(
+        "--bucket",
+        metavar="NAME",
+        help="The bucket of --storage s3 or gcs; credentials come from the environment, as usual there.",
+        cls=Option,
+        example="--bucket my-bucket",
+    ),
+    click.option(
+        "--prefix",
+        metavar="PREFIX",
+        help="Where in the bucket; dotflow/ unless given.",
+        cls=Option,
+        example="--prefix jobs/",
+    ),
+    click.option(
+        "--region", metavar="REGION", help="The bucket's region, with s3.", cls=Option, example="--region eu-central-1"
+    ),
+    click.option(
+        "--project",
+        metavar="PROJECT",
+        help="The bucket's project, with gcs.",
+        cls=Option,
+        example="--project my-project",
+    ),
+    click.option(
         "--workflow-id",
         metavar="ID",
         help="What the workflow is called from run to run, for --resume.",

@@ -29,6 +29,8 @@ KINDS: Final[Mapping[TypeStorage, Kind]] = {
     TypeStorage.DEFAULT: Kind("StorageDefault"),
     TypeStorage.FILE: Kind("StorageFile", ("path",)),
     TypeStorage.SQLITE: Kind("StorageSQLite", ("path",)),
+    TypeStorage.S3: Kind("StorageS3", ("bucket", "prefix", "region"), ("bucket",)),
+    TypeStorage.GCS: Kind("StorageGCS", ("bucket", "prefix", "project"), ("bucket",)),
 }
 
 OPTIONS: Final = tuple(dict.fromkeys(option for kind in KINDS.values() for option in kind.options))

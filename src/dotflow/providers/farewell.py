@@ -3,6 +3,7 @@
 import contextlib
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable
 from types import FrameType, TracebackType
@@ -10,13 +11,16 @@ from typing import Any, Final
 
 SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 
+#: What a person who has just pressed Ctrl-C is told, where a run is going on.
+WAITING: Final = b"dotflow: the schedule ends when the run that is going on is over; once more stops that, too.\n"
+
 
 class Farewell(contextlib.AbstractContextManager["Farewell"]):
     """Takes the two signals over, within; only in the main thread, since Python brings them nowhere else.
 
     A handler is called in the middle of whatever the main thread does, which may be holding a lock: so it only sets
-    plain attributes, wakes by a single call into C, and raises where that is wanted. A signal that the program ignores
-    or that is handled outside of Python stays as it is.
+    plain attributes, wakes and writes by single calls into C, and raises where that is wanted. A signal that the
+    program ignores or that is handled outside of Python stays as it is.
 
     Args:
         wake: Makes the schedule look. Called in the handler.
@@ -25,12 +29,15 @@ class Farewell(contextlib.AbstractContextManager["Farewell"]):
         count: How many have come.
         last: Which one came last.
         interrupts: Whether the second raises KeyboardInterrupt right where the main thread is: in the run.
+        beside: How many runs go on in other threads.
     """
 
     def __init__(self, wake: Callable[[], None]) -> None:
         self.count = 0
         self.last = 0
         self.interrupts = False
+        self.beside = 0
+        self._stderr = _descriptor_of_stderr()
         self._wake = wake
         self._process = os.getpid()
         self._previous: dict[int, Any] = {}
@@ -81,5 +88,16 @@ class Farewell(contextlib.AbstractContextManager["Farewell"]):
         self.count += 1
         self.last = signum
         self._wake()
+        if self.count == 1 and (self.interrupts or self.beside) and self._stderr is not None:
+            with contextlib.suppress(OSError):  # nobody reads it
+                os.write(self._stderr, WAITING)
         if self.count > 1 and self.interrupts:
             raise KeyboardInterrupt
+
+
+def _descriptor_of_stderr() -> int | None:
+    """Asked beforehand: a handler may come into the middle of a write to sys.stderr, and has to write beside it."""
+    try:
+        return None if sys.stderr is None else sys.stderr.fileno()
+    except (AttributeError, OSError, ValueError):  # it is no file, or closed
+        return None

@@ -82,7 +82,7 @@ class NotifyTelegram(Notify):
 
     def _deliver(self, text: str) -> None:
         document = {"chat_id": self.chat_id, "text": text, "link_preview_options": {"is_disabled": True}}
-        until = clock.monotonic() + PATIENCE
+        until = clock.ticks() + PATIENCE
         pauses = iter(PAUSES)
         for turn in range(1, MOST_TURNS + 1):
             self._wait_for_turn(until)
@@ -92,11 +92,11 @@ class NotifyTelegram(Notify):
             after = (found.after or next(pauses, None)) if isinstance(found, Again) else None
             if after is None or turn == MOST_TURNS:
                 raise NotifyError("Telegram", found.reason, found.hint)
-            self._closed_until = max(self._closed_until, clock.monotonic() + max(after, SHORTEST))
+            self._closed_until = max(self._closed_until, clock.ticks() + max(after, SHORTEST))
 
     def _wait_for_turn(self, until: float) -> None:
         """Waits while Telegram wants no message, from whichever run; gives up where that takes too long."""
-        while (left := self._closed_until - clock.monotonic()) > 0:
+        while (left := self._closed_until - clock.ticks()) > 0:
             if self._closed_until > until:
                 raise NotifyError("Telegram", f"it takes no message for the next {left:.0f} s", FEWER)
             time.sleep(left)

@@ -85,7 +85,7 @@ class RotatingFile:
         opened = self._opened
         if opened is None:
             return self._open()
-        now = clock.monotonic()
+        now = clock.ticks()
         if not 0 <= now - self._looked_at < LOOK_EVERY:
             self._looked_at = now
             if self._is_gone(opened):

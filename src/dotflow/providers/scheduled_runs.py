@@ -82,6 +82,7 @@ class ScheduledRuns:
         """Starts a run beside those that go on."""
         try:
             self._beside.add(self.workflow.launch(self._ring, **self._arguments))
+            self._farewell.beside = len(self._beside)
         except Exception as error:  # a border: the schedule goes on, whatever becomes of one run
             self._report(due, error)
 
@@ -97,7 +98,8 @@ class ScheduledRuns:
                 raise
             if is_over:
                 self._beside.discard(run)
-        return len(self._beside)
+        self._farewell.beside = len(self._beside)
+        return self._farewell.beside
 
     def close(self) -> None:
         """Waits for what goes on; a second signal ends it."""

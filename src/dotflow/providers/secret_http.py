@@ -143,7 +143,7 @@ class _InTime(HTTPResponse):
         seconds = sock.gettimeout()
         if seconds is not None:
             self.fp.close()
-            self.fp = io.BufferedReader(_Until(sock, clock.monotonic() + seconds))
+            self.fp = io.BufferedReader(_Until(sock, clock.ticks() + seconds))
 
 
 class _Until(io.RawIOBase):
@@ -158,7 +158,7 @@ class _Until(io.RawIOBase):
         return True
 
     def readinto(self, buffer: Any) -> int | None:
-        left = self._until - clock.monotonic()
+        left = self._until - clock.ticks()
         if left <= 0:
             raise TimeoutError
         self._sock.settimeout(left)
