@@ -255,3 +255,22 @@ def test_a_reader_that_leaves_changes_nothing(scripts: Scripts, folder: Path, co
         assert command.process.stderr.read() == ""
 
     assert (folder / "ran").exists()
+
+
+@pytest.mark.parametrize("storage", ["s3", "gcs"])
+def test_a_bucket_keeps_values_for_the_next_run(
+    scripts: Scripts, folder: Path, storage: str, request: pytest.FixtureRequest
+) -> None:
+    """Credentials and endpoints are those of the environment; the second process goes on where the first failed."""
+    bucket = request.getfixturevalue(storage)
+    command = (
+        *("--step", "jobs.silent", "--step", "jobs.load", "--workflow-id", f"cli-{storage}"),
+        *("--storage", storage, "--bucket", bucket, "--prefix", "from-the-shell/"),
+    )
+    (folder / "away").touch()
+    failed = start(scripts, *command)
+    (folder / "away").unlink()
+    resumed = start(scripts, *command, "--resume")
+
+    assert (failed.code, resumed.code) == (1, 0), failed.err + resumed.err
+    assert "task 0 silent: Completed, restored\n" in resumed.out
