@@ -274,3 +274,26 @@ def test_a_bucket_keeps_values_for_the_next_run(
 
     assert (failed.code, resumed.code) == (1, 0), failed.err + resumed.err
     assert "task 0 silent: Completed, restored\n" in resumed.out
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_what_workers_print_comes_in_whole_lines(scripts: Scripts, folder: Path, unbuffered: str) -> None:
+    """print() writes its arguments piece by piece where Python does not buffer; those of several workers don't mix."""
+    (folder / "prints.py").write_text(
+        "from dotflow import DotFlow, action\n\n"
+        "@action\n"
+        "def talk(initial_context):\n"
+        "    for number in range(500):\n"
+        "        print('this', 'is', initial_context.storage, 'number', number)\n\n"
+        "def build():\n"
+        "    workflow = DotFlow()\n"
+        "    for name in ('left', 'right', 'middle'):\n"
+        "        workflow.task.add(talk, initial_context=name)\n"
+        "    return workflow\n"
+    )
+
+    end = start(scripts, "--workflow", "prints:build", "--mode", "parallel", PYTHONUNBUFFERED=unbuffered)
+
+    lines = [line for line in end.out.splitlines() if not line.startswith(("task ", "Completed"))]
+    expected = [f"this is {name} number {number}" for name in ("left", "right", "middle") for number in range(500)]
+    assert sorted(lines) == sorted(expected)
