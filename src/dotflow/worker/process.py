@@ -213,8 +213,8 @@ def _wait_for_end(lifeline: int) -> None:
 def _line_by_line() -> None:
     """A worker may be killed at any time; what it printed before should not be lost with it.
 
-    Nor should less than a line be written where Python does not buffer (PYTHONUNBUFFERED, as in many containers): print()
-    writes piece by piece, and the pieces of several workers would mix.
+    Nor should less than a line be written where Python does not buffer (PYTHONUNBUFFERED, as in many containers):
+    print() writes piece by piece, and the pieces of several workers would mix.
     """
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
