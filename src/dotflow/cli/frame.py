@@ -1,6 +1,7 @@
 """The live view: every task with its status, attempt and time, groups side by side, fitted to the terminal."""
 
 from collections.abc import Sequence
+from math import ceil
 from typing import Final
 
 from rich.console import RenderableType
@@ -45,13 +46,14 @@ def frame(board: Board, title: str, now: float, width: int, height: int, *, asci
     block_width = min(WIDEST, (width - GAP * (blocks_a_row - 1)) // blocks_a_row)
     rows_of_blocks = -(-len(board.groups) // blocks_a_row)
     heads = len(board.groups) > 1
-    room = (height - 4) // max(1, rows_of_blocks) - (2 if heads else 0)
+    room = (height - 5) // max(1, rows_of_blocks) - (2 if heads else 0)
     whole = Table.grid(expand=False)
     head_width = min(width, block_width * blocks_a_row + GAP * (blocks_a_row - 1))
+    whole.add_row("")  # between what is printed and the picture
     whole.add_row(_head(board, title, now, head_width))
     whole.add_row(_bar(board, head_width, ascii_only))
     if room < 2 and heads:
-        whole.add_row(_groups_in_short(board, now, min(width, WIDEST), height - 4, ascii_only))
+        whole.add_row(_groups_in_short(board, now, min(width, WIDEST), height - 5, ascii_only))
         return whole
     blocks: list[RenderableType] = [
         _block(name if heads else "", rows, now, block_width, max(2, room), ascii_only)
@@ -119,7 +121,7 @@ def _told(row: Row, now: float) -> tuple[Text, Text, Text, Text]:
     style = SIGNS[row.status][2]
     attempt = f"{row.attempt}/{row.attempts}" if row.attempts > 1 and row.attempt else ""
     if row.status is TypeStatus.RETRY:
-        time = f"in {max(0.0, row.retry_at - now):.0f} s"
+        time = f"in {max(0, ceil(row.retry_at - now))} s"
     elif row.restored:
         time = "restored"
     else:
