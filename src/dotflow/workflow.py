@@ -246,7 +246,7 @@ class DotFlow:
             history=config.history,
             tracer=config.tracer,
         )
-        run = Run(self.workflow_id, run_id, tasks, plan, means, wishes)
+        run = Run(self.workflow_id, run_id, tasks, plan, means, wishes, self.name)
         run.prepare()
         self._last = run
         return run

@@ -27,6 +27,7 @@ PROMISED = {
         "StorageGCS",
         "StorageS3",
         "StorageSQLite",
+        "TracerOpenTelemetry",
     ],
     "dotflow.testing": ["CrashReport", "StorageContract", "VirtualClock", "assert_survives_crashes", "virtual_clock"],
     "dotflow.codec": ["decode", "encode"],
@@ -37,6 +38,7 @@ PROMISED = {
     "dotflow.abc.notify": ["Notify"],
     "dotflow.abc.scheduler": ["Scheduler"],
     "dotflow.abc.storage": ["Storage"],
+    "dotflow.abc.tracer": ["Tracer"],
 }
 
 

@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 
+from dotflow.core.call import Carrier
 from dotflow.core.events import Event
 
 
@@ -10,4 +11,14 @@ class Tracer(ABC):
 
     @abstractmethod
     def trace(self, run_id: str, event: Event) -> None:
-        """Called for every event of a run, in order."""
+        """Called for every event of a run, in order, in the run's thread.
+
+        The context variables there are those of who called `start()`, in every mode.
+        """
+
+    def carrier(self, run_id: str, task_id: int) -> Carrier | None:
+        """What the attempt that has just begun takes along to where its step runs. By default: nothing.
+
+        Called after the AttemptStarted of each attempt. What goes wrong with it is reported, and the step runs without.
+        """
+        return None

@@ -1,9 +1,23 @@
 """Call: everything that one attempt needs."""
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from dotflow.core.action import Action
 from dotflow.core.context import Context
+
+
+class Carrier(NamedTuple):
+    """What a tracer gives an attempt to take along. Plain text: it travels wherever the step runs.
+
+    Attributes:
+        entry: What is called there, around the step, as "package.module:function". It is given the headers, and
+            returns a function that is called without arguments when the attempt is over.
+        headers: What it is to know, such as a traceparent.
+    """
+
+    entry: str
+    headers: Mapping[str, str]
 
 
 class Call(NamedTuple):
@@ -18,6 +32,7 @@ class Call(NamedTuple):
         initial_context: What it is given as `initial_context`.
         previous_context: What it is given as `previous_context`.
         workflow_id: The workflow that the task belongs to.
+        carrier: What the tracer gave it to take along; None without a tracer.
     """
 
     task_id: int
@@ -26,3 +41,4 @@ class Call(NamedTuple):
     initial_context: Context
     previous_context: Context
     workflow_id: str
+    carrier: Carrier | None = None

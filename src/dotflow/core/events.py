@@ -3,6 +3,7 @@
 Named tuples, not dataclasses: two are made for every task, and a frozen dataclass costs three times as much.
 """
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import NamedTuple
 
@@ -64,13 +65,22 @@ class TaskFailed(NamedTuple):
     tick: float
 
 
+class Planned(NamedTuple):
+    """A task as a run begins: the name of its step, and its group."""
+
+    name: str
+    group: str
+
+
 class RunStarted(NamedTuple):
-    """A run begins."""
+    """A run begins. Its events name tasks by their place in `steps`."""
 
     workflow_id: str
     run_id: str
     tasks: int
     at: datetime
+    name: str | None = None  # the workflow's, if it has one
+    steps: Sequence[Planned] = ()
 
 
 class RunEnded(NamedTuple):

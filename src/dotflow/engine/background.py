@@ -1,5 +1,6 @@
 """Runs in threads of their own, and what the end of the interpreter means for them."""
 
+import contextvars
 import threading
 from collections.abc import Callable
 from typing import Final
@@ -32,7 +33,8 @@ def start_in_background(run: Run, then: Callable[[], None] = lambda: None) -> No
 
     _running.add(run)
     try:
-        threading.Thread(target=work, name="dotflow-run").start()
+        # In a copy of the caller's context variables: to a tracer, the run is part of what the caller was doing.
+        threading.Thread(target=contextvars.copy_context().run, args=(work,), name="dotflow-run").start()
     except RuntimeError:  # there are too many threads already
         with seat:
             _running.discard(run)

@@ -36,7 +36,7 @@ def task_flow(task: Task, lane: int, previous: Context) -> TaskFlow:
     None if it failed. Where a value can't be saved, one of NOT_SAVED is to be thrown in at the TaskCompleted.
     """
     task_id, step = task.task_id, task.step
-    call = new(Call, (task_id, lane, step, task.initial_context, previous, task.workflow_id))
+    call = new(Call, (task_id, lane, step, task.initial_context, previous, task.workflow_id, None))
     for number in itertools.count(1):
         yield new(AttemptStarted, (task_id, number, previous, clock.now(), clock.monotonic()))
         outcome = yield call

@@ -6,6 +6,7 @@ from typing import Any
 from dotflow.abc.history import History
 from dotflow.abc.log import Log
 from dotflow.abc.tracer import Tracer
+from dotflow.core.call import Carrier
 from dotflow.core.events import AttemptFailed, AttemptRepeated, Event, TaskCompleted, TaskEvent, TaskFailed
 from dotflow.core.failure import Failure
 from dotflow.core.task import Task
@@ -59,7 +60,23 @@ class Publisher:
             *([("history", history.record)] if history is not None else []),
             *([("tracer", tracer.trace)] if tracer is not None else []),
         ]
+        self._tracer = tracer
         self._report = report
+
+    @property
+    def has_carriers(self) -> bool:
+        """Whether attempts take something along."""
+        return self._tracer is not None
+
+    def carrier(self, task_id: int) -> Carrier | None:
+        """What the attempt that has just begun takes along."""
+        assert self._tracer is not None
+        try:
+            return _checked(self._tracer.carrier(self._run_id, task_id))
+        except BaseException as error:  # somebody else's code: it is reported, and the attempt goes without
+            pass_on(error)
+            self._report(f"The tracer's carrier() raised at task {task_id}", error)
+            return None
 
     def publish(self, event: TaskEvent) -> None:
         """Lets everybody know. Raises as Checkpoints.save does, before anything else, when a value can't be kept."""
@@ -106,6 +123,17 @@ class Publisher:
         except BaseException as error:  # somebody else's code: it is reported, and the run goes on
             pass_on(error)
             self._report(f"The log raised at task {task.task_id} {task.name}", error)
+
+
+def _checked(carrier: Carrier | None) -> Carrier | None:
+    """The same as plain text, so that it fails here if it is something else, and not in the step's worker."""
+    if carrier is None:
+        return None
+    entry, headers = carrier
+    for text in (entry, *headers, *headers.values()):
+        if text.__class__ is not str:
+            raise TypeError(f"a Carrier is made of plain str, but this one holds a {type(text).__name__}")
+    return Carrier(entry, dict(headers))
 
 
 def reporter(log: Log) -> Callable[[str, BaseException | None], None]:

@@ -14,7 +14,7 @@ from dotflow.abc.notify import Notify
 from dotflow.abc.storage import Storage
 from dotflow.abc.tracer import Tracer
 from dotflow.core.context import Context
-from dotflow.core.events import RunEnded, RunStarted
+from dotflow.core.events import Planned, RunEnded, RunStarted
 from dotflow.core.task import Task
 from dotflow.core.types.status import TypeStatus
 from dotflow.engine.checkpoint import Checkpoints
@@ -80,12 +80,20 @@ class Run:
     """
 
     def __init__(
-        self, workflow_id: str, run_id: str, tasks: Sequence[Task], plan: Plan, means: Means, wishes: Wishes
+        self,
+        workflow_id: str,
+        run_id: str,
+        tasks: Sequence[Task],
+        plan: Plan,
+        means: Means,
+        wishes: Wishes,
+        name: str | None = None,
     ) -> None:
         self.workflow_id = workflow_id
         self.run_id = run_id
         self.tasks = list(tasks)
         self.status = TypeStatus.NOT_STARTED
+        self._name = name
         self._plan = plan
         self._means = means
         self._wishes = wishes
@@ -204,7 +212,7 @@ class Run:
             tracer=means.tracer,
             report=report,
         )
-        publisher.follow(RunStarted(self.workflow_id, self.run_id, len(tasks), clock.now()))
+        publisher.follow(self._started())
         whole = False
         try:
             self._run(means.executor, tasks, publisher, report)
@@ -217,6 +225,11 @@ class Run:
             finally:
                 if notifier is not None:
                     notifier.close()
+
+    def _started(self) -> RunStarted:
+        is_followed = self._means.history is not None or self._means.tracer is not None
+        steps = [Planned(task.name, task.group_name) for task in self.tasks] if is_followed else []
+        return RunStarted(self.workflow_id, self.run_id, len(self.tasks), clock.now(), self._name, tuple(steps))
 
     def _tell_end(self, publisher: Publisher, failed: bool, whole: bool) -> None:
         publisher.follow(RunEnded(self.workflow_id, self.run_id, self.status, clock.now()))

@@ -62,6 +62,7 @@ class Runner:
         self._plan = plan
         self._crew = crew
         self._publisher = publisher
+        self._submit = self._submit_with_carrier if publisher.has_carriers else crew.submit
         self._keep_going = keep_going
         self._restored = restored
         self._followers = plan.followers()
@@ -135,7 +136,7 @@ class Runner:
 
     def _advance(self, place: int, flow: TaskFlow, answer: Outcome | None) -> None:
         """Grants what the task's flow asks for, until it waits for an answer or for its time."""
-        publish, submit = self._publisher.publish, self._crew.submit
+        publish, submit = self._publisher.publish, self._submit
         try:
             request: Any = flow.send(answer)  # Any, since this is the hot path, and comparing classes is fastest
             while True:
@@ -160,6 +161,9 @@ class Runner:
                 request = flow.send(answer)
         except StopIteration as end:
             self._end(place, end.value)
+
+    def _submit_with_carrier(self, call: Call) -> Outcome | None:
+        return self._crew.submit(call._replace(carrier=self._publisher.carrier(call.task_id)))
 
     def _end(self, place: int, context: Context | None) -> None:
         """A task has ended; those that waited for it may start."""

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from dotflow.providers.storage_gcs import StorageGCS
     from dotflow.providers.storage_s3 import StorageS3
     from dotflow.providers.storage_sqlite import StorageSQLite
+    from dotflow.providers.tracer_opentelemetry import TracerOpenTelemetry
 
 __all__ = [
     "ExecutorAsync",
@@ -35,6 +36,7 @@ __all__ = [
     "StorageGCS",
     "StorageS3",
     "StorageSQLite",
+    "TracerOpenTelemetry",
 ]
 
 _MODULES = {
@@ -53,6 +55,7 @@ _MODULES = {
     "StorageGCS": "storage_gcs",
     "StorageS3": "storage_s3",
     "StorageSQLite": "storage_sqlite",
+    "TracerOpenTelemetry": "tracer_opentelemetry",
 }
 
 

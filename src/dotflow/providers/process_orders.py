@@ -48,7 +48,7 @@ class Orders:
             told = call.previous_context
             previous = Kept(Context(None, told.task_id, told.workflow_id, told.time, told.step))
         if self._inherited:
-            return self._dump(Order(call.task_id, call.lane, call.workflow_id, 0, None, None, previous))
+            return self._dump(Order(call.task_id, call.lane, call.workflow_id, 0, None, None, previous, call.carrier))
         key, step = self._pickled(call.step)
         parts = self._dump(
             Order(
@@ -59,6 +59,7 @@ class Orders:
                 None if key in memory.steps else step,
                 call.initial_context,
                 previous,
+                call.carrier,
             )
         )
         memory.steps.add(key)

@@ -9,11 +9,12 @@ from typing import Any, Final, NoReturn
 
 from dotflow import clock
 from dotflow.core.action import Action, actions_of
-from dotflow.core.call import Call
+from dotflow.core.call import Call, Carrier
 from dotflow.core.context import Context
 from dotflow.core.failure import Failure
 from dotflow.core.outcome import Outcome, Raised, Returned, TimedOut
 from dotflow.errors import InvalidPolicy, StepTimeout
+from dotflow.worker.carried import CarryingLoop, enter
 from dotflow.worker.deadline import LEFT_BEHIND, SOONEST, DeadlinePassed, Limit, LoopBlocked
 from dotflow.worker.limited import run_limited
 from dotflow.worker.loops import Loop
@@ -34,6 +35,8 @@ def attempt(call: Call, loop: Loop) -> Outcome:
         call: What to run, and with which contexts.
         loop: Where coroutines run.
     """
+    if call.carrier is not None:
+        return _attempt_with(call.carrier, call, loop)
     step = call.step
     seconds = step.policy.timeout
     value: Any = None
@@ -62,6 +65,15 @@ def attempt(call: Call, loop: Loop) -> Outcome:
     except BaseException as error:  # whatever the user's code raises is the attempt's outcome
         return outcome_of(error, step, limit, repeated)
     return finish(call, loop, coroutine, limit) if step.is_coroutine else Returned(value, tuple(repeated))
+
+
+def _attempt_with(carrier: Carrier, call: Call, loop: Loop) -> Outcome:
+    """As `attempt`, inside of what the tracer gave it to take along."""
+    leave = enter(carrier)
+    try:
+        return attempt(call._replace(carrier=None), CarryingLoop(loop, carrier))
+    finally:
+        leave()
 
 
 _process = os.getpid()

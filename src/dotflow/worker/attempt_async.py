@@ -7,6 +7,7 @@ from dotflow.core.action import actions_of
 from dotflow.core.call import Call
 from dotflow.core.outcome import Interrupted, Outcome, Returned
 from dotflow.worker.attempt import PLAIN, arguments_of, finish, outcome_of
+from dotflow.worker.carried import enter
 from dotflow.worker.coroutines import Driven, drive, value_of
 from dotflow.worker.deadline import Limit
 from dotflow.worker.loops import Loop
@@ -19,6 +20,8 @@ async def attempt_async(call: Call, to_loop: Loop) -> Outcome:
         call: What to run, and with which contexts.
         to_loop: Where the coroutines of an instance with actions run, should the step return one.
     """
+    if call.carrier is not None:
+        enter(call.carrier)  # and never left: the asyncio task that this runs in has context variables of its own
     step = call.step
     limit = Limit(step.policy.timeout)
     try:

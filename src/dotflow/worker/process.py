@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any, Final, NamedTuple, NoReturn
 
 from dotflow.core.action import Action
-from dotflow.core.call import Call
+from dotflow.core.call import Call, Carrier
 from dotflow.core.context import Context
 from dotflow.core.failure import Failure
 from dotflow.core.outcome import Interrupted, Outcome, Raised, Returned
@@ -42,6 +42,7 @@ class Order(NamedTuple):
         step: The step, pickled; None where the worker was born with it or had it before.
         initial_context: None where the worker was born with it.
         previous_context: A Context, or Kept where its value never left the worker.
+        carrier: As in Call.
     """
 
     task_id: int
@@ -51,6 +52,7 @@ class Order(NamedTuple):
     step: bytes | None
     initial_context: Context | None
     previous_context: Context | Kept
+    carrier: Carrier | None
 
 
 class Worker:
@@ -120,7 +122,7 @@ class Worker:
         if isinstance(previous, Kept):
             told = previous.context
             previous = Context(self.kept, told.task_id, told.workflow_id, told.time, told.step)
-        return Call(order.task_id, order.lane, step, initial, previous, order.workflow_id)
+        return Call(order.task_id, order.lane, step, initial, previous, order.workflow_id, order.carrier)
 
     def pack(self, call: Call, outcome: Outcome) -> list[Any]:
         """The outcome, pickled; of a value that can't be, an outcome that says so."""

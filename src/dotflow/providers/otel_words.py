@@ -1,0 +1,49 @@
+"""The names of what spans and metrics tell, and how values become theirs.
+
+`exception.*` and `error.type` are OpenTelemetry's own, from its semantic conventions
+(opentelemetry.io/docs/specs/semconv/registry/attributes); for workflows it has none, so the others are dotflow's.
+"""
+
+from datetime import UTC, datetime
+from typing import Final
+
+from dotflow.core.failure import Failure
+
+WORKFLOW_ID: Final = "dotflow.workflow.id"
+WORKFLOW_NAME: Final = "dotflow.workflow.name"
+RUN_ID: Final = "dotflow.run.id"
+TASK_ID: Final = "dotflow.task.id"
+STEP: Final = "dotflow.step.name"
+GROUP: Final = "dotflow.group"
+ATTEMPT: Final = "dotflow.attempt"
+STATUS: Final = "dotflow.status"
+RETRY_COUNT: Final = "dotflow.retry.count"
+RETRY_DELAY: Final = "dotflow.retry.delay"  # seconds
+TASKS: Final = "dotflow.tasks"
+TASKS_COMPLETED: Final = "dotflow.tasks.completed"
+TASKS_FAILED: Final = "dotflow.tasks.failed"
+TASKS_RESTORED: Final = "dotflow.tasks.restored"
+ERROR_TYPE: Final = "error.type"
+
+OTHER_ERROR: Final = "_OTHER"  # what error.type says where there is no type
+
+EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def nanoseconds(at: datetime) -> int:
+    """A moment as spans count it: nanoseconds since 1970. In whole numbers, since a float would lose the last three."""
+    passed = at - EPOCH
+    return ((passed.days * 86_400 + passed.seconds) * 1_000_000 + passed.microseconds) * 1_000
+
+
+def plain(text: str) -> str:
+    """Text that can be exported: half a surrogate pair, which a str may hold, would cost its whole batch."""
+    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def exception_of(failure: Failure) -> dict[str, str]:
+    """A failure as the attributes of an `exception` event."""
+    told = {"exception.type": plain(failure.exception), "exception.message": plain(failure.message)}
+    if failure.traceback:
+        told["exception.stacktrace"] = plain(failure.traceback)
+    return told
