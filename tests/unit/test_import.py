@@ -74,6 +74,7 @@ def loaded_by(statement: str) -> set[str]:
         "from dotflow.providers import StorageFile; StorageFile().get('w/0')",
         "from dotflow.providers import StorageS3; StorageS3('bucket').hold",
         "from dotflow.providers import StorageSQLite; StorageSQLite().get('w/0')",
+        "from dotflow.providers import TracerOpenTelemetry",
     ],
 )
 def test_no_third_party_module_is_loaded(statement: str) -> None:

@@ -11,6 +11,7 @@ from dotflow.abc.log import Log
 from dotflow.abc.notify import Notify
 from dotflow.abc.storage import Storage
 from dotflow.abc.tracer import Tracer
+from dotflow.core.call import Carrier
 from dotflow.core.events import (
     AttemptFailed,
     AttemptRepeated,
@@ -53,6 +54,7 @@ class Everybody(Storage, Log, Notify, History, Tracer):
         self.told: list[tuple[str, str]] = []
         self.reports: list[str] = []
         self.broken: dict[str, BaseException] = {}
+        self.carries: Any = None
         self.task = Task(0, step, self.callback).fresh("w", "r")
 
     def tell(self, who: str) -> None:
@@ -78,6 +80,11 @@ class Everybody(Storage, Log, Notify, History, Tracer):
     def trace(self, run_id: str, event: Event) -> None:
         assert run_id == "r"
         self.tell("tracer")
+
+    def carrier(self, run_id: str, task_id: int) -> Any:
+        assert (run_id, task_id) == ("r", 0)
+        self.tell("carrier")
+        return self.carries
 
     def info(self, task: Task) -> None:
         assert task is self.task
@@ -303,3 +310,45 @@ def test_sys_exit_at_the_end_is_meant(everybody: Everybody) -> None:
 
     with pytest.raises(SystemExit):
         everybody.publisher().end("on_failure", on_failure, [everybody.task])
+
+
+@pytest.mark.parametrize("carrier", [None, Carrier("module:function", {}), Carrier("module:function", {"a": "b"})])
+def test_what_an_attempt_takes_along(everybody: Everybody, carrier: Carrier | None) -> None:
+    """It is the tracer that says."""
+    everybody.carries = carrier
+
+    assert everybody.publisher().carrier(0) == carrier
+
+
+def test_what_an_attempt_takes_along_is_a_copy(everybody: Everybody) -> None:
+    """What the tracer changes later does not change what has been handed on."""
+    headers = {"a": "b"}
+    everybody.carries = Carrier("module:function", headers)
+
+    carrier = everybody.publisher().carrier(0)
+    headers["a"] = "changed"
+
+    assert carrier == Carrier("module:function", {"a": "b"})
+
+
+@pytest.mark.parametrize(
+    "carries", ["text", 1, Carrier("m:f", {"a": b"secret"}), Carrier(print, {}), Carrier("m:f", {1: "a"})], ids=repr
+)
+def test_what_could_not_travel_stays_here(everybody: Everybody, carries: Any) -> None:
+    """A tracer that gives anything but plain text is reported, without what it gave; the attempt goes without."""
+    everybody.carries = carries
+
+    assert everybody.publisher().carrier(0) is None
+    assert "carrier() raised at task 0" in everybody.reports[0]
+    assert "secret" not in everybody.reports[0]
+
+
+def test_a_carrier_that_raises_is_reported(everybody: Everybody) -> None:
+    """The attempt goes without; but Ctrl-C is nobody's mistake."""
+    everybody.broken["carrier"] = ValueError("broken")
+    assert everybody.publisher().carrier(0) is None
+    assert "ValueError: broken" in everybody.reports[0]
+
+    everybody.broken["carrier"] = KeyboardInterrupt()
+    with pytest.raises(KeyboardInterrupt):
+        everybody.publisher().carrier(0)

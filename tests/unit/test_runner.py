@@ -8,7 +8,9 @@ import pytest
 
 from dotflow import Context, Task, action
 from dotflow.abc.executor import Answer, Crew
-from dotflow.core.call import Call
+from dotflow.abc.tracer import Tracer
+from dotflow.core.call import Call, Carrier
+from dotflow.core.events import AttemptStarted, Event
 from dotflow.core.failure import Failure
 from dotflow.core.outcome import Interrupted, Outcome, Raised, Returned
 from dotflow.core.types.execution import TypeExecution
@@ -88,6 +90,7 @@ class House:
         self.tasks: list[Task] = []
         self.crew = SlowCrew(fake_time)
         self.reports: list[str] = []
+        self.tracer: Tracer | None = None
         self.runner: Runner | None = None
 
     def add(self, function: Callable[..., Any], group: str = "default", **options: Any) -> None:
@@ -110,7 +113,7 @@ class House:
             log=None,
             notifier=None,
             history=None,
-            tracer=None,
+            tracer=self.tracer,
             report=lambda message, error=None: self.reports.append(message),
         )
         self.runner = Runner(
@@ -524,3 +527,51 @@ class TestCancel:
         assert house.statuses == [FAILED, NOT_STARTED]
         assert "the cluster is gone" in house.tasks[0].errors[0].message
         assert house.crew.closed == 1
+
+
+class Guide(Tracer):
+    """Gives each attempt its own number to take along."""
+
+    def __init__(self) -> None:
+        self.begun: list[str] = []
+
+    def trace(self, run_id: str, event: Event) -> None:
+        if isinstance(event, AttemptStarted):
+            self.begun.append(f"{event.task_id}.{event.attempt}")
+
+    def carrier(self, run_id: str, task_id: int) -> Carrier:
+        return Carrier("module:function", {"attempt": self.begun[-1]})
+
+
+@pytest.mark.parametrize("at_once", [False, True])
+def test_each_attempt_takes_along_what_its_tracer_gave(house: House, at_once: bool) -> None:
+    """It is asked after the beginning of every attempt, repeated ones too; the record is that of the same task."""
+    house.tracer = Guide()
+    house.add(lambda: 1)
+    house.add(raising(1), retry=2)
+
+    house.run(at_once=at_once)
+
+    assert [call.carrier and call.carrier.headers["attempt"] for call in house.crew.calls] == ["0.1", "1.1", "1.2"]
+    assert house.statuses == [COMPLETED, COMPLETED]
+
+
+def test_without_a_tracer_nothing_is_taken_along(house: House) -> None:
+    """The way of most runs."""
+    house.add(lambda: 1)
+
+    house.run()
+
+    assert [call.carrier for call in house.crew.calls] == [None]
+
+
+def raising(times: int) -> Callable[[], int]:
+    """A step that fails so many times."""
+    left = iter(range(times))
+
+    def step() -> int:
+        if next(left, None) is not None:
+            raise ValueError("not yet")
+        return 1
+
+    return step

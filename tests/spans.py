@@ -1,0 +1,103 @@
+"""What the tests of the tracer share: OpenTelemetry's SDK, keeping in memory what it is given."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import HistogramDataPoint, InMemoryMetricReader, NumberDataPoint
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.sdk.trace.sampling import ALWAYS_ON, Sampler
+
+from dotflow.providers import TracerOpenTelemetry
+
+#: Metrics that count; the others are histograms.
+COUNTERS = ("dotflow.runs", "dotflow.attempts", "dotflow.retries")
+
+
+class Telemetry:
+    """A tracer, the providers that it was given, and what they have recorded."""
+
+    def __init__(self, sampler: Sampler = ALWAYS_ON) -> None:
+        self._exporter = InMemorySpanExporter()
+        self._reader = InMemoryMetricReader()
+        nobody = Resource({})  # the SDK's own looks for facts in threads
+        self.tracer_provider = TracerProvider(sampler, nobody, shutdown_on_exit=False)
+        self.tracer_provider.add_span_processor(SimpleSpanProcessor(self._exporter))
+        self.meter_provider = MeterProvider([self._reader], nobody, shutdown_on_exit=False)
+        self.tracer = TracerOpenTelemetry(self.tracer_provider, self.meter_provider)
+
+    @property
+    def spans(self) -> Sequence[ReadableSpan]:
+        """The spans that have ended, in that order."""
+        return self._exporter.get_finished_spans()
+
+    def runs(self) -> list[ReadableSpan]:
+        return [span for span in self.spans if span.name.startswith("dotflow.run")]
+
+    def run(self) -> ReadableSpan:
+        """The span of the only run."""
+        (span,) = self.runs()
+        return span
+
+    def attempts(self, step: str | None = None) -> list[ReadableSpan]:
+        """The spans of attempts, in the order in which these began."""
+        found = [
+            span
+            for span in self.spans
+            if "dotflow.attempt" in facts(span) and (step is None or facts(span)["dotflow.step.name"] == step)
+        ]
+        return sorted(found, key=lambda span: (span.start_time or 0, facts(span)["dotflow.task.id"]))
+
+    def attempt(self, step: str | None = None) -> ReadableSpan:
+        """The span of the only attempt."""
+        (span,) = self.attempts(step)
+        return span
+
+    def points(self, metric: str) -> list[Any]:
+        """The data points of one metric."""
+        data = self._reader.get_metrics_data()
+        return [
+            point
+            for resource in (data.resource_metrics if data else ())
+            for scope in resource.scope_metrics
+            for found in scope.metrics
+            if found.name == metric
+            for point in found.data.data_points
+        ]
+
+    def counts(self, metric: str) -> dict[tuple[Any, ...], float]:
+        """What was counted, by the values of the attributes, sorted by their names."""
+        points: list[NumberDataPoint | HistogramDataPoint] = self.points(metric)
+        return {
+            tuple(value for _, value in sorted((point.attributes or {}).items())): (
+                point.count if isinstance(point, HistogramDataPoint) else point.value
+            )
+            for point in points
+        }
+
+    def text(self) -> str:
+        """All that was recorded."""
+        data = self._reader.get_metrics_data()
+        return "\n".join([*(span.to_json() for span in self.spans), data.to_json() if data else ""])
+
+
+def facts(span: ReadableSpan) -> Mapping[str, Any]:
+    return span.attributes or {}
+
+
+def place(span: ReadableSpan) -> tuple[int, int]:
+    """The trace and the id of a span."""
+    assert span.context is not None
+    return span.context.trace_id, span.context.span_id
+
+
+def place_of_parent(span: ReadableSpan) -> tuple[int, int] | None:
+    return None if span.parent is None else (span.parent.trace_id, span.parent.span_id)
+
+
+def exceptions(span: ReadableSpan) -> list[Mapping[str, Any]]:
+    """What its `exception` events tell."""
+    return [event.attributes or {} for event in span.events if event.name == "exception"]

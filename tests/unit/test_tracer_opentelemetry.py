@@ -1,0 +1,551 @@
+"""What becomes of each event in OpenTelemetry: the tracer is driven by hand."""
+
+import pickle
+import sys
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from opentelemetry import baggage, context, trace
+from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
+from opentelemetry.trace import SpanKind, StatusCode
+
+from dotflow import Context
+from dotflow.core.events import (
+    AttemptFailed,
+    AttemptRepeated,
+    AttemptStarted,
+    Event,
+    Planned,
+    RunEnded,
+    RunStarted,
+    TaskCompleted,
+    TaskFailed,
+    TaskRestored,
+)
+from dotflow.core.failure import Failure
+from dotflow.core.types.status import TypeStatus
+from dotflow.providers import TracerOpenTelemetry, otel_carrier
+from dotflow.providers.otel_words import nanoseconds, plain
+from tests.spans import Telemetry, exceptions, facts, place, place_of_parent
+
+from .conftest import FakeTime
+
+COMPLETED, FAILED = TypeStatus.COMPLETED, TypeStatus.FAILED
+NO = Failure("ValueError", "no", "Traceback: here\n")
+LATE = Failure("TimeoutError", "too late")
+SECOND = 1_000_000_000
+
+
+class Driver:
+    """Tells a tracer what a run would, with a clock that it moves."""
+
+    def __init__(self, telemetry: Telemetry, time: FakeTime, run_id: str = "r") -> None:
+        self.tracer = telemetry.tracer
+        self.time = time
+        self.run_id = run_id
+
+    def tell(self, event: Event) -> None:
+        self.tracer.trace(self.run_id, event)
+
+    def start(self, *steps: str, name: str | None = "books", workflow_id: str = "w") -> None:
+        planned = tuple(Planned(step, "default") for step in steps)
+        self.tell(RunStarted(workflow_id, self.run_id, len(steps), self.time.now(), name, planned))
+
+    def begin(self, task_id: int = 0, attempt: int = 1) -> None:
+        self.tell(AttemptStarted(task_id, attempt, Context(), self.time.now(), self.time.monotonic()))
+
+    def complete(self, task_id: int = 0) -> None:
+        self.tell(TaskCompleted(task_id, Context("value", task_id=task_id), self.time.monotonic()))
+
+    def retry(self, task_id: int = 0, attempt: int = 1, delay: float = 2.5, failure: Failure = NO) -> None:
+        self.tell(AttemptFailed(task_id, attempt, failure, delay))
+
+    def fail(self, task_id: int = 0, attempt: int = 1, failure: Failure = NO) -> None:
+        self.tell(TaskFailed(task_id, attempt, failure, self.time.now(), self.time.monotonic()))
+
+    def end(self, status: TypeStatus = COMPLETED) -> None:
+        self.tell(RunEnded("w", self.run_id, status, self.time.now()))
+
+
+@pytest.fixture
+def telemetry() -> Telemetry:
+    return Telemetry()
+
+
+@pytest.fixture
+def driver(telemetry: Telemetry, fake_time: FakeTime) -> Driver:
+    return Driver(telemetry, fake_time)
+
+
+class TestSpans:
+    def test_a_run_and_its_attempts(self, telemetry: Telemetry, driver: Driver) -> None:
+        """The run's span is the parent of one for each attempt, and each says whose it is and how it ended."""
+        driver.start("extract")
+        driver.begin()
+        driver.complete()
+        driver.end()
+
+        run, attempt = telemetry.run(), telemetry.attempt()
+        assert (run.name, run.kind, run.parent, run.status.status_code) == (
+            "dotflow.run books",
+            SpanKind.INTERNAL,
+            None,
+            StatusCode.UNSET,
+        )
+        assert facts(run) == {
+            "dotflow.workflow.id": "w",
+            "dotflow.workflow.name": "books",
+            "dotflow.run.id": "r",
+            "dotflow.tasks": 1,
+            "dotflow.tasks.completed": 1,
+            "dotflow.tasks.failed": 0,
+            "dotflow.tasks.restored": 0,
+            "dotflow.status": "Completed",
+        }
+        assert (attempt.name, place_of_parent(attempt)) == ("extract", place(run))
+        assert attempt.status.status_code is StatusCode.UNSET
+        assert facts(attempt) == {
+            "dotflow.workflow.id": "w",
+            "dotflow.workflow.name": "books",
+            "dotflow.run.id": "r",
+            "dotflow.task.id": 0,
+            "dotflow.step.name": "extract",
+            "dotflow.group": "default",
+            "dotflow.attempt": 1,
+            "dotflow.retry.count": 0,
+            "dotflow.status": "Completed",
+        }
+
+    def test_a_workflow_without_a_name(self, telemetry: Telemetry, driver: Driver) -> None:
+        """Its id may be another one each time, so it is an attribute, and not in the name that tools group by."""
+        driver.start("extract", name=None, workflow_id="6e0c")
+        driver.end()
+
+        assert telemetry.run().name == "dotflow.run"
+        assert facts(telemetry.run())["dotflow.workflow.id"] == "6e0c"
+        assert "dotflow.workflow.name" not in facts(telemetry.run())
+
+    def test_a_group(self, telemetry: Telemetry, driver: Driver) -> None:
+        """The group of a task can be searched for."""
+        driver.tell(RunStarted("w", "r", 1, driver.time.now(), None, (Planned("step", "left"),)))
+        driver.begin()
+        driver.complete()
+
+        assert facts(telemetry.attempt())["dotflow.group"] == "left"
+
+    def test_a_failure(self, telemetry: Telemetry, driver: Driver) -> None:
+        """A failed attempt fails its span and the run's, and tells the exception in OpenTelemetry's own words."""
+        driver.start("load")
+        driver.begin()
+        driver.fail()
+        driver.end(FAILED)
+
+        run, attempt = telemetry.run(), telemetry.attempt()
+        assert (attempt.status.status_code, attempt.status.description) == (StatusCode.ERROR, "ValueError: no")
+        assert facts(attempt)["error.type"] == "ValueError"
+        assert facts(attempt)["dotflow.status"] == "Failed"
+        assert exceptions(attempt) == [
+            {
+                "exception.type": "ValueError",
+                "exception.message": "no",
+                "exception.stacktrace": "Traceback: here\n",
+            }
+        ]
+        assert (run.status.status_code, run.status.description) == (
+            StatusCode.ERROR,
+            "step 'load' failed: ValueError: no",
+        )
+        assert (facts(run)["error.type"], facts(run)["dotflow.status"]) == ("ValueError", "Failed")
+        assert facts(run)["dotflow.tasks.failed"] == 1
+
+    def test_no_traceback_is_no_empty_one(self, telemetry: Telemetry, driver: Driver) -> None:
+        """A dead worker has no traceback to show."""
+        driver.start("load")
+        driver.begin()
+        driver.fail(failure=LATE)
+
+        assert exceptions(telemetry.attempt()) == [{"exception.type": "TimeoutError", "exception.message": "too late"}]
+
+    def test_the_first_failure_is_the_runs(self, telemetry: Telemetry, driver: Driver) -> None:
+        """Of several failed tasks, the first says why the run failed."""
+        driver.start("a", "b")
+        driver.begin(0)
+        driver.begin(1)
+        driver.fail(1, failure=LATE)
+        driver.fail(0)
+        driver.end(FAILED)
+
+        assert facts(telemetry.run())["error.type"] == "TimeoutError"
+        assert telemetry.run().status.description == "step 'b' failed: TimeoutError: too late"
+
+    def test_a_retry(self, telemetry: Telemetry, driver: Driver) -> None:
+        """An attempt that repeats another links to it; the failed one says how long the pause is."""
+        driver.start("load")
+        driver.begin()
+        driver.retry(delay=2.5)
+        driver.begin(attempt=2)
+        driver.complete()
+        driver.end()
+
+        first, second = telemetry.attempts()
+        assert (first.status.status_code, second.status.status_code) == (StatusCode.ERROR, StatusCode.UNSET)
+        assert (facts(first)["dotflow.status"], facts(first)["dotflow.retry.delay"]) == ("Retry", 2.5)
+        assert (facts(second)["dotflow.attempt"], facts(second)["dotflow.retry.count"]) == (2, 1)
+        assert [(link.context.trace_id, link.context.span_id) for link in second.links] == [place(first)]
+        assert telemetry.run().status.status_code is StatusCode.UNSET
+
+    def test_a_repeated_action_of_a_class(self, telemetry: Telemetry, driver: Driver) -> None:
+        """It happened inside the attempt that goes on, so it is an event of it, and the attempt may still succeed."""
+        driver.start("load")
+        driver.begin()
+        driver.tell(AttemptRepeated(0, 1, NO))
+        driver.complete()
+
+        assert [told["exception.message"] for told in exceptions(telemetry.attempt())] == ["no"]
+        assert telemetry.attempt().status.status_code is StatusCode.UNSET
+
+    def test_a_restored_task(self, telemetry: Telemetry, driver: Driver) -> None:
+        """It did not run: an event of the run, and no attempt."""
+        driver.start("extract", "load")
+        driver.time.move(1)
+        driver.tell(TaskRestored(0, Context("value"), Context()))
+        driver.end()
+
+        (event,) = telemetry.run().events
+        assert event.name == "dotflow.task.restored"
+        assert event.attributes == {
+            "dotflow.task.id": 0,
+            "dotflow.step.name": "extract",
+            "dotflow.group": "default",
+        }
+        assert event.timestamp == (telemetry.run().start_time or 0) + SECOND
+        assert facts(telemetry.run())["dotflow.tasks.restored"] == 1
+        assert telemetry.attempts() == []
+
+    def test_stopped_in_an_attempt(self, telemetry: Telemetry, driver: Driver) -> None:
+        """A cancelled run fails what is running, so no span is left open."""
+        driver.start("load", "never")
+        driver.begin()
+        driver.fail(failure=Failure("RunCancelled", "stopped"))
+        driver.end(FAILED)
+
+        assert facts(telemetry.attempt())["error.type"] == "RunCancelled"
+        assert facts(telemetry.run())["error.type"] == "RunCancelled"
+
+    def test_stopped_between_two_attempts(self, telemetry: Telemetry, driver: Driver) -> None:
+        """There is no attempt to tell it of, so the run tells it."""
+        driver.start("load")
+        driver.begin()
+        driver.retry()
+        driver.fail(failure=Failure("RunCancelled", "stopped"))
+        driver.end(FAILED)
+
+        (event,) = telemetry.run().events
+        assert event.name == "dotflow.task.failed"
+        assert (event.attributes or {})["exception.type"] == "RunCancelled"
+        assert len(telemetry.attempts()) == 1
+
+    def test_stopped_before_anything(self, telemetry: Telemetry, driver: Driver) -> None:
+        """A run can fail without a failed task; OpenTelemetry has a word for an error without a type."""
+        driver.start("load")
+        driver.end(FAILED)
+
+        assert facts(telemetry.run())["error.type"] == "_OTHER"
+        assert telemetry.run().status.description == "it was stopped before all of its tasks had ended"
+
+    def test_what_is_left_open_ends_with_the_run(self, telemetry: Telemetry, driver: Driver) -> None:
+        """Should an event have been missed, its attempt is not lost with it."""
+        driver.start("load")
+        driver.begin()
+        driver.end(FAILED)
+
+        assert telemetry.attempt().end_time == telemetry.run().end_time
+
+    def test_the_caller_is_the_parent(self, telemetry: Telemetry, driver: Driver) -> None:
+        """The run belongs below the span that was current when it began."""
+        tracer = telemetry.tracer_provider.get_tracer("caller")
+        with tracer.start_as_current_span("caller"):
+            driver.start("load")
+        driver.begin()
+        driver.complete()
+        driver.end()
+
+        caller = telemetry.spans[0]
+        assert place_of_parent(telemetry.run()) == place(caller)
+        assert place_of_parent(telemetry.attempt()) == place(telemetry.run())
+
+    def test_two_runs_at_once(self, telemetry: Telemetry, fake_time: FakeTime) -> None:
+        """Each has its own trace, and its own attempts of tasks with the same number."""
+        one, other = Driver(telemetry, fake_time, "one"), Driver(telemetry, fake_time, "other")
+        for driver in (one, other):
+            driver.start("load")
+            driver.begin()
+        for driver in (one, other):
+            driver.complete()
+            driver.end()
+
+        assert len({run.context.trace_id for run in telemetry.runs() if run.context}) == 2
+        for run in telemetry.runs():
+            (attempt,) = [span for span in telemetry.attempts() if place_of_parent(span) == place(run)]
+            assert facts(attempt)["dotflow.run.id"] == facts(run)["dotflow.run.id"]
+
+    def test_a_run_is_forgotten_at_its_end(self, telemetry: Telemetry, driver: Driver) -> None:
+        """A tracer that sees many runs keeps none; what comes too late is left out."""
+        driver.start("load")
+        driver.end()
+        driver.begin()
+
+        assert driver.tracer.carrier("r", 0) is None
+        assert telemetry.attempts() == []
+
+    def test_text_that_could_not_be_exported(self, telemetry: Telemetry, driver: Driver) -> None:
+        """Half a surrogate pair in an error would cost the whole batch, so it is written out."""
+        driver.start("load", name="a\ud800")
+        driver.begin()
+        driver.fail(failure=Failure("ValueError", "b\udfff", "c\ud800"))
+        driver.end(FAILED)
+
+        telemetry.text().encode()
+        assert telemetry.run().name == r"dotflow.run a\ud800"
+        assert exceptions(telemetry.attempt())[0]["exception.message"] == r"b\udfff"
+
+    def test_not_sampled(self, fake_time: FakeTime) -> None:
+        """A trace that is not sampled formats no traceback; the step is told, and metrics count all the same."""
+        telemetry = Telemetry(ALWAYS_OFF)
+        driver = Driver(telemetry, fake_time)
+
+        class Untouched(Failure):
+            @property
+            def traceback(self) -> str:
+                raise AssertionError("it was formatted for nobody")
+
+        driver.start("load")
+        driver.begin()
+        carrier = driver.tracer.carrier("r", 0)
+        driver.tell(AttemptRepeated(0, 1, Untouched("ValueError", "no")))
+        driver.fail(failure=Untouched("ValueError", "no"))
+        driver.end(FAILED)
+
+        assert telemetry.spans == ()
+        assert carrier is not None
+        flags = int(carrier.headers["traceparent"].rpartition("-")[2], 16)
+        assert not flags & trace.TraceFlags.SAMPLED
+        assert telemetry.counts("dotflow.attempts") == {("Failed", "load", "books", "ValueError"): 1}
+
+
+class TestTimes:
+    def test_begin_and_end(self, telemetry: Telemetry, driver: Driver) -> None:
+        """Spans begin and end when the run and the attempt did, on dotflow's clock."""
+        began = nanoseconds(driver.time.now())
+        driver.start("load")
+        driver.time.move(1)
+        driver.begin()
+        driver.time.move(2)
+        driver.retry()
+        driver.time.move(4)
+        driver.begin(attempt=2)
+        driver.time.move(8)
+        driver.complete()
+        driver.time.move(16)
+        driver.end()
+
+        spans = [telemetry.run(), *telemetry.attempts()]
+        assert [((span.start_time or 0) - began, (span.end_time or 0) - began) for span in spans] == [
+            (0, 31 * SECOND),
+            (1 * SECOND, 3 * SECOND),
+            (7 * SECOND, 15 * SECOND),
+        ]
+
+    def test_nanoseconds_are_kept(self, telemetry: Telemetry, driver: Driver) -> None:
+        """A duration shorter than a microsecond, as the wall clock counts them, is not lost."""
+        driver.time.seconds = 0.0
+        driver.start("load")
+        driver.begin()
+        driver.tell(TaskCompleted(0, Context("value"), 0.000_000_123))
+
+        span = telemetry.attempt()
+        assert (span.end_time or 0) - (span.start_time or 0) == 123
+
+    def test_microseconds_of_a_moment_are_exact(self) -> None:
+        """A float would be off by hundreds of nanoseconds."""
+        assert nanoseconds(datetime(2024, 1, 1, 0, 0, 0, 123_457, tzinfo=UTC)) == 1_704_067_200_123_457_000
+
+    @pytest.mark.parametrize("seconds", [-3600, 3600], ids=["set back", "asleep"])
+    def test_the_wall_clock_jumps(self, telemetry: Telemetry, driver: Driver, seconds: int) -> None:
+        """No span ends before it begins, and the run's holds those of its attempts."""
+        driver.start("load")
+        driver.time.move(1)
+        jump, before = timedelta(seconds=seconds), driver.time.now
+        driver.time.now = lambda: before() + jump
+        driver.time.move(1)
+        driver.tell(TaskRestored(0, Context("value"), Context()))
+        driver.begin()
+        driver.time.move(1)
+        driver.complete()
+        driver.time.move(1)
+        driver.end()
+
+        run, attempt = telemetry.run(), telemetry.attempt()
+        assert (attempt.end_time or 0) - (attempt.start_time or 0) == SECOND
+        assert (run.end_time or 0) >= max((run.start_time or 0) + 4 * SECOND, attempt.end_time or 0)
+
+
+class TestMetrics:
+    def drive(self, driver: Driver) -> None:
+        """A run with a step that succeeds, and one that fails, is repeated, and fails for good."""
+        driver.start("extract", "load")
+        driver.begin(0)
+        driver.time.move(2)
+        driver.complete(0)
+        driver.begin(1)
+        driver.retry(1)
+        driver.begin(1, attempt=2)
+        driver.tell(AttemptRepeated(1, 2, NO))
+        driver.time.move(3)
+        driver.fail(1, attempt=2, failure=LATE)
+        driver.end(FAILED)
+
+    def test_counters(self, telemetry: Telemetry, driver: Driver) -> None:
+        """Runs, attempts and retries are counted, by workflow, step and how they ended."""
+        self.drive(driver)
+
+        assert telemetry.counts("dotflow.runs") == {("Failed", "books", "TimeoutError"): 1}
+        assert telemetry.counts("dotflow.attempts") == {
+            ("Completed", "extract", "books"): 1,
+            ("Retry", "load", "books", "ValueError"): 1,
+            ("Failed", "load", "books", "TimeoutError"): 1,
+        }
+        assert telemetry.counts("dotflow.retries") == {("load", "books"): 2}
+
+    def test_durations(self, telemetry: Telemetry, driver: Driver) -> None:
+        """Seconds, in buckets that are made for seconds."""
+        self.drive(driver)
+
+        (run,) = telemetry.points("dotflow.run.duration")
+        attempts = {
+            point.attributes["dotflow.step.name"]: point.sum
+            for point in telemetry.points("dotflow.attempt.duration")
+            if point.attributes["dotflow.status"] != "Retry"
+        }
+        assert run.sum == pytest.approx(5)
+        assert attempts == {"extract": pytest.approx(2), "load": pytest.approx(3)}
+        assert run.explicit_bounds[0] < 0.01
+        assert run.explicit_bounds[-1] > 3_600
+
+    def test_no_id_is_an_attribute(self, telemetry: Telemetry, driver: Driver) -> None:
+        """Each value of an attribute is a time series for ever: a workflow without a name has no name there."""
+        driver.start("load", name=None, workflow_id="6e0c")
+        driver.begin()
+        driver.complete()
+        driver.end()
+
+        assert telemetry.counts("dotflow.runs") == {("Completed",): 1}
+        assert telemetry.counts("dotflow.attempts") == {("Completed", "load"): 1}
+
+    def test_runs_share_the_instruments(self, telemetry: Telemetry, fake_time: FakeTime) -> None:
+        """They are made once: many runs of a workflow make no more time series than one."""
+        for number in range(5):
+            driver = Driver(telemetry, fake_time, str(number))
+            driver.start("load", workflow_id=str(number))
+            driver.begin()
+            driver.complete()
+            driver.end()
+
+        assert telemetry.counts("dotflow.runs") == {("Completed", "books"): 5}
+        assert telemetry.counts("dotflow.attempt.duration") == {("Completed", "load", "books"): 5}
+
+
+class TestCarrier:
+    def test_it_names_the_attempt(self, telemetry: Telemetry, driver: Driver) -> None:
+        """Where it is entered, the attempt is the current span; where it is left, the one before is again."""
+        driver.start("load")
+        driver.begin()
+        carrier = driver.tracer.carrier("r", 0)
+        driver.complete()
+
+        assert carrier is not None
+        assert carrier.entry == f"{otel_carrier.__name__}:enter"
+        leave = otel_carrier.enter(carrier.headers)
+        inside = trace.get_current_span().get_span_context()
+        leave()
+        assert (inside.trace_id, inside.span_id) == place(telemetry.attempt())
+        assert not trace.get_current_span().get_span_context().is_valid
+
+    def test_each_attempt_has_its_own(self, telemetry: Telemetry, driver: Driver) -> None:
+        """A retry is another place in the same trace; between two attempts there is none."""
+        driver.start("load")
+        driver.begin()
+        first = driver.tracer.carrier("r", 0)
+        driver.retry()
+        between = driver.tracer.carrier("r", 0)
+        driver.begin(attempt=2)
+        second = driver.tracer.carrier("r", 0)
+
+        assert between is None
+        assert first is not None
+        assert second is not None
+        assert first.headers["traceparent"].split("-")[1] == second.headers["traceparent"].split("-")[1]
+        assert first != second
+
+    def test_baggage_comes_along(self, telemetry: Telemetry, driver: Driver) -> None:
+        """What the caller had in its baggage is there in the step."""
+        token = context.attach(baggage.set_baggage("tenant", "acme & sons"))
+        driver.start("load")
+        context.detach(token)
+        driver.begin()
+        carrier = driver.tracer.carrier("r", 0)
+
+        assert carrier is not None
+        leave = otel_carrier.enter(carrier.headers)
+        inside = baggage.get_baggage("tenant")
+        leave()
+        assert inside == "acme & sons"
+        assert baggage.get_baggage("tenant") is None
+
+    def test_without_an_sdk_nothing_travels(self, fake_time: FakeTime) -> None:
+        """The API alone makes no spans, so there is no place to carry, and nothing breaks."""
+        telemetry = Telemetry()
+        telemetry.tracer = TracerOpenTelemetry(trace.NoOpTracerProvider())
+        driver = Driver(telemetry, fake_time)
+        driver.start("load")
+        driver.begin()
+        carrier = driver.tracer.carrier("r", 0)
+        driver.retry()
+        driver.begin(attempt=2)
+        driver.fail()
+        driver.end(FAILED)
+
+        assert carrier is None
+
+
+class TestConstruction:
+    def test_without_the_extra(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """It says at once what to install, and `from dotflow.providers import` still works."""
+        for name in list(sys.modules):
+            if name.partition(".")[0] == "opentelemetry":
+                monkeypatch.delitem(sys.modules, name)
+        monkeypatch.setitem(sys.modules, "opentelemetry", None)
+
+        with pytest.raises(ImportError, match=r"pip install dotflow\[otel\]") as caught:
+            TracerOpenTelemetry()
+
+        assert caught.value.name == "opentelemetry"
+
+    def test_with_the_global_providers_it_travels(self) -> None:
+        """A step that holds a workflow of its own can be sent to a worker."""
+        assert isinstance(pickle.loads(pickle.dumps(TracerOpenTelemetry())), TracerOpenTelemetry)
+
+    def test_a_copy_keeps_its_providers(self) -> None:
+        """It is given the same providers, not the global ones."""
+        provider: Any = trace.NoOpTracerProvider()
+
+        _, given = TracerOpenTelemetry(provider).__reduce__()
+
+        assert given == (provider, None)
+
+
+@pytest.mark.parametrize("text", ["", "plain", "ä", "𝄞"])
+def test_text_that_can_be_exported_is_left_alone(text: str) -> None:
+    """Only what has no UTF-8 is changed."""
+    assert plain(text) == text
