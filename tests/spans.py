@@ -1,5 +1,7 @@
 """What the tests of the tracer share: OpenTelemetry's SDK, keeping in memory what it is given."""
 
+# First: after a fork, what providers have registered needs the lock that what this module has registered opens.
+import concurrent.futures.thread  # noqa: F401
 from collections.abc import Mapping, Sequence
 from typing import Any
 

@@ -1,0 +1,528 @@
+"""Whole runs under TracerOpenTelemetry: where a step's own spans belong, whoever runs it."""
+
+import asyncio
+import json
+import os
+import signal
+import threading
+from collections.abc import Callable
+from contextvars import ContextVar
+from pathlib import Path
+from typing import Any
+
+import pytest
+from opentelemetry import baggage, context
+from opentelemetry.trace import StatusCode
+
+from dotflow import Context, DotFlow, action
+from dotflow.abc.executor import Executor
+from dotflow.abc.tracer import Tracer
+from dotflow.core.call import Carrier
+from dotflow.core.events import Event
+from dotflow.core.types import TypeStatus
+from dotflow.providers import ExecutorAsync, ExecutorInline, ExecutorProcess, ExecutorThread, StorageFile
+from tests.integration.children import Scripts
+from tests.spans import Telemetry, exceptions, facts, place, place_of_parent
+
+COMPLETED, FAILED = TypeStatus.COMPLETED, TypeStatus.FAILED
+
+PROCESSES = [
+    pytest.param(lambda method=method: ExecutorProcess(2, method), id=method, marks=pytest.mark.processes)
+    for method in ("fork", "forkserver", "spawn")
+]
+EVERY = [
+    *PROCESSES,
+    pytest.param(ExecutorInline, id="inline"),
+    pytest.param(lambda: ExecutorThread(2), id="thread"),
+    pytest.param(lambda: ExecutorAsync(2), id="async"),
+]
+
+MakeWorkflow = Callable[..., DotFlow]
+
+
+@pytest.fixture
+def telemetry() -> Telemetry:
+    return Telemetry()
+
+
+@pytest.fixture(params=EVERY)
+def executor(request: pytest.FixtureRequest) -> Executor:
+    return request.param()
+
+
+@pytest.fixture
+def workflow(make_workflow: MakeWorkflow, executor: Executor, telemetry: Telemetry) -> DotFlow:
+    """An empty workflow that is traced, whose attempts are made by the executor."""
+    return make_workflow(executor=executor, tracer=telemetry.tracer, name="books")
+
+
+def own_span() -> tuple[int, int]:
+    """Makes a span as a step would; returns where it belongs: its trace, and the id of its parent."""
+    from opentelemetry.sdk.resources import Resource
+    from opentelemetry.sdk.trace import TracerProvider
+
+    tracer = TracerProvider(resource=Resource({}), shutdown_on_exit=False).get_tracer("the step's own")
+    with tracer.start_as_current_span("own") as span:
+        return span.context.trace_id, span.parent.span_id if span.parent else 0
+
+
+async def own_span_in_a_coroutine() -> tuple[int, int]:
+    await asyncio.sleep(0)
+    return own_span()
+
+
+class Steps:
+    @action
+    def first(self) -> Any:
+        return own_span()
+
+    @action
+    async def second(self) -> Any:
+        return await own_span_in_a_coroutine()
+
+
+class TestOwnSpans:
+    @pytest.mark.parametrize("timeout", [0, 10])
+    @pytest.mark.parametrize("step", [own_span, own_span_in_a_coroutine], ids=["function", "coroutine"])
+    def test_they_belong_to_the_attempt(
+        self, workflow: DotFlow, telemetry: Telemetry, step: Callable[..., Any], timeout: float
+    ) -> None:
+        """A span that a step makes is a child of its attempt's span, step by step, in one lane and the same worker."""
+        workflow.task.add([action(timeout=timeout)(step)] * 3)
+
+        run = workflow.start()
+
+        assert run.status is COMPLETED
+        assert workflow.result_storage() == [place(span) for span in telemetry.attempts()]
+        assert len({place_of_parent(span) for span in telemetry.attempts()} | {place(telemetry.run())}) == 1
+
+    @pytest.mark.parametrize("timeout", [0, 10])
+    def test_actions_of_a_class(self, workflow: DotFlow, telemetry: Telemetry, timeout: float) -> None:
+        """They are inside the one attempt of their class."""
+        workflow.task.add(action(timeout=timeout)(Steps))
+
+        workflow.start()
+
+        found = [context.storage for context in workflow.result_storage()[0]]
+        assert found == [place(telemetry.attempt())] * 2
+
+    def test_each_attempt_has_its_own(self, workflow: DotFlow, telemetry: Telemetry) -> None:
+        """A repeated step is in another place than before."""
+
+        @action(retry=3, retry_delay=0)
+        def fails() -> None:
+            raise ValueError(own_span())
+
+        workflow.task.add(fails)
+
+        workflow.start()
+
+        attempts = telemetry.attempts()
+        assert [exceptions(span)[0]["exception.message"] for span in attempts] == [
+            str(place(span)) for span in attempts
+        ]
+        assert [facts(span)["dotflow.status"] for span in attempts] == ["Retry", "Retry", "Failed"]
+        assert [place(attempts[0]), place(attempts[1])] == [
+            (link.context.trace_id, link.context.span_id) for span in attempts for link in span.links
+        ]
+
+    def test_after_a_timeout(self, workflow: DotFlow, telemetry: Telemetry) -> None:
+        """What was stopped in the middle leaves nothing of its place to the next step."""
+
+        @action(timeout=0.05)
+        def hangs() -> None:
+            while True:
+                threading.Event().wait(0.01)
+
+        workflow.task.add([hangs, action(own_span), action(own_span_in_a_coroutine)])
+
+        workflow.start(keep_going=True)
+
+        late, second, third = telemetry.attempts()
+        assert (facts(late)["error.type"], late.status.status_code) == ("TimeoutError", StatusCode.ERROR)
+        assert workflow.result_storage()[1:] == [place(second), place(third)]
+
+    def test_baggage(self, workflow: DotFlow) -> None:
+        """The caller's baggage is there in the step."""
+        workflow.task.add(action(lambda: dict(baggage.get_all())))
+
+        token = context.attach(baggage.set_baggage("tenant", "acme"))
+        try:
+            workflow.start()
+        finally:
+            context.detach(token)
+
+        assert workflow.result_storage() == [{"tenant": "acme"}]
+
+    @pytest.mark.processes
+    def test_an_isolated_step(self, workflow: DotFlow, telemetry: Telemetry) -> None:
+        """A process of its own is no other place."""
+        workflow.task.add(action(isolate=True)(own_span))
+
+        workflow.start()
+
+        assert workflow.result_storage() == [place(telemetry.attempt())]
+
+
+@pytest.mark.parametrize("mode", ["sequential", "background", pytest.param("parallel", marks=pytest.mark.processes)])
+@pytest.mark.parametrize(
+    "groups", [("default", "default"), pytest.param(("left", "right"), marks=pytest.mark.processes)], ids="-".join
+)
+def test_every_mode(make_workflow: MakeWorkflow, telemetry: Telemetry, mode: str, groups: tuple[str, str]) -> None:
+    """The run is below its caller's span, though that has ended before a background run does; attempts are below it."""
+    workflow = make_workflow(tracer=telemetry.tracer)
+    go_on = threading.Event()
+    for group in groups:
+        workflow.task.add(action(own_span), group_name=group, callback=lambda task: go_on.wait(10))
+
+    with telemetry.tracer_provider.get_tracer("caller").start_as_current_span("caller") as caller:
+        if mode != "background":
+            go_on.set()
+        run = workflow.start(mode)
+    go_on.set()
+    run.wait()
+
+    attempts = telemetry.attempts()
+    assert place_of_parent(telemetry.run()) == (caller.get_span_context().trace_id, caller.get_span_context().span_id)
+    assert {place_of_parent(span) for span in attempts} == {place(telemetry.run())}
+    assert set(workflow.result_storage()) == {place(span) for span in attempts}
+    assert {facts(span)["dotflow.group"] for span in attempts} == set(groups)
+
+
+def test_astart(make_workflow: MakeWorkflow, telemetry: Telemetry) -> None:
+    """Two runs awaited side by side are each below the span of the coroutine that awaits it."""
+    tracer = telemetry.tracer_provider.get_tracer("caller")
+
+    async def caller(name: str) -> tuple[Any, Any]:
+        workflow = make_workflow(tracer=telemetry.tracer, name=name)
+        workflow.task.add([action(own_span), action(own_span_in_a_coroutine)])
+        with tracer.start_as_current_span(name) as span:
+            await workflow.astart()
+            return span.get_span_context().span_id, workflow.result_storage()
+
+    async def both() -> list[tuple[Any, Any]]:
+        return list(await asyncio.gather(caller("one"), caller("other")))
+
+    for name, (parent, found) in zip(("one", "other"), asyncio.run(both()), strict=True):
+        (run,) = [span for span in telemetry.runs() if span.name == f"dotflow.run {name}"]
+        assert run.parent is not None
+        assert run.parent.span_id == parent
+        assert found == [place(span) for span in telemetry.attempts() if place_of_parent(span) == place(run)]
+
+
+def test_two_runs_of_a_workflow_at_once(make_workflow: MakeWorkflow, telemetry: Telemetry) -> None:
+    """They meet in the middle, and each is a trace of its own."""
+    workflow = make_workflow(tracer=telemetry.tracer)
+    met = threading.Barrier(2, timeout=10)
+
+    @action
+    def meets() -> Any:
+        met.wait()
+        return own_span()
+
+    workflow.task.add(meets)
+
+    runs = [workflow.start("background"), workflow.start("background")]
+    for run in runs:
+        run.wait()
+
+    found = {run.run_id: run.tasks[0].current_context.storage for run in runs}
+    assert found == {facts(span)["dotflow.run.id"]: place(span) for span in telemetry.attempts()}
+    assert len({trace for trace, _ in found.values()}) == 2
+
+
+def test_coroutines_side_by_side(make_workflow: MakeWorkflow, telemetry: Telemetry) -> None:
+    """Steps that share a loop and take turns in it are each in their own attempt, before and after a turn."""
+    workflow = make_workflow(tracer=telemetry.tracer, executor=ExecutorAsync())
+    count = 5
+    met = asyncio.Barrier(count)
+
+    @action
+    async def meets() -> Any:
+        before = own_span()
+        await met.wait()
+        return [before, own_span()]
+
+    workflow.task.add([meets] * count)
+
+    workflow.start("parallel")
+
+    assert workflow.result_storage() == [
+        [place(span)] * 2 for span in sorted(telemetry.attempts(), key=lambda span: facts(span)["dotflow.task.id"])
+    ]
+
+
+def test_a_run_inside_a_step(make_workflow: MakeWorkflow, telemetry: Telemetry) -> None:
+    """It is part of what the step does: its run is below the step's attempt."""
+
+    @action
+    def inner() -> Any:
+        workflow = make_workflow(tracer=telemetry.tracer, name="inner")
+        workflow.task.add(action(own_span))
+        workflow.start()
+        return workflow.result_storage()[0]
+
+    outer = make_workflow(tracer=telemetry.tracer, name="outer")
+    outer.task.add(inner)
+
+    outer.start()
+
+    (run,) = [span for span in telemetry.runs() if span.name == "dotflow.run inner"]
+    assert place_of_parent(run) == place(telemetry.attempt("inner"))
+    assert outer.result_storage() == [place(telemetry.attempt("own_span"))]
+
+
+def test_what_steps_leave_in_context_variables(make_workflow: MakeWorkflow, telemetry: Telemetry) -> None:
+    """A tracer changes nothing in the run: a variable that one step sets, the next one in the thread sees."""
+    mine: ContextVar[int] = ContextVar("mine", default=0)
+
+    def count() -> int:
+        mine.set(mine.get() + 1)
+        return mine.get()
+
+    async def count_in_a_coroutine() -> int:
+        return count()
+
+    found = []
+    for tracer in (None, telemetry.tracer):
+        workflow = make_workflow(tracer=tracer)
+        workflow.task.add([action(count), action(count), action(count_in_a_coroutine), action(count_in_a_coroutine)])
+        ran = threading.Thread(target=workflow.start)  # whose context variables are new
+        ran.start()
+        ran.join()
+        found.append(workflow.result_storage())
+
+    assert found[0] == found[1] == [1, 2, 3, 4]
+
+
+class TestEnds:
+    @pytest.mark.processes
+    def test_a_dead_worker(self, make_workflow: MakeWorkflow, telemetry: Telemetry) -> None:
+        """The attempt's span is ended by who survived it, and the next attempt is in its own place."""
+        workflow = make_workflow(tracer=telemetry.tracer, executor=ExecutorProcess(1))
+        workflow.task.add([action(lambda: os.kill(os.getpid(), signal.SIGKILL)), action(own_span)])
+
+        workflow.start(keep_going=True)
+
+        died, after = telemetry.attempts()
+        assert facts(died)["error.type"] == "WorkerDied"
+        assert workflow.result_storage()[1] == place(after)
+
+    def test_restored_tasks(self, make_workflow: MakeWorkflow, telemetry: Telemetry, tmp_path: Path) -> None:
+        """A resume shows what it skipped as events of the run; only what runs has a span."""
+        fails = [True]
+
+        @action
+        def second() -> int:
+            if fails.pop():
+                raise ValueError("not yet")
+            return 2
+
+        for resume in (False, True):
+            workflow = make_workflow(tracer=telemetry.tracer, storage=StorageFile(path=tmp_path), workflow_id="w")
+            workflow.task.add([action(lambda: 1), second])
+            workflow.start(resume=resume)
+            fails.insert(0, False)
+
+        failed, resumed = telemetry.runs()
+        assert failed.status.status_code is StatusCode.ERROR
+        assert [(event.name, (event.attributes or {})["dotflow.task.id"]) for event in resumed.events] == [
+            ("dotflow.task.restored", 0)
+        ]
+        assert [
+            facts(span)["dotflow.task.id"] for span in telemetry.attempts() if place_of_parent(span) == place(resumed)
+        ] == [1]
+
+    @pytest.mark.parametrize(
+        "executor", [*PROCESSES, pytest.param(lambda: ExecutorThread(1), id="thread")], indirect=True
+    )
+    def test_a_cancelled_run(self, workflow: DotFlow, telemetry: Telemetry, tmp_path: Path) -> None:
+        """The span of what was running is ended, and so is the run's: both say why."""
+        fifo = tmp_path / "running"
+        os.mkfifo(fifo)
+
+        def hangs(path: str = str(fifo)) -> None:
+            import time
+
+            with open(path, "w"):  # noqa: PTH123
+                pass
+            while True:
+                time.sleep(0.01)
+
+        workflow.task.add([action(hangs), action(own_span)])
+        run = workflow.start("background")
+        with fifo.open():  # the other end is opened by the step
+            run.cancel()
+        run.wait()
+
+        attempt = telemetry.attempt()
+        assert (facts(attempt)["error.type"], facts(attempt)["dotflow.status"]) == ("RunCancelled", "Failed")
+        assert facts(telemetry.run())["error.type"] == "RunCancelled"
+        assert telemetry.run().status.status_code is StatusCode.ERROR
+
+    def test_a_run_cancelled_during_a_pause(self, make_workflow: MakeWorkflow, telemetry: Telemetry) -> None:
+        """Between two attempts no span is open; the run tells it."""
+        workflow = make_workflow(tracer=telemetry.tracer)
+        paused = threading.Event()
+
+        @action(retry=2, retry_delay=60)
+        def fails() -> None:
+            raise ValueError("no")
+
+        class Watching(Tracer):
+            def trace(self, run_id: str, event: Event) -> None:
+                telemetry.tracer.trace(run_id, event)
+                if type(event).__name__ == "AttemptFailed":
+                    paused.set()
+
+        workflow.config.tracer = Watching()
+        workflow.task.add(fails)
+        run = workflow.start("background")
+        assert paused.wait(10)
+        run.cancel()
+        run.wait()
+
+        assert facts(telemetry.attempt())["dotflow.status"] == "Retry"
+        assert [event.name for event in telemetry.run().events] == ["dotflow.task.failed"]
+
+    def test_an_interrupted_run(self, workflow: DotFlow, telemetry: Telemetry) -> None:
+        """Ctrl-C ends the spans before it goes on to the caller."""
+
+        @action
+        def interrupted() -> None:
+            raise KeyboardInterrupt
+
+        workflow.task.add(interrupted)
+
+        with pytest.raises(KeyboardInterrupt):
+            workflow.start()
+
+        assert facts(telemetry.attempt())["error.type"] == "KeyboardInterrupt"
+        assert facts(telemetry.run())["error.type"] == "KeyboardInterrupt"
+
+
+SECRET = "s3cr3t-t0k3n"
+
+
+def test_no_value_is_recorded(workflow: DotFlow, telemetry: Telemetry) -> None:
+    """What steps are given, hold and return is in no span and no metric; not in those of failed attempts either."""
+
+    @action
+    def gives(initial_context: Context) -> dict[str, Any]:
+        return {"password": initial_context.storage}
+
+    @action(retry=2, retry_delay=0)
+    def fails(initial_context: Context, previous_context: Context) -> None:
+        password = previous_context.storage["password"]
+        raise PermissionError(f"refused a password of {len(password)} letters")
+
+    @action(timeout=0.05)
+    def hangs(initial_context: Context) -> None:
+        password = initial_context.storage
+        while password:
+            threading.Event().wait(0.01)
+
+    workflow.task.add([gives, fails, hangs], initial_context=SECRET)
+
+    run = workflow.start(keep_going=True)
+
+    assert [task.status for task in run.tasks] == [COMPLETED, FAILED, FAILED]
+    recorded = telemetry.text()
+    assert "refused a password of 12 letters" in recorded
+    assert SECRET not in recorded
+    assert SECRET not in repr(telemetry.tracer)
+
+
+class Lost(Tracer):
+    """A tracer whose carrier leads nowhere."""
+
+    def trace(self, run_id: str, event: Event) -> None:
+        raise ValueError("no")
+
+    def carrier(self, run_id: str, task_id: int) -> Carrier:
+        return Carrier("no.such.module:enter", {})
+
+
+@pytest.mark.parametrize("executor", EVERY, indirect=True)
+def test_a_broken_tracer_changes_nothing(
+    make_workflow: MakeWorkflow, executor: Executor, caplog: pytest.LogCaptureFixture
+) -> None:
+    """One that raises at each event, and whose carrier can't be entered where the step runs, costs no step."""
+    workflow = make_workflow(executor=executor, tracer=Lost())
+    workflow.task.add([action(lambda: 1), action(timeout=10)(own_span_in_a_coroutine), action(lambda: 2)])
+
+    run = workflow.start()
+
+    assert run.status is COMPLETED
+    assert workflow.result_storage() == [1, (workflow.result_storage()[1][0], 0), 2]
+
+
+#: A module that sets OpenTelemetry up, as docs/observability.md tells it: each span is a line in a file.
+TELEMETRY = """
+import concurrent.futures.thread, json, os
+from pathlib import Path
+from opentelemetry import trace
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, ConsoleSpanExporter, SimpleSpanProcessor
+
+class Lines:
+    def write(self, text):
+        with open(Path(__file__).with_name("spans"), "a") as file:
+            file.write(text)
+    def flush(self):
+        pass
+
+def line(span):
+    parent = span.parent and span.parent.span_id
+    return json.dumps([span.name, span.context.trace_id, span.context.span_id, parent, os.getpid()]) + "\\n"
+
+provider = TracerProvider(resource=Resource({}))
+provider.add_span_processor({processor}(ConsoleSpanExporter(out=Lines(), formatter=line)))
+trace.set_tracer_provider(provider)
+"""
+
+STEPS = """
+import telemetry
+from dotflow import action
+from opentelemetry import trace
+
+@action
+def step():
+    with trace.get_tracer(__name__).start_as_current_span("own"):
+        return None
+"""
+
+PROGRAM = """
+import telemetry, steps
+from dotflow.providers import TracerOpenTelemetry
+
+tracer = TracerOpenTelemetry()
+workflow = DotFlow(Config(log=LogDefault(output="none"), executor=ExecutorProcess(2, {method!r}), tracer=tracer))
+workflow.task.add([steps.step] * 4)
+run = workflow.start("parallel")
+say(status=str(run.status))
+"""
+
+
+@pytest.mark.processes
+@pytest.mark.parametrize(
+    ("method", "processor"),
+    [("fork", "SimpleSpanProcessor"), ("forkserver", "BatchSpanProcessor"), ("spawn", "BatchSpanProcessor")],
+)
+def test_workers_export_by_themselves(scripts: Scripts, tmp_path: Path, method: str, processor: str) -> None:
+    """A step's module that sets the SDK up does so in each worker; what is sent in batches is sent at its end."""
+    (tmp_path / "telemetry.py").write_text(TELEMETRY.replace("{processor}", processor))
+    (tmp_path / "steps.py").write_text(STEPS)
+
+    ended = scripts.run(f"import sys; sys.path.insert(0, str(HERE))\n{PROGRAM.format(method=method)}")
+
+    assert ended.facts["status"] == "Completed"
+    spans = [json.loads(line) for line in (tmp_path / "spans").read_text().splitlines()]
+    attempts = {span_id for name, _, span_id, _, _ in spans if name == "step"}
+    assert {parent for name, _, _, parent, _ in spans if name == "own"} == attempts
+    assert len(attempts) == 4
+    assert len({trace for _, trace, _, _, _ in spans}) == 1
+    assert {pid for name, *_, pid in spans if name == "own"}.isdisjoint(
+        {pid for name, *_, pid in spans if name == "step"}
+    )
