@@ -24,6 +24,7 @@ MEASUREMENTS: Final[Mapping[str, str]] = {
     "command": "startup:command_rows",
     "no-op": "sequential:no_op_rows",
     "log": "sequential:log_rows",
+    "tracer": "tracing:rows",
     "timeout": "sequential:timeout_rows",
     "failure": "sequential:failure_rows",
     "parallel": "parallel:no_op_rows",

@@ -494,10 +494,10 @@ def step():
 """
 
 PROGRAM = """
-import telemetry, steps
 from dotflow.providers import TracerOpenTelemetry
 
-tracer = TracerOpenTelemetry()
+tracer = TracerOpenTelemetry()  # before the SDK is there, which is as good as after
+import telemetry, steps
 workflow = DotFlow(Config(log=LogDefault(output="none"), executor=ExecutorProcess(2, {method!r}), tracer=tracer))
 workflow.task.add([steps.step] * 4)
 run = workflow.start("parallel")
