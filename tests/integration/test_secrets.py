@@ -21,8 +21,12 @@ import pytest
 
 from dotflow import Config, DotFlow, action
 from dotflow.abc.history import History
+from dotflow.abc.storage import Storage
 from dotflow.core.events import Event
-from dotflow.providers import LogDefault, NotifyApprise, NotifyTelegram
+from dotflow.providers import LogDefault, NotifyApprise, NotifyTelegram, StorageGCS, StorageS3
+from tests.clouds.answering import Answer as Reply
+from tests.clouds.answering import answering
+from tests.clouds.settings import S3_SETTINGS
 from tests.loopback import Answer, hangs_up, refuses, says, serving
 
 TOKEN = "987654:BBq-Secret_Token/of+bot"
@@ -101,8 +105,8 @@ def spellings(secret: str) -> set[str]:
 
 
 @contextlib.contextmanager
-def everything_is_logged() -> Iterator[io.StringIO]:
-    """Each line of each logger, down to the least level; what they keep for themselves too."""
+def everything_is_logged(least: int = 1) -> Iterator[io.StringIO]:
+    """Each line of each logger from the *least* level on; what they keep for themselves too."""
     text = io.StringIO()
 
     class Everything(logging.Handler):
@@ -114,7 +118,7 @@ def everything_is_logged() -> Iterator[io.StringIO]:
     levels = [(logger, logger.level) for logger in loggers]
     root.addHandler(handler)
     for logger in loggers:
-        logger.setLevel(1)
+        logger.setLevel(least)
     try:
         yield text
     finally:
@@ -151,7 +155,7 @@ def all_that_is_left(offer: dict[str, Any], folder: Path) -> Iterator[str]:
             yield f"{workflow.result()!r}{workflow.result().model_dump_json()}"
             yield "".join(f"{task.errors}{error.traceback}" for task in run.tasks for error in task.errors)
         yield pprint.pformat(history.events)
-        yield file.read_text()
+        yield file.read_text() if file.exists() else ""
     for provider in offer.values():
         yield f"{provider!r}{provider}{pprint.pformat(vars(provider))}"
         if hasattr(provider, "send"):
@@ -183,6 +187,58 @@ def test_secrets_are_nowhere(
     # They were in use, so there was something to be found.
     sent = "".join(f"{request.path}{request.headers}" for request in server.received)
     assert [spelling for spelling in everything if spelling in sent] != []
+
+
+#: Storages that are refused, by how they are made, given the address of a server that takes nothing; their environment;
+#: and what must not be found.
+STORAGES: dict[str, tuple[Callable[[str], Storage], Callable[[str, Path], dict[str, str]], tuple[str, ...]]] = {
+    "s3": (
+        lambda url: StorageS3("values"),
+        lambda url, folder: {**S3_SETTINGS, "AWS_ENDPOINT_URL": url},
+        (S3_SETTINGS["AWS_SECRET_ACCESS_KEY"], S3_SETTINGS["AWS_SESSION_TOKEN"], "Signature="),
+    ),
+    "gcs": (
+        lambda url: StorageGCS("values"),
+        lambda url, folder: {"GOOGLE_APPLICATION_CREDENTIALS": str(key_file(folder, url))},
+        (PASSWORD, PATH),
+    ),
+}
+
+
+def key_file(folder: Path, url: str) -> Path:
+    """A service account's key, damaged as by a careless editor."""
+    path = folder / "key.json"
+    key = f"-----BEGIN PRIVATE KEY-----\\n{PASSWORD}\\n-----END PRIVATE KEY-----\\n"
+    path.write_text(
+        f'{{"type": "service_account", "project_id": "p", "private_key_id": "{PATH}", "private_key": "{key}", '
+        f'"client_email": "a@b.c", "token_uri": "{url}/token"}}'
+    )
+    return path
+
+
+@pytest.mark.parametrize("answer", [403, 500, 0], ids=["refuses", "is broken", "says nothing"])
+@pytest.mark.parametrize("name", STORAGES)
+def test_secrets_of_storages_are_nowhere(
+    name: str, answer: int, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The run is refused before its first step; what the SDKs themselves log for debugging is not ours to keep back."""
+    make, environment, secrets = STORAGES[name]
+    monkeypatch.setattr("dotflow.providers.s3_bucket.READ", 0.1)
+    with (
+        answering(Reply(answer, f"<Error><Code>AccessDenied</Code><Message>{PASSWORD}</Message></Error>")) as server,
+        everything_is_logged(logging.INFO) as logged,
+        warnings.catch_warnings(record=True) as warned,
+    ):
+        warnings.simplefilter("always")
+        for variable, value in environment(server.url, tmp_path).items():
+            monkeypatch.setenv(variable, value)
+        left = list(all_that_is_left({"storage": make(server.url)}, tmp_path))
+    printed = capfd.readouterr()
+
+    found = "\n".join([*left, logged.getvalue(), *map(str, warned), printed.out, printed.err])
+    assert "StorageError" in found
+    everything = set().union(*map(spellings, secrets))
+    assert [spelling for spelling in everything if spelling in found] == []
 
 
 def test_the_search_finds_what_is_there(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
