@@ -80,9 +80,9 @@ class ScheduledRuns:
 
     def start(self, due: datetime) -> None:
         """Starts a run beside those that go on."""
+        self._farewell.beside = len(self._beside) + 1  # first: its steps may begin before launch returns
         try:
             self._beside.add(self.workflow.launch(self._ring, **self._arguments))
-            self._farewell.beside = len(self._beside)
         except Exception as error:  # a border: the schedule goes on, whatever becomes of one run
             self._report(due, error)
 
