@@ -7,6 +7,7 @@ import pytest
 
 from dotflow import Config, DotFlow
 from dotflow.providers import LogDefault
+from tests.clouds.postgres import PostgresProcess
 from tests.clouds.process import ServerProcess
 from tests.clouds.settings import settle_gcs, settle_s3
 
@@ -80,3 +81,18 @@ def s3(s3_server: str, monkeypatch: pytest.MonkeyPatch) -> str:
 def gcs(gcs_server: str, monkeypatch: pytest.MonkeyPatch) -> str:
     """The same for Google Cloud Storage."""
     return settle_gcs(gcs_server, monkeypatch.setenv)
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[PostgresProcess]:
+    """A Postgres server on this machine."""
+    with contextlib.closing(PostgresProcess()) as server:
+        yield server
+
+
+@pytest.fixture
+def postgres(postgres_server: PostgresProcess) -> Iterator[str]:
+    """The DSN of a place in it with nothing in it; the server is running, whatever the test before has done to it."""
+    postgres_server.order("start")
+    with postgres_server.schema() as dsn:
+        yield dsn

@@ -11,7 +11,7 @@ from dotflow import Context, DotFlow, Task, action
 from dotflow.abc.storage import Storage
 from dotflow.core.types import TypeStatus
 from dotflow.errors import CheckpointMismatch
-from dotflow.providers import StorageDefault, StorageFile, StorageGCS, StorageS3, StorageSQLite
+from dotflow.providers import StorageDefault, StorageFile, StorageGCS, StoragePostgres, StorageS3, StorageSQLite
 from dotflow.testing import StorageContract
 from tests.clouds.settings import BUCKET
 
@@ -118,6 +118,18 @@ class TestStorageGCS(StorageContract):
     @pytest.fixture
     def again(self, gcs: str, tmp_path: Path) -> Storage:
         return StorageGCS(gcs, prefix=tmp_path.as_posix().strip("/"))
+
+
+class TestStoragePostgres(StorageContract):
+    """Rows of a table of Postgres."""
+
+    @pytest.fixture
+    def storage(self, postgres: str) -> Storage:
+        return StoragePostgres(postgres)
+
+    @pytest.fixture
+    def again(self, postgres: str) -> Storage:
+        return StoragePostgres(postgres)
 
 
 MAKERS: dict[str, Callable[[Path], Storage]] = {

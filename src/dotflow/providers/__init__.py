@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from dotflow.providers.storage_default import StorageDefault
     from dotflow.providers.storage_file import StorageFile
     from dotflow.providers.storage_gcs import StorageGCS
+    from dotflow.providers.storage_postgres import StoragePostgres
     from dotflow.providers.storage_s3 import StorageS3
     from dotflow.providers.storage_sqlite import StorageSQLite
     from dotflow.providers.tracer_opentelemetry import TracerOpenTelemetry
@@ -34,6 +35,7 @@ __all__ = [
     "StorageDefault",
     "StorageFile",
     "StorageGCS",
+    "StoragePostgres",
     "StorageS3",
     "StorageSQLite",
     "TracerOpenTelemetry",
@@ -53,6 +55,7 @@ _MODULES = {
     "StorageDefault": "storage_default",
     "StorageFile": "storage_file",
     "StorageGCS": "storage_gcs",
+    "StoragePostgres": "storage_postgres",
     "StorageS3": "storage_s3",
     "StorageSQLite": "storage_sqlite",
     "TracerOpenTelemetry": "tracer_opentelemetry",

@@ -141,6 +141,11 @@ class Lease:
         """What the storage keeps beside it."""
         return self._note.more
 
+    @property
+    def token(self) -> str:
+        """By which what is written there is known to be this holding's."""
+        return self._token
+
     def take(self, **defaults: Any) -> None:
         """Takes it and keeps it until it is given back.
 

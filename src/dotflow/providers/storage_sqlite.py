@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import re
 import sqlite3
 import weakref
 from collections.abc import Hashable, Iterable, Mapping
@@ -13,6 +12,7 @@ from dotflow.codec.document import pack, unpack
 from dotflow.core.context import Context
 from dotflow.core.task import Task
 from dotflow.errors import CheckpointUnreadable, InvalidArgument
+from dotflow.providers.fitted_text import fit, unfit
 from dotflow.providers.sqlite_file import SQLiteFile, explained, is_unreadable, meaning_of
 from dotflow.providers.storage_arguments import check_arguments
 from dotflow.providers.workflow_lock import Hold
@@ -31,10 +31,6 @@ CLEAR: Final = "DELETE FROM checkpoints WHERE key >= ? AND key < ? AND NOT instr
 FIND: Final = "SELECT document FROM checkpoints WHERE key = ?"
 CONTAINS: Final = "SELECT 1 FROM checkpoints WHERE key = ?"
 LIST: Final = "SELECT key FROM checkpoints WHERE key >= ? AND substr(key, 1, ?) = ?"
-
-#: What no column of text can hold, or no function on text can handle, and what stands for it.
-UNFIT: Final = re.compile("[\0\ud800-\udfff\uffff]")
-ESCAPED: Final = re.compile("\uffff([0-9a-f]{4})")
 
 
 class StorageSQLite(Storage):
@@ -73,7 +69,7 @@ class StorageSQLite(Storage):
 
     def post(self, key: str, context: Context) -> None:
         """As Storage says; it is committed when this returns."""
-        self._write(SAVE, _fit(key), pack(key, context, pickle=self._pickle), create=True)
+        self._write(SAVE, fit(key), pack(key, context, pickle=self._pickle), create=True)
 
     def get(self, key: str) -> Context:
         """As Storage says."""
@@ -95,16 +91,16 @@ class StorageSQLite(Storage):
 
     def delete(self, key: str) -> None:
         """As Storage says."""
-        self._write(DELETE, _fit(key))
+        self._write(DELETE, fit(key))
 
     def list_keys(self, prefix: str = "") -> Iterable[str]:
         """As Storage says, in order."""
-        begin = _fit(prefix)
-        return sorted(_unfit(key.decode()) for (key,) in self._read(LIST, prefix, begin, len(begin), begin))
+        begin = fit(prefix)
+        return sorted(unfit(key.decode()) for (key,) in self._read(LIST, prefix, begin, len(begin), begin))
 
     def clear(self, workflow_id: str) -> bool:
         """As Storage says; a crash leaves all of it or nothing."""
-        name = _fit(workflow_id)
+        name = fit(workflow_id)
         self._write(CLEAR, f"{name}/", f"{name}0", len(name) + 2)  # "0" comes next after "/"
         return True
 
@@ -128,7 +124,7 @@ class StorageSQLite(Storage):
 
     def _read(self, statement: str, key: str, *values: Any) -> list[tuple[Any, ...]]:
         try:
-            return self._file.run(statement, values or (_fit(key),))
+            return self._file.run(statement, values or (fit(key),))
         except sqlite3.Error as error:
             if is_unreadable(error):
                 raise CheckpointUnreadable(meaning_of(error), self._where(key)) from error
@@ -144,15 +140,3 @@ class StorageSQLite(Storage):
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         self._open_late()
-
-
-def _fit(key: str) -> str:
-    """The key as SQLite can hold it: itself, unless there is in it what no text can hold."""
-    if key.isascii() and "\0" not in key:  # most are, and this is seen sooner
-        return key
-    return UNFIT.sub(lambda found: f"\uffff{ord(found[0]):04x}", key)
-
-
-def _unfit(fitted: str) -> str:
-    """The key that was fitted."""
-    return ESCAPED.sub(lambda found: chr(int(found[1], 16)), fitted)

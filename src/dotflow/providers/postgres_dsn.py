@@ -1,0 +1,110 @@
+"""Dsn: how a Postgres server is reached; what is secret in it is shown nowhere and doesn't travel."""
+
+import contextlib
+import os
+from collections.abc import Mapping
+from typing import Any, Final
+
+from dotflow.errors import InvalidArgument
+
+WANTED: Final = (
+    "a URL such as 'postgresql://user@host:5432/database', or 'host=... dbname=...', or '' for what the environment "
+    "says (PGHOST, PGSERVICE, ~/.pgpass); special characters of a password in a URL are percent-encoded, and a value "
+    "with spaces after '=' is put in single quotes"
+)
+HIDDEN: Final = "…"  # stands for a DSN, of which nobody can say where its password is, and for a password
+
+#: Marks what libpq hides in its own dialogs: www.postgresql.org/docs/current/libpq-connect.html, PQconninfoParse
+PASSWORD: Final = b"*"
+
+#: Where the DSN says nothing else. Otherwise a host that has gone without a word would be waited for for hours.
+DEFAULTS: Final[Mapping[str, str]] = {
+    "connect_timeout": "10",  # seconds
+    "keepalives_idle": "30",  # seconds of silence, in an answer that is waited for, until the host is asked for a sign
+    "keepalives_interval": "10",  # seconds
+    "keepalives_count": "3",
+    "tcp_user_timeout": "60000",  # milliseconds in which what was sent has to be acknowledged
+    "fallback_application_name": "dotflow",
+}
+BY_ENVIRONMENT: Final[Mapping[str, str]] = {"PGCONNECT_TIMEOUT": "connect_timeout"}
+
+
+class Dsn:
+    """A connection string, taken apart.
+
+    Args:
+        text: As libpq reads it: www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-CONNSTRING
+
+    Raises:
+        InvalidArgument: It isn't one. It is not repeated: nobody can say which part of it is the password.
+        ImportError: libpq is missing.
+    """
+
+    def __init__(self, text: object) -> None:
+        try:
+            from psycopg import OperationalError, pq
+        except ImportError:  # it is there, and what it is made of is not
+            raise ImportError("StoragePostgres needs libpq: pip install dotflow[postgres]", name="psycopg") from None
+        if not isinstance(text, str):
+            raise InvalidArgument("dsn", type(text), WANTED)
+        options = None
+        if "\0" not in text:  # libpq would read no further
+            with contextlib.suppress(OperationalError, UnicodeEncodeError):  # what it says would quote a part
+                options = pq.Conninfo.parse(text.encode())
+        if options is None:
+            raise InvalidArgument("dsn", HIDDEN, WANTED)
+        self._given = {option.keyword.decode(): option.val.decode() for option in options if option.val is not None}
+        self._secret = frozenset(option.keyword.decode() for option in options if option.dispchar == PASSWORD)
+        self._is_copy = False
+        if self._is_mistaken(is_url=text.startswith(("postgresql://", "postgres://"))):
+            raise InvalidArgument("dsn", HIDDEN, WANTED)
+
+    def _is_mistaken(self, *, is_url: bool) -> bool:
+        """Whether a part of the password has ended up elsewhere, where it would be shown: it had an @ or a / in it."""
+        found = [self._given.get("host", ""), self._given.get("dbname", "") if is_url else ""]
+        ports = self._given.get("port", "").split(",")
+        return any("@" in value for value in found) or not all(port == "" or port.isdecimal() for port in ports)
+
+    def parameters(self) -> dict[str, str]:
+        """What libpq is given."""
+        by_environment = {name for variable, name in BY_ENVIRONMENT.items() if variable in os.environ}
+        defaults = {name: value for name, value in DEFAULTS.items() if name not in by_environment}
+        return {**defaults, **self._given, "client_encoding": "UTF8"}
+
+    def where(self) -> str:
+        """Host, port and database, for readers."""
+        if "service" in self._given and "host" not in self._given:
+            return f"service {self._given['service']!r}"
+        from psycopg import pq
+
+        options = pq.Conninfo.get_defaults()
+        found = {option.keyword.decode(): option.val.decode() for option in options if option.val} | self._given
+        host = found.get("host") or found.get("hostaddr") or "the local socket"
+        return f"{host}, port {found.get('port')}, database {found.get('dbname') or found.get('user')!r}"
+
+    def hide(self, text: str) -> str:
+        """A text in which there is no password."""
+        secrets = [value for name, value in self._given.items() if name in self._secret]
+        for secret in (*secrets, os.environ.get("PGPASSWORD", "")):
+            text = text.replace(secret, HIDDEN) if secret else text
+        return text
+
+    @property
+    def lacks_password(self) -> bool:
+        """Whether it had one, in the process that it came from."""
+        return self._is_copy
+
+    def __repr__(self) -> str:
+        return f"Dsn({self.where()})"
+
+    def __deepcopy__(self, memo: object) -> "Dsn":
+        return self  # it never changes
+
+    def __getstate__(self) -> dict[str, Any]:
+        """All but what is secret: a pickle may lie about anywhere."""
+        open_ones = {name: value for name, value in self._given.items() if name not in self._secret}
+        is_copy = self._is_copy or len(open_ones) < len(self._given)
+        return {"_given": open_ones, "_secret": self._secret, "_is_copy": is_copy}
+
+    def __copy__(self) -> "Dsn":
+        return self

