@@ -3,6 +3,7 @@
 import contextlib
 from collections.abc import Callable, Iterator
 
+import psycopg
 import pytest
 
 from dotflow import Config, DotFlow
@@ -10,6 +11,16 @@ from dotflow.providers import LogDefault
 from tests.clouds.postgres import PostgresProcess
 from tests.clouds.process import ServerProcess
 from tests.clouds.settings import settle_gcs, settle_s3
+
+#: www.postgresql.org/docs/current/libpq-envars.html
+LIBPQ = {
+    "PGHOST": "host",
+    "PGPORT": "port",
+    "PGUSER": "user",
+    "PGPASSWORD": "password",
+    "PGDATABASE": "dbname",
+    "PGOPTIONS": "options",
+}
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -96,3 +107,11 @@ def postgres(postgres_server: PostgresProcess) -> Iterator[str]:
     postgres_server.order("start")
     with postgres_server.schema() as dsn:
         yield dsn
+
+
+@pytest.fixture
+def postgres_settings(postgres: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The environment of whoever uses such a place, and names it nowhere else."""
+    given = psycopg.conninfo.conninfo_to_dict(postgres)
+    for variable, name in LIBPQ.items():
+        monkeypatch.setenv(variable, str(given[name]))

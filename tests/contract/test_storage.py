@@ -139,8 +139,9 @@ MAKERS: dict[str, Callable[[Path], Storage]] = {
     "StorageSQLite": lambda folder: StorageSQLite(folder / "dotflow.db"),
     "StorageS3": lambda folder: StorageS3(BUCKET, prefix=folder.as_posix().strip("/")),
     "StorageGCS": lambda folder: StorageGCS(BUCKET, prefix=folder.as_posix().strip("/")),
+    "StoragePostgres": lambda folder: StoragePostgres(""),
 }
-SERVERS = {"StorageS3": "s3", "StorageGCS": "gcs"}
+SERVERS = {"StorageS3": "s3", "StorageGCS": "gcs", "StoragePostgres": "postgres_settings"}
 
 VALUES: list[Any] = [None, 0, "", [], False, {}, [1, [2]], {"a": None}, "text", b"bytes", (1, {2}), float("inf")]
 

@@ -1,4 +1,4 @@
-"""Shared storages: two processes and a bucket between them, over the wire."""
+"""Shared storages: two processes and a bucket or a database between them, over the wire."""
 
 import signal
 import time
@@ -9,7 +9,7 @@ import pytest
 
 from tests.integration.children import Script, Scripts
 
-KINDS = {"s3": "StorageS3", "gcs": "StorageGCS"}
+KINDS = {"s3": "StorageS3", "gcs": "StorageGCS", "postgres": "StoragePostgres"}
 
 #: A script as of a machine of its own: nobody there knows which processes of others are gone.
 ELSEWHERE = """
@@ -19,9 +19,9 @@ process_identity._machine = lambda: ""
 
 PIPELINE = """
 from dotflow.errors import WorkflowBusy
-from dotflow.providers import StorageGCS, StorageS3
+from dotflow.providers import StorageGCS, StoragePostgres, StorageS3
 
-storage = {kind}({bucket!r}, prefix={prefix!r}, lease=LEASE)
+storage = {kind}({place!r}, {given}lease=LEASE)
 
 def ran(name):
     with open(HERE / "ran", "a") as file:
@@ -72,10 +72,11 @@ Start = Callable[..., Script]
 @pytest.fixture(params=KINDS)
 def start(request: pytest.FixtureRequest, scripts: Scripts, tmp_path: Path) -> Start:
     """Starts a process with the pipeline; what it is given is its last lines."""
-    bucket, prefix = request.getfixturevalue(request.param), tmp_path.as_posix().strip("/")
+    place, prefix = request.getfixturevalue(request.param), tmp_path.as_posix().strip("/")
+    given = "" if request.param == "postgres" else f"prefix={prefix!r}, "
 
     def start_script(lines: str, *, lease: float = 30.0, elsewhere: bool = False) -> Script:
-        pipeline = PIPELINE.format(kind=KINDS[request.param], bucket=bucket, prefix=prefix)
+        pipeline = PIPELINE.format(kind=KINDS[request.param], place=place, given=given)
         return scripts.start(f"LEASE = {lease}\n{ELSEWHERE if elsewhere else ''}{pipeline}{lines}")
 
     return start_script
