@@ -37,6 +37,7 @@ MEASUREMENTS: Final[Mapping[str, str]] = {
     "checkpoint": "checkpoints:save_rows",
     "resume": "checkpoints:resume_rows",
     "clouds": "clouds:rows",
+    "postgres": "postgres:rows",
     "timeouts": "timeouts:rows",
     "notify": "notifications:rows",
 }
