@@ -1,4 +1,4 @@
-"""The programs of docs/clouds.md, run as they are printed, each twice, against the clouds on this machine."""
+"""The programs of docs/clouds.md, run as they are printed, each twice, against the servers on this machine."""
 
 import os
 from pathlib import Path
@@ -12,7 +12,8 @@ PROGRAMS = BLOCK.findall((ROOT / "docs/clouds.md").read_text())
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("program", PROGRAMS, ids=["s3", "gcs"])
+@pytest.mark.usefixtures("postgres_settings")
+@pytest.mark.parametrize("program", PROGRAMS, ids=["s3", "gcs", "postgres"])
 def test_a_program_runs_as_it_is_printed(
     program: str, s3_server: str, gcs_server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
