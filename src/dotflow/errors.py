@@ -415,7 +415,7 @@ class CheckpointMismatch(RunError):
         places = "; ".join(f"task {number}: saved by {was}, now {now}" for number, was, now in self.mismatches)
         return (
             f"This workflow is not the one its checkpoints were made by ({places}). Put the steps back in their old "
-            f"order, or start without resume=True to run everything anew."
+            f"order, or start without resume to run everything anew."
         )
 
 

@@ -70,10 +70,20 @@ class Script:
         command: Python's arguments.
         folder: Where it runs.
         terminal: The descriptor of a terminal that it runs in; none, and pipes, unless given.
+        closed: One of its streams, by number, that is closed before it begins.
+        stdout: The descriptor of its stdout, where it is neither a terminal nor a pipe of ours.
         **environment: Variables of its environment, beside our own.
     """
 
-    def __init__(self, command: Sequence[str], folder: Path, terminal: int | None = None, **environment: str) -> None:
+    def __init__(
+        self,
+        command: Sequence[str],
+        folder: Path,
+        terminal: int | None = None,
+        closed: int | None = None,
+        stdout: int | None = None,
+        **environment: str,
+    ) -> None:
         self._mark = uuid.uuid4().hex
         ours = {MARK: self._mark, "PYTHONPATH": str(SOURCES), "PYTHONUNBUFFERED": ""}
         self.process = subprocess.Popen(
@@ -81,10 +91,11 @@ class Script:
             cwd=folder,
             env=os.environ | ours | environment,
             stdin=subprocess.DEVNULL if terminal is None else terminal,
-            stdout=subprocess.PIPE if terminal is None else terminal,
+            stdout=stdout or (subprocess.PIPE if terminal is None else terminal),
             stderr=subprocess.PIPE if terminal is None else terminal,
             text=True,
             start_new_session=True,
+            preexec_fn=None if closed is None else lambda: os.close(closed),
         )
 
     def __enter__(self) -> "Script":
@@ -107,6 +118,10 @@ class Script:
     def send(self, signum: int) -> None:
         """Sends a signal to the script alone, not to what it started."""
         self.process.send_signal(signum)
+
+    def send_all(self, signum: int) -> None:
+        """Sends a signal to the script and all that is in its process group, as a terminal does."""
+        os.killpg(self.process.pid, signum)
 
     def end(self, timeout: float = PATIENCE) -> "End":
         """Waits for its end. One that does not end is killed, and the test fails with all that it said."""
@@ -196,9 +211,16 @@ class Scripts:
         path.write_text(PRELUDE.format(method=self._start_method, folder=str(self.folder)) + source)
         return self._keep(Script([str(path), *arguments], self.folder))
 
-    def command(self, *arguments: str, terminal: int | None = None, **environment: str) -> Script:
+    def command(
+        self,
+        *arguments: str,
+        terminal: int | None = None,
+        closed: int | None = None,
+        stdout: int | None = None,
+        **environment: str,
+    ) -> Script:
         """Starts the command `dotflow`, in the folder, as a shell would."""
-        return self._keep(Script(["-c", COMMAND, *arguments], self.folder, terminal, **environment))
+        return self._keep(Script(["-c", COMMAND, *arguments], self.folder, terminal, closed, stdout, **environment))
 
     def _keep(self, script: Script) -> Script:
         self._started.append(script)

@@ -39,6 +39,15 @@ def wait():
     time.sleep(60)
 
 @action
+def stubborn():
+    print("waiting", flush=True)
+    try:
+        time.sleep(60)
+    except KeyboardInterrupt:
+        print("still here", flush=True)
+        time.sleep(60)
+
+@action
 def silent():
     return [3, 5, 8]
 
@@ -210,6 +219,28 @@ class TestMistakes:
         assert "Workflow 'mine' is being run by process" in end.err
         assert len(end.err.splitlines()) == 1
 
+    def test_no_command_at_all_is_answered_with_the_help(self, scripts: Scripts) -> None:
+        """It is what a newcomer types first."""
+        with scripts.command() as command:
+            end = command.end()
+
+        assert (end.code, end.err) == (0, "")
+        assert end.out.startswith("Usage: dotflow ")
+        assert "  start " in end.out
+
+    def test_a_folder_that_is_gone_is_said(self, scripts: Scripts, folder: Path) -> None:
+        """Nothing can be imported from there."""
+        gone = folder / "gone"
+        gone.mkdir()
+        program = f"import os; os.chdir({str(gone)!r}); os.rmdir({str(gone)!r})\n"
+        with scripts.start(
+            f"{program}from dotflow.cli.main import main\nraise SystemExit(main())\n", "start", "--step", "jobs.load"
+        ) as script:
+            end = script.end()
+
+        assert end.code == 2
+        assert end.err == "dotflow: The folder that you are in was deleted. Go to one that is there, with cd.\n"
+
 
 class TestSignals:
     @pytest.mark.parametrize(("signum", "code", "word"), [(2, 130, "Interrupted"), (15, 143, "Terminated")])
@@ -228,6 +259,17 @@ class TestSignals:
         assert "task 0 wait: Failed" in end.out
         assert f"{word}: 0 of 1 task completed, 1 failed" in end.out
         assert "Traceback" not in end.out
+
+    def test_a_second_sigterm_ends_the_process_at_once(self, scripts: Scripts, folder: Path) -> None:
+        """Where the first is held up: by a step that goes on when it is interrupted."""
+        with scripts.command("start", "--step", "jobs.stubborn") as command:
+            assert command.line() == "waiting"
+            command.send(signal.SIGTERM)
+            assert command.line() == "still here"
+            command.send(signal.SIGTERM)
+            end = command.end()
+
+        assert end.code == -signal.SIGTERM
 
     def test_groups_end_too(self, scripts: Scripts, folder: Path) -> None:
         """What was finished before is told of as such."""
@@ -274,6 +316,18 @@ def test_a_bucket_keeps_values_for_the_next_run(
 
     assert (failed.code, resumed.code) == (1, 0), failed.err + resumed.err
     assert "task 0 silent: Completed, restored\n" in resumed.out
+
+
+def test_a_full_disk_behind_stdout_changes_no_exit_code(scripts: Scripts, folder: Path) -> None:
+    """The run was what it was; that its summary is missing is said."""
+    with (
+        Path("/dev/full").open("w") as full,
+        scripts.command("start", "--workflow", "jobs.quiet", stdout=full.fileno()) as command,
+    ):
+        end = command.end()
+
+    assert end.code == 0
+    assert end.err == "dotflow: what was printed could not be written: No space left on device.\n"
 
 
 @pytest.mark.parametrize("unbuffered", ["", "1"])

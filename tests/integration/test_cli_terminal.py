@@ -10,7 +10,7 @@ from tests.integration.children import Scripts
 from tests.integration.terminals import Terminal
 
 JOBS = """\
-import logging, os, subprocess, sys, time
+import ctypes, logging, os, subprocess, sys, time
 from pathlib import Path
 from dotflow import DotFlow, action
 
@@ -48,6 +48,48 @@ def begins():
     sys.stdout.write("20%"); sys.stdout.flush()
     until("go")
     print(" done")
+
+@action
+def crashes():
+    print("last words", flush=True)
+    os._exit(7)
+
+@action
+def locked():
+    ctypes.PyDLL(None).write(1, (b"x" * 79 + b"\\n") * 2000, 160_000)
+
+@action
+def leaves():
+    program = "import pathlib, time\\nwhile not pathlib.Path('go').exists(): time.sleep(0.01)\\nprint('from behind')"
+    subprocess.Popen([sys.executable, "-c", program], start_new_session=True)
+
+@action
+def endless():
+    for _ in range(20_000):
+        sys.stdout.write("abcdefghij")
+    print()
+
+@action
+def größe():
+    raise ValueError("größe")
+
+@action
+def a_step_whose_name_says_all_that_it_does_and_a_little_more():
+    pass
+
+@action(retry=2, retry_delay=0)
+def another_step_whose_name_says_all_that_it_does_and_more():
+    raise ValueError("no")
+
+def wordy():
+    workflow = DotFlow()
+    workflow.task.add(
+        a_step_whose_name_says_all_that_it_does_and_a_little_more, group_name="a group of a rather long name"
+    )
+    workflow.task.add(
+        another_step_whose_name_says_all_that_it_does_and_more, group_name="another group of a rather long name"
+    )
+    return workflow
 
 def groups():
     workflow = DotFlow(name="prices")
@@ -164,6 +206,109 @@ class TestLive:
             terminal.see(lambda lines: any(line.startswith("Interrupted: ") for line in lines))
 
         assert terminal.shows_cursor
+
+
+class TestWhateverHappens:
+    """The terminal is as it was, and what was printed is there."""
+
+    def test_what_was_printed_last_is_there_after_a_crash(
+        self, scripts: Scripts, folder: Path, terminal: Terminal
+    ) -> None:
+        """A process that ends without a word leaves no picture, and the cursor is back."""
+        with scripts.command("start", "--step", "jobs.crashes", terminal=terminal.theirs, **COLOURED) as command:
+            assert command.process.wait(15) == 7
+            lines = terminal.see(lambda lines: "last words" in lines and terminal.shows_cursor)
+            assert command.left_behind() == []
+
+        assert not any("In progress" in line for line in lines)
+
+    def test_kill_9_gives_the_terminal_back(self, scripts: Scripts, folder: Path, terminal: Terminal) -> None:
+        """The process that paints outlives the one that runs, and cleans up."""
+        with scripts.command("start", "--workflow", "jobs:groups", terminal=terminal.theirs, **COLOURED) as command:
+            terminal.see(lambda lines: any("In progress" in line and "hold" in line for line in lines))
+            command.send(signal.SIGKILL)
+            lines = terminal.see(
+                lambda lines: (
+                    not any("In progress" in line and "hold" in line for line in lines) and terminal.shows_cursor
+                )
+            )
+            assert command.left_behind() == []
+
+        assert any("printed by europe" in line for line in lines)
+
+    def test_code_that_holds_the_interpreter_may_print_a_lot(
+        self, scripts: Scripts, folder: Path, terminal: Terminal
+    ) -> None:
+        """More than a pipe holds: nobody in this process could read it meanwhile."""
+        with scripts.command("start", "--step", "jobs.locked", terminal=terminal.theirs, **COLOURED) as command:
+            assert command.process.wait(15) == 0
+            terminal.see(lambda lines: any(line.startswith("Completed: ") for line in lines))
+
+        assert terminal.sent.count(b"x" * 79 + b"\r\n") == 2000
+
+    def test_ctrl_z_leaves_the_shell_its_cursor(self, scripts: Scripts, folder: Path, terminal: Terminal) -> None:
+        """The picture makes way, and comes again when the run goes on."""
+        with scripts.command("start", "--step", "jobs.hold", terminal=terminal.theirs, **COLOURED) as command:
+            terminal.see(lambda lines: any("In progress" in line for line in lines))
+            command.send_all(signal.SIGTSTP)
+            terminal.see(lambda lines: not any("In progress" in line for line in lines) and terminal.shows_cursor)
+            command.send_all(signal.SIGCONT)
+            terminal.see(lambda lines: any("In progress" in line for line in lines) and not terminal.shows_cursor)
+            (folder / "go").touch()
+            assert command.process.wait(15) == 0
+
+    def test_a_program_that_is_left_behind_may_go_on_printing(
+        self, scripts: Scripts, folder: Path, terminal: Terminal
+    ) -> None:
+        """The command does not wait for it, and what it prints afterwards still comes to the terminal."""
+        with scripts.command("start", "--step", "jobs.leaves", terminal=terminal.theirs, **COLOURED) as command:
+            assert command.process.wait(15) == 0
+            (folder / "go").touch()
+            terminal.see(lambda lines: "from behind" in lines)
+            assert command.left_behind() == []
+
+    def test_a_line_of_megabytes_is_whole(self, scripts: Scripts, folder: Path, terminal: Terminal) -> None:
+        """It is kept until it ends, as a terminal's line is."""
+        with scripts.command("start", "--step", "jobs.endless", terminal=terminal.theirs, **COLOURED) as command:
+            assert command.process.wait(15) == 0
+            terminal.see(lambda lines: any(line.startswith("Completed: ") for line in lines))
+
+        assert terminal.sent.count(b"abcdefghij" * 20_000) == 1
+
+    @pytest.mark.parametrize("closed", [2, 0])
+    def test_a_closed_stream_is_no_obstacle(
+        self, scripts: Scripts, folder: Path, terminal: Terminal, closed: int
+    ) -> None:
+        """`dotflow start ... 2>&-`: its number must not be taken for something else."""
+        (folder / "go").touch()
+        with scripts.command(
+            "start", "--step", "jobs.hold", terminal=terminal.theirs, closed=closed, **COLOURED
+        ) as command:
+            assert command.process.wait(15) == 0
+            terminal.see(lambda lines: any(line.startswith("Completed: ") for line in lines))
+
+        assert terminal.shows_cursor
+
+    def test_names_that_the_terminal_cannot_write(self, scripts: Scripts, folder: Path, terminal: Terminal) -> None:
+        """Are shown as far as they can be; the run and its exit code are what they are."""
+        with scripts.command(
+            "start", "--step", "jobs.größe", terminal=terminal.theirs, **COLOURED, PYTHONIOENCODING="ascii"
+        ) as command:
+            assert command.process.wait(15) == 1
+            terminal.see(lambda lines: any(line.startswith("Failed: 0 of 1 task") for line in lines))
+
+        assert b"gr\\xf6\\xdfe" in terminal.sent
+
+
+def test_long_names_leave_the_summary_its_columns(scripts: Scripts, folder: Path, terminal: Terminal) -> None:
+    """At 80 columns names are cut, and status, attempts and duration are there."""
+    with scripts.command("start", "--workflow", "jobs:wordy", terminal=terminal.theirs, **COLOURED) as command:
+        assert command.process.wait(15) == 1
+        lines = terminal.see(lambda lines: any(line.startswith("Failed: ") for line in lines))
+
+    rows = [line for line in lines if line.startswith(("✓", "✗ ")) and "task " not in line]
+    assert [("Completed" in row or "Failed" in row, " s" in row) for row in rows] == [(True, True)] * 2
+    assert any("2/2" in row for row in rows)
 
 
 @pytest.mark.parametrize("environment", [{"NO_COLOR": "1"}, {"TERM": "dumb"}])

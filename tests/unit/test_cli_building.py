@@ -37,6 +37,10 @@ def nothing(): ...
 
 def needy(day): ...
 
+def leaves(): raise SystemExit(5)
+
+async def later(): ...
+
 def broken(): raise RuntimeError("no database")
 
 workflow = DotFlow(name="made before")
@@ -124,6 +128,13 @@ class TestSteps:
         assert words in told(caught.value)
         assert "\n" not in told(caught.value)
 
+    def test_a_callback_need_not_be_an_action(self) -> None:
+        """So no actions are listed for one that is not there."""
+        with pytest.raises(InvalidPath) as caught:
+            build(asked(step=("jobs.load",), callback="jobs.nonsense"))
+
+        assert str(caught.value) == "Can't import 'jobs.nonsense': 'jobs' has no 'nonsense'."
+
 
 class TestFactories:
     @pytest.mark.parametrize(("path", "name"), [("jobs:factory", "nightly"), ("jobs.workflow", "made before")])
@@ -138,6 +149,7 @@ class TestFactories:
             ("jobs.needy", "it needs 'day'"),
             ("jobs.load", "Run it with --step jobs.load"),
             ("jobs.__name__", "'jobs' (str)"),
+            ("jobs.later", "it takes a plain one, without async"),
         ],
     )
     def test_what_makes_no_workflow_is_refused(self, path: str, words: str) -> None:
@@ -146,6 +158,12 @@ class TestFactories:
             build(asked(workflow=path))
 
         assert words in caught.value.format_message()
+
+    @pytest.mark.parametrize("path", ["jobs.leaves", "jobs:leaves"])
+    def test_a_factory_that_exits_is_a_mistake_too(self, path: str) -> None:
+        """Its exit code would be taken for one of ours."""
+        with pytest.raises(FactoryRaised, match="raised SystemExit: 5"):
+            build(asked(workflow=path))
 
     def test_what_a_factory_raises_is_told_with_its_cause(self) -> None:
         """One line, and the traceback for --debug."""
@@ -195,6 +213,7 @@ class TestStorages:
             (TypeStorage.S3, {"path": "x"}, "--path does not go with --storage s3, which takes --bucket, --prefix"),
             (TypeStorage.GCS, {"bucket": "b", "region": "x"}, "--region does not go with --storage gcs"),
             (TypeStorage.S3, {"prefix": "x"}, "--storage s3 needs --bucket"),
+            (TypeStorage.POSTGRES, {"path": "x"}, "--path does not go with --storage postgres, which takes no options"),
             (None, {"bucket": "x"}, "--bucket goes with --storage s3 or gcs"),
         ],
     )
@@ -232,9 +251,10 @@ def test_a_summary_tells_of_failures_and_leaves_many_successes_out() -> None:
     from dotflow.cli.summary import plain
     from dotflow.core.events import AttemptStarted, TaskCompleted, TaskFailed
 
-    @action
     def step() -> None: ...
 
+    step.__qualname__ = "step\nFAKE: Completed"
+    step = action(step)
     tasks = [Task(number, step) for number in range(60)]
     now = Context().time
     for task in tasks:
@@ -247,7 +267,7 @@ def test_a_summary_tells_of_failures_and_leaves_many_successes_out() -> None:
     tasks[7].apply(TaskFailed(7, 1, Failure("ZeroDivisionError", "no", trace), now, 2.0))
 
     assert list(plain("Failed", tasks, 3.0, "Try again.")) == [
-        f"task 7 {step.name}: Failed, 1.00 s",
+        "task 7 step FAKE: Completed: Failed, 1.00 s",
         "    ZeroDivisionError: no",
         "    /jobs/a.py:3 in step: 1 / 0",
         "and 59 more tasks",

@@ -93,7 +93,7 @@ EXAMPLES: list[tuple[DotflowError, list[str]]] = [
     (LoopLost(), ["event loop", "isolate=True"]),
     (NoProcesses("win32"), ["POSIX", "win32", "ExecutorThread()"]),
     (NotRunYet("result_task"), ["result_task()", "start()"]),
-    (CheckpointMismatch([(0, "m:a", "m:b"), (2, "m:c", "m:d")]), ["task 0", "m:a", "m:b", "task 2", "resume=True"]),
+    (CheckpointMismatch([(0, "m:a", "m:b"), (2, "m:c", "m:d")]), ["task 0", "m:a", "m:b", "task 2", "without resume"]),
     (
         ValueNotStorable("socket.socket", "['rows'][3]['conn']", "it is open", "extract"),
         ["'extract'", "socket.socket", "['rows'][3]['conn']", "it is open", "StorageFile(pickle=True)", "plain data"],

@@ -5,6 +5,7 @@ from typing import Final
 
 from dotflow import clock
 from dotflow.abc.history import History
+from dotflow.cli.words import one_line
 from dotflow.core.events import (
     AttemptFailed,
     AttemptStarted,
@@ -36,8 +37,8 @@ class Row:
     __slots__ = ("_began", "_ended", "attempt", "attempts", "group", "name", "restored", "retry_at", "status")
 
     def __init__(self, task: Task) -> None:
-        self.name = task.name
-        self.group = task.group_name
+        self.name = one_line(task.name)
+        self.group = one_line(task.group_name)
         self.attempts = task.step.policy.attempts
         self.status = TypeStatus.NOT_STARTED
         self.attempt = 0

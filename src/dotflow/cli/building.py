@@ -45,8 +45,7 @@ def build(asked: Asked) -> DotFlow:
         UsageError: Options that don't go together.
         DotflowError: A path that leads nowhere, or a definition that is wrong.
     """
-    if "" not in sys.path and str(Path.cwd()) not in sys.path:
-        sys.path.insert(0, str(Path.cwd()))
+    _make_folder_importable()
     if bool(asked.step) == bool(asked.workflow):
         raise click.UsageError(
             "say what to run: --step my_module.my_step, or --workflow my_module:my_factory"
@@ -59,6 +58,17 @@ def build(asked: Asked) -> DotFlow:
     if asked.resume:
         _check_resumable(asked, workflow)
     return workflow
+
+
+def _make_folder_importable() -> None:
+    try:
+        here = str(Path.cwd())
+    except FileNotFoundError:
+        raise click.ClickException(
+            "The folder that you are in was deleted. Go to one that is there, with cd."
+        ) from None
+    if not {"", here} & set(sys.path):
+        sys.path.insert(0, here)
 
 
 def _of_steps(asked: Asked) -> DotFlow:
@@ -74,7 +84,7 @@ def _of_factory(asked: Asked) -> DotFlow:
             name = option.replace("_", "-")
             raise click.UsageError(f"--{name} goes with --step; with --workflow, the factory decides about that.")
     path = str(asked.workflow)
-    found = resolve(path)
+    found = resolve(path, list_actions=False)
     made = found if isinstance(found, DotFlow) else _call(path, found)
     if not isinstance(made, DotFlow):
         raise click.UsageError(
@@ -94,18 +104,20 @@ def _call(path: str, factory: Any) -> Any:
         raise click.UsageError(
             f"--workflow {path} is called without arguments, and it needs {missing}: give them defaults."
         )
+    if inspect.iscoroutinefunction(factory):
+        raise click.UsageError(f"--workflow {path} is a coroutine function; it takes a plain one, without async.")
     try:
         return factory()
     except DotflowError:
         raise
-    except Exception as error:  # the user's factory
+    except (Exception, SystemExit) as error:  # the user's factory
         raise FactoryRaised(path, error) from error
 
 
 class FactoryRaised(click.ClickException):
     """The user's factory raised; the error is its cause."""
 
-    def __init__(self, path: str, error: Exception) -> None:
+    def __init__(self, path: str, error: BaseException) -> None:
         super().__init__(f"--workflow {path} raised {type(error).__name__}: {error} (--debug shows where)")
 
 

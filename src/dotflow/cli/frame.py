@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from dotflow.cli.board import Board, Row
-from dotflow.cli.words import span
+from dotflow.cli.words import one_line, span
 from dotflow.core.types.status import TypeStatus
 
 NARROWEST: Final = 38  # columns that a group needs for all that is told of a task
@@ -71,7 +71,9 @@ def _head(board: Board, title: str, now: float, width: int) -> Table:
     line = Table.grid(expand=False)
     line.add_column(width=max(1, width - 26), no_wrap=True, overflow="ellipsis")
     line.add_column(width=26, justify="right", no_wrap=True)
-    line.add_row(Text(title, "bold"), Text(f"{done}/{len(board.rows)} done  {span(board.seconds(now))}", "dim"))
+    line.add_row(
+        Text(one_line(title), "bold"), Text(f"{done}/{len(board.rows)} done  {span(board.seconds(now))}", "dim")
+    )
     return line
 
 

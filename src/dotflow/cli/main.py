@@ -53,10 +53,11 @@ class Commands(click.Group):
             raise click.UsageError(f"{error.message.rstrip('.')}. Did you mean '{near[0]}'?", ctx) from None
 
 
-@click.group(cls=Commands, context_settings=SETTINGS)
+@click.group(cls=Commands, context_settings=SETTINGS, invoke_without_command=True)
 @click.version_option(__version__, message="dotflow %(version)s")
 @click.option("--debug", is_flag=True, expose_value=False, help="Show the traceback of a mistake, not just a line.")
-def dotflow() -> None:
+@click.pass_context
+def dotflow(context: click.Context) -> None:
     """Run pipelines of Python functions: now, on a schedule, and again from where they stopped.
 
     \b
@@ -64,6 +65,8 @@ def dotflow() -> None:
     dotflow start --step my_module.extract   run a step
     dotflow log -f                           follow what is written
     """
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help())
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -76,10 +79,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     code: Any = Exit.COMPLETED
     try:
         code = dotflow.main(given, prog_name="dotflow", standalone_mode=False)
-        if sys.stdout is not None:  # it is None where the command was started with it closed
-            sys.stdout.flush()
+        _flush()
     except BrokenPipeError:  # whoever read our output has gone: nothing is wrong, and nobody is there to be told
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _give_stdout_up()
     except (KeyboardInterrupt, click.Abort):
         return Exit.INTERRUPTED
     except Exception as error:  # a mistake of the user, of their modules or of ours: here each gets its words
@@ -88,3 +90,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         click.echo(told(error), err=True)
         return Exit.WRONG_USAGE
     return code if isinstance(code, int) else Exit.COMPLETED
+
+
+def _flush() -> None:
+    if sys.stdout is None:  # the command was started with it closed
+        return
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:  # a full disk: it is said, but what was done is done, and the exit code tells of that
+        _give_stdout_up()
+        click.echo(f"dotflow: what was printed could not be written: {error.strerror}.", err=True)
+
+
+def _give_stdout_up() -> None:
+    """Python flushes it once more at its end, and would complain there."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

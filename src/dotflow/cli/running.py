@@ -5,6 +5,7 @@ import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from io import TextIOWrapper
 from types import FrameType
 from typing import Any
 
@@ -40,7 +41,8 @@ def termination() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
         raise Terminated
 
-    before = signal.signal(signal.SIGTERM, stop)
+    before = signal.getsignal(signal.SIGTERM) or signal.SIG_DFL  # None: it was set outside of Python
+    signal.signal(signal.SIGTERM, stop)
     try:
         yield
     except KeyboardInterrupt as error:
@@ -80,7 +82,7 @@ def run_once(workflow: DotFlow, title: str, **start_arguments: Any) -> Exit:
         exit_code = Exit.COMPLETED if run.status is TypeStatus.COMPLETED else Exit.FAILED
     except KeyboardInterrupt as error:
         exit_code = Exit.TERMINATED if isinstance(error, Terminated) else Exit.INTERRUPTED
-    with suppress(BrokenPipeError):  # nobody reads it any more; the exit code still says what became of the run
+    with suppress(OSError):  # main() says so; whatever becomes of the summary, the exit code tells of the run
         _say(workflow, exit_code, clock.monotonic() - began, live=live)
     return exit_code
 
@@ -92,7 +94,7 @@ def _run(workflow: DotFlow, start_arguments: dict[str, Any]) -> Run:
 
 
 def _watched(workflow: DotFlow, title: str, start_arguments: dict[str, Any]) -> Run:
-    """The same under a live picture, which says all that the log would write to the terminal."""
+    """The same under a live picture, which says all that the log would write to the terminal about tasks."""
     from dotflow.cli.board import Board
     from dotflow.cli.frame import frame
     from dotflow.cli.live import Live
@@ -112,6 +114,8 @@ def _watched(workflow: DotFlow, title: str, start_arguments: dict[str, Any]) -> 
 
 def _say(workflow: DotFlow, exit_code: Exit, seconds: float, *, live: bool) -> None:
     tasks = workflow.result_task()
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # what its encoding lacks is shown in another way
     status = {Exit.COMPLETED: "Completed", Exit.FAILED: "Failed", Exit.INTERRUPTED: "Interrupted"}.get(
         exit_code, "Terminated"
     )

@@ -1,5 +1,6 @@
 """The storages that the command line can name, and the options that go with each."""
 
+import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -18,17 +19,21 @@ class Kind(NamedTuple):
         provider: The name of its class in dotflow.providers.
         options: The options that it takes; each is the argument of the same name.
         needed: Those of them that it can't do without.
+        secret: An argument that is no option, since others see those, and the variable of the environment that it comes
+            from; empty where that is not set.
     """
 
     provider: str
     options: tuple[str, ...] = ()
     needed: tuple[str, ...] = ()
+    secret: tuple[str, str] | None = None
 
 
 KINDS: Final[Mapping[TypeStorage, Kind]] = {
     TypeStorage.DEFAULT: Kind("StorageDefault"),
     TypeStorage.FILE: Kind("StorageFile", ("path",)),
     TypeStorage.SQLITE: Kind("StorageSQLite", ("path",)),
+    TypeStorage.POSTGRES: Kind("StoragePostgres", secret=("dsn", "DOTFLOW_POSTGRES_DSN")),
     TypeStorage.S3: Kind("StorageS3", ("bucket", "prefix", "region"), ("bucket",)),
     TypeStorage.GCS: Kind("StorageGCS", ("bucket", "prefix", "project"), ("bucket",)),
 }
@@ -57,6 +62,9 @@ def make_storage(name: str | None, given: Mapping[str, str | None]) -> "Storage 
     for option in kind.needed:
         if option not in named:
             raise click.UsageError(f"--storage {name} needs --{option}.")
+    if kind.secret is not None:
+        argument, variable = kind.secret
+        named[argument] = os.environ.get(variable, "")
     from dotflow import providers
 
     storage: Storage = getattr(providers, kind.provider)(**named)

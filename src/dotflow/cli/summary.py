@@ -77,7 +77,7 @@ def plain(status: str, tasks: Sequence[Task], seconds: float, hint: str) -> Iter
         group = f" ({one_line(task.group_name)})" if grouped else ""
         attempts = f" after {many(task.attempt, 'attempt')}" if task.attempt > 1 else ""
         time = f", {took(task)}" if took(task) else ""
-        yield f"task {task.task_id} {task.name}{group}: {task.status}{attempts}{time}"
+        yield f"task {task.task_id} {one_line(task.name)}{group}: {task.status}{attempts}{time}"
         yield from (f"    {line}" for line in errors.get(task.task_id, ()) if line)
     if left:
         yield f"and {many(left, 'more task')}"

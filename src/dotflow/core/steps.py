@@ -38,7 +38,7 @@ def as_callback(name: str, callback: object, argument: str) -> Callable[..., Any
         InvalidCallback: It can't be called.
         InvalidPath: The path leads nowhere, or its module does not import.
     """
-    found = resolve(callback) if isinstance(callback, str) else callback
+    found = resolve(callback, list_actions=False) if isinstance(callback, str) else callback
     signature = f"{name}({argument}=...)"
     if found is not None and not callable(found):
         raise InvalidCallback(name, f"{found!r} ({name_of(type(found))}), which can't be called", signature)
@@ -49,8 +49,12 @@ def as_callback(name: str, callback: object, argument: str) -> Callable[..., Any
     return found
 
 
-def resolve(path: str) -> Any:
+def resolve(path: str, *, list_actions: bool = True) -> Any:
     """What the dotted path "pkg.mod.name" or "pkg.mod:name" leads to.
+
+    Args:
+        path: The path.
+        list_actions: Whether an error lists the actions that are there: where a step is wanted.
 
     Raises:
         InvalidPath: There is no such module or name, or the module's own code raised.
@@ -65,7 +69,7 @@ def resolve(path: str) -> Any:
         if not hasattr(found, parts[depth]):
             owner = ".".join(parts[:depth])
             names = sorted(name for name, value in getattr(found, "__dict__", {}).items() if isinstance(value, Action))
-            actions = f"Its actions are: {', '.join(names)}." if names else ""
+            actions = f"Its actions are: {', '.join(names)}." if names and list_actions else ""
             hint = f"{_did_you_mean(parts[depth], dir(found), f'{owner}.')} {actions}".strip()
             raise InvalidPath(path, f"'{owner}' has no '{parts[depth]}'.", hint)
         found = getattr(found, parts[depth])

@@ -26,5 +26,5 @@ def start(**options: Any) -> int:
     from dotflow.cli.running import run_once
 
     workflow = build(Asked.of(options))
-    title = workflow.name or options["workflow"] or workflow.workflow_id
+    title = workflow.name or options["workflow"] or options["workflow_id"] or ", ".join(options["step"])
     return run_once(workflow, title, mode=options["mode"], keep_going=options["keep_going"], resume=options["resume"])
