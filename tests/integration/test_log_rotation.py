@@ -420,7 +420,7 @@ class TestWithoutConsole:
     def test_it_is_the_same_log_without_stderr(
         self, make_workflow: MakeWorkflow, tmp_path: Path, capfd: Any, output: str, kept: str
     ) -> None:
-        """Path, level, format and rotation stay; one that was only for the console is silent."""
+        """About tasks, that is: path, level, format and rotation stay; one that was only for the console is silent."""
         path = tmp_path / "flow.log"
         log = LogDefault("ERROR", output, path, "json", max_bytes=300, backups=2)
 
@@ -436,6 +436,27 @@ class TestWithoutConsole:
             lines = [json.loads(line) for file in files_of(path) for line in file.read_text().splitlines()]
             assert [line["level"] for line in lines] == ["ERROR"] * 3
             assert quiet.path == log.path
+
+    @pytest.mark.parametrize("output", ["both", "console", "file", "none"])
+    def test_what_is_reported_is_still_seen(
+        self, make_workflow: MakeWorkflow, tmp_path: Path, capfd: Any, output: str
+    ) -> None:
+        """A callback that raised is told with its traceback wherever it was told before, as nobody else tells it."""
+
+        def tell(tasks: list[Any]) -> None:
+            raise OSError("nobody is there")
+
+        path = tmp_path / "flow.log"
+        workflow = make_workflow(log=LogDefault("WARNING", output, path).without_console())
+        workflow.task.add(action(lambda: 1 / 0))
+        workflow.start(on_failure=tell)
+
+        err = capfd.readouterr().err
+        kept = path.read_text() if path.exists() else ""
+        assert ("OSError: nobody is there" in err) is (output in ("both", "console"))
+        assert ("Traceback" in err) is (output in ("both", "console"))
+        assert ("OSError: nobody is there" in kept) is (output in ("both", "file"))
+        assert "ZeroDivisionError" not in err
 
     def test_the_log_itself_stays_as_it_was(self, make_workflow: MakeWorkflow, tmp_path: Path, capfd: Any) -> None:
         """Others who have it still see their lines."""

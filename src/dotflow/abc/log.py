@@ -22,7 +22,10 @@ class Log(ABC):
         return False
 
     def without_console(self) -> "Log":
-        """The same log without what it writes to the terminal, for who shows a run otherwise. By default: itself."""
+        """The same log without what it writes to the terminal about tasks, for who shows them there already.
+
+        What is reported still goes there: nobody else says it. By default: itself.
+        """
         return self
 
     def report(self, message: str) -> None:

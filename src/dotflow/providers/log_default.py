@@ -61,6 +61,7 @@ class LogDefault(Log):
         self.path = Path(path)
         self._least = LEAST[level.upper()]
         self._to_console, self._to_file = OUTPUTS[output]
+        self._tasks_to_console = self._to_console
         self._format = FORMATS[format]
         self._max_bytes, self._backups = max_bytes, backups
         self._place: str | None = None
@@ -69,34 +70,37 @@ class LogDefault(Log):
         self._warned = False
 
     def without_console(self) -> "LogDefault":
-        """The same log without stderr, for who shows the run there already; silent if there is no file either."""
+        """The same log without stderr for what is about tasks, for who shows them there already; reports stay.
+
+        Silent, where there is no file either: nothing is written about a task.
+        """
         log = copy(self)
-        log._to_console = False
+        log._tasks_to_console = False
         return log
 
     @property
     def is_silent(self) -> bool:
         """As Log says."""
-        return self._least == OFF or not (self._to_console or self._to_file)
+        return self._least == OFF or not (self._tasks_to_console or self._to_file)
 
     def info(self, task: Task) -> None:
         """As Log says."""
         if self._least <= LEVELS["INFO"]:
-            self._write(self._format("INFO", task, ""))
+            self._write(self._format("INFO", task, ""), to_console=self._tasks_to_console)
 
     def error(self, task: Task) -> None:
         """As Log says."""
         level = "ERROR" if task.status is TypeStatus.FAILED else "WARNING"
         if self._least <= LEVELS[level]:
-            self._write(self._format(level, task, ""))
+            self._write(self._format(level, task, ""), to_console=self._tasks_to_console)
 
     def report(self, message: str) -> None:
         """As Log says."""
         if self._least <= LEVELS["WARNING"]:
-            self._write(self._format("WARNING", None, message))
+            self._write(self._format("WARNING", None, message), to_console=self._to_console)
 
-    def _write(self, record: str) -> None:
-        if self._to_console:
+    def _write(self, record: str, *, to_console: bool) -> None:
+        if to_console:
             _say(record)
         if self._to_file:
             try:
