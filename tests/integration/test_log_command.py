@@ -188,6 +188,47 @@ class TestMistakes:
         assert err.count("\n") == 1
         assert words in err
 
+    @pytest.mark.parametrize("arguments", [[], ["-f"], ["--path", "../flow.log"]])
+    def test_the_current_folder_is_gone(self, tmp_path: Path, arguments: list[str]) -> None:
+        """One line that says which it was and what to do; a log whose whole path is given is found all the same."""
+        folder, elsewhere = tmp_path / "gone", tmp_path / "flow.log"
+        folder.mkdir()
+        elsewhere.write_text(info(1))
+        program = (
+            "import os, sys; del sys.path[0]; from dotflow.cli.main import main; "
+            "os.rmdir(os.getcwd()); sys.exit(main())"
+        )
+
+        def command(*given: str) -> subprocess.CompletedProcess[str]:
+            folder.mkdir(exist_ok=True)
+            return subprocess.run(
+                [sys.executable, "-c", program, "log", *given],
+                cwd=folder,
+                env=environment(),
+                capture_output=True,
+                text=True,
+            )
+
+        done = command(*arguments)
+        assert (done.returncode, done.stdout, done.stderr.count("\n")) == (Exit.WRONG_USAGE, "", 1)
+        for words in (f"the current folder {folder} is gone", "cd ", "--path"):
+            assert words in done.stderr
+        done = command("--path", str(elsewhere))
+        assert (done.returncode, done.stdout, done.stderr) == (0, info(1), "")
+
+    @pytest.mark.parametrize("arguments", ["", "--json", "-f", "-n all"])
+    def test_there_is_no_stdout(self, log: Path, tmp_path: Path, arguments: str) -> None:
+        """Nobody can be shown anything, so it ends, quietly; that there is no log is still told."""
+        log.write_text(info(1))
+        command = ["sh", "-c", f'"$@" {arguments} >&-', "sh", *COMMAND]
+
+        done = subprocess.run(command, cwd=tmp_path, env=environment(), stderr=subprocess.PIPE, text=True)
+        assert (done.returncode, done.stderr) == (0, "")
+
+        log.unlink()
+        done = subprocess.run([*command, "-n1"], cwd=tmp_path, env=environment(), stderr=subprocess.PIPE, text=True)
+        assert arguments == "-f" or (done.returncode, done.stderr.count("\n")) == (Exit.WRONG_USAGE, 1)
+
     def test_an_empty_log_is_one(self, log: Path, tmp_path: Path) -> None:
         """Nothing was written, so nothing is shown."""
         log.touch()
@@ -424,6 +465,13 @@ class TestTerminal:
             '      File "pipeline.py", line 1, in load',
             "12:00:00.000 WARNING careful",
         ]
+
+    def test_an_id_is_cut_at_whole_characters(self, log: Path, tmp_path: Path) -> None:
+        """Of an id with control characters eight are shown, too, each with all of its escape."""
+        told = {"level": "INFO", "time": "2026-03-01T12:00:00+00:00", "task": 1, "step": "a", "status": "Completed"}
+        log.write_text(json.dumps(told | {"workflow": "a/b/../\x1b[2J"}) + "\n")
+
+        assert r"a/b/../\x1b task 1 a: Completed" in in_terminal(tmp_path, NO_COLOR="1")
 
     def test_what_a_step_says_does_not_drive_the_terminal(self, log: Path, tmp_path: Path) -> None:
         """Escape sequences in any field, of any format, and in garbage, are shown."""

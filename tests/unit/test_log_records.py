@@ -9,7 +9,7 @@ import pytest
 
 from dotflow import Task, action
 from dotflow.cli.log_files import Lines, last_records
-from dotflow.cli.log_records import Assembly, Record, assembled, assembled_backwards
+from dotflow.cli.log_records import Assembly, Record, assembled, assembled_backwards, beginning
 from dotflow.core.context import Context
 from dotflow.core.events import AttemptStarted, TaskFailed
 from dotflow.core.failure import Failure
@@ -141,6 +141,36 @@ class TestFields:
         same = {name for name in FIELDS if read.fields[name] == written.fields[name]}
         assert set(FIELDS) - same <= {"time", "run", "group", "duration"}
         assert abs(moment(written) - moment(read)).total_seconds() < 5
+
+    @pytest.mark.parametrize(
+        ("workflow_id", "eight"),
+        [
+            ("\x1b[31mnightly", "\\x1b[31mnig"),
+            ("\x00" * 20, "\\x00" * 8),
+            ("\u2028\ud800\r\nabcdefgh", "\\u2028\\ud800\\r\\nabcd"),
+            ("a/b/../\x1b", "a/b/../\\x1b"),
+            ("C:\\x1\\data", "C:\\x1\\da"),
+            ("Zürich-日本", "Zürich-日"),
+        ],
+    )
+    def test_an_id_that_had_to_be_escaped(self, workflow_id: str, eight: str) -> None:
+        """Each character of it counts once, however it is shown: what stands behind it is found."""
+
+        @action
+        def load() -> None: ...
+
+        task = Task(1, load, workflow_id=workflow_id)
+        task.apply(AttemptStarted(1, 1, Context(), datetime(2026, 3, 1, tzinfo=UTC), 1.0))
+        task.apply(TaskFailed(1, 1, Failure("ValueError", "no", ""), datetime(2026, 3, 1, tzinfo=UTC), 2.0))
+
+        (read,) = assembled(lines_of(simple("ERROR", task, "").encode()))
+
+        told = {name: read.fields[name] for name in ("workflow", "task", "step", "status", "attempt", "message")}
+        assert told == {
+            "workflow": eight, "task": 1, "step": "load", "status": "Failed", "attempt": 1, "message": None
+        }  # fmt: skip
+        assert read.fields["error"]["exception"] == "ValueError"
+        assert beginning(workflow_id) == beginning(read.fields["workflow"]) == eight
 
     @pytest.mark.parametrize(
         ("rest", "fields"),

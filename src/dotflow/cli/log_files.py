@@ -1,5 +1,6 @@
 """A log's files: the one that is written to, and the older ones beside it."""
 
+import contextlib
 import os
 import stat
 import time
@@ -46,6 +47,23 @@ def open_all(path: Path) -> list[BinaryIO]:
         for file in files:  # somebody rotates it just now: one would be missing, or there twice
             file.close()
     return [file for file in map(_open, _names(path)) if file is not None]
+
+
+def whole_path(path: Path) -> Path:
+    """The path from the root on. Raises a ClickException where there is no current folder that it could begin in."""
+    try:
+        return path.absolute()
+    except FileNotFoundError:
+        raise click.ClickException(
+            f"the current folder{_deleted()} is gone. cd to one that is there, or give the whole path: --path FILE."
+        ) from None
+
+
+def _deleted() -> str:
+    """The current folder's name, if the system still knows it."""
+    with contextlib.suppress(OSError):
+        return f" {str(Path('/proc/self/cwd').readlink()).removesuffix(' (deleted)')}"
+    return ""
 
 
 def identity(file: BinaryIO) -> tuple[int, int]:

@@ -8,17 +8,27 @@ from functools import cached_property
 from math import isfinite
 from typing import Any, Final
 
-from dotflow.providers.log_formats import FIELDS, INDENT, LEVELS
+from dotflow.providers.log_formats import FIELDS, INDENT, LEVELS, shown
 
 HEAD: Final = re.compile(rf"(\d{{4}}-\d\d-\d\d \d\d:\d\d:\d\d(?:\.\d+)?) ({'|'.join(LEVELS)}) *(?: (.*))?")
 HEAD_BYTES: Final = re.compile(HEAD.pattern.encode())
+#: What one character of an id may have become in a log: itself, or what `shown` made of it.
+CHARACTER: Final = r"(?:\\(?:[nr]|x[0-9a-f]{2}|u[0-9a-f]{4})|.)"
+BEGINNING: Final = re.compile(rf"{CHARACTER}{{0,8}}")
 TASK: Final = re.compile(
-    r"(?P<workflow>.{1,8}?) task (?P<task>\d+) (?P<step>.*?): "
+    rf"(?P<workflow>{CHARACTER}{{1,8}}?)"
+    r" task (?P<task>\d+) (?P<step>.*?): "
     r"(?P<status>Not started|In progress|Completed|Paused|Retry|Failed)"
     r"(?: \(attempt (?P<attempt>\d+)\))?(?: in (?P<duration>\d+\.\d+) s)?(?: \(from its checkpoint\))?"
     r"(?:: (?P<exception>[^\s:]+): ?(?P<message>.*))?"
 )
 TRACEBACK: Final = re.compile(r"(  \+ Exception Group )?Traceback \(most recent call last\):")
+
+
+def beginning(workflow_id: str) -> str:
+    """The first eight characters of an id, as a log shows them; those that had to be escaped stay whole."""
+    found = BEGINNING.match(shown(workflow_id))
+    return found[0] if found else ""
 
 
 class Record:

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from dotflow import clock
-from dotflow.cli.log_records import Record
+from dotflow.cli.log_records import Record, beginning
 from dotflow.providers.log_formats import INDENT, shown
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ class Terminal:
         status, error = str(fields["status"]), fields["error"]
         style = STATUS_STYLES.get(status, "")
         head = _head(fields, moment)
-        head.append(f"{shown(str(fields['workflow']))[:8]} ", "dim")
+        head.append(f"{beginning(str(fields['workflow']))} ", "dim")
         head.append(f"task {shown(str(fields['task']))} ").append(shown(str(fields["step"])), "bold")
         if fields["group"] not in (None, "default"):
             head.append(f" [{shown(str(fields['group']))}]", "magenta")

@@ -1,6 +1,7 @@
 """`dotflow log`: what the runs wrote."""
 
 import contextlib
+import sys
 from pathlib import Path
 from typing import Any, Final
 
@@ -49,18 +50,21 @@ def log(follow: bool, lines: int, level: str | None, as_json: bool, path: Path) 
     A record is a line with what belongs to it: an error comes with its traceback. Older files (flow.log.1, ...) are
     read where the newest doesn't have enough. Both formats are read.
     """
-    from dotflow.cli.log_files import all_records, last_records, length_at_rest, open_all, whole_lines
+    from dotflow.cli.log_files import all_records, last_records, length_at_rest, open_all, whole_lines, whole_path
     from dotflow.cli.log_show import shower
     from dotflow.providers.log_formats import LEVELS as RANKS
 
+    path = whole_path(path)
     least = None if level is None else RANKS[level]
     with contextlib.ExitStack() as opened:
         files = [opened.enter_context(file) for file in open_all(path)]
         if not files and not follow:
             raise click.ClickException(
-                f"there is no log at {path.absolute()} yet. A run writes it there; --path FILE looks elsewhere, "
+                f"there is no log at {path} yet. A run writes it there; --path FILE looks elsewhere, "
                 f"--follow waits for it."
             )
+        if sys.stdout is None:  # as after >&-: nobody can be shown anything
+            return
         show = shower(as_json)
         end = 0
         if files:
@@ -74,7 +78,7 @@ def _follow(path: Path, files: list[Any], end: int, least: int | None, show: Any
     from dotflow.cli.log_follow import EVERY, SOON, Follower, pause
 
     if not files:
-        click.echo(f"dotflow log: waiting for {path.absolute()}; there is none yet. Ctrl-C ends it.", err=True)
+        click.echo(f"dotflow log: waiting for {path}; there is none yet. Ctrl-C ends it.", err=True)
     with contextlib.closing(Follower(path, files, end)) as follower:
         while True:
             show(record for record in follower.records() if record.is_at_least(least))
