@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.children import End, Scripts
+from tests.integration.children import COMMAND, End, Script, Scripts
 
 JOBS = """\
 import time
@@ -27,6 +27,12 @@ def long():
     while not Path("go").exists():
         time.sleep(0.01)
     print("ended", flush=True)
+
+@action
+def until_it_is_due_again():
+    second = int(time.time())
+    while int(time.time()) == second:
+        time.sleep(0.01)
 
 def own():
     workflow = DotFlow(Config(scheduler=SchedulerCron("0 7 * * 1", timezone="Europe/Berlin")))
@@ -76,6 +82,15 @@ class TestPreview:
         assert end.out.startswith("Mon ")
         assert " 07:00:00 CE" in end.out
 
+    def test_it_ends_with_the_calendar(self, scripts: Scripts, folder: Path) -> None:
+        """A 29th of February that is a Sunday comes every 28 or 40 years; in the year 9999 there is no next one."""
+        end = schedule(scripts, "--cron", "0 0 29 2 */7", "--timezone", "UTC", "--preview", "1000")
+
+        lines = end.out.splitlines()
+        assert (end.code, end.err) == (0, "")
+        assert 200 < len(lines) < 400
+        assert lines[-1].startswith("Sun 99")
+
 
 class TestMistakes:
     @pytest.mark.parametrize(
@@ -89,6 +104,8 @@ class TestMistakes:
             (["--overlap", "skip", "--step", "jobs.quick"], "--overlap goes with --cron"),
             (["--overlap", "skp", "--cron", "@daily", "--step", "jobs.quick"], "'skip', 'queue', 'parallel'"),
             (["--preview", "3"], "say what to run"),
+            (["--preview", "1001", "--cron", "@daily"], "1<=x<=1000"),
+            (["--preview", "0", "--cron", "@daily"], "1<=x<=1000"),
         ],
     )
     def test_each_is_one_line_that_says_what_to_do(
@@ -143,6 +160,39 @@ class TestRuns:
         assert end.code == 0
         assert end.out.startswith("ended\n")
         assert end.out.count("Completed: ") == 1
+        assert "Next: " not in end.err  # there is none
+
+    def test_what_comes_next_is_the_queued_run(self, scripts: Scripts, folder: Path) -> None:
+        """It begins at once, and that is what is said; the one that a signal drops is counted in the log."""
+        step = ("--step", "jobs.until_it_is_due_again", "--overlap", "queue")
+        with scripts.command("schedule", *step, *EVERY_SECOND) as command:
+            assert command.error_line().startswith("Next: ")
+            while not (line := command.error_line()).startswith("Next: "):
+                pass
+            while "In progress" not in command.error_line():
+                pass
+            command.send(signal.SIGTERM)
+            end = command.end()
+
+        assert line == "Next: now, the one that was queued"
+        assert end.code == 0
+        assert end.err.count(" dropped, since the schedule ends.") == 1
+        assert "Next: " not in end.err
+
+    @pytest.mark.parametrize("overlap", ["skip", "parallel"])
+    def test_without_a_stdout_it_goes_on(self, scripts: Scripts, folder: Path, overlap: str) -> None:
+        """Nobody reads what became of a run, and that is no mistake of anybody."""
+        program = f"import sys; sys.stdout = None; {COMMAND}"  # as after >&-
+        arguments = ("--step", "jobs.quick", "--overlap", overlap, *EVERY_SECOND)
+        with Script(["-c", program, "schedule", *arguments], folder) as command:
+            for _ in range(3):
+                while not command.error_line().startswith("Next: "):
+                    pass
+            command.send(signal.SIGTERM)
+            end = command.end()
+
+        assert end.code == 0
+        assert "Error" not in end.err
 
     @pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
     @pytest.mark.parametrize("overlap", ["skip", "queue", "parallel"])
@@ -162,3 +212,4 @@ class TestRuns:
         assert end.code == code
         assert "ended" not in end.out
         assert "Failed: 0 of 1 task completed, 1 failed" in end.out
+        assert "Next: " not in end.err

@@ -406,3 +406,25 @@ def test_nothing_is_queued_beyond_the_end(overlap: str, time: VirtualClock) -> N
 
     assert schedule.run(300) == ["12:01:00"]
     assert time.now() == NOON + timedelta(minutes=11)
+    ended = "1 run of 2026-06-01 12:02:00+00:00 dropped, since the schedule ends."
+    assert (ended in schedule.log.said) is (overlap == "queue")
+
+
+@pytest.mark.parametrize(
+    ("overlap", "queued", "ended"),
+    [("skip", [False] * 2, 1), ("queue", [True, True, False], 1), ("parallel", [False] * 4, 2)],
+)
+def test_it_says_whether_another_run_begins(overlap: str, queued: list[bool], ended: int, time: VirtualClock) -> None:
+    """At the end of each run: whether one is queued, and, after a stop, that none begins any more."""
+    schedule = Schedule(time, "* * * * *", lambda: time.sleep(90), overlap=overlap)
+    scheduler, told = schedule.scheduler, []
+
+    def note(tasks: list[Task]) -> None:
+        told.append((scheduler.has_queued, scheduler.is_ending))
+
+    before = scheduler.is_ending
+    schedule.run(250, on_success=note)
+
+    assert [has_queued for has_queued, _ in told] == queued
+    assert [is_ending for _, is_ending in told].count(True) == ended
+    assert [before, scheduler.is_ending, scheduler.has_queued] == [False, False, False]

@@ -1,7 +1,7 @@
 """SchedulerCron: its arguments, and what becomes of a firing while a run is active."""
 
 import sys
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -70,6 +70,16 @@ def test_preview_checks_its_arguments(arguments: dict[str, Any], name: str) -> N
     """A moment without a zone is none."""
     with pytest.raises(InvalidArgument, match=name):
         SchedulerCron("@daily").preview(**arguments)
+
+
+def test_a_preview_ends_with_the_calendar() -> None:
+    """There is no year 10000: it gives what there is, and nothing is raised."""
+    scheduler = SchedulerCron("0 0 29 2 *", timezone="America/New_York")
+
+    years = [firing.at.year for firing in scheduler.preview(2100, datetime(2026, 1, 1, tzinfo=UTC))]
+
+    assert years == [year for year in range(2028, 10_000, 4) if year % 100 or not year % 400]
+    assert scheduler.preview(1, datetime(9999, 12, 31, 23, 59, tzinfo=UTC)) == []
 
 
 def test_without_cronsim_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,5 @@
 """A schedule of the command line: which one it is, what is seen of it, and its exit code."""
 
-import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -73,8 +72,13 @@ def _own(scheduler: Scheduler) -> Scheduler:
 
 
 def _say_next(scheduler: Scheduler) -> None:
-    if isinstance(scheduler, SchedulerCron):
-        (firing,) = scheduler.preview(1)
+    """When the next run begins, if one will."""
+    if not isinstance(scheduler, SchedulerCron) or scheduler.is_ending:
+        return
+    if scheduler.has_queued:
+        click.echo("Next: now, the one that was queued", err=True)
+        return
+    for firing in scheduler.preview(1):
         note = f" ({firing.note})" if firing.note else ""
         click.echo(f"Next: {moment(firing.at)}{note}", err=True)
 
@@ -86,5 +90,4 @@ def _say_end(tasks: Sequence[Task]) -> None:
     seconds = (ended - began).total_seconds() if began and ended else 0.0
     failed = any(task.status is TypeStatus.FAILED for task in tasks)
     for line in plain(str(TypeStatus.FAILED if failed else TypeStatus.COMPLETED), tasks, seconds, ""):
-        click.echo(line)
-    sys.stdout.flush()
+        click.echo(line)  # which flushes, if there is a stdout at all

@@ -54,12 +54,28 @@ class SchedulerCron(Scheduler):
         self._turn = threading.Lock()  # taken while it is running
         self._bell = Buzzer()
         self._is_stopped = False
+        self._farewell: Farewell | None = None  # while it is running
+        self._settled: datetime | None = None  # while a run is made here: until when all is settled
+
+    @property
+    def is_ending(self) -> bool:
+        """Whether no other run begins: from `stop` or the first signal on, until `start` has returned."""
+        farewell = self._farewell
+        return farewell is not None and (self._is_stopped or farewell.count > 0)
+
+    @property
+    def has_queued(self) -> bool:
+        """Whether a run waits for the one that is active, and begins right after it: only with "queue"."""
+        settled = self._settled
+        if settled is None or self.overlap is not TypeOverlap.QUEUE or self.is_ending:
+            return False
+        return self._timetable.after(settled) <= clock.now()
 
     def preview(self, count: int = 5, after: datetime | None = None) -> list[Firing]:
         """The next firings, each with a note where the clocks are set on that day.
 
         Args:
-            count: How many.
+            count: How many; fewer are given where the calendar ends, with the year 9999.
             after: Those later than this moment, which has a time zone; than now unless given.
 
         Raises:
@@ -91,16 +107,18 @@ class SchedulerCron(Scheduler):
         farewell = Farewell(self._ring)
         try:
             self._is_stopped = False
+            self._farewell = farewell
             with farewell, clock.take_seat():
                 runs = ScheduledRuns(workflow, kwargs, farewell, self._bell, self._ring)
                 try:
-                    self._serve(runs, farewell)
+                    self._serve(runs)
                 finally:
                     runs.close()
         except KeyboardInterrupt:
             if farewell.count < 2:  # nobody's signal: a step, or a handler of the program's, meant it
                 raise
         finally:
+            self._farewell = None
             self._turn.release()
         farewell.pass_on()
 
@@ -114,9 +132,9 @@ class SchedulerCron(Scheduler):
         clock.rouse(self._bell.ring)
         self._bell.ring()
 
-    def _serve(self, runs: ScheduledRuns, farewell: Farewell) -> None:
+    def _serve(self, runs: ScheduledRuns) -> None:
         seen = clock.now()  # the latest that the wall clock has shown: until then all is settled
-        while not self._is_ending(farewell):
+        while not self.is_ending:
             now = clock.now()
             if now < seen - CORRECTION:
                 say(runs.workflow, f"The wall clock went back by {seen - now}; the schedule goes by its new time.")
@@ -137,10 +155,7 @@ class SchedulerCron(Scheduler):
             if self.overlap is TypeOverlap.PARALLEL:
                 self._run_beside(runs, due)
             else:
-                seen = self._run_here(runs, farewell, due, seen)
-
-    def _is_ending(self, farewell: Farewell) -> bool:
-        return self._is_stopped or farewell.count > 0
+                seen = self._run_here(runs, due, seen)
 
     def _run_beside(self, runs: ScheduledRuns, due: datetime) -> None:
         active = runs.count()
@@ -149,26 +164,36 @@ class SchedulerCron(Scheduler):
         else:
             say(runs.workflow, f"1 run of {due} dropped, since {active} are active (max_parallel={self.max_parallel}).")
 
-    def _run_here(self, runs: ScheduledRuns, farewell: Farewell, due: datetime, seen: datetime) -> datetime:
+    def _run_here(self, runs: ScheduledRuns, due: datetime, seen: datetime) -> datetime:
         """Makes a run, then the one that was queued meanwhile, and so on; returns until when all is settled then.
 
         What came due while a run was active is looked at when it is over: nobody had to watch, and that is the same.
         """
-        while not self._is_ending(farewell):
-            runs.make(due)
-            now = max(seen, clock.now())
-            came_due = self._timetable.between(seen, now, MOST_COUNTED)
-            due, seen = self._timetable.after(seen), now
-            queued = int(came_due > 0 and self._decide(1, 0) is Verdict.QUEUE)
-            if dropped := came_due - queued:
-                of = f"of {came_due} " if queued else ""
-                say(
-                    runs.workflow,
-                    f"{_count(dropped)} {of}from {due} on dropped, since one was active (overlap={self.overlap}).",
-                )
-            if not queued:
-                break
+        is_queued = True
+        try:
+            while is_queued and not self.is_ending:
+                self._settled = seen
+                try:
+                    runs.make(due)
+                finally:  # a second signal ends the run by an exception
+                    self._settled = None
+                    due, seen, is_queued = self._settle(runs.workflow, seen)
+        finally:
+            if is_queued:
+                say(runs.workflow, f"1 run of {due} dropped, since the schedule ends.")
         return seen
+
+    def _settle(self, workflow: "DotFlow", seen: datetime) -> tuple[datetime, datetime, bool]:
+        """After a run: the first firing since it began, until when all is settled, and whether it is queued."""
+        now = max(seen, clock.now())
+        came_due = self._timetable.between(seen, now, MOST_COUNTED)
+        due = self._timetable.after(seen)
+        queued = int(came_due > 0 and self._decide(1, 0) is Verdict.QUEUE)
+        if dropped := came_due - queued:
+            of = f"of {came_due} " if queued else ""
+            why = f"since one was active (overlap={self.overlap})"
+            say(workflow, f"{_count(dropped)} {of}from {due} on dropped, {why}.")
+        return due, now, bool(queued)
 
     def _decide(self, active: int, pending: int) -> Verdict:
         return decide(self.overlap, active=active, pending=pending, max_parallel=self.max_parallel)

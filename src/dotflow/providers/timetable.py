@@ -1,5 +1,6 @@
 """Timetable: when a cron expression fires, in its zone."""
 
+import contextlib
 import re
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta, tzinfo
@@ -119,15 +120,16 @@ class Timetable:
         return count
 
     def firings(self, count: int, after: datetime) -> list[Firing]:
-        """The next ones."""
+        """The next ones; fewer where the calendar ends, with the year 9999."""
         found: list[Firing] = []
         notes: dict[date, str] = {}
-        for _ in range(count):
-            at = self.after(after)
-            after = at.astimezone(UTC)
-            if at.date() not in notes:
-                notes[at.date()] = "; ".join(map(str, changes_on_day_of(at)))
-            found.append(Firing(at=at, note=notes[at.date()]))
+        with contextlib.suppress(OverflowError):  # there is no later date
+            while len(found) < count:
+                at = self.after(after)
+                after = at.astimezone(UTC)
+                if at.date() not in notes:
+                    notes[at.date()] = "; ".join(map(str, changes_on_day_of(at)))
+                found.append(Firing(at=at, note=notes[at.date()]))
         return found
 
 

@@ -1,12 +1,14 @@
 """dotflow schedule: runs again and again, when they are due."""
 
-from typing import Any
+from typing import Any, Final
 
 import click
 
 from dotflow.cli.command import Command, Option
 from dotflow.cli.options import workflow_options
 from dotflow.core.types.overlap import TypeOverlap
+
+MOST_PREVIEWED: Final = 1000
 
 
 @click.command(cls=Command)
@@ -33,9 +35,9 @@ from dotflow.core.types.overlap import TypeOverlap
 )
 @click.option(
     "--preview",
-    type=click.IntRange(min=1),
+    type=click.IntRange(1, MOST_PREVIEWED),
     metavar="N",
-    help="Print the next N firings, mark the nights when the clocks change, and run nothing.",
+    help=f"Print the next N firings, up to {MOST_PREVIEWED}, mark the nights when the clocks change, and run nothing.",
     cls=Option,
     example="--preview 10",
 )
