@@ -1,8 +1,9 @@
 """A schedule and its signals, in real processes: the first lets the running run end, the second stops it."""
 
+import contextlib
 import os
 import signal
-import time
+import subprocess
 
 import pytest
 
@@ -72,9 +73,14 @@ def let_go(scripts: Scripts) -> None:
     (scripts.folder / "let_go").touch()
 
 
-def await_notice(script: Script) -> None:
-    """Waits until the first signal was taken: it is said what it means, and what a second would do."""
+def start_and_warn(
+    scripts: Scripts, overlap: str, mode: str, signum: int, source: str = SCHEDULE, before: bool = False
+) -> Script:
+    """A schedule that has taken a first signal in its first run: it has said what that means, and a second would do."""
+    script = start(scripts, overlap, mode, source, before)
+    script.send(signum)
     assert "once more stops that" in script.error_line()
+    return script
 
 
 def lines_of(text: str) -> list[str]:
@@ -85,9 +91,7 @@ def lines_of(text: str) -> list[str]:
 @every_way
 def test_the_first_lets_the_run_end(overlap: str, mode: str, signum: int, scripts: Scripts) -> None:
     """No new run begins, the running one is not disturbed, and then schedule() returns, all handlers as before."""
-    with start(scripts, overlap, mode) as script:
-        script.send(signum)
-        await_notice(script)
+    with start_and_warn(scripts, overlap, mode, signum) as script:
         let_go(scripts)
         end = script.end()
         left = script.left_behind()
@@ -104,9 +108,7 @@ def test_the_first_lets_the_run_end(overlap: str, mode: str, signum: int, script
 @every_way
 def test_the_second_stops_it(overlap: str, mode: str, signum: int, scripts: Scripts) -> None:
     """The run is stopped, its task is FAILED, and the signal goes on: Ctrl-C as KeyboardInterrupt, or SIGTERM."""
-    with start(scripts, overlap, mode) as script:
-        script.send(signum)
-        await_notice(script)
+    with start_and_warn(scripts, overlap, mode, signum) as script:
         script.send(signum)
         end = script.end()
         left = script.left_behind()
@@ -124,9 +126,7 @@ def test_the_second_stops_it(overlap: str, mode: str, signum: int, scripts: Scri
 
 def test_the_programs_own_handler_gets_the_second(scripts: Scripts) -> None:
     """A handler for SIGTERM that was there before is called after the run was stopped, and then schedule() returns."""
-    with start(scripts, "skip", "sequential", before=True) as script:
-        script.send(signal.SIGTERM)
-        await_notice(script)
+    with start_and_warn(scripts, "skip", "sequential", signal.SIGTERM, before=True) as script:
         script.send(signal.SIGTERM)
         end = script.end()
 
@@ -138,6 +138,14 @@ def test_the_programs_own_handler_gets_the_second(scripts: Scripts) -> None:
 
 
 IDLE = """
+from dotflow import clock
+wait = clock.wait
+
+def tell_and_wait(*arguments, **named):
+    os.write(1, b"waits\\n")
+    return wait(*arguments, **named)
+
+clock.wait = tell_and_wait
 scheduler = SchedulerCron("0 0 1 1 *", overlap=OVERLAP)
 workflow.config.scheduler = scheduler
 Path("begun").touch()
@@ -156,7 +164,7 @@ say(ended="returned", put_back=[signal.getsignal(s) for s in (signal.SIGINT, sig
 def test_a_schedule_that_waits_ends_at_the_first(signum: int, scripts: Scripts) -> None:
     """Where no run is active, there is nothing to wait for: it ends at once, and normally."""
     with start(scripts, "skip", "sequential", IDLE) as script:
-        time.sleep(0.3)  # until it waits
+        assert script.line() == "waits"
         script.send(signum)
         end = script.end()
 
@@ -180,9 +188,7 @@ workflow.task.clear().add(deaf)
 
 def test_a_step_that_handles_ctrl_c_sees_only_the_second(scripts: Scripts) -> None:
     """The first signal raises nothing in a step, not even in one that would take it for its own."""
-    with start(scripts, "skip", "sequential", SWALLOWING + SCHEDULE) as script:
-        script.send(signal.SIGINT)
-        time.sleep(0.2)
+    with start_and_warn(scripts, "skip", "sequential", signal.SIGINT, SWALLOWING + SCHEDULE) as script:
         script.send(signal.SIGINT)
         end = script.end()
 
@@ -276,7 +282,7 @@ def test_in_another_thread_it_touches_no_signal(overlap: str, scripts: Scripts) 
 STORM = """
 @action
 def quick():
-    return 1
+    os.write(1, b"ran\\n")
 
 workflow.task.clear().add(quick)
 os.write(1, b"begun\\n")
@@ -291,10 +297,11 @@ except KeyboardInterrupt:
 def test_a_storm_of_signals_ends_it(overlap: str, scripts: Scripts) -> None:
     """Signals that come in the middle of anything, of the cleaning up too, neither hang it nor leave anything."""
     with start(scripts, overlap, "sequential", STORM) as script:
-        time.sleep(0.5)
+        assert script.line() == "ran"
         for _ in range(30):
             script.send(signal.SIGINT)
-            time.sleep(0.002)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                script.process.wait(0.002)
         end = script.end()
         left = script.left_behind()
 
