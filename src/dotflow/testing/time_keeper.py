@@ -7,11 +7,12 @@ import sys
 import threading
 from collections.abc import Callable
 from datetime import datetime, timedelta
-from typing import Any, NoReturn, TypeVar
+from typing import Any, TypeVar
 
 from dotflow import clock
 from dotflow.core.policy import is_seconds
 from dotflow.errors import InvalidArgument, VirtualClockMisuse
+from dotflow.testing.elsewhere import Elsewhere, refuse
 from dotflow.worker.deadline import GRACE
 
 T = TypeVar("T")
@@ -235,11 +236,11 @@ class VirtualClock:
 
     def _check_here(self, method: str) -> None:
         if os.getpid() != self._process:
-            _refuse_elsewhere(method)
+            refuse(method)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """In another process there is only what says so."""
-        return (_Elsewhere, ())
+        return (Elsewhere, ())
 
 
 class _Seat:
@@ -257,22 +258,6 @@ class _Seat:
 
     def __exit__(self, *raised: object) -> None:
         self._virtual._leave()
-
-
-class _Elsewhere:
-    """What becomes of the clock on its way to a worker process."""
-
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("__"):
-            raise AttributeError(name)
-        return lambda *_, **__: _refuse_elsewhere(name)
-
-
-def _refuse_elsewhere(method: str) -> NoReturn:
-    raise VirtualClockMisuse(
-        f"{method}() of the virtual clock was called in another process, where time is real. Run the step in this one: "
-        f"in sequential or background mode without groups and isolate, or with Config(executor=ExecutorThread())."
-    )
 
 
 def _is_in_a_loop() -> bool:
