@@ -23,9 +23,10 @@ from dotflow import Config, DotFlow, action
 from dotflow.abc.history import History
 from dotflow.abc.storage import Storage
 from dotflow.core.events import Event
-from dotflow.providers import LogDefault, NotifyApprise, NotifyTelegram, StorageGCS, StorageS3
+from dotflow.providers import LogDefault, NotifyApprise, NotifyTelegram, StorageGCS, StoragePostgres, StorageS3
 from tests.clouds.answering import Answer as Reply
 from tests.clouds.answering import answering
+from tests.clouds.postgres import PostgresProcess
 from tests.clouds.settings import S3_SETTINGS
 from tests.loopback import Answer, hangs_up, refuses, says, serving
 
@@ -33,6 +34,7 @@ TOKEN = "987654:BBq-Secret_Token/of+bot"
 PASSWORD = "s3cret-Pa55word"
 PATH = "s3cret-Path"
 
+Left = list[str]
 Offer = Callable[[str], dict[str, Any]]
 """What Config gets, given the address of a server that takes nothing and where nothing can be had."""
 
@@ -127,6 +129,26 @@ def everything_is_logged(least: int = 1) -> Iterator[io.StringIO]:
             logger.setLevel(level)
 
 
+@contextlib.contextmanager
+def searched(capfd: pytest.CaptureFixture[str], secrets: tuple[str, ...], trace: str, least: int = 1) -> Iterator[Left]:
+    """Within, what a run leaves is put down; afterwards it is searched, with all that was logged, warned and printed.
+
+    Fails where a secret is found in any spelling, or no trace of what should have failed.
+    """
+    left: Left = []
+    with everything_is_logged(least) as logged, warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        yield left
+    printed = capfd.readouterr()
+    found = "\n".join([*left, logged.getvalue(), *map(str, warned), printed.out, printed.err])
+    assert trace in found
+    assert [spelling for spelling in all_spellings(secrets) if spelling in found] == []
+
+
+def all_spellings(secrets: tuple[str, ...]) -> set[str]:
+    return set().union(*map(spellings, secrets))
+
+
 def told_by_error(error: BaseException) -> str:
     """All that can be shown of an error: with the variables of its frames, as error trackers do, and its pickle."""
     shown = traceback.TracebackException.from_exception(error, capture_locals=True, compact=False)
@@ -174,19 +196,13 @@ def test_secrets_are_nowhere(
     """In no log, error, repr, result, traceback, event, warning or output, however the other side fails."""
     monkeypatch.setattr("dotflow.providers.notify_telegram.PAUSES", (0.01,))
     monkeypatch.setattr("dotflow.providers.notify_telegram.SHORTEST", 0.01)
-    with serving(answer) as server, everything_is_logged() as logged, warnings.catch_warnings(record=True) as warned:
-        warnings.simplefilter("always")
-        left = list(all_that_is_left(case.offer(server.url), tmp_path))
-    printed = capfd.readouterr()
+    with serving(answer) as server, searched(capfd, case.secrets, case.trace) as left:
+        left += all_that_is_left(case.offer(server.url), tmp_path)
 
-    found = "\n".join([*left, logged.getvalue(), *map(str, warned), printed.out, printed.err])
-    assert case.trace in found
-    assert "the step's own error" in found
-    everything = set().union(*map(spellings, case.secrets))
-    assert [spelling for spelling in everything if spelling in found] == []
+    assert any("the step's own error" in part for part in left)
     # They were in use, so there was something to be found.
     sent = "".join(f"{request.path}{request.headers}" for request in server.received)
-    assert [spelling for spelling in everything if spelling in sent] != []
+    assert [spelling for spelling in all_spellings(case.secrets) if spelling in sent] != []
 
 
 #: Storages that are refused, by how they are made, given the address of a server that takes nothing; their environment;
@@ -226,19 +242,43 @@ def test_secrets_of_storages_are_nowhere(
     monkeypatch.setattr("dotflow.providers.s3_bucket.READ", 0.1)
     with (
         answering(Reply(answer, f"<Error><Code>AccessDenied</Code><Message>{PASSWORD}</Message></Error>")) as server,
-        everything_is_logged(logging.INFO) as logged,
-        warnings.catch_warnings(record=True) as warned,
+        searched(capfd, secrets, "StorageError", logging.INFO) as left,
     ):
-        warnings.simplefilter("always")
         for variable, value in environment(server.url, tmp_path).items():
             monkeypatch.setenv(variable, value)
-        left = list(all_that_is_left({"storage": make(server.url)}, tmp_path))
-    printed = capfd.readouterr()
+        left += all_that_is_left({"storage": make(server.url)}, tmp_path)
 
-    found = "\n".join([*left, logged.getvalue(), *map(str, warned), printed.out, printed.err])
-    assert "StorageError" in found
-    everything = set().union(*map(spellings, secrets))
-    assert [spelling for spelling in everything if spelling in found] == []
+
+#: How a database can't be had: of the DSN, and what libpq says then.
+REFUSALS: dict[str, tuple[dict[str, str], str]] = {
+    "wrong password": ({}, "password authentication failed"),
+    "nobody listens": ({"port": "1"}, "Connection refused"),
+}
+
+
+@pytest.mark.parametrize("in_url", [True, False], ids=["in the URL", "in the environment"])
+@pytest.mark.parametrize("refusal", REFUSALS)
+def test_secrets_of_databases_are_nowhere(
+    refusal: str,
+    in_url: bool,
+    postgres_server: PostgresProcess,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The run is refused before its first step, with what the server or the system says, and without the password."""
+    postgres_server.order("start")  # whatever the test before has done to it
+    place, said = REFUSALS[refusal]
+    password = f"{PASSWORD}/?%@:"  # that has to be quoted in a URL
+    dsn = postgres_server.dsn(password, **place)
+    if not in_url:
+        monkeypatch.setenv("PGPASSWORD", password)
+        dsn = dsn.replace(f":{quote(password, safe='')}@", "@")
+    with searched(capfd, (password, PASSWORD), said) as left:
+        left += all_that_is_left({"storage": StoragePostgres(dsn)}, tmp_path)
+
+    assert any("StorageError" in part for part in left)
+    assert not any("the step's own error" in part for part in left)
 
 
 def test_the_search_finds_what_is_there(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
