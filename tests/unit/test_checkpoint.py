@@ -1,12 +1,12 @@
 """Checkpoints: what is restored, what is void, and what is said when a storage can't be used."""
 
 import contextlib
-from collections.abc import Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from typing import Any
 
 import pytest
 
-from dotflow import Context, Task, action
+from dotflow import Context, DotFlow, Task, action
 from dotflow.abc.storage import Storage
 from dotflow.engine.checkpoint import Checkpoints
 from dotflow.errors import (
@@ -341,3 +341,21 @@ class TestTwoRunsAtOnce:
         run.close()
 
         assert (id(storage), "w") not in checkpoint._places
+
+
+def test_an_error_of_ours_keeps_its_cause(make_workflow: Callable[..., DotFlow]) -> None:
+    """What a storage says in our own words goes on as it is, with what it came of."""
+
+    class Away(StorageDefault):
+        def hold(self, workflow_id: str) -> contextlib.AbstractContextManager[Hashable]:
+            try:
+                raise OSError("no route")
+            except OSError as error:
+                raise StorageError("The store is away", "no route") from error
+
+    workflow = make_workflow(storage=Away(), workflow_id="w")
+
+    with pytest.raises(StorageError) as caught:
+        workflow.start()
+
+    assert isinstance(caught.value.__cause__, OSError)

@@ -79,6 +79,8 @@ class Checkpoints:
             hold = self._storage.hold(self._workflow_id)
             place = hold.__enter__()
             self._hold = hold
+        except DotflowError:  # said in our own words
+            raise
         except Exception as error:  # somebody else's code, and a border: nothing has run yet, and nothing will
             raise _unusable(self._storage, error) from error
         if place is not None:
@@ -131,6 +133,8 @@ class Checkpoints:
                 # From the end: cut off in the middle of it, what is left is the beginning of one run.
                 for key in reversed(self._keys(tasks)):
                     self._storage.delete(key)
+        except DotflowError:  # said in our own words
+            raise
         except Exception as error:  # somebody else's code, and a border: nothing has run yet, and nothing will
             raise _unusable(self._storage, error) from error
 
@@ -179,6 +183,8 @@ class Checkpoints:
         except CheckpointUnreadable as error:
             where = f"{type(storage).__name__} under {key!r}"
             raise error.at(where, f"{task.task_id} {task.name}") from error.__cause__
+        except DotflowError:  # said in our own words
+            raise
         except Exception as error:  # somebody else's code, and a border: nothing has run yet, and nothing will
             raise _unusable(storage, error) from error
         return context
@@ -192,10 +198,8 @@ class Checkpoints:
             )
 
 
-def _unusable(storage: Storage, error: Exception) -> DotflowError:
-    """What start() raises when the storage does; what it says in our own words goes on as it is."""
-    if isinstance(error, DotflowError):
-        return error
+def _unusable(storage: Storage, error: Exception) -> StorageError:
+    """What start() raises when the storage does."""
     reason = f"{type(error).__name__}: {error}"
     return StorageError(f"{type(storage).__name__} can't be used, so nothing was run", reason)
 
