@@ -21,7 +21,8 @@
     │   └── RunStopped            the run was cancelled or interrupted while it ran
     ├── ProviderError             storage, notification, schedule
     │   ├── NotifyError           somebody could not be told
-    │   └── StorageError          a value could not be saved or read
+    │   ├── StorageError          a value could not be saved or read
+    │   │   └── LeaseLost         another process has the workflow now
     └── RunError                  the run as a whole
         ├── AlreadyScheduled      a scheduler was started that is running already
         ├── NoProcesses           this system has no worker processes
@@ -52,6 +53,7 @@ __all__ = [
     "InvalidProvider",
     "InvalidSchedule",
     "InvalidStep",
+    "LeaseLost",
     "LoopLost",
     "NoProcesses",
     "NotRunYet",
@@ -348,6 +350,10 @@ class StorageError(ProviderError):
 
     def __str__(self) -> str:
         return f"{self.what}: {self.reason}"
+
+
+class LeaseLost(StorageError):
+    """Another process has the workflow now: nothing was written, and no other step of this run begins."""
 
 
 class RunError(DotflowError):

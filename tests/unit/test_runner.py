@@ -19,6 +19,7 @@ from dotflow.engine.checkpoint import Checkpoints
 from dotflow.engine.plan import make_plan
 from dotflow.engine.publisher import Publisher
 from dotflow.engine.runner import CANCELLED, Runner
+from dotflow.errors import LeaseLost
 from dotflow.providers import StorageDefault
 
 from .conftest import FakeTime
@@ -308,6 +309,24 @@ class TestFailure:
         assert house.statuses == [FAILED, NOT_STARTED]
         assert house.values == [None, None]
         assert house.tasks[0].errors[0].exception == "StorageError"
+
+    def test_a_lost_lease_stops_the_run_whatever_it_was_told(self, house: House, at_once: bool) -> None:
+        """Another process has the workflow: with keep_going too, no other step begins."""
+
+        class Lost(StorageDefault):
+            def post(self, key: str, context: Context) -> None:
+                if context.task_id == 1:
+                    raise LeaseLost("The workflow is no longer this process's", "another one has it")
+                super().post(key, context)
+
+        house.storage = Lost()
+        for _ in range(3):
+            house.add(one)
+
+        house.run(keep_going=True, at_once=at_once)
+
+        assert house.statuses == [COMPLETED, FAILED, NOT_STARTED]
+        assert house.tasks[1].errors[0].exception == "LeaseLost"
 
     def test_an_interrupt_stops_the_run(self, house: House, at_once: bool) -> None:
         """KeyboardInterrupt in a step fails that task, says so, closes the crew and goes on to the caller."""

@@ -9,7 +9,14 @@ from typing import Final
 from dotflow.abc.storage import Storage
 from dotflow.core.context import Context
 from dotflow.core.task import Task
-from dotflow.errors import CheckpointMismatch, CheckpointUnreadable, DotflowError, StorageError, ValueNotStorable
+from dotflow.errors import (
+    CheckpointMismatch,
+    CheckpointUnreadable,
+    DotflowError,
+    LeaseLost,
+    StorageError,
+    ValueNotStorable,
+)
 
 
 class _Place:
@@ -116,6 +123,8 @@ class Checkpoints:
             self._storage.post(key, context)
         except ValueNotStorable as error:
             raise error.by(task.name) from error.__cause__
+        except LeaseLost:  # more than this value: the run ends by it
+            raise
         except Exception as error:  # somebody else's code, and a border: what it raises fails the task
             reason = f"{type(error).__name__}: {error}"
             raise StorageError(

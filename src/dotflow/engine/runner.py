@@ -19,7 +19,7 @@ from dotflow.core.types.status import TypeStatus
 from dotflow.engine.lifecycle import NOT_SAVED, TaskFlow, Wait, task_flow
 from dotflow.engine.plan import Plan
 from dotflow.engine.publisher import Publisher
-from dotflow.errors import RunStopped
+from dotflow.errors import LeaseLost, RunStopped
 from dotflow.worker.watch import waking
 
 UNFINISHED = (TypeStatus.IN_PROGRESS, TypeStatus.RETRY)
@@ -156,6 +156,8 @@ class Runner:
                     try:
                         publish(request)
                     except NOT_SAVED as error:
+                        if isinstance(error, LeaseLost):  # whatever keep_going says: another process is at this work
+                            self._stopping = True
                         request = flow.throw(error)
                         continue
                 request = flow.send(answer)

@@ -61,12 +61,12 @@ class PostgresPool:
         Raises:
             StorageError: It can't be done, or the server did not come back.
         """
-        until = clock.monotonic() + patience
+        until = clock.ticks() + patience
         for pause in itertools.chain(PAUSES, itertools.repeat(PAUSES[-1])):
             done = self._try(statement, values)
             if isinstance(done, list):
                 return done
-            if not done.passes or clock.monotonic() + pause > until:
+            if not done.passes or clock.ticks() + pause > until:
                 raise done.told  # not from there: what psycopg has at hand when it fails is nobody else's business
             time.sleep(pause)
         raise AssertionError("unreachable")
