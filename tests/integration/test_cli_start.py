@@ -40,8 +40,8 @@ def wait():
 
 @action
 def stubborn():
-    print("waiting", flush=True)
     try:
+        print("waiting", flush=True)
         time.sleep(60)
     except KeyboardInterrupt:
         print("still here", flush=True)

@@ -991,7 +991,7 @@ def test_another_step_at_the_place_of_a_checkpoint(storage: type, quiet: Callabl
     changed = DotFlow(config, workflow_id="job")
     changed.task.add([transform, extract])
 
-    with pytest.raises(CheckpointMismatch, match=r"(?s)extract.*transform.*resume=True") as caught:
+    with pytest.raises(CheckpointMismatch, match=r"(?s)extract.*transform.*without resume") as caught:
         changed.start(resume=True)
 
     assert ran == ["extract", "transform"]
