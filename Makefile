@@ -42,10 +42,11 @@ test: check  ## All of check, then the tests on every Python, and the process te
 	$(heading) 'two suites at a time, each shown when it has ended: $(SUITES)'
 	@$(MAKE) --no-print-directory -j2 --output-sync=target $(SUITES)
 
-# The oldest and the newest Python run every test; those in between leave out what takes more than a second.
+# The oldest and the newest Python run every test; those in between leave out the slow ones and those with real processes.
+ends = $(firstword $(VERSIONS)) $(lastword $(VERSIONS))
 test-3.%: .venv/3.%/.ready
-	$(heading) 'Python 3.$*: $(if $(filter 3.$*,$(firstword $(VERSIONS)) $(lastword $(VERSIONS))),every test,all but the slow tests)'
-	@.venv/3.$*/bin/pytest --no-header tests $(if $(filter 3.$*,$(firstword $(VERSIONS)) $(lastword $(VERSIONS))),,-m 'not slow')
+	$(heading) 'Python 3.$*: $(if $(filter 3.$*,$(ends)),every test,unit and contract tests)'
+	@.venv/3.$*/bin/pytest --no-header $(if $(filter 3.$*,$(ends)),tests,tests/unit tests/contract -m 'not slow')
 
 test-forkserver test-spawn: test-%: .venv/$(PYTHON)/.ready
 	$(heading) 'Python $(PYTHON): process tests with $*'
