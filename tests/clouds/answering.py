@@ -1,7 +1,7 @@
 """A server on the loopback address that answers as it is told, to show what a service's refusals become."""
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import NamedTuple
@@ -24,21 +24,25 @@ class Answer(NamedTuple):
 class Answering:
     """The server.
 
+    Args:
+        choose: The answer to a request, by its method and path.
+
     Attributes:
         url: Where it listens.
         asked: The requests so far: method and path.
     """
 
-    def __init__(self, answers: Sequence[Answer]) -> None:
+    def __init__(self, choose: Callable[[str], Answer]) -> None:
         self.asked: list[str] = []
-        self._answers = list(answers)
         self._silent = threading.Event()
         outer = self
 
         class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"  # with 100-continue, for which boto3 would wait a second
+
             def answer(self) -> None:
                 outer.asked.append(f"{self.command} {self.path}")
-                answer = outer._answers.pop(0) if len(outer._answers) > 1 else outer._answers[0]
+                answer = choose(outer.asked[-1])
                 if not answer.status:
                     outer._silent.wait()
                     self.close_connection = True
@@ -71,9 +75,15 @@ class Answering:
 
 
 @contextmanager
-def answering(*answers: Answer) -> Iterator[Answering]:
-    """Answers with each in turn, then with the last one again and again."""
-    server = Answering(answers)
+def answering(*answers: Answer | Callable[[str], Answer]) -> Iterator[Answering]:
+    """Answers with each in turn, then with the last one again and again; a function chooses by method and path."""
+    left = list(answers)
+
+    def choose(line: str) -> Answer:
+        answer = left.pop(0) if len(left) > 1 else left[0]
+        return answer if isinstance(answer, Answer) else answer(line)
+
+    server = Answering(choose)
     try:
         yield server
     finally:

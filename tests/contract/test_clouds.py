@@ -270,12 +270,12 @@ def ran() -> list[int]:
 @pytest.fixture
 def start(
     make_workflow: Callable[..., DotFlow], ran: list[int], monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Callable[[StorageObjects], str]]:
+) -> Iterator[Callable[..., str]]:
     """Runs a workflow that can't begin; gives the error as somebody sees it who has all of it printed."""
     secrets = [S3_SETTINGS["AWS_SECRET_ACCESS_KEY"], S3_SETTINGS["AWS_SESSION_TOKEN"], "hunter2", "Signature="]
 
-    def start_workflow(storage: StorageObjects) -> str:
-        workflow = make_workflow(storage=storage, workflow_id="w")
+    def start_workflow(storage: StorageObjects, **given: Any) -> str:
+        workflow = make_workflow(storage=storage, **{"workflow_id": "w", **given})
         workflow.task.add(action(lambda: ran.append(1)))
         with pytest.raises(StorageError) as caught:
             workflow.start()
@@ -340,6 +340,27 @@ class TestRefusals:
         assert "gs://values" in message
         assert str(status) in message
         assert cure in message
+
+    @pytest.mark.parametrize(
+        ("kind", "missing", "denied"),
+        [("s3", xml("NoSuchKey"), xml("AccessDenied")), ("gcs", told(404), told(403))],
+    )
+    def test_a_run_without_an_id_learns_that_it_may_only_read(
+        self, start: Callable[..., str], monkeypatch: pytest.MonkeyPatch, kind: str, missing: str, denied: str
+    ) -> None:
+        """Before its first step: nothing runs whose value could not be kept."""
+        listed = Answer(200, '{"items": []}', {"Content-Type": "application/json"})
+
+        def answer(line: str) -> Answer:
+            if not line.startswith("GET"):
+                return Answer(403, denied)
+            return Answer(404, missing) if "workflow.json" in line else listed
+
+        with answering(answer) as server:
+            settle(monkeypatch, server.url)
+            message = start(KINDS[kind]("values"), workflow_id=None)
+
+        assert "the credentials need" in message
 
     @pytest.mark.parametrize("kind", KINDS)
     def test_what_a_service_wants_repeated_is_repeated(self, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:

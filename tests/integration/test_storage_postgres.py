@@ -248,7 +248,6 @@ class TestTables:
         assert not storage.contains("w/0")
         assert list(storage.list_keys()) == []
         storage.delete("w/0")
-        assert storage.clear("w")
 
         assert postgres_server.run("SELECT to_regclass('dotflow_checkpoints')", dsn=postgres) == [(None,)]
 
@@ -270,6 +269,17 @@ class TestTables:
             narrow.post("w/0", Context(2))
             narrow.clear("w")
         narrow.close()
+
+    def test_a_run_without_an_id_learns_it_before_its_first_step(self, role: str, make_workflow: MakeWorkflow) -> None:
+        """A role that may not create: nothing runs whose value could not be kept."""
+        ran: list[int] = []
+        workflow = make_workflow(storage=StoragePostgres(role))
+        workflow.task.add(action(lambda: ran.append(1)))
+
+        with pytest.raises(StorageError, match=r"permission denied.*SELECT, INSERT, UPDATE and DELETE"):
+            workflow.start()
+
+        assert ran == []
 
     def test_another_program_s_table_is_left_alone(
         self, storage: StoragePostgres, postgres: str, postgres_server: PostgresProcess

@@ -88,6 +88,8 @@ class StorageObjects(Storage):
     def clear(self, workflow_id: str) -> bool:
         """As Storage says. One conditional write begins a new generation, so that a crash leaves all or nothing.
 
+        Where there is nothing, it is begun all the same: what a run isn't allowed to write, it learns before its steps.
+
         Raises:
             WorkflowBusy: Another process works on it.
         """
@@ -95,9 +97,11 @@ class StorageObjects(Storage):
         lease = self._lease(folder)
         if lease is not None:
             self._begin(folder, lease)
-        elif self._register(folder).read() is not None:  # else there is nothing that would count
+        elif self._register(folder).read() is not None:
             with self.hold(workflow_id):
                 self.clear(workflow_id)
+        else:
+            self._generation(folder, make=True)
         return True
 
     def hold(self, workflow_id: str) -> contextlib.AbstractContextManager[Hashable]:

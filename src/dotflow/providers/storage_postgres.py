@@ -95,10 +95,12 @@ class StoragePostgres(Storage):
         return sorted(unfit(key) for (key,) in self._tables.ask(LIST, fit(prefix)))
 
     def clear(self, workflow_id: str) -> bool:
-        """As Storage says; a crash leaves all of it or nothing. While the workflow is held, only its holder can."""
-        if self._tables.place():
-            name = short(workflow_id)
-            self._write(CLEAR, f"{name}/", f"{name}0", len(name) + 2, workflow=name)  # "0" comes next after "/"
+        """As Storage says; a crash leaves all of it or nothing. While the workflow is held, only its holder can.
+
+        It makes the tables: what a run isn't allowed to write, it learns before its steps.
+        """
+        name = short(workflow_id)
+        self._write(CLEAR, f"{name}/", f"{name}0", len(name) + 2, workflow=name)  # "0" comes next after "/"
         return True
 
     def hold(self, workflow_id: str) -> contextlib.AbstractContextManager[Hashable]:
