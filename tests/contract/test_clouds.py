@@ -3,6 +3,7 @@
 import json
 import logging
 import pickle
+import threading
 import traceback
 import uuid
 from collections.abc import Callable, Iterator
@@ -15,7 +16,7 @@ import pytest
 from dotflow import Context, DotFlow, action
 from dotflow.codec.document import pack
 from dotflow.errors import CheckpointUnreadable, InvalidArgument, StorageError
-from dotflow.providers import StorageGCS, StorageS3, gcs_bucket, late, s3_bucket
+from dotflow.providers import StorageGCS, StorageS3, gcs_bucket, late, s3_bucket, storage_objects
 from dotflow.providers.storage_objects import StorageObjects
 from dotflow.testing.values import KEYS
 from tests.clouds.answering import Answer, answering
@@ -414,6 +415,31 @@ class TestRefusals:
             message = start(KINDS[kind]("values"))
 
         assert "network" in message
+
+    @pytest.mark.parametrize("kind", KINDS)
+    def test_silence_holds_no_end_up(self, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The lease is given back in one try, and a short one; else it expires."""
+        monkeypatch.setattr(storage_objects, "BRIEFEST", 0.1)
+        monkeypatch.setattr(storage_objects, "MARGIN", 0.0)
+        as_json = {"Content-Type": "application/json"}
+        written = Answer(200, '{"generation": "1"}' if kind == "gcs" else "", {"ETag": '"1"', **as_json})
+        nothing = Answer(404, xml("NoSuchKey") if kind == "s3" else told(404))
+        is_silent = threading.Event()
+
+        def answer(line: str) -> Answer:
+            if is_silent.is_set():
+                return Answer(0)
+            if not line.startswith("GET"):
+                return written
+            return nothing if "workflow.json" in line else Answer(200, '{"items": []}', as_json)
+
+        with answering(answer) as server:
+            settle(monkeypatch, server.url)
+            with KINDS[kind]("values").hold("w"):
+                before = len(server.asked)
+                is_silent.set()
+
+            assert len(server.asked) == before + 1
 
     @pytest.mark.slow
     @pytest.mark.parametrize("kind", KINDS)

@@ -26,6 +26,8 @@ class Slate(Register):
         now: What its clock says, in seconds.
         is_away: Whether it can't be reached.
         loses_answers: Whether it does what it is asked, and its answer is lost.
+        answers: Unless it is set, a write gets no answer until it is; "asked" is set by who waits so.
+        takes: What happens while a write is on its way.
     """
 
     def __init__(self) -> None:
@@ -33,6 +35,9 @@ class Slate(Register):
         self.where = "slate://nightly"
         self.now = 0.0
         self.is_away = self.loses_answers = False
+        self.answers, self.asked = threading.Event(), threading.Event()
+        self.answers.set()
+        self.takes: Callable[[], None] = lambda: None
         self.text = ""
         self._version = 0
         self._written = 0.0
@@ -46,6 +51,10 @@ class Slate(Register):
 
     def write(self, text: str, version: str | None) -> str | None:
         """As Register says."""
+        self.takes()
+        if not self.answers.is_set():
+            self.asked.set()
+            self.answers.wait()
         self._answer(self.is_away)
         with self._lock:
             if version != (str(self._version) if self._version else None):
@@ -341,3 +350,75 @@ def test_of_many_at_once_one_gets_it(lease_of: MakeLease, slate: Slate) -> None:
 
     assert (len(got), len(busy)) == (1, 7)
     got[0].give_back()
+
+
+def test_a_renewal_that_nobody_answers_does_not_hold_the_end_up(slate: Slate) -> None:
+    """The run ends all the same, and its lease expires by itself."""
+    lease = Lease(slate, "nightly", 1.0)
+    lease.take()
+    slate.answers.clear()
+    assert slate.asked.wait(10)
+
+    lease.give_back()  # before the answer, which never comes
+
+    assert slate.holder is not None
+    slate.answers.set()
+
+
+def test_one_place_that_is_silent_holds_no_other_up(slate: Slate) -> None:
+    """A workflow whose lease can't be given back now is no business of others."""
+    other = Slate()
+    silent = LeaseHold(slate, "nightly", 30.0)
+    silent.__enter__()
+    slate.answers.clear()
+    leaving = threading.Thread(target=silent.__exit__)
+    leaving.start()
+    assert slate.asked.wait(10)
+
+    with LeaseHold(other, "hourly", 30.0):
+        assert other.holder is not None
+
+    assert other.holder is None
+    assert leaving.is_alive()
+    slate.answers.set()
+    leaving.join()
+    assert slate.holder is None
+
+
+def test_giving_it_back_does_not_begin_anew(slate: Slate, sleep: Callable[[float], None]) -> None:
+    """Ctrl-C while it takes long: the second time is no longer than what was left of the first."""
+    lease = Lease(slate, "nightly", 30.0)
+    lease.take()
+
+    def interrupted() -> None:
+        sleep(6)
+        raise KeyboardInterrupt
+
+    slate.takes = interrupted
+    with pytest.raises(KeyboardInterrupt):
+        lease.give_back()
+    lease.give_back()
+
+    assert slate.holder is not None
+
+
+def test_renewals_keep_their_pace(
+    slate: Slate, sleep: Callable[[float], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that takes long to fail does not put the next one off, so that two may fail."""
+    lease = Lease(slate, "nightly", 30.0)
+    waits: list[float] = []
+
+    class Over(threading.Event):
+        def wait(self, timeout: float | None = None) -> bool:
+            assert timeout is not None
+            waits.append(timeout)
+            sleep(timeout)
+            return len(waits) > 3
+
+    monkeypatch.setattr(lease, "_over", Over())
+    slate.takes = lambda: sleep(7)
+    slate.is_away = True
+    lease._keep()
+
+    assert waits == pytest.approx([10, 3, 3, 3], abs=0.5)

@@ -1,10 +1,11 @@
 """A bucket: the few things that a storage asks of a service that keeps objects."""
 
+import copy
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 from email.utils import parsedate_to_datetime
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 from dotflow.errors import InvalidArgument
 from dotflow.providers.lease import Entry, Register
@@ -43,6 +44,10 @@ class Bucket(ABC):
         """The service that it is kept by: where two of them have a bucket of one name, they differ in this."""
 
     @abstractmethod
+    def brief(self, seconds: float) -> Self:
+        """The same one, where each call is tried once, and given up after about so many seconds of silence."""
+
+    @abstractmethod
     def get(self, name: str) -> Found | None:
         """An object, if there is one."""
 
@@ -77,10 +82,12 @@ class ObjectRegister(Register):
     Args:
         bucket: Where it is.
         name: The object's.
+        briefly: The same bucket, for what is soon given up.
     """
 
-    def __init__(self, bucket: Bucket, name: str) -> None:
+    def __init__(self, bucket: Bucket, name: str, briefly: Bucket) -> None:
         self._bucket = bucket
+        self._briefly = briefly
         self._object = name
         self.name = (bucket.endpoint, bucket.name, name)
         self.where = f"{bucket.where}/{name}"
@@ -93,6 +100,13 @@ class ObjectRegister(Register):
     def write(self, text: str, version: str | None) -> str | None:
         """As Register says."""
         return self._bucket.put_over(self._object, text.encode(), version)
+
+    @property
+    def brief(self) -> "ObjectRegister":
+        """As Register says."""
+        brief = copy.copy(self)
+        brief._bucket = self._briefly
+        return brief
 
 
 def age(date: str | None, modified: str | datetime | None) -> float:

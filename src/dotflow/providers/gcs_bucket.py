@@ -1,8 +1,9 @@
 """A bucket of Google Cloud Storage, asked through Google's library."""
 
+import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Self, TypeVar
 from urllib.parse import quote
 
 from dotflow.errors import StorageError
@@ -35,11 +36,18 @@ class GCSBucket(Bucket):
         self._project = project
         self._late: Late[Any] = Late()
         self._is_there = False
+        self._limit: float | None = None
 
     @property
     def endpoint(self) -> str:
         """As Bucket says."""
         return str(self._ask(lambda client: client.api_endpoint))
+
+    def brief(self, seconds: float) -> Self:
+        """As Bucket says, by the same client."""
+        brief = copy.copy(self)
+        brief._limit = seconds
+        return brief
 
     def get(self, name: str) -> Found | None:
         """As Bucket says."""
@@ -59,7 +67,7 @@ class GCSBucket(Bucket):
 
     def has(self, name: str) -> bool:
         """As Bucket says."""
-        return self._ask(lambda client: bool(self._blob(client, name).exists(timeout=TIMEOUT, retry=_retry())))
+        return self._ask(lambda client: bool(self._blob(client, name).exists(timeout=self._timeout, retry=self._retry())))
 
     def put(self, name: str, data: bytes) -> None:
         """As Bucket says. To repeat it is harmless, since only the holder of a workflow puts its values."""
@@ -83,7 +91,7 @@ class GCSBucket(Bucket):
         fields = "items(name),nextPageToken"
         pages = self._ask(
             lambda client: iter(
-                client.list_blobs(self.name, prefix=prefix, fields=fields, timeout=TIMEOUT, retry=_retry()).pages
+                client.list_blobs(self.name, prefix=prefix, fields=fields, timeout=self._timeout, retry=self._retry()).pages
             )
         )
         while (page := self._ask(lambda client: next(pages, None))) is not None:
@@ -99,16 +107,16 @@ class GCSBucket(Bucket):
             from google.api_core.exceptions import from_http_response
 
             url = f"{client.api_endpoint}/storage/v1/b/{quote(self.name, safe='')}/o/{quote(name, safe='')}?alt=media"
-            answer = client._http.get(url, headers=headers, timeout=TIMEOUT)
+            answer = client._http.get(url, headers=headers, timeout=self._timeout)
             if answer.status_code == EMPTY:
                 return None
             if answer.status_code >= 300:
                 raise from_http_response(answer)
             return answer
 
-        answer = self._ask(lambda client: _retry()(ask)(client), NOT_FOUND)
+        answer = self._ask(lambda client: self._repeated(ask)(client), NOT_FOUND)
         if answer is None and not self._is_there:  # a bucket that is missing has no objects either
-            self._ask(lambda client: list(client.list_blobs(self.name, max_results=1, timeout=TIMEOUT, retry=_retry())))
+            self._ask(lambda client: list(client.list_blobs(self.name, max_results=1, timeout=self._timeout, retry=self._retry())))
         self._is_there = True
         return answer
 
@@ -116,7 +124,7 @@ class GCSBucket(Bucket):
         blob = self._blob(client, name)
         blob.cache_control = "no-store"  # where everybody may read, the service would answer from a cache otherwise
         blob.upload_from_string(
-            data, content_type="application/json", timeout=TIMEOUT, checksum="crc32c", retry=_retry(), **condition
+            data, content_type="application/json", timeout=self._timeout, checksum="crc32c", retry=self._retry(), **condition
         )
         return str(blob.generation)
 
@@ -127,10 +135,10 @@ class GCSBucket(Bucket):
                     self._delete(client, name)
             return True
 
-        return bool(_retry()(ask)())
+        return bool(self._repeated(ask)())
 
     def _delete(self, client: Any, name: str) -> bool:
-        self._blob(client, name).delete(timeout=TIMEOUT, retry=_retry())
+        self._blob(client, name).delete(timeout=self._timeout, retry=self._retry())
         return True
 
     def _blob(self, client: Any, name: str) -> Any:
@@ -157,9 +165,16 @@ class GCSBucket(Bucket):
 
         return storage.Client(project=self._project)
 
+    @property
+    def _timeout(self) -> tuple[float, float]:
+        return TIMEOUT if self._limit is None else (self._limit, self._limit)
 
-def _retry() -> Any:
-    """What is repeated, and how, the library says; for how long, we do."""
-    from google.cloud.storage.retry import DEFAULT_RETRY
+    def _retry(self) -> Any:
+        """What is repeated, and how, the library says; for how long, we do."""
+        from google.cloud.storage.retry import DEFAULT_RETRY
 
-    return DEFAULT_RETRY.with_timeout(PATIENCE)
+        return DEFAULT_RETRY.with_timeout(PATIENCE) if self._limit is None else None
+
+    def _repeated(self, ask: Callable[..., T]) -> Callable[..., T]:
+        retry = self._retry()
+        return ask if retry is None else retry(ask)

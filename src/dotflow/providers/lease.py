@@ -24,7 +24,7 @@ from dotflow.providers.process_identity import is_dead_here, this_process
 
 SECONDS: Final = 30.0  # that a lease lasts, unless told otherwise: so long a dead machine keeps others off
 SHORTEST: Final = 1.0  # seconds; services tell the time in whole ones
-RENEWALS: Final = 3  # in the time that a lease lasts, so that two may fail
+RENEWALS: Final = 3  # begun in the time that a lease lasts, so that two may fail
 #: A holder stops that share of its time early, and a challenger waits that share longer: what their clocks may drift
 #: apart in one lease, and what a write that has begun may take.
 MARGIN: Final = 1 / 6
@@ -67,6 +67,11 @@ class Register(ABC):
 
         Raises StorageError, and then nobody knows whether it was written.
         """
+
+    @property
+    def brief(self) -> "Register":
+        """The same one, where what isn't answered is soon given up: for renewing, since there will be a next time."""
+        return self
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,6 +139,7 @@ class Lease:
         self._note = Note()
         self._version: str | None = None
         self._until = 0.0  # by clock.elapsed; before it, nobody else can have taken it
+        self._leaving_until: float | None = None  # by the same; how long it is tried to give it back
         self._lost = ""  # to whom
 
     @property
@@ -192,36 +198,46 @@ class Lease:
             self._note = replace(self._note, more={**self._note.more, **more})
 
     def give_back(self) -> None:
-        """Lets others have it. Where that can't be written, it expires. May be called again."""
+        """Lets others have it. Where that can't be written soon, it expires. May be called again, in the same time."""
         self._over.set()
-        with self._turn:
+        if self._leaving_until is None:
+            self._leaving_until = clock.elapsed() + self._seconds * MARGIN
+        left = self._leaving_until - clock.elapsed()
+        if left <= 0 or not self._turn.acquire(timeout=left):  # behind a renewal that nobody answers
+            return
+        try:
             if self._note.holder is not None and not self._lost:
                 with contextlib.suppress(StorageError):
-                    self._write(replace(self._note, holder=None))
+                    self._write(replace(self._note, holder=None), self._register.brief)
+        finally:
+            self._turn.release()
 
     def _keep(self) -> None:
-        """Renews it, in a thread of its own."""
-        while not self._over.wait(self._seconds / RENEWALS):
+        """Renews it, in a thread of its own: from one beginning to the next, however long one takes to fail."""
+        begun = clock.elapsed()
+        while not self._over.wait(max(0.0, begun + self._seconds / RENEWALS - clock.elapsed())):
+            begun = clock.elapsed()
             with self._turn, contextlib.suppress(Exception):  # an SDK's too: whoever writes next is told
                 if self._lost or self._over.is_set():
                     return
-                self._write(self._note)
+                self._write(self._note, self._register.brief)
 
-    def _write(self, note: Note) -> bool:
+    def _write(self, note: Note, register: Register | None = None) -> bool:
         """Whether it is written; if not, it belongs to somebody else."""
+        register = register or self._register
         with self._turn:
             sent = clock.elapsed()
             note = replace(note, beat=max(note.beat, self._note.beat) + 1, seconds=self._seconds)
-            version = self._register.write(note.text(), self._version)
+            version = register.write(note.text(), self._version)
             if version is None:
                 # What is there may be our own: an answer that was lost on its way, to a write that was then repeated.
-                entry = self._register.read()
-                found = read_note(entry, self._register.where)
+                entry = register.read()
+                found = read_note(entry, register.where)
                 if entry is None or found.token != self._token:
                     self._lost = _who(found)
                     return False
                 note = replace(note, beat=found.beat + 1)
-                version = self._register.write(note.text(), entry.version)
+                version = register.write(note.text(), entry.version)
                 if version is None:
                     self._lost = "another process"
                     return False

@@ -2,12 +2,14 @@
 
 import os
 import threading
+import weakref
 from collections.abc import Hashable
 from typing import Any, Final
 
 from dotflow.providers.lease import Lease, Register
 
-_guard = threading.Lock()
+_guard = threading.Lock()  # of the turns, and never held while a service is asked
+_turns: Final[weakref.WeakValueDictionary[Hashable, threading.Lock]] = weakref.WeakValueDictionary()
 _held: Final[dict[Hashable, "_Held"]] = {}
 
 
@@ -49,7 +51,7 @@ class LeaseHold:
         return self._register.name
 
     def __exit__(self, *_: object) -> None:
-        with _guard:
+        with _turn(self._register.name):
             held = _held.get(self._register.name)
             if held is not None:
                 held.runs.discard(self)
@@ -59,7 +61,7 @@ class LeaseHold:
 
     def _join(self) -> None:
         name = self._register.name
-        with _guard:
+        with _turn(name):
             held = _held.get(name)
             if held is not None and held.runs:
                 held.runs.add(self)
@@ -75,6 +77,12 @@ class LeaseHold:
                 raise
 
 
+def _turn(name: Hashable) -> threading.Lock:
+    """Whose turn it is to take or give back one place: others go on meanwhile. Nobody's is kept while it isn't used."""
+    with _guard:
+        return _turns.setdefault(name, threading.Lock())
+
+
 def lease_on(name: Hashable) -> Lease | None:
     """The lease that this process has on a place, if any."""
     held = _held.get(name)
@@ -85,6 +93,7 @@ def _begin_anew() -> None:
     """In a forked process: it holds nothing, and no thread of its parent's will ever open the lock."""
     global _guard
     _guard = threading.Lock()
+    _turns.clear()
     _held.clear()
 
 

@@ -1,7 +1,7 @@
 """A bucket of Amazon S3, asked through boto3."""
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Self, TypeVar
 
 from dotflow.errors import StorageError
 from dotflow.providers.bucket import Bucket, Found, age
@@ -32,12 +32,19 @@ class S3Bucket(Bucket):
         self.name = name
         self.where = f"s3://{name}"
         self._region = region
+        self._limit: float | None = None
         self._late: Late[Any] = Late()
 
     @property
     def endpoint(self) -> str:
         """As Bucket says."""
         return str(self._ask(lambda client: client.meta.endpoint_url))
+
+    def brief(self, seconds: float) -> Self:
+        """As Bucket says. It has a client of its own, since a client has but one patience."""
+        brief = type(self)(self.name, self._region)
+        brief._limit = seconds
+        return brief
 
     def get(self, name: str) -> Found | None:
         """As Bucket says."""
@@ -82,7 +89,7 @@ class S3Bucket(Bucket):
     def _read(self, client: Any, name: str, **more: str) -> Found:
         from botocore.exceptions import HTTPClientError, IncompleteReadError
 
-        for left in reversed(range(TRIES)):
+        for left in reversed(range(self._tries)):
             answer = client.get_object(Bucket=self.name, Key=name, **more)
             try:
                 return Found(answer["Body"].read(), answer["ETag"], age(_date(answer), answer["LastModified"]))
@@ -112,12 +119,20 @@ class S3Bucket(Bucket):
             told = explained(error, self.where)
         raise told  # not from there: what the SDK has at hand when it fails is nobody else's business
 
+    @property
+    def _tries(self) -> int:
+        return TRIES if self._limit is None else 1
+
     def _make(self) -> Any:
         import boto3
         from botocore.config import Config
 
-        retries = {"mode": "standard", "total_max_attempts": TRIES}
-        config = Config(connect_timeout=CONNECT, read_timeout=READ, retries=retries, user_agent_extra="dotflow")
+        config = Config(
+            connect_timeout=self._limit or CONNECT,
+            read_timeout=self._limit or READ,
+            retries={"mode": "standard", "total_max_attempts": self._tries},
+            user_agent_extra="dotflow",
+        )
         return boto3.client("s3", region_name=self._region, config=config)  # as boto3.setup_default_session has it
 
 

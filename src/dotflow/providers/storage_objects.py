@@ -21,7 +21,7 @@ from dotflow.core.context import Context
 from dotflow.core.task import Task
 from dotflow.errors import CheckpointUnreadable, StorageError
 from dotflow.providers.bucket import Bucket, ObjectRegister
-from dotflow.providers.lease import RACES, Lease, Note, read_note
+from dotflow.providers.lease import MARGIN, RACES, Lease, Note, read_note
 from dotflow.providers.lease_hold import LeaseHold, lease_on
 from dotflow.providers.safe_name import is_plain, safe_name
 
@@ -30,6 +30,7 @@ HEAD: Final = "workflow.json"  # no generation has a dot in its name
 APART: Final = "-"  # the folder of keys that belong to no workflow: no safe name
 GENERATION: Final = "generation"
 VOID: Final = "void"
+BRIEFEST: Final = 1.0  # seconds; a service may take some tenths of it to answer
 BEGINNING: Final = 1 << 14  # bytes of a checkpoint in which its key is looked for
 
 
@@ -44,6 +45,7 @@ class StorageObjects(Storage):
 
     def __init__(self, bucket: Bucket, prefix: str, lease: float) -> None:
         self._bucket = bucket
+        self._briefly = bucket.brief(max(BRIEFEST, lease * MARGIN))
         self._prefix = prefix
         self._seconds = lease
 
@@ -162,7 +164,7 @@ class StorageObjects(Storage):
         return None if generation is None else self._object(folder, task, generation)
 
     def _register(self, folder: str) -> ObjectRegister:
-        return ObjectRegister(self._bucket, f"{self._prefix}{folder}/{HEAD}")
+        return ObjectRegister(self._bucket, f"{self._prefix}{folder}/{HEAD}", self._briefly)
 
     def _lease(self, folder: str) -> Lease | None:
         return lease_on(self._register(folder).name)
