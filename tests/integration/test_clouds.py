@@ -39,7 +39,7 @@ def stops(previous_context):
         os.write(1, b"ready\\n")
         while not (HERE / "again").exists():
             time.sleep(0.01)
-        return "of the first"
+        return f"of {{os.getpid()}}"
     return [previous_context.storage]
 
 @action
@@ -187,6 +187,7 @@ def test_who_lost_the_lease_stops_before_it_writes(start: Start, tmp_path: Path)
             assert second.line() == "ready"
             (tmp_path / "again").touch()
             values = second.end().facts["values"]
+            assert f"of {second.process.pid}" in values
         first.send(signal.SIGCONT)
         late = first.end().facts
 
