@@ -13,7 +13,7 @@ from typing import Any
 import boto3
 import pytest
 
-from dotflow import Context, DotFlow, action
+from dotflow import Context, DotFlow, action, clock
 from dotflow.codec.document import pack
 from dotflow.errors import CheckpointUnreadable, InvalidArgument, StorageError
 from dotflow.providers import StorageGCS, StorageS3, gcs_bucket, late, s3_bucket, storage_objects
@@ -196,6 +196,38 @@ class TestClear:
         storage.post(key, Context(1))
 
         assert list(storage.list_keys()) == [key]
+
+
+class TestLease:
+    """Who writes while another process may have the workflow."""
+
+    @pytest.mark.parametrize("moment", ["before", "during"])
+    def test_who_lost_it_is_told(self, make: MakeStorage, monkeypatch: pytest.MonkeyPatch, moment: str) -> None:
+        """Lost before the write, nothing is written; lost while it was on its way, the value doesn't count as saved."""
+        storage, other = make(), make()
+        real, elapsed, head = storage._bucket.put, clock.elapsed, f"{storage._prefix}w/workflow.json"
+        put: list[str] = []
+
+        def lose() -> None:
+            found = other._bucket.get(head)
+            assert found is not None
+            other._bucket.put(head, json.dumps(json.loads(found.data) | {"token": "another"}).encode())
+            monkeypatch.setattr(clock, "elapsed", lambda: elapsed() + 3_600)
+
+        def slow(name: str, data: bytes) -> None:
+            if moment == "during":
+                lose()
+            real(name, data)
+            put.append(name)
+
+        with storage.hold("w"):
+            monkeypatch.setattr(storage._bucket, "put", slow)
+            if moment == "before":
+                lose()
+            with pytest.raises(StorageError, match="no longer this process's"):
+                storage.post("w/0", Context(1))
+
+        assert len(put) == (moment == "during")
 
 
 class TestArguments:

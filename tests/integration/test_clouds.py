@@ -226,20 +226,33 @@ say(status=str(run.status), skipped=[task.started_at is None for task in run.tas
 @pytest.mark.slow
 @pytest.mark.processes
 def test_a_forked_process_asks_for_itself(start: Start) -> None:
-    """Neither the client nor the lease of its parent is used in it."""
+    """Neither the client nor the lease of its parent is used in it, nor a lock that some thread had there."""
     lines = """
-from dotflow.errors import StorageError
-from dotflow.providers.lease_hold import lease_on
+from dotflow.providers import lease_hold
 
-storage.post("w/0", Context([1]))
-child = os.fork()
-if not child:
-    os._exit(7 if storage.get("w/0").storage == [1] else 1)
-code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-say(code=code, parent=storage.get("w/0").storage)
+bucket = getattr(storage, "_bucket", None)
+
+def client():
+    return bucket and bucket._late._made[1]
+
+with storage.hold("w") as name:
+    storage.post("w/0", Context([1]))
+    theirs = client()
+    with lease_hold._guard:
+        child = os.fork()
+        if not child:
+            try:
+                found = [storage.get("w/0").storage == [1], lease_hold.lease_on(name) is None]
+                with storage.hold("v"):
+                    found += [lease_hold.lease_on(name) is None, bucket is None or client() is not theirs]
+                os._exit(7 if all(found) else 1)
+            finally:
+                os._exit(2)
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    say(code=code, held=lease_hold.lease_on(name) is not None, parent=storage.get("w/0").storage)
 """
 
-    assert facts(start(lines)) == {"code": 7, "parent": [1]}
+    assert facts(start(lines)) == {"code": 7, "held": True, "parent": [1]}
 
 
 @pytest.mark.slow

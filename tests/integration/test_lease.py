@@ -402,23 +402,69 @@ def test_giving_it_back_does_not_begin_anew(slate: Slate, sleep: Callable[[float
     assert slate.holder is not None
 
 
-def test_renewals_keep_their_pace(
+@pytest.fixture
+def renew(
     slate: Slate, sleep: Callable[[float], None], monkeypatch: pytest.MonkeyPatch
+) -> Callable[[Lease, int], list[float]]:
+    """Renews a lease so often, without a thread and without waiting; the seconds that would have been waited."""
+
+    def renew_lease(lease: Lease, times: int) -> list[float]:
+        waits: list[float] = []
+
+        class Over(threading.Event):
+            def wait(self, timeout: float | None = None) -> bool:
+                waits.append(timeout or 0.0)
+                sleep(waits[-1])
+                return len(waits) > times
+
+        with monkeypatch.context() as patch:
+            patch.setattr(lease, "_over", Over())
+            lease._keep()
+        return waits[:times]
+
+    return renew_lease
+
+
+def test_renewals_keep_their_pace(
+    lease_of: MakeLease, slate: Slate, sleep: Callable[[float], None], renew: Callable[[Lease, int], list[float]]
 ) -> None:
     """One that takes long to fail does not put the next one off, so that two may fail."""
-    lease = Lease(slate, "nightly", 30.0)
-    waits: list[float] = []
-
-    class Over(threading.Event):
-        def wait(self, timeout: float | None = None) -> bool:
-            assert timeout is not None
-            waits.append(timeout)
-            sleep(timeout)
-            return len(waits) > 3
-
-    monkeypatch.setattr(lease, "_over", Over())
+    lease = lease_of(slate)
+    lease.take()
     slate.takes = lambda: sleep(7)
     slate.is_away = True
-    lease._keep()
 
-    assert waits == pytest.approx([10, 3, 3, 3], abs=0.5)
+    assert renew(lease, 3) == pytest.approx([10, 3, 3], abs=0.5)
+
+
+def test_renewals_go_on_after_one_that_failed(
+    lease_of: MakeLease, slate: Slate, renew: Callable[[Lease, int], list[float]]
+) -> None:
+    """Two fail; the third is written."""
+    lease = lease_of(slate)
+    lease.take()
+    before, left = slate.beat, [True, True, False]
+
+    def come_and_go() -> None:
+        slate.is_away = left.pop(0)
+
+    slate.takes = come_and_go
+    renew(lease, 3)
+
+    assert (slate.beat, left) == (before + 1, [])
+    slate.takes = lambda: None
+
+
+def test_it_lasts_from_before_it_was_sent(
+    lease_of: MakeLease, slate: Slate, sleep: Callable[[float], None]
+) -> None:
+    """Time that the service took to answer is not the holder's: others count from when it was written."""
+    lease = lease_of(slate)
+    slate.takes = lambda: sleep(20)
+    lease.take()
+    slate.takes = lambda: None
+    before = slate.beat
+    sleep(6)
+    lease.check()
+
+    assert slate.beat == before + 1

@@ -173,6 +173,25 @@ class TestLease:
 
         assert storage.get("w/0").storage == "ours"
 
+    def test_nobody_takes_it_over_in_the_middle_of_a_write(
+        self, storage: StoragePostgres, postgres: str, postgres_server: PostgresProcess
+    ) -> None:
+        """However long the write waits: until it is done, the row of the lease is not changed."""
+        waiting = "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND application_name = 'dotflow'"
+        take_over = "SET lock_timeout = '100ms'; UPDATE dotflow_checkpoints_leases SET token = 'x'"
+        with storage.hold("w"):
+            storage.post("w/0", Context("before"))
+            with contextlib.closing(psycopg.connect(postgres)) as blocking:
+                blocking.execute("SELECT 1 FROM dotflow_checkpoints FOR UPDATE")
+                post = threading.Thread(target=storage.post, args=("w/0", Context("after")))
+                post.start()
+                assert holds(lambda: postgres_server.run(waiting))
+                with pytest.raises(psycopg.errors.LockNotAvailable):
+                    postgres_server.run(take_over, dsn=postgres)
+            post.join()
+
+        assert storage.get("w/0").storage == "after"
+
     def test_a_lease_that_was_deleted_is_lost(
         self, storage: StoragePostgres, postgres: str, postgres_server: PostgresProcess
     ) -> None:
