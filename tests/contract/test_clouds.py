@@ -395,7 +395,7 @@ class TestRefusals:
 
         assert "the credentials need" in message
 
-    @pytest.mark.parametrize("kind", KINDS)
+    @pytest.mark.parametrize("kind", ["s3", pytest.param("gcs", marks=pytest.mark.slow)])
     def test_what_a_service_wants_repeated_is_repeated(self, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
         """A pause that it asks for, or a failure of its own, is nobody's business."""
         missing = Answer(404, xml("NoSuchKey"))

@@ -96,7 +96,26 @@ class TestStorageSQLite(StorageContract):
         return StorageSQLite(tmp_path / "dotflow.db")
 
 
-class TestStorageS3(StorageContract):
+class OverTheWire(StorageContract):
+    """The same promises; those of many requests take long on the emulators of this machine."""
+
+    @pytest.mark.slow
+    def test_every_task_of_every_workflow_has_a_place_of_its_own(self, storage: Storage, again: Storage) -> None:
+        """As the contract says."""
+        super().test_every_task_of_every_workflow_has_a_place_of_its_own(storage, again)
+
+    @pytest.mark.slow
+    def test_any_text_may_be_a_key(self, storage: Storage, again: Storage) -> None:
+        """As the contract says."""
+        super().test_any_text_may_be_a_key(storage, again)
+
+    @pytest.mark.slow
+    def test_threads_may_post_at_once(self, storage: Storage, again: Storage) -> None:
+        """As the contract says."""
+        super().test_threads_may_post_at_once(storage, again)
+
+
+class TestStorageS3(OverTheWire):
     """Objects in a bucket of S3."""
 
     @pytest.fixture
@@ -108,7 +127,7 @@ class TestStorageS3(StorageContract):
         return StorageS3(s3, prefix=tmp_path.as_posix().strip("/"))
 
 
-class TestStorageGCS(StorageContract):
+class TestStorageGCS(OverTheWire):
     """Objects in a bucket of Google Cloud Storage."""
 
     @pytest.fixture

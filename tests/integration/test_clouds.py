@@ -92,7 +92,6 @@ def facts(script: Script) -> dict[str, object]:
 
 
 @pytest.mark.slow
-@pytest.mark.processes
 def test_a_second_process_goes_on_after_kill_9(start: Start, tmp_path: Path) -> None:
     """On the same machine at once: what was finished does not run again, values are exact and handed on."""
     with start("start(resume=True)") as first:
@@ -108,7 +107,6 @@ def test_a_second_process_goes_on_after_kill_9(start: Start, tmp_path: Path) -> 
 
 
 @pytest.mark.slow
-@pytest.mark.processes
 def test_on_another_machine_it_waits_for_the_lease(start: Start, tmp_path: Path) -> None:
     """It is refused, until the lease of the one that is gone has run out; then it goes on."""
     with start("start(resume=True)", lease=1.0) as first:
@@ -126,7 +124,6 @@ def test_on_another_machine_it_waits_for_the_lease(start: Start, tmp_path: Path)
 
 
 @pytest.mark.slow
-@pytest.mark.processes
 def test_ctrl_c_gives_the_lease_back(start: Start, tmp_path: Path) -> None:
     """Another machine goes on at once: it has nothing to wait for."""
     with start("start(resume=True)") as first:
@@ -139,7 +136,6 @@ def test_ctrl_c_gives_the_lease_back(start: Start, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.processes
 @pytest.mark.parametrize("elsewhere", [False, True])
 def test_two_runners_at_once(start: Start, tmp_path: Path, elsewhere: bool) -> None:
     """The second is refused before anything runs, however long the first has been at it, and is told who that is."""
@@ -157,7 +153,6 @@ def test_two_runners_at_once(start: Start, tmp_path: Path, elsewhere: bool) -> N
 
 
 @pytest.mark.slow
-@pytest.mark.processes
 def test_of_runners_that_start_together_one_runs(start: Start, tmp_path: Path) -> None:
     """All begin anew at the same moment: the others are refused."""
     wait = "while not (HERE / 'go').exists(): time.sleep(0.001)\n"
@@ -177,7 +172,6 @@ def test_of_runners_that_start_together_one_runs(start: Start, tmp_path: Path) -
 
 
 @pytest.mark.slow
-@pytest.mark.processes
 def test_who_lost_the_lease_stops_before_it_writes(start: Start, tmp_path: Path) -> None:
     """A process that was stopped for longer than its lease comes back: its value is not saved, the other's is kept."""
     with start("start(resume=True)", lease=1.0) as first:
@@ -224,7 +218,6 @@ say(status=str(run.status), skipped=[task.started_at is None for task in run.tas
 
 
 @pytest.mark.slow
-@pytest.mark.processes
 def test_a_forked_process_asks_for_itself(start: Start) -> None:
     """Neither the client nor the lease of its parent is used in it, nor a lock that some thread had there."""
     lines = """

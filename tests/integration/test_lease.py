@@ -270,7 +270,7 @@ def test_what_it_can_t_read_it_does_not_take(lease_of: MakeLease, slate: Slate, 
 def test_it_is_renewed_while_it_is_held(slate: Slate) -> None:
     """Three times in the time that it lasts, by a thread, which ends with it."""
     before = set(threading.enumerate())
-    with LeaseHold(slate, "nightly", 1.0):
+    with LeaseHold(slate, "nightly", 0.3):
         until = time.monotonic() + 10
         while slate.beat < 4 and time.monotonic() < until:
             time.sleep(0.01)
@@ -354,7 +354,7 @@ def test_of_many_at_once_one_gets_it(lease_of: MakeLease, slate: Slate) -> None:
 
 def test_a_renewal_that_nobody_answers_does_not_hold_the_end_up(slate: Slate) -> None:
     """The run ends all the same, and its lease expires by itself."""
-    lease = Lease(slate, "nightly", 1.0)
+    lease = Lease(slate, "nightly", 0.3)
     lease.take()
     slate.answers.clear()
     assert slate.asked.wait(10)

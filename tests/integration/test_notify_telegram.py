@@ -175,7 +175,7 @@ class TestWhatIsTriedAgain:
             says(429, b"", Retry_After="0.05"),
             hangs_up,
             says(500, b"\xff\x00"),
-            drips(b"HTTP/1.1 200 OK\r\nContent-Length: 9999\r\n\r\n"),
+            pytest.param(drips(b"HTTP/1.1 200 OK\r\nContent-Length: 9999\r\n\r\n"), marks=pytest.mark.slow),
         ],
         ids=["500", "502", "503", "429", "429 header", "hangs up", "binary", "drip"],
     )
@@ -458,6 +458,7 @@ class TestProcesses:
             assert sum(f"workflow number {number}" in received.json["text"] for received in told) == 10
 
 
+@pytest.mark.slow
 def test_whoever_listens_to_everything_does_not_hear_the_token(
     caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, quick: None
 ) -> None:

@@ -200,9 +200,10 @@ class Lease:
     def give_back(self) -> None:
         """Lets others have it. Where that can't be written soon, it expires. May be called again, in the same time."""
         self._over.set()
+        now = clock.elapsed()
         if self._leaving_until is None:
-            self._leaving_until = clock.elapsed() + self._seconds * MARGIN
-        left = self._leaving_until - clock.elapsed()
+            self._leaving_until = now + self._seconds * MARGIN
+        left = self._leaving_until - now
         if left <= 0 or not self._turn.acquire(timeout=left):  # behind a renewal that nobody answers
             return
         try:

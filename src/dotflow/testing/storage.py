@@ -215,7 +215,8 @@ class StorageContract:
     @pytest.mark.parametrize("workflow_id", ["a", "a/b", "A", "/", "..", "%", "a" * 5_000, "never seen"], ids=_cut)
     def test_clear_leaves_other_workflows_alone(self, storage: Storage, again: Storage, workflow_id: str) -> None:
         """True means that all of the one is gone; all of the others is still there in any case."""
-        owners = {storage.key(task_of(number, owner)): owner for owner in IDS for number in (0, 11)}
+        several = {workflow_id: (0, 11)}  # of the others one is enough
+        owners = {storage.key(task_of(number, owner)): owner for owner in IDS for number in several.get(owner, (0,))}
         self._post_each(storage, owners)
 
         cleared = storage.clear(workflow_id)
