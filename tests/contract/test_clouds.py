@@ -16,7 +16,7 @@ import pytest
 from dotflow import Context, DotFlow, action, clock
 from dotflow.codec.document import pack
 from dotflow.errors import CheckpointUnreadable, InvalidArgument, StorageError
-from dotflow.providers import StorageGCS, StorageS3, gcs_bucket, late, s3_bucket, storage_objects
+from dotflow.providers import StorageGCS, StorageS3, gcs_bucket, gcs_errors, late, s3_bucket, storage_objects
 from dotflow.providers.storage_objects import StorageObjects
 from dotflow.testing.values import KEYS
 from tests.clouds.answering import Answer, answering
@@ -482,7 +482,30 @@ class TestRefusals:
         monkeypatch.setattr(gcs_bucket, "PATIENCE", 2.0)
         settle(monkeypatch, "http://user:hunter2@127.0.0.1:1")
 
-        assert "network" in start(KINDS[kind]("values"))
+        message = start(KINDS[kind]("values"))
+
+        assert "network" in message
+        assert kind == "s3" or "refused" in message  # boto3 has words of its own for it
+
+    @pytest.mark.parametrize("error", [ConnectionResetError(104, "Connection reset"), TimeoutError(110, "timed out")])
+    def test_a_broken_connection_is_no_matter_of_credentials(self, error: OSError) -> None:
+        """Even where Google's library passes on the system's own error."""
+        message = str(gcs_errors.explained(error, "gs://values"))
+
+        assert str(error.strerror) in message
+        assert "network" in message
+        assert "gcloud" not in message
+
+    def test_a_bucket_s_name_that_boto3_refuses(
+        self, start: Callable[[StorageObjects], str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Without the pattern that it wants."""
+        settle(monkeypatch, "http://127.0.0.1:1")
+        message = start(StorageS3("xx y"))
+
+        assert "s3://xx y" in message
+        assert "bucket's name is right" in message
+        assert "regex" not in message
 
     def test_no_credentials_for_s3(
         self, start: Callable[[StorageObjects], str], monkeypatch: pytest.MonkeyPatch

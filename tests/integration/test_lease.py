@@ -371,7 +371,7 @@ def test_one_place_that_is_silent_holds_no_other_up(slate: Slate) -> None:
     silent = LeaseHold(slate, "nightly", 30.0)
     silent.__enter__()
     slate.answers.clear()
-    leaving = threading.Thread(target=silent.__exit__)
+    leaving = threading.Thread(target=silent.__exit__, daemon=True)
     leaving.start()
     assert slate.asked.wait(10)
 

@@ -33,6 +33,9 @@ OWN_CURES: Final[Mapping[str, str]] = {
     "GoogleAuthError": CREDENTIALS,
     "RetryError": NETWORK,
     "RequestException": NETWORK,
+    "ConnectionError": NETWORK,
+    "TimeoutError": NETWORK,
+    "gaierror": NETWORK,
     "OSError": CREDENTIALS,
 }
 
@@ -52,6 +55,20 @@ def explained(error: Any, where: str) -> StorageError:
         cure = CURES.get(int(code), "see what that means in the service's documentation")
     else:
         first = error.args[0] if error.args else ""  # the others may be a whole answer of a service for credentials
-        said = f"{kinds[0]}: {shown(first if isinstance(first, str) else type(first).__name__)}"
+        said = f"{kinds[0]}: {shown(_system(error) or (first if isinstance(first, str) else type(first).__name__))}"
         cure = next((OWN_CURES[kind] for kind in kinds if kind in OWN_CURES), "see that the settings are right")
     return StorageError(f"The bucket {where} can't be used", f"{said.rstrip('. ')}; {cure}")
+
+
+def _system(error: BaseException) -> str:
+    """What the system said, in the middle of all that it was wrapped in: "Connection refused"; '' if it said nothing."""
+    said, wrapped, seen = "", [error], set()
+    while wrapped:
+        found = wrapped.pop()
+        if id(found) not in seen:
+            seen.add(id(found))
+            if isinstance(found, OSError) and isinstance(found.strerror, str):
+                said = found.strerror
+            inside = (*found.args, getattr(found, "reason", None), found.__context__, found.__cause__)
+            wrapped += [one for one in inside if isinstance(one, BaseException)]
+    return said

@@ -29,6 +29,7 @@ RENEWALS: Final = 3  # begun in the time that a lease lasts, so that two may fai
 #: apart in one lease, and what a write that has begun may take.
 MARGIN: Final = 1 / 6
 GRAIN: Final = 1.0  # seconds; HTTP's dates have no fractions, so an age may be one more or less
+DELETED: Final = "nobody knows who has it: its entry was deleted"
 RACES: Final = 5  # that are lost to others before it is given up
 
 
@@ -140,7 +141,7 @@ class Lease:
         self._version: str | None = None
         self._until = 0.0  # by clock.elapsed; before it, nobody else can have taken it
         self._leaving_until: float | None = None  # by the same; how long it is tried to give it back
-        self._lost = ""  # to whom
+        self._lost = ""  # how
 
     @property
     def more(self) -> Mapping[str, Any]:
@@ -235,12 +236,12 @@ class Lease:
                 entry = register.read()
                 found = read_note(entry, register.where)
                 if entry is None or found.token != self._token:
-                    self._lost = _who(found)
+                    self._lost = DELETED if entry is None else f"its lease ran out, and {_who(found)} has it now"
                     return False
                 note = replace(note, beat=found.beat + 1)
                 version = register.write(note.text(), entry.version)
                 if version is None:
-                    self._lost = "another process"
+                    self._lost = "its lease ran out, and another process has it now"
                     return False
             self._note, self._version = note, version
             self._lost = ""
@@ -258,8 +259,7 @@ class Lease:
     def _told(self) -> StorageError:
         return StorageError(
             f"The workflow {self._workflow_id!r} is no longer this process's, so nothing was written",
-            f"its lease ran out, and {self._lost} has it now ({self._register.where}). Let that run end, or stop it "
-            f"and start again with resume=True",
+            f"{self._lost} ({self._register.where}). Let that run end, or stop it and start again with resume=True",
         )
 
 

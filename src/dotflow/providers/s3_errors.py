@@ -49,11 +49,12 @@ OWN_CURES: Final[Mapping[str, str]] = {
     "ProfileNotFound": "see that AWS_PROFILE names a profile of ~/.aws/config",
     "InvalidRegionError": "see that the region is spelt right",
     "NoRegionError": "give StorageS3(region=...), or set AWS_DEFAULT_REGION",
+    "ParamValidationError": "see that the bucket's name is right",
     "HTTPClientError": NETWORK,
     "ConnectionError": NETWORK,
 }
-#: Whose own words may quote the output of a program, or of a service for credentials.
-SILENT: Final = frozenset({"CredentialRetrievalError", "TokenRetrievalError", "SSOError"})
+#: Whose own words may quote the output of a program, or of a service for credentials; or are a pattern of 300 signs.
+SILENT: Final = frozenset({"CredentialRetrievalError", "TokenRetrievalError", "SSOError", "ParamValidationError"})
 
 
 def code_of(error: Any) -> str:

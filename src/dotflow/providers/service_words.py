@@ -4,7 +4,7 @@ import re
 from typing import Final
 
 LOGIN: Final = re.compile(r"(?<=//)[^/\s@]*@")
-QUERY: Final = re.compile(r"\?[^\s\"'<>]*")
+QUERY: Final = re.compile(r"\?[^\s\"'<>()\[\].,;:?!][^\s\"'<>]*")  # a question's mark has no text behind it
 SHOWN: Final = 300  # characters of somebody else's message
 
 
