@@ -13,8 +13,9 @@ import pytest
 from dotflow import clock
 from dotflow.errors import StorageError, WorkflowBusy
 from dotflow.providers import process_identity
-from dotflow.providers.lease import Entry, Lease, Register
+from dotflow.providers.lease import Lease, Register
 from dotflow.providers.lease_hold import LeaseHold, lease_on
+from dotflow.providers.lease_note import Entry
 
 MakeLease = Callable[["Slate"], Lease]
 
@@ -455,9 +456,7 @@ def test_renewals_go_on_after_one_that_failed(
     slate.takes = lambda: None
 
 
-def test_it_lasts_from_before_it_was_sent(
-    lease_of: MakeLease, slate: Slate, sleep: Callable[[float], None]
-) -> None:
+def test_it_lasts_from_before_it_was_sent(lease_of: MakeLease, slate: Slate, sleep: Callable[[float], None]) -> None:
     """Time that the service took to answer is not the holder's: others count from when it was written."""
     lease = lease_of(slate)
     slate.takes = lambda: sleep(20)

@@ -8,7 +8,8 @@ from email.utils import parsedate_to_datetime
 from typing import NamedTuple, Self
 
 from dotflow.errors import InvalidArgument
-from dotflow.providers.lease import Entry, Register
+from dotflow.providers.lease import Register
+from dotflow.providers.lease_note import Entry
 
 LONGEST_PREFIX = 700  # bytes; with what is put behind it, a name stays under the 1,024 that both services allow
 

@@ -67,7 +67,7 @@ class GCSBucket(Bucket):
 
     def has(self, name: str) -> bool:
         """As Bucket says."""
-        return self._ask(lambda client: bool(self._blob(client, name).exists(timeout=self._timeout, retry=self._retry())))
+        return self._ask(lambda client: bool(self._blob(client, name).exists(**self._patience())))
 
     def put(self, name: str, data: bytes) -> None:
         """As Bucket says. To repeat it is harmless, since only the holder of a workflow puts its values."""
@@ -90,9 +90,7 @@ class GCSBucket(Bucket):
         """As Bucket says."""
         fields = "items(name),nextPageToken"
         pages = self._ask(
-            lambda client: iter(
-                client.list_blobs(self.name, prefix=prefix, fields=fields, timeout=self._timeout, retry=self._retry()).pages
-            )
+            lambda client: iter(client.list_blobs(self.name, prefix=prefix, fields=fields, **self._patience()).pages)
         )
         while (page := self._ask(lambda client: next(pages, None))) is not None:
             yield from [blob.name for blob in page]
@@ -107,7 +105,7 @@ class GCSBucket(Bucket):
             from google.api_core.exceptions import from_http_response
 
             url = f"{client.api_endpoint}/storage/v1/b/{quote(self.name, safe='')}/o/{quote(name, safe='')}?alt=media"
-            answer = client._http.get(url, headers=headers, timeout=self._timeout)
+            answer = client._http.get(url, headers=headers, timeout=self._patience()["timeout"])
             if answer.status_code == EMPTY:
                 return None
             if answer.status_code >= 300:
@@ -116,7 +114,7 @@ class GCSBucket(Bucket):
 
         answer = self._ask(lambda client: self._repeated(ask)(client), NOT_FOUND)
         if answer is None and not self._is_there:  # a bucket that is missing has no objects either
-            self._ask(lambda client: list(client.list_blobs(self.name, max_results=1, timeout=self._timeout, retry=self._retry())))
+            self._ask(lambda client: list(client.list_blobs(self.name, max_results=1, **self._patience())))
         self._is_there = True
         return answer
 
@@ -124,7 +122,7 @@ class GCSBucket(Bucket):
         blob = self._blob(client, name)
         blob.cache_control = "no-store"  # where everybody may read, the service would answer from a cache otherwise
         blob.upload_from_string(
-            data, content_type="application/json", timeout=self._timeout, checksum="crc32c", retry=self._retry(), **condition
+            data, content_type="application/json", checksum="crc32c", **self._patience(), **condition
         )
         return str(blob.generation)
 
@@ -138,7 +136,7 @@ class GCSBucket(Bucket):
         return bool(self._repeated(ask)())
 
     def _delete(self, client: Any, name: str) -> bool:
-        self._blob(client, name).delete(timeout=self._timeout, retry=self._retry())
+        self._blob(client, name).delete(**self._patience())
         return True
 
     def _blob(self, client: Any, name: str) -> Any:
@@ -165,16 +163,14 @@ class GCSBucket(Bucket):
 
         return storage.Client(project=self._project)
 
-    @property
-    def _timeout(self) -> tuple[float, float]:
-        return TIMEOUT if self._limit is None else (self._limit, self._limit)
-
-    def _retry(self) -> Any:
-        """What is repeated, and how, the library says; for how long, we do."""
+    def _patience(self) -> dict[str, Any]:
+        """For how long a call is waited for. What is repeated, and how, the library says."""
         from google.cloud.storage.retry import DEFAULT_RETRY
 
-        return DEFAULT_RETRY.with_timeout(PATIENCE) if self._limit is None else None
+        if self._limit is not None:
+            return {"timeout": (self._limit, self._limit), "retry": None}
+        return {"timeout": TIMEOUT, "retry": DEFAULT_RETRY.with_timeout(PATIENCE)}
 
     def _repeated(self, ask: Callable[..., T]) -> Callable[..., T]:
-        retry = self._retry()
+        retry = self._patience()["retry"]
         return ask if retry is None else retry(ask)

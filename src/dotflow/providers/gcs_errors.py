@@ -61,7 +61,7 @@ def explained(error: Any, where: str) -> StorageError:
 
 
 def _system(error: BaseException) -> str:
-    """What the system said, in the middle of all that it was wrapped in: "Connection refused"; '' if it said nothing."""
+    """What the system said, inside of all that it was wrapped in: "Connection refused"; '' if it said nothing."""
     said, wrapped, seen = "", [error], set()
     while wrapped:
         found = wrapped.pop()

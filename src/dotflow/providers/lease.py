@@ -9,20 +9,19 @@ holder may still write, it knows by its own, counted from before it sent its las
 """
 
 import contextlib
-import json
 import threading
 import uuid
 from abc import ABC, abstractmethod
 from collections.abc import Hashable, Mapping
-from dataclasses import dataclass, field, replace
-from typing import Any, Final, NamedTuple
+from dataclasses import replace
+from typing import Any, Final
 
 from dotflow import clock
 from dotflow.core.policy import is_seconds
 from dotflow.errors import InvalidArgument, StorageError, WorkflowBusy
+from dotflow.providers.lease_note import Entry, Note, read_note
 from dotflow.providers.process_identity import is_dead_here, this_process
 
-SECONDS: Final = 30.0  # that a lease lasts, unless told otherwise: so long a dead machine keeps others off
 SHORTEST: Final = 1.0  # seconds; services tell the time in whole ones
 RENEWALS: Final = 3  # begun in the time that a lease lasts, so that two may fail
 #: A holder stops that share of its time early, and a challenger waits that share longer: what their clocks may drift
@@ -31,20 +30,6 @@ MARGIN: Final = 1 / 6
 GRAIN: Final = 1.0  # seconds; HTTP's dates have no fractions, so an age may be one more or less
 DELETED: Final = "nobody knows who has it: its entry was deleted"
 RACES: Final = 5  # that are lost to others before it is given up
-
-
-class Entry(NamedTuple):
-    """The text as it was found.
-
-    Attributes:
-        text: What was written last.
-        version: Of this very text: the condition of the next write.
-        age: Seconds since it was written, by the clock of where it is kept.
-    """
-
-    text: str
-    version: str
-    age: float
 
 
 class Register(ABC):
@@ -73,45 +58,6 @@ class Register(ABC):
     def brief(self) -> "Register":
         """The same one, where what isn't answered is soon given up: for renewing, since there will be a next time."""
         return self
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Note:
-    """What the text says.
-
-    Attributes:
-        holder: Who holds the workflow: host, process, since, and what makes that process the only one; None if nobody.
-        token: Of this holding, and nobody else's.
-        beat: Counts the writes, so that no two texts are the same.
-        seconds: That it lasts, once written.
-        more: What the storage keeps here.
-    """
-
-    holder: Mapping[str, Any] | None = None
-    token: str = ""
-    beat: int = 0
-    seconds: float = SECONDS
-    more: Mapping[str, Any] = field(default_factory=dict)
-
-    def text(self) -> str:
-        """As it is written: JSON, one field a line."""
-        fields = {**self.more, "holder": self.holder, "lease": self.seconds, "beat": self.beat, "token": self.token}
-        return json.dumps(fields, indent=2) + "\n"
-
-
-def read_note(entry: Entry | None, where: str) -> Note:
-    """What an entry says. Raises StorageError where it says nothing that a lease says."""
-    if entry is None:
-        return Note()
-    try:
-        more = json.loads(entry.text)
-        holder, seconds, beat, token = (more.pop(name) for name in ("holder", "lease", "beat", "token"))
-        if not (holder is None or isinstance(holder, dict)) or not is_seconds(seconds) or type(beat) is not int:
-            raise ValueError("its fields are not what they should be")
-    except (ValueError, KeyError, AttributeError, TypeError):
-        what = f"{where} is not what dotflow has written there"
-        raise StorageError(what, "put it in order, or delete it: then the workflow's checkpoints are void") from None
-    return Note(holder=holder, token=str(token), beat=beat, seconds=float(seconds), more=more)
 
 
 def check_seconds(lease: object) -> float:

@@ -9,7 +9,8 @@ from typing import Any, Final
 
 from dotflow.errors import InvalidArgument, StorageError
 from dotflow.providers.fitted_text import fit
-from dotflow.providers.lease import Entry, Lease, Register
+from dotflow.providers.lease import Lease, Register
+from dotflow.providers.lease_note import Entry
 from dotflow.providers.postgres_pool import PATIENCE, PostgresPool
 
 BRIEFLY: Final = 5.0  # seconds that a lease waits for a server; the next renewal comes, and a write waits longer

@@ -3,7 +3,8 @@
 from dotflow.providers.bucket import check_bucket, check_name, check_prefix
 from dotflow.providers.gcs_bucket import GCSBucket
 from dotflow.providers.late import need
-from dotflow.providers.lease import SECONDS, check_seconds
+from dotflow.providers.lease import check_seconds
+from dotflow.providers.lease_note import SECONDS
 from dotflow.providers.storage_objects import StorageObjects
 
 

@@ -21,8 +21,9 @@ from dotflow.core.context import Context
 from dotflow.core.task import Task
 from dotflow.errors import CheckpointUnreadable, StorageError
 from dotflow.providers.bucket import Bucket, ObjectRegister
-from dotflow.providers.lease import MARGIN, RACES, Lease, Note, read_note
+from dotflow.providers.lease import MARGIN, RACES, Lease
 from dotflow.providers.lease_hold import LeaseHold, lease_on
+from dotflow.providers.lease_note import Note, read_note
 from dotflow.providers.safe_name import is_plain, safe_name
 
 ENDING: Final = ".json"

@@ -10,8 +10,9 @@ from dotflow.core.task import Task
 from dotflow.errors import CheckpointUnreadable, InvalidArgument
 from dotflow.providers.fitted_text import fit, unfit
 from dotflow.providers.late import need
-from dotflow.providers.lease import SECONDS, Lease, check_seconds
+from dotflow.providers.lease import Lease, check_seconds
 from dotflow.providers.lease_hold import LeaseHold, lease_on
+from dotflow.providers.lease_note import SECONDS
 from dotflow.providers.postgres_dsn import Dsn
 from dotflow.providers.postgres_pool import PostgresPool
 from dotflow.providers.postgres_tables import (

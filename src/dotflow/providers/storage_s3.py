@@ -2,7 +2,8 @@
 
 from dotflow.providers.bucket import check_bucket, check_name, check_prefix
 from dotflow.providers.late import need
-from dotflow.providers.lease import SECONDS, check_seconds
+from dotflow.providers.lease import check_seconds
+from dotflow.providers.lease_note import SECONDS
 from dotflow.providers.s3_bucket import S3Bucket
 from dotflow.providers.storage_objects import StorageObjects
 

@@ -1,0 +1,64 @@
+"""The text of a lease: who holds a workflow, and what a storage keeps beside that."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final, NamedTuple
+
+from dotflow.core.policy import is_seconds
+from dotflow.errors import StorageError
+
+SECONDS: Final = 30.0  # that a lease lasts, unless told otherwise: so long a dead machine keeps others off
+
+
+class Entry(NamedTuple):
+    """The text as it was found.
+
+    Attributes:
+        text: What was written last.
+        version: Of this very text: the condition of the next write.
+        age: Seconds since it was written, by the clock of where it is kept.
+    """
+
+    text: str
+    version: str
+    age: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Note:
+    """What the text says.
+
+    Attributes:
+        holder: Who holds the workflow: host, process, since, and what makes that process the only one; None if nobody.
+        token: Of this holding, and nobody else's.
+        beat: Counts the writes, so that no two texts are the same.
+        seconds: That it lasts, once written.
+        more: What the storage keeps here.
+    """
+
+    holder: Mapping[str, Any] | None = None
+    token: str = ""
+    beat: int = 0
+    seconds: float = SECONDS
+    more: Mapping[str, Any] = field(default_factory=dict)
+
+    def text(self) -> str:
+        """As it is written: JSON, one field a line."""
+        fields = {**self.more, "holder": self.holder, "lease": self.seconds, "beat": self.beat, "token": self.token}
+        return json.dumps(fields, indent=2) + "\n"
+
+
+def read_note(entry: Entry | None, where: str) -> Note:
+    """What an entry says. Raises StorageError where it says nothing that a lease says."""
+    if entry is None:
+        return Note()
+    try:
+        more = json.loads(entry.text)
+        holder, seconds, beat, token = (more.pop(name) for name in ("holder", "lease", "beat", "token"))
+        if not (holder is None or isinstance(holder, dict)) or not is_seconds(seconds) or type(beat) is not int:
+            raise ValueError("its fields are not what they should be")
+    except (ValueError, KeyError, AttributeError, TypeError):
+        what = f"{where} is not what dotflow has written there"
+        raise StorageError(what, "put it in order, or delete it: then the workflow's checkpoints are void") from None
+    return Note(holder=holder, token=str(token), beat=beat, seconds=float(seconds), more=more)
