@@ -173,8 +173,11 @@ def test_of_runners_that_start_together_one_runs(start: Start, tmp_path: Path) -
 
 @pytest.mark.slow
 def test_who_lost_the_lease_stops_before_it_writes(start: Start, tmp_path: Path) -> None:
-    """A process that was stopped for longer than its lease comes back: its value is not saved, the other's is kept."""
-    with start("start(resume=True)", lease=1.0) as first:
+    """A process that was stopped for longer than its lease comes back: its value is not saved, the other's is kept.
+
+    Nor does it begin another step, whatever it was told of failures.
+    """
+    with start("start(resume=True, keep_going=True)", lease=1.0) as first:
         assert first.line() == "ready"
         first.send(signal.SIGSTOP)
         with start("start(resume=True, patience=15)", lease=1.0, elsewhere=True) as second:

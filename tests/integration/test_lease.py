@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from dotflow import clock
-from dotflow.errors import StorageError, WorkflowBusy
+from dotflow.errors import LeaseLost, StorageError, WorkflowBusy
 from dotflow.providers import process_identity
 from dotflow.providers.lease import Lease, Register
 from dotflow.providers.lease_hold import LeaseHold, lease_on
@@ -142,7 +142,7 @@ def test_what_has_expired_is_taken_over(lease_of: MakeLease, slate: Slate, sleep
     second.take()
 
     for call in (first.check, lambda: first.change(generation="x"), first.check):
-        with pytest.raises(StorageError, match=r"'nightly' is no longer this process's.*has it now.*resume=True"):
+        with pytest.raises(LeaseLost, match=r"'nightly' is no longer this process's.*has it now.*resume=True"):
             call()
     before = slate.text
     first.give_back()

@@ -18,7 +18,7 @@ from typing import Any, Final
 
 from dotflow import clock
 from dotflow.core.policy import is_seconds
-from dotflow.errors import InvalidArgument, StorageError, WorkflowBusy
+from dotflow.errors import InvalidArgument, LeaseLost, StorageError, WorkflowBusy
 from dotflow.providers.lease_note import Entry, Note, read_note
 from dotflow.providers.process_identity import is_dead_here, this_process
 
@@ -202,8 +202,8 @@ class Lease:
             where = f"{self._register.where}; if that process is gone, it is free in {left:.0f} s"
             raise WorkflowBusy(self._workflow_id, where, _who(found), str(found.holder.get("since", "")))
 
-    def _told(self) -> StorageError:
-        return StorageError(
+    def _told(self) -> LeaseLost:
+        return LeaseLost(
             f"The workflow {self._workflow_id!r} is no longer this process's, so nothing was written",
             f"{self._lost} ({self._register.where}). Let that run end, or stop it and start again with resume=True",
         )

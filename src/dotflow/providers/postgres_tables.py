@@ -7,7 +7,7 @@ from collections.abc import Hashable, Sequence
 from hashlib import sha256
 from typing import Any, Final
 
-from dotflow.errors import InvalidArgument, StorageError
+from dotflow.errors import InvalidArgument, LeaseLost
 from dotflow.providers.fitted_text import fit
 from dotflow.providers.lease import Lease, Register
 from dotflow.providers.lease_note import Entry
@@ -116,7 +116,7 @@ class PostgresTables:
             if self.change(held, workflow, lease.token, *values):
                 return
             lease.change()  # says who has it; where it is this process after all, it is written once more
-        raise StorageError(f"The lease on {workflow!r} is gone", "nothing was written; start again with resume=True")
+        raise LeaseLost(f"The lease on {workflow!r} is gone", "nothing was written; start again with resume=True")
 
     def _look(self) -> Hashable | None:
         ((*server, table, leases),) = self._run(PLACE, (self._names["table"], self._names["leases"]))
