@@ -39,7 +39,7 @@ class StoragePostgres(Storage):
     Args:
         dsn: The database: a URL, `host=... dbname=...`, or '' for what the environment says. A password is better kept
             in `PGPASSWORD` or `~/.pgpass`. It is shown nowhere, and doesn't travel: a pickled copy has none.
-        table: The table, made with the first value; `schema.name` where that is not the first schema of the search
+        table: The table, made by the first run or value; `schema.name` where that is not the first schema of the search
             path. A second one, whose name ends in `_leases`, says who runs which workflow.
         lease: Seconds for which a workflow stays taken after the machine that ran it is gone. It is renewed three times
             in that time.
