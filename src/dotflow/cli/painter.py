@@ -37,7 +37,8 @@ class Painter:
         self._shown: list[str] = []
         self._rest = bytearray()  # what was printed of a line that has no end yet
         self._is_over = False
-        self._is_stopped = False
+        self._is_paused = False  # by Ctrl-Z
+        self._is_hidden = False
         self._waking, self._woken = os.pipe()
 
     def work(self) -> None:
@@ -47,14 +48,15 @@ class Painter:
         signal.set_wakeup_fd(self._woken)  # so that a wait ends, which Python would go on with after the handler
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.SIG_IGN)  # those are the run's: its end is told
-        signal.signal(signal.SIGTSTP, self._note_stop)
+        for number in (signal.SIGTSTP, signal.SIGCONT):
+            signal.signal(number, self._note)
         self._write(HIDE_CURSOR)
         while not self._is_over:
             ready, _, _ = select.select([self._text, self._control, self._waking], [], [])
             if self._waking in ready:
                 os.read(self._waking, CHUNK)
-            if self._is_stopped:
-                self._stop()
+            if self._is_paused is not self._is_hidden:
+                self._turn()
             if self._control in ready:
                 self._listen()
             self._paint(self._printed(LAST_CHUNKS if self._is_over else 1))
@@ -87,7 +89,7 @@ class Painter:
     def _paint(self, printed: bytes) -> None:
         whole = self._whole_lines(printed)
         columns = self._columns()
-        lines = [] if self._is_over else [*self._begun(columns), *self._picture]
+        lines = [] if self._is_over or self._is_hidden else [*self._begun(columns), *self._picture]
         shown = [line for line, _ in lines]
         if whole or shown != self._shown:
             erase = self._way_up(columns)
@@ -128,16 +130,17 @@ class Painter:
             return os.get_terminal_size(self._terminal).columns or 80
         return 80
 
-    def _note_stop(self, number: int, frame: object) -> None:
-        self._is_stopped = True
+    def _note(self, number: int, frame: object) -> None:
+        self._is_paused = number == signal.SIGTSTP
 
-    def _stop(self) -> None:
-        """Ctrl-Z: the shell gets the terminal as it was; after `fg` the picture comes again."""
-        self._is_stopped = False
-        self._write(self._way_up(self._columns()) + SHOW_CURSOR)
+    def _turn(self) -> None:
+        """Ctrl-Z: the shell gets the terminal as it was; after `fg` the picture comes again.
+
+        This process itself is not stopped: whoever waits for it, once the run goes on, must not wait in vain.
+        """
+        self._is_hidden = not self._is_hidden
+        self._write(self._way_up(self._columns()) + (SHOW_CURSOR if self._is_hidden else HIDE_CURSOR))
         self._shown, self._widths = [], []
-        os.kill(os.getpid(), signal.SIGSTOP)
-        self._write(HIDE_CURSOR)
 
     def _write(self, data: bytes) -> None:
         with contextlib.suppress(OSError):  # the terminal is gone: nobody looks any more
