@@ -2,18 +2,12 @@
 
 from collections.abc import Iterator, Sequence
 from datetime import datetime
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 from dotflow.cli.words import long_span
 
-
-class Firing(Protocol):
-    """A moment at which a schedule fires, and what is special about it."""
-
-    @property
-    def at(self) -> datetime: ...
-    @property
-    def note(self) -> str: ...
+if TYPE_CHECKING:
+    from dotflow.providers.timetable import Firing
 
 
 def moment(at: datetime) -> str:
@@ -22,7 +16,7 @@ def moment(at: datetime) -> str:
     return f"{at:%a %Y-%m-%d %H:%M:%S} {at.tzname()} ({offset[:3]}:{offset[3:5]})"
 
 
-def preview_lines(firings: Sequence[Firing], now: datetime) -> Iterator[tuple[str, str]]:
+def preview_lines(firings: "Sequence[Firing]", now: datetime) -> Iterator[tuple[str, str]]:
     """For each firing, the moment and how far away it is; and what is special about that night, if anything."""
     moments = [moment(firing.at) for firing in firings]
     width = max(map(len, moments), default=0)
