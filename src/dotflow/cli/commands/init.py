@@ -18,7 +18,7 @@ from dotflow.cli.wheel import pack
 EXAMPLES: Final = """
 \b
 dotflow init my-project          a new folder my-project, with the package my_project
-dotflow init ~/work/my-project   the same, elsewhere
+dotflow init ~/code/my-project   the same, elsewhere
 dotflow init .                   in the folder where you are, if it is empty
 dotflow init                     asks for the name, in a terminal
 """
