@@ -75,6 +75,28 @@ def test_background_returns_at_once(make_workflow: MakeWorkflow, tmp_path: Path)
     assert [task.duration is not None for task in run.tasks] == [True, True]
 
 
+def test_a_background_run_is_in_progress_at_once(make_workflow: MakeWorkflow, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever has started a run sees that it has begun, even where its thread has not got there yet."""
+    go = threading.Event()
+
+    class Late(threading.Thread):
+        def run(self) -> None:
+            go.wait(10)
+            super().run()
+
+    monkeypatch.setattr(threading, "Thread", Late)
+    workflow = make_workflow()
+    workflow.task.add(action(lambda: 5))
+
+    run = workflow.start(mode="background")
+    status = run.status
+    go.set()
+
+    assert status is TypeStatus.IN_PROGRESS
+    assert run.wait(10)
+    assert workflow.result_storage() == [5]
+
+
 def test_background_groups_run_side_by_side(make_workflow: MakeWorkflow) -> None:
     """In the background too, groups run in processes of their own at the same time."""
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Final
 
 from dotflow import clock
+from dotflow.core.types.status import TypeStatus
 from dotflow.engine.run import Run
 
 _running: Final[set[Run]] = set()
@@ -32,12 +33,14 @@ def start_in_background(run: Run, then: Callable[[], None] = lambda: None) -> No
                 then()
 
     _running.add(run)
+    run.status = TypeStatus.IN_PROGRESS  # the caller must not see otherwise where the thread begins late
     try:
         # In a copy of the caller's context variables: to a tracer, the run is part of what the caller was doing.
         threading.Thread(target=contextvars.copy_context().run, args=(work,), name="dotflow-run").start()
     except RuntimeError:  # there are too many threads already
         with seat:
             _running.discard(run)
+        run.status = TypeStatus.NOT_STARTED
         run.abandon()
         raise
 
