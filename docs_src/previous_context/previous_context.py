@@ -1,0 +1,28 @@
+"""A previous context is what the step before returned; the first step's is empty."""
+
+from dotflow import Context, DotFlow, action
+
+
+@action
+def read(previous_context: Context) -> list[str]:
+    print(previous_context.storage)
+    return ["ada@example.org", "no address", "alan@example.org"]
+
+
+@action
+def keep_valid(previous_context: Context) -> list[str]:
+    return [address for address in previous_context.storage if "@" in address]
+
+
+@action
+def count(previous_context: Context) -> int:
+    addresses: list[str] = previous_context.storage
+    return len(addresses)
+
+
+workflow = DotFlow()
+workflow.task.add(step=read).add(step=keep_valid).add(step=count)
+workflow.start()  # prints None, since nothing was before the first step
+
+print(workflow.result_storage()[1])  # ['ada@example.org', 'alan@example.org']
+print(workflow.result_storage()[2])  # 2

@@ -1,0 +1,276 @@
+"""The programs of docs_src/ run, and print what their comments say; the commands that they name run, too."""
+
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+from tests.acceptance.test_documents import promised_by
+from tests.clouds.settings import settle_gcs, settle_s3
+from tests.examples_table import EXAMPLES, ROOT, as_module, as_script, commands_of, copy_to, run, source_of
+from tests.loopback import TOKEN, serving
+
+#: What readers are promised to find, folder by folder.
+PROMISED = {
+    "async": "async_action",
+    "backoff": "backoff",
+    "basic": "simple_class_workflow simple_cli simple_function_workflow simple_function_workflow_with_error",
+    "callback": "task_callback workflow_callback_failure workflow_callback_success",
+    "checkpoint": "checkpoint",
+    "cli": "cli_with_callback cli_with_initial_context cli_with_mode cli_with_output_context cli_with_path",
+    "config": "config log_provider notify_provider storage_provider",
+    "context": "context many_contexts",
+    "errors": "errors",
+    "first_steps": "first_steps",
+    "group": "step_with_groups",
+    "initial_context": "initial_context",
+    "isolate": "isolate",
+    "notify": "notify_apprise notify_telegram",
+    "observability": "tracer_opentelemetry",
+    "output": "step_class_result_context step_class_result_storage step_class_result_task"
+    " step_function_result_context step_function_result_storage step_function_result_task",
+    "previous_context": "previous_context",
+    "process_mode": "background parallel parallel_group sequential",
+    "retry": "retry retry_delay",
+    "schedule": "schedule_cron",
+    "storage": "storage_file storage_gcs storage_postgres storage_s3 storage_sqlite",
+    "testing": "crash_test virtual_clock",
+    "timeout": "timeout",
+    "workflow": "keep_going_true sequential_group_mode",
+}
+
+#: The commands that readers are promised, and what is printed by each.
+COMMANDS = {
+    "dotflow start --step docs_src.basic.simple_cli.simple_step": "3 orders were read",
+    "dotflow start --step docs_src.cli.cli_with_callback.simple_step"
+    " --callback docs_src.cli.cli_with_callback.callback": "callback: simple_step is Completed",
+    "dotflow start --step docs_src.cli.cli_with_initial_context.simple_step --initial-context abc": "context: abc",
+    "dotflow start --step docs_src.cli.cli_with_mode.simple_step --mode sequential": "running",
+    "dotflow start --step docs_src.cli.cli_with_output_context.simple_step --storage file": "Completed",
+    "dotflow start --step docs_src.cli.cli_with_path.simple_step --path .storage --storage file": "Completed",
+}
+
+#: Programs that speak to somebody: the variable that says to whom.
+NEEDED = {
+    "notify/notify_apprise": "APPRISE_URLS",
+    "notify/notify_telegram": "TELEGRAM_TOKEN",
+    "storage/storage_gcs": "STORAGE_EMULATOR_HOST",
+    "storage/storage_postgres": "DOTFLOW_POSTGRES_DSN",
+    "storage/storage_s3": "AWS_ENDPOINT_URL",
+}
+
+#: Programs that need an extra: the package that it brings, and what leads to that line.
+EXTRAS = {
+    "notify/notify_apprise": ("apprise", "dotflow[notify]", {"APPRISE_URLS": "json://127.0.0.1"}),
+    "observability/tracer_opentelemetry": ("opentelemetry", "dotflow[otel]", {}),
+    "schedule/schedule_cron": ("cronsim", "dotflow[scheduler]", {}),
+    "storage/storage_gcs": ("google.cloud.storage", "dotflow[gcp]", {"STORAGE_EMULATOR_HOST": "http://127.0.0.1:9"}),
+    "storage/storage_postgres": ("psycopg", "dotflow[postgres]", {"DOTFLOW_POSTGRES_DSN": "host=127.0.0.1"}),
+    "storage/storage_s3": ("boto3", "dotflow[aws]", {"AWS_ENDPOINT_URL": "http://127.0.0.1:9"}),
+}
+
+#: Settings with which something is wrong, and what the line says that is printed then.
+WRONG = {
+    "apprise": ("notify/notify_apprise", {"APPRISE_URLS": "nonsense"}, "Apprise URL"),
+    "postgres": ("storage/storage_postgres", {"DOTFLOW_POSTGRES_DSN": "nonsense"}, "postgresql://"),
+    "postgres-down": ("storage/storage_postgres", {"DOTFLOW_POSTGRES_DSN": "host=127.0.0.1 port=9"}, "port 9"),
+    "s3": ("storage/storage_s3", {"AWS_ENDPOINT_URL": "nonsense"}, "endpoint"),
+    "telegram": ("notify/notify_telegram", {"TELEGRAM_TOKEN": "123:abc", "TELEGRAM_CHAT_ID": "ops"}, "@name"),
+}
+
+WITHOUT = "import runpy, sys; sys.modules[sys.argv[2]] = None; runpy.run_path(sys.argv[1], run_name='__main__')"
+
+ways = pytest.mark.parametrize("way", [as_script, as_module], ids=["script", "module"])
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder with docs_src/ in it, and nothing else that would stay."""
+    copy_to(tmp_path)
+    return tmp_path
+
+
+def check_promises(example: str, printed: str) -> None:
+    """What its comments say it prints, it prints; three dots stand for anything."""
+    promises = promised_by(re.sub(r"^ +", "", source_of(example), flags=re.MULTILINE))
+    assert promises
+    for promise in promises:
+        pieces = (re.escape(" ".join(piece.split())) for piece in promise.split("..."))
+        assert re.search(".*".join(pieces), " ".join(printed.split())), promise
+
+
+def check_left(folder: Path) -> None:
+    """Nothing is left but what a run leaves, where git does not look."""
+    assert {path.name for path in folder.iterdir()} <= {"docs_src", "tmp", ".output", ".storage"}
+    assert list((folder / "tmp").iterdir()) == []
+
+
+def test_what_is_promised_is_there() -> None:
+    """Nobody who follows a link to an example finds nothing."""
+    promised = {f"{place}/{name}" for place, names in PROMISED.items() for name in names.split()}
+    assert promised <= set(EXAMPLES)
+
+
+@pytest.mark.parametrize("example", EXAMPLES)
+def test_no_example_hides_a_module(example: str) -> None:
+    """The folder of a script is the first that Python looks into: a file named dask.py would hide the package."""
+    name = example.rpartition("/")[2]
+    assert name not in sys.stdlib_module_names
+    assert find_spec(name) is None
+
+
+@pytest.mark.parametrize("example", EXAMPLES)
+def test_an_example_is_short_and_says_what_it_shows(example: str) -> None:
+    """It fits on a screen, and begins with a sentence."""
+    lines = source_of(example).splitlines()
+    assert len(lines) <= 45
+    assert re.match(r'"""[^"\n]{20,}', lines[0])
+
+
+def test_the_table_of_contents_is_whole() -> None:
+    """docs_src/README.md leads to every example, and to nothing else; its commands are those that are run here."""
+    text = (ROOT / "docs_src/README.md").read_text()
+    assert sorted(re.findall(r"\]\((\S+)\.py\)", text)) == list(EXAMPLES)
+    assert set(commands_of(text)) == set(COMMANDS)
+
+
+@pytest.mark.slow
+@ways
+@pytest.mark.parametrize("example", EXAMPLES)
+def test_an_example_runs(example: str, way: Callable[[str], list[str]], folder: Path) -> None:
+    """On a machine where nothing is set up it ends with 0, having printed what it says, or what has to be set."""
+    ended = run(way(example), folder)
+
+    assert ended.returncode == 0, ended.stderr
+    if example in NEEDED:
+        assert NEEDED[example] in ended.stdout
+        assert ended.stdout.count("\n") == 1
+        assert ended.stderr == ""
+    elif commands := commands_of(source_of(example)):
+        assert all(command in ended.stdout for command in commands)
+    else:
+        check_promises(example, ended.stdout)
+    check_left(folder)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_command_does_what_it_says(command: str, folder: Path) -> None:
+    """The command stands in its module as it is typed, completes, and the step has printed its line."""
+    module = command.split()[3].rpartition(".")[0].removeprefix("docs_src.")
+    assert commands_of(source_of(module.replace(".", "/"))) == [command]
+
+    ended = run(command.split(), folder)
+
+    assert ended.returncode == 0, ended.stderr
+    assert COMMANDS[command] in ended.stdout
+    stored = [str(path.relative_to(folder).parts[0]) for path in folder.glob(".*/*.checkpoints/0.json")]
+    assert stored == ([] if "--storage" not in command else [".storage" if "--path" in command else ".output"])
+    check_left(folder)
+
+
+@pytest.mark.slow
+def test_the_example_of_a_test_is_a_test(folder: Path) -> None:
+    """Pytest finds it in its file, and it passes."""
+    ended = run([sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "docs_src/testing/crash_test.py"], folder)
+
+    assert ended.returncode == 0, ended.stdout
+    assert "1 passed" in ended.stdout
+
+
+@pytest.mark.slow
+@ways
+def test_s3(way: Callable[[str], list[str]], folder: Path, s3_server: str) -> None:
+    """With a service it stores and finds; the second time nothing is left to do."""
+    settings: dict[str, str] = {}
+    settings["DOTFLOW_BUCKET"] = settle_s3(s3_server, settings.__setitem__, f"example-{way.__name__.replace('_', '-')}")
+    check_twice("storage/storage_s3", way, folder, settings)
+
+
+@pytest.mark.slow
+@ways
+def test_gcs(way: Callable[[str], list[str]], folder: Path, gcs_server: str) -> None:
+    """The same with Google Cloud Storage."""
+    settings: dict[str, str] = {}
+    settings["DOTFLOW_BUCKET"] = settle_gcs(gcs_server, settings.__setitem__, f"example-{way.__name__}")
+    check_twice("storage/storage_gcs", way, folder, settings)
+
+
+@pytest.mark.slow
+@ways
+def test_postgres(way: Callable[[str], list[str]], folder: Path, postgres: str) -> None:
+    """The same with Postgres."""
+    check_twice("storage/storage_postgres", way, folder, {"DOTFLOW_POSTGRES_DSN": postgres})
+
+
+def check_twice(example: str, way: Callable[[str], list[str]], folder: Path, settings: dict[str, str]) -> None:
+    for started in (4, 0):  # the log of a run, in lines
+        ended = run(way(example), folder, settings)
+
+        assert ended.returncode == 0, ended.stderr
+        check_promises(example, ended.stdout)
+        assert ended.stderr.count("In progress") == started / 2
+    check_left(folder)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("example", ["storage/storage_s3", "storage/storage_gcs"])
+def test_a_bucket_is_never_made(example: str, folder: Path, s3_server: str, gcs_server: str) -> None:
+    """A bucket that is missing stays so: a line names it."""
+    settings = {"DOTFLOW_BUCKET": "never-made"}
+    settle_s3(s3_server, settings.__setitem__)
+    settle_gcs(gcs_server, settings.__setitem__)
+    for _ in range(2):
+        check_line(run(as_script(example), folder, settings), "never-made")
+
+
+@pytest.mark.slow
+def test_telegram(folder: Path) -> None:
+    """With a token and a chat the failure is told, once."""
+    with serving() as server:
+        settings = {"TELEGRAM_TOKEN": TOKEN, "TELEGRAM_CHAT_ID": "-1001234", "TELEGRAM_API_URL": server.url}
+        ended = run(as_script("notify/notify_telegram"), folder, settings)
+
+    assert ended.returncode == 0, ended.stderr
+    check_promises("notify/notify_telegram", ended.stdout)
+    (text,) = server.texts
+    assert "Failed: task 0 load" in text
+
+
+@pytest.mark.slow
+def test_apprise(folder: Path) -> None:
+    """With two URLs both are told."""
+    with serving() as server:
+        urls = " ".join(f"json://127.0.0.1:{server.port}/{place}" for place in ("ops", "team"))
+        ended = run(as_script("notify/notify_apprise"), folder, {"APPRISE_URLS": urls})
+
+    assert ended.returncode == 0, ended.stderr
+    check_promises("notify/notify_apprise", ended.stdout)
+    assert sorted(received.path for received in server.received) == ["/ops", "/team"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("example", EXTRAS)
+def test_a_missing_extra_is_one_line(example: str, folder: Path) -> None:
+    """Where the package is not installed, the line says how it is."""
+    package, extra, settings = EXTRAS[example]
+    check_line(run([sys.executable, "-c", WITHOUT, f"docs_src/{example}.py", package], folder, settings), extra)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", WRONG)
+def test_a_wrong_setting_is_one_line(case: str, folder: Path) -> None:
+    """It says what is wrong with what was set, or that nobody answers there."""
+    example, settings, said = WRONG[case]
+    check_line(run(as_script(example), folder, settings), said)
+
+
+def check_line(ended: "subprocess.CompletedProcess[str]", said: str) -> None:
+    assert ended.returncode == 0, ended.stderr
+    assert said in ended.stdout
+    assert ended.stdout.count("\n") == 1
+    assert "Traceback" not in ended.stderr

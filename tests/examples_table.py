@@ -1,0 +1,88 @@
+"""Prints the programs of docs_src/ and the exit codes that they end with. Run: python tests/examples_table.py
+
+They run in a copy, with no variable that leads to a service, and warnings are errors. What is expected of each asserts
+tests/acceptance/test_examples.py.
+"""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Final
+
+ROOT: Final = Path(__file__).parent.parent
+#: The programs, by their paths without docs_src/ and .py.
+EXAMPLES: Final = tuple(
+    sorted(str(path.relative_to(ROOT / "docs_src").with_suffix("")) for path in ROOT.glob("docs_src/*/*.py"))
+)
+#: How the names of variables begin that lead to a service, and to what is somebody's own there.
+SERVICES: Final = ("APPRISE_", "AWS_", "DOTFLOW_", "GOOGLE_", "OTEL_", "PG", "STORAGE_EMULATOR_HOST", "TELEGRAM_")
+
+
+def as_script(example: str) -> list[str]:
+    """How it is run as a file."""
+    return [sys.executable, f"docs_src/{example}.py"]
+
+
+def as_module(example: str) -> list[str]:
+    """How it is run as a module."""
+    return [sys.executable, "-m", f"docs_src.{example.replace('/', '.')}"]
+
+
+def source_of(example: str) -> str:
+    """Its text."""
+    return (ROOT / "docs_src" / f"{example}.py").read_text()
+
+
+def commands_of(text: str) -> list[str]:
+    """The command lines in a text that stand on lines of their own."""
+    return re.findall(r"^ *(dotflow start .*)$", text, re.MULTILINE)
+
+
+def copy_to(folder: Path) -> None:
+    """Puts docs_src/ into a folder, which is to a program what the repository is."""
+    shutil.copytree(ROOT / "docs_src", folder / "docs_src", ignore=shutil.ignore_patterns("__pycache__"))
+    (folder / "tmp").mkdir()
+
+
+def run(
+    command: Sequence[str], folder: Path, settings: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    """What becomes of a command in such a folder; what it puts where temporary files are, stays in there too."""
+    program = Path(sys.executable).with_name("dotflow") if command[0] == "dotflow" else command[0]
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(SERVICES)}
+    return subprocess.run(
+        [program, *command[1:]],
+        cwd=folder,
+        env=kept | {"PYTHONWARNINGS": "error", "TMPDIR": str(folder / "tmp")} | dict(settings or {}),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=18,
+    )
+
+
+def main() -> int:
+    """Prints the table; 1 if a program does not end with 0."""
+    worst = 0
+    with tempfile.TemporaryDirectory() as name:
+        copy_to(Path(name))
+        print("| program | as a script | as a module |\n|---|---|---|")
+        for example in EXAMPLES:
+            codes = [run(way(example), Path(name)).returncode for way in (as_script, as_module)]
+            worst = max(worst, *map(abs, codes))
+            print(f"| docs_src/{example}.py | {codes[0]} | {codes[1]} |", flush=True)
+        print("\n| command | exit code |\n|---|---|")
+        for command in (command for example in EXAMPLES for command in commands_of(source_of(example))):
+            code = run(command.split(), Path(name)).returncode
+            worst = max(worst, abs(code))
+            print(f"| `{command}` | {code} |", flush=True)
+    return min(worst, 1)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
