@@ -22,4 +22,6 @@ workflow.task.add(step=extract, callback=tell)
 workflow.task.add(step=load, callback=tell)
 run = workflow.start()
 print(run.status)
-# extract: Completed load: Failed Failed
+# extract: Completed
+# load: Failed
+# Failed

@@ -24,4 +24,5 @@ workflow = DotFlow()
 workflow.task.add(step=[charge_card, send_receipt])
 run = workflow.start(on_failure=call_for_help)
 print(run.status)
-# step charge_card failed: card declined Failed
+# step charge_card failed: card declined
+# Failed

@@ -21,4 +21,5 @@ workflow = DotFlow()
 workflow.task.add(step=[add_up, write_report])
 run = workflow.start(on_success=celebrate)
 print(run.status)
-# all 2 steps are done, the report is report.pdf Completed
+# all 2 steps are done, the report is report.pdf
+# Completed

@@ -24,9 +24,10 @@ workflow.task.add(step=[extract, load])
 
 run = workflow.start()
 print(run.status, "-", run.tasks[1].errors[-1].message)
-# extract: an expensive query Failed - the database is away
+# extract: an expensive query
+# Failed - the database is away
 
 database["is up"] = True
 run = workflow.start(resume=True)  # in the same program or, after a crash, in another one
 print(run.status, "-", run.tasks[1].current_context.storage)
-# Failed - the database is away Completed - 3 rows loaded
+# Completed - 3 rows loaded

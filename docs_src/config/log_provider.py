@@ -21,4 +21,8 @@ workflow = DotFlow(config=Config(log=LogPrint()))
 workflow.task.add(step=load)
 run = workflow.start()
 print(run.status)
-# load: In progress load: Retry, the disk is full load: In progress load: Failed, the disk is full Failed
+# load: In progress
+# load: Retry, the disk is full
+# load: In progress
+# load: Failed, the disk is full
+# Failed

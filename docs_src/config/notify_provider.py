@@ -18,4 +18,6 @@ workflow = DotFlow(config=Config(notify=NotifyPrint()))
 workflow.task.add(step=extract)
 run = workflow.start()
 print(run.status)
-# to the team: extract is in progress to the team: extract is completed Completed
+# to the team: extract is in progress
+# to the team: extract is completed
+# Completed

@@ -37,4 +37,6 @@ with tempfile.TemporaryDirectory() as folder:
     workflow.task.add(step=extract)
     workflow.start()
     workflow.start(resume=True)  # runs nothing: the value is there
-    print(storage.get("orders/0").storage)  # [3, 5, 8]
+    print(storage.get("orders/0").storage)
+    # extract
+    # [3, 5, 8]

@@ -19,7 +19,11 @@ workflow = DotFlow(workflow_id="weather-station")
 workflow.task.add(step=[measure, describe])
 workflow.start()
 
-print(workflow.result_context())  # [Context(21.5, task_id=0), Context('task 0 of weather-station', task_id=1)]
+print(workflow.result_context())
+# 21.5 was measured at ...
+# [Context(21.5, task_id=0), Context('task 0 of weather-station', task_id=1)]
 
 # A step called directly is a plain function, and a context is easily made: that is all that a unit test needs.
-print(describe(Context(3.0, task_id=7, workflow_id="test")))  # task 7 of test
+print(describe(Context(3.0, task_id=7, workflow_id="test")))
+# 3.0 was measured at ...
+# task 7 of test

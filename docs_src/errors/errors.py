@@ -23,3 +23,5 @@ for error in task.errors:
 
 print(task.errors[-1].traceback)
 # Traceback (most recent call last):
+# ...
+# ValueError: could not convert string to float: '4.20 EUR'

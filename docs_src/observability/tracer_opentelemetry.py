@@ -33,4 +33,7 @@ workflow = DotFlow(config=Config(tracer=TracerOpenTelemetry()), name="orders")
 workflow.task.add(step=fetch_orders)
 run = workflow.start()
 print(run.status)
-# span ask the shop span fetch_orders span dotflow.run orders Completed
+# span ask the shop
+# span fetch_orders
+# span dotflow.run orders
+# Completed

@@ -19,6 +19,6 @@ workflow.task.add(step=Weather)
 workflow.start()
 
 for context in workflow.result_context():
-    print(context.task_id, context.storage)
+    print(context.task_id, context.storage)  # 0 [Context(21.5, task_id=0), Context('warm', task_id=0)]
     measured, described = context.storage
     print(measured.storage, described.storage)  # 21.5 warm

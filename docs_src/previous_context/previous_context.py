@@ -5,7 +5,7 @@ from dotflow import Context, DotFlow, action
 
 @action
 def read(previous_context: Context) -> list[str]:
-    print(previous_context.storage)
+    print(f"the first step is given {previous_context.storage}")
     return ["ada@example.org", "no address", "alan@example.org"]
 
 
@@ -22,7 +22,9 @@ def count(previous_context: Context) -> int:
 
 workflow = DotFlow()
 workflow.task.add(step=read).add(step=keep_valid).add(step=count)
-workflow.start()  # prints None, since nothing was before the first step
+workflow.start()
 
-print(workflow.result_storage()[1])  # ['ada@example.org', 'alan@example.org']
+print(workflow.result_storage()[1])
+# the first step is given None
+# ['ada@example.org', 'alan@example.org']
 print(workflow.result_storage()[2])  # 2

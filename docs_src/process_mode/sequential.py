@@ -21,6 +21,8 @@ workflow = DotFlow()
 workflow.task.add(step=[extract, load])
 run = workflow.start(mode="sequential")
 print("done")
-# extract load done
+# extract
+# load
+# done
 
 print(workflow.result_storage() == [os.getpid(), os.getpid()])  # True

@@ -29,4 +29,6 @@ workflow = DotFlow(config=Config(scheduler=scheduler))
 workflow.task.add(step=send_report)
 workflow.schedule(on_success=end_after_two)  # returns when the schedule has ended
 print("the schedule is over")
-# report 1 was sent report 2 was sent the schedule is over
+# report 1 was sent
+# report 2 was sent
+# the schedule is over

@@ -24,6 +24,8 @@ workflow.task.add(step=[extract, count])
 workflow.start()
 workflow.start(resume=True)
 print(workflow.result_storage()[1])
-# extract count 3
+# extract
+# count
+# 3
 print(Path(".output/orders.db").stat().st_size > 0, sorted(storage.list_keys("storage-sqlite/")))
 # True ['storage-sqlite/0', 'storage-sqlite/1']

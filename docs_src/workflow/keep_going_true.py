@@ -25,6 +25,7 @@ run = workflow.start(keep_going=True)
 
 for task in run.tasks:
     print(f"{task.name}: {task.status} {task.current_context.storage}")
+# the step before returned None
 # fetch_rates: Failed None
 # fetch_orders: Completed 12
 # clean_up: Completed cleaned up

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance.test_documents import promised_by
 from tests.clouds.settings import settle_gcs, settle_s3
 from tests.examples_table import EXAMPLES, ROOT, as_module, as_script, commands_of, copy_to, run, source_of
 from tests.loopback import TOKEN, serving
@@ -82,6 +81,9 @@ WRONG = {
     "telegram": ("notify/notify_telegram", {"TELEGRAM_TOKEN": "123:abc", "TELEGRAM_CHAT_ID": "ops"}, "@name"),
 }
 
+#: What the comment behind a print, or the lines of comment after one, say that is printed until then.
+SAID = re.compile(r"^ *print\(.*\)(?:  # (.*)|\n((?: *# .*\n)+))", re.MULTILINE)
+
 WITHOUT = "import runpy, sys; sys.modules[sys.argv[2]] = None; runpy.run_path(sys.argv[1], run_name='__main__')"
 
 ways = pytest.mark.parametrize("way", [as_script, as_module], ids=["script", "module"])
@@ -94,13 +96,12 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def check_promises(example: str, printed: str) -> None:
-    """What its comments say it prints, it prints; three dots stand for anything."""
-    promises = promised_by(re.sub(r"^ +", "", source_of(example), flags=re.MULTILINE))
-    assert promises
-    for promise in promises:
-        pieces = (re.escape(" ".join(piece.split())) for piece in promise.split("..."))
-        assert re.search(".*".join(pieces), " ".join(printed.split())), promise
+def check_printed(example: str, printed: str) -> None:
+    """It prints what its comments say, and nothing else; three dots stand for anything, and any space for any other."""
+    said = [behind or lines for behind, lines in SAID.findall(source_of(example))]
+    assert said
+    pieces = " ".join(" ".join(said).replace("# ", " ").split()).split("...")
+    assert re.fullmatch(".*".join(map(re.escape, pieces)), " ".join(printed.split())), printed
 
 
 def check_left(folder: Path) -> None:
@@ -146,6 +147,7 @@ def test_an_example_runs(example: str, way: Callable[[str], list[str]], folder: 
     ended = run(way(example), folder)
 
     assert ended.returncode == 0, ended.stderr
+    assert "Warning" not in ended.stderr  # one that comes too late to be an error is written there
     if example in NEEDED:
         assert NEEDED[example] in ended.stdout
         assert ended.stdout.count("\n") == 1
@@ -153,7 +155,7 @@ def test_an_example_runs(example: str, way: Callable[[str], list[str]], folder: 
     elif commands := commands_of(source_of(example)):
         assert all(command in ended.stdout for command in commands)
     else:
-        check_promises(example, ended.stdout)
+        check_printed(example, ended.stdout)
     check_left(folder)
 
 
@@ -212,7 +214,7 @@ def check_twice(example: str, way: Callable[[str], list[str]], folder: Path, set
         ended = run(way(example), folder, settings)
 
         assert ended.returncode == 0, ended.stderr
-        check_promises(example, ended.stdout)
+        check_printed(example, ended.stdout)
         assert ended.stderr.count("In progress") == started / 2
     check_left(folder)
 
@@ -236,7 +238,7 @@ def test_telegram(folder: Path) -> None:
         ended = run(as_script("notify/notify_telegram"), folder, settings)
 
     assert ended.returncode == 0, ended.stderr
-    check_promises("notify/notify_telegram", ended.stdout)
+    check_printed("notify/notify_telegram", ended.stdout)
     (text,) = server.texts
     assert "Failed: task 0 load" in text
 
@@ -249,7 +251,7 @@ def test_apprise(folder: Path) -> None:
         ended = run(as_script("notify/notify_apprise"), folder, {"APPRISE_URLS": urls})
 
     assert ended.returncode == 0, ended.stderr
-    check_promises("notify/notify_apprise", ended.stdout)
+    check_printed("notify/notify_apprise", ended.stdout)
     assert sorted(received.path for received in server.received) == ["/ops", "/team"]
 
 
