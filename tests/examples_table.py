@@ -15,9 +15,11 @@ from pathlib import Path
 from typing import Final
 
 ROOT: Final = Path(__file__).parent.parent
+#: Folders whose programs stand on pages of docs/, which say what they print: they are run with those.
+PAGES: Final = ("providers", "tutorial")
 #: The programs, by their paths without docs_src/ and .py.
 EXAMPLES: Final = tuple(
-    sorted(str(path.relative_to(ROOT / "docs_src").with_suffix("")) for path in ROOT.glob("docs_src/*/*.py"))
+    sorted(f"{path.parent.name}/{path.stem}" for path in ROOT.glob("docs_src/*/*.py") if path.parent.name not in PAGES)
 )
 #: How the names of variables begin that lead to a service, and to what is somebody's own there.
 SERVICES: Final = ("APPRISE_", "AWS_", "DOTFLOW_", "GOOGLE_", "OTEL_", "PG", "STORAGE_EMULATOR_HOST", "TELEGRAM_")
