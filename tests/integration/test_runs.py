@@ -97,6 +97,26 @@ def test_a_background_run_is_in_progress_at_once(make_workflow: MakeWorkflow, mo
     assert workflow.result_storage() == [5]
 
 
+def test_a_background_run_without_a_thread_has_not_begun(
+    make_workflow: MakeWorkflow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where there are too many threads already, start() says so, and the run does not look as if it went on."""
+
+    class Refused(threading.Thread):
+        def start(self) -> None:
+            raise RuntimeError("can't start new thread")
+
+    workflow = make_workflow()
+    workflow.task.add(action(lambda: 5))
+    with monkeypatch.context() as patch:
+        patch.setattr(threading, "Thread", Refused)
+        with pytest.raises(RuntimeError, match="new thread"):
+            workflow.start(mode="background")
+
+    assert workflow.result().status is TypeStatus.NOT_STARTED
+    assert workflow.start().status is TypeStatus.COMPLETED
+
+
 def test_background_groups_run_side_by_side(make_workflow: MakeWorkflow) -> None:
     """In the background too, groups run in processes of their own at the same time."""
 
