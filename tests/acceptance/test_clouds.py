@@ -1,4 +1,4 @@
-"""The programs of docs/clouds.md, run as they are printed, each twice, against the servers on this machine."""
+"""The programs of docs/how-to/clouds.md, run as they are printed, each twice, against the servers on this machine."""
 
 import os
 from pathlib import Path
@@ -8,7 +8,7 @@ import pytest
 from tests.acceptance.test_documents import BLOCK, ROOT, promised_by, run_as_script
 from tests.clouds.settings import settle_gcs, settle_s3
 
-PROGRAMS = BLOCK.findall((ROOT / "docs/clouds.md").read_text())
+PROGRAMS = BLOCK.findall((ROOT / "docs/how-to/clouds.md").read_text())
 
 
 @pytest.mark.slow

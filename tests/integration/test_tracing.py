@@ -457,7 +457,7 @@ def test_a_broken_tracer_changes_nothing(
     assert workflow.result_storage() == [1, (workflow.result_storage()[1][0], 0), 2]
 
 
-#: A module that sets OpenTelemetry up, as docs/observability.md tells it: each span is a line in a file.
+#: A module that sets OpenTelemetry up, as docs/how-to/observability.md tells it: each span is a line in a file.
 TELEMETRY = """
 import concurrent.futures.thread, json, os
 from pathlib import Path

@@ -1,0 +1,82 @@
+import csv
+import sqlite3
+import threading
+from contextlib import closing
+from dataclasses import astuple, dataclass
+from datetime import date, timedelta
+from itertools import groupby, pairwise
+from pathlib import Path
+
+from dotflow import Context, DotFlow, action
+
+JANUARY = Path(__file__).with_name("january.csv")
+DATABASE = Path("weather.db")
+
+
+@dataclass(frozen=True)
+class Day:
+    day: date
+    weather: str
+    rain: float  # millimetres
+    high: float  # degrees Celsius
+    low: float
+
+
+@dataclass(frozen=True)
+class Row:
+    weather: str
+    days: int
+    rain: float
+
+
+@action
+def extract(initial_context: Context) -> list[Day]:
+    with initial_context.storage.open(newline="") as file:
+        _, *lines = csv.reader(file)
+    return [
+        Day(date.fromisoformat(day), weather, float(rain), float(high), float(low))
+        for day, weather, rain, high, low in lines
+    ]
+
+
+@action
+def check(previous_context: Context) -> list[Day]:
+    for before, after in pairwise(previous_context.storage):
+        if after.day - before.day != timedelta(days=1) or after.low > after.high:
+            raise ValueError(f"{after} can't come after {before.day}")
+    return previous_context.storage
+
+
+@action
+def summarise(previous_context: Context) -> list[Row]:
+    days = sorted(previous_context.storage, key=lambda day: day.weather)
+    groups = [(weather, list(found)) for weather, found in groupby(days, key=lambda day: day.weather)]
+    return [Row(weather, len(found), round(sum(day.rain for day in found), 1)) for weather, found in groups]
+
+
+@action(retry=6, retry_delay=0.1, backoff=True, timeout=30)
+def load(previous_context: Context) -> int:
+    rows = previous_context.storage
+    with closing(sqlite3.connect(DATABASE, timeout=0, isolation_level=None)) as database, database:
+        database.execute("BEGIN IMMEDIATE")  # all of it or nothing; refused while somebody else writes
+        database.execute("DROP TABLE IF EXISTS weather")
+        database.execute("CREATE TABLE weather (weather, days, rain)")
+        database.executemany("INSERT INTO weather VALUES (?, ?, ?)", map(astuple, rows))
+    return len(rows)
+
+
+def write_for(seconds: float) -> None:
+    """Stands for another program, which has the database to itself for a moment."""
+    other = sqlite3.connect(DATABASE, isolation_level=None, check_same_thread=False)
+    other.execute("BEGIN EXCLUSIVE")
+    threading.Timer(seconds, other.close).start()
+
+
+workflow = DotFlow(name="weather")
+workflow.task.add([extract, check, summarise, load], initial_context=JANUARY)
+write_for(0.5)
+run = workflow.start()
+
+task = run.tasks[-1]
+print(run.status, task.current_context.storage, "rows")
+print("Was repeated:", task.retry_count > 0, "because:", task.errors[0].exception, task.errors[0].message)

@@ -1,0 +1,64 @@
+from pathlib import Path
+
+import pytest
+from pipeline import HERE, Row, build_workflow, check, extract, load, summarise
+
+from dotflow import Context, DotFlow
+from dotflow.providers import StorageFile
+from dotflow.testing import assert_survives_crashes, virtual_clock
+
+
+@pytest.fixture(autouse=True)
+def in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def test_the_days_are_read() -> None:
+    days = extract(initial_context=Context(HERE / "january.csv"))
+
+    assert len(days) == 14
+    assert (days[0].weather, days[0].rain) == ("rain", 1.0)
+
+
+def test_a_missing_day_is_refused() -> None:
+    first, _, third, *_ = extract(initial_context=Context(HERE / "january.csv"))
+
+    with pytest.raises(ValueError, match="can't come after 2012-01-10"):
+        check(previous_context=Context([first, third]))
+
+
+def test_rain_is_added_up() -> None:
+    rows = summarise(previous_context=Context(extract(initial_context=Context(HERE / "january.csv"))))
+
+    assert rows == [Row("rain", 4, 10.1), Row("snow", 7, 68.5), Row("sun", 3, 0.0)]
+
+
+def test_all_of_it() -> None:
+    workflow = build_workflow()
+
+    run = workflow.start()
+
+    assert run.status == "Completed"
+    assert Path("weather.db").exists()
+
+
+def test_a_database_that_is_away_is_asked_six_times() -> None:
+    Path("weather.db").mkdir()  # a folder, where the file should be
+    workflow = DotFlow()
+    workflow.task.add(load, initial_context=Path("january.csv"))
+
+    with virtual_clock():  # the delays take no time
+        run = workflow.start()
+
+    assert run.status == "Failed"
+    assert [error.exception for error in run.tasks[0].errors] == ["OperationalError"] * 6
+
+
+def build_january() -> DotFlow:
+    workflow = DotFlow()
+    workflow.task.add([extract, check, summarise, load], initial_context=HERE / "january.csv")
+    return workflow
+
+
+def test_no_crash_costs_a_finished_step(tmp_path: Path) -> None:
+    assert_survives_crashes(build_january, StorageFile(path=tmp_path / "checkpoints"))

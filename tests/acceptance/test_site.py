@@ -1,0 +1,120 @@
+"""What the documentation takes from docs_src: each file runs, and prints what the page says that it prints."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+FOLDERS = ("tutorial", "providers")
+FILES = sorted(file for folder in FOLDERS for file in (ROOT / "docs_src" / folder).glob("*.py"))
+PROGRAMS = [file for file in FILES if file.with_suffix(".txt").exists()]
+TESTS = [file for file in FILES if file.name.startswith("test_")]
+PAGES = {page: page.read_text() for page in sorted((ROOT / "docs").rglob("*.md"))}
+SHOWN = re.compile(r'^ *--8<-- "([^":]*)', re.MULTILINE)
+
+
+def name_of(file: Path) -> str:
+    return f"{file.parent.name}-{file.stem}"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """An empty folder to run in."""
+    (tmp_path / "here").mkdir()
+    return tmp_path / "here"
+
+
+def run(folder: Path, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    """Python with these arguments, in the folder, warnings being errors."""
+    return subprocess.run(
+        [sys.executable, "-W", "error", *arguments],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
+        capture_output=True,
+        text=True,
+        timeout=18,
+    )
+
+
+def copied(file: Path, folder: Path) -> Path:
+    """The file and its neighbours in a folder of their own, as a reader has them."""
+    for found in file.parent.iterdir():
+        if found.is_file():
+            shutil.copy(found, folder)
+    return folder / file.name
+
+
+@pytest.mark.parametrize("file", PROGRAMS, ids=name_of)
+def test_a_program_prints_what_the_page_says(file: Path, folder: Path) -> None:
+    """Word for word, and it ends well; a second run in the same folder ends well, too."""
+    program = copied(file, folder)
+
+    ended = run(folder, program.name)
+
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stdout == file.with_suffix(".txt").read_text()
+    assert run(folder, program.name).returncode == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("file", TESTS, ids=name_of)
+def test_the_tests_that_are_shown_pass(file: Path, folder: Path) -> None:
+    """In a folder of the reader's, with nothing but pytest."""
+    copied(file, folder)
+
+    ended = run(folder, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-W", "error", file.name)
+
+    assert ended.returncode == 0, ended.stdout
+
+
+def test_the_tutorial_goes_on_where_it_stopped(folder: Path) -> None:
+    """When the missing folder is there, the second run does only what the first one left, as the page shows it."""
+    tutorial = ROOT / "docs_src" / "tutorial"
+    program = copied(tutorial / "resume.py", folder)
+    assert run(folder, program.name).stdout == (tutorial / "resume.txt").read_text()
+
+    (folder / "archive").mkdir()
+    ended = run(folder, program.name)
+
+    assert ended.stdout == (tutorial / "resume_again.txt").read_text(), ended.stderr
+
+
+def test_the_tutorials_commands_work(folder: Path) -> None:
+    """The command line runs the tutorial's pipeline, goes on with it, and says when it is due."""
+    copied(ROOT / "docs_src" / "tutorial" / "pipeline.py", folder)
+    workflow = ("--workflow", "pipeline:build_workflow")
+
+    first = run(folder, "-m", "dotflow", "start", *workflow)
+    again = run(folder, "-m", "dotflow", "start", *workflow, "--resume")
+    due = run(
+        folder, "-m", "dotflow", "schedule", *workflow, "--cron", "0 6 * * *", "--timezone", "America/Los_Angeles",
+        "--preview", "3",
+    )  # fmt: skip
+
+    assert first.stdout.splitlines()[-1].startswith("Completed: 8 of 8 tasks completed")
+    assert again.stdout.splitlines()[-1].startswith("Completed: 8 of 8 tasks completed (8 restored)")
+    assert [line.split()[2] for line in due.stdout.splitlines()] == ["06:00:00"] * 3
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT / "docs").as_posix())
+def test_what_a_page_takes_from_a_file_is_there(page: Path) -> None:
+    """A page names no file that is missing."""
+    assert [shown for shown in SHOWN.findall(PAGES[page]) if not (ROOT / shown).is_file()] == []
+
+
+def test_every_file_is_on_a_page() -> None:
+    """Nothing lies in these folders that no reader sees."""
+    shown = {path for text in PAGES.values() for path in SHOWN.findall(text)}
+    kept = {
+        file.relative_to(ROOT).as_posix()
+        for folder in FOLDERS
+        for file in (ROOT / "docs_src" / folder).iterdir()
+        if file.is_file()
+    }
+
+    assert kept - shown == set()
