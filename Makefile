@@ -37,7 +37,7 @@ check: .venv/check/.ready  ## Lint, format, types and the unit tests: under a mi
 	@.venv/check/bin/pytest --no-header tests/unit
 
 # Two suites at a time: most of their time they wait for processes. What one says is shown when it has ended.
-test: check  ## All of check, then the tests on every Python, and the process tests with the other start methods
+test: check docs  ## All of check, the documentation, the tests on every Python, and the process tests with the other start methods
 	@$(MAKE) --no-print-directory $(VERSIONS:%=.venv/%/.ready)
 	$(heading) 'two suites at a time, each shown when it has ended: $(SUITES)'
 	@$(MAKE) --no-print-directory -j2 --output-sync=target $(SUITES)

@@ -111,7 +111,8 @@ def niceness() -> int:
 
 @action
 def more(previous_context: Context) -> int:
-    return previous_context.storage + 1
+    niceness: int = previous_context.storage
+    return niceness + 1
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ import pytest
 from executor_command import CommandCrew, ExecutorCommand
 
 from dotflow import Config, Context, DotFlow, Task, action
+from dotflow.core.action import Action
 from dotflow.providers import LogDefault
 
 
@@ -22,9 +23,19 @@ def error_of(task: Task) -> str:
     return task.error.exception
 
 
+@action
+def double(initial_context: Context) -> int:
+    number: int = initial_context.storage
+    return number * 2
+
+
+@action
+def more(previous_context: Context) -> int:
+    number: int = previous_context.storage
+    return number + 1
+
+
 def test_values_travel_along_a_group(workflow: DotFlow) -> None:
-    double = action(lambda initial_context: initial_context.storage * 2)
-    more = action(lambda previous_context: previous_context.storage + 1)
     for number in range(3):
         workflow.task.add([double, more], initial_context=number, group_name=str(number))
 
@@ -33,10 +44,18 @@ def test_values_travel_along_a_group(workflow: DotFlow) -> None:
     assert workflow.result_storage() == [0, 1, 2, 3, 4, 5]
 
 
+@action(timeout=0.2)
+def sleep() -> None:
+    time.sleep(60)
+
+
+@action(timeout=0.2)
+def stick() -> None:
+    hashlib.pbkdf2_hmac("sha256", b"", b"", 2_000_000_000)
+
+
 def test_a_timeout_ends_what_sleeps_and_what_is_in_c_code(workflow: DotFlow, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("executor_command.GRACE", 0.5)
-    sleep = action(timeout=0.2)(lambda: time.sleep(60))
-    stick = action(timeout=0.2)(lambda: hashlib.pbkdf2_hmac("sha256", b"", b"", 2_000_000_000))
     workflow.task.add([sleep, stick])
 
     workflow.start(mode="parallel")
@@ -44,25 +63,28 @@ def test_a_timeout_ends_what_sleeps_and_what_is_in_c_code(workflow: DotFlow, mon
     assert [error_of(task) for task in workflow.result_task()] == ["TimeoutError", "TimeoutError"]
 
 
-def test_a_worker_that_dies_is_reported_as_that(workflow: DotFlow) -> None:
-    workflow.task.add(action(lambda: os._exit(3)))
+@action
+def die() -> None:
+    os._exit(3)
+
+
+@action
+def generate() -> Iterator[int]:
+    return (number for number in range(3))
+
+
+@pytest.mark.parametrize(("step", "error"), [(die, "WorkerDied"), (generate, "TypeError")])
+def test_what_ends_an_attempt_is_reported_as_that(workflow: DotFlow, step: Action[[], object], error: str) -> None:
+    workflow.task.add(step)
 
     workflow.start()
 
-    assert error_of(workflow.result_task()[0]) == "WorkerDied"
-
-
-def test_a_value_that_cannot_travel_fails_its_step(workflow: DotFlow) -> None:
-    workflow.task.add(action(lambda: (number for number in range(3))))
-
-    workflow.start()
-
-    assert error_of(workflow.result_task()[0]) == "TypeError"
+    assert error_of(workflow.result_task()[0]) == error
 
 
 def test_a_command_that_is_not_there_fails_the_step() -> None:
     workflow = DotFlow(Config(executor=ExecutorCommand("no-such-command"), log=LogDefault(output="none")))
-    workflow.task.add(action(lambda: 1))
+    workflow.task.add(double, initial_context=1)
 
     workflow.start()
 
@@ -84,8 +106,13 @@ def test_a_crew_that_is_woken_has_no_answers(crew: CommandCrew) -> None:
         assert waiting.result(5) == []
 
 
+@action
+def sleep_for_long() -> None:
+    time.sleep(60)
+
+
 def test_a_cancelled_run_leaves_nothing_behind(workflow: DotFlow) -> None:
-    workflow.task.add(action(lambda: time.sleep(60)), initial_context=Context(1))
+    workflow.task.add(sleep_for_long)
     run = workflow.start(mode="background")
 
     run.cancel()

@@ -37,10 +37,11 @@ def extract(initial_context: Context) -> list[Day]:
 
 @action
 def check(previous_context: Context) -> list[Day]:
-    for before, after in pairwise(previous_context.storage):
+    days: list[Day] = previous_context.storage
+    for before, after in pairwise(days):
         if after.day - before.day != timedelta(days=1) or after.low > after.high:
             raise ValueError(f"{after} can't come after {before.day}")
-    return previous_context.storage
+    return days
 
 
 @action

@@ -43,10 +43,11 @@ def extract(initial_context: Context) -> list[Day]:
 @action
 def check(previous_context: Context) -> list[Day]:
     print("check runs")
-    for before, after in pairwise(previous_context.storage):
+    days: list[Day] = previous_context.storage
+    for before, after in pairwise(days):
         if after.day - before.day != timedelta(days=1) or after.low > after.high:
             raise ValueError(f"{after} can't come after {before.day}")
-    return previous_context.storage
+    return days
 
 
 @action
@@ -60,7 +61,7 @@ def summarise(previous_context: Context) -> list[Row]:
 @action(timeout=30)
 def load(previous_context: Context) -> int:
     print("load runs")
-    rows = previous_context.storage
+    rows: list[Row] = previous_context.storage
     with closing(sqlite3.connect(DATABASE, isolation_level=None)) as database, database:
         database.execute("BEGIN IMMEDIATE")  # all of it or nothing; refused while somebody else writes
         database.execute("DROP TABLE IF EXISTS weather")

@@ -86,8 +86,8 @@ def test_the_tutorial_goes_on_where_it_stopped(folder: Path) -> None:
 
 def test_the_tutorials_commands_work(folder: Path) -> None:
     """The command line runs the tutorial's pipeline, goes on with it, and says when it is due."""
-    copied(ROOT / "docs_src" / "tutorial" / "pipeline.py", folder)
-    workflow = ("--workflow", "pipeline:build_workflow")
+    copied(ROOT / "docs_src" / "tutorial" / "weather.py", folder)
+    workflow = ("--workflow", "weather:build_workflow")
 
     first = run(folder, "-m", "dotflow", "start", *workflow)
     again = run(folder, "-m", "dotflow", "start", *workflow, "--resume")

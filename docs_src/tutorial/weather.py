@@ -40,10 +40,11 @@ def extract(initial_context: Context) -> list[Day]:
 
 @action
 def check(previous_context: Context) -> list[Day]:
-    for before, after in pairwise(previous_context.storage):
+    days: list[Day] = previous_context.storage
+    for before, after in pairwise(days):
         if after.day - before.day != timedelta(days=1) or after.low > after.high:
             raise ValueError(f"{after} can't come after {before.day}")
-    return previous_context.storage
+    return days
 
 
 @action
@@ -55,7 +56,8 @@ def summarise(previous_context: Context) -> list[Row]:
 
 @action(retry=6, retry_delay=0.1, backoff=True, timeout=30)
 def load(initial_context: Context, previous_context: Context) -> list[Row]:
-    month, rows = initial_context.storage.stem, previous_context.storage
+    month: str = initial_context.storage.stem
+    rows: list[Row] = previous_context.storage
     with closing(sqlite3.connect("weather.db", timeout=0, isolation_level=None)) as database, database:
         database.execute("BEGIN IMMEDIATE")  # all of it or nothing; refused while somebody else writes
         database.execute(f"DROP TABLE IF EXISTS {month}")

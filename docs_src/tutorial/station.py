@@ -4,7 +4,7 @@ from dotflow import DotFlow, action
 
 
 @action(retry=2, retry_delay=0.1, timeout=0.5)
-def ask_the_station():
+def ask_the_station() -> None:
     server = socket.create_server(("127.0.0.1", 0))  # stands for a weather station that is silent
     with server, socket.create_connection(server.getsockname()) as station:
         station.recv(1024)

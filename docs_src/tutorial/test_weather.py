@@ -1,7 +1,7 @@
 from pathlib import Path
 
 import pytest
-from pipeline import HERE, Row, build_workflow, check, extract, load, summarise
+from weather import HERE, Row, build_workflow, check, extract, load, summarise
 
 from dotflow import Context, DotFlow
 from dotflow.providers import StorageFile
