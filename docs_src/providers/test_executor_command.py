@@ -1,5 +1,6 @@
 import hashlib
 import os
+import socket
 import sys
 import time
 from collections.abc import Iterator
@@ -107,15 +108,19 @@ def test_a_crew_that_is_woken_has_no_answers(crew: CommandCrew) -> None:
 
 
 @action
-def sleep_for_long() -> None:
-    time.sleep(60)
+def call_home(initial_context: Context) -> None:
+    with socket.create_connection(("127.0.0.1", initial_context.storage)) as home:
+        home.recv(1)  # which never comes
 
 
 def test_a_cancelled_run_leaves_nothing_behind(workflow: DotFlow) -> None:
-    workflow.task.add(sleep_for_long)
-    run = workflow.start(mode="background")
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        workflow.task.add(call_home, initial_context=server.getsockname()[1])
+        run = workflow.start(mode="background")
+        connection, _ = server.accept()  # from here on the step is running
 
-    run.cancel()
+        run.cancel()
 
-    assert run.wait(10)
-    assert run.status == "Failed"
+        with connection:
+            assert connection.recv(1) == b""  # its process is gone
+        assert run.wait(10)

@@ -29,7 +29,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "here"
 
 
-def run(folder: Path, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
+def run(folder: Path, *arguments: str | Path, seconds: float = 18) -> subprocess.CompletedProcess[str]:
     """Python with these arguments, in the folder, warnings being errors."""
     return subprocess.run(
         [sys.executable, "-W", "error", *arguments],
@@ -37,7 +37,7 @@ def run(folder: Path, *arguments: str | Path) -> subprocess.CompletedProcess[str
         env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
         capture_output=True,
         text=True,
-        timeout=18,
+        timeout=seconds,
     )
 
 
@@ -49,6 +49,7 @@ def copied(file: Path, folder: Path) -> Path:
     return folder / file.name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("file", PROGRAMS, ids=name_of)
 def test_a_program_prints_what_the_page_says(file: Path, folder: Path) -> None:
     """Word for word, and it ends well; a second run in the same folder ends well, too."""
@@ -62,12 +63,13 @@ def test_a_program_prints_what_the_page_says(file: Path, folder: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(90)  # each is a whole suite, and some kill processes dozens of times
 @pytest.mark.parametrize("file", TESTS, ids=name_of)
 def test_the_tests_that_are_shown_pass(file: Path, folder: Path) -> None:
     """In a folder of the reader's, with nothing but pytest."""
     copied(file, folder)
 
-    ended = run(folder, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-W", "error", file.name)
+    ended = run(folder, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-W", "error", file.name, seconds=80)
 
     assert ended.returncode == 0, ended.stdout
 
