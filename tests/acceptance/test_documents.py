@@ -11,6 +11,8 @@ import pytest
 ROOT = Path(__file__).parents[2]
 BLOCK = re.compile(r"^```python\n(.*?)^```", re.DOTALL | re.MULTILINE)
 ELSEWHERE = {"docs/how-to/clouds.md"}  # its programs need a bucket: tests/integration/test_clouds.py does what they do
+LINK = re.compile(r"\]\((?!https?:)([^)#\s]+)")
+FRAGMENTS = {path.relative_to(ROOT).as_posix() for path in (ROOT / "changelog.d").glob("*.*.md")}
 DOCUMENTS = (
     "README.md",
     *(
@@ -57,6 +59,13 @@ def promised_by(program: str) -> list[str]:
     for lines in re.findall(r"^ *print\(.*\)\n((?:# .*\n)+)", program, re.MULTILINE):
         found.append(" ".join(line.removeprefix("# ").strip() for line in lines.splitlines()))
     return found
+
+
+@pytest.mark.parametrize("document", ["README.md", "CONTRIBUTING.md", *sorted(FRAGMENTS)])
+def test_a_link_leads_to_a_file(document: str) -> None:
+    """From the root, where fragments end up, too. Links between pages are looked at when the site is built."""
+    text = (ROOT / document).read_text()
+    assert [link for link in LINK.findall(text) if not (ROOT / link).exists()] == []
 
 
 def test_the_documents_have_programs() -> None:
