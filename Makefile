@@ -37,7 +37,7 @@ check: .venv/check/.ready  ## Lint, format, types and the unit tests: under a mi
 	@.venv/check/bin/pytest --no-header tests/unit
 
 # Two suites at a time: most of their time they wait for processes. What one says is shown when it has ended.
-test: check docs  ## All of check, the documentation, the tests on every Python, and the process tests with the other start methods
+test: check  ## All of check, then the tests on every Python, and the process tests with the other start methods
 	@$(MAKE) --no-print-directory $(VERSIONS:%=.venv/%/.ready)
 	$(heading) 'two suites at a time, each shown when it has ended: $(SUITES)'
 	@$(MAKE) --no-print-directory -j2 --output-sync=target $(SUITES)
@@ -58,6 +58,7 @@ bench: .venv/bench/.ready  ## Measure dotflow beside what one would use instead
 docs: .venv/docs/.ready  ## Build the documentation into site/
 	@NO_MKDOCS_2_WARNING=1 .venv/docs/bin/mkdocs build --strict
 	@echo 'The documentation is in site/index.html.'
+test: docs  # it takes seconds, and a page that has lost its file or its link is seen at once
 
 clean:  ## Remove all that the other targets made
 	rm -rf .venv site build dist examples/weather/output .mypy_cache .pytest_cache .ruff_cache .hypothesis
