@@ -20,6 +20,7 @@
     │   ├── ValueNotStorable      (TypeError) what it returned can't be kept so that it comes back as it was
     │   └── RunStopped            the run was cancelled or interrupted while it ran
     ├── ProviderError             storage, notification, schedule
+    │   ├── MissingExtra          (ImportError) what a provider needs is not installed
     │   ├── NotifyError           somebody could not be told
     │   ├── StorageError          a value could not be saved or read
     │   │   └── LeaseLost         another process has the workflow now
@@ -55,6 +56,7 @@ __all__ = [
     "InvalidStep",
     "LeaseLost",
     "LoopLost",
+    "MissingExtra",
     "NoProcesses",
     "NotRunYet",
     "NothingScheduled",
@@ -86,7 +88,8 @@ class InvalidStep(DefinitionError, TypeError):
 
     def __init__(self, got: str, hint: str) -> None:
         super().__init__(got, hint)
-        self.got, self.hint = got, hint
+        self.got: str = got
+        self.hint: str = hint
 
     def __str__(self) -> str:
         return (
@@ -100,7 +103,9 @@ class InvalidPath(DefinitionError, ValueError):
 
     def __init__(self, path: str, reason: str, hint: str = "") -> None:
         super().__init__(path, reason, hint)
-        self.path, self.reason, self.hint = path, reason, hint
+        self.path: str = path
+        self.reason: str = reason
+        self.hint: str = hint
 
     def __str__(self) -> str:
         return f"Can't import {self.path!r}: {self.reason}" + (f" {self.hint}" if self.hint else "")
@@ -111,7 +116,9 @@ class UnfillableParameter(DefinitionError, TypeError):
 
     def __init__(self, step: str, parameter: str, hint: str) -> None:
         super().__init__(step, parameter, hint)
-        self.step, self.parameter, self.hint = step, parameter, hint
+        self.step: str = step
+        self.parameter: str = parameter
+        self.hint: str = hint
 
     def __str__(self) -> str:
         return (
@@ -125,7 +132,9 @@ class InvalidPolicy(DefinitionError, ValueError):
 
     def __init__(self, name: str, got: object, accepted: str) -> None:
         super().__init__(name, got, accepted)
-        self.name, self.got, self.accepted = name, got, accepted
+        self.name: str = name
+        self.got: object = got
+        self.accepted: str = accepted
 
     def __str__(self) -> str:
         return f"@action({self.name}={self.got!r}): {self.name} is {self.accepted}."
@@ -136,7 +145,9 @@ class InvalidArgument(DefinitionError, ValueError):
 
     def __init__(self, name: str, got: object, accepted: str) -> None:
         super().__init__(name, got, accepted)
-        self.name, self.got, self.accepted = name, got, accepted
+        self.name: str = name
+        self.got: object = got
+        self.accepted: str = accepted
 
     def __str__(self) -> str:
         return f"{self.name}={self.got!r} is not accepted: {self.name} is {self.accepted}."
@@ -147,7 +158,9 @@ class InvalidCallback(DefinitionError, TypeError):
 
     def __init__(self, name: str, got: str, signature: str) -> None:
         super().__init__(name, got, signature)
-        self.name, self.got, self.signature = name, got, signature
+        self.name: str = name
+        self.got: str = got
+        self.signature: str = signature
 
     def __str__(self) -> str:
         return (
@@ -161,7 +174,10 @@ class InvalidProvider(DefinitionError, TypeError):
 
     def __init__(self, name: str, got: str, contract: str, hint: str = "") -> None:
         super().__init__(name, got, contract, hint)
-        self.name, self.got, self.contract, self.hint = name, got, contract, hint
+        self.name: str = name
+        self.got: str = got
+        self.contract: str = contract
+        self.hint: str = hint
 
     def __str__(self) -> str:
         wanted = f"{self.name} takes an instance of {self.contract}; this is {self.got}."
@@ -189,7 +205,9 @@ class InvalidSchedule(DefinitionError, ValueError):
 
     def __init__(self, name: str, got: object, reason: str) -> None:
         super().__init__(name, got, reason)
-        self.name, self.got, self.reason = name, got, reason
+        self.name: str = name
+        self.got: object = got
+        self.reason: str = reason
 
     def __str__(self) -> str:
         return f"SchedulerCron can't use {self.name}={self.got!r}: {self.reason}"
@@ -204,7 +222,9 @@ class StepTimeout(AttemptError, TimeoutError):
 
     def __init__(self, step: str, seconds: float, note: str = "") -> None:
         super().__init__(step, seconds, note)
-        self.step, self.seconds, self.note = step, seconds, note
+        self.step: str = step
+        self.seconds: float = seconds
+        self.note: str = note
 
     def __str__(self) -> str:
         return f"Step '{self.step}' did not finish within its timeout of {self.seconds:g} s." + (
@@ -223,7 +243,8 @@ class WorkerDied(AttemptError):
 
     def __init__(self, step: str, exit_code: int | None) -> None:
         super().__init__(step, exit_code)
-        self.step, self.exit_code = step, exit_code
+        self.step: str = step
+        self.exit_code: int | None = exit_code
 
     def __str__(self) -> str:
         return f"The worker process of step '{self.step}' {_how_it_ended(self.exit_code)}"
@@ -247,7 +268,8 @@ class WorkerNotStarted(AttemptError):
 
     def __init__(self, step: str, reason: str) -> None:
         super().__init__(step, reason)
-        self.step, self.reason = step, reason
+        self.step: str = step
+        self.reason: str = reason
 
     def __str__(self) -> str:
         return (
@@ -261,7 +283,9 @@ class CannotTravel(AttemptError, TypeError):
 
     def __init__(self, step: str, what: str, reason: str) -> None:
         super().__init__(step, what, reason)
-        self.step, self.what, self.reason = step, what, reason
+        self.step: str = step
+        self.what: str = what
+        self.reason: str = reason
 
     def __str__(self) -> str:
         return (
@@ -292,7 +316,10 @@ class ValueNotStorable(AttemptError, TypeError):
 
     def __init__(self, kind: str, place: str = "", reason: str = "", step: str = "") -> None:
         super().__init__(kind, place, reason, step)
-        self.kind, self.place, self.reason, self.step = kind, place, reason, step
+        self.kind: str = kind
+        self.place: str = place
+        self.reason: str = reason
+        self.step: str = step
 
     def by(self, step: str) -> "ValueNotStorable":
         """The same, with the step's name."""
@@ -314,7 +341,8 @@ class RunStopped(AttemptError):
 
     def __init__(self, step: str, reason: str) -> None:
         super().__init__(step, reason)
-        self.step, self.reason = step, reason
+        self.step: str = step
+        self.reason: str = reason
 
     def __str__(self) -> str:
         return f"Step '{self.step}' was stopped in the middle: {self.reason}."
@@ -322,6 +350,26 @@ class RunStopped(AttemptError):
 
 class ProviderError(DotflowError):
     """A provider could not do its work."""
+
+
+class MissingExtra(ProviderError, ImportError):
+    """What a provider needs is not installed.
+
+    Args:
+        who: The provider.
+        package: What it needs, as it is called where packages are looked for.
+        extra: The extra of dotflow that brings it.
+    """
+
+    def __init__(self, who: str, package: str, extra: str) -> None:
+        super().__init__(who, package, extra)
+        self.who: str = who
+        self.package: str = package
+        self.extra: str = extra
+
+    def __str__(self) -> str:
+        # In quotes: zsh would look for a file of such a name, and run nothing.
+        return f"{self.who} needs {self.package}, which is not installed: pip install 'dotflow[{self.extra}]'"
 
 
 class NotifyError(ProviderError):
@@ -335,7 +383,9 @@ class NotifyError(ProviderError):
 
     def __init__(self, who: str, reason: str, hint: str) -> None:
         super().__init__(who, reason, hint)
-        self.who, self.reason, self.hint = who, reason, hint
+        self.who: str = who
+        self.reason: str = reason
+        self.hint: str = hint
 
     def __str__(self) -> str:
         return f"{self.who} did not pass the message on: {self.reason}. {self.hint}"
@@ -346,7 +396,8 @@ class StorageError(ProviderError):
 
     def __init__(self, what: str, reason: str) -> None:
         super().__init__(what, reason)
-        self.what, self.reason = what, reason
+        self.what: str = what
+        self.reason: str = reason
 
     def __str__(self) -> str:
         return f"{self.what}: {self.reason}"
@@ -414,7 +465,7 @@ class CheckpointMismatch(RunError):
     """A checkpoint was made by another step than the one that stands at its place now."""
 
     def __init__(self, mismatches: Iterable[tuple[int, str, str]]) -> None:
-        self.mismatches = tuple(mismatches)
+        self.mismatches: tuple[tuple[int, str, str], ...] = tuple(mismatches)
         super().__init__(self.mismatches)
 
     def __str__(self) -> str:
@@ -436,7 +487,9 @@ class CheckpointUnreadable(RunError):
 
     def __init__(self, reason: str, where: str = "", task: str = "") -> None:
         super().__init__(reason, where, task)
-        self.reason, self.where, self.task = reason, where, task
+        self.reason: str = reason
+        self.where: str = where
+        self.task: str = task
 
     def at(self, where: str = "", task: str = "") -> "CheckpointUnreadable":
         """The same, with what else is known by now."""
@@ -463,7 +516,10 @@ class WorkflowBusy(RunError):
 
     def __init__(self, workflow_id: str, where: str, holder: str, since: str = "") -> None:
         super().__init__(workflow_id, where, holder, since)
-        self.workflow_id, self.where, self.holder, self.since = workflow_id, where, holder, since
+        self.workflow_id: str = workflow_id
+        self.where: str = where
+        self.holder: str = holder
+        self.since: str = since
 
     def __str__(self) -> str:
         since = f" since {self.since}" if self.since else ""

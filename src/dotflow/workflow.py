@@ -9,6 +9,7 @@ from dotflow import clock
 from dotflow.abc.executor import Executor
 from dotflow.config import Config
 from dotflow.core.builder import TaskBuilder
+from dotflow.core.callback import WorkflowCallback
 from dotflow.core.context import Context
 from dotflow.core.failure import name_of
 from dotflow.core.steps import as_callback
@@ -22,7 +23,7 @@ from dotflow.errors import InvalidArgument, InvalidProvider, NotRunYet
 if TYPE_CHECKING:
     from dotflow.core.schema import WorkflowResult
 
-Callback = Callable[..., Any] | str | None
+Callback = WorkflowCallback | str | None
 
 #: What `start` takes beside the mode, and what it is unless given.
 WISHES: Final[dict[str, Any]] = {"keep_going": False, "resume": False, "on_success": None, "on_failure": None}
@@ -61,11 +62,11 @@ class DotFlow:
             raise InvalidArgument("workflow_id", workflow_id, "a non-empty string or a UUID")
         if name is not None and not isinstance(name, str):
             raise InvalidArgument("name", name, "a string")
-        self.config = config or Config()
-        self.workflow_id = str(workflow_id or uuid.uuid4())
-        self.is_named = workflow_id is not None
+        self.config: Config = config or Config()
+        self.workflow_id: str = str(workflow_id or uuid.uuid4())
+        self.is_named: bool = workflow_id is not None
         self.name = name
-        self.task = TaskBuilder(self.workflow_id, name)
+        self.task: TaskBuilder = TaskBuilder(self.workflow_id, name)
         self._last: Run | None = None
 
     def start(

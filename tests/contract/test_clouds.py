@@ -282,7 +282,7 @@ class TestArguments:
         """When the storage is made, by an error that `from ... import` doesn't swallow."""
         monkeypatch.setattr(late, "find_spec", lambda name: None)
 
-        with pytest.raises(ImportError, match=rf"pip install dotflow\[{install}\]"):
+        with pytest.raises(ImportError, match=rf"pip install 'dotflow\[{install}\]'"):
             kind("b")
 
 

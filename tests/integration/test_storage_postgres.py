@@ -422,7 +422,7 @@ class TestRefusals:
     def test_a_missing_extra_is_named(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """When the storage is made."""
         monkeypatch.setattr(late, "find_spec", lambda name: None)
-        with pytest.raises(ImportError, match=r"pip install dotflow\[postgres\]"):
+        with pytest.raises(ImportError, match=r"pip install 'dotflow\[postgres\]'"):
             StoragePostgres("")
 
 

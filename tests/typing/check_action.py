@@ -1,4 +1,4 @@
-"""What a type checker sees: @action keeps the signature of whatever it decorates. mypy --strict reads this file."""
+"""What type checkers see: @action keeps the signature of whatever it decorates. mypy and Pyright read this file."""
 
 from collections.abc import Callable, Coroutine
 from typing import Any, assert_type
@@ -104,7 +104,15 @@ assert_type(Report.load(report, "a"), dict[str, int])
 assert_type(Pipeline(), Pipeline)
 assert_type(Pipeline().first(), int)
 Pipeline(5)  # type: ignore[arg-type]
-Other()
+assert_type(Other(), Other)
+
+
+class Longer(Pipeline):
+    def second(self, pipeline: Pipeline | Other | None = None) -> int:
+        return self.first()
+
+
+assert_type(Longer().second(Pipeline()), int)
 
 # The options
 

@@ -1,4 +1,4 @@
-"""What a type checker sees of a workflow. mypy --strict reads this file."""
+"""What type checkers see of a workflow. mypy and Pyright read this file."""
 
 import uuid
 from typing import Any, assert_type
@@ -41,6 +41,9 @@ def plain() -> int:
 def told(task: Task) -> None: ...
 
 
+def done(tasks: list[Task]) -> None: ...
+
+
 # Providers
 
 config = Config(storage=StorageDefault(), log=LogDefault(format="json"), executor=ExecutorProcess(max_workers=4))
@@ -61,9 +64,15 @@ workflow.task.add(5)  # type: ignore[arg-type]
 workflow.task.add(plain)  # type: ignore[arg-type]
 workflow.task.add(extract, callback=5)  # type: ignore[arg-type]
 
+# Callbacks: called by name, so the name of their parameter counts
+
+workflow.task.add(extract, callback=lambda task: print(task.name, task.status, task.errors))
+workflow.task.add(extract, callback=done)  # type: ignore[arg-type]
+workflow.task.add(extract, callback=print)  # type: ignore[arg-type]
+
 # Runs
 
-run = workflow.start(mode="parallel", keep_going=True, resume=False, on_success=print, on_failure="pkg.mod:told")
+run = workflow.start(mode="parallel", keep_going=True, resume=False, on_success=done, on_failure="pkg.mod:told")
 assert_type(run, Run)
 assert_type(run.wait(1.0), bool)
 assert_type(run.status, TypeStatus)
@@ -75,6 +84,10 @@ workflow.start(keep_going="yes")  # type: ignore[arg-type]
 async def starts() -> None:
     assert_type(await workflow.astart(), Run)
 
+
+workflow.start(on_success=lambda tasks: print([task.duration for task in tasks]), on_failure=done)
+workflow.start(on_failure=told)  # type: ignore[arg-type]
+workflow.start(on_failure=print)  # type: ignore[arg-type]
 
 # Results
 

@@ -791,9 +791,9 @@ def test_without_pyarrow_the_step_is_told_what_to_install(value: Any, monkeypatc
     text = encode(value)
     monkeypatch.setitem(sys.modules, "pyarrow", None)
 
-    with pytest.raises(ValueNotStorable, match=r"pip install dotflow\[arrow\]"):
+    with pytest.raises(ValueNotStorable, match=r"pip install 'dotflow\[arrow\]'"):
         encode(value)
-    with pytest.raises(CheckpointUnreadable, match=r"pip install dotflow\[arrow\]"):
+    with pytest.raises(CheckpointUnreadable, match=r"pip install 'dotflow\[arrow\]'"):
         decode(text)
 
 
@@ -816,7 +816,7 @@ def test_a_pyarrow_that_could_unpickle_is_not_used(monkeypatch: pytest.MonkeyPat
     text = encode(pa.array([1]))
     monkeypatch.setattr(pa, "__version__", "14.0.0")
 
-    with pytest.raises(ValueNotStorable, match=r"pyarrow 14\.0\.0 may run code.*pip install dotflow\[arrow\]"):
+    with pytest.raises(ValueNotStorable, match=r"pyarrow 14\.0\.0 may run code.*pip install 'dotflow\[arrow\]'"):
         encode(pa.array([1]))
     with pytest.raises(CheckpointUnreadable, match=r"pyarrow 14\.0\.0 may run code"):
         decode(text)

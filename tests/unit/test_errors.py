@@ -24,6 +24,7 @@ from dotflow.errors import (
     InvalidStep,
     LeaseLost,
     LoopLost,
+    MissingExtra,
     NoProcesses,
     NothingScheduled,
     NotifyError,
@@ -83,6 +84,7 @@ EXAMPLES: list[tuple[DotflowError, list[str]]] = [
         ["The value returned", "'load'", "TypeError: a lock", "ExecutorThread"],
     ),
     (RunStopped("load", "the run was cancelled"), ["'load'", "the run was cancelled"]),
+    (MissingExtra("StorageS3", "boto3", "aws"), ["StorageS3", "boto3", "pip install 'dotflow[aws]'"]),
     (
         NotifyError("Telegram", "it answered 401, Unauthorized", "Check the token."),
         ["Telegram", "it answered 401, Unauthorized", "Check the token."],

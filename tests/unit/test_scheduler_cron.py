@@ -86,7 +86,7 @@ def test_without_cronsim_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch
     """When it is made, not when it is first due."""
     monkeypatch.setitem(sys.modules, "cronsim", None)
 
-    with pytest.raises(ImportError, match=r"pip install dotflow\[scheduler\]"):
+    with pytest.raises(ImportError, match=r"pip install 'dotflow\[scheduler\]'"):
         SchedulerCron("@daily")
 
 

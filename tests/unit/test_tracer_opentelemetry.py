@@ -25,6 +25,7 @@ from dotflow.core.events import (
 )
 from dotflow.core.failure import Failure
 from dotflow.core.types.status import TypeStatus
+from dotflow.errors import MissingExtra
 from dotflow.providers import TracerOpenTelemetry, otel_carrier
 from dotflow.providers.otel_words import nanoseconds, plain
 from tests.spans import Telemetry, exceptions, facts, place, place_of_parent
@@ -527,10 +528,10 @@ class TestConstruction:
                 monkeypatch.delitem(sys.modules, name)
         monkeypatch.setitem(sys.modules, "opentelemetry", None)
 
-        with pytest.raises(ImportError, match=r"pip install dotflow\[otel\]") as caught:
+        with pytest.raises(MissingExtra, match=r"pip install 'dotflow\[otel\]'") as caught:
             TracerOpenTelemetry()
 
-        assert caught.value.name == "opentelemetry"
+        assert caught.value.extra == "otel"
 
     def test_with_the_global_providers_it_travels(self) -> None:
         """A step that holds a workflow of its own can be sent to a worker."""

@@ -24,7 +24,7 @@ _MODULES: Final[dict[str, ModuleType]] = {
     for name, module in (("numpy", numpy), ("pandas", pandas), ("polars", polars), ("pyarrow", pyarrow))
 }
 
-_INSTALL: Final = {"pyarrow": "dotflow[arrow]"}  # others by their own name
+_INSTALL: Final = {"pyarrow": "'dotflow[arrow]'"}  # others by their own name
 _SHOWN: Final = 200  # characters of somebody else's message
 
 

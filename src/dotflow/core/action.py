@@ -4,7 +4,7 @@ import functools
 import inspect
 import sys
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Concatenate, Final, Generic, ParamSpec, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Concatenate, Final, Generic, ParamSpec, Protocol, TypeVar, overload
 
 from dotflow.core.failure import name_of
 from dotflow.core.policy import Policy
@@ -49,11 +49,13 @@ class Action(Generic[P, R]):
         self.function = function
         self.policy = policy
         self.isolate = isolate
-        self.is_coroutine = inspect.iscoroutinefunction(_innermost(function))
+        self.is_coroutine: bool = inspect.iscoroutinefunction(_innermost(function))
         parameters = _parameters(function)
-        self.wants = tuple(name for name in CONTEXTS if name in parameters and parameters[name].kind in BY_NAME)
-        self.name = _qualname(function).rpartition("<locals>.")[2]
-        self.identity = f"{getattr(_unwrapped(function), '__module__', None) or '?'}:{_qualname(function)}"
+        self.wants: tuple[str, ...] = tuple(
+            name for name in CONTEXTS if name in parameters and parameters[name].kind in BY_NAME
+        )
+        self.name: str = _qualname(function).rpartition("<locals>.")[2]
+        self.identity: str = f"{getattr(_unwrapped(function), '__module__', None) or '?'}:{_qualname(function)}"
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         return self.function(*args, **kwargs)
@@ -135,12 +137,25 @@ class Action(Generic[P, R]):
         return f"<action {self.name}>"
 
 
+class Decorator(Protocol):
+    """What `@action(...)` gives: a class stays a class to a type checker, and a function keeps its signature."""
+
+    # A class can be called like a function, so the two overlap; the first that fits counts.
+    @overload
+    def __call__(self, function: type[T], /) -> type[T]: ...  # type: ignore[overload-overlap]
+    @overload
+    def __call__(self, function: Callable[P, R], /) -> Action[P, R]: ...
+    def __call__(self, function: Any, /) -> Any: ...
+
+
+@overload
+def action(function: type[T], /) -> type[T]: ...  # type: ignore[overload-overlap]  # as in Decorator
 @overload
 def action(function: Callable[P, R], /) -> Action[P, R]: ...
 @overload
 def action(
     *, retry: int = 1, timeout: float = 0, retry_delay: float = 1, backoff: bool = False, isolate: bool = False
-) -> Callable[[Callable[P, R]], Action[P, R]]: ...
+) -> Decorator: ...
 def action(
     function: Callable[..., Any] | None = None,
     /,

@@ -1,9 +1,10 @@
 """TaskBuilder: how a workflow is put together."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from dotflow.core.action import Action
+from dotflow.core.callback import TaskCallback
 from dotflow.core.context import Context
 from dotflow.core.steps import as_actions, as_callback
 from dotflow.core.task import Task
@@ -27,7 +28,7 @@ class TaskBuilder:
     def add(
         self,
         step: Step,
-        callback: Callable[..., Any] | str | None = None,
+        callback: TaskCallback | str | None = None,
         initial_context: Any = None,
         group_name: str = "default",
     ) -> "TaskBuilder":

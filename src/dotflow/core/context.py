@@ -1,7 +1,7 @@
 """The value that goes from step to step, and where it comes from."""
 
 from datetime import datetime
-from typing import Any
+from typing import Any, ClassVar
 
 from dotflow import clock
 
@@ -52,7 +52,7 @@ class Context:
             return False
         return self.storage is other.storage or bool(self.storage == other.storage)
 
-    __hash__ = None  # type: ignore[assignment]  # its value may be anything, and may change
+    __hash__: ClassVar[None] = None  # type: ignore[assignment]  # its value may be anything, and may change
 
     def __repr__(self) -> str:
         place = "" if self.task_id is None else f", task_id={self.task_id}"

@@ -42,8 +42,8 @@ class Failure:
     __slots__ = ("_parts", "_text", "exception", "message")
 
     def __init__(self, exception: str, message: str, traceback: str = "") -> None:
-        self.exception = exception
-        self.message = message
+        self.exception: str = exception
+        self.message: str = message
         self._text: str | None = traceback
         self._parts: tuple[Part, ...] = ()
 
@@ -86,7 +86,7 @@ class TaskError:
     __slots__ = ("_failure", "attempt")
 
     def __init__(self, attempt: int, failure: Failure) -> None:
-        self.attempt = attempt
+        self.attempt: int = attempt
         self._failure = failure
 
     @property

@@ -6,7 +6,7 @@ Their JSON never fails: what JSON doesn't know appears as its repr.
 import math
 from collections.abc import Iterable
 from datetime import datetime
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, ClassVar, Final
 
 from pydantic import BaseModel, ConfigDict, PlainSerializer
 
@@ -57,7 +57,7 @@ Text = Annotated[str, PlainSerializer(jsonable, when_used="json")]
 class Model(BaseModel):
     """What all of them share."""
 
-    model_config = ConfigDict(frozen=True, arbitrary_types_allowed=True)
+    model_config: ClassVar[ConfigDict] = ConfigDict(frozen=True, arbitrary_types_allowed=True)
 
 
 class ErrorResult(Model):

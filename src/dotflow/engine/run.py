@@ -91,8 +91,8 @@ class Run:
     ) -> None:
         self.workflow_id = workflow_id
         self.run_id = run_id
-        self.tasks = list(tasks)
-        self.status = TypeStatus.NOT_STARTED
+        self.tasks: list[Task] = list(tasks)
+        self.status: TypeStatus = TypeStatus.NOT_STARTED
         self._name = name
         self._plan = plan
         self._means = means

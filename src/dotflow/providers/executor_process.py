@@ -41,7 +41,7 @@ class ExecutorProcess(Executor):
     """
 
     def __init__(self, max_workers: int | None = None, start_method: str | None = None) -> None:
-        self.max_workers = check_workers(max_workers)
+        self.max_workers: int = check_workers(max_workers)
         if start_method is not None and start_method not in START_METHODS:
             raise InvalidArgument("start_method", start_method, f"one of {', '.join(START_METHODS)}")
         self.start_method = start_method

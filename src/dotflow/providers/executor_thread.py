@@ -34,7 +34,7 @@ class ExecutorThread(Executor):
     """
 
     def __init__(self, max_workers: int | None = None) -> None:
-        self.max_workers = check_workers(max_workers)
+        self.max_workers: int = check_workers(max_workers)
 
     def open(self, tasks: Mapping[int, Task], report: Report) -> Crew:
         """As Executor says."""

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from importlib.util import find_spec
 from typing import Any, Final, Generic, TypeVar
 
+from dotflow.errors import MissingExtra
+
 T = TypeVar("T")
 
 _guard = threading.Lock()
@@ -35,13 +37,13 @@ class Late(Generic[T]):
 
 
 def need(module: str, provider: str, extra: str) -> None:
-    """Raises ImportError, naming what to install, unless a module is there. It is not loaded."""
+    """Raises MissingExtra, naming what to install, unless a module is there. It is not loaded."""
     try:
         there = find_spec(module) is not None
     except ModuleNotFoundError:  # not even its package is there
         there = False
     if not there:
-        raise ImportError(f"{provider} needs {module}: pip install dotflow[{extra}]", name=module)
+        raise MissingExtra(provider, module.replace(".", "-"), extra)
 
 
 def _begin_anew() -> None:

@@ -58,7 +58,7 @@ class LogDefault(Log):
         for name, number in (("max_bytes", max_bytes), ("backups", backups)):
             if not isinstance(number, int) or isinstance(number, bool) or number < 0:
                 raise InvalidArgument(name, number, "a whole number, 0 or more")
-        self.path = Path(path)
+        self.path: Path = Path(path)
         self._least = LEAST[level.upper()]
         self._to_console, self._to_file = OUTPUTS[output]
         self._tasks_to_console = self._to_console

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 from dotflow.abc.notify import Notify
 from dotflow.core.task import Task
 from dotflow.core.types.status import TypeStatus
-from dotflow.errors import InvalidArgument, NotifyError
+from dotflow.errors import InvalidArgument, MissingExtra, NotifyError
 from dotflow.providers.hush import http_status_in, hushed
 from dotflow.providers.secret import STARS, Secret
 from dotflow.providers.task_words import clean, details, headline
@@ -48,7 +48,7 @@ class NotifyApprise(Notify):
         notification_type: Tell only of tasks with this status, or with one of these; None tells of all.
 
     Raises:
-        ImportError: Apprise is not installed.
+        MissingExtra: Apprise is not installed.
         InvalidArgument: One of them is not accepted.
 
     `send` raises NotifyError when a service did not take the message; the others have got it all the same.
@@ -104,9 +104,7 @@ def _services_for(urls: Sequence[Secret]) -> list[_Service]:
     try:
         import apprise
     except ImportError as error:
-        raise ImportError(
-            "NotifyApprise needs Apprise, which is not installed: pip install 'dotflow[notify]'", name="apprise"
-        ) from error
+        raise MissingExtra("NotifyApprise", "apprise", "notify") from error
     # With a limit of its own, Apprise sends from a pool of threads, and the interpreter's end waits for those.
     limit: dict[str, Any] = {"service_timeout": 0} if hasattr(apprise.AppriseAsset, "_service_timeout") else {}
     asset = apprise.AppriseAsset(async_mode=False, storage_mode="memory", **limit)

@@ -5,7 +5,7 @@ import os
 from collections.abc import Mapping
 from typing import Any, Final
 
-from dotflow.errors import InvalidArgument
+from dotflow.errors import InvalidArgument, MissingExtra
 
 WANTED: Final = (
     "a URL such as 'postgresql://user@host:5432/database', or 'host=... dbname=...', or '' for what the environment "
@@ -37,14 +37,14 @@ class Dsn:
 
     Raises:
         InvalidArgument: It isn't one. It is not repeated: nobody can say which part of it is the password.
-        ImportError: libpq is missing.
+        MissingExtra: libpq is missing.
     """
 
     def __init__(self, text: object) -> None:
         try:
             from psycopg import OperationalError, pq
         except ImportError:  # it is there, and what it is made of is not
-            raise ImportError("StoragePostgres needs libpq: pip install dotflow[postgres]", name="psycopg") from None
+            raise MissingExtra("StoragePostgres", "libpq", "postgres") from None
         if not isinstance(text, str):
             raise InvalidArgument("dsn", type(text), WANTED)
         options = None

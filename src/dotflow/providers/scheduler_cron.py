@@ -40,16 +40,16 @@ class SchedulerCron(Scheduler):
     Raises:
         InvalidSchedule: cron or timezone means nothing, or the expression never fires.
         InvalidArgument: overlap or max_parallel is not accepted.
-        ImportError: CronSim is not installed: pip install dotflow[scheduler].
+        MissingExtra: CronSim is not installed.
     """
 
     def __init__(
         self, cron: str, overlap: str | TypeOverlap = "skip", timezone: str | None = None, max_parallel: int = 10
     ) -> None:
         self.cron = cron
-        self.overlap = check_overlap(overlap)
+        self.overlap: TypeOverlap = check_overlap(overlap)
         self.timezone = timezone
-        self.max_parallel = check_max_parallel(max_parallel)
+        self.max_parallel: int = check_max_parallel(max_parallel)
         self._timetable = Timetable(cron, timezone)
         self._turn = threading.Lock()  # taken while it is running
         self._bell = Buzzer()

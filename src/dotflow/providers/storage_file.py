@@ -46,7 +46,7 @@ class StorageFile(Storage):
     def __init__(
         self, path: str | os.PathLike[str] = ".output", pickle: bool = False, durability: str = "power"
     ) -> None:
-        self.path = check_arguments(path, pickle, durability, wanted="the path of a folder")
+        self.path: Path = check_arguments(path, pickle, durability, wanted="the path of a folder")
         self.durability = durability
         self._pickle = pickle
         self._root = str(self.path)

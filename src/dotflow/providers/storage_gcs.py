@@ -13,7 +13,7 @@ class StorageGCS(StorageObjects):
 
     Credentials and endpoint are those that Google's library finds: `GOOGLE_APPLICATION_CREDENTIALS`, `gcloud auth
     application-default login`, the service account of the machine, `STORAGE_EMULATOR_HOST`. Needs
-    `pip install dotflow[gcp]`.
+    `pip install 'dotflow[gcp]'`.
 
     Args:
         bucket: The bucket; it has to be there.
@@ -24,7 +24,7 @@ class StorageGCS(StorageObjects):
 
     Raises:
         InvalidArgument: One of them means nothing.
-        ImportError: google-cloud-storage is missing.
+        MissingExtra: google-cloud-storage is missing.
     """
 
     def __init__(

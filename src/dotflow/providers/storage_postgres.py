@@ -34,7 +34,7 @@ class StoragePostgres(Storage):
 
     The documents can be read with any tool: `SELECT key, document::json -> 'value' FROM dotflow_checkpoints`. A server
     that restarts is waited for. Poolers such as PgBouncer may stand between, in their transaction mode too. Needs
-    `pip install dotflow[postgres]`.
+    `pip install 'dotflow[postgres]'`.
 
     Args:
         dsn: The database: a URL, `host=... dbname=...`, or '' for what the environment says. A password is better kept
@@ -48,7 +48,7 @@ class StoragePostgres(Storage):
 
     Raises:
         InvalidArgument: One of them means nothing.
-        ImportError: psycopg, or its libpq, is missing.
+        MissingExtra: psycopg, or its libpq, is missing.
     """
 
     def __init__(

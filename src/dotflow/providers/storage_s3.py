@@ -12,7 +12,7 @@ class StorageS3(StorageObjects):
     """Keeps each value in a readable JSON object of an S3 bucket: runs go on on another machine.
 
     Credentials, profile, endpoint and proxies are those that boto3 finds: `AWS_ACCESS_KEY_ID`, `AWS_PROFILE`,
-    `AWS_ENDPOINT_URL`, `~/.aws/config`, the role of the machine. Needs `pip install dotflow[aws]`.
+    `AWS_ENDPOINT_URL`, `~/.aws/config`, the role of the machine. Needs `pip install 'dotflow[aws]'`.
 
     Args:
         bucket: The bucket; it has to be there.
@@ -23,7 +23,7 @@ class StorageS3(StorageObjects):
 
     Raises:
         InvalidArgument: One of them means nothing.
-        ImportError: boto3 is missing.
+        MissingExtra: boto3 is missing.
     """
 
     def __init__(

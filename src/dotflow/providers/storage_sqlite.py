@@ -5,6 +5,7 @@ import os
 import sqlite3
 import weakref
 from collections.abc import Hashable, Iterable, Mapping
+from pathlib import Path
 from typing import Any, Final
 
 from dotflow.abc.storage import Storage, key_of
@@ -56,7 +57,7 @@ class StorageSQLite(Storage):
     def __init__(
         self, path: str | os.PathLike[str] = ".output/dotflow.db", pickle: bool = False, durability: str = "power"
     ) -> None:
-        self.path = check_arguments(path, pickle, durability, wanted="the path of a file")
+        self.path: Path = check_arguments(path, pickle, durability, wanted="the path of a file")
         if os.fspath(path) == ":memory:":
             raise InvalidArgument("path", path, "the path of a file; to keep values in memory, use StorageDefault()")
         self.durability = durability

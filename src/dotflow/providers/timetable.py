@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta, tzinfo
 from typing import Any, Final
 
-from dotflow.errors import InvalidSchedule
+from dotflow.errors import InvalidSchedule, MissingExtra
 from dotflow.providers.time_zone import SECOND, changes_on_day_of, exists, find_zone, next_change, offset_at
 
 ALIASES: Final = {
@@ -60,7 +60,7 @@ class Timetable:
 
     Raises:
         InvalidSchedule: One of them means nothing, or the expression never fires.
-        ImportError: CronSim is not installed.
+        MissingExtra: CronSim is not installed.
     """
 
     def __init__(self, cron: str, timezone: str | None) -> None:
@@ -69,9 +69,7 @@ class Timetable:
         except ModuleNotFoundError as missing:
             if missing.name != "cronsim":
                 raise
-            raise ImportError(
-                "SchedulerCron needs CronSim, which is not installed: pip install dotflow[scheduler]", name="cronsim"
-            ) from None
+            raise MissingExtra("SchedulerCron", "cronsim", "scheduler") from None
         self._sim: Any = cronsim.CronSim
         self._error: Any = cronsim.CronSimError
         self.cron = _checked(cron)

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any, Final
 from dotflow.abc.tracer import Tracer
 from dotflow.core.call import Carrier
 from dotflow.core.events import Event, RunEnded, RunStarted
+from dotflow.errors import MissingExtra
 
 if TYPE_CHECKING:
     from opentelemetry.metrics import MeterProvider
@@ -18,7 +19,7 @@ class TracerOpenTelemetry(Tracer):
 
     The span of a run belongs below the one that is current where `start()` is called. Where the step runs, be it in
     another process, the span of its attempt is the current one, so that the step's own spans belong below it. Needs
-    `pip install dotflow[otel]`, which is OpenTelemetry's API only: where spans and metrics go, is set up in
+    `pip install 'dotflow[otel]'`, which is OpenTelemetry's API only: where spans and metrics go, is set up in
     OpenTelemetry's SDK, as everywhere.
 
     No value and no context of a step gets into a span or a metric; what an exception says does.
@@ -28,7 +29,7 @@ class TracerOpenTelemetry(Tracer):
         meter_provider: Makes the metrics; OpenTelemetry's global one unless given.
 
     Raises:
-        ImportError: OpenTelemetry's API is not installed.
+        MissingExtra: OpenTelemetry's API is not installed.
     """
 
     def __init__(
@@ -37,9 +38,7 @@ class TracerOpenTelemetry(Tracer):
         try:
             from opentelemetry import metrics, trace
         except ImportError as missing:
-            raise ImportError(
-                "TracerOpenTelemetry needs opentelemetry-api: pip install dotflow[otel]", name="opentelemetry"
-            ) from missing
+            raise MissingExtra("TracerOpenTelemetry", "opentelemetry-api", "otel") from missing
         from dotflow.providers import otel_metrics, otel_run
 
         self._given = tracer_provider, meter_provider
