@@ -17,7 +17,7 @@ heading = @printf '\n== %s\n'
 
 SUITES = $(VERSIONS:%=test-%) test-forkserver test-spawn
 
-.PHONY: help demo test test-forkserver test-spawn check bench docs clean
+.PHONY: help demo test test-forkserver test-spawn check dist extras bench docs clean
 .SECONDARY:  # keep the venvs, which only a pattern names
 
 help:  ## Say what can be made
@@ -33,11 +33,13 @@ check: .venv/check/.ready  ## Lint, format, types and the unit tests: under a mi
 	@.venv/check/bin/ruff format --check
 	$(heading) 'mypy --strict'
 	@.venv/check/bin/mypy --strict
+	$(heading) 'pyright, strict'
+	@.venv/check/bin/basedpyright --pythonpath .venv/check/bin/python
 	$(heading) 'unit tests'
 	@.venv/check/bin/pytest --no-header tests/unit
 
 # Two suites at a time: most of their time they wait for processes. What one says is shown when it has ended.
-test: check  ## All of check, then the tests on every Python, and the process tests with the other start methods
+test: check dist  ## All of check and dist, then the tests on every Python, and the process tests with the other start methods
 	@$(MAKE) --no-print-directory $(VERSIONS:%=.venv/%/.ready)
 	$(heading) 'two suites at a time, each shown when it has ended: $(SUITES)'
 	@$(MAKE) --no-print-directory -j2 --output-sync=target $(SUITES)
@@ -51,6 +53,16 @@ test-3.%: .venv/3.%/.ready
 test-forkserver test-spawn: test-%: .venv/$(PYTHON)/.ready
 	$(heading) 'Python $(PYTHON): process tests with $*'
 	@.venv/$(PYTHON)/bin/pytest --no-header tests/integration -m processes --start-method $*
+
+dist: .venv/check/.ready  ## Build the wheel and the sdist into dist/, and look them over
+	$(heading) 'wheel and sdist'
+	@rm -rf dist
+	@.venv/check/bin/python -m build --quiet
+	@.venv/check/bin/twine --no-color check --strict dist/*
+	@.venv/check/bin/check-wheel-contents dist/*.whl
+
+extras: dist  ## Install the wheel with each extra on each Python, from nothing: minutes
+	@.venv/check/bin/python tests/extras_table.py dist/*.whl
 
 bench: .venv/bench/.ready  ## Measure dotflow beside what one would use instead
 	@.venv/bench/bin/python benchmarks/run.py

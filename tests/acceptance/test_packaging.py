@@ -1,0 +1,242 @@
+"""What somebody gets who installs dotflow: the wheel, what it brings along, its commands, its types and its source."""
+
+import email
+import io
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tarfile
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+import dotflow
+from dotflow import errors
+from dotflow.cli.wheel import pack
+from tests.extras import OURS, ROOT, USES, asked_for, extras, program_for
+from tests.unit.test_import import PROMISED
+
+BIN = Path(sys.executable).parent
+
+#: What `pip install dotflow` brings: what design.md names, and below each what it needs itself.
+CORE = {
+    "click": set(),
+    "cloudpickle": set(),
+    "filelock": set(),
+    "pydantic": {"annotated-types", "pydantic-core", "typing-extensions", "typing-inspection"},
+    "rich": {"markdown-it-py", "mdurl", "pygments"},
+    "urllib3": set(),
+}
+
+#: Packages come over the network, as they do to a newcomer.
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
+
+
+def run(command: Sequence[str | Path], folder: Path, first_on_path: Path = BIN) -> subprocess.CompletedProcess[str]:
+    """A command that knows nothing of the sources that are under test."""
+    environment = {name: value for name, value in os.environ.items() if name not in {"PYTHONPATH", "VIRTUAL_ENV"}}
+    environment["PATH"] = os.pathsep.join([str(first_on_path), environment["PATH"]])
+    return subprocess.run(
+        command, cwd=folder, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True
+    )
+
+
+def printed(command: Sequence[str | Path], folder: Path, first_on_path: Path = BIN) -> str:
+    """What a command prints that has to succeed."""
+    ended = run(command, folder, first_on_path)
+    assert ended.returncode == 0, f"{ended.stdout}\n{ended.stderr}"
+    return ended.stdout
+
+
+def build(root: Path, kind: str, into: Path) -> Path:
+    """What pip and `python -m build` make of the project in *root*, with the hatchling that is here."""
+    program = f"from hatchling import build; print(build.build_{kind}({str(into)!r}))"
+    return into / printed([sys.executable, "-c", program], root).strip()
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder for what all of these tests look at."""
+    return tmp_path_factory.mktemp("packaging")
+
+
+@pytest.fixture(scope="module")
+def wheel(shared: Path) -> Path:
+    """The wheel."""
+    return build(ROOT, "wheel", shared)
+
+
+@pytest.fixture(scope="module")
+def source(shared: Path) -> Path:
+    """The sdist, unpacked."""
+    archive = build(ROOT, "sdist", shared)
+    with tarfile.open(archive) as opened:
+        opened.extractall(shared / "source", filter="data")
+    return shared / "source" / archive.name.removesuffix(".tar.gz")
+
+
+@pytest.fixture(scope="module")
+def clean(shared: Path, wheel: Path) -> Path:
+    """The commands of an environment into which the wheel was installed, and nothing else."""
+    printed([sys.executable, "-m", "venv", shared / "clean"], shared)
+    commands = shared / "clean" / "bin"
+    printed([commands / "python", "-m", "pip", "install", "--disable-pip-version-check", wheel], shared)
+    return commands
+
+
+def files_in(archive: bytes | Path) -> dict[str, bytes]:
+    """The files of a wheel, without what tells of the installation itself."""
+    with zipfile.ZipFile(io.BytesIO(archive) if isinstance(archive, bytes) else archive) as opened:
+        return {name: opened.read(name) for name in opened.namelist() if ".dist-info/" not in name}
+
+
+# -- what is in it -----------------------------------------------------------------------------------------------------
+
+
+def test_the_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
+    """Every module, the marker for type checkers, the template of new projects; no test, no cache, no litter."""
+    package = ROOT / "src" / "dotflow"
+    modules = {path for path in package.rglob("*.py") if "template" not in path.parts}
+    template = set((package / "cli" / "template").rglob("*.tmpl"))
+    wanted = {path.relative_to(package.parent).as_posix() for path in {*modules, *template, package / "py.typed"}}
+
+    assert len(template) > 5
+    assert set(files_in(wheel)) == wanted
+
+
+def test_a_new_project_is_given_the_same(wheel: Path) -> None:
+    """The wheel that `dotflow init` packs without a build tool has the files of the one that is built."""
+    name, content = pack()
+
+    assert name == wheel.name
+    assert files_in(content) == files_in(wheel)
+
+
+def test_the_source_makes_the_same_wheel(wheel: Path, source: Path, tmp_path: Path) -> None:
+    """Byte for byte, so nothing that it takes is missing in the sdist, and nothing depends on where it is built."""
+    assert build(source, "wheel", tmp_path).read_bytes() == wheel.read_bytes()
+
+
+def test_the_source_brings_its_tests(source: Path) -> None:
+    """The sdist has all that stands in the repository, so that whoever has it can run what CI runs."""
+    made = set(re.findall(r"^/(\w+)/$", (ROOT / ".gitignore").read_text(), re.MULTILINE))
+    wanted = {path.name for path in ROOT.iterdir() if not path.name.startswith(".")} - made
+    tests = {path.relative_to(ROOT).as_posix() for path in (ROOT / "tests").rglob("*.p*") if path.suffix != ".pyc"}
+
+    assert {path.name for path in source.iterdir()} == {*wanted, ".gitignore", "PKG-INFO"}
+    assert [name for name in tests if not (source / name).is_file()] == []
+
+
+def test_the_metadata_tells_what_it_is(wheel: Path) -> None:
+    """Name, version and licence, the README as its description, and the Pythons that it is for."""
+    with zipfile.ZipFile(wheel) as opened:
+        metadata = email.message_from_string(opened.read(f"dotflow-{dotflow.__version__}.dist-info/METADATA").decode())
+
+    assert metadata["Name"] == "dotflow"
+    assert metadata["Version"] == dotflow.__version__
+    assert metadata["License-Expression"] == "MIT"
+    assert metadata["Requires-Python"] == ">=3.11"
+    assert metadata["Description-Content-Type"] == "text/markdown"
+    assert metadata.get_payload() == (ROOT / "README.md").read_text()
+    assert set(metadata.get_all("Provides-Extra", [])) == {*extras(), *OURS}
+    here = f"Programming Language :: Python :: {sys.version_info.major}.{sys.version_info.minor}"
+    assert {here, "Typing :: Typed"} <= set(metadata.get_all("Classifier", []))
+
+
+# -- what it brings, and what it asks for ------------------------------------------------------------------------------
+
+
+def test_it_brings_what_the_design_names_and_no_more(clean: Path, tmp_path: Path) -> None:
+    """Six packages, and what these need themselves."""
+    listed = printed([clean / "python", "-m", "pip", "list", "--format=freeze"], tmp_path)
+    names = {line.partition("==")[0].lower().replace("_", "-") for line in listed.splitlines()}
+
+    assert names - {"dotflow", "pip", "setuptools"} == set(CORE).union(*CORE.values())
+    assert "No broken requirements" in printed([clean / "python", "-m", "pip", "check"], tmp_path)
+
+
+@pytest.mark.parametrize("command", [["dotflow"], ["python", "-m", "dotflow"]], ids=" ".join)
+def test_both_commands_run_a_step(command: list[str], clean: Path, tmp_path: Path) -> None:
+    """`dotflow` and `python -m dotflow` are the same."""
+    (tmp_path / "steps.py").write_text("from dotflow import action\n\n\n@action\ndef hello():\n    print('hello')\n")
+    first, *others = command
+
+    assert printed([clean / first, *others, "--version"], tmp_path) == f"dotflow {dotflow.__version__}\n"
+    assert "hello" in printed([clean / first, *others, "start", "--step", "steps.hello"], tmp_path, clean)
+
+
+def test_every_extra_is_known_here() -> None:
+    """Whoever adds an extra to pyproject.toml says in tests/extras.py what it is for."""
+    assert set(extras()) - set(USES) == set(), "these extras have no line in USES of tests/extras.py"
+    assert set(USES) - set(extras()) == set(), "USES of tests/extras.py tells of extras that pyproject.toml lacks"
+
+
+@pytest.mark.parametrize("extra", extras())
+def test_a_missing_extra_is_asked_for(extra: str, clean: Path, tmp_path: Path) -> None:
+    """Where it is not installed, the error names what to install, as any shell takes it."""
+    ended = run([clean / "python", "-c", program_for(extra)], tmp_path)
+
+    assert ended.returncode == 1
+    assert asked_for(extra) in ended.stderr.splitlines()[-1]
+
+
+@pytest.mark.parametrize("extra", extras())
+def test_an_extra_is_enough_for_what_it_is_for(extra: str, tmp_path: Path) -> None:
+    """Where it is installed, what it is for can be made. `make extras` does it with each extra alone."""
+    printed([sys.executable, "-W", "error", "-c", program_for(extra)], tmp_path)
+
+
+# -- what a type checker sees ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """Somebody's project that uses dotflow and is checked strictly."""
+    for path in (ROOT / "tests" / "typing").glob("*.py"):
+        shutil.copy(path, tmp_path)
+    settings = '[tool.pyright]\ntypeCheckingMode = "strict"\nreportUnnecessaryTypeIgnoreComment = "error"\n'
+    (tmp_path / "pyproject.toml").write_text(settings)
+    return tmp_path
+
+
+def test_a_project_passes_mypy_strictly(project: Path, clean: Path) -> None:
+    """What the installed wheel says of itself is enough, and what is wrong in the project is seen."""
+    checked = printed([BIN / "mypy", "--strict", "--python-executable", clean / "python", "."], project)
+
+    assert "no issues found" in checked
+
+
+def test_a_project_passes_pyright_strictly(project: Path, clean: Path) -> None:
+    """The same for Pyright."""
+    assert "0 errors, 0 warnings" in printed([BIN / "basedpyright"], project, clean)
+
+
+def test_every_public_type_is_known(clean: Path, tmp_path: Path) -> None:
+    """Nothing of the face, the contracts, the errors and the core is left to be guessed by a type checker."""
+    from importlib import import_module
+    from json import loads
+
+    found = run([BIN / "basedpyright", "--verifytypes", "dotflow", "--ignoreexternal", "--outputjson"], tmp_path, clean)
+    face = {
+        f"{public.__module__}.{public.__qualname__}" if hasattr(public, "__qualname__") else module
+        for module, names in {**PROMISED, errors.__name__: errors.__all__}.items()
+        for public in (getattr(import_module(module), name) for name in names)
+    }
+    whole = ("dotflow.abc", "dotflow.core", *face)
+    symbols = [
+        symbol
+        for symbol in loads(found.stdout)["typeCompleteness"]["symbols"]
+        if any(symbol["name"] == name or symbol["name"].startswith(f"{name}.") for name in whole)
+    ]
+
+    assert len(symbols) > 500
+    assert [
+        f"{symbol['name']}: {note['message']}"
+        for symbol in symbols
+        if not symbol["isTypeKnown"] or symbol["isTypeAmbiguous"]
+        for note in symbol["diagnostics"]
+    ] == []
