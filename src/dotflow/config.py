@@ -86,5 +86,5 @@ def _check(name: str, provider: Any, contract: type) -> None:
         f"Config({name}=...)",
         f"of type {name_of(type(provider))}",
         contract.__name__,
-        f"Its class has to inherit from {contract.__module__}.{contract.__name__}.",
+        f"Take one of dotflow.providers, or a class that inherits from {contract.__module__}.{contract.__name__}.",
     )

@@ -38,6 +38,7 @@ A class takes facts and builds its sentence from them, so that it survives pickl
 
 import signal
 from collections.abc import Iterable
+from typing import Final
 
 __all__ = [
     "AlreadyScheduled",
@@ -84,18 +85,23 @@ class DefinitionError(DotflowError):
 
 
 class InvalidStep(DefinitionError, TypeError):
-    """What was added as a step is no action."""
+    """What was added as a step is no action, or what was decorated can't be one."""
 
-    def __init__(self, got: str, hint: str) -> None:
-        super().__init__(got, hint)
+    def __init__(
+        self,
+        got: str,
+        hint: str,
+        accepted: str = (
+            "A step is an action, a list of actions or the dotted path of one ('pkg.mod.fn' or 'pkg.mod:fn')"
+        ),
+    ) -> None:
+        super().__init__(got, hint, accepted)
         self.got: str = got
         self.hint: str = hint
+        self.accepted: str = accepted
 
     def __str__(self) -> str:
-        return (
-            f"A step is an action, a list of actions or the dotted path of one ('pkg.mod.fn' or 'pkg.mod:fn'); "
-            f"this is {self.got}. {self.hint}"
-        )
+        return f"{self.accepted}; this is {self.got}. {self.hint}"
 
 
 class InvalidPath(DefinitionError, ValueError):
@@ -164,8 +170,8 @@ class InvalidCallback(DefinitionError, TypeError):
 
     def __str__(self) -> str:
         return (
-            f"{self.name} is {self.got}. Pass a plain function, {self.signature}, or the dotted path of one, without "
-            f"calling it."
+            f"{self.name} is {self.got}. Pass a plain function that can be called as {self.signature}, or the dotted "
+            f"path of one, without calling it."
         )
 
 
@@ -250,17 +256,30 @@ class WorkerDied(AttemptError):
         return f"The worker process of step '{self.step}' {_how_it_ended(self.exit_code)}"
 
 
+_KILLERS: Final = {
+    "SIGKILL": (
+        "The system does this when memory runs out: its log (dmesg) says so. Let the step hold less at once, or lower "
+        "max_workers."
+    ),
+    "SIGTERM": "Somebody ended it from outside.",
+    "SIGINT": "Somebody ended it from outside.",
+}
+_CRASH: Final = "Code in C crashed: with PYTHONFAULTHANDLER=1 in the environment, it is printed where."
+
+
 def _how_it_ended(exit_code: int | None) -> str:
     if exit_code is None:
         return "died, and nobody knows of what."
     if exit_code >= 0:
-        return f"ended by itself with exit code {exit_code} before the step returned."
+        return (
+            f"ended by itself with exit code {exit_code} before the step returned. The step, or a library in it, "
+            f"called os._exit(): raise an exception instead, which says what is wrong."
+        )
     try:
         name = signal.Signals(-exit_code).name
     except ValueError:
         name = f"signal {-exit_code}"
-    hint = " The system does this when memory runs out." if name == "SIGKILL" else ""
-    return f"was killed by {name}.{hint}"
+    return f"was killed by {name}. {_KILLERS.get(name, _CRASH)}"
 
 
 class WorkerNotStarted(AttemptError):
@@ -289,8 +308,9 @@ class CannotTravel(AttemptError, TypeError):
 
     def __str__(self) -> str:
         return (
-            f"{self.what} of step '{self.step}' can't be sent between processes ({self.reason}). Use something that "
-            f"can be pickled, or run the step in this process: in sequential mode or with ExecutorThread."
+            f"Step '{self.step}': {self.what[:1].lower()}{self.what[1:]} can't be sent between processes "
+            f"({self.reason}). Use something that can be pickled, or run the step in this process: in sequential mode "
+            f"or with Config(executor=ExecutorThread())."
         )
 
 
@@ -300,7 +320,7 @@ class LoopLost(AttemptError):
     def __str__(self) -> str:
         return (
             "The event loop that this coroutine ran in was blocked by another step, and had to be left behind. A step "
-            "that computes or waits without await belongs into a plain function, or gets isolate=True."
+            "that computes or waits without await belongs in a plain function, or gets isolate=True."
         )
 
 
@@ -400,7 +420,7 @@ class StorageError(ProviderError):
         self.reason: str = reason
 
     def __str__(self) -> str:
-        return f"{self.what}: {self.reason}"
+        return f"{self.what}: {self.reason.rstrip('.')}."
 
 
 class LeaseLost(StorageError):

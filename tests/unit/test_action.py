@@ -278,7 +278,7 @@ class TestOptions:
 
     def test_twice_is_refused(self) -> None:
         """Two @action on one function would have two policies."""
-        with pytest.raises(InvalidStep, match="already an action"):
+        with pytest.raises(InvalidStep, match="an action already"):
             action(retry=2)(extract)
 
 
@@ -353,9 +353,9 @@ class TestWants:
     @pytest.mark.parametrize(
         ("function", "parameter", "hint"),
         [
-            (lambda data: 0, "data", "Rename it, or give it a default."),
-            (lambda previous_context, other: 0, "other", "Rename it, or give it a default."),
-            (lambda *, size: 0, "size", "Rename it, or give it a default."),
+            (lambda data: 0, "data", "previous_context instead"),
+            (lambda previous_context, other: 0, "other", "previous_context instead"),
+            (lambda *, size: 0, "size", "previous_context instead"),
             (lambda previous_context, /: 0, "previous_context", "Take the '/' out"),
             (Report.load.function, "self", "from an instance"),
         ],

@@ -81,7 +81,7 @@ EXAMPLES: list[tuple[DotflowError, list[str]]] = [
     (WorkerNotStarted("load", "no memory"), ["'load'", "no memory", "max_workers="]),
     (
         CannotTravel("load", "The value returned", "TypeError: a lock"),
-        ["The value returned", "'load'", "TypeError: a lock", "ExecutorThread"],
+        ["the value returned", "'load'", "TypeError: a lock", "ExecutorThread"],
     ),
     (RunStopped("load", "the run was cancelled"), ["'load'", "the run was cancelled"]),
     (MissingExtra("StorageS3", "boto3", "aws"), ["StorageS3", "boto3", "pip install 'dotflow[aws]'"]),

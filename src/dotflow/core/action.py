@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Concatenate, Final, Generic, ParamSpec, Protocol, TypeVar, overload
 
-from dotflow.core.failure import name_of
+from dotflow.core.failure import described
 from dotflow.core.policy import Policy
 from dotflow.errors import InvalidPolicy, InvalidStep, UnfillableParameter
 
@@ -15,15 +15,22 @@ R = TypeVar("R")
 Q = ParamSpec("Q")  # of the method once it is bound, and T what it returns
 T = TypeVar("T")
 
+#: What can be decorated, as an error says it.
+DECORATED: Final = "@action decorates a function, a coroutine function, a method or a class"
+
 #: What a step may ask for, by parameter name.
 CONTEXTS: Final = ("initial_context", "previous_context")
 
 BY_NAME: Final = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 
+RENAME: Final = (
+    "Give it a default, or take previous_context instead: what the step before returned is its .storage, and what was "
+    "passed to add() is that of initial_context."
+)
 UNFILLABLE: Final = {
     inspect.Parameter.POSITIONAL_ONLY: "Take the '/' out of its signature, so that it can be given by name.",
-    inspect.Parameter.POSITIONAL_OR_KEYWORD: "Rename it, or give it a default.",
-    inspect.Parameter.KEYWORD_ONLY: "Rename it, or give it a default.",
+    inspect.Parameter.POSITIONAL_OR_KEYWORD: RENAME,
+    inspect.Parameter.KEYWORD_ONLY: RENAME,
 }
 
 
@@ -187,12 +194,13 @@ def action(
 
     def decorate(target: Callable[..., Any]) -> Action[..., Any]:
         if isinstance(target, Action):
-            raise InvalidStep(f"{target!r}, already an action", "Decorate it with @action once, with all its options.")
+            hint = "Decorate it once, with all its options."
+            raise InvalidStep(f"'{target.name}', which is an action already", hint, DECORATED)
         if not callable(target) and not isinstance(target, classmethod):
-            raise InvalidStep(f"{target!r} ({name_of(type(target))})", "Options go by name: @action(retry=3).")
+            raise InvalidStep(described(target), "Options go by name: @action(retry=3).", DECORATED)
         if inspect.isgeneratorfunction(_unwrapped(target)) or inspect.isasyncgenfunction(_unwrapped(target)):
             hint = "None of its lines would run. Return a list of what it yields."
-            raise InvalidStep(f"{target!r}, a generator function", hint)
+            raise InvalidStep(f"{described(target)}, a generator function", hint, DECORATED)
         return Action(target, policy, isolate)
 
     return decorate if function is None else decorate(function)

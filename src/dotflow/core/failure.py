@@ -5,6 +5,7 @@ keep the memory. Formatting a traceback takes ten times as long as a failed atte
 when it happens, and put into words when somebody asks.
 """
 
+import inspect
 import itertools
 import os
 import traceback
@@ -113,6 +114,22 @@ def name_of(kind: type) -> str:
     return (
         kind.__qualname__ if kind.__module__ in ("builtins", "__main__") else f"{kind.__module__}.{kind.__qualname__}"
     )
+
+
+def described(value: object) -> str:
+    """A value as an error speaks of it, without the address that says nothing to a reader."""
+    if inspect.isroutine(value):
+        return f"the function '{_short(value)}'"
+    if isinstance(value, type):
+        return f"the class '{_short(value)}'"
+    if value is None or type(value).__repr__ is object.__repr__:
+        return "None" if value is None else f"an object of the class '{_short(type(value))}'"
+    return f"{value!r} ({name_of(type(value))})"
+
+
+def _short(named: object) -> str:
+    name: str = getattr(named, "__qualname__", None) or repr(named)
+    return name.rpartition("<locals>.")[2]
 
 
 def _message_of(error: BaseException) -> str:

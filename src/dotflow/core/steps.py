@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from dotflow.core.action import Action, actions_of
-from dotflow.core.failure import name_of
+from dotflow.core.failure import described
 from dotflow.errors import InvalidCallback, InvalidPath, InvalidStep
 
 
@@ -41,11 +41,11 @@ def as_callback(name: str, callback: object, argument: str) -> Callable[..., Any
     found = resolve(callback, list_actions=False) if isinstance(callback, str) else callback
     signature = f"{name}({argument}=...)"
     if found is not None and not callable(found):
-        raise InvalidCallback(name, f"{found!r} ({name_of(type(found))}), which can't be called", signature)
+        raise InvalidCallback(name, f"{described(found)}, which can't be called", signature)
     if inspect.iscoroutinefunction(found):
-        raise InvalidCallback(name, f"{found!r}, a coroutine function, which nobody would await", signature)
+        raise InvalidCallback(name, f"{described(found)}, whose coroutine nobody would await", signature)
     if found is not None and not _takes(found, argument):
-        raise InvalidCallback(name, f"{found!r}, which does not take '{argument}'", signature)
+        raise InvalidCallback(name, f"{described(found)}, which does not take '{argument}'", signature)
     return found
 
 
@@ -87,7 +87,8 @@ def _module_length(path: str, parts: list[str]) -> int:
         try:
             spec = importlib.util.find_spec(name)
         except (Exception, SystemExit) as error:  # the user's package runs while its parts are looked for
-            raise InvalidPath(path, f"importing '{'.'.join(parts[:length])}' raised {_told(error)}.") from error
+            module = ".".join(parts[:length])
+            raise InvalidPath(path, f"importing '{module}' raised {_told(error)}.", _where(module)) from error
         if spec is None:
             break
         length += 1
@@ -101,11 +102,15 @@ def _import(path: str, module: str) -> Any:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
         if error.name is not None and (module == error.name or module.startswith(f"{error.name}.")):
-            hint = _near_module(error.name) or "Is it installed, or does it lie in a folder that Python looks into?"
+            hint = _near_module(error.name) or "Is it spelt right, and installed or in a folder on sys.path?"
             raise InvalidPath(path, f"there is no module '{error.name}'.", hint) from error
-        raise InvalidPath(path, f"importing '{module}' raised {_told(error)}.") from error
+        raise InvalidPath(path, f"importing '{module}' raised {_told(error)}.", _where(module)) from error
     except (Exception, SystemExit) as error:  # the user's module runs as it is imported
-        raise InvalidPath(path, f"importing '{module}' raised {_told(error)}.") from error
+        raise InvalidPath(path, f"importing '{module}' raised {_told(error)}.", _where(module)) from error
+
+
+def _where(module: str) -> str:
+    return f'To see where: python -c "import {module}"'
 
 
 def _near_module(name: str) -> str:
@@ -139,8 +144,7 @@ def _told(error: BaseException) -> str:
 
 
 def _what_it_is(step: object, found: object) -> str:
-    described = f"{found!r} ({name_of(type(found))})"
-    return f"{step!r}, which leads to {described}" if isinstance(step, str) else described
+    return f"{step!r}, which leads to {described(found)}" if isinstance(step, str) else described(found)
 
 
 def _hint(found: object) -> str:

@@ -209,7 +209,12 @@ class Checkpoints:
 
 def _unusable(storage: Storage, error: Exception) -> StorageError:
     """What start() raises when the storage does."""
-    reason = f"{type(error).__name__}: {error}"
+    what = str(error)
+    if isinstance(error, OSError) and error.strerror and error.filename is not None:
+        what = (
+            f"{error.strerror}: {str(error.filename)!r}"  # not the other name of a rename, which is nobody's business
+        )
+    reason = f"{type(error).__name__}: {what.rstrip('.')}. Mend that, or give Config(storage=...) another place"
     return StorageError(f"{type(storage).__name__} can't be used, so nothing was run", reason)
 
 

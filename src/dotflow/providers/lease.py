@@ -28,7 +28,7 @@ RENEWALS: Final = 3  # begun in the time that a lease lasts, so that two may fai
 #: apart in one lease, and what a write that has begun may take.
 MARGIN: Final = 1 / 6
 GRAIN: Final = 1.0  # seconds; HTTP's dates have no fractions, so an age may be one more or less
-DELETED: Final = "nobody knows who has it: its entry was deleted"
+DELETED: Final = "its entry was deleted, so nobody knows who has it"
 RACES: Final = 5  # that are lost to others before it is given up
 
 

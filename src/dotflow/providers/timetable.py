@@ -151,4 +151,4 @@ def _told(error: str) -> str:
     name = found[1] if found else ""
     if name not in FIELDS:
         return f"{error}. {FORM}"
-    return f"its {name} can't be. It takes {FIELDS[name]}, in lists (1,2), ranges (1-5) and steps (*/5). {FORM}"
+    return f"its {name} means nothing. It takes {FIELDS[name]}, in lists (1,2), ranges (1-5) and steps (*/5). {FORM}"
