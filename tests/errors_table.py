@@ -1,0 +1,558 @@
+"""Provokes every error for real and prints what each says. Run: python tests/errors_table.py [NAME]
+
+docs/errors.md shows these messages, and tests/acceptance/test_errors.py holds it to them. Whoever adds an error adds a
+function here, decorated with the error, and a section of its name there.
+"""
+
+import asyncio
+import contextlib
+import inspect
+import os
+import resource
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Final
+from unittest import mock
+
+import boto3
+
+sys.path[:0] = [str(Path(__file__).parent.parent / "src"), str(Path(__file__).parent.parent)]
+
+from dotflow import Config, Context, DotFlow, action, errors  # noqa: E402 (found through the path that was just set)
+from dotflow.abc.storage import Storage  # noqa: E402
+from dotflow.core.task import Task  # noqa: E402
+from dotflow.providers import (  # noqa: E402
+    ExecutorAsync,
+    ExecutorProcess,
+    LogDefault,
+    NotifyTelegram,
+    SchedulerCron,
+    StorageFile,
+    StorageS3,
+    late,
+)
+from dotflow.testing import virtual_clock  # noqa: E402
+from tests.clouds.process import ServerProcess  # noqa: E402
+from tests.clouds.settings import settle_s3  # noqa: E402
+
+QUIET: Final = LogDefault(output="none")
+
+Provoke = Callable[[], object]
+
+#: Error -> what provokes it. What is raised is taken, or else what is returned.
+CASES: Final[dict[str, list[Provoke]]] = {}
+
+
+def case(error: type[errors.DotflowError]) -> Callable[[Provoke], Provoke]:
+    """Notes that a function provokes the error."""
+
+    def note(provoke: Provoke) -> Provoke:
+        CASES.setdefault(error.__name__, []).append(provoke)
+        return provoke
+
+    return note
+
+
+def told_by(provoke: Provoke) -> str:
+    """What it comes to, as a traceback or a task's record would end: `InvalidStep: A step is ...`."""
+    with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
+        try:
+            found = provoke()
+        except errors.DotflowError as error:
+            return f"{type(error).__name__}: {error}"
+    return str(found)
+
+
+def workflow_of(*steps: Any, **config: Any) -> DotFlow:
+    """A workflow of these steps that logs nothing."""
+    workflow = DotFlow(Config(log=QUIET, **config))
+    workflow.task.add(list(steps))
+    return workflow
+
+
+def failed(workflow: DotFlow, mode: str = "sequential") -> str:
+    """What the first task that failed says of its last attempt."""
+    workflow.start(mode=mode)
+    error = next(task.error for task in workflow.result_task() if task.error is not None)
+    return f"{error.exception}: {error.message}"
+
+
+@contextlib.contextmanager
+def a_module(name: str, text: str) -> Iterator[None]:
+    """Lets a module be imported, and forgets it."""
+    Path(f"{name}.py").write_text(text)
+    with mock.patch.object(sys, "path", [str(Path.cwd()), *sys.path]), mock.patch.dict(sys.modules):
+        yield
+
+
+def in_another(program: str) -> str:
+    """What a program says at last that runs in a process of its own."""
+    ended = subprocess.run(
+        [sys.executable, "-c", inspect.cleandoc(program)],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        capture_output=True,
+        text=True,
+    )
+    return (ended.stdout or ended.stderr).strip().splitlines()[-1].removeprefix("dotflow.errors.")
+
+
+# -- steps that go wrong -----------------------------------------------------------------------------------------------
+
+
+def forgotten() -> None: ...
+
+
+@action
+def extract() -> list[int]:
+    return [1, 2, 3]
+
+
+@action
+def needs_rows(rows: list[int]) -> int:
+    return len(rows)
+
+
+class Report:
+    @action
+    def load(self) -> int:
+        return 1
+
+
+@action
+def opens_a_file() -> object:
+    return {"rows": [1, 2], "log": threading.Lock()}
+
+
+@action(timeout=0.05)
+def sleeps() -> None:
+    time.sleep(30)
+
+
+@action(timeout=0.05, isolate=True)
+def ignores_signals() -> None:
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGALRM])
+    time.sleep(30)
+
+
+@action
+def is_killed() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@action
+def exits() -> None:
+    os._exit(3)
+
+
+@action
+def interrupts() -> None:
+    raise KeyboardInterrupt
+
+
+# -- the workflow is wrong ---------------------------------------------------------------------------------------------
+
+
+@case(errors.InvalidStep)
+def _a_call() -> object:
+    return workflow_of(extract())
+
+
+@case(errors.InvalidStep)
+def _no_action() -> object:
+    return workflow_of(forgotten)
+
+
+@case(errors.InvalidStep)
+def _an_instance() -> object:
+    return workflow_of(Report())
+
+
+@case(errors.InvalidStep)
+def _nothing() -> object:
+    return workflow_of()
+
+
+@case(errors.InvalidStep)
+def _a_generator() -> object:
+    @action
+    def rows() -> Iterator[int]:
+        yield 1
+
+    return rows
+
+
+@case(errors.InvalidStep)
+def _an_option_by_place() -> object:
+    return action(3)  # type: ignore[call-overload]
+
+
+@case(errors.InvalidPath)
+def _no_module() -> object:
+    return workflow_of("stepz.extract")
+
+
+@case(errors.InvalidPath)
+def _no_name() -> object:
+    with a_module("pipelines", "from dotflow import action\nextract = action(abs)\nload = action(max)\n"):
+        return workflow_of("pipelines.extrakt")
+
+
+@case(errors.InvalidPath)
+def _a_module_that_raises() -> object:
+    with a_module("pipelines", "1 / 0\n"):
+        return workflow_of("pipelines.extract")
+
+
+@case(errors.InvalidPath)
+def _no_path() -> object:
+    return workflow_of("extract")
+
+
+@case(errors.UnfillableParameter)
+def _a_parameter() -> object:
+    return workflow_of(needs_rows)
+
+
+@case(errors.UnfillableParameter)
+def _a_method() -> object:
+    return workflow_of(Report.load)
+
+
+@case(errors.InvalidPolicy)
+def _no_attempt() -> object:
+    return action(retry=0)
+
+
+@case(errors.InvalidPolicy)
+def _a_timeout_in_words() -> object:
+    return action(timeout="10s")  # type: ignore[call-overload]
+
+
+@case(errors.InvalidArgument)
+def _a_mode() -> object:
+    return workflow_of(extract).start(mode="paralel")
+
+
+@case(errors.InvalidArgument)
+def _a_start_argument() -> object:
+    return workflow_of(extract, scheduler=SchedulerCron("@daily")).schedule(retry=3)
+
+
+@case(errors.InvalidArgument)
+def _a_chat() -> object:
+    return NotifyTelegram("123456:ABC-DEF", "my chat")
+
+
+@case(errors.InvalidCallback)
+def _a_coroutine_function() -> object:
+    async def tell(tasks: list[Task]) -> None: ...
+
+    return workflow_of(extract).start(on_success=tell)
+
+
+@case(errors.InvalidCallback)
+def _a_called_callback() -> object:
+    return workflow_of(extract).start(on_success=sorted([]))  # type: ignore[arg-type]
+
+
+@case(errors.InvalidCallback)
+def _a_callback_that_takes_nothing() -> object:
+    return DotFlow().task.add(extract, callback=forgotten)  # type: ignore[arg-type]
+
+
+@case(errors.InvalidProvider)
+def _a_class() -> object:
+    return Config(storage=StorageFile)  # type: ignore[arg-type]
+
+
+@case(errors.InvalidProvider)
+def _a_path() -> object:
+    return Config(storage="output/")  # type: ignore[arg-type]
+
+
+@case(errors.InvalidProvider)
+def _a_provider_for_a_config() -> object:
+    return DotFlow(StorageFile())  # type: ignore[arg-type]
+
+
+@case(errors.InvalidSchedule)
+def _four_fields() -> object:
+    return SchedulerCron("30 2 * *")
+
+
+@case(errors.InvalidSchedule)
+def _a_field() -> object:
+    return SchedulerCron("30 25 * * *")
+
+
+@case(errors.InvalidSchedule)
+def _a_day_that_never_comes() -> object:
+    return SchedulerCron("0 0 31 2 *")
+
+
+@case(errors.InvalidSchedule)
+def _a_zone() -> object:
+    return SchedulerCron("@daily", timezone="Europe/Berln")
+
+
+@case(errors.NothingScheduled)
+def _no_schedule() -> object:
+    return workflow_of(extract).schedule()
+
+
+# -- what happens to an attempt ----------------------------------------------------------------------------------------
+
+
+@case(errors.StepTimeout)
+def _too_slow() -> object:
+    return failed(workflow_of(sleeps))
+
+
+@case(errors.StepTimeout)
+def _too_slow_and_deaf() -> object:
+    return failed(workflow_of(ignores_signals))
+
+
+@case(errors.WorkerDied)
+def _killed() -> object:
+    return failed(workflow_of(is_killed), "parallel")
+
+
+@case(errors.WorkerDied)
+def _exited() -> object:
+    return failed(workflow_of(exits), "parallel")
+
+
+@case(errors.WorkerNotStarted)
+def _no_descriptors() -> object:
+    workflow = workflow_of(extract, executor=ExecutorProcess(max_workers=1))
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    free = [os.dup(0) for _ in range(4)]  # the run takes three files, and its first worker four
+    for number in free:
+        os.close(number)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (free[-1] + 1, before[1]))
+    try:
+        return failed(workflow, "parallel")
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+@case(errors.CannotTravel)
+def _a_lock() -> object:
+    return failed(workflow_of(opens_a_file), "parallel")
+
+
+@case(errors.LoopLost)
+def _a_blocked_loop() -> object:
+    @action(timeout=0.05)
+    async def blocks() -> None:
+        with contextlib.suppress(BaseException):
+            time.sleep(30)
+
+    @action
+    async def waits() -> None:
+        await asyncio.sleep(30)
+
+    workflow = workflow_of(waits, blocks, executor=ExecutorAsync())
+    return failed(workflow, "parallel")
+
+
+@case(errors.ValueNotStorable)
+def _a_lock_in_a_checkpoint() -> object:
+    return failed(workflow_of(opens_a_file, storage=StorageFile()))
+
+
+@case(errors.RunStopped)
+def _cancelled() -> object:
+    begun = threading.Event()
+
+    @action
+    async def waits() -> None:
+        begun.set()
+        await asyncio.sleep(30)
+
+    run = workflow_of(waits).start(mode="background")
+    begun.wait()
+    run.cancel()
+    run.wait()
+    return f"{run.tasks[0].errors[-1].exception}: {run.tasks[0].errors[-1].message}"
+
+
+@case(errors.RunStopped)
+def _interrupted() -> object:
+    workflow = workflow_of(interrupts)
+    with contextlib.suppress(KeyboardInterrupt):
+        workflow.start()
+    error = workflow.result_task()[0].errors[-1]
+    return f"{error.exception}: {error.message}"
+
+
+# -- providers ---------------------------------------------------------------------------------------------------------
+
+
+@case(errors.MissingExtra)
+def _no_boto3() -> object:
+    with mock.patch.object(late, "find_spec", return_value=None):  # this environment has it
+        return StorageS3("bucket")
+
+
+class Unplugged(Storage):
+    """A storage of somebody's own whose disk is gone."""
+
+    def post(self, key: str, context: Context) -> None:
+        raise OSError(28, "No space left on device")
+
+    def get(self, key: str) -> Context:
+        return Context()
+
+    def key(self, task: Task) -> str:
+        return f"{task.workflow_id}/{task.task_id}"
+
+
+@case(errors.StorageError)
+def _not_saved() -> object:
+    return failed(workflow_of(extract, storage=Unplugged()))
+
+
+@case(errors.StorageError)
+def _a_file_in_the_way() -> object:
+    Path("output").write_text("")
+    return workflow_of(extract, storage=StorageFile("output")).start()
+
+
+@case(errors.LeaseLost)
+def _a_lease_that_somebody_deleted() -> object:
+    with contextlib.closing(ServerProcess("s3_server.py")) as server, mock.patch.dict(os.environ):
+        bucket = settle_s3(server.url, os.environ.__setitem__)
+
+        @action
+        def deletes_all() -> None:
+            service = boto3.client("s3")
+            for found in service.list_objects_v2(Bucket=bucket)["Contents"]:
+                service.delete_object(Bucket=bucket, Key=found["Key"])
+            time.sleep(1.2)  # longer than the lease: it has to be renewed, and that can't be
+
+        workflow = DotFlow(Config(storage=StorageS3(bucket, lease=1), log=QUIET), workflow_id="nightly")
+        workflow.task.add(deletes_all)
+        return failed(workflow)
+
+
+@case(errors.NotifyError)
+def _nobody_there() -> object:
+    task = next(iter(workflow_of(extract).task))
+    with socket.socket() as bound:  # nobody listens there, and nobody else can
+        bound.bind(("127.0.0.1", 0))
+        address = f"http://127.0.0.1:{bound.getsockname()[1]}"
+        return NotifyTelegram("123456:ABC-DEF", 1, base_url=address).send(task)
+
+
+# -- the run as a whole ------------------------------------------------------------------------------------------------
+
+
+@case(errors.AlreadyScheduled)
+def _twice() -> object:
+    scheduler = SchedulerCron("@daily")
+    said: list[str] = []
+
+    @action
+    def schedules_again() -> None:
+        said.append(told_by(workflow.schedule))
+        scheduler.stop()
+
+    with virtual_clock():
+        workflow = workflow_of(schedules_again, scheduler=scheduler)
+        workflow.schedule()
+    return said[0]
+
+
+@case(errors.NoProcesses)
+def _windows() -> object:
+    with mock.patch("os.name", "nt"), mock.patch("sys.platform", "win32"):  # the tests run on POSIX
+        return ExecutorProcess().open({}, print)
+
+
+@case(errors.NotRunYet)
+def _too_early() -> object:
+    return workflow_of(extract).result_storage()
+
+
+@case(errors.VirtualClockMisuse)
+def _in_a_worker() -> object:
+    with virtual_clock() as clock:
+
+        @action
+        def sleeps_in_vain() -> None:
+            clock.sleep(1)
+
+        return failed(workflow_of(sleeps_in_vain), "parallel")
+
+
+@case(errors.VirtualClockMisuse)
+def _two_clocks() -> object:
+    with virtual_clock(), virtual_clock():
+        return None
+
+
+@action
+def first() -> int:
+    return 1
+
+
+@action
+def second() -> int:
+    return 2
+
+
+def nightly(*steps: Any) -> DotFlow:
+    """A workflow with a name and a file for each value."""
+    workflow = DotFlow(Config(storage=StorageFile("output"), log=QUIET), workflow_id="nightly")
+    workflow.task.add(list(steps))
+    return workflow
+
+
+@case(errors.CheckpointMismatch)
+def _reordered() -> object:
+    nightly(first, second).start()
+    return nightly(second, first).start(resume=True)
+
+
+@case(errors.CheckpointUnreadable)
+def _damaged() -> object:
+    nightly(first).start()
+    saved = next(path for path in Path("output").rglob("*0.json"))
+    saved.write_bytes(saved.read_bytes()[:-20])
+    return nightly(first).start(resume=True)
+
+
+@case(errors.WorkflowBusy)
+def _busy() -> object:
+    @action
+    def holds() -> str:
+        return in_another(
+            """
+            from tests.errors_table import nightly, first
+            nightly(first).start()
+            """
+        )
+
+    workflow = nightly(holds)
+    workflow.start()
+    return workflow.result_storage()[0]
+
+
+def main(only: str = "") -> None:
+    """Prints what each says, or one of them."""
+    for name, provokes in CASES.items():
+        for provoke in provokes if only in ("", name) else []:
+            print(f"{provoke.__name__.strip('_').replace('_', ' ')}\n    {told_by(provoke)}\n")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
