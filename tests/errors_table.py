@@ -11,6 +11,7 @@ import os
 import resource
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import tempfile
@@ -35,7 +36,9 @@ from dotflow.providers import (  # noqa: E402
     NotifyTelegram,
     SchedulerCron,
     StorageFile,
+    StoragePostgres,
     StorageS3,
+    StorageSQLite,
     late,
 )
 from dotflow.testing import virtual_clock  # noqa: E402
@@ -427,6 +430,28 @@ def _a_file_in_the_way() -> object:
     return workflow_of(extract, storage=StorageFile("output")).start()
 
 
+@case(errors.StorageError)
+def _a_database_of_somebody_else() -> object:
+    with contextlib.closing(sqlite3.connect("shop.db")) as database:
+        database.execute("CREATE TABLE orders (id)")
+    return workflow_of(extract, storage=StorageSQLite("shop.db")).start()
+
+
+@case(errors.StorageError)
+def _no_bucket() -> object:
+    with contextlib.closing(ServerProcess("s3_server.py")) as server, mock.patch.dict(os.environ):
+        settle_s3(server.url, os.environ.__setitem__)
+        return workflow_of(extract, storage=StorageS3("valeus")).start()
+
+
+@case(errors.StorageError)
+def _no_server() -> object:
+    with socket.socket() as bound:  # nobody listens there, and nobody else can
+        bound.bind(("127.0.0.1", 0))
+        dsn = f"postgresql://me:secret@127.0.0.1:{bound.getsockname()[1]}/pipelines"
+        return workflow_of(extract, storage=StoragePostgres(dsn)).start()
+
+
 @case(errors.LeaseLost)
 def _a_lease_that_somebody_deleted() -> object:
     with contextlib.closing(ServerProcess("s3_server.py")) as server, mock.patch.dict(os.environ):
@@ -505,14 +530,23 @@ def first() -> int:
     return 1
 
 
+class Basket:
+    """Of a class that is no dataclass."""
+
+
+@action
+def makes_a_basket() -> Basket:
+    return Basket()
+
+
 @action
 def second() -> int:
     return 2
 
 
-def nightly(*steps: Any) -> DotFlow:
+def nightly(*steps: Any, pickle: bool = False) -> DotFlow:
     """A workflow with a name and a file for each value."""
-    workflow = DotFlow(Config(storage=StorageFile("output"), log=QUIET), workflow_id="nightly")
+    workflow = DotFlow(Config(storage=StorageFile("output", pickle=pickle), log=QUIET), workflow_id="nightly")
     workflow.task.add(list(steps))
     return workflow
 
@@ -529,6 +563,12 @@ def _damaged() -> object:
     saved = next(path for path in Path("output").rglob("*0.json"))
     saved.write_bytes(saved.read_bytes()[:-20])
     return nightly(first).start(resume=True)
+
+
+@case(errors.CheckpointUnreadable)
+def _a_pickle() -> object:
+    nightly(makes_a_basket, pickle=True).start()
+    return nightly(makes_a_basket).start(resume=True)
 
 
 @case(errors.WorkflowBusy)

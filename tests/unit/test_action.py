@@ -353,9 +353,21 @@ class TestWants:
     @pytest.mark.parametrize(
         ("function", "parameter", "hint"),
         [
-            (lambda data: 0, "data", "previous_context instead"),
-            (lambda previous_context, other: 0, "other", "previous_context instead"),
-            (lambda *, size: 0, "size", "previous_context instead"),
+            (
+                lambda data: 0,
+                "data",
+                "Rename it, or give it a default. What the step before returned is previous_context.storage",
+            ),
+            (
+                lambda previous_context, other: 0,
+                "other",
+                "Rename it, or give it a default. What the step before returned is previous_context.storage",
+            ),
+            (
+                lambda *, size: 0,
+                "size",
+                "Rename it, or give it a default. What the step before returned is previous_context.storage",
+            ),
             (lambda previous_context, /: 0, "previous_context", "Take the '/' out"),
             (Report.load.function, "self", "from an instance"),
         ],

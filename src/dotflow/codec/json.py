@@ -95,7 +95,8 @@ def _write(value: Any) -> bytes:
 def _unpickle(text: str, allowed: bool) -> Any:
     if not allowed:
         raise CheckpointUnreadable(
-            "it was saved with pickle=True, and this storage was not told to read pickles, which can run any program"
+            "it was saved with pickle=True, and this storage was not told to read pickles, which can run any program; "
+            "if nobody but you can write to it, give it pickle=True, too"
         )
     pairs = json.loads(text, object_pairs_hook=list)
     if len(pairs) != 1:

@@ -211,10 +211,9 @@ def _unusable(storage: Storage, error: Exception) -> StorageError:
     """What start() raises when the storage does."""
     what = str(error)
     if isinstance(error, OSError) and error.strerror and error.filename is not None:
-        what = (
-            f"{error.strerror}: {str(error.filename)!r}"  # not the other name of a rename, which is nobody's business
-        )
-    reason = f"{type(error).__name__}: {what.rstrip('.')}. Mend that, or give Config(storage=...) another place"
+        # Without the other name of a rename, which is nobody's business.
+        what = f"{error.strerror}: {str(error.filename)!r}. Mend that, or give Config(storage=...) another place"
+    reason = f"{type(error).__name__}: {what}"
     return StorageError(f"{type(storage).__name__} can't be used, so nothing was run", reason)
 
 

@@ -75,7 +75,8 @@ def explained(error: Any, dsn: Dsn, *, is_connected: bool) -> StorageError:
         dsn: Whose server it is.
         is_connected: Whether the server has answered before.
     """
-    said = error.diag.message_primary or str(error) or type(error).__name__
+    # libpq puts its guess at the cause on a line of its own, without a full stop before it.
+    said = error.diag.message_primary or str(error).replace("\n\t", ". ") or type(error).__name__
     cure = CURES.get(error.sqlstate or "") or _cure_of_connection(error, dsn, is_connected)
     what = f"The database at {dsn.where()} can't be used"
     return StorageError(dsn.hide(what), f"{shown(dsn.hide(said)).rstrip('. ')}; {cure}")
