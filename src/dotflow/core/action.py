@@ -24,8 +24,8 @@ CONTEXTS: Final = ("initial_context", "previous_context")
 BY_NAME: Final = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 
 RENAME: Final = (
-    "Rename it, or give it a default. What the step before returned is previous_context.storage, and what was passed to "
-    "add() is initial_context.storage."
+    "Rename it, or give it a default. What the step before returned is previous_context.storage, and what was passed "
+    "to add() is initial_context.storage."
 )
 UNFILLABLE: Final = {
     inspect.Parameter.POSITIONAL_ONLY: "Take the '/' out of its signature, so that it can be given by name.",
