@@ -1,7 +1,9 @@
 """What all tests share: quiet workflows, and the start method that the command line asks for."""
 
 import contextlib
+import queue
 from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
 
 import psycopg
 import pytest
@@ -11,6 +13,11 @@ from dotflow.providers import LogDefault
 from tests.clouds.postgres import PostgresProcess
 from tests.clouds.process import ServerProcess
 from tests.clouds.settings import settle_gcs, settle_s3
+from tests.clusters.dask import DaskProcesses
+from tests.clusters.ray import RayProcesses
+
+if TYPE_CHECKING:
+    from distributed import Client
 
 #: www.postgresql.org/docs/current/libpq-envars.html
 LIBPQ = {
@@ -115,3 +122,31 @@ def postgres_settings(postgres: str, monkeypatch: pytest.MonkeyPatch) -> None:
     given = psycopg.conninfo.conninfo_to_dict(postgres)
     for variable, name in LIBPQ.items():
         monkeypatch.setenv(variable, str(given[name]))
+
+
+@pytest.fixture(scope="session")
+def dask_cluster() -> Iterator[DaskProcesses]:
+    """A Dask cluster of two worker processes on this machine."""
+    with DaskProcesses() as cluster:
+        yield cluster
+
+
+@pytest.fixture(scope="session")
+def dask_client(dask_cluster: DaskProcesses) -> Iterator["Client"]:
+    """A client of it. The threads that Dask keeps for good have begun."""
+    from distributed import Client
+
+    with Client(dask_cluster.address, set_as_default=False) as client:
+        client.wait_for_workers(2)
+        told: queue.SimpleQueue[object] = queue.SimpleQueue()
+        future = client.submit(int)
+        future.add_done_callback(told.put)
+        told.get()
+        yield client
+
+
+@pytest.fixture(scope="session")
+def ray_cluster() -> Iterator[RayProcesses]:
+    """A Ray head and a second node on this machine; this process is connected to it."""
+    with RayProcesses() as cluster, cluster.connection():
+        yield cluster

@@ -16,11 +16,12 @@
     │   ├── WorkerDied            its worker process ended under it
     │   ├── WorkerNotStarted      no worker process could be started for it
     │   ├── CannotTravel          (TypeError) what it takes or gives can't be sent between processes
+    │   ├── ModuleNotOnWorker     its worker, on another machine, can't import what it needs
     │   ├── LoopLost              another step blocked the event loop that it ran in
     │   ├── ValueNotStorable      (TypeError) what it returned can't be kept so that it comes back as it was
     │   └── RunStopped            the run was cancelled or interrupted while it ran
-    ├── ProviderError             storage, notification, schedule
-    │   ├── MissingExtra          (ImportError) what a provider needs is not installed
+    ├── ProviderError             storage, notification, schedule, cluster
+    │   ├── ClusterError          a cluster can't be reached, is lost, or can't do what is asked of it
     │   ├── NotifyError           somebody could not be told
     │   ├── StorageError          a value could not be saved or read
     │   │   └── LeaseLost         another process has the workflow now
@@ -46,6 +47,7 @@ __all__ = [
     "CannotTravel",
     "CheckpointMismatch",
     "CheckpointUnreadable",
+    "ClusterError",
     "DefinitionError",
     "DotflowError",
     "InvalidArgument",
@@ -57,7 +59,7 @@ __all__ = [
     "InvalidStep",
     "LeaseLost",
     "LoopLost",
-    "MissingExtra",
+    "ModuleNotOnWorker",
     "NoProcesses",
     "NotRunYet",
     "NothingScheduled",
@@ -245,14 +247,20 @@ class WorkerDied(AttemptError):
         step: The step it was running.
         exit_code: What the process returned; minus the signal's number where a signal ended it; None where the
             system no longer knows.
+        lost: Which worker of a cluster was lost, with all that ran on it, and what the cluster says of it; empty where
+            it was the step's own process that ended.
     """
 
-    def __init__(self, step: str, exit_code: int | None) -> None:
-        super().__init__(step, exit_code)
-        self.step: str = step
-        self.exit_code: int | None = exit_code
+    def __init__(self, step: str, exit_code: int | None, lost: str = "") -> None:
+        super().__init__(step, exit_code, lost)
+        self.step, self.exit_code, self.lost = step, exit_code, lost
 
     def __str__(self) -> str:
+        if self.lost:
+            return (
+                f"The cluster lost the worker of step '{self.step}' in the middle of it: {self.lost}. It was killed, ran "
+                f"out of memory, or its machine is gone."
+            )
         return f"The worker process of step '{self.step}' {_how_it_ended(self.exit_code)}"
 
 
@@ -311,6 +319,27 @@ class CannotTravel(AttemptError, TypeError):
             f"Step '{self.step}': {self.what[:1].lower()}{self.what[1:]} can't be sent between processes "
             f"({self.reason}). Use something that can be pickled, or run the step in this process: in sequential mode "
             f"or with Config(executor=ExecutorThread())."
+        )
+
+
+class ModuleNotOnWorker(AttemptError):
+    """A step's worker can't import a module that it needs.
+
+    Args:
+        module: The module.
+    """
+
+    def __init__(self, module: str) -> None:
+        super().__init__(module)
+        self.module = module
+
+    def __str__(self) -> str:
+        package = self.module.partition(".")[0]
+        return (
+            f"The worker can't import '{self.module}', which is there on the machine that started the run. Install it on "
+            f"the workers too, in the same version; or send it along, cloudpickle.register_pickle_by_value({package}) "
+            f"before start(), or with what the cluster has for it (Dask: client.upload_file; Ray: "
+            f"ExecutorRay(runtime_env={{'working_dir': '.'}}))."
         )
 
 
@@ -425,6 +454,23 @@ class StorageError(ProviderError):
 
 class LeaseLost(StorageError):
     """Another process has the workflow now: nothing was written, and no other step of this run begins."""
+
+
+class ClusterError(ProviderError):
+    """A cluster can't be reached, is lost, or can't do what is asked of it.
+
+    Args:
+        cluster: Which one.
+        reason: What is the matter with it.
+        hint: What to do about it.
+    """
+
+    def __init__(self, cluster: str, reason: str, hint: str) -> None:
+        super().__init__(cluster, reason, hint)
+        self.cluster, self.reason, self.hint = cluster, reason, hint
+
+    def __str__(self) -> str:
+        return f"{self.cluster} {self.reason}. {self.hint}"
 
 
 class RunError(DotflowError):

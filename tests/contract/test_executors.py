@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import psutil
 import pytest
@@ -17,7 +17,17 @@ import pytest
 from dotflow import Context, DotFlow, action
 from dotflow.abc.executor import Executor
 from dotflow.core.types import TypeStatus
-from dotflow.providers import ExecutorAsync, ExecutorInline, ExecutorProcess, ExecutorThread
+from dotflow.providers import (
+    ExecutorAsync,
+    ExecutorDask,
+    ExecutorInline,
+    ExecutorProcess,
+    ExecutorRay,
+    ExecutorThread,
+)
+
+if TYPE_CHECKING:
+    from distributed import Client
 
 COMPLETED, FAILED, NOT_STARTED = TypeStatus.COMPLETED, TypeStatus.FAILED, TypeStatus.NOT_STARTED
 
@@ -31,16 +41,33 @@ EVERY = [
     pytest.param(lambda: ExecutorThread(2), id="thread"),
     pytest.param(lambda: ExecutorAsync(2), id="async"),
 ]
+CLUSTERS = [
+    pytest.param("dask", id="dask", marks=[pytest.mark.clusters, pytest.mark.slow]),
+    pytest.param("ray", id="ray", marks=[pytest.mark.clusters, pytest.mark.slow]),
+]
 
 MakeWorkflow = Callable[..., DotFlow]
 
 
-@pytest.fixture(params=EVERY)
+@pytest.fixture
+def dask(dask_client: "Client") -> Executor:
+    """On two Dask workers."""
+    return ExecutorDask(dask_client)
+
+
+@pytest.fixture
+def ray(ray_cluster: object) -> Executor:
+    """On a Ray head and another node."""
+    return ExecutorRay()
+
+
+@pytest.fixture(params=[*EVERY, *CLUSTERS])
 def executor(request: pytest.FixtureRequest) -> Iterator[Executor]:
     """One of them; after the test, whatever happened in it, no thread and no process is left of the run."""
+    made = request.getfixturevalue(request.param) if isinstance(request.param, str) else request.param()
     threads = set(threading.enumerate())
     children = set(psutil.Process().children(recursive=True))
-    yield request.param()
+    yield made
     for thread in set(threading.enumerate()) - threads:
         thread.join(2)
         assert not thread.is_alive(), f"left behind: {thread}"
@@ -553,7 +580,7 @@ class TestIsolate:
         assert run.tasks[0].errors[0].exception == "TimeoutError"
 
 
-@pytest.mark.parametrize("executor", PROCESSES, indirect=True)
+@pytest.mark.parametrize("executor", [*PROCESSES, *CLUSTERS], indirect=True)
 class TestProcesses:
     def test_a_worker_that_dies_fails_its_task_only(self, workflow: DotFlow) -> None:
         """The error names how it ended, and the lane goes on in a new worker."""

@@ -44,6 +44,11 @@ class Crew(ABC):
 class Executor(ABC):
     """Where a workflow's steps run. It remembers settings and holds nothing: each run opens a crew of its own."""
 
+    @property
+    def is_elsewhere(self) -> bool:
+        """Whether its workers are those of a cluster, whose machines may come and go. By default not."""
+        return False
+
     @abstractmethod
     def open(self, tasks: Mapping[int, Task], report: Report) -> Crew:
         """A crew for one run.

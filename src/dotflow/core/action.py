@@ -2,9 +2,10 @@
 
 import functools
 import inspect
+import math
 import sys
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Concatenate, Final, Generic, ParamSpec, Protocol, TypeVar, overload
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Concatenate, Final, Generic, ParamSpec, TypeVar, overload
 
 from dotflow.core.failure import described
 from dotflow.core.policy import Policy
@@ -15,8 +16,7 @@ R = TypeVar("R")
 Q = ParamSpec("Q")  # of the method once it is bound, and T what it returns
 T = TypeVar("T")
 
-#: What can be decorated, as an error says it.
-DECORATED: Final = "@action decorates a function, a coroutine function, a method or a class"
+NO_RESOURCES: Final[Mapping[str, float]] = {}
 
 #: What a step may ask for, by parameter name.
 CONTEXTS: Final = ("initial_context", "previous_context")
@@ -43,6 +43,7 @@ class Action(Generic[P, R]):
         function: A function, coroutine function, method or class.
         policy: Its attempts, timeout and delays.
         isolate: Give each attempt a process of its own, in every mode.
+        resources: What its worker in a cluster must have.
 
     Attributes:
         name: The name for readers: `extract`, `Report.load`.
@@ -51,12 +52,19 @@ class Action(Generic[P, R]):
         is_coroutine: Whether calling it makes a coroutine.
     """
 
-    def __init__(self, function: Callable[P, R], policy: Policy, isolate: bool = False) -> None:
+    def __init__(
+        self,
+        function: Callable[P, R],
+        policy: Policy,
+        isolate: bool = False,
+        resources: Mapping[str, float] = NO_RESOURCES,
+    ) -> None:
         functools.update_wrapper(self, function, updated=())
         self.function = function
         self.policy = policy
         self.isolate = isolate
-        self.is_coroutine: bool = inspect.iscoroutinefunction(_innermost(function))
+        self.resources = resources
+        self.is_coroutine = inspect.iscoroutinefunction(_innermost(function))
         parameters = _parameters(function)
         self.wants: tuple[str, ...] = tuple(
             name for name in CONTEXTS if name in parameters and parameters[name].kind in BY_NAME
@@ -138,7 +146,7 @@ class Action(Generic[P, R]):
 
     def by_parts(self) -> tuple[Any, ...]:
         """How to build it again from its function and policy, for those who can't look it up by name."""
-        return Action, (self.function, self.policy, self.isolate)
+        return Action, (self.function, self.policy, self.isolate, dict(self.resources))
 
     def __repr__(self) -> str:
         return f"<action {self.name}>"
@@ -161,8 +169,14 @@ def action(function: type[T], /) -> type[T]: ...  # type: ignore[overload-overla
 def action(function: Callable[P, R], /) -> Action[P, R]: ...
 @overload
 def action(
-    *, retry: int = 1, timeout: float = 0, retry_delay: float = 1, backoff: bool = False, isolate: bool = False
-) -> Decorator: ...
+    *,
+    retry: int = 1,
+    timeout: float = 0,
+    retry_delay: float = 1,
+    backoff: bool = False,
+    isolate: bool = False,
+    resources: Mapping[str, float] | None = None,
+) -> Callable[[Callable[P, R]], Action[P, R]]: ...
 def action(
     function: Callable[..., Any] | None = None,
     /,
@@ -172,6 +186,7 @@ def action(
     retry_delay: float = 1,
     backoff: bool = False,
     isolate: bool = False,
+    resources: Mapping[str, float] | None = None,
 ) -> Any:
     """Makes a function, coroutine function, method or class a step of workflows. Called directly, it stays what it was.
 
@@ -183,6 +198,8 @@ def action(
         retry_delay: Seconds between attempts.
         backoff: Double the delay each time.
         isolate: Give each attempt a process of its own in every mode, so that its timeout always kills.
+        resources: What its worker must have, such as `{"GPU": 1}`: ExecutorDask and ExecutorRay pass it on to Dask's and
+            Ray's own. Executors on this machine take no notice.
 
     Raises:
         InvalidPolicy: A number that means nothing, such as `retry=0`.
@@ -191,6 +208,7 @@ def action(
     policy = Policy(attempts=retry, timeout=timeout, delay=retry_delay, backoff=backoff)
     if not isinstance(isolate, bool):
         raise InvalidPolicy("isolate", isolate, "True or False")
+    wanted = _checked(resources)
 
     def decorate(target: Callable[..., Any]) -> Action[..., Any]:
         if isinstance(target, Action):
@@ -200,10 +218,21 @@ def action(
             raise InvalidStep(described(target), "Options go by name: @action(retry=3).", DECORATED)
         if inspect.isgeneratorfunction(_unwrapped(target)) or inspect.isasyncgenfunction(_unwrapped(target)):
             hint = "None of its lines would run. Return a list of what it yields."
-            raise InvalidStep(f"{described(target)}, a generator function", hint, DECORATED)
-        return Action(target, policy, isolate)
+            raise InvalidStep(f"{target!r}, a generator function", hint)
+        return Action(target, policy, isolate, wanted)
 
     return decorate if function is None else decorate(function)
+
+
+def _checked(resources: Any) -> Mapping[str, float]:
+    if resources is None:
+        return NO_RESOURCES
+    if not isinstance(resources, Mapping) or not all(
+        isinstance(name, str) and name and type(amount) in (int, float) and 0 < amount < math.inf
+        for name, amount in resources.items()
+    ):
+        raise InvalidPolicy("resources", resources, 'a mapping of names to amounts above 0, such as {"GPU": 1}')
+    return dict(resources)
 
 
 @functools.lru_cache(maxsize=4096)

@@ -4,8 +4,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from dotflow.providers.executor_async import ExecutorAsync
+    from dotflow.providers.executor_dask import ExecutorDask
     from dotflow.providers.executor_inline import ExecutorInline
     from dotflow.providers.executor_process import ExecutorProcess
+    from dotflow.providers.executor_ray import ExecutorRay
     from dotflow.providers.executor_thread import ExecutorThread
     from dotflow.providers.log_default import LogDefault
     from dotflow.providers.notify_apprise import NotifyApprise
@@ -23,8 +25,10 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ExecutorAsync",
+    "ExecutorDask",
     "ExecutorInline",
     "ExecutorProcess",
+    "ExecutorRay",
     "ExecutorThread",
     "LogDefault",
     "NotifyApprise",
@@ -43,8 +47,10 @@ __all__ = [
 
 _MODULES = {
     "ExecutorAsync": "executor_async",
+    "ExecutorDask": "executor_dask",
     "ExecutorInline": "executor_inline",
     "ExecutorProcess": "executor_process",
+    "ExecutorRay": "executor_ray",
     "ExecutorThread": "executor_thread",
     "LogDefault": "log_default",
     "NotifyApprise": "notify_apprise",

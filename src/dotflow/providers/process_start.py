@@ -96,6 +96,8 @@ class Start:
 
     Args:
         tasks: The run's tasks, by id.
+        relayed: Whether the workers' stdout and stderr go through the channel; where this process's go elsewhere than to
+            the descriptor that a child inherits, unless given.
     """
 
     #: How values are pickled for its workers.
@@ -103,9 +105,9 @@ class Start:
     #: Whether its workers are born with the run's tasks.
     inherits = False
 
-    def __init__(self, tasks: Mapping[int, Task]) -> None:
+    def __init__(self, tasks: Mapping[int, Task], relayed: tuple[bool, bool] | None = None) -> None:
         self.tasks = tasks
-        self.relayed = (_is_redirected(sys.stdout, 1), _is_redirected(sys.stderr, 2))
+        self.relayed = relayed or (_is_redirected(sys.stdout, 1), _is_redirected(sys.stderr, 2))
 
     def worker(self) -> WorkerProcess:
         """Starts one. Raises OSError when the system can't give it."""
@@ -177,8 +179,8 @@ class Fork(Start):
 class Spawn(Start):
     """The worker begins as a fresh interpreter."""
 
-    def __init__(self, tasks: Mapping[int, Task]) -> None:
-        super().__init__(tasks)
+    def __init__(self, tasks: Mapping[int, Task], relayed: tuple[bool, bool] | None = None) -> None:
+        super().__init__(tasks, relayed)
         self._started: dict[int, subprocess.Popen[bytes]] = {}
 
     def launch(self, sock: socket.socket, lifeline: int, ours: tuple[int, int]) -> int:
@@ -195,8 +197,8 @@ class Spawn(Start):
 class ForkServer(Start):
     """The worker begins as a copy of a fresh interpreter that does nothing else."""
 
-    def __init__(self, tasks: Mapping[int, Task]) -> None:
-        super().__init__(tasks)
+    def __init__(self, tasks: Mapping[int, Task], relayed: tuple[bool, bool] | None = None) -> None:
+        super().__init__(tasks, relayed)
         self._nursery: subprocess.Popen[bytes] | None = None
         self._control: socket.socket | None = None
 

@@ -88,9 +88,20 @@ class Roster(Generic[W]):
         return None if apart else next(iter(self._idle), None)  # home to others, whose lanes are waiting out a delay
 
     @property
+    def waiting(self) -> int:
+        """How many calls wait."""
+        return len(self._queue)
+
+    @property
     def wants_more(self) -> bool:
         """Whether a call waits that one more worker could begin."""
         return bool(self._queue) and self._count < self._most
+
+    def join(self, worker: W) -> None:
+        """A worker has come that was not hired here."""
+        self._count += 1
+        self._lanes[worker] = set()
+        self._idle[worker] = None
 
     def rest(self, worker: W) -> None:
         """The worker has done its call."""

@@ -16,7 +16,7 @@ from dotflow.core.context import Context
 from dotflow.core.failure import Failure
 from dotflow.core.outcome import Interrupted, Outcome, Raised, Returned
 from dotflow.core.task import Task
-from dotflow.errors import CannotTravel
+from dotflow.errors import AttemptError, CannotTravel, ModuleNotOnWorker
 from dotflow.worker import alarm
 from dotflow.worker.attempt import attempt, remember_process
 from dotflow.worker.channel import ANSWER, CALL, READY, RETURNED, STARTED, STDERR, STDOUT, Channel, Dump, Message
@@ -89,9 +89,7 @@ class Worker:
         try:
             call = self.read(message)
         except BaseException as error:  # the user's modules are imported while their objects are loaded
-            reason = f"{type(error).__name__}: {error}"
-            failure = Failure.of(error, name="CannotTravel", message=str(CannotTravel("?", "What is given", reason)))
-            self.send(ANSWER, message.number, self.dump(Raised(failure)))
+            self.send(ANSWER, message.number, self.dump(Raised(_unreadable(error))))
             return
         if call.step.policy.timeout:
             self.send(STARTED, message.number, [])
@@ -139,6 +137,14 @@ class Worker:
         with self.lock:
             self.channel.queue(kind, number, parts)
             self.channel.flush()
+
+
+def _unreadable(error: BaseException) -> Failure:
+    """Why a call could not be read."""
+    told: AttemptError = CannotTravel("?", "What is given", f"{type(error).__name__}: {error}")
+    if isinstance(error, ModuleNotFoundError) and error.name:
+        told = ModuleNotOnWorker(error.name)
+    return Failure.of(error, name=type(told).__name__, message=str(told))
 
 
 def run_worker(

@@ -1,0 +1,171 @@
+"""ClusterCrew: what the crews of all clusters do alike: calls into errands, replies into outcomes."""
+
+import contextlib
+import pickle
+import sys
+import uuid
+from typing import Any, Final
+
+from dotflow import clock
+from dotflow.abc.executor import Crew, Report
+from dotflow.core.call import Call
+from dotflow.core.failure import Failure
+from dotflow.core.outcome import Died, Outcome, Raised, Returned, TimedOut
+from dotflow.errors import CannotTravel, ModuleNotOnWorker, StepTimeout, WorkerDied, WorkerNotStarted
+from dotflow.providers.errand import ANSWERED, DIED, LATE, NOT_STARTED, Errand, Reply, size_of, writable
+from dotflow.providers.executor_process import KILLED
+from dotflow.providers.process_orders import NO_VALUE, Memory, Orders
+from dotflow.worker.channel import STDOUT, dump_by_value
+
+WORTH_KEEPING: Final = 1 << 16  # bytes; less than that is sent again sooner than asked for
+PATIENCE: Final = 10.0  # seconds that a step waits for a worker before that is said
+
+
+class Lane:
+    """What is known of a lane's last attempt.
+
+    Attributes:
+        holder: The process that made it and still has its value; empty where it has none that is worth it.
+        kept: The value, as it came here.
+        place: The cluster's worker that it was made on, as the cluster calls it.
+    """
+
+    def __init__(self) -> None:
+        self.holder = ""
+        self.kept: Any = NO_VALUE
+        self.place = ""
+
+
+class ClusterCrew(Crew):
+    """The part of a crew that knows no cluster.
+
+    A value comes here once, for the record and the storage, and stays where it was made for the next task of its lane.
+
+    Args:
+        cluster: What the cluster is called.
+        report: As in Executor.open.
+    """
+
+    def __init__(self, cluster: str, report: Report) -> None:
+        self.cluster = cluster
+        self.run = uuid.uuid4().hex[:12]
+        self.report = report
+        self.lanes: dict[int, Lane] = {}
+        self._orders = Orders(dump_by_value, inherited=False)
+        self._said: set[str] = set()
+        self._waiting: set[int] = set()
+        self._running: set[int] = set()
+        self._quiet_since = clock.ticks()
+        self._is_impatient = False
+
+    def say_once(self, message: str) -> None:
+        """Writes a line into the run's log, unless this run has said so already."""
+        if message not in self._said:
+            self._said.add(message)
+            self.report(message)
+
+    def leave(self, lane: int) -> None:
+        """As Crew says."""
+        self.lanes.pop(lane, None)
+
+    def errand(self, call: Call, *, whole: bool = False) -> Errand | Outcome:
+        """The call as an errand; the outcome, where it can't travel.
+
+        Args:
+            call: The call.
+            whole: Send the previous value along, whoever has it.
+        """
+        lane = self.lanes.setdefault(call.lane, Lane())
+        memory = Memory()
+        if not whole and not call.step.isolate:
+            memory.kept = lane.kept
+        is_kept = memory.kept is not NO_VALUE and call.previous_context.storage is memory.kept
+        try:
+            parts = self._orders.parts(memory, call)
+        except Exception as error:  # pickling runs the value's own methods
+            told = CannotTravel(call.step.name, "What is given to a worker", f"{type(error).__name__}: {error}")
+            return Raised(Failure("CannotTravel", str(told)))
+        holder = lane.holder if is_kept else ""
+        seconds = call.step.policy.timeout
+        return Errand(self.run, call.lane, seconds, call.step.isolate, holder, call.task_id, parts)
+
+    def outcome(self, call: Call, reply: Reply) -> Outcome:
+        """What a reply that tells of an attempt means for the call. What was printed there is printed here."""
+        for kind, data in reply.printed:
+            stream = sys.stdout if kind == STDOUT else sys.stderr
+            with contextlib.suppress(OSError, ValueError):  # the caller has closed it
+                stream.write(data.decode("utf-8", "surrogatepass"))
+        lane = self.lanes.setdefault(call.lane, Lane())
+        lane.place, lane.holder, lane.kept = reply.place, "", NO_VALUE
+        outcome = self._made(call, reply)
+        if isinstance(outcome, Returned) and not call.step.isolate and size_of(reply.parts) >= WORTH_KEEPING:
+            lane.holder, lane.kept = reply.holder, outcome.value
+        if isinstance(outcome, Raised) and outcome.failure.exception == ModuleNotOnWorker.__name__:
+            self.say_once(outcome.failure.message)
+        return outcome
+
+    def _made(self, call: Call, reply: Reply) -> Outcome:
+        step = call.step
+        if reply.kind == ANSWERED:
+            return self._unpacked(call, reply)
+        if reply.kind == LATE:
+            return TimedOut(Failure("TimeoutError", str(StepTimeout(step.name, step.policy.timeout, KILLED))))
+        if reply.kind == DIED:
+            return Died(Failure("WorkerDied", str(WorkerDied(step.name, reply.detail))))
+        assert reply.kind == NOT_STARTED
+        told = WorkerNotStarted(step.name, f"{reply.detail} (on {reply.place})")
+        return Died(Failure("WorkerNotStarted", str(told)))
+
+    def _unpacked(self, call: Call, reply: Reply) -> Outcome:
+        try:
+            parts = writable(reply.parts)
+            outcome: Outcome = pickle.loads(parts[0], buffers=parts[1:])
+        except Exception as error:  # unpickling runs the value's own methods
+            told = CannotTravel(call.step.name, "The value returned", f"{type(error).__name__}: {error}")
+            return Raised(Failure.of(error, name="CannotTravel", message=str(told)))
+        return outcome
+
+    def lost(self, call: Call, place: str) -> Outcome:
+        """The outcome of a call whose worker the cluster has lost."""
+        self.lanes.pop(call.lane, None)
+        return Died(Failure("WorkerDied", str(WorkerDied(call.step.name, None, place))))
+
+    def begins_to_wait(self, call: Call) -> None:
+        """From now on the call waits for a worker."""
+        self._waiting.add(call.task_id)
+        self._running.discard(call.task_id)
+
+    def began(self, task_id: int) -> None:
+        """It has one."""
+        if task_id in self._waiting:
+            self._waiting.discard(task_id)
+            self._running.add(task_id)
+
+    def has_begun(self, task_id: int) -> bool:
+        """Whether it has one."""
+        return task_id in self._running
+
+    def ended(self, task_id: int) -> None:
+        """It waits and runs no more."""
+        self._waiting.discard(task_id)
+        self._running.discard(task_id)
+        self._quiet_since = clock.ticks()
+
+    def until_patience_ends(self) -> float | None:
+        """Seconds until it is to be said that steps wait and none runs; None for never."""
+        if self._running or not self._waiting or self._is_impatient:
+            return None
+        return max(0.0, self._quiet_since + PATIENCE - clock.ticks())
+
+    def say_who_waits(self, cluster_has: str) -> None:
+        """Says once that steps wait for a worker: a cluster may have none yet, or none that has what they ask for."""
+        self._is_impatient = True
+        self.report(
+            f"{len(self._waiting)} step(s) have waited {PATIENCE:g} s for a worker of {self.cluster}, which has "
+            f"{cluster_has}. They go on waiting: give it more workers, or the resources that the steps ask for."
+        )
+
+
+def in_one_line(error: BaseException) -> str:
+    """What an error of the cluster's says, for a line of ours."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())}".rstrip(".")

@@ -1,0 +1,296 @@
+"""DaskCrew: the tasks that one run has with Dask."""
+
+import asyncio
+import contextlib
+import itertools
+import queue
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from distributed import KilledWorker
+
+from dotflow import clock
+from dotflow.abc.executor import Answer, Report
+from dotflow.core.call import Call
+from dotflow.core.failure import Failure
+from dotflow.core.outcome import Died, Outcome
+from dotflow.errors import ClusterError
+from dotflow.providers import dask_site
+from dotflow.providers.cluster_crew import ClusterCrew, in_one_line
+from dotflow.providers.dask_events import listen, silence
+from dotflow.providers.errand import MISSING, REPEATED, STOPPED, Errand, Reply, size_of
+from dotflow.providers.versions import describer, differences
+from dotflow.worker.deadline import GRACE
+
+if TYPE_CHECKING:
+    from distributed import Client, Future
+
+SCATTERED: Final = 1 << 20  # bytes from which an errand is sent as data: Dask means tasks themselves to be small
+MOST_UNDERWAY: Final = 1 << 28  # bytes of such data that are out there at once
+PATIENCE: Final = 10.0  # seconds for the cluster's answer at the beginning and the end of a run
+
+
+class _Flight(NamedTuple):
+    """An errand that Dask has."""
+
+    call: Call
+    future: "Future[Any]"
+    data: "Future[Any] | None"
+    size: int
+
+
+class _Began(NamedTuple):
+    """News: an attempt has begun."""
+
+    task_id: int
+    place: str
+
+
+class _Ended(NamedTuple):
+    """News: Dask is done with a task."""
+
+    key: str
+
+
+class _Brought(NamedTuple):
+    """News: what a worker replied; None where it could not be fetched."""
+
+    key: str
+    reply: Sequence[Any] | None
+
+
+class DaskCrew(ClusterCrew):
+    """The tasks that one run has with Dask.
+
+    Futures tell of their end in a thread of Dask's, and results are fetched, many at once, in the client's event loop;
+    all that is new comes in through one queue.
+    """
+
+    def __init__(self, client: "Client", report: Report, *, is_ours: bool) -> None:
+        super().__init__(f"Dask's scheduler at {_address(client)}", report)
+        self._client = client
+        self._is_ours = is_ours
+        self._attempt = dask_site.messenger()
+        self._numbers = itertools.count()
+        self._flights: dict[str, _Flight] = {}
+        self._held: deque[tuple[Call, Errand, int]] = deque()  # until less data is underway
+        self._underway = 0
+        self._places: dict[int, str] = {}  # task -> the worker that its attempt began on
+        self._visited: set[str] = set()
+        self._news: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        try:
+            self._meet()
+        except BaseException:
+            self.close()
+            raise
+
+    def submit(self, call: Call) -> Outcome | None:
+        """As Crew says."""
+        errand = self.errand(call)
+        if not isinstance(errand, Errand):
+            return errand
+        self.begins_to_wait(call)
+        self._send(call, errand)
+        return None
+
+    def wait(self, timeout: float | None) -> Sequence[Answer]:
+        """As Crew says."""
+        end = None if timeout is None else clock.ticks() + timeout
+        answers: list[Answer] = []
+        while not answers:
+            news = self._next(end)
+            self._fetch({part.key for part in news if isinstance(part, _Ended)}, answers)
+            for part in news:
+                if isinstance(part, _Began):
+                    self.began(part.task_id)
+                    self._places[part.task_id] = part.place
+                    self._visited.add(part.place)
+                elif isinstance(part, _Brought):
+                    self._take(part.key, part.reply, answers)
+            if None in news or (end is not None and clock.ticks() >= end):
+                break
+        return answers
+
+    def wake(self) -> None:
+        """As Crew says."""
+        self._news.put(None)
+
+    def close(self) -> None:
+        """As Crew says."""
+        flights, self._flights = self._flights, {}
+        client = self._client
+        try:
+            silence(client, self.run)
+            if client.status == "running":
+                if flights:
+                    client.cancel([flight.future for flight in flights.values()], force=True)
+                if flights or self._visited:
+                    self._ask(client.run(dask_site.end_run, self.run, on_error="return", asynchronous=True), GRACE)
+        except Exception as error:  # a cluster that goes away: what it has of the run ends by itself
+            self.report(f"{self.cluster} could not be told of the run's end: {in_one_line(error)}")
+        finally:
+            if self._is_ours:
+                client.close(timeout=GRACE)
+
+    def _meet(self) -> None:
+        """Looks whether the cluster understands what it will be sent, and says what it may not."""
+        client, describe = self._client, describer("distributed")
+        try:
+            client.register_plugin(dask_site.once_plugin())
+            there = {"the scheduler": self._ask(client.run_on_scheduler(describe, asynchronous=True), PATIENCE)}
+            workers = self._ask(client.run(describe, on_error="ignore", asynchronous=True), PATIENCE)
+        except (OSError, TimeoutError, RuntimeError, ValueError) as error:
+            hint = "It has to take plugins (distributed.scheduler.pickle) and to answer within 10 s."
+            raise ClusterError(self.cluster, f"can't be used: {in_one_line(error)}", hint) from error
+        here = describe()
+        without = sorted(place for place, found in workers.items() if found["dotflow"] == "not installed")
+        if without:
+            hint = f"Install it there: pip install 'dotflow[dask]=={here['dotflow']}'."
+            raise ClusterError(self.cluster, f"has workers without dotflow: {', '.join(without)}", hint)
+        if there["the scheduler"]["dotflow"] == "not installed":  # where it is not needed
+            there["the scheduler"] = {**there["the scheduler"], "dotflow": here["dotflow"]}
+        for sentence in differences(here, {**there, **workers}):
+            self.say_once(sentence)
+        listen(client, self.run, lambda event: self._news.put(_Began(event["task"], event["worker"])))
+
+    def _ask(self, asked: Any, seconds: float) -> Any:
+        """What the cluster answers to something that was asked with asynchronous=True, or TimeoutError."""
+
+        async def answer() -> Any:
+            return await asyncio.wait_for(asked, seconds)
+
+        return asyncio.run_coroutine_threadsafe(answer(), self._client.loop.asyncio_loop).result()
+
+    def _next(self, end: float | None) -> list[Any]:
+        """All news there is, at least one piece unless the time is over."""
+        while True:
+            patience = self.until_patience_ends()
+            left = None if end is None else max(0.0, end - clock.ticks())
+            seconds = min((limit for limit in (patience, left) if limit is not None), default=None)
+            try:
+                news = [self._news.get(timeout=seconds)]
+                break
+            except queue.Empty:
+                if left is not None and left <= seconds:  # type: ignore[operator]  # one of both was the limit
+                    return []
+                self.say_who_waits(self._describe())
+        with contextlib.suppress(queue.Empty):
+            while True:
+                news.append(self._news.get_nowait())
+        return news
+
+    def _describe(self) -> str:
+        threads = self._threads()
+        return f"{len(threads)} worker(s) with {sum(threads.values())} thread(s)"
+
+    def _threads(self) -> dict[str, int]:
+        """By worker. It asks the scheduler."""
+        threads: dict[str, int] = self._client.nthreads()
+        return threads
+
+    def _send(self, call: Call, errand: Errand) -> None:
+        size = size_of(errand.parts)
+        if size >= SCATTERED and self._underway and self._underway + size > MOST_UNDERWAY:
+            self._held.append((call, errand, size))
+            return
+        key = f"{dask_site.PREFIX}{call.step.name.replace('-', '_')}-{self.run}-{call.task_id}-{next(self._numbers)}"
+        try:
+            self._flights[key] = self._hand_over(key, call, errand.packed(), size)
+        except Exception as error:  # whatever Dask says when its scheduler is gone
+            raise self._gone(error) from error
+        self._flights[key].future.add_done_callback(lambda done: self._news.put(_Ended(done.key)))
+
+    def _hand_over(self, key: str, call: Call, packed: list[Any], size: int) -> _Flight:
+        lane, wants = self.lanes.get(call.lane), call.step.resources
+        place = lane.place if lane is not None else ""
+        where: dict[str, Any] = {}
+        if wants:
+            where = {"resources": dict(wants)}
+        elif place:  # a wish; together with resources, Dask would put the wish above them
+            where = {"workers": [place], "allow_other_workers": True}
+        data = None
+        if size >= SCATTERED and (threads := self._threads()):
+            data = self._client.scatter([packed], workers=[place] if place in threads else None, hash=False)[0]
+            self._underway += size
+        sent = [bytes(part) for part in packed] if data is None else data
+        future = self._client.submit(self._attempt, key, sent, key=key, pure=False, **where)
+        return _Flight(call, future, data, 0 if data is None else size)
+
+    def _gone(self, error: BaseException | None = None) -> ClusterError:
+        hint = "What is finished keeps its checkpoints: start again with resume=True."
+        if self._client.status != "running":
+            return ClusterError(self.cluster, "is gone, and the run with it", hint)
+        return ClusterError(self.cluster, f"refuses to go on: {in_one_line(error) if error else 'no reason'}", hint)
+
+    def _fetch(self, keys: set[str], answers: list[Answer]) -> None:
+        """Has the results of tasks that have ended fetched; what ended otherwise is taken as it is."""
+        finished = {}
+        for key in keys & self._flights.keys():
+            future = self._flights[key].future
+            if future.status == "finished":
+                finished[key] = future
+            else:
+                self._take(key, None, answers)
+        if finished:
+            asyncio.run_coroutine_threadsafe(self._bring(finished), self._client.loop.asyncio_loop)
+
+    async def _bring(self, finished: "dict[str, Future[Any]]") -> None:
+        found: dict[str, Any] = {}
+        try:
+            found = await self._client.gather(finished, errors="skip", asynchronous=True)
+        finally:
+            for key in finished:
+                self._news.put(_Brought(key, found.get(key)))
+
+    def _take(self, key: str, packed: Sequence[Any] | None, answers: list[Answer]) -> None:
+        """What has come of a task: of a reply, or of none."""
+        flight = self._flights.pop(key, None)
+        if flight is None:
+            return
+        call = flight.call
+        place = self._places.pop(call.task_id, "")
+        self._underway -= flight.size
+        reply = None if packed is None else Reply.unpacked(packed)
+        if reply is not None and reply.kind not in (MISSING, REPEATED, STOPPED):
+            self._answer(call, self.outcome(call, reply), answers)
+        elif reply is not None and reply.kind == MISSING:
+            self._again(call)
+        elif reply is not None:
+            self._answer(call, self.lost(call, place or "its result went with it"), answers)
+        else:
+            self._take_none(call, flight.future, place, answers)
+        while self._held and not (self._underway and self._underway + self._held[0][2] > MOST_UNDERWAY):
+            self._send(*self._held.popleft()[:2])
+
+    def _take_none(self, call: Call, future: "Future[Any]", place: str, answers: list[Answer]) -> None:
+        if self._client.status != "running":
+            raise self._gone()
+        error = future.exception() if future.status == "error" else None
+        if error is None or isinstance(error, KilledWorker):
+            if place:
+                self._answer(call, self.lost(call, place), answers)
+                return
+            self.report(f"Step '{call.step.name}' lost its worker before it began, and is sent to another one.")
+            self._again(call)
+        elif isinstance(error, ModuleNotFoundError) and (error.name or "").partition(".")[0] == "dotflow":
+            hint = "Install the same version there: pip install 'dotflow[dask]'."
+            raise ClusterError(self.cluster, f"has a worker without dotflow: {error}", hint)
+        else:
+            self._answer(call, Died(Failure.of(error)), answers)
+
+    def _answer(self, call: Call, outcome: Outcome, answers: list[Answer]) -> None:
+        self.ended(call.task_id)
+        answers.append((call, outcome))
+
+    def _again(self, call: Call) -> None:
+        """Sends a call that nobody has begun once more, with all that belongs to it."""
+        errand = self.errand(call, whole=True)
+        assert isinstance(errand, Errand), "it could be sent before"
+        self.begins_to_wait(call)
+        self._send(call, errand)
+
+
+def _address(client: "Client") -> str:
+    scheduler = client.scheduler
+    return str(scheduler.address) if scheduler is not None else "?"

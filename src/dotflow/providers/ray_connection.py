@@ -1,0 +1,55 @@
+"""The connection to Ray, of which a process has one: made by the first run that needs it, and by nobody who finds one."""
+
+import logging
+import os
+import signal
+import threading
+from collections.abc import Mapping
+from typing import Any, Final
+
+from dotflow.errors import ClusterError
+from dotflow.providers.cluster_crew import in_one_line
+
+_lock: Final = threading.Lock()
+_users = 0
+_is_ours = False
+
+
+def connect(address: str | None, options: Mapping[str, Any]) -> None:
+    """Connects this process, unless it is connected; `disconnect` is to follow."""
+    global _users, _is_ours
+    import ray
+
+    with _lock:
+        if not ray.is_initialized():
+            _init(ray, address, options)
+            _is_ours = True
+        _users += 1
+
+
+def disconnect() -> None:
+    """The last one to leave ends a connection that was made here."""
+    global _users, _is_ours
+    import ray
+
+    with _lock:
+        _users -= 1
+        if not _users and _is_ours:
+            _is_ours = False
+            ray.shutdown()
+
+
+def _init(ray: Any, address: str | None, options: Mapping[str, Any]) -> None:
+    # Prints come back with the steps' replies; without this, what Ray's workers print would be printed here twice.
+    quiet = {"log_to_driver": False, "logging_level": logging.WARNING}
+    in_main = threading.current_thread() is threading.main_thread()
+    handler = signal.getsignal(signal.SIGTERM)
+    try:
+        ray.init(address, **{**quiet, **options})
+    except (OSError, ValueError, RuntimeError) as error:  # ConnectionError is an OSError
+        name = f"Ray at {address or os.environ.get('RAY_ADDRESS') or 'this machine'}"
+        hint = "Look whether it runs there, and in the same versions: ray status. Without an address, one is started here."
+        raise ClusterError(name, f"can't be used: {in_one_line(error)}", hint) from error
+    finally:
+        if in_main:  # SIGTERM keeps the meaning that the program gave it
+            signal.signal(signal.SIGTERM, handler)

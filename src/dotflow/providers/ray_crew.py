@@ -1,0 +1,266 @@
+"""RayCrew: the actors that one run has with Ray."""
+
+import contextlib
+import queue
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
+from typing import Any, Final, NamedTuple
+
+import ray
+from ray.exceptions import RayActorError, RaySystemError
+
+from dotflow import clock
+from dotflow.abc.executor import Answer, Report
+from dotflow.core.call import Call
+from dotflow.core.failure import Failure
+from dotflow.core.outcome import Died, Outcome
+from dotflow.errors import ClusterError
+from dotflow.providers import ray_connection
+from dotflow.providers.cluster_crew import ClusterCrew, in_one_line
+from dotflow.providers.errand import MISSING, Errand, Reply
+from dotflow.providers.ray_seat import Seat, out_of_band
+from dotflow.providers.roster import Roster
+from dotflow.providers.versions import describer, differences
+
+MOST_FAILED_STARTS: Final = 3  # in a row; then it is no accident
+MAKE_ROOM_AFTER: Final = 1.0  # seconds that an actor has been waiting for room before idle ones are ended for it
+
+#: What Ray has options of its own for: ray.remote's documentation.
+OPTIONS: Final = {"CPU": "num_cpus", "GPU": "num_gpus", "memory": "memory"}
+
+
+class _Seat:
+    """An actor, seen from here."""
+
+    def __init__(self, kind: "_Kind", actor: Any) -> None:
+        self.kind = kind
+        self.actor = actor
+        self.began = clock.ticks()
+        self.call: Call | None = None
+        self.name = actor._actor_id.hex()
+
+
+class _Kind:
+    """The actors that have the same resources, and the calls that ask for these."""
+
+    def __init__(self, resources: Mapping[str, float], most: int) -> None:
+        given = {"CPU": 1.0, **resources}
+        options: dict[str, Any] = {OPTIONS[name]: given.pop(name) for name in OPTIONS if name in given}
+        self.options = {**options, "resources": given} if given else options
+        self.most = most
+        self.roster: Roster[_Seat] = Roster(_nobody, most, may_hire=lambda: False)
+        self.seats: set[_Seat] = set()
+        self.starting: dict[_Seat, None] = {}
+
+
+class _Ready(NamedTuple):
+    """News: an actor is up; or it is not, and why."""
+
+    seat: _Seat
+    future: "Future[Any]"
+
+
+class _Done(NamedTuple):
+    """News: what an actor replied; or why it did not."""
+
+    seat: _Seat
+    future: "Future[Any]"
+
+
+class RayCrew(ClusterCrew):
+    """The actors that one run has with Ray. Calls wait here until an actor is up and free."""
+
+    def __init__(self, max_workers: int | None, report: Report) -> None:
+        super().__init__("Ray", report)
+        self._here = describer("ray")()
+        self._most = max_workers or max(1, int(ray.cluster_resources().get("CPU", 1)))
+        self._actor = ray.remote(max_restarts=0, max_task_retries=0)(Seat)
+        self._kinds: dict[tuple[tuple[str, float], ...], _Kind] = {}
+        self._failed_starts = 0
+        self._answers: list[Answer] = []
+        self._news: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self._is_open = True
+
+    def submit(self, call: Call) -> None:
+        """As Crew says."""
+        self.begins_to_wait(call)
+        kind = self._kind_of(call)
+        seat = kind.roster.add(call)
+        if seat is not None:
+            self._send(seat, call)
+
+    def wait(self, timeout: float | None) -> Sequence[Answer]:
+        """As Crew says."""
+        end = None if timeout is None else clock.ticks() + timeout
+        while True:
+            self._dispatch()
+            if self._answers:
+                break
+            news = self._next(end)
+            for part in news:
+                if isinstance(part, _Ready):
+                    self._join(part.seat, part.future)
+                elif isinstance(part, _Done):
+                    self._take(part.seat, part.future)
+            if self._answers or None in news or (end is not None and clock.ticks() >= end):
+                break
+        answers, self._answers = self._answers, []
+        return answers
+
+    def wake(self) -> None:
+        """As Crew says."""
+        self._news.put(None)
+
+    def leave(self, lane: int) -> None:
+        """As Crew says."""
+        super().leave(lane)
+        for kind in self._kinds.values():
+            kind.roster.leave(lane)
+
+    def close(self) -> None:
+        """As Crew says."""
+        if not self._is_open:
+            return
+        try:
+            for kind in self._kinds.values():
+                for seat in kind.seats:
+                    _end(seat)
+        finally:
+            self._is_open = False
+            ray_connection.disconnect()
+
+    def _kind_of(self, call: Call) -> _Kind:
+        key = tuple(sorted(call.step.resources.items()))
+        if key not in self._kinds:
+            self._kinds[key] = _Kind(call.step.resources, self._most)
+        return self._kinds[key]
+
+    def _dispatch(self) -> None:
+        for kind in self._kinds.values():
+            while found := kind.roster.next():
+                call, seat = found
+                assert isinstance(seat, _Seat), "none is hired by the roster"
+                self._send(seat, call)
+            lacking = min(kind.roster.waiting, kind.most - len(kind.seats) + len(kind.starting)) - len(kind.starting)
+            for _ in range(lacking):
+                self._start(kind)
+        self._make_room()
+
+    def _start(self, kind: _Kind) -> None:
+        seat = _Seat(kind, self._actor.options(**kind.options).remote())
+        kind.seats.add(seat)
+        kind.starting[seat] = None
+        future = seat.actor.describe.remote().future()
+        future.add_done_callback(lambda done: self._news.put(_Ready(seat, done)))
+
+    def _make_room(self) -> None:
+        """Ends idle actors that nobody waits for, where one of another kind has waited for their room."""
+        if self._until_room() != 0.0:
+            return
+        for kind in self._kinds.values():
+            if not kind.roster.waiting:
+                for seat in [seat for seat in kind.seats if seat.call is None and seat not in kind.starting]:
+                    self._dismiss(seat)
+
+    def _until_room(self) -> float | None:
+        """Seconds until idle actors are ended for those that wait; None where nobody waits, or nobody is idle."""
+        began = [next(iter(kind.starting)).began for kind in self._kinds.values() if kind.starting]
+        idle = any(
+            seat.call is None and seat not in kind.starting
+            for kind in self._kinds.values()
+            if not kind.roster.waiting
+            for seat in kind.seats
+        )
+        return max(0.0, min(began) + MAKE_ROOM_AFTER - clock.ticks()) if began and idle else None
+
+    def _send(self, seat: _Seat, call: Call) -> None:
+        lane = self.lanes.get(call.lane)
+        errand = self.errand(call, whole=lane is None or lane.place != seat.name)
+        if not isinstance(errand, Errand):
+            self._answer(call, errand)
+            seat.kind.roster.rest(seat)
+            return
+        self.began(call.task_id)
+        seat.call = call
+        try:
+            future = seat.actor.make.remote(out_of_band(errand.packed())).future()
+        except Exception as error:  # whatever Ray says when it is gone
+            raise self._gone(error) from error
+        future.add_done_callback(lambda done: self._news.put(_Done(seat, done)))
+
+    def _join(self, seat: _Seat, future: "Future[Any]") -> None:
+        seat.kind.starting.pop(seat, None)
+        error = future.exception()
+        if error is not None:
+            seat.kind.seats.discard(seat)
+            self._failed_starts += 1
+            if self._failed_starts >= MOST_FAILED_STARTS:
+                raise self._gone(error)
+            return
+        self._failed_starts = 0
+        for sentence in differences(self._here, {f"the actor {seat.name}": future.result()}):
+            self.say_once(sentence.replace(f"the actor {seat.name}", "a worker"))
+        seat.kind.roster.join(seat)
+
+    def _take(self, seat: _Seat, future: "Future[Any]") -> None:
+        call, seat.call = seat.call, None
+        assert call is not None
+        error = future.exception()
+        if error is None:
+            reply = Reply.unpacked(future.result())._replace(place=seat.name)
+            seat.kind.roster.rest(seat)
+            if reply.kind == MISSING:
+                self.lanes.pop(call.lane, None)
+                self.submit(call)
+            else:
+                self._answer(call, self.outcome(call, reply))
+        elif isinstance(error, RayActorError):
+            self._dismiss(seat)
+            self._answer(call, self.lost(call, in_one_line(error)))
+        elif isinstance(error, RaySystemError):
+            raise self._gone(error)
+        else:
+            self._dismiss(seat)
+            self._answer(call, Died(Failure.of(error)))
+
+    def _dismiss(self, seat: _Seat) -> None:
+        seat.kind.seats.discard(seat)
+        seat.kind.roster.dismiss(seat)
+        _end(seat)
+
+    def _answer(self, call: Call, outcome: Outcome) -> None:
+        self.ended(call.task_id)
+        self._answers.append((call, outcome))
+
+    def _gone(self, error: BaseException) -> ClusterError:
+        hint = "What is finished keeps its checkpoints: start again with resume=True."
+        return ClusterError(self.cluster, f"can't go on: {in_one_line(error)}", hint)
+
+    def _next(self, end: float | None) -> list[Any]:
+        """All news there is; none when it is time to look around."""
+        left = None if end is None else max(0.0, end - clock.ticks())
+        limits = (left, self.until_patience_ends(), self._until_room())
+        try:
+            news = [self._news.get(timeout=min((limit for limit in limits if limit is not None), default=None))]
+        except queue.Empty:
+            if self.until_patience_ends() == 0.0:
+                self.say_who_waits(", ".join(f"{name}: {amount:g}" for name, amount in _had().items()))
+            return []
+        with contextlib.suppress(queue.Empty):
+            while True:
+                news.append(self._news.get_nowait())
+        return news
+
+
+def _nobody() -> _Seat:
+    raise AssertionError("actors join when they are up")
+
+
+def _end(seat: _Seat) -> None:
+    with contextlib.suppress(Exception):  # Ray is gone, and the actor with it
+        ray.kill(seat.actor, no_restart=True)
+
+
+def _had() -> dict[str, float]:
+    """What the cluster has, without what Ray keeps for itself."""
+    return {name: amount for name, amount in ray.cluster_resources().items() if ":" not in name and "memory" not in name}

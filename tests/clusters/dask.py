@@ -1,0 +1,76 @@
+"""A Dask cluster on this machine: a scheduler and worker processes, as they would run on several."""
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import psutil
+
+QUIET = {"DASK_DISTRIBUTED__LOGGING__DISTRIBUTED": "critical"}
+
+
+class DaskProcesses:
+    """A scheduler and two workers with two threads each, all processes of their own; workers that die are replaced.
+
+    Args:
+        workers: How many workers.
+        threads: How many threads each of them has.
+        options: More words for the command that starts a worker.
+    """
+
+    def __init__(self, workers: int = 2, threads: int = 2, options: tuple[str, ...] = ()) -> None:
+        self._folder = tempfile.TemporaryDirectory(prefix="dotflow-dask-")
+        self._file = Path(self._folder.name) / "scheduler.json"
+        self._processes: list[subprocess.Popen[bytes]] = []
+        self._threads, self._options = threads, options
+        self.scheduler = self._start("scheduler", "--host", "127.0.0.1", "--port", "0")
+        until = time.monotonic() + 20
+        while not self._file.exists() or not self._file.read_text().endswith("}"):
+            assert self.scheduler.poll() is None, "the scheduler did not start"
+            assert time.monotonic() < until, "the scheduler did not start in time"
+            time.sleep(0.02)
+        self.address: str = json.loads(self._file.read_text())["address"]
+        for _ in range(workers):
+            self.add_worker()
+
+    def add_worker(self, *options: str) -> subprocess.Popen[bytes]:
+        """One more worker, under a nanny that replaces it."""
+        given = ("--host", "127.0.0.1", "--nthreads", str(self._threads), *self._options, *options)
+        return self._start("worker", *given, "--local-directory", self._folder.name)
+
+    def _start(self, part: str, *words: str) -> subprocess.Popen[bytes]:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "dask", part, "--scheduler-file", str(self._file), "--no-dashboard", *words],
+            env={**os.environ, **QUIET},
+            cwd=self._folder.name,
+        )
+        self._processes.append(process)
+        return process
+
+    def close(self) -> None:
+        """Ends it all."""
+        family: list[Any] = []
+        for process in self._processes:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                family += psutil.Process(process.pid).children(recursive=True)
+            process.kill()
+        for member in family:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                member.kill()
+        for process in self._processes:
+            process.wait()
+        psutil.wait_procs(family, timeout=5)
+        self._folder.cleanup()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
