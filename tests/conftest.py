@@ -9,7 +9,8 @@ import psycopg
 import pytest
 
 from dotflow import Config, DotFlow
-from dotflow.providers import LogDefault
+from dotflow.abc.executor import Executor
+from dotflow.providers import ExecutorDask, ExecutorRay, LogDefault
 from tests.clouds.postgres import PostgresProcess
 from tests.clouds.process import ServerProcess
 from tests.clouds.settings import settle_gcs, settle_s3
@@ -37,6 +38,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default=None,
         help="how worker processes start; the library's own choice unless given",
     )
+    parser.addoption(
+        "--cluster", choices=("dask", "ray"), default=None, help="where tests marked `processes` make their attempts"
+    )
 
 
 @pytest.fixture
@@ -52,7 +56,11 @@ def quiet(request: pytest.FixtureRequest, start_method: str | None) -> Callable[
 
     Under --start-method, a test that is marked `processes` makes all its attempts in processes started that way.
     """
-    in_processes = start_method is not None and request.node.get_closest_marker("processes") is not None
+    in_processes = request.node.get_closest_marker("processes") is not None
+    cluster: str | None = request.config.getoption("--cluster") if in_processes else None
+    in_processes = in_processes and start_method is not None
+    if cluster is not None:
+        request.getfixturevalue(f"{cluster}_executor")
 
     def make_config(**given: object) -> Config:
         given.setdefault("log", LogDefault(output="none"))
@@ -60,6 +68,8 @@ def quiet(request: pytest.FixtureRequest, start_method: str | None) -> Callable[
             from dotflow.providers import ExecutorProcess
 
             given["executor"] = ExecutorProcess(start_method=start_method)
+        if cluster is not None and "executor" not in given:
+            given["executor"] = request.getfixturevalue(f"{cluster}_executor")
         return Config(**given)
 
     return make_config
@@ -143,6 +153,18 @@ def dask_client(dask_cluster: DaskProcesses) -> Iterator["Client"]:
         future.add_done_callback(told.put)
         told.get()
         yield client
+
+
+@pytest.fixture
+def dask_executor(dask_client: "Client") -> Executor:
+    """On two Dask workers."""
+    return ExecutorDask(dask_client)
+
+
+@pytest.fixture
+def ray_executor(ray_cluster: RayProcesses) -> Executor:
+    """On a Ray head and another node."""
+    return ExecutorRay()
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import psutil
 import pytest
@@ -17,17 +17,7 @@ import pytest
 from dotflow import Context, DotFlow, action
 from dotflow.abc.executor import Executor
 from dotflow.core.types import TypeStatus
-from dotflow.providers import (
-    ExecutorAsync,
-    ExecutorDask,
-    ExecutorInline,
-    ExecutorProcess,
-    ExecutorRay,
-    ExecutorThread,
-)
-
-if TYPE_CHECKING:
-    from distributed import Client
+from dotflow.providers import ExecutorAsync, ExecutorInline, ExecutorProcess, ExecutorThread
 
 COMPLETED, FAILED, NOT_STARTED = TypeStatus.COMPLETED, TypeStatus.FAILED, TypeStatus.NOT_STARTED
 
@@ -42,23 +32,11 @@ EVERY = [
     pytest.param(lambda: ExecutorAsync(2), id="async"),
 ]
 CLUSTERS = [
-    pytest.param("dask", id="dask", marks=[pytest.mark.clusters, pytest.mark.slow]),
-    pytest.param("ray", id="ray", marks=[pytest.mark.clusters, pytest.mark.slow]),
+    pytest.param("dask_executor", id="dask", marks=[pytest.mark.clusters, pytest.mark.slow]),
+    pytest.param("ray_executor", id="ray", marks=[pytest.mark.clusters, pytest.mark.slow]),
 ]
 
 MakeWorkflow = Callable[..., DotFlow]
-
-
-@pytest.fixture
-def dask(dask_client: "Client") -> Executor:
-    """On two Dask workers."""
-    return ExecutorDask(dask_client)
-
-
-@pytest.fixture
-def ray(ray_cluster: object) -> Executor:
-    """On a Ray head and another node."""
-    return ExecutorRay()
 
 
 @pytest.fixture(params=[*EVERY, *CLUSTERS])

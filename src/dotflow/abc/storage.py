@@ -11,6 +11,9 @@ from dotflow.core.task import Task
 class Storage(ABC):
     """Keeps contexts by key. A storage with `post`, `get` and `key` works; the rest has defaults made of these."""
 
+    #: Whether what it keeps is there for this machine only. A run that is resumed on another one needs more.
+    is_local: bool = False
+
     @abstractmethod
     def post(self, key: str, context: Context) -> None:
         """Saves *context* under *key*, in place of what was there. What raises here fails the task."""

@@ -2,6 +2,7 @@
 
 import math
 import threading
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -241,6 +242,8 @@ class Run:
     def _run(
         self, executor: Executor, tasks: Mapping[int, Task], publisher: Publisher, report: Callable[..., None]
     ) -> None:
+        if executor.is_elsewhere and self._means.storage.is_local:
+            _warn_of_local(self._means.storage, report)
         crew = executor.open(tasks, report)
         try:
             runner = Runner(
@@ -266,3 +269,17 @@ class Run:
 
     def __repr__(self) -> str:
         return f"<run {self.run_id} of {self.workflow_id}: {self.status}>"
+
+
+_warned_of: Final[weakref.WeakSet[Storage]] = weakref.WeakSet()
+
+
+def _warn_of_local(storage: Storage, report: Callable[..., None]) -> None:
+    """Says once for each storage that another machine will not find what it keeps."""
+    if storage not in _warned_of:
+        _warned_of.add(storage)
+        report(
+            f"The steps run on a cluster, and their checkpoints are kept by {type(storage).__name__} on this machine: "
+            f"resumed on another one, the workflow would not find them. StorageS3, StorageGCS and StoragePostgres are there "
+            f"for all machines, and so is a folder on a shared disk."
+        )

@@ -43,6 +43,8 @@ class StorageFile(Storage):
         InvalidArgument: One of them means nothing.
     """
 
+    is_local = True
+
     def __init__(
         self, path: str | os.PathLike[str] = ".output", pickle: bool = False, durability: str = "power"
     ) -> None:

@@ -54,6 +54,8 @@ class StorageSQLite(Storage):
         InvalidArgument: One of them means nothing.
     """
 
+    is_local = True
+
     def __init__(
         self, path: str | os.PathLike[str] = ".output/dotflow.db", pickle: bool = False, durability: str = "power"
     ) -> None:

@@ -60,9 +60,15 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
             return make, tuple(obj.co_filename if part == "<dynamic-code>" else part for part in arguments)
         if isinstance(obj, type):
             return _in_definition_order(obj, super().reducer_override(obj))
-        if isinstance(obj, Action) and obj.__module__ == "__main__":
+        if isinstance(obj, Action) and _travels_by_value(obj.__module__):
             return obj.by_parts()
         return super().reducer_override(obj)
+
+
+def _travels_by_value(module: str) -> bool:
+    """Whether a module is not looked up elsewhere: our `__main__`, and those that cloudpickle was told of."""
+    by_value = cloudpickle.list_registry_pickle_by_value()
+    return module == "__main__" or any(module == name or module.startswith(f"{name}.") for name in by_value)
 
 
 def _in_definition_order(cls: type, reduced: Any) -> Any:
