@@ -170,5 +170,5 @@ def ray_executor(ray_cluster: RayProcesses) -> Executor:
 @pytest.fixture(scope="session")
 def ray_cluster() -> Iterator[RayProcesses]:
     """A Ray head and a second node on this machine; this process is connected to it."""
-    with RayProcesses() as cluster, cluster.connection():
+    with RayProcesses(moon=1) as cluster, cluster.connection():
         yield cluster

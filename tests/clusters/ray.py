@@ -15,6 +15,10 @@ STORE = 200 * 2**20  # bytes of shared memory for each node
 class RayProcesses:
     """A head and one more node, with two CPUs each.
 
+    Args:
+        cpus: How many CPUs each has.
+        resources: What the second node has beside.
+
     Attributes:
         address: The head's.
     """

@@ -63,7 +63,7 @@ class ExecutorDask(Executor):
             return DaskCrew(self.client, report, is_ours=False)
 
         name = f"Dask's scheduler at {self.address}" if self.address else "Dask"
-        here = {} if self.address else {"processes": False, "dashboard_address": None}
+        here = {} if self.address else {"processes": False, "dashboard_address": "127.0.0.1:0"}
         try:
             client = Client(self.address, **{"set_as_default": False, "name": "dotflow", **here, **self.options})
         except (OSError, ValueError) as error:

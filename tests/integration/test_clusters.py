@@ -1,0 +1,430 @@
+"""What a cluster does to a run: workers and schedulers that go away, resources, modules, versions. On real ones."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import psutil
+import pytest
+
+from dotflow import Config, DotFlow, action
+from dotflow.abc.executor import Executor
+from dotflow.abc.log import Log
+from dotflow.core.task import Task
+from dotflow.core.types import TypeStatus
+from dotflow.errors import ClusterError
+from dotflow.providers import ExecutorDask, ExecutorRay, StorageDefault, StorageFile
+from tests.clusters.dask import DaskProcesses
+from tests.clusters.ray import RayProcesses
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+pytestmark = [pytest.mark.clusters, pytest.mark.slow, pytest.mark.timeout(60)]
+
+COMPLETED, FAILED, NOT_STARTED = TypeStatus.COMPLETED, TypeStatus.FAILED, TypeStatus.NOT_STARTED
+
+MakeWorkflow = Callable[..., DotFlow]
+
+BOTH = ["dask", "ray"]
+
+
+def wait_for(happened: Callable[[], object], what: str, seconds: float = 20) -> None:
+    """Looks again and again, since the thing is done by other processes."""
+    until = time.monotonic() + seconds
+    while not happened():
+        assert time.monotonic() < until, f"{what} did not happen"
+        time.sleep(0.02)
+
+
+class LogList(Log):
+    """Remembers what was reported."""
+
+    def __init__(self) -> None:
+        self.told: list[str] = []
+
+    def info(self, task: Task) -> None:
+        """As Log says."""
+
+    def error(self, task: Task) -> None:
+        """As Log says."""
+
+    def report(self, message: str) -> None:
+        """As Log says."""
+        self.told.append(message)
+
+
+@pytest.fixture(params=BOTH)
+def executor(request: pytest.FixtureRequest) -> Executor:
+    """On each kind of cluster; the same one for all tests that leave it whole."""
+    made: Executor = request.getfixturevalue(f"{request.param}_executor")
+    return made
+
+
+@pytest.fixture
+def own_dask() -> Iterator[DaskProcesses]:
+    """A Dask cluster that may be broken."""
+    with DaskProcesses() as cluster:
+        yield cluster
+
+
+def parent_of(pid: int) -> psutil.Process:
+    """The cluster's worker that has the step's process made: its grandparent, through the nursery."""
+    grandparent = psutil.Process(pid).parent().parent()
+    assert grandparent is not None
+    return grandparent
+
+
+class TestLostWorkers:
+    def test_the_attempt_fails_and_the_policy_repeats_it(
+        self, executor: Executor, make_workflow: MakeWorkflow, tmp_path: Path
+    ) -> None:
+        """A worker that is killed in the middle of a step fails that attempt with WorkerDied; the next one is counted."""
+        pid, tries = tmp_path / "pid", tmp_path / "tries"
+
+        @action(retry=2, retry_delay=0)
+        def step() -> str:
+            with tries.open("a") as file:
+                file.write("x")
+            if len(tries.read_text()) == 1:
+                pid.with_suffix(".tmp").write_text(str(os.getpid()))
+                pid.with_suffix(".tmp").rename(pid)
+                time.sleep(30)
+            return "survived"
+
+        workflow = make_workflow(executor=executor)
+        workflow.task.add([action(lambda: "before"), step, action(lambda previous_context: previous_context.storage)])
+        run = workflow.start(mode="background")
+        wait_for(pid.exists, "the step's beginning")
+        child = psutil.Process(int(pid.read_text()))
+        parent_of(child.pid).kill()
+        assert run.wait(40)
+
+        assert workflow.result_storage() == ["before", "survived", "survived"]
+        (error,) = run.tasks[1].errors
+        assert (error.attempt, error.exception) == (1, "WorkerDied")
+        assert "lost the worker of step" in error.message
+        assert run.tasks[1].retry_count == 1
+        assert tries.read_text() == "xx"
+        wait_for(lambda: not child.is_running(), "the end of the step's process")
+
+    def test_without_a_retry_it_is_not_repeated(
+        self, executor: Executor, make_workflow: MakeWorkflow, tmp_path: Path
+    ) -> None:
+        """The cluster itself makes no second attempt, whatever it would do for others."""
+        pid, tries = tmp_path / "pid", tmp_path / "tries"
+
+        @action
+        def step() -> None:
+            with tries.open("a") as file:
+                file.write("x")
+            pid.with_suffix(".tmp").write_text(str(os.getpid()))
+            pid.with_suffix(".tmp").rename(pid)
+            time.sleep(30)
+
+        workflow = make_workflow(executor=executor)
+        workflow.task.add([step, action(lambda: "next")])
+        run = workflow.start(mode="background", keep_going=True)
+        wait_for(pid.exists, "the step's beginning")
+        parent_of(int(pid.read_text())).kill()
+        assert run.wait(40)
+
+        assert [task.status for task in run.tasks] == [FAILED, COMPLETED]
+        assert [error.exception for error in run.tasks[0].errors] == ["WorkerDied"]
+        assert tries.read_text() == "x"
+
+    def test_a_run_on_two_dask_workers_survives_the_kill_of_one(
+        self, own_dask: DaskProcesses, make_workflow: MakeWorkflow, tmp_path: Path
+    ) -> None:
+        """Of forty steps, only those fail that were running there; what waited there runs elsewhere, and all that has
+        finished has run once."""
+
+        @action(retry=3, retry_delay=0)
+        def step(initial_context: Any) -> int:
+            with (tmp_path / f"ran{initial_context.storage}").open("a") as file:
+                file.write(f"{os.getpid()} ")
+            time.sleep(0.2)
+            (tmp_path / f"done{initial_context.storage}").touch()
+            return int(initial_context.storage)
+
+        log = LogList()
+        workflow = make_workflow(executor=ExecutorDask(own_dask.address), log=log)
+        for number in range(40):
+            workflow.task.add(step, initial_context=number)
+        run = workflow.launch(lambda: None, mode="parallel")
+        wait_for(lambda: len(list(tmp_path.glob("done*"))) >= 2, "the first steps")
+        running = next(path for path in tmp_path.glob("ran*") if not (tmp_path / f"done{path.name[3:]}").exists())
+        parent_of(int(running.read_text().split()[-1])).kill()
+        assert run.wait(50)
+
+        assert run.status is COMPLETED
+        assert workflow.result_storage() == list(range(40))
+        counted = {task.task_id: len(task.errors) + 1 for task in run.tasks}
+        assert {number: len((tmp_path / f"ran{number}").read_text().split()) for number in range(40)} == counted
+        assert sum(counted.values()) > 40
+
+
+class TestLostSchedulers:
+    def test_dasks_scheduler_ends_the_run_and_keeps_the_checkpoints(
+        self, own_dask: DaskProcesses, make_workflow: MakeWorkflow, tmp_path: Path
+    ) -> None:
+        """The error says what is gone and what to do; a later run takes up what was finished."""
+        begun = tmp_path / "begun"
+
+        @action
+        def slow() -> str:
+            if not begun.exists():
+                begun.touch()
+                time.sleep(30)
+            return "second"
+
+        def make(executor: Executor) -> DotFlow:
+            workflow = make_workflow(executor=executor, storage=StorageFile(tmp_path / "kept"), workflow_id="nightly")
+            workflow.task.add([action(lambda: "first"), slow])
+            return workflow
+
+        workflow = make(ExecutorDask(own_dask.address))
+        run = workflow.start(mode="background")
+        wait_for(begun.exists, "the second step")
+        own_dask.scheduler.kill()
+        with pytest.raises(ClusterError, match=r"is gone.*resume=True"):
+            run.wait(30)
+
+        assert [task.status for task in run.tasks] == [COMPLETED, FAILED]
+        assert "ClusterError" in run.tasks[1].errors[-1].exception
+        again = make(ExecutorDask())
+        again.start(resume=True)
+        assert again.result_storage() == ["first", "second"]
+
+    def test_one_that_is_not_there(self, make_workflow: MakeWorkflow) -> None:
+        """Nothing runs, and the error names the address and what to look at."""
+        workflow = make_workflow(executor=ExecutorDask("tcp://127.0.0.1:9", timeout=0.5))
+        workflow.task.add(action(lambda: 1))
+
+        with pytest.raises(ClusterError, match=r"tcp://127.0.0.1:9 can't be reached.*timeout="):
+            workflow.start()
+
+
+class TestStops:
+    def test_cancelling_ends_what_runs_and_what_waits(
+        self, executor: Executor, make_workflow: MakeWorkflow, tmp_path: Path
+    ) -> None:
+        """Nothing of a cancelled run goes on in the cluster."""
+
+        @action
+        def step(initial_context: Any) -> None:
+            (tmp_path / f"pid{os.getpid()}").touch()
+            time.sleep(30)
+
+        workflow = make_workflow(executor=executor)
+        for number in range(12):
+            workflow.task.add(step, initial_context=number)
+        run = workflow.launch(lambda: None, mode="parallel")
+        wait_for(lambda: list(tmp_path.glob("pid*")), "a step's beginning")
+        run.cancel()
+        assert run.wait(20)
+        begun = [int(path.name[3:]) for path in tmp_path.glob("pid*")]
+
+        assert {task.status for task in workflow.result_task()} <= {FAILED, NOT_STARTED}
+        wait_for(lambda: not any(psutil.pid_exists(pid) for pid in begun), "the end of the steps")
+        time.sleep(0.5)
+        assert [int(path.name[3:]) for path in tmp_path.glob("pid*")] == begun
+
+
+class TestData:
+    def test_a_lanes_value_stays_where_it_was_made(
+        self, executor: Executor, make_workflow: MakeWorkflow
+    ) -> None:
+        """The next step of the lane is given the very object, which never went through the coordinator and back."""
+
+        class Counting:
+            def __init__(self) -> None:
+                self.payload = bytes(1 << 20)
+                self.pickled = 0
+                self.unpickled = 0
+
+            def __reduce__(self) -> Any:
+                return rebuild, (self.payload, self.pickled + 1, self.unpickled)
+
+        def rebuild(payload: bytes, pickled: int, unpickled: int) -> Counting:
+            made = Counting()
+            made.payload, made.pickled, made.unpickled = payload, pickled, unpickled + 1
+            return made
+
+        workflow = make_workflow(executor=executor)
+        workflow.task.add(action(lambda: Counting()))
+        workflow.task.add(action(lambda previous_context: (previous_context.storage.pickled, os.getpid())))
+        workflow.start()
+
+        assert workflow.result_storage()[0].pickled == 1
+        assert workflow.result_storage()[1][0] == 0
+
+    def test_an_array_may_be_changed_where_it_arrives(
+        self, executor: Executor, make_workflow: MakeWorkflow
+    ) -> None:
+        """What travels beside the pickle is no read-only view, here or there."""
+        import numpy as np
+
+        def change(previous_context: Any) -> Any:
+            previous_context.storage[0] += 1
+            return previous_context.storage
+
+        workflow = make_workflow(executor=executor)
+        workflow.task.add([action(lambda: np.zeros(300_000)), action(change), action(isolate=True)(change)])
+        workflow.start()
+
+        arrays = workflow.result_storage()
+        arrays[2][0] += 1
+        assert [array[0] for array in arrays] == [0, 1, 3]
+
+
+class TestModules:
+    def test_a_module_that_workers_lack_is_said_once(
+        self, executor: Executor, make_workflow: MakeWorkflow, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The task's error and one line of the log name the module and what to do."""
+        (tmp_path / "only_here.py").write_text(
+            "from dotflow import action\n@action\ndef step():\n    return 'found'\n"
+        )
+        monkeypatch.syspath_prepend(str(tmp_path))
+        import only_here  # type: ignore[import-not-found]
+
+        log = LogList()
+        workflow = make_workflow(executor=executor, log=log)
+        workflow.task.add([only_here.step, only_here.step])
+        run = workflow.start(keep_going=True)
+        sys.modules.pop("only_here")
+
+        assert {task.errors[0].exception for task in run.tasks} == {"ModuleNotOnWorker"}
+        told = [line for line in log.told if "only_here" in line]
+        assert len(told) == 1
+        assert "Install it on the workers" in told[0]
+
+    def test_it_may_be_sent_along(
+        self, executor: Executor, make_workflow: MakeWorkflow, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """What the message says helps: cloudpickle.register_pickle_by_value."""
+        import cloudpickle  # type: ignore[import-untyped]
+
+        (tmp_path / "sent_along.py").write_text(
+            "from dotflow import action\nHELPED = 'found'\n@action\ndef step():\n    return HELPED\n"
+        )
+        monkeypatch.syspath_prepend(str(tmp_path))
+        import sent_along  # type: ignore[import-not-found]
+
+        cloudpickle.register_pickle_by_value(sent_along)
+        workflow = make_workflow(executor=executor)
+        workflow.task.add(sent_along.step)
+        try:
+            workflow.start()
+        finally:
+            cloudpickle.unregister_pickle_by_value(sent_along)
+            sys.modules.pop("sent_along")
+
+        assert workflow.result_storage() == ["found"]
+
+
+def test_a_storage_of_this_machine_is_warned_of_once(
+    executor: Executor, make_workflow: MakeWorkflow, tmp_path: Path
+) -> None:
+    """A run that is resumed on another machine needs a shared storage: said once, and never of one in memory."""
+    log, silent = LogList(), LogList()
+    workflow = make_workflow(executor=executor, storage=StorageFile(tmp_path), log=log)
+    other = make_workflow(executor=executor, storage=StorageDefault(), log=silent)
+    for made in (workflow, other):
+        made.task.add(action(lambda: 1))
+        made.start()
+        made.start()
+
+    assert len([line for line in log.told if "StorageFile on this machine" in line]) == 1
+    assert "StorageS3" in log.told[0]
+    assert silent.told == []
+
+
+def where() -> Callable[[], int]:
+    """A step, which travels by value: the process of the cluster's worker that has it made."""
+
+    def workers_pid() -> int:
+        return int(psutil.Process().parent().parent().pid)  # through the nursery
+
+    return workers_pid
+
+
+def node() -> Callable[[], int]:
+    """A step: the process of the node that it runs on."""
+
+    def nodes_pid() -> int:
+        return int(psutil.Process().parent().parent().parent().pid)
+
+    return nodes_pid
+
+
+class TestResources:
+    def test_dask_gives_a_step_a_worker_that_has_them(
+        self, own_dask: DaskProcesses, make_workflow: MakeWorkflow
+    ) -> None:
+        """resources= goes to Dask's own; other steps run anywhere."""
+        from distributed import Client
+
+        with Client(own_dask.address, set_as_default=False) as client:
+            client.wait_for_workers(2)
+            known = set(client.run(os.getpid).values())
+            own_dask.add_worker("--resources", "GPU=1")
+            client.wait_for_workers(3)
+            (special,) = set(client.run(os.getpid).values()) - known
+            workflow = make_workflow(executor=ExecutorDask(client))
+            workflow.task.add([action(resources={"GPU": 1})(where())] * 6)
+            workflow.task.add([action(where())] * 6)
+            workflow.start(mode="parallel")
+
+        found = workflow.result_storage()
+        assert set(found[:6]) == {special}
+        assert set(found[6:]) <= {*known, special}
+
+    def test_ray_gives_a_step_a_worker_that_has_them(
+        self, ray_executor: Executor, ray_cluster: RayProcesses, make_workflow: MakeWorkflow
+    ) -> None:
+        """resources= goes to Ray's own, also while steps that ask for nothing have taken every CPU."""
+        workflow = make_workflow(executor=ray_executor)
+        workflow.task.add([action(node())] * 8)
+        workflow.task.add([action(resources={"moon": 1})(node())] * 2)
+        workflow.start(mode="parallel")
+
+        found = workflow.result_storage()
+        assert len(set(found[8:])) == 1
+        assert set(found[8:]) < set(found)
+
+    def test_a_lane_may_ask_for_more_in_its_middle(
+        self, ray_executor: Executor, make_workflow: MakeWorkflow
+    ) -> None:
+        """What a step returned is there for the next one, on whatever worker that is."""
+        workflow = make_workflow(executor=ray_executor)
+        workflow.task.add(action(lambda: bytes(200_000)))
+        workflow.task.add(action(resources={"moon": 1})(lambda previous_context: previous_context.storage + b"1"))
+        workflow.task.add(action(lambda previous_context: len(previous_context.storage)))
+        workflow.start()
+
+        assert workflow.result_storage()[2] == 200_001
+
+    def test_steps_that_wait_in_vain_are_told_of(
+        self, executor: Executor, make_workflow: MakeWorkflow, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A step that asks for what no worker has waits, and the log says so, and what there is."""
+        monkeypatch.setattr("dotflow.providers.cluster_crew.PATIENCE", 0.2)
+        log = LogList()
+        workflow = make_workflow(executor=executor, log=log)
+        workflow.task.add(action(resources={"MOONS": 1})(lambda: 1))
+        run = workflow.start(mode="background")
+        wait_for(lambda: log.told, "the line in the log")
+        run.cancel()
+        run.wait(20)
+
+        assert "waited" in log.told[0]
+        assert "the resources that the steps ask for" in log.told[0]
