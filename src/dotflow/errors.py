@@ -258,8 +258,8 @@ class WorkerDied(AttemptError):
     def __str__(self) -> str:
         if self.lost:
             return (
-                f"The cluster lost the worker of step '{self.step}' in the middle of it: {self.lost}. It was killed, ran "
-                f"out of memory, or its machine is gone."
+                f"The cluster lost the worker of step '{self.step}' in the middle of it: {self.lost}. It was killed, "
+                f"ran out of memory, or its machine is gone."
             )
         return f"The worker process of step '{self.step}' {_how_it_ended(self.exit_code)}"
 
@@ -336,10 +336,10 @@ class ModuleNotOnWorker(AttemptError):
     def __str__(self) -> str:
         package = self.module.partition(".")[0]
         return (
-            f"The worker can't import '{self.module}', which is there on the machine that started the run. Install it on "
-            f"the workers too, in the same version; or send it along, cloudpickle.register_pickle_by_value({package}) "
-            f"before start(), or with what the cluster has for it (Dask: client.upload_file; Ray: "
-            f"ExecutorRay(runtime_env={{'working_dir': '.'}}))."
+            f"The worker can't import '{self.module}', which is there on the machine that started the run. Install it "
+            f"on the workers too, in the same version; or send it along, with "
+            f"cloudpickle.register_pickle_by_value({package}) before start(), or with what the cluster has for it "
+            f"(Dask: client.upload_file; Ray: ExecutorRay(runtime_env={{'working_dir': '.'}}))."
         )
 
 

@@ -22,14 +22,13 @@ class DaskProcesses:
     Args:
         workers: How many workers.
         threads: How many threads each of them has.
-        options: More words for the command that starts a worker.
     """
 
-    def __init__(self, workers: int = 2, threads: int = 2, options: tuple[str, ...] = ()) -> None:
+    def __init__(self, workers: int = 2, threads: int = 2) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="dotflow-dask-")
         self._file = Path(self._folder.name) / "scheduler.json"
         self._processes: list[subprocess.Popen[bytes]] = []
-        self._threads, self._options = threads, options
+        self._threads = threads
         self.scheduler = self._start("scheduler", "--host", "127.0.0.1", "--port", "0")
         until = time.monotonic() + 20
         while not self._file.exists() or not self._file.read_text().endswith("}"):
@@ -40,15 +39,15 @@ class DaskProcesses:
         for _ in range(workers):
             self.add_worker()
 
-    def add_worker(self, *options: str) -> subprocess.Popen[bytes]:
+    def add_worker(self, *options: str, **environment: str) -> None:
         """One more worker, under a nanny that replaces it."""
-        given = ("--host", "127.0.0.1", "--nthreads", str(self._threads), *self._options, *options)
-        return self._start("worker", *given, "--local-directory", self._folder.name)
+        given = ("--host", "127.0.0.1", "--nthreads", str(self._threads), *options)
+        self._start("worker", *given, "--local-directory", self._folder.name, **environment)
 
-    def _start(self, part: str, *words: str) -> subprocess.Popen[bytes]:
+    def _start(self, part: str, *words: str, **environment: str) -> subprocess.Popen[bytes]:
         process = subprocess.Popen(
             [sys.executable, "-m", "dask", part, "--scheduler-file", str(self._file), "--no-dashboard", *words],
-            env={**os.environ, **QUIET},
+            env={**os.environ, **QUIET, **environment},
             cwd=self._folder.name,
         )
         self._processes.append(process)

@@ -1,31 +1,26 @@
 """What a cluster does to a run: workers and schedulers that go away, resources, modules, versions. On real ones."""
 
-import contextlib
 import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import psutil
 import pytest
 
-from dotflow import Config, DotFlow, action
+from dotflow import DotFlow, action
 from dotflow.abc.executor import Executor
 from dotflow.abc.log import Log
 from dotflow.core.task import Task
 from dotflow.core.types import TypeStatus
 from dotflow.errors import ClusterError
-from dotflow.providers import ExecutorDask, ExecutorRay, StorageDefault, StorageFile
+from dotflow.providers import ExecutorDask, StorageDefault, StorageFile
 from tests.clusters.dask import DaskProcesses
 from tests.clusters.ray import RayProcesses
-
-if TYPE_CHECKING:
-    from distributed import Client
 
 pytestmark = [pytest.mark.clusters, pytest.mark.slow, pytest.mark.timeout(60)]
 
@@ -86,7 +81,7 @@ class TestLostWorkers:
     def test_the_attempt_fails_and_the_policy_repeats_it(
         self, executor: Executor, make_workflow: MakeWorkflow, tmp_path: Path
     ) -> None:
-        """A worker that is killed in the middle of a step fails that attempt with WorkerDied; the next one is counted."""
+        """A worker that is killed in the middle of a step fails that attempt with WorkerDied; the next is counted."""
         pid, tries = tmp_path / "pid", tmp_path / "tries"
 
         @action(retry=2, retry_delay=0)
@@ -230,18 +225,109 @@ class TestStops:
         wait_for(lambda: list(tmp_path.glob("pid*")), "a step's beginning")
         run.cancel()
         assert run.wait(20)
-        begun = [int(path.name[3:]) for path in tmp_path.glob("pid*")]
 
-        assert {task.status for task in workflow.result_task()} <= {FAILED, NOT_STARTED}
-        wait_for(lambda: not any(psutil.pid_exists(pid) for pid in begun), "the end of the steps")
-        time.sleep(0.5)
-        assert [int(path.name[3:]) for path in tmp_path.glob("pid*")] == begun
+        def begun() -> list[int]:
+            return [int(path.name[3:]) for path in tmp_path.glob("pid*")]
+
+        assert {task.status for task in run.tasks} <= {FAILED, NOT_STARTED}
+        wait_for(lambda: not any(psutil.pid_exists(pid) for pid in begun()), "the end of the steps")
+        assert len(begun()) <= 4, "no more than there are workers"
+
+    @pytest.mark.parametrize("name", ["SIGINT", "SIGKILL"])
+    def test_the_end_of_the_process_that_called_start(self, kind: str, name: str, address: str, tmp_path: Path) -> None:
+        """Ctrl-C and kill -9 there end the step here, in C code too, and a run that resumes skips what was finished."""
+        script = tmp_path / "pipeline.py"
+        script.write_text(PIPELINE.format(kind=kind, address=address, folder=str(tmp_path)))
+        command = [sys.executable, "-W", "error::UserWarning", str(script)]
+        with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+            wait_for((tmp_path / "pid").exists, "the step's beginning")
+            pid = int((tmp_path / "pid").read_text())
+            process.send_signal(getattr(signal, name))
+            _, said = process.communicate(timeout=30)
+        wait_for(lambda: not psutil.pid_exists(pid), "the end of the step's process")
+        again = subprocess.run(command, capture_output=True, text=True, timeout=50)
+
+        assert "KeyboardInterrupt" in said or name == "SIGKILL"
+        assert again.stdout == "['first', 'second']\n", again.stderr
+        assert (tmp_path / "ran").read_text() == "x"
+
+
+PIPELINE = """
+import hashlib, os, pathlib
+from dotflow import DotFlow, action
+from dotflow.providers import Executor{kind}, LogDefault, StorageFile
+
+folder = pathlib.Path({folder!r})
+
+@action
+def first():
+    with (folder / "ran").open("a") as file:
+        file.write("x")
+    return "first"
+
+@action
+def second():
+    if not (folder / "pid").exists():
+        (folder / "pid.tmp").write_text(str(os.getpid()))
+        (folder / "pid.tmp").rename(folder / "pid")
+        hashlib.pbkdf2_hmac("sha256", b"x", b"y", 200_000_000)
+    return "second"
+
+executor, storage = Executor{kind}({address!r}), StorageFile(folder / "kept")
+config = Config(executor=executor, storage=storage, log=LogDefault(output="none"))
+workflow = DotFlow(config, workflow_id="nightly")
+workflow.task.add([first, second])
+workflow.start(resume=True)
+print(workflow.result_storage())
+"""
+
+
+@pytest.fixture(params=["Dask", "Ray"])
+def kind(request: pytest.FixtureRequest) -> str:
+    """A kind of cluster, as its executor is called."""
+    return str(request.param)
+
+
+@pytest.fixture
+def address(kind: str, request: pytest.FixtureRequest) -> str:
+    """Where there is one of the kind."""
+    return str(request.getfixturevalue(f"{kind.lower()}_cluster").address)
+
+
+class TestVersions:
+    def test_differences_are_said(
+        self, executor: Executor, make_workflow: MakeWorkflow, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """What is installed in another version over there is said once, at the beginning, with both versions."""
+        here = os.getpid()
+
+        def describer(engine: str) -> Callable[[], dict[str, str]]:
+            return lambda: {"Python": "2.7" if os.getpid() == here else "3.99", "dotflow": "1"}
+
+        crew = "dask_crew" if isinstance(executor, ExecutorDask) else "ray_crew"
+        monkeypatch.setattr(f"dotflow.providers.{crew}.describer", describer)
+        log = LogList()
+        workflow = make_workflow(executor=executor, log=log)
+        workflow.task.add([action(lambda: 1)] * 3)
+        workflow.start(mode="parallel")
+
+        assert len(log.told) == 1
+        assert "(here 2.7)" in log.told[0]
+        assert "install the same" in log.told[0]
+
+    def test_a_worker_without_dotflow(self, make_workflow: MakeWorkflow, tmp_path: Path) -> None:
+        """The run ends, and the error says what to install there."""
+        (tmp_path / "sitecustomize.py").write_text("import sys; sys.modules['dotflow'] = None")
+        with DaskProcesses(workers=0) as cluster:
+            cluster.add_worker(PYTHONPATH=str(tmp_path))
+            workflow = make_workflow(executor=ExecutorDask(cluster.address))
+            workflow.task.add(action(lambda: 1))
+            with pytest.raises(ClusterError, match=r"without dotflow.*pip install 'dotflow\[dask\]"):
+                workflow.start()
 
 
 class TestData:
-    def test_a_lanes_value_stays_where_it_was_made(
-        self, executor: Executor, make_workflow: MakeWorkflow
-    ) -> None:
+    def test_a_lanes_value_stays_where_it_was_made(self, executor: Executor, make_workflow: MakeWorkflow) -> None:
         """The next step of the lane is given the very object, which never went through the coordinator and back."""
 
         class Counting:
@@ -266,9 +352,7 @@ class TestData:
         assert workflow.result_storage()[0].pickled == 1
         assert workflow.result_storage()[1][0] == 0
 
-    def test_an_array_may_be_changed_where_it_arrives(
-        self, executor: Executor, make_workflow: MakeWorkflow
-    ) -> None:
+    def test_an_array_may_be_changed_where_it_arrives(self, executor: Executor, make_workflow: MakeWorkflow) -> None:
         """What travels beside the pickle is no read-only view, here or there."""
         import numpy as np
 
@@ -290,9 +374,7 @@ class TestModules:
         self, executor: Executor, make_workflow: MakeWorkflow, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """The task's error and one line of the log name the module and what to do."""
-        (tmp_path / "only_here.py").write_text(
-            "from dotflow import action\n@action\ndef step():\n    return 'found'\n"
-        )
+        (tmp_path / "only_here.py").write_text("from dotflow import action\n@action\ndef step():\n    return 'found'\n")
         monkeypatch.syspath_prepend(str(tmp_path))
         import only_here  # type: ignore[import-not-found]
 
@@ -401,9 +483,7 @@ class TestResources:
         assert len(set(found[8:])) == 1
         assert set(found[8:]) < set(found)
 
-    def test_a_lane_may_ask_for_more_in_its_middle(
-        self, ray_executor: Executor, make_workflow: MakeWorkflow
-    ) -> None:
+    def test_a_lane_may_ask_for_more_in_its_middle(self, ray_executor: Executor, make_workflow: MakeWorkflow) -> None:
         """What a step returned is there for the next one, on whatever worker that is."""
         workflow = make_workflow(executor=ray_executor)
         workflow.task.add(action(lambda: bytes(200_000)))

@@ -198,8 +198,8 @@ def action(
         retry_delay: Seconds between attempts.
         backoff: Double the delay each time.
         isolate: Give each attempt a process of its own in every mode, so that its timeout always kills.
-        resources: What its worker must have, such as `{"GPU": 1}`: ExecutorDask and ExecutorRay pass it on to Dask's and
-            Ray's own. Executors on this machine take no notice.
+        resources: What its worker must have, such as `{"GPU": 1}`: ExecutorDask and ExecutorRay pass it on to Dask's
+            and Ray's own. Executors on this machine take no notice.
 
     Raises:
         InvalidPolicy: A number that means nothing, such as `retry=0`.

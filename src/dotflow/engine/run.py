@@ -280,6 +280,6 @@ def _warn_of_local(storage: Storage, report: Callable[..., None]) -> None:
         _warned_of.add(storage)
         report(
             f"The steps run on a cluster, and their checkpoints are kept by {type(storage).__name__} on this machine: "
-            f"resumed on another one, the workflow would not find them. StorageS3, StorageGCS and StoragePostgres are there "
-            f"for all machines, and so is a folder on a shared disk."
+            f"resumed on another one, the workflow would not find them. StorageS3, StorageGCS and StoragePostgres are "
+            f"there for all machines, and so is a folder on a shared disk."
         )

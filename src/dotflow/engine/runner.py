@@ -100,7 +100,8 @@ class Runner:
             self._fail_unfinished(INTERRUPTED)
             raise
         except BaseException as error:  # a run that ends by an error of ours says so in its tasks too
-            self._fail_unfinished(Stop(type(error).__name__, f"the run was ended by {type(error).__name__}: {error}"))
+            reason = f"the run was ended by {type(error).__name__}: {error}".rstrip(".")
+            self._fail_unfinished(Stop(type(error).__name__, reason))
             raise
         self._fail_unfinished(self._stop)
 

@@ -5,7 +5,7 @@ import contextlib
 import itertools
 import queue
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from distributed import KilledWorker
@@ -81,7 +81,7 @@ class DaskCrew(ClusterCrew):
         self._news: queue.SimpleQueue[Any] = queue.SimpleQueue()
         try:
             self._meet()
-        except BaseException:
+        except BaseException:  # the runner closes it, but there is none yet
             self.close()
             raise
 

@@ -42,7 +42,7 @@ def once_plugin() -> SchedulerPlugin:
     """
     prefix, again = PREFIX, AGAIN
 
-    class DotflowOnce(SchedulerPlugin):
+    class DotflowOnce(SchedulerPlugin):  # type: ignore[misc]  # distributed is Any to mypy
         name = "dotflow-once"
         idempotent = True
 
@@ -63,7 +63,7 @@ def once_plugin() -> SchedulerPlugin:
     return DotflowOnce()
 
 
-class Released(WorkerPlugin):
+class Released(WorkerPlugin):  # type: ignore[misc]  # distributed is Any to mypy
     """Ends attempts that nobody wants any more: of a run that was cancelled, or whose process is gone."""
 
     name = "dotflow-released"

@@ -1,8 +1,8 @@
 """Errand and Reply: an attempt on its way to a worker of a cluster, and what comes back.
 
-They travel as a list of bytes-like objects, the first of which is plain data, pickled: what stands between here and there
-(a scheduler, an object store) needs nothing of ours to pass them on, and need not copy. What users' code takes and gives
-is in `parts`, pickled, and only the step's own process opens it there.
+They travel as a list of bytes-like objects, the first of which is plain data, pickled: what stands between here and
+there (a scheduler, an object store) needs nothing of ours to pass them on, and need not copy. What users' code takes
+and gives is in `parts`, pickled, and only the step's own process opens it there.
 """
 
 import pickle
@@ -47,7 +47,7 @@ class Errand(NamedTuple):
     @classmethod
     def unpacked(cls, packed: Sequence[Any]) -> Self:
         """As it was."""
-        return cls(*pickle.loads(packed[0]), parts=packed[1:])
+        return cls._make([*pickle.loads(packed[0]), packed[1:]])
 
 
 class Reply(NamedTuple):
@@ -76,7 +76,7 @@ class Reply(NamedTuple):
     @classmethod
     def unpacked(cls, packed: Sequence[Any]) -> Self:
         """As it was."""
-        return cls(*pickle.loads(packed[0]), parts=packed[1:])
+        return cls._make([*pickle.loads(packed[0]), packed[1:]])
 
 
 def size_of(parts: Sequence[Any]) -> int:

@@ -67,6 +67,8 @@ class ExecutorDask(Executor):
         try:
             client = Client(self.address, **{"set_as_default": False, "name": "dotflow", **here, **self.options})
         except (OSError, ValueError) as error:
-            hint = "Look whether it runs there, and whether this machine can reach it; timeout=... sets how long to wait."
+            hint = (
+                "Look whether it runs there, and whether this machine can reach it; timeout=... sets how long to wait."
+            )
             raise ClusterError(name, f"can't be reached: {in_one_line(error)}", hint) from error
         return DaskCrew(client, report, is_ours=True)

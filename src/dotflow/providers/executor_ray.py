@@ -19,8 +19,9 @@ class ExecutorRay(Executor):
     and on the workers.
 
     Args:
-        address: Ray's address: "auto", "10.0.0.5:6379", "ray://..."; unless given, that of RAY_ADDRESS, else a cluster
-            is started on this machine for the time of the run. A process that has called `ray.init` stays with that.
+        address: The head's, such as "10.0.0.5:6379", or "auto" for the cluster that this machine belongs to; unless
+            given, that of RAY_ADDRESS, else a cluster is started on this machine for the time of the run. A process
+            that has called `ray.init` stays with that.
         max_workers: How many actors there may be at once; as many as the cluster has CPUs unless given.
         **options: Those of `ray.init`, such as `runtime_env={"working_dir": "."}`.
 
@@ -29,8 +30,8 @@ class ExecutorRay(Executor):
         InvalidArgument: The address is no text, or max_workers no whole number from 1.
 
     `open` raises ClusterError where Ray can't be reached. A cluster that goes away ends the run with a ClusterError;
-    what is finished keeps its checkpoints. A worker that goes away fails the attempt in the middle of which it was, with
-    WorkerDied.
+    what is finished keeps its checkpoints. A worker that goes away fails the attempt in the middle of which it was,
+    with WorkerDied.
     """
 
     def __init__(self, address: str | None = None, max_workers: int | None = None, **options: Any) -> None:
@@ -46,9 +47,9 @@ class ExecutorRay(Executor):
     @property
     def is_elsewhere(self) -> bool:
         """As Executor says."""
-        import ray
+        from dotflow.providers import ray_connection
 
-        return self.address not in (None, "local") or bool(ray.is_initialized())
+        return ray_connection.has_other_machines(self.address)
 
     def open(self, tasks: Mapping[int, Task], report: Report) -> Crew:
         """As Executor says."""

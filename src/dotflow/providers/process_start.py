@@ -96,8 +96,8 @@ class Start:
 
     Args:
         tasks: The run's tasks, by id.
-        relayed: Whether the workers' stdout and stderr go through the channel; where this process's go elsewhere than to
-            the descriptor that a child inherits, unless given.
+        relayed: Whether the workers' stdout and stderr go through the channel. Unless given: where this process's go
+            elsewhere than to the descriptor that a child inherits.
     """
 
     #: How values are pickled for its workers.

@@ -1,14 +1,17 @@
-"""The connection to Ray, of which a process has one: made by the first run that needs it, and by nobody who finds one."""
+"""The connection to Ray, of which a process has one: made by the first run that needs it, if nobody has made it yet."""
 
 import logging
 import os
 import signal
+import socket
 import threading
 from collections.abc import Mapping
 from typing import Any, Final
 
 from dotflow.errors import ClusterError
 from dotflow.providers.cluster_crew import in_one_line
+
+HEAD_TIMEOUT: Final = 2.0  # seconds for the head to take a connection
 
 _lock: Final = threading.Lock()
 _users = 0
@@ -39,6 +42,27 @@ def disconnect() -> None:
             ray.shutdown()
 
 
+def has_other_machines(address: str | None) -> bool:
+    """Whether what `connect` connects to is more than a cluster that is started here."""
+    import ray
+
+    if ray.is_initialized():
+        return len([node for node in ray.nodes() if node["Alive"]]) > 1
+    return (address or os.environ.get("RAY_ADDRESS") or "local") != "local"
+
+
+def head_answers() -> bool:
+    """Whether Ray's head still takes connections: Ray itself waits for it for a minute, and says nothing meanwhile."""
+    import ray
+
+    host, _, port = ray.get_runtime_context().gcs_address.rpartition(":")
+    try:
+        with socket.create_connection((host, int(port)), HEAD_TIMEOUT):
+            return True
+    except OSError:
+        return False
+
+
 def _init(ray: Any, address: str | None, options: Mapping[str, Any]) -> None:
     # Prints come back with the steps' replies; without this, what Ray's workers print would be printed here twice.
     quiet = {"log_to_driver": False, "logging_level": logging.WARNING}
@@ -48,7 +72,9 @@ def _init(ray: Any, address: str | None, options: Mapping[str, Any]) -> None:
         ray.init(address, **{**quiet, **options})
     except (OSError, ValueError, RuntimeError) as error:  # ConnectionError is an OSError
         name = f"Ray at {address or os.environ.get('RAY_ADDRESS') or 'this machine'}"
-        hint = "Look whether it runs there, and in the same versions: ray status. Without an address, one is started here."
+        hint = (
+            "Look whether it runs there, and in the same versions: ray status. Without an address, one is started here."
+        )
         raise ClusterError(name, f"can't be used: {in_one_line(error)}", hint) from error
     finally:
         if in_main:  # SIGTERM keeps the meaning that the program gave it

@@ -2,6 +2,7 @@
 
 import contextlib
 import queue
+import uuid
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from typing import Any, Final, NamedTuple
@@ -25,6 +26,9 @@ from dotflow.providers.versions import describer, differences
 MOST_FAILED_STARTS: Final = 3  # in a row; then it is no accident
 MAKE_ROOM_AFTER: Final = 1.0  # seconds that an actor has been waiting for room before idle ones are ended for it
 
+HEARTBEAT: Final = 5.0  # seconds between two looks at the head
+GONE_AFTER: Final = 10.0  # seconds without an answer; a head that is restarted may take some
+
 #: What Ray has options of its own for: ray.remote's documentation.
 OPTIONS: Final = {"CPU": "num_cpus", "GPU": "num_gpus", "memory": "memory"}
 
@@ -37,7 +41,7 @@ class _Seat:
         self.actor = actor
         self.began = clock.ticks()
         self.call: Call | None = None
-        self.name = actor._actor_id.hex()
+        self.name = uuid.uuid4().hex
 
 
 class _Kind:
@@ -79,6 +83,7 @@ class RayCrew(ClusterCrew):
         self._failed_starts = 0
         self._answers: list[Answer] = []
         self._news: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self._looked = self._answered = clock.ticks()
         self._is_open = True
 
     def submit(self, call: Call) -> None:
@@ -215,6 +220,8 @@ class RayCrew(ClusterCrew):
             else:
                 self._answer(call, self.outcome(call, reply))
         elif isinstance(error, RayActorError):
+            if not ray_connection.head_answers():
+                raise self._gone()
             self._dismiss(seat)
             self._answer(call, self.lost(call, in_one_line(error)))
         elif isinstance(error, RaySystemError):
@@ -232,24 +239,35 @@ class RayCrew(ClusterCrew):
         self.ended(call.task_id)
         self._answers.append((call, outcome))
 
-    def _gone(self, error: BaseException) -> ClusterError:
+    def _gone(self, error: BaseException | None = None) -> ClusterError:
         hint = "What is finished keeps its checkpoints: start again with resume=True."
-        return ClusterError(self.cluster, f"can't go on: {in_one_line(error)}", hint)
+        what = "is gone, and the run with it: its head does not answer" if error is None else in_one_line(error)
+        return ClusterError(self.cluster, what if error is None else f"can't go on: {what}", hint)
 
     def _next(self, end: float | None) -> list[Any]:
         """All news there is; none when it is time to look around."""
         left = None if end is None else max(0.0, end - clock.ticks())
-        limits = (left, self.until_patience_ends(), self._until_room())
+        limits = (left, self.until_patience_ends(), self._until_room(), HEARTBEAT)
+        news: list[Any] = []
         try:
-            news = [self._news.get(timeout=min((limit for limit in limits if limit is not None), default=None))]
-        except queue.Empty:
-            if self.until_patience_ends() == 0.0:
-                self.say_who_waits(", ".join(f"{name}: {amount:g}" for name, amount in _had().items()))
-            return []
-        with contextlib.suppress(queue.Empty):
+            news.append(self._news.get(timeout=min(limit for limit in limits if limit is not None)))
             while True:
                 news.append(self._news.get_nowait())
+        except queue.Empty:
+            if not news and self.until_patience_ends() == 0.0:
+                self.say_who_waits(", ".join(f"{name}: {amount:g}" for name, amount in _had().items()))
+        self._look_at_head()
         return news
+
+    def _look_at_head(self) -> None:
+        now = clock.ticks()
+        if now - self._looked < HEARTBEAT:
+            return
+        self._looked = now
+        if ray_connection.head_answers():
+            self._answered = now
+        elif now - self._answered >= GONE_AFTER:
+            raise self._gone()
 
 
 def _nobody() -> _Seat:
@@ -263,4 +281,6 @@ def _end(seat: _Seat) -> None:
 
 def _had() -> dict[str, float]:
     """What the cluster has, without what Ray keeps for itself."""
-    return {name: amount for name, amount in ray.cluster_resources().items() if ":" not in name and "memory" not in name}
+    return {
+        name: amount for name, amount in ray.cluster_resources().items() if ":" not in name and "memory" not in name
+    }
