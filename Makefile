@@ -15,9 +15,9 @@ endef
 comma := ,
 heading = @printf '\n== %s\n'
 
-SUITES = $(VERSIONS:%=test-%) test-forkserver test-spawn
+SUITES = $(VERSIONS:%=test-%) test-ray test-dask test-forkserver test-spawn
 
-.PHONY: help demo test test-forkserver test-spawn check dist extras bench docs clean
+.PHONY: help demo test test-forkserver test-spawn test-dask test-ray check bench docs clean
 .SECONDARY:  # keep the venvs, which only a pattern names
 
 help:  ## Say what can be made
@@ -48,21 +48,21 @@ test: check dist  ## All of check and dist, then the tests on every Python, and 
 ends = $(firstword $(VERSIONS)) $(lastword $(VERSIONS))
 test-3.%: .venv/3.%/.ready
 	$(heading) 'Python 3.$*: $(if $(filter 3.$*,$(ends)),every test,unit and contract tests)'
-	@.venv/3.$*/bin/pytest --no-header $(if $(filter 3.$*,$(ends)),tests,tests/unit tests/contract -m 'not slow')
+	@.venv/3.$*/bin/pytest --no-header $(if $(filter 3.$*,$(ends)),tests -m 'not clusters',tests/unit tests/contract -m 'not slow')
 
 test-forkserver test-spawn: test-%: .venv/$(PYTHON)/.ready
 	$(heading) 'Python $(PYTHON): process tests with $*'
 	@.venv/$(PYTHON)/bin/pytest --no-header tests/integration -m processes --start-method $*
 
-dist: .venv/check/.ready  ## Build the wheel and the sdist into dist/, and look them over
-	$(heading) 'wheel and sdist'
-	@rm -rf dist
-	@.venv/check/bin/python -m build --quiet
-	@.venv/check/bin/twine --no-color check --strict dist/*
-	@.venv/check/bin/check-wheel-contents dist/*.whl
-
-extras: dist  ## Install the wheel with each extra on each Python, from nothing: minutes
-	@.venv/check/bin/python tests/extras_table.py dist/*.whl
+# Dask on the newest Python, Ray on the oldest: what is asked of clusters, and whole runs once more with every step there.
+test-dask: .venv/$(lastword $(VERSIONS))/.ready
+	$(heading) 'Python $(lastword $(VERSIONS)): on a Dask cluster'
+	@.venv/$(lastword $(VERSIONS))/bin/pytest --no-header tests/contract tests/integration -m clusters -k 'dask or Dask'
+	@.venv/$(lastword $(VERSIONS))/bin/pytest --no-header tests/integration/test_runs.py -m processes --cluster dask
+test-ray: .venv/$(PYTHON)/.ready
+	$(heading) 'Python $(PYTHON): on a Ray cluster'
+	@.venv/$(PYTHON)/bin/pytest --no-header tests/contract tests/integration -m clusters -k 'not dask and not Dask'
+	@.venv/$(PYTHON)/bin/pytest --no-header tests/integration/test_runs.py -m processes --cluster ray
 
 bench: .venv/bench/.ready  ## Measure dotflow beside what one would use instead
 	@.venv/bench/bin/python benchmarks/run.py

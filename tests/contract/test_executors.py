@@ -17,7 +17,7 @@ import pytest
 from dotflow import Context, DotFlow, action
 from dotflow.abc.executor import Executor
 from dotflow.core.types import TypeStatus
-from dotflow.providers import ExecutorAsync, ExecutorInline, ExecutorProcess, ExecutorThread
+from dotflow.providers import ExecutorAsync, ExecutorInline, ExecutorProcess, ExecutorThread, StorageFile
 
 COMPLETED, FAILED, NOT_STARTED = TypeStatus.COMPLETED, TypeStatus.FAILED, TypeStatus.NOT_STARTED
 
@@ -589,6 +589,105 @@ class TestProcesses:
 
         assert len(set(workflow.result_storage())) == 1
         assert os.getpid() not in workflow.result_storage()
+
+
+class TestRuns:
+    def test_groups_go_on_without_each_other(self, workflow: DotFlow) -> None:
+        """With keep_going a failure ends nothing; the task after it gets an empty context, other groups their own."""
+
+        def fails() -> None:
+            raise ValueError("no")
+
+        def follow(previous_context: Context) -> Any:
+            return "after", previous_context.storage
+
+        workflow.task.add([action(lambda: 1), action(fails), action(follow)], group_name="a")
+        workflow.task.add([action(lambda: 2), action(follow)], group_name="b")
+
+        workflow.start(keep_going=True)
+
+        assert statuses(workflow) == [COMPLETED, FAILED, COMPLETED, COMPLETED, COMPLETED]
+        assert workflow.result_storage() == [1, None, ("after", None), 2, ("after", 2)]
+
+    def test_resume_skips_what_is_finished(
+        self, make_workflow: MakeWorkflow, executor: Executor, tmp_path: Path
+    ) -> None:
+        """In another run on the same storage, only what failed runs; what was saved is handed on."""
+        ran = tmp_path / "ran"
+
+        def count(name: str) -> str:
+            with ran.open("a") as file:
+                file.write(f"{name} ")
+            return name
+
+        def fragile(previous_context: Context) -> Any:
+            count("fragile")
+            if ran.read_text().count("fragile") == 1:
+                raise ValueError("broken")
+            return ["after", previous_context.storage]
+
+        for resume in (False, True):
+            workflow = make_workflow(executor=executor, storage=StorageFile(tmp_path / "kept"), workflow_id="nightly")
+            workflow.task.add([action(lambda: {"a": count("first")}), action(fragile), action(lambda: count("last"))])
+            workflow.start(resume=resume)
+
+        assert statuses(workflow) == [COMPLETED] * 3
+        assert workflow.result_storage() == [{"a": "first"}, ["after", {"a": "first"}], "last"]
+        assert ran.read_text() == "first fragile fragile last "
+
+    @pytest.mark.parametrize(
+        "executor", [*PROCESSES, *EVERY[4:], *CLUSTERS], indirect=True
+    )  # inline has no other thread
+    def test_cancel_ends_what_is_running(self, workflow: DotFlow, tmp_path: Path) -> None:
+        """The step does not run on, its task is FAILED and says why; what never started stays NOT_STARTED."""
+        begun, later = tmp_path / "begun", tmp_path / "later"
+
+        def slow() -> None:
+            begun.touch()
+            until = time.monotonic() + 15
+            while time.monotonic() < until:
+                time.sleep(0.01)
+            later.touch()
+
+        workflow.task.add([action(lambda: 1), action(slow), action(lambda: 3)])
+        run = workflow.start(mode="background")
+        until = time.monotonic() + 15
+        while not begun.exists():
+            assert time.monotonic() < until
+        run.cancel()
+
+        assert run.wait(10)
+        assert statuses(workflow) == [COMPLETED, FAILED, NOT_STARTED]
+        assert [error.exception for error in run.tasks[1].errors] == ["RunCancelled"]
+        assert not later.exists()
+
+    def test_a_delay_occupies_no_worker(self, workflow: DotFlow) -> None:
+        """While a task waits for its next attempt, the others are made."""
+        order: list[int] = []
+
+        def fails() -> None:
+            raise ValueError("again")
+
+        workflow.task.add(action(retry=2, retry_delay=1)(fails), callback=lambda task: order.append(0))
+        for _ in range(8):
+            workflow.task.add(action(lambda: None), callback=lambda task: order.append(task.task_id))
+
+        workflow.start(mode="parallel", keep_going=True)
+
+        assert order[-1] == 0
+        assert sorted(order) == list(range(9))
+
+    def test_a_run_inside_a_running_loop(self, workflow: DotFlow) -> None:
+        """`await workflow.astart()` is the same run, and the caller's loop goes on."""
+        workflow.task.add([action(lambda: 1), action(lambda previous_context: previous_context.storage + 1)])
+
+        async def main() -> Any:
+            return await workflow.astart()
+
+        run = asyncio.run(main())
+
+        assert run.status is COMPLETED
+        assert workflow.result_storage() == [1, 2]
 
 
 @pytest.mark.parametrize("executor", EVERY[3:], indirect=True)

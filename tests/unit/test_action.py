@@ -8,6 +8,7 @@ import pickle
 from dataclasses import dataclass
 from typing import Any
 
+import cloudpickle  # type: ignore[import-untyped]
 import pytest
 
 from dotflow import Context, action
@@ -243,6 +244,16 @@ class TestOptions:
         """Binding loses no option."""
         assert Report().load.policy.attempts == 2
 
+    def test_resources_belong_to_the_step(self) -> None:
+        """They are what was asked for, whatever becomes of the dictionary, and they travel with the step."""
+        wanted = {"GPU": 1, "memory": 0.5}
+        step = action(resources=wanted)(lambda: None)
+        wanted["GPU"] = 9
+
+        assert step.resources == {"GPU": 1, "memory": 0.5}
+        assert cloudpickle.loads(cloudpickle.dumps(step)).resources == step.resources
+        assert extract.resources == {}
+
     @pytest.mark.parametrize(
         ("options", "said"),
         [
@@ -256,6 +267,11 @@ class TestOptions:
             ({"retry_delay": -0.5}, "@action(retry_delay=-0.5)"),
             ({"backoff": 2}, "@action(backoff=2)"),
             ({"isolate": "yes"}, "@action(isolate='yes')"),
+            ({"resources": "GPU"}, "@action(resources='GPU')"),
+            ({"resources": {"GPU": 0}}, "@action(resources={'GPU': 0})"),
+            ({"resources": {"GPU": float("nan")}}, "@action(resources={'GPU': nan})"),
+            ({"resources": {"GPU": True}}, "@action(resources={'GPU': True})"),
+            ({"resources": {1: 1}}, "@action(resources={1: 1})"),
         ],
     )
     def test_bad_ones_are_refused_where_they_stand(self, options: dict[str, Any], said: str) -> None:

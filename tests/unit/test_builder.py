@@ -169,7 +169,7 @@ def test_schema_tells_how_it_was_put_together(builder: TaskBuilder) -> None:
         "group_name": "g",
         "callback": "told",
         "initial_context": None,
-        "policy": {"retry": 3, "timeout": 1.5, "retry_delay": 2, "backoff": True, "isolate": False},
+        "policy": {"retry": 3, "timeout": 1.5, "retry_delay": 2, "backoff": True, "isolate": False, "resources": {}},
     }
     assert (second["task_id"], second["callback"], second["initial_context"]) == (1, None, [1])
 

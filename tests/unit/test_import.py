@@ -14,7 +14,10 @@ PROMISED = {
     "dotflow": ["Config", "Context", "DotFlow", "Task", "action"],
     "dotflow.providers": [
         "ExecutorAsync",
+        "ExecutorDask",
+        "ExecutorInline",
         "ExecutorProcess",
+        "ExecutorRay",
         "ExecutorThread",
         "LogDefault",
         "NotifyApprise",
@@ -76,6 +79,8 @@ def loaded_by(statement: str) -> set[str]:
         "from dotflow.providers import StoragePostgres",
         "from dotflow.providers import StorageS3; StorageS3('bucket').hold",
         "from dotflow.providers import StorageSQLite; StorageSQLite().get('w/0')",
+        "from dotflow.providers import ExecutorDask; ExecutorDask('tcp://10.0.0.5:8786', timeout=3)",
+        "from dotflow.providers import ExecutorRay; ExecutorRay('10.0.0.5:6379')",
         "from dotflow.providers import TracerOpenTelemetry",
     ],
 )

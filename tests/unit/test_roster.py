@@ -77,6 +77,18 @@ def test_no_more_than_allowed(agency: Agency) -> None:
     assert agency.hired == ["A", "B"]
 
 
+def test_one_that_comes_by_itself(agency: Agency) -> None:
+    """Where workers start elsewhere, they join when they are up; calls wait for them, and are counted."""
+    roster = Roster(agency.hire, 4, may_hire=lambda: False)
+
+    assert given(roster, call(0, 0), call(1, 1)) == []
+    assert roster.waiting == 2
+    roster.join("Z")
+    assert given(roster) == [(0, "Z")]
+    assert roster.waiting == 1
+    assert agency.hired == []
+
+
 def test_a_lane_comes_back_to_its_worker(agency: Agency) -> None:
     """The next call of a lane goes to the worker that has its value still, at once."""
     roster = Roster(agency.hire, 4)

@@ -141,6 +141,7 @@ class PolicySchema(Model):
     retry_delay: float
     backoff: bool
     isolate: bool
+    resources: dict[str, float]
 
 
 class TaskSchema(Model):
@@ -171,6 +172,7 @@ class TaskSchema(Model):
                 retry_delay=policy.delay,
                 backoff=policy.backoff,
                 isolate=task.step.isolate,
+                resources=dict(task.step.resources),
             ),
         )
 

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 from dotflow.abc.executor import Crew, Executor, Report
 from dotflow.core.task import Task
 from dotflow.errors import ClusterError, InvalidArgument
-from dotflow.providers.cluster_crew import in_one_line
 from dotflow.providers.late import need
 
 if TYPE_CHECKING:
@@ -57,6 +56,7 @@ class ExecutorDask(Executor):
         """As Executor says."""
         from distributed import Client
 
+        from dotflow.providers.cluster_crew import in_one_line
         from dotflow.providers.dask_crew import DaskCrew
 
         if self.client is not None:

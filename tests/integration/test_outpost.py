@@ -1,0 +1,201 @@
+"""Outpost: the processes that make a run's attempts on a cluster's worker. No cluster is needed to see what they do."""
+
+import os
+import pickle
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from dotflow import Context, action
+from dotflow.core.call import Call
+from dotflow.core.outcome import Returned
+from dotflow.providers.bell import Bell
+from dotflow.providers.errand import ANSWERED, DIED, LATE, MISSING, STOPPED, Errand, Reply
+from dotflow.providers.outpost import Outpost
+from dotflow.providers.process_orders import Memory, Orders
+from dotflow.worker.channel import STDERR, STDOUT, dump_by_value
+
+
+@pytest.fixture
+def outpost() -> Iterator[Outpost]:
+    """With room for two; nothing of it is left."""
+    before = set(psutil.Process().children(recursive=True))
+    made = Outpost(most=2)
+    yield made
+    made.close()
+    left = set(psutil.Process().children(recursive=True)) - before
+    assert not psutil.wait_procs(left, timeout=5)[1]
+
+
+@pytest.fixture
+def bell() -> Iterator[Bell]:
+    made = Bell()
+    yield made
+    made.close()
+
+
+def errand(step: Callable[..., Any], lane: int = 0, previous: Any = None, holder: str = "", **options: Any) -> Errand:
+    """An errand for a step that travels by value."""
+    memory = Memory()
+    if holder:
+        memory.kept = previous
+    made = action(**options)(step)
+    call = Call(0, lane, made, Context(), Context(previous), "w")
+    parts = Orders(dump_by_value, inherited=False).parts(memory, call)
+    return Errand("run", lane, made.policy.timeout, made.isolate, holder, 0, parts)
+
+
+def value_of(reply: Reply) -> Any:
+    assert reply.kind == ANSWERED
+    outcome = pickle.loads(reply.parts[0], buffers=reply.parts[1:])
+    assert isinstance(outcome, Returned)
+    return outcome.value
+
+
+def test_a_lane_keeps_its_process(outpost: Outpost, bell: Bell) -> None:
+    """What a step left in its memory is there for the next one; another lane has another process."""
+    make = lambda lane: value_of(outpost.make(errand(lambda: os.getpid(), lane), bell))
+
+    first, second, third = make(0), make(1), make(0)
+
+    assert first == third != second
+    assert os.getpid() not in (first, second)
+
+
+def test_the_one_that_rested_longest_is_given_away(outpost: Outpost, bell: Bell) -> None:
+    """No more are started than there may be."""
+    make = lambda lane: value_of(outpost.make(errand(lambda: os.getpid(), lane), bell))
+    first, second = make(0), make(1)
+
+    assert make(2) == first
+    assert make(1) == second
+
+
+def test_a_value_is_kept_by_the_process_that_returned_it(outpost: Outpost, bell: Bell) -> None:
+    """An errand that names it need not bring it; one that names somebody else is told so, and nothing runs."""
+    value = list(range(5))
+    reply = outpost.make(errand(lambda: list(range(5))), bell)
+    follow = lambda previous_context: sum(previous_context.storage)
+
+    assert value_of(outpost.make(errand(follow, previous=value, holder=reply.holder), bell)) == 10
+    assert outpost.make(errand(follow, previous=value, holder="somebody else"), bell) == Reply(MISSING)
+
+
+def test_prints_come_with_the_reply(outpost: Outpost, bell: Bell) -> None:
+    """In order, each with its stream."""
+
+    def prints() -> None:
+        import sys
+
+        print("out")
+        print("err", file=sys.stderr)
+
+    reply = outpost.make(errand(prints), bell)
+
+    assert reply.printed == [(STDOUT, b"out\n"), (STDERR, b"err\n")]
+
+
+def test_isolated_steps_share_with_nobody(outpost: Outpost, bell: Bell) -> None:
+    """Each has a process of its own, which ends with it."""
+    plain = value_of(outpost.make(errand(lambda: os.getpid()), bell))
+    alone = [value_of(outpost.make(errand(lambda: os.getpid(), isolate=True), bell)) for _ in range(2)]
+
+    assert len({plain, *alone}) == 3
+    assert not any(psutil.pid_exists(process) for process in alone)
+
+
+@pytest.mark.parametrize(("step", "code"), [(lambda: os._exit(7), 7), (lambda: os.kill(os.getpid(), 9), -9)])
+def test_a_death_is_reported_as_what_it_was(outpost: Outpost, bell: Bell, step: Any, code: int) -> None:
+    """With its exit code or signal, and the next errand finds another process."""
+    reply = outpost.make(errand(step), bell)
+
+    assert (reply.kind, reply.detail) == (DIED, code)
+    assert value_of(outpost.make(errand(lambda: "next"), bell)) == "next"
+
+
+@pytest.mark.slow
+def test_whatever_does_not_stop_in_time_is_killed(outpost: Outpost, bell: Bell) -> None:
+    """C code that never returns, too."""
+
+    def stuck() -> None:
+        import hashlib
+
+        hashlib.pbkdf2_hmac("sha256", b"x", b"y", 200_000_000)
+
+    assert outpost.make(errand(stuck, timeout=0.1), bell).kind == LATE
+
+
+def test_the_bell_ends_it(outpost: Outpost, bell: Bell, tmp_path: Path) -> None:
+    """An attempt that nobody wants any more ends in the middle of whatever it does."""
+    here = tmp_path / "pid"
+
+    def sleeps() -> None:
+        (tmp_path / "half").write_text(str(os.getpid()))
+        (tmp_path / "half").rename(here)
+        time.sleep(30)
+
+    with ThreadPoolExecutor(1) as pool:
+        reply = pool.submit(outpost.make, errand(sleeps), bell)
+        while not here.exists():
+            assert not reply.done()
+        bell.ring()
+
+        assert reply.result(10).kind == STOPPED
+    assert not psutil.pid_exists(int(here.read_text()))
+
+
+def test_closing_ends_all(bell: Bell, tmp_path: Path) -> None:
+    """Idle ones and busy ones, and the process that forks them; those who wait are told."""
+    before = set(psutil.Process().children(recursive=True))
+    outpost, begun = Outpost(most=3), tmp_path / "begun"
+
+    def sleeps() -> None:
+        begun.touch()
+        time.sleep(30)
+
+    outpost.make(errand(lambda: None, lane=0), bell)
+    with ThreadPoolExecutor(1) as pool:
+        reply = pool.submit(outpost.make, errand(sleeps, lane=1), bell)
+        while not begun.exists():
+            assert not reply.done()
+        outpost.close()
+
+        assert reply.result(10).kind in (STOPPED, DIED)
+    left = set(psutil.Process().children(recursive=True)) - before
+    assert not psutil.wait_procs(left, timeout=5)[1]
+
+
+def test_who_has_rested_too_long_goes(outpost: Outpost, bell: Bell) -> None:
+    """Only they: those who have just been here stay, and when nobody is left that is said."""
+    process = value_of(outpost.make(errand(lambda: os.getpid()), bell))
+
+    assert not outpost.end_idle(since=0.0)
+    assert psutil.pid_exists(process)
+    assert outpost.end_idle(since=float("inf"))
+    assert not psutil.pid_exists(process)
+
+
+def test_several_threads_at_once(bell: Bell) -> None:
+    """Each has its errand made; none gets another's reply."""
+    outpost = Outpost(most=4)
+    bells = [Bell() for _ in range(4)]
+    ready = threading.Barrier(4)
+
+    def many(place: int) -> list[Any]:
+        ready.wait()
+        add = lambda previous_context: previous_context.storage + 1
+        return [value_of(outpost.make(errand(add, place, place * 100 + n), bells[place])) for n in range(20)]
+
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(many, range(4)))
+    outpost.close()
+    for each in bells:
+        each.close()
+
+    assert found == [[place * 100 + n + 1 for n in range(20)] for place in range(4)]
