@@ -58,11 +58,11 @@ test-forkserver test-spawn: test-%: .venv/$(PYTHON)/.ready
 test-dask: .venv/$(lastword $(VERSIONS))/.ready
 	$(heading) 'Python $(lastword $(VERSIONS)): on a Dask cluster'
 	@.venv/$(lastword $(VERSIONS))/bin/pytest --no-header tests/contract tests/integration -m clusters -k 'dask or Dask'
-	@.venv/$(lastword $(VERSIONS))/bin/pytest --no-header tests/integration/test_runs.py -m processes --cluster dask
+	@.venv/$(lastword $(VERSIONS))/bin/pytest --no-header tests/integration/test_runs.py -m processes --cluster dask --timeout 120
 test-ray: .venv/$(PYTHON)/.ready
 	$(heading) 'Python $(PYTHON): on a Ray cluster'
 	@.venv/$(PYTHON)/bin/pytest --no-header tests/contract tests/integration -m clusters -k 'not dask and not Dask'
-	@.venv/$(PYTHON)/bin/pytest --no-header tests/integration/test_runs.py -m processes --cluster ray
+	@.venv/$(PYTHON)/bin/pytest --no-header tests/integration/test_runs.py -m processes --cluster ray --timeout 120
 
 bench: .venv/bench/.ready  ## Measure dotflow beside what one would use instead
 	@.venv/bench/bin/python benchmarks/run.py

@@ -47,7 +47,9 @@ class RayProcesses:
 
         ray.init(self.address, log_to_driver=False, logging_level=logging.ERROR)
         try:
-            ray.get([ray.remote(lambda: None).remote() for _ in range(8)])  # the processes that Ray has in store have begun
+            ray.get(
+                [ray.remote(lambda: None).remote() for _ in range(8)]
+            )  # the processes that Ray has in store have begun
             yield
         finally:
             ray.shutdown()

@@ -4,6 +4,7 @@ Steps are local functions, so they also show that what can't be imported by name
 """
 
 import asyncio
+import contextlib
 import os
 import threading
 import time
@@ -32,8 +33,8 @@ EVERY = [
     pytest.param(lambda: ExecutorAsync(2), id="async"),
 ]
 CLUSTERS = [
-    pytest.param("dask_executor", id="dask", marks=[pytest.mark.clusters, pytest.mark.slow]),
-    pytest.param("ray_executor", id="ray", marks=[pytest.mark.clusters, pytest.mark.slow]),
+    pytest.param(f"{name}_executor", id=name, marks=[pytest.mark.clusters, pytest.mark.slow, pytest.mark.timeout(120)])
+    for name in ("dask", "ray")
 ]
 
 MakeWorkflow = Callable[..., DotFlow]
@@ -44,13 +45,24 @@ def executor(request: pytest.FixtureRequest) -> Iterator[Executor]:
     """One of them; after the test, whatever happened in it, no thread and no process is left of the run."""
     made = request.getfixturevalue(request.param) if isinstance(request.param, str) else request.param()
     threads = set(threading.enumerate())
-    children = set(psutil.Process().children(recursive=True))
+    children = offspring()
     yield made
     for thread in set(threading.enumerate()) - threads:
         thread.join(2)
         assert not thread.is_alive(), f"left behind: {thread}"
-    left = set(psutil.Process().children(recursive=True)) - children
+    left = offspring() - children
     assert not psutil.wait_procs(left, timeout=2)[1]
+
+
+def offspring() -> set[psutil.Process]:
+    """The processes below this one, but for those that Ray has in store, which it replaces when it likes."""
+    found = set()
+    for process in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            words = " ".join(process.cmdline())
+            if "default_worker.py" not in words and "ray::" not in words:
+                found.add(process)
+    return found
 
 
 @pytest.fixture

@@ -22,7 +22,7 @@ from dotflow.providers import ExecutorDask, StorageDefault, StorageFile
 from tests.clusters.dask import DaskProcesses
 from tests.clusters.ray import RayProcesses
 
-pytestmark = [pytest.mark.clusters, pytest.mark.slow, pytest.mark.timeout(60)]
+pytestmark = [pytest.mark.clusters, pytest.mark.slow, pytest.mark.timeout(120)]
 
 COMPLETED, FAILED, NOT_STARTED = TypeStatus.COMPLETED, TypeStatus.FAILED, TypeStatus.NOT_STARTED
 
