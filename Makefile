@@ -17,7 +17,7 @@ heading = @printf '\n== %s\n'
 
 SUITES = $(VERSIONS:%=test-%) test-ray test-dask test-forkserver test-spawn
 
-.PHONY: help demo test test-forkserver test-spawn test-dask test-ray check bench docs clean
+.PHONY: help demo test test-forkserver test-spawn test-dask test-ray check dist extras bench docs clean
 .SECONDARY:  # keep the venvs, which only a pattern names
 
 help:  ## Say what can be made
@@ -63,6 +63,16 @@ test-ray: .venv/$(PYTHON)/.ready
 	$(heading) 'Python $(PYTHON): on a Ray cluster'
 	@.venv/$(PYTHON)/bin/pytest --no-header tests/contract tests/integration -m clusters -k 'not dask and not Dask'
 	@.venv/$(PYTHON)/bin/pytest --no-header tests/integration/test_runs.py -m processes --cluster ray --timeout 120
+
+dist: .venv/check/.ready  ## Build the wheel and the sdist into dist/, and look them over
+	$(heading) 'wheel and sdist'
+	@rm -rf dist
+	@.venv/check/bin/python -m build --quiet
+	@.venv/check/bin/twine --no-color check --strict dist/*
+	@.venv/check/bin/check-wheel-contents dist/*.whl
+
+extras: dist  ## Install the wheel with each extra on each Python, from nothing: minutes
+	@.venv/check/bin/python tests/extras_table.py dist/*.whl
 
 bench: .venv/bench/.ready  ## Measure dotflow beside what one would use instead
 	@.venv/bench/bin/python benchmarks/run.py

@@ -17,6 +17,7 @@ import sys
 import tempfile
 import threading
 import time
+import types
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -31,6 +32,7 @@ from dotflow.abc.storage import Storage  # noqa: E402
 from dotflow.core.task import Task  # noqa: E402
 from dotflow.providers import (  # noqa: E402
     ExecutorAsync,
+    ExecutorDask,
     ExecutorProcess,
     LogDefault,
     NotifyTelegram,
@@ -345,6 +347,23 @@ def _no_descriptors() -> object:
         return failed(workflow, "parallel")
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+@case(errors.ModuleNotOnWorker)
+def _only_here() -> object:
+    shop = types.ModuleType("shop")  # there in this process, and in no file that another one could find
+
+    def load() -> None: ...
+
+    load.__module__, load.__qualname__ = "shop", "load"
+    vars(shop)["load"] = step = action(load)
+    with mock.patch.dict(sys.modules, shop=shop):
+        return failed(workflow_of(step, executor=ExecutorProcess(start_method="spawn")), "parallel")
+
+
+@case(errors.ClusterError)
+def _no_scheduler() -> object:
+    return workflow_of(extract, executor=ExecutorDask("tcp://127.0.0.1:9", timeout=0.5)).start()
 
 
 @case(errors.CannotTravel)

@@ -13,10 +13,12 @@ OURS: Final = {"bench", "check", "docs", "test"}
 USES: Final = {
     "arrow": "from dotflow.codec import decode; decode(TABLE)",
     "aws": "from dotflow.providers import StorageS3; StorageS3('bucket')",
+    "dask": "from dotflow.providers import ExecutorDask; ExecutorDask()",
     "gcp": "from dotflow.providers import StorageGCS; StorageGCS('bucket')",
     "notify": "from dotflow.providers import NotifyApprise; NotifyApprise('json://localhost')",
     "otel": "from dotflow.providers import TracerOpenTelemetry; TracerOpenTelemetry()",
     "postgres": "from dotflow.providers import StoragePostgres; StoragePostgres('dbname=pipelines')",
+    "ray": "from dotflow.providers import ExecutorRay; ExecutorRay()",
     "scheduler": "from dotflow.providers import SchedulerCron; SchedulerCron('@daily', timezone='Europe/Berlin')",
 }
 

@@ -22,6 +22,7 @@
     │   └── RunStopped            the run was cancelled or interrupted while it ran
     ├── ProviderError             storage, notification, schedule, cluster
     │   ├── ClusterError          a cluster can't be reached, is lost, or can't do what is asked of it
+    │   ├── MissingExtra          (ImportError) what a provider needs is not installed
     │   ├── NotifyError           somebody could not be told
     │   ├── StorageError          a value could not be saved or read
     │   │   └── LeaseLost         another process has the workflow now
@@ -59,6 +60,7 @@ __all__ = [
     "InvalidStep",
     "LeaseLost",
     "LoopLost",
+    "MissingExtra",
     "ModuleNotOnWorker",
     "NoProcesses",
     "NotRunYet",
@@ -253,7 +255,9 @@ class WorkerDied(AttemptError):
 
     def __init__(self, step: str, exit_code: int | None, lost: str = "") -> None:
         super().__init__(step, exit_code, lost)
-        self.step, self.exit_code, self.lost = step, exit_code, lost
+        self.step: str = step
+        self.exit_code: int | None = exit_code
+        self.lost: str = lost
 
     def __str__(self) -> str:
         if self.lost:
@@ -331,7 +335,7 @@ class ModuleNotOnWorker(AttemptError):
 
     def __init__(self, module: str) -> None:
         super().__init__(module)
-        self.module = module
+        self.module: str = module
 
     def __str__(self) -> str:
         package = self.module.partition(".")[0]
@@ -467,7 +471,9 @@ class ClusterError(ProviderError):
 
     def __init__(self, cluster: str, reason: str, hint: str) -> None:
         super().__init__(cluster, reason, hint)
-        self.cluster, self.reason, self.hint = cluster, reason, hint
+        self.cluster: str = cluster
+        self.reason: str = reason
+        self.hint: str = hint
 
     def __str__(self) -> str:
         return f"{self.cluster} {self.reason}. {self.hint}"

@@ -145,7 +145,7 @@ class TestReplies:
                 "WorkerNotStarted",
                 "no memory (on tcp://a)",
             ),
-            (Reply(ANSWERED, parts=[b"garbage"]), Raised, "CannotTravel", "The value returned"),
+            (Reply(ANSWERED, parts=[b"garbage"]), Raised, "CannotTravel", "the value returned"),
         ],
         ids=lambda part: part if isinstance(part, str) else "",
     )

@@ -25,6 +25,7 @@ from dotflow.errors import (
     InvalidStep,
     LeaseLost,
     LoopLost,
+    MissingExtra,
     ModuleNotOnWorker,
     NoProcesses,
     NothingScheduled,

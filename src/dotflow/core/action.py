@@ -5,7 +5,7 @@ import inspect
 import math
 import sys
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, Concatenate, Final, Generic, ParamSpec, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Concatenate, Final, Generic, ParamSpec, Protocol, TypeVar, overload
 
 from dotflow.core.failure import described
 from dotflow.core.policy import Policy
@@ -17,6 +17,9 @@ Q = ParamSpec("Q")  # of the method once it is bound, and T what it returns
 T = TypeVar("T")
 
 NO_RESOURCES: Final[Mapping[str, float]] = {}
+
+#: What can be decorated, as an error says it.
+DECORATED: Final = "@action decorates a function, a coroutine function, a method or a class"
 
 #: What a step may ask for, by parameter name.
 CONTEXTS: Final = ("initial_context", "previous_context")
@@ -64,7 +67,7 @@ class Action(Generic[P, R]):
         self.policy = policy
         self.isolate = isolate
         self.resources = resources
-        self.is_coroutine = inspect.iscoroutinefunction(_innermost(function))
+        self.is_coroutine: bool = inspect.iscoroutinefunction(_innermost(function))
         parameters = _parameters(function)
         self.wants: tuple[str, ...] = tuple(
             name for name in CONTEXTS if name in parameters and parameters[name].kind in BY_NAME
@@ -176,7 +179,7 @@ def action(
     backoff: bool = False,
     isolate: bool = False,
     resources: Mapping[str, float] | None = None,
-) -> Callable[[Callable[P, R]], Action[P, R]]: ...
+) -> Decorator: ...
 def action(
     function: Callable[..., Any] | None = None,
     /,
@@ -218,7 +221,7 @@ def action(
             raise InvalidStep(described(target), "Options go by name: @action(retry=3).", DECORATED)
         if inspect.isgeneratorfunction(_unwrapped(target)) or inspect.isasyncgenfunction(_unwrapped(target)):
             hint = "None of its lines would run. Return a list of what it yields."
-            raise InvalidStep(f"{target!r}, a generator function", hint)
+            raise InvalidStep(f"{described(target)}, a generator function", hint, DECORATED)
         return Action(target, policy, isolate, wanted)
 
     return decorate if function is None else decorate(function)

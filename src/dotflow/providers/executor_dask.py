@@ -44,7 +44,7 @@ class ExecutorDask(Executor):
         if client is not None and options:
             raise InvalidArgument("options", options, "for the Client that is made here, and one was given")
         self.client = client
-        self.address = address_or_client if isinstance(address_or_client, str) else None
+        self.address: str | None = address_or_client if isinstance(address_or_client, str) else None
         self.options = options
 
     @property
