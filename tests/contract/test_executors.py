@@ -60,7 +60,10 @@ def offspring() -> set[psutil.Process]:
     for process in psutil.Process().children(recursive=True):
         with contextlib.suppress(psutil.NoSuchProcess):
             words = " ".join(process.cmdline())
-            if "default_worker.py" not in words and "ray::" not in words:
+            is_rays = "default_worker.py" in words or "ray::" in words
+            if (
+                not is_rays and process.status() != psutil.STATUS_ZOMBIE
+            ):  # that one has ended, and is not waited for yet
                 found.add(process)
     return found
 

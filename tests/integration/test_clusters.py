@@ -145,7 +145,7 @@ class TestLostWorkers:
         def step(initial_context: Any) -> int:
             with (tmp_path / f"ran{initial_context.storage}").open("a") as file:
                 file.write(f"{os.getpid()} ")
-            time.sleep(0.2)
+            time.sleep(0.4)
             (tmp_path / f"done{initial_context.storage}").touch()
             return int(initial_context.storage)
 
@@ -154,9 +154,15 @@ class TestLostWorkers:
         for number in range(40):
             workflow.task.add(step, initial_context=number)
         run = workflow.launch(lambda: None, mode="parallel")
-        wait_for(lambda: len(list(tmp_path.glob("done*"))) >= 2, "the first steps")
-        running = next(path for path in tmp_path.glob("ran*") if not (tmp_path / f"done{path.name[3:]}").exists())
-        parent_of(int(running.read_text().split()[-1])).kill()
+
+        def running() -> list[int]:
+            """The processes of steps that have begun and not ended."""
+            begun = [path for path in tmp_path.glob("ran*") if not (tmp_path / f"done{path.name[3:]}").exists()]
+            return [int(path.read_text().split()[-1]) for path in begun if path.read_text()]
+
+        wait_for(lambda: list(tmp_path.glob("done*")) and running(), "the first steps")
+        workers = {parent_of(pid).pid for pid in running() if psutil.pid_exists(pid)}
+        psutil.Process(workers.pop()).kill()
         assert run.wait(50)
 
         assert run.status is COMPLETED
@@ -254,7 +260,7 @@ class TestStops:
 
 PIPELINE = """
 import hashlib, os, pathlib
-from dotflow import DotFlow, action
+from dotflow import Config, DotFlow, action
 from dotflow.providers import Executor{kind}, LogDefault, StorageFile
 
 folder = pathlib.Path({folder!r})
