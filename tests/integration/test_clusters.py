@@ -239,6 +239,23 @@ class TestStops:
         wait_for(lambda: not any(psutil.pid_exists(pid) for pid in begun()), "the end of the steps")
         assert len(begun()) <= 4, "no more than there are workers"
 
+    def test_no_process_of_a_cancelled_run_stays_on_dasks_workers(
+        self, dask_client: Any, make_workflow: MakeWorkflow
+    ) -> None:
+        """Thousands of tasks may be queued on the workers; what they are still given of them after the end, they drop."""
+        workflow = make_workflow(executor=ExecutorDask(dask_client))
+        workflow.task.add([action(lambda: None)] * 3000)
+        run = workflow.launch(lambda: None, mode="parallel")
+        wait_for(lambda: any(task.status is COMPLETED for task in run.tasks), "the end of a first step")
+        run.cancel()
+        assert run.wait(30)
+
+        def children() -> dict[str, int]:
+            counted: dict[str, int] = dask_client.run(lambda: len(psutil.Process().children(recursive=True)))
+            return counted
+
+        wait_for(lambda: not any(children().values()), "the end of the processes", seconds=10)
+
     @pytest.mark.parametrize("name", ["SIGINT", "SIGKILL"])
     def test_the_end_of_the_process_that_called_start(self, kind: str, name: str, address: str, tmp_path: Path) -> None:
         """Ctrl-C and kill -9 there end the step here, in C code too, and a run that resumes skips what was finished."""

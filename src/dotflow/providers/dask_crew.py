@@ -119,19 +119,21 @@ class DaskCrew(ClusterCrew):
     def close(self) -> None:
         """As Crew says."""
         flights, self._flights = self._flights, {}
-        client = self._client
+        client, patience = self._client, PATIENCE  # a scheduler that is told to cancel thousands of tasks takes seconds
         try:
             silence(client, self.run)
             if client.status == "running":
                 if flights:
                     client.cancel([flight.future for flight in flights.values()], force=True)
                 if flights or self._visited:
-                    self._ask(client.run(dask_site.end_run, self.run, on_error="return", asynchronous=True), GRACE)
+                    self._ask(client.run(dask_site.end_run, self.run, on_error="return", asynchronous=True), patience)
         except Exception as error:  # a cluster that goes away: what it has of the run ends by itself
+            patience = GRACE
             self.report(f"{self.cluster} could not be told of the run's end: {in_one_line(error)}")
         finally:
             if self._is_ours:
-                client.close(timeout=GRACE)
+                with contextlib.suppress(TimeoutError):  # what ended the run is not to be hidden by that
+                    client.close(timeout=patience)
 
     def _meet(self) -> None:
         """Looks whether the cluster understands what it will be sent, and says what it may not."""

@@ -1,6 +1,7 @@
 """What of ExecutorDask runs on Dask's scheduler and workers."""
 
 import threading
+from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
@@ -20,6 +21,7 @@ IDLE: Final = 60.0  # seconds after which a process that nobody has asked for an
 _lock: Final = threading.Lock()
 _outposts: Final[dict[str, Outpost]] = {}
 _bells: Final[dict[str, Bell]] = {}
+_ended: Final[deque[str]] = deque(maxlen=100)  # runs: what they have in the worker's queue may still be given to us
 
 
 def messenger() -> Callable[[str, Sequence[Any]], Sequence[Any]]:
@@ -88,6 +90,8 @@ def run_errand(key: str, packed: Sequence[Any]) -> list[Any]:
     if (task.annotations or {}).get(AGAIN):
         return Reply(REPEATED).packed()
     outpost = _outpost_of(errand.run, worker)
+    if outpost is None:
+        return Reply(STOPPED).packed()
     bell = Bell()
     with _lock:
         _bells[key] = bell
@@ -104,13 +108,17 @@ def run_errand(key: str, packed: Sequence[Any]) -> list[Any]:
 def end_run(run: str) -> None:
     """Called by Dask on each worker at the end of a run: nothing of it is left behind."""
     with _lock:
+        _ended.append(run)
         outpost = _outposts.pop(run, None)
     if outpost is not None:
         outpost.close()
 
 
-def _outpost_of(run: str, worker: Worker) -> Outpost:
+def _outpost_of(run: str, worker: Worker) -> Outpost | None:
+    """The run's outpost here; None where the run has ended."""
     with _lock:
+        if run in _ended:
+            return None
         outpost = _outposts.get(run)
         if outpost is None:
             outpost = _outposts[run] = Outpost(2 * worker.state.nthreads)

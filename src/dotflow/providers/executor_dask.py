@@ -21,7 +21,8 @@ class ExecutorDask(Executor):
 
     Args:
         address_or_client: The scheduler's address, such as "tcp://10.0.0.5:8786", or a `distributed.Client`, which is
-            left open. Unless given, a cluster in this process, with as many threads as there are cores.
+            left open. Unless given, that of Dask's setting `scheduler-address`, which DASK_SCHEDULER_ADDRESS sets; else
+            a cluster in this process, with as many threads as there are cores.
         **options: Those of `distributed.Client`, such as `timeout` (seconds to wait for the scheduler) and `security`.
 
     Raises:
@@ -50,11 +51,13 @@ class ExecutorDask(Executor):
     @property
     def is_elsewhere(self) -> bool:
         """As Executor says."""
-        return self.address is not None or self.client is not None
+        return self.client is not None or self._scheduler() is not None
 
     def open(self, tasks: Mapping[int, Task], report: Report) -> Crew:
         """As Executor says."""
         from distributed import Client
+        from distributed.comm import parse_address
+        from distributed.comm.registry import get_backend
 
         from dotflow.providers.cluster_crew import in_one_line
         from dotflow.providers.dask_crew import DaskCrew
@@ -62,13 +65,22 @@ class ExecutorDask(Executor):
         if self.client is not None:
             return DaskCrew(self.client, report, is_ours=False)
 
-        name = f"Dask's scheduler at {self.address}" if self.address else "Dask"
-        here = {} if self.address else {"processes": False, "dashboard_address": "127.0.0.1:0"}
+        address = self._scheduler()
+        name = f"Dask's scheduler at {address}" if address else "Dask"
+        here = {} if address else {"processes": False, "dashboard_address": "127.0.0.1:0"}
         try:
-            client = Client(self.address, **{"set_as_default": False, "name": "dotflow", **here, **self.options})
+            if address:  # raises ValueError; a Client that finds out by itself keeps the interpreter from ending
+                get_backend(parse_address(address)[0])
+            client = Client(address, **{"set_as_default": False, "name": "dotflow", **here, **self.options})
         except (OSError, ValueError) as error:
             hint = (
                 "Look whether it runs there, and whether this machine can reach it; timeout=... sets how long to wait."
             )
             raise ClusterError(name, f"can't be reached: {in_one_line(error)}", hint) from error
         return DaskCrew(client, report, is_ours=True)
+
+    def _scheduler(self) -> str | None:
+        """The scheduler's address; None where there is none, and a cluster is made here."""
+        import dask
+
+        return self.address or dask.config.get("scheduler-address", None)

@@ -20,8 +20,9 @@ class ExecutorRay(Executor):
 
     Args:
         address: The head's, such as "10.0.0.5:6379", or "auto" for the cluster that this machine belongs to; unless
-            given, that of RAY_ADDRESS, else a cluster is started on this machine for the time of the run. A process
-            that has called `ray.init` stays with that.
+            given, that of RAY_ADDRESS, else the one that `ray start` has begun on this machine, else one is begun here
+            for the time of the run ("local" does that in any case). A process that has called `ray.init` stays with
+            that.
         max_workers: How many actors there may be at once; as many as the cluster has CPUs unless given.
         **options: Those of `ray.init`, such as `runtime_env={"working_dir": "."}`.
 

@@ -69,6 +69,7 @@ def _init(ray: Any, address: str | None, options: Mapping[str, Any]) -> None:
     in_main = threading.current_thread() is threading.main_thread()
     handler = signal.getsignal(signal.SIGTERM)
     try:
+        _look_for_head(address or os.environ.get("RAY_ADDRESS") or "")
         ray.init(address, **{**quiet, **options})
     except (OSError, ValueError, RuntimeError) as error:  # ConnectionError is an OSError
         name = f"Ray at {address or os.environ.get('RAY_ADDRESS') or 'this machine'}"
@@ -79,3 +80,10 @@ def _init(ray: Any, address: str | None, options: Mapping[str, Any]) -> None:
     finally:
         if in_main:  # SIGTERM keeps the meaning that the program gave it
             signal.signal(signal.SIGTERM, handler)
+
+
+def _look_for_head(address: str) -> None:
+    """Raises OSError where nobody takes connections: Ray itself would try for more than a minute."""
+    host, _, port = address.rpartition(":")
+    if port.isdigit() and "/" not in host:
+        socket.create_connection((host, int(port)), HEAD_TIMEOUT).close()
