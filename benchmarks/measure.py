@@ -16,7 +16,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, Final
 
-LIMIT: Final = 100  # seconds that one fresh interpreter may take
+LIMIT: Final = 300  # seconds that one fresh interpreter may take
 
 Contender = Callable[[], float]
 """Does its work once and returns what that cost; what it sets up before costs nothing."""

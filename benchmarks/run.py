@@ -38,6 +38,8 @@ MEASUREMENTS: Final[Mapping[str, str]] = {
     "resume": "checkpoints:resume_rows",
     "clouds": "clouds:rows",
     "postgres": "postgres:rows",
+    "dask": "clusters:dask_rows",
+    "ray": "clusters:ray_rows",
     "timeouts": "timeouts:rows",
     "notify": "notifications:rows",
 }

@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 
 from tests.clouds.settings import settle_gcs, settle_s3
-from tests.examples_table import EXAMPLES, ROOT, as_module, as_script, commands_of, copy_to, run, source_of
+from tests.clusters.dask import DaskProcesses
+from tests.clusters.ray import RayProcesses
+from tests.examples_table import EXAMPLES, ROOT, SECONDS, as_module, as_script, commands_of, copy_to, run, source_of
 from tests.loopback import TOKEN, serving
 
 #: What readers are promised to find, folder by folder.
@@ -20,6 +22,7 @@ PROMISED = {
     "basic": "simple_class_workflow simple_cli simple_function_workflow simple_function_workflow_with_error",
     "callback": "task_callback workflow_callback_failure workflow_callback_success",
     "checkpoint": "checkpoint",
+    "clusters": "dask_cluster ray_cluster",
     "cli": "cli_with_callback cli_with_initial_context cli_with_mode cli_with_output_context cli_with_path",
     "config": "config log_provider notify_provider storage_provider",
     "context": "context many_contexts",
@@ -64,6 +67,8 @@ NEEDED = {
 
 #: Programs that need an extra: the package that it brings, and what leads to that line.
 EXTRAS = {
+    "clusters/dask_cluster": ("distributed", "dotflow[dask]", {}),
+    "clusters/ray_cluster": ("ray", "dotflow[ray]", {}),
     "notify/notify_apprise": ("apprise", "dotflow[notify]", {"APPRISE_URLS": "json://127.0.0.1"}),
     "observability/tracer_opentelemetry": ("opentelemetry", "dotflow[otel]", {}),
     "schedule/schedule_cron": ("cronsim", "dotflow[scheduler]", {}),
@@ -74,6 +79,8 @@ EXTRAS = {
 
 #: Settings with which something is wrong, and what the line says that is printed then.
 WRONG = {
+    "dask": ("clusters/dask_cluster", {"DASK_SCHEDULER_ADDRESS": "nonsense://127.0.0.1:9"}, "can't be reached"),
+    "ray": ("clusters/ray_cluster", {"RAY_ADDRESS": "127.0.0.1:9"}, "can't be used"),
     "apprise": ("notify/notify_apprise", {"APPRISE_URLS": "nonsense"}, "Apprise URL"),
     "postgres": ("storage/storage_postgres", {"DOTFLOW_POSTGRES_DSN": "nonsense"}, "postgresql://"),
     "postgres-down": ("storage/storage_postgres", {"DOTFLOW_POSTGRES_DSN": "host=127.0.0.1 port=9"}, "port 9"),
@@ -105,9 +112,9 @@ def check_printed(example: str, printed: str) -> None:
 
 
 def check_left(folder: Path) -> None:
-    """Nothing is left but what a run leaves, where git does not look."""
+    """Nothing is left but what a run leaves, where git does not look, and a folder of Dask's."""
     assert {path.name for path in folder.iterdir()} <= {"docs_src", "tmp", ".output", ".storage"}
-    assert list((folder / "tmp").iterdir()) == []
+    assert {path.name for path in (folder / "tmp").iterdir()} <= {"dask-scratch-space"}
 
 
 def test_what_is_promised_is_there() -> None:
@@ -141,10 +148,13 @@ def test_the_table_of_contents_is_whole() -> None:
 
 @pytest.mark.slow
 @ways
-@pytest.mark.parametrize("example", EXAMPLES)
+@pytest.mark.parametrize(
+    "example",
+    [pytest.param(example, marks=pytest.mark.timeout(SECONDS.get(example, 18) + 2)) for example in EXAMPLES],
+)
 def test_an_example_runs(example: str, way: Callable[[str], list[str]], folder: Path) -> None:
     """On a machine where nothing is set up it ends with 0, having printed what it says, or what has to be set."""
-    ended = run(way(example), folder)
+    ended = run(way(example), folder, seconds=SECONDS.get(example, 18))
 
     assert ended.returncode == 0, ended.stderr
     assert "Warning" not in ended.stderr  # one that comes too late to be an error is written there
@@ -253,6 +263,31 @@ def test_apprise(folder: Path) -> None:
     assert ended.returncode == 0, ended.stderr
     check_printed("notify/notify_apprise", ended.stdout)
     assert sorted(received.path for received in server.received) == ["/ops", "/team"]
+
+
+@pytest.mark.slow
+@pytest.mark.clusters
+def test_dask(folder: Path, dask_cluster: DaskProcesses) -> None:
+    """Dask's own variable names the cluster that the steps run on."""
+    settings = {"DASK_SCHEDULER_ADDRESS": dask_cluster.address}
+    check_cluster("clusters/dask_cluster", folder, settings)
+
+
+@pytest.mark.slow
+@pytest.mark.clusters
+@pytest.mark.timeout(60)
+def test_ray(folder: Path, ray_cluster: RayProcesses) -> None:
+    """Ray's own variable names the cluster that the steps run on."""
+    settings = {"RAY_ADDRESS": ray_cluster.address}
+    check_cluster("clusters/ray_cluster", folder, settings)
+
+
+def check_cluster(example: str, folder: Path, settings: dict[str, str]) -> None:
+    ended = run(as_script(example), folder, settings, seconds=50)
+
+    assert ended.returncode == 0, ended.stderr
+    check_printed(example, ended.stdout)
+    check_left(folder)
 
 
 @pytest.mark.slow

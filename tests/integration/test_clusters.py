@@ -242,7 +242,7 @@ class TestStops:
     def test_no_process_of_a_cancelled_run_stays_on_dasks_workers(
         self, dask_client: Any, make_workflow: MakeWorkflow
     ) -> None:
-        """Thousands of tasks may be queued on the workers; what they are still given of them after the end, they drop."""
+        """Thousands of tasks may be queued on the workers; what is still begun of them after the end, they drop."""
         workflow = make_workflow(executor=ExecutorDask(dask_client))
         workflow.task.add([action(lambda: None)] * 3000)
         run = workflow.launch(lambda: None, mode="parallel")

@@ -1,0 +1,179 @@
+"""What an attempt costs on a cluster, beside the same work given to Dask and Ray by hand, on the same cluster.
+
+Each is a real one on this machine: a scheduler, or a head, and two workers in processes of their own.
+"""
+
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+from measure import Row, best, fresh, seconds_of
+from workflows import completed, quiet
+
+from dotflow import Context, DotFlow, action
+from dotflow.abc.executor import Executor
+from dotflow.providers import ExecutorDask, ExecutorRay
+
+MB: Final = 1_000_000
+
+#: What is measured -> the words of its row, how many steps, and how many with --quick.
+MEASURED: Final[Mapping[str, tuple[str, int, int]]] = {
+    "one": ("run of one no-op step", 1, 1),
+    "small": ("no-op steps at once", 10_000, 1_000),
+    "made": ("steps that return 5 MB", 100, 20),
+    "echoed": ("steps that are given 5 MB and return them", 100, 20),
+    "lane": ("steps of a lane that hand on 20 MB", 10, 5),
+}
+
+Work = Callable[[int], object]
+
+
+class ByHand(NamedTuple):
+    """A cluster as one would use it without dotflow.
+
+    Attributes:
+        name: What is called.
+        submit: Has a function called there; gives something that stands for its value.
+        put: Sends a value there; gives something that stands for it.
+        fetch: Brings the values here for which the members of a list stand.
+    """
+
+    name: str
+    submit: Callable[..., Any]
+    put: Callable[[Any], Any]
+    fetch: Callable[[Any], Any]
+
+
+def dask_rows(quick: bool) -> Iterator[Row]:
+    """Steps on two Dask workers with two threads each, beside `client.submit` and `client.gather`."""
+    yield from _rows("ExecutorDask", measure_dask, quick)
+
+
+def ray_rows(quick: bool) -> Iterator[Row]:
+    """Steps on two Ray nodes with two CPUs each, beside a function made with `ray.remote`, and `ray.get`."""
+    yield from _rows("ExecutorRay", measure_ray, quick)
+
+
+def _rows(executor: str, measure: Callable[[str, bool], dict[str, float]], quick: bool) -> Iterator[Row]:
+    """By hand nothing is recorded, the cluster repeats on its own what it lost, and a step that crashes takes the worker
+    with it. dotflow brings each value here once, for the record; so do those who fetch all of a lane's by hand, while
+    the last one alone is all that is needed without a record.
+    """
+    for name, (words, many, few) in MEASURED.items():
+        found = fresh(measure, name, quick)
+        what = f"{executor}, {few if quick else many:,} {words}, each"
+        yield Row(what=what, ours=found.pop("dotflow"), peers=found)
+
+
+def measure_dask(name: str, quick: bool) -> dict[str, float]:
+    """Seconds for a step, by who has it made."""
+    sys.path.append(str(Path(__file__).parents[1]))
+    from distributed import Client
+
+    from tests.clusters.dask import DaskProcesses
+
+    with DaskProcesses() as cluster, Client(cluster.address, set_as_default=False) as client:
+        client.wait_for_workers(2)
+        by_hand = ByHand(
+            "client.submit and gather",
+            lambda function, *arguments: client.submit(function, *arguments, pure=False),
+            lambda value: client.scatter(value, hash=False),
+            client.gather,
+        )
+        return _measured(name, quick, ExecutorDask(client), by_hand)
+
+
+def measure_ray(name: str, quick: bool) -> dict[str, float]:
+    """Seconds for a step, by who has it made."""
+    sys.path.append(str(Path(__file__).parents[1]))
+    from tests.clusters.ray import RayProcesses
+
+    with RayProcesses() as cluster, cluster.connection():
+        import ray
+
+        remotes: dict[Any, Any] = {}
+
+        def submit(function: Callable[..., Any], *arguments: Any) -> Any:
+            if function not in remotes:
+                remotes[function] = ray.remote(function)
+            return remotes[function].remote(*arguments)
+
+        return _measured(name, quick, ExecutorRay(), ByHand("ray.remote and ray.get", submit, ray.put, ray.get))
+
+
+def _measured(name: str, quick: bool, executor: Executor, by_hand: ByHand) -> dict[str, float]:
+    """Before the clock runs, each has a few steps made: nobody pays for the first connection, process and import."""
+    _, many, few = MEASURED[name]
+    count = few if quick else many
+    works = {"dotflow": OURS[name](executor), **BARE[name](by_hand)}
+    for work in works.values():
+        work(4)
+    contenders = {who: lambda work=work: seconds_of(lambda: work(count)) / count for who, work in works.items()}
+    return best(contenders, 1 if quick else 2)
+
+
+# Functions that a step is made of are local ones: they travel by value to workers that can't import this module.
+
+
+def _our_small(executor: Executor) -> Work:
+    return _at_once(executor, lambda: None)
+
+
+def _our_made(executor: Executor) -> Work:
+    return _at_once(executor, lambda: bytes(5 * MB))
+
+
+def _our_echoed(executor: Executor) -> Work:
+    return _at_once(executor, lambda initial_context: initial_context.storage, bytes(5 * MB))
+
+
+def _our_lane(executor: Executor) -> Work:
+    def hand_on(previous_context: Context) -> Any:
+        return previous_context.storage or bytes(20 * MB)
+
+    return lambda count: completed(_workflow(executor, hand_on, count))
+
+
+def _at_once(executor: Executor, function: Callable[..., Any], given: Any = None) -> Work:
+    return lambda count: completed(_workflow(executor, function, count, given), "parallel")
+
+
+def _workflow(executor: Executor, function: Callable[..., Any], count: int, given: Any = None) -> DotFlow:
+    workflow = DotFlow(quiet(executor))
+    workflow.task.add([action(function)] * count, initial_context=given)
+    return workflow
+
+
+def _bare_small(by_hand: ByHand) -> dict[str, Work]:
+    nothing = lambda: None  # noqa: E731 (a function of this module would travel by its name)
+    return {by_hand.name: lambda count: by_hand.fetch([by_hand.submit(nothing) for _ in range(count)])}
+
+
+def _bare_made(by_hand: ByHand) -> dict[str, Work]:
+    make = lambda: bytes(5 * MB)  # noqa: E731
+    return {by_hand.name: lambda count: by_hand.fetch([by_hand.submit(make) for _ in range(count)])}
+
+
+def _bare_echoed(by_hand: ByHand) -> dict[str, Work]:
+    echo, value = lambda value: value, bytes(5 * MB)
+    return {by_hand.name: lambda count: by_hand.fetch([by_hand.submit(echo, by_hand.put(value)) for _ in range(count)])}
+
+
+def _bare_lane(by_hand: ByHand) -> dict[str, Work]:
+    hand_on = lambda value: value or bytes(20 * MB)  # noqa: E731
+
+    def futures(count: int) -> list[Any]:
+        made: list[Any] = [None]
+        for _ in range(count):
+            made.append(by_hand.submit(hand_on, made[-1]))
+        return made[1:]
+
+    return {
+        f"{by_hand.name}, of all": lambda count: by_hand.fetch(futures(count)),
+        f"{by_hand.name}, of the last": lambda count: by_hand.fetch(futures(count)[-1:]),
+    }
+
+
+OURS: Final = {"one": _our_small, "small": _our_small, "made": _our_made, "echoed": _our_echoed, "lane": _our_lane}
+BARE: Final = {"one": _bare_small, "small": _bare_small, "made": _bare_made, "echoed": _bare_echoed, "lane": _bare_lane}
