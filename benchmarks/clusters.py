@@ -56,8 +56,8 @@ def ray_rows(quick: bool) -> Iterator[Row]:
 
 
 def _rows(executor: str, measure: Callable[[str, bool], dict[str, float]], quick: bool) -> Iterator[Row]:
-    """By hand nothing is recorded, the cluster repeats on its own what it lost, and a step that crashes takes the worker
-    with it. dotflow brings each value here once, for the record; so do those who fetch all of a lane's by hand, while
+    """By hand nothing is recorded, the cluster repeats by itself what it lost, and a step that crashes takes its worker
+    along. dotflow brings each value here once, for the record; so do those who fetch all of a lane's by hand, while
     the last one alone is all that is needed without a record.
     """
     for name, (words, many, few) in MEASURED.items():

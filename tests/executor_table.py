@@ -1,14 +1,15 @@
 """Prints which executor keeps which promise of the executor contract. Run: python tests/executor_table.py
 
-It runs tests/contract/test_executors.py, on real clusters too, which takes minutes; options go to pytest. A row is a test's
-promise, whatever the values that it was tried with; ✓ says that all of them passed, ✗ that one did not, – that it is not
-asked of it.
+It runs tests/contract/test_executors.py, on real clusters too, which takes minutes; options go to pytest. A row is a
+test's promise, whatever the values that it was tried with; ✓ says that all of them passed, ✗ that one did not, and
+– that it is not asked of it.
 """
 
 import sys
 from collections.abc import Mapping
+from importlib import import_module
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import pytest
 
@@ -21,42 +22,44 @@ class Table:
     """A plugin of pytest's that notes what became of each test."""
 
     def __init__(self) -> None:
-        self.kept: dict[str, dict[str, bool]] = {}
-        self._places: dict[str, tuple[str, str]] = {}
-
-    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
-        """Called by pytest once, with all tests."""
-        for item in items:
-            function = getattr(item, "function", None)
-            words = (getattr(function, "__doc__", None) or item.name).strip().partition("\n")[0]
-            words += {"TestClassSteps": " (a class)", "TestCoroutines": " (coroutines)"}.get(_class_of(item), "")
-            executors = [word for word in item.nodeid.partition("[")[2].rstrip("]").split("-") if word in EXECUTORS]
-            if executors:
-                self._places[item.nodeid] = (words, executors[0])
+        self.passed: dict[str, bool] = {}
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Called by pytest for each part of a test; one that fails in its tear-down has failed."""
-        if report.nodeid in self._places:
-            words, executor = self._places[report.nodeid]
-            row = self.kept.setdefault(words, {})
-            row[executor] = row.get(executor, True) and not report.failed
+        self.passed[report.nodeid] = self.passed.get(report.nodeid, True) and not report.failed
 
     def lines(self) -> list[str]:
         """The table."""
-        head = [f"| promise | {' | '.join(EXECUTORS)} |", f"|---|{':-:|' * len(EXECUTORS)}"]
-        return head + [
-            f"| {words} | {' | '.join(SIGNS[row.get(executor)] for executor in EXECUTORS)} |"
-            for words, row in self.kept.items()
+        rows: dict[str, dict[str, bool]] = {}
+        for test, passed in self.passed.items():
+            place, _, parameters = test.partition("[")
+            executor = next((word for word in parameters.rstrip("]").split("-") if word in EXECUTORS), None)
+            if executor is not None:
+                row = rows.setdefault(promise_of(place), {})
+                row[executor] = row.get(executor, True) and passed
+        return [
+            f"| promise | {' | '.join(EXECUTORS)} |",
+            f"|---|{':-:|' * len(EXECUTORS)}",
+            *(
+                f"| {promise} | {' | '.join(SIGNS[row.get(name)] for name in EXECUTORS)} |"
+                for promise, row in rows.items()
+            ),
         ]
 
 
-def _class_of(item: pytest.Item) -> str:
-    parent = item.parent
-    return parent.name if parent is not None else ""
+def promise_of(place: str) -> str:
+    """What a test is about, and the first line of its docstring."""
+    _, *names = place.split("::")
+    found: Any = import_module("tests.contract.test_executors")
+    for name in names:
+        found = getattr(found, name)
+    kind = names[0].removeprefix("Test") if len(names) > 1 else "Objects"
+    return f"{kind}: {found.__doc__.strip().partition(chr(10))[0]}"
 
 
 def main() -> int:
     """Prints the table; what pytest ended with."""
+    sys.path.insert(0, str(ROOT))
     table = Table()
     suite = ROOT / "tests" / "contract" / "test_executors.py"
     code = pytest.main(["-q", "--no-header", "--rootdir", str(ROOT), str(suite), *sys.argv[1:]], [table])
