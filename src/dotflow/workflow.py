@@ -17,8 +17,10 @@ from dotflow.core.task import Task
 from dotflow.core.types.execution import TypeExecution
 from dotflow.engine.background import start_in_background
 from dotflow.engine.plan import Plan, make_plan
+from dotflow.engine.publisher import reporter
 from dotflow.engine.run import Means, Run, Wishes
 from dotflow.errors import InvalidArgument, InvalidProvider, NotRunYet
+from dotflow.providers.storage_default import StorageDefault
 
 if TYPE_CHECKING:
     from dotflow.core.schema import WorkflowResult
@@ -27,6 +29,9 @@ Callback = WorkflowCallback | str | None
 
 #: What `start` takes beside the mode, and what it is unless given.
 WISHES: Final[dict[str, Any]] = {"keep_going": False, "resume": False, "on_success": None, "on_failure": None}
+
+
+RESUME_LACKS: Final = "start(resume=True) can't find what another process has finished. For that, this workflow needs"
 
 
 class DotFlow:
@@ -249,8 +254,21 @@ class DotFlow:
         )
         run = Run(self.workflow_id, run_id, tasks, plan, means, wishes, self.name)
         run.prepare()
+        if wishes.resume and self._last is None:
+            self._say_what_resume_lacks(run)
         self._last = run
         return run
+
+    def _say_what_resume_lacks(self, run: Run) -> None:
+        """A first run just runs; but one that can't ever be a second one shouldn't pass for it."""
+        storage = self.config.storage
+        lacks: list[str] = []
+        if type(storage) is StorageDefault and not any(map(storage.contains, map(storage.key, run.tasks))):
+            lacks.append("a storage that lasts, such as Config(storage=StorageFile())")
+        if not self.is_named:
+            lacks.append("an id that is the same in each process, such as DotFlow(workflow_id='nightly')")
+        if lacks:
+            reporter(self.config.log)(f"{RESUME_LACKS} {' and '.join(lacks)}.", None)
 
     def __repr__(self) -> str:
         return f"<workflow {self.name or self.workflow_id}: {self.task.count()} tasks>"

@@ -243,6 +243,25 @@ def test_the_workflow_may_have_its_own_storage(tmp_path: Path) -> None:
     assert assert_survives_crashes(build).crashes > 10
 
 
+@pytest.mark.parametrize("given", [False, True], ids=["its own storage", "a storage given"])
+def test_what_a_function_has_defaults_for_it_is_not_asked(given: bool, tmp_path: Path) -> None:
+    """Its own parameters keep their defaults; only one that is called storage is for the storage."""
+
+    def build(number: int = 3, *, storage: Storage | None = None) -> DotFlow:
+        assert number == 3
+        assert given is (storage is not None)
+        workflow = DotFlow(Config(storage=storage or StorageFile(tmp_path), log=LogDefault(output="none")))
+        workflow.task.add(nothing)
+        return workflow
+
+    def build_other(number: int = 3) -> DotFlow:
+        return build(number, **({"storage": StorageFile(tmp_path)} if given else {}))
+
+    for function in (build, build_other):
+        report = assert_survives_crashes(function, StorageFile(tmp_path) if given else None)
+        assert report.crashes > 10
+
+
 def test_a_script_may_prove_its_own_workflow(scripts: Scripts) -> None:
     """What is defined in __main__ is taken along, its classes too."""
     facts = scripts.run("""
@@ -454,13 +473,23 @@ def test_a_storage_that_is_in_the_way(tmp_path: Path) -> None:
     [
         ({"build_workflow": None}, "a function that returns a DotFlow"),
         ({"storage": "x"}, "a Storage, or a function that returns one"),
-        ({"build_workflow": lambda storage: None, "storage": None}, "what build_workflow asks for"),
+        ({"build_workflow": lambda storage: None, "storage": None}, "asks for by its parameter 'storage'"),
+        ({"build_workflow": lambda path: None, "storage": None}, r"'path'.*wrap it: lambda: build_workflow\(...\)"),
         ({"resume": True}, "nothing to choose here"),
         ({"patience": 0}, "a number of seconds"),
         ({"storage": type("Locked", (StorageDefault,), {"lock": threading.Lock()})()}, "pass a function"),
         ({"on_success": threading.Lock().acquire}, "can't be"),
     ],
-    ids=["build", "storage", "no storage", "resume", "patience", "unpicklable storage", "unpicklable argument"],
+    ids=[
+        "build",
+        "storage",
+        "no storage",
+        "no path",
+        "resume",
+        "patience",
+        "unpicklable storage",
+        "unpicklable argument",
+    ],
 )
 def test_mistakes_are_refused_before_anything_runs(arguments: dict[str, Any], told: str, tmp_path: Path) -> None:
     """What came, what is accepted and what to do instead."""

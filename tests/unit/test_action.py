@@ -452,10 +452,22 @@ class TestDecoratedClasses:
             def area(self) -> int:
                 return 4
 
-        assert Point() == Point(1)
+        assert Point() == Point(1)  # and nothing warned of a class without methods
         assert Square().area() == 4
         with pytest.raises(TypeError, match="abstract"):
             Shape()
+
+    @pytest.mark.parametrize("decorate", [action, action(retry=2)], ids=["bare", "with options"])
+    def test_a_class_whose_methods_were_forgotten(self, decorate: Any) -> None:
+        """Whoever decorates only the class is told, at that line, that none of its methods runs."""
+
+        class Report:
+            def load(self) -> None: ...
+
+        with pytest.warns(UserWarning, match="Class 'Report' .* Put @action above those") as caught:
+            decorate(Report)
+
+        assert caught[0].filename == __file__
 
 
 class TestActionsOf:

@@ -1,7 +1,9 @@
 """Context: the value that goes from step to step, and where it comes from."""
 
 import pickle
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
+from typing import Any, cast
 
 import pytest
 
@@ -106,3 +108,28 @@ def test_repr_shows_value_and_place() -> None:
     """In a REPL one sees what it carries and who made it."""
     assert repr(Context([1])) == "Context([1])"
     assert repr(Context("x", task_id=4)) == "Context('x', task_id=4)"
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda context: sum(context),
+        lambda context: context[0],
+        lambda context: 3 in context,
+        lambda context: [*context],
+    ],
+    ids=["loop", "item", "in", "star"],
+)
+def test_who_takes_it_for_its_value_is_told(use: Callable[[Any], object]) -> None:
+    """An error says where the value is."""
+    with pytest.raises(TypeError, match=r"carries a value in its storage, as in previous_context\.storage"):
+        use(Context([1, 2]))
+
+
+def test_who_asks_it_for_a_method_of_its_value_is_told() -> None:
+    """And whoever looks whether something is there finds that it isn't."""
+    with pytest.raises(AttributeError, match=r"has no attribute 'upper': .* previous_context\.storage"):
+        _ = cast(Any, Context("a")).upper
+
+    assert not hasattr(Context("a"), "upper")
+    assert not isinstance(Context([1]), Iterable)

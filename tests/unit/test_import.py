@@ -169,6 +169,13 @@ def test_an_unknown_name_is_an_attribute_error(module: str) -> None:
         exec(f"from {module} import Nonsense")
 
 
+@pytest.mark.parametrize("name", ["StorageFile", "SchedulerCron", "StorageS3"])
+def test_a_provider_is_not_looked_for_in_vain(name: str) -> None:
+    """Whoever imports one from the wrong place is told the right one."""
+    with pytest.raises(ImportError, match=f"from dotflow.providers import {name}"):
+        exec(f"from dotflow import {name}")
+
+
 def test_a_name_is_the_same_object_each_time() -> None:
     """Lazy loading gives the class itself, not a copy or a stand-in."""
     from dotflow.workflow import DotFlow

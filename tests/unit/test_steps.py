@@ -106,8 +106,10 @@ class TestActions:
             @action
             def load(self) -> None: ...
 
-        with pytest.raises(InvalidStep, match="Decorate its class with @action, and add 'Report' itself"):
+        with pytest.raises(InvalidStep, match="Decorate its class with @action, and add 'Report' itself") as caught:
             as_actions(Report())
+
+        assert "action(lambda: Report(...))" in str(caught.value)
 
     def test_a_path_to_something_else_shows_both(self, modules: dict[str, str]) -> None:
         """The message shows the path, what it leads to, and the cure."""
@@ -151,6 +153,34 @@ class TestResolve:
         assert resolve("mem.fn").name == "fn"
         assert resolve("mem.fn.fn").name == "fn"
         assert resolve("mem:fn").name == "fn"
+
+    @pytest.mark.parametrize(
+        ("path", "hint"),
+        [
+            ("mem_steps", "'mem_steps' is a module: add what is meant in it, 'mem_steps:name'"),
+            ("mem_steps:", "'mem_steps' is a module: add what is meant in it, 'mem_steps:name'"),
+            ("mem_steps.py:extract", "without slashes and '.py': 'mem_steps:extract'"),
+            ("./mem_steps.py:extract", "without slashes and '.py': 'mem_steps:extract'"),
+            ("./mem_steps:extract", "without slashes and '.py': 'mem_steps:extract'"),
+            ("jobs/mem_steps.py", "without slashes and '.py': 'jobs.mem_steps:name'"),
+        ],
+    )
+    def test_who_names_the_file_or_only_the_module_is_told(self, modules: dict[str, str], path: str, hint: str) -> None:
+        """The error shows what was meant, as it is written."""
+        modules["mem_steps"] = GOOD
+
+        with pytest.raises(InvalidPath, match=re.escape(hint)):
+            resolve(path)
+
+    def test_no_guess_is_made_below_a_module(self, modules: dict[str, str]) -> None:
+        """Nothing lies below what is no package, so nothing from elsewhere is proposed there."""
+        modules["mem_steps"] = GOOD
+
+        with pytest.raises(InvalidPath) as caught:
+            resolve("mem_steps.jsn:extract")
+
+        assert "there is no module 'mem_steps.jsn'" in str(caught.value)
+        assert "Did you mean" not in str(caught.value)
 
     def test_a_module_that_was_made_by_hand(self, modules: dict[str, str]) -> None:
         """A module without a spec, as the running script's __main__ is, is looked into like any other."""

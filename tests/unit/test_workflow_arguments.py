@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from dotflow import Config, DotFlow, action
+from dotflow.abc.storage import Storage
 from dotflow.core.types import TypeExecution, TypeStatus
 from dotflow.errors import (
     DefinitionError,
@@ -17,7 +18,7 @@ from dotflow.errors import (
     NothingScheduled,
     NotRunYet,
 )
-from dotflow.providers import StorageDefault
+from dotflow.providers import LogDefault, StorageDefault
 
 MakeWorkflow = Callable[..., DotFlow]
 
@@ -190,3 +191,54 @@ def test_repr_says_which_workflow(make_workflow: MakeWorkflow) -> None:
 
     assert "nightly" in repr(workflow)
     assert "1" in repr(workflow)
+
+
+class Reports(LogDefault):
+    """Keeps what it is to report."""
+
+    def __init__(self) -> None:
+        super().__init__(output="none")
+        self.reports: list[str] = []
+
+    def report(self, message: str) -> None:
+        self.reports.append(message)
+
+
+class Lasting(StorageDefault):
+    """Stands for a storage that outlives its process."""
+
+
+@pytest.mark.parametrize(
+    ("storage", "workflow_id", "lacks"),
+    [
+        (StorageDefault, "nightly", ["a storage that lasts"]),
+        (Lasting, None, ["an id that is the same in each process"]),
+        (StorageDefault, None, ["a storage that lasts", "an id that is the same in each process"]),
+        (Lasting, "nightly", []),
+    ],
+)
+def test_a_resume_that_can_never_find_anything_says_so(
+    storage: type[Storage], workflow_id: str | None, lacks: list[str]
+) -> None:
+    """Once, in the log, when it first runs, with what it lacks; it runs all the same."""
+    log = Reports()
+    workflow = DotFlow(Config(storage=storage(), log=log), workflow_id=workflow_id)
+    workflow.task.add(action(lambda: 1))
+
+    assert workflow.start(resume=True).status is TypeStatus.COMPLETED
+    assert workflow.start(resume=True).status is TypeStatus.COMPLETED
+
+    assert len(log.reports) == min(len(lacks), 1)
+    assert all(lack in log.reports[0] for lack in lacks)
+
+
+def test_a_resume_that_finds_something_in_memory_says_nothing() -> None:
+    """Two workflows may share a storage in memory."""
+    log = Reports()
+    config = Config(storage=StorageDefault(), log=log)
+    for resume in (False, True):
+        workflow = DotFlow(config, workflow_id="nightly")
+        workflow.task.add(action(lambda: 1))
+        workflow.start(resume=resume)
+
+    assert log.reports == []

@@ -4,7 +4,8 @@ import functools
 import inspect
 import math
 import sys
-from collections.abc import Callable, Mapping
+import warnings
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Concatenate, Final, Generic, ParamSpec, Protocol, TypeVar, overload
 
 from dotflow.core.failure import described
@@ -20,6 +21,12 @@ NO_RESOURCES: Final[Mapping[str, float]] = {}
 
 #: What can be decorated, as an error says it.
 DECORATED: Final = "@action decorates a function, a coroutine function, a method or a class"
+
+#: What is said of a class whose methods were forgotten.
+IDLE: Final = (
+    "Class '{name}' is decorated with @action, and none of its methods is: as a step it runs none of them. Put "
+    "@action above those that are to run."
+)
 
 #: What a step may ask for, by parameter name.
 CONTEXTS: Final = ("initial_context", "previous_context")
@@ -222,20 +229,17 @@ def action(
         if inspect.isgeneratorfunction(_unwrapped(target)) or inspect.isasyncgenfunction(_unwrapped(target)):
             hint = "None of its lines would run. Return a list of what it yields."
             raise InvalidStep(f"{described(target)}, a generator function", hint, DECORATED)
-        return Action(target, policy, isolate, wanted)
+        if _has_methods(target) and not _names_of_actions(target):
+            warnings.warn(IDLE.format(name=target.__name__), stacklevel=2 if function is None else 3)
+        return Action(target, policy, isolate)
 
     return decorate if function is None else decorate(function)
 
 
-def _checked(resources: Any) -> Mapping[str, float]:
-    if resources is None:
-        return NO_RESOURCES
-    if not isinstance(resources, Mapping) or not all(
-        isinstance(name, str) and name and type(amount) in (int, float) and 0 < amount < math.inf
-        for name, amount in resources.items()
-    ):
-        raise InvalidPolicy("resources", resources, 'a mapping of names to amounts above 0, such as {"GPU": 1}')
-    return dict(resources)
+def _has_methods(target: object) -> bool:
+    """Whether it is a class whose body defines methods for others to call."""
+    members = vars(target).items() if isinstance(target, type) else ()
+    return any(inspect.isfunction(member) and not name.startswith("_") for name, member in members)
 
 
 @functools.lru_cache(maxsize=4096)

@@ -1,9 +1,12 @@
 """The value that goes from step to step, and where it comes from."""
 
 from datetime import datetime
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Final, NoReturn
 
 from dotflow import clock
+
+#: What the errors say to whoever takes a context for its value.
+CARRIES: Final = "it carries a value in its storage, as in previous_context.storage"
 
 
 class Context:
@@ -53,6 +56,15 @@ class Context:
         return self.storage is other.storage or bool(self.storage == other.storage)
 
     __hash__: ClassVar[None] = None  # type: ignore[assignment]  # its value may be anything, and may change
+
+    if not TYPE_CHECKING:  # type checkers say themselves that a context has no such thing
+
+        def __getattr__(self, name: str) -> NoReturn:
+            hint = "" if name.startswith("_") else f": {CARRIES}"
+            raise AttributeError(f"'Context' object has no attribute '{name}'{hint}", name=name, obj=self)
+
+        def __getitem__(self, place: object) -> NoReturn:  # Python asks this for a loop, too
+            raise TypeError(f"'Context' object has no items: {CARRIES}")
 
     def __repr__(self) -> str:
         place = "" if self.task_id is None else f", task_id={self.task_id}"

@@ -62,7 +62,8 @@ def resolve(path: str, *, list_actions: bool = True) -> Any:
     module_path, colon, rest = path.partition(":")
     parts = module_path.split(".") + (rest.split(".") if colon else [])
     if not all(part.isidentifier() for part in parts) or len(parts) < 2:
-        raise InvalidPath(path, "it is no dotted path.", "Write it as 'pkg.mod.name' or 'pkg.mod:name'.")
+        hint = _spelt(path) or "Write it as 'pkg.mod.name' or 'pkg.mod:name'."
+        raise InvalidPath(path, "it is no dotted path.", hint)
     length = len(module_path.split(".")) if colon else _module_length(path, parts)
     found = _import(path, ".".join(parts[:length]))
     for depth in range(length, len(parts)):
@@ -102,11 +103,31 @@ def _import(path: str, module: str) -> Any:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
         if error.name is not None and (module == error.name or module.startswith(f"{error.name}.")):
-            hint = _near_module(error.name) or "Is it spelt right, and installed or in a folder on sys.path?"
+            hint = _spelt(path) or _near_module(error.name)
+            hint = hint or "Is it spelt right, and installed or in a folder on sys.path?"
             raise InvalidPath(path, f"there is no module '{error.name}'.", hint) from error
         raise InvalidPath(path, f"importing '{module}' raised {_told(error)}.", _where(module)) from error
     except (Exception, SystemExit) as error:  # the user's module runs as it is imported
         raise InvalidPath(path, f"importing '{module}' raised {_told(error)}.", _where(module)) from error
+
+
+def _spelt(path: str) -> str:
+    """What was meant by the path of a file, or by a module without a name in it."""
+    module, _, name = path.partition(":")
+    meant = module.removeprefix("./").removesuffix(".py").replace("/", ".")
+    if not all(part.isidentifier() for part in meant.split(".")):
+        return ""
+    if meant != module:
+        return f"It is written without slashes and '.py': '{meant}:{name or 'name'}'."
+    return f"'{meant}' is a module: add what is meant in it, '{meant}:name'." if _is_module(meant) else ""
+
+
+def _is_module(name: str) -> bool:
+    """Whether a module of that name, without a dot, can be found; nothing is run for it."""
+    try:
+        return "." not in name and importlib.util.find_spec(name) is not None
+    except ValueError:  # __main__ has none
+        return False
 
 
 def _where(module: str) -> str:
@@ -118,7 +139,7 @@ def _near_module(name: str) -> str:
     import pkgutil
 
     parent, dot, last = name.rpartition(".")
-    places = getattr(sys.modules.get(parent), "__path__", None) if parent else None
+    places = getattr(sys.modules.get(parent), "__path__", ()) if parent else None
     return _did_you_mean(last, (found.name for found in pkgutil.iter_modules(places)), f"{parent}{dot}")
 
 
@@ -151,7 +172,11 @@ def _hint(found: object) -> str:
     if isinstance(found, type) or callable(found):
         return f"Decorate it: @action above '{getattr(found, '__name__', found)}'."
     if actions_of(found):
-        return f"Decorate its class with @action, and add '{type(found).__name__}' itself."
+        cls = type(found).__name__
+        return (
+            f"Decorate its class with @action, and add '{cls}' itself; or, where that needs arguments, add a step that "
+            f"returns one: action(lambda: {cls}(...))."
+        )
     return (
         "Write a function, put @action above it, and add it by its name, without the brackets: add(step=extract), not "
         "add(step=extract())."

@@ -11,7 +11,7 @@ from dotflow.abc.storage import Storage
 from dotflow.core.policy import is_seconds
 from dotflow.errors import InvalidArgument, NoProcesses
 from dotflow.testing.crash.report import CrashReport
-from dotflow.testing.crash.rounds import Pipeline, takes_storage
+from dotflow.testing.crash.rounds import Pipeline, asks_for
 
 
 def assert_survives_crashes(
@@ -35,9 +35,10 @@ def assert_survives_crashes(
     that went wrong. What only a power cut would undo can't be seen like this.
 
     Args:
-        build_workflow: Returns a new DotFlow at each call. If it takes a parameter, it is given the storage; otherwise
-            the storage is put into the workflow's Config. It is called in other processes: what it changes here is not
-            seen there. A workflow without an id of its own is given one for all runs.
+        build_workflow: Returns a new DotFlow at each call. If it has a parameter `storage`, or one without a default,
+            that is given the storage; otherwise the storage is put into the workflow's Config. It is called in other
+            processes: what it changes here is not seen there. A workflow without an id of its own is given one for all
+            runs.
         storage: A storage, or a function that makes one; the workflow's own unless given.
         patience: Seconds that one run may take; then it hangs.
         **start_arguments: Those of `start`, except `resume`.
@@ -75,8 +76,13 @@ def _check(build_workflow: object, storage: object, patience: object, start_argu
         raise InvalidArgument("build_workflow", build_workflow, "a function that returns a DotFlow")
     if storage is not None and not isinstance(storage, Storage) and not callable(storage):
         raise InvalidArgument("storage", storage, "a Storage, or a function that returns one")
-    if storage is None and takes_storage(build_workflow):
-        raise InvalidArgument("storage", storage, "what build_workflow asks for: a Storage, or what makes one")
+    asked = asks_for(build_workflow)
+    if storage is None and asked is not None and asked.default is asked.empty:
+        accepted = (
+            f"what build_workflow asks for by its parameter {asked.name!r}: a Storage, or what makes one. "
+            "If that is for something else, wrap it: lambda: build_workflow(...)"
+        )
+        raise InvalidArgument("storage", storage, accepted)
     if not is_seconds(patience) or not patience:
         raise InvalidArgument("patience", patience, "a number of seconds, more than 0")
     if "resume" in start_arguments:

@@ -39,7 +39,7 @@ class Pipeline:
     """What is to be proved.
 
     Attributes:
-        build: Makes the workflow; given the storage if it takes a parameter.
+        build: Makes the workflow; given the storage if it asks for one.
         storage: The storage, or what makes one; None leaves the workflow the one that it has.
         arguments: Those of start().
     """
@@ -89,15 +89,19 @@ class Result:
     modules: list[str]
 
 
-def takes_storage(build: Callable[..., Any]) -> bool:
-    """Whether the user's function asks for the storage."""
+def asks_for(build: Callable[..., Any]) -> inspect.Parameter | None:
+    """Which parameter of the user's function is for the storage: the one of that name, else one that it needs."""
     try:
-        parameters = inspect.signature(build).parameters.values()
+        parameters = inspect.signature(build).parameters
     except (TypeError, ValueError):  # some callables written in C have no signature to read
-        return False
-    return any(
-        parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD) for parameter in parameters
-    )
+        return None
+    single = [
+        parameter
+        for parameter in parameters.values()
+        if parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
+    ]
+    needed = (parameter for parameter in single if parameter.default is parameter.empty)
+    return next((parameter for parameter in single if parameter.name == "storage"), next(needed, None))
 
 
 def play(pipeline: Pipeline, order: Order, journal: Journal) -> Result:
@@ -131,13 +135,18 @@ def _build(pipeline: Pipeline, trap: Trap, journal: Journal) -> tuple[Workflow, 
         if not isinstance(storage, Storage):
             raise TypeError(f"storage() has to return a Storage; it returned a {name_of(type(storage))}")
         storage = WatchedStorage.over(storage, trap, journal)
-    asks = takes_storage(pipeline.build)
-    workflow = pipeline.build(storage) if asks else pipeline.build()
+    asked = asks_for(pipeline.build)
+    if storage is None or asked is None:
+        workflow = pipeline.build()
+    elif asked.kind is asked.POSITIONAL_ONLY:
+        workflow = pipeline.build(storage)
+    else:
+        workflow = pipeline.build(**{asked.name: storage})
     if not hasattr(workflow, "result_storage"):
         raise TypeError(f"build_workflow() has to return a DotFlow; it returned a {name_of(type(workflow))}")
     if storage is None:
         storage = workflow.config.storage = WatchedStorage.over(workflow.config.storage, trap, journal)
-    elif not asks:
+    elif asked is None:
         workflow.config.storage = storage
     return workflow, storage
 
