@@ -8,9 +8,16 @@ from pathlib import Path
 
 import pytest
 
+from dotflow.core.types import TypeExecution
+
 ROOT = Path(__file__).parents[2]
 BLOCK = re.compile(r"^```python\n(.*?)^```", re.DOTALL | re.MULTILINE)
 ELSEWHERE = {"docs/how-to/clouds.md"}  # its programs need a bucket: tests/integration/test_clouds.py does what they do
+SHELL = re.compile(r"^```sh\n(.*?)^```", re.DOTALL | re.MULTILINE)
+#: A heading or a sentence, and the picture below it.
+PICTURE = re.compile(r"^([^\n]+)\n\n```mermaid\n(.*?)^```", re.DOTALL | re.MULTILINE)
+#: What a line of one may be: its kind, a box of boxes, their direction, its end, or boxes with arrows between.
+DRAWN = re.compile(r"flowchart LR|subgraph \w+ \[[^\]]+\]|direction LR|end|\w+(\([^)]+\))?( --> \w+(\([^)]+\))?)*")
 LINK = re.compile(r"\]\((?!https?:)([^)#\s]+)")
 FRAGMENTS = {path.relative_to(ROOT).as_posix() for path in (ROOT / "changelog.d").glob("*.*.md")}
 DOCUMENTS = (
@@ -66,6 +73,46 @@ def test_a_link_leads_to_a_file(document: str) -> None:
     """From the root, where fragments end up, too. Links between pages are looked at when the site is built."""
     text = (ROOT / document).read_text()
     assert [link for link in LINK.findall(text) if not (ROOT / link).exists()] == []
+
+
+def test_each_mode_has_a_picture() -> None:
+    """Below the sentence that names it, in the words that a page on GitHub makes a picture of."""
+    pictures = PICTURE.findall((ROOT / "README.md").read_text())
+
+    told = " ".join(sentence for sentence, _ in pictures)
+    assert [mode for mode in (*TypeExecution, "group_name") if mode not in told] == []
+    for _, picture in pictures:
+        lines = [line.strip() for line in picture.splitlines()]
+        assert lines[0] == "flowchart LR"
+        assert [line for line in lines if not DRAWN.fullmatch(line)] == []
+        assert sum(line.startswith("subgraph ") for line in lines) == lines.count("end") > 0
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(60)  # it makes a project and runs it, and that project's own tests
+def test_the_commands_of_the_readme_work(tmp_path: Path) -> None:
+    """Typed one after the other, in an empty folder, each ends with 0; all that is missing is what pip would do."""
+    commands = "\n".join(SHELL.findall((ROOT / "README.md").read_text()))
+    assert commands.count("dotflow ") >= 5
+    assert "pip install -e '.[test]' && pytest\n" in commands  # in reality by test_init.py
+    places = os.pathsep.join(["src", *(path for path in sys.path if path)])
+
+    ended = subprocess.run(
+        ["sh", "-ec", commands.replace("pip install -e '.[test]'", f"export PYTHONPATH='{places}'")],
+        cwd=tmp_path,
+        env={**os.environ, "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=55,
+    )
+
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert re.search(r"\b6 passed\b", ended.stdout)
+    assert "3 of 3 tasks completed, in" in ended.stdout
+    assert "3 of 3 tasks completed (3 restored)" in ended.stdout
+    assert len(re.findall(r"^\w{3} \d{4}-\d\d-\d\d 0[23]:\d\d:00 E[SD]T ", ended.stdout, re.MULTILINE)) == 5
+    assert "Completed (from its checkpoint)" in ended.stdout  # the log
 
 
 def test_the_documents_have_programs() -> None:

@@ -170,6 +170,8 @@ class TestMistakes:
             (["--mode", "paralel"], "'paralel' is not one of 'sequential'"),
             (["--stp", "x"], "No such option"),
             ([], "say what to run"),
+            (["jobs.py"], "'jobs.py' belongs to no option; say what to run: --step my_module.my_step"),
+            (["--workflow", "jobs:build", "more"], "'more' belongs to no option"),
             (["--step", "jobs.load", "--path", "x"], "--path goes with --storage"),
             (["--step", "jobs.load", "--resume"], "--storage file"),
         ],

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import click
 
+from dotflow.cli.command import WHAT_TO_RUN
 from dotflow.cli.storages import OPTIONS, make_storage
 from dotflow.config import Config
 from dotflow.core.action import Action
@@ -47,10 +48,7 @@ def build(asked: Asked) -> DotFlow:
     """
     _make_folder_importable()
     if bool(asked.step) == bool(asked.workflow):
-        raise click.UsageError(
-            "say what to run: --step my_module.my_step, or --workflow my_module:my_factory"
-            + (", but not both." if asked.step else ".")
-        )
+        raise click.UsageError(WHAT_TO_RUN + (", but not both." if asked.step else "."))
     storage = make_storage(asked.storage, asked.storage_options)
     workflow = _of_factory(asked) if asked.workflow else _of_steps(asked)
     if storage is not None:

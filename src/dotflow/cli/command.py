@@ -12,6 +12,9 @@ BEFORE_HELP: Final = 34  # columns that click leaves for an option's names, and 
 #: For every command: -h as well as --help.
 SETTINGS: Final = {"help_option_names": ["-h", "--help"], "max_content_width": WIDEST}
 
+#: What has to be said to commands that run something.
+WHAT_TO_RUN: Final = "say what to run: --step my_module.my_step, or --workflow my_module:my_factory"
+
 
 class Command(click.Command):
     """A click command with -h and --debug."""
@@ -26,9 +29,15 @@ class Command(click.Command):
         )
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """As click does, but that each mistake knows its command: click forgets it where an option lacks its value."""
+        """As click does, but that each mistake knows its command: click forgets it where an option lacks its value.
+
+        Commands that run something let other arguments in (allow_extra_args), to say here what was meant.
+        """
         try:
-            return super().parse_args(ctx, args)
+            left = super().parse_args(ctx, args)
+            if ctx.args:
+                raise click.UsageError(f"{ctx.args[0]!r} belongs to no option; {WHAT_TO_RUN}.")
+            return left
         except click.UsageError as error:
             error.ctx = error.ctx or ctx
             raise

@@ -2,22 +2,20 @@
 
 import functools
 import inspect
-import math
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Concatenate, Final, Generic, ParamSpec, Protocol, TypeVar, overload
 
 from dotflow.core.failure import described
 from dotflow.core.policy import Policy
+from dotflow.core.resources import NO_RESOURCES, check_resources
 from dotflow.errors import InvalidPolicy, InvalidStep, UnfillableParameter
 
 P = ParamSpec("P")
 R = TypeVar("R")
 Q = ParamSpec("Q")  # of the method once it is bound, and T what it returns
 T = TypeVar("T")
-
-NO_RESOURCES: Final[Mapping[str, float]] = {}
 
 #: What can be decorated, as an error says it.
 DECORATED: Final = "@action decorates a function, a coroutine function, a method or a class"
@@ -218,7 +216,7 @@ def action(
     policy = Policy(attempts=retry, timeout=timeout, delay=retry_delay, backoff=backoff)
     if not isinstance(isolate, bool):
         raise InvalidPolicy("isolate", isolate, "True or False")
-    wanted = _checked(resources)
+    wanted = check_resources(resources)
 
     def decorate(target: Callable[..., Any]) -> Action[..., Any]:
         if isinstance(target, Action):
@@ -231,7 +229,7 @@ def action(
             raise InvalidStep(f"{described(target)}, a generator function", hint, DECORATED)
         if _has_methods(target) and not _names_of_actions(target):
             warnings.warn(IDLE.format(name=target.__name__), stacklevel=2 if function is None else 3)
-        return Action(target, policy, isolate)
+        return Action(target, policy, isolate, wanted)
 
     return decorate if function is None else decorate(function)
 

@@ -11,7 +11,7 @@ from dotflow.core.types.overlap import TypeOverlap
 MOST_PREVIEWED: Final = 1000
 
 
-@click.command(cls=Command)
+@click.command(cls=Command, context_settings={"allow_extra_args": True})
 @click.option(
     "--cron",
     metavar="EXPRESSION",

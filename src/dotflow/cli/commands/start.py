@@ -8,7 +8,7 @@ from dotflow.cli.command import Command
 from dotflow.cli.options import workflow_options
 
 
-@click.command(cls=Command)
+@click.command(cls=Command, context_settings={"allow_extra_args": True})
 @workflow_options
 def start(**options: Any) -> int:
     """Run a step, or a workflow, and wait for its end.
