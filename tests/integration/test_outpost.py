@@ -171,6 +171,37 @@ def test_closing_ends_all(bell: Bell, tmp_path: Path) -> None:
     assert not psutil.wait_procs(left, timeout=5)[1]
 
 
+def test_one_that_died_at_rest_fails_nobody(outpost: Outpost, bell: Bell) -> None:
+    """What needs its value is told that this is gone; what needs nothing of it is given another process."""
+    reply = outpost.make(errand(lambda: os.getpid()), bell)
+    process = psutil.Process(value_of(reply))
+    process.kill()
+    while process.status() != psutil.STATUS_ZOMBIE:
+        assert process.is_running()
+
+    assert outpost.make(errand(lambda: None, previous=1, holder=reply.holder), bell) == Reply(MISSING)
+    assert value_of(outpost.make(errand(lambda: "next"), bell)) == "next"
+
+
+def test_whoever_forks_them_is_replaced(outpost: Outpost, bell: Bell) -> None:
+    """When memory runs out the system may kill that one, too: no attempt fails for it."""
+    nursery = psutil.Process(value_of(outpost.make(errand(lambda: os.getppid()), bell)))
+    nursery.kill()
+    while nursery.status() != psutil.STATUS_ZOMBIE:
+        assert nursery.is_running()
+
+    assert value_of(outpost.make(errand(lambda: "next", lane=1), bell)) == "next"
+
+
+def test_after_closing_nothing_is_run(bell: Bell, tmp_path: Path) -> None:
+    """An errand that comes late, of a run that has ended, starts no process."""
+    outpost = Outpost(most=2)
+    outpost.close()
+
+    assert outpost.make(errand((tmp_path / "ran").touch), bell) == Reply(MISSING)
+    assert not (tmp_path / "ran").exists()
+
+
 def test_who_has_rested_too_long_goes(outpost: Outpost, bell: Bell) -> None:
     """Only they: those who have just been here stay, and when nobody is left that is said."""
     process = value_of(outpost.make(errand(lambda: os.getpid()), bell))

@@ -49,6 +49,8 @@ class Outpost:
     def make(self, errand: Errand, stop: Bell) -> Reply:
         """Has the attempt made, and waits for what comes of it, for its deadline, and for *stop* to ring."""
         with self._lock:
+            if self._closed:
+                return Reply(MISSING)
             try:
                 process = self._take(errand)
             except OSError as error:
@@ -91,6 +93,7 @@ class Outpost:
 
     def _take(self, errand: Errand) -> _Process | None:
         """The errand's process; None where that is no longer here. Raises OSError where none can be started."""
+        self._end([process for process in self._idle if process.worker.has_ended()])
         found = None
         if errand.holder:
             found = next((process for process in self._idle if process.name == errand.holder), None)

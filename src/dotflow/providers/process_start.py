@@ -8,6 +8,7 @@ import atexit
 import contextlib
 import json
 import os
+import selectors
 import signal
 import socket
 import subprocess
@@ -59,6 +60,14 @@ class WorkerProcess:
         self.pid = pid
         self.channel = channel
         self.ended = _pidfd(pid)
+
+    def has_ended(self) -> bool:
+        """Whether it is known to have ended; not where the system does not tell."""
+        if self.ended is None:
+            return False
+        with selectors.DefaultSelector() as selector:
+            selector.register(self.ended, selectors.EVENT_READ)
+            return bool(selector.select(0))
 
     def kill(self) -> None:
         """Ends it and everything it started, at once."""
@@ -216,7 +225,12 @@ class ForkServer(Start):
 
     def launch(self, sock: socket.socket, lifeline: int, ours: tuple[int, int]) -> int:
         """As Start says."""
-        pid = self._ask(FORK + NUMBER.pack(0), [sock.fileno(), lifeline])
+        try:
+            pid = self._ask(FORK + NUMBER.pack(0), [sock.fileno(), lifeline])
+        except ConnectionError:  # somebody has killed it; those whom it has forked live on
+            self.close()
+            self._control = self._nursery = None
+            pid = self._ask(FORK + NUMBER.pack(0), [sock.fileno(), lifeline])
         if pid < 0:
             raise OSError("the system does not let us fork")
         return pid

@@ -5,6 +5,7 @@ is always safe. It does what the coordinator asks, one request at a time, and en
 """
 
 import atexit
+import contextlib
 import os
 import signal
 import socket
@@ -32,14 +33,16 @@ def become_nursery(told: dict[str, Any]) -> None:
     sys.argv = told["argv"]
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     control = socket.socket(fileno=told["sock"])
-    while True:
-        request, descriptors, _, _ = socket.recv_fds(control, 1 + NUMBER.size, 2)
-        if not request:
-            os._exit(0)
-        if request[:1] == FORK:
-            control.sendall(NUMBER.pack(_fork(control, descriptors, told["relayed"])))
-        else:
-            control.sendall(NUMBER.pack(_reap(NUMBER.unpack(request[1:])[0])))
+    with contextlib.suppress(ConnectionError):  # whoever asked was killed in the middle of it
+        while True:
+            request, descriptors, _, _ = socket.recv_fds(control, 1 + NUMBER.size, 2)
+            if not request:
+                break
+            if request[:1] == FORK:
+                control.sendall(NUMBER.pack(_fork(control, descriptors, told["relayed"])))
+            else:
+                control.sendall(NUMBER.pack(_reap(NUMBER.unpack(request[1:])[0])))
+    os._exit(0)
 
 
 def _fork(control: socket.socket, descriptors: list[int], relayed: list[bool]) -> int:
