@@ -57,5 +57,9 @@ class ExecutorRay(Executor):
         from dotflow.providers import ray_connection
         from dotflow.providers.ray_crew import RayCrew
 
-        ray_connection.connect(self.address, self.options)
-        return RayCrew(self.max_workers, report)
+        job = ray_connection.connect(self.address, self.options)
+        try:
+            return RayCrew(job, self.max_workers, report)
+        except BaseException:  # nobody is there yet who would close it
+            ray_connection.disconnect()
+            raise

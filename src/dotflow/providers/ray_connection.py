@@ -15,31 +15,46 @@ HEAD_TIMEOUT: Final = 2.0  # seconds for the head to take a connection
 
 _lock: Final = threading.Lock()
 _users = 0
-_is_ours = False
+_ours = ""  # the job of the connection that was made here
 
 
-def connect(address: str | None, options: Mapping[str, Any]) -> None:
-    """Connects this process, unless it is connected; `disconnect` is to follow."""
-    global _users, _is_ours
+def connect(address: str | None, options: Mapping[str, Any]) -> str:
+    """Connects this process, unless it is connected: the connection's job. `disconnect` is to follow."""
+    global _users, _ours
     import ray
 
     with _lock:
-        if not ray.is_initialized():
+        is_new = not ray.is_initialized()
+        if is_new:
             _init(ray, address, options)
-            _is_ours = True
+        job: str = ray.get_runtime_context().get_job_id()
+        if is_new:
+            _ours = job
         _users += 1
+        return job
 
 
 def disconnect() -> None:
     """The last one to leave ends a connection that was made here."""
-    global _users, _is_ours
+    global _users, _ours
     import ray
 
     with _lock:
         _users -= 1
-        if not _users and _is_ours:
-            _is_ours = False
-            ray.shutdown()
+        if not _users and _ours:
+            if is_connected(_ours):
+                ray.shutdown()
+            _ours = ""
+
+
+def is_connected(job: str) -> bool:
+    """Whether that connection is there still; `ray.shutdown` may end it at any time.
+
+    To be asked before anything else is: Ray makes a connection to whatever it finds where there is none.
+    """
+    import ray
+
+    return bool(ray.is_initialized()) and ray.get_runtime_context().get_job_id() == job
 
 
 def has_other_machines(address: str | None) -> bool:
@@ -78,7 +93,7 @@ def _init(ray: Any, address: str | None, options: Mapping[str, Any]) -> None:
         )
         raise ClusterError(name, f"can't be used: {in_one_line(error)}", hint) from error
     finally:
-        if in_main:  # SIGTERM keeps the meaning that the program gave it
+        if in_main and handler is not None:  # SIGTERM keeps the meaning that the program gave it
             signal.signal(signal.SIGTERM, handler)
 
 

@@ -8,26 +8,26 @@ from concurrent.futures import Future
 from typing import Any, Final, NamedTuple
 
 import ray
-from ray.exceptions import RayActorError, RaySystemError
+from ray.exceptions import ObjectLostError, OutOfMemoryError, RayActorError, RaySystemError
 
 from dotflow import clock
 from dotflow.abc.executor import Answer, Report
 from dotflow.core.call import Call
 from dotflow.core.failure import Failure
 from dotflow.core.outcome import Died, Outcome
-from dotflow.errors import ClusterError
 from dotflow.providers import ray_connection
 from dotflow.providers.cluster_crew import ClusterCrew, in_one_line
 from dotflow.providers.errand import MISSING, Errand, Reply
 from dotflow.providers.ray_seat import Seat, out_of_band
+from dotflow.providers.ray_watch import HEARTBEAT, Watch, gone
 from dotflow.providers.roster import Roster
 from dotflow.providers.versions import describer, differences
 
 MOST_FAILED_STARTS: Final = 3  # in a row; then it is no accident
 MAKE_ROOM_AFTER: Final = 1.0  # seconds that an actor has been waiting for room before idle ones are ended for it
 
-HEARTBEAT: Final = 5.0  # seconds between two looks at the head
-GONE_AFTER: Final = 10.0  # seconds without an answer; a head that is restarted may take some
+#: How a call ends whose actor is lost, or whose reply is, with the machine that kept it.
+LOST: Final = (RayActorError, ObjectLostError, OutOfMemoryError)
 
 #: What Ray has options of its own for: ray.remote's documentation.
 OPTIONS: Final = {"CPU": "num_cpus", "GPU": "num_gpus", "memory": "memory"}
@@ -74,16 +74,17 @@ class _Done(NamedTuple):
 class RayCrew(ClusterCrew):
     """The actors that one run has with Ray. Calls wait here until an actor is up and free."""
 
-    def __init__(self, max_workers: int | None, report: Report) -> None:
+    def __init__(self, job: str, max_workers: int | None, report: Report) -> None:
         super().__init__("Ray", report)
+        self._watch = Watch(job)
         self._here = describer("ray")()
         self._most = max_workers or max(1, int(ray.cluster_resources().get("CPU", 1)))
         self._actor = ray.remote(max_restarts=0, max_task_retries=0)(Seat)
         self._kinds: dict[tuple[tuple[str, float], ...], _Kind] = {}
         self._failed_starts = 0
+        self._failed = 0.0  # when the last one did that was counted
         self._answers: list[Answer] = []
         self._news: queue.SimpleQueue[Any] = queue.SimpleQueue()
-        self._looked = self._answered = clock.ticks()
         self._is_open = True
 
     def submit(self, call: Call) -> None:
@@ -127,9 +128,10 @@ class RayCrew(ClusterCrew):
         if not self._is_open:
             return
         try:
-            for kind in self._kinds.values():
-                for seat in kind.seats:
-                    _end(seat)
+            if self._watch.is_connected:
+                for kind in self._kinds.values():
+                    for seat in kind.seats:
+                        _end(seat)
         finally:
             self._is_open = False
             ray_connection.disconnect()
@@ -152,6 +154,7 @@ class RayCrew(ClusterCrew):
         self._make_room()
 
     def _start(self, kind: _Kind) -> None:
+        self._watch.check_connection()
         seat = _Seat(kind, self._actor.options(**kind.options).remote())
         kind.seats.add(seat)
         kind.starting[seat] = None
@@ -190,7 +193,7 @@ class RayCrew(ClusterCrew):
         try:
             future = seat.actor.make.remote(out_of_band(errand.packed())).future()
         except Exception as error:  # whatever Ray says when it is gone
-            raise self._gone(error) from error
+            raise gone(error) from error
         future.add_done_callback(lambda done: self._news.put(_Done(seat, done)))
 
     def _join(self, seat: _Seat, future: "Future[Any]") -> None:
@@ -198,9 +201,12 @@ class RayCrew(ClusterCrew):
         error = future.exception()
         if error is not None:
             seat.kind.seats.discard(seat)
+            if seat.began < self._failed:  # lost together with one that was counted: a machine is gone, say
+                return
+            self._failed = clock.ticks()
             self._failed_starts += 1
             if self._failed_starts >= MOST_FAILED_STARTS:
-                raise self._gone(error)
+                raise gone(error)
             return
         self._failed_starts = 0
         for sentence in differences(self._here, {f"the actor {seat.name}": future.result()}):
@@ -219,13 +225,12 @@ class RayCrew(ClusterCrew):
                 self.submit(call)
             else:
                 self._answer(call, self.outcome(call, reply))
-        elif isinstance(error, RayActorError):
-            if not ray_connection.head_answers():
-                raise self._gone()
+        elif isinstance(error, LOST):
+            self._watch.check_head()
             self._dismiss(seat)
             self._answer(call, self.lost(call, in_one_line(error)))
         elif isinstance(error, RaySystemError):
-            raise self._gone(error)
+            raise gone(error)
         else:
             self._dismiss(seat)
             self._answer(call, Died(Failure.of(error)))
@@ -239,11 +244,6 @@ class RayCrew(ClusterCrew):
         self.ended(call.task_id)
         self._answers.append((call, outcome))
 
-    def _gone(self, error: BaseException | None = None) -> ClusterError:
-        hint = "What is finished keeps its checkpoints: start again with resume=True."
-        what = "is gone, and the run with it: its head does not answer" if error is None else in_one_line(error)
-        return ClusterError(self.cluster, what if error is None else f"can't go on: {what}", hint)
-
     def _next(self, end: float | None) -> list[Any]:
         """All news there is; none when it is time to look around."""
         left = None if end is None else max(0.0, end - clock.ticks())
@@ -256,18 +256,8 @@ class RayCrew(ClusterCrew):
         except queue.Empty:
             if not news and self.until_patience_ends() == 0.0:
                 self.say_who_waits(", ".join(f"{name}: {amount:g}" for name, amount in _had().items()))
-        self._look_at_head()
+        self._watch.look()
         return news
-
-    def _look_at_head(self) -> None:
-        now = clock.ticks()
-        if now - self._looked < HEARTBEAT:
-            return
-        self._looked = now
-        if ray_connection.head_answers():
-            self._answered = now
-        elif now - self._answered >= GONE_AFTER:
-            raise self._gone()
 
 
 def _nobody() -> _Seat:
