@@ -22,8 +22,8 @@ def listen(client: "Client", run: str, hear: Hear) -> None:
         hearers = _hearers.setdefault(client, {})
         is_first = not hearers
         hearers[run] = hear
-    if is_first:
-        client.subscribe_topic(TOPIC, lambda event: _tell(hearers, event))
+        if is_first:
+            client.subscribe_topic(TOPIC, lambda event: _tell(hearers, event))
 
 
 def silence(client: "Client", run: str) -> None:
@@ -31,8 +31,8 @@ def silence(client: "Client", run: str) -> None:
     with _lock:
         hearers = _hearers.get(client, {})
         was_last = hearers.pop(run, None) is not None and not hearers
-    if was_last and client.status == "running":
-        client.unsubscribe_topic(TOPIC)
+        if was_last and client.status == "running":  # before another run listens, whose subscription this would end
+            client.unsubscribe_topic(TOPIC)
 
 
 def _tell(hearers: dict[str, Hear], event: tuple[float, Any]) -> None:

@@ -16,6 +16,7 @@ from dotflow.providers.outpost import Outpost
 
 PREFIX: Final = "dotflow:"  # of the keys of our tasks, and so of what Dask's dashboard calls them
 AGAIN: Final = "dotflow-again"  # the annotation of a task that Dask has sent to a worker before
+UNWANTED: Final = ("cancelled", "released", "forgotten")  # states of a task on a worker
 IDLE: Final = 60.0  # seconds after which a process that nobody has asked for anything is ended
 
 _lock: Final = threading.Lock()
@@ -73,7 +74,7 @@ class Released(WorkerPlugin):  # type: ignore[misc]  # distributed is Any to myp
 
     def transition(self, key: Any, start: str, finish: str, **kwargs: Any) -> None:
         """Called by Dask for each change of a task's state."""
-        if finish in ("cancelled", "released", "forgotten") and isinstance(key, str) and key.startswith(PREFIX):
+        if finish in UNWANTED and isinstance(key, str) and key.startswith(PREFIX):
             with _lock:
                 bell = _bells.get(key)
                 if bell is not None:
@@ -84,25 +85,29 @@ def run_errand(key: str, packed: Sequence[Any]) -> list[Any]:
     """Called by Dask on a worker: makes the attempt; the reply, packed."""
     errand = Errand.unpacked(packed)
     worker = get_worker()
-    task = worker.state.tasks.get(key)
-    if task is None:
-        return Reply(STOPPED).packed()
-    if (task.annotations or {}).get(AGAIN):
-        return Reply(REPEATED).packed()
-    outpost = _outpost_of(errand.run, worker)
-    if outpost is None:
-        return Reply(STOPPED).packed()
     bell = Bell()
-    with _lock:
+    with _lock:  # before the task is looked at: what happens to it from now on rings
         _bells[key] = bell
     try:
-        worker.log_event(TOPIC, {"run": errand.run, "task": errand.number, "worker": worker.address})
-        reply = outpost.make(errand, bell)
+        reply = _reply(key, errand, bell, worker)
     finally:
         with _lock:
             del _bells[key]
             bell.close()
     return reply._replace(place=worker.address).packed()
+
+
+def _reply(key: str, errand: Errand, bell: Bell, worker: Worker) -> Reply:
+    task = worker.state.tasks.get(key)
+    if task is None or task.state in UNWANTED:
+        return Reply(STOPPED)
+    if (task.annotations or {}).get(AGAIN):
+        return Reply(REPEATED)
+    outpost = _outpost_of(errand.run, worker)
+    if outpost is None:
+        return Reply(STOPPED)
+    worker.log_event(TOPIC, {"run": errand.run, "task": errand.number, "worker": worker.address})
+    return outpost.make(errand, bell)
 
 
 def end_run(run: str) -> None:
