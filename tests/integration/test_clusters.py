@@ -4,23 +4,30 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import psutil
 import pytest
 
-from dotflow import DotFlow, action
+from dotflow import Context, DotFlow, action
 from dotflow.abc.executor import Executor
 from dotflow.abc.log import Log
+from dotflow.core.call import Call
+from dotflow.core.outcome import Died
 from dotflow.core.task import Task
 from dotflow.core.types import TypeStatus
 from dotflow.errors import ClusterError
-from dotflow.providers import ExecutorDask, StorageDefault, StorageFile
+from dotflow.providers import ExecutorDask, StorageDefault, StorageFile, ray_connection
 from tests.clusters.dask import DaskProcesses
 from tests.clusters.ray import RayProcesses
+
+if TYPE_CHECKING:
+    from dotflow.providers.ray_crew import RayCrew
 
 pytestmark = [pytest.mark.clusters, pytest.mark.slow, pytest.mark.timeout(120)]
 
@@ -171,6 +178,165 @@ class TestLostWorkers:
         assert {number: len((tmp_path / f"ran{number}").read_text().split()) for number in range(40)} == counted
         assert sum(counted.values()) > 40
 
+    @pytest.mark.parametrize("rebuilt", [False, True], ids=["", "and its value can't be sent"])
+    def test_a_process_that_dies_between_two_tasks(
+        self, executor: Executor, make_workflow: MakeWorkflow, rebuilt: bool
+    ) -> None:
+        """The next one has not begun: it is sent elsewhere, with the value; where this can't be, that is its error."""
+
+        class Lock:
+            def __reduce__(self) -> Any:
+                return threading.Lock, ()
+
+        def kill(task: Task) -> None:
+            process = psutil.Process(task.current_context.storage[0])
+            process.kill()
+            wait_for(lambda: process.status() == psutil.STATUS_ZOMBIE, "the end of the process")
+
+        workflow = make_workflow(executor=executor)
+        workflow.task.add(action(lambda: [os.getpid(), bytes(100_000), Lock() if rebuilt else None]), callback=kill)
+        workflow.task.add(action(lambda previous_context: len(previous_context.storage)))
+        run = workflow.start(keep_going=True)
+
+        assert [error.exception for error in run.tasks[1].errors] == (["CannotTravel"] if rebuilt else [])
+        assert workflow.result_storage()[1] == (None if rebuilt else 3)
+
+    def test_one_that_is_lost_before_it_was_heard_that_the_step_began(
+        self, own_dask: DaskProcesses, make_workflow: MakeWorkflow, tmp_path: Path
+    ) -> None:
+        """The coordinator may be busy with something else for all of the time: no attempt is repeated unseen."""
+        from distributed import Client
+
+        pid, tries = tmp_path / "pid", tmp_path / "tries"
+
+        @action(resources={"LATER": 1})
+        def step() -> None:
+            with tries.open("a") as file:
+                file.write("x")
+            pid.with_suffix(".tmp").write_text(str(os.getpid()))
+            pid.with_suffix(".tmp").rename(pid)
+            time.sleep(30 if tries.read_text() == "x" else 0)
+
+        with Client(own_dask.address, set_as_default=False) as client:
+
+            def busy(task: Task) -> None:
+                own_dask.add_worker("--resources", "LATER=1")
+                wait_for(pid.exists, "the step's beginning")
+                parent_of(int(pid.read_text())).kill()
+                wait_for(lambda: any(future.status == "error" for future in client.futures.values()), "the news of it")
+
+            workflow = make_workflow(executor=ExecutorDask(client))
+            workflow.task.add(action(lambda: 1), callback=busy)
+            workflow.task.add(step)
+            run = workflow.launch(lambda: None, mode="parallel")
+            assert run.wait(60)
+
+        assert [error.exception for error in run.tasks[1].errors] == ["WorkerDied"]
+        assert tries.read_text() == "x"
+
+    def test_a_worker_that_retires_fails_only_what_it_has_begun(
+        self, own_dask: DaskProcesses, make_workflow: MakeWorkflow, tmp_path: Path
+    ) -> None:
+        """What only waited there is done elsewhere, once."""
+        from distributed import Client
+
+        @action
+        def step(initial_context: Any) -> None:
+            with (tmp_path / f"ran{initial_context.storage}").open("a") as file:
+                file.write("x")
+            while not (tmp_path / "go").exists():
+                time.sleep(0.02)
+
+        with Client(own_dask.address, set_as_default=False) as client:
+            client.wait_for_workers(2)
+            workflow = make_workflow(executor=ExecutorDask(client))
+            for number in range(12):
+                workflow.task.add(step, initial_context=number)
+            run = workflow.launch(lambda: None, mode="parallel", keep_going=True)
+            wait_for(lambda: len(list(tmp_path.glob("ran*"))) == 4, "four beginnings")
+            wait_for(lambda: sum(map(len, client.processing().values())) > 4, "tasks that wait on the workers")
+            client.retire_workers([next(iter(client.nthreads()))])
+            (tmp_path / "go").touch()
+            assert run.wait(40)
+
+        failed = [task.task_id for task in run.tasks if task.status is FAILED]
+        assert len(failed) == 2
+        assert {(tmp_path / f"ran{number}").read_text() for number in range(12)} == {"x"}
+
+    def test_a_worker_that_is_lost_while_it_is_sent_data(
+        self, own_dask: DaskProcesses, make_workflow: MakeWorkflow, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The data goes to another one."""
+        from distributed import Client
+        from distributed.comm import CommClosedError
+
+        with Client(own_dask.address, set_as_default=False) as client:
+            client.wait_for_workers(2)
+            scatter, errors = client.scatter, [CommClosedError("gone"), KeyError("tcp://gone"), TimeoutError()]
+
+            def scattered(*args: Any, **options: Any) -> Any:
+                if errors:
+                    raise errors.pop()
+                return scatter(*args, **options)
+
+            monkeypatch.setattr(client, "scatter", scattered)
+            workflow = make_workflow(executor=ExecutorDask(client))
+            for _ in range(4):
+                workflow.task.add(action(lambda initial_context: len(initial_context.storage)), initial_context=LARGE)
+            workflow.launch(lambda: None, mode="parallel").wait(40)
+
+        assert not errors
+        assert workflow.result_storage() == [len(LARGE)] * 4
+
+    def test_replies_that_are_lost_with_a_machine_of_rays(self, ray_crew: "RayCrew") -> None:
+        """That is the end of the worker, too."""
+        from ray.exceptions import ObjectLostError
+
+        from dotflow.providers.ray_crew import _Seat
+
+        call = Call(0, 0, action(lambda: 1), Context(), Context(), "w")
+        seat = _Seat(ray_crew._kind_of(call), None)
+        ray_crew._kind_of(call).roster.join(seat)
+        seat.call = call
+        ray_crew._take(seat, failed(ObjectLostError("00", None, "")))
+        ((_, outcome),) = ray_crew.wait(0)
+
+        assert isinstance(outcome, Died)
+        assert outcome.failure.exception == "WorkerDied"
+
+    def test_actors_that_are_lost_together_at_their_start(self, ray_crew: "RayCrew") -> None:
+        """A machine that is lost then is one accident, however many were to be there; three in a row are none."""
+        from ray.exceptions import ActorDiedError
+
+        from dotflow.providers.ray_crew import _Seat
+
+        kind = ray_crew._kind_of(Call(0, 0, action(lambda: 1), Context(), Context(), "w"))
+
+        for _ in range(2):
+            for seat in [_Seat(kind, None) for _ in range(8)]:
+                ray_crew._join(seat, failed(ActorDiedError()))
+        with pytest.raises(ClusterError, match="can't go on"):
+            ray_crew._join(_Seat(kind, None), failed(ActorDiedError()))
+
+
+LARGE = bytes(2 << 20)
+
+
+def failed(error: Exception) -> "Future[Any]":
+    future: Future[Any] = Future()
+    future.set_exception(error)
+    return future
+
+
+@pytest.fixture
+def ray_crew(ray_cluster: RayProcesses) -> Iterator["RayCrew"]:
+    """Of a run on the cluster that has no actors yet."""
+    from dotflow.providers.ray_crew import RayCrew
+
+    crew = RayCrew(ray_connection.connect(None, {}), 1, lambda message: None)
+    yield crew
+    crew.close()
+
 
 class TestLostSchedulers:
     def test_dasks_scheduler_ends_the_run_and_keeps_the_checkpoints(
@@ -204,6 +370,13 @@ class TestLostSchedulers:
         again.start(resume=True)
         assert again.result_storage() == ["first", "second"]
 
+    def test_a_connection_that_is_ended_in_the_middle(self, ray_cluster: RayProcesses) -> None:
+        """ray.shutdown() in the user's program ends the run with an error, and Ray makes no new connection for it."""
+        script = SHUTDOWN.format(address=ray_cluster.address)
+        done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
+
+        assert done.stdout == "disconnected: True, connected again: False\n", done.stderr
+
     def test_one_that_is_not_there(self, make_workflow: MakeWorkflow) -> None:
         """Nothing runs, and the error names the address and what to look at."""
         workflow = make_workflow(executor=ExecutorDask("tcp://127.0.0.1:9", timeout=0.5))
@@ -211,6 +384,28 @@ class TestLostSchedulers:
 
         with pytest.raises(ClusterError, match=r"tcp://127.0.0.1:9 can't be reached.*timeout="):
             workflow.start()
+
+
+SHUTDOWN = """
+import time
+import ray
+from dotflow import Config, DotFlow, action
+from dotflow.errors import ClusterError
+from dotflow.providers import ExecutorRay, LogDefault, ray_crew, ray_watch
+
+ray_crew.HEARTBEAT = ray_watch.HEARTBEAT = 0.2
+workflow = DotFlow(Config(executor=ExecutorRay({address!r}), log=LogDefault(output="none")))
+workflow.task.add([action(lambda: 1), action(lambda: time.sleep(60))])
+run = workflow.start(mode="background")
+while run.tasks[1].status != "In progress":
+    run.wait(0.02)
+ray.shutdown()
+try:
+    run.wait(30)
+except ClusterError as error:
+    print("disconnected: " + str("ray.shutdown()" in str(error)), end=", ")
+print("connected again: " + str(ray.is_initialized()))
+"""
 
 
 class TestStops:
@@ -327,8 +522,8 @@ class TestVersions:
         def describer(engine: str) -> Callable[[], dict[str, str]]:
             return lambda: {"Python": "2.7" if os.getpid() == here else "3.99", "dotflow": "1"}
 
-        crew = "dask_crew" if isinstance(executor, ExecutorDask) else "ray_crew"
-        monkeypatch.setattr(f"dotflow.providers.{crew}.describer", describer)
+        module = "dask_meeting" if isinstance(executor, ExecutorDask) else "ray_crew"
+        monkeypatch.setattr(f"dotflow.providers.{module}.describer", describer)
         log = LogList()
         workflow = make_workflow(executor=executor, log=log)
         workflow.task.add([action(lambda: 1)] * 3)
@@ -337,6 +532,26 @@ class TestVersions:
         assert len(log.told) == 1
         assert "(here 2.7)" in log.told[0]
         assert "install the same" in log.told[0]
+
+    def test_a_worker_that_does_not_answer(self, make_workflow: MakeWorkflow, monkeypatch: pytest.MonkeyPatch) -> None:
+        """It is said that its versions are not known, and the others work."""
+        from distributed import Client
+
+        monkeypatch.setattr("dotflow.providers.dask_meeting.PATIENCE", 1.0)
+        with DaskProcesses(workers=1) as cluster, Client(cluster.address, set_as_default=False) as client:
+            client.wait_for_workers(1)
+            (frozen,) = client.run(os.getpid).values()
+            cluster.add_worker("--resources", "AWAKE=1")
+            client.wait_for_workers(2)
+            os.kill(frozen, signal.SIGSTOP)
+            log = LogList()
+            workflow = make_workflow(executor=ExecutorDask(client), log=log)
+            workflow.task.add(action(resources={"AWAKE": 1})(lambda: 1))
+            run = workflow.start()
+            os.kill(frozen, signal.SIGCONT)
+
+        assert run.status is COMPLETED
+        assert "Not all workers have answered within 1 s" in log.told[0]
 
     def test_a_worker_without_dotflow(self, make_workflow: MakeWorkflow, tmp_path: Path) -> None:
         """The run ends, and the error says what to install there."""

@@ -141,10 +141,6 @@ class ClusterCrew(Crew):
             self._waiting.discard(task_id)
             self._running.add(task_id)
 
-    def has_begun(self, task_id: int) -> bool:
-        """Whether it has one."""
-        return task_id in self._running
-
     def ended(self, task_id: int) -> None:
         """It waits and runs no more."""
         self._waiting.discard(task_id)

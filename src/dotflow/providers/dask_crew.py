@@ -19,8 +19,8 @@ from dotflow.errors import ClusterError
 from dotflow.providers import dask_site
 from dotflow.providers.cluster_crew import ClusterCrew, in_one_line
 from dotflow.providers.dask_events import listen, silence
+from dotflow.providers.dask_meeting import PATIENCE, ask, meet
 from dotflow.providers.errand import MISSING, REPEATED, STOPPED, Errand, Reply, size_of
-from dotflow.providers.versions import describer, differences
 from dotflow.worker.deadline import GRACE
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 SCATTERED: Final = 1 << 20  # bytes from which an errand is sent as data: Dask means tasks themselves to be small
 MOST_UNDERWAY: Final = 1 << 28  # bytes of such data that are out there at once
-PATIENCE: Final = 10.0  # seconds for the cluster's answer at the beginning and the end of a run
+SCATTER_TIMEOUT: Final = 10.0  # seconds for a worker to be there that takes data
 
 
 class _Flight(NamedTuple):
@@ -80,7 +80,8 @@ class DaskCrew(ClusterCrew):
         self._visited: set[str] = set()
         self._news: queue.SimpleQueue[Any] = queue.SimpleQueue()
         try:
-            self._meet()
+            meet(client, self.cluster, self.say_once)
+            listen(client, self.run, self._hear)
         except BaseException:  # the runner closes it, but there is none yet
             self.close()
             raise
@@ -100,13 +101,14 @@ class DaskCrew(ClusterCrew):
         answers: list[Answer] = []
         while not answers:
             news = self._next(end)
-            self._fetch({part.key for part in news if isinstance(part, _Ended)}, answers)
-            for part in news:
+            for part in news:  # first, since what follows asks whether a call has begun
                 if isinstance(part, _Began):
                     self.began(part.task_id)
                     self._places[part.task_id] = part.place
                     self._visited.add(part.place)
-                elif isinstance(part, _Brought):
+            self._fetch({part.key for part in news if isinstance(part, _Ended)}, answers)
+            for part in news:
+                if isinstance(part, _Brought):
                     self._take(part.key, part.reply, answers)
             if None in news or (end is not None and clock.ticks() >= end):
                 break
@@ -126,7 +128,8 @@ class DaskCrew(ClusterCrew):
                 if flights:
                     client.cancel([flight.future for flight in flights.values()], force=True)
                 if flights or self._visited:
-                    self._ask(client.run(dask_site.end_run, self.run, on_error="return", asynchronous=True), patience)
+                    end = client.run(dask_site.end_run, self.run, on_error="return", asynchronous=True)
+                    ask(client, end, patience)
         except Exception as error:  # a cluster that goes away: what it has of the run ends by itself
             patience = GRACE
             self.report(f"{self.cluster} could not be told of the run's end: {in_one_line(error)}")
@@ -135,34 +138,8 @@ class DaskCrew(ClusterCrew):
                 with contextlib.suppress(TimeoutError):  # what ended the run is not to be hidden by that
                     client.close(timeout=patience)
 
-    def _meet(self) -> None:
-        """Looks whether the cluster understands what it will be sent, and says what it may not."""
-        client, describe = self._client, describer("distributed")
-        try:
-            client.register_plugin(dask_site.once_plugin())
-            there = {"the scheduler": self._ask(client.run_on_scheduler(describe, asynchronous=True), PATIENCE)}
-            workers = self._ask(client.run(describe, on_error="ignore", asynchronous=True), PATIENCE)
-        except (OSError, TimeoutError, RuntimeError, ValueError) as error:
-            hint = "It has to take plugins (distributed.scheduler.pickle) and to answer within 10 s."
-            raise ClusterError(self.cluster, f"can't be used: {in_one_line(error)}", hint) from error
-        here = describe()
-        without = sorted(place for place, found in workers.items() if found["dotflow"] == "not installed")
-        if without:
-            hint = f"Install it there: pip install 'dotflow[dask]=={here['dotflow']}'."
-            raise ClusterError(self.cluster, f"has workers without dotflow: {', '.join(without)}", hint)
-        if there["the scheduler"]["dotflow"] == "not installed":  # where it is not needed
-            there["the scheduler"] = {**there["the scheduler"], "dotflow": here["dotflow"]}
-        for sentence in differences(here, {**there, **workers}):
-            self.say_once(sentence)
-        listen(client, self.run, lambda event: self._news.put(_Began(event["task"], event["worker"])))
-
-    def _ask(self, asked: Any, seconds: float) -> Any:
-        """What the cluster answers to something that was asked with asynchronous=True, or TimeoutError."""
-
-        async def answer() -> Any:
-            return await asyncio.wait_for(asked, seconds)
-
-        return asyncio.run_coroutine_threadsafe(answer(), self._client.loop.asyncio_loop).result()
+    def _hear(self, event: Any) -> None:
+        self._news.put(_Began(event["task"], event["worker"]))
 
     def _next(self, end: float | None) -> list[Any]:
         """All news there is, at least one piece unless the time is over."""
@@ -183,13 +160,8 @@ class DaskCrew(ClusterCrew):
         return news
 
     def _describe(self) -> str:
-        threads = self._threads()
+        threads = self._client.nthreads()
         return f"{len(threads)} worker(s) with {sum(threads.values())} thread(s)"
-
-    def _threads(self) -> dict[str, int]:
-        """By worker. It asks the scheduler."""
-        threads: dict[str, int] = self._client.nthreads()
-        return threads
 
     def _send(self, call: Call, errand: Errand) -> None:
         size = size_of(errand.parts)
@@ -211,13 +183,26 @@ class DaskCrew(ClusterCrew):
             where = {"resources": dict(wants)}
         elif place:  # a wish; together with resources, Dask would put the wish above them
             where = {"workers": [place], "allow_other_workers": True}
-        data = None
-        if size >= SCATTERED and (threads := self._threads()):
-            data = self._client.scatter([packed], workers=[place] if place in threads else None, hash=False)[0]
+        data: Future[Any] | None = None
+        if size >= SCATTERED and (data := self._scattered(packed, place)) is not None:
             self._underway += size
         sent = [bytes(part) for part in packed] if data is None else data
         future = self._client.submit(self._attempt, key, sent, key=key, pure=False, **where)
         return _Flight(call, future, data, 0 if data is None else size)
+
+    def _scattered(self, packed: list[Any], place: str) -> "Future[Any] | None":
+        """The errand as data on a worker, at *place* if that is there; None where no worker takes it."""
+        for wanted in dict.fromkeys((place, "")):
+            workers = self._client.nthreads()
+            if not workers:
+                break
+            try:
+                there = [wanted] if wanted in workers else None
+                return self._client.scatter([packed], workers=there, hash=False, timeout=SCATTER_TIMEOUT)[0]
+            except (OSError, TimeoutError, KeyError):  # the worker that was to take it has just been lost
+                if self._client.status != "running":
+                    raise
+        return None
 
     def _gone(self, error: BaseException | None = None) -> ClusterError:
         hint = "What is finished keeps its checkpoints: start again with resume=True."
@@ -254,14 +239,14 @@ class DaskCrew(ClusterCrew):
         place = self._places.pop(call.task_id, "")
         self._underway -= flight.size
         reply = None if packed is None else Reply.unpacked(packed)
-        if reply is not None and reply.kind not in (MISSING, REPEATED, STOPPED):
-            self._answer(call, self.outcome(call, reply), answers)
-        elif reply is not None and reply.kind == MISSING:
-            self._again(call)
-        elif reply is not None:
-            self._answer(call, self.lost(call, place or "its result went with it"), answers)
-        else:
+        if reply is None:
             self._take_none(call, flight.future, place, answers)
+        elif reply.kind == MISSING or (reply.kind in (REPEATED, STOPPED) and not place):  # nobody has begun it
+            self._again(call, answers)
+        elif reply.kind in (REPEATED, STOPPED):
+            self._answer(call, self.lost(call, place), answers)
+        else:
+            self._answer(call, self.outcome(call, reply), answers)
         while self._held and not (self._underway and self._underway + self._held[0][2] > MOST_UNDERWAY):
             self._send(*self._held.popleft()[:2])
 
@@ -274,7 +259,7 @@ class DaskCrew(ClusterCrew):
                 self._answer(call, self.lost(call, place), answers)
                 return
             self.report(f"Step '{call.step.name}' lost its worker before it began, and is sent to another one.")
-            self._again(call)
+            self._again(call, answers)
         elif isinstance(error, ModuleNotFoundError) and (error.name or "").partition(".")[0] == "dotflow":
             hint = "Install the same version there: pip install 'dotflow[dask]'."
             raise ClusterError(self.cluster, f"has a worker without dotflow: {error}", hint)
@@ -285,12 +270,14 @@ class DaskCrew(ClusterCrew):
         self.ended(call.task_id)
         answers.append((call, outcome))
 
-    def _again(self, call: Call) -> None:
+    def _again(self, call: Call, answers: list[Answer]) -> None:
         """Sends a call that nobody has begun once more, with all that belongs to it."""
         errand = self.errand(call, whole=True)
-        assert isinstance(errand, Errand), "it could be sent before"
-        self.begins_to_wait(call)
-        self._send(call, errand)
+        if isinstance(errand, Errand):
+            self.begins_to_wait(call)
+            self._send(call, errand)
+        else:
+            self._answer(call, errand, answers)
 
 
 def _address(client: "Client") -> str:
