@@ -48,10 +48,11 @@ def group(mode: str, number: int) -> str:
 def test_background_returns_at_once(make_workflow: MakeWorkflow, tmp_path: Path) -> None:
     """start(mode="background") returns while the first step still runs; wait() says whether the run is over, and
     after it the results are complete."""
-    go = tmp_path / "go"
+    begun, go = tmp_path / "begun", tmp_path / "go"
 
     @action
     def first() -> str:
+        begun.touch()
         while not go.exists():
             time.sleep(0.01)
         return "first"
@@ -63,6 +64,8 @@ def test_background_returns_at_once(make_workflow: MakeWorkflow, tmp_path: Path)
     workflow = make_workflow()
     workflow.task.add([first, second])
     run = workflow.start(mode="background")
+    while not begun.exists():
+        assert run.wait(0.01) is False
 
     assert run.wait(0.1) is False
     assert run.status is TypeStatus.IN_PROGRESS
