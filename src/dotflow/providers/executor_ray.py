@@ -23,7 +23,8 @@ class ExecutorRay(Executor):
             given, that of RAY_ADDRESS, else the one that `ray start` has begun on this machine, else one is begun here
             for the time of the run ("local" does that in any case). A process that has called `ray.init` stays with
             that.
-        max_workers: How many actors there may be at once; as many as the cluster has CPUs unless given.
+        max_workers: How many actors there may be at once, for each set of resources that steps ask for; as many as the
+            cluster has CPUs unless given.
         **options: Those of `ray.init`, such as `runtime_env={"working_dir": "."}`.
 
     Raises:
