@@ -234,6 +234,24 @@ class TestLostWorkers:
         assert [error.exception for error in run.tasks[1].errors] == ["WorkerDied"]
         assert tries.read_text() == "x"
 
+    def test_a_step_that_no_worker_survives(
+        self, own_dask: DaskProcesses, make_workflow: MakeWorkflow, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """What ends each worker before it has begun the step is not sent on for ever."""
+
+        def messenger() -> Callable[[str, Any], Any]:
+            return lambda key, packed: os.kill(os.getpid(), signal.SIGKILL)
+
+        monkeypatch.setattr("dotflow.providers.dask_site.messenger", messenger)
+        log = LogList()
+        workflow = make_workflow(executor=ExecutorDask(own_dask.address), log=log)
+        workflow.task.add(action(lambda: 1))
+        run = workflow.start()
+
+        assert [error.exception for error in run.tasks[0].errors] == ["WorkerDied"]
+        assert "4 workers, each before it began" in run.tasks[0].errors[0].message
+        assert len([line for line in log.told if "before it began" in line]) == 3
+
     def test_a_worker_that_retires_fails_only_what_it_has_begun(
         self, own_dask: DaskProcesses, make_workflow: MakeWorkflow, tmp_path: Path
     ) -> None:

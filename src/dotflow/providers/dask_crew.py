@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import itertools
 import queue
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from distributed import Client, Future
 
 SCATTERED: Final = 1 << 20  # bytes from which an errand is sent as data: Dask means tasks themselves to be small
+MOST_LOST_IN_VAIN: Final = 3  # workers; one more, and it is the errand itself that ends them
 MOST_UNDERWAY: Final = 1 << 28  # bytes of such data that are out there at once
 SCATTER_TIMEOUT: Final = 10.0  # seconds for a worker to be there that takes data
 
@@ -76,6 +77,7 @@ class DaskCrew(ClusterCrew):
         self._flights: dict[str, _Flight] = {}
         self._held: deque[tuple[Call, Errand, int]] = deque()  # until less data is underway
         self._underway = 0
+        self._lost_in_vain: Counter[int] = Counter()  # by task: workers that were lost before they began it
         self._places: dict[int, str] = {}  # task -> the worker that its attempt began on
         self._visited: set[str] = set()
         self._news: queue.SimpleQueue[Any] = queue.SimpleQueue()
@@ -255,8 +257,10 @@ class DaskCrew(ClusterCrew):
             raise self._gone()
         error = future.exception() if future.status == "error" else None
         if error is None or isinstance(error, KilledWorker):
-            if place:
-                self._answer(call, self.lost(call, place), answers)
+            self._lost_in_vain[call.task_id] += not place
+            if place or self._lost_in_vain[call.task_id] > MOST_LOST_IN_VAIN:
+                where = place or f"{MOST_LOST_IN_VAIN + 1} workers, each before it began"
+                self._answer(call, self.lost(call, where), answers)
                 return
             self.report(f"Step '{call.step.name}' lost its worker before it began, and is sent to another one.")
             self._again(call, answers)
@@ -268,6 +272,7 @@ class DaskCrew(ClusterCrew):
 
     def _answer(self, call: Call, outcome: Outcome, answers: list[Answer]) -> None:
         self.ended(call.task_id)
+        self._lost_in_vain.pop(call.task_id, None)
         answers.append((call, outcome))
 
     def _again(self, call: Call, answers: list[Answer]) -> None:
