@@ -234,19 +234,21 @@ class TestLostWorkers:
         assert [error.exception for error in run.tasks[1].errors] == ["WorkerDied"]
         assert tries.read_text() == "x"
 
-    def test_a_step_that_no_worker_survives(
-        self, own_dask: DaskProcesses, make_workflow: MakeWorkflow, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_a_step_that_no_worker_survives(self, make_workflow: MakeWorkflow, monkeypatch: pytest.MonkeyPatch) -> None:
         """What ends each worker before it has begun the step is not sent on for ever."""
+        from distributed import Client
 
         def messenger() -> Callable[[str, Any], Any]:
             return lambda key, packed: os.kill(os.getpid(), signal.SIGKILL)
 
         monkeypatch.setattr("dotflow.providers.dask_site.messenger", messenger)
         log = LogList()
-        workflow = make_workflow(executor=ExecutorDask(own_dask.address), log=log)
-        workflow.task.add(action(lambda: 1))
-        run = workflow.start()
+        # Enough of them at the start: a nanny gives up when what it has started is killed at once.
+        with DaskProcesses(workers=4, threads=1) as cluster, Client(cluster.address, set_as_default=False) as client:
+            client.wait_for_workers(4)
+            workflow = make_workflow(executor=ExecutorDask(client), log=log)
+            workflow.task.add(action(lambda: 1))
+            run = workflow.start()
 
         assert [error.exception for error in run.tasks[0].errors] == ["WorkerDied"]
         assert "4 workers, each before it began" in run.tasks[0].errors[0].message
