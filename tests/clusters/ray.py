@@ -36,6 +36,12 @@ class RayProcesses:
         """One more node."""
         return self._cluster.add_node(**{**self._given, **more})
 
+    @staticmethod
+    def pid_of(node: Any) -> int:
+        """The process that starts the node's workers."""
+        (raylet,) = node.all_processes["raylet"]
+        return int(raylet.process.pid)
+
     def kill(self, node: Any) -> None:
         """A machine that is suddenly gone."""
         self._cluster.remove_node(node, allow_graceful=False)
