@@ -17,7 +17,7 @@ class ExecutorDask(Executor):
 
     There, each step runs in a process of its own beside the Dask worker: a timeout ends anything, and a step that
     crashes takes nothing else with it. What a lane's step returns stays there for the next one; it also comes here,
-    for the record and the storage. Needs `pip install dotflow[dask]`, here and on the workers.
+    for the record and the storage. Needs `pip install 'dotflow[dask]'`, here and on the workers.
 
     Args:
         address_or_client: The scheduler's address, such as "tcp://10.0.0.5:8786", or a `distributed.Client`, which is

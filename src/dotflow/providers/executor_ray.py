@@ -15,7 +15,7 @@ class ExecutorRay(Executor):
 
     A run has actors there, each with one CPU unless its steps ask for other resources, and lets go of them at its end.
     Beside the actor, each step runs in a process of its own: a timeout ends anything. What a lane's step returns stays
-    there for the next one; it also comes here, for the record and the storage. Needs `pip install dotflow[ray]`, here
+    there for the next one; it also comes here, for the record and the storage. Needs `pip install 'dotflow[ray]'`, here
     and on the workers.
 
     Args:
