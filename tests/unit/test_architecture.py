@@ -8,8 +8,10 @@
 
 import ast
 import io
+import re
 import tokenize
 from collections.abc import Iterator
+from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
@@ -35,6 +37,9 @@ FLOORS = {
     "cli": 6,
     "__main__": 7,
 }
+
+#: A table of docs/design.md: the package at its head, and its lines.
+TABLE = re.compile(r"^\| `(\w+)/`.*\n\|---.*\n((?:\|.*\n)+)", re.MULTILINE)
 
 #: Names in annotations only: nothing is imported when the program runs.
 ANNOTATIONS = {
@@ -110,6 +115,23 @@ def test_every_part_of_the_house_has_its_floor() -> None:
     parts = {name_of(path).removesuffix(".py").split("/")[0] for path in MODULES} - {"__init__"}
 
     assert parts <= set(FLOORS)
+
+
+def test_the_design_says_where_everything_stands() -> None:
+    """Each module of a package is in its tables of docs/design.md, and everything that is named there exists."""
+    design = (Path(__file__).parents[2] / "docs" / "design.md").read_text()
+    named: dict[str, set[str]] = {"abc": {"*.py"}}
+    for package, lines in TABLE.findall(design):
+        named.setdefault(package, set()).update(re.findall(r"`([\w*/]+\.py)`", lines))
+    there = {name_of(path) for path in MODULES if "/" in name_of(path) and path.name != "__init__.py"}
+
+    def is_told_by(module: str, package: str, name: str) -> bool:
+        inside = module.removeprefix(f"{package}/")
+        return inside != module and (fnmatch(inside, name) or fnmatch(inside.rpartition("/")[2], name))
+
+    told = [(package, name) for package, names in named.items() for name in names]
+    assert sorted(module for module in there if not any(is_told_by(module, *place) for place in told)) == []
+    assert sorted(place for place in told if not any(is_told_by(module, *place) for module in there)) == []
 
 
 def test_imports_go_down() -> None:
