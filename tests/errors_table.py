@@ -272,6 +272,11 @@ def _a_callback_that_takes_nothing() -> object:
     return DotFlow().task.add(extract, callback=forgotten)  # type: ignore[arg-type]
 
 
+@case(errors.InvalidCallback)
+def _two_steps() -> object:
+    return DotFlow().task.add(extract, extract)  # type: ignore[arg-type]
+
+
 @case(errors.InvalidProvider)
 def _a_class() -> object:
     return Config(storage=StorageFile)  # type: ignore[arg-type]

@@ -166,17 +166,19 @@ class InvalidArgument(DefinitionError, ValueError):
 class InvalidCallback(DefinitionError, TypeError):
     """A callback that can't be called."""
 
-    def __init__(self, name: str, got: str, signature: str) -> None:
-        super().__init__(name, got, signature)
+    def __init__(self, name: str, got: str, signature: str, hint: str = "") -> None:
+        super().__init__(name, got, signature, hint)
         self.name: str = name
         self.got: str = got
         self.signature: str = signature
+        self.hint: str = hint
 
     def __str__(self) -> str:
-        return (
+        wanted = (
             f"{self.name} is {self.got}. Pass a plain function that can be called as {self.signature}, or the dotted "
             f"path of one, without calling it."
         )
+        return f"{wanted} {self.hint}" if self.hint else wanted
 
 
 class InvalidProvider(DefinitionError, TypeError):

@@ -3,7 +3,7 @@
 import contextlib
 import uuid
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from dotflow import clock
 from dotflow.abc.executor import Executor
@@ -30,6 +30,8 @@ Callback = WorkflowCallback | str | None
 #: What `start` takes beside the mode, and what it is unless given.
 WISHES: Final[dict[str, Any]] = {"keep_going": False, "resume": False, "on_success": None, "on_failure": None}
 
+#: What is looked for here first -> where it is.
+ELSEWHERE: Final = {"add": "task.add()", "count": "task.count()", "execute": "start()", "run": "start()"}
 
 RESUME_LACKS: Final = "start(resume=True) can't find what another process has finished. For that, this workflow needs"
 
@@ -73,6 +75,12 @@ class DotFlow:
         self.name = name
         self.task: TaskBuilder = TaskBuilder(self.workflow_id, name)
         self._last: Run | None = None
+
+    if not TYPE_CHECKING:  # type checkers say themselves that there is no such thing
+
+        def __getattr__(self, name: str) -> NoReturn:
+            hint = f": it is workflow.{ELSEWHERE[name]}" if name in ELSEWHERE else ""
+            raise AttributeError(f"'DotFlow' object has no attribute '{name}'{hint}", name=name, obj=self)
 
     def start(
         self,

@@ -117,13 +117,23 @@ def test_repr_shows_value_and_place() -> None:
         lambda context: context[0],
         lambda context: 3 in context,
         lambda context: [*context],
+        lambda context: len(context),
+        lambda context: context + 1,
+        lambda context: 2 * context,
+        lambda context: context > 1,
     ],
-    ids=["loop", "item", "in", "star"],
+    ids=["loop", "item", "in", "star", "len", "plus", "times", "greater"],
 )
 def test_who_takes_it_for_its_value_is_told(use: Callable[[Any], object]) -> None:
     """An error says where the value is."""
     with pytest.raises(TypeError, match=r"carries a value in its storage, as in previous_context\.storage"):
         use(Context([1, 2]))
+
+
+def test_is_true_whatever_it_carries() -> None:
+    """As any object; whoever asks of its value asks its storage."""
+    assert Context()
+    assert Context([])
 
 
 def test_who_asks_it_for_a_method_of_its_value_is_told() -> None:

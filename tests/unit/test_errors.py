@@ -61,6 +61,7 @@ EXAMPLES: list[tuple[DotflowError, list[str]]] = [
         InvalidCallback("on_success", "5 (int)", "on_success(tasks=...)"),
         ["on_success is 5 (int)", "function", "on_success(tasks=...)", "dotted path", "without calling it"],
     ),
+    (InvalidCallback("callback", "5 (int)", "callback(task=...)", "Add a list."), ["5 (int)", "Add a list."]),
     (
         InvalidProvider("Config(log=...)", "a str", "Log", "Its class has to inherit from dotflow.abc.log.Log."),
         ["Config(log=...)", "an instance of Log", "a str", "inherit from dotflow.abc.log.Log"],

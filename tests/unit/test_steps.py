@@ -78,7 +78,8 @@ class TestActions:
     @pytest.mark.parametrize(
         ("step", "said", "hint"),
         [
-            (lambda: 1, "function", "Decorate it: @action above '<lambda>'"),
+            (len, "function", "Decorate it: @action above 'len'"),
+            (lambda: 1, "function", "Make it one: action(lambda ...)"),
             (int, "the class 'int'", "@action above 'int'"),
             (None, "None", "without the brackets"),
             (5, "5 (int)", "put @action above it"),
@@ -277,6 +278,11 @@ class TestCallbacks:
         """After hours of a run it is too late to hear that nobody could be called back."""
         with pytest.raises(InvalidCallback, match=re.escape("does not take 'task'")):
             as_callback("callback", callback, "task")
+
+    def test_a_second_step_is_no_callback(self) -> None:
+        """Who writes add(one, two) is told to write a list."""
+        with pytest.raises(InvalidCallback, match=re.escape("as a list: add(step=[one, other])")):
+            as_callback("callback", one, "task")
 
     def test_paths(self, modules: dict[str, str]) -> None:
         """A callback may be named by its dotted path; it need not be an action."""

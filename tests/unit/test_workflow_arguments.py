@@ -67,6 +67,15 @@ REFUSED: list[tuple[dict[str, Any], type[DefinitionError], str]] = [
 ]
 
 
+@pytest.mark.parametrize(("name", "place"), [("add", r"workflow\.task\.add\(\)"), ("run", r"workflow\.start\(\)")])
+def test_who_looks_in_the_wrong_place_is_shown_the_right_one(name: str, place: str) -> None:
+    """workflow.add(...) and workflow.run() are what one writes first."""
+    with pytest.raises(AttributeError, match=f"no attribute '{name}': it is {place}"):
+        getattr(DotFlow(), name)
+
+    assert not hasattr(DotFlow(), name)
+
+
 @pytest.mark.parametrize(("arguments", "error", "said"), REFUSED, ids=lambda value: str(value)[:40])
 def test_start_refuses_before_anything_runs(
     watched: Watched, arguments: dict[str, Any], error: type[DefinitionError], said: str

@@ -66,6 +66,18 @@ class Context:
         def __getitem__(self, place: object) -> NoReturn:  # Python asks this for a loop, too
             raise TypeError(f"'Context' object has no items: {CARRIES}")
 
+        def __len__(self) -> NoReturn:
+            raise TypeError(f"'Context' object has no len(): {CARRIES}")
+
+        def __bool__(self) -> bool:  # Python would ask for the length
+            return True
+
+        def _reckon(self, other: object) -> NoReturn:
+            raise TypeError(f"a 'Context' is no operand: {CARRIES}")
+
+        __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __truediv__ = __rtruediv__ = _reckon
+        __lt__ = __le__ = __gt__ = __ge__ = _reckon
+
     def __repr__(self) -> str:
         place = "" if self.task_id is None else f", task_id={self.task_id}"
         return f"Context({self.storage!r}{place})"

@@ -45,7 +45,8 @@ def as_callback(name: str, callback: object, argument: str) -> Callable[..., Any
     if inspect.iscoroutinefunction(found):
         raise InvalidCallback(name, f"{described(found)}, whose coroutine nobody would await", signature)
     if found is not None and not _takes(found, argument):
-        raise InvalidCallback(name, f"{described(found)}, which does not take '{argument}'", signature)
+        hint = "Several steps are added as a list: add(step=[one, other])." if isinstance(found, Action) else ""
+        raise InvalidCallback(name, f"{described(found)}, which does not take '{argument}'", signature, hint)
     return found
 
 
@@ -169,6 +170,8 @@ def _what_it_is(step: object, found: object) -> str:
 
 
 def _hint(found: object) -> str:
+    if getattr(found, "__name__", None) == "<lambda>":
+        return "Make it one: action(lambda ...), or a function with @action above it."
     if isinstance(found, type) or callable(found):
         return f"Decorate it: @action above '{getattr(found, '__name__', found)}'."
     if actions_of(found):
