@@ -22,7 +22,7 @@ try:
     workflow = DotFlow(config=Config(executor=ExecutorRay()))
     for name, count in (("small", 10), ("large", 1000)):
         workflow.task.add(step=[extract, add_up], initial_context=count, group_name=name)
-    run = workflow.start()  # each group on a worker of its own
+    run = workflow.start()  # the groups at the same time, wherever there is room
 except (ImportError, DotflowError) as problem:  # it says what is wrong, and what to do
     print(problem)
     sys.exit()

@@ -580,7 +580,7 @@ class TestVersions:
             cluster.add_worker(PYTHONPATH=str(tmp_path))
             workflow = make_workflow(executor=ExecutorDask(cluster.address))
             workflow.task.add(action(lambda: 1))
-            with pytest.raises(ClusterError, match=r"without dotflow.*pip install 'dotflow\[dask\]"):
+            with pytest.raises(ClusterError, match=r"without dotflow.*in the same version.*\[dask\]"):
                 workflow.start()
 
 

@@ -19,7 +19,7 @@ from dotflow.errors import ClusterError
 from dotflow.providers import dask_site
 from dotflow.providers.cluster_crew import ClusterCrew, in_one_line
 from dotflow.providers.dask_events import listen, silence
-from dotflow.providers.dask_meeting import PATIENCE, ask, meet
+from dotflow.providers.dask_meeting import INSTALL, PATIENCE, ask, meet
 from dotflow.providers.errand import MISSING, REPEATED, STOPPED, Errand, Reply, size_of
 from dotflow.worker.deadline import GRACE
 
@@ -265,8 +265,7 @@ class DaskCrew(ClusterCrew):
             self.report(f"Step '{call.step.name}' lost its worker before it began, and is sent to another one.")
             self._again(call, answers)
         elif isinstance(error, ModuleNotFoundError) and (error.name or "").partition(".")[0] == "dotflow":
-            hint = "Install the same version there: pip install 'dotflow[dask]'."
-            raise ClusterError(self.cluster, f"has a worker without dotflow: {error}", hint)
+            raise ClusterError(self.cluster, f"has a worker without dotflow: {error}", INSTALL)
         else:
             self._answer(call, Died(Failure.of(error)), answers)
 

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 
 PATIENCE: Final = 10.0  # seconds for the cluster's answer
 
+#: No command to paste: where dotflow is missing, nobody knows which package an index has under its name.
+INSTALL: Final = "Install it there, in the same version as here and from the same place, with its extra [dask]."
+
 
 def meet(client: "Client", cluster: str, say: Callable[[str], object]) -> None:
     """Looks whether the cluster understands what it will be sent, and says what it may not.
@@ -37,8 +40,7 @@ def meet(client: "Client", cluster: str, say: Callable[[str], object]) -> None:
     here = describe()
     without = sorted(place for place, found in workers.items() if found["dotflow"] == "not installed")
     if without:
-        hint = f"Install it there: pip install 'dotflow[dask]=={here['dotflow']}'."
-        raise ClusterError(cluster, f"has workers without dotflow: {', '.join(without)}", hint)
+        raise ClusterError(cluster, f"has workers without dotflow: {', '.join(without)}", INSTALL)
     if scheduler["dotflow"] == "not installed":  # where it is not needed
         scheduler = {**scheduler, "dotflow": here["dotflow"]}
     for sentence in differences(here, {"the scheduler": scheduler, **workers}):
