@@ -187,3 +187,12 @@ def test_a_name_is_the_same_object_each_time() -> None:
 def test_it_has_a_version() -> None:
     """A number that says which dotflow this is."""
     assert dotflow.__version__.count(".") >= 2
+
+
+@pytest.mark.parametrize(
+    ("wrong", "right"), [("StorageSqlite", "StorageSQLite"), ("ExecutorProcesses", "ExecutorProcess")]
+)
+def test_a_provider_that_is_misspelt_is_told(wrong: str, right: str) -> None:
+    """Python itself guesses only at names of packages at the top."""
+    with pytest.raises(ImportError, match=f"there is no provider {wrong}. Did you mean {right}?"):
+        getattr(import_module("dotflow.providers"), wrong)

@@ -70,10 +70,21 @@ _MODULES = {
 
 def __getattr__(name: str) -> Any:
     if name not in _MODULES:
+        if name[:1].isupper() and (near := _near(name)):
+            # No AttributeError: `from dotflow.providers import ...` would keep what it says to itself.
+            raise ImportError(f"there is no provider {name}. Did you mean {near}?", name=__name__)
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module
 
     return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
+
+
+def _near(name: str) -> str:
+    """The provider that may be meant; "" where none is like it."""
+    from difflib import get_close_matches
+
+    known = {provider.lower(): provider for provider in __all__}
+    return "".join(known[found] for found in get_close_matches(name.lower(), known, n=1, cutoff=0.85))
 
 
 def __dir__() -> list[str]:
