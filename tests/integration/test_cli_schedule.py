@@ -100,6 +100,7 @@ class TestMistakes:
             (["--step", "jobs.quick", "--cron", "61 * * * *"], "61 * * * *"),
             (["--step", "jobs.quick", "--cron", "0 0 30 2 *"], "0 0 30 2 *"),
             (["--cron", "@daily"], "say what to run"),
+            (["--step", "jobs.quick", "--cron", "0", "6", "*", "*", "*"], "stands in quotes: --cron '30 2 * * *'"),
             (["--cron", "@daily", "--timezone", "Europe/Berlni", "--step", "jobs.quick"], "Europe/Berlin"),
             (["--overlap", "skip", "--step", "jobs.quick"], "--overlap goes with --cron"),
             (["--overlap", "skp", "--cron", "@daily", "--step", "jobs.quick"], "'skip', 'queue', 'parallel'"),

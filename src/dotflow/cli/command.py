@@ -15,6 +15,9 @@ SETTINGS: Final = {"help_option_names": ["-h", "--help"], "max_content_width": W
 #: What has to be said to commands that run something.
 WHAT_TO_RUN: Final = "say what to run: --step my_module.my_step, or --workflow my_module:my_factory"
 
+#: A shell takes an expression apart, and puts the names of files in place of its stars.
+QUOTES: Final = "a cron expression stands in quotes: --cron '30 2 * * *'"
+
 
 class Command(click.Command):
     """A click command with -h and --debug."""
@@ -36,7 +39,8 @@ class Command(click.Command):
         try:
             left = super().parse_args(ctx, args)
             if ctx.args:
-                raise click.UsageError(f"{ctx.args[0]!r} belongs to no option; {WHAT_TO_RUN}.")
+                meant = QUOTES if ctx.params.get("cron") else WHAT_TO_RUN
+                raise click.UsageError(f"{ctx.args[0]!r} belongs to no option; {meant}.")
             return left
         except click.UsageError as error:
             error.ctx = error.ctx or ctx
