@@ -27,18 +27,20 @@ SERVICES: Final = (
 )  # fmt: skip
 #: Ray tells nobody how it is used, and writes no token into the home of whoever runs this.
 QUIET_RAY: Final = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "disabled"}
+#: Not by PYTHONWARNINGS: Ray's own processes, which would inherit that, deprecate what they do themselves.
+PYTHON: Final = (sys.executable, "-W", "error")
 #: Seconds that a program may take, where that is more than 18: a Ray cluster takes long to start on a busy machine.
 SECONDS: Final = {"clusters/ray_cluster": 80}
 
 
 def as_script(example: str) -> list[str]:
     """How it is run as a file."""
-    return [sys.executable, f"docs_src/{example}.py"]
+    return [*PYTHON, f"docs_src/{example}.py"]
 
 
 def as_module(example: str) -> list[str]:
     """How it is run as a module."""
-    return [sys.executable, "-m", f"docs_src.{example.replace('/', '.')}"]
+    return [*PYTHON, "-m", f"docs_src.{example.replace('/', '.')}"]
 
 
 def source_of(example: str) -> str:
@@ -61,15 +63,15 @@ def run(
     command: Sequence[str], folder: Path, settings: Mapping[str, str] | None = None, seconds: float = 18
 ) -> subprocess.CompletedProcess[str]:
     """What becomes of a command in such a folder; what it puts where temporary files are, stays in there too."""
-    program = Path(sys.executable).with_name("dotflow") if command[0] == "dotflow" else command[0]
+    start = [*PYTHON, str(Path(sys.executable).with_name("dotflow"))] if command[0] == "dotflow" else [command[0]]
     kept = {name: value for name, value in os.environ.items() if not name.startswith(SERVICES)}
     # Ray's sockets need a short path, and its processes end a little after the program.
     with tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True) as short:
         places = {"TMPDIR": str(folder / "tmp"), "RAY_TMPDIR": short}
         return subprocess.run(
-            [program, *command[1:]],
+            [*start, *command[1:]],
             cwd=folder,
-            env=kept | QUIET_RAY | {"PYTHONWARNINGS": "error"} | places | dict(settings or {}),
+            env=kept | QUIET_RAY | places | dict(settings or {}),
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,

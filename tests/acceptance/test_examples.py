@@ -12,7 +12,18 @@ import pytest
 from tests.clouds.settings import settle_gcs, settle_s3
 from tests.clusters.dask import DaskProcesses
 from tests.clusters.ray import RayProcesses
-from tests.examples_table import EXAMPLES, ROOT, SECONDS, as_module, as_script, commands_of, copy_to, run, source_of
+from tests.examples_table import (
+    EXAMPLES,
+    PYTHON,
+    ROOT,
+    SECONDS,
+    as_module,
+    as_script,
+    commands_of,
+    copy_to,
+    run,
+    source_of,
+)
 from tests.loopback import TOKEN, serving
 
 #: What readers are promised to find, folder by folder.
@@ -188,7 +199,7 @@ def test_a_command_does_what_it_says(command: str, folder: Path) -> None:
 @pytest.mark.slow
 def test_the_example_of_a_test_is_a_test(folder: Path) -> None:
     """Pytest finds it in its file, and it passes."""
-    ended = run([sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "docs_src/testing/crash_test.py"], folder)
+    ended = run([*PYTHON, "-m", "pytest", "-p", "no:cacheprovider", "docs_src/testing/crash_test.py"], folder)
 
     assert ended.returncode == 0, ended.stdout
     assert "1 passed" in ended.stdout
@@ -295,7 +306,7 @@ def check_cluster(example: str, folder: Path, settings: dict[str, str]) -> None:
 def test_a_missing_extra_is_one_line(example: str, folder: Path) -> None:
     """Where the package is not installed, the line says how it is."""
     package, extra, settings = EXTRAS[example]
-    check_line(run([sys.executable, "-c", WITHOUT, f"docs_src/{example}.py", package], folder, settings), extra)
+    check_line(run([*PYTHON, "-c", WITHOUT, f"docs_src/{example}.py", package], folder, settings), extra)
 
 
 @pytest.mark.slow

@@ -86,7 +86,7 @@ def _init(ray: Any, address: str | None, options: Mapping[str, Any]) -> None:
     try:
         _look_for_head(address or os.environ.get("RAY_ADDRESS") or "")
         ray.init(address, **{**quiet, **options})
-    except (OSError, ValueError, RuntimeError) as error:  # ConnectionError is an OSError
+    except Exception as error:  # Ray's own are of many kinds, and plain Exception where its processes don't start
         name = f"Ray at {address or os.environ.get('RAY_ADDRESS') or 'this machine'}"
         hint = (
             "Look whether it runs there, and in the same versions: ray status. Without an address, one is started here."

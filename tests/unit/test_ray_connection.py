@@ -1,0 +1,19 @@
+"""ray_connection: what Ray says when it can't be used."""
+
+from types import SimpleNamespace
+
+import pytest
+
+from dotflow.errors import ClusterError
+from dotflow.providers import ray_connection
+
+
+@pytest.mark.parametrize("kind", [Exception, ConnectionError, ValueError, RuntimeError])
+def test_whatever_ray_raises_when_it_does_not_start_is_told_of(kind: type[Exception]) -> None:
+    """Its own are of many kinds; where its processes don't start it is a plain Exception."""
+
+    def init(address: str | None, **options: object) -> None:
+        raise kind("The current node timed out during startup.")
+
+    with pytest.raises(ClusterError, match=r"can't be used: .*timed out during startup.*ray status"):
+        ray_connection._init(SimpleNamespace(init=init), None, {})
