@@ -59,12 +59,9 @@ class DotFlow:
         self, config: Config | None = None, workflow_id: str | uuid.UUID | None = None, name: str | None = None
     ) -> None:
         if config is not None and not isinstance(config, Config):
-            raise InvalidProvider(
-                "DotFlow(config=...)",
-                f"of type {name_of(type(config))}",
-                "Config",
-                "Write DotFlow(config=Config(...)).",
-            )
+            instead = f"name={config!r}" if isinstance(config, str) else "config=Config(...)"
+            hint = f"Write DotFlow({instead})."
+            raise InvalidProvider("DotFlow(config=...)", f"of type {name_of(type(config))}", "Config", hint)
         if workflow_id is not None and (not isinstance(workflow_id, str | uuid.UUID) or not str(workflow_id)):
             raise InvalidArgument("workflow_id", workflow_id, "a non-empty string or a UUID")
         if name is not None and not isinstance(name, str):

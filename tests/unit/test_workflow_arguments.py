@@ -137,7 +137,7 @@ def test_a_mode_is_a_word_or_its_enum(watched: Watched, mode: str) -> None:
         ({"name": 5}, InvalidArgument, "name=5"),
         ({"config": {}}, InvalidProvider, "DotFlow(config=Config(...))"),
         ({"config": Config}, InvalidProvider, "Config(...)"),
-        ({"config": "file"}, InvalidProvider, "of type str"),
+        ({"config": "nightly"}, InvalidProvider, "of type str. Write DotFlow(name='nightly')."),
     ],
     ids=str,
 )
