@@ -17,7 +17,7 @@ heading = @printf '\n== %s\n'
 
 SUITES = $(VERSIONS:%=test-%) test-ray test-dask test-forkserver test-spawn
 
-.PHONY: help demo test test-forkserver test-spawn test-dask test-ray check dist extras bench docs clean
+.PHONY: help demo test test-forkserver test-spawn test-dask test-ray check dist extras bench comparison docs clean
 .SECONDARY:  # keep the venvs, which only a pattern names
 
 help:  ## Say what can be made
@@ -76,6 +76,9 @@ extras: dist  ## Install the wheel with each extra on each Python, from nothing:
 
 bench: .venv/bench/.ready  ## Measure dotflow beside what one would use instead
 	@.venv/bench/bin/python benchmarks/run.py
+
+comparison:  ## Install what people come from, each in a venv of its own, and compare it with dotflow: half an hour
+	@'$(call python,$(lastword $(VERSIONS)))' benchmarks/comparison.py
 
 docs: .venv/docs/.ready  ## Build the documentation into site/
 	@NO_MKDOCS_2_WARNING=1 .venv/docs/bin/mkdocs build --strict

@@ -96,6 +96,7 @@ def died(contender: Contender) -> Facts:
         "ended": sum(bool(run.times(f"ended {number}")) for number in others),
         "again": sum(len(run.times(f"began {number}")) > 1 for number in others),
         "attempts": len(run.times("began 1")),
+        "left": run.left,
     }
 
 

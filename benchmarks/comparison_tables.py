@@ -100,11 +100,18 @@ def died(found: Facts) -> str:
     others = f"{found['ended']} of 3"
     repeats = f"; {found['again']} of them ran twice" if found["again"] else ""
     attempts = f"; the dead one ran {found['attempts']} times" if found["attempts"] > 1 else ""
-    return f"{others}{repeats}{attempts}; {found['seconds']:.1f} s, {found['said']}"
+    left = f"; {found['left']} processes left behind" if found["left"] else ""
+    return f"{others}{repeats}{attempts}; {found['seconds']:.1f} s, {found['said']}{left}"
+
+
+def survivors(found: Facts) -> str:
+    """The same in three words, for the compact table."""
+    return f"{found['ended']} of 3" + (f", {found['again']} twice" if found["again"] else "")
 
 
 def came(found: Facts) -> str:
-    return str(found["came"]).replace("|", "/")
+    """What a value looked like; of a refusal, only the error's name."""
+    return ":".join(str(found["came"]).replace("|", "/").split(":")[:2])
 
 
 WEIGHT: Final[Mapping[str, tuple[str, Cell]]] = {
@@ -132,6 +139,6 @@ COMPACT: Final[Mapping[str, tuple[str, Cell]]] = {
     "three steps, start to exit": ("first", seconds),
     "a step, its result on disk": ("durable", milliseconds),
     "10 s stuck in C, timeout 1 s": ("stuck", limited),
-    "kill -9 in step 3 of 5: ran again": ("chain", resumed),
-    "value of six types comes back": ("values", came),
+    "one of 4 processes dies: others that end": ("died", survivors),
+    "a value of six types, after kill -9": ("values", came),
 }

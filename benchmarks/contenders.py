@@ -82,8 +82,8 @@ class Contender:
         return sum(path.suffix == ".dist-info" for path in kept), sum(file.lstat().st_size for file in files)
 
 
-NO_DISK: Final = "none"
-NO_RESUME: Final = "none"
+NO_DISK: Final = "not kept"
+NO_RESUME: Final = "no resume"
 
 CONTENDERS: Final = [
     Contender(

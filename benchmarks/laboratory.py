@@ -86,7 +86,7 @@ class Laboratory:
             "DAGSTER_HOME": home,
             "AIRFLOW_HOME": home,
             "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
-            "AIRFLOW__CORE__DAGS_FOLDER": f"{home}/dags",
+            "AIRFLOW__CORE__DAGS_FOLDER": str(PROGRAMS),
             "DO_NOT_TRACK": "1",
             "RAY_USAGE_STATS_ENABLED": "0",
             "SCARF_ANALYTICS": "false",
@@ -197,7 +197,7 @@ def laboratory(contender: Contender, **variables: str) -> Iterator[Laboratory]:
     adopt_orphans()
     with tempfile.TemporaryDirectory(prefix="dotflow-compared-", ignore_cleanup_errors=True) as name:
         lab = Laboratory(contender, Path(name), **variables)
-        (lab.folder / "home" / "dags").mkdir(parents=True)
+        (lab.folder / "home").mkdir()
         with contextlib.ExitStack() as stack:
             if contender.redis:
                 lab.variables["COMPARED_REDIS"] = stack.enter_context(_redis(lab))

@@ -89,10 +89,10 @@ def difference(value: Any) -> str:
     """How *value* differs from the seed, types included; "equal" if it doesn't."""
     if shape(value) == shape(seed()):
         return "equal"
-    if type(value) is not type(seed()):
-        return f"{type(seed()).__name__} became {type(value).__name__}"
-    pairs = [(a, b) for a, b in zip(seed(), value, strict=False) if shape(a) != shape(b)]
-    return "; ".join(f"{a!r} became {b!r}" for a, b in pairs) or "another length"
+    whole = [] if type(value) is type(seed()) else [f"{type(seed()).__name__} → {type(value).__name__}"]
+    if not isinstance(value, (tuple, list)) or len(value) != len(RICH):
+        return "; ".join(whole) or "another length"
+    return "; ".join(whole + [f"{a!r} → {b!r}" for a, b in zip(seed(), value, strict=True) if shape(a) != shape(b)])
 
 
 def shape(value: Any) -> Any:

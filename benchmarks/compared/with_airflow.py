@@ -1,4 +1,4 @@
-"""Airflow: a DAG of tasks run by dag.test(), in this process, with its SQLite and no scheduler."""
+"""Airflow: DAGs run by dag.test(), in this process, with its SQLite and no scheduler. The DAGs' folder is this one."""
 
 from datetime import datetime, timedelta
 from typing import Any
@@ -12,6 +12,11 @@ START = datetime(2026, 1, 1)
 @task
 def add(value: int) -> int:
     return value + 1
+
+
+@task
+def check(value: int) -> None:
+    steps.say(value=value + 1)
 
 
 @task
@@ -36,67 +41,47 @@ def mortal(number: int) -> int:
 
 @task
 def link(number: int, value: Any) -> Any:
-    return steps.link(number, value)
+    return steps.link(number, value if number > 1 else steps.seed())
 
 
-@task
-def seed() -> Any:
-    return steps.seed()
+def many(count: int) -> DAG:
+    with DAG(f"many-{count}", schedule=None, start_date=START) as dag:
+        before = nothing()
+        for _ in range(count - 1):
+            after = nothing()
+            before >> after
+            before = after
+    return dag
 
 
-def first() -> None:
-    with DAG("first", schedule=None, start_date=START) as dag:
-        last = add(add(add(0)))
-    run = dag.test()
-    [value] = [ti.xcom_pull(task_ids=last.operator.task_id) for ti in run.get_task_instances()][-1:]
-    steps.say(value=value)
+with DAG("three", schedule=None, start_date=START) as three:
+    check(add(add(0)))
+with DAG("late", schedule=None, start_date=START) as late_dag:
+    late()
+with DAG("stuck", schedule=None, start_date=START) as stuck_dag:
+    stuck()
+with DAG("died", schedule=None, start_date=START) as died:
+    for number in range(4):
+        mortal(number)
+with DAG("chain", schedule=None, start_date=START) as chain:
+    value = None
+    for number in steps.CHAIN:
+        value = link(number, value)
+few, more = many(2), many(20)
 
 
-def overhead(count: int) -> None:
-    def run(count: int) -> None:
-        with DAG(f"many-{count}", schedule=None, start_date=START) as dag:
-            before = nothing()
-            for _ in range(count - 1):
-                after = nothing()
-                before >> after
-                before = after
-        dag.test()
-
-    steps.per_step(run, count)
-
-
-def limited(step: Any) -> None:
-    with DAG("limited", schedule=None, start_date=START) as dag:
-        step()
-    run = dag.test()
-    steps.say(said=str(run.state))
-
-
-def died() -> None:
-    with DAG("died", schedule=None, start_date=START) as dag:
-        for number in range(4):
-            mortal(number)
-    run = dag.test()
-    steps.say(said=str(run.state))
-
-
-def chain() -> None:
-    with DAG("chain", schedule=None, start_date=START) as dag:
-        value = seed()
-        for number in steps.CHAIN:
-            value = link(number, value)
-    run = dag.test(logical_date=START)
-    steps.say(said=str(run.state))
+def tested(dag: DAG, **arguments: Any) -> None:
+    steps.say(said=str(dag.test(**arguments).state))
 
 
 if __name__ == "__main__":
     steps.main(
         {
-            "first": first,
-            "durable": overhead,
-            "late": lambda: limited(late),
-            "stuck": lambda: limited(stuck),
-            "died": died,
-            "chain": chain,
+            "first": three.test,
+            "durable": lambda count: steps.per_step(lambda count: {2: few, 20: more}[count].test(), count),
+            "late": lambda: tested(late_dag),
+            "stuck": lambda: tested(stuck_dag),
+            "died": lambda: tested(died),
+            "chain": lambda: tested(chain, logical_date=START),
         }
     )
