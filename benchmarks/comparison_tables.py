@@ -7,6 +7,7 @@ from typing import Any, Final
 Facts = Mapping[str, Any]
 Cell = Callable[[Facts], str]
 
+LATE: Final = 3  # seconds after which a step that may take one was not ended by its timeout
 SHORT: Final = ["dotflow", "Luigi", "Prefect", "Dagster", "Celery", "DBOS"]  # those in the compact table
 
 
@@ -80,10 +81,8 @@ def installed(found: Facts) -> str:
 
 def limited(found: Facts) -> str:
     """A step that is late: whether it was ended, when its caller knew, and when the program was gone."""
-    if not found["ran_on"] and found["told"] < 9:
-        what = f"ended, {found['told']:.1f} s"
-    else:
-        what = f"**ran on**; told after {found['told']:.1f} s"
+    how = "**later line ran**" if found["ran_on"] else "ended" if found["told"] < LATE else "**ended late**"
+    what = f"{how}, {found['told']:.1f} s"
     exits = f"; exit {found['over']:.1f} s" if found["over"] - found["told"] > 0.5 else ""
     return what + exits + (f"; {found['left']} left behind" if found["left"] else "")
 
@@ -100,7 +99,7 @@ def died(found: Facts) -> str:
     others = f"{found['ended']} of 3"
     repeats = f"; {found['again']} of them ran twice" if found["again"] else ""
     attempts = f"; the dead one ran {found['attempts']} times" if found["attempts"] > 1 else ""
-    left = f"; {found['left']} processes left behind" if found["left"] else ""
+    left = f"; {found['left']} processes left behind" if found.get("left") else ""
     return f"{others}{repeats}{attempts}; {found['seconds']:.1f} s, {found['said']}{left}"
 
 
@@ -111,7 +110,8 @@ def survivors(found: Facts) -> str:
 
 def came(found: Facts) -> str:
     """What a value looked like; of a refusal, only the error's name."""
-    return ":".join(str(found["came"]).replace("|", "/").split(":")[:2])
+    text = str(found["came"]).replace("|", "/")
+    return ":".join(text.split(":")[:2]) if text.startswith("refused: ") else text
 
 
 WEIGHT: Final[Mapping[str, tuple[str, Cell]]] = {

@@ -1,12 +1,12 @@
 """Airflow: DAGs run by dag.test(), in this process, with its SQLite and no scheduler. The DAGs' folder is this one."""
 
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import steps
 from airflow.sdk import DAG, task
 
-START = datetime(2026, 1, 1)
+START = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 @task
