@@ -91,7 +91,7 @@ def died(contender: Contender) -> Facts:
         run = lab.run("died")
     others = [number for number in range(4) if number != 1]
     return {
-        "said": run.answer.get("said", f"the program ended with {run.returncode}"),
+        "said": run.answer.get("said", f"program gone, exit code {run.returncode}"),
         "seconds": run.answer.get("at", run.ended) - min(at for at, _ in run.trace),
         "ended": sum(bool(run.times(f"ended {number}")) for number in others),
         "again": sum(len(run.times(f"began {number}")) > 1 for number in others),
@@ -115,7 +115,7 @@ def values(contender: Contender) -> Facts:
         except RuntimeError as refused:
             return {"came": f"refused: {refused}"}
     came = [words.removeprefix("came ") for _, words in run.trace if words.startswith("came ")]
-    return {"came": came[-1] if len(came) > 1 else f"refused: {run.answer.get('said') or run.last_words}"}
+    return {"came": came[-1] if len(came) > 1 else f"refused: {run.last_words}"}
 
 
 def _killed_and_again(lab: Laboratory) -> Observed:

@@ -22,13 +22,23 @@ def all_tables(results: Mapping[str, Facts]) -> str:
         "### What comes with it",
         table(results, WEIGHT),
         "### What a step costs",
-        table(results, COST),
+        table(_with_sqlite(results), COST),
         "### A step that hangs",
         table(results, LIMITS),
         "### What a crash leaves",
         table(results, CRASHES),
     ]
     return "\n\n".join(parts)
+
+
+def _with_sqlite(results: Mapping[str, Facts]) -> dict[str, Facts]:
+    """The second storage of dotflow in a row of its own."""
+    rows: dict[str, Facts] = {}
+    for name, facts in results.items():
+        rows[name] = facts
+        if "sqlite" in facts:
+            rows[f"{name}, in SQLite"] = {"overhead": {"lacks": ""}, "durable": facts["sqlite"]}
+    return rows
 
 
 def table(results: Mapping[str, Facts], columns: Mapping[str, tuple[str, Cell]]) -> str:

@@ -153,7 +153,7 @@ CONTENDERS: Final = [
         package="celery",
         imports="from celery import Celery",
         steps={"overhead": 200},
-        lacks={"durable": "what the broker does"},
+        lacks={"durable": "as Redis keeps it"},
         redis=True,
     ),
     Contender(

@@ -5,6 +5,7 @@ import ctypes
 import functools
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -20,6 +21,7 @@ from contenders import PROGRAMS, Contender
 
 LIMIT: Final = 150  # seconds that one program may take
 PATIENCE: Final = 12  # seconds for what a program left behind: the steps that should be stopped take ten
+AN_ERROR: Final = re.compile(r"[\w.]+(Error|Exception): ").match
 PR_SET_CHILD_SUBREAPER: Final = 36  # linux/prctl.h
 
 
@@ -34,7 +36,7 @@ class Observed:
         answer: What it said itself, if anything.
         trace: What its steps left: the time and the words of each line.
         left: How many processes it left behind.
-        last_words: The last line it printed.
+        last_words: The last error it printed, or else the last line.
     """
 
     began: float
@@ -162,10 +164,10 @@ class Laboratory:
         return found
 
     def last_words(self) -> str:
-        """The last line that was printed."""
+        """The last line that names an error; where there is none, the last that was printed."""
         output = self.folder / "output"
         lines = output.read_text(errors="replace").strip().splitlines() if output.exists() else []
-        return lines[-1].strip()[:200] if lines else ""
+        return next(filter(AN_ERROR, reversed(lines)), lines[-1] if lines else "").strip()[:200]
 
     def _observed(self, began: float, ended: float, returncode: int, left: int) -> Observed:
         answer, trace = self.folder / "answer", self.folder / "trace"

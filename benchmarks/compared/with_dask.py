@@ -34,7 +34,7 @@ def overhead(client: Client, count: int) -> None:
 
 
 def limited(step: Callable[[], str]) -> None:
-    """What is late can only be waited for no longer; it is over when the cluster is closed, so that is when it is told."""
+    """What is late can only be waited for no longer; it is over when the cluster is closed: that is when it is told."""
     said = []
 
     def work(client: Client) -> None:
