@@ -77,7 +77,7 @@ extras: dist  ## Install the wheel with each extra on each Python, from nothing:
 bench: .venv/bench/.ready  ## Measure dotflow beside what one would use instead
 	@.venv/bench/bin/python benchmarks/run.py
 
-comparison:  ## Install what people come from, each in a venv of its own, and compare it with dotflow: half an hour
+comparison:  ## Install what people come from, each in a venv of its own, and compare it with dotflow: twenty minutes
 	@'$(call python,$(lastword $(VERSIONS)))' benchmarks/comparison.py
 
 docs: .venv/docs/.ready  ## Build the documentation into site/
