@@ -32,6 +32,11 @@ CORE = {
     "urllib3": set(),
 }
 
+#: Folders that are called like the packages of the extras: Python imports them. Ray itself leaves a /tmp/ray.
+NAMESAKES = [
+    "apprise", "boto3", "cronsim", "distributed", "google/cloud/storage", "opentelemetry", "psycopg", "pyarrow", "ray",
+]  # fmt: skip
+
 #: Packages come over the network, as they do to a newcomer.
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
 
@@ -175,9 +180,12 @@ def test_every_extra_is_known_here() -> None:
     assert set(USES) - set(extras()) == set(), "USES of tests/extras.py tells of extras that pyproject.toml lacks"
 
 
+@pytest.mark.parametrize("folders", [[], NAMESAKES], ids=["nothing there", "folders of that name"])
 @pytest.mark.parametrize("extra", extras())
-def test_a_missing_extra_is_asked_for(extra: str, clean: Path, tmp_path: Path) -> None:
-    """Where it is not installed, the error names what to install, as any shell takes it."""
+def test_a_missing_extra_is_asked_for(extra: str, folders: list[str], clean: Path, tmp_path: Path) -> None:
+    """Where it is not installed, the error names what to install, as any shell takes it; a folder is no package."""
+    for folder in folders:
+        (tmp_path / folder).mkdir(parents=True)
     ended = run([clean / "python", "-c", program_for(extra)], tmp_path)
 
     assert ended.returncode == 1

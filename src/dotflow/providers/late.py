@@ -39,10 +39,10 @@ class Late(Generic[T]):
 def need(module: str, provider: str, extra: str) -> None:
     """Raises MissingExtra, naming what to install, unless a module is there. It is not loaded."""
     try:
-        there = find_spec(module) is not None
+        found = find_spec(module)
     except ModuleNotFoundError:  # not even its package is there
-        there = False
-    if not there:
+        found = None
+    if found is None or found.origin is None:  # a folder that only has its name, such as /tmp/ray, has no origin
         raise MissingExtra(provider, module.replace(".", "-"), extra)
 
 

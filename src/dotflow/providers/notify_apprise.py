@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any, Final
 from dotflow.abc.notify import Notify
 from dotflow.core.task import Task
 from dotflow.core.types.status import TypeStatus
-from dotflow.errors import InvalidArgument, MissingExtra, NotifyError
+from dotflow.errors import InvalidArgument, NotifyError
 from dotflow.providers.hush import http_status_in, hushed
+from dotflow.providers.late import need
 from dotflow.providers.secret import STARS, Secret
 from dotflow.providers.task_words import clean, details, headline
 from dotflow.providers.told_statuses import told_statuses
@@ -101,10 +102,9 @@ def _listed(urls: object) -> list[str]:
 
 
 def _services_for(urls: Sequence[Secret]) -> list[_Service]:
-    try:
-        import apprise
-    except ImportError as error:
-        raise MissingExtra("NotifyApprise", "apprise", "notify") from error
+    need("apprise", "NotifyApprise", "notify")
+    import apprise
+
     # With a limit of its own, Apprise sends from a pool of threads, and the interpreter's end waits for those.
     limit: dict[str, Any] = {"service_timeout": 0} if hasattr(apprise.AppriseAsset, "_service_timeout") else {}
     asset = apprise.AppriseAsset(async_mode=False, storage_mode="memory", **limit)

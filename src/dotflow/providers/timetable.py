@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta, tzinfo
 from typing import Any, Final
 
-from dotflow.errors import InvalidSchedule, MissingExtra
+from dotflow.errors import InvalidSchedule
+from dotflow.providers.late import need
 from dotflow.providers.time_zone import SECOND, changes_on_day_of, exists, find_zone, next_change, offset_at
 
 ALIASES: Final = {
@@ -64,12 +65,9 @@ class Timetable:
     """
 
     def __init__(self, cron: str, timezone: str | None) -> None:
-        try:
-            import cronsim
-        except ModuleNotFoundError as missing:
-            if missing.name != "cronsim":
-                raise
-            raise MissingExtra("SchedulerCron", "cronsim", "scheduler") from None
+        need("cronsim", "SchedulerCron", "scheduler")
+        import cronsim
+
         self._sim: Any = cronsim.CronSim
         self._error: Any = cronsim.CronSimError
         self.cron = _checked(cron)

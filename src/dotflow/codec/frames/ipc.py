@@ -20,6 +20,8 @@ def load_pyarrow() -> Any:
     """pyarrow, imported on first use. Raises ImportError if there is none that is safe."""
     import pyarrow
 
+    if pyarrow.__spec__.origin is None:
+        raise ImportError("pyarrow is not installed: what was found is a folder of that name", name="pyarrow")
     version = tuple(map(int, re.findall(r"\d+", pyarrow.__version__)[:3]))
     if version < _SAFE:
         raise ImportError(f"pyarrow {pyarrow.__version__} may run code when it reads", name="pyarrow")
