@@ -15,7 +15,9 @@ endef
 comma := ,
 heading = @printf '\n== %s\n'
 
-SUITES = $(VERSIONS:%=test-%) test-ray test-dask test-forkserver test-spawn
+ends = $(sort $(firstword $(VERSIONS)) $(lastword $(VERSIONS)))
+# Those that take longest begin first.
+SUITES = $(ends:%=test-%) test-ray test-dask test-forkserver test-spawn $(patsubst %,test-%,$(filter-out $(ends),$(VERSIONS)))
 
 .PHONY: help demo test test-forkserver test-spawn test-dask test-ray check dist extras bench comparison docs clean
 .SECONDARY:  # keep the venvs, which only a pattern names
@@ -38,14 +40,13 @@ check: .venv/check/.ready  ## Lint, format, types and the unit tests: under a mi
 	$(heading) 'unit tests'
 	@.venv/check/bin/pytest --no-header tests/unit
 
-# Two suites at a time: most of their time they wait for processes. What one says is shown when it has ended.
+# Three suites at a time: most of their time they wait for processes. What one says is shown when it has ended.
 test: check dist  ## All of check and dist, then the tests on every Python, and the process tests with the other start methods
-	@$(MAKE) --no-print-directory $(VERSIONS:%=.venv/%/.ready)
-	$(heading) 'two suites at a time, each shown when it has ended: $(SUITES)'
-	@$(MAKE) --no-print-directory -j2 --output-sync=target $(SUITES)
+	@$(MAKE) --no-print-directory -j2 $(VERSIONS:%=.venv/%/.ready)
+	$(heading) 'three suites at a time, each shown when it has ended: $(SUITES)'
+	@$(MAKE) --no-print-directory -j3 --output-sync=target $(SUITES)
 
 # The oldest and the newest Python run every test; those in between leave out the slow ones and those with real processes.
-ends = $(firstword $(VERSIONS)) $(lastword $(VERSIONS))
 test-3.%: .venv/3.%/.ready
 	$(heading) 'Python 3.$*: $(if $(filter 3.$*,$(ends)),every test,unit and contract tests)'
 	@.venv/3.$*/bin/pytest --no-header $(if $(filter 3.$*,$(ends)),tests -m 'not clusters',tests/unit tests/contract -m 'not slow')
