@@ -17,6 +17,7 @@ import pytest
 
 from dotflow import Context, DotFlow, action
 from dotflow.abc.executor import Executor
+from dotflow.core.call import Call
 from dotflow.core.types import TypeStatus
 from dotflow.providers import ExecutorAsync, ExecutorInline, ExecutorProcess, ExecutorThread, StorageFile
 
@@ -36,6 +37,9 @@ CLUSTERS = [
     pytest.param(f"{name}_executor", id=name, marks=[pytest.mark.clusters, pytest.mark.slow, pytest.mark.timeout(120)])
     for name in ("dask", "ray")
 ]
+
+#: For what needs another thread than the one that waits.
+not_inline = pytest.mark.parametrize("executor", [*PROCESSES, *EVERY[4:], *CLUSTERS], indirect=True)
 
 MakeWorkflow = Callable[..., DotFlow]
 
@@ -651,9 +655,32 @@ class TestRuns:
         assert workflow.result_storage() == [{"a": "first"}, ["after", {"a": "first"}], "last"]
         assert ran.read_text() == "first fragile fragile last "
 
-    @pytest.mark.parametrize(
-        "executor", [*PROCESSES, *EVERY[4:], *CLUSTERS], indirect=True
-    )  # inline has no other thread
+    @not_inline
+    def test_who_is_woken_before_he_waits_does_not_wait(
+        self, executor: Executor, workflow: DotFlow, tmp_path: Path
+    ) -> None:
+        """Also where a call is on its way to a worker: the run that was cancelled then would wait for its end."""
+
+        def slow() -> None:
+            while not (tmp_path / "go").exists():
+                time.sleep(0.01)
+
+        workflow.task.add([action(lambda: 1), action(slow)])
+        tasks = {task.task_id: task for task in workflow.task}
+        crew = executor.open(tasks, lambda message: None)
+        try:
+            crew.submit(Call(0, 0, tasks[0].step, Context(), Context(), "w"))
+            while not crew.wait(None):
+                pass
+            crew.leave(0)  # a worker is there, and free
+            crew.submit(Call(1, 1, tasks[1].step, Context(), Context(), "w"))
+            crew.wake()
+            assert list(crew.wait(None)) == []
+        finally:
+            (tmp_path / "go").touch()
+            crew.close()
+
+    @not_inline
     def test_cancel_ends_what_is_running(self, workflow: DotFlow, tmp_path: Path) -> None:
         """The step does not run on, its task is FAILED and says why; what never started stays NOT_STARTED."""
         begun, later = tmp_path / "begun", tmp_path / "later"

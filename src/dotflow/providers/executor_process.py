@@ -94,7 +94,7 @@ class ProcessCrew(Crew):
         self._woken = False
         while True:
             self._dispatch()
-            if self._answers:
+            if self._answers or self._woken:  # it listens, too, between one worker and the next
                 break
             self._listen(max(0.0, self._next_deed(end) - clock.ticks()))
             self._kill_late()
