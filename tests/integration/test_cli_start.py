@@ -276,8 +276,9 @@ class TestSignals:
     def test_groups_end_too(self, scripts: Scripts, folder: Path) -> None:
         """What was finished before is told of as such."""
         with scripts.command("start", "--workflow", "jobs.groups") as command:
-            while command.line() != "waiting":
-                pass
+            for _ in ("left", "right"):
+                while command.line() != "waiting":
+                    pass
             command.send(signal.SIGINT)
             end = command.end()
             assert command.left_behind() == []

@@ -198,7 +198,9 @@ class TestLive:
 
     def test_ctrl_c_gives_the_terminal_back(self, scripts: Scripts, folder: Path, terminal: Terminal) -> None:
         """The run is stopped, summed up, and the cursor is there."""
-        with scripts.command("start", "--workflow", "jobs:groups", terminal=terminal.theirs, **COLOURED) as command:
+        with scripts.command(
+            "start", "--workflow", "jobs:groups", "--keep-going", terminal=terminal.theirs, **COLOURED
+        ) as command:
             terminal.see(lambda lines: any("In progress" in line and "hold" in line for line in lines))
             command.send(signal.SIGINT)
             assert command.process.wait(15) == 130
@@ -224,7 +226,9 @@ class TestWhateverHappens:
 
     def test_kill_9_gives_the_terminal_back(self, scripts: Scripts, folder: Path, terminal: Terminal) -> None:
         """The process that paints outlives the one that runs, and cleans up."""
-        with scripts.command("start", "--workflow", "jobs:groups", terminal=terminal.theirs, **COLOURED) as command:
+        with scripts.command(
+            "start", "--workflow", "jobs:groups", "--keep-going", terminal=terminal.theirs, **COLOURED
+        ) as command:
             terminal.see(lambda lines: any("In progress" in line and "hold" in line for line in lines))
             command.send(signal.SIGKILL)
             lines = terminal.see(
