@@ -1,5 +1,7 @@
 """The buzzer: what wakes the caller's own thread, whatever interrupts it."""
 
+import os
+import signal
 import threading
 
 from dotflow.providers.bell import Buzzer
@@ -33,3 +35,22 @@ def test_the_time_ends_the_wait() -> None:
 
     buzzer.ring()
     buzzer.wait(None)
+
+
+def test_a_signal_that_another_thread_takes_is_heard() -> None:
+    """And one that comes right before the wait: Python notes it, and calls the handler when this thread wakes."""
+    buzzer, over = Buzzer(), threading.Event()
+    other = threading.Thread(target=over.wait)
+    other.start()
+    before = signal.signal(signal.SIGUSR1, lambda signum, frame: buzzer.ring())
+    held = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])  # the other thread began without that
+    killing = threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGUSR1))
+    killing.start()
+    try:
+        buzzer.wait(None)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, held)
+        signal.signal(signal.SIGUSR1, before)
+        over.set()
+        other.join()
+        killing.join()

@@ -1,8 +1,16 @@
 """Bell and Buzzer: wake somebody who waits, on a selector or for nothing else, from any thread."""
 
 import contextlib
+import math
 import os
 import threading
+from typing import Final
+
+from dotflow import clock
+
+#: Seconds that a wait in Python may sleep at once. Python calls the handler of a signal in the main thread, and between
+#: two lines: one that comes right before it goes to sleep, or to another thread, is heard of when it wakes.
+DOZE: Final = 0.5
 
 
 class Bell:
@@ -56,4 +64,7 @@ class Buzzer:
 
     def wait(self, seconds: float | None) -> None:
         """Waits until it rings, or until so many seconds are over; None for as long as it takes."""
-        self._silent.acquire(timeout=-1 if seconds is None else max(0.0, seconds))
+        until = math.inf if seconds is None else clock.ticks() + seconds
+        while not self._silent.acquire(timeout=min(DOZE, max(0.0, until - clock.ticks()))):
+            if clock.ticks() >= until:
+                return
