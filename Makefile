@@ -40,11 +40,13 @@ check: .venv/check/.ready  ## Lint, format, types and the unit tests: under a mi
 	$(heading) 'unit tests'
 	@.venv/check/bin/pytest --no-header tests/unit
 
-# Three suites at a time: most of their time they wait for processes. What one says is shown when it has ended.
+# Two suites at a time, or so many: make test AT_ONCE=3. Most of their time they wait for processes, but on two cores a
+# third makes all of them late. What one says is shown when it has ended.
+AT_ONCE = 2
 test: check dist  ## All of check and dist, then the tests on every Python, and the process tests with the other start methods
 	@$(MAKE) --no-print-directory -j2 $(VERSIONS:%=.venv/%/.ready)
-	$(heading) 'three suites at a time, each shown when it has ended: $(SUITES)'
-	@$(MAKE) --no-print-directory -j3 --output-sync=target $(SUITES)
+	$(heading) '$(AT_ONCE) suites at a time, each shown when it has ended: $(SUITES)'
+	@$(MAKE) --no-print-directory -j$(AT_ONCE) --output-sync=target $(SUITES)
 
 # The oldest and the newest Python run every test; those in between leave out the slow ones and those with real processes.
 test-3.%: .venv/3.%/.ready
