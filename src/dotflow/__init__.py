@@ -38,13 +38,13 @@ _MODULES = {
 
 
 def __getattr__(name: str) -> Any:
+    from importlib import import_module
+
     if name not in _MODULES:
-        if not name.startswith("_") and name in __import__("dotflow.providers").providers.__all__:
+        if not name.startswith("_") and name in import_module("dotflow.providers").__all__:
             # No AttributeError: `from dotflow import ...` would keep what it says to itself.
             raise ImportError(f"{name} is a provider: from dotflow.providers import {name}", name=__name__)
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from importlib import import_module
-
     value = globals()[name] = getattr(import_module(_MODULES[name]), name)
     return value
 

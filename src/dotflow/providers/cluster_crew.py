@@ -1,24 +1,24 @@
 """ClusterCrew: what the crews of all clusters do alike: calls into errands, replies into outcomes."""
 
-import contextlib
 import pickle
-import sys
 import uuid
 from typing import Any, Final
 
 from dotflow import clock
 from dotflow.abc.executor import Crew, Report
 from dotflow.core.call import Call
-from dotflow.core.failure import Failure
-from dotflow.core.outcome import Died, Outcome, Raised, Returned, TimedOut
-from dotflow.errors import CannotTravel, ModuleNotOnWorker, StepTimeout, WorkerDied, WorkerNotStarted
+from dotflow.core.outcome import Outcome, Raised, Returned
+from dotflow.errors import ModuleNotOnWorker
+from dotflow.providers import mishaps
 from dotflow.providers.errand import ANSWERED, DIED, LATE, NOT_STARTED, Errand, Reply, size_of, writable
-from dotflow.providers.executor_process import KILLED
 from dotflow.providers.process_orders import NO_VALUE, Memory, Orders
-from dotflow.worker.channel import STDOUT, dump_by_value
+from dotflow.worker.channel import dump_by_value
 
 WORTH_KEEPING: Final = 1 << 16  # bytes; less than that is sent again sooner than asked for
 PATIENCE: Final = 10.0  # seconds that a step waits for a worker before that is said
+
+#: What to do when the cluster is gone in the middle of a run.
+RESUME: Final = "What is finished keeps its checkpoints: start again with resume=True."
 
 
 class Lane:
@@ -83,8 +83,7 @@ class ClusterCrew(Crew):
         try:
             parts = self._orders.parts(memory, call)
         except Exception as error:  # pickling runs the value's own methods
-            told = CannotTravel(call.step.name, "What is given to a worker", f"{type(error).__name__}: {error}")
-            return Raised(Failure("CannotTravel", str(told)))
+            return mishaps.not_sent(call, error)
         holder = lane.holder if is_kept else ""
         seconds = call.step.policy.timeout
         return Errand(self.run, call.lane, seconds, call.step.isolate, holder, call.task_id, parts)
@@ -92,9 +91,7 @@ class ClusterCrew(Crew):
     def outcome(self, call: Call, reply: Reply) -> Outcome:
         """What a reply that tells of an attempt means for the call. What was printed there is printed here."""
         for kind, data in reply.printed:
-            stream = sys.stdout if kind == STDOUT else sys.stderr
-            with contextlib.suppress(OSError, ValueError):  # the caller has closed it
-                stream.write(data.decode("utf-8", "surrogatepass"))
+            mishaps.write_out(kind, data)
         lane = self.lanes.setdefault(call.lane, Lane())
         lane.place, lane.holder, lane.kept = reply.place, "", NO_VALUE
         outcome = self._made(call, reply)
@@ -105,30 +102,27 @@ class ClusterCrew(Crew):
         return outcome
 
     def _made(self, call: Call, reply: Reply) -> Outcome:
-        step = call.step
         if reply.kind == ANSWERED:
             return self._unpacked(call, reply)
         if reply.kind == LATE:
-            return TimedOut(Failure("TimeoutError", str(StepTimeout(step.name, step.policy.timeout, KILLED))))
+            return mishaps.late(call, mishaps.KILLED)
         if reply.kind == DIED:
-            return Died(Failure("WorkerDied", str(WorkerDied(step.name, reply.detail))))
+            return mishaps.died(call, reply.detail)
         assert reply.kind == NOT_STARTED
-        told = WorkerNotStarted(step.name, f"{reply.detail} (on {reply.place})")
-        return Died(Failure("WorkerNotStarted", str(told)))
+        return mishaps.not_started(call, f"{reply.detail} (on {reply.place})")
 
     def _unpacked(self, call: Call, reply: Reply) -> Outcome:
         try:
             parts = writable(reply.parts)
             outcome: Outcome = pickle.loads(parts[0], buffers=parts[1:])
         except Exception as error:  # unpickling runs the value's own methods
-            told = CannotTravel(call.step.name, "The value returned", f"{type(error).__name__}: {error}")
-            return Raised(Failure.of(error, name="CannotTravel", message=str(told)))
+            return mishaps.not_read(call, error)
         return outcome
 
     def lost(self, call: Call, place: str) -> Outcome:
         """The outcome of a call whose worker the cluster has lost."""
         self.lanes.pop(call.lane, None)
-        return Died(Failure("WorkerDied", str(WorkerDied(call.step.name, None, place))))
+        return mishaps.died(call, None, place)
 
     def begins_to_wait(self, call: Call) -> None:
         """From now on the call waits for a worker."""

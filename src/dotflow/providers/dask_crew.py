@@ -17,7 +17,7 @@ from dotflow.core.failure import Failure
 from dotflow.core.outcome import Died, Outcome
 from dotflow.errors import ClusterError
 from dotflow.providers import dask_site
-from dotflow.providers.cluster_crew import ClusterCrew, in_one_line
+from dotflow.providers.cluster_crew import RESUME, ClusterCrew, in_one_line
 from dotflow.providers.dask_events import listen, silence
 from dotflow.providers.dask_meeting import INSTALL, PATIENCE, ask, meet
 from dotflow.providers.errand import MISSING, REPEATED, STOPPED, Errand, Reply, size_of
@@ -207,10 +207,9 @@ class DaskCrew(ClusterCrew):
         return None
 
     def _gone(self, error: BaseException | None = None) -> ClusterError:
-        hint = "What is finished keeps its checkpoints: start again with resume=True."
         if self._client.status != "running":
-            return ClusterError(self.cluster, "is gone, and the run with it", hint)
-        return ClusterError(self.cluster, f"refuses to go on: {in_one_line(error) if error else 'no reason'}", hint)
+            return ClusterError(self.cluster, "is gone, and the run with it", RESUME)
+        return ClusterError(self.cluster, f"refuses to go on: {in_one_line(error) if error else 'no reason'}", RESUME)
 
     def _fetch(self, keys: set[str], answers: list[Answer]) -> None:
         """Has the results of tasks that have ended fetched; what ended otherwise is taken as it is."""

@@ -9,9 +9,10 @@ from dotflow import clock
 from dotflow.abc.executor import Answer, Crew, Executor, Report
 from dotflow.core.call import Call
 from dotflow.core.failure import Failure
-from dotflow.core.outcome import Interrupted, Outcome, Raised, TimedOut
+from dotflow.core.outcome import Interrupted, Outcome, Raised
 from dotflow.core.task import Task
-from dotflow.errors import LoopLost, StepTimeout
+from dotflow.errors import LoopLost
+from dotflow.providers import mishaps
 from dotflow.providers.executor_thread import ThreadCrew
 from dotflow.providers.pace import check_workers
 from dotflow.worker.attempt_async import attempt_async
@@ -104,8 +105,7 @@ class AsyncCrew(ThreadCrew):
         lost, self._running = self._running, {}
         for call, late_at in lost.values():
             if late_at <= now:
-                late = StepTimeout(call.step.name, call.step.policy.timeout, LEFT_BEHIND)
-                answers.append((call, TimedOut(Failure("TimeoutError", str(late)))))
+                answers.append((call, mishaps.late(call, LEFT_BEHIND)))
             else:
                 answers.append((call, Raised(Failure("LoopLost", str(LoopLost())))))
         side.leave_behind()

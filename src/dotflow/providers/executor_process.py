@@ -10,10 +10,10 @@ from typing import Final
 from dotflow import clock
 from dotflow.abc.executor import Answer, Crew, Executor, Report
 from dotflow.core.call import Call
-from dotflow.core.failure import Failure
-from dotflow.core.outcome import Died, Outcome, Raised, Returned, TimedOut
+from dotflow.core.outcome import Outcome, Returned
 from dotflow.core.task import Task
-from dotflow.errors import CannotTravel, InvalidArgument, NoProcesses, StepTimeout, WorkerDied, WorkerNotStarted
+from dotflow.errors import InvalidArgument, NoProcesses
+from dotflow.providers import mishaps
 from dotflow.providers.bell import Bell
 from dotflow.providers.pace import Pace, check_workers
 from dotflow.providers.process_orders import NO_VALUE, Memory, Orders, Ways
@@ -23,7 +23,6 @@ from dotflow.worker.channel import ANSWER, CALL, READY, RETURNED, STARTED, STDER
 from dotflow.worker.deadline import GRACE
 
 LONGEST_WAIT: Final = 86_400.0  # seconds; epoll takes no more than 24 days, and waking once a day costs nothing
-KILLED: Final = f"It did not stop by itself within {GRACE:g} s, so its worker process was killed."
 
 
 class ExecutorProcess(Executor):
@@ -159,8 +158,7 @@ class ProcessCrew(Crew):
         while found := self._roster.next():
             call, worker = found
             if isinstance(worker, OSError):
-                told = WorkerNotStarted(call.step.name, str(worker))
-                self._answers.append((call, Died(Failure("WorkerNotStarted", str(told)))))
+                self._answers.append((call, mishaps.not_started(call, str(worker))))
                 continue
             self._send(worker, call)
             self._listen(0)
@@ -171,8 +169,7 @@ class ProcessCrew(Crew):
         try:
             parts = worker.orders.parts(worker.memory, call)
         except Exception as error:  # pickling runs the value's own methods
-            told = CannotTravel(call.step.name, "What is given to a worker", f"{type(error).__name__}: {error}")
-            self._answer(worker, Raised(Failure("CannotTravel", str(told))))
+            self._answer(worker, mishaps.not_sent(call, error))
             return
         worker.process.channel.queue(CALL, call.task_id, parts)
         self._flush(worker)
@@ -241,17 +238,14 @@ class ProcessCrew(Crew):
         elif message.kind == STARTED and worker.call is not None:
             worker.kill_at = clock.ticks() + worker.call.step.policy.timeout + GRACE
         elif message.kind in (STDOUT, STDERR):
-            stream = sys.stdout if message.kind == STDOUT else sys.stderr
-            with contextlib.suppress(OSError, ValueError):  # the caller has closed it
-                stream.write(bytes(message.parts[0]).decode("utf-8", "surrogatepass"))
+            mishaps.write_out(message.kind, bytes(message.parts[0]))
 
     def _outcome(self, worker: _Worker, message: Message) -> Outcome:
         try:
             outcome: Outcome = message.load()
         except Exception as error:  # unpickling runs the value's own methods
             assert worker.call is not None
-            told = CannotTravel(worker.call.step.name, "The value returned", f"{type(error).__name__}: {error}")
-            return Raised(Failure.of(error, name="CannotTravel", message=str(told)))
+            return mishaps.not_read(worker.call, error)
         return outcome
 
     def _answer(self, worker: _Worker, outcome: Outcome) -> None:
@@ -286,7 +280,7 @@ class ProcessCrew(Crew):
         call, worker.call = worker.call, None
         code = self._remove(worker)
         if call is not None:
-            self._answers.append((call, Died(Failure("WorkerDied", str(WorkerDied(call.step.name, code))))))
+            self._answers.append((call, mishaps.died(call, code)))
 
     def _kill_late(self) -> None:
         now = clock.ticks()
@@ -295,5 +289,4 @@ class ProcessCrew(Crew):
             assert call is not None
             worker.call = None
             self._remove(worker)
-            told = StepTimeout(call.step.name, call.step.policy.timeout, KILLED)
-            self._answers.append((call, TimedOut(Failure("TimeoutError", str(told)))))
+            self._answers.append((call, mishaps.late(call, mishaps.KILLED)))

@@ -7,10 +7,9 @@ from collections.abc import Mapping, Sequence
 from dotflow import clock
 from dotflow.abc.executor import Answer, Crew, Executor, Report
 from dotflow.core.call import Call
-from dotflow.core.failure import Failure
-from dotflow.core.outcome import Interrupted, Outcome, TimedOut
+from dotflow.core.outcome import Interrupted, Outcome
 from dotflow.core.task import Task
-from dotflow.errors import StepTimeout
+from dotflow.providers import mishaps
 from dotflow.providers.executor_process import ProcessCrew
 from dotflow.providers.pace import check_workers
 from dotflow.providers.roster import Roster
@@ -142,8 +141,7 @@ class ThreadCrew(Crew):
             self._roster.dismiss(thread)
             call = thread.call
             assert call is not None
-            late = StepTimeout(call.step.name, call.step.policy.timeout, LEFT_BEHIND)
-            answers.append((call, TimedOut(Failure("TimeoutError", str(late)))))
+            answers.append((call, mishaps.late(call, LEFT_BEHIND)))
             thread.give(None)
 
 

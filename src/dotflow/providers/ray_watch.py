@@ -5,11 +5,10 @@ from typing import Final
 from dotflow import clock
 from dotflow.errors import ClusterError
 from dotflow.providers import ray_connection
-from dotflow.providers.cluster_crew import in_one_line
+from dotflow.providers.cluster_crew import RESUME, in_one_line
 
 HEARTBEAT: Final = 5.0  # seconds between two looks at the head
 GONE_AFTER: Final = 10.0  # seconds without an answer; a head that is restarted may take some
-HINT: Final = "What is finished keeps its checkpoints: start again with resume=True."
 
 
 class Watch:
@@ -31,7 +30,7 @@ class Watch:
     def check_connection(self) -> None:
         """Raises ClusterError where the user's program has ended it."""
         if not self.is_connected:
-            raise ClusterError("Ray", "was disconnected in the middle of the run, by ray.shutdown()", HINT)
+            raise ClusterError("Ray", "was disconnected in the middle of the run, by ray.shutdown()", RESUME)
 
     def check_head(self) -> None:
         """Raises ClusterError where it does not answer now."""
@@ -55,5 +54,5 @@ class Watch:
 def gone(error: BaseException | None = None) -> ClusterError:
     """What ends the run: Ray's own error, or its silence."""
     if error is None:
-        return ClusterError("Ray", "is gone, and the run with it: its head does not answer", HINT)
-    return ClusterError("Ray", f"can't go on: {in_one_line(error)}", HINT)
+        return ClusterError("Ray", "is gone, and the run with it: its head does not answer", RESUME)
+    return ClusterError("Ray", f"can't go on: {in_one_line(error)}", RESUME)

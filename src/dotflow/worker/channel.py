@@ -67,8 +67,9 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
 
 def _travels_by_value(module: str) -> bool:
     """Whether a module is not looked up elsewhere: our `__main__`, and those that cloudpickle was told of."""
-    by_value = cloudpickle.list_registry_pickle_by_value()
-    return module == "__main__" or any(module == name or module.startswith(f"{name}.") for name in by_value)
+    return module == "__main__" or any(
+        module == name or module.startswith(f"{name}.") for name in cloudpickle.list_registry_pickle_by_value()
+    )
 
 
 def _in_definition_order(cls: type, reduced: Any) -> Any:
