@@ -527,11 +527,6 @@ def _windows() -> object:
         return ExecutorProcess().open({}, print)
 
 
-@case(errors.NotRunYet)
-def _too_early() -> object:
-    return workflow_of(extract).result_storage()
-
-
 @case(errors.VirtualClockMisuse)
 def _in_a_worker() -> object:
     with virtual_clock() as clock:

@@ -29,7 +29,6 @@
     └── RunError                  the run as a whole
         ├── AlreadyScheduled      a scheduler was started that is running already
         ├── NoProcesses           this system has no worker processes
-        ├── NotRunYet             a result was asked for before the first start()
         ├── VirtualClockMisuse    a test's clock was used where or when it can't work
         ├── CheckpointMismatch    a checkpoint was made by another step
         ├── CheckpointUnreadable  a checkpoint is there, but can't be read
@@ -63,7 +62,6 @@ __all__ = [
     "MissingExtra",
     "ModuleNotOnWorker",
     "NoProcesses",
-    "NotRunYet",
     "NothingScheduled",
     "NotifyError",
     "ProviderError",
@@ -511,17 +509,6 @@ class NoProcesses(RunError):
             f"Worker processes need a POSIX system, and this is {self.system}. Run in sequential or background mode "
             f"without groups and isolate, or choose threads: Config(executor=ExecutorThread())."
         )
-
-
-class NotRunYet(RunError):
-    """A result was asked for before the first start()."""
-
-    def __init__(self, asked: str) -> None:
-        super().__init__(asked)
-        self.asked = asked
-
-    def __str__(self) -> str:
-        return f"{self.asked}() tells of the last run, and this workflow has not run yet: call start() first."
 
 
 class VirtualClockMisuse(RunError):

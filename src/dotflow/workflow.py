@@ -9,26 +9,22 @@ from dotflow import clock
 from dotflow.abc.executor import Executor
 from dotflow.config import Config
 from dotflow.core.builder import TaskBuilder
-from dotflow.core.callback import WorkflowCallback
 from dotflow.core.context import Context
 from dotflow.core.failure import name_of
-from dotflow.core.steps import as_callback
 from dotflow.core.task import Task
 from dotflow.core.types.execution import TypeExecution
+from dotflow.core.types.status import TypeStatus
 from dotflow.engine.background import start_in_background
+from dotflow.engine.checkpoint import Resume
+from dotflow.engine.options import START_DEFAULTS, Callback, RunOptions, check_mode, make_options
 from dotflow.engine.plan import Plan, make_plan
 from dotflow.engine.publisher import reporter
-from dotflow.engine.run import Means, Run, Wishes
-from dotflow.errors import InvalidArgument, InvalidProvider, NotRunYet
+from dotflow.engine.run import Means, Run
+from dotflow.errors import InvalidArgument, InvalidProvider
 from dotflow.providers.storage_default import StorageDefault
 
 if TYPE_CHECKING:
     from dotflow.core.schema import WorkflowResult
-
-Callback = WorkflowCallback | str | None
-
-#: What `start` takes beside the mode, and what it is unless given.
-WISHES: Final[dict[str, Any]] = {"keep_going": False, "resume": False, "on_success": None, "on_failure": None}
 
 #: What is looked for here first -> where it is.
 ELSEWHERE: Final = {"add": "task.add()", "count": "task.count()", "execute": "start()", "run": "start()"}
@@ -83,7 +79,7 @@ class DotFlow:
         self,
         mode: str | TypeExecution = TypeExecution.SEQUENTIAL,
         keep_going: bool = False,
-        resume: bool = False,
+        resume: Resume = False,
         on_success: Callback = None,
         on_failure: Callback = None,
     ) -> Run:
@@ -95,8 +91,9 @@ class DotFlow:
             mode: "sequential", "background" or "parallel". In the first two, two or more groups run each in a
                 process of its own, at the same time.
             keep_going: Whether the others go on after a failure.
-            resume: Whether tasks that have a checkpoint are skipped; with keep_going, also those that finished after a
-                failed one.
+            resume: Whether tasks are skipped whose checkpoint is there and still counts: the same step, the same
+                initial_context, and nothing that it took a value from runs again. "unfinished": only where the last
+                run left a task unfinished, and otherwise all tasks run; `schedule` takes True for that.
             on_success: Called as `on_success(tasks=tasks)` at the end if no task failed.
             on_failure: Called as `on_failure(tasks=tasks)` at the end if one did.
 
@@ -112,9 +109,9 @@ class DotFlow:
             StorageError: The storage can't be used.
             KeyboardInterrupt: Ctrl-C; the workers are ended and what is finished is kept.
         """
-        chosen = _mode(mode)
+        chosen = check_mode(mode)
         background = chosen is TypeExecution.BACKGROUND
-        run = self._prepare(chosen, self._wishes(keep_going, resume, on_success, on_failure), in_thread=background)
+        run = self._prepare(chosen, self._options(keep_going, resume, on_success, on_failure), in_thread=background)
         if background:
             start_in_background(run)
         else:
@@ -125,11 +122,13 @@ class DotFlow:
                 raise
         return run
 
+    __call__ = start  # for schedulers that are given the workflow as a callable
+
     async def astart(
         self,
         mode: str | TypeExecution = TypeExecution.SEQUENTIAL,
         keep_going: bool = False,
-        resume: bool = False,
+        resume: Resume = False,
         on_success: Callback = None,
         on_failure: Callback = None,
     ) -> Run:
@@ -139,9 +138,9 @@ class DotFlow:
         """
         import asyncio  # here, since most workflows never need it
 
-        chosen = _mode(mode)
+        chosen = check_mode(mode)
         clock.before_await()
-        run = self._prepare(chosen, self._wishes(keep_going, resume, on_success, on_failure), in_thread=True)
+        run = self._prepare(chosen, self._options(keep_going, resume, on_success, on_failure), in_thread=True)
         loop = asyncio.get_running_loop()
         over = asyncio.Event()
 
@@ -166,7 +165,7 @@ class DotFlow:
         then: Callable[[], None],
         mode: str | TypeExecution = TypeExecution.SEQUENTIAL,
         keep_going: bool = False,
-        resume: bool = False,
+        resume: Resume = False,
         on_success: Callback = None,
         on_failure: Callback = None,
     ) -> Run:
@@ -180,21 +179,23 @@ class DotFlow:
             on_success: As in `start`.
             on_failure: As in `start`.
         """
-        run = self._prepare(_mode(mode), self._wishes(keep_going, resume, on_success, on_failure), in_thread=True)
+        run = self._prepare(check_mode(mode), self._options(keep_going, resume, on_success, on_failure), in_thread=True)
         start_in_background(run, then)
         return run
 
     def check_start(self, **start_arguments: Any) -> None:
         """Raises what `start` would raise about its arguments, and runs nothing."""
-        known = ("mode", *WISHES)
+        known = ("mode", *START_DEFAULTS)
         for name, value in start_arguments.items():
             if name not in known:
                 raise InvalidArgument(name, value, f"no argument of start(), which takes {', '.join(known)}")
-        _mode(start_arguments.pop("mode", TypeExecution.SEQUENTIAL))
-        self._wishes(**{name: start_arguments.get(name, default) for name, default in WISHES.items()})
+        check_mode(start_arguments.pop("mode", TypeExecution.SEQUENTIAL))
+        self._options(**{**START_DEFAULTS, **start_arguments})
 
     def schedule(self, **start_arguments: Any) -> None:
         """Runs the workflow on its configured scheduler; blocks until SIGINT or SIGTERM.
+
+        With `resume=True` each firing finishes the last run, if that is unfinished, and otherwise begins a new one.
 
         Args:
             **start_arguments: Those of `start`.
@@ -205,45 +206,34 @@ class DotFlow:
             InvalidCallback: A callback that can't be called.
         """
         self.check_start(**start_arguments)
+        if start_arguments.get("resume") is True:
+            start_arguments["resume"] = "unfinished"
         self.config.scheduler.start(self, **start_arguments)
 
     def result_task(self) -> list[Task]:
-        """The tasks of the last run, in the order of `add`."""
-        return list(self._last_run("result_task").tasks)
+        """The tasks of the last run, in the order of `add`; before the first one, the tasks as they are."""
+        return list(self.task if self._last is None else self._last.tasks)
 
     def result_context(self) -> list[Context]:
         """What they returned, as contexts; an empty one for a task that returned nothing yet."""
-        return [task.current_context for task in self._last_run("result_context").tasks]
+        return [task.current_context for task in self.result_task()]
 
     def result_storage(self) -> list[Any]:
         """What they returned, as it is; None for a task that returned nothing yet."""
-        return [task.current_context.storage for task in self._last_run("result_storage").tasks]
+        return [task.current_context.storage for task in self.result_task()]
 
     def result(self) -> "WorkflowResult":
-        """The last run as a Pydantic model, whose JSON never fails."""
+        """The last run as a Pydantic model, whose JSON never fails; its `run_id` is None before the first one."""
         from dotflow.core.schema import WorkflowResult
 
-        run = self._last_run("result")
-        return WorkflowResult.of(run.workflow_id, run.run_id, self.name, run.status, run.tasks)
+        run = self._last
+        run_id, status = (None, TypeStatus.NOT_STARTED) if run is None else (run.run_id, run.status)
+        return WorkflowResult.of(self.workflow_id, run_id, self.name, status, self.result_task())
 
-    def _last_run(self, asked: str) -> Run:
-        if self._last is None:
-            raise NotRunYet(asked)
-        return self._last
+    def _options(self, keep_going: object, resume: object, on_success: Callback, on_failure: Callback) -> RunOptions:
+        return make_options(keep_going, resume, on_success, on_failure, alone=self.is_named)
 
-    def _wishes(self, keep_going: object, resume: object, on_success: Callback, on_failure: Callback) -> Wishes:
-        for name, flag in (("keep_going", keep_going), ("resume", resume)):
-            if not isinstance(flag, bool):
-                raise InvalidArgument(name, flag, "True or False")
-        return Wishes(
-            keep_going=bool(keep_going),
-            resume=bool(resume),
-            alone=self.is_named,
-            on_success=as_callback("on_success", on_success, "tasks"),
-            on_failure=as_callback("on_failure", on_failure, "tasks"),
-        )
-
-    def _prepare(self, mode: TypeExecution, wishes: Wishes, *, in_thread: bool) -> Run:
+    def _prepare(self, mode: TypeExecution, options: RunOptions, *, in_thread: bool) -> Run:
         run_id = str(uuid.uuid4())
         tasks = [task.fresh(self.workflow_id, run_id) for task in self.task]
         plan = make_plan(tasks, mode)
@@ -257,14 +247,15 @@ class DotFlow:
             history=config.history,
             tracer=config.tracer,
         )
-        run = Run(self.workflow_id, run_id, tasks, plan, means, wishes, self.name)
+        run = Run(self.workflow_id, run_id, tasks, plan, means, options, self.name)
+        lacks = self._resume_lacks(run) if options.resume and self._last is None else []
         run.prepare()
-        if wishes.resume and self._last is None:
-            self._say_what_resume_lacks(run)
+        if lacks:
+            reporter(config.log)(f"{RESUME_LACKS} {' and '.join(lacks)}.", None)
         self._last = run
         return run
 
-    def _say_what_resume_lacks(self, run: Run) -> None:
+    def _resume_lacks(self, run: Run) -> list[str]:
         """A first run just runs; but one that can't ever be a second one shouldn't pass for it."""
         storage = self.config.storage
         lacks: list[str] = []
@@ -272,19 +263,10 @@ class DotFlow:
             lacks.append("a storage that lasts, such as Config(storage=StorageFile())")
         if not self.is_named:
             lacks.append("an id that is the same in each process, such as DotFlow(workflow_id='nightly')")
-        if lacks:
-            reporter(self.config.log)(f"{RESUME_LACKS} {' and '.join(lacks)}.", None)
+        return lacks
 
     def __repr__(self) -> str:
         return f"<workflow {self.name or self.workflow_id}: {self.task.count()} tasks>"
-
-
-def _mode(mode: object) -> TypeExecution:
-    try:
-        return TypeExecution(mode)  # type: ignore[arg-type]
-    except ValueError:
-        allowed = ", ".join(repr(str(known)) for known in TypeExecution)
-        raise InvalidArgument("mode", mode, f"one of {allowed}") from None
 
 
 def _default_executor(plan: Plan, in_thread: bool) -> Executor:

@@ -30,7 +30,6 @@ from dotflow.errors import (
     NoProcesses,
     NothingScheduled,
     NotifyError,
-    NotRunYet,
     ProviderError,
     RunError,
     RunStopped,
@@ -102,7 +101,6 @@ EXAMPLES: list[tuple[DotflowError, list[str]]] = [
     (LeaseLost("The workflow 'w' is no longer this process's", "its lease ran out"), ["'w'", "its lease ran out"]),
     (LoopLost(), ["event loop", "isolate=True"]),
     (NoProcesses("win32"), ["POSIX", "win32", "ExecutorThread()"]),
-    (NotRunYet("result_task"), ["result_task()", "start()"]),
     (CheckpointMismatch([(0, "m:a", "m:b"), (2, "m:c", "m:d")]), ["task 0", "m:a", "m:b", "task 2", "without resume"]),
     (
         ValueNotStorable("socket.socket", "['rows'][3]['conn']", "it is open", "extract"),

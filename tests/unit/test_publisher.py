@@ -107,10 +107,12 @@ class Everybody(Storage, Log, Notify, History, Tracer):
         self.tell("callback")
 
     def publisher(self) -> Publisher:
+        checkpoints = Checkpoints(self, "w", alone=False, report=print)
+        checkpoints.open([self.task], resume=False)
         return Publisher(
             "r",
             {0: self.task},
-            Checkpoints(self, "w", alone=False, report=print),
+            checkpoints,
             log=self,
             notifier=self,  # told directly here; the real one tells from a thread of its own
             history=self,
@@ -155,12 +157,13 @@ def test_only_completed_tasks_are_stored(everybody: Everybody) -> None:
 @pytest.mark.parametrize("who", ["storage", "key"])
 def test_a_storage_that_raises_stops_the_event(everybody: Everybody, who: str) -> None:
     """A value that could not be kept is no result: nothing is recorded and nobody else hears of it."""
-    everybody.publisher().publish(STARTED)
+    publisher = everybody.publisher()
+    publisher.publish(STARTED)
     everybody.told.clear()
     everybody.broken[who] = OSError("disk full")
 
     with pytest.raises(StorageError) as caught:
-        everybody.publisher().publish(COMPLETED)
+        publisher.publish(COMPLETED)
 
     assert "OSError: disk full" in str(caught.value)
     assert "'step'" in str(caught.value)
@@ -236,10 +239,12 @@ def test_run_events_are_for_those_who_keep_events(everybody: Everybody) -> None:
 def test_nobody_has_to_be_there() -> None:
     """Without log, notify, history, tracer and callback the record is kept."""
     task = Task(0, step).fresh("w", "r")
+    checkpoints = Checkpoints(Everybody(), "w", alone=False, report=print)
+    checkpoints.open([task], resume=False)
     publisher = Publisher(
         "r",
         {0: task},
-        Checkpoints(Everybody(), "w", alone=False, report=print),
+        checkpoints,
         log=None,
         notifier=None,
         history=None,

@@ -107,10 +107,13 @@ class House:
         at_once: bool = False,
     ) -> None:
         self.crew.at_once = at_once
+        plan = make_plan(self.tasks, mode)
+        checkpoints = Checkpoints(self.storage, "w", alone=False, report=print)
+        checkpoints.open(self.tasks, resume=False, sources=plan.sources())
         publisher = Publisher(
             "r",
             {task.task_id: task for task in self.tasks},
-            Checkpoints(self.storage, "w", alone=False, report=print),
+            checkpoints,
             log=None,
             notifier=None,
             history=None,
@@ -119,7 +122,7 @@ class House:
         )
         self.runner = Runner(
             self.tasks,
-            make_plan(self.tasks, mode),
+            plan,
             self.crew,
             publisher,
             keep_going=keep_going,

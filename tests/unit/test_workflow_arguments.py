@@ -16,7 +16,7 @@ from dotflow.errors import (
     InvalidPath,
     InvalidProvider,
     NothingScheduled,
-    NotRunYet,
+    StorageError,
 )
 from dotflow.providers import LogDefault, StorageDefault
 
@@ -46,6 +46,13 @@ class Watched:
 @pytest.fixture
 def watched(make_workflow: MakeWorkflow) -> Watched:
     return Watched(make_workflow)
+
+
+class Away(StorageDefault):
+    """Can't be used."""
+
+    def clear(self, workflow_id: str) -> bool:
+        raise OSError("away")
 
 
 REFUSED: list[tuple[dict[str, Any], type[DefinitionError], str]] = [
@@ -86,8 +93,7 @@ def test_start_refuses_before_anything_runs(
 
     assert said in str(caught.value)
     assert watched.touched == []
-    with pytest.raises(NotRunYet):
-        watched.workflow.result_task()
+    assert [task.run_id for task in watched.workflow.result_task()] == [None]
 
 
 @pytest.mark.parametrize(("arguments", "error", "said"), REFUSED, ids=lambda value: str(value)[:40])
@@ -169,11 +175,39 @@ def test_tasks_know_their_workflow(make_workflow: MakeWorkflow) -> None:
     assert [task.workflow_id for task in workflow.task] == ["w"]
 
 
-@pytest.mark.parametrize("asked", ["result_task", "result_context", "result_storage", "result"])
-def test_results_before_the_first_run(make_workflow: MakeWorkflow, asked: str) -> None:
-    """Asking too early is an error that says which question and what to do."""
-    with pytest.raises(NotRunYet, match=rf"{asked}\(\).*start\(\)"):
-        getattr(make_workflow(), asked)()
+def test_results_before_the_first_run(make_workflow: MakeWorkflow) -> None:
+    """They show the tasks as they are: NOT_STARTED, with empty contexts."""
+    workflow = make_workflow()
+    workflow.task.add(action(lambda: 1)).add(action(lambda: 2), initial_context=3)
+
+    result = workflow.result()
+
+    assert [(task.status, task.task_id) for task in workflow.result_task()] == [("Not started", 0), ("Not started", 1)]
+    assert [context.storage for context in workflow.result_context()] == [None, None]
+    assert workflow.result_storage() == [None, None]
+    assert (result.run_id, result.status, len(result.tasks)) == (None, "Not started", 2)
+
+
+def test_results_after_a_start_that_raised(make_workflow: MakeWorkflow) -> None:
+    """They are those of the last run; where there was none, of the tasks as they are."""
+    workflow = make_workflow(workflow_id="w", storage=Away())
+    workflow.task.add(action(lambda: 1))
+
+    with pytest.raises(StorageError):
+        workflow.start()
+
+    assert [task.status for task in workflow.result_task()] == ["Not started"]
+    assert workflow.result_storage() == [None]
+
+
+def test_a_workflow_can_be_called(make_workflow: MakeWorkflow) -> None:
+    """A scheduler written as `start(workflow)` may call it: that is `start`."""
+    workflow = make_workflow()
+    workflow.task.add(action(lambda: 1))
+
+    run = workflow(keep_going=True)
+
+    assert (run.status, workflow.result_storage()) == ("Completed", [1])
 
 
 def test_schedule_without_a_schedule(watched: Watched) -> None:

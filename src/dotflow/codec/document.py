@@ -7,6 +7,8 @@
     "workflow_id": "nightly",
     "step": "app.steps:total",
     "time": "2024-05-01T02:00:00.000000+00:00",
+    "initial": "",
+    "previous": 2,
     "value": {"rows": 1200}}
 
 The checksum is that of every byte after the first line. `jq .value` shows the value.
@@ -22,7 +24,7 @@ from typing import IO, Any, Final
 
 from dotflow.codec.json import decode, encode, encode_bytes
 from dotflow.codec.reading import make_context, shortened
-from dotflow.core.context import Context
+from dotflow.core.context import Context, Inputs
 from dotflow.core.failure import name_of
 from dotflow.errors import CheckpointUnreadable, ValueNotStorable
 
@@ -79,13 +81,16 @@ def unpack(data: bytes, key: str, *, pickle: bool = False) -> Context:
         raise CheckpointUnreadable("its beginning is not that of a checkpoint")
     if fields.get("key") != key or fields.get("dotflow") != VERSION:
         raise CheckpointUnreadable(_mistake(fields))
-    return make_context(
+    context = make_context(
         storage=decode(view[cut + len(_VALUE) : -len(_END)], pickle=pickle),
         task_id=_expect(fields, "task_id", int, type(None)),
         workflow_id=_expect(fields, "workflow_id", str, type(None)),
         time=_read_time(fields),
         step=_expect(fields, "step", str, type(None)),
     )
+    if "initial" in fields:
+        context.inputs = Inputs(_expect(fields, "initial", str), _expect(fields, "previous", int, type(None)))
+    return context
 
 
 def key_in(path: Path) -> str:
@@ -132,7 +137,16 @@ def _head(key: str, context: Context, quote: Callable[[str], str]) -> str:
         f'"workflow_id": {"null" if workflow_id is None else quote(workflow_id)},\n'
         f'"step": {"null" if step is None else quote(step)},\n'
         f'"time": {_write_time(time)},'
+        f"{_inputs(context.inputs, quote)}"
     )
+
+
+def _inputs(inputs: Inputs | None, quote: Callable[[str], str]) -> str:
+    """What it was made from; nothing, where only the value is kept."""
+    if inputs is None:
+        return ""
+    previous = "null" if inputs.previous is None else inputs.previous
+    return f'\n"initial": {quote(inputs.initial)},\n"previous": {previous},'
 
 
 def _write_time(time: datetime) -> str:

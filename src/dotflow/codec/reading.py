@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any, Final, NoReturn
 
 from dotflow.codec import enums, frames, moments, records, scalars
-from dotflow.core.context import Context
+from dotflow.core.context import Context, Inputs
 from dotflow.errors import CheckpointUnreadable
 
 _ARROW_TAGS: Final = frozenset(frames.TAG_OF.values())  # dotflow.codec.arrow is imported for these only
@@ -35,6 +35,7 @@ def read(text: str) -> Any:
 def make_context(**fields: Any) -> Context:
     """A Context with exactly these five fields: its constructor would make one of two."""
     context = Context.__new__(Context)
+    context.inputs = None
     for name in CONTEXT_FIELDS:
         setattr(context, name, fields[name])
     return context
@@ -131,9 +132,12 @@ def _dict(payload: object) -> dict[Any, Any]:
 
 def _context(payload: object) -> Context:
     fields = _object_in(payload)
+    inputs = fields.pop("inputs", None)
     if fields.keys() != set(CONTEXT_FIELDS):
         raise ValueError("it has not the fields of a Context")
-    return make_context(**fields)
+    context = make_context(**fields)
+    context.inputs = None if inputs is None else Inputs(*inputs)
+    return context
 
 
 def _enum(payload: object) -> Any:

@@ -163,6 +163,8 @@ def _tagged(tag: str, write: Callable[[Any], Any], *, texts: bool = False) -> Wr
 
 def _context(value: Context, writer: Writer, depth: int) -> Any:
     fields = {name: getattr(value, name) for name in CONTEXT_FIELDS}
+    if value.inputs is not None:  # it is a checkpoint, of a storage that keeps contexts as values
+        fields["inputs"] = list(value.inputs)
     return {"$context": _attributes(value, fields, writer, depth)}
 
 

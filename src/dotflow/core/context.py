@@ -1,12 +1,24 @@
 """The value that goes from step to step, and where it comes from."""
 
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, ClassVar, Final, NoReturn
+from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple, NoReturn
 
 from dotflow import clock
 
 #: What the errors say to whoever takes a context for its value.
 CARRIES: Final = "it carries a value in its storage, as in previous_context.storage"
+
+
+class Inputs(NamedTuple):
+    """What a value was made from, as far as a resume compares it.
+
+    Attributes:
+        initial: A digest of the initial context; "" where there was none, "?" where it has no digest.
+        previous: The id of the task whose value was the `previous_context`; None where that was empty.
+    """
+
+    initial: str
+    previous: int | None
 
 
 class Context:
@@ -18,15 +30,19 @@ class Context:
         workflow_id: The workflow that made it.
         time: When it was made, as an aware datetime; now, unless given.
         step: The identity of the step that made it, `module:qualname`.
+
+    Attributes:
+        inputs: What it was made from, in a checkpoint; None elsewhere.
     """
 
-    __slots__ = ("step", "storage", "task_id", "time", "workflow_id")
+    __slots__ = ("inputs", "step", "storage", "task_id", "time", "workflow_id")
 
     storage: Any
     task_id: int | None
     workflow_id: str | None
     time: datetime
     step: str | None
+    inputs: Inputs | None
 
     def __init__(
         self,
@@ -47,6 +63,7 @@ class Context:
         self.workflow_id = workflow_id
         self.time = time or clock.now()
         self.step = step
+        self.inputs = None
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Context):

@@ -114,14 +114,14 @@ class WorkflowResult(Model):
     """How a run went."""
 
     workflow_id: Text
-    run_id: Text
+    run_id: Text | None
     name: Text | None
     status: TypeStatus
     tasks: list[TaskResult]
 
     @classmethod
     def of(
-        cls, workflow_id: str, run_id: str, name: str | None, status: TypeStatus, tasks: Iterable[Task]
+        cls, workflow_id: str, run_id: str | None, name: str | None, status: TypeStatus, tasks: Iterable[Task]
     ) -> "WorkflowResult":
         """What the records of a run say."""
         return cls.model_construct(

@@ -4,19 +4,22 @@ import contextlib
 import itertools
 import threading
 from collections.abc import Callable, Hashable, Sequence
-from typing import Final
+from typing import Final, Literal
 
 from dotflow.abc.storage import Storage
-from dotflow.core.context import Context
+from dotflow.core.context import Context, Inputs
 from dotflow.core.task import Task
+from dotflow.engine.restoring import NO_INITIAL, digest_of, restore
 from dotflow.errors import (
-    CheckpointMismatch,
     CheckpointUnreadable,
     DotflowError,
     LeaseLost,
     StorageError,
     ValueNotStorable,
 )
+
+#: What start() takes as `resume`, and what it means: no; yes; yes, unless the last run has finished all tasks.
+Resume = bool | Literal["unfinished"]
 
 
 class _Place:
@@ -54,9 +57,16 @@ class Checkpoints:
         self._hold: contextlib.AbstractContextManager[Hashable] | None = None
         self._is_void = False
         self._has_said_so = False
+        self._sources: Sequence[int | None] = ()
+        self._initials: Sequence[str] = ()
 
-    def open(self, tasks: Sequence[Task], *, resume: bool) -> dict[int, Context]:
-        """What is there of earlier runs, by task id; nothing, and it no longer counts, unless *resume*.
+    def open(self, tasks: Sequence[Task], *, resume: Resume, sources: Sequence[int | None] = ()) -> dict[int, Context]:
+        """What counts of earlier runs, by task id; nothing unless *resume*. What does not count is deleted.
+
+        Args:
+            tasks: The run's tasks.
+            resume: Whether earlier runs count.
+            sources: For each task, the one whose value it is given as `previous_context`.
 
         Raises WorkflowBusy when another process works on the workflow, CheckpointMismatch when a checkpoint was made by
         another step than the one that stands there now, CheckpointUnreadable and StorageError. Then nothing is held.
@@ -65,7 +75,9 @@ class Checkpoints:
             if self._alone:
                 self._hold_it()
             self._join()
-            if resume:
+            self._sources = sources or (None,) * len(tasks)
+            self._initials = _digests(tasks)
+            if resume is True or (resume and not self._is_finished(tasks)):
                 return self._restore(tasks)
             self._forget(tasks)
         except BaseException:  # Ctrl-C too: another process may try
@@ -109,7 +121,14 @@ class Checkpoints:
             self._hold = None
 
     def save(self, task: Task, context: Context) -> None:
-        """Keeps a value. Raises ValueNotStorable or StorageError when it could not be kept."""
+        """Keep a value, unless it was made after a failed task: then no resume could use it.
+
+        Raises ValueNotStorable or StorageError when it could not be kept.
+        """
+        previous = task.previous_context.task_id
+        if previous != self._sources[task.task_id]:
+            return
+        context.inputs = Inputs(self._initials[task.task_id], previous)
         with self._place.turn:
             if self._is_void:
                 self._say_that_it_is_void()
@@ -161,19 +180,38 @@ class Checkpoints:
             found[key] = None
         return list(found)
 
+    def _is_finished(self, tasks: Sequence[Task]) -> bool:
+        """Whether every task has a checkpoint, of whatever it was made."""
+        storage = self._storage
+        try:
+            return all(storage.contains(storage.key(task)) for task in tasks)
+        except CheckpointUnreadable:  # it is there
+            return True
+        except DotflowError:  # said in our own words
+            raise
+        except Exception as error:  # somebody else's code, and a border: nothing has run yet, and nothing will
+            raise _unusable(storage, error) from error
+
     def _restore(self, tasks: Sequence[Task]) -> dict[int, Context]:
-        found: dict[int, Context] = {}
-        mismatches: list[tuple[int, str, str]] = []
-        for task in tasks:
-            context = self._find(task)
-            if context is None:
-                continue
-            if context.step is not None and not _is_same_step(context.step, task.step.identity):
-                mismatches.append((task.task_id, context.step, task.step.identity))
-            found[task.task_id] = context
-        if mismatches:
-            raise CheckpointMismatch(mismatches)
-        return found
+        found = {task.task_id: context for task in tasks if (context := self._find(task)) is not None}
+        restoration = restore(tasks, self._sources, self._initials, found)
+        self._delete([tasks[task_id] for task_id in restoration.void])
+        for task_id, reason in restoration.void.items():
+            self._report(f"Task {task_id} {tasks[task_id].name} runs again: {reason}.")
+        for note in restoration.notes:
+            self._report(note)
+        return restoration.restored
+
+    def _delete(self, void: Sequence[Task]) -> None:
+        """From the end: cut off in the middle of it, nothing is left without what it was made from."""
+        try:
+            with self._place.turn:
+                for task in reversed(void):
+                    self._storage.delete(self._storage.key(task))
+        except DotflowError:  # said in our own words
+            raise
+        except Exception as error:  # somebody else's code, and a border: nothing has run yet, and nothing will
+            raise _unusable(self._storage, error) from error
 
     def _find(self, task: Task) -> Context | None:
         storage = self._storage
@@ -217,9 +255,16 @@ def _unusable(storage: Storage, error: Exception) -> StorageError:
     return StorageError(f"{type(storage).__name__} can't be used, so nothing was run", reason)
 
 
-def _is_same_step(was: str, now: str) -> bool:
-    """Whether two identities mean one step. A script that is run is called `__main__`, the same one imported is not."""
-    if was == now:
-        return True
-    (module, _, name), (module_now, _, name_now) = was.partition(":"), now.partition(":")
-    return name == name_now and "__main__" in (module, module_now)
+def _digests(tasks: Sequence[Task]) -> list[str]:
+    """What the tasks' initial contexts are compared by: taken before a step can change them."""
+    known: dict[int, str] = {}  # by the value's id, since all tasks of one add() share it
+    digests = []
+    for task in tasks:
+        value = task.initial_context.storage
+        if value is None:
+            digests.append(NO_INITIAL)
+            continue
+        if id(value) not in known:
+            known[id(value)] = digest_of(value)
+        digests.append(known[id(value)])
+    return digests

@@ -30,6 +30,10 @@ class Plan:
                 found[need].append(place)
         return found
 
+    def sources(self) -> list[int | None]:
+        """For each task, the one whose value is its `previous_context`."""
+        return [needs[-1] if needs else None for needs in self.needs]
+
     def last_of_lanes(self) -> dict[int, int]:
         """For each lane, its last task."""
         return {lane: place for place, lane in enumerate(self.lanes)}

@@ -5,7 +5,7 @@ import threading
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 from dotflow import clock
 from dotflow.abc.executor import Executor
@@ -20,6 +20,7 @@ from dotflow.core.task import Task
 from dotflow.core.types.status import TypeStatus
 from dotflow.engine.checkpoint import Checkpoints
 from dotflow.engine.notifier import Notifier
+from dotflow.engine.options import RunOptions
 from dotflow.engine.plan import Plan
 from dotflow.engine.publisher import Publisher, reporter
 from dotflow.engine.runner import CANCELLED, INTERRUPTED, Runner, Stop
@@ -51,25 +52,6 @@ class Means:
     tracer: Tracer | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Wishes:
-    """What start() was told, beside the mode.
-
-    Attributes:
-        keep_going: Whether the others go on after a failure.
-        resume: Whether finished tasks are skipped.
-        alone: Whether other processes are kept off the workflow.
-        on_success: Called at the end if no task failed.
-        on_failure: Called at the end if one did.
-    """
-
-    keep_going: bool
-    resume: bool
-    alone: bool
-    on_success: Callable[..., Any] | None
-    on_failure: Callable[..., Any] | None
-
-
 class Run:
     """One run of a workflow, while it goes on and afterwards.
 
@@ -87,7 +69,7 @@ class Run:
         tasks: Sequence[Task],
         plan: Plan,
         means: Means,
-        wishes: Wishes,
+        options: RunOptions,
         name: str | None = None,
     ) -> None:
         self.workflow_id = workflow_id
@@ -97,8 +79,8 @@ class Run:
         self._name = name
         self._plan = plan
         self._means = means
-        self._wishes = wishes
-        self._checkpoints = Checkpoints(means.storage, workflow_id, alone=wishes.alone, report=reporter(means.log))
+        self._options = options
+        self._checkpoints = Checkpoints(means.storage, workflow_id, alone=options.alone, report=reporter(means.log))
         self._restored: Mapping[int, Context] = {}
         self._runner: Runner | None = None
         self._cancelled = False
@@ -173,7 +155,8 @@ class Run:
 
         After it comes `execute`, or `abandon` where that can't be.
         """
-        self._restored = self._checkpoints.open(self.tasks, resume=self._wishes.resume)
+        sources = self._plan.sources()
+        self._restored = self._checkpoints.open(self.tasks, resume=self._options.resume, sources=sources)
 
     def abandon(self) -> None:
         """Gives back what `prepare` took. After `execute` there is nothing left to give back."""
@@ -234,10 +217,10 @@ class Run:
 
     def _tell_end(self, publisher: Publisher, failed: bool, whole: bool) -> None:
         publisher.follow(RunEnded(self.workflow_id, self.run_id, self.status, clock.now()))
-        if failed and self._wishes.on_failure is not None:
-            publisher.end("on_failure", self._wishes.on_failure, self.tasks)
-        elif whole and not failed and self._wishes.on_success is not None:
-            publisher.end("on_success", self._wishes.on_success, self.tasks)
+        if failed and self._options.on_failure is not None:
+            publisher.end("on_failure", self._options.on_failure, self.tasks)
+        elif whole and not failed and self._options.on_success is not None:
+            publisher.end("on_success", self._options.on_success, self.tasks)
 
     def _run(
         self, executor: Executor, tasks: Mapping[int, Task], publisher: Publisher, report: Callable[..., None]
@@ -251,7 +234,7 @@ class Run:
                 self._plan,
                 crew,
                 publisher,
-                keep_going=self._wishes.keep_going,
+                keep_going=self._options.keep_going,
                 restored=self._restored,
             )
             with self._lock:

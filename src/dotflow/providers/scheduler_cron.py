@@ -90,6 +90,8 @@ class SchedulerCron(Scheduler):
     def start(self, workflow: "DotFlow", **kwargs: Any) -> None:
         """Runs the workflow when it is due, as `workflow.start(**kwargs)`; returns after `stop` or a signal.
 
+        With `resume=True` each firing finishes the last run, if that is unfinished, and otherwise begins a new one.
+
         A run that raises is reported in the workflow's log, and the schedule goes on. With "skip" and "queue" runs are
         made in the calling thread, with "parallel" each in a thread of its own.
 
@@ -102,6 +104,8 @@ class SchedulerCron(Scheduler):
             KeyboardInterrupt: A second SIGINT came.
         """
         workflow.check_start(**kwargs)
+        if kwargs.get("resume") is True:
+            kwargs["resume"] = "unfinished"
         if not self._turn.acquire(blocking=False):
             raise AlreadyScheduled(f"SchedulerCron({self.cron!r})")
         farewell = Farewell(self._ring)

@@ -1,0 +1,66 @@
+"""What start() takes, checked before anything runs."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from dotflow.core.callback import WorkflowCallback
+from dotflow.core.steps import as_callback
+from dotflow.core.types.execution import TypeExecution
+from dotflow.engine.checkpoint import Resume
+from dotflow.errors import InvalidArgument
+
+Callback = WorkflowCallback | str | None
+
+#: What start() takes beside the mode -> what it is unless given.
+START_DEFAULTS: Final[Mapping[str, Any]] = {
+    "keep_going": False,
+    "resume": False,
+    "on_success": None,
+    "on_failure": None,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunOptions:
+    """The options of one run, beside the mode.
+
+    Attributes:
+        keep_going: Whether the others go on after a failure.
+        resume: Whether what earlier runs finished is restored; "unfinished": unless the last run finished all.
+        alone: Whether other processes are kept off the workflow.
+        on_success: Called at the end if no task failed.
+        on_failure: Called at the end if one did.
+    """
+
+    keep_going: bool
+    resume: Resume
+    alone: bool
+    on_success: Callable[..., Any] | None
+    on_failure: Callable[..., Any] | None
+
+
+def make_options(
+    keep_going: object, resume: object, on_success: Callback, on_failure: Callback, *, alone: bool
+) -> RunOptions:
+    """Check the options. Raises InvalidArgument, InvalidCallback or InvalidPath."""
+    if not isinstance(keep_going, bool):
+        raise InvalidArgument("keep_going", keep_going, "True or False")
+    if not isinstance(resume, bool) and resume != "unfinished":
+        raise InvalidArgument("resume", resume, 'True, False or "unfinished"')
+    return RunOptions(
+        keep_going=keep_going,
+        resume=resume if isinstance(resume, bool) else "unfinished",
+        alone=alone,
+        on_success=as_callback("on_success", on_success, "tasks"),
+        on_failure=as_callback("on_failure", on_failure, "tasks"),
+    )
+
+
+def check_mode(mode: object) -> TypeExecution:
+    """Turn the name of a mode into the mode. Raises InvalidArgument."""
+    try:
+        return TypeExecution(mode)  # type: ignore[arg-type]
+    except ValueError:
+        allowed = ", ".join(repr(str(known)) for known in TypeExecution)
+        raise InvalidArgument("mode", mode, f"one of {allowed}") from None

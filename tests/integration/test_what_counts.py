@@ -1,0 +1,326 @@
+"""A checkpoint counts only while it is what would be made now: whole runs, one after the other."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dotflow import Config, Context, DotFlow, action
+from dotflow.abc.log import Log
+from dotflow.abc.scheduler import Scheduler
+from dotflow.abc.storage import Storage
+from dotflow.codec import decode, encode
+from dotflow.core.task import Task
+from dotflow.providers import SchedulerCron, StorageDefault, StorageFile, StorageSQLite
+from dotflow.testing import virtual_clock
+
+
+class Reports(Log):
+    """Keeps what is reported."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def info(self, task: Task) -> None: ...
+
+    def error(self, task: Task) -> None: ...
+
+    def report(self, message: str) -> None:
+        self.lines.append(message)
+
+
+class StorageThree(Storage):
+    """The three methods that a storage needs; contexts are kept as they come."""
+
+    def __init__(self) -> None:
+        self.kept: dict[str, Context] = {}
+
+    def post(self, key: str, context: Context) -> None:
+        self.kept[key] = context
+
+    def get(self, key: str) -> Context:
+        return self.kept.get(key, Context())
+
+    def key(self, task: Task) -> str:
+        return f"{task.workflow_id}-{task.task_id}"
+
+
+class StorageText(StorageThree):
+    """The same, with contexts as text."""
+
+    def post(self, key: str, context: Context) -> None:
+        super().post(key, Context(encode(context)))
+
+    def get(self, key: str) -> Context:
+        text = super().get(key).storage
+        return Context() if text is None else decode(text)
+
+
+@pytest.fixture(params=["memory", "three methods", "text", "file", "sqlite"])
+def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Storage:
+    """Each storage of this machine."""
+    makers: dict[str, Callable[[], Storage]] = {
+        "memory": StorageDefault,
+        "three methods": StorageThree,
+        "text": StorageText,
+        "file": lambda: StorageFile(tmp_path),
+        "sqlite": lambda: StorageSQLite(tmp_path / "flow.db"),
+    }
+    return makers[request.param]()
+
+
+class Job:
+    """Makes the same workflow again and again, as a program that is started each night does."""
+
+    def __init__(self, storage: Storage) -> None:
+        self.storage = storage
+        self.ran: list[str] = []
+        self.log = Reports()
+        self.broken: set[str] = set()
+        self.factor = 2
+
+    def note(self, name: str) -> None:
+        self.ran.append(name)
+        if name in self.broken:
+            raise ValueError(f"{name} is broken")
+
+    def workflow(self, initial: object, scheduler: Scheduler | None = None) -> DotFlow:
+        @action
+        def extract(initial_context: Context) -> Any:
+            self.note("extract")
+            return initial_context.storage
+
+        @action
+        def transform(previous_context: Context) -> Any:
+            self.note("transform")
+            return [previous_context.storage] * self.factor
+
+        @action
+        def load(previous_context: Context) -> Any:
+            self.note("load")
+            return ("loaded", previous_context.storage)
+
+        made = DotFlow(Config(storage=self.storage, log=self.log, scheduler=scheduler), workflow_id="nightly")
+        made.task.add(extract, initial_context=initial).add(transform).add(load)
+        return made
+
+    def run(self, initial: object = "2026-01-01", **options: Any) -> tuple[list[Any], list[str], list[str]]:
+        """The results, what ran, and what was reported."""
+        self.ran.clear()
+        self.log.lines.clear()
+        workflow = self.workflow(initial)
+        workflow.start(**options)
+        return workflow.result_storage(), list(self.ran), list(self.log.lines)
+
+
+def test_another_day_is_not_given_the_value_of_yesterday(storage: Storage) -> None:
+    """The task whose initial_context changed runs again, and with it all that is made from it. The log says why."""
+    job = Job(storage)
+    job.run("2026-01-01")
+
+    again = job.run("2026-01-01", resume=True)
+    values, ran, said = job.run("2026-01-02", resume=True)
+
+    assert again[1:] == ([], [])
+    assert values == ["2026-01-02", ["2026-01-02"] * 2, ("loaded", ["2026-01-02"] * 2)]
+    assert ran == ["extract", "transform", "load"]
+    assert said == [
+        "Task 0 extract runs again: its initial_context has changed.",
+        "Task 1 transform runs again: it takes the value of task 0 extract, which runs again.",
+        "Task 2 load runs again: it takes the value of task 1 transform, which runs again.",
+    ]
+
+
+def test_the_answer_for_one_depth_is_not_given_for_another(storage: Storage) -> None:
+    """In a grid of independent tasks just the one that changed runs again."""
+    ran: list[int] = []
+
+    @action
+    def train(initial_context: Context) -> int:
+        ran.append(initial_context.storage)
+        return -int(initial_context.storage)
+
+    def search(*depths: int) -> list[Any]:
+        ran.clear()
+        workflow = DotFlow(Config(storage=storage, log=Reports()), workflow_id="grid")
+        for depth in depths:
+            workflow.task.add(train, initial_context=depth)
+        workflow.start(resume=True)
+        return workflow.result_storage()
+
+    assert search(1, 2, 3) == [-1, -2, -3]
+    assert search(1, 9, 3) == [-1, -9, -3]
+    assert ran == [9]
+
+
+def test_a_step_that_changes_its_initial_context_in_place_is_restored_all_the_same(storage: Storage) -> None:
+    """What was given to `add` is compared, not what a step made of it."""
+    ran: list[int] = []
+
+    @action
+    def grow(initial_context: Context) -> int:
+        initial_context.storage.append(1)
+        ran.append(1)
+        return len(initial_context.storage)
+
+    def run(**options: Any) -> list[Any]:
+        workflow = DotFlow(Config(storage=storage, log=Reports()), workflow_id="grow")
+        workflow.task.add(grow, initial_context=[])
+        workflow.start(**options)
+        return workflow.result_storage()
+
+    assert (run(), run(resume=True), ran) == ([1], [1], [1])
+
+
+def test_a_mended_step_whose_checkpoint_was_deleted_takes_its_followers_along(storage: Storage) -> None:
+    """No value of the new step is followed by one of the old."""
+    job = Job(storage)
+    job.run("a")
+    keys = {task.task_id: storage.key(task) for task in job.workflow("a").result_task()}
+    storage.delete(keys[1])
+    job.factor = 3
+
+    values, ran, said = job.run("a", resume=True)
+
+    assert values == ["a", ["a"] * 3, ("loaded", ["a"] * 3)]
+    assert ran == ["transform", "load"]
+    assert said == ["Task 2 load runs again: it takes the value of task 1 transform, which runs again."]
+
+
+def test_what_ran_after_a_failed_task_runs_again(storage: Storage) -> None:
+    """With keep_going it was made from an empty context: a resume does not take it for the real thing."""
+    job = Job(storage)
+    job.broken = {"extract"}
+    values, ran, _ = job.run("a", keep_going=True)
+    assert (values, ran) == ([None, [None] * 2, ("loaded", [None] * 2)], ["extract", "transform", "load"])
+
+    job.broken = set()
+    values, ran, _ = job.run("a", keep_going=True, resume=True)
+
+    assert values == ["a", ["a"] * 2, ("loaded", ["a"] * 2)]
+    assert ran == ["extract", "transform", "load"]
+
+
+def test_a_task_without_contexts_that_ran_after_a_failed_one_runs_again(storage: Storage) -> None:
+    """What it did may rest on what the failed one had not done yet."""
+    ran: list[str] = []
+    broken = [True]
+
+    @action
+    def create() -> None:
+        ran.append("create")
+        if broken:
+            raise ValueError
+
+    @action
+    def fill() -> None:
+        ran.append("fill")
+
+    def run() -> None:
+        workflow = DotFlow(Config(storage=storage, log=Reports()), workflow_id="tables")
+        workflow.task.add([create, fill])
+        workflow.start(keep_going=True, resume=True)
+
+    run()
+    broken.clear()
+    run()
+
+    assert ran == ["create", "fill"] * 2
+
+
+def test_what_is_void_is_deleted_before_anything_runs_the_last_first(storage: Storage) -> None:
+    """A kill in between leaves nothing that was made from something that is no longer there."""
+    job = Job(storage)
+    job.run("a")
+    keys = [storage.key(task) for task in job.workflow("a").result_task()]
+    events: list[str] = []
+    delete = storage.delete
+
+    def noted(key: str) -> None:
+        events.append(key)
+        delete(key)
+
+    storage.delete = noted  # type: ignore[method-assign]
+    job.note = events.append  # type: ignore[method-assign]
+    job.run("b", resume=True)
+
+    assert events == [*reversed(keys), "extract", "transform", "load"]
+
+
+def test_a_value_that_can_not_be_compared_is_restored_and_said(storage: Storage) -> None:
+    """A live object has no bytes to compare; one sentence a task says so."""
+    log = Reports()
+
+    class Connection:
+        """Can't be kept."""
+
+    ran: list[int] = []
+
+    @action
+    def use(initial_context: Context) -> int:
+        ran.append(1)
+        return 1
+
+    for _ in range(2):
+        workflow = DotFlow(Config(storage=storage, log=log), workflow_id="live")
+        workflow.task.add(use, initial_context=Connection())
+        workflow.start(resume=True)
+
+    assert ran == [1]
+    assert len(log.lines) == (2 if isinstance(storage, StorageDefault) else 1)
+    assert "can't be compared" in log.lines[-1]
+
+
+# Schedules
+
+NOON = datetime(2026, 6, 1, 12, tzinfo=UTC)
+
+
+class SchedulerThrice(Scheduler):
+    """Fires three times at once, as somebody's own scheduler might."""
+
+    def start(self, workflow: Any, **kwargs: Any) -> None:
+        for _ in range(3):
+            workflow.start(**kwargs)
+
+    def stop(self) -> None: ...
+
+
+def fire_thrice(job: Job, how: str) -> None:
+    if how == "one of their own":
+        job.workflow("a", SchedulerThrice()).schedule(resume=True)
+        return
+    scheduler = SchedulerCron("* * * * *", timezone="UTC", overlap=how.partition(",")[0])
+    with virtual_clock(NOON) as time:
+        time.after(200, scheduler.stop)
+        workflow = job.workflow("a", scheduler)
+        if how.endswith("directly"):
+            scheduler.start(workflow, resume=True)
+        else:
+            workflow.schedule(resume=True)
+        assert time.now() >= NOON + timedelta(seconds=180)
+
+
+@pytest.mark.parametrize("how", ["skip", "parallel", "skip, directly", "one of their own"])
+def test_each_firing_of_a_schedule_that_resumes_does_the_work(storage: Storage, how: str) -> None:
+    """After a complete run the next firing begins a new one."""
+    job = Job(storage)
+
+    fire_thrice(job, how)
+
+    assert job.ran == ["extract", "transform", "load"] * 3
+
+
+@pytest.mark.parametrize("how", ["skip", "parallel", "skip, directly", "one of their own"])
+def test_a_firing_finishes_a_run_that_was_left_unfinished(storage: Storage, how: str) -> None:
+    """What the last run finished does not run again in the first firing; the ones after it begin anew."""
+    job = Job(storage)
+    job.broken = {"load"}
+    job.run("a")
+    job.broken, job.ran = set(), []
+
+    fire_thrice(job, how)
+
+    assert job.ran == ["load", *["extract", "transform", "load"] * 2]
