@@ -255,6 +255,21 @@ def _a_chat() -> object:
     return NotifyTelegram("123456:ABC-DEF", "my chat")
 
 
+@case(errors.UnknownArgument)
+def _a_word_of_the_decorators() -> object:
+    return DotFlow().task.add(extract, retries=3)  # type: ignore[arg-type]
+
+
+@case(errors.UnknownArgument)
+def _a_word_of_another_library() -> object:
+    return action(max_retries=3)  # type: ignore[call-overload]
+
+
+@case(errors.UnknownArgument)
+def _a_misspelt_option() -> object:
+    return action(time_out=3)  # type: ignore[call-overload]
+
+
 @case(errors.InvalidCallback)
 def _a_coroutine_function() -> object:
     async def tell(tasks: list[Task]) -> None: ...

@@ -7,6 +7,7 @@
     │   ├── UnfillableParameter   (TypeError)   a step asks for what no context can give
     │   ├── InvalidPolicy         (ValueError)  retry, timeout, retry_delay, backoff
     │   ├── InvalidArgument       (ValueError)  any other argument of a wrong value
+    │   ├── UnknownArgument       (TypeError)   an argument that there is none of
     │   ├── InvalidCallback       (TypeError)   a callback that can't be called
     │   ├── InvalidProvider       (TypeError)   a provider of the wrong kind
     │   ├── InvalidSchedule       (ValueError)  a cron expression or time zone that means nothing
@@ -70,6 +71,7 @@ __all__ = [
     "StepTimeout",
     "StorageError",
     "UnfillableParameter",
+    "UnknownArgument",
     "ValueNotStorable",
     "VirtualClockMisuse",
     "WorkerDied",
@@ -159,6 +161,29 @@ class InvalidArgument(DefinitionError, ValueError):
 
     def __str__(self) -> str:
         return f"{self.name}={self.got!r} is not accepted: {self.name} is {self.accepted}."
+
+
+class UnknownArgument(DefinitionError, TypeError):
+    """An argument by a name that the function does not take.
+
+    Args:
+        function: The function, as a user writes it: "add".
+        name: The argument's name.
+        accepted: The names that it takes.
+        hint: What to write instead; empty where that is not known.
+    """
+
+    def __init__(self, function: str, name: str, accepted: tuple[str, ...], hint: str = "") -> None:
+        super().__init__(function, name, accepted, hint)
+        self.function: str = function
+        self.name: str = name
+        self.accepted: tuple[str, ...] = accepted
+        self.hint: str = hint
+
+    def __str__(self) -> str:
+        *most, last = self.accepted
+        hint = f" {self.hint}" if self.hint else ""
+        return f"{self.function} has no argument '{self.name}'.{hint} It takes {', '.join(most)} and {last}."
 
 
 class InvalidCallback(DefinitionError, TypeError):

@@ -63,6 +63,7 @@ assert_type(workflow.task.count(), int)
 workflow.task.add(5)  # type: ignore[arg-type]
 workflow.task.add(plain)  # type: ignore[arg-type]
 workflow.task.add(extract, callback=5)  # type: ignore[arg-type]
+workflow.task.add(extract, retries=3)  # type: ignore[arg-type]
 
 # Callbacks: called by name, so the name of their parameter counts
 

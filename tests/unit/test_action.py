@@ -282,7 +282,7 @@ class TestOptions:
         assert said in str(caught.value)
 
     def test_unknown_ones_are_a_type_error(self) -> None:
-        """A misspelt option is Python's own TypeError."""
+        """A misspelt option is a TypeError, as Python itself would raise."""
         with pytest.raises(TypeError, match="retires"):
             action(retires=3)
 

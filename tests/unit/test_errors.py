@@ -36,6 +36,7 @@ from dotflow.errors import (
     StepTimeout,
     StorageError,
     UnfillableParameter,
+    UnknownArgument,
     ValueNotStorable,
     VirtualClockMisuse,
     WorkerDied,
@@ -56,6 +57,8 @@ EXAMPLES: list[tuple[DotflowError, list[str]]] = [
     ),
     (InvalidPolicy("retry", 0, "a whole number from 1"), ["@action(retry=0)", "retry is a whole number from 1."]),
     (InvalidArgument("mode", "fast", "one of 'a', 'b'"), ["mode='fast'", "mode is one of 'a', 'b'."]),
+    (UnknownArgument("add", "colour", ("step", "callback")), ["add has no argument 'colour'", "step and callback."]),
+    (UnknownArgument("add", "retries", ("step", "callback"), "Decorate it."), ["'retries'. Decorate it. It takes"]),
     (
         InvalidCallback("on_success", "5 (int)", "on_success(tasks=...)"),
         ["on_success is 5 (int)", "function", "on_success(tasks=...)", "dotted path", "without calling it"],

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Concatenate, Final, Generic, ParamSpec, Protocol, TypeVar, overload
 
 from dotflow.core.failure import described
+from dotflow.core.hints import ACTION, refuse_unknown
 from dotflow.core.policy import Policy
 from dotflow.core.resources import NO_RESOURCES, check_resources
 from dotflow.errors import InvalidPolicy, InvalidStep, UnfillableParameter
@@ -28,6 +29,8 @@ IDLE: Final = (
 
 #: What a step may ask for, by parameter name.
 CONTEXTS: Final = ("initial_context", "previous_context")
+
+ACCEPTED: Final = ("retry", "timeout", "retry_delay", "backoff", "isolate", "resources")
 
 BY_NAME: Final = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 
@@ -195,6 +198,7 @@ def action(
     backoff: bool = False,
     isolate: bool = False,
     resources: Mapping[str, float] | None = None,
+    **unknown: Any,
 ) -> Any:
     """Makes a function, coroutine function, method or class a step of workflows. Called directly, it stays what it was.
 
@@ -208,11 +212,14 @@ def action(
         isolate: Give each attempt a process of its own in every mode, so that its timeout always kills.
         resources: What its worker must have, such as `{"GPU": 1}`: ExecutorDask and ExecutorRay pass it on to Dask's
             and Ray's own. Executors on this machine take no notice.
+        unknown: Anything else is refused with a hint.
 
     Raises:
         InvalidPolicy: A number that means nothing, such as `retry=0`.
         InvalidStep: What is decorated can't be called.
+        UnknownArgument: There is no such argument.
     """
+    refuse_unknown("@action", unknown, ACCEPTED, ACTION)
     policy = Policy(attempts=retry, timeout=timeout, delay=retry_delay, backoff=backoff)
     if not isinstance(isolate, bool):
         raise InvalidPolicy("isolate", isolate, "True or False")

@@ -1,11 +1,12 @@
 """TaskBuilder: how a workflow is put together."""
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final, Never
 
 from dotflow.core.action import Action
 from dotflow.core.callback import TaskCallback
 from dotflow.core.context import Context
+from dotflow.core.hints import ADD, refuse_unknown
 from dotflow.core.steps import as_actions, as_callback
 from dotflow.core.task import Task
 from dotflow.errors import InvalidArgument
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
 
 # type[Any], since mypy takes a decorated class for the class itself.
 Step = Action[..., Any] | type[Any] | str | list["Step"] | tuple["Step", ...]
+
+
+ACCEPTED: Final = ("step", "callback", "initial_context", "group_name")
 
 
 class TaskBuilder:
@@ -31,6 +35,7 @@ class TaskBuilder:
         callback: TaskCallback | str | None = None,
         initial_context: Any = None,
         group_name: str = "default",
+        **unknown: Never,
     ) -> "TaskBuilder":
         """Adds a task for each step. Mistakes are refused here, not when it runs, and then nothing is added.
 
@@ -39,6 +44,7 @@ class TaskBuilder:
             callback: Called as `callback(task=task)` when the task has ended; a callable or its dotted path.
             initial_context: The value that the step is given as `initial_context`.
             group_name: Tasks of one group run in order; two or more groups run side by side.
+            unknown: Anything else is refused with a hint.
 
         Returns:
             The builder, so that calls chain.
@@ -49,7 +55,10 @@ class TaskBuilder:
             UnfillableParameter: The step asks for what no context can give.
             InvalidCallback: The callback can't be called.
             InvalidArgument: The group's name is no text, or empty.
+            UnknownArgument: There is no such argument.
         """
+        if unknown:
+            refuse_unknown("add", unknown, ACCEPTED, ADD)
         if not isinstance(group_name, str) or not group_name:
             raise InvalidArgument("group_name", group_name, "a non-empty string")
         actions = as_actions(step)

@@ -1,0 +1,81 @@
+"""Unknown arguments: an error that names what is accepted, and what newcomers from elsewhere can write instead."""
+
+from collections.abc import Collection, Mapping
+from typing import Any, Final
+
+from dotflow.errors import UnknownArgument
+
+_DECORATOR: Final = "Give it to the decorator: @action(retry=3, timeout=30)."
+_ORDER: Final = (
+    "Tasks run in the order of add; those of one group_name run in order, and groups side by side. A step reads what "
+    "the one before returned in previous_context.storage."
+)
+_NAME: Final = "A task is called after its step's function: rename that."
+_VALUE: Final = "Pass initial_context=...; a step that has the parameter initial_context reads initial_context.storage."
+_GROUP: Final = "Write group_name='...'."
+_START: Final = "Give it to start(): workflow.start(keep_going=True)."
+_TASKS_END: Final = "Write callback=..., or give it to start(): workflow.start(on_failure=...)."
+
+_RETRY: Final = "Write retry=3: the number of attempts in all."
+_DELAY: Final = "Write retry_delay=5: the seconds between attempts."
+_TIMEOUT: Final = "Write timeout=30: the seconds for each attempt."
+_WORKERS: Final = "The executor has it: Config(executor=ExecutorProcess(max_workers=4))."
+_RESUME: Final = (
+    "A storage keeps what tasks return, Config(storage=StorageFile()), and start(resume=True) skips those that have "
+    "finished."
+)
+_ADD: Final = "Give it to add: workflow.task.add(step, ...)."
+_RUN_END: Final = "Give it to start(), or write callback=... in workflow.task.add()."
+
+
+def _of(hint: str, *words: str) -> dict[str, str]:
+    return dict.fromkeys(words, hint)
+
+
+#: What `add` is given in vain -> what to do instead.
+ADD: Final[Mapping[str, str]] = {
+    **_of(_ORDER, "after", "before", "depends", "depends_on", "dependencies", "needs", "requires", "upstream"),
+    **_of(_DECORATOR, "retry", "retries", "max_retries", "attempts", "retry_delay", "backoff", "timeout"),
+    **_of(_DECORATOR, "isolate", "resources"),
+    **_of(_NAME, "name", "id", "task_id", "task_name", "key"),
+    **_of(_VALUE, "args", "kwargs", "params", "parameters", "input", "inputs", "data", "value", "context", "initial"),
+    **_of(_GROUP, "group", "groups", "lane", "queue", "pool"),
+    **_of(_START, "mode", "keep_going", "resume"),
+    **_of(_TASKS_END, "on_success", "on_failure", "on_complete", "callbacks"),
+    **_of(_WORKERS, "max_workers", "workers", "executor"),
+}
+
+#: What `@action` is given in vain -> what to do instead.
+ACTION: Final[Mapping[str, str]] = {
+    **_of(_RETRY, "retries", "max_retries", "attempts", "max_attempts", "tries"),
+    **_of(_DELAY, "delay", "wait", "retry_wait", "retries_delay", "retry_delay_seconds", "countdown"),
+    **_of(_TIMEOUT, "time_limit", "timeout_seconds", "execution_timeout"),
+    **_of(_NAME, "name", "id", "task_id", "task_name"),
+    **_of(_WORKERS, "max_workers", "workers", "concurrency", "executor"),
+    **_of(_RESUME, "cache", "cached", "cache_key_fn", "memoize", "persist_result"),
+    **_of(_ORDER, "after", "depends_on", "needs", "upstream"),
+    **_of(_ADD, "callback", "group", "group_name", "initial_context"),
+    **_of(_RUN_END, "on_success", "on_failure"),
+}
+
+
+def refuse_unknown(
+    function: str, given: Mapping[str, Any], accepted: Collection[str], hints: Mapping[str, str]
+) -> None:
+    """Raises UnknownArgument for the first of the arguments that a function did not expect; does nothing for none.
+
+    Args:
+        function: What was called, as a user writes it: "add".
+        given: The unexpected keyword arguments.
+        accepted: The names that it takes.
+        hints: What to do instead, for words that are known from elsewhere.
+    """
+    for name in given:
+        raise UnknownArgument(function, name, tuple(accepted), hints.get(name) or _did_you_mean(name, accepted))
+
+
+def _did_you_mean(name: str, accepted: Collection[str]) -> str:
+    import difflib  # only mistakes need it
+
+    close = difflib.get_close_matches(name, accepted, n=1)
+    return f"Did you mean {close[0]}?" if close else ""

@@ -1,0 +1,101 @@
+"""Unknown arguments: what newcomers from elsewhere try first is answered with what to write here."""
+
+from typing import Any
+
+import pytest
+
+from dotflow import action
+from dotflow.core import hints
+from dotflow.core.builder import TaskBuilder
+from dotflow.core.hints import refuse_unknown
+from dotflow.errors import UnknownArgument
+
+
+@action
+def step() -> int:
+    return 1
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("depends_on", "those of one group_name run in order"),
+        ("after", "previous_context.storage"),
+        ("needs", "order of add"),
+        ("retries", "@action(retry=3"),
+        ("retry", "@action(retry=3"),
+        ("timeout", "@action(retry=3, timeout=30)"),
+        ("name", "step's function"),
+        ("args", "initial_context=..."),
+        ("kwargs", "initial_context=..."),
+        ("params", "initial_context.storage"),
+        ("context", "initial_context=..."),
+        ("group", "group_name='...'"),
+        ("keep_going", "start()"),
+        ("max_workers", "ExecutorProcess(max_workers=4)"),
+        ("calback", "Did you mean callback?"),
+        ("nonsense", "no argument 'nonsense'. It takes step"),
+    ],
+)
+def test_add_says_what_to_write_instead(name: str, hint: str) -> None:
+    """An argument that add does not take is a TypeError that names what it takes, and nothing is added."""
+    builder = TaskBuilder("w")
+
+    with pytest.raises(UnknownArgument) as caught:
+        builder.add(step, **{name: 1})  # type: ignore[arg-type]
+
+    assert isinstance(caught.value, TypeError)
+    assert f"add has no argument '{name}'" in str(caught.value)
+    assert hint in str(caught.value)
+    assert "step, callback, initial_context and group_name" in str(caught.value)
+    assert len(builder) == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("retries", "Write retry=3: the number of attempts in all."),
+        ("max_retries", "retry=3"),
+        ("attempts", "retry=3"),
+        ("delay", "retry_delay=5"),
+        ("name", "step's function"),
+        ("max_workers", "Config(executor=ExecutorProcess(max_workers=4))"),
+        ("cache", "start(resume=True)"),
+        ("depends_on", "order of add"),
+        ("group_name", "workflow.task.add"),
+        ("on_failure", "start()"),
+        ("time_out", "Did you mean timeout?"),
+        ("nonsense", "no argument 'nonsense'. It takes retry"),
+    ],
+)
+def test_action_says_what_to_write_instead(name: str, hint: str) -> None:
+    """An option that @action does not take is a TypeError that names what it takes."""
+    options: dict[str, Any] = {name: 1}
+
+    with pytest.raises(UnknownArgument) as caught:
+        action(**options)
+
+    assert f"@action has no argument '{name}'" in str(caught.value)
+    assert hint in str(caught.value)
+    assert "retry, timeout, retry_delay" in str(caught.value)
+
+
+def test_the_accepted_names_are_those_of_the_functions() -> None:
+    """What an error calls accepted is accepted, and no hint stands for a word that is."""
+    import inspect
+
+    from dotflow.core import action as action_module
+    from dotflow.core import builder as builder_module
+
+    def names(function: Any) -> list[str]:
+        return [name for name in inspect.signature(function).parameters if name not in ("self", "function", "unknown")]
+
+    assert names(TaskBuilder.add) == list(builder_module.ACCEPTED)
+    assert names(action) == list(action_module.ACCEPTED)
+    assert not set(hints.ADD) & set(builder_module.ACCEPTED)
+    assert not set(hints.ACTION) & set(action_module.ACCEPTED)
+
+
+def test_nothing_unknown_is_no_error() -> None:
+    """A call without unknown arguments goes through."""
+    refuse_unknown("start", {}, ["mode", "resume"], {})
