@@ -245,7 +245,7 @@ def _a_mode() -> object:
     return workflow_of(extract).start(mode="paralel")
 
 
-@case(errors.InvalidArgument)
+@case(errors.UnknownArgument)
 def _a_start_argument() -> object:
     return workflow_of(extract, scheduler=SchedulerCron("@daily")).schedule(retry=3)
 

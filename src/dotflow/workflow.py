@@ -3,7 +3,7 @@
 import contextlib
 import uuid
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final, NoReturn
+from typing import TYPE_CHECKING, Any, Final, Never, NoReturn
 
 from dotflow import clock
 from dotflow.abc.executor import Executor
@@ -11,6 +11,7 @@ from dotflow.config import Config
 from dotflow.core.builder import TaskBuilder
 from dotflow.core.context import Context
 from dotflow.core.failure import name_of
+from dotflow.core.hints import START, refuse_unknown
 from dotflow.core.task import Task
 from dotflow.core.types.execution import TypeExecution
 from dotflow.core.types.status import TypeStatus
@@ -25,6 +26,8 @@ from dotflow.providers.storage_default import StorageDefault
 
 if TYPE_CHECKING:
     from dotflow.core.schema import WorkflowResult
+
+START_ARGUMENTS: Final = ("mode", *START_DEFAULTS)
 
 #: What is looked for here first -> where it is.
 ELSEWHERE: Final = {"add": "task.add()", "count": "task.count()", "execute": "start()", "run": "start()"}
@@ -82,6 +85,7 @@ class DotFlow:
         resume: Resume = False,
         on_success: Callback = None,
         on_failure: Callback = None,
+        **unknown: Never,
     ) -> Run:
         """Runs the workflow. Each call is a new run, which shares nothing with the others.
 
@@ -96,11 +100,13 @@ class DotFlow:
                 run left a task unfinished, and otherwise all tasks run; `schedule` takes True for that.
             on_success: Called as `on_success(tasks=tasks)` at the end if no task failed.
             on_failure: Called as `on_failure(tasks=tasks)` at the end if one did.
+            unknown: Anything else is refused with a hint.
 
         Returns:
             The run: over, unless the mode is "background".
 
         Raises:
+            UnknownArgument: There is no such argument.
             InvalidArgument: An unknown mode, or a flag that is no bool.
             InvalidCallback: A callback that can't be called.
             CheckpointMismatch: A checkpoint was made by another step.
@@ -109,6 +115,7 @@ class DotFlow:
             StorageError: The storage can't be used.
             KeyboardInterrupt: Ctrl-C; the workers are ended and what is finished is kept.
         """
+        refuse_unknown("start", unknown, START_ARGUMENTS, START)
         chosen = check_mode(mode)
         background = chosen is TypeExecution.BACKGROUND
         run = self._prepare(chosen, self._options(keep_going, resume, on_success, on_failure), in_thread=background)
@@ -131,6 +138,7 @@ class DotFlow:
         resume: Resume = False,
         on_success: Callback = None,
         on_failure: Callback = None,
+        **unknown: Never,
     ) -> Run:
         """Runs the workflow while the caller's event loop goes on; arguments, result and errors as those of `start`.
 
@@ -138,6 +146,7 @@ class DotFlow:
         """
         import asyncio  # here, since most workflows never need it
 
+        refuse_unknown("start", unknown, START_ARGUMENTS, START)
         chosen = check_mode(mode)
         clock.before_await()
         run = self._prepare(chosen, self._options(keep_going, resume, on_success, on_failure), in_thread=True)
@@ -185,10 +194,8 @@ class DotFlow:
 
     def check_start(self, **start_arguments: Any) -> None:
         """Raises what `start` would raise about its arguments, and runs nothing."""
-        known = ("mode", *START_DEFAULTS)
-        for name, value in start_arguments.items():
-            if name not in known:
-                raise InvalidArgument(name, value, f"no argument of start(), which takes {', '.join(known)}")
+        unknown = {name: value for name, value in start_arguments.items() if name not in START_ARGUMENTS}
+        refuse_unknown("start", unknown, START_ARGUMENTS, START)
         check_mode(start_arguments.pop("mode", TypeExecution.SEQUENTIAL))
         self._options(**{**START_DEFAULTS, **start_arguments})
 
@@ -202,7 +209,8 @@ class DotFlow:
 
         Raises:
             NothingScheduled: No scheduler was configured.
-            InvalidArgument: `start` takes no such argument, or not such a value: at once, not when it is first due.
+            UnknownArgument: `start` takes no such argument: at once, not when it is first due.
+            InvalidArgument: It does not take such a value.
             InvalidCallback: A callback that can't be called.
         """
         self.check_start(**start_arguments)

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from dotflow import action
+from dotflow import DotFlow, action
 from dotflow.core import hints
 from dotflow.core.builder import TaskBuilder
 from dotflow.core.hints import refuse_unknown
@@ -80,18 +80,49 @@ def test_action_says_what_to_write_instead(name: str, hint: str) -> None:
     assert "retry, timeout, retry_delay" in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("max_workers", "Config(executor=ExecutorProcess(max_workers=4))"),
+        ("retries", "@action(retry=3"),
+        ("initial_context", "workflow.task.add(step, initial_context=...)"),
+        ("name", "DotFlow(config=..., workflow_id=..., name=...)"),
+        ("storage", "DotFlow(Config(storage=...))"),
+        ("background", "mode='background'"),
+        ("on_error", "on_failure"),
+        ("cron", "SchedulerCron"),
+        ("resum", "Did you mean resume?"),
+    ],
+)
+@pytest.mark.parametrize("function", ["start", "schedule", "check_start"])
+def test_start_says_what_to_write_instead(function: str, name: str, hint: str) -> None:
+    """An argument that start does not take is a TypeError that names what it takes, and nothing runs."""
+    workflow = DotFlow()
+    workflow.task.add(action(pytest.fail))
+
+    with pytest.raises(UnknownArgument) as caught:
+        getattr(workflow, function)(**{name: 1})
+
+    assert f"start has no argument '{name}'" in str(caught.value)
+    assert hint in str(caught.value)
+    assert "mode, keep_going, resume, on_success and on_failure" in str(caught.value)
+
+
 def test_the_accepted_names_are_those_of_the_functions() -> None:
     """What an error calls accepted is accepted, and no hint stands for a word that is."""
     import inspect
 
     from dotflow.core import action as action_module
     from dotflow.core import builder as builder_module
+    from dotflow.workflow import START_ARGUMENTS
 
     def names(function: Any) -> list[str]:
         return [name for name in inspect.signature(function).parameters if name not in ("self", "function", "unknown")]
 
     assert names(TaskBuilder.add) == list(builder_module.ACCEPTED)
     assert names(action) == list(action_module.ACCEPTED)
+    assert names(DotFlow.start) == list(START_ARGUMENTS)
+    assert not set(hints.START) & set(START_ARGUMENTS)
     assert not set(hints.ADD) & set(builder_module.ACCEPTED)
     assert not set(hints.ACTION) & set(action_module.ACCEPTED)
 

@@ -93,7 +93,7 @@ def test_without_cronsim_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ({"nightly": True}, ["nightly=True", "mode, keep_going, resume, on_success, on_failure"]),
+        ({"nightly": True}, ["'nightly'", "mode, keep_going, resume, on_success and on_failure"]),
         ({"mode": "fast"}, ["mode='fast'"]),
         ({"resume": "yes"}, ["resume='yes'"]),
         ({"on_success": 5}, ["on_success"]),

@@ -25,6 +25,9 @@ _RESUME: Final = (
     "finished."
 )
 _ADD: Final = "Give it to add: workflow.task.add(step, ...)."
+_ADD_VALUE: Final = "Give the value to add: workflow.task.add(step, initial_context=...)."
+_OF_WORKFLOW: Final = "Give it to the workflow: DotFlow(config=..., workflow_id=..., name=...)."
+_OF_CONFIG: Final = "Give it to the configuration: DotFlow(Config(storage=...))."
 _RUN_END: Final = "Give it to start(), or write callback=... in workflow.task.add()."
 
 
@@ -56,6 +59,19 @@ ACTION: Final[Mapping[str, str]] = {
     **_of(_ORDER, "after", "depends_on", "needs", "upstream"),
     **_of(_ADD, "callback", "group", "group_name", "initial_context"),
     **_of(_RUN_END, "on_success", "on_failure"),
+}
+
+#: What `start` is given in vain -> what to do instead.
+START: Final[Mapping[str, str]] = {
+    **_of(_DECORATOR, "retry", "retries", "timeout"),
+    **_of(_WORKERS, "max_workers", "workers", "concurrency", "n_jobs", "executor"),
+    **_of(_ADD_VALUE, "initial_context", "params", "parameters", "inputs", "input", "data", "context"),
+    **_of(_OF_WORKFLOW, "workflow_id", "id", "name", "config"),
+    **_of(_OF_CONFIG, "storage", "log", "notify", "scheduler", "history", "tracer"),
+    **_of("Write mode='background' or mode='parallel'.", "background", "parallel", "wait", "block"),
+    **_of("Write on_success=... or on_failure=....", "callback", "callbacks", "on_complete", "on_error"),
+    **_of("Give it to the scheduler: Config(scheduler=SchedulerCron('30 2 * * *')), schedule().", "cron", "schedule"),
+    **_of("Write keep_going=True.", "continue_on_failure", "fail_fast", "ignore_errors"),
 }
 
 

@@ -99,7 +99,8 @@ class SchedulerCron(Scheduler):
         whoever had the signal before. In a thread that is not the main one there is only `stop`.
 
         Raises:
-            InvalidArgument: `workflow.start` takes no such argument, or not such a value.
+            UnknownArgument: `workflow.start` takes no such argument.
+            InvalidArgument: It does not take such a value.
             AlreadyScheduled: It is running already.
             KeyboardInterrupt: A second SIGINT came.
         """
