@@ -12,16 +12,13 @@ from typing import Any, Final, TypeVar
 
 from dotflow.codec.pickled import read_pickle, write_pickle
 from dotflow.codec.places import at_the_top
+from dotflow.codec.plain import dump
 from dotflow.codec.reading import read, shortened
 from dotflow.codec.writing import Writer
 from dotflow.core.failure import name_of
 from dotflow.errors import CheckpointUnreadable, ValueNotStorable
 
 T = TypeVar("T")
-
-_dump: Final = json.JSONEncoder(
-    ensure_ascii=False, check_circular=False, allow_nan=False, separators=(", ", ": ")
-).encode
 
 _PICKLE: Final = '{"$pickle"'
 
@@ -39,10 +36,19 @@ def encode(value: Any, *, pickle: bool = False) -> str:
     return encode_bytes(value, pickle=pickle).decode()
 
 
-def encode_bytes(value: Any, *, pickle: bool = False) -> bytes:
-    """As `encode`, in UTF-8."""
+def encode_bytes(
+    value: Any, *, pickle: bool = False, parts: list[memoryview] | None = None, is_sorted: bool = False
+) -> bytes:
+    """Encodes as `encode` does, in UTF-8.
+
+    Args:
+        value: The value.
+        pickle: Whether a value that can't be kept as JSON is pickled.
+        parts: Takes the large buffers, which are then missing in the JSON. None: the JSON has everything.
+        is_sorted: Whether the members of sets are sorted, so that equal values have equal bytes in every process.
+    """
     try:
-        return _with_room(_write, value)
+        return _with_room(lambda value: _write(value, parts, is_sorted), value)
     except RecursionError:
         refusal = ValueNotStorable(name_of(type(value)), "", "it is nested too deep for Python's limit of recursion")
     except ValueNotStorable as error:
@@ -50,6 +56,8 @@ def encode_bytes(value: Any, *, pickle: bool = False) -> bytes:
     except TypeError as error:  # a metaclass can make its classes unhashable, and then no table can tell them apart
         refusal = ValueNotStorable(name_of(type(value)), "", str(error))
     if pickle:
+        if parts:
+            parts.clear()
         return b'{"$pickle": "%b"}' % write_pickle(value, refusal)
     raise refusal
 
@@ -85,11 +93,17 @@ def decode(text: str | bytes | memoryview, *, pickle: bool = False) -> Any:
     raise CheckpointUnreadable(reason)
 
 
-def _write(value: Any) -> bytes:
+def _write(value: Any, parts: list[memoryview] | None, is_sorted: bool) -> bytes:
     try:
-        return _dump(Writer(careful=False).write(value)).encode()
+        return _write_once(value, parts, careful=False, is_sorted=is_sorted)
     except ValueError:  # a float that is no number, or text that is no UTF-8
-        return _dump(Writer(careful=True).write(value)).encode()
+        return _write_once(value, parts, careful=True, is_sorted=is_sorted)
+
+
+def _write_once(value: Any, parts: list[memoryview] | None, *, careful: bool, is_sorted: bool) -> bytes:
+    if parts:  # those of an attempt before
+        parts.clear()
+    return dump(Writer(careful=careful, is_sorted=is_sorted, parts=parts).write(value)).encode()
 
 
 def _unpickle(text: str, allowed: bool) -> Any:

@@ -18,6 +18,7 @@ from dotflow.codec.classes import Unfit, inherits, name_for
 from dotflow.codec.enums import write_member
 from dotflow.codec.hints import hint_for
 from dotflow.codec.places import TooDeep, pass_on, step_to
+from dotflow.codec.plain import BOUND, dump, is_key, is_plain, is_unicode
 from dotflow.codec.reading import CONTEXT_FIELDS
 from dotflow.core.context import Context
 from dotflow.core.failure import name_of
@@ -25,9 +26,7 @@ from dotflow.errors import ValueNotStorable
 
 MAX_DEPTH: Final = 200  # levels of a value in a value; a reader needs about 900 levels of recursion for it
 
-_PLAIN: Final = frozenset({type(None), bool, int, float, str})
-_WHOLE: Final = frozenset({int})
-_BOUND: Final = 1 << scalars.LONG
+LARGE: Final = 1 << 16  # bytes; what is longer can stand outside the JSON
 
 
 class Writer:
@@ -36,12 +35,16 @@ class Writer:
     Args:
         careful: Whether to look for floats that are no numbers, and for text that is no UTF-8. They are rare, and who
             writes the JSON notices them, so at first nobody looks.
+        is_sorted: Whether the members of sets are sorted, which have another order in each process.
+        parts: Takes the large buffers, so that the JSON has only their numbers. None: all stays in the JSON.
     """
 
-    __slots__ = ("careful", "kinds")
+    __slots__ = ("careful", "is_sorted", "kinds", "parts")
 
-    def __init__(self, *, careful: bool) -> None:
+    def __init__(self, *, careful: bool, is_sorted: bool = False, parts: list[memoryview] | None = None) -> None:
         self.careful = careful
+        self.is_sorted = is_sorted
+        self.parts = parts
         self.kinds: dict[type, Callable[[Any, Writer, int], Any]] = {}
 
     def write(self, value: Any, depth: int = 0) -> Any:
@@ -57,7 +60,7 @@ def _as_it_is(value: Any, writer: Writer, depth: int) -> Any:
 
 
 def _int(value: int, writer: Writer, depth: int) -> Any:
-    return value if -_BOUND < value < _BOUND else {"$int": hex(value)}
+    return value if -BOUND < value < BOUND else {"$int": hex(value)}
 
 
 def _float(value: float, writer: Writer, depth: int) -> Any:
@@ -65,29 +68,7 @@ def _float(value: float, writer: Writer, depth: int) -> Any:
 
 
 def _str(value: str, writer: Writer, depth: int) -> Any:
-    return {"$str": scalars.write_pieces(value)} if writer.careful and not _is_unicode(value) else value
-
-
-def _is_unicode(value: str) -> bool:
-    if value.isascii():
-        return True
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-def _is_plain(values: Any, writer: Writer) -> bool:
-    """Whether JSON has a word for each of these."""
-    kinds = set(map(type, values))
-    if writer.careful or not kinds <= _PLAIN:
-        return False
-    if int not in kinds:
-        return True
-    if kinds == _WHOLE:
-        return bool(min(values) > -_BOUND and max(values) < _BOUND)
-    return all(-_BOUND < value < _BOUND for value in values if type(value) is int)
+    return {"$str": scalars.write_pieces(value)} if writer.careful and not is_unicode(value) else value
 
 
 def _list(value: list[Any], writer: Writer, depth: int) -> Any:
@@ -99,17 +80,34 @@ def _tuple(value: tuple[Any, ...], writer: Writer, depth: int) -> Any:
 
 
 def _set(value: set[Any], writer: Writer, depth: int) -> Any:
-    return {"$set": _items(list(value), writer, depth, "<member {}>", value)}
+    return {"$set": _unordered(value, writer, depth)}
 
 
 def _frozenset(value: frozenset[Any], writer: Writer, depth: int) -> Any:
-    return {"$frozenset": _items(list(value), writer, depth, "<member {}>", value)}
+    return {"$frozenset": _unordered(value, writer, depth)}
+
+
+def _unordered(value: set[Any] | frozenset[Any], writer: Writer, depth: int) -> Any:
+    if not writer.is_sorted:
+        return _items(list(value), writer, depth, "<member {}>", value)
+    parts, writer.parts = writer.parts, None  # the numbers of parts would depend on the order
+    try:
+        return sorted(_items(list(value), writer, depth, "<member {}>", value), key=dump)
+    finally:
+        writer.parts = parts
+
+
+def _bytes(value: bytes, writer: Writer, depth: int) -> Any:
+    if writer.parts is None or len(value) <= LARGE:
+        return {"$bytes": scalars.write_bytes(value)}
+    writer.parts.append(memoryview(value))
+    return {"$part": len(writer.parts) - 1}
 
 
 def _items(values: Any, writer: Writer, depth: int, step: str, holder: object = None) -> Any:
     if depth >= MAX_DEPTH:
         raise TooDeep(values if holder is None else holder, MAX_DEPTH)
-    if _is_plain(values, writer):
+    if is_plain(values, careful=writer.careful):
         return values
     written: list[Any] = []
     try:
@@ -125,9 +123,9 @@ def _dict(value: dict[Any, Any], writer: Writer, depth: int) -> Any:
     if depth >= MAX_DEPTH:
         raise TooDeep(value, MAX_DEPTH)
     for key in value:
-        if type(key) is not str or key[:1] == "$" or (writer.careful and not _is_unicode(key)):  # _is_key, but quicker
+        if type(key) is not str or key[:1] == "$" or (writer.careful and not is_unicode(key)):  # is_key, but quicker
             return {"$dict": _pairs(value, writer, depth + 1)}
-    if _is_plain(value.values(), writer):
+    if is_plain(value.values(), careful=writer.careful):
         return value
     return _members(value, writer, depth, value, step_to)
 
@@ -172,7 +170,7 @@ def _attributes(holder: object, fields: dict[Any, Any], writer: Writer, depth: i
     """What an object holds, by name."""
     if depth >= MAX_DEPTH:
         raise TooDeep(holder, MAX_DEPTH)
-    if not all(_is_key(name, writer) for name in fields):
+    if not all(is_key(name, careful=writer.careful) for name in fields):
         return _dict(fields, writer, depth)
     return _members(fields, writer, depth, holder, lambda name, _: f".{name}")
 
@@ -190,11 +188,6 @@ def _members(
         pass_on(error, holder, step(name, len(written)))
         raise
     return written
-
-
-def _is_key(name: object, writer: Writer) -> bool:
-    """Whether a key can stand in a JSON object, and is not taken for a tag there."""
-    return type(name) is str and name[:1] != "$" and not (writer.careful and not _is_unicode(name))
 
 
 def _enum_writer(cls: type) -> Write:
@@ -259,7 +252,7 @@ _WRITERS: Final[dict[type, Write]] = {
     tuple: _tuple,
     set: _set,
     frozenset: _frozenset,
-    bytes: _tagged("$bytes", scalars.write_bytes),
+    bytes: _bytes,
     datetime: _tagged("$datetime", moments.write_moment, texts=True),
     date: _tagged("$date", date.isoformat),
     time: _tagged("$time", moments.write_moment, texts=True),
