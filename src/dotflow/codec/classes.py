@@ -2,9 +2,15 @@
 
 A name from a checkpoint is looked up in what the program has imported already, through the plain dictionaries of its
 modules and classes: module `__getattr__`, lazy modules, descriptors and metaclasses are not asked.
+
+A class of a script is named by the name under which the script is imported, so that it is found again there, and in
+the script when it runs again.
 """
 
 import sys
+from importlib.machinery import ModuleSpec
+from keyword import iskeyword
+from pathlib import Path
 from types import MappingProxyType, ModuleType
 from typing import Any, Final
 
@@ -25,6 +31,8 @@ _class_itemsize: Final = type.__dict__["__itemsize__"].__get__
 _HEAP_TYPE: Final = 1 << 9  # Py_TPFLAGS_HEAPTYPE, Include/object.h
 
 _MISSING: Final = object()
+
+_MAIN: Final = "__main__"
 
 
 class Unfit(Exception):
@@ -83,13 +91,16 @@ def size_of(cls: type) -> int:
 
 
 def name_for(cls: type) -> str:
-    """The name that leads to the class, `module:qualname`.
+    """The name that leads to the class, `module:qualname`; for one of `__main__` with the module's own name.
 
     Raises:
         ValueNotStorable: No name leads to it.
     """
-    qualname = qualname_of(cls)
-    name = f"{module_of(cls)}:{qualname}"
+    qualname, module = qualname_of(cls), module_of(cls)
+    if module == _MAIN:
+        own = _name_of_main()
+        module = own if _module(own) is sys.modules.get(_MAIN) else module
+    name = f"{module}:{qualname}"
     if "<locals>" in qualname:
         reason = "its class is defined inside a function and can't be found again; define it at the top of a module"
     elif "[" in qualname and _look_up(name) is not cls:
@@ -110,7 +121,7 @@ def find(name: object) -> type:
     if type(name) is not str or ":" not in name:
         raise CheckpointUnreadable("a class in it has no proper name")
     module, _, qualname = name.partition(":")
-    if not _is_imported(module):
+    if _module(module) is None:
         raise CheckpointUnreadable(
             f"it holds a {qualname} of the module {module!r}, which this program has not imported; import it before "
             f"start()"
@@ -122,19 +133,41 @@ def find(name: object) -> type:
     return found
 
 
-def _is_imported(module: str) -> bool:
-    return inherits(type(sys.modules.get(module)), ModuleType)
+def _module(name: str) -> ModuleType | None:
+    """The module of that name, as far as it has been imported: `__main__` too, if that is what it is called else.
+
+    A script that is also imported is there twice, with two classes of each name: then each has its own module's name only.
+    """
+    found = sys.modules.get(name)
+    if found is None and name == _name_of_main():
+        found = sys.modules.get(_MAIN)
+    return found if inherits(type(found), ModuleType) else None
+
+
+def _name_of_main() -> str:
+    """The name under which what runs as `__main__` is imported elsewhere; `__main__` if it has none.
+
+    `python -m pkg.jobs` says it. `python weather.py` makes the script's folder importable, so there it is `weather`.
+    """
+    main = sys.modules.get(_MAIN)
+    found = _module_dict(main) if inherits(type(main), ModuleType) else {}
+    spec, path = found.get("__spec__"), found.get("__file__")
+    if spec is not None:
+        return spec.name if type(spec) is ModuleSpec and type(spec.name) is str else _MAIN
+    stem = Path(path).name.removesuffix(".py") if type(path) is str else ""
+    return stem if stem.isidentifier() and not iskeyword(stem) else _MAIN
 
 
 def _look_up(name: str) -> object:
     """What stands under the name; None if there is nothing."""
     module, _, qualname = name.partition(":")
-    if not _is_imported(module):
+    found = _module(module)
+    if found is None:
         return None
-    place = _module_dict(sys.modules[module])
+    place = _module_dict(found)
     if qualname in place:  # also the names of generic models, which may have dots in them: Page[app.Row]
-        found: object = place[qualname]
-        return found
+        value: object = place[qualname]
+        return value
     *outer, last = qualname.split(".")
     for part in outer:
         cls = place.get(part)

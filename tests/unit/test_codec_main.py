@@ -1,0 +1,111 @@
+"""A class of the program that runs as `__main__` is named as the same class is where the program is imported."""
+
+import sys
+from collections.abc import Callable
+from importlib.machinery import ModuleSpec
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from dotflow.codec import decode, encode
+from dotflow.codec.canonical import digest
+from dotflow.errors import CheckpointUnreadable
+
+SOURCE = """
+import dataclasses, enum
+import pydantic
+
+@dataclasses.dataclass
+class Row:
+    city: str
+
+class Kind(enum.Enum):
+    WET = 1
+
+class Station(pydantic.BaseModel):
+    kind: Kind
+    rows: list[Row]
+
+def make():
+    return Station(kind=Kind.WET, rows=[Row("Seattle")])
+"""
+
+Load = Callable[..., ModuleType]
+
+
+@pytest.fixture
+def load(monkeypatch: pytest.MonkeyPatch) -> Load:
+    """Makes a module of SOURCE and puts it where it would be if it had been run, or imported, under that name."""
+
+    def load(name: str, **facts: Any) -> ModuleType:
+        module = ModuleType(name)
+        vars(module).update(facts, __builtins__=__builtins__)
+        monkeypatch.setitem(sys.modules, name, module)
+        exec(SOURCE, vars(module))  # as runpy does
+        return module
+
+    return load
+
+
+RUNS = {
+    "python weather.py": ("weather", {"__file__": "weather.py", "__spec__": None}),
+    "python /srv/jobs/weather.py": ("weather", {"__file__": "/srv/jobs/weather.py"}),
+    "python -m weather": ("weather", {"__file__": "/srv/weather.py", "__spec__": ModuleSpec("weather", None)}),
+    "python -m pkg.jobs": ("pkg.jobs", {"__file__": "/srv/pkg/jobs.py", "__spec__": ModuleSpec("pkg.jobs", None)}),
+    "python -m pkg": (
+        "pkg.__main__",
+        {"__file__": "/srv/pkg/__main__.py", "__spec__": ModuleSpec("pkg.__main__", None)},
+    ),
+}
+
+
+@pytest.mark.parametrize(("name", "facts"), RUNS.values(), ids=list(RUNS))
+def test_a_script_and_the_same_module_imported_read_each_others_values(
+    load: Load, monkeypatch: pytest.MonkeyPatch, name: str, facts: dict[str, Any]
+) -> None:
+    """Both write the same text, and each reads it as values of its own classes; the digests are the same, too."""
+    main = load("__main__", **facts)
+    as_script, digest_there = encode(main.make()), digest(main.make())
+    assert decode(as_script) == main.make()
+    assert type(decode(as_script)) is main.Station
+
+    load("__main__", __file__="/usr/bin/other")  # the command, for instance
+    module = load(name)
+    assert (encode(module.make()), digest(module.make())) == (as_script, digest_there)
+    found = decode(as_script)
+    assert type(found) is module.Station
+    assert type(found.rows[0]) is module.Row
+    assert found.kind is module.Kind.WET
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [{}, {"__file__": "/srv/my-script.py"}, {"__file__": "/srv/class.py"}, {"__spec__": ModuleSpec("__main__", None)}],
+    ids=["python -c", "no module's name", "a keyword", "a folder"],
+)
+def test_what_can_not_be_imported_keeps_its_name(load: Load, facts: dict[str, Any]) -> None:
+    """Its values are found again when it runs again."""
+    main = load("__main__", **facts)
+
+    text = encode(main.make())
+
+    assert '"__main__:Row"' in text
+    assert decode(text) == main.make()
+
+
+def test_a_script_that_is_imported_as_well_is_two_modules(load: Load) -> None:
+    """Each class then has the name of its own module, so that none is taken for the other."""
+    main, module = load("__main__", __file__="weather.py"), load("weather")
+
+    assert type(decode(encode(main.make()))) is main.Station
+    assert type(decode(encode(module.make()))) is module.Station
+
+
+def test_a_script_is_not_taken_for_another_module(load: Load, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only its own name leads to a script; nothing is imported to find a class."""
+    load("__main__", __file__="weather.py")
+
+    for name in ("pkg.weather", "weathers", "weather.weather", "other"):
+        with pytest.raises(CheckpointUnreadable, match="has not imported"):
+            decode(f'{{"$dataclass": ["{name}:Row", {{"city": "Seattle"}}]}}')
