@@ -136,7 +136,7 @@ def find(name: object) -> type:
 def _module(name: str) -> ModuleType | None:
     """The module of that name, as far as it has been imported: `__main__` too, if that is what it is called else.
 
-    A script that is also imported is there twice, with two classes of each name: then each has its own module's name only.
+    A script that is also imported is there twice, with two classes of each name: then each has its own module's name.
     """
     found = sys.modules.get(name)
     if found is None and name == _name_of_main():
