@@ -78,6 +78,11 @@ class DotFlow:
             hint = f": it is workflow.{ELSEWHERE[name]}" if name in ELSEWHERE else ""
             raise AttributeError(f"'DotFlow' object has no attribute '{name}'{hint}", name=name, obj=self)
 
+    def set_id(self, workflow_id: str) -> None:
+        """Gives it an id, as if it had been made with that. Runs that exist keep theirs."""
+        self.workflow_id, self.is_named = workflow_id, True
+        self.task.set_workflow_id(workflow_id)
+
     def start(
         self,
         mode: str | TypeExecution = TypeExecution.SEQUENTIAL,

@@ -22,6 +22,12 @@ def fails():
     raise ValueError("no rows today")
 
 @action
+def fails_once():
+    if not Path("failed").exists():
+        Path("failed").touch()
+        raise ValueError("no rows yet")
+
+@action
 def long():
     print("began", flush=True)
     while not Path("go").exists():
@@ -136,6 +142,32 @@ class TestRuns:
         assert lines[2].startswith("Completed: 1 of 1 task completed, in ")
         assert "Next: " in end.err
         assert end.err.splitlines()[-1] == "The schedule has ended."
+
+    def test_resume_needs_no_id(self, scripts: Scripts, folder: Path) -> None:
+        """`--storage file --resume` runs as it stands, whenever it is due; the log names the id that it made."""
+        step = ("--step", "jobs.quick", "--storage", "file", "--resume")
+        with scripts.command("schedule", *step, "--cron", "0 */6 * * *") as command:
+            noted, following = command.error_line(), command.error_line()
+            command.send(signal.SIGTERM)
+            end = command.end()
+
+        assert end.code == 0
+        assert noted.endswith("Workflow id: jobs.quick (made of --step; --workflow-id gives another one).")
+        assert following.startswith("Next: ")
+
+    def test_a_firing_goes_on_where_the_last_one_failed(self, scripts: Scripts, folder: Path) -> None:
+        """A step that is finished is not repeated."""
+        steps = ("--step", "jobs.quick", "--step", "jobs.fails_once", "--storage", "file", "--resume")
+        with scripts.command("schedule", *steps, *EVERY_SECOND) as command:
+            lines = [command.line()]
+            while not lines[-1].startswith("Completed: "):
+                lines.append(command.line())
+            command.send(signal.SIGTERM)
+            end = command.end()
+
+        assert end.code == 0
+        assert lines.count("ran") == 1
+        assert "task 0 quick: Completed, restored" in lines
 
     def test_a_run_that_fails_does_not_end_it(self, scripts: Scripts, folder: Path) -> None:
         """It is said each time, and the exit code is the schedule's."""

@@ -65,6 +65,11 @@ def groups():
         workflow.task.add([extract, wait], group_name=group)
     return workflow
 
+def loading():
+    workflow = DotFlow()
+    workflow.task.add([extract, load])
+    return workflow
+
 def nothing():
     return DotFlow()
 """
@@ -152,6 +157,36 @@ class TestPlain:
         assert failed.out.endswith("The same command with --resume goes on from here.\n")
         assert "task 0 extract: Completed, restored\n" in resumed.out
         assert (folder / "ran").read_text().split() == ["extract", "load", "load", "load"]
+
+    @pytest.mark.parametrize(
+        ("command", "workflow_id"),
+        [
+            (("--step", "jobs.extract", "--step", "jobs:load"), "jobs.extract+jobs.load"),
+            (("--workflow", "jobs:loading"), "jobs:loading"),
+        ],
+    )
+    def test_resume_needs_no_id(
+        self, scripts: Scripts, folder: Path, command: tuple[str, ...], workflow_id: str
+    ) -> None:
+        """`--storage file --resume` runs as it stands, the first time too, and the log names the id."""
+        command = (*command, "--storage", "file", "--resume")
+        (folder / "away").touch()
+        failed = start(scripts, *command)
+        (folder / "away").unlink()
+        resumed = start(scripts, *command)
+
+        assert (failed.code, resumed.code) == (1, 0)
+        assert "task 0 extract: Completed, restored\n" in resumed.out
+        assert f" INFO    Workflow id: {workflow_id} (made of --" in resumed.err.splitlines()[0]
+        assert (folder / ".output" / "flow.log").read_text() == failed.err + resumed.err
+
+    @pytest.mark.parametrize("storage", ["file", "sqlite"])
+    def test_however_many_steps_there_are(self, scripts: Scripts, folder: Path, storage: str) -> None:
+        """The id that is made of their paths is not longer than a storage takes."""
+        steps = [part for _ in range(300) for part in ("--step", "jobs.silent")]
+
+        assert start(scripts, *steps, "--storage", storage).code == 0
+        assert "(300 restored)" in start(scripts, *steps, "--storage", storage, "--resume").out
 
     def test_the_path_says_where_values_are_kept(self, scripts: Scripts, folder: Path) -> None:
         """--path is the storage's own argument."""

@@ -7,16 +7,19 @@ import click
 import pytest
 
 from dotflow import Config, Context, DotFlow, Task, action
-from dotflow.cli.building import Asked, FactoryRaised, build, value_of
+from dotflow.cli.building import Asked, FactoryRaised, build, load, value_of
+from dotflow.cli.made_id import MAX_LENGTH, made_id
+from dotflow.cli.main import dotflow
 from dotflow.cli.mistakes import told
 from dotflow.cli.storages import KINDS, make_storage
 from dotflow.core.failure import Failure
 from dotflow.core.types import TypeStorage
 from dotflow.errors import InvalidPath, InvalidStep
-from dotflow.providers import StorageDefault, StorageFile, StorageSQLite
+from dotflow.providers import LogDefault, StorageDefault, StorageFile, StorageSQLite
 
 JOBS = """
-from dotflow import DotFlow, action
+from dotflow import Config, DotFlow, action
+from dotflow.providers import StorageFile
 
 @action
 def extract(initial_context): return initial_context.storage
@@ -32,6 +35,11 @@ def factory(name="nightly"):
     return DotFlow(name=name)
 
 def named(): return DotFlow(workflow_id="mine")
+
+def kept():
+    workflow = DotFlow(Config(storage=StorageFile()))
+    workflow.task.add(load)
+    return workflow
 
 def nothing(): ...
 
@@ -52,6 +60,21 @@ def jobs(modules: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
     """A user's module, and an import path that is as it was before afterwards."""
     monkeypatch.setattr(sys, "path", list(sys.path))
     modules["jobs"] = JOBS
+
+
+@pytest.fixture(autouse=True)
+def notes(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What the log is given to note; no file is written."""
+    noted: list[str] = []
+    monkeypatch.setattr(LogDefault, "note", lambda _, message: noted.append(message))
+    return noted
+
+
+def command_of(name: str) -> click.Command:
+    """A command of ours, by what is typed for it."""
+    command = dotflow.get_command(click.Context(dotflow), name)
+    assert command is not None
+    return command
 
 
 def asked(**given: Any) -> Asked:
@@ -212,33 +235,153 @@ class TestStorages:
             (TypeStorage.DEFAULT, {"path": "x"}, "--path does not go with --storage default, which takes no options"),
             (TypeStorage.S3, {"path": "x"}, "--path does not go with --storage s3, which takes --bucket, --prefix"),
             (TypeStorage.GCS, {"bucket": "b", "region": "x"}, "--region does not go with --storage gcs"),
-            (TypeStorage.S3, {"prefix": "x"}, "--storage s3 needs --bucket"),
+            (TypeStorage.S3, {"prefix": "x"}, r"--storage s3 needs --bucket, or \$DOTFLOW_BUCKET"),
             (TypeStorage.POSTGRES, {"path": "x"}, "--path does not go with --storage postgres, which takes no options"),
             (None, {"bucket": "x"}, "--bucket goes with --storage s3 or gcs"),
         ],
     )
-    def test_options_of_another_storage_are_refused(self, name: str | None, given: dict[str, str], words: str) -> None:
+    def test_options_of_another_storage_are_refused(
+        self, name: str | None, given: dict[str, str], words: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         """What would be ignored is a mistake."""
+        monkeypatch.delenv("DOTFLOW_BUCKET", raising=False)
         with pytest.raises(click.UsageError, match=words):
             make_storage(name, given)
 
+    @pytest.mark.parametrize(("given", "expected"), [({}, "theirs"), ({"bucket": "mine"}, "mine")])
+    def test_the_bucket_may_come_from_the_environment(
+        self, given: dict[str, str], expected: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The option goes before it, and storages without a bucket do not mind."""
+        monkeypatch.setenv("DOTFLOW_BUCKET", "theirs")
+        taken: list[str] = []
+        for provider in ("StorageS3", "StorageGCS"):
+            monkeypatch.setattr(f"dotflow.providers.{provider}", lambda bucket: taken.append(bucket), raising=False)
+
+        for name in (TypeStorage.S3, TypeStorage.GCS):
+            make_storage(name, given)
+
+        assert taken == [expected, expected]
+        assert isinstance(make_storage(TypeStorage.FILE, {}), StorageFile)
+
+
+class TestOptions:
+    @pytest.mark.parametrize("command", ["start", "schedule"])
+    def test_each_short_option_is_its_long_one(self, command: str) -> None:
+        """-s -w -i -c -m -o -p, as people type them."""
+        options = {short: option for option in command_of(command).params for short in option.opts if len(short) == 2}
+
+        assert {short: option.name for short, option in options.items()} == {
+            "-s": "step",
+            "-w": "workflow",
+            "-i": "initial_context",
+            "-c": "callback",
+            "-m": "mode",
+            "-o": "storage",
+            "-p": "path",
+        }
+
+    def test_logs_is_log(self) -> None:
+        """People type either; the help lists one."""
+        assert command_of("logs") is command_of("log")
+        assert "logs" not in dotflow.list_commands(click.Context(dotflow))
+
+
+class TestIds:
+    @pytest.mark.parametrize(
+        ("steps", "workflow", "expected"),
+        [
+            (["my_module.my_task"], None, "my_module.my_task"),
+            (["my_module:my_task"], None, "my_module.my_task"),
+            (["jobs.extract", "jobs:load"], None, "jobs.extract+jobs.load"),
+            (["jobs:Report.load"], None, "jobs.Report.load"),
+            ([], "jobs:nightly", "jobs:nightly"),
+            ([], "pkg.jobs.nightly", "pkg.jobs:nightly"),
+            ([], "jobs:Flows.nightly", "jobs.Flows:nightly"),
+            ([], "jobs.Flows.nightly", "jobs.Flows:nightly"),
+        ],
+    )
+    def test_an_id_is_made_of_the_paths(self, steps: list[str], workflow: str | None, expected: str) -> None:
+        """The same step has the same id, whether its path has a colon or a dot."""
+        assert made_id(steps, workflow) == expected
+
+    def test_a_long_one_is_cut_and_stays_its_own(self) -> None:
+        """Every storage takes it, and workflows that begin alike are told apart."""
+        steps = [f"package.module.step_number_{number}" for number in range(100)]
+
+        made = {made_id(steps, None), made_id(steps[:-1], None), made_id(steps[::-1], None)}
+
+        assert {len(each) for each in made} == {MAX_LENGTH}
+        assert len(made) == 3
+        assert made_id(steps, None).startswith("package.module.step_number_0+package.module.step_number_1+")
+
+    @pytest.mark.parametrize(
+        ("given", "expected", "note"),
+        [
+            (
+                {"step": ("jobs.extract", "jobs.load"), "storage": "file"},
+                "jobs.extract+jobs.load",
+                "Workflow id: jobs.extract+jobs.load (made of --step; --workflow-id gives another one).",
+            ),
+            (
+                {"workflow": "jobs:factory", "storage": "sqlite"},
+                "jobs:factory",
+                "Workflow id: jobs:factory (made of --workflow; DotFlow(workflow_id=...) gives another one).",
+            ),
+            (
+                {"workflow": "jobs.kept"},
+                "jobs:kept",
+                "Workflow id: jobs:kept (made of --workflow; DotFlow(workflow_id=...) gives another one).",
+            ),
+        ],
+    )
+    def test_where_values_last_the_id_does_too(
+        self, given: dict[str, Any], expected: str, note: str, notes: list[str]
+    ) -> None:
+        """Its tasks have it as well, and the log names it once."""
+        workflow = build(asked(**given))
+
+        assert workflow.is_named
+        assert workflow.workflow_id == expected
+        assert {task.workflow_id for task in workflow.task} <= {expected}
+        assert workflow.task.schema().workflow_id == expected
+        assert notes == [note]
+
+    @pytest.mark.parametrize(
+        "given",
+        [{"step": ("jobs.load",)}, {"step": ("jobs.load",), "storage": "default"}, {"workflow": "jobs:factory"}],
+    )
+    def test_without_a_storage_that_lasts_none_is_made(self, given: dict[str, Any], notes: list[str]) -> None:
+        """Two such runs at once need not keep each other off."""
+        assert not build(asked(**given)).is_named
+        assert notes == []
+
+    @pytest.mark.parametrize(
+        ("given", "expected"),
+        [({"step": ("jobs.load",), "workflow_id": "mine"}, "mine"), ({"workflow": "jobs:named"}, "mine")],
+    )
+    def test_an_id_that_was_given_is_kept(self, given: dict[str, Any], expected: str, notes: list[str]) -> None:
+        """By the option, or by the factory; nothing is said of it."""
+        assert build(asked(storage="file", **given)).workflow_id == expected
+        assert notes == []
+
+    def test_a_preview_makes_none(self, notes: list[str]) -> None:
+        """It runs nothing, so it writes nothing either."""
+        assert not load(asked(step=("jobs.load",), storage="file")).is_named
+        assert notes == []
+
 
 class TestResume:
-    def test_it_needs_what_an_earlier_run_can_be_found_by(self) -> None:
-        """A storage that lasts, and an id that is the same in each run."""
-        with pytest.raises(click.UsageError, match="--storage file"):
-            build(asked(step=("jobs.load",), resume=True, workflow_id="x"))
-        with pytest.raises(click.UsageError, match="--workflow-id my-job"):
-            build(asked(step=("jobs.load",), resume=True, storage="file"))
-        with pytest.raises(click.UsageError, match=r"DotFlow\(workflow_id=...\)"):
-            build(asked(workflow="jobs.factory", resume=True, storage="file"))
+    def test_it_needs_a_storage_that_lasts(self) -> None:
+        """Else it would run everything, and nobody would know why."""
+        for given in ({"step": ("jobs.load",), "workflow_id": "x"}, {"workflow": "jobs.factory"}):
+            with pytest.raises(click.UsageError, match="add --storage file"):
+                build(asked(resume=True, **given))
 
-    def test_where_both_are_there_it_is_let_through(self) -> None:
-        """From the command line or from the factory."""
-        assert isinstance(
-            build(asked(step=("jobs.load",), resume=True, storage="file", workflow_id="x")).config.storage, StorageFile
-        )
-        assert build(asked(workflow="jobs.named", resume=True, storage="file")).workflow_id == "mine"
+    @pytest.mark.parametrize("given", [{"step": ("jobs.load",)}, {"workflow": "jobs.factory"}])
+    def test_with_one_it_is_let_through(self, given: dict[str, Any]) -> None:
+        """No id has to be given for it."""
+        assert isinstance(build(asked(resume=True, storage="file", **given)).config.storage, StorageFile)
 
 
 def test_an_error_keeps_to_one_line() -> None:

@@ -28,6 +28,9 @@ class Log(ABC):
         """
         return self
 
+    def note(self, message: str) -> None:  # noqa: B027 (it may be left out)
+        """Called for what is good to know and no cause for worry. By default: nothing."""
+
     def report(self, message: str) -> None:
         """Called for what a user should know beside the tasks, such as a callback that raised.
 

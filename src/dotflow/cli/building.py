@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import click
 
 from dotflow.cli.command import WHAT_TO_RUN
+from dotflow.cli.made_id import made_id
 from dotflow.cli.storages import OPTIONS, make_storage
 from dotflow.config import Config
 from dotflow.core.action import Action
@@ -40,7 +41,21 @@ class Asked(NamedTuple):
 
 
 def build(asked: Asked) -> DotFlow:
-    """The workflow that was asked for. The current folder is importable from here on.
+    """Makes the workflow that was asked for, ready to run: where its values last, it has an id that lasts, too.
+
+    Raises:
+        UsageError: Options that don't go together.
+        DotflowError: A path that leads nowhere, or a definition that is wrong.
+    """
+    workflow = load(asked)
+    if not workflow.is_named and not isinstance(workflow.config.storage, StorageDefault):
+        workflow.set_id(made_id(asked.step, asked.workflow))
+        workflow.config.log.note(_note(workflow.workflow_id, of_steps=bool(asked.step)))
+    return workflow
+
+
+def load(asked: Asked) -> DotFlow:
+    """Makes the workflow with the id that it has by itself. The current folder is importable from here on.
 
     Raises:
         UsageError: Options that don't go together.
@@ -53,9 +68,14 @@ def build(asked: Asked) -> DotFlow:
     workflow = _of_factory(asked) if asked.workflow else _of_steps(asked)
     if storage is not None:
         workflow.config.storage = storage
-    if asked.resume:
-        _check_resumable(asked, workflow)
+    if asked.resume and isinstance(workflow.config.storage, StorageDefault):
+        raise click.UsageError("--resume needs a storage that outlives a process: add --storage file, for example.")
     return workflow
+
+
+def _note(workflow_id: str, *, of_steps: bool) -> str:
+    of, other = ("--step", "--workflow-id") if of_steps else ("--workflow", "DotFlow(workflow_id=...)")
+    return f"Workflow id: {workflow_id} (made of {of}; {other} gives another one)."
 
 
 def _make_folder_importable() -> None:
@@ -148,18 +168,3 @@ def value_of(text: str) -> Any:
         return json.loads(text, parse_constant=refuse)
     except (ValueError, RecursionError):
         return text
-
-
-def _check_resumable(asked: Asked, workflow: DotFlow) -> None:
-    """Refuses a --resume that could never find anything: it would run everything, and nobody would know why."""
-    if isinstance(workflow.config.storage, StorageDefault):
-        raise click.UsageError("--resume needs a storage that outlives a process: add --storage file, for example.")
-    if not workflow.is_named:
-        cure = (
-            "DotFlow(workflow_id=...) in the factory"
-            if asked.workflow
-            else "--workflow-id my-job, in each run the same"
-        )
-        raise click.UsageError(
-            f"--resume finds an earlier run by its id, and this workflow has none of its own: {cure}."
-        )

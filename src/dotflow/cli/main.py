@@ -22,6 +22,9 @@ COMMANDS: Final[dict[str, str]] = {
     "log": "log:log",
 }
 
+#: Another name of a command -> its name.
+ALIASES: Final = {"logs": "log"}
+
 
 class Commands(click.Group):
     """The commands, each imported when it is asked for."""
@@ -32,9 +35,10 @@ class Commands(click.Group):
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """The command of that name, if there is one."""
-        if cmd_name not in COMMANDS:
+        place = COMMANDS.get(ALIASES.get(cmd_name, cmd_name))
+        if place is None:
             return None
-        module, _, name = COMMANDS[cmd_name].partition(":")
+        module, _, name = place.partition(":")
         command: click.Command = getattr(import_module(f"dotflow.cli.commands.{module}"), name)
         return command
 

@@ -19,6 +19,7 @@ def option(*names: str, example: str, **more: Any) -> Callable[[F], F]:
 
 WORKFLOW_OPTIONS: Final = (
     option(
+        "-s",
         "--step",
         multiple=True,
         metavar="PATH",
@@ -26,24 +27,28 @@ WORKFLOW_OPTIONS: Final = (
         example="--step jobs.extract",
     ),
     option(
+        "-w",
         "--workflow",
         metavar="PATH",
         help="A function that returns a DotFlow, or a DotFlow.",
         example="--workflow jobs.nightly:build",
     ),
     option(
+        "-i",
         "--initial-context",
         metavar="VALUE",
         help="What the steps get as initial_context: JSON, or any other text.",
         example="--initial-context '{\"day\": 3}'",
     ),
     option(
+        "-c",
         "--callback",
         metavar="PATH",
         help="Called as callback(task=task) when a step has ended.",
         example="--callback jobs.tell",
     ),
     option(
+        "-m",
         "--mode",
         type=click.Choice([str(mode) for mode in TypeExecution]),
         default=str(TypeExecution.SEQUENTIAL),
@@ -51,6 +56,7 @@ WORKFLOW_OPTIONS: Final = (
         example="--mode parallel",
     ),
     option(
+        "-o",
         "--storage",
         type=click.Choice([str(name) for name in KINDS]),
         help="Where finished steps' values are kept; default is memory. With postgres the database is that of "
@@ -58,6 +64,7 @@ WORKFLOW_OPTIONS: Final = (
         example="--storage file",
     ),
     option(
+        "-p",
         "--path",
         metavar="PATH",
         help="The folder, or database, of --storage file or sqlite.",
@@ -66,7 +73,8 @@ WORKFLOW_OPTIONS: Final = (
     option(
         "--bucket",
         metavar="NAME",
-        help="The bucket of --storage s3 or gcs; credentials come from the environment, as usual there.",
+        help="The bucket of --storage s3 or gcs, or else $DOTFLOW_BUCKET; credentials come from the environment, as "
+        "usual there.",
         example="--bucket my-bucket",
     ),
     option(
@@ -85,7 +93,7 @@ WORKFLOW_OPTIONS: Final = (
     option(
         "--workflow-id",
         metavar="ID",
-        help="What the workflow is called from run to run, for --resume.",
+        help="What the workflow is called from run to run, for --resume; made of --step or --workflow unless given.",
         example="--workflow-id nightly",
     ),
     option(

@@ -7,7 +7,7 @@ import click
 
 from dotflow import clock
 from dotflow.abc.scheduler import Scheduler
-from dotflow.cli.building import Asked, build
+from dotflow.cli.building import Asked, build, load
 from dotflow.cli.exits import Exit
 from dotflow.cli.firings import moment, preview_lines
 from dotflow.cli.running import Terminated, is_live, termination
@@ -20,7 +20,7 @@ from dotflow.providers.scheduler_default import SchedulerDefault
 
 def preview(options: Mapping[str, Any]) -> Exit:
     """Prints when it would fire. A workflow need not be given, unless its own schedule is meant."""
-    scheduler = _of_options(options) or _own(build(Asked.of(options)).config.scheduler)
+    scheduler = _of_options(options) or _own(load(Asked.of(options)).config.scheduler)
     if not isinstance(scheduler, SchedulerCron):
         raise click.UsageError(f"--preview is for cron schedules, and this workflow has a {type(scheduler).__name__}.")
     for line, note in preview_lines(scheduler.preview(options["preview"]), clock.now()):

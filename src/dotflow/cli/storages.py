@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import click
@@ -19,6 +20,7 @@ class Kind(NamedTuple):
         provider: The name of its class in dotflow.providers.
         options: The options that it takes; each is the argument of the same name.
         needed: Those of them that it can't do without.
+        variables: Options that a variable of the environment stands in for, and its name.
         secret: An argument that is no option, since others see those, and the variable of the environment that it comes
             from; empty where that is not set.
     """
@@ -26,16 +28,18 @@ class Kind(NamedTuple):
     provider: str
     options: tuple[str, ...] = ()
     needed: tuple[str, ...] = ()
+    variables: Mapping[str, str] = MappingProxyType({})
     secret: tuple[str, str] | None = None
 
 
+IN_BUCKETS: Final = MappingProxyType({"bucket": "DOTFLOW_BUCKET"})
 KINDS: Final[Mapping[TypeStorage, Kind]] = {
     TypeStorage.DEFAULT: Kind("StorageDefault"),
     TypeStorage.FILE: Kind("StorageFile", ("path",)),
     TypeStorage.SQLITE: Kind("StorageSQLite", ("path",)),
     TypeStorage.POSTGRES: Kind("StoragePostgres", secret=("dsn", "DOTFLOW_POSTGRES_DSN")),
-    TypeStorage.S3: Kind("StorageS3", ("bucket", "prefix", "region"), ("bucket",)),
-    TypeStorage.GCS: Kind("StorageGCS", ("bucket", "prefix", "project"), ("bucket",)),
+    TypeStorage.S3: Kind("StorageS3", ("bucket", "prefix", "region"), ("bucket",), IN_BUCKETS),
+    TypeStorage.GCS: Kind("StorageGCS", ("bucket", "prefix", "project"), ("bucket",), IN_BUCKETS),
 }
 
 OPTIONS: Final = tuple(dict.fromkeys(option for kind in KINDS.values() for option in kind.options))
@@ -59,9 +63,12 @@ def make_storage(name: str | None, given: Mapping[str, str | None]) -> "Storage 
         if option not in kind.options:
             takes = ", ".join(f"--{known}" for known in kind.options) or "no options"
             raise click.UsageError(f"--{option} does not go with --storage {name}, which takes {takes}.")
+    found = {option: os.environ.get(variable) for option, variable in kind.variables.items()}
+    named = {option: value for option, value in found.items() if value} | named
     for option in kind.needed:
         if option not in named:
-            raise click.UsageError(f"--storage {name} needs --{option}.")
+            instead = f", or ${kind.variables[option]} in the environment" if option in kind.variables else ""
+            raise click.UsageError(f"--storage {name} needs --{option}{instead}.")
     if kind.secret is not None:
         argument, variable = kind.secret
         named[argument] = os.environ.get(variable, "")

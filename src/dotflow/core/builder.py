@@ -85,6 +85,12 @@ class TaskBuilder:
         ]
         return self
 
+    def set_workflow_id(self, workflow_id: str) -> None:
+        """Makes all tasks, also those that are there, belong to the workflow of that id."""
+        self._workflow_id = workflow_id
+        for task in self._tasks:
+            task.workflow_id = workflow_id
+
     def schema(self) -> "WorkflowSchema":
         """The workflow as a Pydantic model."""
         from dotflow.core.schema import WorkflowSchema

@@ -94,6 +94,11 @@ class LogDefault(Log):
         if self._least <= LEVELS[level]:
             self._write(self._format(level, task, ""), to_console=self._tasks_to_console)
 
+    def note(self, message: str) -> None:
+        """As Log says."""
+        if self._least <= LEVELS["INFO"]:
+            self._write(self._format("INFO", None, message), to_console=self._to_console)
+
     def report(self, message: str) -> None:
         """As Log says."""
         if self._least <= LEVELS["WARNING"]:
