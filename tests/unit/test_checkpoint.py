@@ -331,6 +331,19 @@ class TestTwoRunsAtOnce:
 
         assert storage.get("w/0").storage == "kept"
 
+    def test_an_unfinished_run_that_goes_on_is_left_alone(self) -> None:
+        """A schedule that runs side by side begins a new run; the one that goes on finishes its own work."""
+        storage = StorageDefault()
+        one, other = checkpoints(storage), checkpoints(storage)
+        one.open(TASKS, resume="unfinished")
+        one.save(TASKS[0], value("half"))
+
+        assert other.open(TASKS, resume="unfinished") == {}
+        one.close()
+        other.close()
+        storage.post("w/0", value("half"))
+        assert list(checkpoints(storage).open(TASKS, resume="unfinished")) == [0]
+
     def test_a_run_that_has_ended_is_not_asked(self) -> None:
         """Nothing of it is left behind."""
         from dotflow.engine import checkpoint

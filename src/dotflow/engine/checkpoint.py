@@ -77,7 +77,7 @@ class Checkpoints:
             self._join()
             self._sources = sources or (None,) * len(tasks)
             self._initials = _digests(tasks)
-            if resume is True or (resume and not self._is_finished(tasks)):
+            if resume is True or (resume and self._is_unfinished(tasks)):
                 return self._restore(tasks)
             self._forget(tasks)
         except BaseException:  # Ctrl-C too: another process may try
@@ -180,13 +180,11 @@ class Checkpoints:
             found[key] = None
         return list(found)
 
-    def _is_finished(self, tasks: Sequence[Task]) -> bool:
-        """Whether every task has a checkpoint, of whatever it was made."""
+    def _is_unfinished(self, tasks: Sequence[Task]) -> bool:
+        """Whether the last run left a task without a checkpoint. One that goes on in this process finishes by itself."""
         storage = self._storage
         try:
-            return all(storage.contains(storage.key(task)) for task in tasks)
-        except CheckpointUnreadable:  # it is there
-            return True
+            return len(self._place.runs) == 1 and not all(storage.contains(storage.key(task)) for task in tasks)
         except DotflowError:  # said in our own words
             raise
         except Exception as error:  # somebody else's code, and a border: nothing has run yet, and nothing will
