@@ -181,7 +181,7 @@ class Checkpoints:
         return list(found)
 
     def _is_unfinished(self, tasks: Sequence[Task]) -> bool:
-        """Whether the last run left a task without a checkpoint. One that goes on in this process finishes by itself."""
+        """Whether the last run left a task without a checkpoint, and is over: one that goes on finishes by itself."""
         storage = self._storage
         try:
             return len(self._place.runs) == 1 and not all(storage.contains(storage.key(task)) for task in tasks)
