@@ -237,7 +237,12 @@ def _no_attempt() -> object:
 
 @case(errors.InvalidPolicy)
 def _a_timeout_in_words() -> object:
-    return action(timeout="10s")  # type: ignore[call-overload]
+    return action(timeout="10 seconds")
+
+
+@case(errors.InvalidPolicy)
+def _an_errors_name() -> object:
+    return action(retry=3, retry_on="ConnectionError")  # type: ignore[call-overload]
 
 
 @case(errors.InvalidArgument)
@@ -540,6 +545,31 @@ def _twice() -> object:
 def _windows() -> object:
     with mock.patch("os.name", "nt"), mock.patch("sys.platform", "win32"):  # the tests run on POSIX
         return ExecutorProcess().open({}, print)
+
+
+@action
+def breaks() -> None:
+    raise ValueError("no rows")
+
+
+@case(errors.RunFailed)
+def _a_failed_run() -> object:
+    workflow = workflow_of(breaks)
+    workflow.workflow_id = "nightly"
+    return workflow.start().raise_for_failure()
+
+
+@case(errors.RunFailed)
+def _a_cancelled_run() -> object:
+    raise errors.RunFailed("nightly", "5", [], 5)
+
+
+@case(errors.StepFailed)
+def _the_cause() -> object:
+    try:
+        workflow_of(breaks).start().raise_for_failure()
+    except errors.RunFailed as error:
+        return f"StepFailed: {error.__cause__}"
 
 
 @case(errors.VirtualClockMisuse)

@@ -9,9 +9,9 @@ from dotflow.abc.notify import Notify
 from dotflow.abc.scheduler import Scheduler
 from dotflow.abc.storage import Storage
 from dotflow.abc.tracer import Tracer
+from dotflow.core.durations import Duration, as_seconds
 from dotflow.core.failure import name_of
-from dotflow.core.policy import is_seconds
-from dotflow.errors import InvalidArgument, InvalidProvider
+from dotflow.errors import InvalidProvider
 from dotflow.providers.log_default import LogDefault
 from dotflow.providers.notify_default import NotifyDefault
 from dotflow.providers.scheduler_default import SchedulerDefault
@@ -30,11 +30,11 @@ class Config:
             background runs in a thread, parallel ones and groups in processes.
         history: Keeps events; none unless given.
         tracer: Follows events; none unless given.
-        notify_grace: Seconds that notifications may still take at the end of a run.
+        notify_grace: The time that notifications may still take at the end of a run: seconds, or a text such as "10s".
 
     Raises:
         InvalidProvider: One of them is of the wrong kind.
-        InvalidArgument: notify_grace is no number of seconds.
+        InvalidArgument: notify_grace is no duration.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class Config:
         executor: Executor | None = None,
         history: History | None = None,
         tracer: Tracer | None = None,
-        notify_grace: float = 5.0,
+        notify_grace: Duration = 5.0,
     ) -> None:
         given: list[tuple[str, object, type]] = [
             ("storage", storage, Storage),
@@ -60,8 +60,6 @@ class Config:
         for name, provider, contract in given:
             if provider is not None:
                 _check(name, provider, contract)
-        if not is_seconds(notify_grace):
-            raise InvalidArgument("notify_grace", notify_grace, "a number of seconds, 0 or more")
         self.storage: Storage = StorageDefault() if storage is None else storage
         self.notify: Notify = NotifyDefault() if notify is None else notify
         self.log: Log = LogDefault() if log is None else log
@@ -69,7 +67,7 @@ class Config:
         self.executor = executor
         self.history = history
         self.tracer = tracer
-        self.notify_grace = notify_grace
+        self.notify_grace: float = as_seconds("notify_grace", notify_grace)
 
 
 def _check(name: str, provider: Any, contract: type) -> None:

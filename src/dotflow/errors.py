@@ -20,7 +20,8 @@
     │   ├── ModuleNotOnWorker     its worker, on another machine, can't import what it needs
     │   ├── LoopLost              another step blocked the event loop that it ran in
     │   ├── ValueNotStorable      (TypeError) what it returned can't be kept so that it comes back as it was
-    │   └── RunStopped            the run was cancelled or interrupted while it ran
+    │   ├── RunStopped            the run was cancelled or interrupted while it ran
+    │   └── StepFailed            what it raised, as far as it is known: the cause of a RunFailed
     ├── ProviderError             storage, notification, schedule, cluster
     │   ├── ClusterError          a cluster can't be reached, is lost, or can't do what is asked of it
     │   ├── MissingExtra          (ImportError) what a provider needs is not installed
@@ -30,6 +31,7 @@
     └── RunError                  the run as a whole
         ├── AlreadyScheduled      a scheduler was started that is running already
         ├── NoProcesses           this system has no worker processes
+        ├── RunFailed             it did not complete, and raise_for_failure() was called
         ├── VirtualClockMisuse    a test's clock was used where or when it can't work
         ├── CheckpointMismatch    a checkpoint was made by another step
         ├── CheckpointUnreadable  a checkpoint is there, but can't be read
@@ -40,7 +42,7 @@ A class takes facts and builds its sentence from them, so that it survives pickl
 
 import signal
 from collections.abc import Iterable
-from typing import Final
+from typing import Any, Final, NamedTuple
 
 __all__ = [
     "AlreadyScheduled",
@@ -67,7 +69,9 @@ __all__ = [
     "NotifyError",
     "ProviderError",
     "RunError",
+    "RunFailed",
     "RunStopped",
+    "StepFailed",
     "StepTimeout",
     "StorageError",
     "UnfillableParameter",
@@ -426,6 +430,26 @@ class RunStopped(AttemptError):
         return f"Step '{self.step}' was stopped in the middle: {self.reason}."
 
 
+class StepFailed(AttemptError):
+    """What a step raised, without the exception, which ended with its attempt.
+
+    Args:
+        exception: The exception's type name.
+        message: What it said.
+        traceback: The formatted traceback; empty where there is none.
+    """
+
+    def __init__(self, exception: str, message: str, traceback: str = "") -> None:
+        super().__init__(exception, message, traceback)
+        self.exception: str = exception
+        self.message: str = message
+        self.traceback: str = traceback
+
+    def __str__(self) -> str:
+        said = f"{self.exception}: {self.message}" if self.message else self.exception
+        return f"{said}\n\n{self.traceback}".rstrip() if self.traceback else said
+
+
 class ProviderError(DotflowError):
     """A provider could not do its work."""
 
@@ -534,6 +558,64 @@ class NoProcesses(RunError):
             f"Worker processes need a POSIX system, and this is {self.system}. Run in sequential or background mode "
             f"without groups and isolate, or choose threads: Config(executor=ExecutorThread())."
         )
+
+
+class FailedTask(NamedTuple):
+    """What a RunFailed still knows of a task after it was pickled."""
+
+    task_id: int
+    name: str
+    group_name: str
+    status: str
+    attempt: int
+    errors: list[Any]
+    error: Any
+
+
+class RunFailed(RunError):
+    """A run did not complete. Its cause is the last error of the first task that failed, as a StepFailed.
+
+    Args:
+        workflow_id: The workflow.
+        run_id: The run.
+        tasks: The tasks that failed, in the order of `add`; none where it was cancelled between two tasks.
+        count: How many tasks the run has.
+    """
+
+    def __init__(self, workflow_id: str, run_id: str, tasks: Iterable[Any], count: int) -> None:
+        self.workflow_id: str = workflow_id
+        self.run_id: str = run_id
+        self.tasks: tuple[Any, ...] = tuple(tasks)
+        self.count: int = count
+        super().__init__(workflow_id, run_id, self.tasks, count)
+        first = next((task.error for task in self.tasks if task.error is not None), None)
+        if first is not None:
+            self.__cause__ = StepFailed(first.exception, first.message, first.traceback)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A task's step and contexts may not travel; what went wrong does."""
+        told = [FailedTask(*(getattr(task, field) for field in FailedTask._fields)) for task in self.tasks]
+        return RunFailed, (self.workflow_id, self.run_id, told, self.count)
+
+    def __str__(self) -> str:
+        run = f"Run {self.run_id} of workflow {self.workflow_id!r}"
+        if not self.tasks:
+            return f"{run} did not complete: it was cancelled before all of its {self.count} tasks had run."
+        told = "; ".join(f"task {task.task_id} {task.name}: {_in_short(task.error)}" for task in self.tasks[:SHOWN])
+        more = f"; and {len(self.tasks) - SHOWN} more" if len(self.tasks) > SHOWN else ""
+        return f"{run} failed at {len(self.tasks)} of {self.count} tasks: {told}{more}."
+
+
+SHOWN: Final = 3  # tasks that a RunFailed names
+
+
+def _in_short(error: Any) -> str:
+    """An error in at most one line."""
+    if error is None:
+        return "no error"
+    first = error.message.strip().partition("\n")[0].rstrip(".")
+    said = f"{error.exception}: {first}" if first else error.exception
+    return said if len(said) <= 200 else f"{said[:199]}…"
 
 
 class VirtualClockMisuse(RunError):

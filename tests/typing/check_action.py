@@ -61,8 +61,25 @@ class Other:
     pass
 
 
+@action(retry=5, retry_delay="500ms", max_delay="1.5h", jitter=0.5, retry_on=(OSError, TimeoutError))
+def patient() -> int:
+    return 1
+
+
+@action(retry=2, timeout="90s", retry_on=lambda error: 30 if isinstance(error, OSError) else False)
+def asking() -> int:
+    return 1
+
+
+@action(retry=2, retry_on=OSError)
+async def choosy() -> int:
+    return 1
+
+
 # A function
 
+assert_type(patient(), int)
+assert_type(asking(), int)
 assert_type(plain("a"), list[str])
 assert_type(plain("a", limit=2), list[str])
 assert_type(bare("a"), int)
@@ -117,6 +134,8 @@ assert_type(Longer().second(Pipeline()), int)
 # The options
 
 action(retry="3")  # type: ignore[call-overload]
+action(retry_on="OSError")  # type: ignore[call-overload]
+action(max_delay=[5])  # type: ignore[call-overload]
 action(nonsense=1)  # type: ignore[call-overload]
 
 # An action goes wherever its callable goes

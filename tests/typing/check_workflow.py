@@ -76,6 +76,8 @@ workflow.task.add(extract, callback=print)  # type: ignore[arg-type]
 run = workflow.start(mode="parallel", keep_going=True, resume=False, on_success=done, on_failure="pkg.mod:told")
 assert_type(run, Run)
 assert_type(run.wait(1.0), bool)
+assert_type(run.wait("90s"), bool)
+assert_type(run.raise_for_failure(), Run)
 assert_type(run.status, TypeStatus)
 assert_type(run.tasks, list[Task])
 assert_type(workflow.start(mode=TypeExecution.BACKGROUND), Run)

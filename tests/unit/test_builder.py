@@ -1,5 +1,7 @@
 """TaskBuilder: how a workflow is put together."""
 
+from typing import Any
+
 import pytest
 
 from dotflow import Context, Task, action
@@ -155,7 +157,9 @@ def test_is_not_changed_while_it_is_gone_through(builder: TaskBuilder) -> None:
 
 def test_schema_tells_how_it_was_put_together(builder: TaskBuilder) -> None:
     """The schema names the workflow and every task with its step, group, callback, context and policy."""
-    builder.add(action(retry=3, timeout=1.5, retry_delay=2, backoff=True)(one.function), callback=told, group_name="g")
+    options: dict[str, Any] = {"retry_on": (KeyError, OSError), "max_delay": "1m", "jitter": 0.5}
+    step = action(retry=3, timeout=1.5, retry_delay=2, backoff=True, **options)(one.function)
+    builder.add(step, callback=told, group_name="g")
     builder.add(two, initial_context=[1])
 
     schema = builder.schema().model_dump(mode="json")
@@ -169,7 +173,17 @@ def test_schema_tells_how_it_was_put_together(builder: TaskBuilder) -> None:
         "group_name": "g",
         "callback": "told",
         "initial_context": None,
-        "policy": {"retry": 3, "timeout": 1.5, "retry_delay": 2, "backoff": True, "isolate": False, "resources": {}},
+        "policy": {
+            "retry": 3,
+            "timeout": 1.5,
+            "retry_delay": 2,
+            "backoff": True,
+            "retry_on": ["KeyError", "OSError"],
+            "max_delay": 60,
+            "jitter": 0.5,
+            "isolate": False,
+            "resources": {},
+        },
     }
     assert (second["task_id"], second["callback"], second["initial_context"]) == (1, None, [1])
 

@@ -3,6 +3,7 @@
 import pickle
 import re
 import signal
+from types import SimpleNamespace
 
 import pytest
 
@@ -16,6 +17,7 @@ from dotflow.errors import (
     ClusterError,
     DefinitionError,
     DotflowError,
+    FailedTask,
     InvalidArgument,
     InvalidCallback,
     InvalidPath,
@@ -32,7 +34,9 @@ from dotflow.errors import (
     NotifyError,
     ProviderError,
     RunError,
+    RunFailed,
     RunStopped,
+    StepFailed,
     StepTimeout,
     StorageError,
     UnfillableParameter,
@@ -45,6 +49,17 @@ from dotflow.errors import (
 )
 
 BRANCHES = (DotflowError, DefinitionError, AttemptError, ProviderError, RunError)
+
+#: A task that failed, as a RunFailed remembers it.
+GONE = FailedTask(
+    1,
+    "load",
+    "default",
+    "Failed",
+    1,
+    [],
+    SimpleNamespace(exception="ValueError", message="no rows\nat all", traceback=""),
+)
 
 #: Each error as it is made, and what its message must say: what came, what is accepted, what to do.
 EXAMPLES: list[tuple[DotflowError, list[str]]] = [
@@ -91,6 +106,13 @@ EXAMPLES: list[tuple[DotflowError, list[str]]] = [
         CannotTravel("load", "The value returned", "TypeError: a lock"),
         ["the value returned", "'load'", "TypeError: a lock", "ExecutorThread"],
     ),
+    (StepFailed("ValueError", "no rows"), ["ValueError: no rows"]),
+    (StepFailed("KeyError", "", "Traceback: ..."), ["KeyError", "Traceback: ..."]),
+    (
+        RunFailed("nightly", "r1", [GONE] * 4, 9),
+        ["r1", "'nightly'", "4 of 9 tasks", "task 1 load: ValueError: no rows", "and 1 more."],
+    ),
+    (RunFailed("nightly", "r1", [], 3), ["r1", "'nightly'", "did not complete", "its 3 tasks"]),
     (RunStopped("load", "the run was cancelled"), ["'load'", "the run was cancelled"]),
     (MissingExtra("StorageS3", "boto3", "aws"), ["StorageS3", "boto3", "pip install 'dotflow[aws]'"]),
     (

@@ -69,6 +69,10 @@ S, C, F, R, D, X = AttemptStarted, Call, AttemptFailed, AttemptRepeated, TaskCom
         ({"retry": 2}, [TimedOut(LATE), Returned(1)], [S, C, F, 1, S, C, D]),
         ({"retry": 2}, [Died(GONE), Returned(1)], [S, C, F, 1, S, C, D]),
         ({"retry": 2, "retry_delay": 0}, [Raised(NO), Raised(NO)], [S, C, F, S, C, X]),
+        ({"retry": 2, "retry_on": ValueError}, [Raised(NO, (), True), Returned(1)], [S, C, F, 1, S, C, D]),
+        ({"retry": 2, "retry_on": ValueError}, [Raised(NO, (), False)], [S, C, X]),
+        ({"retry": 2, "retry_on": ValueError}, [Died(GONE)], [S, C, X]),
+        ({"retry": 2, "retry_on": ValueError}, [TimedOut(LATE, (), 7.5), Returned(1)], [S, C, F, 7.5, S, C, D]),
         (
             {"retry": 4, "retry_delay": 0.5, "backoff": True},
             [Raised(NO)] * 4,

@@ -64,7 +64,7 @@ def test_refuses_attempts_that_mean_nothing(attempts: object) -> None:
     assert "from 1" in str(caught.value)
 
 
-@pytest.mark.parametrize("seconds", [-1, -0.001, math.nan, math.inf, -math.inf, True, "5", None, [1]], ids=repr)
+@pytest.mark.parametrize("seconds", [-1, -0.001, math.nan, math.inf, -math.inf, True, "5", "soon", None, [1]], ids=repr)
 @pytest.mark.parametrize(("argument", "said"), [("timeout", "timeout"), ("delay", "retry_delay")])
 def test_refuses_seconds_that_mean_nothing(argument: str, said: str, seconds: object) -> None:
     """timeout and retry_delay are numbers of seconds from 0; the message names the one that is wrong."""
@@ -118,3 +118,118 @@ def test_cannot_be_changed_and_travels() -> None:
     with pytest.raises(AttributeError):
         policy.attempts = 5
     assert pickle.loads(pickle.dumps(policy)) == policy
+
+
+@pytest.mark.parametrize("argument", ["timeout", "delay", "max_delay"])
+def test_takes_texts_and_keeps_seconds(argument: str) -> None:
+    """Every duration may be written as a text."""
+    assert getattr(Policy(**{argument: "1m30s"}), argument) == 90.0
+
+
+def test_max_delay_caps_the_delay() -> None:
+    """Doubling ends at max_delay."""
+    policy = Policy(attempts=6, delay=1, backoff=True, max_delay="5s")
+
+    assert [policy.delay_after(number) for number in range(1, 6)] == [1, 2, 4, 5, 5]
+
+
+@pytest.mark.parametrize(("chance", "delay"), [(0.0, 5.0), (0.5, 3.75), (1.0, 2.5)])
+def test_chance_takes_off_a_share_of_the_delay(chance: float, delay: float) -> None:
+    """jitter=0.5 leaves at least half of the delay, after it was capped."""
+    policy = Policy(attempts=2, delay=60, max_delay=5, jitter=0.5)
+
+    assert policy.delay_after(1, chance=lambda: chance) == delay
+
+
+def test_chance_is_pythons_own() -> None:
+    """Without another source the delay lies within its bounds, and differs."""
+    policy = Policy(attempts=2, delay=10, jitter=1)
+    delays = {policy.delay_after(1) for _ in range(20)}
+
+    assert len(delays) > 1
+    assert all(delay is not None and 0 <= delay <= 10 for delay in delays)
+
+
+@pytest.mark.parametrize(
+    ("retry_on", "error", "answer"),
+    [
+        (None, KeyError(), True),
+        (LookupError, KeyError(), True),
+        (LookupError, ValueError(), False),
+        ((OSError, ValueError), ValueError(), True),
+        ((OSError, ValueError), KeyError(), False),
+        (lambda error: isinstance(error, KeyError), KeyError(), True),
+        (lambda error: False, KeyError(), False),
+        (lambda error: 30, KeyError(), 30.0),
+        (lambda error: 0, KeyError(), 0.0),
+    ],
+)
+def test_retry_on_answers(retry_on: object, error: Exception, answer: object) -> None:
+    """A class, several, or a function that answers True, False or seconds."""
+    found, note = Policy(attempts=2, retry_on=retry_on).ask(error)
+
+    assert (found, note) == (answer, "")
+    assert type(found) is type(answer)
+
+
+@pytest.mark.parametrize("answer", [None, "30", "yes", -1, math.nan, [True]], ids=repr)
+def test_another_answer_is_no(answer: object) -> None:
+    """What means nothing does not repeat the attempt, and a note says why."""
+    found, note = Policy(attempts=2, retry_on=lambda error: answer).ask(KeyError())
+
+    assert found is False
+    assert "retry_on answered" in note
+    assert "not True, False or a number of seconds" in note
+
+
+@pytest.mark.parametrize("error", [ZeroDivisionError("of zero"), SystemExit(3)], ids=repr)
+def test_a_retry_on_that_raises_is_no(error: BaseException) -> None:
+    """The note has what it raised, and where."""
+
+    def retry_on(given: BaseException) -> bool:
+        raise error
+
+    found, note = Policy(attempts=2, retry_on=retry_on).ask(KeyError())
+
+    assert found is False
+    assert f"retry_on raised {type(error).__name__}" in note
+    assert "test_policy.py" in note
+
+
+def test_is_not_asked_in_vain() -> None:
+    """One attempt is one attempt, whatever retry_on says."""
+    asked: list[BaseException] = []
+    policy = Policy(retry_on=asked.append)
+
+    policy.ask(KeyError())
+
+    assert asked == []
+
+
+@pytest.mark.parametrize(("answer", "delay"), [(True, 2), (False, None), (None, None), (30.0, 30.0), (0.0, 0.0)])
+def test_the_answer_decides_the_delay(answer: bool | float | None, delay: float | None) -> None:
+    """Seconds are not capped and not shortened; without an answer nothing is repeated."""
+    policy = Policy(attempts=2, delay=2, max_delay=10, retry_on=KeyError)
+
+    assert policy.delay_after(1, answer) == delay
+    assert Policy(attempts=2, max_delay=1, jitter=1, retry_on=KeyError).delay_after(1, 30.0) == 30.0
+
+
+async def answers_late(error: BaseException) -> bool:
+    return True
+
+
+@pytest.mark.parametrize(
+    "retry_on", ["KeyError", 5, (), (KeyError, 5), [KeyError], int, KeyError(), answers_late, True], ids=repr
+)
+def test_refuses_a_retry_on_that_means_nothing(retry_on: object) -> None:
+    """A list, a name, a class that is no exception, a coroutine function."""
+    with pytest.raises(InvalidPolicy, match="exception class"):
+        Policy(retry_on=retry_on)
+
+
+@pytest.mark.parametrize("jitter", [-0.1, 1.1, "0.5", True, None, math.nan], ids=repr)
+def test_refuses_a_jitter_that_is_no_share(jitter: object) -> None:
+    """jitter is a number from 0 to 1."""
+    with pytest.raises(InvalidPolicy, match="from 0 to 1"):
+        Policy(jitter=jitter)

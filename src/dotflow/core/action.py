@@ -2,14 +2,15 @@
 
 import functools
 import inspect
-import sys
 import warnings
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Concatenate, Final, Generic, ParamSpec, Protocol, TypeVar, overload
 
+from dotflow.core.callables import found, innermost, parameters, qualname, unwrapped
+from dotflow.core.durations import Duration
 from dotflow.core.failure import described
 from dotflow.core.hints import ACTION, refuse_unknown
-from dotflow.core.policy import Policy
+from dotflow.core.policy import Policy, RetryOn
 from dotflow.core.resources import NO_RESOURCES, check_resources
 from dotflow.errors import InvalidPolicy, InvalidStep, UnfillableParameter
 
@@ -30,7 +31,17 @@ IDLE: Final = (
 #: What a step may ask for, by parameter name.
 CONTEXTS: Final = ("initial_context", "previous_context")
 
-ACCEPTED: Final = ("retry", "timeout", "retry_delay", "backoff", "isolate", "resources")
+ACCEPTED: Final = (
+    "retry",
+    "timeout",
+    "retry_delay",
+    "backoff",
+    "retry_on",
+    "max_delay",
+    "jitter",
+    "isolate",
+    "resources",
+)
 
 BY_NAME: Final = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 
@@ -75,13 +86,11 @@ class Action(Generic[P, R]):
         self.policy = policy
         self.isolate = isolate
         self.resources = resources
-        self.is_coroutine: bool = inspect.iscoroutinefunction(_innermost(function))
-        parameters = _parameters(function)
-        self.wants: tuple[str, ...] = tuple(
-            name for name in CONTEXTS if name in parameters and parameters[name].kind in BY_NAME
-        )
-        self.name: str = _qualname(function).rpartition("<locals>.")[2]
-        self.identity: str = f"{getattr(_unwrapped(function), '__module__', None) or '?'}:{_qualname(function)}"
+        self.is_coroutine: bool = inspect.iscoroutinefunction(innermost(function))
+        asked = parameters(function)
+        self.wants: tuple[str, ...] = tuple(name for name in CONTEXTS if name in asked and asked[name].kind in BY_NAME)
+        self.name: str = qualname(function).rpartition("<locals>.")[2]
+        self.identity: str = f"{getattr(unwrapped(function), '__module__', None) or '?'}:{qualname(function)}"
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         return self.function(*args, **kwargs)
@@ -138,7 +147,7 @@ class Action(Generic[P, R]):
 
     def check_parameters(self) -> None:
         """Raises UnfillableParameter when the step asks for what no context can give."""
-        for name, parameter in _parameters(self.function).items():
+        for name, parameter in parameters(self.function).items():
             if parameter.kind is inspect.Parameter.POSITIONAL_ONLY and parameter.default is inspect.Parameter.empty:
                 raise UnfillableParameter(self.name, name, UNFILLABLE[parameter.kind])
             if parameter.default is not inspect.Parameter.empty or parameter.kind not in UNFILLABLE or name in CONTEXTS:
@@ -150,9 +159,9 @@ class Action(Generic[P, R]):
 
     def __reduce__(self) -> str | tuple[Any, ...]:
         """By reference where the name leads back here, by its parts elsewhere (a bound or a local one)."""
-        qualname: str = _qualname(self.function)
-        if _found(self.__module__, qualname) is self:
-            return qualname
+        name = qualname(self.function)
+        if found(self.__module__, name) is self:
+            return name
         return self.by_parts()
 
     def by_parts(self) -> tuple[Any, ...]:
@@ -182,9 +191,12 @@ def action(function: Callable[P, R], /) -> Action[P, R]: ...
 def action(
     *,
     retry: int = 1,
-    timeout: float = 0,
-    retry_delay: float = 1,
+    timeout: Duration = 0,
+    retry_delay: Duration = 1,
     backoff: bool = False,
+    retry_on: RetryOn | None = None,
+    max_delay: Duration | None = None,
+    jitter: float = 0,
     isolate: bool = False,
     resources: Mapping[str, float] | None = None,
 ) -> Decorator: ...
@@ -193,9 +205,12 @@ def action(
     /,
     *,
     retry: int = 1,
-    timeout: float = 0,
-    retry_delay: float = 1,
+    timeout: Duration = 0,
+    retry_delay: Duration = 1,
     backoff: bool = False,
+    retry_on: RetryOn | None = None,
+    max_delay: Duration | None = None,
+    jitter: float = 0,
     isolate: bool = False,
     resources: Mapping[str, float] | None = None,
     **unknown: Any,
@@ -206,9 +221,17 @@ def action(
         function: What to decorate. It is given the contexts it asks for by name: `initial_context`,
             `previous_context`.
         retry: Attempts in all; 1 is one try.
-        timeout: Seconds for each attempt, fractions allowed; 0 for no limit.
-        retry_delay: Seconds between attempts.
+        timeout: The time for each attempt; 0 for no limit. A duration is a number of seconds or a text such as
+            "500ms", "90s", "15m", "2h" or "1h30m".
+        retry_delay: The time between attempts.
         backoff: Double the delay each time.
+        retry_on: Which errors are repeated: an exception class, a tuple of them, or a function `f(error)`. The function
+            answers True, False, or the seconds until the next attempt, which `max_delay` and `jitter` leave alone. It
+            is called where the step ran. A timeout counts as TimeoutError, a dead worker as WorkerDied. What doesn't
+            match fails at once. So does an error at which the function raises or answers anything else; the traceback
+            of the attempt says so.
+        max_delay: The longest delay.
+        jitter: The share of the delay that chance may take off, from 0 to 1.
         isolate: Give each attempt a process of its own in every mode, so that its timeout always kills.
         resources: What its worker must have, such as `{"GPU": 1}`: ExecutorDask and ExecutorRay pass it on to Dask's
             and Ray's own. Executors on this machine take no notice.
@@ -220,7 +243,15 @@ def action(
         UnknownArgument: There is no such argument.
     """
     refuse_unknown("@action", unknown, ACCEPTED, ACTION)
-    policy = Policy(attempts=retry, timeout=timeout, delay=retry_delay, backoff=backoff)
+    policy = Policy(
+        attempts=retry,
+        timeout=timeout,  # type: ignore[arg-type]  # it makes seconds of what is a text
+        delay=retry_delay,  # type: ignore[arg-type]
+        backoff=backoff,
+        retry_on=retry_on,
+        max_delay=max_delay,  # type: ignore[arg-type]
+        jitter=jitter,
+    )
     if not isinstance(isolate, bool):
         raise InvalidPolicy("isolate", isolate, "True or False")
     wanted = check_resources(resources)
@@ -231,7 +262,7 @@ def action(
             raise InvalidStep(f"'{target.name}', which is an action already", hint, DECORATED)
         if not callable(target) and not isinstance(target, classmethod):
             raise InvalidStep(described(target), "Options go by name: @action(retry=3).", DECORATED)
-        if inspect.isgeneratorfunction(_unwrapped(target)) or inspect.isasyncgenfunction(_unwrapped(target)):
+        if inspect.isgeneratorfunction(unwrapped(target)) or inspect.isasyncgenfunction(unwrapped(target)):
             hint = "None of its lines would run. Return a list of what it yields."
             raise InvalidStep(f"{described(target)}, a generator function", hint, DECORATED)
         if _has_methods(target) and not _names_of_actions(target):
@@ -263,36 +294,3 @@ def actions_of(instance: Any) -> list[Action[..., Any]]:
     except TypeError:  # a metaclass may leave its classes without a hash
         names = _names_of_actions.__wrapped__(cls)
     return [getattr(instance, name) for name in names]
-
-
-def _unwrapped(function: Any) -> Any:
-    """The function inside of partials, static and class methods."""
-    while isinstance(function, functools.partial | staticmethod | classmethod):
-        function = function.func if isinstance(function, functools.partial) else function.__func__
-    return function
-
-
-def _innermost(function: Any) -> Any:
-    function = _unwrapped(function)
-    if inspect.isroutine(function) or isinstance(function, type):
-        return function
-    return getattr(function, "__call__", function)  # noqa: B004 (the instance's method is wanted, not a yes or no)
-
-
-def _parameters(function: Any) -> dict[str, inspect.Parameter]:
-    try:
-        return dict(inspect.signature(function.__func__ if isinstance(function, classmethod) else function).parameters)
-    except (TypeError, ValueError):  # some callables written in C have no signature to read
-        return {}
-
-
-def _qualname(function: Any) -> str:
-    function = _unwrapped(function)
-    return getattr(function, "__qualname__", None) or type(function).__qualname__
-
-
-def _found(module: str, qualname: str) -> object:
-    found: object = sys.modules.get(module)
-    for name in qualname.split("."):
-        found = getattr(found, name, None)
-    return found

@@ -1,5 +1,8 @@
 """What came of one attempt. It travels between processes, so it is plain data.
 
+`retry` is what the step's `retry_on` says of it: True, False, or the seconds until the next attempt; None where it was
+not asked.
+
 Named tuples, not dataclasses: one is made for every attempt, and a frozen dataclass costs three times as much.
 """
 
@@ -23,6 +26,7 @@ class Raised(NamedTuple):
 
     failure: Failure
     repeated: tuple[Failure, ...] = ()
+    retry: bool | float | None = None
 
 
 class TimedOut(NamedTuple):
@@ -30,6 +34,7 @@ class TimedOut(NamedTuple):
 
     failure: Failure
     repeated: tuple[Failure, ...] = ()
+    retry: bool | float | None = None
 
 
 class Died(NamedTuple):
@@ -37,6 +42,7 @@ class Died(NamedTuple):
 
     failure: Failure
     repeated: tuple[Failure, ...] = ()
+    retry: bool | float | None = None
 
 
 class Interrupted(NamedTuple):

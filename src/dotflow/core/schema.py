@@ -50,6 +50,12 @@ def _callable_name(function: object) -> str:
     return getattr(function, "__qualname__", None) or _safe_repr(function)
 
 
+def _names_of(retry_on: object) -> list[str] | None:
+    if retry_on is None:
+        return None
+    return [_callable_name(kind) for kind in (retry_on if isinstance(retry_on, tuple) else (retry_on,))]
+
+
 Value = Annotated[Any, PlainSerializer(jsonable, when_used="json")]
 Text = Annotated[str, PlainSerializer(jsonable, when_used="json")]
 
@@ -140,6 +146,9 @@ class PolicySchema(Model):
     timeout: float
     retry_delay: float
     backoff: bool
+    retry_on: list[Text] | None
+    max_delay: float | None
+    jitter: float
     isolate: bool
     resources: dict[str, float]
 
@@ -171,6 +180,9 @@ class TaskSchema(Model):
                 timeout=policy.timeout,
                 retry_delay=policy.delay,
                 backoff=policy.backoff,
+                retry_on=_names_of(policy.retry_on),
+                max_delay=policy.max_delay,
+                jitter=policy.jitter,
                 isolate=task.step.isolate,
                 resources=dict(task.step.resources),
             ),

@@ -54,7 +54,7 @@ def task_flow(task: Task, lane: int, previous: Context) -> TaskFlow:
         if isinstance(outcome, Interrupted):
             raise KeyboardInterrupt
         yield from _repeats(task_id, number, outcome.repeated)
-        delay = step.policy.delay_after(number)
+        delay = step.policy.delay_after(number, outcome.retry)
         if delay is None:
             yield _failed(task_id, number, outcome.failure)
             return None

@@ -5,7 +5,7 @@ import threading
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Self
 
 from dotflow import clock
 from dotflow.abc.executor import Executor
@@ -15,6 +15,7 @@ from dotflow.abc.notify import Notify
 from dotflow.abc.storage import Storage
 from dotflow.abc.tracer import Tracer
 from dotflow.core.context import Context
+from dotflow.core.durations import Duration, as_seconds
 from dotflow.core.events import Planned, RunEnded, RunStarted
 from dotflow.core.task import Task
 from dotflow.core.types.status import TypeStatus
@@ -24,6 +25,7 @@ from dotflow.engine.options import RunOptions
 from dotflow.engine.plan import Plan
 from dotflow.engine.publisher import Publisher, reporter
 from dotflow.engine.runner import CANCELLED, INTERRUPTED, Runner, Stop
+from dotflow.errors import RunFailed
 from dotflow.worker.watch import waking
 
 CANCEL_GRACE: Final = 3.0  # seconds that a cancelled run has to end its workers before its waiter goes on
@@ -89,13 +91,13 @@ class Run:
         self._is_over = False
         self._error: BaseException | None = None
 
-    def wait(self, timeout: float | None = None) -> bool:
+    def wait(self, timeout: Duration | None = None) -> bool:
         """Waits until the run is over and its results are complete.
 
         Whatever ends the waiting (Ctrl-C, the timeout of a step that waits in here) cancels the run.
 
         Args:
-            timeout: Seconds to wait at the most; None for as long as it takes.
+            timeout: How long to wait at the most, in seconds or as a text such as "90s"; None for as long as it takes.
 
         Returns:
             Whether it is over.
@@ -103,9 +105,10 @@ class Run:
         Raises:
             KeyboardInterrupt: The run was interrupted.
         """
+        seconds = None if timeout is None else as_seconds("timeout", timeout)
         try:
             with waking(self._nudge):
-                over = self._wait(timeout)
+                over = self._wait(seconds)
         except BaseException as error:  # Ctrl-C, or the end of a step that waits for this run
             self._cancel(INTERRUPTED if isinstance(error, KeyboardInterrupt) else CANCELLED)
             with self._changed:
@@ -126,6 +129,18 @@ class Run:
         if not self._is_over:
             clock.wait(pause, timeout, self._nudge)
         return self._is_over
+
+    def raise_for_failure(self) -> Self:
+        """Waits until the run is over, and returns it if it completed.
+
+        Raises:
+            RunFailed: It did not complete.
+        """
+        self.wait()
+        if self.status is not TypeStatus.COMPLETED:
+            failed = [task for task in self.tasks if task.status is TypeStatus.FAILED]
+            raise RunFailed(self.workflow_id, self.run_id, failed, len(self.tasks))
+        return self
 
     def cancel(self) -> None:
         """Stops the run: workers are ended, the running tasks are FAILED, the others stay NOT_STARTED.

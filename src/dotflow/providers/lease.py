@@ -17,8 +17,8 @@ from dataclasses import replace
 from typing import Any, Final
 
 from dotflow import clock
-from dotflow.core.policy import is_seconds
-from dotflow.errors import InvalidArgument, LeaseLost, StorageError, WorkflowBusy
+from dotflow.core.durations import as_seconds
+from dotflow.errors import LeaseLost, StorageError, WorkflowBusy
 from dotflow.providers.lease_note import Entry, Note, read_note
 from dotflow.providers.process_identity import is_dead_here, this_process
 
@@ -62,9 +62,7 @@ class Register(ABC):
 
 def check_seconds(lease: object) -> float:
     """The seconds that a lease lasts. Raises InvalidArgument."""
-    if not is_seconds(lease) or lease < SHORTEST:  # type: ignore[operator]
-        raise InvalidArgument("lease", lease, f"a number of seconds, {SHORTEST:g} or more")
-    return float(lease)  # type: ignore[arg-type]
+    return as_seconds("lease", lease, least=SHORTEST)
 
 
 class Lease:

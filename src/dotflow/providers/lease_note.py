@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
-from dotflow.core.policy import is_seconds
+from dotflow.core.durations import is_seconds
 from dotflow.errors import StorageError
 
 SECONDS: Final = 30.0  # that a lease lasts, unless told otherwise: so long a dead machine keeps others off

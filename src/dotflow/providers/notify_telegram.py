@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from dotflow import clock
 from dotflow.abc.notify import Notify
-from dotflow.core.policy import is_seconds
+from dotflow.core.durations import Duration, as_seconds
 from dotflow.core.task import Task
 from dotflow.core.types.status import TypeStatus
 from dotflow.errors import InvalidArgument, NotifyError
@@ -41,7 +41,7 @@ class NotifyTelegram(Notify):
         token: The bot's token. It is part of every URL, so no URL is ever logged or named in an error.
         chat_id: The chat to write to: its number, or the @name of a channel.
         notification_type: Tell only of tasks with this status, or with one of these; None tells of all.
-        timeout: Seconds for one request, until Telegram has answered.
+        timeout: The time for one request, until Telegram has answered: seconds, or a text such as "5s".
         base_url: Where the Bot API is; for those who run a server of their own.
 
     Raises:
@@ -55,16 +55,15 @@ class NotifyTelegram(Notify):
         token: str,
         chat_id: int | str,
         notification_type: TypeStatus | str | Collection[TypeStatus | str] | None = None,
-        timeout: float = 1.5,
+        timeout: Duration = 1.5,
         base_url: str = "https://api.telegram.org",
     ) -> None:
         _check_token(token)
         _check_chat(chat_id)
-        if not is_seconds(timeout) or timeout == 0:
-            raise InvalidArgument("timeout", timeout, "a number of seconds, more than 0")
+        seconds = as_seconds("timeout", timeout, above=0)
         _check_url(base_url, token)
         self.chat_id = chat_id
-        self.timeout = timeout
+        self.timeout: float = seconds
         self._statuses = told_statuses(notification_type)
         self._token = Secret(token)
         self._base_url = base_url.rstrip("/")

@@ -1,5 +1,6 @@
 """StorageGCS: objects in a bucket of Google Cloud Storage."""
 
+from dotflow.core.durations import Duration
 from dotflow.providers.bucket import check_bucket, check_name, check_prefix
 from dotflow.providers.gcs_bucket import GCSBucket
 from dotflow.providers.late import need
@@ -19,8 +20,8 @@ class StorageGCS(StorageObjects):
         bucket: The bucket; it has to be there.
         prefix: What all names begin with; a slash is put at its end. Nothing is ever read or written elsewhere.
         project: The project that requests belong to; None for none, which reading and writing objects doesn't need.
-        lease: Seconds for which a workflow stays taken after the machine that ran it is gone. It is renewed three times
-            in that time.
+        lease: How long a workflow stays taken after the machine that ran it is gone: seconds, or a text such as "2m".
+            It is renewed three times in that time.
 
     Raises:
         InvalidArgument: One of them means nothing.
@@ -28,7 +29,7 @@ class StorageGCS(StorageObjects):
     """
 
     def __init__(
-        self, bucket: str, prefix: str = "dotflow/", project: str | None = None, *, lease: float = SECONDS
+        self, bucket: str, prefix: str = "dotflow/", project: str | None = None, *, lease: Duration = SECONDS
     ) -> None:
         place = GCSBucket(check_bucket(bucket), check_name("project", project, "the id of a project"))
         super().__init__(place, check_prefix(prefix), check_seconds(lease))

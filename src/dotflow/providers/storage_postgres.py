@@ -6,6 +6,7 @@ from collections.abc import Hashable, Iterable
 from dotflow.abc.storage import Storage, key_of
 from dotflow.codec.document import pack, unpack
 from dotflow.core.context import Context
+from dotflow.core.durations import Duration
 from dotflow.core.task import Task
 from dotflow.errors import CheckpointUnreadable, InvalidArgument
 from dotflow.providers.fitted_text import fit, unfit
@@ -41,8 +42,8 @@ class StoragePostgres(Storage):
             in `PGPASSWORD` or `~/.pgpass`. It is shown nowhere, and doesn't travel: a pickled copy has none.
         table: The table, made by the first run or value; `schema.name` where that is not the first schema of the search
             path. A second one, whose name ends in `_leases`, says who runs which workflow.
-        lease: Seconds for which a workflow stays taken after the machine that ran it is gone. It is renewed three times
-            in that time.
+        lease: How long a workflow stays taken after the machine that ran it is gone: seconds, or a text such as "2m".
+            It is renewed three times in that time.
         pickle: Whether values that the codec refuses are pickled. Whoever can write to the table can then run any
             program when a checkpoint is read. A pickle also depends on the versions of what is in it.
 
@@ -52,7 +53,7 @@ class StoragePostgres(Storage):
     """
 
     def __init__(
-        self, dsn: str, *, table: str = "dotflow_checkpoints", lease: float = SECONDS, pickle: bool = False
+        self, dsn: str, *, table: str = "dotflow_checkpoints", lease: Duration = SECONDS, pickle: bool = False
     ) -> None:
         need("psycopg", type(self).__name__, "postgres")
         if not isinstance(pickle, bool):

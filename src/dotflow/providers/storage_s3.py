@@ -1,5 +1,6 @@
 """StorageS3: objects in a bucket of Amazon S3, or of a service that speaks like it."""
 
+from dotflow.core.durations import Duration
 from dotflow.providers.bucket import check_bucket, check_name, check_prefix
 from dotflow.providers.late import need
 from dotflow.providers.lease import check_seconds
@@ -18,8 +19,8 @@ class StorageS3(StorageObjects):
         bucket: The bucket; it has to be there.
         prefix: What all names begin with; a slash is put at its end. Nothing is ever read or written elsewhere.
         region: The bucket's region; None for what the environment says.
-        lease: Seconds for which a workflow stays taken after the machine that ran it is gone. It is renewed three times
-            in that time.
+        lease: How long a workflow stays taken after the machine that ran it is gone: seconds, or a text such as "2m".
+            It is renewed three times in that time.
 
     Raises:
         InvalidArgument: One of them means nothing.
@@ -27,7 +28,7 @@ class StorageS3(StorageObjects):
     """
 
     def __init__(
-        self, bucket: str, prefix: str = "dotflow/", region: str | None = None, *, lease: float = SECONDS
+        self, bucket: str, prefix: str = "dotflow/", region: str | None = None, *, lease: Duration = SECONDS
     ) -> None:
         place = S3Bucket(check_bucket(bucket), check_name("region", region, "a region such as 'eu-central-1'"))
         super().__init__(place, check_prefix(prefix), check_seconds(lease))

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from dotflow.abc.storage import Storage
-from dotflow.core.policy import is_seconds
+from dotflow.core.durations import Duration, as_seconds
 from dotflow.errors import InvalidArgument, NoProcesses
 from dotflow.testing.crash.report import CrashReport
 from dotflow.testing.crash.rounds import Pipeline, asks_for
@@ -18,7 +18,7 @@ def assert_survives_crashes(
     build_workflow: Callable[..., Any],
     storage: Storage | Callable[[], Storage] | None = None,
     *,
-    patience: float = 60.0,
+    patience: Duration = 60.0,
     **start_arguments: Any,
 ) -> CrashReport:
     """Proves that a workflow loses nothing, whenever its process is killed.
@@ -40,7 +40,7 @@ def assert_survives_crashes(
             processes: what it changes here is not seen there. A workflow without an id of its own is given one for all
             runs.
         storage: A storage, or a function that makes one; the workflow's own unless given.
-        patience: Seconds that one run may take; then it hangs.
+        patience: How long one run may take, in seconds or as a text such as "2m"; then it hangs.
         **start_arguments: Those of `start`, except `resume`.
 
     Returns:
@@ -57,11 +57,12 @@ def assert_survives_crashes(
         raise error
     from dotflow.testing.crash import start_stage  # here, since it needs a POSIX system
 
-    _check(build_workflow, storage, patience, start_arguments)
+    _check(build_workflow, storage, start_arguments)
+    seconds = as_seconds("patience", patience, above=0)
     data = start_stage.packed(Pipeline(build=build_workflow, storage=storage, arguments=start_arguments))
     with tempfile.TemporaryDirectory(prefix="dotflow-crashes-", ignore_cleanup_errors=True) as folder:
         try:
-            verdict = start_stage.verdict_of(data, Path(folder), patience)
+            verdict = start_stage.verdict_of(data, Path(folder), seconds)
         finally:
             start_stage.pass_on(Path(folder))
     if "report" in verdict:
@@ -71,7 +72,7 @@ def assert_survives_crashes(
     raise AssertionError(f"The workflow could not be taken to another process, to be run there.\n{verdict['wrong']}")
 
 
-def _check(build_workflow: object, storage: object, patience: object, start_arguments: Mapping[str, Any]) -> None:
+def _check(build_workflow: object, storage: object, start_arguments: Mapping[str, Any]) -> None:
     if not callable(build_workflow):
         raise InvalidArgument("build_workflow", build_workflow, "a function that returns a DotFlow")
     if storage is not None and not isinstance(storage, Storage) and not callable(storage):
@@ -83,7 +84,5 @@ def _check(build_workflow: object, storage: object, patience: object, start_argu
             "If that is for something else, wrap it: lambda: build_workflow(...)"
         )
         raise InvalidArgument("storage", storage, accepted)
-    if not is_seconds(patience) or not patience:
-        raise InvalidArgument("patience", patience, "a number of seconds, more than 0")
     if "resume" in start_arguments:
         raise InvalidArgument("resume", start_arguments["resume"], "nothing to choose here: both are done")

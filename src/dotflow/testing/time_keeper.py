@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
 from dotflow import clock
-from dotflow.core.policy import is_seconds
+from dotflow.core.durations import Duration, as_seconds
 from dotflow.errors import InvalidArgument, VirtualClockMisuse
 from dotflow.testing.elsewhere import Elsewhere, refuse
 from dotflow.worker.deadline import GRACE
@@ -59,7 +59,7 @@ class VirtualClock:
         self._check_here("monotonic")
         return self._elapsed
 
-    def sleep(self, seconds: float) -> None:
+    def sleep(self, seconds: Duration) -> None:
         """Lets so many seconds pass: in a step, as if it took that long. Others, whose time comes before, go first.
 
         Raises:
@@ -69,13 +69,13 @@ class VirtualClock:
         if _is_in_a_loop():
             raise VirtualClockMisuse("sleep() of the virtual clock blocks, so it can't be called in a coroutine.")
         slept = threading.Event()
-        self.wait(slept.wait, _checked("seconds", seconds), slept.set, 0, None)
+        self.wait(slept.wait, as_seconds("seconds", seconds), slept.set, 0, None)
 
-    def advance(self, seconds: float) -> None:
+    def advance(self, seconds: Duration) -> None:
         """Moves time at once, whatever is running; who waits for a moment on the way is woken, but not waited for."""
         self._check_here("advance")
         with self._lock:
-            until = self._elapsed + _checked("seconds", seconds)
+            until = self._elapsed + as_seconds("seconds", seconds)
         while self._jump(until):
             pass
         with self._lock:
@@ -97,11 +97,11 @@ class VirtualClock:
             raise InvalidArgument("moment", moment, "a datetime with a time zone")
         self.after((moment - self.now()).total_seconds(), function)
 
-    def after(self, seconds: float, function: Callable[[], object]) -> None:
+    def after(self, seconds: Duration, function: Callable[[], object]) -> None:
         """Calls *function* when so many seconds have passed."""
         self._check_here("after")
         with self._lock:
-            self._push(self._elapsed + _checked("seconds", seconds), function)
+            self._push(self._elapsed + as_seconds("seconds", seconds), function)
 
     def hold(self) -> clock.Seat:
         """A context in which time does not move on by itself: for what has to be said before a run gets any further."""
@@ -262,9 +262,3 @@ class _Seat:
 
 def _is_in_a_loop() -> bool:
     return "asyncio" in sys.modules and sys.modules["asyncio"]._get_running_loop() is not None
-
-
-def _checked(name: str, seconds: float) -> float:
-    if not is_seconds(seconds):
-        raise InvalidArgument(name, seconds, "a number of seconds, 0 or more")
-    return seconds

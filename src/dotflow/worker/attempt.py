@@ -129,7 +129,9 @@ def _perform(call: Call, loop: Loop, repeated: list[Failure]) -> Any:
     return _unfold(call, loop, value, repeated)
 
 
-def outcome_of(error: BaseException, step: Action[..., Any], limit: Limit, repeated: list[Failure]) -> Outcome:
+def outcome_of(
+    error: BaseException, step: Action[..., Any], limit: Limit, repeated: list[Failure]
+) -> Raised | TimedOut:
     """What *error* means for the attempt that *limit* was set for."""
     if isinstance(error, SystemExit) and os.getpid() != _process:
         _leave(error)
@@ -137,9 +139,22 @@ def outcome_of(error: BaseException, step: Action[..., Any], limit: Limit, repea
         raise error  # it is the time of an attempt around this one that is up
     if isinstance(error, DeadlinePassed) or limit.raised:
         late = StepTimeout(step.name, step.policy.timeout, LEFT_BEHIND if isinstance(error, LoopBlocked) else "")
-        return TimedOut(Failure.of(error, name="TimeoutError", message=str(late)), tuple(repeated))
+        retry = _asked(step, late, error)
+        return TimedOut(Failure.of(error, name="TimeoutError", message=str(late)), tuple(repeated), retry)
+    retry = _asked(step, error, error)
     name = "TimeoutError" if isinstance(error, StepTimeout) else None  # of one of a class's own actions
-    return Raised(Failure.of(error, name=name), tuple(repeated))
+    return Raised(Failure.of(error, name=name), tuple(repeated), retry)
+
+
+def _asked(step: Action[..., Any], error: BaseException, raised: BaseException) -> bool | float | None:
+    """What the step's retry_on says of *error*; where it can't be used, a note of *raised* says why."""
+    if step.policy.retry_on is None:
+        return None
+    retry, note = step.policy.ask(error)
+    if note:
+        with contextlib.suppress(TypeError):  # its class has made something else of its notes
+            raised.add_note(note)
+    return retry
 
 
 def _unfold(call: Call, loop: Loop, value: Any, repeated: list[Failure]) -> Any:
@@ -177,12 +192,11 @@ def _run_member(
             raise
         except BaseException as error:  # whatever the user's code raises is the attempt's outcome
             outcome = outcome_of(error, action, limit, [])
-            delay = action.policy.delay_after(number)
+            delay = action.policy.delay_after(number, outcome.retry)
             if delay is None:
                 if isinstance(error, DeadlinePassed):
                     raise StepTimeout(action.name, limit.seconds) from None
                 raise
-            if isinstance(outcome, Raised | TimedOut):
-                repeated.append(outcome.failure)
+            repeated.append(outcome.failure)
         clock.sleep(delay)
     raise AssertionError("itertools.count ended")

@@ -1,0 +1,53 @@
+"""Durations: numbers of seconds, or texts such as "90s", as seconds."""
+
+import re
+from typing import Final
+
+from dotflow.errors import InvalidArgument
+
+MOST_SECONDS: Final = 10 * 365 * 86_400  # ten years; far beyond that the system's own timers overflow
+
+#: The texts that are durations, as an error names them.
+TEXTS: Final = 'a text such as "500ms", "90s", "15m", "2h", "1d" or "1h30m"'
+
+Duration = float | str
+
+_UNITS: Final = {"d": 86_400.0, "h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
+_TEXT: Final = re.compile(r"\s*".join(rf"(?:([0-9]+(?:\.[0-9]+)?){unit}(?![a-z]))?" for unit in _UNITS))
+
+
+def to_seconds(value: object) -> float | None:
+    """The seconds of a number or a text; None where it is no duration, or one that can't be waited.
+
+    A text has numbers with the units d, h, m, s and ms, the largest first: "1.5h", "1h30m", "500ms".
+    """
+    if isinstance(value, str):
+        found = _TEXT.fullmatch(value.strip())
+        if found is None or not any(found.groups()):
+            return None
+        value = sum(float(number or 0) * unit for number, unit in zip(found.groups(), _UNITS.values(), strict=True))
+    return float(value) if is_seconds(value) else None  # type: ignore[arg-type]
+
+
+def as_seconds(name: str, value: object, *, least: float = 0, above: float = -1) -> float:
+    """The seconds of a public argument.
+
+    Args:
+        name: The argument.
+        value: What it was given.
+        least: The fewest seconds that are accepted.
+        above: Seconds that are too few.
+
+    Raises:
+        InvalidArgument: It is no duration, or too short.
+    """
+    seconds = to_seconds(value)
+    if seconds is None or seconds < least or seconds <= above:
+        bound = f"{least:g} or more" if above < 0 else f"more than {above:g}"
+        raise InvalidArgument(name, value, f"a number of seconds, {bound}, or {TEXTS}")
+    return seconds
+
+
+def is_seconds(value: object) -> bool:
+    """Whether it is a number of seconds that can be waited."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= MOST_SECONDS

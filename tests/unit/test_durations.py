@@ -1,0 +1,62 @@
+"""Durations: numbers of seconds, or texts."""
+
+import math
+
+import pytest
+
+from dotflow.core.durations import as_seconds, to_seconds
+from dotflow.errors import InvalidArgument
+
+
+@pytest.mark.parametrize(
+    ("value", "seconds"),
+    [
+        (0, 0),
+        (1.5, 1.5),
+        ("90s", 90),
+        ("15m", 900),
+        ("2h", 7200),
+        ("1d", 86_400),
+        ("500ms", 0.5),
+        ("1.5h", 5400),
+        ("1h30m", 5400),
+        ("1h 30m", 5400),
+        ("1d2h3m4s5ms", 93_784.005),
+        (" 10s ", 10),
+        ("0s", 0),
+    ],
+)
+def test_numbers_and_texts(value: object, seconds: float) -> None:
+    """A number is in seconds; a text has units, the largest first."""
+    assert to_seconds(value) == pytest.approx(seconds)
+    assert type(to_seconds(value)) is float
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        *("", "90", "s", "1", "-1s", "1e3s", "1 week", "30m1h", "1h1h", "1hm", "5S", "1,5h", "\u0663s", "9999999d"),
+        *(-1, True, None, math.nan, math.inf, 1j, b"5s"),
+    ],
+    ids=repr,
+)
+def test_what_is_no_duration(value: object) -> None:
+    """Anything else is none: also a text without a unit, or with units out of order."""
+    assert to_seconds(value) is None
+
+
+@pytest.mark.parametrize(
+    ("value", "limits", "said"),
+    [
+        ("10", {}, "timeout='10' is not accepted: timeout is a number of seconds, 0 or more, or a text such as"),
+        (0, {"above": 0}, "more than 0"),
+        ("1s", {"least": 2}, "2 or more"),
+        ("soon", {}, '"90s"'),
+    ],
+)
+def test_an_error_says_what_is_accepted(value: object, limits: dict[str, float], said: str) -> None:
+    """What came, and what may be written instead."""
+    with pytest.raises(InvalidArgument) as caught:
+        as_seconds("timeout", value, **limits)
+
+    assert said in str(caught.value)
