@@ -1,5 +1,6 @@
 """What the codec's tests share: classes of a user's, values of every type, and a comparison that lets nothing pass."""
 
+import collections
 import math
 import pathlib
 import struct
@@ -10,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, time, timedelta, timezone
 from decimal import Decimal
 from enum import Enum, Flag, IntEnum, IntFlag, StrEnum
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Any, ClassVar, Generic, NamedTuple, TypeVar
 
 from hypothesis import strategies as st
 from pydantic import BaseModel, ConfigDict, PrivateAttr, RootModel
@@ -46,6 +47,14 @@ class Right(Flag):
 class Mode(IntFlag):
     FAST = 1
     SAFE = 4
+
+
+class Pair(NamedTuple):
+    left: Any
+    right: Any = None
+
+
+Bare = collections.namedtuple("Bare", "a _1", rename=True)
 
 
 class Outer:
@@ -155,6 +164,10 @@ def _same_items(one: Any, other: Any) -> bool:
     return len(one) == len(other) and all(map(same, one, other))
 
 
+def _same_mappings(one: Any, other: Any) -> bool:
+    return _same_items(list(one.items()), list(other.items()))
+
+
 def _same_members(one: Any, other: Any) -> bool:
     rest = list(other)
     for member in one:
@@ -181,7 +194,7 @@ _COMPARE: dict[type, Callable[[Any, Any], bool]] = {
     tuple: _same_items,
     set: _same_members,
     frozenset: _same_members,
-    dict: lambda one, other: _same_items(list(one.items()), list(other.items())),
+    dict: _same_mappings,
     datetime: _same_moments,
     time: _same_moments,
     Decimal: lambda one, other: str(one) == str(other) and one.as_tuple() == other.as_tuple(),
@@ -189,6 +202,16 @@ _COMPARE: dict[type, Callable[[Any, Any], bool]] = {
     pathlib.PosixPath: lambda one, other: str(one) == str(other) and one.parts == other.parts,
     pathlib.PurePosixPath: lambda one, other: str(one) == str(other) and one.parts == other.parts,
     pathlib.PureWindowsPath: lambda one, other: str(one) == str(other) and one.parts == other.parts,
+    complex: lambda one, other: same((one.real, one.imag), (other.real, other.imag)),
+    range: lambda one, other: same((one.start, one.stop, one.step), (other.start, other.stop, other.step)),
+    Pair: _same_items,
+    Bare: _same_items,
+    collections.Counter: _same_mappings,
+    collections.OrderedDict: _same_mappings,
+    collections.defaultdict: lambda one, other: (
+        one.default_factory is other.default_factory and _same_mappings(one, other)
+    ),
+    collections.deque: lambda one, other: one.maxlen == other.maxlen and _same_items(one, other),
     Context: lambda one, other: all(same(getattr(one, name), getattr(other, name)) for name in Context.__slots__),
 }
 
@@ -219,6 +242,8 @@ integers = st.integers() | st.builds(
     st.sampled_from([1, -1]),
 )
 floats = st.floats() | st.sampled_from([-0.0, math.inf, -math.inf, math.nan, -math.nan, 5e-324, 1e308])
+complexes = st.builds(complex, floats, floats)
+ranges = st.builds(range, integers, integers, integers.filter(bool))
 paths = st.builds(pathlib.PurePosixPath, texts) | st.builds(pathlib.PosixPath, texts)
 
 _hashable_scalars = st.one_of(
@@ -235,6 +260,8 @@ _hashable_scalars = st.one_of(
     hashable_decimals,
     st.uuids(allow_nil=True),
     paths,
+    complexes,
+    ranges,
     st.sampled_from(["", "a", "c:", "c:/", "C:\\a b", "\\\\host\\share\\x", "..\\a", "/a"]).map(
         pathlib.PureWindowsPath
     ),
@@ -254,7 +281,10 @@ def scalars(draw: st.DrawFn) -> Any:
 _keys = st.recursive(
     scalars(),
     lambda inner: st.one_of(
-        st.lists(inner, max_size=3).map(tuple), st.frozensets(inner, max_size=3), st.builds(Key, inner, inner)
+        st.lists(inner, max_size=3).map(tuple),
+        st.frozensets(inner, max_size=3),
+        st.builds(Key, inner, inner),
+        st.builds(Pair, inner, inner),
     ),
     max_leaves=4,
 )
@@ -266,6 +296,19 @@ def keys(draw: st.DrawFn) -> Any:
     return draw(_keys)
 
 
+def _counter(items: dict[Any, Any]) -> Any:
+    found: Any = collections.Counter()
+    found.update(items)  # the first time, as they are: counts needn't be numbers
+    return found
+
+
+def _ordered(items: dict[Any, Any]) -> Any:
+    found = collections.OrderedDict(items)
+    if found:
+        found.move_to_end(next(iter(found)))  # then the order is none that a plain dict could have noted
+    return found
+
+
 def _containers(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
     return st.one_of(
         st.lists(inner, max_size=4),
@@ -274,6 +317,12 @@ def _containers(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
         st.frozensets(keys(), max_size=4),
         st.dictionaries(texts, inner, max_size=4),
         st.dictionaries(keys(), inner, max_size=4),
+        st.dictionaries(keys(), inner, max_size=4).map(_counter),
+        st.dictionaries(keys(), inner, max_size=4).map(_ordered),
+        st.builds(collections.defaultdict, st.sampled_from([None, list, int, dict]), st.dictionaries(keys(), inner)),
+        st.builds(collections.deque, st.lists(inner, max_size=4), st.none() | st.integers(0, 5)),
+        st.builds(Pair, inner, inner),
+        st.builds(Bare, inner, inner),
         st.builds(Point, inner, inner),
         st.builds(Slotted, name=texts, value=inner),
         st.builds(Derived, inner, inner, inner),

@@ -96,6 +96,47 @@ class Row(NamedTuple):
     a: int
 
 
+class MyRow(Row):
+    pass
+
+
+class RowWithDel(collections.namedtuple("Bare", "a")):  # type: ignore[misc]
+    _fields = ("a",)
+
+
+class MyCounter(collections.Counter[str]):
+    pass
+
+
+class MyOrdered(collections.OrderedDict[str, int]):
+    pass
+
+
+class MyDefault(collections.defaultdict[str, int]):
+    pass
+
+
+class MyDeque(collections.deque[int]):
+    pass
+
+
+class MyComplex(complex):
+    pass
+
+
+def local_named_tuple() -> Any:
+    return collections.namedtuple("Local", "a", module="nowhere")(1)  # type: ignore[call-arg]
+
+
+def short_named_tuple() -> Any:
+    return tuple.__new__(Row, [])
+
+
+def with_attribute(value: Any) -> Any:
+    value.colour = "red"
+    return value
+
+
 class OtherZone(tzinfo):
     def utcoffset(self, moment: datetime | None) -> timedelta:
         return timedelta(hours=1)
@@ -241,15 +282,33 @@ REFUSED: dict[str, tuple[Any, str, str]] = {
     "uuid": (MyUUID(int=1), f"{__name__}.MyUUID", ""),
     "path": (MyPath("a"), f"{__name__}.MyPath", ""),
     "context": (MyContext(1), f"{__name__}.MyContext", ""),
-    "namedtuple": (Row(1), f"{__name__}.Row", "it is a named tuple; return a dataclass, or tuple(...)"),
-    "ordered": (collections.OrderedDict(), "collections.OrderedDict", "return dict()"),
-    "defaultdict": (collections.defaultdict(list), "collections.defaultdict", "return dict()"),
-    "counter": (collections.Counter("a"), "collections.Counter", "return dict()"),
-    "deque": (collections.deque(), "collections.deque", "return list(...)"),
-    "range": (range(3), "range", "return list(...)"),
+    "what inherits from a named tuple": (MyRow(1), f"{__name__}.MyRow", "return a plain tuple"),
+    "more than a named tuple": (RowWithDel(1), f"{__name__}.RowWithDel", "it is more than a named tuple"),
+    "a named tuple of no module": (local_named_tuple(), "nowhere.Local", "nowhere:Local leads elsewhere"),
+    "a named tuple without its items": (short_named_tuple(), f"{__name__}.Row", "it has not as many items"),
+    "ordered": (MyOrdered(), f"{__name__}.MyOrdered", "return a plain collections.OrderedDict"),
+    "defaultdict": (MyDefault(), f"{__name__}.MyDefault", "return a plain collections.defaultdict"),
+    "counter": (MyCounter("a"), f"{__name__}.MyCounter", "return a plain collections.Counter"),
+    "deque": (MyDeque(), f"{__name__}.MyDeque", "return a plain collections.deque"),
+    "complex": (MyComplex(1j), f"{__name__}.MyComplex", "return a plain complex"),
+    "defaultdict of a lambda": (
+        collections.defaultdict(lambda: 1),
+        "collections.defaultdict",
+        "its default_factory is code, not data; return dict(...), or take one such as list or int",
+    ),
+    "defaultdict of a class": (collections.defaultdict(Thing), "collections.defaultdict", "is code, not data"),
+    "counter with an attribute": (
+        with_attribute(collections.Counter()),
+        "collections.Counter",
+        "attributes of its own",
+    ),
+    "ordered with an attribute": (
+        with_attribute(collections.OrderedDict()),
+        "collections.OrderedDict",
+        "attributes of its own",
+    ),
     "bytearray": (bytearray(b"a"), "bytearray", "return bytes(...)"),
     "memoryview": (memoryview(b"a"), "memoryview", "return bytes(...)"),
-    "complex": (1j, "complex", ""),
     "fraction": (Fraction(1, 3), "fractions.Fraction", ""),
     "generator": (generator(), "generator", "it is used up by the first who reads it; return a list"),
     "map": (map(str, []), "map", "return a list"),

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import uuid
 import zoneinfo
+from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta, timezone
@@ -67,6 +68,39 @@ def test_the_text_is_json_that_others_can_read(value: Any) -> None:
         raise AssertionError(name)
 
     json.loads(encode(value).encode().decode(), parse_constant=refuse)
+
+
+def ordered() -> OrderedDict[str, int]:
+    found = OrderedDict(a=1, b=2, c=3)
+    found.move_to_end("a")
+    return found
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        Counter("abracadabra"),
+        Counter({"a": -1, 2: 0, "c": "no number"}),
+        ordered(),
+        OrderedDict({1: ordered()}),
+        defaultdict(list, {"a": [1]}),
+        defaultdict(None, {(1, 2): defaultdict(int)}),
+        *(defaultdict(kind) for kind in (bool, bytes, complex, dict, float, frozenset, int, list, set, str, tuple)),
+        deque([1, [2], "3"]),
+        deque([1, 2], maxlen=2),
+        deque(maxlen=0),
+        *(range(3), range(5, -5, -2), range(0), range(2, 1), range(2**70, 2**3000, 2**2999)),
+        *(1j, complex(-0.0, 0.0), complex(0.0, -0.0), complex(math.nan, -math.inf), complex(math.inf, math.nan)),
+        samples.Pair(1, samples.Pair({"a"}, None)),
+        samples.Bare([1], "\ud800"),
+        {samples.Pair(1, 2): [range(3), {2j}]},
+    ],
+    ids=ascii,
+)
+def test_what_is_more_than_a_dict_a_list_or_a_number_stays_more(value: Any) -> None:
+    """The collections module's types, named tuples, ranges and complex numbers are exact, whatever is in them."""
+    assert same(decode(encode(value)), value)
+    assert same(decode(encode([{"a": value}])), [{"a": value}])
 
 
 @pytest.mark.parametrize(

@@ -21,20 +21,19 @@ _HINTS: Final[tuple[tuple[tuple[type, ...], str], ...]] = (
     ((type, types.GenericAlias, types.UnionType), "it is a class, not data; return its name"),
     ((types.ModuleType,), "it is code, not data"),
     ((BaseException,), "it is an exception; raise it, or return its text"),
-    ((collections.Counter, collections.OrderedDict, collections.defaultdict), "it is more than a dict; return dict()"),
-    ((collections.deque, range), "return list(...)"),
     ((bytearray, memoryview), "it can be changed; return bytes(...)"),
     ((tzinfo,), "return its name"),
 )
 
 #: Types that are kept themselves, but not what inherits from them: it may hold and mean more.
-_KEPT: Final = (bool, int, float, str, bytes, list, tuple, set, frozenset, dict, date, time, timedelta)
+_KEPT: Final = (
+    *(bool, int, float, complex, str, bytes, list, tuple, set, frozenset, date, time, timedelta),
+    *(collections.Counter, collections.OrderedDict, collections.defaultdict, collections.deque, dict),
+)
 
 
 def hint_for(cls: type) -> str:
     """Why the codec refuses a type; empty where the type alone says it."""
-    if inherits(cls, tuple) and "_fields" in vars(cls):
-        return "it is a named tuple; return a dataclass, or tuple(...)"
     for kinds, hint in _HINTS:
         if issubclass(cls, kinds):
             return hint

@@ -68,7 +68,7 @@ class Layout:
     def put_together(self, fields: dict[Any, Any], others: dict[Any, Any]) -> object:
         """An instance with this state. Raises CheckpointUnreadable if it is not the state of such an instance now."""
         if fields.keys() != self._names:
-            raise CheckpointUnreadable(self._changes(fields))
+            raise CheckpointUnreadable(_changes(self.cls, fields, self._fields))
         instance: object = object.__new__(self.cls)
         attributes = None if self._dict is None else self._dict.__get__(instance)
         for part in (fields, others):
@@ -90,13 +90,6 @@ class Layout:
             raise Unfit(f"its field {name!r} is a descriptor, and only that knows where the value is")
         return found
 
-    def _changes(self, then: dict[Any, Any]) -> str:
-        gone = ", ".join(repr(name) for name in then if name not in self._fields)
-        new = ", ".join(repr(name) for name in self._fields if name not in then)
-        told = [f"no longer has {gone}"] if gone else []
-        told += [f"now has {new}"] if new else []
-        return f"the class {qualname_of(self.cls)} has changed since: it {' and '.join(told)}"
-
 
 def _values_of(slots: dict[Any, MemberDescriptorType], instance: object) -> dict[Any, Any]:
     """The values of those slots that have one."""
@@ -107,3 +100,43 @@ def _values_of(slots: dict[Any, MemberDescriptorType], instance: object) -> dict
         except AttributeError:  # not set
             continue
     return found
+
+
+class TupleLayout:
+    """The names of a named tuple's items.
+
+    Attributes:
+        cls: The class.
+    """
+
+    __slots__ = ("_fields", "cls")
+
+    def __init__(self, cls: type) -> None:
+        """Raises Unfit if the instances are more than named items."""
+        self.cls = cls
+        members = dict_of(cls)
+        self._fields: tuple[str, ...] = members.get("_fields", ())
+        if type(self._fields) is not tuple or not all(type(name) is str for name in self._fields):
+            raise Unfit("it is no named tuple")
+        if mro_of(cls) != (cls, tuple, object) or not members.keys().isdisjoint({"__dict__", "__del__"}):
+            raise Unfit("it is more than a named tuple; return a plain one, or a dataclass")
+
+    def take_apart(self, instance: tuple[Any, ...]) -> tuple[dict[str, Any], dict[Any, Any]]:
+        """The instance's items by name; there is nothing else. Raises Unfit for items without a name."""
+        if tuple.__len__(instance) != len(self._fields):
+            raise Unfit("it has not as many items as its class has names")
+        return dict(zip(self._fields, tuple.__iter__(instance), strict=True)), {}
+
+    def put_together(self, fields: dict[Any, Any], others: dict[Any, Any]) -> object:
+        """An instance with these items. Raises CheckpointUnreadable if the class has other names now."""
+        if others or fields.keys() != set(self._fields):
+            raise CheckpointUnreadable(_changes(self.cls, fields, self._fields))
+        return tuple.__new__(self.cls, [fields[name] for name in self._fields])
+
+
+def _changes(cls: type, then: dict[Any, Any], now: tuple[str, ...]) -> str:
+    gone = ", ".join(repr(name) for name in then if name not in now)
+    new = ", ".join(repr(name) for name in now if name not in then)
+    told = [f"no longer has {gone}"] if gone else []
+    told += [f"now has {new}"] if new else []
+    return f"the class {qualname_of(cls)} has changed since: it {' and '.join(told)}"

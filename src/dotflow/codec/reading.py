@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable
 from typing import Any, Final, NoReturn
 
-from dotflow.codec import enums, frames, moments, records, scalars
+from dotflow.codec import collected, enums, frames, moments, records, scalars
 from dotflow.core.context import Context, Inputs
 from dotflow.errors import CheckpointUnreadable
 
@@ -163,6 +163,12 @@ TABLE: Final[dict[str, Callable[[object], Any]]] = {
     "$set": _set,
     "$frozenset": _frozenset,
     "$dict": _dict,
+    "$counter": collected.read_counter,
+    "$ordered": collected.read_ordered,
+    "$defaultdict": collected.read_defaultdict,
+    "$deque": collected.read_deque,
+    "$range": collected.read_range,
+    "$complex": collected.read_complex,
     "$datetime": moments.read_datetime,
     "$date": moments.read_date,
     "$time": moments.read_time,
@@ -174,6 +180,7 @@ TABLE: Final[dict[str, Callable[[object], Any]]] = {
     "$enum": _enum,
     "$dataclass": _record("$dataclass"),
     "$model": _record("$model"),
+    "$namedtuple": _record("$namedtuple"),
 }
 
 _decoder: Final = json.JSONDecoder(object_pairs_hook=_object, parse_constant=_refuse_constant)

@@ -1,35 +1,38 @@
-"""Dataclasses and Pydantic models: taken apart and put together again, past everything that their authors wrote."""
+"""Dataclasses, Pydantic models and named tuples: taken apart and built past what their authors wrote."""
 
 import dataclasses
 import sys
 from types import SimpleNamespace
 from typing import Any, Final
 
-from dotflow.codec.classes import Unfit, attribute_of, find, inherits, name_for, qualname_of
-from dotflow.codec.layout import Layout
+from dotflow.codec.classes import Unfit, attribute_of, dict_of, find, inherits, name_for, qualname_of
+from dotflow.codec.layout import Layout, TupleLayout
 from dotflow.core.failure import name_of
 from dotflow.errors import CheckpointUnreadable, ValueNotStorable
 
 DATACLASS: Final = "$dataclass"
 MODEL: Final = "$model"
+NAMED_TUPLE: Final = "$namedtuple"
 
 _FIELDS_SET: Final = "__pydantic_fields_set__"
 _EXTRA: Final = "__pydantic_extra__"
 _PRIVATE: Final = "__pydantic_private__"
 
 #: The layouts of classes that were met, by tag and name. A name may come to mean another class, so look before use.
-_layouts: Final[dict[tuple[str, str], Layout]] = {}
+_layouts: Final[dict[tuple[str, str], Layout | TupleLayout]] = {}
 _MANY: Final = 1000  # so many classes are remembered, and kept alive by it
 
 
 def tag_for(cls: type) -> str:
-    """The tag of a class's instances; empty where the class is neither a dataclass nor a model."""
+    """The tag of a class's instances; empty where the class is neither a dataclass, a model nor a named tuple."""
     if is_model(cls):
         return MODEL
+    if inherits(cls, tuple) and "_fields" in dict_of(cls):
+        return NAMED_TUPLE
     return DATACLASS if attribute_of(cls, "__dataclass_fields__") is not None else ""
 
 
-def describe(tag: str, cls: type) -> tuple[str, Layout]:
+def describe(tag: str, cls: type) -> tuple[str, Layout | TupleLayout]:
     """The name of a class, and where its instances have their state.
 
     Raises:
@@ -42,7 +45,7 @@ def describe(tag: str, cls: type) -> tuple[str, Layout]:
         raise ValueNotStorable(name_of(cls), "", str(error)) from error
 
 
-def take_apart(tag: str, layout: Layout, instance: object) -> tuple[dict[str, Any], dict[Any, Any]]:
+def take_apart(tag: str, layout: Layout | TupleLayout, instance: Any) -> tuple[dict[str, Any], dict[Any, Any]]:
     """An instance's fields, and what else it has and not every instance has. Raises ValueNotStorable."""
     try:
         fields, others = layout.take_apart(instance)
@@ -67,7 +70,9 @@ def rebuild(tag: str, name: object, fields: dict[Any, Any], others: dict[Any, An
         layout = _layout_of(tag, str(name), cls)
     except Unfit as error:
         raise CheckpointUnreadable(f"{name} can't be restored: {error}") from error
-    return layout.put_together(fields, _lengthened(layout, fields, others) if tag == MODEL else others)
+    if tag == MODEL and isinstance(layout, Layout):
+        others = _lengthened(layout, fields, others)
+    return layout.put_together(fields, others)
 
 
 def is_model(cls: type) -> bool:
@@ -77,14 +82,19 @@ def is_model(cls: type) -> bool:
     return base is not None and inherits(cls, base)
 
 
-def _layout_of(tag: str, name: str, cls: type) -> Layout:
+def _layout_of(tag: str, name: str, cls: type) -> Layout | TupleLayout:
     known = _layouts.get((tag, name))
     if known is None or known.cls is not cls:
         if len(_layouts) >= _MANY:
             _layouts.clear()
-        fields = _model_fields(cls) if tag == MODEL else _dataclass_fields(cls)
-        known = _layouts[tag, name] = Layout(cls, fields)
+        known = _layouts[tag, name] = _make_layout(tag, cls)
     return known
+
+
+def _make_layout(tag: str, cls: type) -> Layout | TupleLayout:
+    if tag == NAMED_TUPLE:
+        return TupleLayout(cls)
+    return Layout(cls, _model_fields(cls) if tag == MODEL else _dataclass_fields(cls))
 
 
 def _dataclass_fields(cls: type) -> tuple[str, ...]:

@@ -7,13 +7,14 @@ exception passes upwards, so that a value that is kept pays nothing for it.
 
 import pathlib
 import uuid
+from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Callable
 from datetime import date, datetime, time, timedelta
 from enum import Enum
 from math import isfinite
 from typing import Any, Final
 
-from dotflow.codec import frames, moments, records, scalars
+from dotflow.codec import collected, frames, moments, records, scalars
 from dotflow.codec.classes import Unfit, inherits, name_for
 from dotflow.codec.enums import write_member
 from dotflow.codec.hints import hint_for
@@ -130,6 +131,28 @@ def _dict(value: dict[Any, Any], writer: Writer, depth: int) -> Any:
     return _members(value, writer, depth, value, step_to)
 
 
+def _dict_more(value: dict[Any, Any], writer: Writer, depth: int) -> Any:
+    """The items of a value that is more than a dict."""
+    written = _dict(value, writer, depth)
+    return dict(value) if written is value else written
+
+
+def _bare(tag: str) -> Write:
+    def bare(value: Any, writer: Writer, depth: int) -> Any:
+        _check(collected.check_bare, value)
+        return {tag: _dict_more(value, writer, depth)}
+
+    return bare
+
+
+def _defaultdict(value: defaultdict[Any, Any], writer: Writer, depth: int) -> Any:
+    return {"$defaultdict": [_check(collected.name_of_factory, value), _dict_more(value, writer, depth)]}
+
+
+def _deque(value: deque[Any], writer: Writer, depth: int) -> Any:
+    return {"$deque": [_items(list(value), writer, depth, "[{}]", value), value.maxlen]}
+
+
 def _pairs(value: dict[Any, Any], writer: Writer, depth: int) -> Any:
     written: list[Any] = []
     step = ""
@@ -146,17 +169,22 @@ def _pairs(value: dict[Any, Any], writer: Writer, depth: int) -> Any:
     return written
 
 
-def _tagged(tag: str, write: Callable[[Any], Any], *, texts: bool = False) -> Write:
-    """For a type with a payload of its own. *texts*: whether there may be any text in it."""
+def _tagged(tag: str, write: Callable[[Any], Any], *, inner: bool = False) -> Write:
+    """For a type with a payload of its own. *inner*: whether there may be any text or number in it."""
 
     def tagged(value: Any, writer: Writer, depth: int) -> Any:
-        try:
-            payload = write(value)
-        except Unfit as error:
-            raise ValueNotStorable(name_of(type(value)), "", str(error)) from error
-        return {tag: writer.write(payload) if texts else payload}
+        payload = _check(write, value)
+        return {tag: writer.write(payload) if inner else payload}
 
     return tagged
+
+
+def _check(describe: Callable[[Any], Any], value: Any) -> Any:
+    """What *describe* says of a value. Raises ValueNotStorable."""
+    try:
+        return describe(value)
+    except Unfit as error:
+        raise ValueNotStorable(name_of(type(value)), "", str(error)) from error
 
 
 def _context(value: Context, writer: Writer, depth: int) -> Any:
@@ -192,7 +220,7 @@ def _members(
 
 def _enum_writer(cls: type) -> Write:
     name = name_for(cls)
-    return _tagged("$enum", lambda value: [name, write_member(value)], texts=True)
+    return _tagged("$enum", lambda value: [name, write_member(value)], inner=True)
 
 
 def _record_writer(tag: str, cls: type) -> Write:
@@ -252,16 +280,22 @@ _WRITERS: Final[dict[type, Write]] = {
     tuple: _tuple,
     set: _set,
     frozenset: _frozenset,
+    Counter: _bare("$counter"),
+    OrderedDict: _bare("$ordered"),
+    defaultdict: _defaultdict,
+    deque: _deque,
+    range: _tagged("$range", lambda value: [value.start, value.stop, value.step], inner=True),
+    complex: _tagged("$complex", lambda value: [value.real, value.imag], inner=True),
     bytes: _bytes,
-    datetime: _tagged("$datetime", moments.write_moment, texts=True),
+    datetime: _tagged("$datetime", moments.write_moment, inner=True),
     date: _tagged("$date", date.isoformat),
-    time: _tagged("$time", moments.write_moment, texts=True),
+    time: _tagged("$time", moments.write_moment, inner=True),
     timedelta: _tagged("$timedelta", moments.write_span),
     uuid.UUID: _tagged("$uuid", scalars.write_uuid),
-    pathlib.PosixPath: _tagged("$path", scalars.write_path, texts=True),
-    pathlib.WindowsPath: _tagged("$path", scalars.write_path, texts=True),
-    pathlib.PurePosixPath: _tagged("$path", scalars.write_path, texts=True),
-    pathlib.PureWindowsPath: _tagged("$path", scalars.write_path, texts=True),
+    pathlib.PosixPath: _tagged("$path", scalars.write_path, inner=True),
+    pathlib.WindowsPath: _tagged("$path", scalars.write_path, inner=True),
+    pathlib.PurePosixPath: _tagged("$path", scalars.write_path, inner=True),
+    pathlib.PureWindowsPath: _tagged("$path", scalars.write_path, inner=True),
     Context: _context,
 }
 

@@ -77,7 +77,8 @@ class _Comparison:
         return next(filter(None, told), "")
 
     def _mapping(self, expected: Any, found: Any, place: str) -> str:
-        if len(expected) != len(found):
+        factories = [getattr(one, "default_factory", None) for one in (expected, found)]
+        if len(expected) != len(found) or factories[0] is not factories[1]:
             return _told(expected, found, place)
         known = _index(found)
         for key, value in expected.items():

@@ -3,7 +3,7 @@
 import dataclasses
 import enum
 import importlib.util
-from collections import OrderedDict
+from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Callable
 from datetime import UTC, date, datetime, time, timedelta, timezone
 from decimal import Decimal
@@ -153,6 +153,9 @@ OTHERS: Final[dict[str, Callable[[], Any]]] = {
     "text of its own type": lambda: Name("name"),
     "named tuple": lambda: Pair(1, 2),
     "ordered dict": lambda: OrderedDict(b=1, a=2),
+    "counter": lambda: Counter("abracadabra"),
+    "default dict": lambda: defaultdict(list, {1: ["a"]}),
+    "deque": lambda: deque([1, (2,)], maxlen=3),
     "complex": lambda: 1 + 2j,
     "range": lambda: range(3),
     "dataclass": lambda: Point(1, ("a",), Point(2)),
