@@ -157,14 +157,15 @@ class InvalidPolicy(DefinitionError, ValueError):
 class InvalidArgument(DefinitionError, ValueError):
     """An argument whose value is not among those accepted."""
 
-    def __init__(self, name: str, got: object, accepted: str) -> None:
-        super().__init__(name, got, accepted)
+    def __init__(self, name: str, got: object, accepted: str, hint: str = "") -> None:
+        super().__init__(name, got, accepted, hint)
         self.name: str = name
         self.got: object = got
         self.accepted: str = accepted
+        self.hint: str = hint
 
     def __str__(self) -> str:
-        return f"{self.name}={self.got!r} is not accepted: {self.name} is {self.accepted}."
+        return f"{self.name}={self.got!r} is not accepted: {self.name} is {self.accepted}. {self.hint}".rstrip()
 
 
 class UnknownArgument(DefinitionError, TypeError):

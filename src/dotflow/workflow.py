@@ -13,11 +13,11 @@ from dotflow.core.context import Context
 from dotflow.core.failure import name_of
 from dotflow.core.hints import START, refuse_unknown
 from dotflow.core.task import Task
-from dotflow.core.types.execution import TypeExecution
+from dotflow.core.types.execution import TypeExecution, mode_of
 from dotflow.core.types.status import TypeStatus
 from dotflow.engine.background import start_in_background
 from dotflow.engine.checkpoint import Resume
-from dotflow.engine.options import START_DEFAULTS, Callback, RunOptions, check_mode, make_options
+from dotflow.engine.options import START_DEFAULTS, Callback, RunOptions, make_options
 from dotflow.engine.plan import Plan, make_plan
 from dotflow.engine.publisher import reporter
 from dotflow.engine.run import Means, Run
@@ -121,7 +121,7 @@ class DotFlow:
             KeyboardInterrupt: Ctrl-C; the workers are ended and what is finished is kept.
         """
         refuse_unknown("start", unknown, START_ARGUMENTS, START)
-        chosen = check_mode(mode)
+        chosen = mode_of(mode)
         background = chosen is TypeExecution.BACKGROUND
         run = self._prepare(chosen, self._options(keep_going, resume, on_success, on_failure), in_thread=background)
         if background:
@@ -152,7 +152,7 @@ class DotFlow:
         import asyncio  # here, since most workflows never need it
 
         refuse_unknown("start", unknown, START_ARGUMENTS, START)
-        chosen = check_mode(mode)
+        chosen = mode_of(mode)
         clock.before_await()
         run = self._prepare(chosen, self._options(keep_going, resume, on_success, on_failure), in_thread=True)
         loop = asyncio.get_running_loop()
@@ -193,7 +193,7 @@ class DotFlow:
             on_success: As in `start`.
             on_failure: As in `start`.
         """
-        run = self._prepare(check_mode(mode), self._options(keep_going, resume, on_success, on_failure), in_thread=True)
+        run = self._prepare(mode_of(mode), self._options(keep_going, resume, on_success, on_failure), in_thread=True)
         start_in_background(run, then)
         return run
 
@@ -201,7 +201,7 @@ class DotFlow:
         """Raises what `start` would raise about its arguments, and runs nothing."""
         unknown = {name: value for name, value in start_arguments.items() if name not in START_ARGUMENTS}
         refuse_unknown("start", unknown, START_ARGUMENTS, START)
-        check_mode(start_arguments.pop("mode", TypeExecution.SEQUENTIAL))
+        mode_of(start_arguments.pop("mode", TypeExecution.SEQUENTIAL))
         self._options(**{**START_DEFAULTS, **start_arguments})
 
     def schedule(self, **start_arguments: Any) -> None:

@@ -203,6 +203,7 @@ class TestMistakes:
             (["--step", "jobs.lod"], "Did you mean 'jobs.load'?"),
             (["--step", "job.load"], "Did you mean 'jobs'?"),
             (["--mode", "paralel"], "'paralel' is not one of 'sequential'"),
+            (["--mode", "groups"], "Groups are made by add(group_name=...)"),
             (["--stp", "x"], "No such option"),
             ([], "say what to run"),
             (["jobs.py"], "'jobs.py' belongs to no option; say what to run: --step my_module.my_step"),

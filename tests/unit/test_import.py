@@ -196,3 +196,10 @@ def test_a_provider_that_is_misspelt_is_told(wrong: str, right: str) -> None:
     """Python itself guesses only at names of packages at the top."""
     with pytest.raises(ImportError, match=f"there is no provider {wrong}. Did you mean {right}?"):
         getattr(import_module("dotflow.providers"), wrong)
+
+
+@pytest.mark.parametrize("name", ["NotifyDiscord", "NotifySlack", "NotifyEmail"])
+def test_a_service_without_a_provider_of_its_own_is_told(name: str) -> None:
+    """One provider sends to all of them, and what to install for it is said with it."""
+    with pytest.raises(ImportError, match=rf"no provider {name}\. NotifyApprise sends to .*'dotflow\[notify\]'"):
+        exec(f"from dotflow.providers import {name}")

@@ -7,9 +7,20 @@ import click
 
 from dotflow.cli.command import Option
 from dotflow.cli.storages import KINDS
-from dotflow.core.types.execution import TypeExecution
+from dotflow.core.types.execution import TypeExecution, hint_for_mode
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+
+class Mode(click.Choice):  # type: ignore[type-arg]  # generic since click 8.2
+    """One of the modes; a word that is none gets a hint."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """As click does, and says what may have been meant."""
+        try:
+            return super().convert(value, param, ctx)
+        except click.BadParameter as error:
+            self.fail(f"{error.message} {hint_for_mode(value)}".rstrip(), param, ctx)
 
 
 def option(*names: str, example: str, **more: Any) -> Callable[[F], F]:
@@ -50,7 +61,7 @@ WORKFLOW_OPTIONS: Final = (
     option(
         "-m",
         "--mode",
-        type=click.Choice([str(mode) for mode in TypeExecution]),
+        type=Mode([str(mode) for mode in TypeExecution]),
         default=str(TypeExecution.SEQUENTIAL),
         help="How the steps run: in order, in order in a thread, or all at once.",
         example="--mode parallel",

@@ -6,7 +6,6 @@ from typing import Any, Final
 
 from dotflow.core.callback import WorkflowCallback
 from dotflow.core.steps import as_callback
-from dotflow.core.types.execution import TypeExecution
 from dotflow.engine.checkpoint import Resume
 from dotflow.errors import InvalidArgument
 
@@ -55,12 +54,3 @@ def make_options(
         on_success=as_callback("on_success", on_success, "tasks"),
         on_failure=as_callback("on_failure", on_failure, "tasks"),
     )
-
-
-def check_mode(mode: object) -> TypeExecution:
-    """Turn the name of a mode into the mode. Raises InvalidArgument."""
-    try:
-        return TypeExecution(mode)  # type: ignore[arg-type]
-    except ValueError:
-        allowed = ", ".join(repr(str(known)) for known in TypeExecution)
-        raise InvalidArgument("mode", mode, f"one of {allowed}") from None

@@ -70,13 +70,25 @@ _MODULES = {
 
 def __getattr__(name: str) -> Any:
     if name not in _MODULES:
-        if name[:1].isupper() and (near := _near(name)):
+        if name[:1].isupper() and (hint := _hint(name)):
             # No AttributeError: `from dotflow.providers import ...` would keep what it says to itself.
-            raise ImportError(f"there is no provider {name}. Did you mean {near}?", name=__name__)
+            raise ImportError(f"there is no provider {name}. {hint}", name=__name__)
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module
 
     return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
+
+
+def _hint(name: str) -> str:
+    """Says what to import instead; "" where nothing comes near."""
+    if near := _near(name):
+        return f"Did you mean {near}?"
+    if name.startswith("Notify") and name != "Notify":
+        return (
+            "NotifyApprise sends to Slack, Discord, Teams, e-mail and a hundred more, each by a URL. It needs "
+            "the extra 'notify': pip install 'dotflow[notify]'."
+        )
+    return ""
 
 
 def _near(name: str) -> str:

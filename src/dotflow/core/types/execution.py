@@ -1,6 +1,10 @@
 """How a workflow runs."""
 
+from collections.abc import Mapping
 from enum import StrEnum
+from typing import Final
+
+from dotflow.errors import InvalidArgument
 
 
 class TypeExecution(StrEnum):
@@ -9,3 +13,41 @@ class TypeExecution(StrEnum):
     SEQUENTIAL = "sequential"
     BACKGROUND = "background"
     PARALLEL = "parallel"
+
+
+GROUPS: Final = "Groups are made by add(group_name=...), and run side by side in the mode 'sequential'."
+COROUTINES: Final = (
+    "Coroutine steps run in every mode. Config(executor=ExecutorAsync()) with the mode 'parallel' runs them side by "
+    "side, and `await workflow.astart()` runs a workflow inside of a coroutine."
+)
+THREADS: Final = "Config(executor=ExecutorThread()) with the mode 'parallel' runs each task in a thread."
+PROCESSES: Final = "The mode 'parallel' runs each task in a process of its own."
+IN_ORDER: Final = "The mode 'sequential' runs the tasks in order."
+
+#: Words that people try for a mode -> what to write instead.
+HINTS: Final[Mapping[str, str]] = {
+    **dict.fromkeys(("group", "groups", "parallel_group", "parallel_groups", "sequential_group"), GROUPS),
+    **dict.fromkeys(("async", "asyncio", "asynchronous", "coroutine", "coroutines"), COROUTINES),
+    **dict.fromkeys(("thread", "threads", "threaded", "threading"), THREADS),
+    **dict.fromkeys(("process", "processes", "multiprocess", "multiprocessing", "concurrent"), PROCESSES),
+    **dict.fromkeys(("default", "linear", "serial", "sync"), IN_ORDER),
+}
+
+
+def hint_for_mode(word: object) -> str:
+    """Says what to write in the place of a word that is no mode; "" where nothing comes near."""
+    from difflib import get_close_matches  # here, since few need it
+
+    text = str(word).strip().lower()
+    if text in HINTS:
+        return HINTS[text]
+    return "".join(f"Did you mean '{near}'?" for near in get_close_matches(text, list(TypeExecution), n=1))
+
+
+def mode_of(word: object) -> TypeExecution:
+    """Returns the mode of that name. Raises InvalidArgument where there is none, with a hint at what was meant."""
+    try:
+        return TypeExecution(word)  # type: ignore[arg-type]
+    except ValueError:
+        allowed = ", ".join(repr(str(known)) for known in TypeExecution)
+        raise InvalidArgument("mode", word, f"one of {allowed}", hint_for_mode(word)) from None
