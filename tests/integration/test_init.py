@@ -2,20 +2,21 @@
 
 import io
 import os
-import pty
 import resource
 import signal
+import sqlite3
 import subprocess
 import sys
 import zipfile
 from collections.abc import Iterator, Mapping
+from contextlib import closing
 from pathlib import Path
 
 import click
 import pytest
 
 import dotflow
-from dotflow.cli.project import make
+from dotflow.cli.project import add, make
 from tests.integration.children import PATIENCE, SOURCES
 
 MADE = {
@@ -91,28 +92,57 @@ def test_an_empty_folder_may_be_filled(tmp_path: Path) -> None:
     assert "cd " not in ended.stdout
 
 
-def test_without_a_name_and_a_terminal_it_says_what_to_give(tmp_path: Path) -> None:
-    """It never waits for an answer that nobody can give."""
-    ended = init(tmp_path)
+def test_without_a_name_it_is_made_where_one_is(tmp_path: Path) -> None:
+    """It is called as the folder is, and what is there beside it stays: a repository, notes, other sources."""
+    folder = tmp_path / "my-project"
+    (folder / ".git").mkdir(parents=True)
+    (folder / "src").mkdir()
+    for name in ("notes.txt", "src/other.py"):
+        (folder / name).write_text("precious")
 
-    assert (ended.returncode, ended.stdout) == (2, "")
-    assert "dotflow init my-project" in ended.stderr
-    assert ended.stderr.count("\n") == 1
+    ended = init(folder)
+
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert files_in(folder) == MADE | {"notes.txt", "src/other.py"}
+    assert (folder / "src" / "other.py").read_text() == "precious"
+    assert "cd " not in ended.stdout
 
 
-def test_with_stdin_closed_it_says_what_to_give(tmp_path: Path) -> None:
-    """A service has no standard input at all."""
-    ended = subprocess.run(
-        ["/bin/sh", "-c", 'exec "$0" -m dotflow init <&-', sys.executable],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(SOURCES)},
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE,
-    )
+@pytest.mark.parametrize(
+    ("name", "package"),
+    [("My Työ", "my_tyo"), ("2024", "pipeline_2024"), ("test", "test_pipeline"), ("表", "my_project")],
+)
+def test_any_folder_gives_a_name(tmp_path: Path, name: str, package: str) -> None:
+    """One that is no name of a package gives what is like it."""
+    (tmp_path / name).mkdir()
 
-    assert ended.returncode == 2
-    assert "dotflow init my-project" in ended.stderr
+    assert init(tmp_path / name).returncode == 0
+    assert (tmp_path / name / "src" / package / "pipeline.py").exists()
+
+
+def test_without_a_name_no_file_is_touched(tmp_path: Path) -> None:
+    """Where one of its files is there, nothing at all is written, and they are listed with what to do."""
+    (tmp_path / "tests").mkdir()
+    for name in ("README.md", "tests/test_steps.py"):
+        (tmp_path / name).write_text("precious")
+    (tmp_path / ".gitignore").symlink_to("nowhere")
+    (tmp_path / ".github").write_text("a file where a folder belongs")
+
+    message = refused(tmp_path)
+
+    assert "are here already: .github/workflows/ci.yml, .gitignore, README.md, tests/test_steps.py. Move" in message
+    assert "dotflow init my-project" in message
+    assert (tmp_path / "README.md").read_text() == "precious"
+
+
+def test_a_second_time_nothing_is_touched(tmp_path: Path) -> None:
+    """A project that was changed is not begun anew."""
+    (tmp_path / "my-project").mkdir()
+    init(tmp_path / "my-project")
+    (tmp_path / "my-project" / "src" / "my_project" / "pipeline.py").write_text("mine")
+
+    assert "src/my_project/pipeline.py" in refused(tmp_path / "my-project")
+    assert (tmp_path / "my-project" / "src" / "my_project" / "pipeline.py").read_text() == "mine"
 
 
 @pytest.mark.parametrize("elsewhere", ["| true", ">&-"])
@@ -147,55 +177,10 @@ def test_in_a_folder_that_is_gone_it_says_so(tmp_path: Path) -> None:
     assert (ended.returncode, ended.stderr) == (2, "dotflow: Can't tell where . is: No such file or directory.\n")
 
 
-def answered(folder: Path, *answers: str) -> tuple[int, str]:
-    """The exit code, and what a terminal shows, when someone types *answers*."""
-    master, slave = pty.openpty()
-    asked = subprocess.Popen(
-        [sys.executable, "-m", "dotflow", "init"],
-        cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(SOURCES)},
-        stdin=slave,
-        stdout=slave,
-        stderr=slave,
-        start_new_session=True,
-    )
-    os.close(slave)
-    shown = b""
-    with asked, os.fdopen(master, "rb+", buffering=0) as terminal:
-        os.write(terminal.fileno(), "".join(answers).encode())
-        while True:
-            try:
-                piece = terminal.read(4096)
-            except OSError:  # EIO: nobody has the other end any more
-                break
-            if not piece:
-                break
-            shown += piece
-        return asked.wait(PATIENCE), shown.decode()
-
-
-def test_in_a_terminal_it_asks_for_the_name(tmp_path: Path) -> None:
-    """An answer that won't do is explained and asked for again."""
-    code, shown = answered(tmp_path, "class\n", "my-project\n")
-
-    assert code == 0
-    assert "Project name [my-project]:" in shown
-    assert "Did you mean 'class-pipeline'?" in shown
-    assert files_in(tmp_path / "my-project") == MADE
-
-
-def test_an_end_of_the_answers_is_an_interruption(tmp_path: Path) -> None:
-    """Ctrl-D at the question leaves at once, and nothing behind."""
-    code, _ = answered(tmp_path, "\x04")
-
-    assert code == 130
-    assert list(tmp_path.iterdir()) == []
-
-
-def refused(folder: Path, name: str) -> str:
+def refused(folder: Path, *name: str) -> str:
     """What a refusal says; it is one line, and the folder is as it was."""
     before = sorted(folder.rglob("*"))
-    ended = init(folder, name)
+    ended = init(folder, *name)
     assert (ended.returncode, ended.stdout) == (2, "")
     assert ended.stderr.count("\n") == 1
     assert sorted(folder.rglob("*")) == before
@@ -271,13 +256,13 @@ def small_files() -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))
 
 
-@pytest.mark.parametrize("name", ["my-project", "."])
-def test_what_can_not_be_written_whole_is_not_there_at_all(tmp_path: Path, name: str) -> None:
+@pytest.mark.parametrize("name", [("my-project",), (".",), ()])
+def test_what_can_not_be_written_whole_is_not_there_at_all(tmp_path: Path, name: tuple[str, ...]) -> None:
     """When the disk refuses the last of the files, none is left, in a new folder or in one that was there."""
-    folder = tmp_path / "my-project" if name == "." else tmp_path
+    folder = tmp_path if name == ("my-project",) else tmp_path / "my-project"
     folder.mkdir(exist_ok=True)
 
-    ended = init(folder, name, preexec_fn=small_files)
+    ended = init(folder, *name, preexec_fn=small_files)
 
     assert ended.returncode == 2
     assert "File too large. Nothing was made." in ended.stderr
@@ -303,6 +288,19 @@ class Interrupted(Mapping[str, bytes]):
         return len(self._files)
 
 
+class InterruptedLater(Interrupted):
+    """The same, but that Ctrl-C comes the second time that they are looked through: when they are written."""
+
+    def __iter__(self) -> Iterator[str]:
+        if self.looked_through:
+            yield from super().__iter__()
+        else:
+            self.looked_through = True
+            yield from self._files
+
+    looked_through = False
+
+
 @pytest.mark.parametrize("is_there", [False, True])
 def test_ctrl_c_leaves_nothing(tmp_path: Path, is_there: bool) -> None:
     """What was written before it is gone, and what was there before stays."""
@@ -314,6 +312,21 @@ def test_ctrl_c_leaves_nothing(tmp_path: Path, is_there: bool) -> None:
     try:
         with pytest.raises(KeyboardInterrupt):
             make(folder, Interrupted({"a/b.txt": b"1", "c.txt": b"2"}))
+    finally:
+        signal.signal(signal.SIGINT, previous)
+
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_ctrl_c_leaves_what_was_there(tmp_path: Path) -> None:
+    """In a folder with other files, too, and with them the folders that were there."""
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "mine.txt").write_text("precious")
+    before = sorted(tmp_path.rglob("*"))
+    previous = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            add(tmp_path, InterruptedLater({"a/b/c.txt": b"1", "d.txt": b"2"}))
     finally:
         signal.signal(signal.SIGINT, previous)
 
@@ -363,3 +376,47 @@ def test_of_two_at_once_one_makes_it(tmp_path: Path, is_there: bool) -> None:
 
     assert codes == [0, 2]
     assert files_in(tmp_path) == {f"my-project/{path}" for path in MADE}
+
+
+def start(project: Path, *arguments: str) -> int:
+    """The exit code of `dotflow start` in a made project."""
+    ended = subprocess.run(
+        [sys.executable, "-m", "dotflow", "start", "--workflow", "my_project.pipeline:build_workflow", *arguments],
+        cwd=project,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(SOURCES), "src"])},
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+    )
+    return ended.returncode
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("loss", ["away", "emptied"])
+def test_a_missing_input_is_never_taken_for_an_empty_one(tmp_path: Path, loss: str) -> None:
+    """The source goes, the others go on, the run is resumed: the table keeps its rows, and no run says Completed."""
+    init(tmp_path, "my-project")
+    project = tmp_path / "my-project"
+    source = project / "src" / "my_project" / "orders.csv"
+    pipeline = project / "src" / "my_project" / "pipeline.py"
+    pipeline.write_text(pipeline.read_text().replace("retry_delay=1", "retry_delay=0"))
+
+    def rows() -> list[tuple[str, str]]:
+        with closing(sqlite3.connect(project / "output" / "revenue.db")) as database:
+            return database.execute("SELECT * FROM revenue ORDER BY country").fetchall()
+
+    assert start(project) == 0
+    before, orders = rows(), source.read_text()
+    if loss == "away":
+        source.unlink()
+    else:
+        source.write_text("")
+    codes = [start(project, "--keep-going"), start(project, "--keep-going", "--resume"), start(project, "--resume")]
+    left = rows()
+    source.write_text(orders)
+
+    assert codes == [1, 1, 1]
+    assert len(before) == 4
+    assert left == before
+    assert start(project, "--resume") == 0
+    assert rows() == before

@@ -44,13 +44,29 @@ def names_of(project: str, installed: Callable[[str], bool] = is_installed) -> N
     Raises:
         click.UsageError: It can't be called that; the message says why and proposes another name.
     """
-    package = re.sub(r"[-_.]+", "_", project).lower()
+    package = _package(project)
     objection = _objection(project, package, installed)
     if objection is None:
         return Names(project, package)
     near = _near(project, installed)
     message = f"A project can't be called {project!r}: {objection}." + (f" Did you mean '{near}'?" if near else "")
     raise click.UsageError(message, click.get_current_context(silent=True))
+
+
+def near_names(text: str, otherwise: str, installed: Callable[[str], bool] = is_installed) -> Names:
+    """Makes the names of a project out of any text, such as a folder's name.
+
+    Args:
+        text: It is the project's name itself where that will do, else what is like it.
+        otherwise: What the project is called where nothing of the text will do.
+        installed: Whether a package of that import name is there already.
+    """
+    plain = _objection(text, _package(text), installed) is None
+    return names_of(text if plain else _near(text, installed) or otherwise, installed)
+
+
+def _package(project: str) -> str:
+    return re.sub(r"[-_.]+", "_", project).lower()
 
 
 def _objection(project: str, package: str, installed: Callable[[str], bool]) -> str | None:
@@ -81,6 +97,6 @@ def _near(project: str, installed: Callable[[str], bool]) -> str | None:
     digits, rest = re.fullmatch(r"([\d._-]*)(.*)", plain).groups()  # type: ignore[union-attr]  # it always matches
     turned = f"{rest}-{digits.strip('-._')}"
     for near in (plain, turned, f"{plain}-pipeline", f"pipeline-{plain}"):
-        if _objection(near, re.sub(r"[-_.]+", "_", near).lower(), installed) is None:
+        if _objection(near, _package(near), installed) is None:
             return near
     return None

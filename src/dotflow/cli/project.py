@@ -1,5 +1,6 @@
 """A new project: the template's files in the project's own words, written all together or not at all."""
 
+import contextlib
 import json
 import os
 import shutil
@@ -77,6 +78,48 @@ def make(folder: Path, files: Mapping[str, bytes]) -> None:
         raise click.ClickException(f"Can't make the project in {folder}: {reason}. Nothing was made.") from error
 
 
+def add(folder: Path, files: Mapping[str, bytes]) -> None:
+    """Writes *files* into a folder beside what is there; no file that is there is touched.
+
+    Raises:
+        click.ClickException: Some of them are there already, or something can't be written; nothing is left behind.
+    """
+    there = [place for place in files if _stands_in_the_way(folder, place)]
+    if there:
+        raise click.ClickException(
+            f"Nothing was written, since nothing is ever overwritten, and these are here already: {', '.join(there)}. "
+            f"Move them away, or make the project in a folder of its own: dotflow init {SAMPLE.project}."
+        )
+    made: list[Path] = []
+    try:
+        for place, content in files.items():
+            _write_new(folder / place, content, made)
+    except BaseException as error:  # a full disk, Ctrl-C: whatever it is, it goes on from here
+        for path in reversed(made):
+            with contextlib.suppress(OSError):  # a folder into which something has come meanwhile stays
+                path.unlink() if not path.is_dir() else path.rmdir()
+        if isinstance(error, OSError):
+            reason = error.strerror or str(error)
+            raise click.ClickException(f"Can't make the project here: {reason}. Nothing was made.") from error
+        raise
+
+
+def _stands_in_the_way(folder: Path, place: str) -> bool:
+    """Whether something has the place of a file, or a file that of a folder on the way to it."""
+    path = folder / place
+    return os.path.lexists(path) or any(os.path.lexists(above) and not above.is_dir() for above in path.parents)
+
+
+def _write_new(path: Path, content: bytes, made: list[Path]) -> None:
+    """Writes a file that is not there yet, with its folders, and notes in *made* what it makes."""
+    for above in reversed([each for each in path.parents if not each.exists()]):
+        above.mkdir()
+        made.append(above)
+    with path.open("xb") as file:
+        made.append(path)
+        file.write(content)
+
+
 def _check(folder: Path, is_new: bool) -> None:
     if is_new:
         if not folder.parent.is_dir():
@@ -95,9 +138,12 @@ def _check_empty(folder: Path, but: str | None = None) -> None:
     there = sorted({entry.name for entry in folder.iterdir()} - {".git", but})
     if there:
         shown = ", ".join(there[:3]) + (f" and {len(there) - 3} more" if len(there) > 3 else "")
-        raise click.ClickException(
-            f"{folder} is not empty: {shown}. Nothing is ever overwritten: choose another name, or an empty folder."
+        cure = (
+            "'dotflow init' alone makes it beside that"
+            if folder == Path()
+            else "choose another name, or an empty folder"
         )
+        raise click.ClickException(f"{folder} is not empty: {shown}. Nothing is ever overwritten: {cure}.")
 
 
 def _claim(stage: Path) -> None:

@@ -2,7 +2,6 @@
 
 import os
 import shlex
-import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
@@ -10,17 +9,16 @@ from typing import Final
 import click
 
 from dotflow.cli.command import Command
-from dotflow.cli.naming import Names, names_of
+from dotflow.cli.naming import Names, names_of, near_names
 from dotflow.cli.origin import Origin, origin
-from dotflow.cli.project import SAMPLE, make, rendered
+from dotflow.cli.project import SAMPLE, add, make, rendered
 from dotflow.cli.wheel import pack
 
 EXAMPLES: Final = """
 \b
+dotflow init                     in the folder where you are, beside what is there
 dotflow init my-project          a new folder my-project, with the package my_project
 dotflow init ~/code/my-project   the same, elsewhere
-dotflow init .                   in the folder where you are, if it is empty
-dotflow init                     asks for the name, in a terminal
 """
 
 
@@ -30,29 +28,20 @@ dotflow init                     asks for the name, in a terminal
 def init(context: click.Context, name: str | None) -> None:
     """Make a project: a pipeline with its tests, ready to run.
 
-    NAME is its folder, which must not exist yet, or be empty; the last part of it is what the project is called.
-    Nothing is fetched, and nothing is overwritten.
+    Without NAME it is made in the current folder and named after it; where one of its files is there already, nothing
+    is written. NAME is another folder, which must not exist yet, or be empty; the last part of it is what the project
+    is called. Nothing is fetched, and nothing is overwritten.
     """
-    folder = Path(_asked(context) if name is None else _given(context, name))
-    names = names_of(_called(folder))
+    folder = Path() if name is None else Path(_given(context, name))
+    names = near_names(_called(folder), SAMPLE.project) if name is None else names_of(_called(folder))
     source = origin()
     wheel = pack() if source.requirement is None else None
     files = rendered(names, source, wheel)
-    make(folder, files)
+    if name is None:
+        add(folder, files)
+    else:
+        make(folder, files)
     _tell(folder, names, source, files)
-
-
-def _asked(context: click.Context) -> str:
-    if sys.stdin is None or not sys.stdin.isatty():
-        raise click.UsageError("Say what the project is to be called: dotflow init my-project.", context)
-    answer: str = click.prompt("Project name", default=SAMPLE.project, value_proc=_checked, err=True)
-    return answer
-
-
-def _checked(answer: str) -> str:
-    """The answer as it was, if it will do; click asks again where this raises."""
-    names_of(_called(Path(answer)))
-    return answer
 
 
 def _given(context: click.Context, name: str) -> str:
