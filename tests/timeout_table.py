@@ -25,7 +25,7 @@ from tests.integration.victims import (  # noqa: E402 (found through the path th
 
 NOTES = """
 ¹ A thread is left behind, as a daemon, and its TaskError says so.
-² The process that the step had started lives on: in the caller's own process nobody but the step knows of it.
+² The process that the step had started lives on: in the caller's main thread only the step knows of it.
 ³ Nothing can end it in the caller's own thread: the log says so while it hangs, and names the cure, `isolate=True`.
 Unless marked with !, no later lines ran, no process was left, and the interpreter exited within 1 s.
 """
@@ -61,7 +61,7 @@ def cell(way: Way, fate: Fate | None) -> str:
     if fate.threads:
         text += " ! thread left" if way.in_process or way.mode == "sequential" else " ¹"
     if fate.grandchild:
-        text += " ! grandchild" if way.in_process else " ²"
+        text += " ! grandchild" if way.in_process or way.in_thread else " ²"
     if fate.processes:
         text += f" ! {fate.processes}"
     if fate.later:

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -147,10 +147,10 @@ class Script:
             time.sleep(0.02)
         return True
 
-    def left_behind(self, within: float = SOON) -> list[str]:
-        """What still lives after *within* seconds, as command lines."""
+    def left_behind(self, within: float = SOON, besides: Collection[int] = ()) -> list[str]:
+        """What still lives after *within* seconds, as command lines; without the processes *besides*."""
         until = time.monotonic() + within
-        while found := self.family():
+        while found := [process for process in self.family() if process.pid not in besides]:
             if time.monotonic() > until:
                 return [describe(process) for process in found]
             time.sleep(0.02)

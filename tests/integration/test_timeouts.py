@@ -1,8 +1,10 @@
 """When a step's time is up: it ends, in every mode, whatever it is doing, and nothing of it is left."""
 
 import asyncio
+import json
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -50,8 +52,7 @@ def test_a_stuck_step_is_ended_retried_and_leaves_nothing(name: str, tmp_path: P
 
 def faults_of(victim: Victim, way: Way, fate: Fate) -> list[str]:
     """What of it is not as promised."""
-    in_thread = way.mode == "background" and not way.in_process
-    left_behind = in_thread and victim.left_in_thread
+    left_behind = way.in_thread and victim.left_in_thread
     most = TIMEOUT + (GRACE if victim.hard or left_behind else 0) + SLACK
     status, value, errors = fate.tasks[0]
     found = []
@@ -69,7 +70,7 @@ def faults_of(victim: Victim, way: Way, fate: Fate) -> list[str]:
         found.append("later lines ran")
     if bool(fate.threads) != left_behind:
         found.append(f"threads left: {fate.threads}")
-    if fate.grandchild and way.in_process:
+    if fate.grandchild and (way.in_process or way.in_thread):
         found.append("the grandchild lives")
     if fate.processes:
         found.append(f"processes left: {fate.processes}")
@@ -128,6 +129,127 @@ workflow.start()
     assert "isolate=True" in lines[-1]
     assert running
     assert time.monotonic() - began < 0.2 + GRACE + SLACK
+
+
+# Programs that a step in a thread has started
+
+IN_THREADS = {
+    "background": ("background", "None"),
+    "ExecutorThread": ("parallel", "ExecutorThread()"),
+}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux lists the programs of a thread")
+@pytest.mark.parametrize("way", IN_THREADS)
+def test_programs_end_with_the_thread_that_has_started_them(way: str, scripts: Scripts) -> None:
+    """When a step's time is up in a thread, a stuck subprocess.run ends with all that its program has started."""
+    mode, executor = IN_THREADS[way]
+
+    with scripts.start(f"""
+@action(timeout=0.3)
+def stuck():
+    subprocess.run(["sh", "-c", "sleep 60 & sleep 60"])
+    (HERE / "later").touch()
+
+@action(timeout=0.3)
+def own_session():
+    subprocess.run(["sh", "-c", "(sleep 60 &) ; sleep 60"], start_new_session=True)
+    (HERE / "later").touch()
+
+@action(timeout=0.3)
+def cleans_up():
+    child = subprocess.Popen(["sh", "-c", "sleep 60 & sleep 60"])
+    try:
+        while True:
+            time.sleep(0.001)
+    finally:
+        child.kill()
+        child.wait()
+
+workflow = DotFlow(Config(log=LogDefault(output="none"), executor={executor}))
+workflow.task.add([stuck, own_session, cleans_up])
+began = time.monotonic()
+workflow.start(mode="{mode}", keep_going=True).wait()
+say(seconds=time.monotonic() - began, tasks=told(workflow.result_task()))
+signal.pause()
+""") as script:
+        facts = json.loads(script.line())
+        left = script.left_behind(besides=[script.process.pid])
+
+    for status, _, errors in facts["tasks"]:
+        assert status == "Failed"
+        assert [error[0] for error in errors] == ["TimeoutError"]
+        assert "left behind" not in errors[0][1]
+    assert facts["seconds"] < 3 * TIMEOUT + SLACK
+    assert left == []
+    assert not (scripts.folder / "later").exists()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux lists the programs of a thread")
+def test_programs_end_with_a_cancelled_run(scripts: Scripts) -> None:
+    """A run in a thread that is cancelled ends the program that its step waits for, and what that has started."""
+    with scripts.start("""
+@action
+def stuck():
+    subprocess.run(["sh", "-c", "sleep 60 & echo ready; sleep 60"])
+    (HERE / "later").touch()
+
+workflow = DotFlow(Config(log=LogDefault(output="none")))
+workflow.task.add(stuck)
+run = workflow.start(mode="background")
+signal.signal(signal.SIGUSR1, lambda *_: run.cancel())
+os.write(1, b"ready\\n")
+run.wait()
+say(tasks=told(workflow.result_task()))
+signal.pause()
+""") as script:
+        assert [script.line(), script.line()] == ["ready", "ready"]
+        began = time.monotonic()
+        script.send(signal.SIGUSR1)
+        facts = json.loads(script.line())
+        seconds = time.monotonic() - began
+        left = script.left_behind(besides=[script.process.pid])
+
+    assert facts["tasks"][0][2][0][0] == "RunCancelled"
+    assert seconds < SLACK
+    assert left == []
+    assert not (scripts.folder / "later").exists()
+
+
+def test_programs_of_others_are_left_alone(scripts: Scripts) -> None:
+    """A timeout in a thread ends neither programs of earlier attempts in this thread nor those of other threads."""
+    facts = scripts.run("""
+servers = [subprocess.Popen(["sleep", "60"])]
+
+@action
+def serve():
+    servers.append(subprocess.Popen(["sleep", "60"]))
+
+@action(timeout=0.2)
+def stuck():
+    subprocess.run(["sleep", "60"])
+
+@action(timeout=0.2)
+def nested():
+    inner = DotFlow(Config(log=LogDefault(output="none")))
+    inner.task.add([action(lambda: time.sleep(60))] * 2)
+    inner.start(mode="parallel", keep_going=True)
+
+other = threading.Thread(target=lambda: servers.append(subprocess.Popen(["sleep", "60"])))
+other.start()
+other.join()
+workflow = DotFlow(Config(log=LogDefault(output="none")))
+workflow.task.add([serve, stuck, nested])
+workflow.start(mode="background", keep_going=True).wait()
+say(alive=[server.poll() is None for server in servers], tasks=told(workflow.result_task()))
+for server in servers:
+    server.kill()
+    server.wait()
+""").facts
+
+    assert facts["alive"] == [True, True, True]
+    assert [task[0] for task in facts["tasks"]] == ["Completed", "Failed", "Failed"]
+    assert [task[2][0][0] for task in facts["tasks"][1:]] == ["TimeoutError", "TimeoutError"]
 
 
 # The attempt, and nothing but the attempt

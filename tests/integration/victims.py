@@ -69,8 +69,7 @@ VICTIMS: Final[dict[str, Victim]] = {
         kept.append(child)
         (HERE / "grandchild").write_text(str(child.pid))
         child.wait()
-        """,
-        left_in_thread=True,
+        """
     ),
     "coroutine": Victim("await asyncio.sleep(60)", is_coroutine=True),
     "coroutine, swallows": Victim(
@@ -106,6 +105,11 @@ class Way(NamedTuple):
     def name(self) -> str:
         """For readers."""
         return ("groups" if self.groups else self.mode) + (", isolate" if self.isolate else "")
+
+    @property
+    def in_thread(self) -> bool:
+        """Whether a thread makes the attempt, beside the main one."""
+        return self.mode == "background" and not self.in_process
 
     @property
     def in_process(self) -> bool:

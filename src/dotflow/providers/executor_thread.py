@@ -16,6 +16,7 @@ from dotflow.providers.roster import Roster
 from dotflow.worker.attempt import attempt
 from dotflow.worker.deadline import GRACE, GRACE_IN_THREAD, LEFT_BEHIND, REPEAT
 from dotflow.worker.loops import Loops
+from dotflow.worker.programs import ThreadPrograms
 from dotflow.worker.watch import stop_thread
 
 
@@ -161,6 +162,7 @@ class _Thread(threading.Thread):
         self._tasks = tasks
         self._isolated: ProcessCrew | None = None
         self._ending = False
+        self._programs: ThreadPrograms | None = None
         self.call: Call | None = None
         self.late_at: float | None = None
 
@@ -183,18 +185,20 @@ class _Thread(threading.Thread):
         self.give(None)
         if self._isolated is not None:
             self._isolated.wake()
-        elif self.call is not None and self.ident is not None:
-            stop_thread(self.ident)
+        elif self.call is not None and self.ident is not None and self._programs is not None:
+            stop_thread(self.ident, self._programs)
 
     def run(self) -> None:
         """The life of the thread."""
         clock.helpers.add(threading.get_ident())
         try:
             while (call := self._calls.get()) is not None and not self._ending:
+                self._programs = ThreadPrograms()
                 try:
                     outcome = self._make_isolated(call) if call.step.isolate else attempt(call, self._loops)
                 except KeyboardInterrupt:
                     outcome = Interrupted()
+                self._programs = None
                 if outcome is not None:
                     self.call = None
                     self._done.put((self, call, outcome))

@@ -20,6 +20,7 @@ from dotflow.core.task import Task
 from dotflow.worker.channel import Channel, Dump, dump_by_reference, dump_by_value
 from dotflow.worker.nursery import FORK, NUMBER, REAP, UNKNOWN
 from dotflow.worker.process import run_worker
+from dotflow.worker.programs import spared
 
 START_METHODS: Final = ("fork", "forkserver", "spawn")
 
@@ -60,6 +61,7 @@ class WorkerProcess:
         self.pid = pid
         self.channel = channel
         self.ended = _pidfd(pid)
+        spared.add(pid)
 
     def has_ended(self) -> bool:
         """Whether it is known to have ended; not where the system does not tell."""
@@ -91,6 +93,7 @@ class WorkerProcess:
             if descriptor is not None:
                 os.close(descriptor)
         _lifelines.discard(self._lifeline)
+        spared.discard(self.pid)
 
 
 def _pidfd(pid: int) -> int | None:

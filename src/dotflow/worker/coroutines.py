@@ -15,6 +15,7 @@ from dotflow import clock
 from dotflow.errors import LoopLost
 from dotflow.worker.deadline import GRACE, REPEAT, DeadlinePassed, Limit, LoopBlocked
 from dotflow.worker.limited import run_limited
+from dotflow.worker.programs import ThreadPrograms
 from dotflow.worker.watch import Stopped, stop_thread
 
 
@@ -143,12 +144,14 @@ class LoopThread:
         self.tasks: set[asyncio.Task[None]] = set()  # a loop holds its tasks weakly; here they are held
         self._waiting: set[concurrent.futures.Future[Any]] = set()
         self._thread = threading.Thread(target=self._work, name="dotflow-loop", daemon=True)
+        self._programs: ThreadPrograms | None = None
 
     def start(self) -> None:
         """Starts the thread."""
         self._thread.start()
 
     def _work(self) -> None:
+        self._programs = ThreadPrograms()
         clock.helpers.add(threading.get_ident())
         try:
             self._serve_unless_left()
@@ -198,8 +201,8 @@ class LoopThread:
     def leave_behind(self) -> None:
         """The loop is blocked by one of its coroutines: what blocks it is told to end, and the others are let go."""
         self._is_left_behind = True
-        if self._thread.ident is not None:
-            stop_thread(self._thread.ident)
+        if self._thread.ident is not None and self._programs is not None:
+            stop_thread(self._thread.ident, self._programs)
         for future in tuple(self._waiting):
             future.cancel()
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import TypeVar
 
 from dotflow.worker.deadline import OURS, REPEAT, DeadlinePassed, Limit, haunt
+from dotflow.worker.programs import ThreadPrograms, kill
 
 T = TypeVar("T")
 
@@ -63,6 +64,7 @@ class _Watch:
     def __init__(self, limit: Limit, ident: int) -> None:
         self.limit = limit
         self.ident = ident
+        self.programs = ThreadPrograms()
         self.over = threading.Event()
         self.lock = threading.Lock()
         # A class, since only a class can be raised in another thread; one of its own, to be told from others'.
@@ -76,7 +78,7 @@ class _Watch:
                 passed = not self.over.is_set() and self.limit.live
                 if passed:
                     self.limit.raised += 1
-                    _raise_in(self.ident, self.exception)
+                    _end_in(self.ident, self.exception, self.programs)
             if passed:
                 _wake(self.ident)
             seconds = REPEAT
@@ -110,11 +112,22 @@ def _raise_in(ident: int, exception: type[BaseException] | None) -> None:
     ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(ident), raised)
 
 
+def _end_in(ident: int, exception: type[BaseException], programs: ThreadPrograms) -> None:
+    """Raises *exception* in a thread and ends the programs that it waits for.
+
+    They are stopped first: an `except` block of the step may end a program, and then its children have lost their
+    parent and are not found.
+    """
+    frozen = programs.freeze()
+    _raise_in(ident, exception)
+    kill(frozen)
+
+
 class Stopped(BaseException):
     """Raised in a thread whose run is being stopped."""
 
 
-def stop_thread(ident: int) -> None:
-    """Ends what a thread is doing, at its next Python line."""
-    _raise_in(ident, Stopped)
+def stop_thread(ident: int, programs: ThreadPrograms) -> None:
+    """Ends what a thread is doing, at its next Python line, and the programs that it has started."""
+    _end_in(ident, Stopped, programs)
     _wake(ident)

@@ -1,0 +1,83 @@
+"""The programs that a thread has started, and their end.
+
+Linux lists the children that a thread has forked in `/proc/self/task/TID/children`. Elsewhere none are known, so none
+are ended.
+"""
+
+import contextlib
+import os
+import signal
+import threading
+from collections.abc import Callable, Collection, Iterator
+from pathlib import Path
+from typing import Final
+
+#: Processes of dotflow itself that a step's thread may have started: their own run ends them.
+spared: Final[set[int]] = set()
+
+
+class ThreadPrograms:
+    """The programs that the calling thread starts from now on."""
+
+    def __init__(self) -> None:
+        self._thread = threading.get_native_id()
+        self._before = frozenset(_forked_by(self._thread))
+
+    def freeze(self) -> list[int]:
+        """Stops them and all that they have started, and returns their process ids.
+
+        A stopped process starts no other, and keeps the ids of its children taken: Linux gives up a fork when a signal
+        is pending (copy_process in kernel/fork.c). So when a pass finds nothing new, there is nothing else.
+        """
+        return freeze(lambda: _forked_by(self._thread) - self._before - spared)
+
+
+def freeze(roots: Callable[[], Collection[int]]) -> list[int]:
+    """Stops the processes that *roots* names, and all that they have started; their ids, parents first."""
+    frozen: dict[int, None] = {}
+    while new := [pid for pid in _tree(roots()) if pid not in frozen]:
+        for pid in new:
+            _send(os.kill, pid, signal.SIGSTOP)
+            frozen[pid] = None
+    return list(frozen)
+
+
+def kill(frozen: Collection[int]) -> None:
+    """Ends processes, and the process groups that they lead: a group may hold what has lost its parent."""
+    for pid in frozen:
+        with contextlib.suppress(OSError):
+            if os.getpgid(pid) == pid:
+                _send(os.killpg, pid, signal.SIGKILL)
+        _send(os.kill, pid, signal.SIGKILL)
+
+
+def _send(how: Callable[[int, int], None], pid: int, signum: int) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        how(pid, signum)
+
+
+def _tree(roots: Collection[int]) -> Iterator[int]:
+    """The processes and their descendants, parents first."""
+    for pid in roots:
+        yield pid
+        yield from _tree(_children_of(pid))
+
+
+def _children_of(pid: int) -> set[int]:
+    try:
+        threads = os.listdir(f"/proc/{pid}/task")  # noqa: PTH208 (names are wanted)
+    except OSError:  # it is gone
+        return set()
+    return set().union(*(_read(f"/proc/{pid}/task/{thread}/children") for thread in threads))
+
+
+def _forked_by(thread: int) -> set[int]:
+    """The children of one thread of this process, those that have ended and were not waited for too."""
+    return _read(f"/proc/self/task/{thread}/children")
+
+
+def _read(path: str) -> set[int]:
+    try:
+        return {int(pid) for pid in Path(path).read_bytes().split()}
+    except OSError:  # it is gone, or this system has no such file
+        return set()
