@@ -130,7 +130,7 @@ def everybody() -> Everybody:
     ("event", "told", "status"),
     [
         (STARTED, ["history", "tracer", "log.info", "notify"], "In progress"),
-        (REPEATED, ["history", "tracer", "log.error", "notify"], "In progress"),
+        (REPEATED, ["history", "tracer", "log.error", "notify"], "Retry"),
         (RETRY, ["history", "tracer", "log.error", "notify"], "Retry"),
         (COMPLETED, ["history", "tracer", "log.info", "notify", "callback"], "Completed"),
         (RESTORED, ["history", "tracer", "log.info", "notify"], "Completed"),

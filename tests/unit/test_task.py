@@ -67,7 +67,7 @@ def test_a_new_one_has_done_nothing() -> None:
     ("events", "status"),
     [
         ([started()], TypeStatus.IN_PROGRESS),
-        ([started(), AttemptRepeated(0, 1, failure("a"))], TypeStatus.IN_PROGRESS),
+        ([started(), AttemptRepeated(0, 1, failure("a"))], TypeStatus.RETRY),
         ([started(), AttemptFailed(0, 1, failure("a"), 1.0)], TypeStatus.RETRY),
         ([started(), AttemptFailed(0, 1, failure("a"), 1.0), started(2)], TypeStatus.IN_PROGRESS),
         ([started(), completed(1)], TypeStatus.COMPLETED),

@@ -20,7 +20,7 @@ from dotflow.core.types.status import TypeStatus
 
 STATUS_AFTER: Final[Mapping[type, TypeStatus]] = {
     AttemptStarted: TypeStatus.IN_PROGRESS,
-    AttemptRepeated: TypeStatus.IN_PROGRESS,
+    AttemptRepeated: TypeStatus.RETRY,
     AttemptFailed: TypeStatus.RETRY,
     TaskCompleted: TypeStatus.COMPLETED,
     TaskRestored: TypeStatus.COMPLETED,

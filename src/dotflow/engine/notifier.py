@@ -9,6 +9,7 @@ from typing import Final
 from dotflow import clock
 from dotflow.abc.notify import Notify
 from dotflow.core.task import Task
+from dotflow.engine.listeners import as_listener
 
 MOST_WAITING: Final = 10_000  # notifications; beyond that the oldest promise, not to hold up the run, is kept
 
@@ -24,6 +25,7 @@ class Notifier:
 
     def __init__(self, notify: Notify, grace: float, report: Callable[[str, BaseException | None], None]) -> None:
         self._notify = notify
+        self._listener = as_listener(notify.send)
         self._grace = grace
         self._report = report
         self._queue: queue.Queue[Task | None] = queue.Queue(MOST_WAITING)
@@ -61,6 +63,6 @@ class Notifier:
     def _work(self) -> None:
         while (task := self._queue.get()) is not None and not self._given_up:
             try:
-                self._notify.send(task)
+                self._listener(task)
             except BaseException as error:  # somebody else's code: it is reported, and the run goes on
                 self._report(f"{type(self._notify).__name__}.send raised for task {task.task_id} {task.name}", error)

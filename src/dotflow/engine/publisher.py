@@ -11,6 +11,7 @@ from dotflow.core.events import AttemptFailed, AttemptRepeated, Event, TaskCompl
 from dotflow.core.failure import Failure
 from dotflow.core.task import Task
 from dotflow.engine.checkpoint import Checkpoints
+from dotflow.engine.listeners import Listener, as_listener
 from dotflow.engine.notifier import Notifier
 from dotflow.worker.deadline import DeadlinePassed
 from dotflow.worker.watch import Stopped
@@ -54,7 +55,8 @@ class Publisher:
         self._run_id = run_id
         self._tasks = tasks
         self._checkpoints = checkpoints
-        self._log = log
+        self._info: Listener | None = None if log is None else as_listener(log.info)
+        self._error: Listener | None = None if log is None else as_listener(log.error)
         self._notifier = notifier
         self._followers: Sequence[tuple[str, Callable[[str, Event], None]]] = [
             *([("history", history.record)] if history is not None else []),
@@ -87,8 +89,9 @@ class Publisher:
         task.apply(event)
         if self._followers:
             self.follow(event)
-        if self._log is not None:
-            self._write(self._log, task, kind in FAILURES)
+        listener = self._error if kind in FAILURES else self._info
+        if listener is not None:
+            self._write(listener, task)
         if self._notifier is not None:
             self._notifier.send(task)
         if task.callback is not None and kind in ENDS:
@@ -117,9 +120,9 @@ class Publisher:
             pass_on(error)
             self._report(f"{whose} raised", error)
 
-    def _write(self, log: Log, task: Task, failed: bool) -> None:
+    def _write(self, listener: Listener, task: Task) -> None:
         try:
-            (log.error if failed else log.info)(task)
+            listener(task)
         except BaseException as error:  # somebody else's code: it is reported, and the run goes on
             pass_on(error)
             self._report(f"The log raised at task {task.task_id} {task.name}", error)

@@ -1,0 +1,74 @@
+"""How a user's method is given the task, whatever its signature."""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from dotflow import Task, action
+from dotflow.engine.listeners import as_listener
+
+TASK = Task(0, action(lambda: None))
+
+
+def wrapped(function: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(function)
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        return function(*args, **kwargs)
+
+    return wrapper
+
+
+class Mine:
+    def by_place(self, task: Task) -> object:
+        return task
+
+    def by_place_and_more(self, task: Task, **more: Any) -> object:
+        return None if more else task
+
+    def any_places(self, *tasks: Task) -> object:
+        return tasks[0]
+
+    def by_any_name(self, **kwargs: Any) -> object:
+        return kwargs["task"]
+
+    def by_name(self, *, task: Task) -> object:
+        return task
+
+    @wrapped
+    def wrapped_by_name(self, **kwargs: Any) -> object:
+        return kwargs["task"]
+
+    @wrapped
+    def wrapped_by_place(self, task: Task) -> object:
+        return task
+
+    @staticmethod
+    def of_nobody(**kwargs: Any) -> object:
+        return kwargs["task"]
+
+
+@pytest.mark.parametrize("name", [name for name in vars(Mine) if not name.startswith("_")])
+def test_the_task_arrives(name: str) -> None:
+    """By place where that can be, by name otherwise."""
+    assert as_listener(getattr(Mine(), name))(TASK) is TASK
+
+
+def test_one_that_takes_none_raises_when_it_is_called() -> None:
+    """As it did: a run reports it."""
+
+    class Forgetful:
+        def info(self) -> None: ...
+
+    with pytest.raises(TypeError):
+        as_listener(Forgetful().info)(TASK)
+
+
+def test_what_has_no_signature_is_called_as_it_is() -> None:
+    """Written in C, it says nothing of what it takes."""
+    kept: list[Task] = []
+
+    as_listener(kept.append)(TASK)
+
+    assert kept == [TASK]
