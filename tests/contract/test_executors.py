@@ -9,6 +9,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ import psutil
 import pytest
 
 from dotflow import Context, DotFlow, action
-from dotflow.abc.executor import Executor
+from dotflow.abc.executor import Crew, Executor
 from dotflow.core.call import Call
 from dotflow.core.types import TypeStatus
 from dotflow.providers import ExecutorAsync, ExecutorInline, ExecutorProcess, ExecutorThread, StorageFile
@@ -77,6 +78,20 @@ def offspring() -> set[psutil.Process]:
 def workflow(make_workflow: MakeWorkflow, executor: Executor) -> DotFlow:
     """An empty workflow whose attempts are made by the executor."""
     return make_workflow(executor=executor)
+
+
+def submit(crew: Crew, call: Call) -> None:
+    """Does as the runner does, where there is room."""
+    while not crew.make_room(crew.pool_of(call.step), call.lane, 1):
+        crew.wait(None)
+    crew.submit(call)
+
+
+def most_at_once(workflow: DotFlow) -> int:
+    """How many attempts may be made at once; of a cluster, more than the ones that tests begin have room for."""
+    if isinstance(workflow.config.executor, ExecutorInline):
+        return 1
+    return getattr(workflow.config.executor, "max_workers", None) or 10
 
 
 def statuses(workflow: DotFlow) -> list[TypeStatus]:
@@ -550,6 +565,29 @@ class TestIsolate:
         assert between == "between"
         assert len({first, last, os.getpid()}) == 3
 
+    def test_cancel_ends_it_at_once(self, workflow: DotFlow, tmp_path: Path) -> None:
+        """In the calling thread too, which only waits for it: its task is FAILED, and later lines do not run."""
+        begun, later = tmp_path / "begun", tmp_path / "later"
+
+        def slow() -> None:
+            begun.touch()
+            time.sleep(15)
+            later.touch()
+
+        workflow.task.add([action(isolate=True)(slow), action(lambda: "next")])
+        run = workflow.start(mode="background")
+        until = time.monotonic() + 15
+        while not begun.exists():
+            assert time.monotonic() < until
+        began = time.monotonic()
+        run.cancel()
+
+        assert run.wait(10)
+        assert time.monotonic() - began < 5
+        assert statuses(workflow) == [FAILED, NOT_STARTED]
+        assert [error.exception for error in run.tasks[0].errors] == ["RunCancelled"]
+        assert not later.exists()
+
     def test_its_death_is_reported_and_the_run_goes_on(self, workflow: DotFlow) -> None:
         """A step that kills its process fails with what happened to it, and nothing else is harmed."""
         workflow.task.add([action(isolate=True)(lambda: os._exit(7)), action(lambda: "next")])
@@ -669,11 +707,11 @@ class TestRuns:
         tasks = {task.task_id: task for task in workflow.task}
         crew = executor.open(tasks, lambda message: None)
         try:
-            crew.submit(Call(0, 0, tasks[0].step, Context(), Context(), "w"))
+            submit(crew, Call(0, 0, tasks[0].step, Context(), Context(), "w"))
             while not crew.wait(None):
                 pass
             crew.leave(0)  # a worker is there, and free
-            crew.submit(Call(1, 1, tasks[1].step, Context(), Context(), "w"))
+            submit(crew, Call(1, 1, tasks[1].step, Context(), Context(), "w"))
             crew.wake()
             assert list(crew.wait(None)) == []
         finally:
@@ -703,6 +741,64 @@ class TestRuns:
         assert statuses(workflow) == [COMPLETED, FAILED, NOT_STARTED]
         assert [error.exception for error in run.tasks[1].errors] == ["RunCancelled"]
         assert not later.exists()
+
+    def test_after_a_failure_nothing_new_starts_however_many_wait(self, workflow: DotFlow, tmp_path: Path) -> None:
+        """Of 101 tasks, the first of which fails, only those run that had a worker by then."""
+
+        def fails() -> None:
+            raise ValueError("no")
+
+        def waits(initial_context: Context) -> None:
+            (tmp_path / str(initial_context.storage)).touch()
+            while not (tmp_path / "failed").exists():
+                time.sleep(0.01)
+
+        workflow.task.add(action(fails), callback=lambda task: (tmp_path / "failed").touch())
+        for place in range(1, 101):
+            workflow.task.add(action(waits), initial_context=place)
+
+        workflow.start(mode="parallel")
+
+        ran = [place for place in range(1, 101) if (tmp_path / str(place)).exists()]
+        assert len(ran) < most_at_once(workflow)
+        assert statuses(workflow) == [FAILED, *(COMPLETED if place in ran else NOT_STARTED for place in range(1, 101))]
+
+    @pytest.mark.parametrize("executor", EVERY, indirect=True)
+    def test_what_waits_for_a_worker_has_not_started(self, workflow: DotFlow) -> None:
+        """`started_at` is when the attempt begins: after the end of the one whose worker it takes."""
+        workflow.task.add([action(lambda: time.sleep(0.02)) for _ in range(7)])
+
+        workflow.start(mode="parallel")
+
+        marks = [(moment, 1) for task in workflow.result_task() if (moment := task.started_at)]
+        marks += [(moment, -1) for task in workflow.result_task() if (moment := task.finished_at)]
+        assert len(marks) == 14
+        assert max(accumulate(change for _, change in sorted(marks))) <= most_at_once(workflow)
+
+    @not_inline
+    def test_cancel_leaves_what_waits_as_it_is(self, workflow: DotFlow, tmp_path: Path) -> None:
+        """Of 60 tasks, only those that have begun are FAILED."""
+
+        def slow(initial_context: Context) -> None:
+            (tmp_path / str(initial_context.storage)).touch()
+            until = time.monotonic() + 15
+            while time.monotonic() < until:
+                time.sleep(0.01)
+
+        for place in range(60):
+            workflow.task.add(action(slow), initial_context=place)
+        run = workflow.launch(lambda: None, mode="parallel")
+        until = time.monotonic() + 15
+        while not any(tmp_path.iterdir()):
+            assert time.monotonic() < until
+        run.cancel()
+
+        assert run.wait(10)
+        begun = {int(path.name) for path in tmp_path.iterdir()}
+        failed = {task.task_id for task in run.tasks if task.status is FAILED}
+        assert begun <= failed
+        assert len(failed) <= most_at_once(workflow)
+        assert all(task.status is NOT_STARTED for task in run.tasks if task.task_id not in failed)
 
     def test_a_delay_occupies_no_worker(self, workflow: DotFlow) -> None:
         """While a task waits for its next attempt, the others are made."""

@@ -315,8 +315,8 @@ class TestLostWorkers:
         from dotflow.providers.ray_crew import _Seat
 
         call = Call(0, 0, action(lambda: 1), Context(), Context(), "w")
-        seat = _Seat(ray_crew._kind_of(call), None)
-        ray_crew._kind_of(call).roster.join(seat)
+        seat = _Seat(ray_crew._kind_of(ray_crew.pool_of(call.step)), None)
+        ray_crew._kind_of(ray_crew.pool_of(call.step)).roster.join(seat)
         seat.call = call
         ray_crew._take(seat, failed(ObjectLostError("00", None, "")))
         ((_, outcome),) = ray_crew.wait(0)
@@ -330,7 +330,7 @@ class TestLostWorkers:
 
         from dotflow.providers.ray_crew import _Seat
 
-        kind = ray_crew._kind_of(Call(0, 0, action(lambda: 1), Context(), Context(), "w"))
+        kind = ray_crew._kind_of(ray_crew.pool_of(action(lambda: 1)))
 
         for _ in range(2):
             for seat in [_Seat(kind, None) for _ in range(8)]:

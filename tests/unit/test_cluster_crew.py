@@ -1,7 +1,7 @@
 """ClusterCrew: calls into errands, replies into outcomes; no cluster is needed for it."""
 
 import pickle
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from typing import Any
 
 import pytest
@@ -24,6 +24,10 @@ LARGE = bytes(WORTH_KEEPING)
 class Crew(ClusterCrew):
     """The part that every cluster's crew has."""
 
+    def has_room(self, pool: Hashable) -> bool:
+        """Not for what asks for a GPU."""
+        return not pool
+
     def submit(self, call: Call) -> None:
         """Not asked of it here."""
 
@@ -36,6 +40,10 @@ class Crew(ClusterCrew):
 
     def close(self) -> None:
         """Not asked of it here."""
+
+
+def one() -> int:
+    return 1
 
 
 @action(timeout=2)
@@ -192,6 +200,21 @@ class TestPatience:
         crew.began(0)
 
         assert crew.until_patience_ends() is None
+
+    def test_calls_that_wait_in_the_runner_are_counted(
+        self, crew: Crew, told: list[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A call that there is no room for waits as much as one that the cluster has."""
+        monkeypatch.setattr(cluster_crew, "PATIENCE", 0.0)
+        assert crew.until_patience_ends() is None
+
+        assert not crew.make_room(crew.pool_of(action(resources={"GPU": 1})(one)), 0, 7)
+        assert crew.make_room(crew.pool_of(step), 1, 3)
+        crew.begins_to_wait(call(task_id=1))
+        assert crew.until_patience_ends() == 0.0
+        crew.say_who_waits("no workers")
+
+        assert "10 step(s)" in told[0]
 
     def test_it_ends_where_nothing_does(self, crew: Crew, told: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
         """Once, with what the cluster has."""

@@ -68,7 +68,7 @@ S, C, F, R, D, X = AttemptStarted, Call, AttemptFailed, AttemptRepeated, TaskCom
         ({"retry": 2}, [Raised(NO), Returned(1)], [S, C, F, 1, S, C, D]),
         ({"retry": 2}, [TimedOut(LATE), Returned(1)], [S, C, F, 1, S, C, D]),
         ({"retry": 2}, [Died(GONE), Returned(1)], [S, C, F, 1, S, C, D]),
-        ({"retry": 2, "retry_delay": 0}, [Raised(NO), Raised(NO)], [S, C, F, S, C, X]),
+        ({"retry": 2, "retry_delay": 0}, [Raised(NO), Raised(NO)], [S, C, F, 0, S, C, X]),
         ({"retry": 2, "retry_on": ValueError}, [Raised(NO, (), True), Returned(1)], [S, C, F, 1, S, C, D]),
         ({"retry": 2, "retry_on": ValueError}, [Raised(NO, (), False)], [S, C, X]),
         ({"retry": 2, "retry_on": ValueError}, [Died(GONE)], [S, C, X]),

@@ -5,17 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from dotflow import Context, action
-from dotflow.core.call import Call
 from dotflow.providers.roster import Roster
-
-
-@action
-def step() -> None: ...
-
-
-def call(task_id: int, lane: int) -> Call:
-    return Call(task_id, lane, step, Context(), Context(), "w")
 
 
 class Agency:
@@ -33,16 +23,9 @@ class Agency:
         return name
 
 
-def given(roster: Roster[str], *calls: Call) -> list[tuple[int, str | OSError]]:
-    """Who gets which task, when these calls come and all that can begin does."""
-    found: list[tuple[int, str | OSError]] = []
-    for each in calls:
-        at_once = roster.add(each)
-        if at_once is not None:
-            found.append((each.task_id, at_once))
-    while (pair := roster.next()) is not None:
-        found.append((pair[0].task_id, pair[1]))
-    return found
+def given(roster: Roster[str], *lanes: int, apart: bool = False) -> list[str | OSError | None]:
+    """The workers that calls of these lanes get, in order; None for a call that must wait."""
+    return [roster.take(lane, apart=apart) if roster.make_room(lane, apart=apart) else None for lane in lanes]
 
 
 @pytest.fixture
@@ -54,7 +37,7 @@ def test_nobody_is_hired_without_work(agency: Agency) -> None:
     """A worker starts when there is a call for it, not before."""
     roster = Roster(agency.hire, 4)
 
-    assert roster.next() is None
+    assert roster.has_room(0)
     assert agency.hired == []
 
 
@@ -62,114 +45,141 @@ def test_a_worker_for_each_lane(agency: Agency) -> None:
     """Calls of different lanes begin at once, each with a worker of its own."""
     roster = Roster(agency.hire, 4)
 
-    assert given(roster, call(0, 0), call(1, 1), call(2, 2)) == [(0, "A"), (1, "B"), (2, "C")]
+    assert given(roster, 0, 1, 2) == ["A", "B", "C"]
 
 
 def test_no_more_than_allowed(agency: Agency) -> None:
-    """The rest waits, in order, until a worker is done."""
+    """The others wait until a worker is done."""
     roster = Roster(agency.hire, 2)
 
-    assert given(roster, *(call(place, place) for place in range(4))) == [(0, "A"), (1, "B")]
+    assert given(roster, 0, 1, 2, 3) == ["A", "B", None, None]
+    assert not roster.has_room(2)
 
     roster.rest("B")
     roster.leave(1)
-    assert given(roster) == [(2, "B")]
+    assert given(roster, 2, 3) == ["B", None]
     assert agency.hired == ["A", "B"]
 
 
 def test_one_that_comes_by_itself(agency: Agency) -> None:
-    """Where workers start elsewhere, they join when they are up; calls wait for them, and are counted."""
-    roster = Roster(agency.hire, 4, may_hire=lambda: False)
+    """Where workers start elsewhere, they join when they are up; until then there is no room."""
+    roster = Roster(agency.hire, 4, may_hire=lambda apart: False)
 
-    assert given(roster, call(0, 0), call(1, 1)) == []
-    assert roster.waiting == 2
+    assert given(roster, 0, 1) == [None, None]
     roster.join("Z")
-    assert given(roster) == [(0, "Z")]
-    assert roster.waiting == 1
+    assert roster.has_idle
+    assert given(roster, 0, 1) == ["Z", None]
     assert agency.hired == []
 
 
 def test_a_lane_comes_back_to_its_worker(agency: Agency) -> None:
-    """The next call of a lane goes to the worker that has its value still, at once."""
+    """The next call of a lane goes to the worker that has its value still, and none is hired for it."""
     roster = Roster(agency.hire, 4)
-    given(roster, call(0, 0), call(1, 1))
+    given(roster, 0, 1)
     roster.rest("A")
     roster.rest("B")
 
-    assert roster.add(call(2, 1)) == "B"
-    assert roster.add(call(3, 0)) == "A"
+    assert given(roster, 1, 0) == ["B", "A"]
+    assert agency.hired == ["A", "B"]
 
 
 def test_an_idle_worker_spares_the_start_of_another(agency: Agency) -> None:
     """A worker whose lane is over takes on a new one."""
     roster = Roster(agency.hire, 4)
-    given(roster, call(0, 0))
+    given(roster, 0)
     roster.rest("A")
     roster.leave(0)
 
-    assert given(roster, call(1, 1)) == [(1, "A")]
+    assert given(roster, 1) == ["A"]
     assert agency.hired == ["A"]
 
 
 def test_the_one_that_rested_least_comes_first(agency: Agency) -> None:
     """Its memory is warm; the others may as well never be needed again."""
     roster = Roster(agency.hire, 4)
-    given(roster, call(0, 0), call(1, 1))
+    given(roster, 0, 1)
     for worker, lane in (("A", 0), ("B", 1)):
         roster.rest(worker)
         roster.leave(lane)
 
-    assert given(roster, call(2, 2)) == [(2, "B")]
+    assert given(roster, 2) == ["B"]
 
 
 def test_a_home_is_kept_free_while_others_can_be_hired(agency: Agency) -> None:
     """A worker whose lane waits out a delay is left to it."""
     roster = Roster(agency.hire, 2)
-    given(roster, call(0, 0))
+    given(roster, 0)
     roster.rest("A")
 
-    assert given(roster, call(1, 1)) == [(1, "B")]
+    assert given(roster, 1) == ["B"]
 
 
-def test_a_home_is_lent_when_no_more_can_be_hired(agency: Agency) -> None:
+@pytest.mark.parametrize("may_hire", [True, False])
+def test_a_home_is_lent_when_no_more_can_be_hired(agency: Agency, may_hire: bool) -> None:
     """A retry delay never keeps a worker from working."""
-    roster = Roster(agency.hire, 1)
-    given(roster, call(0, 0))
+    allowed = [True]
+    roster = Roster(agency.hire, 1 if may_hire else 2, may_hire=lambda apart: allowed[0])
+    given(roster, 0)
     roster.rest("A")
+    allowed[0] = may_hire
 
-    assert given(roster, call(1, 1)) == [(1, "A")]
+    assert roster.has_room(1)
+    assert given(roster, 1) == ["A"]
 
 
-def test_a_lane_whose_worker_was_lent_waits_for_whoever_is_free(agency: Agency) -> None:
-    """Its call is queued like any other and moves to another worker."""
+def test_a_lane_whose_worker_was_lent_waits_for_any(agency: Agency) -> None:
+    """Its call is like any other, and moves to another worker."""
     roster = Roster(agency.hire, 2)
-    given(roster, call(0, 0), call(1, 1))
+    given(roster, 0, 1)
     roster.rest("A")
-    given(roster, call(2, 2))
+    given(roster, 2)
 
-    assert given(roster, call(3, 0)) == []
+    assert given(roster, 0) == [None]
     roster.rest("B")
-    assert given(roster) == [(3, "B")]
+    assert given(roster, 0) == ["B"]
+
+
+def test_a_call_apart_gets_a_worker_that_is_new(agency: Agency) -> None:
+    """An idle one that has made a call is ended for it, where there may be no more; others' homes are not touched."""
+    ended: list[str] = []
+    roster = Roster(agency.hire, 2, dismiss_for_isolated=lambda worker: (ended.append(worker), roster.dismiss(worker)))
+    given(roster, 0)
+    roster.rest("A")
+
+    assert given(roster, 0, apart=True) == ["B"]
+    assert ended == []
+    assert given(roster, 1, apart=True) == ["C"]
+    assert ended == ["A"]
+    assert not roster.has_room(2, apart=True)
+    assert given(roster, 2, apart=True) == [None]
+
+
+def test_for_a_call_apart_it_need_not_be_quiet(agency: Agency) -> None:
+    """However fast others end: it can't take a worker that has become free."""
+    roster = Roster(agency.hire, 4, may_hire=lambda apart: apart)
+
+    assert given(roster, 0) == [None]
+    assert given(roster, 0, apart=True) == ["A"]
 
 
 def test_a_dismissed_worker_is_replaced(agency: Agency) -> None:
     """The lane of a worker that died goes on with a new one."""
     roster = Roster(agency.hire, 1)
-    given(roster, call(0, 0))
+    given(roster, 0)
     roster.dismiss("A")
 
-    assert given(roster, call(1, 0)) == [(1, "B")]
+    assert given(roster, 0) == ["B"]
 
 
 def test_a_dismissed_worker_is_never_found_again(agency: Agency) -> None:
     """Not while it was idle, and not through its lane."""
     roster = Roster(agency.hire, 2)
-    given(roster, call(0, 0))
+    given(roster, 0)
     roster.rest("A")
     roster.dismiss("A")
 
-    assert roster.add(call(1, 0)) is None
-    assert given(roster) == [(1, "B")]
+    assert not roster.has_free(0)
+    assert given(roster, 0) == ["B"]
 
 
 def test_when_no_more_can_be_had_those_that_are_there_do_it() -> None:
@@ -177,20 +187,18 @@ def test_when_no_more_can_be_had_those_that_are_there_do_it() -> None:
     agency = Agency(there_are=2)
     roster = Roster(agency.hire, 8)
 
-    assert given(roster, *(call(place, place) for place in range(3))) == [(0, "A"), (1, "B")]
+    assert given(roster, 0, 1, 2) == ["A", "B", None]
+    assert not roster.can_grow
     roster.rest("A")
     roster.leave(0)
-    assert given(roster) == [(2, "A")]
+    assert given(roster, 2) == ["A"]
 
 
 def test_when_there_is_nobody_the_error_is_handed_out() -> None:
-    """With no worker to wait for, each waiting call learns why."""
+    """With no worker to wait for, each call gets the reason."""
     roster = Roster(Agency(there_are=0).hire, 8)
 
-    found = given(roster, call(0, 0), call(1, 1))
-
-    assert [task_id for task_id, _ in found] == [0, 1]
-    assert all(isinstance(error, OSError) for _, error in found)
+    assert [type(found) for found in given(roster, 0, 1)] == [OSError, OSError]
 
 
 def test_leaving_twice_or_never_having_come_is_harmless(agency: Agency) -> None:
@@ -198,9 +206,9 @@ def test_leaving_twice_or_never_having_come_is_harmless(agency: Agency) -> None:
     roster = Roster(agency.hire, 1)
 
     roster.leave(5)
-    given(roster, call(0, 0))
+    given(roster, 0)
     roster.leave(0)
     roster.leave(0)
     roster.rest("A")
 
-    assert given(roster, call(1, 1)) == [(1, "A")]
+    assert given(roster, 1) == ["A"]

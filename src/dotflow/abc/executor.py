@@ -1,8 +1,10 @@
 """Executor: where attempts are made."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from typing import Any
 
+from dotflow.core.action import Action
 from dotflow.core.call import Call
 from dotflow.core.outcome import Outcome
 from dotflow.core.task import Task
@@ -16,7 +18,26 @@ class Crew(ABC):
 
     It decides nothing: no order, no retry, no delay. What it must keep of a step is its timeout
     (`dotflow.worker.attempt` ends what can be ended from inside; the crew ends the rest) and `isolate`.
+
+    Calls that are ready wait in the runner, which asks for room before each `submit`: a task has started when its call
+    is submitted. A crew that limits nothing leaves `pool_of` and `make_room` as they are.
     """
+
+    def pool_of(self, step: Action[..., Any]) -> Hashable:
+        """Name the pool of workers that attempts of *step* need. A full pool keeps no call of another pool waiting."""
+        return None
+
+    def make_room(self, pool: Hashable, lane: int, waiting: int) -> bool:
+        """Return whether a call that is submitted next would begin at once. A worker may be started for it.
+
+        After False, `wait` returns also when there is room.
+
+        Args:
+            pool: As `pool_of` names it.
+            lane: The call's.
+            waiting: How many calls are ready for the pool, this one included.
+        """
+        return True
 
     @abstractmethod
     def submit(self, call: Call) -> Outcome | None:

@@ -20,7 +20,7 @@ new: Final = tuple.__new__  # makes a named tuple in half the time, and three ar
 
 
 class Wait(NamedTuple):
-    """A request to go on after so many seconds."""
+    """A request to go on after so many seconds, as soon as there is room for the next attempt."""
 
     seconds: float
 
@@ -59,8 +59,7 @@ def task_flow(task: Task, lane: int, previous: Context) -> TaskFlow:
             yield _failed(task_id, number, outcome.failure)
             return None
         yield AttemptFailed(task_id, number, outcome.failure, delay)
-        if delay:
-            yield Wait(delay)
+        yield Wait(delay)
     raise AssertionError("itertools.count ended")
 
 

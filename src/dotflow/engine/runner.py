@@ -19,6 +19,7 @@ from dotflow.core.types.status import TypeStatus
 from dotflow.engine.lifecycle import NOT_SAVED, TaskFlow, Wait, task_flow
 from dotflow.engine.plan import Plan
 from dotflow.engine.publisher import Publisher
+from dotflow.engine.ready import Ready, ReadyTasks
 from dotflow.errors import LeaseLost, RunStopped
 from dotflow.worker.watch import waking
 
@@ -70,7 +71,8 @@ class Runner:
         self._last = plan.last_of_lanes()
         self._flows: dict[int, TaskFlow] = {}  # of tasks that wait for an answer or for their time
         self._previous: dict[int, Context] = {}  # for tasks that wait for others still
-        self._startable: deque[tuple[int, Context]] = deque()
+        self._arrivals: deque[tuple[Ready, bool]] = deque()  # what has become ready; whether it continues a lane
+        self._ready = ReadyTasks()
         self._timers: list[tuple[float, int, int]] = []
         self._ties = itertools.count()
         self._stopping = False
@@ -108,9 +110,9 @@ class Runner:
     def _loop(self) -> None:
         for place, missing in enumerate(self._missing):
             if not missing:
-                self._startable.append((place, Context()))
-        self._advance_all()
-        while self._flows and not self._cancelled.is_set():
+                self._arrivals.append((Ready(place, self._plan.lanes[place], Context(), None), False))
+        self._begin_all()
+        while (self._flows or self._ready) and not self._cancelled.is_set():
             answers = clock.wait(
                 self._crew.wait,
                 self._until_timer(),
@@ -121,19 +123,44 @@ class Runner:
             for call, outcome in sorted(answers, key=_is_interrupt):
                 self._advance(call.task_id, self._flows.pop(call.task_id), outcome)
             self._ring_timers()
-            self._advance_all()
+            self._begin_all()
 
-    def _advance_all(self) -> None:
-        """Starts what may start, until there is nothing but answers and timers to wait for."""
-        startable, cancelled = self._startable, self._cancelled
-        while startable and not self._stopping and not cancelled.is_set():
-            place, previous = startable.popleft()
-            context = self._restored.get(place)
-            if context is None:
-                self._advance(place, task_flow(self._tasks[place], self._plan.lanes[place], previous), None)
+    def _begin_all(self) -> None:
+        """Begins what there is room for, until there is nothing but answers and timers to wait for."""
+        make_room = self._crew.make_room
+        while not self._cancelled.is_set():
+            if self._arrivals:
+                self._take_in(*self._arrivals.popleft())
+            elif (task := self._ready.take(make_room)) is not None:
+                self._begin(task)
             else:
-                self._publisher.publish(TaskRestored(place, context, previous))
+                return
+
+    def _take_in(self, task: Ready, continues: bool) -> None:
+        """Begins a task that has just become ready, or lets it wait; what was restored need not run."""
+        place = task.task_id
+        if task.flow is None:
+            if self._stopping:
+                return
+            context = self._restored.get(place)
+            if context is not None:
+                self._publisher.publish(TaskRestored(place, context, task.previous))
                 self._end(place, context)
+                return
+        pool = self._crew.pool_of(self._tasks[place].step)
+        if self._ready.must_wait(pool, continues=continues) or not self._crew.make_room(pool, task.lane, 1):
+            self._ready.add(pool, task, continues=continues)
+        else:
+            self._begin(task)
+
+    def _begin(self, task: Ready) -> None:
+        flow = task.flow or task_flow(self._tasks[task.task_id], task.lane, task.previous)
+        self._advance(task.task_id, flow, None)
+
+    def _stop_beginning(self) -> None:
+        """Lets only those go on that have begun."""
+        self._stopping = True
+        self._ready.drop_new()
 
     def _advance(self, place: int, flow: TaskFlow, answer: Outcome | None) -> None:
         """Grants what the task's flow asks for, until it waits for an answer or for its time."""
@@ -149,16 +176,14 @@ class Runner:
                         self._flows[place] = flow
                         return
                 elif kind is Wait:
-                    due = clock.monotonic() + request.seconds
-                    heapq.heappush(self._timers, (due, next(self._ties), place))
-                    self._flows[place] = flow
+                    self._let_wait(place, flow, request.seconds)
                     return
                 else:
                     try:
                         publish(request)
                     except NOT_SAVED as error:
                         if isinstance(error, LeaseLost):  # whatever keep_going says: another process is at this work
-                            self._stopping = True
+                            self._stop_beginning()
                         request = flow.throw(error)
                         continue
                 request = flow.send(answer)
@@ -174,7 +199,7 @@ class Runner:
         if self._last[lane] == place:
             self._crew.leave(lane)
         if context is None and not self._keep_going:
-            self._stopping = True
+            self._stop_beginning()
         for follower in self._followers[place]:
             previous = Context() if context is None else context
             needs = self._plan.needs[follower]
@@ -185,7 +210,19 @@ class Runner:
                 if self._missing[follower]:
                     continue
                 previous = self._previous.pop(follower)
-            self._startable.append((follower, previous))
+            its_lane = self._plan.lanes[follower]
+            self._arrivals.append((Ready(follower, its_lane, previous, None), its_lane == lane))
+
+    def _let_wait(self, place: int, flow: TaskFlow, seconds: float) -> None:
+        if not seconds:
+            self._go_on(place, flow)
+            return
+        heapq.heappush(self._timers, (clock.monotonic() + seconds, next(self._ties), place))
+        self._flows[place] = flow
+
+    def _go_on(self, place: int, flow: TaskFlow) -> None:
+        """The task's time has come: it makes its next attempt as soon as there is room."""
+        self._arrivals.append((Ready(place, self._plan.lanes[place], self._tasks[place].previous_context, flow), True))
 
     def _until_timer(self) -> float | None:
         return max(0.0, self._timers[0][0] - clock.monotonic()) if self._timers else None
@@ -196,7 +233,7 @@ class Runner:
         now = clock.monotonic()
         while self._timers and self._timers[0][0] <= now:
             _, _, place = heapq.heappop(self._timers)
-            self._advance(place, self._flows.pop(place), None)
+            self._go_on(place, self._flows.pop(place))
 
     def _fail_unfinished(self, stop: Stop) -> None:
         for task in self._tasks:

@@ -2,10 +2,13 @@
 
 import pickle
 import uuid
+from abc import abstractmethod
+from collections.abc import Hashable
 from typing import Any, Final
 
 from dotflow import clock
 from dotflow.abc.executor import Crew, Report
+from dotflow.core.action import Action
 from dotflow.core.call import Call
 from dotflow.core.outcome import Outcome, Raised, Returned
 from dotflow.errors import ModuleNotOnWorker
@@ -40,6 +43,7 @@ class ClusterCrew(Crew):
     """The part of a crew that knows no cluster.
 
     A value comes here once, for the record and the storage, and stays where it was made for the next task of its lane.
+    Its pools are those of steps that ask for the same resources.
 
     Args:
         cluster: What the cluster is called.
@@ -53,10 +57,26 @@ class ClusterCrew(Crew):
         self.lanes: dict[int, Lane] = {}
         self._orders = Orders(dump_by_value, inherited=False)
         self._said: set[str] = set()
+        self.ready: dict[Hashable, int] = {}  # by pool: calls that wait for room, until `wait` returns
+        self._pools: dict[int, Hashable] = {}  # by task: of the calls that are here
         self._waiting: set[int] = set()
         self._running: set[int] = set()
         self._quiet_since = clock.ticks()
         self._is_impatient = False
+
+    def pool_of(self, step: Action[..., Any]) -> Hashable:
+        """As Crew says."""
+        return frozenset(step.resources.items())
+
+    def make_room(self, pool: Hashable, lane: int, waiting: int) -> bool:
+        """As Crew says."""
+        room = self.has_room(pool)
+        self.ready[pool] = waiting - room
+        return room
+
+    @abstractmethod
+    def has_room(self, pool: Hashable) -> bool:
+        """Return whether a call that is submitted now would begin at once."""
 
     def say_once(self, message: str) -> None:
         """Writes a line into the run's log, unless this run has said so already."""
@@ -126,6 +146,7 @@ class ClusterCrew(Crew):
 
     def begins_to_wait(self, call: Call) -> None:
         """From now on the call waits for a worker."""
+        self._pools[call.task_id] = self.pool_of(call.step)
         self._waiting.add(call.task_id)
         self._running.discard(call.task_id)
 
@@ -137,21 +158,33 @@ class ClusterCrew(Crew):
 
     def ended(self, task_id: int) -> None:
         """It waits and runs no more."""
+        self._pools.pop(task_id, None)
         self._waiting.discard(task_id)
         self._running.discard(task_id)
         self._quiet_since = clock.ticks()
 
     def until_patience_ends(self) -> float | None:
         """Seconds until it is to be said that steps wait and none runs; None for never."""
-        if self._running or not self._waiting or self._is_impatient:
+        if self._running or not self._count_waiting() or self._is_impatient:
             return None
         return max(0.0, self._quiet_since + PATIENCE - clock.ticks())
+
+    def _count_waiting(self) -> int:
+        return len(self._waiting) + sum(self.ready.values())
+
+    def count_out(self, pool: Hashable) -> int:
+        """Return how many calls of the pool are here."""
+        return sum(other == pool for other in self._pools.values())
+
+    def count_running_or_of(self, pool: Hashable) -> int:
+        """Return how many calls run, or are of the pool and wait for a worker."""
+        return len(self._running) + sum(self._pools[task_id] == pool for task_id in self._waiting)
 
     def say_who_waits(self, cluster_has: str) -> None:
         """Says once that steps wait for a worker: a cluster may have none yet, or none that has what they ask for."""
         self._is_impatient = True
         self.report(
-            f"{len(self._waiting)} step(s) have waited {PATIENCE:g} s for a worker of {self.cluster}, which has "
+            f"{self._count_waiting()} step(s) have waited {PATIENCE:g} s for a worker of {self.cluster}, which has "
             f"{cluster_has}. They go on waiting: give it more workers, or the resources that the steps ask for."
         )
 

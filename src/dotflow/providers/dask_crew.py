@@ -5,7 +5,7 @@ import contextlib
 import itertools
 import queue
 from collections import Counter, deque
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from distributed import KilledWorker
@@ -20,6 +20,8 @@ from dotflow.providers import dask_site
 from dotflow.providers.cluster_crew import RESUME, ClusterCrew, in_one_line
 from dotflow.providers.dask_events import listen, silence
 from dotflow.providers.dask_meeting import INSTALL, PATIENCE, ask, meet
+from dotflow.providers.dask_news import Began, Brought, Ended, Had
+from dotflow.providers.dask_threads import Threads
 from dotflow.providers.errand import MISSING, REPEATED, STOPPED, Errand, Reply, size_of
 from dotflow.worker.deadline import GRACE
 
@@ -30,6 +32,7 @@ SCATTERED: Final = 1 << 20  # bytes from which an errand is sent as data: Dask m
 MOST_LOST_IN_VAIN: Final = 3  # workers; one more, and it is the errand itself that ends them
 MOST_UNDERWAY: Final = 1 << 28  # bytes of such data that are out there at once
 SCATTER_TIMEOUT: Final = 10.0  # seconds for a worker to be there that takes data
+BEYOND: Final = 1  # calls that Dask is given beyond what it has threads for: an adaptive cluster grows as they wait
 
 
 class _Flight(NamedTuple):
@@ -39,26 +42,6 @@ class _Flight(NamedTuple):
     future: "Future[Any]"
     data: "Future[Any] | None"
     size: int
-
-
-class _Began(NamedTuple):
-    """News: an attempt has begun."""
-
-    task_id: int
-    place: str
-
-
-class _Ended(NamedTuple):
-    """News: Dask is done with a task."""
-
-    key: str
-
-
-class _Brought(NamedTuple):
-    """News: what a worker replied; None where it could not be fetched."""
-
-    key: str
-    reply: Sequence[Any] | None
 
 
 class DaskCrew(ClusterCrew):
@@ -81,12 +64,22 @@ class DaskCrew(ClusterCrew):
         self._places: dict[int, str] = {}  # task -> the worker that its attempt began on
         self._visited: set[str] = set()
         self._news: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self._threads = Threads(client, lambda identity: self._news.put(Had(identity)))
         try:
             meet(client, self.cluster, self.say_once)
+            self._threads.look()
             listen(client, self.run, self._hear)
         except BaseException:  # the runner closes it, but there is none yet
             self.close()
             raise
+
+    def has_room(self, pool: Hashable) -> bool:
+        """As ClusterCrew says. Where others use the cluster too, a call may wait there for its worker all the same."""
+        if self._held or not self._news.empty():  # what has come is heard first: after a failure nothing begins
+            return False
+        wants = dict(pool)  # type: ignore[call-overload]  # as pool_of makes it
+        busy = self.count_out(pool) if wants else self.count_running_or_of(pool)
+        return bool(busy < self._threads.for_calls(wants) + BEYOND)
 
     def submit(self, call: Call) -> Outcome | None:
         """As Crew says."""
@@ -104,17 +97,23 @@ class DaskCrew(ClusterCrew):
         while not answers:
             news = self._next(end)
             for part in news:  # first, since what follows asks whether a call has begun
-                if isinstance(part, _Began):
+                if isinstance(part, Began):
                     self.began(part.task_id)
                     self._places[part.task_id] = part.place
                     self._visited.add(part.place)
-            self._fetch({part.key for part in news if isinstance(part, _Ended)}, answers)
+                elif isinstance(part, Had):
+                    self._threads.take(part.identity)
+            self._fetch({part.key for part in news if isinstance(part, Ended)}, answers)
             for part in news:
-                if isinstance(part, _Brought):
+                if isinstance(part, Brought):
                     self._take(part.key, part.reply, answers)
-            if None in news or (end is not None and clock.ticks() >= end):
+            if None in news or (end is not None and clock.ticks() >= end) or self._has_room_now():
                 break
+        self.ready.clear()
         return answers
+
+    def _has_room_now(self) -> bool:
+        return any(waiting and self.has_room(pool) for pool, waiting in self.ready.items())
 
     def wake(self) -> None:
         """As Crew says."""
@@ -141,21 +140,26 @@ class DaskCrew(ClusterCrew):
                     client.close(timeout=patience)
 
     def _hear(self, event: Any) -> None:
-        self._news.put(_Began(event["task"], event["worker"]))
+        self._news.put(Began(event["task"], event["worker"]))
 
     def _next(self, end: float | None) -> list[Any]:
         """All news there is, at least one piece unless the time is over."""
         while True:
             patience = self.until_patience_ends()
             left = None if end is None else max(0.0, end - clock.ticks())
-            seconds = min((limit for limit in (patience, left) if limit is not None), default=None)
+            look = None
+            if any(self.ready.values()):
+                self._threads.look()
+                look = self._threads.until_look()
+            seconds = min((limit for limit in (patience, left, look) if limit is not None), default=None)
             try:
                 news = [self._news.get(timeout=seconds)]
                 break
             except queue.Empty:
-                if left is not None and left <= seconds:  # type: ignore[operator]  # one of both was the limit
+                if end is not None and clock.ticks() >= end:
                     return []
-                self.say_who_waits(self._describe())
+                if self.until_patience_ends() == 0.0:
+                    self.say_who_waits(self._describe())
         with contextlib.suppress(queue.Empty):
             while True:
                 news.append(self._news.get_nowait())
@@ -175,7 +179,7 @@ class DaskCrew(ClusterCrew):
             self._flights[key] = self._hand_over(key, call, errand.packed(), size)
         except Exception as error:  # whatever Dask says when its scheduler is gone
             raise self._gone(error) from error
-        self._flights[key].future.add_done_callback(lambda done: self._news.put(_Ended(done.key)))
+        self._flights[key].future.add_done_callback(lambda done: self._news.put(Ended(done.key)))
 
     def _hand_over(self, key: str, call: Call, packed: list[Any], size: int) -> _Flight:
         lane, wants = self.lanes.get(call.lane), call.step.resources
@@ -229,7 +233,7 @@ class DaskCrew(ClusterCrew):
             found = await self._client.gather(finished, errors="skip", asynchronous=True)
         finally:
             for key in finished:
-                self._news.put(_Brought(key, found.get(key)))
+                self._news.put(Brought(key, found.get(key)))
 
     def _take(self, key: str, packed: Sequence[Any] | None, answers: list[Answer]) -> None:
         """What has come of a task: of a reply, or of none."""

@@ -3,17 +3,19 @@
 import asyncio
 import math
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
+from typing import Any
 
 from dotflow import clock
 from dotflow.abc.executor import Answer, Crew, Executor, Report
+from dotflow.core.action import Action
 from dotflow.core.call import Call
 from dotflow.core.failure import Failure
 from dotflow.core.outcome import Interrupted, Outcome, Raised
 from dotflow.core.task import Task
 from dotflow.errors import LoopLost
 from dotflow.providers import mishaps
-from dotflow.providers.executor_thread import ThreadCrew
+from dotflow.providers.executor_thread import ThreadCrew, _Thread
 from dotflow.providers.pace import check_workers
 from dotflow.worker.attempt_async import attempt_async
 from dotflow.worker.coroutines import LoopThread
@@ -24,8 +26,8 @@ class ExecutorAsync(Executor):
     """Makes the attempts of coroutine steps side by side in one event loop, those of other steps in threads.
 
     Args:
-        max_workers: How many threads there may be at once for steps that are no coroutines; max(32, 4 x cores)
-            unless given. Coroutines are not limited.
+        max_workers: How many coroutines there may be at once, and how many threads for other steps. Unless given,
+            coroutines are not limited, and there are at most max(32, 4 x cores) threads.
 
     Raises:
         InvalidArgument: max_workers is no whole number from 1.
@@ -33,28 +35,42 @@ class ExecutorAsync(Executor):
 
     def __init__(self, max_workers: int | None = None) -> None:
         self.max_workers: int = check_workers(max_workers)
+        self._most_coroutines = math.inf if max_workers is None else max_workers
 
     def open(self, tasks: Mapping[int, Task], report: Report) -> Crew:
         """As Executor says."""
-        return AsyncCrew(tasks, self.max_workers, report)
+        return AsyncCrew(tasks, self.max_workers, self._most_coroutines, report)
 
 
 class AsyncCrew(ThreadCrew):
-    """The event loop and the threads of one run."""
+    """The event loop and the threads of one run. Its pools are those of coroutines, and of all other steps."""
 
-    def __init__(self, tasks: Mapping[int, Task], max_workers: int, report: Report) -> None:
+    def __init__(self, tasks: Mapping[int, Task], max_workers: int, most_coroutines: float, report: Report) -> None:
         super().__init__(tasks, max_workers, report)
         self._side: LoopThread | None = None
+        self._most = most_coroutines
+        self._count = 0  # of coroutines whose end `wait` has not told of
         self._new: deque[Call] = deque()
         # The coroutines that run, each with when it is late; infinity where there is no timeout. The key is nobody
         # else's, since a task's next attempt may begin while one that was left behind still goes on.
         self._running: dict[object, tuple[Call, float]] = {}
 
+    def pool_of(self, step: Action[..., Any]) -> Hashable:
+        """As Crew says."""
+        return step.is_coroutine and not step.isolate
+
+    def make_room(self, pool: Hashable, lane: int, waiting: int) -> bool:
+        """As Crew says."""
+        if pool:
+            return self._count < self._most and self._done.empty()
+        return super().make_room(pool, lane, waiting)
+
     def submit(self, call: Call) -> None:
         """As Crew says."""
-        if not call.step.is_coroutine or call.step.isolate:
+        if not self.pool_of(call.step):
             super().submit(call)
             return
+        self._count += 1
         if self._side is None:
             self._side = LoopThread()
             self._side.start()
@@ -63,15 +79,18 @@ class AsyncCrew(ThreadCrew):
             self._side.loop.call_soon_threadsafe(self._begin, self._side)
 
     def _begin(self, side: LoopThread) -> None:
+        has_deadlines = False
         while self._new:
             call = self._new.popleft()
             seconds = call.step.policy.timeout
+            has_deadlines = has_deadlines or seconds > 0
             key = object()
             self._running[key] = call, clock.ticks() + seconds + 2 * GRACE if seconds else math.inf
             task = side.loop.create_task(self._make(call, key))
             side.tasks.add(task)
             task.add_done_callback(side.tasks.discard)
-        self.wake()  # there may be deadlines that `wait` has not heard of
+        if has_deadlines:  # of which `wait` has not heard
+            self.wake()
 
     async def _make(self, call: Call, key: object) -> None:
         """Whatever leaves the attempt is an answer: without one the run would wait for ever."""
@@ -86,6 +105,11 @@ class AsyncCrew(ThreadCrew):
             outcome = Raised(Failure.of(error))
         if self._running.pop(key, None) is not None:
             self._done.put((None, call, outcome))
+
+    def _take(self, done: tuple[_Thread | None, Call, Outcome] | None, answers: list[Answer]) -> None:
+        if done is not None and done[0] is None:
+            self._count -= 1
+        super()._take(done, answers)
 
     def _until(self, timeout: float | None) -> float | None:
         limit = super()._until(timeout)
@@ -103,6 +127,7 @@ class AsyncCrew(ThreadCrew):
             return
         self._side = None
         lost, self._running = self._running, {}
+        self._count -= len(lost)
         for call, late_at in lost.values():
             if late_at <= now:
                 answers.append((call, mishaps.late(call, LEFT_BEHIND)))

@@ -3,7 +3,7 @@
 import contextlib
 import math
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Final
 
 from dotflow import clock
@@ -39,22 +39,29 @@ class InlineCrew(Crew):
         self._loops = Loops()
         self._isolated: Crew | None = None
         self._threads: Crew | None = None
+        self._busy: Crew | None = None  # the one of both that makes a call
         self._woken = Buzzer()
         self._has_signal = signals_reach_us()
         self._watchdog = _Watchdog(report)
         remember_process()
 
+    def make_room(self, pool: Hashable, lane: int, waiting: int) -> bool:
+        """As Crew says."""
+        return self._busy is None
+
     def submit(self, call: Call) -> Outcome | None:
-        """As Crew says; the outcome is always known at once."""
+        """As Crew says; the outcome is known at once, but for calls that this thread can't make itself."""
         step = call.step
         if step.isolate:
-            return _wait_for(self._isolated or self._open_isolated(), call)
+            self._hand_to(self._isolated or self._open_isolated(), call)
+            return None
         seconds = step.policy.timeout
         if not seconds:
             return attempt(call, self._loops)
         if not self._has_signal:
             self._threads = self._threads or _one_thread(self._tasks, self._report)
-            return _wait_for(self._threads, call)
+            self._hand_to(self._threads, call)
+            return None
         self._watchdog.watch(call)
         try:
             return attempt(call, self._loops)
@@ -69,10 +76,22 @@ class InlineCrew(Crew):
             self._isolated = ExecutorProcess(max_workers=1).open(self._tasks, self._report)
         return self._isolated
 
+    def _hand_to(self, crew: Crew, call: Call) -> None:
+        pool = crew.pool_of(call.step)
+        while not crew.make_room(pool, call.lane, 1):
+            crew.wait(None)
+        crew.submit(call)
+        self._busy = crew
+
     def wait(self, timeout: float | None) -> Sequence[Answer]:
-        """As Crew says: there is never anything to wait for but the time."""
-        self._woken.wait(timeout)
-        return ()
+        """As Crew says."""
+        if self._busy is None:
+            self._woken.wait(timeout)
+            return ()
+        answers = self._busy.wait(timeout)
+        if answers:
+            self._busy = None
+        return answers
 
     def wake(self) -> None:
         """As Crew says."""
@@ -97,13 +116,6 @@ def _one_thread(tasks: Mapping[int, Task], report: Report) -> Crew:
     from dotflow.providers.executor_thread import ExecutorThread  # heavy, and few need it here
 
     return ExecutorThread(max_workers=1).open(tasks, report)
-
-
-def _wait_for(crew: Crew, call: Call) -> Outcome:
-    crew.submit(call)
-    while True:
-        for _, outcome in crew.wait(None):
-            return outcome
 
 
 class _Watchdog:

@@ -4,11 +4,12 @@ import contextlib
 import os
 import selectors
 import sys
-from collections.abc import Mapping, Sequence
-from typing import Final
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Any, Final
 
 from dotflow import clock
 from dotflow.abc.executor import Answer, Crew, Executor, Report
+from dotflow.core.action import Action
 from dotflow.core.call import Call
 from dotflow.core.outcome import Outcome, Returned
 from dotflow.core.task import Task
@@ -66,40 +67,57 @@ class _Worker:
 
 
 class ProcessCrew(Crew):
-    """The worker processes of one run. One wait covers their answers, their deaths and their deadlines."""
+    """The worker processes of one run. One wait covers their answers, their deaths and their deadlines.
+
+    Its pools are those of steps that must have a process to themselves, and of all others.
+    """
 
     def __init__(self, tasks: Mapping[int, Task], max_workers: int, start_method: str | None) -> None:
         self._pace = Pace()
         self._ways = Ways(tasks, start_method)
         self._roster: Roster[_Worker] = Roster(self._hire, max_workers, self._pace.may_hire, self._remove)
         self._woken = False
+        self._refused: tuple[int, bool] | None = None  # whom there was no room for: a lane, and whether apart
         self._workers: set[_Worker] = set()
         self._answers: list[Answer] = []
         self._selector = selectors.DefaultSelector()
         self._bell = Bell()
         self._selector.register(self._bell, selectors.EVENT_READ)
 
+    def pool_of(self, step: Action[..., Any]) -> Hashable:
+        """As Crew says."""
+        return step.isolate
+
+    def make_room(self, pool: Hashable, lane: int, waiting: int) -> bool:
+        """As Crew says."""
+        apart = bool(pool)
+        if not self._roster.has_free(lane, apart):
+            self._listen(0)  # a worker that answers meanwhile spares the start of another
+        # What has come is heard first: after a failure nothing begins.
+        room = not self._answers and self._roster.make_room(lane, apart)
+        self._refused = None if room else (lane, apart)
+        return room
+
     def submit(self, call: Call) -> None:
         """As Crew says."""
-        if call.step.isolate:  # it shares the process with nobody, not with its own lane either
-            call = call._replace(lane=-1 - call.lane)
-        worker = self._roster.add(call)
-        if worker is not None:
+        worker = self._roster.take(call.lane, call.step.isolate)
+        assert worker is not None, "make_room was asked before"
+        if isinstance(worker, OSError):
+            self._answers.append((call, mishaps.not_started(call, str(worker))))
+        else:
             self._send(worker, call)
 
     def wait(self, timeout: float | None) -> Sequence[Answer]:
         """As Crew says."""
         end = clock.ticks() + (LONGEST_WAIT if timeout is None else min(timeout, LONGEST_WAIT))
-        self._woken = False
-        while True:
-            self._dispatch()
-            if self._answers or self._woken:  # it listens, too, between one worker and the next
-                break
+        while not (self._answers or self._woken):  # `make_room` listens, too
             self._listen(max(0.0, self._next_deed(end) - clock.ticks()))
             self._kill_late()
-            if self._answers or self._woken or clock.ticks() >= end:
+            has_room = self._refused is not None and self._roster.has_room(*self._refused)
+            if has_room or clock.ticks() >= end:
                 break
         answers, self._answers = self._answers, []
+        self._woken, self._refused = False, None
         return answers
 
     def wake(self) -> None:
@@ -153,16 +171,6 @@ class ProcessCrew(Crew):
             self._selector.register(worker.process.ended, selectors.EVENT_READ, worker)
         return worker
 
-    def _dispatch(self) -> None:
-        """Gives the waiting calls to workers; a worker that answers meanwhile spares the start of another."""
-        while found := self._roster.next():
-            call, worker = found
-            if isinstance(worker, OSError):
-                self._answers.append((call, mishaps.not_started(call, str(worker))))
-                continue
-            self._send(worker, call)
-            self._listen(0)
-
     def _send(self, worker: _Worker, call: Call) -> None:
         worker.call = call
         worker.kill_at = None
@@ -188,7 +196,7 @@ class ProcessCrew(Crew):
     def _next_deed(self, end: float) -> float:
         """When something has to be done: the end of the wait, a kill, the start of one more worker."""
         deeds = [end, *(worker.kill_at for worker in self._workers if worker.kill_at is not None)]
-        if self._roster.wants_more:
+        if self._refused is not None and self._roster.can_grow:
             deeds.append(self._pace.next_look())
         return min(deeds)
 

@@ -2,7 +2,7 @@
 
 import queue
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 
 from dotflow import clock
 from dotflow.abc.executor import Answer, Crew, Executor, Report
@@ -53,19 +53,22 @@ class ThreadCrew(Crew):
         self._loops = Loops(own_thread=True)
         self._done: queue.SimpleQueue[tuple[_Thread | None, Call, Outcome] | None] = queue.SimpleQueue()
 
+    def make_room(self, pool: Hashable, lane: int, waiting: int) -> bool:
+        """As Crew says."""
+        # What has come is heard first: after a failure nothing begins.
+        return self._done.empty() and self._roster.make_room(lane)
+
     def submit(self, call: Call) -> None:
         """As Crew says."""
-        thread = self._roster.add(call)
-        if thread is not None:
-            self._give(thread, call)
+        thread = self._roster.take(call.lane)
+        assert thread is not None, "make_room was asked before"
+        if isinstance(thread, OSError):
+            raise thread
+        self._busy.add(thread)
+        thread.give(call)
 
     def wait(self, timeout: float | None) -> Sequence[Answer]:
         """As Crew says."""
-        while (found := self._roster.next()) is not None:
-            call, thread = found
-            if isinstance(thread, OSError):
-                raise thread
-            self._give(thread, call)
         answers: list[Answer] = []
         limit = self._until(timeout)
         try:
@@ -110,10 +113,6 @@ class ThreadCrew(Crew):
             self._threads.discard(thread)
             raise OSError(str(error)) from error
         return thread
-
-    def _give(self, thread: "_Thread", call: Call) -> None:
-        self._busy.add(thread)
-        thread.give(call)
 
     def _take(self, done: "tuple[_Thread | None, Call, Outcome] | None", answers: list[Answer]) -> None:
         if done is None:
@@ -211,6 +210,7 @@ class _Thread(threading.Thread):
     def _make_isolated(self, call: Call) -> Outcome | None:
         self._isolated = ProcessCrew(self._tasks, 1, "spawn")  # no fork among threads, no server for a single process
         try:
+            self._isolated.make_room(True, call.lane, 1)
             self._isolated.submit(call)
             while not self._ending:
                 for _, outcome in self._isolated.wait(None):

@@ -28,9 +28,15 @@ class Pace:
         """A call has ended."""
         self._quiet_since = clock.ticks()
 
-    def may_hire(self) -> bool:
-        """Whether to start one more; a worker for each core is worth it anyway."""
-        return self.workers < CORES or (self.starting < CORES and clock.ticks() - self._quiet_since >= PATIENCE)
+    def may_hire(self, apart: bool = False) -> bool:
+        """Return whether to start one more; a worker for each core is worth it anyway.
+
+        Args:
+            apart: Whether it is for a call that can't take a worker that has become free.
+        """
+        if self.workers < CORES:
+            return True
+        return self.starting < CORES and (apart or clock.ticks() - self._quiet_since >= PATIENCE)
 
     def next_look(self) -> float:
         """When to ask again, on the monotonic clock, should nothing happen before."""

@@ -3,7 +3,7 @@
 import contextlib
 import queue
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from concurrent.futures import Future
 from typing import Any, Final, NamedTuple
 
@@ -52,7 +52,7 @@ class _Kind:
         options: dict[str, Any] = {OPTIONS[name]: given.pop(name) for name in OPTIONS if name in given}
         self.options = {**options, "resources": given} if given else options
         self.most = most
-        self.roster: Roster[_Seat] = Roster(_nobody, most, may_hire=lambda: False)
+        self.roster: Roster[_Seat] = Roster(_nobody, most, may_hire=lambda apart: False)
         self.seats: set[_Seat] = set()
         self.starting: dict[_Seat, None] = {}
 
@@ -72,7 +72,7 @@ class _Done(NamedTuple):
 
 
 class RayCrew(ClusterCrew):
-    """The actors that one run has with Ray. Calls wait here until an actor is up and free."""
+    """The actors that one run has with Ray. There is room for a call when an actor is up and free."""
 
     def __init__(self, job: str, max_workers: int | None, report: Report) -> None:
         super().__init__("Ray", report)
@@ -80,26 +80,31 @@ class RayCrew(ClusterCrew):
         self._here = describer("ray")()
         self._most = max_workers or max(1, int(ray.cluster_resources().get("CPU", 1)))
         self._actor = ray.remote(max_restarts=0, max_task_retries=0)(Seat)
-        self._kinds: dict[tuple[tuple[str, float], ...], _Kind] = {}
+        self._kinds: dict[Hashable, _Kind] = {}
         self._failed_starts = 0
         self._failed = 0.0  # when the last one did that was counted
         self._answers: list[Answer] = []
         self._news: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._is_open = True
 
+    def has_room(self, pool: Hashable) -> bool:
+        """As ClusterCrew says."""
+        if self._answers or not self._news.empty():  # what has come is heard first: after a failure nothing begins
+            return False
+        return self._kind_of(pool).roster.has_idle
+
     def submit(self, call: Call) -> None:
         """As Crew says."""
         self.begins_to_wait(call)
-        kind = self._kind_of(call)
-        seat = kind.roster.add(call)
-        if seat is not None:
-            self._send(seat, call)
+        seat = self._kind_of(self.pool_of(call.step)).roster.take(call.lane)
+        assert isinstance(seat, _Seat), "make_room was asked before, and none is hired by the roster"
+        self._send(seat, call)
 
     def wait(self, timeout: float | None) -> Sequence[Answer]:
         """As Crew says."""
         end = None if timeout is None else clock.ticks() + timeout
         while True:
-            self._dispatch()
+            self._start_what_lacks()
             if self._answers:
                 break
             news = self._next(end)
@@ -108,10 +113,14 @@ class RayCrew(ClusterCrew):
                     self._join(part.seat, part.future)
                 elif isinstance(part, _Done):
                     self._take(part.seat, part.future)
-            if self._answers or None in news or (end is not None and clock.ticks() >= end):
+            if None in news or (end is not None and clock.ticks() >= end) or self._has_room_now():
                 break
         answers, self._answers = self._answers, []
+        self.ready.clear()
         return answers
+
+    def _has_room_now(self) -> bool:
+        return any(waiting and self.has_room(pool) for pool, waiting in self.ready.items())
 
     def wake(self) -> None:
         """As Crew says."""
@@ -136,22 +145,19 @@ class RayCrew(ClusterCrew):
             self._is_open = False
             ray_connection.disconnect()
 
-    def _kind_of(self, call: Call) -> _Kind:
-        key = tuple(sorted(call.step.resources.items()))
-        if key not in self._kinds:
-            self._kinds[key] = _Kind(call.step.resources, self._most)
-        return self._kinds[key]
+    def _kind_of(self, pool: Hashable) -> _Kind:
+        if pool not in self._kinds:
+            resources = dict(pool)  # type: ignore[call-overload]  # as pool_of makes it
+            self._kinds[pool] = _Kind(resources, self._most)
+        return self._kinds[pool]
 
-    def _dispatch(self) -> None:
-        for kind in self._kinds.values():
-            while found := kind.roster.next():
-                call, seat = found
-                assert isinstance(seat, _Seat), "none is hired by the roster"
-                self._send(seat, call)
-            lacking = min(kind.roster.waiting, kind.most - len(kind.seats) + len(kind.starting)) - len(kind.starting)
+    def _start_what_lacks(self) -> None:
+        for pool, waiting in self.ready.items():
+            kind = self._kind_of(pool)
+            lacking = min(waiting, kind.most - len(kind.seats) + len(kind.starting)) - len(kind.starting)
             for _ in range(lacking):
                 self._start(kind)
-        self._make_room()
+        self._end_idle()
 
     def _start(self, kind: _Kind) -> None:
         self._watch.check_connection()
@@ -161,12 +167,12 @@ class RayCrew(ClusterCrew):
         future = seat.actor.describe.remote().future()
         future.add_done_callback(lambda done: self._news.put(_Ready(seat, done)))
 
-    def _make_room(self) -> None:
+    def _end_idle(self) -> None:
         """Ends idle actors that nobody waits for, where one of another kind has waited for their room."""
         if self._until_room() != 0.0:
             return
-        for kind in self._kinds.values():
-            if not kind.roster.waiting:
+        for pool, kind in self._kinds.items():
+            if not self.ready.get(pool):
                 for seat in [seat for seat in kind.seats if seat.call is None and seat not in kind.starting]:
                     self._dismiss(seat)
 
@@ -175,8 +181,8 @@ class RayCrew(ClusterCrew):
         began = [next(iter(kind.starting)).began for kind in self._kinds.values() if kind.starting]
         idle = any(
             seat.call is None and seat not in kind.starting
-            for kind in self._kinds.values()
-            if not kind.roster.waiting
+            for pool, kind in self._kinds.items()
+            if not self.ready.get(pool)
             for seat in kind.seats
         )
         return max(0.0, min(began) + MAKE_ROOM_AFTER - clock.ticks()) if began and idle else None

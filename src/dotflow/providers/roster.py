@@ -1,10 +1,7 @@
-"""Roster: which worker takes which call. It only keeps the book; it starts and ends nobody."""
+"""Roster: which worker takes which call. It only keeps the book; calls wait elsewhere."""
 
-from collections import deque
 from collections.abc import Callable
 from typing import Generic, TypeVar
-
-from dotflow.core.call import Call
 
 W = TypeVar("W")
 
@@ -12,96 +9,119 @@ W = TypeVar("W")
 class Roster(Generic[W]):
     """Calls of one lane go to one worker, as long as it lives and is not needed elsewhere.
 
+    Before each call `make_room` is asked; after True, `take` has a worker for it.
+
     Args:
-        hire: Starts a worker; may raise.
+        hire: Starts a worker; may raise OSError.
         most: How many there may be at once.
-        may_hire: Whether now is the time to start one more.
-        dismiss_for_isolated: Ends an idle worker, to make room for the one that an isolated call has to itself. None
-            where isolation is somebody else's care.
+        may_hire: Whether now is the time to start one more; it is given whether that is for a call that must have a
+            worker to itself.
+        dismiss_for_isolated: Ends an idle worker, to make room for the one that an isolated call has to itself.
     """
 
     def __init__(
         self,
         hire: Callable[[], W],
         most: int,
-        may_hire: Callable[[], bool] = lambda: True,
-        dismiss_for_isolated: Callable[[W], object] | None = None,
+        may_hire: Callable[[bool], bool] = lambda apart: True,
+        dismiss_for_isolated: Callable[[W], object] = lambda worker: None,
     ) -> None:
         self._hire = hire
         self._most = most
         self._may_hire = may_hire
         self._dismiss_for_isolated = dismiss_for_isolated
         self._count = 0
-        self._queue: deque[Call] = deque()
+        self._error: OSError | None = None
         self._idle: dict[W, None] = {}  # a set that keeps its order: the one that rested least comes first
+        self._unused: dict[W, None] = {}  # those of the idle that have made no call yet
         self._home: dict[int, W] = {}  # lane -> its worker
         self._lanes: dict[W, set[int]] = {}  # worker -> the lanes that it is home to
 
-    def add(self, call: Call) -> W | None:
-        """Its worker, where the lane has one that is free; otherwise the call waits for `next`."""
-        home = self._home.get(call.lane)
-        if home is not None and home in self._idle:
-            del self._idle[home]
-            return home
-        self._queue.append(call)
-        return None
+    def has_free(self, lane: int, apart: bool = False) -> bool:
+        """Return whether there is an idle worker for a call of the lane that no other lane comes back to."""
+        if apart:
+            return bool(self._unused)
+        return self._is_at_home(lane) or self._free() is not None
 
-    def next(self) -> tuple[Call, W | OSError] | None:
-        """The next call that can begin now, and its worker; None when all must wait.
+    def has_room(self, lane: int, apart: bool = False) -> bool:
+        """Return whether `make_room` would try to make some. It changes nothing."""
+        if self.has_free(lane, apart) or (self._idle and not apart):
+            return True
+        return (self._count < self._most or bool(self._idle)) and self._may_hire(apart)
+
+    def make_room(self, lane: int, apart: bool = False) -> bool:
+        """Return whether there is a worker for a call of the lane; one is hired where it takes that.
+
+        Args:
+            lane: The lane.
+            apart: Whether it must be a worker that has made no call before.
+        """
+        if self.has_free(lane, apart) or (self._may_hire(apart) and self._hire_one(apart)):
+            return True
+        return not apart and bool(self._idle)  # home to others, whose lanes are waiting out a delay
+
+    def take(self, lane: int, apart: bool = False) -> W | OSError | None:
+        """Return the worker for a call of the lane, which is idle no longer; None where `make_room` found none.
 
         Where no worker can be hired, and there is none to wait for, the error stands in the worker's place.
         """
-        if not self._queue:
-            return None
-        worker = self._find(self._queue[0])
+        if self._error is not None:
+            error, self._error = self._error, None
+            return error
+        if apart:
+            worker = next(iter(self._unused), None)
+        elif self._is_at_home(lane):
+            worker = self._home[lane]
+        else:
+            worker = self._free() or next(iter(self._idle), None)
         if worker is None:
             return None
-        call = self._queue.popleft()
-        if isinstance(worker, OSError):
-            return call, worker
-        self._idle.pop(worker, None)
-        self._home[call.lane] = worker
-        self._lanes[worker].add(call.lane)
-        return call, worker
+        del self._idle[worker]
+        self._unused.pop(worker, None)
+        if not apart:
+            self._home[lane] = worker
+            self._lanes[worker].add(lane)
+        return worker
 
-    def _find(self, call: Call) -> W | OSError | None:
-        home = self._home.get(call.lane)
-        if home is not None and home in self._idle:
-            return home
-        apart = self._dismiss_for_isolated is not None and call.step.isolate
-        free = next((worker for worker in reversed(self._idle) if not self._lanes[worker]), None)
-        if free is not None and not apart:
-            return free
-        if apart and self._count >= self._most and self._idle and self._dismiss_for_isolated is not None:
-            self._dismiss_for_isolated(free or next(iter(self._idle)))
-        if self._count < self._most and self._may_hire():
-            try:
-                worker = self._hire()
-            except OSError as error:
-                if not self._count:
-                    return error
-                self._most = self._count  # no more are to be had; those who are there will do it
-            else:
-                self._count += 1
-                self._lanes[worker] = set()
-                return worker
-        return None if apart else next(iter(self._idle), None)  # home to others, whose lanes are waiting out a delay
+    def _is_at_home(self, lane: int) -> bool:
+        home = self._home.get(lane)
+        return home is not None and home in self._idle
 
-    @property
-    def waiting(self) -> int:
-        """How many calls wait."""
-        return len(self._queue)
+    def _free(self) -> W | None:
+        return next((worker for worker in reversed(self._idle) if not self._lanes[worker]), None)
+
+    def _hire_one(self, apart: bool) -> bool:
+        """Hire a worker; True, too, where none is there and none can be had, which `take` then says."""
+        if apart and self._count >= self._most and self._idle:
+            self._dismiss_for_isolated(self._free() or next(iter(self._idle)))
+        if self._count >= self._most:
+            return False
+        try:
+            worker = self._hire()
+        except OSError as error:
+            if not self._count:
+                self._error = error
+                return True
+            self._most = self._count  # no more are to be had; those who are there will do it
+            return False
+        self.join(worker)
+        return True
 
     @property
-    def wants_more(self) -> bool:
-        """Whether a call waits that one more worker could begin."""
-        return bool(self._queue) and self._count < self._most
+    def has_idle(self) -> bool:
+        """Whether there is an idle worker."""
+        return bool(self._idle)
+
+    @property
+    def can_grow(self) -> bool:
+        """Whether there may be one more worker."""
+        return self._count < self._most
 
     def join(self, worker: W) -> None:
-        """A worker has come that was not hired here."""
+        """A worker has come."""
         self._count += 1
         self._lanes[worker] = set()
-        self._idle[worker] = None
+        self._idle[worker] = self._unused[worker] = None
 
     def rest(self, worker: W) -> None:
         """The worker has done its call."""
@@ -117,5 +137,6 @@ class Roster(Generic[W]):
         """The worker is no more."""
         self._count -= 1
         self._idle.pop(worker, None)
+        self._unused.pop(worker, None)
         for lane in self._lanes.pop(worker, ()):
             self._home.pop(lane, None)

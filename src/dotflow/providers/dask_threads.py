@@ -1,0 +1,54 @@
+"""What a Dask cluster has to run calls with, as it was when it was last asked."""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Final
+
+from dotflow import clock
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+LOOK_EVERY: Final = 1.0  # seconds between two looks, while calls wait for room
+
+
+class Threads:
+    """The threads and resources of a Dask cluster's workers.
+
+    Args:
+        client: The client.
+        tell: Called from a thread of Dask's, with what `take` is to be given.
+    """
+
+    def __init__(self, client: "Client", tell: Callable[[Mapping[str, Any]], object]) -> None:
+        self._client = client
+        self._tell = tell
+        self._workers: list[Mapping[str, Any]] = []
+        self._looked = clock.ticks() - LOOK_EVERY
+
+    def look(self) -> None:
+        """Ask the cluster, unless that was done a moment ago. It answers by *tell*."""
+        if self.until_look():
+            return
+        self._looked = clock.ticks()
+        asyncio.run_coroutine_threadsafe(self._ask(), self._client.loop.asyncio_loop)
+
+    def until_look(self) -> float:
+        """Return the seconds until the next look may be taken."""
+        return max(0.0, self._looked + LOOK_EVERY - clock.ticks())
+
+    async def _ask(self) -> None:
+        self._tell(await self._client.scheduler.identity())  # where it is gone, the run's futures tell
+
+    def take(self, identity: Mapping[str, Any]) -> None:
+        """Remember what the scheduler has answered."""
+        self._workers = [worker for worker in identity["workers"].values() if worker["status"] == "running"]
+
+    def for_calls(self, wants: Mapping[str, float]) -> int:
+        """Return how many calls the cluster can run at once that each ask for these resources."""
+        return sum(
+            min(worker["nthreads"], *(int(worker["resources"].get(name, 0) // want) for name, want in wants.items()))
+            if wants
+            else worker["nthreads"]
+            for worker in self._workers
+        )

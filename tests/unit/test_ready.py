@@ -1,0 +1,127 @@
+"""ReadyTasks: who begins next."""
+
+from collections.abc import Hashable
+
+import pytest
+
+from dotflow import Context
+from dotflow.engine.lifecycle import TaskFlow
+from dotflow.engine.ready import Ready, ReadyTasks
+
+
+def task(task_id: int, flow: TaskFlow | None = None) -> Ready:
+    return Ready(task_id, task_id, Context(), flow)
+
+
+class Workers:
+    """So many of each pool."""
+
+    def __init__(self, **free: int) -> None:
+        self.free = free
+        self.asked: list[tuple[Hashable, int]] = []
+
+    def make_room(self, pool: Hashable, lane: int, waiting: int) -> bool:
+        self.asked.append((pool, waiting))
+        room = self.free[str(pool)] > 0
+        self.free[str(pool)] -= room
+        return room
+
+
+@pytest.fixture
+def ready() -> ReadyTasks:
+    return ReadyTasks()
+
+
+def taken(ready: ReadyTasks, workers: Workers) -> list[int]:
+    """All that begin."""
+    found = []
+    while (begins := ready.take(workers.make_room)) is not None:
+        found.append(begins.task_id)
+    return found
+
+
+def test_in_the_order_in_which_they_came(ready: ReadyTasks) -> None:
+    """As many as there is room for."""
+    for number in range(5):
+        ready.add("a", task(number), continues=False)
+
+    assert taken(ready, Workers(a=3)) == [0, 1, 2]
+    assert taken(ready, Workers(a=3)) == [3, 4]
+    assert not ready
+
+
+def test_what_continues_a_lane_goes_first(ready: ReadyTasks) -> None:
+    """Of these, again, what came first."""
+    for number, continues in ((0, False), (1, True), (2, False), (3, True)):
+        ready.add("a", task(number), continues=continues)
+
+    assert taken(ready, Workers(a=9)) == [1, 3, 0, 2]
+
+
+def test_others_pass_one_that_there_is_no_room_for(ready: ReadyTasks) -> None:
+    """Where they need another pool; in its own they wait behind it."""
+    for number, pool in enumerate("abab"):
+        ready.add(pool, task(number), continues=False)
+
+    assert taken(ready, Workers(a=0, b=9)) == [1, 3]
+    assert taken(ready, Workers(a=9, b=0)) == [0, 2]
+
+
+def test_pools_take_their_turn_by_who_came_first(ready: ReadyTasks) -> None:
+    """Where pools share their workers, none is kept waiting for ever by the others."""
+    for number, pool in enumerate("aabba"):
+        ready.add(pool, task(number), continues=False)
+
+    assert taken(ready, Workers(a=9, b=9)) == [0, 1, 2, 3, 4]
+
+
+def test_asking_for_room_tells_how_many_wait(ready: ReadyTasks) -> None:
+    """So that a cluster's workers can be started for all of them."""
+    for number in range(3):
+        ready.add("a", task(number), continues=number == 2)
+    workers = Workers(a=2)
+    taken(ready, workers)
+
+    assert workers.asked == [("a", 3), ("a", 2), ("a", 1)]
+
+
+def test_one_that_becomes_ready_waits_behind_others(ready: ReadyTasks) -> None:
+    """But what continues a lane waits for its like only."""
+    assert not ready.must_wait("a", continues=False)
+    ready.add("a", task(0), continues=False)
+
+    assert ready.must_wait("a", continues=False)
+    assert not ready.must_wait("a", continues=True)
+    assert not ready.must_wait("b", continues=False)
+    ready.add("a", task(1), continues=True)
+    assert ready.must_wait("a", continues=True)
+
+
+def test_after_a_failure_only_those_are_left_that_have_begun(ready: ReadyTasks) -> None:
+    """A next attempt is made; a lane's next task is not."""
+
+    def flow() -> TaskFlow:
+        yield from ()
+        return None
+
+    ready.add("a", task(0), continues=False)
+    ready.add("a", task(1), continues=True)
+    ready.add("a", task(2, flow()), continues=True)
+    ready.add("b", task(3), continues=True)
+    ready.drop_new()
+
+    assert taken(ready, Workers(a=9, b=9)) == [2]
+    assert not ready
+
+
+def test_ten_thousand_that_wait(ready: ReadyTasks) -> None:
+    """None of them is looked at before it is its turn."""
+    for number in range(10_000):
+        ready.add("a", task(number), continues=False)
+    workers = Workers(a=1)
+
+    for _ in range(10_000):
+        workers.free["a"] = 1
+        assert len(taken(ready, workers)) == 1
+
+    assert len(workers.asked) < 20_001
