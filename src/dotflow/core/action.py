@@ -86,6 +86,7 @@ class Action(Generic[P, R]):
         self.policy = policy
         self.isolate = isolate
         self.resources = resources
+        self._fits = False  # what a bound method asks for is another thing, so each is looked at
         self.is_coroutine: bool = inspect.iscoroutinefunction(innermost(function))
         asked = parameters(function)
         self.wants: tuple[str, ...] = tuple(name for name in CONTEXTS if name in asked and asked[name].kind in BY_NAME)
@@ -108,7 +109,7 @@ class Action(Generic[P, R]):
         if (instance is None and not of_class) or not hasattr(function, "__get__"):
             return self
         bound = Action.__new__(Action)
-        bound.__dict__.update(self.__dict__)
+        bound.__dict__.update(self.__dict__, _fits=False)
         bound.__dict__["function"] = bound.__dict__["__wrapped__"] = function.__get__(instance, owner)
         return bound
 
@@ -147,6 +148,8 @@ class Action(Generic[P, R]):
 
     def check_parameters(self) -> None:
         """Raises UnfillableParameter when the step asks for what no context can give."""
+        if self._fits:  # a signature takes long to read, and a step may be added a hundred thousand times
+            return
         for name, parameter in parameters(self.function).items():
             if parameter.kind is inspect.Parameter.POSITIONAL_ONLY and parameter.default is inspect.Parameter.empty:
                 raise UnfillableParameter(self.name, name, UNFILLABLE[parameter.kind])
@@ -156,6 +159,7 @@ class Action(Generic[P, R]):
             if name == "self":
                 hint = "It is a method: add it from an instance, or decorate its class with @action and add that."
             raise UnfillableParameter(self.name, name, hint)
+        self._fits = True
 
     def __reduce__(self) -> str | tuple[Any, ...]:
         """By reference where the name leads back here, by its parts elsewhere (a bound or a local one)."""

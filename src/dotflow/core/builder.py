@@ -63,9 +63,10 @@ class TaskBuilder:
             raise InvalidArgument("group_name", group_name, "a non-empty string")
         actions = as_actions(step)
         told = as_callback("callback", callback, "task")
-        context = Context(initial_context)
+        context = None if initial_context is None else Context(initial_context)
+        tasks = self._tasks
         for found in actions:
-            self._tasks.append(Task(len(self._tasks), found, told, context, group_name, self._workflow_id))
+            tasks.append(Task(len(tasks), found, told, context, group_name, self._workflow_id))
         return self
 
     def count(self) -> int:
@@ -80,8 +81,7 @@ class TaskBuilder:
     def reverse(self) -> "TaskBuilder":
         """Turns the order round; the tasks are numbered anew."""
         self._tasks = [
-            Task(number, task.step, task.callback, task.initial_context, task.group_name, self._workflow_id)
-            for number, task in enumerate(reversed(self._tasks))
+            task.fresh(self._workflow_id, None, number) for number, task in enumerate(reversed(self._tasks))
         ]
         return self
 

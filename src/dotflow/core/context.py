@@ -65,6 +65,20 @@ class Context:
         self.step = step
         self.inputs = None
 
+    @classmethod
+    def of(cls, value: Any, task_id: int, workflow_id: str, time: datetime, step: str) -> "Context":
+        """As Context(value, task_id, workflow_id, time, step), in half the time: one is made for every task."""
+        if isinstance(value, Context):
+            return cls(value, task_id, workflow_id, time, step)
+        made = object.__new__(cls)
+        made.storage = value
+        made.task_id = task_id
+        made.workflow_id = workflow_id
+        made.time = time
+        made.step = step
+        made.inputs = None
+        return made
+
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Context):
             return NotImplemented
@@ -98,3 +112,7 @@ class Context:
     def __repr__(self) -> str:
         place = "" if self.task_id is None else f", task_id={self.task_id}"
         return f"Context({self.storage!r}{place})"
+
+
+#: What a call has as its initial context where `add` was given none, and the step does not ask for it.
+NOTHING: Final = Context()

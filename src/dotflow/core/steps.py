@@ -20,6 +20,9 @@ def as_actions(step: object) -> list[Action[..., Any]]:
         InvalidPath: The path leads nowhere, or its module does not import.
         UnfillableParameter: The step asks for what no context can give.
     """
+    if step.__class__ is Action:  # what most are
+        step.check_parameters()
+        return [step]
     if isinstance(step, list | tuple):
         if not step:
             raise InvalidStep("an empty list", "Put at least one action into it.")
@@ -38,16 +41,18 @@ def as_callback(name: str, callback: object, argument: str) -> Callable[..., Any
         InvalidCallback: It can't be called.
         InvalidPath: The path leads nowhere, or its module does not import.
     """
-    found = resolve(callback, list_actions=False) if isinstance(callback, str) else callback
+    if callback is None:
+        return None
+    found: Any = resolve(callback, list_actions=False) if isinstance(callback, str) else callback
     signature = f"{name}({argument}=...)"
-    if found is not None and not callable(found):
+    if not callable(found):
         raise InvalidCallback(name, f"{described(found)}, which can't be called", signature)
     if inspect.iscoroutinefunction(found):
         raise InvalidCallback(name, f"{described(found)}, whose coroutine nobody would await", signature)
-    if found is not None and not _takes(found, argument):
+    if not _takes(found, argument):
         hint = "Several steps are added as a list: add(step=[one, other])." if isinstance(found, Action) else ""
         raise InvalidCallback(name, f"{described(found)}, which does not take '{argument}'", signature, hint)
-    return found
+    return found  # type: ignore[no-any-return]
 
 
 def resolve(path: str, *, list_actions: bool = True) -> Any:

@@ -38,6 +38,7 @@ class Task:
         step: The action it runs.
         callback: Called as `callback(task=task)` when it has ended; None for nobody.
         initial_context: What `add` was given for it.
+        has_initial: Whether that was anything.
         group_name: The group it belongs to.
         workflow_id: The workflow it belongs to.
         run_id: The run that this record is of; None in a definition.
@@ -56,13 +57,13 @@ class Task:
         "_began",
         "_current",
         "_errors",
+        "_initial",
         "_previous",
         "attempt",
         "callback",
         "duration",
         "finished_at",
         "group_name",
-        "initial_context",
         "retry_count",
         "run_id",
         "started_at",
@@ -85,7 +86,7 @@ class Task:
         self.task_id: int = task_id
         self.step: Action[..., Any] = step
         self.callback: Callable[..., Any] | None = callback
-        self.initial_context: Context = Context() if initial_context is None else initial_context
+        self._initial: Context | None = initial_context
         self.group_name: str = group_name
         self.workflow_id: str = workflow_id
         self.run_id: str | None = run_id
@@ -104,6 +105,18 @@ class Task:
     def name(self) -> str:
         """The step's name."""
         return self.step.name
+
+    @property
+    def initial_context(self) -> Context:
+        """What `add` was given for it; an empty Context, made when it is asked for, where that was nothing."""
+        if self._initial is None:
+            self._initial = Context()
+        return self._initial
+
+    @property
+    def has_initial(self) -> bool:
+        """Whether `add` was given an initial context for it."""
+        return self._initial is not None
 
     @property
     def previous_context(self) -> Context:
@@ -131,11 +144,13 @@ class Task:
         """The last failed attempt."""
         return self._errors[-1] if self._errors else None
 
-    def fresh(self, workflow_id: str, run_id: str) -> "Task":
-        """A record of its own for one run, and a Context of its own around the initial value."""
-        given = self.initial_context
-        initial = Context(given.storage, time=given.time)
-        return Task(self.task_id, self.step, self.callback, initial, self.group_name, workflow_id, run_id)
+    def fresh(self, workflow_id: str, run_id: str | None, task_id: int | None = None) -> "Task":
+        """A record of its own, for one run or another place, and a Context of its own around the initial value."""
+        given = self._initial
+        initial = None if given is None else Context(given.storage, time=given.time)
+        if task_id is None:
+            task_id = self.task_id
+        return Task(task_id, self.step, self.callback, initial, self.group_name, workflow_id, run_id)
 
     def snapshot(self) -> "Task":
         """The task as it is now, for those who read it later."""

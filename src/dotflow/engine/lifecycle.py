@@ -6,7 +6,7 @@ from typing import Final, NamedTuple
 
 from dotflow import clock
 from dotflow.core.call import Call
-from dotflow.core.context import Context
+from dotflow.core.context import NOTHING, Context
 from dotflow.core.events import AttemptFailed, AttemptRepeated, AttemptStarted, TaskCompleted, TaskEvent, TaskFailed
 from dotflow.core.failure import Failure
 from dotflow.core.outcome import Interrupted, Outcome, Returned
@@ -36,7 +36,8 @@ def task_flow(task: Task, lane: int, previous: Context) -> TaskFlow:
     None if it failed. Where a value can't be saved, one of NOT_SAVED is to be thrown in at the TaskCompleted.
     """
     task_id, step = task.task_id, task.step
-    call = new(Call, (task_id, lane, step, task.initial_context, previous, task.workflow_id, None))
+    initial = task.initial_context if task.has_initial or "initial_context" in step.wants else NOTHING
+    call = new(Call, (task_id, lane, step, initial, previous, task.workflow_id, None))
     for number in itertools.count(1):
         yield new(AttemptStarted, (task_id, number, previous, clock.now(), clock.monotonic()))
         outcome = yield call
@@ -44,7 +45,7 @@ def task_flow(task: Task, lane: int, previous: Context) -> TaskFlow:
         if isinstance(outcome, Returned):
             if outcome.repeated:
                 yield from _repeats(task_id, number, outcome.repeated)
-            context = Context(outcome.value, task_id, task.workflow_id, clock.now(), step.identity)
+            context = Context.of(outcome.value, task_id, task.workflow_id, clock.now(), step.identity)
             try:
                 yield new(TaskCompleted, (task_id, context, clock.monotonic()))
             except NOT_SAVED as error:

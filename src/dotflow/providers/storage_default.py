@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from dotflow.abc.storage import Storage, key_of, workflow_of
+from dotflow.abc.storage import Storage, workflow_of
 from dotflow.core.context import Context
 from dotflow.core.task import Task
 
@@ -24,7 +24,7 @@ class StorageDefault(Storage):
 
     def key(self, task: Task) -> str:
         """As Storage says."""
-        return key_of(task)
+        return f"{task.workflow_id}/{task.task_id}"  # as key_of, without the call
 
     def contains(self, key: str) -> bool:
         """As Storage says."""

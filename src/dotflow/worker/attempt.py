@@ -10,7 +10,7 @@ from typing import Any, Final, NoReturn
 from dotflow import clock
 from dotflow.core.action import Action, actions_of
 from dotflow.core.call import Call, Carrier
-from dotflow.core.context import Context
+from dotflow.core.context import NOTHING, Context
 from dotflow.core.failure import Failure
 from dotflow.core.outcome import Outcome, Raised, Returned, TimedOut
 from dotflow.errors import InvalidPolicy, StepTimeout
@@ -20,6 +20,8 @@ from dotflow.worker.limited import run_limited
 from dotflow.worker.loops import Loop
 
 NO_LIMIT: Final = Limit(0)
+
+new: Final = tuple.__new__  # makes a named tuple in half the time, and one is made for every attempt
 
 #: Values of these types are never instances with actions; the look-up is skipped.
 PLAIN: Final = frozenset({type(None), bool, int, float, str, bytes, list, tuple, dict, set})
@@ -47,7 +49,7 @@ def attempt(call: Call, loop: Loop) -> Outcome:
             else:
                 value = step.function()
             if value.__class__ in PLAIN:
-                return Returned(value)
+                return new(Returned, (value, ()))
         except (KeyboardInterrupt, DeadlinePassed):
             raise
         except BaseException as error:  # whatever the user's code raises is the attempt's outcome
@@ -166,11 +168,12 @@ def _unfold(call: Call, loop: Loop, value: Any, repeated: list[Failure]) -> Any:
         return value
     contexts: list[Context] = []
     previous = call.previous_context
+    initial = Context() if call.initial_context is NOTHING else call.initial_context  # all calls share that one
     for action in actions:
         action.check_parameters()
         if action.isolate:
             raise InvalidPolicy("isolate", True, f"for whole steps: put it on the class, not on its '{action.name}'")
-        result = _run_member(action, call.initial_context, previous, loop, repeated)
+        result = _run_member(action, initial, previous, loop, repeated)
         previous = Context(result, call.task_id, call.workflow_id, step=action.identity)
         contexts.append(previous)
     return contexts
