@@ -564,6 +564,84 @@ say(found=workflow.result_storage())
         assert script.end(timeout=10).facts["found"] == ["got it"] * 4
 
 
+LOCKED = """
+lock, rlock, local = threading.Lock(), threading.RLock(), threading.local()
+condition, shared = threading.Condition(), threading.Condition(lock)
+event, unset = threading.Event(), threading.Event()
+semaphore, bounded, barrier = threading.Semaphore(2), threading.BoundedSemaphore(3), threading.Barrier(1)
+event.set()
+
+class Guarded:
+    lock = threading.Lock()
+    def __init__(self, value):
+        self.value = value
+    def read(self):
+        with lock, self.lock:
+            return self.value
+
+class Cache:
+    def __init__(self):
+        self.lock = threading.Lock()
+        self.found = {"a": 1}
+
+cache = Cache()
+
+def helper():
+    assert not lock.locked()
+    with lock:
+        return lock
+
+@action
+def step():
+    local.seen = "seen"
+    with rlock, rlock, condition, cache.lock, semaphore, semaphore, bounded, bounded, bounded:
+        condition.notify_all()
+        barrier.wait(5)
+    with shared:
+        is_one = lock.locked() and helper.__globals__["lock"] is lock
+    with lock:
+        is_one = is_one and Guarded.read.__globals__["lock"].locked()
+    return [event.is_set(), unset.is_set(), local.seen, is_one, cache.found]
+
+@action
+def returns():
+    return Guarded(helper() and 4)
+
+@action
+def takes(initial_context):
+    return initial_context.storage.read()
+
+held, done = threading.Event(), threading.Event()
+def hold():
+    with lock, Guarded.lock, cache.lock, bounded:
+        held.set()
+        done.wait()
+
+thread = threading.Thread(target=hold)
+thread.start()
+held.wait()
+workflow = DotFlow(config())
+workflow.task.add([step, returns]).add(takes, initial_context=Guarded(3))
+guard = Guarded.lock
+workflow.start(mode="parallel", keep_going=True)
+kept = Guarded.lock is guard and guard.locked()
+done.set()
+thread.join()
+tasks = workflow.result_task()
+say(errors=[error.message for task in tasks for error in task.errors], step=tasks[0].current_context.storage,
+    returned=tasks[1].current_context.storage.read(), taken=tasks[2].current_context.storage, kept=kept)
+"""
+
+
+@pytest.mark.parametrize("method", [None, "forkserver", "spawn"])
+def test_a_worker_gets_fresh_locks_where_a_script_has_locks(method: str | None, scripts: Scripts) -> None:
+    """While a second thread lives, and holds them, a step has the locks of its module as new ones that are free."""
+    facts = scripts.run(f"METHOD = {method!r}\n{LOCKED}").facts
+
+    step = [True, False, "seen", True, {"a": 1}]
+    assert facts == {"errors": [], "step": step, "returned": 4, "taken": 3, "kept": True}
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="fork is nowhere else the default")
 def test_fork_is_the_default_only_with_one_thread(scripts: Scripts) -> None:
     """Workers are forked from the caller only while it has one thread, native ones counted."""

@@ -68,7 +68,7 @@ class Orders:
     def _pickled(self, step: Action[..., Any]) -> tuple[int, bytes]:
         found = self._steps.get(id(step))
         if found is None:
-            found = self._steps[id(step)] = (step, len(self._steps), dump_whole(step))
+            found = self._steps[id(step)] = (step, len(self._steps), dump_whole(step, is_code=True))
         return found[1:]
 
 

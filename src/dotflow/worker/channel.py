@@ -9,14 +9,16 @@ import pickle
 import socket
 import struct
 import sys
+import weakref
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from types import CodeType
+from types import CodeType, FunctionType
 from typing import Any, Final, NamedTuple
 
 import cloudpickle  # type: ignore[import-untyped]
 
 from dotflow.core.action import Action
+from dotflow.worker.fresh_locks import REDUCERS, FreshLock, Reduced
 
 ENVELOPE: Final = struct.Struct("!BQI")  # kind, number, how many parts
 SIZE: Final = struct.Struct("!Q")
@@ -45,7 +47,20 @@ class Message(NamedTuple):
 
 
 class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
-    """Takes actions apart that another process could not look up by name, and refuses what would come out changed."""
+    """Takes actions apart that another process could not look up by name, and refuses what would come out changed.
+
+    A lock that a function refers to as a global, or that a class has as an attribute, is a new one where it is loaded.
+
+    Args:
+        file: Where the pickle goes.
+        buffer_callback: Takes the buffers that are sent beside the pickle.
+        is_code: Whether what is pickled is the program's own code, so that all its locks are loaded as new ones.
+    """
+
+    def __init__(self, file: Any, buffer_callback: Any = None, *, is_code: bool = False) -> None:
+        super().__init__(file, protocol=5, buffer_callback=buffer_callback)
+        self._is_code = is_code
+        self._locks: dict[int, FreshLock] = {}  # by id: the same lock is loaded as the same lock
 
     def reducer_override(self, obj: Any) -> Any:
         """Called for each object; NotImplemented leaves it to cloudpickle.
@@ -59,10 +74,46 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
             make, arguments, *_ = self.dispatch_table[CodeType](obj)
             return make, tuple(obj.co_filename if part == "<dynamic-code>" else part for part in arguments)
         if isinstance(obj, type):
-            return _in_definition_order(obj, super().reducer_override(obj))
+            return self._reduce_class(obj, super().reducer_override(obj))
+        if isinstance(obj, FunctionType):
+            return self._mark_globals(super().reducer_override(obj))
+        if isinstance(obj, FreshLock):
+            return self._reduce_lock(obj.lock)
+        if self._is_code and type(obj) in REDUCERS:
+            return self._reduce_lock(obj)
         if isinstance(obj, Action) and _travels_by_value(obj.__module__):
             return obj.by_parts()
         return super().reducer_override(obj)
+
+    def _reduce_lock(self, lock: Any) -> Reduced:
+        make, arguments = REDUCERS[type(lock)](lock)
+        return make, tuple(map(self._mark, arguments))
+
+    def _mark(self, value: Any) -> Any:
+        """A lock that may be loaded as a new one, or any other value as it is."""
+        if self._is_code or type(value) not in REDUCERS:
+            return value
+        return self._locks.setdefault(id(value), FreshLock(value))
+
+    def _mark_globals(self, reduced: Any) -> Any:
+        if not isinstance(reduced, tuple):  # it is looked up by its name
+            return reduced
+        make, arguments, (state, slots), *rest = reduced
+        marked = {name: self._mark(value) for name, value in slots["__globals__"].items()}
+        return (make, arguments, (state, slots | {"__globals__": marked}), *rest)
+
+    def _reduce_class(self, cls: type, reduced: Any) -> Any:
+        """A class by value: its locks are marked, and its attributes are in the order of its lines.
+
+        cloudpickle sorts them by name; the order of its actions is the order of its lines.
+        """
+        if not isinstance(reduced, tuple) or len(reduced) < 6 or not isinstance(reduced[2], tuple):
+            return reduced
+        make, arguments, (attributes, *slots), items, pairs, set_state = reduced
+        names = [*(name for name in vars(cls) if name in attributes), *attributes]
+        marked = {name: self._mark(attributes[name]) for name in names}
+        _complete_classes.add(cls)
+        return make, arguments, (set_state, (marked, *slots)), items, pairs, complete_class
 
 
 def _travels_by_value(module: str) -> bool:
@@ -72,28 +123,33 @@ def _travels_by_value(module: str) -> bool:
     )
 
 
-def _in_definition_order(cls: type, reduced: Any) -> Any:
-    """cloudpickle sorts a class's attributes by name; the order of its actions is the order of its lines."""
-    if not isinstance(reduced, tuple) or len(reduced) < 3 or not isinstance(reduced[2], tuple):
-        return reduced
-    make, arguments, (attributes, *slots), *rest = reduced
-    if isinstance(attributes, dict):
-        attributes = {name: attributes[name] for name in vars(cls) if name in attributes} | attributes
-    return (make, arguments, (attributes, *slots), *rest)
+#: Classes by value that this process has: its own, which it has sent, and those that it has loaded.
+_complete_classes: Final[weakref.WeakSet[type]] = weakref.WeakSet()
+
+
+def complete_class(cls: type, state: tuple[Callable[[type, Any], object], Any]) -> None:
+    """Gives a class its attributes, unless it has them already: its locks and methods here may be in use.
+
+    cloudpickle would set them each time that an instance arrives.
+    """
+    if cls not in _complete_classes:
+        _complete_classes.add(cls)
+        set_state, attributes = state
+        set_state(cls, attributes)
 
 
 def dump_by_value(value: object) -> list[Any]:
     """For a process that has another `__main__`: what is defined in ours travels by value."""
     buffers: list[pickle.PickleBuffer] = []
     with io.BytesIO() as file:
-        Pickler(file, protocol=5, buffer_callback=buffers.append).dump(value)
+        Pickler(file, buffers.append).dump(value)
         return [file.getvalue(), *(buffer.raw() for buffer in buffers)]
 
 
-def dump_whole(value: object) -> bytes:
-    """The same in one piece, buffers within, for what is kept pickled."""
+def dump_whole(value: object, *, is_code: bool = False) -> bytes:
+    """The same in one piece, buffers within, for what is kept pickled; *is_code* as in Pickler."""
     with io.BytesIO() as file:
-        Pickler(file, protocol=5).dump(value)
+        Pickler(file, is_code=is_code).dump(value)
         return file.getvalue()
 
 

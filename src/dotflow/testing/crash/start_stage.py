@@ -53,7 +53,7 @@ class _Pickler(Pickler):
     """Takes the actions of some more modules apart, those that can't be imported elsewhere."""
 
     def __init__(self, file: io.BytesIO, by_value: Collection[str]) -> None:
-        super().__init__(file, protocol=5)
+        super().__init__(file)
         self._by_value = by_value
 
     def reducer_override(self, obj: Any) -> Any:
