@@ -449,6 +449,8 @@ def test_after_a_death_nothing_new_starts(scripts: Scripts) -> None:
     facts = scripts.run("""
 @action
 def dies():
+    while not Path("slow").exists():
+        time.sleep(0.01)
     os._exit(1)
 
 @action
@@ -457,6 +459,7 @@ def after():
 
 @action
 def slow():
+    Path("slow").touch()
     time.sleep(0.5)
     return "slow"
 

@@ -57,7 +57,6 @@ class Checkpoints:
         self._hold: contextlib.AbstractContextManager[Hashable] | None = None
         self._is_void = False
         self._has_said_so = False
-        self._sources: Sequence[int | None] = ()
         self._initials: Sequence[str] = ()
 
     def open(self, tasks: Sequence[Task], *, resume: Resume, sources: Sequence[int | None] = ()) -> dict[int, Context]:
@@ -75,10 +74,9 @@ class Checkpoints:
             if self._alone:
                 self._hold_it()
             self._join()
-            self._sources = sources or (None,) * len(tasks)
             self._initials = _digests(tasks)
             if resume is True or (resume and self._is_unfinished(tasks)):
-                return self._restore(tasks)
+                return self._restore(tasks, sources or (None,) * len(tasks))
             self._forget(tasks)
         except BaseException:  # Ctrl-C too: another process may try
             self.close()
@@ -121,16 +119,9 @@ class Checkpoints:
             self._hold = None
 
     def save(self, task: Task, context: Context) -> None:
-        """Keep a value, unless it was made after a failed task: then no resume could use it.
-
-        Raises ValueNotStorable or StorageError when it could not be kept.
-        """
-        place = task.task_id
-        previous = task.previous_context.task_id
-        if previous != self._sources[place]:
-            return
+        """Keep a value, and what it was made from. Raises ValueNotStorable or StorageError when it could not be kept."""
         # Makes a named tuple in a third of the time, and one is made for every task.
-        context.inputs = tuple.__new__(Inputs, (self._initials[place], previous))
+        context.inputs = tuple.__new__(Inputs, (self._initials[task.task_id], task.previous_context.task_id))
         with self._place.turn:
             if self._is_void:
                 self._say_that_it_is_void()
@@ -192,9 +183,9 @@ class Checkpoints:
         except Exception as error:  # somebody else's code, and a border: nothing has run yet, and nothing will
             raise _unusable(storage, error) from error
 
-    def _restore(self, tasks: Sequence[Task]) -> dict[int, Context]:
+    def _restore(self, tasks: Sequence[Task], sources: Sequence[int | None]) -> dict[int, Context]:
         found = {task.task_id: context for task in tasks if (context := self._find(task)) is not None}
-        restoration = restore(tasks, self._sources, self._initials, found)
+        restoration = restore(tasks, sources, self._initials, found)
         self._delete([tasks[task_id] for task_id in restoration.void])
         for task_id, reason in restoration.void.items():
             self._report(f"Task {task_id} {tasks[task_id].name} runs again: {reason}.")
