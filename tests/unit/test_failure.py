@@ -6,6 +6,7 @@ import sys
 import traceback
 import weakref
 from collections.abc import Callable
+from importlib import import_module
 from typing import Any
 
 import pytest
@@ -339,3 +340,23 @@ def test_a_task_error_is_a_failure_with_a_number(raised: Raised) -> None:
 def test_types_are_named_as_users_write_them(kind: type, name: str) -> None:
     """Builtins by their bare name, others with their module."""
     assert name_of(kind) == name
+
+
+def test_a_traceback_is_that_of_its_own_file(modules: dict[str, str]) -> None:
+    """Two steps that are equal but for the file that they are in show each their own."""
+    for name in ("first_of_two", "second_of_two"):
+        modules[name] = "def fail():\n    raise ValueError('no')\n"
+        with pytest.raises(ValueError) as caught:
+            import_module(name).fail()
+        assert f"<{name}>" in Failure.of(caught.value).traceback
+
+
+def test_many_tracebacks_are_each_their_own() -> None:
+    """What is kept of those that were put into words makes no later one wrong, however many there are."""
+    for number in range(600):
+        code = compile("def fail():\n" + "\n" * number + "    raise ValueError\n", "<many>", "exec")
+        space: dict[str, Any] = {}
+        exec(code, space)
+        with pytest.raises(ValueError) as caught:
+            space["fail"]()
+        assert f'"<many>", line {number + 2}, in fail' in Failure.of(caught.value).traceback

@@ -27,6 +27,8 @@ RICH: Final = (ImportError, NameError, AttributeError, SyntaxError, BaseExceptio
 CAUSE: Final = "\nThe above exception was the direct cause of the following exception:\n\n"
 CONTEXT: Final = "\nDuring handling of the above exception, another exception occurred:\n\n"
 
+MOST_STACKS: Final = 256  # whose text is kept: a step that is repeated fails at the same lines
+
 Spot = tuple[CodeType, int, int]  # code, line, last instruction
 Part = tuple[str, tuple[Spot, ...], str]  # the link from the part before, the frames, the last lines
 
@@ -177,7 +179,22 @@ def _spots(trace: TracebackType | None) -> tuple[Spot, ...]:
 
 def _format_part(part: Part) -> list[str]:
     link, spots, last = part
-    return [link, *(["Traceback (most recent call last):\n"] if spots else []), *_stack(spots).format(), last]
+    return [link, _stack_text(spots) if spots else "", last]
+
+
+#: By the ids of their codes, which stay alive here: two codes that are equal may be of two files.
+_stacks: Final[dict[tuple[tuple[int, int, int], ...], tuple[tuple[Spot, ...], str]]] = {}
+
+
+def _stack_text(spots: tuple[Spot, ...]) -> str:
+    key = tuple((id(code), line, instruction) for code, line, instruction in spots)
+    known = _stacks.get(key)
+    if known is None:
+        if len(_stacks) >= MOST_STACKS:
+            _stacks.clear()
+        text = "".join(["Traceback (most recent call last):\n", *_stack(spots).format()])
+        known = _stacks[key] = (spots, text)
+    return known[1]
 
 
 def _stack(spots: tuple[Spot, ...]) -> traceback.StackSummary:

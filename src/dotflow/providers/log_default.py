@@ -1,6 +1,5 @@
 """LogDefault: lines on stderr and in a file."""
 
-import contextlib
 import os
 import sys
 from copy import copy
@@ -148,5 +147,7 @@ def _warn(sentence: str) -> None:
 
 def _say(text: str) -> None:
     if sys.stderr is not None:
-        with contextlib.suppress(OSError, ValueError):  # a closed or broken stderr leaves nowhere to say so
+        try:  # contextlib.suppress takes as long as the write
             sys.stderr.write(text)
+        except (OSError, ValueError):  # a closed or broken stderr leaves nowhere to say so
+            return

@@ -31,6 +31,7 @@ FIELDS: Final = (
 
 #: What would end a line, move a terminal's cursor, colour it, or turn the direction of what follows.
 UNSAFE: Final = re.compile("[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+UNSAFE_IN_LINES: Final = re.compile(UNSAFE.pattern.replace("\x0a-\x1f", "\x0b-\x1f"))  # the same but for line ends
 NO_TASK: Final = (
     '{{"time": "{}", "level": "{}", ' + "".join(f'"{field}": null, ' for field in FIELDS[2:-1]) + '"message": {}}}\n'
 )
@@ -47,7 +48,11 @@ def shown(text: str) -> str:
     """One line of text that a terminal shows and does not obey: control characters become \\x1b and the like."""
     if text.isprintable():  # nearly all are
         return text
-    return UNSAFE.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+    return UNSAFE.sub(_escaped, text)
+
+
+def _escaped(found: re.Match[str]) -> str:
+    return found[0].encode("unicode_escape").decode()
 
 
 def second() -> str:
@@ -104,15 +109,15 @@ def quoted(text: str) -> str:
 
 
 def _indented(text: str) -> str:
-    first, *rest = text.split("\n")
-    return "".join([f"{shown(first)}\n", *(f"{INDENT}{shown(line)}\n" for line in rest)])
+    safe = UNSAFE_IN_LINES.sub(_escaped, text)
+    return f"{safe}\n".replace("\n", f"\n{INDENT}", safe.count("\n"))
 
 
 def _stamp() -> str:
     """The local time with milliseconds. Most lines fall into the second of the line before."""
     global _second
-    now = clock.now().timestamp()
-    whole = int(now)
+    now = clock.now()
+    whole = int(now.timestamp())
     if _second[0] != whole:
         _second = (whole, second())
-    return f"{_second[1]}.{int((now - whole) * 1000):03d}"
+    return f"{_second[1]}.{now.microsecond // 1000:03d}"

@@ -21,12 +21,13 @@ LOOK_EVERY: Final = 0.01  # seconds; a look costs as much as the write
 class _Opened:
     """A file that is open until nobody uses it any more: a thread may still write when another one has moved on."""
 
-    __slots__ = ("descriptor", "device", "inode")
+    __slots__ = ("descriptor", "device", "inode", "is_plain")
 
     def __init__(self, path: str) -> None:
         self.descriptor = os.open(path, APPEND, 0o644)
         found = os.fstat(self.descriptor)
         self.inode, self.device = found.st_ino, found.st_dev
+        self.is_plain = stat.S_ISREG(found.st_mode)
 
     def __del__(self, close: Callable[[int], None] = os.close) -> None:
         if hasattr(self, "descriptor"):
@@ -76,6 +77,8 @@ class RotatingFile:
             self._torn = self._torn or _ends_torn(self._path)
             raise
         self._torn = False
+        if not opened.is_plain:  # a device or a pipe has no length, and is there as long as it is open
+            return
         found = os.fstat(opened.descriptor)
         self._size = found.st_size
         if not found.st_nlink and self._is_gone(opened):
