@@ -119,7 +119,7 @@ class Checkpoints:
             self._hold = None
 
     def save(self, task: Task, context: Context) -> None:
-        """Keep a value, and what it was made from. Raises ValueNotStorable or StorageError when it could not be kept."""
+        """Keep a value, and what it was made from. Raises ValueNotStorable or StorageError where it can not."""
         # Makes a named tuple in a third of the time, and one is made for every task.
         context.inputs = tuple.__new__(Inputs, (self._initials[task.task_id], task.previous_context.task_id))
         with self._place.turn:
