@@ -1,10 +1,12 @@
 """TaskBuilder: how a workflow is put together."""
 
+from inspect import signature
 from typing import Any
 
 import pytest
 
 from dotflow import Context, Task, action
+from dotflow.core import callables
 from dotflow.core.builder import TaskBuilder
 from dotflow.core.types.status import TypeStatus
 from dotflow.errors import (
@@ -191,3 +193,30 @@ def test_schema_tells_how_it_was_put_together(builder: TaskBuilder) -> None:
 def test_schema_of_an_empty_one(builder: TaskBuilder) -> None:
     """Nothing added is an empty list."""
     assert builder.schema().tasks == []
+
+
+def test_a_signature_is_read_once(builder: TaskBuilder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A step may be added a hundred thousand times."""
+    read: list[object] = []
+    monkeypatch.setattr(callables.inspect, "signature", lambda function: read.append(function) or signature(function))
+    step = action(lambda previous_context: 1)
+    read.clear()
+
+    for _ in range(5):
+        builder.add(step)
+
+    assert len(read) == 1
+
+
+def test_a_method_is_looked_at_apart_from_its_function(builder: TaskBuilder) -> None:
+    """Bound, a method can be a step; from its class it can't, in whatever order they are added."""
+
+    class Report:
+        @action
+        def load(self) -> int:
+            return 1
+
+    for _ in range(2):
+        builder.add(Report().load)
+        with pytest.raises(UnfillableParameter, match="self"):
+            builder.add(Report.load)

@@ -320,3 +320,22 @@ def test_empty_values_are_values(make_workflow: MakeWorkflow, value: object) -> 
     workflow.start()
 
     assert workflow.result_storage() == [value, [value]]
+
+
+def test_a_task_without_an_initial_context_shares_none(make_workflow: MakeWorkflow) -> None:
+    """What a class's own action puts into an empty initial context is seen by no other task."""
+    seen: list[Any] = []
+
+    @action
+    class Report:
+        @action
+        def load(self, initial_context: Context) -> None:
+            seen.append(initial_context.storage)
+            initial_context.storage = "mine"
+
+    workflow = make_workflow()
+    workflow.task.add([Report, Report])
+    workflow.start()
+
+    assert seen == [None, None]
+    assert [task.initial_context.storage for task in workflow.task] == [None, None]
