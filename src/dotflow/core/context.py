@@ -35,14 +35,15 @@ class Context:
         inputs: What it was made from, in a checkpoint; None elsewhere.
     """
 
-    __slots__ = ("inputs", "step", "storage", "task_id", "time", "workflow_id")
+    __slots__ = ("_digest", "_previous", "step", "storage", "task_id", "time", "workflow_id")
 
     storage: Any
     task_id: int | None
     workflow_id: str | None
     time: datetime
     step: str | None
-    inputs: Inputs | None
+    _digest: str | None  # of its inputs; beside `_previous`, since a tuple for each task would take more than both
+    _previous: int | None
 
     def __init__(
         self,
@@ -63,7 +64,7 @@ class Context:
         self.workflow_id = workflow_id
         self.time = time or clock.now()
         self.step = step
-        self.inputs = None
+        self._digest = self._previous = None
 
     @classmethod
     def of(cls, value: Any, task_id: int, workflow_id: str, time: datetime, step: str) -> "Context":
@@ -76,8 +77,25 @@ class Context:
         made.workflow_id = workflow_id
         made.time = time
         made.step = step
-        made.inputs = None
+        made._digest = made._previous = None
         return made
+
+    @property
+    def inputs(self) -> Inputs | None:
+        """What it was made from."""
+        return None if self._digest is None else Inputs(self._digest, self._previous)
+
+    @inputs.setter
+    def inputs(self, inputs: Inputs | None) -> None:
+        if inputs is None:
+            self._digest = self._previous = None
+        else:
+            self.made_from(*inputs)
+
+    def made_from(self, initial: str, previous: int | None) -> None:
+        """Note its inputs; the arguments are those of Inputs."""
+        self._digest = initial
+        self._previous = previous
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Context):

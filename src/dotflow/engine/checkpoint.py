@@ -7,7 +7,7 @@ from collections.abc import Callable, Hashable, Sequence
 from typing import Final, Literal
 
 from dotflow.abc.storage import Storage
-from dotflow.core.context import Context, Inputs
+from dotflow.core.context import Context
 from dotflow.core.task import Task
 from dotflow.engine.restoring import NO_INITIAL, digest_of, restore
 from dotflow.errors import (
@@ -120,8 +120,7 @@ class Checkpoints:
 
     def save(self, task: Task, context: Context) -> None:
         """Keep a value, and what it was made from. Raises ValueNotStorable or StorageError where it can not."""
-        # Makes a named tuple in a third of the time, and one is made for every task.
-        context.inputs = tuple.__new__(Inputs, (self._initials[task.task_id], task.previous_context.task_id))
+        context.made_from(self._initials[task.task_id], task.previous_context.task_id)
         with self._place.turn:
             if self._is_void:
                 self._say_that_it_is_void()

@@ -1,6 +1,5 @@
 """One task's life, written once for every mode. It asks; it does nothing: no thread, no storage."""
 
-import itertools
 from collections.abc import Generator, Iterable, Iterator
 from typing import Final, NamedTuple
 
@@ -38,7 +37,9 @@ def task_flow(task: Task, lane: int, previous: Context) -> TaskFlow:
     task_id, step = task.task_id, task.step
     initial = task.initial_context if task.has_initial or "initial_context" in step.wants else NOTHING
     call = new(Call, (task_id, lane, step, initial, previous, task.workflow_id, None))
-    for number in itertools.count(1):
+    number = 0
+    while True:
+        number += 1
         yield new(AttemptStarted, (task_id, number, previous, clock.now(), clock.monotonic()))
         outcome = yield call
         assert outcome is not None
@@ -61,7 +62,6 @@ def task_flow(task: Task, lane: int, previous: Context) -> TaskFlow:
             return None
         yield AttemptFailed(task_id, number, outcome.failure, delay)
         yield Wait(delay)
-    raise AssertionError("itertools.count ended")
 
 
 def _repeats(task_id: int, attempt: int, repeated: Iterable[Failure]) -> Iterator[AttemptRepeated]:
