@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from dotflow import DotFlow, action
+from dotflow.cli.main import main
 from dotflow.core.types import TypeStatus
 from dotflow.providers import LogDefault
 
@@ -40,6 +41,33 @@ def lines_of(make_workflow: MakeWorkflow, path: Path, **options: Any) -> list[st
     return path.read_text(encoding="utf-8").splitlines() if path.exists() else []
 
 
+@pytest.mark.parametrize("format", ["simple", "json"])
+def test_workflows_whose_ids_begin_alike_are_told_apart(
+    make_workflow: MakeWorkflow, tmp_path: Path, format: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The whole id, the workflow's name, the run and the group are in every line, and `dotflow log` finds each."""
+    log = LogDefault(path=tmp_path / "flow.log", output="file", format=format)
+    for country, name in (("peru", "Prices of Peru"), ("chad", "Prices of Chad")):
+        workflow = make_workflow(log=log, workflow_id=f"nightly-prices-{country}", name=name)
+        workflow.task.add([works, works], group_name="prices")
+        workflow.start()
+        workflow.start()
+
+    def shown(*arguments: str) -> list[dict[str, Any]]:
+        assert main(["log", "--path", str(log.path), "--json", "-n", "all", *arguments]) == 0
+        return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+
+    assert len(shown()) == 16
+    for arguments in (["--workflow", "nightly-prices-chad"], ["--workflow", "Prices of Chad", "--step", "works"]):
+        found = shown(*arguments)
+        assert {(line["workflow"], line["name"]) for line in found} == {("nightly-prices-chad", "Prices of Chad")}
+        assert {line["group"] for line in found} == {"prices"}
+        assert len(found) == 8
+        assert len({line["run"] for line in found}) == 2
+    assert shown("--step", "fails") == []
+    assert log._heads == {}  # what is known of a run goes with it
+
+
 class TestSimple:
     def test_a_line_for_each_change(
         self, make_workflow: MakeWorkflow, tmp_path: Path, capfd: pytest.CaptureFixture[str]
@@ -49,12 +77,12 @@ class TestSimple:
 
         heads = [line for line in lines if re.match(STAMP, line)]
         patterns = [
-            "INFO    my-workf task 0 works: In progress$",
-            r"INFO    my-workf task 0 works: Completed in \d+\.\d{3} s$",
-            "INFO    my-workf task 1 fails: In progress$",
-            r"WARNING my-workf task 1 fails: Retry \(attempt 1\): ValueError: no",
-            r"INFO    my-workf task 1 fails: In progress \(attempt 2\)$",
-            r"ERROR   my-workf task 1 fails: Failed \(attempt 2\): ValueError: no",
+            "INFO    my-workflow-7 run [0-9a-f]{8} task 0 works: In progress$",
+            r"INFO    my-workflow-7 run [0-9a-f]{8} task 0 works: Completed in \d+\.\d{3} s$",
+            "INFO    my-workflow-7 run [0-9a-f]{8} task 1 fails: In progress$",
+            r"WARNING my-workflow-7 run [0-9a-f]{8} task 1 fails: Retry \(attempt 1\): ValueError: no",
+            r"INFO    my-workflow-7 run [0-9a-f]{8} task 1 fails: In progress \(attempt 2\)$",
+            r"ERROR   my-workflow-7 run [0-9a-f]{8} task 1 fails: Failed \(attempt 2\): ValueError: no",
         ]
         assert len(heads) == len(patterns)
         for line, pattern in zip(heads, patterns, strict=True):

@@ -17,6 +17,7 @@ import pytest
 
 from dotflow.cli.exits import Exit
 from dotflow.cli.log_files import last_records, open_all
+from dotflow.cli.log_filter import Filter
 from dotflow.cli.main import main
 from tests.integration.children import SOURCES
 from tests.integration.test_log_rotation import writer
@@ -94,6 +95,18 @@ class TestLast:
         assert run(tmp_path, "--level", "error", "-n", "all").decode() == FAILED
         assert run(tmp_path, "--level", "DEBUG", "-n", "1").decode() == info(2)
 
+    def test_of_one_workflow_and_one_step(self, log: Path, tmp_path: Path) -> None:
+        """Lines as they were written before are found by what they have: eight characters of the id."""
+        new = f"{STAMP} INFO    nightly-prices run 0f0c1a52 task 0 extract: In progress\n"
+        other = new.replace("nightly-prices", "nightly-stock")
+        old = f"{STAMP} INFO    nightly- task 0 extract: In progress\n"
+        log.write_text(old + new + other + FAILED + JSON)
+
+        assert run(tmp_path, "--workflow", "nightly-prices").decode() == old + new
+        assert run(tmp_path, "--workflow", "nightly-prices", "-n", "1").decode() == new
+        assert run(tmp_path, "--workflow", "nightly-stock", "--step", "extract", "-n", "all").decode() == old + other
+        assert run(tmp_path, "--step", "load").decode() == FAILED
+
     def test_json_of_both_formats(self, log: Path, tmp_path: Path) -> None:
         """--json is one strict object a line, with the same keys whatever the file has."""
         log.write_text(FAILED + JSON)
@@ -128,7 +141,7 @@ class TestLast:
                 read.append(size)
                 return file.read(size)
 
-        found = last_records([Counting()], file.seek(0, os.SEEK_END), 50, None)  # type: ignore[list-item]
+        found = last_records([Counting()], file.seek(0, os.SEEK_END), 50, Filter())  # type: ignore[list-item]
         file.close()
 
         assert len(found) == 50
@@ -466,12 +479,12 @@ class TestTerminal:
             "12:00:00.000 WARNING careful",
         ]
 
-    def test_an_id_is_cut_at_whole_characters(self, log: Path, tmp_path: Path) -> None:
-        """Of an id with control characters eight are shown, too, each with all of its escape."""
+    def test_an_id_is_shown_whole(self, log: Path, tmp_path: Path) -> None:
+        """Ids that begin alike are told apart; control characters in them are shown."""
         told = {"level": "INFO", "time": "2026-03-01T12:00:00+00:00", "task": 1, "step": "a", "status": "Completed"}
         log.write_text(json.dumps(told | {"workflow": "a/b/../\x1b[2J"}) + "\n")
 
-        assert r"a/b/../\x1b task 1 a: Completed" in in_terminal(tmp_path, NO_COLOR="1")
+        assert r"a/b/../\x1b[2J task 1 a: Completed" in in_terminal(tmp_path, NO_COLOR="1")
 
     def test_what_a_step_says_does_not_drive_the_terminal(self, log: Path, tmp_path: Path) -> None:
         """Escape sequences in any field, of any format, and in garbage, are shown."""

@@ -9,7 +9,7 @@ import pytest
 from dotflow import Context, Task, action
 from dotflow.core.events import AttemptFailed, AttemptStarted, TaskCompleted, TaskFailed, TaskRestored
 from dotflow.core.failure import Failure
-from dotflow.providers.log_formats import FIELDS, as_json, shown, simple
+from dotflow.providers.log_formats import FIELDS, as_json, json_head, shown, simple, simple_head
 
 AT = datetime(2026, 3, 1, 12, tzinfo=UTC)
 FAILURE = Failure("ValueError", "no\nnever", "Traceback (most recent call last):\nValueError: no\nnever\n")
@@ -70,6 +70,7 @@ class TestJson:
         assert found == {
             "level": "INFO",
             "workflow": "nightly-7",
+            "name": None,
             "run": "run-1",
             "group": "eu",
             "task": 3,
@@ -110,14 +111,43 @@ class TestJson:
 
         assert strictly(as_json("INFO", task, ""))["duration"] is None
 
+    def test_a_runs_head_names_the_workflow(self) -> None:
+        """It is made once for a run, and gives every record the workflow's name."""
+        found = strictly(as_json("INFO", task_after(STARTED), "", json_head("nightly-7", "run-1", 'The "rows"')))
+
+        assert tuple(found) == FIELDS
+        assert (found["workflow"], found["name"], found["run"]) == ("nightly-7", 'The "rows"', "run-1")
+
 
 class TestSimple:
+    @pytest.mark.parametrize(
+        ("workflow_id", "name", "expected"),
+        [
+            ("nightly-of-prices-1", None, "nightly-of-prices-1 run 0f0c1a52"),
+            ("nightly-of-prices-2", "Prices", "nightly-of-prices-2 (Prices) run 0f0c1a52"),
+            ("nightly", "nightly", "nightly run 0f0c1a52"),
+            ("a\nb", "\x1b[31m", r"a\nb (\x1b[31m) run 0f0c1a52"),
+        ],
+    )
+    def test_a_head_tells_workflows_and_runs_apart(self, workflow_id: str, name: str | None, expected: str) -> None:
+        """The whole id, the name where it says more, and the beginning of the run's id."""
+        head = simple_head(workflow_id, "0f0c1a52-bbbb-cccc", name)
+
+        assert head == expected
+        assert f"{expected} task 3 extract [eu]: In progress\n" in simple("INFO", task_after(STARTED), "", head)
+
+    def test_the_default_group_is_not_named(self) -> None:
+        """Most workflows have no other."""
+        task = Task(3, extract, workflow_id="w")
+
+        assert simple("INFO", task, "").endswith(" w task 3 extract: Not started\n")
+
     def test_what_belongs_to_a_record_is_indented(self) -> None:
         """Only its first line begins at the left, so that its end can be seen, whatever a message brings along."""
         failed = simple("ERROR", task_after(STARTED, FAILED), "").splitlines()
         report = simple("WARNING", None, "it raised:\n\nTraceback\n").splitlines()
 
-        assert failed[0].endswith("ERROR   nightly- task 3 extract: Failed (attempt 2): ValueError: no")
+        assert failed[0].endswith("ERROR   nightly-7 run run-1 task 3 extract [eu]: Failed (attempt 2): ValueError: no")
         assert failed[1:] == [
             "    never",
             "    Traceback (most recent call last):",
@@ -135,7 +165,7 @@ class TestSimple:
         record = simple("ERROR", task_after(STARTED, failed, workflow_id=evil), "")
 
         first, second = record.splitlines()
-        assert first.endswith(r" a\n2026 task 3 extract: Failed (attempt 1): E\n2026: x\r")
+        assert first.endswith(r" a\n2026 run run-1 task 3 extract [eu]: Failed (attempt 1): E\n2026: x\r")
         assert second == "    2026-01-01 00:00:00.000 INFO    fine"
 
 

@@ -9,11 +9,12 @@ import pytest
 
 from dotflow import Task, action
 from dotflow.cli.log_files import Lines, last_records
+from dotflow.cli.log_filter import Filter
 from dotflow.cli.log_records import Assembly, Record, assembled, assembled_backwards, beginning
 from dotflow.core.context import Context
 from dotflow.core.events import AttemptStarted, TaskFailed
 from dotflow.core.failure import Failure
-from dotflow.providers.log_formats import FIELDS, as_json, simple
+from dotflow.providers.log_formats import FIELDS, as_json, json_head, shown, simple, simple_head
 
 STAMP = b"2026-03-01 12:00:00.123 "
 INFO = STAMP + b"INFO    nightly task 0 extract: In progress\n"
@@ -81,7 +82,7 @@ class TestRecords:
         monkeypatch.setattr("dotflow.cli.log_files.BLOCK", size)
         files = [BytesIO(INFO + FAILED + JSON), BytesIO(b""), BytesIO(JSON * 2 + FAILED)]
 
-        found = last_records(files, len(INFO + FAILED + JSON), count, None)
+        found = last_records(files, len(INFO + FAILED + JSON), count, Filter())
 
         assert [record.raw for record in found] == [JSON, JSON, FAILED, INFO, FAILED, JSON][-count or 6 :]
 
@@ -89,7 +90,7 @@ class TestRecords:
         """N records that are serious enough, not those of the last N that are."""
         file = BytesIO(FAILED + JSON + INFO * 100)
 
-        found = last_records([file], len(file.getvalue()), 2, 30)
+        found = last_records([file], len(file.getvalue()), 2, Filter(30))
 
         assert [record.raw for record in found] == [FAILED, JSON]
 
@@ -115,8 +116,8 @@ class TestLevels:
         (record,) = assembled(lines_of(raw))
 
         assert record.level == level
-        assert record.is_at_least(None)
-        assert [record.is_at_least(least) for least in (10, 20, 30, 40)] == [
+        assert Filter().takes(record)
+        assert [Filter(least).takes(record) for least in (10, 20, 30, 40)] == [
             level is not None and level >= least for least in (10, 20, 30, 40)
         ]
 
@@ -139,7 +140,7 @@ class TestFields:
 
         assert tuple(read.fields) == tuple(written.fields) == FIELDS
         same = {name for name in FIELDS if read.fields[name] == written.fields[name]}
-        assert set(FIELDS) - same <= {"time", "run", "group", "duration"}
+        assert set(FIELDS) - same <= {"time", "duration"}
         assert abs(moment(written) - moment(read)).total_seconds() < 5
 
     @pytest.mark.parametrize(
@@ -154,7 +155,7 @@ class TestFields:
         ],
     )
     def test_an_id_that_had_to_be_escaped(self, workflow_id: str, eight: str) -> None:
-        """Each character of it counts once, however it is shown: what stands behind it is found."""
+        """It is found whole, and the beginning of it in a line as logs were written before."""
 
         @action
         def load() -> None: ...
@@ -163,14 +164,21 @@ class TestFields:
         task.apply(AttemptStarted(1, 1, Context(), datetime(2026, 3, 1, tzinfo=UTC), 1.0))
         task.apply(TaskFailed(1, 1, Failure("ValueError", "no", ""), datetime(2026, 3, 1, tzinfo=UTC), 2.0))
 
-        (read,) = assembled(lines_of(simple("ERROR", task, "").encode()))
+        new = simple("ERROR", task, "", simple_head(workflow_id, "0f0c1a52-bbbb")).encode("utf-8")
+        old = new.replace(f"{shown(workflow_id)} run 0f0c1a52".encode(), eight.encode())
+
+        (read,) = assembled(lines_of(new))
+        (abridged,) = assembled(lines_of(old))
 
         told = {name: read.fields[name] for name in ("workflow", "task", "step", "status", "attempt", "message")}
         assert told == {
-            "workflow": eight, "task": 1, "step": "load", "status": "Failed", "attempt": 1, "message": None
+            "workflow": shown(workflow_id), "task": 1, "step": "load", "status": "Failed", "attempt": 1, "message": None
         }  # fmt: skip
         assert read.fields["error"]["exception"] == "ValueError"
-        assert beginning(workflow_id) == beginning(read.fields["workflow"]) == eight
+        assert abridged.fields["workflow"] == beginning(workflow_id) == eight
+        assert (read.is_abridged, abridged.is_abridged) == (False, True)
+        assert Filter(workflow=workflow_id).takes(read)
+        assert Filter(workflow=workflow_id).takes(abridged)
 
     @pytest.mark.parametrize(
         ("rest", "fields"),
@@ -216,3 +224,51 @@ class TestFields:
 
 def moment(record: Record) -> datetime:
     return datetime.fromisoformat(record.fields["time"])
+
+
+class TestFilters:
+    @pytest.fixture
+    def records(self) -> dict[str, Record]:
+        """What three workflows wrote whose ids begin alike, one line of each in both formats."""
+
+        @action
+        def load() -> None: ...
+
+        made = {}
+        for letter, workflow_id, name in (("a", "nightly-1", None), ("b", "nightly-2", "Prices"), ("c", "x (y)", None)):
+            task = Task(1, load, workflow_id=workflow_id, run_id="0f0c1a52-bbbb", group_name="eu")
+            for kind, write, head in (("s", simple, simple_head), ("j", as_json, json_head)):
+                line = write("INFO", task, "", head(workflow_id, task.run_id, name))
+                (made[letter + kind],) = assembled([line.encode()])
+        (made["old"],) = assembled([STAMP + b"INFO    nightly- task 1 load: In progress\n"])
+        (made["report"],) = assembled([STAMP + b"WARNING nightly-1 is not what this is about\n"])
+        return made
+
+    @pytest.mark.parametrize(
+        ("wanted", "found"),
+        [
+            (Filter(), {"as", "aj", "bs", "bj", "cs", "cj", "old", "report"}),
+            (Filter(workflow="nightly-1"), {"as", "aj", "old"}),
+            (Filter(workflow="nightly-2"), {"bs", "bj", "old"}),
+            (Filter(workflow="Prices"), {"bs", "bj"}),
+            (Filter(workflow="x (y)"), {"cs", "cj"}),
+            (Filter(workflow="nightly"), set()),
+            (Filter(step="load"), {"as", "aj", "bs", "bj", "cs", "cj", "old"}),
+            (Filter(step="jobs.load", workflow="Prices"), {"bs", "bj"}),
+            (Filter(step="jobs:load", least=30), set()),
+            (Filter(step="unload"), set()),
+        ],
+    )
+    def test_what_is_about_a_workflow_or_a_step(
+        self, records: dict[str, Record], wanted: Filter, found: set[str]
+    ) -> None:
+        """In both formats; a line as it was written before is taken by the beginning of the id that it has."""
+        assert {key for key, record in records.items() if wanted.takes(record)} == found
+
+    def test_a_record_for_people_says_whose_it_is(self, records: dict[str, Record]) -> None:
+        """Workflow, name, the beginning of the run's id, group."""
+        fields = records["bs"].fields
+
+        assert [fields[key] for key in ("workflow", "name", "run", "group", "step")] == [
+            "nightly-2", "Prices", "0f0c1a52", "eu", "load"
+        ]  # fmt: skip

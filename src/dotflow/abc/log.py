@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 
+from dotflow.core.events import RunEvent
 from dotflow.core.task import Task
 
 
@@ -15,6 +16,9 @@ class Log(ABC):
     @abstractmethod
     def error(self, task: Task) -> None:
         """Called after every failed attempt; `task.errors[-1]` is it."""
+
+    def follow_run(self, event: RunEvent) -> None:  # noqa: B027 (it may be left out)
+        """Called when a run begins, with the workflow's name, and when it is over. By default: nothing."""
 
     @property
     def is_silent(self) -> bool:

@@ -11,6 +11,7 @@ from typing import BinaryIO, Final
 
 import click
 
+from dotflow.cli.log_filter import Filter
 from dotflow.cli.log_records import Record, assembled, assembled_backwards
 
 BLOCK: Final = 65_536  # bytes that are read at a time
@@ -98,32 +99,32 @@ def length_at_rest(file: BinaryIO) -> int:
     return file.seek(0, os.SEEK_END)
 
 
-def last_records(files: list[BinaryIO], end: int, count: int, least: int | None) -> list[Record]:
-    """The last records that are serious enough, oldest first. No more is read than they take.
+def last_records(files: list[BinaryIO], end: int, count: int, wanted: Filter) -> list[Record]:
+    """The last records that are wanted, oldest first. No more is read than they take.
 
     Args:
         files: Newest first.
         end: Up to where the first of them is read.
         count: How many.
-        least: How serious they have to be; None for all.
+        wanted: Which of them count.
     """
     found: deque[Record] = deque()
     for number, file in enumerate(files):
         if len(found) >= count:
             break
         for record in assembled_backwards(_lines_backwards(file, file.seek(0, os.SEEK_END) if number else end)):
-            if record.is_at_least(least):
+            if wanted.takes(record):
                 found.appendleft(record)
                 if len(found) >= count:
                     break
     return list(found)
 
 
-def all_records(files: list[BinaryIO], end: int, least: int | None) -> Iterator[Record]:
-    """Every record that is serious enough, oldest first; one at a time is in memory."""
+def all_records(files: list[BinaryIO], end: int, wanted: Filter) -> Iterator[Record]:
+    """Every record that is wanted, oldest first; one at a time is in memory."""
     for file in reversed(files):
         for record in assembled(_lines(file, end if file is files[0] else file.seek(0, os.SEEK_END))):
-            if record.is_at_least(least):
+            if wanted.takes(record):
                 yield record
 
 

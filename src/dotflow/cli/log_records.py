@@ -15,18 +15,22 @@ HEAD_BYTES: Final = re.compile(HEAD.pattern.encode())
 #: What one character of an id may have become in a log: itself, or what `shown` made of it.
 CHARACTER: Final = r"(?:\\(?:[nr]|x[0-9a-f]{2}|u[0-9a-f]{4})|.)"
 BEGINNING: Final = re.compile(rf"{CHARACTER}{{0,8}}")
-TASK: Final = re.compile(
-    rf"(?P<workflow>{CHARACTER}{{1,8}}?)"
-    r" task (?P<task>\d+) (?P<step>.*?): "
+OUTCOME: Final = (
     r"(?P<status>Not started|In progress|Completed|Paused|Retry|Failed)"
     r"(?: \(attempt (?P<attempt>\d+)\))?(?: in (?P<duration>\d+\.\d+) s)?(?: \(from its checkpoint\))?"
     r"(?:: (?P<exception>[^\s:]+): ?(?P<message>.*))?"
 )
+TASK: Final = re.compile(
+    r"(?P<workflow>.+?)(?: \((?P<name>.+?)\))? run (?P<run>\S{1,8}) task (?P<task>\d+) (?P<step>.*?)"
+    rf"(?: \[(?P<group>.+?)\])?: {OUTCOME}"
+)
+#: As logs were written before: the beginning of the workflow's id, neither run nor group.
+OLD_TASK: Final = re.compile(rf"(?P<workflow>{CHARACTER}{{1,8}}?) task (?P<task>\d+) (?P<step>.*?): {OUTCOME}")
 TRACEBACK: Final = re.compile(r"(  \+ Exception Group )?Traceback \(most recent call last\):")
 
 
 def beginning(workflow_id: str) -> str:
-    """The first eight characters of an id, as a log shows them; those that had to be escaped stay whole."""
+    """The first eight characters of an id, as logs showed them before; those that had to be escaped stay whole."""
     found = BEGINNING.match(shown(workflow_id))
     return found[0] if found else ""
 
@@ -66,9 +70,10 @@ class Record:
             level = head[2].decode() if head else None
         return LEVELS.get(level) if isinstance(level, str) else None
 
-    def is_at_least(self, least: int | None) -> bool:
-        """Whether it is that serious. What says nothing about it is shown only if everything is."""
-        return least is None or (self.level is not None and self.level >= least)
+    @property
+    def is_abridged(self) -> bool:
+        """Whether it is a task's line as it was written before, with no more than the beginning of an id."""
+        return self._told is None and self.fields["task"] is not None and self.fields["run"] is None
 
     def as_json(self) -> str:
         """It as one line of strict JSON, with all keys."""
@@ -165,11 +170,13 @@ def _parsed(text: str) -> dict[str, Any]:
         return {"message": text}
     below = [line.removeprefix(INDENT) for line in rest]
     found: dict[str, Any] = {"time": _moment(head[1]), "level": head[2]}
-    task = TASK.fullmatch(head[3] or "")
+    task = TASK.fullmatch(head[3] or "") or OLD_TASK.fullmatch(head[3] or "")
     if task is None:
         return found | {"message": "\n".join([head[3] or "", *below])}
     attempt, duration = task["attempt"], task["duration"]
     found |= {name: task[name] for name in ("workflow", "step", "status")} | {"task": int(task["task"])}
+    if task.re is TASK:
+        found |= {"name": task["name"], "run": task["run"], "group": task["group"] or "default"}
     found["attempt"] = int(attempt) if attempt else 1 if task["status"] == "In progress" else None
     found["duration"] = float(duration) if duration else None
     if task["exception"]:

@@ -8,8 +8,8 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from dotflow import clock
-from dotflow.cli.log_records import Record, beginning
-from dotflow.providers.log_formats import INDENT, shown
+from dotflow.cli.log_records import Record
+from dotflow.providers.log_formats import INDENT, shown, simple_head
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -81,7 +81,7 @@ class Terminal:
         status, error = str(fields["status"]), fields["error"]
         style = STATUS_STYLES.get(status, "")
         head = _head(fields, moment)
-        head.append(f"{beginning(str(fields['workflow']))} ", "dim")
+        head.append(f"{_whose(fields)} ", "dim")
         head.append(f"task {shown(str(fields['task']))} ").append(shown(str(fields["step"])), "bold")
         if fields["group"] not in (None, "default"):
             head.append(f" [{shown(str(fields['group']))}]", "magenta")
@@ -113,6 +113,14 @@ def _head(fields: dict[str, Any], moment: datetime) -> "Text":
     level = shown(str(fields["level"]))
     head = Text(f"{moment:%H:%M:%S}.{moment.microsecond // 1000:03d} ", "dim")
     return Text().append_text(head).append(f"{level:7} ", LEVEL_STYLES.get(level, ""))
+
+
+def _whose(fields: dict[str, Any]) -> str:
+    """Which workflow and run it is about. What a record for people had to escape stays as it is."""
+    workflow, run, name = (
+        None if value is None else str(value) for value in map(fields.get, ("workflow", "run", "name"))
+    )
+    return simple_head(str(workflow), run, name)
 
 
 def _outcome(status: str, fields: dict[str, Any]) -> str:

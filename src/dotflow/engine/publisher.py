@@ -7,7 +7,7 @@ from dotflow.abc.history import History
 from dotflow.abc.log import Log
 from dotflow.abc.tracer import Tracer
 from dotflow.core.call import Carrier
-from dotflow.core.events import AttemptFailed, AttemptRepeated, Event, TaskCompleted, TaskEvent, TaskFailed
+from dotflow.core.events import AttemptFailed, AttemptRepeated, Event, RunEvent, TaskCompleted, TaskEvent, TaskFailed
 from dotflow.core.failure import Failure
 from dotflow.core.task import Task
 from dotflow.engine.checkpoint import Checkpoints
@@ -55,6 +55,7 @@ class Publisher:
         self._run_id = run_id
         self._tasks = tasks
         self._checkpoints = checkpoints
+        self._log = log
         self._info: Listener | None = None if log is None else as_listener(log.info)
         self._error: Listener | None = None if log is None else as_listener(log.error)
         self._notifier = notifier
@@ -96,6 +97,16 @@ class Publisher:
             self._notifier.send(task)
         if task.callback is not None and kind in ENDS:
             self._call_back(f"The callback of task {task.task_id} {task.name}", task.callback, task=task)
+
+    def follow_run(self, event: RunEvent) -> None:
+        """Tells log, history and tracer that the run begins or is over."""
+        if self._log is not None:
+            try:
+                self._log.follow_run(event)
+            except BaseException as error:  # somebody else's code: it is reported, and the run goes on
+                pass_on(error)
+                self._report(f"The log raised at {type(event).__name__}", error)
+        self.follow(event)
 
     def follow(self, event: Event) -> None:
         """Tells history and tracer."""

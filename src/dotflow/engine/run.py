@@ -211,7 +211,7 @@ class Run:
             tracer=means.tracer,
             report=report,
         )
-        publisher.follow(self._started())
+        publisher.follow_run(self._started())
         whole = False
         try:
             self._run(means.executor, tasks, publisher, report)
@@ -231,7 +231,7 @@ class Run:
         return RunStarted(self.workflow_id, self.run_id, len(self.tasks), clock.now(), self._name, tuple(steps))
 
     def _tell_end(self, publisher: Publisher, failed: bool, whole: bool) -> None:
-        publisher.follow(RunEnded(self.workflow_id, self.run_id, self.status, clock.now()))
+        publisher.follow_run(RunEnded(self.workflow_id, self.run_id, self.status, clock.now()))
         if failed and self._options.on_failure is not None:
             publisher.end("on_failure", self._options.on_failure, self.tasks)
         elif whole and not failed and self._options.on_success is not None:

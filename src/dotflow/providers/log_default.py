@@ -7,16 +7,17 @@ from pathlib import Path
 from typing import Any, Final
 
 from dotflow.abc.log import Log
+from dotflow.core.events import RunEvent, RunStarted
 from dotflow.core.task import Task
 from dotflow.core.types.status import TypeStatus
 from dotflow.errors import InvalidArgument
-from dotflow.providers.log_formats import LEVELS, Format, as_json, second, simple
+from dotflow.providers.log_formats import JSON, LEVELS, SIMPLE, Format, second
 from dotflow.providers.rotating_file import RotatingFile
 
 OFF: Final = 100
 LEAST: Final = LEVELS | {"OFF": OFF}
 OUTPUTS: Final = {"both": (True, True), "console": (True, False), "file": (False, True), "none": (False, False)}
-FORMATS: Final[dict[str, Format]] = {"simple": simple, "json": as_json}
+FORMATS: Final[dict[str, Format]] = {"simple": SIMPLE, "json": JSON}
 
 
 class LogDefault(Log):
@@ -62,6 +63,7 @@ class LogDefault(Log):
         self._to_console, self._to_file = OUTPUTS[output]
         self._tasks_to_console = self._to_console
         self._format = FORMATS[format]
+        self._heads: dict[str | None, str] = {}  # of the runs that go on, by their ids
         self._max_bytes, self._backups = max_bytes, backups
         self._place: str | None = None
         self._file: RotatingFile | None = None
@@ -82,26 +84,39 @@ class LogDefault(Log):
         """As Log says."""
         return self._least == OFF or not (self._tasks_to_console or self._to_file)
 
+    def follow_run(self, event: RunEvent) -> None:
+        """As Log says."""
+        if isinstance(event, RunStarted):
+            self._heads[event.run_id] = self._format.head(event.workflow_id, event.run_id, event.name)
+        else:
+            self._heads.pop(event.run_id, None)
+
     def info(self, task: Task) -> None:
         """As Log says."""
         if self._least <= LEVELS["INFO"]:
-            self._write(self._format("INFO", task, ""), to_console=self._tasks_to_console)
+            self._write(self._of_task("INFO", task), to_console=self._tasks_to_console)
 
     def error(self, task: Task) -> None:
         """As Log says."""
         level = "ERROR" if task.status is TypeStatus.FAILED else "WARNING"
         if self._least <= LEVELS[level]:
-            self._write(self._format(level, task, ""), to_console=self._tasks_to_console)
+            self._write(self._of_task(level, task), to_console=self._tasks_to_console)
 
     def note(self, message: str) -> None:
         """As Log says."""
         if self._least <= LEVELS["INFO"]:
-            self._write(self._format("INFO", None, message), to_console=self._to_console)
+            self._write(self._beside_tasks("INFO", message), to_console=self._to_console)
 
     def report(self, message: str) -> None:
         """As Log says."""
         if self._least <= LEVELS["WARNING"]:
-            self._write(self._format("WARNING", None, message), to_console=self._to_console)
+            self._write(self._beside_tasks("WARNING", message), to_console=self._to_console)
+
+    def _of_task(self, level: str, task: Task) -> str:
+        return self._format.record(level, task, "", self._heads.get(task.run_id, ""))
+
+    def _beside_tasks(self, level: str, message: str) -> str:
+        return self._format.record(level, None, message, "")
 
     def _write(self, record: str, *, to_console: bool) -> None:
         if to_console:
@@ -124,7 +139,7 @@ class LogDefault(Log):
             file = self._opened()
         missing = self._missing
         if missing:
-            record = self._format("WARNING", None, f"Records are missing here: {missing} could not be written") + record
+            record = self._beside_tasks("WARNING", f"Records are missing here: {missing} could not be written") + record
         file.append(record.encode("utf-8", "backslashreplace"))
         if missing:
             self._missing -= missing

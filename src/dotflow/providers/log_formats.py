@@ -4,7 +4,7 @@ import json
 import re
 from collections.abc import Callable
 from math import isfinite
-from typing import Final
+from typing import Final, NamedTuple
 
 from dotflow import clock
 from dotflow.core.task import Task
@@ -18,6 +18,7 @@ FIELDS: Final = (
     "time",
     "level",
     "workflow",
+    "name",
     "run",
     "group",
     "task",
@@ -37,8 +38,21 @@ NO_TASK: Final = (
 )
 FAILURES: Final = frozenset({TypeStatus.FAILED, TypeStatus.RETRY})
 
-Format = Callable[[str, Task | None, str], str]
-"""Makes the record of a level, a task or none, and a message, with the end of its last line."""
+RUN_SHOWN: Final = 8  # characters of a run's id in a record for people: enough to tell the runs of a workflow apart
+
+
+class Format(NamedTuple):
+    """How records are written.
+
+    Attributes:
+        head: Makes what all records of a run have in common, from the workflow's id, the run's and the workflow's name.
+        record: Makes the record of a level, a task or none, a message and a head, with the end of its last line. An
+            empty head stands for that of a workflow without a name.
+    """
+
+    head: Callable[[str, str | None, str | None], str]
+    record: Callable[[str, Task | None, str, str], str]
+
 
 _encode: Final = json.JSONEncoder().encode
 _second: tuple[int, str] = (0, "")  # the last second that was put into words
@@ -60,11 +74,20 @@ def second() -> str:
     return f"{clock.now().astimezone():%Y-%m-%d %H:%M:%S}"
 
 
-def simple(level: str, task: Task | None, message: str) -> str:
+def simple_head(workflow_id: str, run_id: str | None, name: str | None = None) -> str:
+    """Which workflow and run it is, for people: `nightly (Load the prices) run 0f0c1a52`."""
+    named = f" ({name})" if name and name != workflow_id else ""
+    run = f" run {run_id[:RUN_SHOWN]}" if run_id else ""
+    return shown(f"{workflow_id}{named}{run}")
+
+
+def simple(level: str, task: Task | None, message: str, head: str = "") -> str:
     """A record for people: a line that begins with when and how serious, and, indented, what else there is to say."""
     if task is None:
         return f"{_stamp()} {level:7} {_indented(message.rstrip())}"
-    head = f"{_stamp()} {level:7} {task.workflow_id[:8]} task {task.task_id} {task.name}: {task.status.value}"
+    head = head or simple_head(task.workflow_id, task.run_id)
+    group = "" if task.group_name == "default" else f" [{task.group_name}]"
+    head = f"{_stamp()} {level:7} {head} task {task.task_id} {task.name}{group}: {task.status.value}"
     if not head.isprintable():
         head = shown(head)
     if task.status is TypeStatus.IN_PROGRESS:
@@ -78,7 +101,13 @@ def simple(level: str, task: Task | None, message: str) -> str:
     return f"{head} (attempt {error.attempt}): {shown(error.exception)}: {_indented(said)}"
 
 
-def as_json(level: str, task: Task | None, message: str) -> str:
+def json_head(workflow_id: str, run_id: str | None, name: str | None = None) -> str:
+    """The same for programs: three members of an object."""
+    run, named = (None if text is None else quoted(text) for text in (run_id, name))
+    return f'"workflow": {quoted(workflow_id)}, "name": {named or "null"}, "run": {run or "null"}'
+
+
+def as_json(level: str, task: Task | None, message: str, head: str = "") -> str:
     """A record for programs: one object on one line, strict JSON in ASCII, with the same keys each time."""
     time = clock.now().isoformat(timespec="microseconds")
     if task is None:
@@ -91,10 +120,9 @@ def as_json(level: str, task: Task | None, message: str) -> str:
             f'"traceback": {quoted(error.traceback)}}}'
         )
     return (
-        f'{{"time": "{time}", "level": "{level}", "workflow": {quoted(task.workflow_id)}, '
-        f'"run": {"null" if task.run_id is None else quoted(task.run_id)}, "group": {quoted(task.group_name)}, '
-        f'"task": {task.task_id}, "step": {quoted(task.name)}, "status": "{task.status.value}", '
-        f'"attempt": {task.attempt}, '
+        f'{{"time": "{time}", "level": "{level}", {head or json_head(task.workflow_id, task.run_id)}, '
+        f'"group": {quoted(task.group_name)}, "task": {task.task_id}, "step": {quoted(task.name)}, '
+        f'"status": "{task.status.value}", "attempt": {task.attempt}, '
         f'"duration": {"null" if duration is None or not isfinite(duration) else f"{duration:.6f}"}, '
         f'"error": {told}, "message": null}}\n'
     )
@@ -121,3 +149,7 @@ def _stamp() -> str:
     if _second[0] != whole:
         _second = (whole, second())
     return f"{_second[1]}.{now.microsecond // 1000:03d}"
+
+
+SIMPLE: Final = Format(simple_head, simple)
+JSON: Final = Format(json_head, as_json)

@@ -44,18 +44,28 @@ def count(value: str | int) -> int:
     "--path", cls=Option, type=click.Path(path_type=Path), metavar="FILE", default=".output/flow.log",
     show_default=True, example="--path logs/nightly.log", help="The log, if it isn't at its usual place.",
 )  # fmt: skip
-def log(follow: bool, lines: int, level: str | None, as_json: bool, path: Path) -> None:
+@click.option(
+    "--workflow", cls=Option, metavar="ID", example="--workflow nightly",
+    help="Only what is about this workflow, by its id or its name.",
+)  # fmt: skip
+@click.option(
+    "--step", cls=Option, metavar="NAME", example="--step extract", help="Only what is about this step.",
+)  # fmt: skip
+def log(
+    follow: bool, lines: int, level: str | None, as_json: bool, path: Path, workflow: str | None, step: str | None
+) -> None:
     """Show the last records of a log, oldest first, and with -f those that come.
 
     A record is a line with what belongs to it: an error comes with its traceback. Older files (flow.log.1, ...) are
     read where the newest doesn't have enough. Both formats are read.
     """
     from dotflow.cli.log_files import all_records, last_records, length_at_rest, open_all, whole_lines, whole_path
+    from dotflow.cli.log_filter import Filter
     from dotflow.cli.log_show import shower
     from dotflow.providers.log_formats import LEVELS as RANKS
 
     path = whole_path(path)
-    least = None if level is None else RANKS[level]
+    wanted = Filter(None if level is None else RANKS[level], workflow, step)
     with contextlib.ExitStack() as opened:
         files = [opened.enter_context(file) for file in open_all(path)]
         if not files and not follow:
@@ -69,17 +79,17 @@ def log(follow: bool, lines: int, level: str | None, as_json: bool, path: Path) 
         end = 0
         if files:
             end = whole_lines(files[0]) if follow else length_at_rest(files[0])
-            show(all_records(files, end, least) if lines == ALL else last_records(files, end, lines, least))
+            show(all_records(files, end, wanted) if lines == ALL else last_records(files, end, lines, wanted))
         if follow:
-            _follow(path, files, end, least, show)
+            _follow(path, files, end, wanted, show)
 
 
-def _follow(path: Path, files: list[Any], end: int, least: int | None, show: Any) -> None:
+def _follow(path: Path, files: list[Any], end: int, wanted: Any, show: Any) -> None:
     from dotflow.cli.log_follow import EVERY, SOON, Follower, pause
 
     if not files:
         click.echo(f"dotflow log: waiting for {path}; there is none yet. Ctrl-C ends it.", err=True)
     with contextlib.closing(Follower(path, files, end)) as follower:
         while True:
-            show(record for record in follower.records() if record.is_at_least(least))
+            show(record for record in follower.records() if wanted.takes(record))
             pause(EVERY if follower.is_at_rest else SOON)
