@@ -18,7 +18,7 @@ from dotflow.core.types.status import TypeStatus
 from dotflow.engine.background import start_in_background
 from dotflow.engine.checkpoint import Resume
 from dotflow.engine.options import START_DEFAULTS, Callback, RunOptions, make_options
-from dotflow.engine.plan import Plan, make_plan
+from dotflow.engine.plan import Plan, make_plan, note_on_groups
 from dotflow.engine.publisher import reporter
 from dotflow.engine.run import Means, Run
 from dotflow.errors import InvalidArgument, InvalidProvider
@@ -265,6 +265,8 @@ class DotFlow:
         run.prepare()
         if lacks:
             reporter(config.log)(f"{RESUME_LACKS} {' and '.join(lacks)}.", None)
+        if plan.apart and self._last is None and (note := note_on_groups(tasks, mode)):
+            reporter(config.log)(note, None)
         self._last = run
         return run
 

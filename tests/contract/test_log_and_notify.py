@@ -215,6 +215,21 @@ class TestLog:
         assert len(log.reports) == 4
         assert all("OSError: disk full" in report and "Traceback" in report for report in log.reports)
 
+    @pytest.mark.processes
+    def test_a_task_that_runs_beside_the_groups_is_told_of_once(self, make_workflow: MakeWorkflow) -> None:
+        """It has no group_name and takes previous_context: what to write instead is said at the first run."""
+        log = MyLog()
+        workflow = make_workflow(log=log)
+        workflow.task.add(action(lambda: 1), group_name="left")
+        workflow.task.add(action(lambda: 2), group_name="right")
+        workflow.task.add(action(lambda previous_context: previous_context.storage))
+
+        workflow.start()
+        workflow.start()
+
+        (report,) = log.reports
+        assert "runs beside the groups ('left', 'right')" in report
+
     def test_callbacks_that_raise_are_reported_there(self, make_workflow: MakeWorkflow) -> None:
         """A callback's exception is in the log, and changes nothing in the run."""
         log = MyLog()

@@ -1,14 +1,15 @@
 """The plan: which task waits for which, and which tasks share a lane."""
 
 from graphlib import TopologicalSorter
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dotflow import Task, action
+from dotflow import Context, Task, action
 from dotflow.core.types.execution import TypeExecution
-from dotflow.engine.plan import make_plan
+from dotflow.engine.plan import make_plan, note_on_groups
 
 SEQUENTIAL, BACKGROUND, PARALLEL = TypeExecution.SEQUENTIAL, TypeExecution.BACKGROUND, TypeExecution.PARALLEL
 
@@ -113,3 +114,36 @@ def test_the_last_of_a_lane_is_its_last(groups: list[str], mode: TypeExecution) 
 
     for lane, last in plan.last_of_lanes().items():
         assert last == max(place for place, found in enumerate(plan.lanes) if found == lane)
+
+
+@action
+def plain() -> None: ...
+
+
+@action
+def taking(previous_context: Context) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("added", "mode", "named"),
+    [
+        ([(plain, "left"), (plain, "right"), (taking, "default")], "sequential", "Task 2 taking takes"),
+        ([(plain, "left"), (taking, "default")], "background", "Task 1 taking takes"),
+        ([(plain, "default"), (plain, "left"), (taking, "default")], "sequential", "Task 2 taking takes"),
+        ([(plain, "left"), (plain, "right"), (plain, "default")], "sequential", ""),
+        ([(plain, "default"), (taking, "default"), (plain, "left")], "sequential", ""),
+        ([(plain, "left"), (taking, "left"), (taking, "right")], "sequential", ""),
+        ([(plain, "default"), (taking, "default")], "sequential", ""),
+        ([(plain, "left"), (taking, "default")], "parallel", ""),
+    ],
+)
+def test_a_task_that_seems_to_follow_a_group_is_named(added: list[Any], mode: str, named: str) -> None:
+    """Without group_name it runs beside the groups. That is said where it asks for what stands before it."""
+    tasks = [Task(number, step, group_name=group) for number, (step, group) in enumerate(added)]
+
+    note = note_on_groups(tasks, TypeExecution(mode))
+
+    assert note.startswith(named)
+    assert bool(note) == bool(named)
+    assert not note or "'left'" in note
+    assert not note or "Give it the group_name of the tasks that it follows" in note

@@ -2,9 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
+from typing import Final
 
 from dotflow.core.task import Task
 from dotflow.core.types.execution import TypeExecution
+
+UNNAMED: Final = "default"  # the group of tasks that were added without a group_name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,3 +55,22 @@ def make_plan(tasks: Sequence[Task], mode: TypeExecution) -> Plan:
         needs.append(last.get(lane, ()))
         last[lane] = (place,)
     return Plan(needs=tuple(needs), lanes=lanes, apart=len(groups) > 1)
+
+
+def note_on_groups(tasks: Sequence[Task], mode: TypeExecution) -> str:
+    """Says which task without a group looks as if it were meant to follow a group; "" where none does.
+
+    It is in a group of its own, "default", which runs beside the others. So the previous context that it asks for is
+    not that of the task added before it.
+    """
+    if mode is TypeExecution.PARALLEL:
+        return ""
+    for before, task in pairwise(tasks):
+        if task.group_name == UNNAMED != before.group_name and "previous_context" in task.step.wants:
+            named = ", ".join(dict.fromkeys(repr(each.group_name) for each in tasks if each.group_name != UNNAMED))
+            return (
+                f"Task {task.task_id} {task.name} takes previous_context and has no group_name, so it runs beside the "
+                f"groups ({named}) and gets no value of theirs. Give it the group_name of the tasks that it follows, "
+                f"or add it to another workflow and start that one afterwards."
+            )
+    return ""
