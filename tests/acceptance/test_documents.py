@@ -108,7 +108,7 @@ def test_the_commands_of_the_readme_work(tmp_path: Path) -> None:
     )
 
     assert ended.returncode == 0, ended.stdout + ended.stderr
-    assert re.search(r"\b6 passed\b", ended.stdout)
+    assert re.search(r"\b7 passed\b", ended.stdout)
     assert "3 of 3 tasks completed, in" in ended.stdout
     assert "3 of 3 tasks completed (3 restored)" in ended.stdout
     assert len(re.findall(r"^\w{3} \d{4}-\d\d-\d\d 0[23]:\d\d:00 E[SD]T ", ended.stdout, re.MULTILINE)) == 5
