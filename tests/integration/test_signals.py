@@ -10,7 +10,7 @@ import pytest
 
 from dotflow import DotFlow, action
 from dotflow.core.types.status import TypeStatus
-from tests.integration.children import SOON, Scripts
+from tests.integration.children import SOON, Script, Scripts
 
 MakeWorkflow = Callable[..., DotFlow]
 
@@ -127,6 +127,69 @@ def test_ctrl_c_stops_the_run(situation: str, scripts: Scripts) -> None:
     assert end.code == -signal.SIGINT
     assert seconds < 1.0 + 2 * SOON
     assert left == []
+
+
+STUCK_IN_BACKGROUND = {
+    "sleep": "def step(): ready(); time.sleep(60)",
+    "program": "def step(): subprocess.run(['sh', '-c', 'sleep 60 & echo ready; sleep 60'])",
+    "isolated": "def step(): ready(); time.sleep(60)",
+    "isolated program": "def step(): subprocess.run(['sh', '-c', 'sleep 60 & echo ready; sleep 60'])",
+    "coroutine": "async def step(): ready(); await asyncio.sleep(60)",
+    "coroutine that blocks": "async def step(): subprocess.run(['sh', '-c', 'sleep 60 & echo ready; sleep 60'])",
+}
+
+#: How the script goes on, and how many runs it has.
+ENDINGS = {
+    "waits": ("runs[0].wait()", 1),
+    "ends": ("", 1),
+    "ends, two runs": ("", 2),
+    "does something else, two runs": ("signal.pause()", 2),
+}
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_ctrl_c_ends_a_script_with_background_runs(ending: str, scripts: Scripts) -> None:
+    """One Ctrl-C ends a script and its background runs within 2 s, whether it waits for them, has come to its last
+    line or does something else; it ends by SIGINT, its exit handlers run, and nothing is left behind."""
+    last, count = ENDINGS[ending]
+    started: dict[str, Script] = {}
+    for what, step in STUCK_IN_BACKGROUND.items():
+        folder = scripts.folder / what.replace(" ", "_")
+        folder.mkdir()
+        started[what] = Scripts(folder, None).start(f"""
+import atexit
+atexit.register(lambda: print("exit handler"))
+
+def ready():
+    os.write(1, b"ready\\n")
+
+{step}
+
+workflow = DotFlow(config())
+workflow.task.add(action(isolate={what.startswith("isolated")})(step))
+runs = [workflow.start(mode="background") for _ in range({count})]
+ready()
+{last}
+""")
+    faults = {}
+    for what, script in started.items():
+        with script:
+            lines = {script.line() for _ in range(count + 1)}
+            script.send(signal.SIGINT)
+            end = script.end()
+            left = script.left_behind()
+        found = [
+            lines,
+            end.seconds < 2,
+            end.code,
+            end.out,
+            end.err.splitlines()[-1:],
+            end.err.count("KeyboardInt"),
+            left,
+        ]
+        if found != [{"ready"}, True, -signal.SIGINT, "exit handler\n", ["KeyboardInterrupt"], 1, []]:
+            faults[what] = [*found, end.err]
+    assert faults == {}
 
 
 def test_ctrl_c_reaches_who_awaits_a_run(scripts: Scripts) -> None:

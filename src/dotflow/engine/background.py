@@ -1,15 +1,18 @@
 """Runs in threads of their own, and what the end of the interpreter means for them."""
 
+import contextlib
 import contextvars
+import sys
 import threading
 from collections.abc import Callable
 from typing import Final
 
 from dotflow import clock
 from dotflow.core.types.status import TypeStatus
-from dotflow.engine.run import Run
+from dotflow.engine.run import CANCEL_GRACE, Run
 
 _running: Final[set[Run]] = set()
+_changed: Final = threading.Condition()  # of what is running
 _registered: Final = threading.Lock()  # taken once and never given back
 
 
@@ -29,7 +32,7 @@ def start_in_background(run: Run, then: Callable[[], None] = lambda: None) -> No
             except BaseException as error:  # it is kept in the run, but perhaps nobody ever waits for that
                 run.report(f"The run {run.run_id} was ended", error)
             finally:
-                _running.discard(run)
+                _forget(run)
                 then()
 
     _running.add(run)
@@ -39,10 +42,16 @@ def start_in_background(run: Run, then: Callable[[], None] = lambda: None) -> No
         threading.Thread(target=contextvars.copy_context().run, args=(work,), name="dotflow-run").start()
     except RuntimeError:  # there are too many threads already
         with seat:
-            _running.discard(run)
+            _forget(run)
         run.status = TypeStatus.NOT_STARTED
         run.abandon()
         raise
+
+
+def _forget(run: Run) -> None:
+    with _changed:
+        _running.discard(run)
+        _changed.notify_all()
 
 
 def _wait_before_the_pools_close() -> None:
@@ -59,5 +68,34 @@ def _wait_before_the_pools_close() -> None:
 
 
 def _wait_for_all() -> None:
+    """Waits for all runs when the program's main thread has ended; Ctrl-C, before or meanwhile, stops them."""
+    if getattr(sys, "last_type", None) is KeyboardInterrupt:
+        _interrupt_all()
+        return
+    with contextlib.suppress(KeyboardInterrupt):
+        _wait(None)
+        return
+    _interrupt_all()
+    _end_as_interrupted()
+
+
+def _interrupt_all() -> None:
     for run in tuple(_running):
-        run.wait()
+        run.interrupt()
+    _wait(CANCEL_GRACE)
+
+
+def _wait(seconds: float | None) -> None:
+    """Waits until no run is left. Not with Thread.join(): Ctrl-C there makes Python 3.11 forget the thread."""
+    with _changed:
+        _changed.wait_for(lambda: not _running, seconds)
+
+
+def _end_as_interrupted() -> None:
+    """Makes the interpreter end as after a Ctrl-C in the main thread: a traceback, the exit handlers, then SIGINT.
+
+    Python ignores what is raised here. Only code that it runs by itself counts (run_eval_code_obj in pythonrun.c).
+    """
+    import ctypes
+
+    ctypes.pythonapi.PyRun_SimpleString(b"raise KeyboardInterrupt")

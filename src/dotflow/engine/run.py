@@ -149,6 +149,10 @@ class Run:
         """
         self._cancel(CANCELLED)
 
+    def interrupt(self) -> None:
+        """Stops the run as Ctrl-C does; otherwise as `cancel`."""
+        self._cancel(INTERRUPTED)
+
     def _cancel(self, stop: Stop) -> None:
         with self._lock:
             self._cancelled = True

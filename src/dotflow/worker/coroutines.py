@@ -16,7 +16,7 @@ from dotflow.errors import LoopLost
 from dotflow.worker.deadline import GRACE, REPEAT, DeadlinePassed, Limit, LoopBlocked
 from dotflow.worker.limited import run_limited
 from dotflow.worker.programs import ThreadPrograms
-from dotflow.worker.watch import Stopped, stop_thread
+from dotflow.worker.watch import Stopped, stop_thread, waking
 
 
 class Driven:
@@ -183,7 +183,8 @@ class LoopThread:
         future = asyncio.run_coroutine_threadsafe(drive(Driven(coroutine), limit), self.loop)
         self._waiting.add(future)
         try:
-            ended: Ended = future.result(limit.seconds + 1.5 * GRACE if limit.seconds else None)
+            with waking(future.cancel):
+                ended: Ended = future.result(limit.seconds + 1.5 * GRACE if limit.seconds else None)
             return value_of(ended)
         except concurrent.futures.TimeoutError:
             if future.done():
@@ -214,4 +215,7 @@ class LoopThread:
             return
         with contextlib.suppress(RuntimeError):  # it has ended already
             self.loop.call_soon_threadsafe(self.loop.stop)
-        self._thread.join(GRACE)
+        self._thread.join(0.75 * GRACE)  # half of it is for coroutines that clean up
+        if self._thread.is_alive():
+            self.leave_behind()
+            self._thread.join(0.25 * GRACE)

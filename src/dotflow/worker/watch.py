@@ -15,11 +15,11 @@ T = TypeVar("T")
 OURS.add(__file__)
 
 #: By thread: what brings it back to a Python line, should it wait in code of ours.
-_wakers: dict[int, list[Callable[[], None]]] = {}
+_wakers: dict[int, list[Callable[[], object]]] = {}
 
 
 @contextlib.contextmanager
-def waking(wake: Callable[[], None]) -> Iterator[None]:
+def waking(wake: Callable[[], object]) -> Iterator[None]:
     """While the calling thread waits within, *wake* is called when it is to be ended: a wait hears of nothing else."""
     ident = threading.get_ident()
     wakers = _wakers.setdefault(ident, [])
