@@ -25,6 +25,7 @@ PIPELINE = """
 from dotflow.providers import StorageFile, StorageSQLite
 
 again = (HERE / "again").exists()
+LETTER = globals().get("LETTER", "x")
 
 @action
 def small():
@@ -32,7 +33,7 @@ def small():
 
 @action
 def large(previous_context):
-    return [previous_context.storage, "x" * (5 if again else 300_000)]
+    return [previous_context.storage, "x" * 5 if again else LETTER * 300_000]
 
 workflow = DotFlow(config(storage={storage}), workflow_id="nightly")
 workflow.task.add([small, large])
@@ -40,7 +41,7 @@ run = workflow.start(resume=True)
 facts = {
     "tasks": told(run.tasks),
     "kept": [workflow.config.storage.get(key).storage for key in ("nightly/0", "nightly/1")],
-    "litter": [path.name for path in (HERE / "disk").rglob("*.tmp")],
+    "litter": [path.name for path in (HERE / "disk").rglob("*") if path.suffix in (".tmp", ".bin")],
 }
 """
 
@@ -62,11 +63,12 @@ def run_on(disk: str, source: str, folder: Path) -> Any:
     return json.loads(ended.stdout.splitlines()[-1])
 
 
+@pytest.mark.parametrize("letter", ["x", b"x"], ids=["text", "bytes beside"])
 @pytest.mark.parametrize("storage", STORAGES)
-def test_a_full_disk_fails_the_task(storage: str, tmp_path: Path) -> None:
+def test_a_full_disk_fails_the_task(storage: str, letter: str | bytes, tmp_path: Path) -> None:
     """The step whose value doesn't fit fails with what the system said; the one before it is kept, and nothing is left
     half-written. With room again, resume completes the work."""
-    source = PIPELINE.replace("{storage}", STORAGES[storage])
+    source = f"LETTER = {letter!r}\n" + PIPELINE.replace("{storage}", STORAGES[storage])
     saving = 'import shutil; shutil.copytree(HERE / "disk", HERE / "saved"); print(json.dumps(facts))'
 
     facts = run_on("mount -t tmpfs -o size=256k tmpfs disk", f"{source}\n{saving}", tmp_path)

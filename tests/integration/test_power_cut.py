@@ -92,6 +92,20 @@ def test_an_overwritten_value_is_the_old_or_the_new_one(machine: Callable[[str],
     assert disk.wrong == []
 
 
+def test_large_values_survive_with_their_parts(machine: Callable[[str], Machine]) -> None:
+    """A document is never there without what lies beside it, whichever names the disk has kept."""
+    disk = machine("power")
+    old, new = b"old" * 30_000, b"new" * 40_000
+
+    disk.post("w/0", old)
+    disk.post("w/0", new, before=old)
+    disk.post("w/0", "small", before=new)
+    disk.post("w/0", old, before="small")
+    disk.do(lambda: disk.storage.delete("w/0"), before={"w/0": old}, after={"w/0": LOST})
+
+    assert disk.wrong == []
+
+
 def test_what_was_deleted_stays_away(machine: Callable[[str], Machine]) -> None:
     """A task whose checkpoint was given up is not skipped after a power cut."""
     disk = machine("power")

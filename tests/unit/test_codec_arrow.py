@@ -785,7 +785,7 @@ def stream_with_extension(name: str) -> str:
 # -- what is missing ---------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("value", [np.arange(3), pd.DataFrame({"a": [1]}), pd.Series([1]), pa.array([1])], ids=type)
+@pytest.mark.parametrize("value", [pd.DataFrame({"a": [1]}), pd.Series([1]), pa.array([1])], ids=type)
 def test_without_pyarrow_the_step_is_told_what_to_install(value: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """When it returns the value, not when somebody wants to read it."""
     text = encode(value)
@@ -795,6 +795,13 @@ def test_without_pyarrow_the_step_is_told_what_to_install(value: Any, monkeypatc
         encode(value)
     with pytest.raises(CheckpointUnreadable, match=r"pip install 'dotflow\[arrow\]'"):
         decode(text)
+
+
+def test_numpy_needs_no_pyarrow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An array is kept as its bytes."""
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+
+    assert same(decode(encode(np.arange(3))), np.arange(3))
 
 
 @pytest.mark.parametrize(
@@ -849,9 +856,7 @@ CRAFTED: list[tuple[Any, list[dict[str, Any]]]] = [
     (np.arange(6), [{"shape": shape} for shape in (
         [7], [-6], [2**63], [2**40, 2**40], [-2, -3], [6.0], [True] * 6, "6", 6, None, {}, [6] + [1] * 100, [[6]], [],
     )]),
-    (np.arange(6), [{"ipc": text} for text in (
-        "", "AAAA", "????", "\ud800", None, 5, [], "/////w==", "/////wAAAAA=",
-    )]),
+    (np.arange(6), [{"data": text} for text in ("", "AAAA", "????", "\ud800", None, 5, [], {"a": 1}, "A" * 68)]),
     (np.arange(6), [{"order": "K"}, {"order": []}, {"items": [1]}]),
     (np.float64(1), [{"value": value} for value in ("1", 1, None, [1.0])]),
     (np.float64(1), [{"dtype": "O"}, {"dtype": "<i8"}]),
@@ -927,7 +932,6 @@ def test_a_payload_of_another_shape_is_unreadable(tag: str, payload: Any) -> Non
 
 
 STREAMS: dict[str, Any] = {
-    "numpy": np.arange(3),
     "pandas": pd.DataFrame({"a": pd.array([1, None], "Int64"), "b": pd.Series(range(2), dtype="category")}),
     "polars": pl.DataFrame({"a": ["x", "a longer text, beyond twelve bytes"], "b": [[1], None], "c": [{"x": 1}, None]}),
     "polars categories": pl.Series(["x", "y"], dtype=pl.Categorical),

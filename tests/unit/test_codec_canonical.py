@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 
 from dotflow.codec import decode, encode
 from dotflow.codec.canonical import digest
-from dotflow.codec.writing import LARGE
+from dotflow.codec.parts import LARGE
 from dotflow.errors import ValueNotStorable
 from tests.unit import codec_samples as samples
 

@@ -28,12 +28,17 @@ _INSTALL: Final = {"pyarrow": "'dotflow[arrow]'"}  # others by their own name
 _SHOWN: Final = 200  # characters of somebody else's message
 
 
-def encode(value: Any, encode_inner: Callable[[Any], Any]) -> dict[str, Any]:
+def encode(
+    value: Any,
+    encode_inner: Callable[[Any], Any],
+    put_aside: Callable[[memoryview, str], Any] = lambda data, suffix: None,
+) -> dict[str, Any]:
     """The value as JSON, under its tag.
 
     Args:
         value: A value of one of the four libraries.
         encode_inner: What the values inside it are encoded with, where it holds any that are Python's.
+        put_aside: What stands for large data that lies beside the JSON; None for data that stays in it.
 
     Raises:
         ValueNotStorable: It would not come back as it was.
@@ -51,7 +56,7 @@ def encode(value: Any, encode_inner: Callable[[Any], Any]) -> dict[str, Any]:
         raise ValueNotStorable(name_of(type(value)), "", _hint_for(error)) from error
     except Exception as error:  # the library's own, about a value that it can't write
         raise ValueNotStorable(name_of(type(value)), "", _told(error)) from error
-    return {tag: fill_in(description, encode_inner)}
+    return {tag: fill_in(description, encode_inner, put_aside)}
 
 
 def decode(tag: str, payload: Any) -> Any:

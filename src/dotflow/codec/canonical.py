@@ -5,6 +5,7 @@ from json.encoder import encode_basestring
 from typing import Any, Final
 
 from dotflow.codec.json import encode_bytes
+from dotflow.codec.parts import Raw
 from dotflow.codec.plain import BOUND
 
 _SIZE: Final = 16  # bytes
@@ -23,11 +24,11 @@ def digest(value: Any) -> str:
     text = _write_plain(value)
     if text is not None:
         return blake2b(text, digest_size=_SIZE).hexdigest()
-    parts: list[memoryview] = []
+    parts: list[Raw] = []
     found = blake2b(encode_bytes(value, parts=parts, is_sorted=True), digest_size=_SIZE)
     for part in parts:
-        found.update(b"%d:" % part.nbytes)
-        found.update(part)
+        found.update(b"%d:" % part.data.nbytes)
+        found.update(part.data)
     return found.hexdigest()
 
 

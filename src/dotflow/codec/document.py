@@ -9,9 +9,11 @@
     "time": "2024-05-01T02:00:00.000000+00:00",
     "initial": "",
     "previous": 2,
+    "parts": [{"name": "3.5f0c9a2104e7d8b1.bin", "size": 24000000, "sha256": "9c1e..."}],
     "value": {"rows": 1200}}
 
-The checksum is that of every byte after the first line. `jq .value` shows the value.
+The checksum is that of every byte after the first line. `jq .value` shows the value. Large values may
+lie beside the document: see dotflow.codec.parts.
 """
 
 from collections.abc import Callable
@@ -23,6 +25,7 @@ from pathlib import Path
 from typing import IO, Any, Final
 
 from dotflow.codec.json import decode, encode, encode_bytes
+from dotflow.codec.parts import Fetch, Parts, Put, Raw, describe, names_in
 from dotflow.codec.reading import make_context, shortened
 from dotflow.core.context import Context, Inputs
 from dotflow.core.failure import name_of
@@ -34,36 +37,47 @@ _BEGIN: Final = b'{"sha256": "'
 _AFTER: Final = b'",\n'
 _HEAD: Final = len(_BEGIN) + 64 + len(_AFTER)  # bytes of the first line
 _VALUE: Final = b'\n"value": '
+_PARTS: Final = b'\n"parts": '
 _END: Final = b"}\n"
 
 _KEY: Final = b'"key": '
 _LONGEST_LINE: Final = 1 << 20  # bytes that key_in reads of a line
 
 
-def pack(key: str, context: Context, *, pickle: bool = False) -> bytes:
+def pack(key: str, context: Context, *, pickle: bool = False, put: Put | None = None) -> bytes:
     """The checkpoint of *context* under *key*, as it stands in a file or a database.
 
     Args:
         key: Any text.
         context: The value, and what it belongs to. A time without a zone is taken for local time.
         pickle: Whether a value that can't be kept as JSON is pickled.
+        put: Keeps a large part of the value, which is then not in the document. None: all is in the document.
 
     Raises:
         ValueNotStorable: The value would not come back as it was.
     """
-    value = encode_bytes(context.storage, pickle=pickle)
+    parts: list[Raw] | None = None if put is None else []
+    value = encode_bytes(context.storage, pickle=pickle, parts=parts)
     try:
         head = _head(key, context, encode_basestring).encode()
     except UnicodeEncodeError:  # lone surrogates
         head = _head(key, context, encode).encode()
+    if put is not None and parts:
+        head += _PARTS + describe(list(map(put, parts))).encode() + b","
     checksum = sha256(head + _VALUE)
     checksum.update(value)
     checksum.update(_END)
     return b"".join((_BEGIN, checksum.hexdigest().encode(), _AFTER, head, _VALUE, value, _END))
 
 
-def unpack(data: bytes, key: str, *, pickle: bool = False) -> Context:
+def unpack(data: bytes, key: str, *, pickle: bool = False, fetch: Fetch | None = None) -> Context:
     """The context that was packed under *key*.
+
+    Args:
+        data: What `pack` gave.
+        key: What it was given.
+        pickle: Whether to read pickles. A pickle can run any program.
+        fetch: Gets a part that `put` kept.
 
     Raises:
         CheckpointUnreadable: It is damaged, or belongs to another key, or means something that is not there.
@@ -81,13 +95,16 @@ def unpack(data: bytes, key: str, *, pickle: bool = False) -> Context:
         raise CheckpointUnreadable("its beginning is not that of a checkpoint")
     if fields.get("key") != key or fields.get("dotflow") != VERSION:
         raise CheckpointUnreadable(_mistake(fields))
+    parts = Parts(fields["parts"], fetch) if fetch is not None and "parts" in fields else None
     context = make_context(
-        storage=decode(view[cut + len(_VALUE) : -len(_END)], pickle=pickle),
+        storage=decode(view[cut + len(_VALUE) : -len(_END)], pickle=pickle, parts=parts),
         task_id=_expect(fields, "task_id", int, type(None)),
         workflow_id=_expect(fields, "workflow_id", str, type(None)),
         time=_read_time(fields),
         step=_expect(fields, "step", str, type(None)),
     )
+    if parts is not None:
+        parts.check_all_taken()
     if "initial" in fields:
         context.inputs = Inputs(_expect(fields, "initial", str), _expect(fields, "previous", int, type(None)))
     return context
@@ -102,6 +119,21 @@ def key_in(path: Path) -> str:
     """
     with path.open("rb") as file:
         return _read_key(file)
+
+
+def parts_in(path: Path) -> list[str]:
+    """The names of the parts of a checkpoint, from the beginning of its file.
+
+    Raises:
+        CheckpointUnreadable: It is no checkpoint.
+        OSError: It can't be opened.
+    """
+    with path.open("rb") as file:
+        _read_key(file)
+        while (line := file.readline(_LONGEST_LINE)) and not line.startswith(_VALUE[1:]):
+            if line.startswith(_PARTS[1:]):
+                return names_in(decode(line[len(_PARTS) - 1 : -2]))
+    return []
 
 
 def key_at(beginning: bytes) -> str:

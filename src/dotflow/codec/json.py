@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable
 from typing import Any, Final, TypeVar
 
+from dotflow.codec.parts import Parts, Raw
 from dotflow.codec.pickled import read_pickle, write_pickle
 from dotflow.codec.places import at_the_top
 from dotflow.codec.plain import dump
@@ -36,9 +37,7 @@ def encode(value: Any, *, pickle: bool = False) -> str:
     return encode_bytes(value, pickle=pickle).decode()
 
 
-def encode_bytes(
-    value: Any, *, pickle: bool = False, parts: list[memoryview] | None = None, is_sorted: bool = False
-) -> bytes:
+def encode_bytes(value: Any, *, pickle: bool = False, parts: list[Raw] | None = None, is_sorted: bool = False) -> bytes:
     """Encodes as `encode` does, in UTF-8.
 
     Args:
@@ -62,7 +61,7 @@ def encode_bytes(
     raise refusal
 
 
-def decode(text: str | bytes | memoryview, *, pickle: bool = False) -> Any:
+def decode(text: str | bytes | memoryview, *, pickle: bool = False, parts: Parts | None = None) -> Any:
     """The value that was encoded, of the same types at every level.
 
     Imports nothing by a name from the text and executes nothing, unless it is a pickle and *pickle* is true.
@@ -70,6 +69,7 @@ def decode(text: str | bytes | memoryview, *, pickle: bool = False) -> Any:
     Args:
         text: What `encode` gave; bytes are UTF-8.
         pickle: Whether to read pickles. Whoever can write them can run any program here.
+        parts: What lies beside the text.
 
     Raises:
         CheckpointUnreadable: It can't be read, or means something that is not there.
@@ -79,7 +79,7 @@ def decode(text: str | bytes | memoryview, *, pickle: bool = False) -> Any:
             text = str(text, "utf-8")
         if text.startswith(_PICKLE):
             return _unpickle(text, pickle)
-        return _with_room(read, text)
+        return _with_room(lambda found: read(found, parts), text)
     except CheckpointUnreadable as error:
         raise CheckpointUnreadable(shortened(error.reason)) from error.__cause__
     except json.JSONDecodeError as error:
@@ -93,14 +93,14 @@ def decode(text: str | bytes | memoryview, *, pickle: bool = False) -> Any:
     raise CheckpointUnreadable(reason)
 
 
-def _write(value: Any, parts: list[memoryview] | None, is_sorted: bool) -> bytes:
+def _write(value: Any, parts: list[Raw] | None, is_sorted: bool) -> bytes:
     try:
         return _write_once(value, parts, careful=False, is_sorted=is_sorted)
     except ValueError:  # a float that is no number, or text that is no UTF-8
         return _write_once(value, parts, careful=True, is_sorted=is_sorted)
 
 
-def _write_once(value: Any, parts: list[memoryview] | None, *, careful: bool, is_sorted: bool) -> bytes:
+def _write_once(value: Any, parts: list[Raw] | None, *, careful: bool, is_sorted: bool) -> bytes:
     if parts:  # those of an attempt before
         parts.clear()
     return dump(Writer(careful=careful, is_sorted=is_sorted, parts=parts).write(value)).encode()

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any, Final, NoReturn
 
 from dotflow.codec import collected, enums, frames, moments, records, scalars
+from dotflow.codec.parts import Parts
 from dotflow.core.context import Context, Inputs
 from dotflow.errors import CheckpointUnreadable
 
@@ -20,7 +21,7 @@ CONTEXT_FIELDS: Final = ("storage", "task_id", "workflow_id", "time", "step")
 _SHOWN: Final = 300  # characters of a message that may repeat what the text says
 
 
-def read(text: str) -> Any:
+def read(text: str, parts: Parts | None = None) -> Any:
     """The value that was written.
 
     Raises:
@@ -28,6 +29,8 @@ def read(text: str) -> Any:
         ValueError: It is no JSON.
         RecursionError: It is nested too deep for the stack.
     """
+    if parts is not None:
+        return _decoder_with(parts).decode(text)
     # int itself is the quickest, and has a limit, unless the program has switched that off.
     return (_decoder if sys.get_int_max_str_digits() else _careful_decoder).decode(text)
 
@@ -187,3 +190,12 @@ _decoder: Final = json.JSONDecoder(object_pairs_hook=_object, parse_constant=_re
 _careful_decoder: Final = json.JSONDecoder(
     object_pairs_hook=_object, parse_constant=_refuse_constant, parse_int=_bounded_int
 )
+
+
+def _decoder_with(parts: Parts) -> json.JSONDecoder:
+    """For a text beside which parts lie."""
+
+    def read_object(pairs: list[tuple[str, Any]]) -> Any:
+        return parts.take(pairs[0][1]) if len(pairs) == 1 and pairs[0][0] == "$part" else _object(pairs)
+
+    return json.JSONDecoder(object_pairs_hook=read_object, parse_constant=_refuse_constant, parse_int=_bounded_int)

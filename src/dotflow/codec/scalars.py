@@ -68,7 +68,7 @@ def read_pieces(payload: object) -> str:
     return "".join(chr(piece) if type(piece) is int else piece for piece in payload)
 
 
-def write_bytes(value: bytes) -> str:
+def write_bytes(value: bytes | memoryview) -> str:
     """In base 64."""
     return binascii.b2a_base64(value, newline=False).decode("ascii")
 
@@ -76,6 +76,11 @@ def write_bytes(value: bytes) -> str:
 def read_bytes(payload: object) -> bytes:
     """The opposite of `write_bytes`."""
     return binascii.a2b_base64(_text(payload), strict_mode=True)
+
+
+def read_buffer(payload: object) -> bytes | memoryview:
+    """What stands in base 64, or was taken from a part beside the document."""
+    return payload if isinstance(payload, bytes | memoryview) else read_bytes(payload)
 
 
 def read_decimal(payload: object) -> Any:

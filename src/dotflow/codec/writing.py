@@ -18,6 +18,7 @@ from dotflow.codec import collected, frames, moments, records, scalars
 from dotflow.codec.classes import Unfit, inherits, name_for
 from dotflow.codec.enums import write_member
 from dotflow.codec.hints import hint_for
+from dotflow.codec.parts import BYTES, LARGE, STREAM, Raw
 from dotflow.codec.places import TooDeep, pass_on, step_to
 from dotflow.codec.plain import BOUND, dump, is_key, is_plain, is_unicode
 from dotflow.codec.reading import CONTEXT_FIELDS
@@ -26,8 +27,6 @@ from dotflow.core.failure import name_of
 from dotflow.errors import ValueNotStorable
 
 MAX_DEPTH: Final = 200  # levels of a value in a value; a reader needs about 900 levels of recursion for it
-
-LARGE: Final = 1 << 16  # bytes; what is longer can stand outside the JSON
 
 
 class Writer:
@@ -42,7 +41,7 @@ class Writer:
 
     __slots__ = ("careful", "is_sorted", "kinds", "parts")
 
-    def __init__(self, *, careful: bool, is_sorted: bool = False, parts: list[memoryview] | None = None) -> None:
+    def __init__(self, *, careful: bool, is_sorted: bool = False, parts: list[Raw] | None = None) -> None:
         self.careful = careful
         self.is_sorted = is_sorted
         self.parts = parts
@@ -51,6 +50,13 @@ class Writer:
     def write(self, value: Any, depth: int = 0) -> Any:
         """The value, as it can be given to a JSON encoder. Raises ValueNotStorable."""
         return TABLE[type(value)](value, self, depth)
+
+    def put_aside(self, data: bytes | memoryview, suffix: str) -> dict[str, int] | None:
+        """What stands for large data in the JSON; None for data that belongs there itself."""
+        if self.parts is None or len(data) <= LARGE:
+            return None
+        self.parts.append(Raw(memoryview(data), suffix, type(data) is bytes or suffix == STREAM))
+        return {"$part": len(self.parts) - 1}
 
 
 Write = Callable[[Any, Writer, int], Any]
@@ -80,29 +86,20 @@ def _tuple(value: tuple[Any, ...], writer: Writer, depth: int) -> Any:
     return {"$tuple": _items(value, writer, depth, "[{}]")}
 
 
-def _set(value: set[Any], writer: Writer, depth: int) -> Any:
-    return {"$set": _unordered(value, writer, depth)}
-
-
-def _frozenset(value: frozenset[Any], writer: Writer, depth: int) -> Any:
-    return {"$frozenset": _unordered(value, writer, depth)}
-
-
-def _unordered(value: set[Any] | frozenset[Any], writer: Writer, depth: int) -> Any:
-    if not writer.is_sorted:
-        return _items(list(value), writer, depth, "<member {}>", value)
-    parts, writer.parts = writer.parts, None  # the numbers of parts would depend on the order
-    try:
-        return sorted(_items(list(value), writer, depth, "<member {}>", value), key=dump)
-    finally:
+def _unordered(tag: str) -> Write:
+    def unordered(value: set[Any] | frozenset[Any], writer: Writer, depth: int) -> Any:
+        if not writer.is_sorted:
+            return {tag: _items(list(value), writer, depth, "<member {}>", value)}
+        parts, writer.parts = writer.parts, None  # the numbers of parts would depend on the order
+        written = _items(list(value), writer, depth, "<member {}>", value)
         writer.parts = parts
+        return {tag: sorted(written, key=dump)}
+
+    return unordered
 
 
 def _bytes(value: bytes, writer: Writer, depth: int) -> Any:
-    if writer.parts is None or len(value) <= LARGE:
-        return {"$bytes": scalars.write_bytes(value)}
-    writer.parts.append(memoryview(value))
-    return {"$part": len(writer.parts) - 1}
+    return writer.put_aside(value, BYTES) or {"$bytes": scalars.write_bytes(value)}
 
 
 def _items(values: Any, writer: Writer, depth: int, step: str, holder: object = None) -> Any:
@@ -261,7 +258,7 @@ def _writer_for(cls: type) -> Write:
 def _frame(value: Any, writer: Writer, depth: int) -> Any:
     from dotflow.codec import arrow
 
-    return arrow.encode(value, lambda inner: writer.write(inner, depth + 1))
+    return arrow.encode(value, lambda inner: writer.write(inner, depth + 1), writer.put_aside)
 
 
 class _Table(dict[type, Write]):
@@ -278,8 +275,8 @@ _WRITERS: Final[dict[type, Write]] = {
     list: _list,
     dict: _dict,
     tuple: _tuple,
-    set: _set,
-    frozenset: _frozenset,
+    set: _unordered("$set"),
+    frozenset: _unordered("$frozenset"),
     Counter: _bare("$counter"),
     OrderedDict: _bare("$ordered"),
     defaultdict: _defaultdict,

@@ -12,6 +12,7 @@ from dotflow.codec.document import key_in, pack, unpack
 from dotflow.core.context import Context
 from dotflow.core.task import Task
 from dotflow.errors import CheckpointUnreadable
+from dotflow.providers.part_files import PartFiles, stem_of, sweep
 from dotflow.providers.safe_name import is_plain, safe_name
 from dotflow.providers.storage_arguments import check_arguments
 from dotflow.providers.whole_file import PARTIAL, sync_folder, write_whole
@@ -27,8 +28,9 @@ _numbers: Final = itertools.count()
 class StorageFile(Storage):
     """Keeps each value in a readable JSON file, which is there as a whole or not at all, and comes back as it was.
 
-    `path/nightly.checkpoints/3.json` is the value of task 3 of the workflow "nightly". Ids and keys that can't be file
-    names are given safe ones, and nothing ever lands outside *path*.
+    `path/nightly.checkpoints/3.json` is the value of task 3 of the workflow "nightly". Bytes, arrays and frames of more
+    than 64 KB lie beside it as they are, in `3.5f0c9a2104e7d8b1.bin` (or `.arrows`, an Arrow IPC stream). Ids and keys
+    that can't be file names are given safe ones, and nothing ever lands outside *path*.
 
     Args:
         path: The folder; made at the first checkpoint. A relative one is meant from where the process is now.
@@ -58,7 +60,10 @@ class StorageFile(Storage):
     def post(self, key: str, context: Context) -> None:
         """As Storage says; the file is on the disk when it returns."""
         folder, name = self._place(key)
-        write_whole(folder, name, pack(key, context, pickle=self._pickle), synced=self._synced)
+        with PartFiles(folder, name, synced=self._synced) as parts:
+            document = pack(key, context, pickle=self._pickle, put=parts.put)
+            parts.settle()
+            write_whole(folder, name, document, synced=self._synced)
 
     def get(self, key: str) -> Context:
         """As Storage says."""
@@ -72,7 +77,7 @@ class StorageFile(Storage):
         except OSError as error:
             raise CheckpointUnreadable(f"{type(error).__name__}: {error.strerror}", path) from error
         try:
-            return unpack(data, key, pickle=self._pickle)
+            return unpack(data, key, pickle=self._pickle, fetch=PartFiles(folder, name, synced=False).fetch)
         except CheckpointUnreadable as error:
             raise error.at(where=path) from error.__cause__
 
@@ -87,7 +92,7 @@ class StorageFile(Storage):
     def delete(self, key: str) -> None:
         """As Storage says."""
         folder, name = self._place(key)
-        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+        with PartFiles(folder, name, synced=self._synced), contextlib.suppress(FileNotFoundError, NotADirectoryError):
             os.unlink(f"{folder}{os.sep}{name}")
             if self._synced:
                 sync_folder(folder)
@@ -152,9 +157,11 @@ class StorageFile(Storage):
 
     def _sweep(self, workflow_id: str) -> None:
         folder = self._folder(workflow_id)
-        for found in _entries(folder):
+        entries = _entries(folder)
+        for found in entries:
             if found.name.endswith(PARTIAL):
                 os.unlink(found.path)
+        sweep(folder, (found.name for found in entries), ENDING)
         void = f".{os.path.basename(folder)}."
         for found in _entries(self._root):
             if found.name.startswith(void) and found.name.endswith(VOID):
@@ -172,7 +179,7 @@ def _entries(folder: str) -> list[os.DirEntry[str]]:
 def _remove(void: str) -> None:
     """Removes what no longer counts. What isn't ours stays, and so does its folder then."""
     for found in _entries(void):
-        if found.name.endswith((ENDING, PARTIAL)):
+        if found.name.endswith((ENDING, PARTIAL)) or stem_of(found.name):
             with contextlib.suppress(OSError):  # gone already, or a folder: that is none of ours
                 os.unlink(found.path)
     with contextlib.suppress(OSError):

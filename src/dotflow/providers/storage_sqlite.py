@@ -14,6 +14,7 @@ from dotflow.core.context import Context
 from dotflow.core.task import Task
 from dotflow.errors import CheckpointUnreadable, InvalidArgument
 from dotflow.providers.fitted_text import fit, unfit
+from dotflow.providers.joined_parts import JoinedParts
 from dotflow.providers.sqlite_file import SQLiteFile, explained, is_unreadable, meaning_of
 from dotflow.providers.storage_arguments import check_arguments
 from dotflow.providers.workflow_lock import Hold
@@ -24,12 +25,12 @@ SYNCHRONOUS: Final[Mapping[str, str]] = {"power": "FULL", "process": "NORMAL"}
 # Each is one statement, so SQLite makes a transaction of it that takes the write lock at once, as BEGIN IMMEDIATE does,
 # and whatever interrupts Python comes before or after it.
 SAVE: Final = (
-    "INSERT INTO checkpoints (key, document) VALUES (?, CAST(? AS TEXT)) "
-    "ON CONFLICT (key) DO UPDATE SET document = excluded.document"
+    "INSERT INTO checkpoints (key, document, parts) VALUES (?, CAST(? AS TEXT), ?) "
+    "ON CONFLICT (key) DO UPDATE SET document = excluded.document, parts = excluded.parts"
 )
 DELETE: Final = "DELETE FROM checkpoints WHERE key = ?"
 CLEAR: Final = "DELETE FROM checkpoints WHERE key >= ? AND key < ? AND NOT instr(substr(key, ?), '/')"
-FIND: Final = "SELECT document FROM checkpoints WHERE key = ?"
+FIND: Final = "SELECT document, parts FROM checkpoints WHERE key = ?"
 CONTAINS: Final = "SELECT 1 FROM checkpoints WHERE key = ?"
 LIST: Final = "SELECT key FROM checkpoints WHERE key >= ? AND substr(key, 1, ?) = ?"
 
@@ -38,7 +39,8 @@ class StorageSQLite(Storage):
     """Keeps all values in one SQLite file, which any number of processes may write to at once.
 
     While it is in use, two files stand beside it that belong to it, `-wal` and `-shm`. Its documents can be read with
-    any SQLite tool: `SELECT key, document FROM checkpoints`.
+    any SQLite tool: `SELECT key, document FROM checkpoints`. Bytes, arrays and frames of more than 64 KB are
+    in the column `parts` instead, one after the other as they are.
 
     Args:
         path: The file; made at the first checkpoint, with its folder. A relative one is meant from where the process is
@@ -72,7 +74,9 @@ class StorageSQLite(Storage):
 
     def post(self, key: str, context: Context) -> None:
         """As Storage says; it is committed when this returns."""
-        self._write(SAVE, fit(key), pack(key, context, pickle=self._pickle), create=True)
+        parts = JoinedParts()
+        document = pack(key, context, pickle=self._pickle, put=parts.put)
+        self._write(SAVE, fit(key), document, parts.data(), create=True)
 
     def get(self, key: str) -> Context:
         """As Storage says."""
@@ -80,7 +84,8 @@ class StorageSQLite(Storage):
         if not found:
             return Context()
         try:
-            return unpack(found[0][0], key, pickle=self._pickle)
+            document, data = found[0]
+            return unpack(document, key, pickle=self._pickle, fetch=JoinedParts(data).fetch)
         except CheckpointUnreadable as error:
             raise error.at(where=self._where(key)) from error.__cause__
 

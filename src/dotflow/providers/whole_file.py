@@ -4,6 +4,8 @@ import contextlib
 import itertools
 import os
 import sys
+import threading
+from hashlib import sha256
 from typing import Final
 
 PARTIAL: Final = ".tmp"  # how the name of a file ends while it is being written
@@ -26,15 +28,7 @@ def write_whole(folder: str, name: str, data: bytes, *, synced: bool) -> None:
     """
     beside = f"{folder}{os.sep}.{name}.{os.getpid()}.{next(_numbers)}{PARTIAL}"
     try:
-        descriptor = _open_new(beside, folder, synced=synced)
-        try:
-            written = os.write(descriptor, data)
-            while written < len(data):  # Linux writes no more than 2 GiB at once, and a full disk what still fits
-                written += os.write(descriptor, memoryview(data)[written:])
-            if synced:
-                sync(descriptor)
-        finally:
-            os.close(descriptor)
+        _write(beside, folder, data, synced=synced)
         os.replace(beside, f"{folder}{os.sep}{name}")
     except BaseException:  # Ctrl-C too: half a file is of no use to anybody
         with contextlib.suppress(OSError):
@@ -42,6 +36,44 @@ def write_whole(folder: str, name: str, data: bytes, *, synced: bool) -> None:
         raise
     if synced:
         sync_folder(folder)
+
+
+def write_new(folder: str, name: str, data: bytes | memoryview, *, synced: bool) -> str:
+    """Puts large *data* into *folder* as *name*, where nothing is yet; makes the folder if need be. Its SHA-256.
+
+    The file is there while it is written. Where this raises, it is not there.
+
+    Args:
+        folder: The folder's path.
+        name: The file's name.
+        data: All of it.
+        synced: Whether it has reached the disk when this returns. The folder's entry may not have.
+    """
+    path = f"{folder}{os.sep}{name}"
+    digest = sha256()
+    hashing = threading.Thread(target=digest.update, args=(data,), name="dotflow checksum", daemon=True)
+    hashing.start()  # it takes as long as the disk, and neither needs Python meanwhile
+    try:
+        _write(path, folder, data, synced=synced)
+    except BaseException:  # Ctrl-C too: half a file is of no use to anybody
+        with contextlib.suppress(OSError):
+            os.unlink(path)
+        raise
+    finally:
+        hashing.join()
+    return digest.hexdigest()
+
+
+def _write(path: str, folder: str, data: bytes | memoryview, *, synced: bool) -> None:
+    descriptor = _open_new(path, folder, synced=synced)
+    try:
+        written = os.write(descriptor, data)
+        while written < len(data):  # Linux writes no more than 2 GiB at once, and a full disk what still fits
+            written += os.write(descriptor, memoryview(data)[written:])
+        if synced:
+            sync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _open_new(path: str, folder: str, *, synced: bool) -> int:

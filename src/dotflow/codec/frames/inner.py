@@ -6,6 +6,7 @@ from typing import Any
 
 from dotflow.codec.frames.ipc import same_arrays
 from dotflow.codec.places import pass_on
+from dotflow.codec.scalars import write_bytes
 from dotflow.errors import ValueNotStorable
 
 
@@ -22,6 +23,21 @@ class Inner:
     def __init__(self, value: Any, place: str = "") -> None:
         self.value = value
         self.place = place
+
+
+class Blob:
+    """The bytes of a value inside a description, which stand in base 64 or lie beside the document.
+
+    Args:
+        data: The bytes.
+        suffix: How the name of a file ends that holds them.
+    """
+
+    __slots__ = ("data", "suffix")
+
+    def __init__(self, data: memoryview, suffix: str) -> None:
+        self.data = data
+        self.suffix = suffix
 
 
 class Stored:
@@ -43,7 +59,11 @@ def number(description: Any, store: list[Any]) -> Any:
     return _replaced(description, Stored, put)
 
 
-def fill_in(description: Any, encode_inner: Callable[[Any], Any]) -> Any:
+def fill_in(
+    description: Any,
+    encode_inner: Callable[[Any], Any],
+    put_aside: Callable[[memoryview, str], Any] = lambda data, suffix: None,
+) -> Any:
     """The description as JSON. Raises ValueNotStorable for a value inside that can't be kept."""
 
     def encode(inner: Inner) -> Any:
@@ -53,12 +73,15 @@ def fill_in(description: Any, encode_inner: Callable[[Any], Any]) -> Any:
             pass_on(error, inner.value, inner.place)
             raise
 
-    return _replaced(description, Inner, encode)
+    def encode_blob(blob: Blob) -> Any:
+        return put_aside(blob.data, blob.suffix) or write_bytes(blob.data)
+
+    return _replaced(_replaced(description, Inner, encode), Blob, encode_blob)
 
 
 def decoded(description: Any) -> Any:
     """The description as it will be when it has been written and read."""
-    return fill_in(description, lambda value: value)
+    return _replaced(_replaced(description, Inner, lambda inner: inner.value), Blob, lambda blob: blob.data)
 
 
 def same(one: Any, other: Any) -> bool:

@@ -1,4 +1,4 @@
-"""Arrow IPC streams in base 64, written and read with pyarrow.
+"""Arrow IPC streams, written and read with pyarrow.
 
 What a stream claims to hold is checked first, before pyarrow sees it, and then each value in it, before it is used.
 Reading one runs nothing of the file's own: extension types are the only way to make pyarrow do so, and `ipc_claims`
@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from dotflow.codec.frames.ipc_claims import check
-from dotflow.codec.scalars import read_bytes, write_bytes
+from dotflow.codec.scalars import read_buffer
 
 _SAFE: Final = (14, 0, 1)
 _EXTENSION: Final = b"ARROW:extension:name"  # arrow.apache.org/docs/format/Columnar.html#extension-types
@@ -28,21 +28,21 @@ def load_pyarrow() -> Any:
     return pyarrow
 
 
-def write_stream(schema: Any, batches: list[Any]) -> str:
-    """A stream of record batches, uncompressed, in base 64."""
+def write_stream(schema: Any, batches: list[Any]) -> memoryview:
+    """A stream of record batches, uncompressed."""
     pa = load_pyarrow()
     sink = pa.BufferOutputStream()
     # Arrays of more than 2**31 values are refused without allow_64bit, for the sake of Java.
     with pa.ipc.new_stream(sink, schema, options=pa.ipc.IpcWriteOptions(allow_64bit=True)) as writer:
         for batch in batches:
             writer.write_batch(batch)
-    return write_bytes(sink.getvalue())
+    return memoryview(sink.getvalue()).cast("B")
 
 
 def read_stream(text: object) -> tuple[Any, list[Any]]:
     """The schema and the record batches, checked through and through. Raises ValueError or TypeError."""
     pa = load_pyarrow()
-    data = read_bytes(text)
+    data = read_buffer(text)
     check(data)
     with pa.ipc.open_stream(pa.py_buffer(data)) as reader:
         for field in reader.schema:
@@ -53,7 +53,7 @@ def read_stream(text: object) -> tuple[Any, list[Any]]:
         return reader.schema, batches
 
 
-def pack(arrays: list[Any]) -> str:
+def pack(arrays: list[Any]) -> memoryview:
     """Arrow arrays of any lengths, as a stream of one row in which each column is a list."""
     pa = load_pyarrow()
     lists = [pa.LargeListArray.from_arrays(pa.array([0, len(array)], pa.int64()), array) for array in arrays]

@@ -33,7 +33,7 @@ _PICKLED: Final = b"arrow.py_extension_type"
 _SHORT, _INT, _UINT, _LONG = (struct.Struct(form) for form in ("<H", "<i", "<I", "<q"))
 
 
-def check(data: bytes) -> None:
+def check(data: bytes | memoryview) -> None:
     """Raises ValueError if *data* is no whole stream, is compressed, or claims more than there is in it."""
     place = 0
     kinds: list[int] = []
@@ -47,7 +47,7 @@ def check(data: bytes) -> None:
                 return
             if size < 0 or start + size > len(data):
                 raise ValueError("an Arrow stream in it is cut off")
-            message = _Message(data[start : start + size])
+            message = _Message(bytes(data[start : start + size]))
             kinds.append(message.kind)
             place = start + size + message.body_length
     except struct.error as error:

@@ -1,8 +1,8 @@
 """NumPy's arrays and scalars.
 
-An array is `{"dtype": "<f8", "shape": [2, 3], "ipc": ...}`, with `"order": "F"` where it lies in memory that way; an
-Arrow IPC stream carries its bytes. An array of variable-width strings has `"items"` in place of these. A scalar is
-`{"dtype": "<f8", "value": 0.5}`, or has `"bytes"`, in base 64, where JSON has no exact word for it.
+An array is `{"dtype": "<f8", "shape": [2, 3], "data": ...}`, with `"order": "F"` where it lies in memory that way; the
+data are its bytes, in base 64 or beside the document. An array of variable-width strings has `"items"` in place of
+these. A scalar is `{"dtype": "<f8", "value": 0.5}`, or has `"bytes"`, in base 64, where JSON has no exact word for it.
 
 What comes back can be written to and owns its memory, whether the original did or not.
 """
@@ -12,9 +12,10 @@ from typing import Any, Final
 
 from dotflow.codec.classes import Unfit
 from dotflow.codec.frames.dtypes import build_dtype, describe_dtype
-from dotflow.codec.frames.inner import Inner, decoded
-from dotflow.codec.frames.ipc import pack, pack_bytes, unpack, unpack_bytes
-from dotflow.codec.scalars import read_bytes, write_bytes
+from dotflow.codec.frames.inner import Blob, Inner, decoded
+from dotflow.codec.frames.ipc import pack_bytes, unpack_bytes
+from dotflow.codec.parts import BYTES
+from dotflow.codec.scalars import read_buffer, read_bytes, write_bytes
 
 #: The kinds of scalars that JSON may have a word for, and the type of that word.
 _WORDS: Final = {"b": bool, "i": int, "u": int, "f": float, "U": str, "S": bytes}
@@ -39,23 +40,31 @@ def build(payload: dict[str, Any]) -> Any:
         return _build_scalar(payload)
     if "items" in payload:
         return _build_strings(payload)
-    (values,) = unpack(payload["ipc"])
-    return build_array(build_dtype(payload["dtype"]), values, *_layout_of(payload))
+    data = memoryview(read_buffer(payload["data"]))
+    return _build_array(build_dtype(payload["dtype"]), data, *_layout_of(payload))
 
 
 def bytes_of(array: Any) -> Any:
     """The bytes of an array, as an Arrow array: in the order that they lie in, if they lie together."""
+    return pack_bytes(_view(array))
+
+
+def build_array(dtype: Any, values: Any, shape: tuple[int, ...]) -> Any:
+    """The opposite of `bytes_of`. Raises ValueError or TypeError."""
+    return _build_array(dtype, unpack_bytes(values), shape)
+
+
+def _view(array: Any) -> memoryview:
+    """The bytes of an array, which are not copied if they lie together."""
     import numpy as np
 
     flat = array.ravel(order=_order_of(array))
-    return pack_bytes(flat.view(np.uint8) if flat.size else b"")
+    return memoryview(flat.view(np.uint8) if flat.size else b"")
 
 
-def build_array(dtype: Any, values: Any, shape: tuple[int, ...], order: str = "C") -> Any:
-    """The opposite of `bytes_of`. Raises ValueError or TypeError."""
+def _build_array(dtype: Any, view: memoryview, shape: tuple[int, ...], order: str = "C") -> Any:
     import numpy as np
 
-    view = unpack_bytes(values)
     if math.prod(shape) * dtype.itemsize != len(view) or dtype.itemsize == 0:
         raise ValueError("its shape and its bytes don't fit together")
     return np.ndarray(shape, dtype, buffer=view, order=order).copy(order="K")
@@ -67,7 +76,7 @@ def _array(array: Any) -> dict[str, Any]:
     found = {"dtype": describe_dtype(array.dtype), "shape": list(array.shape)}
     if _order_of(array) == "F":
         found["order"] = "F"
-    return {**found, "ipc": pack([bytes_of(array)])}
+    return {**found, "data": Blob(_view(array), BYTES)}
 
 
 def _order_of(array: Any) -> str:

@@ -17,11 +17,12 @@ descriptions differ, pandas makes something else of it, and it is refused.
 from typing import Any, Final
 
 from dotflow.codec.classes import Unfit
-from dotflow.codec.frames.inner import Inner, decoded, number, same
+from dotflow.codec.frames.inner import Blob, Inner, decoded, number, same
 from dotflow.codec.frames.ipc import pack, unpack
 from dotflow.codec.frames.pandas_arrays import values_of
 from dotflow.codec.frames.pandas_indexes import build_array, build_index, describe_array, describe_index
 from dotflow.codec.frames.pandas_scalars import KINDS, build_scalar, describe_scalar
+from dotflow.codec.parts import STREAM
 from dotflow.core.failure import name_of
 
 _SHOWN: Final = 80  # characters of a label
@@ -34,7 +35,7 @@ def describe(value: Any) -> dict[str, Any]:
     store: list[Any] = []
     numbered = number(found, store)
     if store:
-        numbered["ipc"] = pack(store)
+        numbered["ipc"] = Blob(pack(store), STREAM)
     again = _build(kind, decoded(numbered))
     if type(again) is not type(value):
         raise Unfit(f"pandas makes a {name_of(type(again))} of it")

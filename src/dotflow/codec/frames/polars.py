@@ -10,8 +10,10 @@ from collections.abc import Iterator
 from typing import Any
 
 from dotflow.codec.classes import Unfit
+from dotflow.codec.frames.inner import Blob
 from dotflow.codec.frames.ipc_claims import check
-from dotflow.codec.scalars import read_bytes, write_bytes
+from dotflow.codec.parts import STREAM
+from dotflow.codec.scalars import read_buffer
 
 
 def describe(value: Any) -> dict[str, Any]:
@@ -30,11 +32,11 @@ def describe(value: Any) -> dict[str, Any]:
         raise Unfit("of Polars, frames and series are kept")
     for name, dtype in frame.schema.items():
         _check_dtype(name, dtype)
-    text = _write(frame)
-    again = _read(text)
+    stream = _write(frame)
+    again = _read(stream)
     if again.schema != frame.schema or again.shape != frame.shape or not again.equals(frame, null_equal=True):
         raise Unfit(f"Polars reads something else than it wrote of {_differing(frame, again)}")
-    return {"kind": kind, "ipc": text}
+    return {"kind": kind, "ipc": Blob(stream, STREAM)}
 
 
 def build(payload: dict[str, Any]) -> Any:
@@ -64,17 +66,17 @@ def _check_dtype(name: str, dtype: Any) -> None:
         _check_dtype(name, field.dtype)
 
 
-def _write(frame: Any) -> str:
+def _write(frame: Any) -> memoryview:
     sink = io.BytesIO()
     with _without_panic():
         frame.write_ipc_stream(sink, compression="uncompressed")
-    return write_bytes(sink.getvalue())
+    return sink.getbuffer()
 
 
 def _read(text: object) -> Any:
     import polars as pl
 
-    data = read_bytes(text)
+    data = read_buffer(text)
     check(data)
     with _without_panic():
         return pl.read_ipc_stream(io.BytesIO(data), use_pyarrow=False)

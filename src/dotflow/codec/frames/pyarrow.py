@@ -8,20 +8,22 @@ chunks ends and the next begins, if its columns don't agree about this.
 from typing import Any
 
 from dotflow.codec.classes import Unfit
+from dotflow.codec.frames.inner import Blob
 from dotflow.codec.frames.ipc import load_pyarrow, read_stream, write_stream
+from dotflow.codec.parts import STREAM
 
 
 def describe(value: Any) -> dict[str, Any]:
     """A value of Arrow's, as JSON. Raises Unfit."""
     kind = _kind_of(value)
     schema, batches = _take_apart(kind, value)
-    text = write_stream(schema, batches)
-    again = build({"kind": kind, "ipc": text})
+    stream = write_stream(schema, batches)
+    again = build({"kind": kind, "ipc": stream})
     if type(again) is not type(value) or not _agree(kind, again, value):
         raise Unfit("Arrow reads something else than it wrote")
-    if not again.equals(value) and write_stream(*_take_apart(kind, again)) != text:  # a nan equals nothing
+    if not again.equals(value) and write_stream(*_take_apart(kind, again)) != stream:  # a nan equals nothing
         raise Unfit("Arrow reads something else than it wrote")
-    return {"kind": kind, "ipc": text}
+    return {"kind": kind, "ipc": Blob(stream, STREAM)}
 
 
 def build(payload: dict[str, Any]) -> Any:

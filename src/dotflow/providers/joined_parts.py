@@ -1,0 +1,38 @@
+"""Large values of a checkpoint one after the other in one column beside its document: both change at once."""
+
+from hashlib import sha256
+
+from dotflow.codec.parts import Part, Raw
+
+
+class JoinedParts:
+    """The parts of one document.
+
+    Args:
+        data: What is in the column, where they are read.
+    """
+
+    __slots__ = ("_data", "_pieces")
+
+    def __init__(self, data: bytes | None = None) -> None:
+        self._data = data
+        self._pieces: list[bytes | memoryview] = []
+
+    def put(self, raw: Raw) -> Part:
+        """Takes a part, as dotflow.codec.parts says."""
+        piece = raw.copy()
+        self._pieces.append(piece)
+        return Part(str(len(self._pieces)), len(piece), sha256(piece).hexdigest())
+
+    def data(self) -> bytes | memoryview | None:
+        """What goes into the column: nothing, where there are no parts."""
+        if len(self._pieces) < 2:
+            return self._pieces[0] if self._pieces else None
+        return b"".join(self._pieces)
+
+    def fetch(self, part: Part, before: int) -> bytes | None:
+        """Gives a part, as dotflow.codec.parts says."""
+        data = self._data
+        if data is None or before + part.size > len(data):
+            return None
+        return data if part.size == len(data) else data[before : before + part.size]
