@@ -94,6 +94,61 @@ class TestLayout:
         assert list(storage.list_keys()) == []
         assert names(storage) == ["w/workflow.json"]
 
+    def test_large_parts_are_objects_of_their_own(self, make: MakeStorage) -> None:
+        """As they are, beside the document; none is left when another value, or nothing, takes their place."""
+        storage, old, new = make(), b"old" * 30_000, b"new" * 40_000
+        storage.post("w/0", Context([old, new], task_id=0))
+        storage.post("w/1", Context(old, task_id=1))
+
+        def parts() -> list[bytes]:
+            found = [storage._bucket.get(storage._prefix + name) for name in names(storage) if name.endswith(".bin")]
+            return sorted(part.data for part in found if part is not None)
+
+        assert parts() == [new, old, old]
+        assert make().get("w/0").storage == [old, new]
+        assert list(storage.list_keys()) == ["w/0", "w/1"]
+        storage.post("w/0", Context([new], task_id=0))
+        assert parts() == [new, old]
+        assert storage.get("w/0").storage == [new]
+        storage.delete("w/0")
+        assert parts() == [old]
+        storage.clear("w")
+        assert names(storage) == ["w/workflow.json"]
+
+    @pytest.mark.parametrize("damage", [None, b"", b"x" * 90_000])
+    def test_a_damaged_part_is_unreadable(self, make: MakeStorage, damage: bytes | None) -> None:
+        """The error names the document and the part."""
+        storage = make()
+        storage.post("w/0", Context(b"old" * 30_000, task_id=0))
+        part = next(storage._prefix + name for name in names(storage) if name.endswith(".bin"))
+        storage._bucket.delete([part]) if damage is None else storage._bucket.put(part, damage)
+
+        with pytest.raises(CheckpointUnreadable) as caught:
+            storage.get("w/0")
+        assert part.rpartition("/")[2] in str(caught.value)
+        assert "/0.json" in str(caught.value)
+
+    def test_cut_off_between_a_part_and_its_document(self, make: MakeStorage, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The older value is still there, whole, and the next new run deletes what nothing needs."""
+        storage, old = make(), b"old" * 30_000
+        storage.post("w/0", Context(old, task_id=0))
+        real = storage._bucket.put
+
+        def cut_off(name: str, *more: Any) -> None:
+            if name.endswith(".json"):
+                raise SystemExit
+            real(name, *more)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(storage._bucket, "put", cut_off)
+            with pytest.raises(SystemExit):
+                storage.post("w/0", Context(b"new" * 40_000, task_id=0))
+
+        assert make().get("w/0").storage == old
+        assert list(make().list_keys()) == ["w/0"]
+        storage.clear("w")
+        assert names(storage) == ["w/workflow.json"]
+
     @pytest.mark.slow
     def test_a_large_value(self, make: MakeStorage) -> None:
         """20 MB, which Google's library sends in pieces."""

@@ -31,7 +31,9 @@ class Raw(NamedTuple):
     is_fixed: bool
 
     def copy(self) -> bytes | memoryview:
-        """The bytes, such that nothing can change them any more."""
+        """The bytes, such that nothing can change them any more. They are copied only where something could."""
+        if type(self.data.obj) is bytes:
+            return self.data.obj
         return self.data if self.is_fixed else bytes(self.data)
 
 

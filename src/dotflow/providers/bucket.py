@@ -11,6 +11,7 @@ from dotflow.errors import InvalidArgument
 from dotflow.providers.lease import Register
 from dotflow.providers.lease_note import Entry
 
+JSON = "application/json"  # the media type of what isn't said to be something else
 LONGEST_PREFIX = 700  # bytes; with what is put behind it, a name stays under the 1,024 that both services allow
 
 
@@ -61,7 +62,7 @@ class Bucket(ABC):
         """Whether there is such an object."""
 
     @abstractmethod
-    def put(self, name: str, data: bytes) -> None:
+    def put(self, name: str, data: bytes, media: str = JSON) -> None:
         """Puts an object there as a whole, in place of another one."""
 
     @abstractmethod

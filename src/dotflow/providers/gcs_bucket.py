@@ -7,7 +7,7 @@ from typing import Any, Final, Self, TypeVar
 from urllib.parse import quote
 
 from dotflow.errors import StorageError
-from dotflow.providers.bucket import Bucket, Found, age
+from dotflow.providers.bucket import JSON, Bucket, Found, age
 from dotflow.providers.gcs_errors import explained
 from dotflow.providers.late import Late
 
@@ -69,14 +69,14 @@ class GCSBucket(Bucket):
         """As Bucket says."""
         return self._ask(lambda client: bool(self._blob(client, name).exists(**self._patience())))
 
-    def put(self, name: str, data: bytes) -> None:
+    def put(self, name: str, data: bytes, media: str = JSON) -> None:
         """As Bucket says. To repeat it is harmless, since only the holder of a workflow puts its values."""
-        self._ask(lambda client: self._upload(client, name, data))
+        self._ask(lambda client: self._upload(client, name, data, media))
 
     def put_over(self, name: str, data: bytes, version: str | None) -> str | None:
         """As Bucket says."""
         condition = {"if_generation_match": int(version or 0)}
-        return self._ask(lambda client: self._upload(client, name, data, **condition), none_for=CHANGED)
+        return self._ask(lambda client: self._upload(client, name, data, JSON, **condition), none_for=CHANGED)
 
     def delete(self, names: Sequence[str]) -> None:
         """As Bucket says."""
@@ -118,12 +118,10 @@ class GCSBucket(Bucket):
         self._is_there = True
         return answer
 
-    def _upload(self, client: Any, name: str, data: bytes, **condition: int) -> str:
+    def _upload(self, client: Any, name: str, data: bytes, media: str, **condition: int) -> str:
         blob = self._blob(client, name)
         blob.cache_control = "no-store"  # where everybody may read, the service would answer from a cache otherwise
-        blob.upload_from_string(
-            data, content_type="application/json", checksum="crc32c", **self._patience(), **condition
-        )
+        blob.upload_from_string(data, content_type=media, checksum="crc32c", **self._patience(), **condition)
         return str(blob.generation)
 
     def _delete_all(self, client: Any, names: Sequence[str]) -> bool:

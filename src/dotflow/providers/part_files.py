@@ -48,7 +48,7 @@ class PartFiles:
 
     def put(self, raw: Raw) -> Part:
         """Writes a part, as dotflow.codec.parts says."""
-        name = f"{self._stem}.{os.urandom(8).hex()}{raw.suffix}"
+        name = name_beside(self._stem, raw.suffix)
         self._made.append(name)
         return Part(name, raw.data.nbytes, write_new(self._folder, name, raw.copy(), synced=self._synced))
 
@@ -75,6 +75,11 @@ class PartFiles:
             return set()
         except (OSError, CheckpointUnreadable):
             return None
+
+
+def name_beside(stem: str, suffix: str) -> str:
+    """A name that no part had before."""
+    return f"{stem}.{os.urandom(8).hex()}{suffix}"
 
 
 def stem_of(name: str) -> str | None:

@@ -26,7 +26,8 @@ SELECT pg_advisory_xact_lock({CREATING});
 CREATE TABLE IF NOT EXISTS {{table}} (
     key text COLLATE "C" PRIMARY KEY,
     document text NOT NULL,
-    long_key text
+    long_key text,
+    parts bytea
 );
 CREATE TABLE IF NOT EXISTS {{leases}} (
     workflow_id text COLLATE "C" PRIMARY KEY,
@@ -39,13 +40,20 @@ CREATE TABLE IF NOT EXISTS {{leases}} (
 PLACE: Final = """\
 SELECT system_identifier, (SELECT oid FROM pg_database WHERE datname = current_database()),
     to_regclass(%s)::oid, to_regclass(%s)::oid FROM pg_control_system()"""
+#: Whether the table is as it was made before large values had a column of their own.
+IS_OLDER: Final = """\
+SELECT 'long_key' = ANY(names) AND NOT 'parts' = ANY(names) FROM (
+    SELECT array_agg(attname::text) AS names FROM pg_attribute WHERE attrelid = to_regclass(%s) AND NOT attisdropped
+) AS columns"""
+ADD_PARTS: Final = "ALTER TABLE {table} ADD COLUMN IF NOT EXISTS parts bytea"
 
 SAVE: Final = """\
-INSERT INTO {table} (key, long_key, document) SELECT %s::text, %s::text, convert_from(%b, 'UTF8') WHERE {held}
-    ON CONFLICT (key) DO UPDATE SET document = excluded.document"""
+INSERT INTO {table} (key, long_key, document, parts)
+    SELECT %s::text, %s::text, convert_from(%b, 'UTF8'), %b::bytea WHERE {held}
+    ON CONFLICT (key) DO UPDATE SET document = excluded.document, parts = excluded.parts"""
 DELETE: Final = "DELETE FROM {table} WHERE key = %s AND {held}"
 CLEAR: Final = "DELETE FROM {table} WHERE key >= %s AND key < %s AND position('/' IN substr(key, %s)) = 0 AND {held}"
-FIND: Final = "SELECT convert_to(document, 'UTF8') FROM {table} WHERE key = %s"
+FIND: Final = "SELECT convert_to(document, 'UTF8'), parts FROM {table} WHERE key = %s"
 CONTAINS: Final = "SELECT 1 FROM {table} WHERE key = %s"
 LIST: Final = "SELECT coalesce(long_key, key) FROM {table} WHERE starts_with(coalesce(long_key, key), %s)"
 
@@ -84,6 +92,9 @@ class PostgresTables:
     def place(self, *, create: bool = False) -> Hashable | None:
         """What makes the tables the only ones in the world; None where they are not there and not to be made."""
         if self._place is None:
+            ((is_older,),) = self._run(IS_OLDER, (self._names["table"],))
+            if is_older:
+                self._run(ADD_PARTS, None)
             self._place = self._look() or (self._make() if create else None)
         return self._place
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final, Self, TypeVar
 
 from dotflow.errors import StorageError
-from dotflow.providers.bucket import Bucket, Found, age
+from dotflow.providers.bucket import JSON, Bucket, Found, age
 from dotflow.providers.late import Late
 from dotflow.providers.s3_errors import code_of, explained, explained_keys
 
@@ -59,9 +59,9 @@ class S3Bucket(Bucket):
         """As Bucket says."""
         return self._call("head_object", MISSING, Key=name) is not None
 
-    def put(self, name: str, data: bytes) -> None:
+    def put(self, name: str, data: bytes, media: str = JSON) -> None:
         """As Bucket says."""
-        self._put(name, data)
+        self._put(name, data, ContentType=media)
 
     def put_over(self, name: str, data: bytes, version: str | None) -> str | None:
         """As Bucket says."""
@@ -99,7 +99,7 @@ class S3Bucket(Bucket):
         raise AssertionError("TRIES is more than 0")
 
     def _put(self, name: str, data: bytes, none_for: frozenset[str] = frozenset(), **condition: str) -> Any:
-        return self._call("put_object", none_for, Key=name, Body=data, ContentType="application/json", **condition)
+        return self._call("put_object", none_for, **{"Key": name, "Body": data, "ContentType": JSON, **condition})
 
     def _call(self, operation: str, none_for: frozenset[str] = frozenset(), **arguments: Any) -> Any:
         return self._ask(lambda client: getattr(client, operation)(Bucket=self.name, **arguments), none_for)

@@ -2,6 +2,7 @@
 
     dotflow/nightly/workflow.json                    who runs it, and which generation of values counts
     dotflow/nightly/20240501T020000-5f0c9a21/3.json  the value of task 3 in that generation
+    dotflow/nightly/20240501T020000-5f0c9a21/3.0123456789abcdef.bin  a large part of it
 
 A store of objects can't rename a folder. So the values of a workflow lie under the name of a generation, and one
 conditional write of `workflow.json` begins a new one: from then on, all that was there before no longer counts,
@@ -24,6 +25,7 @@ from dotflow.providers.bucket import Bucket, ObjectRegister
 from dotflow.providers.lease import MARGIN, RACES, Lease
 from dotflow.providers.lease_hold import LeaseHold, lease_on
 from dotflow.providers.lease_note import Note, read_note
+from dotflow.providers.part_objects import MEDIA, PartObjects, fetch_part, find_parts
 from dotflow.providers.safe_name import is_plain, safe_name
 
 ENDING: Final = ".json"
@@ -52,10 +54,20 @@ class StorageObjects(Storage):
 
     def post(self, key: str, context: Context) -> None:
         """As Storage says; the service has it when this returns. While the workflow is held, only its holder can."""
-        data = pack(key, context)
         folder, task = self._place(key)
+        parts = PartObjects(task)
+        data = pack(key, context, put=parts.put)
         with self._writing(folder):
-            self._bucket.put(self._object(folder, task, self._generation(folder, make=True)), data)
+            name = self._object(folder, task, self._generation(folder, make=True))
+        beside = name.rpartition("/")[0]
+        for part, piece in parts.pieces.items():
+            with self._writing(folder):
+                self._bucket.put(f"{beside}/{part}", piece, MEDIA)
+        with self._writing(folder):
+            self._bucket.put(name, data)
+        if parts.pieces:  # a small value doesn't ask for what was there: a new run deletes that
+            known = {f"{beside}/{part}" for part in parts.pieces}
+            self._delete_parts(folder, [found for found in find_parts(self._bucket, name) if found not in known])
 
     def get(self, key: str) -> Context:
         """As Storage says."""
@@ -64,7 +76,7 @@ class StorageObjects(Storage):
         if found is None:
             return Context()
         try:
-            return unpack(found.data, key)
+            return unpack(found.data, key, fetch=lambda part, before: fetch_part(self._bucket, str(name), part))
         except CheckpointUnreadable as error:
             raise error.at(where=f"{self._bucket.where}/{name}") from error.__cause__
 
@@ -81,8 +93,10 @@ class StorageObjects(Storage):
         """As Storage says. While the workflow is held, only its holder can."""
         name = self._find(key)
         if name is not None:
-            with self._writing(self._place(key)[0]):
+            folder, _ = self._place(key)
+            with self._writing(folder):
                 self._bucket.delete([name])
+            self._delete_parts(folder, list(find_parts(self._bucket, name)))
 
     def list_keys(self, prefix: str = "") -> Iterable[str]:
         """As Storage says, in order."""
@@ -119,6 +133,11 @@ class StorageObjects(Storage):
         for generation in void:
             self._bucket.delete(list(self._bucket.names(f"{self._prefix}{folder}/{generation}/")))
         lease.remember(**{VOID: []})
+
+    def _delete_parts(self, folder: str, names: list[str]) -> None:
+        if names:
+            with self._writing(folder):
+                self._bucket.delete(names)
 
     @contextlib.contextmanager
     def _writing(self, folder: str) -> Iterator[None]:

@@ -10,6 +10,7 @@ from dotflow.core.durations import Duration
 from dotflow.core.task import Task
 from dotflow.errors import CheckpointUnreadable, InvalidArgument
 from dotflow.providers.fitted_text import fit, unfit
+from dotflow.providers.joined_parts import JoinedParts
 from dotflow.providers.late import need
 from dotflow.providers.lease import Lease, check_seconds
 from dotflow.providers.lease_hold import LeaseHold, lease_on
@@ -33,7 +34,8 @@ from dotflow.providers.postgres_tables import (
 class StoragePostgres(Storage):
     """Keeps each value in a row of a Postgres table: runs go on on another machine.
 
-    The documents can be read with any tool: `SELECT key, document::json -> 'value' FROM dotflow_checkpoints`. A server
+    The documents can be read with any tool: `SELECT key, document::json -> 'value' FROM dotflow_checkpoints`. Bytes,
+    arrays and frames of more than 64 KB are in the column `parts` instead, one after the other as they are. A server
     that restarts is waited for. Poolers such as PgBouncer may stand between, in their transaction mode too. Needs
     `pip install 'dotflow[postgres]'`.
 
@@ -64,9 +66,10 @@ class StoragePostgres(Storage):
 
     def post(self, key: str, context: Context) -> None:
         """As Storage says; it is committed when this returns. While the workflow is held, only its holder can."""
-        document = pack(key, context, pickle=self._pickle)
+        parts = JoinedParts()
+        document = pack(key, context, pickle=self._pickle, put=parts.put)
         name, fitted = _name(key), fit(key)
-        self._write(SAVE, name, None if name == fitted else fitted, document, workflow=_workflow(key))
+        self._write(SAVE, name, None if name == fitted else fitted, document, parts.data(), workflow=_workflow(key))
 
     def get(self, key: str) -> Context:
         """As Storage says."""
@@ -74,7 +77,8 @@ class StoragePostgres(Storage):
         if not found:
             return Context()
         try:
-            return unpack(found[0][0], key, pickle=self._pickle)
+            document, data = found[0]
+            return unpack(document, key, pickle=self._pickle, fetch=JoinedParts(data).fetch)
         except CheckpointUnreadable as error:
             where = f"{self._tables.pool.dsn.where()}, table {self._tables.name}, key {key!r}"
             raise error.at(where=where) from error.__cause__

@@ -11,7 +11,7 @@ from dotflow.core.action import action
 from dotflow.core.context import Context
 from dotflow.core.task import Task
 from dotflow.testing.sameness import difference
-from dotflow.testing.values import IDS, KEYS, OTHERS, PLAIN
+from dotflow.testing.values import IDS, KEYS, LARGE, OTHERS, PLAIN
 
 try:
     import pytest
@@ -92,6 +92,24 @@ class StorageContract:
 
         for found in (storage, again):
             assert_same(expected, found.get(key).storage)
+
+    @pytest.mark.parametrize("name", LARGE)
+    def test_keeps_a_large_value_or_refuses_it(self, storage: Storage, again: Storage, name: str) -> None:
+        """It comes back, takes another one's place, gives its own away, and adds no key beside its own."""
+        key = storage.key(task_of())
+        try:
+            storage.post(key, Context(LARGE[name](), task_id=0, workflow_id="w"))
+        except Exception:  # the storage's own: any will do
+            assert is_missing(storage, key)
+            return
+
+        assert_same(LARGE[name](), again.get(key).storage)
+        assert list(again.list_keys()) in ([], [key])
+        for value in ("small", LARGE[name](), LARGE[name]()):
+            storage.post(key, Context(value, task_id=0, workflow_id="w"))
+            assert_same(value, again.get(key).storage)
+        storage.delete(key)
+        assert is_missing(again, key)
 
     @pytest.mark.parametrize("step_name", ["module:Class.<locals>.name", None])
     @pytest.mark.parametrize(

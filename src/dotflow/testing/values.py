@@ -69,6 +69,12 @@ def _array() -> object:
     return numpy.arange(6, dtype="int16").reshape(2, 3)
 
 
+def _floats() -> object:
+    import numpy
+
+    return numpy.arange(125_000) / 3
+
+
 def _pandas() -> object:
     import pandas
 
@@ -177,6 +183,14 @@ OTHERS: Final[dict[str, Callable[[], Any]]] = {
         )
         if importlib.util.find_spec(library)
     },
+}
+
+#: Values that are as large as steps' values often are. Kept, or refused.
+LARGE: Final[dict[str, Callable[[], Any]]] = {
+    "100 KB of bytes": lambda: bytes(range(250)) * 400,
+    "1 MB of bytes twice": lambda: {"a": [b"0123456789" * 100_000, 1], "b": (b"abcdefghij" * 100_000,)},
+    "1 MB of text": lambda: "0123456789" * 100_000,
+    **({"1 MB of floats": _floats} if importlib.util.find_spec("numpy") else {}),
 }
 
 #: Ids of workflows that are easily taken for each other.
