@@ -74,4 +74,7 @@ def test_values_of_a_scripts_classes_are_found_again(
 
     assert end.code == 0, end.err
     assert (tmp_path / "ran").read_text() == "extract "
-    assert f'"{module}:Row"' in (tmp_path / "kept/weather.checkpoints/0.json").read_text()
+    assert (
+        f'"{"__main__/" if first == "script" else ""}{module}:Row"'
+        in (tmp_path / "kept/weather.checkpoints/0.json").read_text()
+    )

@@ -64,19 +64,32 @@ RUNS = {
 def test_a_script_and_the_same_module_imported_read_each_others_values(
     load: Load, monkeypatch: pytest.MonkeyPatch, name: str, facts: dict[str, Any]
 ) -> None:
-    """Both write the same text, and each reads it as values of its own classes; the digests are the same, too."""
+    """Each reads what the other wrote as values of its own classes; the digests are the same."""
     main = load("__main__", **facts)
     as_script, digest_there = encode(main.make()), digest(main.make())
     assert decode(as_script) == main.make()
     assert type(decode(as_script)) is main.Station
+    as_module = as_script.replace("__main__/", "")
+    assert type(decode(as_module)) is main.Station
 
     load("__main__", __file__="/usr/bin/other")  # the command, for instance
     module = load(name)
-    assert (encode(module.make()), digest(module.make())) == (as_script, digest_there)
+    assert (encode(module.make()), digest(module.make())) == (as_module, digest_there)
     found = decode(as_script)
     assert type(found) is module.Station
     assert type(found.rows[0]) is module.Row
     assert found.kind is module.Kind.WET
+
+
+def test_a_script_that_was_renamed_finds_its_values(load: Load) -> None:
+    """As before it had a name of its own to go by; another module of the old name goes first."""
+    text = encode(load("__main__", __file__="weather.py").make())
+    renamed = load("__main__", __file__="climate.py")
+
+    assert type(decode(text)) is renamed.Station
+
+    weather = load("weather")
+    assert type(decode(text)) is weather.Station
 
 
 @pytest.mark.parametrize(

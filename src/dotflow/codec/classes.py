@@ -3,8 +3,8 @@
 A name from a checkpoint is looked up in what the program has imported already, through the plain dictionaries of its
 modules and classes: module `__getattr__`, lazy modules, descriptors and metaclasses are not asked.
 
-A class of a script is named by the name under which the script is imported, so that it is found again there, and in
-the script when it runs again.
+A class of a script is named by the name under which the script is imported, too: `__main__/weather:Row`. So it is found
+again where the script is imported, and in the script when it runs again, under another file name as well.
 """
 
 import sys
@@ -33,6 +33,7 @@ _HEAP_TYPE: Final = 1 << 9  # Py_TPFLAGS_HEAPTYPE, Include/object.h
 _MISSING: Final = object()
 
 _MAIN: Final = "__main__"
+_MARK: Final = f"{_MAIN}/"  # before a script's own name
 
 
 class Unfit(Exception):
@@ -91,7 +92,7 @@ def size_of(cls: type) -> int:
 
 
 def name_for(cls: type) -> str:
-    """The name that leads to the class, `module:qualname`; for one of `__main__` with the module's own name.
+    """The name that leads to the class, `module:qualname`; for one of a script `__main__/module:qualname`.
 
     Raises:
         ValueNotStorable: No name leads to it.
@@ -99,7 +100,7 @@ def name_for(cls: type) -> str:
     qualname, module = qualname_of(cls), module_of(cls)
     if module == _MAIN:
         own = _name_of_main()
-        module = own if _module(own) is sys.modules.get(_MAIN) else module
+        module = f"{_MARK}{own}" if own != _MAIN and _module(own) is sys.modules[_MAIN] else module
     name = f"{module}:{qualname}"
     if "<locals>" in qualname:
         reason = "its class is defined inside a function and can't be found again; define it at the top of a module"
@@ -112,6 +113,11 @@ def name_for(cls: type) -> str:
     raise ValueNotStorable(name_of(cls), "", reason)
 
 
+def unmarked(name: str) -> str:
+    """The name without the note that the class is a script's: the same in the script and where it is imported."""
+    return name.removeprefix(_MARK)
+
+
 def find(name: object) -> type:
     """The class that a checkpoint names.
 
@@ -120,8 +126,8 @@ def find(name: object) -> type:
     """
     if type(name) is not str or ":" not in name:
         raise CheckpointUnreadable("a class in it has no proper name")
-    module, _, qualname = name.partition(":")
-    if _module(module) is None:
+    module, _, qualname = unmarked(name).partition(":")
+    if _module(name.partition(":")[0]) is None:
         raise CheckpointUnreadable(
             f"it holds a {qualname} of the module {module!r}, which this program has not imported; import it before "
             f"start()"
@@ -138,8 +144,9 @@ def _module(name: str) -> ModuleType | None:
 
     A script that is also imported is there twice, with two classes of each name: then each has its own module's name.
     """
-    found = sys.modules.get(name)
-    if found is None and name == _name_of_main():
+    own = unmarked(name)
+    found = sys.modules.get(own)
+    if found is None and (own != name or own == _name_of_main()):
         found = sys.modules.get(_MAIN)
     return found if inherits(type(found), ModuleType) else None
 

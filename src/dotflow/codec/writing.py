@@ -15,7 +15,7 @@ from math import isfinite
 from typing import Any, Final
 
 from dotflow.codec import collected, frames, moments, records, scalars
-from dotflow.codec.classes import Unfit, inherits, name_for
+from dotflow.codec.classes import Unfit, inherits, name_for, unmarked
 from dotflow.codec.enums import write_member
 from dotflow.codec.hints import hint_for
 from dotflow.codec.parts import BYTES, LARGE, STREAM, Raw
@@ -35,7 +35,7 @@ class Writer:
     Args:
         careful: Whether to look for floats that are no numbers, and for text that is no UTF-8. They are rare, and who
             writes the JSON notices them, so at first nobody looks.
-        is_sorted: Whether the members of sets are sorted, which have another order in each process.
+        is_sorted: Whether the same is written in every process: members of sets sorted, scripts by their own names.
         parts: Takes the large buffers, so that the JSON has only their numbers. None: all stays in the JSON.
     """
 
@@ -215,13 +215,14 @@ def _members(
     return written
 
 
-def _enum_writer(cls: type) -> Write:
-    name = name_for(cls)
+def _enum_writer(cls: type, writer: Writer) -> Write:
+    name = unmarked(name_for(cls)) if writer.is_sorted else name_for(cls)
     return _tagged("$enum", lambda value: [name, write_member(value)], inner=True)
 
 
-def _record_writer(tag: str, cls: type) -> Write:
+def _record_writer(tag: str, cls: type, writer: Writer) -> Write:
     name, layout = records.describe(tag, cls)
+    name = unmarked(name) if writer.is_sorted else name
 
     def record(value: Any, writer: Writer, depth: int) -> Any:
         fields, others = records.take_apart(tag, layout, value)
@@ -238,18 +239,18 @@ def _other(value: Any, writer: Writer, depth: int) -> Any:
     cls = type(value)
     write = writer.kinds.get(cls)
     if write is None:
-        write = writer.kinds[cls] = _writer_for(cls)
+        write = writer.kinds[cls] = _writer_for(cls, writer)
     return write(value, writer, depth)
 
 
-def _writer_for(cls: type) -> Write:
+def _writer_for(cls: type, writer: Writer) -> Write:
     if scalars.is_decimal(cls):
         return _tagged("$decimal", str)
     if inherits(cls, Enum):
-        return _enum_writer(cls)
+        return _enum_writer(cls, writer)
     tag = records.tag_for(cls)
     if tag:
-        return _record_writer(tag, cls)
+        return _record_writer(tag, cls, writer)
     if frames.tag_for(cls):  # a subclass is refused there
         return _frame
     raise ValueNotStorable(name_of(cls), "", hint_for(cls))

@@ -2,7 +2,6 @@
 
 import contextlib
 import threading
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
@@ -11,6 +10,7 @@ from dotflow.core.action import action
 from dotflow.core.context import Context
 from dotflow.core.task import Task
 from dotflow.testing.sameness import difference
+from dotflow.testing.threads import run_threads
 from dotflow.testing.values import IDS, KEYS, LARGE, OTHERS, PLAIN
 
 try:
@@ -284,7 +284,7 @@ class StorageContract:
                 storage.post(key, Context([number, key], task_id=0))
                 assert storage.get(key).storage == [number, key]
 
-        _run_threads(post, list(keys))
+        run_threads(post, list(keys))
 
         assert [key for number in keys for key in keys[number] if again.get(key).storage != [number, key]] == []
 
@@ -296,22 +296,3 @@ class StorageContract:
         found = {key: storage.get(key).storage for key in keys}
         assert found == {key: number for number, key in enumerate(keys)}
         assert [key for key in keys if not storage.contains(key)] == []
-
-
-def _run_threads(work: Callable[[int], None], numbers: list[int]) -> None:
-    """Runs it once for each number, at the same time; raises what one of them raised."""
-    raised: list[BaseException] = []
-
-    def run(number: int) -> None:
-        try:
-            work(number)
-        except BaseException as error:  # the storage's own: it is raised where the test sees it
-            raised.append(error)
-
-    threads = [threading.Thread(target=run, args=(number,)) for number in numbers]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    if raised:
-        raise raised[0]
