@@ -73,6 +73,20 @@ def save_rows(quick: bool) -> Iterator[Row]:
     )
 
 
+def large_rows(quick: bool) -> Iterator[Row]:
+    """A million floats, beside writing and syncing the same 8 MB. A list of them is JSON: each is written as text."""
+    found = fresh(measure_large, 5 if quick else 15)
+    for name in ("NumPy array", "bytes"):
+        yield Row(
+            what=f"checkpoint, a million floats, {name}",
+            ours=found[name],
+            peers={"write, fsync": found["bare"]},
+            budget="2 x the bare bytes",
+            within=found[name] <= 2 * found["bare"],
+        )
+    yield Row(what="checkpoint, a million floats, list", ours=found["list"], peers={"json.dumps": found["json.dumps"]})
+
+
 def resume_rows(quick: bool) -> Iterator[Row]:
     """Steps that are skipped since their checkpoints are there, beside reading and parsing the same files by hand."""
     for count, budget in ((3_000, 0.150), (10_000, 0.5)):
@@ -124,6 +138,40 @@ def measure_files(count: int, repeats: int) -> dict[str, float]:
         "rename": lambda folder: write_all(folder, data, count, file=False, folder=False),
     }
     return _each(contenders, count, repeats)
+
+
+def measure_large(repeats: int) -> dict[str, float]:
+    """Seconds for one value, in each way."""
+    import numpy
+
+    array = numpy.random.default_rng(0).random(1_000_000)
+    data, floats = array.tobytes(), array.tolist()
+
+    def bare(folder: str) -> None:
+        descriptor = os.open(f"{folder}/bare", os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+        os.write(descriptor, data)
+        os.fsync(descriptor)
+        os.close(descriptor)
+
+    with tempfile.TemporaryDirectory() as folder:
+        storage = StorageFile(path=folder)
+        storage.post("benchmark/0", Context())  # the workflow's folder is made once
+
+        def ours(value: Any) -> float:
+            taken = seconds_of(lambda: storage.post("benchmark/1", Context(value, 1, "benchmark")))
+            storage.delete("benchmark/1")
+            return taken
+
+        def plain() -> float:
+            taken = seconds_of(lambda: bare(folder))
+            os.unlink(f"{folder}/bare")  # noqa: PTH108 (as it was written)
+            return taken
+
+        contenders = {"NumPy array": lambda: ours(array), "bytes": lambda: ours(data), "bare": plain}
+        found = best(contenders, repeats)
+        return found | best(
+            {"list": lambda: ours(floats), "json.dumps": lambda: seconds_of(lambda: json.dumps(floats))}, 2
+        )
 
 
 def text_of_a_checkpoint() -> bytes:

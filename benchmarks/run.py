@@ -35,6 +35,7 @@ MEASUREMENTS: Final[Mapping[str, str]] = {
     "async": "coroutines:rows",
     "memory": "values:memory_rows",
     "checkpoint": "checkpoints:save_rows",
+    "large": "checkpoints:large_rows",
     "resume": "checkpoints:resume_rows",
     "clouds": "clouds:rows",
     "postgres": "postgres:rows",

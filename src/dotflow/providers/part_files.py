@@ -27,12 +27,12 @@ class PartFiles:
         synced: Whether they have to be on the disk before the document is.
     """
 
-    __slots__ = ("_before", "_folder", "_made", "_path", "_stem", "_synced")
+    __slots__ = ("_before", "_folder", "_made", "_name", "_path", "_synced")
 
     def __init__(self, folder: str, name: str, *, synced: bool) -> None:
         self._folder = folder
+        self._name = name
         self._path = f"{folder}{os.sep}{name}"
-        self._stem = os.path.splitext(name)[0]
         self._synced = synced
         self._made: list[str] = []
 
@@ -51,6 +51,10 @@ class PartFiles:
         name = name_beside(self._stem, raw.suffix)
         self._made.append(name)
         return Part(name, raw.data.nbytes, write_new(self._folder, name, raw.copy(), synced=self._synced))
+
+    @property
+    def _stem(self) -> str:
+        return os.path.splitext(self._name)[0]
 
     def settle(self) -> None:
         """Waits until the names of the parts are on the disk: a disk may keep the document's name and lose theirs."""
