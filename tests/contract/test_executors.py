@@ -829,6 +829,59 @@ class TestRuns:
         assert workflow.result_storage() == [1, 2]
 
 
+class TestExecutorAsync:
+    def test_no_more_coroutines_than_max_workers(self, make_workflow: MakeWorkflow) -> None:
+        """The others wait in the run, which is no part of their timeout."""
+        at_once = [0]
+        most = [0]
+
+        async def counts() -> None:
+            at_once[0] += 1
+            most[0] = max(most[0], at_once[0])
+            await asyncio.sleep(0.05)
+            at_once[0] -= 1
+
+        workflow = make_workflow(executor=ExecutorAsync(max_workers=3))
+        workflow.task.add([action(timeout=0.5)(counts) for _ in range(36)])
+
+        run = workflow.start(mode="parallel")
+
+        assert run.status is COMPLETED
+        assert most == [3]
+
+    def test_without_it_they_are_not_limited(self, make_workflow: MakeWorkflow) -> None:
+        """300 that wait for each other all get there."""
+        there = [0]
+
+        async def meets() -> None:
+            there[0] += 1
+            while there[0] < 300:
+                await asyncio.sleep(0.005)
+
+        workflow = make_workflow(executor=ExecutorAsync())
+        workflow.task.add([action(timeout=10)(meets) for _ in range(300)])
+
+        assert workflow.start(mode="parallel").status is COMPLETED
+
+    def test_a_loop_that_is_blocked_gives_its_room_back(self, make_workflow: MakeWorkflow) -> None:
+        """What was lost with it no longer counts: the tasks that waited begin in a new loop."""
+        blocked = threading.Event()
+
+        async def blocks() -> None:
+            blocked.wait(10)
+
+        async def quick() -> int:
+            return 1
+
+        workflow = make_workflow(executor=ExecutorAsync(max_workers=2))
+        workflow.task.add([action(timeout=0.1)(blocks), *(action(retry=2)(quick) for _ in range(4))])
+
+        workflow.start(mode="parallel", keep_going=True)
+        blocked.set()
+
+        assert statuses(workflow) == [FAILED, *[COMPLETED] * 4]
+
+
 @pytest.mark.parametrize("executor", EVERY[3:], indirect=True)
 def test_inside_one_process_a_value_is_the_same_object(workflow: DotFlow) -> None:
     """Nothing is copied, whatever it is."""

@@ -1,6 +1,7 @@
 """Runs: in the background, again, at once, nested and awaited; what callbacks and providers do to them; resume."""
 
 import asyncio
+import contextlib
 import itertools
 import os
 import tempfile
@@ -189,6 +190,45 @@ def test_cancel_stops_a_run(mode: str, what: str, make_workflow: MakeWorkflow, t
     assert not later.exists()
     run.cancel()  # after the end it does nothing
     assert run.wait() is True
+
+
+@pytest.mark.parametrize("kind", ["ends at once", "swallows it", "of a class", "ExecutorAsync"])
+def test_a_cancelled_coroutine_is_not_called_stuck(kind: str, quiet: Callable[..., Config]) -> None:
+    """It ends at once, or is dropped; no thread is left behind for it, and the log says nothing of the sort."""
+    reports: list[str] = []
+    began = threading.Event()
+
+    class Listening(LogDefault):
+        def report(self, message: str) -> None:
+            reports.append(message)
+
+    async def waits() -> None:
+        began.set()
+        await asyncio.sleep(30)
+
+    async def swallows() -> None:
+        began.set()
+        while True:
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.sleep(30)
+
+    class Report:
+        @action
+        async def load(self) -> None:
+            await waits()
+
+    executor = ExecutorAsync() if kind == "ExecutorAsync" else None
+    workflow = DotFlow(quiet(log=Listening(output="none"), executor=executor))
+    workflow.task.add(action({"swallows it": swallows, "of a class": Report}.get(kind, waits)))
+    run = workflow.start(mode="background")
+    assert began.wait(10)
+    started = time.monotonic()
+    run.cancel()
+
+    assert run.wait(10)
+    assert time.monotonic() - started < 3.0
+    assert reports == []
+    assert [error.exception for error in run.tasks[0].errors] == ["RunCancelled"]
 
 
 def started_in_thread(workflow: DotFlow) -> Any:

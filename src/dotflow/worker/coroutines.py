@@ -37,6 +37,8 @@ class Driven:
             try:
                 value = yield waited
                 resume = self.coroutine.send
+            except GeneratorExit:  # its loop has ended, or it was dropped: it is resumed no more
+                raise
             except BaseException as error:  # whatever is thrown in is the coroutine's to see
                 if self.dropped:
                     raise
