@@ -62,7 +62,7 @@ class TaskBuilder:
         if not isinstance(group_name, str) or not group_name:
             raise InvalidArgument("group_name", group_name, "a non-empty string")
         actions = as_actions(step)
-        told = as_callback("callback", callback, "task")
+        told = None if callback is None else as_callback("callback", callback, "task")
         context = None if initial_context is None else Context(initial_context)
         tasks = self._tasks
         for found in actions:

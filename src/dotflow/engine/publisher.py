@@ -63,6 +63,7 @@ class Publisher:
             *([("history", history.record)] if history is not None else []),
             *([("tracer", tracer.trace)] if tracer is not None else []),
         ]
+        self._is_heard = bool(self._followers) or log is not None or notifier is not None
         self._tracer = tracer
         self._report = report
 
@@ -88,15 +89,19 @@ class Publisher:
         if kind is TaskCompleted:
             self._checkpoints.save(task, event.context)  # type: ignore[union-attr]
         task.apply(event)
+        if self._is_heard:
+            self._tell(event, task)
+        if task.callback is not None and kind in ENDS:
+            self._call_back(f"The callback of task {task.task_id} {task.name}", task.callback, task=task)
+
+    def _tell(self, event: TaskEvent, task: Task) -> None:
         if self._followers:
             self.follow(event)
-        listener = self._error if kind in FAILURES else self._info
+        listener = self._error if event.__class__ in FAILURES else self._info
         if listener is not None:
             self._write(listener, task)
         if self._notifier is not None:
             self._notifier.send(task)
-        if task.callback is not None and kind in ENDS:
-            self._call_back(f"The callback of task {task.task_id} {task.name}", task.callback, task=task)
 
     def follow_run(self, event: RunEvent) -> None:
         """Tells log, history and tracer that the run begins or is over."""

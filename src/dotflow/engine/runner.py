@@ -16,7 +16,7 @@ from dotflow.core.failure import Failure
 from dotflow.core.outcome import Interrupted, Outcome
 from dotflow.core.task import Task
 from dotflow.core.types.status import TypeStatus
-from dotflow.engine.lifecycle import NOT_SAVED, TaskFlow, Wait, task_flow
+from dotflow.engine.lifecycle import NOT_SAVED, TaskFlow, Wait, new, task_flow
 from dotflow.engine.plan import Plan
 from dotflow.engine.publisher import Publisher
 from dotflow.engine.ready import Ready, ReadyTasks
@@ -60,7 +60,7 @@ class Runner:
         restored: Mapping[int, Context],
     ) -> None:
         self._tasks = tasks
-        self._plan = plan
+        self._lanes, self._needs = plan.lanes, plan.needs
         self._crew = crew
         self._publisher = publisher
         self._submit = self._submit_with_carrier if publisher.has_carriers else crew.submit
@@ -110,7 +110,7 @@ class Runner:
     def _loop(self) -> None:
         for place, missing in enumerate(self._missing):
             if not missing:
-                self._arrivals.append((Ready(place, self._plan.lanes[place], Context(), None), False))
+                self._arrivals.append((Ready(place, self._lanes[place], Context(), None), False))
         self._begin_all()
         while (self._flows or self._ready) and not self._cancelled.is_set():
             answers = clock.wait(
@@ -127,35 +127,36 @@ class Runner:
 
     def _begin_all(self) -> None:
         """Begins what there is room for, until there is nothing but answers and timers to wait for."""
-        make_room = self._crew.make_room
-        while not self._cancelled.is_set():
-            if self._arrivals:
-                self._take_in(*self._arrivals.popleft())
+        make_room, arrivals, is_cancelled = self._crew.make_room, self._arrivals, self._cancelled.is_set
+        while not is_cancelled():
+            if arrivals:
+                self._take_in(*arrivals.popleft())
             elif (task := self._ready.take(make_room)) is not None:
                 self._begin(task)
             else:
                 return
 
-    def _take_in(self, task: Ready, continues: bool) -> None:
+    def _take_in(self, ready: Ready, continues: bool) -> None:
         """Begins a task that has just become ready, or lets it wait; what was restored need not run."""
-        place = task.task_id
-        if task.flow is None:
+        place, lane, previous, flow = ready
+        if flow is None:
             if self._stopping:
                 return
             context = self._restored.get(place)
             if context is not None:
-                self._publisher.publish(TaskRestored(place, context, task.previous))
+                self._publisher.publish(TaskRestored(place, context, previous))
                 self._end(place, context)
                 return
-        pool = self._crew.pool_of(self._tasks[place].step)
-        if self._ready.must_wait(pool, continues=continues) or not self._crew.make_room(pool, task.lane, 1):
-            self._ready.add(pool, task, continues=continues)
-        else:
-            self._begin(task)
+        crew, waiting = self._crew, self._ready
+        pool = crew.pool_of(self._tasks[place].step)
+        if (waiting and waiting.must_wait(pool, continues=continues)) or not crew.make_room(pool, lane, 1):
+            waiting.add(pool, ready, continues=continues)
+        else:  # as _begin, without the call
+            self._advance(place, flow or task_flow(self._tasks[place], lane, previous), None)
 
-    def _begin(self, task: Ready) -> None:
-        flow = task.flow or task_flow(self._tasks[task.task_id], task.lane, task.previous)
-        self._advance(task.task_id, flow, None)
+    def _begin(self, ready: Ready) -> None:
+        place, lane, previous, flow = ready
+        self._advance(place, flow or task_flow(self._tasks[place], lane, previous), None)
 
     def _stop_beginning(self) -> None:
         """Lets only those go on that have begun."""
@@ -195,14 +196,14 @@ class Runner:
 
     def _end(self, place: int, context: Context | None) -> None:
         """A task has ended; those that waited for it may start."""
-        lane = self._plan.lanes[place]
+        lane = self._lanes[place]
         if self._last[lane] == place:
             self._crew.leave(lane)
         if context is None and not self._keep_going:
             self._stop_beginning()
         for follower in self._followers[place]:
             previous = Context() if context is None else context
-            needs = self._plan.needs[follower]
+            needs = self._needs[follower]
             if len(needs) > 1:
                 if needs[-1] == place:
                     self._previous[follower] = previous
@@ -210,8 +211,8 @@ class Runner:
                 if self._missing[follower]:
                     continue
                 previous = self._previous.pop(follower)
-            its_lane = self._plan.lanes[follower]
-            self._arrivals.append((Ready(follower, its_lane, previous, None), its_lane == lane))
+            its_lane = self._lanes[follower]
+            self._arrivals.append((new(Ready, (follower, its_lane, previous, None)), its_lane == lane))
 
     def _let_wait(self, place: int, flow: TaskFlow, seconds: float) -> None:
         if not seconds:
@@ -222,7 +223,8 @@ class Runner:
 
     def _go_on(self, place: int, flow: TaskFlow) -> None:
         """The task's time has come: it makes its next attempt as soon as there is room."""
-        self._arrivals.append((Ready(place, self._plan.lanes[place], self._tasks[place].previous_context, flow), True))
+        ready = new(Ready, (place, self._lanes[place], self._tasks[place].previous_context, flow))
+        self._arrivals.append((ready, True))
 
     def _until_timer(self) -> float | None:
         return max(0.0, self._timers[0][0] - clock.monotonic()) if self._timers else None
