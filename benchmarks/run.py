@@ -30,6 +30,7 @@ MEASUREMENTS: Final[Mapping[str, str]] = {
     "parallel": "parallel:no_op_rows",
     "sleep": "parallel:nap_rows",
     "cpu": "parallel:busy_rows",
+    "frames": "frames:rows",
     "lane": "values:lane_rows",
     "process": "values:process_rows",
     "async": "coroutines:rows",

@@ -494,7 +494,7 @@ MANY = {
 
 @pytest.mark.parametrize("what", MANY)
 def test_many_tasks_need_few_descriptors(what: str, scripts: Scripts, start_method: str | None) -> None:
-    """However many tasks there are, `ulimit -n 256` is enough, and no descriptor is left open."""
+    """However many tasks there are, `ulimit -n 256` is enough, and no descriptor is left open but the fork server's."""
     if what.startswith(("20,000", "300")) and start_method is not None:
         pytest.skip("no start method takes part in it")
     code, count = MANY[what]
@@ -516,7 +516,7 @@ say(done=sum(str(task.status) == "Completed" for task in workflow.result_task())
 """).facts
 
     assert facts["done"] == count
-    assert facts["after"] <= facts["before"]
+    assert facts["after"] <= facts["before"] + (start_method == "forkserver")
     most = {"300 isolated": 300}.get(what, max(32, 4 * (os.cpu_count() or 1)))
     assert facts["workers"] <= most
 

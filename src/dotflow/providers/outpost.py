@@ -13,7 +13,8 @@ from typing import Final
 from dotflow import clock
 from dotflow.providers.bell import Bell
 from dotflow.providers.errand import ANSWERED, DIED, LATE, MISSING, NOT_STARTED, STOPPED, Errand, Reply
-from dotflow.providers.process_start import ForkServer, WorkerProcess, signals_held
+from dotflow.providers.forkserver import ForkServer
+from dotflow.providers.process_start import WorkerProcess, signals_held
 from dotflow.worker.channel import ANSWER, CALL, RETURNED, STARTED, STDERR, STDOUT
 from dotflow.worker.deadline import GRACE
 

@@ -7,11 +7,13 @@ from dotflow.core.action import Action
 from dotflow.core.call import Call
 from dotflow.core.context import Context
 from dotflow.core.task import Task
-from dotflow.providers.process_start import STARTS, Start, default_method
+from dotflow.providers.forkserver import KeptForkServer
+from dotflow.providers.process_start import Fork, Spawn, Start, default_method
 from dotflow.worker.channel import Dump, dump_whole
 from dotflow.worker.process import Kept, Order
 
 NO_VALUE: Final = object()
+STARTS: Final[Mapping[str, type[Start]]] = {"fork": Fork, "forkserver": KeptForkServer, "spawn": Spawn}
 
 
 class Memory:

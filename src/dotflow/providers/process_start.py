@@ -13,19 +13,22 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from dotflow.core.task import Task
 from dotflow.worker.channel import Channel, Dump, dump_by_reference, dump_by_value
-from dotflow.worker.nursery import FORK, NUMBER, REAP, UNKNOWN
 from dotflow.worker.process import run_worker
 from dotflow.worker.programs import spared
 
 START_METHODS: Final = ("fork", "forkserver", "spawn")
 
-#: Descriptors of this process that keep somebody's lifeline open: a forked worker must not hold on to them.
+#: Descriptors of this process that keep a worker's lifeline open: a forked worker closes them.
 _lifelines: Final[set[int]] = set()
+
+
+_masks: Final = threading.local()  # by thread: the signals that were blocked before they were all held
 
 
 def default_method() -> str:
@@ -40,10 +43,21 @@ def default_method() -> str:
 def signals_held() -> Iterator[None]:
     """Signals wait until a process has begun and is known: Ctrl-C in between would lose it, or run up its stack."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+    _masks.before = before
     try:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextlib.contextmanager
+def signals_let_through() -> Iterator[None]:
+    """Lets signals come for a while, within `signals_held`: what takes long can be interrupted."""
+    held = signal.pthread_sigmask(signal.SIG_SETMASK, getattr(_masks, "before", ()))
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, held)
 
 
 class WorkerProcess:
@@ -197,7 +211,7 @@ class Spawn(Start):
 
     def launch(self, sock: socket.socket, lifeline: int, ours: tuple[int, int]) -> int:
         """As Start says."""
-        process = _interpreter("become_worker", sock, (lifeline,), relayed=self.relayed, lifeline=lifeline)
+        process = start_interpreter("become_worker", sock, (lifeline,), relayed=self.relayed, lifeline=lifeline)
         self._started[process.pid] = process
         return process.pid
 
@@ -206,59 +220,10 @@ class Spawn(Start):
         return self._started.pop(pid).wait()
 
 
-class ForkServer(Start):
-    """The worker begins as a copy of a fresh interpreter that does nothing else."""
-
-    def __init__(self, tasks: Mapping[int, Task], relayed: tuple[bool, bool] | None = None) -> None:
-        super().__init__(tasks, relayed)
-        self._nursery: subprocess.Popen[bytes] | None = None
-        self._control: socket.socket | None = None
-
-    def _ask(self, request: bytes, descriptors: list[int]) -> int:
-        if self._control is None:
-            self._control, theirs = socket.socketpair()
-            with theirs:
-                self._nursery = _interpreter("become_nursery", theirs, (), relayed=self.relayed)
-        socket.send_fds(self._control, [request], descriptors)
-        answer = self._control.recv(NUMBER.size, socket.MSG_WAITALL)
-        if not answer:
-            raise ConnectionResetError("the process that forks the workers is gone")
-        number: int = NUMBER.unpack(answer)[0]
-        return number
-
-    def launch(self, sock: socket.socket, lifeline: int, ours: tuple[int, int]) -> int:
-        """As Start says."""
-        try:
-            pid = self._ask(FORK + NUMBER.pack(0), [sock.fileno(), lifeline])
-        except ConnectionError:  # somebody has killed it; those whom it has forked live on
-            self.close()
-            self._control = self._nursery = None
-            pid = self._ask(FORK + NUMBER.pack(0), [sock.fileno(), lifeline])
-        if pid < 0:
-            raise OSError("the system does not let us fork")
-        return pid
-
-    def reap(self, pid: int) -> int | None:
-        """As Start says."""
-        try:
-            code = self._ask(REAP + NUMBER.pack(pid), [])
-        except OSError:
-            return None
-        return None if code == UNKNOWN else code
-
-    def close(self) -> None:
-        """As Start says."""
-        if self._control is not None:
-            self._control.close()
-        if self._nursery is not None:
-            self._nursery.wait()
-
-
-STARTS: Final[Mapping[str, type[Start]]] = {"fork": Fork, "forkserver": ForkServer, "spawn": Spawn}
-
-
-def _interpreter(entry: str, sock: socket.socket, descriptors: tuple[int, ...], **more: Any) -> subprocess.Popen[bytes]:
-    """A fresh interpreter, in a process group of its own, that sees the modules that this one sees."""
+def start_interpreter(
+    entry: str, sock: socket.socket, descriptors: tuple[int, ...], output: int | None = None, **more: Any
+) -> subprocess.Popen[bytes]:
+    """Starts a fresh interpreter, in a process group of its own, that sees the modules that this one sees."""
     path = [entry or os.getcwd() for entry in sys.path if isinstance(entry, str)]  # noqa: PTH109 (a string is wanted)
     argv = [str(argument) for argument in sys.argv]
     told = json.dumps({"argv": argv, "path": path, "sock": sock.fileno(), **more})
@@ -272,6 +237,8 @@ def _interpreter(entry: str, sock: socket.socket, descriptors: tuple[int, ...], 
         [sys.executable, *flags, "-c", code],
         pass_fds=(sock.fileno(), *descriptors),
         stdin=subprocess.PIPE,
+        stdout=output,
+        stderr=output,
         process_group=0,
     )
     assert process.stdin is not None

@@ -1,25 +1,38 @@
-"""How a fresh interpreter becomes a worker, or the nursery that forks workers.
+"""How a fresh interpreter becomes a worker, or the fork server that forks workers.
 
-The nursery has one thread, holds no locks and has seen nothing of the caller but its import path, so forking it
-is always safe. It does what the coordinator asks, one request at a time, and ends when the coordinator is gone.
+The fork server has one Python thread, holds no locks and has seen nothing of the caller but its import path and the
+installed modules that the caller's steps need. It answers one request at a time, and ends when the coordinator is gone.
 """
 
 import atexit
 import contextlib
+import gc
+import importlib
+import json
 import os
 import signal
 import socket
 import struct
 import sys
+import threading
 from typing import Any, Final
 
 from dotflow.worker.channel import dump_by_value
 from dotflow.worker.process import run_worker
 
-FORK: Final = b"F"  # with two descriptors: the worker's socket and lifeline. Answer: its pid
-REAP: Final = b"R"  # with a pid. Answer: its exit code
-NUMBER: Final = struct.Struct("!q")
-UNKNOWN: Final = 1 << 40  # no exit code looks like this: nobody knows
+FORK: Final = 1  # number: which streams are relayed; with the descriptors of DESCRIPTORS. Answer: the worker's pid
+REAP: Final = 2  # number: a pid. Answer: its exit code
+PRELOAD: Final = 3  # number: the size of a JSON list of modules that follows. Answer: see `_preload`
+REQUEST: Final = struct.Struct("!BQq")  # kind, serial number, number
+ANSWER: Final = struct.Struct("!Qq")  # the request's serial number, number
+DESCRIPTORS: Final = 4  # the worker's socket, its lifeline, its stdout and stderr
+UNKNOWN: Final = 1 << 40  # no exit code looks like this: it is not known
+ALL: Final = -1  # in answer to PRELOAD: no module stands in the way of a fork
+
+#: Packages whose native threads do not stand in the way of a fork: OpenBLAS ends its threads before a fork and starts
+#: them again when they are needed (blas_server.c), jemalloc takes its locks before and makes its thread anew
+#: (jemalloc_prefork, jemalloc_postfork_child); both have registered so with pthread_atfork.
+FORK_SAFE: Final = frozenset({"numpy", "pandas", "pyarrow"})
 
 
 def become_worker(told: dict[str, Any]) -> None:
@@ -33,20 +46,24 @@ def become_nursery(told: dict[str, Any]) -> None:
     sys.argv = told["argv"]
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     control = socket.socket(fileno=told["sock"])
-    with contextlib.suppress(ConnectionError):  # whoever asked was killed in the middle of it
+    with contextlib.suppress(ConnectionError):  # the coordinator was killed in the middle of a request
         while True:
-            request, descriptors, _, _ = socket.recv_fds(control, 1 + NUMBER.size, 2)
+            request, descriptors, _, _ = socket.recv_fds(control, REQUEST.size, DESCRIPTORS)
             if not request:
                 break
-            if request[:1] == FORK:
-                control.sendall(NUMBER.pack(_fork(control, descriptors, told["relayed"])))
+            kind, serial, number = REQUEST.unpack(request)
+            if kind == FORK:
+                number = _fork(control, descriptors, number)
+            elif kind == REAP:
+                number = _reap(number)
             else:
-                control.sendall(NUMBER.pack(_reap(NUMBER.unpack(request[1:])[0])))
+                number = _preload(json.loads(control.recv(number, socket.MSG_WAITALL)))
+            control.sendall(ANSWER.pack(serial, number))
     os._exit(0)
 
 
-def _fork(control: socket.socket, descriptors: list[int], relayed: list[bool]) -> int:
-    sock, lifeline = descriptors
+def _fork(control: socket.socket, descriptors: list[int], relayed: int) -> int:
+    sock, lifeline, stdout, stderr = descriptors
     try:
         pid = os.fork()
     except OSError:
@@ -55,11 +72,17 @@ def _fork(control: socket.socket, descriptors: list[int], relayed: list[bool]) -
         atexit._clear()
         control.close()
         os.setpgid(0, 0)
-        run_worker(socket.socket(fileno=sock), lifeline, dump_by_value, (relayed[0], relayed[1]), {})
+        os.dup2(stdout, 1)
+        os.dup2(stderr, 2)
+        os.close(stdout)
+        os.close(stderr)
+        _renew_random_state()
+        relays = bool(relayed & 1), bool(relayed & 2)
+        run_worker(socket.socket(fileno=sock), lifeline, dump_by_value, relays, {})
     if pid > 0:
         os.setpgid(pid, pid)
-    os.close(sock)
-    os.close(lifeline)
+    for descriptor in descriptors:
+        os.close(descriptor)
     return pid
 
 
@@ -68,3 +91,35 @@ def _reap(pid: int) -> int:
         return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
     except ChildProcessError:
         return UNKNOWN
+
+
+def _preload(names: list[str]) -> int:
+    """Imports modules; the place of the first that has started a thread, so that this process may not fork any more.
+
+    A module that can't be imported fails in the worker again, where it is reported.
+    """
+    for place, name in enumerate(names):
+        before = _count_threads()
+        with contextlib.suppress(BaseException):
+            importlib.import_module(name)
+        if _count_threads() > before and name.partition(".")[0] not in FORK_SAFE:
+            return place
+    gc.freeze()  # the workers' collections leave these objects, and so their shared memory, alone
+    return ALL
+
+
+def _count_threads() -> int:
+    try:
+        return len(os.listdir("/proc/self/task"))  # noqa: PTH208 (only their number is wanted)
+    except OSError:
+        return threading.active_count()
+
+
+def _renew_random_state() -> None:
+    """NumPy's global generator was seeded when it was imported: each worker would draw the same numbers.
+
+    Python's own is seeded again by every fork.
+    """
+    random = sys.modules.get("numpy.random")
+    if random is not None:
+        random.seed()

@@ -1,0 +1,83 @@
+"""Which installed modules the steps of a run need, as far as the caller has imported them."""
+
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import PurePath
+from types import CodeType, FunctionType, ModuleType
+from typing import Any, Final
+
+from dotflow.core.action import Action
+from dotflow.core.task import Task
+
+INSTALLED: Final = frozenset({"site-packages", "dist-packages"})
+#: Packages that no user edits, wherever they lie.
+FIXED: Final = sys.stdlib_module_names | {"dotflow"}
+
+
+def needed_modules(tasks: Iterable[Task]) -> list[str]:
+    """The modules that a worker will import for these tasks; not the user's own, which may be edited between runs."""
+    search = _Search()
+    for task in tasks:
+        search.look_at(task.step)
+        search.look_at(task.initial_context.storage)
+    return list(search.found)
+
+
+class _Search:
+    """Follows functions of `__main__` by the names that they use, classes and the user's modules by all they have."""
+
+    def __init__(self) -> None:
+        self.found: dict[str, None] = {}
+        self._seen: set[int] = set()
+
+    def look_at(self, value: Any) -> None:
+        """Adds what *value* needs."""
+        if isinstance(value, Action):
+            value = value.function
+        if isinstance(value, ModuleType):
+            self._add(value.__name__)
+        elif isinstance(value, FunctionType | type):
+            if value.__module__ != "__main__":
+                self._add(value.__module__)
+            elif id(value) not in self._seen:
+                self._seen.add(id(value))
+                for needed in _globals_of(value) if isinstance(value, FunctionType) else tuple(vars(value).values()):
+                    self.look_at(needed)
+        elif value is not None and type(value) not in (str, int, float, bool, bytes):
+            self.look_at(type(value))
+
+    def _add(self, name: Any) -> None:
+        module = sys.modules.get(name) if isinstance(name, str) else None
+        if module is None or name in self.found or id(module) in self._seen:
+            return
+        if _is_installed(name, module):
+            self.found[name] = None
+        elif name != "__main__":
+            self._seen.add(id(module))
+            for value in tuple(vars(module).values()):
+                if isinstance(value, ModuleType | FunctionType | type | Action):
+                    self.look_at(value)
+
+
+def _is_installed(name: str, module: ModuleType) -> bool:
+    if name.partition(".")[0] in FIXED:
+        return True
+    return not INSTALLED.isdisjoint(PurePath(getattr(module, "__file__", None) or "").parts)
+
+
+def _globals_of(function: FunctionType) -> Iterator[Any]:
+    for name in _names_in(function.__code__):
+        if name in function.__globals__:
+            yield function.__globals__[name]
+    for cell in function.__closure__ or ():
+        try:
+            yield cell.cell_contents
+        except ValueError:  # it is empty
+            continue
+
+
+def _names_in(code: CodeType) -> Iterator[str]:
+    yield from code.co_names
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            yield from _names_in(constant)

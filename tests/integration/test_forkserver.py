@@ -1,0 +1,174 @@
+"""The fork server that a program keeps between its runs: it saves imports, and nothing else shows that it is there."""
+
+import json
+import signal
+
+import pytest
+
+from tests.integration.children import Scripts
+
+pytestmark = pytest.mark.processes
+
+#: Runs steps in workers of the fork server, and gives what they return.
+RUN = """
+def run(*steps):
+    workflow = DotFlow(Config(log=LogDefault(output="none"), executor=ExecutorProcess(start_method="forkserver")))
+    for step in steps:
+        workflow.task.add(action(step))
+    workflow.start(mode="parallel")
+    assert [task.errors for task in workflow.result_task()] == [[]] * len(steps), workflow.result_task()
+    return workflow.result_storage()
+
+def server():
+    return os.getppid()
+"""
+
+
+def test_it_is_kept_between_runs(scripts: Scripts) -> None:
+    """All runs of a program have the same fork server, in all its threads; one that was killed is replaced."""
+    facts = scripts.run(f"""{RUN}
+first = run(server, server)
+together = []
+threads = [threading.Thread(target=lambda: together.extend(run(server))) for _ in range(3)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+os.kill(first[0], signal.SIGKILL)
+after = run(server, server)
+say(servers=len(set(first + together)), after=len(set(after)), other=after[0] != first[0])
+""").facts
+
+    assert facts == {"servers": 1, "after": 1, "other": True}
+
+
+def test_workers_have_what_the_program_has_now(scripts: Scripts) -> None:
+    """The environment, folder, umask, limits and output of the program are those of its workers in every run."""
+    facts = scripts.run(f"""{RUN}
+def look():
+    os.system("echo said")
+    mask = os.umask(0)
+    os.umask(mask)
+    return [os.environ.get("SETTING"), os.getcwd(), mask, resource.getrlimit(resource.RLIMIT_CORE)[0], sys.path[0]]
+
+def expected():
+    mask = os.umask(0)
+    os.umask(mask)
+    return [os.environ.get("SETTING"), os.getcwd(), mask, resource.getrlimit(resource.RLIMIT_CORE)[0], sys.path[0]]
+
+os.umask(0o22)
+same = [run(look) == [expected()]]
+os.environ["SETTING"] = "new"
+same.append(run(look) == [expected()])
+os.mkdir("below")
+os.chdir("below")
+same.append(run(look) == [expected()])
+os.umask(0o77)
+same.append(run(look) == [expected()])
+resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+same.append(run(look) == [expected()])
+sys.path.insert(0, "/elsewhere")
+same.append(run(look) == [expected()])
+out, file = os.dup(1), os.open("out", os.O_CREAT | os.O_WRONLY)
+os.dup2(file, 1)
+same.append(run(look) == [expected()])
+os.dup2(out, 1)
+say(same=same, redirected=Path("out").read_text())
+""").facts
+
+    assert facts == {"same": [True] * 7, "redirected": "said\n"}
+
+
+def test_it_imports_the_installed_modules_that_steps_need(scripts: Scripts) -> None:
+    """A module that a step's function refers to is imported once, not in each worker; one that starts a thread, and
+    so makes a fork unsafe, is imported by the workers; and so is the user's own, which may change between runs."""
+    installed = scripts.folder / "site-packages"
+    installed.mkdir()
+    note = "import os\nwith open(os.environ['NOTES'] + __name__, 'a') as file:\n    file.write('x')\n"
+    (installed / "counted.py").write_text(note)
+    (installed / "unneeded.py").write_text(note)
+    (installed / "threaded.py").write_text(
+        f"{note}import threading\nthreading.Thread(target=threading.Event().wait, daemon=True).start()\n"
+    )
+    (scripts.folder / "mine.py").write_text("VERSION = 1\n")
+
+    facts = scripts.run(f"""{RUN}
+os.environ["NOTES"] = str(HERE) + "/notes_"
+sys.path.append(str(HERE / "site-packages"))
+sys.dont_write_bytecode = True
+import counted, mine, threaded, unneeded
+
+def uses():
+    return helper()
+
+def helper():
+    return bool(counted)
+
+def starts():
+    return bool(threaded)
+
+def version():
+    return mine.VERSION
+
+first = run(uses, uses, starts, version)
+(HERE / "mine.py").write_text("VERSION = 22\\n")
+second = run(uses, uses, starts, version)
+notes = {{name: Path(f"notes_{{name}}").read_text() for name in ("counted", "threaded", "unneeded")}}
+say(first=first, second=second, notes=notes)
+""").facts
+
+    assert facts["first"] == [True, True, True, 1]
+    assert facts["second"] == [True, True, True, 22]
+    assert facts["notes"]["unneeded"] == "x"  # by the script itself
+    assert facts["notes"]["counted"] == "xxx"  # and by the fork server, and by the one without the threaded module
+    assert facts["notes"]["threaded"] == "xxxx"  # and by the fork server that could not be used, and by two workers
+
+
+def test_workers_draw_different_numbers(scripts: Scripts) -> None:
+    """NumPy's global generator, which the fork server has seeded at its import, differs in each worker."""
+    facts = scripts.run(f"""{RUN}
+import numpy
+
+def draw():
+    time.sleep(0.1)  # so that each has a worker of its own
+    return float(numpy.random.random())
+
+say(drawn=len(set(run(*[draw] * 4))))
+""").facts
+
+    assert facts["drawn"] == 4
+
+
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGKILL])
+def test_it_ends_with_its_program(signum: int, scripts: Scripts) -> None:
+    """However the program ends, its fork server ends, though a process that it has forked lives on."""
+    with scripts.start(f"""{RUN}
+run(server)
+child = os.fork()
+if not child:
+    signal.pause()
+say(child=child, server=run(server)[0])
+signal.pause()
+""") as script:
+        facts = json.loads(script.line())
+        script.send(signum)
+        script.process.wait()
+        left = script.left_behind(besides=[facts["child"]])
+
+    assert left == []
+
+
+def test_a_fork_of_the_program_has_its_own(scripts: Scripts) -> None:
+    """A process that the program has forked uses another fork server, and leaves the program's alone."""
+    facts = scripts.run(f"""{RUN}
+first = run(server)
+reading, writing = os.pipe()
+child = os.fork()
+if not child:
+    os.write(writing, str(run(server)[0]).encode())
+    sys.exit(0)
+os.waitpid(child, 0)
+say(differs=int(os.read(reading, 100)) != first[0], same=run(server) == first)
+""").facts
+
+    assert facts == {"differs": True, "same": True}
