@@ -863,12 +863,18 @@ class TestExecutorAsync:
 
         assert workflow.start(mode="parallel").status is COMPLETED
 
-    def test_a_loop_that_is_blocked_gives_its_room_back(self, make_workflow: MakeWorkflow) -> None:
+    @pytest.mark.slow
+    @pytest.mark.parametrize("mode", ["sequential", "parallel"])
+    def test_a_loop_that_is_blocked_gives_its_room_back(self, make_workflow: MakeWorkflow, mode: str) -> None:
         """What was lost with it no longer counts: the tasks that waited begin in a new loop."""
-        blocked = threading.Event()
+        blocked, runs = threading.Event(), threading.Event()
 
         async def blocks() -> None:
+            runs.set()
             blocked.wait(10)
+
+        def comes_later() -> None:
+            assert runs.wait(10)
 
         async def quick() -> int:
             return 1
@@ -876,10 +882,12 @@ class TestExecutorAsync:
         workflow = make_workflow(executor=ExecutorAsync(max_workers=2))
         workflow.task.add([action(timeout=0.1)(blocks), *(action(retry=2)(quick) for _ in range(4))])
 
-        workflow.start(mode="parallel", keep_going=True)
+        workflow.task.add([action(comes_later), action(quick)], group_name="b")
+
+        workflow.start(mode=mode, keep_going=True)
         blocked.set()
 
-        assert statuses(workflow) == [FAILED, *[COMPLETED] * 4]
+        assert statuses(workflow) == [FAILED, *[COMPLETED] * 6]
 
 
 @pytest.mark.parametrize("executor", EVERY[3:], indirect=True)

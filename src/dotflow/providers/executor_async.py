@@ -49,6 +49,7 @@ class AsyncCrew(ThreadCrew):
         super().__init__(tasks, max_workers, report)
         self._side: LoopThread | None = None
         self._most = most_coroutines
+        self._has_deadlines = False
         self._count = 0  # of coroutines whose end `wait` has not told of
         self._new: deque[Call] = deque()
         # The coroutines that run, each with when it is late; infinity where there is no timeout. The key is nobody
@@ -71,28 +72,30 @@ class AsyncCrew(ThreadCrew):
             super().submit(call)
             return
         self._count += 1
+        self._new.append(call)
+        if len(self._new) == 1:  # the loop wakes once for all that come before it gets there
+            self._begin_soon()
+
+    def _begin_soon(self) -> None:
         if self._side is None:
             self._side = LoopThread()
             self._side.start()
-        self._new.append(call)
-        if len(self._new) == 1:  # the loop wakes once for all that come before it gets there
-            self._side.loop.call_soon_threadsafe(self._begin, self._side)
+        self._side.loop.call_soon_threadsafe(self._begin, self._side)
 
     def _begin(self, side: LoopThread) -> None:
         has_deadlines = False
-        while self._new:
+        while self._new and side is self._side:  # one that was left behind begins nothing
             call = self._new.popleft()
             seconds = call.step.policy.timeout
             has_deadlines = has_deadlines or seconds > 0
             key = object()
             self._running[key] = call, clock.ticks() + seconds + 2 * GRACE if seconds else math.inf
-            task = side.loop.create_task(self._make(call, key))
-            side.tasks.add(task)
-            task.add_done_callback(side.tasks.discard)
+            side.tasks[key] = side.loop.create_task(self._make(call, key, side))
         if has_deadlines:  # of which `wait` has not heard
+            self._has_deadlines = True
             self.wake()
 
-    async def _make(self, call: Call, key: object) -> None:
+    async def _make(self, call: Call, key: object, side: LoopThread) -> None:
         """Whatever leaves the attempt is an answer: without one the run would wait for ever."""
         outcome: Outcome
         try:
@@ -103,6 +106,8 @@ class AsyncCrew(ThreadCrew):
             raise
         except BaseException as error:  # whatever it is, the run goes on with it
             outcome = Raised(Failure.of(error))
+        finally:
+            side.tasks.pop(key, None)
         if self._running.pop(key, None) is not None:
             self._done.put((None, call, outcome))
 
@@ -113,6 +118,8 @@ class AsyncCrew(ThreadCrew):
 
     def _until(self, timeout: float | None) -> float | None:
         limit = super()._until(timeout)
+        if not self._has_deadlines:
+            return limit
         late_at = min((late_at for _, late_at in tuple(self._running.values())), default=math.inf)
         if late_at == math.inf:
             return limit
@@ -134,6 +141,8 @@ class AsyncCrew(ThreadCrew):
             else:
                 answers.append((call, Raised(Failure("LoopLost", str(LoopLost())))))
         side.leave_behind()
+        if self._new:  # that loop would have begun them
+            self._begin_soon()
 
     def close(self) -> None:
         """As Crew says."""

@@ -143,7 +143,7 @@ class LoopThread:
     def __init__(self) -> None:
         self.loop = asyncio.new_event_loop()
         self._is_left_behind = False
-        self.tasks: set[asyncio.Task[None]] = set()  # a loop holds its tasks weakly; here they are held
+        self.tasks: dict[object, asyncio.Task[None]] = {}  # a loop holds its tasks weakly; here they are held
         self._waiting: set[concurrent.futures.Future[Any]] = set()
         self._thread = threading.Thread(target=self._work, name="dotflow-loop", daemon=True)
         self._programs: ThreadPrograms | None = None
