@@ -61,15 +61,14 @@ def executor(request: pytest.FixtureRequest) -> Iterator[Executor]:
 
 
 def offspring() -> set[psutil.Process]:
-    """The processes below this one, but for those that Ray has in store, which it replaces when it likes."""
+    """The processes below this one, without the fork server, which is kept, and those that Ray has in store."""
     found = set()
     for process in psutil.Process().children(recursive=True):
         with contextlib.suppress(psutil.NoSuchProcess):
             words = " ".join(process.cmdline())
-            is_rays = "default_worker.py" in words or "ray::" in words
-            if (
-                not is_rays and process.status() != psutil.STATUS_ZOMBIE
-            ):  # that one has ended, and is not waited for yet
+            is_kept = "become_nursery" in words and process.ppid() == os.getpid()
+            is_rays = "default_worker.py" in words or "ray::" in words  # which it replaces when it likes
+            if not is_kept and not is_rays and process.status() != psutil.STATUS_ZOMBIE:  # that one has ended
                 found.add(process)
     return found
 
