@@ -753,6 +753,31 @@ def test_after_a_failure_nothing_new_starts(mode: str, make_workflow: MakeWorkfl
     assert workflow.result_storage() == [1, None, None, None]
 
 
+@pytest.mark.parametrize("workers", [2, None])
+def test_of_101_tasks_few_run_after_the_first_one_failed(
+    workers: int | None, quiet: Callable[..., Config], tmp_path: Path, start_method: str | None
+) -> None:
+    """Only those that had a worker by then; the others stay NOT_STARTED and never run."""
+
+    def runs(initial_context: Context) -> None:
+        (tmp_path / str(initial_context.storage)).touch()
+        while not (tmp_path / "failed").exists():
+            time.sleep(0.01)
+
+    workflow = DotFlow(quiet(executor=ExecutorProcess(workers, start_method)))
+    workflow.task.add(action(lambda: 1 / 0), callback=lambda task: (tmp_path / "failed").touch())
+    for number in range(1, 101):
+        workflow.task.add(action(runs), initial_context=number)
+
+    run = workflow.start(mode="parallel")
+
+    ran = {int(path.name) for path in tmp_path.iterdir() if path.name != "failed"}
+    assert len(ran) < (workers or 32)
+    assert run.tasks[0].status == "Failed"
+    assert {task.task_id for task in run.tasks if task.status == "Completed"} == ran
+    assert {str(task.status) for task in run.tasks if task.task_id not in {0, *ran}} == {"Not started"}
+
+
 @pytest.mark.parametrize("mode", ["parallel", "groups"])
 def test_after_a_failure_what_runs_ends_by_itself(
     mode: str, make_workflow: MakeWorkflow, tmp_path: Path, start_method: str | None

@@ -1,7 +1,7 @@
 """The one loop: what it starts, when, and when it stops."""
 
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any
 
 import pytest
@@ -30,8 +30,11 @@ COMPLETED, FAILED, NOT_STARTED = TypeStatus.COMPLETED, TypeStatus.FAILED, TypeSt
 class SlowCrew(Crew):
     """Takes calls on and makes the oldest each time it is asked to wait, as one worker would.
 
-    With *at_once*, an attempt is over as soon as it is submitted. Waiting for a timer moves the clock.
+    With *at_once*, an attempt is over as soon as it is submitted. Waiting for a timer moves the clock. There is room for
+    *most* calls.
     """
+
+    most = 1_000_000
 
     def __init__(self, fake_time: FakeTime, at_once: bool = False) -> None:
         self.fake_time = fake_time
@@ -43,6 +46,9 @@ class SlowCrew(Crew):
         self.waited: list[float | None] = []
         self.woken = 0
         self.closed = 0
+
+    def make_room(self, pool: Hashable, lane: int, waiting: int) -> bool:
+        return len(self.queue) < self.most
 
     def submit(self, call: Call) -> Outcome | None:
         self.calls.append(call)
@@ -448,6 +454,89 @@ class TestTimers:
 
         assert house.statuses == [FAILED, FAILED]
         assert len(house.tasks[1].errors) == 2
+
+
+class TestRoom:
+    """What happens where not all that is ready has a worker."""
+
+    @pytest.fixture(params=[1, 2, 3])
+    def house(self, fake_time: FakeTime, request: pytest.FixtureRequest) -> House:
+        house = House(fake_time)
+        house.crew.most = request.param
+        return house
+
+    def test_no_more_than_there_is_room_for(self, house: House) -> None:
+        """In the order in which they became ready."""
+        for _ in range(10):
+            house.add(one)
+
+        house.run(TypeExecution.PARALLEL)
+
+        assert house.order == list(range(10))
+        assert house.crew.most_at_once == house.crew.most
+        assert house.statuses == [COMPLETED] * 10
+
+    def test_what_waits_after_a_failure_never_begins(self, house: House) -> None:
+        """Of 101 tasks, the first of which fails, those run that had begun."""
+        house.add(fails)
+        for _ in range(100):
+            house.add(one)
+
+        house.run(TypeExecution.PARALLEL)
+
+        begun = house.crew.most
+        assert house.statuses == [FAILED, *[COMPLETED] * (begun - 1), *[NOT_STARTED] * (101 - begun)]
+        assert all(task.started_at is task.duration is None for task in house.tasks[begun:])
+
+    def test_a_repeated_attempt_of_a_task_that_began_is_made_even_then(self, house: House) -> None:
+        """It was started, so it runs to its end; with one worker it has not begun."""
+        house.add(fails, retry=2, retry_delay=0)
+        house.add(fails, retry=3, retry_delay=0)
+        for _ in range(5):
+            house.add(one)
+
+        house.run(TypeExecution.PARALLEL)
+
+        assert len(house.tasks[0].errors) == 2
+        assert len(house.tasks[1].errors) == (0 if house.crew.most == 1 else 3)
+        assert NOT_STARTED in house.statuses
+
+    def test_a_lane_goes_on_before_another_begins(self, house: House) -> None:
+        """Its worker has its value."""
+        for group in "abcdabcd":
+            house.add(plus_one, group)
+
+        house.run()
+
+        expected = {1: [0, 4, 1, 5, 2, 6, 3, 7], 2: [0, 1, 4, 5, 2, 3, 6, 7], 3: [0, 1, 2, 4, 5, 6, 3, 7]}
+        assert house.order == expected[house.crew.most]
+
+    def test_a_task_that_waits_starts_when_its_attempt_begins(self, house: House) -> None:
+        """Time that passes before that is no part of its duration."""
+        for _ in range(4):
+            house.add(lambda: house.fake_time.move(10))
+
+        house.run(TypeExecution.PARALLEL)
+
+        starts = [task.started_at for task in house.tasks]
+        ends = [task.finished_at for task in house.tasks]
+        assert all(start == ends[place] for place, start in enumerate(starts[house.crew.most :]))
+
+    def test_cancelled_ones_that_wait_stay_as_they_are(self, house: House) -> None:
+        """Those that had begun are FAILED."""
+
+        def cancels() -> None:
+            assert house.runner is not None
+            house.runner.cancel()
+
+        house.add(cancels)
+        for _ in range(5):
+            house.add(one)
+
+        house.run(TypeExecution.PARALLEL)
+
+        begun = house.crew.most
+        assert house.statuses == [COMPLETED, *[FAILED] * (begun - 1), *[NOT_STARTED] * (6 - begun)]
 
 
 class TestRestored:
