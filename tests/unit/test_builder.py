@@ -16,6 +16,7 @@ from dotflow.errors import (
     InvalidStep,
     UnfillableParameter,
 )
+from tests.names import plain
 
 
 def told(task: Task) -> None:
@@ -106,7 +107,7 @@ def test_an_initial_context_keeps_one_layer(builder: TaskBuilder) -> None:
         ({"step": one, "group_name": 5}, InvalidArgument),
         ({"step": one, "group_name": None}, InvalidArgument),
     ],
-    ids=str,
+    ids=plain,
 )
 def test_a_mistake_is_refused_and_nothing_is_added(
     builder: TaskBuilder, arguments: dict[str, object], error: type[Exception]

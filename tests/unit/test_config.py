@@ -24,6 +24,7 @@ from dotflow.providers import (
     SchedulerDefault,
     StorageDefault,
 )
+from tests.names import plain
 
 KINDS = {
     "storage": Storage,
@@ -115,7 +116,7 @@ def test_takes_one_that_looks_empty(kind: str) -> None:
     assert getattr(Config(**{kind: provider}), kind) is provider
 
 
-@pytest.mark.parametrize("wrong", ["file", 5, object(), {}, print, False, []], ids=repr)
+@pytest.mark.parametrize("wrong", ["file", 5, object(), {}, print, False, []], ids=plain)
 @pytest.mark.parametrize("kind", KINDS)
 def test_refuses_the_wrong_kind(kind: str, wrong: object) -> None:
     """The message names the argument, what came, the contract and where it stands."""
@@ -173,14 +174,14 @@ def test_a_contract_that_is_not_fulfilled_is_a_type_error(kind: str) -> None:
 
 
 @pytest.mark.parametrize("executor", [ExecutorThread, ExecutorProcess, ExecutorAsync])
-@pytest.mark.parametrize("workers", [0, -1, 1.5, True, "4"], ids=repr)
+@pytest.mark.parametrize("workers", [0, -1, 1.5, True, "4"], ids=plain)
 def test_executors_refuse_a_number_of_workers_that_means_nothing(executor: Any, workers: object) -> None:
     """max_workers is a whole number from 1."""
     with pytest.raises(InvalidArgument, match="max_workers"):
         executor(max_workers=workers)
 
 
-@pytest.mark.parametrize("method", ["thread", "", 5, []], ids=repr)
+@pytest.mark.parametrize("method", ["thread", "", 5, []], ids=plain)
 def test_the_process_executor_refuses_an_unknown_start_method(method: Any) -> None:
     """The message names the three that there are."""
     with pytest.raises(InvalidArgument, match="fork, forkserver, spawn"):

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from dotflow.core.policy import Policy
 from dotflow.errors import DefinitionError, InvalidPolicy
+from tests.names import plain
 
 
 def test_defaults_are_one_try_without_a_limit() -> None:
@@ -220,7 +221,7 @@ async def answers_late(error: BaseException) -> bool:
 
 
 @pytest.mark.parametrize(
-    "retry_on", ["KeyError", 5, (), (KeyError, 5), [KeyError], int, KeyError(), answers_late, True], ids=repr
+    "retry_on", ["KeyError", 5, (), (KeyError, 5), [KeyError], int, KeyError(), answers_late, True], ids=plain
 )
 def test_refuses_a_retry_on_that_means_nothing(retry_on: object) -> None:
     """A list, a name, a class that is no exception, a coroutine function."""

@@ -30,8 +30,8 @@ COMPLETED, FAILED, NOT_STARTED = TypeStatus.COMPLETED, TypeStatus.FAILED, TypeSt
 class SlowCrew(Crew):
     """Takes calls on and makes the oldest each time it is asked to wait, as one worker would.
 
-    With *at_once*, an attempt is over as soon as it is submitted. Waiting for a timer moves the clock. There is room for
-    *most* calls.
+    With *at_once*, an attempt is over as soon as it is submitted. Waiting for a timer moves the clock.
+    There is room for *most* calls.
     """
 
     most = 1_000_000

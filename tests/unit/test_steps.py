@@ -8,6 +8,7 @@ import pytest
 from dotflow import action
 from dotflow.core.steps import as_actions, as_callback, resolve
 from dotflow.errors import InvalidCallback, InvalidPath, InvalidStep, UnfillableParameter
+from tests.names import plain
 
 GOOD = """
 from dotflow import action
@@ -88,7 +89,7 @@ class TestActions:
             ([one, []], "an empty list", "at least one"),
             ([one, 5], "5 (int)", "put @action above it"),
         ],
-        ids=repr,
+        ids=plain,
     )
     def test_anything_else_is_refused(self, step: object, said: str, hint: str) -> None:
         """The message says what a step is, what came, and what to do."""
