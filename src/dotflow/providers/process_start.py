@@ -21,6 +21,7 @@ from dotflow.core.task import Task
 from dotflow.worker.channel import Channel, Dump, dump_by_reference, dump_by_value
 from dotflow.worker.process import run_worker
 from dotflow.worker.programs import spared
+from dotflow.worker.raw_signals import ALL, set_mask
 
 START_METHODS: Final = ("fork", "forkserver", "spawn")
 
@@ -42,22 +43,22 @@ def default_method() -> str:
 @contextlib.contextmanager
 def signals_held() -> Iterator[None]:
     """Signals wait until a process has begun and is known: Ctrl-C in between would lose it, or run up its stack."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+    before = set_mask(signal.SIG_BLOCK, ALL)
     _masks.before = before
     try:
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        set_mask(signal.SIG_SETMASK, before)
 
 
 @contextlib.contextmanager
 def signals_let_through() -> Iterator[None]:
     """Lets signals come for a while, within `signals_held`: what takes long can be interrupted."""
-    held = signal.pthread_sigmask(signal.SIG_SETMASK, getattr(_masks, "before", ()))
+    held = set_mask(signal.SIG_SETMASK, getattr(_masks, "before", ()))
     try:
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, held)
+        set_mask(signal.SIG_SETMASK, held)
 
 
 class WorkerProcess:

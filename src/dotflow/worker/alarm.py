@@ -1,6 +1,5 @@
 """Time limits in the main thread: the process's interval timer and its signal."""
 
-import _signal  # type: ignore[import-not-found]
 import signal
 import sys
 from collections.abc import Callable
@@ -9,14 +8,13 @@ from typing import Any, Final, TypeVar
 
 from dotflow import clock
 from dotflow.worker.deadline import OURS, REPEAT, SOONEST, DeadlinePassed, Limit, haunt
+from dotflow.worker.raw_signals import get_handler
 
 T = TypeVar("T")
 
 # A system without them never gets here, but it imports this module.
 SIGALRM: Final = int(getattr(signal, "SIGALRM", 0))
 ITIMER_REAL: Final = getattr(signal, "ITIMER_REAL", 0)
-# What signal.getsignal wraps: that turns the answer into an enum, which costs more than all the rest of a limit.
-getsignal: Final[Callable[[int], Any]] = _signal.getsignal
 
 OURS.add(__file__)
 
@@ -31,7 +29,7 @@ class _Alarm:
         self.foreign_interval = 0.0
 
     def push(self, limit: Limit) -> None:
-        if getsignal(SIGALRM) is not _on_alarm:
+        if get_handler(SIGALRM) is not _on_alarm:
             self.previous = signal.signal(SIGALRM, _on_alarm)
         self.limits.append(limit)
         limit.due = clock.ticks() + limit.seconds
@@ -84,7 +82,7 @@ def forget() -> None:
 def release() -> None:
     """Puts back the signal handler that was there before the first attempt with a timeout."""
     if not _alarm.limits and _alarm.previous is not None:
-        if getsignal(SIGALRM) is _on_alarm:
+        if get_handler(SIGALRM) is _on_alarm:
             signal.signal(SIGALRM, _alarm.previous)
         _alarm.previous = None
 

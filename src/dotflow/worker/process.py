@@ -21,6 +21,7 @@ from dotflow.worker import alarm
 from dotflow.worker.attempt import attempt, remember_process
 from dotflow.worker.channel import ANSWER, CALL, READY, RETURNED, STARTED, STDERR, STDOUT, Channel, Dump, Message
 from dotflow.worker.loops import Loops
+from dotflow.worker.raw_signals import SIG_DFL, set_handler, set_mask
 from dotflow.worker.relay import Relay
 
 LINUX: Final = sys.platform == "linux"
@@ -181,9 +182,9 @@ def run_worker(
 def _settle_in(lifeline: int) -> None:
     alarm.forget()
     remember_process()
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    signal.pthread_sigmask(signal.SIG_SETMASK, ())  # whoever started it held them
+    set_handler(signal.SIGINT, signal.default_int_handler)
+    set_handler(signal.SIGTERM, SIG_DFL)
+    set_mask(signal.SIG_SETMASK, ())  # whoever started it held them
     _end_with_coordinator(lifeline)
     null = os.open(os.devnull, os.O_RDONLY)
     os.dup2(null, 0)
