@@ -706,6 +706,25 @@ def node() -> Callable[[], int]:
     return nodes_pid
 
 
+class TestAdaptive:
+    def test_a_cluster_that_adapts_grows_by_what_waits(self, make_workflow: MakeWorkflow) -> None:
+        """Where it is not known how many steps wait in the run, ten short ones are worth no second worker to Dask."""
+        from distributed import LocalCluster
+
+        def works() -> int:
+            time.sleep(0.5)
+            return os.getppid()
+
+        with LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=None) as cluster:
+            cluster.adapt(minimum=1, maximum=2, interval="200ms", target_duration="1s")
+            with cluster.get_client() as client:
+                workflow = make_workflow(executor=ExecutorDask(client))
+                workflow.task.add([action(works)] * 24)
+                workflow.start(mode="parallel")
+
+        assert len(set(workflow.result_storage())) > 1
+
+
 class TestResources:
     def test_dask_gives_a_step_a_worker_that_has_them(
         self, own_dask: DaskProcesses, make_workflow: MakeWorkflow

@@ -32,7 +32,6 @@ SCATTERED: Final = 1 << 20  # bytes from which an errand is sent as data: Dask m
 MOST_LOST_IN_VAIN: Final = 3  # workers; one more, and it is the errand itself that ends them
 MOST_UNDERWAY: Final = 1 << 28  # bytes of such data that are out there at once
 SCATTER_TIMEOUT: Final = 10.0  # seconds for a worker to be there that takes data
-BEYOND: Final = 1  # calls that Dask is given beyond what it has threads for: an adaptive cluster grows as they wait
 
 
 class _Flight(NamedTuple):
@@ -79,7 +78,7 @@ class DaskCrew(ClusterCrew):
             return False
         wants = dict(pool)  # type: ignore[call-overload]  # as pool_of makes it
         busy = self.count_out(pool) if wants else self.count_running_or_of(pool)
-        return bool(busy < self._threads.for_calls(wants) + BEYOND)
+        return busy < self._threads.for_calls(wants) + self._threads.beyond()
 
     def submit(self, call: Call) -> Outcome | None:
         """As Crew says."""

@@ -9,6 +9,8 @@ from dotflow import clock
 if TYPE_CHECKING:
     from distributed import Client
 
+BEYOND: Final = 1  # calls that Dask is given beyond what it has threads for, so that it sees that some wait
+BEYOND_ADAPTIVE: Final = 32  # for each thread, where it grows by the seconds of work that it sees waiting
 LOOK_EVERY: Final = 1.0  # seconds between two looks, while calls wait for room
 
 
@@ -43,6 +45,13 @@ class Threads:
     def take(self, identity: Mapping[str, Any]) -> None:
         """Remember what the scheduler has answered."""
         self._workers = [worker for worker in identity["workers"].values() if worker["status"] == "running"]
+
+    def beyond(self) -> int:
+        """Return how many calls the cluster is given that it has no thread for."""
+        cluster = getattr(self._client, "cluster", None)
+        if getattr(cluster, "_adaptive", None) is None:  # Dask has no other word for it, and only its own object knows
+            return BEYOND
+        return BEYOND_ADAPTIVE * max(1, self.for_calls({}))
 
     def for_calls(self, wants: Mapping[str, float]) -> int:
         """Return how many calls the cluster can run at once that each ask for these resources."""
