@@ -163,7 +163,7 @@ class VirtualClock:
         waiting = {waiter.thread for waiter in self._waiters}
         busy = sum(thread not in waiting and thread not in clock.helpers for thread in self._seated)
         in_flight = sum(waiter.in_flight for waiter in self._waiters)
-        return busy + in_flight + self._empty_seats + self._calling > len(waiting & clock.helpers)
+        return busy + self._empty_seats + self._calling > 0 or in_flight > len(waiting & clock.helpers)
 
     def _go_on(self) -> None:
         """Lets time jump while all wait."""
