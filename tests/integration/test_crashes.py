@@ -477,7 +477,7 @@ def test_a_storage_that_is_in_the_way(tmp_path: Path) -> None:
         ({"build_workflow": lambda path: None, "storage": None}, r"'path'.*wrap it: lambda: build_workflow\(...\)"),
         ({"resume": True}, "nothing to choose here"),
         ({"patience": 0}, "a number of seconds"),
-        ({"storage": type("Locked", (StorageDefault,), {"lock": threading.Lock()})()}, "pass a function"),
+        ({"storage": type("Opened", (StorageDefault,), {"rows": (row for row in ())})()}, "pass a function"),
         ({"on_success": threading.Lock().acquire}, "can't be"),
     ],
     ids=[
