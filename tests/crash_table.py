@@ -25,9 +25,9 @@ sys.path[:0] = [str(Path(__file__).parent.parent), str(Path(__file__).parent.par
 from dotflow import Config, Context, DotFlow, action  # noqa: E402 (found through the path that was just set)
 from dotflow.abc.storage import Storage  # noqa: E402
 from dotflow.providers import LogDefault, StorageFile, StorageSQLite  # noqa: E402
-from dotflow.testing.crash.rounds import Order, Pipeline, Result  # noqa: E402
-from dotflow.testing.crash.stage import Round, Stage  # noqa: E402
-from dotflow.testing.sameness import difference  # noqa: E402
+from dotflow.testing.contracts.equality import difference  # noqa: E402
+from dotflow.testing.crash.harness import Round, Stage  # noqa: E402
+from dotflow.testing.crash.trial import Order, Pipeline, Result  # noqa: E402
 
 PATIENCE: Final = 30.0  # seconds; what takes longer hangs
 STEPS: Final = 20

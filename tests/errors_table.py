@@ -41,7 +41,7 @@ from dotflow.providers import (  # noqa: E402
     StoragePostgres,
     StorageS3,
     StorageSQLite,
-    late,
+    optional,
 )
 from dotflow.testing import virtual_clock  # noqa: E402
 from tests.clouds.process import ServerProcess  # noqa: E402
@@ -446,7 +446,7 @@ def _interrupted() -> object:
 
 @case(errors.MissingExtra)
 def _no_boto3() -> object:
-    with mock.patch.object(late, "find_spec", return_value=None):  # this environment has it
+    with mock.patch.object(optional, "find_spec", return_value=None):  # this environment has it
         return StorageS3("bucket")
 
 

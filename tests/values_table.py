@@ -20,8 +20,8 @@ from dotflow import Context  # noqa: E402
 from dotflow.core.failure import name_of  # noqa: E402
 from dotflow.errors import ValueNotStorable  # noqa: E402
 from dotflow.providers import StorageFile  # noqa: E402
-from dotflow.testing.sameness import difference  # noqa: E402
-from dotflow.testing.values import OTHERS, PLAIN  # noqa: E402
+from dotflow.testing.contracts.equality import difference  # noqa: E402
+from dotflow.testing.contracts.values import OTHERS, PLAIN  # noqa: E402
 from tests.unit import codec_samples  # noqa: E402
 from tests.unit import test_codec_arrow as frames  # noqa: E402
 

@@ -14,7 +14,7 @@ from dotflow.core.call import Call
 from dotflow.core.failure import Failure
 from dotflow.core.outcome import Died, Outcome, Raised, TimedOut
 from dotflow.errors import StepTimeout, WorkerDied
-from dotflow.worker.channel import dump_whole
+from dotflow.processes.channel import dump_whole
 
 GRACE = 5.0  # seconds for the interpreter to begin, and for a step whose time is up to end by itself
 
@@ -24,7 +24,7 @@ import os, pickle, sys
 from dotflow.core.failure import Failure
 from dotflow.core.outcome import Raised
 from dotflow.worker.attempt import attempt
-from dotflow.worker.channel import dump_whole
+from dotflow.processes.channel import dump_whole
 from dotflow.worker.loops import Loops
 
 answer = os.fdopen(os.dup(1), "wb")

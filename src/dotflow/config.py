@@ -12,10 +12,10 @@ from dotflow.abc.tracer import Tracer
 from dotflow.core.durations import Duration, as_seconds
 from dotflow.core.failure import name_of
 from dotflow.errors import InvalidProvider
-from dotflow.providers.log_default import LogDefault
-from dotflow.providers.notify_default import NotifyDefault
-from dotflow.providers.scheduler_default import SchedulerDefault
-from dotflow.providers.storage_default import StorageDefault
+from dotflow.providers.logs.default import LogDefault
+from dotflow.providers.notifiers.none import NotifyDefault
+from dotflow.providers.schedulers.none import SchedulerDefault
+from dotflow.providers.storages.memory import StorageDefault
 
 
 class Config:

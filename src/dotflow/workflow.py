@@ -22,7 +22,7 @@ from dotflow.engine.plan import Plan, make_plan, note_on_groups
 from dotflow.engine.publisher import reporter
 from dotflow.engine.run import Means, Run
 from dotflow.errors import InvalidArgument, InvalidProvider
-from dotflow.providers.storage_default import StorageDefault
+from dotflow.providers.storages.memory import StorageDefault
 
 if TYPE_CHECKING:
     from dotflow.core.schema import WorkflowResult

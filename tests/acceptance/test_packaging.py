@@ -16,7 +16,7 @@ import pytest
 
 import dotflow
 from dotflow import errors
-from dotflow.cli.wheel import pack
+from dotflow.cli.project.wheel import pack
 from tests.extras import OURS, ROOT, USES, asked_for, extras, program_for
 from tests.unit.test_import import PROMISED
 

@@ -16,9 +16,11 @@ import pytest
 from dotflow import Context, DotFlow, action, clock
 from dotflow.codec.document import pack
 from dotflow.errors import CheckpointUnreadable, InvalidArgument, StorageError
-from dotflow.providers import StorageGCS, StorageS3, gcs_bucket, gcs_errors, late, s3_bucket, storage_objects
-from dotflow.providers.storage_objects import StorageObjects
-from dotflow.testing.values import KEYS
+from dotflow.providers import StorageGCS, StorageS3, optional
+from dotflow.providers.storages.buckets import gcs_bucket, gcs_errors, s3_bucket
+from dotflow.providers.storages.buckets import storage as bucket_storage
+from dotflow.providers.storages.buckets.storage import StorageObjects
+from dotflow.testing.contracts.values import KEYS
 from tests.clouds.answering import Answer, answering
 from tests.clouds.settings import S3_SETTINGS, settle_gcs, settle_s3
 
@@ -335,7 +337,7 @@ class TestArguments:
         self, kind: Any, install: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """When the storage is made, by an error that `from ... import` doesn't swallow."""
-        monkeypatch.setattr(late, "find_spec", lambda name: None)
+        monkeypatch.setattr(optional, "find_spec", lambda name: None)
 
         with pytest.raises(ImportError, match=rf"pip install 'dotflow\[{install}\]'"):
             kind("b")
@@ -506,8 +508,8 @@ class TestRefusals:
     @pytest.mark.parametrize("kind", KINDS)
     def test_silence_holds_no_end_up(self, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
         """The lease is given back in one try, and a short one; else it expires."""
-        monkeypatch.setattr(storage_objects, "BRIEFEST", 0.1)
-        monkeypatch.setattr(storage_objects, "MARGIN", 0.0)
+        monkeypatch.setattr(bucket_storage, "BRIEFEST", 0.1)
+        monkeypatch.setattr(bucket_storage, "MARGIN", 0.0)
         as_json = {"Content-Type": "application/json"}
         written = Answer(200, '{"generation": "1"}' if kind == "gcs" else "", {"ETag": '"1"', **as_json})
         nothing = Answer(404, xml("NoSuchKey") if kind == "s3" else told(404))

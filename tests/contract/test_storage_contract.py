@@ -18,8 +18,8 @@ from dotflow.abc.storage import Storage
 from dotflow.errors import WorkflowBusy
 from dotflow.providers import StorageDefault
 from dotflow.testing import StorageContract
-from dotflow.testing.sameness import difference
-from dotflow.testing.values import KEYS, OTHERS, PLAIN, Colour, Frozen, Level, Name, Pair, Point
+from dotflow.testing.contracts.equality import difference
+from dotflow.testing.contracts.values import KEYS, OTHERS, PLAIN, Colour, Frozen, Level, Name, Pair, Point
 
 
 class Json(StorageDefault):

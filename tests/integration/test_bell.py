@@ -4,7 +4,7 @@ import os
 import signal
 import threading
 
-from dotflow.providers.bell import Buzzer
+from dotflow.processes.wakeup import Buzzer
 
 
 def test_a_ring_before_the_wait_is_heard() -> None:

@@ -22,12 +22,13 @@ from dotflow.core.outcome import Died
 from dotflow.core.task import Task
 from dotflow.core.types import TypeStatus
 from dotflow.errors import ClusterError
-from dotflow.providers import ExecutorDask, StorageDefault, StorageFile, ray_connection
+from dotflow.providers import ExecutorDask, StorageDefault, StorageFile
+from dotflow.providers.executors.ray import connection as ray_connection
 from tests.clusters.dask import DaskProcesses
 from tests.clusters.ray import RayProcesses
 
 if TYPE_CHECKING:
-    from dotflow.providers.ray_crew import RayCrew
+    from dotflow.providers.executors.ray.session import RayCrew
 
 pytestmark = [pytest.mark.clusters, pytest.mark.slow, pytest.mark.timeout(120)]
 
@@ -241,7 +242,7 @@ class TestLostWorkers:
         def messenger() -> Callable[[str, Any], Any]:
             return lambda key, packed: os.kill(os.getpid(), signal.SIGKILL)
 
-        monkeypatch.setattr("dotflow.providers.dask_site.messenger", messenger)
+        monkeypatch.setattr("dotflow.providers.executors.dask.remote.messenger", messenger)
         log = LogList()
         # Enough of them at the start: a nanny gives up when what it has started is killed at once.
         with DaskProcesses(workers=4, threads=1) as cluster, Client(cluster.address, set_as_default=False) as client:
@@ -312,7 +313,7 @@ class TestLostWorkers:
         """That is the end of the worker, too."""
         from ray.exceptions import ObjectLostError
 
-        from dotflow.providers.ray_crew import _Seat
+        from dotflow.providers.executors.ray.session import _Seat
 
         call = Call(0, 0, action(lambda: 1), Context(), Context(), "w")
         seat = _Seat(ray_crew._kind_of(ray_crew.pool_of(call.step)), None)
@@ -328,7 +329,7 @@ class TestLostWorkers:
         """A machine that is lost then is one accident, however many were to be there; three in a row are none."""
         from ray.exceptions import ActorDiedError
 
-        from dotflow.providers.ray_crew import _Seat
+        from dotflow.providers.executors.ray.session import _Seat
 
         kind = ray_crew._kind_of(ray_crew.pool_of(action(lambda: 1)))
 
@@ -351,7 +352,7 @@ def failed(error: Exception) -> "Future[Any]":
 @pytest.fixture
 def ray_crew(ray_cluster: RayProcesses) -> Iterator["RayCrew"]:
     """Of a run on the cluster that has no actors yet."""
-    from dotflow.providers.ray_crew import RayCrew
+    from dotflow.providers.executors.ray.session import RayCrew
 
     crew = RayCrew(ray_connection.connect(None, {}), 1, lambda message: None)
     yield crew
@@ -411,9 +412,11 @@ import time
 import ray
 from dotflow import Config, DotFlow, action
 from dotflow.errors import ClusterError
-from dotflow.providers import ExecutorRay, LogDefault, ray_crew, ray_watch
+from dotflow.providers import ExecutorRay, LogDefault
+from dotflow.providers.executors.ray import session as ray_session
+from dotflow.providers.executors.ray import health as ray_health
 
-ray_crew.HEARTBEAT = ray_watch.HEARTBEAT = 0.2
+ray_session.HEARTBEAT = ray_health.HEARTBEAT = 0.2
 workflow = DotFlow(Config(executor=ExecutorRay({address!r}), log=LogDefault(output="none")))
 workflow.task.add([action(lambda: 1), action(lambda: time.sleep(60))])
 run = workflow.start(mode="background")
@@ -542,8 +545,8 @@ class TestVersions:
         def describer(engine: str) -> Callable[[], dict[str, str]]:
             return lambda: {"Python": "2.7" if os.getpid() == here else "3.99", "dotflow": "1"}
 
-        module = "dask_meeting" if isinstance(executor, ExecutorDask) else "ray_crew"
-        monkeypatch.setattr(f"dotflow.providers.{module}.describer", describer)
+        module = "dask.handshake" if isinstance(executor, ExecutorDask) else "ray.session"
+        monkeypatch.setattr(f"dotflow.providers.executors.{module}.describer", describer)
         log = LogList()
         workflow = make_workflow(executor=executor, log=log)
         workflow.task.add([action(lambda: 1)] * 3)
@@ -557,7 +560,7 @@ class TestVersions:
         """It is said that its versions are not known, and the others work."""
         from distributed import Client
 
-        monkeypatch.setattr("dotflow.providers.dask_meeting.PATIENCE", 1.0)
+        monkeypatch.setattr("dotflow.providers.executors.dask.handshake.PATIENCE", 1.0)
         with DaskProcesses(workers=1) as cluster, Client(cluster.address, set_as_default=False) as client:
             client.wait_for_workers(1)
             (frozen,) = client.run(os.getpid).values()
@@ -773,7 +776,7 @@ class TestResources:
         self, executor: Executor, make_workflow: MakeWorkflow, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """A step that asks for what no worker has waits, and the log says so, and what there is."""
-        monkeypatch.setattr("dotflow.providers.cluster_crew.PATIENCE", 0.2)
+        monkeypatch.setattr("dotflow.providers.executors.cluster.session.PATIENCE", 0.2)
         log = LogList()
         workflow = make_workflow(executor=executor, log=log)
         workflow.task.add(action(resources={"MOONS": 1})(lambda: 1))

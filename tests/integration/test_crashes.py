@@ -26,7 +26,7 @@ from dotflow.abc.storage import Storage
 from dotflow.errors import InvalidArgument
 from dotflow.providers import LogDefault, StorageDefault, StorageFile, StorageSQLite
 from dotflow.testing import CrashReport, assert_survives_crashes
-from dotflow.testing.crash.points import io_call
+from dotflow.testing.crash.kill_points import io_call
 from tests.integration.children import Scripts
 
 pytestmark = pytest.mark.processes

@@ -4,8 +4,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from dotflow.providers import dask_site
-from dotflow.providers.errand import STOPPED, Errand, Reply
+from dotflow.providers.executors.cluster.protocol import STOPPED, Errand, Reply
+from dotflow.providers.executors.dask import remote as dask_remote
 
 ERRAND = Errand("run", 0, 0, False, "", 0, [b"never read"])
 
@@ -15,7 +15,7 @@ def test_what_nobody_wants_any_more_is_not_begun(state: str | None, monkeypatch:
     """A task that was cancelled on its way to a thread of the worker has no bell that could have been rung."""
     tasks = {} if state is None else {"key": SimpleNamespace(state=state, annotations=None)}
     worker = SimpleNamespace(state=SimpleNamespace(tasks=tasks), address="tcp://here")
-    monkeypatch.setattr(dask_site, "get_worker", lambda: worker)
+    monkeypatch.setattr(dask_remote, "get_worker", lambda: worker)
 
-    assert Reply.unpacked(dask_site.run_errand("key", ERRAND.packed())).kind == STOPPED
-    assert dask_site._bells == {}
+    assert Reply.unpacked(dask_remote.run_errand("key", ERRAND.packed())).kind == STOPPED
+    assert dask_remote._bells == {}

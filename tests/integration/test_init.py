@@ -16,7 +16,7 @@ import click
 import pytest
 
 import dotflow
-from dotflow.cli.project import add, make
+from dotflow.cli.project.create import add, make
 from tests.integration.children import PATIENCE, SOURCES
 
 MADE = {

@@ -120,7 +120,7 @@ def test_a_damaged_part_is_unreadable(storage: StorageFile, damage: str) -> None
 def test_a_document_reads_no_file_of_another_key(storage: StorageFile, tmp_path: Path) -> None:
     """A crafted name leads nowhere."""
     from dotflow.codec.parts import Part
-    from dotflow.providers.part_files import PartFiles
+    from dotflow.providers.storages.part_files import PartFiles
 
     post(storage, OLD)
     post(storage, OLD, "w/1")
@@ -276,7 +276,7 @@ def test_an_older_database_is_read_and_written(older: Path) -> None:
 def test_an_older_database_that_can_not_be_written_to_is_read(older: Path) -> None:
     """On a medium that is read-only, for instance."""
     with contextlib.closing(sqlite3.connect(f"{older.as_uri()}?mode=ro&immutable=1", uri=True)) as connection:
-        from dotflow.providers.sqlite_file import FROZEN, _add_parts
+        from dotflow.providers.storages.sqlite.database import FROZEN, _add_parts
 
         connection.text_factory = bytes
         _add_parts(connection, FROZEN)

@@ -12,10 +12,10 @@ import pytest
 
 from dotflow import clock
 from dotflow.errors import LeaseLost, StorageError, WorkflowBusy
-from dotflow.providers import process_identity
-from dotflow.providers.lease import Lease, Register
-from dotflow.providers.lease_hold import LeaseHold, lease_on
-from dotflow.providers.lease_note import Entry
+from dotflow.providers.storages.leases import process_identity
+from dotflow.providers.storages.leases.lease import Lease, Register
+from dotflow.providers.storages.leases.lease_lock import LeaseHold, lease_on
+from dotflow.providers.storages.leases.lease_record import Entry
 
 MakeLease = Callable[["Slate"], Lease]
 

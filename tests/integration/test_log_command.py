@@ -15,9 +15,9 @@ from typing import Any
 
 import pytest
 
-from dotflow.cli.exits import Exit
-from dotflow.cli.log_files import last_records, open_all
-from dotflow.cli.log_filter import Filter
+from dotflow.cli.exit_codes import Exit
+from dotflow.cli.log.files import last_records, open_all
+from dotflow.cli.log.filter import Filter
 from dotflow.cli.main import main
 from tests.integration.children import SOURCES
 from tests.integration.test_log_rotation import writer

@@ -18,7 +18,7 @@ from dotflow import DotFlow, action, clock
 from dotflow.core.types import TypeStatus
 from dotflow.errors import InvalidArgument
 from dotflow.providers import LogDefault
-from dotflow.providers.rotating_file import RotatingFile, make_room
+from dotflow.providers.logs.rotating_file import RotatingFile, make_room
 from tests.integration.children import SOURCES, Scripts
 from tests.integration.test_full_disk import run_on
 
@@ -27,7 +27,7 @@ MakeWorkflow = Callable[..., DotFlow]
 #: Writes so many numbered lines under a name of its own; each says how long it is.
 WRITER = """
 import os, sys
-from dotflow.providers.rotating_file import RotatingFile
+from dotflow.providers.logs.rotating_file import RotatingFile
 
 name, path, lines, max_bytes, backups = sys.argv[1], sys.argv[2], *map(int, sys.argv[3:6])
 file = RotatingFile(path, max_bytes, backups, sys.exit)
@@ -397,7 +397,7 @@ print(json.dumps([str(run.status), errors.getvalue(), lines]))
     def test_descriptors_are_given_back(self, scripts: Scripts) -> None:
         """However often it is rotated, deleted or made, one file is open, and none when the log is gone."""
         facts = scripts.run("""
-from dotflow.providers.rotating_file import RotatingFile
+from dotflow.providers.logs.rotating_file import RotatingFile
 count = lambda: len(os.listdir("/proc/self/fd"))
 before = count()
 file = RotatingFile(str(HERE / "flow.log"), 50, 3, sys.exit)

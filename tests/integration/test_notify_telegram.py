@@ -18,7 +18,8 @@ from dotflow import DotFlow, Task, action
 from dotflow.abc.log import Log
 from dotflow.core.types.status import TypeStatus
 from dotflow.errors import NotifyError
-from dotflow.providers import NotifyTelegram, notify_telegram
+from dotflow.providers import NotifyTelegram
+from dotflow.providers.notifiers.telegram import notifier as telegram_notifier
 from tests.loopback import (
     CERTIFICATE,
     TOKEN,
@@ -54,8 +55,8 @@ def task_with(message: str = "", status: TypeStatus = TypeStatus.COMPLETED) -> T
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """No pause that matters between tries."""
-    monkeypatch.setattr(notify_telegram, "PAUSES", (0.01, 0.01))
-    monkeypatch.setattr(notify_telegram, "SHORTEST", 0.01)
+    monkeypatch.setattr(telegram_notifier, "PAUSES", (0.01, 0.01))
+    monkeypatch.setattr(telegram_notifier, "SHORTEST", 0.01)
 
 
 class Reports(Log):
@@ -215,7 +216,7 @@ class TestWhatIsTriedAgain:
         ):
             telegram(server).send(task_with())
 
-        assert len(server.received) == notify_telegram.MOST_TURNS
+        assert len(server.received) == telegram_notifier.MOST_TURNS
 
     def test_a_ban_is_obeyed_without_waiting(self) -> None:
         """Hours are not waited for: this message and those after it are given up, and Telegram is left alone."""
@@ -304,7 +305,7 @@ class TestTime:
     )
     def test_an_answer_has_its_time_as_a_whole(self, answer: Answer, monkeypatch: pytest.MonkeyPatch) -> None:
         """Silence, and a byte now and then, end with the timeout; it does not begin anew with each byte."""
-        monkeypatch.setattr(notify_telegram, "PAUSES", ())
+        monkeypatch.setattr(telegram_notifier, "PAUSES", ())
         with serving(answer) as server:
             began = time.monotonic()
             with pytest.raises(NotifyError, match=r"no answer within 0\.3 s"):
@@ -390,7 +391,7 @@ class TestTls:
     )
     def test_an_answer_has_its_time_as_a_whole(self, answer: Answer, monkeypatch: pytest.MonkeyPatch) -> None:
         """Encrypted or not."""
-        monkeypatch.setattr(notify_telegram, "PAUSES", ())
+        monkeypatch.setattr(telegram_notifier, "PAUSES", ())
         with serving(answer, tls=True) as server, pytest.raises(NotifyError, match=r"no answer within 0\.3 s"):
             telegram(server, timeout=0.3).send(task_with())
 

@@ -15,11 +15,11 @@ import pytest
 from dotflow import Context, action
 from dotflow.core.call import Call
 from dotflow.core.outcome import Returned
-from dotflow.providers.bell import Bell
-from dotflow.providers.errand import ANSWERED, DIED, LATE, MISSING, STOPPED, Errand, Reply
-from dotflow.providers.outpost import Outpost
-from dotflow.providers.process_orders import Memory, Orders
-from dotflow.worker.channel import STDERR, STDOUT, dump_by_value
+from dotflow.processes.channel import STDERR, STDOUT, dump_by_value
+from dotflow.processes.encoding import Memory, Orders
+from dotflow.processes.wakeup import Bell
+from dotflow.providers.executors.cluster.protocol import ANSWERED, DIED, LATE, MISSING, STOPPED, Errand, Reply
+from dotflow.providers.executors.cluster.worker_host import Outpost
 
 
 @pytest.fixture

@@ -194,8 +194,8 @@ def test_secrets_are_nowhere(
     case: Case, answer: Answer, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In no log, error, repr, result, traceback, event, warning or output, however the other side fails."""
-    monkeypatch.setattr("dotflow.providers.notify_telegram.PAUSES", (0.01,))
-    monkeypatch.setattr("dotflow.providers.notify_telegram.SHORTEST", 0.01)
+    monkeypatch.setattr("dotflow.providers.notifiers.telegram.notifier.PAUSES", (0.01,))
+    monkeypatch.setattr("dotflow.providers.notifiers.telegram.notifier.SHORTEST", 0.01)
     with serving(answer) as server, searched(capfd, case.secrets, case.trace) as left:
         left += all_that_is_left(case.offer(server.url), tmp_path)
 
@@ -239,7 +239,7 @@ def test_secrets_of_storages_are_nowhere(
 ) -> None:
     """The run is refused before its first step; what the SDKs themselves log for debugging is not ours to keep back."""
     make, environment, secrets = STORAGES[name]
-    monkeypatch.setattr("dotflow.providers.s3_bucket.READ", 0.1)
+    monkeypatch.setattr("dotflow.providers.storages.buckets.s3_bucket.READ", 0.1)
     with (
         answering(Reply(answer, f"<Error><Code>AccessDenied</Code><Message>{PASSWORD}</Message></Error>")) as server,
         searched(capfd, secrets, "StorageError", logging.INFO) as left,

@@ -17,7 +17,7 @@ import pytest
 
 from dotflow import Context, DotFlow, action
 from dotflow.errors import CheckpointUnreadable, InvalidArgument, StorageError
-from dotflow.providers import StoragePostgres, late
+from dotflow.providers import StoragePostgres, optional
 from tests.clouds.postgres import PASSWORD, PostgresProcess
 from tests.integration.children import Scripts
 
@@ -444,7 +444,7 @@ class TestRefusals:
 
     def test_a_missing_extra_is_named(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """When the storage is made."""
-        monkeypatch.setattr(late, "find_spec", lambda name: None)
+        monkeypatch.setattr(optional, "find_spec", lambda name: None)
         with pytest.raises(ImportError, match=r"pip install 'dotflow\[postgres\]'"):
             StoragePostgres("")
 

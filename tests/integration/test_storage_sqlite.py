@@ -19,7 +19,8 @@ import pytest
 
 from dotflow import Context, DotFlow, action
 from dotflow.errors import CheckpointUnreadable, InvalidArgument, WorkflowBusy
-from dotflow.providers import StorageSQLite, sqlite_file
+from dotflow.providers import StorageSQLite
+from dotflow.providers.storages.sqlite import database as sqlite_database
 from tests.integration.children import Scripts
 
 MakeWorkflow = Callable[..., DotFlow]
@@ -332,7 +333,7 @@ def test_who_waits_too_long_is_told_for_what(
     scripts: Scripts, path: Path, make_workflow: MakeWorkflow, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The task fails and says that another process is in the way; reading goes on meanwhile, later all does."""
-    monkeypatch.setattr(sqlite_file, "BUSY_TIMEOUT", 0.1)
+    monkeypatch.setattr(sqlite_database, "BUSY_TIMEOUT", 0.1)
     storage = StorageSQLite(path)
     fill(storage, 2)
     workflow = make_workflow(storage=storage)
@@ -951,7 +952,7 @@ def test_what_is_read_only_is_not_kept_open(
     fill(storage, 1)
     storage.close()
     reader = StorageSQLite(path)
-    monkeypatch.setattr(sqlite_file, "READ", sqlite_file.FROZEN)
+    monkeypatch.setattr(sqlite_database, "READ", sqlite_database.FROZEN)
     assert list(reader.list_keys()) == ["w/0"]
 
     fill(storage, 2)

@@ -9,8 +9,8 @@ import filelock
 import pytest
 
 from dotflow.errors import StorageError, WorkflowBusy
-from dotflow.providers import workflow_lock
-from dotflow.providers.workflow_lock import Hold
+from dotflow.providers.storages import file_lock
+from dotflow.providers.storages.file_lock import Hold
 
 
 def fail_with(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -79,7 +79,7 @@ def test_an_interrupt_in_the_middle_of_entering_loses_nothing(tmp_path: Path, mo
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(workflow_lock, "_sign", interrupted)
+    monkeypatch.setattr(file_lock, "_sign", interrupted)
     with pytest.raises(KeyboardInterrupt), Hold(tmp_path, "nightly", values_in=tmp_path):
         pass
 

@@ -1,8 +1,9 @@
 """The house's floors, held by reading the imports.
 
-6  cli                       3  providers · engine · testing   (neighbours, no import between them)
-5  workflow                  2  worker · codec · abc
-4  config                    1  core
+7  cli                       3  processes
+6  workflow                  2  abc · worker · codec
+5  config                    1  core
+4  providers · engine · testing   (neighbours, no import between them)
                              0  errors · clock
 """
 
@@ -28,14 +29,15 @@ FLOORS = {
     "worker": 2,
     "codec": 2,
     "abc": 2,
-    "providers": 3,
-    "engine": 3,
-    "testing": 3,
-    "config": 4,
-    "workflow": 5,
-    "__init__": 5,
-    "cli": 6,
-    "__main__": 7,
+    "processes": 3,
+    "providers": 4,
+    "engine": 4,
+    "testing": 4,
+    "config": 5,
+    "workflow": 6,
+    "__init__": 6,
+    "cli": 7,
+    "__main__": 8,
 }
 
 #: A table of docs/design.md: the package at its head, and its lines.
@@ -44,9 +46,9 @@ TABLE = re.compile(r"^\| `(\w+)/`.*\n\|---.*\n((?:\|.*\n)+)", re.MULTILINE)
 #: Names in annotations only: nothing is imported when the program runs.
 ANNOTATIONS = {
     ("abc/scheduler.py", "dotflow.workflow"),
-    ("providers/scheduled_runs.py", "dotflow.workflow"),
-    ("providers/scheduler_cron.py", "dotflow.workflow"),
-    ("providers/scheduler_default.py", "dotflow.workflow"),
+    ("providers/schedulers/runs.py", "dotflow.workflow"),
+    ("providers/schedulers/cron.py", "dotflow.workflow"),
+    ("providers/schedulers/none.py", "dotflow.workflow"),
 }
 
 #: Longer than 300 lines, and why.

@@ -11,7 +11,7 @@ import pytest
 from dotflow import Context, action
 from dotflow.core.call import Call, Carrier
 from dotflow.core.outcome import Outcome, Raised, Returned
-from dotflow.worker import carried
+from dotflow.worker import trace_context
 from dotflow.worker.attempt import attempt
 from dotflow.worker.attempt_async import attempt_async
 from dotflow.worker.deadline import DeadlinePassed, Limit
@@ -61,7 +61,7 @@ def entry(function: Callable[..., Any]) -> str:
 def anew(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing was called, nothing was reported."""
     called.clear()
-    monkeypatch.setattr(carried, "_reported", set())
+    monkeypatch.setattr(trace_context, "_reported", set())
 
 
 def call(step: Any, place: str = "here", function: Callable[..., Any] = enter) -> Call:

@@ -10,8 +10,8 @@ from rich.console import Console
 
 from dotflow import Context, Task, action
 from dotflow.abc.history import History
-from dotflow.cli.board import Board, Row
-from dotflow.cli.frame import frame, window
+from dotflow.cli.live.progress import Board, Row
+from dotflow.cli.live.view import frame, window
 from dotflow.core.events import (
     AttemptFailed,
     AttemptStarted,

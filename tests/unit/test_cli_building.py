@@ -7,10 +7,10 @@ import click
 import pytest
 
 from dotflow import Config, Context, DotFlow, Task, action
-from dotflow.cli.building import Asked, FactoryRaised, build, load, value_of
-from dotflow.cli.made_id import MAX_LENGTH, made_id
+from dotflow.cli.error_lines import told
 from dotflow.cli.main import dotflow
-from dotflow.cli.mistakes import told
+from dotflow.cli.run.derived_id import MAX_LENGTH, made_id
+from dotflow.cli.run.load import Asked, FactoryRaised, build, load, value_of
 from dotflow.cli.storages import KINDS, make_storage
 from dotflow.core.failure import Failure
 from dotflow.core.types import TypeStorage
@@ -391,7 +391,7 @@ def test_an_error_keeps_to_one_line() -> None:
 
 def test_a_summary_tells_of_failures_and_leaves_many_successes_out() -> None:
     """Up to fifty tasks each have a line; of more, only those that did not complete."""
-    from dotflow.cli.summary import plain
+    from dotflow.cli.run.summary import plain
     from dotflow.core.events import AttemptStarted, TaskCompleted, TaskFailed
 
     def step() -> None: ...

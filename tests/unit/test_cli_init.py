@@ -10,10 +10,10 @@ import click
 import pytest
 
 from dotflow.cli.commands.init import tree
-from dotflow.cli.naming import Names, names_of
-from dotflow.cli.origin import Origin, origin_of
-from dotflow.cli.project import rendered
-from dotflow.cli.wheel import metadata_of, zipped
+from dotflow.cli.project.create import rendered
+from dotflow.cli.project.install_source import Origin, origin_of
+from dotflow.cli.project.names import Names, names_of
+from dotflow.cli.project.wheel import metadata_of, zipped
 
 
 def named(project: str, *installed: str) -> Names:

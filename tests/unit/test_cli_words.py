@@ -7,8 +7,8 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from dotflow.cli.firings import moment
-from dotflow.cli.words import long_span, many, one_line, span, spot_of
+from dotflow.cli.formatting import long_span, many, one_line, span, spot_of
+from dotflow.cli.run.preview import moment
 
 STDLIB = sysconfig.get_path("stdlib")
 

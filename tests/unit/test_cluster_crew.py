@@ -12,11 +12,11 @@ from dotflow.core.call import Call
 from dotflow.core.failure import Failure
 from dotflow.core.outcome import Died, Outcome, Raised, Returned, TimedOut
 from dotflow.errors import ModuleNotOnWorker
-from dotflow.providers import cluster_crew
-from dotflow.providers.cluster_crew import WORTH_KEEPING, ClusterCrew
-from dotflow.providers.errand import ANSWERED, DIED, LATE, NOT_STARTED, Errand, Reply
-from dotflow.worker.channel import STDERR, STDOUT, dump_by_value
-from dotflow.worker.process import Kept, Order
+from dotflow.processes.channel import STDERR, STDOUT, dump_by_value
+from dotflow.processes.worker_main import Kept, Order
+from dotflow.providers.executors.cluster import session as cluster_session
+from dotflow.providers.executors.cluster.protocol import ANSWERED, DIED, LATE, NOT_STARTED, Errand, Reply
+from dotflow.providers.executors.cluster.session import WORTH_KEEPING, ClusterCrew
 
 LARGE = bytes(WORTH_KEEPING)
 
@@ -205,7 +205,7 @@ class TestPatience:
         self, crew: Crew, told: list[str], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """A call that there is no room for waits as much as one that the cluster has."""
-        monkeypatch.setattr(cluster_crew, "PATIENCE", 0.0)
+        monkeypatch.setattr(cluster_session, "PATIENCE", 0.0)
         assert crew.until_patience_ends() is None
 
         assert not crew.make_room(crew.pool_of(action(resources={"GPU": 1})(one)), 0, 7)
@@ -218,7 +218,7 @@ class TestPatience:
 
     def test_it_ends_where_nothing_does(self, crew: Crew, told: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
         """Once, with what the cluster has."""
-        monkeypatch.setattr(cluster_crew, "PATIENCE", 0.0)
+        monkeypatch.setattr(cluster_session, "PATIENCE", 0.0)
         crew.begins_to_wait(call(task_id=0))
         crew.began(0)
         crew.ended(0)

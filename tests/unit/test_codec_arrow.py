@@ -20,10 +20,11 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
-from dotflow.codec import arrow, decode, encode
+from dotflow.codec import decode, encode
 from dotflow.codec.frames import TAG_OF
+from dotflow.codec.frames import registry as frame_registry
 from dotflow.codec.frames.ipc import pack
-from dotflow.codec.frames.ipc_claims import check
+from dotflow.codec.frames.ipc_validation import check
 from dotflow.errors import CheckpointUnreadable, ValueNotStorable
 
 BERLIN = zoneinfo.ZoneInfo("Europe/Berlin")
@@ -523,7 +524,9 @@ def test_pandas_zones_of_pytz() -> None:
     assert comes_back(pd.Timestamp("2024-07-01", tz=zone))
     assert comes_back(pd.Timestamp("2024-01-01", tz=zone))
     with pytest.raises(CheckpointUnreadable):
-        arrow.decode("$pandas", {"kind": "Timestamp", "utc": "2024-01-01", "unit": "s", "zone": {"pytz": "../x"}})
+        frame_registry.decode(
+            "$pandas", {"kind": "Timestamp", "utc": "2024-01-01", "unit": "s", "zone": {"pytz": "../x"}}
+        )
 
 
 # -- Polars ------------------------------------------------------------------------------------------------------------
@@ -697,9 +700,9 @@ def test_what_would_not_come_back_is_refused(value: Any, reason: str) -> None:
 def test_a_subclass_is_refused_for_what_it_is() -> None:
     """Whoever asks for it directly is told, too."""
     with pytest.raises(ValueNotStorable, match=r"more than a pandas.*DataFrame; return a plain one"):
-        arrow.encode(Table({"a": [1]}), encode)
+        frame_registry.encode(Table({"a": [1]}), encode)
     with pytest.raises(ValueNotStorable, match=r"more than an array.*np.asarray"):
-        arrow.encode(np.zeros(1).view(Numbers), encode)
+        frame_registry.encode(np.zeros(1).view(Numbers), encode)
 
 
 @pytest.mark.parametrize(
@@ -757,20 +760,20 @@ def test_an_extension_type_is_not_asked_to_read_a_file(stranger: Any) -> None:
     for payload in ({"kind": "Table", "ipc": text}, {"kind": "DataFrame", "ipc": text}):
         for tag in ("$arrow", "$polars"):
             with pytest.raises(CheckpointUnreadable, match=r"somebody\.else"):
-                arrow.decode(tag, payload)
+                frame_registry.decode(tag, payload)
     assert not Stranger.asked
 
 
 def test_a_pickled_extension_type_is_refused() -> None:
     """pyarrow would unpickle it where a program has told it to."""
     with pytest.raises(CheckpointUnreadable, match=r"arrow\.py_extension_type"):
-        arrow.decode("$arrow", {"kind": "Table", "ipc": stream_with_extension("arrow.py_extension_type")})
+        frame_registry.decode("$arrow", {"kind": "Table", "ipc": stream_with_extension("arrow.py_extension_type")})
 
 
 def test_an_extension_type_that_is_unknown_here_is_not_left_out() -> None:
     """Without the package that registers it, pyarrow would give back what it is made of."""
     with pytest.raises(CheckpointUnreadable, match="import the package that it is from"):
-        arrow.decode("$arrow", {"kind": "Table", "ipc": stream_with_extension("pandas.unheard.of")})
+        frame_registry.decode("$arrow", {"kind": "Table", "ipc": stream_with_extension("pandas.unheard.of")})
 
 
 def stream_with_extension(name: str) -> str:
@@ -920,7 +923,7 @@ def test_a_crafted_payload_is_unreadable(value: Any, change: dict[str, Any]) -> 
     tag, payload = written(value)
 
     with pytest.raises(CheckpointUnreadable):
-        arrow.decode(tag, {**payload, **change})
+        frame_registry.decode(tag, {**payload, **change})
 
 
 @pytest.mark.parametrize("payload", [None, 5, "x", [], [1], {}, {"kind": "x"}, {"ipc": ""}, {"dtype": "<f8"}], ids=repr)
@@ -928,7 +931,7 @@ def test_a_crafted_payload_is_unreadable(value: Any, change: dict[str, Any]) -> 
 def test_a_payload_of_another_shape_is_unreadable(tag: str, payload: Any) -> None:
     """It need not even be an object."""
     with pytest.raises(CheckpointUnreadable):
-        arrow.decode(tag, payload)
+        frame_registry.decode(tag, payload)
 
 
 STREAMS: dict[str, Any] = {
@@ -948,7 +951,7 @@ def test_a_stream_that_claims_too_much_takes_no_memory(value: Any) -> None:
         for claim in (b"\xff" * 4, b"\xff\xff\xff\x7f", (2**60).to_bytes(8, "little"), (2**40).to_bytes(8, "little")):
             crafted = data[:place] + claim + data[place + len(claim) :]
             try:
-                arrow.decode(tag, {**payload, "ipc": b2a_base64(crafted, newline=False).decode()})
+                frame_registry.decode(tag, {**payload, "ipc": b2a_base64(crafted, newline=False).decode()})
             except CheckpointUnreadable:
                 pass
 
@@ -963,7 +966,7 @@ def test_a_damaged_stream_is_unreadable_or_another_value(value: Any) -> None:
         for _ in range(dice.randint(1, 4)):
             data[dice.randrange(len(data))] = dice.randrange(256)
         try:
-            repr(arrow.decode(tag, {**payload, "ipc": b2a_base64(data, newline=False).decode()}))
+            repr(frame_registry.decode(tag, {**payload, "ipc": b2a_base64(data, newline=False).decode()}))
         except CheckpointUnreadable:
             pass
 
@@ -975,7 +978,7 @@ def test_a_stream_that_is_cut_off_is_unreadable(value: Any) -> None:
     data = a2b_base64(payload["ipc"])
     for cut in (*(data[:end] for end in range(len(data))), data + b"\0"):
         with pytest.raises(CheckpointUnreadable):
-            arrow.decode(tag, {**payload, "ipc": b2a_base64(cut, newline=False).decode()})
+            frame_registry.decode(tag, {**payload, "ipc": b2a_base64(cut, newline=False).decode()})
 
 
 def test_a_compressed_stream_is_refused() -> None:
@@ -1000,9 +1003,9 @@ def test_rows_of_nothing_have_an_end(tag: str, kind: str) -> None:
     honest = sink.getvalue().to_pybytes()
     crafted = honest.replace(rows.to_bytes(8, "little"), (2**40).to_bytes(8, "little"))
 
-    assert len(arrow.decode(tag, {"kind": kind, "ipc": b2a_base64(honest, newline=False).decode()})) == rows
+    assert len(frame_registry.decode(tag, {"kind": kind, "ipc": b2a_base64(honest, newline=False).decode()})) == rows
     with pytest.raises(CheckpointUnreadable, match="more rows"):
-        arrow.decode(tag, {"kind": kind, "ipc": b2a_base64(crafted, newline=False).decode()})
+        frame_registry.decode(tag, {"kind": kind, "ipc": b2a_base64(crafted, newline=False).decode()})
 
 
 def test_fields_nested_too_deep_are_refused() -> None:
@@ -1048,4 +1051,4 @@ def test_what_would_be_larger_unfolded_is_not_converted(array: Any, description:
     payload = {"kind": "array", "array": description, "ipc": pack([array])}
 
     with pytest.raises(CheckpointUnreadable):
-        arrow.decode("$pandas", payload)
+        frame_registry.decode("$pandas", payload)

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, PrivateAttr, field_validator, model_validator
 
 from dotflow.codec import decode, encode
-from dotflow.codec.reading import TABLE
+from dotflow.codec.decoder import TABLE
 from dotflow.errors import CheckpointUnreadable
 from tests.unit import codec_samples as samples
 

@@ -21,7 +21,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 
 from dotflow.codec import decode, encode
-from dotflow.codec.writing import MAX_DEPTH
+from dotflow.codec.encoder import MAX_DEPTH
 from dotflow.core.context import Context
 from tests.unit import codec_samples as samples
 from tests.unit.codec_samples import same

@@ -4,7 +4,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from dotflow.providers.dask_events import listen, silence
+from dotflow.providers.executors.dask.events import listen, silence
 
 
 class Client:

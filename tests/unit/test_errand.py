@@ -4,7 +4,7 @@ import pickle
 
 import pytest
 
-from dotflow.providers.errand import ANSWERED, DIED, Errand, Reply, size_of, writable
+from dotflow.providers.executors.cluster.protocol import ANSWERED, DIED, Errand, Reply, size_of, writable
 
 PARTS = [b"pickle", bytearray(b"one buffer"), memoryview(bytearray(5))]
 

@@ -9,7 +9,7 @@ import pytest
 from dotflow import Context, Task, action
 from dotflow.core.events import AttemptFailed, AttemptStarted, TaskCompleted, TaskFailed, TaskRestored
 from dotflow.core.failure import Failure
-from dotflow.providers.log_formats import FIELDS, as_json, json_head, shown, simple, simple_head
+from dotflow.providers.logs.formats import FIELDS, as_json, json_head, shown, simple, simple_head
 
 AT = datetime(2026, 3, 1, 12, tzinfo=UTC)
 FAILURE = Failure("ValueError", "no\nnever", "Traceback (most recent call last):\nValueError: no\nnever\n")

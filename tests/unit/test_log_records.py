@@ -8,13 +8,13 @@ from io import BytesIO
 import pytest
 
 from dotflow import Task, action
-from dotflow.cli.log_files import Lines, last_records
-from dotflow.cli.log_filter import Filter
-from dotflow.cli.log_records import Assembly, Record, assembled, assembled_backwards, beginning
+from dotflow.cli.log.files import Lines, last_records
+from dotflow.cli.log.filter import Filter
+from dotflow.cli.log.records import Assembly, Record, assembled, assembled_backwards, beginning
 from dotflow.core.context import Context
 from dotflow.core.events import AttemptStarted, TaskFailed
 from dotflow.core.failure import Failure
-from dotflow.providers.log_formats import FIELDS, as_json, json_head, shown, simple, simple_head
+from dotflow.providers.logs.formats import FIELDS, as_json, json_head, shown, simple, simple_head
 
 STAMP = b"2026-03-01 12:00:00.123 "
 INFO = STAMP + b"INFO    nightly task 0 extract: In progress\n"
@@ -79,7 +79,7 @@ class TestRecords:
     @pytest.mark.parametrize("count", [0, 1, 3, 7, 100])
     def test_the_last_records_of_several_files(self, size: int, count: int, monkeypatch: pytest.MonkeyPatch) -> None:
         """However the blocks fall: the last ones, across files, in their order."""
-        monkeypatch.setattr("dotflow.cli.log_files.BLOCK", size)
+        monkeypatch.setattr("dotflow.cli.log.files.BLOCK", size)
         files = [BytesIO(INFO + FAILED + JSON), BytesIO(b""), BytesIO(JSON * 2 + FAILED)]
 
         found = last_records(files, len(INFO + FAILED + JSON), count, Filter())

@@ -10,8 +10,8 @@ import pytest
 from dotflow import Config
 from dotflow.errors import InvalidArgument
 from dotflow.providers import NotifyApprise, NotifyTelegram
-from dotflow.providers.hush import http_status_in, hushed
-from dotflow.providers.secret import Secret
+from dotflow.providers.notifiers.apprise.log_filter import http_status_in, hushed
+from dotflow.providers.notifiers.secret import Secret
 
 TOKEN = "123456:AAE-secret_token"
 URL = "json://user:secret_password@localhost/secret_path"

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 
 from dotflow.errors import ClusterError
-from dotflow.providers import ray_connection
+from dotflow.providers.executors.ray import connection as ray_connection
 
 
 @pytest.mark.parametrize("kind", [Exception, ConnectionError, ValueError, RuntimeError])

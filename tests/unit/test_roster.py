@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from dotflow.providers.roster import Roster
+from dotflow.processes.dispatcher import Roster
 
 
 class Agency:

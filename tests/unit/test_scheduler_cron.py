@@ -10,7 +10,7 @@ from dotflow import DotFlow
 from dotflow.core.types import TypeOverlap
 from dotflow.errors import InvalidArgument, NothingScheduled
 from dotflow.providers import SchedulerCron
-from dotflow.providers.overlap import Verdict, decide
+from dotflow.providers.schedulers.overlap import Verdict, decide
 
 RUN, QUEUE, DROP = Verdict.RUN, Verdict.QUEUE, Verdict.DROP
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from dotflow.providers.service_words import shown
+from dotflow.providers.storages.redact import shown
 
 
 @pytest.mark.parametrize(

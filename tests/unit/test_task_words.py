@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from dotflow import Context, Task, action
 from dotflow.core.events import AttemptFailed, AttemptStarted, TaskCompleted, TaskFailed, TaskRestored
 from dotflow.core.failure import Failure
-from dotflow.providers.task_words import CUT, clean, cut, details, headline, in_words
+from dotflow.providers.notifiers.message import CUT, clean, cut, details, headline, in_words
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from dotflow.providers.telegram_answers import Again, Delivered, Refused, meaning_of
+from dotflow.providers.notifiers.telegram.responses import Again, Delivered, Refused, meaning_of
 
 
 def body(description: str = "", **parameters: object) -> bytes:

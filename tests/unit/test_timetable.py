@@ -10,8 +10,8 @@ import pytest
 
 from dotflow.errors import InvalidSchedule
 from dotflow.providers import SchedulerCron
-from dotflow.providers.time_zone import LocalZone
-from dotflow.providers.timetable import Timetable
+from dotflow.providers.schedulers.cron_times import Timetable
+from dotflow.providers.schedulers.time_zone import LocalZone
 
 START = datetime(2026, 1, 1, tzinfo=UTC)  # a Thursday
 

@@ -4,7 +4,7 @@ import pytest
 
 from dotflow.core.types.status import TypeStatus
 from dotflow.errors import InvalidArgument
-from dotflow.providers.told_statuses import told_statuses
+from dotflow.providers.notifiers.status_filter import told_statuses
 
 
 def test_none_is_all() -> None:

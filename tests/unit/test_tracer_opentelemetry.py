@@ -26,8 +26,9 @@ from dotflow.core.events import (
 from dotflow.core.failure import Failure
 from dotflow.core.types.status import TypeStatus
 from dotflow.errors import MissingExtra
-from dotflow.providers import TracerOpenTelemetry, otel_carrier
-from dotflow.providers.otel_words import nanoseconds, plain
+from dotflow.providers import TracerOpenTelemetry
+from dotflow.providers.tracers.opentelemetry import propagation
+from dotflow.providers.tracers.opentelemetry.attributes import nanoseconds, plain
 from tests.spans import Telemetry, exceptions, facts, place, place_of_parent
 
 from .conftest import FakeTime
@@ -466,8 +467,8 @@ class TestCarrier:
         driver.complete()
 
         assert carrier is not None
-        assert carrier.entry == f"{otel_carrier.__name__}:enter"
-        leave = otel_carrier.enter(carrier.headers)
+        assert carrier.entry == f"{propagation.__name__}:enter"
+        leave = propagation.enter(carrier.headers)
         inside = trace.get_current_span().get_span_context()
         leave()
         assert (inside.trace_id, inside.span_id) == place(telemetry.attempt())
@@ -498,7 +499,7 @@ class TestCarrier:
         carrier = driver.tracer.carrier("r", 0)
 
         assert carrier is not None
-        leave = otel_carrier.enter(carrier.headers)
+        leave = propagation.enter(carrier.headers)
         inside = baggage.get_baggage("tenant")
         leave()
         assert inside == "acme & sons"

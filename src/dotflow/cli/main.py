@@ -11,8 +11,8 @@ import click
 
 from dotflow import __version__
 from dotflow.cli.command import SETTINGS
-from dotflow.cli.exits import Exit
-from dotflow.cli.mistakes import told
+from dotflow.cli.error_lines import told
+from dotflow.cli.exit_codes import Exit
 
 #: Name -> where the command stands, in the order of the help.
 COMMANDS: Final[dict[str, str]] = {

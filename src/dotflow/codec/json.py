@@ -10,12 +10,12 @@ import threading
 from collections.abc import Callable
 from typing import Any, Final, TypeVar
 
+from dotflow.codec.decoder import read, shortened
+from dotflow.codec.encoder import Writer
 from dotflow.codec.parts import Parts, Raw
 from dotflow.codec.pickled import read_pickle, write_pickle
-from dotflow.codec.places import at_the_top
 from dotflow.codec.plain import dump
-from dotflow.codec.reading import read, shortened
-from dotflow.codec.writing import Writer
+from dotflow.codec.types.value_path import at_the_top
 from dotflow.core.failure import name_of
 from dotflow.errors import CheckpointUnreadable, ValueNotStorable
 
@@ -28,7 +28,7 @@ def encode(value: Any, *, pickle: bool = False) -> str:
     """The value as one line of JSON, from which `decode` makes the same value again.
 
     Args:
-        value: Plain data, as deep as 200 levels; see dotflow.codec.writing for the types.
+        value: Plain data, as deep as 200 levels; see dotflow.codec.encoder for the types.
         pickle: Whether a value that can't be kept so is pickled.
 
     Raises:

@@ -3,8 +3,8 @@
 import binascii
 from typing import Any, Final
 
-from dotflow.codec.reading import shortened
-from dotflow.codec.scalars import read_bytes
+from dotflow.codec.decoder import shortened
+from dotflow.codec.types.scalars import read_bytes
 from dotflow.errors import CheckpointUnreadable, ValueNotStorable
 
 _PROTOCOL: Final = 5  # that of every Python that dotflow runs on

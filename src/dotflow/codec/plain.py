@@ -3,7 +3,7 @@
 import json
 from typing import Any, Final
 
-from dotflow.codec.scalars import LONG
+from dotflow.codec.types.scalars import LONG
 
 BOUND: Final = 1 << LONG  # an int from here on is written in base 16
 

@@ -14,7 +14,7 @@ from dotflow.engine.checkpoint import Checkpoints
 from dotflow.engine.listeners import Listener, as_listener
 from dotflow.engine.notifier import Notifier
 from dotflow.worker.deadline import DeadlinePassed
-from dotflow.worker.watch import Stopped
+from dotflow.worker.deadline_thread import Stopped
 
 FAILURES = (AttemptFailed, AttemptRepeated, TaskFailed)
 ENDS = (TaskCompleted, TaskFailed)

@@ -26,7 +26,7 @@ from dotflow.engine.plan import Plan
 from dotflow.engine.publisher import Publisher, reporter
 from dotflow.engine.runner import CANCELLED, INTERRUPTED, Runner, Stop
 from dotflow.errors import RunFailed
-from dotflow.worker.watch import waking
+from dotflow.worker.deadline_thread import waking
 
 CANCEL_GRACE: Final = 3.0  # seconds that a cancelled run has to end its workers before its waiter goes on
 

@@ -21,7 +21,7 @@ from dotflow.engine.plan import Plan
 from dotflow.engine.publisher import Publisher
 from dotflow.engine.ready import Ready, ReadyTasks
 from dotflow.errors import LeaseLost, RunStopped
-from dotflow.worker.watch import waking
+from dotflow.worker.deadline_thread import waking
 
 UNFINISHED = (TypeStatus.IN_PROGRESS, TypeStatus.RETRY)
 

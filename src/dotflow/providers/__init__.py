@@ -3,25 +3,25 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from dotflow.providers.executor_async import ExecutorAsync
-    from dotflow.providers.executor_dask import ExecutorDask
-    from dotflow.providers.executor_inline import ExecutorInline
-    from dotflow.providers.executor_process import ExecutorProcess
-    from dotflow.providers.executor_ray import ExecutorRay
-    from dotflow.providers.executor_thread import ExecutorThread
-    from dotflow.providers.log_default import LogDefault
-    from dotflow.providers.notify_apprise import NotifyApprise
-    from dotflow.providers.notify_default import NotifyDefault
-    from dotflow.providers.notify_telegram import NotifyTelegram
-    from dotflow.providers.scheduler_cron import SchedulerCron
-    from dotflow.providers.scheduler_default import SchedulerDefault
-    from dotflow.providers.storage_default import StorageDefault
-    from dotflow.providers.storage_file import StorageFile
-    from dotflow.providers.storage_gcs import StorageGCS
-    from dotflow.providers.storage_postgres import StoragePostgres
-    from dotflow.providers.storage_s3 import StorageS3
-    from dotflow.providers.storage_sqlite import StorageSQLite
-    from dotflow.providers.tracer_opentelemetry import TracerOpenTelemetry
+    from dotflow.providers.executors.async_ import ExecutorAsync
+    from dotflow.providers.executors.dask.executor import ExecutorDask
+    from dotflow.providers.executors.inline import ExecutorInline
+    from dotflow.providers.executors.process import ExecutorProcess
+    from dotflow.providers.executors.ray.executor import ExecutorRay
+    from dotflow.providers.executors.thread import ExecutorThread
+    from dotflow.providers.logs.default import LogDefault
+    from dotflow.providers.notifiers.apprise.notifier import NotifyApprise
+    from dotflow.providers.notifiers.none import NotifyDefault
+    from dotflow.providers.notifiers.telegram.notifier import NotifyTelegram
+    from dotflow.providers.schedulers.cron import SchedulerCron
+    from dotflow.providers.schedulers.none import SchedulerDefault
+    from dotflow.providers.storages.buckets.gcs import StorageGCS
+    from dotflow.providers.storages.buckets.s3 import StorageS3
+    from dotflow.providers.storages.file import StorageFile
+    from dotflow.providers.storages.memory import StorageDefault
+    from dotflow.providers.storages.postgres.storage import StoragePostgres
+    from dotflow.providers.storages.sqlite.storage import StorageSQLite
+    from dotflow.providers.tracers.opentelemetry.tracer import TracerOpenTelemetry
 
 __all__ = [
     "ExecutorAsync",
@@ -46,25 +46,25 @@ __all__ = [
 ]
 
 _MODULES = {
-    "ExecutorAsync": "executor_async",
-    "ExecutorDask": "executor_dask",
-    "ExecutorInline": "executor_inline",
-    "ExecutorProcess": "executor_process",
-    "ExecutorRay": "executor_ray",
-    "ExecutorThread": "executor_thread",
-    "LogDefault": "log_default",
-    "NotifyApprise": "notify_apprise",
-    "NotifyDefault": "notify_default",
-    "NotifyTelegram": "notify_telegram",
-    "SchedulerCron": "scheduler_cron",
-    "SchedulerDefault": "scheduler_default",
-    "StorageDefault": "storage_default",
-    "StorageFile": "storage_file",
-    "StorageGCS": "storage_gcs",
-    "StoragePostgres": "storage_postgres",
-    "StorageS3": "storage_s3",
-    "StorageSQLite": "storage_sqlite",
-    "TracerOpenTelemetry": "tracer_opentelemetry",
+    "ExecutorAsync": "executors.async_",
+    "ExecutorDask": "executors.dask.executor",
+    "ExecutorInline": "executors.inline",
+    "ExecutorProcess": "executors.process",
+    "ExecutorRay": "executors.ray.executor",
+    "ExecutorThread": "executors.thread",
+    "LogDefault": "logs.default",
+    "NotifyApprise": "notifiers.apprise.notifier",
+    "NotifyDefault": "notifiers.none",
+    "NotifyTelegram": "notifiers.telegram.notifier",
+    "SchedulerCron": "schedulers.cron",
+    "SchedulerDefault": "schedulers.none",
+    "StorageDefault": "storages.memory",
+    "StorageFile": "storages.file",
+    "StorageGCS": "storages.buckets.gcs",
+    "StoragePostgres": "storages.postgres.storage",
+    "StorageS3": "storages.buckets.s3",
+    "StorageSQLite": "storages.sqlite.storage",
+    "TracerOpenTelemetry": "tracers.opentelemetry.tracer",
 }
 
 

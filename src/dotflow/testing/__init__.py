@@ -7,20 +7,20 @@ moment that matters, and resumes it; within `virtual_clock()` retry delays and s
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from dotflow.testing.clock.context import virtual_clock
+    from dotflow.testing.clock.virtual_clock import VirtualClock
+    from dotflow.testing.contracts.storage import StorageContract
+    from dotflow.testing.crash.api import assert_survives_crashes
     from dotflow.testing.crash.report import CrashReport
-    from dotflow.testing.crashes import assert_survives_crashes
-    from dotflow.testing.storage import StorageContract
-    from dotflow.testing.time_keeper import VirtualClock
-    from dotflow.testing.virtual_time import virtual_clock
 
 __all__ = ["CrashReport", "StorageContract", "VirtualClock", "assert_survives_crashes", "virtual_clock"]
 
 _MODULES = {
     "CrashReport": "crash.report",
-    "StorageContract": "storage",
-    "VirtualClock": "time_keeper",
-    "assert_survives_crashes": "crashes",
-    "virtual_clock": "virtual_time",
+    "StorageContract": "contracts.storage",
+    "VirtualClock": "clock.virtual_clock",
+    "assert_survives_crashes": "crash.api",
+    "virtual_clock": "clock.context",
 }
 
 

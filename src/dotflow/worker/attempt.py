@@ -14,10 +14,10 @@ from dotflow.core.context import NOTHING, Context
 from dotflow.core.failure import Failure
 from dotflow.core.outcome import Outcome, Raised, Returned, TimedOut
 from dotflow.errors import InvalidPolicy, StepTimeout
-from dotflow.worker.carried import CarryingLoop, enter
 from dotflow.worker.deadline import LEFT_BEHIND, SOONEST, DeadlinePassed, Limit, LoopBlocked
-from dotflow.worker.limited import run_limited
+from dotflow.worker.limits import run_limited
 from dotflow.worker.loops import Loop
+from dotflow.worker.trace_context import CarryingLoop, enter
 
 NO_LIMIT: Final = Limit(0)
 

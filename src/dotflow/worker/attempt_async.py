@@ -7,10 +7,10 @@ from dotflow.core.action import actions_of
 from dotflow.core.call import Call
 from dotflow.core.outcome import Interrupted, Outcome, Returned
 from dotflow.worker.attempt import PLAIN, arguments_of, finish, outcome_of
-from dotflow.worker.carried import enter
 from dotflow.worker.coroutines import Driven, drive, value_of
 from dotflow.worker.deadline import Limit
 from dotflow.worker.loops import Loop
+from dotflow.worker.trace_context import enter
 
 
 async def attempt_async(call: Call, to_loop: Loop) -> Outcome:

@@ -14,9 +14,9 @@ from typing import Any
 from dotflow import clock
 from dotflow.errors import LoopLost
 from dotflow.worker.deadline import GRACE, REPEAT, DeadlinePassed, Limit, LoopBlocked
-from dotflow.worker.limited import run_limited
+from dotflow.worker.deadline_thread import Stopped, stop_thread, waking
+from dotflow.worker.limits import run_limited
 from dotflow.worker.programs import ThreadPrograms
-from dotflow.worker.watch import Stopped, stop_thread, waking
 
 
 class Driven:

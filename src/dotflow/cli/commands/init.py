@@ -9,10 +9,10 @@ from typing import Final
 import click
 
 from dotflow.cli.command import Command
-from dotflow.cli.naming import Names, names_of, near_names
-from dotflow.cli.origin import Origin, origin
-from dotflow.cli.project import SAMPLE, add, make, rendered
-from dotflow.cli.wheel import pack
+from dotflow.cli.project.create import SAMPLE, add, make, rendered
+from dotflow.cli.project.install_source import Origin, origin
+from dotflow.cli.project.names import Names, names_of, near_names
+from dotflow.cli.project.wheel import pack
 
 EXAMPLES: Final = """
 \b

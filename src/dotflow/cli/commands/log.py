@@ -59,10 +59,10 @@ def log(
     A record is a line with what belongs to it: an error comes with its traceback. Older files (flow.log.1, ...) are
     read where the newest doesn't have enough. Both formats are read.
     """
-    from dotflow.cli.log_files import all_records, last_records, length_at_rest, open_all, whole_lines, whole_path
-    from dotflow.cli.log_filter import Filter
-    from dotflow.cli.log_show import shower
-    from dotflow.providers.log_formats import LEVELS as RANKS
+    from dotflow.cli.log.files import all_records, last_records, length_at_rest, open_all, whole_lines, whole_path
+    from dotflow.cli.log.filter import Filter
+    from dotflow.cli.log.show import shower
+    from dotflow.providers.logs.formats import LEVELS as RANKS
 
     path = whole_path(path)
     wanted = Filter(None if level is None else RANKS[level], workflow, step)
@@ -85,7 +85,7 @@ def log(
 
 
 def _follow(path: Path, files: list[Any], end: int, wanted: Any, show: Any) -> None:
-    from dotflow.cli.log_follow import EVERY, SOON, Follower, pause
+    from dotflow.cli.log.follow import EVERY, SOON, Follower, pause
 
     if not files:
         click.echo(f"dotflow log: waiting for {path}; there is none yet. Ctrl-C ends it.", err=True)

@@ -54,7 +54,7 @@ def schedule(**options: Any) -> int:
 
     Exit code: 0 ended by a signal, 2 nothing was run, 130 or 143 stopped in the middle of a run.
     """
-    from dotflow.cli.scheduling import keep_schedule, preview  # here, since the help of all commands needs none of it
+    from dotflow.cli.run.schedule import keep_schedule, preview  # here, since the help of all commands needs none of it
 
     if options["preview"] is not None:
         return preview(options)

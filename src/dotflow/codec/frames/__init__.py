@@ -1,11 +1,11 @@
 """A module for each library of arrays and data frames, and what they share: dtypes, Arrow's streams, the values inside.
 
-`dotflow.codec.arrow` is the door to them. What stands here is known without opening it.
+`dotflow.codec.frames.registry` is the door to them. What stands here is known without opening it.
 """
 
 from typing import Final
 
-from dotflow.codec.classes import module_of, mro_of
+from dotflow.codec.types.classes import module_of, mro_of
 
 #: The tag that each library's values stand under.
 TAG_OF: Final = {"numpy": "$numpy", "pandas": "$pandas", "polars": "$polars", "pyarrow": "$arrow"}

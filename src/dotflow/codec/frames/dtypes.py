@@ -12,8 +12,8 @@ and one that holds objects can't be said at all.
 import re
 from typing import Any, Final
 
-from dotflow.codec.classes import Unfit
-from dotflow.codec.frames.inner import Inner, decoded
+from dotflow.codec.frames.pending import Inner, decoded
+from dotflow.codec.types.classes import Unfit
 
 _PLAIN: Final = re.compile(
     r"\|b1|\|[iu]1|[<>](?:[iu][248]|f[248]|c8|c16|[iIlLqQ]|U[0-9]+|[mM]8(?:\[[0-9]*(?:[YMWDhms]|[munpfa]s)\])?)|\|[SV][0-9]+"

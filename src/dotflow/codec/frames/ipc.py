@@ -9,8 +9,8 @@ import re
 from collections.abc import Iterator
 from typing import Any, Final
 
-from dotflow.codec.frames.ipc_claims import check
-from dotflow.codec.scalars import read_buffer
+from dotflow.codec.frames.ipc_validation import check
+from dotflow.codec.types.scalars import read_buffer
 
 _SAFE: Final = (14, 0, 1)
 _EXTENSION: Final = b"ARROW:extension:name"  # arrow.apache.org/docs/format/Columnar.html#extension-types

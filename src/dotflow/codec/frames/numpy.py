@@ -10,12 +10,12 @@ What comes back can be written to and owns its memory, whether the original did 
 import math
 from typing import Any, Final
 
-from dotflow.codec.classes import Unfit
 from dotflow.codec.frames.dtypes import build_dtype, describe_dtype
-from dotflow.codec.frames.inner import Blob, Inner, decoded
 from dotflow.codec.frames.ipc import pack_bytes, unpack_bytes
+from dotflow.codec.frames.pending import Blob, Inner, decoded
 from dotflow.codec.parts import BYTES
-from dotflow.codec.scalars import read_buffer, read_bytes, write_bytes
+from dotflow.codec.types.classes import Unfit
+from dotflow.codec.types.scalars import read_buffer, read_bytes, write_bytes
 
 #: The kinds of scalars that JSON may have a word for, and the type of that word.
 _WORDS: Final = {"b": bool, "i": int, "u": int, "f": float, "U": str, "S": bytes}

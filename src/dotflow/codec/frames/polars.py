@@ -9,11 +9,11 @@ import io
 from collections.abc import Iterator
 from typing import Any
 
-from dotflow.codec.classes import Unfit
-from dotflow.codec.frames.inner import Blob
-from dotflow.codec.frames.ipc_claims import check
+from dotflow.codec.frames.ipc_validation import check
+from dotflow.codec.frames.pending import Blob
 from dotflow.codec.parts import STREAM
-from dotflow.codec.scalars import read_buffer
+from dotflow.codec.types.classes import Unfit
+from dotflow.codec.types.scalars import read_buffer
 
 
 def describe(value: Any) -> dict[str, Any]:

@@ -7,10 +7,10 @@ chunks ends and the next begins, if its columns don't agree about this.
 
 from typing import Any
 
-from dotflow.codec.classes import Unfit
-from dotflow.codec.frames.inner import Blob
 from dotflow.codec.frames.ipc import load_pyarrow, read_stream, write_stream
+from dotflow.codec.frames.pending import Blob
 from dotflow.codec.parts import STREAM
+from dotflow.codec.types.classes import Unfit
 
 
 def describe(value: Any) -> dict[str, Any]:

@@ -1,0 +1,191 @@
+"""Live: a picture at the bottom of the terminal, and above it, whole, whatever anybody prints meanwhile."""
+
+import contextlib
+import fcntl
+import io
+import json
+import os
+import re
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Final, TextIO
+
+from rich.cells import cell_len
+from rich.console import Console, RenderableType
+
+PAINTER: Final = Path(__file__).with_name("terminal_writer.py")
+TICK: Final = 0.1  # seconds between two pictures
+GONE: Final = 0.5  # seconds that the painter may take to end; it stays on where a program left behind still prints
+ESCAPES: Final = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]")
+
+#: Makes the picture for so many columns and lines.
+Draw = Callable[[int, int], RenderableType]
+
+
+class Live:
+    """While it is entered, the terminal shows the picture, made anew ten times a second.
+
+    The process's own stdout and stderr, where they are that terminal, lead into a pipe meanwhile, and painter.py, a
+    process of its own, writes what comes out of it above the picture: prints, log handlers made long before, C code,
+    programs that steps start, workers. A thread makes the pictures, so that no lock of theirs can be torn by a timeout.
+
+    Args:
+        stream: stdout, a terminal.
+        draw: Makes the picture.
+    """
+
+    def __init__(self, stream: TextIO, draw: Draw) -> None:
+        self._draw = draw
+        self._stream = stream
+        self._open = contextlib.ExitStack()
+        self._terminal = -1
+        self._console: Console | None = None
+        self._control: socket.socket | None = None
+        self._over = threading.Event()
+
+    def __enter__(self) -> "Live":
+        _flush()
+        with contextlib.ExitStack() as opened:
+            self._terminal = _beyond_the_streams(self._stream.fileno())
+            opened.callback(os.close, self._terminal)
+            self._console = Console(file=_Like(self._stream, self._terminal), force_terminal=True)
+            text, writing = map(_moved_beyond_the_streams, os.pipe())
+            opened.callback(os.close, text)  # kept, so that nobody's print fails should the painter be killed
+            self._control = _start_painter(self._terminal, text, opened)
+            for descriptor in (1, 2):
+                if os.isatty(descriptor):
+                    opened.callback(_put_back, _beyond_the_streams(descriptor), descriptor)
+                    os.dup2(writing, descriptor)
+            os.close(writing)
+            thread = threading.Thread(target=self._work, name="dotflow-live", daemon=True)
+            thread.start()
+            opened.callback(thread.join)
+            opened.callback(self._over.set)
+            self._open = opened.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        _flush()
+        self._open.close()
+
+    def _work(self) -> None:
+        before: list[tuple[str, int]] | None = None
+        while not self._over.is_set():
+            picture = self._picture()
+            if picture != before and not self._send(json.dumps(picture).encode() + b"\n"):
+                return
+            before = picture
+            self._over.wait(TICK)
+
+    def _send(self, data: bytes) -> bool:
+        assert self._control is not None
+        try:
+            self._control.sendall(data)
+        except OSError:  # the painter was killed: what is printed goes straight to the terminal again
+            for descriptor in (1, 2):
+                if not os.isatty(descriptor):
+                    os.dup2(self._terminal, descriptor)
+            return False
+        return True
+
+    def _picture(self) -> list[tuple[str, int]]:
+        """Its lines and their widths, narrower by one than the terminal, so that none is ever wrapped."""
+        assert self._console is not None
+        columns, lines = self._size()
+        try:
+            with self._console.capture() as captured:
+                self._console.print(self._draw(columns - 1, lines), width=columns - 1, end="")
+        except Exception as error:  # no picture is worth a run: what is printed still gets through
+            told = f"(no progress is shown: {type(error).__name__}: {error})".splitlines()[0][: columns - 1]
+            return [(told, len(told))]
+        drawn = captured.get().rstrip("\n").splitlines()[: lines - 1]
+        if self._console.options.ascii_only:
+            drawn = [line.encode("ascii", "replace").decode() for line in drawn]
+        return [(line, cell_len(ESCAPES.sub("", line))) for line in drawn]
+
+    def _size(self) -> tuple[int, int]:
+        with contextlib.suppress(OSError):
+            columns, lines = os.get_terminal_size(self._terminal)
+            if columns > 1 and lines > 1:
+                return columns, lines
+        return 80, 24
+
+
+class _Like(io.StringIO):
+    """A file that is only asked what a terminal can do: rich finds out by the stream."""
+
+    def __init__(self, stream: TextIO, descriptor: int) -> None:
+        super().__init__()
+        self._encoding = stream.encoding or "utf-8"
+        self._descriptor = descriptor
+
+    @property
+    def encoding(self) -> str:  # type: ignore[override]
+        return self._encoding
+
+    def fileno(self) -> int:
+        return self._descriptor
+
+    def isatty(self) -> bool:
+        return True
+
+
+def _start_painter(terminal: int, text: int, opened: contextlib.ExitStack) -> socket.socket:
+    """Starts it, and sees to its end; gives our side of its control."""
+    ours, theirs = socket.socketpair()
+    with theirs:
+        process = subprocess.Popen(
+            [sys.executable, "-I", "-S", str(PAINTER), str(terminal), str(text), str(theirs.fileno())],
+            pass_fds=(terminal, text, theirs.fileno()),
+            stdin=subprocess.DEVNULL,
+            stdout=terminal,
+            stderr=terminal,
+        )
+    opened.callback(_leave, process)
+    opened.callback(_end_picture, ours)
+    return ours
+
+
+def _end_picture(control: socket.socket) -> None:
+    """Waits until all that was printed stands in the terminal, and nothing below it."""
+    with contextlib.suppress(OSError):  # the painter was killed
+        control.sendall(b"\n")
+        control.recv(1)
+    control.close()
+
+
+def _leave(process: subprocess.Popen[bytes]) -> None:
+    try:
+        process.wait(GONE)
+    except subprocess.TimeoutExpired:
+        process.returncode = 0  # nobody waits for it any more: it passes on what a program left behind prints
+
+
+def _put_back(before: int, descriptor: int) -> None:
+    os.dup2(before, descriptor)
+    os.close(before)
+
+
+def _beyond_the_streams(descriptor: int) -> int:
+    """A copy that is none of 0, 1 and 2, though one of those may have been closed when the command was started."""
+    return fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, 3)
+
+
+def _moved_beyond_the_streams(descriptor: int) -> int:
+    moved = _beyond_the_streams(descriptor)
+    os.close(descriptor)
+    return moved
+
+
+def _flush() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:
+            with contextlib.suppress(OSError, ValueError):
+                stream.flush()

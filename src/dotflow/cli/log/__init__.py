@@ -1,0 +1,1 @@
+"""Reading logs: files, records, and how they are shown."""

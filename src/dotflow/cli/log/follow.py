@@ -1,0 +1,127 @@
+"""Following a log as it grows, through rotation, truncation, deletion and whatever else becomes of its files."""
+
+import os
+import select
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO, Final
+
+from dotflow.cli.log.files import BLOCK, Lines, identity, identity_at, open_all
+from dotflow.cli.log.records import Assembly, Record
+
+EVERY: Final = 0.25  # seconds between two looks
+SOON: Final = 0.05  # seconds until the end of a record is taken for its end
+
+
+class Tail:
+    """A file that is read as it grows.
+
+    Args:
+        file: The file, open.
+        position: Where to begin.
+    """
+
+    def __init__(self, file: BinaryIO, position: int = 0) -> None:
+        self.file = file
+        self.identity = identity(file)
+        self._position = position
+        self._lines = Lines()
+        self._assembly = Assembly()
+
+    @property
+    def is_at_rest(self) -> bool:
+        """Whether all that was read belongs to records that were given."""
+        return not self._assembly.is_open
+
+    def records(self) -> Iterator[Record]:
+        """What has come since. The last record is given when nothing more has come below it."""
+        if os.fstat(self.file.fileno()).st_size < self._position:
+            self._position, self._lines = 0, Lines()  # it was emptied
+            yield from self._assembly.end()
+        came = False
+        self.file.seek(self._position)
+        while block := self.file.read(BLOCK):
+            came = True
+            self._position += len(block)
+            for line in self._lines.add(block):
+                yield from self._assembly.add(line)
+        if not came:
+            yield from self._assembly.end()
+
+    def last_records(self) -> Iterator[Record]:
+        """What is still held back; then it is closed."""
+        yield from self.records()
+        for line in self._lines.end():
+            yield from self._assembly.add(line)
+        yield from self._assembly.end()
+        self.file.close()
+
+
+class Follower:
+    """Follows a log wherever its files go.
+
+    The file before the current one is kept open, too: a line may reach it when it has been renamed already. And as
+    long as both are open, no other file can get their identities, so that each is found again under its new name.
+
+    Args:
+        path: The log.
+        files: Its files, newest first, open; none if it isn't there yet.
+        position: From where on the first of them is new.
+    """
+
+    def __init__(self, path: Path, files: list[BinaryIO], position: int) -> None:
+        self._path = path
+        self._tails = [Tail(file, file.seek(0, os.SEEK_END)) for file in files[1:2]]
+        self._tails += [Tail(file, position) for file in files[:1]]
+        for file in files[2:]:
+            file.close()
+
+    @property
+    def is_at_rest(self) -> bool:
+        """Whether nothing is held back that may be whole."""
+        return all(tail.is_at_rest for tail in self._tails)
+
+    def records(self) -> Iterator[Record]:
+        """What has come since, oldest first."""
+        for tail in self._tails:
+            yield from tail.records()
+        found = identity_at(self._path)
+        if found is None or (self._tails and found == self._tails[-1].identity):
+            return
+        for file in self._newer():
+            while len(self._tails) > 1:
+                yield from self._tails.pop(0).last_records()
+            self._tails.append(Tail(file))
+            for tail in self._tails:
+                yield from tail.records()
+
+    def close(self) -> None:
+        """Closes what is open."""
+        for tail in self._tails:
+            tail.file.close()
+
+    def _newer(self) -> list[BinaryIO]:
+        """The files that came after the current one, oldest first."""
+        files = open_all(self._path)
+        known = [identity(file) for file in files]
+        for tail in reversed(self._tails):
+            if tail.identity in known:
+                place = known.index(tail.identity)
+                for file in files[place:]:
+                    file.close()
+                return files[:place][::-1]
+        return files[::-1]  # ours are gone, and all that is there came after them
+
+
+def pause(seconds: float) -> None:
+    """Waits. Raises BrokenPipeError as soon as nobody reads our output any more."""
+    try:
+        poll = select.poll()
+        poll.register(sys.stdout.fileno(), 0)
+    except (AttributeError, OSError, ValueError):  # not POSIX, or it is no file
+        time.sleep(seconds)
+        return
+    if poll.poll(seconds * 1000):
+        raise BrokenPipeError

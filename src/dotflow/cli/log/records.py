@@ -1,0 +1,207 @@
+"""What stands in a log: lines, put together to records, of either format, and whatever else got in between."""
+
+import json
+import re
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
+from functools import cached_property
+from math import isfinite
+from typing import Any, Final
+
+from dotflow.providers.logs.formats import FIELDS, INDENT, LEVELS, shown
+
+HEAD: Final = re.compile(rf"(\d{{4}}-\d\d-\d\d \d\d:\d\d:\d\d(?:\.\d+)?) ({'|'.join(LEVELS)}) *(?: (.*))?")
+HEAD_BYTES: Final = re.compile(HEAD.pattern.encode())
+#: What one character of an id may have become in a log: itself, or what `shown` made of it.
+CHARACTER: Final = r"(?:\\(?:[nr]|x[0-9a-f]{2}|u[0-9a-f]{4})|.)"
+BEGINNING: Final = re.compile(rf"{CHARACTER}{{0,8}}")
+OUTCOME: Final = (
+    r"(?P<status>Not started|In progress|Completed|Paused|Retry|Failed)"
+    r"(?: \(attempt (?P<attempt>\d+)\))?(?: in (?P<duration>\d+\.\d+) s)?(?: \(from its checkpoint\))?"
+    r"(?:: (?P<exception>[^\s:]+): ?(?P<message>.*))?"
+)
+TASK: Final = re.compile(
+    r"(?P<workflow>.+?)(?: \((?P<name>.+?)\))? run (?P<run>\S{1,8}) task (?P<task>\d+) (?P<step>.*?)"
+    rf"(?: \[(?P<group>.+?)\])?: {OUTCOME}"
+)
+#: As logs were written before: the beginning of the workflow's id, neither run nor group.
+OLD_TASK: Final = re.compile(rf"(?P<workflow>{CHARACTER}{{1,8}}?) task (?P<task>\d+) (?P<step>.*?): {OUTCOME}")
+TRACEBACK: Final = re.compile(r"(  \+ Exception Group )?Traceback \(most recent call last\):")
+
+
+def beginning(workflow_id: str) -> str:
+    """The first eight characters of an id, as logs showed them before; those that had to be escaped stay whole."""
+    found = BEGINNING.match(shown(workflow_id))
+    return found[0] if found else ""
+
+
+class Record:
+    """One thing that was written: a line of JSON, a line with what is indented below it, or lines that are neither.
+
+    Args:
+        raw: Its lines, as they stand in the file.
+        told: What its line of JSON says, if it is one.
+    """
+
+    def __init__(self, raw: bytes, told: dict[str, Any] | None = None) -> None:
+        self.raw = raw
+        self._told = told
+
+    @cached_property
+    def fields(self) -> dict[str, Any]:
+        """What it says, under the keys of a line of JSON; None for what it doesn't."""
+        fields = dict.fromkeys(FIELDS) | (self._told or {})
+        if self._told is None:
+            fields |= _parsed(self.text)
+        return fields
+
+    @property
+    def text(self) -> str:
+        """Its lines, without the end of the last one. What is no text is shown as \\xff."""
+        return self.raw.decode("utf-8", "backslashreplace").rstrip("\n")
+
+    @property
+    def level(self) -> int | None:
+        """How serious it is; None if it doesn't say."""
+        if self._told is not None:
+            level = self._told.get("level")
+        else:
+            head = HEAD_BYTES.match(self.raw)
+            level = head[2].decode() if head else None
+        return LEVELS.get(level) if isinstance(level, str) else None
+
+    @property
+    def is_abridged(self) -> bool:
+        """Whether it is a task's line as it was written before, with no more than the beginning of an id."""
+        return self._told is None and self.fields["task"] is not None and self.fields["run"] is None
+
+    def as_json(self) -> str:
+        """It as one line of strict JSON, with all keys."""
+        line = json.dumps(self.fields)
+        if "\\ud" in line:  # perhaps a lone surrogate, which strict readers refuse
+            line = json.dumps(_without_surrogates(self.fields))
+        return line
+
+
+class Assembly:
+    """Puts lines together to records, as they come.
+
+    Where one ends is known only when the next begins, or when somebody says that nothing more comes.
+    """
+
+    def __init__(self) -> None:
+        self._lines: list[bytes] = []
+
+    def add(self, line: bytes) -> Iterator[Record]:
+        """The records that are whole now."""
+        told = _object(line)
+        if told is not None:
+            yield from self.end()
+            yield Record(line, told)
+        elif HEAD_BYTES.match(line):
+            yield from self.end()
+            self._lines = [line]
+        elif line.strip() or self._lines:
+            self._lines.append(line)
+
+    def end(self) -> Iterator[Record]:
+        """The last one."""
+        if self._lines:
+            lines, self._lines = self._lines, []
+            yield Record(b"".join(lines))
+
+    @property
+    def is_open(self) -> bool:
+        """Whether there is one that may go on."""
+        return bool(self._lines)
+
+
+def assembled(lines: Iterable[bytes]) -> Iterator[Record]:
+    """The records of a whole file, oldest first."""
+    assembly = Assembly()
+    for line in lines:
+        yield from assembly.add(line)
+    yield from assembly.end()
+
+
+def assembled_backwards(lines: Iterable[bytes]) -> Iterator[Record]:
+    """The same records from lines that come last first, newest first; no more lines are taken than they need."""
+    below: list[bytes] = []
+    for line in lines:
+        told = _object(line)
+        if told is None:
+            below.append(line)
+        if told is not None or HEAD_BYTES.match(line):
+            yield from _turned(below)
+            below = []
+        if told is not None:
+            yield Record(line, told)
+    yield from _turned(below)
+
+
+def _turned(lines: list[bytes]) -> Iterator[Record]:
+    while lines and not lines[-1].strip():
+        lines.pop()  # at the beginning of what has no head: forwards, they are passed over, too
+    if lines:
+        yield Record(b"".join(reversed(lines)))
+
+
+def _object(line: bytes) -> dict[str, Any] | None:
+    """What a line of JSON says; None for one that isn't whole, or isn't a log's."""
+    if not line.startswith(b"{"):
+        return None
+    try:
+        found = json.loads(line, parse_constant=lambda name: None, parse_float=_finite)
+    except (ValueError, RecursionError):
+        return None
+    return found if isinstance(found, dict) and "level" in found else None
+
+
+def _finite(number: str) -> float | None:
+    """A number; None for 1e999, which would be written as Infinity, and that is no JSON."""
+    return found if isfinite(found := float(number)) else None
+
+
+def _parsed(text: str) -> dict[str, Any]:
+    """What a record for people says, as far as it says it."""
+    first, *rest = text.split("\n")
+    head = HEAD.fullmatch(first)
+    if head is None:
+        return {"message": text}
+    below = [line.removeprefix(INDENT) for line in rest]
+    found: dict[str, Any] = {"time": _moment(head[1]), "level": head[2]}
+    task = TASK.fullmatch(head[3] or "") or OLD_TASK.fullmatch(head[3] or "")
+    if task is None:
+        return found | {"message": "\n".join([head[3] or "", *below])}
+    attempt, duration = task["attempt"], task["duration"]
+    found |= {name: task[name] for name in ("workflow", "step", "status")} | {"task": int(task["task"])}
+    if task.re is TASK:
+        found |= {"name": task["name"], "run": task["run"], "group": task["group"] or "default"}
+    found["attempt"] = int(attempt) if attempt else 1 if task["status"] == "In progress" else None
+    found["duration"] = float(duration) if duration else None
+    if task["exception"]:
+        start = next((number for number, line in enumerate(below) if TRACEBACK.match(line)), len(below))
+        found["error"] = {
+            "exception": task["exception"],
+            "message": "\n".join([task["message"], *below[:start]]),
+            "traceback": "".join(f"{line}\n" for line in below[start:]),
+        }
+    return found
+
+
+def _moment(local: str) -> str | None:
+    """A local time as an aware one in UTC; None for one that doesn't exist, such as a 31st of June."""
+    try:
+        return datetime.fromisoformat(local).astimezone(UTC).isoformat(timespec="microseconds")
+    except (ValueError, OverflowError, OSError):
+        return None
+
+
+def _without_surrogates(value: Any) -> Any:
+    if isinstance(value, str):
+        return value.encode("utf-8", "backslashreplace").decode()
+    if isinstance(value, dict):
+        return {_without_surrogates(key): _without_surrogates(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_without_surrogates(inner) for inner in value]
+    return value

@@ -1,0 +1,137 @@
+"""Records on their way out: as they are in a pipe, as JSON, or with colours in a terminal."""
+
+import io
+import os
+import sys
+from collections.abc import Callable, Iterable
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+from dotflow import clock
+from dotflow.cli.log.records import Record
+from dotflow.providers.logs.formats import INDENT, shown, simple_head
+
+if TYPE_CHECKING:
+    from rich.text import Text
+
+LEVEL_STYLES: Final = {"DEBUG": "dim", "INFO": "blue", "WARNING": "yellow", "ERROR": "bold red"}
+STATUS_STYLES: Final = {"In progress": "cyan", "Completed": "green", "Retry": "yellow", "Failed": "bold red"}
+
+Show = Callable[[Iterable[Record]], None]
+
+
+def shower(as_json: bool) -> Show:
+    """How records are shown where our output goes."""
+    if as_json:
+        return show_json
+    if sys.stdout.isatty():
+        return Terminal().show
+    return show_raw
+
+
+def show_json(records: Iterable[Record]) -> None:
+    """One object a line."""
+    for record in records:
+        sys.stdout.write(f"{record.as_json()}\n")
+    sys.stdout.flush()
+
+
+def show_raw(records: Iterable[Record]) -> None:
+    """Exactly what is in the file."""
+    sys.stdout.flush()
+    for record in records:
+        sys.stdout.buffer.write(record.raw)
+    sys.stdout.buffer.flush()
+
+
+class Terminal:
+    """Shows records with colours, without where NO_COLOR is set, and a line where a day begins."""
+
+    def __init__(self) -> None:
+        from rich.console import Console
+
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            sys.stdout.reconfigure(errors="backslashreplace")  # what the terminal's encoding lacks, it shows
+        # Rich alone would leave bold and dim under NO_COLOR.
+        colours: Literal["auto"] | None = None if os.environ.get("NO_COLOR") else "auto"
+        self._console = Console(color_system=colours, highlight=False, markup=False, emoji=False)
+        self._day = f"{clock.now().astimezone():%Y-%m-%d}"
+
+    def show(self, records: Iterable[Record]) -> None:
+        """Writes them out."""
+        for record in records:
+            moment = _local(record.fields["time"])
+            if moment is None:
+                self._write(record.text, "dim")
+                continue
+            if f"{moment:%Y-%m-%d}" != self._day:
+                self._day = f"{moment:%Y-%m-%d}"
+                self._write(f"── {self._day} ──", "dim")
+            if record.fields["task"] is None:
+                self._report(record.fields, moment)
+            else:
+                self._task(record.fields, moment)
+
+    def _report(self, fields: dict[str, Any], moment: datetime) -> None:
+        first, _, rest = str(fields["message"] or "").rstrip("\n").partition("\n")
+        self._console.print(_head(fields, moment).append(shown(first)), soft_wrap=True)
+        self._write(rest, "dim", INDENT)
+
+    def _task(self, fields: dict[str, Any], moment: datetime) -> None:
+        status, error = str(fields["status"]), fields["error"]
+        style = STATUS_STYLES.get(status, "")
+        head = _head(fields, moment)
+        head.append(f"{_whose(fields)} ", "dim")
+        head.append(f"task {shown(str(fields['task']))} ").append(shown(str(fields["step"])), "bold")
+        if fields["group"] not in (None, "default"):
+            head.append(f" [{shown(str(fields['group']))}]", "magenta")
+        head.append(": ").append(shown(status), style).append(_outcome(status, fields))
+        self._console.print(head, soft_wrap=True)
+        if isinstance(error, dict):
+            said = f"{error.get('exception')}: {error.get('message')}"
+            self._wrapped(said, style)
+            trace = str(error.get("traceback") or "").rstrip("\n")
+            self._write(trace.removesuffix(said), "dim", INDENT)  # most end with what has just been said
+
+    def _write(self, said: str, style: str, indent: str = "") -> None:
+        """Line by line; what is too long is left to the terminal to break, so that it can be copied."""
+        for line in said.rstrip("\n").split("\n") if said else ():
+            self._console.print(f"{indent}{shown(line)}", style=style, soft_wrap=True)
+
+    def _wrapped(self, said: str, style: str) -> None:
+        """Indented, and broken between words."""
+        from rich.text import Text
+
+        for line in said.rstrip("\n").split("\n"):
+            for part in Text(shown(line), style).wrap(self._console, max(20, self._console.width - len(INDENT))):
+                self._console.print(Text(INDENT).append_text(part), soft_wrap=True)
+
+
+def _head(fields: dict[str, Any], moment: datetime) -> "Text":
+    from rich.text import Text
+
+    level = shown(str(fields["level"]))
+    head = Text(f"{moment:%H:%M:%S}.{moment.microsecond // 1000:03d} ", "dim")
+    return Text().append_text(head).append(f"{level:7} ", LEVEL_STYLES.get(level, ""))
+
+
+def _whose(fields: dict[str, Any]) -> str:
+    """Which workflow and run it is about. What a record for people had to escape stays as it is."""
+    workflow, run, name = (
+        None if value is None else str(value) for value in map(fields.get, ("workflow", "run", "name"))
+    )
+    return simple_head(str(workflow), run, name)
+
+
+def _outcome(status: str, fields: dict[str, Any]) -> str:
+    attempt, duration = fields["attempt"], fields["duration"]
+    if status == "Completed":
+        return f" in {duration:.3f} s" if isinstance(duration, float) else " (from its checkpoint)"
+    return f" (attempt {shown(str(attempt))})" if fields["error"] or (isinstance(attempt, int) and attempt > 1) else ""
+
+
+def _local(time: Any) -> datetime | None:
+    try:
+        return datetime.fromisoformat(time).astimezone()
+    except (TypeError, ValueError, OverflowError, OSError):
+        return None

@@ -1,0 +1,170 @@
+"""From the options of `start` and `schedule` to a workflow."""
+
+import inspect
+import json
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import click
+
+from dotflow.cli.command import WHAT_TO_RUN
+from dotflow.cli.run.derived_id import made_id
+from dotflow.cli.storages import OPTIONS, make_storage
+from dotflow.config import Config
+from dotflow.core.action import Action
+from dotflow.core.failure import name_of
+from dotflow.core.steps import resolve
+from dotflow.errors import DotflowError
+from dotflow.providers.storages.memory import StorageDefault
+from dotflow.workflow import DotFlow
+
+
+class Asked(NamedTuple):
+    """What the command line was given of a workflow; the names are those of the options."""
+
+    step: Sequence[str]
+    workflow: str | None
+    initial_context: str | None
+    callback: str | None
+    workflow_id: str | None
+    storage: str | None
+    storage_options: Mapping[str, str | None]
+    resume: bool
+
+    @classmethod
+    def of(cls, options: Mapping[str, Any]) -> "Asked":
+        """From what click hands over, with what is no concern of the workflow left out."""
+        names = set(cls._fields) - {"storage_options"}
+        return cls(**{name: options[name] for name in names}, storage_options={name: options[name] for name in OPTIONS})
+
+
+def build(asked: Asked) -> DotFlow:
+    """Makes the workflow that was asked for, ready to run: where its values last, it has an id that lasts, too.
+
+    Raises:
+        UsageError: Options that don't go together.
+        DotflowError: A path that leads nowhere, or a definition that is wrong.
+    """
+    workflow = load(asked)
+    if not workflow.is_named and not isinstance(workflow.config.storage, StorageDefault):
+        workflow.set_id(made_id(asked.step, asked.workflow))
+        workflow.config.log.note(_note(workflow.workflow_id, of_steps=bool(asked.step)))
+    return workflow
+
+
+def load(asked: Asked) -> DotFlow:
+    """Makes the workflow with the id that it has by itself. The current folder is importable from here on.
+
+    Raises:
+        UsageError: Options that don't go together.
+        DotflowError: A path that leads nowhere, or a definition that is wrong.
+    """
+    _make_folder_importable()
+    if bool(asked.step) == bool(asked.workflow):
+        raise click.UsageError(WHAT_TO_RUN + (", but not both." if asked.step else "."))
+    storage = make_storage(asked.storage, asked.storage_options)
+    workflow = _of_factory(asked) if asked.workflow else _of_steps(asked)
+    if storage is not None:
+        workflow.config.storage = storage
+    if asked.resume and isinstance(workflow.config.storage, StorageDefault):
+        raise click.UsageError("--resume needs a storage that outlives a process: add --storage file, for example.")
+    return workflow
+
+
+def _note(workflow_id: str, *, of_steps: bool) -> str:
+    of, other = ("--step", "--workflow-id") if of_steps else ("--workflow", "DotFlow(workflow_id=...)")
+    return f"Workflow id: {workflow_id} (made of {of}; {other} gives another one)."
+
+
+def _make_folder_importable() -> None:
+    try:
+        here = str(Path.cwd())
+    except FileNotFoundError:
+        raise click.ClickException(
+            "The folder that you are in was deleted. Go to one that is there, with cd."
+        ) from None
+    if not {"", here} & set(sys.path):
+        sys.path.insert(0, here)
+
+
+def _of_steps(asked: Asked) -> DotFlow:
+    workflow = DotFlow(config=Config(), workflow_id=asked.workflow_id)
+    context = None if asked.initial_context is None else value_of(asked.initial_context)
+    workflow.task.add(step=list(asked.step), callback=asked.callback, initial_context=context)
+    return workflow
+
+
+def _of_factory(asked: Asked) -> DotFlow:
+    for option in ("initial_context", "callback", "workflow_id"):
+        if getattr(asked, option) is not None:
+            name = option.replace("_", "-")
+            raise click.UsageError(f"--{name} goes with --step; with --workflow, the factory decides about that.")
+    path = str(asked.workflow)
+    found = resolve(path, list_actions=False)
+    made = found if isinstance(found, DotFlow) else _call(path, found)
+    if not isinstance(made, DotFlow):
+        raise click.UsageError(
+            f"--workflow {path} leads to {_told(found, made)}. It takes the path of a function that returns a DotFlow, "
+            f"or of a DotFlow."
+        )
+    return made
+
+
+def _call(path: str, factory: Any) -> Any:
+    if isinstance(factory, Action):
+        raise click.UsageError(f"--workflow {path} leads to a step. Run it with --step {path}.")
+    if not callable(factory):
+        return factory
+    missing = _missing_arguments(factory)
+    if missing:
+        raise click.UsageError(
+            f"--workflow {path} is called without arguments, and it needs {missing}: give them defaults."
+        )
+    if inspect.iscoroutinefunction(factory):
+        raise click.UsageError(f"--workflow {path} is a coroutine function; it takes a plain one, without async.")
+    try:
+        return factory()
+    except DotflowError:
+        raise
+    except (Exception, SystemExit) as error:  # the user's factory
+        raise FactoryRaised(path, error) from error
+
+
+class FactoryRaised(click.ClickException):
+    """The user's factory raised; the error is its cause."""
+
+    def __init__(self, path: str, error: BaseException) -> None:
+        super().__init__(f"--workflow {path} raised {type(error).__name__}: {error} (--debug shows where)")
+
+
+def _missing_arguments(factory: Callable[..., Any]) -> str:
+    try:
+        parameters = inspect.signature(factory).parameters.values()
+    except (TypeError, ValueError):  # written in C: the call will tell
+        return ""
+    return ", ".join(
+        f"'{parameter.name}'"
+        for parameter in parameters
+        if parameter.default is parameter.empty
+        and parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
+    )
+
+
+def _told(found: object, made: object) -> str:
+    if made is found:
+        return f"{made!r} ({name_of(type(made))})"
+    return f"a function that returned {made!r} ({name_of(type(made))})"
+
+
+def value_of(text: str) -> Any:
+    """The value of a JSON text; a text that is no JSON is the value itself."""
+
+    def refuse(constant: str) -> Any:  # NaN and Infinity: Python reads them, but JSON has no such words
+        raise ValueError(constant)
+
+    try:
+        return json.loads(text, parse_constant=refuse)
+    except (ValueError, RecursionError):
+        return text

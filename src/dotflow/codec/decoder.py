@@ -1,0 +1,202 @@
+"""JSON back into values: each tag has one function in a table. Nothing is imported by name, and nothing is run.
+
+What can't be kept from running is the `__hash__` and `__eq__` of a class whose instances are keys of a dict or members
+of a set.
+"""
+
+import json
+import sys
+from collections.abc import Callable
+from typing import Any, Final, NoReturn
+
+from dotflow.codec import frames
+from dotflow.codec.parts import Parts
+from dotflow.codec.types import collections, datetimes, enums, records, scalars
+from dotflow.core.context import Context, Inputs
+from dotflow.errors import CheckpointUnreadable
+
+_ARROW_TAGS: Final = frozenset(frames.TAG_OF.values())  # dotflow.codec.frames.registry is imported for these only
+
+_LONGEST: Final = 640  # decimal digits of a number that is written as such; the least that Python can be limited to
+CONTEXT_FIELDS: Final = ("storage", "task_id", "workflow_id", "time", "step")
+_SHOWN: Final = 300  # characters of a message that may repeat what the text says
+
+
+def read(text: str, parts: Parts | None = None) -> Any:
+    """The value that was written.
+
+    Raises:
+        CheckpointUnreadable: It means nothing here.
+        ValueError: It is no JSON.
+        RecursionError: It is nested too deep for the stack.
+    """
+    if parts is not None:
+        return _decoder_with(parts).decode(text)
+    # int itself is the quickest, and has a limit, unless the program has switched that off.
+    return (_decoder if sys.get_int_max_str_digits() else _careful_decoder).decode(text)
+
+
+def make_context(**fields: Any) -> Context:
+    """A Context with exactly these five fields: its constructor would make one of two."""
+    context = Context.__new__(Context)
+    context.inputs = None
+    for name in CONTEXT_FIELDS:
+        setattr(context, name, fields[name])
+    return context
+
+
+def shortened(text: str, length: int = _SHOWN) -> str:
+    """A message of a bearable length, which can be printed whatever it repeats."""
+    shown = text if len(text) <= length else f"{text[:length]}..."
+    return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in shown)
+
+
+def _object(pairs: list[tuple[str, Any]]) -> Any:
+    """A JSON object, whose values have been read already."""
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise CheckpointUnreadable("it says two things of one key")
+    for key in found:
+        if key[:1] == "$":
+            return _tagged(key, found)
+    return found
+
+
+def _tagged(tag: str, found: dict[str, Any]) -> Any:
+    if len(found) > 1:
+        raise CheckpointUnreadable(f"the tag {tag} stands beside other keys")
+    payload = found[tag]
+    try:
+        if tag in _ARROW_TAGS:
+            from dotflow.codec.frames import registry as frame_registry
+
+            return frame_registry.decode(tag, payload)
+        reader = TABLE.get(tag)
+        if reader is None:
+            raise CheckpointUnreadable(f"it has a tag that means nothing to this dotflow there, {tag}")
+        return reader(payload)
+    except (CheckpointUnreadable, RecursionError):
+        raise
+    except Exception as error:  # what a damaged payload makes of constructors; the user's own __hash__ and __eq__
+        reason = f"what stands under {tag} means nothing ({type(error).__name__}: {error})"
+        raise CheckpointUnreadable(reason) from error
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise CheckpointUnreadable(f"it has a bare {name}, which is no JSON")
+
+
+def _bounded_int(digits: str) -> int:
+    if len(digits) > _LONGEST:
+        raise ValueError(f"a number of {len(digits)} digits")
+    return int(digits)
+
+
+def _list(payload: object) -> list[Any]:
+    if type(payload) is not list:
+        raise TypeError("it is not a list")
+    return payload
+
+
+def _pair(payload: object) -> list[Any]:
+    pair = _list(payload)
+    if len(pair) != 2:
+        raise ValueError("it is not a pair")
+    return pair
+
+
+def _object_in(payload: object) -> dict[Any, Any]:
+    if type(payload) is not dict:
+        raise TypeError("fields of it have no names")
+    return payload
+
+
+def _tuple(payload: object) -> tuple[Any, ...]:
+    return tuple(_list(payload))
+
+
+def _set(payload: object) -> set[Any]:
+    found = set(_list(payload))
+    if len(found) != len(_list(payload)):
+        raise ValueError("it has a member twice")
+    return found
+
+
+def _frozenset(payload: object) -> frozenset[Any]:
+    return frozenset(_set(payload))
+
+
+def _dict(payload: object) -> dict[Any, Any]:
+    pairs = _list(payload)
+    found = dict(map(_pair, pairs))
+    if len(found) != len(pairs):
+        raise ValueError("it has a key twice")
+    return found
+
+
+def _context(payload: object) -> Context:
+    fields = _object_in(payload)
+    inputs = fields.pop("inputs", None)
+    if fields.keys() != set(CONTEXT_FIELDS):
+        raise ValueError("it has not the fields of a Context")
+    context = make_context(**fields)
+    context.inputs = None if inputs is None else Inputs(*inputs)
+    return context
+
+
+def _enum(payload: object) -> Any:
+    return enums.read_member(*_pair(payload))
+
+
+def _record(tag: str) -> Callable[[object], Any]:
+    def record(payload: object) -> Any:
+        name, fields, *others = _list(payload)
+        if len(others) > 1:
+            raise ValueError("there is more than a class and its attributes")
+        return records.rebuild(tag, name, _object_in(fields), _object_in(*others) if others else {})
+
+    return record
+
+
+TABLE: Final[dict[str, Callable[[object], Any]]] = {
+    "$int": scalars.read_long,
+    "$float": scalars.read_float,
+    "$str": scalars.read_pieces,
+    "$bytes": scalars.read_bytes,
+    "$tuple": _tuple,
+    "$set": _set,
+    "$frozenset": _frozenset,
+    "$dict": _dict,
+    "$counter": collections.read_counter,
+    "$ordered": collections.read_ordered,
+    "$defaultdict": collections.read_defaultdict,
+    "$deque": collections.read_deque,
+    "$range": collections.read_range,
+    "$complex": collections.read_complex,
+    "$datetime": datetimes.read_datetime,
+    "$date": datetimes.read_date,
+    "$time": datetimes.read_time,
+    "$timedelta": datetimes.read_span,
+    "$decimal": scalars.read_decimal,
+    "$uuid": scalars.read_uuid,
+    "$path": scalars.read_path,
+    "$context": _context,
+    "$enum": _enum,
+    "$dataclass": _record("$dataclass"),
+    "$model": _record("$model"),
+    "$namedtuple": _record("$namedtuple"),
+}
+
+_decoder: Final = json.JSONDecoder(object_pairs_hook=_object, parse_constant=_refuse_constant)
+_careful_decoder: Final = json.JSONDecoder(
+    object_pairs_hook=_object, parse_constant=_refuse_constant, parse_int=_bounded_int
+)
+
+
+def _decoder_with(parts: Parts) -> json.JSONDecoder:
+    """For a text beside which parts lie."""
+
+    def read_object(pairs: list[tuple[str, Any]]) -> Any:
+        return parts.take(pairs[0][1]) if len(pairs) == 1 and pairs[0][0] == "$part" else _object(pairs)
+
+    return json.JSONDecoder(object_pairs_hook=read_object, parse_constant=_refuse_constant, parse_int=_bounded_int)

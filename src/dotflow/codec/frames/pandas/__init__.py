@@ -1,0 +1,1 @@
+"""pandas: frames, series, indexes, arrays and scalars."""

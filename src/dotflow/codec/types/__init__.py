@@ -1,0 +1,1 @@
+"""Kinds of values that JSON has no word for."""

@@ -1,0 +1,84 @@
+"""The types of the collections module, ranges and complex numbers: what is said of them beside their items."""
+
+from collections import Counter, OrderedDict, defaultdict, deque
+from typing import Any, Final
+
+from dotflow.codec.types.classes import Unfit
+
+#: What a defaultdict may fill its gaps with: these have names, and need nothing else.
+_FACTORIES: Final[dict[str, type]] = {
+    kind.__name__: kind
+    for kind in (bool, bytes, complex, dict, float, frozenset, int, list, set, str, tuple)
+}  # fmt: skip
+_NAMES: Final = {kind: name for name, kind in _FACTORIES.items()}
+
+
+def check_bare(value: Counter[Any] | OrderedDict[Any, Any]) -> None:
+    """Raises Unfit for a value with attributes: only the items are written."""
+    if vars(value):
+        raise Unfit("it has attributes of its own; return it without them")
+
+
+def name_of_factory(value: defaultdict[Any, Any]) -> str | None:
+    """Returns the name of a defaultdict's factory; None if it has no factory. Raises Unfit."""
+    factory: Any = value.default_factory
+    if factory is None:
+        return None
+    name = _NAMES.get(factory) if type(factory) is type else None
+    if name is None:
+        raise Unfit("its default_factory is code, not data; return dict(...), or take one such as list or int")
+    return name
+
+
+def read_counter(payload: object) -> Counter[Any]:
+    """Builds a Counter, whatever its counts are."""
+    found: Counter[Any] = Counter()
+    dict.update(found, _items(payload))
+    return found
+
+
+def read_ordered(payload: object) -> OrderedDict[Any, Any]:
+    """Builds an OrderedDict."""
+    return OrderedDict(_items(payload))
+
+
+def read_defaultdict(payload: object) -> defaultdict[Any, Any]:
+    """Builds a defaultdict from the name of its factory, and its items."""
+    name, items = _list(payload, 2)
+    return defaultdict(None if name is None else _FACTORIES[name], _items(items))
+
+
+def read_deque(payload: object) -> deque[Any]:
+    """Builds a deque from its items, and how many there can be."""
+    items, longest = _list(payload, 2)
+    if longest is not None and (type(longest) is not int or len(_list(items)) > longest):
+        raise ValueError("its items and its length don't fit together")
+    return deque(_list(items), longest)
+
+
+def read_range(payload: object) -> range:
+    """Builds a range from its start, stop and step."""
+    return range(*_all(_list(payload, 3), int))
+
+
+def read_complex(payload: object) -> complex:
+    """Builds a complex number from its real and its imaginary part."""
+    return complex(*_all(_list(payload, 2), float))
+
+
+def _items(payload: object) -> dict[Any, Any]:
+    if type(payload) is not dict:
+        raise TypeError("its items are none")
+    return payload
+
+
+def _list(payload: object, length: int | None = None) -> list[Any]:
+    if type(payload) is not list or (length is not None and len(payload) != length):
+        raise TypeError("it is not a list of the right length")
+    return payload
+
+
+def _all(values: list[Any], kind: type) -> list[Any]:
+    if not all(type(value) is kind for value in values):
+        raise TypeError("its numbers are none")
+    return values

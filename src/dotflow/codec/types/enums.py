@@ -1,0 +1,86 @@
+"""Enums: members by their names, and flags that are several of them."""
+
+import enum
+from enum import Enum, Flag
+from typing import Any, Final
+
+from dotflow.codec.types.classes import Unfit, attribute_of, dict_of, find, inherits, mro_of
+from dotflow.errors import CheckpointUnreadable
+
+#: What making a new combination of flags would run, where the class or a mixin has one of its own.
+_HOOKS: Final = ("__getattr__", "__getattribute__", "__setattr__")
+_OURS: Final = (enum.IntFlag, enum.Flag, enum.ReprEnum, enum.Enum, int, object)
+
+
+def write_member(member: Any) -> str | list[Any]:
+    """A member's name; for a combination of flags the names of those set, and then the bits without a name.
+
+    Raises:
+        Unfit: It would not be found again.
+    """
+    cls = type(member)
+    members = _members_of(cls)
+    name = _attribute(member, "_name_")
+    if type(name) is str and members.get(name) is member:
+        return name
+    rest = _attribute(member, "_value_")
+    if not inherits(cls, Flag) or type(rest) is not int or _combine(cls, rest) is not member:
+        raise Unfit("it is no member of its class")
+    parts: list[Any] = []
+    for name, single in members.items():
+        bit = _attribute(single, "_value_")
+        if type(bit) is int and bit > 0 and bit & (bit - 1) == 0 and bit & rest:
+            parts.append(name)
+            rest ^= bit
+    return [*parts, rest] if rest else parts
+
+
+def read_member(name: object, wanted: object) -> Any:
+    """The member that a checkpoint means. Neither `_missing_` nor anything else of its author's is run."""
+    cls = find(name)
+    if not inherits(cls, Enum):
+        raise CheckpointUnreadable(f"{name} is no Enum")
+    members = _members_of(cls)
+    if type(wanted) is str and wanted in members:
+        return members[wanted]
+    if type(wanted) is not list or not inherits(cls, Flag):
+        raise CheckpointUnreadable(f"{name} has no member {wanted!r} (any more)")
+    value = 0
+    for part in wanted:
+        bits = _attribute(members[part], "_value_") if type(part) is str and part in members else part
+        if type(bits) is not int or bits <= 0:
+            raise CheckpointUnreadable(f"{name} has no member {part!r} (any more)")
+        value |= bits
+    try:
+        return _combine(cls, value)
+    except Unfit as error:
+        raise CheckpointUnreadable(f"{name} has no {wanted!r} (any more): {error}") from error
+
+
+def _attribute(member: object, name: str) -> Any:
+    return object.__getattribute__(member, name)
+
+
+def _members_of(cls: type) -> dict[str, Any]:
+    found = dict_of(cls).get("_member_map_")
+    return found if type(found) is dict else {}
+
+
+def _combine(cls: type, value: int) -> Any:
+    """The one object that stands for a combination of flags; made now if there is none yet. Raises Unfit."""
+    known = dict_of(cls).get("_value2member_map_")
+    if type(known) is not dict:
+        raise Unfit("it is no proper Enum")
+    if value in known:
+        return known[value]
+    own = [base for base in mro_of(cls) if not any(base is ours for ours in _OURS)]
+    kind = attribute_of(cls, "_member_type_")
+    if any(hook in dict_of(base) for base in own for hook in _HOOKS) or not (kind is object or kind is int):
+        raise Unfit("making it would run the class's own code")
+    try:
+        made: Any = dict_of(Flag)["_missing_"].__func__(cls, value)  # the class may have a _missing_ of its own
+    except ValueError as error:
+        raise Unfit(str(error)) from error
+    if type(made) is not cls or _attribute(made, "_value_") != value:
+        raise Unfit("the class keeps no such values")
+    return made

@@ -1,0 +1,146 @@
+"""Dataclasses, Pydantic models and named tuples: taken apart and built past what their authors wrote."""
+
+import dataclasses
+import sys
+from types import SimpleNamespace
+from typing import Any, Final
+
+from dotflow.codec.types.classes import Unfit, attribute_of, dict_of, find, inherits, name_for, qualname_of
+from dotflow.codec.types.layout import Layout, TupleLayout
+from dotflow.core.failure import name_of
+from dotflow.errors import CheckpointUnreadable, ValueNotStorable
+
+DATACLASS: Final = "$dataclass"
+MODEL: Final = "$model"
+NAMED_TUPLE: Final = "$namedtuple"
+
+_FIELDS_SET: Final = "__pydantic_fields_set__"
+_EXTRA: Final = "__pydantic_extra__"
+_PRIVATE: Final = "__pydantic_private__"
+
+#: The layouts of classes that were met, by tag and name. A name may come to mean another class, so look before use.
+_layouts: Final[dict[tuple[str, str], Layout | TupleLayout]] = {}
+_MANY: Final = 1000  # so many classes are remembered, and kept alive by it
+
+
+def tag_for(cls: type) -> str:
+    """The tag of a class's instances; empty where the class is neither a dataclass, a model nor a named tuple."""
+    if is_model(cls):
+        return MODEL
+    if inherits(cls, tuple) and "_fields" in dict_of(cls):
+        return NAMED_TUPLE
+    return DATACLASS if attribute_of(cls, "__dataclass_fields__") is not None else ""
+
+
+def describe(tag: str, cls: type) -> tuple[str, Layout | TupleLayout]:
+    """The name of a class, and where its instances have their state.
+
+    Raises:
+        ValueNotStorable: They can't be kept.
+    """
+    name = name_for(cls)
+    try:
+        return name, _layout_of(tag, name, cls)
+    except Unfit as error:
+        raise ValueNotStorable(name_of(cls), "", str(error)) from error
+
+
+def take_apart(tag: str, layout: Layout | TupleLayout, instance: Any) -> tuple[dict[str, Any], dict[Any, Any]]:
+    """An instance's fields, and what else it has and not every instance has. Raises ValueNotStorable."""
+    try:
+        fields, others = layout.take_apart(instance)
+    except Unfit as error:
+        raise ValueNotStorable(name_of(layout.cls), "", str(error)) from error
+    if tag == MODEL:
+        return fields, _shortened(fields, others)
+    if "__orig_class__" in others:  # typing notes it at instances of a generic class
+        name = qualname_of(layout.cls)
+        raise ValueNotStorable(name_of(layout.cls), "", f"it was made as a {name}[...]; make it as a plain {name}(...)")
+    return fields, others
+
+
+def rebuild(tag: str, name: object, fields: dict[Any, Any], others: dict[Any, Any]) -> object:
+    """An instance of the class that a checkpoint names, with this state. Nothing that its author wrote is run.
+
+    Raises:
+        CheckpointUnreadable: There is no such class, or it is no longer what it was.
+    """
+    cls = find(name)
+    try:
+        layout = _layout_of(tag, str(name), cls)
+    except Unfit as error:
+        raise CheckpointUnreadable(f"{name} can't be restored: {error}") from error
+    if tag == MODEL and isinstance(layout, Layout):
+        others = _lengthened(layout, fields, others)
+    return layout.put_together(fields, others)
+
+
+def is_model(cls: type) -> bool:
+    """Whether it is a Pydantic model: then Pydantic has been imported."""
+    main = sys.modules.get("pydantic.main")
+    base = None if main is None else vars(main).get("BaseModel")
+    return base is not None and inherits(cls, base)
+
+
+def _layout_of(tag: str, name: str, cls: type) -> Layout | TupleLayout:
+    known = _layouts.get((tag, name))
+    if known is None or known.cls is not cls:
+        if len(_layouts) >= _MANY:
+            _layouts.clear()
+        known = _layouts[tag, name] = _make_layout(tag, cls)
+    return known
+
+
+def _make_layout(tag: str, cls: type) -> Layout | TupleLayout:
+    if tag == NAMED_TUPLE:
+        return TupleLayout(cls)
+    return Layout(cls, _model_fields(cls) if tag == MODEL else _dataclass_fields(cls))
+
+
+def _dataclass_fields(cls: type) -> tuple[str, ...]:
+    known = attribute_of(cls, "__dataclass_fields__")
+    if type(known) is not dict or not all(type(field) is dataclasses.Field for field in known.values()):
+        raise Unfit("it is no dataclass")
+    # A stand-in, as the class itself might answer through a metaclass. fields() leaves ClassVar and InitVar out.
+    stand_in: Any = SimpleNamespace(__dataclass_fields__=known)
+    return tuple(field.name for field in dataclasses.fields(stand_in))
+
+
+def _model_fields(cls: type) -> tuple[str, ...]:
+    if not is_model(cls):
+        raise Unfit("it is no Pydantic model")
+    known = attribute_of(cls, "__pydantic_fields__")
+    if known is None:
+        known = attribute_of(cls, "model_fields")  # Pydantic before 2.10
+    if type(known) is not dict:
+        raise Unfit("its fields are not known yet")
+    return tuple(known)
+
+
+def _shortened(fields: dict[str, Any], others: dict[Any, Any]) -> dict[Any, Any]:
+    """What a model has besides its fields, without what most models have."""
+    kept = {name: value for name, value in others.items() if value is not None or name not in (_EXTRA, _PRIVATE)}
+    if kept.get(_PRIVATE):
+        undefined = sys.modules["pydantic_core"].PydanticUndefined  # what stands for an attribute that has no value
+        kept[_PRIVATE] = {name: value for name, value in kept[_PRIVATE].items() if value is not undefined}
+    fields_set = kept.pop(_FIELDS_SET, None)
+    if fields_set is not None and fields_set != fields.keys():
+        kept[_FIELDS_SET] = sorted(fields_set, key=str)  # a set's own order is another one in every process
+    return kept
+
+
+def _lengthened(layout: Layout, fields: dict[str, Any], others: dict[Any, Any]) -> dict[Any, Any]:
+    """The opposite of `_shortened`."""
+    fields_set = set(_expect(others.get(_FIELDS_SET, list(fields)), list))
+    known = {
+        _FIELDS_SET: fields_set,
+        _EXTRA: _expect(others.get(_EXTRA), dict, type(None)),
+        _PRIVATE: _expect(others.get(_PRIVATE), dict, type(None)),
+    }
+    return others | {name: value for name, value in known.items() if name in others or layout.has_slot(name)}
+
+
+def _expect(state: Any, *kinds: type) -> Any:
+    if type(state) not in kinds:
+        raise CheckpointUnreadable("what it says of a model beside its fields means nothing")
+    return state

@@ -1,0 +1,270 @@
+"""Messages over a socket, with large values sent beside the pickle and received without another copy.
+
+A message is an envelope (kind, number, the parts' sizes) and its parts: a pickle and the buffers that it names.
+The same class serves the worker, which blocks, and the coordinator, which never does.
+"""
+
+import io
+import pickle
+import socket
+import struct
+import sys
+import weakref
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from types import CodeType, FunctionType
+from typing import Any, Final, NamedTuple
+
+import cloudpickle  # type: ignore[import-untyped]
+
+from dotflow.core.action import Action
+from dotflow.processes.fresh_locks import REDUCERS, FreshLock, Reduced
+
+ENVELOPE: Final = struct.Struct("!BQI")  # kind, number, how many parts
+SIZE: Final = struct.Struct("!Q")
+CHUNK: Final = 1 << 16  # bytes read at once while it is not known how many there are
+MOST_BUFFERS: Final = 512  # handed to one sendmsg; POSIX allows 1024
+
+CALL: Final = 1  # to the worker: make this attempt
+ANSWER: Final = 2  # from the worker: its outcome
+STARTED: Final = 3  # from the worker: the attempt begins, its time runs
+STDOUT: Final = 4  # from the worker: what it printed
+STDERR: Final = 5
+RETURNED: Final = 7  # from the worker: the step came back, what follows is pickling its value
+READY: Final = 6  # from the worker, once: it has started
+
+
+class Message(NamedTuple):
+    """What came over the channel."""
+
+    kind: int
+    number: int
+    parts: Sequence[memoryview]
+
+    def load(self) -> Any:
+        """The object that was sent."""
+        return pickle.loads(self.parts[0], buffers=self.parts[1:])
+
+
+class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
+    """Takes actions apart that another process could not look up by name, and refuses what would come out changed.
+
+    A lock that a function refers to as a global, or that a class has as an attribute, is a new one where it is loaded.
+
+    Args:
+        file: Where the pickle goes.
+        buffer_callback: Takes the buffers that are sent beside the pickle.
+        is_code: Whether what is pickled is the program's own code, so that all its locks are loaded as new ones.
+    """
+
+    def __init__(self, file: Any, buffer_callback: Any = None, *, is_code: bool = False) -> None:
+        super().__init__(file, protocol=5, buffer_callback=buffer_callback)
+        self._is_code = is_code
+        self._locks: dict[int, FreshLock] = {}  # by id: the same lock is loaded as the same lock
+
+    def reducer_override(self, obj: Any) -> Any:
+        """Called for each object; NotImplemented leaves it to cloudpickle.
+
+        Raises TypeError for an open file, of which cloudpickle would make its text, and for a memoryview, of which it
+        would make bytes.
+        """
+        if isinstance(obj, io.TextIOBase | memoryview) and obj not in (sys.stdout, sys.stderr):
+            raise TypeError(f"cannot pickle '{type(obj).__name__}' object")
+        if isinstance(obj, CodeType):  # cloudpickle leaves out the file's name, without which no line can be shown
+            make, arguments, *_ = self.dispatch_table[CodeType](obj)
+            return make, tuple(obj.co_filename if part == "<dynamic-code>" else part for part in arguments)
+        if isinstance(obj, type):
+            return self._reduce_class(obj, super().reducer_override(obj))
+        if isinstance(obj, FunctionType):
+            return self._mark_globals(super().reducer_override(obj))
+        if isinstance(obj, FreshLock):
+            return self._reduce_lock(obj.lock)
+        if self._is_code and type(obj) in REDUCERS:
+            return self._reduce_lock(obj)
+        if isinstance(obj, Action) and _travels_by_value(obj.__module__):
+            return obj.by_parts()
+        return super().reducer_override(obj)
+
+    def _reduce_lock(self, lock: Any) -> Reduced:
+        make, arguments = REDUCERS[type(lock)](lock)
+        return make, tuple(map(self._mark, arguments))
+
+    def _mark(self, value: Any) -> Any:
+        """A lock that may be loaded as a new one, or any other value as it is."""
+        if self._is_code or type(value) not in REDUCERS:
+            return value
+        return self._locks.setdefault(id(value), FreshLock(value))
+
+    def _mark_globals(self, reduced: Any) -> Any:
+        if not isinstance(reduced, tuple):  # it is looked up by its name
+            return reduced
+        make, arguments, (state, slots), *rest = reduced
+        marked = {name: self._mark(value) for name, value in slots["__globals__"].items()}
+        return (make, arguments, (state, slots | {"__globals__": marked}), *rest)
+
+    def _reduce_class(self, cls: type, reduced: Any) -> Any:
+        """A class by value: its locks are marked, and its attributes are in the order of its lines.
+
+        cloudpickle sorts them by name; the order of its actions is the order of its lines.
+        """
+        if not isinstance(reduced, tuple) or len(reduced) < 6 or not isinstance(reduced[2], tuple):
+            return reduced
+        make, arguments, (attributes, *slots), items, pairs, set_state = reduced
+        names = [*(name for name in vars(cls) if name in attributes), *attributes]
+        marked = {name: self._mark(attributes[name]) for name in names}
+        _complete_classes.add(cls)
+        return make, arguments, (set_state, (marked, *slots)), items, pairs, complete_class
+
+
+def _travels_by_value(module: str) -> bool:
+    """Whether a module is not looked up elsewhere: our `__main__`, and those that cloudpickle was told of."""
+    return module == "__main__" or any(
+        module == name or module.startswith(f"{name}.") for name in cloudpickle.list_registry_pickle_by_value()
+    )
+
+
+#: Classes by value that this process has: its own, which it has sent, and those that it has loaded.
+_complete_classes: Final[weakref.WeakSet[type]] = weakref.WeakSet()
+
+
+def complete_class(cls: type, state: tuple[Callable[[type, Any], object], Any]) -> None:
+    """Gives a class its attributes, unless it has them already: its locks and methods here may be in use.
+
+    cloudpickle would set them each time that an instance arrives.
+    """
+    if cls not in _complete_classes:
+        _complete_classes.add(cls)
+        set_state, attributes = state
+        set_state(cls, attributes)
+
+
+def dump_by_value(value: object) -> list[Any]:
+    """For a process that has another `__main__`: what is defined in ours travels by value."""
+    buffers: list[pickle.PickleBuffer] = []
+    with io.BytesIO() as file:
+        Pickler(file, buffers.append).dump(value)
+        return [file.getvalue(), *(buffer.raw() for buffer in buffers)]
+
+
+def dump_whole(value: object, *, is_code: bool = False) -> bytes:
+    """The same in one piece, buffers within, for what is kept pickled; *is_code* as in Pickler."""
+    with io.BytesIO() as file:
+        Pickler(file, is_code=is_code).dump(value)
+        return file.getvalue()
+
+
+def dump_by_reference(value: object) -> list[Any]:
+    """For a process that was forked from this one, or from which this one was: it has the same `__main__`."""
+    buffers: list[pickle.PickleBuffer] = []
+    try:
+        return [pickle.dumps(value, protocol=5, buffer_callback=buffers.append), *(buffer.raw() for buffer in buffers)]
+    except Exception:  # a lambda, a local class: only by value
+        return dump_by_value(value)
+
+
+Dump = Callable[[object], list[Any]]
+
+
+class Channel:
+    """One end of a socket that carries messages.
+
+    Args:
+        sock: A connected stream socket; whether it blocks is its owner's choice.
+    """
+
+    def __init__(self, sock: socket.socket) -> None:
+        self.sock = sock
+        self._out: deque[memoryview] = deque()
+        self._pending = bytearray()
+        self._body: memoryview | None = None
+        self._filled = 0
+        self._head = (0, 0, [0])
+
+    def fileno(self) -> int:
+        """For selectors."""
+        return self.sock.fileno()
+
+    def close(self) -> None:
+        """Closes the socket."""
+        self.sock.close()
+
+    def queue(self, kind: int, number: int, parts: Sequence[Any]) -> None:
+        """Puts a message into the line; `flush` sends it."""
+        views = [memoryview(part).cast("B") for part in parts]
+        sizes = b"".join(SIZE.pack(view.nbytes) for view in views)
+        self._out.append(memoryview(ENVELOPE.pack(kind, number, len(views)) + sizes))
+        self._out.extend(view for view in views if view.nbytes)
+
+    def flush(self) -> bool:
+        """Sends as much as the socket takes; True when nothing is left in the line."""
+        out = self._out
+        while out:
+            try:
+                sent = self.sock.sendmsg([out[place] for place in range(min(len(out), MOST_BUFFERS))])
+            except BlockingIOError:
+                return False
+            while sent:
+                if sent < out[0].nbytes:
+                    out[0] = out[0][sent:]
+                    break
+                sent -= out.popleft().nbytes
+        return True
+
+    def receive(self) -> Iterator[Message]:
+        """Each message that has come in whole; where the socket blocks, waits for the next one for ever.
+
+        Raises EOFError when the other end is gone.
+        """
+        while True:
+            message = self._take()
+            if message is not None:
+                yield message
+                continue
+            try:
+                if self._body is None:
+                    data = self.sock.recv(CHUNK)
+                    count = len(data)
+                    self._pending += data
+                else:
+                    count = self.sock.recv_into(self._body[self._filled :])
+                    self._filled += count
+            except BlockingIOError:
+                return
+            except ConnectionResetError:
+                count = 0
+            if not count:
+                raise EOFError("the other end of the channel is gone")
+
+    def _take(self) -> Message | None:
+        """The next whole message out of what was read."""
+        if self._body is None and not self._begin():
+            return None
+        assert self._body is not None
+        if self._filled < self._body.nbytes:
+            return None
+        kind, number, sizes = self._head
+        body, self._body = self._body, None
+        parts, start = [], 0
+        for size in sizes:
+            parts.append(body[start : start + size])
+            start += size
+        return Message(kind, number, parts)
+
+    def _begin(self) -> bool:
+        """Reads an envelope; False while it is not there whole."""
+        pending = self._pending
+        if len(pending) < ENVELOPE.size:
+            return False
+        kind, number, count = ENVELOPE.unpack_from(pending)
+        start = ENVELOPE.size + count * SIZE.size
+        if len(pending) < start:
+            return False
+        sizes = [SIZE.unpack_from(pending, ENVELOPE.size + place * SIZE.size)[0] for place in range(count)]
+        total = sum(sizes)
+        body = bytearray(total)
+        self._filled = min(total, len(pending) - start)
+        body[: self._filled] = pending[start : start + self._filled]
+        del pending[: start + self._filled]
+        self._body = memoryview(body)
+        self._head = (kind, number, sizes)
+        return True

@@ -1,0 +1,101 @@
+"""What a worker process must be told of a call, and what it knows already."""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from dotflow.core.action import Action
+from dotflow.core.call import Call
+from dotflow.core.context import Context
+from dotflow.core.task import Task
+from dotflow.processes.channel import Dump, dump_whole
+from dotflow.processes.forkserver import KeptForkServer
+from dotflow.processes.start import Fork, Spawn, Start, default_method
+from dotflow.processes.worker_main import Kept, Order
+
+NO_VALUE: Final = object()
+STARTS: Final[Mapping[str, type[Start]]] = {"fork": Fork, "forkserver": KeptForkServer, "spawn": Spawn}
+
+
+class Memory:
+    """What one worker has.
+
+    Attributes:
+        kept: The value that it returned last; NO_VALUE where it returned none.
+        steps: The keys of the steps that it was sent.
+    """
+
+    def __init__(self) -> None:
+        self.kept: Any = NO_VALUE
+        self.steps: set[int] = set()
+
+
+class Orders:
+    """Puts calls into orders, as short as the worker's memory allows.
+
+    Args:
+        dump: How values are pickled.
+        inherited: Whether the workers were born with the steps and initial contexts.
+    """
+
+    def __init__(self, dump: Dump, inherited: bool) -> None:
+        self._dump = dump
+        self._inherited = inherited
+        self._steps: dict[int, tuple[Action[..., Any], int, bytes]] = {}  # by id, and so held on to
+
+    def parts(self, memory: Memory, call: Call) -> list[Any]:
+        """The parts of a message; raises what pickling raises."""
+        previous: Context | Kept = call.previous_context
+        value = call.previous_context.storage
+        if value is memory.kept and value is not None:
+            told = call.previous_context
+            previous = Kept(Context(None, told.task_id, told.workflow_id, told.time, told.step))
+        if self._inherited:
+            return self._dump(Order(call.task_id, call.lane, call.workflow_id, 0, None, None, previous, call.carrier))
+        key, step = self._pickled(call.step)
+        parts = self._dump(
+            Order(
+                call.task_id,
+                call.lane,
+                call.workflow_id,
+                key,
+                None if key in memory.steps else step,
+                call.initial_context,
+                previous,
+                call.carrier,
+            )
+        )
+        memory.steps.add(key)
+        return parts
+
+    def _pickled(self, step: Action[..., Any]) -> tuple[int, bytes]:
+        found = self._steps.get(id(step))
+        if found is None:
+            found = self._steps[id(step)] = (step, len(self._steps), dump_whole(step, is_code=True))
+        return found[1:]
+
+
+class Ways:
+    """How the next worker of a run starts, and how it is told what to do.
+
+    Args:
+        tasks: The run's tasks, by id.
+        start_method: The user's choice; None for whatever is safe at the time.
+    """
+
+    def __init__(self, tasks: Mapping[int, Task], start_method: str | None) -> None:
+        self._tasks = tasks
+        self._start_method = start_method
+        self._found: dict[str, tuple[Start, Orders]] = {}
+
+    def next(self) -> tuple[Start, Orders]:
+        """Decided for each worker anew: a thread may have begun since the last one was forked."""
+        method = self._start_method or default_method()
+        if method not in self._found:
+            start = STARTS[method](self._tasks)
+            self._found[method] = start, Orders(start.dump, start.inherits)
+        return self._found[method]
+
+    def close(self) -> None:
+        """Ends what was needed to start workers."""
+        for start, _ in self._found.values():
+            start.close()

@@ -1,0 +1,279 @@
+"""The fork server as its callers see it: one for a group of workers, or one that the program keeps between its runs."""
+
+import atexit
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import weakref
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from dotflow.core.task import Task
+from dotflow.processes.forkserver_main import ALL, ANSWER, FORK, PRELOAD, REAP, REQUEST, UNKNOWN
+from dotflow.processes.preload import needed_modules
+from dotflow.processes.start import Start, signals_let_through, start_interpreter
+from dotflow.worker.programs import spared
+
+
+class ForkServerProcess:
+    """A fresh interpreter that does nothing else but fork workers, for any number of threads.
+
+    Attributes:
+        pid: Its process id.
+        users: How many runs use it, where it is the one that the program keeps.
+    """
+
+    def __init__(self) -> None:
+        self._control, theirs = socket.socketpair()
+        self._lock = threading.Lock()
+        self._serial = 0
+        self._preloaded: set[str] = set()
+        with theirs:
+            process = start_interpreter("become_nursery", theirs, (), output=subprocess.DEVNULL)
+        process.returncode = 0  # it is waited for in `close`, and Popen need not warn before that
+        self.pid = process.pid
+        self.users = 0
+        spared.add(self.pid)
+        _open.add(self)
+
+    def preload(self, names: Sequence[str]) -> str | None:
+        """Imports modules, each once; the name of the one that has made this process unfit to fork."""
+        new = [name for name in names if name not in self._preloaded]
+        if not new:
+            return None
+        payload = json.dumps(new).encode()
+        place = self._ask(PRELOAD, len(payload), payload)
+        self._preloaded.update(new)
+        return None if place == ALL else new[place]
+
+    def fork(self, sock: int, lifeline: int, relayed: tuple[bool, bool]) -> int:
+        """Forks a worker; its process id, or -1. Its output goes where this process's output goes now."""
+        with _open_or_null(1) as stdout, _open_or_null(2) as stderr:
+            return self._ask(FORK, relayed[0] | relayed[1] << 1, b"", (sock, lifeline, stdout, stderr))
+
+    def reap(self, pid: int) -> int | None:
+        """Waits for a worker's end; its exit code, None where that is not known."""
+        try:
+            code = self._ask(REAP, pid)
+        except OSError:
+            return None
+        return None if code == UNKNOWN else code
+
+    def _ask(self, kind: int, number: int, payload: bytes = b"", descriptors: Sequence[int] = ()) -> int:
+        """Its answer. Raises ConnectionError when it is gone."""
+        with self._lock:
+            self._serial += 1
+            socket.send_fds(self._control, [REQUEST.pack(kind, self._serial, number) + payload], descriptors)
+            while True:
+                data = self._control.recv(ANSWER.size, socket.MSG_WAITALL)
+                if not data:
+                    raise ConnectionResetError("the process that forks the workers is gone")
+                serial, answer = ANSWER.unpack(data)
+                if serial == self._serial:  # others asked for what they no longer waited for
+                    return int(answer)
+
+    def forget(self) -> None:
+        """Closes what this process holds of it; it ends when no process holds it."""
+        spared.discard(self.pid)
+        _open.discard(self)
+        self._control.close()
+
+    def close(self) -> None:
+        """Ends it, be it in the middle of an import."""
+        self.forget()
+        with contextlib.suppress(ChildProcessError):  # the program has waited for all its children
+            if not os.waitpid(self.pid, os.WNOHANG)[0]:
+                os.kill(self.pid, signal.SIGKILL)
+                os.waitpid(self.pid, 0)
+
+
+#: Those of this process; a fork of it forgets them, so that they end with it alone.
+_open: Final[weakref.WeakSet[ForkServerProcess]] = weakref.WeakSet()
+
+
+@contextlib.contextmanager
+def _open_or_null(descriptor: int) -> Iterator[int]:
+    try:
+        os.fstat(descriptor)
+    except OSError:  # this process has closed it
+        null = os.open(os.devnull, os.O_RDWR)
+        try:
+            yield null
+        finally:
+            os.close(null)
+    else:
+        yield descriptor
+
+
+class ForkServer(Start):
+    """The worker begins as a copy of a fresh interpreter that does nothing else."""
+
+    def __init__(self, tasks: Mapping[int, Task], relayed: tuple[bool, bool] | None = None) -> None:
+        super().__init__(tasks, relayed)
+        self._server: ForkServerProcess | None = None
+        self._servers: dict[int, ForkServerProcess] = {}  # by worker
+
+    def launch(self, sock: socket.socket, lifeline: int, ours: tuple[int, int]) -> int:
+        """As Start says."""
+        try:
+            server = self.server()
+            pid = server.fork(sock.fileno(), lifeline, self.relayed)
+        except ConnectionError:  # it was killed; the workers that it has forked live on
+            self.replace()
+            server = self.server()
+            pid = server.fork(sock.fileno(), lifeline, self.relayed)
+        if pid < 0:
+            raise OSError("the system does not let us fork")
+        self._servers[pid] = server
+        return pid
+
+    def reap(self, pid: int) -> int | None:
+        """As Start says."""
+        return self._servers.pop(pid).reap(pid)
+
+    def server(self) -> ForkServerProcess:
+        """The one that forks the next worker."""
+        self._server = self._server or ForkServerProcess()
+        return self._server
+
+    def replace(self) -> None:
+        """The server has ended: the next worker needs another one."""
+        self.close()
+
+    def close(self) -> None:
+        """As Start says."""
+        if self._server is not None:
+            self._server.close()
+        self._server = None
+
+
+class KeptForkServer(ForkServer):
+    """The same with the server that the program keeps, which has imported what the run's steps need."""
+
+    def server(self) -> ForkServerProcess:
+        """As ForkServer says."""
+        self._server = self._server or _kept.take(needed_modules(self.tasks.values()))
+        return self._server
+
+    def replace(self) -> None:
+        """As ForkServer says."""
+        _kept.retire()
+        self.close()
+
+    def close(self) -> None:
+        """As Start says; the program keeps the server."""
+        server, self._server = self._server, None
+        if server is not None:
+            _kept.release(server)
+
+
+class _Kept:
+    """The program's fork server. It starts with the first need, and again when what a child inherits has changed."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._server: ForkServerProcess | None = None
+        self._inherited: Any = None
+        self._unfit: set[str] = set()
+        atexit.register(self._retire)  # without the lock: a thread that was left behind may hold it
+
+    def take(self, names: Sequence[str]) -> ForkServerProcess:
+        """The server, with these modules imported; `release` gives it back."""
+        with self._lock:
+            while True:
+                server = self._current()
+                try:
+                    with signals_let_through():  # an import may take seconds
+                        unfit = server.preload([name for name in names if name not in self._unfit])
+                except BaseException:  # Ctrl-C; what it has imported is not known
+                    self._retire()
+                    raise
+                if unfit is None:
+                    server.users += 1
+                    return server
+                self._unfit.add(unfit)
+                self._retire()
+
+    def release(self, server: ForkServerProcess) -> None:
+        """A run has ended. A server that was retired ends with its last run."""
+        with self._lock:
+            server.users -= 1
+            if not server.users and server is not self._server:
+                server.close()
+
+    def retire(self) -> None:
+        """The next run gets another server."""
+        with self._lock:
+            self._retire()
+
+    def forget(self) -> None:
+        """This process is a fork: the server is its parent's, and another thread of that may have held the lock."""
+        self._lock = threading.Lock()
+        self._server = None
+
+    def _current(self) -> ForkServerProcess:
+        inherited = _inherited()
+        if inherited != self._inherited:
+            self._retire()
+        if self._server is None:
+            self._server, self._inherited = ForkServerProcess(), inherited
+        return self._server
+
+    def _retire(self) -> None:
+        server, self._server = self._server, None
+        if server is not None and not server.users:
+            server.close()
+
+
+_kept: Final = _Kept()
+
+
+def _forget_parents() -> None:
+    for server in tuple(_open):
+        server.forget()
+    _kept.forget()
+
+
+if hasattr(os, "register_at_fork"):  # worker processes need POSIX, but this is imported elsewhere too
+    os.register_at_fork(after_in_child=_forget_parents)
+
+
+def _inherited() -> tuple[Any, ...]:
+    """What a process has of its parent, and a worker should have of the caller as it is now."""
+    import resource  # POSIX has it
+
+    limits = [resource.getrlimit(getattr(resource, name)) for name in dir(resource) if name.startswith("RLIMIT_")]
+    affinity = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else None
+    return (
+        dict(os.environ),
+        list(sys.path),
+        list(sys.argv),
+        _folder(),
+        _umask(),
+        (os.getuid(), os.geteuid(), os.getgid(), os.getegid(), os.getgroups()),
+        os.getpriority(os.PRIO_PROCESS, 0),
+        limits,
+        affinity,
+    )
+
+
+def _folder() -> str | None:
+    try:
+        return os.getcwd()  # noqa: PTH109 (a string is wanted)
+    except OSError:  # it was deleted
+        return None
+
+
+def _umask() -> bytes | None:
+    """Read where that is possible without setting it, which other threads would notice."""
+    try:
+        status = Path("/proc/self/status").read_bytes()
+    except OSError:
+        return None
+    return next((line for line in status.splitlines() if line.startswith(b"Umask:")), None)

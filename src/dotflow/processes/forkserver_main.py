@@ -1,0 +1,125 @@
+"""How a fresh interpreter becomes a worker, or the fork server that forks workers.
+
+The fork server has one Python thread, holds no locks and has seen nothing of the caller but its import path and the
+installed modules that the caller's steps need. It answers one request at a time, and ends when the coordinator is gone.
+"""
+
+import atexit
+import contextlib
+import gc
+import importlib
+import json
+import os
+import signal
+import socket
+import struct
+import sys
+import threading
+from typing import Any, Final
+
+from dotflow.processes.channel import dump_by_value
+from dotflow.processes.worker_main import run_worker
+
+FORK: Final = 1  # number: which streams are relayed; with the descriptors of DESCRIPTORS. Answer: the worker's pid
+REAP: Final = 2  # number: a pid. Answer: its exit code
+PRELOAD: Final = 3  # number: the size of a JSON list of modules that follows. Answer: see `_preload`
+REQUEST: Final = struct.Struct("!BQq")  # kind, serial number, number
+ANSWER: Final = struct.Struct("!Qq")  # the request's serial number, number
+DESCRIPTORS: Final = 4  # the worker's socket, its lifeline, its stdout and stderr
+UNKNOWN: Final = 1 << 40  # no exit code looks like this: it is not known
+ALL: Final = -1  # in answer to PRELOAD: no module stands in the way of a fork
+
+#: Packages whose native threads do not stand in the way of a fork: OpenBLAS ends its threads before a fork and starts
+#: them again when they are needed (blas_server.c), jemalloc takes its locks before and makes its thread anew
+#: (jemalloc_prefork, jemalloc_postfork_child); both have registered so with pthread_atfork.
+FORK_SAFE: Final = frozenset({"numpy", "pandas", "pyarrow"})
+
+
+def become_worker(told: dict[str, Any]) -> None:
+    """Called by a spawned interpreter: it is a worker."""
+    sys.argv = told["argv"]
+    run_worker(socket.socket(fileno=told["sock"]), told["lifeline"], dump_by_value, tuple(told["relayed"]), {})
+
+
+def become_nursery(told: dict[str, Any]) -> None:
+    """Called by a spawned interpreter: it forks workers on request."""
+    sys.argv = told["argv"]
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    control = socket.socket(fileno=told["sock"])
+    with contextlib.suppress(ConnectionError):  # the coordinator was killed in the middle of a request
+        while True:
+            request, descriptors, _, _ = socket.recv_fds(control, REQUEST.size, DESCRIPTORS)
+            if not request:
+                break
+            kind, serial, number = REQUEST.unpack(request)
+            if kind == FORK:
+                number = _fork(control, descriptors, number)
+            elif kind == REAP:
+                number = _reap(number)
+            else:
+                number = _preload(json.loads(control.recv(number, socket.MSG_WAITALL)))
+            control.sendall(ANSWER.pack(serial, number))
+    os._exit(0)
+
+
+def _fork(control: socket.socket, descriptors: list[int], relayed: int) -> int:
+    sock, lifeline, stdout, stderr = descriptors
+    try:
+        pid = os.fork()
+    except OSError:
+        pid = -1
+    if pid == 0:
+        atexit._clear()
+        control.close()
+        os.setpgid(0, 0)
+        os.dup2(stdout, 1)
+        os.dup2(stderr, 2)
+        os.close(stdout)
+        os.close(stderr)
+        _renew_random_state()
+        relays = bool(relayed & 1), bool(relayed & 2)
+        run_worker(socket.socket(fileno=sock), lifeline, dump_by_value, relays, {})
+    if pid > 0:
+        os.setpgid(pid, pid)
+    for descriptor in descriptors:
+        os.close(descriptor)
+    return pid
+
+
+def _reap(pid: int) -> int:
+    try:
+        return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    except ChildProcessError:
+        return UNKNOWN
+
+
+def _preload(names: list[str]) -> int:
+    """Imports modules; the place of the first that has started a thread, so that this process may not fork any more.
+
+    A module that can't be imported fails in the worker again, where it is reported.
+    """
+    for place, name in enumerate(names):
+        before = _count_threads()
+        with contextlib.suppress(BaseException):
+            importlib.import_module(name)
+        if _count_threads() > before and name.partition(".")[0] not in FORK_SAFE:
+            return place
+    gc.freeze()  # the workers' collections leave these objects, and so their shared memory, alone
+    return ALL
+
+
+def _count_threads() -> int:
+    try:
+        return len(os.listdir("/proc/self/task"))  # noqa: PTH208 (only their number is wanted)
+    except OSError:
+        return threading.active_count()
+
+
+def _renew_random_state() -> None:
+    """NumPy's global generator was seeded when it was imported: each worker would draw the same numbers.
+
+    Python's own is seeded again by every fork.
+    """
+    random = sys.modules.get("numpy.random")
+    if random is not None:
+        random.seed()

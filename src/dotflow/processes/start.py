@@ -1,0 +1,256 @@
+"""The three ways in which a worker process begins: fork, forkserver, spawn.
+
+None of them imports the caller's `__main__` again. A worker leads a process group of its own, so that it can be
+ended with everything it started.
+"""
+
+import atexit
+import contextlib
+import json
+import os
+import selectors
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+from dotflow.core.task import Task
+from dotflow.processes.channel import Channel, Dump, dump_by_reference, dump_by_value
+from dotflow.processes.worker_main import run_worker
+from dotflow.worker.programs import spared
+from dotflow.worker.raw_signals import ALL, set_mask
+
+START_METHODS: Final = ("fork", "forkserver", "spawn")
+
+#: Descriptors of this process that keep a worker's lifeline open: a forked worker closes them.
+_lifelines: Final[set[int]] = set()
+
+
+_masks: Final = threading.local()  # by thread: the signals that were blocked before they were all held
+
+
+def default_method() -> str:
+    """fork where it is safe: on Linux, in a process with one thread, native ones counted."""
+    try:
+        return "fork" if sys.platform == "linux" and len(os.listdir("/proc/self/task")) == 1 else "forkserver"  # noqa: PTH208
+    except OSError:  # no /proc to count threads in
+        return "forkserver"
+
+
+@contextlib.contextmanager
+def signals_held() -> Iterator[None]:
+    """Signals wait until a process has begun and is known: Ctrl-C in between would lose it, or run up its stack."""
+    before = set_mask(signal.SIG_BLOCK, ALL)
+    _masks.before = before
+    try:
+        yield
+    finally:
+        set_mask(signal.SIG_SETMASK, before)
+
+
+@contextlib.contextmanager
+def signals_let_through() -> Iterator[None]:
+    """Lets signals come for a while, within `signals_held`: what takes long can be interrupted."""
+    held = set_mask(signal.SIG_SETMASK, getattr(_masks, "before", ()))
+    try:
+        yield
+    finally:
+        set_mask(signal.SIG_SETMASK, held)
+
+
+class WorkerProcess:
+    """One worker process, seen from the coordinator.
+
+    Attributes:
+        channel: To talk to it; does not block.
+        pid: Its process id, and that of its group.
+        ended: A descriptor that is readable once the process has ended; None where the system has none.
+    """
+
+    def __init__(self, start: "Start", pid: int, channel: Channel, lifeline: int) -> None:
+        self._start = start
+        self._lifeline = lifeline
+        self.pid = pid
+        self.channel = channel
+        self.ended = _pidfd(pid)
+        spared.add(pid)
+
+    def has_ended(self) -> bool:
+        """Whether it is known to have ended; not where the system does not tell."""
+        if self.ended is None:
+            return False
+        with selectors.DefaultSelector() as selector:
+            selector.register(self.ended, selectors.EVENT_READ)
+            return bool(selector.select(0))
+
+    def kill(self) -> None:
+        """Ends it and everything it started, at once."""
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.pid, signal.SIGKILL)
+
+    def reap(self) -> int | None:
+        """Ends it and its group, waits for it; its exit code, minus the signal's number where one ended it.
+
+        The group outlives its leader, and until the leader is waited for nobody else can have its number.
+        """
+        self.kill()
+        code = self._start.reap(self.pid)
+        self.forget()
+        return code
+
+    def forget(self) -> None:
+        """Closes what this process holds of it."""
+        self.channel.close()
+        for descriptor in (self._lifeline, self.ended):
+            if descriptor is not None:
+                os.close(descriptor)
+        _lifelines.discard(self._lifeline)
+        spared.discard(self.pid)
+
+
+def _pidfd(pid: int) -> int | None:
+    try:
+        return os.pidfd_open(pid)
+    except (AttributeError, OSError):  # no such call on this system, or none that is allowed
+        return None
+
+
+class Start:
+    """A way to start workers for one run.
+
+    Args:
+        tasks: The run's tasks, by id.
+        relayed: Whether the workers' stdout and stderr go through the channel. Unless given: where this process's go
+            elsewhere than to the descriptor that a child inherits.
+    """
+
+    #: How values are pickled for its workers.
+    dump: Dump = staticmethod(dump_by_value)
+    #: Whether its workers are born with the run's tasks.
+    inherits = False
+
+    def __init__(self, tasks: Mapping[int, Task], relayed: tuple[bool, bool] | None = None) -> None:
+        self.tasks = tasks
+        self.relayed = relayed or (_is_redirected(sys.stdout, 1), _is_redirected(sys.stderr, 2))
+
+    def worker(self) -> WorkerProcess:
+        """Starts one. Raises OSError when the system can't give it."""
+        for stream in (sys.stdout, sys.stderr):  # what waits in a buffer would come late or, after a fork, twice
+            if stream is not None:
+                with contextlib.suppress(OSError, ValueError):
+                    stream.flush()
+        ours, theirs = socket.socketpair()
+        reading, writing = os.pipe()
+        _lifelines.add(writing)
+        try:
+            pid = self.launch(theirs, reading, (ours.fileno(), writing))
+        except BaseException:  # nothing of it may stay open
+            ours.close()
+            os.close(writing)
+            _lifelines.discard(writing)
+            raise
+        finally:
+            theirs.close()
+            os.close(reading)
+        ours.setblocking(False)
+        return WorkerProcess(self, pid, Channel(ours), writing)
+
+    def launch(self, sock: socket.socket, lifeline: int, ours: tuple[int, int]) -> int:
+        """Starts the process; its pid."""
+        raise NotImplementedError
+
+    def reap(self, pid: int) -> int | None:
+        """Waits for the process's end; its exit code."""
+        try:
+            return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        except ChildProcessError:  # somebody else in this process has waited for it
+            return None
+
+    def close(self) -> None:
+        """Ends what was needed to start workers."""
+
+
+class Fork(Start):
+    """The worker begins as a copy of this process: nothing needs to travel to it."""
+
+    dump = staticmethod(dump_by_reference)
+    inherits = True
+
+    def launch(self, sock: socket.socket, lifeline: int, ours: tuple[int, int]) -> int:
+        """As Start says."""
+        coordinator = os.getpid()
+        try:
+            pid = os.fork()
+            if pid:
+                with contextlib.suppress(OSError):  # the child does the same; whoever is first
+                    os.setpgid(pid, pid)
+                return pid
+            os.setpgid(0, 0)
+            atexit._clear()
+            signal.set_wakeup_fd(-1)
+            os.close(ours[0])
+            for descriptor in tuple(_lifelines):
+                os.close(descriptor)
+            _lifelines.clear()
+            if "asyncio" in sys.modules:
+                sys.modules["asyncio"]._set_running_loop(None)
+            run_worker(sock, lifeline, dump_by_reference, self.relayed, self.tasks)
+        finally:
+            if os.getpid() != coordinator:  # whatever happens, the child never runs the caller's lines
+                os._exit(1)
+
+
+class Spawn(Start):
+    """The worker begins as a fresh interpreter."""
+
+    def __init__(self, tasks: Mapping[int, Task], relayed: tuple[bool, bool] | None = None) -> None:
+        super().__init__(tasks, relayed)
+        self._started: dict[int, subprocess.Popen[bytes]] = {}
+
+    def launch(self, sock: socket.socket, lifeline: int, ours: tuple[int, int]) -> int:
+        """As Start says."""
+        process = start_interpreter("become_worker", sock, (lifeline,), relayed=self.relayed, lifeline=lifeline)
+        self._started[process.pid] = process
+        return process.pid
+
+    def reap(self, pid: int) -> int | None:
+        """As Start says."""
+        return self._started.pop(pid).wait()
+
+
+def start_interpreter(
+    entry: str, sock: socket.socket, descriptors: tuple[int, ...], output: int | None = None, **more: Any
+) -> subprocess.Popen[bytes]:
+    """Starts a fresh interpreter, in a process group of its own, that sees the modules that this one sees."""
+    path = [entry or os.getcwd() for entry in sys.path if isinstance(entry, str)]  # noqa: PTH109 (a string is wanted)
+    argv = [str(argument) for argument in sys.argv]
+    told = json.dumps({"argv": argv, "path": path, "sock": sock.fileno(), **more})
+    code = (
+        "import sys, json, signal; signal.pthread_sigmask(signal.SIG_SETMASK, ()); "
+        "told = json.load(sys.stdin); sys.path[:] = told['path']; "
+        f"from dotflow.processes.forkserver_main import {entry}; {entry}(told)"
+    )
+    flags: list[str] = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]
+    process = subprocess.Popen(
+        [sys.executable, *flags, "-c", code],
+        pass_fds=(sock.fileno(), *descriptors),
+        stdin=subprocess.PIPE,
+        stdout=output,
+        stderr=output,
+        process_group=0,
+    )
+    assert process.stdin is not None
+    with contextlib.suppress(BrokenPipeError), process.stdin as pipe:  # its end is told in other ways
+        pipe.write(told.encode())
+    return process
+
+
+def _is_redirected(stream: Any, descriptor: int) -> bool:
+    """Whether prints of this process go elsewhere than to the descriptor that a child inherits."""
+    try:
+        return bool(stream.fileno() != descriptor)
+    except (AttributeError, OSError, ValueError):
+        return stream is not None

@@ -1,0 +1,166 @@
+"""Outpost: the processes that make one run's attempts on one worker of a cluster.
+
+Here, too, a step runs in a process of its own: what gets stuck is killed there with all that it started, and what dies
+there takes nothing of the cluster with it. The cluster's worker itself never opens what users' code has pickled.
+"""
+
+import selectors
+import threading
+import uuid
+from collections.abc import Iterable
+from typing import Final
+
+from dotflow import clock
+from dotflow.processes.channel import ANSWER, CALL, RETURNED, STARTED, STDERR, STDOUT
+from dotflow.processes.forkserver import ForkServer
+from dotflow.processes.start import WorkerProcess, signals_held
+from dotflow.processes.wakeup import Bell
+from dotflow.providers.executors.cluster.protocol import (
+    ANSWERED,
+    DIED,
+    LATE,
+    MISSING,
+    NOT_STARTED,
+    STOPPED,
+    Errand,
+    Reply,
+)
+from dotflow.worker.deadline import GRACE
+
+READ: Final = selectors.EVENT_READ
+WRITE: Final = selectors.EVENT_WRITE
+
+
+class _Process:
+    """One of them."""
+
+    def __init__(self, worker: WorkerProcess) -> None:
+        self.worker = worker
+        self.name = uuid.uuid4().hex
+        self.lane: int | None = None
+        self.rested = 0.0
+
+
+class Outpost:
+    """Makes attempts, in as many threads as call it. A lane keeps its process, as long as that is not needed elsewhere.
+
+    Args:
+        most: How many processes may be kept; at least as many as there are threads.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._lock = threading.Lock()
+        self._start = ForkServer({}, relayed=(True, True))
+        self._idle: dict[_Process, None] = {}  # a set that keeps its order: the one that rested longest comes first
+        self._busy: dict[_Process, Bell] = {}
+        self._closed = False
+
+    def make(self, errand: Errand, stop: Bell) -> Reply:
+        """Has the attempt made, and waits for what comes of it, for its deadline, and for *stop* to ring."""
+        with self._lock:
+            if self._closed:
+                return Reply(MISSING)
+            try:
+                process = self._take(errand)
+            except OSError as error:
+                return Reply(NOT_STARTED, detail=str(error))
+            if process is None:
+                return Reply(MISSING)
+            self._busy[process] = stop
+        reply = None
+        try:
+            reply = _follow(process, errand, stop)
+        finally:
+            with self._lock:
+                self._busy.pop(process, None)
+                if reply is None or reply.kind != ANSWERED or errand.isolate or self._closed:
+                    code = process.worker.reap()
+                    if reply is not None and reply.kind == DIED:
+                        reply = reply._replace(detail=code)
+                    self._end_nursery_if_closed()
+                else:
+                    process.lane = errand.lane
+                    process.rested = clock.ticks()
+                    self._idle[process] = None
+        return reply
+
+    def end_idle(self, since: float) -> bool:
+        """Ends the processes that have rested since then; whether there is nobody left."""
+        with self._lock:
+            self._end([process for process in self._idle if process.rested <= since])
+            return not self._idle and not self._busy
+
+    def close(self) -> None:
+        """Ends all processes; those who wait in `make` are told."""
+        with self._lock:
+            self._closed = True
+            self._end(list(self._idle))
+            for process, bell in self._busy.items():
+                process.worker.kill()
+                bell.ring()
+            self._end_nursery_if_closed()
+
+    def _take(self, errand: Errand) -> _Process | None:
+        """The errand's process; None where that is no longer here. Raises OSError where none can be started."""
+        self._end([process for process in self._idle if process.worker.has_ended()])
+        found = None
+        if errand.holder:
+            found = next((process for process in self._idle if process.name == errand.holder), None)
+            if found is None:
+                return None
+        elif not errand.isolate:
+            found = next((process for process in self._idle if process.lane == errand.lane), None)
+            if found is None and len(self._idle) + len(self._busy) >= self._most:
+                found = next(iter(self._idle), None)
+        if found is None:
+            with signals_held():
+                return _Process(self._start.worker())
+        del self._idle[found]
+        return found
+
+    def _end(self, processes: Iterable[_Process]) -> None:
+        for process in processes:
+            self._idle.pop(process, None)
+            process.worker.reap()
+
+    def _end_nursery_if_closed(self) -> None:
+        if self._closed and not self._busy:
+            self._start.close()
+
+
+def _follow(process: _Process, errand: Errand, stop: Bell) -> Reply:
+    """Sends the errand on, and waits. Unless it is answered, the process is to be ended."""
+    channel, ended = process.worker.channel, process.worker.ended
+    printed: list[tuple[int, bytes]] = []
+    kill_at: float | None = None
+    channel.queue(CALL, errand.number, errand.parts)
+    with selectors.DefaultSelector() as selector:
+        selector.register(channel, READ | WRITE)
+        selector.register(stop, READ)
+        if ended is not None:
+            selector.register(ended, READ)
+        while True:
+            found = selector.select(None if kill_at is None else max(0.0, kill_at - clock.ticks()))
+            events = {key.fd: mask for key, mask in found}
+            try:
+                if events.get(channel.fileno(), 0) & WRITE and channel.flush():
+                    selector.modify(channel, READ)
+                # Read first: an answer that was sent just before the end must not be taken for a death.
+                for message in channel.receive():
+                    if message.kind == ANSWER:
+                        return Reply(ANSWERED, process.name, printed, parts=message.parts)
+                    if message.kind in (STDOUT, STDERR):
+                        printed.append((message.kind, bytes(message.parts[0])))
+                    elif message.kind == STARTED:
+                        kill_at = clock.ticks() + errand.timeout + GRACE
+                    elif message.kind == RETURNED:
+                        kill_at = None
+            except (EOFError, OSError):
+                return Reply(DIED, process.name, printed)
+            if stop.fileno() in events:
+                return Reply(STOPPED, process.name, printed)
+            if ended in events:
+                return Reply(DIED, process.name, printed)
+            if kill_at is not None and kill_at <= clock.ticks():
+                return Reply(LATE, process.name, printed)

@@ -1,0 +1,69 @@
+"""The beginning of a run on Dask: whether the cluster understands what it will be sent, and what to say of it."""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Final
+
+from dotflow.errors import ClusterError
+from dotflow.providers.executors.cluster.session import in_one_line
+from dotflow.providers.executors.cluster.versions import Versions, describer, differences
+from dotflow.providers.executors.dask import remote as dask_remote
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+PATIENCE: Final = 10.0  # seconds for the cluster's answer
+
+#: No command to paste: where dotflow is missing, nobody knows which package an index has under its name.
+INSTALL: Final = "Install it there, in the same version as here and from the same place, with its extra [dask]."
+
+
+def meet(client: "Client", cluster: str, say: Callable[[str], object]) -> None:
+    """Looks whether the cluster understands what it will be sent, and says what it may not.
+
+    Args:
+        client: The client.
+        cluster: What the cluster is called.
+        say: Writes a line into the run's log.
+
+    Raises:
+        ClusterError: It does not, or it does not answer.
+    """
+    describe = describer("distributed")
+    try:
+        client.register_plugin(dask_remote.once_plugin())
+        scheduler = ask(client, client.run_on_scheduler(describe, asynchronous=True), PATIENCE)
+        workers = _workers(client, describe, say)
+    except (OSError, TimeoutError, RuntimeError, ValueError) as error:
+        hint = f"It has to take plugins (distributed.scheduler.pickle) and to answer within {PATIENCE:g} s."
+        raise ClusterError(cluster, f"can't be used: {in_one_line(error)}", hint) from error
+    here = describe()
+    without = sorted(place for place, found in workers.items() if found["dotflow"] == "not installed")
+    if without:
+        raise ClusterError(cluster, f"has workers without dotflow: {', '.join(without)}", INSTALL)
+    if scheduler["dotflow"] == "not installed":  # where it is not needed
+        scheduler = {**scheduler, "dotflow": here["dotflow"]}
+    for sentence in differences(here, {"the scheduler": scheduler, **workers}):
+        say(sentence)
+
+
+def ask(client: "Client", asked: Any, seconds: float) -> Any:
+    """What the cluster answers to something that was asked with asynchronous=True, or TimeoutError."""
+
+    async def answer() -> Any:
+        return await asyncio.wait_for(asked, seconds)
+
+    return asyncio.run_coroutine_threadsafe(answer(), client.loop.asyncio_loop).result()
+
+
+def _workers(
+    client: "Client", describe: Callable[[], Versions], say: Callable[[str], object]
+) -> Mapping[str, Versions]:
+    try:
+        found: Mapping[str, Versions] = ask(
+            client, client.run(describe, on_error="ignore", asynchronous=True), PATIENCE
+        )
+    except TimeoutError:  # one that hangs is no reason for the others not to work
+        say(f"Not all workers have answered within {PATIENCE:g} s: what is installed there is not known.")
+        return {}
+    return found

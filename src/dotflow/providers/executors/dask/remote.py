@@ -1,0 +1,151 @@
+"""What of ExecutorDask runs on Dask's scheduler and workers."""
+
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+from distributed import Worker, get_worker
+from distributed.diagnostics.plugin import SchedulerPlugin, WorkerPlugin
+
+from dotflow import clock
+from dotflow.processes.wakeup import Bell
+from dotflow.providers.executors.cluster.protocol import REPEATED, STOPPED, Errand, Reply
+from dotflow.providers.executors.cluster.worker_host import Outpost
+from dotflow.providers.executors.dask.events import TOPIC
+
+PREFIX: Final = "dotflow:"  # of the keys of our tasks, and so of what Dask's dashboard calls them
+AGAIN: Final = "dotflow-again"  # the annotation of a task that Dask has sent to a worker before
+UNWANTED: Final = ("cancelled", "released", "forgotten")  # states of a task on a worker
+IDLE: Final = 60.0  # seconds after which a process that nobody has asked for anything is ended
+
+_lock: Final = threading.Lock()
+_outposts: Final[dict[str, Outpost]] = {}
+_bells: Final[dict[str, Bell]] = {}
+_ended: Final[deque[str]] = deque(maxlen=100)  # runs: what they have in the worker's queue may still be given to us
+
+
+def messenger() -> Callable[[str, Sequence[Any]], Sequence[Any]]:
+    """What Dask is given to run. It travels by value: the scheduler reads it, and may not have dotflow."""
+
+    def attempt(key: str, packed: Sequence[Any]) -> Sequence[Any]:
+        from dotflow.providers.executors.dask.remote import run_errand
+
+        return run_errand(key, packed)
+
+    return attempt
+
+
+def once_plugin() -> SchedulerPlugin:
+    """Keeps Dask from making an attempt a second time on its own, which is for the step's policy to decide.
+
+    Dask gives a task whose worker is lost to another one, and computes a lost result again, each up to
+    `distributed.scheduler.allowed-failures` times. Of our tasks it only ever fails the first, and marks the second.
+    It travels by value, like the messenger. It stays with the scheduler and touches nobody else's tasks.
+    """
+    prefix, again = PREFIX, AGAIN
+
+    class DotflowOnce(SchedulerPlugin):  # type: ignore[misc]  # distributed is Any to mypy
+        name = "dotflow-once"
+        idempotent = True
+
+        async def start(self, scheduler: Any) -> None:
+            self.scheduler = scheduler
+
+        def transition(self, key: Any, start: str, finish: str, *args: Any, **kwargs: Any) -> None:
+            if not isinstance(key, str) or not key.startswith(prefix):
+                return
+            task = self.scheduler.tasks.get(key)
+            if task is None:
+                return
+            if finish == "processing":
+                task.suspicious = 1 << 30  # more than any number of failures that is allowed
+            elif finish == "released" and start in ("processing", "memory"):
+                task.annotations = {**(task.annotations or {}), again: True}
+
+    return DotflowOnce()
+
+
+class Released(WorkerPlugin):  # type: ignore[misc]  # distributed is Any to mypy
+    """Ends attempts that nobody wants any more: of a run that was cancelled, or whose process is gone."""
+
+    name = "dotflow-released"
+    idempotent = True
+
+    def transition(self, key: Any, start: str, finish: str, **kwargs: Any) -> None:
+        """Called by Dask for each change of a task's state."""
+        if finish in UNWANTED and isinstance(key, str) and key.startswith(PREFIX):
+            with _lock:
+                bell = _bells.get(key)
+                if bell is not None:
+                    bell.ring()
+
+
+def run_errand(key: str, packed: Sequence[Any]) -> list[Any]:
+    """Called by Dask on a worker: makes the attempt; the reply, packed."""
+    errand = Errand.unpacked(packed)
+    worker = get_worker()
+    bell = Bell()
+    with _lock:  # before the task is looked at: what happens to it from now on rings
+        _bells[key] = bell
+    try:
+        reply = _reply(key, errand, bell, worker)
+    finally:
+        with _lock:
+            del _bells[key]
+            bell.close()
+    return reply._replace(place=worker.address).packed()
+
+
+def _reply(key: str, errand: Errand, bell: Bell, worker: Worker) -> Reply:
+    task = worker.state.tasks.get(key)
+    if task is None or task.state in UNWANTED:
+        return Reply(STOPPED)
+    if (task.annotations or {}).get(AGAIN):
+        return Reply(REPEATED)
+    outpost = _outpost_of(errand.run, worker)
+    if outpost is None:
+        return Reply(STOPPED)
+    worker.log_event(TOPIC, {"run": errand.run, "task": errand.number, "worker": worker.address})
+    return outpost.make(errand, bell)
+
+
+def end_run(run: str) -> None:
+    """Called by Dask on each worker at the end of a run: nothing of it is left behind."""
+    with _lock:
+        _ended.append(run)
+        outpost = _outposts.pop(run, None)
+    if outpost is not None:
+        outpost.close()
+
+
+def _outpost_of(run: str, worker: Worker) -> Outpost | None:
+    """The run's outpost here; None where the run has ended."""
+    with _lock:
+        if run in _ended:
+            return None
+        outpost = _outposts.get(run)
+        if outpost is None:
+            outpost = _outposts[run] = Outpost(2 * worker.state.nthreads)
+            worker.loop.add_callback(_look_after, run, worker)
+    return outpost
+
+
+async def _look_after(run: str, worker: Worker) -> None:
+    if Released.name not in worker.plugins:
+        await worker.plugin_add(Released(), Released.name)
+    worker.loop.call_later(IDLE, _end_idle, run, worker)
+
+
+def _end_idle(run: str, worker: Worker) -> None:
+    """A run whose process is gone says no goodbye."""
+    with _lock:
+        outpost = _outposts.get(run)
+        if outpost is None:
+            return
+        if outpost.end_idle(clock.ticks() - IDLE):
+            del _outposts[run]
+    if run in _outposts:
+        worker.loop.call_later(IDLE, _end_idle, run, worker)
+    else:
+        outpost.close()

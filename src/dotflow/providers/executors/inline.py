@@ -1,0 +1,168 @@
+"""ExecutorInline: attempts right here, in the thread that called start()."""
+
+import contextlib
+import math
+import threading
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Final
+
+from dotflow import clock
+from dotflow.abc.executor import Answer, Crew, Executor, Report
+from dotflow.core.call import Call
+from dotflow.core.outcome import Outcome
+from dotflow.core.task import Task
+from dotflow.processes.wakeup import Buzzer
+from dotflow.worker import deadline_signal
+from dotflow.worker.attempt import attempt, remember_process
+from dotflow.worker.deadline import GRACE
+from dotflow.worker.limits import signals_reach_us
+from dotflow.worker.loops import Loops
+
+AGAIN: Final = 10.0  # seconds between two lines about the same hang
+CURE: Final = "only the end of its process can end it: @action(isolate=True) gives it one that can be killed"
+
+
+class ExecutorInline(Executor):
+    """Makes each attempt in the calling thread: nothing is copied, nothing is started. Sequential mode's default."""
+
+    def open(self, tasks: Mapping[int, Task], report: Report) -> Crew:
+        """As Executor says."""
+        return InlineCrew(tasks, report)
+
+
+class InlineCrew(Crew):
+    """The calling thread, and a helping hand where it alone can't keep a step's word."""
+
+    def __init__(self, tasks: Mapping[int, Task], report: Report) -> None:
+        self._tasks = tasks
+        self._report = report
+        self._loops = Loops()
+        self._isolated: Crew | None = None
+        self._threads: Crew | None = None
+        self._busy: Crew | None = None  # the one of both that makes a call
+        self._woken = Buzzer()
+        self._has_signal = signals_reach_us()
+        self._watchdog = _Watchdog(report)
+        remember_process()
+
+    def make_room(self, pool: Hashable, lane: int, waiting: int) -> bool:
+        """As Crew says."""
+        return self._busy is None
+
+    def submit(self, call: Call) -> Outcome | None:
+        """As Crew says; the outcome is known at once, but for calls that this thread can't make itself."""
+        step = call.step
+        if step.isolate:
+            self._hand_to(self._isolated or self._open_isolated(), call)
+            return None
+        seconds = step.policy.timeout
+        if not seconds:
+            return attempt(call, self._loops)
+        if not self._has_signal:
+            self._threads = self._threads or _one_thread(self._tasks, self._report)
+            self._hand_to(self._threads, call)
+            return None
+        self._watchdog.watch(call)
+        try:
+            return attempt(call, self._loops)
+        finally:
+            self._watchdog.call = None
+
+    def _open_isolated(self) -> Crew:
+        from dotflow.processes.start import signals_held
+        from dotflow.providers.executors.process import ExecutorProcess  # heavy, and few need it here
+
+        with signals_held():  # what is open has to be known, or nobody closes it
+            self._isolated = ExecutorProcess(max_workers=1).open(self._tasks, self._report)
+        return self._isolated
+
+    def _hand_to(self, crew: Crew, call: Call) -> None:
+        pool = crew.pool_of(call.step)
+        while not crew.make_room(pool, call.lane, 1):
+            crew.wait(None)
+        crew.submit(call)
+        self._busy = crew
+
+    def wait(self, timeout: float | None) -> Sequence[Answer]:
+        """As Crew says."""
+        if self._busy is None:
+            self._woken.wait(timeout)
+            return ()
+        answers = self._busy.wait(timeout)
+        if answers:
+            self._busy = None
+        return answers
+
+    def wake(self) -> None:
+        """As Crew says."""
+        self._woken.ring()
+        for crew in (self._isolated, self._threads):
+            if crew is not None:
+                crew.wake()
+
+    def close(self) -> None:
+        """As Crew says."""
+        with contextlib.ExitStack() as last:  # each, whatever interrupts the one before
+            if self._has_signal:
+                last.callback(deadline_signal.release)
+            last.callback(self._loops.close)
+            for crew in (self._isolated, self._threads):
+                if crew is not None:
+                    last.callback(crew.close)
+            last.callback(self._watchdog.close)
+
+
+def _one_thread(tasks: Mapping[int, Task], report: Report) -> Crew:
+    from dotflow.providers.executors.thread import ExecutorThread  # heavy, and few need it here
+
+    return ExecutorThread(max_workers=1).open(tasks, report)
+
+
+class _Watchdog:
+    """Says, while it hangs, which step does not stop though its time is up.
+
+    Its thread sleeps until the deadline that it last heard of; an attempt with a later one costs it nothing.
+    """
+
+    def __init__(self, report: Report) -> None:
+        self._report = report
+        self._wakes_at = math.inf
+        self._changed = Buzzer()
+        self._thread: threading.Thread | None = None
+        self._closed = False
+        self._due = 0.0
+        self.call: Call | None = None
+
+    def watch(self, call: Call) -> None:
+        """An attempt with a timeout begins; setting `call` to None ends it."""
+        grace = 2 * GRACE if call.step.is_coroutine else GRACE  # a coroutine has one to end after its cancellation
+        self._due = clock.ticks() + call.step.policy.timeout + grace
+        self.call = call
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._work, name="dotflow-watchdog", daemon=True)
+            self._thread.start()
+        elif self._due < self._wakes_at:
+            self._changed.ring()
+
+    def close(self) -> None:
+        """Ends its thread."""
+        self._closed = True
+        self._changed.ring()
+        if self._thread is not None:
+            self._thread.join(GRACE)
+
+    def _work(self) -> None:
+        while not self._closed:
+            self._wakes_at = math.inf  # first: an attempt that begins from here on sees it, and rings
+            call, due = self.call, self._due
+            seconds: float | None = None
+            if call is not None:
+                seconds = due - clock.ticks()
+                if seconds <= 0:
+                    self._report(
+                        f"Step '{call.step.name}' is still running after its timeout of "
+                        f"{call.step.policy.timeout:g} s: it is in code that can't be interrupted, and {CURE}."
+                    )
+                    seconds = AGAIN
+                self._wakes_at = clock.ticks() + seconds
+            self._changed.wait(seconds)

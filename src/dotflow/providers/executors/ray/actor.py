@@ -1,0 +1,35 @@
+"""What of ExecutorRay runs on Ray's workers."""
+
+from collections.abc import Sequence
+from pickle import PickleBuffer
+from typing import Any
+
+from dotflow.processes.wakeup import Bell
+from dotflow.providers.executors.cluster.protocol import Errand
+from dotflow.providers.executors.cluster.versions import Versions, describer
+from dotflow.providers.executors.cluster.worker_host import Outpost
+
+
+class Seat:
+    """An actor that has attempts made, one at a time, in a process of its own beside it.
+
+    When Ray ends the actor, or its process dies, the kernel ends that process and all it started.
+    """
+
+    def __init__(self) -> None:
+        self._outpost = Outpost(most=1)
+        self._bell = Bell()
+
+    def describe(self) -> Versions:
+        """What is installed here. It answers when the actor is up."""
+        return describer("ray")()
+
+    def make(self, packed: Sequence[Any]) -> list[Any]:
+        """Has the attempt made; the reply, packed."""
+        reply = self._outpost.make(Errand.unpacked([memoryview(part) for part in packed]), self._bell)
+        return out_of_band(reply.packed())
+
+
+def out_of_band(packed: Sequence[Any]) -> list[Any]:
+    """What Ray need not copy into its pickle, marked."""
+    return [PickleBuffer(part) for part in packed]

@@ -1,0 +1,221 @@
+"""ExecutorThread: attempts in threads of this process."""
+
+import queue
+import threading
+from collections.abc import Hashable, Mapping, Sequence
+
+from dotflow import clock
+from dotflow.abc.executor import Answer, Crew, Executor, Report
+from dotflow.core.call import Call
+from dotflow.core.outcome import Interrupted, Outcome
+from dotflow.core.task import Task
+from dotflow.processes import failures
+from dotflow.processes.dispatcher import Roster
+from dotflow.processes.scaling import check_workers
+from dotflow.providers.executors.process import ProcessCrew
+from dotflow.worker.attempt import attempt
+from dotflow.worker.deadline import GRACE, GRACE_IN_THREAD, LEFT_BEHIND, REPEAT
+from dotflow.worker.deadline_thread import stop_thread
+from dotflow.worker.loops import Loops
+from dotflow.worker.programs import ThreadPrograms
+
+
+class ExecutorThread(Executor):
+    """Makes attempts in threads: values are never copied, and steps that wait do so side by side.
+
+    A timeout ends a step at its next Python line; a step that is stuck in C code is left behind, and its TaskError
+    says so. Coroutine steps share one event loop.
+
+    Args:
+        max_workers: How many threads there may be at once; max(32, 4 x cores) unless given.
+
+    Raises:
+        InvalidArgument: max_workers is no whole number from 1.
+    """
+
+    def __init__(self, max_workers: int | None = None) -> None:
+        self.max_workers: int = check_workers(max_workers)
+
+    def open(self, tasks: Mapping[int, Task], report: Report) -> Crew:
+        """As Executor says."""
+        return ThreadCrew(tasks, self.max_workers, report)
+
+
+class ThreadCrew(Crew):
+    """The threads of one run. They are daemons: the interpreter can always exit."""
+
+    def __init__(self, tasks: Mapping[int, Task], max_workers: int, report: Report) -> None:
+        self._tasks = tasks
+        self._report = report
+        self._roster: Roster[_Thread] = Roster(self._hire, max_workers)
+        self._busy: set[_Thread] = set()
+        self._threads: set[_Thread] = set()
+        self._loops = Loops(own_thread=True)
+        self._done: queue.SimpleQueue[tuple[_Thread | None, Call, Outcome] | None] = queue.SimpleQueue()
+
+    def make_room(self, pool: Hashable, lane: int, waiting: int) -> bool:
+        """As Crew says."""
+        # What has come is heard first: after a failure nothing begins.
+        return self._done.empty() and self._roster.make_room(lane)
+
+    def submit(self, call: Call) -> None:
+        """As Crew says."""
+        thread = self._roster.take(call.lane)
+        assert thread is not None, "make_room was asked before"
+        if isinstance(thread, OSError):
+            raise thread
+        self._busy.add(thread)
+        thread.give(call)
+
+    def wait(self, timeout: float | None) -> Sequence[Answer]:
+        """As Crew says."""
+        answers: list[Answer] = []
+        limit = self._until(timeout)
+        try:
+            while True:
+                self._take(self._done.get(timeout=limit), answers)
+                limit = 0
+        except queue.Empty:
+            self._leave_late_behind(answers)
+        return answers
+
+    def wake(self) -> None:
+        """As Crew says."""
+        self._done.put(None)
+
+    def leave(self, lane: int) -> None:
+        """As Crew says."""
+        self._roster.leave(lane)
+
+    def close(self) -> None:
+        """As Crew says. A thread that is stuck in C code can only be told; it ends when that returns."""
+        until = clock.ticks() + GRACE
+        left = set(self._threads)
+        while left and clock.ticks() < until:
+            for thread in left:
+                thread.tell_to_end()
+            again = min(clock.ticks() + REPEAT, until)
+            for thread in left:
+                if thread.ident is not None:
+                    thread.join(max(0.0, again - clock.ticks()))
+            left = {thread for thread in left if thread.is_alive()}
+        for thread in left:
+            if thread.call is not None:
+                self._report(f"Step '{thread.call.step.name}' did not stop with its run. {LEFT_BEHIND}")
+        self._loops.close()
+
+    def _hire(self) -> "_Thread":
+        thread = _Thread(self._done, self._loops, self._tasks)
+        self._threads.add(thread)  # first: whatever interrupts its start, it is not forgotten
+        try:
+            thread.start()
+        except RuntimeError as error:  # can't start new thread
+            self._threads.discard(thread)
+            raise OSError(str(error)) from error
+        return thread
+
+    def _take(self, done: "tuple[_Thread | None, Call, Outcome] | None", answers: list[Answer]) -> None:
+        if done is None:
+            return
+        thread, call, outcome = done
+        if thread is not None:
+            if thread not in self._busy:
+                return  # it was left behind, and is back too late
+            self._busy.discard(thread)
+            self._roster.rest(thread)
+        answers.append((call, outcome))
+
+    def _until(self, timeout: float | None) -> float | None:
+        """Seconds until something has to be done: the caller's limit, or the first thread that is late."""
+        times = [thread.late_at for thread in self._busy if thread.late_at is not None]
+        if not times:
+            return timeout
+        seconds = max(0.0, min(times) - clock.ticks())
+        return seconds if timeout is None else min(seconds, timeout)
+
+    def _leave_late_behind(self, answers: list[Answer]) -> None:
+        now = clock.ticks()
+        for thread in [busy for busy in self._busy if busy.late_at is not None and busy.late_at <= now]:
+            self._busy.discard(thread)
+            self._threads.discard(thread)
+            self._roster.dismiss(thread)
+            call = thread.call
+            assert call is not None
+            answers.append((call, failures.late(call, LEFT_BEHIND)))
+            thread.give(None)
+
+
+class _Thread(threading.Thread):
+    """Makes one attempt after the other."""
+
+    def __init__(
+        self,
+        done: "queue.SimpleQueue[tuple[_Thread | None, Call, Outcome] | None]",
+        loops: Loops,
+        tasks: Mapping[int, Task],
+    ) -> None:
+        super().__init__(name="dotflow-worker", daemon=True)
+        self._calls: queue.SimpleQueue[Call | None] = queue.SimpleQueue()
+        self._done = done
+        self._loops = loops
+        self._tasks = tasks
+        self._isolated: ProcessCrew | None = None
+        self._ending = False
+        self._programs: ThreadPrograms | None = None
+        self.call: Call | None = None
+        self.late_at: float | None = None
+
+    def give(self, call: Call | None) -> None:
+        """The next attempt; None to end."""
+        if call is None:
+            self._calls.put(None)
+            return
+        self.call = call
+        seconds = call.step.policy.timeout
+        # A coroutine is left behind by its loop, an isolated step is killed: neither keeps this thread for longer.
+        limited = seconds and not call.step.isolate
+        grace = 2 * GRACE if call.step.is_coroutine else GRACE_IN_THREAD
+        self.late_at = clock.ticks() + seconds + grace if limited else None
+        self._calls.put(call)
+
+    def tell_to_end(self) -> None:
+        """Ends the thread: at once when it is idle, else at the step's next Python line."""
+        self._ending = True
+        self.give(None)
+        if self._isolated is not None:
+            self._isolated.wake()
+        elif self.call is not None and self.ident is not None and self._programs is not None:
+            stop_thread(self.ident, self._programs)
+
+    def run(self) -> None:
+        """The life of the thread."""
+        clock.helpers.add(threading.get_ident())
+        try:
+            while (call := self._calls.get()) is not None and not self._ending:
+                self._programs = ThreadPrograms()
+                try:
+                    outcome = self._make_isolated(call) if call.step.isolate else attempt(call, self._loops)
+                except KeyboardInterrupt:
+                    outcome = Interrupted()
+                self._programs = None
+                if outcome is not None:
+                    self.call = None
+                    self._done.put((self, call, outcome))
+        except BaseException:  # what ended it, when it was told to end, has been said
+            if not self._ending:
+                raise
+        finally:
+            clock.helpers.discard(threading.get_ident())
+
+    def _make_isolated(self, call: Call) -> Outcome | None:
+        self._isolated = ProcessCrew(self._tasks, 1, "spawn")  # no fork among threads, no server for a single process
+        try:
+            self._isolated.make_room(True, call.lane, 1)
+            self._isolated.submit(call)
+            while not self._ending:
+                for _, outcome in self._isolated.wait(None):
+                    return outcome
+            return None
+        finally:
+            self._isolated.close()
+            self._isolated = None

@@ -1,0 +1,1 @@
+"""Logs, and how their records are written."""

@@ -1,0 +1,1 @@
+"""Notifiers, and what they share."""

@@ -1,0 +1,165 @@
+"""NotifyApprise: Slack, Discord, Teams, e-mail and whoever else Apprise can tell."""
+
+import re
+import threading
+import warnings
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from dotflow.abc.notify import Notify
+from dotflow.core.task import Task
+from dotflow.core.types.status import TypeStatus
+from dotflow.errors import InvalidArgument, NotifyError
+from dotflow.providers.notifiers.apprise.log_filter import http_status_in, hushed
+from dotflow.providers.notifiers.message import clean, details, headline
+from dotflow.providers.notifiers.secret import STARS, Secret
+from dotflow.providers.notifiers.status_filter import told_statuses
+from dotflow.providers.optional import need
+
+if TYPE_CHECKING:
+    from apprise import Apprise
+
+#: Apprise's NotifyType: services choose a colour or an icon by it.
+TYPES: Final = {
+    TypeStatus.COMPLETED: "success",
+    TypeStatus.RETRY: "warning",
+    TypeStatus.FAILED: "failure",
+}
+ACCEPTED: Final = (
+    "an Apprise URL such as 'slack://...' or 'mailto://...', complete as github.com/caronc/apprise/wiki says, or "
+    "several in a list"
+)
+HINT: Final = "Check the URL and the network. `apprise -vv URL` on the command line shows more, secrets too."
+
+
+@dataclass(frozen=True, slots=True)
+class _Service:
+    """One service: its Apprise object, and what it may be called: in most URLs even the host is a secret."""
+
+    name: str
+    apprise: "Apprise"
+
+
+class NotifyApprise(Notify):
+    """Tells every service that Apprise knows where tasks stand: each of *urls* at the same time.
+
+    Args:
+        urls: One or several Apprise URLs. They hold secrets, so they are never logged or named in an error.
+        notification_type: Tell only of tasks with this status, or with one of these; None tells of all.
+
+    Raises:
+        MissingExtra: Apprise is not installed.
+        InvalidArgument: One of them is not accepted.
+
+    `send` raises NotifyError when a service did not take the message; the others have got it all the same.
+    """
+
+    def __init__(
+        self,
+        urls: str | Collection[str],
+        notification_type: TypeStatus | str | Collection[TypeStatus | str] | None = None,
+    ) -> None:
+        self._statuses = told_statuses(notification_type)
+        self._urls = [Secret(url) for url in _listed(urls)]
+        self._services = _services_for(self._urls)
+
+    def send(self, task: Task) -> None:
+        """As Notify says.
+
+        Raises:
+            NotifyError: It did not get through to one or several of the services.
+        """
+        if task.status in self._statuses:
+            title, body = clean(headline(task)), clean(details(task))
+            failed = _deliver(self._services, title, body, TYPES.get(task.status, "info"))
+            if failed:
+                others = ["the others have it"] if len(failed) < len(self._services) else []
+                raise NotifyError("Apprise", "; ".join([*failed, *others]), HINT)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Services are made anew where it arrives: they may hold connections and locks."""
+        return self.__dict__ | {"_services": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._services = _services_for(self._urls)
+
+    def __repr__(self) -> str:
+        return f"NotifyApprise(urls={self._urls!r})"
+
+
+def _listed(urls: object) -> list[str]:
+    several = [urls] if isinstance(urls, str) else urls
+    if not isinstance(several, list | tuple | set | frozenset) or not several:
+        raise InvalidArgument("urls", several if several in (None, [], ()) else type(several), ACCEPTED)
+    for number, url in enumerate(several):
+        if not isinstance(url, str):
+            raise InvalidArgument(_argument(number, len(several)), None if url is None else type(url), ACCEPTED)
+        if re.search(r"[\s,]\S+://", url):
+            raise InvalidArgument(_argument(number, len(several)), _shown(url), f"one URL: {ACCEPTED}")
+    return list(several)
+
+
+def _services_for(urls: Sequence[Secret]) -> list[_Service]:
+    need("apprise", "NotifyApprise", "notify")
+    import apprise
+
+    # With a limit of its own, Apprise sends from a pool of threads, and the interpreter's end waits for those.
+    limit: dict[str, Any] = {"service_timeout": 0} if hasattr(apprise.AppriseAsset, "_service_timeout") else {}
+    asset = apprise.AppriseAsset(async_mode=False, storage_mode="memory", **limit)
+    found = []
+    for number, url in enumerate(urls):
+        with hushed(), warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # of what Apprise's plugins import
+            service = apprise.Apprise.instantiate(url.reveal(), asset=asset)
+            sender = apprise.Apprise(asset=asset)
+        if service is None:
+            raise InvalidArgument(_argument(number, len(urls)), _shown(url.reveal()), ACCEPTED)
+        if service.overflow_mode == apprise.OverflowMode.UPSTREAM:
+            service.overflow_mode = apprise.OverflowMode.TRUNCATE  # what is too long is cut, not refused
+        sender.add(service)
+        name = f"{service.service_name} (URL {number + 1} of {len(urls)})" if len(urls) > 1 else service.service_name
+        found.append(_Service(str(name), sender))
+    return found
+
+
+def _argument(number: int, count: int) -> str:
+    return f"urls[{number}]" if count > 1 else "urls"
+
+
+def _shown(url: str) -> str:
+    """The kind of service, which is no secret; not the host, which often is."""
+    schema = re.match(r"\s*([A-Za-z0-9]{1,32})://", url)
+    return f"{schema[1]}://{STARS}" if schema else STARS
+
+
+def _deliver(services: Sequence[_Service], title: str, body: str, kind: str) -> list[str]:
+    """Sends to all at once: one that hangs does not hold up the others. Returns who did not take it, and why."""
+    reasons = [""] * len(services)
+
+    def tell(number: int) -> None:
+        reasons[number] = _tell(services[number], title, body, kind)
+
+    # Daemons: the interpreter's end does not wait for them.
+    threads = [threading.Thread(target=tell, args=(number,), daemon=True) for number in range(1, len(services))]
+    for thread in threads:
+        thread.start()
+    tell(0)
+    for thread in threads:
+        thread.join()
+    return [reason for reason in reasons if reason]
+
+
+def _tell(service: _Service, title: str, body: str, kind: str) -> str:
+    """Sends to one. Returns why it did not work; empty where it did."""
+    from apprise import NotifyFormat
+
+    with hushed() as heard:
+        try:
+            if service.apprise.notify(body=body, title=title, notify_type=kind, body_format=NotifyFormat.TEXT):
+                return ""
+        except Exception as error:  # a service's own code, whose words may hold a secret
+            return f"{service.name} raised {type(error).__name__}"
+        status = http_status_in(heard)
+    return f"{service.name} answered {status}" if status else f"{service.name} was not reached, or refused it"

@@ -1,0 +1,123 @@
+"""ScheduledRuns: the runs of one schedule; in its own thread, or side by side."""
+
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+from dotflow import clock
+from dotflow.abc.log import Log
+from dotflow.core.failure import Failure
+from dotflow.processes.wakeup import Buzzer
+from dotflow.providers.schedulers.signals import Farewell
+
+if TYPE_CHECKING:
+    from dotflow.workflow import DotFlow
+
+STOP_GRACE: Final = 5.0  # seconds that runs side by side have to end after they were cancelled; a run itself takes 1
+
+
+class _Run(Protocol):
+    """What is needed of a run."""
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Whether it is over after so many seconds; raises what ended it."""
+
+    def cancel(self) -> None:
+        """Ends it."""
+
+
+def say(workflow: "DotFlow", message: str) -> None:
+    """Writes a line into the workflow's log; into Python's own logging, should that raise."""
+    log = workflow.config.log
+    try:
+        log.report(message)
+    except Exception as broken:  # somebody else's code, and the schedule goes on
+        Log.report(log, f"{message}\nThe log's own report raised {type(broken).__name__}: {broken}")
+
+
+class ScheduledRuns:
+    """What is running. A run that raises is reported, and that is all.
+
+    What is more than an error (sys.exit() in a callback, a KeyboardInterrupt that no signal raised) ends the schedule.
+
+    Args:
+        workflow: What is run.
+        arguments: Those of its start().
+        farewell: Who hears of signals.
+        bell: What the schedule waits for.
+        ring: Rings it; called when a run beside others is over.
+    """
+
+    def __init__(
+        self,
+        workflow: "DotFlow",
+        arguments: Mapping[str, Any],
+        farewell: Farewell,
+        bell: Buzzer,
+        ring: Callable[[], None],
+    ) -> None:
+        self.workflow = workflow
+        self._arguments = arguments
+        self._farewell = farewell
+        self._bell = bell
+        self._ring = ring
+        self._beside: set[_Run] = set()
+
+    def make(self, due: datetime) -> None:
+        """Makes a run here, and returns when it is over; one in the background is waited for.
+
+        In this thread, since in the main one a timeout can end a step in the middle of a wait. A second signal raises
+        KeyboardInterrupt in it.
+        """
+        try:
+            self._farewell.interrupts = True
+            if self._farewell.count < 2:  # else it came just before
+                self.workflow.start(**self._arguments).wait()
+        except Exception as error:  # a border: the schedule goes on, whatever becomes of one run
+            self._report(due, error)
+        finally:
+            self._farewell.interrupts = False
+
+    def start(self, due: datetime) -> None:
+        """Starts a run beside those that go on."""
+        self._farewell.beside = len(self._beside) + 1  # first: its steps may begin before launch returns
+        try:
+            self._beside.add(self.workflow.launch(self._ring, **self._arguments))
+        except Exception as error:  # a border: the schedule goes on, whatever becomes of one run
+            self._report(due, error)
+
+    def count(self) -> int:
+        """How many go on beside each other. Raises what is more than an error, where it ended one of them."""
+        for run in tuple(self._beside):
+            try:
+                is_over = run.wait(0)
+            except Exception:  # its own thread has reported it
+                is_over = True
+            except BaseException:  # it is meant for whoever waits for the run
+                self._beside.discard(run)
+                raise
+            if is_over:
+                self._beside.discard(run)
+        self._farewell.beside = len(self._beside)
+        return self._farewell.beside
+
+    def close(self) -> None:
+        """Waits for what goes on; a second signal ends it."""
+        try:
+            while self.count() and self._farewell.count < 2:
+                clock.wait(self._bell.wait, None, self._bell.ring)
+        finally:
+            self._stop()
+
+    def _stop(self) -> None:
+        for run in self._beside:
+            run.cancel()
+        until = clock.ticks() + STOP_GRACE
+        while (left := self.count()) and (seconds := until - clock.ticks()) > 0:
+            self._bell.wait(seconds)
+        if left:
+            say(self.workflow, f"{left} runs did not end within {STOP_GRACE:g} s, and were left behind.")
+
+    def _report(self, due: datetime, error: Exception) -> None:
+        told = Failure.of(error).traceback
+        say(self.workflow, f"The run of {due} ended by an error, and the schedule goes on:\n{told}")

@@ -1,0 +1,1 @@
+"""Storages in buckets: S3 and Google Cloud Storage."""

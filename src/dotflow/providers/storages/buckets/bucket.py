@@ -1,0 +1,153 @@
+"""A bucket: the few things that a storage asks of a service that keeps objects."""
+
+import copy
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from email.utils import parsedate_to_datetime
+from typing import NamedTuple, Self
+
+from dotflow.errors import InvalidArgument
+from dotflow.providers.storages.leases.lease import Register
+from dotflow.providers.storages.leases.lease_record import Entry
+
+JSON = "application/json"  # the media type of what isn't said to be something else
+LONGEST_PREFIX = 700  # bytes; with what is put behind it, a name stays under the 1,024 that both services allow
+
+
+class Found(NamedTuple):
+    """An object as it was read.
+
+    Attributes:
+        data: What is in it.
+        version: Of this very object: the condition of a write.
+        age: Seconds since it was put, by the service's own clock.
+    """
+
+    data: bytes
+    version: str
+    age: float
+
+
+class Bucket(ABC):
+    """Objects under their names. Every call that fails raises StorageError, with nothing secret in it.
+
+    Attributes:
+        name: The bucket.
+        where: The bucket, for readers: "s3://name".
+    """
+
+    name: str
+    where: str
+
+    @property
+    @abstractmethod
+    def endpoint(self) -> str:
+        """The service that it is kept by: where two of them have a bucket of one name, they differ in this."""
+
+    @abstractmethod
+    def brief(self, seconds: float) -> Self:
+        """The same one, where each call is tried once, and given up after about so many seconds of silence."""
+
+    @abstractmethod
+    def get(self, name: str) -> Found | None:
+        """An object, if there is one."""
+
+    @abstractmethod
+    def begin(self, name: str, size: int) -> bytes:
+        """The first *size* bytes of an object; empty if there is none."""
+
+    @abstractmethod
+    def has(self, name: str) -> bool:
+        """Whether there is such an object."""
+
+    @abstractmethod
+    def put(self, name: str, data: bytes, media: str = JSON) -> None:
+        """Puts an object there as a whole, in place of another one."""
+
+    @abstractmethod
+    def put_over(self, name: str, data: bytes, version: str | None) -> str | None:
+        """Puts it there if *version* is what is there still (None: nothing); its version, or None if it is not."""
+
+    @abstractmethod
+    def delete(self, names: Sequence[str]) -> None:
+        """Deletes objects, of which some may be gone already."""
+
+    @abstractmethod
+    def names(self, prefix: str) -> Iterator[str]:
+        """The names that begin so, however many."""
+
+
+class ObjectRegister(Register):
+    """The text of a workflow, as an object.
+
+    Args:
+        bucket: Where it is.
+        name: The object's.
+        briefly: The same bucket, for what is soon given up.
+    """
+
+    def __init__(self, bucket: Bucket, name: str, briefly: Bucket) -> None:
+        self._bucket = bucket
+        self._briefly = briefly
+        self._object = name
+        self.name = (bucket.endpoint, bucket.name, name)
+        self.where = f"{bucket.where}/{name}"
+
+    def read(self) -> Entry | None:
+        """As Register says."""
+        found = self._bucket.get(self._object)
+        return None if found is None else Entry(found.data.decode("utf-8", "replace"), found.version, found.age)
+
+    def write(self, text: str, version: str | None) -> str | None:
+        """As Register says."""
+        return self._bucket.put_over(self._object, text.encode(), version)
+
+    @property
+    def brief(self) -> "ObjectRegister":
+        """As Register says."""
+        brief = copy.copy(self)
+        brief._bucket = self._briefly
+        return brief
+
+
+def age(date: str | None, modified: str | datetime | None) -> float:
+    """Seconds since an object was put, by the service's clock, in whole ones, as HTTP is.
+
+    Args:
+        date: When the service answered.
+        modified: When the object was put, as the service said in the same answer.
+    """
+    if date is None or modified is None:  # nobody can say: as fresh as can be, so that nothing is taken from anybody
+        return 0.0
+    if isinstance(modified, str):
+        modified = parsedate_to_datetime(modified)
+    return max(0.0, (parsedate_to_datetime(date) - modified).total_seconds())
+
+
+def check_bucket(bucket: object) -> str:
+    """The bucket's name. Raises InvalidArgument."""
+    if not isinstance(bucket, str) or not bucket or not bucket.isprintable() or _has_path(bucket):
+        raise InvalidArgument("bucket", bucket, "the name of a bucket, without s3:// or gs:// and without a path")
+    return bucket
+
+
+def _has_path(bucket: str) -> bool:
+    return not bucket.startswith("arn:") and not {"/", ":"}.isdisjoint(bucket)  # S3 calls an access point by its ARN
+
+
+def check_prefix(prefix: object) -> str:
+    """What all names begin with: empty, or ending in a slash, which is added. Raises InvalidArgument."""
+    if isinstance(prefix, str) and prefix.isprintable():
+        parts = prefix.removesuffix("/").split("/")
+        if prefix == "" or (set(parts).isdisjoint({"", ".", ".."}) and len(prefix.encode()) <= LONGEST_PREFIX):
+            return prefix and prefix.removesuffix("/") + "/"
+    accepted = "text such as 'team/dotflow/', or '': printable, at most 700 bytes, no part of it empty, '.' or '..'"
+    raise InvalidArgument("prefix", prefix, accepted)
+
+
+def check_name(argument: str, value: object, wanted: str) -> str | None:
+    """Text, or None. Raises InvalidArgument."""
+    if value is not None and (not isinstance(value, str) or not value):
+        raise InvalidArgument(argument, value, f"{wanted}, or None for what the environment says")
+    return value

@@ -1,0 +1,36 @@
+"""StorageGCS: objects in a bucket of Google Cloud Storage."""
+
+from dotflow.core.durations import Duration
+from dotflow.providers.optional import need
+from dotflow.providers.storages.buckets.bucket import check_bucket, check_name, check_prefix
+from dotflow.providers.storages.buckets.gcs_bucket import GCSBucket
+from dotflow.providers.storages.buckets.storage import StorageObjects
+from dotflow.providers.storages.leases.lease import check_seconds
+from dotflow.providers.storages.leases.lease_record import SECONDS
+
+
+class StorageGCS(StorageObjects):
+    """Keeps each value in a readable JSON object of a Google Cloud Storage bucket: runs go on on another machine.
+
+    Credentials and endpoint are those that Google's library finds: `GOOGLE_APPLICATION_CREDENTIALS`, `gcloud auth
+    application-default login`, the service account of the machine, `STORAGE_EMULATOR_HOST`. Needs
+    `pip install 'dotflow[gcp]'`.
+
+    Args:
+        bucket: The bucket; it has to be there.
+        prefix: What all names begin with; a slash is put at its end. Nothing is ever read or written elsewhere.
+        project: The project that requests belong to; None for none, which reading and writing objects doesn't need.
+        lease: How long a workflow stays taken after the machine that ran it is gone: seconds, or a text such as "2m".
+            It is renewed three times in that time.
+
+    Raises:
+        InvalidArgument: One of them means nothing.
+        MissingExtra: google-cloud-storage is missing.
+    """
+
+    def __init__(
+        self, bucket: str, prefix: str = "dotflow/", project: str | None = None, *, lease: Duration = SECONDS
+    ) -> None:
+        place = GCSBucket(check_bucket(bucket), check_name("project", project, "the id of a project"))
+        super().__init__(place, check_prefix(prefix), check_seconds(lease))
+        need("google.cloud.storage", type(self).__name__, "gcp")

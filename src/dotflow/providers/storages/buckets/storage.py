@@ -1,0 +1,236 @@
+"""StorageObjects: what storages in buckets have in common.
+
+    dotflow/nightly/workflow.json                    who runs it, and which generation of values counts
+    dotflow/nightly/20240501T020000-5f0c9a21/3.json  the value of task 3 in that generation
+    dotflow/nightly/20240501T020000-5f0c9a21/3.0123456789abcdef.bin  a large part of it
+
+A store of objects can't rename a folder. So the values of a workflow lie under the name of a generation, and one
+conditional write of `workflow.json` begins a new one: from then on, all that was there before no longer counts,
+whatever becomes of its objects, which are deleted afterwards.
+"""
+
+import contextlib
+import uuid
+from collections.abc import Hashable, Iterable, Iterator
+from dataclasses import replace
+from typing import Any, Final
+
+from dotflow import clock
+from dotflow.abc.storage import Storage, key_of
+from dotflow.codec.document import key_at, pack, unpack
+from dotflow.core.context import Context
+from dotflow.core.task import Task
+from dotflow.errors import CheckpointUnreadable, StorageError
+from dotflow.providers.storages.buckets.bucket import Bucket, ObjectRegister
+from dotflow.providers.storages.buckets.parts import MEDIA, PartObjects, fetch_part, find_parts
+from dotflow.providers.storages.leases.lease import MARGIN, RACES, Lease
+from dotflow.providers.storages.leases.lease_lock import LeaseHold, lease_on
+from dotflow.providers.storages.leases.lease_record import Note, read_note
+from dotflow.providers.storages.safe_name import is_plain, safe_name
+
+ENDING: Final = ".json"
+HEAD: Final = "workflow.json"  # no generation has a dot in its name
+APART: Final = "-"  # the folder of keys that belong to no workflow: no safe name
+GENERATION: Final = "generation"
+VOID: Final = "void"
+BRIEFEST: Final = 1.0  # seconds; a service may take some tenths of it to answer
+BEGINNING: Final = 1 << 14  # bytes of a checkpoint in which its key is looked for
+
+
+class StorageObjects(Storage):
+    """Keeps each value in an object of a bucket, which is there as a whole or not at all, and comes back as it was.
+
+    Args:
+        bucket: The bucket.
+        prefix: What all names begin with.
+        lease: Seconds that a workflow is held without being renewed.
+    """
+
+    def __init__(self, bucket: Bucket, prefix: str, lease: float) -> None:
+        self._bucket = bucket
+        self._briefly = bucket.brief(max(BRIEFEST, lease * MARGIN))
+        self._prefix = prefix
+        self._seconds = lease
+
+    def post(self, key: str, context: Context) -> None:
+        """As Storage says; the service has it when this returns. While the workflow is held, only its holder can."""
+        folder, task = self._place(key)
+        parts = PartObjects(task)
+        data = pack(key, context, put=parts.put)
+        with self._writing(folder):
+            name = self._object(folder, task, self._generation(folder, make=True))
+        beside = name.rpartition("/")[0]
+        for part, piece in parts.pieces.items():
+            with self._writing(folder):
+                self._bucket.put(f"{beside}/{part}", piece, MEDIA)
+        with self._writing(folder):
+            self._bucket.put(name, data)
+        if parts.pieces:  # a small value doesn't ask for what was there: a new run deletes that
+            known = {f"{beside}/{part}" for part in parts.pieces}
+            self._delete_parts(folder, [found for found in find_parts(self._bucket, name) if found not in known])
+
+    def get(self, key: str) -> Context:
+        """As Storage says."""
+        name = self._find(key)
+        found = None if name is None else self._bucket.get(name)
+        if found is None:
+            return Context()
+        try:
+            return unpack(found.data, key, fetch=lambda part, before: fetch_part(self._bucket, str(name), part))
+        except CheckpointUnreadable as error:
+            raise error.at(where=f"{self._bucket.where}/{name}") from error.__cause__
+
+    def key(self, task: Task) -> str:
+        """As Storage says: `workflow_id/task_id`."""
+        return key_of(task)
+
+    def contains(self, key: str) -> bool:
+        """As Storage says; an object that can't be read is contained."""
+        name = self._find(key)
+        return name is not None and self._bucket.has(name)
+
+    def delete(self, key: str) -> None:
+        """As Storage says. While the workflow is held, only its holder can."""
+        name = self._find(key)
+        if name is not None:
+            folder, _ = self._place(key)
+            with self._writing(folder):
+                self._bucket.delete([name])
+            self._delete_parts(folder, list(find_parts(self._bucket, name)))
+
+    def list_keys(self, prefix: str = "") -> Iterable[str]:
+        """As Storage says, in order."""
+        return sorted(key for key in self._keys() if key.startswith(prefix))
+
+    def clear(self, workflow_id: str) -> bool:
+        """As Storage says. One conditional write begins a new generation, so that a crash leaves all or nothing.
+
+        Where there is nothing, it is begun all the same: what a run isn't allowed to write, it learns before its steps.
+
+        Raises:
+            WorkflowBusy: Another process works on it.
+        """
+        folder = safe_name(workflow_id)
+        lease = self._lease(folder)
+        if lease is not None:
+            self._begin(folder, lease)
+        elif self._register(folder).read() is not None:
+            with self.hold(workflow_id):
+                self.clear(workflow_id)
+        else:
+            self._generation(folder, make=True)
+        return True
+
+    def hold(self, workflow_id: str) -> contextlib.AbstractContextManager[Hashable]:
+        """As Storage says, by a lease, which is renewed from a thread while it is held."""
+        register = self._register(safe_name(workflow_id))
+        return LeaseHold(register, workflow_id, self._seconds, **{GENERATION: new_generation(), VOID: []})
+
+    def _begin(self, folder: str, lease: Lease) -> None:
+        """Begins a generation, and deletes what no longer counts: what a crash has left of earlier ones, too."""
+        void = [*lease.more[VOID], lease.more[GENERATION]]
+        lease.change(**{GENERATION: new_generation(), VOID: void})
+        for generation in void:
+            self._bucket.delete(list(self._bucket.names(f"{self._prefix}{folder}/{generation}/")))
+        lease.remember(**{VOID: []})
+
+    def _delete_parts(self, folder: str, names: list[str]) -> None:
+        if names:
+            with self._writing(folder):
+                self._bucket.delete(names)
+
+    @contextlib.contextmanager
+    def _writing(self, folder: str) -> Iterator[None]:
+        """While this process holds the workflow, it is made sure of that before, and after what may have taken long."""
+        lease = self._lease(folder)
+        if lease is not None:
+            lease.check()
+        yield
+        if lease is not None:
+            lease.check()
+
+    def _generation(self, folder: str, *, make: bool = False) -> str | None:
+        """Which one counts: None if there is none, and none is to be made. A holder knows, others have to ask."""
+        if folder == APART:
+            return ""
+        lease = self._lease(folder)
+        if lease is not None:
+            return _named(lease.more, self._register(folder).where)
+        register = self._register(folder)
+        for _ in range(RACES):
+            entry = register.read()
+            if entry is not None:
+                return _named(read_note(entry, register.where).more, register.where)
+            if not make:
+                return None
+            made = new_generation()
+            note = Note(seconds=self._seconds)
+            if register.write(replace(note, more={GENERATION: made, VOID: []}).text(), None) is not None:
+                return made
+        raise StorageError(f"{register.where} can't be written", "others are writing it all the time; try again")
+
+    def _place(self, key: str) -> tuple[str, str]:
+        """The folder of a key's workflow, and the key's own name in it."""
+        workflow_id, slash, task = key.rpartition("/")
+        return safe_name(workflow_id) if slash else APART, safe_name(task)
+
+    def _object(self, folder: str, task: str, generation: str | None) -> str:
+        return "/".join(part for part in (f"{self._prefix}{folder}", generation, f"{task}{ENDING}") if part)
+
+    def _find(self, key: str) -> str | None:
+        """The object of a key; None where its workflow has none that counts."""
+        folder, task = self._place(key)
+        generation = self._generation(folder)
+        return None if generation is None else self._object(folder, task, generation)
+
+    def _register(self, folder: str) -> ObjectRegister:
+        return ObjectRegister(self._bucket, f"{self._prefix}{folder}/{HEAD}", self._briefly)
+
+    def _lease(self, folder: str) -> Lease | None:
+        return lease_on(self._register(folder).name)
+
+    def _keys(self) -> Iterator[str]:
+        folders: dict[str, list[list[str]]] = {}
+        for name in self._bucket.names(self._prefix):
+            folder, *path = name.removeprefix(self._prefix).split("/")
+            if name.endswith(ENDING) and path and path != [HEAD]:
+                folders.setdefault(folder, []).append(path)
+        for folder, paths in folders.items():
+            generation = self._generation(folder)
+            if generation is None:
+                continue
+            counting = [generation] if generation else []
+            for path in paths:
+                if path[:-1] == counting:
+                    yield from self._key_of(folder, path)
+
+    def _key_of(self, folder: str, path: list[str]) -> Iterator[str]:
+        """The key of an object that counts. Only a safe name that is not the text itself has to be looked up."""
+        task = path[-1].removesuffix(ENDING)
+        if is_plain(folder) and is_plain(task):
+            yield f"{folder}/{task}"
+            return
+        name = f"{self._prefix}{folder}/{'/'.join(path)}"
+        with contextlib.suppress(CheckpointUnreadable):  # damaged, or gone by now, or none of ours
+            try:
+                yield key_at(self._bucket.begin(name, BEGINNING))
+            except CheckpointUnreadable:  # the key may be a long one
+                found = self._bucket.get(name)
+                if found is not None:
+                    yield key_at(found.data)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self._bucket.name!r}, prefix={self._prefix!r})"
+
+
+def new_generation() -> str:
+    """A name that no generation had before; the moment in it is for readers only."""
+    return f"{clock.now():%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:8]}"
+
+
+def _named(more: Any, where: str) -> str:
+    generation = more.get(GENERATION)
+    if not isinstance(generation, str) or not generation or not isinstance(more.get(VOID), list):
+        what = f"{where} is not what dotflow has written there"
+        raise StorageError(what, "put it in order, or delete it: then the workflow's checkpoints are void")
+    return generation

@@ -1,0 +1,249 @@
+"""A SQLite file of ours: opened late, waited for with patience, closed before a fork."""
+
+import contextlib
+import os
+import random
+import sqlite3
+import threading
+import time
+import weakref
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from dotflow import clock
+from dotflow.providers.storages.atomic_file import make_folder
+
+BUSY_TIMEOUT: Final = 5.0  # seconds that a transaction of somebody else is waited for
+PAUSE: Final = 0.002  # seconds between two tries, on average
+
+APPLICATION: Final = 0x646F7466  # "dotf", the application ID in the file's header: sqlite.org/fileformat2.html, 1.3.17
+FORMAT: Final = 1  # the user version there
+
+# How a file is opened: sqlite.org/uri.html
+WRITE: Final = "rwc"
+READ: Final = "rw"  # even then SQLite writes beside it
+FROZEN: Final = "ro&immutable=1"  # where nothing can be written: it relies on nobody changing the file
+
+SET_UP: Final = (
+    "CREATE TABLE checkpoints (key TEXT NOT NULL PRIMARY KEY, document TEXT NOT NULL, parts BLOB)",
+    f"PRAGMA application_id = {APPLICATION}",
+    f"PRAGMA user_version = {FORMAT}",
+)
+
+TOO_LARGE: Final = "the value is too large for SQLite, which takes up to 1 GB (sqlite.org/limits.html); use StorageFile"
+#: What SQLite's result codes mean to whoever reads them: sqlite.org/rescode.html
+MEANINGS: Final[Mapping[int, str]] = {
+    sqlite3.SQLITE_BUSY: "another process keeps a transaction open on it; end that one, or try again",
+    sqlite3.SQLITE_CANTOPEN: "it can't be opened; it may be a folder, or be in a folder that is read-only",
+    sqlite3.SQLITE_CORRUPT: "it is damaged, or was cut off",
+    sqlite3.SQLITE_FULL: "the disk is full; free some space",
+    sqlite3.SQLITE_IOERR: "the system could not read or write it; the disk may fail, or a quota be used up",
+    sqlite3.SQLITE_NOTADB: "it is no SQLite database; move it away, or give another path",
+    sqlite3.SQLITE_READONLY: "it is read-only",
+    sqlite3.SQLITE_TOOBIG: TOO_LARGE,
+}
+#: Those that tell of what is in the file: whoever tries again will meet them again.
+UNREADABLE: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR})
+#: Those that tell of a place where nothing can be written.
+UNWRITABLE: Final = frozenset({sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY})
+
+
+class ForeignDatabase(sqlite3.DatabaseError):
+    """A database that holds something else."""
+
+
+class UnknownFormat(sqlite3.DatabaseError):
+    """A database of checkpoints, in a format that is not known here."""
+
+
+class SQLiteFile:
+    """A database of checkpoints, opened when it is first needed: by one connection for all threads of a process.
+
+    Args:
+        path: Where it is.
+        synchronous: How much of a commit is waited for.
+    """
+
+    def __init__(self, path: Path, synchronous: str) -> None:
+        self._path, self._name = path, str(path)
+        self._uri = path.as_uri()  # by it, no character of the path means anything to SQLite
+        self._synchronous = synchronous
+        self._connection: sqlite3.Connection | None = None
+        self._place: tuple[int, int] | None = None
+        self._process = 0
+        self._mode = READ
+        _files.add(self)
+
+    def run(self, statement: str, values: tuple[Any, ...], *, create: bool = False) -> list[tuple[Any, ...]]:
+        """Runs one statement, as a transaction; its rows. Without *create*, a file that isn't there is empty.
+
+        SQLite's own waiting isn't used: it sleeps for up to 100 ms at a time, so that one of eight busy writers waits
+        for more than 5 s in vain; it is skipped where a new file is turned to WAL; and Ctrl-C can't end it.
+        """
+        until: float | None = None
+        while True:
+            try:
+                with _lock:
+                    connection = self._connected(create)
+                    return [] if connection is None else connection.execute(statement, values).fetchall()
+            except sqlite3.OperationalError as error:
+                now = clock.ticks()
+                until = now + BUSY_TIMEOUT if until is None else until
+                if _code(error) != sqlite3.SQLITE_BUSY or now > until:
+                    raise
+            time.sleep(random.uniform(0, 2 * PAUSE))
+
+    def close(self) -> None:
+        """Closes the connection, if there is one."""
+        with _lock:
+            connection, self._connection = self._connection, None
+            if connection is not None and self._process != os.getpid():
+                _inherited.append(connection)  # it is the parent's: closing it would take its files away
+            elif connection is not None:
+                connection.close()
+
+    def _connected(self, create: bool) -> sqlite3.Connection | None:
+        place = _place(self._name)
+        here = self._place == place and self._process == os.getpid()
+        if self._connection is None or not here or self._mode == FROZEN:
+            self.close()  # what it has open has been deleted or replaced: written there, it would be lost
+            if create:
+                make_folder(str(self._path.parent), synced=self._synchronous == "FULL")
+                self._connection = self._open(WRITE)
+            elif place is not None:
+                self._connection = self._open_to_read()
+            self._place, self._process = _place(self._name), os.getpid()
+        return self._connection
+
+    def _open_to_read(self) -> sqlite3.Connection | None:
+        """As _open; frozen, and then for one statement only, where nothing can be written, nor is anybody writing."""
+        try:
+            return self._open(READ)
+        except sqlite3.OperationalError as error:
+            if _code(error) not in UNWRITABLE or _place(f"{self._name}-wal") is not None:
+                raise
+            with contextlib.suppress(sqlite3.OperationalError):  # then it isn't for this reason
+                return self._open(FROZEN)
+            raise
+
+    def _open(self, mode: str) -> sqlite3.Connection | None:
+        """A connection that is ready for use; None where nothing has been saved yet and the mode doesn't create it."""
+        connection = sqlite3.connect(
+            f"{self._uri}?mode={mode}", uri=True, timeout=0, isolation_level=None, check_same_thread=False
+        )
+        try:
+            connection.text_factory = bytes
+            connection.execute("BEGIN")  # all that is read is then of one moment
+            is_new = _is_new(connection)
+            connection.execute("COMMIT")
+            if is_new and mode != WRITE:
+                connection.close()
+                return None
+            if mode != FROZEN:
+                connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute(f"PRAGMA synchronous = {self._synchronous}")
+            connection.execute("PRAGMA fullfsync = ON")  # for macOS, where fsync leaves it in the disk's own cache
+            if is_new:
+                connection.execute("BEGIN IMMEDIATE")
+                if _is_new(connection):  # nobody was faster
+                    for statement in SET_UP:
+                        connection.execute(statement)
+                connection.execute("COMMIT")
+            _add_parts(connection, mode)
+        except BaseException:  # Ctrl-C too: neither the file nor a transaction stays open
+            connection.close()
+            raise
+        self._mode = mode
+        return connection
+
+
+def _place(path: str) -> tuple[int, int] | None:
+    """Which file is at the path; None where there is none."""
+    try:
+        found = os.stat(path)  # noqa: PTH116 (each statement begins with it, and a Path takes longer)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    return found.st_dev, found.st_ino
+
+
+def _is_new(connection: sqlite3.Connection) -> bool:
+    """Whether the database is empty. Raises ForeignDatabase or UnknownFormat where it is neither empty nor ours."""
+    ((application,),) = connection.execute("PRAGMA application_id")
+    ((version,),) = connection.execute("PRAGMA user_version")
+    tables = [name.decode() for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+    if application == APPLICATION and version != FORMAT:
+        raise UnknownFormat(f"it was written by another version of dotflow (format {version}; this one knows {FORMAT})")
+    if application != APPLICATION and (application or tables):
+        shown = f", with the tables {', '.join(tables[:5])}" if tables else ""
+        raise ForeignDatabase(f"it is the database of another program{shown}; give a path where nothing is yet")
+    return not application
+
+
+def _add_parts(connection: sqlite3.Connection, mode: str) -> None:
+    """Adds the column for large values to a file that is older than it; where nothing can be written, by a view."""
+    if _has_parts(connection):
+        return
+    if mode == FROZEN:
+        connection.execute("CREATE TEMP VIEW checkpoints AS SELECT key, document, NULL AS parts FROM main.checkpoints")
+        return
+    connection.execute("BEGIN IMMEDIATE")
+    if not _has_parts(connection):  # no other process was faster
+        connection.execute("ALTER TABLE checkpoints ADD COLUMN parts BLOB")
+    connection.execute("COMMIT")
+
+
+def _has_parts(connection: sqlite3.Connection) -> bool:
+    return any(name == b"parts" for _, name, *_ in connection.execute("PRAGMA table_info(checkpoints)"))
+
+
+def is_unreadable(error: sqlite3.Error) -> bool:
+    """Whether there are, or were, checkpoints in the file that can't be read, today or tomorrow."""
+    return isinstance(error, UnknownFormat) or _code(error) in UNREADABLE
+
+
+def explained(error: sqlite3.Error | OverflowError, path: Path) -> sqlite3.Error:
+    """The same error in words that help, SQLite's own at their end."""
+    kind = sqlite3.DataError if isinstance(error, OverflowError) else type(error)
+    return kind(f"{path}: {meaning_of(error)}")
+
+
+def meaning_of(error: BaseException) -> str:
+    """What an error means to whoever reads it, and in SQLite's own words."""
+    meaning = TOO_LARGE if isinstance(error, OverflowError) else MEANINGS.get(_code(error))
+    return f"{meaning} ({error})" if meaning else str(error)
+
+
+def _code(error: BaseException) -> int:
+    """SQLite's primary result code; 0 where the error isn't SQLite's own."""
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF
+
+
+#: Held for each statement and for each fork. One for all files: none can be opened while the process forks.
+_lock = threading.RLock()
+_files: Final[weakref.WeakSet[SQLiteFile]] = weakref.WeakSet()
+_inherited: Final[list[sqlite3.Connection]] = []
+
+
+def _before_fork() -> None:
+    """Closes what is open. A child in which SQLite remembers open files believes that it has their locks, too.
+
+    Even with a connection of its own it would have none, and when the parent closes its, the child's write-ahead log is
+    deleted with all that it commits.
+    """
+    _lock.acquire()
+    for file in list(_files):
+        file.close()
+
+
+def _after_fork() -> None:
+    _lock.release()
+
+
+def _after_fork_in_child() -> None:
+    global _lock
+    _lock = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_after_fork_in_child)

@@ -1,0 +1,67 @@
+"""What is counted and timed of runs and attempts.
+
+Attributes are of few values: the workflow's name where it has one, the step, how it ended. An id never is one of them,
+since each new value is a new time series.
+"""
+
+from typing import Final
+
+from opentelemetry.context import Context
+from opentelemetry.metrics import Meter
+
+from dotflow.core.failure import Failure
+from dotflow.core.types.status import TypeStatus
+from dotflow.providers.tracers.opentelemetry.attributes import ERROR_TYPE, STATUS, STEP, WORKFLOW_NAME, plain
+
+#: Seconds. The SDK's own are meant for milliseconds: nearly every step would be in the first.
+BUCKETS: Final = (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0, 3_600.0, 14_400.0)
+
+
+class Instruments:
+    """Made once for each tracer, and shared by all its runs.
+
+    Args:
+        meter: Makes them.
+    """
+
+    def __init__(self, meter: Meter) -> None:
+        self.runs = meter.create_counter("dotflow.runs", "{run}", "Runs that have ended")
+        self.attempts = meter.create_counter("dotflow.attempts", "{attempt}", "Attempts that have ended")
+        self.retries = meter.create_counter("dotflow.retries", "{retry}", "Failed attempts that are repeated")
+        self.run_seconds = meter.create_histogram(
+            "dotflow.run.duration", "s", "How long runs take", explicit_bucket_boundaries_advisory=BUCKETS
+        )
+        self.attempt_seconds = meter.create_histogram(
+            "dotflow.attempt.duration", "s", "How long attempts take", explicit_bucket_boundaries_advisory=BUCKETS
+        )
+
+
+class RunMetrics:
+    """What one run adds to them.
+
+    Args:
+        instruments: The instruments.
+        name: The workflow's name, if it has one.
+    """
+
+    def __init__(self, instruments: Instruments, name: str | None) -> None:
+        self._to = instruments
+        self._whose: dict[str, str] = {} if name is None else {WORKFLOW_NAME: plain(name)}
+
+    def run(self, status: TypeStatus, seconds: float, error: str | None, context: Context) -> None:
+        """A run has ended; *context* is where its span is found, for exemplars."""
+        told = self._whose | {STATUS: status.value} | ({} if error is None else {ERROR_TYPE: error})
+        self._to.runs.add(1, told, context)
+        self._to.run_seconds.record(seconds, told, context)
+
+    def attempt(self, step: str, status: TypeStatus, seconds: float, failure: Failure | None, context: Context) -> None:
+        """An attempt has ended."""
+        told = self._whose | {STEP: step, STATUS: status.value}
+        if failure is not None:
+            told[ERROR_TYPE] = plain(failure.exception)
+        self._to.attempts.add(1, told, context)
+        self._to.attempt_seconds.record(seconds, told, context)
+
+    def retry(self, step: str, context: Context) -> None:
+        """There will be another attempt."""
+        self._to.retries.add(1, self._whose | {STEP: step}, context)

@@ -1,0 +1,194 @@
+"""One run as spans: the run's own, and below it one for each attempt."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from opentelemetry.context import Context
+from opentelemetry.trace import Link, Span, SpanContext, Status, StatusCode, Tracer, set_span_in_context
+
+from dotflow import clock
+from dotflow.core.call import Carrier
+from dotflow.core.events import (
+    AttemptFailed,
+    AttemptRepeated,
+    AttemptStarted,
+    Event,
+    RunEnded,
+    RunStarted,
+    TaskCompleted,
+    TaskFailed,
+    TaskRestored,
+)
+from dotflow.core.failure import Failure
+from dotflow.core.types.status import TypeStatus
+from dotflow.providers.tracers.opentelemetry import attributes as words
+from dotflow.providers.tracers.opentelemetry.attributes import nanoseconds, plain
+from dotflow.providers.tracers.opentelemetry.metrics import Instruments, RunMetrics
+from dotflow.providers.tracers.opentelemetry.propagation import carrier_of
+
+COMPLETED, RETRY, FAILED = TypeStatus.COMPLETED, TypeStatus.RETRY, TypeStatus.FAILED
+
+
+class _Attempt:
+    """An attempt while it goes on. Its end is its beginning and what the monotonic clock says has passed."""
+
+    __slots__ = ("began", "context", "span", "start")
+
+    def __init__(self, span: Span, context: Context, start: int, began: float) -> None:
+        self.span = span
+        self.context = context
+        self.start = start
+        self.began = began
+
+
+class RunSpans:
+    """The spans of one run, which begins with it.
+
+    Its parent is the span that is current now. No value and no context of a step is looked at: what is told are names,
+    numbers and, of failures, what the exception says.
+
+    Args:
+        tracer: Makes spans.
+        instruments: What is counted.
+        started: The beginning.
+    """
+
+    def __init__(self, tracer: Tracer, instruments: Instruments, started: RunStarted) -> None:
+        self._tracer = tracer
+        self._metrics = RunMetrics(instruments, started.name)
+        self._steps = [(plain(step.name), plain(step.group)) for step in started.steps]
+        self._ids = {words.WORKFLOW_ID: plain(started.workflow_id), words.RUN_ID: started.run_id}
+        if started.name is not None:
+            self._ids[words.WORKFLOW_NAME] = plain(started.name)
+        self._start = nanoseconds(started.at)
+        self._began = clock.monotonic()
+        # No id in the name: those who group by name, as most tools do, would find each run on its own.
+        self._span = tracer.start_span(
+            f"dotflow.run {plain(started.name)}" if started.name else "dotflow.run",
+            attributes={**self._ids, words.TASKS: started.tasks},
+            start_time=self._start,
+        )
+        self._context = set_span_in_context(self._span)
+        self._attempts: dict[int, _Attempt] = {}
+        self._before: dict[int, SpanContext] = {}  # the attempts that failed, for those which repeat them
+        self._counts = {words.TASKS_COMPLETED: 0, words.TASKS_FAILED: 0, words.TASKS_RESTORED: 0}
+        self._first: tuple[str, Failure] | None = None
+
+    def follow(self, event: Event) -> None:
+        """Makes of an event what it means."""
+        _MEANINGS[event.__class__](self, event)
+
+    def carrier(self, task_id: int) -> Carrier | None:
+        """What takes the attempt's place in the trace to where its step runs."""
+        attempt = self._attempts.get(task_id)
+        return None if attempt is None else carrier_of(attempt.context)
+
+    def _begin(self, event: AttemptStarted) -> None:
+        name, group = self._steps[event.task_id]
+        before = self._before.pop(event.task_id, None)
+        start = nanoseconds(event.at)
+        span = self._tracer.start_span(
+            name,
+            self._context,
+            attributes={
+                **self._ids,
+                words.TASK_ID: event.task_id,
+                words.STEP: name,
+                words.GROUP: group,
+                words.ATTEMPT: event.attempt,
+                words.RETRY_COUNT: event.attempt - 1,
+            },
+            links=None if before is None else [Link(before)],
+            start_time=start,
+        )
+        self._attempts[event.task_id] = _Attempt(span, set_span_in_context(span, self._context), start, event.tick)
+
+    def _repeat(self, event: AttemptRepeated) -> None:
+        """An action of a class was repeated. When, is not known any more: it is told at the end of the attempt."""
+        attempt = self._attempts[event.task_id]
+        if attempt.span.is_recording():
+            end = attempt.start + _to_nanoseconds(clock.monotonic() - attempt.began)
+            attempt.span.add_event("exception", words.exception_of(event.failure), end)
+        self._metrics.retry(self._steps[event.task_id][0], attempt.context)
+
+    def _fail_once(self, event: AttemptFailed) -> None:
+        attempt = self._attempts[event.task_id]
+        attempt.span.set_attribute(words.RETRY_DELAY, event.retry_in)
+        self._before[event.task_id] = attempt.span.get_span_context()
+        self._end(event.task_id, RETRY, clock.monotonic(), event.failure)
+        self._metrics.retry(self._steps[event.task_id][0], attempt.context)
+
+    def _complete(self, event: TaskCompleted) -> None:
+        self._counts[words.TASKS_COMPLETED] += 1
+        self._end(event.task_id, COMPLETED, event.tick, None)
+
+    def _fail(self, event: TaskFailed) -> None:
+        self._counts[words.TASKS_FAILED] += 1
+        self._first = self._first or (self._steps[event.task_id][0], event.failure)
+        if event.task_id in self._attempts:
+            self._end(event.task_id, FAILED, event.tick, event.failure)
+        else:  # the run was stopped between two attempts
+            told = {**self._task(event.task_id), **words.exception_of(event.failure)}
+            self._span.add_event("dotflow.task.failed", told, nanoseconds(event.at))
+
+    def _restore(self, event: TaskRestored) -> None:
+        self._counts[words.TASKS_RESTORED] += 1
+        self._span.add_event("dotflow.task.restored", self._task(event.task_id), nanoseconds(clock.now()))
+
+    def _task(self, task_id: int) -> dict[str, str | int]:
+        name, group = self._steps[task_id]
+        return {words.TASK_ID: task_id, words.STEP: name, words.GROUP: group}
+
+    def _end(self, task_id: int, status: TypeStatus, tick: float, failure: Failure | None) -> None:
+        attempt = self._attempts.pop(task_id)
+        seconds = max(0.0, tick - attempt.began)
+        end = attempt.start + _to_nanoseconds(seconds)
+        span = attempt.span
+        if span.is_recording():
+            span.set_attribute(words.STATUS, status.value)
+            if failure is not None:
+                span.add_event("exception", words.exception_of(failure), end)
+                _set_failed(span, failure.exception, f"{failure.exception}: {failure.message}")
+        span.end(end)
+        self._metrics.attempt(self._steps[task_id][0], status, seconds, failure, attempt.context)
+
+    def _end_run(self, event: RunEnded) -> None:
+        seconds = clock.monotonic() - self._began
+        # The wall clock may have been set back, or the machine been asleep: neither ends it before what it holds.
+        end = max(nanoseconds(event.at), self._start + _to_nanoseconds(seconds))
+        while self._attempts:  # none, unless the tracer itself has failed on the way
+            self._attempts.popitem()[1].span.end(end)
+        error = None
+        if event.status is not COMPLETED:
+            error = words.OTHER_ERROR if self._first is None else plain(self._first[1].exception)
+            _set_failed(self._span, error, _why(self._first))
+        self._span.set_attributes({**self._counts, words.STATUS: event.status.value})
+        self._span.end(end)
+        self._metrics.run(event.status, seconds, error, self._context)
+
+
+def _to_nanoseconds(seconds: float) -> int:
+    return round(seconds * 1e9)
+
+
+def _set_failed(span: Span, error: str, why: str) -> None:
+    span.set_attribute(words.ERROR_TYPE, plain(error))
+    span.set_status(Status(StatusCode.ERROR, plain(why)))
+
+
+def _why(first: tuple[str, Failure] | None) -> str:
+    if first is None:
+        return "it was stopped before all of its tasks had ended"
+    name, failure = first
+    return f"step '{name}' failed: {failure.exception}: {failure.message}"
+
+
+_MEANINGS: Final[Mapping[type, Callable[[RunSpans, Any], None]]] = {
+    AttemptStarted: RunSpans._begin,
+    AttemptRepeated: RunSpans._repeat,
+    AttemptFailed: RunSpans._fail_once,
+    TaskCompleted: RunSpans._complete,
+    TaskRestored: RunSpans._restore,
+    TaskFailed: RunSpans._fail,
+    RunEnded: RunSpans._end_run,
+}

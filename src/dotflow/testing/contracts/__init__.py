@@ -1,0 +1,1 @@
+"""The contracts that providers are tested against."""

@@ -1,0 +1,164 @@
+"""A workflow's providers under watch: they do what they did before, and say when."""
+
+import contextlib
+import sys
+from collections.abc import Hashable, Iterable, Mapping
+from typing import Any
+
+from dotflow.abc.history import History
+from dotflow.abc.log import Log
+from dotflow.abc.storage import Storage
+from dotflow.core.context import Context
+from dotflow.core.events import (
+    AttemptFailed,
+    AttemptRepeated,
+    AttemptStarted,
+    Event,
+    RunEnded,
+    RunStarted,
+    TaskCompleted,
+    TaskFailed,
+    TaskRestored,
+)
+from dotflow.core.task import Task
+from dotflow.testing.crash.journal import Journal
+from dotflow.testing.crash.kill_points import Trap
+
+
+class WatchedStorage(Storage):
+    """Another storage under watch, which does all the work."""
+
+    _watched: Storage
+    _trap: Trap
+    _journal: Journal
+    _tasks: dict[str, Task]
+
+    @classmethod
+    def over(cls, storage: Storage, trap: Trap, journal: Journal) -> "WatchedStorage":
+        """Puts a storage under watch. It keeps its name: errors say what kind of storage they come from."""
+        kind = type(type(storage).__name__, (cls,), {"__doc__": cls.__doc__})
+        made: WatchedStorage = kind()
+        made._watched, made._trap, made._journal, made._tasks = storage, trap, journal, {}
+        return made
+
+    def post(self, key: str, context: Context) -> None:
+        """As Storage says."""
+        task = self._tasks.get(key)
+        posted = -1 if task is None else task.task_id
+        self._journal.write("posting", posted)
+        with self._trap.writing(f"the post of {self._whose(key)}", lambda: self._journal.write("posted", posted)):
+            self._watched.post(key, context)
+
+    def delete(self, key: str) -> None:
+        """As Storage says."""
+        with self._trap.writing(f"the delete of {self._whose(key)}", lambda: None):
+            self._watched.delete(key)
+
+    def clear(self, workflow_id: str) -> bool:
+        """As Storage says."""
+        with self._trap.writing("clear() at the start", lambda: None):
+            return self._watched.clear(workflow_id)
+
+    def get(self, key: str) -> Context:
+        """As Storage says."""
+        return self._watched.get(key)
+
+    def key(self, task: Task) -> str:
+        """As Storage says."""
+        key = self._watched.key(task)
+        self._tasks[key] = task
+        return key
+
+    def contains(self, key: str) -> bool:
+        """As Storage says."""
+        return self._watched.contains(key)
+
+    def list_keys(self, prefix: str = "") -> Iterable[str]:
+        """As Storage says."""
+        return self._watched.list_keys(prefix)
+
+    def hold(self, workflow_id: str) -> contextlib.AbstractContextManager[Hashable]:
+        """As Storage says."""
+        return self._watched.hold(workflow_id)
+
+    def _whose(self, key: str) -> str:
+        task = self._tasks.get(key)
+        return f"the key {key!r}" if task is None else f"task {task.task_id} ({task.name})"
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__") or "_watched" not in self.__dict__:  # whoever copies or pickles it, asks too early
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        return getattr(self._watched, name)
+
+
+class WatchedHistory(History):
+    """Another history, or none, under watch.
+
+    Args:
+        history: Hears of every event as before.
+        trap: May end the process at one.
+        journal: Is told of the executions.
+        names: The steps' names, by task id.
+    """
+
+    def __init__(self, history: History | None, trap: Trap, journal: Journal, names: Mapping[int, str]) -> None:
+        self._history = history
+        self._trap = trap
+        self._journal = journal
+        self._names = names
+
+    def record(self, run_id: str, event: Event) -> None:
+        """As History says."""
+        try:
+            if self._history is not None:
+                self._history.record(run_id, event)
+        finally:
+            what = self._what(event)
+            if isinstance(event, AttemptStarted):
+                self._journal.write("began", event.task_id, event.attempt)
+            elif isinstance(event, RunStarted):
+                self._journal.write("started")
+            self._journal.write("at", what)
+            self._trap.step(what)
+
+    def _what(self, event: Event) -> str:
+        match event:
+            case RunStarted() | RunEnded():
+                return f"the {'start' if isinstance(event, RunStarted) else 'end'} of the run"
+            case AttemptStarted() | AttemptFailed() | AttemptRepeated():
+                word = WORDS[type(event)]
+                return f"{word} of attempt {event.attempt} of {self._whose(event.task_id)}"
+            case _:
+                return f"{WORDS[type(event)]} of {self._whose(event.task_id)}"
+
+    def _whose(self, task_id: int) -> str:
+        return f"task {task_id} ({self._names.get(task_id, '?')})"
+
+
+WORDS: Mapping[type, str] = {
+    AttemptStarted: "the start",
+    AttemptFailed: "the failure",
+    AttemptRepeated: "a failure inside",
+    TaskCompleted: "the completion",
+    TaskFailed: "the end",
+    TaskRestored: "the restoration",
+}
+
+
+class QuietLog(Log):
+    """Writes nothing about tasks; what is reported beside them goes to stderr."""
+
+    @property
+    def is_silent(self) -> bool:
+        """As Log says."""
+        return True
+
+    def info(self, task: Task) -> None:
+        """As Log says."""
+
+    def error(self, task: Task) -> None:
+        """As Log says."""
+
+    def report(self, message: str) -> None:
+        """As Log says."""
+        print(message, file=sys.stderr)
