@@ -43,14 +43,6 @@ FLOORS = {
 #: A table of docs/design.md: the package at its head, and its lines.
 TABLE = re.compile(r"^\| `(\w+)/`.*\n\|---.*\n((?:\|.*\n)+)", re.MULTILINE)
 
-#: Names in annotations only: nothing is imported when the program runs.
-ANNOTATIONS = {
-    ("abc/scheduler.py", "dotflow.workflow"),
-    ("providers/schedulers/runs.py", "dotflow.workflow"),
-    ("providers/schedulers/cron.py", "dotflow.workflow"),
-    ("providers/schedulers/none.py", "dotflow.workflow"),
-}
-
 #: Longer than 300 lines, and why.
 LONG: dict[str, str] = {"errors.py": "every error stands in one file, under the tree that draws them"}
 
@@ -105,9 +97,7 @@ def edges() -> list[tuple[str, str, str]]:
         here = name_of(path).removesuffix(".py").split("/")[0]
         if here == "__init__":
             continue  # the face: it loads on first use, and has no logic
-        for target, checker_only in imports_of(path):
-            if checker_only and (name_of(path), target) in ANNOTATIONS:
-                continue
+        for target, _ in imports_of(path):
             found.append((name_of(path), here, package_of(target) if "." in target else "__init__"))
     return found
 
@@ -159,11 +149,17 @@ def test_users_code_runs_without_providers() -> None:
     assert {target for _, here, target in edges() if here == "worker"} <= {"worker", "core", "clock", "errors"}
 
 
-def test_the_annotated_exceptions_are_all_in_use() -> None:
-    """An exception that is no longer needed is taken out of the list."""
-    found = {(name_of(path), target) for path in MODULES for target, checker_only in imports_of(path) if checker_only}
+def test_no_room_of_the_providers_imports_another() -> None:
+    """Each contract has a room of its own, and what two of them need stands on a lower floor, or beside the rooms."""
+    rooms = [
+        (name_of(path).split("/")[1], target.split(".")[2], name_of(path))
+        for path in MODULES
+        if name_of(path).startswith("providers/") and name_of(path).count("/") > 1
+        for target, _ in imports_of(path)
+        if target.startswith("dotflow.providers.")
+    ]
 
-    assert found >= ANNOTATIONS
+    assert [file for room, other, file in rooms if other not in (room, "optional")] == []
 
 
 def test_the_core_does_nothing() -> None:

@@ -1,18 +1,18 @@
 """Scheduler: when a workflow runs."""
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from dotflow.workflow import DotFlow
+from typing import Any
 
 
 class Scheduler(ABC):
     """Starts a workflow again and again."""
 
     @abstractmethod
-    def start(self, workflow: "DotFlow", **kwargs: Any) -> None:
-        """Runs the workflow when it is due, as `workflow.start(**kwargs)`; returns after `stop`."""
+    def start(self, workflow: Any, **kwargs: Any) -> None:
+        """Runs the workflow when it is due, as `workflow.start(**kwargs)`; returns after `stop`.
+
+        The workflow is a DotFlow; `dotflow.abc.workflow.Workflow` has what a scheduler needs of it.
+        """
 
     @abstractmethod
     def stop(self) -> None:

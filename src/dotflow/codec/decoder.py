@@ -19,7 +19,6 @@ _ARROW_TAGS: Final = frozenset(frames.TAG_OF.values())  # dotflow.codec.frames.r
 
 _LONGEST: Final = 640  # decimal digits of a number that is written as such; the least that Python can be limited to
 CONTEXT_FIELDS: Final = ("storage", "task_id", "workflow_id", "time", "step")
-_SHOWN: Final = 300  # characters of a message that may repeat what the text says
 
 
 def read(text: str, parts: Parts | None = None) -> Any:
@@ -43,12 +42,6 @@ def make_context(**fields: Any) -> Context:
     for name in CONTEXT_FIELDS:
         setattr(context, name, fields[name])
     return context
-
-
-def shortened(text: str, length: int = _SHOWN) -> str:
-    """A message of a bearable length, which can be printed whatever it repeats."""
-    shown = text if len(text) <= length else f"{text[:length]}..."
-    return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in shown)
 
 
 def _object(pairs: list[tuple[str, Any]]) -> Any:

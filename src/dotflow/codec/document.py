@@ -24,9 +24,10 @@ from json.encoder import encode_basestring
 from pathlib import Path
 from typing import IO, Any, Final
 
-from dotflow.codec.decoder import make_context, shortened
+from dotflow.codec.decoder import make_context
 from dotflow.codec.json import decode, encode, encode_bytes
 from dotflow.codec.parts import Fetch, Parts, Put, Raw, describe, names_in
+from dotflow.codec.text import shortened
 from dotflow.core.context import Context, Inputs
 from dotflow.core.failure import name_of
 from dotflow.errors import CheckpointUnreadable, ValueNotStorable

@@ -10,11 +10,12 @@ import threading
 from collections.abc import Callable
 from typing import Any, Final, TypeVar
 
-from dotflow.codec.decoder import read, shortened
+from dotflow.codec.decoder import read
 from dotflow.codec.encoder import Writer
 from dotflow.codec.parts import Parts, Raw
 from dotflow.codec.pickled import read_pickle, write_pickle
 from dotflow.codec.plain import dump
+from dotflow.codec.text import shortened
 from dotflow.codec.types.value_path import at_the_top
 from dotflow.core.failure import name_of
 from dotflow.errors import CheckpointUnreadable, ValueNotStorable

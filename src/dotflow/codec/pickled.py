@@ -3,7 +3,7 @@
 import binascii
 from typing import Any, Final
 
-from dotflow.codec.decoder import shortened
+from dotflow.codec.text import shortened
 from dotflow.codec.types.scalars import read_bytes
 from dotflow.errors import CheckpointUnreadable, ValueNotStorable
 

@@ -12,10 +12,10 @@ from collections.abc import Callable
 from types import ModuleType
 from typing import Any, Final
 
-from dotflow.codec.decoder import shortened
 from dotflow.codec.frames import TAG_OF, numpy, polars, pyarrow, tag_for
 from dotflow.codec.frames.pandas import values as pandas_values
 from dotflow.codec.frames.pending import fill_in
+from dotflow.codec.text import shortened
 from dotflow.codec.types.classes import Unfit
 from dotflow.core.failure import name_of
 from dotflow.errors import CheckpointUnreadable, ValueNotStorable

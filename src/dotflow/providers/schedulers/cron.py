@@ -2,10 +2,11 @@
 
 import threading
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from dotflow import clock
 from dotflow.abc.scheduler import Scheduler
+from dotflow.abc.workflow import Workflow
 from dotflow.core.types.overlap import TypeOverlap
 from dotflow.errors import AlreadyScheduled, InvalidArgument
 from dotflow.processes.wakeup import Buzzer
@@ -13,9 +14,6 @@ from dotflow.providers.schedulers.cron_times import Firing, Timetable
 from dotflow.providers.schedulers.overlap import Verdict, check_max_parallel, check_overlap, decide
 from dotflow.providers.schedulers.runs import ScheduledRuns, say
 from dotflow.providers.schedulers.signals import Farewell
-
-if TYPE_CHECKING:
-    from dotflow.workflow import DotFlow
 
 #: Seconds. The monotonic clock, by which is waited, stands still in a suspend, and nobody tells of a wall clock that is
 #: set: only a look at it now and then shows that a moment has come early. A job is late by no more than this.
@@ -87,7 +85,7 @@ class SchedulerCron(Scheduler):
             raise InvalidArgument("after", after, "a datetime with a time zone")
         return self._timetable.firings(count, (after or clock.now()).astimezone(UTC))
 
-    def start(self, workflow: "DotFlow", **kwargs: Any) -> None:
+    def start(self, workflow: Workflow, **kwargs: Any) -> None:
         """Runs the workflow when it is due, as `workflow.start(**kwargs)`; returns after `stop` or a signal.
 
         With `resume=True` each firing finishes the last run, if that is unfinished, and otherwise begins a new one.
@@ -188,7 +186,7 @@ class SchedulerCron(Scheduler):
                 say(runs.workflow, f"1 run of {due} dropped, since the schedule ends.")
         return seen
 
-    def _settle(self, workflow: "DotFlow", seen: datetime) -> tuple[datetime, datetime, bool]:
+    def _settle(self, workflow: Workflow, seen: datetime) -> tuple[datetime, datetime, bool]:
         """After a run: the first firing since it began, until when all is settled, and whether it is queued."""
         now = max(seen, clock.now())
         came_due = self._timetable.between(seen, now, MOST_COUNTED)

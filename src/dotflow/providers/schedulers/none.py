@@ -1,18 +1,16 @@
 """SchedulerDefault: no schedule."""
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from dotflow.abc.scheduler import Scheduler
+from dotflow.abc.workflow import Workflow
 from dotflow.errors import NothingScheduled
-
-if TYPE_CHECKING:
-    from dotflow.workflow import DotFlow
 
 
 class SchedulerDefault(Scheduler):
     """Stands where no schedule was configured, and says so: a schedule that never fires would be a mistake."""
 
-    def start(self, workflow: "DotFlow", **kwargs: Any) -> None:
+    def start(self, workflow: Workflow, **kwargs: Any) -> None:
         """Raises NothingScheduled."""
         raise NothingScheduled
 

@@ -2,31 +2,19 @@
 
 from collections.abc import Callable, Mapping
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import Any, Final
 
 from dotflow import clock
 from dotflow.abc.log import Log
+from dotflow.abc.workflow import RunHandle, Workflow
 from dotflow.core.failure import Failure
 from dotflow.processes.wakeup import Buzzer
 from dotflow.providers.schedulers.signals import Farewell
 
-if TYPE_CHECKING:
-    from dotflow.workflow import DotFlow
-
 STOP_GRACE: Final = 5.0  # seconds that runs side by side have to end after they were cancelled; a run itself takes 1
 
 
-class _Run(Protocol):
-    """What is needed of a run."""
-
-    def wait(self, timeout: float | None = None) -> bool:
-        """Whether it is over after so many seconds; raises what ended it."""
-
-    def cancel(self) -> None:
-        """Ends it."""
-
-
-def say(workflow: "DotFlow", message: str) -> None:
+def say(workflow: Workflow, message: str) -> None:
     """Writes a line into the workflow's log; into Python's own logging, should that raise."""
     log = workflow.config.log
     try:
@@ -50,7 +38,7 @@ class ScheduledRuns:
 
     def __init__(
         self,
-        workflow: "DotFlow",
+        workflow: Workflow,
         arguments: Mapping[str, Any],
         farewell: Farewell,
         bell: Buzzer,
@@ -61,7 +49,7 @@ class ScheduledRuns:
         self._farewell = farewell
         self._bell = bell
         self._ring = ring
-        self._beside: set[_Run] = set()
+        self._beside: set[RunHandle] = set()
 
     def make(self, due: datetime) -> None:
         """Makes a run here, and returns when it is over; one in the background is waited for.
