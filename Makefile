@@ -15,15 +15,18 @@ endef
 comma := ,
 heading = @printf '\n== %s\n'
 
-ends = $(sort $(firstword $(VERSIONS)) $(lastword $(VERSIONS)))
-# Those that take longest begin first.
-SUITES = $(ends:%=test-%) test-ray test-dask test-forkserver test-spawn $(patsubst %,test-%,$(filter-out $(ends),$(VERSIONS)))
+oldest = $(firstword $(VERSIONS))
+newest = $(lastword $(VERSIONS))
+# Those that take longest begin first. `make test` runs each test once, and what depends on the Python or on how worker
+# processes start once more; `make test-all` runs everything everywhere.
+SUITES = test-newest test-oldest test-dask test-forkserver
+ALL_SUITES = $(VERSIONS:%=test-%) test-ray test-dask test-forkserver test-spawn
 
-.PHONY: help demo test test-forkserver test-spawn test-dask test-ray check dist extras bench comparison docs clean
+.PHONY: help demo test test-all test-newest test-oldest test-forkserver test-spawn test-dask test-ray check dist extras bench comparison docs clean
 .SECONDARY:  # keep the venvs, which only a pattern names
 
 help:  ## Say what can be made
-	@sed -n 's/^\([a-z]*\):.*## /make \1	/p' Makefile
+	@sed -n 's/^\([a-z-]*\):.*## /make \1	/p' Makefile
 
 demo: .venv/demo/.ready  ## Run the weather pipeline of examples/
 	@.venv/demo/bin/python examples/weather/pipeline.py
@@ -43,25 +46,43 @@ check: .venv/check/.ready  ## Lint, format, types and the unit tests: under a mi
 # Two suites at a time, or so many: make test AT_ONCE=3. Most of their time they wait for processes, but on two cores a
 # third makes all of them late. What one says is shown when it has ended.
 AT_ONCE = 2
-test: check dist  ## All of check and dist, then the tests on every Python, and the process tests with the other start methods
-	@$(MAKE) --no-print-directory -j2 $(VERSIONS:%=.venv/%/.ready)
-	$(heading) '$(AT_ONCE) suites at a time, each shown when it has ended: $(SUITES)'
-	@$(MAKE) --no-print-directory -j$(AT_ONCE) --output-sync=target $(SUITES)
+run_suites = $(MAKE) --no-print-directory -j$(AT_ONCE) --output-sync=target
 
-# The oldest and the newest Python run every test; those in between leave out the slow ones and those with real processes.
+test: check dist  ## All of check, dist and docs, then each test on the newest Python, and what depends on it on the oldest
+	@$(MAKE) --no-print-directory -j2 $(patsubst %,.venv/%/.ready,$(sort $(oldest) $(newest)))
+	$(heading) '$(AT_ONCE) suites at a time, each shown when it has ended: $(SUITES)'
+	@$(run_suites) $(SUITES)
+
+test-all: check dist docs  ## Every test on every Python, with each start method and on each cluster: half an hour
+	@$(MAKE) --no-print-directory -j2 $(VERSIONS:%=.venv/%/.ready)
+	$(heading) '$(AT_ONCE) suites at a time, each shown when it has ended: $(ALL_SUITES)'
+	@$(run_suites) $(ALL_SUITES)
+
+pytest = .venv/$(1)/bin/pytest --no-header --durations=20 --durations-min=1
+
 test-3.%: .venv/3.%/.ready
-	$(heading) 'Python 3.$*: $(if $(filter 3.$*,$(ends)),every test,unit and contract tests)'
-	@.venv/3.$*/bin/pytest --no-header $(if $(filter 3.$*,$(ends)),tests -m 'not clusters',tests/unit tests/contract -m 'not slow')
+	$(heading) 'Python 3.$*: every test'
+	@$(call pytest,3.$*) tests -m 'not clusters'
+
+test-newest: .venv/$(newest)/.ready
+	$(heading) 'Python $(newest): every test'
+	@$(call pytest,$(newest)) tests -m 'not clusters'
+
+# Its unit tests were run by `check`; the servers and the documents are the same on every Python.
+WHOLE_RUNS = $(patsubst %,tests/integration/test_%.py,runs processes timeouts signals retries resume what_counts script_classes)
+test-oldest: .venv/$(oldest)/.ready
+	$(heading) 'Python $(oldest): contracts without servers, and whole runs'
+	@$(call pytest,$(oldest)) tests/contract $(WHOLE_RUNS) -m 'not clusters' -k 'not s3 and not gcs and not postgres and not clouds'
 
 test-forkserver test-spawn: test-%: .venv/$(PYTHON)/.ready
 	$(heading) 'Python $(PYTHON): process tests with $*'
 	@.venv/$(PYTHON)/bin/pytest --no-header tests/integration -m processes --start-method $*
 
 # Dask on the newest Python, Ray on the oldest: what is asked of clusters, and whole runs once more with every step there.
-test-dask: .venv/$(lastword $(VERSIONS))/.ready
-	$(heading) 'Python $(lastword $(VERSIONS)): on a Dask cluster'
-	@.venv/$(lastword $(VERSIONS))/bin/pytest --no-header tests/contract tests/integration -m clusters -k 'dask or Dask'
-	@.venv/$(lastword $(VERSIONS))/bin/pytest --no-header tests/integration/test_runs.py -m processes --cluster dask --timeout 120
+test-dask: .venv/$(newest)/.ready
+	$(heading) 'Python $(newest): on a Dask cluster'
+	@.venv/$(newest)/bin/pytest --no-header tests/contract tests/integration -m clusters -k 'dask or Dask'
+	@.venv/$(newest)/bin/pytest --no-header tests/integration/test_runs.py -m processes --cluster dask --timeout 120
 test-ray: .venv/$(PYTHON)/.ready
 	$(heading) 'Python $(PYTHON): on a Ray cluster'
 	@.venv/$(PYTHON)/bin/pytest --no-header tests/contract tests/integration -m clusters -k 'not dask and not Dask'
@@ -81,7 +102,7 @@ bench: .venv/bench/.ready  ## Measure dotflow beside what one would use instead
 	@.venv/bench/bin/python benchmarks/run.py
 
 comparison:  ## Install what people come from, each in a venv of its own, and compare it with dotflow: twenty minutes
-	@'$(call python,$(lastword $(VERSIONS)))' benchmarks/comparison.py
+	@'$(call python,$(newest))' benchmarks/comparison.py
 
 docs: .venv/docs/.ready  ## Build the documentation into site/
 	@NO_MKDOCS_2_WARNING=1 .venv/docs/bin/mkdocs build --strict
