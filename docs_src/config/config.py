@@ -22,5 +22,6 @@ workflow = DotFlow(config=config, workflow_id="config")
 workflow.task.add(step=extract)
 workflow.start()
 
-print(Path(".output/config.log").read_text().splitlines()[-1])  # ... INFO    config task 0 extract: Completed in ... s
+print(Path(".output/config.log").read_text().splitlines()[-1])
+# ... INFO    config run ... task 0 extract: Completed in ... s
 print(Path(".output/config.checkpoints/0.json").exists())  # True

@@ -591,7 +591,8 @@ class RunFailed(RunError):
         super().__init__(workflow_id, run_id, self.tasks, count)
         first = next((task.error for task in self.tasks if task.error is not None), None)
         if first is not None:
-            self.__cause__ = StepFailed(first.exception, first.message, first.traceback)
+            # Through setattr(), since type checkers take a plain assignment for a new attribute of this class.
+            setattr(self, "__cause__", StepFailed(first.exception, first.message, first.traceback))  # noqa: B010
 
     def __reduce__(self) -> tuple[Any, ...]:
         """A task's step and contexts may not travel; what went wrong does."""
