@@ -1,5 +1,6 @@
 """A checkpoint counts only while it is what would be made now: whole runs, one after the other."""
 
+import threading
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -273,6 +274,57 @@ def test_a_value_that_can_not_be_compared_is_restored_and_said(storage: Storage)
     assert "can't be compared" in log.lines[-1]
 
 
+def chain(job: Job, names: str, initial: object, **options: Any) -> list[Any]:
+    """Run the first tasks of the job only."""
+    workflow = job.workflow(initial)
+    steps = {task.name: task.step for task in workflow.task}
+    workflow.task.clear().add(steps["extract"], initial_context=initial)
+    for name in names.split()[1:]:
+        workflow.task.add(steps[name])
+    job.ran.clear()
+    workflow.start(**options)
+    return workflow.result_storage()
+
+
+def test_a_task_that_was_left_out_for_a_run_is_not_given_back_an_earlier_value(storage: Storage) -> None:
+    """Its checkpoint outlived a run without it, in which the value that it takes was made anew."""
+    job = Job(storage)
+    chain(job, "extract transform load", 1)
+    chain(job, "extract transform", 2, resume=True)
+
+    values = chain(job, "extract transform load", 2, resume=True)
+
+    assert values == [2, [2, 2], ("loaded", [2, 2])]
+    assert job.ran == ["load"]
+
+
+def test_a_run_that_goes_on_beside_a_resume_leaves_nothing_that_a_later_one_takes_for_new(storage: Storage) -> None:
+    """Its value was made from one that has been made anew meanwhile."""
+    job, go, waits = Job(storage), threading.Event(), threading.Event()
+    note = job.note
+
+    def slow(name: str) -> None:
+        if name == "transform" and not go.is_set() and not waits.is_set():
+            waits.set()
+            go.wait()
+        note(name)
+
+    job.note = slow  # type: ignore[method-assign]
+    older = job.workflow(1)
+    run = older.start(mode="background")
+    waits.wait()
+    job.broken = {"transform"}
+    job.run(2, resume=True)
+    job.broken = set()
+    go.set()
+    run.wait()
+
+    values, _, _ = job.run(2, resume=True)
+
+    assert older.result_storage() == [1, [1, 1], ("loaded", [1, 1])]
+    assert values == [2, [2, 2], ("loaded", [2, 2])]
+
+
 # Schedules
 
 NOON = datetime(2026, 6, 1, 12, tzinfo=UTC)
@@ -324,3 +376,46 @@ def test_a_firing_finishes_a_run_that_was_left_unfinished(storage: Storage, how:
     fire_thrice(job, how)
 
     assert job.ran == ["load", *["extract", "transform", "load"] * 2]
+
+
+@pytest.mark.parametrize(
+    ("before", "after"), [("extract transform", "extract transform load"), ("extract", "extract load")]
+)
+def test_a_finished_run_is_not_unfinished_because_a_task_was_added(storage: Storage, before: str, after: str) -> None:
+    """Whether the last run has finished is asked of its own tasks, not of those that there are today."""
+    job = Job(storage)
+    chain(job, before, "day 1", resume="unfinished")
+
+    values = chain(job, after, "day 2", resume="unfinished")
+
+    assert job.ran == after.split()
+    assert values[0] == "day 2"
+
+
+def test_what_an_unfinished_run_had_and_the_workflow_no_longer_has_is_not_waited_for(storage: Storage) -> None:
+    """Where nothing is left to finish, the next firing begins a new run."""
+    job = Job(storage)
+    job.broken = {"load"}
+    chain(job, "extract transform load", "day 1")
+
+    values = chain(job, "extract transform", "day 2", resume="unfinished")
+
+    assert values[0] == "day 2"
+    assert job.ran == ["extract", "transform"]
+
+
+class StorageValues(StorageThree):
+    """Keeps values only."""
+
+    def post(self, key: str, context: Context) -> None:
+        super().post(key, Context(context.storage))
+
+
+def test_where_only_values_are_kept_each_firing_begins_a_new_run() -> None:
+    """A value of None can't be told from none there, so whether the last run is finished is not known."""
+    job = Job(StorageValues())
+
+    fire_thrice(job, "one of their own")
+
+    assert job.ran == ["extract", "transform", "load"] * 3
+    assert "keeps values only" in job.log.lines[-1]

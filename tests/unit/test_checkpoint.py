@@ -340,8 +340,8 @@ class TestTwoRunsAtOnce:
 
         assert other.open(TASKS, resume="unfinished") == {}
         one.close()
+        other.save(TASKS[0], value("half"))
         other.close()
-        storage.post("w/0", value("half"))
         assert list(checkpoints(storage).open(TASKS, resume="unfinished")) == [0]
 
     def test_a_run_that_has_ended_is_not_asked(self) -> None:

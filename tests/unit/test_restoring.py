@@ -25,9 +25,16 @@ def tasks(*steps: object) -> list[Task]:
     return [Task(number, step, workflow_id="w") for number, step in enumerate(steps)]  # type: ignore[arg-type]
 
 
-def made(task_id: int, initial: str = NO_INITIAL, previous: int | None = None, value: object = 1) -> Context:
+def made(
+    task_id: int,
+    initial: str = NO_INITIAL,
+    previous: int | None = None,
+    value: object = 1,
+    run: str = "",
+    source: str = "",
+) -> Context:
     context = Context(value, task_id, "w")
-    context.inputs = Inputs(initial, previous)
+    context.inputs = Inputs(initial, previous, run, source)
     return context
 
 
@@ -85,6 +92,14 @@ def test_a_value_that_was_made_from_another_task_runs_again() -> None:
         1: "it was made from no previous value, and is given the value of task 0 apart now"
     }
     assert list(void([apart, apart, chained], WHOLE, sources=(None, None, 0))) == [2]
+
+
+def test_a_value_that_was_made_from_an_earlier_value_runs_again() -> None:
+    """However the newer value got there: by another run of this process, or while the task was not in the workflow."""
+    newer = [made(0, run="new/2"), made(1, previous=0, run="old/3", source="old/3")]
+
+    assert void([apart, chained], newer) == {1: "it was made from an earlier value of task 0 apart"}
+    assert void([apart, chained], [newer[0], made(1, previous=0, run="last/2", source="new/2")]) == {}
 
 
 def test_the_value_of_a_class_depends_on_the_task_before() -> None:

@@ -9,6 +9,8 @@
     "time": "2024-05-01T02:00:00.000000+00:00",
     "initial": "",
     "previous": 2,
+    "run": "4f0c9a215e7d/4",
+    "source": "4f0c9a215e7d/4",
     "parts": [{"name": "3.5f0c9a2104e7d8b1.bin", "size": 24000000, "sha256": "9c1e..."}],
     "value": {"rows": 1200}}
 
@@ -107,7 +109,12 @@ def unpack(data: bytes, key: str, *, pickle: bool = False, fetch: Fetch | None =
     if parts is not None:
         parts.check_all_taken()
     if "initial" in fields:
-        context.inputs = Inputs(_expect(fields, "initial", str), _expect(fields, "previous", int, type(None)))
+        context.inputs = Inputs(
+            _expect(fields, "initial", str),
+            _expect(fields, "previous", int, type(None)),
+            _expect(fields, "run", str),
+            _expect(fields, "source", str),
+        )
     return context
 
 
@@ -179,7 +186,10 @@ def _inputs(inputs: Inputs | None, quote: Callable[[str], str]) -> str:
     if inputs is None:
         return ""
     previous = "null" if inputs.previous is None else inputs.previous
-    return f'\n"initial": {quote(inputs.initial)},\n"previous": {previous},'
+    return (
+        f'\n"initial": {quote(inputs.initial)},\n"previous": {previous},'
+        f'\n"run": {quote(inputs.run)},\n"source": {quote(inputs.source)},'
+    )
 
 
 def _write_time(time: datetime) -> str:

@@ -15,10 +15,20 @@ class Inputs(NamedTuple):
     Attributes:
         initial: A digest of the initial context; "" where there was none, "?" where it has no digest.
         previous: The id of the task whose value was the `previous_context`; None where that was empty.
+        run: The run that made it, and how many tasks that run had, as `4f0c9a215e7d/3`.
+        source: The run that made the value of the task before, in the same way.
     """
 
     initial: str
     previous: int | None
+    run: str = ""
+    source: str = ""
+
+    @property
+    def tasks(self) -> int:
+        """How many tasks the run had that made it; 0 where that is not known."""
+        count = self.run.rpartition("/")[2]
+        return int(count) if count.isdecimal() else 0
 
 
 class Context:
@@ -35,15 +45,17 @@ class Context:
         inputs: What it was made from, in a checkpoint; None elsewhere.
     """
 
-    __slots__ = ("_digest", "_previous", "step", "storage", "task_id", "time", "workflow_id")
+    __slots__ = ("_digest", "_previous", "_run", "_source", "step", "storage", "task_id", "time", "workflow_id")
 
     storage: Any
     task_id: int | None
     workflow_id: str | None
     time: datetime
     step: str | None
-    _digest: str | None  # of its inputs; beside `_previous`, since a tuple for each task would take more than both
+    _digest: str | None  # its inputs, beside each other, since a tuple for each task would take more
     _previous: int | None
+    _run: str
+    _source: str
 
     def __init__(
         self,
@@ -65,6 +77,7 @@ class Context:
         self.time = time or clock.now()
         self.step = step
         self._digest = self._previous = None
+        self._run = self._source = ""
 
     @classmethod
     def of(cls, value: Any, task_id: int, workflow_id: str, time: datetime, step: str) -> "Context":
@@ -78,24 +91,24 @@ class Context:
         made.time = time
         made.step = step
         made._digest = made._previous = None
+        made._run = made._source = ""
         return made
 
     @property
     def inputs(self) -> Inputs | None:
         """What it was made from."""
-        return None if self._digest is None else Inputs(self._digest, self._previous)
+        return None if self._digest is None else Inputs(self._digest, self._previous, self._run, self._source)
 
     @inputs.setter
     def inputs(self, inputs: Inputs | None) -> None:
-        if inputs is None:
-            self._digest = self._previous = None
-        else:
-            self.made_from(*inputs)
+        self._digest, self._previous, self._run, self._source = inputs or (None, None, "", "")
 
-    def made_from(self, initial: str, previous: int | None) -> None:
-        """Note its inputs; the arguments are those of Inputs."""
+    def made_from(self, initial: str, previous: "Context", run: str) -> None:
+        """Note its inputs; *initial* and *run* are those of Inputs."""
         self._digest = initial
-        self._previous = previous
+        self._previous = previous.task_id
+        self._run = run
+        self._source = previous._run
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Context):

@@ -3,6 +3,7 @@
 import contextlib
 import itertools
 import threading
+import uuid
 from collections.abc import Callable, Hashable, Sequence
 from typing import Final, Literal
 
@@ -58,6 +59,7 @@ class Checkpoints:
         self._is_void = False
         self._has_said_so = False
         self._initials: Sequence[str] = ()
+        self._run = ""
 
     def open(self, tasks: Sequence[Task], *, resume: Resume, sources: Sequence[int | None] = ()) -> dict[int, Context]:
         """What counts of earlier runs, by task id; nothing unless *resume*. What does not count is deleted.
@@ -75,6 +77,7 @@ class Checkpoints:
                 self._hold_it()
             self._join()
             self._initials = _digests(tasks)
+            self._run = f"{uuid.uuid4().hex[:12]}/{len(tasks)}"
             if resume is True or (resume and self._is_unfinished(tasks)):
                 return self._restore(tasks, sources or (None,) * len(tasks))
             self._forget(tasks)
@@ -120,7 +123,7 @@ class Checkpoints:
 
     def save(self, task: Task, context: Context) -> None:
         """Keep a value, and what it was made from. Raises ValueNotStorable or StorageError where it can not."""
-        context.made_from(self._initials[task.task_id], task.previous_context.task_id)
+        context.made_from(self._initials[task.task_id], task.previous_context, self._run)
         with self._place.turn:
             if self._is_void:
                 self._say_that_it_is_void()
@@ -173,14 +176,19 @@ class Checkpoints:
         return list(found)
 
     def _is_unfinished(self, tasks: Sequence[Task]) -> bool:
-        """Whether the last run left a task without a checkpoint, and is over: one that goes on finishes by itself."""
-        storage = self._storage
-        try:
-            return len(self._place.runs) == 1 and not all(storage.contains(storage.key(task)) for task in tasks)
-        except DotflowError:  # said in our own words
-            raise
-        except Exception as error:  # somebody else's code, and a border: nothing has run yet, and nothing will
-            raise _unusable(storage, error) from error
+        """Whether the last run is over and left one of today's tasks, which it had, without a checkpoint."""
+        if len(self._place.runs) > 1:  # it goes on, and finishes by itself
+            return False
+        found = [self._find(task) for task in tasks]
+        made = [context.inputs for context in found if context is not None]
+        if None in made:
+            self._report(
+                f"{type(self._storage).__name__} keeps values only: whether the last run is finished, it can't "
+                "say, so all tasks run."
+            )
+            return False
+        count = max((inputs.tasks for inputs in made if inputs is not None), default=0)
+        return None in found[:count]
 
     def _restore(self, tasks: Sequence[Task], sources: Sequence[int | None]) -> dict[int, Context]:
         found = {task.task_id: context for task in tasks if (context := self._find(task)) is not None}

@@ -94,8 +94,13 @@ def _why_moved(tasks: Sequence[Task], context: Context, source: int | None, rest
         return (
             f"it was made from {_value_of(tasks, context.inputs.previous)}, and is given {_value_of(tasks, source)} now"
         )
-    if source is not None and source not in restored:
+    if source is None:
+        return ""
+    if source not in restored:
         return f"it takes {_value_of(tasks, source)}, which runs again"
+    made = restored[source].inputs
+    if context.inputs is not None and made is not None and context.inputs.source != made.run:
+        return f"it was made from an earlier value of task {source} {tasks[source].name}"
     return ""
 
 
