@@ -134,7 +134,9 @@ class DotFlow:
                 raise
         return run
 
-    __call__ = start  # for schedulers that are given the workflow as a callable
+    def __call__(self, *arguments: Any, **start_arguments: Any) -> Run:
+        """Runs it, as `start` does: for schedulers that are given the workflow as a callable."""
+        return self.start(*arguments, **start_arguments)
 
     async def astart(
         self,

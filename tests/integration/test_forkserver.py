@@ -124,6 +124,34 @@ say(first=first, second=second, notes=notes)
     assert facts["notes"]["threaded"] == "xxxx"  # and by the fork server that could not be used, and by two workers
 
 
+def test_a_module_that_ends_the_fork_server_ends_no_run(scripts: Scripts) -> None:
+    """Only a step that needs it in its worker may end by it; the others run."""
+    installed = scripts.folder / "site-packages"
+    installed.mkdir()
+    (installed / "deadly.py").write_text(
+        "import os\nplace = os.environ['NOTES']\nif os.path.exists(place):\n    os._exit(3)\nopen(place, 'w').close()\n"
+    )
+
+    facts = scripts.run(f"""{RUN}
+os.environ["NOTES"] = str(HERE / "note")
+sys.path.append(str(HERE / "site-packages"))
+import deadly
+
+def needs():
+    return bool(deadly)
+
+def fine():
+    return "fine"
+
+workflow = DotFlow(config(executor=ExecutorProcess(start_method="forkserver")))
+workflow.task.add([action(needs), action(fine)])
+run = workflow.start(mode="parallel", keep_going=True)
+say(tasks=[[str(task.status), task.error.exception if task.error else ""] for task in run.tasks])
+""").facts
+
+    assert facts["tasks"] == [["Failed", "WorkerDied"], ["Completed", ""]]
+
+
 def test_workers_draw_different_numbers(scripts: Scripts) -> None:
     """NumPy's global generator, which the fork server has seeded at its import, differs in each worker."""
     facts = scripts.run(f"""{RUN}

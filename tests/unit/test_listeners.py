@@ -33,6 +33,9 @@ class Mine:
     def by_any_name(self, **kwargs: Any) -> object:
         return kwargs["task"]
 
+    def by_whatever_comes(self, *args: Any, **kwargs: Any) -> object:
+        return kwargs["task"]
+
     def by_name(self, *, task: Task) -> object:
         return task
 

@@ -63,6 +63,8 @@ ACTION: Final[Mapping[str, str]] = {
 
 #: What `start` is given in vain -> what to do instead.
 START: Final[Mapping[str, str]] = {
+    **_of(_ORDER, "after", "depends", "depends_on", "dependencies", "needs", "requires"),
+    **_of("Groups are made by add: workflow.task.add(step, group_name='...').", "group", "groups", "group_name"),
     **_of(_DECORATOR, "retry", "retries", "timeout"),
     **_of(_WORKERS, "max_workers", "workers", "concurrency", "n_jobs", "executor"),
     **_of(_ADD_VALUE, "initial_context", "params", "parameters", "inputs", "input", "data", "context"),

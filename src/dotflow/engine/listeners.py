@@ -8,11 +8,7 @@ from dotflow.core.task import Task
 
 Listener = Callable[[Task], Any]
 
-BY_PLACE = (
-    inspect.Parameter.POSITIONAL_ONLY,
-    inspect.Parameter.POSITIONAL_OR_KEYWORD,
-    inspect.Parameter.VAR_POSITIONAL,
-)
+BY_PLACE = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 
 
 def as_listener(method: Callable[..., Any]) -> Listener:

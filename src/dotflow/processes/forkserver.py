@@ -188,9 +188,14 @@ class _Kept:
         with self._lock:
             while True:
                 server = self._current()
+                wanted = [name for name in names if name not in self._unfit]
                 try:
                     with signals_let_through():  # an import may take seconds
-                        unfit = server.preload([name for name in names if name not in self._unfit])
+                        unfit = server.preload(wanted)
+                except ConnectionError:  # an import has ended it; only a worker that needs that module may end by it
+                    self._unfit.update(wanted)
+                    self._retire()
+                    continue
                 except BaseException:  # Ctrl-C; what it has imported is not known
                     self._retire()
                     raise
