@@ -41,7 +41,7 @@ check: .venv/check/.ready  ## Lint, format, types and the unit tests: under a mi
 	$(heading) 'pyright, strict'
 	@.venv/check/bin/basedpyright --pythonpath .venv/check/bin/python
 	$(heading) 'unit tests'
-	@.venv/check/bin/pytest --no-header tests/unit
+	@.venv/check/bin/pytest --no-header tests/unit -n 2
 
 # Two suites at a time, or so many: make test AT_ONCE=3. Most of their time they wait for processes, but on two cores a
 # third makes all of them late. What one says is shown when it has ended.
@@ -66,7 +66,7 @@ test-3.%: .venv/3.%/.ready
 
 test-newest: .venv/$(newest)/.ready
 	$(heading) 'Python $(newest): every test'
-	@$(call pytest,$(newest)) tests -m 'not clusters'
+	@$(call pytest,$(newest)) tests -m 'not clusters' -n 2
 
 # Its unit tests were run by `check`; the servers and the documents are the same on every Python.
 WHOLE_RUNS = $(patsubst %,tests/integration/test_%.py,runs processes timeouts signals retries resume what_counts script_classes)
