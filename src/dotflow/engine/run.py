@@ -28,6 +28,7 @@ from dotflow.engine.runner import CANCELLED, INTERRUPTED, Runner, Stop
 from dotflow.errors import RunFailed
 from dotflow.worker.deadline_thread import waking
 
+MAX_DEAF: Final = 0.5  # seconds; Python handles a signal that comes right before a wait only when the wait ends
 CANCEL_GRACE: Final = 3.0  # seconds that a cancelled run has to end its workers before its waiter goes on
 
 
@@ -122,9 +123,11 @@ class Run:
         until = math.inf if timeout is None else clock.monotonic() + timeout
 
         def pause(seconds: float | None) -> None:
+            end = math.inf if seconds is None else clock.ticks() + seconds
             with self._changed:
                 # The second half is for a clock that has got there before we began to wait.
-                self._changed.wait_for(lambda: self._is_over or clock.monotonic() >= until, seconds)
+                while not self._is_over and clock.monotonic() < until and (left := end - clock.ticks()) > 0:
+                    self._changed.wait(min(left, MAX_DEAF))
 
         if not self._is_over:
             clock.wait(pause, timeout, self._nudge)
