@@ -183,8 +183,8 @@ class Checkpoints:
         made = [context.inputs for context in found if context is not None]
         if None in made:
             self._report(
-                f"{type(self._storage).__name__} keeps values only: whether the last run is finished, it can't "
-                "say, so all tasks run."
+                f"{type(self._storage).__name__} keeps values only, so it can't say whether the last run is finished: "
+                "all tasks run."
             )
             return False
         count = max((inputs.tasks for inputs in made if inputs is not None), default=0)
