@@ -40,7 +40,7 @@ class Nothing(Step):
         self.keep(None)
 
 
-class Late(Step):
+class PerProcess(Step):
     worker_timeout = 1
 
     def run(self) -> None:
@@ -87,7 +87,7 @@ if __name__ == "__main__":
         {
             "first": first,
             "durable": durable,
-            "late": lambda: steps.say(said=build([Late(1)], workers=2)),
+            "late": lambda: steps.say(said=build([PerProcess(1)], workers=2)),
             "stuck": lambda: steps.say(said=build([Stuck(1)], workers=2)),
             "died": lambda: steps.say(said=build([Mortal(number) for number in range(4)], workers=4)),
             "chain": lambda: steps.say(said=build([Link(5)])),

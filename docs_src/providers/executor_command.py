@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from dotflow import Config, Context, DotFlow, Task, action
-from dotflow.abc.executor import Answer, Crew, Executor, Report
+from dotflow.abc.executor import CompletedCall, Executor, ExecutorSession, Report
 from dotflow.core.call import Call
 from dotflow.core.failure import Failure
 from dotflow.core.outcome import Died, Outcome, Raised, TimedOut
@@ -42,25 +42,25 @@ class ExecutorCommand(Executor):
         self.command = (*command, "-c", WORKER)
         self.max_workers = max_workers
 
-    def open(self, tasks: Mapping[int, Task], report: Report) -> Crew:
-        return CommandCrew(self.command, self.max_workers)
+    def open(self, tasks: Mapping[int, Task], report: Report) -> ExecutorSession:
+        return CommandSession(self.command, self.max_workers)
 
 
-class CommandCrew(Crew):
+class CommandSession(ExecutorSession):
     """The programs of one run. A thread waits for each of them."""
 
     def __init__(self, command: Sequence[str], max_workers: int) -> None:
         self._command = command
         self._threads = ThreadPoolExecutor(max_workers)
-        self._answers: queue.SimpleQueue[Answer | None] = queue.SimpleQueue()
+        self._answers: queue.SimpleQueue[CompletedCall | None] = queue.SimpleQueue()
         self._running: set[subprocess.Popen[bytes]] = set()
         self._closed = False
 
     def submit(self, call: Call) -> None:
         self._threads.submit(self._work, call)
 
-    def wait(self, timeout: float | None) -> Sequence[Answer]:
-        answers: list[Answer] = []
+    def wait(self, timeout: float | None) -> Sequence[CompletedCall]:
+        answers: list[CompletedCall] = []
         try:
             while (answer := self._answers.get(timeout=0 if answers else timeout)) is not None:
                 answers.append(answer)

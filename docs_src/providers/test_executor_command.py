@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from executor_command import CommandCrew, ExecutorCommand
+from executor_command import CommandSession, ExecutorCommand
 
 from dotflow import Config, Context, DotFlow, Task, action
 from dotflow.core.action import Action
@@ -93,16 +93,16 @@ def test_a_command_that_is_not_there_fails_the_step() -> None:
 
 
 @pytest.fixture
-def crew() -> Iterator[CommandCrew]:
-    crew = CommandCrew((sys.executable, "-c", "import time; time.sleep(60)"), 1)
-    yield crew
-    crew.close()
+def session() -> Iterator[CommandSession]:
+    session = CommandSession((sys.executable, "-c", "import time; time.sleep(60)"), 1)
+    yield session
+    session.close()
 
 
-def test_a_crew_that_is_woken_has_no_answers(crew: CommandCrew) -> None:
+def test_a_session_that_is_woken_has_no_answers(session: CommandSession) -> None:
     with ThreadPoolExecutor(1) as thread:
-        waiting = thread.submit(crew.wait, None)
-        crew.wake()
+        waiting = thread.submit(session.wait, None)
+        session.wake()
 
         assert waiting.result(5) == []
 

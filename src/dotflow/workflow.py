@@ -20,7 +20,7 @@ from dotflow.engine.checkpoint import Resume
 from dotflow.engine.options import START_DEFAULTS, Callback, RunOptions, make_options
 from dotflow.engine.plan import Plan, make_plan, note_on_groups
 from dotflow.engine.publisher import reporter
-from dotflow.engine.run import Means, Run
+from dotflow.engine.run import Run, RunProviders
 from dotflow.errors import InvalidArgument, InvalidProvider
 from dotflow.providers.storages.memory import StorageDefault
 
@@ -253,7 +253,7 @@ class DotFlow:
         tasks = [task.fresh(self.workflow_id, run_id) for task in self.task]
         plan = make_plan(tasks, mode)
         config = self.config
-        means = Means(
+        means = RunProviders(
             executor=_default_executor(plan, in_thread) if config.executor is None else config.executor,
             storage=config.storage,
             log=config.log,

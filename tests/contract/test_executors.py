@@ -17,7 +17,7 @@ import psutil
 import pytest
 
 from dotflow import Context, DotFlow, action
-from dotflow.abc.executor import Crew, Executor
+from dotflow.abc.executor import Executor, ExecutorSession
 from dotflow.core.call import Call
 from dotflow.core.types import TypeStatus
 from dotflow.providers import ExecutorAsync, ExecutorInline, ExecutorProcess, ExecutorThread, StorageFile
@@ -66,7 +66,7 @@ def offspring() -> set[psutil.Process]:
     for process in psutil.Process().children(recursive=True):
         with contextlib.suppress(psutil.NoSuchProcess):
             words = " ".join(process.cmdline())
-            is_kept = "become_nursery" in words and process.ppid() == os.getpid()
+            is_kept = "become_forkserver" in words and process.ppid() == os.getpid()
             is_rays = "default_worker.py" in words or "ray::" in words  # which it replaces when it likes
             if not is_kept and not is_rays and process.status() != psutil.STATUS_ZOMBIE:  # that one has ended
                 found.add(process)
@@ -79,11 +79,11 @@ def workflow(make_workflow: MakeWorkflow, executor: Executor) -> DotFlow:
     return make_workflow(executor=executor)
 
 
-def submit(crew: Crew, call: Call) -> None:
+def submit(session: ExecutorSession, call: Call) -> None:
     """Does as the runner does, where there is room."""
-    while not crew.make_room(crew.pool_of(call.step), call.lane, 1):
-        crew.wait(None)
-    crew.submit(call)
+    while not session.make_room(session.pool_of(call.step), call.lane, 1):
+        session.wait(None)
+    session.submit(call)
 
 
 def most_at_once(workflow: DotFlow) -> int:
@@ -704,18 +704,18 @@ class TestRuns:
 
         workflow.task.add([action(lambda: 1), action(slow)])
         tasks = {task.task_id: task for task in workflow.task}
-        crew = executor.open(tasks, lambda message: None)
+        session = executor.open(tasks, lambda message: None)
         try:
-            submit(crew, Call(0, 0, tasks[0].step, Context(), Context(), "w"))
-            while not crew.wait(None):
+            submit(session, Call(0, 0, tasks[0].step, Context(), Context(), "w"))
+            while not session.wait(None):
                 pass
-            crew.leave(0)  # a worker is there, and free
-            submit(crew, Call(1, 1, tasks[1].step, Context(), Context(), "w"))
-            crew.wake()
-            assert list(crew.wait(None)) == []
+            session.leave(0)  # a worker is there, and free
+            submit(session, Call(1, 1, tasks[1].step, Context(), Context(), "w"))
+            session.wake()
+            assert list(session.wait(None)) == []
         finally:
             (tmp_path / "go").touch()
-            crew.close()
+            session.close()
 
     @not_inline
     def test_cancel_ends_what_is_running(self, workflow: DotFlow, tmp_path: Path) -> None:

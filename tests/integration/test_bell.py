@@ -4,12 +4,12 @@ import os
 import signal
 import threading
 
-from dotflow.processes.wakeup import Buzzer
+from dotflow.processes.wakeup import WakeupEvent
 
 
 def test_a_ring_before_the_wait_is_heard() -> None:
     """Nobody has to wait for what has happened already, and it is heard once."""
-    buzzer = Buzzer()
+    buzzer = WakeupEvent()
     buzzer.ring()
     buzzer.ring()
 
@@ -19,7 +19,7 @@ def test_a_ring_before_the_wait_is_heard() -> None:
 
 def test_a_ring_ends_the_wait() -> None:
     """From any thread."""
-    buzzer = Buzzer()
+    buzzer = WakeupEvent()
     ringing = threading.Thread(target=buzzer.ring)
     ringing.start()
 
@@ -29,7 +29,7 @@ def test_a_ring_ends_the_wait() -> None:
 
 def test_the_time_ends_the_wait() -> None:
     """What is over already is not waited for, and rings are still heard afterwards."""
-    buzzer = Buzzer()
+    buzzer = WakeupEvent()
     buzzer.wait(0.0)
     buzzer.wait(-1.5)
 
@@ -39,7 +39,7 @@ def test_the_time_ends_the_wait() -> None:
 
 def test_a_signal_that_another_thread_takes_is_heard() -> None:
     """And one that comes right before the wait: Python notes it, and calls the handler when this thread wakes."""
-    buzzer, over = Buzzer(), threading.Event()
+    buzzer, over = WakeupEvent(), threading.Event()
     other = threading.Thread(target=over.wait)
     other.start()
     before = signal.signal(signal.SIGUSR1, lambda signum, frame: buzzer.ring())

@@ -28,7 +28,7 @@ from tests.clusters.dask import DaskProcesses
 from tests.clusters.ray import RayProcesses
 
 if TYPE_CHECKING:
-    from dotflow.providers.executors.ray.session import RayCrew
+    from dotflow.providers.executors.ray.session import RaySession
 
 pytestmark = [pytest.mark.clusters, pytest.mark.slow, pytest.mark.timeout(120)]
 
@@ -309,7 +309,7 @@ class TestLostWorkers:
         assert not errors
         assert workflow.result_storage() == [len(LARGE)] * 4
 
-    def test_replies_that_are_lost_with_a_machine_of_rays(self, ray_crew: "RayCrew") -> None:
+    def test_replies_that_are_lost_with_a_machine_of_rays(self, ray_crew: "RaySession") -> None:
         """That is the end of the worker, too."""
         from ray.exceptions import ObjectLostError
 
@@ -317,7 +317,7 @@ class TestLostWorkers:
 
         call = Call(0, 0, action(lambda: 1), Context(), Context(), "w")
         seat = _Seat(ray_crew._kind_of(ray_crew.pool_of(call.step)), None)
-        ray_crew._kind_of(ray_crew.pool_of(call.step)).roster.join(seat)
+        ray_crew._kind_of(ray_crew.pool_of(call.step)).dispatcher.join(seat)
         seat.call = call
         ray_crew._take(seat, failed(ObjectLostError("00", None, "")))
         ((_, outcome),) = ray_crew.wait(0)
@@ -325,7 +325,7 @@ class TestLostWorkers:
         assert isinstance(outcome, Died)
         assert outcome.failure.exception == "WorkerDied"
 
-    def test_actors_that_are_lost_together_at_their_start(self, ray_crew: "RayCrew") -> None:
+    def test_actors_that_are_lost_together_at_their_start(self, ray_crew: "RaySession") -> None:
         """A machine that is lost then is one accident, however many were to be there; three in a row are none."""
         from ray.exceptions import ActorDiedError
 
@@ -350,13 +350,13 @@ def failed(error: Exception) -> "Future[Any]":
 
 
 @pytest.fixture
-def ray_crew(ray_cluster: RayProcesses) -> Iterator["RayCrew"]:
+def ray_crew(ray_cluster: RayProcesses) -> Iterator["RaySession"]:
     """Of a run on the cluster that has no actors yet."""
-    from dotflow.providers.executors.ray.session import RayCrew
+    from dotflow.providers.executors.ray.session import RaySession
 
-    crew = RayCrew(ray_connection.connect(None, {}), 1, lambda message: None)
-    yield crew
-    crew.close()
+    session = RaySession(ray_connection.connect(None, {}), 1, lambda message: None)
+    yield session
+    session.close()
 
 
 class TestLostSchedulers:

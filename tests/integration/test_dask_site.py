@@ -4,10 +4,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from dotflow.providers.executors.cluster.protocol import STOPPED, Errand, Reply
+from dotflow.providers.executors.cluster.protocol import STOPPED, RemoteCall, Reply
 from dotflow.providers.executors.dask import remote as dask_remote
 
-ERRAND = Errand("run", 0, 0, False, "", 0, [b"never read"])
+ERRAND = RemoteCall("run", 0, 0, False, "", 0, [b"never read"])
 
 
 @pytest.mark.parametrize("state", ["cancelled", "released", "forgotten", None])

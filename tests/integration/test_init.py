@@ -336,13 +336,13 @@ def test_ctrl_c_leaves_what_was_there(tmp_path: Path) -> None:
 def test_what_comes_into_the_folder_meanwhile_is_kept(tmp_path: Path) -> None:
     """A file that someone else writes while the project is being made is not overwritten."""
 
-    class Late(Interrupted):
+    class PerProcess(Interrupted):
         def __iter__(self) -> Iterator[str]:
             yield from self._files
             (tmp_path / "a.txt").write_text("precious")
 
     with pytest.raises(click.ClickException, match=r"not empty: a\.txt"):
-        make(tmp_path, Late({"a.txt": b"1", "b.txt": b"2"}))
+        make(tmp_path, PerProcess({"a.txt": b"1", "b.txt": b"2"}))
 
     assert files_in(tmp_path) == {"a.txt"}
     assert (tmp_path / "a.txt").read_text() == "precious"

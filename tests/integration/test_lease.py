@@ -14,7 +14,7 @@ from dotflow import clock
 from dotflow.errors import LeaseLost, StorageError, WorkflowBusy
 from dotflow.providers.storages.leases import process_identity
 from dotflow.providers.storages.leases.lease import Lease, Register
-from dotflow.providers.storages.leases.lease_lock import LeaseHold, lease_on
+from dotflow.providers.storages.leases.lease_lock import LeaseLock, lease_on
 from dotflow.providers.storages.leases.lease_record import Entry
 
 MakeLease = Callable[["Slate"], Lease]
@@ -271,7 +271,7 @@ def test_what_it_can_t_read_it_does_not_take(lease_of: MakeLease, slate: Slate, 
 def test_it_is_renewed_while_it_is_held(slate: Slate) -> None:
     """Three times in the time that it lasts, by a thread, which ends with it."""
     before = set(threading.enumerate())
-    with LeaseHold(slate, "nightly", 0.3):
+    with LeaseLock(slate, "nightly", 0.3):
         until = time.monotonic() + 10
         while slate.beat < 4 and time.monotonic() < until:
             time.sleep(0.01)
@@ -286,7 +286,7 @@ def test_it_is_renewed_while_it_is_held(slate: Slate) -> None:
 
 def test_runs_of_one_process_share_it(slate: Slate) -> None:
     """Each learns the same name; it is free when the last one has left, whichever that is."""
-    first, second = LeaseHold(slate, "nightly", 30.0), LeaseHold(slate, "nightly", 30.0)
+    first, second = LeaseLock(slate, "nightly", 30.0), LeaseLock(slate, "nightly", 30.0)
     assert first.__enter__() == second.__enter__() == slate.name
     lease = lease_on(slate.name)
     assert lease is not None
@@ -312,17 +312,17 @@ def test_an_interrupt_in_the_middle_of_taking_leaves_nothing(
         raise KeyboardInterrupt
 
     monkeypatch.setattr(slate, method, interrupted)
-    with pytest.raises(KeyboardInterrupt), LeaseHold(slate, "nightly", 30.0):
+    with pytest.raises(KeyboardInterrupt), LeaseLock(slate, "nightly", 30.0):
         pass
 
     assert lease_on(slate.name) is None
-    with LeaseHold(slate, "nightly", 30.0):
+    with LeaseLock(slate, "nightly", 30.0):
         pass
 
 
 def test_a_service_that_is_away_does_not_fail_a_run_at_its_end(slate: Slate) -> None:
     """What it has done is done; the lease expires."""
-    with LeaseHold(slate, "nightly", 30.0):
+    with LeaseLock(slate, "nightly", 30.0):
         slate.is_away = True
 
     assert lease_on(slate.name) is None
@@ -369,14 +369,14 @@ def test_a_renewal_that_nobody_answers_does_not_hold_the_end_up(slate: Slate) ->
 def test_one_place_that_is_silent_holds_no_other_up(slate: Slate) -> None:
     """A workflow whose lease can't be given back now is no business of others."""
     other = Slate()
-    silent = LeaseHold(slate, "nightly", 30.0)
+    silent = LeaseLock(slate, "nightly", 30.0)
     silent.__enter__()
     slate.answers.clear()
     leaving = threading.Thread(target=silent.__exit__, daemon=True)
     leaving.start()
     assert slate.asked.wait(10)
 
-    with LeaseHold(other, "hourly", 30.0):
+    with LeaseLock(other, "hourly", 30.0):
         assert other.holder is not None
 
     assert other.holder is None

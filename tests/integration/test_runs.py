@@ -83,12 +83,12 @@ def test_a_background_run_is_in_progress_at_once(make_workflow: MakeWorkflow, mo
     """Whoever has started a run sees that it has begun, even where its thread has not got there yet."""
     go = threading.Event()
 
-    class Late(threading.Thread):
+    class PerProcess(threading.Thread):
         def run(self) -> None:
             go.wait(10)
             super().run()
 
-    monkeypatch.setattr(threading, "Thread", Late)
+    monkeypatch.setattr(threading, "Thread", PerProcess)
     workflow = make_workflow()
     workflow.task.add(action(lambda: 5))
 

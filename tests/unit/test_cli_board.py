@@ -10,7 +10,7 @@ from rich.console import Console
 
 from dotflow import Context, Task, action
 from dotflow.abc.history import History
-from dotflow.cli.live.progress import Board, Row
+from dotflow.cli.live.progress import Progress, Row
 from dotflow.cli.live.view import frame, window
 from dotflow.core.events import (
     AttemptFailed,
@@ -33,12 +33,12 @@ FAILURE = Failure("ValueError", "no")
 def step() -> None: ...
 
 
-def board_of(*groups: str, then: History | None = None) -> Board:
+def board_of(*groups: str, then: History | None = None) -> Progress:
     """A task for each group named."""
-    return Board([Task(number, step, group_name=group) for number, group in enumerate(groups)], then)
+    return Progress([Task(number, step, group_name=group) for number, group in enumerate(groups)], then)
 
 
-def tell(board: Board, *events: Event) -> None:
+def tell(board: Progress, *events: Event) -> None:
     for event in events:
         board.record("run", event)
 
@@ -47,7 +47,7 @@ def begins(task: int, attempt: int = 1, tick: float = 0.0) -> AttemptStarted:
     return AttemptStarted(task, attempt, Context(), NOW, tick)
 
 
-def picture(board: Board, width: int, height: int, now: float = 10.0, *, ascii_only: bool = False) -> list[str]:
+def picture(board: Progress, width: int, height: int, now: float = 10.0, *, ascii_only: bool = False) -> list[str]:
     """The lines as they stand in the terminal."""
     console = Console(width=width, force_terminal=False, color_system=None)
     with console.capture() as captured:
@@ -156,7 +156,7 @@ class TestPicture:
 
     def test_a_workflow_without_tasks_is_a_picture_too(self) -> None:
         """A factory may find nothing to do."""
-        assert "0/0 done" in picture(Board([]), 80, 24)[1]
+        assert "0/0 done" in picture(Progress([]), 80, 24)[1]
 
 
 def rows_with(over: int, left: int) -> list[Row]:

@@ -10,7 +10,7 @@ from dotflow import Config, Context, DotFlow, Task, action
 from dotflow.cli.error_lines import told
 from dotflow.cli.main import dotflow
 from dotflow.cli.run.derived_id import MAX_LENGTH, made_id
-from dotflow.cli.run.load import Asked, FactoryRaised, build, load, value_of
+from dotflow.cli.run.load import FactoryRaised, RunRequest, build, load, value_of
 from dotflow.cli.storages import KINDS, make_storage
 from dotflow.core.failure import Failure
 from dotflow.core.types import TypeStorage
@@ -77,11 +77,11 @@ def command_of(name: str) -> click.Command:
     return command
 
 
-def asked(**given: Any) -> Asked:
+def asked(**given: Any) -> RunRequest:
     """What the command line would be given, and nothing for the rest."""
     nothing: dict[str, Any] = dict.fromkeys(("workflow", "initial_context", "callback", "workflow_id", "storage"))
     options = nothing | {"step": (), "storage_options": {}, "resume": False} | given
-    return Asked(**options)
+    return RunRequest(**options)
 
 
 @pytest.mark.parametrize(

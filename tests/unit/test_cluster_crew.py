@@ -1,4 +1,4 @@
-"""ClusterCrew: calls into errands, replies into outcomes; no cluster is needed for it."""
+"""ClusterSession: calls into remote calls, replies into outcomes; no cluster is needed for it."""
 
 import pickle
 from collections.abc import Hashable, Sequence
@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from dotflow import Context, action
-from dotflow.abc.executor import Answer
+from dotflow.abc.executor import CompletedCall
 from dotflow.core.call import Call
 from dotflow.core.failure import Failure
 from dotflow.core.outcome import Died, Outcome, Raised, Returned, TimedOut
@@ -15,14 +15,14 @@ from dotflow.errors import ModuleNotOnWorker
 from dotflow.processes.channel import STDERR, STDOUT, dump_by_value
 from dotflow.processes.worker_main import Kept, Order
 from dotflow.providers.executors.cluster import session as cluster_session
-from dotflow.providers.executors.cluster.protocol import ANSWERED, DIED, LATE, NOT_STARTED, Errand, Reply
-from dotflow.providers.executors.cluster.session import WORTH_KEEPING, ClusterCrew
+from dotflow.providers.executors.cluster.protocol import ANSWERED, DIED, LATE, NOT_STARTED, RemoteCall, Reply
+from dotflow.providers.executors.cluster.session import WORTH_KEEPING, ClusterSession
 
 LARGE = bytes(WORTH_KEEPING)
 
 
-class Crew(ClusterCrew):
-    """The part that every cluster's crew has."""
+class ExecutorSession(ClusterSession):
+    """The part that every cluster's session has."""
 
     def has_room(self, pool: Hashable) -> bool:
         """Not for what asks for a GPU."""
@@ -31,7 +31,7 @@ class Crew(ClusterCrew):
     def submit(self, call: Call) -> None:
         """Not asked of it here."""
 
-    def wait(self, timeout: float | None) -> Sequence[Answer]:
+    def wait(self, timeout: float | None) -> Sequence[CompletedCall]:
         """Not asked of it here."""
         return []
 
@@ -60,8 +60,8 @@ def told() -> list[str]:
 
 
 @pytest.fixture
-def crew(told: list[str]) -> Crew:
-    return Crew("the cluster", told.append)
+def session(told: list[str]) -> ExecutorSession:
+    return ExecutorSession("the cluster", told.append)
 
 
 def call(previous: Any = None, lane: int = 0, task_id: int = 0, of: Any = step) -> Call:
@@ -72,68 +72,80 @@ def answered(outcome: Outcome, holder: str = "process", place: str = "there") ->
     return Reply(ANSWERED, holder, place=place, parts=dump_by_value(outcome))
 
 
-def order_of(errand: Errand | Outcome) -> Order:
-    assert isinstance(errand, Errand)
-    order: Order = pickle.loads(errand.parts[0], buffers=errand.parts[1:])
+def order_of(remote_call: RemoteCall | Outcome) -> Order:
+    assert isinstance(remote_call, RemoteCall)
+    order: Order = pickle.loads(remote_call.parts[0], buffers=remote_call.parts[1:])
     return order
 
 
 class TestErrands:
-    def test_carry_all_that_the_attempt_needs(self, crew: Crew) -> None:
+    def test_carry_all_that_the_attempt_needs(self, session: ExecutorSession) -> None:
         """Step, contexts and policy; nothing is taken to be there."""
-        errand = crew.errand(call("before", lane=4, task_id=9))
-        order = order_of(errand)
+        remote_call = session.remote_call(call("before", lane=4, task_id=9))
+        order = order_of(remote_call)
 
-        assert isinstance(errand, Errand)
-        assert (errand.lane, errand.number, errand.timeout, errand.isolate, errand.holder) == (4, 9, 2, False, "")
+        assert isinstance(remote_call, RemoteCall)
+        assert (remote_call.lane, remote_call.number, remote_call.timeout, remote_call.isolate, remote_call.holder) == (
+            4,
+            9,
+            2,
+            False,
+            "",
+        )
         assert isinstance(order.previous_context, Context)
         assert (order.previous_context.storage, order.initial_context) == ("before", Context("given"))
         assert order.step is not None
 
-    def test_a_large_value_is_not_sent_back_to_who_has_it(self, crew: Crew) -> None:
-        """The lane's next errand names the process that returned it, and leaves it out."""
-        outcome = crew.outcome(call(), answered(Returned(LARGE)))
+    def test_a_large_value_is_not_sent_back_to_who_has_it(self, session: ExecutorSession) -> None:
+        """The lane's next remote call names the process that returned it, and leaves it out."""
+        outcome = session.outcome(call(), answered(Returned(LARGE)))
         assert isinstance(outcome, Returned)
-        errand = crew.errand(call(outcome.value))
+        remote_call = session.remote_call(call(outcome.value))
 
-        assert isinstance(errand, Errand)
-        assert errand.holder == "process"
-        assert isinstance(order_of(errand).previous_context, Kept)
-        assert sum(len(part) for part in errand.parts) < WORTH_KEEPING / 10
-        assert crew.lanes[0].place == "there"
+        assert isinstance(remote_call, RemoteCall)
+        assert remote_call.holder == "process"
+        assert isinstance(order_of(remote_call).previous_context, Kept)
+        assert sum(len(part) for part in remote_call.parts) < WORTH_KEEPING / 10
+        assert session.lanes[0].place == "there"
 
     @pytest.mark.parametrize("value", [1, b"small"])
-    def test_a_small_one_is(self, crew: Crew, value: object) -> None:
+    def test_a_small_one_is(self, session: ExecutorSession, value: object) -> None:
         """Asking for it again would take longer."""
-        outcome = crew.outcome(call(), answered(Returned(value)))
+        outcome = session.outcome(call(), answered(Returned(value)))
         assert isinstance(outcome, Returned)
-        errand = crew.errand(call(outcome.value))
+        remote_call = session.remote_call(call(outcome.value))
 
-        assert isinstance(errand, Errand)
-        assert errand.holder == ""
+        assert isinstance(remote_call, RemoteCall)
+        assert remote_call.holder == ""
 
-    def test_another_value_is_sent(self, crew: Crew) -> None:
+    def test_another_value_is_sent(self, session: ExecutorSession) -> None:
         """A callback may have put another one in its place; another lane's is another one, too."""
-        outcome = crew.outcome(call(), answered(Returned(LARGE)))
+        outcome = session.outcome(call(), answered(Returned(LARGE)))
         assert isinstance(outcome, Returned)
 
-        for errand in (crew.errand(call(bytes(LARGE + b"!"))), crew.errand(call(outcome.value, lane=1))):
-            assert isinstance(errand, Errand)
-            assert errand.holder == ""
+        for remote_call in (
+            session.remote_call(call(bytes(LARGE + b"!"))),
+            session.remote_call(call(outcome.value, lane=1)),
+        ):
+            assert isinstance(remote_call, RemoteCall)
+            assert remote_call.holder == ""
 
-    def test_whole_on_demand_and_for_a_process_of_its_own(self, crew: Crew) -> None:
+    def test_whole_on_demand_and_for_a_process_of_its_own(self, session: ExecutorSession) -> None:
         """Where nobody has it, it is sent along."""
-        outcome = crew.outcome(call(), answered(Returned(LARGE)))
+        outcome = session.outcome(call(), answered(Returned(LARGE)))
         assert isinstance(outcome, Returned)
 
-        for errand in (crew.errand(call(outcome.value), whole=True), crew.errand(call(outcome.value, of=apart))):
-            assert isinstance(errand, Errand)
-            assert errand.holder == ""
-            assert isinstance(order_of(errand).previous_context, Context)
+        for remote_call in (
+            session.remote_call(call(outcome.value), whole=True),
+            session.remote_call(call(outcome.value, of=apart)),
+        ):
+            assert isinstance(remote_call, RemoteCall)
+            assert remote_call.holder == ""
+            assert isinstance(order_of(remote_call).previous_context, Context)
 
-    def test_what_cannot_travel_is_the_outcome(self, crew: Crew) -> None:
+    def test_what_cannot_travel_is_the_outcome(self, session: ExecutorSession) -> None:
         """It is known at once, and names the step."""
-        outcome = crew.errand(call(open(0, closefd=False)))  # noqa: SIM115 (it is not ours to close)
+        outcome = session.remote_call(call(open(0, closefd=False)))  # noqa: SIM115 (it is not ours to close)
 
         assert isinstance(outcome, Raised)
         assert outcome.failure.exception == "CannotTravel"
@@ -158,75 +170,77 @@ class TestReplies:
         ids=lambda part: part if isinstance(part, str) else "",
     )
     def test_of_attempts_that_failed(
-        self, crew: Crew, reply: Reply, kind: type[Outcome], exception: str, said: str
+        self, session: ExecutorSession, reply: Reply, kind: type[Outcome], exception: str, said: str
     ) -> None:
         """Each is the outcome that it would be on this machine, with the same words."""
-        outcome = crew.outcome(call(), reply)
+        outcome = session.outcome(call(), reply)
 
         assert isinstance(outcome, kind)
         assert outcome.failure.exception == exception
         assert said in outcome.failure.message
 
-    def test_prints_come_out_here(self, crew: Crew, capsys: pytest.CaptureFixture[str]) -> None:
+    def test_prints_come_out_here(self, session: ExecutorSession, capsys: pytest.CaptureFixture[str]) -> None:
         """In the order in which they were made, each on its stream."""
         reply = answered(Returned(1))._replace(printed=[(STDOUT, b"one\n"), (STDERR, b"two\n"), (STDOUT, b"three\n")])
-        crew.outcome(call(), reply)
+        session.outcome(call(), reply)
 
         assert capsys.readouterr() == ("one\nthree\n", "two\n")
 
-    def test_a_lost_worker(self, crew: Crew) -> None:
+    def test_a_lost_worker(self, session: ExecutorSession) -> None:
         """Its place is named, and nothing is looked for there any more."""
-        crew.outcome(call(), answered(Returned(LARGE)))
-        outcome = crew.lost(call(), "tcp://a")
+        session.outcome(call(), answered(Returned(LARGE)))
+        outcome = session.lost(call(), "tcp://a")
 
         assert isinstance(outcome, Died)
         assert "tcp://a" in outcome.failure.message
-        assert 0 not in crew.lanes
+        assert 0 not in session.lanes
 
-    def test_a_missing_module_is_said_once(self, crew: Crew, told: list[str]) -> None:
+    def test_a_missing_module_is_said_once(self, session: ExecutorSession, told: list[str]) -> None:
         """However many steps it fails."""
         failure = Failure("ModuleNotOnWorker", str(ModuleNotOnWorker("shop.steps")))
         for task_id in range(3):
-            crew.outcome(call(task_id=task_id), answered(Raised(failure)))
+            session.outcome(call(task_id=task_id), answered(Raised(failure)))
 
         assert told == [failure.message]
 
 
 class TestPatience:
-    def test_it_does_not_end_while_something_runs(self, crew: Crew) -> None:
+    def test_it_does_not_end_while_something_runs(self, session: ExecutorSession) -> None:
         """A queue is no reason to worry."""
-        crew.begins_to_wait(call(task_id=0))
-        crew.begins_to_wait(call(task_id=1))
-        crew.began(0)
+        session.begins_to_wait(call(task_id=0))
+        session.begins_to_wait(call(task_id=1))
+        session.began(0)
 
-        assert crew.until_patience_ends() is None
+        assert session.until_patience_ends() is None
 
     def test_calls_that_wait_in_the_runner_are_counted(
-        self, crew: Crew, told: list[str], monkeypatch: pytest.MonkeyPatch
+        self, session: ExecutorSession, told: list[str], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """A call that there is no room for waits as much as one that the cluster has."""
         monkeypatch.setattr(cluster_session, "PATIENCE", 0.0)
-        assert crew.until_patience_ends() is None
+        assert session.until_patience_ends() is None
 
-        assert not crew.make_room(crew.pool_of(action(resources={"GPU": 1})(one)), 0, 7)
-        assert crew.make_room(crew.pool_of(step), 1, 3)
-        crew.begins_to_wait(call(task_id=1))
-        assert crew.until_patience_ends() == 0.0
-        crew.say_who_waits("no workers")
+        assert not session.make_room(session.pool_of(action(resources={"GPU": 1})(one)), 0, 7)
+        assert session.make_room(session.pool_of(step), 1, 3)
+        session.begins_to_wait(call(task_id=1))
+        assert session.until_patience_ends() == 0.0
+        session.say_who_waits("no workers")
 
         assert "10 step(s)" in told[0]
 
-    def test_it_ends_where_nothing_does(self, crew: Crew, told: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_it_ends_where_nothing_does(
+        self, session: ExecutorSession, told: list[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         """Once, with what the cluster has."""
         monkeypatch.setattr(cluster_session, "PATIENCE", 0.0)
-        crew.begins_to_wait(call(task_id=0))
-        crew.began(0)
-        crew.ended(0)
-        crew.begins_to_wait(call(task_id=1))
-        assert crew.until_patience_ends() == 0.0
-        crew.say_who_waits("no workers")
+        session.begins_to_wait(call(task_id=0))
+        session.began(0)
+        session.ended(0)
+        session.begins_to_wait(call(task_id=1))
+        assert session.until_patience_ends() == 0.0
+        session.say_who_waits("no workers")
 
-        assert crew.until_patience_ends() is None
+        assert session.until_patience_ends() is None
         assert len(told) == 1
         assert "1 step(s)" in told[0]
         assert "the cluster, which has no workers" in told[0]

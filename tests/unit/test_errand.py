@@ -1,22 +1,22 @@
-"""Errand and Reply: how an attempt travels to a cluster's worker and back."""
+"""RemoteCall and Reply: how an attempt travels to a cluster's worker and back."""
 
 import pickle
 
 import pytest
 
-from dotflow.providers.executors.cluster.protocol import ANSWERED, DIED, Errand, Reply, size_of, writable
+from dotflow.providers.executors.cluster.protocol import ANSWERED, DIED, RemoteCall, Reply, size_of, writable
 
 PARTS = [b"pickle", bytearray(b"one buffer"), memoryview(bytearray(5))]
 
 
 def test_an_errand_arrives_as_it_was() -> None:
     """Whatever carries it passes on bytes, the first of which are plain data."""
-    errand = Errand("run", 3, 1.5, True, "holder", 7, PARTS)
-    packed = errand.packed()
+    remote_call = RemoteCall("run", 3, 1.5, True, "holder", 7, PARTS)
+    packed = remote_call.packed()
 
     assert all(isinstance(part, bytes | bytearray | memoryview) for part in packed)
     assert b"dotflow" not in packed[0], "who passes it on may not have dotflow"
-    assert Errand.unpacked(packed) == errand
+    assert RemoteCall.unpacked(packed) == remote_call
 
 
 @pytest.mark.parametrize(
@@ -29,7 +29,7 @@ def test_so_does_a_reply(reply: Reply) -> None:
 
 def test_buffers_are_not_copied() -> None:
     """A value of many megabytes stays where it is until something sends it."""
-    packed = Errand("run", 0, 0, False, "", 0, PARTS).packed()
+    packed = RemoteCall("run", 0, 0, False, "", 0, PARTS).packed()
 
     assert packed[2] is PARTS[1]
 

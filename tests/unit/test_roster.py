@@ -1,11 +1,11 @@
-"""Roster: which worker takes which call."""
+"""Dispatcher: which worker takes which call."""
 
 import itertools
 from collections.abc import Iterator
 
 import pytest
 
-from dotflow.processes.dispatcher import Roster
+from dotflow.processes.dispatcher import Dispatcher
 
 
 class Agency:
@@ -23,9 +23,9 @@ class Agency:
         return name
 
 
-def given(roster: Roster[str], *lanes: int, apart: bool = False) -> list[str | OSError | None]:
+def given(dispatcher: Dispatcher[str], *lanes: int, apart: bool = False) -> list[str | OSError | None]:
     """The workers that calls of these lanes get, in order; None for a call that must wait."""
-    return [roster.take(lane, apart=apart) if roster.make_room(lane, apart=apart) else None for lane in lanes]
+    return [dispatcher.take(lane, apart=apart) if dispatcher.make_room(lane, apart=apart) else None for lane in lanes]
 
 
 @pytest.fixture
@@ -35,180 +35,182 @@ def agency() -> Agency:
 
 def test_nobody_is_hired_without_work(agency: Agency) -> None:
     """A worker starts when there is a call for it, not before."""
-    roster = Roster(agency.hire, 4)
+    dispatcher = Dispatcher(agency.hire, 4)
 
-    assert roster.has_room(0)
+    assert dispatcher.has_room(0)
     assert agency.hired == []
 
 
 def test_a_worker_for_each_lane(agency: Agency) -> None:
     """Calls of different lanes begin at once, each with a worker of its own."""
-    roster = Roster(agency.hire, 4)
+    dispatcher = Dispatcher(agency.hire, 4)
 
-    assert given(roster, 0, 1, 2) == ["A", "B", "C"]
+    assert given(dispatcher, 0, 1, 2) == ["A", "B", "C"]
 
 
 def test_no_more_than_allowed(agency: Agency) -> None:
     """The others wait until a worker is done."""
-    roster = Roster(agency.hire, 2)
+    dispatcher = Dispatcher(agency.hire, 2)
 
-    assert given(roster, 0, 1, 2, 3) == ["A", "B", None, None]
-    assert not roster.has_room(2)
+    assert given(dispatcher, 0, 1, 2, 3) == ["A", "B", None, None]
+    assert not dispatcher.has_room(2)
 
-    roster.rest("B")
-    roster.leave(1)
-    assert given(roster, 2, 3) == ["B", None]
+    dispatcher.rest("B")
+    dispatcher.leave(1)
+    assert given(dispatcher, 2, 3) == ["B", None]
     assert agency.hired == ["A", "B"]
 
 
 def test_one_that_comes_by_itself(agency: Agency) -> None:
     """Where workers start elsewhere, they join when they are up; until then there is no room."""
-    roster = Roster(agency.hire, 4, may_hire=lambda apart: False)
+    dispatcher = Dispatcher(agency.hire, 4, should_grow=lambda apart: False)
 
-    assert given(roster, 0, 1) == [None, None]
-    roster.join("Z")
-    assert roster.has_idle
-    assert given(roster, 0, 1) == ["Z", None]
+    assert given(dispatcher, 0, 1) == [None, None]
+    dispatcher.join("Z")
+    assert dispatcher.has_idle
+    assert given(dispatcher, 0, 1) == ["Z", None]
     assert agency.hired == []
 
 
 def test_a_lane_comes_back_to_its_worker(agency: Agency) -> None:
     """The next call of a lane goes to the worker that has its value still, and none is hired for it."""
-    roster = Roster(agency.hire, 4)
-    given(roster, 0, 1)
-    roster.rest("A")
-    roster.rest("B")
+    dispatcher = Dispatcher(agency.hire, 4)
+    given(dispatcher, 0, 1)
+    dispatcher.rest("A")
+    dispatcher.rest("B")
 
-    assert given(roster, 1, 0) == ["B", "A"]
+    assert given(dispatcher, 1, 0) == ["B", "A"]
     assert agency.hired == ["A", "B"]
 
 
 def test_an_idle_worker_spares_the_start_of_another(agency: Agency) -> None:
     """A worker whose lane is over takes on a new one."""
-    roster = Roster(agency.hire, 4)
-    given(roster, 0)
-    roster.rest("A")
-    roster.leave(0)
+    dispatcher = Dispatcher(agency.hire, 4)
+    given(dispatcher, 0)
+    dispatcher.rest("A")
+    dispatcher.leave(0)
 
-    assert given(roster, 1) == ["A"]
+    assert given(dispatcher, 1) == ["A"]
     assert agency.hired == ["A"]
 
 
 def test_the_one_that_rested_least_comes_first(agency: Agency) -> None:
     """Its memory is warm; the others may as well never be needed again."""
-    roster = Roster(agency.hire, 4)
-    given(roster, 0, 1)
+    dispatcher = Dispatcher(agency.hire, 4)
+    given(dispatcher, 0, 1)
     for worker, lane in (("A", 0), ("B", 1)):
-        roster.rest(worker)
-        roster.leave(lane)
+        dispatcher.rest(worker)
+        dispatcher.leave(lane)
 
-    assert given(roster, 2) == ["B"]
+    assert given(dispatcher, 2) == ["B"]
 
 
 def test_a_home_is_kept_free_while_others_can_be_hired(agency: Agency) -> None:
     """A worker whose lane waits out a delay is left to it."""
-    roster = Roster(agency.hire, 2)
-    given(roster, 0)
-    roster.rest("A")
+    dispatcher = Dispatcher(agency.hire, 2)
+    given(dispatcher, 0)
+    dispatcher.rest("A")
 
-    assert given(roster, 1) == ["B"]
+    assert given(dispatcher, 1) == ["B"]
 
 
-@pytest.mark.parametrize("may_hire", [True, False])
-def test_a_home_is_lent_when_no_more_can_be_hired(agency: Agency, may_hire: bool) -> None:
+@pytest.mark.parametrize("should_grow", [True, False])
+def test_a_home_is_lent_when_no_more_can_be_hired(agency: Agency, should_grow: bool) -> None:
     """A retry delay never keeps a worker from working."""
     allowed = [True]
-    roster = Roster(agency.hire, 1 if may_hire else 2, may_hire=lambda apart: allowed[0])
-    given(roster, 0)
-    roster.rest("A")
-    allowed[0] = may_hire
+    dispatcher = Dispatcher(agency.hire, 1 if should_grow else 2, should_grow=lambda apart: allowed[0])
+    given(dispatcher, 0)
+    dispatcher.rest("A")
+    allowed[0] = should_grow
 
-    assert roster.has_room(1)
-    assert given(roster, 1) == ["A"]
+    assert dispatcher.has_room(1)
+    assert given(dispatcher, 1) == ["A"]
 
 
 def test_a_lane_whose_worker_was_lent_waits_for_any(agency: Agency) -> None:
     """Its call is like any other, and moves to another worker."""
-    roster = Roster(agency.hire, 2)
-    given(roster, 0, 1)
-    roster.rest("A")
-    given(roster, 2)
+    dispatcher = Dispatcher(agency.hire, 2)
+    given(dispatcher, 0, 1)
+    dispatcher.rest("A")
+    given(dispatcher, 2)
 
-    assert given(roster, 0) == [None]
-    roster.rest("B")
-    assert given(roster, 0) == ["B"]
+    assert given(dispatcher, 0) == [None]
+    dispatcher.rest("B")
+    assert given(dispatcher, 0) == ["B"]
 
 
 def test_a_call_apart_gets_a_worker_that_is_new(agency: Agency) -> None:
     """An idle one that has made a call is ended for it, where there may be no more; others' homes are not touched."""
     ended: list[str] = []
-    roster = Roster(agency.hire, 2, dismiss_for_isolated=lambda worker: (ended.append(worker), roster.dismiss(worker)))
-    given(roster, 0)
-    roster.rest("A")
+    dispatcher = Dispatcher(
+        agency.hire, 2, dismiss_for_isolated=lambda worker: (ended.append(worker), dispatcher.dismiss(worker))
+    )
+    given(dispatcher, 0)
+    dispatcher.rest("A")
 
-    assert given(roster, 0, apart=True) == ["B"]
+    assert given(dispatcher, 0, apart=True) == ["B"]
     assert ended == []
-    assert given(roster, 1, apart=True) == ["C"]
+    assert given(dispatcher, 1, apart=True) == ["C"]
     assert ended == ["A"]
-    assert not roster.has_room(2, apart=True)
-    assert given(roster, 2, apart=True) == [None]
+    assert not dispatcher.has_room(2, apart=True)
+    assert given(dispatcher, 2, apart=True) == [None]
 
 
 def test_for_a_call_apart_it_need_not_be_quiet(agency: Agency) -> None:
     """However fast others end: it can't take a worker that has become free."""
-    roster = Roster(agency.hire, 4, may_hire=lambda apart: apart)
+    dispatcher = Dispatcher(agency.hire, 4, should_grow=lambda apart: apart)
 
-    assert given(roster, 0) == [None]
-    assert given(roster, 0, apart=True) == ["A"]
+    assert given(dispatcher, 0) == [None]
+    assert given(dispatcher, 0, apart=True) == ["A"]
 
 
 def test_a_dismissed_worker_is_replaced(agency: Agency) -> None:
     """The lane of a worker that died goes on with a new one."""
-    roster = Roster(agency.hire, 1)
-    given(roster, 0)
-    roster.dismiss("A")
+    dispatcher = Dispatcher(agency.hire, 1)
+    given(dispatcher, 0)
+    dispatcher.dismiss("A")
 
-    assert given(roster, 0) == ["B"]
+    assert given(dispatcher, 0) == ["B"]
 
 
 def test_a_dismissed_worker_is_never_found_again(agency: Agency) -> None:
     """Not while it was idle, and not through its lane."""
-    roster = Roster(agency.hire, 2)
-    given(roster, 0)
-    roster.rest("A")
-    roster.dismiss("A")
+    dispatcher = Dispatcher(agency.hire, 2)
+    given(dispatcher, 0)
+    dispatcher.rest("A")
+    dispatcher.dismiss("A")
 
-    assert not roster.has_free(0)
-    assert given(roster, 0) == ["B"]
+    assert not dispatcher.has_free(0)
+    assert given(dispatcher, 0) == ["B"]
 
 
 def test_when_no_more_can_be_had_those_that_are_there_do_it() -> None:
     """A system that lets us start two workers of eight runs the work on two."""
     agency = Agency(there_are=2)
-    roster = Roster(agency.hire, 8)
+    dispatcher = Dispatcher(agency.hire, 8)
 
-    assert given(roster, 0, 1, 2) == ["A", "B", None]
-    assert not roster.can_grow
-    roster.rest("A")
-    roster.leave(0)
-    assert given(roster, 2) == ["A"]
+    assert given(dispatcher, 0, 1, 2) == ["A", "B", None]
+    assert not dispatcher.can_grow
+    dispatcher.rest("A")
+    dispatcher.leave(0)
+    assert given(dispatcher, 2) == ["A"]
 
 
 def test_when_there_is_nobody_the_error_is_handed_out() -> None:
     """With no worker to wait for, each call gets the reason."""
-    roster = Roster(Agency(there_are=0).hire, 8)
+    dispatcher = Dispatcher(Agency(there_are=0).hire, 8)
 
-    assert [type(found) for found in given(roster, 0, 1)] == [OSError, OSError]
+    assert [type(found) for found in given(dispatcher, 0, 1)] == [OSError, OSError]
 
 
 def test_leaving_twice_or_never_having_come_is_harmless(agency: Agency) -> None:
     """A lane that was restored from its checkpoints never had a worker."""
-    roster = Roster(agency.hire, 1)
+    dispatcher = Dispatcher(agency.hire, 1)
 
-    roster.leave(5)
-    given(roster, 0)
-    roster.leave(0)
-    roster.leave(0)
-    roster.rest("A")
+    dispatcher.leave(5)
+    given(dispatcher, 0)
+    dispatcher.leave(0)
+    dispatcher.leave(0)
+    dispatcher.rest("A")
 
-    assert given(roster, 1) == ["A"]
+    assert given(dispatcher, 1) == ["A"]

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from dotflow import Context, DotFlow, Task, action
-from dotflow.abc.executor import Crew, Executor, Report
+from dotflow.abc.executor import Executor, ExecutorSession, Report
 from dotflow.abc.history import History
 from dotflow.abc.tracer import Tracer
 from dotflow.core.events import Event
@@ -231,7 +231,7 @@ class TestInterrupts:
 class Closed(Executor):
     """Can't be had today."""
 
-    def open(self, tasks: Mapping[int, Task], report: Report) -> Crew:
+    def open(self, tasks: Mapping[int, Task], report: Report) -> ExecutorSession:
         raise OSError("the cluster is closed")
 
 

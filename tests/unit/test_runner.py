@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from dotflow import Context, Task, action
-from dotflow.abc.executor import Answer, Crew
+from dotflow.abc.executor import CompletedCall, ExecutorSession
 from dotflow.abc.tracer import Tracer
 from dotflow.core.call import Call, Carrier
 from dotflow.core.events import AttemptStarted, Event
@@ -27,7 +27,7 @@ from .conftest import FakeTime
 COMPLETED, FAILED, NOT_STARTED = TypeStatus.COMPLETED, TypeStatus.FAILED, TypeStatus.NOT_STARTED
 
 
-class SlowCrew(Crew):
+class SlowSession(ExecutorSession):
     """Takes calls on and makes the oldest each time it is asked to wait, as one worker would.
 
     With *at_once*, an attempt is over as soon as it is submitted. Waiting for a timer moves the clock.
@@ -58,7 +58,7 @@ class SlowCrew(Crew):
         self.most_at_once = max(self.most_at_once, len(self.queue))
         return None
 
-    def wait(self, timeout: float | None) -> Sequence[Answer]:
+    def wait(self, timeout: float | None) -> Sequence[CompletedCall]:
         self.waited.append(timeout)
         if self.queue:
             call = self.queue.popleft()
@@ -95,7 +95,7 @@ class House:
         self.fake_time = fake_time
         self.storage = StorageDefault()
         self.tasks: list[Task] = []
-        self.crew = SlowCrew(fake_time)
+        self.session = SlowSession(fake_time)
         self.reports: list[str] = []
         self.tracer: Tracer | None = None
         self.runner: Runner | None = None
@@ -112,7 +112,7 @@ class House:
         restored: Mapping[int, Context] | None = None,
         at_once: bool = False,
     ) -> None:
-        self.crew.at_once = at_once
+        self.session.at_once = at_once
         plan = make_plan(self.tasks, mode)
         checkpoints = Checkpoints(self.storage, "w", alone=False, report=print)
         checkpoints.open(self.tasks, resume=False, sources=plan.sources())
@@ -129,7 +129,7 @@ class House:
         self.runner = Runner(
             self.tasks,
             plan,
-            self.crew,
+            self.session,
             publisher,
             keep_going=keep_going,
             restored=restored or {},
@@ -146,7 +146,7 @@ class House:
 
     @property
     def order(self) -> list[int]:
-        return [call.task_id for call in self.crew.calls]
+        return [call.task_id for call in self.session.calls]
 
 
 @pytest.fixture
@@ -173,11 +173,11 @@ def interrupts() -> None:
 @pytest.mark.parametrize("at_once", [False, True])
 class TestOrder:
     def test_nothing_to_do(self, house: House, at_once: bool) -> None:
-        """A run without tasks is over at once, and its crew is closed."""
+        """A run without tasks is over at once, and its session is closed."""
         house.run(at_once=at_once)
 
-        assert house.crew.waited == []
-        assert house.crew.closed == 1
+        assert house.session.waited == []
+        assert house.session.closed == 1
 
     def test_sequential_hands_on(self, house: House, at_once: bool) -> None:
         """Each task starts when the one before has ended, and is given its context."""
@@ -188,7 +188,7 @@ class TestOrder:
 
         assert house.values == [1, 2, 3, 4]
         assert house.statuses == [COMPLETED] * 4
-        assert house.crew.most_at_once <= 1
+        assert house.session.most_at_once <= 1
 
     def test_the_first_one_gets_an_empty_context(self, house: House, at_once: bool) -> None:
         """previous_context of the first task of each lane has the storage None."""
@@ -218,8 +218,8 @@ class TestOrder:
         house.run(TypeExecution.PARALLEL, at_once=at_once)
 
         assert house.values == [1] * 5
-        assert at_once or house.crew.most_at_once == 5
-        assert len({call.lane for call in house.crew.calls}) == 5
+        assert at_once or house.session.most_at_once == 5
+        assert len({call.lane for call in house.session.calls}) == 5
 
     def test_groups_side_by_side(self, house: House, at_once: bool) -> None:
         """Each group is a chain of its own, one task of each at a time."""
@@ -229,16 +229,16 @@ class TestOrder:
         house.run(at_once=at_once)
 
         assert house.values == [1, 1, 2, 2]
-        assert at_once or house.crew.most_at_once == 2
+        assert at_once or house.session.most_at_once == 2
 
     def test_a_lane_that_is_over_is_left(self, house: House, at_once: bool) -> None:
-        """The crew learns when no more calls come for a lane, so that its worker is free for others."""
+        """The session learns when no more calls come for a lane, so that its worker is free for others."""
         for group in "aab":
             house.add(one, group)
 
         house.run(at_once=at_once)
 
-        assert sorted(house.crew.left) == [0, 1]
+        assert sorted(house.session.left) == [0, 1]
 
     def test_ten_thousand_in_a_chain(self, house: House, at_once: bool) -> None:
         """A long workflow needs no deep stack."""
@@ -338,7 +338,7 @@ class TestFailure:
         assert house.tasks[1].errors[0].exception == "LeaseLost"
 
     def test_an_interrupt_stops_the_run(self, house: House, at_once: bool) -> None:
-        """KeyboardInterrupt in a step fails that task, says so, closes the crew and goes on to the caller."""
+        """KeyboardInterrupt in a step fails that task, says so, closes the session and goes on to the caller."""
         for function in (one, interrupts, one):
             house.add(function, retry=5)
 
@@ -349,16 +349,16 @@ class TestFailure:
         error = house.tasks[1].errors[0]
         assert error.exception == "KeyboardInterrupt"
         assert "interrupted" in error.message
-        assert house.crew.closed == 1
+        assert house.session.closed == 1
 
     def test_what_came_along_with_an_interrupt_is_kept(self, house: House, at_once: bool) -> None:
         """A task that had finished when Ctrl-C arrived stays finished, and keeps its checkpoint."""
 
-        class Batching(SlowCrew):
-            def wait(self, timeout: float | None) -> Sequence[Answer]:
+        class Batching(SlowSession):
+            def wait(self, timeout: float | None) -> Sequence[CompletedCall]:
                 return [answer for _ in range(len(self.queue)) for answer in super(Batching, self).wait(timeout)]
 
-        house.crew = Batching(house.fake_time)
+        house.session = Batching(house.fake_time)
         for function in (one, interrupts, one):
             house.add(function)
 
@@ -376,8 +376,8 @@ class TestTimers:
 
         house.run(at_once=True)
 
-        assert house.crew.waited == [10, 10]
-        assert len(house.crew.calls) == 3
+        assert house.session.waited == [10, 10]
+        assert len(house.session.calls) == 3
         assert house.tasks[0].duration == 20
 
     def test_backoff_doubles_it(self, house: House) -> None:
@@ -386,7 +386,7 @@ class TestTimers:
 
         house.run(at_once=True)
 
-        assert house.crew.waited == [1, 2, 4]
+        assert house.session.waited == [1, 2, 4]
 
     def test_no_delay_is_not_waited_for(self, house: House) -> None:
         """With a delay of 0 the next attempt is made at once."""
@@ -394,7 +394,7 @@ class TestTimers:
 
         house.run(at_once=True)
 
-        assert house.crew.waited == []
+        assert house.session.waited == []
         assert house.tasks[0].retry_count == 49
 
     def test_a_delay_keeps_nobody_waiting(self, house: House) -> None:
@@ -462,7 +462,7 @@ class TestRoom:
     @pytest.fixture(params=[1, 2, 3])
     def house(self, fake_time: FakeTime, request: pytest.FixtureRequest) -> House:
         house = House(fake_time)
-        house.crew.most = request.param
+        house.session.most = request.param
         return house
 
     def test_no_more_than_there_is_room_for(self, house: House) -> None:
@@ -473,7 +473,7 @@ class TestRoom:
         house.run(TypeExecution.PARALLEL)
 
         assert house.order == list(range(10))
-        assert house.crew.most_at_once == house.crew.most
+        assert house.session.most_at_once == house.session.most
         assert house.statuses == [COMPLETED] * 10
 
     def test_what_waits_after_a_failure_never_begins(self, house: House) -> None:
@@ -484,7 +484,7 @@ class TestRoom:
 
         house.run(TypeExecution.PARALLEL)
 
-        begun = house.crew.most
+        begun = house.session.most
         assert house.statuses == [FAILED, *[COMPLETED] * (begun - 1), *[NOT_STARTED] * (101 - begun)]
         assert all(task.started_at is task.duration is None for task in house.tasks[begun:])
 
@@ -498,7 +498,7 @@ class TestRoom:
         house.run(TypeExecution.PARALLEL)
 
         assert len(house.tasks[0].errors) == 2
-        assert len(house.tasks[1].errors) == (0 if house.crew.most == 1 else 3)
+        assert len(house.tasks[1].errors) == (0 if house.session.most == 1 else 3)
         assert NOT_STARTED in house.statuses
 
     def test_a_lane_goes_on_before_another_begins(self, house: House) -> None:
@@ -509,7 +509,7 @@ class TestRoom:
         house.run()
 
         expected = {1: [0, 4, 1, 5, 2, 6, 3, 7], 2: [0, 1, 4, 5, 2, 3, 6, 7], 3: [0, 1, 2, 4, 5, 6, 3, 7]}
-        assert house.order == expected[house.crew.most]
+        assert house.order == expected[house.session.most]
 
     def test_a_task_that_waits_starts_when_its_attempt_begins(self, house: House) -> None:
         """Time that passes before that is no part of its duration."""
@@ -520,7 +520,7 @@ class TestRoom:
 
         starts = [task.started_at for task in house.tasks]
         ends = [task.finished_at for task in house.tasks]
-        assert all(start == ends[place] for place, start in enumerate(starts[house.crew.most :]))
+        assert all(start == ends[place] for place, start in enumerate(starts[house.session.most :]))
 
     def test_cancelled_ones_that_wait_stay_as_they_are(self, house: House) -> None:
         """Those that had begun are FAILED."""
@@ -535,7 +535,7 @@ class TestRoom:
 
         house.run(TypeExecution.PARALLEL)
 
-        begun = house.crew.most
+        begun = house.session.most
         assert house.statuses == [COMPLETED, *[FAILED] * (begun - 1), *[NOT_STARTED] * (6 - begun)]
 
 
@@ -602,8 +602,8 @@ class TestCancel:
         assert house.statuses == [COMPLETED, FAILED, FAILED]
         assert house.tasks[1].errors[0].exception == "RunCancelled"
         assert "cancelled" in house.tasks[1].errors[0].message
-        assert house.crew.woken
-        assert house.crew.closed == 1
+        assert house.session.woken
+        assert house.session.closed == 1
 
     def test_in_a_retry_delay(self, house: House) -> None:
         """A task that waits for its next attempt is stopped too."""
@@ -624,11 +624,11 @@ class TestCancel:
     def test_a_crew_that_breaks_fails_what_runs(self, house: House) -> None:
         """An executor's own error ends the run, is told in the tasks that ran, and goes on to the caller."""
 
-        class Broken(SlowCrew):
-            def wait(self, timeout: float | None) -> Sequence[Answer]:
+        class Broken(SlowSession):
+            def wait(self, timeout: float | None) -> Sequence[CompletedCall]:
                 raise RuntimeError("the cluster is gone")
 
-        house.crew = Broken(house.fake_time)
+        house.session = Broken(house.fake_time)
         house.add(one)
         house.add(one)
 
@@ -637,7 +637,7 @@ class TestCancel:
 
         assert house.statuses == [FAILED, NOT_STARTED]
         assert "the cluster is gone" in house.tasks[0].errors[0].message
-        assert house.crew.closed == 1
+        assert house.session.closed == 1
 
 
 class Guide(Tracer):
@@ -663,7 +663,7 @@ def test_each_attempt_takes_along_what_its_tracer_gave(house: House, at_once: bo
 
     house.run(at_once=at_once)
 
-    assert [call.carrier and call.carrier.headers["attempt"] for call in house.crew.calls] == ["0.1", "1.1", "1.2"]
+    assert [call.carrier and call.carrier.headers["attempt"] for call in house.session.calls] == ["0.1", "1.1", "1.2"]
     assert house.statuses == [COMPLETED, COMPLETED]
 
 
@@ -673,7 +673,7 @@ def test_without_a_tracer_nothing_is_taken_along(house: House) -> None:
 
     house.run()
 
-    assert [call.carrier for call in house.crew.calls] == [None]
+    assert [call.carrier for call in house.session.calls] == [None]
 
 
 def raising(times: int) -> Callable[[], int]:

@@ -10,7 +10,7 @@ import pytest
 
 from dotflow.errors import InvalidSchedule
 from dotflow.providers import SchedulerCron
-from dotflow.providers.schedulers.cron_times import Timetable
+from dotflow.providers.schedulers.cron_times import CronTimes
 from dotflow.providers.schedulers.time_zone import LocalZone
 
 START = datetime(2026, 1, 1, tzinfo=UTC)  # a Thursday
@@ -30,7 +30,7 @@ CHANGES = [
 
 
 def next_ones(cron: str, count: int, after: datetime = START, zone: str | None = "UTC") -> list[str]:
-    return [f"{firing.at:%m-%d %H:%M:%S}" for firing in Timetable(cron, zone).firings(count, after)]
+    return [f"{firing.at:%m-%d %H:%M:%S}" for firing in CronTimes(cron, zone).firings(count, after)]
 
 
 @pytest.fixture
@@ -76,7 +76,7 @@ def test_an_expression_gives_its_moments(cron: str, moments: list[str]) -> None:
 )
 def test_a_daily_job_runs_once_on_each_day_of_the_year(cron: str, zone: str) -> None:
     """Whatever the clocks do, and with or without a field of seconds; the moments only ever go forward."""
-    timetable = Timetable(cron, zone)
+    timetable = CronTimes(cron, zone)
     moment, days = START, []
     for _ in range(365):
         at = timetable.after(moment)
@@ -94,7 +94,7 @@ def test_a_daily_job_runs_once_on_each_day_of_the_year(cron: str, zone: str) -> 
 def test_a_job_with_a_star_goes_by_what_has_passed(minutes: int, zone: str | None, day: str) -> None:
     """Each moment that the clocks show is one, those that they show twice are two, and none is left out or invented."""
     cron = "0 * * * *" if minutes == 60 else f"*/{minutes} * * * *"
-    timetable = Timetable(cron, zone)
+    timetable = CronTimes(cron, zone)
     start = datetime.fromisoformat(day).replace(tzinfo=UTC) - timedelta(days=1)
 
     found = [firing.at.astimezone(UTC) for firing in timetable.firings(50 if minutes == 60 else 150, start)]
@@ -120,7 +120,7 @@ def test_a_star_beside_fixed_hours_goes_by_what_the_clocks_show(
     cron: str, hours: set[int], minutes: set[int], zone: str, day: str
 ) -> None:
     """Where they are set by half an hour, or at midnight, too: a moment fires if, and as often as, they show it."""
-    timetable = Timetable(cron, zone)
+    timetable = CronTimes(cron, zone)
     start = datetime.fromisoformat(day).replace(tzinfo=UTC) - timedelta(days=1)
 
     found = [firing.at.astimezone(UTC) for firing in timetable.firings(8, start)]
@@ -142,11 +142,11 @@ def test_asked_in_the_hour_that_comes_twice_it_looks_forward(zone: str | None) -
 @pytest.mark.usefixtures("local")
 def test_without_a_zone_it_is_the_machines() -> None:
     """Its rules too, not only its offset of the day on which the program began."""
-    assert isinstance(Timetable("@daily", None).zone, LocalZone)
+    assert isinstance(CronTimes("@daily", None).zone, LocalZone)
     for cron in ("30 1 * * *", "30 2 * * *", "0 * * * *", "*/15 * * * *", "0 30 2 * * *"):
         for after in (datetime(2026, 3, 7, 12, tzinfo=UTC), datetime(2026, 10, 31, 12, tzinfo=UTC)):
-            here = [firing.at.astimezone(UTC) for firing in Timetable(cron, None).firings(100, after)]
-            there = [firing.at.astimezone(UTC) for firing in Timetable(cron, "America/New_York").firings(100, after)]
+            here = [firing.at.astimezone(UTC) for firing in CronTimes(cron, None).firings(100, after)]
+            there = [firing.at.astimezone(UTC) for firing in CronTimes(cron, "America/New_York").firings(100, after)]
             assert here == there
 
 
@@ -278,7 +278,7 @@ def test_a_machine_without_zones_is_told_what_to_install(monkeypatch: pytest.Mon
 
 def test_counting_stops_at_the_limit() -> None:
     """Who asks what came due in a long sleep does not wait for millions of seconds to be counted."""
-    timetable = Timetable("* * * * * *", "UTC")
+    timetable = CronTimes("* * * * * *", "UTC")
 
     assert timetable.between(START, START + timedelta(seconds=10), 1000) == 10
     assert timetable.between(START, START + timedelta(days=3650), 50) == 50

@@ -10,17 +10,17 @@ from dotflow.core.outcome import Outcome
 from dotflow.core.task import Task
 
 Report = Callable[[str], None]
-Answer = tuple[Call, Outcome]
+CompletedCall = tuple[Call, Outcome]
 
 
-class Crew(ABC):
+class ExecutorSession(ABC):
     """Makes the attempts of one run. One thread uses it, but for `wake`.
 
     It decides nothing: no order, no retry, no delay. What it must keep of a step is its timeout
-    (`dotflow.worker.attempt` ends what can be ended from inside; the crew ends the rest) and `isolate`.
+    (`dotflow.worker.attempt` ends what can be ended from inside; the session ends the rest) and `isolate`.
 
     Calls that are ready wait in the runner, which asks for room before each `submit`: a task has started when its call
-    is submitted. A crew that limits nothing leaves `pool_of` and `make_room` as they are.
+    is submitted. A session that limits nothing leaves `pool_of` and `make_room` as they are.
     """
 
     def pool_of(self, step: Action[..., Any]) -> Hashable:
@@ -44,7 +44,7 @@ class Crew(ABC):
         """Takes on an attempt: its outcome, where that is known at once; None where `wait` will bring it."""
 
     @abstractmethod
-    def wait(self, timeout: float | None) -> Sequence[Answer]:
+    def wait(self, timeout: float | None) -> Sequence[CompletedCall]:
         """Outcomes that have come, at least one unless woken or *timeout* seconds (None = no limit) have passed."""
 
     @abstractmethod
@@ -63,7 +63,7 @@ class Crew(ABC):
 
 
 class Executor(ABC):
-    """Where a workflow's steps run. It remembers settings and holds nothing: each run opens a crew of its own."""
+    """Where a workflow's steps run. It remembers settings and holds nothing: each run opens a session of its own."""
 
     @property
     def is_elsewhere(self) -> bool:
@@ -71,8 +71,8 @@ class Executor(ABC):
         return False
 
     @abstractmethod
-    def open(self, tasks: Mapping[int, Task], report: Report) -> Crew:
-        """A crew for one run.
+    def open(self, tasks: Mapping[int, Task], report: Report) -> ExecutorSession:
+        """A session for one run.
 
         Args:
             tasks: The run's tasks by their id.

@@ -20,7 +20,7 @@ from dotflow.codec.parts import BYTES, LARGE, STREAM, Raw
 from dotflow.codec.plain import BOUND, dump, is_key, is_plain, is_unicode
 from dotflow.codec.refusals import hint_for
 from dotflow.codec.types import collections, datetimes, records, scalars
-from dotflow.codec.types.classes import Unfit, inherits, name_for, unmarked
+from dotflow.codec.types.classes import NotEncodable, inherits, name_for, unmarked
 from dotflow.codec.types.enums import write_member
 from dotflow.codec.types.value_path import TooDeep, pass_on, step_to
 from dotflow.core.context import Context
@@ -180,7 +180,7 @@ def _check(describe: Callable[[Any], Any], value: Any) -> Any:
     """What *describe* says of a value. Raises ValueNotStorable."""
     try:
         return describe(value)
-    except Unfit as error:
+    except NotEncodable as error:
         raise ValueNotStorable(name_of(type(value)), "", str(error)) from error
 
 
@@ -225,7 +225,7 @@ def _record_writer(tag: str, cls: type, writer: Writer) -> Write:
     name = unmarked(name) if writer.is_sorted else name
 
     def record(value: Any, writer: Writer, depth: int) -> Any:
-        fields, others = records.take_apart(tag, layout, value)
+        fields, others = records.get_state(tag, layout, value)
         payload = [writer.write(name), _attributes(value, fields, writer, depth)]
         if others:
             payload.append(_attributes(value, others, writer, depth))

@@ -69,7 +69,7 @@ class ReadyTasks:
         (queue.continuing if continues else queue.new).append((next(self._numbers), task))
 
     def take(self, make_room: Callable[[Hashable, int, int], bool]) -> Ready | None:
-        """Take out the first task whose pool has room, as Crew.make_room says; None where none has."""
+        """Take out the first task whose pool has room, as ExecutorSession.make_room says; None where none has."""
         queues = list(self._queues.values())
         if len(queues) > 1:
             queues.sort(key=_Queue.rank)

@@ -33,7 +33,7 @@ CANCEL_GRACE: Final = 3.0  # seconds that a cancelled run has to end its workers
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Means:
+class RunProviders:
     """What a run works with.
 
     Attributes:
@@ -71,7 +71,7 @@ class Run:
         run_id: str,
         tasks: Sequence[Task],
         plan: Plan,
-        means: Means,
+        means: RunProviders,
         options: RunOptions,
         name: str | None = None,
     ) -> None:
@@ -249,12 +249,12 @@ class Run:
     ) -> None:
         if executor.is_elsewhere and self._means.storage.is_local:
             _warn_of_local(self._means.storage, report)
-        crew = executor.open(tasks, report)
+        session = executor.open(tasks, report)
         try:
             runner = Runner(
                 self.tasks,
                 self._plan,
-                crew,
+                session,
                 publisher,
                 keep_going=self._options.keep_going,
                 restored=self._restored,
@@ -264,7 +264,7 @@ class Run:
                 if self._cancelled:
                     runner.cancel()
         except BaseException:  # the runner closes it, but there is none yet
-            crew.close()
+            session.close()
             raise
         try:
             runner.run()

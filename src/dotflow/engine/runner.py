@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from dotflow import clock
-from dotflow.abc.executor import Answer, Crew
+from dotflow.abc.executor import CompletedCall, ExecutorSession
 from dotflow.core.call import Call
 from dotflow.core.context import Context
 from dotflow.core.events import TaskFailed, TaskRestored
@@ -43,7 +43,7 @@ class Runner:
     Args:
         tasks: The run's records, in order.
         plan: What waits for what.
-        crew: Who makes the attempts.
+        session: Who makes the attempts.
         publisher: Who hears of what happens.
         keep_going: Whether the others go on after a failure.
         restored: The contexts of tasks that need not run, by task id.
@@ -53,7 +53,7 @@ class Runner:
         self,
         tasks: Sequence[Task],
         plan: Plan,
-        crew: Crew,
+        session: ExecutorSession,
         publisher: Publisher,
         *,
         keep_going: bool,
@@ -61,9 +61,9 @@ class Runner:
     ) -> None:
         self._tasks = tasks
         self._lanes, self._needs = plan.lanes, plan.needs
-        self._crew = crew
+        self._session = session
         self._publisher = publisher
-        self._submit = self._submit_with_carrier if publisher.has_carriers else crew.submit
+        self._submit = self._submit_with_carrier if publisher.has_carriers else session.submit
         self._keep_going = keep_going
         self._restored = restored
         self._followers = plan.followers()
@@ -83,20 +83,20 @@ class Runner:
         """Stops the run in the middle of what it is doing. May be called from any thread."""
         self._stop = stop
         self._cancelled.set()
-        clock.rouse(self._crew.wake)
-        self._crew.wake()
+        clock.rouse(self._session.wake)
+        self._session.wake()
 
     def run(self) -> None:
         """Runs until all is done, or nothing more may start. Raises KeyboardInterrupt after an interrupted run."""
         try:
             try:
-                with waking(self._crew.wake):
+                with waking(self._session.wake):
                     self._loop()
             finally:
                 try:
-                    self._crew.close()
+                    self._session.close()
                 except BaseException:  # an interrupt on its way in or in its middle: it may be called again
-                    self._crew.close()
+                    self._session.close()
                     raise
         except KeyboardInterrupt:
             self._fail_unfinished(INTERRUPTED)
@@ -114,9 +114,9 @@ class Runner:
         self._begin_all()
         while (self._flows or self._ready) and not self._cancelled.is_set():
             answers = clock.wait(
-                self._crew.wait,
+                self._session.wait,
                 self._until_timer(),
-                self._crew.wake,
+                self._session.wake,
                 in_flight=len(self._flows) - len(self._timers),
             )
             # What has ended is recorded before an interrupt that came along with it ends the run.
@@ -127,7 +127,7 @@ class Runner:
 
     def _begin_all(self) -> None:
         """Begins what there is room for, until there is nothing but answers and timers to wait for."""
-        make_room, arrivals, is_cancelled = self._crew.make_room, self._arrivals, self._cancelled.is_set
+        make_room, arrivals, is_cancelled = self._session.make_room, self._arrivals, self._cancelled.is_set
         while not is_cancelled():
             if arrivals:
                 self._take_in(*arrivals.popleft())
@@ -147,9 +147,9 @@ class Runner:
                 self._publisher.publish(TaskRestored(place, context, previous))
                 self._end(place, context)
                 return
-        crew, waiting = self._crew, self._ready
-        pool = crew.pool_of(self._tasks[place].step)
-        if (waiting and waiting.must_wait(pool, continues=continues)) or not crew.make_room(pool, lane, 1):
+        session, waiting = self._session, self._ready
+        pool = session.pool_of(self._tasks[place].step)
+        if (waiting and waiting.must_wait(pool, continues=continues)) or not session.make_room(pool, lane, 1):
             waiting.add(pool, ready, continues=continues)
         else:  # as _begin, without the call
             self._advance(place, flow or task_flow(self._tasks[place], lane, previous), None)
@@ -192,13 +192,13 @@ class Runner:
             self._end(place, end.value)
 
     def _submit_with_carrier(self, call: Call) -> Outcome | None:
-        return self._crew.submit(call._replace(carrier=self._publisher.carrier(call.task_id)))
+        return self._session.submit(call._replace(carrier=self._publisher.carrier(call.task_id)))
 
     def _end(self, place: int, context: Context | None) -> None:
         """A task has ended; those that waited for it may start."""
         lane = self._lanes[place]
         if self._last[lane] == place:
-            self._crew.leave(lane)
+            self._session.leave(lane)
         if context is None and not self._keep_going:
             self._stop_beginning()
         for follower in self._followers[place]:
@@ -244,5 +244,5 @@ class Runner:
                 self._publisher.publish(TaskFailed(task.task_id, task.attempt, failure, clock.now(), clock.monotonic()))
 
 
-def _is_interrupt(answer: Answer) -> bool:
+def _is_interrupt(answer: CompletedCall) -> bool:
     return isinstance(answer[1], Interrupted)

@@ -1,4 +1,4 @@
-"""Roster: which worker takes which call. It only keeps the book; calls wait elsewhere."""
+"""Dispatcher: which worker takes which call. It only keeps the book; calls wait elsewhere."""
 
 from collections.abc import Callable
 from typing import Generic, TypeVar
@@ -6,7 +6,7 @@ from typing import Generic, TypeVar
 W = TypeVar("W")
 
 
-class Roster(Generic[W]):
+class Dispatcher(Generic[W]):
     """Calls of one lane go to one worker, as long as it lives and is not needed elsewhere.
 
     Before each call `make_room` is asked; after True, `take` has a worker for it.
@@ -14,7 +14,7 @@ class Roster(Generic[W]):
     Args:
         hire: Starts a worker; may raise OSError.
         most: How many there may be at once.
-        may_hire: Whether now is the time to start one more; it is given whether that is for a call that must have a
+        should_grow: Whether now is the time to start one more; it is given whether that is for a call that must have a
             worker to itself.
         dismiss_for_isolated: Ends an idle worker, to make room for the one that an isolated call has to itself.
     """
@@ -23,12 +23,12 @@ class Roster(Generic[W]):
         self,
         hire: Callable[[], W],
         most: int,
-        may_hire: Callable[[bool], bool] = lambda apart: True,
+        should_grow: Callable[[bool], bool] = lambda apart: True,
         dismiss_for_isolated: Callable[[W], object] = lambda worker: None,
     ) -> None:
         self._hire = hire
         self._most = most
-        self._may_hire = may_hire
+        self._may_hire = should_grow
         self._dismiss_for_isolated = dismiss_for_isolated
         self._count = 0
         self._error: OSError | None = None

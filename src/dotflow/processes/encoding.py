@@ -29,7 +29,7 @@ class Memory:
         self.steps: set[int] = set()
 
 
-class Orders:
+class CallEncoder:
     """Puts calls into orders, as short as the worker's memory allows.
 
     Args:
@@ -74,7 +74,7 @@ class Orders:
         return found[1:]
 
 
-class Ways:
+class WorkerFactory:
     """How the next worker of a run starts, and how it is told what to do.
 
     Args:
@@ -85,14 +85,14 @@ class Ways:
     def __init__(self, tasks: Mapping[int, Task], start_method: str | None) -> None:
         self._tasks = tasks
         self._start_method = start_method
-        self._found: dict[str, tuple[Start, Orders]] = {}
+        self._found: dict[str, tuple[Start, CallEncoder]] = {}
 
-    def next(self) -> tuple[Start, Orders]:
+    def next(self) -> tuple[Start, CallEncoder]:
         """Decided for each worker anew: a thread may have begun since the last one was forked."""
         method = self._start_method or default_method()
         if method not in self._found:
             start = STARTS[method](self._tasks)
-            self._found[method] = start, Orders(start.dump, start.inherits)
+            self._found[method] = start, CallEncoder(start.dump, start.inherits)
         return self._found[method]
 
     def close(self) -> None:

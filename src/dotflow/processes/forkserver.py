@@ -35,7 +35,7 @@ class ForkServerProcess:
         self._serial = 0
         self._preloaded: set[str] = set()
         with theirs:
-            process = start_interpreter("become_nursery", theirs, (), output=subprocess.DEVNULL)
+            process = start_interpreter("become_forkserver", theirs, (), output=subprocess.DEVNULL)
         process.returncode = 0  # it is waited for in `close`, and Popen need not warn before that
         self.pid = process.pid
         self.users = 0

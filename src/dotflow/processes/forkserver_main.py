@@ -41,7 +41,7 @@ def become_worker(told: dict[str, Any]) -> None:
     run_worker(socket.socket(fileno=told["sock"]), told["lifeline"], dump_by_value, tuple(told["relayed"]), {})
 
 
-def become_nursery(told: dict[str, Any]) -> None:
+def become_forkserver(told: dict[str, Any]) -> None:
     """Called by a spawned interpreter: it forks workers on request."""
     sys.argv = told["argv"]
     signal.signal(signal.SIGINT, signal.SIG_IGN)

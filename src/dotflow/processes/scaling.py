@@ -1,4 +1,4 @@
-"""Pace: how many workers there may be, and whether now is the time to start one more."""
+"""PoolGrowth: how many workers there may be, and whether now is the time to start one more."""
 
 import os
 from typing import Final
@@ -11,7 +11,7 @@ DEFAULT_WORKERS: Final = max(32, 4 * CORES)
 PATIENCE: Final = 0.001  # seconds in which no worker became free before more are started; a fork takes about as long
 
 
-class Pace:
+class PoolGrowth:
     """Not while calls end faster than a process can be started, nor more than the cores can start at once.
 
     Attributes:
@@ -28,7 +28,7 @@ class Pace:
         """A call has ended."""
         self._quiet_since = clock.ticks()
 
-    def may_hire(self, apart: bool = False) -> bool:
+    def should_grow(self, apart: bool = False) -> bool:
         """Return whether to start one more; a worker for each core is worth it anyway.
 
         Args:

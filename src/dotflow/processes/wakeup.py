@@ -1,4 +1,4 @@
-"""Bell and Buzzer: wake somebody who waits, on a selector or for nothing else, from any thread."""
+"""WakeupPipe and WakeupEvent: wake somebody who waits, on a selector or for nothing else, from any thread."""
 
 import contextlib
 import math
@@ -13,7 +13,7 @@ from dotflow import clock
 DOZE: Final = 0.5
 
 
-class Bell:
+class WakeupPipe:
     """A pipe to oneself: `fileno` is readable once it was rung."""
 
     def __init__(self) -> None:
@@ -46,7 +46,7 @@ class Bell:
             self._reading = self._writing = -1
 
 
-class Buzzer:
+class WakeupEvent:
     """Wakes a thread that waits for it, from any thread; rung before, it does not have to wait.
 
     A threading.Event takes a lock and gives it back: an interrupt between the two leaves it taken, and the next one who

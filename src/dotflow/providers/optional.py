@@ -1,4 +1,4 @@
-"""Late: a client of a service, made when it is first needed, and by each process for itself."""
+"""PerProcess: a client of a service, made when it is first needed, and by each process for itself."""
 
 import os
 import threading
@@ -14,7 +14,7 @@ _guard = threading.Lock()
 _parents: Final[list[object]] = []  # clients of the process that this one was forked from: closing one could disturb it
 
 
-class Late(Generic[T]):
+class PerProcess(Generic[T]):
     """A client that any thread may ask for. A forked process makes its own, and so does one that this is sent to."""
 
     def __init__(self) -> None:

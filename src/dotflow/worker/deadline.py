@@ -59,7 +59,7 @@ class Limit:
             raise DeadlinePassed(self)
 
 
-def haunt(limit: Limit, frame: FrameType | None) -> None:
+def raise_on_next_line(limit: Limit, frame: FrameType | None) -> None:
     """Makes the next line of the step that this thread runs raise, be it in an `except` block."""
 
     def trace(frame: FrameType, event: str, argument: object) -> Any:

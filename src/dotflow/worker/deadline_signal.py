@@ -7,7 +7,7 @@ from types import FrameType
 from typing import Any, Final, TypeVar
 
 from dotflow import clock
-from dotflow.worker.deadline import OURS, REPEAT, SOONEST, DeadlinePassed, Limit, haunt
+from dotflow.worker.deadline import OURS, REPEAT, SOONEST, DeadlinePassed, Limit, raise_on_next_line
 from dotflow.worker.raw_signals import get_handler
 
 T = TypeVar("T")
@@ -99,7 +99,7 @@ def _on_alarm(signum: int, frame: FrameType | None) -> None:
             limit.due = now + REPEAT / 2  # the timer's next tick is the next time
             passed = DeadlinePassed(limit)
             if limit.raised > 1:
-                haunt(limit, frame)
+                raise_on_next_line(limit, frame)
             raise passed
 
 

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import TypeVar
 
-from dotflow.worker.deadline import OURS, REPEAT, DeadlinePassed, Limit, haunt
+from dotflow.worker.deadline import OURS, REPEAT, DeadlinePassed, Limit, raise_on_next_line
 from dotflow.worker.programs import ThreadPrograms, kill
 
 T = TypeVar("T")
@@ -103,7 +103,7 @@ class _Asynchronous(DeadlinePassed):
     def __init__(self) -> None:
         super().__init__(type(self).limit)
         if self.limit.raised > 1 and self.limit.live:
-            haunt(self.limit, sys._getframe(1))
+            raise_on_next_line(self.limit, sys._getframe(1))
 
 
 def _raise_in(ident: int, exception: type[BaseException] | None) -> None:

@@ -22,9 +22,9 @@ def start(**options: Any) -> int:
 
     Exit code: 0 completed, 1 a task failed, 2 nothing was run, 130 interrupted (Ctrl-C), 143 terminated.
     """
-    from dotflow.cli.run.load import Asked, build  # here, since the help of all commands needs none of it
+    from dotflow.cli.run.load import RunRequest, build  # here, since the help of all commands needs none of it
     from dotflow.cli.run.once import run_once
 
-    workflow = build(Asked.of(options))
+    workflow = build(RunRequest.of(options))
     title = workflow.name or options["workflow"] or options["workflow_id"] or ", ".join(options["step"])
     return run_once(workflow, title, mode=options["mode"], keep_going=options["keep_going"], resume=options["resume"])

@@ -1,4 +1,4 @@
-"""Board: where the tasks of a run stand while it goes on, as its events tell."""
+"""Progress: where the tasks of a run stand while it goes on, as its events tell."""
 
 from collections.abc import Iterable
 from typing import Final
@@ -73,7 +73,7 @@ class Row:
                 self.restored = True
 
 
-class Board(History):
+class Progress(History):
     """All tasks of a run. It stands in for the workflow's own history, which is told as before.
 
     Attributes:

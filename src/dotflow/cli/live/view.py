@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from dotflow.cli.formatting import one_line, span
-from dotflow.cli.live.progress import Board, Row
+from dotflow.cli.live.progress import Progress, Row
 from dotflow.core.types.status import TypeStatus
 
 NARROWEST: Final = 38  # columns that a group needs for all that is told of a task
@@ -40,7 +40,7 @@ def sign(status: TypeStatus, *, ascii_only: bool, now: float = 0.0) -> Text:
     return Text(plain if ascii_only else symbol, style)
 
 
-def frame(board: Board, title: str, now: float, width: int, height: int, *, ascii_only: bool = False) -> Table:
+def frame(board: Progress, title: str, now: float, width: int, height: int, *, ascii_only: bool = False) -> Table:
     """What is shown at the moment *now* (monotonic) in a terminal of *width* columns and *height* lines."""
     blocks_a_row = max(1, min(len(board.groups), (width + GAP) // (NARROWEST + GAP)))
     block_width = min(WIDEST, (width - GAP * (blocks_a_row - 1)) // blocks_a_row)
@@ -66,7 +66,7 @@ def frame(board: Board, title: str, now: float, width: int, height: int, *, asci
     return whole
 
 
-def _head(board: Board, title: str, now: float, width: int) -> Table:
+def _head(board: Progress, title: str, now: float, width: int) -> Table:
     done = sum(row.is_over for row in board.rows)
     line = Table.grid(expand=False)
     line.add_column(width=max(1, width - 26), no_wrap=True, overflow="ellipsis")
@@ -77,7 +77,7 @@ def _head(board: Board, title: str, now: float, width: int) -> Table:
     return line
 
 
-def _bar(board: Board, width: int, ascii_only: bool) -> Text:
+def _bar(board: Progress, width: int, ascii_only: bool) -> Text:
     """How far it has come: what completed, what failed, what is left."""
     failed = sum(row.status is TypeStatus.FAILED for row in board.rows)
     over = sum(row.is_over for row in board.rows)
@@ -152,7 +152,7 @@ def window(rows: Sequence[Row], room: int) -> tuple[int, Sequence[Row], int]:
     return start, rows[start:end], len(rows) - end
 
 
-def _groups_in_short(board: Board, now: float, width: int, room: int, ascii_only: bool) -> Table:
+def _groups_in_short(board: Progress, now: float, width: int, room: int, ascii_only: bool) -> Table:
     """Many groups: a line for each that is at work, and how many others there are."""
     lines = Table.grid(padding=(0, 1, 0, 0), expand=False)
     lines.add_column(width=1)

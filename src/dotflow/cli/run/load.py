@@ -21,7 +21,7 @@ from dotflow.providers.storages.memory import StorageDefault
 from dotflow.workflow import DotFlow
 
 
-class Asked(NamedTuple):
+class RunRequest(NamedTuple):
     """What the command line was given of a workflow; the names are those of the options."""
 
     step: Sequence[str]
@@ -34,13 +34,13 @@ class Asked(NamedTuple):
     resume: bool
 
     @classmethod
-    def of(cls, options: Mapping[str, Any]) -> "Asked":
+    def of(cls, options: Mapping[str, Any]) -> "RunRequest":
         """From what click hands over, with what is no concern of the workflow left out."""
         names = set(cls._fields) - {"storage_options"}
         return cls(**{name: options[name] for name in names}, storage_options={name: options[name] for name in OPTIONS})
 
 
-def build(asked: Asked) -> DotFlow:
+def build(asked: RunRequest) -> DotFlow:
     """Makes the workflow that was asked for, ready to run: where its values last, it has an id that lasts, too.
 
     Raises:
@@ -54,7 +54,7 @@ def build(asked: Asked) -> DotFlow:
     return workflow
 
 
-def load(asked: Asked) -> DotFlow:
+def load(asked: RunRequest) -> DotFlow:
     """Makes the workflow with the id that it has by itself. The current folder is importable from here on.
 
     Raises:
@@ -89,14 +89,14 @@ def _make_folder_importable() -> None:
         sys.path.insert(0, here)
 
 
-def _of_steps(asked: Asked) -> DotFlow:
+def _of_steps(asked: RunRequest) -> DotFlow:
     workflow = DotFlow(config=Config(), workflow_id=asked.workflow_id)
     context = None if asked.initial_context is None else value_of(asked.initial_context)
     workflow.task.add(step=list(asked.step), callback=asked.callback, initial_context=context)
     return workflow
 
 
-def _of_factory(asked: Asked) -> DotFlow:
+def _of_factory(asked: RunRequest) -> DotFlow:
     for option in ("initial_context", "callback", "workflow_id"):
         if getattr(asked, option) is not None:
             name = option.replace("_", "-")

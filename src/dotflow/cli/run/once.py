@@ -96,11 +96,11 @@ def _run(workflow: DotFlow, start_arguments: dict[str, Any]) -> Run:
 def _watched(workflow: DotFlow, title: str, start_arguments: dict[str, Any]) -> Run:
     """The same under a live picture, which says all that the log would write to the terminal about tasks."""
     from dotflow.cli.live.display import Live
-    from dotflow.cli.live.progress import Board
+    from dotflow.cli.live.progress import Progress
     from dotflow.cli.live.view import frame
 
     config = workflow.config
-    board = Board(workflow.task, config.history)
+    board = Progress(workflow.task, config.history)
     config.history = board
     if sys.stderr is not None and sys.stderr.isatty():  # sent to a file, its lines disturb nobody
         config.log = config.log.without_console()

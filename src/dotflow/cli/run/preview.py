@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from dotflow.cli.formatting import long_span
 
 if TYPE_CHECKING:
-    from dotflow.providers.schedulers.cron_times import Firing
+    from dotflow.providers.schedulers.cron_times import FireTime
 
 
 def moment(at: datetime) -> str:
@@ -16,7 +16,7 @@ def moment(at: datetime) -> str:
     return f"{at:%a %Y-%m-%d %H:%M:%S} {at.tzname()} ({offset[:3]}:{offset[3:5]})"
 
 
-def preview_lines(firings: "Sequence[Firing]", now: datetime) -> Iterator[tuple[str, str]]:
+def preview_lines(firings: "Sequence[FireTime]", now: datetime) -> Iterator[tuple[str, str]]:
     """For each firing, the moment and how far away it is; and what is special about that night, if anything."""
     moments = [moment(firing.at) for firing in firings]
     width = max(map(len, moments), default=0)

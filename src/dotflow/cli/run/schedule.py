@@ -8,7 +8,7 @@ import click
 from dotflow import clock
 from dotflow.abc.scheduler import Scheduler
 from dotflow.cli.exit_codes import Exit
-from dotflow.cli.run.load import Asked, build, load
+from dotflow.cli.run.load import RunRequest, build, load
 from dotflow.cli.run.once import Terminated, is_live, termination
 from dotflow.cli.run.preview import moment, preview_lines
 from dotflow.cli.run.summary import plain
@@ -20,7 +20,7 @@ from dotflow.providers.schedulers.none import SchedulerDefault
 
 def preview(options: Mapping[str, Any]) -> Exit:
     """Prints when it would fire. A workflow need not be given, unless its own schedule is meant."""
-    scheduler = _of_options(options) or _own(load(Asked.of(options)).config.scheduler)
+    scheduler = _of_options(options) or _own(load(RunRequest.of(options)).config.scheduler)
     if not isinstance(scheduler, SchedulerCron):
         raise click.UsageError(f"--preview is for cron schedules, and this workflow has a {type(scheduler).__name__}.")
     for line, note in preview_lines(scheduler.preview(options["preview"]), clock.now()):
@@ -32,7 +32,7 @@ def preview(options: Mapping[str, Any]) -> Exit:
 def keep_schedule(options: Mapping[str, Any]) -> Exit:
     """Runs the workflow when it is due, until a signal ends it."""
     given = _of_options(options)
-    workflow = build(Asked.of(options))
+    workflow = build(RunRequest.of(options))
     scheduler = workflow.config.scheduler = given or _own(workflow.config.scheduler)
     _say_next(scheduler)
     click.echo("Ctrl-C ends the schedule, after the run that is going on; a second one stops that, too.", err=True)

@@ -13,7 +13,7 @@ import re
 from typing import Any, Final
 
 from dotflow.codec.frames.pending import Inner, decoded
-from dotflow.codec.types.classes import Unfit
+from dotflow.codec.types.classes import NotEncodable
 
 _PLAIN: Final = re.compile(
     r"\|b1|\|[iu]1|[<>](?:[iu][248]|f[248]|c8|c16|[iIlLqQ]|U[0-9]+|[mM]8(?:\[[0-9]*(?:[YMWDhms]|[munpfa]s)\])?)|\|[SV][0-9]+"
@@ -22,18 +22,18 @@ _LONG: Final = re.compile(r"([<>][gG])/([0-9]+)")
 
 
 def describe_dtype(dtype: Any) -> Any:
-    """A dtype, as JSON with what is to be encoded in it. Raises Unfit."""
+    """A dtype, as JSON with what is to be encoded in it. Raises NotEncodable."""
     if dtype.hasobject:
-        raise Unfit("it holds Python objects; return a list")
+        raise NotEncodable("it holds Python objects; return a list")
     if dtype.metadata:
-        raise Unfit("its dtype has metadata")
+        raise NotEncodable("its dtype has metadata")
     found = _describe(dtype)
     try:
         again = build_dtype(decoded(found))
     except (ValueError, TypeError) as error:
-        raise Unfit(f"its dtype can't be written down: {dtype!r}") from error
+        raise NotEncodable(f"its dtype can't be written down: {dtype!r}") from error
     if again != dtype or again.type is not dtype.type or again.isalignedstruct != dtype.isalignedstruct:
-        raise Unfit(f"its dtype can't be written down: {dtype!r}")
+        raise NotEncodable(f"its dtype can't be written down: {dtype!r}")
     return found
 
 

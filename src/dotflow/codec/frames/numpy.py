@@ -14,7 +14,7 @@ from dotflow.codec.frames.dtypes import build_dtype, describe_dtype
 from dotflow.codec.frames.ipc import pack_bytes, unpack_bytes
 from dotflow.codec.frames.pending import Blob, Inner, decoded
 from dotflow.codec.parts import BYTES
-from dotflow.codec.types.classes import Unfit
+from dotflow.codec.types.classes import NotEncodable
 from dotflow.codec.types.scalars import read_buffer, read_bytes, write_bytes
 
 #: The kinds of scalars that JSON may have a word for, and the type of that word.
@@ -22,16 +22,16 @@ _WORDS: Final = {"b": bool, "i": int, "u": int, "f": float, "U": str, "S": bytes
 
 
 def describe(value: Any) -> dict[str, Any]:
-    """An array or a scalar, as JSON with what is to be encoded in it. Raises Unfit."""
+    """An array or a scalar, as JSON with what is to be encoded in it. Raises NotEncodable."""
     import numpy as np
 
     if type(value) is np.ndarray:
         return _strings(value) if value.dtype.char == "T" else _array(value)
     if isinstance(value, np.ndarray):
-        raise Unfit("it is more than an array; return the plain arrays that it is made of, np.asarray(...)")
+        raise NotEncodable("it is more than an array; return the plain arrays that it is made of, np.asarray(...)")
     if isinstance(value, np.generic):
         return _scalar(value)
-    raise Unfit("of NumPy, arrays and scalars are kept")
+    raise NotEncodable("of NumPy, arrays and scalars are kept")
 
 
 def build(payload: dict[str, Any]) -> Any:
@@ -72,7 +72,7 @@ def _build_array(dtype: Any, view: memoryview, shape: tuple[int, ...], order: st
 
 def _array(array: Any) -> dict[str, Any]:
     if array.dtype.itemsize == 0:
-        raise Unfit("there is nothing in its items")
+        raise NotEncodable("there is nothing in its items")
     found = {"dtype": describe_dtype(array.dtype), "shape": list(array.shape)}
     if _order_of(array) == "F":
         found["order"] = "F"
@@ -101,7 +101,7 @@ def _strings(array: Any) -> dict[str, Any]:
         found["coerce"] = False
     if hasattr(dtype, "na_object"):
         if isinstance(dtype.na_object, str):
-            raise Unfit("a text stands for what is missing in it")
+            raise NotEncodable("a text stands for what is missing in it")
         found["missing"] = Inner(dtype.na_object, ".dtype.na_object")
     return {**found, "items": Inner(array.ravel(order=_order_of(array)).tolist())}
 
@@ -119,7 +119,7 @@ def _build_strings(payload: dict[str, Any]) -> Any:
 
 def _scalar(value: Any) -> dict[str, Any]:
     if type(value) is not value.dtype.type:
-        raise Unfit("it is more than a NumPy scalar; return a plain one")
+        raise NotEncodable("it is more than a NumPy scalar; return a plain one")
     found: dict[str, Any] = {"dtype": describe_dtype(value.dtype)}
     word = _word_for(value)
     if type(word) is _WORDS.get(value.dtype.kind) and word == word:
@@ -128,7 +128,7 @@ def _scalar(value: Any) -> dict[str, Any]:
         found["bytes"] = write_bytes(value.tobytes())
     again = _build_scalar(decoded(found))
     if type(again) is not type(value) or again.dtype != value.dtype or again.tobytes() != value.tobytes():
-        raise Unfit("NumPy makes something else of it")
+        raise NotEncodable("NumPy makes something else of it")
     return found
 
 

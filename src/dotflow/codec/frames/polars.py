@@ -12,12 +12,12 @@ from typing import Any
 from dotflow.codec.frames.ipc_validation import check
 from dotflow.codec.frames.pending import Blob
 from dotflow.codec.parts import STREAM
-from dotflow.codec.types.classes import Unfit
+from dotflow.codec.types.classes import NotEncodable
 from dotflow.codec.types.scalars import read_buffer
 
 
 def describe(value: Any) -> dict[str, Any]:
-    """A frame or a series, as JSON. Raises Unfit."""
+    """A frame or a series, as JSON. Raises NotEncodable."""
     import polars as pl
 
     if type(value) is pl.Series:
@@ -25,17 +25,17 @@ def describe(value: Any) -> dict[str, Any]:
     elif type(value) is pl.DataFrame:
         kind, frame = "DataFrame", value
     elif isinstance(value, pl.LazyFrame):
-        raise Unfit("it has not been computed yet; return .collect()")
+        raise NotEncodable("it has not been computed yet; return .collect()")
     elif isinstance(value, pl.DataFrame | pl.Series):
-        raise Unfit("it is more than a frame or a series of Polars; return a plain one")
+        raise NotEncodable("it is more than a frame or a series of Polars; return a plain one")
     else:
-        raise Unfit("of Polars, frames and series are kept")
+        raise NotEncodable("of Polars, frames and series are kept")
     for name, dtype in frame.schema.items():
         _check_dtype(name, dtype)
     stream = _write(frame)
     again = _read(stream)
     if again.schema != frame.schema or again.shape != frame.shape or not again.equals(frame, null_equal=True):
-        raise Unfit(f"Polars reads something else than it wrote of {_differing(frame, again)}")
+        raise NotEncodable(f"Polars reads something else than it wrote of {_differing(frame, again)}")
     return {"kind": kind, "ipc": Blob(stream, STREAM)}
 
 
@@ -50,13 +50,13 @@ def build(payload: dict[str, Any]) -> Any:
 
 
 def _check_dtype(name: str, dtype: Any) -> None:
-    """Raises Unfit for what Polars writes as something else: objects, as the addresses where they are in memory."""
+    """Raises NotEncodable for what Polars writes as something else: objects, as their addresses in memory."""
     import polars as pl
 
     if dtype == pl.Object:
-        raise Unfit(f"column {name!r} holds Python objects; use a dtype of Polars, or return a list")
+        raise NotEncodable(f"column {name!r} holds Python objects; use a dtype of Polars, or return a list")
     if hasattr(pl, "BaseExtension") and isinstance(dtype, pl.BaseExtension):
-        raise Unfit(
+        raise NotEncodable(
             f"column {name!r} has a dtype of its own, which may be unknown where it is read; use .ext.storage()"
         )
     for part in ("inner", "key", "value"):

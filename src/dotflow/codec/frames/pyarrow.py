@@ -10,19 +10,19 @@ from typing import Any
 from dotflow.codec.frames.ipc import load_pyarrow, read_stream, write_stream
 from dotflow.codec.frames.pending import Blob
 from dotflow.codec.parts import STREAM
-from dotflow.codec.types.classes import Unfit
+from dotflow.codec.types.classes import NotEncodable
 
 
 def describe(value: Any) -> dict[str, Any]:
-    """A value of Arrow's, as JSON. Raises Unfit."""
+    """A value of Arrow's, as JSON. Raises NotEncodable."""
     kind = _kind_of(value)
     schema, batches = _take_apart(kind, value)
     stream = write_stream(schema, batches)
     again = build({"kind": kind, "ipc": stream})
     if type(again) is not type(value) or not _agree(kind, again, value):
-        raise Unfit("Arrow reads something else than it wrote")
+        raise NotEncodable("Arrow reads something else than it wrote")
     if not again.equals(value) and write_stream(*_take_apart(kind, again)) != stream:  # a nan equals nothing
-        raise Unfit("Arrow reads something else than it wrote")
+        raise NotEncodable("Arrow reads something else than it wrote")
     return {"kind": kind, "ipc": Blob(stream, STREAM)}
 
 
@@ -55,7 +55,7 @@ def _kind_of(value: Any) -> str:
     for kind in ("Array", "Scalar"):
         if isinstance(value, getattr(pa, kind)):
             return kind
-    raise Unfit("of Arrow, tables, record batches, arrays and scalars are kept")
+    raise NotEncodable("of Arrow, tables, record batches, arrays and scalars are kept")
 
 
 def _take_apart(kind: str, value: Any) -> tuple[Any, list[Any]]:

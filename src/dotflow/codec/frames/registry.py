@@ -16,7 +16,7 @@ from dotflow.codec.frames import TAG_OF, numpy, polars, pyarrow, tag_for
 from dotflow.codec.frames.pandas import values as pandas_values
 from dotflow.codec.frames.pending import fill_in
 from dotflow.codec.text import shortened
-from dotflow.codec.types.classes import Unfit
+from dotflow.codec.types.classes import NotEncodable
 from dotflow.core.failure import name_of
 from dotflow.errors import CheckpointUnreadable, ValueNotStorable
 
@@ -47,9 +47,9 @@ def encode(
     try:
         tag = tag_for(type(value))
         if not tag:
-            raise Unfit("it is of none of the libraries for data frames")
+            raise NotEncodable("it is of none of the libraries for data frames")
         description = _MODULES[tag].describe(value)
-    except Unfit as error:
+    except NotEncodable as error:
         raise ValueNotStorable(name_of(type(value)), "", str(error)) from error
     except RecursionError:
         raise  # the caller knows a deeper stack

@@ -36,7 +36,7 @@ _MAIN: Final = "__main__"
 _MARK: Final = f"{_MAIN}/"  # before a script's own name
 
 
-class Unfit(Exception):
+class NotEncodable(Exception):
     """Why a value, or any value of a class, can't be kept."""
 
 

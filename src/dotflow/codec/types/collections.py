@@ -3,7 +3,7 @@
 from collections import Counter, OrderedDict, defaultdict, deque
 from typing import Any, Final
 
-from dotflow.codec.types.classes import Unfit
+from dotflow.codec.types.classes import NotEncodable
 
 #: What a defaultdict may fill its gaps with: these have names, and need nothing else.
 _FACTORIES: Final[dict[str, type]] = {
@@ -14,19 +14,19 @@ _NAMES: Final = {kind: name for name, kind in _FACTORIES.items()}
 
 
 def check_bare(value: Counter[Any] | OrderedDict[Any, Any]) -> None:
-    """Raises Unfit for a value with attributes: only the items are written."""
+    """Raises NotEncodable for a value with attributes: only the items are written."""
     if vars(value):
-        raise Unfit("it has attributes of its own; return it without them")
+        raise NotEncodable("it has attributes of its own; return it without them")
 
 
 def name_of_factory(value: defaultdict[Any, Any]) -> str | None:
-    """Returns the name of a defaultdict's factory; None if it has no factory. Raises Unfit."""
+    """Returns the name of a defaultdict's factory; None if it has no factory. Raises NotEncodable."""
     factory: Any = value.default_factory
     if factory is None:
         return None
     name = _NAMES.get(factory) if type(factory) is type else None
     if name is None:
-        raise Unfit("its default_factory is code, not data; return dict(...), or take one such as list or int")
+        raise NotEncodable("its default_factory is code, not data; return dict(...), or take one such as list or int")
     return name
 
 

@@ -5,7 +5,7 @@ import sys
 from datetime import UTC, date, datetime, time, timedelta, timezone
 from typing import Any, Final
 
-from dotflow.codec.types.classes import Unfit
+from dotflow.codec.types.classes import NotEncodable
 from dotflow.core.failure import name_of
 
 #: No dot, and no slash at an end: a key is also a file's path, and a part of a module's name in the package tzdata.
@@ -17,7 +17,7 @@ _APART: Final = frozenset({"offset", "zone"})
 
 
 def write_moment(value: datetime | time) -> str | list[Any]:
-    """ISO 8601; a zone, the name of an offset and a fold in a second part. Raises Unfit for other time zones."""
+    """ISO 8601; a zone, the name of an offset and a fold in a second part. Raises NotEncodable for other time zones."""
     tz = value.tzinfo
     more: dict[str, Any] = {}
     if tz is not None and tz is not UTC:
@@ -79,13 +79,13 @@ def _key_of(tz: Any) -> str:
     """The name of a zone that leads to the same zone."""
     zoneinfo = sys.modules.get("zoneinfo")
     if zoneinfo is None or type(tz) is not zoneinfo.ZoneInfo:
-        raise Unfit(f"its time zone is a {name_of(type(tz))}; use zoneinfo.ZoneInfo or datetime.timezone")
+        raise NotEncodable(f"its time zone is a {name_of(type(tz))}; use zoneinfo.ZoneInfo or datetime.timezone")
     try:
         key = tz.__reduce__()[1][0]
     except Exception as error:  # a PicklingError: it was made from a file. Importing pickle for its name takes 8 ms
-        raise Unfit("its time zone was made from a file, and no key leads to it") from error
+        raise NotEncodable("its time zone was made from a file, and no key leads to it") from error
     if type(key) is not str or _ZONE.fullmatch(key) is None:
-        raise Unfit("its time zone has no key that leads to it")
+        raise NotEncodable("its time zone has no key that leads to it")
     return key
 
 

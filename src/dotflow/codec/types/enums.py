@@ -4,7 +4,7 @@ import enum
 from enum import Enum, Flag
 from typing import Any, Final
 
-from dotflow.codec.types.classes import Unfit, attribute_of, dict_of, find, inherits, mro_of
+from dotflow.codec.types.classes import NotEncodable, attribute_of, dict_of, find, inherits, mro_of
 from dotflow.errors import CheckpointUnreadable
 
 #: What making a new combination of flags would run, where the class or a mixin has one of its own.
@@ -16,7 +16,7 @@ def write_member(member: Any) -> str | list[Any]:
     """A member's name; for a combination of flags the names of those set, and then the bits without a name.
 
     Raises:
-        Unfit: It would not be found again.
+        NotEncodable: It would not be found again.
     """
     cls = type(member)
     members = _members_of(cls)
@@ -25,7 +25,7 @@ def write_member(member: Any) -> str | list[Any]:
         return name
     rest = _attribute(member, "_value_")
     if not inherits(cls, Flag) or type(rest) is not int or _combine(cls, rest) is not member:
-        raise Unfit("it is no member of its class")
+        raise NotEncodable("it is no member of its class")
     parts: list[Any] = []
     for name, single in members.items():
         bit = _attribute(single, "_value_")
@@ -53,7 +53,7 @@ def read_member(name: object, wanted: object) -> Any:
         value |= bits
     try:
         return _combine(cls, value)
-    except Unfit as error:
+    except NotEncodable as error:
         raise CheckpointUnreadable(f"{name} has no {wanted!r} (any more): {error}") from error
 
 
@@ -67,20 +67,20 @@ def _members_of(cls: type) -> dict[str, Any]:
 
 
 def _combine(cls: type, value: int) -> Any:
-    """The one object that stands for a combination of flags; made now if there is none yet. Raises Unfit."""
+    """The one object that stands for a combination of flags; made now if there is none yet. Raises NotEncodable."""
     known = dict_of(cls).get("_value2member_map_")
     if type(known) is not dict:
-        raise Unfit("it is no proper Enum")
+        raise NotEncodable("it is no proper Enum")
     if value in known:
         return known[value]
     own = [base for base in mro_of(cls) if not any(base is ours for ours in _OURS)]
     kind = attribute_of(cls, "_member_type_")
     if any(hook in dict_of(base) for base in own for hook in _HOOKS) or not (kind is object or kind is int):
-        raise Unfit("making it would run the class's own code")
+        raise NotEncodable("making it would run the class's own code")
     try:
         made: Any = dict_of(Flag)["_missing_"].__func__(cls, value)  # the class may have a _missing_ of its own
     except ValueError as error:
-        raise Unfit(str(error)) from error
+        raise NotEncodable(str(error)) from error
     if type(made) is not cls or _attribute(made, "_value_") != value:
-        raise Unfit("the class keeps no such values")
+        raise NotEncodable("the class keeps no such values")
     return made

@@ -3,7 +3,7 @@
 from types import GetSetDescriptorType, MemberDescriptorType
 from typing import Any, Final
 
-from dotflow.codec.types.classes import Unfit, attribute_of, dict_of, is_built_in, mro_of, qualname_of, size_of
+from dotflow.codec.types.classes import NotEncodable, attribute_of, dict_of, is_built_in, mro_of, qualname_of, size_of
 from dotflow.core.failure import name_of
 from dotflow.errors import CheckpointUnreadable
 
@@ -21,7 +21,7 @@ class Layout:
     __slots__ = ("_dict", "_fields", "_hidden", "_names", "_slots", "cls")
 
     def __init__(self, cls: type, fields: tuple[str, ...]) -> None:
-        """Raises Unfit if the instances are more than their attributes."""
+        """Raises NotEncodable if the instances are more than their attributes."""
         self.cls = cls
         self._fields = fields
         self._names = frozenset(fields)
@@ -31,9 +31,9 @@ class Layout:
         bases = mro_of(cls)[:-1]
         for base in bases:
             if is_built_in(base):
-                raise Unfit(f"it is a {name_of(base)} too, which has a state of its own")
+                raise NotEncodable(f"it is a {name_of(base)} too, which has a state of its own")
             if "__del__" in dict_of(base):
-                raise Unfit("it has a __del__, so it stands for more than its attributes")
+                raise NotEncodable("it has a __del__, so it stands for more than its attributes")
         for base in reversed(bases):
             members = dict_of(base)
             for name, member in members.items():
@@ -46,16 +46,16 @@ class Layout:
         # A base written in C keeps its state in the instance's body; object.__reduce_ex__ looks at this, too.
         room = _POINTER * (2 + len(self._slots) + len(self._hidden))  # 2: for a __dict__ and a __weakref__
         if not 0 <= size_of(cls) <= object.__basicsize__ + room:
-            raise Unfit("a part of its state is hidden in C code")
+            raise NotEncodable("a part of its state is hidden in C code")
 
     def has_slot(self, name: str) -> bool:
         """Whether the attribute has a slot."""
         return name in self._slots
 
-    def take_apart(self, instance: object) -> tuple[dict[str, Any], dict[Any, Any]]:
-        """The instance's fields, and what else it has. Raises Unfit for a field without a value."""
+    def get_state(self, instance: object) -> tuple[dict[str, Any], dict[Any, Any]]:
+        """The instance's fields, and what else it has. Raises NotEncodable for a field without a value."""
         if _values_of(dict(enumerate(self._hidden)), instance):
-            raise Unfit("it has a slot that another attribute hides")
+            raise NotEncodable("it has a slot that another attribute hides")
         state = _values_of(self._slots, instance)
         if self._dict is not None:
             state |= self._dict.__get__(instance)
@@ -65,7 +65,7 @@ class Layout:
                 fields[name] = self._default_of(name)
         return fields, state
 
-    def put_together(self, fields: dict[Any, Any], others: dict[Any, Any]) -> object:
+    def from_state(self, fields: dict[Any, Any], others: dict[Any, Any]) -> object:
         """An instance with this state. Raises CheckpointUnreadable if it is not the state of such an instance now."""
         if fields.keys() != self._names:
             raise CheckpointUnreadable(_changes(self.cls, fields, self._fields))
@@ -85,9 +85,9 @@ class Layout:
         """The value of a field that the instance has from its class."""
         found = attribute_of(self.cls, name, _UNSET)
         if found is _UNSET or type(found) is MemberDescriptorType:
-            raise Unfit(f"its field {name!r} was never set")
+            raise NotEncodable(f"its field {name!r} was never set")
         if attribute_of(type(found), "__get__") is not None:
-            raise Unfit(f"its field {name!r} is a descriptor, and only that knows where the value is")
+            raise NotEncodable(f"its field {name!r} is a descriptor, and only that knows where the value is")
         return found
 
 
@@ -112,22 +112,22 @@ class TupleLayout:
     __slots__ = ("_fields", "cls")
 
     def __init__(self, cls: type) -> None:
-        """Raises Unfit if the instances are more than named items."""
+        """Raises NotEncodable if the instances are more than named items."""
         self.cls = cls
         members = dict_of(cls)
         self._fields: tuple[str, ...] = members.get("_fields", ())
         if type(self._fields) is not tuple or not all(type(name) is str for name in self._fields):
-            raise Unfit("it is no named tuple")
+            raise NotEncodable("it is no named tuple")
         if mro_of(cls) != (cls, tuple, object) or not members.keys().isdisjoint({"__dict__", "__del__"}):
-            raise Unfit("it is more than a named tuple; return a plain one, or a dataclass")
+            raise NotEncodable("it is more than a named tuple; return a plain one, or a dataclass")
 
-    def take_apart(self, instance: tuple[Any, ...]) -> tuple[dict[str, Any], dict[Any, Any]]:
-        """The instance's items by name; there is nothing else. Raises Unfit for items without a name."""
+    def get_state(self, instance: tuple[Any, ...]) -> tuple[dict[str, Any], dict[Any, Any]]:
+        """The instance's items by name; there is nothing else. Raises NotEncodable for items without a name."""
         if tuple.__len__(instance) != len(self._fields):
-            raise Unfit("it has not as many items as its class has names")
+            raise NotEncodable("it has not as many items as its class has names")
         return dict(zip(self._fields, tuple.__iter__(instance), strict=True)), {}
 
-    def put_together(self, fields: dict[Any, Any], others: dict[Any, Any]) -> object:
+    def from_state(self, fields: dict[Any, Any], others: dict[Any, Any]) -> object:
         """An instance with these items. Raises CheckpointUnreadable if the class has other names now."""
         if others or fields.keys() != set(self._fields):
             raise CheckpointUnreadable(_changes(self.cls, fields, self._fields))

@@ -5,7 +5,7 @@ import sys
 from types import SimpleNamespace
 from typing import Any, Final
 
-from dotflow.codec.types.classes import Unfit, attribute_of, dict_of, find, inherits, name_for, qualname_of
+from dotflow.codec.types.classes import NotEncodable, attribute_of, dict_of, find, inherits, name_for, qualname_of
 from dotflow.codec.types.layout import Layout, TupleLayout
 from dotflow.core.failure import name_of
 from dotflow.errors import CheckpointUnreadable, ValueNotStorable
@@ -41,15 +41,15 @@ def describe(tag: str, cls: type) -> tuple[str, Layout | TupleLayout]:
     name = name_for(cls)
     try:
         return name, _layout_of(tag, name, cls)
-    except Unfit as error:
+    except NotEncodable as error:
         raise ValueNotStorable(name_of(cls), "", str(error)) from error
 
 
-def take_apart(tag: str, layout: Layout | TupleLayout, instance: Any) -> tuple[dict[str, Any], dict[Any, Any]]:
+def get_state(tag: str, layout: Layout | TupleLayout, instance: Any) -> tuple[dict[str, Any], dict[Any, Any]]:
     """An instance's fields, and what else it has and not every instance has. Raises ValueNotStorable."""
     try:
-        fields, others = layout.take_apart(instance)
-    except Unfit as error:
+        fields, others = layout.get_state(instance)
+    except NotEncodable as error:
         raise ValueNotStorable(name_of(layout.cls), "", str(error)) from error
     if tag == MODEL:
         return fields, _shortened(fields, others)
@@ -68,11 +68,11 @@ def rebuild(tag: str, name: object, fields: dict[Any, Any], others: dict[Any, An
     cls = find(name)
     try:
         layout = _layout_of(tag, str(name), cls)
-    except Unfit as error:
+    except NotEncodable as error:
         raise CheckpointUnreadable(f"{name} can't be restored: {error}") from error
     if tag == MODEL and isinstance(layout, Layout):
         others = _lengthened(layout, fields, others)
-    return layout.put_together(fields, others)
+    return layout.from_state(fields, others)
 
 
 def is_model(cls: type) -> bool:
@@ -100,7 +100,7 @@ def _make_layout(tag: str, cls: type) -> Layout | TupleLayout:
 def _dataclass_fields(cls: type) -> tuple[str, ...]:
     known = attribute_of(cls, "__dataclass_fields__")
     if type(known) is not dict or not all(type(field) is dataclasses.Field for field in known.values()):
-        raise Unfit("it is no dataclass")
+        raise NotEncodable("it is no dataclass")
     # A stand-in, as the class itself might answer through a metaclass. fields() leaves ClassVar and InitVar out.
     stand_in: Any = SimpleNamespace(__dataclass_fields__=known)
     return tuple(field.name for field in dataclasses.fields(stand_in))
@@ -108,12 +108,12 @@ def _dataclass_fields(cls: type) -> tuple[str, ...]:
 
 def _model_fields(cls: type) -> tuple[str, ...]:
     if not is_model(cls):
-        raise Unfit("it is no Pydantic model")
+        raise NotEncodable("it is no Pydantic model")
     known = attribute_of(cls, "__pydantic_fields__")
     if known is None:
         known = attribute_of(cls, "model_fields")  # Pydantic before 2.10
     if type(known) is not dict:
-        raise Unfit("its fields are not known yet")
+        raise NotEncodable("its fields are not known yet")
     return tuple(known)
 
 

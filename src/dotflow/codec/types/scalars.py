@@ -10,7 +10,7 @@ import sys
 import uuid
 from typing import Any, Final
 
-from dotflow.codec.types.classes import Unfit
+from dotflow.codec.types.classes import NotEncodable
 
 #: Bits. Beyond, a number is written in base 16: Python may be told to refuse numbers of more than 640 decimal digits
 #: (sys.set_int_max_str_digits), which takes 2126 bits.
@@ -107,11 +107,11 @@ def read_uuid(payload: object) -> uuid.UUID:
 
 
 def write_path(value: pathlib.PurePath) -> str | list[str]:
-    """A POSIX system's path as text; others with the name of their kind. Raises Unfit if the text leads elsewhere."""
+    """A POSIX system's path as text; others with their kind. Raises NotEncodable if the text leads elsewhere."""
     kind, text = type(value), str(value)
     again = kind(text)
     if str(again) != text or again.parts != value.parts:
-        raise Unfit("what it is written as means another path")
+        raise NotEncodable("what it is written as means another path")
     return text if kind is pathlib.PosixPath else [kind.__name__, text]
 
 

@@ -7,7 +7,7 @@ from collections.abc import Hashable, Mapping
 from typing import Any
 
 from dotflow import clock
-from dotflow.abc.executor import Answer, Crew, Executor, Report
+from dotflow.abc.executor import CompletedCall, Executor, ExecutorSession, Report
 from dotflow.core.action import Action
 from dotflow.core.call import Call
 from dotflow.core.failure import Failure
@@ -16,7 +16,7 @@ from dotflow.core.task import Task
 from dotflow.errors import LoopLost
 from dotflow.processes import failures
 from dotflow.processes.scaling import check_workers
-from dotflow.providers.executors.thread import ThreadCrew, _Thread
+from dotflow.providers.executors.thread import ThreadSession, _Thread
 from dotflow.worker.attempt_async import attempt_async
 from dotflow.worker.coroutines import LoopThread
 from dotflow.worker.deadline import GRACE, LEFT_BEHIND
@@ -37,12 +37,12 @@ class ExecutorAsync(Executor):
         self.max_workers: int = check_workers(max_workers)
         self._most_coroutines = math.inf if max_workers is None else max_workers
 
-    def open(self, tasks: Mapping[int, Task], report: Report) -> Crew:
+    def open(self, tasks: Mapping[int, Task], report: Report) -> ExecutorSession:
         """As Executor says."""
-        return AsyncCrew(tasks, self.max_workers, self._most_coroutines, report)
+        return AsyncSession(tasks, self.max_workers, self._most_coroutines, report)
 
 
-class AsyncCrew(ThreadCrew):
+class AsyncSession(ThreadSession):
     """The event loop and the threads of one run. Its pools are those of coroutines, and of all other steps."""
 
     def __init__(self, tasks: Mapping[int, Task], max_workers: int, most_coroutines: float, report: Report) -> None:
@@ -57,17 +57,17 @@ class AsyncCrew(ThreadCrew):
         self._running: dict[object, tuple[Call, float]] = {}
 
     def pool_of(self, step: Action[..., Any]) -> Hashable:
-        """As Crew says."""
+        """As ExecutorSession says."""
         return step.is_coroutine and not step.isolate
 
     def make_room(self, pool: Hashable, lane: int, waiting: int) -> bool:
-        """As Crew says."""
+        """As ExecutorSession says."""
         if pool:
             return self._count < self._most and self._done.empty()
         return super().make_room(pool, lane, waiting)
 
     def submit(self, call: Call) -> None:
-        """As Crew says."""
+        """As ExecutorSession says."""
         if not self.pool_of(call.step):
             super().submit(call)
             return
@@ -111,7 +111,7 @@ class AsyncCrew(ThreadCrew):
         if self._running.pop(key, None) is not None:
             self._done.put((None, call, outcome))
 
-    def _take(self, done: tuple[_Thread | None, Call, Outcome] | None, answers: list[Answer]) -> None:
+    def _take(self, done: tuple[_Thread | None, Call, Outcome] | None, answers: list[CompletedCall]) -> None:
         if done is not None and done[0] is None:
             self._count -= 1
         super()._take(done, answers)
@@ -126,7 +126,7 @@ class AsyncCrew(ThreadCrew):
         seconds = max(0.0, late_at - clock.ticks())
         return seconds if limit is None else min(seconds, limit)
 
-    def _leave_late_behind(self, answers: list[Answer]) -> None:
+    def _leave_late_behind(self, answers: list[CompletedCall]) -> None:
         super()._leave_late_behind(answers)
         now = clock.ticks()
         side = self._side
@@ -145,7 +145,7 @@ class AsyncCrew(ThreadCrew):
             self._begin_soon()
 
     def close(self) -> None:
-        """As Crew says."""
+        """As ExecutorSession says."""
         try:
             super().close()
         finally:

@@ -7,11 +7,11 @@ from collections.abc import Hashable, Mapping, Sequence
 from typing import Final
 
 from dotflow import clock
-from dotflow.abc.executor import Answer, Crew, Executor, Report
+from dotflow.abc.executor import CompletedCall, Executor, ExecutorSession, Report
 from dotflow.core.call import Call
 from dotflow.core.outcome import Outcome
 from dotflow.core.task import Task
-from dotflow.processes.wakeup import Buzzer
+from dotflow.processes.wakeup import WakeupEvent
 from dotflow.worker import deadline_signal
 from dotflow.worker.attempt import attempt, remember_process
 from dotflow.worker.deadline import GRACE
@@ -25,32 +25,32 @@ CURE: Final = "only the end of its process can end it: @action(isolate=True) giv
 class ExecutorInline(Executor):
     """Makes each attempt in the calling thread: nothing is copied, nothing is started. Sequential mode's default."""
 
-    def open(self, tasks: Mapping[int, Task], report: Report) -> Crew:
+    def open(self, tasks: Mapping[int, Task], report: Report) -> ExecutorSession:
         """As Executor says."""
-        return InlineCrew(tasks, report)
+        return InlineSession(tasks, report)
 
 
-class InlineCrew(Crew):
+class InlineSession(ExecutorSession):
     """The calling thread, and a helping hand where it alone can't keep a step's word."""
 
     def __init__(self, tasks: Mapping[int, Task], report: Report) -> None:
         self._tasks = tasks
         self._report = report
         self._loops = Loops()
-        self._isolated: Crew | None = None
-        self._threads: Crew | None = None
-        self._busy: Crew | None = None  # the one of both that makes a call
-        self._woken = Buzzer()
+        self._isolated: ExecutorSession | None = None
+        self._threads: ExecutorSession | None = None
+        self._busy: ExecutorSession | None = None  # the one of both that makes a call
+        self._woken = WakeupEvent()
         self._has_signal = signals_reach_us()
-        self._watchdog = _Watchdog(report)
+        self._watchdog = _HangReporter(report)
         remember_process()
 
     def make_room(self, pool: Hashable, lane: int, waiting: int) -> bool:
-        """As Crew says."""
+        """As ExecutorSession says."""
         return self._busy is None
 
     def submit(self, call: Call) -> Outcome | None:
-        """As Crew says; the outcome is known at once, but for calls that this thread can't make itself."""
+        """As ExecutorSession says; the outcome is known at once, but for calls that this thread can't make itself."""
         step = call.step
         if step.isolate:
             self._hand_to(self._isolated or self._open_isolated(), call)
@@ -68,7 +68,7 @@ class InlineCrew(Crew):
         finally:
             self._watchdog.call = None
 
-    def _open_isolated(self) -> Crew:
+    def _open_isolated(self) -> ExecutorSession:
         from dotflow.processes.start import signals_held
         from dotflow.providers.executors.process import ExecutorProcess  # heavy, and few need it here
 
@@ -76,15 +76,15 @@ class InlineCrew(Crew):
             self._isolated = ExecutorProcess(max_workers=1).open(self._tasks, self._report)
         return self._isolated
 
-    def _hand_to(self, crew: Crew, call: Call) -> None:
-        pool = crew.pool_of(call.step)
-        while not crew.make_room(pool, call.lane, 1):
-            crew.wait(None)
-        crew.submit(call)
-        self._busy = crew
+    def _hand_to(self, session: ExecutorSession, call: Call) -> None:
+        pool = session.pool_of(call.step)
+        while not session.make_room(pool, call.lane, 1):
+            session.wait(None)
+        session.submit(call)
+        self._busy = session
 
-    def wait(self, timeout: float | None) -> Sequence[Answer]:
-        """As Crew says."""
+    def wait(self, timeout: float | None) -> Sequence[CompletedCall]:
+        """As ExecutorSession says."""
         if self._busy is None:
             self._woken.wait(timeout)
             return ()
@@ -94,31 +94,31 @@ class InlineCrew(Crew):
         return answers
 
     def wake(self) -> None:
-        """As Crew says."""
+        """As ExecutorSession says."""
         self._woken.ring()
-        for crew in (self._isolated, self._threads):
-            if crew is not None:
-                crew.wake()
+        for session in (self._isolated, self._threads):
+            if session is not None:
+                session.wake()
 
     def close(self) -> None:
-        """As Crew says."""
+        """As ExecutorSession says."""
         with contextlib.ExitStack() as last:  # each, whatever interrupts the one before
             if self._has_signal:
                 last.callback(deadline_signal.release)
             last.callback(self._loops.close)
-            for crew in (self._isolated, self._threads):
-                if crew is not None:
-                    last.callback(crew.close)
+            for session in (self._isolated, self._threads):
+                if session is not None:
+                    last.callback(session.close)
             last.callback(self._watchdog.close)
 
 
-def _one_thread(tasks: Mapping[int, Task], report: Report) -> Crew:
+def _one_thread(tasks: Mapping[int, Task], report: Report) -> ExecutorSession:
     from dotflow.providers.executors.thread import ExecutorThread  # heavy, and few need it here
 
     return ExecutorThread(max_workers=1).open(tasks, report)
 
 
-class _Watchdog:
+class _HangReporter:
     """Says, while it hangs, which step does not stop though its time is up.
 
     Its thread sleeps until the deadline that it last heard of; an attempt with a later one costs it nothing.
@@ -127,7 +127,7 @@ class _Watchdog:
     def __init__(self, report: Report) -> None:
         self._report = report
         self._wakes_at = math.inf
-        self._changed = Buzzer()
+        self._changed = WakeupEvent()
         self._thread: threading.Thread | None = None
         self._closed = False
         self._due = 0.0

@@ -8,7 +8,7 @@ from collections.abc import Hashable, Mapping, Sequence
 from typing import Any, Final
 
 from dotflow import clock
-from dotflow.abc.executor import Answer, Crew, Executor, Report
+from dotflow.abc.executor import CompletedCall, Executor, ExecutorSession, Report
 from dotflow.core.action import Action
 from dotflow.core.call import Call
 from dotflow.core.outcome import Outcome, Returned
@@ -16,11 +16,11 @@ from dotflow.core.task import Task
 from dotflow.errors import InvalidArgument, NoProcesses
 from dotflow.processes import failures
 from dotflow.processes.channel import ANSWER, CALL, READY, RETURNED, STARTED, STDERR, STDOUT, Channel, Message
-from dotflow.processes.dispatcher import Roster
-from dotflow.processes.encoding import NO_VALUE, Memory, Orders, Ways
-from dotflow.processes.scaling import Pace, check_workers
+from dotflow.processes.dispatcher import Dispatcher
+from dotflow.processes.encoding import NO_VALUE, CallEncoder, Memory, WorkerFactory
+from dotflow.processes.scaling import PoolGrowth, check_workers
 from dotflow.processes.start import START_METHODS, WorkerProcess, signals_held
-from dotflow.processes.wakeup import Bell
+from dotflow.processes.wakeup import WakeupPipe
 from dotflow.worker.deadline import GRACE
 
 LONGEST_WAIT: Final = 86_400.0  # seconds; epoll takes no more than 24 days, and waking once a day costs nothing
@@ -46,17 +46,17 @@ class ExecutorProcess(Executor):
             raise InvalidArgument("start_method", start_method, f"one of {', '.join(START_METHODS)}")
         self.start_method = start_method
 
-    def open(self, tasks: Mapping[int, Task], report: Report) -> Crew:
+    def open(self, tasks: Mapping[int, Task], report: Report) -> ExecutorSession:
         """As Executor says."""
         if os.name != "posix":
             raise NoProcesses(sys.platform)
-        return ProcessCrew(tasks, self.max_workers, self.start_method)
+        return ProcessSession(tasks, self.max_workers, self.start_method)
 
 
 class _Worker:
     """A worker process and what it is doing."""
 
-    def __init__(self, process: WorkerProcess, orders: Orders) -> None:
+    def __init__(self, process: WorkerProcess, orders: CallEncoder) -> None:
         self.process = process
         self.orders = orders
         self.call: Call | None = None
@@ -66,54 +66,54 @@ class _Worker:
         self.events = selectors.EVENT_READ
 
 
-class ProcessCrew(Crew):
+class ProcessSession(ExecutorSession):
     """The worker processes of one run. One wait covers their answers, their deaths and their deadlines.
 
     Its pools are those of steps that must have a process to themselves, and of all others.
     """
 
     def __init__(self, tasks: Mapping[int, Task], max_workers: int, start_method: str | None) -> None:
-        self._pace = Pace()
-        self._ways = Ways(tasks, start_method)
-        self._roster: Roster[_Worker] = Roster(self._hire, max_workers, self._pace.may_hire, self._remove)
+        self._growth = PoolGrowth()
+        self._factory = WorkerFactory(tasks, start_method)
+        self._dispatcher = Dispatcher[_Worker](self._hire, max_workers, self._growth.should_grow, self._remove)
         self._woken = False
         self._refused: tuple[int, bool] | None = None  # whom there was no room for: a lane, and whether apart
         self._workers: set[_Worker] = set()
-        self._answers: list[Answer] = []
+        self._answers: list[CompletedCall] = []
         self._selector = selectors.DefaultSelector()
-        self._bell = Bell()
+        self._bell = WakeupPipe()
         self._selector.register(self._bell, selectors.EVENT_READ)
 
     def pool_of(self, step: Action[..., Any]) -> Hashable:
-        """As Crew says."""
+        """As ExecutorSession says."""
         return step.isolate
 
     def make_room(self, pool: Hashable, lane: int, waiting: int) -> bool:
-        """As Crew says."""
+        """As ExecutorSession says."""
         apart = bool(pool)
-        if not self._roster.has_free(lane, apart):
+        if not self._dispatcher.has_free(lane, apart):
             self._listen(0)  # a worker that answers meanwhile spares the start of another
         # What has come is heard first: after a failure nothing begins.
-        room = not self._answers and self._roster.make_room(lane, apart)
+        room = not self._answers and self._dispatcher.make_room(lane, apart)
         self._refused = None if room else (lane, apart)
         return room
 
     def submit(self, call: Call) -> None:
-        """As Crew says."""
-        worker = self._roster.take(call.lane, call.step.isolate)
+        """As ExecutorSession says."""
+        worker = self._dispatcher.take(call.lane, call.step.isolate)
         assert worker is not None, "make_room was asked before"
         if isinstance(worker, OSError):
             self._answers.append((call, failures.not_started(call, str(worker))))
         else:
             self._send(worker, call)
 
-    def wait(self, timeout: float | None) -> Sequence[Answer]:
-        """As Crew says."""
+    def wait(self, timeout: float | None) -> Sequence[CompletedCall]:
+        """As ExecutorSession says."""
         end = clock.ticks() + (LONGEST_WAIT if timeout is None else min(timeout, LONGEST_WAIT))
         while not (self._answers or self._woken):  # `make_room` listens, too
             self._listen(max(0.0, self._next_deed(end) - clock.ticks()))
             self._kill_late()
-            has_room = self._refused is not None and self._roster.has_room(*self._refused)
+            has_room = self._refused is not None and self._dispatcher.has_room(*self._refused)
             if has_room or clock.ticks() >= end:
                 break
         answers, self._answers = self._answers, []
@@ -121,15 +121,15 @@ class ProcessCrew(Crew):
         return answers
 
     def wake(self) -> None:
-        """As Crew says."""
+        """As ExecutorSession says."""
         self._bell.ring()
 
     def leave(self, lane: int) -> None:
-        """As Crew says."""
-        self._roster.leave(lane)
+        """As ExecutorSession says."""
+        self._dispatcher.leave(lane)
 
     def close(self) -> None:
-        """As Crew says. Idle workers may run their exit handlers, busy ones are killed."""
+        """As ExecutorSession says. Idle workers may run their exit handlers, busy ones are killed."""
         try:
             for worker in self._workers:
                 if worker.call is None:
@@ -143,7 +143,7 @@ class ProcessCrew(Crew):
                 for worker in self._workers:
                     worker.process.reap()
                 self._workers.clear()
-                self._ways.close()
+                self._factory.close()
                 self._selector.close()
                 self._bell.close()
 
@@ -161,11 +161,11 @@ class ProcessCrew(Crew):
             return self._start_one()
 
     def _start_one(self) -> _Worker:
-        start, orders = self._ways.next()
+        start, orders = self._factory.next()
         worker = _Worker(start.worker(), orders)
         self._workers.add(worker)
-        self._pace.workers += 1
-        self._pace.starting += 1
+        self._growth.workers += 1
+        self._growth.starting += 1
         self._selector.register(worker.process.channel, selectors.EVENT_READ, worker)
         if worker.process.ended is not None:
             self._selector.register(worker.process.ended, selectors.EVENT_READ, worker)
@@ -196,8 +196,8 @@ class ProcessCrew(Crew):
     def _next_deed(self, end: float) -> float:
         """When something has to be done: the end of the wait, a kill, the start of one more worker."""
         deeds = [end, *(worker.kill_at for worker in self._workers if worker.kill_at is not None)]
-        if self._refused is not None and self._roster.can_grow:
-            deeds.append(self._pace.next_look())
+        if self._refused is not None and self._dispatcher.can_grow:
+            deeds.append(self._growth.next_look())
         return min(deeds)
 
     def _listen(self, timeout: float | None) -> None:
@@ -242,7 +242,7 @@ class ProcessCrew(Crew):
             worker.kill_at = None
         elif message.kind == READY:
             worker.starting = False
-            self._pace.starting -= 1
+            self._growth.starting -= 1
         elif message.kind == STARTED and worker.call is not None:
             worker.kill_at = clock.ticks() + worker.call.step.policy.timeout + GRACE
         elif message.kind in (STDOUT, STDERR):
@@ -260,22 +260,22 @@ class ProcessCrew(Crew):
         call, worker.call = worker.call, None
         if call is None:
             return
-        self._pace.worker_is_free()
+        self._growth.worker_is_free()
         worker.kill_at = None
         worker.memory.kept = outcome.value if isinstance(outcome, Returned) else NO_VALUE
         self._answers.append((call, outcome))
         if call.step.isolate:
             self._remove(worker)
         else:
-            self._roster.rest(worker)
+            self._dispatcher.rest(worker)
 
     def _remove(self, worker: _Worker) -> int | None:
         """Ends a worker, takes it out of the book, and tells how it ended."""
         with signals_held():
             self._workers.discard(worker)
-            self._pace.workers -= 1
-            self._pace.starting -= worker.starting
-            self._roster.dismiss(worker)
+            self._growth.workers -= 1
+            self._growth.starting -= worker.starting
+            self._dispatcher.dismiss(worker)
             self._unregister(worker.process.channel)
             if worker.process.ended is not None:
                 self._selector.unregister(worker.process.ended)

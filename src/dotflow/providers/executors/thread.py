@@ -5,14 +5,14 @@ import threading
 from collections.abc import Hashable, Mapping, Sequence
 
 from dotflow import clock
-from dotflow.abc.executor import Answer, Crew, Executor, Report
+from dotflow.abc.executor import CompletedCall, Executor, ExecutorSession, Report
 from dotflow.core.call import Call
 from dotflow.core.outcome import Interrupted, Outcome
 from dotflow.core.task import Task
 from dotflow.processes import failures
-from dotflow.processes.dispatcher import Roster
+from dotflow.processes.dispatcher import Dispatcher
 from dotflow.processes.scaling import check_workers
-from dotflow.providers.executors.process import ProcessCrew
+from dotflow.providers.executors.process import ProcessSession
 from dotflow.worker.attempt import attempt
 from dotflow.worker.deadline import GRACE, GRACE_IN_THREAD, LEFT_BEHIND, REPEAT
 from dotflow.worker.deadline_thread import stop_thread
@@ -36,40 +36,40 @@ class ExecutorThread(Executor):
     def __init__(self, max_workers: int | None = None) -> None:
         self.max_workers: int = check_workers(max_workers)
 
-    def open(self, tasks: Mapping[int, Task], report: Report) -> Crew:
+    def open(self, tasks: Mapping[int, Task], report: Report) -> ExecutorSession:
         """As Executor says."""
-        return ThreadCrew(tasks, self.max_workers, report)
+        return ThreadSession(tasks, self.max_workers, report)
 
 
-class ThreadCrew(Crew):
+class ThreadSession(ExecutorSession):
     """The threads of one run. They are daemons: the interpreter can always exit."""
 
     def __init__(self, tasks: Mapping[int, Task], max_workers: int, report: Report) -> None:
         self._tasks = tasks
         self._report = report
-        self._roster: Roster[_Thread] = Roster(self._hire, max_workers)
+        self._dispatcher: Dispatcher[_Thread] = Dispatcher(self._hire, max_workers)
         self._busy: set[_Thread] = set()
         self._threads: set[_Thread] = set()
         self._loops = Loops(own_thread=True)
         self._done: queue.SimpleQueue[tuple[_Thread | None, Call, Outcome] | None] = queue.SimpleQueue()
 
     def make_room(self, pool: Hashable, lane: int, waiting: int) -> bool:
-        """As Crew says."""
+        """As ExecutorSession says."""
         # What has come is heard first: after a failure nothing begins.
-        return self._done.empty() and self._roster.make_room(lane)
+        return self._done.empty() and self._dispatcher.make_room(lane)
 
     def submit(self, call: Call) -> None:
-        """As Crew says."""
-        thread = self._roster.take(call.lane)
+        """As ExecutorSession says."""
+        thread = self._dispatcher.take(call.lane)
         assert thread is not None, "make_room was asked before"
         if isinstance(thread, OSError):
             raise thread
         self._busy.add(thread)
         thread.give(call)
 
-    def wait(self, timeout: float | None) -> Sequence[Answer]:
-        """As Crew says."""
-        answers: list[Answer] = []
+    def wait(self, timeout: float | None) -> Sequence[CompletedCall]:
+        """As ExecutorSession says."""
+        answers: list[CompletedCall] = []
         limit = self._until(timeout)
         try:
             while True:
@@ -80,15 +80,15 @@ class ThreadCrew(Crew):
         return answers
 
     def wake(self) -> None:
-        """As Crew says."""
+        """As ExecutorSession says."""
         self._done.put(None)
 
     def leave(self, lane: int) -> None:
-        """As Crew says."""
-        self._roster.leave(lane)
+        """As ExecutorSession says."""
+        self._dispatcher.leave(lane)
 
     def close(self) -> None:
-        """As Crew says. A thread that is stuck in C code can only be told; it ends when that returns."""
+        """As ExecutorSession says. A thread that is stuck in C code can only be told; it ends when that returns."""
         until = clock.ticks() + GRACE
         left = set(self._threads)
         while left and clock.ticks() < until:
@@ -114,7 +114,7 @@ class ThreadCrew(Crew):
             raise OSError(str(error)) from error
         return thread
 
-    def _take(self, done: "tuple[_Thread | None, Call, Outcome] | None", answers: list[Answer]) -> None:
+    def _take(self, done: "tuple[_Thread | None, Call, Outcome] | None", answers: list[CompletedCall]) -> None:
         if done is None:
             return
         thread, call, outcome = done
@@ -122,7 +122,7 @@ class ThreadCrew(Crew):
             if thread not in self._busy:
                 return  # it was left behind, and is back too late
             self._busy.discard(thread)
-            self._roster.rest(thread)
+            self._dispatcher.rest(thread)
         answers.append((call, outcome))
 
     def _until(self, timeout: float | None) -> float | None:
@@ -133,12 +133,12 @@ class ThreadCrew(Crew):
         seconds = max(0.0, min(times) - clock.ticks())
         return seconds if timeout is None else min(seconds, timeout)
 
-    def _leave_late_behind(self, answers: list[Answer]) -> None:
+    def _leave_late_behind(self, answers: list[CompletedCall]) -> None:
         now = clock.ticks()
         for thread in [busy for busy in self._busy if busy.late_at is not None and busy.late_at <= now]:
             self._busy.discard(thread)
             self._threads.discard(thread)
-            self._roster.dismiss(thread)
+            self._dispatcher.dismiss(thread)
             call = thread.call
             assert call is not None
             answers.append((call, failures.late(call, LEFT_BEHIND)))
@@ -159,7 +159,7 @@ class _Thread(threading.Thread):
         self._done = done
         self._loops = loops
         self._tasks = tasks
-        self._isolated: ProcessCrew | None = None
+        self._isolated: ProcessSession | None = None
         self._ending = False
         self._programs: ThreadPrograms | None = None
         self.call: Call | None = None
@@ -208,7 +208,9 @@ class _Thread(threading.Thread):
             clock.helpers.discard(threading.get_ident())
 
     def _make_isolated(self, call: Call) -> Outcome | None:
-        self._isolated = ProcessCrew(self._tasks, 1, "spawn")  # no fork among threads, no server for a single process
+        self._isolated = ProcessSession(
+            self._tasks, 1, "spawn"
+        )  # no fork among threads, no server for a single process
         try:
             self._isolated.make_room(True, call.lane, 1)
             self._isolated.submit(call)

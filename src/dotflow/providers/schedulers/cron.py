@@ -9,11 +9,11 @@ from dotflow.abc.scheduler import Scheduler
 from dotflow.abc.workflow import Workflow
 from dotflow.core.types.overlap import TypeOverlap
 from dotflow.errors import AlreadyScheduled, InvalidArgument
-from dotflow.processes.wakeup import Buzzer
-from dotflow.providers.schedulers.cron_times import Firing, Timetable
+from dotflow.processes.wakeup import WakeupEvent
+from dotflow.providers.schedulers.cron_times import CronTimes, FireTime
 from dotflow.providers.schedulers.overlap import Verdict, check_max_parallel, check_overlap, decide
 from dotflow.providers.schedulers.runs import ScheduledRuns, say
-from dotflow.providers.schedulers.signals import Farewell
+from dotflow.providers.schedulers.signals import ShutdownSignals
 
 #: Seconds. The monotonic clock, by which is waited, stands still in a suspend, and nobody tells of a wall clock that is
 #: set: only a look at it now and then shows that a moment has come early. A job is late by no more than this.
@@ -48,11 +48,11 @@ class SchedulerCron(Scheduler):
         self.overlap: TypeOverlap = check_overlap(overlap)
         self.timezone = timezone
         self.max_parallel: int = check_max_parallel(max_parallel)
-        self._timetable = Timetable(cron, timezone)
+        self._timetable = CronTimes(cron, timezone)
         self._turn = threading.Lock()  # taken while it is running
-        self._bell = Buzzer()
+        self._bell = WakeupEvent()
         self._is_stopped = False
-        self._farewell: Farewell | None = None  # while it is running
+        self._farewell: ShutdownSignals | None = None  # while it is running
         self._settled: datetime | None = None  # while a run is made here: until when all is settled
 
     @property
@@ -69,7 +69,7 @@ class SchedulerCron(Scheduler):
             return False
         return self._timetable.after(settled) <= clock.now()
 
-    def preview(self, count: int = 5, after: datetime | None = None) -> list[Firing]:
+    def preview(self, count: int = 5, after: datetime | None = None) -> list[FireTime]:
         """The next firings, each with a note where the clocks are set on that day.
 
         Args:
@@ -107,7 +107,7 @@ class SchedulerCron(Scheduler):
             kwargs["resume"] = "unfinished"
         if not self._turn.acquire(blocking=False):
             raise AlreadyScheduled(f"SchedulerCron({self.cron!r})")
-        farewell = Farewell(self._ring)
+        farewell = ShutdownSignals(self._ring)
         try:
             self._is_stopped = False
             self._farewell = farewell

@@ -1,4 +1,4 @@
-"""Timetable: when a cron expression fires, in its zone."""
+"""CronTimes: when a cron expression fires, in its zone."""
 
 import contextlib
 import re
@@ -35,7 +35,7 @@ FIELDS: Final = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Firing:
+class FireTime:
     """One moment at which a schedule fires.
 
     Attributes:
@@ -47,7 +47,7 @@ class Firing:
     note: str = ""
 
 
-class Timetable:
+class CronTimes:
     """The moments of a cron expression.
 
     A job at fixed hours and minutes runs once on each of its days, as with Debian's cron: a time that the clocks leave
@@ -115,9 +115,9 @@ class Timetable:
             count, moment = count + 1, self.after(moment.astimezone(UTC))
         return count
 
-    def firings(self, count: int, after: datetime) -> list[Firing]:
+    def firings(self, count: int, after: datetime) -> list[FireTime]:
         """The next ones; fewer where the calendar ends, with the year 9999."""
-        found: list[Firing] = []
+        found: list[FireTime] = []
         notes: dict[date, str] = {}
         with contextlib.suppress(OverflowError):  # there is no later date
             while len(found) < count:
@@ -125,7 +125,7 @@ class Timetable:
                 after = at.astimezone(UTC)
                 if at.date() not in notes:
                     notes[at.date()] = "; ".join(map(str, changes_on_day_of(at)))
-                found.append(Firing(at=at, note=notes[at.date()]))
+                found.append(FireTime(at=at, note=notes[at.date()]))
         return found
 
 

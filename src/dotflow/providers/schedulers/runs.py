@@ -8,8 +8,8 @@ from dotflow import clock
 from dotflow.abc.log import Log
 from dotflow.abc.workflow import RunHandle, Workflow
 from dotflow.core.failure import Failure
-from dotflow.processes.wakeup import Buzzer
-from dotflow.providers.schedulers.signals import Farewell
+from dotflow.processes.wakeup import WakeupEvent
+from dotflow.providers.schedulers.signals import ShutdownSignals
 
 STOP_GRACE: Final = 5.0  # seconds that runs side by side have to end after they were cancelled; a run itself takes 1
 
@@ -40,8 +40,8 @@ class ScheduledRuns:
         self,
         workflow: Workflow,
         arguments: Mapping[str, Any],
-        farewell: Farewell,
-        bell: Buzzer,
+        farewell: ShutdownSignals,
+        bell: WakeupEvent,
         ring: Callable[[], None],
     ) -> None:
         self.workflow = workflow

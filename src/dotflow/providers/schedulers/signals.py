@@ -1,4 +1,4 @@
-"""Farewell: SIGINT and SIGTERM while a schedule goes on. The first lets it end, the second ends it."""
+"""ShutdownSignals: SIGINT and SIGTERM while a schedule goes on. The first lets it end, the second ends it."""
 
 import contextlib
 import os
@@ -15,7 +15,7 @@ SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 WAITING: Final = b"dotflow: the schedule ends when the run that is going on is over; once more stops that, too.\n"
 
 
-class Farewell(contextlib.AbstractContextManager["Farewell"]):
+class ShutdownSignals(contextlib.AbstractContextManager["ShutdownSignals"]):
     """Takes the two signals over, within; only in the main thread, since Python brings them nowhere else.
 
     A handler is called in the middle of whatever the main thread does, which may be holding a lock: so it only sets
@@ -43,7 +43,7 @@ class Farewell(contextlib.AbstractContextManager["Farewell"]):
         self._previous: dict[int, Any] = {}
         self._restore = contextlib.ExitStack()
 
-    def __enter__(self) -> "Farewell":
+    def __enter__(self) -> "ShutdownSignals":
         if threading.current_thread() is threading.main_thread():
             try:
                 for signum in SIGNALS:

@@ -23,7 +23,7 @@ from dotflow.codec.frames.ipc import load_pyarrow
 from dotflow.codec.frames.numpy import build_array as build_bytes
 from dotflow.codec.frames.numpy import bytes_of
 from dotflow.codec.frames.pending import Inner, Stored
-from dotflow.codec.types.classes import Unfit
+from dotflow.codec.types.classes import NotEncodable
 
 _FEW: Final = 64
 
@@ -36,7 +36,7 @@ _MASKED: Final = (
 
 
 def describe_array(array: Any, place: str) -> dict[str, Any]:
-    """An array of NumPy's or pandas', as JSON with what is to be encoded in it. Raises Unfit.
+    """An array of NumPy's or pandas', as JSON with what is to be encoded in it. Raises NotEncodable.
 
     Args:
         array: The array, of one dimension.
@@ -65,10 +65,10 @@ def describe_array(array: Any, place: str) -> dict[str, Any]:
     if dtype.name in _MASKED and type(dtype) is _masked(dtype.name):
         return {"masked": dtype.name, "at": _stored(array)}
     if type(dtype) is pd.SparseDtype:
-        raise Unfit("it is sparse; use .sparse.to_dense()")
+        raise NotEncodable("it is sparse; use .sparse.to_dense()")
     if isinstance(dtype, np.dtype):
-        raise Unfit("return a Series of it")
-    raise Unfit(f"its dtype {dtype.name!r} is not one that is kept")
+        raise NotEncodable("return a Series of it")
+    raise NotEncodable(f"its dtype {dtype.name!r} is not one that is kept")
 
 
 def build_array(payload: dict[str, Any], store: list[Any]) -> Any:
@@ -140,7 +140,7 @@ def _describe_text(array: Any, place: str) -> dict[str, Any]:
     import pandas as pd
 
     if array.dtype.storage not in ("pyarrow", "python"):
-        raise Unfit(f"its dtype {array.dtype!r} is not one that is kept")
+        raise NotEncodable(f"its dtype {array.dtype!r} is not one that is kept")
     found = {"text": array.dtype.storage, "missing": "NA" if array.dtype.na_value is pd.NA else "nan"}
     if len(array) > _FEW:
         return {**found, "at": _stored(array)}

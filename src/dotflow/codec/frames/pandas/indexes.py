@@ -11,7 +11,7 @@ from typing import Any, Final
 from dotflow.codec.frames.pandas import arrays as pandas_arrays
 from dotflow.codec.frames.pandas.arrays import values_of
 from dotflow.codec.frames.pending import Inner
-from dotflow.codec.types.classes import Unfit
+from dotflow.codec.types.classes import NotEncodable
 
 #: Levels and categories are looked at one by one when they are read, and a range takes no room in a file.
 _LONGEST: Final = 10_000_000
@@ -46,20 +46,20 @@ def build_array(payload: dict[str, Any], store: list[Any]) -> Any:
 
 
 def describe_index(index: Any, place: str) -> dict[str, Any]:
-    """An index, as JSON with what is to be encoded in it. Raises Unfit."""
+    """An index, as JSON with what is to be encoded in it. Raises NotEncodable."""
     import pandas as pd
 
     if type(index) is pd.MultiIndex:
         return _describe_levels(index, place)
     if type(index) not in [getattr(pd, kind) for kind in _KINDS]:
-        raise Unfit("it is more than an index of pandas")
+        raise NotEncodable("it is more than an index of pandas")
     name = {} if index.name is None else {"name": Inner(index.name, f"{place}.name")}
     if type(index) is pd.RangeIndex:
         return {"range": [index.start, index.stop, index.step], **name}
     found = {"values": describe_array(values_of(index), place), **name}
     if type(index) in (pd.DatetimeIndex, pd.TimedeltaIndex) and index.freq is not None:
         if pd.tseries.frequencies.to_offset(index.freq.freqstr) != index.freq:
-            raise Unfit("its freq says more than its name; set .freq to None")
+            raise NotEncodable("its freq says more than its name; set .freq to None")
         found["freq"] = index.freq.freqstr
     return found
 

@@ -22,14 +22,14 @@ from dotflow.codec.frames.pandas.indexes import build_array, build_index, descri
 from dotflow.codec.frames.pandas.scalars import KINDS, build_scalar, describe_scalar
 from dotflow.codec.frames.pending import Blob, Inner, decoded, number, same
 from dotflow.codec.parts import STREAM
-from dotflow.codec.types.classes import Unfit
+from dotflow.codec.types.classes import NotEncodable
 from dotflow.core.failure import name_of
 
 _SHOWN: Final = 80  # characters of a label
 
 
 def describe(value: Any) -> dict[str, Any]:
-    """A value of pandas', as JSON with what is to be encoded in it. Raises Unfit."""
+    """A value of pandas', as JSON with what is to be encoded in it. Raises NotEncodable."""
     kind = _kind_of(value)
     found = _describe(kind, value)
     store: list[Any] = []
@@ -38,7 +38,7 @@ def describe(value: Any) -> dict[str, Any]:
         numbered["ipc"] = Blob(pack(store), STREAM)
     again = _build(kind, decoded(numbered))
     if type(again) is not type(value):
-        raise Unfit(f"pandas makes a {name_of(type(again))} of it")
+        raise NotEncodable(f"pandas makes a {name_of(type(again))} of it")
     _compare(found, _describe(kind, again), value)
     return {"kind": kind, **numbered}
 
@@ -66,8 +66,8 @@ def _kind_of(value: Any) -> str:
         return "array"
     for known in (pd.DataFrame, pd.Series):
         if isinstance(value, known):
-            raise Unfit(f"it is more than a {name_of(known)}; return a plain one")
-    raise Unfit("of pandas, frames, series, indexes, arrays and scalars are kept")
+            raise NotEncodable(f"it is more than a {name_of(known)}; return a plain one")
+    raise NotEncodable("of pandas, frames, series, indexes, arrays and scalars are kept")
 
 
 def _describe(kind: str, value: Any) -> dict[str, Any]:
@@ -112,8 +112,8 @@ def _describe_frame(frame: Any) -> dict[str, Any]:
         shown = _shown(label, place)
         try:
             data.append(describe_array(values_of(frame.iloc[:, place]), f"[{shown}]"))
-        except (Unfit, ValueError, TypeError, NotImplementedError) as error:  # ours, or Arrow's
-            raise Unfit(f"column {shown}: {error}") from error
+        except (NotEncodable, ValueError, TypeError, NotImplementedError) as error:  # ours, or Arrow's
+            raise NotEncodable(f"column {shown}: {error}") from error
     index, columns = describe_index(frame.index, ".index"), describe_index(frame.columns, ".columns")
     return {"columns": columns, "index": index, "data": data, **_more(frame)}
 
@@ -136,16 +136,18 @@ def _with_more(holder: Any, payload: dict[str, Any]) -> Any:
 
 
 def _compare(found: dict[str, Any], again: dict[str, Any], value: Any) -> None:
-    """Raises Unfit if the value that was built again is not described in the same words, or holds other values."""
+    """Raises NotEncodable if the value that was built again is described otherwise, or holds other values."""
     for part in found:
         if part == "data":
             for place, (one, other) in enumerate(zip(found[part], again[part], strict=True)):
                 if not same(one, other):
-                    raise Unfit(f"pandas makes something else of its column {_shown(value.columns[place], place)}")
+                    raise NotEncodable(
+                        f"pandas makes something else of its column {_shown(value.columns[place], place)}"
+                    )
         elif not same(found[part], again.get(part)):
-            raise Unfit(f"pandas makes something else of its {part}")
+            raise NotEncodable(f"pandas makes something else of its {part}")
     if found.keys() != again.keys():
-        raise Unfit("pandas makes something else of it")
+        raise NotEncodable("pandas makes something else of it")
 
 
 def _shown(label: Any, place: int) -> str:

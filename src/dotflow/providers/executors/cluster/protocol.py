@@ -1,4 +1,4 @@
-"""Errand and Reply: an attempt on its way to a worker of a cluster, and what comes back.
+"""RemoteCall and Reply: an attempt on its way to a worker of a cluster, and what comes back.
 
 They travel as a list of bytes-like objects, the first of which is plain data, pickled: what stands between here and
 there (a scheduler, an object store) needs nothing of ours to pass them on, and need not copy. What users' code takes
@@ -19,7 +19,7 @@ REPEATED: Final = "repeated"  # the cluster gave it to a second worker: nothing 
 NOT_STARTED: Final = "not started"  # detail: why no process could be started
 
 
-class Errand(NamedTuple):
+class RemoteCall(NamedTuple):
     """One attempt, for a worker of a cluster to have made.
 
     Attributes:
@@ -51,7 +51,7 @@ class Errand(NamedTuple):
 
 
 class Reply(NamedTuple):
-    """What came of an errand.
+    """What came of a remote call.
 
     Attributes:
         kind: ANSWERED, or one of the others above.

@@ -1,4 +1,4 @@
-"""ClusterCrew: what the crews of all clusters do alike: calls into errands, replies into outcomes."""
+"""ClusterSession: what the sessions of all clusters do alike: calls into remote calls, replies into outcomes."""
 
 import pickle
 import uuid
@@ -7,20 +7,20 @@ from collections.abc import Hashable
 from typing import Any, Final
 
 from dotflow import clock
-from dotflow.abc.executor import Crew, Report
+from dotflow.abc.executor import ExecutorSession, Report
 from dotflow.core.action import Action
 from dotflow.core.call import Call
 from dotflow.core.outcome import Outcome, Raised, Returned
 from dotflow.errors import ModuleNotOnWorker
 from dotflow.processes import failures
 from dotflow.processes.channel import dump_by_value
-from dotflow.processes.encoding import NO_VALUE, Memory, Orders
+from dotflow.processes.encoding import NO_VALUE, CallEncoder, Memory
 from dotflow.providers.executors.cluster.protocol import (
     ANSWERED,
     DIED,
     LATE,
     NOT_STARTED,
-    Errand,
+    RemoteCall,
     Reply,
     size_of,
     writable,
@@ -48,8 +48,8 @@ class Lane:
         self.place = ""
 
 
-class ClusterCrew(Crew):
-    """The part of a crew that knows no cluster.
+class ClusterSession(ExecutorSession):
+    """The part of a session that knows no cluster.
 
     A value comes here once, for the record and the storage, and stays where it was made for the next task of its lane.
     Its pools are those of steps that ask for the same resources.
@@ -64,7 +64,7 @@ class ClusterCrew(Crew):
         self.run = uuid.uuid4().hex[:12]
         self.report = report
         self.lanes: dict[int, Lane] = {}
-        self._orders = Orders(dump_by_value, inherited=False)
+        self._orders = CallEncoder(dump_by_value, inherited=False)
         self._said: set[str] = set()
         self.ready: dict[Hashable, int] = {}  # by pool: calls that wait for room, until `wait` returns
         self._pools: dict[int, Hashable] = {}  # by task: of the calls that are here
@@ -74,11 +74,11 @@ class ClusterCrew(Crew):
         self._is_impatient = False
 
     def pool_of(self, step: Action[..., Any]) -> Hashable:
-        """As Crew says."""
+        """As ExecutorSession says."""
         return frozenset(step.resources.items())
 
     def make_room(self, pool: Hashable, lane: int, waiting: int) -> bool:
-        """As Crew says."""
+        """As ExecutorSession says."""
         room = self.has_room(pool)
         self.ready[pool] = waiting - room
         return room
@@ -94,11 +94,11 @@ class ClusterCrew(Crew):
             self.report(message)
 
     def leave(self, lane: int) -> None:
-        """As Crew says."""
+        """As ExecutorSession says."""
         self.lanes.pop(lane, None)
 
-    def errand(self, call: Call, *, whole: bool = False) -> Errand | Outcome:
-        """The call as an errand; the outcome, where it can't travel.
+    def remote_call(self, call: Call, *, whole: bool = False) -> RemoteCall | Outcome:
+        """The call as a remote call; the outcome, where it can't travel.
 
         Args:
             call: The call.
@@ -115,7 +115,7 @@ class ClusterCrew(Crew):
             return failures.not_sent(call, error)
         holder = lane.holder if is_kept else ""
         seconds = call.step.policy.timeout
-        return Errand(self.run, call.lane, seconds, call.step.isolate, holder, call.task_id, parts)
+        return RemoteCall(self.run, call.lane, seconds, call.step.isolate, holder, call.task_id, parts)
 
     def outcome(self, call: Call, reply: Reply) -> Outcome:
         """What a reply that tells of an attempt means for the call. What was printed there is printed here."""

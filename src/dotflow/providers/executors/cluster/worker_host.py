@@ -1,4 +1,4 @@
-"""Outpost: the processes that make one run's attempts on one worker of a cluster.
+"""WorkerHost: the processes that make one run's attempts on one worker of a cluster.
 
 Here, too, a step runs in a process of its own: what gets stuck is killed there with all that it started, and what dies
 there takes nothing of the cluster with it. The cluster's worker itself never opens what users' code has pickled.
@@ -14,7 +14,7 @@ from dotflow import clock
 from dotflow.processes.channel import ANSWER, CALL, RETURNED, STARTED, STDERR, STDOUT
 from dotflow.processes.forkserver import ForkServer
 from dotflow.processes.start import WorkerProcess, signals_held
-from dotflow.processes.wakeup import Bell
+from dotflow.processes.wakeup import WakeupPipe
 from dotflow.providers.executors.cluster.protocol import (
     ANSWERED,
     DIED,
@@ -22,7 +22,7 @@ from dotflow.providers.executors.cluster.protocol import (
     MISSING,
     NOT_STARTED,
     STOPPED,
-    Errand,
+    RemoteCall,
     Reply,
 )
 from dotflow.worker.deadline import GRACE
@@ -41,7 +41,7 @@ class _Process:
         self.rested = 0.0
 
 
-class Outpost:
+class WorkerHost:
     """Makes attempts, in as many threads as call it. A lane keeps its process, as long as that is not needed elsewhere.
 
     Args:
@@ -53,16 +53,16 @@ class Outpost:
         self._lock = threading.Lock()
         self._start = ForkServer({}, relayed=(True, True))
         self._idle: dict[_Process, None] = {}  # a set that keeps its order: the one that rested longest comes first
-        self._busy: dict[_Process, Bell] = {}
+        self._busy: dict[_Process, WakeupPipe] = {}
         self._closed = False
 
-    def make(self, errand: Errand, stop: Bell) -> Reply:
+    def make(self, remote_call: RemoteCall, stop: WakeupPipe) -> Reply:
         """Has the attempt made, and waits for what comes of it, for its deadline, and for *stop* to ring."""
         with self._lock:
             if self._closed:
                 return Reply(MISSING)
             try:
-                process = self._take(errand)
+                process = self._take(remote_call)
             except OSError as error:
                 return Reply(NOT_STARTED, detail=str(error))
             if process is None:
@@ -70,17 +70,17 @@ class Outpost:
             self._busy[process] = stop
         reply = None
         try:
-            reply = _follow(process, errand, stop)
+            reply = _follow(process, remote_call, stop)
         finally:
             with self._lock:
                 self._busy.pop(process, None)
-                if reply is None or reply.kind != ANSWERED or errand.isolate or self._closed:
+                if reply is None or reply.kind != ANSWERED or remote_call.isolate or self._closed:
                     code = process.worker.reap()
                     if reply is not None and reply.kind == DIED:
                         reply = reply._replace(detail=code)
                     self._end_nursery_if_closed()
                 else:
-                    process.lane = errand.lane
+                    process.lane = remote_call.lane
                     process.rested = clock.ticks()
                     self._idle[process] = None
         return reply
@@ -101,16 +101,16 @@ class Outpost:
                 bell.ring()
             self._end_nursery_if_closed()
 
-    def _take(self, errand: Errand) -> _Process | None:
-        """The errand's process; None where that is no longer here. Raises OSError where none can be started."""
+    def _take(self, remote_call: RemoteCall) -> _Process | None:
+        """The remote call's process; None where that is no longer here. Raises OSError where none can be started."""
         self._end([process for process in self._idle if process.worker.has_ended()])
         found = None
-        if errand.holder:
-            found = next((process for process in self._idle if process.name == errand.holder), None)
+        if remote_call.holder:
+            found = next((process for process in self._idle if process.name == remote_call.holder), None)
             if found is None:
                 return None
-        elif not errand.isolate:
-            found = next((process for process in self._idle if process.lane == errand.lane), None)
+        elif not remote_call.isolate:
+            found = next((process for process in self._idle if process.lane == remote_call.lane), None)
             if found is None and len(self._idle) + len(self._busy) >= self._most:
                 found = next(iter(self._idle), None)
         if found is None:
@@ -129,12 +129,12 @@ class Outpost:
             self._start.close()
 
 
-def _follow(process: _Process, errand: Errand, stop: Bell) -> Reply:
-    """Sends the errand on, and waits. Unless it is answered, the process is to be ended."""
+def _follow(process: _Process, remote_call: RemoteCall, stop: WakeupPipe) -> Reply:
+    """Sends the remote call on, and waits. Unless it is answered, the process is to be ended."""
     channel, ended = process.worker.channel, process.worker.ended
     printed: list[tuple[int, bytes]] = []
     kill_at: float | None = None
-    channel.queue(CALL, errand.number, errand.parts)
+    channel.queue(CALL, remote_call.number, remote_call.parts)
     with selectors.DefaultSelector() as selector:
         selector.register(channel, READ | WRITE)
         selector.register(stop, READ)
@@ -153,7 +153,7 @@ def _follow(process: _Process, errand: Errand, stop: Bell) -> Reply:
                     if message.kind in (STDOUT, STDERR):
                         printed.append((message.kind, bytes(message.parts[0])))
                     elif message.kind == STARTED:
-                        kill_at = clock.ticks() + errand.timeout + GRACE
+                        kill_at = clock.ticks() + remote_call.timeout + GRACE
                     elif message.kind == RETURNED:
                         kill_at = None
             except (EOFError, OSError):

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from dotflow.abc.executor import Crew, Executor, Report
+from dotflow.abc.executor import Executor, ExecutorSession, Report
 from dotflow.core.task import Task
 from dotflow.errors import ClusterError, InvalidArgument
 from dotflow.providers.optional import need
@@ -53,17 +53,17 @@ class ExecutorDask(Executor):
         """As Executor says."""
         return self.client is not None or self._scheduler() is not None
 
-    def open(self, tasks: Mapping[int, Task], report: Report) -> Crew:
+    def open(self, tasks: Mapping[int, Task], report: Report) -> ExecutorSession:
         """As Executor says."""
         from distributed import Client
         from distributed.comm import parse_address
         from distributed.comm.registry import get_backend
 
         from dotflow.providers.executors.cluster.session import in_one_line
-        from dotflow.providers.executors.dask.session import DaskCrew
+        from dotflow.providers.executors.dask.session import DaskSession
 
         if self.client is not None:
-            return DaskCrew(self.client, report, is_ours=False)
+            return DaskSession(self.client, report, is_ours=False)
 
         address = self._scheduler()
         name = f"Dask's scheduler at {address}" if address else "Dask"
@@ -77,7 +77,7 @@ class ExecutorDask(Executor):
                 "Look whether it runs there, and whether this machine can reach it; timeout=... sets how long to wait."
             )
             raise ClusterError(name, f"can't be reached: {in_one_line(error)}", hint) from error
-        return DaskCrew(client, report, is_ours=True)
+        return DaskSession(client, report, is_ours=True)
 
     def _scheduler(self) -> str | None:
         """The scheduler's address; None where there is none, and a cluster is made here."""

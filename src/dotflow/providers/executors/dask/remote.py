@@ -9,9 +9,9 @@ from distributed import Worker, get_worker
 from distributed.diagnostics.plugin import SchedulerPlugin, WorkerPlugin
 
 from dotflow import clock
-from dotflow.processes.wakeup import Bell
-from dotflow.providers.executors.cluster.protocol import REPEATED, STOPPED, Errand, Reply
-from dotflow.providers.executors.cluster.worker_host import Outpost
+from dotflow.processes.wakeup import WakeupPipe
+from dotflow.providers.executors.cluster.protocol import REPEATED, STOPPED, RemoteCall, Reply
+from dotflow.providers.executors.cluster.worker_host import WorkerHost
 from dotflow.providers.executors.dask.events import TOPIC
 
 PREFIX: Final = "dotflow:"  # of the keys of our tasks, and so of what Dask's dashboard calls them
@@ -20,8 +20,8 @@ UNWANTED: Final = ("cancelled", "released", "forgotten")  # states of a task on 
 IDLE: Final = 60.0  # seconds after which a process that nobody has asked for anything is ended
 
 _lock: Final = threading.Lock()
-_outposts: Final[dict[str, Outpost]] = {}
-_bells: Final[dict[str, Bell]] = {}
+_worker_hosts: Final[dict[str, WorkerHost]] = {}
+_bells: Final[dict[str, WakeupPipe]] = {}
 _ended: Final[deque[str]] = deque(maxlen=100)  # runs: what they have in the worker's queue may still be given to us
 
 
@@ -83,13 +83,13 @@ class Released(WorkerPlugin):  # type: ignore[misc]  # distributed is Any to myp
 
 def run_errand(key: str, packed: Sequence[Any]) -> list[Any]:
     """Called by Dask on a worker: makes the attempt; the reply, packed."""
-    errand = Errand.unpacked(packed)
+    remote_call = RemoteCall.unpacked(packed)
     worker = get_worker()
-    bell = Bell()
+    bell = WakeupPipe()
     with _lock:  # before the task is looked at: what happens to it from now on rings
         _bells[key] = bell
     try:
-        reply = _reply(key, errand, bell, worker)
+        reply = _reply(key, remote_call, bell, worker)
     finally:
         with _lock:
             del _bells[key]
@@ -97,38 +97,38 @@ def run_errand(key: str, packed: Sequence[Any]) -> list[Any]:
     return reply._replace(place=worker.address).packed()
 
 
-def _reply(key: str, errand: Errand, bell: Bell, worker: Worker) -> Reply:
+def _reply(key: str, remote_call: RemoteCall, bell: WakeupPipe, worker: Worker) -> Reply:
     task = worker.state.tasks.get(key)
     if task is None or task.state in UNWANTED:
         return Reply(STOPPED)
     if (task.annotations or {}).get(AGAIN):
         return Reply(REPEATED)
-    outpost = _outpost_of(errand.run, worker)
-    if outpost is None:
+    worker_host = _worker_host_of(remote_call.run, worker)
+    if worker_host is None:
         return Reply(STOPPED)
-    worker.log_event(TOPIC, {"run": errand.run, "task": errand.number, "worker": worker.address})
-    return outpost.make(errand, bell)
+    worker.log_event(TOPIC, {"run": remote_call.run, "task": remote_call.number, "worker": worker.address})
+    return worker_host.make(remote_call, bell)
 
 
 def end_run(run: str) -> None:
     """Called by Dask on each worker at the end of a run: nothing of it is left behind."""
     with _lock:
         _ended.append(run)
-        outpost = _outposts.pop(run, None)
-    if outpost is not None:
-        outpost.close()
+        worker_host = _worker_hosts.pop(run, None)
+    if worker_host is not None:
+        worker_host.close()
 
 
-def _outpost_of(run: str, worker: Worker) -> Outpost | None:
-    """The run's outpost here; None where the run has ended."""
+def _worker_host_of(run: str, worker: Worker) -> WorkerHost | None:
+    """The run's worker host here; None where the run has ended."""
     with _lock:
         if run in _ended:
             return None
-        outpost = _outposts.get(run)
-        if outpost is None:
-            outpost = _outposts[run] = Outpost(2 * worker.state.nthreads)
+        worker_host = _worker_hosts.get(run)
+        if worker_host is None:
+            worker_host = _worker_hosts[run] = WorkerHost(2 * worker.state.nthreads)
             worker.loop.add_callback(_look_after, run, worker)
-    return outpost
+    return worker_host
 
 
 async def _look_after(run: str, worker: Worker) -> None:
@@ -140,12 +140,12 @@ async def _look_after(run: str, worker: Worker) -> None:
 def _end_idle(run: str, worker: Worker) -> None:
     """A run whose process is gone says no goodbye."""
     with _lock:
-        outpost = _outposts.get(run)
-        if outpost is None:
+        worker_host = _worker_hosts.get(run)
+        if worker_host is None:
             return
-        if outpost.end_idle(clock.ticks() - IDLE):
-            del _outposts[run]
-    if run in _outposts:
+        if worker_host.end_idle(clock.ticks() - IDLE):
+            del _worker_hosts[run]
+    if run in _worker_hosts:
         worker.loop.call_later(IDLE, _end_idle, run, worker)
     else:
-        outpost.close()
+        worker_host.close()

@@ -1,4 +1,4 @@
-"""DaskCrew: the tasks that one run has with Dask."""
+"""DaskSession: the tasks that one run has with Dask."""
 
 import asyncio
 import contextlib
@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from distributed import KilledWorker
 
 from dotflow import clock
-from dotflow.abc.executor import Answer, Report
+from dotflow.abc.executor import CompletedCall, Report
 from dotflow.core.call import Call
 from dotflow.core.failure import Failure
 from dotflow.core.outcome import Died, Outcome
 from dotflow.errors import ClusterError
-from dotflow.providers.executors.cluster.protocol import MISSING, REPEATED, STOPPED, Errand, Reply, size_of
-from dotflow.providers.executors.cluster.session import RESUME, ClusterCrew, in_one_line
+from dotflow.providers.executors.cluster.protocol import MISSING, REPEATED, STOPPED, RemoteCall, Reply, size_of
+from dotflow.providers.executors.cluster.session import RESUME, ClusterSession, in_one_line
 from dotflow.providers.executors.dask import remote as dask_remote
 from dotflow.providers.executors.dask.events import listen, silence
 from dotflow.providers.executors.dask.handshake import INSTALL, PATIENCE, ask, meet
@@ -28,14 +28,14 @@ from dotflow.worker.deadline import GRACE
 if TYPE_CHECKING:
     from distributed import Client, Future
 
-SCATTERED: Final = 1 << 20  # bytes from which an errand is sent as data: Dask means tasks themselves to be small
-MOST_LOST_IN_VAIN: Final = 3  # workers; one more, and it is the errand itself that ends them
+SCATTERED: Final = 1 << 20  # bytes from which a remote call is sent as data: Dask means tasks themselves to be small
+MOST_LOST_IN_VAIN: Final = 3  # workers; one more, and it is the remote call itself that ends them
 MOST_UNDERWAY: Final = 1 << 28  # bytes of such data that are out there at once
 SCATTER_TIMEOUT: Final = 10.0  # seconds for a worker to be there that takes data
 
 
 class _Flight(NamedTuple):
-    """An errand that Dask has."""
+    """A remote call that Dask has."""
 
     call: Call
     future: "Future[Any]"
@@ -43,7 +43,7 @@ class _Flight(NamedTuple):
     size: int
 
 
-class DaskCrew(ClusterCrew):
+class DaskSession(ClusterSession):
     """The tasks that one run has with Dask.
 
     Futures tell of their end in a thread of Dask's, and results are fetched, many at once, in the client's event loop;
@@ -57,7 +57,7 @@ class DaskCrew(ClusterCrew):
         self._attempt = dask_remote.messenger()
         self._numbers = itertools.count()
         self._flights: dict[str, _Flight] = {}
-        self._held: deque[tuple[Call, Errand, int]] = deque()  # until less data is underway
+        self._held: deque[tuple[Call, RemoteCall, int]] = deque()  # until less data is underway
         self._underway = 0
         self._lost_in_vain: Counter[int] = Counter()  # by task: workers that were lost before they began it
         self._places: dict[int, str] = {}  # task -> the worker that its attempt began on
@@ -73,7 +73,7 @@ class DaskCrew(ClusterCrew):
             raise
 
     def has_room(self, pool: Hashable) -> bool:
-        """As ClusterCrew says. Where others use the cluster too, a call may wait there for its worker all the same."""
+        """As ClusterSession says. Where others use the cluster too, a call may still wait there for its worker."""
         if self._held or not self._news.empty():  # what has come is heard first: after a failure nothing begins
             return False
         wants = dict(pool)  # type: ignore[call-overload]  # as pool_of makes it
@@ -81,18 +81,18 @@ class DaskCrew(ClusterCrew):
         return busy < self._threads.for_calls(wants) + self._threads.beyond()
 
     def submit(self, call: Call) -> Outcome | None:
-        """As Crew says."""
-        errand = self.errand(call)
-        if not isinstance(errand, Errand):
-            return errand
+        """As ExecutorSession says."""
+        remote_call = self.remote_call(call)
+        if not isinstance(remote_call, RemoteCall):
+            return remote_call
         self.begins_to_wait(call)
-        self._send(call, errand)
+        self._send(call, remote_call)
         return None
 
-    def wait(self, timeout: float | None) -> Sequence[Answer]:
-        """As Crew says."""
+    def wait(self, timeout: float | None) -> Sequence[CompletedCall]:
+        """As ExecutorSession says."""
         end = None if timeout is None else clock.ticks() + timeout
-        answers: list[Answer] = []
+        answers: list[CompletedCall] = []
         while not answers:
             news = self._next(end)
             for part in news:  # first, since what follows asks whether a call has begun
@@ -115,11 +115,11 @@ class DaskCrew(ClusterCrew):
         return any(waiting and self.has_room(pool) for pool, waiting in self.ready.items())
 
     def wake(self) -> None:
-        """As Crew says."""
+        """As ExecutorSession says."""
         self._news.put(None)
 
     def close(self) -> None:
-        """As Crew says."""
+        """As ExecutorSession says."""
         flights, self._flights = self._flights, {}
         client, patience = self._client, PATIENCE  # a scheduler that is told to cancel thousands of tasks takes seconds
         try:
@@ -168,14 +168,14 @@ class DaskCrew(ClusterCrew):
         threads = self._client.nthreads()
         return f"{len(threads)} worker(s) with {sum(threads.values())} thread(s)"
 
-    def _send(self, call: Call, errand: Errand) -> None:
-        size = size_of(errand.parts)
+    def _send(self, call: Call, remote_call: RemoteCall) -> None:
+        size = size_of(remote_call.parts)
         if size >= SCATTERED and self._underway and self._underway + size > MOST_UNDERWAY:
-            self._held.append((call, errand, size))
+            self._held.append((call, remote_call, size))
             return
         key = f"{dask_remote.PREFIX}{call.step.name.replace('-', '_')}-{self.run}-{call.task_id}-{next(self._numbers)}"
         try:
-            self._flights[key] = self._hand_over(key, call, errand.packed(), size)
+            self._flights[key] = self._hand_over(key, call, remote_call.packed(), size)
         except Exception as error:  # whatever Dask says when its scheduler is gone
             raise self._gone(error) from error
         self._flights[key].future.add_done_callback(lambda done: self._news.put(Ended(done.key)))
@@ -196,7 +196,7 @@ class DaskCrew(ClusterCrew):
         return _Flight(call, future, data, 0 if data is None else size)
 
     def _scattered(self, packed: list[Any], place: str) -> "Future[Any] | None":
-        """The errand as data on a worker, at *place* if that is there; None where no worker takes it."""
+        """The remote call as data on a worker, at *place* if that is there; None where no worker takes it."""
         for wanted in dict.fromkeys((place, "")):
             workers = self._client.nthreads()
             if not workers:
@@ -214,7 +214,7 @@ class DaskCrew(ClusterCrew):
             return ClusterError(self.cluster, "is gone, and the run with it", RESUME)
         return ClusterError(self.cluster, f"refuses to go on: {in_one_line(error) if error else 'no reason'}", RESUME)
 
-    def _fetch(self, keys: set[str], answers: list[Answer]) -> None:
+    def _fetch(self, keys: set[str], answers: list[CompletedCall]) -> None:
         """Has the results of tasks that have ended fetched; what ended otherwise is taken as it is."""
         finished = {}
         for key in keys & self._flights.keys():
@@ -234,7 +234,7 @@ class DaskCrew(ClusterCrew):
             for key in finished:
                 self._news.put(Brought(key, found.get(key)))
 
-    def _take(self, key: str, packed: Sequence[Any] | None, answers: list[Answer]) -> None:
+    def _take(self, key: str, packed: Sequence[Any] | None, answers: list[CompletedCall]) -> None:
         """What has come of a task: of a reply, or of none."""
         flight = self._flights.pop(key, None)
         if flight is None:
@@ -254,7 +254,7 @@ class DaskCrew(ClusterCrew):
         while self._held and not (self._underway and self._underway + self._held[0][2] > MOST_UNDERWAY):
             self._send(*self._held.popleft()[:2])
 
-    def _take_none(self, call: Call, future: "Future[Any]", place: str, answers: list[Answer]) -> None:
+    def _take_none(self, call: Call, future: "Future[Any]", place: str, answers: list[CompletedCall]) -> None:
         if self._client.status != "running":
             raise self._gone()
         error = future.exception() if future.status == "error" else None
@@ -271,19 +271,19 @@ class DaskCrew(ClusterCrew):
         else:
             self._answer(call, Died(Failure.of(error)), answers)
 
-    def _answer(self, call: Call, outcome: Outcome, answers: list[Answer]) -> None:
+    def _answer(self, call: Call, outcome: Outcome, answers: list[CompletedCall]) -> None:
         self.ended(call.task_id)
         self._lost_in_vain.pop(call.task_id, None)
         answers.append((call, outcome))
 
-    def _again(self, call: Call, answers: list[Answer]) -> None:
+    def _again(self, call: Call, answers: list[CompletedCall]) -> None:
         """Sends a call that nobody has begun once more, with all that belongs to it."""
-        errand = self.errand(call, whole=True)
-        if isinstance(errand, Errand):
+        remote_call = self.remote_call(call, whole=True)
+        if isinstance(remote_call, RemoteCall):
             self.begins_to_wait(call)
-            self._send(call, errand)
+            self._send(call, remote_call)
         else:
-            self._answer(call, errand, answers)
+            self._answer(call, remote_call, answers)
 
 
 def _address(client: "Client") -> str:

@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from pickle import PickleBuffer
 from typing import Any
 
-from dotflow.processes.wakeup import Bell
-from dotflow.providers.executors.cluster.protocol import Errand
+from dotflow.processes.wakeup import WakeupPipe
+from dotflow.providers.executors.cluster.protocol import RemoteCall
 from dotflow.providers.executors.cluster.versions import Versions, describer
-from dotflow.providers.executors.cluster.worker_host import Outpost
+from dotflow.providers.executors.cluster.worker_host import WorkerHost
 
 
 class Seat:
@@ -17,8 +17,8 @@ class Seat:
     """
 
     def __init__(self) -> None:
-        self._outpost = Outpost(most=1)
-        self._bell = Bell()
+        self._worker_host = WorkerHost(most=1)
+        self._bell = WakeupPipe()
 
     def describe(self) -> Versions:
         """What is installed here. It answers when the actor is up."""
@@ -26,7 +26,7 @@ class Seat:
 
     def make(self, packed: Sequence[Any]) -> list[Any]:
         """Has the attempt made; the reply, packed."""
-        reply = self._outpost.make(Errand.unpacked([memoryview(part) for part in packed]), self._bell)
+        reply = self._worker_host.make(RemoteCall.unpacked([memoryview(part) for part in packed]), self._bell)
         return out_of_band(reply.packed())
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from dotflow.abc.executor import Crew, Executor, Report
+from dotflow.abc.executor import Executor, ExecutorSession, Report
 from dotflow.core.task import Task
 from dotflow.errors import InvalidArgument
 from dotflow.processes.scaling import check_workers
@@ -53,14 +53,14 @@ class ExecutorRay(Executor):
 
         return ray_connection.has_other_machines(self.address)
 
-    def open(self, tasks: Mapping[int, Task], report: Report) -> Crew:
+    def open(self, tasks: Mapping[int, Task], report: Report) -> ExecutorSession:
         """As Executor says."""
         from dotflow.providers.executors.ray import connection as ray_connection
-        from dotflow.providers.executors.ray.session import RayCrew
+        from dotflow.providers.executors.ray.session import RaySession
 
         job = ray_connection.connect(self.address, self.options)
         try:
-            return RayCrew(job, self.max_workers, report)
+            return RaySession(job, self.max_workers, report)
         except BaseException:  # nobody is there yet who would close it
             ray_connection.disconnect()
             raise

@@ -1,4 +1,4 @@
-"""RayCrew: the actors that one run has with Ray."""
+"""RaySession: the actors that one run has with Ray."""
 
 import contextlib
 import queue
@@ -11,13 +11,13 @@ import ray
 from ray.exceptions import ObjectLostError, OutOfMemoryError, RayActorError, RaySystemError
 
 from dotflow import clock
-from dotflow.abc.executor import Answer, Report
+from dotflow.abc.executor import CompletedCall, Report
 from dotflow.core.call import Call
 from dotflow.core.failure import Failure
 from dotflow.core.outcome import Died, Outcome
-from dotflow.processes.dispatcher import Roster
-from dotflow.providers.executors.cluster.protocol import MISSING, Errand, Reply
-from dotflow.providers.executors.cluster.session import ClusterCrew, in_one_line
+from dotflow.processes.dispatcher import Dispatcher
+from dotflow.providers.executors.cluster.protocol import MISSING, RemoteCall, Reply
+from dotflow.providers.executors.cluster.session import ClusterSession, in_one_line
 from dotflow.providers.executors.cluster.versions import describer, differences
 from dotflow.providers.executors.ray import connection as ray_connection
 from dotflow.providers.executors.ray.actor import Seat, out_of_band
@@ -52,7 +52,7 @@ class _Kind:
         options: dict[str, Any] = {OPTIONS[name]: given.pop(name) for name in OPTIONS if name in given}
         self.options = {**options, "resources": given} if given else options
         self.most = most
-        self.roster: Roster[_Seat] = Roster(_nobody, most, may_hire=lambda apart: False)
+        self.dispatcher: Dispatcher[_Seat] = Dispatcher(_nobody, most, should_grow=lambda apart: False)
         self.seats: set[_Seat] = set()
         self.starting: dict[_Seat, None] = {}
 
@@ -71,7 +71,7 @@ class _Done(NamedTuple):
     future: "Future[Any]"
 
 
-class RayCrew(ClusterCrew):
+class RaySession(ClusterSession):
     """The actors that one run has with Ray. There is room for a call when an actor is up and free."""
 
     def __init__(self, job: str, max_workers: int | None, report: Report) -> None:
@@ -83,25 +83,25 @@ class RayCrew(ClusterCrew):
         self._kinds: dict[Hashable, _Kind] = {}
         self._failed_starts = 0
         self._failed = 0.0  # when the last one did that was counted
-        self._answers: list[Answer] = []
+        self._answers: list[CompletedCall] = []
         self._news: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._is_open = True
 
     def has_room(self, pool: Hashable) -> bool:
-        """As ClusterCrew says."""
+        """As ClusterSession says."""
         if self._answers or not self._news.empty():  # what has come is heard first: after a failure nothing begins
             return False
-        return self._kind_of(pool).roster.has_idle
+        return self._kind_of(pool).dispatcher.has_idle
 
     def submit(self, call: Call) -> None:
-        """As Crew says."""
+        """As ExecutorSession says."""
         self.begins_to_wait(call)
-        seat = self._kind_of(self.pool_of(call.step)).roster.take(call.lane)
-        assert isinstance(seat, _Seat), "make_room was asked before, and none is hired by the roster"
+        seat = self._kind_of(self.pool_of(call.step)).dispatcher.take(call.lane)
+        assert isinstance(seat, _Seat), "make_room was asked before, and none is hired by the dispatcher"
         self._send(seat, call)
 
-    def wait(self, timeout: float | None) -> Sequence[Answer]:
-        """As Crew says."""
+    def wait(self, timeout: float | None) -> Sequence[CompletedCall]:
+        """As ExecutorSession says."""
         end = None if timeout is None else clock.ticks() + timeout
         while True:
             self._start_what_lacks()
@@ -123,17 +123,17 @@ class RayCrew(ClusterCrew):
         return any(waiting and self.has_room(pool) for pool, waiting in self.ready.items())
 
     def wake(self) -> None:
-        """As Crew says."""
+        """As ExecutorSession says."""
         self._news.put(None)
 
     def leave(self, lane: int) -> None:
-        """As Crew says."""
+        """As ExecutorSession says."""
         super().leave(lane)
         for kind in self._kinds.values():
-            kind.roster.leave(lane)
+            kind.dispatcher.leave(lane)
 
     def close(self) -> None:
-        """As Crew says."""
+        """As ExecutorSession says."""
         if not self._is_open:
             return
         try:
@@ -189,15 +189,15 @@ class RayCrew(ClusterCrew):
 
     def _send(self, seat: _Seat, call: Call) -> None:
         lane = self.lanes.get(call.lane)
-        errand = self.errand(call, whole=lane is None or lane.place != seat.name)
-        if not isinstance(errand, Errand):
-            self._answer(call, errand)
-            seat.kind.roster.rest(seat)
+        remote_call = self.remote_call(call, whole=lane is None or lane.place != seat.name)
+        if not isinstance(remote_call, RemoteCall):
+            self._answer(call, remote_call)
+            seat.kind.dispatcher.rest(seat)
             return
         self.began(call.task_id)
         seat.call = call
         try:
-            future = seat.actor.make.remote(out_of_band(errand.packed())).future()
+            future = seat.actor.make.remote(out_of_band(remote_call.packed())).future()
         except Exception as error:  # whatever Ray says when it is gone
             raise gone(error) from error
         future.add_done_callback(lambda done: self._news.put(_Done(seat, done)))
@@ -217,7 +217,7 @@ class RayCrew(ClusterCrew):
         self._failed_starts = 0
         for sentence in differences(self._here, {f"the actor {seat.name}": future.result()}):
             self.say_once(sentence.replace(f"the actor {seat.name}", "a worker"))
-        seat.kind.roster.join(seat)
+        seat.kind.dispatcher.join(seat)
 
     def _take(self, seat: _Seat, future: "Future[Any]") -> None:
         call, seat.call = seat.call, None
@@ -225,7 +225,7 @@ class RayCrew(ClusterCrew):
         error = future.exception()
         if error is None:
             reply = Reply.unpacked(future.result())._replace(place=seat.name)
-            seat.kind.roster.rest(seat)
+            seat.kind.dispatcher.rest(seat)
             if reply.kind == MISSING:
                 self.lanes.pop(call.lane, None)
                 self.submit(call)
@@ -243,7 +243,7 @@ class RayCrew(ClusterCrew):
 
     def _dismiss(self, seat: _Seat) -> None:
         seat.kind.seats.discard(seat)
-        seat.kind.roster.dismiss(seat)
+        seat.kind.dispatcher.dismiss(seat)
         _end(seat)
 
     def _answer(self, call: Call, outcome: Outcome) -> None:

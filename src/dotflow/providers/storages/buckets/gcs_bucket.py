@@ -7,7 +7,7 @@ from typing import Any, Final, Self, TypeVar
 from urllib.parse import quote
 
 from dotflow.errors import StorageError
-from dotflow.providers.optional import Late
+from dotflow.providers.optional import PerProcess
 from dotflow.providers.storages.buckets.bucket import JSON, Bucket, Found, age
 from dotflow.providers.storages.buckets.gcs_errors import explained
 
@@ -34,7 +34,7 @@ class GCSBucket(Bucket):
         self.name = name
         self.where = f"gs://{name}"
         self._project = project
-        self._late: Late[Any] = Late()
+        self._late: PerProcess[Any] = PerProcess()
         self._is_there = False
         self._limit: float | None = None
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final, Self, TypeVar
 
 from dotflow.errors import StorageError
-from dotflow.providers.optional import Late
+from dotflow.providers.optional import PerProcess
 from dotflow.providers.storages.buckets.bucket import JSON, Bucket, Found, age
 from dotflow.providers.storages.buckets.s3_errors import code_of, explained, explained_keys
 
@@ -33,7 +33,7 @@ class S3Bucket(Bucket):
         self.where = f"s3://{name}"
         self._region = region
         self._limit: float | None = None
-        self._late: Late[Any] = Late()
+        self._late: PerProcess[Any] = PerProcess()
 
     @property
     def endpoint(self) -> str:

@@ -24,8 +24,8 @@ from dotflow.errors import CheckpointUnreadable, StorageError
 from dotflow.providers.storages.buckets.bucket import Bucket, ObjectRegister
 from dotflow.providers.storages.buckets.parts import MEDIA, PartObjects, fetch_part, find_parts
 from dotflow.providers.storages.leases.lease import MARGIN, RACES, Lease
-from dotflow.providers.storages.leases.lease_lock import LeaseHold, lease_on
-from dotflow.providers.storages.leases.lease_record import Note, read_note
+from dotflow.providers.storages.leases.lease_lock import LeaseLock, lease_on
+from dotflow.providers.storages.leases.lease_record import LeaseRecord, read_record
 from dotflow.providers.storages.safe_name import is_plain, safe_name
 
 ENDING: Final = ".json"
@@ -124,7 +124,7 @@ class StorageObjects(Storage):
     def hold(self, workflow_id: str) -> contextlib.AbstractContextManager[Hashable]:
         """As Storage says, by a lease, which is renewed from a thread while it is held."""
         register = self._register(safe_name(workflow_id))
-        return LeaseHold(register, workflow_id, self._seconds, **{GENERATION: new_generation(), VOID: []})
+        return LeaseLock(register, workflow_id, self._seconds, **{GENERATION: new_generation(), VOID: []})
 
     def _begin(self, folder: str, lease: Lease) -> None:
         """Begins a generation, and deletes what no longer counts: what a crash has left of earlier ones, too."""
@@ -160,11 +160,11 @@ class StorageObjects(Storage):
         for _ in range(RACES):
             entry = register.read()
             if entry is not None:
-                return _named(read_note(entry, register.where).more, register.where)
+                return _named(read_record(entry, register.where).more, register.where)
             if not make:
                 return None
             made = new_generation()
-            note = Note(seconds=self._seconds)
+            note = LeaseRecord(seconds=self._seconds)
             if register.write(replace(note, more={GENERATION: made, VOID: []}).text(), None) is not None:
                 return made
         raise StorageError(f"{register.where} can't be written", "others are writing it all the time; try again")

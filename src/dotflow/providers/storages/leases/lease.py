@@ -19,7 +19,7 @@ from typing import Any, Final
 from dotflow import clock
 from dotflow.core.durations import as_seconds
 from dotflow.errors import LeaseLost, StorageError, WorkflowBusy
-from dotflow.providers.storages.leases.lease_record import Entry, Note, read_note
+from dotflow.providers.storages.leases.lease_record import Entry, LeaseRecord, read_record
 from dotflow.providers.storages.leases.process_identity import is_dead_here, this_process
 
 SHORTEST: Final = 1.0  # seconds; services tell the time in whole ones
@@ -81,7 +81,7 @@ class Lease:
         self._token = uuid.uuid4().hex
         self._turn = threading.RLock()
         self._over = threading.Event()
-        self._note = Note()
+        self._note = LeaseRecord()
         self._version: str | None = None
         self._until = 0.0  # by clock.elapsed; before it, nobody else can have taken it
         self._leaving_until: float | None = None  # by the same; how long it is tried to give it back
@@ -109,7 +109,7 @@ class Lease:
         """
         for _ in range(RACES):
             entry = self._register.read()
-            found = read_note(entry, self._register.where)
+            found = read_record(entry, self._register.where)
             self._refuse_if_busy(found, entry)
             self._version = None if entry is None else entry.version
             holder = {**this_process(), "since": clock.now().isoformat(timespec="seconds")}
@@ -168,7 +168,7 @@ class Lease:
                     return
                 self._write(self._note, self._register.brief)
 
-    def _write(self, note: Note, register: Register | None = None) -> bool:
+    def _write(self, note: LeaseRecord, register: Register | None = None) -> bool:
         """Whether it is written; if not, it belongs to somebody else."""
         register = register or self._register
         with self._turn:
@@ -178,7 +178,7 @@ class Lease:
             if version is None:
                 # What is there may be our own: an answer that was lost on its way, to a write that was then repeated.
                 entry = register.read()
-                found = read_note(entry, register.where)
+                found = read_record(entry, register.where)
                 if entry is None or found.token != self._token:
                     self._lost = DELETED if entry is None else f"its lease ran out, and {_who(found)} has it now"
                     return False
@@ -192,7 +192,7 @@ class Lease:
             self._until = sent + self._seconds * (1 - MARGIN)
             return True
 
-    def _refuse_if_busy(self, found: Note, entry: Entry | None) -> None:
+    def _refuse_if_busy(self, found: LeaseRecord, entry: Entry | None) -> None:
         if entry is None or found.holder is None or is_dead_here(found.holder):
             return
         left = found.seconds * (1 + MARGIN) + GRAIN - entry.age
@@ -207,7 +207,7 @@ class Lease:
         )
 
 
-def _who(note: Note) -> str:
+def _who(note: LeaseRecord) -> str:
     if note.holder is None:
         return "another process, which has ended,"
     return f"process {note.holder.get('process')} on host {note.holder.get('host')}"

@@ -18,10 +18,10 @@ class _Held:
 
     def __init__(self, lease: Lease) -> None:
         self.lease = lease
-        self.runs: set[LeaseHold] = set()
+        self.runs: set[LeaseLock] = set()
 
 
-class LeaseHold:
+class LeaseLock:
     """Keeps other processes off a workflow until it is left, on every machine; other runs of this process may join.
 
     Entered, it gives the name of the place, by which other runs of this process know that they share it. Leaving may be

@@ -26,7 +26,7 @@ class Entry(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Note:
+class LeaseRecord:
     """What the text says.
 
     Attributes:
@@ -49,10 +49,10 @@ class Note:
         return json.dumps(fields, indent=2) + "\n"
 
 
-def read_note(entry: Entry | None, where: str) -> Note:
+def read_record(entry: Entry | None, where: str) -> LeaseRecord:
     """What an entry says. Raises StorageError where it says nothing that a lease says."""
     if entry is None:
-        return Note()
+        return LeaseRecord()
     try:
         more = json.loads(entry.text)
         holder, seconds, beat, token = (more.pop(name) for name in ("holder", "lease", "beat", "token"))
@@ -61,4 +61,4 @@ def read_note(entry: Entry | None, where: str) -> Note:
     except (ValueError, KeyError, AttributeError, TypeError):
         what = f"{where} is not what dotflow has written there"
         raise StorageError(what, "put it in order, or delete it: then the workflow's checkpoints are void") from None
-    return Note(holder=holder, token=str(token), beat=beat, seconds=float(seconds), more=more)
+    return LeaseRecord(holder=holder, token=str(token), beat=beat, seconds=float(seconds), more=more)

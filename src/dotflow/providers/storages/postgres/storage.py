@@ -12,7 +12,7 @@ from dotflow.errors import CheckpointUnreadable, InvalidArgument
 from dotflow.providers.optional import need
 from dotflow.providers.storages.joined_parts import JoinedParts
 from dotflow.providers.storages.leases.lease import Lease, check_seconds
-from dotflow.providers.storages.leases.lease_lock import LeaseHold, lease_on
+from dotflow.providers.storages.leases.lease_lock import LeaseLock, lease_on
 from dotflow.providers.storages.leases.lease_record import SECONDS
 from dotflow.providers.storages.postgres.dsn import Dsn
 from dotflow.providers.storages.postgres.pool import PostgresPool
@@ -111,7 +111,7 @@ class StoragePostgres(Storage):
 
     def hold(self, workflow_id: str) -> contextlib.AbstractContextManager[Hashable]:
         """As Storage says, by a lease, which is renewed from a thread while it is held."""
-        return LeaseHold(RowRegister(self._tables, short(workflow_id)), workflow_id, self._seconds)
+        return LeaseLock(RowRegister(self._tables, short(workflow_id)), workflow_id, self._seconds)
 
     def close(self) -> None:
         """Closes the connections that nobody uses now; the next call connects again.
