@@ -79,3 +79,8 @@ class Executor(ABC):
             report: Writes a line into the run's log; for what a user should know while it happens. May be called
                 from any thread.
         """
+
+
+#: The earlier names, for executors that were written with them.
+Crew = ExecutorSession
+Answer = CompletedCall
