@@ -7,7 +7,7 @@ from dotflow.providers.logs.formats import shown
 
 
 class Filter(NamedTuple):
-    """Takes the records that are wanted; all of them unless told otherwise.
+    """Takes the records that are wanted; by default all of them.
 
     Attributes:
         least: How serious they have to be; what says nothing about that is not.
