@@ -78,8 +78,11 @@ class Checkpoints:
             self._join()
             self._initials = _digests(tasks)
             self._run = f"{uuid.uuid4().hex[:12]}/{len(tasks)}"
-            if resume is True or (resume and self._is_unfinished(tasks)):
-                return self._restore(tasks, sources or (None,) * len(tasks))
+            # With "unfinished", a run of this process that goes on finishes by itself, and this one begins anew.
+            if resume is True or (resume and len(self._place.runs) == 1):
+                found = [self._find(task) for task in tasks]
+                if resume is True or self._is_unfinished(found):
+                    return self._restore(tasks, sources or (None,) * len(tasks), found)
             self._forget(tasks)
         except BaseException:  # Ctrl-C too: another process may try
             self.close()
@@ -175,11 +178,8 @@ class Checkpoints:
             found[key] = None
         return list(found)
 
-    def _is_unfinished(self, tasks: Sequence[Task]) -> bool:
-        """Whether the last run is over and left one of today's tasks, which it had, without a checkpoint."""
-        if len(self._place.runs) > 1:  # it goes on, and finishes by itself
-            return False
-        found = [self._find(task) for task in tasks]
+    def _is_unfinished(self, found: Sequence[Context | None]) -> bool:
+        """Whether the last run left one of today's tasks, which it had, without a checkpoint."""
         made = [context.inputs for context in found if context is not None]
         if None in made:
             self._report(
@@ -190,9 +190,11 @@ class Checkpoints:
         count = max((inputs.tasks for inputs in made if inputs is not None), default=0)
         return None in found[:count]
 
-    def _restore(self, tasks: Sequence[Task], sources: Sequence[int | None]) -> dict[int, Context]:
-        found = {task.task_id: context for task in tasks if (context := self._find(task)) is not None}
-        restoration = restore(tasks, sources, self._initials, found)
+    def _restore(
+        self, tasks: Sequence[Task], sources: Sequence[int | None], found: Sequence[Context | None]
+    ) -> dict[int, Context]:
+        there = {task_id: context for task_id, context in enumerate(found) if context is not None}
+        restoration = restore(tasks, sources, self._initials, there)
         self._delete([tasks[task_id] for task_id in restoration.void])
         for task_id, reason in restoration.void.items():
             self._report(f"Task {task_id} {tasks[task_id].name} runs again: {reason}.")
