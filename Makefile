@@ -69,7 +69,7 @@ test-newest: .venv/$(newest)/.ready
 	@$(call pytest,$(newest)) tests -m 'not clusters' -n 2
 
 # Its unit tests were run by `check`; the servers and the documents are the same on every Python.
-WHOLE_RUNS = $(patsubst %,tests/integration/test_%.py,runs processes timeouts signals retries resume what_counts script_classes)
+WHOLE_RUNS = $(patsubst %,tests/integration/test_%.py,runs processes timeouts signals retries resume resume_after_change script_classes)
 test-oldest: .venv/$(oldest)/.ready
 	$(heading) 'Python $(oldest): contracts without servers, and whole runs'
 	@$(call pytest,$(oldest)) tests/contract $(WHOLE_RUNS) -m 'not clusters' -k 'not s3 and not gcs and not postgres and not clouds'

@@ -220,12 +220,12 @@ def _no_path() -> object:
     return workflow_of("extract")
 
 
-@case(errors.UnfillableParameter)
+@case(errors.UnknownParameter)
 def _a_parameter() -> object:
     return workflow_of(needs_rows)
 
 
-@case(errors.UnfillableParameter)
+@case(errors.UnknownParameter)
 def _a_method() -> object:
     return workflow_of(Report.load)
 
@@ -332,7 +332,7 @@ def _a_zone() -> object:
     return SchedulerCron("@daily", timezone="Europe/Berln")
 
 
-@case(errors.NothingScheduled)
+@case(errors.NoSchedule)
 def _no_schedule() -> object:
     return workflow_of(extract).schedule()
 
@@ -391,12 +391,12 @@ def _no_scheduler() -> object:
     return workflow_of(extract, executor=ExecutorDask("tcp://127.0.0.1:9", timeout=0.5)).start()
 
 
-@case(errors.CannotTravel)
+@case(errors.NotPicklable)
 def _a_lock() -> object:
     return failed(workflow_of(opens_a_file), "parallel")
 
 
-@case(errors.LoopLost)
+@case(errors.EventLoopBlocked)
 def _a_blocked_loop() -> object:
     @action(timeout=0.05)
     async def blocks() -> None:
@@ -541,7 +541,7 @@ def _twice() -> object:
     return said[0]
 
 
-@case(errors.NoProcesses)
+@case(errors.ProcessesUnsupported)
 def _windows() -> object:
     with mock.patch("os.name", "nt"), mock.patch("sys.platform", "win32"):  # the tests run on POSIX
         return ExecutorProcess().open({}, print)

@@ -23,7 +23,7 @@ from dotflow.providers import StorageFile  # noqa: E402
 from dotflow.testing.contracts.equality import difference  # noqa: E402
 from dotflow.testing.contracts.values import OTHERS, PLAIN  # noqa: E402
 from tests.unit import codec_samples  # noqa: E402
-from tests.unit import test_codec_arrow as frames  # noqa: E402
+from tests.unit import test_codec_frames as frames  # noqa: E402
 
 Case = tuple[str, str, Any]  # the kind, the value's own name, the value
 

@@ -28,7 +28,7 @@ ticks: Final = time.monotonic
 #: The same, but it also goes on while the machine sleeps, where the system has such a clock: for promises that others
 #: hold one to meanwhile.
 elapsed: Callable[[], float] = (
-    # Elsewhere CLOCK_MONOTONIC may be the one (macOS): it is not always what time.monotonic reads.
+    # RemoteClock CLOCK_MONOTONIC may be the one (macOS): it is not always what time.monotonic reads.
     partial(time.clock_gettime, getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
     if hasattr(time, "clock_gettime")
     else time.monotonic
@@ -37,10 +37,10 @@ elapsed: Callable[[], float] = (
 #: Sleeps for so many seconds.
 sleep: Callable[[float], None] = time.sleep
 
-Seat = contextlib.AbstractContextManager[object]
+Participant = contextlib.AbstractContextManager[object]
 
 
-class Keeper(Protocol):
+class TimeSource(Protocol):
     """Whoever makes time, where it is not the real one. It moves it on while all who take part wait."""
 
     def wait(
@@ -53,23 +53,23 @@ class Keeper(Protocol):
     ) -> T:
         """As `clock.wait`."""
 
-    def rouse(self, wake: Callable[[], None]) -> None:
-        """As `clock.rouse`."""
+    def about_to_wake(self, wake: Callable[[], None]) -> None:
+        """As `clock.about_to_wake`."""
 
-    def take_seat(self) -> Seat:
-        """As `clock.take_seat`."""
+    def join(self) -> Participant:
+        """As `clock.join`."""
 
     def before_await(self) -> None:
         """As `clock.before_await`."""
 
 
 #: None for real time.
-keeper: Keeper | None = None
+source: TimeSource | None = None
 
 #: Threads, by ident, that make attempts for a run whose own thread waits for them.
 helpers: Final[set[int]] = set()
 
-_NO_SEAT: Final = contextlib.nullcontext()
+_NO_PARTICIPANT: Final = contextlib.nullcontext()
 
 
 def wait(
@@ -89,28 +89,28 @@ def wait(
         in_flight: How many attempts are being made elsewhere meanwhile: time does not move on without them.
         recheck: Seconds after which the caller wants to look at the wall clock again, which may have been set.
     """
-    if keeper is not None:
-        return keeper.wait(pause, seconds, wake, in_flight, recheck)
+    if source is not None:
+        return source.wait(pause, seconds, wake, in_flight, recheck)
     if recheck is not None:
         seconds = recheck if seconds is None else min(seconds, recheck)
     return pause(seconds)
 
 
-def rouse(wake: Callable[[], None]) -> None:
+def about_to_wake(wake: Callable[[], None]) -> None:
     """Says that whoever waits to be woken by *wake* is about to be: from here on it takes part again."""
-    if keeper is not None:
-        keeper.rouse(wake)
+    if source is not None:
+        source.about_to_wake(wake)
 
 
 def before_await() -> None:
     """A coroutine is about to wait for a run. Raises where time can't move on, since its step counts as busy."""
-    if keeper is not None:
-        keeper.before_await()
+    if source is not None:
+        source.before_await()
 
 
-def take_seat() -> Seat:
+def join() -> Participant:
     """A place among those for whom time does not move on while they are busy.
 
     It is taken at once; the thread whose place it is enters it, and leaves it at its end.
     """
-    return _NO_SEAT if keeper is None else keeper.take_seat()
+    return _NO_PARTICIPANT if source is None else source.join()

@@ -4,21 +4,21 @@
     ├── DefinitionError           the workflow is wrong: raised before anything runs
     │   ├── InvalidStep           (TypeError)   what was added is no action
     │   ├── InvalidPath           (ValueError)  a dotted path leads nowhere
-    │   ├── UnfillableParameter   (TypeError)   a step asks for what no context can give
+    │   ├── UnknownParameter   (TypeError)   a step asks for what no context can give
     │   ├── InvalidPolicy         (ValueError)  retry, timeout, retry_delay, backoff
     │   ├── InvalidArgument       (ValueError)  any other argument of a wrong value
     │   ├── UnknownArgument       (TypeError)   an argument that there is none of
     │   ├── InvalidCallback       (TypeError)   a callback that can't be called
     │   ├── InvalidProvider       (TypeError)   a provider of the wrong kind
     │   ├── InvalidSchedule       (ValueError)  a cron expression or time zone that means nothing
-    │   └── NothingScheduled      (ValueError)  schedule() without a schedule
+    │   └── NoSchedule      (ValueError)  schedule() without a schedule
     ├── AttemptError              what happened to one attempt of a step
     │   ├── StepTimeout           (TimeoutError) its time was up
     │   ├── WorkerDied            its worker process ended under it
     │   ├── WorkerNotStarted      no worker process could be started for it
-    │   ├── CannotTravel          (TypeError) what it takes or gives can't be sent between processes
+    │   ├── NotPicklable          (TypeError) what it takes or gives can't be sent between processes
     │   ├── ModuleNotOnWorker     its worker, on another machine, can't import what it needs
-    │   ├── LoopLost              another step blocked the event loop that it ran in
+    │   ├── EventLoopBlocked              another step blocked the event loop that it ran in
     │   ├── ValueNotStorable      (TypeError) what it returned can't be kept so that it comes back as it was
     │   ├── RunStopped            the run was cancelled or interrupted while it ran
     │   └── StepFailed            what it raised, as far as it is known: the cause of a RunFailed
@@ -30,7 +30,7 @@
     │   │   └── LeaseLost         another process has the workflow now
     └── RunError                  the run as a whole
         ├── AlreadyScheduled      a scheduler was started that is running already
-        ├── NoProcesses           this system has no worker processes
+        ├── ProcessesUnsupported           this system has no worker processes
         ├── RunFailed             it did not complete, and raise_for_failure() was called
         ├── VirtualClockMisuse    a test's clock was used where or when it can't work
         ├── CheckpointMismatch    a checkpoint was made by another step
@@ -47,12 +47,12 @@ from typing import Any, Final, NamedTuple
 __all__ = [
     "AlreadyScheduled",
     "AttemptError",
-    "CannotTravel",
     "CheckpointMismatch",
     "CheckpointUnreadable",
     "ClusterError",
     "DefinitionError",
     "DotflowError",
+    "EventLoopBlocked",
     "InvalidArgument",
     "InvalidCallback",
     "InvalidPath",
@@ -61,12 +61,12 @@ __all__ = [
     "InvalidSchedule",
     "InvalidStep",
     "LeaseLost",
-    "LoopLost",
     "MissingExtra",
     "ModuleNotOnWorker",
-    "NoProcesses",
-    "NothingScheduled",
+    "NoSchedule",
+    "NotPicklable",
     "NotifyError",
+    "ProcessesUnsupported",
     "ProviderError",
     "RunError",
     "RunFailed",
@@ -74,8 +74,8 @@ __all__ = [
     "StepFailed",
     "StepTimeout",
     "StorageError",
-    "UnfillableParameter",
     "UnknownArgument",
+    "UnknownParameter",
     "ValueNotStorable",
     "VirtualClockMisuse",
     "WorkerDied",
@@ -125,7 +125,7 @@ class InvalidPath(DefinitionError, ValueError):
         return f"Can't import {self.path!r}: {self.reason}" + (f" {self.hint}" if self.hint else "")
 
 
-class UnfillableParameter(DefinitionError, TypeError):
+class UnknownParameter(DefinitionError, TypeError):
     """A step asks for something that no context can give."""
 
     def __init__(self, step: str, parameter: str, hint: str) -> None:
@@ -224,7 +224,7 @@ class InvalidProvider(DefinitionError, TypeError):
         return f"{wanted} {self.hint}" if self.hint else wanted
 
 
-class NothingScheduled(DefinitionError, ValueError):
+class NoSchedule(DefinitionError, ValueError):
     """schedule() was called, but no schedule was configured."""
 
     def __str__(self) -> str:
@@ -339,7 +339,7 @@ class WorkerNotStarted(AttemptError):
         )
 
 
-class CannotTravel(AttemptError, TypeError):
+class NotPicklable(AttemptError, TypeError):
     """What a step takes or gives can't be sent between processes."""
 
     def __init__(self, step: str, what: str, reason: str) -> None:
@@ -377,7 +377,7 @@ class ModuleNotOnWorker(AttemptError):
         )
 
 
-class LoopLost(AttemptError):
+class EventLoopBlocked(AttemptError):
     """Another step blocked the event loop that the step ran in."""
 
     def __str__(self) -> str:
@@ -547,7 +547,7 @@ class AlreadyScheduled(RunError):
         )
 
 
-class NoProcesses(RunError):
+class ProcessesUnsupported(RunError):
     """Worker processes were asked for on a system that dotflow can't start them on."""
 
     def __init__(self, system: str) -> None:

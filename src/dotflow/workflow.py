@@ -215,7 +215,7 @@ class DotFlow:
             **start_arguments: Those of `start`.
 
         Raises:
-            NothingScheduled: No scheduler was configured.
+            NoSchedule: No scheduler was configured.
             UnknownArgument: `start` takes no such argument: at once, not when it is first due.
             InvalidArgument: It does not take such a value.
             InvalidCallback: A callback that can't be called.

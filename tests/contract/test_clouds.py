@@ -86,7 +86,7 @@ class TestLayout:
     def test_more_keys_than_a_page_holds(self, make: MakeStorage) -> None:
         """1,100 are listed and cleared as three are; the services tell and delete 1,000 at a time."""
         storage = make()
-        with storage.hold("w"):
+        with storage.lock("w"):
             for number in range(1_100):
                 storage.post(f"w/{number}", Context(number))
 
@@ -215,7 +215,7 @@ class TestClear:
             other.post("w/0", Context("new"))
             real(names)
 
-        with storage.hold("w"):
+        with storage.lock("w"):
             monkeypatch.setattr(storage._bucket, "delete", overtaken)
             # The other one is of another process: it doesn't write under the lease of this one.
             monkeypatch.setattr(other, "_lease", lambda folder: None)
@@ -277,7 +277,7 @@ class TestLease:
             real(name, data)
             put.append(name)
 
-        with storage.hold("w"):
+        with storage.lock("w"):
             monkeypatch.setattr(storage._bucket, "put", slow)
             if moment == "before":
                 lose()
@@ -524,7 +524,7 @@ class TestRefusals:
 
         with answering(answer) as server:
             settle(monkeypatch, server.url)
-            with KINDS[kind]("values").hold("w"):
+            with KINDS[kind]("values").lock("w"):
                 before = len(server.asked)
                 is_silent.set()
 

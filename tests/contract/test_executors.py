@@ -633,7 +633,7 @@ class TestProcesses:
 
         run = workflow.start(keep_going=True)
 
-        assert run.tasks[0].errors[0].exception == "CannotTravel"
+        assert run.tasks[0].errors[0].exception == "NotPicklable"
         assert "lock" in run.tasks[0].errors[0].message
         assert workflow.result_storage()[1] == "next"
 

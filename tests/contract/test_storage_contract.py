@@ -138,7 +138,7 @@ class HoldsAgainstItself(StorageDefault):
         self.held: set[str] = set()
 
     @contextlib.contextmanager
-    def hold(self, workflow_id: str) -> Any:
+    def lock(self, workflow_id: str) -> Any:
         if workflow_id in self.held:
             raise WorkflowBusy(workflow_id, "memory", "this process")
         self.held.add(workflow_id)

@@ -231,7 +231,7 @@ bucket = getattr(storage, "_bucket", None)
 def client():
     return bucket and bucket._late._made[1]
 
-with storage.hold("w") as name:
+with storage.lock("w") as name:
     storage.post("w/0", Context([1]))
     theirs = client()
     with lease_lock._guard:
@@ -239,7 +239,7 @@ with storage.hold("w") as name:
         if not child:
             try:
                 found = [storage.get("w/0").storage == [1], lease_lock.lease_on(name) is None]
-                with storage.hold("v"):
+                with storage.lock("v"):
                     found += [lease_lock.lease_on(name) is None, bucket is None or client() is not theirs]
                 os._exit(7 if all(found) else 1)
             finally:

@@ -199,7 +199,7 @@ class TestLostWorkers:
         workflow.task.add(action(lambda previous_context: len(previous_context.storage)))
         run = workflow.start(keep_going=True)
 
-        assert [error.exception for error in run.tasks[1].errors] == (["CannotTravel"] if rebuilt else [])
+        assert [error.exception for error in run.tasks[1].errors] == (["NotPicklable"] if rebuilt else [])
         assert workflow.result_storage()[1] == (None if rebuilt else 3)
 
     def test_one_that_is_lost_before_it_was_heard_that_the_step_began(

@@ -82,7 +82,7 @@ def test_who_holds_the_workflow_next_removes_what_no_document_names(storage: Sto
         (folder / name).write_text("orphan")
     (folder / "2.0123456789abcdef.bin").write_text("its document can't be read, which may be mended")
 
-    with StorageFile(path=storage.path).hold("w"):
+    with StorageFile(path=storage.path).lock("w"):
         assert {path.name for path in folder.iterdir()} - {".lock"} - stays <= {"2.0123456789abcdef.bin", "w.lock"}
 
     assert storage.get("w/0").storage == storage.get("w/1").storage == OLD
@@ -163,7 +163,7 @@ KILLED = """
 from dotflow.providers import StorageFile
 
 at, storage = int(sys.argv[1]), StorageFile(path=HERE / "kept")
-with storage.hold("w"):
+with storage.lock("w"):
     if at:
         calls = 0
 

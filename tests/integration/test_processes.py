@@ -233,11 +233,11 @@ say(tasks=told(workflow.result_task()))
     reasons = ["lock", "generator", "not to be pickled", "not to be unpickled", "SystemExit"]
     for name, reason, (status, value, errors) in zip(names, reasons, facts["tasks"], strict=False):
         assert [status, value] == ["Failed", None], name
-        assert errors[0][0] == "CannotTravel", name
+        assert errors[0][0] == "NotPicklable", name
         assert name in errors[0][1]
         assert reason in errors[0][1]
     assert facts["tasks"][5][:2] == ["Completed", "fine"]
-    assert facts["tasks"][5][2][0][0] == "CannotTravel"
+    assert facts["tasks"][5][2][0][0] == "NotPicklable"
 
 
 def test_an_exception_need_not_be_picklable(scripts: Scripts) -> None:
@@ -315,7 +315,7 @@ say(tasks=told(workflow.result_task()))
         assert use == ["Completed", "locked", []]
     else:
         assert use[0] == "Failed"
-        assert use[2][0][0] == "CannotTravel"
+        assert use[2][0][0] == "NotPicklable"
         assert "'use'" in use[2][0][1]
         assert "lock" in use[2][0][1]
 

@@ -212,7 +212,7 @@ KILLED = """
 from dotflow.providers import StorageFile
 
 at, storage = int(sys.argv[1]), StorageFile(path=HERE / "kept")
-with storage.hold("w"):
+with storage.lock("w"):
     if at:
         calls = 0
 

@@ -126,7 +126,7 @@ class TestServer:
 
     def test_no_session_is_needed(self, storage: StoragePostgres) -> None:
         """As through a pooler, which gives every transaction to another one."""
-        with storage.hold("w"):
+        with storage.lock("w"):
             for number in range(8):
                 storage.post(f"w/{number}", Context(number))
                 storage._tables.pool.run("DISCARD ALL")
@@ -156,7 +156,7 @@ class TestLease:
         self, storage: StoragePostgres, postgres: str, postgres_server: PostgresProcess
     ) -> None:
         """However sure the process is: the row counts, in one with the write."""
-        with storage.hold("w"):
+        with storage.lock("w"):
             storage.post("w/0", Context("ours"))
             postgres_server.run(
                 "UPDATE dotflow_checkpoints_leases SET token = 'x', version = 'y', "
@@ -179,7 +179,7 @@ class TestLease:
         """However long the write waits: until it is done, the row of the lease is not changed."""
         waiting = "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND application_name = 'dotflow'"
         take_over = "SET lock_timeout = '100ms'; UPDATE dotflow_checkpoints_leases SET token = 'x'"
-        with storage.hold("w"):
+        with storage.lock("w"):
             storage.post("w/0", Context("before"))
             with contextlib.closing(psycopg.connect(postgres)) as blocking:
                 blocking.execute("SELECT 1 FROM dotflow_checkpoints FOR UPDATE")
@@ -196,13 +196,13 @@ class TestLease:
         self, storage: StoragePostgres, postgres: str, postgres_server: PostgresProcess
     ) -> None:
         """By hand, say: then nobody knows who runs the workflow, and nothing is written."""
-        with storage.hold("w"):
+        with storage.lock("w"):
             postgres_server.run("DELETE FROM dotflow_checkpoints_leases", dsn=postgres)
             with pytest.raises(StorageError, match=r"no longer this process's.*was deleted, so nobody knows"):
                 storage.post("w/0", Context(1))
 
         assert not storage.contains("w/0")
-        with storage.hold("w"):
+        with storage.lock("w"):
             storage.post("w/0", Context(2))
 
     def test_two_ways_to_one_place_share_it(self, storage: StoragePostgres, postgres: str) -> None:
@@ -210,7 +210,7 @@ class TestLease:
         other = StoragePostgres(
             postgres.replace("127.0.0.1", "localhost"), table=f"{schema_of(postgres)}.dotflow_checkpoints"
         )
-        with storage.hold("w") as name, other.hold("w") as same:
+        with storage.lock("w") as name, other.lock("w") as same:
             assert name == same
 
 
@@ -276,14 +276,14 @@ class TestTables:
         """Without the tables, or without rights on them, one error says which rights it takes."""
         narrow = StoragePostgres(role)
         with pytest.raises(StorageError, match=r"permission denied.*SELECT, INSERT, UPDATE and DELETE"):
-            narrow.hold("w")
+            narrow.lock("w")
         storage.post("w/0", Context(1))
         with pytest.raises(StorageError, match=r"permission denied.*SELECT, INSERT, UPDATE and DELETE"):
             narrow.get("w/0")
         tables = "dotflow_checkpoints, dotflow_checkpoints_leases"
         postgres_server.run(f"GRANT SELECT, INSERT, UPDATE, DELETE ON {tables} TO {NARROW}", dsn=postgres)
 
-        with narrow.hold("w"):
+        with narrow.lock("w"):
             assert narrow.get("w/0").storage == 1
             narrow.post("w/0", Context(2))
             narrow.clear("w")
@@ -400,7 +400,7 @@ class TestRefusals:
         postgres_server.run(f"ALTER ROLE {NARROW} CONNECTION LIMIT 0")
 
         with pytest.raises(StorageError, match="too many connections"):
-            StoragePostgres(role).hold("w")
+            StoragePostgres(role).lock("w")
 
     @pytest.mark.parametrize(
         "dsn",

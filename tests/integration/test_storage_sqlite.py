@@ -712,14 +712,14 @@ def test_what_was_deleted_is_not_found(storage: StorageSQLite, path: Path) -> No
 
 def test_one_process_at_a_time_holds_a_workflow(scripts: Scripts, storage: StorageSQLite, path: Path) -> None:
     """The lock lies beside the file, which needn't be there yet."""
-    source = CHILDREN + "with StorageSQLite(PATH).hold('w'):\n    say(held=True)\n    time.sleep(60)"
+    source = CHILDREN + "with StorageSQLite(PATH).lock('w'):\n    say(held=True)\n    time.sleep(60)"
     with scripts.start(source) as other:
         assert other.line()
-        with pytest.raises(WorkflowBusy), storage.hold("w"):
+        with pytest.raises(WorkflowBusy), storage.lock("w"):
             pass
-        with storage.hold("v"):
+        with storage.lock("v"):
             pass
-    with storage.hold("w"):
+    with storage.lock("w"):
         pass
 
     assert [found.name for found in path.parent.iterdir()] == ["flow.db.locks"]

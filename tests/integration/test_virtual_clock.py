@@ -334,17 +334,17 @@ def test_real_timeouts_stay_real(time: VirtualClock, make_workflow: MakeWorkflow
 
 def test_at_the_end_everything_is_put_back() -> None:
     """After an exception too."""
-    real = (clock.now, clock.monotonic, clock.sleep, clock.keeper)
+    real = (clock.now, clock.monotonic, clock.sleep, clock.source)
 
     def leave_by_an_exception() -> None:
         with virtual_clock() as time:
-            assert (clock.now, clock.keeper) == (time.now, time)
+            assert (clock.now, clock.source) == (time.now, time)
             raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
         leave_by_an_exception()
 
-    assert (clock.now, clock.monotonic, clock.sleep, clock.keeper) == real
+    assert (clock.now, clock.monotonic, clock.sleep, clock.source) == real
     with virtual_clock():
         pass
 
@@ -387,7 +387,7 @@ def test_a_forked_child_lives_in_real_time(time: VirtualClock) -> None:
     if not child:
         told = "wrong"
         try:
-            if clock.keeper is None and abs(clock.now() - datetime.now(UTC)) < timedelta(minutes=1):
+            if clock.source is None and abs(clock.now() - datetime.now(UTC)) < timedelta(minutes=1):
                 with virtual_clock() as own:
                     own.sleep(HOUR)
                     told = "real"
@@ -400,4 +400,4 @@ def test_a_forked_child_lives_in_real_time(time: VirtualClock) -> None:
     os.close(writing)
 
     assert found == b"real"
-    assert clock.keeper is time
+    assert clock.source is time

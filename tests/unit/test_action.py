@@ -13,7 +13,7 @@ import pytest
 
 from dotflow import Context, action
 from dotflow.core.action import Action, actions_of
-from dotflow.errors import InvalidPolicy, InvalidStep, UnfillableParameter
+from dotflow.errors import InvalidPolicy, InvalidStep, UnknownParameter
 
 
 @action
@@ -326,9 +326,9 @@ class TestPickling:
             pickle.dumps(local)
 
 
-class TestWants:
+class TestContextParams:
     @pytest.mark.parametrize(
-        ("function", "wants"),
+        ("function", "params"),
         [
             (lambda: 0, ()),
             (lambda previous_context: 0, ("previous_context",)),
@@ -342,17 +342,17 @@ class TestWants:
             (lambda **initial_context: 0, ()),
         ],
     )
-    def test_is_read_from_the_signature(self, function: Any, wants: tuple[str, ...]) -> None:
+    def test_is_read_from_the_signature(self, function: Any, params: tuple[str, ...]) -> None:
         """A step is given the contexts that it can take by name, and only those."""
-        assert action(function).wants == wants
+        assert action(function).context_params == params
 
     def test_of_a_class_are_those_of_its_init(self) -> None:
         """A class asks with the parameters of __init__."""
-        assert Pipeline.wants == ("initial_context",)
+        assert Pipeline.context_params == ("initial_context",)
 
     def test_of_a_method_leave_out_self(self) -> None:
         """self is nobody's context."""
-        assert Report().load.wants == ("previous_context",)
+        assert Report().load.context_params == ("previous_context",)
 
     def test_of_a_classmethod(self) -> None:
         """A class method gets its contexts like any other."""
@@ -363,7 +363,7 @@ class TestWants:
             def label(cls, previous_context: Context) -> Any:
                 return previous_context.storage
 
-        assert Tools().label.wants == ("previous_context",)
+        assert Tools().label.context_params == ("previous_context",)
         Tools().label.check_parameters()
 
     @pytest.mark.parametrize(
@@ -390,7 +390,7 @@ class TestWants:
     )
     def test_a_parameter_that_nothing_can_fill(self, function: Any, parameter: str, hint: str) -> None:
         """The message names step and parameter, what can be asked for, and the way out."""
-        with pytest.raises(UnfillableParameter) as caught:
+        with pytest.raises(UnknownParameter) as caught:
             action(function).check_parameters()
 
         message = str(caught.value)
@@ -520,7 +520,7 @@ class TestActionsOf:
 
     def test_are_bound(self) -> None:
         """Each may be called without the instance."""
-        assert [step.wants for step in actions_of(Pipeline())] == [(), ("previous_context",)]
+        assert [step.context_params for step in actions_of(Pipeline())] == [(), ("previous_context",)]
         assert actions_of(Pipeline())[0]() == 1
 
     @pytest.mark.parametrize("value", [None, 1, "x", [1], {}, object(), int, len, Context(1), ValueError("x")])

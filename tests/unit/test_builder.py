@@ -14,7 +14,7 @@ from dotflow.errors import (
     InvalidCallback,
     InvalidPath,
     InvalidStep,
-    UnfillableParameter,
+    UnknownParameter,
 )
 from tests.names import plain
 
@@ -100,7 +100,7 @@ def test_an_initial_context_keeps_one_layer(builder: TaskBuilder) -> None:
         ({"step": lambda: 1}, InvalidStep),
         ({"step": "no_such_module.fn"}, InvalidPath),
         ({"step": [one, "no_such_module.fn"]}, InvalidPath),
-        ({"step": [one, action(lambda rows: rows)]}, UnfillableParameter),
+        ({"step": [one, action(lambda rows: rows)]}, UnknownParameter),
         ({"step": one, "callback": 5}, InvalidCallback),
         ({"step": one, "callback": "no_such_module.fn"}, InvalidPath),
         ({"step": one, "group_name": ""}, InvalidArgument),
@@ -219,5 +219,5 @@ def test_a_method_is_looked_at_apart_from_its_function(builder: TaskBuilder) -> 
 
     for _ in range(2):
         builder.add(Report().load)
-        with pytest.raises(UnfillableParameter, match="self"):
+        with pytest.raises(UnknownParameter, match="self"):
             builder.add(Report.load)

@@ -39,7 +39,7 @@ class StorageHeld(StorageDefault):
         self.busy: Exception | None = None
 
     @contextlib.contextmanager
-    def hold(self, workflow_id: str) -> Iterator[Hashable]:
+    def lock(self, workflow_id: str) -> Iterator[Hashable]:
         if self.busy is not None:
             raise self.busy
         self.holders.append(workflow_id)
@@ -82,7 +82,7 @@ class TestHolding:
         class StorageInterrupted(StorageDefault):
             left = 0
 
-            def hold(self, workflow_id: str) -> Any:
+            def lock(self, workflow_id: str) -> Any:
                 return self
 
             def __enter__(self) -> None: ...
@@ -308,7 +308,7 @@ class TestTwoRunsAtOnce:
 
         class StorageNamed(StorageHeld):
             @contextlib.contextmanager
-            def hold(self, workflow_id: str) -> Iterator[Hashable]:
+            def lock(self, workflow_id: str) -> Iterator[Hashable]:
                 yield "here"
 
         told = list[str]()
@@ -360,7 +360,7 @@ def test_an_error_of_ours_keeps_its_cause(make_workflow: Callable[..., DotFlow])
     """What a storage says in our own words goes on as it is, with what it came of."""
 
     class Away(StorageDefault):
-        def hold(self, workflow_id: str) -> contextlib.AbstractContextManager[Hashable]:
+        def lock(self, workflow_id: str) -> contextlib.AbstractContextManager[Hashable]:
             try:
                 raise OSError("no route")
             except OSError as error:

@@ -16,7 +16,7 @@ from dotflow.codec.parts import LARGE, Part, Raw
 from dotflow.core.context import Context
 from dotflow.errors import CheckpointUnreadable, ValueNotStorable
 from tests.unit.codec_samples import Point
-from tests.unit.test_codec_arrow import same
+from tests.unit.test_codec_frames import same
 
 BYTES = b"0123456789" * (LARGE // 10 + 1)
 

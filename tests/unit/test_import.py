@@ -77,7 +77,7 @@ def loaded_by(statement: str) -> set[str]:
         "from dotflow.providers import NotifyTelegram; NotifyTelegram('1:a', 1)",
         "from dotflow.providers import StorageFile; StorageFile().get('w/0')",
         "from dotflow.providers import StoragePostgres",
-        "from dotflow.providers import StorageS3; StorageS3('bucket').hold",
+        "from dotflow.providers import StorageS3; StorageS3('bucket').lock",
         "from dotflow.providers import StorageSQLite; StorageSQLite().get('w/0')",
         "from dotflow.providers import ExecutorDask; ExecutorDask('tcp://10.0.0.5:8786', timeout=3)",
         "from dotflow.providers import ExecutorRay; ExecutorRay('10.0.0.5:6379')",

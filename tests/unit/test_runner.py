@@ -71,7 +71,7 @@ class SlowSession(ExecutorSession):
 
     def make(self, call: Call) -> Outcome:
         try:
-            value = call.step.function(**{name: getattr(call, name) for name in call.step.wants})
+            value = call.step.function(**{name: getattr(call, name) for name in call.step.context_params})
         except KeyboardInterrupt:
             return Interrupted()
         except Exception as error:

@@ -8,7 +8,7 @@ import pytest
 
 from dotflow import DotFlow
 from dotflow.core.types import TypeOverlap
-from dotflow.errors import InvalidArgument, NothingScheduled
+from dotflow.errors import InvalidArgument, NoSchedule
 from dotflow.providers import SchedulerCron
 from dotflow.providers.schedulers.overlap import Verdict, decide
 
@@ -116,5 +116,5 @@ def test_arguments_of_start_are_refused_before_the_first_wait(
 
 def test_without_a_schedule_there_is_nothing_to_wait_for() -> None:
     """The default scheduler never fires, and says so."""
-    with pytest.raises(NothingScheduled):
+    with pytest.raises(NoSchedule):
         DotFlow().schedule(mode="parallel")

@@ -7,7 +7,7 @@ import pytest
 
 from dotflow import action
 from dotflow.core.steps import as_actions, as_callback, resolve
-from dotflow.errors import InvalidCallback, InvalidPath, InvalidStep, UnfillableParameter
+from dotflow.errors import InvalidCallback, InvalidPath, InvalidStep, UnknownParameter
 from tests.names import plain
 
 GOOD = """
@@ -125,7 +125,7 @@ class TestActions:
 
     def test_parameters_are_checked(self) -> None:
         """A step that no context can fill is refused at once."""
-        with pytest.raises(UnfillableParameter):
+        with pytest.raises(UnknownParameter):
             as_actions([one, action(lambda rows: rows)])
 
 

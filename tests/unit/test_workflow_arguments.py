@@ -15,7 +15,7 @@ from dotflow.errors import (
     InvalidCallback,
     InvalidPath,
     InvalidProvider,
-    NothingScheduled,
+    NoSchedule,
     StorageError,
 )
 from dotflow.providers import LogDefault, StorageDefault
@@ -218,7 +218,7 @@ def test_a_workflow_can_be_called(make_workflow: MakeWorkflow) -> None:
 
 def test_schedule_without_a_schedule(watched: Watched) -> None:
     """A schedule that never fires is a mistake, and said so."""
-    with pytest.raises(NothingScheduled):
+    with pytest.raises(NoSchedule):
         watched.workflow.schedule(mode="sequential")
     assert watched.touched == []
 

@@ -66,7 +66,7 @@ class Executor(ABC):
     """Where a workflow's steps run. It remembers settings and holds nothing: each run opens a session of its own."""
 
     @property
-    def is_elsewhere(self) -> bool:
+    def is_remote(self) -> bool:
         """Whether its workers are those of a cluster, whose machines may come and go. By default not."""
         return False
 

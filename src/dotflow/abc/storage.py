@@ -46,7 +46,7 @@ class Storage(ABC):
         """Forgets all of one workflow at once. False, the default, where it can't: then each key is deleted."""
         return False
 
-    def hold(self, workflow_id: str) -> contextlib.AbstractContextManager[Hashable]:
+    def lock(self, workflow_id: str) -> contextlib.AbstractContextManager[Hashable]:
         """Keeps other processes off one workflow until it is left. By default nobody is kept off.
 
         Entering raises WorkflowBusy when another process holds it. Runs of one process don't keep each other off: each

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any, Concatenate, Final, Generic, ParamSpec, P
 
 from dotflow.core.callables import found, innermost, parameters, qualname, unwrapped
 from dotflow.core.durations import Duration
-from dotflow.core.failure import described
+from dotflow.core.failure import describe
 from dotflow.core.hints import ACTION, refuse_unknown
 from dotflow.core.policy import Policy, RetryOn
 from dotflow.core.resources import NO_RESOURCES, check_resources
-from dotflow.errors import InvalidPolicy, InvalidStep, UnfillableParameter
+from dotflow.errors import InvalidPolicy, InvalidStep, UnknownParameter
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -89,7 +89,7 @@ class Action(Generic[P, R]):
         self._fits = False  # what a bound method asks for is another thing, so each is looked at
         self.is_coroutine: bool = inspect.iscoroutinefunction(innermost(function))
         asked = parameters(function)
-        self.wants: tuple[str, ...] = tuple(name for name in CONTEXTS if name in asked and asked[name].kind in BY_NAME)
+        self.context_params = tuple(name for name in CONTEXTS if name in asked and asked[name].kind in BY_NAME)
         self.name: str = qualname(function).rpartition("<locals>.")[2]
         self.identity: str = f"{getattr(unwrapped(function), '__module__', None) or '?'}:{qualname(function)}"
 
@@ -147,18 +147,18 @@ class Action(Generic[P, R]):
         return bool(getattr(self.function, "__isabstractmethod__", False))
 
     def check_parameters(self) -> None:
-        """Raises UnfillableParameter when the step asks for what no context can give."""
+        """Raises UnknownParameter when the step asks for what no context can give."""
         if self._fits:  # a signature takes long to read, and a step may be added a hundred thousand times
             return
         for name, parameter in parameters(self.function).items():
             if parameter.kind is inspect.Parameter.POSITIONAL_ONLY and parameter.default is inspect.Parameter.empty:
-                raise UnfillableParameter(self.name, name, UNFILLABLE[parameter.kind])
+                raise UnknownParameter(self.name, name, UNFILLABLE[parameter.kind])
             if parameter.default is not inspect.Parameter.empty or parameter.kind not in UNFILLABLE or name in CONTEXTS:
                 continue
             hint = UNFILLABLE[parameter.kind]
             if name == "self":
                 hint = "It is a method: add it from an instance, or decorate its class with @action and add that."
-            raise UnfillableParameter(self.name, name, hint)
+            raise UnknownParameter(self.name, name, hint)
         self._fits = True
 
     def __reduce__(self) -> str | tuple[Any, ...]:
@@ -166,9 +166,9 @@ class Action(Generic[P, R]):
         name = qualname(self.function)
         if found(self.__module__, name) is self:
             return name
-        return self.by_parts()
+        return self.reduce_by_value()
 
-    def by_parts(self) -> tuple[Any, ...]:
+    def reduce_by_value(self) -> tuple[Any, ...]:
         """How to build it again from its function and policy, for those who can't look it up by name."""
         return Action, (self.function, self.policy, self.isolate, dict(self.resources))
 
@@ -265,10 +265,10 @@ def action(
             hint = "Decorate it once, with all its options."
             raise InvalidStep(f"'{target.name}', which is an action already", hint, DECORATED)
         if not callable(target) and not isinstance(target, classmethod):
-            raise InvalidStep(described(target), "Options go by name: @action(retry=3).", DECORATED)
+            raise InvalidStep(describe(target), "Options go by name: @action(retry=3).", DECORATED)
         if inspect.isgeneratorfunction(unwrapped(target)) or inspect.isasyncgenfunction(unwrapped(target)):
             hint = "None of its lines would run. Return a list of what it yields."
-            raise InvalidStep(f"{described(target)}, a generator function", hint, DECORATED)
+            raise InvalidStep(f"{describe(target)}, a generator function", hint, DECORATED)
         if _has_methods(target) and not _names_of_actions(target):
             warnings.warn(IDLE.format(name=target.__name__), stacklevel=2 if function is None else 3)
         return Action(target, policy, isolate, wanted)

@@ -52,7 +52,7 @@ class TaskBuilder:
         Raises:
             InvalidStep: The step is no action.
             InvalidPath: A dotted path leads nowhere, or its module does not import.
-            UnfillableParameter: The step asks for what no context can give.
+            UnknownParameter: The step asks for what no context can give.
             InvalidCallback: The callback can't be called.
             InvalidArgument: The group's name is no text, or empty.
             UnknownArgument: There is no such argument.

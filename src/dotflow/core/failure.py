@@ -118,7 +118,7 @@ def name_of(kind: type) -> str:
     )
 
 
-def described(value: object) -> str:
+def describe(value: object) -> str:
     """A value as an error speaks of it, without the address that says nothing to a reader."""
     if inspect.isroutine(value):
         return f"the function '{_short(value)}'"

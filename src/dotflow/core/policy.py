@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from dotflow.core.durations import MOST_SECONDS, TEXTS, is_seconds, to_seconds
-from dotflow.core.failure import Failure, described
+from dotflow.core.failure import Failure, describe
 from dotflow.errors import InvalidPolicy
 
 MOST_DOUBLINGS: Final = 62  # a second doubled so often outlasts the sun; more would overflow a float
@@ -89,7 +89,7 @@ class Policy:
         if is_seconds(answer):
             return float(answer), ""
         wanted = "not True, False or a number of seconds"
-        return False, f"It is not repeated, since retry_on answered {described(answer)}, {wanted}."
+        return False, f"It is not repeated, since retry_on answered {describe(answer)}, {wanted}."
 
     def delay_after(
         self, attempt: int, retry: bool | float | None = None, chance: Callable[[], float] | None = None

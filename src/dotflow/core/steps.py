@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from dotflow.core.action import Action, actions_of
-from dotflow.core.failure import described
+from dotflow.core.failure import describe
 from dotflow.errors import InvalidCallback, InvalidPath, InvalidStep
 
 
@@ -18,7 +18,7 @@ def as_actions(step: object) -> list[Action[..., Any]]:
     Raises:
         InvalidStep: It is none of these.
         InvalidPath: The path leads nowhere, or its module does not import.
-        UnfillableParameter: The step asks for what no context can give.
+        UnknownParameter: The step asks for what no context can give.
     """
     if step.__class__ is Action:  # what most are
         step.check_parameters()
@@ -46,12 +46,12 @@ def as_callback(name: str, callback: object, argument: str) -> Callable[..., Any
     found: Any = resolve(callback, list_actions=False) if isinstance(callback, str) else callback
     signature = f"{name}({argument}=...)"
     if not callable(found):
-        raise InvalidCallback(name, f"{described(found)}, which can't be called", signature)
+        raise InvalidCallback(name, f"{describe(found)}, which can't be called", signature)
     if inspect.iscoroutinefunction(found):
-        raise InvalidCallback(name, f"{described(found)}, whose coroutine nobody would await", signature)
+        raise InvalidCallback(name, f"{describe(found)}, whose coroutine nobody would await", signature)
     if not _takes(found, argument):
         hint = "Several steps are added as a list: add(step=[one, other])." if isinstance(found, Action) else ""
-        raise InvalidCallback(name, f"{described(found)}, which does not take '{argument}'", signature, hint)
+        raise InvalidCallback(name, f"{describe(found)}, which does not take '{argument}'", signature, hint)
     return found  # type: ignore[no-any-return]
 
 
@@ -171,7 +171,7 @@ def _told(error: BaseException) -> str:
 
 
 def _what_it_is(step: object, found: object) -> str:
-    return f"{step!r}, which leads to {described(found)}" if isinstance(step, str) else described(found)
+    return f"{step!r}, which leads to {describe(found)}" if isinstance(step, str) else describe(found)
 
 
 def _hint(found: object) -> str:

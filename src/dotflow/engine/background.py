@@ -21,7 +21,7 @@ def start_in_background(run: Run, then: Callable[[], None] = lambda: None) -> No
     if _registered.acquire(blocking=False):
         _wait_before_the_pools_close()
 
-    seat = clock.take_seat()
+    seat = clock.join()
 
     def work() -> None:
         with seat:

@@ -99,9 +99,9 @@ class Checkpoints:
 
     def _hold_it(self) -> None:
         try:
-            hold = self._storage.hold(self._workflow_id)
-            place = hold.__enter__()
-            self._hold = hold
+            lock = self._storage.lock(self._workflow_id)
+            place = lock.__enter__()
+            self._hold = lock
         except DotflowError:  # said in our own words
             raise
         except Exception as error:  # somebody else's code, and a border: nothing has run yet, and nothing will

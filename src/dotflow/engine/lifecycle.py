@@ -35,7 +35,7 @@ def task_flow(task: Task, lane: int, previous: Context) -> TaskFlow:
     None if it failed. Where a value can't be saved, one of NOT_SAVED is to be thrown in at the TaskCompleted.
     """
     task_id, step = task.task_id, task.step
-    initial = task.initial_context if task.has_initial or "initial_context" in step.wants else NOTHING
+    initial = task.initial_context if task.has_initial or "initial_context" in step.context_params else NOTHING
     call = new(Call, (task_id, lane, step, initial, previous, task.workflow_id, None))
     number = 0
     while True:

@@ -66,7 +66,7 @@ def note_on_groups(tasks: Sequence[Task], mode: TypeExecution) -> str:
     if mode is TypeExecution.PARALLEL:
         return ""
     for before, task in pairwise(tasks):
-        if task.group_name == UNNAMED != before.group_name and "previous_context" in task.step.wants:
+        if task.group_name == UNNAMED != before.group_name and "previous_context" in task.step.context_params:
             named = ", ".join(dict.fromkeys(repr(each.group_name) for each in tasks if each.group_name != UNNAMED))
             return (
                 f"Task {task.task_id} {task.name} takes previous_context and has no group_name, so it runs beside the "

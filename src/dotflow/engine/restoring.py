@@ -79,7 +79,7 @@ def takes_previous(task: Task, context: Context) -> bool:
     """Whether the value may depend on the task before. A class's actions may ask for it where its step does not."""
     value = context.storage
     is_of_class = value.__class__ is list and bool(value) and isinstance(value[0], Context)
-    return is_of_class or "previous_context" in task.step.wants
+    return is_of_class or "previous_context" in task.step.context_params
 
 
 def _why_void(context: Context, initial: str) -> str:

@@ -188,7 +188,7 @@ class Run:
         """Runs it, in the calling thread. Called by the workflow, once; raises KeyboardInterrupt if interrupted."""
         self.status = TypeStatus.IN_PROGRESS
         try:
-            with clock.take_seat():
+            with clock.join():
                 self._execute()
         except BaseException as error:  # kept for those who wait
             self._error = error
@@ -200,7 +200,7 @@ class Run:
                 self._checkpoints.close()
             finally:
                 self._is_over = True
-                clock.rouse(self._nudge)
+                clock.about_to_wake(self._nudge)
                 self._nudge()
 
     def _execute(self) -> None:
@@ -247,7 +247,7 @@ class Run:
     def _run(
         self, executor: Executor, tasks: Mapping[int, Task], publisher: Publisher, report: Callable[..., None]
     ) -> None:
-        if executor.is_elsewhere and self._means.storage.is_local:
+        if executor.is_remote and self._means.storage.is_local:
             _warn_of_local(self._means.storage, report)
         session = executor.open(tasks, report)
         try:

@@ -83,7 +83,7 @@ class Runner:
         """Stops the run in the middle of what it is doing. May be called from any thread."""
         self._stop = stop
         self._cancelled.set()
-        clock.rouse(self._session.wake)
+        clock.about_to_wake(self._session.wake)
         self._session.wake()
 
     def run(self) -> None:

@@ -82,7 +82,7 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
         if self._is_code and type(obj) in REDUCERS:
             return self._reduce_lock(obj)
         if isinstance(obj, Action) and _travels_by_value(obj.__module__):
-            return obj.by_parts()
+            return obj.reduce_by_value()
         return super().reducer_override(obj)
 
     def _reduce_lock(self, lock: Any) -> Reduced:

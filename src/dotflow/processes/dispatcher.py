@@ -12,7 +12,7 @@ class Dispatcher(Generic[W]):
     Before each call `make_room` is asked; after True, `take` has a worker for it.
 
     Args:
-        hire: Starts a worker; may raise OSError.
+        start: Starts a worker; may raise OSError.
         most: How many there may be at once.
         should_grow: Whether now is the time to start one more; it is given whether that is for a call that must have a
             worker to itself.
@@ -21,12 +21,12 @@ class Dispatcher(Generic[W]):
 
     def __init__(
         self,
-        hire: Callable[[], W],
+        start: Callable[[], W],
         most: int,
         should_grow: Callable[[bool], bool] = lambda apart: True,
         dismiss_for_isolated: Callable[[W], object] = lambda worker: None,
     ) -> None:
-        self._hire = hire
+        self._start = start
         self._most = most
         self._may_hire = should_grow
         self._dismiss_for_isolated = dismiss_for_isolated
@@ -56,7 +56,7 @@ class Dispatcher(Generic[W]):
             lane: The lane.
             apart: Whether it must be a worker that has made no call before.
         """
-        if self.has_free(lane, apart) or (self._may_hire(apart) and self._hire_one(apart)):
+        if self.has_free(lane, apart) or (self._may_hire(apart) and self._start_one(apart)):
             return True
         return not apart and bool(self._idle)  # home to others, whose lanes are waiting out a delay
 
@@ -90,21 +90,21 @@ class Dispatcher(Generic[W]):
     def _free(self) -> W | None:
         return next((worker for worker in reversed(self._idle) if not self._lanes[worker]), None)
 
-    def _hire_one(self, apart: bool) -> bool:
+    def _start_one(self, apart: bool) -> bool:
         """Hire a worker; True, too, where none is there and none can be had, which `take` then says."""
         if apart and self._count >= self._most and self._idle:
             self._dismiss_for_isolated(self._free() or next(iter(self._idle)))
         if self._count >= self._most:
             return False
         try:
-            worker = self._hire()
+            worker = self._start()
         except OSError as error:
             if not self._count:
                 self._error = error
                 return True
             self._most = self._count  # no more are to be had; those who are there will do it
             return False
-        self.join(worker)
+        self.add(worker)
         return True
 
     @property
@@ -117,13 +117,13 @@ class Dispatcher(Generic[W]):
         """Whether there may be one more worker."""
         return self._count < self._most
 
-    def join(self, worker: W) -> None:
+    def add(self, worker: W) -> None:
         """A worker has come."""
         self._count += 1
         self._lanes[worker] = set()
         self._idle[worker] = self._unused[worker] = None
 
-    def rest(self, worker: W) -> None:
+    def release(self, worker: W) -> None:
         """The worker has done its call."""
         self._idle[worker] = None
 
@@ -133,7 +133,7 @@ class Dispatcher(Generic[W]):
         if home is not None and home in self._lanes:
             self._lanes[home].discard(lane)
 
-    def dismiss(self, worker: W) -> None:
+    def remove(self, worker: W) -> None:
         """The worker is no more."""
         self._count -= 1
         self._idle.pop(worker, None)

@@ -10,13 +10,13 @@ from dotflow.core.task import Task
 from dotflow.processes.channel import Dump, dump_whole
 from dotflow.processes.forkserver import KeptForkServer
 from dotflow.processes.start import Fork, Spawn, Start, default_method
-from dotflow.processes.worker_main import Kept, Order
+from dotflow.processes.worker_main import CallMessage, ValueRef
 
 NO_VALUE: Final = object()
 STARTS: Final[Mapping[str, type[Start]]] = {"fork": Fork, "forkserver": KeptForkServer, "spawn": Spawn}
 
 
-class Memory:
+class WorkerCache:
     """What one worker has.
 
     Attributes:
@@ -42,18 +42,20 @@ class CallEncoder:
         self._inherited = inherited
         self._steps: dict[int, tuple[Action[..., Any], int, bytes]] = {}  # by id, and so held on to
 
-    def parts(self, memory: Memory, call: Call) -> list[Any]:
+    def parts(self, memory: WorkerCache, call: Call) -> list[Any]:
         """The parts of a message; raises what pickling raises."""
-        previous: Context | Kept = call.previous_context
+        previous: Context | ValueRef = call.previous_context
         value = call.previous_context.storage
         if value is memory.kept and value is not None:
             told = call.previous_context
-            previous = Kept(Context(None, told.task_id, told.workflow_id, told.time, told.step))
+            previous = ValueRef(Context(None, told.task_id, told.workflow_id, told.time, told.step))
         if self._inherited:
-            return self._dump(Order(call.task_id, call.lane, call.workflow_id, 0, None, None, previous, call.carrier))
+            return self._dump(
+                CallMessage(call.task_id, call.lane, call.workflow_id, 0, None, None, previous, call.carrier)
+            )
         key, step = self._pickled(call.step)
         parts = self._dump(
-            Order(
+            CallMessage(
                 call.task_id,
                 call.lane,
                 call.workflow_id,

@@ -7,7 +7,7 @@ from typing import Final
 from dotflow.core.call import Call
 from dotflow.core.failure import Failure
 from dotflow.core.outcome import Died, Raised, TimedOut
-from dotflow.errors import CannotTravel, StepTimeout, WorkerDied, WorkerNotStarted
+from dotflow.errors import NotPicklable, StepTimeout, WorkerDied, WorkerNotStarted
 from dotflow.processes.channel import STDOUT
 from dotflow.worker.deadline import GRACE
 
@@ -16,15 +16,15 @@ KILLED: Final = f"It did not stop by itself within {GRACE:g} s, so its worker pr
 
 def not_sent(call: Call, error: Exception) -> Raised:
     """What a worker was to be given could not be pickled, which runs the value's own methods."""
-    told = CannotTravel(call.step.name, "What is given to a worker", f"{type(error).__name__}: {error}")
-    return Raised(*_told(call, told, "CannotTravel"))
+    told = NotPicklable(call.step.name, "What is given to a worker", f"{type(error).__name__}: {error}")
+    return Raised(*_told(call, told, "NotPicklable"))
 
 
 def not_read(call: Call, error: Exception) -> Raised:
     """What a worker returned could not be unpickled, which runs the value's own methods."""
-    told = CannotTravel(call.step.name, "The value returned", f"{type(error).__name__}: {error}")
+    told = NotPicklable(call.step.name, "The value returned", f"{type(error).__name__}: {error}")
     retry, note = call.step.policy.ask(told)
-    return Raised(Failure.of(error, name="CannotTravel", message=f"{told} {note}".rstrip()), (), retry)
+    return Raised(Failure.of(error, name="NotPicklable", message=f"{told} {note}".rstrip()), (), retry)
 
 
 def not_started(call: Call, reason: str) -> Died:

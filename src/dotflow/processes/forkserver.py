@@ -120,7 +120,6 @@ class ForkServer(Start):
         self._servers: dict[int, ForkServerProcess] = {}  # by worker
 
     def launch(self, sock: socket.socket, lifeline: int, ours: tuple[int, int]) -> int:
-        """As Start says."""
         try:
             server = self.server()
             pid = server.fork(sock.fileno(), lifeline, self.relayed)
@@ -134,7 +133,6 @@ class ForkServer(Start):
         return pid
 
     def reap(self, pid: int) -> int | None:
-        """As Start says."""
         return self._servers.pop(pid).reap(pid)
 
     def server(self) -> ForkServerProcess:
@@ -147,7 +145,6 @@ class ForkServer(Start):
         self.close()
 
     def close(self) -> None:
-        """As Start says."""
         if self._server is not None:
             self._server.close()
         self._server = None
@@ -157,12 +154,10 @@ class KeptForkServer(ForkServer):
     """The same with the server that the program keeps, which has imported what the run's steps need."""
 
     def server(self) -> ForkServerProcess:
-        """As ForkServer says."""
         self._server = self._server or _kept.take(needed_modules(self.tasks.values()))
         return self._server
 
     def replace(self) -> None:
-        """As ForkServer says."""
         _kept.retire()
         self.close()
 

@@ -180,7 +180,6 @@ class Fork(Start):
     inherits = True
 
     def launch(self, sock: socket.socket, lifeline: int, ours: tuple[int, int]) -> int:
-        """As Start says."""
         coordinator = os.getpid()
         try:
             pid = os.fork()
@@ -211,13 +210,11 @@ class Spawn(Start):
         self._started: dict[int, subprocess.Popen[bytes]] = {}
 
     def launch(self, sock: socket.socket, lifeline: int, ours: tuple[int, int]) -> int:
-        """As Start says."""
         process = start_interpreter("become_worker", sock, (lifeline,), relayed=self.relayed, lifeline=lifeline)
         self._started[process.pid] = process
         return process.pid
 
     def reap(self, pid: int) -> int | None:
-        """As Start says."""
         return self._started.pop(pid).wait()
 
 

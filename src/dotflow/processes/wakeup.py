@@ -10,7 +10,7 @@ from dotflow import clock
 
 #: Seconds that a wait in Python may sleep at once. Python calls the handler of a signal in the main thread, and between
 #: two lines: one that comes right before it goes to sleep, or to another thread, is heard of when it wakes.
-DOZE: Final = 0.5
+MAX_SLEEP: Final = 0.5
 
 
 class WakeupPipe:
@@ -26,7 +26,7 @@ class WakeupPipe:
         """For selectors."""
         return self._reading
 
-    def ring(self) -> None:
+    def set(self) -> None:
         """Wakes whoever waits. After `close` it does nothing."""
         with self._lock, contextlib.suppress(BlockingIOError):  # full: it has been rung already
             if self._writing >= 0:
@@ -57,7 +57,7 @@ class WakeupEvent:
         self._silent = threading.Lock()  # taken, but for the moment between a ring and whoever hears it
         self._silent.acquire()
 
-    def ring(self) -> None:
+    def set(self) -> None:
         """Wakes whoever waits, or the next one who would."""
         with contextlib.suppress(RuntimeError):  # it has been rung already
             self._silent.release()
@@ -65,6 +65,6 @@ class WakeupEvent:
     def wait(self, seconds: float | None) -> None:
         """Waits until it rings, or until so many seconds are over; None for as long as it takes."""
         until = math.inf if seconds is None else clock.ticks() + seconds
-        while not self._silent.acquire(timeout=min(DOZE, max(0.0, until - clock.ticks()))):
+        while not self._silent.acquire(timeout=min(MAX_SLEEP, max(0.0, until - clock.ticks()))):
             if clock.ticks() >= until:
                 return

@@ -16,7 +16,7 @@ from dotflow.core.context import Context
 from dotflow.core.failure import Failure
 from dotflow.core.outcome import Interrupted, Outcome, Raised, Returned
 from dotflow.core.task import Task
-from dotflow.errors import AttemptError, CannotTravel, ModuleNotOnWorker
+from dotflow.errors import AttemptError, ModuleNotOnWorker, NotPicklable
 from dotflow.processes.channel import ANSWER, CALL, READY, RETURNED, STARTED, STDERR, STDOUT, Channel, Dump, Message
 from dotflow.processes.output import Relay
 from dotflow.worker import deadline_signal
@@ -28,13 +28,13 @@ LINUX: Final = sys.platform == "linux"
 F_SETSIG: Final = 10  # <asm-generic/fcntl.h>; the fcntl module has no name for it
 
 
-class Kept(NamedTuple):
+class ValueRef(NamedTuple):
     """Stands for a value that the worker itself returned last and still has."""
 
     context: Context
 
 
-class Order(NamedTuple):
+class CallMessage(NamedTuple):
     """A call as it travels: what the worker knows already is left out.
 
     Attributes:
@@ -42,7 +42,7 @@ class Order(NamedTuple):
         step_key: A number for the step, the same for each of its calls.
         step: The step, pickled; None where the worker was born with it or had it before.
         initial_context: None where the worker was born with it.
-        previous_context: A Context, or Kept where its value never left the worker.
+        previous_context: A Context, or ValueRef where its value never left the worker.
         carrier: As in Call.
     """
 
@@ -52,7 +52,7 @@ class Order(NamedTuple):
     step_key: int
     step: bytes | None
     initial_context: Context | None
-    previous_context: Context | Kept
+    previous_context: Context | ValueRef
     carrier: Carrier | None
 
 
@@ -108,7 +108,7 @@ class Worker:
 
     def read(self, message: Message) -> Call:
         """The call that *message* carries."""
-        order: Order = message.load()
+        order: CallMessage = message.load()
         task = self.born_with.get(order.task_id)
         if task is not None:
             step, initial = task.step, task.initial_context
@@ -118,7 +118,7 @@ class Worker:
             assert order.initial_context is not None
             step, initial = self.steps[order.step_key], order.initial_context
         previous = order.previous_context
-        if isinstance(previous, Kept):
+        if isinstance(previous, ValueRef):
             told = previous.context
             previous = Context(self.kept, told.task_id, told.workflow_id, told.time, told.step)
         return Call(order.task_id, order.lane, step, initial, previous, order.workflow_id, order.carrier)
@@ -130,8 +130,8 @@ class Worker:
         except BaseException as error:  # pickling runs the value's own methods
             self.kept = None
             reason = f"{type(error).__name__}: {error}"
-            told = CannotTravel(call.step.name, "The value returned", reason)
-            return self.dump(Raised(Failure("CannotTravel", str(told))))
+            told = NotPicklable(call.step.name, "The value returned", reason)
+            return self.dump(Raised(Failure("NotPicklable", str(told))))
 
     def send(self, kind: int, number: int, parts: list[Any]) -> None:
         """Sends one message whole."""
@@ -142,7 +142,7 @@ class Worker:
 
 def _unreadable(error: BaseException) -> Failure:
     """Why a call could not be read."""
-    told: AttemptError = CannotTravel("?", "What is given", f"{type(error).__name__}: {error}")
+    told: AttemptError = NotPicklable("?", "What is given", f"{type(error).__name__}: {error}")
     if isinstance(error, ModuleNotFoundError) and error.name:
         told = ModuleNotOnWorker(error.name)
     return Failure.of(error, name=type(told).__name__, message=str(told))

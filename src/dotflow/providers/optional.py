@@ -36,7 +36,7 @@ class PerProcess(Generic[T]):
         return type(self), ()
 
 
-def need(module: str, provider: str, extra: str) -> None:
+def require_extra(module: str, provider: str, extra: str) -> None:
     """Raises MissingExtra, naming what to install, unless a module is there. It is not loaded."""
     try:
         found = find_spec(module)

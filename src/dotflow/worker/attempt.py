@@ -44,7 +44,7 @@ def attempt(call: Call, loop: Loop) -> Outcome:
     value: Any = None
     if not seconds:  # the short way: no limit to set, and most steps take it
         try:
-            if step.wants:
+            if step.context_params:
                 value = step.function(**arguments_of(step, call.initial_context, call.previous_context))
             else:
                 value = step.function()
@@ -98,7 +98,7 @@ def _leave(error: SystemExit) -> NoReturn:
 
 def arguments_of(step: Action[..., Any], initial: Context, previous: Context) -> dict[str, Context]:
     """The contexts that the step asks for, by name."""
-    wants = step.wants
+    wants = step.context_params
     if not wants:
         return {}
     offered = {"initial_context": initial, "previous_context": previous}

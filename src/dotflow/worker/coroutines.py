@@ -12,7 +12,7 @@ from collections.abc import Callable, Coroutine, Generator
 from typing import Any
 
 from dotflow import clock
-from dotflow.errors import LoopLost
+from dotflow.errors import EventLoopBlocked
 from dotflow.worker.deadline import GRACE, REPEAT, DeadlinePassed, Limit, LoopBlocked
 from dotflow.worker.deadline_thread import Stopped, stop_thread, waking
 from dotflow.worker.limits import run_limited
@@ -131,7 +131,6 @@ class LoopHere:
             raise
 
     def close(self) -> None:
-        """As Loop says."""
         if self._runner is not None:
             self._runner.close()
         self._runner = None
@@ -196,7 +195,7 @@ class LoopThread:
             raise LoopBlocked(limit) from None
         except concurrent.futures.CancelledError:
             if self._is_left_behind:
-                raise LoopLost from None
+                raise EventLoopBlocked from None
             raise
         finally:
             self._waiting.discard(future)
@@ -210,7 +209,6 @@ class LoopThread:
             future.cancel()
 
     def close(self) -> None:
-        """As Loop says."""
         if self._thread.ident is None:
             with contextlib.suppress(RuntimeError):  # it has only just started
                 self.loop.close()

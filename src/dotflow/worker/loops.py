@@ -55,7 +55,6 @@ class Loops:
         return self._loop
 
     def close(self) -> None:
-        """As Loop says."""
         if self._loop is not None:
             self._loop.close()
         self._loop = None

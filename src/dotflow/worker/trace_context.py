@@ -74,11 +74,9 @@ class CarryingLoop:
         self._carrier = carrier
 
     def run(self, coroutine: Coroutine[Any, Any, Any], limit: Limit) -> Any:
-        """As Loop says."""
         return self._loop.run(_within(self._carrier, coroutine), limit)
 
     def close(self) -> None:
-        """As Loop says."""
         self._loop.close()
 
 

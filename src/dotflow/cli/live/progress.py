@@ -94,7 +94,6 @@ class Progress(History):
         self._began: float | None = None
 
     def record(self, run_id: str, event: Event) -> None:
-        """As History says."""
         if isinstance(event, RunStarted):
             self._began = clock.monotonic()
         elif (place := getattr(event, "task_id", None)) is not None:

@@ -13,7 +13,7 @@ from dotflow.core.call import Call
 from dotflow.core.failure import Failure
 from dotflow.core.outcome import Interrupted, Outcome, Raised
 from dotflow.core.task import Task
-from dotflow.errors import LoopLost
+from dotflow.errors import EventLoopBlocked
 from dotflow.processes import failures
 from dotflow.processes.scaling import check_workers
 from dotflow.providers.executors.thread import ThreadSession, _Thread
@@ -38,7 +38,6 @@ class ExecutorAsync(Executor):
         self._most_coroutines = math.inf if max_workers is None else max_workers
 
     def open(self, tasks: Mapping[int, Task], report: Report) -> ExecutorSession:
-        """As Executor says."""
         return AsyncSession(tasks, self.max_workers, self._most_coroutines, report)
 
 
@@ -57,17 +56,14 @@ class AsyncSession(ThreadSession):
         self._running: dict[object, tuple[Call, float]] = {}
 
     def pool_of(self, step: Action[..., Any]) -> Hashable:
-        """As ExecutorSession says."""
         return step.is_coroutine and not step.isolate
 
     def make_room(self, pool: Hashable, lane: int, waiting: int) -> bool:
-        """As ExecutorSession says."""
         if pool:
             return self._count < self._most and self._done.empty()
         return super().make_room(pool, lane, waiting)
 
     def submit(self, call: Call) -> None:
-        """As ExecutorSession says."""
         if not self.pool_of(call.step):
             super().submit(call)
             return
@@ -139,13 +135,12 @@ class AsyncSession(ThreadSession):
             if late_at <= now:
                 answers.append((call, failures.late(call, LEFT_BEHIND)))
             else:
-                answers.append((call, Raised(Failure("LoopLost", str(LoopLost())))))
+                answers.append((call, Raised(Failure("EventLoopBlocked", str(EventLoopBlocked())))))
         side.leave_behind()
         if self._new:  # that loop would have begun them
             self._begin_soon()
 
     def close(self) -> None:
-        """As ExecutorSession says."""
         try:
             super().close()
         finally:

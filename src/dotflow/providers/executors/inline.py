@@ -26,7 +26,6 @@ class ExecutorInline(Executor):
     """Makes each attempt in the calling thread: nothing is copied, nothing is started. Sequential mode's default."""
 
     def open(self, tasks: Mapping[int, Task], report: Report) -> ExecutorSession:
-        """As Executor says."""
         return InlineSession(tasks, report)
 
 
@@ -46,7 +45,6 @@ class InlineSession(ExecutorSession):
         remember_process()
 
     def make_room(self, pool: Hashable, lane: int, waiting: int) -> bool:
-        """As ExecutorSession says."""
         return self._busy is None
 
     def submit(self, call: Call) -> Outcome | None:
@@ -84,7 +82,6 @@ class InlineSession(ExecutorSession):
         self._busy = session
 
     def wait(self, timeout: float | None) -> Sequence[CompletedCall]:
-        """As ExecutorSession says."""
         if self._busy is None:
             self._woken.wait(timeout)
             return ()
@@ -94,14 +91,12 @@ class InlineSession(ExecutorSession):
         return answers
 
     def wake(self) -> None:
-        """As ExecutorSession says."""
-        self._woken.ring()
+        self._woken.set()
         for session in (self._isolated, self._threads):
             if session is not None:
                 session.wake()
 
     def close(self) -> None:
-        """As ExecutorSession says."""
         with contextlib.ExitStack() as last:  # each, whatever interrupts the one before
             if self._has_signal:
                 last.callback(deadline_signal.release)
@@ -142,12 +137,12 @@ class _HangReporter:
             self._thread = threading.Thread(target=self._work, name="dotflow-watchdog", daemon=True)
             self._thread.start()
         elif self._due < self._wakes_at:
-            self._changed.ring()
+            self._changed.set()
 
     def close(self) -> None:
         """Ends its thread."""
         self._closed = True
-        self._changed.ring()
+        self._changed.set()
         if self._thread is not None:
             self._thread.join(GRACE)
 

@@ -13,11 +13,11 @@ from dotflow.core.action import Action
 from dotflow.core.call import Call
 from dotflow.core.outcome import Outcome, Returned
 from dotflow.core.task import Task
-from dotflow.errors import InvalidArgument, NoProcesses
+from dotflow.errors import InvalidArgument, ProcessesUnsupported
 from dotflow.processes import failures
 from dotflow.processes.channel import ANSWER, CALL, READY, RETURNED, STARTED, STDERR, STDOUT, Channel, Message
 from dotflow.processes.dispatcher import Dispatcher
-from dotflow.processes.encoding import NO_VALUE, CallEncoder, Memory, WorkerFactory
+from dotflow.processes.encoding import NO_VALUE, CallEncoder, WorkerCache, WorkerFactory
 from dotflow.processes.scaling import PoolGrowth, check_workers
 from dotflow.processes.start import START_METHODS, WorkerProcess, signals_held
 from dotflow.processes.wakeup import WakeupPipe
@@ -37,7 +37,7 @@ class ExecutorProcess(Executor):
     Raises:
         InvalidArgument: One of them is not accepted.
 
-    `open` raises NoProcesses where the system is not POSIX.
+    `open` raises ProcessesUnsupported where the system is not POSIX.
     """
 
     def __init__(self, max_workers: int | None = None, start_method: str | None = None) -> None:
@@ -47,9 +47,8 @@ class ExecutorProcess(Executor):
         self.start_method = start_method
 
     def open(self, tasks: Mapping[int, Task], report: Report) -> ExecutorSession:
-        """As Executor says."""
         if os.name != "posix":
-            raise NoProcesses(sys.platform)
+            raise ProcessesUnsupported(sys.platform)
         return ProcessSession(tasks, self.max_workers, self.start_method)
 
 
@@ -62,7 +61,7 @@ class _Worker:
         self.call: Call | None = None
         self.starting = True
         self.kill_at: float | None = None
-        self.memory = Memory()
+        self.memory = WorkerCache()
         self.events = selectors.EVENT_READ
 
 
@@ -81,15 +80,13 @@ class ProcessSession(ExecutorSession):
         self._workers: set[_Worker] = set()
         self._answers: list[CompletedCall] = []
         self._selector = selectors.DefaultSelector()
-        self._bell = WakeupPipe()
-        self._selector.register(self._bell, selectors.EVENT_READ)
+        self._wakeup = WakeupPipe()
+        self._selector.register(self._wakeup, selectors.EVENT_READ)
 
     def pool_of(self, step: Action[..., Any]) -> Hashable:
-        """As ExecutorSession says."""
         return step.isolate
 
     def make_room(self, pool: Hashable, lane: int, waiting: int) -> bool:
-        """As ExecutorSession says."""
         apart = bool(pool)
         if not self._dispatcher.has_free(lane, apart):
             self._listen(0)  # a worker that answers meanwhile spares the start of another
@@ -99,7 +96,6 @@ class ProcessSession(ExecutorSession):
         return room
 
     def submit(self, call: Call) -> None:
-        """As ExecutorSession says."""
         worker = self._dispatcher.take(call.lane, call.step.isolate)
         assert worker is not None, "make_room was asked before"
         if isinstance(worker, OSError):
@@ -108,7 +104,6 @@ class ProcessSession(ExecutorSession):
             self._send(worker, call)
 
     def wait(self, timeout: float | None) -> Sequence[CompletedCall]:
-        """As ExecutorSession says."""
         end = clock.ticks() + (LONGEST_WAIT if timeout is None else min(timeout, LONGEST_WAIT))
         while not (self._answers or self._woken):  # `make_room` listens, too
             self._listen(max(0.0, self._next_deed(end) - clock.ticks()))
@@ -121,11 +116,9 @@ class ProcessSession(ExecutorSession):
         return answers
 
     def wake(self) -> None:
-        """As ExecutorSession says."""
-        self._bell.ring()
+        self._wakeup.set()
 
     def leave(self, lane: int) -> None:
-        """As ExecutorSession says."""
         self._dispatcher.leave(lane)
 
     def close(self) -> None:
@@ -145,7 +138,7 @@ class ProcessSession(ExecutorSession):
                 self._workers.clear()
                 self._factory.close()
                 self._selector.close()
-                self._bell.close()
+                self._wakeup.close()
 
     def _wait_for_ends(self, until: float) -> None:
         left = {worker for worker in self._workers if worker.process.ended is not None}
@@ -205,7 +198,7 @@ class ProcessSession(ExecutorSession):
         for key, events in self._selector.select(timeout):
             worker: _Worker | None = key.data
             if worker is None:
-                self._bell.silence()
+                self._wakeup.silence()
                 self._woken = True
             elif key.fd == worker.process.ended:
                 ended.append(worker)
@@ -267,7 +260,7 @@ class ProcessSession(ExecutorSession):
         if call.step.isolate:
             self._remove(worker)
         else:
-            self._dispatcher.rest(worker)
+            self._dispatcher.release(worker)
 
     def _remove(self, worker: _Worker) -> int | None:
         """Ends a worker, takes it out of the book, and tells how it ended."""
@@ -275,7 +268,7 @@ class ProcessSession(ExecutorSession):
             self._workers.discard(worker)
             self._growth.workers -= 1
             self._growth.starting -= worker.starting
-            self._dispatcher.dismiss(worker)
+            self._dispatcher.remove(worker)
             self._unregister(worker.process.channel)
             if worker.process.ended is not None:
                 self._selector.unregister(worker.process.ended)

@@ -37,7 +37,6 @@ class ExecutorThread(Executor):
         self.max_workers: int = check_workers(max_workers)
 
     def open(self, tasks: Mapping[int, Task], report: Report) -> ExecutorSession:
-        """As Executor says."""
         return ThreadSession(tasks, self.max_workers, report)
 
 
@@ -54,12 +53,10 @@ class ThreadSession(ExecutorSession):
         self._done: queue.SimpleQueue[tuple[_Thread | None, Call, Outcome] | None] = queue.SimpleQueue()
 
     def make_room(self, pool: Hashable, lane: int, waiting: int) -> bool:
-        """As ExecutorSession says."""
         # What has come is heard first: after a failure nothing begins.
         return self._done.empty() and self._dispatcher.make_room(lane)
 
     def submit(self, call: Call) -> None:
-        """As ExecutorSession says."""
         thread = self._dispatcher.take(call.lane)
         assert thread is not None, "make_room was asked before"
         if isinstance(thread, OSError):
@@ -68,7 +65,6 @@ class ThreadSession(ExecutorSession):
         thread.give(call)
 
     def wait(self, timeout: float | None) -> Sequence[CompletedCall]:
-        """As ExecutorSession says."""
         answers: list[CompletedCall] = []
         limit = self._until(timeout)
         try:
@@ -80,11 +76,9 @@ class ThreadSession(ExecutorSession):
         return answers
 
     def wake(self) -> None:
-        """As ExecutorSession says."""
         self._done.put(None)
 
     def leave(self, lane: int) -> None:
-        """As ExecutorSession says."""
         self._dispatcher.leave(lane)
 
     def close(self) -> None:
@@ -122,7 +116,7 @@ class ThreadSession(ExecutorSession):
             if thread not in self._busy:
                 return  # it was left behind, and is back too late
             self._busy.discard(thread)
-            self._dispatcher.rest(thread)
+            self._dispatcher.release(thread)
         answers.append((call, outcome))
 
     def _until(self, timeout: float | None) -> float | None:
@@ -138,7 +132,7 @@ class ThreadSession(ExecutorSession):
         for thread in [busy for busy in self._busy if busy.late_at is not None and busy.late_at <= now]:
             self._busy.discard(thread)
             self._threads.discard(thread)
-            self._dispatcher.dismiss(thread)
+            self._dispatcher.remove(thread)
             call = thread.call
             assert call is not None
             answers.append((call, failures.late(call, LEFT_BEHIND)))

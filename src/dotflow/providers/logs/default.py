@@ -81,34 +81,28 @@ class LogDefault(Log):
 
     @property
     def is_silent(self) -> bool:
-        """As Log says."""
         return self._least == OFF or not (self._tasks_to_console or self._to_file)
 
     def follow_run(self, event: RunEvent) -> None:
-        """As Log says."""
         if isinstance(event, RunStarted):
             self._heads[event.run_id] = self._format.head(event.workflow_id, event.run_id, event.name)
         else:
             self._heads.pop(event.run_id, None)
 
     def info(self, task: Task) -> None:
-        """As Log says."""
         if self._least <= LEVELS["INFO"]:
             self._write(self._of_task("INFO", task), to_console=self._tasks_to_console)
 
     def error(self, task: Task) -> None:
-        """As Log says."""
         level = "ERROR" if task.status is TypeStatus.FAILED else "WARNING"
         if self._least <= LEVELS[level]:
             self._write(self._of_task(level, task), to_console=self._tasks_to_console)
 
     def note(self, message: str) -> None:
-        """As Log says."""
         if self._least <= LEVELS["INFO"]:
             self._write(self._beside_tasks("INFO", message), to_console=self._to_console)
 
     def report(self, message: str) -> None:
-        """As Log says."""
         if self._least <= LEVELS["WARNING"]:
             self._write(self._beside_tasks("WARNING", message), to_console=self._to_console)
 

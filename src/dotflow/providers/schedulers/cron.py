@@ -50,7 +50,7 @@ class SchedulerCron(Scheduler):
         self.max_parallel: int = check_max_parallel(max_parallel)
         self._timetable = CronTimes(cron, timezone)
         self._turn = threading.Lock()  # taken while it is running
-        self._bell = WakeupEvent()
+        self._wakeup = WakeupEvent()
         self._is_stopped = False
         self._farewell: ShutdownSignals | None = None  # while it is running
         self._settled: datetime | None = None  # while a run is made here: until when all is settled
@@ -111,8 +111,8 @@ class SchedulerCron(Scheduler):
         try:
             self._is_stopped = False
             self._farewell = farewell
-            with farewell, clock.take_seat():
-                runs = ScheduledRuns(workflow, kwargs, farewell, self._bell, self._ring)
+            with farewell, clock.join():
+                runs = ScheduledRuns(workflow, kwargs, farewell, self._wakeup, self._ring)
                 try:
                     self._serve(runs)
                 finally:
@@ -132,8 +132,8 @@ class SchedulerCron(Scheduler):
         self._ring()
 
     def _ring(self) -> None:
-        clock.rouse(self._bell.ring)
-        self._bell.ring()
+        clock.about_to_wake(self._wakeup.set)
+        self._wakeup.set()
 
     def _serve(self, runs: ScheduledRuns) -> None:
         seen = clock.now()  # the latest that the wall clock has shown: until then all is settled
@@ -146,7 +146,7 @@ class SchedulerCron(Scheduler):
             seconds = (due.astimezone(UTC) - now).total_seconds()
             if seconds > 0:
                 seen = max(seen, now)
-                clock.wait(self._bell.wait, seconds, self._bell.ring, recheck=LOOK)
+                clock.wait(self._wakeup.wait, seconds, self._wakeup.set, recheck=LOOK)
                 continue
             missed = self._timetable.between(seen, now, MOST_COUNTED) - 1
             seen = now

@@ -7,7 +7,7 @@ from datetime import UTC, date, datetime, timedelta, tzinfo
 from typing import Any, Final
 
 from dotflow.errors import InvalidSchedule
-from dotflow.providers.optional import need
+from dotflow.providers.optional import require_extra
 from dotflow.providers.schedulers.time_zone import SECOND, changes_on_day_of, exists, find_zone, next_change, offset_at
 
 ALIASES: Final = {
@@ -65,7 +65,7 @@ class CronTimes:
     """
 
     def __init__(self, cron: str, timezone: str | None) -> None:
-        need("cronsim", "SchedulerCron", "scheduler")
+        require_extra("cronsim", "SchedulerCron", "scheduler")
         import cronsim
 
         self._sim: Any = cronsim.CronSim

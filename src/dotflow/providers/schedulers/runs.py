@@ -32,7 +32,7 @@ class ScheduledRuns:
         workflow: What is run.
         arguments: Those of its start().
         farewell: Who hears of signals.
-        bell: What the schedule waits for.
+        wakeup: What the schedule waits for.
         ring: Rings it; called when a run beside others is over.
     """
 
@@ -41,13 +41,13 @@ class ScheduledRuns:
         workflow: Workflow,
         arguments: Mapping[str, Any],
         farewell: ShutdownSignals,
-        bell: WakeupEvent,
+        wakeup: WakeupEvent,
         ring: Callable[[], None],
     ) -> None:
         self.workflow = workflow
         self._arguments = arguments
         self._farewell = farewell
-        self._bell = bell
+        self._wakeup = wakeup
         self._ring = ring
         self._beside: set[RunHandle] = set()
 
@@ -93,7 +93,7 @@ class ScheduledRuns:
         """Waits for what goes on; a second signal ends it."""
         try:
             while self.count() and self._farewell.count < 2:
-                clock.wait(self._bell.wait, None, self._bell.ring)
+                clock.wait(self._wakeup.wait, None, self._wakeup.set)
         finally:
             self._stop()
 
@@ -102,7 +102,7 @@ class ScheduledRuns:
             run.cancel()
         until = clock.ticks() + STOP_GRACE
         while (left := self.count()) and (seconds := until - clock.ticks()) > 0:
-            self._bell.wait(seconds)
+            self._wakeup.wait(seconds)
         if left:
             say(self.workflow, f"{left} runs did not end within {STOP_GRACE:g} s, and were left behind.")
 

@@ -14,7 +14,7 @@ from dotflow.core.task import Task
 from dotflow.errors import CheckpointUnreadable
 from dotflow.providers.storages.arguments import check_arguments
 from dotflow.providers.storages.atomic_file import PARTIAL, sync_folder, write_whole
-from dotflow.providers.storages.file_lock import Hold
+from dotflow.providers.storages.file_lock import FileLock
 from dotflow.providers.storages.part_files import PartFiles, stem_of, sweep
 from dotflow.providers.storages.safe_name import is_plain, safe_name
 
@@ -66,7 +66,6 @@ class StorageFile(Storage):
             write_whole(folder, name, document, synced=self._synced)
 
     def get(self, key: str) -> Context:
-        """As Storage says."""
         folder, name = self._place(key)
         path = f"{folder}{os.sep}{name}"
         try:
@@ -90,7 +89,6 @@ class StorageFile(Storage):
         return os.path.lexists(os.sep.join(self._place(key)))
 
     def delete(self, key: str) -> None:
-        """As Storage says."""
         folder, name = self._place(key)
         with PartFiles(folder, name, synced=self._synced), contextlib.suppress(FileNotFoundError, NotADirectoryError):
             os.unlink(f"{folder}{os.sep}{name}")
@@ -116,9 +114,9 @@ class StorageFile(Storage):
             os.rename(void, folder)
         return True
 
-    def hold(self, workflow_id: str) -> contextlib.AbstractContextManager[Hashable]:
+    def lock(self, workflow_id: str) -> contextlib.AbstractContextManager[Hashable]:
         """As Storage says, by a lock in the folder. What a process that was killed left half-written is removed."""
-        return Hold(self.path, workflow_id, values_in=self.path, at_first=lambda: self._sweep(workflow_id))
+        return FileLock(self.path, workflow_id, values_in=self.path, at_first=lambda: self._sweep(workflow_id))
 
     def _folder(self, workflow_id: str) -> str:
         return f"{self._root}{os.sep}{safe_name(workflow_id)}{FOLDER}"

@@ -32,14 +32,14 @@ class _Held:
 
     def __init__(self, lock: "BaseFileLock | None") -> None:
         self.lock = lock
-        self.runs: set[Hold] = set()
+        self.runs: set[FileLock] = set()
 
     def is_given_back(self) -> bool:
         """Whether it is, though it is still listed: an interrupt may come in the middle of that."""
         return not self.runs and (self.lock is None or not self.lock.is_locked)
 
 
-class Hold:
+class FileLock:
     """Keeps other processes off a workflow until it is left; other runs of this process may join.
 
     Entered, it gives the name of the lock, by which other runs of this process know that they share it. Leaving may be

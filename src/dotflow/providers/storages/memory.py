@@ -14,32 +14,25 @@ class StorageDefault(Storage):
         self._contexts: dict[str, Context] = {}
 
     def post(self, key: str, context: Context) -> None:
-        """As Storage says."""
         self._contexts[key] = context
 
     def get(self, key: str) -> Context:
-        """As Storage says."""
         found = self._contexts.get(key)
         return Context() if found is None else found
 
     def key(self, task: Task) -> str:
-        """As Storage says."""
         return f"{task.workflow_id}/{task.task_id}"  # as key_of, without the call
 
     def contains(self, key: str) -> bool:
-        """As Storage says."""
         return key in self._contexts
 
     def delete(self, key: str) -> None:
-        """As Storage says."""
         self._contexts.pop(key, None)
 
     def list_keys(self, prefix: str = "") -> Iterable[str]:
-        """As Storage says."""
         return [key for key in list(self._contexts) if key.startswith(prefix)]
 
     def clear(self, workflow_id: str) -> bool:
-        """As Storage says."""
         for key in self.list_keys():
             if workflow_of(key) == workflow_id:
                 self.delete(key)

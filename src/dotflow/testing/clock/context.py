@@ -38,7 +38,7 @@ def virtual_clock(start: datetime | None = None) -> Iterator[VirtualClock]:
     try:
         virtual = VirtualClock((start or START).astimezone(UTC))
         try:
-            clock.keeper = virtual
+            clock.source = virtual
             clock.now, clock.monotonic, clock.sleep = virtual.now, virtual.monotonic, virtual.sleep
             yield virtual
         finally:
@@ -58,14 +58,14 @@ def virtual_clock(start: datetime | None = None) -> Iterator[VirtualClock]:
 
 
 def _put_back() -> None:
-    clock.keeper = None
+    clock.source = None
     clock.now, clock.monotonic, clock.sleep = _REAL
 
 
 def _leave_it_to_the_parent() -> None:
     """In a forked child nobody moves virtual time."""
     clock.helpers.clear()
-    if clock.keeper is not None:
+    if clock.source is not None:
         _put_back()
         _one.release()
 

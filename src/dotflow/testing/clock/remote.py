@@ -5,7 +5,7 @@ from typing import Any, NoReturn
 from dotflow.errors import VirtualClockMisuse
 
 
-class Elsewhere:
+class RemoteClock:
     """What becomes of the clock on its way to a worker process."""
 
     def __getattr__(self, name: str) -> Any:

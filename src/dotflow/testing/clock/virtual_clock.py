@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from dotflow import clock
 from dotflow.core.durations import Duration, as_seconds
 from dotflow.errors import InvalidArgument, VirtualClockMisuse
-from dotflow.testing.clock.remote import Elsewhere, refuse
+from dotflow.testing.clock.remote import RemoteClock, refuse
 from dotflow.worker.deadline import GRACE
 
 T = TypeVar("T")
@@ -103,10 +103,10 @@ class VirtualClock:
         with self._lock:
             self._push(self._elapsed + as_seconds("seconds", seconds), function)
 
-    def hold(self) -> clock.Seat:
+    def hold(self) -> clock.Participant:
         """A context in which time does not move on by itself: for what has to be said before a run gets any further."""
         self._check_here("hold")
-        return self.take_seat()
+        return self.join()
 
     # What dotflow calls, through `dotflow.clock`.
 
@@ -133,14 +133,14 @@ class VirtualClock:
             with self._lock:
                 self._waiters.discard(waiter)
 
-    def rouse(self, wake: Callable[[], None]) -> None:
-        """As `clock.rouse`."""
+    def about_to_wake(self, wake: Callable[[], None]) -> None:
+        """As `clock.about_to_wake`."""
         with self._lock:
             self._waiters -= {waiter for waiter in self._waiters if waiter.wake == wake}
 
-    def take_seat(self) -> clock.Seat:
-        """As `clock.take_seat`."""
-        return _Seat(self)
+    def join(self) -> clock.Participant:
+        """As `clock.join`."""
+        return _Participant(self)
 
     def before_await(self) -> None:
         """As `clock.before_await`."""
@@ -240,11 +240,11 @@ class VirtualClock:
 
     def __reduce__(self) -> tuple[Any, ...]:
         """In another process there is only what says so."""
-        return (Elsewhere, ())
+        return (RemoteClock, ())
 
 
-class _Seat:
-    """A place in virtual time; see `clock.take_seat`."""
+class _Participant:
+    """A place in virtual time; see `clock.join`."""
 
     def __init__(self, virtual: VirtualClock) -> None:
         self._virtual = virtual

@@ -258,12 +258,12 @@ class StorageContract:
     def test_runs_of_one_process_hold_a_workflow_together(
         self, storage: Storage, again: Storage, workflow_id: str
     ) -> None:
-        """hold() can be entered more than once here and by a second object, left in any order, and entered again."""
+        """lock() can be entered more than once here and by a second object, left in any order, and entered again."""
         key = storage.key(task_of(0, workflow_id))
         for _ in range(2):
-            first, second = storage.hold(workflow_id), again.hold(workflow_id)
+            first, second = storage.lock(workflow_id), again.lock(workflow_id)
             with contextlib.ExitStack() as left:
-                left.enter_context(storage.hold("another"))
+                left.enter_context(storage.lock("another"))
                 first.__enter__()
                 second.__enter__()
                 storage.post(key, Context(1, task_id=0))

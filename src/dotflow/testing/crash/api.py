@@ -9,7 +9,7 @@ from typing import Any
 
 from dotflow.abc.storage import Storage
 from dotflow.core.durations import Duration, as_seconds
-from dotflow.errors import InvalidArgument, NoProcesses
+from dotflow.errors import InvalidArgument, ProcessesUnsupported
 from dotflow.testing.crash.report import CrashReport
 from dotflow.testing.crash.trial import Pipeline, asks_for
 
@@ -49,10 +49,10 @@ def assert_survives_crashes(
     Raises:
         AssertionError: Something is not as promised: what, and where the process was killed.
         InvalidArgument: An argument means nothing, or can't be sent to another process.
-        NoProcesses: This system can't fork.
+        ProcessesUnsupported: This system can't fork.
     """
     if not hasattr(os, "fork"):
-        error = NoProcesses(sys.platform)
+        error = ProcessesUnsupported(sys.platform)
         error.add_note("assert_survives_crashes() forks a process for every crash and every resume.")
         raise error
     from dotflow.testing.crash import launcher  # here, since it needs a POSIX system

@@ -42,7 +42,6 @@ class WatchedStorage(Storage):
         return made
 
     def post(self, key: str, context: Context) -> None:
-        """As Storage says."""
         task = self._tasks.get(key)
         posted = -1 if task is None else task.task_id
         self._journal.write("posting", posted)
@@ -50,36 +49,29 @@ class WatchedStorage(Storage):
             self._watched.post(key, context)
 
     def delete(self, key: str) -> None:
-        """As Storage says."""
         with self._trap.writing(f"the delete of {self._whose(key)}", lambda: None):
             self._watched.delete(key)
 
     def clear(self, workflow_id: str) -> bool:
-        """As Storage says."""
         with self._trap.writing("clear() at the start", lambda: None):
             return self._watched.clear(workflow_id)
 
     def get(self, key: str) -> Context:
-        """As Storage says."""
         return self._watched.get(key)
 
     def key(self, task: Task) -> str:
-        """As Storage says."""
         key = self._watched.key(task)
         self._tasks[key] = task
         return key
 
     def contains(self, key: str) -> bool:
-        """As Storage says."""
         return self._watched.contains(key)
 
     def list_keys(self, prefix: str = "") -> Iterable[str]:
-        """As Storage says."""
         return self._watched.list_keys(prefix)
 
-    def hold(self, workflow_id: str) -> contextlib.AbstractContextManager[Hashable]:
-        """As Storage says."""
-        return self._watched.hold(workflow_id)
+    def lock(self, workflow_id: str) -> contextlib.AbstractContextManager[Hashable]:
+        return self._watched.lock(workflow_id)
 
     def _whose(self, key: str) -> str:
         task = self._tasks.get(key)
@@ -108,7 +100,6 @@ class WatchedHistory(History):
         self._names = names
 
     def record(self, run_id: str, event: Event) -> None:
-        """As History says."""
         try:
             if self._history is not None:
                 self._history.record(run_id, event)
@@ -150,15 +141,13 @@ class QuietLog(Log):
 
     @property
     def is_silent(self) -> bool:
-        """As Log says."""
         return True
 
     def info(self, task: Task) -> None:
-        """As Log says."""
+        pass
 
     def error(self, task: Task) -> None:
-        """As Log says."""
+        pass
 
     def report(self, message: str) -> None:
-        """As Log says."""
         print(message, file=sys.stderr)

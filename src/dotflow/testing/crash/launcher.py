@@ -58,7 +58,7 @@ class _Pickler(Pickler):
 
     def reducer_override(self, obj: Any) -> Any:
         if isinstance(obj, Action) and obj.__module__ in self._by_value:
-            return obj.by_parts()
+            return obj.reduce_by_value()
         return super().reducer_override(obj)
 
 

@@ -14,7 +14,7 @@ from dotflow.core.outcome import Outcome, Raised, Returned
 from dotflow.errors import ModuleNotOnWorker
 from dotflow.processes import failures
 from dotflow.processes.channel import dump_by_value
-from dotflow.processes.encoding import NO_VALUE, CallEncoder, Memory
+from dotflow.processes.encoding import NO_VALUE, CallEncoder, WorkerCache
 from dotflow.providers.executors.cluster.protocol import (
     ANSWERED,
     DIED,
@@ -74,11 +74,9 @@ class ClusterSession(ExecutorSession):
         self._is_impatient = False
 
     def pool_of(self, step: Action[..., Any]) -> Hashable:
-        """As ExecutorSession says."""
         return frozenset(step.resources.items())
 
     def make_room(self, pool: Hashable, lane: int, waiting: int) -> bool:
-        """As ExecutorSession says."""
         room = self.has_room(pool)
         self.ready[pool] = waiting - room
         return room
@@ -94,7 +92,6 @@ class ClusterSession(ExecutorSession):
             self.report(message)
 
     def leave(self, lane: int) -> None:
-        """As ExecutorSession says."""
         self.lanes.pop(lane, None)
 
     def remote_call(self, call: Call, *, whole: bool = False) -> RemoteCall | Outcome:
@@ -105,7 +102,7 @@ class ClusterSession(ExecutorSession):
             whole: Send the previous value along, whoever has it.
         """
         lane = self.lanes.setdefault(call.lane, Lane())
-        memory = Memory()
+        memory = WorkerCache()
         if not whole and not call.step.isolate:
             memory.kept = lane.kept
         is_kept = memory.kept is not NO_VALUE and call.previous_context.storage is memory.kept

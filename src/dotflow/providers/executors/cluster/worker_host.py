@@ -96,9 +96,9 @@ class WorkerHost:
         with self._lock:
             self._closed = True
             self._end(list(self._idle))
-            for process, bell in self._busy.items():
+            for process, wakeup in self._busy.items():
                 process.worker.kill()
-                bell.ring()
+                wakeup.set()
             self._end_nursery_if_closed()
 
     def _take(self, remote_call: RemoteCall) -> _Process | None:

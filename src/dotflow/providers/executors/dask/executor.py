@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from dotflow.abc.executor import Executor, ExecutorSession, Report
 from dotflow.core.task import Task
 from dotflow.errors import ClusterError, InvalidArgument
-from dotflow.providers.optional import need
+from dotflow.providers.optional import require_extra
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -35,7 +35,7 @@ class ExecutorDask(Executor):
     """
 
     def __init__(self, address_or_client: "str | Client | None" = None, **options: Any) -> None:
-        need("distributed", "ExecutorDask", "dask")
+        require_extra("distributed", "ExecutorDask", "dask")
         client = None if address_or_client is None or isinstance(address_or_client, str) else address_or_client
         accepted = 'the address of a scheduler, such as "tcp://10.0.0.5:8786", a distributed.Client, or None'
         if address_or_client == "" or (client is not None and not hasattr(client, "scheduler_info")):
@@ -49,12 +49,10 @@ class ExecutorDask(Executor):
         self.options = options
 
     @property
-    def is_elsewhere(self) -> bool:
-        """As Executor says."""
+    def is_remote(self) -> bool:
         return self.client is not None or self._scheduler() is not None
 
     def open(self, tasks: Mapping[int, Task], report: Report) -> ExecutorSession:
-        """As Executor says."""
         from distributed import Client
         from distributed.comm import parse_address
         from distributed.comm.registry import get_backend

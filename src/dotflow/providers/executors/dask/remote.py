@@ -21,7 +21,7 @@ IDLE: Final = 60.0  # seconds after which a process that nobody has asked for an
 
 _lock: Final = threading.Lock()
 _worker_hosts: Final[dict[str, WorkerHost]] = {}
-_bells: Final[dict[str, WakeupPipe]] = {}
+_wakeups: Final[dict[str, WakeupPipe]] = {}
 _ended: Final[deque[str]] = deque(maxlen=100)  # runs: what they have in the worker's queue may still be given to us
 
 
@@ -76,28 +76,28 @@ class Released(WorkerPlugin):  # type: ignore[misc]  # distributed is Any to myp
         """Called by Dask for each change of a task's state."""
         if finish in UNWANTED and isinstance(key, str) and key.startswith(PREFIX):
             with _lock:
-                bell = _bells.get(key)
-                if bell is not None:
-                    bell.ring()
+                wakeup = _wakeups.get(key)
+                if wakeup is not None:
+                    wakeup.set()
 
 
 def run_errand(key: str, packed: Sequence[Any]) -> list[Any]:
     """Called by Dask on a worker: makes the attempt; the reply, packed."""
     remote_call = RemoteCall.unpacked(packed)
     worker = get_worker()
-    bell = WakeupPipe()
+    wakeup = WakeupPipe()
     with _lock:  # before the task is looked at: what happens to it from now on rings
-        _bells[key] = bell
+        _wakeups[key] = wakeup
     try:
-        reply = _reply(key, remote_call, bell, worker)
+        reply = _reply(key, remote_call, wakeup, worker)
     finally:
         with _lock:
-            del _bells[key]
-            bell.close()
+            del _wakeups[key]
+            wakeup.close()
     return reply._replace(place=worker.address).packed()
 
 
-def _reply(key: str, remote_call: RemoteCall, bell: WakeupPipe, worker: Worker) -> Reply:
+def _reply(key: str, remote_call: RemoteCall, wakeup: WakeupPipe, worker: Worker) -> Reply:
     task = worker.state.tasks.get(key)
     if task is None or task.state in UNWANTED:
         return Reply(STOPPED)
@@ -107,7 +107,7 @@ def _reply(key: str, remote_call: RemoteCall, bell: WakeupPipe, worker: Worker) 
     if worker_host is None:
         return Reply(STOPPED)
     worker.log_event(TOPIC, {"run": remote_call.run, "task": remote_call.number, "worker": worker.address})
-    return worker_host.make(remote_call, bell)
+    return worker_host.make(remote_call, wakeup)
 
 
 def end_run(run: str) -> None:

@@ -81,7 +81,6 @@ class DaskSession(ClusterSession):
         return busy < self._threads.for_calls(wants) + self._threads.beyond()
 
     def submit(self, call: Call) -> Outcome | None:
-        """As ExecutorSession says."""
         remote_call = self.remote_call(call)
         if not isinstance(remote_call, RemoteCall):
             return remote_call
@@ -90,7 +89,6 @@ class DaskSession(ClusterSession):
         return None
 
     def wait(self, timeout: float | None) -> Sequence[CompletedCall]:
-        """As ExecutorSession says."""
         end = None if timeout is None else clock.ticks() + timeout
         answers: list[CompletedCall] = []
         while not answers:
@@ -115,11 +113,9 @@ class DaskSession(ClusterSession):
         return any(waiting and self.has_room(pool) for pool, waiting in self.ready.items())
 
     def wake(self) -> None:
-        """As ExecutorSession says."""
         self._news.put(None)
 
     def close(self) -> None:
-        """As ExecutorSession says."""
         flights, self._flights = self._flights, {}
         client, patience = self._client, PATIENCE  # a scheduler that is told to cancel thousands of tasks takes seconds
         try:

@@ -18,7 +18,7 @@ class Seat:
 
     def __init__(self) -> None:
         self._worker_host = WorkerHost(most=1)
-        self._bell = WakeupPipe()
+        self._wakeup = WakeupPipe()
 
     def describe(self) -> Versions:
         """What is installed here. It answers when the actor is up."""
@@ -26,7 +26,7 @@ class Seat:
 
     def make(self, packed: Sequence[Any]) -> list[Any]:
         """Has the attempt made; the reply, packed."""
-        reply = self._worker_host.make(RemoteCall.unpacked([memoryview(part) for part in packed]), self._bell)
+        reply = self._worker_host.make(RemoteCall.unpacked([memoryview(part) for part in packed]), self._wakeup)
         return out_of_band(reply.packed())
 
 

@@ -7,7 +7,7 @@ from dotflow.abc.executor import Executor, ExecutorSession, Report
 from dotflow.core.task import Task
 from dotflow.errors import InvalidArgument
 from dotflow.processes.scaling import check_workers
-from dotflow.providers.optional import need
+from dotflow.providers.optional import require_extra
 
 
 class ExecutorRay(Executor):
@@ -37,7 +37,7 @@ class ExecutorRay(Executor):
     """
 
     def __init__(self, address: str | None = None, max_workers: int | None = None, **options: Any) -> None:
-        need("ray", "ExecutorRay", "ray")
+        require_extra("ray", "ExecutorRay", "ray")
         if address is not None and (not isinstance(address, str) or not address):
             raise InvalidArgument("address", address, 'the address of a Ray cluster, such as "auto", or None')
         if max_workers is not None:
@@ -47,14 +47,12 @@ class ExecutorRay(Executor):
         self.options = options
 
     @property
-    def is_elsewhere(self) -> bool:
-        """As Executor says."""
+    def is_remote(self) -> bool:
         from dotflow.providers.executors.ray import connection as ray_connection
 
         return ray_connection.has_other_machines(self.address)
 
     def open(self, tasks: Mapping[int, Task], report: Report) -> ExecutorSession:
-        """As Executor says."""
         from dotflow.providers.executors.ray import connection as ray_connection
         from dotflow.providers.executors.ray.session import RaySession
 

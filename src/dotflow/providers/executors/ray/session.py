@@ -88,20 +88,17 @@ class RaySession(ClusterSession):
         self._is_open = True
 
     def has_room(self, pool: Hashable) -> bool:
-        """As ClusterSession says."""
         if self._answers or not self._news.empty():  # what has come is heard first: after a failure nothing begins
             return False
         return self._kind_of(pool).dispatcher.has_idle
 
     def submit(self, call: Call) -> None:
-        """As ExecutorSession says."""
         self.begins_to_wait(call)
         seat = self._kind_of(self.pool_of(call.step)).dispatcher.take(call.lane)
         assert isinstance(seat, _Seat), "make_room was asked before, and none is hired by the dispatcher"
         self._send(seat, call)
 
     def wait(self, timeout: float | None) -> Sequence[CompletedCall]:
-        """As ExecutorSession says."""
         end = None if timeout is None else clock.ticks() + timeout
         while True:
             self._start_what_lacks()
@@ -123,17 +120,14 @@ class RaySession(ClusterSession):
         return any(waiting and self.has_room(pool) for pool, waiting in self.ready.items())
 
     def wake(self) -> None:
-        """As ExecutorSession says."""
         self._news.put(None)
 
     def leave(self, lane: int) -> None:
-        """As ExecutorSession says."""
         super().leave(lane)
         for kind in self._kinds.values():
             kind.dispatcher.leave(lane)
 
     def close(self) -> None:
-        """As ExecutorSession says."""
         if not self._is_open:
             return
         try:
@@ -192,7 +186,7 @@ class RaySession(ClusterSession):
         remote_call = self.remote_call(call, whole=lane is None or lane.place != seat.name)
         if not isinstance(remote_call, RemoteCall):
             self._answer(call, remote_call)
-            seat.kind.dispatcher.rest(seat)
+            seat.kind.dispatcher.release(seat)
             return
         self.began(call.task_id)
         seat.call = call
@@ -217,7 +211,7 @@ class RaySession(ClusterSession):
         self._failed_starts = 0
         for sentence in differences(self._here, {f"the actor {seat.name}": future.result()}):
             self.say_once(sentence.replace(f"the actor {seat.name}", "a worker"))
-        seat.kind.dispatcher.join(seat)
+        seat.kind.dispatcher.add(seat)
 
     def _take(self, seat: _Seat, future: "Future[Any]") -> None:
         call, seat.call = seat.call, None
@@ -225,7 +219,7 @@ class RaySession(ClusterSession):
         error = future.exception()
         if error is None:
             reply = Reply.unpacked(future.result())._replace(place=seat.name)
-            seat.kind.dispatcher.rest(seat)
+            seat.kind.dispatcher.release(seat)
             if reply.kind == MISSING:
                 self.lanes.pop(call.lane, None)
                 self.submit(call)
@@ -243,7 +237,7 @@ class RaySession(ClusterSession):
 
     def _dismiss(self, seat: _Seat) -> None:
         seat.kind.seats.discard(seat)
-        seat.kind.dispatcher.dismiss(seat)
+        seat.kind.dispatcher.remove(seat)
         _end(seat)
 
     def _answer(self, call: Call, outcome: Outcome) -> None:

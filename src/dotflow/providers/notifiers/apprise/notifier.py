@@ -15,7 +15,7 @@ from dotflow.providers.notifiers.apprise.log_filter import http_status_in, hushe
 from dotflow.providers.notifiers.message import clean, details, headline
 from dotflow.providers.notifiers.secret import STARS, Secret
 from dotflow.providers.notifiers.status_filter import told_statuses
-from dotflow.providers.optional import need
+from dotflow.providers.optional import require_extra
 
 if TYPE_CHECKING:
     from apprise import Apprise
@@ -102,7 +102,7 @@ def _listed(urls: object) -> list[str]:
 
 
 def _services_for(urls: Sequence[Secret]) -> list[_Service]:
-    need("apprise", "NotifyApprise", "notify")
+    require_extra("apprise", "NotifyApprise", "notify")
     import apprise
 
     # With a limit of its own, Apprise sends from a pool of threads, and the interpreter's end waits for those.

@@ -95,17 +95,14 @@ class ObjectRegister(Register):
         self.where = f"{bucket.where}/{name}"
 
     def read(self) -> Entry | None:
-        """As Register says."""
         found = self._bucket.get(self._object)
         return None if found is None else Entry(found.data.decode("utf-8", "replace"), found.version, found.age)
 
     def write(self, text: str, version: str | None) -> str | None:
-        """As Register says."""
         return self._bucket.put_over(self._object, text.encode(), version)
 
     @property
     def brief(self) -> "ObjectRegister":
-        """As Register says."""
         brief = copy.copy(self)
         brief._bucket = self._briefly
         return brief

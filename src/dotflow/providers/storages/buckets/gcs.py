@@ -1,7 +1,7 @@
 """StorageGCS: objects in a bucket of Google Cloud Storage."""
 
 from dotflow.core.durations import Duration
-from dotflow.providers.optional import need
+from dotflow.providers.optional import require_extra
 from dotflow.providers.storages.buckets.bucket import check_bucket, check_name, check_prefix
 from dotflow.providers.storages.buckets.gcs_bucket import GCSBucket
 from dotflow.providers.storages.buckets.storage import StorageObjects
@@ -33,4 +33,4 @@ class StorageGCS(StorageObjects):
     ) -> None:
         place = GCSBucket(check_bucket(bucket), check_name("project", project, "the id of a project"))
         super().__init__(place, check_prefix(prefix), check_seconds(lease))
-        need("google.cloud.storage", type(self).__name__, "gcp")
+        require_extra("google.cloud.storage", type(self).__name__, "gcp")

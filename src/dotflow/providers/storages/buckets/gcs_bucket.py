@@ -40,7 +40,6 @@ class GCSBucket(Bucket):
 
     @property
     def endpoint(self) -> str:
-        """As Bucket says."""
         return str(self._ask(lambda client: client.api_endpoint))
 
     def brief(self, seconds: float) -> Self:
@@ -50,7 +49,6 @@ class GCSBucket(Bucket):
         return brief
 
     def get(self, name: str) -> Found | None:
-        """As Bucket says."""
         answer = self._read(name, {})
         if answer is None:
             return None
@@ -61,12 +59,10 @@ class GCSBucket(Bucket):
         )
 
     def begin(self, name: str, size: int) -> bytes:
-        """As Bucket says."""
         answer = self._read(name, {"Range": f"bytes=0-{size - 1}"})
         return b"" if answer is None else bytes(answer.content)
 
     def has(self, name: str) -> bool:
-        """As Bucket says."""
         return self._ask(lambda client: bool(self._blob(client, name).exists(**self._patience())))
 
     def put(self, name: str, data: bytes, media: str = JSON) -> None:
@@ -74,12 +70,10 @@ class GCSBucket(Bucket):
         self._ask(lambda client: self._upload(client, name, data, media))
 
     def put_over(self, name: str, data: bytes, version: str | None) -> str | None:
-        """As Bucket says."""
         condition = {"if_generation_match": int(version or 0)}
         return self._ask(lambda client: self._upload(client, name, data, JSON, **condition), none_for=CHANGED)
 
     def delete(self, names: Sequence[str]) -> None:
-        """As Bucket says."""
         for start in range(0, len(names), BATCH):
             some = names[start : start + BATCH]
             if len(some) == 1 or self._ask(partial(self._delete_all, names=some), NOT_FOUND) is None:
@@ -87,7 +81,6 @@ class GCSBucket(Bucket):
                     self._ask(partial(self._delete, name=name), NOT_FOUND)
 
     def names(self, prefix: str) -> Iterator[str]:
-        """As Bucket says."""
         fields = "items(name),nextPageToken"
         pages = self._ask(
             lambda client: iter(client.list_blobs(self.name, prefix=prefix, fields=fields, **self._patience()).pages)

@@ -1,7 +1,7 @@
 """StorageS3: objects in a bucket of Amazon S3, or of a service that speaks like it."""
 
 from dotflow.core.durations import Duration
-from dotflow.providers.optional import need
+from dotflow.providers.optional import require_extra
 from dotflow.providers.storages.buckets.bucket import check_bucket, check_name, check_prefix
 from dotflow.providers.storages.buckets.s3_bucket import S3Bucket
 from dotflow.providers.storages.buckets.storage import StorageObjects
@@ -32,4 +32,4 @@ class StorageS3(StorageObjects):
     ) -> None:
         place = S3Bucket(check_bucket(bucket), check_name("region", region, "a region such as 'eu-central-1'"))
         super().__init__(place, check_prefix(prefix), check_seconds(lease))
-        need("boto3", type(self).__name__, "aws")
+        require_extra("boto3", type(self).__name__, "aws")

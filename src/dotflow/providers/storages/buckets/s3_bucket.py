@@ -37,7 +37,6 @@ class S3Bucket(Bucket):
 
     @property
     def endpoint(self) -> str:
-        """As Bucket says."""
         return str(self._ask(lambda client: client.meta.endpoint_url))
 
     def brief(self, seconds: float) -> Self:
@@ -47,29 +46,23 @@ class S3Bucket(Bucket):
         return brief
 
     def get(self, name: str) -> Found | None:
-        """As Bucket says."""
         return self._ask(lambda client: self._read(client, name), none_for=MISSING)
 
     def begin(self, name: str, size: int) -> bytes:
-        """As Bucket says."""
         found = self._ask(lambda client: self._read(client, name, Range=f"bytes=0-{size - 1}"), none_for=MISSING)
         return b"" if found is None else found.data
 
     def has(self, name: str) -> bool:
-        """As Bucket says."""
         return self._call("head_object", MISSING, Key=name) is not None
 
     def put(self, name: str, data: bytes, media: str = JSON) -> None:
-        """As Bucket says."""
         self._put(name, data, ContentType=media)
 
     def put_over(self, name: str, data: bytes, version: str | None) -> str | None:
-        """As Bucket says."""
         answer = self._put(name, data, CHANGED, **({"IfNoneMatch": "*"} if version is None else {"IfMatch": version}))
         return None if answer is None else str(answer["ETag"])
 
     def delete(self, names: Sequence[str]) -> None:
-        """As Bucket says."""
         for start in range(0, len(names), PAGE):
             keys = {"Objects": [{"Key": name} for name in names[start : start + PAGE]], "Quiet": True}
             answer = self._call("delete_objects", Delete=keys)
@@ -77,7 +70,6 @@ class S3Bucket(Bucket):
                 raise explained_keys(answer["Errors"], self.where)
 
     def names(self, prefix: str) -> Iterator[str]:
-        """As Bucket says."""
         more: dict[str, Any] = {}
         while True:
             answer = self._call("list_objects_v2", Prefix=prefix, MaxKeys=PAGE, **more)

@@ -70,7 +70,6 @@ class StorageObjects(Storage):
             self._delete_parts(folder, [found for found in find_parts(self._bucket, name) if found not in known])
 
     def get(self, key: str) -> Context:
-        """As Storage says."""
         name = self._find(key)
         found = None if name is None else self._bucket.get(name)
         if found is None:
@@ -115,13 +114,13 @@ class StorageObjects(Storage):
         if lease is not None:
             self._begin(folder, lease)
         elif self._register(folder).read() is not None:
-            with self.hold(workflow_id):
+            with self.lock(workflow_id):
                 self.clear(workflow_id)
         else:
             self._generation(folder, make=True)
         return True
 
-    def hold(self, workflow_id: str) -> contextlib.AbstractContextManager[Hashable]:
+    def lock(self, workflow_id: str) -> contextlib.AbstractContextManager[Hashable]:
         """As Storage says, by a lease, which is renewed from a thread while it is held."""
         register = self._register(safe_name(workflow_id))
         return LeaseLock(register, workflow_id, self._seconds, **{GENERATION: new_generation(), VOID: []})

@@ -9,7 +9,7 @@ from dotflow.core.context import Context
 from dotflow.core.durations import Duration
 from dotflow.core.task import Task
 from dotflow.errors import CheckpointUnreadable, InvalidArgument
-from dotflow.providers.optional import need
+from dotflow.providers.optional import require_extra
 from dotflow.providers.storages.joined_parts import JoinedParts
 from dotflow.providers.storages.leases.lease import Lease, check_seconds
 from dotflow.providers.storages.leases.lease_lock import LeaseLock, lease_on
@@ -57,7 +57,7 @@ class StoragePostgres(Storage):
     def __init__(
         self, dsn: str, *, table: str = "dotflow_checkpoints", lease: Duration = SECONDS, pickle: bool = False
     ) -> None:
-        need("psycopg", type(self).__name__, "postgres")
+        require_extra("psycopg", type(self).__name__, "postgres")
         if not isinstance(pickle, bool):
             raise InvalidArgument("pickle", pickle, "True or False")
         self._seconds = check_seconds(lease)
@@ -72,7 +72,6 @@ class StoragePostgres(Storage):
         self._write(SAVE, name, None if name == fitted else fitted, document, parts.data(), workflow=_workflow(key))
 
     def get(self, key: str) -> Context:
-        """As Storage says."""
         found = self._tables.ask(FIND, _name(key))
         if not found:
             return Context()
@@ -109,7 +108,7 @@ class StoragePostgres(Storage):
         self._write(CLEAR, f"{name}/", f"{name}0", len(name) + 2, workflow=name)  # "0" comes next after "/"
         return True
 
-    def hold(self, workflow_id: str) -> contextlib.AbstractContextManager[Hashable]:
+    def lock(self, workflow_id: str) -> contextlib.AbstractContextManager[Hashable]:
         """As Storage says, by a lease, which is renewed from a thread while it is held."""
         return LeaseLock(RowRegister(self._tables, short(workflow_id)), workflow_id, self._seconds)
 

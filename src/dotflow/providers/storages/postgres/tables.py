@@ -162,12 +162,10 @@ class RowRegister(Register):
         self.where = f"{tables.pool.dsn.where()}, table {tables.name}{LEASES}"
 
     def read(self) -> Entry | None:
-        """As Register says."""
         rows = self._tables.change(READ, self._workflow, patience=BRIEFLY)
         return Entry(rows[0][0], rows[0][1], max(0.0, rows[0][2])) if rows else None
 
     def write(self, text: str, version: str | None) -> str | None:
-        """As Register says."""
         token, new = json.loads(text)["token"], uuid.uuid4().hex
         if version is None:
             done = self._tables.change(BEGIN, self._workflow, text, token, new, patience=BRIEFLY)

@@ -14,7 +14,7 @@ from dotflow.core.context import Context
 from dotflow.core.task import Task
 from dotflow.errors import CheckpointUnreadable, InvalidArgument
 from dotflow.providers.storages.arguments import check_arguments
-from dotflow.providers.storages.file_lock import Hold
+from dotflow.providers.storages.file_lock import FileLock
 from dotflow.providers.storages.joined_parts import JoinedParts
 from dotflow.providers.storages.sqlite.database import SQLiteFile, explained, is_unreadable, meaning_of
 from dotflow.providers.storages.text_escape import fit, unfit
@@ -79,7 +79,6 @@ class StorageSQLite(Storage):
         self._write(SAVE, fit(key), document, parts.data(), create=True)
 
     def get(self, key: str) -> Context:
-        """As Storage says."""
         found = self._read(FIND, key)
         if not found:
             return Context()
@@ -98,7 +97,6 @@ class StorageSQLite(Storage):
         return bool(self._read(CONTAINS, key))
 
     def delete(self, key: str) -> None:
-        """As Storage says."""
         self._write(DELETE, fit(key))
 
     def list_keys(self, prefix: str = "") -> Iterable[str]:
@@ -112,10 +110,10 @@ class StorageSQLite(Storage):
         self._write(CLEAR, f"{name}/", f"{name}0", len(name) + 2)  # "0" comes next after "/"
         return True
 
-    def hold(self, workflow_id: str) -> contextlib.AbstractContextManager[Hashable]:
+    def lock(self, workflow_id: str) -> contextlib.AbstractContextManager[Hashable]:
         """As Storage says, by a lock in a folder beside the file."""
         locks = self.path.with_name(f"{self.path.name}.locks")
-        return Hold(locks, workflow_id, values_in=self.path.parent)
+        return FileLock(locks, workflow_id, values_in=self.path.parent)
 
     def close(self) -> None:
         """Closes the file, so that it can be copied, moved or deleted; the next call opens it again.

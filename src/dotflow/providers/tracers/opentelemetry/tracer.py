@@ -58,7 +58,6 @@ class TracerOpenTelemetry(Tracer):
             run.follow(event)
 
     def carrier(self, run_id: str, task_id: int) -> Carrier | None:
-        """As Tracer says."""
         run = self._runs.get(run_id)
         return None if run is None else run.carrier(task_id)
 

@@ -13,7 +13,7 @@ from dotflow.core.failure import Failure
 from dotflow.core.outcome import Died, Outcome, Raised, Returned, TimedOut
 from dotflow.errors import ModuleNotOnWorker
 from dotflow.processes.channel import STDERR, STDOUT, dump_by_value
-from dotflow.processes.worker_main import Kept, Order
+from dotflow.processes.worker_main import CallMessage, ValueRef
 from dotflow.providers.executors.cluster import session as cluster_session
 from dotflow.providers.executors.cluster.protocol import ANSWERED, DIED, LATE, NOT_STARTED, RemoteCall, Reply
 from dotflow.providers.executors.cluster.session import WORTH_KEEPING, ClusterSession
@@ -72,9 +72,9 @@ def answered(outcome: Outcome, holder: str = "process", place: str = "there") ->
     return Reply(ANSWERED, holder, place=place, parts=dump_by_value(outcome))
 
 
-def order_of(remote_call: RemoteCall | Outcome) -> Order:
+def order_of(remote_call: RemoteCall | Outcome) -> CallMessage:
     assert isinstance(remote_call, RemoteCall)
-    order: Order = pickle.loads(remote_call.parts[0], buffers=remote_call.parts[1:])
+    order: CallMessage = pickle.loads(remote_call.parts[0], buffers=remote_call.parts[1:])
     return order
 
 
@@ -104,7 +104,7 @@ class TestErrands:
 
         assert isinstance(remote_call, RemoteCall)
         assert remote_call.holder == "process"
-        assert isinstance(order_of(remote_call).previous_context, Kept)
+        assert isinstance(order_of(remote_call).previous_context, ValueRef)
         assert sum(len(part) for part in remote_call.parts) < WORTH_KEEPING / 10
         assert session.lanes[0].place == "there"
 
@@ -148,7 +148,7 @@ class TestErrands:
         outcome = session.remote_call(call(open(0, closefd=False)))  # noqa: SIM115 (it is not ours to close)
 
         assert isinstance(outcome, Raised)
-        assert outcome.failure.exception == "CannotTravel"
+        assert outcome.failure.exception == "NotPicklable"
         assert "'step'" in outcome.failure.message
 
 
@@ -165,7 +165,7 @@ class TestReplies:
                 "WorkerNotStarted",
                 "no memory (on tcp://a)",
             ),
-            (Reply(ANSWERED, parts=[b"garbage"]), Raised, "CannotTravel", "the value returned"),
+            (Reply(ANSWERED, parts=[b"garbage"]), Raised, "NotPicklable", "the value returned"),
         ],
         ids=lambda part: part if isinstance(part, str) else "",
     )

@@ -16,7 +16,7 @@ from dotflow import Context, action
 from dotflow.core.call import Call
 from dotflow.core.outcome import Returned
 from dotflow.processes.channel import STDERR, STDOUT, dump_by_value
-from dotflow.processes.encoding import CallEncoder, Memory
+from dotflow.processes.encoding import CallEncoder, WorkerCache
 from dotflow.processes.wakeup import WakeupPipe
 from dotflow.providers.executors.cluster.protocol import ANSWERED, DIED, LATE, MISSING, STOPPED, RemoteCall, Reply
 from dotflow.providers.executors.cluster.worker_host import WorkerHost
@@ -34,7 +34,7 @@ def worker_host() -> Iterator[WorkerHost]:
 
 
 @pytest.fixture
-def bell() -> Iterator[WakeupPipe]:
+def wakeup() -> Iterator[WakeupPipe]:
     made = WakeupPipe()
     yield made
     made.close()
@@ -44,7 +44,7 @@ def remote_call(
     step: Callable[..., Any], lane: int = 0, previous: Any = None, holder: str = "", **options: Any
 ) -> RemoteCall:
     """A remote call for a step that travels by value."""
-    memory = Memory()
+    memory = WorkerCache()
     if holder:
         memory.kept = previous
     made = action(**options)(step)
@@ -60,9 +60,9 @@ def value_of(reply: Reply) -> Any:
     return outcome.value
 
 
-def test_a_lane_keeps_its_process(worker_host: WorkerHost, bell: WakeupPipe) -> None:
+def test_a_lane_keeps_its_process(worker_host: WorkerHost, wakeup: WakeupPipe) -> None:
     """What a step left in its memory is there for the next one; another lane has another process."""
-    make = lambda lane: value_of(worker_host.make(remote_call(lambda: os.getpid(), lane), bell))
+    make = lambda lane: value_of(worker_host.make(remote_call(lambda: os.getpid(), lane), wakeup))
 
     first, second, third = make(0), make(1), make(0)
 
@@ -70,26 +70,26 @@ def test_a_lane_keeps_its_process(worker_host: WorkerHost, bell: WakeupPipe) -> 
     assert os.getpid() not in (first, second)
 
 
-def test_the_one_that_rested_longest_is_given_away(worker_host: WorkerHost, bell: WakeupPipe) -> None:
+def test_the_one_that_rested_longest_is_given_away(worker_host: WorkerHost, wakeup: WakeupPipe) -> None:
     """No more are started than there may be."""
-    make = lambda lane: value_of(worker_host.make(remote_call(lambda: os.getpid(), lane), bell))
+    make = lambda lane: value_of(worker_host.make(remote_call(lambda: os.getpid(), lane), wakeup))
     first, second = make(0), make(1)
 
     assert make(2) == first
     assert make(1) == second
 
 
-def test_a_value_is_kept_by_the_process_that_returned_it(worker_host: WorkerHost, bell: WakeupPipe) -> None:
+def test_a_value_is_kept_by_the_process_that_returned_it(worker_host: WorkerHost, wakeup: WakeupPipe) -> None:
     """A remote call that names it need not bring it; one that names somebody else is told so, and nothing runs."""
     value = list(range(5))
-    reply = worker_host.make(remote_call(lambda: list(range(5))), bell)
+    reply = worker_host.make(remote_call(lambda: list(range(5))), wakeup)
     follow = lambda previous_context: sum(previous_context.storage)
 
-    assert value_of(worker_host.make(remote_call(follow, previous=value, holder=reply.holder), bell)) == 10
-    assert worker_host.make(remote_call(follow, previous=value, holder="somebody else"), bell) == Reply(MISSING)
+    assert value_of(worker_host.make(remote_call(follow, previous=value, holder=reply.holder), wakeup)) == 10
+    assert worker_host.make(remote_call(follow, previous=value, holder="somebody else"), wakeup) == Reply(MISSING)
 
 
-def test_prints_come_with_the_reply(worker_host: WorkerHost, bell: WakeupPipe) -> None:
+def test_prints_come_with_the_reply(worker_host: WorkerHost, wakeup: WakeupPipe) -> None:
     """In order, each with its stream."""
 
     def prints() -> None:
@@ -98,31 +98,31 @@ def test_prints_come_with_the_reply(worker_host: WorkerHost, bell: WakeupPipe) -
         print("out")
         print("err", file=sys.stderr)
 
-    reply = worker_host.make(remote_call(prints), bell)
+    reply = worker_host.make(remote_call(prints), wakeup)
 
     assert reply.printed == [(STDOUT, b"out\n"), (STDERR, b"err\n")]
 
 
-def test_isolated_steps_share_with_nobody(worker_host: WorkerHost, bell: WakeupPipe) -> None:
+def test_isolated_steps_share_with_nobody(worker_host: WorkerHost, wakeup: WakeupPipe) -> None:
     """Each has a process of its own, which ends with it."""
-    plain = value_of(worker_host.make(remote_call(lambda: os.getpid()), bell))
-    alone = [value_of(worker_host.make(remote_call(lambda: os.getpid(), isolate=True), bell)) for _ in range(2)]
+    plain = value_of(worker_host.make(remote_call(lambda: os.getpid()), wakeup))
+    alone = [value_of(worker_host.make(remote_call(lambda: os.getpid(), isolate=True), wakeup)) for _ in range(2)]
 
     assert len({plain, *alone}) == 3
     assert not any(psutil.pid_exists(process) for process in alone)
 
 
 @pytest.mark.parametrize(("step", "code"), [(lambda: os._exit(7), 7), (lambda: os.kill(os.getpid(), 9), -9)])
-def test_a_death_is_reported_as_what_it_was(worker_host: WorkerHost, bell: WakeupPipe, step: Any, code: int) -> None:
+def test_a_death_is_reported_as_what_it_was(worker_host: WorkerHost, wakeup: WakeupPipe, step: Any, code: int) -> None:
     """With its exit code or signal, and the next remote call finds another process."""
-    reply = worker_host.make(remote_call(step), bell)
+    reply = worker_host.make(remote_call(step), wakeup)
 
     assert (reply.kind, reply.detail) == (DIED, code)
-    assert value_of(worker_host.make(remote_call(lambda: "next"), bell)) == "next"
+    assert value_of(worker_host.make(remote_call(lambda: "next"), wakeup)) == "next"
 
 
 @pytest.mark.slow
-def test_whatever_does_not_stop_in_time_is_killed(worker_host: WorkerHost, bell: WakeupPipe) -> None:
+def test_whatever_does_not_stop_in_time_is_killed(worker_host: WorkerHost, wakeup: WakeupPipe) -> None:
     """C code that never returns, too."""
 
     def stuck() -> None:
@@ -130,10 +130,10 @@ def test_whatever_does_not_stop_in_time_is_killed(worker_host: WorkerHost, bell:
 
         hashlib.pbkdf2_hmac("sha256", b"x", b"y", 200_000_000)
 
-    assert worker_host.make(remote_call(stuck, timeout=0.1), bell).kind == LATE
+    assert worker_host.make(remote_call(stuck, timeout=0.1), wakeup).kind == LATE
 
 
-def test_the_bell_ends_it(worker_host: WorkerHost, bell: WakeupPipe, tmp_path: Path) -> None:
+def test_the_bell_ends_it(worker_host: WorkerHost, wakeup: WakeupPipe, tmp_path: Path) -> None:
     """An attempt that nobody wants any more ends in the middle of whatever it does."""
     here = tmp_path / "pid"
 
@@ -143,16 +143,16 @@ def test_the_bell_ends_it(worker_host: WorkerHost, bell: WakeupPipe, tmp_path: P
         time.sleep(30)
 
     with ThreadPoolExecutor(1) as pool:
-        reply = pool.submit(worker_host.make, remote_call(sleeps), bell)
+        reply = pool.submit(worker_host.make, remote_call(sleeps), wakeup)
         while not here.exists():
             assert not reply.done()
-        bell.ring()
+        wakeup.set()
 
         assert reply.result(10).kind == STOPPED
     assert not psutil.pid_exists(int(here.read_text()))
 
 
-def test_closing_ends_all(bell: WakeupPipe, tmp_path: Path) -> None:
+def test_closing_ends_all(wakeup: WakeupPipe, tmp_path: Path) -> None:
     """Idle ones and busy ones, and the process that forks them; those who wait are told."""
     before = set(psutil.Process().children(recursive=True))
     worker_host, begun = WorkerHost(most=3), tmp_path / "begun"
@@ -161,9 +161,9 @@ def test_closing_ends_all(bell: WakeupPipe, tmp_path: Path) -> None:
         begun.touch()
         time.sleep(30)
 
-    worker_host.make(remote_call(lambda: None, lane=0), bell)
+    worker_host.make(remote_call(lambda: None, lane=0), wakeup)
     with ThreadPoolExecutor(1) as pool:
-        reply = pool.submit(worker_host.make, remote_call(sleeps, lane=1), bell)
+        reply = pool.submit(worker_host.make, remote_call(sleeps, lane=1), wakeup)
         while not begun.exists():
             assert not reply.done()
         worker_host.close()
@@ -173,40 +173,40 @@ def test_closing_ends_all(bell: WakeupPipe, tmp_path: Path) -> None:
     assert not psutil.wait_procs(left, timeout=5)[1]
 
 
-def test_one_that_died_at_rest_fails_nobody(worker_host: WorkerHost, bell: WakeupPipe) -> None:
+def test_one_that_died_at_rest_fails_nobody(worker_host: WorkerHost, wakeup: WakeupPipe) -> None:
     """What needs its value is told that this is gone; what needs nothing of it is given another process."""
-    reply = worker_host.make(remote_call(lambda: os.getpid()), bell)
+    reply = worker_host.make(remote_call(lambda: os.getpid()), wakeup)
     process = psutil.Process(value_of(reply))
     process.kill()
     while process.status() != psutil.STATUS_ZOMBIE:
         assert process.is_running()
 
-    assert worker_host.make(remote_call(lambda: None, previous=1, holder=reply.holder), bell) == Reply(MISSING)
-    assert value_of(worker_host.make(remote_call(lambda: "next"), bell)) == "next"
+    assert worker_host.make(remote_call(lambda: None, previous=1, holder=reply.holder), wakeup) == Reply(MISSING)
+    assert value_of(worker_host.make(remote_call(lambda: "next"), wakeup)) == "next"
 
 
-def test_whoever_forks_them_is_replaced(worker_host: WorkerHost, bell: WakeupPipe) -> None:
+def test_whoever_forks_them_is_replaced(worker_host: WorkerHost, wakeup: WakeupPipe) -> None:
     """When memory runs out the system may kill that one, too: no attempt fails for it."""
-    nursery = psutil.Process(value_of(worker_host.make(remote_call(lambda: os.getppid()), bell)))
+    nursery = psutil.Process(value_of(worker_host.make(remote_call(lambda: os.getppid()), wakeup)))
     nursery.kill()
     while nursery.status() != psutil.STATUS_ZOMBIE:
         assert nursery.is_running()
 
-    assert value_of(worker_host.make(remote_call(lambda: "next", lane=1), bell)) == "next"
+    assert value_of(worker_host.make(remote_call(lambda: "next", lane=1), wakeup)) == "next"
 
 
-def test_after_closing_nothing_is_run(bell: WakeupPipe, tmp_path: Path) -> None:
+def test_after_closing_nothing_is_run(wakeup: WakeupPipe, tmp_path: Path) -> None:
     """A remote call that comes late, of a run that has ended, starts no process."""
     worker_host = WorkerHost(most=2)
     worker_host.close()
 
-    assert worker_host.make(remote_call((tmp_path / "ran").touch), bell) == Reply(MISSING)
+    assert worker_host.make(remote_call((tmp_path / "ran").touch), wakeup) == Reply(MISSING)
     assert not (tmp_path / "ran").exists()
 
 
-def test_who_has_rested_too_long_goes(worker_host: WorkerHost, bell: WakeupPipe) -> None:
+def test_who_has_rested_too_long_goes(worker_host: WorkerHost, wakeup: WakeupPipe) -> None:
     """Only they: those who have just been here stay, and when nobody is left that is said."""
-    process = value_of(worker_host.make(remote_call(lambda: os.getpid()), bell))
+    process = value_of(worker_host.make(remote_call(lambda: os.getpid()), wakeup))
 
     assert not worker_host.end_idle(since=0.0)
     assert psutil.pid_exists(process)
@@ -214,21 +214,21 @@ def test_who_has_rested_too_long_goes(worker_host: WorkerHost, bell: WakeupPipe)
     assert not psutil.pid_exists(process)
 
 
-def test_several_threads_at_once(bell: WakeupPipe) -> None:
+def test_several_threads_at_once(wakeup: WakeupPipe) -> None:
     """Each has its remote call made; none gets another's reply."""
     worker_host = WorkerHost(most=4)
-    bells = [WakeupPipe() for _ in range(4)]
+    wakeups = [WakeupPipe() for _ in range(4)]
     ready = threading.Barrier(4)
 
     def many(place: int) -> list[Any]:
         ready.wait()
         add = lambda previous_context: previous_context.storage + 1
-        return [value_of(worker_host.make(remote_call(add, place, place * 100 + n), bells[place])) for n in range(20)]
+        return [value_of(worker_host.make(remote_call(add, place, place * 100 + n), wakeups[place])) for n in range(20)]
 
     with ThreadPoolExecutor(4) as pool:
         found = list(pool.map(many, range(4)))
     worker_host.close()
-    for each in bells:
+    for each in wakeups:
         each.close()
 
     assert found == [[place * 100 + n + 1 for n in range(20)] for place in range(4)]

@@ -1,4 +1,4 @@
-"""The buzzer: what wakes the caller's own thread, whatever interrupts it."""
+"""The wakeup: what wakes the caller's own thread, whatever interrupts it."""
 
 import os
 import signal
@@ -9,45 +9,45 @@ from dotflow.processes.wakeup import WakeupEvent
 
 def test_a_ring_before_the_wait_is_heard() -> None:
     """Nobody has to wait for what has happened already, and it is heard once."""
-    buzzer = WakeupEvent()
-    buzzer.ring()
-    buzzer.ring()
+    wakeup = WakeupEvent()
+    wakeup.set()
+    wakeup.set()
 
-    buzzer.wait(None)
-    assert not buzzer._silent.acquire(blocking=False)
+    wakeup.wait(None)
+    assert not wakeup._silent.acquire(blocking=False)
 
 
 def test_a_ring_ends_the_wait() -> None:
     """From any thread."""
-    buzzer = WakeupEvent()
-    ringing = threading.Thread(target=buzzer.ring)
+    wakeup = WakeupEvent()
+    ringing = threading.Thread(target=wakeup.set)
     ringing.start()
 
-    buzzer.wait(None)
+    wakeup.wait(None)
     ringing.join()
 
 
 def test_the_time_ends_the_wait() -> None:
     """What is over already is not waited for, and rings are still heard afterwards."""
-    buzzer = WakeupEvent()
-    buzzer.wait(0.0)
-    buzzer.wait(-1.5)
+    wakeup = WakeupEvent()
+    wakeup.wait(0.0)
+    wakeup.wait(-1.5)
 
-    buzzer.ring()
-    buzzer.wait(None)
+    wakeup.set()
+    wakeup.wait(None)
 
 
 def test_a_signal_that_another_thread_takes_is_heard() -> None:
     """And one that comes right before the wait: Python notes it, and calls the handler when this thread wakes."""
-    buzzer, over = WakeupEvent(), threading.Event()
+    wakeup, over = WakeupEvent(), threading.Event()
     other = threading.Thread(target=over.wait)
     other.start()
-    before = signal.signal(signal.SIGUSR1, lambda signum, frame: buzzer.ring())
+    before = signal.signal(signal.SIGUSR1, lambda signum, frame: wakeup.set())
     held = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])  # the other thread began without that
     killing = threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGUSR1))
     killing.start()
     try:
-        buzzer.wait(None)
+        wakeup.wait(None)
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, held)
         signal.signal(signal.SIGUSR1, before)

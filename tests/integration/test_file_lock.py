@@ -10,7 +10,7 @@ import pytest
 
 from dotflow.errors import StorageError, WorkflowBusy
 from dotflow.providers.storages import file_lock
-from dotflow.providers.storages.file_lock import Hold
+from dotflow.providers.storages.file_lock import FileLock
 
 
 def fail_with(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -24,7 +24,7 @@ def fail_with(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_it_says_who_has_it(tmp_path: Path) -> None:
     """The lock's file names host, process and moment, for those who are refused and for whoever looks."""
-    with Hold(tmp_path, "nightly", values_in=tmp_path):
+    with FileLock(tmp_path, "nightly", values_in=tmp_path):
         holder = json.loads((tmp_path / ".nightly.lock").read_text())
 
     assert holder["process"] == os.getpid()
@@ -33,8 +33,8 @@ def test_it_says_who_has_it(tmp_path: Path) -> None:
 
 def test_runs_of_one_process_share_it(tmp_path: Path) -> None:
     """Each learns the same name; it is free when the last one has left."""
-    with Hold(tmp_path, "nightly", values_in=tmp_path) as one:
-        with Hold(tmp_path / ".." / tmp_path.name, "nightly", values_in=tmp_path) as other:
+    with FileLock(tmp_path, "nightly", values_in=tmp_path) as one:
+        with FileLock(tmp_path / ".." / tmp_path.name, "nightly", values_in=tmp_path) as other:
             assert one == other
         with pytest.raises(filelock.Timeout):
             filelock.FileLock(tmp_path / ".nightly.lock", timeout=0).acquire()
@@ -47,7 +47,7 @@ def test_a_lock_without_a_signature_is_a_lock(tmp_path: Path) -> None:
     with (
         filelock.FileLock(tmp_path / ".nightly.lock", timeout=0),
         pytest.raises(WorkflowBusy, match="another process"),
-        Hold(tmp_path, "nightly", values_in=tmp_path),
+        FileLock(tmp_path, "nightly", values_in=tmp_path),
     ):
         pass
 
@@ -57,7 +57,10 @@ def test_another_users_lock_is_not_passed_over(tmp_path: Path, monkeypatch: pyte
     (tmp_path / ".nightly.lock").touch()
     fail_with(errno.EACCES, monkeypatch)
 
-    with pytest.raises(StorageError, match="belongs to another user"), Hold(tmp_path, "nightly", values_in=tmp_path):
+    with (
+        pytest.raises(StorageError, match="belongs to another user"),
+        FileLock(tmp_path, "nightly", values_in=tmp_path),
+    ):
         pass
 
 
@@ -69,7 +72,7 @@ def test_another_users_folder_of_locks_is_not_passed_over(tmp_path: Path, monkey
     fail_with(errno.EACCES, monkeypatch)
     monkeypatch.setattr(os, "access", lambda path, mode: path != locks)
 
-    with pytest.raises(StorageError, match="belongs to another user"), Hold(locks, "nightly", values_in=tmp_path):
+    with pytest.raises(StorageError, match="belongs to another user"), FileLock(locks, "nightly", values_in=tmp_path):
         pass
 
 
@@ -80,7 +83,7 @@ def test_an_interrupt_in_the_middle_of_entering_loses_nothing(tmp_path: Path, mo
         raise KeyboardInterrupt
 
     monkeypatch.setattr(file_lock, "_sign", interrupted)
-    with pytest.raises(KeyboardInterrupt), Hold(tmp_path, "nightly", values_in=tmp_path):
+    with pytest.raises(KeyboardInterrupt), FileLock(tmp_path, "nightly", values_in=tmp_path):
         pass
 
     with filelock.FileLock(tmp_path / ".nightly.lock", timeout=0):
@@ -92,7 +95,7 @@ def test_where_no_lock_can_be_made_none_is_needed(number: int, tmp_path: Path, m
     """Nothing can be saved there either, and the first checkpoint says so; what is there can be read."""
     fail_with(number, monkeypatch)
 
-    with Hold(tmp_path, "nightly", values_in=tmp_path):
+    with FileLock(tmp_path, "nightly", values_in=tmp_path):
         pass
 
 
@@ -100,10 +103,10 @@ def test_any_other_failure_is_raised(tmp_path: Path, monkeypatch: pytest.MonkeyP
     """Then nobody knows what it means, and nothing is held."""
     fail_with(errno.EIO, monkeypatch)
 
-    with pytest.raises(OSError, match="Input/output error"), Hold(tmp_path, "nightly", values_in=tmp_path):
+    with pytest.raises(OSError, match="Input/output error"), FileLock(tmp_path, "nightly", values_in=tmp_path):
         pass
     monkeypatch.undo()
-    with Hold(tmp_path, "nightly", values_in=tmp_path):
+    with FileLock(tmp_path, "nightly", values_in=tmp_path):
         pass
 
 
@@ -116,14 +119,14 @@ def test_an_interrupt_in_the_middle_of_leaving_loses_nothing(tmp_path: Path, mon
         monkeypatch.undo()
         raise KeyboardInterrupt
 
-    hold = Hold(tmp_path, "nightly", values_in=tmp_path)
-    hold.__enter__()
+    lock = FileLock(tmp_path, "nightly", values_in=tmp_path)
+    lock.__enter__()
     monkeypatch.setattr(filelock.FileLock, "release", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        hold.__exit__()
+        lock.__exit__()
 
-    with Hold(tmp_path, "nightly", values_in=tmp_path), pytest.raises(filelock.Timeout):
+    with FileLock(tmp_path, "nightly", values_in=tmp_path), pytest.raises(filelock.Timeout):
         filelock.FileLock(tmp_path / ".nightly.lock", timeout=0).acquire()
-    hold.__exit__()
+    lock.__exit__()
     with filelock.FileLock(tmp_path / ".nightly.lock", timeout=0):
         pass

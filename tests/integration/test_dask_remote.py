@@ -12,10 +12,10 @@ ERRAND = RemoteCall("run", 0, 0, False, "", 0, [b"never read"])
 
 @pytest.mark.parametrize("state", ["cancelled", "released", "forgotten", None])
 def test_what_nobody_wants_any_more_is_not_begun(state: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A task that was cancelled on its way to a thread of the worker has no bell that could have been rung."""
+    """A task that was cancelled on its way to a thread of the worker has no wakeup that could have been rung."""
     tasks = {} if state is None else {"key": SimpleNamespace(state=state, annotations=None)}
     worker = SimpleNamespace(state=SimpleNamespace(tasks=tasks), address="tcp://here")
     monkeypatch.setattr(dask_remote, "get_worker", lambda: worker)
 
     assert Reply.unpacked(dask_remote.run_errand("key", ERRAND.packed())).kind == STOPPED
-    assert dask_remote._bells == {}
+    assert dask_remote._wakeups == {}

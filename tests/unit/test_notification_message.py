@@ -75,7 +75,7 @@ def test_a_failure_says_what_and_where() -> None:
     """Type, file, line and function first; the message, which may be long, comes last."""
     told = details(task_after(BEGUN, TaskFailed(3, 1, failure(), NOW, 100.5)))
 
-    where = f"test_task_words.py:{boom.__code__.co_firstlineno + 1} in boom"
+    where = f"test_notification_message.py:{boom.__code__.co_firstlineno + 1} in boom"
     assert told == f"workflow nightly\ntook 500 ms\nValueError at {where}\nno such column: <price> & more"
 
 
