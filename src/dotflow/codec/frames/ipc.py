@@ -1,35 +1,41 @@
 """Arrow IPC streams, written and read with pyarrow.
 
-What a stream claims to hold is checked first, before pyarrow sees it, and then each value in it, before it is used.
-Reading one runs nothing of the file's own: extension types are the only way to make pyarrow do so, and `ipc_claims`
-lets only the harmless ones pass. A pyarrow before 14.0.1 is not used, since it unpickled unasked (CVE-2023-47248).
+A stream from a file is checked before any library reads its values. pyarrow verifies the structure of each message, and
+that its body is there. `check_stream` adds what pyarrow lets pass: streams that unfold to more than their own size, and
+extension types, whose Python classes would run code. dotflow writes none of these.
+
+The layout: arrow.apache.org/docs/format/Columnar.html#serialization-and-interprocess-communication-ipc, with the tables
+of format/Message.fbs there. flatbuffers.dev/internals explains how a table lies in the bytes.
 """
 
 import re
-from collections.abc import Iterator
+import struct
 from typing import Any, Final
 
-from dotflow.codec.frames.ipc_validation import check
 from dotflow.codec.types.scalars import read_buffer
 
-_SAFE: Final = (14, 0, 1)
+_MIN_VERSION: Final = (14, 0, 1)  # earlier ones unpickle what they read, unasked: CVE-2023-47248
+_END: Final = b"\xff\xff\xff\xff\0\0\0\0"
 _EXTENSION: Final = b"ARROW:extension:name"  # arrow.apache.org/docs/format/Columnar.html#extension-types
+
+_OLD_COMPRESSION: Final = b"ARROW:experimental_compression"  # pyarrow still reads what Arrow 0.17 wrote
+
+#: Rows that may have no bytes at all, such as nulls. Polars reserves a bit for each.
+_MAX_EMPTY_ROWS: Final = 2**32
 
 
 def load_pyarrow() -> Any:
-    """pyarrow, imported on first use. Raises ImportError if there is none that is safe."""
+    """Imports pyarrow on first use. Raises ImportError if it is missing, or too old to be safe."""
     import pyarrow
 
-    if pyarrow.__spec__.origin is None:
-        raise ImportError("pyarrow is not installed: what was found is a folder of that name", name="pyarrow")
     version = tuple(map(int, re.findall(r"\d+", pyarrow.__version__)[:3]))
-    if version < _SAFE:
+    if version < _MIN_VERSION:
         raise ImportError(f"pyarrow {pyarrow.__version__} may run code when it reads", name="pyarrow")
     return pyarrow
 
 
 def write_stream(schema: Any, batches: list[Any]) -> memoryview:
-    """A stream of record batches, uncompressed."""
+    """Writes a stream of record batches, uncompressed."""
     pa = load_pyarrow()
     sink = pa.BufferOutputStream()
     # Arrays of more than 2**31 values are refused without allow_64bit, for the sake of Java.
@@ -39,38 +45,52 @@ def write_stream(schema: Any, batches: list[Any]) -> memoryview:
     return memoryview(sink.getvalue()).cast("B")
 
 
-def read_stream(text: object) -> tuple[Any, list[Any]]:
-    """The schema and the record batches, checked through and through. Raises ValueError or TypeError."""
+def read_stream(payload: object) -> tuple[Any, list[Any]]:
+    """Reads the schema and the record batches, whose values are checked, too. Raises ValueError or TypeError."""
     pa = load_pyarrow()
-    data = read_buffer(text)
-    check(data)
+    data = read_buffer(payload)
+    check_stream(data)
     with pa.ipc.open_stream(pa.py_buffer(data)) as reader:
-        for field in reader.schema:
-            _check_known(field)
         batches = list(reader)
         for batch in batches:
             batch.validate(full=True)
         return reader.schema, batches
 
 
+def check_stream(data: bytes | memoryview) -> None:
+    """Raises ValueError if a stream is incomplete, or would take more memory than it is large."""
+    pa = load_pyarrow()
+    source = pa.BufferReader(data)
+    kinds = []
+    for message in pa.ipc.MessageReader.open_stream(source):
+        kinds.append(message.type)
+        metadata = message.metadata.to_pybytes()
+        if message.type == "schema":
+            if _EXTENSION in metadata:
+                raise ValueError("it has an Arrow extension type; return what the type is made of, its storage")
+        else:
+            _check_batch(metadata, message.body.size, message.type == "dictionary")
+    if kinds[:1] != ["schema"] or not {"dictionary", "record batch"}.issuperset(kinds[1:]):
+        raise ValueError("its messages are not those of an Arrow stream")
+    if source.tell() != len(data) or data[-len(_END) :] != _END:
+        raise ValueError("its Arrow stream is cut off, or more follows it")
+
+
 def pack(arrays: list[Any]) -> memoryview:
-    """Arrow arrays of any lengths, as a stream of one row in which each column is a list."""
+    """Writes Arrow arrays of any lengths, as a stream of one row in which each column is a list."""
     pa = load_pyarrow()
     lists = [pa.LargeListArray.from_arrays(pa.array([0, len(array)], pa.int64()), array) for array in arrays]
     batch = pa.RecordBatch.from_arrays(lists, names=[str(number) for number in range(len(lists))])
     return write_stream(batch.schema, [batch])
 
 
-def unpack(text: object) -> list[Any]:
-    """The opposite of `pack`. Raises ValueError or TypeError."""
+def unpack(payload: object) -> list[Any]:
+    """Reads what `pack` wrote. Raises ValueError or TypeError."""
     pa = load_pyarrow()
-    _, batches = read_stream(text)
-    if len(batches) != 1 or (batches[0].num_rows != 1 and batches[0].num_columns):
-        raise ValueError("its values are not in order")
-    columns = batches[0].columns
-    if not all(pa.types.is_large_list(column.type) and column.null_count == 0 for column in columns):
-        raise TypeError("its values are not in order")
-    return [column.flatten() for column in columns]
+    _, (batch,) = read_stream(payload)
+    if not all(pa.types.is_large_list(column.type) and len(column) == 1 for column in batch.columns):
+        raise TypeError("its Arrow arrays are not in lists")
+    return [column.flatten() for column in batch.columns]
 
 
 def pack_bytes(values: Any) -> Any:
@@ -90,28 +110,51 @@ def unpack_bytes(array: Any) -> memoryview:
 
 
 def same_arrays(one: Any, other: Any) -> bool:
-    """Whether two Arrow arrays are the same; by their bytes where they hold a nan, which equals nothing."""
+    """Whether two Arrow arrays are the same: by their bytes where they hold a nan, which equals nothing."""
     return one.type == other.type and (one.equals(other) or pack([one]) == pack([other]))
 
 
-def _check_known(field: Any) -> None:
-    """An extension type that is not registered is read as what it is made of, and so would not come back as it was."""
-    if field.metadata and _EXTENSION in field.metadata:
-        name = field.metadata[_EXTENSION].decode("utf-8", "backslashreplace")
-        raise ValueError(f"this program knows no Arrow extension type {name!r}; import the package that it is from")
-    for inner in _fields_of(field.type):
-        _check_known(inner)
+def _check_batch(metadata: bytes, body_size: int, is_dictionary: bool) -> None:
+    """Raises ValueError for a record batch that is compressed, or claims more than there is in its body."""
+    table = _follow(metadata, _field(metadata, _follow(metadata, 0), 2))  # Message.header
+    if is_dictionary:
+        delta = _field(metadata, table, 2)
+        if delta and metadata[delta]:
+            raise ValueError("a dictionary in it grows: each batch would get a copy")
+        table = _follow(metadata, _field(metadata, table, 1))  # DictionaryBatch.data
+    if _field(metadata, table, 3) or _OLD_COMPRESSION in metadata:
+        raise ValueError("it is compressed")
+    rows = [length for length, _ in _vector(metadata, table, 1, "<qq")]
+    buffers = _vector(metadata, table, 2, "<qq")
+    sizes = [size for _, size in buffers]
+    views = [count for (count,) in _vector(metadata, table, 4, "<q")]
+    if min((0, *rows, *sizes, *views)) < 0:
+        raise ValueError("it claims a negative number of rows, bytes or buffers")
+    if max(rows, default=0) > 8 * body_size + _MAX_EMPTY_ROWS:
+        raise ValueError("it claims more rows than there are in it")
+    if sum(sizes) > body_size or sum(views) > len(buffers):
+        raise ValueError("it claims more values than there are in it")
 
 
-def _fields_of(kind: Any) -> Iterator[Any]:
-    pa = load_pyarrow()
-    if isinstance(kind, pa.BaseExtensionType):
-        yield pa.field("", kind.storage_type)
-    elif pa.types.is_dictionary(kind) or pa.types.is_run_end_encoded(kind):
-        yield pa.field("", kind.value_type)
-    elif pa.types.is_map(kind):
-        yield from (kind.key_field, kind.item_field)
-    elif pa.types.is_struct(kind) or pa.types.is_union(kind):
-        yield from (kind.field(number) for number in range(kind.num_fields))
-    elif hasattr(kind, "value_field"):
-        yield kind.value_field
+def _vector(data: bytes, table: int, number: int, form: str) -> list[tuple[int, ...]]:
+    """The items of a vector in a flatbuffer's table."""
+    position = _field(data, table, number)
+    if not position:
+        return []
+    start = _follow(data, position)
+    (count,) = struct.unpack_from("<I", data, start)
+    return list(struct.iter_unpack(form, data[start + 4 : start + 4 + count * struct.calcsize(form)]))
+
+
+def _field(data: bytes, table: int, number: int) -> int:
+    """The position of a field of a table; 0 if it has its default."""
+    layout = table - struct.unpack_from("<i", data, table)[0]
+    if 4 + 2 * number >= struct.unpack_from("<H", data, layout)[0]:
+        return 0
+    (offset,) = struct.unpack_from("<H", data, layout + 4 + 2 * number)
+    return table + offset if offset else 0
+
+
+def _follow(data: bytes, position: int) -> int:
+    """The position that an offset leads to."""
+    return int(position + struct.unpack_from("<I", data, position)[0])

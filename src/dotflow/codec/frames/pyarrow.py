@@ -1,8 +1,8 @@
 """Arrow's own values: `{"kind": "Table", "ipc": ...}`.
 
-The kind is Table, RecordBatch, ChunkedArray, Array or Scalar: an array is a record batch of one column, a chunked
-array as many of them as it has chunks, and a scalar an array of one. A table keeps its values, but not where one of its
-chunks ends and the next begins, if its columns don't agree about this.
+The kind is Table, RecordBatch, ChunkedArray, Array or Scalar. An array is a record batch of one column, a chunked array
+one batch for each chunk, and a scalar an array of one. A table keeps its values. Its chunks may change, if its columns
+have different ones.
 """
 
 from typing import Any
@@ -14,20 +14,22 @@ from dotflow.codec.types.classes import NotEncodable
 
 
 def describe(value: Any) -> dict[str, Any]:
-    """A value of Arrow's, as JSON. Raises NotEncodable."""
+    """Describes a value of Arrow as JSON. Raises NotEncodable."""
     kind = _kind_of(value)
-    schema, batches = _take_apart(kind, value)
+    schema, batches = _batches_of(kind, value)
     stream = write_stream(schema, batches)
     again = build({"kind": kind, "ipc": stream})
-    if type(again) is not type(value) or not _agree(kind, again, value):
-        raise NotEncodable("Arrow reads something else than it wrote")
-    if not again.equals(value) and write_stream(*_take_apart(kind, again)) != stream:  # a nan equals nothing
-        raise NotEncodable("Arrow reads something else than it wrote")
+    other, others = _batches_of(kind, again)
+    is_same = type(again) is type(value) and schema.equals(other, check_metadata=True)
+    if kind in ("Table", "RecordBatch"):
+        is_same = is_same and again.num_rows == value.num_rows
+    if not is_same or not (again.equals(value) or write_stream(other, others) == stream):  # a nan equals nothing
+        raise NotEncodable("Arrow reads another value than it wrote")
     return {"kind": kind, "ipc": Blob(stream, STREAM)}
 
 
 def build(payload: dict[str, Any]) -> Any:
-    """The opposite of `describe`. Raises ValueError, TypeError or KeyError."""
+    """Builds what `describe` described. Raises ValueError, TypeError or KeyError."""
     pa = load_pyarrow()
     kind = payload["kind"]
     schema, batches = read_stream(payload["ipc"])
@@ -43,22 +45,19 @@ def build(payload: dict[str, Any]) -> Any:
     if kind == "Array":
         return array
     if kind != "Scalar" or len(array) != 1:
-        raise ValueError("it is of a kind that is none")
+        raise ValueError("it is of an unknown kind")
     return array[0]
 
 
 def _kind_of(value: Any) -> str:
     pa = load_pyarrow()
-    for kind in ("Table", "RecordBatch", "ChunkedArray"):
-        if type(value) is getattr(pa, kind):
-            return kind
-    for kind in ("Array", "Scalar"):
+    for kind in ("Table", "RecordBatch", "ChunkedArray", "Array", "Scalar"):
         if isinstance(value, getattr(pa, kind)):
             return kind
     raise NotEncodable("of Arrow, tables, record batches, arrays and scalars are kept")
 
 
-def _take_apart(kind: str, value: Any) -> tuple[Any, list[Any]]:
+def _batches_of(kind: str, value: Any) -> tuple[Any, list[Any]]:
     pa = load_pyarrow()
     if kind == "Table":
         return value.schema, value.to_batches()
@@ -69,9 +68,3 @@ def _take_apart(kind: str, value: Any) -> tuple[Any, list[Any]]:
     schema = pa.schema([pa.field("", value.type)])
     chunks = value.chunks if kind == "ChunkedArray" else [value]
     return schema, [pa.RecordBatch.from_arrays([chunk], schema=schema) for chunk in chunks]
-
-
-def _agree(kind: str, again: Any, value: Any) -> bool:
-    if kind in ("Table", "RecordBatch"):
-        return bool(again.schema.equals(value.schema, check_metadata=True)) and again.num_rows == value.num_rows
-    return bool(again.type.equals(value.type, check_metadata=True))
