@@ -93,22 +93,6 @@ def unpack(payload: object) -> list[Any]:
     return [column.flatten() for column in batch.columns]
 
 
-def pack_bytes(values: Any) -> Any:
-    """An Arrow array of the bytes of a buffer, without copying them."""
-    pa = load_pyarrow()
-    buffer = pa.py_buffer(values)
-    return pa.Array.from_buffers(pa.uint8(), buffer.size, [None, buffer])
-
-
-def unpack_bytes(array: Any) -> memoryview:
-    """The opposite of `pack_bytes`: a view, which can't be written to. Raises TypeError."""
-    pa = load_pyarrow()
-    if array.type != pa.uint8() or array.null_count:
-        raise TypeError("its bytes are not bytes")
-    buffer = array.buffers()[1]
-    return memoryview(b"" if buffer is None else buffer)[array.offset : array.offset + len(array)]
-
-
 def same_arrays(one: Any, other: Any) -> bool:
     """Whether two Arrow arrays are the same: by their bytes where they hold a nan, which equals nothing."""
     return one.type == other.type and (one.equals(other) or pack([one]) == pack([other]))

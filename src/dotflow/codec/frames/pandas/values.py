@@ -4,91 +4,116 @@
     {"kind": "Series", "index": <index>, "values": <array>, "name": ..., "ipc": ...}
     {"kind": "Index", "index": <index>, "ipc": ...}
     {"kind": "array", "array": <array>, "ipc": ...}
+    {"kind": "Timestamp", "utc": "2024-05-01T10:00:00", "unit": "us", "zone": ...}    the zone where there is one
+    {"kind": "Timedelta", "count": 1000, "unit": "us"}
+    {"kind": "Period", "freq": "M", "ordinal": 600}
+    {"kind": "Interval", "left": 0, "right": 1, "closed": "right"}
+    {"kind": "NaT"}, {"kind": "NA"}
 
-`pandas_indexes`, `pandas_arrays` and `pandas_scalars` say what the parts are, and how a scalar is written. The Arrow
-arrays that they refer to by number are in the one IPC stream. Names, attrs and flags are there where they are not the
-default.
+`arrays` describes arrays and indexes. One IPC stream holds their Arrow arrays. Attrs and flags are there where they are
+not the default.
 
-pandas' own way through Arrow isn't taken: it changes much of what a frame is without a word, and reading it back
-evaluates text from the file. Everything is built again as soon as it is described, and described again; where the two
-descriptions differ, pandas makes something else of it, and it is refused.
+pandas' own way through Arrow changes values silently, and evaluates text from the file when it reads. So each value is
+described, built again and described again. Where the two descriptions differ, it is refused.
 """
 
 from typing import Any, Final
 
-from dotflow.codec.frames.ipc import pack, unpack
-from dotflow.codec.frames.pandas.arrays import values_of
-from dotflow.codec.frames.pandas.indexes import build_array, build_index, describe_array, describe_index
-from dotflow.codec.frames.pandas.scalars import KINDS, build_scalar, describe_scalar
-from dotflow.codec.frames.pending import Blob, Inner, decoded, number, same
+from dotflow.codec.frames.ipc import pack, same_arrays, unpack
+from dotflow.codec.frames.pandas.arrays import (
+    build_array,
+    build_index,
+    build_zone,
+    describe_array,
+    describe_index,
+    describe_zone,
+    values_of,
+)
+from dotflow.codec.frames.pending import Blob, Pending, decoded, same
 from dotflow.codec.parts import STREAM
 from dotflow.codec.types.classes import NotEncodable
+from dotflow.codec.types.value_path import step_to
 from dotflow.core.failure import name_of
 
-_SHOWN: Final = 80  # characters of a label
+_SCALARS: Final = ("Timestamp", "Timedelta", "Period", "Interval", "NaT", "NA")
 
 
 def describe(value: Any) -> dict[str, Any]:
-    """A value of pandas', as JSON with what is to be encoded in it. Raises NotEncodable."""
+    """Describes a value of pandas as JSON. Raises NotEncodable."""
     kind = _kind_of(value)
-    found = _describe(kind, value)
     store: list[Any] = []
-    numbered = number(found, store)
-    if store:
-        numbered["ipc"] = Blob(pack(store), STREAM)
-    again = _build(kind, decoded(numbered))
+    description = _describe(kind, value, store)
+    payload = {**description, "ipc": Blob(pack(store), STREAM)} if store else description
+    again = _build(kind, decoded(payload))
     if type(again) is not type(value):
-        raise NotEncodable(f"pandas makes a {name_of(type(again))} of it")
-    _compare(found, _describe(kind, again), value)
-    return {"kind": kind, **numbered}
+        raise NotEncodable(f"pandas builds a {name_of(type(again))} from its parts")
+    others: list[Any] = []
+    second = _describe(kind, again, others)
+    for part in {**description, **second}:
+        if not same(description.get(part), second.get(part)):
+            raise NotEncodable(f"pandas builds another value from its {part}")
+    if not all(map(same_arrays, store, others)):
+        raise NotEncodable("pandas builds another value from its parts")
+    return {"kind": kind, **payload}
 
 
 def build(payload: dict[str, Any]) -> Any:
-    """The opposite of `describe`, from what has been decoded. Raises ValueError, TypeError or KeyError."""
+    """Builds what `describe` described. Raises ValueError, TypeError or KeyError."""
     kind = payload["kind"]
-    if kind not in (*KINDS, "DataFrame", "Series", "Index", "array"):
-        raise ValueError("it is of a kind that is none")
+    if kind not in (*_SCALARS, "DataFrame", "Series", "Index", "array"):
+        raise ValueError("it is of an unknown kind")
     return _build(kind, payload)
 
 
 def _kind_of(value: Any) -> str:
     import pandas as pd
 
-    cls = type(value)
-    for kind in ("DataFrame", "Series", "Timestamp", "Timedelta", "Period", "Interval"):
-        if cls is getattr(pd, kind):
+    for kind in ("DataFrame", "Series", *_SCALARS):
+        if getattr(pd, kind) is type(value) or getattr(pd, kind) is value:
             return kind
-    if value is pd.NaT or value is pd.NA:
-        return "NaT" if value is pd.NaT else "NA"
     if isinstance(value, pd.Index):
         return "Index"
     if isinstance(value, pd.api.extensions.ExtensionArray):
         return "array"
-    for known in (pd.DataFrame, pd.Series):
-        if isinstance(value, known):
-            raise NotEncodable(f"it is more than a {name_of(known)}; return a plain one")
-    raise NotEncodable("of pandas, frames, series, indexes, arrays and scalars are kept")
+    raise NotEncodable("of pandas, plain frames, series, indexes, arrays and scalars are kept")
 
 
-def _describe(kind: str, value: Any) -> dict[str, Any]:
-    if kind in KINDS:
-        return describe_scalar(kind, value)
-    if kind == "DataFrame":
-        return _describe_frame(value)
-    if kind == "Series":
-        found = {"index": describe_index(value.index, ".index"), "values": describe_array(values_of(value), "")}
-        return {**found, "name": Inner(value.name, ".name"), **_more(value)}
+def _describe(kind: str, value: Any, store: list[Any]) -> dict[str, Any]:
+    if kind in _SCALARS:
+        return _describe_scalar(kind, value)
     if kind == "Index":
-        return {"index": describe_index(value, "")}
-    return {"array": describe_array(value, "")}
+        return {"index": describe_index(value, "", store)}
+    if kind == "array":
+        return {"array": describe_array(value, "", store)}
+    if kind == "DataFrame":
+        description: dict[str, Any] = {"columns": describe_index(value.columns, ".columns", store)}
+        description["index"] = describe_index(value.index, ".index", store)
+        description["data"] = [_describe_column(value, number, store) for number in range(value.shape[1])]
+    else:
+        description = {"index": describe_index(value.index, ".index", store)}
+        description["values"] = describe_array(values_of(value), "", store)
+        description["name"] = Pending(value.name, ".name")
+    if value.attrs:
+        description["attrs"] = Pending(dict(value.attrs), ".attrs")
+    if not value.flags.allows_duplicate_labels:
+        description["unique_labels"] = True
+    return description
+
+
+def _describe_column(frame: Any, number: int, store: list[Any]) -> dict[str, Any]:
+    step = step_to(frame.columns[number], number)
+    try:
+        return describe_array(values_of(frame.iloc[:, number]), step, store)
+    except (NotEncodable, ValueError, TypeError, NotImplementedError) as error:  # dotflow's, or Arrow's
+        raise NotEncodable(f"column {step[1:-1]}: {error}") from error
 
 
 def _build(kind: str, payload: dict[str, Any]) -> Any:
     import pandas as pd
 
-    if kind in KINDS:
-        return build_scalar(kind, payload)
-    store = unpack(payload["ipc"]) if "ipc" in payload else []
+    if kind in _SCALARS:
+        return _build_scalar(kind, payload)
+    store = dict(enumerate(unpack(payload["ipc"]))) if "ipc" in payload else {}
     if kind == "array":
         return build_array(payload["array"], store)
     index = build_index(payload["index"], store)
@@ -96,38 +121,14 @@ def _build(kind: str, payload: dict[str, Any]) -> Any:
         return index
     if kind == "Series":
         values = build_array(payload["values"], store)
-        return _with_more(pd.Series(values, index, values.dtype, payload["name"], copy=False), payload)
-    columns = build_index(payload["columns"], store)
-    arrays = [build_array(array, store) for array in payload["data"]]
-    # Each as a Series with its dtype: pandas would look into plain objects, and make what it likes of them.
-    data = {place: pd.Series(array, index, array.dtype, copy=False) for place, array in enumerate(arrays)}
-    frame = pd.DataFrame(data, index)
-    frame.columns = columns
-    return _with_more(frame, payload)
-
-
-def _describe_frame(frame: Any) -> dict[str, Any]:
-    data = []
-    for place, label in enumerate(frame.columns):
-        shown = _shown(label, place)
-        try:
-            data.append(describe_array(values_of(frame.iloc[:, place]), f"[{shown}]"))
-        except (NotEncodable, ValueError, TypeError, NotImplementedError) as error:  # ours, or Arrow's
-            raise NotEncodable(f"column {shown}: {error}") from error
-    index, columns = describe_index(frame.index, ".index"), describe_index(frame.columns, ".columns")
-    return {"columns": columns, "index": index, "data": data, **_more(frame)}
-
-
-def _more(holder: Any) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    if holder.attrs:
-        found["attrs"] = Inner(dict(holder.attrs), ".attrs")
-    if not holder.flags.allows_duplicate_labels:
-        found["unique_labels"] = True
-    return found
-
-
-def _with_more(holder: Any, payload: dict[str, Any]) -> Any:
+        holder = pd.Series(values, index, values.dtype, payload["name"], copy=False)
+    else:
+        columns = build_index(payload["columns"], store)
+        arrays = [build_array(array, store) for array in payload["data"]]
+        # Each as a Series with its dtype, since pandas would look into plain objects and convert them.
+        data = {number: pd.Series(array, index, array.dtype, copy=False) for number, array in enumerate(arrays)}
+        holder = pd.DataFrame(data, index)
+        holder.columns = columns
     if "attrs" in payload:
         holder.attrs = payload["attrs"]
     if payload.get("unique_labels") is True:
@@ -135,22 +136,42 @@ def _with_more(holder: Any, payload: dict[str, Any]) -> Any:
     return holder
 
 
-def _compare(found: dict[str, Any], again: dict[str, Any], value: Any) -> None:
-    """Raises NotEncodable if the value that was built again is described otherwise, or holds other values."""
-    for part in found:
-        if part == "data":
-            for place, (one, other) in enumerate(zip(found[part], again[part], strict=True)):
-                if not same(one, other):
-                    raise NotEncodable(
-                        f"pandas makes something else of its column {_shown(value.columns[place], place)}"
-                    )
-        elif not same(found[part], again.get(part)):
-            raise NotEncodable(f"pandas makes something else of its {part}")
-    if found.keys() != again.keys():
-        raise NotEncodable("pandas makes something else of it")
+def _describe_scalar(kind: str, value: Any) -> dict[str, Any]:
+    import pandas as pd
+
+    if kind == "Timestamp":
+        description = {"utc": str(value.asm8), "unit": value.unit}
+        if value.tz is not None:
+            description["zone"] = describe_zone(value.tz, ".tz")
+        # With a zone, the moment says it. Without one, the fold is lost, and so the value is refused.
+        return {**description, "fold": 1} if value.fold else description
+    if kind == "Timedelta":
+        return {"count": int(value.asm8.astype("int64")), "unit": value.unit}
+    if kind == "Period":
+        return {"freq": pd.PeriodDtype(value.freq).name[len("period[") : -1], "ordinal": value.ordinal}
+    if kind == "Interval":
+        return {"left": Pending(value.left, ".left"), "right": Pending(value.right, ".right"), "closed": value.closed}
+    return {}
 
 
-def _shown(label: Any, place: int) -> str:
-    """A column's label; its number, where the label's text would be a user's own or too long."""
-    shown = repr(label) if type(label) in (int, str) else ""
-    return shown if 0 < len(shown) <= _SHOWN else f"number {place}"
+def _build_scalar(kind: str, payload: dict[str, Any]) -> Any:
+    import numpy as np
+    import pandas as pd
+
+    if payload.get("unit", "s") not in ("s", "ms", "us", "ns"):
+        raise ValueError("its unit is unknown")
+    if any(type(payload.get(part, 0)) is not int for part in ("count", "ordinal")):
+        raise TypeError("its number is invalid")
+    if kind == "Timestamp":
+        moment = np.datetime64(payload["utc"], payload["unit"])
+        if str(moment) != payload["utc"]:  # NumPy reads more, such as "now"
+            raise ValueError("its moment is invalid")
+        stamp = pd.Timestamp(moment)
+        return stamp.tz_localize("UTC").tz_convert(build_zone(payload["zone"])) if "zone" in payload else stamp
+    if kind == "Timedelta":
+        return pd.Timedelta(np.timedelta64(payload["count"], payload["unit"]))
+    if kind == "Period":
+        return pd.Period(ordinal=payload["ordinal"], freq=payload["freq"])
+    if kind == "Interval":
+        return pd.Interval(payload["left"], payload["right"], payload["closed"])
+    return getattr(pd, kind)
