@@ -7,6 +7,7 @@ from typing import Any, Final
 from dotflow.codec.json import encode_bytes
 from dotflow.codec.parts import Raw
 from dotflow.codec.plain import BOUND
+from dotflow.core.text import is_utf8
 
 _SIZE: Final = 16  # bytes
 
@@ -36,10 +37,7 @@ def _write_plain(value: Any) -> bytes | None:
     """Writes the commonest values as the codec would, but sooner; None for others."""
     kind = type(value)
     if kind is str:
-        try:
-            return encode_basestring(value).encode()
-        except UnicodeEncodeError:  # lone surrogates
-            return None
+        return encode_basestring(value).encode() if is_utf8(value) else None
     if kind is int and -BOUND < value < BOUND:
         return b"%d" % value
     return b"null" if value is None else None

@@ -154,7 +154,7 @@ def _record(tag: str) -> Callable[[object], Any]:
 TABLE: Final[dict[str, Callable[[object], Any]]] = {
     "$int": scalars.read_long,
     "$float": scalars.read_float,
-    "$str": scalars.read_pieces,
+    "$str": scalars.read_surrogates,
     "$bytes": scalars.read_bytes,
     "$tuple": _tuple,
     "$set": _set,

@@ -18,7 +18,6 @@ The checksum is that of every byte after the first line. `jq .value` shows the v
 lie beside the document: see dotflow.codec.parts.
 """
 
-from collections.abc import Callable
 from datetime import UTC, datetime
 from hashlib import sha256
 from io import BytesIO
@@ -29,9 +28,9 @@ from typing import IO, Any, Final
 from dotflow.codec.decoder import make_context
 from dotflow.codec.json import decode, encode, encode_bytes
 from dotflow.codec.parts import Fetch, Parts, Put, Raw, describe, names_in
-from dotflow.codec.text import shortened
 from dotflow.core.context import Context, Inputs
 from dotflow.core.failure import name_of
+from dotflow.core.text import is_utf8, shorten
 from dotflow.errors import CheckpointUnreadable, ValueNotStorable
 
 VERSION: Final = 1  # of the format; a reader refuses a later one
@@ -61,10 +60,7 @@ def pack(key: str, context: Context, *, pickle: bool = False, put: Put | None = 
     """
     parts: list[Raw] | None = None if put is None else []
     value = encode_bytes(context.storage, pickle=pickle, parts=parts)
-    try:
-        head = _head(key, context, encode_basestring).encode()
-    except UnicodeEncodeError:  # lone surrogates
-        head = _head(key, context, encode).encode()
+    head = _head(key, context).encode()
     if put is not None and parts:
         head += _PARTS + describe(list(map(put, parts))).encode() + b","
     checksum = sha256(head + _VALUE)
@@ -163,7 +159,7 @@ def _read_key(file: IO[bytes]) -> str:
     return key
 
 
-def _head(key: str, context: Context, quote: Callable[[str], str]) -> str:
+def _head(key: str, context: Context) -> str:
     time, task_id, workflow_id, step = context.time, context.task_id, context.workflow_id, context.step
     for name, found in (("workflow_id", workflow_id), ("step", step)):
         if not (found is None or isinstance(found, str)):
@@ -172,24 +168,30 @@ def _head(key: str, context: Context, quote: Callable[[str], str]) -> str:
         raise ValueNotStorable(name_of(type(task_id)), ".task_id", "it is a whole number, or None")
     return (
         f'"dotflow": {VERSION},\n'
-        f'"key": {quote(key)},\n'
+        f'"key": {_quote(key)},\n'
         f'"task_id": {"null" if task_id is None else task_id},\n'
-        f'"workflow_id": {"null" if workflow_id is None else quote(workflow_id)},\n'
-        f'"step": {"null" if step is None else quote(step)},\n'
+        f'"workflow_id": {_quote(workflow_id)},\n'
+        f'"step": {_quote(step)},\n'
         f'"time": {_write_time(time)},'
-        f"{_inputs(context.inputs, quote)}"
+        f"{_inputs(context.inputs)}"
     )
 
 
-def _inputs(inputs: Inputs | None, quote: Callable[[str], str]) -> str:
+def _inputs(inputs: Inputs | None) -> str:
     """What it was made from; nothing, where only the value is kept."""
     if inputs is None:
         return ""
     previous = "null" if inputs.previous is None else inputs.previous
     return (
-        f'\n"initial": {quote(inputs.initial)},\n"previous": {previous},'
-        f'\n"run": {quote(inputs.run)},\n"source": {quote(inputs.source)},'
+        f'\n"initial": {_quote(inputs.initial)},\n"previous": {previous},'
+        f'\n"run": {_quote(inputs.run)},\n"source": {_quote(inputs.source)},'
     )
+
+
+def _quote(text: str | None) -> str:
+    if text is None:
+        return "null"
+    return encode_basestring(text) if is_utf8(text) else encode(text)
 
 
 def _write_time(time: datetime) -> str:
@@ -232,4 +234,4 @@ def _mistake(fields: dict[str, Any]) -> str:
         return f"it was written by a later dotflow (format {version}; this one reads {VERSION}); upgrade dotflow"
     if type(version) is not int or version != VERSION or type(key) is not str:
         return "its beginning is not that of a checkpoint"
-    return shortened(f"it was renamed or copied: it belongs to the key {key!r}")
+    return shorten(f"it was renamed or copied: it belongs to the key {key!r}")

@@ -1,8 +1,8 @@
 """Values as JSON has them: plain where JSON has a word for it, and else tagged, `{"$tag": payload}`.
 
-Each type has one function in a table, found by the exact type: what inherits from int, str or dict may hold and mean
-more, and is never taken for one. What is refused says where in the value it stands; this is put together while the
-exception passes upwards, so that a value that is kept pays nothing for it.
+Each type has one function in a table, found by the exact type: a subclass of int, str or dict may hold and mean more.
+A refusal says where in the value it stands. The path is built while the exception passes upwards, at no cost to a
+value that is kept.
 """
 
 import pathlib
@@ -17,7 +17,7 @@ from typing import Any, Final
 from dotflow.codec import frames
 from dotflow.codec.decoder import CONTEXT_FIELDS
 from dotflow.codec.parts import BYTES, LARGE, STREAM, Raw
-from dotflow.codec.plain import BOUND, dump, is_key, is_plain, is_unicode
+from dotflow.codec.plain import BOUND, dump, is_key, is_plain
 from dotflow.codec.refusals import hint_for
 from dotflow.codec.types import collections, datetimes, records, scalars
 from dotflow.codec.types.classes import NotEncodable, inherits, name_for, unmarked
@@ -25,6 +25,7 @@ from dotflow.codec.types.enums import write_member
 from dotflow.codec.types.value_path import TooDeep, pass_on, step_to
 from dotflow.core.context import Context
 from dotflow.core.failure import name_of
+from dotflow.core.text import is_utf8, split_surrogates
 from dotflow.errors import ValueNotStorable
 
 MAX_DEPTH: Final = 200  # levels of a value in a value; a reader needs about 900 levels of recursion for it
@@ -75,7 +76,7 @@ def _float(value: float, writer: Writer, depth: int) -> Any:
 
 
 def _str(value: str, writer: Writer, depth: int) -> Any:
-    return {"$str": scalars.write_pieces(value)} if writer.careful and not is_unicode(value) else value
+    return {"$str": split_surrogates(value)} if writer.careful and not is_utf8(value) else value
 
 
 def _list(value: list[Any], writer: Writer, depth: int) -> Any:
@@ -121,7 +122,7 @@ def _dict(value: dict[Any, Any], writer: Writer, depth: int) -> Any:
     if depth >= MAX_DEPTH:
         raise TooDeep(value, MAX_DEPTH)
     for key in value:
-        if type(key) is not str or key[:1] == "$" or (writer.careful and not is_unicode(key)):  # is_key, but quicker
+        if type(key) is not str or key[:1] == "$" or (writer.careful and not is_utf8(key)):  # is_key, but quicker
             return {"$dict": _pairs(value, writer, depth + 1)}
     if is_plain(value.values(), careful=writer.careful):
         return value
@@ -177,7 +178,6 @@ def _tagged(tag: str, write: Callable[[Any], Any], *, inner: bool = False) -> Wr
 
 
 def _check(describe: Callable[[Any], Any], value: Any) -> Any:
-    """What *describe* says of a value. Raises ValueNotStorable."""
     try:
         return describe(value)
     except NotEncodable as error:

@@ -15,9 +15,9 @@ from dotflow.codec.encoder import Writer
 from dotflow.codec.parts import Parts, Raw
 from dotflow.codec.pickled import read_pickle, write_pickle
 from dotflow.codec.plain import dump
-from dotflow.codec.text import shortened
 from dotflow.codec.types.value_path import at_the_top
 from dotflow.core.failure import name_of
+from dotflow.core.text import shorten
 from dotflow.errors import CheckpointUnreadable, ValueNotStorable
 
 T = TypeVar("T")
@@ -82,7 +82,7 @@ def decode(text: str | bytes | memoryview, *, pickle: bool = False, parts: Parts
             return _unpickle(text, pickle)
         return _with_room(lambda found: read(found, parts), text)
     except CheckpointUnreadable as error:
-        raise CheckpointUnreadable(shortened(error.reason)) from error.__cause__
+        raise CheckpointUnreadable(shorten(error.reason)) from error.__cause__
     except json.JSONDecodeError as error:
         reason = f"it is no JSON ({error.msg}, character {error.pos})"
     except UnicodeDecodeError as error:

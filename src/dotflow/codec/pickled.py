@@ -3,8 +3,8 @@
 import binascii
 from typing import Any, Final
 
-from dotflow.codec.text import shortened
 from dotflow.codec.types.scalars import read_bytes
+from dotflow.core.text import shorten
 from dotflow.errors import CheckpointUnreadable, ValueNotStorable
 
 _PROTOCOL: Final = 5  # that of every Python that dotflow runs on
@@ -22,7 +22,7 @@ def write_pickle(value: Any, refusal: ValueNotStorable) -> bytes:
     try:
         return binascii.b2a_base64(pickle.dumps(value, _PROTOCOL), newline=False)
     except Exception as error:  # the user's own __reduce__ and __getstate__
-        reason = shortened(f"{type(error).__name__}: {error}")
+        reason = shorten(f"{type(error).__name__}: {error}")
         told = f"{refusal.reason}; pickle can't keep it either: {reason}".removeprefix("; ")
         raise ValueNotStorable(refusal.kind, refusal.place, told) from error
 
@@ -34,5 +34,5 @@ def read_pickle(payload: object) -> Any:
     try:
         return pickle.loads(read_bytes(payload))
     except Exception as error:  # the user's own __setstate__ and __init__
-        reason = shortened(f"{type(error).__name__}: {error}")
+        reason = shorten(f"{type(error).__name__}: {error}")
         raise CheckpointUnreadable(f"it is a pickle, and unpickling failed: {reason}") from error

@@ -4,6 +4,7 @@ import json
 from typing import Any, Final
 
 from dotflow.codec.types.scalars import LONG
+from dotflow.core.text import is_utf8
 
 BOUND: Final = 1 << LONG  # an int from here on is written in base 16
 
@@ -30,15 +31,4 @@ def is_plain(values: Any, *, careful: bool) -> bool:
 
 def is_key(name: object, *, careful: bool) -> bool:
     """Whether a key can stand in a JSON object, and is not taken for a tag there."""
-    return type(name) is str and name[:1] != "$" and not (careful and not is_unicode(name))
-
-
-def is_unicode(value: str) -> bool:
-    """Whether a text is free of lone surrogates, which UTF-8 doesn't have."""
-    if value.isascii():
-        return True
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
+    return type(name) is str and name[:1] != "$" and not (careful and not is_utf8(name))

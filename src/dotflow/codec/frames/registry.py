@@ -14,9 +14,9 @@ from typing import Any, Final
 from dotflow.codec.frames import TAG_OF, numpy, polars, pyarrow, tag_for
 from dotflow.codec.frames.pandas import values as pandas
 from dotflow.codec.frames.pending import fill_in
-from dotflow.codec.text import shortened
 from dotflow.codec.types.classes import NotEncodable
 from dotflow.core.failure import name_of
+from dotflow.core.text import shorten
 from dotflow.errors import CheckpointUnreadable, ValueNotStorable
 
 _MODULES: Final[dict[str, ModuleType]] = {
@@ -75,6 +75,6 @@ def _reason_of(error: Exception) -> str:
     if isinstance(error, ImportError) and error.name:
         name = error.name.partition(".")[0]
         return f"{error}: pip install {_INSTALL.get(name, name)}"
-    return shortened(
+    return shorten(
         str(error) if type(error) in (ValueError, TypeError) else f"{name_of(type(error))}: {error}", _MAX_REASON
     )

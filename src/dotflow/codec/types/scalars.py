@@ -18,7 +18,6 @@ LONG: Final = 2000
 
 _HEX: Final = re.compile(r"-?0x[0-9a-f]+")
 _DECIMAL: Final = re.compile(r"-?(?:[0-9]+(?:\.[0-9]+)?(?:[Ee][+-][0-9]+)?|Infinity|s?NaN[0-9]*)")
-_SURROGATES: Final = re.compile("([\ud800-\udfff])")
 
 _FLOATS: Final = frozenset({"nan", "inf", "-inf"})
 _NAN: Final = struct.pack(">d", math.nan)
@@ -54,13 +53,8 @@ def read_float(payload: object) -> float:
     return value
 
 
-def write_pieces(value: str) -> list[str | int]:
-    """A text with lone surrogates, which UTF-8 doesn't have: these as numbers, between the rest."""
-    return [ord(piece) if "\ud800" <= piece <= "\udfff" else piece for piece in _SURROGATES.split(value) if piece]
-
-
-def read_pieces(payload: object) -> str:
-    """The opposite of `write_pieces`."""
+def read_surrogates(payload: object) -> str:
+    """Joins what `split_surrogates` returned."""
     if type(payload) is not list:
         raise TypeError("it is not a list")
     if not all(type(piece) is str or (type(piece) is int and 0xD800 <= piece <= 0xDFFF) for piece in payload):
