@@ -270,7 +270,7 @@ def closed() -> Iterator[Any]:
 
 REFUSED: dict[str, tuple[Any, str, str]] = {
     "object": (Thing(), f"{__name__}.Thing", ""),
-    "int": (MyInt(1), f"{__name__}.MyInt", "it is more than a int; return a plain int"),
+    "int": (MyInt(1), f"{__name__}.MyInt", "it is a subclass of int; return a plain int"),
     "str": (MyStr("a"), f"{__name__}.MyStr", "return a plain str"),
     "float": (MyFloat(1), f"{__name__}.MyFloat", "return a plain float"),
     "bytes": (MyBytes(b""), f"{__name__}.MyBytes", "return a plain bytes"),
@@ -285,7 +285,7 @@ REFUSED: dict[str, tuple[Any, str, str]] = {
     "what inherits from a named tuple": (MyRow(1), f"{__name__}.MyRow", "return a plain tuple"),
     "more than a named tuple": (RowWithDel(1), f"{__name__}.RowWithDel", "it is more than a named tuple"),
     "a named tuple of no module": (local_named_tuple(), "nowhere.Local", "nowhere:Local leads elsewhere"),
-    "a named tuple without its items": (short_named_tuple(), f"{__name__}.Row", "it has not as many items"),
+    "a named tuple without its items": (short_named_tuple(), f"{__name__}.Row", "it doesn't have one item for each"),
     "ordered": (MyOrdered(), f"{__name__}.MyOrdered", "return a plain collections.OrderedDict"),
     "defaultdict": (MyDefault(), f"{__name__}.MyDefault", "return a plain collections.defaultdict"),
     "counter": (MyCounter("a"), f"{__name__}.MyCounter", "return a plain collections.Counter"),
@@ -310,7 +310,7 @@ REFUSED: dict[str, tuple[Any, str, str]] = {
     "bytearray": (bytearray(b"a"), "bytearray", "return bytes(...)"),
     "memoryview": (memoryview(b"a"), "memoryview", "return bytes(...)"),
     "fraction": (Fraction(1, 3), "fractions.Fraction", ""),
-    "generator": (generator(), "generator", "it is used up by the first who reads it; return a list"),
+    "generator": (generator(), "generator", "it can be read only once; return a list"),
     "map": (map(str, []), "map", "return a list"),
     "iterator": (iter([1]), "list_iterator", "return a list"),
     "keys": ({}.keys(), "dict_keys", "return a list"),

@@ -1,4 +1,4 @@
-"""Digests of values, which are the same in every process: what a resumed run compares."""
+"""Digests of values, which are the same in every process. A resumed run compares them."""
 
 from hashlib import blake2b
 from json.encoder import encode_basestring
@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from dotflow.codec.json import encode_bytes
 from dotflow.codec.parts import Raw
-from dotflow.codec.plain import BOUND
+from dotflow.codec.plain import INT_LIMIT
 from dotflow.core.text import is_utf8
 
 _SIZE: Final = 16  # bytes
@@ -15,9 +15,9 @@ _SIZE: Final = 16  # bytes
 def digest(value: Any) -> str:
     """Returns a short text that is the same for the same value, in every process.
 
-    Two values are the same if the codec writes the same of them: 1, True, 1.0 and "1" are four values. The members of
-    sets are sorted first, wherever the sets stand. The order of a dict's keys is a part of its value. The place of a
-    class is its import path, so the digest changes when the class moves.
+    Two values are the same if the codec writes the same text: 1, True, 1.0 and "1" are four values. The members of
+    sets are sorted, at any depth. The order of a dict's keys counts. A class is known by its import path, so the digest
+    changes when the class moves.
 
     Raises:
         ValueNotStorable: The codec refuses the value. Pickle is never used.
@@ -26,11 +26,11 @@ def digest(value: Any) -> str:
     if text is not None:
         return blake2b(text, digest_size=_SIZE).hexdigest()
     parts: list[Raw] = []
-    found = blake2b(encode_bytes(value, parts=parts, is_sorted=True), digest_size=_SIZE)
+    result = blake2b(encode_bytes(value, parts=parts, is_sorted=True), digest_size=_SIZE)
     for part in parts:
-        found.update(b"%d:" % part.data.nbytes)
-        found.update(part.data)
-    return found.hexdigest()
+        result.update(b"%d:" % part.data.nbytes)
+        result.update(part.data)
+    return result.hexdigest()
 
 
 def _write_plain(value: Any) -> bytes | None:
@@ -38,6 +38,6 @@ def _write_plain(value: Any) -> bytes | None:
     kind = type(value)
     if kind is str:
         return encode_basestring(value).encode() if is_utf8(value) else None
-    if kind is int and -BOUND < value < BOUND:
+    if kind is int and -INT_LIMIT < value < INT_LIMIT:
         return b"%d" % value
     return b"null" if value is None else None

@@ -1,7 +1,6 @@
 """JSON back into values: each tag has one function in a table. Nothing is imported by name, and nothing is run.
 
-What can't be kept from running is the `__hash__` and `__eq__` of a class whose instances are keys of a dict or members
-of a set.
+The exception is the `__hash__` and `__eq__` of a class whose instances are keys of a dict or members of a set.
 """
 
 import json
@@ -17,26 +16,26 @@ from dotflow.errors import CheckpointUnreadable
 
 _ARROW_TAGS: Final = frozenset(frames.TAG_OF.values())  # dotflow.codec.frames.registry is imported for these only
 
-_LONGEST: Final = 640  # decimal digits of a number that is written as such; the least that Python can be limited to
+_MAX_DIGITS: Final = 640  # of a number in base 10: the lowest limit that Python can be given
 CONTEXT_FIELDS: Final = ("storage", "task_id", "workflow_id", "time", "step")
 
 
 def read(text: str, parts: Parts | None = None) -> Any:
-    """The value that was written.
+    """Reads a value from JSON.
 
     Raises:
-        CheckpointUnreadable: It means nothing here.
-        ValueError: It is no JSON.
+        CheckpointUnreadable: A tag, or the value under it, is invalid.
+        ValueError: It is not JSON.
         RecursionError: It is nested too deep for the stack.
     """
     if parts is not None:
         return _decoder_with(parts).decode(text)
     # int itself is the quickest, and has a limit, unless the program has switched that off.
-    return (_decoder if sys.get_int_max_str_digits() else _careful_decoder).decode(text)
+    return (_decoder if sys.get_int_max_str_digits() else _bounded_decoder).decode(text)
 
 
 def make_context(**fields: Any) -> Context:
-    """A Context with exactly these five fields: its constructor would make one of two."""
+    """Returns a Context with exactly these five fields. The constructor would merge a Context in a Context."""
     context = Context.__new__(Context)
     context.inputs = None
     for name in CONTEXT_FIELDS:
@@ -45,20 +44,20 @@ def make_context(**fields: Any) -> Context:
 
 
 def _object(pairs: list[tuple[str, Any]]) -> Any:
-    """A JSON object, whose values have been read already."""
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise CheckpointUnreadable("it says two things of one key")
-    for key in found:
+    """Reads a JSON object, whose values have been read already."""
+    members = dict(pairs)
+    if len(members) != len(pairs):
+        raise CheckpointUnreadable("it has a key twice")
+    for key in members:
         if key[:1] == "$":
-            return _tagged(key, found)
-    return found
+            return _tagged(key, members)
+    return members
 
 
-def _tagged(tag: str, found: dict[str, Any]) -> Any:
-    if len(found) > 1:
+def _tagged(tag: str, members: dict[str, Any]) -> Any:
+    if len(members) > 1:
         raise CheckpointUnreadable(f"the tag {tag} stands beside other keys")
-    payload = found[tag]
+    payload = members[tag]
     try:
         if tag in _ARROW_TAGS:
             from dotflow.codec.frames import registry as frame_registry
@@ -66,21 +65,21 @@ def _tagged(tag: str, found: dict[str, Any]) -> Any:
             return frame_registry.decode(tag, payload)
         reader = TABLE.get(tag)
         if reader is None:
-            raise CheckpointUnreadable(f"it has a tag that means nothing to this dotflow there, {tag}")
+            raise CheckpointUnreadable(f"this version of dotflow doesn't know the tag {tag}")
         return reader(payload)
     except (CheckpointUnreadable, RecursionError):
         raise
-    except Exception as error:  # what a damaged payload makes of constructors; the user's own __hash__ and __eq__
-        reason = f"what stands under {tag} means nothing ({type(error).__name__}: {error})"
+    except Exception as error:  # of a constructor, about a damaged payload; of the user's own __hash__ and __eq__
+        reason = f"the value under {tag} is invalid ({type(error).__name__}: {error})"
         raise CheckpointUnreadable(reason) from error
 
 
 def _refuse_constant(name: str) -> NoReturn:
-    raise CheckpointUnreadable(f"it has a bare {name}, which is no JSON")
+    raise CheckpointUnreadable(f"it has a bare {name}, which is not JSON")
 
 
 def _bounded_int(digits: str) -> int:
-    if len(digits) > _LONGEST:
+    if len(digits) > _MAX_DIGITS:
         raise ValueError(f"a number of {len(digits)} digits")
     return int(digits)
 
@@ -98,9 +97,9 @@ def _pair(payload: object) -> list[Any]:
     return pair
 
 
-def _object_in(payload: object) -> dict[Any, Any]:
+def _fields(payload: object) -> dict[Any, Any]:
     if type(payload) is not dict:
-        raise TypeError("fields of it have no names")
+        raise TypeError("its fields have no names")
     return payload
 
 
@@ -109,10 +108,10 @@ def _tuple(payload: object) -> tuple[Any, ...]:
 
 
 def _set(payload: object) -> set[Any]:
-    found = set(_list(payload))
-    if len(found) != len(_list(payload)):
+    members = set(_list(payload))
+    if len(members) != len(_list(payload)):
         raise ValueError("it has a member twice")
-    return found
+    return members
 
 
 def _frozenset(payload: object) -> frozenset[Any]:
@@ -121,17 +120,17 @@ def _frozenset(payload: object) -> frozenset[Any]:
 
 def _dict(payload: object) -> dict[Any, Any]:
     pairs = _list(payload)
-    found = dict(map(_pair, pairs))
-    if len(found) != len(pairs):
+    members = dict(map(_pair, pairs))
+    if len(members) != len(pairs):
         raise ValueError("it has a key twice")
-    return found
+    return members
 
 
 def _context(payload: object) -> Context:
-    fields = _object_in(payload)
+    fields = _fields(payload)
     inputs = fields.pop("inputs", None)
     if fields.keys() != set(CONTEXT_FIELDS):
-        raise ValueError("it has not the fields of a Context")
+        raise ValueError("it doesn't have the fields of a Context")
     context = make_context(**fields)
     context.inputs = None if inputs is None else Inputs(*inputs)
     return context
@@ -146,13 +145,13 @@ def _record(tag: str) -> Callable[[object], Any]:
         name, fields, *others = _list(payload)
         if len(others) > 1:
             raise ValueError("there is more than a class and its attributes")
-        return records.rebuild(tag, name, _object_in(fields), _object_in(*others) if others else {})
+        return records.rebuild(tag, name, _fields(fields), _fields(*others) if others else {})
 
     return record
 
 
 TABLE: Final[dict[str, Callable[[object], Any]]] = {
-    "$int": scalars.read_long,
+    "$int": scalars.read_hex_int,
     "$float": scalars.read_float,
     "$str": scalars.read_surrogates,
     "$bytes": scalars.read_bytes,
@@ -169,7 +168,7 @@ TABLE: Final[dict[str, Callable[[object], Any]]] = {
     "$datetime": datetimes.read_datetime,
     "$date": datetimes.read_date,
     "$time": datetimes.read_time,
-    "$timedelta": datetimes.read_span,
+    "$timedelta": datetimes.read_timedelta,
     "$decimal": scalars.read_decimal,
     "$uuid": scalars.read_uuid,
     "$path": scalars.read_path,
@@ -181,13 +180,13 @@ TABLE: Final[dict[str, Callable[[object], Any]]] = {
 }
 
 _decoder: Final = json.JSONDecoder(object_pairs_hook=_object, parse_constant=_refuse_constant)
-_careful_decoder: Final = json.JSONDecoder(
+_bounded_decoder: Final = json.JSONDecoder(
     object_pairs_hook=_object, parse_constant=_refuse_constant, parse_int=_bounded_int
 )
 
 
 def _decoder_with(parts: Parts) -> json.JSONDecoder:
-    """For a text beside which parts lie."""
+    """Returns the decoder for a text beside which parts lie."""
 
     def read_object(pairs: list[tuple[str, Any]]) -> Any:
         return parts.take(pairs[0][1]) if len(pairs) == 1 and pairs[0][0] == "$part" else _object(pairs)

@@ -14,8 +14,8 @@
     "parts": [{"name": "3.5f0c9a2104e7d8b1.bin", "size": 24000000, "sha256": "9c1e..."}],
     "value": {"rows": 1200}}
 
-The checksum is that of every byte after the first line. `jq .value` shows the value. Large values may
-lie beside the document: see dotflow.codec.parts.
+The checksum covers every byte after the first line. `jq .value` shows the value. Large values may lie beside the
+document, as dotflow.codec.parts says.
 """
 
 from datetime import UTC, datetime
@@ -35,25 +35,25 @@ from dotflow.errors import CheckpointUnreadable, ValueNotStorable
 
 VERSION: Final = 1  # of the format; a reader refuses a later one
 
-_BEGIN: Final = b'{"sha256": "'
-_AFTER: Final = b'",\n'
-_HEAD: Final = len(_BEGIN) + 64 + len(_AFTER)  # bytes of the first line
+_PREFIX: Final = b'{"sha256": "'
+_SEPARATOR: Final = b'",\n'
+_HEAD_SIZE: Final = len(_PREFIX) + 64 + len(_SEPARATOR)  # bytes of the first line
 _VALUE: Final = b'\n"value": '
 _PARTS: Final = b'\n"parts": '
-_END: Final = b"}\n"
+_SUFFIX: Final = b"}\n"
 
 _KEY: Final = b'"key": '
-_LONGEST_LINE: Final = 1 << 20  # bytes that key_in reads of a line
+_MAX_LINE: Final = 1 << 20  # bytes that key_in reads of a line
 
 
 def pack(key: str, context: Context, *, pickle: bool = False, put: Put | None = None) -> bytes:
-    """The checkpoint of *context* under *key*, as it stands in a file or a database.
+    """Returns the checkpoint of *context* under *key*, as it stands in a file or a database.
 
     Args:
         key: Any text.
-        context: The value, and what it belongs to. A time without a zone is taken for local time.
-        pickle: Whether a value that can't be kept as JSON is pickled.
-        put: Keeps a large part of the value, which is then not in the document. None: all is in the document.
+        context: The value, and what it belongs to. A time without a zone is local time.
+        pickle: Whether a value that JSON can't keep is pickled.
+        put: Keeps a large part of the value outside of the document. None keeps everything in the document.
 
     Raises:
         ValueNotStorable: The value would not come back as it was.
@@ -65,38 +65,38 @@ def pack(key: str, context: Context, *, pickle: bool = False, put: Put | None = 
         head += _PARTS + describe(list(map(put, parts))).encode() + b","
     checksum = sha256(head + _VALUE)
     checksum.update(value)
-    checksum.update(_END)
-    return b"".join((_BEGIN, checksum.hexdigest().encode(), _AFTER, head, _VALUE, value, _END))
+    checksum.update(_SUFFIX)
+    return b"".join((_PREFIX, checksum.hexdigest().encode(), _SEPARATOR, head, _VALUE, value, _SUFFIX))
 
 
 def unpack(data: bytes, key: str, *, pickle: bool = False, fetch: Fetch | None = None) -> Context:
-    """The context that was packed under *key*.
+    """Returns the context that was packed under *key*.
 
     Args:
-        data: What `pack` gave.
-        key: What it was given.
-        pickle: Whether to read pickles. A pickle can run any program.
-        fetch: Gets a part that `put` kept.
+        data: The result of `pack`.
+        key: The key that was packed.
+        pickle: Whether to load pickles. A pickle can run any program.
+        fetch: Reads a part that `put` kept.
 
     Raises:
-        CheckpointUnreadable: It is damaged, or belongs to another key, or means something that is not there.
+        CheckpointUnreadable: It is damaged, belongs to another key, or names a class that is not there.
     """
-    if data[: len(_BEGIN)] != _BEGIN or data[_HEAD - len(_AFTER) : _HEAD] != _AFTER:
-        raise CheckpointUnreadable("it is empty" if not data else "it doesn't begin as a checkpoint does")
-    view = memoryview(data)  # values may be large: nothing is copied without need
-    if sha256(view[_HEAD:]).hexdigest().encode() != data[len(_BEGIN) : _HEAD - len(_AFTER)]:
+    if data[: len(_PREFIX)] != _PREFIX or data[_HEAD_SIZE - len(_SEPARATOR) : _HEAD_SIZE] != _SEPARATOR:
+        raise CheckpointUnreadable("it doesn't begin as a checkpoint does" if data else "it is empty")
+    view = memoryview(data)  # values may be large: slices of a view copy nothing
+    if sha256(view[_HEAD_SIZE:]).hexdigest().encode() != data[len(_PREFIX) : _HEAD_SIZE - len(_SEPARATOR)]:
         raise CheckpointUnreadable("its checksum is wrong: it was cut off, damaged or changed")
-    cut = data.find(_VALUE, _HEAD)
-    if cut < 0 or data[-len(_END) :] != _END:
+    end = data.find(_VALUE, _HEAD_SIZE)
+    if end < 0 or data[-len(_SUFFIX) :] != _SUFFIX:
         raise CheckpointUnreadable("it has no value")
-    fields = decode(b"{%b}" % data[_HEAD : cut - 1])
+    fields = decode(b"{%b}" % data[_HEAD_SIZE : end - 1])
     if type(fields) is not dict:
         raise CheckpointUnreadable("its beginning is not that of a checkpoint")
     if fields.get("key") != key or fields.get("dotflow") != VERSION:
-        raise CheckpointUnreadable(_mistake(fields))
+        raise CheckpointUnreadable(_mismatch(fields))
     parts = Parts(fields["parts"], fetch) if fetch is not None and "parts" in fields else None
     context = make_context(
-        storage=decode(view[cut + len(_VALUE) : -len(_END)], pickle=pickle, parts=parts),
+        storage=decode(view[end + len(_VALUE) : -len(_SUFFIX)], pickle=pickle, parts=parts),
         task_id=_expect(fields, "task_id", int, type(None)),
         workflow_id=_expect(fields, "workflow_id", str, type(None)),
         time=_read_time(fields),
@@ -115,57 +115,57 @@ def unpack(data: bytes, key: str, *, pickle: bool = False, fetch: Fetch | None =
 
 
 def key_in(path: Path) -> str:
-    """The key in a checkpoint's file, of which no more is read than its beginning.
+    """Returns the key in a checkpoint's file, of which only the beginning is read.
 
     Raises:
-        CheckpointUnreadable: It is no checkpoint.
-        OSError: It can't be opened.
+        CheckpointUnreadable: It is not a checkpoint.
+        OSError: The file can't be opened.
     """
     with path.open("rb") as file:
         return _read_key(file)
 
 
 def parts_in(path: Path) -> list[str]:
-    """The names of the parts of a checkpoint, from the beginning of its file.
+    """Returns the names of a checkpoint's parts, from the beginning of its file.
 
     Raises:
-        CheckpointUnreadable: It is no checkpoint.
-        OSError: It can't be opened.
+        CheckpointUnreadable: It is not a checkpoint.
+        OSError: The file can't be opened.
     """
     with path.open("rb") as file:
         _read_key(file)
-        while (line := file.readline(_LONGEST_LINE)) and not line.startswith(_VALUE[1:]):
+        while (line := file.readline(_MAX_LINE)) and not line.startswith(_VALUE[1:]):
             if line.startswith(_PARTS[1:]):
                 return names_in(decode(line[len(_PARTS) - 1 : -2]))
     return []
 
 
 def key_at(beginning: bytes) -> str:
-    """The key in a checkpoint, or in what it begins with.
+    """Returns the key in a checkpoint, of which the beginning is enough.
 
     Raises:
-        CheckpointUnreadable: It is no checkpoint, or this is too little of it.
+        CheckpointUnreadable: It is not a checkpoint, or too little of one.
     """
     return _read_key(BytesIO(beginning))
 
 
 def _read_key(file: IO[bytes]) -> str:
-    lines = [file.readline(_LONGEST_LINE) for _ in range(3)]
-    if not lines[0].startswith(_BEGIN) or not lines[2].startswith(_KEY) or not lines[2].endswith(b",\n"):
+    lines = [file.readline(_MAX_LINE) for _ in range(3)]
+    if not lines[0].startswith(_PREFIX) or not lines[2].startswith(_KEY) or not lines[2].endswith(b",\n"):
         raise CheckpointUnreadable("it doesn't begin as a checkpoint does")
     key = decode(lines[2][len(_KEY) : -2])
     if type(key) is not str:
-        raise CheckpointUnreadable("its key is no text")
+        raise CheckpointUnreadable("its key is not text")
     return key
 
 
 def _head(key: str, context: Context) -> str:
     time, task_id, workflow_id, step = context.time, context.task_id, context.workflow_id, context.step
-    for name, found in (("workflow_id", workflow_id), ("step", step)):
-        if not (found is None or isinstance(found, str)):
-            raise ValueNotStorable(name_of(type(found)), f".{name}", "it is text, or None")
+    for name, text in (("workflow_id", workflow_id), ("step", step)):
+        if not (text is None or isinstance(text, str)):
+            raise ValueNotStorable(name_of(type(text)), f".{name}", "it is text, or None")
     if not (task_id is None or type(task_id) is int):
-        raise ValueNotStorable(name_of(type(task_id)), ".task_id", "it is a whole number, or None")
+        raise ValueNotStorable(name_of(type(task_id)), ".task_id", "it is an int, or None")
     return (
         f'"dotflow": {VERSION},\n'
         f'"key": {_quote(key)},\n'
@@ -173,12 +173,12 @@ def _head(key: str, context: Context) -> str:
         f'"workflow_id": {_quote(workflow_id)},\n'
         f'"step": {_quote(step)},\n'
         f'"time": {_write_time(time)},'
-        f"{_inputs(context.inputs)}"
+        f"{_write_inputs(context.inputs)}"
     )
 
 
-def _inputs(inputs: Inputs | None) -> str:
-    """What it was made from; nothing, where only the value is kept."""
+def _write_inputs(inputs: Inputs | None) -> str:
+    """Returns the fields that say what the value was made from; nothing, where only the value is kept."""
     if inputs is None:
         return ""
     previous = "null" if inputs.previous is None else inputs.previous
@@ -199,7 +199,7 @@ def _write_time(time: datetime) -> str:
         if time.tzinfo is not None:
             try:
                 return encode(time)
-            except ValueNotStorable:  # a time zone of some other package: then the moment is what counts
+            except ValueNotStorable:  # another package's time zone: then only the moment is kept
                 pass
         try:
             time = time.astimezone(UTC)
@@ -214,21 +214,21 @@ def _read_time(fields: dict[str, Any]) -> datetime:
         try:
             time = datetime.fromisoformat(time)
         except ValueError as error:
-            raise CheckpointUnreadable("its time is none") from error
+            raise CheckpointUnreadable("its time is invalid") from error
     if type(time) is not datetime or time.tzinfo is None:
-        raise CheckpointUnreadable("its time is none, or has no time zone")
+        raise CheckpointUnreadable("its time is invalid, or has no time zone")
     return time
 
 
 def _expect(fields: dict[str, Any], name: str, *kinds: type) -> Any:
-    found = fields.get(name, fields)
-    if type(found) not in kinds:
-        raise CheckpointUnreadable(f"its {name} is missing, or is not what it should be")
-    return found
+    field = fields.get(name, fields)
+    if type(field) not in kinds:
+        raise CheckpointUnreadable(f"its {name} is missing or invalid")
+    return field
 
 
-def _mistake(fields: dict[str, Any]) -> str:
-    """What is wrong with a format or a key."""
+def _mismatch(fields: dict[str, Any]) -> str:
+    """Returns why a format or a key is the wrong one."""
     version, key = fields.get("dotflow"), fields.get("key")
     if type(version) is int and version > VERSION:
         return f"it was written by a later dotflow (format {version}; this one reads {VERSION}); upgrade dotflow"

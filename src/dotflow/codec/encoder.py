@@ -1,8 +1,8 @@
-"""Values as JSON has them: plain where JSON has a word for it, and else tagged, `{"$tag": payload}`.
+"""Values as JSON can hold them: plain where that is possible, else tagged, `{"$tag": payload}`.
 
 Each type has one function in a table, found by the exact type: a subclass of int, str or dict may hold and mean more.
-A refusal says where in the value it stands. The path is built while the exception passes upwards, at no cost to a
-value that is kept.
+A refusal says where in the value it stands. The path is built while the exception passes upwards, so that a value that
+is kept pays nothing for it.
 """
 
 import pathlib
@@ -16,13 +16,13 @@ from typing import Any, Final
 
 from dotflow.codec import frames
 from dotflow.codec.decoder import CONTEXT_FIELDS
-from dotflow.codec.parts import BYTES, LARGE, STREAM, Raw
-from dotflow.codec.plain import BOUND, dump, is_key, is_plain
+from dotflow.codec.parts import BYTES_SUFFIX, LARGE, STREAM_SUFFIX, Raw
+from dotflow.codec.plain import INT_LIMIT, dump, is_key, is_plain
 from dotflow.codec.refusals import hint_for
 from dotflow.codec.types import collections, datetimes, records, scalars
-from dotflow.codec.types.classes import NotEncodable, inherits, name_for, unmarked
+from dotflow.codec.types.classes import NotEncodable, inherits, name_for, without_prefix
 from dotflow.codec.types.enums import write_member
-from dotflow.codec.types.value_path import TooDeep, pass_on, step_to
+from dotflow.codec.types.value_path import TooDeep, add_step, step_to
 from dotflow.core.context import Context
 from dotflow.core.failure import name_of
 from dotflow.core.text import is_utf8, split_surrogates
@@ -32,12 +32,12 @@ MAX_DEPTH: Final = 200  # levels of a value in a value; a reader needs about 900
 
 
 class Writer:
-    """What one value is written with.
+    """The state of writing one value.
 
     Args:
-        careful: Whether to look for floats that are no numbers, and for text that is no UTF-8: only after JSON refused.
-        is_sorted: Whether the same is written in every process: members of sets sorted, scripts by their own names.
-        parts: Takes the large buffers, so that the JSON has only their numbers. None: all stays in the JSON.
+        careful: Whether to look for floats that are not finite and for lone surrogates: only after JSON refused.
+        is_sorted: Whether every process writes the same: members of sets sorted, scripts by their own names.
+        parts: Takes the large buffers, so that the JSON has only their numbers. None keeps everything in the JSON.
     """
 
     __slots__ = ("careful", "is_sorted", "kinds", "parts")
@@ -49,26 +49,26 @@ class Writer:
         self.kinds: dict[type, Callable[[Any, Writer, int], Any]] = {}
 
     def write(self, value: Any, depth: int = 0) -> Any:
-        """The value, as it can be given to a JSON encoder. Raises ValueNotStorable."""
+        """Returns the value as a JSON encoder takes it. Raises ValueNotStorable."""
         return TABLE[type(value)](value, self, depth)
 
-    def put_aside(self, data: bytes | memoryview, suffix: str) -> dict[str, int] | None:
-        """What stands for large data in the JSON; None for data that belongs there itself."""
+    def put_part(self, data: bytes | memoryview, suffix: str) -> dict[str, int] | None:
+        """Puts large data beside the JSON and returns the reference to it; None for data that stay in the JSON."""
         if self.parts is None or len(data) <= LARGE:
             return None
-        self.parts.append(Raw(memoryview(data), suffix, type(data) is bytes or suffix == STREAM))
+        self.parts.append(Raw(memoryview(data), suffix, type(data) is bytes or suffix == STREAM_SUFFIX))
         return {"$part": len(self.parts) - 1}
 
 
 Write = Callable[[Any, Writer, int], Any]
 
 
-def _as_it_is(value: Any, writer: Writer, depth: int) -> Any:
+def _plain(value: Any, writer: Writer, depth: int) -> Any:
     return value
 
 
 def _int(value: int, writer: Writer, depth: int) -> Any:
-    return value if -BOUND < value < BOUND else {"$int": hex(value)}
+    return value if -INT_LIMIT < value < INT_LIMIT else {"$int": hex(value)}
 
 
 def _float(value: float, writer: Writer, depth: int) -> Any:
@@ -100,7 +100,7 @@ def _unordered(tag: str) -> Write:
 
 
 def _bytes(value: bytes, writer: Writer, depth: int) -> Any:
-    return writer.put_aside(value, BYTES) or {"$bytes": scalars.write_bytes(value)}
+    return writer.put_part(value, BYTES_SUFFIX) or {"$bytes": scalars.write_bytes(value)}
 
 
 def _items(values: Any, writer: Writer, depth: int, step: str, holder: object = None) -> Any:
@@ -113,7 +113,7 @@ def _items(values: Any, writer: Writer, depth: int, step: str, holder: object = 
         for value in values:
             written.append(TABLE[type(value)](value, writer, depth + 1))
     except ValueNotStorable as error:
-        pass_on(error, values if holder is None else holder, step.format(len(written)))
+        add_step(error, values if holder is None else holder, step.format(len(written)))
         raise
     return written
 
@@ -129,22 +129,22 @@ def _dict(value: dict[Any, Any], writer: Writer, depth: int) -> Any:
     return _members(value, writer, depth, value, step_to)
 
 
-def _dict_more(value: dict[Any, Any], writer: Writer, depth: int) -> Any:
-    """The items of a value that is more than a dict."""
+def _dict_items(value: dict[Any, Any], writer: Writer, depth: int) -> Any:
+    """Writes the items of a subclass of dict."""
     written = _dict(value, writer, depth)
     return dict(value) if written is value else written
 
 
-def _bare(tag: str) -> Write:
-    def bare(value: Any, writer: Writer, depth: int) -> Any:
-        _check(collections.check_bare, value)
-        return {tag: _dict_more(value, writer, depth)}
+def _subclass_of_dict(tag: str) -> Write:
+    def subclass_of_dict(value: Any, writer: Writer, depth: int) -> Any:
+        _call(collections.check_no_attributes, value)
+        return {tag: _dict_items(value, writer, depth)}
 
-    return bare
+    return subclass_of_dict
 
 
 def _defaultdict(value: defaultdict[Any, Any], writer: Writer, depth: int) -> Any:
-    return {"$defaultdict": [_check(collections.name_of_factory, value), _dict_more(value, writer, depth)]}
+    return {"$defaultdict": [_call(collections.name_of_factory, value), _dict_items(value, writer, depth)]}
 
 
 def _deque(value: deque[Any], writer: Writer, depth: int) -> Any:
@@ -162,24 +162,25 @@ def _pairs(value: dict[Any, Any], writer: Writer, depth: int) -> Any:
             pair[1] = TABLE[type(item)](item, writer, depth)
             written.append(pair)
     except ValueNotStorable as error:
-        pass_on(error, value, step or step_to(key, len(written)))
+        add_step(error, value, step or step_to(key, len(written)))
         raise
     return written
 
 
 def _tagged(tag: str, write: Callable[[Any], Any], *, inner: bool = False) -> Write:
-    """For a type with a payload of its own. *inner*: whether there may be any text or number in it."""
+    """Returns the function for a type with a payload of its own. *inner*: whether that may hold any text or number."""
 
     def tagged(value: Any, writer: Writer, depth: int) -> Any:
-        payload = _check(write, value)
+        payload = _call(write, value)
         return {tag: writer.write(payload) if inner else payload}
 
     return tagged
 
 
-def _check(describe: Callable[[Any], Any], value: Any) -> Any:
+def _call(write: Callable[[Any], Any], value: Any) -> Any:
+    """Calls a function that may refuse the value. Raises ValueNotStorable."""
     try:
-        return describe(value)
+        return write(value)
     except NotEncodable as error:
         raise ValueNotStorable(name_of(type(value)), "", str(error)) from error
 
@@ -192,7 +193,7 @@ def _context(value: Context, writer: Writer, depth: int) -> Any:
 
 
 def _attributes(holder: object, fields: dict[Any, Any], writer: Writer, depth: int) -> Any:
-    """What an object holds, by name."""
+    """Writes the attributes of an object, by name."""
     if depth >= MAX_DEPTH:
         raise TooDeep(holder, MAX_DEPTH)
     if not all(is_key(name, careful=writer.careful) for name in fields):
@@ -203,26 +204,21 @@ def _attributes(holder: object, fields: dict[Any, Any], writer: Writer, depth: i
 def _members(
     members: dict[str, Any], writer: Writer, depth: int, holder: object, step: Callable[[object, int], str]
 ) -> Any:
-    """A JSON object. *step*: how one would write the way to a member of the holder, by its name and number."""
+    """Writes a JSON object. *step* returns the step from the holder to a member, by its name and number."""
     written: dict[str, Any] = {}
     name = ""
     try:
         for name, value in members.items():
             written[name] = TABLE[type(value)](value, writer, depth + 1)
     except ValueNotStorable as error:
-        pass_on(error, holder, step(name, len(written)))
+        add_step(error, holder, step(name, len(written)))
         raise
     return written
 
 
-def _enum_writer(cls: type, writer: Writer) -> Write:
-    name = unmarked(name_for(cls)) if writer.is_sorted else name_for(cls)
-    return _tagged("$enum", lambda value: [name, write_member(value)], inner=True)
-
-
 def _record_writer(tag: str, cls: type, writer: Writer) -> Write:
     name, layout = records.describe(tag, cls)
-    name = unmarked(name) if writer.is_sorted else name
+    name = without_prefix(name) if writer.is_sorted else name
 
     def record(value: Any, writer: Writer, depth: int) -> Any:
         fields, others = records.get_state(tag, layout, value)
@@ -235,7 +231,7 @@ def _record_writer(tag: str, cls: type, writer: Writer) -> Write:
 
 
 def _other(value: Any, writer: Writer, depth: int) -> Any:
-    """For what is not in the table: a class of the user's, or of another package."""
+    """Writes a value of a class that is not in the table: the user's, or another package's."""
     cls = type(value)
     write = writer.kinds.get(cls)
     if write is None:
@@ -247,7 +243,8 @@ def _writer_for(cls: type, writer: Writer) -> Write:
     if scalars.is_decimal(cls):
         return _tagged("$decimal", str)
     if inherits(cls, Enum):
-        return _enum_writer(cls, writer)
+        name = without_prefix(name_for(cls)) if writer.is_sorted else name_for(cls)
+        return _tagged("$enum", lambda value: [name, write_member(value)], inner=True)
     tag = records.tag_for(cls)
     if tag:
         return _record_writer(tag, cls, writer)
@@ -259,7 +256,7 @@ def _writer_for(cls: type, writer: Writer) -> Write:
 def _frame(value: Any, writer: Writer, depth: int) -> Any:
     from dotflow.codec.frames import registry as frame_registry
 
-    return frame_registry.encode(value, lambda inner: writer.write(inner, depth + 1), writer.put_aside)
+    return frame_registry.encode(value, lambda inner: writer.write(inner, depth + 1), writer.put_part)
 
 
 class _Table(dict[type, Write]):
@@ -267,9 +264,11 @@ class _Table(dict[type, Write]):
         return _other
 
 
+_path = _tagged("$path", scalars.write_path, inner=True)
+
 _WRITERS: Final[dict[type, Write]] = {
-    type(None): _as_it_is,
-    bool: _as_it_is,
+    type(None): _plain,
+    bool: _plain,
     int: _int,
     float: _float,
     str: _str,
@@ -278,22 +277,22 @@ _WRITERS: Final[dict[type, Write]] = {
     tuple: _tuple,
     set: _unordered("$set"),
     frozenset: _unordered("$frozenset"),
-    Counter: _bare("$counter"),
-    OrderedDict: _bare("$ordered"),
+    Counter: _subclass_of_dict("$counter"),
+    OrderedDict: _subclass_of_dict("$ordered"),
     defaultdict: _defaultdict,
     deque: _deque,
     range: _tagged("$range", lambda value: [value.start, value.stop, value.step], inner=True),
     complex: _tagged("$complex", lambda value: [value.real, value.imag], inner=True),
     bytes: _bytes,
-    datetime: _tagged("$datetime", datetimes.write_moment, inner=True),
+    datetime: _tagged("$datetime", datetimes.write_datetime, inner=True),
     date: _tagged("$date", date.isoformat),
-    time: _tagged("$time", datetimes.write_moment, inner=True),
-    timedelta: _tagged("$timedelta", datetimes.write_span),
+    time: _tagged("$time", datetimes.write_datetime, inner=True),
+    timedelta: _tagged("$timedelta", datetimes.write_timedelta),
     uuid.UUID: _tagged("$uuid", scalars.write_uuid),
-    pathlib.PosixPath: _tagged("$path", scalars.write_path, inner=True),
-    pathlib.WindowsPath: _tagged("$path", scalars.write_path, inner=True),
-    pathlib.PurePosixPath: _tagged("$path", scalars.write_path, inner=True),
-    pathlib.PureWindowsPath: _tagged("$path", scalars.write_path, inner=True),
+    pathlib.PosixPath: _path,
+    pathlib.WindowsPath: _path,
+    pathlib.PurePosixPath: _path,
+    pathlib.PureWindowsPath: _path,
     Context: _context,
 }
 

@@ -1,8 +1,7 @@
 """Values to JSON text and back, without loss.
 
-What JSON has a word for stays as it is, and a person can read it; everything else is tagged, `{"$tag": payload}`. What
-was written can be read on any stack: where the caller stands so deep already that Python's limit of recursion is in
-the way, a thread with a stack of its own does the work.
+Values that JSON can hold stay as they are, and a person can read them. All others are tagged, `{"$tag": payload}`.
+Deep in the caller's stack, where Python's recursion limit is near, a thread with a stack of its own does the work.
 """
 
 import json
@@ -15,7 +14,7 @@ from dotflow.codec.encoder import Writer
 from dotflow.codec.parts import Parts, Raw
 from dotflow.codec.pickled import read_pickle, write_pickle
 from dotflow.codec.plain import dump
-from dotflow.codec.types.value_path import at_the_top
+from dotflow.codec.types.value_path import finish
 from dotflow.core.failure import name_of
 from dotflow.core.text import shorten
 from dotflow.errors import CheckpointUnreadable, ValueNotStorable
@@ -26,14 +25,14 @@ _PICKLE: Final = '{"$pickle"'
 
 
 def encode(value: Any, *, pickle: bool = False) -> str:
-    """The value as one line of JSON, from which `decode` makes the same value again.
+    """Encodes a value as one line of JSON, from which `decode` builds the same value.
 
     Args:
-        value: Plain data, as deep as 200 levels; see dotflow.codec.encoder for the types.
-        pickle: Whether a value that can't be kept so is pickled.
+        value: Plain data of up to 200 levels. dotflow.codec.encoder has the types.
+        pickle: Whether a value that JSON can't keep is pickled.
 
     Raises:
-        ValueNotStorable: It would not come back as it was. Says what stands in the way, and where.
+        ValueNotStorable: The value would not come back as it was. The error names the cause and its path.
     """
     return encode_bytes(value, pickle=pickle).decode()
 
@@ -43,17 +42,17 @@ def encode_bytes(value: Any, *, pickle: bool = False, parts: list[Raw] | None = 
 
     Args:
         value: The value.
-        pickle: Whether a value that can't be kept as JSON is pickled.
-        parts: Takes the large buffers, which are then missing in the JSON. None: the JSON has everything.
+        pickle: Whether a value that JSON can't keep is pickled.
+        parts: Takes the large buffers, to which the JSON then refers. None keeps everything in the JSON.
         is_sorted: Whether the members of sets are sorted, so that equal values have equal bytes in every process.
     """
     try:
-        return _with_room(lambda value: _write(value, parts, is_sorted), value)
+        return _on_a_stack(lambda value: _write(value, parts, is_sorted), value)
     except RecursionError:
-        refusal = ValueNotStorable(name_of(type(value)), "", "it is nested too deep for Python's limit of recursion")
+        refusal = ValueNotStorable(name_of(type(value)), "", "it is nested too deep for Python's recursion limit")
     except ValueNotStorable as error:
-        refusal = at_the_top(error)
-    except TypeError as error:  # a metaclass can make its classes unhashable, and then no table can tell them apart
+        refusal = finish(error)
+    except TypeError as error:  # a metaclass can make its classes unhashable, so that no table can hold them
         refusal = ValueNotStorable(name_of(type(value)), "", str(error))
     if pickle:
         if parts:
@@ -63,30 +62,30 @@ def encode_bytes(value: Any, *, pickle: bool = False, parts: list[Raw] | None = 
 
 
 def decode(text: str | bytes | memoryview, *, pickle: bool = False, parts: Parts | None = None) -> Any:
-    """The value that was encoded, of the same types at every level.
+    """Decodes a value, with the same types at every level.
 
-    Imports nothing by a name from the text and executes nothing, unless it is a pickle and *pickle* is true.
+    Imports nothing by a name from the text and runs nothing, unless the text is a pickle and *pickle* is true.
 
     Args:
-        text: What `encode` gave; bytes are UTF-8.
-        pickle: Whether to read pickles. Whoever can write them can run any program here.
-        parts: What lies beside the text.
+        text: The result of `encode`; bytes are UTF-8.
+        pickle: Whether to load pickles. The author of a pickle can run any program here.
+        parts: The large buffers beside the text.
 
     Raises:
-        CheckpointUnreadable: It can't be read, or means something that is not there.
+        CheckpointUnreadable: The text is damaged, or names a class that is not there.
     """
     try:
         if not isinstance(text, str):
             text = str(text, "utf-8")
         if text.startswith(_PICKLE):
             return _unpickle(text, pickle)
-        return _with_room(lambda found: read(found, parts), text)
+        return _on_a_stack(lambda text: read(text, parts), text)
     except CheckpointUnreadable as error:
         raise CheckpointUnreadable(shorten(error.reason)) from error.__cause__
     except json.JSONDecodeError as error:
-        reason = f"it is no JSON ({error.msg}, character {error.pos})"
+        reason = f"it is not JSON ({error.msg}, character {error.pos})"
     except UnicodeDecodeError as error:
-        reason = f"it is no UTF-8 ({error.reason}, byte {error.start})"
+        reason = f"it is not UTF-8 ({error.reason}, byte {error.start})"
     except RecursionError:
         reason = "it is nested too deep"
     except (ValueError, OverflowError, MemoryError) as error:
@@ -97,12 +96,12 @@ def decode(text: str | bytes | memoryview, *, pickle: bool = False, parts: Parts
 def _write(value: Any, parts: list[Raw] | None, is_sorted: bool) -> bytes:
     try:
         return _write_once(value, parts, careful=False, is_sorted=is_sorted)
-    except ValueError:  # a float that is no number, or text that is no UTF-8
+    except ValueError:  # a float that is not finite, or a lone surrogate
         return _write_once(value, parts, careful=True, is_sorted=is_sorted)
 
 
 def _write_once(value: Any, parts: list[Raw] | None, *, careful: bool, is_sorted: bool) -> bytes:
-    if parts:  # those of an attempt before
+    if parts:  # of the first attempt
         parts.clear()
     return dump(Writer(careful=careful, is_sorted=is_sorted, parts=parts).write(value)).encode()
 
@@ -110,8 +109,8 @@ def _write_once(value: Any, parts: list[Raw] | None, *, careful: bool, is_sorted
 def _unpickle(text: str, allowed: bool) -> Any:
     if not allowed:
         raise CheckpointUnreadable(
-            "it was saved with pickle=True, and this storage was not told to read pickles, which can run any program; "
-            "if nobody but you can write to it, give it pickle=True, too"
+            "it was saved with pickle=True, and this storage loads no pickles, which can run any program; "
+            "if only you can write to the storage, give it pickle=True, too"
         )
     pairs = json.loads(text, object_pairs_hook=list)
     if len(pairs) != 1:
@@ -119,8 +118,8 @@ def _unpickle(text: str, allowed: bool) -> Any:
     return read_pickle(pairs[0][1])
 
 
-def _with_room(function: Callable[[Any], T], argument: Any) -> T:
-    """Calls the function here; on a stack of its own if there is too little left of this one."""
+def _on_a_stack(function: Callable[[Any], T], argument: Any) -> T:
+    """Calls the function here, or on a stack of its own if too little of this one is left."""
     try:
         return function(argument)
     except RecursionError:
@@ -131,7 +130,7 @@ def _with_room(function: Callable[[Any], T], argument: Any) -> T:
     def run() -> None:
         try:
             outcome.append(function(argument))
-        except BaseException as error:  # it is raised again below, where the caller is
+        except BaseException as error:  # it is raised again in the caller's thread
             failure.append(error)
 
     thread = threading.Thread(target=run, name="dotflow codec")

@@ -2,7 +2,7 @@
 
     "parts": [{"name": "3.5f0c9a2104e7d8b1.bin", "size": 24000000, "sha256": "..."}],
 
-In the value, `{"$part": 0}` stands for the bytes of the first one. Where a part lies, the storage decides.
+In the value, `{"$part": 0}` stands for the bytes of the first one. The storage decides where a part lies.
 """
 
 import json
@@ -12,9 +12,9 @@ from typing import Any, Final, NamedTuple
 
 from dotflow.errors import CheckpointUnreadable
 
-LARGE: Final = 1 << 16  # bytes; what is longer can lie beside the document
-BYTES: Final = ".bin"
-STREAM: Final = ".arrows"  # of an Arrow IPC stream: arrow.apache.org/docs/format/Columnar.html#ipc-streaming-format
+LARGE: Final = 1 << 16  # bytes; longer data can lie beside the document
+BYTES_SUFFIX: Final = ".bin"
+STREAM_SUFFIX: Final = ".arrows"  # arrow.apache.org/docs/format/Columnar.html#ipc-streaming-format
 
 
 class Raw(NamedTuple):
@@ -22,7 +22,7 @@ class Raw(NamedTuple):
 
     Attributes:
         data: Its bytes. They may be those of the value itself.
-        suffix: How the name of a file ends that holds them.
+        suffix: The end of the name of a file that holds them.
         is_fixed: Whether nothing can change the bytes meanwhile.
     """
 
@@ -31,7 +31,7 @@ class Raw(NamedTuple):
     is_fixed: bool
 
     def copy(self) -> bytes | memoryview:
-        """The bytes, such that nothing can change them any more. They are copied only where something could."""
+        """Returns bytes that nothing can change any more: a copy only where something could."""
         if type(self.data.obj) is bytes:
             return self.data.obj
         return self.data if self.is_fixed else bytes(self.data)
@@ -41,9 +41,9 @@ class Part(NamedTuple):
     """A large value in a storage, as the document describes it.
 
     Attributes:
-        name: What the storage calls it.
+        name: Its name in the storage.
         size: Bytes.
-        sha256: The checksum of these, in hexadecimal digits.
+        sha256: Their checksum, in hexadecimal digits.
     """
 
     name: str
@@ -53,7 +53,7 @@ class Part(NamedTuple):
 
 #: Writes a part, before the document that names it.
 Put = Callable[[Raw], Part]
-#: Reads a part; its second argument is how many bytes the parts before it have. An OSError or a wrong size is damage.
+#: Reads a part. The second argument is the size of the parts before it. An OSError or a wrong size is damage.
 Fetch = Callable[[Part, int], "bytes | None"]
 
 
@@ -61,25 +61,24 @@ class Parts:
     """The parts of a document that is read.
 
     Args:
-        described: What stands under "parts" in the document.
+        description: What stands under "parts" in the document.
         fetch: Reads one.
     """
 
-    def __init__(self, described: object, fetch: Fetch) -> None:
-        """Raises CheckpointUnreadable if they are not described as parts are."""
-        if type(described) is not list:
-            raise CheckpointUnreadable("its parts are none")
-        self._left = dict(enumerate(map(_part, described)))
-        if len({part.name for part in self._left.values()}) != len(self._left):
+    def __init__(self, description: object, fetch: Fetch) -> None:
+        """Raises CheckpointUnreadable if the description is invalid."""
+        parts = _parts(description)
+        if len({part.name for part in parts}) != len(parts):
             raise CheckpointUnreadable("it names a part twice")
-        self._starts = [sum(part.size for part in list(self._left.values())[:end]) for end in self._left]
+        self._remaining = dict(enumerate(parts))
+        self._starts = [sum(part.size for part in parts[:end]) for end in range(len(parts))]
         self._fetch = fetch
 
     def take(self, number: object) -> bytes:
-        """The bytes of a part, checked; each can be taken once, so that a value is no larger than what was read."""
-        if type(number) is not int or number not in self._left:
-            raise CheckpointUnreadable("it has a part that it doesn't name, or twice")
-        part = self._left.pop(number)
+        """Returns the bytes of a part, checked. Each can be taken once, so that a value is no larger than its parts."""
+        if type(number) is not int or number not in self._remaining:
+            raise CheckpointUnreadable("it uses a part twice, or one that it doesn't name")
+        part = self._remaining.pop(number)
         try:
             data = self._fetch(part, self._starts[number])
         except OSError as error:
@@ -91,27 +90,30 @@ class Parts:
         return data
 
     def check_all_taken(self) -> None:
-        """Raises CheckpointUnreadable if the value has not come to each of them."""
-        if self._left:
-            raise CheckpointUnreadable("it names parts that its value doesn't have")
+        """Raises CheckpointUnreadable if the value doesn't use each part."""
+        if self._remaining:
+            raise CheckpointUnreadable("it names parts that its value doesn't use")
 
 
 def describe(parts: Sequence[Part]) -> str:
-    """What stands under "parts" in a document."""
+    """Returns what stands under "parts" in a document."""
     return json.dumps([part._asdict() for part in parts])
 
 
-def names_in(described: object) -> list[str]:
-    """The names of parts that are described. Raises CheckpointUnreadable."""
-    if type(described) is not list:
-        raise CheckpointUnreadable("its parts are none")
-    return [_part(found).name for found in described]
+def names_in(description: object) -> list[str]:
+    """Returns the names of the parts that are described. Raises CheckpointUnreadable."""
+    return [part.name for part in _parts(description)]
 
 
-def _part(described: Any) -> Part:
-    if type(described) is not dict or described.keys() != set(Part._fields):
-        raise CheckpointUnreadable("a part of it is described by other words")
-    part = Part(**described)
-    if [type(fact) for fact in part] != [str, int, str] or part.size < 0:
-        raise CheckpointUnreadable("a part of it is described by other words")
-    return part
+def _parts(description: object) -> list[Part]:
+    if type(description) is not list:
+        raise CheckpointUnreadable("its list of parts is invalid")
+    return [_part(fields) for fields in description]
+
+
+def _part(fields: Any) -> Part:
+    if type(fields) is dict and fields.keys() == set(Part._fields):
+        part = Part(**fields)
+        if [type(field) for field in part] == [str, int, str] and part.size >= 0:
+            return part
+    raise CheckpointUnreadable("its list of parts is invalid")

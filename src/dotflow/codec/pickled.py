@@ -7,32 +7,32 @@ from dotflow.codec.types.scalars import read_bytes
 from dotflow.core.text import shorten
 from dotflow.errors import CheckpointUnreadable, ValueNotStorable
 
-_PROTOCOL: Final = 5  # that of every Python that dotflow runs on
+_PROTOCOL: Final = 5  # every Python that dotflow supports has it
 
 
 def write_pickle(value: Any, refusal: ValueNotStorable) -> bytes:
-    """Any value, in base 64. Raises ValueNotStorable if pickle refuses it, too.
+    """Returns the pickle of a value in base 64. Raises ValueNotStorable if pickle refuses it, too.
 
     Args:
         value: The value.
-        refusal: What the codec said of it.
+        refusal: Why the codec refused it.
     """
     import pickle
 
     try:
         return binascii.b2a_base64(pickle.dumps(value, _PROTOCOL), newline=False)
     except Exception as error:  # the user's own __reduce__ and __getstate__
-        reason = shorten(f"{type(error).__name__}: {error}")
-        told = f"{refusal.reason}; pickle can't keep it either: {reason}".removeprefix("; ")
-        raise ValueNotStorable(refusal.kind, refusal.place, told) from error
+        cause = shorten(f"{type(error).__name__}: {error}")
+        reason = f"{refusal.reason}; pickle can't keep it either: {cause}".removeprefix("; ")
+        raise ValueNotStorable(refusal.kind, refusal.place, reason) from error
 
 
 def read_pickle(payload: object) -> Any:
-    """The opposite of `write_pickle`. It runs whatever the pickle says. Raises CheckpointUnreadable."""
+    """Loads what `write_pickle` wrote, which runs any code that is in it. Raises CheckpointUnreadable."""
     import pickle
 
     try:
         return pickle.loads(read_bytes(payload))
     except Exception as error:  # the user's own __setstate__ and __init__
-        reason = shorten(f"{type(error).__name__}: {error}")
-        raise CheckpointUnreadable(f"it is a pickle, and unpickling failed: {reason}") from error
+        cause = shorten(f"{type(error).__name__}: {error}")
+        raise CheckpointUnreadable(f"it is a pickle, and unpickling failed: {cause}") from error

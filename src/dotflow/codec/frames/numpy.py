@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from dotflow.codec.frames.dtypes import build_dtype, describe_dtype
 from dotflow.codec.frames.pending import Blob, Pending, decoded
-from dotflow.codec.parts import BYTES
+from dotflow.codec.parts import BYTES_SUFFIX
 from dotflow.codec.types.classes import NotEncodable
 from dotflow.codec.types.scalars import read_buffer, read_bytes, write_bytes
 
@@ -35,7 +35,7 @@ def describe(value: Any) -> dict[str, Any]:
         return {**layout, **_describe_strings(value)}
     if value.dtype.itemsize == 0:
         raise NotEncodable("there is nothing in its items")
-    return {"dtype": describe_dtype(value.dtype), **layout, "data": Blob(bytes_of(value), BYTES)}
+    return {"dtype": describe_dtype(value.dtype), **layout, "data": Blob(bytes_of(value), BYTES_SUFFIX)}
 
 
 def build(payload: dict[str, Any]) -> Any:

@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 from dotflow.codec.types.scalars import write_bytes
-from dotflow.codec.types.value_path import pass_on
+from dotflow.codec.types.value_path import add_step
 from dotflow.errors import ValueNotStorable
 
 
@@ -26,17 +26,17 @@ class Blob(NamedTuple):
 def fill_in(
     description: Any,
     encode_inner: Callable[[Any], Any],
-    put_aside: Callable[[memoryview, str], Any] = lambda data, suffix: None,
+    put_part: Callable[[memoryview, str], Any] = lambda data, suffix: None,
 ) -> Any:
     """Returns the description as JSON. Raises ValueNotStorable for a value inside that can't be kept."""
 
     def encode(part: Pending | Blob) -> Any:
         if type(part) is Blob:
-            return put_aside(*part) or write_bytes(part.value)
+            return put_part(*part) or write_bytes(part.value)
         try:
             return encode_inner(part.value)
         except ValueNotStorable as error:
-            pass_on(error, *part)
+            add_step(error, *part)
             raise
 
     return _replace(description, encode)

@@ -10,7 +10,7 @@ from typing import Any
 
 from dotflow.codec.frames.ipc import check_stream
 from dotflow.codec.frames.pending import Blob
-from dotflow.codec.parts import STREAM
+from dotflow.codec.parts import STREAM_SUFFIX
 from dotflow.codec.types.classes import NotEncodable
 from dotflow.codec.types.scalars import read_buffer
 
@@ -34,7 +34,7 @@ def describe(value: Any) -> dict[str, Any]:
     again = _read(stream)
     if again.schema != frame.schema or again.shape != frame.shape or not again.equals(frame, null_equal=True):
         raise NotEncodable("Polars reads another value than it wrote")
-    return {"kind": type(value).__name__, "ipc": Blob(stream, STREAM)}
+    return {"kind": type(value).__name__, "ipc": Blob(stream, STREAM_SUFFIX)}
 
 
 def build(payload: dict[str, Any]) -> Any:

@@ -9,7 +9,7 @@ from typing import Any
 
 from dotflow.codec.frames.ipc import load_pyarrow, read_stream, write_stream
 from dotflow.codec.frames.pending import Blob
-from dotflow.codec.parts import STREAM
+from dotflow.codec.parts import STREAM_SUFFIX
 from dotflow.codec.types.classes import NotEncodable
 
 
@@ -25,7 +25,7 @@ def describe(value: Any) -> dict[str, Any]:
         is_same = is_same and again.num_rows == value.num_rows
     if not is_same or not (again.equals(value) or write_stream(other, others) == stream):  # a nan equals nothing
         raise NotEncodable("Arrow reads another value than it wrote")
-    return {"kind": kind, "ipc": Blob(stream, STREAM)}
+    return {"kind": kind, "ipc": Blob(stream, STREAM_SUFFIX)}
 
 
 def build(payload: dict[str, Any]) -> Any:

@@ -31,14 +31,14 @@ _MAX_REASON: Final = 200  # characters of a library's message
 def encode(
     value: Any,
     encode_inner: Callable[[Any], Any],
-    put_aside: Callable[[memoryview, str], Any] = lambda data, suffix: None,
+    put_part: Callable[[memoryview, str], Any] = lambda data, suffix: None,
 ) -> dict[str, Any]:
     """Encodes a value as JSON, under its tag.
 
     Args:
         value: A value of one of the libraries.
         encode_inner: Encodes the Python values inside it.
-        put_aside: Returns what stands for large data that lie beside the JSON; None for data that stay in it.
+        put_part: Returns what stands for large data that lie beside the JSON; None for data that stay in it.
 
     Raises:
         ValueNotStorable: The value would not come back as it was.
@@ -52,7 +52,7 @@ def encode(
         raise  # the caller tries again on a deeper stack
     except Exception as error:  # the library's own, about a value that it can't write
         raise ValueNotStorable(name_of(type(value)), "", _reason_of(error)) from error
-    return {tag: fill_in(description, encode_inner, put_aside)}
+    return {tag: fill_in(description, encode_inner, put_part)}
 
 
 def decode(tag: str, payload: Any) -> Any:

@@ -1,10 +1,10 @@
-"""The classes that values name: found again by name, without importing or running anything.
+"""The classes of values, which are found again by name: nothing is imported, and nothing is run.
 
-A name from a checkpoint is looked up in what the program has imported already, through the plain dictionaries of its
-modules and classes: module `__getattr__`, lazy modules, descriptors and metaclasses are not asked.
+A name from a checkpoint is looked up among the modules that the program has imported, in the plain dictionaries of
+modules and classes. So no module's `__getattr__`, lazy module, descriptor or metaclass runs.
 
-A class of a script is named by the name under which the script is imported, too: `__main__/weather:Row`. So it is found
-again where the script is imported, and in the script when it runs again, under another file name as well.
+The name of a script's class has the name under which the script is imported, too: `__main__/weather:Row`. So the class
+is found where the script is imported, and where it runs again, under another file name as well.
 """
 
 import sys
@@ -27,57 +27,57 @@ _class_flags: Final = type.__dict__["__flags__"].__get__
 _class_basicsize: Final = type.__dict__["__basicsize__"].__get__
 _class_itemsize: Final = type.__dict__["__itemsize__"].__get__
 
-#: A class has this flag if a class statement (or type()) made it, or C code at run time; built-in ones don't have it.
+#: A class has this flag if a class statement (or type()) made it, or C code at run time. Built-in ones don't have it.
 _HEAP_TYPE: Final = 1 << 9  # Py_TPFLAGS_HEAPTYPE, Include/object.h
 
 _MISSING: Final = object()
 
 _MAIN: Final = "__main__"
-_MARK: Final = f"{_MAIN}/"  # before a script's own name
+_SCRIPT_PREFIX: Final = f"{_MAIN}/"
 
 
 class NotEncodable(Exception):
-    """Why a value, or any value of a class, can't be kept."""
+    """A value, or any value of a class, can't be kept. The message is the reason."""
 
 
 def mro_of(cls: type) -> tuple[type, ...]:
-    """The class and those that it inherits from."""
-    found: tuple[type, ...] = _class_mro(cls)
-    return found
+    """Returns the class and those that it inherits from."""
+    mro: tuple[type, ...] = _class_mro(cls)
+    return mro
 
 
 def dict_of(cls: type) -> MappingProxyType[str, Any]:
-    """What stands in the class itself."""
-    found: MappingProxyType[str, Any] = _class_dict(cls)
-    return found
+    """Returns the attributes of the class itself."""
+    attributes: MappingProxyType[str, Any] = _class_dict(cls)
+    return attributes
 
 
 def inherits(cls: type, base: type) -> bool:
-    """Whether a class is another one or inherits from it, whatever their metaclasses say."""
+    """Whether a class is another one or inherits from it, without asking their metaclasses."""
     return type.__subclasscheck__(base, cls)
 
 
 def is_class(value: object) -> bool:
-    """Whether *value* is a class, whatever it says of itself."""
+    """Whether *value* is a class, whatever its `__class__` is."""
     return inherits(type(value), type)
 
 
 def attribute_of(cls: type, name: str, default: Any = None) -> Any:
-    """What the class or the first that it inherits from has under *name*, as it stands there."""
+    """Returns an attribute of the class, or of the first base that has it, without calling a descriptor."""
     for base in mro_of(cls):
-        found = dict_of(base).get(name, _MISSING)
-        if found is not _MISSING:
-            return found
+        attribute = dict_of(base).get(name, _MISSING)
+        if attribute is not _MISSING:
+            return attribute
     return default
 
 
 def module_of(cls: type) -> str:
-    """The name of the module that a class says it is from."""
+    """Returns the name of a class's module."""
     return str(_class_module(cls))
 
 
 def qualname_of(cls: type) -> str:
-    """The name of a class inside its module."""
+    """Returns the name of a class inside its module."""
     return str(_class_qualname(cls))
 
 
@@ -87,78 +87,78 @@ def is_built_in(cls: type) -> bool:
 
 
 def size_of(cls: type) -> int:
-    """The bytes of an instance's body; -1 where that is not the same for all of them."""
+    """Returns the bytes of an instance's body; -1 where they differ between instances."""
     return -1 if _class_itemsize(cls) else int(_class_basicsize(cls))
 
 
 def name_for(cls: type) -> str:
-    """The name that leads to the class, `module:qualname`; for one of a script `__main__/module:qualname`.
+    """Returns the name that leads to the class, `module:qualname`; `__main__/module:qualname` for one of a script.
 
     Raises:
         ValueNotStorable: No name leads to it.
     """
     qualname, module = qualname_of(cls), module_of(cls)
     if module == _MAIN:
-        own = _name_of_main()
-        module = f"{_MARK}{own}" if own != _MAIN and _module(own) is sys.modules[_MAIN] else module
+        script = _name_of_main()
+        module = f"{_SCRIPT_PREFIX}{script}" if script != _MAIN and _module(script) is sys.modules[_MAIN] else module
     name = f"{module}:{qualname}"
     if "<locals>" in qualname:
         reason = "its class is defined inside a function and can't be found again; define it at the top of a module"
-    elif "[" in qualname and _look_up(name) is not cls:
-        reason = "a generic class can be found again only if it was made at the top of a module: Rows = Page[Row]"
-    elif _look_up(name) is not cls:
-        reason = f"its class can't be found again: {name} leads elsewhere, or nowhere"
-    else:
+    elif _look_up(name) is cls:
         return name
+    elif "[" in qualname:
+        reason = "a generic class can be found again only if it was made at the top of a module: Rows = Page[Row]"
+    else:
+        reason = f"its class can't be found again: {name} leads elsewhere, or nowhere"
     raise ValueNotStorable(name_of(cls), "", reason)
 
 
-def unmarked(name: str) -> str:
-    """The name without the note that the class is a script's: the same in the script and where it is imported."""
-    return name.removeprefix(_MARK)
+def without_prefix(name: str) -> str:
+    """Returns the name without the script's prefix: the same in the script and where it is imported."""
+    return name.removeprefix(_SCRIPT_PREFIX)
 
 
 def find(name: object) -> type:
-    """The class that a checkpoint names.
+    """Returns the class that a checkpoint names.
 
     Raises:
-        CheckpointUnreadable: There is none, as far as the program has been imported by now.
+        CheckpointUnreadable: No module that is imported by now has it.
     """
     if type(name) is not str or ":" not in name:
-        raise CheckpointUnreadable("a class in it has no proper name")
-    module, _, qualname = unmarked(name).partition(":")
+        raise CheckpointUnreadable("the name of a class in it is invalid")
+    module, _, qualname = without_prefix(name).partition(":")
     if _module(name.partition(":")[0]) is None:
         raise CheckpointUnreadable(
             f"it holds a {qualname} of the module {module!r}, which this program has not imported; import it before "
             f"start()"
         )
-    found = _look_up(name)
-    if not is_class(found):
+    cls = _look_up(name)
+    if not is_class(cls):
         raise CheckpointUnreadable(f"it holds a {qualname}, and there is no such class in the module {module!r}")
-    assert isinstance(found, type)
-    return found
+    assert isinstance(cls, type)
+    return cls
 
 
 def _module(name: str) -> ModuleType | None:
-    """The module of that name, as far as it has been imported: `__main__` too, if that is what it is called else.
+    """Returns the module of that name, if it is imported. It may be what runs as `__main__`.
 
     A script that is also imported is there twice, with two classes of each name: then each has its own module's name.
     """
-    own = unmarked(name)
-    found = sys.modules.get(own)
-    if found is None and (own != name or own == _name_of_main()):
-        found = sys.modules.get(_MAIN)
-    return found if inherits(type(found), ModuleType) else None
+    own_name = without_prefix(name)
+    module = sys.modules.get(own_name)
+    if module is None and (own_name != name or own_name == _name_of_main()):
+        module = sys.modules.get(_MAIN)
+    return module if inherits(type(module), ModuleType) else None
 
 
 def _name_of_main() -> str:
-    """The name under which what runs as `__main__` is imported elsewhere; `__main__` if it has none.
+    """Returns the name under which other programs import what runs as `__main__`; `__main__` if there is none.
 
-    `python -m pkg.jobs` says it. `python weather.py` makes the script's folder importable, so there it is `weather`.
+    `python -m pkg.jobs` has it. `python weather.py` makes the script's folder importable, so there it is `weather`.
     """
     main = sys.modules.get(_MAIN)
-    found = _module_dict(main) if inherits(type(main), ModuleType) else {}
-    spec, path = found.get("__spec__"), found.get("__file__")
+    names = _module_dict(main) if inherits(type(main), ModuleType) else {}
+    spec, path = names.get("__spec__"), names.get("__file__")
     if spec is not None:
         return spec.name if type(spec) is ModuleSpec and type(spec.name) is str else _MAIN
     stem = Path(path).name.removesuffix(".py") if type(path) is str else ""
@@ -166,19 +166,19 @@ def _name_of_main() -> str:
 
 
 def _look_up(name: str) -> object:
-    """What stands under the name; None if there is nothing."""
-    module, _, qualname = name.partition(":")
-    found = _module(module)
-    if found is None:
+    """Returns what the name leads to; None for nothing."""
+    module_name, _, qualname = name.partition(":")
+    module = _module(module_name)
+    if module is None:
         return None
-    place = _module_dict(found)
-    if qualname in place:  # also the names of generic models, which may have dots in them: Page[app.Row]
-        value: object = place[qualname]
+    names = _module_dict(module)
+    if qualname in names:  # also the names of generic models, which may have dots in them: Page[app.Row]
+        value: object = names[qualname]
         return value
     *outer, last = qualname.split(".")
     for part in outer:
-        cls = place.get(part)
+        cls = names.get(part)
         if not is_class(cls):
             return None
-        place = _class_dict(cls)
-    return place.get(last)
+        names = _class_dict(cls)
+    return names.get(last)

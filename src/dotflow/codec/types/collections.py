@@ -1,11 +1,11 @@
-"""The types of the collections module, ranges and complex numbers: what is said of them beside their items."""
+"""The types of the collections module, ranges and complex numbers: what they have beside their items."""
 
 from collections import Counter, OrderedDict, defaultdict, deque
 from typing import Any, Final
 
 from dotflow.codec.types.classes import NotEncodable
 
-#: What a defaultdict may fill its gaps with: these have names, and need nothing else.
+#: The factories of defaultdicts that are kept.
 _FACTORIES: Final[dict[str, type]] = {
     kind.__name__: kind
     for kind in (bool, bytes, complex, dict, float, frozenset, int, list, set, str, tuple)
@@ -13,8 +13,8 @@ _FACTORIES: Final[dict[str, type]] = {
 _NAMES: Final = {kind: name for name, kind in _FACTORIES.items()}
 
 
-def check_bare(value: Counter[Any] | OrderedDict[Any, Any]) -> None:
-    """Raises NotEncodable for a value with attributes: only the items are written."""
+def check_no_attributes(value: Counter[Any] | OrderedDict[Any, Any]) -> None:
+    """Raises NotEncodable for a value with attributes, since only the items are written."""
     if vars(value):
         raise NotEncodable("it has attributes of its own; return it without them")
 
@@ -31,10 +31,10 @@ def name_of_factory(value: defaultdict[Any, Any]) -> str | None:
 
 
 def read_counter(payload: object) -> Counter[Any]:
-    """Builds a Counter, whatever its counts are."""
-    found: Counter[Any] = Counter()
-    dict.update(found, _items(payload))
-    return found
+    """Builds a Counter, whose counts may be of any type."""
+    counter: Counter[Any] = Counter()
+    dict.update(counter, _items(payload))
+    return counter
 
 
 def read_ordered(payload: object) -> OrderedDict[Any, Any]:
@@ -49,11 +49,11 @@ def read_defaultdict(payload: object) -> defaultdict[Any, Any]:
 
 
 def read_deque(payload: object) -> deque[Any]:
-    """Builds a deque from its items, and how many there can be."""
-    items, longest = _list(payload, 2)
-    if longest is not None and (type(longest) is not int or len(_list(items)) > longest):
-        raise ValueError("its items and its length don't fit together")
-    return deque(_list(items), longest)
+    """Builds a deque from its items and its maximum length."""
+    items, maxlen = _list(payload, 2)
+    if maxlen is not None and (type(maxlen) is not int or len(_list(items)) > maxlen):
+        raise ValueError("it has more items than its maximum length")
+    return deque(_list(items), maxlen)
 
 
 def read_range(payload: object) -> range:
@@ -68,7 +68,7 @@ def read_complex(payload: object) -> complex:
 
 def _items(payload: object) -> dict[Any, Any]:
     if type(payload) is not dict:
-        raise TypeError("its items are none")
+        raise TypeError("its items are not a dict")
     return payload
 
 
@@ -80,5 +80,5 @@ def _list(payload: object, length: int | None = None) -> list[Any]:
 
 def _all(values: list[Any], kind: type) -> list[Any]:
     if not all(type(value) is kind for value in values):
-        raise TypeError("its numbers are none")
+        raise TypeError("its numbers are of another type")
     return values

@@ -1,4 +1,4 @@
-"""Dates, times and spans, with their time zones."""
+"""Dates, times and timedeltas, with their time zones."""
 
 import re
 import sys
@@ -11,72 +11,72 @@ from dotflow.core.failure import name_of
 #: No dot, and no slash at an end: a key is also a file's path, and a part of a module's name in the package tzdata.
 _ZONE: Final = re.compile(r"[A-Za-z0-9_+-]+(?:/[A-Za-z0-9_+-]+)*")
 
-#: What more may be said than ISO 8601 says, and which of it takes the place of the offset there.
-_MORE: Final = frozenset({"fold", "name", "offset", "zone"})
-_APART: Final = frozenset({"offset", "zone"})
+#: What can be added to ISO 8601, and what of it takes the place of its offset.
+_EXTRAS: Final = frozenset({"fold", "name", "offset", "zone"})
+_ZONES: Final = frozenset({"offset", "zone"})
 
 
-def write_moment(value: datetime | time) -> str | list[Any]:
-    """ISO 8601; a zone, the name of an offset and a fold in a second part. Raises NotEncodable for other time zones."""
+def write_datetime(value: datetime | time) -> str | list[Any]:
+    """Writes ISO 8601, and a zone, an offset's name and a fold beside it. Raises NotEncodable for other time zones."""
     tz = value.tzinfo
-    more: dict[str, Any] = {}
+    extras: dict[str, Any] = {}
     if tz is not None and tz is not UTC:
         if type(tz) is timezone:
-            arguments = tz.__getinitargs__()  # type: ignore[attr-defined]  # what pickle asks, too
+            arguments = tz.__getinitargs__()  # type: ignore[attr-defined]  # pickle uses this, too
             if len(arguments) > 1:
-                more["name"] = arguments[1]
+                extras["name"] = arguments[1]
             if arguments[0].microseconds:  # Python reads +00:00:00.000001 as UTC
-                more["offset"] = write_span(arguments[0])
+                extras["offset"] = write_timedelta(arguments[0])
         else:
-            more["zone"] = _key_of(tz)
+            extras["zone"] = _key_of(tz)
     if value.fold:
-        more["fold"] = 1
-    if not more:
+        extras["fold"] = 1
+    if not extras:
         return value.isoformat()
-    return [(value if more.keys().isdisjoint(_APART) else value.replace(tzinfo=None)).isoformat(), more]
+    return [(value if extras.keys().isdisjoint(_ZONES) else value.replace(tzinfo=None)).isoformat(), extras]
 
 
 def read_datetime(payload: object) -> datetime:
-    """The opposite of `write_moment`. Raises ValueError, TypeError or KeyError."""
-    text, more = _parts(payload)
+    """Reads what `write_datetime` wrote. Raises ValueError, TypeError or KeyError."""
+    text, extras = _split(payload)
     value = datetime.fromisoformat(text)
-    return value if not more and value.isoformat() == text else value.replace(**_completion(value, text, more))
+    return value if not extras and value.isoformat() == text else value.replace(**_changes(value, text, extras))
 
 
 def read_time(payload: object) -> time:
-    """The opposite of `write_moment`. Raises ValueError, TypeError or KeyError."""
-    text, more = _parts(payload)
+    """Reads what `write_datetime` wrote. Raises ValueError, TypeError or KeyError."""
+    text, extras = _split(payload)
     value = time.fromisoformat(text)
-    return value if not more and value.isoformat() == text else value.replace(**_completion(value, text, more))
+    return value if not extras and value.isoformat() == text else value.replace(**_changes(value, text, extras))
 
 
 def read_date(payload: object) -> date:
-    """A date from ISO 8601. Raises ValueError or TypeError."""
+    """Reads a date from ISO 8601. Raises ValueError or TypeError."""
     if type(payload) is not str:
         raise TypeError("it is not text")
     value = date.fromisoformat(payload)
     if value.isoformat() != payload:
-        raise ValueError("it is not written as dates are here")
+        raise ValueError("its form is not the usual one")
     return value
 
 
-def write_span(value: timedelta) -> list[int]:
-    """Days, seconds and microseconds."""
+def write_timedelta(value: timedelta) -> list[int]:
+    """Returns days, seconds and microseconds."""
     return [value.days, value.seconds, value.microseconds]
 
 
-def read_span(payload: object) -> timedelta:
-    """The opposite of `write_span`. Raises ValueError, TypeError or OverflowError."""
+def read_timedelta(payload: object) -> timedelta:
+    """Reads what `write_timedelta` wrote. Raises ValueError, TypeError or OverflowError."""
     if type(payload) is not list or [type(part) for part in payload] != [int, int, int]:
-        raise TypeError("it is not three whole numbers")
+        raise TypeError("it is not three ints")
     value = timedelta(*payload)
-    if write_span(value) != payload:
+    if write_timedelta(value) != payload:
         raise ValueError("a part of it is out of its range")
     return value
 
 
 def _key_of(tz: Any) -> str:
-    """The name of a zone that leads to the same zone."""
+    """Returns the key that leads to the same zone."""
     zoneinfo = sys.modules.get("zoneinfo")
     if zoneinfo is None or type(tz) is not zoneinfo.ZoneInfo:
         raise NotEncodable(f"its time zone is a {name_of(type(tz))}; use zoneinfo.ZoneInfo or datetime.timezone")
@@ -89,37 +89,37 @@ def _key_of(tz: Any) -> str:
     return key
 
 
-def _parts(payload: object) -> tuple[str, dict[str, Any]]:
-    text, more = payload if type(payload) is list and len(payload) == 2 else (payload, {})
-    if type(text) is not str or type(more) is not dict:
-        raise TypeError("it is not text, or text and what more there is to say")
-    return text, more
+def _split(payload: object) -> tuple[str, dict[str, Any]]:
+    text, extras = payload if type(payload) is list and len(payload) == 2 else (payload, {})
+    if type(text) is not str or type(extras) is not dict:
+        raise TypeError("it is not text, or text with a zone, a name and a fold")
+    return text, extras
 
 
-def _completion(value: datetime | time, text: str, more: dict[str, Any]) -> dict[str, Any]:
-    """What the text alone doesn't say."""
+def _changes(value: datetime | time, text: str, extras: dict[str, Any]) -> dict[str, Any]:
+    """Returns the fields to replace in what ISO 8601 says."""
     if value.isoformat() != text:
-        raise ValueError("it is not written as dates and times are here")
-    if not more.keys() <= _MORE or more.get("fold", 1) != 1:
-        raise ValueError("what more is said of it means nothing")
-    found: dict[str, Any] = {"fold": 1} if "fold" in more else {}
+        raise ValueError("its form is not the usual one")
+    if not extras.keys() <= _EXTRAS or extras.get("fold", 1) != 1:
+        raise ValueError("a field beside its text is invalid")
+    changes: dict[str, Any] = {"fold": 1} if "fold" in extras else {}
     tz: Any = value.tzinfo
-    if tz is not None and not more.keys().isdisjoint(_APART):
+    if tz is not None and not extras.keys().isdisjoint(_ZONES):
         raise ValueError("it has two time zones")
-    if "zone" in more:
-        tz = _zone(more["zone"])
-    if "offset" in more:
-        tz = timezone(read_span(more["offset"]))
-    if "name" in more:
-        if type(tz) is not timezone or type(more["name"]) is not str:
-            raise ValueError("the name of its offset means nothing")
-        tz = timezone(tz.utcoffset(None), more["name"])
-    return found | {"tzinfo": tz}
+    if "zone" in extras:
+        tz = _zone(extras["zone"])
+    if "offset" in extras:
+        tz = timezone(read_timedelta(extras["offset"]))
+    if "name" in extras:
+        if type(tz) is not timezone or type(extras["name"]) is not str:
+            raise ValueError("the name of its offset is invalid")
+        tz = timezone(tz.utcoffset(None), extras["name"])
+    return changes | {"tzinfo": tz}
 
 
 def _zone(key: object) -> Any:
     if type(key) is not str or _ZONE.fullmatch(key) is None:
-        raise ValueError("its time zone is none")
+        raise ValueError("its time zone is invalid")
     import zoneinfo
 
     try:

@@ -7,16 +7,16 @@ from typing import Any, Final
 from dotflow.codec.types.classes import NotEncodable, attribute_of, dict_of, find, inherits, mro_of
 from dotflow.errors import CheckpointUnreadable
 
-#: What making a new combination of flags would run, where the class or a mixin has one of its own.
+#: Methods that a new combination of flags would run, where the class or a mixin defines them.
 _HOOKS: Final = ("__getattr__", "__getattribute__", "__setattr__")
-_OURS: Final = (enum.IntFlag, enum.Flag, enum.ReprEnum, enum.Enum, int, object)
+_STANDARD: Final = (enum.IntFlag, enum.Flag, enum.ReprEnum, enum.Enum, int, object)
 
 
 def write_member(member: Any) -> str | list[Any]:
-    """A member's name; for a combination of flags the names of those set, and then the bits without a name.
+    """Returns a member's name; for a combination of flags their names, and then the bits without a name.
 
     Raises:
-        NotEncodable: It would not be found again.
+        NotEncodable: The member would not be found again.
     """
     cls = type(member)
     members = _members_of(cls)
@@ -35,18 +35,18 @@ def write_member(member: Any) -> str | list[Any]:
     return [*parts, rest] if rest else parts
 
 
-def read_member(name: object, wanted: object) -> Any:
-    """The member that a checkpoint means. Neither `_missing_` nor anything else of its author's is run."""
+def read_member(name: object, member: object) -> Any:
+    """Returns the member that `write_member` wrote. Neither `_missing_` nor any other code of the class is run."""
     cls = find(name)
     if not inherits(cls, Enum):
         raise CheckpointUnreadable(f"{name} is no Enum")
     members = _members_of(cls)
-    if type(wanted) is str and wanted in members:
-        return members[wanted]
-    if type(wanted) is not list or not inherits(cls, Flag):
-        raise CheckpointUnreadable(f"{name} has no member {wanted!r} (any more)")
+    if type(member) is str and member in members:
+        return members[member]
+    if type(member) is not list or not inherits(cls, Flag):
+        raise CheckpointUnreadable(f"{name} has no member {member!r} (any more)")
     value = 0
-    for part in wanted:
+    for part in member:
         bits = _attribute(members[part], "_value_") if type(part) is str and part in members else part
         if type(bits) is not int or bits <= 0:
             raise CheckpointUnreadable(f"{name} has no member {part!r} (any more)")
@@ -54,7 +54,7 @@ def read_member(name: object, wanted: object) -> Any:
     try:
         return _combine(cls, value)
     except NotEncodable as error:
-        raise CheckpointUnreadable(f"{name} has no {wanted!r} (any more): {error}") from error
+        raise CheckpointUnreadable(f"{name} has no {member!r} (any more): {error}") from error
 
 
 def _attribute(member: object, name: str) -> Any:
@@ -62,25 +62,25 @@ def _attribute(member: object, name: str) -> Any:
 
 
 def _members_of(cls: type) -> dict[str, Any]:
-    found = dict_of(cls).get("_member_map_")
-    return found if type(found) is dict else {}
+    members = dict_of(cls).get("_member_map_")
+    return members if type(members) is dict else {}
 
 
 def _combine(cls: type, value: int) -> Any:
-    """The one object that stands for a combination of flags; made now if there is none yet. Raises NotEncodable."""
+    """Returns the one object that stands for a combination of flags, which may be new. Raises NotEncodable."""
     known = dict_of(cls).get("_value2member_map_")
     if type(known) is not dict:
         raise NotEncodable("it is no proper Enum")
     if value in known:
         return known[value]
-    own = [base for base in mro_of(cls) if not any(base is ours for ours in _OURS)]
+    bases = [base for base in mro_of(cls) if not any(base is standard for standard in _STANDARD)]
     kind = attribute_of(cls, "_member_type_")
-    if any(hook in dict_of(base) for base in own for hook in _HOOKS) or not (kind is object or kind is int):
+    if any(hook in dict_of(base) for base in bases for hook in _HOOKS) or not (kind is object or kind is int):
         raise NotEncodable("making it would run the class's own code")
     try:
-        made: Any = dict_of(Flag)["_missing_"].__func__(cls, value)  # the class may have a _missing_ of its own
+        combination: Any = dict_of(Flag)["_missing_"].__func__(cls, value)  # not the class's own _missing_
     except ValueError as error:
         raise NotEncodable(str(error)) from error
-    if type(made) is not cls or _attribute(made, "_value_") != value:
+    if type(combination) is not cls or _attribute(combination, "_value_") != value:
         raise NotEncodable("the class keeps no such values")
-    return made
+    return combination

@@ -1,4 +1,4 @@
-"""Where the instances of a class have their state: it is read and written without running anything of theirs."""
+"""Where the instances of a class have their state, which is read and written without running any of their code."""
 
 from types import GetSetDescriptorType, MemberDescriptorType
 from typing import Any, Final
@@ -43,9 +43,9 @@ class Layout:
                     self._slots[name] = member
             if type(members.get("__dict__")) is GetSetDescriptorType:
                 self._dict = members["__dict__"]
-        # A base written in C keeps its state in the instance's body; object.__reduce_ex__ looks at this, too.
-        room = _POINTER * (2 + len(self._slots) + len(self._hidden))  # 2: for a __dict__ and a __weakref__
-        if not 0 <= size_of(cls) <= object.__basicsize__ + room:
+        # A base written in C keeps its state in the instance's body. object.__reduce_ex__ checks this, too.
+        slots = _POINTER * (2 + len(self._slots) + len(self._hidden))  # 2: for a __dict__ and a __weakref__
+        if not 0 <= size_of(cls) <= object.__basicsize__ + slots:
             raise NotEncodable("a part of its state is hidden in C code")
 
     def has_slot(self, name: str) -> bool:
@@ -53,7 +53,7 @@ class Layout:
         return name in self._slots
 
     def get_state(self, instance: object) -> tuple[dict[str, Any], dict[Any, Any]]:
-        """The instance's fields, and what else it has. Raises NotEncodable for a field without a value."""
+        """Returns the instance's fields and its other attributes. Raises NotEncodable for a field without a value."""
         if _values_of(dict(enumerate(self._hidden)), instance):
             raise NotEncodable("it has a slot that another attribute hides")
         state = _values_of(self._slots, instance)
@@ -66,9 +66,9 @@ class Layout:
         return fields, state
 
     def from_state(self, fields: dict[Any, Any], others: dict[Any, Any]) -> object:
-        """An instance with this state. Raises CheckpointUnreadable if it is not the state of such an instance now."""
+        """Builds an instance with this state. Raises CheckpointUnreadable if the class has other fields now."""
         if fields.keys() != self._names:
-            raise CheckpointUnreadable(_changes(self.cls, fields, self._fields))
+            raise CheckpointUnreadable(_difference(self.cls, fields, self._fields))
         instance: object = object.__new__(self.cls)
         attributes = None if self._dict is None else self._dict.__get__(instance)
         for part in (fields, others):
@@ -78,28 +78,28 @@ class Layout:
                 elif attributes is not None:
                     attributes[name] = value
                 else:
-                    raise CheckpointUnreadable(f"the class {qualname_of(self.cls)} has no place for {name!r} any more")
+                    raise CheckpointUnreadable(f"the class {qualname_of(self.cls)} can't have {name!r} any more")
         return instance
 
     def _default_of(self, name: str) -> Any:
-        """The value of a field that the instance has from its class."""
-        found = attribute_of(self.cls, name, _UNSET)
-        if found is _UNSET or type(found) is MemberDescriptorType:
+        """Returns the value of a field that the instance has from its class."""
+        default = attribute_of(self.cls, name, _UNSET)
+        if default is _UNSET or type(default) is MemberDescriptorType:
             raise NotEncodable(f"its field {name!r} was never set")
-        if attribute_of(type(found), "__get__") is not None:
+        if attribute_of(type(default), "__get__") is not None:
             raise NotEncodable(f"its field {name!r} is a descriptor, and only that knows where the value is")
-        return found
+        return default
 
 
 def _values_of(slots: dict[Any, MemberDescriptorType], instance: object) -> dict[Any, Any]:
-    """The values of those slots that have one."""
-    found = {}
+    """Returns the values of those slots that have one."""
+    values = {}
     for name, slot in slots.items():
         try:
-            found[name] = slot.__get__(instance)
+            values[name] = slot.__get__(instance)
         except AttributeError:  # not set
             continue
-    return found
+    return values
 
 
 class TupleLayout:
@@ -117,26 +117,26 @@ class TupleLayout:
         members = dict_of(cls)
         self._fields: tuple[str, ...] = members.get("_fields", ())
         if type(self._fields) is not tuple or not all(type(name) is str for name in self._fields):
-            raise NotEncodable("it is no named tuple")
+            raise NotEncodable("it is not a named tuple")
         if mro_of(cls) != (cls, tuple, object) or not members.keys().isdisjoint({"__dict__", "__del__"}):
             raise NotEncodable("it is more than a named tuple; return a plain one, or a dataclass")
 
     def get_state(self, instance: tuple[Any, ...]) -> tuple[dict[str, Any], dict[Any, Any]]:
-        """The instance's items by name; there is nothing else. Raises NotEncodable for items without a name."""
+        """Returns the instance's items by name, and no other attributes. Raises NotEncodable if one has no name."""
         if tuple.__len__(instance) != len(self._fields):
-            raise NotEncodable("it has not as many items as its class has names")
+            raise NotEncodable("it doesn't have one item for each of its class's names")
         return dict(zip(self._fields, tuple.__iter__(instance), strict=True)), {}
 
     def from_state(self, fields: dict[Any, Any], others: dict[Any, Any]) -> object:
-        """An instance with these items. Raises CheckpointUnreadable if the class has other names now."""
+        """Builds an instance with these items. Raises CheckpointUnreadable if the class has other names now."""
         if others or fields.keys() != set(self._fields):
-            raise CheckpointUnreadable(_changes(self.cls, fields, self._fields))
+            raise CheckpointUnreadable(_difference(self.cls, fields, self._fields))
         return tuple.__new__(self.cls, [fields[name] for name in self._fields])
 
 
-def _changes(cls: type, then: dict[Any, Any], now: tuple[str, ...]) -> str:
-    gone = ", ".join(repr(name) for name in then if name not in now)
-    new = ", ".join(repr(name) for name in now if name not in then)
-    told = [f"no longer has {gone}"] if gone else []
-    told += [f"now has {new}"] if new else []
-    return f"the class {qualname_of(cls)} has changed since: it {' and '.join(told)}"
+def _difference(cls: type, then: dict[Any, Any], now: tuple[str, ...]) -> str:
+    removed = ", ".join(repr(name) for name in then if name not in now)
+    added = ", ".join(repr(name) for name in now if name not in then)
+    changes = [f"no longer has {removed}"] if removed else []
+    changes += [f"now has {added}"] if added else []
+    return f"the class {qualname_of(cls)} has changed since: it {' and '.join(changes)}"

@@ -1,4 +1,4 @@
-"""Dataclasses, Pydantic models and named tuples: taken apart and built past what their authors wrote."""
+"""Dataclasses, Pydantic models and named tuples: read and built without running their code."""
 
 import dataclasses
 import sys
@@ -18,13 +18,13 @@ _FIELDS_SET: Final = "__pydantic_fields_set__"
 _EXTRA: Final = "__pydantic_extra__"
 _PRIVATE: Final = "__pydantic_private__"
 
-#: The layouts of classes that were met, by tag and name. A name may come to mean another class, so look before use.
+#: The layouts of classes, by tag and name. A name may lead to another class later, so check before use.
 _layouts: Final[dict[tuple[str, str], Layout | TupleLayout]] = {}
-_MANY: Final = 1000  # so many classes are remembered, and kept alive by it
+_MAX_LAYOUTS: Final = 1000  # each keeps its class alive
 
 
 def tag_for(cls: type) -> str:
-    """The tag of a class's instances; empty where the class is neither a dataclass, a model nor a named tuple."""
+    """Returns the tag of a class's instances; empty for other classes than dataclasses, models and named tuples."""
     if is_model(cls):
         return MODEL
     if inherits(cls, tuple) and "_fields" in dict_of(cls):
@@ -33,10 +33,10 @@ def tag_for(cls: type) -> str:
 
 
 def describe(tag: str, cls: type) -> tuple[str, Layout | TupleLayout]:
-    """The name of a class, and where its instances have their state.
+    """Returns the name of a class, and the layout of its instances.
 
     Raises:
-        ValueNotStorable: They can't be kept.
+        ValueNotStorable: The instances can't be kept.
     """
     name = name_for(cls)
     try:
@@ -46,24 +46,24 @@ def describe(tag: str, cls: type) -> tuple[str, Layout | TupleLayout]:
 
 
 def get_state(tag: str, layout: Layout | TupleLayout, instance: Any) -> tuple[dict[str, Any], dict[Any, Any]]:
-    """An instance's fields, and what else it has and not every instance has. Raises ValueNotStorable."""
+    """Returns an instance's fields, and the attributes that not every instance has. Raises ValueNotStorable."""
     try:
         fields, others = layout.get_state(instance)
     except NotEncodable as error:
         raise ValueNotStorable(name_of(layout.cls), "", str(error)) from error
     if tag == MODEL:
-        return fields, _shortened(fields, others)
-    if "__orig_class__" in others:  # typing notes it at instances of a generic class
+        return fields, _without_defaults(fields, others)
+    if "__orig_class__" in others:  # typing sets it at instances of a generic class
         name = qualname_of(layout.cls)
         raise ValueNotStorable(name_of(layout.cls), "", f"it was made as a {name}[...]; make it as a plain {name}(...)")
     return fields, others
 
 
 def rebuild(tag: str, name: object, fields: dict[Any, Any], others: dict[Any, Any]) -> object:
-    """An instance of the class that a checkpoint names, with this state. Nothing that its author wrote is run.
+    """Builds an instance of the class that a checkpoint names, with this state. None of the class's code is run.
 
     Raises:
-        CheckpointUnreadable: There is no such class, or it is no longer what it was.
+        CheckpointUnreadable: There is no such class, or it has changed.
     """
     cls = find(name)
     try:
@@ -71,12 +71,12 @@ def rebuild(tag: str, name: object, fields: dict[Any, Any], others: dict[Any, An
     except NotEncodable as error:
         raise CheckpointUnreadable(f"{name} can't be restored: {error}") from error
     if tag == MODEL and isinstance(layout, Layout):
-        others = _lengthened(layout, fields, others)
+        others = _with_defaults(layout, fields, others)
     return layout.from_state(fields, others)
 
 
 def is_model(cls: type) -> bool:
-    """Whether it is a Pydantic model: then Pydantic has been imported."""
+    """Whether a class is a Pydantic model. If it is, Pydantic has been imported."""
     main = sys.modules.get("pydantic.main")
     base = None if main is None else vars(main).get("BaseModel")
     return base is not None and inherits(cls, base)
@@ -85,7 +85,7 @@ def is_model(cls: type) -> bool:
 def _layout_of(tag: str, name: str, cls: type) -> Layout | TupleLayout:
     known = _layouts.get((tag, name))
     if known is None or known.cls is not cls:
-        if len(_layouts) >= _MANY:
+        if len(_layouts) >= _MAX_LAYOUTS:
             _layouts.clear()
         known = _layouts[tag, name] = _make_layout(tag, cls)
     return known
@@ -100,15 +100,15 @@ def _make_layout(tag: str, cls: type) -> Layout | TupleLayout:
 def _dataclass_fields(cls: type) -> tuple[str, ...]:
     known = attribute_of(cls, "__dataclass_fields__")
     if type(known) is not dict or not all(type(field) is dataclasses.Field for field in known.values()):
-        raise NotEncodable("it is no dataclass")
-    # A stand-in, as the class itself might answer through a metaclass. fields() leaves ClassVar and InitVar out.
+        raise NotEncodable("it is not a dataclass")
+    # A stand-in, since the class's metaclass might run code. fields() leaves ClassVar and InitVar out.
     stand_in: Any = SimpleNamespace(__dataclass_fields__=known)
     return tuple(field.name for field in dataclasses.fields(stand_in))
 
 
 def _model_fields(cls: type) -> tuple[str, ...]:
     if not is_model(cls):
-        raise NotEncodable("it is no Pydantic model")
+        raise NotEncodable("it is not a Pydantic model")
     known = attribute_of(cls, "__pydantic_fields__")
     if known is None:
         known = attribute_of(cls, "model_fields")  # Pydantic before 2.10
@@ -117,20 +117,20 @@ def _model_fields(cls: type) -> tuple[str, ...]:
     return tuple(known)
 
 
-def _shortened(fields: dict[str, Any], others: dict[Any, Any]) -> dict[Any, Any]:
-    """What a model has besides its fields, without what most models have."""
+def _without_defaults(fields: dict[str, Any], others: dict[Any, Any]) -> dict[Any, Any]:
+    """Returns a model's other attributes, without the values that most models have."""
     kept = {name: value for name, value in others.items() if value is not None or name not in (_EXTRA, _PRIVATE)}
     if kept.get(_PRIVATE):
-        undefined = sys.modules["pydantic_core"].PydanticUndefined  # what stands for an attribute that has no value
+        undefined = sys.modules["pydantic_core"].PydanticUndefined  # of an attribute without a value
         kept[_PRIVATE] = {name: value for name, value in kept[_PRIVATE].items() if value is not undefined}
     fields_set = kept.pop(_FIELDS_SET, None)
     if fields_set is not None and fields_set != fields.keys():
-        kept[_FIELDS_SET] = sorted(fields_set, key=str)  # a set's own order is another one in every process
+        kept[_FIELDS_SET] = sorted(fields_set, key=str)  # a set's order differs between processes
     return kept
 
 
-def _lengthened(layout: Layout, fields: dict[str, Any], others: dict[Any, Any]) -> dict[Any, Any]:
-    """The opposite of `_shortened`."""
+def _with_defaults(layout: Layout, fields: dict[str, Any], others: dict[Any, Any]) -> dict[Any, Any]:
+    """Returns what `_without_defaults` was given."""
     fields_set = set(_expect(others.get(_FIELDS_SET, list(fields)), list))
     known = {
         _FIELDS_SET: fields_set,
@@ -142,5 +142,5 @@ def _lengthened(layout: Layout, fields: dict[str, Any], others: dict[Any, Any]) 
 
 def _expect(state: Any, *kinds: type) -> Any:
     if type(state) not in kinds:
-        raise CheckpointUnreadable("what it says of a model beside its fields means nothing")
+        raise CheckpointUnreadable("the state of a model beside its fields is invalid")
     return state

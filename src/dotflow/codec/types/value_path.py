@@ -1,6 +1,6 @@
-"""Where in a value something stands that can't be kept, as one would write it: `['rows'][3].conn`.
+"""The path to what can't be kept in a value, as one would write it: `['rows'][3].conn`.
 
-The place is put together while the refusal passes upwards, so that a value that is kept pays nothing for it.
+The path is built while the refusal passes upwards, so that a value that is kept pays nothing for it.
 """
 
 from datetime import date, datetime, time, timedelta
@@ -9,9 +9,9 @@ from typing import Final
 from dotflow.core.failure import name_of
 from dotflow.errors import ValueNotStorable
 
-_SHOWN: Final = 80  # characters of a key, and of a place that is hundreds of steps deep
+_MAX_SHOWN: Final = 80  # characters of a key, and of a path that is hundreds of steps deep
 
-#: Keys that are shown. The __repr__ of another may be the user's own.
+#: Keys whose repr is shown. That of another type may be the user's own.
 _SHOWABLE: Final = frozenset({type(None), bool, int, float, str, bytes, date, datetime, time, timedelta})
 
 
@@ -20,41 +20,41 @@ class TooDeep(ValueNotStorable):
 
     def __init__(self, value: object, limit: int) -> None:
         super().__init__(name_of(type(value)), "", f"it is nested more than {limit} levels deep")
-        self.way: list[tuple[object, str]] = []  # what it passed through, and by which step: from the inside out
+        self.steps: list[tuple[object, str]] = []  # each holder, and the step from there: from the inside out
 
 
-def pass_on(error: ValueNotStorable, holder: object, step: str) -> None:
-    """Notes that a refusal has come one level further up, from where *step* leads within *holder*."""
+def add_step(error: ValueNotStorable, holder: object, step: str) -> None:
+    """Adds the step that leads from *holder* to where the refusal comes from."""
     error.place = step + error.place
     if isinstance(error, TooDeep):
-        error.way.append((holder, step))
+        error.steps.append((holder, step))
 
 
-def at_the_top(error: ValueNotStorable) -> ValueNotStorable:
-    """What is told of a refusal that has come all the way up."""
-    told = ValueNotStorable(error.kind, error.place, error.reason)
+def finish(error: ValueNotStorable) -> ValueNotStorable:
+    """Returns the refusal to raise, for one that has passed all the way up."""
+    refusal = ValueNotStorable(error.kind, error.place, error.reason)
     if isinstance(error, TooDeep):
-        told = _cycle_in(error) or ValueNotStorable(error.kind, f"{error.place[:_SHOWN]}...", error.reason)
-    told.__cause__ = error.__cause__
-    return told
+        refusal = _cycle_in(error) or ValueNotStorable(error.kind, f"{error.place[:_MAX_SHOWN]}...", error.reason)
+    refusal.__cause__ = error.__cause__
+    return refusal
 
 
 def step_to(key: object, number: int) -> str:
-    """How one would write the way to the value of a dict's key; by the key's number where it can't be shown."""
+    """Returns the step to the value of a dict's key; with the key's number where its repr can't be shown."""
     try:
         text = repr(key) if type(key) in _SHOWABLE else ""
-    except ValueError:  # a number of more digits than Python is willing to print
+    except ValueError:  # an int of more digits than Python converts
         text = ""
-    return f"[{text}]" if 0 < len(text) <= _SHOWN else f"[<key {number}>]"
+    return f"[{text}]" if 0 < len(text) <= _MAX_SHOWN else f"[<key {number}>]"
 
 
 def _cycle_in(error: TooDeep) -> ValueNotStorable | None:
-    """Where the value comes to something that it came through before; None if it doesn't."""
-    place = ""
+    """Returns the refusal at the first holder that contains itself; None without one."""
+    path = ""
     seen: set[int] = set()
-    for holder, step in reversed(error.way):
+    for holder, step in reversed(error.steps):
         if id(holder) in seen:
-            return ValueNotStorable(name_of(type(holder)), place, "it contains itself")
+            return ValueNotStorable(name_of(type(holder)), path, "it contains itself")
         seen.add(id(holder))
-        place += step
+        path += step
     return None

@@ -30,7 +30,7 @@ from dotflow.codec.frames.pandas.arrays import (
     values_of,
 )
 from dotflow.codec.frames.pending import Blob, Pending, decoded, same
-from dotflow.codec.parts import STREAM
+from dotflow.codec.parts import STREAM_SUFFIX
 from dotflow.codec.types.classes import NotEncodable
 from dotflow.codec.types.value_path import step_to
 from dotflow.core.failure import name_of
@@ -43,7 +43,7 @@ def describe(value: Any) -> dict[str, Any]:
     kind = _kind_of(value)
     store: list[Any] = []
     description = _describe(kind, value, store)
-    payload = {**description, "ipc": Blob(pack(store), STREAM)} if store else description
+    payload = {**description, "ipc": Blob(pack(store), STREAM_SUFFIX)} if store else description
     again = _build(kind, decoded(payload))
     if type(again) is not type(value):
         raise NotEncodable(f"pandas builds a {name_of(type(again))} from its parts")
