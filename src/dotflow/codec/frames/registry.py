@@ -4,7 +4,8 @@
 docstring how its values are written. No library is imported before one of its values comes.
 
 A value comes back as it was, or is refused when it is written. Reading imports nothing by a name in the file and runs
-no code of it. A damaged or crafted file is an error, and takes no more memory than it is large.
+no code of it. A damaged or crafted file is an error: memory is taken for the bytes in it, not for the lengths that it
+claims.
 """
 
 from collections.abc import Callable
