@@ -1,4 +1,4 @@
-"""Prints what becomes of values, type by type, as a Markdown table. Run: python tests/values_table.py
+"""Prints which values are kept, type by type, as a Markdown table. Run: python tests/values_table.py
 
 One process puts each value into a StorageFile, a second one reads it there, makes the same value anew and compares,
 types at every level included. A value is exact, or it was refused; one that is changed is a fault.
@@ -31,19 +31,19 @@ Case = tuple[str, str, Any]  # the kind, the value's own name, the value
 def main() -> int:
     """Prints the table; 1 if a value was changed."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--random", type=int, default=2000, help="how many values are made up (default: 2000)")
-    parser.add_argument("--read", metavar="FOLDER", help="what the second process does")
-    asked = parser.parse_args()
-    if asked.read:
-        return read(StorageFile(path=asked.read, durability="process"), asked.random)
+    parser.add_argument("--random", type=int, default=2000, help="the number of random values (default: 2000)")
+    parser.add_argument("--read", metavar="FOLDER", help="compare the values in this folder (for the second process)")
+    options = parser.parse_args()
+    if options.read:
+        return read(StorageFile(path=options.read, durability="process"), options.random)
     with tempfile.TemporaryDirectory() as folder:
-        write(StorageFile(path=folder, durability="process"), asked.random)
-        again = [sys.executable, __file__, "--random", str(asked.random), "--read", folder]
+        write(StorageFile(path=folder, durability="process"), options.random)
+        again = [sys.executable, __file__, "--random", str(options.random), "--read", folder]
         return subprocess.run(again, check=False).returncode
 
 
 def write(storage: StorageFile, random: int) -> None:
-    """Keeps what can be kept."""
+    """Stores the values, or why one is refused."""
     for number, (_, _, value) in enumerate(cases(random)):
         try:
             storage.post(f"values/{number}", Context([value], task_id=number))  # in a list: a Context is a value, too
@@ -96,8 +96,8 @@ def cases(random: int) -> Iterator[Case]:
     yield from named("pandas frames", frames.FRAMES.items())
     yield from named("Polars", frames.POLARS.items())
     yield from named("Arrow", frames.ARROW.items())
-    yield from named("what frames can't give back", ((name, pair[0]) for name, pair in frames.REFUSED.items()))
-    yield from named("made up, of all of Python's", enumerate(made_up(random)))
+    yield from named("refused frames", ((name, pair[0]) for name, pair in frames.REFUSED.items()))
+    yield from named("random, of all of Python's types", enumerate(random_values(random)))
 
 
 def named(kind: str, values: Iterable[tuple[Any, Any]]) -> Iterator[Case]:
@@ -105,8 +105,8 @@ def named(kind: str, values: Iterable[tuple[Any, Any]]) -> Iterator[Case]:
         yield kind, str(name), value
 
 
-def made_up(count: int) -> list[Any]:
-    """Values in values, drawn in the same way in every process."""
+def random_values(count: int) -> list[Any]:
+    """Nested values, the same in every process."""
     found: list[Any] = []
 
     @hypothesis.settings(

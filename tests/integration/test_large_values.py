@@ -1,4 +1,4 @@
-"""Large values in files beside their document, and in a database: whole or not at all, and nothing is left behind."""
+"""Large values in files beside their document, and in a database, are complete, and leave nothing behind."""
 
 import contextlib
 import os
@@ -23,7 +23,7 @@ def storage(tmp_path: Path) -> StorageFile:
 
 
 def files_of(storage: StorageFile) -> list[str]:
-    """The files there, without the number that makes a part the only one of its name."""
+    """The files in the folder, without the number that makes a part's name unique."""
     found = [path.relative_to(storage.path).as_posix() for path in storage.path.rglob("*") if path.is_file()]
     return sorted(".".join(part for part in name.split(".") if len(part) != 16) for name in found)
 
@@ -37,7 +37,7 @@ def post(storage: Any, value: Any, key: str = "w/0") -> None:
 
 
 def test_a_large_value_lies_beside_its_document(storage: StorageFile) -> None:
-    """As it is; keys are the documents', never the parts'."""
+    """It is raw bytes, and the storage lists only the keys of documents."""
     post(storage, [OLD, {"b": NEW}])
     post(storage, OLD, "of no workflow")
 
@@ -54,8 +54,8 @@ def test_a_large_value_lies_beside_its_document(storage: StorageFile) -> None:
     assert storage.get("of no workflow").storage == OLD
 
 
-def test_what_no_longer_counts_goes(storage: StorageFile) -> None:
-    """Overwriting, deleting and a new run leave no part behind, and none of another key goes with them."""
+def test_parts_that_no_longer_count_are_deleted(storage: StorageFile) -> None:
+    """Overwriting, deleting and a new run leave no part behind, and keep the parts of other keys."""
     post(storage, NEW, "w/1")
     post(storage, NEW, "w/0.1")
     for value in (OLD, [NEW, OLD], "small", OLD):
@@ -70,8 +70,8 @@ def test_what_no_longer_counts_goes(storage: StorageFile) -> None:
     assert files_of(storage) == []
 
 
-def test_who_holds_the_workflow_next_removes_what_no_document_names(storage: StorageFile) -> None:
-    """A process was killed between a part and its document. What a document needs, or a user put there, stays."""
+def test_the_next_lock_of_the_workflow_removes_orphaned_parts(storage: StorageFile) -> None:
+    """A process was killed between a part and its document. The parts of documents and the user's files stay."""
     post(storage, OLD)
     post(storage, OLD, "w/1")
     folder = storage.path / "w.checkpoints"
@@ -118,7 +118,7 @@ def test_a_damaged_part_is_unreadable(storage: StorageFile, damage: str) -> None
 
 
 def test_a_document_reads_no_file_of_another_key(storage: StorageFile, tmp_path: Path) -> None:
-    """A crafted name leads nowhere."""
+    """A crafted name is refused."""
     from dotflow.codec.parts import Part
     from dotflow.providers.storages.part_files import PartFiles
 
@@ -137,7 +137,7 @@ def test_a_document_reads_no_file_of_another_key(storage: StorageFile, tmp_path:
 def test_an_error_at_any_call_leaves_the_old_or_the_new_value(
     storage: StorageFile, monkeypatch: pytest.MonkeyPatch, call: str, number: int
 ) -> None:
-    """A full disk, or Ctrl-C: the document that is there then has its parts, and there are no others."""
+    """After a full disk or Ctrl-C, the document has its parts, and there are no others."""
     post(storage, OLD)
     real, calls = getattr(os, call), 0
 
@@ -191,7 +191,7 @@ say(value=None if value is None else value[:3].decode(), parts=len(list((HERE / 
 @pytest.mark.slow
 @pytest.mark.parametrize("half", [0, 1])
 def test_killed_at_every_system_call_no_part_is_lost_or_left(scripts: Scripts, tmp_path: Path, half: int) -> None:
-    """While a large value takes the place of another one, and while it is deleted."""
+    """While a large value replaces another one, and while it is deleted."""
     storage, values = StorageFile(path=tmp_path / "kept"), []
     for at in range(1 + half, 100, 2):
         post(storage, OLD)
@@ -209,7 +209,7 @@ def test_killed_at_every_system_call_no_part_is_lost_or_left(scripts: Scripts, t
 
 
 def test_a_database_keeps_them_in_a_column(tmp_path: Path) -> None:
-    """The document and its parts change at once, and what is deleted takes no room."""
+    """The document and its parts change at once, and deleted values take no space."""
     storage = StorageSQLite(path=tmp_path / "flow.db")
     post(storage, [OLD, NEW, "text"])
     post(storage, OLD, "w/1")
@@ -251,7 +251,7 @@ OLDER = (
 
 @pytest.fixture
 def older(tmp_path: Path) -> Path:
-    """One with a value in it."""
+    """A database of an earlier dotflow, with a value in it."""
     new = StorageSQLite(path=tmp_path / "new.db")
     post(new, "kept")
     new.close()
@@ -264,7 +264,7 @@ def older(tmp_path: Path) -> Path:
 
 
 def test_an_older_database_is_read_and_written(older: Path) -> None:
-    """It gets the column, whether it is read or written first."""
+    """The column is added, whether a value is read or written first."""
     storage = StorageSQLite(path=older)
 
     assert storage.get("w/0").storage == "kept"
@@ -274,7 +274,7 @@ def test_an_older_database_is_read_and_written(older: Path) -> None:
 
 
 def test_an_older_database_that_can_not_be_written_to_is_read(older: Path) -> None:
-    """On a medium that is read-only, for instance."""
+    """It may be on a read-only medium."""
     with contextlib.closing(sqlite3.connect(f"{older.as_uri()}?mode=ro&immutable=1", uri=True)) as connection:
         from dotflow.providers.storages.sqlite.database import FROZEN, _add_parts
 

@@ -1,4 +1,4 @@
-"""A script's values are there for the command that imports it, and the command's for the script."""
+"""A script and the command that imports it read each other's values."""
 
 from pathlib import Path
 
@@ -61,7 +61,7 @@ if __name__ == "__main__":
 def test_values_of_a_scripts_classes_are_found_again(
     scripts: Scripts, tmp_path: Path, path: str, script: list[str], module: str, first: str
 ) -> None:
-    """`python weather.py`, then `dotflow start --workflow weather:build_workflow --resume`, and the other way round."""
+    """`python weather.py`, then `dotflow start --workflow weather:build_workflow --resume`, and in the other order."""
     (tmp_path / path).parent.mkdir(exist_ok=True)
     (tmp_path / path).write_text(WEATHER)
     command = ("start", "--workflow", f"{module}:build_workflow", "--resume")

@@ -12,7 +12,7 @@ from tests.integration.children import SOURCES
 
 @pytest.mark.slow
 def test_no_value_is_changed() -> None:
-    """Every kind of value is exact in another process, or was refused; the table that says so tells the truth."""
+    """Every kind of value is exact in another process, or was refused, and the table reports no other."""
     script = Path(__file__).parents[1] / "values_table.py"
     ended = subprocess.run(
         [sys.executable, str(script), "--random", "50"],

@@ -1,4 +1,4 @@
-"""What the codec's tests share: classes of a user's, values of every type, and a comparison that lets nothing pass."""
+"""Classes, values of every type and a strict comparison, which the codec's tests share."""
 
 import collections
 import math
@@ -92,7 +92,7 @@ class Derived(Point):
 
 
 class Undecorated(Point):
-    """Inherits from a dataclass, and is none of its own."""
+    """Inherits from a dataclass without being one."""
 
 
 @dataclass
@@ -149,7 +149,7 @@ _MODEL_STATE = ("__dict__", "__pydantic_fields_set__", "__pydantic_extra__", "__
 
 def _state(model: BaseModel, name: str) -> Any:
     found = getattr(model, name)
-    if isinstance(found, dict):  # Pydantic notes attributes without a value in some ways of making a model
+    if isinstance(found, dict):  # some ways of making a model store attributes without a value
         return {key: value for key, value in found.items() if type(value).__name__ != "PydanticUndefinedType"}
     return found
 
@@ -274,7 +274,7 @@ _hashable_scalars = st.one_of(
 # Functions, as the strategies themselves would be many pages wherever Hypothesis prints one.
 @st.composite
 def scalars(draw: st.DrawFn) -> Any:
-    """Values of every type that has no parts."""
+    """Values of every type without items."""
     return draw(_hashable_scalars)
 
 
@@ -305,7 +305,7 @@ def _counter(items: dict[Any, Any]) -> Any:
 def _ordered(items: dict[Any, Any]) -> Any:
     found = collections.OrderedDict(items)
     if found:
-        found.move_to_end(next(iter(found)))  # then the order is none that a plain dict could have noted
+        found.move_to_end(next(iter(found)))  # an order that a plain dict of the same items doesn't have
     return found
 
 
@@ -339,5 +339,5 @@ _values = st.recursive(scalars() | decimals, _containers, max_leaves=8)
 
 @st.composite
 def values(draw: st.DrawFn) -> Any:
-    """Values of every type that is kept, in each other."""
+    """Values of every type that is kept, nested in each other."""
     return draw(_values)

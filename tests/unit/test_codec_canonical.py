@@ -41,7 +41,7 @@ print("\\n".join(map(digest, values)))
 
 
 def test_a_digest_does_not_depend_on_the_process() -> None:
-    """Sets are ordered by the hash seed, wherever they stand in a value; digests are not."""
+    """The hash seed orders sets, at any depth of a value, but not digests."""
     found = {
         subprocess.run(
             [sys.executable, "-c", PROGRAM], env={"PYTHONHASHSEED": seed}, capture_output=True, text=True, check=True
@@ -72,12 +72,12 @@ def test_every_value_and_every_type_has_its_own_digest() -> None:
 @settings(max_examples=100, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 @given(samples.values())
 def test_a_value_that_was_kept_and_read_has_the_digest_that_it_had(value: Any) -> None:
-    """What a resumed run gets from a checkpoint is compared like what it gets from the program."""
+    """A resumed run compares values from a checkpoint with values from the program."""
     assert digest(decode(encode(value))) == digest(value)
 
 
 def test_what_the_codec_refuses_has_no_digest() -> None:
-    """It is refused as it would be in a checkpoint, with the place; nothing is pickled."""
+    """It is refused as in a checkpoint, with its path, and is not pickled."""
     with pytest.raises(ValueNotStorable, match="function") as caught:
         digest({"a": [1, lambda: 1]})
 
@@ -85,7 +85,7 @@ def test_what_the_codec_refuses_has_no_digest() -> None:
 
 
 def test_a_digest_is_thirty_two_hexadecimal_digits() -> None:
-    """It stays the same from one version of dotflow to the next, or every checkpoint would be void."""
+    """A new version of dotflow keeps it, or every checkpoint would be void."""
     assert digest(None) == "941dffce4e4308ceb33e87326003257d"
     assert digest("2026-01-01") == "c2e6db87ed538ba66164fea92f346a42"
     assert digest({"day": datetime(2026, 1, 1), "only": {"b", "a"}}) == "ef3f846b7b30b76a7de3215eef0394a9"

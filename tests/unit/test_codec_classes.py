@@ -91,12 +91,12 @@ class Fresh(Flag):
     ids=ascii,
 )
 def test_every_kind_of_member_is_itself(member: Enum) -> None:
-    """Members by any name, combinations, and those of the standard library."""
+    """Members by name and alias, combinations of flags, and members of the standard library's enums."""
     assert decode(encode(member)) is member
 
 
-def test_a_combination_that_nobody_has_made_yet() -> None:
-    """Combinations are made on demand; the first reader of one makes it as Python would."""
+def test_a_combination_that_does_not_exist_yet() -> None:
+    """Python makes combinations on demand, and so does the reader."""
     text = encode(Fresh.A).replace('"A"', '["A", "C"]')
 
     found = decode(text)
@@ -105,8 +105,8 @@ def test_a_combination_that_nobody_has_made_yet() -> None:
     assert found.name == "A|C"
 
 
-def test_what_an_enum_no_longer_has() -> None:
-    """A combination with a bit that is gone, in an enum that is strict or lets bits go."""
+def test_a_flag_that_was_removed() -> None:
+    """A combination with a removed bit is unreadable, in a strict enum and in one that ejects bits."""
     for cls in (Conforming, Ejecting, samples.Right):
         text = encode(cls(3)).replace('["A", "B"]', '["A", 64]').replace('"BOTH"', '["READ", 64]')
         with pytest.raises(CheckpointUnreadable, match=r"\(any more\)"):
@@ -174,7 +174,7 @@ class ById:
 
 
 def test_dataclasses_of_every_kind() -> None:
-    """With slots, weak references, generics, protocols, and what is kept beside the fields."""
+    """With slots, weak references, generics, protocols, and attributes beside the fields."""
     for value in (Weak(1, 2), GenericSlots([1]), GenericSlots[int](1), Implemented(1, 2)):
         assert decode(encode(value)) == value
     assert vars(decode(encode(WithInit(1, 9)))) == {"a": 1, "b": 9}
@@ -188,7 +188,7 @@ def test_dataclasses_of_every_kind() -> None:
 
 
 def test_keys_that_are_themselves_only() -> None:
-    """A dataclass without equality is another one when it comes back, and a key all the same."""
+    """A dataclass without equality comes back as another object, and is still a key."""
     (found,) = decode(encode({ById(1): 2}))
 
     assert vars(found) == {"a": 1}
@@ -262,14 +262,14 @@ def test_a_class_without_a_hash_is_refused() -> None:
 
 @pytest.fixture
 def small_stack() -> Iterator[None]:
-    """So little room that no thread of its own helps."""
+    """Limits recursion so much that a thread of its own doesn't help."""
     before = sys.getrecursionlimit()
     yield
     sys.setrecursionlimit(before)
 
 
-def test_too_little_room_is_an_error_of_ours(small_stack: None) -> None:
-    """Where a program has set Python's limit too low, the errors say so."""
+def test_too_small_a_recursion_limit_is_refused(small_stack: None) -> None:
+    """The error names the limit, where a program has set it too low."""
     value: Any = samples.Point(1)
     for _ in range(99):
         value = {1: samples.Point(value)}
@@ -282,7 +282,7 @@ def test_too_little_room_is_an_error_of_ours(small_stack: None) -> None:
 
 
 def deepest(function: Any) -> Any:
-    """Calls a function with a limit of recursion that leaves it less than its value needs."""
+    """Calls a function with a recursion limit that is too low for its value."""
     frame: Any = sys._getframe()
     frames = 0
     while frame is not None:
@@ -292,7 +292,7 @@ def deepest(function: Any) -> Any:
 
 
 def test_where_no_thread_can_be_started(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without threads, a value that needs more of the stack than there is is refused."""
+    """Without threads, a value that needs more stack than there is left is refused."""
     value: Any = 1
     for _ in range(190):
         value = {1: value}

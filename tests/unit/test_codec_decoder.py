@@ -1,4 +1,4 @@
-"""Whatever a text says, reading it gives a value or CheckpointUnreadable: nothing is imported or run for it."""
+"""Reading any text returns a value or raises CheckpointUnreadable, without importing or running anything."""
 
 import importlib.util
 import json
@@ -26,10 +26,10 @@ QUIETLY = settings(max_examples=200, deadline=None, derandomize=True, suppress_h
 HERE = __name__
 
 
-def reason_of(text: str | bytes, **given: Any) -> str:
+def reason_of(text: str | bytes, **options: Any) -> str:
     with pytest.raises(CheckpointUnreadable) as caught:
-        decode(text, **given)
-    assert len(caught.value.reason.encode()) < 1000  # no more than can be read, and it can be printed
+        decode(text, **options)
+    assert len(caught.value.reason.encode()) < 1000  # short enough for a message, and printable
     return caught.value.reason
 
 
@@ -68,7 +68,7 @@ NO_JSON: dict[str, str | bytes] = {
 
 @pytest.mark.parametrize("text", NO_JSON.values(), ids=NO_JSON)
 def test_what_is_no_json_is_unreadable(text: str | bytes) -> None:
-    """Damaged text of every kind ends in one error, on every stack."""
+    """Damaged text of every kind raises one error, at any depth of the stack."""
     reason_of(text)
 
 
@@ -265,14 +265,14 @@ def nothing_imported() -> Iterator[None]:
 @pytest.mark.usefixtures("nothing_imported")
 @pytest.mark.parametrize("crafted", CRAFTED.values(), ids=CRAFTED)
 def test_crafted_tags_are_unreadable(crafted: Any) -> None:
-    """Tags of every kind with what doesn't belong there; alone, and deep inside a value."""
+    """Tags of every kind with payloads that don't fit, alone and deep inside a value."""
     reason_of(json.dumps(crafted))
     reason_of(json.dumps({"a": [1, {"b": crafted}]}))
     reason_of(json.dumps({"$tuple": [crafted]}))
 
 
 def test_a_module_that_was_not_imported_says_so() -> None:
-    """The reason says which, and what to do; it is not imported for it."""
+    """The reason names the module and what to do. Nothing is imported."""
     reason = reason_of('{"$dataclass": ["antigravity:Row", {}]}')
 
     assert "'antigravity'" in reason
@@ -281,7 +281,7 @@ def test_a_module_that_was_not_imported_says_so() -> None:
 
 
 def test_a_class_that_has_changed_says_how() -> None:
-    """Fields that are gone and fields that are new are named."""
+    """The reason names removed and added fields."""
     text = encode(samples.Point(1, 2)).replace('"y"', '"why"')
     reason = reason_of(text)
     assert "the class Point has changed since: it no longer has 'why' and now has 'y'" in reason
@@ -301,7 +301,7 @@ ARMED: list[None] = []
 def spring(*given: Any, **named: Any) -> Any:
     """Springs as soon as the traps are armed."""
     if ARMED:
-        raise AssertionError("somebody's code was run")
+        raise AssertionError("code of a class was run")
 
 
 @pytest.fixture
@@ -459,7 +459,7 @@ class TrapModel(BaseModel):
         raise AssertionError
 
 
-def test_putting_objects_together_runs_nothing_of_theirs(armed: None) -> None:
+def test_building_objects_runs_none_of_their_code(armed: None) -> None:
     """No __init__, __new__, __setattr__, validator, property, metaclass or any other code of the class's author."""
     found = decode(f'{{"$dataclass": ["{HERE}:Trap", {{"a": [1], "b": null}}, {{"c": 5}}]}}')
     assert object.__getattribute__(found, "__dict__") == {"a": [1], "b": None, "c": 5}
@@ -473,12 +473,12 @@ def test_putting_objects_together_runs_nothing_of_theirs(armed: None) -> None:
     reason_of(f'{{"$dataclass": ["{HERE}:Trap", {{"a": 1}}]}}')
 
 
-def test_taking_objects_apart_runs_nothing_of_theirs() -> None:
+def test_reading_the_state_of_objects_runs_none_of_their_code() -> None:
     """Their state is read as it is, past properties and __getattribute__."""
     values = [Trap(1), TrapModel(a=1), TrapEnum.A]
     ARMED.append(None)
     try:
-        with pytest.raises(AssertionError):  # the table of types is a dict, so the hash of a metaclass is asked
+        with pytest.raises(AssertionError):  # the table of types is a dict, which calls the hash of a metaclass
             encode(values[0])
         texts = [encode(value) for value in values[1:]]
     finally:
@@ -497,7 +497,7 @@ class HasDel(WithDel):
     a: int = 1
 
 
-def test_nothing_is_made_that_does_something_when_it_goes(armed: None) -> None:
+def test_no_object_with_a_finalizer_is_built(armed: None) -> None:
     """A class with a __del__ is refused: its instances would run it."""
     assert "__del__" in reason_of(f'{{"$dataclass": ["{HERE}:HasDel", {{"a": 1}}]}}')
 
@@ -514,8 +514,8 @@ class TrapModule(ModuleType):
         raise AssertionError
 
 
-def test_modules_are_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Only what stands in a module already is found: no module's __getattr__, and no other object's, is run."""
+def test_no_code_of_a_module_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Names are looked up in a module's dictionary, without its __getattr__ or that of another object."""
     module = TrapModule("trap_module")
     ModuleType.__dict__["__dict__"].__get__(module)["Point"] = samples.Point
     monkeypatch.setitem(sys.modules, "trap_module", module)
@@ -547,8 +547,8 @@ def test_a_lazy_module_stays_unloaded(modules: dict[str, str], monkeypatch: pyte
     assert "no such class" in reason_of('{"$dataclass": ["lazy_rows:Row", {"a": 1}]}')
 
 
-def test_classes_that_say_they_are_others_are_looked_at() -> None:
-    """What an object says of its class means nothing."""
+def test_a_false_class_attribute_is_ignored() -> None:
+    """An object's own __class__ doesn't count."""
 
     class Liar:
         @property  # type: ignore[misc]
@@ -585,8 +585,8 @@ def test_a_key_that_cannot_be_one_is_unreadable() -> None:
     assert "too deep" in reason_of(f'{{"$set": [{member.replace("BadKey", "DeepKey")}]}}')
 
 
-def test_pickles_are_read_where_this_was_chosen_only() -> None:
-    """Without pickle=True the reason says what it is; a damaged pickle is unreadable too."""
+def test_pickles_are_loaded_only_where_this_was_chosen() -> None:
+    """Without pickle=True the reason names the pickle. A damaged pickle is unreadable, too."""
     text = encode(Fraction(1, 3), pickle=True)
 
     assert decode(text, pickle=True) == Fraction(1, 3)
@@ -641,7 +641,7 @@ crafted_values = st.recursive(
 @settings(QUIETLY, max_examples=300)
 @given(crafted_values)
 def test_any_tags_with_anything_under_them(crafted: Any) -> None:
-    """A value or CheckpointUnreadable, whatever is put together; and what was read can be written again."""
+    """Any combination is a value or raises CheckpointUnreadable, and a value can be written again."""
     try:
         found = decode(json.dumps(crafted))
     except CheckpointUnreadable:
@@ -668,8 +668,8 @@ def test_damaged_text_is_a_value_or_unreadable(value: Any, data: st.DataObject) 
         pass
 
 
-def test_a_message_drives_no_terminal() -> None:
-    """What a crafted text repeats in a message is shown, not obeyed."""
+def test_a_message_holds_no_control_characters() -> None:
+    """A crafted text reaches a terminal only with escapes."""
     with pytest.raises(CheckpointUnreadable) as caught:
         decode(json.dumps({"$x\x1b[31m\x07": 1}))
 

@@ -1,4 +1,4 @@
-"""A checkpoint as a whole: readable to people, and never taken for another, a part or a damaged one."""
+"""A checkpoint is readable to people, and a damaged or misplaced one is never read as a value."""
 
 import json
 import subprocess
@@ -34,12 +34,12 @@ def reason_of(data: bytes, key: str = "nightly/3") -> str:
 
 
 def signed(body: bytes) -> bytes:
-    """A document with the right checksum, whatever it says."""
+    """A document of any content with the right checksum."""
     return b'{"sha256": "%s",\n' % sha256(body).hexdigest().encode() + body
 
 
 def body_of(**fields: Any) -> bytes:
-    """What follows the first line, one field a line."""
+    """The lines after the first, one field a line."""
     whole = {
         "dotflow": 1,
         "key": "nightly/3",
@@ -54,7 +54,7 @@ def body_of(**fields: Any) -> bytes:
 
 
 def test_a_person_can_read_it() -> None:
-    """A few lines, what it belongs to first, the value last, as plain JSON."""
+    """It is plain JSON in a few lines, with the value last."""
     data = pack("nightly/3", CONTEXT)
     first, rest = data.split(b"\n", 1)
 
@@ -85,7 +85,7 @@ def test_it_comes_back() -> None:
     st.none() | samples.texts,
 )
 def test_every_context_comes_back(key: str, value: Any, task_id: int, workflow_id: str, step: str) -> None:
-    """Any value, and any text as a key, a workflow or a step; the document is UTF-8 JSON all the same."""
+    """With any value, and any text as a key, a workflow or a step, the document is UTF-8 JSON."""
     context = Context(None, task_id, workflow_id, WHEN, step)
     context.storage = value
 
@@ -122,7 +122,7 @@ class OtherZone(tzinfo):
 
 
 class FrozenTime(datetime):
-    """As libraries that stop the clock in tests make them."""
+    """A datetime as libraries make it that stop the clock in tests."""
 
 
 @pytest.mark.parametrize(
@@ -136,7 +136,7 @@ class FrozenTime(datetime):
     ids=["another zone", "another class", "both", "no zone"],
 )
 def test_a_strange_time_is_no_reason_to_lose_a_value(time: datetime) -> None:
-    """The moment counts, and is kept in UTC."""
+    """Only the moment is kept, in UTC."""
     found = unpack(pack("k", Context(1, time=time)), "k").time
 
     assert type(found) is datetime
@@ -144,7 +144,7 @@ def test_a_strange_time_is_no_reason_to_lose_a_value(time: datetime) -> None:
 
 
 def test_what_can_not_be_kept_is_refused() -> None:
-    """The value, with its place, and a context that is none."""
+    """A refused value is named with its path, and so is an invalid field of the context."""
     with pytest.raises(ValueNotStorable) as caught:
         pack("k", Context([1, object()]))
     assert caught.value.place == "[1]"
@@ -154,8 +154,8 @@ def test_what_can_not_be_kept_is_refused() -> None:
         pack("k", Context(1, task_id=True))
 
 
-def test_pickles_are_told_apart() -> None:
-    """A pickled value is read where that was chosen only."""
+def test_pickles_are_marked() -> None:
+    """A pickled value is loaded only where this was chosen."""
     data = pack("k", Context([Fraction(1, 3)]), pickle=True)
 
     assert unpack(data, "k", pickle=True).storage == [Fraction(1, 3)]
@@ -165,7 +165,7 @@ def test_pickles_are_told_apart() -> None:
 
 
 def test_every_damaged_byte_is_noticed() -> None:
-    """Each bit of each byte, and each place where a file can be cut off."""
+    """Each bit of each byte, and each length of a file that was cut off."""
     data = pack("nightly/3", CONTEXT)
 
     for place in range(len(data)):
@@ -183,7 +183,7 @@ def test_every_damaged_byte_is_noticed() -> None:
 @QUIETLY
 @given(samples.values(), st.data())
 def test_damage_is_never_another_value(value: Any, data: st.DataObject) -> None:
-    """Whatever happens to some bytes of a document, it is unreadable, or still the same."""
+    """A document with changed bytes is unreadable, or still the same."""
     context = Context(None, 3, "w", WHEN, "m:f")
     context.storage = value
     packed = pack("w/3", context)
@@ -201,13 +201,13 @@ def test_damage_is_never_another_value(value: Any, data: st.DataObject) -> None:
 @QUIETLY
 @given(st.binary(max_size=200))
 def test_garbage_is_unreadable(data: bytes) -> None:
-    """Whatever is in the file."""
+    """Random bytes raise CheckpointUnreadable."""
     reason_of(data)
     reason_of(signed(data))
 
 
 def test_each_damage_says_what_it_is() -> None:
-    """The reason tells an empty file, another file, a damaged one, another format and another key apart."""
+    """The reason distinguishes an empty file, another file, a damaged one, another format and another key."""
     data = pack("nightly/3", CONTEXT)
 
     assert reason_of(b"") == "it is empty"
@@ -262,12 +262,12 @@ def test_each_damage_says_what_it_is() -> None:
     ],
 )
 def test_crafted_documents_are_unreadable(body: bytes) -> None:
-    """A right checksum is no reason to believe the rest."""
+    """A right checksum doesn't make a document valid."""
     reason_of(signed(body))
 
 
-def test_a_right_document_is_readable_whoever_made_it() -> None:
-    """So the test above tests what it says."""
+def test_a_valid_document_is_readable() -> None:
+    """Without a change, the documents of the test above are readable."""
     assert same(unpack(signed(body_of()), "nightly/3"), Context(1, 3, "nightly", WHEN, "app.steps:total"))
 
 
@@ -282,7 +282,7 @@ class Folder(type(Path())):  # type: ignore[misc]
 
 @pytest.mark.parametrize("key", ["nightly/3", "a\nb", 'é"\\', "\ud800/3", "", "x" * 10_000], ids=ascii)
 def test_the_key_of_a_file(key: str) -> None:
-    """It is found without reading the value."""
+    """The key is read without the value."""
     path = Folder("x")
     path.data = pack(key, CONTEXT)[:-10]
 
@@ -294,7 +294,7 @@ def test_the_key_of_a_file(key: str) -> None:
     [b"", b"{}", b"\n\n\n", signed(b"\n\n"), pack("k", CONTEXT)[:100], pack("k", CONTEXT).replace(b'"k"', b"5")],
 )
 def test_the_key_of_what_is_no_checkpoint(data: bytes) -> None:
-    """Files of others are unreadable, too."""
+    """Files of other programs are unreadable, too."""
     path = Folder("x")
     path.data = data
 
@@ -303,7 +303,7 @@ def test_the_key_of_what_is_no_checkpoint(data: bytes) -> None:
 
 
 def test_the_codec_loads_nothing_heavy() -> None:
-    """What only some values need is loaded with them."""
+    """Modules that only some values need are loaded with these."""
     program = (
         "import sys\n"
         "from dotflow.codec import decode, encode\n"
@@ -321,7 +321,7 @@ def test_the_codec_loads_nothing_heavy() -> None:
 
 @pytest.mark.parametrize("moment", [datetime.min, datetime.max], ids=["min", "max"])
 def test_the_ends_of_the_calendar_are_no_obstacle(moment: datetime) -> None:
-    """There no zone can be reckoned with; the value is kept all the same."""
+    """No zone can be applied there, and the value is still kept."""
     found = unpack(pack("w/0", Context(1, 0, "w", moment)), "w/0")
 
     assert (found.storage, found.time) == (1, moment.replace(tzinfo=UTC))

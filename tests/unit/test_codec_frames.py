@@ -1,4 +1,4 @@
-"""What data frames are made of comes back as it was, or is refused at once; and nobody can break in through a file."""
+"""Arrays and frames come back as they were, or are refused at once. A crafted file runs no code and takes no memory."""
 
 import json
 import math
@@ -58,7 +58,7 @@ def same_floats(one: float, other: float) -> bool:
 
 
 def same_dtypes(one: Any, other: Any) -> bool:
-    """Of NumPy or pandas: also where NumPy says that they are equal, but they aren't the same type."""
+    """Whether dtypes of NumPy or pandas are the same. NumPy's equality alone passes dtypes of different types."""
     if type(one) is not type(other) or one != other or repr(one) != repr(other):
         return False
     return not isinstance(one, np.dtype) or (one.char, one.type, one.isalignedstruct) == (
@@ -79,7 +79,7 @@ def same_arrays(one: Any, other: Any) -> bool:
 
 
 def same_bytes(one: Any, other: Any) -> bool:
-    """Field by field: what lies between the fields of a structured dtype is nobody's."""
+    """Compares field by field, since the bytes between the fields of a structured dtype mean nothing."""
     if one.dtype.names is not None:
         return all(same_bytes(one[name], other[name]) for name in one.dtype.names)
     size = 10 if one.dtype.char == "g" and one.dtype.itemsize == 16 else one.dtype.itemsize
@@ -97,7 +97,7 @@ def same_scalars(one: Any, other: Any) -> bool:
 
 
 def same_around(one: Any, other: Any) -> bool:
-    """What a frame and a series have beside their values."""
+    """Whether the index, attrs and flags of two frames or series are the same."""
     return (
         same(one.index, other.index)
         and same_dicts(one.attrs, other.attrs)
@@ -181,7 +181,7 @@ COMPARISONS: list[tuple[Any, Callable[[Any, Any], bool]]] = [
 
 
 def comes_back(value: Any) -> bool:
-    """Whether a value is the same after it was written and read; refused ones don't get so far."""
+    """Whether a value is the same after it was encoded and decoded."""
     return same(value, decode(encode(value)))
 
 
@@ -232,7 +232,7 @@ SCALARS = [
 
 
 def named(values: list[Any]) -> list[Any]:
-    """Parameters whose names say what they are, as far as a few characters can."""
+    """Parameters with their number and type as the name."""
     return [pytest.param(value, id=f"{place}-{type(value).__name__}") for place, value in enumerate(values)]
 
 
@@ -254,12 +254,12 @@ def test_arrays_of_every_shape(array: Any) -> None:
 
 @pytest.mark.parametrize("scalar", named(SCALARS))
 def test_numpy_scalars(scalar: Any) -> None:
-    """A scalar of NumPy's is no Python number when it comes back."""
+    """A NumPy scalar doesn't become a Python number."""
     assert comes_back(scalar)
 
 
 def test_a_scalar_can_be_read_in_the_file_and_needs_no_pyarrow(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The mean of a column is something that people look for in a checkpoint."""
+    """People look for numbers such as the mean of a column in a checkpoint."""
     monkeypatch.setitem(sys.modules, "pyarrow", None)
 
     assert encode(np.float64(0.5)) == '{"$numpy": {"dtype": "<f8", "value": 0.5}}'
@@ -271,7 +271,7 @@ def test_a_scalar_can_be_read_in_the_file_and_needs_no_pyarrow(monkeypatch: pyte
     "options", [{}, {"na_object": NAN}, {"na_object": None}, {"na_object": pd.NA}, {"coerce": False}]
 )
 def test_numpy_strings_of_any_width(options: dict[str, Any]) -> None:
-    """So does what stands for a missing one."""
+    """They come back with the object that stands for a missing string."""
     missing = [options["na_object"]] if "na_object" in options else []
     array = np.array([["a", "a much longer text, beyond what fits in", ""], ["ä", "\0", *(missing or ["z"])]], object)
     strings = array.astype(np.dtypes.StringDType(**options))
@@ -283,7 +283,7 @@ def test_numpy_strings_of_any_width(options: dict[str, Any]) -> None:
 
 @given(st.data())
 def test_any_array(data: st.DataObject) -> None:
-    """What Hypothesis thinks of comes back, too."""
+    """Arrays that Hypothesis makes come back, too."""
     dtypes = st.one_of(npst.scalar_dtypes(), npst.array_dtypes(), npst.nested_dtypes())
     shapes = npst.array_shapes(min_dims=0, max_dims=4, min_side=0, max_side=4)
     array = data.draw(npst.arrays(data.draw(dtypes), data.draw(shapes)))
@@ -306,7 +306,7 @@ OBJECTS: list[Any] = [
 
 
 def objects(*values: Any) -> Any:
-    """An array of plain objects, which nobody has looked into."""
+    """An array of objects that NumPy doesn't look into."""
     return np.fromiter(values, object, len(values))
 
 
@@ -429,13 +429,13 @@ def test_columns_of_every_kind(values: Any) -> None:
 
 @pytest.mark.parametrize("values", [values for values in COLUMNS.values() if not isinstance(values.dtype, np.dtype)])
 def test_arrays_that_stand_alone(values: Any) -> None:
-    """The array of a column is a value, too."""
+    """The array of a column is a value of its own, too."""
     assert comes_back(values.array)
 
 
 @pytest.mark.parametrize("index", INDEXES.values(), ids=INDEXES)
 def test_indexes_of_every_kind(index: Any) -> None:
-    """An index comes back as the kind that it was, with its names, and its freq."""
+    """An index comes back with its type, names and freq."""
     assert comes_back(index)
     assert comes_back(pd.Series(range(len(index)), index=index))
     assert comes_back(pd.DataFrame({"a": range(len(index))}, index=index))
@@ -457,7 +457,7 @@ def test_names_of_every_type(name: Any) -> None:
 
 
 def test_what_comes_back_can_be_written_to() -> None:
-    """Each column of a frame, a series and an array; and a frame isn't in pieces."""
+    """Columns, series and arrays are writable, and columns of one dtype share one block."""
     # Arrow's own arrays can't be written to: pandas makes new ones.
     columns = [values for values in COLUMNS.values() if not isinstance(values.dtype, pd.ArrowDtype) and len(values) > 1]
     frame = decode(encode(pd.concat([values.iloc[:2] for values in columns], axis=1)))
@@ -483,13 +483,13 @@ def test_what_comes_back_can_be_written_to() -> None:
     ]),
 )  # fmt: skip
 def test_pandas_scalars(value: Any) -> None:
-    """A moment keeps its unit, its zone, and which of two equal wall clock times it is."""
+    """A Timestamp keeps its unit, its zone, and which of two equal wall clock times it is."""
     assert comes_back(value)
 
 
 @given(st.data())
 def test_any_frame(data: st.DataObject) -> None:
-    """So does what Hypothesis makes of plain objects, missing values and strange labels."""
+    """Frames that Hypothesis makes of objects, missing values and unusual labels come back, too."""
     rows = data.draw(st.integers(0, 4))
     values = st.lists(st.sampled_from(OBJECTS), min_size=rows, max_size=rows)
     arrays = st.one_of(
@@ -516,7 +516,7 @@ def test_any_frame(data: st.DataObject) -> None:
 
 
 def test_pandas_zones_of_pytz() -> None:
-    """pandas before 3 makes the zones of pytz where it is given a name."""
+    """pandas before 3 makes zones of pytz from names."""
     pytz = pytest.importorskip("pytz")
     zone = pytz.timezone("Europe/Berlin")
 
@@ -609,7 +609,7 @@ ARROW: dict[str, Any] = {
 
 @pytest.mark.parametrize("value", ARROW.values(), ids=ARROW)
 def test_arrow_values_of_every_kind(value: Any) -> None:
-    """An array, a table and their likes come back with their types, and what is said about their fields."""
+    """Arrays, tables and scalars come back with their types and the metadata of their fields."""
     assert comes_back(value)
 
 
@@ -625,9 +625,9 @@ class Numbers(np.ndarray):
 
 
 class Stranger(pa.ExtensionType):
-    """An extension type whose class would be asked to read what a file says of it."""
+    """An extension type whose class would run when pyarrow reads a file."""
 
-    asked = False
+    ran = False
 
     def __init__(self) -> None:
         super().__init__(pa.int8(), "somebody.else")
@@ -637,7 +637,7 @@ class Stranger(pa.ExtensionType):
 
     @classmethod
     def __arrow_ext_deserialize__(cls, storage_type: Any, serialized: bytes) -> "Stranger":
-        cls.asked = True
+        cls.ran = True
         return cls()
 
 
@@ -645,7 +645,7 @@ class Stranger(pa.ExtensionType):
 def stranger() -> Iterator[Any]:
     """An array of an extension type that this program has registered."""
     pa.register_extension_type(Stranger())
-    Stranger.asked = False
+    Stranger.ran = False
     yield pa.ExtensionArray.from_storage(Stranger(), pa.array([1], pa.int8()))
     pa.unregister_extension_type("somebody.else")
 
@@ -682,7 +682,7 @@ REFUSED: dict[str, tuple[Any, str]] = {
 
 @pytest.mark.parametrize(("value", "reason"), REFUSED.values(), ids=REFUSED)
 def test_what_would_not_come_back_is_refused(value: Any, reason: str) -> None:
-    """The refusal says what it is about it, and what to return instead where there is something."""
+    """The refusal names the cause, and what to return instead, if anything."""
     with pytest.raises(ValueNotStorable) as caught:
         encode(value)
 
@@ -691,7 +691,7 @@ def test_what_would_not_come_back_is_refused(value: Any, reason: str) -> None:
 
 
 def test_a_subclass_is_refused_for_what_it_is() -> None:
-    """Whoever asks for it directly is told, too."""
+    """The registry refuses it even when it is called directly."""
     with pytest.raises(ValueNotStorable, match="of pandas, plain frames"):
         frame_registry.encode(Table({"a": [1]}), encode)
     with pytest.raises(ValueNotStorable, match=r"more than an array.*np.asarray"):
@@ -714,7 +714,7 @@ def test_a_subclass_is_refused_for_what_it_is() -> None:
     ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_a_refusal_inside_says_where(value: Any, place: str) -> None:
-    """The place is written as one would write it."""
+    """The path is written as an expression that leads there."""
     with pytest.raises(ValueNotStorable) as caught:
         encode(value)
 
@@ -741,23 +741,25 @@ def test_text_that_is_no_utf8_is_refused_where_arrow_keeps_it() -> None:
     assert comes_back(text.astype(object))
 
 
-def test_an_extension_type_is_not_asked_to_read_a_file(stranger: Any) -> None:
-    """Its class may do with the bytes from the file as it likes."""
+def test_an_extension_type_runs_no_code_when_a_file_is_read(stranger: Any) -> None:
+    """Its class could run any code on the bytes from the file."""
     with pytest.raises(ValueNotStorable, match="extension type"):
         encode(stranger)
     data = stream_of(pa.schema([pa.field("a", pa.list_(pa.struct([pa.field("inner", stranger.type)])))]))
 
     for tag, kind in (("$arrow", "Table"), ("$polars", "DataFrame")):
         assert "extension type" in reason_of(data, tag, kind)
-    assert not Stranger.asked
+    assert not Stranger.ran
 
 
 # -- what is missing ---------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("value", [pd.DataFrame({"a": [1]}), pd.Series([1]), pa.array([1]), pl.Series([1])], ids=type)
-def test_without_pyarrow_the_step_is_told_what_to_install(value: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """When it returns the value, not when somebody wants to read it."""
+def test_without_pyarrow_the_step_fails_with_the_package_to_install(
+    value: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The error comes when the step returns the value, not when it is read later."""
     text = encode(value)
     monkeypatch.setitem(sys.modules, "pyarrow", None)
 
@@ -780,7 +782,7 @@ def test_numpy_needs_no_pyarrow(monkeypatch: pytest.MonkeyPatch) -> None:
     ids=str,
 )
 def test_without_its_package_a_value_is_not_read(package: str, value: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The error says what it is and what to install."""
+    """The error names the library and the package to install."""
     text = encode(value)
     monkeypatch.setitem(sys.modules, package, None)
 
@@ -803,7 +805,7 @@ def test_a_pyarrow_that_could_unpickle_is_not_used(monkeypatch: pytest.MonkeyPat
 
 
 def written(value: Any) -> tuple[str, Any]:
-    """A value's tag and payload; what is inside is plain."""
+    """A value's tag and payload, whose inner values are plain."""
     ((tag, payload),) = json.loads(encode(value)).items()
     return tag, payload
 
@@ -886,7 +888,7 @@ CRAFTED: list[tuple[Any, list[dict[str, Any]]]] = [
     [pytest.param(value, change, id=repr(change)[:60]) for value, changes in CRAFTED for change in changes],
 )
 def test_a_crafted_payload_is_unreadable(value: Any, change: dict[str, Any]) -> None:
-    """Whatever stands in it, it is an error of ours; no object is made that could do something."""
+    """Decoding raises CheckpointUnreadable, and builds no object that could run code."""
     tag, payload = written(value)
 
     with pytest.raises(CheckpointUnreadable):
@@ -896,7 +898,7 @@ def test_a_crafted_payload_is_unreadable(value: Any, change: dict[str, Any]) -> 
 @pytest.mark.parametrize("payload", [None, 5, "x", [], [1], {}, {"kind": "x"}, {"ipc": ""}, {"dtype": "<f8"}], ids=repr)
 @pytest.mark.parametrize("tag", TAG_OF.values())
 def test_a_payload_of_another_shape_is_unreadable(tag: str, payload: Any) -> None:
-    """It need not even be an object."""
+    """The payload may be of any JSON type."""
     with pytest.raises(CheckpointUnreadable):
         frame_registry.decode(tag, payload)
 
@@ -911,7 +913,7 @@ STREAMS: dict[str, Any] = {
 
 @pytest.mark.parametrize("value", STREAMS.values(), ids=STREAMS)
 def test_a_stream_that_claims_too_much_takes_no_memory(value: Any) -> None:
-    """No count or length in a stream is believed: libraries would reserve what it claims, and Polars would abort."""
+    """A library would reserve the memory that a stream claims, and Polars would abort the process."""
     tag, payload = written(value)
     data = a2b_base64(payload["ipc"])
     for place in range(0, len(data), 4):
@@ -925,7 +927,7 @@ def test_a_stream_that_claims_too_much_takes_no_memory(value: Any) -> None:
 
 @pytest.mark.parametrize("value", STREAMS.values(), ids=STREAMS)
 def test_a_damaged_stream_is_unreadable_or_another_value(value: Any) -> None:
-    """Nothing in it brings the process down."""
+    """Random damage never ends the process."""
     tag, payload = written(value)
     dice = random.Random(0)
     for _ in range(300):
@@ -940,7 +942,7 @@ def test_a_damaged_stream_is_unreadable_or_another_value(value: Any) -> None:
 
 @pytest.mark.parametrize("value", STREAMS.values(), ids=STREAMS)
 def test_a_stream_that_is_cut_off_is_unreadable(value: Any) -> None:
-    """At whatever byte; and so is one with something behind its end."""
+    """At each byte, and with a byte too many."""
     tag, payload = written(value)
     data = a2b_base64(payload["ipc"])
     for cut in (*(data[:end] for end in range(len(data))), data + b"\0"):
@@ -969,7 +971,7 @@ BOTH = pytest.mark.parametrize(("tag", "kind"), [("$polars", "DataFrame"), ("$ar
 
 @BOTH
 def test_a_compressed_stream_is_refused(tag: str, kind: str) -> None:
-    """It may claim to be any size, and dotflow writes none."""
+    """It may unfold to any size, and dotflow never writes one."""
     batch = pa.RecordBatch.from_pydict({"a": ["x" * 1000]})
 
     assert "compressed" in reason_of(stream_of(batch.schema, batch, compression="zstd"), tag, kind)
@@ -1013,7 +1015,7 @@ def test_one_arrow_array_is_used_once() -> None:
 
 
 @BOTH
-def test_rows_of_nothing_have_an_end(tag: str, kind: str) -> None:
+def test_rows_without_bytes_are_limited(tag: str, kind: str) -> None:
     """Nulls take no bytes in a stream; Polars would reserve a bit for each."""
     rows = 123_457
     batch = pa.RecordBatch.from_pydict({"a": pa.nulls(rows)})
@@ -1035,8 +1037,8 @@ def test_fields_nested_too_deep_are_refused(tag: str, kind: str) -> None:
 
 
 @pytest.mark.parametrize("value", [*POLARS.values(), *ARROW.values()], ids=[*POLARS, *ARROW])
-def test_what_honest_streams_claim_is_let_pass(value: Any) -> None:
-    """Whatever is written is read again; there is nothing that only the check refuses."""
+def test_honest_streams_pass_the_check(value: Any) -> None:
+    """The check passes every stream that dotflow writes."""
     check_stream(a2b_base64(written(value)[1]["ipc"]))
 
 
@@ -1060,7 +1062,7 @@ def test_what_honest_streams_claim_is_let_pass(value: Any) -> None:
     ids=lambda array: str(array.type),
 )
 def test_what_would_be_larger_unfolded_is_not_converted(array: Any, description: dict[str, Any]) -> None:
-    """Arrow can say in a few bytes what takes up a terabyte."""
+    """A few bytes of Arrow can stand for a terabyte."""
     payload = {"kind": "array", "array": description, "ipc": pack([array])}
 
     with pytest.raises(CheckpointUnreadable):

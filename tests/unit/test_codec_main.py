@@ -1,4 +1,4 @@
-"""A class of the program that runs as `__main__` is named as the same class is where the program is imported."""
+"""A class of a script has one name, whether the script runs as `__main__` or is imported."""
 
 import sys
 from collections.abc import Callable
@@ -36,7 +36,7 @@ Load = Callable[..., ModuleType]
 
 @pytest.fixture
 def load(monkeypatch: pytest.MonkeyPatch) -> Load:
-    """Makes a module of SOURCE and puts it where it would be if it had been run, or imported, under that name."""
+    """Builds a module from SOURCE and registers it as if it had been run, or imported, under that name."""
 
     def load(name: str, **facts: Any) -> ModuleType:
         module = ModuleType(name)
@@ -64,7 +64,7 @@ RUNS = {
 def test_a_script_and_the_same_module_imported_read_each_others_values(
     load: Load, monkeypatch: pytest.MonkeyPatch, name: str, facts: dict[str, Any]
 ) -> None:
-    """Each reads what the other wrote as values of its own classes; the digests are the same."""
+    """Each reads the other's values as values of its own classes, and the digests are the same."""
     main = load("__main__", **facts)
     as_script, digest_there = encode(main.make()), digest(main.make())
     assert decode(as_script) == main.make()
@@ -82,7 +82,7 @@ def test_a_script_and_the_same_module_imported_read_each_others_values(
 
 
 def test_a_script_that_was_renamed_finds_its_values(load: Load) -> None:
-    """As before it had a name of its own to go by; another module of the old name goes first."""
+    """The script itself is searched after another module of the old name."""
     text = encode(load("__main__", __file__="weather.py").make())
     renamed = load("__main__", __file__="climate.py")
 
@@ -98,7 +98,7 @@ def test_a_script_that_was_renamed_finds_its_values(load: Load) -> None:
     ids=["python -c", "no module's name", "a keyword", "a folder"],
 )
 def test_what_can_not_be_imported_keeps_its_name(load: Load, facts: dict[str, Any]) -> None:
-    """Its values are found again when it runs again."""
+    """Its values are readable when it runs again."""
     main = load("__main__", **facts)
 
     text = encode(main.make())
@@ -108,7 +108,7 @@ def test_what_can_not_be_imported_keeps_its_name(load: Load, facts: dict[str, An
 
 
 def test_a_script_that_is_imported_as_well_is_two_modules(load: Load) -> None:
-    """Each class then has the name of its own module, so that none is taken for the other."""
+    """Each class then has the name of its own module, so that the two are not confused."""
     main, module = load("__main__", __file__="weather.py"), load("weather")
 
     assert type(decode(encode(main.make()))) is main.Station
@@ -116,7 +116,7 @@ def test_a_script_that_is_imported_as_well_is_two_modules(load: Load) -> None:
 
 
 def test_a_script_is_not_taken_for_another_module(load: Load, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Only its own name leads to a script; nothing is imported to find a class."""
+    """Only its own name leads to a script, and nothing is imported to find a class."""
     load("__main__", __file__="weather.py")
 
     for name in ("pkg.weather", "weathers", "weather.weather", "other"):

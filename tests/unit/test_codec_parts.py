@@ -1,4 +1,4 @@
-"""Large values lie beside the document as they are, and what is damaged or crafted there is unreadable."""
+"""Large values lie beside the document as raw bytes, and damaged or crafted ones are unreadable."""
 
 import json
 from fractions import Fraction
@@ -22,7 +22,7 @@ BYTES = b"0123456789" * (LARGE // 10 + 1)
 
 
 class Shelf:
-    """Where a test's parts lie."""
+    """The parts of one test, in memory."""
 
     def __init__(self) -> None:
         self.parts: dict[str, bytes] = {}
@@ -69,7 +69,7 @@ VALUES: dict[str, tuple[Any, list[str]]] = {
 
 @pytest.mark.parametrize(("value", "suffixes"), VALUES.values(), ids=VALUES)
 def test_large_values_lie_beside_the_document(shelf: Shelf, value: Any, suffixes: list[str]) -> None:
-    """The document stays small, names each part with its size and checksum, and gives the value back exactly."""
+    """The document stays small, names each part with its size and checksum, and the value is exact."""
     document = kept(shelf, value)
 
     assert len(document) < 3_000
@@ -93,7 +93,7 @@ def test_raw_bytes_are_as_they_are(shelf: Shelf) -> None:
 
 @pytest.mark.parametrize("value", [b"x" * LARGE, np.zeros(LARGE // 8), "x" * (2 * LARGE), [0.5] * LARGE], ids=type)
 def test_small_values_and_text_stay_in_the_document(shelf: Shelf, value: Any) -> None:
-    """One file is enough for them, and what is readable stays readable."""
+    """One file is enough for them, and readable text stays readable."""
     document = kept(shelf, value)
 
     assert shelf.parts == {}
@@ -108,7 +108,7 @@ def test_without_a_place_for_parts_the_document_has_everything(value: Any) -> No
 
 
 def test_a_value_that_is_refused_leaves_no_part(shelf: Shelf) -> None:
-    """Parts are written when the whole value is known to be good."""
+    """Parts are written only after the whole value was accepted."""
     with pytest.raises(ValueNotStorable):
         kept(shelf, [BYTES, Fraction(1, 3)])
     with pytest.raises(ValueNotStorable):
@@ -123,7 +123,7 @@ def test_a_value_that_is_refused_leaves_no_part(shelf: Shelf) -> None:
     "data", [None, b"", BYTES[:-1], BYTES + b"x", b"X" + BYTES[1:]], ids=lambda data: repr(data)[:9]
 )
 def test_a_part_that_is_missing_or_damaged_is_named(shelf: Shelf, data: bytes | None) -> None:
-    """Nothing else is given in its place."""
+    """The error names the part, and no other value is returned."""
     document = kept(shelf, [1, BYTES])
     shelf.parts = {} if data is None else {"0.bin": data}
 
@@ -132,7 +132,7 @@ def test_a_part_that_is_missing_or_damaged_is_named(shelf: Shelf, data: bytes | 
 
 
 def test_a_part_that_the_system_can_not_read_is_named(shelf: Shelf) -> None:
-    """With what the system says."""
+    """The error has the system's reason."""
 
     def fail(part: Part, before: int) -> bytes:
         raise PermissionError(13, "Permission denied")
@@ -142,7 +142,7 @@ def test_a_part_that_the_system_can_not_read_is_named(shelf: Shelf) -> None:
 
 
 def test_a_document_without_its_parts_is_no_value(shelf: Shelf) -> None:
-    """Where nothing can lie beside it, it is unreadable."""
+    """Without a way to read parts, it is unreadable."""
     with pytest.raises(CheckpointUnreadable, match=r"\$part"):
         unpack(kept(shelf, BYTES), "k")
 
@@ -173,7 +173,7 @@ def crafted(document: bytes, value: str, parts: Any = None) -> bytes:
     ],
 )
 def test_a_value_takes_each_part_once(shelf: Shelf, value: str) -> None:
-    """So a crafted document takes no more memory than what lies beside it."""
+    """So a crafted document takes no more memory than its parts are large."""
     document = kept(shelf, BYTES)
     assert found(shelf, crafted(document, '{"$part": 0}')) == BYTES
 
@@ -194,8 +194,8 @@ GOOD = {"name": "0.bin", "size": len(BYTES), "sha256": sha256(BYTES).hexdigest()
     ],
     ids=lambda parts: repr(parts)[:40],
 )
-def test_parts_that_are_described_otherwise_are_unreadable(shelf: Shelf, parts: Any) -> None:
-    """Whatever stands there."""
+def test_an_invalid_list_of_parts_is_unreadable(shelf: Shelf, parts: Any) -> None:
+    """Of any JSON type, and with any fields."""
     document = crafted(kept(shelf, BYTES), '{"$part": 0}', "none" if parts is None else parts)
 
     with pytest.raises(CheckpointUnreadable):

@@ -1,4 +1,4 @@
-"""What would not come back as it was is refused at once: which type, where it stands, and what to do instead."""
+"""A value that would not come back as it was is refused at once, with its type, its path and what to return instead."""
 
 import collections
 import contextlib
@@ -28,17 +28,17 @@ from dotflow.errors import ValueNotStorable
 from tests.unit import codec_samples as samples
 
 
-def refusal_of(value: Any, **given: Any) -> ValueNotStorable:
+def refusal_of(value: Any, **options: Any) -> ValueNotStorable:
     with pytest.raises(ValueNotStorable) as caught:
-        encode(value, **given)
+        encode(value, **options)
     return caught.value
 
 
 class Thing:
-    """An object of the user's that is no data."""
+    """An object of the user's that is not data."""
 
     def __repr__(self) -> str:
-        raise AssertionError("nobody needs to know what it looks like")
+        raise AssertionError("its repr was called")
 
     __str__ = __repr__
     __hash__ = object.__hash__
@@ -382,7 +382,7 @@ REFUSED: dict[str, tuple[Any, str, str]] = {
 
 @pytest.mark.parametrize(("value", "kind", "reason"), REFUSED.values(), ids=REFUSED)
 def test_a_refusal_names_the_type_and_the_reason(value: Any, kind: str, reason: str) -> None:
-    """Nothing is silently turned into something similar; where the type alone doesn't say why, the reason does."""
+    """No value is silently turned into a similar one, and the reason says more than the type where it can."""
     error = refusal_of(value)
 
     assert error.kind == kind or not kind
@@ -391,8 +391,8 @@ def test_a_refusal_names_the_type_and_the_reason(value: Any, kind: str, reason: 
     assert isinstance(pickle.loads(pickle.dumps(error)), ValueNotStorable)
 
 
-def test_a_coroutine_says_what_was_forgotten() -> None:
-    """A step that forgot to await is told so."""
+def test_the_refusal_of_a_coroutine_names_await() -> None:
+    """The reason says to await it in the step."""
     with closed() as running:
         assert "await it in the step" in refusal_of(running).reason
 
@@ -428,7 +428,7 @@ def test_a_coroutine_says_what_was_forgotten() -> None:
     ],
 )
 def test_a_refusal_says_where(make: Callable[[Any], Any], place: str) -> None:
-    """The place inside the value is written as one would write it to get there."""
+    """The path is written as an expression that leads there."""
     error = refusal_of(make(Thing()))
 
     assert error.place == place
@@ -440,7 +440,7 @@ Key = samples.Key
 
 
 def test_what_contains_itself_is_refused() -> None:
-    """A cycle is found, and the place is where it closes."""
+    """The path ends where the cycle closes."""
     loop: list[Any] = [1, {"a": []}]
     loop[1]["a"].append(loop)
     mapping: dict[str, Any] = {}
@@ -457,7 +457,7 @@ def test_what_contains_itself_is_refused() -> None:
 
 
 def test_what_is_nested_too_deep_is_refused() -> None:
-    """Beyond 200 levels nothing is written that might not be read again, on a small stack or a large one."""
+    """A value of more than 200 levels might not be readable on a small stack."""
     value: Any = []
     for _ in range(200):
         value = [value]
@@ -473,7 +473,7 @@ def test_what_is_nested_too_deep_is_refused() -> None:
 
 
 def test_wide_values_that_contain_themselves_end_too() -> None:
-    """Every way through such a value is endless; the first is enough."""
+    """Every path through such a value is endless, and the first is enough."""
     wide: list[Any] = []
     wide.extend([wide] * 50)
 
@@ -481,7 +481,7 @@ def test_wide_values_that_contain_themselves_end_too() -> None:
 
 
 def test_a_large_key_or_attribute_is_named_without_running_anything() -> None:
-    """Names of attributes that are no names are told as keys."""
+    """Attributes whose names are not identifiers appear as keys."""
     point = samples.Point(1)
     vars(point)["$x"] = Thing()
 
@@ -497,7 +497,7 @@ def test_a_refusal_leaves_no_trace_of_the_value() -> None:
 
 
 class Reduced:
-    """Can be pickled, and is no data."""
+    """Can be pickled, and is not data."""
 
     def __init__(self, value: Any) -> None:
         self.value = value
@@ -509,7 +509,7 @@ class Unpicklable:
 
 
 def test_pickle_is_for_what_is_refused_only() -> None:
-    """With pickle=True what the codec knows stays readable, and the rest is pickled as a whole."""
+    """With pickle=True, values that the codec keeps stay readable, and others are pickled as a whole."""
     text = encode([1, Reduced((2,))], pickle=True)
 
     assert encode({"a": (1,)}, pickle=True) == encode({"a": (1,)})
@@ -520,7 +520,7 @@ def test_pickle_is_for_what_is_refused_only() -> None:
 
 
 def test_pickle_keeps_what_json_can_not() -> None:
-    """Cycles and depth are no matter to pickle."""
+    """Cycles and deep values can be pickled."""
     loop: list[Any] = []
     loop.append(loop)
 
@@ -530,7 +530,7 @@ def test_pickle_keeps_what_json_can_not() -> None:
 
 
 def test_what_pickle_refuses_too_says_both() -> None:
-    """The place of the codec's refusal, and the reason of pickle's."""
+    """The path of the codec's refusal, and the reason of pickle's."""
     error = refusal_of({"a": Unpicklable()}, pickle=True)
 
     assert error.place == "['a']"

@@ -1,4 +1,4 @@
-"""What goes in comes out: the same value, of the same types, at every level."""
+"""A value comes back the same, with the same types at every level."""
 
 import json
 import math
@@ -32,7 +32,7 @@ QUIETLY = settings(max_examples=200, deadline=None, derandomize=True, suppress_h
 
 @pytest.fixture
 def few_digits() -> Iterator[None]:
-    """Python refuses numbers of more than 640 digits meanwhile, as a program may tell it to."""
+    """Limits numbers to 640 digits, the lowest limit that a program can set."""
     before = sys.get_int_max_str_digits()
     sys.set_int_max_str_digits(640)
     yield
@@ -43,7 +43,7 @@ def few_digits() -> Iterator[None]:
 @given(samples.values())
 @example([])
 def test_every_value_comes_back_as_it_was(value: Any) -> None:
-    """Whatever is not refused comes back with its types, order, signs, zones and hidden state."""
+    """A value that is not refused comes back with its types, order, signs, zones and hidden state."""
     text = encode(value)
 
     assert "\n" not in text
@@ -62,7 +62,7 @@ def test_keys_of_every_type_come_back(key: Any, value: Any) -> None:
 @QUIETLY
 @given(samples.values())
 def test_the_text_is_json_that_others_can_read(value: Any) -> None:
-    """No NaN, no lone surrogates: what is written is JSON to everybody."""
+    """The text is strict JSON, without NaN and lone surrogates."""
 
     def refuse(name: str) -> None:
         raise AssertionError(name)
@@ -97,8 +97,8 @@ def ordered() -> OrderedDict[str, int]:
     ],
     ids=ascii,
 )
-def test_what_is_more_than_a_dict_a_list_or_a_number_stays_more(value: Any) -> None:
-    """The collections module's types, named tuples, ranges and complex numbers are exact, whatever is in them."""
+def test_collections_ranges_and_complex_numbers_keep_their_types(value: Any) -> None:
+    """The collections module's types, named tuples, ranges and complex numbers are exact, with any items."""
     assert same(decode(encode(value)), value)
     assert same(decode(encode([{"a": value}])), [{"a": value}])
 
@@ -109,7 +109,7 @@ def test_what_is_more_than_a_dict_a_list_or_a_number_stays_more(value: Any) -> N
     ids=repr,
 )
 def test_plain_json_stays_plain_json(value: Any) -> None:
-    """What JSON has a word for is readable, and is read by any JSON library."""
+    """Values that JSON can hold are readable to people and to any JSON library."""
     text = encode(value)
 
     assert text == json.dumps(value, ensure_ascii=False)
@@ -167,7 +167,7 @@ def test_plain_json_stays_plain_json(value: Any) -> None:
     ids=lambda value: value[:40] if isinstance(value, str) else type(value).__name__,
 )
 def test_the_format_is_pinned(value: Any, text: str) -> None:
-    """Checkpoints of this version are readable to later ones: the text of each type is a promise."""
+    """Later versions read the checkpoints of this one, so the text of each type is a promise."""
     assert encode(value) == text
     assert same(decode(text), value)
 
@@ -176,7 +176,7 @@ def test_the_format_is_pinned(value: Any, text: str) -> None:
     "value", [2**1999, 2**2000 - 1, 2**2000, -(2**2000) + 1, -(2**2000), 10**3000, -(7**9000)], ids=int.bit_length
 )
 def test_numbers_of_any_size(value: int, few_digits: None) -> None:
-    """Python's limit on the digits of numbers, at its lowest, is in nobody's way."""
+    """Python's lowest limit on the digits of numbers changes nothing."""
     assert decode(encode(value)) == value
     assert decode(encode([value, "x"])) == [value, "x"]
     assert decode(encode([0, value])) == [0, value]
@@ -186,7 +186,7 @@ def test_numbers_of_any_size(value: int, few_digits: None) -> None:
 
 @pytest.mark.parametrize("bits", [0x7FF8000000000000, 0xFFF8000000000000, 0x7FF00000000007A2, 0x7FF8DEADBEEF0001])
 def test_not_a_number_keeps_its_bits(bits: int) -> None:
-    """R's NA, for one, is a NaN with a meaning."""
+    """R's NA, for instance, is a NaN with a meaning."""
     (value,) = struct.unpack(">d", struct.pack(">Q", bits))
 
     assert struct.pack(">d", decode(encode([value]))[0]) == struct.pack(">Q", bits)
@@ -198,7 +198,7 @@ def test_not_a_number_keeps_its_bits(bits: int) -> None:
 )
 @pytest.mark.parametrize("capitals", [0, 1])
 def test_decimals_are_exact(text: str, capitals: int, few_digits: None) -> None:
-    """All digits, the exponent as it was, and the payload of a NaN, whatever the program's decimal context says."""
+    """All digits, the exponent and the payload of a NaN come back, under any decimal context of the program."""
     value = Decimal(text)
     with localcontext(DecimalContext(prec=3, capitals=capitals, traps=[])):
         found = decode(encode(value))
@@ -207,13 +207,13 @@ def test_decimals_are_exact(text: str, capitals: int, few_digits: None) -> None:
 
 
 def test_an_enum_member_is_the_member() -> None:
-    """Not a copy, and not its value: `is` works."""
+    """It is neither a copy nor the value, so `is` works."""
     for member in (*samples.Colour, *samples.Level, *samples.Word, *samples.Right, samples.Mode(0), samples.Right(7)):
         assert decode(encode(member)) is member
 
 
-def test_a_dataclass_keeps_what_it_is_given_besides_its_fields() -> None:
-    """Attributes that are no fields come back, those of __init__=False and class-level defaults too."""
+def test_a_dataclass_keeps_attributes_beside_its_fields() -> None:
+    """Attributes that are not fields come back, as do fields with init=False and class-level defaults."""
     derived = samples.Derived(1)
     derived.made.append(2)
     derived.extra = {"x": (1,)}  # type: ignore[attr-defined]
@@ -229,8 +229,8 @@ class LeftToTheClass:
     a: int = field(init=False, default=5)
 
 
-def test_a_field_that_the_class_holds_is_written_down() -> None:
-    """A field without a value of its own has its class's; it keeps that value when the class's default changes."""
+def test_the_default_of_a_field_is_written() -> None:
+    """A field that has its class's default keeps that value when the default changes."""
     text = encode(LeftToTheClass())
     LeftToTheClass.a = 6
 
@@ -261,7 +261,7 @@ def test_slots_and_attributes_in_one() -> None:
     assert found == value
 
 
-def test_a_model_keeps_what_pydantic_knows_of_it() -> None:
+def test_a_model_keeps_its_hidden_state() -> None:
     """Private attributes, extra ones, and which fields were set."""
     value = samples.Open(name="n", more=(1,))
     value._seen.append(b"x")
@@ -287,7 +287,7 @@ def test_root_and_generic_models() -> None:
 
 
 def test_models_that_were_not_validated_stay_as_they_are() -> None:
-    """A wrong value is not repaired, and no validator runs."""
+    """A wrong value stays, and no validator runs."""
     value = samples.Model.model_construct(name=5, value=None, rows="?")  # type: ignore[arg-type]
 
     assert same(decode(encode(value)), value)
@@ -353,7 +353,7 @@ def at_depth(frames: int, function: Any) -> Any:
 @pytest.mark.parametrize("shell", SHELLS.values(), ids=SHELLS)
 @pytest.mark.parametrize("frames", [0, 500, 750])
 def test_what_was_written_can_be_read_on_any_stack(shell: Any, frames: int) -> None:
-    """200 levels of anything are written and read, however deep the caller stands itself."""
+    """200 levels are written and read at any depth of the caller's stack."""
     levels = MAX_DEPTH - (1 if shell is SHELLS["key"] else 0) - (1 if shell is SHELLS["extra"] else 0)
     value = nested(levels // (2 if shell is SHELLS["extra"] else 1), shell)
 
@@ -364,29 +364,29 @@ def test_what_was_written_can_be_read_on_any_stack(shell: Any, frames: int) -> N
 
 
 def test_careful_writing_is_the_same_writing() -> None:
-    """One NaN, or one text that is no UTF-8, changes nothing for the rest of the value."""
+    """A NaN or a lone surrogate doesn't change the text of the rest of the value."""
     rest = [{"a": [1, 2.5, None, True, "é"], "$b": {1: 2}}, samples.Point([1], {"x": samples.Colour.RED})]
 
     assert encode([rest, math.nan]) == encode([rest, 0]).removesuffix("0]") + '{"$float": "nan"}]'
     assert same(decode(encode([rest, "\ud800", {"\ud800": 1}])), [rest, "\ud800", {"\ud800": 1}])
 
 
-def test_paths_of_bytes_that_are_no_text() -> None:
-    """A file's name that is no UTF-8 has lone surrogates in Python."""
+def test_paths_of_bytes_that_are_not_utf8() -> None:
+    """The name of a file that is not UTF-8 has lone surrogates in Python."""
     path = pathlib.Path(os.fsdecode(b"/tmp/\xff\xfe"))
 
     assert same(decode(encode([path])), [path])
 
 
-def test_a_uuid_remembers_how_it_was_made() -> None:
-    """Whether it is safe to be unique across processes is part of it."""
+def test_a_uuid_keeps_its_safety() -> None:
+    """`is_safe` is a part of the value."""
     value = uuid.UUID(int=1, is_safe=uuid.SafeUUID.safe)
 
     assert same(decode(encode(value)), value)
 
 
 def test_classes_of_a_script_are_found_again(tmp_path: pathlib.Path) -> None:
-    """A class of the program that runs is written as __main__, and found when it runs again."""
+    """A class of the program is written with __main__, and is found when the program runs again."""
     program = (
         "import sys, dataclasses\n"
         "from dotflow.codec import decode, encode\n"
