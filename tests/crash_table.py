@@ -26,10 +26,10 @@ from dotflow import Config, Context, DotFlow, action  # noqa: E402 (found throug
 from dotflow.abc.storage import Storage  # noqa: E402
 from dotflow.providers import LogDefault, StorageFile, StorageSQLite  # noqa: E402
 from dotflow.testing.contracts.equality import difference  # noqa: E402
-from dotflow.testing.crash.harness import Round, Stage  # noqa: E402
-from dotflow.testing.crash.trial import Order, Pipeline, Result  # noqa: E402
+from dotflow.testing.crash.harness import Harness, TrialOutcome  # noqa: E402
+from dotflow.testing.crash.trial import Pipeline, RunResult, TrialOptions  # noqa: E402
 
-PATIENCE: Final = 30.0  # seconds; what takes longer hangs
+TIMEOUT: Final = 30.0  # seconds; what takes longer hangs
 STEPS: Final = 20
 ENOUGH: Final = 20  # faults after which one storage and shape is given up
 RESUME_KILLED: Final = 0.4  # how likely it is that a resume is killed, too
@@ -135,25 +135,25 @@ class Trial:
         notes = folder / "notes"
         notes.mkdir()
         pipeline = Pipeline(build=build(groups), storage=lambda: make_storage(self.kept), arguments={})
-        self.stage = Stage(pipeline, notes, PATIENCE)
+        self.harness = Harness(pipeline, notes, TIMEOUT)
         self.random = random.Random(seed)
         self.found: collections.Counter[str] = collections.Counter()
         self.told: list[str] = []
-        first = self.completed(self.stage.play(Order(scouting=True)))
-        self.stage.import_ahead(first.modules)
+        first = self.completed(self.harness.run(TrialOptions(discover=True)))
+        self.harness.preload(first.modules)
         durations = []
         for _ in range(3):
             began = time.monotonic()
-            self.expected = self.completed(self.stage.play(Order()))
+            self.expected = self.completed(self.harness.run(TrialOptions()))
             durations.append(time.monotonic() - began)
         self.duration = sorted(durations)[1]
         self.clean = self.files()
 
-    def completed(self, played: Round) -> Result:
+    def completed(self, outcome: TrialOutcome) -> RunResult:
         """The result of a round that nothing disturbs."""
-        if played.result is None or played.result.open:
-            raise SystemExit(f"an undisturbed run {played.wrong or played.result}")
-        return played.result
+        if outcome.result is None or outcome.result.open:
+            raise SystemExit(f"an undisturbed run {outcome.error or outcome.result}")
+        return outcome.result
 
     def files(self) -> set[str]:
         """What lies in the storage's folder, but for what SQLite removes when the last process closes it properly."""
@@ -174,34 +174,34 @@ class Trial:
         while True:
             killing = self.found["kills"] < kills and (not resume or self.random.random() < RESUME_KILLED)
             delay = self.random.uniform(0, self.duration) if killing else None
-            played = self.stage.play(Order(resume=resume), kill_after=delay)
+            outcome = self.harness.run(TrialOptions(resume=resume), kill_after=delay)
             self.found["resumes"] += resume
-            self.found["steps run again"] += len(played.began & began)
-            self.note("finished, run again", sorted(played.began & finished))
-            began |= played.began
-            finished |= played.posted
-            posting |= played.posting
-            started = started or (not resume and played.started)
-            if not played.killed:
+            self.found["steps run again"] += len(outcome.began & began)
+            self.note("finished, run again", sorted(outcome.began & finished))
+            began |= outcome.began
+            finished |= outcome.posted
+            posting |= outcome.posting
+            started = started or (not resume and outcome.started)
+            if not outcome.killed:
                 break
             self.found["kills"] += 1
             self.found["of resumes"] += resume
             resume = True
-        if self.is_whole(played):
+        if self.is_whole(outcome):
             if started:
                 self.note("void, yet used", sorted(set(range(STEPS)) - began - posting))
-            last = self.stage.play(Order(resume=True))
+            last = self.harness.run(TrialOptions(resume=True))
             self.note("finished, run again", sorted(last.began))
             if self.is_whole(last):
                 self.note("litter", sorted(self.files() - self.clean))
 
-    def is_whole(self, played: Round) -> bool:
+    def is_whole(self, outcome: TrialOutcome) -> bool:
         """Whether a round that was not killed completed; its values are compared then."""
-        if played.result is None or played.result.open:
-            fault = "unreadable" if "CheckpointUnreadable" in played.wrong else "other failures"
-            self.note(fault, [played.wrong or "; ".join(played.result.open if played.result else ())])
+        if outcome.result is None or outcome.result.open:
+            fault = "unreadable" if "CheckpointUnreadable" in outcome.error else "other failures"
+            self.note(fault, [outcome.error or "; ".join(outcome.result.open if outcome.result else ())])
             return False
-        pairs = zip(self.expected.values, played.result.values, strict=True)
+        pairs = zip(self.expected.values, outcome.result.values, strict=True)
         self.note("values lost or changed", list(filter(None, (difference(*pair) for pair in pairs))))
         return True
 

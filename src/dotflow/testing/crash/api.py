@@ -11,7 +11,7 @@ from dotflow.abc.storage import Storage
 from dotflow.core.durations import Duration, as_seconds
 from dotflow.errors import InvalidArgument, ProcessesUnsupported
 from dotflow.testing.crash.report import CrashReport
-from dotflow.testing.crash.trial import Pipeline, asks_for
+from dotflow.testing.crash.trial import Pipeline, storage_parameter
 
 
 def assert_survives_crashes(
@@ -59,17 +59,17 @@ def assert_survives_crashes(
 
     _check(build_workflow, storage, start_arguments)
     seconds = as_seconds("patience", patience, above=0)
-    data = launcher.packed(Pipeline(build=build_workflow, storage=storage, arguments=start_arguments))
+    data = launcher.pack(Pipeline(build=build_workflow, storage=storage, arguments=start_arguments))
     with tempfile.TemporaryDirectory(prefix="dotflow-crashes-", ignore_cleanup_errors=True) as folder:
         try:
-            verdict = launcher.verdict_of(data, Path(folder), seconds)
+            verdict = launcher.run_harness(data, Path(folder), seconds)
         finally:
-            launcher.pass_on(Path(folder))
+            launcher.forward_output(Path(folder))
     if "report" in verdict:
         return CrashReport(**verdict["report"])
-    if "refuted" in verdict:
-        raise AssertionError(verdict["refuted"])
-    raise AssertionError(f"The workflow could not be taken to another process, to be run there.\n{verdict['wrong']}")
+    if "failure" in verdict:
+        raise AssertionError(verdict["failure"])
+    raise AssertionError(f"The workflow could not be taken to another process, to be run there.\n{verdict['error']}")
 
 
 def _check(build_workflow: object, storage: object, start_arguments: Mapping[str, Any]) -> None:
@@ -77,10 +77,10 @@ def _check(build_workflow: object, storage: object, start_arguments: Mapping[str
         raise InvalidArgument("build_workflow", build_workflow, "a function that returns a DotFlow")
     if storage is not None and not isinstance(storage, Storage) and not callable(storage):
         raise InvalidArgument("storage", storage, "a Storage, or a function that returns one")
-    asked = asks_for(build_workflow)
-    if storage is None and asked is not None and asked.default is asked.empty:
+    parameter = storage_parameter(build_workflow)
+    if storage is None and parameter is not None and parameter.default is parameter.empty:
         accepted = (
-            f"what build_workflow asks for by its parameter {asked.name!r}: a Storage, or what makes one. "
+            f"what build_workflow asks for by its parameter {parameter.name!r}: a Storage, or what makes one. "
             "If that is for something else, wrap it: lambda: build_workflow(...)"
         )
         raise InvalidArgument("storage", storage, accepted)

@@ -12,12 +12,12 @@ from typing import Final
 
 from dotflow import clock
 
-ABORT: Final = 2.0  # seconds that a process which hangs has to say where
-PAUSE: Final = 0.002  # seconds between two looks, where the system has no call that waits
+ABORT_GRACE: Final = 2.0  # seconds that a process which hangs has to say where
+POLL_INTERVAL: Final = 0.002  # seconds between two looks, where the system has no call that waits
 PR_SET_CHILD_SUBREAPER: Final = 36  # <linux/prctl.h>
 
 
-class Offspring:
+class ChildProcesses:
     """Forks processes and waits for their end. On Linux their orphans come to this process, so that it sees them too.
 
     It waits for any child, so nobody else in the process may have one.
@@ -44,11 +44,11 @@ class Offspring:
             signal.pthread_sigmask(signal.SIG_SETMASK, self._mask)
         return process
 
-    def has_ended(self, process: int, within: float) -> bool:
+    def wait(self, process: int, within: float) -> bool:
         """Waits for its end, *within* seconds; whether it came."""
         return self._wait(lambda: process in self._codes, within)
 
-    def code_of(self, process: int) -> int | None:
+    def pop_exit_code(self, process: int) -> int | None:
         """How a process ended, minus the signal's number where one ended it. It is forgotten then."""
         return self._codes.pop(process, None)
 
@@ -56,10 +56,10 @@ class Offspring:
         """Ends one that hangs. First it may say where: `faulthandler` does so at SIGABRT."""
         for signum in (signal.SIGABRT, signal.SIGKILL):
             os.kill(process, signum)
-            if self.has_ended(process, ABORT):
+            if self.wait(process, ABORT_GRACE):
                 return
 
-    def left_behind(self, after: float) -> list[str]:
+    def kill_remaining(self, after: float) -> list[str]:
         """What still runs *after* so many seconds, for readers; then it is ended. Where that can't be seen, nothing."""
         if self._wait(lambda: self._is_alone, after):
             return []
@@ -83,7 +83,7 @@ class Offspring:
             if hasattr(signal, "sigtimedwait"):
                 signal.sigtimedwait({signal.SIGCHLD}, left)
             else:  # macOS has none
-                time.sleep(min(left, PAUSE))
+                time.sleep(min(left, POLL_INTERVAL))
 
     def _collect(self) -> None:
         try:

@@ -21,28 +21,28 @@ from typing import Any, Final, NoReturn
 from dotflow.core.failure import Failure
 from dotflow.processes.channel import dump_whole
 from dotflow.testing.crash import journal
-from dotflow.testing.crash.children import Offspring
-from dotflow.testing.crash.trial import Order, Pipeline, Result, play
+from dotflow.testing.crash.children import ChildProcesses
+from dotflow.testing.crash.trial import Pipeline, RunResult, TrialOptions, run_trial
 
 FILES: Final = ("journal", "result", "wrong", "last-out", "last-err", "stacks")
-MOMENT: Final = 5.0  # seconds in which the workers of a killed process have to be gone
-OURS: Final = frozenset({"annotated_types", "cloudpickle", "dotflow", "filelock", "pydantic", "typing_extensions"})
+WORKER_GRACE: Final = 5.0  # seconds in which the workers of a killed process have to be gone
+PRELOADED: Final = frozenset({"annotated_types", "cloudpickle", "dotflow", "filelock", "pydantic", "typing_extensions"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Round:
+class TrialOutcome:
     """What became of a round.
 
     Attributes:
         result: What came of it; None where it was killed, and where it went wrong.
         killed: Whether it was killed where it was to be.
-        wrong: What went wrong, for readers; empty where nothing did.
+        error: What went wrong, for readers; empty where nothing did.
         lines: What it wrote into its journal.
     """
 
-    result: Result | None
+    result: RunResult | None
     killed: bool
-    wrong: str
+    error: str
     lines: list[list[Any]]
 
     @property
@@ -69,13 +69,13 @@ class Round:
         return {line[1] for line in self.lines if line[0] == word and line[1] >= 0}
 
 
-class Stage:
+class Harness:
     """Where rounds of one pipeline are played, one after the other. The process has to be its own.
 
     Args:
         pipeline: What is played.
         folder: Where rounds write down what they do, and what they print: `last-out` and `last-err`.
-        patience: Seconds that a round may take.
+        timeout: Seconds that a round may take.
         before_each: Called before each round.
         closed: Descriptors that a round must not hold.
     """
@@ -84,49 +84,49 @@ class Stage:
         self,
         pipeline: Pipeline,
         folder: Path,
-        patience: float,
+        timeout: float,
         before_each: Callable[[], None] = lambda: None,
         closed: Sequence[int] = (),
     ) -> None:
         self._pipeline = pipeline
         self._folder = folder
-        self._patience = patience
-        self._moment = min(MOMENT, patience)
+        self._timeout = timeout
+        self._worker_grace = min(WORKER_GRACE, timeout)
         self._before_each = before_each
         self._closed = closed
-        self._offspring = Offspring()
+        self._children = ChildProcesses()
 
-    def play(self, order: Order, kill_after: float | None = None) -> Round:
+    def run(self, options: TrialOptions, kill_after: float | None = None) -> TrialOutcome:
         """Plays one round, in a process of its own.
 
         Args:
-            order: What it is to do.
+            options: What it is to do.
             kill_after: Seconds after which it is killed, unless it is over by then.
         """
         self._before_each()
         for name in FILES:
             (self._folder / name).unlink(missing_ok=True)
-        process = self._start(order)
-        killed = kill_after is not None and not self._offspring.has_ended(process, kill_after)
+        process = self._start(options)
+        killed = kill_after is not None and not self._children.wait(process, kill_after)
         if killed:
             os.kill(process, signal.SIGKILL)
-        hung = not self._offspring.has_ended(process, self._patience)
+        hung = not self._children.wait(process, self._timeout)
         if hung:
-            self._offspring.abort(process)
+            self._children.abort(process)
         lines = journal.read(self._folder / "journal")
         killed = killed or any(line[0] == "killed" for line in lines)
-        wrong = self._hang(lines) if hung else self._end(process, killed)
-        left = self._offspring.left_behind(self._moment)
-        if left and not wrong:
-            wrong = f"left processes behind that still ran {self._moment:g} s after its end: {'; '.join(left)}"
-        result = pickle.loads(self._read("result")) if not killed and not wrong else None
-        return Round(result=result, killed=killed and not wrong, wrong=wrong, lines=lines)
+        error = self._hang(lines) if hung else self._end(process, killed)
+        left = self._children.kill_remaining(self._worker_grace)
+        if left and not error:
+            error = f"left processes behind that still ran {self._worker_grace:g} s after its end: {'; '.join(left)}"
+        result = pickle.loads(self._read("result")) if not killed and not error else None
+        return TrialOutcome(result=result, killed=killed and not error, error=error, lines=lines)
 
-    def import_ahead(self, modules: Iterable[str]) -> None:
+    def preload(self, modules: Iterable[str]) -> None:
         """Imports what every round would, but no module that may be the user's: that is part of what is proved."""
         for name in modules:
             top = name.partition(".")[0]
-            if name not in sys.modules and (top in OURS or top in sys.stdlib_module_names):
+            if name not in sys.modules and (top in PRELOADED or top in sys.stdlib_module_names):
                 with contextlib.suppress(Exception):  # somebody else's code: the rounds will see what it raises
                     importlib.import_module(name)
         gc.collect()
@@ -142,16 +142,16 @@ class Stage:
         for ending in ("out", "err"):
             (self._folder / f"last-{ending}").unlink(missing_ok=True)
 
-    def _start(self, order: Order) -> int:
+    def _start(self, options: TrialOptions) -> int:
         sys.stdout.flush()
         sys.stderr.flush()
         gc.freeze()  # or each round would copy what it only looks at
-        process = self._offspring.fork()
+        process = self._children.fork()
         if not process:
-            self._be_the_round(order)
+            self._run_in_child(options)
         return process
 
-    def _be_the_round(self, order: Order) -> NoReturn:
+    def _run_in_child(self, options: TrialOptions) -> NoReturn:
         try:
             atexit._clear()
             for descriptor in self._closed:
@@ -163,10 +163,10 @@ class Stage:
             faulthandler.enable(os.open(self._folder / "stacks", os.O_WRONLY | os.O_CREAT, 0o600))
             _shuffle()
             try:
-                result = play(self._pipeline, order, journal.Journal(self._folder / "journal"))
-                (self._folder / "result").write_bytes(_dumped(result))
-            except BaseException as error:  # somebody else's code: their function, storage, executor, values
-                (self._folder / "wrong").write_text(Failure.of(error).traceback, "utf-8", "backslashreplace")
+                result = run_trial(self._pipeline, options, journal.Journal(self._folder / "journal"))
+                (self._folder / "result").write_bytes(_dump(result))
+            except BaseException as raised:  # somebody else's code: their function, storage, executor, values
+                (self._folder / "wrong").write_text(Failure.of(raised).traceback, "utf-8", "backslashreplace")
             getattr(threading, "_shutdown", lambda: None)()  # as at an interpreter's end: threads are waited for
             atexit._run_exitfuncs()
             sys.stdout.flush()
@@ -176,16 +176,16 @@ class Stage:
 
     def _hang(self, lines: list[list[Any]]) -> str:
         last = next((line[1] for line in reversed(lines) if line[0] in ("at", "killed")), "nothing yet")
-        return f"did not end within {self._patience:g} s and was ended. Its last news was {last}.\n{self._stacks()}"
+        return f"did not end within {self._timeout:g} s and was ended. Its last news was {last}.\n{self._stacks()}"
 
     def _end(self, process: int, killed: bool) -> str:
         """How it ended, if it should not have ended so."""
-        code = self._offspring.code_of(process)
+        code = self._children.pop_exit_code(process)
         if killed:
             return ""
-        wrong = self._read("wrong").decode()
-        if wrong:
-            return f"raised {wrong.rstrip().splitlines()[-1]}\n{wrong}"
+        error = self._read("wrong").decode()
+        if error:
+            return f"raised {error.rstrip().splitlines()[-1]}\n{error}"
         if code == 0 and (self._folder / "result").exists():
             return ""
         how = f"was ended by {signal.Signals(-code).name}" if code and code < 0 else f"exited with {code}"
@@ -201,7 +201,7 @@ class Stage:
             return b""
 
 
-def _dumped(result: Result) -> bytes:
+def _dump(result: RunResult) -> bytes:
     """The result for the stage, of which this process is a copy: by value only what can't be found by its name."""
     try:
         return pickle.dumps(result, protocol=5)

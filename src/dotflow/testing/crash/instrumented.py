@@ -22,80 +22,85 @@ from dotflow.core.events import (
 )
 from dotflow.core.task import Task
 from dotflow.testing.crash.journal import Journal
-from dotflow.testing.crash.kill_points import Trap
+from dotflow.testing.crash.kill_points import KillSwitch
 
 
-class WatchedStorage(Storage):
+class InstrumentedStorage(Storage):
     """Another storage under watch, which does all the work."""
 
-    _watched: Storage
-    _trap: Trap
+    _storage: Storage
+    _switch: KillSwitch
     _journal: Journal
     _tasks: dict[str, Task]
 
     @classmethod
-    def over(cls, storage: Storage, trap: Trap, journal: Journal) -> "WatchedStorage":
+    def over(cls, storage: Storage, switch: KillSwitch, journal: Journal) -> "InstrumentedStorage":
         """Puts a storage under watch. It keeps its name: errors say what kind of storage they come from."""
         kind = type(type(storage).__name__, (cls,), {"__doc__": cls.__doc__})
-        made: WatchedStorage = kind()
-        made._watched, made._trap, made._journal, made._tasks = storage, trap, journal, {}
-        return made
+        instrumented: InstrumentedStorage = kind()
+        instrumented._storage, instrumented._switch, instrumented._journal, instrumented._tasks = (
+            storage,
+            switch,
+            journal,
+            {},
+        )
+        return instrumented
 
     def post(self, key: str, context: Context) -> None:
         task = self._tasks.get(key)
         posted = -1 if task is None else task.task_id
         self._journal.write("posting", posted)
-        with self._trap.writing(f"the post of {self._whose(key)}", lambda: self._journal.write("posted", posted)):
-            self._watched.post(key, context)
+        with self._switch.writing(f"the post of {self._label(key)}", lambda: self._journal.write("posted", posted)):
+            self._storage.post(key, context)
 
     def delete(self, key: str) -> None:
-        with self._trap.writing(f"the delete of {self._whose(key)}", lambda: None):
-            self._watched.delete(key)
+        with self._switch.writing(f"the delete of {self._label(key)}", lambda: None):
+            self._storage.delete(key)
 
     def clear(self, workflow_id: str) -> bool:
-        with self._trap.writing("clear() at the start", lambda: None):
-            return self._watched.clear(workflow_id)
+        with self._switch.writing("clear() at the start", lambda: None):
+            return self._storage.clear(workflow_id)
 
     def get(self, key: str) -> Context:
-        return self._watched.get(key)
+        return self._storage.get(key)
 
     def key(self, task: Task) -> str:
-        key = self._watched.key(task)
+        key = self._storage.key(task)
         self._tasks[key] = task
         return key
 
     def contains(self, key: str) -> bool:
-        return self._watched.contains(key)
+        return self._storage.contains(key)
 
     def list_keys(self, prefix: str = "") -> Iterable[str]:
-        return self._watched.list_keys(prefix)
+        return self._storage.list_keys(prefix)
 
     def lock(self, workflow_id: str) -> contextlib.AbstractContextManager[Hashable]:
-        return self._watched.lock(workflow_id)
+        return self._storage.lock(workflow_id)
 
-    def _whose(self, key: str) -> str:
+    def _label(self, key: str) -> str:
         task = self._tasks.get(key)
         return f"the key {key!r}" if task is None else f"task {task.task_id} ({task.name})"
 
     def __getattr__(self, name: str) -> Any:
-        if name.startswith("__") or "_watched" not in self.__dict__:  # whoever copies or pickles it, asks too early
+        if name.startswith("__") or "_storage" not in self.__dict__:  # whoever copies or pickles it, asks too early
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
-        return getattr(self._watched, name)
+        return getattr(self._storage, name)
 
 
-class WatchedHistory(History):
+class InstrumentedHistory(History):
     """Another history, or none, under watch.
 
     Args:
         history: Hears of every event as before.
-        trap: May end the process at one.
+        switch: May end the process at one.
         journal: Is told of the executions.
         names: The steps' names, by task id.
     """
 
-    def __init__(self, history: History | None, trap: Trap, journal: Journal, names: Mapping[int, str]) -> None:
+    def __init__(self, history: History | None, switch: KillSwitch, journal: Journal, names: Mapping[int, str]) -> None:
         self._history = history
-        self._trap = trap
+        self._switch = switch
         self._journal = journal
         self._names = names
 
@@ -104,29 +109,29 @@ class WatchedHistory(History):
             if self._history is not None:
                 self._history.record(run_id, event)
         finally:
-            what = self._what(event)
+            what = self._describe(event)
             if isinstance(event, AttemptStarted):
                 self._journal.write("began", event.task_id, event.attempt)
             elif isinstance(event, RunStarted):
                 self._journal.write("started")
             self._journal.write("at", what)
-            self._trap.step(what)
+            self._switch.boundary(what)
 
-    def _what(self, event: Event) -> str:
+    def _describe(self, event: Event) -> str:
         match event:
             case RunStarted() | RunEnded():
                 return f"the {'start' if isinstance(event, RunStarted) else 'end'} of the run"
             case AttemptStarted() | AttemptFailed() | AttemptRepeated():
-                word = WORDS[type(event)]
-                return f"{word} of attempt {event.attempt} of {self._whose(event.task_id)}"
+                word = LABELS[type(event)]
+                return f"{word} of attempt {event.attempt} of {self._label(event.task_id)}"
             case _:
-                return f"{WORDS[type(event)]} of {self._whose(event.task_id)}"
+                return f"{LABELS[type(event)]} of {self._label(event.task_id)}"
 
-    def _whose(self, task_id: int) -> str:
+    def _label(self, task_id: int) -> str:
         return f"task {task_id} ({self._names.get(task_id, '?')})"
 
 
-WORDS: Mapping[type, str] = {
+LABELS: Mapping[type, str] = {
     AttemptStarted: "the start",
     AttemptFailed: "the failure",
     AttemptRepeated: "a failure inside",

@@ -1,4 +1,4 @@
-"""The moments of a run at which its process can be killed, and the trap that does it at one of them."""
+"""The moments of a run at which its process can be killed, and the switch that does it at one of them."""
 
 import contextlib
 import os
@@ -38,7 +38,7 @@ EVENTS: Final = frozenset({
 WRITING: Final = os.O_WRONLY | os.O_RDWR | os.O_CREAT
 
 
-class Point(NamedTuple):
+class KillPoint(NamedTuple):
     """A moment of a run.
 
     Attributes:
@@ -67,51 +67,51 @@ class Point(NamedTuple):
         return f"in {self.what}{again}, before its I/O call {self.number} ({self.call})"
 
 
-class Trap:
+class KillSwitch:
     """Counts the moments that a run passes, and kills its process at one of them.
 
     Args:
         journal: Is told before.
-        at: The moment; None lets the run pass them all.
-        scouting: Whether all of them are to be found, those inside of what is written too.
+        kill_at: The moment; None lets the run pass them all.
+        discover: Whether all of them are to be found, those inside of what is written too.
 
     Attributes:
         passed: The moments so far.
     """
 
-    def __init__(self, journal: Journal, at: Point | None, scouting: bool) -> None:
-        self.passed: list[Point] = []
+    def __init__(self, journal: Journal, kill_at: KillPoint | None, discover: bool) -> None:
+        self.passed: list[KillPoint] = []
         self._journal = journal
-        self._at = None if at is None else at.name
+        self._kill_at = None if kill_at is None else kill_at.name
         self._process = os.getpid()
         self._times: Counter[str] = Counter()
-        self._work: Point | None = None
+        self._work: KillPoint | None = None
         self._call: Any = None  # the one that is being made
-        self._looks_inside = scouting or (at is not None and at.number > 0)
-        if self._looks_inside:
-            sys.addaudithook(self._hear)  # it can't be taken away again, but the process lives for one run
+        self._sees_calls = discover or (kill_at is not None and kill_at.number > 0)
+        if self._sees_calls:
+            sys.addaudithook(self._audit)  # it can't be taken away again, but the process lives for one run
 
-    def step(self, what: str) -> None:
+    def boundary(self, what: str) -> None:
         """A moment between two pieces of work."""
         self._times[what] += 1
-        self._pass(Point(what, self._times[what], AFTER))
+        self._pass(KillPoint(what, self._times[what], AFTER))
 
     @contextlib.contextmanager
     def writing(self, what: str, then: Callable[[], None]) -> Iterator[None]:
         """A piece of work that changes the storage; *then* is called when it is done, before the moment after it."""
         self._times[what] += 1
-        start = Point(what, self._times[what], BEFORE)
+        start = KillPoint(what, self._times[what], BEFORE)
         self._pass(start)
-        with self._looking(start) if self._looks_inside else contextlib.nullcontext():
+        with self._profiling(start) if self._sees_calls else contextlib.nullcontext():
             yield
         then()
         self._pass(start._replace(number=AFTER))
 
     @contextlib.contextmanager
-    def _looking(self, work: Point) -> Iterator[None]:
+    def _profiling(self, work: KillPoint) -> Iterator[None]:
         before = sys.getprofile()
         self._work = work
-        sys.setprofile(self._look)
+        sys.setprofile(self._profile)
         try:
             yield
         finally:
@@ -119,9 +119,9 @@ class Trap:
             self._work = None
             self._call = None
 
-    def _pass(self, point: Point) -> None:
+    def _pass(self, point: KillPoint) -> None:
         self.passed.append(point)
-        if point.name == self._at and os.getpid() == self._process:
+        if point.name == self._kill_at and os.getpid() == self._process:
             self._journal.write("killed", str(point))
             os.kill(self._process, signal.SIGKILL)
 
@@ -131,7 +131,7 @@ class Trap:
             self._work = work._replace(number=work.number + 1)
             self._pass(self._work._replace(call=call))
 
-    def _look(self, frame: FrameType, event: str, function: Any) -> None:
+    def _profile(self, frame: FrameType, event: str, function: Any) -> None:
         """Python calls this around each function written in C."""
         if event == "c_call":
             call = io_call(function)
@@ -141,7 +141,7 @@ class Trap:
         elif event in ("c_return", "c_exception") and function == self._call:
             self._call = None
 
-    def _hear(self, event: str, arguments: tuple[Any, ...]) -> None:
+    def _audit(self, event: str, arguments: tuple[Any, ...]) -> None:
         """Python calls this for each audit event, in any thread."""
         if self._work is None or self._call is not None:  # what a call does itself has been counted with it
             return

@@ -20,14 +20,14 @@ from dotflow.processes.channel import Pickler
 from dotflow.testing.crash.trial import Pipeline
 
 CODE: Final = (
-    "import sys, json; told = json.loads(sys.stdin.buffer.readline()); sys.path[:] = told['path']; "
-    "from dotflow.testing.crash.harness_main import become_stage; become_stage(told)"
+    "import sys, json; config = json.loads(sys.stdin.buffer.readline()); sys.path[:] = config['path']; "
+    "from dotflow.testing.crash.harness_main import main; main(config)"
 )
-GOES_ON: Final = b"."  # what a stage says before each round
+HEARTBEAT: Final = b"."  # what a stage says before each round
 MARGIN: Final = 30.0  # seconds beyond a round's that the stage may need to end one that hangs, and to compare values
 
 
-def packed(pipeline: Pipeline) -> bytes:
+def pack(pipeline: Pipeline) -> bytes:
     """The pipeline, as it travels: by reference what can be imported there, by value what can't.
 
     Raises InvalidArgument where that can't be.
@@ -41,12 +41,12 @@ def packed(pipeline: Pipeline) -> bytes:
             left.callback(cloudpickle.unregister_pickle_by_value, sys.modules[name])
         for what, part in parts.items():
             try:
-                _dumped(part, by_value)
+                _dump(part, by_value)
             except Exception as error:  # pickling runs the value's own methods
                 hint = "; pass a function that makes it" if what == "storage" else ""
                 wanted = f"sent to another process, and this can't be ({type(error).__name__}: {error}){hint}"
                 raise InvalidArgument(what, part, wanted) from error
-        return _dumped(pipeline, by_value)
+        return _dump(pipeline, by_value)
 
 
 class _Pickler(Pickler):
@@ -62,7 +62,7 @@ class _Pickler(Pickler):
         return super().reducer_override(obj)
 
 
-def _dumped(value: object, by_value: Collection[str]) -> bytes:
+def _dump(value: object, by_value: Collection[str]) -> bytes:
     with io.BytesIO() as file:
         _Pickler(file, by_value).dump(value)
         return file.getvalue()
@@ -79,41 +79,41 @@ def _can_be_imported(name: str) -> bool:
     )
 
 
-def verdict_of(data: bytes, folder: Path, patience: float) -> dict[str, Any]:
+def run_harness(data: bytes, folder: Path, timeout: float) -> dict[str, Any]:
     """Starts a stage, and waits for its verdict. What it and its rounds print lies in the folder then.
 
     Args:
         data: What is to be proved, packed.
         folder: Where the stage may write.
-        patience: Seconds that a round may take.
+        timeout: Seconds that a round may take.
     """
-    with _stage(data, folder, patience) as (process, pulse):
+    with _start_harness(data, folder, timeout) as (process, heartbeat):
         while True:
-            ready, _, _ = select.select([pulse], [], [], patience + MARGIN)
+            ready, _, _ = select.select([heartbeat], [], [], timeout + MARGIN)
             if not ready:
-                return {"refuted": f"The process that runs the workflow was not heard of for {patience + MARGIN:g} s."}
-            if not os.read(pulse, 1 << 16).endswith(GOES_ON):  # its last word, or its end
+                return {"failure": f"The process that runs the workflow was not heard of for {timeout + MARGIN:g} s."}
+            if not os.read(heartbeat, 1 << 16).endswith(HEARTBEAT):  # its last word, or its end
                 break
     try:
         verdict: dict[str, Any] = json.loads((folder / "verdict").read_text())
     except FileNotFoundError:
-        return {"wrong": f"That process ended with {process.returncode}.\n{_text(folder / 'stage-err')}"}
+        return {"error": f"That process ended with {process.returncode}.\n{_text(folder / 'harness-err')}"}
     return verdict
 
 
 @contextlib.contextmanager
-def _stage(data: bytes, folder: Path, patience: float) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
+def _start_harness(data: bytes, folder: Path, timeout: float) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
     reading, writing = os.pipe()
-    told = {
+    config = {
         "argv": [str(argument) for argument in sys.argv],
         "path": [entry or str(Path.cwd()) for entry in sys.path if isinstance(entry, str)],
         "folder": str(folder),
-        "patience": patience,
-        "pulse": writing,
+        "timeout": timeout,
+        "heartbeat": writing,
     }
     flags: list[str] = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]
     try:
-        with (folder / "stage-out").open("wb") as out, (folder / "stage-err").open("wb") as err:
+        with (folder / "harness-out").open("wb") as out, (folder / "harness-err").open("wb") as err:
             process = subprocess.Popen(
                 [sys.executable, *flags, "-c", CODE],
                 stdin=subprocess.PIPE,
@@ -126,8 +126,8 @@ def _stage(data: bytes, folder: Path, patience: float) -> Iterator[tuple[subproc
         writing = -1
         try:
             assert process.stdin is not None
-            with contextlib.suppress(BrokenPipeError), process.stdin as pipe:  # how it ended is told in other ways
-                pipe.write(json.dumps(told).encode() + b"\n" + data)
+            with contextlib.suppress(BrokenPipeError), process.stdin as pipe:  # how it ended is seen in other ways
+                pipe.write(json.dumps(config).encode() + b"\n" + data)
             yield process, reading
         finally:
             with contextlib.suppress(ProcessLookupError, PermissionError):
@@ -139,10 +139,10 @@ def _stage(data: bytes, folder: Path, patience: float) -> Iterator[tuple[subproc
             os.close(writing)
 
 
-def pass_on(folder: Path) -> None:
+def forward_output(folder: Path) -> None:
     """What the stage, its first round and the last one that went wrong have printed goes where prints go here."""
     for ending, stream in (("out", sys.stdout), ("err", sys.stderr)):
-        for whose in ("stage", "first", "last"):
+        for whose in ("harness", "first", "last"):
             text = _text(folder / f"{whose}-{ending}")
             if text and stream is not None:
                 with contextlib.suppress(OSError, ValueError):  # a closed stream leaves nowhere to say it

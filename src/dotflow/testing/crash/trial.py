@@ -10,11 +10,11 @@ from dotflow.abc.storage import Storage
 from dotflow.core.failure import name_of
 from dotflow.core.task import Task
 from dotflow.core.types.status import TypeStatus
-from dotflow.testing.crash.instrumented import QuietLog, WatchedHistory, WatchedStorage
+from dotflow.testing.crash.instrumented import InstrumentedHistory, InstrumentedStorage, QuietLog
 from dotflow.testing.crash.journal import Journal
-from dotflow.testing.crash.kill_points import Point, Trap
+from dotflow.testing.crash.kill_points import KillPoint, KillSwitch
 
-OUR_LOG: Final = "dotflow.providers.logs.default"  # the module of LogDefault, which this floor doesn't import
+DEFAULT_LOG: Final = "dotflow.providers.logs.default"  # the module of LogDefault, which this floor doesn't import
 
 
 class Workflow(Protocol):
@@ -50,29 +50,29 @@ class Pipeline:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Order:
+class TrialOptions:
     """What a round is to do.
 
     Attributes:
         resume: Whether it goes on with what is in the storage, or begins anew.
         workflow_id: The id that the workflow is given; None leaves it the one that it has.
-        at: Where it is killed, if anywhere.
-        scouting: Whether it finds out where it could be.
+        kill_at: Where it is killed, if anywhere.
+        discover: Whether it finds out where it could be.
     """
 
     resume: bool = False
     workflow_id: str | None = None
-    at: Point | None = None
-    scouting: bool = False
+    kill_at: KillPoint | None = None
+    discover: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Result:
+class RunResult:
     """What came of a round that was not killed.
 
     Attributes:
         workflow_id: The workflow's.
-        names: The steps' names, in order.
+        names: The steps' names, in options.
         open: The tasks that are not COMPLETED, for readers: each with its status and last error.
         values: What they returned.
         storage: The name of the storage's type.
@@ -85,11 +85,11 @@ class Result:
     open: list[str]
     values: list[Any]
     storage: str
-    points: list[Point]
+    points: list[KillPoint]
     modules: list[str]
 
 
-def asks_for(build: Callable[..., Any]) -> inspect.Parameter | None:
+def storage_parameter(build: Callable[..., Any]) -> inspect.Parameter | None:
     """Which parameter of the user's function is for the storage: the one of that name, else one that it needs."""
     try:
         parameters = inspect.signature(build).parameters
@@ -104,54 +104,54 @@ def asks_for(build: Callable[..., Any]) -> inspect.Parameter | None:
     return next((parameter for parameter in single if parameter.name == "storage"), next(needed, None))
 
 
-def play(pipeline: Pipeline, order: Order, journal: Journal) -> Result:
+def run_trial(pipeline: Pipeline, options: TrialOptions, journal: Journal) -> RunResult:
     """Runs the workflow as the order says, in this process."""
-    trap = Trap(journal, order.at, order.scouting)
-    workflow, storage = _build(pipeline, trap, journal)
-    if order.workflow_id is not None and workflow.workflow_id != order.workflow_id:
-        workflow.workflow_id = order.workflow_id
+    switch = KillSwitch(journal, options.kill_at, options.discover)
+    workflow, storage = _build(pipeline, switch, journal)
+    if options.workflow_id is not None and workflow.workflow_id != options.workflow_id:
+        workflow.workflow_id = options.workflow_id
     config = workflow.config
     names = {task.task_id: task.name for task in workflow.task}
-    config.history = WatchedHistory(config.history, trap, journal, names)
-    if type(config.log).__module__ == OUR_LOG and not config.log.is_silent:
+    config.history = InstrumentedHistory(config.history, switch, journal, names)
+    if type(config.log).__module__ == DEFAULT_LOG and not config.log.is_silent:
         config.log = QuietLog()
-    workflow.start(resume=order.resume, **pipeline.arguments).wait()
+    workflow.start(resume=options.resume, **pipeline.arguments).wait()
     tasks = workflow.result_task()
-    return Result(
+    return RunResult(
         workflow_id=workflow.workflow_id,
         names=[task.name for task in tasks],
-        open=[_described(task) for task in tasks if task.status is not TypeStatus.COMPLETED],
+        open=[_describe(task) for task in tasks if task.status is not TypeStatus.COMPLETED],
         values=workflow.result_storage(),
         storage=type(storage).__name__,
-        points=trap.passed,
-        modules=list(sys.modules) if order.scouting else [],
+        points=switch.passed,
+        modules=list(sys.modules) if options.discover else [],
     )
 
 
-def _build(pipeline: Pipeline, trap: Trap, journal: Journal) -> tuple[Workflow, Storage]:
+def _build(pipeline: Pipeline, switch: KillSwitch, journal: Journal) -> tuple[Workflow, Storage]:
     given = pipeline.storage
     storage = given if given is None or isinstance(given, Storage) else given()
     if storage is not None:
         if not isinstance(storage, Storage):
             raise TypeError(f"storage() has to return a Storage; it returned a {name_of(type(storage))}")
-        storage = WatchedStorage.over(storage, trap, journal)
-    asked = asks_for(pipeline.build)
-    if storage is None or asked is None:
+        storage = InstrumentedStorage.over(storage, switch, journal)
+    parameter = storage_parameter(pipeline.build)
+    if storage is None or parameter is None:
         workflow = pipeline.build()
-    elif asked.kind is asked.POSITIONAL_ONLY:
+    elif parameter.kind is parameter.POSITIONAL_ONLY:
         workflow = pipeline.build(storage)
     else:
-        workflow = pipeline.build(**{asked.name: storage})
+        workflow = pipeline.build(**{parameter.name: storage})
     if not hasattr(workflow, "result_storage"):
         raise TypeError(f"build_workflow() has to return a DotFlow; it returned a {name_of(type(workflow))}")
     if storage is None:
-        storage = workflow.config.storage = WatchedStorage.over(workflow.config.storage, trap, journal)
-    elif asked is None:
+        storage = workflow.config.storage = InstrumentedStorage.over(workflow.config.storage, switch, journal)
+    elif parameter is None:
         workflow.config.storage = storage
     return workflow, storage
 
 
-def _described(task: Task) -> str:
+def _describe(task: Task) -> str:
     lines = [f"task {task.task_id} ({task.name}): {task.status}"]
     lines += [
         f"attempt {error.attempt}: {error.exception}: {error.message}\n{error.traceback}" for error in task.errors
