@@ -151,7 +151,7 @@ class Trial:
 
     def completed(self, outcome: TrialOutcome) -> RunResult:
         """The result of a round that nothing disturbs."""
-        if outcome.result is None or outcome.result.open:
+        if outcome.result is None or outcome.result.incomplete:
             raise SystemExit(f"an undisturbed run {outcome.error or outcome.result}")
         return outcome.result
 
@@ -197,9 +197,9 @@ class Trial:
 
     def is_whole(self, outcome: TrialOutcome) -> bool:
         """Whether a round that was not killed completed; its values are compared then."""
-        if outcome.result is None or outcome.result.open:
+        if outcome.result is None or outcome.result.incomplete:
             fault = "unreadable" if "CheckpointUnreadable" in outcome.error else "other failures"
-            self.note(fault, [outcome.error or "; ".join(outcome.result.open if outcome.result else ())])
+            self.note(fault, [outcome.error or "; ".join(outcome.result.incomplete if outcome.result else ())])
             return False
         pairs = zip(self.expected.values, outcome.result.values, strict=True)
         self.note("values lost or changed", list(filter(None, (difference(*pair) for pair in pairs))))

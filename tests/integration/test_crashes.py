@@ -17,15 +17,17 @@ from collections.abc import Callable
 from datetime import date
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
 from dotflow import Config, Context, DotFlow, Task, action
 from dotflow.abc.storage import Storage
+from dotflow.core import events
 from dotflow.errors import InvalidArgument
 from dotflow.providers import LogDefault, StorageDefault, StorageFile, StorageSQLite
 from dotflow.testing import CrashReport, assert_survives_crashes
+from dotflow.testing.crash.instrumented import BOUNDARIES
 from dotflow.testing.crash.kill_points import io_call
 from tests.integration.children import Scripts
 
@@ -357,7 +359,7 @@ def test_a_storage_that_writes_late(tmp_path: Path) -> None:
     told = failure_of(in_order, DeletesAtOnce(tmp_path))
 
     assert re.match(r"Killed after the post of task 0 \(load\), then resumed: task 0 \(load\) ran again", told)
-    assert "DeletesAtOnce lost it" in told
+    assert "DeletesAtOnce lost the checkpoint" in told
 
 
 def test_a_storage_that_deletes_late(tmp_path: Path) -> None:
@@ -365,7 +367,7 @@ def test_a_storage_that_deletes_late(tmp_path: Path) -> None:
     told = failure_of(in_order, WritesLate(tmp_path))
 
     assert told.startswith("Killed after the start of the run, then resumed: task 0 (load), task 1 (total), task 2")
-    assert "WritesLate still had one" in told
+    assert "WritesLate still had it" in told
 
 
 def test_a_storage_that_changes_a_type(tmp_path: Path) -> None:
@@ -473,9 +475,12 @@ def test_a_storage_that_is_in_the_way(tmp_path: Path) -> None:
     [
         ({"build_workflow": None}, "a function that returns a DotFlow"),
         ({"storage": "x"}, "a Storage, or a function that returns one"),
-        ({"build_workflow": lambda storage: None, "storage": None}, "asks for by its parameter 'storage'"),
-        ({"build_workflow": lambda path: None, "storage": None}, r"'path'.*wrap it: lambda: build_workflow\(...\)"),
-        ({"resume": True}, "nothing to choose here"),
+        ({"build_workflow": lambda storage: None, "storage": None}, "for build_workflow's parameter 'storage'"),
+        (
+            {"build_workflow": lambda path: None, "storage": None},
+            r"'path'.*wrap the function: lambda: build_w",
+        ),
+        ({"resume": True}, "chosen by assert_survives_crashes"),
         ({"patience": 0}, "a number of seconds"),
         ({"storage": type("Opened", (StorageDefault,), {"rows": (row for row in ())})()}, "pass a function"),
         ({"on_success": threading.Lock().acquire}, "can't be"),
@@ -511,7 +516,7 @@ def test_a_report_can_be_read() -> None:
 
     assert str(report).startswith("survived 3 crashes, 2 ")
     assert "missed" not in str(report)
-    assert "1 moments were not reached" in str(CrashReport(crashes=3, boundaries=2, resumes=3, reruns=1, missed=1))
+    assert "1 kill points were not reached" in str(CrashReport(crashes=3, boundaries=2, resumes=3, reruns=1, missed=1))
 
 
 CLOSED = sqlite3.connect(":memory:")
@@ -539,6 +544,11 @@ CLOSED.close()
 def test_only_what_changes_something_is_a_moment_to_kill_at(function: Any, name: str) -> None:
     """Between two calls that compute nothing else can be found, and each moment costs two runs."""
     assert io_call(function).replace("_io.", "io.") == name
+
+
+def test_every_event_is_a_moment_to_kill_at() -> None:
+    """A new kind of event needs a name among the boundaries."""
+    assert set(BOUNDARIES) == set(get_args(events.Event))
 
 
 # At random moments

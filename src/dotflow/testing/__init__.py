@@ -11,12 +11,12 @@ if TYPE_CHECKING:
     from dotflow.testing.clock.virtual_clock import VirtualClock
     from dotflow.testing.contracts.storage import StorageContract
     from dotflow.testing.crash.api import assert_survives_crashes
-    from dotflow.testing.crash.report import CrashReport
+    from dotflow.testing.crash.verify import CrashReport
 
 __all__ = ["CrashReport", "StorageContract", "VirtualClock", "assert_survives_crashes", "virtual_clock"]
 
 _MODULES = {
-    "CrashReport": "crash.report",
+    "CrashReport": "crash.verify",
     "StorageContract": "contracts.storage",
     "VirtualClock": "clock.virtual_clock",
     "assert_survives_crashes": "crash.api",

@@ -1,6 +1,6 @@
-"""How a workflow is killed at chosen moments: the stage where rounds are played, and what is made of what they tell.
+"""How a workflow is killed at chosen points, resumed and compared.
 
-`api` starts a harness (`launcher`): an interpreter of its own that becomes one
-(`harness_main`). `verify` has it run one trial after the other (`harness`), each in a fork (`children`, `trial`),
-with a storage and a history that are `instrumented`, kill at their `kill_points` and note what happened in a `journal`.
+`api` pickles the workflow for a harness, an interpreter of its own, which `launcher` starts. There `verify` has the
+`harness` run one `trial` after the other, each in a fork (`children`). In a trial the storage and the history are
+`instrumented`: they pass `kill_points`, and a `journal` records what happened before the kill.
 """

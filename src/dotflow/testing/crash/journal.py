@@ -1,32 +1,33 @@
-"""Journal: what a run has done so far, in a place that outlives it."""
+"""Journal: records what a trial has done, in a file that outlives its process."""
 
 import json
 import os
+from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
+Records = defaultdict[str, list[Any]]
+
 
 class Journal:
-    """A file that a run writes down in what it does; each line is there before the run goes on.
+    """A file of records, each written before the trial goes on.
 
-    A line is a word and what belongs to it: `started` (the older checkpoints are void), `began 2 1` (task, attempt),
-    `posting 2`, `posted 2`, `at ...`, `killed ...`.
-
-    Args:
-        path: The file.
+    A record is a word and, where it has one, its object: `started`, `began` (a task id), `posting`, `posted`, `at`
+    (a kill point), `killed`.
     """
 
     def __init__(self, path: Path) -> None:
         self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
 
-    def write(self, *facts: str | int) -> None:
-        """Adds a line, in one call to the system: a kill leaves all of it or nothing."""
-        os.write(self._descriptor, json.dumps(facts).encode() + b"\n")
+    def write(self, word: str, value: str | int = "") -> None:
+        """Appends a record in one system call: a kill leaves all of it or nothing."""
+        os.write(self._descriptor, json.dumps([word, value]).encode() + b"\n")
 
 
-def read(path: Path) -> list[list[Any]]:
-    """The lines of a journal; none where the run did not get that far."""
-    try:
-        return [json.loads(line) for line in path.read_bytes().splitlines()]
-    except FileNotFoundError:
-        return []
+def read_journal(path: Path) -> Records:
+    """Returns the objects of a journal's records, by word."""
+    records: Records = defaultdict(list)
+    for line in path.read_bytes().splitlines():
+        word, value = json.loads(line)
+        records[word].append(value)
+    return records

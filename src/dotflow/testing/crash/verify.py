@@ -1,12 +1,11 @@
-"""The proof: which rounds are outcome, and what has to be true of each."""
+"""verify: which trials are run, and what has to be true of each."""
 
-from functools import partial
+from dataclasses import dataclass, replace
 from typing import Final
 
 from dotflow.testing.contracts.equality import difference
 from dotflow.testing.crash.harness import Harness, TrialOutcome
-from dotflow.testing.crash.kill_points import AFTER, BEFORE, KillPoint
-from dotflow.testing.crash.report import CrashReport
+from dotflow.testing.crash.kill_points import AFTER, BEFORE
 from dotflow.testing.crash.trial import RunResult, TrialOptions
 
 DETERMINISTIC: Final = (
@@ -14,115 +13,136 @@ DETERMINISTIC: Final = (
     "nothing that an earlier run left behind."
 )
 
-#: Runs in which a moment may come: side by side, it may depend on who was first.
+#: Runs in which a kill point may be reached: with parallel tasks it may depend on which one is first.
 MAX_TRIES: Final = 3
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CrashReport:
+    """How often a workflow was killed and resumed.
+
+    Attributes:
+        crashes: How often it was killed.
+        boundaries: How many of these kills were between two operations, not inside of one.
+        resumes: How often it was resumed afterwards.
+        reruns: How many steps ran again in total, because the kill came before their checkpoint was written.
+        missed: How many kill points were not reached again, because the run took another way.
+    """
+
+    crashes: int
+    boundaries: int
+    resumes: int
+    reruns: int
+    missed: int
+
+    def __str__(self) -> str:
+        missed = f"; {self.missed} kill points were not reached again" if self.missed else ""
+        return (
+            f"survived {self.crashes} crashes, {self.boundaries} between two operations and "
+            f"{self.crashes - self.boundaries} inside of writes; in {self.resumes} resumes {self.reruns} "
+            f"steps ran again, none of which was finished{missed}"
+        )
+
+
 def verify(harness: Harness) -> CrashReport:
-    """Kills and resumes the harness's pipeline at every moment there is.
+    """Kills and resumes the harness's pipeline at every kill point.
 
     Raises AssertionError at the first thing that is not as promised.
     """
     first = harness.run(TrialOptions(discover=True))
     expected = _completed(first, "An undisturbed run")
-    harness.set_prints_aside()
     harness.preload(expected.modules)
-    options = partial(TrialOptions, workflow_id=expected.workflow_id)
-    _check_kept(first, harness.run(options(resume=True)), expected)
-    second = _completed(harness.run(options(discover=True)), "A second undisturbed run")
-    difference_text = _differences(expected, second)
-    if difference_text:
-        raise AssertionError(f"Two undisturbed runs differ:\n{difference_text}\n{DETERMINISTIC}")
+    options = TrialOptions(workflow_id=expected.workflow_id)
+    resume = replace(options, resume=True)
+    _check_stored(first, harness.run(resume), expected)
+    second = _completed(harness.run(replace(options, discover=True)), "A second undisturbed run")
+    differences = _differences(expected, second)
+    if differences:
+        raise AssertionError(f"Two undisturbed runs differ:\n{differences}\n{DETERMINISTIC}")
     crashes = boundaries = reruns = missed = 0
-    for point in second.points:
-        crash = _crash(harness, options(kill_at=point))
+    for point in second.kill_points:
+        crash = _crash(harness, replace(options, kill_at=point))
         if crash is None:
             missed += 1
             continue
-        crashes += 1
-        boundaries += _is_boundary(point)
-        resumed = harness.run(options(resume=True))
+        resumed = harness.run(resume)
         _check_resumed(crash, resumed, expected, f"Killed {point}, then resumed")
+        crashes += 1
+        boundaries += point.number in (BEFORE, AFTER)
         reruns += len(crash.began & resumed.began)
-    harness.drop_prints()
     return CrashReport(crashes=crashes, boundaries=boundaries, resumes=crashes, reruns=reruns, missed=missed)
 
 
 def _crash(harness: Harness, options: TrialOptions) -> TrialOutcome | None:
-    """A run that was killed where it was to be; None where it does not come there again."""
+    """Returns a trial that was killed at its kill point; None if it does not get there again."""
     for _ in range(MAX_TRIES):
-        crash = harness.run(options)
-        if crash.killed:
-            return crash
-        _completed(crash, f"A run that was to be killed {options.kill_at}")
+        outcome = harness.run(options)
+        if outcome.killed:
+            return outcome
+        _completed(outcome, f"A run that was to be killed {options.kill_at}")
     return None
 
 
-def _is_boundary(point: KillPoint) -> bool:
-    return point.number in (BEFORE, AFTER)
-
-
-def _completed(outcome: TrialOutcome, what: str) -> RunResult:
-    """The result of a run that had to complete."""
+def _completed(outcome: TrialOutcome, trial: str) -> RunResult:
+    """Returns the result of a run that has to complete."""
     result = outcome.result
     if result is None:
-        raise AssertionError(f"{what} {outcome.error or 'was killed by nobody knows whom'}")
-    if result.open:
-        raise AssertionError(f"{what} did not complete all tasks:\n" + "\n".join(result.open))
+        raise AssertionError(f"{trial} {outcome.error or 'was killed from outside'}")
+    if result.incomplete:
+        raise AssertionError(f"{trial} did not complete all tasks:\n" + "\n".join(result.incomplete))
     return result
 
 
-def _check_kept(first: TrialOutcome, resumed: TrialOutcome, expected: RunResult) -> None:
-    """What an undisturbed run has posted is there for another process."""
+def _check_stored(first: TrialOutcome, resumed: TrialOutcome, expected: RunResult) -> None:
+    """Checks that another process finds what an undisturbed run has posted."""
     storage = expected.storage
     if not first.posted:
         raise AssertionError(
-            f"An undisturbed run posted nothing to the storage ({storage}). Where build_workflow takes the storage, it "
+            f"An undisturbed run posted nothing to the storage ({storage}). If build_workflow takes the storage, it "
             f"has to put it into the workflow's Config: DotFlow(Config(storage=storage))."
         )
     if resumed.result is not None and first.posted <= resumed.began:
         raise AssertionError(
             f"{storage} keeps nothing beyond its process: another process, which resumed the workflow after an "
-            f"undisturbed run, found none of its {len(first.posted)} checkpoints. Take a storage that does, such as "
-            f"StorageFile, and one that leads to the same place wherever it is made."
+            f"undisturbed run, found none of its {len(first.posted)} checkpoints. Use a storage that does, such as "
+            f"StorageFile, and open the same path or address in every process."
         )
     _check_resumed(first, resumed, expected, "Resumed after an undisturbed run")
 
 
-def _check_resumed(before: TrialOutcome, resumed: TrialOutcome, expected: RunResult, what: str) -> None:
-    """A resumed run completes, runs nothing again that was finished, skips nothing else, and comes to the same."""
-    result = _completed(resumed, what)
+def _check_resumed(before: TrialOutcome, resumed: TrialOutcome, expected: RunResult, trial: str) -> None:
+    """Checks that a resumed run completes with the same result, and runs again what was not finished, no more."""
+    result = _completed(resumed, trial)
     again = before.posted & resumed.began
     if again:
         raise AssertionError(
-            f"{what}: {_task_list(again, expected)} ran again, though post() had returned and the checkpoint had to be "
-            f"there. {result.storage} lost it, or get() and contains() don't find it."
+            f"{trial}: {_task_list(again, expected)} ran again, though post() had returned. "
+            f"{result.storage} lost the checkpoint, or get() and contains() don't find it."
         )
     void = set(range(len(expected.names))) - resumed.began - before.posting
     if before.started and void:
         raise AssertionError(
-            f"{what}: {_task_list(void, expected)} did not run, though no checkpoint had been written since start() "
-            f"had voided those of the run before. {result.storage} still had one when delete() or clear() had returned."
+            f"{trial}: {_task_list(void, expected)} did not run, though start() had deleted the older checkpoint and "
+            f"no new one was written. {result.storage} still had it after delete() or clear() had returned."
         )
-    difference_text = _differences(expected, result, resumed)
-    if difference_text:
-        raise AssertionError(f"{what}: the result is another one than that of an undisturbed run.\n{difference_text}")
+    differences = _differences(expected, result, resumed)
+    if differences:
+        raise AssertionError(f"{trial}: the result differs from that of an undisturbed run.\n{differences}")
 
 
-def _task_list(places: set[int], expected: RunResult) -> str:
-    return ", ".join(f"task {place} ({expected.names[place]})" for place in sorted(places))
+def _task_list(task_ids: set[int], expected: RunResult) -> str:
+    return ", ".join(f"task {task_id} ({expected.names[task_id]})" for task_id in sorted(task_ids))
 
 
 def _differences(expected: RunResult, result: RunResult, resumed: TrialOutcome | None = None) -> str:
-    """Which tasks returned something else, a line each."""
+    """Returns a line for each task that returned another value."""
     if expected.names != result.names:
         return f"the steps were {expected.names}, and are {result.names} now"
     lines = []
-    for place, values in enumerate(zip(expected.values, result.values, strict=True)):
-        difference_text = difference(*values, moments=False)
-        if difference_text:
-            line = f"task {place} ({expected.names[place]}): {difference_text}"
-            if resumed is not None:
-                line += f". {DETERMINISTIC if place in resumed.began else f'It was restored from {result.storage}.'}"
-            lines.append(line)
+    for task_id, values in enumerate(zip(expected.values, result.values, strict=True)):
+        text = difference(*values, moments=False)
+        if text and resumed is not None:
+            text += f". {DETERMINISTIC if task_id in resumed.began else f'It was restored from {result.storage}.'}"
+        if text:
+            lines.append(f"task {task_id} ({expected.names[task_id]}): {text}")
     return "\n".join(lines)
