@@ -224,7 +224,8 @@ say(status=str(run.status), skipped=[task.started_at is None for task in run.tas
 def test_a_forked_process_asks_for_itself(start: Start) -> None:
     """Neither the client nor the lease of its parent is used in it, nor a lock that some thread had there."""
     lines = """
-from dotflow.providers.storages.leases import lease_lock
+from dotflow.abc import shared_lock
+from dotflow.providers.storages.leases.lease_lock import LeaseLock
 
 bucket = getattr(storage, "_bucket", None)
 
@@ -234,18 +235,18 @@ def client():
 with storage.lock("w") as name:
     storage.post("w/0", Context([1]))
     theirs = client()
-    with lease_lock._guard:
+    with shared_lock._guard:
         child = os.fork()
         if not child:
             try:
-                found = [storage.get("w/0").storage == [1], lease_lock.lease_on(name) is None]
+                found = [storage.get("w/0").storage == [1], LeaseLock.held(name) is None]
                 with storage.lock("v"):
-                    found += [lease_lock.lease_on(name) is None, bucket is None or client() is not theirs]
+                    found += [LeaseLock.held(name) is None, bucket is None or client() is not theirs]
                 os._exit(7 if all(found) else 1)
             finally:
                 os._exit(2)
     code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    say(code=code, held=lease_lock.lease_on(name) is not None, parent=storage.get("w/0").storage)
+    say(code=code, held=LeaseLock.held(name) is not None, parent=storage.get("w/0").storage)
 """
 
     assert facts(start(lines)) == {"code": 7, "held": True, "parent": [1]}

@@ -11,6 +11,7 @@ import pytest
 from dotflow.errors import StorageError, WorkflowBusy
 from dotflow.providers.storages import file_lock
 from dotflow.providers.storages.file_lock import FileLock
+from tests.integration.children import Scripts
 
 
 def fail_with(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -130,3 +131,24 @@ def test_an_interrupt_in_the_middle_of_leaving_loses_nothing(tmp_path: Path, mon
     lock.__exit__()
     with filelock.FileLock(tmp_path / ".nightly.lock", timeout=0):
         pass
+
+
+def test_a_forked_process_holds_nothing(scripts: Scripts) -> None:
+    """Leaving its parent's lock releases nothing, and it is refused as any other process is."""
+    source = """
+from dotflow.errors import WorkflowBusy
+from dotflow.providers.storages.file_lock import FileLock
+
+lock = FileLock(HERE, "nightly", values_in=HERE)
+lock.__enter__()
+if not os.fork():
+    lock.__exit__()
+    try:
+        FileLock(HERE, "nightly", values_in=HERE).__enter__()
+    except WorkflowBusy:
+        os._exit(7)
+    os._exit(1)
+say(code=os.waitstatus_to_exitcode(os.wait()[1]))
+"""
+
+    assert scripts.run(source).facts == {"code": 7}

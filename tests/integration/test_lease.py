@@ -14,7 +14,7 @@ from dotflow import clock
 from dotflow.errors import LeaseLost, StorageError, WorkflowBusy
 from dotflow.providers.storages.leases import process_identity
 from dotflow.providers.storages.leases.lease import Lease, Register
-from dotflow.providers.storages.leases.lease_lock import LeaseLock, lease_on
+from dotflow.providers.storages.leases.lease_lock import LeaseLock
 from dotflow.providers.storages.leases.lease_record import Entry
 
 MakeLease = Callable[["Slate"], Lease]
@@ -288,15 +288,15 @@ def test_runs_of_one_process_share_it(slate: Slate) -> None:
     """Each learns the same name; it is free when the last one has left, whichever that is."""
     first, second = LeaseLock(slate, "nightly", 30.0), LeaseLock(slate, "nightly", 30.0)
     assert first.__enter__() == second.__enter__() == slate.name
-    lease = lease_on(slate.name)
+    lease = LeaseLock.held(slate.name)
     assert lease is not None
     first.__exit__(None, None, None)
     assert slate.holder is not None
-    assert lease_on(slate.name) is lease
+    assert LeaseLock.held(slate.name) is lease
     second.__exit__(None, None, None)
     second.__exit__(None, None, None)
     assert slate.holder is None
-    assert lease_on(slate.name) is None
+    assert LeaseLock.held(slate.name) is None
 
 
 @pytest.mark.parametrize("method", ["read", "write"])
@@ -315,7 +315,7 @@ def test_an_interrupt_in_the_middle_of_taking_leaves_nothing(
     with pytest.raises(KeyboardInterrupt), LeaseLock(slate, "nightly", 30.0):
         pass
 
-    assert lease_on(slate.name) is None
+    assert LeaseLock.held(slate.name) is None
     with LeaseLock(slate, "nightly", 30.0):
         pass
 
@@ -325,7 +325,7 @@ def test_a_service_that_is_away_does_not_fail_a_run_at_its_end(slate: Slate) -> 
     with LeaseLock(slate, "nightly", 30.0):
         slate.is_away = True
 
-    assert lease_on(slate.name) is None
+    assert LeaseLock.held(slate.name) is None
 
 
 def test_of_many_at_once_one_gets_it(lease_of: MakeLease, slate: Slate) -> None:

@@ -346,14 +346,14 @@ class TestTwoRunsAtOnce:
 
     def test_a_run_that_has_ended_is_not_asked(self) -> None:
         """Nothing of it is left behind."""
-        from dotflow.engine import checkpoint
+        from dotflow.engine.checkpoint import _RunLock
 
         storage = StorageDefault()
         run = checkpoints(storage)
         run.open(TASKS, resume=False)
         run.close()
 
-        assert (id(storage), "w") not in checkpoint._places
+        assert _RunLock.held((id(storage), "w")) is None
 
 
 def test_an_error_of_ours_keeps_its_cause(make_workflow: Callable[..., DotFlow]) -> None:

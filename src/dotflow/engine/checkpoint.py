@@ -5,8 +5,9 @@ import itertools
 import threading
 import uuid
 from collections.abc import Callable, Hashable, Sequence
-from typing import Final, Literal
+from typing import Literal
 
+from dotflow.abc.shared_lock import SharedLock
 from dotflow.abc.storage import Storage
 from dotflow.core.context import Context
 from dotflow.core.task import Task
@@ -23,19 +24,19 @@ from dotflow.errors import (
 Resume = bool | Literal["unfinished"]
 
 
-class _Place:
-    """A workflow in a storage, for the runs of this process that work on it now.
+class _RunLock(SharedLock[threading.RLock]):
+    """A run among those of this process that work on one workflow now. The resource is held by the one that writes.
 
-    Saving and making void take turns, so that no value of an older run lands after a newer one's beginning.
+    So no value of an older run is saved after a newer run has begun.
+
+    Attributes:
+        is_void: Whether a newer run has voided the values of this one.
     """
 
-    def __init__(self) -> None:
-        self.turn = threading.RLock()
-        self.runs: list[Checkpoints] = []
+    is_void = False
 
-
-_places: Final[dict[Hashable, _Place]] = {}
-_guard: Final = threading.Lock()
+    def make(self) -> threading.RLock:
+        return threading.RLock()
 
 
 class Checkpoints:
@@ -53,10 +54,9 @@ class Checkpoints:
         self._workflow_id = workflow_id
         self._alone = alone
         self._report = report
-        self._name: Hashable = (id(storage), workflow_id)
-        self._place = _Place()
-        self._hold: contextlib.AbstractContextManager[Hashable] | None = None
-        self._is_void = False
+        self._run_lock = _RunLock((id(storage), workflow_id))
+        self._turn = threading.RLock()
+        self._workflow_lock: contextlib.AbstractContextManager[Hashable] | None = None
         self._has_said_so = False
         self._initials: Sequence[str] = ()
         self._run = ""
@@ -74,12 +74,13 @@ class Checkpoints:
         """
         try:
             if self._alone:
-                self._hold_it()
-            self._join()
+                self._lock_workflow()
+            self._run_lock.__enter__()
+            self._turn = self._run_lock.resource
             self._initials = _digests(tasks)
             self._run = f"{uuid.uuid4().hex[:12]}/{len(tasks)}"
             # With "unfinished", a run of this process that goes on finishes by itself, and this one begins anew.
-            if resume is True or (resume and len(self._place.runs) == 1):
+            if resume is True or (resume and len(self._run_lock.sharing) == 1):
                 found = [self._find(task) for task in tasks]
                 if resume is True or self._is_unfinished(found):
                     return self._restore(tasks, sources or (None,) * len(tasks), found)
@@ -97,38 +98,29 @@ class Checkpoints:
             self._leave()
             raise
 
-    def _hold_it(self) -> None:
+    def _lock_workflow(self) -> None:
         try:
             lock = self._storage.lock(self._workflow_id)
             place = lock.__enter__()
-            self._hold = lock
+            self._workflow_lock = lock
         except DotflowError:  # said in our own words
             raise
         except Exception as error:  # somebody else's code, and a border: nothing has run yet, and nothing will
             raise _unusable(self._storage, error) from error
         if place is not None:
-            self._name = (place, self._workflow_id)
-
-    def _join(self) -> None:
-        with _guard:
-            self._place = _places.setdefault(self._name, self._place)
-            self._place.runs.append(self)
+            self._run_lock = _RunLock((place, self._workflow_id))
 
     def _leave(self) -> None:
-        with _guard:
-            if self in self._place.runs:
-                self._place.runs.remove(self)
-            if not self._place.runs and _places.get(self._name) is self._place:
-                del _places[self._name]
-        if self._hold is not None:
-            self._hold.__exit__(None, None, None)
-            self._hold = None
+        self._run_lock.__exit__()
+        if self._workflow_lock is not None:
+            self._workflow_lock.__exit__(None, None, None)
+            self._workflow_lock = None
 
     def save(self, task: Task, context: Context) -> None:
         """Keep a value, and what it was made from. Raises ValueNotStorable or StorageError where it can not."""
         context.made_from(self._initials[task.task_id], task.previous_context, self._run)
-        with self._place.turn:
-            if self._is_void:
+        with self._turn:
+            if self._run_lock.is_void:
                 self._say_that_it_is_void()
             else:
                 self._save(task, context)
@@ -151,9 +143,9 @@ class Checkpoints:
     def _forget(self, tasks: Sequence[Task]) -> None:
         """Those of earlier runs no longer count, nor those that runs which go on still would make."""
         try:
-            with self._place.turn:
-                for other in list(self._place.runs):
-                    other._is_void = other is not self
+            with self._turn:
+                for other in self._run_lock.sharing:
+                    other.is_void = other is not self._run_lock
                 if self._storage.clear(self._workflow_id):
                     return
                 # From the end: cut off in the middle of it, what is left is the beginning of one run.
@@ -205,7 +197,7 @@ class Checkpoints:
     def _delete(self, void: Sequence[Task]) -> None:
         """From the end: cut off in the middle of it, nothing is left without what it was made from."""
         try:
-            with self._place.turn:
+            with self._turn:
                 for task in reversed(void):
                     self._storage.delete(self._storage.key(task))
         except DotflowError:  # said in our own words

@@ -5,12 +5,12 @@ import errno
 import json
 import os
 import socket
-import threading
-from collections.abc import Callable, Hashable
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from dotflow import clock
+from dotflow.abc.shared_lock import SharedLock
 from dotflow.errors import StorageError, WorkflowBusy
 from dotflow.providers.storages.atomic_file import make_folder
 from dotflow.providers.storages.safe_name import safe_name
@@ -23,27 +23,9 @@ if TYPE_CHECKING:
 UNWRITABLE: Final = frozenset({errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOSPC, errno.EDQUOT})
 FORBIDDEN: Final = frozenset({errno.EACCES, errno.EPERM})
 
-_guard: Final = threading.Lock()
-_held: Final[dict[tuple[int, str], "_Held"]] = {}
 
-
-class _Held:
-    """A lock that this process has, for all of its runs that are going on. None where none can be made."""
-
-    def __init__(self, lock: "BaseFileLock | None") -> None:
-        self.lock = lock
-        self.runs: set[FileLock] = set()
-
-    def is_given_back(self) -> bool:
-        """Whether it is, though it is still listed: an interrupt may come in the middle of that."""
-        return not self.runs and (self.lock is None or not self.lock.is_locked)
-
-
-class FileLock:
+class FileLock(SharedLock["BaseFileLock"]):
     """Keeps other processes off a workflow until it is left; other runs of this process may join.
-
-    Entered, it gives the name of the lock, by which other runs of this process know that they share it. Leaving may be
-    done again, where an interrupt came into the middle of it.
 
     Args:
         folder: Where the lock is kept; made if it is missing.
@@ -59,49 +41,24 @@ class FileLock:
         self, folder: Path, workflow_id: str, *, values_in: Path, at_first: Callable[[], None] = lambda: None
     ) -> None:
         self._path = folder / f".{safe_name(workflow_id)}.lock"
+        super().__init__(os.path.realpath(self._path))
         self._workflow_id = workflow_id
         self._values_in = values_in
         self._at_first = at_first
-        self._name = (0, "")
 
-    def __enter__(self) -> Hashable:
-        # The process belongs to the name: what a forked one finds in the list is its parent's.
-        self._name = (os.getpid(), os.path.realpath(self._path))
-        try:
-            self._join()
-        except BaseException:  # Ctrl-C on its way in or out: who can't go on holds nothing
-            self.__exit__()
-            raise
-        return self._name
+    def make(self) -> "BaseFileLock":
+        from filelock import FileLock  # here, since it loads asyncio, and only named workflows need it
 
-    def __exit__(self, *_: object) -> None:
-        with _guard:
-            held = _held.get(self._name)
-            if held is not None:
-                held.runs.discard(self)
-                if not held.runs:
-                    _give_back(self._name, held)
+        # Of our own, and any thread may release it: a background run ends in another one than it began in.
+        return FileLock(self._path, timeout=0, thread_local=False)
 
-    def _join(self) -> None:
-        with _guard:
-            held = _held.get(self._name)
-            if held is None or held.is_given_back():
-                held = _held[self._name] = _Held(_lock_at(self._path))  # listed first, so that it is not lost
-                try:
-                    self._take(held)
-                except BaseException:  # before anybody else can join it
-                    _give_back(self._name, held)
-                    raise
-            held.runs.add(self)
-
-    def _take(self, held: _Held) -> None:
+    def acquire(self, resource: "BaseFileLock") -> None:
         """Takes the lock, or does without where none can be made."""
         from filelock import Timeout
 
-        assert held.lock is not None
         try:
             make_folder(str(self._path.parent), synced=False)
-            held.lock.acquire()
+            resource.acquire()
         except Timeout:
             raise WorkflowBusy(self._workflow_id, str(self._path), *_holder(self._path)) from None
         except OSError as error:
@@ -111,24 +68,13 @@ class FileLock:
                 raise StorageError(what, cure) from error
             if error.errno not in UNWRITABLE:
                 raise
-            held.lock = None
             return
         with contextlib.suppress(OSError):  # no room for it: then nobody is told who has it
             _sign(self._path)
         self._at_first()
 
-
-def _give_back(name: tuple[int, str], held: _Held) -> None:
-    if held.lock is not None:
-        held.lock.release()
-    _held.pop(name, None)
-
-
-def _lock_at(path: Path) -> "BaseFileLock":
-    from filelock import FileLock  # here, since it loads asyncio, and only named workflows need it
-
-    # Of our own, and any thread may release it: a background run ends in another one than it began in.
-    return FileLock(path, timeout=0, thread_local=False)
+    def release(self, resource: "BaseFileLock") -> None:
+        resource.release()
 
 
 def _sign(path: Path) -> None:

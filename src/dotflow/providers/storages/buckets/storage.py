@@ -24,7 +24,7 @@ from dotflow.errors import CheckpointUnreadable, StorageError
 from dotflow.providers.storages.buckets.bucket import Bucket, ObjectRegister
 from dotflow.providers.storages.buckets.parts import MEDIA, PartObjects, fetch_part, find_parts
 from dotflow.providers.storages.leases.lease import MARGIN, RACES, Lease
-from dotflow.providers.storages.leases.lease_lock import LeaseLock, lease_on
+from dotflow.providers.storages.leases.lease_lock import LeaseLock
 from dotflow.providers.storages.leases.lease_record import LeaseRecord, read_record
 from dotflow.providers.storages.safe_name import is_plain, safe_name
 
@@ -186,7 +186,7 @@ class StorageObjects(Storage):
         return ObjectRegister(self._bucket, f"{self._prefix}{folder}/{HEAD}", self._briefly)
 
     def _lease(self, folder: str) -> Lease | None:
-        return lease_on(self._register(folder).name)
+        return LeaseLock.held(self._register(folder).name)
 
     def _keys(self) -> Iterator[str]:
         folders: dict[str, list[list[str]]] = {}

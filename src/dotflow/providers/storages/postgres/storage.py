@@ -12,7 +12,7 @@ from dotflow.errors import CheckpointUnreadable, InvalidArgument
 from dotflow.providers.optional import require_extra
 from dotflow.providers.storages.joined_parts import JoinedParts
 from dotflow.providers.storages.leases.lease import Lease, check_seconds
-from dotflow.providers.storages.leases.lease_lock import LeaseLock, lease_on
+from dotflow.providers.storages.leases.lease_lock import LeaseLock
 from dotflow.providers.storages.leases.lease_record import SECONDS
 from dotflow.providers.storages.postgres.dsn import Dsn
 from dotflow.providers.storages.postgres.pool import PostgresPool
@@ -120,7 +120,7 @@ class StoragePostgres(Storage):
         self._tables.pool.close()
 
     def _write(self, statement: str, *values: object, workflow: str) -> None:
-        lease: Lease | None = lease_on((self._tables.place(create=True), workflow))
+        lease: Lease | None = LeaseLock.held((self._tables.place(create=True), workflow))
         self._tables.write(statement, *values, workflow=workflow, lease=lease)
 
     def __repr__(self) -> str:

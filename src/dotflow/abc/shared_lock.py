@@ -1,0 +1,118 @@
+"""SharedLock: a lock that a process acquires once for all of its runs."""
+
+import os
+import threading
+import weakref
+from abc import ABC, abstractmethod
+from collections.abc import Hashable
+from typing import Any, Generic, Self, TypeVar
+
+T = TypeVar("T")
+
+
+class _Entry(Generic[T]):
+    """What the locks of this process with one key share.
+
+    Attributes:
+        turn: Held while the resource is acquired or released.
+        entered: The locks that have been entered and not left.
+        resource: What they share; None where nothing is acquired.
+    """
+
+    def __init__(self) -> None:
+        self.turn = threading.Lock()
+        self.process = os.getpid()
+        self.entered: set[SharedLock[T]] = set()
+        self.resource: T | None = None
+
+
+# An entry lives as long as a lock refers to it. The guard is never held while a resource is acquired or released.
+_guard = threading.Lock()
+_entries: "weakref.WeakValueDictionary[tuple[type, Hashable], _Entry[Any]]" = weakref.WeakValueDictionary()
+
+
+class SharedLock(ABC, Generic[T]):
+    """A lock that the runs of one process share: the first to enter acquires it, the last to leave releases it.
+
+    Entering returns the key. Leaving may be repeated, so that an interrupt in the middle loses nothing.
+    A forked process holds none of its parent's locks.
+
+    Args:
+        key: What is locked. Locks of one class with equal keys share one resource.
+    """
+
+    def __init__(self, key: Hashable) -> None:
+        self.key = key
+        self._entry: _Entry[T] | None = None
+
+    @abstractmethod
+    def make(self) -> T:
+        """Returns the resource, not yet acquired."""
+
+    def acquire(self, resource: T) -> None:
+        """Acquires the resource. Where this raises, the resource is released."""
+
+    def release(self, resource: T) -> None:
+        """Releases the resource. It may be called again, and for a resource that was not acquired."""
+
+    @property
+    def sharing(self) -> "frozenset[Self]":
+        """The locks of this process that share the resource now, this one included while it is entered."""
+        return frozenset() if self._entry is None else frozenset(self._entry.entered)  # type: ignore[arg-type]
+
+    @property
+    def resource(self) -> T:
+        """The shared resource. Only an entered lock has one."""
+        assert self._entry is not None
+        assert self._entry.resource is not None
+        return self._entry.resource
+
+    @classmethod
+    def held(cls, key: Hashable) -> T | None:
+        """Returns the resource that this process has acquired under a key, if any."""
+        entry = _entries.get((cls, key))
+        return entry.resource if entry is not None and entry.entered else None
+
+    def __enter__(self) -> Hashable:
+        try:
+            self._enter()
+            return self.key
+        except BaseException:  # Ctrl-C too: a run that can't go on holds nothing
+            self.__exit__()
+            raise
+
+    def __exit__(self, *_: object) -> None:
+        entry = self._entry
+        if entry is None or entry.process != os.getpid():
+            return
+        with entry.turn:
+            entry.entered.discard(self)
+            if not entry.entered:
+                self._release(entry)
+        self._entry = None
+
+    def _enter(self) -> None:
+        with _guard:
+            self._entry = entry = _entries.setdefault((type(self), self.key), _Entry())
+        with entry.turn:
+            if not entry.entered:
+                self._release(entry)  # left by an interrupt
+                entry.resource = self.make()  # kept before it is acquired, so that an interrupt can't lose it
+                self.acquire(entry.resource)
+            entry.entered.add(self)
+
+    def _release(self, entry: _Entry[T]) -> None:
+        if entry.resource is not None:
+            self.release(entry.resource)
+            entry.resource = None
+
+
+def _begin_anew() -> None:
+    """In a forked process: another thread of the parent may have held the guard."""
+    global _guard
+    _guard = threading.Lock()
+    _entries.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_begin_anew)
