@@ -22,7 +22,6 @@ from dotflow.engine.plan import Plan, make_plan, note_on_groups
 from dotflow.engine.publisher import reporter
 from dotflow.engine.run import Run, RunProviders
 from dotflow.errors import InvalidArgument, InvalidProvider
-from dotflow.providers.storages.memory import StorageDefault
 
 if TYPE_CHECKING:
     from dotflow.core.schema import WorkflowResult
@@ -276,7 +275,7 @@ class DotFlow:
         """A first run just runs; but one that can't ever be a second one shouldn't pass for it."""
         storage = self.config.storage
         lacks: list[str] = []
-        if type(storage) is StorageDefault and not any(map(storage.contains, map(storage.key, run.tasks))):
+        if not storage.outlives_process and not any(map(storage.contains, map(storage.key, run.tasks))):
             lacks.append("a storage that lasts, such as Config(storage=StorageFile())")
         if not self.is_named:
             lacks.append("an id that is the same in each process, such as DotFlow(workflow_id='nightly')")

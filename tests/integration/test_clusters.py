@@ -686,8 +686,8 @@ def test_a_storage_of_this_machine_is_warned_of_once(
         made.start()
         made.start()
 
-    assert len([line for line in log.told if "StorageFile on this machine" in line]) == 1
-    assert "StorageS3" in log.told[0]
+    assert len([line for line in log.told if "StorageFile keeps their checkpoints on this machine" in line]) == 1
+    assert "a storage that all machines reach" in log.told[0]
     assert silent.told == []
 
 

@@ -256,6 +256,8 @@ class Reports(LogDefault):
 class Lasting(StorageDefault):
     """Stands for a storage that outlives its process."""
 
+    outlives_process = True
+
 
 @pytest.mark.parametrize(
     ("storage", "workflow_id", "lacks"),

@@ -9,10 +9,15 @@ from dotflow.core.task import Task
 
 
 class Storage(ABC):
-    """Keeps contexts by key. A storage with `post`, `get` and `key` works; the rest has defaults made of these."""
+    """Keeps contexts by key. A storage with `post`, `get` and `key` works; the rest has defaults made of these.
 
-    #: Whether what it keeps is there for this machine only. A run that is resumed on another one needs more.
+    Attributes:
+        is_local: Whether only this machine can read what was saved. A run on a cluster then logs a warning.
+        outlives_process: Whether a later process can read what was saved. Otherwise it can't resume.
+    """
+
     is_local: bool = False
+    outlives_process: bool = True
 
     @abstractmethod
     def post(self, key: str, context: Context) -> None:

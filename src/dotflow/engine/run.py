@@ -284,7 +284,6 @@ def _warn_of_local(storage: Storage, report: Callable[..., None]) -> None:
     if storage not in _warned_of:
         _warned_of.add(storage)
         report(
-            f"The steps run on a cluster, and their checkpoints are kept by {type(storage).__name__} on this machine: "
-            f"resumed on another one, the workflow would not find them. StorageS3, StorageGCS and StoragePostgres are "
-            f"there for all machines, and so is a folder on a shared disk."
+            f"The steps run on a cluster, but {type(storage).__name__} keeps their checkpoints on this machine, where "
+            f"another one can't resume them. Use a storage that all machines reach, or put its path on a shared disk."
         )

@@ -17,7 +17,6 @@ from dotflow.core.action import Action
 from dotflow.core.failure import name_of
 from dotflow.core.steps import resolve
 from dotflow.errors import DotflowError
-from dotflow.providers.storages.memory import StorageDefault
 from dotflow.workflow import DotFlow
 
 
@@ -48,7 +47,7 @@ def build(asked: RunRequest) -> DotFlow:
         DotflowError: A path that leads nowhere, or a definition that is wrong.
     """
     workflow = load(asked)
-    if not workflow.is_named and not isinstance(workflow.config.storage, StorageDefault):
+    if not workflow.is_named and workflow.config.storage.outlives_process:
         workflow.set_id(made_id(asked.step, asked.workflow))
         workflow.config.log.note(_note(workflow.workflow_id, of_steps=bool(asked.step)))
     return workflow
@@ -68,7 +67,7 @@ def load(asked: RunRequest) -> DotFlow:
     workflow = _of_factory(asked) if asked.workflow else _of_steps(asked)
     if storage is not None:
         workflow.config.storage = storage
-    if asked.resume and isinstance(workflow.config.storage, StorageDefault):
+    if asked.resume and not workflow.config.storage.outlives_process:
         raise click.UsageError("--resume needs a storage that outlives a process: add --storage file, for example.")
     return workflow
 

@@ -17,7 +17,6 @@ from dotflow.cli.run.summary import plain
 from dotflow.core.types.execution import TypeExecution
 from dotflow.core.types.status import TypeStatus
 from dotflow.engine.run import Run
-from dotflow.providers.storages.memory import StorageDefault
 from dotflow.workflow import DotFlow
 
 AGAIN = "The same command with --resume goes on from here."
@@ -119,7 +118,7 @@ def _say(workflow: DotFlow, exit_code: Exit, seconds: float, *, live: bool) -> N
     status = {Exit.COMPLETED: "Completed", Exit.FAILED: "Failed", Exit.INTERRUPTED: "Interrupted"}.get(
         exit_code, "Terminated"
     )
-    lasts = workflow.is_named and not isinstance(workflow.config.storage, StorageDefault)
+    lasts = workflow.is_named and workflow.config.storage.outlives_process
     hint = AGAIN if exit_code is not Exit.COMPLETED and lasts else ""
     if live:
         from dotflow.cli.run.tables import show

@@ -10,6 +10,8 @@ from dotflow.core.task import Task
 class StorageDefault(Storage):
     """Keeps values in memory, as the objects that they are, for the life of the process."""
 
+    outlives_process = False
+
     def __init__(self) -> None:
         self._contexts: dict[str, Context] = {}
 
