@@ -18,6 +18,8 @@ from gcp_storage_emulator.handlers import objects
 from gcp_storage_emulator.storage import Storage
 from process import tell_port_and_end_with_parent
 
+PAGE = 20  # objects; the service has up to 1,000 on a page, and may have fewer
+
 
 class Memory(Storage):
     """Writes nothing down."""
@@ -65,7 +67,7 @@ def get(request: Any, response: Any, storage: Storage, *more: Any) -> None:
 
 
 def ls(request: Any, response: Any, storage: Storage, *more: Any) -> None:
-    """Lists in order and by pages of 1,000: cloud.google.com/storage/docs/json_api/v1/objects/list."""
+    """Lists in order and by small pages: cloud.google.com/storage/docs/json_api/v1/objects/list."""
     objects.ls(request, response, storage, *more)
     if response.status == HTTPStatus.NOT_FOUND:
         fail(response, HTTPStatus.NOT_FOUND, "The specified bucket does not exist.")
@@ -73,7 +75,7 @@ def ls(request: Any, response: Any, storage: Storage, *more: Any) -> None:
     found = json.loads(response._content)
     items = sorted(found["items"], key=lambda item: str(item["name"]))
     start = int(request.query.get("pageToken", ["0"])[0])
-    end = start + min(1000, int(request.query.get("maxResults", ["1000"])[0]))
+    end = start + min(PAGE, int(request.query.get("maxResults", [PAGE])[0]))
     found["items"] = items[start:end]
     if end < len(items):
         found["nextPageToken"] = str(end)

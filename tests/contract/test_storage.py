@@ -13,6 +13,7 @@ from dotflow.core.types import TypeStatus
 from dotflow.errors import CheckpointMismatch
 from dotflow.providers import StorageDefault, StorageFile, StorageGCS, StoragePostgres, StorageS3, StorageSQLite
 from dotflow.testing import StorageContract
+from dotflow.testing.contracts.values import OTHERS
 from tests.clouds.settings import BUCKET
 
 MakeWorkflow = Callable[..., DotFlow]
@@ -96,8 +97,45 @@ class TestStorageSQLite(StorageContract):
         return StorageSQLite(tmp_path / "dotflow.db")
 
 
+#: One value of each family: what they are turned into is the codec's business, and the same for all storages.
+PLAIN_SAMPLE = ("None", "unicode", "long text", "nested")
+OTHERS_SAMPLE = [
+    name
+    for name in (
+        "not a number", "zero byte", "lone surrogate", "bytes", "tuple in a dict", "counter", "moment elsewhere",
+        "decimal", "enum", "dataclass", "contexts", "mixed", "object",
+        "Pydantic model", "NumPy array", "pandas frame", "Polars frame", "Arrow table",
+    )
+    if name in OTHERS
+]  # fmt: skip
+
+
 class OverTheWire(StorageContract):
-    """The same promises; those of many requests take long on the emulators of this machine."""
+    """The same promises, held to with a sample of values: each of them is a request or more."""
+
+    @pytest.mark.parametrize("name", PLAIN_SAMPLE)
+    def test_keeps_plain_values(self, storage: Storage, again: Storage, name: str) -> None:
+        """As the contract says."""
+        super().test_keeps_plain_values(storage, again, name)
+
+    @pytest.mark.parametrize("name", OTHERS_SAMPLE)
+    def test_keeps_a_value_as_it_is_or_refuses_it(self, storage: Storage, again: Storage, name: str) -> None:
+        """As the contract says."""
+        super().test_keeps_a_value_as_it_is_or_refuses_it(storage, again, name)
+
+
+class InABucket(OverTheWire):
+    """What takes many requests with fewer keys, or as a slow test: the emulators answer one request at a time."""
+
+    @pytest.mark.parametrize("prefix", ["x/", "a\0"], ids=ascii)
+    def test_listed_keys_begin_with_the_prefix(self, storage: Storage, again: Storage, prefix: str) -> None:
+        """As the contract says."""
+        super().test_listed_keys_begin_with_the_prefix(storage, again, prefix)
+
+    @pytest.mark.parametrize("workflow_id", ["a/b", "never seen"])
+    def test_clear_leaves_other_workflows_alone(self, storage: Storage, again: Storage, workflow_id: str) -> None:
+        """As the contract says."""
+        super().test_clear_leaves_other_workflows_alone(storage, again, workflow_id)
 
     @pytest.mark.slow
     def test_every_task_of_every_workflow_has_a_place_of_its_own(self, storage: Storage, again: Storage) -> None:
@@ -115,7 +153,7 @@ class OverTheWire(StorageContract):
         super().test_threads_may_post_at_once(storage, again)
 
 
-class TestStorageS3(OverTheWire):
+class TestStorageS3(InABucket):
     """Objects in a bucket of S3."""
 
     @pytest.fixture
@@ -127,7 +165,7 @@ class TestStorageS3(OverTheWire):
         return StorageS3(s3, prefix=tmp_path.as_posix().strip("/"))
 
 
-class TestStorageGCS(OverTheWire):
+class TestStorageGCS(InABucket):
     """Objects in a bucket of Google Cloud Storage."""
 
     @pytest.fixture
@@ -139,7 +177,7 @@ class TestStorageGCS(OverTheWire):
         return StorageGCS(gcs, prefix=tmp_path.as_posix().strip("/"))
 
 
-class TestStoragePostgres(StorageContract):
+class TestStoragePostgres(OverTheWire):
     """Rows of a table of Postgres."""
 
     @pytest.fixture
