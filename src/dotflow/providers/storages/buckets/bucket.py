@@ -54,10 +54,6 @@ class Bucket(ABC):
         """An object, if there is one."""
 
     @abstractmethod
-    def begin(self, name: str, size: int) -> bytes:
-        """The first *size* bytes of an object; empty if there is none."""
-
-    @abstractmethod
     def has(self, name: str) -> bool:
         """Whether there is such an object."""
 

@@ -1,7 +1,7 @@
 """A bucket of Google Cloud Storage, asked through Google's library."""
 
 import copy
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any, Final, Self, TypeVar
 from urllib.parse import quote
@@ -19,7 +19,6 @@ BATCH: Final = 100  # calls in one request: cloud.google.com/storage/docs/batch
 
 NOT_FOUND: Final = 404
 CHANGED: Final = 412  # it is no longer what it was: cloud.google.com/storage/docs/request-preconditions
-EMPTY: Final = 416  # there is nothing in that range of bytes
 
 
 class GCSBucket(Bucket):
@@ -49,7 +48,7 @@ class GCSBucket(Bucket):
         return brief
 
     def get(self, name: str) -> Found | None:
-        answer = self._read(name, {})
+        answer = self._read(name)
         if answer is None:
             return None
         return Found(
@@ -57,10 +56,6 @@ class GCSBucket(Bucket):
             answer.headers.get("x-goog-generation", ""),
             age(answer.headers.get("date"), answer.headers.get("last-modified")),
         )
-
-    def begin(self, name: str, size: int) -> bytes:
-        answer = self._read(name, {"Range": f"bytes=0-{size - 1}"})
-        return b"" if answer is None else bytes(answer.content)
 
     def has(self, name: str) -> bool:
         return self._ask(lambda client: bool(self._blob(client, name).exists(**self._patience())))
@@ -88,7 +83,7 @@ class GCSBucket(Bucket):
         while (page := self._ask(lambda client: next(pages, None))) is not None:
             yield from [blob.name for blob in page]
 
-    def _read(self, name: str, headers: Mapping[str, str]) -> Any:
+    def _read(self, name: str) -> Any:
         """The answer to a request for an object; None if there is none.
 
         The library's own download doesn't tell of generation and age, so that it would take three requests instead.
@@ -98,9 +93,7 @@ class GCSBucket(Bucket):
             from google.api_core.exceptions import from_http_response
 
             url = f"{client.api_endpoint}/storage/v1/b/{quote(self.name, safe='')}/o/{quote(name, safe='')}?alt=media"
-            answer = client._http.get(url, headers=headers, timeout=self._patience()["timeout"])
-            if answer.status_code == EMPTY:
-                return None
+            answer = client._http.get(url, timeout=self._patience()["timeout"])
             if answer.status_code >= 300:
                 raise from_http_response(answer)
             return answer

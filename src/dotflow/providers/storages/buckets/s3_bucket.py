@@ -48,10 +48,6 @@ class S3Bucket(Bucket):
     def get(self, name: str) -> Found | None:
         return self._ask(lambda client: self._read(client, name), none_for=MISSING)
 
-    def begin(self, name: str, size: int) -> bytes:
-        found = self._ask(lambda client: self._read(client, name, Range=f"bytes=0-{size - 1}"), none_for=MISSING)
-        return b"" if found is None else found.data
-
     def has(self, name: str) -> bool:
         return self._call("head_object", MISSING, Key=name) is not None
 
@@ -78,11 +74,11 @@ class S3Bucket(Bucket):
                 return
             more = {"ContinuationToken": answer["NextContinuationToken"]}
 
-    def _read(self, client: Any, name: str, **more: str) -> Found:
+    def _read(self, client: Any, name: str) -> Found:
         from botocore.exceptions import HTTPClientError, IncompleteReadError
 
         for left in reversed(range(self._tries)):
-            answer = client.get_object(Bucket=self.name, Key=name, **more)
+            answer = client.get_object(Bucket=self.name, Key=name)
             try:
                 return Found(answer["Body"].read(), answer["ETag"], age(_date(answer), answer["LastModified"]))
             except (HTTPClientError, IncompleteReadError):  # cut off in the middle: boto3 doesn't repeat what has begun

@@ -34,7 +34,6 @@ APART: Final = "-"  # the folder of keys that belong to no workflow: no safe nam
 GENERATION: Final = "generation"
 VOID: Final = "void"
 BRIEFEST: Final = 1.0  # seconds; a service may take some tenths of it to answer
-BEGINNING: Final = 1 << 14  # bytes of a checkpoint in which its key is looked for
 
 
 class StorageObjects(Storage):
@@ -210,13 +209,10 @@ class StorageObjects(Storage):
             yield f"{folder}/{task}"
             return
         name = f"{self._prefix}{folder}/{'/'.join(path)}"
-        with contextlib.suppress(CheckpointUnreadable):  # damaged, or gone by now, or none of ours
-            try:
-                yield key_at(self._bucket.begin(name, BEGINNING))
-            except CheckpointUnreadable:  # the key may be a long one
-                found = self._bucket.get(name)
-                if found is not None:
-                    yield key_at(found.data)
+        found = self._bucket.get(name)
+        if found is not None:  # else it is gone by now
+            with contextlib.suppress(CheckpointUnreadable):  # damaged, or none of ours
+                yield key_at(found.data)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self._bucket.name!r}, prefix={self._prefix!r})"

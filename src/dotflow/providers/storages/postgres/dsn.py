@@ -26,7 +26,6 @@ DEFAULTS: Final[Mapping[str, str]] = {
     "tcp_user_timeout": "60000",  # milliseconds in which what was sent has to be acknowledged
     "fallback_application_name": "dotflow",
 }
-BY_ENVIRONMENT: Final[Mapping[str, str]] = {"PGCONNECT_TIMEOUT": "connect_timeout"}
 
 
 class Dsn:
@@ -55,7 +54,6 @@ class Dsn:
             raise InvalidArgument("dsn", HIDDEN, WANTED)
         self._given = {option.keyword.decode(): option.val.decode() for option in options if option.val is not None}
         self._secret = frozenset(option.keyword.decode() for option in options if option.dispchar == PASSWORD)
-        self._is_copy = False
         if self._is_mistaken(is_url=text.startswith(("postgresql://", "postgres://"))):
             raise InvalidArgument("dsn", HIDDEN, WANTED)
 
@@ -67,9 +65,10 @@ class Dsn:
 
     def parameters(self) -> dict[str, str]:
         """What libpq is given."""
-        by_environment = {name for variable, name in BY_ENVIRONMENT.items() if variable in os.environ}
-        defaults = {name: value for name, value in DEFAULTS.items() if name not in by_environment}
-        return {**defaults, **self._given, "client_encoding": "UTF8"}
+        found = {**DEFAULTS, **self._given, "client_encoding": "UTF8"}
+        if "PGCONNECT_TIMEOUT" in os.environ and "connect_timeout" not in self._given:
+            del found["connect_timeout"]
+        return found
 
     def where(self) -> str:
         """Host, port and database, for readers."""
@@ -89,11 +88,6 @@ class Dsn:
             text = text.replace(secret, HIDDEN) if secret else text
         return text
 
-    @property
-    def lacks_password(self) -> bool:
-        """Whether it had one, in the process that it came from."""
-        return self._is_copy
-
     def __repr__(self) -> str:
         return f"Dsn({self.where()})"
 
@@ -103,8 +97,7 @@ class Dsn:
     def __getstate__(self) -> dict[str, Any]:
         """All but what is secret: a pickle may lie about anywhere."""
         open_ones = {name: value for name, value in self._given.items() if name not in self._secret}
-        is_copy = self._is_copy or len(open_ones) < len(self._given)
-        return {"_given": open_ones, "_secret": self._secret, "_is_copy": is_copy}
+        return {"_given": open_ones, "_secret": self._secret}
 
     def __copy__(self) -> "Dsn":
         return self

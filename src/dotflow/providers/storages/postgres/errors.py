@@ -10,9 +10,9 @@ from dotflow.providers.storages.redact import shown
 CONNECT: Final = (
     "see that host, port, database, user and password are right, and that the server runs and lets this machine in"
 )
-NO_PASSWORD: Final = "the server wants a password, and there is none: set PGPASSWORD, or put it into ~/.pgpass"
-COPY: Final = (
-    "this is a copy from another process, and passwords don't travel: set PGPASSWORD, or put it into ~/.pgpass"
+NO_PASSWORD: Final = (
+    "the server wants a password, and this process has none (pickled storages carry none): set PGPASSWORD, or put it "
+    "into ~/.pgpass"
 )
 LOST: Final = "the server went away, and did not come back in time; start again with resume=True"
 OTHERS: Final = "a table of this name belongs to something else: give StoragePostgres(table=...) another one"
@@ -25,21 +25,15 @@ LARGE: Final = "the value is too large for Postgres, which takes up to 1 GB; kee
 
 #: By SQLSTATE: www.postgresql.org/docs/current/errcodes-appendix.html
 CURES: Final[Mapping[str, str]] = {
-    "22021": UTF8,
     "22P05": UTF8,
     "25006": "it is a standby, or set to read only: name the primary, or add target_session_attrs=read-write",
     "3F000": "create the schema, or name another one in StoragePostgres(table=...)",
     "42501": ALLOWED,
     "42703": OTHERS,
-    "42804": OTHERS,
-    "42809": OTHERS,
-    "42P10": OTHERS,
     "42P01": "the tables were dropped while they were in use; start anew",
     "53100": "the server's disk is full; free some space",
-    "53200": LARGE,
     "53300": "let the server take more connections, or stop some",
     "54000": LARGE,
-    "55P03": "somebody keeps a lock on it; end that session, or raise lock_timeout",
     "57014": "it was cancelled; raise statement_timeout for this role if it took too long",
 }
 #: Those that pass: whoever tries again may not meet them.
@@ -77,14 +71,14 @@ def explained(error: Any, dsn: Dsn, *, is_connected: bool) -> StorageError:
     """
     # libpq puts its guess at the cause on a line of its own, without a full stop before it.
     said = error.diag.message_primary or str(error).replace("\n\t", ". ") or type(error).__name__
-    cure = CURES.get(error.sqlstate or "") or _cure_of_connection(error, dsn, is_connected)
+    cure = CURES.get(error.sqlstate or "") or _cure_of_connection(error, is_connected)
     what = f"The database at {dsn.where()} can't be used"
     return StorageError(dsn.hide(what), f"{shown(dsn.hide(said)).rstrip('. ')}; {cure}")
 
 
-def _cure_of_connection(error: Any, dsn: Dsn, is_connected: bool) -> str:
+def _cure_of_connection(error: Any, is_connected: bool) -> str:
     if error.sqlstate and error.sqlstate not in PASSING and not error.sqlstate.startswith(CONNECTION):
         return "see what that means in Postgres' documentation"
     if getattr(error.pgconn, "needs_password", False):
-        return COPY if dsn.lacks_password else NO_PASSWORD
+        return NO_PASSWORD
     return LOST if is_connected else CONNECT

@@ -40,12 +40,6 @@ CREATE TABLE IF NOT EXISTS {{leases}} (
 PLACE: Final = """\
 SELECT system_identifier, (SELECT oid FROM pg_database WHERE datname = current_database()),
     to_regclass(%s)::oid, to_regclass(%s)::oid FROM pg_control_system()"""
-#: Whether the table is as it was made before large values had a column of their own.
-IS_OLDER: Final = """\
-SELECT 'long_key' = ANY(names) AND NOT 'parts' = ANY(names) FROM (
-    SELECT array_agg(attname::text) AS names FROM pg_attribute WHERE attrelid = to_regclass(%s) AND NOT attisdropped
-) AS columns"""
-ADD_PARTS: Final = "ALTER TABLE {table} ADD COLUMN IF NOT EXISTS parts bytea"
 
 SAVE: Final = """\
 INSERT INTO {table} (key, long_key, document, parts)
@@ -92,9 +86,6 @@ class PostgresTables:
     def place(self, *, create: bool = False) -> Hashable | None:
         """What makes the tables the only ones in the world; None where they are not there and not to be made."""
         if self._place is None:
-            ((is_older,),) = self._run(IS_OLDER, (self._names["table"],))
-            if is_older:
-                self._run(ADD_PARTS, None)
             self._place = self._look() or (self._make() if create else None)
         return self._place
 

@@ -150,7 +150,6 @@ class SQLiteFile:
                     for statement in SET_UP:
                         connection.execute(statement)
                 connection.execute("COMMIT")
-            _add_parts(connection, mode)
         except BaseException:  # Ctrl-C too: neither the file nor a transaction stays open
             connection.close()
             raise
@@ -178,23 +177,6 @@ def _is_new(connection: sqlite3.Connection) -> bool:
         shown = f", with the tables {', '.join(tables[:5])}" if tables else ""
         raise ForeignDatabase(f"it is the database of another program{shown}; give a path where nothing is yet")
     return not application
-
-
-def _add_parts(connection: sqlite3.Connection, mode: str) -> None:
-    """Adds the column for large values to a file that is older than it; where nothing can be written, by a view."""
-    if _has_parts(connection):
-        return
-    if mode == FROZEN:
-        connection.execute("CREATE TEMP VIEW checkpoints AS SELECT key, document, NULL AS parts FROM main.checkpoints")
-        return
-    connection.execute("BEGIN IMMEDIATE")
-    if not _has_parts(connection):  # no other process was faster
-        connection.execute("ALTER TABLE checkpoints ADD COLUMN parts BLOB")
-    connection.execute("COMMIT")
-
-
-def _has_parts(connection: sqlite3.Connection) -> bool:
-    return any(name == b"parts" for _, name, *_ in connection.execute("PRAGMA table_info(checkpoints)"))
 
 
 def is_unreadable(error: sqlite3.Error) -> bool:
