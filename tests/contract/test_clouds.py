@@ -48,7 +48,7 @@ def make(request: pytest.FixtureRequest) -> MakeStorage:
 
 def names(storage: StorageObjects) -> list[str]:
     """The objects under its prefix, without it."""
-    return [name.removeprefix(storage._prefix) for name in storage._bucket.names(storage._prefix)]
+    return [name.removeprefix(storage._prefix) for name in storage._bucket.list_names(storage._prefix)]
 
 
 class TestLayout:
@@ -69,13 +69,13 @@ class TestLayout:
     def test_nothing_lands_outside_the_prefix(self, make: MakeStorage) -> None:
         """Whatever the keys are: what was in the bucket before is all that there is beside it."""
         storage = make()
-        before = set(make(prefix="")._bucket.names(""))
+        before = set(make(prefix="")._bucket.list_names(""))
         for number, key in enumerate(key for key in KEYS if not key.isalnum()):
             storage.post(key, Context(number))
         for key in ("", "..", "../x", "/etc/passwd"):
             storage.clear(key)
 
-        assert all(name.startswith(storage._prefix) for name in set(storage._bucket.names("")) - before)
+        assert all(name.startswith(storage._prefix) for name in set(storage._bucket.list_names("")) - before)
         assert not [name for name in names(storage) if ".." in name or "//" in name]
 
     def test_prefixes_keep_apart(self, make: MakeStorage) -> None:
@@ -91,8 +91,8 @@ class TestLayout:
 
     def test_more_keys_than_a_page_holds(self, make: MakeStorage, monkeypatch: pytest.MonkeyPatch) -> None:
         """50 are listed and deleted as three are, where a page has 20."""
-        monkeypatch.setattr(s3_bucket, "PAGE", 20)
-        monkeypatch.setattr(gcs_bucket, "BATCH", 20)
+        monkeypatch.setattr(s3_bucket, "PAGE_SIZE", 20)
+        monkeypatch.setattr(gcs_bucket, "MAX_BATCH", 20)
         storage = make()
         with storage.lock("w"):
             for number in range(50):
@@ -507,12 +507,12 @@ class TestRefusals:
         self, start: Callable[[StorageObjects], str], kind: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """Then the run does not begin."""
-        monkeypatch.setattr(gcs_bucket, "PATIENCE", 0.5)
+        monkeypatch.setattr(gcs_bucket, "RETRY_TIMEOUT", 0.5)
         with answering(Answer(503, xml("SlowDown"))) as server:
             settle(monkeypatch, server.url)
             message = start(KINDS[kind]("values"))
 
-        assert 1 < len(server.asked) <= (s3_bucket.TRIES if kind == "s3" else 20)
+        assert 1 < len(server.asked) <= (s3_bucket.MAX_ATTEMPTS if kind == "s3" else 20)
         assert "try again later" in message
 
     @pytest.mark.parametrize("kind", KINDS)
@@ -520,9 +520,9 @@ class TestRefusals:
         self, start: Callable[[StorageObjects], str], kind: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """A service that takes a request and says nothing."""
-        monkeypatch.setattr(s3_bucket, "READ", 0.1)
+        monkeypatch.setattr(s3_bucket, "READ_TIMEOUT", 0.1)
         monkeypatch.setattr(gcs_bucket, "TIMEOUT", (0.1, 0.1))
-        monkeypatch.setattr(gcs_bucket, "PATIENCE", 0.1)
+        monkeypatch.setattr(gcs_bucket, "RETRY_TIMEOUT", 0.1)
         with answering(Answer(0)) as server:
             settle(monkeypatch, server.url)
             message = start(KINDS[kind]("values"))
@@ -532,7 +532,7 @@ class TestRefusals:
     @pytest.mark.parametrize("kind", KINDS)
     def test_silence_holds_no_end_up(self, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
         """The lease is given back in one try, and a short one; else it expires."""
-        monkeypatch.setattr(bucket_storage, "BRIEFEST", 0.1)
+        monkeypatch.setattr(bucket_storage, "MIN_TIMEOUT", 0.1)
         monkeypatch.setattr(bucket_storage, "MARGIN", 0.0)
         as_json = {"Content-Type": "application/json"}
         written = Answer(200, '{"generation": "1"}' if kind == "gcs" else "", {"ETag": '"1"', **as_json})
@@ -559,7 +559,7 @@ class TestRefusals:
         self, start: Callable[[StorageObjects], str], kind: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """Nobody listens there; a login in the address is not shown."""
-        monkeypatch.setattr(gcs_bucket, "PATIENCE", 0.1)
+        monkeypatch.setattr(gcs_bucket, "RETRY_TIMEOUT", 0.1)
         settle(monkeypatch, "http://user:hunter2@127.0.0.1:1")
 
         message = start(KINDS[kind]("values"))
@@ -570,7 +570,7 @@ class TestRefusals:
     @pytest.mark.parametrize("error", [ConnectionResetError(104, "Connection reset"), TimeoutError(110, "timed out")])
     def test_a_broken_connection_is_no_matter_of_credentials(self, error: OSError) -> None:
         """Even where Google's library passes on the system's own error."""
-        message = str(gcs_errors.explained(error, "gs://values"))
+        message = str(gcs_errors.storage_error(error, "gs://values"))
 
         assert str(error.strerror) in message
         assert "network" in message
@@ -629,7 +629,7 @@ class TestRefusals:
         self, start: Callable[[StorageObjects], str], kind: str, url: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """It is one of ours all the same."""
-        monkeypatch.setattr(gcs_bucket, "PATIENCE", 0.1)
+        monkeypatch.setattr(gcs_bucket, "RETRY_TIMEOUT", 0.1)
         settle(monkeypatch, url)
 
         assert "can't be used" in start(KINDS[kind]("values"))

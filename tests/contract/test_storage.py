@@ -26,14 +26,14 @@ class ThreeMethods(Storage):
         kept: Where it keeps pickles.
     """
 
-    def __init__(self, kept: dict[str, bytes]) -> None:
-        self.kept = kept
+    def __init__(self, pickles: dict[str, bytes]) -> None:
+        self.pickles = pickles
 
     def post(self, key: str, context: Context) -> None:
-        self.kept[key] = pickle.dumps(context)
+        self.pickles[key] = pickle.dumps(context)
 
     def get(self, key: str) -> Context:
-        found: Context = pickle.loads(self.kept[key]) if key in self.kept else Context()
+        found: Context = pickle.loads(self.pickles[key]) if key in self.pickles else Context()
         return found
 
     def key(self, task: Task) -> str:
@@ -58,7 +58,7 @@ class TestThreeMethods(StorageContract):
     @pytest.fixture
     def again(self, storage: Storage) -> Storage:
         assert isinstance(storage, ThreeMethods)
-        return ThreeMethods(storage.kept)
+        return ThreeMethods(storage.pickles)
 
 
 class TestStorageFile(StorageContract):
@@ -326,8 +326,8 @@ class TestRuns:
         again.task.add(action(lambda: 1 / 0))
         again.start()
 
-        kept = {name: storage.get(key_of(storage, 0, name)).storage for name in names}
-        assert kept == {name: (None if name == "a" else name) for name in names}
+        values = {name: storage.get(key_of(storage, 0, name)).storage for name in names}
+        assert values == {name: (None if name == "a" else name) for name in names}
 
     def test_another_step_at_the_place_stops_resume(self, storage: Storage, make_workflow: MakeWorkflow) -> None:
         """A checkpoint says which step made it: both are shown, and nothing has run."""
@@ -360,7 +360,7 @@ class TestRuns:
         def breaks(*arguments: object) -> None:
             raise OSError("disk full")
 
-        told = []
+        failed = []
         workflow = make_workflow(storage=storage, workflow_id="w")
 
         @action
@@ -369,9 +369,9 @@ class TestRuns:
             return 1
 
         workflow.task.add(breaks_the_storage)
-        run = workflow.start(on_failure=lambda tasks: told.extend(tasks))
+        run = workflow.start(on_failure=lambda tasks: failed.extend(tasks))
 
         assert run.status is TypeStatus.FAILED
         assert run.tasks[0].errors[0].exception == "StorageError"
         assert "disk full" in run.tasks[0].errors[0].message
-        assert told == run.tasks
+        assert failed == run.tasks

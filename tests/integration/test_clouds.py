@@ -14,13 +14,13 @@ KINDS = {"s3": "StorageS3", "gcs": "StorageGCS", "postgres": "StoragePostgres"}
 #: A script as of a machine of its own: nobody there knows which processes of others are gone.
 ELSEWHERE = """
 from dotflow.providers.storages.leases import process_identity
-process_identity._machine = lambda: ""
+process_identity._machine_id = lambda: ""
 """
 
 #: A script of a moment at which each lease that nobody renews has run out, by the clock of the service.
 LATER = """
 from dotflow.providers.storages.leases import lease
-lease.GRAIN = -3600.0
+lease.AGE_RESOLUTION = -3600.0
 """
 
 #: A script of a machine that sleeps for an hour, by its own clock, before the step that stops ends.
@@ -274,7 +274,7 @@ from dotflow.providers.storages.leases.lease_lock import LeaseLock
 bucket = getattr(storage, "_bucket", None)
 
 def client():
-    return bucket and bucket._late._made[1]
+    return bucket and bucket._client._made[1]
 
 with storage.lock("w") as name:
     storage.post("w/0", Context([1]))

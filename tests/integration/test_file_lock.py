@@ -25,7 +25,7 @@ def fail_with(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_it_says_who_has_it(tmp_path: Path) -> None:
     """The lock's file names host, process and moment, for those who are refused and for whoever looks."""
-    with FileLock(tmp_path, "nightly", values_in=tmp_path):
+    with FileLock(tmp_path, "nightly", data_folder=tmp_path):
         holder = json.loads((tmp_path / ".nightly.lock").read_text())
 
     assert holder["process"] == os.getpid()
@@ -34,8 +34,8 @@ def test_it_says_who_has_it(tmp_path: Path) -> None:
 
 def test_runs_of_one_process_share_it(tmp_path: Path) -> None:
     """Each learns the same name; it is free when the last one has left."""
-    with FileLock(tmp_path, "nightly", values_in=tmp_path) as one:
-        with FileLock(tmp_path / ".." / tmp_path.name, "nightly", values_in=tmp_path) as other:
+    with FileLock(tmp_path, "nightly", data_folder=tmp_path) as one:
+        with FileLock(tmp_path / ".." / tmp_path.name, "nightly", data_folder=tmp_path) as other:
             assert one == other
         with pytest.raises(filelock.Timeout):
             filelock.FileLock(tmp_path / ".nightly.lock", timeout=0).acquire()
@@ -48,7 +48,7 @@ def test_a_lock_without_a_signature_is_a_lock(tmp_path: Path) -> None:
     with (
         filelock.FileLock(tmp_path / ".nightly.lock", timeout=0),
         pytest.raises(WorkflowBusy, match="another process"),
-        FileLock(tmp_path, "nightly", values_in=tmp_path),
+        FileLock(tmp_path, "nightly", data_folder=tmp_path),
     ):
         pass
 
@@ -60,7 +60,7 @@ def test_another_users_lock_is_not_passed_over(tmp_path: Path, monkeypatch: pyte
 
     with (
         pytest.raises(StorageError, match="belongs to another user"),
-        FileLock(tmp_path, "nightly", values_in=tmp_path),
+        FileLock(tmp_path, "nightly", data_folder=tmp_path),
     ):
         pass
 
@@ -73,7 +73,7 @@ def test_another_users_folder_of_locks_is_not_passed_over(tmp_path: Path, monkey
     fail_with(errno.EACCES, monkeypatch)
     monkeypatch.setattr(os, "access", lambda path, mode: path != locks)
 
-    with pytest.raises(StorageError, match="belongs to another user"), FileLock(locks, "nightly", values_in=tmp_path):
+    with pytest.raises(StorageError, match="belongs to another user"), FileLock(locks, "nightly", data_folder=tmp_path):
         pass
 
 
@@ -83,8 +83,8 @@ def test_an_interrupt_in_the_middle_of_entering_loses_nothing(tmp_path: Path, mo
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(file_lock, "_sign", interrupted)
-    with pytest.raises(KeyboardInterrupt), FileLock(tmp_path, "nightly", values_in=tmp_path):
+    monkeypatch.setattr(file_lock, "_write_holder", interrupted)
+    with pytest.raises(KeyboardInterrupt), FileLock(tmp_path, "nightly", data_folder=tmp_path):
         pass
 
     with filelock.FileLock(tmp_path / ".nightly.lock", timeout=0):
@@ -96,7 +96,7 @@ def test_where_no_lock_can_be_made_none_is_needed(number: int, tmp_path: Path, m
     """Nothing can be saved there either, and the first checkpoint says so; what is there can be read."""
     fail_with(number, monkeypatch)
 
-    with FileLock(tmp_path, "nightly", values_in=tmp_path):
+    with FileLock(tmp_path, "nightly", data_folder=tmp_path):
         pass
 
 
@@ -104,10 +104,10 @@ def test_any_other_failure_is_raised(tmp_path: Path, monkeypatch: pytest.MonkeyP
     """Then nobody knows what it means, and nothing is held."""
     fail_with(errno.EIO, monkeypatch)
 
-    with pytest.raises(OSError, match="Input/output error"), FileLock(tmp_path, "nightly", values_in=tmp_path):
+    with pytest.raises(OSError, match="Input/output error"), FileLock(tmp_path, "nightly", data_folder=tmp_path):
         pass
     monkeypatch.undo()
-    with FileLock(tmp_path, "nightly", values_in=tmp_path):
+    with FileLock(tmp_path, "nightly", data_folder=tmp_path):
         pass
 
 
@@ -120,13 +120,13 @@ def test_an_interrupt_in_the_middle_of_leaving_loses_nothing(tmp_path: Path, mon
         monkeypatch.undo()
         raise KeyboardInterrupt
 
-    lock = FileLock(tmp_path, "nightly", values_in=tmp_path)
+    lock = FileLock(tmp_path, "nightly", data_folder=tmp_path)
     lock.__enter__()
     monkeypatch.setattr(filelock.FileLock, "release", interrupted)
     with pytest.raises(KeyboardInterrupt):
         lock.__exit__()
 
-    with FileLock(tmp_path, "nightly", values_in=tmp_path), pytest.raises(filelock.Timeout):
+    with FileLock(tmp_path, "nightly", data_folder=tmp_path), pytest.raises(filelock.Timeout):
         filelock.FileLock(tmp_path / ".nightly.lock", timeout=0).acquire()
     lock.__exit__()
     with filelock.FileLock(tmp_path / ".nightly.lock", timeout=0):
@@ -139,12 +139,12 @@ def test_a_forked_process_holds_nothing(scripts: Scripts) -> None:
 from dotflow.errors import WorkflowBusy
 from dotflow.providers.storages.file_lock import FileLock
 
-lock = FileLock(HERE, "nightly", values_in=HERE)
+lock = FileLock(HERE, "nightly", data_folder=HERE)
 lock.__enter__()
 if not os.fork():
     lock.__exit__()
     try:
-        FileLock(HERE, "nightly", values_in=HERE).__enter__()
+        FileLock(HERE, "nightly", data_folder=HERE).__enter__()
     except WorkflowBusy:
         os._exit(7)
     os._exit(1)

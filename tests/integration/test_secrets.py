@@ -239,7 +239,7 @@ def test_secrets_of_storages_are_nowhere(
 ) -> None:
     """The run is refused before its first step; what the SDKs themselves log for debugging is not ours to keep back."""
     make, environment, secrets = STORAGES[name]
-    monkeypatch.setattr("dotflow.providers.storages.buckets.s3_bucket.READ", 0.1)
+    monkeypatch.setattr("dotflow.providers.storages.buckets.s3_bucket.READ_TIMEOUT", 0.1)
     with (
         answering(Reply(answer, f"<Error><Code>AccessDenied</Code><Message>{PASSWORD}</Message></Error>")) as server,
         searched(capfd, secrets, "StorageError", logging.INFO) as left,

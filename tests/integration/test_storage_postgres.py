@@ -114,9 +114,7 @@ class TestServer:
         """When its time is up, which says what to do; and once it is there the storage goes on."""
         storage.post("w/0", Context(1))
         run = storage._tables.pool.run
-        monkeypatch.setattr(
-            storage._tables.pool, "run", lambda statement, values, patience: run(statement, values, 0.3)
-        )
+        monkeypatch.setattr(storage._tables.pool, "run", lambda statement, values, timeout: run(statement, values, 0.3))
         postgres_server.order("stop")
 
         with pytest.raises(StorageError, match=r"127\.0\.0\.1, port \d+, database 'postgres'.*resume=True"):
@@ -517,13 +515,13 @@ say(done=1)
 def test_an_interrupt_gives_no_connection_back(storage: StoragePostgres, monkeypatch: pytest.MonkeyPatch) -> None:
     """Ctrl-C in the middle of a statement: the next one is not answered with what the last one asked for."""
     storage.post("w/0", Context(1))
-    taken = storage._tables.pool._take()
+    taken = storage._tables.pool._check_out()
 
     def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(taken, "execute", interrupted)
-    storage._tables.pool._give_back(taken)
+    storage._tables.pool._check_in(taken)
     with pytest.raises(KeyboardInterrupt):
         storage.get("w/0")
 

@@ -952,7 +952,7 @@ def test_what_is_read_only_is_not_kept_open(
     fill(storage, 1)
     storage.close()
     reader = StorageSQLite(path)
-    monkeypatch.setattr(sqlite_database, "READ", sqlite_database.FROZEN)
+    monkeypatch.setattr(sqlite_database, "MODE_READ", sqlite_database.MODE_IMMUTABLE)
     assert list(reader.list_keys()) == ["w/0"]
 
     fill(storage, 2)

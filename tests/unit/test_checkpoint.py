@@ -49,8 +49,8 @@ class StorageHeld(StorageDefault):
             self.holders.remove(workflow_id)
 
 
-def checkpoints(storage: Storage, told: list[str] | None = None, *, alone: bool = True) -> Checkpoints:
-    return Checkpoints(storage, "w", alone=alone, report=(told if told is not None else []).append)
+def checkpoints(storage: Storage, told: list[str] | None = None, *, exclusive: bool = True) -> Checkpoints:
+    return Checkpoints(storage, "w", exclusive=exclusive, report=(told if told is not None else []).append)
 
 
 def value(given: object, **more: Any) -> Context:
@@ -72,7 +72,7 @@ class TestHolding:
         """Nobody else can know its id."""
         storage = StorageHeld()
 
-        checkpoints(storage, alone=False).open(TASKS, resume=False)
+        checkpoints(storage, exclusive=False).open(TASKS, resume=False)
 
         assert storage.holders == []
 

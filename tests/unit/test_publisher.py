@@ -107,7 +107,7 @@ class Everybody(Storage, Log, Notify, History, Tracer):
         self.tell("callback")
 
     def publisher(self) -> Publisher:
-        checkpoints = Checkpoints(self, "w", alone=False, report=print)
+        checkpoints = Checkpoints(self, "w", exclusive=False, report=print)
         checkpoints.open([self.task], resume=False)
         return Publisher(
             "r",
@@ -239,7 +239,7 @@ def test_run_events_are_for_those_who_keep_events(everybody: Everybody) -> None:
 def test_nobody_has_to_be_there() -> None:
     """Without log, notify, history, tracer and callback the record is kept."""
     task = Task(0, step).fresh("w", "r")
-    checkpoints = Checkpoints(Everybody(), "w", alone=False, report=print)
+    checkpoints = Checkpoints(Everybody(), "w", exclusive=False, report=print)
     checkpoints.open([task], resume=False)
     publisher = Publisher(
         "r",
@@ -269,7 +269,7 @@ def test_a_history_that_is_empty_is_a_history(everybody: Everybody) -> None:
     publisher = Publisher(
         "r",
         {0: everybody.task},
-        Checkpoints(everybody, "w", alone=False, report=print),
+        Checkpoints(everybody, "w", exclusive=False, report=print),
         log=None,
         notifier=None,
         history=events,

@@ -2,7 +2,7 @@
 
 import pytest
 
-from dotflow.providers.storages.redact import shown
+from dotflow.providers.storages.redact import redact
 
 
 @pytest.mark.parametrize(
@@ -18,4 +18,4 @@ from dotflow.providers.storages.redact import shown
 )
 def test_questions_are_shown_and_queries_are_not(said: str, is_shown: str) -> None:
     """A query may hide a signature, and a login a password; a plain sentence keeps its question mark."""
-    assert shown(said) == is_shown
+    assert redact(said) == is_shown

@@ -114,7 +114,7 @@ class House:
     ) -> None:
         self.session.at_once = at_once
         plan = make_plan(self.tasks, mode)
-        checkpoints = Checkpoints(self.storage, "w", alone=False, report=print)
+        checkpoints = Checkpoints(self.storage, "w", exclusive=False, report=print)
         checkpoints.open(self.tasks, resume=False, sources=plan.sources())
         publisher = Publisher(
             "r",

@@ -49,16 +49,16 @@ class Checkpoints:
         report: Writes a line into the log.
     """
 
-    def __init__(self, storage: Storage, workflow_id: str, *, alone: bool, report: Callable[..., None]) -> None:
+    def __init__(self, storage: Storage, workflow_id: str, *, exclusive: bool, report: Callable[..., None]) -> None:
         self._storage = storage
         self._workflow_id = workflow_id
-        self._alone = alone
+        self._exclusive = exclusive
         self._report = report
         self._run_lock = _RunLock((id(storage), workflow_id))
         self._turn = threading.RLock()
         self._workflow_lock: contextlib.AbstractContextManager[Hashable] | None = None
-        self._has_said_so = False
-        self._initials: Sequence[str] = ()
+        self._has_reported_void = False
+        self._digests: Sequence[str] = ()
         self._run = ""
 
     def open(self, tasks: Sequence[Task], *, resume: Resume, sources: Sequence[int | None] = ()) -> dict[int, Context]:
@@ -73,18 +73,18 @@ class Checkpoints:
         another step than the one that stands there now, CheckpointUnreadable and StorageError. Then nothing is held.
         """
         try:
-            if self._alone:
+            if self._exclusive:
                 self._lock_workflow()
             self._run_lock.__enter__()
             self._turn = self._run_lock.resource
-            self._initials = _digests(tasks)
+            self._digests = _digests_of(tasks)
             self._run = f"{uuid.uuid4().hex[:12]}/{len(tasks)}"
             # With "unfinished", a run of this process that goes on finishes by itself, and this one begins anew.
             if resume is True or (resume and len(self._run_lock.sharing) == 1):
-                found = [self._find(task) for task in tasks]
-                if resume is True or self._is_unfinished(found):
-                    return self._restore(tasks, sources or (None,) * len(tasks), found)
-            self._forget(tasks)
+                checkpoints = [self._read(task) for task in tasks]
+                if resume is True or self._is_unfinished(checkpoints):
+                    return self._restore(tasks, sources or (None,) * len(tasks), checkpoints)
+            self._void_all(tasks)
         except BaseException:  # Ctrl-C too: another process may try
             self.close()
             raise
@@ -101,14 +101,14 @@ class Checkpoints:
     def _lock_workflow(self) -> None:
         try:
             lock = self._storage.lock(self._workflow_id)
-            place = lock.__enter__()
+            key = lock.__enter__()
             self._workflow_lock = lock
         except DotflowError:  # said in our own words
             raise
         except Exception as error:  # somebody else's code, and a border: nothing has run yet, and nothing will
-            raise _unusable(self._storage, error) from error
-        if place is not None:
-            self._run_lock = _RunLock((place, self._workflow_id))
+            raise _storage_error(self._storage, error) from error
+        if key is not None:
+            self._run_lock = _RunLock((key, self._workflow_id))
 
     def _leave(self) -> None:
         self._run_lock.__exit__()
@@ -118,10 +118,10 @@ class Checkpoints:
 
     def save(self, task: Task, context: Context) -> None:
         """Keep a value, and what it was made from. Raises ValueNotStorable or StorageError where it can not."""
-        context.made_from(self._initials[task.task_id], task.previous_context, self._run)
+        context.made_from(self._digests[task.task_id], task.previous_context, self._run)
         with self._turn:
             if self._run_lock.is_void:
-                self._say_that_it_is_void()
+                self._report_void()
             else:
                 self._save(task, context)
 
@@ -140,7 +140,7 @@ class Checkpoints:
                 f"Step '{task.name}' finished, but its value could not be saved as '{key}'", reason
             ) from error
 
-    def _forget(self, tasks: Sequence[Task]) -> None:
+    def _void_all(self, tasks: Sequence[Task]) -> None:
         """Those of earlier runs no longer count, nor those that runs which go on still would make."""
         try:
             with self._turn:
@@ -154,47 +154,47 @@ class Checkpoints:
         except DotflowError:  # said in our own words
             raise
         except Exception as error:  # somebody else's code, and a border: nothing has run yet, and nothing will
-            raise _unusable(self._storage, error) from error
+            raise _storage_error(self._storage, error) from error
 
     def _keys(self, tasks: Sequence[Task]) -> list[str]:
         """The keys of what is there, each once, also of tasks that the workflow had once and no longer has."""
-        storage, found = self._storage, dict[str, None]()
+        storage, keys = self._storage, dict[str, None]()
         for task in tasks:
             if storage.contains(key := storage.key(task)):
-                found[key] = None
-        for place in itertools.count(len(tasks)) if tasks else ():
+                keys[key] = None
+        for task_id in itertools.count(len(tasks)) if tasks else ():
             # No task of an earlier run is known any more, but its place makes its key, in most storages.
-            key = storage.key(Task(place, tasks[-1].step, workflow_id=self._workflow_id))
-            if key in found or not storage.contains(key):  # found already: the place makes no key here
+            key = storage.key(Task(task_id, tasks[-1].step, workflow_id=self._workflow_id))
+            if key in keys or not storage.contains(key):  # found already: the place makes no key here
                 break
-            found[key] = None
-        return list(found)
+            keys[key] = None
+        return list(keys)
 
-    def _is_unfinished(self, found: Sequence[Context | None]) -> bool:
+    def _is_unfinished(self, checkpoints: Sequence[Context | None]) -> bool:
         """Whether the last run left one of today's tasks, which it had, without a checkpoint."""
-        made = [context.inputs for context in found if context is not None]
-        if None in made:
+        inputs = [context.inputs for context in checkpoints if context is not None]
+        if None in inputs:
             self._report(
                 f"{type(self._storage).__name__} keeps values only, so it can't say whether the last run is finished: "
                 "all tasks run."
             )
             return False
-        count = max((inputs.tasks for inputs in made if inputs is not None), default=0)
-        return None in found[:count]
+        count = max((each.tasks for each in inputs if each is not None), default=0)
+        return None in checkpoints[:count]
 
     def _restore(
-        self, tasks: Sequence[Task], sources: Sequence[int | None], found: Sequence[Context | None]
+        self, tasks: Sequence[Task], sources: Sequence[int | None], checkpoints: Sequence[Context | None]
     ) -> dict[int, Context]:
-        there = {task_id: context for task_id, context in enumerate(found) if context is not None}
-        restoration = restore(tasks, sources, self._initials, there)
-        self._delete([tasks[task_id] for task_id in restoration.void])
+        by_id = {task_id: context for task_id, context in enumerate(checkpoints) if context is not None}
+        restoration = restore(tasks, sources, self._digests, by_id)
+        self._void([tasks[task_id] for task_id in restoration.void])
         for task_id, reason in restoration.void.items():
             self._report(f"Task {task_id} {tasks[task_id].name} runs again: {reason}.")
         for note in restoration.notes:
             self._report(note)
         return restoration.restored
 
-    def _delete(self, void: Sequence[Task]) -> None:
+    def _void(self, void: Sequence[Task]) -> None:
         """From the end: cut off in the middle of it, nothing is left without what it was made from."""
         try:
             with self._turn:
@@ -203,9 +203,9 @@ class Checkpoints:
         except DotflowError:  # said in our own words
             raise
         except Exception as error:  # somebody else's code, and a border: nothing has run yet, and nothing will
-            raise _unusable(self._storage, error) from error
+            raise _storage_error(self._storage, error) from error
 
-    def _find(self, task: Task) -> Context | None:
+    def _read(self, task: Task) -> Context | None:
         storage = self._storage
         key = "?"
         try:
@@ -225,19 +225,19 @@ class Checkpoints:
         except DotflowError:  # said in our own words
             raise
         except Exception as error:  # somebody else's code, and a border: nothing has run yet, and nothing will
-            raise _unusable(storage, error) from error
+            raise _storage_error(storage, error) from error
         return context
 
-    def _say_that_it_is_void(self) -> None:
-        if not self._has_said_so:
-            self._has_said_so = True
+    def _report_void(self) -> None:
+        if not self._has_reported_void:
+            self._has_reported_void = True
             self._report(
                 f"Workflow {self._workflow_id!r} was started anew while this run of it went on: only the newer run's "
                 f"values are saved, this one's are kept in memory."
             )
 
 
-def _unusable(storage: Storage, error: Exception) -> StorageError:
+def _storage_error(storage: Storage, error: Exception) -> StorageError:
     """What start() raises when the storage does."""
     what = str(error)
     if isinstance(error, OSError) and error.strerror and error.filename is not None:
@@ -247,16 +247,16 @@ def _unusable(storage: Storage, error: Exception) -> StorageError:
     return StorageError(f"{type(storage).__name__} can't be used, so nothing was run", reason)
 
 
-def _digests(tasks: Sequence[Task]) -> list[str]:
+def _digests_of(tasks: Sequence[Task]) -> list[str]:
     """What the tasks' initial contexts are compared by: taken before a step can change them."""
-    known: dict[int, str] = {}  # by the value's id, since all tasks of one add() share it
+    digest_of_value: dict[int, str] = {}  # by the value's id, since all tasks of one add() share it
     digests = []
     for task in tasks:
         value = task.initial_context.storage if task.has_initial else None
         if value is None:
             digests.append(NO_INITIAL)
             continue
-        if id(value) not in known:
-            known[id(value)] = digest_of(value)
-        digests.append(known[id(value)])
+        if id(value) not in digest_of_value:
+            digest_of_value[id(value)] = digest_of(value)
+        digests.append(digest_of_value[id(value)])
     return digests

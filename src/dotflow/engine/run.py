@@ -83,7 +83,7 @@ class Run:
         self._plan = plan
         self._means = means
         self._options = options
-        self._checkpoints = Checkpoints(means.storage, workflow_id, alone=options.alone, report=reporter(means.log))
+        self._checkpoints = Checkpoints(means.storage, workflow_id, exclusive=options.alone, report=reporter(means.log))
         self._restored: Mapping[int, Context] = {}
         self._runner: Runner | None = None
         self._cancelled = False

@@ -9,7 +9,7 @@ from dotflow.errors import InvalidArgument
 DURABILITIES: Final = ("power", "process")
 
 
-def check_arguments(path: object, pickle: object, durability: object, *, wanted: str) -> Path:
+def check_arguments(path: object, pickle: object, durability: object, *, expected: str) -> Path:
     """The path, absolute, since a step may go to another folder.
 
     Args:
@@ -22,7 +22,7 @@ def check_arguments(path: object, pickle: object, durability: object, *, wanted:
         InvalidArgument: One of them means nothing.
     """
     if not isinstance(path, str | os.PathLike) or not os.fspath(path) or "\0" in os.fspath(path):
-        raise InvalidArgument("path", path, wanted)
+        raise InvalidArgument("path", path, expected)
     if not isinstance(pickle, bool):
         raise InvalidArgument("pickle", pickle, "True or False")
     if durability not in DURABILITIES:

@@ -8,13 +8,13 @@ import threading
 from hashlib import sha256
 from typing import Final
 
-PARTIAL: Final = ".tmp"  # how the name of a file ends while it is being written
-NEW: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
+PARTIAL_SUFFIX: Final = ".tmp"  # how the name of a file ends while it is being written
+CREATE_FLAGS: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
 
-_numbers: Final = itertools.count()
+_counter: Final = itertools.count()
 
 
-def write_whole(folder: str, name: str, data: bytes, *, synced: bool) -> None:
+def write_atomic(folder: str, name: str, data: bytes, *, synced: bool) -> None:
     """Puts *data* into *folder* as *name*, in place of what was there; makes the folder if need be.
 
     Written beside, and renamed. Where it raises, what was there before is still there, and nothing else is.
@@ -26,13 +26,13 @@ def write_whole(folder: str, name: str, data: bytes, *, synced: bool) -> None:
         synced: Whether it has reached the disk when this returns, the folder's entry too, so that a power cut can't
             undo it. Otherwise it outlives the process, but perhaps not the system.
     """
-    beside = f"{folder}{os.sep}.{name}.{os.getpid()}.{next(_numbers)}{PARTIAL}"
+    partial = f"{folder}{os.sep}.{name}.{os.getpid()}.{next(_counter)}{PARTIAL_SUFFIX}"
     try:
-        _write(beside, folder, data, synced=synced)
-        os.replace(beside, f"{folder}{os.sep}{name}")
+        _write(partial, folder, data, synced=synced)
+        os.replace(partial, f"{folder}{os.sep}{name}")
     except BaseException:  # Ctrl-C too: half a file is of no use to anybody
         with contextlib.suppress(OSError):
-            os.unlink(beside)
+            os.unlink(partial)
         raise
     if synced:
         sync_folder(folder)
@@ -78,10 +78,10 @@ def _write(path: str, folder: str, data: bytes | memoryview, *, synced: bool) ->
 
 def _open_new(path: str, folder: str, *, synced: bool) -> int:
     try:
-        return os.open(path, NEW, 0o666)
+        return os.open(path, CREATE_FLAGS, 0o666)
     except FileNotFoundError:
         make_folder(folder, synced=synced)
-        return os.open(path, NEW, 0o666)
+        return os.open(path, CREATE_FLAGS, 0o666)
 
 
 def make_folder(folder: str, *, synced: bool) -> None:

@@ -38,13 +38,13 @@ class FileLock(SharedLock["BaseFileLock"]):
     """
 
     def __init__(
-        self, folder: Path, workflow_id: str, *, values_in: Path, at_first: Callable[[], None] = lambda: None
+        self, folder: Path, workflow_id: str, *, data_folder: Path, on_acquired: Callable[[], None] = lambda: None
     ) -> None:
         self._path = folder / f".{safe_name(workflow_id)}.lock"
         super().__init__(os.path.realpath(self._path))
         self._workflow_id = workflow_id
-        self._values_in = values_in
-        self._at_first = at_first
+        self._data_folder = data_folder
+        self._on_acquired = on_acquired
 
     def make(self) -> "BaseFileLock":
         from filelock import FileLock  # here, since it loads asyncio, and only named workflows need it
@@ -60,30 +60,32 @@ class FileLock(SharedLock["BaseFileLock"]):
             make_folder(str(self._path.parent), synced=False)
             resource.acquire()
         except Timeout:
-            raise WorkflowBusy(self._workflow_id, str(self._path), *_holder(self._path)) from None
+            raise WorkflowBusy(self._workflow_id, str(self._path), *_read_holder(self._path)) from None
         except OSError as error:
-            if error.errno in FORBIDDEN and self._path.exists() and os.access(self._values_in, os.W_OK):
-                what = f"The lock {self._path} belongs to another user, so nobody can tell whether the workflow is run"
-                cure = f"{error.strerror}; let its group write to it, or use a folder of your own"
-                raise StorageError(what, cure) from error
+            if error.errno in FORBIDDEN and self._path.exists() and os.access(self._data_folder, os.W_OK):
+                raise self._foreign_lock(error) from error
             if error.errno not in UNWRITABLE:
                 raise
             return
         with contextlib.suppress(OSError):  # no room for it: then nobody is told who has it
-            _sign(self._path)
-        self._at_first()
+            _write_holder(self._path)
+        self._on_acquired()
 
     def release(self, resource: "BaseFileLock") -> None:
         resource.release()
 
+    def _foreign_lock(self, error: OSError) -> StorageError:
+        message = f"The lock {self._path} belongs to another user, so nobody can tell whether the workflow is run"
+        return StorageError(message, f"{error.strerror}; let its group write to it, or use a folder of your own")
 
-def _sign(path: Path) -> None:
+
+def _write_holder(path: Path) -> None:
     """Writes down who has it, for those who are refused."""
     holder = {"host": socket.gethostname(), "process": os.getpid(), "since": clock.now().isoformat(timespec="seconds")}
     path.write_text(json.dumps(holder))
 
 
-def _holder(path: Path) -> tuple[str, str]:
+def _read_holder(path: Path) -> tuple[str, str]:
     try:
         holder = json.loads(path.read_text())
         return f"process {holder['process']} on host {holder['host']}", str(holder["since"])

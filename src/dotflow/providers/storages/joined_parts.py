@@ -12,23 +12,23 @@ class JoinedParts:
         data: What is in the column, where they are read.
     """
 
-    __slots__ = ("_data", "_pieces")
+    __slots__ = ("_data", "_parts")
 
     def __init__(self, data: bytes | None = None) -> None:
         self._data = data
-        self._pieces: list[bytes | memoryview] = []
+        self._parts: list[bytes | memoryview] = []
 
     def put(self, raw: Raw) -> Part:
         """Takes a part, as dotflow.codec.parts says."""
-        piece = raw.copy()
-        self._pieces.append(piece)
-        return Part(str(len(self._pieces)), len(piece), sha256(piece).hexdigest())
+        data = raw.copy()
+        self._parts.append(data)
+        return Part(str(len(self._parts)), len(data), sha256(data).hexdigest())
 
     def data(self) -> bytes | memoryview | None:
         """What goes into the column: nothing, where there are no parts."""
-        if len(self._pieces) < 2:
-            return self._pieces[0] if self._pieces else None
-        return b"".join(self._pieces)
+        if len(self._parts) < 2:
+            return self._parts[0] if self._parts else None
+        return b"".join(self._parts)
 
     def fetch(self, part: Part, before: int) -> bytes | None:
         """Gives a part, as dotflow.codec.parts says."""

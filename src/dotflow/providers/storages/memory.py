@@ -19,8 +19,8 @@ class StorageDefault(Storage):
         self._contexts[key] = context
 
     def get(self, key: str) -> Context:
-        found = self._contexts.get(key)
-        return Context() if found is None else found
+        context = self._contexts.get(key)
+        return Context() if context is None else context
 
     def key(self, task: Task) -> str:
         return f"{task.workflow_id}/{task.task_id}"  # as key_of, without the call

@@ -27,38 +27,38 @@ class PartFiles:
         synced: Whether they have to be on the disk before the document is.
     """
 
-    __slots__ = ("_before", "_folder", "_made", "_name", "_path", "_synced")
+    __slots__ = ("_folder", "_name", "_new_parts", "_old_parts", "_path", "_synced")
 
     def __init__(self, folder: str, name: str, *, synced: bool) -> None:
         self._folder = folder
         self._name = name
         self._path = f"{folder}{os.sep}{name}"
         self._synced = synced
-        self._made: list[str] = []
+        self._new_parts: list[str] = []
 
     def __enter__(self) -> "PartFiles":
-        self._before = self.named() if os.path.lexists(self._path) else None
+        self._old_parts = self.referenced() if os.path.lexists(self._path) else None
         return self
 
     def __exit__(self, *raised: object) -> None:
-        if self._made or self._before:
-            known = self.named()
-            if known is not None:  # else nobody can tell what the document needs
-                remove(self._folder, {*self._made, *(self._before or ())} - known)
+        if self._new_parts or self._old_parts:
+            referenced = self.referenced()
+            if referenced is not None:  # else nobody can tell what the document needs
+                remove(self._folder, {*self._new_parts, *(self._old_parts or ())} - referenced)
 
     def put(self, raw: Raw) -> Part:
         """Writes a part, as dotflow.codec.parts says."""
-        name = name_beside(self._stem, raw.suffix)
-        self._made.append(name)
+        name = new_part_name(self._stem, raw.suffix)
+        self._new_parts.append(name)
         return Part(name, raw.data.nbytes, write_new(self._folder, name, raw.copy(), synced=self._synced))
 
     @property
     def _stem(self) -> str:
         return os.path.splitext(self._name)[0]
 
-    def settle(self) -> None:
+    def sync(self) -> None:
         """Waits until the names of the parts are on the disk: a disk may keep the document's name and lose theirs."""
-        if self._made and self._synced:
+        if self._new_parts and self._synced:
             sync_folder(self._folder)
 
     def fetch(self, part: Part, before: int) -> bytes | None:
@@ -71,7 +71,7 @@ class PartFiles:
         except FileNotFoundError:
             return None
 
-    def named(self) -> set[str] | None:
+    def referenced(self) -> set[str] | None:
         """The parts that the document names; none where there is no document, None where it can't be read."""
         try:
             return {name for name in parts_in(Path(self._path)) if stem_of(name) == self._stem}
@@ -81,15 +81,15 @@ class PartFiles:
             return None
 
 
-def name_beside(stem: str, suffix: str) -> str:
+def new_part_name(stem: str, suffix: str) -> str:
     """A name that no part had before."""
     return f"{stem}.{os.urandom(8).hex()}{suffix}"
 
 
 def stem_of(name: str) -> str | None:
     """The document that a part belongs to, without its suffix; None if it is not the name of a part."""
-    found = _NAME.fullmatch(name)
-    return found and found[1]
+    match = _NAME.fullmatch(name)
+    return match and match[1]
 
 
 def remove(folder: str, names: Iterable[str]) -> None:
@@ -99,7 +99,7 @@ def remove(folder: str, names: Iterable[str]) -> None:
             os.unlink(f"{folder}{os.sep}{name}")
 
 
-def sweep(folder: str, names: Iterable[str], suffix: str) -> None:
+def remove_orphans(folder: str, names: Iterable[str], suffix: str) -> None:
     """Removes the parts that no document names: a process was killed before it wrote the document, or after.
 
     Args:
@@ -112,7 +112,7 @@ def sweep(folder: str, names: Iterable[str], suffix: str) -> None:
         stem = stem_of(name)
         if stem is not None:
             parts.setdefault(stem, set()).add(name)
-    for stem, found in parts.items():
-        known = PartFiles(folder, stem + suffix, synced=False).named()
-        if known is not None:
-            remove(folder, found - known)
+    for stem, present in parts.items():
+        referenced = PartFiles(folder, stem + suffix, synced=False).referenced()
+        if referenced is not None:
+            remove(folder, present - referenced)

@@ -5,10 +5,10 @@ from typing import Final
 
 LOGIN: Final = re.compile(r"(?<=//)[^/\s@]*@")
 QUERY: Final = re.compile(r"\?[^\s\"'<>()\[\].,;:?!][^\s\"'<>]*")  # a question's mark has no text behind it
-SHOWN: Final = 300  # characters of somebody else's message
+MAX_LENGTH: Final = 300  # characters of somebody else's message
 
 
-def shown(text: str) -> str:
+def redact(text: str) -> str:
     """Somebody else's message, without logins and queries of URLs, and not too long."""
     line = " ".join(QUERY.sub("", LOGIN.sub("", text)).split())
-    return line if len(line) <= SHOWN else f"{line[:SHOWN]}…"
+    return line if len(line) <= MAX_LENGTH else f"{line[:MAX_LENGTH]}…"

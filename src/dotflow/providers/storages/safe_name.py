@@ -12,7 +12,7 @@ DEVICES: Final = frozenset(
     ["con", "prn", "aux", "nul", *(f"{port}{number}" for port in ("com", "lpt") for number in range(10))]
 )
 
-SHOWN: Final = 40  # characters of a text that isn't safe which its name still shows
+MAX_READABLE: Final = 40  # characters of a text that isn't safe which its name still shows
 
 
 def safe_name(text: str) -> str:
@@ -23,8 +23,8 @@ def safe_name(text: str) -> str:
     """
     if is_plain(text):
         return text
-    shown = UNSAFE.sub("_", text[: 2 * SHOWN].lower())[:SHOWN].strip("_")
-    return f"{shown}~{sha256(text.encode('utf-8', 'surrogatepass')).hexdigest()[:32]}"
+    readable = UNSAFE.sub("_", text[: 2 * MAX_READABLE].lower())[:MAX_READABLE].strip("_")
+    return f"{readable}~{sha256(text.encode('utf-8', 'surrogatepass')).hexdigest()[:32]}"
 
 
 def is_plain(text: str) -> bool:

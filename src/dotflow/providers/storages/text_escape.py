@@ -4,17 +4,17 @@ import re
 from typing import Final
 
 #: What no column of text can hold, or no function on text can handle, and what stands for it.
-UNFIT: Final = re.compile("[\0\ud800-\udfff\uffff]")
-FITTED: Final = re.compile("\uffff([0-9a-f]{4})")
+UNSTORABLE: Final = re.compile("[\0\ud800-\udfff\uffff]")
+ESCAPED: Final = re.compile("\uffff([0-9a-f]{4})")
 
 
-def fit(text: str) -> str:
+def escape(text: str) -> str:
     """The text as a column can hold it: itself, unless there is in it what none can hold. No two look the same."""
     if text.isascii() and "\0" not in text:  # most are, and this is seen sooner
         return text
-    return UNFIT.sub(lambda found: f"\uffff{ord(found[0]):04x}", text)
+    return UNSTORABLE.sub(lambda match: f"\uffff{ord(match[0]):04x}", text)
 
 
-def unfit(fitted: str) -> str:
+def unescape(escaped: str) -> str:
     """The text that was fitted."""
-    return FITTED.sub(lambda found: chr(int(found[1], 16)), fitted)
+    return ESCAPED.sub(lambda match: chr(int(match[1], 16)), escaped)

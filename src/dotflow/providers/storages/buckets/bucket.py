@@ -11,11 +11,11 @@ from dotflow.errors import InvalidArgument
 from dotflow.providers.storages.leases.lease import Register
 from dotflow.providers.storages.leases.lease_record import Entry
 
-JSON = "application/json"  # the media type of what isn't said to be something else
-LONGEST_PREFIX = 700  # bytes; with what is put behind it, a name stays under the 1,024 that both services allow
+JSON_TYPE = "application/json"  # the media type of what isn't said to be something else
+MAX_PREFIX = 700  # bytes; with what is put behind it, a name stays under the 1,024 that both services allow
 
 
-class Found(NamedTuple):
+class StoredObject(NamedTuple):
     """An object as it was read.
 
     Attributes:
@@ -38,7 +38,7 @@ class Bucket(ABC):
     """
 
     name: str
-    where: str
+    url: str
 
     @property
     @abstractmethod
@@ -46,23 +46,23 @@ class Bucket(ABC):
         """The service that it is kept by: where two of them have a bucket of one name, they differ in this."""
 
     @abstractmethod
-    def brief(self, seconds: float) -> Self:
+    def with_timeout(self, seconds: float) -> Self:
         """The same one, where each call is tried once, and given up after about so many seconds of silence."""
 
     @abstractmethod
-    def get(self, name: str) -> Found | None:
+    def get(self, name: str) -> StoredObject | None:
         """An object, if there is one."""
 
     @abstractmethod
-    def has(self, name: str) -> bool:
+    def exists(self, name: str) -> bool:
         """Whether there is such an object."""
 
     @abstractmethod
-    def put(self, name: str, data: bytes, media: str = JSON) -> None:
+    def put(self, name: str, data: bytes, content_type: str = JSON_TYPE) -> None:
         """Puts an object there as a whole, in place of another one."""
 
     @abstractmethod
-    def put_over(self, name: str, data: bytes, version: str | None) -> str | None:
+    def put_if(self, name: str, data: bytes, version: str | None) -> str | None:
         """Puts it there if *version* is what is there still (None: nothing); its version, or None if it is not."""
 
     @abstractmethod
@@ -70,7 +70,7 @@ class Bucket(ABC):
         """Deletes objects, of which some may be gone already."""
 
     @abstractmethod
-    def names(self, prefix: str) -> Iterator[str]:
+    def list_names(self, prefix: str) -> Iterator[str]:
         """The names that begin so, however many."""
 
 
@@ -83,25 +83,25 @@ class ObjectRegister(Register):
         briefly: The same bucket, for what is soon given up.
     """
 
-    def __init__(self, bucket: Bucket, name: str, briefly: Bucket) -> None:
+    def __init__(self, bucket: Bucket, name: str, short_timeout: Bucket) -> None:
         self._bucket = bucket
-        self._briefly = briefly
+        self._short_timeout = short_timeout
         self._object = name
-        self.name = (bucket.endpoint, bucket.name, name)
-        self.where = f"{bucket.where}/{name}"
+        self.key = (bucket.endpoint, bucket.name, name)
+        self.location = f"{bucket.url}/{name}"
 
     def read(self) -> Entry | None:
-        found = self._bucket.get(self._object)
-        return None if found is None else Entry(found.data.decode("utf-8", "replace"), found.version, found.age)
+        stored = self._bucket.get(self._object)
+        return None if stored is None else Entry(stored.data.decode("utf-8", "replace"), stored.version, stored.age)
 
     def write(self, text: str, version: str | None) -> str | None:
-        return self._bucket.put_over(self._object, text.encode(), version)
+        return self._bucket.put_if(self._object, text.encode(), version)
 
     @property
-    def brief(self) -> "ObjectRegister":
-        brief = copy.copy(self)
-        brief._bucket = self._briefly
-        return brief
+    def short_timeout(self) -> "ObjectRegister":
+        register = copy.copy(self)
+        register._bucket = self._short_timeout
+        return register
 
 
 def age(date: str | None, modified: str | datetime | None) -> float:
@@ -133,14 +133,14 @@ def check_prefix(prefix: object) -> str:
     """What all names begin with: empty, or ending in a slash, which is added. Raises InvalidArgument."""
     if isinstance(prefix, str) and prefix.isprintable():
         parts = prefix.removesuffix("/").split("/")
-        if prefix == "" or (set(parts).isdisjoint({"", ".", ".."}) and len(prefix.encode()) <= LONGEST_PREFIX):
+        if prefix == "" or (set(parts).isdisjoint({"", ".", ".."}) and len(prefix.encode()) <= MAX_PREFIX):
             return prefix and prefix.removesuffix("/") + "/"
     accepted = "text such as 'team/dotflow/', or '': printable, at most 700 bytes, no part of it empty, '.' or '..'"
     raise InvalidArgument("prefix", prefix, accepted)
 
 
-def check_name(argument: str, value: object, wanted: str) -> str | None:
+def check_optional_text(argument: str, value: object, expected: str) -> str | None:
     """Text, or None. Raises InvalidArgument."""
     if value is not None and (not isinstance(value, str) or not value):
-        raise InvalidArgument(argument, value, f"{wanted}, or None for what the environment says")
+        raise InvalidArgument(argument, value, f"{expected}, or None for what the environment says")
     return value

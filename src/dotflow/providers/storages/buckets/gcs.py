@@ -2,7 +2,7 @@
 
 from dotflow.core.durations import Duration
 from dotflow.providers.optional import require_extra
-from dotflow.providers.storages.buckets.bucket import check_bucket, check_name, check_prefix
+from dotflow.providers.storages.buckets.bucket import check_bucket, check_optional_text, check_prefix
 from dotflow.providers.storages.buckets.gcs_bucket import GCSBucket
 from dotflow.providers.storages.buckets.storage import StorageObjects
 from dotflow.providers.storages.leases.lease import check_seconds
@@ -31,6 +31,6 @@ class StorageGCS(StorageObjects):
     def __init__(
         self, bucket: str, prefix: str = "dotflow/", project: str | None = None, *, lease: Duration = SECONDS
     ) -> None:
-        place = GCSBucket(check_bucket(bucket), check_name("project", project, "the id of a project"))
-        super().__init__(place, check_prefix(prefix), check_seconds(lease))
+        project = check_optional_text("project", project, "the id of a project")
+        super().__init__(GCSBucket(check_bucket(bucket), project), check_prefix(prefix), check_seconds(lease))
         require_extra("google.cloud.storage", type(self).__name__, "gcp")

@@ -6,9 +6,9 @@ from typing import Final
 
 from dotflow.codec.parts import Part, Raw
 from dotflow.providers.storages.buckets.bucket import Bucket
-from dotflow.providers.storages.part_files import name_beside, stem_of
+from dotflow.providers.storages.part_files import new_part_name, stem_of
 
-MEDIA: Final = "application/octet-stream"
+CONTENT_TYPE: Final = "application/octet-stream"
 
 
 class PartObjects:
@@ -20,20 +20,20 @@ class PartObjects:
 
     def __init__(self, task: str) -> None:
         self._task = task
-        self.pieces: dict[str, bytes] = {}
+        self.contents: dict[str, bytes] = {}
 
     def put(self, raw: Raw) -> Part:
         """Takes a part, as dotflow.codec.parts says, for whoever puts the pieces into the bucket."""
-        name, piece = name_beside(self._task, raw.suffix), bytes(raw.copy())
-        self.pieces[name] = piece
-        return Part(name, len(piece), sha256(piece).hexdigest())
+        name, content = new_part_name(self._task, raw.suffix), bytes(raw.copy())
+        self.contents[name] = content
+        return Part(name, len(content), sha256(content).hexdigest())
 
 
-def find_parts(bucket: Bucket, document: str) -> Iterator[str]:
+def list_parts(bucket: Bucket, document: str) -> Iterator[str]:
     """The names of the objects of a document's parts, also of those that it no longer names."""
     folder, _, task = document.rpartition("/")
     stem = task.rpartition(".")[0]
-    for name in bucket.names(f"{folder}/{stem}."):
+    for name in bucket.list_names(f"{folder}/{stem}."):
         if stem_of(name.rpartition("/")[2]) == stem:
             yield name
 
@@ -43,5 +43,5 @@ def fetch_part(bucket: Bucket, document: str, part: Part) -> bytes | None:
     folder, _, task = document.rpartition("/")
     if stem_of(part.name) != task.rpartition(".")[0] or "/" in part.name:
         return None
-    found = bucket.get(f"{folder}/{part.name}")
-    return None if found is None else found.data
+    stored = bucket.get(f"{folder}/{part.name}")
+    return None if stored is None else stored.data

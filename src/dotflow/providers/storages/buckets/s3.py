@@ -2,7 +2,7 @@
 
 from dotflow.core.durations import Duration
 from dotflow.providers.optional import require_extra
-from dotflow.providers.storages.buckets.bucket import check_bucket, check_name, check_prefix
+from dotflow.providers.storages.buckets.bucket import check_bucket, check_optional_text, check_prefix
 from dotflow.providers.storages.buckets.s3_bucket import S3Bucket
 from dotflow.providers.storages.buckets.storage import StorageObjects
 from dotflow.providers.storages.leases.lease import check_seconds
@@ -30,6 +30,6 @@ class StorageS3(StorageObjects):
     def __init__(
         self, bucket: str, prefix: str = "dotflow/", region: str | None = None, *, lease: Duration = SECONDS
     ) -> None:
-        place = S3Bucket(check_bucket(bucket), check_name("region", region, "a region such as 'eu-central-1'"))
-        super().__init__(place, check_prefix(prefix), check_seconds(lease))
+        region = check_optional_text("region", region, "a region such as 'eu-central-1'")
+        super().__init__(S3Bucket(check_bucket(bucket), region), check_prefix(prefix), check_seconds(lease))
         require_extra("boto3", type(self).__name__, "aws")

@@ -22,18 +22,18 @@ from dotflow.core.context import Context
 from dotflow.core.task import Task
 from dotflow.errors import CheckpointUnreadable, StorageError
 from dotflow.providers.storages.buckets.bucket import Bucket, ObjectRegister
-from dotflow.providers.storages.buckets.parts import MEDIA, PartObjects, fetch_part, find_parts
-from dotflow.providers.storages.leases.lease import MARGIN, RACES, Lease
+from dotflow.providers.storages.buckets.parts import CONTENT_TYPE, PartObjects, fetch_part, list_parts
+from dotflow.providers.storages.leases.lease import MARGIN, MAX_RACES, Lease
 from dotflow.providers.storages.leases.lease_lock import LeaseLock
 from dotflow.providers.storages.leases.lease_record import LeaseRecord, read_record
 from dotflow.providers.storages.safe_name import is_plain, safe_name
 
-ENDING: Final = ".json"
-HEAD: Final = "workflow.json"  # no generation has a dot in its name
-APART: Final = "-"  # the folder of keys that belong to no workflow: no safe name
+SUFFIX: Final = ".json"
+RECORD_NAME: Final = "workflow.json"  # no generation has a dot in its name
+NO_WORKFLOW: Final = "-"  # the folder of keys that belong to no workflow: no safe name
 GENERATION: Final = "generation"
 VOID: Final = "void"
-BRIEFEST: Final = 1.0  # seconds; a service may take some tenths of it to answer
+MIN_TIMEOUT: Final = 1.0  # seconds; a service may take some tenths of it to answer
 
 
 class StorageObjects(Storage):
@@ -47,36 +47,36 @@ class StorageObjects(Storage):
 
     def __init__(self, bucket: Bucket, prefix: str, lease: float) -> None:
         self._bucket = bucket
-        self._briefly = bucket.brief(max(BRIEFEST, lease * MARGIN))
+        self._short_timeout = bucket.with_timeout(max(MIN_TIMEOUT, lease * MARGIN))
         self._prefix = prefix
         self._seconds = lease
 
     def post(self, key: str, context: Context) -> None:
         """As Storage says; the service has it when this returns. While the workflow is held, only its holder can."""
-        folder, task = self._place(key)
+        folder, task = self._location(key)
         parts = PartObjects(task)
         data = pack(key, context, put=parts.put)
-        with self._writing(folder):
-            name = self._object(folder, task, self._generation(folder, make=True))
-        beside = name.rpartition("/")[0]
-        for part, piece in parts.pieces.items():
-            with self._writing(folder):
-                self._bucket.put(f"{beside}/{part}", piece, MEDIA)
-        with self._writing(folder):
+        with self._checking_lease(folder):
+            name = self._name_of(folder, task, self._generation(folder, make=True))
+        base = name.rpartition("/")[0]
+        for part, content in parts.contents.items():
+            with self._checking_lease(folder):
+                self._bucket.put(f"{base}/{part}", content, CONTENT_TYPE)
+        with self._checking_lease(folder):
             self._bucket.put(name, data)
-        if parts.pieces:  # a small value doesn't ask for what was there: a new run deletes that
-            known = {f"{beside}/{part}" for part in parts.pieces}
-            self._delete_parts(folder, [found for found in find_parts(self._bucket, name) if found not in known])
+        if parts.contents:  # a small value doesn't ask for what was there: a new run deletes that
+            known = {f"{base}/{part}" for part in parts.contents}
+            self._delete_parts(folder, [stored for stored in list_parts(self._bucket, name) if stored not in known])
 
     def get(self, key: str) -> Context:
-        name = self._find(key)
-        found = None if name is None else self._bucket.get(name)
-        if found is None:
+        name = self._object_name(key)
+        stored = None if name is None else self._bucket.get(name)
+        if stored is None:
             return Context()
         try:
-            return unpack(found.data, key, fetch=lambda part, before: fetch_part(self._bucket, str(name), part))
+            return unpack(stored.data, key, fetch=lambda part, before: fetch_part(self._bucket, str(name), part))
         except CheckpointUnreadable as error:
-            raise error.at(where=f"{self._bucket.where}/{name}") from error.__cause__
+            raise error.at(where=f"{self._bucket.url}/{name}") from error.__cause__
 
     def key(self, task: Task) -> str:
         """As Storage says: `workflow_id/task_id`."""
@@ -84,17 +84,17 @@ class StorageObjects(Storage):
 
     def contains(self, key: str) -> bool:
         """As Storage says; an object that can't be read is contained."""
-        name = self._find(key)
-        return name is not None and self._bucket.has(name)
+        name = self._object_name(key)
+        return name is not None and self._bucket.exists(name)
 
     def delete(self, key: str) -> None:
         """As Storage says. While the workflow is held, only its holder can."""
-        name = self._find(key)
+        name = self._object_name(key)
         if name is not None:
-            folder, _ = self._place(key)
-            with self._writing(folder):
+            folder, _ = self._location(key)
+            with self._checking_lease(folder):
                 self._bucket.delete([name])
-            self._delete_parts(folder, list(find_parts(self._bucket, name)))
+            self._delete_parts(folder, list(list_parts(self._bucket, name)))
 
     def list_keys(self, prefix: str = "") -> Iterable[str]:
         """As Storage says, in order."""
@@ -111,7 +111,7 @@ class StorageObjects(Storage):
         folder = safe_name(workflow_id)
         lease = self._lease(folder)
         if lease is not None:
-            self._begin(folder, lease)
+            self._begin_generation(folder, lease)
         elif self._register(folder).read() is not None:
             with self.lock(workflow_id):
                 self.clear(workflow_id)
@@ -124,21 +124,21 @@ class StorageObjects(Storage):
         register = self._register(safe_name(workflow_id))
         return LeaseLock(register, workflow_id, self._seconds, **{GENERATION: new_generation(), VOID: []})
 
-    def _begin(self, folder: str, lease: Lease) -> None:
+    def _begin_generation(self, folder: str, lease: Lease) -> None:
         """Begins a generation, and deletes what no longer counts: what a crash has left of earlier ones, too."""
-        void = [*lease.more[VOID], lease.more[GENERATION]]
-        lease.change(**{GENERATION: new_generation(), VOID: void})
+        void = [*lease.extra[VOID], lease.extra[GENERATION]]
+        lease.update(**{GENERATION: new_generation(), VOID: void})
         for generation in void:
-            self._bucket.delete(list(self._bucket.names(f"{self._prefix}{folder}/{generation}/")))
-        lease.remember(**{VOID: []})
+            self._bucket.delete(list(self._bucket.list_names(f"{self._prefix}{folder}/{generation}/")))
+        lease.update_later(**{VOID: []})
 
     def _delete_parts(self, folder: str, names: list[str]) -> None:
         if names:
-            with self._writing(folder):
+            with self._checking_lease(folder):
                 self._bucket.delete(names)
 
     @contextlib.contextmanager
-    def _writing(self, folder: str) -> Iterator[None]:
+    def _checking_lease(self, folder: str) -> Iterator[None]:
         """While this process holds the workflow, it is made sure of that before, and after what may have taken long."""
         lease = self._lease(folder)
         if lease is not None:
@@ -149,49 +149,49 @@ class StorageObjects(Storage):
 
     def _generation(self, folder: str, *, make: bool = False) -> str | None:
         """Which one counts: None if there is none, and none is to be made. A holder knows, others have to ask."""
-        if folder == APART:
+        if folder == NO_WORKFLOW:
             return ""
         lease = self._lease(folder)
         if lease is not None:
-            return _named(lease.more, self._register(folder).where)
+            return _generation_in(lease.extra, self._register(folder).location)
         register = self._register(folder)
-        for _ in range(RACES):
+        for _ in range(MAX_RACES):
             entry = register.read()
             if entry is not None:
-                return _named(read_record(entry, register.where).more, register.where)
+                return _generation_in(read_record(entry, register.location).extra, register.location)
             if not make:
                 return None
-            made = new_generation()
-            note = LeaseRecord(seconds=self._seconds)
-            if register.write(replace(note, more={GENERATION: made, VOID: []}).text(), None) is not None:
-                return made
-        raise StorageError(f"{register.where} can't be written", "others are writing it all the time; try again")
+            generation = new_generation()
+            record = LeaseRecord(seconds=self._seconds)
+            if register.write(replace(record, extra={GENERATION: generation, VOID: []}).text(), None) is not None:
+                return generation
+        raise StorageError(f"{register.location} can't be written", "others are writing it all the time; try again")
 
-    def _place(self, key: str) -> tuple[str, str]:
+    def _location(self, key: str) -> tuple[str, str]:
         """The folder of a key's workflow, and the key's own name in it."""
         workflow_id, slash, task = key.rpartition("/")
-        return safe_name(workflow_id) if slash else APART, safe_name(task)
+        return safe_name(workflow_id) if slash else NO_WORKFLOW, safe_name(task)
 
-    def _object(self, folder: str, task: str, generation: str | None) -> str:
-        return "/".join(part for part in (f"{self._prefix}{folder}", generation, f"{task}{ENDING}") if part)
+    def _name_of(self, folder: str, task: str, generation: str | None) -> str:
+        return "/".join(part for part in (f"{self._prefix}{folder}", generation, f"{task}{SUFFIX}") if part)
 
-    def _find(self, key: str) -> str | None:
+    def _object_name(self, key: str) -> str | None:
         """The object of a key; None where its workflow has none that counts."""
-        folder, task = self._place(key)
+        folder, task = self._location(key)
         generation = self._generation(folder)
-        return None if generation is None else self._object(folder, task, generation)
+        return None if generation is None else self._name_of(folder, task, generation)
 
     def _register(self, folder: str) -> ObjectRegister:
-        return ObjectRegister(self._bucket, f"{self._prefix}{folder}/{HEAD}", self._briefly)
+        return ObjectRegister(self._bucket, f"{self._prefix}{folder}/{RECORD_NAME}", self._short_timeout)
 
     def _lease(self, folder: str) -> Lease | None:
-        return LeaseLock.held(self._register(folder).name)
+        return LeaseLock.held(self._register(folder).key)
 
     def _keys(self) -> Iterator[str]:
         folders: dict[str, list[list[str]]] = {}
-        for name in self._bucket.names(self._prefix):
+        for name in self._bucket.list_names(self._prefix):
             folder, *path = name.removeprefix(self._prefix).split("/")
-            if name.endswith(ENDING) and path and path != [HEAD]:
+            if name.endswith(SUFFIX) and path and path != [RECORD_NAME]:
                 folders.setdefault(folder, []).append(path)
         for folder, paths in folders.items():
             generation = self._generation(folder)
@@ -204,15 +204,15 @@ class StorageObjects(Storage):
 
     def _key_of(self, folder: str, path: list[str]) -> Iterator[str]:
         """The key of an object that counts. Only a safe name that is not the text itself has to be looked up."""
-        task = path[-1].removesuffix(ENDING)
+        task = path[-1].removesuffix(SUFFIX)
         if is_plain(folder) and is_plain(task):
             yield f"{folder}/{task}"
             return
         name = f"{self._prefix}{folder}/{'/'.join(path)}"
-        found = self._bucket.get(name)
-        if found is not None:  # else it is gone by now
+        stored = self._bucket.get(name)
+        if stored is not None:  # else it is gone by now
             with contextlib.suppress(CheckpointUnreadable):  # damaged, or none of ours
-                yield key_at(found.data)
+                yield key_at(stored.data)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self._bucket.name!r}, prefix={self._prefix!r})"
@@ -223,9 +223,9 @@ def new_generation() -> str:
     return f"{clock.now():%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:8]}"
 
 
-def _named(more: Any, where: str) -> str:
-    generation = more.get(GENERATION)
-    if not isinstance(generation, str) or not generation or not isinstance(more.get(VOID), list):
-        what = f"{where} is not what dotflow has written there"
+def _generation_in(extra: Any, location: str) -> str:
+    generation = extra.get(GENERATION)
+    if not isinstance(generation, str) or not generation or not isinstance(extra.get(VOID), list):
+        what = f"{location} is not what dotflow has written there"
         raise StorageError(what, "put it in order, or delete it: then the workflow's checkpoints are void")
     return generation

@@ -22,14 +22,14 @@ from dotflow.errors import LeaseLost, StorageError, WorkflowBusy
 from dotflow.providers.storages.leases.lease_record import Entry, LeaseRecord, read_record
 from dotflow.providers.storages.leases.process_identity import is_dead_here, this_process
 
-SHORTEST: Final = 1.0  # seconds; services tell the time in whole ones
-RENEWALS: Final = 3  # begun in the time that a lease lasts, so that two may fail
+MIN_SECONDS: Final = 1.0  # seconds; services tell the time in whole ones
+RENEWALS_PER_LEASE: Final = 3  # begun in the time that a lease lasts, so that two may fail
 #: A holder stops that share of its time early, and a challenger waits that share longer: what their clocks may drift
 #: apart in one lease, and what a write that has begun may take.
 MARGIN: Final = 1 / 6
-GRAIN: Final = 1.0  # seconds; HTTP's dates have no fractions, so an age may be one more or less
+AGE_RESOLUTION: Final = 1.0  # seconds; HTTP's dates have no fractions, so an age may be one more or less
 DELETED: Final = "its entry was deleted, so nobody knows who has it"
-RACES: Final = 5  # that are lost to others before it is given up
+MAX_RACES: Final = 5  # that are lost to others before it is given up
 
 
 class Register(ABC):
@@ -40,8 +40,8 @@ class Register(ABC):
         where: The place, for readers.
     """
 
-    name: Hashable
-    where: str
+    key: Hashable
+    location: str
 
     @abstractmethod
     def read(self) -> Entry | None:
@@ -55,14 +55,14 @@ class Register(ABC):
         """
 
     @property
-    def brief(self) -> "Register":
+    def short_timeout(self) -> "Register":
         """The same one, where what isn't answered is soon given up: for renewing, since there will be a next time."""
         return self
 
 
 def check_seconds(lease: object) -> float:
     """The seconds that a lease lasts. Raises InvalidArgument."""
-    return as_seconds("lease", lease, least=SHORTEST)
+    return as_seconds("lease", lease, least=MIN_SECONDS)
 
 
 class Lease:
@@ -79,25 +79,25 @@ class Lease:
         self._workflow_id = workflow_id
         self._seconds = seconds
         self._token = uuid.uuid4().hex
-        self._turn = threading.RLock()
-        self._over = threading.Event()
-        self._note = LeaseRecord()
+        self._lock = threading.RLock()
+        self._stopped = threading.Event()
+        self._record = LeaseRecord()
         self._version: str | None = None
-        self._until = 0.0  # by clock.elapsed; before it, nobody else can have taken it
-        self._leaving_until: float | None = None  # by the same; how long it is tried to give it back
-        self._lost = ""  # how
+        self._valid_until = 0.0  # by clock.elapsed; before it, nobody else can have taken it
+        self._release_deadline: float | None = None  # by the same; how long it is tried to give it back
+        self._loss_reason = ""  # how
 
     @property
-    def more(self) -> Mapping[str, Any]:
+    def extra(self) -> Mapping[str, Any]:
         """What the storage keeps beside it."""
-        return self._note.more
+        return self._record.extra
 
     @property
     def token(self) -> str:
         """By which what is written there is known to be this holding's."""
         return self._token
 
-    def take(self, **defaults: Any) -> None:
+    def acquire(self, **defaults: Any) -> None:
         """Takes it and keeps it until it is given back.
 
         Args:
@@ -107,107 +107,110 @@ class Lease:
             WorkflowBusy: Another process has it.
             StorageError: Nobody can tell.
         """
-        for _ in range(RACES):
+        for _ in range(MAX_RACES):
             entry = self._register.read()
-            found = read_record(entry, self._register.where)
-            self._refuse_if_busy(found, entry)
+            current = read_record(entry, self._register.location)
+            self._refuse_if_busy(current, entry)
             self._version = None if entry is None else entry.version
             holder = {**this_process(), "since": clock.now().isoformat(timespec="seconds")}
             # Known before it is written: what an interrupt leaves undecided has to be given back.
-            self._note = replace(found, holder=holder, token=self._token, more={**defaults, **found.more})
-            if self._write(self._note):
-                threading.Thread(target=self._keep, name="dotflow-lease", daemon=True).start()
+            self._record = replace(current, holder=holder, token=self._token, extra={**defaults, **current.extra})
+            if self._write(self._record):
+                threading.Thread(target=self._renew, name="dotflow-lease", daemon=True).start()
                 return
-        raise WorkflowBusy(self._workflow_id, self._register.where, "other processes that begin just now")
+        raise WorkflowBusy(self._workflow_id, self._register.location, "other processes that begin just now")
 
     def check(self) -> None:
         """Raises StorageError unless nobody else can have the workflow now; renews what is about to expire."""
-        if not self._lost and clock.elapsed() < self._until:
+        if not self._loss_reason and clock.elapsed() < self._valid_until:
             return
-        with self._turn:
-            if not self._lost and clock.elapsed() >= self._until:
-                self._write(self._note)
-            if self._lost:
-                raise self._told()
+        with self._lock:
+            if not self._loss_reason and clock.elapsed() >= self._valid_until:
+                self._write(self._record)
+            if self._loss_reason:
+                raise self._lost_error()
 
-    def change(self, **more: Any) -> None:
+    def update(self, **extra: Any) -> None:
         """Writes down something else that the storage keeps here. Raises StorageError, where it is lost too."""
-        with self._turn:
+        with self._lock:
             self.check()
-            if not self._write(replace(self._note, more={**self._note.more, **more})):
-                raise self._told()
+            if not self._write(replace(self._record, extra={**self._record.extra, **extra})):
+                raise self._lost_error()
 
-    def remember(self, **more: Any) -> None:
+    def update_later(self, **extra: Any) -> None:
         """The same, with the next renewal: what may as well be forgotten."""
-        with self._turn:
-            self._note = replace(self._note, more={**self._note.more, **more})
+        with self._lock:
+            self._record = replace(self._record, extra={**self._record.extra, **extra})
 
-    def give_back(self) -> None:
+    def release(self) -> None:
         """Lets others have it. Where that can't be written soon, it expires. May be called again, in the same time."""
-        self._over.set()
+        self._stopped.set()
         now = clock.elapsed()
-        if self._leaving_until is None:
-            self._leaving_until = now + self._seconds * MARGIN
-        left = self._leaving_until - now
-        if left <= 0 or not self._turn.acquire(timeout=left):  # behind a renewal that nobody answers
+        if self._release_deadline is None:
+            self._release_deadline = now + self._seconds * MARGIN
+        remaining = self._release_deadline - now
+        if remaining <= 0 or not self._lock.acquire(timeout=remaining):  # behind a renewal that nobody answers
             return
         try:
-            if self._note.holder is not None and not self._lost:
+            if self._record.holder is not None and not self._loss_reason:
                 with contextlib.suppress(StorageError):
-                    self._write(replace(self._note, holder=None), self._register.brief)
+                    self._write(replace(self._record, holder=None), self._register.short_timeout)
         finally:
-            self._turn.release()
+            self._lock.release()
 
-    def _keep(self) -> None:
+    def _renew(self) -> None:
         """Renews it, in a thread of its own: from one beginning to the next, however long one takes to fail."""
         begun = clock.elapsed()
-        while not self._over.wait(max(0.0, begun + self._seconds / RENEWALS - clock.elapsed())):
+        while not self._stopped.wait(max(0.0, begun + self._seconds / RENEWALS_PER_LEASE - clock.elapsed())):
             begun = clock.elapsed()
-            with self._turn, contextlib.suppress(Exception):  # an SDK's too: whoever writes next is told
-                if self._lost or self._over.is_set():
+            with self._lock, contextlib.suppress(Exception):  # an SDK's too: whoever writes next is told
+                if self._loss_reason or self._stopped.is_set():
                     return
-                self._write(self._note, self._register.brief)
+                self._write(self._record, self._register.short_timeout)
 
-    def _write(self, note: LeaseRecord, register: Register | None = None) -> bool:
+    def _write(self, record: LeaseRecord, register: Register | None = None) -> bool:
         """Whether it is written; if not, it belongs to somebody else."""
         register = register or self._register
-        with self._turn:
-            sent = clock.elapsed()
-            note = replace(note, beat=max(note.beat, self._note.beat) + 1, seconds=self._seconds)
-            version = register.write(note.text(), self._version)
+        with self._lock:
+            sent_at = clock.elapsed()
+            record = replace(record, revision=max(record.revision, self._record.revision) + 1, seconds=self._seconds)
+            version = register.write(record.text(), self._version)
             if version is None:
                 # What is there may be our own: an answer that was lost on its way, to a write that was then repeated.
                 entry = register.read()
-                found = read_record(entry, register.where)
-                if entry is None or found.token != self._token:
-                    self._lost = DELETED if entry is None else f"its lease ran out, and {_who(found)} has it now"
+                current = read_record(entry, register.location)
+                if entry is None or current.token != self._token:
+                    holder = _describe_holder(current)
+                    self._loss_reason = DELETED if entry is None else f"its lease ran out, and {holder} has it now"
                     return False
-                note = replace(note, beat=found.beat + 1)
-                version = register.write(note.text(), entry.version)
+                record = replace(record, revision=current.revision + 1)
+                version = register.write(record.text(), entry.version)
                 if version is None:
-                    self._lost = "its lease ran out, and another process has it now"
+                    self._loss_reason = "its lease ran out, and another process has it now"
                     return False
-            self._note, self._version = note, version
-            self._lost = ""
-            self._until = sent + self._seconds * (1 - MARGIN)
+            self._record, self._version = record, version
+            self._loss_reason = ""
+            self._valid_until = sent_at + self._seconds * (1 - MARGIN)
             return True
 
-    def _refuse_if_busy(self, found: LeaseRecord, entry: Entry | None) -> None:
-        if entry is None or found.holder is None or is_dead_here(found.holder):
+    def _refuse_if_busy(self, current: LeaseRecord, entry: Entry | None) -> None:
+        if entry is None or current.holder is None or is_dead_here(current.holder):
             return
-        left = found.seconds * (1 + MARGIN) + GRAIN - entry.age
-        if left > 0:
-            where = f"{self._register.where}; if that process is gone, it is free in {left:.0f} s"
-            raise WorkflowBusy(self._workflow_id, where, _who(found), str(found.holder.get("since", "")))
+        remaining = current.seconds * (1 + MARGIN) + AGE_RESOLUTION - entry.age
+        if remaining > 0:
+            location = f"{self._register.location}; if that process is gone, it is free in {remaining:.0f} s"
+            since = str(current.holder.get("since", ""))
+            raise WorkflowBusy(self._workflow_id, location, _describe_holder(current), since)
 
-    def _told(self) -> LeaseLost:
+    def _lost_error(self) -> LeaseLost:
         return LeaseLost(
             f"The workflow {self._workflow_id!r} is no longer this process's, so nothing was written",
-            f"{self._lost} ({self._register.where}). Let that run end, or stop it and start again with resume=True",
+            f"{self._loss_reason} ({self._register.location}). "
+            "Let that run end, or stop it and start again with resume=True",
         )
 
 
-def _who(note: LeaseRecord) -> str:
-    if note.holder is None:
+def _describe_holder(record: LeaseRecord) -> str:
+    if record.holder is None:
         return "another process, which has ended,"
-    return f"process {note.holder.get('process')} on host {note.holder.get('host')}"
+    return f"process {record.holder.get('process')} on host {record.holder.get('host')}"

@@ -19,7 +19,7 @@ class LeaseLock(SharedLock[Lease]):
     """
 
     def __init__(self, register: Register, workflow_id: str, seconds: float, **defaults: Any) -> None:
-        super().__init__(register.name)
+        super().__init__(register.key)
         self._register = register
         self._workflow_id = workflow_id
         self._seconds = seconds
@@ -29,7 +29,7 @@ class LeaseLock(SharedLock[Lease]):
         return Lease(self._register, self._workflow_id, self._seconds)
 
     def acquire(self, resource: Lease) -> None:
-        resource.take(**self._defaults)
+        resource.acquire(**self._defaults)
 
     def release(self, resource: Lease) -> None:
-        resource.give_back()
+        resource.release()

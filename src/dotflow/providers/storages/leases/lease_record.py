@@ -39,26 +39,27 @@ class LeaseRecord:
 
     holder: Mapping[str, Any] | None = None
     token: str = ""
-    beat: int = 0
+    revision: int = 0
     seconds: float = SECONDS
-    more: Mapping[str, Any] = field(default_factory=dict)
+    extra: Mapping[str, Any] = field(default_factory=dict)
 
     def text(self) -> str:
         """As it is written: JSON, one field a line."""
-        fields = {**self.more, "holder": self.holder, "lease": self.seconds, "beat": self.beat, "token": self.token}
+        own = {"holder": self.holder, "lease": self.seconds, "beat": self.revision, "token": self.token}
+        fields = {**self.extra, **own}
         return json.dumps(fields, indent=2) + "\n"
 
 
-def read_record(entry: Entry | None, where: str) -> LeaseRecord:
+def read_record(entry: Entry | None, location: str) -> LeaseRecord:
     """What an entry says. Raises StorageError where it says nothing that a lease says."""
     if entry is None:
         return LeaseRecord()
     try:
-        more = json.loads(entry.text)
-        holder, seconds, beat, token = (more.pop(name) for name in ("holder", "lease", "beat", "token"))
-        if not (holder is None or isinstance(holder, dict)) or not is_seconds(seconds) or type(beat) is not int:
+        extra = json.loads(entry.text)
+        holder, seconds, revision, token = (extra.pop(name) for name in ("holder", "lease", "beat", "token"))
+        if not (holder is None or isinstance(holder, dict)) or not is_seconds(seconds) or type(revision) is not int:
             raise ValueError("its fields are not what they should be")
     except (ValueError, KeyError, AttributeError, TypeError):
-        what = f"{where} is not what dotflow has written there"
-        raise StorageError(what, "put it in order, or delete it: then the workflow's checkpoints are void") from None
-    return LeaseRecord(holder=holder, token=str(token), beat=beat, seconds=float(seconds), more=more)
+        message = f"{location} is not what dotflow has written there"
+        raise StorageError(message, "put it in order, or delete it: then the workflow's checkpoints are void") from None
+    return LeaseRecord(holder=holder, token=str(token), revision=revision, seconds=float(seconds), extra=extra)

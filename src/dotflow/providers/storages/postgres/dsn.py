@@ -7,15 +7,15 @@ from typing import Any, Final
 
 from dotflow.errors import InvalidArgument, MissingExtra
 
-WANTED: Final = (
+EXPECTED: Final = (
     "a URL such as 'postgresql://user@host:5432/database', or 'host=... dbname=...', or '' for what the environment "
     "says (PGHOST, PGSERVICE, ~/.pgpass); special characters of a password in a URL are percent-encoded, and a value "
     "with spaces after '=' is put in single quotes"
 )
-HIDDEN: Final = "…"  # stands for a DSN, of which nobody can say where its password is, and for a password
+MASK: Final = "…"  # stands for a DSN, of which nobody can say where its password is, and for a password
 
 #: Marks what libpq hides in its own dialogs: www.postgresql.org/docs/current/libpq-connect.html, PQconninfoParse
-PASSWORD: Final = b"*"
+PASSWORD_MARK: Final = b"*"
 
 #: Where the DSN says nothing else. Otherwise a host that has gone without a word would be waited for for hours.
 DEFAULTS: Final[Mapping[str, str]] = {
@@ -45,59 +45,60 @@ class Dsn:
         except ImportError:  # it is there, and what it is made of is not
             raise MissingExtra("StoragePostgres", "libpq", "postgres") from None
         if not isinstance(text, str):
-            raise InvalidArgument("dsn", type(text), WANTED)
+            raise InvalidArgument("dsn", type(text), EXPECTED)
         options = None
         if "\0" not in text:  # libpq would read no further
             with contextlib.suppress(OperationalError, UnicodeEncodeError):  # what it says would quote a part
                 options = pq.Conninfo.parse(text.encode())
         if options is None:
-            raise InvalidArgument("dsn", HIDDEN, WANTED)
-        self._given = {option.keyword.decode(): option.val.decode() for option in options if option.val is not None}
-        self._secret = frozenset(option.keyword.decode() for option in options if option.dispchar == PASSWORD)
-        if self._is_mistaken(is_url=text.startswith(("postgresql://", "postgres://"))):
-            raise InvalidArgument("dsn", HIDDEN, WANTED)
+            raise InvalidArgument("dsn", MASK, EXPECTED)
+        self._options = {option.keyword.decode(): option.val.decode() for option in options if option.val is not None}
+        secrets = [option for option in options if option.dispchar == PASSWORD_MARK]
+        self._secret_names = frozenset(option.keyword.decode() for option in secrets)
+        if self._exposes_password(is_url=text.startswith(("postgresql://", "postgres://"))):
+            raise InvalidArgument("dsn", MASK, EXPECTED)
 
-    def _is_mistaken(self, *, is_url: bool) -> bool:
+    def _exposes_password(self, *, is_url: bool) -> bool:
         """Whether a part of the password has ended up elsewhere, where it would be shown: it had an @ or a / in it."""
-        found = [self._given.get("host", ""), self._given.get("dbname", "") if is_url else ""]
-        ports = self._given.get("port", "").split(",")
+        found = [self._options.get("host", ""), self._options.get("dbname", "") if is_url else ""]
+        ports = self._options.get("port", "").split(",")
         return any("@" in value for value in found) or not all(port == "" or port.isdecimal() for port in ports)
 
     def parameters(self) -> dict[str, str]:
         """What libpq is given."""
-        found = {**DEFAULTS, **self._given, "client_encoding": "UTF8"}
-        if "PGCONNECT_TIMEOUT" in os.environ and "connect_timeout" not in self._given:
+        found = {**DEFAULTS, **self._options, "client_encoding": "UTF8"}
+        if "PGCONNECT_TIMEOUT" in os.environ and "connect_timeout" not in self._options:
             del found["connect_timeout"]
         return found
 
-    def where(self) -> str:
+    def location(self) -> str:
         """Host, port and database, for readers."""
-        if "service" in self._given and "host" not in self._given:
-            return f"service {self._given['service']!r}"
+        if "service" in self._options and "host" not in self._options:
+            return f"service {self._options['service']!r}"
         from psycopg import pq
 
         options = pq.Conninfo.get_defaults()
-        found = {option.keyword.decode(): option.val.decode() for option in options if option.val} | self._given
+        found = {option.keyword.decode(): option.val.decode() for option in options if option.val} | self._options
         host = found.get("host") or found.get("hostaddr") or "the local socket"
         return f"{host}, port {found.get('port')}, database {found.get('dbname') or found.get('user')!r}"
 
     def hide(self, text: str) -> str:
         """A text in which there is no password."""
-        secrets = [value for name, value in self._given.items() if name in self._secret]
+        secrets = [value for name, value in self._options.items() if name in self._secret_names]
         for secret in (*secrets, os.environ.get("PGPASSWORD", "")):
-            text = text.replace(secret, HIDDEN) if secret else text
+            text = text.replace(secret, MASK) if secret else text
         return text
 
     def __repr__(self) -> str:
-        return f"Dsn({self.where()})"
+        return f"Dsn({self.location()})"
 
     def __deepcopy__(self, memo: object) -> "Dsn":
         return self  # it never changes
 
     def __getstate__(self) -> dict[str, Any]:
         """All but what is secret: a pickle may lie about anywhere."""
-        open_ones = {name: value for name, value in self._given.items() if name not in self._secret}
-        return {"_given": open_ones, "_secret": self._secret}
+        public = {name: value for name, value in self._options.items() if name not in self._secret_names}
+        return {"_options": public, "_secret_names": self._secret_names}
 
     def __copy__(self) -> "Dsn":
         return self

@@ -5,7 +5,7 @@ from typing import Any, Final
 
 from dotflow.errors import StorageError
 from dotflow.providers.storages.postgres.dsn import Dsn
-from dotflow.providers.storages.redact import shown
+from dotflow.providers.storages.redact import redact
 
 CONNECT: Final = (
     "see that host, port, database, user and password are right, and that the server runs and lets this machine in"
@@ -15,29 +15,29 @@ NO_PASSWORD: Final = (
     "into ~/.pgpass"
 )
 LOST: Final = "the server went away, and did not come back in time; start again with resume=True"
-OTHERS: Final = "a table of this name belongs to something else: give StoragePostgres(table=...) another one"
-ALLOWED: Final = (
+FOREIGN_TABLE: Final = "a table of this name belongs to something else: give StoragePostgres(table=...) another one"
+PERMISSIONS: Final = (
     "the role needs SELECT, INSERT, UPDATE and DELETE on both tables, and, where they are not there yet, the right to "
     "create tables in the schema; or let the owner create them: the docs say how"
 )
 UTF8: Final = "the database can't hold every text: create one with the encoding UTF8"
-LARGE: Final = "the value is too large for Postgres, which takes up to 1 GB; keep it elsewhere, and return where"
+TOO_LARGE: Final = "the value is too large for Postgres, which takes up to 1 GB; keep it elsewhere, and return where"
 
 #: By SQLSTATE: www.postgresql.org/docs/current/errcodes-appendix.html
-CURES: Final[Mapping[str, str]] = {
+ADVICE: Final[Mapping[str, str]] = {
     "22P05": UTF8,
     "25006": "it is a standby, or set to read only: name the primary, or add target_session_attrs=read-write",
     "3F000": "create the schema, or name another one in StoragePostgres(table=...)",
-    "42501": ALLOWED,
-    "42703": OTHERS,
+    "42501": PERMISSIONS,
+    "42703": FOREIGN_TABLE,
     "42P01": "the tables were dropped while they were in use; start anew",
     "53100": "the server's disk is full; free some space",
     "53300": "let the server take more connections, or stop some",
-    "54000": LARGE,
+    "54000": TOO_LARGE,
     "57014": "it was cancelled; raise statement_timeout for this role if it took too long",
 }
 #: Those that pass: whoever tries again may not meet them.
-PASSING: Final = frozenset(
+TRANSIENT: Final = frozenset(
     {
         "40001",  # serialization_failure
         "40P01",  # deadlock_detected
@@ -47,10 +47,10 @@ PASSING: Final = frozenset(
         "57P03",  # cannot_connect_now
     }
 )
-CONNECTION: Final = "08"  # the class of what befell the connection
+CONNECTION_CLASS: Final = "08"  # the class of what befell the connection
 
 
-def is_passing(error: Any, connection: Any) -> bool:
+def is_transient(error: Any, connection: Any) -> bool:
     """Whether a statement may be tried again, on another connection.
 
     Args:
@@ -58,10 +58,10 @@ def is_passing(error: Any, connection: Any) -> bool:
         connection: Where it was met.
     """
     state = error.sqlstate or ""
-    return bool(connection.closed) or state in PASSING or state.startswith(CONNECTION)
+    return bool(connection.closed) or state in TRANSIENT or state.startswith(CONNECTION_CLASS)
 
 
-def explained(error: Any, dsn: Dsn, *, is_connected: bool) -> StorageError:
+def storage_error(error: Any, dsn: Dsn, *, is_connected: bool) -> StorageError:
     """What failed, what was said, and what to do about it.
 
     Args:
@@ -70,14 +70,14 @@ def explained(error: Any, dsn: Dsn, *, is_connected: bool) -> StorageError:
         is_connected: Whether the server has answered before.
     """
     # libpq puts its guess at the cause on a line of its own, without a full stop before it.
-    said = error.diag.message_primary or str(error).replace("\n\t", ". ") or type(error).__name__
-    cure = CURES.get(error.sqlstate or "") or _cure_of_connection(error, is_connected)
-    what = f"The database at {dsn.where()} can't be used"
-    return StorageError(dsn.hide(what), f"{shown(dsn.hide(said)).rstrip('. ')}; {cure}")
+    message = error.diag.message_primary or str(error).replace("\n\t", ". ") or type(error).__name__
+    advice = ADVICE.get(error.sqlstate or "") or _connection_advice(error, is_connected)
+    title = f"The database at {dsn.location()} can't be used"
+    return StorageError(dsn.hide(title), f"{redact(dsn.hide(message)).rstrip('. ')}; {advice}")
 
 
-def _cure_of_connection(error: Any, is_connected: bool) -> str:
-    if error.sqlstate and error.sqlstate not in PASSING and not error.sqlstate.startswith(CONNECTION):
+def _connection_advice(error: Any, is_connected: bool) -> str:
+    if error.sqlstate and error.sqlstate not in TRANSIENT and not error.sqlstate.startswith(CONNECTION_CLASS):
         return "see what that means in Postgres' documentation"
     if getattr(error.pgconn, "needs_password", False):
         return NO_PASSWORD

@@ -11,11 +11,11 @@ from typing import Any, Final, NamedTuple
 from dotflow import clock
 from dotflow.errors import StorageError
 from dotflow.providers.storages.postgres.dsn import Dsn
-from dotflow.providers.storages.postgres.errors import explained, is_passing
+from dotflow.providers.storages.postgres.errors import is_transient, storage_error
 
-PATIENCE: Final = 30.0  # seconds that a server which has answered before is waited for: a restart, a failover
-KEPT: Final = 2  # connections while nobody uses them: a run and the renewing of its lease need no more
-PAUSES: Final = (0.0, 0.05, 0.1, 0.2, 0.5)  # seconds before each further try; the last one goes on
+RECONNECT_TIMEOUT: Final = 30.0  # seconds that a server which has answered before is waited for: a restart, a failover
+MAX_IDLE: Final = 2  # connections while nobody uses them: a run and the renewing of its lease need no more
+RETRY_DELAYS: Final = (0.0, 0.05, 0.1, 0.2, 0.5)  # seconds before each further try; the last one goes on
 
 
 class _Failure(NamedTuple):
@@ -26,8 +26,8 @@ class _Failure(NamedTuple):
         passes: Whether another one may go better.
     """
 
-    told: StorageError
-    passes: bool
+    error: StorageError
+    is_retryable: bool
 
 
 class PostgresPool:
@@ -47,7 +47,7 @@ class PostgresPool:
         weakref.finalize(self, _close_all, self._idle)
 
     def run(
-        self, statement: str, values: Sequence[object] | None = None, patience: float = PATIENCE
+        self, statement: str, values: Sequence[object] | None = None, timeout: float = RECONNECT_TIMEOUT
     ) -> list[tuple[Any, ...]]:
         """Runs one statement, which has to come to the same if it is run twice; its rows.
 
@@ -61,14 +61,14 @@ class PostgresPool:
         Raises:
             StorageError: It can't be done, or the server did not come back.
         """
-        until = clock.ticks() + patience
-        for pause in itertools.chain(PAUSES, itertools.repeat(PAUSES[-1])):
-            done = self._try(statement, values)
-            if isinstance(done, list):
-                return done
-            if not done.passes or clock.ticks() + pause > until:
-                raise done.told  # not from there: what psycopg has at hand when it fails is nobody else's business
-            time.sleep(pause)
+        deadline = clock.ticks() + timeout
+        for delay in itertools.chain(RETRY_DELAYS, itertools.repeat(RETRY_DELAYS[-1])):
+            result = self._try(statement, values)
+            if isinstance(result, list):
+                return result
+            if not result.is_retryable or clock.ticks() + delay > deadline:
+                raise result.error  # not from there: what psycopg has at hand when it fails is nobody else's business
+            time.sleep(delay)
         raise AssertionError("unreachable")
 
     def _try(self, statement: str, values: Sequence[object] | None) -> list[tuple[Any, ...]] | _Failure:
@@ -76,24 +76,24 @@ class PostgresPool:
 
         connection = None
         try:
-            connection = self._take()
+            connection = self._check_out()
             cursor = connection.execute(statement.encode(), values, binary=values is not None)
             rows: list[tuple[Any, ...]] = cursor.fetchall() if cursor.description else []
         except Error as error:
-            passes = self._may_come_back(error) if connection is None else is_passing(error, connection)
+            is_retryable = self._may_reconnect(error) if connection is None else is_transient(error, connection)
             _close(connection)
-            return _Failure(explained(error, self.dsn, is_connected=self._has_connected), passes)
+            return _Failure(storage_error(error, self.dsn, is_connected=self._has_connected), is_retryable)
         except BaseException:  # an interrupt: nobody knows what the connection is in the middle of
             _close(connection)
             raise
-        self._give_back(connection)
+        self._check_in(connection)
         return rows
 
     def close(self) -> None:
         """Closes what nobody uses now; the next statement connects again."""
         _close_all(self._idle)
 
-    def _take(self) -> Any:
+    def _check_out(self) -> Any:
         with contextlib.suppress(IndexError):
             return self._idle.pop()
         import psycopg
@@ -103,13 +103,13 @@ class PostgresPool:
         self._has_connected = True
         return connection
 
-    def _give_back(self, connection: Any) -> None:
-        if len(self._idle) < KEPT:
+    def _check_in(self, connection: Any) -> None:
+        if len(self._idle) < MAX_IDLE:
             self._idle.append(connection)
         else:
             _close(connection)
 
-    def _may_come_back(self, error: Any) -> bool:
+    def _may_reconnect(self, error: Any) -> bool:
         """Whether a server that can't be connected to was there before, or is about to start."""
         from psycopg import conninfo, errors, pq
 
@@ -118,12 +118,12 @@ class PostgresPool:
         parameters = conninfo.make_conninfo(**self.dsn.parameters())
         return pq.PGconn.ping(parameters.encode()) == pq.Ping.REJECT
 
-    def _forget(self) -> None:
+    def _abandon(self) -> None:
         """In a forked process: gives up what is the parent's, without a word to the server, which would end it."""
         while self._idle:
             connection = self._idle.pop()
-            with contextlib.suppress(Exception), open(os.devnull, "rb+", buffering=0) as nowhere:  # noqa: PTH123
-                os.dup2(nowhere.fileno(), connection.fileno(), inheritable=False)
+            with contextlib.suppress(Exception), open(os.devnull, "rb+", buffering=0) as null:  # noqa: PTH123
+                os.dup2(null.fileno(), connection.fileno(), inheritable=False)
                 connection.close()
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -146,7 +146,7 @@ _pools: Final[weakref.WeakSet[PostgresPool]] = weakref.WeakSet()
 
 def _after_fork_in_child() -> None:
     for pool in list(_pools):
-        pool._forget()
+        pool._abandon()
 
 
 if hasattr(os, "register_at_fork"):

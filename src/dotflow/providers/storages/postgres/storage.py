@@ -26,9 +26,9 @@ from dotflow.providers.storages.postgres.tables import (
     PostgresTables,
     RowRegister,
     check_table,
-    short,
+    shorten_key,
 )
-from dotflow.providers.storages.text_escape import fit, unfit
+from dotflow.providers.storages.text_escape import escape, unescape
 
 
 class StoragePostgres(Storage):
@@ -68,18 +68,18 @@ class StoragePostgres(Storage):
         """As Storage says; it is committed when this returns. While the workflow is held, only its holder can."""
         parts = JoinedParts()
         document = pack(key, context, pickle=self._pickle, put=parts.put)
-        name, fitted = _name(key), fit(key)
-        self._write(SAVE, name, None if name == fitted else fitted, document, parts.data(), workflow=_workflow(key))
+        name, escaped = _row_key(key), escape(key)
+        self._write(SAVE, name, None if name == escaped else escaped, document, parts.data(), workflow=_workflow(key))
 
     def get(self, key: str) -> Context:
-        found = self._tables.ask(FIND, _name(key))
-        if not found:
+        rows = self._tables.query(FIND, _row_key(key))
+        if not rows:
             return Context()
         try:
-            document, data = found[0]
+            document, data = rows[0]
             return unpack(document, key, pickle=self._pickle, fetch=JoinedParts(data).fetch)
         except CheckpointUnreadable as error:
-            where = f"{self._tables.pool.dsn.where()}, table {self._tables.name}, key {key!r}"
+            where = f"{self._tables.pool.dsn.location()}, table {self._tables.name}, key {key!r}"
             raise error.at(where=where) from error.__cause__
 
     def key(self, task: Task) -> str:
@@ -88,29 +88,29 @@ class StoragePostgres(Storage):
 
     def contains(self, key: str) -> bool:
         """As Storage says; a document that can't be read is contained."""
-        return bool(self._tables.ask(CONTAINS, _name(key)))
+        return bool(self._tables.query(CONTAINS, _row_key(key)))
 
     def delete(self, key: str) -> None:
         """As Storage says. While the workflow is held, only its holder can."""
-        if self._tables.place():
-            self._write(DELETE, _name(key), workflow=_workflow(key))
+        if self._tables.identity():
+            self._write(DELETE, _row_key(key), workflow=_workflow(key))
 
     def list_keys(self, prefix: str = "") -> Iterable[str]:
         """As Storage says, in order."""
-        return sorted(unfit(key) for (key,) in self._tables.ask(LIST, fit(prefix)))
+        return sorted(unescape(key) for (key,) in self._tables.query(LIST, escape(prefix)))
 
     def clear(self, workflow_id: str) -> bool:
         """As Storage says; a crash leaves all of it or nothing. While the workflow is held, only its holder can.
 
         It makes the tables: what a run isn't allowed to write, it learns before its steps.
         """
-        name = short(workflow_id)
+        name = shorten_key(workflow_id)
         self._write(CLEAR, f"{name}/", f"{name}0", len(name) + 2, workflow=name)  # "0" comes next after "/"
         return True
 
     def lock(self, workflow_id: str) -> contextlib.AbstractContextManager[Hashable]:
         """As Storage says, by a lease, which is renewed from a thread while it is held."""
-        return LeaseLock(RowRegister(self._tables, short(workflow_id)), workflow_id, self._seconds)
+        return LeaseLock(RowRegister(self._tables, shorten_key(workflow_id)), workflow_id, self._seconds)
 
     def close(self) -> None:
         """Closes the connections that nobody uses now; the next call connects again.
@@ -120,18 +120,18 @@ class StoragePostgres(Storage):
         self._tables.pool.close()
 
     def _write(self, statement: str, *values: object, workflow: str) -> None:
-        lease: Lease | None = LeaseLock.held((self._tables.place(create=True), workflow))
+        lease: Lease | None = LeaseLock.held((self._tables.identity(create=True), workflow))
         self._tables.write(statement, *values, workflow=workflow, lease=lease)
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__}: {self._tables.pool.dsn.where()}, table {self._tables.name}>"
+        return f"<{type(self).__name__}: {self._tables.pool.dsn.location()}, table {self._tables.name}>"
 
 
-def _name(key: str) -> str:
+def _row_key(key: str) -> str:
     """The key as the table has it. The workflow and the task are shortened each for itself."""
     workflow_id, slash, task = key.rpartition("/")
-    return f"{short(workflow_id)}{slash}{short(task)}"
+    return f"{shorten_key(workflow_id)}{slash}{shorten_key(task)}"
 
 
 def _workflow(key: str) -> str:
-    return short(key.rpartition("/")[0])
+    return shorten_key(key.rpartition("/")[0])

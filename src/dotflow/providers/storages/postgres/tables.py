@@ -10,19 +10,19 @@ from typing import Any, Final
 from dotflow.errors import InvalidArgument, LeaseLost
 from dotflow.providers.storages.leases.lease import Lease, Register
 from dotflow.providers.storages.leases.lease_record import Entry
-from dotflow.providers.storages.postgres.pool import PATIENCE, PostgresPool
-from dotflow.providers.storages.text_escape import fit
+from dotflow.providers.storages.postgres.pool import RECONNECT_TIMEOUT, PostgresPool
+from dotflow.providers.storages.text_escape import escape
 
-BRIEFLY: Final = 5.0  # seconds that a lease waits for a server; the next renewal comes, and a write waits longer
-SHORT: Final = 300  # characters, of up to 4 bytes, and two of them in a key
-SHOWN: Final = 100  # characters of what is longer
-LEASES: Final = "_leases"  # what the second table's name ends with
+LEASE_TIMEOUT: Final = 5.0  # seconds that a lease waits for a server; the next renewal comes, and a write waits longer
+MAX_LENGTH: Final = 300  # characters, of up to 4 bytes, and two of them in a key
+PREFIX_LENGTH: Final = 100  # characters of what is longer
+LEASES_SUFFIX: Final = "_leases"  # what the second table's name ends with
 NAME: Final = re.compile(r"(?:[A-Za-z_][A-Za-z0-9_]{0,62}\.)?[A-Za-z_][A-Za-z0-9_]{0,55}")  # 63 bytes, with the ending
 
-CREATING: Final = 0x646F7466  # "dotf": the advisory lock of whoever creates tables
+CREATE_LOCK: Final = 0x646F7466  # "dotf": the advisory lock of whoever creates tables
 #: One transaction. IF NOT EXISTS alone fails where two do it at once.
-SET_UP: Final = f"""\
-SELECT pg_advisory_xact_lock({CREATING});
+SCHEMA: Final = f"""\
+SELECT pg_advisory_xact_lock({CREATE_LOCK});
 CREATE TABLE IF NOT EXISTS {{table}} (
     key text COLLATE "C" PRIMARY KEY,
     document text NOT NULL,
@@ -37,7 +37,7 @@ CREATE TABLE IF NOT EXISTS {{leases}} (
     written timestamptz NOT NULL
 )"""
 #: Which server this is (its copies and restarts are the same one), which database, and which tables.
-PLACE: Final = """\
+IDENTITY: Final = """\
 SELECT system_identifier, (SELECT oid FROM pg_database WHERE datname = current_database()),
     to_regclass(%s)::oid, to_regclass(%s)::oid FROM pg_control_system()"""
 
@@ -53,16 +53,16 @@ LIST: Final = "SELECT coalesce(long_key, key) FROM {table} WHERE starts_with(coa
 
 #: A write by the holder of a lease, in one with seeing to it that the lease is still its own. FOR SHARE lets nobody
 #: take it over in the middle.
-HELD: Final = """\
+FENCED: Final = """\
 WITH held AS (SELECT FROM {leases} WHERE workflow_id = %s AND token = %s FOR SHARE), done AS ({write})
 SELECT 1 FROM held"""
 
-READ: Final = """\
+READ_LEASE: Final = """\
 SELECT note, version, extract(epoch FROM clock_timestamp() - written)::float8 FROM {leases} WHERE workflow_id = %s"""
-BEGIN: Final = """\
+INSERT_LEASE: Final = """\
 INSERT INTO {leases} (workflow_id, note, token, version, written) VALUES (%s, %s, %s, %s, clock_timestamp())
     ON CONFLICT DO NOTHING RETURNING 1"""
-CHANGE: Final = """\
+UPDATE_LEASE: Final = """\
 UPDATE {leases} SET note = %s, token = %s, version = %s, written = clock_timestamp()
     WHERE workflow_id = %s AND version = %s RETURNING 1"""
 
@@ -80,23 +80,23 @@ class PostgresTables:
     def __init__(self, pool: PostgresPool, name: str) -> None:
         self.pool = pool
         self.name = name
-        self._names = {"table": quoted(name), "leases": quoted(name + LEASES)}
-        self._place: Hashable | None = None
+        self._names = {"table": quoted(name), "leases": quoted(name + LEASES_SUFFIX)}
+        self._identity: Hashable | None = None
 
-    def place(self, *, create: bool = False) -> Hashable | None:
+    def identity(self, *, create: bool = False) -> Hashable | None:
         """What makes the tables the only ones in the world; None where they are not there and not to be made."""
-        if self._place is None:
-            self._place = self._look() or (self._make() if create else None)
-        return self._place
+        if self._identity is None:
+            self._identity = self._read_identity() or (self._create() if create else None)
+        return self._identity
 
-    def ask(self, statement: str, *values: object) -> list[tuple[Any, ...]]:
+    def query(self, statement: str, *values: object) -> list[tuple[Any, ...]]:
         """The rows that are found; none where there are no tables."""
-        return self._run(statement, values) if self.place() else []
+        return self._run(statement, values) if self.identity() else []
 
-    def change(self, statement: str, *values: object, patience: float = PATIENCE) -> list[tuple[Any, ...]]:
+    def execute(self, statement: str, *values: object, timeout: float = RECONNECT_TIMEOUT) -> list[tuple[Any, ...]]:
         """Runs any statement, as the pool does; its rows."""
-        self.place(create=True)
-        return self._run(statement, values, patience)
+        self.identity(create=True)
+        return self._run(statement, values, timeout)
 
     def write(self, statement: str, *values: object, workflow: str, lease: Lease | None) -> None:
         """Writes: where this process holds the workflow, then only if that is still so.
@@ -111,31 +111,31 @@ class PostgresTables:
             StorageError: It can't be written, or another process holds the workflow now.
         """
         if lease is None:
-            self.change(statement.replace("{held}", "true"), *values)
+            self.execute(statement.replace("{held}", "true"), *values)
             return
-        held = HELD.replace("{write}", statement.replace("{held}", "EXISTS (SELECT FROM held)"))
+        fenced = FENCED.replace("{write}", statement.replace("{held}", "EXISTS (SELECT FROM held)"))
         for _ in range(2):
-            if self.change(held, workflow, lease.token, *values):
+            if self.execute(fenced, workflow, lease.token, *values):
                 return
-            lease.change()  # says who has it; where it is this process after all, it is written once more
+            lease.update()  # says who has it; where it is this process after all, it is written once more
         raise LeaseLost(f"The lease on {workflow!r} is gone", "nothing was written; start again with resume=True")
 
-    def _look(self) -> Hashable | None:
-        ((*server, table, leases),) = self._run(PLACE, (self._names["table"], self._names["leases"]))
+    def _read_identity(self) -> Hashable | None:
+        ((*server, table, leases),) = self._run(IDENTITY, (self._names["table"], self._names["leases"]))
         return None if table is None or leases is None else (*server, table, leases)
 
-    def _make(self) -> Hashable | None:
-        self._run(SET_UP, None)
-        return self._look()
+    def _create(self) -> Hashable | None:
+        self._run(SCHEMA, None)
+        return self._read_identity()
 
-    def _run(self, statement: str, values: Values, patience: float = PATIENCE) -> list[tuple[Any, ...]]:
+    def _run(self, statement: str, values: Values, timeout: float = RECONNECT_TIMEOUT) -> list[tuple[Any, ...]]:
         for name, quoted_name in self._names.items():
             statement = statement.replace(f"{{{name}}}", quoted_name)
-        return self.pool.run(statement, values, patience)
+        return self.pool.run(statement, values, timeout)
 
     def __getstate__(self) -> dict[str, Any]:
         """A copy may be used with another server: it looks for itself."""
-        return self.__dict__ | {"_place": None}
+        return self.__dict__ | {"_identity": None}
 
 
 class RowRegister(Register):
@@ -149,20 +149,20 @@ class RowRegister(Register):
     def __init__(self, tables: PostgresTables, workflow: str) -> None:
         self._tables = tables
         self._workflow = workflow
-        self.name = (tables.place(create=True), workflow)
-        self.where = f"{tables.pool.dsn.where()}, table {tables.name}{LEASES}"
+        self.key = (tables.identity(create=True), workflow)
+        self.location = f"{tables.pool.dsn.location()}, table {tables.name}{LEASES_SUFFIX}"
 
     def read(self) -> Entry | None:
-        rows = self._tables.change(READ, self._workflow, patience=BRIEFLY)
+        rows = self._tables.execute(READ_LEASE, self._workflow, timeout=LEASE_TIMEOUT)
         return Entry(rows[0][0], rows[0][1], max(0.0, rows[0][2])) if rows else None
 
     def write(self, text: str, version: str | None) -> str | None:
         token, new = json.loads(text)["token"], uuid.uuid4().hex
         if version is None:
-            done = self._tables.change(BEGIN, self._workflow, text, token, new, patience=BRIEFLY)
+            rows = self._tables.execute(INSERT_LEASE, self._workflow, text, token, new, timeout=LEASE_TIMEOUT)
         else:
-            done = self._tables.change(CHANGE, text, token, new, self._workflow, version, patience=BRIEFLY)
-        return new if done else None
+            rows = self._tables.execute(UPDATE_LEASE, text, token, new, self._workflow, version, timeout=LEASE_TIMEOUT)
+        return new if rows else None
 
 
 def check_table(name: object) -> str:
@@ -178,9 +178,10 @@ def quoted(name: str) -> str:
     return ".".join(f'"{part}"' for part in name.split("."))
 
 
-def short(text: str) -> str:
+def shorten_key(text: str) -> str:
     """Text as a key: an index takes up to 2,704 bytes. What is too long is its beginning, and a digest."""
-    fitted = fit(text)
-    if len(fitted) <= SHORT:
-        return fitted
-    return f"{fitted[:SHOWN]}\uffff~{sha256(fitted.encode()).hexdigest()}"  # and nothing fitted has this in it
+    escaped = escape(text)
+    if len(escaped) <= MAX_LENGTH:
+        return escaped
+    # No escaped text contains U+FFFF and a tilde.
+    return f"{escaped[:PREFIX_LENGTH]}\uffff~{sha256(escaped.encode()).hexdigest()}"

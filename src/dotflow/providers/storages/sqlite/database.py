@@ -15,25 +15,25 @@ from dotflow import clock
 from dotflow.providers.storages.atomic_file import make_folder
 
 BUSY_TIMEOUT: Final = 5.0  # seconds that a transaction of somebody else is waited for
-PAUSE: Final = 0.002  # seconds between two tries, on average
+RETRY_DELAY: Final = 0.002  # seconds between two tries, on average
 
-APPLICATION: Final = 0x646F7466  # "dotf", the application ID in the file's header: sqlite.org/fileformat2.html, 1.3.17
-FORMAT: Final = 1  # the user version there
+APPLICATION_ID: Final = 0x646F7466  # "dotf", in the file's header: sqlite.org/fileformat2.html, 1.3.17
+FORMAT_VERSION: Final = 1  # the user version there
 
 # How a file is opened: sqlite.org/uri.html
-WRITE: Final = "rwc"
-READ: Final = "rw"  # even then SQLite writes beside it
-FROZEN: Final = "ro&immutable=1"  # where nothing can be written: it relies on nobody changing the file
+MODE_CREATE: Final = "rwc"
+MODE_READ: Final = "rw"  # even then SQLite writes beside it
+MODE_IMMUTABLE: Final = "ro&immutable=1"  # where nothing can be written: it relies on nobody changing the file
 
-SET_UP: Final = (
+SCHEMA: Final = (
     "CREATE TABLE checkpoints (key TEXT NOT NULL PRIMARY KEY, document TEXT NOT NULL, parts BLOB)",
-    f"PRAGMA application_id = {APPLICATION}",
-    f"PRAGMA user_version = {FORMAT}",
+    f"PRAGMA application_id = {APPLICATION_ID}",
+    f"PRAGMA user_version = {FORMAT_VERSION}",
 )
 
 TOO_LARGE: Final = "the value is too large for SQLite, which takes up to 1 GB (sqlite.org/limits.html); use StorageFile"
 #: What SQLite's result codes mean to whoever reads them: sqlite.org/rescode.html
-MEANINGS: Final[Mapping[int, str]] = {
+EXPLANATIONS: Final[Mapping[int, str]] = {
     sqlite3.SQLITE_BUSY: "another process keeps a transaction open on it; end that one, or try again",
     sqlite3.SQLITE_CANTOPEN: "it can't be opened; it may be a folder, or be in a folder that is read-only",
     sqlite3.SQLITE_CORRUPT: "it is damaged, or was cut off",
@@ -70,9 +70,9 @@ class SQLiteFile:
         self._uri = path.as_uri()  # by it, no character of the path means anything to SQLite
         self._synchronous = synchronous
         self._connection: sqlite3.Connection | None = None
-        self._place: tuple[int, int] | None = None
+        self._file_id: tuple[int, int] | None = None
         self._process = 0
-        self._mode = READ
+        self._mode = MODE_READ
         _files.add(self)
 
     def run(self, statement: str, values: tuple[Any, ...], *, create: bool = False) -> list[tuple[Any, ...]]:
@@ -81,18 +81,18 @@ class SQLiteFile:
         SQLite's own waiting isn't used: it sleeps for up to 100 ms at a time, so that one of eight busy writers waits
         for more than 5 s in vain; it is skipped where a new file is turned to WAL; and Ctrl-C can't end it.
         """
-        until: float | None = None
+        deadline: float | None = None
         while True:
             try:
                 with _lock:
-                    connection = self._connected(create)
+                    connection = self._connect(create)
                     return [] if connection is None else connection.execute(statement, values).fetchall()
             except sqlite3.OperationalError as error:
                 now = clock.ticks()
-                until = now + BUSY_TIMEOUT if until is None else until
-                if _code(error) != sqlite3.SQLITE_BUSY or now > until:
+                deadline = now + BUSY_TIMEOUT if deadline is None else deadline
+                if _code(error) != sqlite3.SQLITE_BUSY or now > deadline:
                     raise
-            time.sleep(random.uniform(0, 2 * PAUSE))
+            time.sleep(random.uniform(0, 2 * RETRY_DELAY))
 
     def close(self) -> None:
         """Closes the connection, if there is one."""
@@ -103,28 +103,28 @@ class SQLiteFile:
             elif connection is not None:
                 connection.close()
 
-    def _connected(self, create: bool) -> sqlite3.Connection | None:
-        place = _place(self._name)
-        here = self._place == place and self._process == os.getpid()
-        if self._connection is None or not here or self._mode == FROZEN:
+    def _connect(self, create: bool) -> sqlite3.Connection | None:
+        file_id = _file_id(self._name)
+        is_current = self._file_id == file_id and self._process == os.getpid()
+        if self._connection is None or not is_current or self._mode == MODE_IMMUTABLE:
             self.close()  # what it has open has been deleted or replaced: written there, it would be lost
             if create:
                 make_folder(str(self._path.parent), synced=self._synchronous == "FULL")
-                self._connection = self._open(WRITE)
-            elif place is not None:
-                self._connection = self._open_to_read()
-            self._place, self._process = _place(self._name), os.getpid()
+                self._connection = self._open(MODE_CREATE)
+            elif file_id is not None:
+                self._connection = self._open_for_reading()
+            self._file_id, self._process = _file_id(self._name), os.getpid()
         return self._connection
 
-    def _open_to_read(self) -> sqlite3.Connection | None:
+    def _open_for_reading(self) -> sqlite3.Connection | None:
         """As _open; frozen, and then for one statement only, where nothing can be written, nor is anybody writing."""
         try:
-            return self._open(READ)
+            return self._open(MODE_READ)
         except sqlite3.OperationalError as error:
-            if _code(error) not in UNWRITABLE or _place(f"{self._name}-wal") is not None:
+            if _code(error) not in UNWRITABLE or _file_id(f"{self._name}-wal") is not None:
                 raise
             with contextlib.suppress(sqlite3.OperationalError):  # then it isn't for this reason
-                return self._open(FROZEN)
+                return self._open(MODE_IMMUTABLE)
             raise
 
     def _open(self, mode: str) -> sqlite3.Connection | None:
@@ -137,17 +137,17 @@ class SQLiteFile:
             connection.execute("BEGIN")  # all that is read is then of one moment
             is_new = _is_new(connection)
             connection.execute("COMMIT")
-            if is_new and mode != WRITE:
+            if is_new and mode != MODE_CREATE:
                 connection.close()
                 return None
-            if mode != FROZEN:
+            if mode != MODE_IMMUTABLE:
                 connection.execute("PRAGMA journal_mode = WAL")
             connection.execute(f"PRAGMA synchronous = {self._synchronous}")
             connection.execute("PRAGMA fullfsync = ON")  # for macOS, where fsync leaves it in the disk's own cache
             if is_new:
                 connection.execute("BEGIN IMMEDIATE")
                 if _is_new(connection):  # nobody was faster
-                    for statement in SET_UP:
+                    for statement in SCHEMA:
                         connection.execute(statement)
                 connection.execute("COMMIT")
         except BaseException:  # Ctrl-C too: neither the file nor a transaction stays open
@@ -157,13 +157,13 @@ class SQLiteFile:
         return connection
 
 
-def _place(path: str) -> tuple[int, int] | None:
+def _file_id(path: str) -> tuple[int, int] | None:
     """Which file is at the path; None where there is none."""
     try:
-        found = os.stat(path)  # noqa: PTH116 (each statement begins with it, and a Path takes longer)
+        status = os.stat(path)  # noqa: PTH116 (each statement begins with it, and a Path takes longer)
     except (FileNotFoundError, NotADirectoryError):
         return None
-    return found.st_dev, found.st_ino
+    return status.st_dev, status.st_ino
 
 
 def _is_new(connection: sqlite3.Connection) -> bool:
@@ -171,11 +171,12 @@ def _is_new(connection: sqlite3.Connection) -> bool:
     ((application,),) = connection.execute("PRAGMA application_id")
     ((version,),) = connection.execute("PRAGMA user_version")
     tables = [name.decode() for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
-    if application == APPLICATION and version != FORMAT:
-        raise UnknownFormat(f"it was written by another version of dotflow (format {version}; this one knows {FORMAT})")
-    if application != APPLICATION and (application or tables):
-        shown = f", with the tables {', '.join(tables[:5])}" if tables else ""
-        raise ForeignDatabase(f"it is the database of another program{shown}; give a path where nothing is yet")
+    if application == APPLICATION_ID and version != FORMAT_VERSION:
+        formats = f"format {version}; this one knows {FORMAT_VERSION}"
+        raise UnknownFormat(f"it was written by another version of dotflow ({formats})")
+    if application != APPLICATION_ID and (application or tables):
+        table_list = f", with the tables {', '.join(tables[:5])}" if tables else ""
+        raise ForeignDatabase(f"it is the database of another program{table_list}; give a path where nothing is yet")
     return not application
 
 
@@ -184,16 +185,16 @@ def is_unreadable(error: sqlite3.Error) -> bool:
     return isinstance(error, UnknownFormat) or _code(error) in UNREADABLE
 
 
-def explained(error: sqlite3.Error | OverflowError, path: Path) -> sqlite3.Error:
+def with_explanation(error: sqlite3.Error | OverflowError, path: Path) -> sqlite3.Error:
     """The same error in words that help, SQLite's own at their end."""
     kind = sqlite3.DataError if isinstance(error, OverflowError) else type(error)
-    return kind(f"{path}: {meaning_of(error)}")
+    return kind(f"{path}: {explanation_of(error)}")
 
 
-def meaning_of(error: BaseException) -> str:
+def explanation_of(error: BaseException) -> str:
     """What an error means to whoever reads it, and in SQLite's own words."""
-    meaning = TOO_LARGE if isinstance(error, OverflowError) else MEANINGS.get(_code(error))
-    return f"{meaning} ({error})" if meaning else str(error)
+    explanation = TOO_LARGE if isinstance(error, OverflowError) else EXPLANATIONS.get(_code(error))
+    return f"{explanation} ({error})" if explanation else str(error)
 
 
 def _code(error: BaseException) -> int:

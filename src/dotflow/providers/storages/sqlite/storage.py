@@ -16,8 +16,8 @@ from dotflow.errors import CheckpointUnreadable, InvalidArgument
 from dotflow.providers.storages.arguments import check_arguments
 from dotflow.providers.storages.file_lock import FileLock
 from dotflow.providers.storages.joined_parts import JoinedParts
-from dotflow.providers.storages.sqlite.database import SQLiteFile, explained, is_unreadable, meaning_of
-from dotflow.providers.storages.text_escape import fit, unfit
+from dotflow.providers.storages.sqlite.database import SQLiteFile, explanation_of, is_unreadable, with_explanation
+from dotflow.providers.storages.text_escape import escape, unescape
 
 #: How much of a commit SQLite waits for, with WAL: sqlite.org/pragma.html#pragma_synchronous
 SYNCHRONOUS: Final[Mapping[str, str]] = {"power": "FULL", "process": "NORMAL"}
@@ -61,14 +61,14 @@ class StorageSQLite(Storage):
     def __init__(
         self, path: str | os.PathLike[str] = ".output/dotflow.db", pickle: bool = False, durability: str = "power"
     ) -> None:
-        self.path: Path = check_arguments(path, pickle, durability, wanted="the path of a file")
+        self.path: Path = check_arguments(path, pickle, durability, expected="the path of a file")
         if os.fspath(path) == ":memory:":
             raise InvalidArgument("path", path, "the path of a file; to keep values in memory, use StorageDefault()")
         self.durability = durability
         self._pickle = pickle
-        self._open_late()
+        self._set_file()
 
-    def _open_late(self) -> None:
+    def _set_file(self) -> None:
         self._file = SQLiteFile(self.path, SYNCHRONOUS[self.durability])
         weakref.finalize(self, self._file.close)
 
@@ -76,14 +76,14 @@ class StorageSQLite(Storage):
         """As Storage says; it is committed when this returns."""
         parts = JoinedParts()
         document = pack(key, context, pickle=self._pickle, put=parts.put)
-        self._write(SAVE, fit(key), document, parts.data(), create=True)
+        self._write(SAVE, escape(key), document, parts.data(), create=True)
 
     def get(self, key: str) -> Context:
-        found = self._read(FIND, key)
-        if not found:
+        rows = self._read(FIND, key)
+        if not rows:
             return Context()
         try:
-            document, data = found[0]
+            document, data = rows[0]
             return unpack(document, key, pickle=self._pickle, fetch=JoinedParts(data).fetch)
         except CheckpointUnreadable as error:
             raise error.at(where=self._where(key)) from error.__cause__
@@ -97,23 +97,23 @@ class StorageSQLite(Storage):
         return bool(self._read(CONTAINS, key))
 
     def delete(self, key: str) -> None:
-        self._write(DELETE, fit(key))
+        self._write(DELETE, escape(key))
 
     def list_keys(self, prefix: str = "") -> Iterable[str]:
         """As Storage says, in order."""
-        begin = fit(prefix)
-        return sorted(unfit(key.decode()) for (key,) in self._read(LIST, prefix, begin, len(begin), begin))
+        start = escape(prefix)
+        return sorted(unescape(key.decode()) for (key,) in self._read(LIST, prefix, start, len(start), start))
 
     def clear(self, workflow_id: str) -> bool:
         """As Storage says; a crash leaves all of it or nothing."""
-        name = fit(workflow_id)
+        name = escape(workflow_id)
         self._write(CLEAR, f"{name}/", f"{name}0", len(name) + 2)  # "0" comes next after "/"
         return True
 
     def lock(self, workflow_id: str) -> contextlib.AbstractContextManager[Hashable]:
         """As Storage says, by a lock in a folder beside the file."""
         locks = self.path.with_name(f"{self.path.name}.locks")
-        return FileLock(locks, workflow_id, values_in=self.path.parent)
+        return FileLock(locks, workflow_id, data_folder=self.path.parent)
 
     def close(self) -> None:
         """Closes the file, so that it can be copied, moved or deleted; the next call opens it again.
@@ -126,15 +126,15 @@ class StorageSQLite(Storage):
         try:
             self._file.run(statement, values, create=create)
         except (sqlite3.Error, OverflowError) as error:
-            raise explained(error, self.path) from error
+            raise with_explanation(error, self.path) from error
 
     def _read(self, statement: str, key: str, *values: Any) -> list[tuple[Any, ...]]:
         try:
-            return self._file.run(statement, values or (fit(key),))
+            return self._file.run(statement, values or (escape(key),))
         except sqlite3.Error as error:
             if is_unreadable(error):
-                raise CheckpointUnreadable(meaning_of(error), self._where(key)) from error
-            raise explained(error, self.path) from error
+                raise CheckpointUnreadable(explanation_of(error), self._where(key)) from error
+            raise with_explanation(error, self.path) from error
 
     def _where(self, key: str) -> str:
         return f"{self.path}, key {key!r}"
@@ -145,4 +145,4 @@ class StorageSQLite(Storage):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
-        self._open_late()
+        self._set_file()
