@@ -4,7 +4,7 @@ import contextlib
 import itertools
 import threading
 import uuid
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from typing import Literal
 
 from dotflow.abc.shared_lock import SharedLock
@@ -99,14 +99,10 @@ class Checkpoints:
             raise
 
     def _lock_workflow(self) -> None:
-        try:
+        with _usable(self._storage):
             lock = self._storage.lock(self._workflow_id)
             key = lock.__enter__()
             self._workflow_lock = lock
-        except DotflowError:  # said in our own words
-            raise
-        except Exception as error:  # somebody else's code, and a border: nothing has run yet, and nothing will
-            raise _storage_error(self._storage, error) from error
         if key is not None:
             self._run_lock = _RunLock((key, self._workflow_id))
 
@@ -142,19 +138,14 @@ class Checkpoints:
 
     def _void_all(self, tasks: Sequence[Task]) -> None:
         """Those of earlier runs no longer count, nor those that runs which go on still would make."""
-        try:
-            with self._turn:
-                for other in self._run_lock.sharing:
-                    other.is_void = other is not self._run_lock
-                if self._storage.clear(self._workflow_id):
-                    return
-                # From the end: cut off in the middle of it, what is left is the beginning of one run.
-                for key in reversed(self._keys(tasks)):
-                    self._storage.delete(key)
-        except DotflowError:  # said in our own words
-            raise
-        except Exception as error:  # somebody else's code, and a border: nothing has run yet, and nothing will
-            raise _storage_error(self._storage, error) from error
+        with _usable(self._storage), self._turn:
+            for other in self._run_lock.sharing:
+                other.is_void = other is not self._run_lock
+            if self._storage.clear(self._workflow_id):
+                return
+            # From the end: cut off in the middle of it, what is left is the beginning of one run.
+            for key in reversed(self._keys(tasks)):
+                self._storage.delete(key)
 
     def _keys(self, tasks: Sequence[Task]) -> list[str]:
         """The keys of what is there, each once, also of tasks that the workflow had once and no longer has."""
@@ -196,14 +187,9 @@ class Checkpoints:
 
     def _void(self, void: Sequence[Task]) -> None:
         """From the end: cut off in the middle of it, nothing is left without what it was made from."""
-        try:
-            with self._turn:
-                for task in reversed(void):
-                    self._storage.delete(self._storage.key(task))
-        except DotflowError:  # said in our own words
-            raise
-        except Exception as error:  # somebody else's code, and a border: nothing has run yet, and nothing will
-            raise _storage_error(self._storage, error) from error
+        with _usable(self._storage), self._turn:
+            for task in reversed(void):
+                self._storage.delete(self._storage.key(task))
 
     def _read(self, task: Task) -> Context | None:
         storage = self._storage
@@ -235,6 +221,17 @@ class Checkpoints:
                 f"Workflow {self._workflow_id!r} was started anew while this run of it went on: only the newer run's "
                 f"values are saved, this one's are kept in memory."
             )
+
+
+@contextlib.contextmanager
+def _usable(storage: Storage) -> Iterator[None]:
+    """Turns what the storage raises into the StorageError of a run that has not begun."""
+    try:
+        yield
+    except DotflowError:  # already in our words
+        raise
+    except Exception as error:  # the storage may be the user's
+        raise _storage_error(storage, error) from error
 
 
 def _storage_error(storage: Storage, error: Exception) -> StorageError:
