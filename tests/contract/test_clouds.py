@@ -239,7 +239,7 @@ class TestClear:
         storage._bucket.put(f"{storage._prefix}w/workflow.json", b"{}")
 
         for call in (lambda: storage.get("w/0"), lambda: storage.post("w/0", Context(2)), lambda: storage.clear("w")):
-            with pytest.raises(StorageError, match=r"w/workflow\.json is not what .* has written there.*delete it"):
+            with pytest.raises(StorageError, match=r"w/workflow\.json can't be read: it is not a lease.*delete it"):
                 call()
 
     def test_a_damaged_object_is_named(self, make: MakeStorage) -> None:
@@ -288,7 +288,7 @@ class TestLease:
             monkeypatch.setattr(storage._bucket, "put", slow)
             if moment == "before":
                 lose()
-            with pytest.raises(StorageError, match="no longer this process's"):
+            with pytest.raises(StorageError, match="lost its lease"):
                 storage.post("w/0", Context(1))
 
         assert len(put) == (moment == "during")
@@ -413,7 +413,7 @@ class TestRefusals:
     @pytest.mark.parametrize(
         ("status", "code", "cure"),
         [
-            (404, "NoSuchBucket", "create the bucket"),
+            (404, "NoSuchBucket", "Create the bucket"),
             (403, "AccessDenied", "s3:PutObject"),
             (403, "InvalidAccessKeyId", "AWS_ACCESS_KEY_ID"),
             (403, "SignatureDoesNotMatch", "AWS_SECRET_ACCESS_KEY"),
@@ -443,7 +443,7 @@ class TestRefusals:
 
     @pytest.mark.parametrize(
         ("status", "cure"),
-        [(404, "create the bucket"), (403, ".create and .delete"), (400, "name is right")],
+        [(404, "Create the bucket"), (403, ".create and .delete"), (400, "Check the bucket's name")],
     )
     def test_what_google_refuses(
         self, start: Callable[[StorageObjects], str], monkeypatch: pytest.MonkeyPatch, status: int, cure: str
@@ -476,7 +476,7 @@ class TestRefusals:
             settle(monkeypatch, server.url)
             message = start(KINDS[kind]("values"), workflow_id=None)
 
-        assert "the credentials need" in message
+        assert "Grant the credentials" in message
 
     @pytest.mark.parametrize("kind", KINDS)
     def test_what_a_service_wants_repeated_is_repeated(self, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -513,7 +513,7 @@ class TestRefusals:
             message = start(KINDS[kind]("values"))
 
         assert 1 < len(server.asked) <= (s3_bucket.MAX_ATTEMPTS if kind == "s3" else 20)
-        assert "try again later" in message
+        assert "Try again later" in message
 
     @pytest.mark.parametrize("kind", KINDS)
     def test_silence_is_not_waited_for(
@@ -584,7 +584,7 @@ class TestRefusals:
         message = start(StorageS3("xx y"))
 
         assert "s3://xx y" in message
-        assert "bucket's name is right" in message
+        assert "Check the bucket's name" in message
         assert "regex" not in message
 
     def test_no_credentials_for_s3(
@@ -649,7 +649,7 @@ class TestRefusals:
 
         error = workflow.result_task()[0].errors[0]
         assert error.exception == "StorageError"
-        assert "s3://values can't be used: the service said ExpiredToken" in error.message
+        assert "s3://values can't be used: the service returned ExpiredToken" in error.message
         assert not [value for value in S3_SETTINGS.values() if len(value) > 15 and value in error.traceback]
         assert "botocore" not in error.traceback
 
@@ -666,7 +666,7 @@ class TestRefusals:
         settle_s3(s3_server, monkeypatch.setenv)
         settle_gcs(gcs_server, monkeypatch.setenv)
 
-        assert "create the bucket" in start(KINDS[kind]("missing"))
+        assert "Create the bucket" in start(KINDS[kind]("missing"))
 
 
 def settle(monkeypatch: pytest.MonkeyPatch, url: str) -> None:

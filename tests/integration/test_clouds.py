@@ -230,7 +230,7 @@ def test_who_lost_the_lease_stops_before_it_writes(start: Start, tmp_path: Path)
 
     assert late["status"] == "Failed"
     assert late["all"] == ["Completed", "Failed", "Not started"]
-    assert "no longer this process's" in late["errors"][1][0]
+    assert "lost its lease" in late["errors"][1][0]
     kept = facts(start("start(resume=True)"))
     assert (kept["status"], kept["values"]) == ("Completed", values)
     assert (tmp_path / "ran").read_text().split() == ["first", "stops", "stops", "last"]

@@ -144,7 +144,7 @@ def test_what_has_expired_is_taken_over(
     second.acquire()
 
     for call in (first.check, lambda: first.update(generation="x"), first.check):
-        with pytest.raises(LeaseLost, match=r"'nightly' is no longer this process's.*has it now.*resume=True"):
+        with pytest.raises(LeaseLost, match=r"'nightly' lost its lease.*took it over.*resume=True"):
             call()
     before = register.text
     first.release()
@@ -267,7 +267,7 @@ def test_what_it_can_t_read_it_does_not_take(lease_of: MakeLease, register: Fake
     register.write("x", None)
     register.text = text
 
-    with pytest.raises(StorageError, match="is not what dotflow has written there"):
+    with pytest.raises(StorageError, match="it is not a lease record"):
         lease_of(register).acquire()
     assert register.text == text
 

@@ -253,7 +253,7 @@ def test_what_sqlite_cannot_hold_is_refused(storage: StorageSQLite) -> None:
     fill(storage, 1)
     connection_of(storage).setlimit(sqlite3.SQLITE_LIMIT_LENGTH, 10_000)
 
-    with pytest.raises(sqlite3.DataError, match=r"flow\.db: the value is too large.*1 GB.*StorageFile"):
+    with pytest.raises(sqlite3.DataError, match=r"flow\.db: the value is larger than.*1 GB.*StorageFile"):
         storage.post("w/1", Context("x" * 20_000, 1))
     assert list(storage.list_keys()) == ["w/0"]
 
@@ -761,8 +761,11 @@ def make_later(path: Path) -> None:
 
 #: How each is made, and what is said of it.
 STRANGERS: dict[str, tuple[Callable[[Path], object], str]] = {
-    "garbage": (lambda path: path.write_bytes(b"no database, but long enough to be one. " * 100), "no SQLite database"),
-    "short": (lambda path: path.write_bytes(b"hello"), "no SQLite database"),
+    "garbage": (
+        lambda path: path.write_bytes(b"long enough to be a database. " * 100),
+        "not a SQLite database",
+    ),
+    "short": (lambda path: path.write_bytes(b"hello"), "not a SQLite database"),
     "another program's": (make_foreign, "the database of another program, with the tables checkpoints"),
     "a later version's": (make_later, r"another version of dotflow \(format 2"),
 }
@@ -872,7 +875,7 @@ def test_a_full_disk_is_said_to_be_full(storage: StorageSQLite, path: Path) -> N
     (pages,) = connection.execute("PRAGMA page_count").fetchone()
     connection.execute(f"PRAGMA max_page_count = {pages}")
 
-    with pytest.raises(sqlite3.OperationalError, match=r"flow\.db: the disk is full; free some space"):
+    with pytest.raises(sqlite3.OperationalError, match=r"flow\.db: the disk is full.*Free some space"):
         storage.post("w/3", Context("x" * 100_000, 3))
     assert list(storage.list_keys()) == ["w/0", "w/1", "w/2"]
 
@@ -891,7 +894,7 @@ def test_what_cannot_be_opened_says_so(in_the_way: str, storage: StorageSQLite, 
 
     calls = looks(storage) if in_the_way == "the file" else {}
     for call in [*calls.values(), changes(storage)["post"]]:
-        with pytest.raises(sqlite3.OperationalError, match=r"flow\.db: it can't be opened; it may be a folder"):
+        with pytest.raises(sqlite3.OperationalError, match=r"flow\.db: it can't be opened: it may be a folder"):
             call()
 
 
@@ -941,7 +944,7 @@ def test_what_is_read_only_can_be_read(frozen: str, scripts: Scripts) -> None:
         assert scripts.run(READ).facts == {"found": [0, 1, 2]}
     else:
         with scripts.start(READ) as script:
-            assert "it can't be opened; it may be a folder, or be in a folder that is read-only" in script.end().err
+            assert "it can't be opened: it may be a folder, or its folder may be read-only" in script.end().err
     assert "read-only" in scripts.run(WRITE).facts["error"]
 
 

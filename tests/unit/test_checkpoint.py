@@ -170,7 +170,7 @@ class TestRestoring:
             def get(self, key: str) -> Context:
                 return {"value": 1}  # type: ignore[return-value]
 
-        with pytest.raises(StorageError, match=r"StorageRaw.*get\('w/0'\) gave a dict, not a Context"):
+        with pytest.raises(StorageError, match=r"StorageRaw.*get\('w/0'\) returned a dict, not a Context"):
             checkpoints(StorageRaw()).open(TASKS, resume=True)
 
     def test_a_value_of_another_task_is_refused(self) -> None:
@@ -179,7 +179,7 @@ class TestRestoring:
         storage.key = lambda task: "shared"  # type: ignore[method-assign]
         storage.post("shared", Context("second", task_id=1))
 
-        with pytest.raises(StorageError, match=r"get\('shared'\) gave task 1's value to task 0"):
+        with pytest.raises(StorageError, match=r"get\('shared'\) returned task 1's value for task 0"):
             checkpoints(storage).open(TASKS, resume=True)
 
     def test_an_unreadable_one_names_its_task(self) -> None:

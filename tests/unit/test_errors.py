@@ -123,7 +123,7 @@ EXAMPLES: list[tuple[DotflowError, list[str]]] = [
         StorageError("StorageDefault could not be read", "OSError: disk full"),
         ["could not be read", "OSError: disk full"],
     ),
-    (LeaseLost("The workflow 'w' is no longer this process's", "its lease ran out"), ["'w'", "its lease ran out"]),
+    (LeaseLost("Workflow 'w' lost its lease", "process 7 took it over"), ["'w'", "process 7 took it over"]),
     (EventLoopBlocked(), ["event loop", "isolate=True"]),
     (ProcessesUnsupported("win32"), ["POSIX", "win32", "ExecutorThread()"]),
     (CheckpointMismatch([(0, "m:a", "m:b"), (2, "m:c", "m:d")]), ["task 0", "m:a", "m:b", "task 2", "without resume"]),

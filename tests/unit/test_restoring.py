@@ -113,7 +113,7 @@ def test_the_value_of_a_class_depends_on_the_task_before() -> None:
     ("context", "initial", "said"),
     [
         (made(0, INCOMPARABLE), INCOMPARABLE, "can't be compared"),
-        (Context(1, 0, "w"), "digest", "does not say which initial_context"),
+        (Context(1, 0, "w"), "digest", "does not record which initial_context"),
     ],
 )
 def test_what_can_not_be_compared_is_restored_and_said(context: Context, initial: str, said: str) -> None:

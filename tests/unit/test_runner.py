@@ -325,7 +325,7 @@ class TestFailure:
         class Lost(StorageDefault):
             def post(self, key: str, context: Context) -> None:
                 if context.task_id == 1:
-                    raise LeaseLost("The workflow is no longer this process's", "another one has it")
+                    raise LeaseLost("Workflow 'w' lost its lease", "another process took it over")
                 super().post(key, context)
 
         house.storage = Lost()

@@ -26,7 +26,7 @@ class _Entry(Generic[T]):
         self.resource: T | None = None
 
 
-# An entry lives as long as a lock refers to it. The guard is never held while a resource is acquired or released.
+# An entry lives while a lock refers to it. No resource is acquired or released under the guard.
 _guard = threading.Lock()
 _entries: "weakref.WeakValueDictionary[tuple[type, Hashable], _Entry[Any]]" = weakref.WeakValueDictionary()
 
@@ -34,7 +34,7 @@ _entries: "weakref.WeakValueDictionary[tuple[type, Hashable], _Entry[Any]]" = we
 class SharedLock(ABC, Generic[T]):
     """A lock that the runs of one process share: the first to enter acquires it, the last to leave releases it.
 
-    Entering returns the key. Leaving may be repeated, so that an interrupt in the middle loses nothing.
+    Entering returns the key. Leaving may be repeated, in case it was interrupted.
     A forked process holds none of its parent's locks.
 
     Args:
@@ -50,14 +50,14 @@ class SharedLock(ABC, Generic[T]):
         """Returns the resource, not yet acquired."""
 
     def acquire(self, resource: T) -> None:
-        """Acquires the resource. Where this raises, the resource is released."""
+        """Acquires the resource. If this raises, `release` is called."""
 
     def release(self, resource: T) -> None:
-        """Releases the resource. It may be called again, and for a resource that was not acquired."""
+        """Releases the resource. May be called repeatedly, and for a resource that was not acquired."""
 
     @property
     def sharing(self) -> "frozenset[Self]":
-        """The locks of this process that share the resource now, this one included while it is entered."""
+        """The entered locks that share the resource now, this one included."""
         return frozenset() if self._entry is None else frozenset(self._entry.entered)  # type: ignore[arg-type]
 
     @property
@@ -69,7 +69,7 @@ class SharedLock(ABC, Generic[T]):
 
     @classmethod
     def held(cls, key: Hashable) -> T | None:
-        """Returns the resource that this process has acquired under a key, if any."""
+        """Returns the resource that this process has acquired under a key; None if it has none."""
         entry = _entries.get((cls, key))
         return entry.resource if entry is not None and entry.entered else None
 
@@ -96,8 +96,8 @@ class SharedLock(ABC, Generic[T]):
             self._entry = entry = _entries.setdefault((type(self), self.key), _Entry())
         with entry.turn:
             if not entry.entered:
-                self._release(entry)  # left by an interrupt
-                entry.resource = self.make()  # kept before it is acquired, so that an interrupt can't lose it
+                self._release(entry)  # an interrupt may have left one
+                entry.resource = self.make()  # stored before it is acquired, so that an interrupt can't lose it
                 self.acquire(entry.resource)
             entry.entered.add(self)
 
@@ -108,7 +108,7 @@ class SharedLock(ABC, Generic[T]):
 
 
 def _begin_anew() -> None:
-    """In a forked process: another thread of the parent may have held the guard."""
+    """Resets the module in a forked process, where the guard may be locked by a thread that is gone."""
     global _guard
     _guard = threading.Lock()
     _entries.clear()

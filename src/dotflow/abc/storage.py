@@ -1,4 +1,4 @@
-"""Storage: where the values of finished tasks are kept."""
+"""Storage: saves the values of finished tasks."""
 
 import contextlib
 from abc import ABC, abstractmethod
@@ -9,7 +9,7 @@ from dotflow.core.task import Task
 
 
 class Storage(ABC):
-    """Keeps contexts by key. A storage with `post`, `get` and `key` works; the rest has defaults made of these.
+    """Saves contexts under keys. `post`, `get` and `key` are enough; the other methods have defaults.
 
     Attributes:
         is_local: Whether only this machine can read what was saved. A run on a cluster then logs a warning.
@@ -21,51 +21,57 @@ class Storage(ABC):
 
     @abstractmethod
     def post(self, key: str, context: Context) -> None:
-        """Saves *context* under *key*, in place of what was there. What raises here fails the task."""
+        """Saves *context* under *key* and replaces an earlier one. An exception fails the task."""
 
     @abstractmethod
     def get(self, key: str) -> Context:
-        """What was saved under *key*; an empty Context if there is nothing.
+        """Returns what was saved under *key*; an empty Context if nothing was.
 
-        Raises CheckpointUnreadable where something is there that can't be read.
+        Raises:
+            CheckpointUnreadable: Something is saved there but can't be read.
         """
 
     @abstractmethod
     def key(self, task: Task) -> str:
-        """The key for the task's value: the same in every run, another one for every task and workflow."""
+        """Returns the key for the task's value: the same in every run, and unique to the task and its workflow."""
 
     def contains(self, key: str) -> bool:
-        """Whether something is saved under *key*. By default: whether `get` finds more than an empty Context."""
-        found = self.get(key)
-        return not (found.storage is None and found.task_id is None)
+        """Returns whether something is saved under *key*. The default looks for more than an empty Context."""
+        context = self.get(key)
+        return not (context.storage is None and context.task_id is None)
 
     def delete(self, key: str) -> None:
-        """Forgets *key*. By default: saves an empty Context in its place."""
+        """Deletes what is saved under *key*. The default saves an empty Context instead."""
         self.post(key, Context())
 
     def list_keys(self, prefix: str = "") -> Iterable[str]:
-        """The keys that begin with *prefix*. By default none: a plain `get` can't tell."""
+        """Returns the keys that begin with *prefix*. The default returns none."""
         return ()
 
     def clear(self, workflow_id: str) -> bool:
-        """Forgets all of one workflow at once. False, the default, where it can't: then each key is deleted."""
+        """Deletes all of one workflow at once and returns True. The default returns False: each key is deleted then."""
         return False
 
     def lock(self, workflow_id: str) -> contextlib.AbstractContextManager[Hashable]:
-        """Keeps other processes off one workflow until it is left. By default nobody is kept off.
+        """Returns a context manager that locks one workflow against other processes. The default locks nothing.
 
-        Entering raises WorkflowBusy when another process holds it. Runs of one process don't keep each other off: each
-        is given the name of the place, the same for all storage objects that keep this workflow there; None, the
-        default, where this object is the place. What is held is free again when the process is gone, however it ended.
+        The lock must end with its process, however that ends. Runs of one process share it, see SharedLock.
+
+        Returns:
+            A context manager. Entered, it returns a key that is equal for all objects of the same storage.
+            None, the default, means that each object is a storage of its own.
+
+        Raises:
+            WorkflowBusy: Entered while another process holds the lock.
         """
         return contextlib.nullcontext()
 
 
 def key_of(task: Task) -> str:
-    """The key that our own storages give a task: `workflow_id/task_id`."""
+    """Returns the key that our own storages give a task: `workflow_id/task_id`."""
     return f"{task.workflow_id}/{task.task_id}"
 
 
 def workflow_of(key: str) -> str:
-    """The workflow that such a key belongs to, whatever slashes its id has; empty for a key that is none of ours."""
+    """Returns the workflow id in such a key; "" if the key has no slash. The id may contain slashes itself."""
     return key.rpartition("/")[0]

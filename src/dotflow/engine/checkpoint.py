@@ -1,4 +1,4 @@
-"""Checkpoints: saving and restoring through a Storage, which step made what, and whose run it is that counts."""
+"""Checkpoints: saves and restores the values of one run through a Storage, and voids those of earlier runs."""
 
 import contextlib
 import itertools
@@ -20,14 +20,14 @@ from dotflow.errors import (
     ValueNotStorable,
 )
 
-#: What start() takes as `resume`, and what it means: no; yes; yes, unless the last run has finished all tasks.
+#: What start() takes as `resume`. "unfinished": only if the last run left a task unfinished.
 Resume = bool | Literal["unfinished"]
 
 
 class _RunLock(SharedLock[threading.RLock]):
-    """A run among those of this process that work on one workflow now. The resource is held by the one that writes.
+    """One of the runs of this process that work on one workflow. The resource is a lock for writing.
 
-    So no value of an older run is saved after a newer run has begun.
+    It ensures that no value of an older run is saved after a newer run has begun.
 
     Attributes:
         is_void: Whether a newer run has voided the values of this one.
@@ -40,12 +40,12 @@ class _RunLock(SharedLock[threading.RLock]):
 
 
 class Checkpoints:
-    """The finished tasks of one workflow, as its storage knows them, for one run.
+    """The checkpoints of one workflow, for one run.
 
     Args:
-        storage: Where they are kept.
-        workflow_id: Whose they are.
-        alone: Whether other processes are kept off the workflow meanwhile.
+        storage: Where they are saved.
+        workflow_id: The workflow.
+        exclusive: Whether the workflow is locked against other processes during the run.
         report: Writes a line into the log.
     """
 
@@ -62,15 +62,18 @@ class Checkpoints:
         self._run = ""
 
     def open(self, tasks: Sequence[Task], *, resume: Resume, sources: Sequence[int | None] = ()) -> dict[int, Context]:
-        """What counts of earlier runs, by task id; nothing unless *resume*. What does not count is deleted.
+        """Returns the valid checkpoints of earlier runs by task id, and deletes the others. Without *resume* all go.
 
         Args:
             tasks: The run's tasks.
             resume: Whether earlier runs count.
-            sources: For each task, the one whose value it is given as `previous_context`.
+            sources: For each task, the task whose value is its `previous_context`.
 
-        Raises WorkflowBusy when another process works on the workflow, CheckpointMismatch when a checkpoint was made by
-        another step than the one that stands there now, CheckpointUnreadable and StorageError. Then nothing is held.
+        Raises:
+            WorkflowBusy: Another process is running the workflow.
+            CheckpointMismatch: Another step made one of the checkpoints.
+            CheckpointUnreadable: A checkpoint can't be read.
+            StorageError: The storage can't be used. After any of these errors, the lock is released.
         """
         try:
             if self._exclusive:
@@ -79,22 +82,22 @@ class Checkpoints:
             self._turn = self._run_lock.resource
             self._digests = _digests_of(tasks)
             self._run = f"{uuid.uuid4().hex[:12]}/{len(tasks)}"
-            # With "unfinished", a run of this process that goes on finishes by itself, and this one begins anew.
+            # With "unfinished", another run of this process finishes its own work, so this one starts anew.
             if resume is True or (resume and len(self._run_lock.sharing) == 1):
                 checkpoints = [self._read(task) for task in tasks]
                 if resume is True or self._is_unfinished(checkpoints):
                     return self._restore(tasks, sources or (None,) * len(tasks), checkpoints)
             self._void_all(tasks)
-        except BaseException:  # Ctrl-C too: another process may try
+        except BaseException:  # Ctrl-C too
             self.close()
             raise
         return {}
 
     def close(self) -> None:
-        """Lets other processes work on the workflow. May be called again."""
+        """Releases the lock on the workflow. May be called again."""
         try:
             self._leave()
-        except KeyboardInterrupt:  # in the middle of it: it is finished all the same
+        except KeyboardInterrupt:  # finish first, then raise
             self._leave()
             raise
 
@@ -113,7 +116,12 @@ class Checkpoints:
             self._workflow_lock = None
 
     def save(self, task: Task, context: Context) -> None:
-        """Keep a value, and what it was made from. Raises ValueNotStorable or StorageError where it can not."""
+        """Saves a task's value with a record of its inputs.
+
+        Raises:
+            ValueNotStorable: The storage can't keep such a value.
+            StorageError: Saving failed.
+        """
         context.made_from(self._digests[task.task_id], task.previous_context, self._run)
         with self._turn:
             if self._run_lock.is_void:
@@ -128,45 +136,45 @@ class Checkpoints:
             self._storage.post(key, context)
         except ValueNotStorable as error:
             raise error.by(task.name) from error.__cause__
-        except LeaseLost:  # more than this value: the run ends by it
+        except LeaseLost:  # ends the run, not only this task
             raise
-        except Exception as error:  # somebody else's code, and a border: what it raises fails the task
+        except Exception as error:  # the storage may be the user's
             reason = f"{type(error).__name__}: {error}"
             raise StorageError(
                 f"Step '{task.name}' finished, but its value could not be saved as '{key}'", reason
             ) from error
 
     def _void_all(self, tasks: Sequence[Task]) -> None:
-        """Those of earlier runs no longer count, nor those that runs which go on still would make."""
+        """Voids all checkpoints: those of earlier runs, and those that other runs of this process would still save."""
         with _usable(self._storage), self._turn:
             for other in self._run_lock.sharing:
                 other.is_void = other is not self._run_lock
             if self._storage.clear(self._workflow_id):
                 return
-            # From the end: cut off in the middle of it, what is left is the beginning of one run.
+            # From the last: after a crash in between, the rest is the beginning of one run.
             for key in reversed(self._keys(tasks)):
                 self._storage.delete(key)
 
     def _keys(self, tasks: Sequence[Task]) -> list[str]:
-        """The keys of what is there, each once, also of tasks that the workflow had once and no longer has."""
+        """Returns the keys of all checkpoints, those of tasks that the workflow no longer has included."""
         storage, keys = self._storage, dict[str, None]()
         for task in tasks:
             if storage.contains(key := storage.key(task)):
                 keys[key] = None
         for task_id in itertools.count(len(tasks)) if tasks else ():
-            # No task of an earlier run is known any more, but its place makes its key, in most storages.
+            # The tasks of an earlier run are unknown, but in most storages the index alone determines the key.
             key = storage.key(Task(task_id, tasks[-1].step, workflow_id=self._workflow_id))
-            if key in keys or not storage.contains(key):  # found already: the place makes no key here
+            if key in keys or not storage.contains(key):  # seen before: the index doesn't determine it here
                 break
             keys[key] = None
         return list(keys)
 
     def _is_unfinished(self, checkpoints: Sequence[Context | None]) -> bool:
-        """Whether the last run left one of today's tasks, which it had, without a checkpoint."""
+        """Returns whether a task that the last run had is without a checkpoint."""
         inputs = [context.inputs for context in checkpoints if context is not None]
         if None in inputs:
             self._report(
-                f"{type(self._storage).__name__} keeps values only, so it can't say whether the last run is finished: "
+                f"{type(self._storage).__name__} keeps values only, which don't show whether the last run finished: "
                 "all tasks run."
             )
             return False
@@ -186,7 +194,7 @@ class Checkpoints:
         return restoration.restored
 
     def _void(self, void: Sequence[Task]) -> None:
-        """From the end: cut off in the middle of it, nothing is left without what it was made from."""
+        """Deletes checkpoints, the last first: after a crash in between, none is left without its inputs."""
         with _usable(self._storage), self._turn:
             for task in reversed(void):
                 self._storage.delete(self._storage.key(task))
@@ -198,19 +206,19 @@ class Checkpoints:
             key = storage.key(task)
             context = storage.get(key)
             if context.__class__ is not Context and not isinstance(context, Context):
-                raise TypeError(f"get({key!r}) gave a {type(context).__name__}, not a Context")
+                raise TypeError(f"get({key!r}) returned a {type(context).__name__}, not a Context")
             if context.task_id is None:
                 if context.storage is None and not storage.contains(key):
                     return None
-                context = Context(context, task.task_id, task.workflow_id)  # it kept the value only, which is enough
+                context = Context(context, task.task_id, task.workflow_id)  # the value alone was saved
             elif context.task_id != task.task_id:
-                raise ValueError(f"get({key!r}) gave task {context.task_id}'s value to task {task.task_id}")
+                raise ValueError(f"get({key!r}) returned task {context.task_id}'s value for task {task.task_id}")
         except CheckpointUnreadable as error:
             where = f"{type(storage).__name__} under {key!r}"
             raise error.at(where, f"{task.task_id} {task.name}") from error.__cause__
-        except DotflowError:  # said in our own words
+        except DotflowError:  # already in our words
             raise
-        except Exception as error:  # somebody else's code, and a border: nothing has run yet, and nothing will
+        except Exception as error:  # the storage may be the user's
             raise _storage_error(storage, error) from error
         return context
 
@@ -218,14 +226,14 @@ class Checkpoints:
         if not self._has_reported_void:
             self._has_reported_void = True
             self._report(
-                f"Workflow {self._workflow_id!r} was started anew while this run of it went on: only the newer run's "
-                f"values are saved, this one's are kept in memory."
+                f"Workflow {self._workflow_id!r} was started anew during this run: only the newer run's values are "
+                f"saved, and this run's stay in memory."
             )
 
 
 @contextlib.contextmanager
 def _usable(storage: Storage) -> Iterator[None]:
-    """Turns what the storage raises into the StorageError of a run that has not begun."""
+    """Turns an exception of the storage into the StorageError of a run that has not begun."""
     try:
         yield
     except DotflowError:  # already in our words
@@ -235,18 +243,18 @@ def _usable(storage: Storage) -> Iterator[None]:
 
 
 def _storage_error(storage: Storage, error: Exception) -> StorageError:
-    """What start() raises when the storage does."""
+    """Returns the error of start() for an exception of the storage."""
     what = str(error)
     if isinstance(error, OSError) and error.strerror and error.filename is not None:
-        # Without the other name of a rename, which is nobody's business.
-        what = f"{error.strerror}: {str(error.filename)!r}. Mend that, or give Config(storage=...) another place"
+        # Without the second path of a rename, which is internal.
+        what = f"{error.strerror}: {str(error.filename)!r}. Correct that, or give the storage another path"
     reason = f"{type(error).__name__}: {what}"
     return StorageError(f"{type(storage).__name__} can't be used, so nothing was run", reason)
 
 
 def _digests_of(tasks: Sequence[Task]) -> list[str]:
-    """What the tasks' initial contexts are compared by: taken before a step can change them."""
-    digest_of_value: dict[int, str] = {}  # by the value's id, since all tasks of one add() share it
+    """Returns the digests of the tasks' initial contexts, taken before a step can change the values."""
+    digest_of_value: dict[int, str] = {}  # by the id of a value, which all tasks of one add() share
     digests = []
     for task in tasks:
         value = task.initial_context.storage if task.has_initial else None

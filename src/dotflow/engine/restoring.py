@@ -1,4 +1,4 @@
-"""What a resume restores: a checkpoint counts only while it is what would be made now."""
+"""Which checkpoints a resume restores: those that the run would make again just the same."""
 
 from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple
@@ -7,17 +7,17 @@ from dotflow.core.context import Context
 from dotflow.core.task import Task
 from dotflow.errors import CheckpointMismatch, ValueNotStorable
 
-NO_INITIAL: Final = ""  # in place of a digest: there is no initial context
-INCOMPARABLE: Final = "?"  # in place of a digest: the codec refuses the value
+NO_INITIAL: Final = ""  # instead of a digest, for no initial context
+INCOMPARABLE: Final = "?"  # instead of a digest, for a value that the codec refuses
 
 
 class Restoration(NamedTuple):
-    """What becomes of the checkpoints that were found.
+    """What a resume does with the checkpoints.
 
     Attributes:
-        restored: The contexts that count, by task id.
-        void: Why each other one does not count, by task id, in the order of `add`.
-        notes: What is restored without a comparison, and why: one sentence each.
+        restored: The valid contexts, by task id.
+        void: The reasons why the others are void, by task id, in the order of `add`.
+        notes: A sentence for each checkpoint that is restored without a comparison.
     """
 
     restored: dict[int, Context]
@@ -28,12 +28,12 @@ class Restoration(NamedTuple):
 def restore(
     tasks: Sequence[Task], sources: Sequence[int | None], initials: Sequence[str], found: Mapping[int, Context]
 ) -> Restoration:
-    """Decide which checkpoints count.
+    """Decides which checkpoints are valid.
 
     Args:
         tasks: The run's tasks.
-        sources: For each, the task whose value it is given as `previous_context`.
-        initials: For each, the digest of its initial context.
+        sources: For each task, the task whose value is its `previous_context`.
+        initials: For each task, the digest of its initial context.
         found: The checkpoints, by task id.
 
     Raises:
@@ -64,7 +64,7 @@ def restore(
 
 
 def digest_of(value: object) -> str:
-    """What an initial context is compared by, in every process the same."""
+    """Returns the digest of an initial context, the same in every process."""
     if value is None:
         return NO_INITIAL
     from dotflow.codec.canonical import digest  # here, since most workflows never need it
@@ -76,7 +76,7 @@ def digest_of(value: object) -> str:
 
 
 def takes_previous(task: Task, context: Context) -> bool:
-    """Whether the value may depend on the task before. A class's actions may ask for it where its step does not."""
+    """Returns whether the value may depend on the previous one, which the actions of a class may take, too."""
     value = context.storage
     is_of_class = value.__class__ is list and bool(value) and isinstance(value[0], Context)
     return is_of_class or "previous_context" in task.step.context_params
@@ -89,7 +89,7 @@ def _why_void(context: Context, initial: str) -> str:
 
 
 def _why_moved(tasks: Sequence[Task], context: Context, source: int | None, restored: Mapping[int, Context]) -> str:
-    """Why the value of the task before is not the one that it was made from."""
+    """Returns why the value was made from another source than it would be now; "" if it was not."""
     if context.inputs is not None and context.inputs.previous != source:
         return (
             f"it was made from {_value_of(tasks, context.inputs.previous)}, and is given {_value_of(tasks, source)} now"
@@ -115,12 +115,12 @@ def _uncertainty(context: Context, initial: str) -> str:
     if initial == INCOMPARABLE:
         return "though its initial_context can't be compared with the earlier one: no storage could keep such a value"
     if context.inputs is None and initial != NO_INITIAL:
-        return "though its checkpoint does not say which initial_context it was made with"
+        return "though its checkpoint does not record which initial_context it was made with"
     return ""
 
 
 def _is_same_step(was: str, now: str) -> bool:
-    """Whether two identities mean one step. A script that is run is called `__main__`, the same one imported is not."""
+    """Returns whether two identities name one step. A script is `__main__` when run, and has a name when imported."""
     if was == now:
         return True
     (module, _, name), (module_now, _, name_now) = was.partition(":"), now.partition(":")

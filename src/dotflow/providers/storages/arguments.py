@@ -1,4 +1,4 @@
-"""What storages in files are told: checked once, in the same words."""
+"""The arguments that the storages in files share."""
 
 import os
 from pathlib import Path
@@ -10,16 +10,16 @@ DURABILITIES: Final = ("power", "process")
 
 
 def check_arguments(path: object, pickle: object, durability: object, *, expected: str) -> Path:
-    """The path, absolute, since a step may go to another folder.
+    """Checks the arguments, and returns the absolute path, since a step may change the current folder.
 
     Args:
-        path: Of a file or a folder.
+        path: The path of a file or a folder.
         pickle: Whether values may be pickled.
         durability: One of DURABILITIES.
-        wanted: What the path is.
+        expected: What the path is, for the error.
 
     Raises:
-        InvalidArgument: One of them means nothing.
+        InvalidArgument: One of the arguments is invalid.
     """
     if not isinstance(path, str | os.PathLike) or not os.fspath(path) or "\0" in os.fspath(path):
         raise InvalidArgument("path", path, expected)

@@ -1,4 +1,4 @@
-"""Files that are there as a whole or not at all, whatever happens while they are written."""
+"""Atomic writes: a file is there as a whole or not at all."""
 
 import contextlib
 import itertools
@@ -8,29 +8,28 @@ import threading
 from hashlib import sha256
 from typing import Final
 
-PARTIAL_SUFFIX: Final = ".tmp"  # how the name of a file ends while it is being written
+PARTIAL_SUFFIX: Final = ".tmp"  # of a file that is being written
 CREATE_FLAGS: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
 
 _counter: Final = itertools.count()
 
 
 def write_atomic(folder: str, name: str, data: bytes, *, synced: bool) -> None:
-    """Puts *data* into *folder* as *name*, in place of what was there; makes the folder if need be.
+    """Writes a file and replaces an earlier one. Makes the folder if it is missing.
 
-    Written beside, and renamed. Where it raises, what was there before is still there, and nothing else is.
+    The data is written to a temporary file, which is renamed. After an exception, the earlier file is unchanged.
 
     Args:
         folder: The folder's path.
         name: The file's name.
-        data: All of it.
-        synced: Whether it has reached the disk when this returns, the folder's entry too, so that a power cut can't
-            undo it. Otherwise it outlives the process, but perhaps not the system.
+        data: The content.
+        synced: Whether to wait until file and folder are on the disk. Otherwise a power cut may undo the write.
     """
     partial = f"{folder}{os.sep}.{name}.{os.getpid()}.{next(_counter)}{PARTIAL_SUFFIX}"
     try:
         _write(partial, folder, data, synced=synced)
         os.replace(partial, f"{folder}{os.sep}{name}")
-    except BaseException:  # Ctrl-C too: half a file is of no use to anybody
+    except BaseException:  # Ctrl-C too
         with contextlib.suppress(OSError):
             os.unlink(partial)
         raise
@@ -39,23 +38,23 @@ def write_atomic(folder: str, name: str, data: bytes, *, synced: bool) -> None:
 
 
 def write_new(folder: str, name: str, data: bytes | memoryview, *, synced: bool) -> str:
-    """Puts large *data* into *folder* as *name*, where nothing is yet; makes the folder if need be. Its SHA-256.
+    """Writes a new, large file, and returns its SHA-256. Makes the folder if it is missing.
 
-    The file is there while it is written. Where this raises, it is not there.
+    The file is visible while it is written. After an exception it is gone.
 
     Args:
         folder: The folder's path.
         name: The file's name.
-        data: All of it.
-        synced: Whether it has reached the disk when this returns. The folder's entry may not have.
+        data: The content.
+        synced: Whether to wait until the file is on the disk. Its entry in the folder may not be.
     """
     path = f"{folder}{os.sep}{name}"
     digest = sha256()
     hashing = threading.Thread(target=digest.update, args=(data,), name="dotflow checksum", daemon=True)
-    hashing.start()  # it takes as long as the disk, and neither needs Python meanwhile
+    hashing.start()  # hashing takes as long as writing, and both release the GIL
     try:
         _write(path, folder, data, synced=synced)
-    except BaseException:  # Ctrl-C too: half a file is of no use to anybody
+    except BaseException:  # Ctrl-C too
         with contextlib.suppress(OSError):
             os.unlink(path)
         raise
@@ -68,7 +67,7 @@ def _write(path: str, folder: str, data: bytes | memoryview, *, synced: bool) ->
     descriptor = _open_new(path, folder, synced=synced)
     try:
         written = os.write(descriptor, data)
-        while written < len(data):  # Linux writes no more than 2 GiB at once, and a full disk what still fits
+        while written < len(data):  # Linux writes up to 2 GiB at once, a full disk what fits
             written += os.write(descriptor, memoryview(data)[written:])
         if synced:
             sync(descriptor)
@@ -85,7 +84,7 @@ def _open_new(path: str, folder: str, *, synced: bool) -> int:
 
 
 def make_folder(folder: str, *, synced: bool) -> None:
-    """Makes a folder, and those that it stands in, as far as they are missing."""
+    """Makes a folder and its missing parents."""
     parent = os.path.dirname(folder)
     if parent and not os.path.isdir(parent):
         make_folder(parent, synced=synced)
@@ -96,19 +95,19 @@ def make_folder(folder: str, *, synced: bool) -> None:
 
 
 def sync(descriptor: int) -> None:
-    """Waits until what was written through *descriptor* is on the disk."""
+    """Waits until the file behind *descriptor* is on the disk."""
     if sys.platform == "darwin":
         import fcntl
 
-        # There fsync leaves it in the disk's own cache: developer.apple.com, "Reducing Disk Writes".
+        # On macOS, fsync leaves the data in the disk's cache: developer.apple.com, "Reducing Disk Writes".
         fcntl.fcntl(descriptor, fcntl.F_FULLFSYNC)
     else:
         os.fsync(descriptor)
 
 
 def sync_folder(folder: str) -> None:
-    """Waits until the folder's entries are on the disk: what was renamed into it is then found there."""
-    if os.name == "nt":  # there a folder can't be opened, and NTFS keeps its entries in a journal
+    """Waits until the folder's entries are on the disk, renamed ones included."""
+    if os.name == "nt":  # NTFS has a journal for entries, and folders can't be opened
         return
     descriptor = os.open(folder, os.O_RDONLY)
     try:

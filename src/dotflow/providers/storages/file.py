@@ -19,30 +19,29 @@ from dotflow.providers.storages.part_files import PartFiles, remove_orphans, ste
 from dotflow.providers.storages.safe_name import is_plain, safe_name
 
 SUFFIX: Final = ".json"
-FOLDER_SUFFIX: Final = ".checkpoints"  # how the folder of a workflow ends, so that it can't be mistaken for another one
-VOID_SUFFIX: Final = ".void"  # how it ends when what is in it no longer counts
+FOLDER_SUFFIX: Final = ".checkpoints"  # of a workflow's folder, so that it is no folder of others
+VOID_SUFFIX: Final = ".void"  # of a workflow's folder whose values are void
 
 _counter: Final = itertools.count()
 
 
 class StorageFile(Storage):
-    """Keeps each value in a readable JSON file, which is there as a whole or not at all, and comes back as it was.
+    """Saves each value in a readable JSON file, which is written atomically.
 
     `path/nightly.checkpoints/3.json` is the value of task 3 of the workflow "nightly". Bytes, arrays and frames of more
-    than 64 KB lie beside it as they are, in `3.5f0c9a2104e7d8b1.bin` (or `.arrows`, an Arrow IPC stream). Ids and keys
-    that can't be file names are given safe ones, and nothing ever lands outside *path*.
+    than 64 KB are files beside it: `3.5f0c9a2104e7d8b1.bin`, or `.arrows` for an Arrow IPC stream. Ids and keys that
+    can't be file names get safe ones, so nothing is written outside of *path*.
 
     Args:
-        path: The folder; made at the first checkpoint. A relative one is meant from where the process is now.
-        pickle: Whether values that the codec refuses are pickled. Whoever can write to the folder can then run any
-            program when a checkpoint is read: choose it for folders only that nobody else can write to. A pickle also
-            depends on the versions of what is in it.
-        durability: "power": a checkpoint survives a power cut and costs an fsync of the file and its folder.
-            "process": it survives the death of the process (kill -9 too) and is several times as fast; after a power
-            cut it may be missing, or be reported as unreadable.
+        path: The folder, made at the first checkpoint. A relative path counts from the current folder.
+        pickle: Whether to pickle values that the codec refuses. Reading a pickle can run any program. So use it only
+            for folders that only you can write to. A pickle depends on the versions of the packages in it.
+        durability: "power": a checkpoint survives a power cut, and costs an fsync of the file and its folder.
+            "process": it survives the end of the process, kill -9 included, and is several times as fast. After a
+            power cut it may be missing or unreadable.
 
     Raises:
-        InvalidArgument: One of them means nothing.
+        InvalidArgument: One of the arguments is invalid.
     """
 
     is_local = True
@@ -55,10 +54,9 @@ class StorageFile(Storage):
         self._pickle = pickle
         self._root = str(self.path)
         self._synced = durability == "power"
-        self._last_folder = ("", self._folder(""))  # the workflow that was asked for last, and its folder
+        self._last_folder = ("", self._folder(""))  # the last workflow and its folder
 
     def post(self, key: str, context: Context) -> None:
-        """As Storage says; the file is on the disk when it returns."""
         folder, name = self._location(key)
         with PartFiles(folder, name, synced=self._synced) as parts:
             document = pack(key, context, pickle=self._pickle, put=parts.put)
@@ -81,11 +79,9 @@ class StorageFile(Storage):
             raise error.at(where=path) from error.__cause__
 
     def key(self, task: Task) -> str:
-        """As Storage says: `workflow_id/task_id`."""
         return key_of(task)
 
     def contains(self, key: str) -> bool:
-        """As Storage says; a file that can't be read is contained."""
         return os.path.lexists(os.sep.join(self._location(key)))
 
     def delete(self, key: str) -> None:
@@ -96,11 +92,11 @@ class StorageFile(Storage):
                 sync_folder(folder)
 
     def list_keys(self, prefix: str = "") -> Iterable[str]:
-        """As Storage says, in order."""
+        """Returns the keys in order."""
         return sorted(key for key in self._keys() if key.startswith(prefix))
 
     def clear(self, workflow_id: str) -> bool:
-        """As Storage says. The folder is renamed first, so that a crash leaves all of it or nothing."""
+        """Renames the workflow's folder first, so a crash leaves all values or none."""
         folder = self._folder(workflow_id)
         void = f"{self._root}{os.sep}.{os.path.basename(folder)}.{os.getpid()}.{next(_counter)}{VOID_SUFFIX}"
         try:
@@ -110,23 +106,23 @@ class StorageFile(Storage):
         if self._synced:
             sync_folder(self._root)
         _remove_void(void)
-        with contextlib.suppress(OSError):  # somebody put files of their own there: they stay where they were
+        with contextlib.suppress(OSError):  # still there if it holds files of others, which stay
             os.rename(void, folder)
         return True
 
     def lock(self, workflow_id: str) -> contextlib.AbstractContextManager[Hashable]:
-        """As Storage says, by a lock in the folder. What a process that was killed left half-written is removed."""
+        """Locks a file in the folder, and then removes what a killed process left half-written."""
         return FileLock(self.path, workflow_id, data_folder=self.path, on_acquired=lambda: self._clean_up(workflow_id))
 
     def _folder(self, workflow_id: str) -> str:
         return f"{self._root}{os.sep}{safe_name(workflow_id)}{FOLDER_SUFFIX}"
 
     def _location(self, key: str) -> tuple[str, str]:
-        """The folder and the name of a key's file."""
+        """Returns the folder and the name of a key's file."""
         workflow_id, slash, task = key.rpartition("/")
         if not slash:
             return self._root, safe_name(task) + SUFFIX
-        last, folder = self._last_folder  # together, since other threads do the same
+        last, folder = self._last_folder  # read together, since threads share it
         if workflow_id != last:
             folder = self._folder(workflow_id)
             self._last_folder = workflow_id, folder
@@ -138,11 +134,11 @@ class StorageFile(Storage):
             if suffix == FOLDER_SUFFIX:
                 yield from self._keys_in(entry.path, f"{name}/")
             elif suffix == SUFFIX:
-                with contextlib.suppress(OSError, CheckpointUnreadable):  # none of ours, or gone by now
+                with contextlib.suppress(OSError, CheckpointUnreadable):  # not a checkpoint, or deleted meanwhile
                     yield key_in(Path(entry.path))
 
     def _keys_in(self, folder: str, prefix: str) -> Iterator[str]:
-        """The keys in a workflow's folder. Only a safe name that is not the text itself has to be looked up."""
+        """Yields the keys in a workflow's folder. A key is read from its file only if the names do not show it."""
         for entry in _entries(folder):
             name, suffix = os.path.splitext(entry.name)
             if suffix != SUFFIX:
@@ -150,7 +146,7 @@ class StorageFile(Storage):
             if is_plain(prefix[:-1]) and is_plain(name):
                 yield prefix + name
             else:
-                with contextlib.suppress(OSError, CheckpointUnreadable):  # damaged, or gone by now
+                with contextlib.suppress(OSError, CheckpointUnreadable):  # damaged, or deleted meanwhile
                     yield key_in(Path(entry.path))
 
     def _clean_up(self, workflow_id: str) -> None:
@@ -175,10 +171,10 @@ def _entries(folder: str) -> list[os.DirEntry[str]]:
 
 
 def _remove_void(void: str) -> None:
-    """Removes what no longer counts. What isn't ours stays, and so does its folder then."""
+    """Removes the files of a void folder, and the folder unless it holds files of others."""
     for entry in _entries(void):
         if entry.name.endswith((SUFFIX, PARTIAL_SUFFIX)) or stem_of(entry.name):
-            with contextlib.suppress(OSError):  # gone already, or a folder: that is none of ours
+            with contextlib.suppress(OSError):  # deleted already, or a folder
                 os.unlink(entry.path)
     with contextlib.suppress(OSError):
         os.rmdir(void)

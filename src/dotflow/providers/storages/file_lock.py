@@ -1,4 +1,4 @@
-"""One process at a time works on a workflow: a lock that dies with its process."""
+"""FileLock: one process of this machine at a time works on a workflow. The lock ends with its process."""
 
 import contextlib
 import errno
@@ -18,23 +18,22 @@ from dotflow.providers.storages.safe_name import safe_name
 if TYPE_CHECKING:
     from filelock import BaseFileLock
 
-#: Where no lock can be made since the place can't be written to, nobody is disturbed: what follows from that is said by
-#: the first checkpoint that can't be saved, and what can be read is still read.
+#: Errors of a folder that can't be written to. A run goes on without a lock there: it can still read checkpoints, and
+#: the first one that can't be saved fails its task.
 UNWRITABLE: Final = frozenset({errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOSPC, errno.EDQUOT})
 FORBIDDEN: Final = frozenset({errno.EACCES, errno.EPERM})
 
 
 class FileLock(SharedLock["BaseFileLock"]):
-    """Keeps other processes off a workflow until it is left; other runs of this process may join.
+    """Locks a workflow against other processes of this machine.
+
+    Entering raises WorkflowBusy if another process holds the lock, and StorageError if another user owns it.
 
     Args:
-        folder: Where the lock is kept; made if it is missing.
+        folder: The folder of the lock file, made if it is missing.
         workflow_id: The workflow.
-        values_in: The folder that values are written to.
-        at_first: Called when this process has just got the lock, before any of its runs goes on.
-
-    Entering raises WorkflowBusy where another process has it, and StorageError where nobody can tell, since the lock is
-    another user's.
+        data_folder: The folder of the values.
+        on_acquired: Called when this process has acquired the lock, before any of its runs continues.
     """
 
     def __init__(
@@ -47,13 +46,13 @@ class FileLock(SharedLock["BaseFileLock"]):
         self._on_acquired = on_acquired
 
     def make(self) -> "BaseFileLock":
-        from filelock import FileLock  # here, since it loads asyncio, and only named workflows need it
+        from filelock import FileLock  # slow to import, and only named workflows need it
 
-        # Of our own, and any thread may release it: a background run ends in another one than it began in.
+        # A background run releases it in another thread.
         return FileLock(self._path, timeout=0, thread_local=False)
 
     def acquire(self, resource: "BaseFileLock") -> None:
-        """Takes the lock, or does without where none can be made."""
+        """Acquires the lock, or goes on without one if the folder can't be written to."""
         from filelock import Timeout
 
         try:
@@ -67,7 +66,7 @@ class FileLock(SharedLock["BaseFileLock"]):
             if error.errno not in UNWRITABLE:
                 raise
             return
-        with contextlib.suppress(OSError):  # no room for it: then nobody is told who has it
+        with contextlib.suppress(OSError):  # without room on the disk, an error does not name the holder
             _write_holder(self._path)
         self._on_acquired()
 
@@ -75,12 +74,14 @@ class FileLock(SharedLock["BaseFileLock"]):
         resource.release()
 
     def _foreign_lock(self, error: OSError) -> StorageError:
-        message = f"The lock {self._path} belongs to another user, so nobody can tell whether the workflow is run"
-        return StorageError(message, f"{error.strerror}; let its group write to it, or use a folder of your own")
+        advice = "Let its group write to it, or use a folder of your own"
+        return StorageError(
+            f"The lock {self._path} can't be acquired", f"it belongs to another user ({error.strerror}). {advice}"
+        )
 
 
 def _write_holder(path: Path) -> None:
-    """Writes down who has it, for those who are refused."""
+    """Writes the holder into the lock file, for the errors of other processes."""
     holder = {"host": socket.gethostname(), "process": os.getpid(), "since": clock.now().isoformat(timespec="seconds")}
     path.write_text(json.dumps(holder))
 
@@ -89,5 +90,5 @@ def _read_holder(path: Path) -> tuple[str, str]:
     try:
         holder = json.loads(path.read_text())
         return f"process {holder['process']} on host {holder['host']}", str(holder["since"])
-    except (OSError, ValueError, KeyError, TypeError):  # it is just being written, or the system keeps us from reading
+    except (OSError, ValueError, KeyError, TypeError):  # being written, or locked against reading
         return "another process", ""

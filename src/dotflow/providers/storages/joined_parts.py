@@ -1,4 +1,4 @@
-"""Large values of a checkpoint one after the other in one column beside its document: both change at once."""
+"""Parts of a checkpoint joined in one column beside its document, so that both change at once."""
 
 from hashlib import sha256
 
@@ -9,7 +9,7 @@ class JoinedParts:
     """The parts of one document.
 
     Args:
-        data: What is in the column, where they are read.
+        data: The column's content, for reading.
     """
 
     __slots__ = ("_data", "_parts")
@@ -19,19 +19,19 @@ class JoinedParts:
         self._parts: list[bytes | memoryview] = []
 
     def put(self, raw: Raw) -> Part:
-        """Takes a part, as dotflow.codec.parts says."""
+        """Adds a part; see dotflow.codec.parts."""
         data = raw.copy()
         self._parts.append(data)
         return Part(str(len(self._parts)), len(data), sha256(data).hexdigest())
 
     def data(self) -> bytes | memoryview | None:
-        """What goes into the column: nothing, where there are no parts."""
+        """Returns the column's content; None without parts."""
         if len(self._parts) < 2:
             return self._parts[0] if self._parts else None
         return b"".join(self._parts)
 
     def fetch(self, part: Part, before: int) -> bytes | None:
-        """Gives a part, as dotflow.codec.parts says."""
+        """Returns a part; see dotflow.codec.parts."""
         data = self._data
         if data is None or before + part.size > len(data):
             return None

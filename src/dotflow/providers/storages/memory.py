@@ -1,4 +1,4 @@
-"""StorageDefault: memory."""
+"""StorageDefault: values in memory."""
 
 from collections.abc import Iterable
 
@@ -8,7 +8,7 @@ from dotflow.core.task import Task
 
 
 class StorageDefault(Storage):
-    """Keeps values in memory, as the objects that they are, for the life of the process."""
+    """Keeps values in memory, as the same objects, until the process ends."""
 
     outlives_process = False
 

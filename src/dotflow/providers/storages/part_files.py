@@ -1,6 +1,6 @@
-"""Large values of a checkpoint in files of their own beside its document: `3.5f0c9a2104e7d8b1.bin` beside `3.json`.
+"""Parts of a checkpoint as files beside its document: `3.5f0c9a2104e7d8b1.bin` beside `3.json`.
 
-They are written first, and removed last. Which of them count, the document says.
+Parts are written before the document and removed after it. Only those that it refers to are valid.
 """
 
 import contextlib
@@ -19,12 +19,12 @@ _NAME: Final = re.compile(rf"(.+)\.[0-9a-f]{{16}}(?:{re.escape(BYTES_SUFFIX)}|{r
 
 
 class PartFiles:
-    """The parts of one document. Within it the document may be written or removed; what no longer counts goes then.
+    """The parts of one document. On leaving it, parts that the document does not refer to are removed.
 
     Args:
-        folder: The folder of the document.
+        folder: The document's folder.
         name: The document's name.
-        synced: Whether they have to be on the disk before the document is.
+        synced: Whether the parts must be on the disk before the document.
     """
 
     __slots__ = ("_folder", "_name", "_new_parts", "_old_parts", "_path", "_synced")
@@ -43,11 +43,11 @@ class PartFiles:
     def __exit__(self, *raised: object) -> None:
         if self._new_parts or self._old_parts:
             referenced = self.referenced()
-            if referenced is not None:  # else nobody can tell what the document needs
+            if referenced is not None:  # None: an unreadable document may need any of them
                 remove(self._folder, {*self._new_parts, *(self._old_parts or ())} - referenced)
 
     def put(self, raw: Raw) -> Part:
-        """Writes a part, as dotflow.codec.parts says."""
+        """Writes a part; see dotflow.codec.parts."""
         name = new_part_name(self._stem, raw.suffix)
         self._new_parts.append(name)
         return Part(name, raw.data.nbytes, write_new(self._folder, name, raw.copy(), synced=self._synced))
@@ -57,12 +57,12 @@ class PartFiles:
         return os.path.splitext(self._name)[0]
 
     def sync(self) -> None:
-        """Waits until the names of the parts are on the disk: a disk may keep the document's name and lose theirs."""
+        """Waits until the entries of the parts are on the disk, which may otherwise keep the document's alone."""
         if self._new_parts and self._synced:
             sync_folder(self._folder)
 
     def fetch(self, part: Part, before: int) -> bytes | None:
-        """Reads a part, as dotflow.codec.parts says. No file is opened that is not beside the document."""
+        """Reads a part, if it is beside the document; see dotflow.codec.parts."""
         if stem_of(part.name) != self._stem or os.sep in part.name:
             return None
         try:
@@ -72,7 +72,7 @@ class PartFiles:
             return None
 
     def referenced(self) -> set[str] | None:
-        """The parts that the document names; none where there is no document, None where it can't be read."""
+        """Returns the parts that the document refers to, an empty set without one; None if it can't be read."""
         try:
             return {name for name in parts_in(Path(self._path)) if stem_of(name) == self._stem}
         except (FileNotFoundError, NotADirectoryError):
@@ -82,30 +82,30 @@ class PartFiles:
 
 
 def new_part_name(stem: str, suffix: str) -> str:
-    """A name that no part had before."""
+    """Returns a unique name for a part."""
     return f"{stem}.{os.urandom(8).hex()}{suffix}"
 
 
 def stem_of(name: str) -> str | None:
-    """The document that a part belongs to, without its suffix; None if it is not the name of a part."""
+    """Returns the name of a part's document without its suffix; None if *name* is not that of a part."""
     match = _NAME.fullmatch(name)
     return match and match[1]
 
 
 def remove(folder: str, names: Iterable[str]) -> None:
-    """Removes parts. What can't be removed stays until the next run looks."""
+    """Removes parts. The next run tries again those that can't be removed."""
     for name in names:
         with contextlib.suppress(OSError):
             os.unlink(f"{folder}{os.sep}{name}")
 
 
 def remove_orphans(folder: str, names: Iterable[str], suffix: str) -> None:
-    """Removes the parts that no document names: a process was killed before it wrote the document, or after.
+    """Removes the parts that no document refers to, left by a killed process.
 
     Args:
         folder: The folder.
-        names: What is in it.
-        suffix: How the names of documents end.
+        names: The names of all files in it.
+        suffix: The suffix of documents.
     """
     parts: dict[str, set[str]] = {}
     for name in names:

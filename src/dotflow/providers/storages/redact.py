@@ -1,14 +1,20 @@
-"""A service's own words, in an error of ours: in one line, and without what a URL may hide."""
+"""Messages of services in our errors: one line without secrets."""
 
 import re
 from typing import Final
 
 LOGIN: Final = re.compile(r"(?<=//)[^/\s@]*@")
-QUERY: Final = re.compile(r"\?[^\s\"'<>()\[\].,;:?!][^\s\"'<>]*")  # a question's mark has no text behind it
-MAX_LENGTH: Final = 300  # characters of somebody else's message
+QUERY: Final = re.compile(r"\?[^\s\"'<>()\[\].,;:?!][^\s\"'<>]*")  # not a question mark in a sentence
+MAX_LENGTH: Final = 300  # characters
 
 
 def redact(text: str) -> str:
-    """Somebody else's message, without logins and queries of URLs, and not too long."""
+    """Returns a message in one line, shortened, and without the logins and queries of URLs."""
     line = " ".join(QUERY.sub("", LOGIN.sub("", text)).split())
     return line if len(line) <= MAX_LENGTH else f"{line[:MAX_LENGTH]}…"
+
+
+def with_advice(message: str, advice: str) -> str:
+    """Returns a message and what to do about it, as two sentences."""
+    message = message.rstrip(". ")
+    return f"{message} {advice}" if message.endswith("?") else f"{message}. {advice}"

@@ -1,4 +1,4 @@
-"""File names that are safe on every system, for any text."""
+"""safe_name: file names for any text, safe on every system."""
 
 import re
 from hashlib import sha256
@@ -7,19 +7,18 @@ from typing import Final
 PLAIN: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 UNSAFE: Final = re.compile(r"[^a-z0-9]+")
 
-#: Windows takes these for devices, whatever folder they stand in.
+#: Names of devices on Windows, in every folder.
 DEVICES: Final = frozenset(
     ["con", "prn", "aux", "nul", *(f"{port}{number}" for port in ("com", "lpt") for number in range(10))]
 )
 
-MAX_READABLE: Final = 40  # characters of a text that isn't safe which its name still shows
+MAX_READABLE: Final = 40  # characters of an unsafe text in its name
 
 
 def safe_name(text: str) -> str:
-    """A file name for *text*: the text itself if it is short and plain, else what is plain in it and a digest.
+    """Returns a file name for *text*: the text itself if it is short and plain, otherwise a plain excerpt and a digest.
 
-    Different texts have different names, on systems too that don't tell capitals from small letters. A name has no dot
-    and no slash, so it can't lead anywhere, and any ending makes a kind of its own.
+    Different texts have different names, on systems that ignore case, too. A name has no dot and no slash.
     """
     if is_plain(text):
         return text
@@ -28,5 +27,5 @@ def safe_name(text: str) -> str:
 
 
 def is_plain(text: str) -> bool:
-    """Whether *text* is its own safe name."""
+    """Returns whether *text* is its own safe name."""
     return PLAIN.fullmatch(text) is not None and text not in DEVICES

@@ -1,4 +1,4 @@
-"""A bucket: the few things that a storage asks of a service that keeps objects."""
+"""Bucket: what a storage needs of an object store."""
 
 import copy
 from abc import ABC, abstractmethod
@@ -11,17 +11,17 @@ from dotflow.errors import InvalidArgument
 from dotflow.providers.storages.leases.lease import Register
 from dotflow.providers.storages.leases.lease_record import Entry
 
-JSON_TYPE = "application/json"  # the media type of what isn't said to be something else
-MAX_PREFIX = 700  # bytes; with what is put behind it, a name stays under the 1,024 that both services allow
+JSON_TYPE = "application/json"
+MAX_PREFIX = 700  # bytes; both services allow names of 1,024
 
 
 class StoredObject(NamedTuple):
     """An object as it was read.
 
     Attributes:
-        data: What is in it.
-        version: Of this very object: the condition of a write.
-        age: Seconds since it was put, by the service's own clock.
+        data: Its content.
+        version: Its version, the condition of a write.
+        age: Seconds since it was written, by the service's clock.
     """
 
     data: bytes
@@ -30,11 +30,11 @@ class StoredObject(NamedTuple):
 
 
 class Bucket(ABC):
-    """Objects under their names. Every call that fails raises StorageError, with nothing secret in it.
+    """A bucket of an object store. Each call that fails raises a StorageError without secrets.
 
     Attributes:
-        name: The bucket.
-        where: The bucket, for readers: "s3://name".
+        name: Its name.
+        url: Its URL, such as "s3://name".
     """
 
     name: str
@@ -43,44 +43,48 @@ class Bucket(ABC):
     @property
     @abstractmethod
     def endpoint(self) -> str:
-        """The service that it is kept by: where two of them have a bucket of one name, they differ in this."""
+        """The URL of the service, which distinguishes buckets of the same name."""
 
     @abstractmethod
     def with_timeout(self, seconds: float) -> Self:
-        """The same one, where each call is tried once, and given up after about so many seconds of silence."""
+        """Returns the same bucket with one attempt for each call, and about so many seconds for the response."""
 
     @abstractmethod
     def get(self, name: str) -> StoredObject | None:
-        """An object, if there is one."""
+        """Returns an object; None if there is none."""
 
     @abstractmethod
     def exists(self, name: str) -> bool:
-        """Whether there is such an object."""
+        """Returns whether there is such an object."""
 
     @abstractmethod
     def put(self, name: str, data: bytes, content_type: str = JSON_TYPE) -> None:
-        """Puts an object there as a whole, in place of another one."""
+        """Writes an object as a whole and replaces an earlier one."""
 
     @abstractmethod
     def put_if(self, name: str, data: bytes, version: str | None) -> str | None:
-        """Puts it there if *version* is what is there still (None: nothing); its version, or None if it is not."""
+        """Writes an object if its current version is *version* (None: there is no object).
+
+        Returns:
+            The new version; None if another version is there.
+        """
 
     @abstractmethod
     def delete(self, names: Sequence[str]) -> None:
-        """Deletes objects, of which some may be gone already."""
+        """Deletes objects. Some may be missing."""
 
     @abstractmethod
     def list_names(self, prefix: str) -> Iterator[str]:
-        """The names that begin so, however many."""
+        """Yields the names of all objects that begin with *prefix*."""
 
 
 class ObjectRegister(Register):
-    """The text of a workflow, as an object.
+    """The text of a workflow as an object.
 
     Args:
-        bucket: Where it is.
-        name: The object's.
-        briefly: The same bucket, for what is soon given up.
+        bucket: The bucket.
+        name: The object.
+        short_timeout: The same bucket with a shorter timeout.
     """
 
     def __init__(self, bucket: Bucket, name: str, short_timeout: Bucket) -> None:
@@ -105,13 +109,13 @@ class ObjectRegister(Register):
 
 
 def age(date: str | None, modified: str | datetime | None) -> float:
-    """Seconds since an object was put, by the service's clock, in whole ones, as HTTP is.
+    """Returns the whole seconds since an object was written, by the service's clock.
 
     Args:
-        date: When the service answered.
-        modified: When the object was put, as the service said in the same answer.
+        date: The time of the response.
+        modified: The time of the object's last write in that response.
     """
-    if date is None or modified is None:  # nobody can say: as fresh as can be, so that nothing is taken from anybody
+    if date is None or modified is None:  # unknown: with this age, no lease is taken over
         return 0.0
     if isinstance(modified, str):
         modified = parsedate_to_datetime(modified)
@@ -119,18 +123,18 @@ def age(date: str | None, modified: str | datetime | None) -> float:
 
 
 def check_bucket(bucket: object) -> str:
-    """The bucket's name. Raises InvalidArgument."""
+    """Returns the name of a bucket. Raises InvalidArgument."""
     if not isinstance(bucket, str) or not bucket or not bucket.isprintable() or _has_path(bucket):
         raise InvalidArgument("bucket", bucket, "the name of a bucket, without s3:// or gs:// and without a path")
     return bucket
 
 
 def _has_path(bucket: str) -> bool:
-    return not bucket.startswith("arn:") and not {"/", ":"}.isdisjoint(bucket)  # S3 calls an access point by its ARN
+    return not bucket.startswith("arn:") and not {"/", ":"}.isdisjoint(bucket)  # the ARN of an access point
 
 
 def check_prefix(prefix: object) -> str:
-    """What all names begin with: empty, or ending in a slash, which is added. Raises InvalidArgument."""
+    """Returns a prefix, with a slash at its end unless it is empty. Raises InvalidArgument."""
     if isinstance(prefix, str) and prefix.isprintable():
         parts = prefix.removesuffix("/").split("/")
         if prefix == "" or (set(parts).isdisjoint({"", ".", ".."}) and len(prefix.encode()) <= MAX_PREFIX):
@@ -140,7 +144,7 @@ def check_prefix(prefix: object) -> str:
 
 
 def check_optional_text(argument: str, value: object, expected: str) -> str | None:
-    """Text, or None. Raises InvalidArgument."""
+    """Returns a text or None. Raises InvalidArgument."""
     if value is not None and (not isinstance(value, str) or not value):
-        raise InvalidArgument(argument, value, f"{expected}, or None for what the environment says")
+        raise InvalidArgument(argument, value, f"{expected}, or None for that of the environment")
     return value

@@ -10,21 +10,20 @@ from dotflow.providers.storages.leases.lease_record import SECONDS
 
 
 class StorageGCS(StorageObjects):
-    """Keeps each value in a readable JSON object of a Google Cloud Storage bucket: runs go on on another machine.
+    """Saves each value in a readable JSON object of a Google Cloud Storage bucket. Any machine can resume the workflow.
 
-    Credentials and endpoint are those that Google's library finds: `GOOGLE_APPLICATION_CREDENTIALS`, `gcloud auth
-    application-default login`, the service account of the machine, `STORAGE_EMULATOR_HOST`. Needs
-    `pip install 'dotflow[gcp]'`.
+    Google's library finds credentials and endpoint: `GOOGLE_APPLICATION_CREDENTIALS`, `gcloud auth application-default
+    login`, the service account of the machine, `STORAGE_EMULATOR_HOST`. Needs `pip install 'dotflow[gcp]'`.
 
     Args:
-        bucket: The bucket; it has to be there.
-        prefix: What all names begin with; a slash is put at its end. Nothing is ever read or written elsewhere.
-        project: The project that requests belong to; None for none, which reading and writing objects doesn't need.
-        lease: How long a workflow stays taken after the machine that ran it is gone: seconds, or a text such as "2m".
-            It is renewed three times in that time.
+        bucket: The bucket. It must exist.
+        prefix: The beginning of all names; a slash is added at its end. Nothing is read or written elsewhere.
+        project: The project of the requests; None for none, which objects don't need.
+        lease: How long a workflow stays locked after its machine is gone: seconds, or a text such as "2m". It is
+            renewed three times in that time.
 
     Raises:
-        InvalidArgument: One of them means nothing.
+        InvalidArgument: One of the arguments is invalid.
         MissingExtra: google-cloud-storage is missing.
     """
 

@@ -1,4 +1,4 @@
-"""A bucket of Google Cloud Storage, asked through Google's library."""
+"""A bucket of Google Cloud Storage, through Google's library."""
 
 import copy
 from collections.abc import Callable, Iterator, Sequence
@@ -13,20 +13,20 @@ from dotflow.providers.storages.buckets.gcs_errors import storage_error
 
 T = TypeVar("T")
 
-TIMEOUT: Final = (5.0, 20.0)  # seconds to reach the service, and in which it has to say something
-RETRY_TIMEOUT: Final = 30.0  # seconds that one call may take, repeated where Google's library says that it is worth it
+TIMEOUT: Final = (5.0, 20.0)  # seconds to connect, and without a byte
+RETRY_TIMEOUT: Final = 30.0  # seconds for a call with its retries; Google's library decides which errors to retry
 MAX_BATCH: Final = 100  # calls in one request: cloud.google.com/storage/docs/batch
 
 NOT_FOUND: Final = 404
-PRECONDITION_FAILED: Final = 412  # it is no longer what it was: cloud.google.com/storage/docs/request-preconditions
+PRECONDITION_FAILED: Final = 412  # cloud.google.com/storage/docs/request-preconditions
 
 
 class GCSBucket(Bucket):
-    """A bucket, as Bucket says.
+    """A bucket of Google Cloud Storage.
 
     Args:
         name: The bucket.
-        project: The project that requests belong to, if any.
+        project: The project of the requests, if any.
     """
 
     def __init__(self, name: str, project: str | None) -> None:
@@ -42,7 +42,6 @@ class GCSBucket(Bucket):
         return str(self._call(lambda client: client.api_endpoint))
 
     def with_timeout(self, seconds: float) -> Self:
-        """As Bucket says, by the same client."""
         bucket = copy.copy(self)
         bucket._timeout = seconds
         return bucket
@@ -61,7 +60,7 @@ class GCSBucket(Bucket):
         return self._call(lambda client: bool(self._blob(client, name).exists(**self._call_options())))
 
     def put(self, name: str, data: bytes, content_type: str = JSON_TYPE) -> None:
-        """As Bucket says. To repeat it is harmless, since only the holder of a workflow puts its values."""
+        # Safe to retry: only the holder of a workflow writes its values.
         self._call(lambda client: self._upload(client, name, data, content_type))
 
     def put_if(self, name: str, data: bytes, version: str | None) -> str | None:
@@ -74,7 +73,7 @@ class GCSBucket(Bucket):
         for start in range(0, len(names), MAX_BATCH):
             batch_names = names[start : start + MAX_BATCH]
             if len(batch_names) == 1 or self._call(partial(self._delete_batch, names=batch_names), NOT_FOUND) is None:
-                for name in batch_names:  # one of them is gone: each for itself, since the answer is but one
+                for name in batch_names:  # one is missing, and the response does not say which
                     self._call(partial(self._delete, name=name), NOT_FOUND)
 
     def list_names(self, prefix: str) -> Iterator[str]:
@@ -84,9 +83,9 @@ class GCSBucket(Bucket):
             yield from [blob.name for blob in page]
 
     def _read(self, name: str) -> Any:
-        """The answer to a request for an object; None if there is none.
+        """Returns the response to a request for an object; None if there is none.
 
-        The library's own download doesn't tell of generation and age, so that it would take three requests instead.
+        The library's own download does not return generation and age.
         """
 
         def request(client: Any) -> Any:
@@ -99,14 +98,14 @@ class GCSBucket(Bucket):
             return response
 
         response = self._call(lambda client: self._with_retry(request)(client), NOT_FOUND)
-        if response is None and not self._bucket_exists:  # a bucket that is missing has no objects either
+        if response is None and not self._bucket_exists:  # or the bucket is missing
             self._call(lambda client: list(client.list_blobs(self.name, max_results=1, **self._call_options())))
         self._bucket_exists = True
         return response
 
     def _upload(self, client: Any, name: str, data: bytes, content_type: str, **condition: int) -> str:
         blob = self._blob(client, name)
-        blob.cache_control = "no-store"  # where everybody may read, the service would answer from a cache otherwise
+        blob.cache_control = "no-store"  # public objects are cached otherwise
         blob.upload_from_string(data, content_type=content_type, checksum="crc32c", **self._call_options(), **condition)
         return str(blob.generation)
 
@@ -127,7 +126,7 @@ class GCSBucket(Bucket):
         return client.bucket(self.name).blob(name)
 
     def _call(self, request: Callable[[Any], T], none_for: int = 0) -> T:
-        """What the service answers; None for an error of this status. Raises StorageError."""
+        """Returns the result of a request; None for an error with this status. Raises StorageError."""
         from google.api_core.exceptions import GoogleAPIError
         from google.auth.exceptions import GoogleAuthError
         from requests import RequestException
@@ -136,11 +135,11 @@ class GCSBucket(Bucket):
         try:
             return request(self._client.get(self._make_client))
         except (GoogleAPIError, GoogleAuthError, RequestException, ValueError, OSError) as error:
-            # ValueError, OSError: an endpoint that is none, a file of credentials that can't be read
+            # ValueError, OSError: an invalid endpoint, or an unreadable file of credentials
             if none_for and getattr(error, "code", None) == none_for:
                 return None  # type: ignore[return-value]
             failure = storage_error(error, self.url)
-        raise failure  # not from there: what the library has at hand when it fails is nobody else's business
+        raise failure  # outside of the except: the library's frames hold credentials
 
     def _make_client(self) -> Any:
         from google.cloud import storage
@@ -148,7 +147,7 @@ class GCSBucket(Bucket):
         return storage.Client(project=self._project)
 
     def _call_options(self) -> dict[str, Any]:
-        """For how long a call is waited for. What is repeated, and how, the library says."""
+        """Returns the timeout and the retries of a call."""
         from google.cloud.storage.retry import DEFAULT_RETRY
 
         if self._timeout is not None:

@@ -1,35 +1,36 @@
-"""What the errors of Google Cloud Storage mean to whoever runs a workflow: what to do, and nothing that is secret."""
+"""Errors of Google Cloud Storage and its library as StorageErrors with advice and without secrets."""
 
 from collections.abc import Mapping
 from typing import Any, Final
 
 from dotflow.errors import StorageError
-from dotflow.providers.storages.redact import redact
+from dotflow.providers.storages.redact import redact, with_advice
 
 CREDENTIALS: Final = (
-    "run `gcloud auth application-default login`, set GOOGLE_APPLICATION_CREDENTIALS, or give the machine a service "
-    "account, and see that it is still valid"
+    "Run `gcloud auth application-default login`, set GOOGLE_APPLICATION_CREDENTIALS, or give the machine a service "
+    "account, and check that it is still valid"
 )
 PERMISSIONS: Final = (
-    "the credentials need storage.objects.list, .get, .create and .delete on the bucket, as in the role Storage Object "
-    "User"
+    "Grant the credentials storage.objects.list, .get, .create and .delete on the bucket, as the role Storage Object "
+    "User does"
 )
-NETWORK: Final = "see that the network and STORAGE_EMULATOR_HOST, if it is set, are right, and try again"
-
-SETTINGS: Final = "see that the settings are right"
+NETWORK: Final = "Check the network and STORAGE_EMULATOR_HOST, if it is set, and try again"
+SETTINGS: Final = "Check the settings of Google's library"
+UNKNOWN: Final = "Look that up in the service's documentation"
+LATER: Final = "Try again later"
 
 #: By the status: cloud.google.com/storage/docs/json_api/v1/status-codes
 ADVICE: Final[Mapping[int, str]] = {
-    400: "see that the bucket's name is right",
+    400: "Check the bucket's name",
     401: CREDENTIALS,
     403: PERMISSIONS,
-    404: "create the bucket, or see that its name and STORAGE_EMULATOR_HOST, if it is set, are right",
-    429: "the service asks for a pause: try again later",
-    500: "the service fails: try again later",
-    502: "the service fails: try again later",
-    503: "the service fails: try again later",
+    404: "Create the bucket, or check its name and STORAGE_EMULATOR_HOST, if it is set",
+    429: LATER,
+    500: LATER,
+    502: LATER,
+    503: LATER,
 }
-#: By the name of the error, or of what it is a kind of.
+#: By the class of the error, or a base class.
 CLIENT_ADVICE: Final[Mapping[str, str]] = {
     "TransportError": NETWORK,
     "GoogleAuthError": CREDENTIALS,
@@ -43,28 +44,28 @@ CLIENT_ADVICE: Final[Mapping[str, str]] = {
 
 
 def storage_error(error: Any, url: str) -> StorageError:
-    """What failed, what was said, and what to do about it.
+    """Returns an exception of Google's library as a StorageError.
 
     Args:
-        error: What Google's library raised.
-        where: The bucket.
+        error: The exception.
+        url: The bucket.
     """
-    error = getattr(error, "cause", None) or error  # of the last try, where it was tried again and again
+    error = getattr(error, "cause", None) or error  # the last attempt's
     kinds = [kind.__name__ for kind in type(error).__mro__]
     code = getattr(error, "code", None)
     if isinstance(code, int):
-        message = f"the service said {int(code)} {kinds[0]}: {redact(str(getattr(error, 'message', '')))}"
-        advice = ADVICE.get(int(code), "see what that means in the service's documentation")
+        message = f"the service returned {int(code)} {kinds[0]}: {redact(str(getattr(error, 'message', '')))}"
+        advice = ADVICE.get(int(code), UNKNOWN)
     else:
-        first = error.args[0] if error.args else ""  # the others may be a whole answer of a service for credentials
+        first = error.args[0] if error.args else ""  # the others may contain credentials
         details = _system_message(error) or (first if isinstance(first, str) else type(first).__name__)
         message = f"{kinds[0]}: {redact(details)}"
         advice = next((CLIENT_ADVICE[kind] for kind in kinds if kind in CLIENT_ADVICE), SETTINGS)
-    return StorageError(f"The bucket {url} can't be used", f"{message.rstrip('. ')}; {advice}")
+    return StorageError(f"The bucket {url} can't be used", with_advice(message, advice))
 
 
 def _system_message(error: BaseException) -> str:
-    """What the system said, inside of all that it was wrapped in: "Connection refused"; '' if it said nothing."""
+    """Returns the innermost message of the system, such as "Connection refused"; "" if there is none."""
     message, pending, seen = "", [error], set()
     while pending:
         current = pending.pop()

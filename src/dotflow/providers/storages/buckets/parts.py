@@ -1,4 +1,4 @@
-"""Large values of a checkpoint in objects of their own: `3.5f0c9a2104e7d8b1.bin` beside `3.json`."""
+"""Parts of a checkpoint as objects of their own: `3.5f0c9a2104e7d8b1.bin` beside `3.json`."""
 
 from collections.abc import Iterator
 from hashlib import sha256
@@ -12,10 +12,13 @@ CONTENT_TYPE: Final = "application/octet-stream"
 
 
 class PartObjects:
-    """The parts of one document.
+    """The parts of one document before they are written.
 
     Args:
         task: The document's name, without its suffix.
+
+    Attributes:
+        contents: The parts by name.
     """
 
     def __init__(self, task: str) -> None:
@@ -23,14 +26,14 @@ class PartObjects:
         self.contents: dict[str, bytes] = {}
 
     def put(self, raw: Raw) -> Part:
-        """Takes a part, as dotflow.codec.parts says, for whoever puts the pieces into the bucket."""
+        """Adds a part; see dotflow.codec.parts."""
         name, content = new_part_name(self._task, raw.suffix), bytes(raw.copy())
         self.contents[name] = content
         return Part(name, len(content), sha256(content).hexdigest())
 
 
 def list_parts(bucket: Bucket, document: str) -> Iterator[str]:
-    """The names of the objects of a document's parts, also of those that it no longer names."""
+    """Yields the names of a document's part objects, those that it no longer refers to included."""
     folder, _, task = document.rpartition("/")
     stem = task.rpartition(".")[0]
     for name in bucket.list_names(f"{folder}/{stem}."):
@@ -39,7 +42,7 @@ def list_parts(bucket: Bucket, document: str) -> Iterator[str]:
 
 
 def fetch_part(bucket: Bucket, document: str, part: Part) -> bytes | None:
-    """Reads a part, as dotflow.codec.parts says. No object is read that is not beside the document."""
+    """Reads a part, if it is beside the document; see dotflow.codec.parts."""
     folder, _, task = document.rpartition("/")
     if stem_of(part.name) != task.rpartition(".")[0] or "/" in part.name:
         return None

@@ -1,4 +1,4 @@
-"""StorageS3: objects in a bucket of Amazon S3, or of a service that speaks like it."""
+"""StorageS3: objects in a bucket of Amazon S3, or of a compatible service."""
 
 from dotflow.core.durations import Duration
 from dotflow.providers.optional import require_extra
@@ -10,20 +10,20 @@ from dotflow.providers.storages.leases.lease_record import SECONDS
 
 
 class StorageS3(StorageObjects):
-    """Keeps each value in a readable JSON object of an S3 bucket: runs go on on another machine.
+    """Saves each value in a readable JSON object of an S3 bucket. Any machine can resume the workflow.
 
-    Credentials, profile, endpoint and proxies are those that boto3 finds: `AWS_ACCESS_KEY_ID`, `AWS_PROFILE`,
-    `AWS_ENDPOINT_URL`, `~/.aws/config`, the role of the machine. Needs `pip install 'dotflow[aws]'`.
+    boto3 finds credentials, profile, endpoint and proxies: `AWS_ACCESS_KEY_ID`, `AWS_PROFILE`, `AWS_ENDPOINT_URL`,
+    `~/.aws/config`, the role of the machine. Needs `pip install 'dotflow[aws]'`.
 
     Args:
-        bucket: The bucket; it has to be there.
-        prefix: What all names begin with; a slash is put at its end. Nothing is ever read or written elsewhere.
-        region: The bucket's region; None for what the environment says.
-        lease: How long a workflow stays taken after the machine that ran it is gone: seconds, or a text such as "2m".
-            It is renewed three times in that time.
+        bucket: The bucket. It must exist.
+        prefix: The beginning of all names; a slash is added at its end. Nothing is read or written elsewhere.
+        region: The bucket's region; None for that of the environment.
+        lease: How long a workflow stays locked after its machine is gone: seconds, or a text such as "2m". It is
+            renewed three times in that time.
 
     Raises:
-        InvalidArgument: One of them means nothing.
+        InvalidArgument: One of the arguments is invalid.
         MissingExtra: boto3 is missing.
     """
 

@@ -1,4 +1,4 @@
-"""A bucket of Amazon S3, asked through boto3."""
+"""A bucket of Amazon S3, through boto3."""
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final, Self, TypeVar
@@ -10,23 +10,23 @@ from dotflow.providers.storages.buckets.s3_errors import code_of, delete_error, 
 
 T = TypeVar("T")
 
-CONNECT_TIMEOUT: Final = 5.0  # seconds to reach the service
-READ_TIMEOUT: Final = 20.0  # seconds in which it has to say something
-MAX_ATTEMPTS: Final = 4  # of each request, in all: boto3's "standard" mode knows which errors are worth it
+CONNECT_TIMEOUT: Final = 5.0  # seconds
+READ_TIMEOUT: Final = 20.0  # seconds without a byte
+MAX_ATTEMPTS: Final = 4  # of each request; boto3's mode "standard" decides which errors to retry
 #: Keys in a request: docs.aws.amazon.com/AmazonS3/latest/API/API_DeleteObjects.html
 PAGE_SIZE: Final = 1000
 
 NOT_FOUND: Final = frozenset({"NoSuchKey", "404"})
-#: No longer what it was, or changed just now: docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-writes.html
+#: Another version, or a concurrent write: docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-writes.html
 PRECONDITION_FAILED: Final = frozenset({"PreconditionFailed", "412", "ConditionalRequestConflict", *NOT_FOUND})
 
 
 class S3Bucket(Bucket):
-    """A bucket, as Bucket says.
+    """A bucket of Amazon S3, or of a compatible service.
 
     Args:
         name: The bucket.
-        region: Its region; None for what the environment says.
+        region: Its region; None for that of the environment.
     """
 
     def __init__(self, name: str, region: str | None) -> None:
@@ -41,7 +41,7 @@ class S3Bucket(Bucket):
         return str(self._call(lambda client: client.meta.endpoint_url))
 
     def with_timeout(self, seconds: float) -> Self:
-        """As Bucket says. It has a client of its own, since a client has but one patience."""
+        # Its client is another one, since the timeouts belong to the client.
         bucket = type(self)(self.name, self._region)
         bucket._timeout = seconds
         return bucket
@@ -84,7 +84,7 @@ class S3Bucket(Bucket):
             try:
                 data = response["Body"].read()
                 return StoredObject(data, response["ETag"], age(_date(response), response["LastModified"]))
-            except (HTTPClientError, IncompleteReadError):  # cut off in the middle: boto3 doesn't repeat what has begun
+            except (HTTPClientError, IncompleteReadError):  # boto3 doesn't retry a response that was cut off
                 if not remaining:
                     raise
         raise AssertionError("MAX_ATTEMPTS is more than 0")
@@ -97,7 +97,7 @@ class S3Bucket(Bucket):
         return self._call(lambda client: getattr(client, operation)(Bucket=self.name, **arguments), none_for)
 
     def _call(self, request: Callable[[Any], T], none_for: frozenset[str] = frozenset()) -> T:
-        """What the service answers; None for errors of these codes. Raises StorageError."""
+        """Returns the response; None for errors with one of these codes. Raises StorageError."""
         from botocore.exceptions import BotoCoreError, ClientError
 
         failure: StorageError
@@ -107,9 +107,9 @@ class S3Bucket(Bucket):
             if code_of(error) in none_for:
                 return None  # type: ignore[return-value]
             failure = storage_error(error, self.url)
-        except (BotoCoreError, ValueError) as error:  # ValueError: an endpoint that is none
+        except (BotoCoreError, ValueError) as error:  # ValueError: an invalid endpoint
             failure = storage_error(error, self.url)
-        raise failure  # not from there: what the SDK has at hand when it fails is nobody else's business
+        raise failure  # outside of the except: the SDK's frames hold credentials
 
     @property
     def _max_attempts(self) -> int:
@@ -125,7 +125,7 @@ class S3Bucket(Bucket):
             retries={"mode": "standard", "total_max_attempts": self._max_attempts},
             user_agent_extra="dotflow",
         )
-        return boto3.client("s3", region_name=self._region, config=config)  # as boto3.setup_default_session has it
+        return boto3.client("s3", region_name=self._region, config=config)  # of the default session
 
 
 def _date(response: Any) -> str | None:

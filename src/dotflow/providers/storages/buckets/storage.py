@@ -1,12 +1,11 @@
-"""StorageObjects: what storages in buckets have in common.
+"""StorageObjects: the base of the storages in buckets.
 
-    dotflow/nightly/workflow.json                    who runs it, and which generation of values counts
+    dotflow/nightly/workflow.json                    the lease, and the current generation of values
     dotflow/nightly/20240501T020000-5f0c9a21/3.json  the value of task 3 in that generation
     dotflow/nightly/20240501T020000-5f0c9a21/3.0123456789abcdef.bin  a large part of it
 
-A store of objects can't rename a folder. So the values of a workflow lie under the name of a generation, and one
-conditional write of `workflow.json` begins a new one: from then on, all that was there before no longer counts,
-whatever becomes of its objects, which are deleted afterwards.
+An object store can't rename a folder. So the values of a workflow have a generation in their names.
+One conditional write of `workflow.json` starts a new one and so voids all older values. Then these are deleted.
 """
 
 import contextlib
@@ -25,24 +24,24 @@ from dotflow.providers.storages.buckets.bucket import Bucket, ObjectRegister
 from dotflow.providers.storages.buckets.parts import CONTENT_TYPE, PartObjects, fetch_part, list_parts
 from dotflow.providers.storages.leases.lease import MARGIN, MAX_RACES, Lease
 from dotflow.providers.storages.leases.lease_lock import LeaseLock
-from dotflow.providers.storages.leases.lease_record import LeaseRecord, read_record
+from dotflow.providers.storages.leases.lease_record import LeaseRecord, invalid_record, read_record
 from dotflow.providers.storages.safe_name import is_plain, safe_name
 
 SUFFIX: Final = ".json"
-RECORD_NAME: Final = "workflow.json"  # no generation has a dot in its name
-NO_WORKFLOW: Final = "-"  # the folder of keys that belong to no workflow: no safe name
+RECORD_NAME: Final = "workflow.json"
+NO_WORKFLOW: Final = "-"  # the folder of keys without a workflow; no safe name
 GENERATION: Final = "generation"
 VOID: Final = "void"
-MIN_TIMEOUT: Final = 1.0  # seconds; a service may take some tenths of it to answer
+MIN_TIMEOUT: Final = 1.0  # seconds
 
 
 class StorageObjects(Storage):
-    """Keeps each value in an object of a bucket, which is there as a whole or not at all, and comes back as it was.
+    """Saves each value in an object of a bucket.
 
     Args:
         bucket: The bucket.
-        prefix: What all names begin with.
-        lease: Seconds that a workflow is held without being renewed.
+        prefix: The beginning of all names.
+        lease: Seconds that a workflow stays locked without renewal.
     """
 
     def __init__(self, bucket: Bucket, prefix: str, lease: float) -> None:
@@ -52,7 +51,7 @@ class StorageObjects(Storage):
         self._seconds = lease
 
     def post(self, key: str, context: Context) -> None:
-        """As Storage says; the service has it when this returns. While the workflow is held, only its holder can."""
+        """Saves the value. While the workflow is locked, only the holder's process can."""
         folder, task = self._location(key)
         parts = PartObjects(task)
         data = pack(key, context, put=parts.put)
@@ -64,7 +63,7 @@ class StorageObjects(Storage):
                 self._bucket.put(f"{base}/{part}", content, CONTENT_TYPE)
         with self._checking_lease(folder):
             self._bucket.put(name, data)
-        if parts.contents:  # a small value doesn't ask for what was there: a new run deletes that
+        if parts.contents:  # old parts of a small value are deleted by the next new run
             known = {f"{base}/{part}" for part in parts.contents}
             self._delete_parts(folder, [stored for stored in list_parts(self._bucket, name) if stored not in known])
 
@@ -79,16 +78,14 @@ class StorageObjects(Storage):
             raise error.at(where=f"{self._bucket.url}/{name}") from error.__cause__
 
     def key(self, task: Task) -> str:
-        """As Storage says: `workflow_id/task_id`."""
         return key_of(task)
 
     def contains(self, key: str) -> bool:
-        """As Storage says; an object that can't be read is contained."""
         name = self._object_name(key)
         return name is not None and self._bucket.exists(name)
 
     def delete(self, key: str) -> None:
-        """As Storage says. While the workflow is held, only its holder can."""
+        """Deletes the value. While the workflow is locked, only the holder's process can."""
         name = self._object_name(key)
         if name is not None:
             folder, _ = self._location(key)
@@ -97,16 +94,16 @@ class StorageObjects(Storage):
             self._delete_parts(folder, list(list_parts(self._bucket, name)))
 
     def list_keys(self, prefix: str = "") -> Iterable[str]:
-        """As Storage says, in order."""
+        """Returns the keys in order."""
         return sorted(key for key in self._keys() if key.startswith(prefix))
 
     def clear(self, workflow_id: str) -> bool:
-        """As Storage says. One conditional write begins a new generation, so that a crash leaves all or nothing.
+        """Starts a new generation by one conditional write, so a crash leaves all values or none.
 
-        Where there is nothing, it is begun all the same: what a run isn't allowed to write, it learns before its steps.
+        It also starts the first one, so that missing permissions show before the first step runs.
 
         Raises:
-            WorkflowBusy: Another process works on it.
+            WorkflowBusy: Another process is running the workflow.
         """
         folder = safe_name(workflow_id)
         lease = self._lease(folder)
@@ -120,12 +117,12 @@ class StorageObjects(Storage):
         return True
 
     def lock(self, workflow_id: str) -> contextlib.AbstractContextManager[Hashable]:
-        """As Storage says, by a lease, which is renewed from a thread while it is held."""
+        """Locks the workflow by a lease, which a thread renews."""
         register = self._register(safe_name(workflow_id))
         return LeaseLock(register, workflow_id, self._seconds, **{GENERATION: new_generation(), VOID: []})
 
     def _begin_generation(self, folder: str, lease: Lease) -> None:
-        """Begins a generation, and deletes what no longer counts: what a crash has left of earlier ones, too."""
+        """Starts a generation, and deletes the objects of all older ones."""
         void = [*lease.extra[VOID], lease.extra[GENERATION]]
         lease.update(**{GENERATION: new_generation(), VOID: void})
         for generation in void:
@@ -139,7 +136,7 @@ class StorageObjects(Storage):
 
     @contextlib.contextmanager
     def _checking_lease(self, folder: str) -> Iterator[None]:
-        """While this process holds the workflow, it is made sure of that before, and after what may have taken long."""
+        """Checks the lease before a write and after it, if this process has one."""
         lease = self._lease(folder)
         if lease is not None:
             lease.check()
@@ -148,7 +145,7 @@ class StorageObjects(Storage):
             lease.check()
 
     def _generation(self, folder: str, *, make: bool = False) -> str | None:
-        """Which one counts: None if there is none, and none is to be made. A holder knows, others have to ask."""
+        """Returns the current generation; None if there is none, unless *make*. Without a lease it is read."""
         if folder == NO_WORKFLOW:
             return ""
         lease = self._lease(folder)
@@ -165,10 +162,10 @@ class StorageObjects(Storage):
             record = LeaseRecord(seconds=self._seconds)
             if register.write(replace(record, extra={GENERATION: generation, VOID: []}).text(), None) is not None:
                 return generation
-        raise StorageError(f"{register.location} can't be written", "others are writing it all the time; try again")
+        raise StorageError(f"{register.location} can't be written", "other processes keep changing it. Try again")
 
     def _location(self, key: str) -> tuple[str, str]:
-        """The folder of a key's workflow, and the key's own name in it."""
+        """Returns the folder of a key's workflow, and the key's name in it."""
         workflow_id, slash, task = key.rpartition("/")
         return safe_name(workflow_id) if slash else NO_WORKFLOW, safe_name(task)
 
@@ -176,7 +173,7 @@ class StorageObjects(Storage):
         return "/".join(part for part in (f"{self._prefix}{folder}", generation, f"{task}{SUFFIX}") if part)
 
     def _object_name(self, key: str) -> str | None:
-        """The object of a key; None where its workflow has none that counts."""
+        """Returns the name of a key's object; None if its workflow has no generation."""
         folder, task = self._location(key)
         generation = self._generation(folder)
         return None if generation is None else self._name_of(folder, task, generation)
@@ -203,15 +200,15 @@ class StorageObjects(Storage):
                     yield from self._key_of(folder, path)
 
     def _key_of(self, folder: str, path: list[str]) -> Iterator[str]:
-        """The key of an object that counts. Only a safe name that is not the text itself has to be looked up."""
+        """Yields the key of an object. It is read from the object only if the name does not show it."""
         task = path[-1].removesuffix(SUFFIX)
         if is_plain(folder) and is_plain(task):
             yield f"{folder}/{task}"
             return
         name = f"{self._prefix}{folder}/{'/'.join(path)}"
         stored = self._bucket.get(name)
-        if stored is not None:  # else it is gone by now
-            with contextlib.suppress(CheckpointUnreadable):  # damaged, or none of ours
+        if stored is not None:  # not deleted meanwhile
+            with contextlib.suppress(CheckpointUnreadable):  # damaged, or not a checkpoint
                 yield key_at(stored.data)
 
     def __repr__(self) -> str:
@@ -219,13 +216,12 @@ class StorageObjects(Storage):
 
 
 def new_generation() -> str:
-    """A name that no generation had before; the moment in it is for readers only."""
+    """Returns a unique name. The time in it is for readers."""
     return f"{clock.now():%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:8]}"
 
 
 def _generation_in(extra: Any, location: str) -> str:
     generation = extra.get(GENERATION)
     if not isinstance(generation, str) or not generation or not isinstance(extra.get(VOID), list):
-        what = f"{location} is not what dotflow has written there"
-        raise StorageError(what, "put it in order, or delete it: then the workflow's checkpoints are void")
+        raise invalid_record(location)
     return generation

@@ -1,11 +1,10 @@
-"""A lease: one process at a time works on a workflow, on whichever machine it is.
+"""A lease: one process at a time works on a workflow, on any machine.
 
-There is one small text for each workflow, which is only ever written by compare-and-swap: an object that is put on the
-condition that it is still the one that was read, or a row. It says who holds the workflow, and carries what else a
-storage has to know of it.
+Each workflow has one small text, an object or a row, that is only written by compare-and-swap.
+It names the holder, and carries what else the storage keeps for the workflow.
 
-No machine's clock is compared with another's. How old the text is, the service says, by its own clock; how long a
-holder may still write, it knows by its own, counted from before it sent its last renewal.
+No two machines' clocks are compared. The service reports the age of the text by its own clock.
+The holder measures by its own how long it may still write, from before it sent its last renewal.
 """
 
 import contextlib
@@ -22,22 +21,21 @@ from dotflow.errors import LeaseLost, StorageError, WorkflowBusy
 from dotflow.providers.storages.leases.lease_record import Entry, LeaseRecord, read_record
 from dotflow.providers.storages.leases.process_identity import is_dead_here, this_process
 
-MIN_SECONDS: Final = 1.0  # seconds; services tell the time in whole ones
-RENEWALS_PER_LEASE: Final = 3  # begun in the time that a lease lasts, so that two may fail
-#: A holder stops that share of its time early, and a challenger waits that share longer: what their clocks may drift
-#: apart in one lease, and what a write that has begun may take.
+MIN_SECONDS: Final = 1.0  # the resolution of HTTP's dates
+RENEWALS_PER_LEASE: Final = 3  # so that two may fail
+#: The share of a lease by which its holder stops early and others wait longer: for the drift of the clocks during one
+#: lease, and for a write that has begun.
 MARGIN: Final = 1 / 6
-AGE_RESOLUTION: Final = 1.0  # seconds; HTTP's dates have no fractions, so an age may be one more or less
-DELETED: Final = "its entry was deleted, so nobody knows who has it"
-MAX_RACES: Final = 5  # that are lost to others before it is given up
+AGE_RESOLUTION: Final = 1.0  # seconds; HTTP's dates have no fractions
+MAX_RACES: Final = 5  # lost compare-and-swaps before giving up
 
 
 class Register(ABC):
-    """Where the text of one workflow is kept.
+    """The text of one workflow, with compare-and-swap.
 
     Attributes:
-        name: The place, the same for all objects that mean this one.
-        where: The place, for readers.
+        key: Identifies the text, the same for all objects that access it.
+        location: Where the text is, for messages.
     """
 
     key: Hashable
@@ -45,67 +43,77 @@ class Register(ABC):
 
     @abstractmethod
     def read(self) -> Entry | None:
-        """What is there, if anything. Raises StorageError."""
+        """Returns the text; None if there is none.
+
+        Raises:
+            StorageError: The service can't be used.
+        """
 
     @abstractmethod
     def write(self, text: str, version: str | None) -> str | None:
-        """Writes it if what is there is still *version* (None: nothing), and gives its version; None if it is not.
+        """Writes the text if its current version is *version* (None: there is no text).
 
-        Raises StorageError, and then nobody knows whether it was written.
+        Returns:
+            The new version; None if another version is there.
+
+        Raises:
+            StorageError: The service can't be used. The text may have been written or not.
         """
 
     @property
     def short_timeout(self) -> "Register":
-        """The same one, where what isn't answered is soon given up: for renewing, since there will be a next time."""
+        """The same text with a shorter timeout, for what can be tried again."""
         return self
 
 
 def check_seconds(lease: object) -> float:
-    """The seconds that a lease lasts. Raises InvalidArgument."""
+    """Returns the duration of a lease in seconds.
+
+    Raises:
+        InvalidArgument: It is not a duration of at least a second.
+    """
     return as_seconds("lease", lease, least=MIN_SECONDS)
 
 
 class Lease:
-    """A workflow that this process holds, or tries to. Any thread may use it.
+    """The lease of this process on a workflow. Any thread may use it.
 
     Args:
-        register: Where it is written.
-        workflow_id: The workflow, for readers.
-        seconds: That it lasts after each renewal.
+        register: The text of the workflow.
+        workflow_id: The workflow, for messages.
+        seconds: How long the lease lasts after each renewal.
+
+    Attributes:
+        token: Marks what this lease has written.
     """
 
     def __init__(self, register: Register, workflow_id: str, seconds: float) -> None:
         self._register = register
         self._workflow_id = workflow_id
         self._seconds = seconds
-        self._token = uuid.uuid4().hex
+        self.token = uuid.uuid4().hex
         self._lock = threading.RLock()
         self._stopped = threading.Event()
         self._record = LeaseRecord()
         self._version: str | None = None
-        self._valid_until = 0.0  # by clock.elapsed; before it, nobody else can have taken it
-        self._release_deadline: float | None = None  # by the same; how long it is tried to give it back
-        self._loss_reason = ""  # how
+        self._valid_until = 0.0  # by clock.elapsed; until then no other process can have taken it
+        self._release_deadline: float | None = None  # by clock.elapsed; from then on, releasing is not tried again
+        self._loss_reason = ""
 
     @property
     def extra(self) -> Mapping[str, Any]:
-        """What the storage keeps beside it."""
+        """What the storage keeps in the text."""
         return self._record.extra
 
-    @property
-    def token(self) -> str:
-        """By which what is written there is known to be this holding's."""
-        return self._token
-
     def acquire(self, **defaults: Any) -> None:
-        """Takes it and keeps it until it is given back.
+        """Acquires the lease, and renews it until it is released.
 
         Args:
-            **defaults: What the storage wants to be there, if it isn't yet.
+            **defaults: What the storage keeps in the text, unless it is there already.
 
         Raises:
-            WorkflowBusy: Another process has it.
-            StorageError: Nobody can tell.
+            WorkflowBusy: Another process holds the lease.
+            StorageError: The service can't be used.
         """
         for _ in range(MAX_RACES):
             entry = self._register.read()
@@ -113,15 +121,19 @@ class Lease:
             self._refuse_if_busy(current, entry)
             self._version = None if entry is None else entry.version
             holder = {**this_process(), "since": clock.now().isoformat(timespec="seconds")}
-            # Known before it is written: what an interrupt leaves undecided has to be given back.
-            self._record = replace(current, holder=holder, token=self._token, extra={**defaults, **current.extra})
+            # Set before writing, so that release() works after an interrupt, too.
+            self._record = replace(current, holder=holder, token=self.token, extra={**defaults, **current.extra})
             if self._write(self._record):
                 threading.Thread(target=self._renew, name="dotflow-lease", daemon=True).start()
                 return
-        raise WorkflowBusy(self._workflow_id, self._register.location, "other processes that begin just now")
+        raise WorkflowBusy(self._workflow_id, self._register.location, "other processes that are just starting")
 
     def check(self) -> None:
-        """Raises StorageError unless nobody else can have the workflow now; renews what is about to expire."""
+        """Ensures that no other process can hold the workflow now; renews an expired lease.
+
+        Raises:
+            StorageError: The lease is lost, or can't be renewed.
+        """
         if not self._loss_reason and clock.elapsed() < self._valid_until:
             return
         with self._lock:
@@ -131,25 +143,29 @@ class Lease:
                 raise self._lost_error()
 
     def update(self, **extra: Any) -> None:
-        """Writes down something else that the storage keeps here. Raises StorageError, where it is lost too."""
+        """Changes what the storage keeps in the text.
+
+        Raises:
+            StorageError: The lease is lost, or can't be written.
+        """
         with self._lock:
             self.check()
             if not self._write(replace(self._record, extra={**self._record.extra, **extra})):
                 raise self._lost_error()
 
     def update_later(self, **extra: Any) -> None:
-        """The same, with the next renewal: what may as well be forgotten."""
+        """Changes what the storage keeps in the text at the next renewal. It may get lost."""
         with self._lock:
             self._record = replace(self._record, extra={**self._record.extra, **extra})
 
     def release(self) -> None:
-        """Lets others have it. Where that can't be written soon, it expires. May be called again, in the same time."""
+        """Releases the lease. If that can't be written soon, it expires. Further calls share the time of the first."""
         self._stopped.set()
         now = clock.elapsed()
         if self._release_deadline is None:
             self._release_deadline = now + self._seconds * MARGIN
         remaining = self._release_deadline - now
-        if remaining <= 0 or not self._lock.acquire(timeout=remaining):  # behind a renewal that nobody answers
+        if remaining <= 0 or not self._lock.acquire(timeout=remaining):  # a renewal hangs
             return
         try:
             if self._record.holder is not None and not self._loss_reason:
@@ -159,34 +175,34 @@ class Lease:
             self._lock.release()
 
     def _renew(self) -> None:
-        """Renews it, in a thread of its own: from one beginning to the next, however long one takes to fail."""
+        """Renews the lease in a thread of its own, at a fixed rate however long a failure takes."""
         begun = clock.elapsed()
         while not self._stopped.wait(max(0.0, begun + self._seconds / RENEWALS_PER_LEASE - clock.elapsed())):
             begun = clock.elapsed()
-            with self._lock, contextlib.suppress(Exception):  # an SDK's too: whoever writes next is told
+            with self._lock, contextlib.suppress(Exception):  # the next write raises
                 if self._loss_reason or self._stopped.is_set():
                     return
                 self._write(self._record, self._register.short_timeout)
 
     def _write(self, record: LeaseRecord, register: Register | None = None) -> bool:
-        """Whether it is written; if not, it belongs to somebody else."""
+        """Writes the record. Returns False if another process holds the workflow now."""
         register = register or self._register
         with self._lock:
             sent_at = clock.elapsed()
             record = replace(record, revision=max(record.revision, self._record.revision) + 1, seconds=self._seconds)
             version = register.write(record.text(), self._version)
             if version is None:
-                # What is there may be our own: an answer that was lost on its way, to a write that was then repeated.
+                # The text may be our own: the response to a write was lost, and the write repeated.
                 entry = register.read()
                 current = read_record(entry, register.location)
-                if entry is None or current.token != self._token:
-                    holder = _describe_holder(current)
-                    self._loss_reason = DELETED if entry is None else f"its lease ran out, and {holder} has it now"
+                if entry is None or current.token != self.token:
+                    deleted = "its entry was deleted"
+                    self._loss_reason = deleted if entry is None else f"{_describe_holder(current)} took it over"
                     return False
                 record = replace(record, revision=current.revision + 1)
                 version = register.write(record.text(), entry.version)
                 if version is None:
-                    self._loss_reason = "its lease ran out, and another process has it now"
+                    self._loss_reason = "another process took it over"
                     return False
             self._record, self._version = record, version
             self._loss_reason = ""
@@ -204,13 +220,13 @@ class Lease:
 
     def _lost_error(self) -> LeaseLost:
         return LeaseLost(
-            f"The workflow {self._workflow_id!r} is no longer this process's, so nothing was written",
+            f"Workflow {self._workflow_id!r} lost its lease, so nothing was written",
             f"{self._loss_reason} ({self._register.location}). "
-            "Let that run end, or stop it and start again with resume=True",
+            "Let that run finish, or stop it and start again with resume=True",
         )
 
 
 def _describe_holder(record: LeaseRecord) -> str:
     if record.holder is None:
-        return "another process, which has ended,"
+        return "another process"
     return f"process {record.holder.get('process')} on host {record.holder.get('host')}"

@@ -1,4 +1,4 @@
-"""Holding a workflow by a lease: taken by the first run of this process, given back by the last."""
+"""LeaseLock: a lease that the runs of one process share."""
 
 from typing import Any
 
@@ -7,15 +7,15 @@ from dotflow.providers.storages.leases.lease import Lease, Register
 
 
 class LeaseLock(SharedLock[Lease]):
-    """Keeps other processes off a workflow until it is left, on every machine; other runs of this process may join.
+    """Locks a workflow against other processes on every machine.
+
+    Entering raises WorkflowBusy if another process holds the lease, and StorageError if the service can't be used.
 
     Args:
-        register: Where the lease is written.
+        register: The text of the workflow.
         workflow_id: The workflow.
-        seconds: That the lease lasts without being renewed.
-        **defaults: What has to be kept beside it, if it isn't yet.
-
-    Entering raises WorkflowBusy where another process has it, and StorageError where nobody can tell.
+        seconds: How long the lease lasts without renewal.
+        **defaults: What the storage keeps in the text, unless it is there already.
     """
 
     def __init__(self, register: Register, workflow_id: str, seconds: float, **defaults: Any) -> None:

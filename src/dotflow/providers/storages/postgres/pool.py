@@ -1,4 +1,4 @@
-"""Connections to a Postgres server: made late, kept for the next statement, made again when the server was away."""
+"""PostgresPool: connections to a Postgres server, opened on first use and reopened after a restart."""
 
 import contextlib
 import itertools
@@ -13,17 +13,17 @@ from dotflow.errors import StorageError
 from dotflow.providers.storages.postgres.dsn import Dsn
 from dotflow.providers.storages.postgres.errors import is_transient, storage_error
 
-RECONNECT_TIMEOUT: Final = 30.0  # seconds that a server which has answered before is waited for: a restart, a failover
-MAX_IDLE: Final = 2  # connections while nobody uses them: a run and the renewing of its lease need no more
-RETRY_DELAYS: Final = (0.0, 0.05, 0.1, 0.2, 0.5)  # seconds before each further try; the last one goes on
+RECONNECT_TIMEOUT: Final = 30.0  # seconds; for the restart or failover of a server that was reachable
+MAX_IDLE: Final = 2  # idle connections: one for a run and one for the renewal of its lease
+RETRY_DELAYS: Final = (0.0, 0.05, 0.1, 0.2, 0.5)  # seconds before each retry; the last one repeats
 
 
 class _Failure(NamedTuple):
-    """What came of one try.
+    """A failed attempt.
 
     Attributes:
-        told: What is raised, if it is the last one.
-        passes: Whether another one may go better.
+        error: The error, to raise after the last attempt.
+        is_retryable: Whether another attempt may succeed.
     """
 
     error: StorageError
@@ -31,9 +31,9 @@ class _Failure(NamedTuple):
 
 
 class PostgresPool:
-    """Runs statements, each of them a transaction of its own, in any thread. Nothing is kept of a session.
+    """Runs statements in any thread, each as a transaction of its own.
 
-    So a pooler may stand between, which gives each transaction to another session.
+    No state of a session is used, so a pooler in transaction mode may be between.
 
     Args:
         dsn: The server.
@@ -41,7 +41,7 @@ class PostgresPool:
 
     def __init__(self, dsn: Dsn) -> None:
         self.dsn = dsn
-        self._idle: list[Any] = []  # taken and given back by one operation each, so that threads need no lock
+        self._idle: list[Any] = []  # append and pop are atomic, so threads need no lock
         self._has_connected = False
         _pools.add(self)
         weakref.finalize(self, _close_all, self._idle)
@@ -49,17 +49,15 @@ class PostgresPool:
     def run(
         self, statement: str, values: Sequence[object] | None = None, timeout: float = RECONNECT_TIMEOUT
     ) -> list[tuple[Any, ...]]:
-        """Runs one statement, which has to come to the same if it is run twice; its rows.
-
-        A connection that is lost in the middle of it is made again, and then it is repeated.
+        """Runs an idempotent statement, and returns its rows. When the connection is lost, it is run again.
 
         Args:
-            statement: SQL; several ones are one transaction where there are no values.
-            values: For its placeholders.
-            patience: Seconds that a server which was there before is waited for.
+            statement: SQL. Without values it may be several statements, which form one transaction.
+            values: For the placeholders.
+            timeout: Seconds to wait for a server that was reachable before.
 
         Raises:
-            StorageError: It can't be done, or the server did not come back.
+            StorageError: The statement failed, or the server did not come back.
         """
         deadline = clock.ticks() + timeout
         for delay in itertools.chain(RETRY_DELAYS, itertools.repeat(RETRY_DELAYS[-1])):
@@ -67,7 +65,7 @@ class PostgresPool:
             if isinstance(result, list):
                 return result
             if not result.is_retryable or clock.ticks() + delay > deadline:
-                raise result.error  # not from there: what psycopg has at hand when it fails is nobody else's business
+                raise result.error  # outside of an except: psycopg's frames hold the password
             time.sleep(delay)
         raise AssertionError("unreachable")
 
@@ -83,14 +81,14 @@ class PostgresPool:
             is_retryable = self._may_reconnect(error) if connection is None else is_transient(error, connection)
             _close(connection)
             return _Failure(storage_error(error, self.dsn, is_connected=self._has_connected), is_retryable)
-        except BaseException:  # an interrupt: nobody knows what the connection is in the middle of
+        except BaseException:  # an interrupt: the state of the connection is unknown
             _close(connection)
             raise
         self._check_in(connection)
         return rows
 
     def close(self) -> None:
-        """Closes what nobody uses now; the next statement connects again."""
+        """Closes the idle connections. The next statement connects again."""
         _close_all(self._idle)
 
     def _check_out(self) -> Any:
@@ -98,7 +96,7 @@ class PostgresPool:
             return self._idle.pop()
         import psycopg
 
-        # A statement that a session has prepared is unknown to the next one, where a pooler stands between.
+        # No prepared statements: behind a pooler, the next session does not have them.
         connection = psycopg.connect(**self.dsn.parameters(), autocommit=True, prepare_threshold=None)  # type: ignore[arg-type]
         self._has_connected = True
         return connection
@@ -110,16 +108,16 @@ class PostgresPool:
             _close(connection)
 
     def _may_reconnect(self, error: Any) -> bool:
-        """Whether a server that can't be connected to was there before, or is about to start."""
+        """Returns whether an unreachable server was reachable before, or is starting."""
         from psycopg import conninfo, errors, pq
 
-        if self._has_connected or isinstance(error, errors.ConnectionTimeout):  # it would be waited for once more
+        if self._has_connected or isinstance(error, errors.ConnectionTimeout):  # no second timeout
             return self._has_connected
         parameters = conninfo.make_conninfo(**self.dsn.parameters())
         return pq.PGconn.ping(parameters.encode()) == pq.Ping.REJECT
 
     def _abandon(self) -> None:
-        """In a forked process: gives up what is the parent's, without a word to the server, which would end it."""
+        """Drops the parent's connections in a forked process. Closing them would end the parent's sessions."""
         while self._idle:
             connection = self._idle.pop()
             with contextlib.suppress(Exception), open(os.devnull, "rb+", buffering=0) as null:  # noqa: PTH123
@@ -127,7 +125,7 @@ class PostgresPool:
                 connection.close()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Connections don't travel; a copy makes its own."""
+        """Leaves the connections out: a copy makes its own."""
         return type(self), (self.dsn,)
 
 

@@ -1,4 +1,4 @@
-"""StoragePostgres: a table of a Postgres database, for several machines."""
+"""StoragePostgres: values in a Postgres table, for several machines."""
 
 import contextlib
 from collections.abc import Hashable, Iterable
@@ -32,25 +32,25 @@ from dotflow.providers.storages.text_escape import escape, unescape
 
 
 class StoragePostgres(Storage):
-    """Keeps each value in a row of a Postgres table: runs go on on another machine.
+    """Saves each value in a row of a Postgres table. Any machine can resume the workflow.
 
-    The documents can be read with any tool: `SELECT key, document::json -> 'value' FROM dotflow_checkpoints`. Bytes,
-    arrays and frames of more than 64 KB are in the column `parts` instead, one after the other as they are. A server
-    that restarts is waited for. Poolers such as PgBouncer may stand between, in their transaction mode too. Needs
+    Any tool can read the documents: `SELECT key, document::json -> 'value' FROM dotflow_checkpoints`. Bytes, arrays and
+    frames of more than 64 KB are in the column `parts`, one after the other. Writes are retried for 30 s while the
+    server restarts. Poolers such as PgBouncer may be between, in transaction mode too. Needs
     `pip install 'dotflow[postgres]'`.
 
     Args:
-        dsn: The database: a URL, `host=... dbname=...`, or '' for what the environment says. A password is better kept
-            in `PGPASSWORD` or `~/.pgpass`. It is shown nowhere, and doesn't travel: a pickled copy has none.
-        table: The table, made by the first run or value; `schema.name` where that is not the first schema of the search
-            path. A second one, whose name ends in `_leases`, says who runs which workflow.
-        lease: How long a workflow stays taken after the machine that ran it is gone: seconds, or a text such as "2m".
-            It is renewed three times in that time.
-        pickle: Whether values that the codec refuses are pickled. Whoever can write to the table can then run any
-            program when a checkpoint is read. A pickle also depends on the versions of what is in it.
+        dsn: The database: a URL, `host=... dbname=...`, or '' for that of the environment. Better keep the password in
+            `PGPASSWORD` or `~/.pgpass`. It is neither shown nor pickled.
+        table: The table, created by the first run or value; `schema.name` unless its schema is the first of the search
+            path. A second table, whose name ends in `_leases`, holds the leases.
+        lease: How long a workflow stays locked after its machine is gone: seconds, or a text such as "2m". It is
+            renewed three times in that time.
+        pickle: Whether to pickle values that the codec refuses. Reading a pickle can run any program. So use it only
+            for tables that only you can write to. A pickle depends on the versions of the packages in it.
 
     Raises:
-        InvalidArgument: One of them means nothing.
+        InvalidArgument: One of the arguments is invalid.
         MissingExtra: psycopg, or its libpq, is missing.
     """
 
@@ -65,7 +65,7 @@ class StoragePostgres(Storage):
         self._tables = PostgresTables(PostgresPool(Dsn(dsn)), check_table(table))
 
     def post(self, key: str, context: Context) -> None:
-        """As Storage says; it is committed when this returns. While the workflow is held, only its holder can."""
+        """Saves the value. While the workflow is locked, only the holder's process can."""
         parts = JoinedParts()
         document = pack(key, context, pickle=self._pickle, put=parts.put)
         name, escaped = _row_key(key), escape(key)
@@ -83,39 +83,37 @@ class StoragePostgres(Storage):
             raise error.at(where=where) from error.__cause__
 
     def key(self, task: Task) -> str:
-        """As Storage says: `workflow_id/task_id`."""
         return key_of(task)
 
     def contains(self, key: str) -> bool:
-        """As Storage says; a document that can't be read is contained."""
         return bool(self._tables.query(CONTAINS, _row_key(key)))
 
     def delete(self, key: str) -> None:
-        """As Storage says. While the workflow is held, only its holder can."""
+        """Deletes the value. While the workflow is locked, only the holder's process can."""
         if self._tables.identity():
             self._write(DELETE, _row_key(key), workflow=_workflow(key))
 
     def list_keys(self, prefix: str = "") -> Iterable[str]:
-        """As Storage says, in order."""
+        """Returns the keys in order."""
         return sorted(unescape(key) for (key,) in self._tables.query(LIST, escape(prefix)))
 
     def clear(self, workflow_id: str) -> bool:
-        """As Storage says; a crash leaves all of it or nothing. While the workflow is held, only its holder can.
+        """Deletes all values in one transaction. While the workflow is locked, only the holder's process can.
 
-        It makes the tables: what a run isn't allowed to write, it learns before its steps.
+        It also creates the tables, so that missing permissions show before the first step runs.
         """
         name = shorten_key(workflow_id)
         self._write(CLEAR, f"{name}/", f"{name}0", len(name) + 2, workflow=name)  # "0" comes next after "/"
         return True
 
     def lock(self, workflow_id: str) -> contextlib.AbstractContextManager[Hashable]:
-        """As Storage says, by a lease, which is renewed from a thread while it is held."""
+        """Locks the workflow by a lease, which a thread renews."""
         return LeaseLock(RowRegister(self._tables, shorten_key(workflow_id)), workflow_id, self._seconds)
 
     def close(self) -> None:
-        """Closes the connections that nobody uses now; the next call connects again.
+        """Closes the idle connections. The next call connects again.
 
-        They are closed by themselves when the storage is no longer used, and at the end of the program.
+        They are also closed when the storage is garbage-collected, and at the end of the program.
         """
         self._tables.pool.close()
 
@@ -128,7 +126,7 @@ class StoragePostgres(Storage):
 
 
 def _row_key(key: str) -> str:
-    """The key as the table has it. The workflow and the task are shortened each for itself."""
+    """Returns the key of a row, in which workflow and task are shortened separately."""
     workflow_id, slash, task = key.rpartition("/")
     return f"{shorten_key(workflow_id)}{slash}{shorten_key(task)}"
 

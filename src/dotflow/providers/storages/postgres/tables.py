@@ -1,4 +1,4 @@
-"""The two tables of a StoragePostgres: values and leases; and all that is said to the server about them."""
+"""The two tables of a StoragePostgres, for values and leases, and their statements."""
 
 import json
 import re
@@ -13,14 +13,14 @@ from dotflow.providers.storages.leases.lease_record import Entry
 from dotflow.providers.storages.postgres.pool import RECONNECT_TIMEOUT, PostgresPool
 from dotflow.providers.storages.text_escape import escape
 
-LEASE_TIMEOUT: Final = 5.0  # seconds that a lease waits for a server; the next renewal comes, and a write waits longer
-MAX_LENGTH: Final = 300  # characters, of up to 4 bytes, and two of them in a key
-PREFIX_LENGTH: Final = 100  # characters of what is longer
-LEASES_SUFFIX: Final = "_leases"  # what the second table's name ends with
-NAME: Final = re.compile(r"(?:[A-Za-z_][A-Za-z0-9_]{0,62}\.)?[A-Za-z_][A-Za-z0-9_]{0,55}")  # 63 bytes, with the ending
+LEASE_TIMEOUT: Final = 5.0  # seconds that a lease waits for an unreachable server
+MAX_LENGTH: Final = 300  # characters of up to 4 bytes; a key has two such texts
+PREFIX_LENGTH: Final = 100  # characters of a longer text in its key
+LEASES_SUFFIX: Final = "_leases"  # of the second table's name
+NAME: Final = re.compile(r"(?:[A-Za-z_][A-Za-z0-9_]{0,62}\.)?[A-Za-z_][A-Za-z0-9_]{0,55}")  # 63 bytes with the suffix
 
-CREATE_LOCK: Final = 0x646F7466  # "dotf": the advisory lock of whoever creates tables
-#: One transaction. IF NOT EXISTS alone fails where two do it at once.
+CREATE_LOCK: Final = 0x646F7466  # "dotf": an advisory lock for creating the tables
+#: One transaction. IF NOT EXISTS alone fails when two sessions do it at once.
 SCHEMA: Final = f"""\
 SELECT pg_advisory_xact_lock({CREATE_LOCK});
 CREATE TABLE IF NOT EXISTS {{table}} (
@@ -36,7 +36,7 @@ CREATE TABLE IF NOT EXISTS {{leases}} (
     version text NOT NULL,
     written timestamptz NOT NULL
 )"""
-#: Which server this is (its copies and restarts are the same one), which database, and which tables.
+#: Identifies server (with its replicas and restarts), database and tables.
 IDENTITY: Final = """\
 SELECT system_identifier, (SELECT oid FROM pg_database WHERE datname = current_database()),
     to_regclass(%s)::oid, to_regclass(%s)::oid FROM pg_control_system()"""
@@ -51,8 +51,7 @@ FIND: Final = "SELECT convert_to(document, 'UTF8'), parts FROM {table} WHERE key
 CONTAINS: Final = "SELECT 1 FROM {table} WHERE key = %s"
 LIST: Final = "SELECT coalesce(long_key, key) FROM {table} WHERE starts_with(coalesce(long_key, key), %s)"
 
-#: A write by the holder of a lease, in one with seeing to it that the lease is still its own. FOR SHARE lets nobody
-#: take it over in the middle.
+#: A write on the condition that the lease is still the holder's. FOR SHARE locks the lease until the commit.
 FENCED: Final = """\
 WITH held AS (SELECT FROM {leases} WHERE workflow_id = %s AND token = %s FOR SHARE), done AS ({write})
 SELECT 1 FROM held"""
@@ -70,11 +69,11 @@ Values = Sequence[object] | None
 
 
 class PostgresTables:
-    """Both tables. They are made by the first write, or may be there already, made by somebody else.
+    """Both tables. The first write creates them, unless they exist.
 
     Args:
         pool: The server.
-        name: Of the table of values, after its schema and a dot where that is not the first of the search path.
+        name: The table of values, with its schema and a dot unless that is the first of the search path.
     """
 
     def __init__(self, pool: PostgresPool, name: str) -> None:
@@ -84,31 +83,31 @@ class PostgresTables:
         self._identity: Hashable | None = None
 
     def identity(self, *, create: bool = False) -> Hashable | None:
-        """What makes the tables the only ones in the world; None where they are not there and not to be made."""
+        """Returns what identifies the tables; None if they don't exist and are not to be created."""
         if self._identity is None:
             self._identity = self._read_identity() or (self._create() if create else None)
         return self._identity
 
     def query(self, statement: str, *values: object) -> list[tuple[Any, ...]]:
-        """The rows that are found; none where there are no tables."""
+        """Returns the rows of a query; none without tables."""
         return self._run(statement, values) if self.identity() else []
 
     def execute(self, statement: str, *values: object, timeout: float = RECONNECT_TIMEOUT) -> list[tuple[Any, ...]]:
-        """Runs any statement, as the pool does; its rows."""
+        """Creates the tables if they are missing, runs a statement, and returns its rows."""
         self.identity(create=True)
         return self._run(statement, values, timeout)
 
     def write(self, statement: str, *values: object, workflow: str, lease: Lease | None) -> None:
-        """Writes: where this process holds the workflow, then only if that is still so.
+        """Runs a write; with a lease, only if that is still this process's.
 
         Args:
             statement: SAVE, DELETE or CLEAR.
-            *values: For its placeholders.
-            workflow: Whose values they are, as the table of leases names it.
-            lease: That this process has on it, if any.
+            *values: For the placeholders.
+            workflow: The workflow's key in the table of leases.
+            lease: The lease of this process, if any.
 
         Raises:
-            StorageError: It can't be written, or another process holds the workflow now.
+            StorageError: The write failed, or another process holds the workflow now.
         """
         if lease is None:
             self.execute(statement.replace("{held}", "true"), *values)
@@ -117,8 +116,9 @@ class PostgresTables:
         for _ in range(2):
             if self.execute(fenced, workflow, lease.token, *values):
                 return
-            lease.update()  # says who has it; where it is this process after all, it is written once more
-        raise LeaseLost(f"The lease on {workflow!r} is gone", "nothing was written; start again with resume=True")
+            lease.update()  # raises if the lease is lost; otherwise writes the row again
+        message = f"Workflow {workflow!r} lost its lease, so nothing was written"
+        raise LeaseLost(message, "its row keeps changing. Start again with resume=True")
 
     def _read_identity(self) -> Hashable | None:
         ((*server, table, leases),) = self._run(IDENTITY, (self._names["table"], self._names["leases"]))
@@ -134,16 +134,16 @@ class PostgresTables:
         return self.pool.run(statement, values, timeout)
 
     def __getstate__(self) -> dict[str, Any]:
-        """A copy may be used with another server: it looks for itself."""
+        """Leaves the identity out: a copy may reach another server."""
         return self.__dict__ | {"_identity": None}
 
 
 class RowRegister(Register):
-    """The text of a workflow, as a row.
+    """The text of a workflow as a row.
 
     Args:
-        tables: Where it is.
-        workflow: The workflow, as the table names it.
+        tables: The tables.
+        workflow: The workflow's key.
     """
 
     def __init__(self, tables: PostgresTables, workflow: str) -> None:
@@ -166,7 +166,7 @@ class RowRegister(Register):
 
 
 def check_table(name: object) -> str:
-    """The name of a table. Raises InvalidArgument."""
+    """Returns the name of a table. Raises InvalidArgument."""
     if not isinstance(name, str) or NAME.fullmatch(name) is None:
         accepted = "a name such as 'dotflow_checkpoints' or 'schema.name': letters, digits and _, at most 56 characters"
         raise InvalidArgument("table", name, accepted)
@@ -174,12 +174,12 @@ def check_table(name: object) -> str:
 
 
 def quoted(name: str) -> str:
-    """A checked name, so that capitals count."""
+    """Returns a checked name in quotes, so that its case counts."""
     return ".".join(f'"{part}"' for part in name.split("."))
 
 
 def shorten_key(text: str) -> str:
-    """Text as a key: an index takes up to 2,704 bytes. What is too long is its beginning, and a digest."""
+    """Returns a text as a key. A long one becomes a prefix and a digest, since an index takes up to 2,704 bytes."""
     escaped = escape(text)
     if len(escaped) <= MAX_LENGTH:
         return escaped

@@ -1,4 +1,4 @@
-"""StorageSQLite: one file, in which every write is a transaction."""
+"""StorageSQLite: all values in one file, with a transaction for each write."""
 
 import contextlib
 import os
@@ -16,14 +16,14 @@ from dotflow.errors import CheckpointUnreadable, InvalidArgument
 from dotflow.providers.storages.arguments import check_arguments
 from dotflow.providers.storages.file_lock import FileLock
 from dotflow.providers.storages.joined_parts import JoinedParts
-from dotflow.providers.storages.sqlite.database import SQLiteFile, explanation_of, is_unreadable, with_explanation
+from dotflow.providers.storages.sqlite.database import SQLiteFile, cause_of, is_unreadable, with_explanation
 from dotflow.providers.storages.text_escape import escape, unescape
 
-#: How much of a commit SQLite waits for, with WAL: sqlite.org/pragma.html#pragma_synchronous
+#: SQLite's setting "synchronous", with WAL: sqlite.org/pragma.html#pragma_synchronous
 SYNCHRONOUS: Final[Mapping[str, str]] = {"power": "FULL", "process": "NORMAL"}
 
-# Each is one statement, so SQLite makes a transaction of it that takes the write lock at once, as BEGIN IMMEDIATE does,
-# and whatever interrupts Python comes before or after it.
+# Each is one statement, and so a transaction that takes the write lock at once, as BEGIN IMMEDIATE does. An interrupt
+# comes before or after it.
 SAVE: Final = (
     "INSERT INTO checkpoints (key, document, parts) VALUES (?, CAST(? AS TEXT), ?) "
     "ON CONFLICT (key) DO UPDATE SET document = excluded.document, parts = excluded.parts"
@@ -36,24 +36,23 @@ LIST: Final = "SELECT key FROM checkpoints WHERE key >= ? AND substr(key, 1, ?) 
 
 
 class StorageSQLite(Storage):
-    """Keeps all values in one SQLite file, which any number of processes may write to at once.
+    """Saves all values in one SQLite file, which any number of processes may write to at the same time.
 
-    While it is in use, two files stand beside it that belong to it, `-wal` and `-shm`. Its documents can be read with
-    any SQLite tool: `SELECT key, document FROM checkpoints`. Bytes, arrays and frames of more than 64 KB are
-    in the column `parts` instead, one after the other as they are.
+    While it is in use, the files `-wal` and `-shm` beside it belong to it. Any SQLite tool can read its documents:
+    `SELECT key, document FROM checkpoints`. Bytes, arrays and frames of more than 64 KB are in the column `parts`, one
+    after the other.
 
     Args:
-        path: The file; made at the first checkpoint, with its folder. A relative one is meant from where the process is
-            now. A database of another program is refused: it would be turned to WAL, and tables could clash.
-        pickle: Whether values that the codec refuses are pickled. Whoever can write to the file can then run any
-            program when a checkpoint is read: choose it for files only that nobody else can write to. A pickle also
-            depends on the versions of what is in it.
-        durability: "power": a checkpoint survives a power cut and costs an fsync. "process": it survives the death of
-            the process (kill -9 too) and is several times as fast; after a power cut the last ones may be missing,
-            but none is torn.
+        path: The file, made with its folder at the first checkpoint. A relative path counts from the current folder.
+            A database of another program is refused.
+        pickle: Whether to pickle values that the codec refuses. Reading a pickle can run any program. So use it only
+            for files that only you can write to. A pickle depends on the versions of the packages in it.
+        durability: "power": a checkpoint survives a power cut, and costs an fsync. "process": it survives the end of
+            the process, kill -9 included, and is several times as fast. After a power cut the last ones may be
+            missing, but none is damaged.
 
     Raises:
-        InvalidArgument: One of them means nothing.
+        InvalidArgument: One of the arguments is invalid.
     """
 
     is_local = True
@@ -73,7 +72,6 @@ class StorageSQLite(Storage):
         weakref.finalize(self, self._file.close)
 
     def post(self, key: str, context: Context) -> None:
-        """As Storage says; it is committed when this returns."""
         parts = JoinedParts()
         document = pack(key, context, pickle=self._pickle, put=parts.put)
         self._write(SAVE, escape(key), document, parts.data(), create=True)
@@ -89,36 +87,34 @@ class StorageSQLite(Storage):
             raise error.at(where=self._where(key)) from error.__cause__
 
     def key(self, task: Task) -> str:
-        """As Storage says: `workflow_id/task_id`."""
         return key_of(task)
 
     def contains(self, key: str) -> bool:
-        """As Storage says; a document that can't be read is contained."""
         return bool(self._read(CONTAINS, key))
 
     def delete(self, key: str) -> None:
         self._write(DELETE, escape(key))
 
     def list_keys(self, prefix: str = "") -> Iterable[str]:
-        """As Storage says, in order."""
+        """Returns the keys in order."""
         start = escape(prefix)
         return sorted(unescape(key.decode()) for (key,) in self._read(LIST, prefix, start, len(start), start))
 
     def clear(self, workflow_id: str) -> bool:
-        """As Storage says; a crash leaves all of it or nothing."""
+        """Deletes all values of the workflow in one transaction."""
         name = escape(workflow_id)
         self._write(CLEAR, f"{name}/", f"{name}0", len(name) + 2)  # "0" comes next after "/"
         return True
 
     def lock(self, workflow_id: str) -> contextlib.AbstractContextManager[Hashable]:
-        """As Storage says, by a lock in a folder beside the file."""
+        """Locks a file in a folder beside the database."""
         locks = self.path.with_name(f"{self.path.name}.locks")
         return FileLock(locks, workflow_id, data_folder=self.path.parent)
 
     def close(self) -> None:
-        """Closes the file, so that it can be copied, moved or deleted; the next call opens it again.
+        """Closes the file, so that it can be copied, moved or deleted. The next call opens it again.
 
-        It is closed by itself when the storage is no longer used, and at the end of the program.
+        The file is also closed when the storage is garbage-collected, and at the end of the program.
         """
         self._file.close()
 
@@ -133,14 +129,14 @@ class StorageSQLite(Storage):
             return self._file.run(statement, values or (escape(key),))
         except sqlite3.Error as error:
             if is_unreadable(error):
-                raise CheckpointUnreadable(explanation_of(error), self._where(key)) from error
+                raise CheckpointUnreadable(cause_of(error), self._where(key)) from error
             raise with_explanation(error, self.path) from error
 
     def _where(self, key: str) -> str:
         return f"{self.path}, key {key!r}"
 
     def __getstate__(self) -> dict[str, Any]:
-        """A connection doesn't travel; the other process makes its own."""
+        """Leaves the connection out: another process opens its own."""
         return {name: value for name, value in self.__dict__.items() if name != "_file"}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
