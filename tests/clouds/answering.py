@@ -1,4 +1,4 @@
-"""A server on the loopback address that answers as it is told, to show what a service's refusals become."""
+"""A server on the loopback address with given responses, to test errors of services."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -18,17 +18,17 @@ class Answer(NamedTuple):
 
     status: int
     body: str = ""
-    headers: dict[str, str] = {}  # noqa: RUF012 (nobody changes it)
+    headers: dict[str, str] = {}  # noqa: RUF012 (never changed)
 
 
 class Answering:
     """The server.
 
     Args:
-        choose: The answer to a request, by its method and path.
+        choose: Returns the response to a request, given its method and path.
 
     Attributes:
-        url: Where it listens.
+        url: Its address.
         asked: The requests so far: method and path.
     """
 

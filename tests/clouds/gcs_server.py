@@ -1,8 +1,7 @@
-"""Google Cloud Storage as gcp-storage-emulator is it, with what a lease needs and the emulator leaves out.
+"""gcp-storage-emulator with what a lease needs and the emulator lacks.
 
-It ignores `ifGenerationMatch`, tells neither generation nor moment of a download, lists without pages, and writes down
-all that it has after each request, which takes as long as it has objects. The routes, the uploads in parts, the batches
-and the objects are the emulator's own.
+It ignores `ifGenerationMatch`, sends neither generation nor time of a download, and lists without pages. It also writes
+all objects to disk after each request. The routes, the uploads in parts, the batches and the objects are its own.
 """
 
 import json
@@ -55,7 +54,7 @@ def insert(request: Any, response: Any, storage: Storage, *more: Any) -> None:
 
 
 def get(request: Any, response: Any, storage: Storage, *more: Any) -> None:
-    """Tells what the service tells in the headers of a download."""
+    """Adds the headers that the service sends with a download."""
     objects.get(request, response, storage, *more)
     bucket, name = request.params["bucket_name"], request.params["object_id"]
     if response.status == HTTPStatus.NOT_FOUND:

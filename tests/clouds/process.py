@@ -31,7 +31,7 @@ class ServerProcess:
 
 
 def tell_port_and_end_with_parent(port: int) -> None:
-    """Called by the script: says where it listens, and ends the process when the parent has gone or wants it to."""
+    """Prints the port, and ends the process when its stdin is closed. Called by the script."""
     print(port, flush=True)
 
     def wait() -> None:

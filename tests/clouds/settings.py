@@ -19,7 +19,7 @@ S3_SETTINGS: Final = {
 
 
 def settle_s3(url: str, set_variable: Callable[[str, str], None], bucket: str = BUCKET) -> str:
-    """Sets what points to a server, and makes a bucket in it; gives the bucket's name."""
+    """Sets the variables for a server, creates a bucket in it, and returns the bucket's name."""
     for name, value in {**S3_SETTINGS, "AWS_ENDPOINT_URL": url}.items():
         set_variable(name, value)
     _send("PUT", f"{url}/{bucket}", b"")
@@ -27,7 +27,7 @@ def settle_s3(url: str, set_variable: Callable[[str, str], None], bucket: str = 
 
 
 def settle_gcs(url: str, set_variable: Callable[[str, str], None], bucket: str = BUCKET) -> str:
-    """Sets what points to a server, and makes a bucket in it; gives the bucket's name."""
+    """Sets the variables for a server, creates a bucket in it, and returns the bucket's name."""
     set_variable("STORAGE_EMULATOR_HOST", url)
     _send("POST", f"{url}/storage/v1/b?project=p", b'{"name": "%b"}' % bucket.encode())
     return bucket

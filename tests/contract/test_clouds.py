@@ -36,7 +36,7 @@ KINDS = {"s3": StorageS3, "gcs": StorageGCS}
 
 @pytest.fixture(params=KINDS)
 def make(request: pytest.FixtureRequest) -> MakeStorage:
-    """Makes storages over one place of a bucket."""
+    """Makes storages over one prefix of a bucket."""
     bucket, prefix = request.getfixturevalue(request.param), uuid.uuid4().hex
 
     def make_storage(**given: Any) -> StorageObjects:
@@ -52,7 +52,7 @@ def names(storage: StorageObjects) -> list[str]:
 
 
 class TestLayout:
-    """What somebody finds who looks into the bucket."""
+    """The objects in the bucket."""
 
     def test_a_value_is_a_readable_object(self, make: MakeStorage) -> None:
         """JSON that any tool can read, under the workflow, its generation and the task."""
@@ -67,7 +67,7 @@ class TestLayout:
         assert head["holder"] is None
 
     def test_nothing_lands_outside_the_prefix(self, make: MakeStorage) -> None:
-        """Whatever the keys are: what was in the bucket before is all that there is beside it."""
+        """Whatever the keys are, the rest of the bucket stays as it was."""
         storage = make()
         before = set(make(prefix="")._bucket.list_names(""))
         for number, key in enumerate(key for key in KEYS if not key.isalnum()):
@@ -105,7 +105,7 @@ class TestLayout:
         assert names(storage) == ["w/workflow.json"]
 
     def test_large_parts_are_objects_of_their_own(self, make: MakeStorage) -> None:
-        """As they are, beside the document; none is left when another value, or nothing, takes their place."""
+        """They are raw bytes beside the document. Replacing or deleting the value deletes them."""
         storage, old, new = make(), b"old" * 30_000, b"new" * 40_000
         storage.post("w/0", Context([old, new], task_id=0))
         storage.post("w/1", Context(old, task_id=1))
@@ -167,7 +167,7 @@ class TestLayout:
         assert make().get("w/0").storage == value
 
     def test_it_travels_without_secrets(self, make: MakeStorage) -> None:
-        """A copy in another process makes a client of its own, from what that process may know."""
+        """A copy in another process makes a client of its own with the credentials there."""
         storage = make()
         storage.post("w/0", Context([1]))
         packed = pickle.dumps(storage)
@@ -183,7 +183,7 @@ class TestClear:
     def test_a_crash_in_the_middle_leaves_nothing_that_counts(
         self, make: MakeStorage, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """Cut off before the first object is deleted: no value is found again, and the next clear() deletes them."""
+        """After a crash before the first deletion, no value counts, and the next clear() deletes them."""
         storage, again = make(), make()
         for number in range(3):
             storage.post(f"w/{number}", Context(number))
@@ -206,10 +206,8 @@ class TestClear:
 
         assert names(again) == ["w/workflow.json"]
 
-    def test_who_is_overtaken_in_the_middle_deletes_no_newer_value(
-        self, make: MakeStorage, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        """A runner that lost the lease while it cleared: what its successor has put is there."""
+    def test_clearing_deletes_no_newer_value(self, make: MakeStorage, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A run that lost the lease while it cleared keeps the values of its successor."""
         storage, other = make(), make()
         storage.post("w/0", Context("old"))
         real, head = storage._bucket.delete, f"{storage._prefix}w/workflow.json"
@@ -232,7 +230,7 @@ class TestClear:
         assert other.get("w/0").storage == "new"
         assert json.loads(other._bucket.get(head).data)["token"] == "another"  # type: ignore[union-attr]
 
-    def test_a_head_that_says_nothing_stops_everything(self, make: MakeStorage) -> None:
+    def test_an_invalid_record_stops_everything(self, make: MakeStorage) -> None:
         """Which values count is not guessed; the object is named, and what to do."""
         storage = make()
         storage.post("w/0", Context(1))
@@ -263,11 +261,13 @@ class TestClear:
 
 
 class TestLease:
-    """Who writes while another process may have the workflow."""
+    """Writes while another process may hold the workflow."""
 
     @pytest.mark.parametrize("moment", ["before", "during"])
-    def test_who_lost_it_is_told(self, make: MakeStorage, monkeypatch: pytest.MonkeyPatch, moment: str) -> None:
-        """Lost before the write, nothing is written; lost while it was on its way, the value doesn't count as saved."""
+    def test_a_write_after_losing_it_fails(
+        self, make: MakeStorage, monkeypatch: pytest.MonkeyPatch, moment: str
+    ) -> None:
+        """Lost before the write, nothing is written. Lost during the write, the value does not count as saved."""
         storage, other = make(), make()
         real, elapsed, head = storage._bucket.put, clock.elapsed, f"{storage._prefix}w/workflow.json"
         put: list[str] = []
@@ -306,7 +306,7 @@ class TestLease:
 
 
 class TestArguments:
-    """What is refused when the storage is made, before anything is asked of a service."""
+    """Arguments are checked when the storage is made, without a request."""
 
     @pytest.mark.parametrize("kind", KINDS.values())
     @pytest.mark.parametrize(
@@ -387,7 +387,7 @@ def ran() -> list[int]:
 def start(
     make_workflow: Callable[..., DotFlow], ran: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Callable[..., str]]:
-    """Runs a workflow that can't begin; gives the error as somebody sees it who has all of it printed."""
+    """Runs a workflow that can't start; returns the error, and checks that its traceback shows no secret."""
     secrets = [S3_SETTINGS["AWS_SECRET_ACCESS_KEY"], S3_SETTINGS["AWS_SESSION_TOKEN"], "hunter2", "Signature="]
 
     def start_workflow(storage: StorageObjects, **given: Any) -> str:
@@ -402,13 +402,13 @@ def start(
         assert ran == []
         return str(caught.value)
 
-    monkeypatch.setattr(boto3, "DEFAULT_SESSION", None)  # as in a program that has just begun
+    monkeypatch.setattr(boto3, "DEFAULT_SESSION", None)  # as in a new program
     yield start_workflow
     logging.getLogger().handlers.clear()
 
 
 class TestRefusals:
-    """One clear error before the first step: the bucket, what the service said, what to do; and nothing secret."""
+    """One error before the first step: bucket, the service's message, advice, and no secret."""
 
     @pytest.mark.parametrize(
         ("status", "code", "cure"),
@@ -432,7 +432,7 @@ class TestRefusals:
         code: str,
         cure: str,
     ) -> None:
-        """As its documentation lists it."""
+        """The codes are from its documentation."""
         with answering(Answer(status, xml(code), {"x-amz-bucket-region": "eu-central-1"})) as server:
             settle(monkeypatch, server.url)
             message = start(StorageS3("values"))
@@ -448,7 +448,7 @@ class TestRefusals:
     def test_what_google_refuses(
         self, start: Callable[[StorageObjects], str], monkeypatch: pytest.MonkeyPatch, status: int, cure: str
     ) -> None:
-        """As its documentation lists it."""
+        """The codes are from its documentation."""
         with answering(Answer(status, told(status), {"Content-Type": "application/json"})) as server:
             monkeypatch.setenv("STORAGE_EMULATOR_HOST", server.url)
             message = start(StorageGCS("values"))
@@ -461,7 +461,7 @@ class TestRefusals:
         ("kind", "missing", "denied"),
         [("s3", xml("NoSuchKey"), xml("AccessDenied")), ("gcs", told(404), told(403))],
     )
-    def test_a_run_without_an_id_learns_that_it_may_only_read(
+    def test_a_run_without_an_id_fails_early_without_permission_to_write(
         self, start: Callable[..., str], monkeypatch: pytest.MonkeyPatch, kind: str, missing: str, denied: str
     ) -> None:
         """Before its first step: nothing runs whose value could not be kept."""
@@ -480,7 +480,7 @@ class TestRefusals:
 
     @pytest.mark.parametrize("kind", KINDS)
     def test_what_a_service_wants_repeated_is_repeated(self, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
-        """A pause that it asks for, or a failure of its own, is nobody's business."""
+        """A request to slow down and a failure of the service are retried silently."""
         missing = Answer(404, xml("NoSuchKey"))
         listed = Answer(200, '{"items": []}', {"Content-Type": "application/json"})
         busy = Answer(503, xml("SlowDown"))
@@ -519,7 +519,7 @@ class TestRefusals:
     def test_silence_is_not_waited_for(
         self, start: Callable[[StorageObjects], str], kind: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """A service that takes a request and says nothing."""
+        """A service that accepts a request and never responds."""
         monkeypatch.setattr(s3_bucket, "READ_TIMEOUT", 0.1)
         monkeypatch.setattr(gcs_bucket, "TIMEOUT", (0.1, 0.1))
         monkeypatch.setattr(gcs_bucket, "RETRY_TIMEOUT", 0.1)
@@ -531,7 +531,7 @@ class TestRefusals:
 
     @pytest.mark.parametrize("kind", KINDS)
     def test_silence_holds_no_end_up(self, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
-        """The lease is given back in one try, and a short one; else it expires."""
+        """The lease is released in one short attempt. Otherwise it expires."""
         monkeypatch.setattr(bucket_storage, "MIN_TIMEOUT", 0.1)
         monkeypatch.setattr(bucket_storage, "MARGIN", 0.0)
         as_json = {"Content-Type": "application/json"}
@@ -558,7 +558,7 @@ class TestRefusals:
     def test_no_network(
         self, start: Callable[[StorageObjects], str], kind: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """Nobody listens there; a login in the address is not shown."""
+        """Connection refused; a login in the URL is not shown."""
         monkeypatch.setattr(gcs_bucket, "RETRY_TIMEOUT", 0.1)
         settle(monkeypatch, "http://user:hunter2@127.0.0.1:1")
 
@@ -579,7 +579,7 @@ class TestRefusals:
     def test_a_bucket_s_name_that_boto3_refuses(
         self, start: Callable[[StorageObjects], str], monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """Without the pattern that it wants."""
+        """boto3's pattern is left out."""
         settle(monkeypatch, "http://127.0.0.1:1")
         message = start(StorageS3("xx y"))
 
@@ -637,7 +637,7 @@ class TestRefusals:
     def test_what_is_refused_later_fails_its_step(
         self, make_workflow: Callable[..., DotFlow], monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """Credentials that expire in the middle of a run: the step says so, and nothing secret in its traceback."""
+        """Credentials that expire during a run fail the step, with no secret in its traceback."""
         etag = {"ETag": '"1"'}
         begin = [Answer(404, xml("NoSuchKey")), Answer(200, "", etag)]  # the lease is taken
         clear = [Answer(200, "", etag), Answer(200, "<ListBucketResult></ListBucketResult>")]
@@ -662,7 +662,7 @@ class TestRefusals:
         gcs_server: str,
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        """As the emulators say it."""
+        """With the responses of the emulators."""
         settle_s3(s3_server, monkeypatch.setenv)
         settle_gcs(gcs_server, monkeypatch.setenv)
 

@@ -20,10 +20,10 @@ MakeWorkflow = Callable[..., DotFlow]
 
 
 class ThreeMethods(Storage):
-    """What a user writes who reads the promise: post, get and key, and nothing else.
+    """The smallest storage that a user can write: post, get and key.
 
     Args:
-        kept: Where it keeps pickles.
+        pickles: The saved contexts.
     """
 
     def __init__(self, pickles: dict[str, bytes]) -> None:
@@ -97,7 +97,7 @@ class TestStorageSQLite(StorageContract):
         return StorageSQLite(tmp_path / "dotflow.db")
 
 
-#: One value of each family: what they are turned into is the codec's business, and the same for all storages.
+#: One value of each family of the codec, which is the same for all storages.
 PLAIN_SAMPLE = ("None", "unicode", "long text", "nested")
 OTHERS_SAMPLE = [
     name
@@ -111,45 +111,38 @@ OTHERS_SAMPLE = [
 
 
 class OverTheWire(StorageContract):
-    """The same promises, held to with a sample of values: each of them is a request or more."""
+    """The contract with a sample of values, since each is a request or more."""
 
     @pytest.mark.parametrize("name", PLAIN_SAMPLE)
     def test_keeps_plain_values(self, storage: Storage, again: Storage, name: str) -> None:
-        """As the contract says."""
         super().test_keeps_plain_values(storage, again, name)
 
     @pytest.mark.parametrize("name", OTHERS_SAMPLE)
     def test_keeps_a_value_as_it_is_or_refuses_it(self, storage: Storage, again: Storage, name: str) -> None:
-        """As the contract says."""
         super().test_keeps_a_value_as_it_is_or_refuses_it(storage, again, name)
 
 
 class InABucket(OverTheWire):
-    """What takes many requests with fewer keys, or as a slow test: the emulators answer one request at a time."""
+    """The contract with fewer keys or as slow tests, since the emulators handle one request at a time."""
 
     @pytest.mark.parametrize("prefix", ["x/", "a\0"], ids=ascii)
     def test_listed_keys_begin_with_the_prefix(self, storage: Storage, again: Storage, prefix: str) -> None:
-        """As the contract says."""
         super().test_listed_keys_begin_with_the_prefix(storage, again, prefix)
 
     @pytest.mark.parametrize("workflow_id", ["a/b", "never seen"])
     def test_clear_leaves_other_workflows_alone(self, storage: Storage, again: Storage, workflow_id: str) -> None:
-        """As the contract says."""
         super().test_clear_leaves_other_workflows_alone(storage, again, workflow_id)
 
     @pytest.mark.slow
     def test_every_task_of_every_workflow_has_a_place_of_its_own(self, storage: Storage, again: Storage) -> None:
-        """As the contract says."""
         super().test_every_task_of_every_workflow_has_a_place_of_its_own(storage, again)
 
     @pytest.mark.slow
     def test_any_text_may_be_a_key(self, storage: Storage, again: Storage) -> None:
-        """As the contract says."""
         super().test_any_text_may_be_a_key(storage, again)
 
     @pytest.mark.slow
     def test_threads_may_post_at_once(self, storage: Storage, again: Storage) -> None:
-        """As the contract says."""
         super().test_threads_may_post_at_once(storage, again)
 
 
@@ -330,7 +323,7 @@ class TestRuns:
         assert values == {name: (None if name == "a" else name) for name in names}
 
     def test_another_step_at_the_place_stops_resume(self, storage: Storage, make_workflow: MakeWorkflow) -> None:
-        """A checkpoint says which step made it: both are shown, and nothing has run."""
+        """A checkpoint records its step: the error shows both, and nothing has run."""
         ran = []
         workflow = make_workflow(storage=storage, workflow_id="w")
 

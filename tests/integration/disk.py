@@ -1,8 +1,8 @@
 """A disk whose power can be cut: what was not synced may be lost, in every way that POSIX allows.
 
-The operations are real and made in a real folder; beside that they are written down. `states` then makes the folders
-that a machine may find after its power was cut at some moment: each change of a folder that was not synced is there or
-not, whatever became of the others, and a file that was not synced is empty, torn or whole.
+The operations are real, in a real folder, and recorded. `states` makes the folders that a machine may find after a
+power cut. Each change of a folder that was not synced is there or not, independently of the others. A file that was not
+synced is empty, torn or whole.
 """
 
 import itertools
@@ -23,7 +23,7 @@ class File:
     synced: bytes = b""
 
     def may_be(self) -> list[bytes]:
-        """What may be found in it after a power cut."""
+        """The possible contents after a power cut."""
         if self.content == self.synced:
             return [self.content]
         torn = self.content[: len(self.content) // 2]
@@ -42,7 +42,7 @@ class Folder:
         return changed(self.entries, self.pending)
 
     def may_be(self) -> Iterator[dict[str, "File | Folder"]]:
-        """What may be found in it after a power cut."""
+        """The possible contents after a power cut."""
         for kept in itertools.product((True, False), repeat=len(self.pending)):
             yield changed(self.entries, [change for change, is_kept in zip(self.pending, kept, strict=True) if is_kept])
 
@@ -62,14 +62,14 @@ def changed(entries: dict[str, Any], changes: list[tuple[str, str, Any]]) -> dic
 
 
 class Disk:
-    """Watches what is done under one folder.
+    """Records the operations under one folder.
 
     Args:
-        root: The folder; it is there before, and stays.
-        monkeypatch: Puts the watching functions in the place of those of `os`.
+        root: The folder.
+        monkeypatch: Replaces functions of `os` by recording ones.
 
     Attributes:
-        after_each: Called after each change, to look at what a power cut would leave now.
+        after_each: Called after each change, to check what a power cut would leave.
     """
 
     def __init__(self, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -83,7 +83,7 @@ class Disk:
             monkeypatch.setattr(os, name, getattr(self, f"on_{name}"))
 
     def states(self, scratch: Path) -> Iterator[Path]:
-        """Every folder that may be found after the power was cut now; each is gone when the next one is asked for."""
+        """Yields each folder that a power cut at this moment may leave. The next one replaces it."""
         for number, tree in enumerate(_trees(self.top)):
             place = scratch / str(number)
             self._make(tree, place)

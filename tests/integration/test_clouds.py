@@ -11,19 +11,19 @@ from tests.integration.children import Script, Scripts
 
 KINDS = {"s3": "StorageS3", "gcs": "StorageGCS", "postgres": "StoragePostgres"}
 
-#: A script as of a machine of its own: nobody there knows which processes of others are gone.
+#: Makes a script that of another machine, which does not know whether processes of the first have ended.
 ELSEWHERE = """
 from dotflow.providers.storages.leases import process_identity
 process_identity._machine_id = lambda: ""
 """
 
-#: A script of a moment at which each lease that nobody renews has run out, by the clock of the service.
+#: Makes a script run an hour later by the service's clock, when leases without renewal have expired.
 LATER = """
 from dotflow.providers.storages.leases import lease
 lease.AGE_RESOLUTION = -3600.0
 """
 
-#: A script of a machine that sleeps for an hour, by its own clock, before the step that stops ends.
+#: Makes the machine of a script sleep for an hour, by its own clock, before the end of the step "stops".
 SLEEPS = """
 from dotflow import clock
 real = clock.elapsed
@@ -84,7 +84,7 @@ Start = Callable[..., Script]
 
 @pytest.fixture(params=KINDS)
 def start(request: pytest.FixtureRequest, scripts: Scripts, tmp_path: Path) -> Start:
-    """Starts a process with the pipeline; what it is given is its last lines."""
+    """Starts a process with the pipeline and further lines."""
     place, prefix = request.getfixturevalue(request.param), tmp_path.as_posix().strip("/")
     given = "" if request.param == "postgres" else f"prefix={prefix!r}, "
 
@@ -96,7 +96,7 @@ def start(request: pytest.FixtureRequest, scripts: Scripts, tmp_path: Path) -> S
 
 
 def facts(script: Script) -> dict[str, object]:
-    """What it said at its end."""
+    """The facts that it printed at its end."""
     with script:
         end = script.end()
         assert (end.code, end.err) == (0, "")
@@ -166,7 +166,7 @@ def test_ctrl_c_gives_the_lease_back(start: Start, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_two_runners_at_once(start: Start, tmp_path: Path) -> None:
-    """The second is refused before anything runs, on this machine and on another one, and is told who runs it."""
+    """The second one is refused before anything runs, on this machine and on another, with the holder's name."""
     with start("start(resume=True)") as first:
         assert first.line() == "ready"
         for elsewhere in (False, True):
@@ -212,10 +212,10 @@ def test_of_runners_that_start_together_one_runs(start: Start, tmp_path: Path) -
 
 
 @pytest.mark.slow
-def test_who_lost_the_lease_stops_before_it_writes(start: Start, tmp_path: Path) -> None:
+def test_a_run_that_lost_its_lease_stops_before_it_writes(start: Start, tmp_path: Path) -> None:
     """A process that was stopped for longer than its lease comes back: its value is not saved, the other's is kept.
 
-    Nor does it begin another step, whatever it was told of failures.
+    It starts no further step, with keep_going too.
     """
     with start(f"{SLEEPS}start(resume=True, keep_going=True)") as first:
         assert first.line() == "ready"
@@ -265,8 +265,8 @@ say(status=str(run.status), skipped=[task.started_at is None for task in run.tas
 
 
 @pytest.mark.slow
-def test_a_forked_process_asks_for_itself(start: Start) -> None:
-    """Neither the client nor the lease of its parent is used in it, nor a lock that some thread had there."""
+def test_a_forked_process_uses_a_client_and_a_lease_of_its_own(start: Start) -> None:
+    """Neither the client, nor the lease of its parent is used in it, nor a lock held by a thread there."""
     lines = """
 from dotflow.abc import shared_lock
 from dotflow.providers.storages.leases.lease_lock import LeaseLock
@@ -298,7 +298,7 @@ with storage.lock("w") as name:
 
 @pytest.mark.slow
 @pytest.mark.timeout(90)
-@pytest.mark.parametrize("start", ["gcs"], indirect=True)  # boto3 takes 100 calls to say the same: it takes 80 s
+@pytest.mark.parametrize("start", ["gcs"], indirect=True)  # boto3 needs 100 calls for the same, and 80 s
 def test_a_workflow_survives_crashes_at_every_moment(start: Start) -> None:
     """assert_survives_crashes kills and resumes it, inside each request to the service too."""
     lines = """

@@ -1,4 +1,4 @@
-"""The lock of a workflow: what it says when it can't be had, and what it leaves."""
+"""FileLock: its errors, and what it leaves behind."""
 
 import errno
 import json
@@ -23,8 +23,8 @@ def fail_with(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(filelock.FileLock, "acquire", acquire)
 
 
-def test_it_says_who_has_it(tmp_path: Path) -> None:
-    """The lock's file names host, process and moment, for those who are refused and for whoever looks."""
+def test_it_names_its_holder(tmp_path: Path) -> None:
+    """The lock file names host, process and time, for the errors of other processes."""
     with FileLock(tmp_path, "nightly", data_folder=tmp_path):
         holder = json.loads((tmp_path / ".nightly.lock").read_text())
 
@@ -44,7 +44,7 @@ def test_runs_of_one_process_share_it(tmp_path: Path) -> None:
 
 
 def test_a_lock_without_a_signature_is_a_lock(tmp_path: Path) -> None:
-    """Who holds it has not written so yet: it is refused all the same."""
+    """Its holder has not written its name yet."""
     with (
         filelock.FileLock(tmp_path / ".nightly.lock", timeout=0),
         pytest.raises(WorkflowBusy, match="another process"),
@@ -78,7 +78,7 @@ def test_another_users_folder_of_locks_is_not_passed_over(tmp_path: Path, monkey
 
 
 def test_an_interrupt_in_the_middle_of_entering_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Between taking it and signing it: it is given back."""
+    """Between acquiring it and writing the holder: it is released."""
 
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
@@ -93,7 +93,7 @@ def test_an_interrupt_in_the_middle_of_entering_loses_nothing(tmp_path: Path, mo
 
 @pytest.mark.parametrize("number", [errno.EROFS, errno.ENOSPC, errno.EACCES])
 def test_where_no_lock_can_be_made_none_is_needed(number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing can be saved there either, and the first checkpoint says so; what is there can be read."""
+    """Nothing can be saved there either, so the first checkpoint fails. Existing ones can be read."""
     fail_with(number, monkeypatch)
 
     with FileLock(tmp_path, "nightly", data_folder=tmp_path):
@@ -101,7 +101,7 @@ def test_where_no_lock_can_be_made_none_is_needed(number: int, tmp_path: Path, m
 
 
 def test_any_other_failure_is_raised(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Then nobody knows what it means, and nothing is held."""
+    """It is unexpected, and nothing is locked."""
     fail_with(errno.EIO, monkeypatch)
 
     with pytest.raises(OSError, match="Input/output error"), FileLock(tmp_path, "nightly", data_folder=tmp_path):
@@ -112,7 +112,7 @@ def test_any_other_failure_is_raised(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 def test_an_interrupt_in_the_middle_of_leaving_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Leaving can be done again; and where nobody did, the process can still take the lock anew."""
+    """Leaving can be repeated. Without that, the process can still acquire the lock anew."""
     real = filelock.FileLock.release
 
     def interrupted(lock: filelock.FileLock, *more: object) -> None:

@@ -47,7 +47,7 @@ facts = {
 
 
 def run_on(disk: str, source: str, folder: Path) -> Any:
-    """What a script says that runs where *disk* is what `mount` makes of the folder `disk`."""
+    """Runs a script after the command *disk*, which mounts the folder `disk`; returns the facts that it prints."""
     script = folder / "script.py"
     script.write_text(PRELUDE.format(method=None, folder=str(folder)) + source)
     (folder / "disk").mkdir(exist_ok=True)
@@ -66,7 +66,7 @@ def run_on(disk: str, source: str, folder: Path) -> Any:
 @pytest.mark.parametrize("letter", ["x", b"x"], ids=["text", "bytes beside"])
 @pytest.mark.parametrize("storage", STORAGES)
 def test_a_full_disk_fails_the_task(storage: str, letter: str | bytes, tmp_path: Path) -> None:
-    """The step whose value doesn't fit fails with what the system said; the one before it is kept, and nothing is left
+    """The step whose value doesn't fit fails with the system's message. The one before it is kept, and nothing is left
     half-written. With room again, resume completes the work."""
     source = f"LETTER = {letter!r}\n" + PIPELINE.replace("{storage}", STORAGES[storage])
     saving = 'import shutil; shutil.copytree(HERE / "disk", HERE / "saved"); print(json.dumps(facts))'
@@ -107,7 +107,7 @@ READ_ONLY = "mount --bind disk disk && mount -o remount,bind,ro disk"
 
 @pytest.mark.parametrize("storage", STORAGES)
 def test_a_read_only_disk_fails_the_first_task(storage: str, tmp_path: Path) -> None:
-    """Nothing was there, nothing can be saved: the first step says so."""
+    """Nothing can be saved: the first step fails with the cause."""
     source = PIPELINE.replace("{storage}", STORAGES[storage])
 
     facts = run_on(READ_ONLY, f"{source}\nprint(json.dumps(facts))", tmp_path)

@@ -1,4 +1,4 @@
-"""The lease on a workflow: who has it, for how long, and what becomes of whoever lost it."""
+"""The lease on a workflow: who holds it, for how long, and what happens when it is lost."""
 
 import json
 import os
@@ -21,14 +21,15 @@ MakeLease = Callable[["FakeRegister"], Lease]
 
 
 class FakeRegister(Register):
-    """A register in memory, with a clock of its own: a service that a test can ask for anything.
+    """A register in memory, with a clock and failures for tests.
 
     Attributes:
-        now: What its clock says, in seconds.
-        is_away: Whether it can't be reached.
-        loses_answers: Whether it does what it is asked, and its answer is lost.
-        answers: Unless it is set, a write gets no answer until it is; "asked" is set by who waits so.
-        takes: What happens while a write is on its way.
+        now: Its clock, in seconds.
+        is_down: Whether it can't be reached.
+        loses_responses: Whether a request is executed, but its response lost.
+        may_respond: A write waits until this is set.
+        waiting: Set by a write that waits.
+        on_write: Called at the beginning of a write.
     """
 
     def __init__(self) -> None:
@@ -45,13 +46,11 @@ class FakeRegister(Register):
         self._lock = threading.Lock()
 
     def read(self) -> Entry | None:
-        """As Register says."""
         self._fail_if(self.is_down)
         with self._lock:
             return Entry(self.text, str(self._version), self.now - self._written) if self._version else None
 
     def write(self, text: str, version: str | None) -> str | None:
-        """As Register says."""
         self.on_write()
         if not self.may_respond.is_set():
             self.waiting.set()
@@ -71,12 +70,12 @@ class FakeRegister(Register):
 
     @property
     def holder(self) -> object:
-        """Who holds it, as it is written."""
+        """The holder in the text."""
         return json.loads(self.text)["holder"]
 
     @property
     def revision(self) -> int:
-        """How often it was written."""
+        """The number of writes."""
         return int(json.loads(self.text)["beat"])
 
 
@@ -87,7 +86,7 @@ def register() -> FakeRegister:
 
 @pytest.fixture
 def sleep(monkeypatch: pytest.MonkeyPatch, register: FakeRegister) -> Callable[[float], None]:
-    """Lets time go on, for everybody. It is the same for the renewing threads, but they are never waited for."""
+    """Moves the time of holders and register. Renewing threads are not waited for."""
     past = [0.0]
     real = clock.elapsed
     monkeypatch.setattr(clock, "elapsed", lambda: real() + past[0])
@@ -101,13 +100,13 @@ def sleep(monkeypatch: pytest.MonkeyPatch, register: FakeRegister) -> Callable[[
 
 @pytest.fixture
 def remote(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No process is known to be of this machine, as on systems that don't say."""
+    """No process is known to be of this machine, as on systems without boot ids."""
     monkeypatch.setattr(process_identity, "_machine_id", lambda: "")
 
 
 @pytest.fixture
 def lease_of() -> Iterator[MakeLease]:
-    """Makes leases, each as another process would have it; what is still held afterwards is given back."""
+    """Makes leases, each as of another process, and releases them afterwards."""
     leases: list[Lease] = []
 
     def make(register: FakeRegister) -> Lease:
@@ -120,7 +119,7 @@ def lease_of() -> Iterator[MakeLease]:
 
 
 def test_a_second_one_is_refused_at_once(lease_of: MakeLease, register: FakeRegister) -> None:
-    """It learns who has the workflow, since when, and how long it would take if that process is gone."""
+    """The error names the holder, since when, and when its lease would expire."""
     first = lease_of(register)
     first.acquire()
     register.now += 10
@@ -134,7 +133,7 @@ def test_a_second_one_is_refused_at_once(lease_of: MakeLease, register: FakeRegi
 def test_what_has_expired_is_taken_over(
     lease_of: MakeLease, register: FakeRegister, sleep: Callable[[float], None]
 ) -> None:
-    """A margin after its end, and not before. The one that lost it writes nothing any more, and is told who has it."""
+    """A margin after its end, and not before. The former holder writes nothing, and its errors name the new one."""
     first, second = lease_of(register), lease_of(register)
     first.acquire()
     sleep(35.9)
@@ -152,10 +151,10 @@ def test_what_has_expired_is_taken_over(
     second.check()
 
 
-def test_what_expired_and_nobody_took_is_renewed(
+def test_an_expired_lease_is_renewed(
     lease_of: MakeLease, register: FakeRegister, sleep: Callable[[float], None]
 ) -> None:
-    """A machine that slept, or a step that held the interpreter, loses nothing: the write proves that nobody came."""
+    """A sleeping machine, or a step that held the GIL, loses nothing: the write proves that no other took it."""
     lease = lease_of(register)
     lease.acquire()
     sleep(3_600)
@@ -167,10 +166,10 @@ def test_what_expired_and_nobody_took_is_renewed(
     assert register.revision == before + 1
 
 
-def test_while_nobody_can_be_asked_nothing_is_written(
+def test_without_the_service_nothing_is_written_after_expiry(
     lease_of: MakeLease, register: FakeRegister, sleep: Callable[[float], None]
 ) -> None:
-    """Up to the margin before its end a holder writes without asking; after it, only once it is renewed."""
+    """Up to the margin before its end, a holder writes without a request. After it, only once the lease is renewed."""
     lease = lease_of(register)
     lease.acquire()
     register.is_down = True
@@ -183,10 +182,10 @@ def test_while_nobody_can_be_asked_nothing_is_written(
     lease.check()
 
 
-def test_an_answer_that_was_lost_is_no_loss(
+def test_a_lost_response_does_not_lose_the_lease(
     lease_of: MakeLease, register: FakeRegister, sleep: Callable[[float], None]
 ) -> None:
-    """What is there is the holder's own: a write of which nobody told it."""
+    """The text is the holder's own: a write whose response was lost."""
     lease = lease_of(register)
     lease.acquire(generation="a")
     register.loses_responses = True
@@ -202,7 +201,7 @@ def test_an_answer_that_was_lost_is_no_loss(
 
 
 def test_what_a_storage_keeps_there_outlives_the_holder(lease_of: MakeLease, register: FakeRegister) -> None:
-    """It is there for the next one; what that wants to be there if it isn't yet does not take its place."""
+    """The next holder finds it. Defaults do not replace it."""
     first = lease_of(register)
     first.acquire(generation="a", void=[])
     first.update(generation="b")
@@ -215,7 +214,7 @@ def test_what_a_storage_keeps_there_outlives_the_holder(lease_of: MakeLease, reg
     assert dict(second.extra) == {"generation": "b", "void": ["a"], "extra": 1}
 
 
-def test_a_dead_process_of_this_machine_holds_nobody_up(
+def test_the_lease_of_a_dead_process_of_this_machine_is_free(
     lease_of: MakeLease, register: FakeRegister, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is certain to be gone, so that a crash can be resumed at once."""
@@ -237,7 +236,7 @@ def test_a_dead_process_of_this_machine_holds_nobody_up(
 
 
 def test_a_process_of_another_host_is_never_taken_for_dead(lease_of: MakeLease, register: FakeRegister) -> None:
-    """Even where all else looks the same, as in sandboxes that tell everybody the same of the machine."""
+    """Even if all else is equal, as in sandboxes with equal boot ids."""
     lease_of(register).acquire()
     text = json.loads(register.text)
     text["holder"] |= {"process": 2**22 + 1, "host": "another"}
@@ -263,7 +262,7 @@ def test_a_process_of_another_machine_is_never_taken_for_dead(
 
 @pytest.mark.parametrize("text", ["", "{}", "[]", '{"holder": 1, "lease": 1, "beat": 1, "token": ""}', "\ud800"])
 def test_what_it_can_t_read_it_does_not_take(lease_of: MakeLease, register: FakeRegister, text: str) -> None:
-    """Somebody else's object, or a damaged one: it is left as it is."""
+    """A damaged text, or that of another program, stays as it is."""
     register.write("x", None)
     register.text = text
 
@@ -307,7 +306,7 @@ def test_runs_of_one_process_share_it(register: FakeRegister) -> None:
 def test_an_interrupt_in_the_middle_of_taking_leaves_nothing(
     register: FakeRegister, method: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Before it is written, or when it is written already and nobody knows: it is free again."""
+    """Before or after the write: it is free again."""
     real = getattr(register, method)
 
     def interrupted(*arguments: object) -> None:
@@ -357,7 +356,7 @@ def test_of_many_at_once_one_gets_it(lease_of: MakeLease, register: FakeRegister
     got[0].release()
 
 
-def test_a_renewal_that_nobody_answers_does_not_hold_the_end_up(register: FakeRegister) -> None:
+def test_a_renewal_without_a_response_does_not_delay_the_end(register: FakeRegister) -> None:
     """The run ends all the same, and its lease expires by itself."""
     lease = Lease(register, "nightly", 0.3)
     lease.acquire()
@@ -370,8 +369,8 @@ def test_a_renewal_that_nobody_answers_does_not_hold_the_end_up(register: FakeRe
     register.may_respond.set()
 
 
-def test_one_place_that_is_silent_holds_no_other_up(register: FakeRegister) -> None:
-    """A workflow whose lease can't be given back now is no business of others."""
+def test_a_silent_register_does_not_block_others(register: FakeRegister) -> None:
+    """A lease that can't be released now does not block other workflows."""
     other = FakeRegister()
     silent = LeaseLock(register, "nightly", 30.0)
     silent.__enter__()
@@ -466,7 +465,7 @@ def test_renewals_go_on_after_one_that_failed(
 def test_it_lasts_from_before_it_was_sent(
     lease_of: MakeLease, register: FakeRegister, sleep: Callable[[float], None]
 ) -> None:
-    """Time that the service took to answer is not the holder's: others count from when it was written."""
+    """The time of the response does not count, since others count from the write."""
     lease = lease_of(register)
     register.on_write = lambda: sleep(20)
     lease.acquire()

@@ -29,7 +29,7 @@ def found_in(folder: Path, keys: list[str]) -> dict[str, object]:
 
 
 class Machine:
-    """A storage on a disk, and all that was ever found after a power cut, beside what was allowed."""
+    """A storage on a disk: what was found after each power cut, and what was allowed."""
 
     def __init__(self, root: Path, scratch: Path, monkeypatch: pytest.MonkeyPatch, durability: str) -> None:
         root.mkdir()
@@ -107,7 +107,7 @@ def test_large_values_survive_with_their_parts(machine: Callable[[str], Machine]
 
 
 def test_what_was_deleted_stays_away(machine: Callable[[str], Machine]) -> None:
-    """A task whose checkpoint was given up is not skipped after a power cut."""
+    """A task whose checkpoint was deleted is not skipped after a power cut."""
     disk = machine("power")
     disk.post("w/0", "first")
 

@@ -146,8 +146,8 @@ workflow.start(mode=MODE)
 @pytest.mark.parametrize("mode", ["sequential", "background", "parallel"])
 @pytest.mark.parametrize("storage", STORAGES)
 def test_a_second_process_is_refused(storage: str, mode: str, scripts: Scripts) -> None:
-    """While one works on a workflow, another one gets WorkflowBusy before anything runs, which says who it is. When
-    the first is killed, even with workers that live on for a moment, the next one may go on at once."""
+    """While one runs a workflow, another one gets WorkflowBusy with its name before anything runs. When the first is
+    killed, even with workers that live on for a moment, the next one may go on at once."""
     source = f"MODE = {mode!r}\n" + BUSY.replace("{storage}", STORAGES[storage])
     with scripts.start(source) as first:
         assert first.line() == "ready"
@@ -190,7 +190,7 @@ def test_a_fork_of_the_process_does_not_keep_the_lock(storage: str, scripts: Scr
 
 @pytest.mark.parametrize("storage", STORAGES)
 def test_others_may_work_on_other_workflows(storage: str, scripts: Scripts) -> None:
-    """A workflow_id of one's own, or none, is nobody else's business."""
+    """A different workflow_id, or none, needs no lock."""
     source = BUSY.replace("{storage}", STORAGES[storage])
     with scripts.start("MODE = 'sequential'\n" + source) as first:
         assert first.line() == "ready"
@@ -202,7 +202,7 @@ def test_others_may_work_on_other_workflows(storage: str, scripts: Scripts) -> N
 
 @pytest.mark.parametrize("storage", STORAGES)
 def test_runs_of_one_process_do_not_lock_each_other_out(storage: str, scripts: Scripts) -> None:
-    """Each may have a storage object of its own. The newer run's checkpoints count, and the log says so."""
+    """Each may have a storage object of its own. The newer run's checkpoints count, and the log reports it."""
     end = scripts.run(
         """
 from dotflow.providers import StorageFile, StorageSQLite

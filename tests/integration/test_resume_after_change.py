@@ -117,7 +117,7 @@ class Job:
 
 
 def test_another_day_is_not_given_the_value_of_yesterday(storage: Storage) -> None:
-    """The task whose initial_context changed runs again, and with it all that is made from it. The log says why."""
+    """A task whose initial_context changed runs again, with all that is made from it. The log has the reasons."""
     job = Job(storage)
     job.run("2026-01-01")
 
@@ -157,7 +157,7 @@ def test_the_answer_for_one_depth_is_not_given_for_another(storage: Storage) -> 
 
 
 def test_a_step_that_changes_its_initial_context_in_place_is_restored_all_the_same(storage: Storage) -> None:
-    """What was given to `add` is compared, not what a step made of it."""
+    """The value passed to `add` is compared, not what a step made of it."""
     ran: list[int] = []
 
     @action
@@ -251,7 +251,7 @@ def test_what_is_void_is_deleted_before_anything_runs_the_last_first(storage: St
 
 
 def test_a_value_that_can_not_be_compared_is_restored_and_said(storage: Storage) -> None:
-    """A live object has no bytes to compare; one sentence a task says so."""
+    """A live object has no bytes to compare: the log has one sentence a task."""
     log = Reports()
 
     class Connection:
@@ -331,7 +331,7 @@ NOON = datetime(2026, 6, 1, 12, tzinfo=UTC)
 
 
 class SchedulerThrice(Scheduler):
-    """Fires three times at once, as somebody's own scheduler might."""
+    """Fires three times at once, as a user's scheduler might."""
 
     def start(self, workflow: Any, **kwargs: Any) -> None:
         for _ in range(3):
@@ -382,7 +382,7 @@ def test_a_firing_finishes_a_run_that_was_left_unfinished(storage: Storage, how:
     ("before", "after"), [("extract transform", "extract transform load"), ("extract", "extract load")]
 )
 def test_a_finished_run_is_not_unfinished_because_a_task_was_added(storage: Storage, before: str, after: str) -> None:
-    """Whether the last run has finished is asked of its own tasks, not of those that there are today."""
+    """The last run is finished if its own tasks are, whatever tasks there are today."""
     job = Job(storage)
     chain(job, before, "day 1", resume="unfinished")
 
@@ -412,7 +412,7 @@ class StorageValues(StorageThree):
 
 
 def test_where_only_values_are_kept_each_firing_begins_a_new_run() -> None:
-    """A value of None can't be told from none there, so whether the last run is finished is not known."""
+    """A value of None looks like a missing one there, so it is unknown whether the last run finished."""
     job = Job(StorageValues())
 
     fire_thrice(job, "one of their own")

@@ -51,7 +51,7 @@ def second(previous_context: Context) -> list[object]:
 
 class TestFolder:
     def test_a_file_for_each_task_under_the_workflows_name(self, tmp_path: Path, make_workflow: MakeWorkflow) -> None:
-        """Whoever looks into the folder finds readable JSON, the value as it is, and nothing else."""
+        """The folder holds readable JSON with the plain value, and nothing else."""
         workflow = make_workflow(storage=StorageFile(path=tmp_path), workflow_id="nightly")
         workflow.task.add([first, second])
         workflow.start()
@@ -76,7 +76,7 @@ class TestFolder:
         assert all(part.isascii() and len(part) < 100 for part in name.split("/"))
 
     def test_nothing_is_made_before_the_first_value(self, tmp_path: Path) -> None:
-        """A storage that is only asked leaves no trace."""
+        """A storage that is only read leaves no trace."""
         storage = StorageFile(path=tmp_path / "kept")
         storage.get("w/0"), storage.contains("w/0"), storage.delete("w/0"), storage.clear("w"), storage.list_keys()
 
@@ -133,7 +133,7 @@ class TestFolder:
 class TestArguments:
     @pytest.mark.parametrize("path", ["", None, 5, b"bytes", "a\0b"])
     def test_a_path_is_a_path(self, path: object) -> None:
-        """Refused where it is said."""
+        """Refused by the constructor."""
         with pytest.raises(InvalidArgument, match="the path of a folder"):
             StorageFile(path=path)  # type: ignore[arg-type]
 
@@ -184,7 +184,7 @@ class TestDamage:
         assert [task.started_at is None for task in workflow.result_task()] == [False, False]
 
     def test_a_file_that_cannot_be_opened_stops_resume(self, workflow: DotFlow, tmp_path: Path) -> None:
-        """A folder in its place, a file without rights: it is no missing checkpoint."""
+        """A folder instead, or a file without rights, is no missing checkpoint."""
         path = tmp_path / "nightly.checkpoints" / "0.json"
         path.unlink()
         path.mkdir()
@@ -200,8 +200,8 @@ class TestDamage:
         with pytest.raises(CheckpointUnreadable, match="nightly/0"):
             workflow.start(resume=True)
 
-    def test_a_new_run_does_not_mind(self, workflow: DotFlow, tmp_path: Path) -> None:
-        """Whoever runs everything anew needs no old checkpoint."""
+    def test_a_new_run_ignores_it(self, workflow: DotFlow, tmp_path: Path) -> None:
+        """A new run needs no old checkpoint."""
         (tmp_path / "nightly.checkpoints" / "0.json").write_text("garbage")
 
         assert workflow.start().status is TypeStatus.COMPLETED
@@ -237,7 +237,7 @@ say(value=storage.get("w/0").storage, keys=list(storage.list_keys()),
 
 @pytest.mark.slow
 def test_killed_at_every_system_call_it_leaves_no_litter(scripts: Scripts, tmp_path: Path) -> None:
-    """At each moment of a clear and a post: the old value, none or the new one; who holds it next finds no litter."""
+    """At each moment of clear and post: the old value, none or the new one. The next holder finds no litter."""
     storage, values = StorageFile(path=tmp_path / "kept"), []
     for at in range(1, 100):
         storage.post("w/0", Context("old", task_id=0))

@@ -35,7 +35,7 @@ def storage(postgres: str) -> Iterator[StoragePostgres]:
 
 @pytest.fixture
 def role(postgres: str, postgres_server: PostgresProcess) -> Iterator[str]:
-    """The same place, for a role that may look into the schema, and nothing else."""
+    """The DSN of a role that may use the schema, and nothing else."""
     schema = schema_of(postgres)
     postgres_server.run(f"CREATE ROLE {NARROW} LOGIN PASSWORD 'narrow'")
     postgres_server.run(f"GRANT USAGE ON SCHEMA {schema} TO {NARROW}")
@@ -94,7 +94,7 @@ class TestServer:
     def test_a_statement_that_was_cut_off_is_repeated(
         self, storage: StoragePostgres, postgres: str, postgres_server: PostgresProcess, end: str
     ) -> None:
-        """Whoever can't know whether a value was written writes it again."""
+        """The statement may have been executed or not, so it is run again."""
         storage.post("w/0", Context("before", task_id=0))
         waiting = "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND application_name = 'dotflow'"
         with contextlib.closing(psycopg.connect(postgres)) as blocking:
@@ -111,7 +111,7 @@ class TestServer:
     def test_one_that_does_not_come_back_is_an_error(
         self, storage: StoragePostgres, postgres_server: PostgresProcess, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """When its time is up, which says what to do; and once it is there the storage goes on."""
+        """After the timeout, with advice. Once the server is back, the storage works again."""
         storage.post("w/0", Context(1))
         run = storage._tables.pool.run
         monkeypatch.setattr(storage._tables.pool, "run", lambda statement, values, timeout: run(statement, values, 0.3))
@@ -123,7 +123,7 @@ class TestServer:
         assert storage.get("w/0").storage == 1
 
     def test_no_session_is_needed(self, storage: StoragePostgres) -> None:
-        """As through a pooler, which gives every transaction to another one."""
+        """As behind a pooler, which runs each transaction in another session."""
         with storage.lock("w"):
             for number in range(8):
                 storage.post(f"w/{number}", Context(number))
@@ -150,7 +150,7 @@ class TestServer:
 class TestLease:
     """Writes that are made only while the lease is the writer's."""
 
-    def test_who_lost_it_writes_nothing(
+    def test_nothing_is_written_after_losing_it(
         self, storage: StoragePostgres, postgres: str, postgres_server: PostgresProcess
     ) -> None:
         """However sure the process is: the row counts, in one with the write."""
@@ -171,7 +171,7 @@ class TestLease:
 
         assert storage.get("w/0").storage == "ours"
 
-    def test_nobody_takes_it_over_in_the_middle_of_a_write(
+    def test_it_can_not_be_taken_over_during_a_write(
         self, storage: StoragePostgres, postgres: str, postgres_server: PostgresProcess
     ) -> None:
         """However long the write waits: until it is done, the row of the lease is not changed."""
@@ -193,7 +193,7 @@ class TestLease:
     def test_a_lease_that_was_deleted_is_lost(
         self, storage: StoragePostgres, postgres: str, postgres_server: PostgresProcess
     ) -> None:
-        """By hand, say: then nobody knows who runs the workflow, and nothing is written."""
+        """Deleted by hand, for example: nothing is written."""
         with storage.lock("w"):
             postgres_server.run("DELETE FROM dotflow_checkpoints_leases", dsn=postgres)
             with pytest.raises(StorageError, match=r"lost its lease.*entry was deleted"):
@@ -204,7 +204,7 @@ class TestLease:
             storage.post("w/0", Context(2))
 
     def test_two_ways_to_one_place_share_it(self, storage: StoragePostgres, postgres: str) -> None:
-        """Runs of one process know each other, however their DSNs are written."""
+        """Runs of one process share the lock, however their DSNs are written."""
         other = StoragePostgres(
             postgres.replace("127.0.0.1", "localhost"), table=f"{schema_of(postgres)}.dotflow_checkpoints"
         )
@@ -218,7 +218,7 @@ class TestTables:
     def test_a_value_is_a_readable_row(
         self, storage: StoragePostgres, postgres: str, postgres_server: PostgresProcess
     ) -> None:
-        """As the docs say."""
+        """By the query in the docs."""
         storage.post("nightly/3", Context({"rows": 3}, task_id=3))
         found = "SELECT key, document::json -> 'value' FROM dotflow_checkpoints"
 
@@ -271,7 +271,7 @@ class TestTables:
     def test_a_role_that_may_not_create_uses_what_is_there(
         self, storage: StoragePostgres, role: str, postgres: str, postgres_server: PostgresProcess
     ) -> None:
-        """Without the tables, or without rights on them, one error says which rights it takes."""
+        """Without the tables, or without rights on them, the error names the rights."""
         narrow = StoragePostgres(role)
         with pytest.raises(StorageError, match=r"permission denied.*SELECT, INSERT, UPDATE and DELETE"):
             narrow.lock("w")
@@ -287,7 +287,7 @@ class TestTables:
             narrow.clear("w")
         narrow.close()
 
-    def test_a_run_without_an_id_learns_it_before_its_first_step(self, role: str, make_workflow: MakeWorkflow) -> None:
+    def test_a_run_without_an_id_fails_before_its_first_step(self, role: str, make_workflow: MakeWorkflow) -> None:
         """A role that may not create: nothing runs whose value could not be kept."""
         ran: list[int] = []
         workflow = make_workflow(storage=StoragePostgres(role))
@@ -319,7 +319,7 @@ class TestTables:
             storage.get("w/0")
 
     def test_a_database_that_can_t_hold_every_text(self, postgres_server: PostgresProcess) -> None:
-        """Says so."""
+        """The error names the encoding."""
         postgres_server.run("CREATE DATABASE latin ENCODING 'LATIN1' TEMPLATE template0")
         storage = StoragePostgres(postgres_server.dsn(database="latin"))
         with contextlib.closing(storage):
@@ -331,7 +331,7 @@ class TestTables:
 
 
 class TestRefusals:
-    """What can't work is one error before the first step, which says where and what to do."""
+    """One error before the first step, with the server and advice."""
 
     @pytest.mark.parametrize(
         ("given", "said", "cure"),
@@ -382,7 +382,7 @@ class TestRefusals:
         storage.close()
 
     def test_too_many_connections(self, role: str, postgres_server: PostgresProcess) -> None:
-        """As the server says it."""
+        """With the server's message."""
         postgres_server.run(f"ALTER ROLE {NARROW} CONNECTION LIMIT 0")
 
         with pytest.raises(StorageError, match="too many connections"):
@@ -439,7 +439,7 @@ class TestTravel:
     """Copies, forks and other processes."""
 
     def test_a_password_does_not_travel(self, storage: StoragePostgres, monkeypatch: pytest.MonkeyPatch) -> None:
-        """A pickled copy finds its own in the environment; without one, the error says so."""
+        """A pickled copy takes it from the environment; without one, the error says why."""
         storage.post("w/0", Context(1))
         packed = pickle.dumps(storage)
         assert [piece for piece in (PASSWORD, *PIECES) if piece.encode() in packed] == []
@@ -462,7 +462,7 @@ class TestTravel:
 
     @pytest.mark.parametrize("ends", ["os._exit(7)", "sys.exit(7)"])
     def test_a_forked_process_connects_for_itself(self, scripts: Scripts, postgres: str, ends: str) -> None:
-        """And its end says nothing on its parent's connection, of which the session goes on."""
+        """Its end sends nothing on the parent's connection, whose session goes on."""
         source = f"""
 from dotflow.providers import StoragePostgres
 
@@ -484,7 +484,7 @@ say(code=code, same=session() == before)
     def test_eight_processes_write_at_once(
         self, scripts: Scripts, storage: StoragePostgres, postgres: str, tmp_path: Path
     ) -> None:
-        """All begin together, with no table there: nobody fails, and nothing is lost."""
+        """All start together without tables: none fails, and nothing is lost."""
         source = f"""
 from dotflow.providers import StoragePostgres
 
@@ -513,7 +513,7 @@ say(done=1)
 
 
 def test_an_interrupt_gives_no_connection_back(storage: StoragePostgres, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ctrl-C in the middle of a statement: the next one is not answered with what the last one asked for."""
+    """After Ctrl-C during a statement, the next one does not read its result."""
     storage.post("w/0", Context(1))
     taken = storage._tables.pool._check_out()
 

@@ -86,7 +86,7 @@ def opened(path: Path) -> Iterator[sqlite3.Connection]:
 
 
 def integrity_of(path: Path) -> str:
-    """What SQLite itself says of the file."""
+    """SQLite's own check of the file."""
     with opened(path) as connection:
         return str(connection.execute("PRAGMA integrity_check").fetchone()[0])
 
@@ -96,7 +96,7 @@ def fill(storage: StorageSQLite, count: int, size: int = 10) -> None:
         storage.post(f"w/{number}", Context([number, "x" * size], number, "w"))
 
 
-# What it is given
+# Arguments
 
 
 @pytest.mark.parametrize(
@@ -119,7 +119,7 @@ def test_what_means_nothing_is_refused(given: dict[str, Any], words: str) -> Non
 
 
 def test_nothing_is_written_before_the_first_checkpoint(storage: StorageSQLite, tmp_path: Path) -> None:
-    """Neither by making one, nor by looking for what isn't there."""
+    """Neither by making a storage, nor by reading."""
     assert storage.get("w/0").task_id is None
     assert not storage.contains("w/0")
     assert list(storage.list_keys()) == []
@@ -185,7 +185,7 @@ def test_each_durability_is_what_sqlite_calls_it(durability: str, synchronous: i
     ids=lambda key: ascii(key)[:20],
 )
 def test_any_text_is_a_key(key: str, storage: StorageSQLite) -> None:
-    """It finds its own value and no other one's, and is listed as it was given."""
+    """It leads to its own value and no other, and is listed unchanged."""
     for other in ("x", "a", "A", "a\uffff0000b", "\0"):
         storage.post(other, Context("other", 1))
     storage.post(key, Context("its own", 0))
@@ -249,7 +249,7 @@ def test_a_value_of_50_mb_is_kept(storage: StorageSQLite) -> None:
 
 
 def test_what_sqlite_cannot_hold_is_refused(storage: StorageSQLite) -> None:
-    """Its limit is lowered here. The error says what it is and what to use instead, and the others stay."""
+    """Its limit is lowered here. The error names the limit and an alternative; other values stay."""
     fill(storage, 1)
     connection_of(storage).setlimit(sqlite3.SQLITE_LIMIT_LENGTH, 10_000)
 
@@ -329,10 +329,10 @@ def test_a_writer_waits_for_another_process(scripts: Scripts, storage: StorageSQ
     assert list(storage.list_keys()) == ["w/1", "w/2"]
 
 
-def test_who_waits_too_long_is_told_for_what(
+def test_waiting_too_long_is_an_error(
     scripts: Scripts, path: Path, make_workflow: MakeWorkflow, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The task fails and says that another process is in the way; reading goes on meanwhile, later all does."""
+    """The task fails and names the cause; reading works meanwhile, and writing works later."""
     monkeypatch.setattr(sqlite_database, "BUSY_TIMEOUT", 0.1)
     storage = StorageSQLite(path)
     fill(storage, 2)
@@ -527,8 +527,8 @@ def test_a_child_does_not_work_with_its_parents_connection(
 ) -> None:
     """Both write before and after the other one is done; nothing of either is lost, however the child ends.
 
-    A connection of the child's own is not enough: SQLite in it believes that it has the parent's locks, and when the
-    parent closes the file its log is deleted under the child, with all that it commits from then on.
+    A connection of the child's own is not enough: SQLite in it assumes that it holds the parent's locks. When the
+    parent closes the file, the log would be deleted under the child, with all that it commits from then on.
     """
     scripts.run(
         CHILDREN
@@ -596,7 +596,7 @@ say(codes=codes, children=len(storage.list_keys("child/")), lost=sum(counts) - l
 
 
 def test_a_fork_that_python_did_not_make(scripts: Scripts, path: Path) -> None:
-    """A server that forks in C may not tell Python of it: in the child the parent's connection is left alone."""
+    """A server may fork in C without Python's hooks: the child leaves the parent's connection alone."""
     end = scripts.run(
         CHILDREN
         + """
@@ -653,8 +653,8 @@ def test_a_storage_travels(storage: StorageSQLite) -> None:
 
 
 def test_one_file_is_left_at_the_end(scripts: Scripts, path: Path) -> None:
-    """A program that ends leaves no log beside it, and Python has nothing to warn of: not of a storage that is still
-    there, nor of one that is gone already."""
+    """A program that ends leaves no log beside it, and no warning: not for a live storage, nor for one that was
+    collected."""
     scripts.run(
         CHILDREN
         + """
@@ -759,7 +759,7 @@ def make_later(path: Path) -> None:
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
 
-#: How each is made, and what is said of it.
+#: How each is made, and a part of the error.
 STRANGERS: dict[str, tuple[Callable[[Path], object], str]] = {
     "garbage": (
         lambda path: path.write_bytes(b"long enough to be a database. " * 100),
@@ -774,7 +774,7 @@ STRANGERS: dict[str, tuple[Callable[[Path], object], str]] = {
 @pytest.mark.parametrize("stranger", STRANGERS)
 @pytest.mark.parametrize("call", ["get", "contains", "list_keys", "post", "delete", "clear"])
 def test_what_is_not_ours_is_left_as_it_is(stranger: str, call: str, storage: StorageSQLite, path: Path) -> None:
-    """Reading and writing say what it is and where, and change nothing. Nobody is told to delete another program's."""
+    """Reading and writing fail with its kind and path, and change nothing. No error advises to delete it."""
     make, words = STRANGERS[stranger]
     path.parent.mkdir()
     make(path)
@@ -938,8 +938,8 @@ def frozen(request: pytest.FixtureRequest, storage: StorageSQLite, path: Path) -
 
 
 def test_what_is_read_only_can_be_read(frozen: str, scripts: Scripts) -> None:
-    """Though SQLite would like to write even for that. What is still in a log can't be seen without, so it is not taken
-    for missing; and a value that can't be saved says why."""
+    """Although SQLite writes even for reading. Without its log a file can't be read, and counts as unreadable, not as
+    empty. Saving a value fails with the cause."""
     if frozen == "closed":
         assert scripts.run(READ).facts == {"found": [0, 1, 2]}
     else:
@@ -951,7 +951,7 @@ def test_what_is_read_only_can_be_read(frozen: str, scripts: Scripts) -> None:
 def test_what_is_read_only_is_not_kept_open(
     storage: StorageSQLite, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is read as if nobody changed it, so it is looked at anew each time: whoever may write to it is noticed."""
+    """It is opened as immutable, and so opened anew each time, to notice changes by others."""
     fill(storage, 1)
     storage.close()
     reader = StorageSQLite(path)

@@ -1,4 +1,4 @@
-"""Checkpoints: what is restored, what is void, and what is said when a storage can't be used."""
+"""Checkpoints: what is restored, what is void, and the errors of a storage."""
 
 import contextlib
 from collections.abc import Callable, Hashable, Iterator
@@ -31,7 +31,7 @@ TASKS = [Task(0, extract, workflow_id="w"), Task(1, load, workflow_id="w")]
 
 
 class StorageHeld(StorageDefault):
-    """Notes who holds it."""
+    """Records its locks."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -57,9 +57,9 @@ def value(given: object, **more: Any) -> Context:
     return Context(given, task_id=0, workflow_id="w", step=extract.identity, **more)
 
 
-class TestHolding:
-    def test_it_is_held_from_open_to_close(self) -> None:
-        """Other processes are kept off for as long as the run goes on."""
+class TestLocking:
+    def test_it_is_locked_from_open_to_close(self) -> None:
+        """Other processes are refused for as long as the run goes on."""
         storage = StorageHeld()
         run = checkpoints(storage)
 
@@ -69,7 +69,7 @@ class TestHolding:
         assert storage.holders == []
 
     def test_a_workflow_without_a_name_is_not_held(self) -> None:
-        """Nobody else can know its id."""
+        """No other process has its id."""
         storage = StorageHeld()
 
         checkpoints(storage, exclusive=False).open(TASKS, resume=False)
@@ -101,7 +101,7 @@ class TestHolding:
         assert storage.left == 2
 
     def test_closing_twice_does_nothing(self) -> None:
-        """Whoever cleans up need not know whether somebody else has."""
+        """Cleaning up twice is harmless."""
         storage = StorageHeld()
         run = checkpoints(storage)
         run.open(TASKS, resume=False)
@@ -125,8 +125,8 @@ class TestHolding:
 
         assert storage.holders == []
 
-    def test_a_busy_workflow_is_said_as_it_is(self) -> None:
-        """The storage's own words say who has it."""
+    def test_a_busy_workflow_is_reported_unchanged(self) -> None:
+        """The storage's error names the holder."""
         storage = StorageHeld()
         storage.busy = WorkflowBusy("w", "a lock", "process 7")
 
@@ -146,7 +146,7 @@ class TestRestoring:
         assert found[0] == value(None)
 
     def test_a_storage_that_keeps_values_only(self) -> None:
-        """What it doesn't say of a context is known all the same: whose place it is."""
+        """Task and workflow of such a context are known from its key."""
 
         class StorageValues(StorageDefault):
             def get(self, key: str) -> Context:
@@ -183,7 +183,7 @@ class TestRestoring:
             checkpoints(storage).open(TASKS, resume=True)
 
     def test_an_unreadable_one_names_its_task(self) -> None:
-        """And its key, where the storage has no better name for the place."""
+        """And its key, if the storage names no location."""
 
         class StorageTorn(StorageDefault):
             def get(self, key: str) -> Context:
@@ -218,7 +218,7 @@ class TestRestoring:
 
 class TestSaving:
     def test_what_can_not_be_kept_names_its_step(self) -> None:
-        """The codec knows the place in the value; whose value it is, is added."""
+        """The codec names the path in the value; the step is added."""
 
         class StoragePicky(StorageDefault):
             def post(self, key: str, context: Context) -> None:
@@ -287,7 +287,7 @@ class TestVoidingKeyByKey:
 
 class TestTwoRunsAtOnce:
     def test_the_newer_run_makes_the_older_one_void(self) -> None:
-        """Else a resume would take values of both for one run's. It is said once; nothing else is saved."""
+        """Otherwise a resume would mix the values of both. It is reported once, and nothing else is saved."""
         storage, told = StorageDefault(), list[str]()
         old, new = checkpoints(storage, told), checkpoints(storage)
         old.open(TASKS, resume=False)
@@ -304,7 +304,7 @@ class TestTwoRunsAtOnce:
         assert storage.get("w/0").storage == "new"
 
     def test_two_storage_objects_may_be_one_place(self) -> None:
-        """What hold() names the same is the same."""
+        """Equal keys of lock() mean the same storage."""
 
         class StorageNamed(StorageHeld):
             @contextlib.contextmanager
@@ -320,7 +320,7 @@ class TestTwoRunsAtOnce:
 
         assert len(told) == 1
 
-    def test_a_run_that_resumes_voids_nobody(self) -> None:
+    def test_a_run_that_resumes_voids_no_other(self) -> None:
         """It works on the same checkpoints."""
         storage = StorageDefault()
         one, other = checkpoints(storage), checkpoints(storage)
@@ -357,7 +357,7 @@ class TestTwoRunsAtOnce:
 
 
 def test_an_error_of_ours_keeps_its_cause(make_workflow: Callable[..., DotFlow]) -> None:
-    """What a storage says in our own words goes on as it is, with what it came of."""
+    """A DotflowError of a storage is raised unchanged, with its cause."""
 
     class Away(StorageDefault):
         def lock(self, workflow_id: str) -> contextlib.AbstractContextManager[Hashable]:

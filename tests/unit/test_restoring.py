@@ -61,7 +61,7 @@ def test_what_would_be_made_again_is_restored() -> None:
 
 
 def test_another_initial_context_runs_again_with_what_was_made_from_it() -> None:
-    """Each says why, once."""
+    """Each with its reason, once."""
     found = void([apart, chained, chained], WHOLE, initials=("new", NO_INITIAL, NO_INITIAL))
 
     assert found == {
@@ -85,7 +85,7 @@ def test_a_lost_checkpoint_takes_its_followers_along() -> None:
 
 
 def test_a_value_that_was_made_from_another_task_runs_again() -> None:
-    """After a run side by side, where it was given nothing, or after a change of groups."""
+    """After a parallel run without previous values, or after a change of groups."""
     side_by_side = [made(0), made(1), made(2)]
 
     assert void([apart, chained, apart], side_by_side) == {

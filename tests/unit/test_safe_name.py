@@ -13,7 +13,7 @@ ANY_TEXT = st.text(st.characters(exclude_categories=[]), max_size=200)  # lone s
 
 @pytest.mark.parametrize("text", ["0", "17", "nightly", "nightly-2024_a", "3f0e6c1e-0b5f-4a5e-9b1e-0f2f3d1c9a77"])
 def test_plain_text_is_its_own_name(text: str) -> None:
-    """Whoever looks into the folder finds what they named."""
+    """Files in the folder have the names of their workflows."""
     assert safe_name(text) == text
 
 
@@ -47,7 +47,7 @@ def test_a_name_is_safe_on_every_system(text: str) -> None:
 
 @given(ANY_TEXT, ANY_TEXT)
 def test_different_texts_have_different_names(one: str, other: str) -> None:
-    """On systems too that don't tell capitals from small letters."""
+    """On systems that ignore case, too."""
     assert (safe_name(one).lower() == safe_name(other).lower()) == (one == other)
 
 

@@ -6,7 +6,7 @@ from dotflow.abc.shared_lock import SharedLock
 
 
 class Resource:
-    """Counts how often it was acquired and released; each of the two can be interrupted when it is done."""
+    """Counts how often it was acquired and released."""
 
     def __init__(self) -> None:
         self.acquired = self.released = 0
@@ -58,7 +58,7 @@ def counts(made: list[Resource]) -> list[tuple[int, int]]:
 
 
 def test_the_first_acquires_and_the_last_releases(made: list[Resource]) -> None:
-    """Whichever leaves first; while one is in it, the resource can be found by its key."""
+    """Whichever leaves first. Until then, the key leads to the resource."""
     first, second = Recorded("w", made), Recorded("w", made)
 
     assert first.__enter__() == second.__enter__() == "w"
