@@ -33,11 +33,11 @@ def measure(provider: str, count: int, repeats: int) -> dict[str, float]:
     """Seconds for one value, in each way."""
     sys.path.append(str(Path(__file__).parents[1]))
     from tests.clouds.process import ServerProcess
-    from tests.clouds.settings import settle_gcs, settle_s3
+    from tests.clouds.settings import set_up_gcs, set_up_s3
 
     is_s3 = provider == "StorageS3"
     with contextlib.closing(ServerProcess("s3_server.py" if is_s3 else "gcs_server.py")) as server:
-        bucket = (settle_s3 if is_s3 else settle_gcs)(server.url, os.environ.__setitem__)
+        bucket = (set_up_s3 if is_s3 else set_up_gcs)(server.url, os.environ.__setitem__)
         storage: Storage = StorageS3(bucket) if is_s3 else StorageGCS(bucket)
         put = _put_s3(bucket) if is_s3 else _put_gcs(bucket)
         data = text_of_a_checkpoint()

@@ -13,7 +13,7 @@ from dotflow.abc.executor import Executor
 from dotflow.providers import ExecutorDask, ExecutorRay, LogDefault
 from tests.clouds.postgres import PostgresProcess
 from tests.clouds.process import ServerProcess
-from tests.clouds.settings import settle_gcs, settle_s3
+from tests.clouds.settings import set_up_gcs, set_up_s3
 from tests.clusters.dask import DaskProcesses
 from tests.clusters.ray import RayProcesses
 
@@ -102,13 +102,13 @@ def gcs_server() -> Iterator[str]:
 @pytest.fixture
 def s3(s3_server: str, monkeypatch: pytest.MonkeyPatch) -> str:
     """The environment of whoever uses S3, as it is set for the tests; gives the name of a bucket that is there."""
-    return settle_s3(s3_server, monkeypatch.setenv)
+    return set_up_s3(s3_server, monkeypatch.setenv)
 
 
 @pytest.fixture
 def gcs(gcs_server: str, monkeypatch: pytest.MonkeyPatch) -> str:
     """The same for Google Cloud Storage."""
-    return settle_gcs(gcs_server, monkeypatch.setenv)
+    return set_up_gcs(gcs_server, monkeypatch.setenv)
 
 
 @pytest.fixture(scope="session")

@@ -45,7 +45,7 @@ from dotflow.providers import (  # noqa: E402
 )
 from dotflow.testing import virtual_clock  # noqa: E402
 from tests.clouds.process import ServerProcess  # noqa: E402
-from tests.clouds.settings import settle_s3  # noqa: E402
+from tests.clouds.settings import set_up_s3  # noqa: E402
 
 QUIET: Final = LogDefault(output="none")
 
@@ -484,7 +484,7 @@ def _a_database_of_somebody_else() -> object:
 @case(errors.StorageError)
 def _no_bucket() -> object:
     with contextlib.closing(ServerProcess("s3_server.py")) as server, mock.patch.dict(os.environ):
-        settle_s3(server.url, os.environ.__setitem__)
+        set_up_s3(server.url, os.environ.__setitem__)
         return workflow_of(extract, storage=StorageS3("valeus")).start()
 
 
@@ -499,7 +499,7 @@ def _no_server() -> object:
 @case(errors.LeaseLost)
 def _a_lease_that_somebody_deleted() -> object:
     with contextlib.closing(ServerProcess("s3_server.py")) as server, mock.patch.dict(os.environ):
-        bucket = settle_s3(server.url, os.environ.__setitem__)
+        bucket = set_up_s3(server.url, os.environ.__setitem__)
 
         @action
         def deletes_all() -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.acceptance.test_documents import BLOCK, ROOT, promised_by, run_as_script
-from tests.clouds.settings import settle_gcs, settle_s3
+from tests.clouds.settings import set_up_gcs, set_up_s3
 
 PROGRAMS = BLOCK.findall((ROOT / "docs/how-to/clouds.md").read_text())
 
@@ -18,8 +18,8 @@ def test_a_program_runs_as_it_is_printed(
     program: str, s3_server: str, gcs_server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With nothing but what its user sets in the environment; the second time it skips both steps."""
-    settle_s3(s3_server, monkeypatch.setenv, "my-bucket")
-    settle_gcs(gcs_server, monkeypatch.setenv, "my-bucket")
+    set_up_s3(s3_server, monkeypatch.setenv, "my-bucket")
+    set_up_gcs(gcs_server, monkeypatch.setenv, "my-bucket")
     assert "AWS_ENDPOINT_URL" in os.environ
     for _ in range(2):
         ended = run_as_script(program, tmp_path)

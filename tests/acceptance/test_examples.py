@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.clouds.settings import settle_gcs, settle_s3
+from tests.clouds.settings import set_up_gcs, set_up_s3
 from tests.clusters.dask import DaskProcesses
 from tests.clusters.ray import RayProcesses
 from tests.examples_table import (
@@ -210,7 +210,7 @@ def test_the_example_of_a_test_is_a_test(folder: Path) -> None:
 def test_s3(way: Callable[[str], list[str]], folder: Path, s3_server: str) -> None:
     """With a service it stores and finds; the second time nothing is left to do."""
     settings: dict[str, str] = {}
-    settings["DOTFLOW_BUCKET"] = settle_s3(s3_server, settings.__setitem__, f"example-{way.__name__.replace('_', '-')}")
+    settings["DOTFLOW_BUCKET"] = set_up_s3(s3_server, settings.__setitem__, f"example-{way.__name__.replace('_', '-')}")
     check_twice("storage/storage_s3", way, folder, settings)
 
 
@@ -219,7 +219,7 @@ def test_s3(way: Callable[[str], list[str]], folder: Path, s3_server: str) -> No
 def test_gcs(way: Callable[[str], list[str]], folder: Path, gcs_server: str) -> None:
     """The same with Google Cloud Storage."""
     settings: dict[str, str] = {}
-    settings["DOTFLOW_BUCKET"] = settle_gcs(gcs_server, settings.__setitem__, f"example-{way.__name__}")
+    settings["DOTFLOW_BUCKET"] = set_up_gcs(gcs_server, settings.__setitem__, f"example-{way.__name__}")
     check_twice("storage/storage_gcs", way, folder, settings)
 
 
@@ -245,8 +245,8 @@ def check_twice(example: str, way: Callable[[str], list[str]], folder: Path, set
 def test_a_bucket_is_never_made(example: str, folder: Path, s3_server: str, gcs_server: str) -> None:
     """A bucket that is missing stays so: a line names it."""
     settings = {"DOTFLOW_BUCKET": "never-made"}
-    settle_s3(s3_server, settings.__setitem__)
-    settle_gcs(gcs_server, settings.__setitem__)
+    set_up_s3(s3_server, settings.__setitem__)
+    set_up_gcs(gcs_server, settings.__setitem__)
     for _ in range(2):
         check_line(run(as_script(example), folder, settings), "never-made")
 

@@ -15,7 +15,7 @@ from gcp_storage_emulator import server
 from gcp_storage_emulator.exceptions import NotFound
 from gcp_storage_emulator.handlers import objects
 from gcp_storage_emulator.storage import Storage
-from process import tell_port_and_end_with_parent
+from process import print_port_and_end_with_parent
 
 PAGE = 20  # objects; the service has up to 1,000 on a page, and may have fewer
 
@@ -91,7 +91,7 @@ def main() -> None:
         for route, methods in server.HANDLERS
     )
     http = HTTPServer(("127.0.0.1", 0), partial(server.RequestHandler, Memory(use_memory_fs=True)))
-    tell_port_and_end_with_parent(http.server_port)
+    print_port_and_end_with_parent(http.server_port)
     http.serve_forever()
 
 

@@ -30,7 +30,7 @@ class ServerProcess:
         self._process.communicate()  # closes its stdin, and waits
 
 
-def tell_port_and_end_with_parent(port: int) -> None:
+def print_port_and_end_with_parent(port: int) -> None:
     """Prints the port, and ends the process when its stdin is closed. Called by the script."""
     print(port, flush=True)
 

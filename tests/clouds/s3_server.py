@@ -1,6 +1,6 @@
 """Amazon S3 as moto's server is it, one request at a time: moto looks at a condition and writes in two steps."""
 
-from process import tell_port_and_end_with_parent
+from process import print_port_and_end_with_parent
 
 
 def main() -> None:
@@ -9,7 +9,7 @@ def main() -> None:
     from werkzeug.serving import make_server
 
     server = make_server("127.0.0.1", 0, DomainDispatcherApplication(create_backend_app), threaded=False)
-    tell_port_and_end_with_parent(server.port)
+    print_port_and_end_with_parent(server.port)
     server.serve_forever()
 
 

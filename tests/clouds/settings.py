@@ -18,7 +18,7 @@ S3_SETTINGS: Final = {
 }
 
 
-def settle_s3(url: str, set_variable: Callable[[str, str], None], bucket: str = BUCKET) -> str:
+def set_up_s3(url: str, set_variable: Callable[[str, str], None], bucket: str = BUCKET) -> str:
     """Sets the variables for a server, creates a bucket in it, and returns the bucket's name."""
     for name, value in {**S3_SETTINGS, "AWS_ENDPOINT_URL": url}.items():
         set_variable(name, value)
@@ -26,7 +26,7 @@ def settle_s3(url: str, set_variable: Callable[[str, str], None], bucket: str = 
     return bucket
 
 
-def settle_gcs(url: str, set_variable: Callable[[str, str], None], bucket: str = BUCKET) -> str:
+def set_up_gcs(url: str, set_variable: Callable[[str, str], None], bucket: str = BUCKET) -> str:
     """Sets the variables for a server, creates a bucket in it, and returns the bucket's name."""
     set_variable("STORAGE_EMULATOR_HOST", url)
     _send("POST", f"{url}/storage/v1/b?project=p", b'{"name": "%b"}' % bucket.encode())

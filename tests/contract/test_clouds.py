@@ -27,8 +27,8 @@ from dotflow.providers.storages.buckets import gcs_bucket, gcs_errors, s3_bucket
 from dotflow.providers.storages.buckets import storage as bucket_storage
 from dotflow.providers.storages.buckets.storage import StorageObjects
 from dotflow.testing.contracts.values import KEYS
-from tests.clouds.answering import Answer, answering
-from tests.clouds.settings import S3_SETTINGS, settle_gcs, settle_s3
+from tests.clouds.fake_server import Response, serve_responses
+from tests.clouds.settings import S3_SETTINGS, set_up_gcs, set_up_s3
 
 MakeStorage = Callable[..., StorageObjects]
 KINDS = {"s3": StorageS3, "gcs": StorageGCS}
@@ -297,8 +297,8 @@ class TestLease:
     def test_its_age_is_what_the_service_says(self, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
         """Between its last write and the response, by the service's clock."""
         written = {"ETag": '"1"', "x-goog-generation": "1", "Last-Modified": formatdate(time.time() - 40, usegmt=True)}
-        with answering(Answer(200, "{}", written)) as server:
-            settle(monkeypatch, server.url)
+        with serve_responses(Response(200, "{}", written)) as server:
+            set_endpoint(monkeypatch, server.url)
             entry = KINDS[kind]("values")._register("w").read()
 
         assert entry is not None
@@ -361,11 +361,11 @@ class TestArguments:
             kind("b")
 
 
-def xml(code: str, message: str = "as documented") -> str:
+def s3_error(code: str, message: str = "as documented") -> str:
     return f"<?xml version='1.0'?><Error><Code>{code}</Code><Message>{message}</Message></Error>"
 
 
-def told(code: int, message: str = "as documented") -> str:
+def gcs_error(code: int, message: str = "as documented") -> str:
     return json.dumps({"error": {"code": code, "message": message}})
 
 
@@ -433,8 +433,8 @@ class TestRefusals:
         cure: str,
     ) -> None:
         """The codes are from its documentation."""
-        with answering(Answer(status, xml(code), {"x-amz-bucket-region": "eu-central-1"})) as server:
-            settle(monkeypatch, server.url)
+        with serve_responses(Response(status, s3_error(code), {"x-amz-bucket-region": "eu-central-1"})) as server:
+            set_endpoint(monkeypatch, server.url)
             message = start(StorageS3("values"))
 
         assert "s3://values" in message
@@ -449,7 +449,7 @@ class TestRefusals:
         self, start: Callable[[StorageObjects], str], monkeypatch: pytest.MonkeyPatch, status: int, cure: str
     ) -> None:
         """The codes are from its documentation."""
-        with answering(Answer(status, told(status), {"Content-Type": "application/json"})) as server:
+        with serve_responses(Response(status, gcs_error(status), {"Content-Type": "application/json"})) as server:
             monkeypatch.setenv("STORAGE_EMULATOR_HOST", server.url)
             message = start(StorageGCS("values"))
 
@@ -459,21 +459,21 @@ class TestRefusals:
 
     @pytest.mark.parametrize(
         ("kind", "missing", "denied"),
-        [("s3", xml("NoSuchKey"), xml("AccessDenied")), ("gcs", told(404), told(403))],
+        [("s3", s3_error("NoSuchKey"), s3_error("AccessDenied")), ("gcs", gcs_error(404), gcs_error(403))],
     )
     def test_a_run_without_an_id_fails_early_without_permission_to_write(
         self, start: Callable[..., str], monkeypatch: pytest.MonkeyPatch, kind: str, missing: str, denied: str
     ) -> None:
         """Before its first step: nothing runs whose value could not be kept."""
-        listed = Answer(200, '{"items": []}', {"Content-Type": "application/json"})
+        listed = Response(200, '{"items": []}', {"Content-Type": "application/json"})
 
-        def answer(line: str) -> Answer:
+        def answer(line: str) -> Response:
             if not line.startswith("GET"):
-                return Answer(403, denied)
-            return Answer(404, missing) if "workflow.json" in line else listed
+                return Response(403, denied)
+            return Response(404, missing) if "workflow.json" in line else listed
 
-        with answering(answer) as server:
-            settle(monkeypatch, server.url)
+        with serve_responses(answer) as server:
+            set_endpoint(monkeypatch, server.url)
             message = start(KINDS[kind]("values"), workflow_id=None)
 
         assert "Grant the credentials" in message
@@ -481,26 +481,26 @@ class TestRefusals:
     @pytest.mark.parametrize("kind", KINDS)
     def test_what_a_service_wants_repeated_is_repeated(self, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
         """A request to slow down and a failure of the service are retried silently."""
-        missing = Answer(404, xml("NoSuchKey"))
-        listed = Answer(200, '{"items": []}', {"Content-Type": "application/json"})
-        busy = Answer(503, xml("SlowDown"))
-        with answering(busy, Answer(500, xml("InternalError")), missing, listed) as server:
-            settle(monkeypatch, server.url)
+        missing = Response(404, s3_error("NoSuchKey"))
+        listed = Response(200, '{"items": []}', {"Content-Type": "application/json"})
+        busy = Response(503, s3_error("SlowDown"))
+        with serve_responses(busy, Response(500, s3_error("InternalError")), missing, listed) as server:
+            set_endpoint(monkeypatch, server.url)
 
             assert not KINDS[kind]("values").contains("w/0")
-            assert len([line for line in server.asked if "workflow.json" in line]) == 3
+            assert len([line for line in server.requests if "workflow.json" in line]) == 3
 
     @pytest.mark.parametrize("kind", KINDS)
     def test_an_answer_that_is_cut_off_is_asked_for_again(self, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
         """A connection that breaks in the middle of a value."""
         data = pack("x", Context([1, 2])).decode()
         headers = {"ETag": '"1"', "Last-Modified": "Wed, 01 May 2024 02:00:00 GMT", "x-goog-generation": "1"}
-        cut_off = Answer(200, data[:-20], {**headers, "Content-Length": str(len(data))})
-        with answering(cut_off, cut_off, Answer(200, data, headers)) as server:
-            settle(monkeypatch, server.url)
+        cut_off = Response(200, data[:-20], {**headers, "Content-Length": str(len(data))})
+        with serve_responses(cut_off, cut_off, Response(200, data, headers)) as server:
+            set_endpoint(monkeypatch, server.url)
 
             assert KINDS[kind]("values").get("x").storage == [1, 2]
-            assert len([line for line in server.asked if "x.json" in line]) == 3
+            assert len([line for line in server.requests if "x.json" in line]) == 3
 
     @pytest.mark.parametrize("kind", KINDS)
     def test_but_not_for_ever(
@@ -508,11 +508,11 @@ class TestRefusals:
     ) -> None:
         """Then the run does not begin."""
         monkeypatch.setattr(gcs_bucket, "RETRY_TIMEOUT", 0.5)
-        with answering(Answer(503, xml("SlowDown"))) as server:
-            settle(monkeypatch, server.url)
+        with serve_responses(Response(503, s3_error("SlowDown"))) as server:
+            set_endpoint(monkeypatch, server.url)
             message = start(KINDS[kind]("values"))
 
-        assert 1 < len(server.asked) <= (s3_bucket.MAX_ATTEMPTS if kind == "s3" else 20)
+        assert 1 < len(server.requests) <= (s3_bucket.MAX_ATTEMPTS if kind == "s3" else 20)
         assert "Try again later" in message
 
     @pytest.mark.parametrize("kind", KINDS)
@@ -523,8 +523,8 @@ class TestRefusals:
         monkeypatch.setattr(s3_bucket, "READ_TIMEOUT", 0.1)
         monkeypatch.setattr(gcs_bucket, "TIMEOUT", (0.1, 0.1))
         monkeypatch.setattr(gcs_bucket, "RETRY_TIMEOUT", 0.1)
-        with answering(Answer(0)) as server:
-            settle(monkeypatch, server.url)
+        with serve_responses(Response(0)) as server:
+            set_endpoint(monkeypatch, server.url)
             message = start(KINDS[kind]("values"))
 
         assert "network" in message
@@ -535,24 +535,24 @@ class TestRefusals:
         monkeypatch.setattr(bucket_storage, "MIN_TIMEOUT", 0.1)
         monkeypatch.setattr(bucket_storage, "MARGIN", 0.0)
         as_json = {"Content-Type": "application/json"}
-        written = Answer(200, '{"generation": "1"}' if kind == "gcs" else "", {"ETag": '"1"', **as_json})
-        nothing = Answer(404, xml("NoSuchKey") if kind == "s3" else told(404))
+        written = Response(200, '{"generation": "1"}' if kind == "gcs" else "", {"ETag": '"1"', **as_json})
+        nothing = Response(404, s3_error("NoSuchKey") if kind == "s3" else gcs_error(404))
         is_silent = threading.Event()
 
-        def answer(line: str) -> Answer:
+        def answer(line: str) -> Response:
             if is_silent.is_set():
-                return Answer(0)
+                return Response(0)
             if not line.startswith("GET"):
                 return written
-            return nothing if "workflow.json" in line else Answer(200, '{"items": []}', as_json)
+            return nothing if "workflow.json" in line else Response(200, '{"items": []}', as_json)
 
-        with answering(answer) as server:
-            settle(monkeypatch, server.url)
+        with serve_responses(answer) as server:
+            set_endpoint(monkeypatch, server.url)
             with KINDS[kind]("values").lock("w"):
-                before = len(server.asked)
+                before = len(server.requests)
                 is_silent.set()
 
-            assert len(server.asked) == before + 1
+            assert len(server.requests) == before + 1
 
     @pytest.mark.parametrize("kind", KINDS)
     def test_no_network(
@@ -560,7 +560,7 @@ class TestRefusals:
     ) -> None:
         """Connection refused; a login in the URL is not shown."""
         monkeypatch.setattr(gcs_bucket, "RETRY_TIMEOUT", 0.1)
-        settle(monkeypatch, "http://user:hunter2@127.0.0.1:1")
+        set_endpoint(monkeypatch, "http://user:hunter2@127.0.0.1:1")
 
         message = start(KINDS[kind]("values"))
 
@@ -580,7 +580,7 @@ class TestRefusals:
         self, start: Callable[[StorageObjects], str], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """boto3's pattern is left out."""
-        settle(monkeypatch, "http://127.0.0.1:1")
+        set_endpoint(monkeypatch, "http://127.0.0.1:1")
         message = start(StorageS3("xx y"))
 
         assert "s3://xx y" in message
@@ -591,7 +591,7 @@ class TestRefusals:
         self, start: Callable[[StorageObjects], str], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """Neither in the environment nor in a file."""
-        settle(monkeypatch, "http://127.0.0.1:1")
+        set_endpoint(monkeypatch, "http://127.0.0.1:1")
         for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"):
             monkeypatch.delenv(name)
 
@@ -601,7 +601,7 @@ class TestRefusals:
         self, start: Callable[[StorageObjects], str], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """It is named."""
-        settle(monkeypatch, "http://127.0.0.1:1")
+        set_endpoint(monkeypatch, "http://127.0.0.1:1")
         monkeypatch.setenv("AWS_PROFILE", "nobody")
 
         assert "(nobody)" in start(StorageS3("values"))
@@ -630,7 +630,7 @@ class TestRefusals:
     ) -> None:
         """It is one of ours all the same."""
         monkeypatch.setattr(gcs_bucket, "RETRY_TIMEOUT", 0.1)
-        settle(monkeypatch, url)
+        set_endpoint(monkeypatch, url)
 
         assert "can't be used" in start(KINDS[kind]("values"))
 
@@ -639,10 +639,10 @@ class TestRefusals:
     ) -> None:
         """Credentials that expire during a run fail the step, with no secret in its traceback."""
         etag = {"ETag": '"1"'}
-        begin = [Answer(404, xml("NoSuchKey")), Answer(200, "", etag)]  # the lease is taken
-        clear = [Answer(200, "", etag), Answer(200, "<ListBucketResult></ListBucketResult>")]
-        with answering(*begin, *clear, Answer(400, xml("ExpiredToken"))) as server:
-            settle(monkeypatch, server.url)
+        begin = [Response(404, s3_error("NoSuchKey")), Response(200, "", etag)]  # the lease is taken
+        clear = [Response(200, "", etag), Response(200, "<ListBucketResult></ListBucketResult>")]
+        with serve_responses(*begin, *clear, Response(400, s3_error("ExpiredToken"))) as server:
+            set_endpoint(monkeypatch, server.url)
             workflow = make_workflow(storage=StorageS3("values"), workflow_id="w")
             workflow.task.add(action(lambda: 1))
             workflow.start()
@@ -663,13 +663,13 @@ class TestRefusals:
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
         """With the responses of the emulators."""
-        settle_s3(s3_server, monkeypatch.setenv)
-        settle_gcs(gcs_server, monkeypatch.setenv)
+        set_up_s3(s3_server, monkeypatch.setenv)
+        set_up_gcs(gcs_server, monkeypatch.setenv)
 
         assert "Create the bucket" in start(KINDS[kind]("missing"))
 
 
-def settle(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+def set_endpoint(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
     """Points both to a server."""
     for name, value in {**S3_SETTINGS, "AWS_ENDPOINT_URL": url, "STORAGE_EMULATOR_HOST": url}.items():
         monkeypatch.setenv(name, value)

@@ -24,8 +24,8 @@ from dotflow.abc.history import History
 from dotflow.abc.storage import Storage
 from dotflow.core.events import Event
 from dotflow.providers import LogDefault, NotifyApprise, NotifyTelegram, StorageGCS, StoragePostgres, StorageS3
-from tests.clouds.answering import Answer as Reply
-from tests.clouds.answering import answering
+from tests.clouds.fake_server import Response as Reply
+from tests.clouds.fake_server import serve_responses
 from tests.clouds.postgres import PostgresProcess
 from tests.clouds.settings import S3_SETTINGS
 from tests.loopback import Answer, hangs_up, refuses, says, serving
@@ -241,7 +241,9 @@ def test_secrets_of_storages_are_nowhere(
     make, environment, secrets = STORAGES[name]
     monkeypatch.setattr("dotflow.providers.storages.buckets.s3_bucket.READ_TIMEOUT", 0.1)
     with (
-        answering(Reply(answer, f"<Error><Code>AccessDenied</Code><Message>{PASSWORD}</Message></Error>")) as server,
+        serve_responses(
+            Reply(answer, f"<Error><Code>AccessDenied</Code><Message>{PASSWORD}</Message></Error>")
+        ) as server,
         searched(capfd, secrets, "StorageError", logging.INFO) as left,
     ):
         for variable, value in environment(server.url, tmp_path).items():

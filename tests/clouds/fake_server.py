@@ -7,13 +7,13 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import NamedTuple
 
 
-class Answer(NamedTuple):
-    """What is answered.
+class Response(NamedTuple):
+    """A response.
 
     Attributes:
-        status: The status; 0 for silence.
-        body: What follows.
-        headers: Beside the usual ones.
+        status: The status; 0 for no response.
+        body: The body.
+        headers: Further headers.
     """
 
     status: int
@@ -21,43 +21,47 @@ class Answer(NamedTuple):
     headers: dict[str, str] = {}  # noqa: RUF012 (never changed)
 
 
-class Answering:
-    """The server.
+class FakeServer:
+    """A server with chosen responses.
 
     Args:
         choose: Returns the response to a request, given its method and path.
 
     Attributes:
         url: Its address.
-        asked: The requests so far: method and path.
+        requests: The requests so far: method and path.
     """
 
-    def __init__(self, choose: Callable[[str], Answer]) -> None:
-        self.asked: list[str] = []
+    def __init__(self, choose: Callable[[str], Response]) -> None:
+        self.requests: list[str] = []
         self._silent = threading.Event()
         outer = self
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"  # with 100-continue, for which boto3 would wait a second
 
-            def answer(self) -> None:
-                outer.asked.append(f"{self.command} {self.path}")
-                answer = choose(outer.asked[-1])
-                if not answer.status:
+            def respond(self) -> None:
+                outer.requests.append(f"{self.command} {self.path}")
+                response = choose(outer.requests[-1])
+                if not response.status:
                     outer._silent.wait()
                     self.close_connection = True
                     return
                 self.rfile.read(int(self.headers.get("Content-Length") or 0))
-                self.send_response(answer.status)
-                for name, value in {"Content-Type": "application/xml", "Connection": "close", **answer.headers}.items():
+                self.send_response(response.status)
+                for name, value in {
+                    "Content-Type": "application/xml",
+                    "Connection": "close",
+                    **response.headers,
+                }.items():
                     self.send_header(name, value)
-                body = b"" if self.command == "HEAD" else answer.body.encode()
-                if "Content-Length" not in answer.headers:
+                body = b"" if self.command == "HEAD" else response.body.encode()
+                if "Content-Length" not in response.headers:
                     self.send_header("Content-Length", str(len(body)))
                 self.end_headers()
                 self.wfile.write(body)
 
-            do_GET = do_PUT = do_POST = do_HEAD = do_DELETE = answer  # noqa: N815
+            do_GET = do_PUT = do_POST = do_HEAD = do_DELETE = respond  # noqa: N815
 
             def log_message(self, *_: object) -> None: ...
 
@@ -67,7 +71,7 @@ class Answering:
         self._thread.start()
 
     def close(self) -> None:
-        """Ends it."""
+        """Stops the server."""
         self._silent.set()
         self._server.shutdown()
         self._thread.join()
@@ -75,15 +79,15 @@ class Answering:
 
 
 @contextmanager
-def answering(*answers: Answer | Callable[[str], Answer]) -> Iterator[Answering]:
-    """Answers with each in turn, then with the last one again and again; a function chooses by method and path."""
-    left = list(answers)
+def serve_responses(*responses: Response | Callable[[str], Response]) -> Iterator[FakeServer]:
+    """Sends each response in turn, then the last one repeatedly. A function chooses by method and path."""
+    remaining = list(responses)
 
-    def choose(line: str) -> Answer:
-        answer = left.pop(0) if len(left) > 1 else left[0]
-        return answer if isinstance(answer, Answer) else answer(line)
+    def choose(line: str) -> Response:
+        response = remaining.pop(0) if len(remaining) > 1 else remaining[0]
+        return response if isinstance(response, Response) else response(line)
 
-    server = Answering(choose)
+    server = FakeServer(choose)
     try:
         yield server
     finally:
