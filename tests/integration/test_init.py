@@ -8,9 +8,10 @@ import sqlite3
 import subprocess
 import sys
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import click
 import pytest
@@ -60,7 +61,7 @@ def test_a_name_is_all_it_takes(tmp_path: Path) -> None:
     assert (ended.returncode, ended.stderr) == (0, "")
     assert files_in(tmp_path / "my-project") == MADE
     assert [path.name for path in tmp_path.iterdir()] == ["my-project"]
-    assert ended.stdout.startswith("my-project/\n  .github/workflows/\n    ci.yml\n")
+    assert ended.stdout.startswith("my-project/\n  .dockerignore\n  .github/workflows/ci.yml\n")
     assert ended.stdout.endswith(
         "\nNext:\n  cd my-project\n  pip install -e '.[test]' && pytest\n"
         "  dotflow start --workflow my_project.pipeline:build_workflow\n"
@@ -130,7 +131,7 @@ def test_without_a_name_no_file_is_touched(tmp_path: Path) -> None:
 
     message = refused(tmp_path)
 
-    assert "are here already: .github/workflows/ci.yml, .gitignore, README.md, tests/test_steps.py. Move" in message
+    assert "these exist already: .github/workflows/ci.yml, .gitignore, README.md, tests/test_steps.py. Move" in message
     assert "dotflow init my-project" in message
     assert (tmp_path / "README.md").read_text() == "precious"
 
@@ -269,36 +270,22 @@ def test_what_can_not_be_written_whole_is_not_there_at_all(tmp_path: Path, name:
     assert list(folder.iterdir()) == []
 
 
-class Interrupted(Mapping[str, bytes]):
-    """Files, between two of which Ctrl-C comes."""
+class Disturbed(dict[str, bytes]):
+    """Files; something happens before the second one is written."""
 
-    def __init__(self, files: Mapping[str, bytes]) -> None:
-        self._files = files
+    def __init__(self, files: Mapping[str, bytes], disturb: Callable[[], object]) -> None:
+        super().__init__(files)
+        self._disturb = disturb
 
-    def __iter__(self) -> Iterator[str]:
-        for number, path in enumerate(self._files):
-            if number == 1:
-                signal.raise_signal(signal.SIGINT)
-            yield path
-
-    def __getitem__(self, path: str) -> bytes:
-        return self._files[path]
-
-    def __len__(self) -> int:
-        return len(self._files)
+    def items(self) -> Any:
+        (first, *others) = super().items()
+        yield first
+        self._disturb()
+        yield from others
 
 
-class InterruptedLater(Interrupted):
-    """The same, but that Ctrl-C comes the second time that they are looked through: when they are written."""
-
-    def __iter__(self) -> Iterator[str]:
-        if self.looked_through:
-            yield from super().__iter__()
-        else:
-            self.looked_through = True
-            yield from self._files
-
-    looked_through = False
+def interrupted(files: Mapping[str, bytes]) -> Disturbed:
+    return Disturbed(files, lambda: signal.raise_signal(signal.SIGINT))
 
 
 @pytest.mark.parametrize("is_there", [False, True])
@@ -311,7 +298,7 @@ def test_ctrl_c_leaves_nothing(tmp_path: Path, is_there: bool) -> None:
     previous = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         with pytest.raises(KeyboardInterrupt):
-            make(folder, Interrupted({"a/b.txt": b"1", "c.txt": b"2"}))
+            make(folder, interrupted({"a/b.txt": b"1", "c.txt": b"2"}))
     finally:
         signal.signal(signal.SIGINT, previous)
 
@@ -326,7 +313,7 @@ def test_ctrl_c_leaves_what_was_there(tmp_path: Path) -> None:
     previous = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         with pytest.raises(KeyboardInterrupt):
-            add(tmp_path, InterruptedLater({"a/b/c.txt": b"1", "d.txt": b"2"}))
+            add(tmp_path, interrupted({"a/b/c.txt": b"1", "d.txt": b"2"}))
     finally:
         signal.signal(signal.SIGINT, previous)
 
@@ -335,24 +322,13 @@ def test_ctrl_c_leaves_what_was_there(tmp_path: Path) -> None:
 
 def test_what_comes_into_the_folder_meanwhile_is_kept(tmp_path: Path) -> None:
     """A file that someone else writes while the project is being made is not overwritten."""
+    files = {"a.txt": b"1", "b.txt": b"2"}
 
-    class PerProcess(Interrupted):
-        def __iter__(self) -> Iterator[str]:
-            yield from self._files
-            (tmp_path / "a.txt").write_text("precious")
+    with pytest.raises(click.ClickException, match="File exists"):
+        make(tmp_path, Disturbed(files, lambda: (tmp_path / "b.txt").write_text("precious")))
 
-    with pytest.raises(click.ClickException, match=r"not empty: a\.txt"):
-        make(tmp_path, PerProcess({"a.txt": b"1", "b.txt": b"2"}))
-
-    assert files_in(tmp_path) == {"a.txt"}
-    assert (tmp_path / "a.txt").read_text() == "precious"
-
-
-def test_one_that_was_killed_is_told_of(tmp_path: Path) -> None:
-    """What kill -9 leaves beside the name is not taken for a project, and the next one says what to remove."""
-    (tmp_path / ".mine.partial").mkdir()
-
-    assert ".mine.partial is there" in refused(tmp_path, "mine")
+    assert files_in(tmp_path) == {"b.txt"}
+    assert (tmp_path / "b.txt").read_text() == "precious"
 
 
 @pytest.mark.parametrize("is_there", [False, True])

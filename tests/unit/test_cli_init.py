@@ -5,15 +5,16 @@ import hashlib
 import io
 import tomllib
 import zipfile
+from importlib.metadata import Distribution
+from pathlib import Path
 
 import click
 import pytest
 
-from dotflow.cli.commands.init import tree
-from dotflow.cli.project.create import rendered
-from dotflow.cli.project.install_source import Origin, origin_of
+from dotflow.cli.project.create import render
+from dotflow.cli.project.install_source import index_requirement
 from dotflow.cli.project.names import Names, names_of
-from dotflow.cli.project.wheel import metadata_of, zipped
+from dotflow.cli.project.wheel import Wheel, metadata_of, zipped
 
 
 def named(project: str, *installed: str) -> Names:
@@ -70,50 +71,46 @@ def test_what_a_name_says_can_not_drive_the_terminal() -> None:
     assert refusal_of("\x1b[31mred").isprintable()
 
 
-COMMIT = "0123456789abcdef0123456789abcdef01234567"
+class Installed(Distribution):
+    """An installation of version 1.4.2, with the files that an installer wrote."""
+
+    def __init__(self, **files: str) -> None:
+        self._files = {"METADATA": "Name: dotflow\nVersion: 1.4.2\n"} | files
+
+    def read_text(self, filename: str) -> str | None:
+        return self._files.get(filename)
+
+    def locate_file(self, path: object) -> Path:
+        return Path(str(path))
 
 
 @pytest.mark.parametrize(
-    ("record", "expected"),
+    ("installation", "expected"),
     [
-        (None, Origin("dotflow>=1.4,<2")),
-        ({"url": "file:///home/me/dot%20flow", "dir_info": {"editable": True}}, Origin(None)),
-        ({"url": "file:///home/me/dotflow", "dir_info": {}}, Origin(None)),
-        ({"url": "file:///tmp/dotflow.whl", "archive_info": {}}, Origin(None)),
-        ({"url": "file:///srv/dotflow.git", "vcs_info": {"vcs": "git", "commit_id": COMMIT}}, Origin(None)),
-        (
-            {"url": "https://example.org/dotflow.git", "vcs_info": {"vcs": "git", "commit_id": COMMIT}},
-            Origin(f"dotflow @ git+https://example.org/dotflow.git@{COMMIT}", needs_git=True),
-        ),
-        (
-            {"url": "https://example.org/all", "vcs_info": {"vcs": "hg", "commit_id": "1f"}, "subdirectory": "flow"},
-            Origin("dotflow @ hg+https://example.org/all@1f#subdirectory=flow"),
-        ),
-        (
-            {"url": "https://example.org/d.whl", "archive_info": {"hashes": {"sha256": "ab12"}}},
-            Origin("dotflow @ https://example.org/d.whl#sha256=ab12"),
-        ),
-        ({"url": "https://example.org/d.whl", "archive_info": {}}, Origin("dotflow @ https://example.org/d.whl")),
-        ({"url": "https://example.org/d"}, Origin(None)),
-        ({}, Origin(None)),
+        (Installed(), "dotflow>=1.4,<2"),
+        (Installed(**{"direct_url.json": '{"url": "https://example.org/d.whl", "archive_info": {}}'}), None),
+        (None, None),
     ],
+    ids=["index", "address", "sources"],
 )
-def test_dotflow_is_asked_for_where_it_came_from(record: dict[str, object] | None, expected: Origin) -> None:
-    """By name only from an index; by address from a repository; and what came from this machine is brought along."""
-    assert origin_of("1.4.2", record) == expected
+def test_dotflow_is_required_by_name_only_if_it_came_from_an_index(
+    installation: Distribution | None, expected: str | None
+) -> None:
+    """Elsewhere the name may lead to another library, so the project carries a copy."""
+    assert index_requirement(installation) == expected
 
 
 NAMES = Names("Sales.EU", "sales_eu")
-WHEEL = ("dotflow-1.4.2-py3-none-any.whl", b"PK")
+WHEEL = Wheel("dotflow-1.4.2-py3-none-any.whl", b"PK")
 
 
 def test_every_file_is_in_the_projects_own_words() -> None:
     """Nothing of the template's own name, or of a blank in it, is left."""
-    files = rendered(NAMES, Origin(None), WHEEL)
+    files = render(NAMES, WHEEL)
 
     assert {"src/sales_eu/pipeline.py", ".gitignore", "Dockerfile", ".github/workflows/ci.yml"} <= set(files)
     for path, content in files.items():
-        for left in (b"my_project", b"my-project", b'"DOTFLOW"', b"IMAGE", b".tmpl"):
+        for left in (b"my_project", b"my-project", b'"DOTFLOW"', b".tmpl"):
             assert left not in content, path
         assert "my_project" not in path
         assert not path.endswith(".tmpl")
@@ -121,7 +118,7 @@ def test_every_file_is_in_the_projects_own_words() -> None:
 
 def test_a_project_whose_dotflow_is_from_an_index_has_no_more_than_its_name() -> None:
     """The plain case looks plain: no wheel, and nothing for the build backend."""
-    files = rendered(NAMES, Origin("dotflow>=1.4,<2"), None)
+    files = render(NAMES, "dotflow>=1.4,<2")
     pyproject = tomllib.loads(files["pyproject.toml"].decode())
 
     assert pyproject["project"]["name"] == "Sales.EU"
@@ -132,22 +129,13 @@ def test_a_project_whose_dotflow_is_from_an_index_has_no_more_than_its_name() ->
 
 def test_a_project_that_brings_dotflow_along_depends_on_that_file() -> None:
     """The path begins at the project, wherever that is; hatchling allows it, and ruff is told."""
-    files = rendered(NAMES, Origin(None), WHEEL)
+    files = render(NAMES, WHEEL)
     pyproject = tomllib.loads(files["pyproject.toml"].decode())
 
     assert pyproject["project"]["dependencies"] == ["dotflow @ {root:uri}/wheels/" + WHEEL[0]]
     assert pyproject["tool"]["hatch"]["metadata"] == {"allow-direct-references": True}
     assert pyproject["tool"]["ruff"]["lint"]["per-file-ignores"] == {"pyproject.toml": ["RUF200"]}
     assert files["wheels/" + WHEEL[0]] == WHEEL[1]
-
-
-def test_an_image_that_needs_git_has_it() -> None:
-    """The slim image has no git, so where dotflow comes from a repository another is used."""
-    with_git = rendered(NAMES, Origin("dotflow @ git+https://example.org/d@1f", needs_git=True), None)
-    without = rendered(NAMES, Origin("dotflow>=1.4,<2"), None)
-
-    assert with_git["Dockerfile"].startswith(b"FROM python:3.13\n")
-    assert without["Dockerfile"].startswith(b"FROM python:3.13-slim\n")
 
 
 def test_the_wheel_lists_what_is_in_it() -> None:
@@ -186,15 +174,4 @@ def test_metadata_is_made_of_a_pyproject() -> None:
         "Requires-Dist: click>=8",
         "Provides-Extra: arrow",
         "Requires-Dist: pyarrow>=15; extra == 'arrow'",
-    ]
-
-
-def test_the_tree_shows_folders_first() -> None:
-    """Each folder once, its files indented under it, the files of the project's own folder last."""
-    assert tree(["b.txt", "src/p/two.py", "a.txt", "src/p/one.py"]) == [
-        "src/p/",
-        "  one.py",
-        "  two.py",
-        "a.txt",
-        "b.txt",
     ]

@@ -61,8 +61,7 @@ def near_names(text: str, otherwise: str, installed: Callable[[str], bool] = is_
         otherwise: What the project is called where nothing of the text will do.
         installed: Whether a package of that import name is there already.
     """
-    plain = _objection(text, _package(text), installed) is None
-    return names_of(text if plain else _near(text, installed) or otherwise, installed)
+    return names_of(_near(text, installed) or otherwise, installed)
 
 
 def _package(project: str) -> str:
