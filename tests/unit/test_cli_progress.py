@@ -51,7 +51,7 @@ def picture(board: Progress, width: int, height: int, now: float = 10.0, *, asci
     """The lines as they stand in the terminal."""
     console = Console(width=width, force_terminal=False, color_system=None)
     with console.capture() as captured:
-        console.print(frame(board, "nightly", now, width, height, ascii_only=ascii_only))
+        console.print(frame(board, "nightly", now, width, height, ascii_only))
     return [line.rstrip() for line in captured.get().splitlines()]
 
 

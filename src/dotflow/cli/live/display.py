@@ -1,7 +1,6 @@
 """Live: a picture at the bottom of the terminal, and above it, whole, whatever anybody prints meanwhile."""
 
 import contextlib
-import fcntl
 import io
 import json
 import os
@@ -16,15 +15,15 @@ from types import TracebackType
 from typing import Final, TextIO
 
 from rich.cells import cell_len
-from rich.console import Console, RenderableType
+from rich.console import Console, ConsoleDimensions, RenderableType
 
 PAINTER: Final = Path(__file__).with_name("terminal_writer.py")
 TICK: Final = 0.1  # seconds between two pictures
 GONE: Final = 0.5  # seconds that the painter may take to end; it stays on where a program left behind still prints
 ESCAPES: Final = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]")
 
-#: Makes the picture for so many columns and lines.
-Draw = Callable[[int, int], RenderableType]
+#: Makes the picture for so many columns and lines, and whether it has to be ASCII.
+Draw = Callable[[int, int, bool], RenderableType]
 
 
 class Live:
@@ -42,24 +41,25 @@ class Live:
     def __init__(self, stream: TextIO, draw: Draw) -> None:
         self._draw = draw
         self._stream = stream
+        self._ascii_only = not (stream.encoding or "").lower().startswith("utf")
+        self._console = Console(file=io.StringIO(), force_terminal=True)
         self._open = contextlib.ExitStack()
         self._terminal = -1
-        self._console: Console | None = None
         self._control: socket.socket | None = None
         self._over = threading.Event()
 
     def __enter__(self) -> "Live":
         _flush()
+        _open_closed_streams()
         with contextlib.ExitStack() as opened:
-            self._terminal = _beyond_the_streams(self._stream.fileno())
+            self._terminal = os.dup(self._stream.fileno())
             opened.callback(os.close, self._terminal)
-            self._console = Console(file=_Like(self._stream, self._terminal), force_terminal=True)
-            text, writing = map(_moved_beyond_the_streams, os.pipe())
+            text, writing = os.pipe()
             opened.callback(os.close, text)  # kept, so that nobody's print fails should the painter be killed
             self._control = _start_painter(self._terminal, text, opened)
             for descriptor in (1, 2):
                 if os.isatty(descriptor):
-                    opened.callback(_put_back, _beyond_the_streams(descriptor), descriptor)
+                    opened.callback(_put_back, os.dup(descriptor), descriptor)
                     os.dup2(writing, descriptor)
             os.close(writing)
             thread = threading.Thread(target=self._work, name="dotflow-live", daemon=True)
@@ -97,16 +97,16 @@ class Live:
 
     def _picture(self) -> list[tuple[str, int]]:
         """Its lines and their widths, narrower by one than the terminal, so that none is ever wrapped."""
-        assert self._console is not None
         columns, lines = self._size()
+        self._console.size = ConsoleDimensions(columns - 1, lines)
         try:
             with self._console.capture() as captured:
-                self._console.print(self._draw(columns - 1, lines), width=columns - 1, end="")
+                self._console.print(self._draw(columns - 1, lines, self._ascii_only), end="")
         except Exception as error:  # no picture is worth a run: what is printed still gets through
             told = f"(no progress is shown: {type(error).__name__}: {error})".splitlines()[0][: columns - 1]
             return [(told, len(told))]
         drawn = captured.get().rstrip("\n").splitlines()[: lines - 1]
-        if self._console.options.ascii_only:
+        if self._ascii_only:
             drawn = [line.encode("ascii", "replace").decode() for line in drawn]
         return [(line, cell_len(ESCAPES.sub("", line))) for line in drawn]
 
@@ -116,25 +116,6 @@ class Live:
             if columns > 1 and lines > 1:
                 return columns, lines
         return 80, 24
-
-
-class _Like(io.StringIO):
-    """A file that is only asked what a terminal can do: rich finds out by the stream."""
-
-    def __init__(self, stream: TextIO, descriptor: int) -> None:
-        super().__init__()
-        self._encoding = stream.encoding or "utf-8"
-        self._descriptor = descriptor
-
-    @property
-    def encoding(self) -> str:  # type: ignore[override]
-        return self._encoding
-
-    def fileno(self) -> int:
-        return self._descriptor
-
-    def isatty(self) -> bool:
-        return True
 
 
 def _start_painter(terminal: int, text: int, opened: contextlib.ExitStack) -> socket.socket:
@@ -173,15 +154,11 @@ def _put_back(before: int, descriptor: int) -> None:
     os.close(before)
 
 
-def _beyond_the_streams(descriptor: int) -> int:
-    """A copy that is none of 0, 1 and 2, though one of those may have been closed when the command was started."""
-    return fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, 3)
-
-
-def _moved_beyond_the_streams(descriptor: int) -> int:
-    moved = _beyond_the_streams(descriptor)
+def _open_closed_streams() -> None:
+    """Opens /dev/null in the place of closed ones of 0, 1 and 2, so that nothing else gets their numbers."""
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
     os.close(descriptor)
-    return moved
 
 
 def _flush() -> None:

@@ -1,6 +1,7 @@
 """Progress: where the tasks of a run stand while it goes on, as its events tell."""
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Final
 
 from dotflow import clock
@@ -21,6 +22,7 @@ from dotflow.core.types.status import TypeStatus
 ENDED: Final = (TypeStatus.COMPLETED, TypeStatus.FAILED)
 
 
+@dataclass(slots=True)
 class Row:
     """One task.
 
@@ -32,20 +34,19 @@ class Row:
         attempt: The number of its last attempt, from 1; 0 before.
         restored: Whether its value was found, so that it did not run.
         retry_at: When its next attempt begins, on the monotonic clock; only while its status is RETRY.
+        began: When its first attempt began, on that clock.
+        ended: When it ended.
     """
 
-    __slots__ = ("_began", "_ended", "attempt", "attempts", "group", "name", "restored", "retry_at", "status")
-
-    def __init__(self, task: Task) -> None:
-        self.name = one_line(task.name)
-        self.group = one_line(task.group_name)
-        self.attempts = task.step.policy.attempts
-        self.status = TypeStatus.NOT_STARTED
-        self.attempt = 0
-        self.restored = False
-        self.retry_at = 0.0
-        self._began: float | None = None
-        self._ended: float | None = None
+    name: str
+    group: str
+    attempts: int
+    status: TypeStatus = TypeStatus.NOT_STARTED
+    attempt: int = 0
+    restored: bool = False
+    retry_at: float = 0.0
+    began: float | None = None
+    ended: float | None = None
 
     @property
     def is_over(self) -> bool:
@@ -54,9 +55,9 @@ class Row:
 
     def seconds(self, now: float) -> float | None:
         """How long it has taken, or took; None before it has begun, and where it need not run."""
-        if self._began is None:
+        if self.began is None:
             return None
-        return (now if self._ended is None else self._ended) - self._began
+        return (now if self.ended is None else self.ended) - self.began
 
     def take(self, event: Event) -> None:
         """Notes what happened to it."""
@@ -64,11 +65,11 @@ class Row:
         match event:
             case AttemptStarted():
                 self.attempt = event.attempt
-                self._began = event.tick if self._began is None else self._began
+                self.began = event.tick if self.began is None else self.began
             case AttemptFailed():
                 self.retry_at = clock.monotonic() + event.retry_in
             case TaskCompleted() | TaskFailed():
-                self._ended = event.tick
+                self.ended = event.tick
             case TaskRestored():
                 self.restored = True
 
@@ -86,7 +87,7 @@ class Progress(History):
     """
 
     def __init__(self, tasks: Iterable[Task], then: History | None = None) -> None:
-        self.rows = [Row(task) for task in tasks]
+        self.rows = [Row(one_line(task.name), one_line(task.group_name), task.step.policy.attempts) for task in tasks]
         self.groups: dict[str, list[Row]] = {}
         for row in self.rows:
             self.groups.setdefault(row.group, []).append(row)

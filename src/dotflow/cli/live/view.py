@@ -1,6 +1,7 @@
 """The live view: every task with its status, attempt and time, groups side by side, fitted to the terminal."""
 
 from collections.abc import Sequence
+from itertools import islice
 from math import ceil
 from typing import Final
 
@@ -40,23 +41,23 @@ def sign(status: TypeStatus, *, ascii_only: bool, now: float = 0.0) -> Text:
     return Text(plain if ascii_only else symbol, style)
 
 
-def frame(board: Progress, title: str, now: float, width: int, height: int, *, ascii_only: bool = False) -> Table:
+def frame(board: Progress, title: str, now: float, width: int, height: int, ascii_only: bool = False) -> Table:
     """What is shown at the moment *now* (monotonic) in a terminal of *width* columns and *height* lines."""
-    blocks_a_row = max(1, min(len(board.groups), (width + GAP) // (NARROWEST + GAP)))
+    groups = len(board.groups)
+    blocks_a_row = max(1, min(groups, (width + GAP) // (NARROWEST + GAP)))
     block_width = min(WIDEST, (width - GAP * (blocks_a_row - 1)) // blocks_a_row)
-    rows_of_blocks = -(-len(board.groups) // blocks_a_row)
-    heads = len(board.groups) > 1
-    room = (height - 5) // max(1, rows_of_blocks) - (2 if heads else 0)
-    whole = Table.grid(expand=False)
     head_width = min(width, block_width * blocks_a_row + GAP * (blocks_a_row - 1))
+    room = (height - 5) // max(1, ceil(groups / blocks_a_row)) - (2 if groups > 1 else 0)
+    done = f"{_over(board.rows)}/{len(board.rows)} done  {span(board.seconds(now))}"
+    whole = Table.grid(expand=False)
     whole.add_row("")  # between what is printed and the picture
-    whole.add_row(_head(board, title, now, head_width))
+    whole.add_row(_head(one_line(title), done, head_width, 26))
     whole.add_row(_bar(board, head_width, ascii_only))
-    if room < 2 and heads:
+    if room < 2 and groups > 1:
         whole.add_row(_groups_in_short(board, now, min(width, WIDEST), height - 5, ascii_only))
         return whole
     blocks: list[RenderableType] = [
-        _block(name if heads else "", rows, now, block_width, max(2, room), ascii_only)
+        _block(name if groups > 1 else "", rows, now, block_width, max(2, room), ascii_only)
         for name, rows in board.groups.items()
     ]
     side_by_side = Table.grid(padding=(0, GAP, 0, 0))
@@ -66,21 +67,26 @@ def frame(board: Progress, title: str, now: float, width: int, height: int, *, a
     return whole
 
 
-def _head(board: Progress, title: str, now: float, width: int) -> Table:
-    done = sum(row.is_over for row in board.rows)
+def _over(rows: Sequence[Row]) -> int:
+    return sum(row.is_over for row in rows)
+
+
+def _active(rows: Sequence[Row]) -> list[Row]:
+    return [row for row in rows if row.status in ACTIVE]
+
+
+def _head(name: str, right: str, width: int, right_width: int) -> Table:
     line = Table.grid(expand=False)
-    line.add_column(width=max(1, width - 26), no_wrap=True, overflow="ellipsis")
-    line.add_column(width=26, justify="right", no_wrap=True)
-    line.add_row(
-        Text(one_line(title), "bold"), Text(f"{done}/{len(board.rows)} done  {span(board.seconds(now))}", "dim")
-    )
+    line.add_column(width=max(1, width - right_width), no_wrap=True, overflow="ellipsis")
+    line.add_column(width=right_width, justify="right", no_wrap=True)
+    line.add_row(Text(name, "bold"), Text(right, "dim"))
     return line
 
 
 def _bar(board: Progress, width: int, ascii_only: bool) -> Text:
     """How far it has come: what completed, what failed, what is left."""
     failed = sum(row.status is TypeStatus.FAILED for row in board.rows)
-    over = sum(row.is_over for row in board.rows)
+    over = _over(board.rows)
     count = max(1, len(board.rows))
     ends = (width * (over - failed) // count, width * over // count, width)
     line = "=" if ascii_only else "━"
@@ -95,13 +101,8 @@ def _block(group: str, rows: Sequence[Row], now: float, width: int, room: int, a
     """The tasks of one group, in *room* lines at the most, below its name."""
     block = Table.grid(expand=False)
     if group:
-        done = sum(row.is_over for row in rows)
-        head = Table.grid(expand=False)
-        head.add_column(width=width - 8, no_wrap=True, overflow="ellipsis")
-        head.add_column(width=8, justify="right", no_wrap=True)
-        head.add_row(Text(group, "bold"), Text(f"{done}/{len(rows)}", "dim"))
-        block.add_row(Text(""))
-        block.add_row(head)
+        block.add_row("")
+        block.add_row(_head(group, f"{_over(rows)}/{len(rows)}", width, 8))
     lines = Table.grid(padding=(0, 1, 0, 0), expand=False)
     lines.add_column(width=1)
     lines.add_column(width=width - 29, no_wrap=True, overflow="ellipsis")
@@ -122,15 +123,18 @@ def _block(group: str, rows: Sequence[Row], now: float, width: int, room: int, a
 def _told(row: Row, now: float) -> tuple[Text, Text, Text, Text]:
     style = SIGNS[row.status][2]
     attempt = f"{row.attempt}/{row.attempts}" if row.attempts > 1 and row.attempt else ""
-    if row.status is TypeStatus.RETRY:
-        time = f"in {max(0, ceil(row.retry_at - now))} s"
-    elif row.restored:
-        time = "restored"
-    else:
-        seconds = row.seconds(now)
-        time = "" if seconds is None else span(seconds)
+    time = _time(row, now)
     name = Text(row.name, "dim" if row.status is TypeStatus.NOT_STARTED else "")
     return name, Text(str(row.status), style), Text(attempt, "dim"), Text(time, "" if row.status in ACTIVE else "dim")
+
+
+def _time(row: Row, now: float) -> str:
+    if row.status is TypeStatus.RETRY:
+        return f"in {max(0, ceil(row.retry_at - now))} s"
+    if row.restored:
+        return "restored"
+    seconds = row.seconds(now)
+    return "" if seconds is None else span(seconds)
 
 
 def window(rows: Sequence[Row], room: int) -> tuple[int, Sequence[Row], int]:
@@ -160,21 +164,16 @@ def _groups_in_short(board: Progress, now: float, width: int, room: int, ascii_o
     lines.add_column(width=7, justify="right", no_wrap=True)
     lines.add_column(width=(width - 22) // 2, no_wrap=True, overflow="ellipsis")
     lines.add_column(width=8, justify="right", no_wrap=True)
-    at_work = [(name, rows, active) for name, rows in board.groups.items() if (active := _active_of(rows)) is not None]
-    for name, rows, active in at_work[: max(1, room - 1)]:
-        seconds = active.seconds(now)
+    active = ((name, rows, row) for name, rows in board.groups.items() for row in _active(rows)[:1])
+    shown = list(islice(active, max(1, room - 1)))
+    for name, rows, row in shown:
         lines.add_row(
-            sign(active.status, ascii_only=ascii_only, now=now),
+            sign(row.status, ascii_only=ascii_only, now=now),
             Text(name, "bold"),
-            Text(f"{sum(row.is_over for row in rows)}/{len(rows)}", "dim"),
-            Text(active.name),
-            Text("" if seconds is None else span(seconds)),
+            Text(f"{_over(rows)}/{len(rows)}", "dim"),
+            Text(row.name),
+            Text(_time(row, now)),
         )
-    left = len(board.groups) - min(len(at_work), max(1, room - 1))
-    if left:
+    if left := len(board.groups) - len(shown):
         lines.add_row("", Text(f"… {left} other groups", "dim"))
     return lines
-
-
-def _active_of(rows: Sequence[Row]) -> Row | None:
-    return next((row for row in rows if row.status in ACTIVE), None)

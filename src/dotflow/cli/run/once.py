@@ -103,11 +103,7 @@ def _watched(workflow: DotFlow, title: str, start_arguments: dict[str, Any]) -> 
     config.history = board
     if sys.stderr is not None and sys.stderr.isatty():  # sent to a file, its lines disturb nobody
         config.log = config.log.without_console()
-    ascii_only = not (sys.stdout.encoding or "").lower().startswith("utf")
-    with Live(
-        sys.stdout,
-        lambda columns, lines: frame(board, title, clock.monotonic(), columns, lines, ascii_only=ascii_only),
-    ):
+    with Live(sys.stdout, lambda *terminal: frame(board, title, clock.monotonic(), *terminal)):
         return _run(workflow, start_arguments)
 
 
@@ -115,9 +111,7 @@ def _say(workflow: DotFlow, exit_code: Exit, seconds: float, *, live: bool) -> N
     tasks = workflow.result_task()
     if isinstance(sys.stdout, TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # what its encoding lacks is shown in another way
-    status = {Exit.COMPLETED: "Completed", Exit.FAILED: "Failed", Exit.INTERRUPTED: "Interrupted"}.get(
-        exit_code, "Terminated"
-    )
+    status = exit_code.name.capitalize()
     lasts = workflow.is_named and workflow.config.storage.outlives_process
     hint = AGAIN if exit_code is not Exit.COMPLETED and lasts else ""
     if live:
