@@ -7,7 +7,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from dotflow.cli.formatting import long_span, many, one_line, span, spot_of
+from dotflow.cli.formatting import long_span, many, one_line, raised_at, span
 from dotflow.cli.run.preview import moment
 
 STDLIB = sysconfig.get_path("stdlib")
@@ -67,18 +67,14 @@ def test_an_error_is_placed_in_the_users_own_code() -> None:
         + "json.decoder.JSONDecodeError: Expecting value\n"
     )
 
-    spot = spot_of(text)
-
-    assert spot is not None
-    assert str(spot) == f"{Path('jobs') / 'load.py'}:7 in load"
-    assert spot.code == "return json.loads(text)"
+    assert raised_at(text) == f"{Path('jobs') / 'load.py'}:7 in load: return json.loads(text)"
 
 
 def test_an_error_in_nothing_but_libraries_is_placed_there() -> None:
     """A step may be a library's function: then that is the place."""
-    spot = spot_of(frame(f"{STDLIB}/lib.py", 3, "f", "raise ValueError"))
+    text = frame(f"{STDLIB}/lib.py", 3, "f", "raise ValueError")
 
-    assert str(spot) == f"{STDLIB}/lib.py:3 in f"
+    assert raised_at(text) == f"{STDLIB}/lib.py:3 in f: raise ValueError"
 
 
 def test_the_last_of_several_errors_counts() -> None:
@@ -87,13 +83,13 @@ def test_the_last_of_several_errors_counts() -> None:
         frame("/a/x.py", 1, "f", "1 / 0") + "ZeroDivisionError\n\nDuring handling ...\n" + frame("/a/y.py", 2, "g", "h")
     )
 
-    assert str(spot_of(text)) == "/a/y.py:2 in g"
+    assert raised_at(text) == "/a/y.py:2 in g: h"
 
 
 @pytest.mark.parametrize("text", ["", "ValueError: 3\n", "killed by SIGKILL"])
 def test_an_error_without_a_traceback_has_no_place(text: str) -> None:
     """A worker that was killed, a timeout that killed it."""
-    assert spot_of(text) is None
+    assert raised_at(text) == ""
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from dotflow import Config, Context, DotFlow, Task, action
 from dotflow.cli.error_lines import told
 from dotflow.cli.main import dotflow
 from dotflow.cli.run.derived_id import MAX_LENGTH, made_id
-from dotflow.cli.run.load import FactoryRaised, RunRequest, build, load, value_of
+from dotflow.cli.run.load import RunRequest, build, load, value_of
 from dotflow.cli.storages import KINDS, make_storage
 from dotflow.core.failure import Failure
 from dotflow.core.types import TypeStorage
@@ -185,12 +185,12 @@ class TestFactories:
     @pytest.mark.parametrize("path", ["jobs.leaves", "jobs:leaves"])
     def test_a_factory_that_exits_is_a_mistake_too(self, path: str) -> None:
         """Its exit code would be taken for one of ours."""
-        with pytest.raises(FactoryRaised, match="raised SystemExit: 5"):
+        with pytest.raises(click.ClickException, match="raised SystemExit: 5"):
             build(asked(workflow=path))
 
     def test_what_a_factory_raises_is_told_with_its_cause(self) -> None:
         """One line, and the traceback for --debug."""
-        with pytest.raises(FactoryRaised) as caught:
+        with pytest.raises(click.ClickException) as caught:
             build(asked(workflow="jobs.broken"))
 
         assert told(caught.value) == (

@@ -3,30 +3,20 @@
 import functools
 import re
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final
 
-FRAME: Final = re.compile(
-    r'^  File "(?P<file>.+)", line (?P<line>\d+), in (?P<function>.+)\n(?:    (?P<code>\S.*)\n)?', re.M
-)
-
-
-class Spot(NamedTuple):
-    """A line of code: its file (relative where it lies below the current folder), number, function and text."""
-
-    file: str
-    line: str
-    function: str
-    code: str
-
-    def __str__(self) -> str:
-        return f"{self.file}:{self.line} in {self.function}"
+#: A frame of a traceback: file, line, function, and the code where Python knows it.
+FRAME: Final = re.compile(r'^  File "(.+)", line (\d+), in (.+)\n(?:    (\S.*)\n)?', re.M)
 
 
-def spot_of(traceback: str) -> Spot | None:
-    """Where an error was raised in the user's own code: the last frame that is no library's."""
-    spots = [Spot(*(part or "" for part in found)) for found in FRAME.findall(traceback)]
-    own = [spot for spot in spots if not spot.file.startswith((*_libraries(), "<"))] or spots
-    return own[-1]._replace(file=_short(own[-1].file)) if own else None
+def raised_at(traceback: str) -> str:
+    """Where an error was raised in the user's own code: the last line that is no library's; empty if there is none."""
+    frames = FRAME.findall(traceback)
+    own = [frame for frame in frames if not frame[0].startswith((*_libraries(), "<"))] or frames
+    if not own:
+        return ""
+    file, line, function, code = own[-1]
+    return f"{_short(file)}:{line} in {function}" + (f": {code}" if code else "")
 
 
 @functools.cache

@@ -19,17 +19,13 @@ class Kind(NamedTuple):
     Attributes:
         provider: The name of its class in dotflow.providers.
         options: The options that it takes; each is the argument of the same name.
-        needed: Those of them that it can't do without.
-        variables: Options that a variable of the environment stands in for, and its name.
-        secret: An argument that is no option, since others see those, and the variable of the environment that it comes
-            from; empty where that is not set.
+        variables: Arguments that come from a variable of the environment, and its name. An option goes before it, and
+            one of the two is needed. A secret is no option, since others see those; it is empty where none is set.
     """
 
     provider: str
     options: tuple[str, ...] = ()
-    needed: tuple[str, ...] = ()
     variables: Mapping[str, str] = MappingProxyType({})
-    secret: tuple[str, str] | None = None
 
 
 IN_BUCKETS: Final = MappingProxyType({"bucket": "DOTFLOW_BUCKET"})
@@ -37,9 +33,9 @@ KINDS: Final[Mapping[TypeStorage, Kind]] = {
     TypeStorage.DEFAULT: Kind("StorageDefault"),
     TypeStorage.FILE: Kind("StorageFile", ("path",)),
     TypeStorage.SQLITE: Kind("StorageSQLite", ("path",)),
-    TypeStorage.POSTGRES: Kind("StoragePostgres", secret=("dsn", "DOTFLOW_POSTGRES_DSN")),
-    TypeStorage.S3: Kind("StorageS3", ("bucket", "prefix", "region"), ("bucket",), IN_BUCKETS),
-    TypeStorage.GCS: Kind("StorageGCS", ("bucket", "prefix", "project"), ("bucket",), IN_BUCKETS),
+    TypeStorage.POSTGRES: Kind("StoragePostgres", variables=MappingProxyType({"dsn": "DOTFLOW_POSTGRES_DSN"})),
+    TypeStorage.S3: Kind("StorageS3", ("bucket", "prefix", "region"), IN_BUCKETS),
+    TypeStorage.GCS: Kind("StorageGCS", ("bucket", "prefix", "project"), IN_BUCKETS),
 }
 
 OPTIONS: Final = tuple(dict.fromkeys(option for kind in KINDS.values() for option in kind.options))
@@ -63,15 +59,10 @@ def make_storage(name: str | None, given: Mapping[str, str | None]) -> "Storage 
         if option not in kind.options:
             takes = ", ".join(f"--{known}" for known in kind.options) or "no options"
             raise click.UsageError(f"--{option} does not go with --storage {name}, which takes {takes}.")
-    found = {option: os.environ.get(variable) for option, variable in kind.variables.items()}
-    named = {option: value for option, value in found.items() if value} | named
-    for option in kind.needed:
-        if option not in named:
-            instead = f", or ${kind.variables[option]} in the environment" if option in kind.variables else ""
-            raise click.UsageError(f"--storage {name} needs --{option}{instead}.")
-    if kind.secret is not None:
-        argument, variable = kind.secret
-        named[argument] = os.environ.get(variable, "")
+    for argument, variable in kind.variables.items():
+        named.setdefault(argument, os.environ.get(variable, ""))
+        if argument in kind.options and not named[argument]:
+            raise click.UsageError(f"--storage {name} needs --{argument}, or ${variable} in the environment.")
     from dotflow import providers
 
     storage: Storage = getattr(providers, kind.provider)(**named)

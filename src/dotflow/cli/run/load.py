@@ -49,7 +49,8 @@ def build(asked: RunRequest) -> DotFlow:
     workflow = load(asked)
     if not workflow.is_named and workflow.config.storage.outlives_process:
         workflow.set_id(made_id(asked.step, asked.workflow))
-        workflow.config.log.note(_note(workflow.workflow_id, of_steps=bool(asked.step)))
+        of, other = ("--step", "--workflow-id") if asked.step else ("--workflow", "DotFlow(workflow_id=...)")
+        workflow.config.log.note(f"Workflow id: {workflow.workflow_id} (made of {of}; {other} gives another one).")
     return workflow
 
 
@@ -70,11 +71,6 @@ def load(asked: RunRequest) -> DotFlow:
     if asked.resume and not workflow.config.storage.outlives_process:
         raise click.UsageError("--resume needs a storage that outlives a process: add --storage file, for example.")
     return workflow
-
-
-def _note(workflow_id: str, *, of_steps: bool) -> str:
-    of, other = ("--step", "--workflow-id") if of_steps else ("--workflow", "DotFlow(workflow_id=...)")
-    return f"Workflow id: {workflow_id} (made of {of}; {other} gives another one)."
 
 
 def _make_folder_importable() -> None:
@@ -105,8 +101,8 @@ def _of_factory(asked: RunRequest) -> DotFlow:
     made = found if isinstance(found, DotFlow) else _call(path, found)
     if not isinstance(made, DotFlow):
         raise click.UsageError(
-            f"--workflow {path} leads to {_told(found, made)}. It takes the path of a function that returns a DotFlow, "
-            f"or of a DotFlow."
+            f"--workflow {path} leads to {'' if made is found else 'a function that returned '}{made!r} "
+            f"({name_of(type(made))}). It takes the path of a function that returns a DotFlow, or of a DotFlow."
         )
     return made
 
@@ -128,14 +124,8 @@ def _call(path: str, factory: Any) -> Any:
     except DotflowError:
         raise
     except (Exception, SystemExit) as error:  # the user's factory
-        raise FactoryRaised(path, error) from error
-
-
-class FactoryRaised(click.ClickException):
-    """The user's factory raised; the error is its cause."""
-
-    def __init__(self, path: str, error: BaseException) -> None:
-        super().__init__(f"--workflow {path} raised {type(error).__name__}: {error} (--debug shows where)")
+        raised = f"{type(error).__name__}: {error}"
+        raise click.ClickException(f"--workflow {path} raised {raised} (--debug shows where)") from error
 
 
 def _missing_arguments(factory: Callable[..., Any]) -> str:
@@ -149,12 +139,6 @@ def _missing_arguments(factory: Callable[..., Any]) -> str:
         if parameter.default is parameter.empty
         and parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
     )
-
-
-def _told(found: object, made: object) -> str:
-    if made is found:
-        return f"{made!r} ({name_of(type(made))})"
-    return f"a function that returned {made!r} ({name_of(type(made))})"
 
 
 def value_of(text: str) -> Any:

@@ -89,5 +89,5 @@ def _say_end(tasks: Sequence[Task]) -> None:
     ended = max((task.finished_at for task in tasks if task.finished_at is not None), default=None)
     seconds = (ended - began).total_seconds() if began and ended else 0.0
     failed = any(task.status is TypeStatus.FAILED for task in tasks)
-    for line in plain(str(TypeStatus.FAILED if failed else TypeStatus.COMPLETED), tasks, seconds, ""):
+    for line in plain(TypeStatus.FAILED if failed else TypeStatus.COMPLETED, tasks, seconds):
         click.echo(line)  # which flushes, if there is a stdout at all

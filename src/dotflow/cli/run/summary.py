@@ -1,9 +1,10 @@
 """What became of a run, in plain lines, as a pipe, a file or a screen reader wants it."""
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
-from typing import Final, NamedTuple
+from typing import Final
 
-from dotflow.cli.formatting import many, one_line, span, spot_of
+from dotflow.cli.formatting import many, one_line, raised_at, span
 from dotflow.core.task import Task
 from dotflow.core.types.status import TypeStatus
 
@@ -11,35 +12,18 @@ MOST: Final = 50  # tasks that are told of one by one; of more, only those that 
 MOST_FAILURES: Final = 20
 
 
-class Verdict(NamedTuple):
-    """A run in one line.
-
-    Attributes:
-        status: The run's.
-        text: The counts and the time.
-    """
-
-    status: str
-    text: str
-
-    def __str__(self) -> str:
-        return f"{self.status}: {self.text}"
-
-
-def verdict(status: str, tasks: Sequence[Task], seconds: float) -> Verdict:
+def counts(tasks: Sequence[Task], seconds: float) -> str:
     """How many tasks completed, failed, were restored or never began, and how long it took."""
-    completed = sum(task.status is TypeStatus.COMPLETED for task in tasks)
+    by_status = Counter(task.status for task in tasks)
     restored = sum(task.status is TypeStatus.COMPLETED and task.attempt == 0 for task in tasks)
-    failed = sum(task.status is TypeStatus.FAILED for task in tasks)
-    idle = sum(task.status is TypeStatus.NOT_STARTED for task in tasks)
-    parts = [f"{completed} of {many(len(tasks), 'task')} completed" if tasks else "there are no tasks"]
+    completed = f"{by_status[TypeStatus.COMPLETED]} of {many(len(tasks), 'task')} completed"
+    parts = [completed if tasks else "there are no tasks"]
     if restored:
         parts[0] += f" ({restored} restored)"
-    if failed:
-        parts.append(f"{failed} failed")
-    if idle:
-        parts.append(f"{idle} not started")
-    return Verdict(status, f"{', '.join(parts)}, in {span(seconds)}")
+    for status in (TypeStatus.FAILED, TypeStatus.NOT_STARTED):
+        if by_status[status]:
+            parts.append(f"{by_status[status]} {str(status).lower()}")
+    return f"{', '.join(parts)}, in {span(seconds)}"
 
 
 def told_tasks(tasks: Sequence[Task]) -> tuple[Sequence[Task], int]:
@@ -59,16 +43,12 @@ def took(task: Task) -> str:
 
 def failures(tasks: Sequence[Task]) -> Iterator[tuple[Task, str, str]]:
     """Each failed task, with its error in a line, and where it was raised."""
-    failed = [task for task in tasks if task.status is TypeStatus.FAILED and task.error is not None]
-    for task in failed[:MOST_FAILURES]:
-        error = task.error
-        assert error is not None
-        spot = spot_of(error.traceback)
-        where = "" if spot is None else f"{spot}: {spot.code}" if spot.code else str(spot)
-        yield task, one_line(f"{error.exception}: {error.message}"), one_line(where)
+    failed = [(task, task.error) for task in tasks if task.status is TypeStatus.FAILED and task.error is not None]
+    for task, error in failed[:MOST_FAILURES]:
+        yield task, one_line(f"{error.exception}: {error.message}"), one_line(raised_at(error.traceback))
 
 
-def plain(status: str, tasks: Sequence[Task], seconds: float, hint: str) -> Iterator[str]:
+def plain(status: str, tasks: Sequence[Task], seconds: float, hint: str = "") -> Iterator[str]:
     """The lines: one for each task, what went wrong and where, and the verdict."""
     grouped = len({task.group_name for task in tasks}) > 1
     errors = {task.task_id: lines for task, *lines in failures(tasks)}
@@ -81,6 +61,6 @@ def plain(status: str, tasks: Sequence[Task], seconds: float, hint: str) -> Iter
         yield from (f"    {line}" for line in errors.get(task.task_id, ()) if line)
     if left:
         yield f"and {many(left, 'more task')}"
-    yield str(verdict(status, tasks, seconds))
+    yield f"{status}: {counts(tasks, seconds)}"
     if hint:
         yield hint

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from dotflow.cli.formatting import one_line
 from dotflow.cli.live.view import SIGNS, sign
-from dotflow.cli.run.summary import failures, told_tasks, took, verdict
+from dotflow.cli.run.summary import counts, failures, told_tasks, took
 from dotflow.core.task import Task
 from dotflow.core.types.status import TypeStatus
 
@@ -39,9 +39,8 @@ def show(stream: TextIO, status: str, tasks: Sequence[Task], seconds: float, hin
         if where:
             console.print(Padding(Text(where, "dim"), (0, 0, 0, 2)))
     console.print()
-    found = verdict(status, tasks, seconds)
-    style = "bold green" if found.status == TypeStatus.COMPLETED else "bold red"
-    console.print(Text.assemble((found.status, style), f": {found.text}"))
+    style = "bold green" if status == TypeStatus.COMPLETED else "bold red"
+    console.print(Text.assemble((status, style), f": {counts(tasks, seconds)}"))
     if hint:
         console.print(Text(hint, "dim"))
 
