@@ -2,9 +2,12 @@
 
 import shutil
 import textwrap
-from typing import Any, Final
+from collections.abc import Callable
+from typing import Any, Final, TypeVar
 
 import click
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 WIDEST: Final = 100  # columns of help: beyond that the eye loses the line
 BEFORE_HELP: Final = 34  # columns that click leaves for an option's names, and the gaps around them
@@ -73,3 +76,8 @@ class Option(click.Option):
         width = max(50, min(shutil.get_terminal_size().columns, WIDEST) - 2) - BEFORE_HELP
         lines = [*textwrap.wrap(record[1], width), f"E.g. {self.example}"]
         return record[0], "\b\n" + "\n".join(lines)  # \b: click leaves the lines as they are
+
+
+def option(*names: str, example: str, **more: Any) -> Callable[[F], F]:
+    """An option whose help ends with an example."""
+    return click.option(*names, cls=Option, example=example, **more)

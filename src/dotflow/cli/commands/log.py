@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import click
 
-from dotflow.cli.command import Command, Option
+from dotflow.cli.command import Command, option
 
 LEVELS: Final = ("DEBUG", "INFO", "WARNING", "ERROR")
 ALL: Final = -1
@@ -24,32 +24,32 @@ def count(value: str | int) -> int:
 
 
 @click.command(cls=Command, short_help="Show what runs have written, and follow it.")
-@click.option(
-    "-f", "--follow", cls=Option, is_flag=True, example="dotflow log -f",
+@option(
+    "-f", "--follow", is_flag=True, example="dotflow log -f",
     help="Go on with new records as they come, until Ctrl-C.",
 )  # fmt: skip
-@click.option(
-    "-n", "--lines", cls=Option, type=count, metavar="N", default=20, show_default=True, example="-n 50, -n all",
+@option(
+    "-n", "--lines", type=count, metavar="N", default=20, show_default=True, example="-n 50, -n all",
     help="How many of the last records; with 0 and -f only new ones.",
 )  # fmt: skip
-@click.option(
-    "--level", cls=Option, type=click.Choice(LEVELS, case_sensitive=False), metavar="LEVEL", example="--level warning",
+@option(
+    "--level", type=click.Choice(LEVELS, case_sensitive=False), metavar="LEVEL", example="--level warning",
     help=f"Only what is at least that serious: {', '.join(LEVELS)}.",
 )  # fmt: skip
-@click.option(
-    "--json", "as_json", cls=Option, is_flag=True, example="dotflow log --json | jq .error",
+@option(
+    "--json", "as_json", is_flag=True, example="dotflow log --json | jq .error",
     help="One JSON object a line, whatever the log's format is.",
 )  # fmt: skip
-@click.option(
-    "--path", cls=Option, type=click.Path(path_type=Path), metavar="FILE", default=".output/flow.log",
+@option(
+    "--path", type=click.Path(path_type=Path), metavar="FILE", default=".output/flow.log",
     show_default=True, example="--path logs/nightly.log", help="The log, if it isn't at its usual place.",
 )  # fmt: skip
-@click.option(
-    "--workflow", cls=Option, metavar="ID", example="--workflow nightly",
+@option(
+    "--workflow", metavar="ID", example="--workflow nightly",
     help="Only what is about this workflow, by its id or its name.",
 )  # fmt: skip
-@click.option(
-    "--step", cls=Option, metavar="NAME", example="--step extract", help="Only what is about this step.",
+@option(
+    "--step", metavar="NAME", example="--step extract", help="Only what is about this step.",
 )  # fmt: skip
 def log(
     follow: bool, lines: int, level: str | None, as_json: bool, path: Path, workflow: str | None, step: str | None

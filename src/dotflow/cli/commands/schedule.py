@@ -4,7 +4,7 @@ from typing import Any, Final
 
 import click
 
-from dotflow.cli.command import Command, Option
+from dotflow.cli.command import Command, option
 from dotflow.cli.options import workflow_options
 from dotflow.core.types.overlap import TypeOverlap
 
@@ -12,35 +12,22 @@ MOST_PREVIEWED: Final = 1000
 
 
 @click.command(cls=Command, context_settings={"allow_extra_args": True})
-@click.option(
-    "--cron",
-    metavar="EXPRESSION",
+@option(
+    "--cron", metavar="EXPRESSION", example="--cron '30 2 * * 1-5'",
     help="When: five fields, six with seconds first, or @daily and the like.",
-    cls=Option,
-    example="--cron '30 2 * * 1-5'",
-)
-@click.option(
-    "--overlap",
-    type=click.Choice([str(word) for word in TypeOverlap]),
+)  # fmt: skip
+@option(
+    "--overlap", type=click.Choice(list(map(str, TypeOverlap))), example="--overlap queue",
     help="What happens when it fires during a run: drop the new one, keep one waiting, or run both. skip unless given.",
-    cls=Option,
-    example="--overlap queue",
-)
-@click.option(
-    "--timezone",
-    metavar="ZONE",
+)  # fmt: skip
+@option(
+    "--timezone", metavar="ZONE", example="--timezone America/New_York",
     help="Whose clock; this machine's unless given.",
-    cls=Option,
-    example="--timezone America/New_York",
-)
-@click.option(
-    "--preview",
-    type=click.IntRange(1, MOST_PREVIEWED),
-    metavar="N",
+)  # fmt: skip
+@option(
+    "--preview", type=click.IntRange(1, MOST_PREVIEWED), metavar="N", example="--preview 10",
     help=f"Print the next N firings, up to {MOST_PREVIEWED}, mark the nights when the clocks change, and run nothing.",
-    cls=Option,
-    example="--preview 10",
-)
+)  # fmt: skip
 @workflow_options
 def schedule(**options: Any) -> int:
     """Run a step, or a workflow, whenever it is due, until Ctrl-C or SIGTERM.
