@@ -13,7 +13,7 @@ from typing import Final
 
 import pyte
 
-PATIENCE: Final = 15.0  # seconds; what takes longer hangs
+TIMEOUT: Final = 15.0  # seconds; what takes longer hangs
 
 
 class Terminal:
@@ -25,7 +25,7 @@ class Terminal:
     """
 
     def __init__(self, columns: int, lines: int) -> None:
-        self._ours, self.theirs = pty.openpty()
+        self._emulator_end, self.descriptor = pty.openpty()
         self._screen = pyte.HistoryScreen(columns, lines, history=10_000)
         self._stream = pyte.ByteStream(self._screen)
         self._changed = threading.Condition()
@@ -36,13 +36,13 @@ class Terminal:
 
     def resize(self, columns: int, lines: int) -> None:
         """What a person does with the mouse; the emulator cuts lines where some terminals would wrap them."""
-        fcntl.ioctl(self.theirs, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
+        fcntl.ioctl(self.descriptor, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
         with self._changed:
             self._screen.resize(lines, columns)
 
     def see(self, condition: Callable[[list[str]], bool]) -> list[str]:
         """Waits until what stands on the screen satisfies *condition*, and gives it."""
-        until = time.monotonic() + PATIENCE
+        until = time.monotonic() + TIMEOUT
         with self._changed:
             while not condition(self._lines()):
                 assert self._changed.wait(until - time.monotonic()), "\n".join(self._lines())
@@ -64,16 +64,16 @@ class Terminal:
 
     def close(self) -> None:
         """The window is closed; what has come by then has been read."""
-        os.close(self.theirs)
-        self._thread.join(PATIENCE)
-        os.close(self._ours)
+        os.close(self.descriptor)
+        self._thread.join(TIMEOUT)
+        os.close(self._emulator_end)
 
     def _lines(self) -> list[str]:
         return [line.rstrip() for line in self._screen.display]
 
     def _read(self) -> None:
         with contextlib.suppress(OSError):  # the other side is closed
-            while data := os.read(self._ours, 65_536):
+            while data := os.read(self._emulator_end, 65_536):
                 with self._changed:
                     self.sent += data
                     self._stream.feed(data)

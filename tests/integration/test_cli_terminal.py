@@ -124,7 +124,7 @@ class TestLive:
     ) -> None:
         """Prints, log handlers, programs and C code, of every worker: each line whole, once, above the picture."""
         with scripts.command(
-            "start", "--workflow", "jobs:groups", "--keep-going", terminal=terminal.theirs, **COLOURED
+            "start", "--workflow", "jobs:groups", "--keep-going", terminal=terminal.descriptor, **COLOURED
         ) as command:
             lines = terminal.see(lambda lines: any("hold" in line and line.count("In progress") == 2 for line in lines))
             (folder / "go").touch()
@@ -147,7 +147,7 @@ class TestLive:
         """A table, the error and where it was raised; nothing of the picture is left, and the cursor is back."""
         (folder / "go").touch()
         with scripts.command(
-            "start", "--workflow", "jobs:groups", "--keep-going", terminal=terminal.theirs, **COLOURED
+            "start", "--workflow", "jobs:groups", "--keep-going", terminal=terminal.descriptor, **COLOURED
         ) as command:
             assert command.process.wait(15) == 1
             lines = terminal.see(lambda lines: any(line.startswith("Failed: 5 of 6") for line in lines))
@@ -169,7 +169,7 @@ class TestLive:
 
     def test_a_flood_of_prints_is_whole(self, scripts: Scripts, folder: Path, terminal: Terminal) -> None:
         """Nothing is lost, doubled or torn, however fast it comes."""
-        with scripts.command("start", "--step", "jobs.noisy", terminal=terminal.theirs, **COLOURED) as command:
+        with scripts.command("start", "--step", "jobs.noisy", terminal=terminal.descriptor, **COLOURED) as command:
             assert command.process.wait(15) == 0
             terminal.see(lambda lines: any(line.startswith("Completed: ") for line in lines))
 
@@ -177,7 +177,7 @@ class TestLive:
 
     def test_a_line_that_has_only_begun_is_seen(self, scripts: Scripts, folder: Path, terminal: Terminal) -> None:
         """As far as it has come, as a progress bar of the step's own would be."""
-        with scripts.command("start", "--step", "jobs.begins", terminal=terminal.theirs, **COLOURED) as command:
+        with scripts.command("start", "--step", "jobs.begins", terminal=terminal.descriptor, **COLOURED) as command:
             terminal.see(lambda lines: "20%" in lines)
             (folder / "go").touch()
             assert command.process.wait(15) == 0
@@ -187,7 +187,7 @@ class TestLive:
     def test_a_terminal_may_change_its_size(self, scripts: Scripts, folder: Path, terminal: Terminal) -> None:
         """The picture follows, and none of it stays behind."""
         with scripts.command(
-            "start", "--workflow", "jobs:groups", "--keep-going", terminal=terminal.theirs, **COLOURED
+            "start", "--workflow", "jobs:groups", "--keep-going", terminal=terminal.descriptor, **COLOURED
         ) as command:
             for columns, width in ((80, 78), (50, 49), (120, 118)):  # one block of 49 columns, or two and a gap
                 terminal.resize(columns, 24)
@@ -200,7 +200,7 @@ class TestLive:
     def test_ctrl_c_gives_the_terminal_back(self, scripts: Scripts, folder: Path, terminal: Terminal) -> None:
         """The run is stopped, summed up, and the cursor is there."""
         with scripts.command(
-            "start", "--workflow", "jobs:groups", "--keep-going", terminal=terminal.theirs, **COLOURED
+            "start", "--workflow", "jobs:groups", "--keep-going", terminal=terminal.descriptor, **COLOURED
         ) as command:
             terminal.see(lambda lines: any("In progress" in line and "hold" in line for line in lines))
             command.send(signal.SIGINT)
@@ -218,7 +218,7 @@ class TestWhateverHappens:
         self, scripts: Scripts, folder: Path, terminal: Terminal
     ) -> None:
         """A process that ends without a word leaves no picture, and the cursor is back."""
-        with scripts.command("start", "--step", "jobs.crashes", terminal=terminal.theirs, **COLOURED) as command:
+        with scripts.command("start", "--step", "jobs.crashes", terminal=terminal.descriptor, **COLOURED) as command:
             assert command.process.wait(15) == 7
             lines = terminal.see(lambda lines: "last words" in lines and terminal.shows_cursor)
             assert command.left_behind() == []
@@ -228,7 +228,7 @@ class TestWhateverHappens:
     def test_kill_9_gives_the_terminal_back(self, scripts: Scripts, folder: Path, terminal: Terminal) -> None:
         """The process that paints outlives the one that runs, and cleans up."""
         with scripts.command(
-            "start", "--workflow", "jobs:groups", "--keep-going", terminal=terminal.theirs, **COLOURED
+            "start", "--workflow", "jobs:groups", "--keep-going", terminal=terminal.descriptor, **COLOURED
         ) as command:
             terminal.see(lambda lines: any("In progress" in line and "hold" in line for line in lines))
             command.send(signal.SIGKILL)
@@ -245,7 +245,7 @@ class TestWhateverHappens:
         self, scripts: Scripts, folder: Path, terminal: Terminal
     ) -> None:
         """More than a pipe holds: nobody in this process could read it meanwhile."""
-        with scripts.command("start", "--step", "jobs.locked", terminal=terminal.theirs, **COLOURED) as command:
+        with scripts.command("start", "--step", "jobs.locked", terminal=terminal.descriptor, **COLOURED) as command:
             assert command.process.wait(15) == 0
             terminal.see(lambda lines: any(line.startswith("Completed: ") for line in lines))
 
@@ -253,7 +253,7 @@ class TestWhateverHappens:
 
     def test_ctrl_z_leaves_the_shell_its_cursor(self, scripts: Scripts, folder: Path, terminal: Terminal) -> None:
         """The picture makes way, and comes again when the run goes on."""
-        with scripts.command("start", "--step", "jobs.hold", terminal=terminal.theirs, **COLOURED) as command:
+        with scripts.command("start", "--step", "jobs.hold", terminal=terminal.descriptor, **COLOURED) as command:
             terminal.see(lambda lines: any("In progress" in line for line in lines))
             command.send_all(signal.SIGTSTP)
             terminal.see(lambda lines: not any("In progress" in line for line in lines) and terminal.shows_cursor)
@@ -266,7 +266,7 @@ class TestWhateverHappens:
         self, scripts: Scripts, folder: Path, terminal: Terminal
     ) -> None:
         """The command does not wait for it, and what it prints afterwards still comes to the terminal."""
-        with scripts.command("start", "--step", "jobs.leaves", terminal=terminal.theirs, **COLOURED) as command:
+        with scripts.command("start", "--step", "jobs.leaves", terminal=terminal.descriptor, **COLOURED) as command:
             assert command.process.wait(15) == 0
             (folder / "go").touch()
             terminal.see(lambda lines: "from behind" in lines)
@@ -274,7 +274,7 @@ class TestWhateverHappens:
 
     def test_a_line_of_megabytes_is_whole(self, scripts: Scripts, folder: Path, terminal: Terminal) -> None:
         """It is kept until it ends, as a terminal's line is."""
-        with scripts.command("start", "--step", "jobs.endless", terminal=terminal.theirs, **COLOURED) as command:
+        with scripts.command("start", "--step", "jobs.endless", terminal=terminal.descriptor, **COLOURED) as command:
             assert command.process.wait(15) == 0
             terminal.see(lambda lines: any(line.startswith("Completed: ") for line in lines))
 
@@ -287,7 +287,7 @@ class TestWhateverHappens:
         """`dotflow start ... 2>&-`: its number must not be taken for something else."""
         (folder / "go").touch()
         with scripts.command(
-            "start", "--step", "jobs.hold", terminal=terminal.theirs, closed=closed, **COLOURED
+            "start", "--step", "jobs.hold", terminal=terminal.descriptor, closed=closed, **COLOURED
         ) as command:
             assert command.process.wait(15) == 0
             terminal.see(lambda lines: any(line.startswith("Completed: ") for line in lines))
@@ -297,7 +297,7 @@ class TestWhateverHappens:
     def test_names_that_the_terminal_cannot_write(self, scripts: Scripts, folder: Path, terminal: Terminal) -> None:
         """Are shown as far as they can be; the run and its exit code are what they are."""
         with scripts.command(
-            "start", "--step", "jobs.größe", terminal=terminal.theirs, **COLOURED, PYTHONIOENCODING="ascii"
+            "start", "--step", "jobs.größe", terminal=terminal.descriptor, **COLOURED, PYTHONIOENCODING="ascii"
         ) as command:
             assert command.process.wait(15) == 1
             terminal.see(lambda lines: any(line.startswith("Failed: 0 of 1 task") for line in lines))
@@ -307,7 +307,7 @@ class TestWhateverHappens:
 
 def test_long_names_leave_the_summary_its_columns(scripts: Scripts, folder: Path, terminal: Terminal) -> None:
     """At 80 columns names are cut, and status, attempts and duration are there."""
-    with scripts.command("start", "--workflow", "jobs:wordy", terminal=terminal.theirs, **COLOURED) as command:
+    with scripts.command("start", "--workflow", "jobs:wordy", terminal=terminal.descriptor, **COLOURED) as command:
         assert command.process.wait(15) == 1
         lines = terminal.see(lambda lines: any(line.startswith("Failed: ") for line in lines))
 
@@ -323,7 +323,7 @@ def test_without_colour_there_are_plain_lines(
     """The log as it is, and a summary, without an escape sequence: for a screen reader, or an old terminal."""
     (folder / "go").touch()
     with scripts.command(
-        "start", "--workflow", "jobs:groups", "--keep-going", terminal=terminal.theirs, **(COLOURED | environment)
+        "start", "--workflow", "jobs:groups", "--keep-going", terminal=terminal.descriptor, **(COLOURED | environment)
     ) as command:
         assert command.process.wait(15) == 1
         terminal.see(lambda lines: any(line.startswith("Failed: 5 of 6 tasks completed") for line in lines))

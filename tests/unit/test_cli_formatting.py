@@ -7,8 +7,8 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from dotflow.cli.formatting import long_span, many, one_line, raised_at, span
-from dotflow.cli.run.preview import moment
+from dotflow.cli.formatting import long_span, one_line, pluralize, raised_at, span
+from dotflow.cli.run.preview import format_time
 
 STDLIB = sysconfig.get_path("stdlib")
 
@@ -35,7 +35,7 @@ def test_a_span_is_as_exact_as_a_reader_wants_it(seconds: float, words: str) -> 
 @pytest.mark.parametrize(("count", "words"), [(0, "0 tasks"), (1, "1 task"), (2, "2 tasks")])
 def test_one_is_singular(count: int, words: str) -> None:
     """A count and its noun agree."""
-    assert many(count, "task") == words
+    assert pluralize(count, "task") == words
 
 
 @pytest.mark.parametrize(
@@ -121,4 +121,4 @@ def test_a_long_span_has_its_two_largest_units(seconds: float, words: str) -> No
 )
 def test_a_moment_says_whose_clock_it_is_on(zone: str, words: str) -> None:
     """Day of the week, date, time, the zone's name then, and its offset."""
-    assert moment(datetime(2026, 11, 1, 5, 30, tzinfo=UTC).astimezone(ZoneInfo(zone))) == words
+    assert format_time(datetime(2026, 11, 1, 5, 30, tzinfo=UTC).astimezone(ZoneInfo(zone))) == words

@@ -7,11 +7,11 @@ import click
 import pytest
 
 from dotflow import Config, Context, DotFlow, Task, action
-from dotflow.cli.error_lines import told
+from dotflow.cli.error_lines import error_line
 from dotflow.cli.main import dotflow
-from dotflow.cli.run.derived_id import MAX_LENGTH, made_id
-from dotflow.cli.run.load import RunRequest, build, load, value_of
-from dotflow.cli.storages import KINDS, make_storage
+from dotflow.cli.run.derived_id import MAX_LENGTH, derived_id
+from dotflow.cli.run.load import RunRequest, build, load, parse_value
+from dotflow.cli.storages import STORAGES, make_storage
 from dotflow.core.failure import Failure
 from dotflow.core.types import TypeStorage
 from dotflow.errors import InvalidPath, InvalidStep
@@ -77,7 +77,7 @@ def command_of(name: str) -> click.Command:
     return command
 
 
-def asked(**given: Any) -> RunRequest:
+def request_of(**given: Any) -> RunRequest:
     """What the command line would be given, and nothing for the rest."""
     nothing: dict[str, Any] = dict.fromkeys(("workflow", "initial_context", "callback", "workflow_id", "storage"))
     options = nothing | {"step": (), "storage_options": {}, "resume": False} | given
@@ -105,15 +105,15 @@ def asked(**given: Any) -> RunRequest:
 )
 def test_an_initial_context_is_json_where_it_is_json(text: str, value: object) -> None:
     """And the text itself otherwise; Python's own additions to JSON are no JSON."""
-    assert value_of(text) == value
-    assert type(value_of(text)) is type(value)
+    assert parse_value(text) == value
+    assert type(parse_value(text)) is type(value)
 
 
 class TestSteps:
     def test_they_run_in_the_order_in_which_they_were_given(self) -> None:
         """With the context, the callback and the id that were given."""
         workflow = build(
-            asked(
+            request_of(
                 step=("jobs.extract", "jobs:load"), initial_context="[1]", callback="jobs.tell", workflow_id="nightly"
             )
         )
@@ -128,7 +128,7 @@ class TestSteps:
         """An installed command does not have it on its path by itself."""
         monkeypatch.setattr(sys, "path", ["/somewhere"])
 
-        build(asked(step=("jobs.load",)))
+        build(request_of(step=("jobs.load",)))
 
         assert len(sys.path) == 2
 
@@ -146,15 +146,15 @@ class TestSteps:
     def test_a_path_that_leads_nowhere_says_what_was_meant(self, path: str, kind: type, words: str) -> None:
         """The nearest name where there is one, else what there is."""
         with pytest.raises(kind) as caught:
-            build(asked(step=(path,)))
+            build(request_of(step=(path,)))
 
-        assert words in told(caught.value)
-        assert "\n" not in told(caught.value)
+        assert words in error_line(caught.value)
+        assert "\n" not in error_line(caught.value)
 
     def test_a_callback_need_not_be_an_action(self) -> None:
         """So no actions are listed for one that is not there."""
         with pytest.raises(InvalidPath) as caught:
-            build(asked(step=("jobs.load",), callback="jobs.nonsense"))
+            build(request_of(step=("jobs.load",), callback="jobs.nonsense"))
 
         assert str(caught.value) == "Can't import 'jobs.nonsense': 'jobs' has no 'nonsense'."
 
@@ -163,7 +163,7 @@ class TestFactories:
     @pytest.mark.parametrize(("path", "name"), [("jobs:factory", "nightly"), ("jobs.workflow", "made before")])
     def test_a_function_that_returns_a_workflow_or_a_workflow_itself(self, path: str, name: str) -> None:
         """Its own arguments must have defaults."""
-        assert build(asked(workflow=path)).name == name
+        assert build(request_of(workflow=path)).name == name
 
     @pytest.mark.parametrize(
         ("path", "words"),
@@ -178,7 +178,7 @@ class TestFactories:
     def test_what_makes_no_workflow_is_refused(self, path: str, words: str) -> None:
         """It says what came instead."""
         with pytest.raises(click.UsageError) as caught:
-            build(asked(workflow=path))
+            build(request_of(workflow=path))
 
         assert words in caught.value.format_message()
 
@@ -186,14 +186,14 @@ class TestFactories:
     def test_a_factory_that_exits_is_a_mistake_too(self, path: str) -> None:
         """Its exit code would be taken for one of ours."""
         with pytest.raises(click.ClickException, match="raised SystemExit: 5"):
-            build(asked(workflow=path))
+            build(request_of(workflow=path))
 
     def test_what_a_factory_raises_is_told_with_its_cause(self) -> None:
         """One line, and the traceback for --debug."""
         with pytest.raises(click.ClickException) as caught:
-            build(asked(workflow="jobs.broken"))
+            build(request_of(workflow="jobs.broken"))
 
-        assert told(caught.value) == (
+        assert error_line(caught.value) == (
             "dotflow: --workflow jobs.broken raised RuntimeError: no database (--debug shows where)"
         )
         assert isinstance(caught.value.__cause__, RuntimeError)
@@ -202,31 +202,31 @@ class TestFactories:
     def test_what_a_factory_decides_is_not_given_beside_it(self, option: str) -> None:
         """It would be ignored, and nobody would know."""
         with pytest.raises(click.UsageError, match=f"--{option.replace('_', '-')} goes with --step"):
-            build(asked(workflow="jobs.factory", **{option: "x"}))
+            build(request_of(workflow="jobs.factory", **{option: "x"}))
 
 
 @pytest.mark.parametrize("given", [{}, {"step": ("jobs.load",), "workflow": "jobs.factory"}])
 def test_either_steps_or_a_factory(given: dict[str, Any]) -> None:
     """Neither and both are refused."""
     with pytest.raises(click.UsageError, match="say what to run"):
-        build(asked(**given))
+        build(request_of(**given))
 
 
 class TestStorages:
     def test_every_word_makes_its_storage(self) -> None:
         """Each is the provider of that name, with the options that were given."""
-        made = {str(name): make_storage(name, dict.fromkeys(kind.options, "xyz")) for name, kind in KINDS.items()}
+        made = {str(name): make_storage(name, dict.fromkeys(kind.options, "xyz")) for name, kind in STORAGES.items()}
 
         assert {name: type(storage).__name__ for name, storage in made.items()} == {
-            str(name): kind.provider for name, kind in KINDS.items()
+            str(name): kind.provider for name, kind in STORAGES.items()
         }
 
     def test_the_storage_takes_the_place_of_the_workflows_own(self) -> None:
         """In a workflow of steps, and in a factory's."""
         for given in ({"step": ("jobs.load",)}, {"workflow": "jobs.factory"}):
-            workflow = build(asked(storage="sqlite", storage_options={"path": "x.db"}, **given))
+            workflow = build(request_of(storage="sqlite", storage_options={"path": "x.db"}, **given))
             assert isinstance(workflow.config.storage, StorageSQLite)
-        assert isinstance(build(asked(step=("jobs.load",))).config.storage, StorageDefault)
+        assert isinstance(build(request_of(step=("jobs.load",))).config.storage, StorageDefault)
 
     @pytest.mark.parametrize(
         ("name", "given", "words"),
@@ -303,17 +303,17 @@ class TestIds:
     )
     def test_an_id_is_made_of_the_paths(self, steps: list[str], workflow: str | None, expected: str) -> None:
         """The same step has the same id, whether its path has a colon or a dot."""
-        assert made_id(steps, workflow) == expected
+        assert derived_id(steps, workflow) == expected
 
     def test_a_long_one_is_cut_and_stays_its_own(self) -> None:
         """Every storage takes it, and workflows that begin alike are told apart."""
         steps = [f"package.module.step_number_{number}" for number in range(100)]
 
-        made = {made_id(steps, None), made_id(steps[:-1], None), made_id(steps[::-1], None)}
+        made = {derived_id(steps, None), derived_id(steps[:-1], None), derived_id(steps[::-1], None)}
 
         assert {len(each) for each in made} == {MAX_LENGTH}
         assert len(made) == 3
-        assert made_id(steps, None).startswith("package.module.step_number_0+package.module.step_number_1+")
+        assert derived_id(steps, None).startswith("package.module.step_number_0+package.module.step_number_1+")
 
     @pytest.mark.parametrize(
         ("given", "expected", "note"),
@@ -339,7 +339,7 @@ class TestIds:
         self, given: dict[str, Any], expected: str, note: str, notes: list[str]
     ) -> None:
         """Its tasks have it as well, and the log names it once."""
-        workflow = build(asked(**given))
+        workflow = build(request_of(**given))
 
         assert workflow.is_named
         assert workflow.workflow_id == expected
@@ -353,7 +353,7 @@ class TestIds:
     )
     def test_without_a_storage_that_lasts_none_is_made(self, given: dict[str, Any], notes: list[str]) -> None:
         """Two such runs at once need not keep each other off."""
-        assert not build(asked(**given)).is_named
+        assert not build(request_of(**given)).is_named
         assert notes == []
 
     @pytest.mark.parametrize(
@@ -362,12 +362,12 @@ class TestIds:
     )
     def test_an_id_that_was_given_is_kept(self, given: dict[str, Any], expected: str, notes: list[str]) -> None:
         """By the option, or by the factory; nothing is said of it."""
-        assert build(asked(storage="file", **given)).workflow_id == expected
+        assert build(request_of(storage="file", **given)).workflow_id == expected
         assert notes == []
 
     def test_a_preview_makes_none(self, notes: list[str]) -> None:
         """It runs nothing, so it writes nothing either."""
-        assert not load(asked(step=("jobs.load",), storage="file")).is_named
+        assert not load(request_of(step=("jobs.load",), storage="file")).is_named
         assert notes == []
 
 
@@ -376,22 +376,22 @@ class TestResume:
         """Else it would run everything, and nobody would know why."""
         for given in ({"step": ("jobs.load",), "workflow_id": "x"}, {"workflow": "jobs.factory"}):
             with pytest.raises(click.UsageError, match="add --storage file"):
-                build(asked(resume=True, **given))
+                build(request_of(resume=True, **given))
 
     @pytest.mark.parametrize("given", [{"step": ("jobs.load",)}, {"workflow": "jobs.factory"}])
     def test_with_one_it_is_let_through(self, given: dict[str, Any]) -> None:
         """No id has to be given for it."""
-        assert isinstance(build(asked(resume=True, storage="file", **given)).config.storage, StorageFile)
+        assert isinstance(build(request_of(resume=True, storage="file", **given)).config.storage, StorageFile)
 
 
 def test_an_error_keeps_to_one_line() -> None:
     """Whatever is in it: lines, an escape for the terminal."""
-    assert told(RuntimeError("a\nb\x1b[2J")) == "dotflow: RuntimeError: a b [2J (--debug shows where)"
+    assert error_line(RuntimeError("a\nb\x1b[2J")) == "dotflow: RuntimeError: a b [2J (--debug shows where)"
 
 
 def test_a_summary_tells_of_failures_and_leaves_many_successes_out() -> None:
     """Up to fifty tasks each have a line; of more, only those that did not complete."""
-    from dotflow.cli.run.summary import plain
+    from dotflow.cli.run.summary import summary_lines
     from dotflow.core.events import AttemptStarted, TaskCompleted, TaskFailed
 
     def step() -> None: ...
@@ -409,7 +409,7 @@ def test_a_summary_tells_of_failures_and_leaves_many_successes_out() -> None:
     tasks[7].apply(AttemptStarted(7, 1, Context(), now, 1.0))
     tasks[7].apply(TaskFailed(7, 1, Failure("ZeroDivisionError", "no", trace), now, 2.0))
 
-    assert list(plain("Failed", tasks, 3.0, "Try again.")) == [
+    assert list(summary_lines("Failed", tasks, 3.0, "Try again.")) == [
         "task 7 step FAKE: Completed: Failed, 1.00 s",
         "    ZeroDivisionError: no",
         "    /jobs/a.py:3 in step: 1 / 0",
@@ -417,7 +417,7 @@ def test_a_summary_tells_of_failures_and_leaves_many_successes_out() -> None:
         "Failed: 59 of 60 tasks completed, 1 failed, in 3.00 s",
         "Try again.",
     ]
-    assert list(plain("Completed", [], 0.0, "")) == ["Completed: there are no tasks, in 0.00 s"]
+    assert list(summary_lines("Completed", [], 0.0, "")) == ["Completed: there are no tasks, in 0.00 s"]
 
 
 def test_a_workflow_knows_whether_its_id_was_given() -> None:

@@ -11,7 +11,7 @@ from rich.console import Console
 from dotflow import Context, Task, action
 from dotflow.abc.history import History
 from dotflow.cli.live.progress import Progress, Row
-from dotflow.cli.live.view import frame, window
+from dotflow.cli.live.view import render, window
 from dotflow.core.events import (
     AttemptFailed,
     AttemptStarted,
@@ -33,51 +33,51 @@ FAILURE = Failure("ValueError", "no")
 def step() -> None: ...
 
 
-def board_of(*groups: str, then: History | None = None) -> Progress:
+def progress_of(*groups: str, history: History | None = None) -> Progress:
     """A task for each group named."""
-    return Progress([Task(number, step, group_name=group) for number, group in enumerate(groups)], then)
+    return Progress([Task(number, step, group_name=group) for number, group in enumerate(groups)], history)
 
 
-def tell(board: Progress, *events: Event) -> None:
+def tell(progress: Progress, *events: Event) -> None:
     for event in events:
-        board.record("run", event)
+        progress.record("run", event)
 
 
 def begins(task: int, attempt: int = 1, tick: float = 0.0) -> AttemptStarted:
     return AttemptStarted(task, attempt, Context(), NOW, tick)
 
 
-def picture(board: Progress, width: int, height: int, now: float = 10.0, *, ascii_only: bool = False) -> list[str]:
+def view(progress: Progress, width: int, height: int, now: float = 10.0, *, ascii_only: bool = False) -> list[str]:
     """The lines as they stand in the terminal."""
     console = Console(width=width, force_terminal=False, color_system=None)
     with console.capture() as captured:
-        console.print(frame(board, "nightly", now, width, height, ascii_only))
+        console.print(render(progress, "nightly", now, width, height, ascii_only))
     return [line.rstrip() for line in captured.get().splitlines()]
 
 
-class TestBoard:
+class TestProgress:
     def test_follows_a_task_through_its_life(self, fake_time: object) -> None:
         """Status, attempt and time, from not started to completed."""
-        board = board_of("a")
-        row = board.rows[0]
+        progress = progress_of("a")
+        row = progress.rows[0]
         assert (row.status, row.attempt, row.seconds(9.0)) == (TypeStatus.NOT_STARTED, 0, None)
 
-        tell(board, begins(0, 1, 2.0))
+        tell(progress, begins(0, 1, 2.0))
         assert (row.status, row.attempt, row.seconds(3.5)) == (TypeStatus.IN_PROGRESS, 1, 1.5)
 
-        tell(board, AttemptFailed(0, 1, FAILURE, 5.0))
+        tell(progress, AttemptFailed(0, 1, FAILURE, 5.0))
         assert (row.status, row.retry_at) == (TypeStatus.RETRY, 105.0)
 
-        tell(board, begins(0, 2, 8.0), TaskCompleted(0, Context(1), 9.0))
-        assert (row.status, row.attempt, row.seconds(99.0), row.is_over) == (TypeStatus.COMPLETED, 2, 7.0, True)
+        tell(progress, begins(0, 2, 8.0), TaskCompleted(0, Context(1), 9.0))
+        assert (row.status, row.attempt, row.seconds(99.0), row.is_done) == (TypeStatus.COMPLETED, 2, 7.0, True)
 
     def test_a_failure_and_a_restored_value_are_ends_too(self) -> None:
         """What failed has its time; what was restored has none, since it did not run."""
-        board = board_of("a", "b")
+        progress = progress_of("a", "b")
 
-        tell(board, begins(0, 1, 1.0), TaskFailed(0, 1, FAILURE, NOW, 3.0), TaskRestored(1, Context(1), Context()))
+        tell(progress, begins(0, 1, 1.0), TaskFailed(0, 1, FAILURE, NOW, 3.0), TaskRestored(1, Context(1), Context()))
 
-        assert [(row.is_over, row.restored, row.seconds(9.0)) for row in board.rows] == [
+        assert [(row.is_done, row.restored, row.seconds(9.0)) for row in progress.rows] == [
             (True, False, 2.0),
             (True, True, None),
         ]
@@ -92,19 +92,19 @@ class TestBoard:
 
         events = (RunStarted("w", "run", 1, NOW), begins(0), RunEnded("w", "run", TypeStatus.COMPLETED, NOW))
 
-        tell(board_of("a", then=Mine()), *events)
+        tell(progress_of("a", history=Mine()), *events)
 
         assert tuple(told) == events
 
 
-class TestPicture:
+class TestView:
     def test_every_task_has_its_status_attempt_and_time(self, fake_time: object) -> None:
         """One group needs no heading; signs are ASCII where the terminal knows no others."""
-        board = board_of("a", "a", "a", "a", "a")
-        tell(board, begins(0, 1, 1.0), TaskCompleted(0, Context(), 2.5), begins(1, 2, 4.0), begins(2, 1, 5.0))
-        tell(board, AttemptFailed(2, 1, FAILURE, 5.0), begins(3, 3, 6.0), TaskFailed(3, 3, FAILURE, NOW, 7.0))
+        progress = progress_of("a", "a", "a", "a", "a")
+        tell(progress, begins(0, 1, 1.0), TaskCompleted(0, Context(), 2.5), begins(1, 2, 4.0), begins(2, 1, 5.0))
+        tell(progress, AttemptFailed(2, 1, FAILURE, 5.0), begins(3, 3, 6.0), TaskFailed(3, 3, FAILURE, NOW, 7.0))
 
-        lines = picture(board, 60, 20, now=101.0, ascii_only=True)
+        lines = view(progress, 60, 20, now=101.0, ascii_only=True)
 
         assert lines[0] == ""
         assert lines[1].startswith("nightly")
@@ -122,7 +122,7 @@ class TestPicture:
     )
     def test_groups_stand_side_by_side_as_far_as_there_is_room(self, width: int, side_by_side: int) -> None:
         """Each needs 38 columns; at 80 two fit, at 140 three."""
-        lines = picture(board_of("g1", "g2", "g3", "g4"), width, 40)
+        lines = view(progress_of("g1", "g2", "g3", "g4"), width, 40)
 
         heads = next(line for line in lines if "g1" in line)
         assert [f"g{number}" in heads for number in (1, 2, 3, 4)] == [number <= side_by_side for number in (1, 2, 3, 4)]
@@ -135,20 +135,20 @@ class TestPicture:
     )
     def test_it_never_leaves_the_terminal(self, groups: Sequence[str], width: int, height: int) -> None:
         """However many tasks and groups there are, and however small the terminal is."""
-        board = board_of(*groups)
-        tell(board, begins(len(groups) // 2))
+        progress = progress_of(*groups)
+        tell(progress, begins(len(groups) // 2))
 
-        lines = picture(board, width, height)
+        lines = view(progress, width, height)
 
         assert len(lines) <= height
         assert all(len(line) <= width for line in lines)
 
     def test_of_many_groups_those_at_work_are_shown(self) -> None:
         """A line each, and how many others there are."""
-        board = board_of(*(f"group-{number}" for number in range(30)))
-        tell(board, begins(12), begins(20))
+        progress = progress_of(*(f"group-{number}" for number in range(30)))
+        tell(progress, begins(12), begins(20))
 
-        lines = picture(board, 80, 12)
+        lines = view(progress, 80, 12)
 
         assert any("group-12" in line and "0/1" in line for line in lines)
         assert any("group-20" in line for line in lines)
@@ -156,14 +156,14 @@ class TestPicture:
 
     def test_a_workflow_without_tasks_is_a_picture_too(self) -> None:
         """A factory may find nothing to do."""
-        assert "0/0 done" in picture(Progress([]), 80, 24)[1]
+        assert "0/0 done" in view(Progress([]), 80, 24)[1]
 
 
 def rows_with(over: int, left: int) -> list[Row]:
-    board = board_of(*["a"] * (over + left))
+    progress = progress_of(*["a"] * (over + left))
     for number in range(over):
-        tell(board, begins(number), TaskCompleted(number, Context(), 1.0))
-    return board.rows
+        tell(progress, begins(number), TaskCompleted(number, Context(), 1.0))
+    return progress.rows
 
 
 @pytest.mark.parametrize(

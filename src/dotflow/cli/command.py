@@ -9,24 +9,24 @@ import click
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-WIDEST: Final = 100  # columns of help: beyond that the eye loses the line
-BEFORE_HELP: Final = 34  # columns that click leaves for an option's names, and the gaps around them
+MAX_WIDTH: Final = 100  # columns of help: beyond that the eye loses the line
+HELP_INDENT: Final = 34  # columns that click leaves for an option's names, and the gaps around them
 
 #: For every command: -h as well as --help.
-SETTINGS: Final = {"help_option_names": ["-h", "--help"], "max_content_width": WIDEST}
+CONTEXT_SETTINGS: Final = {"help_option_names": ["-h", "--help"], "max_content_width": MAX_WIDTH}
 
 #: What has to be said to commands that run something.
-WHAT_TO_RUN: Final = "say what to run: --step my_module.my_step, or --workflow my_module:my_factory"
+RUN_HINT: Final = "say what to run: --step my_module.my_step, or --workflow my_module:my_factory"
 
 #: A shell takes an expression apart, and puts the names of files in place of its stars.
-QUOTES: Final = "a cron expression stands in quotes: --cron '30 2 * * *'"
+CRON_HINT: Final = "a cron expression stands in quotes: --cron '30 2 * * *'"
 
 
 class Command(click.Command):
     """A click command with -h and --debug."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        kwargs["context_settings"] = SETTINGS | (kwargs.get("context_settings") or {})
+        kwargs["context_settings"] = CONTEXT_SETTINGS | (kwargs.get("context_settings") or {})
         super().__init__(*args, **kwargs)
         self.params.append(
             click.Option(
@@ -40,11 +40,11 @@ class Command(click.Command):
         Commands that run something let other arguments in (allow_extra_args), to say here what was meant.
         """
         try:
-            left = super().parse_args(ctx, args)
+            rest = super().parse_args(ctx, args)
             if ctx.args:
-                meant = QUOTES if ctx.params.get("cron") else WHAT_TO_RUN
-                raise click.UsageError(f"{ctx.args[0]!r} belongs to no option; {meant}.")
-            return left
+                hint = CRON_HINT if ctx.params.get("cron") else RUN_HINT
+                raise click.UsageError(f"{ctx.args[0]!r} belongs to no option; {hint}.")
+            return rest
         except click.UsageError as error:
             error.ctx = error.ctx or ctx
             raise
@@ -73,11 +73,11 @@ class Option(click.Option):
         record = super().get_help_record(ctx)
         if record is None:
             return None
-        width = max(50, min(shutil.get_terminal_size().columns, WIDEST) - 2) - BEFORE_HELP
+        width = max(50, min(shutil.get_terminal_size().columns, MAX_WIDTH) - 2) - HELP_INDENT
         lines = [*textwrap.wrap(record[1], width), f"E.g. {self.example}"]
         return record[0], "\b\n" + "\n".join(lines)  # \b: click leaves the lines as they are
 
 
-def option(*names: str, example: str, **more: Any) -> Callable[[F], F]:
+def option(*names: str, example: str, **settings: Any) -> Callable[[F], F]:
     """An option whose help ends with an example."""
-    return click.option(*names, cls=Option, example=example, **more)
+    return click.option(*names, cls=Option, example=example, **settings)

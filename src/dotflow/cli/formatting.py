@@ -12,22 +12,22 @@ FRAME: Final = re.compile(r'^  File "(.+)", line (\d+), in (.+)\n(?:    (\S.*)\n
 def raised_at(traceback: str) -> str:
     """Where an error was raised in the user's own code: the last line that is no library's; empty if there is none."""
     frames = FRAME.findall(traceback)
-    own = [frame for frame in frames if not frame[0].startswith((*_libraries(), "<"))] or frames
+    own = [frame for frame in frames if not frame[0].startswith((*_library_paths(), "<"))] or frames
     if not own:
         return ""
     file, line, function, code = own[-1]
-    return f"{_short(file)}:{line} in {function}" + (f": {code}" if code else "")
+    return f"{_relative(file)}:{line} in {function}" + (f": {code}" if code else "")
 
 
 @functools.cache
-def _libraries() -> tuple[str, ...]:
+def _library_paths() -> tuple[str, ...]:
     """Where lies what users have not written themselves."""
     import sysconfig  # here, since only failures need it
 
     return tuple({sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")})
 
 
-def _short(file: str) -> str:
+def _relative(file: str) -> str:
     try:
         return str(Path(file).relative_to(Path.cwd()))
     except (OSError, ValueError):  # it lies elsewhere, or the folder is gone
@@ -43,23 +43,23 @@ def span(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
-def many(count: int, noun: str) -> str:
+def pluralize(count: int, noun: str) -> str:
     """A count and its noun: 1 task, 2 tasks."""
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
-def one_line(text: str, most: int = 300) -> str:
+def one_line(text: str, max_length: int = 300) -> str:
     """Text on one line, without what would drive a terminal; cut where it is longer than *most* characters."""
-    flat = " ".join("".join(char if char.isprintable() else " " for char in text).split())
-    return flat if len(flat) <= most else f"{flat[: most - 1]}…"
+    line = " ".join("".join(char if char.isprintable() else " " for char in text).split())
+    return line if len(line) <= max_length else f"{line[: max_length - 1]}…"
 
 
 def long_span(seconds: float) -> str:
     """A span that may be days, in its two largest units: 3 d 4 h, 2 h 5 min, 40 s."""
-    left = max(0, round(seconds))
+    rest = max(0, round(seconds))
     parts: list[str] = []
     for unit, size in (("d", 86_400), ("h", 3_600), ("min", 60), ("s", 1)):
-        count, left = divmod(left, size)
+        count, rest = divmod(rest, size)
         if count or (unit == "s" and not parts):
             parts.append(f"{count} {unit}")
         elif parts:

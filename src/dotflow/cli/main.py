@@ -10,8 +10,8 @@ from typing import Any, Final
 import click
 
 from dotflow import __version__
-from dotflow.cli.command import SETTINGS
-from dotflow.cli.error_lines import told
+from dotflow.cli.command import CONTEXT_SETTINGS
+from dotflow.cli.error_lines import error_line
 from dotflow.cli.exit_codes import Exit
 
 #: Name -> where the command stands, in the order of the help.
@@ -35,10 +35,10 @@ class Commands(click.Group):
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """The command of that name, if there is one."""
-        place = COMMANDS.get(ALIASES.get(cmd_name, cmd_name))
-        if place is None:
+        target = COMMANDS.get(ALIASES.get(cmd_name, cmd_name))
+        if target is None:
             return None
-        module, _, name = place.partition(":")
+        module, _, name = target.partition(":")
         command: click.Command = getattr(import_module(f"dotflow.cli.commands.{module}"), name)
         return command
 
@@ -51,13 +51,13 @@ class Commands(click.Group):
         except click.UsageError as error:
             from difflib import get_close_matches
 
-            near = get_close_matches(args[0], COMMANDS, n=1)
-            if not near:
+            matches = get_close_matches(args[0], COMMANDS, n=1)
+            if not matches:
                 raise
-            raise click.UsageError(f"{error.message.rstrip('.')}. Did you mean '{near[0]}'?", ctx) from None
+            raise click.UsageError(f"{error.message.rstrip('.')}. Did you mean '{matches[0]}'?", ctx) from None
 
 
-@click.group(cls=Commands, context_settings=SETTINGS, invoke_without_command=True)
+@click.group(cls=Commands, context_settings=CONTEXT_SETTINGS, invoke_without_command=True)
 @click.version_option(__version__, message="dotflow %(version)s")
 @click.option("--debug", is_flag=True, expose_value=False, help="Show the traceback of a mistake, not just a line.")
 @click.pass_context
@@ -79,19 +79,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Args:
         arguments: Those of the command line; the process's own unless given.
     """
-    given = list(sys.argv[1:] if arguments is None else arguments)
+    args = list(sys.argv[1:] if arguments is None else arguments)
     code: Any = Exit.COMPLETED
     try:
-        code = dotflow.main(given, prog_name="dotflow", standalone_mode=False)
+        code = dotflow.main(args, prog_name="dotflow", standalone_mode=False)
         _flush()
     except BrokenPipeError:  # whoever read our output has gone: nothing is wrong, and nobody is there to be told
-        _give_stdout_up()
+        _discard_stdout()
     except (KeyboardInterrupt, click.Abort):
         return Exit.INTERRUPTED
     except Exception as error:  # a mistake of the user, of their modules or of ours: here each gets its words
-        if "--debug" in given:
+        if "--debug" in args:
             traceback.print_exception(error)
-        click.echo(told(error), err=True)
+        click.echo(error_line(error), err=True)
         return Exit.WRONG_USAGE
     return code if isinstance(code, int) else Exit.COMPLETED
 
@@ -104,10 +104,10 @@ def _flush() -> None:
     except BrokenPipeError:
         raise
     except OSError as error:  # a full disk: it is said, but what was done is done, and the exit code tells of that
-        _give_stdout_up()
+        _discard_stdout()
         click.echo(f"dotflow: what was printed could not be written: {error.strerror}.", err=True)
 
 
-def _give_stdout_up() -> None:
+def _discard_stdout() -> None:
     """Python flushes it once more at its end, and would complain there."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

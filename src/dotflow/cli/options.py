@@ -5,7 +5,7 @@ from typing import Any, Final
 import click
 
 from dotflow.cli.command import F, option
-from dotflow.cli.storages import KINDS
+from dotflow.cli.storages import STORAGES
 from dotflow.core.types.execution import TypeExecution, hint_for_mode
 
 
@@ -32,7 +32,7 @@ WORKFLOW_OPTIONS: Final = (
            help="Called as callback(task=task) when a step has ended."),
     option("-m", "--mode", type=Mode(list(map(str, TypeExecution))), default=str(TypeExecution.SEQUENTIAL),
            example="--mode parallel", help="How the steps run: in order, in order in a thread, or all at once."),
-    option("-o", "--storage", type=click.Choice(list(map(str, KINDS))), example="--storage file",
+    option("-o", "--storage", type=click.Choice(list(map(str, STORAGES))), example="--storage file",
            help="Where finished steps' values are kept; default is memory. With postgres the database is that of "
                 "$DOTFLOW_POSTGRES_DSN, or of $PGHOST and its like."),
     option("-p", "--path", metavar="PATH", example="--path .storage",

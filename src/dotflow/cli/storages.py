@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from dotflow.abc.storage import Storage
 
 
-class Kind(NamedTuple):
+class StorageChoice(NamedTuple):
     """One kind of storage.
 
     Attributes:
@@ -28,42 +28,42 @@ class Kind(NamedTuple):
     variables: Mapping[str, str] = MappingProxyType({})
 
 
-IN_BUCKETS: Final = MappingProxyType({"bucket": "DOTFLOW_BUCKET"})
-KINDS: Final[Mapping[TypeStorage, Kind]] = {
-    TypeStorage.DEFAULT: Kind("StorageDefault"),
-    TypeStorage.FILE: Kind("StorageFile", ("path",)),
-    TypeStorage.SQLITE: Kind("StorageSQLite", ("path",)),
-    TypeStorage.POSTGRES: Kind("StoragePostgres", variables=MappingProxyType({"dsn": "DOTFLOW_POSTGRES_DSN"})),
-    TypeStorage.S3: Kind("StorageS3", ("bucket", "prefix", "region"), IN_BUCKETS),
-    TypeStorage.GCS: Kind("StorageGCS", ("bucket", "prefix", "project"), IN_BUCKETS),
+BUCKET_VARIABLES: Final = MappingProxyType({"bucket": "DOTFLOW_BUCKET"})
+STORAGES: Final[Mapping[TypeStorage, StorageChoice]] = {
+    TypeStorage.DEFAULT: StorageChoice("StorageDefault"),
+    TypeStorage.FILE: StorageChoice("StorageFile", ("path",)),
+    TypeStorage.SQLITE: StorageChoice("StorageSQLite", ("path",)),
+    TypeStorage.POSTGRES: StorageChoice("StoragePostgres", variables=MappingProxyType({"dsn": "DOTFLOW_POSTGRES_DSN"})),
+    TypeStorage.S3: StorageChoice("StorageS3", ("bucket", "prefix", "region"), BUCKET_VARIABLES),
+    TypeStorage.GCS: StorageChoice("StorageGCS", ("bucket", "prefix", "project"), BUCKET_VARIABLES),
 }
 
-OPTIONS: Final = tuple(dict.fromkeys(option for kind in KINDS.values() for option in kind.options))
+STORAGE_OPTIONS: Final = tuple(dict.fromkeys(option for choice in STORAGES.values() for option in choice.options))
 
 
-def make_storage(name: str | None, given: Mapping[str, str | None]) -> "Storage | None":
+def make_storage(name: str | None, options: Mapping[str, str | None]) -> "Storage | None":
     """The storage of that name with the options that were given; None where no name was.
 
     Raises:
         UsageError: An option that goes with another kind of storage, or one that is missing.
     """
-    named = {option: value for option, value in given.items() if value is not None}
+    arguments = {option: value for option, value in options.items() if value is not None}
     if name is None:
-        if named:
-            option = next(iter(named))
-            kinds = [str(word) for word, kind in KINDS.items() if option in kind.options]
+        if arguments:
+            option = next(iter(arguments))
+            kinds = [str(word) for word, choice in STORAGES.items() if option in choice.options]
             raise click.UsageError(f"--{option} goes with --storage {' or '.join(kinds)}: say which.")
         return None
-    kind = KINDS[TypeStorage(name)]
-    for option in named:
-        if option not in kind.options:
-            takes = ", ".join(f"--{known}" for known in kind.options) or "no options"
+    choice = STORAGES[TypeStorage(name)]
+    for option in arguments:
+        if option not in choice.options:
+            takes = ", ".join(f"--{known}" for known in choice.options) or "no options"
             raise click.UsageError(f"--{option} does not go with --storage {name}, which takes {takes}.")
-    for argument, variable in kind.variables.items():
-        named.setdefault(argument, os.environ.get(variable, ""))
-        if argument in kind.options and not named[argument]:
+    for argument, variable in choice.variables.items():
+        arguments.setdefault(argument, os.environ.get(variable, ""))
+        if argument in choice.options and not arguments[argument]:
             raise click.UsageError(f"--storage {name} needs --{argument}, or ${variable} in the environment.")
     from dotflow import providers
 
-    storage: Storage = getattr(providers, kind.provider)(**named)
+    storage: Storage = getattr(providers, choice.provider)(**arguments)
     return storage

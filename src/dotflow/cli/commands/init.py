@@ -11,7 +11,7 @@ import click
 from dotflow.cli.command import Command
 from dotflow.cli.project.create import SAMPLE, add, make, render
 from dotflow.cli.project.install_source import index_requirement, installed
-from dotflow.cli.project.names import Names, names_of, near_names
+from dotflow.cli.project.names import Names, names_of, nearest_names
 from dotflow.cli.project.wheel import pack
 
 EXAMPLES: Final = """
@@ -32,7 +32,7 @@ def init(name: str | None) -> None:
     is called. Nothing is fetched, and nothing is overwritten.
     """
     folder = Path(name or "")
-    names = near_names(_name_of(folder), SAMPLE.project) if name is None else names_of(_name_of(folder))
+    names = nearest_names(_name_of(folder), SAMPLE.project) if name is None else names_of(_name_of(folder))
     requirement = index_requirement(installed())
     files = render(names, requirement or pack())
     if name is None:

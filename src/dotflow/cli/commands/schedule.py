@@ -8,7 +8,7 @@ from dotflow.cli.command import Command, option
 from dotflow.cli.options import workflow_options
 from dotflow.core.types.overlap import TypeOverlap
 
-MOST_PREVIEWED: Final = 1000
+MAX_PREVIEW: Final = 1000
 
 
 @click.command(cls=Command, context_settings={"allow_extra_args": True})
@@ -25,8 +25,8 @@ MOST_PREVIEWED: Final = 1000
     help="Whose clock; this machine's unless given.",
 )  # fmt: skip
 @option(
-    "--preview", type=click.IntRange(1, MOST_PREVIEWED), metavar="N", example="--preview 10",
-    help=f"Print the next N firings, up to {MOST_PREVIEWED}, mark the nights when the clocks change, and run nothing.",
+    "--preview", type=click.IntRange(1, MAX_PREVIEW), metavar="N", example="--preview 10",
+    help=f"Print the next N firings, up to {MAX_PREVIEW}, mark the nights when the clocks change, and run nothing.",
 )  # fmt: skip
 @workflow_options
 def schedule(**options: Any) -> int:
@@ -41,8 +41,8 @@ def schedule(**options: Any) -> int:
 
     Exit code: 0 ended by a signal, 2 nothing was run, 130 or 143 stopped in the middle of a run.
     """
-    from dotflow.cli.run.schedule import keep_schedule, preview  # here, since the help of all commands needs none of it
+    from dotflow.cli.run.schedule import print_preview, run_schedule  # here, since no help needs it
 
     if options["preview"] is not None:
-        return preview(options)
-    return keep_schedule(options)
+        return print_preview(options)
+    return run_schedule(options)

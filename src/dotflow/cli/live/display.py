@@ -17,16 +17,16 @@ from typing import Final, TextIO
 from rich.cells import cell_len
 from rich.console import Console, ConsoleDimensions, RenderableType
 
-PAINTER: Final = Path(__file__).with_name("terminal_writer.py")
-TICK: Final = 0.1  # seconds between two pictures
-GONE: Final = 0.5  # seconds that the painter may take to end; it stays on where a program left behind still prints
+WRITER_SCRIPT: Final = Path(__file__).with_name("terminal_writer.py")
+REFRESH_INTERVAL: Final = 0.1  # seconds between two pictures
+EXIT_TIMEOUT: Final = 0.5  # seconds; the writer goes on after it while a program left behind still prints
 ESCAPES: Final = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]")
 
 #: Makes the picture for so many columns and lines, and whether it has to be ASCII.
 Draw = Callable[[int, int, bool], RenderableType]
 
 
-class Live:
+class Display:
     """While it is entered, the terminal shows the picture, made anew ten times a second.
 
     The process's own stdout and stderr, where they are that terminal, lead into a pipe meanwhile, and painter.py, a
@@ -43,51 +43,51 @@ class Live:
         self._stream = stream
         self._ascii_only = not (stream.encoding or "").lower().startswith("utf")
         self._console = Console(file=io.StringIO(), force_terminal=True)
-        self._open = contextlib.ExitStack()
+        self._opened = contextlib.ExitStack()
         self._terminal = -1
-        self._control: socket.socket | None = None
-        self._over = threading.Event()
+        self._writer: socket.socket | None = None
+        self._stopped = threading.Event()
 
-    def __enter__(self) -> "Live":
+    def __enter__(self) -> "Display":
         _flush()
         _open_closed_streams()
         with contextlib.ExitStack() as opened:
             self._terminal = os.dup(self._stream.fileno())
             opened.callback(os.close, self._terminal)
-            text, writing = os.pipe()
-            opened.callback(os.close, text)  # kept, so that nobody's print fails should the painter be killed
-            self._control = _start_painter(self._terminal, text, opened)
+            output, input_end = os.pipe()
+            opened.callback(os.close, output)  # kept, so that nobody's print fails should the painter be killed
+            self._writer = _start_writer(self._terminal, output, opened)
             for descriptor in (1, 2):
                 if os.isatty(descriptor):
-                    opened.callback(_put_back, os.dup(descriptor), descriptor)
-                    os.dup2(writing, descriptor)
-            os.close(writing)
-            thread = threading.Thread(target=self._work, name="dotflow-live", daemon=True)
+                    opened.callback(_restore, os.dup(descriptor), descriptor)
+                    os.dup2(input_end, descriptor)
+            os.close(input_end)
+            thread = threading.Thread(target=self._refresh, name="dotflow-live", daemon=True)
             thread.start()
             opened.callback(thread.join)
-            opened.callback(self._over.set)
-            self._open = opened.pop_all()
+            opened.callback(self._stopped.set)
+            self._opened = opened.pop_all()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         _flush()
-        self._open.close()
+        self._opened.close()
 
-    def _work(self) -> None:
-        before: list[tuple[str, int]] | None = None
-        while not self._over.is_set():
-            picture = self._picture()
-            if picture != before and not self._send(json.dumps(picture).encode() + b"\n"):
+    def _refresh(self) -> None:
+        previous: list[tuple[str, int]] | None = None
+        while not self._stopped.is_set():
+            lines = self._render()
+            if lines != previous and not self._send(json.dumps(lines).encode() + b"\n"):
                 return
-            before = picture
-            self._over.wait(TICK)
+            previous = lines
+            self._stopped.wait(REFRESH_INTERVAL)
 
     def _send(self, data: bytes) -> bool:
-        assert self._control is not None
+        assert self._writer is not None
         try:
-            self._control.sendall(data)
+            self._writer.sendall(data)
         except OSError:  # the painter was killed: what is printed goes straight to the terminal again
             for descriptor in (1, 2):
                 if not os.isatty(descriptor):
@@ -95,22 +95,22 @@ class Live:
             return False
         return True
 
-    def _picture(self) -> list[tuple[str, int]]:
+    def _render(self) -> list[tuple[str, int]]:
         """Its lines and their widths, narrower by one than the terminal, so that none is ever wrapped."""
-        columns, lines = self._size()
+        columns, lines = self._terminal_size()
         self._console.size = ConsoleDimensions(columns - 1, lines)
         try:
             with self._console.capture() as captured:
                 self._console.print(self._draw(columns - 1, lines, self._ascii_only), end="")
         except Exception as error:  # no picture is worth a run: what is printed still gets through
-            told = f"(no progress is shown: {type(error).__name__}: {error})".splitlines()[0][: columns - 1]
-            return [(told, len(told))]
-        drawn = captured.get().rstrip("\n").splitlines()[: lines - 1]
+            message = f"(no progress is shown: {type(error).__name__}: {error})".splitlines()[0][: columns - 1]
+            return [(message, len(message))]
+        rendered = captured.get().rstrip("\n").splitlines()[: lines - 1]
         if self._ascii_only:
-            drawn = [line.encode("ascii", "replace").decode() for line in drawn]
-        return [(line, cell_len(ESCAPES.sub("", line))) for line in drawn]
+            rendered = [line.encode("ascii", "replace").decode() for line in rendered]
+        return [(line, cell_len(ESCAPES.sub("", line))) for line in rendered]
 
-    def _size(self) -> tuple[int, int]:
+    def _terminal_size(self) -> tuple[int, int]:
         with contextlib.suppress(OSError):
             columns, lines = os.get_terminal_size(self._terminal)
             if columns > 1 and lines > 1:
@@ -118,23 +118,23 @@ class Live:
         return 80, 24
 
 
-def _start_painter(terminal: int, text: int, opened: contextlib.ExitStack) -> socket.socket:
+def _start_writer(terminal: int, output: int, opened: contextlib.ExitStack) -> socket.socket:
     """Starts it, and sees to its end; gives our side of its control."""
-    ours, theirs = socket.socketpair()
-    with theirs:
+    own, other = socket.socketpair()
+    with other:
         process = subprocess.Popen(
-            [sys.executable, "-I", "-S", str(PAINTER), str(terminal), str(text), str(theirs.fileno())],
-            pass_fds=(terminal, text, theirs.fileno()),
+            [sys.executable, "-I", "-S", str(WRITER_SCRIPT), str(terminal), str(output), str(other.fileno())],
+            pass_fds=(terminal, output, other.fileno()),
             stdin=subprocess.DEVNULL,
             stdout=terminal,
             stderr=terminal,
         )
-    opened.callback(_leave, process)
-    opened.callback(_end_picture, ours)
-    return ours
+    opened.callback(_wait_or_detach, process)
+    opened.callback(_finish, own)
+    return own
 
 
-def _end_picture(control: socket.socket) -> None:
+def _finish(control: socket.socket) -> None:
     """Waits until all that was printed stands in the terminal, and nothing below it."""
     with contextlib.suppress(OSError):  # the painter was killed
         control.sendall(b"\n")
@@ -142,16 +142,16 @@ def _end_picture(control: socket.socket) -> None:
     control.close()
 
 
-def _leave(process: subprocess.Popen[bytes]) -> None:
+def _wait_or_detach(process: subprocess.Popen[bytes]) -> None:
     try:
-        process.wait(GONE)
+        process.wait(EXIT_TIMEOUT)
     except subprocess.TimeoutExpired:
         process.returncode = 0  # nobody waits for it any more: it passes on what a program left behind prints
 
 
-def _put_back(before: int, descriptor: int) -> None:
-    os.dup2(before, descriptor)
-    os.close(before)
+def _restore(previous: int, descriptor: int) -> None:
+    os.dup2(previous, descriptor)
+    os.close(previous)
 
 
 def _open_closed_streams() -> None:

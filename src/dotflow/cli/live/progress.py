@@ -19,7 +19,7 @@ from dotflow.core.events import (
 from dotflow.core.task import STATUS_AFTER, Task
 from dotflow.core.types.status import TypeStatus
 
-ENDED: Final = (TypeStatus.COMPLETED, TypeStatus.FAILED)
+DONE: Final = (TypeStatus.COMPLETED, TypeStatus.FAILED)
 
 
 @dataclass(slots=True)
@@ -45,27 +45,27 @@ class Row:
     attempt: int = 0
     restored: bool = False
     retry_at: float = 0.0
-    began: float | None = None
+    started: float | None = None
     ended: float | None = None
 
     @property
-    def is_over(self) -> bool:
+    def is_done(self) -> bool:
         """Whether nothing more will happen to it."""
-        return self.status in ENDED
+        return self.status in DONE
 
     def seconds(self, now: float) -> float | None:
         """How long it has taken, or took; None before it has begun, and where it need not run."""
-        if self.began is None:
+        if self.started is None:
             return None
-        return (now if self.ended is None else self.ended) - self.began
+        return (now if self.ended is None else self.ended) - self.started
 
-    def take(self, event: Event) -> None:
+    def apply(self, event: Event) -> None:
         """Notes what happened to it."""
         self.status = STATUS_AFTER[type(event)]
         match event:
             case AttemptStarted():
                 self.attempt = event.attempt
-                self.began = event.tick if self.began is None else self.began
+                self.started = event.tick if self.started is None else self.started
             case AttemptFailed():
                 self.retry_at = clock.monotonic() + event.retry_in
             case TaskCompleted() | TaskFailed():
@@ -86,22 +86,22 @@ class Progress(History):
         then: The workflow's own history, if it has one.
     """
 
-    def __init__(self, tasks: Iterable[Task], then: History | None = None) -> None:
+    def __init__(self, tasks: Iterable[Task], history: History | None = None) -> None:
         self.rows = [Row(one_line(task.name), one_line(task.group_name), task.step.policy.attempts) for task in tasks]
         self.groups: dict[str, list[Row]] = {}
         for row in self.rows:
             self.groups.setdefault(row.group, []).append(row)
-        self._then = then
-        self._began: float | None = None
+        self._history = history
+        self._started: float | None = None
 
     def record(self, run_id: str, event: Event) -> None:
         if isinstance(event, RunStarted):
-            self._began = clock.monotonic()
-        elif (place := getattr(event, "task_id", None)) is not None:
-            self.rows[place].take(event)
-        if self._then is not None:
-            self._then.record(run_id, event)
+            self._started = clock.monotonic()
+        elif (task_id := getattr(event, "task_id", None)) is not None:
+            self.rows[task_id].apply(event)
+        if self._history is not None:
+            self._history.record(run_id, event)
 
     def seconds(self, now: float) -> float:
         """How long the run has taken so far."""
-        return 0.0 if self._began is None else now - self._began
+        return 0.0 if self._started is None else now - self._started

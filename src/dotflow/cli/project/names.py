@@ -48,12 +48,13 @@ def names_of(project: str, installed: Callable[[str], bool] = is_installed) -> N
     objection = _objection(project, package, installed)
     if objection is None:
         return Names(project, package)
-    near = _near(project, installed)
-    message = f"A project can't be called {project!r}: {objection}." + (f" Did you mean '{near}'?" if near else "")
+    suggestion = _suggestion(project, installed)
+    hint = f" Did you mean '{suggestion}'?" if suggestion else ""
+    message = f"A project can't be called {project!r}: {objection}.{hint}"
     raise click.UsageError(message, click.get_current_context(silent=True))
 
 
-def near_names(text: str, otherwise: str, installed: Callable[[str], bool] = is_installed) -> Names:
+def nearest_names(text: str, default: str, installed: Callable[[str], bool] = is_installed) -> Names:
     """Makes the names of a project out of any text, such as a folder's name.
 
     Args:
@@ -61,7 +62,7 @@ def near_names(text: str, otherwise: str, installed: Callable[[str], bool] = is_
         otherwise: What the project is called where nothing of the text will do.
         installed: Whether a package of that import name is there already.
     """
-    return names_of(_near(text, installed) or otherwise, installed)
+    return names_of(_suggestion(text, installed) or default, installed)
 
 
 def _package(project: str) -> str:
@@ -89,13 +90,13 @@ def _objection(project: str, package: str, installed: Callable[[str], bool]) -> 
     return None
 
 
-def _near(project: str, installed: Callable[[str], bool]) -> str | None:
+def _suggestion(project: str, installed: Callable[[str], bool]) -> str | None:
     """A name like it that could be used."""
     letters = unicodedata.normalize("NFKD", project).encode("ascii", "ignore").decode()
-    plain = re.sub(r"[^A-Za-z0-9._-]+", "-", letters).strip("-._")
-    digits, rest = re.fullmatch(r"([\d._-]*)(.*)", plain).groups()  # type: ignore[union-attr]  # it always matches
-    turned = f"{rest}-{digits.strip('-._')}"
-    for near in (plain, turned, f"{plain}-pipeline", f"pipeline-{plain}"):
-        if _objection(near, _package(near), installed) is None:
-            return near
+    ascii_name = re.sub(r"[^A-Za-z0-9._-]+", "-", letters).strip("-._")
+    digits, rest = re.fullmatch(r"([\d._-]*)(.*)", ascii_name).groups()  # type: ignore[union-attr]  # it always matches
+    rotated = f"{rest}-{digits.strip('-._')}"
+    for candidate in (ascii_name, rotated, f"{ascii_name}-pipeline", f"pipeline-{ascii_name}"):
+        if _objection(candidate, _package(candidate), installed) is None:
+            return candidate
     return None

@@ -7,7 +7,7 @@ from typing import Final
 MAX_LENGTH: Final = 100  # characters; every line of the log carries the id
 
 
-def made_id(steps: Sequence[str], workflow: str | None) -> str:
+def derived_id(steps: Sequence[str], workflow: str | None) -> str:
     """Makes the id of the dotted paths. `jobs.load` and `jobs:load` make the same one.
 
     Args:
@@ -16,11 +16,11 @@ def made_id(steps: Sequence[str], workflow: str | None) -> str:
     """
     if workflow is not None:
         module, _, name = workflow.replace(":", ".").rpartition(".")
-        return _shortened(f"{module}:{name}")
-    return _shortened("+".join(path.replace(":", ".") for path in steps))
+        return _shorten(f"{module}:{name}")
+    return _shorten("+".join(path.replace(":", ".") for path in steps))
 
 
-def _shortened(text: str) -> str:
+def _shorten(text: str) -> str:
     """Keeps a text that is short; a long one ends with a digest of all of it."""
     if len(text) <= MAX_LENGTH:
         return text

@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 
 import click
 
-from dotflow.cli.command import WHAT_TO_RUN
-from dotflow.cli.run.derived_id import made_id
-from dotflow.cli.storages import OPTIONS, make_storage
+from dotflow.cli.command import RUN_HINT
+from dotflow.cli.run.derived_id import derived_id
+from dotflow.cli.storages import STORAGE_OPTIONS, make_storage
 from dotflow.config import Config
 from dotflow.core.action import Action
 from dotflow.core.failure import name_of
@@ -36,25 +36,26 @@ class RunRequest(NamedTuple):
     def of(cls, options: Mapping[str, Any]) -> "RunRequest":
         """From what click hands over, with what is no concern of the workflow left out."""
         names = set(cls._fields) - {"storage_options"}
-        return cls(**{name: options[name] for name in names}, storage_options={name: options[name] for name in OPTIONS})
+        storage_options = {name: options[name] for name in STORAGE_OPTIONS}
+        return cls(**{name: options[name] for name in names}, storage_options=storage_options)
 
 
-def build(asked: RunRequest) -> DotFlow:
+def build(request: RunRequest) -> DotFlow:
     """Makes the workflow that was asked for, ready to run: where its values last, it has an id that lasts, too.
 
     Raises:
         UsageError: Options that don't go together.
         DotflowError: A path that leads nowhere, or a definition that is wrong.
     """
-    workflow = load(asked)
+    workflow = load(request)
     if not workflow.is_named and workflow.config.storage.outlives_process:
-        workflow.set_id(made_id(asked.step, asked.workflow))
-        of, other = ("--step", "--workflow-id") if asked.step else ("--workflow", "DotFlow(workflow_id=...)")
+        workflow.set_id(derived_id(request.step, request.workflow))
+        of, other = ("--step", "--workflow-id") if request.step else ("--workflow", "DotFlow(workflow_id=...)")
         workflow.config.log.note(f"Workflow id: {workflow.workflow_id} (made of {of}; {other} gives another one).")
     return workflow
 
 
-def load(asked: RunRequest) -> DotFlow:
+def load(request: RunRequest) -> DotFlow:
     """Makes the workflow with the id that it has by itself. The current folder is importable from here on.
 
     Raises:
@@ -62,13 +63,13 @@ def load(asked: RunRequest) -> DotFlow:
         DotflowError: A path that leads nowhere, or a definition that is wrong.
     """
     _make_folder_importable()
-    if bool(asked.step) == bool(asked.workflow):
-        raise click.UsageError(WHAT_TO_RUN + (", but not both." if asked.step else "."))
-    storage = make_storage(asked.storage, asked.storage_options)
-    workflow = _of_factory(asked) if asked.workflow else _of_steps(asked)
+    if bool(request.step) == bool(request.workflow):
+        raise click.UsageError(RUN_HINT + (", but not both." if request.step else "."))
+    storage = make_storage(request.storage, request.storage_options)
+    workflow = _from_factory(request) if request.workflow else _from_steps(request)
     if storage is not None:
         workflow.config.storage = storage
-    if asked.resume and not workflow.config.storage.outlives_process:
+    if request.resume and not workflow.config.storage.outlives_process:
         raise click.UsageError("--resume needs a storage that outlives a process: add --storage file, for example.")
     return workflow
 
@@ -84,30 +85,30 @@ def _make_folder_importable() -> None:
         sys.path.insert(0, here)
 
 
-def _of_steps(asked: RunRequest) -> DotFlow:
-    workflow = DotFlow(config=Config(), workflow_id=asked.workflow_id)
-    context = None if asked.initial_context is None else value_of(asked.initial_context)
-    workflow.task.add(step=list(asked.step), callback=asked.callback, initial_context=context)
+def _from_steps(request: RunRequest) -> DotFlow:
+    workflow = DotFlow(config=Config(), workflow_id=request.workflow_id)
+    context = None if request.initial_context is None else parse_value(request.initial_context)
+    workflow.task.add(step=list(request.step), callback=request.callback, initial_context=context)
     return workflow
 
 
-def _of_factory(asked: RunRequest) -> DotFlow:
+def _from_factory(request: RunRequest) -> DotFlow:
     for option in ("initial_context", "callback", "workflow_id"):
-        if getattr(asked, option) is not None:
+        if getattr(request, option) is not None:
             name = option.replace("_", "-")
             raise click.UsageError(f"--{name} goes with --step; with --workflow, the factory decides about that.")
-    path = str(asked.workflow)
-    found = resolve(path, list_actions=False)
-    made = found if isinstance(found, DotFlow) else _call(path, found)
+    path = str(request.workflow)
+    target = resolve(path, list_actions=False)
+    made = target if isinstance(target, DotFlow) else _call_factory(path, target)
     if not isinstance(made, DotFlow):
         raise click.UsageError(
-            f"--workflow {path} leads to {'' if made is found else 'a function that returned '}{made!r} "
+            f"--workflow {path} leads to {'' if made is target else 'a function that returned '}{made!r} "
             f"({name_of(type(made))}). It takes the path of a function that returns a DotFlow, or of a DotFlow."
         )
     return made
 
 
-def _call(path: str, factory: Any) -> Any:
+def _call_factory(path: str, factory: Any) -> Any:
     if isinstance(factory, Action):
         raise click.UsageError(f"--workflow {path} leads to a step. Run it with --step {path}.")
     if not callable(factory):
@@ -141,7 +142,7 @@ def _missing_arguments(factory: Callable[..., Any]) -> str:
     )
 
 
-def value_of(text: str) -> Any:
+def parse_value(text: str) -> Any:
     """The value of a JSON text; a text that is no JSON is the value itself."""
 
     def refuse(constant: str) -> Any:  # NaN and Infinity: Python reads them, but JSON has no such words

@@ -13,13 +13,13 @@ import click
 
 from dotflow import clock
 from dotflow.cli.exit_codes import Exit
-from dotflow.cli.run.summary import plain
+from dotflow.cli.run.summary import summary_lines
 from dotflow.core.types.execution import TypeExecution
 from dotflow.core.types.status import TypeStatus
 from dotflow.engine.run import Run
 from dotflow.workflow import DotFlow
 
-AGAIN = "The same command with --resume goes on from here."
+RESUME_HINT = "The same command with --resume goes on from here."
 
 
 class Terminated(KeyboardInterrupt):
@@ -32,24 +32,24 @@ def termination() -> Iterator[None]:
 
     Raises Terminated, whatever became of the first one on its way.
     """
-    came = False
+    received = False
 
-    def stop(number: int, frame: FrameType | None) -> None:
-        nonlocal came
-        came = True
-        signal.signal(signal.SIGTERM, before)
+    def stop(number: int, render: FrameType | None) -> None:
+        nonlocal received
+        received = True
+        signal.signal(signal.SIGTERM, previous)
         raise Terminated
 
-    before = signal.getsignal(signal.SIGTERM) or signal.SIG_DFL  # None: it was set outside of Python
+    previous = signal.getsignal(signal.SIGTERM) or signal.SIG_DFL  # None: it was set outside of Python
     signal.signal(signal.SIGTERM, stop)
     try:
         yield
     except KeyboardInterrupt as error:
-        if came:
+        if received:
             raise Terminated from error
         raise
     finally:
-        signal.signal(signal.SIGTERM, before)
+        signal.signal(signal.SIGTERM, previous)
 
 
 def is_live() -> bool:
@@ -72,17 +72,17 @@ def run_once(workflow: DotFlow, title: str, **start_arguments: Any) -> Exit:
     """
     if start_arguments.get("mode") == TypeExecution.BACKGROUND:
         click.echo("Mode background: the run goes on in a thread of this command, which waits for its end.", err=True)
-    began = clock.monotonic()
+    started = clock.monotonic()
     live = is_live()
     exit_code = Exit.COMPLETED
     try:
         with termination():
-            run = _watched(workflow, title, start_arguments) if live else _run(workflow, start_arguments)
+            run = _run_live(workflow, title, start_arguments) if live else _run(workflow, start_arguments)
         exit_code = Exit.COMPLETED if run.status is TypeStatus.COMPLETED else Exit.FAILED
     except KeyboardInterrupt as error:
         exit_code = Exit.TERMINATED if isinstance(error, Terminated) else Exit.INTERRUPTED
     with suppress(OSError):  # main() says so; whatever becomes of the summary, the exit code tells of the run
-        _say(workflow, exit_code, clock.monotonic() - began, live=live)
+        _print_summary(workflow, exit_code, clock.monotonic() - started, live=live)
     return exit_code
 
 
@@ -92,32 +92,32 @@ def _run(workflow: DotFlow, start_arguments: dict[str, Any]) -> Run:
     return run
 
 
-def _watched(workflow: DotFlow, title: str, start_arguments: dict[str, Any]) -> Run:
+def _run_live(workflow: DotFlow, title: str, start_arguments: dict[str, Any]) -> Run:
     """The same under a live picture, which says all that the log would write to the terminal about tasks."""
-    from dotflow.cli.live.display import Live
+    from dotflow.cli.live.display import Display
     from dotflow.cli.live.progress import Progress
-    from dotflow.cli.live.view import frame
+    from dotflow.cli.live.view import render
 
     config = workflow.config
-    board = Progress(workflow.task, config.history)
-    config.history = board
+    progress = Progress(workflow.task, config.history)
+    config.history = progress
     if sys.stderr is not None and sys.stderr.isatty():  # sent to a file, its lines disturb nobody
         config.log = config.log.without_console()
-    with Live(sys.stdout, lambda *terminal: frame(board, title, clock.monotonic(), *terminal)):
+    with Display(sys.stdout, lambda *terminal: render(progress, title, clock.monotonic(), *terminal)):
         return _run(workflow, start_arguments)
 
 
-def _say(workflow: DotFlow, exit_code: Exit, seconds: float, *, live: bool) -> None:
+def _print_summary(workflow: DotFlow, exit_code: Exit, seconds: float, *, live: bool) -> None:
     tasks = workflow.result_task()
     if isinstance(sys.stdout, TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # what its encoding lacks is shown in another way
     status = exit_code.name.capitalize()
-    lasts = workflow.is_named and workflow.config.storage.outlives_process
-    hint = AGAIN if exit_code is not Exit.COMPLETED and lasts else ""
+    can_resume = workflow.is_named and workflow.config.storage.outlives_process
+    hint = RESUME_HINT if exit_code is not Exit.COMPLETED and can_resume else ""
     if live:
-        from dotflow.cli.run.tables import show
+        from dotflow.cli.run.tables import print_summary
 
-        show(sys.stdout, status, tasks, seconds, hint)
+        print_summary(sys.stdout, status, tasks, seconds, hint)
     else:
-        for line in plain(status, tasks, seconds, hint):
+        for line in summary_lines(status, tasks, seconds, hint):
             click.echo(line)

@@ -10,17 +10,17 @@ from dotflow.abc.scheduler import Scheduler
 from dotflow.cli.exit_codes import Exit
 from dotflow.cli.run.load import RunRequest, build, load
 from dotflow.cli.run.once import Terminated, is_live, termination
-from dotflow.cli.run.preview import moment, preview_lines
-from dotflow.cli.run.summary import plain
+from dotflow.cli.run.preview import format_time, preview_lines
+from dotflow.cli.run.summary import summary_lines
 from dotflow.core.task import Task
 from dotflow.core.types.status import TypeStatus
 from dotflow.providers.schedulers.cron import SchedulerCron
 from dotflow.providers.schedulers.none import SchedulerDefault
 
 
-def preview(options: Mapping[str, Any]) -> Exit:
+def print_preview(options: Mapping[str, Any]) -> Exit:
     """Prints when it would fire. A workflow need not be given, unless its own schedule is meant."""
-    scheduler = _of_options(options) or _own(load(RunRequest.of(options)).config.scheduler)
+    scheduler = _from_options(options) or _require_scheduler(load(RunRequest.of(options)).config.scheduler)
     if not isinstance(scheduler, SchedulerCron):
         raise click.UsageError(f"--preview is for cron schedules, and this workflow has a {type(scheduler).__name__}.")
     for line, note in preview_lines(scheduler.preview(options["preview"]), clock.now()):
@@ -29,17 +29,17 @@ def preview(options: Mapping[str, Any]) -> Exit:
     return Exit.COMPLETED
 
 
-def keep_schedule(options: Mapping[str, Any]) -> Exit:
+def run_schedule(options: Mapping[str, Any]) -> Exit:
     """Runs the workflow when it is due, until a signal ends it."""
-    given = _of_options(options)
+    cron = _from_options(options)
     workflow = build(RunRequest.of(options))
-    scheduler = workflow.config.scheduler = given or _own(workflow.config.scheduler)
-    _say_next(scheduler)
+    scheduler = workflow.config.scheduler = cron or _require_scheduler(workflow.config.scheduler)
+    _print_next(scheduler)
     click.echo("Ctrl-C ends the schedule, after the run that is going on; a second one stops that, too.", err=True)
 
-    def say(tasks: Sequence[Task]) -> None:
-        _say_end(tasks)
-        _say_next(scheduler)
+    def report(tasks: Sequence[Task]) -> None:
+        _print_summary(tasks)
+        _print_next(scheduler)
 
     try:
         with termination():
@@ -47,8 +47,8 @@ def keep_schedule(options: Mapping[str, Any]) -> Exit:
                 mode=options["mode"],
                 keep_going=options["keep_going"],
                 resume=options["resume"],
-                on_success=say,
-                on_failure=say,
+                on_success=report,
+                on_failure=report,
             )
     except KeyboardInterrupt as error:
         return Exit.TERMINATED if isinstance(error, Terminated) else Exit.INTERRUPTED
@@ -56,38 +56,38 @@ def keep_schedule(options: Mapping[str, Any]) -> Exit:
     return Exit.COMPLETED
 
 
-def _of_options(options: Mapping[str, Any]) -> SchedulerCron | None:
-    given = {name: options[name] for name in ("overlap", "timezone") if options[name] is not None}
+def _from_options(options: Mapping[str, Any]) -> SchedulerCron | None:
+    arguments = {name: options[name] for name in ("overlap", "timezone") if options[name] is not None}
     if options["cron"] is not None:
-        return SchedulerCron(options["cron"], **given)
-    for name in given:
+        return SchedulerCron(options["cron"], **arguments)
+    for name in arguments:
         raise click.UsageError(f"--{name} goes with --cron.")
     return None
 
 
-def _own(scheduler: Scheduler) -> Scheduler:
+def _require_scheduler(scheduler: Scheduler) -> Scheduler:
     if isinstance(scheduler, SchedulerDefault):
         raise click.UsageError("say when to run: --cron '30 2 * * *', for example.")
     return scheduler
 
 
-def _say_next(scheduler: Scheduler) -> None:
+def _print_next(scheduler: Scheduler) -> None:
     """When the next run begins, if one will."""
     if not isinstance(scheduler, SchedulerCron) or scheduler.is_ending:
         return
     if scheduler.has_queued:
         click.echo("Next: now, the one that was queued", err=True)
         return
-    for firing in scheduler.preview(1):
-        note = f" ({firing.note})" if firing.note else ""
-        click.echo(f"Next: {moment(firing.at)}{note}", err=True)
+    for fire in scheduler.preview(1):
+        note = f" ({fire.note})" if fire.note else ""
+        click.echo(f"Next: {format_time(fire.at)}{note}", err=True)
 
 
-def _say_end(tasks: Sequence[Task]) -> None:
+def _print_summary(tasks: Sequence[Task]) -> None:
     """What became of one run, as `start` says it."""
-    began = min((task.started_at for task in tasks if task.started_at is not None), default=None)
+    started = min((task.started_at for task in tasks if task.started_at is not None), default=None)
     ended = max((task.finished_at for task in tasks if task.finished_at is not None), default=None)
-    seconds = (ended - began).total_seconds() if began and ended else 0.0
+    seconds = (ended - started).total_seconds() if started and ended else 0.0
     failed = any(task.status is TypeStatus.FAILED for task in tasks)
-    for line in plain(TypeStatus.FAILED if failed else TypeStatus.COMPLETED, tasks, seconds):
+    for line in summary_lines(TypeStatus.FAILED if failed else TypeStatus.COMPLETED, tasks, seconds):
         click.echo(line)  # which flushes, if there is a stdout at all

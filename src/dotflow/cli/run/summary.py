@@ -4,19 +4,19 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from dotflow.cli.formatting import many, one_line, raised_at, span
+from dotflow.cli.formatting import one_line, pluralize, raised_at, span
 from dotflow.core.task import Task
 from dotflow.core.types.status import TypeStatus
 
-MOST: Final = 50  # tasks that are told of one by one; of more, only those that did not complete
-MOST_FAILURES: Final = 20
+MAX_LISTED: Final = 50  # tasks that are told of one by one; of more, only those that did not complete
+MAX_FAILURES: Final = 20
 
 
-def counts(tasks: Sequence[Task], seconds: float) -> str:
+def summary(tasks: Sequence[Task], seconds: float) -> str:
     """How many tasks completed, failed, were restored or never began, and how long it took."""
     by_status = Counter(task.status for task in tasks)
     restored = sum(task.status is TypeStatus.COMPLETED and task.attempt == 0 for task in tasks)
-    completed = f"{by_status[TypeStatus.COMPLETED]} of {many(len(tasks), 'task')} completed"
+    completed = f"{by_status[TypeStatus.COMPLETED]} of {pluralize(len(tasks), 'task')} completed"
     parts = [completed if tasks else "there are no tasks"]
     if restored:
         parts[0] += f" ({restored} restored)"
@@ -26,15 +26,15 @@ def counts(tasks: Sequence[Task], seconds: float) -> str:
     return f"{', '.join(parts)}, in {span(seconds)}"
 
 
-def told_tasks(tasks: Sequence[Task]) -> tuple[Sequence[Task], int]:
+def listed_tasks(tasks: Sequence[Task]) -> tuple[Sequence[Task], int]:
     """The tasks to tell of one by one, and how many are left out."""
-    if len(tasks) <= MOST:
+    if len(tasks) <= MAX_LISTED:
         return tasks, 0
-    told = [task for task in tasks if task.status is not TypeStatus.COMPLETED][:MOST]
-    return told, len(tasks) - len(told)
+    listed = [task for task in tasks if task.status is not TypeStatus.COMPLETED][:MAX_LISTED]
+    return listed, len(tasks) - len(listed)
 
 
-def took(task: Task) -> str:
+def duration(task: Task) -> str:
     """How long it took, in words."""
     if task.status is TypeStatus.COMPLETED and not task.attempt:
         return "restored"
@@ -44,23 +44,23 @@ def took(task: Task) -> str:
 def failures(tasks: Sequence[Task]) -> Iterator[tuple[Task, str, str]]:
     """Each failed task, with its error in a line, and where it was raised."""
     failed = [(task, task.error) for task in tasks if task.status is TypeStatus.FAILED and task.error is not None]
-    for task, error in failed[:MOST_FAILURES]:
+    for task, error in failed[:MAX_FAILURES]:
         yield task, one_line(f"{error.exception}: {error.message}"), one_line(raised_at(error.traceback))
 
 
-def plain(status: str, tasks: Sequence[Task], seconds: float, hint: str = "") -> Iterator[str]:
+def summary_lines(status: str, tasks: Sequence[Task], seconds: float, hint: str = "") -> Iterator[str]:
     """The lines: one for each task, what went wrong and where, and the verdict."""
     grouped = len({task.group_name for task in tasks}) > 1
     errors = {task.task_id: lines for task, *lines in failures(tasks)}
-    shown, left = told_tasks(tasks)
-    for task in shown:
+    listed, omitted = listed_tasks(tasks)
+    for task in listed:
         group = f" ({one_line(task.group_name)})" if grouped else ""
-        attempts = f" after {many(task.attempt, 'attempt')}" if task.attempt > 1 else ""
-        time = f", {took(task)}" if took(task) else ""
+        attempts = f" after {pluralize(task.attempt, 'attempt')}" if task.attempt > 1 else ""
+        time = f", {duration(task)}" if duration(task) else ""
         yield f"task {task.task_id} {one_line(task.name)}{group}: {task.status}{attempts}{time}"
         yield from (f"    {line}" for line in errors.get(task.task_id, ()) if line)
-    if left:
-        yield f"and {many(left, 'more task')}"
-    yield f"{status}: {counts(tasks, seconds)}"
+    if omitted:
+        yield f"and {pluralize(omitted, 'more task')}"
+    yield f"{status}: {summary(tasks, seconds)}"
     if hint:
         yield hint

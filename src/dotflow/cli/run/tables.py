@@ -9,38 +9,38 @@ from rich.table import Table
 from rich.text import Text
 
 from dotflow.cli.formatting import one_line
-from dotflow.cli.live.view import SIGNS, sign
-from dotflow.cli.run.summary import counts, failures, told_tasks, took
+from dotflow.cli.live.view import SYMBOLS, symbol
+from dotflow.cli.run.summary import duration, failures, listed_tasks, summary
 from dotflow.core.task import Task
 from dotflow.core.types.status import TypeStatus
 
 GAP: Final = 2  # columns between two of the table
-OTHERS: Final = 27  # columns for the sign, the status and the duration, with what is between them
-ATTEMPTS: Final = 10
+FIXED_WIDTH: Final = 27  # columns for the sign, the status and the duration, with what is between them
+ATTEMPTS_WIDTH: Final = 10
 
 
-def show(stream: TextIO, status: str, tasks: Sequence[Task], seconds: float, hint: str) -> None:
+def print_summary(stream: TextIO, status: str, tasks: Sequence[Task], seconds: float, hint: str) -> None:
     """Writes the table, what went wrong and where, and the verdict."""
     console = Console(file=stream, highlight=False)
     ascii_only = console.options.ascii_only
     console.print()
-    if told_tasks(tasks)[0]:
+    if listed_tasks(tasks)[0]:
         console.print(_table(tasks, console.width, ascii_only=ascii_only))
     for task, error, where in failures(tasks):
         console.print()
-        head = Text.assemble(
-            sign(TypeStatus.FAILED, ascii_only=ascii_only),
+        heading = Text.assemble(
+            symbol(TypeStatus.FAILED, ascii_only=ascii_only),
             " ",
             (f"task {task.task_id} {one_line(task.name)}", "bold"),
             *([f" ({one_line(task.group_name)})"] if task.group_name != "default" else []),
         )
-        console.print(head)
+        console.print(heading)
         console.print(Padding(Text(error, "red"), (0, 0, 0, 2)))
         if where:
             console.print(Padding(Text(where, "dim"), (0, 0, 0, 2)))
     console.print()
     style = "bold green" if status == TypeStatus.COMPLETED else "bold red"
-    console.print(Text.assemble((status, style), f": {counts(tasks, seconds)}"))
+    console.print(Text.assemble((status, style), f": {summary(tasks, seconds)}"))
     if hint:
         console.print(Text(hint, "dim"))
 
@@ -48,28 +48,28 @@ def show(stream: TextIO, status: str, tasks: Sequence[Task], seconds: float, hin
 def _table(tasks: Sequence[Task], width: int, *, ascii_only: bool) -> Table:
     grouped = len({task.group_name for task in tasks}) > 1
     retried = any(task.step.policy.attempts > 1 for task in tasks)
-    beside_names = OTHERS + (ATTEMPTS if retried else 0)
-    widest = max(8, (width - beside_names) // (2 if grouped else 1) - GAP)  # names give way, what they did does not
+    beside_names = FIXED_WIDTH + (ATTEMPTS_WIDTH if retried else 0)
+    max_width = max(8, (width - beside_names) // (2 if grouped else 1) - GAP)  # names give way, what they did does not
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim", expand=False)
     table.add_column("", width=1, no_wrap=True)
-    table.add_column("Task", no_wrap=True, overflow="ellipsis", max_width=widest)
+    table.add_column("Task", no_wrap=True, overflow="ellipsis", max_width=max_width)
     if grouped:
-        table.add_column("Group", no_wrap=True, overflow="ellipsis", max_width=widest)
+        table.add_column("Group", no_wrap=True, overflow="ellipsis", max_width=max_width)
     table.add_column("Status", no_wrap=True)
     if retried:
         table.add_column("Attempts", justify="right", no_wrap=True)
     table.add_column("Duration", justify="right", no_wrap=True)
-    shown, left = told_tasks(tasks)
-    for task in shown:
+    listed, omitted = listed_tasks(tasks)
+    for task in listed:
         policy = task.step.policy
         table.add_row(
-            sign(task.status, ascii_only=ascii_only),
+            symbol(task.status, ascii_only=ascii_only),
             Text.assemble((f"{task.task_id} ", "dim"), one_line(task.name)),
             *([Text(one_line(task.group_name))] if grouped else []),
-            Text(str(task.status), SIGNS[task.status][2]),
+            Text(str(task.status), SYMBOLS[task.status][2]),
             *([f"{task.attempt}/{policy.attempts}" if policy.attempts > 1 and task.attempt else ""] if retried else []),
-            took(task),
+            duration(task),
         )
-    if left:
-        table.add_row("", Text(f"and {left} more", "dim"))
+    if omitted:
+        table.add_row("", Text(f"and {omitted} more", "dim"))
     return table
