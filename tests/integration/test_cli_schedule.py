@@ -102,15 +102,18 @@ class TestMistakes:
     @pytest.mark.parametrize(
         ("arguments", "words"),
         [
-            (["--step", "jobs.quick"], "say when to run"),
+            (["--step", "jobs.quick"], "No schedule. Add --cron"),
             (["--step", "jobs.quick", "--cron", "61 * * * *"], "61 * * * *"),
             (["--step", "jobs.quick", "--cron", "0 0 30 2 *"], "0 0 30 2 *"),
-            (["--cron", "@daily"], "say what to run"),
-            (["--step", "jobs.quick", "--cron", "0", "6", "*", "*", "*"], "stands in quotes: --cron '30 2 * * *'"),
+            (["--cron", "@daily"], "Nothing to run. Use --step"),
+            (
+                ["--step", "jobs.quick", "--cron", "0", "6", "*", "*", "*"],
+                "Quote the cron expression: --cron '30 2 * * *'",
+            ),
             (["--cron", "@daily", "--timezone", "Europe/Berlni", "--step", "jobs.quick"], "Europe/Berlin"),
-            (["--overlap", "skip", "--step", "jobs.quick"], "--overlap goes with --cron"),
+            (["--overlap", "skip", "--step", "jobs.quick"], "--overlap needs --cron"),
             (["--overlap", "skp", "--cron", "@daily", "--step", "jobs.quick"], "'skip', 'queue', 'parallel'"),
-            (["--preview", "3"], "say what to run"),
+            (["--preview", "3"], "Nothing to run. Use --step"),
             (["--preview", "1001", "--cron", "@daily"], "1<=x<=1000"),
             (["--preview", "0", "--cron", "@daily"], "1<=x<=1000"),
         ],
@@ -150,7 +153,7 @@ class TestRuns:
             noted, following, waiting = (command.error_line() for _ in range(3))
 
         assert waiting.startswith("Ctrl-C ends the schedule")
-        assert noted.endswith("Workflow id: jobs.quick (made of --step; --workflow-id gives another one).")
+        assert noted.endswith("Workflow id: jobs.quick (derived from --step; --workflow-id sets another one).")
         assert following.startswith("Next: ")
 
     def test_a_firing_goes_on_where_the_last_one_failed(self, scripts: Scripts, folder: Path) -> None:
@@ -205,7 +208,7 @@ class TestRuns:
             command.send(signal.SIGTERM)
             end = command.end()
 
-        assert line == "Next: now, the one that was queued"
+        assert line == "Next: now (queued)"
         assert end.code == 0
         assert end.err.count(" dropped, since the schedule ends.") == 1
         assert "Next: " not in end.err

@@ -154,7 +154,7 @@ class TestPlain:
         resumed = start(scripts, *command, "--resume")
 
         assert (failed.code, resumed.code) == (1, 0)
-        assert failed.out.endswith("The same command with --resume goes on from here.\n")
+        assert failed.out.endswith("Run the same command with --resume to go on from here.\n")
         assert "task 0 extract: Completed, restored\n" in resumed.out
         assert (folder / "ran").read_text().split() == ["extract", "load", "load", "load"]
 
@@ -177,7 +177,7 @@ class TestPlain:
 
         assert (failed.code, resumed.code) == (1, 0)
         assert "task 0 extract: Completed, restored\n" in resumed.out
-        assert f" INFO    Workflow id: {workflow_id} (made of --" in resumed.err.splitlines()[0]
+        assert f" INFO    Workflow id: {workflow_id} (derived from --" in resumed.err.splitlines()[0]
         assert (folder / ".output" / "flow.log").read_text() == failed.err + resumed.err
 
     @pytest.mark.parametrize("storage", ["file", "sqlite"])
@@ -205,10 +205,10 @@ class TestMistakes:
             (["--mode", "paralel"], "'paralel' is not one of 'sequential'"),
             (["--mode", "groups"], "Groups are made by add(group_name=...)"),
             (["--stp", "x"], "No such option"),
-            ([], "say what to run"),
-            (["jobs.py"], "'jobs.py' belongs to no option; say what to run: --step my_module.my_step"),
-            (["--workflow", "jobs:build", "more"], "'more' belongs to no option"),
-            (["--step", "jobs.load", "--path", "x"], "--path goes with --storage"),
+            ([], "Nothing to run. Use --step my_module.my_step"),
+            (["jobs.py"], "Unexpected argument 'jobs.py'. Use --step my_module.my_step"),
+            (["--workflow", "jobs:build", "more"], "Unexpected argument 'more'"),
+            (["--step", "jobs.load", "--path", "x"], "Add --storage file or sqlite"),
             (["--step", "jobs.load", "--resume"], "--storage file"),
         ],
     )
@@ -277,7 +277,7 @@ class TestMistakes:
             end = script.end()
 
         assert end.code == 2
-        assert end.err == "dotflow: The folder that you are in was deleted. Go to one that is there, with cd.\n"
+        assert end.err == "dotflow: Can't import anything: the current folder was removed. Use cd to leave it.\n"
 
 
 class TestSignals:
@@ -366,7 +366,7 @@ def test_a_full_disk_behind_stdout_changes_no_exit_code(scripts: Scripts, folder
         end = command.end()
 
     assert end.code == 0
-    assert end.err == "dotflow: what was printed could not be written: No space left on device.\n"
+    assert end.err == "dotflow: Can't write the output: No space left on device.\n"
 
 
 @pytest.mark.parametrize("unbuffered", ["", "1"])

@@ -131,7 +131,10 @@ def test_without_a_name_no_file_is_touched(tmp_path: Path) -> None:
 
     message = refused(tmp_path)
 
-    assert "these exist already: .github/workflows/ci.yml, .gitignore, README.md, tests/test_steps.py. Move" in message
+    assert (
+        "these files exist already: .github/workflows/ci.yml, .gitignore, README.md, tests/test_steps.py. Move"
+        in message
+    )
     assert "dotflow init my-project" in message
     assert (tmp_path / "README.md").read_text() == "precious"
 
@@ -175,7 +178,10 @@ def test_in_a_folder_that_is_gone_it_says_so(tmp_path: Path) -> None:
         timeout=PATIENCE,
     )
 
-    assert (ended.returncode, ended.stderr) == (2, "dotflow: Can't tell where . is: No such file or directory.\n")
+    assert (ended.returncode, ended.stderr) == (
+        2,
+        "dotflow: Can't find the folder .: No such file or directory. Use cd to leave it.\n",
+    )
 
 
 def refused(folder: Path, *name: str) -> str:

@@ -39,16 +39,16 @@ def test_a_project_is_imported_by_its_name_as_far_as_that_can_be(project: str, p
 @pytest.mark.parametrize(
     ("project", "why", "near"),
     [
-        ("my project!", "a name is made of", "my-project"),
-        ("Zürich", "a name is made of", "Zurich"),
-        ("-x", "a name is made of", "x"),
+        ("my project!", "use the letters a to z", "my-project"),
+        ("Zürich", "use the letters a to z", "Zurich"),
+        ("-x", "use the letters a to z", "x"),
         ("2024-report", "can't begin with a digit", "report-2024"),
         ("2024", "can't begin with a digit", "pipeline-2024"),
-        ("class", "a word of Python's grammar", "class-pipeline"),
-        ("JSON", "the module of Python's own", "JSON-pipeline"),
-        ("dotflow", "this library's own name", "dotflow-pipeline"),
-        ("test", "the project itself has a use for", "test-pipeline"),
-        ("num.py", "a package of that name is installed here", "num.py-pipeline"),
+        ("class", "a keyword of Python", "class-pipeline"),
+        ("JSON", "would hide a module of Python", "JSON-pipeline"),
+        ("dotflow", "this library has that name", "dotflow-pipeline"),
+        ("test", "the project itself uses 'test'", "test-pipeline"),
+        ("num.py", "a package 'num_py' is installed already", "num.py-pipeline"),
     ],
 )
 def test_a_name_that_would_make_trouble_is_refused_with_another_one(project: str, why: str, near: str) -> None:

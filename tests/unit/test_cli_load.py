@@ -168,11 +168,11 @@ class TestFactories:
     @pytest.mark.parametrize(
         ("path", "words"),
         [
-            ("jobs.nothing", "a function that returned None (NoneType)"),
-            ("jobs.needy", "it needs 'day'"),
-            ("jobs.load", "Run it with --step jobs.load"),
-            ("jobs.__name__", "'jobs' (str)"),
-            ("jobs.later", "it takes a plain one, without async"),
+            ("jobs.nothing", "returned None (NoneType)"),
+            ("jobs.needy", "without 'day'. Give each parameter a default"),
+            ("jobs.load", "is a step. Use --step jobs.load"),
+            ("jobs.__name__", "is 'jobs' (str)"),
+            ("jobs.later", "is a coroutine function. Remove its async"),
         ],
     )
     def test_what_makes_no_workflow_is_refused(self, path: str, words: str) -> None:
@@ -201,14 +201,14 @@ class TestFactories:
     @pytest.mark.parametrize("option", ["initial_context", "callback", "workflow_id"])
     def test_what_a_factory_decides_is_not_given_beside_it(self, option: str) -> None:
         """It would be ignored, and nobody would know."""
-        with pytest.raises(click.UsageError, match=f"--{option.replace('_', '-')} goes with --step"):
+        with pytest.raises(click.UsageError, match=f"Can't use --{option.replace('_', '-')} with --workflow"):
             build(request_of(workflow="jobs.factory", **{option: "x"}))
 
 
 @pytest.mark.parametrize("given", [{}, {"step": ("jobs.load",), "workflow": "jobs.factory"}])
 def test_either_steps_or_a_factory(given: dict[str, Any]) -> None:
     """Neither and both are refused."""
-    with pytest.raises(click.UsageError, match="say what to run"):
+    with pytest.raises(click.UsageError, match="run"):
         build(request_of(**given))
 
 
@@ -231,13 +231,13 @@ class TestStorages:
     @pytest.mark.parametrize(
         ("name", "given", "words"),
         [
-            (None, {"path": "x"}, "--path goes with --storage file or sqlite"),
-            (TypeStorage.DEFAULT, {"path": "x"}, "--path does not go with --storage default, which takes no options"),
-            (TypeStorage.S3, {"path": "x"}, "--path does not go with --storage s3, which takes --bucket, --prefix"),
-            (TypeStorage.GCS, {"bucket": "b", "region": "x"}, "--region does not go with --storage gcs"),
+            (None, {"path": "x"}, "--path needs a storage. Add --storage file or sqlite"),
+            (TypeStorage.DEFAULT, {"path": "x"}, "Can't use --path with --storage default, which takes no options"),
+            (TypeStorage.S3, {"path": "x"}, "Can't use --path with --storage s3, which takes --bucket, --prefix"),
+            (TypeStorage.GCS, {"bucket": "b", "region": "x"}, "Can't use --region with --storage gcs"),
             (TypeStorage.S3, {"prefix": "x"}, r"--storage s3 needs --bucket, or \$DOTFLOW_BUCKET"),
-            (TypeStorage.POSTGRES, {"path": "x"}, "--path does not go with --storage postgres, which takes no options"),
-            (None, {"bucket": "x"}, "--bucket goes with --storage s3 or gcs"),
+            (TypeStorage.POSTGRES, {"path": "x"}, "Can't use --path with --storage postgres, which takes no options"),
+            (None, {"bucket": "x"}, "--bucket needs a storage. Add --storage s3 or gcs"),
         ],
     )
     def test_options_of_another_storage_are_refused(
@@ -321,17 +321,17 @@ class TestIds:
             (
                 {"step": ("jobs.extract", "jobs.load"), "storage": "file"},
                 "jobs.extract+jobs.load",
-                "Workflow id: jobs.extract+jobs.load (made of --step; --workflow-id gives another one).",
+                "Workflow id: jobs.extract+jobs.load (derived from --step; --workflow-id sets another one).",
             ),
             (
                 {"workflow": "jobs:factory", "storage": "sqlite"},
                 "jobs:factory",
-                "Workflow id: jobs:factory (made of --workflow; DotFlow(workflow_id=...) gives another one).",
+                "Workflow id: jobs:factory (derived from --workflow; DotFlow(workflow_id=...) sets another one).",
             ),
             (
                 {"workflow": "jobs.kept"},
                 "jobs:kept",
-                "Workflow id: jobs:kept (made of --workflow; DotFlow(workflow_id=...) gives another one).",
+                "Workflow id: jobs:kept (derived from --workflow; DotFlow(workflow_id=...) sets another one).",
             ),
         ],
     )
@@ -375,7 +375,7 @@ class TestResume:
     def test_it_needs_a_storage_that_lasts(self) -> None:
         """Else it would run everything, and nobody would know why."""
         for given in ({"step": ("jobs.load",), "workflow_id": "x"}, {"workflow": "jobs.factory"}):
-            with pytest.raises(click.UsageError, match="add --storage file"):
+            with pytest.raises(click.UsageError, match="Add --storage file"):
                 build(request_of(resume=True, **given))
 
     @pytest.mark.parametrize("given", [{"step": ("jobs.load",)}, {"workflow": "jobs.factory"}])

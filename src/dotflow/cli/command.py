@@ -1,4 +1,4 @@
-"""What every command of ours shares."""
+"""The base of all commands and of their options."""
 
 import shutil
 import textwrap
@@ -9,17 +9,20 @@ import click
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-MAX_WIDTH: Final = 100  # columns of help: beyond that the eye loses the line
-HELP_INDENT: Final = 34  # columns that click leaves for an option's names, and the gaps around them
+MAX_WIDTH: Final = 100  # columns of help; longer lines are hard to read
+HELP_INDENT: Final = 34  # columns before the help of an option, set by click
 
-#: For every command: -h as well as --help.
+#: -h as well as --help.
 CONTEXT_SETTINGS: Final = {"help_option_names": ["-h", "--help"], "max_content_width": MAX_WIDTH}
 
-#: What has to be said to commands that run something.
-RUN_HINT: Final = "say what to run: --step my_module.my_step, or --workflow my_module:my_factory"
+DEBUG_OPTION: Final[dict[str, Any]] = {
+    "is_flag": True,
+    "expose_value": False,
+    "help": "Show the traceback of an error, not only a line.",
+}
 
-#: A shell takes an expression apart, and puts the names of files in place of its stars.
-CRON_HINT: Final = "a cron expression stands in quotes: --cron '30 2 * * *'"
+RUN_HINT: Final = "Use --step my_module.my_step, or --workflow my_module:my_factory."
+CRON_HINT: Final = "Quote the cron expression: --cron '30 2 * * *'."  # a shell splits it and expands its stars
 
 
 class Command(click.Command):
@@ -28,56 +31,47 @@ class Command(click.Command):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         kwargs["context_settings"] = CONTEXT_SETTINGS | (kwargs.get("context_settings") or {})
         super().__init__(*args, **kwargs)
-        self.params.append(
-            click.Option(
-                ["--debug"], is_flag=True, expose_value=False, help="Show the traceback of a mistake, not just a line."
-            )
-        )
+        self.params.append(click.Option(["--debug"], **DEBUG_OPTION))
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """As click does, but that each mistake knows its command: click forgets it where an option lacks its value.
+        """Adds the command to each usage error, since click omits it if an option lacks its value.
 
-        Commands that run something let other arguments in (allow_extra_args), to say here what was meant.
+        Commands that run a workflow accept extra arguments (allow_extra_args), so that this error has a hint.
         """
         try:
             rest = super().parse_args(ctx, args)
             if ctx.args:
                 hint = CRON_HINT if ctx.params.get("cron") else RUN_HINT
-                raise click.UsageError(f"{ctx.args[0]!r} belongs to no option; {hint}.")
+                raise click.UsageError(f"Unexpected argument {ctx.args[0]!r}. {hint}")
             return rest
         except click.UsageError as error:
             error.ctx = error.ctx or ctx
             raise
 
     def invoke(self, ctx: click.Context) -> Any:
-        """As click does, but that a reader of ours who has gone is no failure: main() says what it is."""
+        """Passes a closed pipe on to main(): it is no failure, but click would exit with 1."""
         try:
             return super().invoke(ctx)
         except BrokenPipeError:
-            raise BrokenPipeError from None  # without its number, by which click knows it and would exit with 1
+            raise BrokenPipeError from None  # without the errno that click looks for
 
 
 class Option(click.Option):
-    """An option with an example, which stands on a line of its own in the help.
-
-    Args:
-        example: What one would type.
-    """
+    """An option whose help ends with an example on a line of its own."""
 
     def __init__(self, *args: Any, example: str, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.example = example
 
     def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
-        """As click does, and the example."""
         record = super().get_help_record(ctx)
         if record is None:
             return None
         width = max(50, min(shutil.get_terminal_size().columns, MAX_WIDTH) - 2) - HELP_INDENT
         lines = [*textwrap.wrap(record[1], width), f"E.g. {self.example}"]
-        return record[0], "\b\n" + "\n".join(lines)  # \b: click leaves the lines as they are
+        return record[0], "\b\n" + "\n".join(lines)  # \b: keeps the lines
 
 
 def option(*names: str, example: str, **settings: Any) -> Callable[[F], F]:
-    """An option whose help ends with an example."""
+    """Returns a decorator that adds an option with an example to a command."""
     return click.option(*names, cls=Option, example=example, **settings)

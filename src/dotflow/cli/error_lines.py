@@ -1,15 +1,15 @@
-"""Mistakes in one readable line."""
+"""Errors as one readable line."""
 
 import click
 
 from dotflow.cli.formatting import one_line
 from dotflow.errors import DotflowError
 
-MAX_LENGTH = 2_000  # characters: a mistake is read whole, but a page of text is none
+MAX_LENGTH = 2_000  # characters
 
 
 def error_line(error: Exception) -> str:
-    """What to say of an error: what is wrong and what to do, on one line."""
+    """Returns the line that reports an error on stderr."""
     if isinstance(error, click.UsageError):
         command = error.ctx.command_path if error.ctx is not None else "dotflow"
         return f"{command}: {one_line(error.format_message(), MAX_LENGTH)} See '{command} --help'."

@@ -1,4 +1,4 @@
-"""What the command line's exit codes mean."""
+"""The exit codes of the command line."""
 
 from enum import IntEnum
 
@@ -8,6 +8,6 @@ class Exit(IntEnum):
 
     COMPLETED = 0
     FAILED = 1  #: a task failed
-    WRONG_USAGE = 2  #: wrong usage, or what was asked for was refused: nothing was run
-    INTERRUPTED = 130  #: Ctrl-C: 128 + SIGINT, as shells have it
+    WRONG_USAGE = 2  #: wrong usage, or a refused run: nothing was run
+    INTERRUPTED = 130  #: Ctrl-C: 128 + SIGINT, as in shells
     TERMINATED = 143  #: 128 + SIGTERM

@@ -1,16 +1,16 @@
-"""How the command line puts numbers and places into words."""
+"""Numbers, texts and lines of code as the command line prints them."""
 
 import functools
 import re
 from pathlib import Path
 from typing import Final
 
-#: A frame of a traceback: file, line, function, and the code where Python knows it.
+#: A frame of a traceback: file, line, function, and the code if Python has it.
 FRAME: Final = re.compile(r'^  File "(.+)", line (\d+), in (.+)\n(?:    (\S.*)\n)?', re.M)
 
 
 def raised_at(traceback: str) -> str:
-    """Where an error was raised in the user's own code: the last line that is no library's; empty if there is none."""
+    """Returns the line that raised an error: the last one outside of libraries, "" if the traceback has none."""
     frames = FRAME.findall(traceback)
     own = [frame for frame in frames if not frame[0].startswith((*_library_paths(), "<"))] or frames
     if not own:
@@ -21,8 +21,7 @@ def raised_at(traceback: str) -> str:
 
 @functools.cache
 def _library_paths() -> tuple[str, ...]:
-    """Where lies what users have not written themselves."""
-    import sysconfig  # here, since only failures need it
+    import sysconfig  # only failures need it
 
     return tuple({sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")})
 
@@ -30,7 +29,7 @@ def _library_paths() -> tuple[str, ...]:
 def _relative(file: str) -> str:
     try:
         return str(Path(file).relative_to(Path.cwd()))
-    except (OSError, ValueError):  # it lies elsewhere, or the folder is gone
+    except (OSError, ValueError):  # it is elsewhere, or the current folder was removed
         return file
 
 
@@ -44,12 +43,12 @@ def span(seconds: float) -> str:
 
 
 def pluralize(count: int, noun: str) -> str:
-    """A count and its noun: 1 task, 2 tasks."""
+    """Returns a count and its noun: 1 task, 2 tasks."""
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
 def one_line(text: str, max_length: int = 300) -> str:
-    """Text on one line, without what would drive a terminal; cut where it is longer than *most* characters."""
+    """Returns text on one line, cut to *max_length* characters, without control characters."""
     line = " ".join("".join(char if char.isprintable() else " " for char in text).split())
     return line if len(line) <= max_length else f"{line[: max_length - 1]}…"
 

@@ -1,4 +1,4 @@
-"""The command `dotflow`: which commands there are, and what becomes of what they raise."""
+"""The command `dotflow`: its commands, and the one place that turns their errors into a line and an exit code."""
 
 import os
 import sys
@@ -10,11 +10,11 @@ from typing import Any, Final
 import click
 
 from dotflow import __version__
-from dotflow.cli.command import CONTEXT_SETTINGS
+from dotflow.cli.command import CONTEXT_SETTINGS, DEBUG_OPTION
 from dotflow.cli.error_lines import error_line
 from dotflow.cli.exit_codes import Exit
 
-#: Name -> where the command stands, in the order of the help.
+#: Name -> module and function of the command, in the order of the help.
 COMMANDS: Final[dict[str, str]] = {
     "init": "init:init",
     "start": "start:start",
@@ -27,14 +27,12 @@ ALIASES: Final = {"logs": "log"}
 
 
 class Commands(click.Group):
-    """The commands, each imported when it is asked for."""
+    """The commands, each imported on first use."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """Their names, in the order of the help."""
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """The command of that name, if there is one."""
         target = COMMANDS.get(ALIASES.get(cmd_name, cmd_name))
         if target is None:
             return None
@@ -45,7 +43,7 @@ class Commands(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """As click does, with a guess at what was meant."""
+        """Suggests the nearest name for an unknown command."""
         try:
             return super().resolve_command(ctx, args)
         except click.UsageError as error:
@@ -59,7 +57,7 @@ class Commands(click.Group):
 
 @click.group(cls=Commands, context_settings=CONTEXT_SETTINGS, invoke_without_command=True)
 @click.version_option(__version__, message="dotflow %(version)s")
-@click.option("--debug", is_flag=True, expose_value=False, help="Show the traceback of a mistake, not just a line.")
+@click.option("--debug", **DEBUG_OPTION)
 @click.pass_context
 def dotflow(context: click.Context) -> None:
     """Run pipelines of Python functions: now, on a schedule, and again from where they stopped.
@@ -67,28 +65,28 @@ def dotflow(context: click.Context) -> None:
     \b
     dotflow init my_project                  make a project that runs at once
     dotflow start --step my_module.extract   run a step
-    dotflow log -f                           follow what is written
+    dotflow log -f                           follow the log
     """
     if context.invoked_subcommand is None:
         click.echo(context.get_help())
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the command line, and returns its exit code; a mistake is one line on stderr.
+    """Runs the command line and returns its exit code. An error becomes one line on stderr.
 
     Args:
-        arguments: Those of the command line; the process's own unless given.
+        arguments: The arguments of the command line; by default those of the process.
     """
     args = list(sys.argv[1:] if arguments is None else arguments)
     code: Any = Exit.COMPLETED
     try:
         code = dotflow.main(args, prog_name="dotflow", standalone_mode=False)
         _flush()
-    except BrokenPipeError:  # whoever read our output has gone: nothing is wrong, and nobody is there to be told
+    except BrokenPipeError:  # the reader of our output has ended, which is no error
         _discard_stdout()
     except (KeyboardInterrupt, click.Abort):
         return Exit.INTERRUPTED
-    except Exception as error:  # a mistake of the user, of their modules or of ours: here each gets its words
+    except Exception as error:  # of the user, of their modules or of ours
         if "--debug" in args:
             traceback.print_exception(error)
         click.echo(error_line(error), err=True)
@@ -97,17 +95,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _flush() -> None:
-    if sys.stdout is None:  # the command was started with it closed
+    if sys.stdout is None:  # closed before the start
         return
     try:
         sys.stdout.flush()
     except BrokenPipeError:
         raise
-    except OSError as error:  # a full disk: it is said, but what was done is done, and the exit code tells of that
+    except OSError as error:  # a full disk, say: the exit code still reports the run
         _discard_stdout()
-        click.echo(f"dotflow: what was printed could not be written: {error.strerror}.", err=True)
+        click.echo(f"dotflow: Can't write the output: {error.strerror}.", err=True)
 
 
 def _discard_stdout() -> None:
-    """Python flushes it once more at its end, and would complain there."""
+    """Redirects stdout to /dev/null, since Python flushes it once more at exit."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

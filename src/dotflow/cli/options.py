@@ -1,4 +1,4 @@
-"""The options that `start` and `schedule` share, each with an example."""
+"""The options of `start` and `schedule`."""
 
 from typing import Any, Final
 
@@ -10,10 +10,9 @@ from dotflow.core.types.execution import TypeExecution, hint_for_mode
 
 
 class Mode(click.Choice):  # type: ignore[type-arg]  # generic since click 8.2
-    """One of the modes; a word that is none gets a hint."""
+    """The modes; an unknown one gets a hint."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """As click does, and says what may have been meant."""
         try:
             return super().convert(value, param, ctx)
         except click.BadParameter as error:
@@ -27,24 +26,24 @@ WORKFLOW_OPTIONS: Final = (
     option("-w", "--workflow", metavar="PATH", example="--workflow jobs.nightly:build",
            help="A function that returns a DotFlow, or a DotFlow."),
     option("-i", "--initial-context", metavar="VALUE", example="--initial-context '{\"day\": 3}'",
-           help="What the steps get as initial_context: JSON, or any other text."),
+           help="The initial_context of the steps: JSON, or any other text."),
     option("-c", "--callback", metavar="PATH", example="--callback jobs.tell",
            help="Called as callback(task=task) when a step has ended."),
     option("-m", "--mode", type=Mode(list(map(str, TypeExecution))), default=str(TypeExecution.SEQUENTIAL),
            example="--mode parallel", help="How the steps run: in order, in order in a thread, or all at once."),
     option("-o", "--storage", type=click.Choice(list(map(str, STORAGES))), example="--storage file",
-           help="Where finished steps' values are kept; default is memory. With postgres the database is that of "
-                "$DOTFLOW_POSTGRES_DSN, or of $PGHOST and its like."),
+           help="Where the values of finished steps are stored; default is memory. postgres takes its database from "
+                "$DOTFLOW_POSTGRES_DSN, or from $PGHOST and the other variables of libpq."),
     option("-p", "--path", metavar="PATH", example="--path .storage",
            help="The folder, or database, of --storage file or sqlite."),
     option("--bucket", metavar="NAME", example="--bucket my-bucket",
-           help="The bucket of --storage s3 or gcs, or else $DOTFLOW_BUCKET; credentials come from the environment, as "
-                "usual there."),
-    option("--prefix", metavar="PREFIX", example="--prefix jobs/", help="Where in the bucket; dotflow/ unless given."),
+           help="The bucket of --storage s3 or gcs; $DOTFLOW_BUCKET by default. Credentials come from the "
+                "environment."),
+    option("--prefix", metavar="PREFIX", example="--prefix jobs/", help="The prefix of its keys; dotflow/ by default."),
     option("--region", metavar="REGION", example="--region eu-central-1", help="The bucket's region, with s3."),
     option("--project", metavar="PROJECT", example="--project my-project", help="The bucket's project, with gcs."),
     option("--workflow-id", metavar="ID", example="--workflow-id nightly",
-           help="What the workflow is called from run to run, for --resume; made of --step or --workflow by default."),
+           help="The id of the workflow, by which --resume finds it; derived from --step or --workflow by default."),
     option("--resume", is_flag=True, example="--resume", help="Skip the steps that an earlier run has finished."),
     option("--keep-going", is_flag=True, example="--keep-going", help="Go on with the others after a failure."),
 )
@@ -52,7 +51,7 @@ WORKFLOW_OPTIONS: Final = (
 
 
 def workflow_options(function: F) -> F:
-    """Gives a command all of them, in this order."""
+    """Adds all of WORKFLOW_OPTIONS to a command."""
     for add in reversed(WORKFLOW_OPTIONS):
         function = add(function)
     return function

@@ -1,4 +1,4 @@
-"""The storages that the command line can name, and the options that go with each."""
+"""The storages of the command line, and their options."""
 
 import os
 from collections.abc import Mapping
@@ -14,13 +14,13 @@ if TYPE_CHECKING:
 
 
 class StorageChoice(NamedTuple):
-    """One kind of storage.
+    """A storage that --storage names.
 
     Attributes:
         provider: The name of its class in dotflow.providers.
-        options: The options that it takes; each is the argument of the same name.
-        variables: Arguments that come from a variable of the environment, and its name. An option goes before it, and
-            one of the two is needed. A secret is no option, since others see those; it is empty where none is set.
+        options: Its options; each is the argument of the same name.
+        variables: Arguments -> their environment variables. An option takes precedence, and one of the two is
+            required. A secret is no option, since other users see those; it is empty if its variable is not set.
     """
 
     provider: str
@@ -42,23 +42,23 @@ STORAGE_OPTIONS: Final = tuple(dict.fromkeys(option for choice in STORAGES.value
 
 
 def make_storage(name: str | None, options: Mapping[str, str | None]) -> "Storage | None":
-    """The storage of that name with the options that were given; None where no name was.
+    """Returns the storage of that name with these options; None without a name.
 
     Raises:
-        UsageError: An option that goes with another kind of storage, or one that is missing.
+        UsageError: An option belongs to another storage, or a required one is missing.
     """
     arguments = {option: value for option, value in options.items() if value is not None}
     if name is None:
         if arguments:
             option = next(iter(arguments))
-            kinds = [str(word) for word, choice in STORAGES.items() if option in choice.options]
-            raise click.UsageError(f"--{option} goes with --storage {' or '.join(kinds)}: say which.")
+            names = [str(storage) for storage, choice in STORAGES.items() if option in choice.options]
+            raise click.UsageError(f"--{option} needs a storage. Add --storage {' or '.join(names)}.")
         return None
     choice = STORAGES[TypeStorage(name)]
     for option in arguments:
         if option not in choice.options:
-            takes = ", ".join(f"--{known}" for known in choice.options) or "no options"
-            raise click.UsageError(f"--{option} does not go with --storage {name}, which takes {takes}.")
+            accepted = ", ".join(f"--{known}" for known in choice.options) or "no options"
+            raise click.UsageError(f"Can't use --{option} with --storage {name}, which takes {accepted}. Remove it.")
     for argument, variable in choice.variables.items():
         arguments.setdefault(argument, os.environ.get(variable, ""))
         if argument in choice.options and not arguments[argument]:

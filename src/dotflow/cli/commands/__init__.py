@@ -1,1 +1,1 @@
-"""The commands, one module each, loaded when one is called for."""
+"""The commands, one module each, loaded on first use."""

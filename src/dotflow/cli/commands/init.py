@@ -1,4 +1,4 @@
-"""`dotflow init`: a small complete project that runs at once."""
+"""`dotflow init`: a small complete project."""
 
 import os
 import shlex
@@ -16,7 +16,7 @@ from dotflow.cli.project.wheel import pack
 
 EXAMPLES: Final = """
 \b
-dotflow init                     in the folder where you are, beside what is there
+dotflow init                     in the current folder, beside its own files
 dotflow init my-project          a new folder my-project, with the package my_project
 dotflow init ~/code/my-project   the same, elsewhere
 """
@@ -27,9 +27,8 @@ dotflow init ~/code/my-project   the same, elsewhere
 def init(name: str | None) -> None:
     """Make a project: a pipeline with its tests, ready to run.
 
-    Without NAME it is made in the current folder and named after it; where one of its files is there already, nothing
-    is written. NAME is another folder, which must not exist yet, or be empty; the last part of it is what the project
-    is called. Nothing is fetched, and nothing is overwritten.
+    Without NAME it goes into the current folder and takes its name. NAME is another folder, new or empty; its last part
+    is the name of the project. No file is overwritten, and nothing is downloaded.
     """
     folder = Path(name or "")
     names = nearest_names(_name_of(folder), SAMPLE.project) if name is None else names_of(_name_of(folder))
@@ -43,11 +42,10 @@ def init(name: str | None) -> None:
 
 
 def _name_of(folder: Path) -> str:
-    """Returns the name of a folder, of `.` and `..` too."""
     try:
         return folder.name if folder.name not in {"", ".."} else folder.resolve().name
     except OSError as error:  # the current folder was removed
-        raise click.ClickException(f"Can't tell where {folder} is: {error.strerror}.") from error
+        raise click.ClickException(f"Can't find the folder {folder}: {error.strerror}. Use cd to leave it.") from error
 
 
 def _print_result(folder: Path, names: Names, files: Iterable[str], *, carries_wheel: bool) -> None:
@@ -58,8 +56,8 @@ def _print_result(folder: Path, names: Names, files: Iterable[str], *, carries_w
         click.echo(f"  {path}")
     if carries_wheel:
         click.echo(
-            "\nThis dotflow came from no package index, so the project depends on the copy of it in wheels/. "
-            "To take it from an index one day, change the first line under 'dependencies' in pyproject.toml."
+            "\nThis dotflow did not come from a package index, so the project depends on its copy in wheels/. "
+            "To use an index later, change the first line under 'dependencies' in pyproject.toml."
         )
     click.echo("\nNext:")
     here = [] if folder.resolve() == Path.cwd() else [f"cd {shlex.quote(click.format_filename(folder))}"]

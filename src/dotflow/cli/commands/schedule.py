@@ -1,4 +1,4 @@
-"""dotflow schedule: runs again and again, when they are due."""
+"""`dotflow schedule`: runs whenever they are due."""
 
 from typing import Any, Final
 
@@ -14,25 +14,25 @@ MAX_PREVIEW: Final = 1000
 @click.command(cls=Command, context_settings={"allow_extra_args": True})
 @option(
     "--cron", metavar="EXPRESSION", example="--cron '30 2 * * 1-5'",
-    help="When: five fields, six with seconds first, or @daily and the like.",
+    help="The schedule: five fields, six with seconds first, or @daily and the like.",
 )  # fmt: skip
 @option(
     "--overlap", type=click.Choice(list(map(str, TypeOverlap))), example="--overlap queue",
-    help="What happens when it fires during a run: drop the new one, keep one waiting, or run both. skip unless given.",
+    help="What happens to a run that is due during another: drop it, queue one, or run both; skip by default.",
 )  # fmt: skip
 @option(
     "--timezone", metavar="ZONE", example="--timezone America/New_York",
-    help="Whose clock; this machine's unless given.",
+    help="The time zone of the expression; that of this machine by default.",
 )  # fmt: skip
 @option(
     "--preview", type=click.IntRange(1, MAX_PREVIEW), metavar="N", example="--preview 10",
-    help=f"Print the next N firings, up to {MAX_PREVIEW}, mark the nights when the clocks change, and run nothing.",
+    help=f"Print the next N runs, up to {MAX_PREVIEW}, mark days with a DST change, and run nothing.",
 )  # fmt: skip
 @workflow_options
 def schedule(**options: Any) -> int:
-    """Run a step, or a workflow, whenever it is due, until Ctrl-C or SIGTERM.
+    """Run steps or a workflow whenever they are due, until Ctrl-C or SIGTERM.
 
-    The first signal waits for the run that is going on; a second one stops it.
+    The first signal waits for the current run; a second one stops it.
 
     \b
     dotflow schedule --step jobs.report --cron '30 2 * * *' --timezone Europe/Berlin
@@ -41,7 +41,7 @@ def schedule(**options: Any) -> int:
 
     Exit code: 0 ended by a signal, 2 nothing was run, 130 or 143 stopped in the middle of a run.
     """
-    from dotflow.cli.run.schedule import print_preview, run_schedule  # here, since no help needs it
+    from dotflow.cli.run.schedule import print_preview, run_schedule  # not needed for the help
 
     if options["preview"] is not None:
         return print_preview(options)

@@ -1,4 +1,4 @@
-"""dotflow start: one run, here and now."""
+"""`dotflow start`: one run."""
 
 from typing import Any
 
@@ -11,9 +11,9 @@ from dotflow.cli.options import workflow_options
 @click.command(cls=Command, context_settings={"allow_extra_args": True})
 @workflow_options
 def start(**options: Any) -> int:
-    """Run a step, or a workflow, and wait for its end.
+    """Run steps or a workflow, and wait for the end.
 
-    In a terminal its progress is shown, and then a summary; elsewhere, and with NO_COLOR=1, the log goes to stderr and
+    In a terminal it shows the progress, and then a summary. Elsewhere, and with NO_COLOR=1, the log goes to stderr and
     the summary to stdout, in plain lines.
 
     \b
@@ -22,7 +22,7 @@ def start(**options: Any) -> int:
 
     Exit code: 0 completed, 1 a task failed, 2 nothing was run, 130 interrupted (Ctrl-C), 143 terminated.
     """
-    from dotflow.cli.run.load import RunRequest, build  # here, since the help of all commands needs none of it
+    from dotflow.cli.run.load import RunRequest, build  # not needed for the help
     from dotflow.cli.run.once import run_once
 
     workflow = build(RunRequest.of(options))

@@ -1,1 +1,1 @@
-"""The live view of a run: what is shown, and who writes it to the terminal."""
+"""The live view of a run, and the process that writes it to the terminal."""

@@ -1,4 +1,4 @@
-"""Live: a picture at the bottom of the terminal, and above it, whole, whatever anybody prints meanwhile."""
+"""The display: the live view at the bottom of the terminal, and all output whole above it."""
 
 import contextlib
 import io
@@ -18,24 +18,24 @@ from rich.cells import cell_len
 from rich.console import Console, ConsoleDimensions, RenderableType
 
 WRITER_SCRIPT: Final = Path(__file__).with_name("terminal_writer.py")
-REFRESH_INTERVAL: Final = 0.1  # seconds between two pictures
+REFRESH_INTERVAL: Final = 0.1  # seconds
 EXIT_TIMEOUT: Final = 0.5  # seconds; the writer goes on after it while a program left behind still prints
 ESCAPES: Final = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]")
 
-#: Makes the picture for so many columns and lines, and whether it has to be ASCII.
+#: Returns the view for so many columns and lines; the third argument says whether it has to be ASCII.
 Draw = Callable[[int, int, bool], RenderableType]
 
 
 class Display:
-    """While it is entered, the terminal shows the picture, made anew ten times a second.
+    """Shows the view while it is entered, and draws it ten times a second.
 
-    The process's own stdout and stderr, where they are that terminal, lead into a pipe meanwhile, and painter.py, a
-    process of its own, writes what comes out of it above the picture: prints, log handlers made long before, C code,
-    programs that steps start, workers. A thread makes the pictures, so that no lock of theirs can be torn by a timeout.
+    Meanwhile stdout and stderr of the process, if they are the terminal, lead into a pipe. terminal_writer.py, a
+    process of its own, writes the output above the view: prints, old log handlers, C code, programs, workers. A thread
+    draws the view, so a timeout can't leave one of its locks held.
 
     Args:
         stream: stdout, a terminal.
-        draw: Makes the picture.
+        draw: Draws the view.
     """
 
     def __init__(self, stream: TextIO, draw: Draw) -> None:
@@ -55,7 +55,7 @@ class Display:
             self._terminal = os.dup(self._stream.fileno())
             opened.callback(os.close, self._terminal)
             output, input_end = os.pipe()
-            opened.callback(os.close, output)  # kept, so that nobody's print fails should the painter be killed
+            opened.callback(os.close, output)  # open here too, so that prints don't fail if the writer is killed
             self._writer = _start_writer(self._terminal, output, opened)
             for descriptor in (1, 2):
                 if os.isatty(descriptor):
@@ -88,7 +88,7 @@ class Display:
         assert self._writer is not None
         try:
             self._writer.sendall(data)
-        except OSError:  # the painter was killed: what is printed goes straight to the terminal again
+        except OSError:  # the writer was killed: output goes directly to the terminal again
             for descriptor in (1, 2):
                 if not os.isatty(descriptor):
                     os.dup2(self._terminal, descriptor)
@@ -96,13 +96,13 @@ class Display:
         return True
 
     def _render(self) -> list[tuple[str, int]]:
-        """Its lines and their widths, narrower by one than the terminal, so that none is ever wrapped."""
+        """Returns the lines of the view and their widths, one less than the terminal's, so that none is wrapped."""
         columns, lines = self._terminal_size()
         self._console.size = ConsoleDimensions(columns - 1, lines)
         try:
             with self._console.capture() as captured:
                 self._console.print(self._draw(columns - 1, lines, self._ascii_only), end="")
-        except Exception as error:  # no picture is worth a run: what is printed still gets through
+        except Exception as error:  # a view that fails must not fail the run
             message = f"(no progress is shown: {type(error).__name__}: {error})".splitlines()[0][: columns - 1]
             return [(message, len(message))]
         rendered = captured.get().rstrip("\n").splitlines()[: lines - 1]
@@ -119,7 +119,7 @@ class Display:
 
 
 def _start_writer(terminal: int, output: int, opened: contextlib.ExitStack) -> socket.socket:
-    """Starts it, and sees to its end; gives our side of its control."""
+    """Starts the writer, has *opened* end it, and returns the socket that controls it."""
     own, other = socket.socketpair()
     with other:
         process = subprocess.Popen(
@@ -135,8 +135,8 @@ def _start_writer(terminal: int, output: int, opened: contextlib.ExitStack) -> s
 
 
 def _finish(control: socket.socket) -> None:
-    """Waits until all that was printed stands in the terminal, and nothing below it."""
-    with contextlib.suppress(OSError):  # the painter was killed
+    """Waits until all output is in the terminal, and the view is erased."""
+    with contextlib.suppress(OSError):  # the writer was killed
         control.sendall(b"\n")
         control.recv(1)
     control.close()
@@ -146,7 +146,7 @@ def _wait_or_detach(process: subprocess.Popen[bytes]) -> None:
     try:
         process.wait(EXIT_TIMEOUT)
     except subprocess.TimeoutExpired:
-        process.returncode = 0  # nobody waits for it any more: it passes on what a program left behind prints
+        process.returncode = 0  # keeps Popen from a warning; the writer ends with the last program that prints
 
 
 def _restore(previous: int, descriptor: int) -> None:
@@ -155,7 +155,7 @@ def _restore(previous: int, descriptor: int) -> None:
 
 
 def _open_closed_streams() -> None:
-    """Opens /dev/null in the place of closed ones of 0, 1 and 2, so that nothing else gets their numbers."""
+    """Opens /dev/null for closed standard streams, so that no other file gets their descriptors."""
     while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
         pass
     os.close(descriptor)

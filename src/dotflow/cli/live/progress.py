@@ -1,8 +1,7 @@
-"""Progress: where the tasks of a run stand while it goes on, as its events tell."""
+"""Progress: the state of the tasks of a run, updated by its events."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Final
 
 from dotflow import clock
 from dotflow.abc.history import History
@@ -19,23 +18,21 @@ from dotflow.core.events import (
 from dotflow.core.task import STATUS_AFTER, Task
 from dotflow.core.types.status import TypeStatus
 
-DONE: Final = (TypeStatus.COMPLETED, TypeStatus.FAILED)
-
 
 @dataclass(slots=True)
 class Row:
-    """One task.
+    """The state of one task. Times are on the monotonic clock.
 
     Attributes:
-        name: The step's.
-        group: The group it belongs to.
-        attempts: How many it may have.
-        status: Where it stands.
-        attempt: The number of its last attempt, from 1; 0 before.
-        restored: Whether its value was found, so that it did not run.
-        retry_at: When its next attempt begins, on the monotonic clock; only while its status is RETRY.
-        began: When its first attempt began, on that clock.
-        ended: When it ended.
+        name: The name of the step.
+        group: The group of the task.
+        attempts: The number of attempts that the policy allows.
+        status: The status.
+        attempt: The number of the last attempt, from 1; 0 before.
+        restored: Whether its value was restored.
+        retry_at: The time of the next attempt; only while the status is RETRY.
+        started: The time of the first attempt.
+        ended: The time of its end.
     """
 
     name: str
@@ -50,17 +47,17 @@ class Row:
 
     @property
     def is_done(self) -> bool:
-        """Whether nothing more will happen to it."""
-        return self.status in DONE
+        """Whether it has completed or failed."""
+        return self.status in (TypeStatus.COMPLETED, TypeStatus.FAILED)
 
     def seconds(self, now: float) -> float | None:
-        """How long it has taken, or took; None before it has begun, and where it need not run."""
+        """Returns its duration so far; None before the first attempt, and for a restored task."""
         if self.started is None:
             return None
         return (now if self.ended is None else self.ended) - self.started
 
     def apply(self, event: Event) -> None:
-        """Notes what happened to it."""
+        """Updates it by an event of its task."""
         self.status = STATUS_AFTER[type(event)]
         match event:
             case AttemptStarted():
@@ -75,15 +72,15 @@ class Row:
 
 
 class Progress(History):
-    """All tasks of a run. It stands in for the workflow's own history, which is told as before.
+    """The state of all tasks of a run. It wraps the workflow's own history, which receives all events, too.
 
     Attributes:
         rows: A Row for each task, in order.
-        groups: The same by group, in the order in which the groups were first named.
+        groups: Name of a group -> its rows, in the order of their first tasks.
 
     Args:
-        tasks: The workflow's tasks.
-        then: The workflow's own history, if it has one.
+        tasks: The tasks of the workflow.
+        history: The history of the workflow, if it has one.
     """
 
     def __init__(self, tasks: Iterable[Task], history: History | None = None) -> None:
@@ -103,5 +100,5 @@ class Progress(History):
             self._history.record(run_id, event)
 
     def seconds(self, now: float) -> float:
-        """How long the run has taken so far."""
+        """Returns the duration of the run so far."""
         return 0.0 if self._started is None else now - self._started

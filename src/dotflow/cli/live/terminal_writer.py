@@ -1,12 +1,12 @@
-"""The process that writes to the terminal while a run is shown: what is printed, and below it the picture.
+"""The process that writes to the terminal during a run: the output and, below it, the view.
 
-It runs as a script and imports nothing of ours. It is a process of its own so that nothing that happens to the run can
-hurt what is seen of it: code that holds the interpreter's lock can't keep prints back, what was printed last is there
-after a crash, the cursor comes back after `kill -9`, and a program that a step has left behind may go on printing.
+It runs as a script and imports the standard library only. As a process of its own it works whatever happens to the run:
+code that holds the interpreter's lock can't delay prints, the last output appears after a crash, `kill -9` leaves the
+cursor visible, and a program that a step left behind can print.
 
-python terminal_writer.py TERMINAL TEXT CONTROL, three descriptors: the terminal; a pipe of what is printed; a socket on
-which pictures come, each a JSON array of [line, its width] on a line of its own. An empty line, or its end, is the end
-of the picture; then a byte is sent back, and what is still printed is passed on until nobody can print any more.
+python terminal_writer.py TERMINAL OUTPUT CONTROL, three descriptors: the terminal, a pipe with the output, and a socket
+that receives views. A view is a line with a JSON array of [line, width]. An empty line, or the end of the socket, ends
+the view. The writer answers with a byte, and passes output on until the pipe is closed.
 """
 
 import contextlib
@@ -18,36 +18,36 @@ import signal
 import sys
 import unicodedata
 
-CHUNK = 65_536  # bytes: what a pipe holds on Linux, unless it was enlarged
-MAX_PIPE_CHUNKS = 16  # a pipe holds no more than these, fs.pipe-max-size
-MAX_SHOWN = 4096  # bytes of a line that has no end yet
-MAX_KEPT = 1 << 20  # bytes, where the line returns to its beginning: the older ones have been written over
+CHUNK = 65_536  # bytes: the capacity of a pipe on Linux by default
+MAX_PIPE_CHUNKS = 16  # the capacity at most, in chunks: fs.pipe-max-size
+MAX_SHOWN = 4096  # bytes of a partial line
+MAX_KEPT = 1 << 20  # bytes of a partial line that returns to its beginning, as progress bars do
 HIDE_CURSOR, SHOW_CURSOR, ERASE_BELOW = b"\x1b[?25l", b"\x1b[?25h", b"\x1b[J"
 ESCAPES = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b.")
 
 
 class TerminalWriter:
-    """The terminal, what is printed above, and the picture below."""
+    """The terminal, the output above and the view below."""
 
     def __init__(self, terminal: int, output: int, control: int) -> None:
         self._terminal, self._output, self._control = terminal, output, control
-        self._received = b""  # a picture that has not come as a whole
+        self._received = b""  # an incomplete view
         self._view: list[tuple[str, int]] = []
-        self._widths: list[int] = []  # of the lines that stand in the terminal
+        self._widths: list[int] = []  # of the lines in the terminal
         self._drawn: list[str] = []
-        self._partial = bytearray()  # what was printed of a line that has no end yet
+        self._partial = bytearray()  # output after the last line break
         self._is_finished = False
         self._is_paused = False  # by Ctrl-Z
         self._is_hidden = False
         self._wakeup, self._wakeup_writer = os.pipe()
 
     def run(self) -> None:
-        """Paints until the picture's end, then passes on what is printed until nobody can print any more."""
+        """Writes output and views until the end of the view, then output until the pipe is closed."""
         for descriptor in (self._output, self._wakeup, self._wakeup_writer):
             os.set_blocking(descriptor, False)
         signal.set_wakeup_fd(self._wakeup_writer)  # ends select(), which Python would resume after the handler
         for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, signal.SIG_IGN)  # those are the run's: its end is told
+            signal.signal(number, signal.SIG_IGN)  # they are for the run, which ends the view
         for number in (signal.SIGTSTP, signal.SIGCONT):
             signal.signal(number, self._set_paused)
         self._write(HIDE_CURSOR)
@@ -61,14 +61,14 @@ class TerminalWriter:
                 self._receive()
             self._draw(self._read_output(MAX_PIPE_CHUNKS if self._is_finished else 1))
         self._write(SHOW_CURSOR)
-        with contextlib.suppress(OSError):  # it is gone
+        with contextlib.suppress(OSError):  # the run has ended
             os.write(self._control, b".")
         os.set_blocking(self._output, True)
         while chunk := os.read(self._output, CHUNK):
             self._write(chunk)
 
     def _receive(self) -> None:
-        """Takes the newest picture."""
+        """Receives the newest view."""
         try:
             data = os.read(self._control, CHUNK)
         except OSError:
@@ -97,7 +97,7 @@ class TerminalWriter:
             self._write(erase + complete + "\n".join(drawn).encode("utf-8", "replace"))
 
     def _complete_lines(self, output: bytes) -> bytes:
-        """What can be written above the picture now; at its end all there is, ended."""
+        """Returns the lines that are complete, at the end of the view all output, and keeps the rest."""
         end = len(output) if self._is_finished else output.rfind(b"\n") + 1
         if not end and not self._is_finished:
             self._partial += output
@@ -109,7 +109,7 @@ class TerminalWriter:
         return complete if not complete or complete.endswith(b"\n") else complete + b"\n"
 
     def _partial_line(self, columns: int) -> list[tuple[str, int]]:
-        """A line that has no end yet, as far as it can be shown on one: that of a progress bar, say."""
+        """Returns the incomplete line, a progress bar, say, cut to the terminal."""
         tail = bytes(self._partial[-MAX_SHOWN:]).decode("utf-8", "replace")
         text = "".join(char for char in ESCAPES.sub("", tail.rstrip("\r").rpartition("\r")[2]) if char.isprintable())
         width = 0
@@ -121,7 +121,7 @@ class TerminalWriter:
         return [(text, width)] if text else []
 
     def _erase_sequence(self, columns: int) -> bytes:
-        """To the picture's beginning, and away with it. A terminal made narrower has wrapped its lines meanwhile."""
+        """Returns the escape sequence that erases the view, whose lines a narrower terminal has wrapped."""
         height = sum(max(1, -(-width // columns)) for width in self._widths)
         return b"\r" + (b"\x1b[%dA" % (height - 1) if height > 1 else b"") + ERASE_BELOW
 
@@ -134,16 +134,16 @@ class TerminalWriter:
         self._is_paused = number == signal.SIGTSTP
 
     def _toggle(self) -> None:
-        """Ctrl-Z: the shell gets the terminal as it was; after `fg` the picture comes again.
+        """Erases the view at Ctrl-Z, and draws it again after `fg`.
 
-        This process itself is not stopped: whoever waits for it, once the run goes on, must not wait in vain.
+        The writer itself goes on, so that the run never waits for a stopped process.
         """
         self._is_hidden = not self._is_hidden
         self._write(self._erase_sequence(self._columns()) + (SHOW_CURSOR if self._is_hidden else HIDE_CURSOR))
         self._drawn, self._widths = [], []
 
     def _write(self, data: bytes) -> None:
-        with contextlib.suppress(OSError):  # the terminal is gone: nobody looks any more
+        with contextlib.suppress(OSError):  # the terminal was closed
             while data:
                 data = data[os.write(self._terminal, data) :]
 

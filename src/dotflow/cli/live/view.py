@@ -1,4 +1,4 @@
-"""The live view: every task with its status, attempt and time, groups side by side, fitted to the terminal."""
+"""The live view: each task with its status, attempt and time, groups side by side, fitted to the terminal."""
 
 from collections.abc import Sequence
 from itertools import islice
@@ -13,14 +13,14 @@ from dotflow.cli.formatting import one_line, span
 from dotflow.cli.live.progress import Progress, Row
 from dotflow.core.types.status import TypeStatus
 
-MIN_GROUP_WIDTH: Final = 38  # columns that a group needs for all that is told of a task
-MAX_GROUP_WIDTH: Final = 76  # beyond that the eye loses the line
+MIN_GROUP_WIDTH: Final = 38  # characters of a task's line
+MAX_GROUP_WIDTH: Final = 76  # characters; longer lines are hard to read
 GAP: Final = 2
 SPINNER: Final = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
 ASCII_SPINNER: Final = "|/-\\"
-SPINS_PER_SECOND: Final = 10.0  # a second
+SPINS_PER_SECOND: Final = 10.0
 
-#: Status -> its sign, the same where the terminal knows ASCII only, and its style.
+#: Status -> its symbol, the symbol in ASCII, and its style.
 SYMBOLS: Final = {
     TypeStatus.NOT_STARTED: ("·", ".", "dim"),
     TypeStatus.IN_PROGRESS: ("", "", "cyan"),
@@ -33,7 +33,7 @@ ACTIVE: Final = (TypeStatus.IN_PROGRESS, TypeStatus.RETRY)
 
 
 def symbol(status: TypeStatus, *, ascii_only: bool, now: float = 0.0) -> Text:
-    """One character for a status, in its colour; a running one turns."""
+    """Returns the symbol of a status in its style; that of a running task is a spinner."""
     character, plain, style = SYMBOLS[status]
     if not character:
         spinner = ASCII_SPINNER if ascii_only else SPINNER
@@ -42,7 +42,7 @@ def symbol(status: TypeStatus, *, ascii_only: bool, now: float = 0.0) -> Text:
 
 
 def render(progress: Progress, title: str, now: float, width: int, height: int, ascii_only: bool = False) -> Table:
-    """What is shown at the moment *now* (monotonic) in a terminal of *width* columns and *height* lines."""
+    """Returns the view at the time *now* (monotonic) for a terminal of *width* columns and *height* lines."""
     groups = len(progress.groups)
     columns = max(1, min(groups, (width + GAP) // (MIN_GROUP_WIDTH + GAP)))
     group_width = min(MAX_GROUP_WIDTH, (width - GAP * (columns - 1)) // columns)
@@ -50,7 +50,7 @@ def render(progress: Progress, title: str, now: float, width: int, height: int, 
     max_rows = (height - 5) // max(1, ceil(groups / columns)) - (2 if groups > 1 else 0)
     done = f"{_count_done(progress.rows)}/{len(progress.rows)} done  {span(progress.seconds(now))}"
     view = Table.grid(expand=False)
-    view.add_row("")  # between what is printed and the picture
+    view.add_row("")  # between the output and the view
     view.add_row(_heading(one_line(title), done, total_width, 26))
     view.add_row(_bar(progress, total_width, ascii_only))
     if max_rows < 2 and groups > 1:
@@ -76,15 +76,20 @@ def _active(rows: Sequence[Row]) -> list[Row]:
 
 
 def _heading(name: str, right: str, width: int, right_width: int) -> Table:
-    line = Table.grid(expand=False)
-    line.add_column(width=max(1, width - right_width), no_wrap=True, overflow="ellipsis")
-    line.add_column(width=right_width, justify="right", no_wrap=True)
+    line = _grid(max(1, width - right_width - 1), right_width, right=(1,))
     line.add_row(Text(name, "bold"), Text(right, "dim"))
     return line
 
 
+def _grid(*widths: int, right: tuple[int, ...]) -> Table:
+    """Returns an empty grid with columns of these widths; *right* has the indexes of those that align right."""
+    grid = Table.grid(padding=(0, 1, 0, 0), expand=False)
+    for index, width in enumerate(widths):
+        grid.add_column(width=width, justify="right" if index in right else "left", no_wrap=True, overflow="ellipsis")
+    return grid
+
+
 def _bar(progress: Progress, width: int, ascii_only: bool) -> Text:
-    """How far it has come: what completed, what failed, what is left."""
     failed = sum(row.status is TypeStatus.FAILED for row in progress.rows)
     done = _count_done(progress.rows)
     count = max(1, len(progress.rows))
@@ -98,17 +103,12 @@ def _bar(progress: Progress, width: int, ascii_only: bool) -> Text:
 
 
 def _group(group: str, rows: Sequence[Row], now: float, width: int, max_rows: int, ascii_only: bool) -> Table:
-    """The tasks of one group, in *room* lines at the most, below its name."""
+    """Returns the tasks of a group, in *max_rows* lines at most, below its name."""
     block = Table.grid(expand=False)
     if group:
         block.add_row("")
         block.add_row(_heading(group, f"{_count_done(rows)}/{len(rows)}", width, 8))
-    lines = Table.grid(padding=(0, 1, 0, 0), expand=False)
-    lines.add_column(width=1)
-    lines.add_column(width=width - 29, no_wrap=True, overflow="ellipsis")
-    lines.add_column(width=11, no_wrap=True)
-    lines.add_column(width=4, justify="right", no_wrap=True, overflow="ellipsis")
-    lines.add_column(width=8, justify="right", no_wrap=True)
+    lines = _grid(1, width - 29, 11, 4, 8, right=(3, 4))
     before, visible, after = window(rows, max_rows)
     if before:
         lines.add_row("", Text(f"… {before} before", "dim"))
@@ -138,10 +138,10 @@ def _time(row: Row, now: float) -> str:
 
 
 def window(rows: Sequence[Row], max_rows: int) -> tuple[int, Sequence[Row], int]:
-    """What of a long list is shown in *room* lines: how many are left out before, the rows, how many after.
+    """Returns how many rows of a long list to omit before, the rows that fit in *max_rows* lines, and how many after.
 
-    It begins with the first that is not over yet, and the one before it where there is room. A line that says how many
-    are left out stands in for two or more before.
+    They begin with the last row that is done, if it fits, and include the first that is not. The count of omitted rows
+    takes a line, so two or more are omitted before, or none.
     """
     if len(rows) <= max_rows:
         return 0, rows, 0
@@ -157,13 +157,8 @@ def window(rows: Sequence[Row], max_rows: int) -> tuple[int, Sequence[Row], int]
 
 
 def _active_groups(progress: Progress, now: float, width: int, max_rows: int, ascii_only: bool) -> Table:
-    """Many groups: a line for each that is at work, and how many others there are."""
-    lines = Table.grid(padding=(0, 1, 0, 0), expand=False)
-    lines.add_column(width=1)
-    lines.add_column(width=(width - 22) // 2, no_wrap=True, overflow="ellipsis")
-    lines.add_column(width=7, justify="right", no_wrap=True)
-    lines.add_column(width=(width - 22) // 2, no_wrap=True, overflow="ellipsis")
-    lines.add_column(width=8, justify="right", no_wrap=True)
+    """Returns a line for each group with a running task, and the count of the other groups."""
+    lines = _grid(1, (width - 22) // 2, 7, (width - 22) // 2, 8, right=(2, 4))
     active = ((name, rows, row) for name, rows in progress.groups.items() for row in _active(rows)[:1])
     visible = list(islice(active, max(1, max_rows - 1)))
     for name, rows, row in visible:

@@ -1,1 +1,1 @@
-"""Making a new project from the template."""
+"""A new project, made from the template."""

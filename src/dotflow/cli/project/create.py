@@ -64,7 +64,7 @@ def make(folder: Path, files: Mapping[str, bytes]) -> None:
 
 
 def add(folder: Path, files: Mapping[str, bytes]) -> None:
-    """Writes *files* into a folder beside its own, of which none is touched.
+    """Writes *files* into a folder, beside its own files, which stay as they are.
 
     Raises:
         click.ClickException: A file exists already, or can't be written; nothing is left behind.
@@ -72,8 +72,8 @@ def add(folder: Path, files: Mapping[str, bytes]) -> None:
     existing = [path for path in files if _is_taken(folder / path)]
     if existing:
         raise click.ClickException(
-            f"Can't make the project here: these exist already: {', '.join(existing)}. "
-            f"Move them away, or make it in a folder of its own: dotflow init {SAMPLE.project}."
+            f"Can't make the project here: these files exist already: {', '.join(existing)}. "
+            f"Move them away, or use a new folder: dotflow init {SAMPLE.project}."
         )
     created: list[Path] = []
     try:

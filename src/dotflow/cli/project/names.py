@@ -1,4 +1,4 @@
-"""What a new project may be called, and what its import package is called then."""
+"""The names of a new project and of its import package."""
 
 import importlib.util
 import keyword
@@ -12,9 +12,9 @@ import click
 
 #: As in packaging.python.org/specifications/name-normalization
 PROJECT_NAME: Final = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?")
-MAX_LENGTH: Final = 60  # characters; beyond it the lines of the made project would no longer be as a formatter has them
+MAX_LENGTH: Final = 60  # characters; with longer names a formatter would change the project's lines
 
-#: What the made project consists of or is checked with: a package of that name would stand in its way.
+#: Names that the project and its tools use themselves.
 IN_USE: Final = frozenset(
     {"build", "conftest", "dist", "hatchling", "mypy", "output", "pip", "pytest", "ruff", "setuptools", "src"}
     | {"test", "tests", "wheel", "wheels"}
@@ -22,27 +22,27 @@ IN_USE: Final = frozenset(
 
 
 class Names(NamedTuple):
-    """A project's name, as pip and readers know it, and the name that is imported."""
+    """The name of a project, and of the package that is imported."""
 
     project: str
     package: str
 
 
 def is_installed(package: str) -> bool:
-    """Whether an import of that name finds something already; a mere folder on the path does not count."""
+    """Returns whether a package can be imported; a mere folder on the path does not count."""
     spec = importlib.util.find_spec(package)
     return spec is not None and spec.origin is not None
 
 
 def names_of(project: str, installed: Callable[[str], bool] = is_installed) -> Names:
-    """The names of a project that is called *project*.
+    """Returns the names of a project.
 
     Args:
-        project: What the user typed, or the last part of the path that they typed.
-        installed: Whether a package of that import name is there already.
+        project: The name of the project.
+        installed: Returns whether a package is installed.
 
     Raises:
-        click.UsageError: It can't be called that; the message says why and proposes another name.
+        click.UsageError: The name is invalid; the message suggests another one.
     """
     package = _package(project)
     objection = _objection(project, package, installed)
@@ -50,17 +50,17 @@ def names_of(project: str, installed: Callable[[str], bool] = is_installed) -> N
         return Names(project, package)
     suggestion = _suggestion(project, installed)
     hint = f" Did you mean '{suggestion}'?" if suggestion else ""
-    message = f"A project can't be called {project!r}: {objection}.{hint}"
+    message = f"Invalid project name {project!r}: {objection}.{hint}"
     raise click.UsageError(message, click.get_current_context(silent=True))
 
 
 def nearest_names(text: str, default: str, installed: Callable[[str], bool] = is_installed) -> Names:
-    """Makes the names of a project out of any text, such as a folder's name.
+    """Returns the valid names that are nearest to a text.
 
     Args:
-        text: It is the project's name itself where that will do, else what is like it.
-        otherwise: What the project is called where nothing of the text will do.
-        installed: Whether a package of that import name is there already.
+        text: Any text, such as the name of a folder.
+        default: The name of the project if none is near.
+        installed: Returns whether a package is installed.
     """
     return names_of(_suggestion(text, installed) or default, installed)
 
@@ -70,28 +70,26 @@ def _package(project: str) -> str:
 
 
 def _objection(project: str, package: str, installed: Callable[[str], bool]) -> str | None:
-    """What speaks against the name; None if nothing does."""
     if not PROJECT_NAME.fullmatch(project):
-        return "a name is made of the letters a to z, digits and, between them, '-', '_' or '.'"
+        return "use the letters a to z, digits and, between them, '-', '_' or '.'"
     if len(project) > MAX_LENGTH:
-        return f"it has {len(project)} characters, and {MAX_LENGTH} are the most"
+        return f"it has {len(project)} characters, and the limit is {MAX_LENGTH}"
     if package[0].isdigit():
-        return f"it would be imported as '{package}', and that can't begin with a digit"
+        return f"its package '{package}' can't begin with a digit"
     if keyword.iskeyword(package):
-        return f"it would be imported as '{package}', which is a word of Python's grammar"
+        return f"its package '{package}' would be a keyword of Python"
     if package in sys.stdlib_module_names:
-        return f"it would be imported as '{package}', like the module of Python's own"
+        return f"its package '{package}' would hide a module of Python"
     if package == "dotflow":
-        return "that is this library's own name"
+        return "this library has that name"
     if package in IN_USE:
-        return f"'{package}' is what the project itself has a use for"
+        return f"the project itself uses '{package}'"
     if installed(package):
-        return f"it would be imported as '{package}', and a package of that name is installed here already"
+        return f"a package '{package}' is installed already"
     return None
 
 
 def _suggestion(project: str, installed: Callable[[str], bool]) -> str | None:
-    """A name like it that could be used."""
     letters = unicodedata.normalize("NFKD", project).encode("ascii", "ignore").decode()
     ascii_name = re.sub(r"[^A-Za-z0-9._-]+", "-", letters).strip("-._")
     digits, rest = re.fullmatch(r"([\d._-]*)(.*)", ascii_name).groups()  # type: ignore[union-attr]  # it always matches

@@ -1,1 +1,1 @@
-"""Running a workflow from the command line: from options to exit code."""
+"""Runs of the command line: from options to exit code."""

@@ -1,18 +1,18 @@
-"""The id of a workflow that was given none: made of what was to be run, so it is the same in every run."""
+"""The id of a workflow without one, derived from its dotted paths: the same in every run."""
 
 from collections.abc import Sequence
 from hashlib import sha256
 from typing import Final
 
-MAX_LENGTH: Final = 100  # characters; every line of the log carries the id
+MAX_LENGTH: Final = 100  # characters; every line of the log has the id
 
 
 def derived_id(steps: Sequence[str], workflow: str | None) -> str:
-    """Makes the id of the dotted paths. `jobs.load` and `jobs:load` make the same one.
+    """Returns the id for dotted paths; `jobs.load` and `jobs:load` have the same one.
 
     Args:
-        steps: The paths of the steps, in the order in which they run.
-        workflow: The path of a factory, where there are no steps.
+        steps: The paths of the steps, in order.
+        workflow: The path of a factory, if there are no steps.
     """
     if workflow is not None:
         module, _, name = workflow.replace(":", ".").rpartition(".")
@@ -21,7 +21,7 @@ def derived_id(steps: Sequence[str], workflow: str | None) -> str:
 
 
 def _shorten(text: str) -> str:
-    """Keeps a text that is short; a long one ends with a digest of all of it."""
+    """Cuts a long text and appends a digest of all of it."""
     if len(text) <= MAX_LENGTH:
         return text
     digest = f"~{sha256(text.encode()).hexdigest()[:16]}"

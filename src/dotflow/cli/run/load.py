@@ -1,4 +1,4 @@
-"""From the options of `start` and `schedule` to a workflow."""
+"""The workflow that the options of `start` and `schedule` describe."""
 
 import inspect
 import json
@@ -21,7 +21,7 @@ from dotflow.workflow import DotFlow
 
 
 class RunRequest(NamedTuple):
-    """What the command line was given of a workflow; the names are those of the options."""
+    """The options that describe a workflow, by their names."""
 
     step: Sequence[str]
     workflow: str | None
@@ -34,43 +34,40 @@ class RunRequest(NamedTuple):
 
     @classmethod
     def of(cls, options: Mapping[str, Any]) -> "RunRequest":
-        """From what click hands over, with what is no concern of the workflow left out."""
+        """Selects them from all options of a command."""
         names = set(cls._fields) - {"storage_options"}
         storage_options = {name: options[name] for name in STORAGE_OPTIONS}
         return cls(**{name: options[name] for name in names}, storage_options=storage_options)
 
 
 def build(request: RunRequest) -> DotFlow:
-    """Makes the workflow that was asked for, ready to run: where its values last, it has an id that lasts, too.
+    """Builds a workflow to run. With a storage that outlives the process it has an id, by which a resume finds it.
 
     Raises:
-        UsageError: Options that don't go together.
-        DotflowError: A path that leads nowhere, or a definition that is wrong.
+        UsageError: Options can't be used together.
+        DotflowError: A path leads nowhere, or a definition is wrong.
     """
     workflow = load(request)
     if not workflow.is_named and workflow.config.storage.outlives_process:
         workflow.set_id(derived_id(request.step, request.workflow))
         of, other = ("--step", "--workflow-id") if request.step else ("--workflow", "DotFlow(workflow_id=...)")
-        workflow.config.log.note(f"Workflow id: {workflow.workflow_id} (made of {of}; {other} gives another one).")
+        workflow.config.log.note(f"Workflow id: {workflow.workflow_id} (derived from {of}; {other} sets another one).")
     return workflow
 
 
 def load(request: RunRequest) -> DotFlow:
-    """Makes the workflow with the id that it has by itself. The current folder is importable from here on.
-
-    Raises:
-        UsageError: Options that don't go together.
-        DotflowError: A path that leads nowhere, or a definition that is wrong.
-    """
+    """Builds a workflow without a derived id, and makes the current folder importable. Raises as `build` does."""
     _make_folder_importable()
     if bool(request.step) == bool(request.workflow):
-        raise click.UsageError(RUN_HINT + (", but not both." if request.step else "."))
+        raise click.UsageError(
+            "Can't run both --step and --workflow. Use one." if request.step else f"Nothing to run. {RUN_HINT}"
+        )
     storage = make_storage(request.storage, request.storage_options)
     workflow = _from_factory(request) if request.workflow else _from_steps(request)
     if storage is not None:
         workflow.config.storage = storage
     if request.resume and not workflow.config.storage.outlives_process:
-        raise click.UsageError("--resume needs a storage that outlives a process: add --storage file, for example.")
+        raise click.UsageError("--resume needs a storage that outlives the process. Add --storage file, for example.")
     return workflow
 
 
@@ -79,7 +76,7 @@ def _make_folder_importable() -> None:
         here = str(Path.cwd())
     except FileNotFoundError:
         raise click.ClickException(
-            "The folder that you are in was deleted. Go to one that is there, with cd."
+            "Can't import anything: the current folder was removed. Use cd to leave it."
         ) from None
     if not {"", here} & set(sys.path):
         sys.path.insert(0, here)
@@ -96,30 +93,29 @@ def _from_factory(request: RunRequest) -> DotFlow:
     for option in ("initial_context", "callback", "workflow_id"):
         if getattr(request, option) is not None:
             name = option.replace("_", "-")
-            raise click.UsageError(f"--{name} goes with --step; with --workflow, the factory decides about that.")
+            raise click.UsageError(f"Can't use --{name} with --workflow. Set it in the factory, or use --step.")
     path = str(request.workflow)
     target = resolve(path, list_actions=False)
-    made = target if isinstance(target, DotFlow) else _call_factory(path, target)
-    if not isinstance(made, DotFlow):
+    workflow = target if isinstance(target, DotFlow) else _call_factory(path, target)
+    if not isinstance(workflow, DotFlow):
+        verb = "is" if workflow is target else "returned"
         raise click.UsageError(
-            f"--workflow {path} leads to {'' if made is target else 'a function that returned '}{made!r} "
-            f"({name_of(type(made))}). It takes the path of a function that returns a DotFlow, or of a DotFlow."
+            f"--workflow {path} {verb} {workflow!r} ({name_of(type(workflow))}). "
+            f"Use the path of a function that returns a DotFlow, or of a DotFlow."
         )
-    return made
+    return workflow
 
 
 def _call_factory(path: str, factory: Any) -> Any:
     if isinstance(factory, Action):
-        raise click.UsageError(f"--workflow {path} leads to a step. Run it with --step {path}.")
+        raise click.UsageError(f"--workflow {path} is a step. Use --step {path}.")
     if not callable(factory):
         return factory
     missing = _missing_arguments(factory)
     if missing:
-        raise click.UsageError(
-            f"--workflow {path} is called without arguments, and it needs {missing}: give them defaults."
-        )
+        raise click.UsageError(f"Can't call --workflow {path} without {missing}. Give each parameter a default.")
     if inspect.iscoroutinefunction(factory):
-        raise click.UsageError(f"--workflow {path} is a coroutine function; it takes a plain one, without async.")
+        raise click.UsageError(f"--workflow {path} is a coroutine function. Remove its async.")
     try:
         return factory()
     except DotflowError:
@@ -132,7 +128,7 @@ def _call_factory(path: str, factory: Any) -> Any:
 def _missing_arguments(factory: Callable[..., Any]) -> str:
     try:
         parameters = inspect.signature(factory).parameters.values()
-    except (TypeError, ValueError):  # written in C: the call will tell
+    except (TypeError, ValueError):  # written in C: the call raises, if at all
         return ""
     return ", ".join(
         f"'{parameter.name}'"
@@ -143,9 +139,9 @@ def _missing_arguments(factory: Callable[..., Any]) -> str:
 
 
 def parse_value(text: str) -> Any:
-    """The value of a JSON text; a text that is no JSON is the value itself."""
+    """Returns the value of a JSON text, or any other text itself."""
 
-    def refuse(constant: str) -> Any:  # NaN and Infinity: Python reads them, but JSON has no such words
+    def refuse(constant: str) -> Any:  # NaN and Infinity, which are not JSON
         raise ValueError(constant)
 
     try:

@@ -1,4 +1,4 @@
-"""One run of the command line: what is seen of it while it goes on, what is said at its end, and its exit code."""
+"""One run of the command line: its live view, its summary and its exit code."""
 
 import os
 import signal
@@ -19,28 +19,28 @@ from dotflow.core.types.status import TypeStatus
 from dotflow.engine.run import Run
 from dotflow.workflow import DotFlow
 
-RESUME_HINT = "The same command with --resume goes on from here."
+RESUME_HINT = "Run the same command with --resume to go on from here."
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM: the run is stopped as by Ctrl-C, but the exit code says which of the two it was."""
+    """SIGTERM: it stops the run as Ctrl-C does, with an exit code of its own."""
 
 
 @contextmanager
 def termination() -> Iterator[None]:
-    """SIGTERM stops what is running within, in order; a second one ends the process at once.
+    """Turns SIGTERM into Terminated; a second one ends the process at once.
 
-    Raises Terminated, whatever became of the first one on its way.
+    It raises Terminated at its end, too, if that arrives as another KeyboardInterrupt.
     """
     received = False
 
-    def stop(number: int, render: FrameType | None) -> None:
+    def stop(number: int, frame: FrameType | None) -> None:
         nonlocal received
         received = True
         signal.signal(signal.SIGTERM, previous)
         raise Terminated
 
-    previous = signal.getsignal(signal.SIGTERM) or signal.SIG_DFL  # None: it was set outside of Python
+    previous = signal.getsignal(signal.SIGTERM) or signal.SIG_DFL  # None: set outside of Python
     signal.signal(signal.SIGTERM, stop)
     try:
         yield
@@ -53,25 +53,25 @@ def termination() -> Iterator[None]:
 
 
 def is_live() -> bool:
-    """Whether a person looks at a terminal that can show a picture."""
+    """Returns whether stdout is a terminal that can show the live view."""
     if os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb" or os.name == "nt":
         return False
     try:
         return sys.stdout.isatty()
-    except (AttributeError, ValueError):  # there is none, or it is closed
+    except (AttributeError, ValueError):  # None, or closed
         return False
 
 
 def run_once(workflow: DotFlow, title: str, **start_arguments: Any) -> Exit:
-    """Runs the workflow, shows its progress in a terminal, and says at the end what became of it.
+    """Runs a workflow, shows its progress in a terminal, and prints a summary.
 
     Args:
-        workflow: What to run.
-        title: What it is called above the picture.
-        **start_arguments: Those of `workflow.start`.
+        workflow: The workflow.
+        title: The title of the live view.
+        **start_arguments: The arguments of `workflow.start`.
     """
     if start_arguments.get("mode") == TypeExecution.BACKGROUND:
-        click.echo("Mode background: the run goes on in a thread of this command, which waits for its end.", err=True)
+        click.echo("Mode background: this command runs the workflow in a thread, and waits for it.", err=True)
     started = clock.monotonic()
     live = is_live()
     exit_code = Exit.COMPLETED
@@ -81,7 +81,7 @@ def run_once(workflow: DotFlow, title: str, **start_arguments: Any) -> Exit:
         exit_code = Exit.COMPLETED if run.status is TypeStatus.COMPLETED else Exit.FAILED
     except KeyboardInterrupt as error:
         exit_code = Exit.TERMINATED if isinstance(error, Terminated) else Exit.INTERRUPTED
-    with suppress(OSError):  # main() says so; whatever becomes of the summary, the exit code tells of the run
+    with suppress(OSError):  # main() reports it, and the exit code is that of the run
         _print_summary(workflow, exit_code, clock.monotonic() - started, live=live)
     return exit_code
 
@@ -93,7 +93,7 @@ def _run(workflow: DotFlow, start_arguments: dict[str, Any]) -> Run:
 
 
 def _run_live(workflow: DotFlow, title: str, start_arguments: dict[str, Any]) -> Run:
-    """The same under a live picture, which says all that the log would write to the terminal about tasks."""
+    """Runs it with the live view, which replaces the log lines in the terminal."""
     from dotflow.cli.live.display import Display
     from dotflow.cli.live.progress import Progress
     from dotflow.cli.live.view import render
@@ -101,7 +101,7 @@ def _run_live(workflow: DotFlow, title: str, start_arguments: dict[str, Any]) ->
     config = workflow.config
     progress = Progress(workflow.task, config.history)
     config.history = progress
-    if sys.stderr is not None and sys.stderr.isatty():  # sent to a file, its lines disturb nobody
+    if sys.stderr is not None and sys.stderr.isatty():  # lines in a file don't disturb the view
         config.log = config.log.without_console()
     with Display(sys.stdout, lambda *terminal: render(progress, title, clock.monotonic(), *terminal)):
         return _run(workflow, start_arguments)
@@ -110,7 +110,7 @@ def _run_live(workflow: DotFlow, title: str, start_arguments: dict[str, Any]) ->
 def _print_summary(workflow: DotFlow, exit_code: Exit, seconds: float, *, live: bool) -> None:
     tasks = workflow.result_task()
     if isinstance(sys.stdout, TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # what its encoding lacks is shown in another way
+        sys.stdout.reconfigure(errors="backslashreplace")  # for characters that its encoding lacks
     status = exit_code.name.capitalize()
     can_resume = workflow.is_named and workflow.config.storage.outlives_process
     hint = RESUME_HINT if exit_code is not Exit.COMPLETED and can_resume else ""

@@ -1,4 +1,4 @@
-"""When a schedule fires, in words."""
+"""The lines of `dotflow schedule --preview`."""
 
 from collections.abc import Iterator, Sequence
 from datetime import datetime
@@ -11,13 +11,13 @@ if TYPE_CHECKING:
 
 
 def format_time(at: datetime) -> str:
-    """A moment on the clock of its zone, with the zone's name and offset: Sun 2026-11-01 01:30:00 EDT (-04:00)."""
+    """Returns a time with the name and offset of its zone: Sun 2026-11-01 01:30:00 EDT (-04:00)."""
     offset = at.strftime("%z")
     return f"{at:%a %Y-%m-%d %H:%M:%S} {at.tzname()} ({offset[:3]}:{offset[3:5]})"
 
 
 def preview_lines(fire_times: "Sequence[FireTime]", now: datetime) -> Iterator[tuple[str, str]]:
-    """For each firing, the moment and how far away it is; and what is special about that night, if anything."""
+    """Yields for each fire time a line with the time until then, and its note, if any."""
     times = [format_time(fire.at) for fire in fire_times]
     width = max(map(len, times), default=0)
     for fire, time in zip(fire_times, times, strict=True):

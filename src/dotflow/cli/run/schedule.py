@@ -1,4 +1,4 @@
-"""A schedule of the command line: which one it is, what is seen of it, and its exit code."""
+"""A schedule of the command line: its preview, its runs and its exit code."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -19,10 +19,12 @@ from dotflow.providers.schedulers.none import SchedulerDefault
 
 
 def print_preview(options: Mapping[str, Any]) -> Exit:
-    """Prints when it would fire. A workflow need not be given, unless its own schedule is meant."""
+    """Prints the next fire times, of --cron or else of the workflow's own schedule."""
     scheduler = _from_options(options) or _require_scheduler(load(RunRequest.of(options)).config.scheduler)
     if not isinstance(scheduler, SchedulerCron):
-        raise click.UsageError(f"--preview is for cron schedules, and this workflow has a {type(scheduler).__name__}.")
+        raise click.UsageError(
+            f"--preview needs a cron schedule; this workflow has a {type(scheduler).__name__}. Add --cron."
+        )
     for line, note in preview_lines(scheduler.preview(options["preview"]), clock.now()):
         marked = f"  {click.style(note, fg='yellow') if is_live() else note}" if note else ""
         click.echo(line + marked)
@@ -30,12 +32,12 @@ def print_preview(options: Mapping[str, Any]) -> Exit:
 
 
 def run_schedule(options: Mapping[str, Any]) -> Exit:
-    """Runs the workflow when it is due, until a signal ends it."""
+    """Runs the workflow whenever it is due, until a signal."""
     cron = _from_options(options)
     workflow = build(RunRequest.of(options))
     scheduler = workflow.config.scheduler = cron or _require_scheduler(workflow.config.scheduler)
     _print_next(scheduler)
-    click.echo("Ctrl-C ends the schedule, after the run that is going on; a second one stops that, too.", err=True)
+    click.echo("Ctrl-C ends the schedule after the current run; a second one stops that run.", err=True)
 
     def report(tasks: Sequence[Task]) -> None:
         _print_summary(tasks)
@@ -61,22 +63,21 @@ def _from_options(options: Mapping[str, Any]) -> SchedulerCron | None:
     if options["cron"] is not None:
         return SchedulerCron(options["cron"], **arguments)
     for name in arguments:
-        raise click.UsageError(f"--{name} goes with --cron.")
+        raise click.UsageError(f"--{name} needs --cron.")
     return None
 
 
 def _require_scheduler(scheduler: Scheduler) -> Scheduler:
     if isinstance(scheduler, SchedulerDefault):
-        raise click.UsageError("say when to run: --cron '30 2 * * *', for example.")
+        raise click.UsageError("No schedule. Add --cron '30 2 * * *', for example.")
     return scheduler
 
 
 def _print_next(scheduler: Scheduler) -> None:
-    """When the next run begins, if one will."""
     if not isinstance(scheduler, SchedulerCron) or scheduler.is_ending:
         return
     if scheduler.has_queued:
-        click.echo("Next: now, the one that was queued", err=True)
+        click.echo("Next: now (queued)", err=True)
         return
     for fire in scheduler.preview(1):
         note = f" ({fire.note})" if fire.note else ""
@@ -84,10 +85,9 @@ def _print_next(scheduler: Scheduler) -> None:
 
 
 def _print_summary(tasks: Sequence[Task]) -> None:
-    """What became of one run, as `start` says it."""
     started = min((task.started_at for task in tasks if task.started_at is not None), default=None)
     ended = max((task.finished_at for task in tasks if task.finished_at is not None), default=None)
     seconds = (ended - started).total_seconds() if started and ended else 0.0
     failed = any(task.status is TypeStatus.FAILED for task in tasks)
     for line in summary_lines(TypeStatus.FAILED if failed else TypeStatus.COMPLETED, tasks, seconds):
-        click.echo(line)  # which flushes, if there is a stdout at all
+        click.echo(line)  # flushes; skips a closed stdout

@@ -1,4 +1,4 @@
-"""What became of a run, in plain lines, as a pipe, a file or a screen reader wants it."""
+"""The summary of a run in plain lines, for a pipe, a file or a screen reader."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -8,12 +8,12 @@ from dotflow.cli.formatting import one_line, pluralize, raised_at, span
 from dotflow.core.task import Task
 from dotflow.core.types.status import TypeStatus
 
-MAX_LISTED: Final = 50  # tasks that are told of one by one; of more, only those that did not complete
+MAX_LISTED: Final = 50  # tasks with a line each; of more, only those that did not complete
 MAX_FAILURES: Final = 20
 
 
 def summary(tasks: Sequence[Task], seconds: float) -> str:
-    """How many tasks completed, failed, were restored or never began, and how long it took."""
+    """Returns the counts of completed, restored, failed and not started tasks, and the duration."""
     by_status = Counter(task.status for task in tasks)
     restored = sum(task.status is TypeStatus.COMPLETED and task.attempt == 0 for task in tasks)
     completed = f"{by_status[TypeStatus.COMPLETED]} of {pluralize(len(tasks), 'task')} completed"
@@ -27,7 +27,7 @@ def summary(tasks: Sequence[Task], seconds: float) -> str:
 
 
 def listed_tasks(tasks: Sequence[Task]) -> tuple[Sequence[Task], int]:
-    """The tasks to tell of one by one, and how many are left out."""
+    """Returns the tasks with a line each, and the count of the others."""
     if len(tasks) <= MAX_LISTED:
         return tasks, 0
     listed = [task for task in tasks if task.status is not TypeStatus.COMPLETED][:MAX_LISTED]
@@ -35,21 +35,21 @@ def listed_tasks(tasks: Sequence[Task]) -> tuple[Sequence[Task], int]:
 
 
 def duration(task: Task) -> str:
-    """How long it took, in words."""
+    """Returns the duration of a task as text."""
     if task.status is TypeStatus.COMPLETED and not task.attempt:
         return "restored"
     return "" if task.duration is None else span(task.duration)
 
 
 def failures(tasks: Sequence[Task]) -> Iterator[tuple[Task, str, str]]:
-    """Each failed task, with its error in a line, and where it was raised."""
+    """Yields each failed task with its error and the line that raised it."""
     failed = [(task, task.error) for task in tasks if task.status is TypeStatus.FAILED and task.error is not None]
     for task, error in failed[:MAX_FAILURES]:
         yield task, one_line(f"{error.exception}: {error.message}"), one_line(raised_at(error.traceback))
 
 
 def summary_lines(status: str, tasks: Sequence[Task], seconds: float, hint: str = "") -> Iterator[str]:
-    """The lines: one for each task, what went wrong and where, and the verdict."""
+    """Yields a line for each task, the errors, the counts and the hint."""
     grouped = len({task.group_name for task in tasks}) > 1
     errors = {task.task_id: lines for task, *lines in failures(tasks)}
     listed, omitted = listed_tasks(tasks)

@@ -1,4 +1,4 @@
-"""What became of a run, as a table in the terminal."""
+"""The summary of a run as a table in the terminal."""
 
 from collections.abc import Sequence
 from typing import Final, TextIO
@@ -14,13 +14,13 @@ from dotflow.cli.run.summary import duration, failures, listed_tasks, summary
 from dotflow.core.task import Task
 from dotflow.core.types.status import TypeStatus
 
-GAP: Final = 2  # columns between two of the table
-FIXED_WIDTH: Final = 27  # columns for the sign, the status and the duration, with what is between them
-ATTEMPTS_WIDTH: Final = 10
+GAP: Final = 2  # characters between two columns
+FIXED_WIDTH: Final = 27  # characters of the symbol, status and duration columns, with their gaps
+ATTEMPTS_WIDTH: Final = 10  # with its gap
 
 
 def print_summary(stream: TextIO, status: str, tasks: Sequence[Task], seconds: float, hint: str) -> None:
-    """Writes the table, what went wrong and where, and the verdict."""
+    """Prints the table, the errors, the counts and the hint."""
     console = Console(file=stream, highlight=False)
     ascii_only = console.options.ascii_only
     console.print()
@@ -49,7 +49,7 @@ def _table(tasks: Sequence[Task], width: int, *, ascii_only: bool) -> Table:
     grouped = len({task.group_name for task in tasks}) > 1
     retried = any(task.step.policy.attempts > 1 for task in tasks)
     beside_names = FIXED_WIDTH + (ATTEMPTS_WIDTH if retried else 0)
-    max_width = max(8, (width - beside_names) // (2 if grouped else 1) - GAP)  # names give way, what they did does not
+    max_width = max(8, (width - beside_names) // (2 if grouped else 1) - GAP)  # names are cut, other columns are not
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim", expand=False)
     table.add_column("", width=1, no_wrap=True)
     table.add_column("Task", no_wrap=True, overflow="ellipsis", max_width=max_width)
