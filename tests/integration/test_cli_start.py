@@ -72,6 +72,16 @@ def loading():
 
 def nothing():
     return DotFlow()
+
+class Hasty(DotFlow):
+    def start(self, **arguments):
+        super().start(**arguments)
+        raise KeyboardInterrupt
+
+def hasty():
+    workflow = Hasty()
+    workflow.task.add(wait)
+    return workflow
 """
 
 
@@ -308,6 +318,13 @@ class TestSignals:
             end = command.end()
 
         assert end.code == -signal.SIGTERM
+
+    def test_a_background_run_ends_if_the_signal_comes_before_its_handle(self, scripts: Scripts, folder: Path) -> None:
+        """Its thread runs already when `start` is interrupted; the command must not wait for that."""
+        end = start(scripts, "--workflow", "jobs.hasty", "--mode", "background")
+
+        assert end.code == 130
+        assert "Interrupted: 0 of 1 task completed, 1 failed" in end.out
 
     def test_groups_end_too(self, scripts: Scripts, folder: Path) -> None:
         """What was finished before is told of as such."""

@@ -70,16 +70,17 @@ def _wait_before_the_pools_close() -> None:
 def _wait_for_all() -> None:
     """Waits for all runs when the program's main thread has ended; Ctrl-C, before or meanwhile, stops them."""
     if getattr(sys, "last_type", None) is KeyboardInterrupt:
-        _interrupt_all()
+        interrupt_all()
         return
     with contextlib.suppress(KeyboardInterrupt):
         _wait(None)
         return
-    _interrupt_all()
+    interrupt_all()
     _end_as_interrupted()
 
 
-def _interrupt_all() -> None:
+def interrupt_all() -> None:
+    """Stops all background runs as Ctrl-C does, and waits for their end."""
     for run in tuple(_running):
         run.interrupt()
     _wait(CANCEL_GRACE)

@@ -16,6 +16,7 @@ from dotflow.cli.exit_codes import Exit
 from dotflow.cli.run.summary import summary_lines
 from dotflow.core.types.execution import TypeExecution
 from dotflow.core.types.status import TypeStatus
+from dotflow.engine.background import interrupt_all
 from dotflow.engine.run import Run
 from dotflow.workflow import DotFlow
 
@@ -80,6 +81,7 @@ def run_once(workflow: DotFlow, title: str, **start_arguments: Any) -> Exit:
             run = _run_live(workflow, title, start_arguments) if live else _run(workflow, start_arguments)
         exit_code = Exit.COMPLETED if run.status is TypeStatus.COMPLETED else Exit.FAILED
     except KeyboardInterrupt as error:
+        interrupt_all()  # a background run, if Ctrl-C came before start() returned it
         exit_code = Exit.TERMINATED if isinstance(error, Terminated) else Exit.INTERRUPTED
     with suppress(OSError):  # main() reports it, and the exit code is that of the run
         _print_summary(workflow, exit_code, clock.monotonic() - started, live=live)
