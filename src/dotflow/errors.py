@@ -1,91 +1,88 @@
-"""Every error that dotflow raises. A branch says whose move it is.
+"""Every error that dotflow raises. The branch shows who has to act.
 
     DotflowError
     ├── DefinitionError           the workflow is wrong: raised before anything runs
-    │   ├── InvalidStep           (TypeError)   what was added is no action
+    │   ├── InvalidStep           (TypeError)   the added object is no action
     │   ├── InvalidPath           (ValueError)  a dotted path leads nowhere
-    │   ├── UnknownParameter   (TypeError)   a step asks for what no context can give
+    │   ├── UnknownParameter      (TypeError)   a step has a parameter that no context fills
     │   ├── InvalidPolicy         (ValueError)  retry, timeout, retry_delay, backoff
-    │   ├── InvalidArgument       (ValueError)  any other argument of a wrong value
-    │   ├── UnknownArgument       (TypeError)   an argument that there is none of
+    │   ├── InvalidArgument       (ValueError)  any other argument with an invalid value
+    │   ├── UnknownArgument       (TypeError)   an argument that the function does not have
     │   ├── InvalidCallback       (TypeError)   a callback that can't be called
     │   ├── InvalidProvider       (TypeError)   a provider of the wrong kind
-    │   ├── InvalidSchedule       (ValueError)  a cron expression or time zone that means nothing
-    │   └── NoSchedule      (ValueError)  schedule() without a schedule
-    ├── AttemptError              what happened to one attempt of a step
-    │   ├── StepTimeout           (TimeoutError) its time was up
-    │   ├── WorkerDied            its worker process ended under it
-    │   ├── WorkerNotStarted      no worker process could be started for it
-    │   ├── NotPicklable          (TypeError) what it takes or gives can't be sent between processes
-    │   ├── ModuleNotOnWorker     its worker, on another machine, can't import what it needs
-    │   ├── EventLoopBlocked              another step blocked the event loop that it ran in
-    │   ├── ValueNotStorable      (TypeError) what it returned can't be kept so that it comes back as it was
-    │   ├── RunStopped            the run was cancelled or interrupted while it ran
-    │   └── StepFailed            what it raised, as far as it is known: the cause of a RunFailed
+    │   ├── InvalidSchedule       (ValueError)  an invalid cron expression or time zone
+    │   └── NoSchedule            (ValueError)  schedule() without a schedule
+    ├── AttemptError              one attempt of a step failed
+    │   ├── StepTimeout           (TimeoutError) the attempt exceeded its timeout
+    │   ├── WorkerDied            the worker process ended during the attempt
+    │   ├── WorkerNotStarted      no worker process could be started
+    │   ├── NotPicklable          (TypeError) an argument or result can't be sent between processes
+    │   ├── ModuleNotOnWorker     the worker, on another machine, can't import a module
+    │   ├── EventLoopBlocked      another step blocked the event loop
+    │   ├── ValueNotStorable      (TypeError) the result can't be stored and restored unchanged
+    │   ├── RunStopped            the run was cancelled or interrupted during the attempt
+    │   └── StepFailed            the exception of a step, as data: the cause of a RunFailed
     ├── ProviderError             storage, notification, schedule, cluster
     │   ├── ClusterError          a cluster can't be reached, is lost, or can't do what is asked of it
-    │   ├── MissingExtra          (ImportError) what a provider needs is not installed
-    │   ├── NotifyError           somebody could not be told
+    │   ├── MissingExtra          (ImportError) a provider's dependency is not installed
+    │   ├── NotifyError           a notification was not delivered
     │   ├── StorageError          a value could not be saved or read
     │   │   └── LeaseLost         another process has the workflow now
     └── RunError                  the run as a whole
-        ├── AlreadyScheduled      a scheduler was started that is running already
-        ├── ProcessesUnsupported           this system has no worker processes
+        ├── AlreadyScheduled      a running scheduler was started again
+        ├── ProcessesUnsupported  this system has no worker processes
         ├── RunFailed             it did not complete, and raise_for_failure() was called
         ├── VirtualClockMisuse    a test's clock was used where or when it can't work
-        ├── CheckpointMismatch    a checkpoint was made by another step
-        ├── CheckpointUnreadable  a checkpoint is there, but can't be read
-        └── WorkflowBusy          another process is working on the workflow
+        ├── CheckpointMismatch    a checkpoint was saved by another step
+        ├── CheckpointUnreadable  a checkpoint exists, but can't be read
+        └── WorkflowBusy          another process is running the workflow
 
-A class takes facts and builds its sentence from them, so that it survives pickling.
+An error is constructed from facts and builds its message from them, so that it survives pickling.
 """
 
 import signal
-from collections.abc import Iterable
-from typing import Any, Final, NamedTuple
+from collections.abc import Iterable, Sequence
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, ClassVar, Final, dataclass_transform
 
 __all__ = [
-    "AlreadyScheduled",
-    "AttemptError",
-    "CheckpointMismatch",
-    "CheckpointUnreadable",
-    "ClusterError",
-    "DefinitionError",
-    "DotflowError",
-    "EventLoopBlocked",
-    "InvalidArgument",
-    "InvalidCallback",
-    "InvalidPath",
-    "InvalidPolicy",
-    "InvalidProvider",
-    "InvalidSchedule",
-    "InvalidStep",
-    "LeaseLost",
-    "MissingExtra",
-    "ModuleNotOnWorker",
-    "NoSchedule",
-    "NotPicklable",
-    "NotifyError",
-    "ProcessesUnsupported",
-    "ProviderError",
-    "RunError",
-    "RunFailed",
-    "RunStopped",
-    "StepFailed",
-    "StepTimeout",
-    "StorageError",
-    "UnknownArgument",
-    "UnknownParameter",
-    "ValueNotStorable",
-    "VirtualClockMisuse",
-    "WorkerDied",
-    "WorkerNotStarted",
-    "WorkflowBusy",
-]
+    "AlreadyScheduled", "AttemptError", "CheckpointMismatch", "CheckpointUnreadable", "ClusterError", "DefinitionError",
+    "DotflowError", "EventLoopBlocked", "InvalidArgument", "InvalidCallback", "InvalidPath", "InvalidPolicy",
+    "InvalidProvider", "InvalidSchedule", "InvalidStep", "LeaseLost", "MissingExtra", "ModuleNotOnWorker", "NoSchedule",
+    "NotPicklable", "NotifyError", "ProcessesUnsupported", "ProviderError", "RunError", "RunFailed", "RunStopped",
+    "StepFailed", "StepTimeout", "StorageError", "UnknownArgument", "UnknownParameter", "ValueNotStorable",
+    "VirtualClockMisuse", "WorkerDied", "WorkerNotStarted", "WorkflowBusy",
+]  # fmt: skip
 
 
+@dataclass_transform(eq_default=False)
 class DotflowError(Exception):
-    """The root: catch this to catch everything that dotflow itself raises."""
+    """The root: catch this to catch everything that dotflow itself raises.
+
+    The annotations of a class are its facts, as in a dataclass: its constructor takes them by position or by name.
+    """
+
+    _facts: ClassVar[tuple[str, ...]] = ()
+    _template: ClassVar[str] = ""  # the message, of which the facts fill the fields
+
+    def __init_subclass__(cls) -> None:
+        if "__init__" not in vars(cls):
+            cls._facts = tuple(dict.fromkeys((*cls._facts, *cls.__annotations__)))
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        names = self._facts
+        if not names:
+            super().__init__(*args, **kwargs)
+            return
+        defaults = {name: getattr(type(self), name) for name in names if hasattr(type(self), name)}
+        facts = defaults | dict(zip(names, args, strict=False)) | kwargs
+        if len(args) > len(names) or facts.keys() != set(names) or not kwargs.keys().isdisjoint(names[: len(args)]):
+            raise TypeError(f"{type(self).__name__} takes {', '.join(names)}")
+        super().__init__(*(facts[name] for name in names))  # the facts, not the message: pickle constructs it again
+        vars(self).update(facts)
+
+    def __str__(self) -> str:
+        return self._template.format_map(vars(self)).rstrip() if self._template else super().__str__()
 
 
 class DefinitionError(DotflowError):
@@ -93,97 +90,61 @@ class DefinitionError(DotflowError):
 
 
 class InvalidStep(DefinitionError, TypeError):
-    """What was added as a step is no action, or what was decorated can't be one."""
+    """The object added as a step is no action, or the decorated object can't be one."""
 
-    def __init__(
-        self,
-        got: str,
-        hint: str,
-        accepted: str = (
-            "A step is an action, a list of actions or the dotted path of one ('pkg.mod.fn' or 'pkg.mod:fn')"
-        ),
-    ) -> None:
-        super().__init__(got, hint, accepted)
-        self.got: str = got
-        self.hint: str = hint
-        self.accepted: str = accepted
-
-    def __str__(self) -> str:
-        return f"{self.accepted}; this is {self.got}. {self.hint}"
+    got: str
+    hint: str
+    accepted: str = "A step is an action, a list of actions or the dotted path of one ('pkg.mod.fn' or 'pkg.mod:fn')"
+    _template = "{accepted}; this is {got}. {hint}"
 
 
 class InvalidPath(DefinitionError, ValueError):
     """A dotted path leads nowhere."""
 
-    def __init__(self, path: str, reason: str, hint: str = "") -> None:
-        super().__init__(path, reason, hint)
-        self.path: str = path
-        self.reason: str = reason
-        self.hint: str = hint
-
-    def __str__(self) -> str:
-        return f"Can't import {self.path!r}: {self.reason}" + (f" {self.hint}" if self.hint else "")
+    path: str
+    reason: str
+    hint: str = ""
+    _template = "Can't import {path!r}: {reason} {hint}"
 
 
 class UnknownParameter(DefinitionError, TypeError):
-    """A step asks for something that no context can give."""
+    """A step has a parameter that no context fills."""
 
-    def __init__(self, step: str, parameter: str, hint: str) -> None:
-        super().__init__(step, parameter, hint)
-        self.step: str = step
-        self.parameter: str = parameter
-        self.hint: str = hint
-
-    def __str__(self) -> str:
-        return (
-            f"Step '{self.step}' asks for the parameter '{self.parameter}', which nothing can fill: a step is given "
-            f"'initial_context' and 'previous_context', by name. {self.hint}"
-        )
+    step: str
+    parameter: str
+    hint: str
+    _template = (
+        "Step '{step}' has the parameter '{parameter}', which no context fills: dotflow passes 'initial_context' and "
+        "'previous_context', by name. {hint}"
+    )
 
 
 class InvalidPolicy(DefinitionError, ValueError):
-    """A retry, timeout, retry_delay, backoff or isolate that means nothing."""
+    """An invalid option of @action: retry, timeout, retry_delay, backoff, isolate and others."""
 
-    def __init__(self, name: str, got: object, accepted: str) -> None:
-        super().__init__(name, got, accepted)
-        self.name: str = name
-        self.got: object = got
-        self.accepted: str = accepted
-
-    def __str__(self) -> str:
-        return f"@action({self.name}={self.got!r}): {self.name} is {self.accepted}."
+    name: str
+    got: object
+    accepted: str
+    _template = "@action({name}={got!r}): {name} is {accepted}."
 
 
 class InvalidArgument(DefinitionError, ValueError):
     """An argument whose value is not among those accepted."""
 
-    def __init__(self, name: str, got: object, accepted: str, hint: str = "") -> None:
-        super().__init__(name, got, accepted, hint)
-        self.name: str = name
-        self.got: object = got
-        self.accepted: str = accepted
-        self.hint: str = hint
-
-    def __str__(self) -> str:
-        return f"{self.name}={self.got!r} is not accepted: {self.name} is {self.accepted}. {self.hint}".rstrip()
+    name: str
+    got: object
+    accepted: str
+    hint: str = ""
+    _template = "{name}={got!r} is not accepted: {name} is {accepted}. {hint}"
 
 
 class UnknownArgument(DefinitionError, TypeError):
-    """An argument by a name that the function does not take.
+    """An argument that the function does not have."""
 
-    Args:
-        function: The function, as a user writes it: "add".
-        name: The argument's name.
-        accepted: The names that it takes.
-        hint: What to write instead; empty where that is not known.
-    """
-
-    def __init__(self, function: str, name: str, accepted: tuple[str, ...], hint: str = "") -> None:
-        super().__init__(function, name, accepted, hint)
-        self.function: str = function
-        self.name: str = name
-        self.accepted: tuple[str, ...] = accepted
-        self.hint: str = hint
+    function: str  # as a user writes it: "add"
+    name: str
+    accepted: tuple[str, ...]
+    hint: str = ""
 
     def __str__(self) -> str:
         *most, last = self.accepted
@@ -194,261 +155,176 @@ class UnknownArgument(DefinitionError, TypeError):
 class InvalidCallback(DefinitionError, TypeError):
     """A callback that can't be called."""
 
-    def __init__(self, name: str, got: str, signature: str, hint: str = "") -> None:
-        super().__init__(name, got, signature, hint)
-        self.name: str = name
-        self.got: str = got
-        self.signature: str = signature
-        self.hint: str = hint
-
-    def __str__(self) -> str:
-        wanted = (
-            f"{self.name} is {self.got}. Pass a plain function that can be called as {self.signature}, or the dotted "
-            f"path of one, without calling it."
-        )
-        return f"{wanted} {self.hint}" if self.hint else wanted
+    name: str
+    got: str
+    signature: str
+    hint: str = ""
+    _template = (
+        "{name} is {got}. Pass a plain function that can be called as {signature}, or the dotted path of one, without "
+        "calling it. {hint}"
+    )
 
 
 class InvalidProvider(DefinitionError, TypeError):
     """A provider of the wrong kind."""
 
-    def __init__(self, name: str, got: str, contract: str, hint: str = "") -> None:
-        super().__init__(name, got, contract, hint)
-        self.name: str = name
-        self.got: str = got
-        self.contract: str = contract
-        self.hint: str = hint
-
-    def __str__(self) -> str:
-        wanted = f"{self.name} takes an instance of {self.contract}; this is {self.got}."
-        return f"{wanted} {self.hint}" if self.hint else wanted
+    name: str
+    got: str
+    contract: str
+    hint: str = ""
+    _template = "{name} takes an instance of {contract}; this is {got}. {hint}"
 
 
 class NoSchedule(DefinitionError, ValueError):
     """schedule() was called, but no schedule was configured."""
 
-    def __str__(self) -> str:
-        return (
-            "There is no schedule to run on: this workflow has the default scheduler, which never fires. Pass one, "
-            "Config(scheduler=...), or run the workflow once with start()."
-        )
+    _template = "This workflow has no schedule. Pass Config(scheduler=...), or run it once with start()."
 
 
 class InvalidSchedule(DefinitionError, ValueError):
-    """A cron expression or a time zone that means nothing.
+    """An invalid cron expression or time zone."""
 
-    Args:
-        name: The argument: "cron" or "timezone".
-        got: What it was.
-        reason: What is wrong with it, and what to write instead.
-    """
-
-    def __init__(self, name: str, got: object, reason: str) -> None:
-        super().__init__(name, got, reason)
-        self.name: str = name
-        self.got: object = got
-        self.reason: str = reason
-
-    def __str__(self) -> str:
-        return f"SchedulerCron can't use {self.name}={self.got!r}: {self.reason}"
+    name: str  # "cron" or "timezone"
+    got: object
+    reason: str  # and what to write instead
+    _template = "{name}={got!r} is not accepted: {reason}"
 
 
 class AttemptError(DotflowError):
-    """What happened to one attempt of a step."""
+    """One attempt of a step failed."""
 
 
 class StepTimeout(AttemptError, TimeoutError):
-    """The step's time was up."""
+    """The attempt exceeded its timeout."""
 
-    def __init__(self, step: str, seconds: float, note: str = "") -> None:
-        super().__init__(step, seconds, note)
-        self.step: str = step
-        self.seconds: float = seconds
-        self.note: str = note
-
-    def __str__(self) -> str:
-        return f"Step '{self.step}' did not finish within its timeout of {self.seconds:g} s." + (
-            f" {self.note}" if self.note else ""
-        )
+    step: str
+    seconds: float
+    note: str = ""
+    _template = "Step '{step}' did not finish within its timeout of {seconds:g} s. {note}"
 
 
 class WorkerDied(AttemptError):
-    """A worker process ended in the middle of a step.
+    """A worker process ended during a step."""
 
-    Args:
-        step: The step it was running.
-        exit_code: What the process returned; minus the signal's number where a signal ended it; None where the
-            system no longer knows.
-        lost: Which worker of a cluster was lost, with all that ran on it, and what the cluster says of it; empty where
-            it was the step's own process that ended.
-    """
-
-    def __init__(self, step: str, exit_code: int | None, lost: str = "") -> None:
-        super().__init__(step, exit_code, lost)
-        self.step: str = step
-        self.exit_code: int | None = exit_code
-        self.lost: str = lost
+    step: str
+    exit_code: int | None  # minus the number of the signal that killed the process; None where it is unknown
+    lost: str = ""  # the cluster's worker and why it was lost; empty where only the step's own process ended
 
     def __str__(self) -> str:
         if self.lost:
             return (
-                f"The cluster lost the worker of step '{self.step}' in the middle of it: {self.lost}. It was killed, "
+                f"The cluster lost the worker of step '{self.step}' during the attempt: {self.lost}. It was killed, "
                 f"ran out of memory, or its machine is gone."
             )
         return f"The worker process of step '{self.step}' {_how_it_ended(self.exit_code)}"
 
 
-_KILLERS: Final = {
-    "SIGKILL": (
-        "The system does this when memory runs out: its log (dmesg) says so. Let the step hold less at once, or lower "
-        "max_workers."
-    ),
-    "SIGTERM": "Somebody ended it from outside.",
-    "SIGINT": "Somebody ended it from outside.",
+_SIGNALS: Final = {
+    "SIGKILL": "Linux does this when memory runs out (see dmesg). Reduce the step's memory, or lower max_workers.",
+    "SIGTERM": "Another program ended it.",
+    "SIGINT": "Another program ended it.",
 }
-_CRASH: Final = "Code in C crashed: with PYTHONFAULTHANDLER=1 in the environment, it is printed where."
 
 
 def _how_it_ended(exit_code: int | None) -> str:
     if exit_code is None:
-        return "died, and nobody knows of what."
+        return "ended for an unknown reason."
     if exit_code >= 0:
         return (
-            f"ended by itself with exit code {exit_code} before the step returned. The step, or a library in it, "
-            f"called os._exit(): raise an exception instead, which says what is wrong."
+            f"ended with exit code {exit_code} before the step returned: the step, or a library in it, called "
+            f"os._exit(). Raise an exception instead."
         )
-    try:
-        name = signal.Signals(-exit_code).name
-    except ValueError:
-        name = f"signal {-exit_code}"
-    return f"was killed by {name}. {_KILLERS.get(name, _CRASH)}"
+    name = {number.value: number.name for number in signal.Signals}.get(-exit_code, f"signal {-exit_code}")
+    return f"was killed by {name}. {_SIGNALS.get(name, 'C code crashed. Set PYTHONFAULTHANDLER=1 to print where.')}"
 
 
 class WorkerNotStarted(AttemptError):
     """No worker process could be started for a step."""
 
-    def __init__(self, step: str, reason: str) -> None:
-        super().__init__(step, reason)
-        self.step: str = step
-        self.reason: str = reason
-
-    def __str__(self) -> str:
-        return (
-            f"No worker process could be started for step '{self.step}': {self.reason}. Free some resources, or "
-            f"lower the number of workers: Config(executor=ExecutorProcess(max_workers=...))."
-        )
+    step: str
+    reason: str
+    _template = "No worker started for step '{step}': {reason}. Free resources, or lower the executor's max_workers."
 
 
 class NotPicklable(AttemptError, TypeError):
-    """What a step takes or gives can't be sent between processes."""
+    """An argument or the result of a step can't be sent between processes."""
 
-    def __init__(self, step: str, what: str, reason: str) -> None:
-        super().__init__(step, what, reason)
-        self.step: str = step
-        self.what: str = what
-        self.reason: str = reason
+    step: str
+    what: str
+    reason: str
 
     def __str__(self) -> str:
         return (
             f"Step '{self.step}': {self.what[:1].lower()}{self.what[1:]} can't be sent between processes "
-            f"({self.reason}). Use something that can be pickled, or run the step in this process: in sequential mode "
-            f"or with Config(executor=ExecutorThread())."
+            f"({self.reason}). Use a value that can be pickled, or run the step in this process: in sequential mode or "
+            f"in a thread."
         )
 
 
 class ModuleNotOnWorker(AttemptError):
-    """A step's worker can't import a module that it needs.
+    """A step's worker can't import a module that it needs."""
 
-    Args:
-        module: The module.
-    """
-
-    def __init__(self, module: str) -> None:
-        super().__init__(module)
-        self.module: str = module
+    module: str
 
     def __str__(self) -> str:
         package = self.module.partition(".")[0]
         return (
-            f"The worker can't import '{self.module}', which is there on the machine that started the run. Install it "
-            f"on the workers too, in the same version; or send it along, with "
-            f"cloudpickle.register_pickle_by_value({package}) before start(), or with what the cluster has for it "
-            f"(Dask: client.upload_file; Ray: ExecutorRay(runtime_env={{'working_dir': '.'}}))."
+            f"The worker can't import '{self.module}', which the machine that started the run has. Install it on the "
+            f"workers too, in the same version. Or send it with cloudpickle.register_pickle_by_value({package}) before "
+            f"start()."
         )
 
 
 class EventLoopBlocked(AttemptError):
-    """Another step blocked the event loop that the step ran in."""
+    """Another step blocked the event loop of the step."""
 
-    def __str__(self) -> str:
-        return (
-            "The event loop that this coroutine ran in was blocked by another step, and had to be left behind. A step "
-            "that computes or waits without await belongs in a plain function, or gets isolate=True."
-        )
+    _template = (
+        "Another step blocked the event loop of this coroutine, and dotflow had to abandon the loop. Make a step that "
+        "computes or waits without await a plain function, or give it isolate=True."
+    )
 
 
 class ValueNotStorable(AttemptError, TypeError):
-    """What a step returned can't be kept so that it comes back as it was.
+    """The result of a step can't be stored and restored unchanged."""
 
-    Args:
-        kind: The type's name.
-        place: Where inside the value it stands, as one would write it: `['rows'][3].conn`; empty for the value itself.
-        reason: Why, where the type alone doesn't say.
-        step: The step that returned it; empty where none is known.
-    """
-
-    def __init__(self, kind: str, place: str = "", reason: str = "", step: str = "") -> None:
-        super().__init__(kind, place, reason, step)
-        self.kind: str = kind
-        self.place: str = place
-        self.reason: str = reason
-        self.step: str = step
+    kind: str  # the type's name
+    place: str = ""  # the path inside the value, as in code: `['rows'][3].conn`; empty for the value itself
+    reason: str = ""  # where the type alone is not enough
+    step: str = ""  # empty where it is unknown
 
     def by(self, step: str) -> "ValueNotStorable":
-        """The same, with the step's name."""
+        """Returns the same error with the step's name."""
         return ValueNotStorable(self.kind, self.place, self.reason, step)
 
     def __str__(self) -> str:
-        whose = f"What step '{self.step}' returned" if self.step else "This value"
-        where = f" at {self.place}" if self.place else ""
+        value = f"The value of step '{self.step}'" if self.step else "This value"
+        contains = f"holds a {self.kind} at {self.place}" if self.place else f"is a {self.kind}"
         reason = f" ({self.reason})" if self.reason else ""
         return (
-            f"{whose} can't be stored: it {'holds' if where else 'is'} a {self.kind}{where}, which would not come back "
-            f"as it was{reason}. Return plain data (numbers, text, lists, dicts, dates, dataclasses, Pydantic models, "
-            f"data frames), or, in a storage that only you can write to, choose pickle: StorageFile(pickle=True)."
+            f"{value} can't be stored: it {contains}, which would not come back as it was{reason}. Return plain data "
+            f"(numbers, text, lists, dicts, dates, dataclasses, Pydantic models, data frames). Or set pickle=True on a "
+            f"storage that only you can write to."
         )
 
 
 class RunStopped(AttemptError):
-    """The run was cancelled or interrupted while the step was running."""
+    """The run was cancelled or interrupted during the attempt."""
 
-    def __init__(self, step: str, reason: str) -> None:
-        super().__init__(step, reason)
-        self.step: str = step
-        self.reason: str = reason
-
-    def __str__(self) -> str:
-        return f"Step '{self.step}' was stopped in the middle: {self.reason}."
+    step: str
+    reason: str
+    _template = "Step '{step}' was stopped in the middle: {reason}."
 
 
 class StepFailed(AttemptError):
-    """What a step raised, without the exception, which ended with its attempt.
+    """The exception of a step, as data: the exception itself ended with its attempt."""
 
-    Args:
-        exception: The exception's type name.
-        message: What it said.
-        traceback: The formatted traceback; empty where there is none.
-    """
-
-    def __init__(self, exception: str, message: str, traceback: str = "") -> None:
-        super().__init__(exception, message, traceback)
-        self.exception: str = exception
-        self.message: str = message
-        self.traceback: str = traceback
+    exception: str  # its type's name
+    message: str
+    traceback: str = ""  # formatted; empty where there is none
 
     def __str__(self) -> str:
-        said = f"{self.exception}: {self.message}" if self.message else self.exception
-        return f"{said}\n\n{self.traceback}".rstrip() if self.traceback else said
+        line = f"{self.exception}: {self.message}" if self.message else self.exception
+        return f"{line}\n\n{self.traceback}".rstrip() if self.traceback else line
 
 
 class ProviderError(DotflowError):
@@ -456,138 +332,76 @@ class ProviderError(DotflowError):
 
 
 class MissingExtra(ProviderError, ImportError):
-    """What a provider needs is not installed.
+    """A provider's dependency is not installed."""
 
-    Args:
-        who: The provider.
-        package: What it needs, as it is called where packages are looked for.
-        extra: The extra of dotflow that brings it.
-    """
-
-    def __init__(self, who: str, package: str, extra: str) -> None:
-        super().__init__(who, package, extra)
-        self.who: str = who
-        self.package: str = package
-        self.extra: str = extra
-
-    def __str__(self) -> str:
-        # In quotes: zsh would look for a file of such a name, and run nothing.
-        return f"{self.who} needs {self.package}, which is not installed: pip install 'dotflow[{self.extra}]'"
+    who: str  # the provider
+    package: str  # its name on PyPI
+    extra: str  # of dotflow, which installs the package
+    # In quotes: zsh would look for a file of such a name, and run nothing.
+    _template = "{who} needs {package}, which is not installed: pip install 'dotflow[{extra}]'"
 
 
 class NotifyError(ProviderError):
-    """Somebody could not be told where a task stands.
+    """A notification was not delivered."""
 
-    Args:
-        who: The service that should have told it; no address, which may be a secret.
-        reason: What it said, or that it said nothing.
-        hint: What to do about it.
-    """
-
-    def __init__(self, who: str, reason: str, hint: str) -> None:
-        super().__init__(who, reason, hint)
-        self.who: str = who
-        self.reason: str = reason
-        self.hint: str = hint
-
-    def __str__(self) -> str:
-        return f"{self.who} did not pass the message on: {self.reason}. {self.hint}"
+    who: str  # the service; no address, which may be a secret
+    reason: str  # its answer, or that there was none
+    hint: str
+    _template = "{who} did not deliver the message: {reason}. {hint}"
 
 
 class StorageError(ProviderError):
     """The storage failed: a value could not be saved, and its task failed, or nothing could be read."""
 
-    def __init__(self, what: str, reason: str) -> None:
-        super().__init__(what, reason)
-        self.what: str = what
-        self.reason: str = reason
+    what: str
+    reason: str
 
     def __str__(self) -> str:
         return f"{self.what}: {self.reason.rstrip('.')}."
 
 
 class LeaseLost(StorageError):
-    """Another process has the workflow now: nothing was written, and no other step of this run begins."""
+    """Another process has the workflow now. Nothing was written, and the run starts no further step."""
 
 
 class ClusterError(ProviderError):
-    """A cluster can't be reached, is lost, or can't do what is asked of it.
+    """A cluster can't be reached, is lost, or can't do what is asked of it."""
 
-    Args:
-        cluster: Which one.
-        reason: What is the matter with it.
-        hint: What to do about it.
-    """
-
-    def __init__(self, cluster: str, reason: str, hint: str) -> None:
-        super().__init__(cluster, reason, hint)
-        self.cluster: str = cluster
-        self.reason: str = reason
-        self.hint: str = hint
-
-    def __str__(self) -> str:
-        return f"{self.cluster} {self.reason}. {self.hint}"
+    cluster: str
+    reason: str
+    hint: str
+    _template = "{cluster} {reason}. {hint}"
 
 
 class RunError(DotflowError):
-    """The run as a whole can't be what was asked for."""
+    """The run as a whole failed, or can't be started."""
 
 
 class AlreadyScheduled(RunError):
-    """A scheduler was started that is running already."""
+    """A running scheduler was started again."""
 
-    def __init__(self, scheduler: str) -> None:
-        super().__init__(scheduler)
-        self.scheduler = scheduler
-
-    def __str__(self) -> str:
-        return (
-            f"{self.scheduler} is running already. Call stop() and wait for its start() to return before it is started "
-            f"again, or make another one: each workflow's Config takes a scheduler of its own."
-        )
+    scheduler: str
+    _template = "{scheduler} is already running. Call stop() and wait for its start() to return, or use another one."
 
 
 class ProcessesUnsupported(RunError):
-    """Worker processes were asked for on a system that dotflow can't start them on."""
+    """dotflow can't start worker processes on this system."""
 
-    def __init__(self, system: str) -> None:
-        super().__init__(system)
-        self.system = system
-
-    def __str__(self) -> str:
-        return (
-            f"Worker processes need a POSIX system, and this is {self.system}. Run in sequential or background mode "
-            f"without groups and isolate, or choose threads: Config(executor=ExecutorThread())."
-        )
-
-
-class FailedTask(NamedTuple):
-    """What a RunFailed still knows of a task after it was pickled."""
-
-    task_id: int
-    name: str
-    group_name: str
-    status: str
-    attempt: int
-    errors: list[Any]
-    error: Any
+    system: str
+    _template = (
+        "Worker processes need a POSIX system, and this is {system}. Run in sequential or background mode without "
+        "groups and isolate, or run the steps in threads."
+    )
 
 
 class RunFailed(RunError):
-    """A run did not complete. Its cause is the last error of the first task that failed, as a StepFailed.
-
-    Args:
-        workflow_id: The workflow.
-        run_id: The run.
-        tasks: The tasks that failed, in the order of `add`; none where it was cancelled between two tasks.
-        count: How many tasks the run has.
-    """
+    """A run did not complete. Its cause is the last error of the first task that failed, as a StepFailed."""
 
     def __init__(self, workflow_id: str, run_id: str, tasks: Iterable[Any], count: int) -> None:
-        self.workflow_id: str = workflow_id
-        self.run_id: str = run_id
-        self.tasks: tuple[Any, ...] = tuple(tasks)
-        self.count: int = count
+        self.workflow_id = workflow_id
+        self.run_id = run_id
+        self.tasks = tuple(tasks)  # those that failed, in the order of add; none where it was cancelled between two
+        self.count = count  # of all tasks of the run
         super().__init__(workflow_id, run_id, self.tasks, count)
         first = next((task.error for task in self.tasks if task.error is not None), None)
         if first is not None:
@@ -595,105 +409,102 @@ class RunFailed(RunError):
             setattr(self, "__cause__", StepFailed(first.exception, first.message, first.traceback))  # noqa: B010
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """A task's step and contexts may not travel; what went wrong does."""
-        told = [FailedTask(*(getattr(task, field) for field in FailedTask._fields)) for task in self.tasks]
-        return RunFailed, (self.workflow_id, self.run_id, told, self.count)
+        """Leaves out a task's step and contexts, which can't always be pickled."""
+        tasks = [SimpleNamespace(**{name: getattr(task, name) for name in _PICKLED}) for task in self.tasks]
+        return RunFailed, (self.workflow_id, self.run_id, tasks, self.count)
 
     def __str__(self) -> str:
         run = f"Run {self.run_id} of workflow {self.workflow_id!r}"
         if not self.tasks:
             return f"{run} did not complete: it was cancelled before all of its {self.count} tasks had run."
-        told = "; ".join(f"task {task.task_id} {task.name}: {_in_short(task.error)}" for task in self.tasks[:SHOWN])
-        more = f"; and {len(self.tasks) - SHOWN} more" if len(self.tasks) > SHOWN else ""
-        return f"{run} failed at {len(self.tasks)} of {self.count} tasks: {told}{more}."
+        tasks = "; ".join(
+            f"task {task.task_id} {task.name}: {_in_short(task.error)}" for task in self.tasks[:MAX_NAMED]
+        )
+        more = f"; and {len(self.tasks) - MAX_NAMED} more" if len(self.tasks) > MAX_NAMED else ""
+        return f"{run} failed at {len(self.tasks)} of {self.count} tasks: {tasks}{more}."
 
 
-SHOWN: Final = 3  # tasks that a RunFailed names
+MAX_NAMED: Final = 3  # tasks that the message of a RunFailed names
+_PICKLED: Final = ("task_id", "name", "group_name", "status", "attempt", "errors", "error")
 
 
 def _in_short(error: Any) -> str:
-    """An error in at most one line."""
+    """Returns at most one line of an error."""
     if error is None:
         return "no error"
     first = error.message.strip().partition("\n")[0].rstrip(".")
-    said = f"{error.exception}: {first}" if first else error.exception
-    return said if len(said) <= 200 else f"{said[:199]}…"
+    line = f"{error.exception}: {first}" if first else error.exception
+    return line if len(line) <= 200 else f"{line[:199]}…"
 
 
 class VirtualClockMisuse(RunError):
     """A test's clock was used where or when it can't work."""
 
-    def __init__(self, reason: str) -> None:
-        super().__init__(reason)
-        self.reason = reason
-
-    def __str__(self) -> str:
-        return self.reason
+    reason: str
+    _template = "{reason}"
 
 
 class CheckpointMismatch(RunError):
-    """A checkpoint was made by another step than the one that stands at its place now."""
+    """A checkpoint was saved by another step than the one at its position now."""
 
-    def __init__(self, mismatches: Iterable[tuple[int, str, str]]) -> None:
-        self.mismatches: tuple[tuple[int, str, str], ...] = tuple(mismatches)
-        super().__init__(self.mismatches)
+    mismatches: Sequence[tuple[int, str, str]]  # the task's id, the step that saved the checkpoint, the step now
 
     def __str__(self) -> str:
-        places = "; ".join(f"task {number}: saved by {was}, now {now}" for number, was, now in self.mismatches)
+        steps = "; ".join(f"task {number}: saved by {before}, now {now}" for number, before, now in self.mismatches)
         return (
-            f"This workflow is not the one its checkpoints were made by ({places}). Put the steps back in their old "
-            f"order, or start without resume to run everything anew."
+            f"The checkpoints of this workflow were saved by other steps ({steps}). Restore the old order of the "
+            f"steps, or start without resume to run everything again."
         )
 
 
 class CheckpointUnreadable(RunError):
-    """A checkpoint is there, but can't be read. It has been left as it is.
+    """A checkpoint exists, but can't be read. It has been left unchanged."""
 
-    Args:
-        reason: What is wrong with it.
-        where: The file, or the key and its storage; empty where it is not known.
-        task: The task's place and name; empty where it is not known.
-    """
-
-    def __init__(self, reason: str, where: str = "", task: str = "") -> None:
-        super().__init__(reason, where, task)
-        self.reason: str = reason
-        self.where: str = where
-        self.task: str = task
+    reason: str
+    where: str = ""  # the file, or the key and its storage; empty where it is unknown
+    task: str = ""  # the id and the name; empty where they are unknown
 
     def at(self, where: str = "", task: str = "") -> "CheckpointUnreadable":
-        """The same, with what else is known by now."""
+        """Returns the same error with the facts that it lacks."""
         return CheckpointUnreadable(self.reason, self.where or where, self.task or task)
 
     def __str__(self) -> str:
-        whose = f"The checkpoint of task {self.task}" if self.task else "A checkpoint"
+        checkpoint = f"The checkpoint of task {self.task}" if self.task else "A checkpoint"
         where = f" in {self.where}" if self.where else ""
         return (
-            f"{whose}{where} can't be read: {self.reason}. Nothing was run and nothing was changed. Put it in order, "
-            f"or delete it, and what it held runs again."
+            f"{checkpoint}{where} can't be read: {self.reason}. Nothing was run and nothing was changed. Repair the "
+            f"checkpoint, or delete it to run the task again."
         )
 
 
 class WorkflowBusy(RunError):
-    """Another process is working on the workflow.
+    """Another process is running the workflow."""
 
-    Args:
-        workflow_id: The workflow.
-        where: What is held: a file, a table, a bucket.
-        holder: Who holds it, as far as it is known: "process 4711 on host alpha".
-        since: Since when, as it was written down; empty where it is not known.
-    """
-
-    def __init__(self, workflow_id: str, where: str, holder: str, since: str = "") -> None:
-        super().__init__(workflow_id, where, holder, since)
-        self.workflow_id: str = workflow_id
-        self.where: str = where
-        self.holder: str = holder
-        self.since: str = since
+    workflow_id: str
+    where: str  # the lock: a file, a table, a bucket
+    holder: str  # of the lock, as far as it is known: "process 4711 on host alpha"
+    since: str = ""  # empty where it is unknown
 
     def __str__(self) -> str:
         since = f" since {self.since}" if self.since else ""
         return (
             f"Workflow {self.workflow_id!r} is being run by {self.holder}{since} ({self.where}), so nothing was run "
-            f"here. Wait until it has ended, stop it, or give this run a workflow_id of its own."
+            f"here. Wait until it has ended, stop it, or give this run another workflow_id."
         )
+
+
+_RENAMED: Final = {
+    "CannotTravel": "NotPicklable",
+    "LoopLost": "EventLoopBlocked",
+    "NoProcesses": "ProcessesUnsupported",
+    "NothingScheduled": "NoSchedule",
+    "UnfillableParameter": "UnknownParameter",
+}
+
+if not TYPE_CHECKING:  # a type checker would take it for a module that has every name
+
+    def __getattr__(name: str) -> type[DotflowError]:
+        """Returns an error by its earlier name."""
+        if name in _RENAMED:
+            return globals()[_RENAMED[name]]
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

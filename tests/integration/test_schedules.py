@@ -388,7 +388,7 @@ def test_twice_at_the_same_time_is_refused(time: VirtualClock) -> None:
     schedule.run(60)
 
     assert len(refused) == 2
-    assert "SchedulerCron('* * * * *') is running already" in str(refused[0])
+    assert "SchedulerCron('* * * * *') is already running" in str(refused[0])
 
 
 def test_stop_before_start_is_for_nobody(time: VirtualClock) -> None:

@@ -58,12 +58,12 @@ CASES = {
     "telegram": Case(
         offer=lambda url: {"notify": NotifyTelegram(TOKEN, 5, base_url=url)},
         secrets=(TOKEN,),
-        trace="NotifyError: Telegram did not pass the message on",
+        trace="NotifyError: Telegram did not deliver the message",
     ),
     "apprise": Case(
         offer=lambda url: {"notify": NotifyApprise(f"{url.replace('http', 'json')}/{PATH}?+X-Key={PASSWORD}")},
         secrets=(PASSWORD, PATH),
-        trace="NotifyError: Apprise did not pass the message on",
+        trace="NotifyError: Apprise did not deliver the message",
     ),
     "apprise, user and password": Case(
         offer=lambda url: {

@@ -3,11 +3,13 @@
 import pickle
 import re
 import signal
+from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
-from dotflow import errors
+from dotflow import errors, providers
 from dotflow.errors import (
     AlreadyScheduled,
     AttemptError,
@@ -17,7 +19,6 @@ from dotflow.errors import (
     DefinitionError,
     DotflowError,
     EventLoopBlocked,
-    FailedTask,
     InvalidArgument,
     InvalidCallback,
     InvalidPath,
@@ -50,15 +51,15 @@ from dotflow.errors import (
 
 BRANCHES = (DotflowError, DefinitionError, AttemptError, ProviderError, RunError)
 
-#: A task that failed, as a RunFailed remembers it.
-GONE = FailedTask(
-    1,
-    "load",
-    "default",
-    "Failed",
-    1,
-    [],
-    SimpleNamespace(exception="ValueError", message="no rows\nat all", traceback=""),
+#: A task that failed, as a pickled RunFailed keeps it.
+FAILED = SimpleNamespace(
+    task_id=1,
+    name="load",
+    group_name="default",
+    status="Failed",
+    attempt=1,
+    errors=[],
+    error=SimpleNamespace(exception="ValueError", message="no rows\nat all", traceback=""),
 )
 
 #: Each error as it is made, and what its message must say: what came, what is accepted, what to do.
@@ -88,7 +89,7 @@ EXAMPLES: list[tuple[DotflowError, list[str]]] = [
         ["timezone='Mars'", "there is none", "Did you mean 'Europe/Paris'?"],
     ),
     (VirtualClockMisuse("sleep() was called there. Call it here."), ["sleep() was called there", "Call it here."]),
-    (AlreadyScheduled("SchedulerCron('@daily')"), ["SchedulerCron('@daily')", "running already", "stop()"]),
+    (AlreadyScheduled("SchedulerCron('@daily')"), ["SchedulerCron('@daily')", "already running", "stop()"]),
     (NoSchedule(), ["no schedule", "Config(scheduler=...)", "start()"]),
     (StepTimeout("load", 1.5), ["'load'", "1.5 s"]),
     (StepTimeout("load", 2, "It was killed."), ["'load'", "2 s", "It was killed."]),
@@ -97,19 +98,19 @@ EXAMPLES: list[tuple[DotflowError, list[str]]] = [
     (WorkerDied("load", -signal.SIGKILL), ["'load'", "SIGKILL", "memory"]),
     (WorkerDied("load", -signal.SIGSEGV), ["'load'", "SIGSEGV"]),
     (WorkerDied("load", -250), ["'load'", "signal 250"]),
-    (WorkerDied("load", None), ["'load'", "nobody knows"]),
+    (WorkerDied("load", None), ["'load'", "for an unknown reason"]),
     (WorkerDied("load", None, "tcp://a left"), ["'load'", "tcp://a left", "out of memory"]),
-    (ModuleNotOnWorker("shop.steps"), ["'shop.steps'", "Install it", "register_pickle_by_value(shop)", "working_dir"]),
+    (ModuleNotOnWorker("shop.steps"), ["'shop.steps'", "Install it", "register_pickle_by_value(shop)"]),
     (ClusterError("Ray", "is gone", "Start it."), ["Ray", "is gone", "Start it."]),
-    (WorkerNotStarted("load", "no memory"), ["'load'", "no memory", "max_workers="]),
+    (WorkerNotStarted("load", "no memory"), ["'load'", "no memory", "max_workers"]),
     (
         NotPicklable("load", "The value returned", "TypeError: a lock"),
-        ["the value returned", "'load'", "TypeError: a lock", "ExecutorThread"],
+        ["the value returned", "'load'", "TypeError: a lock", "in a thread"],
     ),
     (StepFailed("ValueError", "no rows"), ["ValueError: no rows"]),
     (StepFailed("KeyError", "", "Traceback: ..."), ["KeyError", "Traceback: ..."]),
     (
-        RunFailed("nightly", "r1", [GONE] * 4, 9),
+        RunFailed("nightly", "r1", [FAILED] * 4, 9),
         ["r1", "'nightly'", "4 of 9 tasks", "task 1 load: ValueError: no rows", "and 1 more."],
     ),
     (RunFailed("nightly", "r1", [], 3), ["r1", "'nightly'", "did not complete", "its 3 tasks"]),
@@ -125,16 +126,16 @@ EXAMPLES: list[tuple[DotflowError, list[str]]] = [
     ),
     (LeaseLost("Workflow 'w' lost its lease", "process 7 took it over"), ["'w'", "process 7 took it over"]),
     (EventLoopBlocked(), ["event loop", "isolate=True"]),
-    (ProcessesUnsupported("win32"), ["POSIX", "win32", "ExecutorThread()"]),
+    (ProcessesUnsupported("win32"), ["POSIX", "win32", "in threads"]),
     (CheckpointMismatch([(0, "m:a", "m:b"), (2, "m:c", "m:d")]), ["task 0", "m:a", "m:b", "task 2", "without resume"]),
     (
         ValueNotStorable("socket.socket", "['rows'][3]['conn']", "it is open", "extract"),
-        ["'extract'", "socket.socket", "['rows'][3]['conn']", "it is open", "StorageFile(pickle=True)", "plain data"],
+        ["'extract'", "socket.socket", "['rows'][3]['conn']", "it is open", "pickle=True", "plain data"],
     ),
     (ValueNotStorable("function"), ["This value", "is a function"]),
     (
         CheckpointUnreadable("its checksum is wrong", "out/0.json", "0 extract"),
-        ["task 0 extract", "out/0.json", "its checksum is wrong", "delete it", "runs again"],
+        ["task 0 extract", "out/0.json", "its checksum is wrong", "delete it", "run the task again"],
     ),
     (CheckpointUnreadable("it is empty"), ["A checkpoint", "it is empty"]),
     (
@@ -227,3 +228,87 @@ def test_definition_errors_are_what_python_would_raise(error: type[DefinitionErr
 def test_a_timeout_is_a_timeout_error() -> None:
     """Whoever catches TimeoutError catches it."""
     assert issubclass(StepTimeout, TimeoutError)
+
+
+def test_facts_are_given_by_position_or_by_name() -> None:
+    """A constructor takes its annotated facts as a dataclass does, defaults included."""
+    error = WorkerDied("load", exit_code=3)
+
+    assert (error.step, error.exit_code, error.lost) == ("load", 3, "")
+    assert vars(error) == vars(WorkerDied(lost="", exit_code=3, step="load"))
+
+
+@pytest.mark.parametrize(
+    ("args", "kwargs"),
+    [(("load",), {}), (("load", 3, "", 5), {}), (("load", 3), {"step": "b"}), (("load", 3), {"host": "b"})],
+    ids=["too few", "too many", "twice", "unknown"],
+)
+def test_other_facts_are_refused(args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    """As any wrong call is, with a TypeError that names the facts."""
+    with pytest.raises(TypeError, match="WorkerDied takes step, exit_code, lost"):
+        WorkerDied(*args, **kwargs)
+
+
+class Rejected(StorageError):
+    """A user's error with a fact of its own."""
+
+    code: int = 500
+
+
+class Unreachable(StorageError):
+    """A user's error with a constructor of its own."""
+
+    host: str
+
+    def __init__(self, host: str) -> None:
+        super().__init__("The storage can't be reached", host)
+        self.host = host
+
+
+class Plain(ProviderError):
+    """A user's error with a message only."""
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (Rejected("Value rejected", "too large", code=413), "Value rejected: too large."),
+        (Unreachable("alpha"), "The storage can't be reached: alpha."),
+        (Plain("no rows"), "no rows"),
+        (ProviderError("no rows"), "no rows"),
+    ],
+    ids=identify,
+)
+def test_users_may_inherit(error: DotflowError, message: str) -> None:
+    """A subclass adds facts, or has a constructor of its own."""
+    assert str(error) == message
+    assert isinstance(error, ProviderError)
+
+
+@pytest.mark.parametrize(
+    ("earlier", "name"),
+    [
+        ("CannotTravel", "NotPicklable"),
+        ("LoopLost", "EventLoopBlocked"),
+        ("NoProcesses", "ProcessesUnsupported"),
+        ("NothingScheduled", "NoSchedule"),
+        ("UnfillableParameter", "UnknownParameter"),
+    ],
+)
+def test_earlier_names_are_importable(earlier: str, name: str) -> None:
+    """An `except` clause that was written with an earlier name still catches the error."""
+    assert getattr(errors, earlier) is getattr(errors, name)
+    assert earlier not in errors.__all__
+
+
+def test_other_names_are_not() -> None:
+    """A misspelt name is an AttributeError."""
+    with pytest.raises(AttributeError, match=r"module 'dotflow\.errors' has no attribute 'Nonsense'"):
+        errors.Nonsense  # noqa: B018
+
+
+def test_no_error_names_a_provider() -> None:
+    """The errors stand on the lowest floor, which knows no provider."""
+    source = Path(errors.__file__).read_text()
+
+    assert [name for name in providers.__all__ if name in source] == []
