@@ -37,7 +37,7 @@
         ├── CheckpointUnreadable  a checkpoint exists, but can't be read
         └── WorkflowBusy          another process is running the workflow
 
-An error is constructed from facts and builds its message from them, so that it survives pickling.
+A class's annotations are the facts that it is constructed from, as in a dataclass. They survive pickling.
 """
 
 import signal
@@ -57,10 +57,7 @@ __all__ = [
 
 @dataclass_transform(eq_default=False)
 class DotflowError(Exception):
-    """The root: catch this to catch everything that dotflow itself raises.
-
-    The annotations of a class are its facts, as in a dataclass: its constructor takes them by position or by name.
-    """
+    """The root: catch this to catch everything that dotflow itself raises."""
 
     _facts: ClassVar[tuple[str, ...]] = ()
     _template: ClassVar[str] = ""  # the message, of which the facts fill the fields
@@ -78,7 +75,7 @@ class DotflowError(Exception):
         facts = defaults | dict(zip(names, args, strict=False)) | kwargs
         if len(args) > len(names) or facts.keys() != set(names) or not kwargs.keys().isdisjoint(names[: len(args)]):
             raise TypeError(f"{type(self).__name__} takes {', '.join(names)}")
-        super().__init__(*(facts[name] for name in names))  # the facts, not the message: pickle constructs it again
+        super().__init__(*(facts[name] for name in names))
         vars(self).update(facts)
 
     def __str__(self) -> str:
@@ -159,10 +156,7 @@ class InvalidCallback(DefinitionError, TypeError):
     got: str
     signature: str
     hint: str = ""
-    _template = (
-        "{name} is {got}. Pass a plain function that can be called as {signature}, or the dotted path of one, without "
-        "calling it. {hint}"
-    )
+    _template = "{name} is {got}. Pass a function to call as {signature}, or its dotted path, not its result. {hint}"
 
 
 class InvalidProvider(DefinitionError, TypeError):
@@ -278,10 +272,7 @@ class ModuleNotOnWorker(AttemptError):
 class EventLoopBlocked(AttemptError):
     """Another step blocked the event loop of the step."""
 
-    _template = (
-        "Another step blocked the event loop of this coroutine, and dotflow had to abandon the loop. Make a step that "
-        "computes or waits without await a plain function, or give it isolate=True."
-    )
+    _template = "Another step blocked the event loop. Make that step a plain function, or give it isolate=True."
 
 
 class ValueNotStorable(AttemptError, TypeError):
@@ -389,8 +380,7 @@ class ProcessesUnsupported(RunError):
 
     system: str
     _template = (
-        "Worker processes need a POSIX system, and this is {system}. Run in sequential or background mode without "
-        "groups and isolate, or run the steps in threads."
+        "Worker processes need POSIX; this is {system}. Use threads, or avoid parallel mode, groups and isolate."
     )
 
 
@@ -451,10 +441,7 @@ class CheckpointMismatch(RunError):
 
     def __str__(self) -> str:
         steps = "; ".join(f"task {number}: saved by {before}, now {now}" for number, before, now in self.mismatches)
-        return (
-            f"The checkpoints of this workflow were saved by other steps ({steps}). Restore the old order of the "
-            f"steps, or start without resume to run everything again."
-        )
+        return f"The checkpoints were saved by other steps ({steps}). Restore the old order, or start without resume."
 
 
 class CheckpointUnreadable(RunError):

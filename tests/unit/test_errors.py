@@ -77,7 +77,7 @@ EXAMPLES: list[tuple[DotflowError, list[str]]] = [
     (UnknownArgument("add", "retries", ("step", "callback"), "Decorate it."), ["'retries'. Decorate it. It takes"]),
     (
         InvalidCallback("on_success", "5 (int)", "on_success(tasks=...)"),
-        ["on_success is 5 (int)", "function", "on_success(tasks=...)", "dotted path", "without calling it"],
+        ["on_success is 5 (int)", "function", "on_success(tasks=...)", "dotted path", "not its result"],
     ),
     (InvalidCallback("callback", "5 (int)", "callback(task=...)", "Add a list."), ["5 (int)", "Add a list."]),
     (
@@ -126,7 +126,7 @@ EXAMPLES: list[tuple[DotflowError, list[str]]] = [
     ),
     (LeaseLost("Workflow 'w' lost its lease", "process 7 took it over"), ["'w'", "process 7 took it over"]),
     (EventLoopBlocked(), ["event loop", "isolate=True"]),
-    (ProcessesUnsupported("win32"), ["POSIX", "win32", "in threads"]),
+    (ProcessesUnsupported("win32"), ["POSIX", "win32", "threads"]),
     (CheckpointMismatch([(0, "m:a", "m:b"), (2, "m:c", "m:d")]), ["task 0", "m:a", "m:b", "task 2", "without resume"]),
     (
         ValueNotStorable("socket.socket", "['rows'][3]['conn']", "it is open", "extract"),
