@@ -21,10 +21,13 @@ if TYPE_CHECKING:
     from dotflow.config import Config
     from dotflow.core.action import action
     from dotflow.core.context import Context
+    from dotflow.core.failure import TaskError
     from dotflow.core.task import Task
+    from dotflow.engine.run import Run
+    from dotflow.providers.schedulers.cron_times import FireTime
     from dotflow.workflow import DotFlow
 
-__all__ = ["Config", "Context", "DotFlow", "Task", "action"]
+__all__ = ["Config", "Context", "DotFlow", "FireTime", "Run", "Task", "TaskError", "action"]
 
 __version__ = "0.1.0"
 
@@ -32,7 +35,10 @@ _MODULES = {
     "Config": "dotflow.config",
     "Context": "dotflow.core.context",
     "DotFlow": "dotflow.workflow",
+    "FireTime": "dotflow.providers.schedulers.cron_times",
+    "Run": "dotflow.engine.run",
     "Task": "dotflow.core.task",
+    "TaskError": "dotflow.core.failure",
     "action": "dotflow.core.action",
 }
 

@@ -63,6 +63,7 @@ class DotflowError(Exception):
     _template: ClassVar[str] = ""  # the message, of which the facts fill the fields
 
     def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
         if "__init__" not in vars(cls):
             cls._facts = tuple(dict.fromkeys((*cls._facts, *cls.__annotations__)))
 

@@ -127,9 +127,9 @@ class DotFlow:
             start_in_background(run)
         else:
             try:
-                run.execute()
+                run._execute()
             except BaseException:  # an interrupt may have come on its way in or out: nothing is held any more
-                run.abandon()
+                run._release()
                 raise
         return run
 
@@ -249,10 +249,10 @@ class DotFlow:
 
     def _prepare(self, mode: TypeExecution, options: RunOptions, *, in_thread: bool) -> Run:
         run_id = str(uuid.uuid4())
-        tasks = [task.fresh(self.workflow_id, run_id) for task in self.task]
+        tasks = [task._new_record(self.workflow_id, run_id) for task in self.task]
         plan = make_plan(tasks, mode)
         config = self.config
-        means = RunProviders(
+        providers = RunProviders(
             executor=_default_executor(plan, in_thread) if config.executor is None else config.executor,
             storage=config.storage,
             log=config.log,
@@ -261,9 +261,9 @@ class DotFlow:
             history=config.history,
             tracer=config.tracer,
         )
-        run = Run(self.workflow_id, run_id, tasks, plan, means, options, self.name)
+        run = Run(self.workflow_id, run_id, tasks, plan, providers, options, self.name)
         lacks = self._resume_lacks(run) if options.resume and self._last is None else []
-        run.prepare()
+        run._prepare()
         if lacks:
             reporter(config.log)(f"{RESUME_LACKS} {' and '.join(lacks)}.", None)
         if plan.apart and self._last is None and (note := note_on_groups(tasks, mode)):

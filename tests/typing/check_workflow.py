@@ -3,12 +3,11 @@
 import uuid
 from typing import Any, assert_type
 
-from dotflow import Config, Context, DotFlow, Task, action
+from dotflow import Config, Context, DotFlow, FireTime, Run, Task, TaskError, action
 from dotflow.abc.storage import Storage
 from dotflow.core.builder import TaskBuilder
 from dotflow.core.types import TypeExecution, TypeStatus
-from dotflow.engine.run import Run
-from dotflow.providers import ExecutorProcess, LogDefault, StorageDefault
+from dotflow.providers import ExecutorProcess, LogDefault, SchedulerCron, StorageDefault
 
 
 @action
@@ -99,4 +98,6 @@ assert_type(workflow.result_context(), list[Context])
 assert_type(workflow.result_storage(), list[Any])
 assert_type(workflow.result().status, TypeStatus)
 assert_type(workflow.result().model_dump_json(), str)
+assert_type(workflow.result_task()[0].errors, list[TaskError])
 assert_type(workflow.result_task()[0].errors[-1].message, str)
+assert_type(SchedulerCron("@daily").preview(3), list[FireTime])

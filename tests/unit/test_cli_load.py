@@ -401,13 +401,13 @@ def test_a_summary_tells_of_failures_and_leaves_many_successes_out() -> None:
     tasks = [Task(number, step) for number in range(60)]
     now = Context().time
     for task in tasks:
-        task.apply(AttemptStarted(task.task_id, 1, Context(), now, 1.0))
-        task.apply(TaskCompleted(task.task_id, Context(), 1.5))
+        task._apply(AttemptStarted(task.task_id, 1, Context(), now, 1.0))
+        task._apply(TaskCompleted(task.task_id, Context(), 1.5))
     trace = (
         'Traceback (most recent call last):\n  File "/jobs/a.py", line 3, in step\n    1 / 0\nZeroDivisionError: no\n'
     )
-    tasks[7].apply(AttemptStarted(7, 1, Context(), now, 1.0))
-    tasks[7].apply(TaskFailed(7, 1, Failure("ZeroDivisionError", "no", trace), now, 2.0))
+    tasks[7]._apply(AttemptStarted(7, 1, Context(), now, 1.0))
+    tasks[7]._apply(TaskFailed(7, 1, Failure("ZeroDivisionError", "no", trace), now, 2.0))
 
     assert list(summary_lines("Failed", tasks, 3.0, "Try again.")) == [
         "task 7 step FAKE: Completed: Failed, 1.00 s",

@@ -27,7 +27,7 @@ def task_with(**options: Any) -> Task:
     @action(**options)
     def step() -> None: ...
 
-    return Task(7, step, initial_context=Context("initial")).fresh("w", "r")
+    return Task(7, step, initial_context=Context("initial"))._new_record("w", "r")
 
 
 def requests_of(task: Task, answers: list[Outcome | StorageError]) -> tuple[list[Any], Context | None]:

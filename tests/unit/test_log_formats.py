@@ -40,7 +40,7 @@ def strictly(line: str) -> Any:
 def task_after(*events: Any, workflow_id: str = "nightly-7") -> Task:
     task = Task(3, extract, workflow_id=workflow_id, run_id="run-1", group_name="eu")
     for event in events:
-        task.apply(event)
+        task._apply(event)
     return task
 
 

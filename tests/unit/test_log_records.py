@@ -130,10 +130,10 @@ class TestFields:
         def load() -> None: ...
 
         task = Task(1, load, workflow_id="nightly", run_id="run")
-        task.apply(AttemptStarted(1, 1, Context(), datetime(2026, 3, 1, tzinfo=UTC), 1.0))
+        task._apply(AttemptStarted(1, 1, Context(), datetime(2026, 3, 1, tzinfo=UTC), 1.0))
         trace = "Traceback (most recent call last):\n  File x\nValueError: a: b\nc\n"
         failure = Failure("ValueError", "a: b\nc", trace)
-        task.apply(TaskFailed(1, 1, failure, datetime(2026, 3, 1, tzinfo=UTC), 2.0))
+        task._apply(TaskFailed(1, 1, failure, datetime(2026, 3, 1, tzinfo=UTC), 2.0))
 
         (written,) = assembled([as_json("ERROR", task, "").encode()])
         (read,) = assembled(lines_of(simple("ERROR", task, "").encode()))
@@ -161,8 +161,8 @@ class TestFields:
         def load() -> None: ...
 
         task = Task(1, load, workflow_id=workflow_id)
-        task.apply(AttemptStarted(1, 1, Context(), datetime(2026, 3, 1, tzinfo=UTC), 1.0))
-        task.apply(TaskFailed(1, 1, Failure("ValueError", "no", ""), datetime(2026, 3, 1, tzinfo=UTC), 2.0))
+        task._apply(AttemptStarted(1, 1, Context(), datetime(2026, 3, 1, tzinfo=UTC), 1.0))
+        task._apply(TaskFailed(1, 1, Failure("ValueError", "no", ""), datetime(2026, 3, 1, tzinfo=UTC), 2.0))
 
         new = simple("ERROR", task, "", simple_head(workflow_id, "0f0c1a52-bbbb")).encode("utf-8")
         old = new.replace(f"{shown(workflow_id)} run 0f0c1a52".encode(), eight.encode())

@@ -36,9 +36,9 @@ def failure() -> Failure:
 
 
 def task_after(*events: object, step: object = load, group: str = "default") -> Task:
-    task = Task(3, step, group_name=group).fresh("nightly", "r")  # type: ignore[arg-type]
+    task = Task(3, step, group_name=group)._new_record("nightly", "r")  # type: ignore[arg-type]
     for event in events:
-        task.apply(event)  # type: ignore[arg-type]
+        task._apply(event)  # type: ignore[arg-type]
     return task
 
 

@@ -55,7 +55,7 @@ class Everybody(Storage, Log, Notify, History, Tracer):
         self.reports: list[str] = []
         self.broken: dict[str, BaseException] = {}
         self.carries: Any = None
-        self.task = Task(0, step, self.callback).fresh("w", "r")
+        self.task = Task(0, step, self.callback)._new_record("w", "r")
 
     def tell(self, who: str) -> None:
         self.told.append((who, str(self.task.status)))
@@ -238,7 +238,7 @@ def test_run_events_are_for_those_who_keep_events(everybody: Everybody) -> None:
 
 def test_nobody_has_to_be_there() -> None:
     """Without log, notify, history, tracer and callback the record is kept."""
-    task = Task(0, step).fresh("w", "r")
+    task = Task(0, step)._new_record("w", "r")
     checkpoints = Checkpoints(Everybody(), "w", exclusive=False, report=print)
     checkpoints.open([task], resume=False)
     publisher = Publisher(

@@ -102,7 +102,7 @@ class House:
 
     def add(self, function: Callable[..., Any], group: str = "default", **options: Any) -> None:
         step = action(**options)(function)
-        self.tasks.append(Task(len(self.tasks), step, group_name=group).fresh("w", "r"))
+        self.tasks.append(Task(len(self.tasks), step, group_name=group)._new_record("w", "r"))
 
     def run(
         self,

@@ -129,9 +129,9 @@ ODD: list[Any] = [
 
 
 def task_with(value: object, **options: Any) -> Task:
-    task = Task(0, action(lambda: None), **options).fresh("w", "r")
-    task.apply(AttemptStarted(0, 1, Context(), START, 10.0))
-    task.apply(TaskCompleted(0, Context(value, task_id=0, time=START + timedelta(seconds=2)), 12.0))
+    task = Task(0, action(lambda: None), **options)._new_record("w", "r")
+    task._apply(AttemptStarted(0, 1, Context(), START, 10.0))
+    task._apply(TaskCompleted(0, Context(value, task_id=0, time=START + timedelta(seconds=2)), 12.0))
     return task
 
 
@@ -232,8 +232,8 @@ def test_odd_names_and_ids(odd: str, make_workflow: Callable[..., DotFlow]) -> N
 @pytest.mark.parametrize("message", ["\ud800", "two\nlines", ""])
 def test_odd_error_messages(message: str) -> None:
     """An error's message and traceback may hold anything too."""
-    task = Task(0, action(lambda: None)).fresh("w", "r")
-    task.apply(TaskFailed(0, 1, Failure(message, message, message), START, 1.0))
+    task = Task(0, action(lambda: None))._new_record("w", "r")
+    task._apply(TaskFailed(0, 1, Failure(message, message, message), START, 1.0))
 
     json.loads(WorkflowResult.of("w", "r", None, TypeStatus.FAILED, [task]).model_dump_json())
 
@@ -258,11 +258,11 @@ def test_a_result_tells_all(make_workflow: Callable[..., DotFlow]) -> None:
     @action(retry=2)
     def load() -> None: ...
 
-    task = Task(0, load, group_name="g").fresh("w", "r")
-    task.apply(AttemptStarted(0, 1, Context(), START, 10.0))
-    task.apply(AttemptFailed(0, 1, Failure("ValueError", "no", "Traceback...\n"), 1.0))
-    task.apply(AttemptStarted(0, 2, Context(), START, 11.0))
-    task.apply(TaskCompleted(0, Context([1], time=START + timedelta(seconds=2)), 12.5))
+    task = Task(0, load, group_name="g")._new_record("w", "r")
+    task._apply(AttemptStarted(0, 1, Context(), START, 10.0))
+    task._apply(AttemptFailed(0, 1, Failure("ValueError", "no", "Traceback...\n"), 1.0))
+    task._apply(AttemptStarted(0, 2, Context(), START, 11.0))
+    task._apply(TaskCompleted(0, Context([1], time=START + timedelta(seconds=2)), 12.5))
 
     result = WorkflowResult.of("w", "r", "my workflow", TypeStatus.COMPLETED, [task])
 
@@ -298,10 +298,10 @@ def test_the_model_holds_the_value_itself() -> None:
 
 def test_a_result_is_what_was() -> None:
     """It can't be changed, and doesn't change when the task does."""
-    task = Task(0, action(lambda: None)).fresh("w", "r")
+    task = Task(0, action(lambda: None))._new_record("w", "r")
     result = WorkflowResult.of("w", "r", None, TypeStatus.NOT_STARTED, [task])
 
-    task.apply(TaskFailed(0, 1, Failure("ValueError", "no"), START, 1.0))
+    task._apply(TaskFailed(0, 1, Failure("ValueError", "no"), START, 1.0))
 
     assert result.tasks[0].status is TypeStatus.NOT_STARTED
     assert result.tasks[0].errors == []

@@ -46,9 +46,9 @@ def failure(message: str) -> Failure:
 
 
 def record_after(*events: TaskEvent) -> Task:
-    task = Task(0, step, workflow_id="w").fresh("w", "r")
+    task = Task(0, step, workflow_id="w")._new_record("w", "r")
     for event in events:
-        task.apply(event)
+        task._apply(event)
     return task
 
 
@@ -164,10 +164,10 @@ def test_a_restored_task_has_its_value_and_no_times() -> None:
 def test_fresh_records_share_nothing() -> None:
     """Each run has a record of its own: what one run writes is not in the definition or in another run."""
     definition = Task(3, step, print, Context(1), "g", "w")
-    one, other = definition.fresh("w", "run-1"), definition.fresh("w", "run-2")
+    one, other = definition._new_record("w", "run-1"), definition._new_record("w", "run-2")
 
-    one.apply(AttemptStarted(3, 1, PREVIOUS, *at(0)))
-    one.apply(TaskFailed(3, 1, failure("a"), *at(1)))
+    one._apply(AttemptStarted(3, 1, PREVIOUS, *at(0)))
+    one._apply(TaskFailed(3, 1, failure("a"), *at(1)))
 
     for untouched in (definition, other):
         assert untouched.status is TypeStatus.NOT_STARTED
@@ -182,9 +182,9 @@ def test_a_snapshot_stays_as_it_was() -> None:
     """Who reads it later reads what was true then."""
     task = record_after(started(), AttemptFailed(0, 1, failure("a"), 1.0))
 
-    then = task.snapshot()
-    task.apply(started(2))
-    task.apply(TaskFailed(0, 2, failure("b"), *at(1)))
+    then = task._snapshot()
+    task._apply(started(2))
+    task._apply(TaskFailed(0, 2, failure("b"), *at(1)))
 
     assert (then.status, then.attempt, then.retry_count) == (TypeStatus.RETRY, 1, 1)
     assert [error.message for error in then.errors] == ["a"]
@@ -197,8 +197,8 @@ def test_a_snapshot_without_errors_stays_without() -> None:
     task = record_after(started())
     assert task.errors == []
 
-    then = task.snapshot()
-    task.apply(TaskFailed(0, 1, failure("a"), *at(1)))
+    then = task._snapshot()
+    task._apply(TaskFailed(0, 1, failure("a"), *at(1)))
 
     assert then.errors == []
     assert len(task.errors) == 1

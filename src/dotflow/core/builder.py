@@ -80,7 +80,9 @@ class TaskBuilder:
 
     def reverse(self) -> "TaskBuilder":
         """Turns the order round; the tasks are numbered anew."""
-        self._tasks = [task.fresh(self._workflow_id, None, number) for number, task in enumerate(reversed(self._tasks))]
+        self._tasks = [
+            task._new_record(self._workflow_id, None, number) for number, task in enumerate(reversed(self._tasks))
+        ]
         return self
 
     def set_workflow_id(self, workflow_id: str) -> None:

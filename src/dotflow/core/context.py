@@ -80,7 +80,7 @@ class Context:
         self._run = self._source = ""
 
     @classmethod
-    def of(cls, value: Any, task_id: int, workflow_id: str, time: datetime, step: str) -> "Context":
+    def _of(cls, value: Any, task_id: int, workflow_id: str, time: datetime, step: str) -> "Context":
         """As Context(value, task_id, workflow_id, time, step), in half the time: one is made for every task."""
         if isinstance(value, Context):
             return cls(value, task_id, workflow_id, time, step)
@@ -103,7 +103,7 @@ class Context:
     def inputs(self, inputs: Inputs | None) -> None:
         self._digest, self._previous, self._run, self._source = inputs or (None, None, "", "")
 
-    def made_from(self, initial: str, previous: "Context", run: str) -> None:
+    def _set_inputs(self, initial: str, previous: "Context", run: str) -> None:
         """Note its inputs; *initial* and *run* are those of Inputs."""
         self._digest = initial
         self._previous = previous.task_id

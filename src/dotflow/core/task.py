@@ -144,7 +144,7 @@ class Task:
         """The last failed attempt."""
         return self._errors[-1] if self._errors else None
 
-    def fresh(self, workflow_id: str, run_id: str | None, task_id: int | None = None) -> "Task":
+    def _new_record(self, workflow_id: str, run_id: str | None, task_id: int | None = None) -> "Task":
         """A record of its own, for one run or another place, and a Context of its own around the initial value."""
         given = self._initial
         initial = None if given is None else Context(given.storage, time=given.time)
@@ -152,7 +152,7 @@ class Task:
             task_id = self.task_id
         return Task(task_id, self.step, self.callback, initial, self.group_name, workflow_id, run_id)
 
-    def snapshot(self) -> "Task":
+    def _snapshot(self) -> "Task":
         """The task as it is now, for those who read it later."""
         copy = Task.__new__(Task)
         for name in Task.__slots__:
@@ -160,7 +160,7 @@ class Task:
         copy._errors = None if self._errors is None else list(self._errors)
         return copy
 
-    def apply(self, event: TaskEvent) -> None:
+    def _apply(self, event: TaskEvent) -> None:
         """Brings the record up to date; nothing else writes to it."""
         self.status = STATUS_AFTER[event.__class__]
         if isinstance(event, AttemptStarted):

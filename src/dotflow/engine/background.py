@@ -1,4 +1,4 @@
-"""Runs in threads of their own, and what the end of the interpreter means for them."""
+"""Runs in threads of their own, and their end with the interpreter."""
 
 import contextlib
 import contextvars
@@ -26,11 +26,11 @@ def start_in_background(run: Run, then: Callable[[], None] = lambda: None) -> No
     def work() -> None:
         with seat:
             try:
-                run.execute()
+                run._execute()
             except KeyboardInterrupt:  # it was meant, and it is kept in the run
                 pass
             except BaseException as error:  # it is kept in the run, but perhaps nobody ever waits for that
-                run.report(f"The run {run.run_id} was ended", error)
+                run._report(f"The run {run.run_id} was ended", error)
             finally:
                 _forget(run)
                 then()
@@ -44,7 +44,7 @@ def start_in_background(run: Run, then: Callable[[], None] = lambda: None) -> No
         with seat:
             _forget(run)
         run.status = TypeStatus.NOT_STARTED
-        run.abandon()
+        run._release()
         raise
 
 
@@ -82,7 +82,7 @@ def _wait_for_all() -> None:
 def interrupt_all() -> None:
     """Stops all background runs as Ctrl-C does, and waits for their end."""
     for run in tuple(_running):
-        run.interrupt()
+        run._interrupt()
     _wait(CANCEL_GRACE)
 
 

@@ -122,7 +122,7 @@ class Checkpoints:
             ValueNotStorable: The storage can't keep such a value.
             StorageError: Saving failed.
         """
-        context.made_from(self._digests[task.task_id], task.previous_context, self._run)
+        context._set_inputs(self._digests[task.task_id], task.previous_context, self._run)
         with self._turn:
             if self._run_lock.is_void:
                 self._report_void()

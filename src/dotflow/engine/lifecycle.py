@@ -46,7 +46,7 @@ def task_flow(task: Task, lane: int, previous: Context) -> TaskFlow:
         if isinstance(outcome, Returned):
             if outcome.repeated:
                 yield from _repeats(task_id, number, outcome.repeated)
-            context = Context.of(outcome.value, task_id, task.workflow_id, clock.now(), step.identity)
+            context = Context._of(outcome.value, task_id, task.workflow_id, clock.now(), step.identity)
             try:
                 yield new(TaskCompleted, (task_id, context, clock.monotonic()))
             except NOT_SAVED as error:

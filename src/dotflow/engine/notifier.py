@@ -37,7 +37,7 @@ class Notifier:
     def send(self, task: Task) -> None:
         """Takes the task as it is now, and returns at once."""
         try:
-            self._queue.put_nowait(task.snapshot())
+            self._queue.put_nowait(task._snapshot())
         except queue.Full:
             self._dropped += 1
 

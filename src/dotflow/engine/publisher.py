@@ -88,7 +88,7 @@ class Publisher:
         kind = event.__class__
         if kind is TaskCompleted:
             self._checkpoints.save(task, event.context)  # type: ignore[union-attr]
-        task.apply(event)
+        task._apply(event)
         if self._is_heard:
             self._tell(event, task)
         if task.callback is not None and kind in ENDS:

@@ -28,7 +28,7 @@ from dotflow.engine.runner import CANCELLED, INTERRUPTED, Runner, Stop
 from dotflow.errors import RunFailed
 from dotflow.worker.deadline_thread import waking
 
-MAX_DEAF: Final = 0.5  # seconds; Python handles a signal that comes right before a wait only when the wait ends
+MAX_SLEEP: Final = 0.5  # seconds; Python handles a signal that comes right before a wait only when the wait ends
 CANCEL_GRACE: Final = 3.0  # seconds that a cancelled run has to end its workers before its waiter goes on
 
 
@@ -71,7 +71,7 @@ class Run:
         run_id: str,
         tasks: Sequence[Task],
         plan: Plan,
-        means: RunProviders,
+        providers: RunProviders,
         options: RunOptions,
         name: str | None = None,
     ) -> None:
@@ -81,9 +81,11 @@ class Run:
         self.status: TypeStatus = TypeStatus.NOT_STARTED
         self._name = name
         self._plan = plan
-        self._means = means
+        self._providers = providers
         self._options = options
-        self._checkpoints = Checkpoints(means.storage, workflow_id, exclusive=options.alone, report=reporter(means.log))
+        self._checkpoints = Checkpoints(
+            providers.storage, workflow_id, exclusive=options.alone, report=reporter(providers.log)
+        )
         self._restored: Mapping[int, Context] = {}
         self._runner: Runner | None = None
         self._cancelled = False
@@ -108,7 +110,7 @@ class Run:
         """
         seconds = None if timeout is None else as_seconds("timeout", timeout)
         try:
-            with waking(self._nudge):
+            with waking(self._notify_waiters):
                 over = self._wait(seconds)
         except BaseException as error:  # Ctrl-C, or the end of a step that waits for this run
             self._cancel(INTERRUPTED if isinstance(error, KeyboardInterrupt) else CANCELLED)
@@ -127,10 +129,10 @@ class Run:
             with self._changed:
                 # The second half is for a clock that has got there before we began to wait.
                 while not self._is_over and clock.monotonic() < until and (left := end - clock.ticks()) > 0:
-                    self._changed.wait(min(left, MAX_DEAF))
+                    self._changed.wait(min(left, MAX_SLEEP))
 
         if not self._is_over:
-            clock.wait(pause, timeout, self._nudge)
+            clock.wait(pause, timeout, self._notify_waiters)
         return self._is_over
 
     def raise_for_failure(self) -> Self:
@@ -152,7 +154,7 @@ class Run:
         """
         self._cancel(CANCELLED)
 
-    def interrupt(self) -> None:
+    def _interrupt(self) -> None:
         """Stops the run as Ctrl-C does; otherwise as `cancel`."""
         self._cancel(INTERRUPTED)
 
@@ -163,33 +165,33 @@ class Run:
         if runner is not None:
             runner.cancel(stop)
 
-    def _nudge(self) -> None:
+    def _notify_waiters(self) -> None:
         """Makes those who wait look again."""
         with self._changed:
             self._changed.notify_all()
 
-    def report(self, message: str, error: BaseException) -> None:
+    def _report(self, message: str, error: BaseException) -> None:
         """Writes into the log, with the traceback."""
-        reporter(self._means.log)(message, error)
+        reporter(self._providers.log)(message, error)
 
-    def prepare(self) -> None:
+    def _prepare(self) -> None:
         """Reads or voids the checkpoints, before anything runs. Called by the workflow, once.
 
-        After it comes `execute`, or `abandon` where that can't be.
+        After it comes `_execute`, or `_release` where that can't be.
         """
         sources = self._plan.sources()
         self._restored = self._checkpoints.open(self.tasks, resume=self._options.resume, sources=sources)
 
-    def abandon(self) -> None:
-        """Gives back what `prepare` took. After `execute` there is nothing left to give back."""
+    def _release(self) -> None:
+        """Gives back what `_prepare` took. After `_execute` there is nothing left to give back."""
         self._checkpoints.close()
 
-    def execute(self) -> None:
+    def _execute(self) -> None:
         """Runs it, in the calling thread. Called by the workflow, once; raises KeyboardInterrupt if interrupted."""
         self.status = TypeStatus.IN_PROGRESS
         try:
             with clock.join():
-                self._execute()
+                self._run_and_publish()
         except BaseException as error:  # kept for those who wait
             self._error = error
             raise
@@ -200,55 +202,55 @@ class Run:
                 self._checkpoints.close()
             finally:
                 self._is_over = True
-                clock.about_to_wake(self._nudge)
-                self._nudge()
+                clock.about_to_wake(self._notify_waiters)
+                self._notify_waiters()
 
-    def _execute(self) -> None:
-        means = self._means
-        report = reporter(means.log)
+    def _run_and_publish(self) -> None:
+        providers = self._providers
+        report = reporter(providers.log)
         tasks = {task.task_id: task for task in self.tasks}
-        notifier = None if means.notify.is_silent else Notifier(means.notify, means.notify_grace, report)
+        notifier = None if providers.notify.is_silent else Notifier(providers.notify, providers.notify_grace, report)
         publisher = Publisher(
             self.run_id,
             tasks,
             self._checkpoints,
-            log=None if means.log.is_silent else means.log,
+            log=None if providers.log.is_silent else providers.log,
             notifier=notifier,
-            history=means.history,
-            tracer=means.tracer,
+            history=providers.history,
+            tracer=providers.tracer,
             report=report,
         )
         publisher.follow_run(self._started())
-        whole = False
+        is_complete = False
         try:
-            self._run(means.executor, tasks, publisher, report)
-            whole = not self._cancelled or all(task.status is TypeStatus.COMPLETED for task in self.tasks)
+            self._run_plan(providers.executor, tasks, publisher, report)
+            is_complete = not self._cancelled or all(task.status is TypeStatus.COMPLETED for task in self.tasks)
         finally:
             failed = any(task.status is TypeStatus.FAILED for task in self.tasks)
-            self.status = TypeStatus.COMPLETED if whole and not failed else TypeStatus.FAILED
+            self.status = TypeStatus.COMPLETED if is_complete and not failed else TypeStatus.FAILED
             try:
-                self._tell_end(publisher, failed, whole)
+                self._publish_end(publisher, failed, is_complete)
             finally:
                 if notifier is not None:
                     notifier.close()
 
     def _started(self) -> RunStarted:
-        is_followed = self._means.history is not None or self._means.tracer is not None
+        is_followed = self._providers.history is not None or self._providers.tracer is not None
         steps = [Planned(task.name, task.group_name) for task in self.tasks] if is_followed else []
         return RunStarted(self.workflow_id, self.run_id, len(self.tasks), clock.now(), self._name, tuple(steps))
 
-    def _tell_end(self, publisher: Publisher, failed: bool, whole: bool) -> None:
+    def _publish_end(self, publisher: Publisher, failed: bool, is_complete: bool) -> None:
         publisher.follow_run(RunEnded(self.workflow_id, self.run_id, self.status, clock.now()))
         if failed and self._options.on_failure is not None:
             publisher.end("on_failure", self._options.on_failure, self.tasks)
-        elif whole and not failed and self._options.on_success is not None:
+        elif is_complete and not failed and self._options.on_success is not None:
             publisher.end("on_success", self._options.on_success, self.tasks)
 
-    def _run(
+    def _run_plan(
         self, executor: Executor, tasks: Mapping[int, Task], publisher: Publisher, report: Callable[..., None]
     ) -> None:
-        if executor.is_remote and self._means.storage.is_local:
-            _warn_of_local(self._means.storage, report)
+        if executor.is_remote and self._providers.storage.is_local:
+            _warn_of_local(self._providers.storage, report)
         session = executor.open(tasks, report)
         try:
             runner = Runner(

@@ -177,7 +177,7 @@ class StorageContract:
     def test_a_key_is_the_same_in_every_run(self, storage: Storage, again: Storage) -> None:
         """A task finds its own value in the next run, and in another process."""
         task = task_of()
-        keys = {found.key(task.fresh("w", run)) for found in (storage, again) for run in ("run-1", "run-2")}
+        keys = {found.key(task._new_record("w", run)) for found in (storage, again) for run in ("run-1", "run-2")}
 
         assert len(keys) == 1
         assert isinstance(keys.pop(), str)
