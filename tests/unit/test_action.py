@@ -4,16 +4,22 @@ import abc
 import asyncio
 import functools
 import inspect
+import json
 import pickle
+import subprocess
+import sys
+from collections.abc import Callable
 from dataclasses import dataclass
+from importlib import import_module
 from typing import Any
 
 import cloudpickle  # type: ignore[import-untyped]
 import pytest
 
 from dotflow import Context, action
-from dotflow.core.action import Action, actions_of
+from dotflow.core.action import Action, action_of, actions_of
 from dotflow.errors import InvalidPolicy, InvalidStep, UnknownParameter
+from dotflow.processes.channel import dump_whole
 
 
 @action
@@ -72,6 +78,10 @@ class Pipeline:
         return cls.NAME
 
 
+#: The action that the decorated class carries.
+PIPELINE: Any = action_of(Pipeline)
+
+
 class Longer(Pipeline):
     """Inherits from a decorated class."""
 
@@ -82,6 +92,37 @@ class Longer(Pipeline):
     @action
     def first(self) -> int:
         return super().first() * 10
+
+
+#: A module that another process does not have.
+CLASS_BY_VALUE = """
+from dotflow import action
+
+@action(retry=3)
+class Report:
+    def __init__(self, initial_context):
+        self.again = Report
+
+    @action
+    def zebra(self):
+        return Report
+
+    @action
+    def ape(self): ...
+"""
+
+#: Loads the class, its action or an instance, and prints what it is there.
+SHOW_CLASS = """
+import json, pickle, sys
+sys.path[:] = json.loads(sys.argv[1])
+from dotflow.core.action import Action, action_of, actions_of
+loaded = pickle.loads(sys.stdin.buffer.read())
+cls = loaded if isinstance(loaded, type) else loaded.function if isinstance(loaded, Action) else type(loaded)
+step = action_of(cls)
+assert loaded in (cls, step) or loaded.again is cls
+assert step.function is cls and cls(None).zebra() is cls
+print(cls.__name__, step.policy.attempts, step.context_params, [member.name for member in actions_of(cls(None))])
+"""
 
 
 class TestCalledDirectly:
@@ -158,7 +199,7 @@ class TestCalledDirectly:
 
 
 class TestLooks:
-    @pytest.mark.parametrize("step", [extract, transform, fetch, Pipeline, Report.load])
+    @pytest.mark.parametrize("step", [extract, transform, fetch, PIPELINE, Report.load])
     def test_keeps_name_docstring_and_module(self, step: Action[..., Any]) -> None:
         """help(), Sphinx and tracebacks see the function."""
         plain: Any = step.function
@@ -168,7 +209,7 @@ class TestLooks:
         assert step.__doc__ == plain.__doc__
         assert step.__module__ == __name__
 
-    @pytest.mark.parametrize("step", [extract, transform, fetch, Pipeline, Report.load])
+    @pytest.mark.parametrize("step", [extract, transform, fetch, PIPELINE, Report.load])
     def test_keeps_the_signature(self, step: Action[..., Any]) -> None:
         """inspect.signature shows the function's parameters, types and defaults."""
         assert inspect.signature(step) == inspect.signature(step.function)
@@ -183,7 +224,7 @@ class TestLooks:
         assert Report().send.is_coroutine
         assert action(functools.partial(fetch.function, Context())).is_coroutine
         assert not extract.is_coroutine
-        assert not Pipeline.is_coroutine
+        assert not PIPELINE.is_coroutine
 
     def test_repr_names_the_step(self) -> None:
         """In a REPL and in messages a step is known by its name."""
@@ -299,7 +340,7 @@ class TestOptions:
 
 
 class TestPickling:
-    @pytest.mark.parametrize("step", [extract, transform, fetch, Pipeline, Report.load, Pipeline.function.first])
+    @pytest.mark.parametrize("step", [extract, transform, fetch, PIPELINE, Report.load, Pipeline.first])
     @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
     def test_by_reference(self, step: Action[..., Any], protocol: int) -> None:
         """An action that can be found by its name arrives as the very same object."""
@@ -315,6 +356,27 @@ class TestPickling:
 
         assert found() == "sales"
         assert found.policy == Report.load.policy
+
+    def test_a_class_and_its_instances(self) -> None:
+        """They are pickled as those of any class."""
+        assert pickle.loads(pickle.dumps(Pipeline)) is Pipeline
+        assert type(pickle.loads(pickle.dumps(Pipeline(Context(1))))) is Pipeline
+
+    @pytest.mark.parametrize(
+        "part", [lambda cls: cls, action_of, lambda cls: cls(None)], ids=["class", "action", "instance"]
+    )
+    def test_a_class_by_value(self, modules: dict[str, str], part: Callable[[type], object]) -> None:
+        """A class and its action refer to each other, and arrive so, whichever is pickled first."""
+        modules["mem_class"] = CLASS_BY_VALUE
+        cloudpickle.register_pickle_by_value(module := import_module("mem_class"))
+        try:
+            data = dump_whole(part(module.Report))
+        finally:
+            cloudpickle.unregister_pickle_by_value(module)
+
+        done = subprocess.run([sys.executable, "-c", SHOW_CLASS, json.dumps(sys.path)], input=data, capture_output=True)
+
+        assert done.stdout.decode() == "Report 3 ('initial_context',) ['Report.zebra', 'Report.ape']\n", done.stderr
 
     def test_a_local_one_is_an_error(self) -> None:
         """What can't be found by name can't travel by reference; plain pickle says so."""
@@ -348,7 +410,7 @@ class TestContextParams:
 
     def test_of_a_class_are_those_of_its_init(self) -> None:
         """A class asks with the parameters of __init__."""
-        assert Pipeline.context_params == ("initial_context",)
+        assert PIPELINE.context_params == ("initial_context",)
 
     def test_of_a_method_leave_out_self(self) -> None:
         """self is nobody's context."""
@@ -372,19 +434,19 @@ class TestContextParams:
             (
                 lambda data: 0,
                 "data",
-                "Rename it, or give it a default. What the step before returned is previous_context.storage",
+                "Rename it, or give it a default. previous_context.storage is the result of the previous step",
             ),
             (
                 lambda previous_context, other: 0,
                 "other",
-                "Rename it, or give it a default. What the step before returned is previous_context.storage",
+                "Rename it, or give it a default. previous_context.storage is the result of the previous step",
             ),
             (
                 lambda *, size: 0,
                 "size",
-                "Rename it, or give it a default. What the step before returned is previous_context.storage",
+                "Rename it, or give it a default. previous_context.storage is the result of the previous step",
             ),
-            (lambda previous_context, /: 0, "previous_context", "Take the '/' out"),
+            (lambda previous_context, /: 0, "previous_context", "Remove the '/'"),
             (Report.load.function, "self", "from an instance"),
         ],
     )
@@ -405,34 +467,90 @@ class TestContextParams:
 
 
 class TestDecoratedClasses:
-    def test_isinstance_works(self) -> None:
-        """An instance of the class is an instance of the action."""
-        assert isinstance(Pipeline(), Pipeline)
-        assert isinstance(Longer(), Pipeline)
-        assert not isinstance(3, Pipeline)
-        assert not isinstance(Pipeline(), extract)
-
-    def test_issubclass_works(self) -> None:
-        """So does the question for a subclass."""
+    def test_it_stays_the_class(self) -> None:
+        """The decorator returns the class itself, whose instances are its instances."""
+        assert isinstance(Pipeline, type)
+        assert type(Pipeline()) is Pipeline
         assert issubclass(Longer, Pipeline)
-        assert not issubclass(int, Pipeline)
+        assert (Pipeline.NAME, Pipeline.named()) == ("pipeline", "pipeline")
 
-    def test_attributes_are_those_of_the_class(self) -> None:
-        """Constants and class methods are reached as before."""
-        assert Pipeline.NAME == "pipeline"
-        assert Pipeline.named() == "pipeline"
+    def test_it_carries_its_action(self) -> None:
+        """With the options of the decorator."""
+
+        @action(retry=3, isolate=True)
+        class Report: ...
+
+        step: Any = action_of(Report)
+
+        assert (step.function, step.name, step.policy.attempts, step.isolate) == (Report, "Report", 3, True)
+
+    def test_a_subclass_is_another_step(self) -> None:
+        """It does not inherit the action of its base, and may be decorated with options of its own."""
+
+        @action(retry=2)
+        class Decorated(Pipeline): ...
+
+        step: Any = action_of(Decorated)
+
+        assert action_of(Longer) is None
+        assert (step.function, step.policy.attempts) == (Decorated, 2)
+        assert PIPELINE.function is Pipeline
+
+    def test_a_copy_of_the_class_is_another_step(self) -> None:
+        """Some decorators return a new class with the attributes of the old one."""
+        copy = type(Pipeline)("Copy", (), dict(vars(Pipeline)))
+
+        assert action_of(copy) is None
+
+    def test_twice_is_refused(self) -> None:
+        """As with a function: two @action on one class would have two policies."""
+        with pytest.raises(InvalidStep, match="'Pipeline', which is an action already"):
+            action(retry=2)(Pipeline)
 
     def test_can_be_inherited_from(self) -> None:
-        """A subclass is a class, and super() works in it."""
-        assert isinstance(Longer, type)
-        assert Longer.__mro__[1] is Pipeline.function
+        """super() works in a subclass."""
+        assert Longer.__mro__[1] is Pipeline
         assert Longer().first() == 10
 
     def test_a_function_step_cannot_be_inherited_from(self) -> None:
-        """class X(some_function_step) is a clear TypeError."""
-        with pytest.raises(TypeError, match="only a class can be inherited from"):
+        """class X(some_function_step) is a TypeError."""
+        with pytest.raises(TypeError, match="@action decorates a function"):
 
             class Child(extract): ...
+
+    def test_a_built_in_type_is_wrapped(self) -> None:
+        """It takes no attribute, so it becomes a step as a function does."""
+        step: Any = action(retry=2)(dict)
+
+        assert (step(a=1), step.policy.attempts) == ({"a": 1}, 2)
+        assert action_of(step) is step
+        assert action_of(dict) is None
+
+    def test_a_class_with_slots(self) -> None:
+        """A dataclass with slots is a class of its own; @action above it decorates that."""
+
+        @action
+        @dataclass(slots=True)
+        class Point:
+            initial_context: Context
+
+        step: Any = action_of(Point)
+
+        assert step.context_params == ("initial_context",)
+        assert step(Context(1)) == Point(Context(1))
+
+    def test_a_class_inside_of_another_is_one_of_its_actions(self) -> None:
+        """As a method would be."""
+
+        class Outer:
+            @action
+            class Inner: ...
+
+            @action
+            def load(self) -> None: ...
+
+        assert [step.name.rpartition(".")[2] for step in actions_of(Outer())] == ["Inner", "load"]
+        assert actions_of(Outer.Inner()) == []
 
     def test_dataclasses_and_abstract_classes(self) -> None:
         """Other decorators and metaclasses do their work below @action."""
@@ -464,7 +582,7 @@ class TestDecoratedClasses:
         class Report:
             def load(self) -> None: ...
 
-        with pytest.warns(UserWarning, match="Class 'Report' .* Put @action above those") as caught:
+        with pytest.warns(UserWarning, match="Class 'Report' .* Put @action above the methods") as caught:
             decorate(Report)
 
         assert caught[0].filename == __file__

@@ -112,7 +112,6 @@ def test_the_accepted_names_are_those_of_the_functions() -> None:
     """What an error calls accepted is accepted, and no hint stands for a word that is."""
     import inspect
 
-    from dotflow.core import action as action_module
     from dotflow.core import builder as builder_module
     from dotflow.workflow import START_ARGUMENTS
 
@@ -120,11 +119,11 @@ def test_the_accepted_names_are_those_of_the_functions() -> None:
         return [name for name in inspect.signature(function).parameters if name not in ("self", "function", "unknown")]
 
     assert names(TaskBuilder.add) == list(builder_module.ACCEPTED)
-    assert names(action) == list(action_module.ACCEPTED)
+    assert names(action) == list(action.__kwdefaults__)
     assert names(DotFlow.start) == list(START_ARGUMENTS)
     assert not set(hints.START) & set(START_ARGUMENTS)
     assert not set(hints.ADD) & set(builder_module.ACCEPTED)
-    assert not set(hints.ACTION) & set(action_module.ACCEPTED)
+    assert not set(hints.ACTION) & set(action.__kwdefaults__)
 
 
 def test_nothing_unknown_is_no_error() -> None:

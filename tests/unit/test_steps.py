@@ -146,7 +146,7 @@ class TestResolve:
         """A dot or a colon before the name, and names inside classes and objects, all lead to the action."""
         modules.update({"mem": "", "mem.sub": "", "mem.sub.steps": GOOD})
 
-        assert resolve(path).name == name
+        assert as_actions(path)[0].name == name
 
     def test_a_name_that_a_package_shares_with_its_module(self, modules: dict[str, str]) -> None:
         """The last part is always a name: pkg.fn is the function that the package imported, not the module fn."""

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from dotflow import Context, action
+from dotflow.core.action import action_of
 from dotflow.core.call import Call, Carrier
 from dotflow.core.outcome import Outcome, Raised, Returned
 from dotflow.worker import trace_context
@@ -65,7 +66,7 @@ def anew(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def call(step: Any, place: str = "here", function: Callable[..., Any] = enter) -> Call:
-    return Call(0, 0, action(step), Context(), Context(), "w", Carrier(entry(function), {"place": place}))
+    return Call(0, 0, action_of(action(step)), Context(), Context(), "w", Carrier(entry(function), {"place": place}))
 
 
 def outcome_of(*calls: Call) -> list[Outcome]:

@@ -1,4 +1,4 @@
-"""@action: what makes a callable a step."""
+"""@action: makes a callable a step."""
 
 import functools
 import inspect
@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Concatenate, Final, Generic, ParamSpec, Protocol, TypeVar, overload
 
-from dotflow.core.callables import found, innermost, parameters, qualname, unwrapped
+from dotflow.core.callables import find_member, innermost, parameters, qualname, unwrapped
 from dotflow.core.durations import Duration
 from dotflow.core.failure import describe
 from dotflow.core.hints import ACTION, refuse_unknown
@@ -16,62 +16,47 @@ from dotflow.errors import InvalidPolicy, InvalidStep, UnknownParameter
 
 P = ParamSpec("P")
 R = TypeVar("R")
-Q = ParamSpec("Q")  # of the method once it is bound, and T what it returns
+Q = ParamSpec("Q")  # the parameters of a bound method, and T its result
 T = TypeVar("T")
 
-#: What can be decorated, as an error says it.
+#: What can be decorated, for errors.
 DECORATED: Final = "@action decorates a function, a coroutine function, a method or a class"
 
-#: What is said of a class whose methods were forgotten.
+#: The attribute of a decorated class that holds its action.
+CLASS_ACTION: Final = "__dotflow_action__"
+
+#: The warning about a class without decorated methods.
 IDLE: Final = (
-    "Class '{name}' is decorated with @action, and none of its methods is: as a step it runs none of them. Put "
-    "@action above those that are to run."
+    "Class '{name}' is decorated with @action, but none of its methods is: as a step it runs none of them. Put "
+    "@action above the methods to run."
 )
 
-#: What a step may ask for, by parameter name.
+#: The parameters that a context fills.
 CONTEXTS: Final = ("initial_context", "previous_context")
-
-ACCEPTED: Final = (
-    "retry",
-    "timeout",
-    "retry_delay",
-    "backoff",
-    "retry_on",
-    "max_delay",
-    "jitter",
-    "isolate",
-    "resources",
-)
 
 BY_NAME: Final = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 
 RENAME: Final = (
-    "Rename it, or give it a default. What the step before returned is previous_context.storage, and what was passed "
-    "to add() is initial_context.storage."
+    "Rename it, or give it a default. previous_context.storage is the result of the previous step, and "
+    "initial_context.storage the value passed to add()."
 )
-UNFILLABLE: Final = {
-    inspect.Parameter.POSITIONAL_ONLY: "Take the '/' out of its signature, so that it can be given by name.",
-    inspect.Parameter.POSITIONAL_OR_KEYWORD: RENAME,
-    inspect.Parameter.KEYWORD_ONLY: RENAME,
-}
+IS_METHOD: Final = "It is a method: add it from an instance, or decorate its class with @action and add that."
 
 
 class Action(Generic[P, R]):
-    """A callable, its policy, and the contexts it asks for.
-
-    Called, it is the plain function that it decorates.
+    """A callable with its policy and the contexts that it takes. You can still call it as the plain function.
 
     Args:
         function: A function, coroutine function, method or class.
-        policy: Its attempts, timeout and delays.
-        isolate: Give each attempt a process of its own, in every mode.
-        resources: What its worker in a cluster must have.
+        policy: The attempts, timeout and delays.
+        isolate: Whether each attempt runs in a process of its own, in every mode.
+        resources: The resources that a cluster's worker must have.
 
     Attributes:
         name: The name for readers: `extract`, `Report.load`.
         identity: The name for machines, the same in every run: `module:qualname`.
-        wants: The contexts that it asks for.
-        is_coroutine: Whether calling it makes a coroutine.
+        context_params: The names of the contexts that it takes.
+        is_coroutine: Whether a call returns a coroutine.
     """
 
     def __init__(
@@ -81,15 +66,17 @@ class Action(Generic[P, R]):
         isolate: bool = False,
         resources: Mapping[str, float] = NO_RESOURCES,
     ) -> None:
+        if not callable(function) and not isinstance(function, classmethod):
+            raise InvalidStep(describe(function), "Options go by name: @action(retry=3).", DECORATED)
         functools.update_wrapper(self, function, updated=())
         self.function = function
         self.policy = policy
         self.isolate = isolate
         self.resources = resources
-        self._fits = False  # what a bound method asks for is another thing, so each is looked at
+        self._is_checked = False
         self.is_coroutine: bool = inspect.iscoroutinefunction(innermost(function))
-        asked = parameters(function)
-        self.context_params = tuple(name for name in CONTEXTS if name in asked and asked[name].kind in BY_NAME)
+        known = parameters(function)
+        self.context_params = tuple(name for name in CONTEXTS if name in known and known[name].kind in BY_NAME)
         self.name: str = qualname(function).rpartition("<locals>.")[2]
         self.identity: str = f"{getattr(unwrapped(function), '__module__', None) or '?'}:{qualname(function)}"
 
@@ -103,83 +90,69 @@ class Action(Generic[P, R]):
         self: "Action[Concatenate[Any, Q], T]", instance: object, owner: type | None = None
     ) -> "Action[Q, T]": ...
     def __get__(self, instance: Any, owner: type | None = None) -> "Action[..., Any]":
-        """The action of a method is bound to its instance, or its class, as the method would be."""
+        """Binds the action of a method to an instance or class, as Python binds the method."""
         function: Any = self.function
         of_class = isinstance(function, staticmethod | classmethod)
         if (instance is None and not of_class) or not hasattr(function, "__get__"):
             return self
-        bound = Action.__new__(Action)
-        bound.__dict__.update(self.__dict__, _fits=False)
+        bound = _blank()
+        bound.__dict__.update(self.__dict__, _is_checked=False)
         bound.__dict__["function"] = bound.__dict__["__wrapped__"] = function.__get__(instance, owner)
         return bound
-
-    def __mro_entries__(self, bases: tuple[object, ...]) -> tuple[type, ...]:
-        """A decorated class may still be inherited from."""
-        if not isinstance(self.function, type):
-            raise TypeError(f"'{self.name}' is a step made of a function; only a class can be inherited from")
-        return (self.function,)
-
-    def __instancecheck__(self, instance: object) -> bool:
-        """isinstance() works with a decorated class as with the class."""
-        return isinstance(self.function, type) and isinstance(instance, self.function)
-
-    def __subclasscheck__(self, cls: type) -> bool:
-        """issubclass() works with a decorated class as with the class."""
-        return isinstance(self.function, type) and issubclass(cls, self.function)
-
-    def __or__(self, other: Any) -> Any:
-        """A decorated class may stand in an annotation, as in `Report | None`."""
-        return self.function | other
-
-    __ror__ = __or__
 
     if not TYPE_CHECKING:
 
         def __getattr__(self, name: str) -> Any:
-            """What the function or class has beside being called: its attributes, its class methods."""
+            """Returns the function's own attributes, such as `cache_info`."""
             if name.startswith("__") or "function" not in self.__dict__:
                 raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
             return getattr(self.function, name)
 
     @property
     def __isabstractmethod__(self) -> bool:
-        """An abstract method stays abstract."""
+        """Whether the method is abstract."""
         return bool(getattr(self.function, "__isabstractmethod__", False))
 
     def check_parameters(self) -> None:
-        """Raises UnknownParameter when the step asks for what no context can give."""
-        if self._fits:  # a signature takes long to read, and a step may be added a hundred thousand times
+        """Raises UnknownParameter for a parameter that no context fills."""
+        if self._is_checked:  # a signature takes long to read, and a step may be added a hundred thousand times
             return
         for name, parameter in parameters(self.function).items():
-            if parameter.kind is inspect.Parameter.POSITIONAL_ONLY and parameter.default is inspect.Parameter.empty:
-                raise UnknownParameter(self.name, name, UNFILLABLE[parameter.kind])
-            if parameter.default is not inspect.Parameter.empty or parameter.kind not in UNFILLABLE or name in CONTEXTS:
+            if parameter.default is not parameter.empty:
                 continue
-            hint = UNFILLABLE[parameter.kind]
-            if name == "self":
-                hint = "It is a method: add it from an instance, or decorate its class with @action and add that."
-            raise UnknownParameter(self.name, name, hint)
-        self._fits = True
+            if parameter.kind is parameter.POSITIONAL_ONLY:
+                hint = "Remove the '/' from its signature, so that it can be passed by name."
+                raise UnknownParameter(self.name, name, hint)
+            if parameter.kind in BY_NAME and name not in CONTEXTS:
+                raise UnknownParameter(self.name, name, IS_METHOD if name == "self" else RENAME)
+        self._is_checked = True
 
     def __reduce__(self) -> str | tuple[Any, ...]:
-        """By reference where the name leads back here, by its parts elsewhere (a bound or a local one)."""
-        name = qualname(self.function)
-        if found(self.__module__, name) is self:
-            return name
-        return self.reduce_by_value()
+        """Pickles by reference where the name leads back here, by value elsewhere (a bound or a local one)."""
+        path = qualname(self.function)
+        if isinstance(self.function, type):
+            path += f".{CLASS_ACTION}"
+        return path if find_member(self.__module__, path) is self else self.reduce_by_value()
 
     def reduce_by_value(self) -> tuple[Any, ...]:
-        """How to build it again from its function and policy, for those who can't look it up by name."""
-        return Action, (self.function, self.policy, self.isolate, dict(self.resources))
+        """Returns what pickle rebuilds the action from, where another process can't look it up by name.
+
+        The action comes before its state: a class and its action refer to each other.
+        """
+        return _blank, (), self.__dict__
 
     def __repr__(self) -> str:
         return f"<action {self.name}>"
 
 
-class Decorator(Protocol):
-    """What `@action(...)` gives: a class stays a class to a type checker, and a function keeps its signature."""
+def _blank() -> Action[..., Any]:
+    return Action.__new__(Action)
 
-    # A class can be called like a function, so the two overlap; the first that fits counts.
+
+class Decorator(Protocol):
+    """The type of `@action(...)`: a class stays itself, and a function becomes an Action with its signature."""
+
+    # A class can be called like a function, so the two overlap. The first match counts.
     @overload
     def __call__(self, function: type[T], /) -> type[T]: ...  # type: ignore[overload-overlap]
     @overload
@@ -219,37 +192,38 @@ def action(
     resources: Mapping[str, float] | None = None,
     **unknown: Any,
 ) -> Any:
-    """Makes a function, coroutine function, method or class a step of workflows. Called directly, it stays what it was.
+    """Makes a function, coroutine function, method or class a step of workflows.
+
+    You can still call a function, and a class stays itself.
 
     Args:
-        function: What to decorate. It is given the contexts it asks for by name: `initial_context`,
-            `previous_context`.
-        retry: Attempts in all; 1 is one try.
-        timeout: The time for each attempt; 0 for no limit. A duration is a number of seconds or a text such as
+        function: The function or class. A step takes contexts by the names `initial_context` and `previous_context`.
+        retry: The total number of attempts.
+        timeout: The maximum time of an attempt; 0 for no limit. A duration is a number of seconds or a text such as
             "500ms", "90s", "15m", "2h" or "1h30m".
         retry_delay: The time between attempts.
-        backoff: Double the delay each time.
-        retry_on: Which errors are repeated: an exception class, a tuple of them, or a function `f(error)`. The function
-            answers True, False, or the seconds until the next attempt, which `max_delay` and `jitter` leave alone. It
-            is called where the step ran. A timeout counts as TimeoutError, a dead worker as WorkerDied. What doesn't
-            match fails at once. So does an error at which the function raises or answers anything else; the traceback
-            of the attempt says so.
-        max_delay: The longest delay.
-        jitter: The share of the delay that chance may take off, from 0 to 1.
-        isolate: Give each attempt a process of its own in every mode, so that its timeout always kills.
-        resources: What its worker must have, such as `{"GPU": 1}`: ExecutorDask and ExecutorRay pass it on to Dask's
-            and Ray's own. Executors on this machine take no notice.
-        unknown: Anything else is refused with a hint.
+        backoff: Whether the delay doubles each time.
+        retry_on: The errors to retry on: an exception class, a tuple of them, or a function `f(error)`. The function
+            returns True, False, or the seconds until the next attempt, which `max_delay` and `jitter` don't change. It
+            runs where the step ran. A timeout counts as TimeoutError, a dead worker as WorkerDied. Other errors fail
+            the task at once. So does an error for which the function raises or returns anything else; the traceback
+            of the attempt says why.
+        max_delay: The maximum delay.
+        jitter: The maximum share of the delay that is subtracted at random, from 0 to 1.
+        isolate: Whether each attempt runs in a process of its own in every mode, so that its timeout always ends it.
+        resources: The resources that a cluster's worker must have, such as `{"GPU": 1}`. Executors on this machine
+            ignore them.
+        unknown: Refused with a hint.
 
     Raises:
-        InvalidPolicy: A number that means nothing, such as `retry=0`.
-        InvalidStep: What is decorated can't be called.
-        UnknownArgument: There is no such argument.
+        InvalidPolicy: An invalid option, such as `retry=0`.
+        InvalidStep: The decorated object can't be called.
+        UnknownArgument: There is no such option.
     """
-    refuse_unknown("@action", unknown, ACCEPTED, ACTION)
+    refuse_unknown("@action", unknown, action.__kwdefaults__ or (), ACTION)
     policy = Policy(
         attempts=retry,
-        timeout=timeout,  # type: ignore[arg-type]  # it makes seconds of what is a text
+        timeout=timeout,  # type: ignore[arg-type]  # Policy converts texts to seconds
         delay=retry_delay,  # type: ignore[arg-type]
         backoff=backoff,
         retry_on=retry_on,
@@ -258,26 +232,31 @@ def action(
     )
     if not isinstance(isolate, bool):
         raise InvalidPolicy("isolate", isolate, "True or False")
-    wanted = check_resources(resources)
+    required = check_resources(resources)
 
-    def decorate(target: Callable[..., Any]) -> Action[..., Any]:
-        if isinstance(target, Action):
+    def decorate(target: Callable[..., Any]) -> Any:
+        if (existing := action_of(target)) is not None:
             hint = "Decorate it once, with all its options."
-            raise InvalidStep(f"'{target.name}', which is an action already", hint, DECORATED)
-        if not callable(target) and not isinstance(target, classmethod):
-            raise InvalidStep(describe(target), "Options go by name: @action(retry=3).", DECORATED)
+            raise InvalidStep(f"'{existing.name}', which is an action already", hint, DECORATED)
         if inspect.isgeneratorfunction(unwrapped(target)) or inspect.isasyncgenfunction(unwrapped(target)):
             hint = "None of its lines would run. Return a list of what it yields."
             raise InvalidStep(f"{describe(target)}, a generator function", hint, DECORATED)
         if _has_methods(target) and not _names_of_actions(target):
             warnings.warn(IDLE.format(name=target.__name__), stacklevel=2 if function is None else 3)
-        return Action(target, policy, isolate, wanted)
+        step = Action(target, policy, isolate, required)
+        if not isinstance(target, type):
+            return step
+        try:
+            type.__setattr__(target, CLASS_ACTION, step)
+        except TypeError:  # a built-in type takes no attribute: it is wrapped, as a function is
+            return step
+        return target
 
     return decorate if function is None else decorate(function)
 
 
 def _has_methods(target: object) -> bool:
-    """Whether it is a class whose body defines methods for others to call."""
+    """Returns whether it is a class whose body defines public methods."""
     members = vars(target).items() if isinstance(target, type) else ()
     return any(inspect.isfunction(member) and not name.startswith("_") for name, member in members)
 
@@ -287,14 +266,30 @@ def _names_of_actions(cls: type[Any]) -> tuple[str, ...]:
     members: dict[str, object] = {}
     for base in reversed(cls.__mro__):
         members |= vars(base)
-    return tuple(name for name, member in members.items() if isinstance(member, Action))
+    return tuple(names_of_actions(members))
+
+
+def names_of_actions(members: Mapping[str, object]) -> list[str]:
+    """Returns which of the members of a class or module are actions."""
+    return [name for name, member in members.items() if name != CLASS_ACTION and action_of(member) is not None]
+
+
+def action_of(step: object) -> Action[..., Any] | None:
+    """Returns the action that *step* is, or that it carries as a decorated class; None for anything else.
+
+    A subclass of a decorated class is another step: it carries an action only if it is decorated itself.
+    """
+    if isinstance(step, Action):
+        return step
+    carried = vars(step).get(CLASS_ACTION) if isinstance(step, type) else None
+    return carried if isinstance(carried, Action) and carried.function is step else None
 
 
 def actions_of(instance: Any) -> list[Action[..., Any]]:
-    """The instance's actions in definition order; an override keeps its base's place."""
+    """Returns the instance's actions in definition order; an override keeps the position of its base."""
     cls: Any = type(instance)  # Any, since mypy takes a class's __hash__ for its instances'
     try:
         names = _names_of_actions(cls)
-    except TypeError:  # a metaclass may leave its classes without a hash
+    except TypeError:  # the metaclass makes classes without a hash
         names = _names_of_actions.__wrapped__(cls)
-    return [getattr(instance, name) for name in names]
+    return [step for name in names if (step := action_of(getattr(instance, name))) is not None]

@@ -14,7 +14,7 @@ from dotflow.errors import InvalidArgument
 if TYPE_CHECKING:
     from dotflow.core.schema import WorkflowSchema
 
-# type[Any], since mypy takes a decorated class for the class itself.
+# type[Any]: a decorated class is the class itself.
 Step = Action[..., Any] | type[Any] | str | list["Step"] | tuple["Step", ...]
 
 

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from dotflow.core.action import Action, actions_of
+from dotflow.core.action import Action, action_of, actions_of, names_of_actions
 from dotflow.core.failure import describe
 from dotflow.errors import InvalidCallback, InvalidPath, InvalidStep
 
@@ -28,10 +28,11 @@ def as_actions(step: object) -> list[Action[..., Any]]:
             raise InvalidStep("an empty list", "Put at least one action into it.")
         return [found for member in step for found in as_actions(member)]
     found = resolve(step) if isinstance(step, str) else step
-    if not isinstance(found, Action):
+    action = action_of(found)
+    if action is None:
         raise InvalidStep(_what_it_is(step, found), _hint(found))
-    found.check_parameters()
-    return [found]
+    action.check_parameters()
+    return [action]
 
 
 def as_callback(name: str, callback: object, argument: str) -> Callable[..., Any] | None:
@@ -50,7 +51,7 @@ def as_callback(name: str, callback: object, argument: str) -> Callable[..., Any
     if inspect.iscoroutinefunction(found):
         raise InvalidCallback(name, f"{describe(found)}, whose coroutine nobody would await", signature)
     if not _takes(found, argument):
-        hint = "Several steps are added as a list: add(step=[one, other])." if isinstance(found, Action) else ""
+        hint = "Several steps are added as a list: add(step=[one, other])." if action_of(found) is not None else ""
         raise InvalidCallback(name, f"{describe(found)}, which does not take '{argument}'", signature, hint)
     return found  # type: ignore[no-any-return]
 
@@ -75,7 +76,7 @@ def resolve(path: str, *, list_actions: bool = True) -> Any:
     for depth in range(length, len(parts)):
         if not hasattr(found, parts[depth]):
             owner = ".".join(parts[:depth])
-            names = sorted(name for name, value in getattr(found, "__dict__", {}).items() if isinstance(value, Action))
+            names = sorted(names_of_actions(getattr(found, "__dict__", {})))
             actions = f"Its actions are: {', '.join(names)}." if names and list_actions else ""
             hint = f"{_did_you_mean(parts[depth], dir(found), f'{owner}.')} {actions}".strip()
             raise InvalidPath(path, f"'{owner}' has no '{parts[depth]}'.", hint)

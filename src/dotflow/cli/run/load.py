@@ -13,7 +13,7 @@ from dotflow.cli.command import RUN_HINT
 from dotflow.cli.run.derived_id import derived_id
 from dotflow.cli.storages import STORAGE_OPTIONS, make_storage
 from dotflow.config import Config
-from dotflow.core.action import Action
+from dotflow.core.action import action_of
 from dotflow.core.failure import name_of
 from dotflow.core.steps import resolve
 from dotflow.errors import DotflowError
@@ -107,7 +107,7 @@ def _from_factory(request: RunRequest) -> DotFlow:
 
 
 def _call_factory(path: str, factory: Any) -> Any:
-    if isinstance(factory, Action):
+    if action_of(factory) is not None:
         raise click.UsageError(f"--workflow {path} is a step. Use --step {path}.")
     if not callable(factory):
         return factory
