@@ -526,6 +526,18 @@ class TestDecoratedClasses:
         assert action_of(step) is step
         assert action_of(dict) is None
 
+    def test_a_decorator_above_may_change_the_class(self) -> None:
+        """A dataclass takes the contexts that its fields name."""
+
+        @dataclass
+        @action
+        class Point:
+            previous_context: Context
+
+        step: Any = action_of(Point)
+
+        assert step.context_params == ("previous_context",)
+
     def test_a_class_with_slots(self) -> None:
         """A dataclass with slots is a class of its own; @action above it decorates that."""
 

@@ -55,7 +55,6 @@ class Action(Generic[P, R]):
     Attributes:
         name: The name for readers: `extract`, `Report.load`.
         identity: The name for machines, the same in every run: `module:qualname`.
-        context_params: The names of the contexts that it takes.
         is_coroutine: Whether a call returns a coroutine.
     """
 
@@ -75,8 +74,6 @@ class Action(Generic[P, R]):
         self.resources = resources
         self._is_checked = False
         self.is_coroutine: bool = inspect.iscoroutinefunction(innermost(function))
-        known = parameters(function)
-        self.context_params = tuple(name for name in CONTEXTS if name in known and known[name].kind in BY_NAME)
         self.name: str = qualname(function).rpartition("<locals>.")[2]
         self.identity: str = f"{getattr(unwrapped(function), '__module__', None) or '?'}:{qualname(function)}"
 
@@ -107,6 +104,12 @@ class Action(Generic[P, R]):
             if name.startswith("__") or "function" not in self.__dict__:
                 raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
             return getattr(self.function, name)
+
+    @functools.cached_property
+    def context_params(self) -> tuple[str, ...]:
+        """The names of the contexts that it takes. They are read late, since a decorator above may change a class."""
+        known = parameters(self.function)
+        return tuple(name for name in CONTEXTS if name in known and known[name].kind in BY_NAME)
 
     @property
     def __isabstractmethod__(self) -> bool:
