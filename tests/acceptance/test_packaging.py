@@ -29,7 +29,6 @@ CORE = {
     "filelock": set(),
     "pydantic": {"annotated-types", "pydantic-core", "typing-extensions", "typing-inspection"},
     "rich": {"markdown-it-py", "mdurl", "pygments"},
-    "urllib3": set(),
 }
 
 #: Folders that are called like the packages of the extras: Python imports them. Ray itself leaves a /tmp/ray.
@@ -156,7 +155,7 @@ def test_the_metadata_tells_what_it_is(wheel: Path) -> None:
 
 
 def test_it_brings_what_the_design_names_and_no_more(clean: Path, tmp_path: Path) -> None:
-    """Six packages, and what these need themselves."""
+    """Five packages, and what these need themselves."""
     listed = printed([clean / "python", "-m", "pip", "list", "--format=freeze"], tmp_path)
     names = {line.partition("==")[0].lower().replace("_", "-") for line in listed.splitlines()}
 

@@ -51,7 +51,17 @@ def test_no_token_at_all_is_said_to_be_none(token: object, shown: str) -> None:
         *[("timeout", seconds) for seconds in (0, -1, None, "1", float("inf"), float("nan"), True)],
         *[
             ("base_url", url)
-            for url in (None, "", "localhost", "ftp://a", "https://", "http://a b", "http://a?b", "http://[")
+            for url in (
+                None,
+                "",
+                "localhost",
+                "ftp://a",
+                "https://",
+                "http://a b",
+                "http://a?b",
+                "http://[",
+                "http://a/é",
+            )
         ],
         ("base_url", f"https://api.telegram.org/bot{TOKEN}"),
         ("base_url", "https://user:secret_password@proxy"),

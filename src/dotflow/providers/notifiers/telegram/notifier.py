@@ -101,14 +101,14 @@ class NotifyTelegram(Notify):
             time.sleep(left)
 
     def _post(self, document: dict[str, Any]) -> Meaning:
-        from dotflow.providers.notifiers.telegram.secret_post import Answer, SecretAddress  # loads urllib3
+        from dotflow.providers.notifiers.telegram.secret_post import Response, SecretAddress  # loads http.client
 
         if self._address is None:
             path = Secret(f"/bot{self._token.reveal()}/sendMessage")
             self._address = SecretAddress(self._base_url, path, self.timeout)
         answer = self._address.post(document)
-        if not isinstance(answer, Answer):
-            return Again(reason=answer.reason)
+        if not isinstance(answer, Response):
+            return Again(reason=answer)
         # A server in between may repeat the path in what it says.
         return meaning_of(answer.status, answer.body, answer.retry_after, hide=self._token.hide_in)
 
@@ -144,7 +144,7 @@ def _check_url(base_url: object, token: str) -> None:
     try:
         parts = urlsplit(base_url if isinstance(base_url, str) else "")
         fine = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-        fine = fine and not (parts.query or parts.fragment) and not re.search(r"\s", str(base_url))
+        fine = fine and not (parts.query or parts.fragment) and bool(re.fullmatch(r"[!-~]+", str(base_url)))
     except ValueError:  # a port or a bracket that can't be
         fine = False
     if not fine:

@@ -1,188 +1,183 @@
-"""One POST to an address that is itself a secret, within a given time, and without a trace of it anywhere.
+"""One POST to a URL whose path is a secret: within a time limit, and without the path in any log, error or traceback.
 
-urllib3 logs paths and names them in its errors, and `http.client` prints them where somebody has set its debuglevel.
-So none of them is ever told: the path they know is three stars, and the connection itself puts the true one in its
-place when it writes the request's first line.
+`http.client` logs nothing, but prints requests where a program has set its debuglevel: connections here ignore that.
+An exception holds its frames, and these hold the path: `post` returns what went wrong instead of raising it.
 """
 
+import base64
 import io
 import json
-import os
-from dataclasses import dataclass
-from http.client import HTTPResponse
-from socket import socket
-from typing import Any, Final
+import selectors
+import socket
+import ssl
+from collections import deque
+from functools import partial
+from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection, IncompleteRead
+from typing import Any, Final, NamedTuple
+from urllib.parse import SplitResult, unquote, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
-import urllib3
-from urllib3.connection import HTTPConnection, HTTPSConnection
-from urllib3.exceptions import (
-    HTTPError,
-    LocationParseError,
-    NameResolutionError,
-    NewConnectionError,
-    ProxyError,
-    SSLError,
-    URLSchemeUnknown,
-)
-from urllib3.exceptions import TimeoutError as NoAnswerInTime
-
 from dotflow import clock
-from dotflow.providers.notifiers.secret import STARS, Secret
+from dotflow.providers.notifiers.secret import Secret
+from dotflow.providers.optional import PerProcess
 
-HIDDEN: Final = f"/{STARS}"
-MOST_READ: Final = 256 * 1024  # bytes of an answer; far more than any that is meant
+MAX_BODY: Final = 256 * 1024  # bytes of a response that are read; the Bot API sends a few hundred
+PROXY_FAILED: Final = "the proxy that the environment names can't be used"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
-    """What came back: the status, the header Retry-After, and the body as far as it was read."""
+class Response(NamedTuple):
+    """A response: its status, its header Retry-After, and its body up to MAX_BODY."""
 
     status: int
     retry_after: str | None
     body: bytes
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NoAnswer:
-    """Nothing came back, and why, in words that name no address."""
-
-    reason: str
-
-
 class SecretAddress:
-    """An address that can be posted to, from any thread, and after a fork too.
+    """An address to post to, from any thread and in any process. One idle connection is kept in each process.
 
     Args:
-        base_url: What everybody may know of it; the proxies of the environment are used for it.
-        path: The rest.
-        timeout: Seconds for one request, from the connection to the answer's last byte.
+        base_url: The public part. The environment's proxy for it is used.
+        path: The secret part.
+        timeout: Seconds for one request, from the connection to the last byte of the response.
     """
 
     def __init__(self, base_url: str, path: Secret, timeout: float) -> None:
-        self._base_url = base_url
+        self._url = urlsplit(base_url)
         self._path = path
         self._timeout = timeout
-        self._manager: urllib3.PoolManager | None = None
-        self._process = 0
+        self._idle: PerProcess[deque[_Connection]] = PerProcess()
 
-    def post(self, document: object) -> Answer | NoAnswer:
-        """Sends *document* as JSON. Redirects are not followed: they could lead the secret elsewhere."""
+    def post(self, document: object) -> Response | str:
+        """Sends a document as JSON. Redirects are not followed: they could lead the secret elsewhere.
+
+        Returns:
+            The response; where there is none the reason, which names no address.
+        """
+        idle = self._idle.get(partial(deque, maxlen=1))
         try:
-            response = self._pools().request(
-                "POST",
-                f"{self._base_url}{HIDDEN}",
-                body=json.dumps(document).encode(),
-                headers={"Content-Type": "application/json"},
-                timeout=urllib3.Timeout(total=self._timeout),
-                retries=False,
-                redirect=False,
-                preload_content=False,
-                decode_content=False,
-            )
-            return self._read(response)
-        except (HTTPError, OSError) as error:
-            return NoAnswer(reason=self._reason_of(error))
-
-    def _read(self, response: urllib3.BaseHTTPResponse) -> Answer:
-        whole = False
+            connection = _reusable(idle) or _connection_to(self._url, self._timeout)
+        except (HTTPException, ValueError):  # the proxy's address means nothing; base_url has been checked
+            return PROXY_FAILED
         try:
-            body = response.read(MOST_READ)
-            whole = len(body) < MOST_READ
-        finally:
-            if whole:
-                response.release_conn()
-            else:
-                response.close()
-        return Answer(status=response.status, retry_after=response.headers.get("Retry-After"), body=body)
+            response = self._exchange(connection, json.dumps(document).encode())
+        except (HTTPException, OSError, UnicodeError) as error:
+            return self._reason(error, connection)
+        if connection.sock is not None:
+            idle.append(connection)
+        return response
 
-    def _reason_of(self, error: Exception) -> str:
+    def _exchange(self, connection: "_Connection", body: bytes) -> Response:
+        connection.deadline = clock.ticks() + self._timeout
+        if connection.sock is None:
+            connection.connect()
+        connection.sock.settimeout(_seconds_until(connection.deadline))
+        prefix = self._url.path if connection.proxy_headers is None else self._url.geturl()
+        connection.putrequest("POST", f"{prefix}{self._path.reveal()}")
+        headers = {"Content-Type": "application/json", "Content-Length": str(len(body))}
+        for name, value in {**headers, **(connection.proxy_headers or {})}.items():
+            connection.putheader(name, value)
+        connection.endheaders(body)
+        with connection.getresponse() as response:
+            content = response.read(MAX_BODY)
+            if len(content) < MAX_BODY and response.length:
+                raise IncompleteRead(b"")
+            if not response.isclosed():
+                connection.close()
+            return Response(response.status, response.getheader("Retry-After"), content)
+
+    def _reason(self, error: Exception, connection: "_Connection") -> str:
         match error:
-            case NameResolutionError():
-                return "the name of its host can't be resolved"
-            case NewConnectionError():
-                return f"no connection ({_system_words(error)})"
-            case NoAnswerInTime() | TimeoutError():
+            case TimeoutError():
                 return f"no answer within {self._timeout:g} s"
-            case SSLError():
+            case ssl.SSLError():
                 return f"no secure connection ({error})"
-            case LocationParseError():
-                return "its address, or its proxy's, can't be one"
-            case ProxyError() | URLSchemeUnknown():
-                return "the proxy that the environment names can't be used"
-            case _:
-                return f"the connection was lost ({type(error).__name__})"
-
-    def _pools(self) -> urllib3.PoolManager:
-        """Connections, made on first use, and anew in a forked process: two must not speak over one."""
-        manager = self._manager
-        if manager is None or self._process != os.getpid():
-            manager = _manager_for(self._base_url)
-            plain, secure = self._hiding(HTTPConnection), self._hiding(HTTPSConnection)
-            manager.pool_classes_by_scheme = {
-                "http": type("Pool", (urllib3.HTTPConnectionPool,), {"ConnectionCls": plain}),
-                "https": type("Pool", (urllib3.HTTPSConnectionPool,), {"ConnectionCls": secure}),
-            }
-            self._manager, self._process = manager, os.getpid()
-        return manager
-
-    def _hiding(self, kind: type[HTTPConnection]) -> type[HTTPConnection]:
-        path = self._path
-
-        def putrequest(self: HTTPConnection, method: str, url: str, *args: Any, **given: Any) -> None:
-            kind.putrequest(self, method, url.removesuffix(HIDDEN) + path.reveal(), *args, **given)
-
-        return type("Connection", (kind,), {"putrequest": putrequest, "response_class": _InTime, "debuglevel": 0})
+            case OSError() if connection.sock is None and connection.host != self._url.hostname:
+                return PROXY_FAILED
+            case socket.gaierror() | UnicodeError():
+                return "its host name can't be resolved"
+        return f"the connection failed ({getattr(error, 'strerror', None) or type(error).__name__})"
 
 
-class _InTime(HTTPResponse):
-    """A response that has come within the socket's timeout as a whole: without it, each byte would have that long."""
+class _Connection(HTTPConnection):
+    """A connection whose responses arrive by its deadline, and which closes its socket when it is collected."""
 
-    def __init__(self, sock: socket, *args: Any, **given: Any) -> None:
-        super().__init__(sock, *args, **given)
-        seconds = sock.gettimeout()
-        if seconds is not None:
-            self.fp.close()
-            self.fp = io.BufferedReader(_Until(sock, clock.ticks() + seconds))
+    debuglevel = 0
+    deadline = 0.0
+    proxy_headers: dict[str, str] | None = None  # where requests themselves go to a proxy
+
+    def response_class(self, sock: socket.socket, **kwargs: Any) -> HTTPResponse:  # type: ignore[override]
+        response = HTTPResponse(sock, **kwargs)
+        response.fp = io.BufferedReader(_DeadlineReader(response.fp.detach(), sock, self.deadline))
+        return response
+
+    def __del__(self) -> None:
+        self.close()
 
 
-class _Until(io.RawIOBase):
-    """What a socket brings, until the time is up."""
+class _SecureConnection(_Connection, HTTPSConnection):
+    """The same with TLS. Certificates are verified even where a program has turned that off for http.client."""
 
-    def __init__(self, sock: socket, until: float) -> None:
-        self._sock = sock
-        self._file = sock.makefile("rb", buffering=0)
-        self._until = until
+    def __init__(self, host: str, port: int, timeout: float) -> None:
+        super().__init__(host, port, timeout=timeout, context=ssl.create_default_context())
+
+
+class _DeadlineReader(io.RawIOBase):
+    """Reads from a socket until a deadline. A socket's own timeout would begin anew with each byte."""
+
+    def __init__(self, raw: io.RawIOBase, sock: socket.socket, deadline: float) -> None:
+        self._raw, self._sock, self._deadline = raw, sock, deadline
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: Any) -> int | None:
-        left = self._until - clock.ticks()
-        if left <= 0:
-            raise TimeoutError
-        self._sock.settimeout(left)
-        return self._file.readinto(buffer)
-
-    def close(self) -> None:
-        self._file.close()
-        super().close()
+        self._sock.settimeout(_seconds_until(self._deadline))
+        return self._raw.readinto(buffer)
 
 
-def _manager_for(base_url: str) -> urllib3.PoolManager:
-    """With the proxy that the environment names for this address, if any."""
-    url = urllib3.util.parse_url(base_url)
+def _seconds_until(deadline: float) -> float:
+    seconds = deadline - clock.ticks()
+    if seconds <= 0:
+        raise TimeoutError
+    return seconds
+
+
+def _reusable(idle: deque[_Connection]) -> _Connection | None:
+    """Returns the idle connection, unless the server has closed it: then there is something to read."""
+    try:
+        connection = idle.pop()
+    except IndexError:
+        return None
+    with selectors.DefaultSelector() as selector:
+        selector.register(connection.sock, selectors.EVENT_READ)
+        return None if selector.select(0) else connection
+
+
+def _connection_to(url: SplitResult, timeout: float) -> _Connection:
+    """Returns a connection that is not open yet. Raises ValueError for a proxy that can't be used."""
+    kind = _SecureConnection if url.scheme == "https" else _Connection
+    host, port = str(url.hostname), url.port or kind.default_port
+    proxy = _proxy_for(url.scheme, host)
+    if proxy is None:
+        return kind(host, port, timeout=timeout)
+    connection = kind(str(proxy.hostname), proxy.port or 80, timeout=timeout)
+    user = f"{unquote(proxy.username or '')}:{unquote(proxy.password or '')}".encode()
+    headers = {"Proxy-Authorization": f"Basic {base64.b64encode(user).decode()}"} if proxy.username else {}
+    if url.scheme == "https":
+        connection.set_tunnel(host, port, headers)
+    else:
+        connection.proxy_headers = headers
+    return connection
+
+
+def _proxy_for(scheme: str, host: str) -> SplitResult | None:
+    """Returns the environment's proxy for a host, if any. Raises ValueError unless it is one for plain HTTP."""
     proxies = getproxies()
-    proxy = proxies.get(url.scheme or "") or proxies.get("all")
-    if not proxy or proxy_bypass(url.host or ""):
-        return urllib3.PoolManager()
-    proxy = proxy if "://" in proxy else f"http://{proxy}"
-    auth = urllib3.util.parse_url(proxy).auth
-    headers = urllib3.make_headers(proxy_basic_auth=auth) if auth else None
-    return urllib3.ProxyManager(proxy, proxy_headers=headers)
-
-
-def _system_words(error: BaseException) -> str:
-    """What the system said, as "Connection refused"."""
-    cause = error.__cause__ or error.__context__
-    return (isinstance(cause, OSError) and cause.strerror) or type(error).__name__
+    proxy = proxies.get(scheme) or proxies.get("all")
+    if not proxy or proxy_bypass(host):
+        return None
+    url = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
+    if url.scheme != "http" or not url.hostname:
+        raise ValueError
+    return url
