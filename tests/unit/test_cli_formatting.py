@@ -1,4 +1,4 @@
-"""How the command line puts numbers, places and texts into words."""
+"""How the command line formats numbers, places and texts."""
 
 import sysconfig
 from datetime import UTC, datetime
@@ -7,29 +7,10 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from dotflow.cli.formatting import long_span, one_line, pluralize, raised_at, span
+from dotflow.cli.formatting import one_line, pluralize, raised_at
 from dotflow.cli.run.preview import format_time
 
 STDLIB = sysconfig.get_path("stdlib")
-
-
-@pytest.mark.parametrize(
-    ("seconds", "words"),
-    [
-        (0, "0.00 s"),
-        (0.214, "0.21 s"),
-        (9.99, "9.99 s"),
-        (9.996, "10.0 s"),
-        (59.94, "59.9 s"),
-        (59.96, "1:00"),
-        (245.4, "4:05"),
-        (3599.6, "1:00:00"),
-        (90_061, "25:01:01"),
-    ],
-)
-def test_a_span_is_as_exact_as_a_reader_wants_it(seconds: float, words: str) -> None:
-    """Hundredths below ten seconds, tenths below a minute, then minutes and hours; no unit is ever full."""
-    assert span(seconds) == words
 
 
 @pytest.mark.parametrize(("count", "words"), [(0, "0 tasks"), (1, "1 task"), (2, "2 tasks")])
@@ -90,25 +71,6 @@ def test_the_last_of_several_errors_counts() -> None:
 def test_an_error_without_a_traceback_has_no_place(text: str) -> None:
     """A worker that was killed, a timeout that killed it."""
     assert raised_at(text) == ""
-
-
-@pytest.mark.parametrize(
-    ("seconds", "words"),
-    [
-        (-3, "0 s"),
-        (0.4, "0 s"),
-        (59.6, "1 min"),
-        (61, "1 min 1 s"),
-        (3600, "1 h"),
-        (3605, "1 h"),
-        (7_500, "2 h 5 min"),
-        (90_061, "1 d 1 h"),
-        (86_400 * 400 + 60, "400 d"),
-    ],
-)
-def test_a_long_span_has_its_two_largest_units(seconds: float, words: str) -> None:
-    """What lies between them and is nothing is not filled up with smaller ones."""
-    assert long_span(seconds) == words
 
 
 @pytest.mark.parametrize(

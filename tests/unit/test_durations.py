@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from dotflow.core.durations import as_seconds, to_seconds
+from dotflow.core.durations import as_seconds, format_duration, to_seconds
 from dotflow.errors import InvalidArgument
 
 
@@ -60,3 +60,28 @@ def test_an_error_says_what_is_accepted(value: object, limits: dict[str, float],
         as_seconds("timeout", value, **limits)
 
     assert said in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text", "compact"),
+    [
+        (-3, "0.00 s", "0.00 s"),
+        (0, "0.00 s", "0.00 s"),
+        (0.214, "0.21 s", "0.21 s"),
+        (9.99, "9.99 s", "9.99 s"),
+        (9.996, "10.0 s", "10.0 s"),
+        (59.94, "59.9 s", "59.9 s"),
+        (59.96, "1 min", "1:00"),
+        (61, "1 min 1 s", "1:01"),
+        (245.4, "4 min 5 s", "4:05"),
+        (3599.6, "1 h", "1:00:00"),
+        (3605, "1 h", "1:00:05"),
+        (7_500, "2 h 5 min", "2:05:00"),
+        (90_061, "1 d 1 h", "25:01:01"),
+        (86_400 * 400 + 60, "400 d", "9600:01:00"),
+    ],
+)
+def test_a_duration_has_its_two_largest_units(seconds: float, text: str, compact: str) -> None:
+    """Hundredths below ten seconds, tenths below a minute; no unit is ever full, and one that is 0 is left out."""
+    assert format_duration(seconds) == text
+    assert format_duration(seconds, compact=True) == compact

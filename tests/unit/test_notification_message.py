@@ -3,14 +3,13 @@
 import json
 from datetime import UTC, datetime
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from dotflow import Context, Task, action
 from dotflow.core.events import AttemptFailed, AttemptStarted, TaskCompleted, TaskFailed, TaskRestored
 from dotflow.core.failure import Failure
-from dotflow.providers.notifiers.message import CUT, clean, cut, details, headline, in_words
+from dotflow.providers.notifiers.message import CUT, clean, cut, details, headline
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -76,7 +75,7 @@ def test_a_failure_says_what_and_where() -> None:
     told = details(task_after(BEGUN, TaskFailed(3, 1, failure(), NOW, 100.5)))
 
     where = f"test_notification_message.py:{boom.__code__.co_firstlineno + 1} in boom"
-    assert told == f"workflow nightly\ntook 500 ms\nValueError at {where}\nno such column: <price> & more"
+    assert told == f"workflow nightly\ntook 0.50 s\nValueError at {where}\nno such column: <price> & more"
 
 
 def test_a_failed_attempt_that_is_repeated() -> None:
@@ -92,24 +91,6 @@ def test_a_later_attempt_tells_no_old_error() -> None:
     told = details(task_after(BEGUN, AttemptFailed(3, 1, failure(), 1.0), again, step=fetch))
 
     assert told == "workflow nightly\nattempt 2 of 3"
-
-
-@pytest.mark.parametrize(
-    ("seconds", "words"),
-    [
-        (0, "0 ms"),
-        (0.0123, "12 ms"),
-        (3.21, "3.2 s"),
-        (59.94, "59.9 s"),
-        (59.96, "1 min 0 s"),
-        (125, "2 min 5 s"),
-        (3599.9, "1 h 0 min"),
-        (12_000, "3 h 20 min"),
-    ],
-)
-def test_spans_as_one_would_say_them(seconds: float, words: str) -> None:
-    """No more digits than anybody reads."""
-    assert in_words(seconds) == words
 
 
 def units(text: str) -> int:

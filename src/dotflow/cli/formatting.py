@@ -33,15 +33,6 @@ def _relative(file: str) -> str:
         return file
 
 
-def span(seconds: float) -> str:
-    """A duration: 0.21 s, 12.3 s, 4:05, 1:02:03."""
-    if seconds < 59.95:
-        return f"{seconds:.2f} s" if seconds < 9.995 else f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
-
-
 def pluralize(count: int, noun: str) -> str:
     """Returns a count and its noun: 1 task, 2 tasks."""
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
@@ -51,16 +42,3 @@ def one_line(text: str, max_length: int = 300) -> str:
     """Returns text on one line, cut to *max_length* characters, without control characters."""
     line = " ".join("".join(char if char.isprintable() else " " for char in text).split())
     return line if len(line) <= max_length else f"{line[: max_length - 1]}…"
-
-
-def long_span(seconds: float) -> str:
-    """A span that may be days, in its two largest units: 3 d 4 h, 2 h 5 min, 40 s."""
-    rest = max(0, round(seconds))
-    parts: list[str] = []
-    for unit, size in (("d", 86_400), ("h", 3_600), ("min", 60), ("s", 1)):
-        count, rest = divmod(rest, size)
-        if count or (unit == "s" and not parts):
-            parts.append(f"{count} {unit}")
-        elif parts:
-            break
-    return " ".join(parts[:2])

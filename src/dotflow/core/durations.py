@@ -1,4 +1,4 @@
-"""Durations: numbers of seconds, or texts such as "90s", as seconds."""
+"""Durations: numbers of seconds, or texts such as "90s", as seconds; and seconds as text."""
 
 import re
 from typing import Final
@@ -51,3 +51,21 @@ def as_seconds(name: str, value: object, *, least: float = 0, above: float = -1)
 def is_seconds(value: object) -> bool:
     """Whether it is a number of seconds that can be waited."""
     return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= MOST_SECONDS
+
+
+def format_duration(seconds: float, *, compact: bool = False) -> str:
+    """Returns a duration for people, in its two largest units: 0.21 s, 12.3 s, 4 min 5 s, 2 h 5 min, 3 d 4 h.
+
+    Args:
+        seconds: The duration; a negative one counts as 0.
+        compact: Whether the text is for a narrow column: 0.21 s, 12.3 s, 4:05, 2:05:00.
+    """
+    if seconds < 59.95:
+        return f"{max(0.0, seconds):.2f} s" if seconds < 9.995 else f"{seconds:.1f} s"
+    minutes, second = divmod(round(seconds), 60)
+    hours, minute = divmod(minutes, 60)
+    if compact:
+        return f"{hours}:{minute:02}:{second:02}" if hours else f"{minute}:{second:02}"
+    units = [(hours // 24, "d"), (hours % 24, "h"), (minute, "min"), (second, "s")]
+    largest = next(index for index, (count, _) in enumerate(units) if count)
+    return " ".join(f"{count} {unit}" for count, unit in units[largest : largest + 2] if count)

@@ -9,8 +9,9 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from dotflow.cli.formatting import one_line, span
+from dotflow.cli.formatting import one_line
 from dotflow.cli.live.progress import Progress, Row
+from dotflow.core.durations import format_duration
 from dotflow.core.types.status import TypeStatus
 
 MIN_GROUP_WIDTH: Final = 38  # characters of a task's line
@@ -48,7 +49,7 @@ def render(progress: Progress, title: str, now: float, width: int, height: int, 
     group_width = min(MAX_GROUP_WIDTH, (width - GAP * (columns - 1)) // columns)
     total_width = min(width, group_width * columns + GAP * (columns - 1))
     max_rows = (height - 5) // max(1, ceil(groups / columns)) - (2 if groups > 1 else 0)
-    done = f"{_count_done(progress.rows)}/{len(progress.rows)} done  {span(progress.seconds(now))}"
+    done = f"{_count_done(progress.rows)}/{len(progress.rows)} done  {format_duration(progress.seconds(now), compact=True)}"
     view = Table.grid(expand=False)
     view.add_row("")  # between the output and the view
     view.add_row(_heading(one_line(title), done, total_width, 26))
@@ -134,7 +135,7 @@ def _time(row: Row, now: float) -> str:
     if row.restored:
         return "restored"
     seconds = row.seconds(now)
-    return "" if seconds is None else span(seconds)
+    return "" if seconds is None else format_duration(seconds, compact=True)
 
 
 def window(rows: Sequence[Row], max_rows: int) -> tuple[int, Sequence[Row], int]:

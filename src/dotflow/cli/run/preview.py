@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from dotflow.cli.formatting import long_span
+from dotflow.core.durations import format_duration
 
 if TYPE_CHECKING:
     from dotflow.providers.schedulers.cron_times import FireTime
@@ -21,4 +21,4 @@ def preview_lines(fire_times: "Sequence[FireTime]", now: datetime) -> Iterator[t
     times = [format_time(fire.at) for fire in fire_times]
     width = max(map(len, times), default=0)
     for fire, time in zip(fire_times, times, strict=True):
-        yield f"{time:{width}}  in {long_span((fire.at - now).total_seconds())}", fire.note
+        yield f"{time:{width}}  in {format_duration((fire.at - now).total_seconds())}", fire.note

@@ -4,7 +4,8 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from dotflow.cli.formatting import one_line, pluralize, raised_at, span
+from dotflow.cli.formatting import one_line, pluralize, raised_at
+from dotflow.core.durations import format_duration
 from dotflow.core.task import Task
 from dotflow.core.types.status import TypeStatus
 
@@ -23,7 +24,7 @@ def summary(tasks: Sequence[Task], seconds: float) -> str:
     for status in (TypeStatus.FAILED, TypeStatus.NOT_STARTED):
         if by_status[status]:
             parts.append(f"{by_status[status]} {str(status).lower()}")
-    return f"{', '.join(parts)}, in {span(seconds)}"
+    return f"{', '.join(parts)}, in {format_duration(seconds, compact=True)}"
 
 
 def listed_tasks(tasks: Sequence[Task]) -> tuple[Sequence[Task], int]:
@@ -38,7 +39,7 @@ def duration(task: Task) -> str:
     """Returns the duration of a task as text."""
     if task.status is TypeStatus.COMPLETED and not task.attempt:
         return "restored"
-    return "" if task.duration is None else span(task.duration)
+    return "" if task.duration is None else format_duration(task.duration, compact=True)
 
 
 def failures(tasks: Sequence[Task]) -> Iterator[tuple[Task, str, str]]:

@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator
 from typing import Final
 
+from dotflow.core.durations import format_duration
 from dotflow.core.failure import TaskError
 from dotflow.core.task import Task
 from dotflow.core.types.status import TypeStatus
@@ -48,7 +49,7 @@ def _progress(task: Task) -> Iterator[str]:
     if most > 1 and task.attempt:
         yield f"attempt {task.attempt} of {most}"
     if task.duration is not None:
-        yield f"took {in_words(task.duration)}"
+        yield f"took {format_duration(task.duration)}"
     elif task.status is TypeStatus.COMPLETED:
         yield "restored from its checkpoint"
 
@@ -60,19 +61,6 @@ def _where(error: TaskError) -> str:
         return ""
     file, line, function = frames[-1]
     return f" at {file}:{line}" + (f" in {function}" if function else "")
-
-
-def in_words(seconds: float) -> str:
-    """A span as one would say it: 12 ms, 3.2 s, 2 min 5 s, 3 h 20 min."""
-    if seconds < 1:
-        return f"{seconds * 1000:.0f} ms"
-    if seconds < 59.95:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    if minutes < 60:
-        return f"{minutes} min {rest} s"
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min"
 
 
 def clean(text: str) -> str:
