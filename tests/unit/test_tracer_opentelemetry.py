@@ -28,7 +28,7 @@ from dotflow.core.types.status import TypeStatus
 from dotflow.errors import MissingExtra
 from dotflow.providers import TracerOpenTelemetry
 from dotflow.providers.tracers.opentelemetry import propagation
-from dotflow.providers.tracers.opentelemetry.attributes import nanoseconds, plain
+from dotflow.providers.tracers.opentelemetry.attributes import nanoseconds
 from tests.spans import Telemetry, exceptions, facts, place, place_of_parent
 
 from .conftest import FakeTime
@@ -545,9 +545,3 @@ class TestConstruction:
         _, given = TracerOpenTelemetry(provider).__reduce__()
 
         assert given == (provider, None)
-
-
-@pytest.mark.parametrize("text", ["", "plain", "ä", "𝄞"])
-def test_text_that_can_be_exported_is_left_alone(text: str) -> None:
-    """Only what has no UTF-8 is changed."""
-    assert plain(text) == text

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, PlainSerializer
 
 from dotflow.core.context import Context
 from dotflow.core.task import Task
+from dotflow.core.text import escape_surrogates
 from dotflow.core.types.status import TypeStatus
 
 MOST_BITS: Final = 14_000  # Python's own json reads no number of more than 4,300 digits
@@ -25,7 +26,7 @@ def jsonable(value: object, around: tuple[int, ...] = ()) -> Any:
     if type(value) is int:
         return value if value.bit_length() <= MOST_BITS else f"<int of {value.bit_length()} bits>"
     if type(value) is str:
-        return value.encode("utf-8", "backslashreplace").decode()  # JSON can't carry a lone surrogate
+        return escape_surrogates(value)
     if type(value) is float:
         return value if math.isfinite(value) else repr(value)
     if len(around) < DEEPEST and id(value) not in around:

@@ -49,7 +49,8 @@ def render(progress: Progress, title: str, now: float, width: int, height: int, 
     group_width = min(MAX_GROUP_WIDTH, (width - GAP * (columns - 1)) // columns)
     total_width = min(width, group_width * columns + GAP * (columns - 1))
     max_rows = (height - 5) // max(1, ceil(groups / columns)) - (2 if groups > 1 else 0)
-    done = f"{_count_done(progress.rows)}/{len(progress.rows)} done  {format_duration(progress.seconds(now), compact=True)}"
+    elapsed = format_duration(progress.seconds(now), compact=True)
+    done = f"{_count_done(progress.rows)}/{len(progress.rows)} done  {elapsed}"
     view = Table.grid(expand=False)
     view.add_row("")  # between the output and the view
     view.add_row(_heading(one_line(title), done, total_width, 26))

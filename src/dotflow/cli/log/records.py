@@ -8,6 +8,7 @@ from functools import cached_property
 from math import isfinite
 from typing import Any, Final
 
+from dotflow.core.text import escape_surrogates
 from dotflow.providers.logs.formats import FIELDS, INDENT, LEVELS, shown
 
 HEAD: Final = re.compile(rf"(\d{{4}}-\d\d-\d\d \d\d:\d\d:\d\d(?:\.\d+)?) ({'|'.join(LEVELS)}) *(?: (.*))?")
@@ -199,7 +200,7 @@ def _moment(local: str) -> str | None:
 
 def _without_surrogates(value: Any) -> Any:
     if isinstance(value, str):
-        return value.encode("utf-8", "backslashreplace").decode()
+        return escape_surrogates(value)
     if isinstance(value, dict):
         return {_without_surrogates(key): _without_surrogates(inner) for key, inner in value.items()}
     if isinstance(value, list):

@@ -8,6 +8,7 @@ from typing import Final, NamedTuple
 
 from dotflow import clock
 from dotflow.core.task import Task
+from dotflow.core.text import escape_surrogates
 from dotflow.core.types.status import TypeStatus
 
 LEVELS: Final = {"DEBUG": 10, "INFO": 20, "WARNING": 30, "ERROR": 40}
@@ -129,11 +130,8 @@ def as_json(level: str, task: Task | None, message: str, head: str = "") -> str:
 
 
 def quoted(text: str) -> str:
-    """Text as JSON. A lone surrogate, which strict readers refuse, becomes text that says which it was."""
-    found = _encode(text)
-    if "\\ud" in found:  # half of a character beyond the first 65,536, or a lone one
-        return _encode(text.encode("utf-8", "backslashreplace").decode())
-    return found
+    """Returns a text as JSON."""
+    return _encode(escape_surrogates(text))
 
 
 def _indented(text: str) -> str:

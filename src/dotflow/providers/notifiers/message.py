@@ -7,6 +7,7 @@ from typing import Final
 from dotflow.core.durations import format_duration
 from dotflow.core.failure import TaskError
 from dotflow.core.task import Task
+from dotflow.core.text import escape_surrogates
 from dotflow.core.types.status import TypeStatus
 
 SIGNS: Final = {
@@ -63,14 +64,9 @@ def _where(error: TaskError) -> str:
     return f" at {file}:{line}" + (f" in {function}" if function else "")
 
 
-def clean(text: str) -> str:
-    """The text without lone surrogates, which no JSON reader has to accept; halves that belong together are joined."""
-    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
-
-
 def cut(text: str, most: int) -> str:
-    """The text, cleaned, and no longer than *most* UTF-16 code units; never cut through the middle of a character."""
-    units = clean(text[: most + 1]).encode("utf-16-le")  # a character has at least one unit
-    if len(units) <= 2 * most and len(text) <= most:
+    """The text without lone surrogates, and no longer than *most* UTF-16 code units; never cut inside a character."""
+    units = escape_surrogates(text[: most + 1]).encode("utf-16-le")  # a character has at least one unit
+    if len(units) <= 2 * most:
         return units.decode("utf-16-le")
     return units[: 2 * (most - len(CUT))].decode("utf-16-le", "ignore") + CUT

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 from dotflow.abc.notify import Notify
 from dotflow.core.task import Task
+from dotflow.core.text import escape_surrogates
 from dotflow.core.types.status import TypeStatus
 from dotflow.errors import InvalidArgument, NotifyError
 from dotflow.providers.notifiers.apprise.log_filter import http_status_in, hushed
-from dotflow.providers.notifiers.message import clean, details, headline
+from dotflow.providers.notifiers.message import details, headline
 from dotflow.providers.notifiers.secret import STARS, Secret
 from dotflow.providers.notifiers.status_filter import told_statuses
 from dotflow.providers.optional import require_extra
@@ -71,7 +72,7 @@ class NotifyApprise(Notify):
             NotifyError: It did not get through to one or several of the services.
         """
         if task.status in self._statuses:
-            title, body = clean(headline(task)), clean(details(task))
+            title, body = escape_surrogates(headline(task)), escape_surrogates(details(task))
             failed = _deliver(self._services, title, body, TYPES.get(task.status, "info"))
             if failed:
                 others = ["the others have it"] if len(failed) < len(self._services) else []

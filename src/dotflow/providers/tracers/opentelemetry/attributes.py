@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import Final
 
 from dotflow.core.failure import Failure
+from dotflow.core.text import escape_surrogates
 
 WORKFLOW_ID: Final = "dotflow.workflow.id"
 WORKFLOW_NAME: Final = "dotflow.workflow.name"
@@ -36,14 +37,9 @@ def nanoseconds(at: datetime) -> int:
     return ((passed.days * 86_400 + passed.seconds) * 1_000_000 + passed.microseconds) * 1_000
 
 
-def plain(text: str) -> str:
-    """Text that can be exported: half a surrogate pair, which a str may hold, would cost its whole batch."""
-    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode("utf-8")
-
-
 def exception_of(failure: Failure) -> dict[str, str]:
     """A failure as the attributes of an `exception` event."""
-    told = {"exception.type": plain(failure.exception), "exception.message": plain(failure.message)}
+    told = {"exception.type": failure.exception, "exception.message": failure.message}
     if failure.traceback:
-        told["exception.stacktrace"] = plain(failure.traceback)
-    return told
+        told["exception.stacktrace"] = failure.traceback
+    return {name: escape_surrogates(text) for name, text in told.items()}

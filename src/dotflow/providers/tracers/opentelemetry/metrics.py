@@ -10,8 +10,9 @@ from opentelemetry.context import Context
 from opentelemetry.metrics import Meter
 
 from dotflow.core.failure import Failure
+from dotflow.core.text import escape_surrogates
 from dotflow.core.types.status import TypeStatus
-from dotflow.providers.tracers.opentelemetry.attributes import ERROR_TYPE, STATUS, STEP, WORKFLOW_NAME, plain
+from dotflow.providers.tracers.opentelemetry.attributes import ERROR_TYPE, STATUS, STEP, WORKFLOW_NAME
 
 #: Seconds. The SDK's own are meant for milliseconds: nearly every step would be in the first.
 BUCKETS: Final = (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0, 3_600.0, 14_400.0)
@@ -46,7 +47,7 @@ class RunMetrics:
 
     def __init__(self, instruments: Instruments, name: str | None) -> None:
         self._to = instruments
-        self._whose: dict[str, str] = {} if name is None else {WORKFLOW_NAME: plain(name)}
+        self._whose: dict[str, str] = {} if name is None else {WORKFLOW_NAME: escape_surrogates(name)}
 
     def run(self, status: TypeStatus, seconds: float, error: str | None, context: Context) -> None:
         """A run has ended; *context* is where its span is found, for exemplars."""
@@ -58,7 +59,7 @@ class RunMetrics:
         """An attempt has ended."""
         told = self._whose | {STEP: step, STATUS: status.value}
         if failure is not None:
-            told[ERROR_TYPE] = plain(failure.exception)
+            told[ERROR_TYPE] = escape_surrogates(failure.exception)
         self._to.attempts.add(1, told, context)
         self._to.attempt_seconds.record(seconds, told, context)
 

@@ -20,9 +20,10 @@ from dotflow.core.events import (
     TaskRestored,
 )
 from dotflow.core.failure import Failure
+from dotflow.core.text import escape_surrogates
 from dotflow.core.types.status import TypeStatus
 from dotflow.providers.tracers.opentelemetry import attributes as words
-from dotflow.providers.tracers.opentelemetry.attributes import nanoseconds, plain
+from dotflow.providers.tracers.opentelemetry.attributes import nanoseconds
 from dotflow.providers.tracers.opentelemetry.metrics import Instruments, RunMetrics
 from dotflow.providers.tracers.opentelemetry.propagation import carrier_of
 
@@ -56,15 +57,15 @@ class RunSpans:
     def __init__(self, tracer: Tracer, instruments: Instruments, started: RunStarted) -> None:
         self._tracer = tracer
         self._metrics = RunMetrics(instruments, started.name)
-        self._steps = [(plain(step.name), plain(step.group)) for step in started.steps]
-        self._ids = {words.WORKFLOW_ID: plain(started.workflow_id), words.RUN_ID: started.run_id}
+        self._steps = [(escape_surrogates(step.name), escape_surrogates(step.group)) for step in started.steps]
+        self._ids = {words.WORKFLOW_ID: escape_surrogates(started.workflow_id), words.RUN_ID: started.run_id}
         if started.name is not None:
-            self._ids[words.WORKFLOW_NAME] = plain(started.name)
+            self._ids[words.WORKFLOW_NAME] = escape_surrogates(started.name)
         self._start = nanoseconds(started.at)
         self._began = clock.monotonic()
         # No id in the name: those who group by name, as most tools do, would find each run on its own.
         self._span = tracer.start_span(
-            f"dotflow.run {plain(started.name)}" if started.name else "dotflow.run",
+            f"dotflow.run {escape_surrogates(started.name)}" if started.name else "dotflow.run",
             attributes={**self._ids, words.TASKS: started.tasks},
             start_time=self._start,
         )
@@ -160,7 +161,7 @@ class RunSpans:
             self._attempts.popitem()[1].span.end(end)
         error = None
         if event.status is not COMPLETED:
-            error = words.OTHER_ERROR if self._first is None else plain(self._first[1].exception)
+            error = words.OTHER_ERROR if self._first is None else escape_surrogates(self._first[1].exception)
             _set_failed(self._span, error, _why(self._first))
         self._span.set_attributes({**self._counts, words.STATUS: event.status.value})
         self._span.end(end)
@@ -172,8 +173,8 @@ def _to_nanoseconds(seconds: float) -> int:
 
 
 def _set_failed(span: Span, error: str, why: str) -> None:
-    span.set_attribute(words.ERROR_TYPE, plain(error))
-    span.set_status(Status(StatusCode.ERROR, plain(why)))
+    span.set_attribute(words.ERROR_TYPE, escape_surrogates(error))
+    span.set_status(Status(StatusCode.ERROR, escape_surrogates(why)))
 
 
 def _why(first: tuple[str, Failure] | None) -> str:
