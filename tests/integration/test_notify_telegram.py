@@ -58,8 +58,8 @@ def task_with(message: str = "", status: TypeStatus = TypeStatus.COMPLETED) -> T
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """No pause that matters between tries."""
-    monkeypatch.setattr(telegram_notifier, "PAUSES", (0.01, 0.01))
-    monkeypatch.setattr(telegram_notifier, "SHORTEST", 0.01)
+    monkeypatch.setattr(telegram_notifier, "RETRY_DELAYS", (0.01, 0.01))
+    monkeypatch.setattr(telegram_notifier, "MIN_DELAY", 0.01)
 
 
 class Reports(Log):
@@ -134,7 +134,7 @@ class TestWhatIsSent:
 
     def test_an_idle_connection_that_the_server_closed_costs_no_try(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """It is replaced before anything is sent."""
-        monkeypatch.setattr(telegram_notifier, "PAUSES", ())
+        monkeypatch.setattr(telegram_notifier, "RETRY_DELAYS", ())
         closed = threading.Event()
 
         def ok_and_closes(handler: Handler) -> None:
@@ -237,7 +237,7 @@ class TestWhatIsTriedAgain:
         ):
             telegram(server).send(task_with())
 
-        assert len(server.received) == telegram_notifier.MOST_TURNS
+        assert len(server.received) == telegram_notifier.MAX_TRIES
 
     def test_a_ban_is_obeyed_without_waiting(self) -> None:
         """Hours are not waited for: this message and those after it are given up, and Telegram is left alone."""
@@ -326,7 +326,7 @@ class TestTime:
     )
     def test_an_answer_has_its_time_as_a_whole(self, answer: Answer, monkeypatch: pytest.MonkeyPatch) -> None:
         """Silence, and a byte now and then, end with the timeout; it does not begin anew with each byte."""
-        monkeypatch.setattr(telegram_notifier, "PAUSES", ())
+        monkeypatch.setattr(telegram_notifier, "RETRY_DELAYS", ())
         with serving(answer) as server:
             began = time.monotonic()
             with pytest.raises(NotifyError, match=r"no answer within 0\.3 s"):
@@ -411,7 +411,7 @@ class TestTls:
     )
     def test_an_answer_has_its_time_as_a_whole(self, answer: Answer, monkeypatch: pytest.MonkeyPatch) -> None:
         """Encrypted or not."""
-        monkeypatch.setattr(telegram_notifier, "PAUSES", ())
+        monkeypatch.setattr(telegram_notifier, "RETRY_DELAYS", ())
         with serving(answer, tls=True) as server, pytest.raises(NotifyError, match=r"no answer within 0\.3 s"):
             telegram(server, timeout=0.3).send(task_with())
 

@@ -194,8 +194,8 @@ def test_secrets_are_nowhere(
     case: Case, answer: Answer, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In no log, error, repr, result, traceback, event, warning or output, however the other side fails."""
-    monkeypatch.setattr("dotflow.providers.notifiers.telegram.notifier.PAUSES", (0.01,))
-    monkeypatch.setattr("dotflow.providers.notifiers.telegram.notifier.SHORTEST", 0.01)
+    monkeypatch.setattr("dotflow.providers.notifiers.telegram.notifier.RETRY_DELAYS", (0.01,))
+    monkeypatch.setattr("dotflow.providers.notifiers.telegram.notifier.MIN_DELAY", 0.01)
     with serving(answer) as server, searched(capfd, case.secrets, case.trace) as left:
         left += all_that_is_left(case.offer(server.url), tmp_path)
 

@@ -9,7 +9,7 @@ from dotflow import Context, Task, action
 from dotflow.core.events import AttemptFailed, AttemptStarted, TaskCompleted, TaskFailed, TaskRestored
 from dotflow.core.failure import Failure
 from dotflow.core.text import escape_surrogates
-from dotflow.providers.notifiers.message import CUT, cut, details, headline
+from dotflow.providers.notifiers.message import ELLIPSIS, details, headline, truncate
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -103,11 +103,11 @@ ANY_TEXT = st.text(st.characters(exclude_categories=()) | st.sampled_from("\ud83
 @given(ANY_TEXT, st.integers(2, 40))
 def test_a_cut_text_fits_and_is_whole_characters(text: str, most: int) -> None:
     """Never longer than it may be, never half a character, and the beginning of what was given."""
-    found = cut(text, most)
+    found = truncate(text, most)
 
     assert units(found) <= most
     whole = escape_surrogates(text)
-    assert found == whole or (found.endswith(CUT) and whole.startswith(found[:-1]))
+    assert found == whole or (found.endswith(ELLIPSIS) and whole.startswith(found[:-1]))
     assert units(found) >= min(most - 1, units(whole))
 
 
@@ -115,10 +115,10 @@ def test_a_cut_text_fits_and_is_whole_characters(text: str, most: int) -> None:
 def test_what_fits_is_not_cut(text: str) -> None:
     """To the last unit."""
     whole = escape_surrogates(text)
-    assert cut(text, max(2, units(whole))) == whole
+    assert truncate(text, max(2, units(whole))) == whole
 
 
 def test_a_cut_does_not_fall_into_a_pair() -> None:
     """Where there is room for half a character, it is left out."""
-    assert cut("ab😀😀", 5) == f"ab😀{CUT}"
-    assert cut("ab😀😀", 4) == f"ab{CUT}"
+    assert truncate("ab😀😀", 5) == f"ab😀{ELLIPSIS}"
+    assert truncate("ab😀😀", 4) == f"ab{ELLIPSIS}"

@@ -10,7 +10,7 @@ import pytest
 from dotflow import Config
 from dotflow.errors import InvalidArgument
 from dotflow.providers import NotifyApprise, NotifyTelegram
-from dotflow.providers.notifiers.apprise.log_filter import http_status_in, hushed
+from dotflow.providers.notifiers.apprise.log_filter import http_status_in, suppressed_logs
 from dotflow.providers.notifiers.secret import Secret
 
 TOKEN = "123456:AAE-secret_token"
@@ -143,9 +143,9 @@ def test_what_others_log_is_kept_back(caplog: pytest.LogCaptureFixture) -> None:
     logger = logging.getLogger("apprise")
 
     logger.warning("before")
-    with hushed() as heard:
+    with suppressed_logs() as heard:
         logger.debug("secret %s", 1)
-        with hushed() as inner:
+        with suppressed_logs() as inner:
             logger.error("secret 2, error=503.")
         logger.error("secret 3 %d", "no number")
 

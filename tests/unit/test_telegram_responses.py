@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from dotflow.providers.notifiers.telegram.responses import Again, Delivered, Refused, meaning_of
+from dotflow.providers.notifiers.telegram.responses import Delivered, Rejected, RetryLater, parse_response
 
 
 def body(description: str = "", **parameters: object) -> bytes:
@@ -14,7 +14,7 @@ def body(description: str = "", **parameters: object) -> bytes:
 
 def test_a_message_is_delivered_when_telegram_says_so() -> None:
     """With a status of 200 and "ok": true, and not otherwise."""
-    assert meaning_of(200, b'{"ok": true, "result": {}}') == Delivered()
+    assert parse_response(200, b'{"ok": true, "result": {}}') == Delivered()
 
 
 @pytest.mark.parametrize(
@@ -23,16 +23,16 @@ def test_a_message_is_delivered_when_telegram_says_so() -> None:
 )
 def test_a_page_of_somebody_elses_is_no_delivery(said: bytes) -> None:
     """A network that answers 200 to everything takes no messages."""
-    found = meaning_of(200, said)
+    found = parse_response(200, said)
 
-    assert isinstance(found, Refused)
+    assert isinstance(found, Rejected)
     assert "base_url and the network" in found.hint
 
 
 @pytest.mark.parametrize("status", [301, 302, 307, 308])
 def test_a_redirect_is_a_refusal(status: int) -> None:
     """It may lead anywhere, and the token is part of the path."""
-    assert isinstance(meaning_of(status, b""), Refused)
+    assert isinstance(parse_response(status, b""), Rejected)
 
 
 @pytest.mark.parametrize(
@@ -47,30 +47,30 @@ def test_a_redirect_is_a_refusal(status: int) -> None:
 )
 def test_a_refusal_says_what_telegram_said_and_what_to_do(status: int, description: str, words: list[str]) -> None:
     """It is not tried again."""
-    found = meaning_of(status, body(description))
+    found = parse_response(status, body(description))
 
-    assert isinstance(found, Refused)
+    assert isinstance(found, Rejected)
     assert f"{status}, {description}" in found.reason
     assert [word for word in words if word not in found.hint] == []
 
 
 def test_a_group_that_moved_tells_its_new_number() -> None:
     """When a group becomes a supergroup its chat_id changes."""
-    found = meaning_of(400, body("Bad Request: group chat was upgraded", migrate_to_chat_id=-100123))
+    found = parse_response(400, body("Bad Request: group chat was upgraded", migrate_to_chat_id=-100123))
 
-    assert isinstance(found, Refused)
+    assert isinstance(found, Rejected)
     assert "-100123" in found.hint
 
 
 @pytest.mark.parametrize("status", [429, 500, 502, 503, 504])
 def test_what_may_work_later_is_tried_again(status: int) -> None:
     """Too many requests, and a server in trouble, whether or not it says so in JSON."""
-    assert isinstance(meaning_of(status, body("trouble")), Again)
-    assert isinstance(meaning_of(status, b"<html>"), Again)
+    assert isinstance(parse_response(status, body("trouble")), RetryLater)
+    assert isinstance(parse_response(status, b"<html>"), RetryLater)
 
 
 @pytest.mark.parametrize(
-    ("told", "header", "after"),
+    ("told", "header", "delay"),
     [
         ({"retry_after": 30}, None, 30),
         ({"retry_after": 30}, "5", 30),
@@ -84,18 +84,18 @@ def test_what_may_work_later_is_tried_again(status: int) -> None:
         ({"retry_after": 10**400}, None, None),
     ],
 )
-def test_how_long_to_wait(told: dict[str, object], header: str | None, after: float | None) -> None:
+def test_how_long_to_wait(told: dict[str, object], header: str | None, delay: float | None) -> None:
     """What the body says, else the header; nonsense is nothing."""
-    found = meaning_of(429, body("Too Many Requests", **told), header)
+    found = parse_response(429, body("Too Many Requests", **told), header)
 
-    assert isinstance(found, Again)
-    assert found.after == after
+    assert isinstance(found, RetryLater)
+    assert found.delay == delay
 
 
 def test_a_description_is_one_short_line() -> None:
     """Whoever answers, no page of it gets into an error."""
-    found = meaning_of(400, body("a\nb " + "c" * 10_000))
+    found = parse_response(400, body("a\nb " + "c" * 10_000))
 
-    assert isinstance(found, Refused)
+    assert isinstance(found, Rejected)
     assert "\n" not in found.reason
     assert len(found.reason) < 400

@@ -10,7 +10,7 @@ from dotflow.core.task import Task
 from dotflow.core.text import escape_surrogates
 from dotflow.core.types.status import TypeStatus
 
-SIGNS: Final = {
+ICONS: Final = {
     TypeStatus.NOT_STARTED: "⏳",
     TypeStatus.IN_PROGRESS: "▶️",
     TypeStatus.COMPLETED: "✅",
@@ -18,15 +18,15 @@ SIGNS: Final = {
     TypeStatus.RETRY: "🔁",
     TypeStatus.FAILED: "❌",
 }
-WITH_ERROR: Final = (TypeStatus.RETRY, TypeStatus.FAILED)
-CUT: Final = "…"
+FAILURES: Final = (TypeStatus.RETRY, TypeStatus.FAILED)
+ELLIPSIS: Final = "…"
 
 _FRAME: Final = re.compile(r'File "(?:[^"\n]*[/\\])?([^"\n/\\]+)", line (\d+)(?:, in (\S+))?')
 
 
 def headline(task: Task) -> str:
     """What has become of which task, in one line."""
-    return f"{SIGNS[task.status]} {task.status.value}: task {task.task_id} {task.name}"
+    return f"{ICONS[task.status]} {task.status.value}: task {task.task_id} {task.name}"
 
 
 def details(task: Task) -> str:
@@ -39,23 +39,23 @@ def _lines(task: Task) -> Iterator[str]:
     progress = ", ".join(_progress(task))
     if progress:
         yield progress
-    if task.error is not None and task.status in WITH_ERROR:
-        yield f"{task.error.exception}{_where(task.error)}"
+    if task.error is not None and task.status in FAILURES:
+        yield f"{task.error.exception}{_location(task.error)}"
         if task.error.message:
             yield task.error.message
 
 
 def _progress(task: Task) -> Iterator[str]:
-    most = task.step.policy.attempts
-    if most > 1 and task.attempt:
-        yield f"attempt {task.attempt} of {most}"
+    attempts = task.step.policy.attempts
+    if attempts > 1 and task.attempt:
+        yield f"attempt {task.attempt} of {attempts}"
     if task.duration is not None:
         yield f"took {format_duration(task.duration)}"
     elif task.status is TypeStatus.COMPLETED:
         yield "restored from its checkpoint"
 
 
-def _where(error: TaskError) -> str:
+def _location(error: TaskError) -> str:
     """The innermost frame of the traceback: the file's name is enough to know where to look."""
     frames = _FRAME.findall(error.traceback)
     if not frames:
@@ -64,9 +64,9 @@ def _where(error: TaskError) -> str:
     return f" at {file}:{line}" + (f" in {function}" if function else "")
 
 
-def cut(text: str, most: int) -> str:
+def truncate(text: str, max_units: int) -> str:
     """The text without lone surrogates, and no longer than *most* UTF-16 code units; never cut inside a character."""
-    units = escape_surrogates(text[: most + 1]).encode("utf-16-le")  # a character has at least one unit
-    if len(units) <= 2 * most:
+    units = escape_surrogates(text[: max_units + 1]).encode("utf-16-le")  # a character has at least one unit
+    if len(units) <= 2 * max_units:
         return units.decode("utf-16-le")
-    return units[: 2 * (most - len(CUT))].decode("utf-16-le", "ignore") + CUT
+    return units[: 2 * (max_units - len(ELLIPSIS))].decode("utf-16-le", "ignore") + ELLIPSIS

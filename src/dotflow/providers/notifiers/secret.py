@@ -2,7 +2,7 @@
 
 from typing import Final
 
-STARS: Final = "***"
+MASK: Final = "***"
 
 
 class Secret:
@@ -22,7 +22,7 @@ class Secret:
 
     def hide_in(self, text: str) -> str:
         """*text*, with stars wherever the secret stood in it."""
-        return text.replace(self._text, STARS) if self._text else text
+        return text.replace(self._text, MASK) if self._text else text
 
     def __repr__(self) -> str:
-        return STARS
+        return MASK

@@ -9,7 +9,7 @@ ACCEPTED = (
 )
 
 
-def told_statuses(notification_type: object) -> frozenset[TypeStatus]:
+def status_filter(notification_type: object) -> frozenset[TypeStatus]:
     """The statuses that are told of.
 
     Args:
@@ -20,19 +20,17 @@ def told_statuses(notification_type: object) -> frozenset[TypeStatus]:
     """
     if notification_type is None:
         return frozenset(TypeStatus)
-    several = (
-        notification_type if isinstance(notification_type, list | tuple | set | frozenset) else [notification_type]
-    )
-    found = {_BY_WORD.get(_plain(given)) if isinstance(given, str) else None for given in several}
-    statuses = frozenset(status for status in found if status is not None)
-    if not statuses or None in found:
+    values = notification_type if isinstance(notification_type, list | tuple | set | frozenset) else [notification_type]
+    matches = {_STATUSES.get(_normalized(value)) if isinstance(value, str) else None for value in values}
+    statuses = frozenset(status for status in matches if status is not None)
+    if not statuses or None in matches:
         raise InvalidArgument("notification_type", notification_type, ACCEPTED)
     return statuses
 
 
-def _plain(word: str) -> str:
+def _normalized(name: str) -> str:
     """IN_PROGRESS, in-progress and "In progress" are the same."""
-    return " ".join(word.replace("_", " ").replace("-", " ").casefold().split())
+    return " ".join(name.replace("_", " ").replace("-", " ").casefold().split())
 
 
-_BY_WORD = {_plain(status.value): status for status in TypeStatus}
+_STATUSES = {_normalized(status.value): status for status in TypeStatus}

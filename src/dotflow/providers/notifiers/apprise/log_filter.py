@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Final
 
 #: They name URLs, hosts and payloads, and in those are the secrets.
-TALKERS: Final = (
+LOGGERS: Final = (
     "apprise",
     "requests",
     "requests_oauthlib.oauth1_session",
@@ -23,38 +23,38 @@ TALKERS: Final = (
 _STATUS: Final = re.compile(r"\berror=(\d{3})\b")
 
 
-class _Listening(threading.local):
+class _Capture(threading.local):
     """What a thread has heard since it began to listen; None while it does not."""
 
-    heard: list[str] | None = None
+    messages: list[str] | None = None
 
 
-_here = _Listening()
+_thread = _Capture()
 
 
 @contextlib.contextmanager
-def hushed() -> Iterator[list[str]]:
+def suppressed_logs() -> Iterator[list[str]]:
     """Inside, this thread's log lines of those libraries are kept from all handlers; they are in the list instead."""
-    for name in TALKERS:
-        logging.getLogger(name).addFilter(_is_free)  # no more than once: a logger looks for it first
-    before, _here.heard = _here.heard, []
+    for name in LOGGERS:
+        logging.getLogger(name).addFilter(_passes)  # no more than once: a logger looks for it first
+    outer, _thread.messages = _thread.messages, []
     try:
-        yield _here.heard
+        yield _thread.messages
     finally:
-        _here.heard = before
+        _thread.messages = outer
 
 
-def http_status_in(heard: list[str]) -> str:
+def http_status_in(messages: list[str]) -> str:
     """The HTTP status that one of the lines tells, which is no secret; empty where none does."""
-    for line in reversed(heard):
+    for line in reversed(messages):
         if found := _STATUS.search(line):
             return found[1]
     return ""
 
 
-def _is_free(record: logging.LogRecord) -> bool:
-    if _here.heard is None:
+def _passes(record: logging.LogRecord) -> bool:
+    if _thread.messages is None:
         return True
     with contextlib.suppress(Exception):  # somebody else's arguments, put into words
-        _here.heard.append(record.getMessage())
+        _thread.messages.append(record.getMessage())
     return False

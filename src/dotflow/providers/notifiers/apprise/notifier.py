@@ -12,17 +12,17 @@ from dotflow.core.task import Task
 from dotflow.core.text import escape_surrogates
 from dotflow.core.types.status import TypeStatus
 from dotflow.errors import InvalidArgument, NotifyError
-from dotflow.providers.notifiers.apprise.log_filter import http_status_in, hushed
+from dotflow.providers.notifiers.apprise.log_filter import http_status_in, suppressed_logs
 from dotflow.providers.notifiers.message import details, headline
-from dotflow.providers.notifiers.secret import STARS, Secret
-from dotflow.providers.notifiers.status_filter import told_statuses
+from dotflow.providers.notifiers.secret import MASK, Secret
+from dotflow.providers.notifiers.status_filter import status_filter
 from dotflow.providers.optional import require_extra
 
 if TYPE_CHECKING:
     from apprise import Apprise
 
 #: Apprise's NotifyType: services choose a colour or an icon by it.
-TYPES: Final = {
+NOTIFY_TYPES: Final = {
     TypeStatus.COMPLETED: "success",
     TypeStatus.RETRY: "warning",
     TypeStatus.FAILED: "failure",
@@ -61,8 +61,8 @@ class NotifyApprise(Notify):
         urls: str | Collection[str],
         notification_type: TypeStatus | str | Collection[TypeStatus | str] | None = None,
     ) -> None:
-        self._statuses = told_statuses(notification_type)
-        self._urls = [Secret(url) for url in _listed(urls)]
+        self._statuses = status_filter(notification_type)
+        self._urls = [Secret(url) for url in _checked_urls(urls)]
         self._services = _services_for(self._urls)
 
     def send(self, task: Task) -> None:
@@ -73,10 +73,10 @@ class NotifyApprise(Notify):
         """
         if task.status in self._statuses:
             title, body = escape_surrogates(headline(task)), escape_surrogates(details(task))
-            failed = _deliver(self._services, title, body, TYPES.get(task.status, "info"))
-            if failed:
-                others = ["the others have it"] if len(failed) < len(self._services) else []
-                raise NotifyError("Apprise", "; ".join([*failed, *others]), HINT)
+            failures = _deliver(self._services, title, body, NOTIFY_TYPES.get(task.status, "info"))
+            if failures:
+                others = ["the others have it"] if len(failures) < len(self._services) else []
+                raise NotifyError("Apprise", "; ".join([*failures, *others]), HINT)
 
     def __getstate__(self) -> dict[str, Any]:
         """Services are made anew where it arrives: they may hold connections and locks."""
@@ -90,16 +90,16 @@ class NotifyApprise(Notify):
         return f"NotifyApprise(urls={self._urls!r})"
 
 
-def _listed(urls: object) -> list[str]:
-    several = [urls] if isinstance(urls, str) else urls
-    if not isinstance(several, list | tuple | set | frozenset) or not several:
-        raise InvalidArgument("urls", several if several in (None, [], ()) else type(several), ACCEPTED)
-    for number, url in enumerate(several):
+def _checked_urls(urls: object) -> list[str]:
+    values = [urls] if isinstance(urls, str) else urls
+    if not isinstance(values, list | tuple | set | frozenset) or not values:
+        raise InvalidArgument("urls", values if values in (None, [], ()) else type(values), ACCEPTED)
+    for index, url in enumerate(values):
         if not isinstance(url, str):
-            raise InvalidArgument(_argument(number, len(several)), None if url is None else type(url), ACCEPTED)
+            raise InvalidArgument(_argument(index, len(values)), None if url is None else type(url), ACCEPTED)
         if re.search(r"[\s,]\S+://", url):
-            raise InvalidArgument(_argument(number, len(several)), _shown(url), f"one URL: {ACCEPTED}")
-    return list(several)
+            raise InvalidArgument(_argument(index, len(values)), _masked(url), f"one URL: {ACCEPTED}")
+    return list(values)
 
 
 def _services_for(urls: Sequence[Secret]) -> list[_Service]:
@@ -109,58 +109,58 @@ def _services_for(urls: Sequence[Secret]) -> list[_Service]:
     # With a limit of its own, Apprise sends from a pool of threads, and the interpreter's end waits for those.
     limit: dict[str, Any] = {"service_timeout": 0} if hasattr(apprise.AppriseAsset, "_service_timeout") else {}
     asset = apprise.AppriseAsset(async_mode=False, storage_mode="memory", **limit)
-    found = []
-    for number, url in enumerate(urls):
-        with hushed(), warnings.catch_warnings():
+    services = []
+    for index, url in enumerate(urls):
+        with suppressed_logs(), warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)  # of what Apprise's plugins import
             service = apprise.Apprise.instantiate(url.reveal(), asset=asset)
             sender = apprise.Apprise(asset=asset)
         if service is None:
-            raise InvalidArgument(_argument(number, len(urls)), _shown(url.reveal()), ACCEPTED)
+            raise InvalidArgument(_argument(index, len(urls)), _masked(url.reveal()), ACCEPTED)
         if service.overflow_mode == apprise.OverflowMode.UPSTREAM:
             service.overflow_mode = apprise.OverflowMode.TRUNCATE  # what is too long is cut, not refused
         sender.add(service)
-        name = f"{service.service_name} (URL {number + 1} of {len(urls)})" if len(urls) > 1 else service.service_name
-        found.append(_Service(str(name), sender))
-    return found
+        name = f"{service.service_name} (URL {index + 1} of {len(urls)})" if len(urls) > 1 else service.service_name
+        services.append(_Service(str(name), sender))
+    return services
 
 
-def _argument(number: int, count: int) -> str:
-    return f"urls[{number}]" if count > 1 else "urls"
+def _argument(index: int, count: int) -> str:
+    return f"urls[{index}]" if count > 1 else "urls"
 
 
-def _shown(url: str) -> str:
+def _masked(url: str) -> str:
     """The kind of service, which is no secret; not the host, which often is."""
     schema = re.match(r"\s*([A-Za-z0-9]{1,32})://", url)
-    return f"{schema[1]}://{STARS}" if schema else STARS
+    return f"{schema[1]}://{MASK}" if schema else MASK
 
 
 def _deliver(services: Sequence[_Service], title: str, body: str, kind: str) -> list[str]:
     """Sends to all at once: one that hangs does not hold up the others. Returns who did not take it, and why."""
     reasons = [""] * len(services)
 
-    def tell(number: int) -> None:
-        reasons[number] = _tell(services[number], title, body, kind)
+    def send(index: int) -> None:
+        reasons[index] = _send(services[index], title, body, kind)
 
     # Daemons: the interpreter's end does not wait for them.
-    threads = [threading.Thread(target=tell, args=(number,), daemon=True) for number in range(1, len(services))]
+    threads = [threading.Thread(target=send, args=(index,), daemon=True) for index in range(1, len(services))]
     for thread in threads:
         thread.start()
-    tell(0)
+    send(0)
     for thread in threads:
         thread.join()
     return [reason for reason in reasons if reason]
 
 
-def _tell(service: _Service, title: str, body: str, kind: str) -> str:
+def _send(service: _Service, title: str, body: str, kind: str) -> str:
     """Sends to one. Returns why it did not work; empty where it did."""
     from apprise import NotifyFormat
 
-    with hushed() as heard:
+    with suppressed_logs() as messages:
         try:
             if service.apprise.notify(body=body, title=title, notify_type=kind, body_format=NotifyFormat.TEXT):
                 return ""
         except Exception as error:  # a service's own code, whose words may hold a secret
             return f"{service.name} raised {type(error).__name__}"
-        status = http_status_in(heard)
+        status = http_status_in(messages)
     return f"{service.name} answered {status}" if status else f"{service.name} was not reached, or refused it"

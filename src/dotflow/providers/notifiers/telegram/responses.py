@@ -14,9 +14,9 @@ HINTS: Final = {
     403: "The bot may not write there: the person has to start it (again), or the group or channel has to admit it.",
     404: "Check the token, as @BotFather shows it, and base_url if you gave one.",
 }
-ELSEWHERE: Final = "Check base_url and the network: this does not look like the Bot API."
-LATER: Final = "It may work again later; the run is not affected."
-MOST_WORDS: Final = 300  # characters of a description that are passed on
+NOT_TELEGRAM: Final = "Check base_url and the network: this does not look like the Bot API."
+RETRY_HINT: Final = "It may work again later; the run is not affected."
+MAX_DESCRIPTION: Final = 300  # characters of a description that are passed on
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,28 +25,28 @@ class Delivered:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Again:
+class RetryLater:
     """It may work again: after so many seconds where Telegram said so, else when one likes."""
 
     reason: str
-    after: float | None = None
-    hint: str = LATER
+    delay: float | None = None
+    hint: str = RETRY_HINT
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Refused:
+class Rejected:
     """It will not work, however often it is tried."""
 
     reason: str
     hint: str
 
 
-Meaning = Delivered | Again | Refused
+Response = Delivered | RetryLater | Rejected
 
 
-def meaning_of(
+def parse_response(
     status: int, body: bytes, retry_after: str | None = None, hide: Callable[[str], str] = lambda text: text
-) -> Meaning:
+) -> Response:
     """What an answer means.
 
     Args:
@@ -55,50 +55,50 @@ def meaning_of(
         retry_after: The header of this name, if there was one.
         hide: Takes out of a text what must not be told.
     """
-    told = _json_of(body)
-    if told.get("ok") is True and 200 <= status < 300:
+    document = _parse_json(body)
+    if document.get("ok") is True and 200 <= status < 300:
         return Delivered()
-    reason = _reason(status, told, hide)
+    reason = _reason(status, document, hide)
     if status == 429 or status >= 500:
-        return Again(reason=reason, after=_seconds(_parameter(told, "retry_after")) or _seconds(retry_after))
+        return RetryLater(reason=reason, delay=_seconds(_parameter(document, "retry_after")) or _seconds(retry_after))
     if 400 <= status < 500:
-        return Refused(reason=reason, hint=_moved(told) or HINTS.get(status, ELSEWHERE))
-    return Refused(reason=reason, hint=ELSEWHERE)
+        return Rejected(reason=reason, hint=_migration_hint(document) or HINTS.get(status, NOT_TELEGRAM))
+    return Rejected(reason=reason, hint=NOT_TELEGRAM)
 
 
-def _reason(status: int, told: dict[str, Any], hide: Callable[[str], str]) -> str:
-    description = told.get("description")
+def _reason(status: int, document: dict[str, Any], hide: Callable[[str], str]) -> str:
+    description = document.get("description")
     if isinstance(description, str) and description.strip():
-        words = " ".join(hide(description).split())[:MOST_WORDS].rstrip(".")
-        return f"it answered {status}, {words}"
+        text = " ".join(hide(description).split())[:MAX_DESCRIPTION].rstrip(".")
+        return f"it answered {status}, {text}"
     return f"it answered {status}" + ("" if status >= 300 else ", but not that the message was sent")
 
 
-def _moved(told: dict[str, Any]) -> str:
+def _migration_hint(document: dict[str, Any]) -> str:
     """A group that became a supergroup has another number, which the answer tells."""
-    number = _parameter(told, "migrate_to_chat_id")
+    number = _parameter(document, "migrate_to_chat_id")
     return f"The group has become a supergroup: its chat_id is {number} now." if isinstance(number, int) else ""
 
 
-def _json_of(body: bytes) -> dict[str, Any]:
+def _parse_json(body: bytes) -> dict[str, Any]:
     try:
-        found = json.loads(body)
+        document = json.loads(body)
     except (ValueError, RecursionError):  # a proxy's page, or half an answer
         return {}
-    return found if isinstance(found, dict) else {}
+    return document if isinstance(document, dict) else {}
 
 
-def _parameter(told: dict[str, Any], name: str) -> object:
-    parameters = told.get("parameters")
+def _parameter(document: dict[str, Any], name: str) -> object:
+    parameters = document.get("parameters")
     return parameters.get(name) if isinstance(parameters, dict) else None
 
 
-def _seconds(given: object) -> float | None:
+def _seconds(value: object) -> float | None:
     """A number of seconds, also as text; a header may hold a date instead, which is not read."""
-    if isinstance(given, bool) or not isinstance(given, int | float | str):
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
         return None
     try:
-        seconds = float(given)
+        seconds = float(value)
     except (ValueError, OverflowError):
         return None
     return seconds if math.isfinite(seconds) and seconds > 0 else None

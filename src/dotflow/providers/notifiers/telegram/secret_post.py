@@ -25,7 +25,7 @@ MAX_BODY: Final = 256 * 1024  # bytes of a response that are read; the Bot API s
 PROXY_FAILED: Final = "the proxy that the environment names can't be used"
 
 
-class Response(NamedTuple):
+class HttpResponse(NamedTuple):
     """A response: its status, its header Retry-After, and its body up to MAX_BODY."""
 
     status: int
@@ -48,7 +48,7 @@ class SecretAddress:
         self._timeout = timeout
         self._idle: PerProcess[deque[_Connection]] = PerProcess()
 
-    def post(self, document: object) -> Response | str:
+    def post(self, document: object) -> HttpResponse | str:
         """Sends a document as JSON. Redirects are not followed: they could lead the secret elsewhere.
 
         Returns:
@@ -67,7 +67,7 @@ class SecretAddress:
             idle.append(connection)
         return response
 
-    def _exchange(self, connection: "_Connection", body: bytes) -> Response:
+    def _exchange(self, connection: "_Connection", body: bytes) -> HttpResponse:
         connection.deadline = clock.ticks() + self._timeout
         if connection.sock is None:
             connection.connect()
@@ -84,7 +84,7 @@ class SecretAddress:
                 raise IncompleteRead(b"")
             if not response.isclosed():
                 connection.close()
-            return Response(response.status, response.getheader("Retry-After"), content)
+            return HttpResponse(response.status, response.getheader("Retry-After"), content)
 
     def _reason(self, error: Exception, connection: "_Connection") -> str:
         match error:
