@@ -18,7 +18,7 @@ from dotflow import DotFlow, action, clock
 from dotflow.core.types import TypeStatus
 from dotflow.errors import InvalidArgument
 from dotflow.providers import LogDefault
-from dotflow.providers.logs.rotating_file import RotatingFile, make_room
+from dotflow.providers.logs.rotating_file import RotatingFile, rotate
 from tests.integration.children import SOURCES, Scripts
 from tests.integration.test_full_disk import run_on
 
@@ -120,7 +120,7 @@ class TestSizes:
         for number in ("", ".1", ".3"):
             (tmp_path / f"flow.log{number}").write_text(number)
 
-        make_room(str(tmp_path / "flow.log"), 3)
+        rotate(str(tmp_path / "flow.log"), 3)
 
         assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {
             "flow.log.1": "",

@@ -9,7 +9,7 @@ import pytest
 from dotflow import Context, Task, action
 from dotflow.core.events import AttemptFailed, AttemptStarted, TaskCompleted, TaskFailed, TaskRestored
 from dotflow.core.failure import Failure
-from dotflow.providers.logs.formats import FIELDS, as_json, json_head, shown, simple, simple_head
+from dotflow.providers.logs.formats import FIELDS, as_json, escape_controls, json_head, simple, simple_head
 
 AT = datetime(2026, 3, 1, 12, tzinfo=UTC)
 FAILURE = Failure("ValueError", "no\nnever", "Traceback (most recent call last):\nValueError: no\nnever\n")
@@ -181,4 +181,4 @@ class TestSimple:
 )
 def test_a_terminal_shows_and_does_not_obey(text: str, safe: str) -> None:
     """Whatever would move the cursor, colour or turn what follows is shown as an escape; readable text is as it was."""
-    assert shown(text) == safe
+    assert escape_controls(text) == safe

@@ -8,13 +8,13 @@ from io import BytesIO
 import pytest
 
 from dotflow import Task, action
-from dotflow.cli.log.files import Lines, last_records
+from dotflow.cli.log.files import LineSplitter, last_records
 from dotflow.cli.log.filter import Filter
-from dotflow.cli.log.records import Assembly, Record, assembled, assembled_backwards, beginning
+from dotflow.cli.log.records import Record, RecordAssembler, id_prefix, parse_records, parse_records_backwards
 from dotflow.core.context import Context
 from dotflow.core.events import AttemptStarted, TaskFailed
 from dotflow.core.failure import Failure
-from dotflow.providers.logs.formats import FIELDS, as_json, json_head, shown, simple, simple_head
+from dotflow.providers.logs.formats import FIELDS, as_json, escape_controls, json_head, simple, simple_head
 
 STAMP = b"2026-03-01 12:00:00.123 "
 INFO = STAMP + b"INFO    nightly task 0 extract: In progress\n"
@@ -37,16 +37,16 @@ class TestRecords:
         """A traceback belongs to the line above it, JSON stands by itself; backwards it is the same."""
         lines = lines_of(b"".join(order))
 
-        forwards = [record.raw for record in assembled(lines)]
+        forwards = [record.raw for record in parse_records(lines)]
 
-        assert forwards == [record.raw for record in assembled_backwards(reversed(lines))][::-1]
+        assert forwards == [record.raw for record in parse_records_backwards(reversed(lines))][::-1]
         assert b"".join(forwards) == b"".join(order)
         assert len(forwards) == 6
         assert {INFO, FAILED, JSON, HALF} == set(forwards)
 
     def test_what_is_neither_belongs_to_what_is_above(self) -> None:
         """Lines of no format go with the record before them, and are one of their own elsewhere."""
-        found = [record.raw for record in assembled(lines_of(GARBAGE + INFO + GARBAGE + JSON + GARBAGE))]
+        found = [record.raw for record in parse_records(lines_of(GARBAGE + INFO + GARBAGE + JSON + GARBAGE))]
 
         assert found == [GARBAGE, INFO + GARBAGE, JSON, GARBAGE]
 
@@ -55,31 +55,31 @@ class TestRecords:
         """At the beginning or below JSON, as a full disk leaves them, they are passed over, in both directions."""
         lines = lines_of(blank + HALF + JSON + blank + JSON + blank + HALF)
 
-        assert [record.raw for record in assembled(lines)] == [HALF, JSON, JSON, HALF]
-        assert [record.raw for record in assembled_backwards(reversed(lines))] == [HALF, JSON, JSON, HALF]
+        assert [record.raw for record in parse_records(lines)] == [HALF, JSON, JSON, HALF]
+        assert [record.raw for record in parse_records_backwards(reversed(lines))] == [HALF, JSON, JSON, HALF]
 
     def test_no_more_is_taken_than_needed(self) -> None:
         """Backwards, the last record is known as soon as its first line is there."""
         lines = iter(reversed(lines_of(INFO * 5 + FAILED)))
 
-        assert next(assembled_backwards(lines)).raw == FAILED
+        assert next(parse_records_backwards(lines)).raw == FAILED
         assert len(list(lines)) == 5
 
     def test_a_record_is_held_back_until_its_end_is_known(self) -> None:
         """What may go on is given when the next one begins; JSON at once."""
-        assembly = Assembly()
+        assembler = RecordAssembler()
 
-        given = [[record.raw for record in assembly.add(line)] for line in lines_of(FAILED + JSON + INFO)]
+        given = [[record.raw for record in assembler.add(line)] for line in lines_of(FAILED + JSON + INFO)]
 
         assert given == [[], [], [], [], [FAILED, JSON], []]
-        assert assembly.is_open
-        assert [record.raw for record in assembly.end()] == [INFO]
+        assert assembler.is_open
+        assert [record.raw for record in assembler.end()] == [INFO]
 
     @pytest.mark.parametrize("size", [1, 2, 7, 64, 1000])
     @pytest.mark.parametrize("count", [0, 1, 3, 7, 100])
     def test_the_last_records_of_several_files(self, size: int, count: int, monkeypatch: pytest.MonkeyPatch) -> None:
         """However the blocks fall: the last ones, across files, in their order."""
-        monkeypatch.setattr("dotflow.cli.log.files.BLOCK", size)
+        monkeypatch.setattr("dotflow.cli.log.files.BLOCK_SIZE", size)
         files = [BytesIO(INFO + FAILED + JSON), BytesIO(b""), BytesIO(JSON * 2 + FAILED)]
 
         found = last_records(files, len(INFO + FAILED + JSON), count, Filter())
@@ -97,7 +97,7 @@ class TestRecords:
     @pytest.mark.parametrize("size", [1, 3, 1000])
     def test_lines_from_blocks(self, size: int) -> None:
         """Lines come when their end has come; the rest gets one at the end."""
-        lines, text = Lines(), b"one\n\ntwo\nthr"
+        lines, text = LineSplitter(), b"one\n\ntwo\nthr"
 
         found = [line for start in range(0, len(text), size) for line in lines.add(text[start : start + size])]
 
@@ -113,11 +113,11 @@ class TestLevels:
     )
     def test_each_format_has_them(self, raw: bytes, level: int | None) -> None:
         """What says nothing is shown only when everything is."""
-        (record,) = assembled(lines_of(raw))
+        (record,) = parse_records(lines_of(raw))
 
         assert record.level == level
-        assert Filter().takes(record)
-        assert [Filter(least).takes(record) for least in (10, 20, 30, 40)] == [
+        assert Filter().matches(record)
+        assert [Filter(least).matches(record) for least in (10, 20, 30, 40)] == [
             level is not None and level >= least for least in (10, 20, 30, 40)
         ]
 
@@ -135,8 +135,8 @@ class TestFields:
         failure = Failure("ValueError", "a: b\nc", trace)
         task._apply(TaskFailed(1, 1, failure, datetime(2026, 3, 1, tzinfo=UTC), 2.0))
 
-        (written,) = assembled([as_json("ERROR", task, "").encode()])
-        (read,) = assembled(lines_of(simple("ERROR", task, "").encode()))
+        (written,) = parse_records([as_json("ERROR", task, "").encode()])
+        (read,) = parse_records(lines_of(simple("ERROR", task, "").encode()))
 
         assert tuple(read.fields) == tuple(written.fields) == FIELDS
         same = {name for name in FIELDS if read.fields[name] == written.fields[name]}
@@ -165,20 +165,21 @@ class TestFields:
         task._apply(TaskFailed(1, 1, Failure("ValueError", "no", ""), datetime(2026, 3, 1, tzinfo=UTC), 2.0))
 
         new = simple("ERROR", task, "", simple_head(workflow_id, "0f0c1a52-bbbb")).encode("utf-8")
-        old = new.replace(f"{shown(workflow_id)} run 0f0c1a52".encode(), eight.encode())
+        old = new.replace(f"{escape_controls(workflow_id)} run 0f0c1a52".encode(), eight.encode())
 
-        (read,) = assembled(lines_of(new))
-        (abridged,) = assembled(lines_of(old))
+        (read,) = parse_records(lines_of(new))
+        (short,) = parse_records(lines_of(old))
 
         told = {name: read.fields[name] for name in ("workflow", "task", "step", "status", "attempt", "message")}
         assert told == {
-            "workflow": shown(workflow_id), "task": 1, "step": "load", "status": "Failed", "attempt": 1, "message": None
+            "workflow": escape_controls(workflow_id), "task": 1, "step": "load", "status": "Failed", "attempt": 1,
+            "message": None,
         }  # fmt: skip
         assert read.fields["error"]["exception"] == "ValueError"
-        assert abridged.fields["workflow"] == beginning(workflow_id) == eight
-        assert (read.is_abridged, abridged.is_abridged) == (False, True)
-        assert Filter(workflow=workflow_id).takes(read)
-        assert Filter(workflow=workflow_id).takes(abridged)
+        assert short.fields["workflow"] == id_prefix(workflow_id) == eight
+        assert (read.has_short_id, short.has_short_id) == (False, True)
+        assert Filter(workflow=workflow_id).matches(read)
+        assert Filter(workflow=workflow_id).matches(short)
 
     @pytest.mark.parametrize(
         ("rest", "fields"),
@@ -194,7 +195,7 @@ class TestFields:
     )
     def test_each_line_of_the_simple_format(self, rest: str, fields: dict[str, object]) -> None:
         """What a line says is found under the names that the JSON format has for it."""
-        (record,) = assembled([STAMP + rest.encode() + b"\n"])
+        (record,) = parse_records([STAMP + rest.encode() + b"\n"])
 
         assert {name: record.fields[name] for name in fields} == fields
         assert record.fields["level"] == rest.split()[0]
@@ -214,7 +215,7 @@ class TestFields:
     )
     def test_whatever_it_is_it_is_shown_as_strict_json(self, raw: bytes) -> None:
         """One line, all keys, and nothing that a strict reader refuses."""
-        for record in assembled(lines_of(raw)):
+        for record in parse_records(lines_of(raw)):
             line = record.as_json()
             found = json.loads(line, parse_constant=lambda name: pytest.fail(name))
             json.dumps(found, ensure_ascii=False).encode()
@@ -239,9 +240,9 @@ class TestFilters:
             task = Task(1, load, workflow_id=workflow_id, run_id="0f0c1a52-bbbb", group_name="eu")
             for kind, write, head in (("s", simple, simple_head), ("j", as_json, json_head)):
                 line = write("INFO", task, "", head(workflow_id, task.run_id, name))
-                (made[letter + kind],) = assembled([line.encode()])
-        (made["old"],) = assembled([STAMP + b"INFO    nightly- task 1 load: In progress\n"])
-        (made["report"],) = assembled([STAMP + b"WARNING nightly-1 is not what this is about\n"])
+                (made[letter + kind],) = parse_records([line.encode()])
+        (made["old"],) = parse_records([STAMP + b"INFO    nightly- task 1 load: In progress\n"])
+        (made["report"],) = parse_records([STAMP + b"WARNING nightly-1 is not what this is about\n"])
         return made
 
     @pytest.mark.parametrize(
@@ -255,7 +256,7 @@ class TestFilters:
             (Filter(workflow="nightly"), set()),
             (Filter(step="load"), {"as", "aj", "bs", "bj", "cs", "cj", "old"}),
             (Filter(step="jobs.load", workflow="Prices"), {"bs", "bj"}),
-            (Filter(step="jobs:load", least=30), set()),
+            (Filter(step="jobs:load", level=30), set()),
             (Filter(step="unload"), set()),
         ],
     )
@@ -263,7 +264,7 @@ class TestFilters:
         self, records: dict[str, Record], wanted: Filter, found: set[str]
     ) -> None:
         """In both formats; a line as it was written before is taken by the beginning of the id that it has."""
-        assert {key for key, record in records.items() if wanted.takes(record)} == found
+        assert {key for key, record in records.items() if wanted.matches(record)} == found
 
     def test_a_record_for_people_says_whose_it_is(self, records: dict[str, Record]) -> None:
         """Workflow, name, the beginning of the run's id, group."""

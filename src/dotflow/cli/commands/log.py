@@ -59,13 +59,13 @@ def log(
     A record is a line with what belongs to it: an error comes with its traceback. Older files (flow.log.1, ...) are
     read where the newest doesn't have enough. Both formats are read.
     """
-    from dotflow.cli.log.files import all_records, last_records, length_at_rest, open_all, whole_lines, whole_path
+    from dotflow.cli.log.files import absolute_path, all_records, end_of_lines, last_records, open_all, settled_length
     from dotflow.cli.log.filter import Filter
-    from dotflow.cli.log.show import shower
-    from dotflow.providers.logs.formats import LEVELS as RANKS
+    from dotflow.cli.log.show import show_function
+    from dotflow.providers.logs.formats import LEVELS as LEVEL_NUMBERS
 
-    path = whole_path(path)
-    wanted = Filter(None if level is None else RANKS[level], workflow, step)
+    path = absolute_path(path)
+    wanted = Filter(None if level is None else LEVEL_NUMBERS[level], workflow, step)
     with contextlib.ExitStack() as opened:
         files = [opened.enter_context(file) for file in open_all(path)]
         if not files and not follow:
@@ -75,21 +75,21 @@ def log(
             )
         if sys.stdout is None:  # as after >&-: nobody can be shown anything
             return
-        show = shower(as_json)
+        show = show_function(as_json)
         end = 0
         if files:
-            end = whole_lines(files[0]) if follow else length_at_rest(files[0])
+            end = end_of_lines(files[0]) if follow else settled_length(files[0])
             show(all_records(files, end, wanted) if lines == ALL else last_records(files, end, lines, wanted))
         if follow:
             _follow(path, files, end, wanted, show)
 
 
 def _follow(path: Path, files: list[Any], end: int, wanted: Any, show: Any) -> None:
-    from dotflow.cli.log.follow import EVERY, SOON, Follower, pause
+    from dotflow.cli.log.follow import POLL_INTERVAL, RECORD_DELAY, Follower, pause
 
     if not files:
         click.echo(f"dotflow log: waiting for {path}; there is none yet. Ctrl-C ends it.", err=True)
     with contextlib.closing(Follower(path, files, end)) as follower:
         while True:
-            show(record for record in follower.records() if wanted.takes(record))
-            pause(EVERY if follower.is_at_rest else SOON)
+            show(record for record in follower.records() if wanted.matches(record))
+            pause(POLL_INTERVAL if follower.is_at_rest else RECORD_DELAY)

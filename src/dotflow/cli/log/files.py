@@ -12,13 +12,13 @@ from typing import BinaryIO, Final
 import click
 
 from dotflow.cli.log.filter import Filter
-from dotflow.cli.log.records import Record, assembled, assembled_backwards
+from dotflow.cli.log.records import Record, parse_records, parse_records_backwards
 
-BLOCK: Final = 65_536  # bytes that are read at a time
-TRIES: Final = 20  # how often the files are looked at again, while they are being renamed
+BLOCK_SIZE: Final = 65_536  # bytes that are read at a time
+MAX_TRIES: Final = 20  # how often the files are looked at again, while they are being renamed
 
 
-class Lines:
+class LineSplitter:
     """Puts blocks together to lines, as they come."""
 
     def __init__(self) -> None:
@@ -41,26 +41,26 @@ class Lines:
 
 def open_all(path: Path) -> list[BinaryIO]:
     """Every file of a log that is there, newest first, open. Raises a ClickException for one that can't be read."""
-    for _ in range(TRIES):
-        files = [file for file in map(_open, _names(path)) if file is not None]
+    for _ in range(MAX_TRIES):
+        files = [file for file in map(_open, _paths(path)) if file is not None]
         if [identity(file) for file in files] == _identities(path):
             return files
         for file in files:  # somebody rotates it just now: one would be missing, or there twice
             file.close()
-    return [file for file in map(_open, _names(path)) if file is not None]
+    return [file for file in map(_open, _paths(path)) if file is not None]
 
 
-def whole_path(path: Path) -> Path:
+def absolute_path(path: Path) -> Path:
     """The path from the root on. Raises a ClickException where there is no current folder that it could begin in."""
     try:
         return path.absolute()
     except FileNotFoundError:
         raise click.ClickException(
-            f"the current folder{_deleted()} is gone. cd to one that is there, or give the whole path: --path FILE."
+            f"the current folder{_folder_name()} is gone. cd to one that is there, or give the whole path: --path FILE."
         ) from None
 
 
-def _deleted() -> str:
+def _folder_name() -> str:
     """The current folder's name, if the system still knows it."""
     with contextlib.suppress(OSError):
         return f" {str(Path('/proc/self/cwd').readlink()).removesuffix(' (deleted)')}"
@@ -69,37 +69,37 @@ def _deleted() -> str:
 
 def identity(file: BinaryIO) -> tuple[int, int]:
     """What a file stays the same by, whatever its name becomes."""
-    found = os.fstat(file.fileno())
-    return found.st_dev, found.st_ino
+    status = os.fstat(file.fileno())
+    return status.st_dev, status.st_ino
 
 
 def identity_at(path: Path) -> tuple[int, int] | None:
     """That of the file at a path, if there is one."""
     try:
-        found = path.stat()
+        status = path.stat()
     except (FileNotFoundError, NotADirectoryError):
         return None
-    return found.st_dev, found.st_ino
+    return status.st_dev, status.st_ino
 
 
-def whole_lines(file: BinaryIO) -> int:
+def end_of_lines(file: BinaryIO) -> int:
     """Where the last line ends that has an end."""
     for start, block in _blocks_backwards(file, file.seek(0, os.SEEK_END)):
-        found = block.rfind(b"\n")
-        if found >= 0:
-            return start + found + 1
+        index = block.rfind(b"\n")
+        if index >= 0:
+            return start + index + 1
     return 0
 
 
-def length_at_rest(file: BinaryIO) -> int:
+def settled_length(file: BinaryIO) -> int:
     """Its length, after a moment in which a line that is just being written comes to its end."""
     length = file.seek(0, os.SEEK_END)
-    if length and whole_lines(file) < length:
+    if length and end_of_lines(file) < length:
         time.sleep(0.02)
     return file.seek(0, os.SEEK_END)
 
 
-def last_records(files: list[BinaryIO], end: int, count: int, wanted: Filter) -> list[Record]:
+def last_records(files: list[BinaryIO], end: int, count: int, record_filter: Filter) -> list[Record]:
     """The last records that are wanted, oldest first. No more is read than they take.
 
     Args:
@@ -108,27 +108,27 @@ def last_records(files: list[BinaryIO], end: int, count: int, wanted: Filter) ->
         count: How many.
         wanted: Which of them count.
     """
-    found: deque[Record] = deque()
-    for number, file in enumerate(files):
-        if len(found) >= count:
+    records: deque[Record] = deque()
+    for index, file in enumerate(files):
+        if len(records) >= count:
             break
-        for record in assembled_backwards(_lines_backwards(file, file.seek(0, os.SEEK_END) if number else end)):
-            if wanted.takes(record):
-                found.appendleft(record)
-                if len(found) >= count:
+        for record in parse_records_backwards(_lines_backwards(file, file.seek(0, os.SEEK_END) if index else end)):
+            if record_filter.matches(record):
+                records.appendleft(record)
+                if len(records) >= count:
                     break
-    return list(found)
+    return list(records)
 
 
-def all_records(files: list[BinaryIO], end: int, wanted: Filter) -> Iterator[Record]:
+def all_records(files: list[BinaryIO], end: int, record_filter: Filter) -> Iterator[Record]:
     """Every record that is wanted, oldest first; one at a time is in memory."""
     for file in reversed(files):
-        for record in assembled(_lines(file, end if file is files[0] else file.seek(0, os.SEEK_END))):
-            if wanted.takes(record):
+        for record in parse_records(_lines(file, end if file is files[0] else file.seek(0, os.SEEK_END))):
+            if record_filter.matches(record):
                 yield record
 
 
-def _names(path: Path) -> list[Path]:
+def _paths(path: Path) -> list[Path]:
     """The file's and its older ones', by number; there may be gaps between them."""
     try:
         beside = [each.name.removeprefix(f"{path.name}.") for each in path.parent.iterdir() if each.name != path.name]
@@ -140,7 +140,7 @@ def _names(path: Path) -> list[Path]:
 
 
 def _identities(path: Path) -> list[tuple[int, int]]:
-    return [found for found in map(identity_at, _names(path)) if found is not None]
+    return [each for each in map(identity_at, _paths(path)) if each is not None]
 
 
 def _open(path: Path) -> BinaryIO | None:
@@ -156,9 +156,9 @@ def _open(path: Path) -> BinaryIO | None:
 
 def _lines(file: BinaryIO, end: int) -> Iterator[bytes]:
     file.seek(0)
-    lines, left = Lines(), end
-    while left > 0 and (block := file.read(min(BLOCK, left))):
-        left -= len(block)
+    lines, remaining = LineSplitter(), end
+    while remaining > 0 and (block := file.read(min(BLOCK_SIZE, remaining))):
+        remaining -= len(block)
         yield from lines.add(block)
     yield from lines.end()
 
@@ -170,15 +170,15 @@ def _lines_backwards(file: BinaryIO, end: int) -> Iterator[bytes]:
         first, *lines = block.split(b"\n")
         if lines:
             parts.append(lines.pop())
-            yield from _joined(parts)
+            yield from _join(parts)
             parts = [b"\n"]
             for line in reversed(lines):
                 yield line + b"\n"
         parts.append(first)
-    yield from _joined(parts)
+    yield from _join(parts)
 
 
-def _joined(parts: list[bytes]) -> Iterator[bytes]:
+def _join(parts: list[bytes]) -> Iterator[bytes]:
     line = b"".join(reversed(parts))
     if line:
         yield line if line.endswith(b"\n") else line + b"\n"
@@ -186,7 +186,7 @@ def _joined(parts: list[bytes]) -> Iterator[bytes]:
 
 def _blocks_backwards(file: BinaryIO, end: int) -> Iterator[tuple[int, bytes]]:
     while end > 0:
-        start = max(0, end - BLOCK)
+        start = max(0, end - BLOCK_SIZE)
         file.seek(start)
         block = file.read(end - start)
         if not block:  # it was cut off just now

@@ -2,8 +2,8 @@
 
 from typing import NamedTuple
 
-from dotflow.cli.log.records import Record, beginning
-from dotflow.providers.logs.formats import shown
+from dotflow.cli.log.records import Record, id_prefix
+from dotflow.providers.logs.formats import escape_controls
 
 
 class Filter(NamedTuple):
@@ -15,13 +15,13 @@ class Filter(NamedTuple):
         step: The name of the step that they are about, or its dotted path.
     """
 
-    least: int | None = None
+    level: int | None = None
     workflow: str | None = None
     step: str | None = None
 
-    def takes(self, record: Record) -> bool:
+    def matches(self, record: Record) -> bool:
         """Whether a record is wanted."""
-        if self.least is not None and (record.level is None or record.level < self.least):
+        if self.level is not None and (record.level is None or record.level < self.level):
             return False
         return (self.step is None or self._is_of_step(record)) and (
             self.workflow is None or self._is_of_workflow(record, self.workflow)
@@ -29,12 +29,12 @@ class Filter(NamedTuple):
 
     def _is_of_step(self, record: Record) -> bool:
         step = record.fields["step"]
-        wanted = shown(str(self.step))
+        wanted = escape_controls(str(self.step))
         return step is not None and (wanted == step or wanted.replace(":", ".").endswith(f".{step}"))
 
     def _is_of_workflow(self, record: Record, wanted: str) -> bool:
         workflow, name = record.fields["workflow"], record.fields["name"]
-        if record.is_abridged:
-            return bool(workflow == beginning(wanted))
+        if record.has_short_id:
+            return bool(workflow == id_prefix(wanted))
         # A record for people shows an id and a name as text, and an id may look like both: `nightly (prices)`.
-        return wanted in (workflow, name) or shown(wanted) in (workflow, name, f"{workflow} ({name})")
+        return wanted in (workflow, name) or escape_controls(wanted) in (workflow, name, f"{workflow} ({name})")

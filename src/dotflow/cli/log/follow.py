@@ -8,11 +8,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, Final
 
-from dotflow.cli.log.files import BLOCK, Lines, identity, identity_at, open_all
-from dotflow.cli.log.records import Assembly, Record
+from dotflow.cli.log.files import BLOCK_SIZE, LineSplitter, identity, identity_at, open_all
+from dotflow.cli.log.records import Record, RecordAssembler
 
-EVERY: Final = 0.25  # seconds between two looks
-SOON: Final = 0.05  # seconds until the end of a record is taken for its end
+POLL_INTERVAL: Final = 0.25  # seconds between two looks
+RECORD_DELAY: Final = 0.05  # seconds until the end of a record is taken for its end
 
 
 class Tail:
@@ -27,35 +27,35 @@ class Tail:
         self.file = file
         self.identity = identity(file)
         self._position = position
-        self._lines = Lines()
-        self._assembly = Assembly()
+        self._lines = LineSplitter()
+        self._assembler = RecordAssembler()
 
     @property
     def is_at_rest(self) -> bool:
         """Whether all that was read belongs to records that were given."""
-        return not self._assembly.is_open
+        return not self._assembler.is_open
 
     def records(self) -> Iterator[Record]:
         """What has come since. The last record is given when nothing more has come below it."""
         if os.fstat(self.file.fileno()).st_size < self._position:
-            self._position, self._lines = 0, Lines()  # it was emptied
-            yield from self._assembly.end()
-        came = False
+            self._position, self._lines = 0, LineSplitter()  # it was emptied
+            yield from self._assembler.end()
+        has_grown = False
         self.file.seek(self._position)
-        while block := self.file.read(BLOCK):
-            came = True
+        while block := self.file.read(BLOCK_SIZE):
+            has_grown = True
             self._position += len(block)
             for line in self._lines.add(block):
-                yield from self._assembly.add(line)
-        if not came:
-            yield from self._assembly.end()
+                yield from self._assembler.add(line)
+        if not has_grown:
+            yield from self._assembler.end()
 
     def last_records(self) -> Iterator[Record]:
         """What is still held back; then it is closed."""
         yield from self.records()
         for line in self._lines.end():
-            yield from self._assembly.add(line)
-        yield from self._assembly.end()
+            yield from self._assembler.add(line)
+        yield from self._assembler.end()
         self.file.close()
 
 
@@ -87,10 +87,10 @@ class Follower:
         """What has come since, oldest first."""
         for tail in self._tails:
             yield from tail.records()
-        found = identity_at(self._path)
-        if found is None or (self._tails and found == self._tails[-1].identity):
+        current = identity_at(self._path)
+        if current is None or (self._tails and current == self._tails[-1].identity):
             return
-        for file in self._newer():
+        for file in self._newer_files():
             while len(self._tails) > 1:
                 yield from self._tails.pop(0).last_records()
             self._tails.append(Tail(file))
@@ -102,16 +102,16 @@ class Follower:
         for tail in self._tails:
             tail.file.close()
 
-    def _newer(self) -> list[BinaryIO]:
+    def _newer_files(self) -> list[BinaryIO]:
         """The files that came after the current one, oldest first."""
         files = open_all(self._path)
         known = [identity(file) for file in files]
         for tail in reversed(self._tails):
             if tail.identity in known:
-                place = known.index(tail.identity)
-                for file in files[place:]:
+                index = known.index(tail.identity)
+                for file in files[index:]:
                     file.close()
-                return files[:place][::-1]
+                return files[:index][::-1]
         return files[::-1]  # ours are gone, and all that is there came after them
 
 

@@ -9,31 +9,31 @@ from math import isfinite
 from typing import Any, Final
 
 from dotflow.core.text import escape_surrogates
-from dotflow.providers.logs.formats import FIELDS, INDENT, LEVELS, shown
+from dotflow.providers.logs.formats import FIELDS, INDENT, LEVELS, escape_controls
 
 HEAD: Final = re.compile(rf"(\d{{4}}-\d\d-\d\d \d\d:\d\d:\d\d(?:\.\d+)?) ({'|'.join(LEVELS)}) *(?: (.*))?")
 HEAD_BYTES: Final = re.compile(HEAD.pattern.encode())
 #: What one character of an id may have become in a log: itself, or what `shown` made of it.
 CHARACTER: Final = r"(?:\\(?:[nr]|x[0-9a-f]{2}|u[0-9a-f]{4})|.)"
-BEGINNING: Final = re.compile(rf"{CHARACTER}{{0,8}}")
-OUTCOME: Final = (
+ID_PREFIX: Final = re.compile(rf"{CHARACTER}{{0,8}}")
+RESULT: Final = (
     r"(?P<status>Not started|In progress|Completed|Paused|Retry|Failed)"
     r"(?: \(attempt (?P<attempt>\d+)\))?(?: in (?P<duration>\d+\.\d+) s)?(?: \(from its checkpoint\))?"
     r"(?:: (?P<exception>[^\s:]+): ?(?P<message>.*))?"
 )
 TASK: Final = re.compile(
     r"(?P<workflow>.+?)(?: \((?P<name>.+?)\))? run (?P<run>\S{1,8}) task (?P<task>\d+) (?P<step>.*?)"
-    rf"(?: \[(?P<group>.+?)\])?: {OUTCOME}"
+    rf"(?: \[(?P<group>.+?)\])?: {RESULT}"
 )
 #: As logs were written before: the beginning of the workflow's id, neither run nor group.
-OLD_TASK: Final = re.compile(rf"(?P<workflow>{CHARACTER}{{1,8}}?) task (?P<task>\d+) (?P<step>.*?): {OUTCOME}")
+OLD_TASK: Final = re.compile(rf"(?P<workflow>{CHARACTER}{{1,8}}?) task (?P<task>\d+) (?P<step>.*?): {RESULT}")
 TRACEBACK: Final = re.compile(r"(  \+ Exception Group )?Traceback \(most recent call last\):")
 
 
-def beginning(workflow_id: str) -> str:
+def id_prefix(workflow_id: str) -> str:
     """The first eight characters of an id, as logs showed them before; those that had to be escaped stay whole."""
-    found = BEGINNING.match(shown(workflow_id))
-    return found[0] if found else ""
+    match = ID_PREFIX.match(escape_controls(workflow_id))
+    return match[0] if match else ""
 
 
 class Record:
@@ -44,16 +44,16 @@ class Record:
         told: What its line of JSON says, if it is one.
     """
 
-    def __init__(self, raw: bytes, told: dict[str, Any] | None = None) -> None:
+    def __init__(self, raw: bytes, document: dict[str, Any] | None = None) -> None:
         self.raw = raw
-        self._told = told
+        self._document = document
 
     @cached_property
     def fields(self) -> dict[str, Any]:
         """What it says, under the keys of a line of JSON; None for what it doesn't."""
-        fields = dict.fromkeys(FIELDS) | (self._told or {})
-        if self._told is None:
-            fields |= _parsed(self.text)
+        fields = dict.fromkeys(FIELDS) | (self._document or {})
+        if self._document is None:
+            fields |= _parse_text(self.text)
         return fields
 
     @property
@@ -64,17 +64,17 @@ class Record:
     @property
     def level(self) -> int | None:
         """How serious it is; None if it doesn't say."""
-        if self._told is not None:
-            level = self._told.get("level")
+        if self._document is not None:
+            level = self._document.get("level")
         else:
             head = HEAD_BYTES.match(self.raw)
             level = head[2].decode() if head else None
         return LEVELS.get(level) if isinstance(level, str) else None
 
     @property
-    def is_abridged(self) -> bool:
+    def has_short_id(self) -> bool:
         """Whether it is a task's line as it was written before, with no more than the beginning of an id."""
-        return self._told is None and self.fields["task"] is not None and self.fields["run"] is None
+        return self._document is None and self.fields["task"] is not None and self.fields["run"] is None
 
     def as_json(self) -> str:
         """It as one line of strict JSON, with all keys."""
@@ -84,7 +84,7 @@ class Record:
         return line
 
 
-class Assembly:
+class RecordAssembler:
     """Puts lines together to records, as they come.
 
     Where one ends is known only when the next begins, or when somebody says that nothing more comes.
@@ -95,10 +95,10 @@ class Assembly:
 
     def add(self, line: bytes) -> Iterator[Record]:
         """The records that are whole now."""
-        told = _object(line)
-        if told is not None:
+        document = _parse_line(line)
+        if document is not None:
             yield from self.end()
-            yield Record(line, told)
+            yield Record(line, document)
         elif HEAD_BYTES.match(line):
             yield from self.end()
             self._lines = [line]
@@ -117,80 +117,80 @@ class Assembly:
         return bool(self._lines)
 
 
-def assembled(lines: Iterable[bytes]) -> Iterator[Record]:
+def parse_records(lines: Iterable[bytes]) -> Iterator[Record]:
     """The records of a whole file, oldest first."""
-    assembly = Assembly()
+    assembler = RecordAssembler()
     for line in lines:
-        yield from assembly.add(line)
-    yield from assembly.end()
+        yield from assembler.add(line)
+    yield from assembler.end()
 
 
-def assembled_backwards(lines: Iterable[bytes]) -> Iterator[Record]:
+def parse_records_backwards(lines: Iterable[bytes]) -> Iterator[Record]:
     """The same records from lines that come last first, newest first; no more lines are taken than they need."""
     below: list[bytes] = []
     for line in lines:
-        told = _object(line)
-        if told is None:
+        document = _parse_line(line)
+        if document is None:
             below.append(line)
-        if told is not None or HEAD_BYTES.match(line):
-            yield from _turned(below)
+        if document is not None or HEAD_BYTES.match(line):
+            yield from _reversed_record(below)
             below = []
-        if told is not None:
-            yield Record(line, told)
-    yield from _turned(below)
+        if document is not None:
+            yield Record(line, document)
+    yield from _reversed_record(below)
 
 
-def _turned(lines: list[bytes]) -> Iterator[Record]:
+def _reversed_record(lines: list[bytes]) -> Iterator[Record]:
     while lines and not lines[-1].strip():
         lines.pop()  # at the beginning of what has no head: forwards, they are passed over, too
     if lines:
         yield Record(b"".join(reversed(lines)))
 
 
-def _object(line: bytes) -> dict[str, Any] | None:
+def _parse_line(line: bytes) -> dict[str, Any] | None:
     """What a line of JSON says; None for one that isn't whole, or isn't a log's."""
     if not line.startswith(b"{"):
         return None
     try:
-        found = json.loads(line, parse_constant=lambda name: None, parse_float=_finite)
+        document = json.loads(line, parse_constant=lambda name: None, parse_float=_finite_number)
     except (ValueError, RecursionError):
         return None
-    return found if isinstance(found, dict) and "level" in found else None
+    return document if isinstance(document, dict) and "level" in document else None
 
 
-def _finite(number: str) -> float | None:
+def _finite_number(number: str) -> float | None:
     """A number; None for 1e999, which would be written as Infinity, and that is no JSON."""
-    return found if isfinite(found := float(number)) else None
+    return value if isfinite(value := float(number)) else None
 
 
-def _parsed(text: str) -> dict[str, Any]:
+def _parse_text(text: str) -> dict[str, Any]:
     """What a record for people says, as far as it says it."""
     first, *rest = text.split("\n")
     head = HEAD.fullmatch(first)
     if head is None:
         return {"message": text}
     below = [line.removeprefix(INDENT) for line in rest]
-    found: dict[str, Any] = {"time": _moment(head[1]), "level": head[2]}
+    fields: dict[str, Any] = {"time": _to_utc(head[1]), "level": head[2]}
     task = TASK.fullmatch(head[3] or "") or OLD_TASK.fullmatch(head[3] or "")
     if task is None:
-        return found | {"message": "\n".join([head[3] or "", *below])}
+        return fields | {"message": "\n".join([head[3] or "", *below])}
     attempt, duration = task["attempt"], task["duration"]
-    found |= {name: task[name] for name in ("workflow", "step", "status")} | {"task": int(task["task"])}
+    fields |= {name: task[name] for name in ("workflow", "step", "status")} | {"task": int(task["task"])}
     if task.re is TASK:
-        found |= {"name": task["name"], "run": task["run"], "group": task["group"] or "default"}
-    found["attempt"] = int(attempt) if attempt else 1 if task["status"] == "In progress" else None
-    found["duration"] = float(duration) if duration else None
+        fields |= {"name": task["name"], "run": task["run"], "group": task["group"] or "default"}
+    fields["attempt"] = int(attempt) if attempt else 1 if task["status"] == "In progress" else None
+    fields["duration"] = float(duration) if duration else None
     if task["exception"]:
         start = next((number for number, line in enumerate(below) if TRACEBACK.match(line)), len(below))
-        found["error"] = {
+        fields["error"] = {
             "exception": task["exception"],
             "message": "\n".join([task["message"], *below[:start]]),
             "traceback": "".join(f"{line}\n" for line in below[start:]),
         }
-    return found
+    return fields
 
 
-def _moment(local: str) -> str | None:
+def _to_utc(local: str) -> str | None:
     """A local time as an aware one in UTC; None for one that doesn't exist, such as a 31st of June."""
     try:
         return datetime.fromisoformat(local).astimezone(UTC).isoformat(timespec="microseconds")

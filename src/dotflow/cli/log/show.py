@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 from dotflow import clock
 from dotflow.cli.log.records import Record
-from dotflow.providers.logs.formats import INDENT, shown, simple_head
+from dotflow.providers.logs.formats import INDENT, escape_controls, simple_head
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -20,7 +20,7 @@ STATUS_STYLES: Final = {"In progress": "cyan", "Completed": "green", "Retry": "y
 Show = Callable[[Iterable[Record]], None]
 
 
-def shower(as_json: bool) -> Show:
+def show_function(as_json: bool) -> Show:
     """How records are shown where our output goes."""
     if as_json:
         return show_json
@@ -60,7 +60,7 @@ class Terminal:
     def show(self, records: Iterable[Record]) -> None:
         """Writes them out."""
         for record in records:
-            moment = _local(record.fields["time"])
+            moment = _local_time(record.fields["time"])
             if moment is None:
                 self._write(record.text, "dim")
                 continue
@@ -68,54 +68,58 @@ class Terminal:
                 self._day = f"{moment:%Y-%m-%d}"
                 self._write(f"── {self._day} ──", "dim")
             if record.fields["task"] is None:
-                self._report(record.fields, moment)
+                self._show_message(record.fields, moment)
             else:
-                self._task(record.fields, moment)
+                self._show_task(record.fields, moment)
 
-    def _report(self, fields: dict[str, Any], moment: datetime) -> None:
+    def _show_message(self, fields: dict[str, Any], moment: datetime) -> None:
         first, _, rest = str(fields["message"] or "").rstrip("\n").partition("\n")
-        self._console.print(_head(fields, moment).append(shown(first)), soft_wrap=True)
+        self._console.print(_head(fields, moment).append(_safe(first)), soft_wrap=True)
         self._write(rest, "dim", INDENT)
 
-    def _task(self, fields: dict[str, Any], moment: datetime) -> None:
+    def _show_task(self, fields: dict[str, Any], moment: datetime) -> None:
         status, error = str(fields["status"]), fields["error"]
         style = STATUS_STYLES.get(status, "")
         head = _head(fields, moment)
-        head.append(f"{_whose(fields)} ", "dim")
-        head.append(f"task {shown(str(fields['task']))} ").append(shown(str(fields["step"])), "bold")
+        head.append(f"{_run_text(fields)} ", "dim")
+        head.append(f"task {_safe(fields['task'])} ").append(_safe(fields["step"]), "bold")
         if fields["group"] not in (None, "default"):
-            head.append(f" [{shown(str(fields['group']))}]", "magenta")
-        head.append(": ").append(shown(status), style).append(_outcome(status, fields))
+            head.append(f" [{_safe(fields['group'])}]", "magenta")
+        head.append(": ").append(_safe(status), style).append(_result(status, fields))
         self._console.print(head, soft_wrap=True)
         if isinstance(error, dict):
-            said = f"{error.get('exception')}: {error.get('message')}"
-            self._wrapped(said, style)
+            text = f"{error.get('exception')}: {error.get('message')}"
+            self._write_wrapped(text, style)
             trace = str(error.get("traceback") or "").rstrip("\n")
-            self._write(trace.removesuffix(said), "dim", INDENT)  # most end with what has just been said
+            self._write(trace.removesuffix(text), "dim", INDENT)  # most end with what has just been said
 
-    def _write(self, said: str, style: str, indent: str = "") -> None:
+    def _write(self, text: str, style: str, indent: str = "") -> None:
         """Line by line; what is too long is left to the terminal to break, so that it can be copied."""
-        for line in said.rstrip("\n").split("\n") if said else ():
-            self._console.print(f"{indent}{shown(line)}", style=style, soft_wrap=True)
+        for line in text.rstrip("\n").split("\n") if text else ():
+            self._console.print(f"{indent}{_safe(line)}", style=style, soft_wrap=True)
 
-    def _wrapped(self, said: str, style: str) -> None:
+    def _write_wrapped(self, text: str, style: str) -> None:
         """Indented, and broken between words."""
         from rich.text import Text
 
-        for line in said.rstrip("\n").split("\n"):
-            for part in Text(shown(line), style).wrap(self._console, max(20, self._console.width - len(INDENT))):
+        for line in text.rstrip("\n").split("\n"):
+            for part in Text(_safe(line), style).wrap(self._console, max(20, self._console.width - len(INDENT))):
                 self._console.print(Text(INDENT).append_text(part), soft_wrap=True)
+
+
+def _safe(value: object) -> str:
+    return escape_controls(str(value))
 
 
 def _head(fields: dict[str, Any], moment: datetime) -> "Text":
     from rich.text import Text
 
-    level = shown(str(fields["level"]))
+    level = _safe(fields["level"])
     head = Text(f"{moment:%H:%M:%S}.{moment.microsecond // 1000:03d} ", "dim")
     return Text().append_text(head).append(f"{level:7} ", LEVEL_STYLES.get(level, ""))
 
 
-def _whose(fields: dict[str, Any]) -> str:
+def _run_text(fields: dict[str, Any]) -> str:
     """Which workflow and run it is about. What a record for people had to escape stays as it is."""
     workflow, run, name = (
         None if value is None else str(value) for value in map(fields.get, ("workflow", "run", "name"))
@@ -123,14 +127,14 @@ def _whose(fields: dict[str, Any]) -> str:
     return simple_head(str(workflow), run, name)
 
 
-def _outcome(status: str, fields: dict[str, Any]) -> str:
+def _result(status: str, fields: dict[str, Any]) -> str:
     attempt, duration = fields["attempt"], fields["duration"]
     if status == "Completed":
         return f" in {duration:.3f} s" if isinstance(duration, float) else " (from its checkpoint)"
-    return f" (attempt {shown(str(attempt))})" if fields["error"] or (isinstance(attempt, int) and attempt > 1) else ""
+    return f" (attempt {_safe(attempt)})" if fields["error"] or (isinstance(attempt, int) and attempt > 1) else ""
 
 
-def _local(time: Any) -> datetime | None:
+def _local_time(time: Any) -> datetime | None:
     try:
         return datetime.fromisoformat(time).astimezone()
     except (TypeError, ValueError, OverflowError, OSError):

@@ -11,11 +11,11 @@ from dotflow.core.events import RunEvent, RunStarted
 from dotflow.core.task import Task
 from dotflow.core.types.status import TypeStatus
 from dotflow.errors import InvalidArgument
-from dotflow.providers.logs.formats import JSON, LEVELS, SIMPLE, Format, second
+from dotflow.providers.logs.formats import JSON, LEVELS, SIMPLE, Format, local_time
 from dotflow.providers.logs.rotating_file import RotatingFile
 
 OFF: Final = 100
-LEAST: Final = LEVELS | {"OFF": OFF}
+LEVEL_NUMBERS: Final = LEVELS | {"OFF": OFF}
 OUTPUTS: Final = {"both": (True, True), "console": (True, False), "file": (False, True), "none": (False, False)}
 FORMATS: Final[dict[str, Format]] = {"simple": SIMPLE, "json": JSON}
 
@@ -49,23 +49,23 @@ class LogDefault(Log):
         max_bytes: int = 10_000_000,
         backups: int = 5,
     ) -> None:
-        if not isinstance(level, str) or level.upper() not in LEAST:
-            raise InvalidArgument("level", level, f"one of {', '.join(LEAST)}")
+        if not isinstance(level, str) or level.upper() not in LEVEL_NUMBERS:
+            raise InvalidArgument("level", level, f"one of {', '.join(LEVEL_NUMBERS)}")
         if not isinstance(output, str) or output not in OUTPUTS:
             raise InvalidArgument("output", output, f"one of {', '.join(OUTPUTS)}")
         if not isinstance(format, str) or format not in FORMATS:
             raise InvalidArgument("format", format, f"one of {', '.join(FORMATS)}")
-        for name, number in (("max_bytes", max_bytes), ("backups", backups)):
-            if not isinstance(number, int) or isinstance(number, bool) or number < 0:
-                raise InvalidArgument(name, number, "a whole number, 0 or more")
+        for name, value in (("max_bytes", max_bytes), ("backups", backups)):
+            if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+                raise InvalidArgument(name, value, "a whole number, 0 or more")
         self.path: Path = Path(path)
-        self._least = LEAST[level.upper()]
+        self._level = LEVEL_NUMBERS[level.upper()]
         self._to_console, self._to_file = OUTPUTS[output]
         self._tasks_to_console = self._to_console
         self._format = FORMATS[format]
         self._heads: dict[str | None, str] = {}  # of the runs that go on, by their ids
         self._max_bytes, self._backups = max_bytes, backups
-        self._place: str | None = None
+        self._absolute_path: str | None = None
         self._file: RotatingFile | None = None
         self._missing = 0
         self._warned = False
@@ -81,7 +81,7 @@ class LogDefault(Log):
 
     @property
     def is_silent(self) -> bool:
-        return self._least == OFF or not (self._tasks_to_console or self._to_file)
+        return self._level == OFF or not (self._tasks_to_console or self._to_file)
 
     def follow_run(self, event: RunEvent) -> None:
         if isinstance(event, RunStarted):
@@ -90,31 +90,31 @@ class LogDefault(Log):
             self._heads.pop(event.run_id, None)
 
     def info(self, task: Task) -> None:
-        if self._least <= LEVELS["INFO"]:
-            self._write(self._of_task("INFO", task), to_console=self._tasks_to_console)
+        if self._level <= LEVELS["INFO"]:
+            self._write(self._task_record("INFO", task), to_console=self._tasks_to_console)
 
     def error(self, task: Task) -> None:
         level = "ERROR" if task.status is TypeStatus.FAILED else "WARNING"
-        if self._least <= LEVELS[level]:
-            self._write(self._of_task(level, task), to_console=self._tasks_to_console)
+        if self._level <= LEVELS[level]:
+            self._write(self._task_record(level, task), to_console=self._tasks_to_console)
 
     def note(self, message: str) -> None:
-        if self._least <= LEVELS["INFO"]:
-            self._write(self._beside_tasks("INFO", message), to_console=self._to_console)
+        if self._level <= LEVELS["INFO"]:
+            self._write(self._message_record("INFO", message), to_console=self._to_console)
 
     def report(self, message: str) -> None:
-        if self._least <= LEVELS["WARNING"]:
-            self._write(self._beside_tasks("WARNING", message), to_console=self._to_console)
+        if self._level <= LEVELS["WARNING"]:
+            self._write(self._message_record("WARNING", message), to_console=self._to_console)
 
-    def _of_task(self, level: str, task: Task) -> str:
+    def _task_record(self, level: str, task: Task) -> str:
         return self._format.record(level, task, "", self._heads.get(task.run_id, ""))
 
-    def _beside_tasks(self, level: str, message: str) -> str:
+    def _message_record(self, level: str, message: str) -> str:
         return self._format.record(level, None, message, "")
 
     def _write(self, record: str, *, to_console: bool) -> None:
         if to_console:
-            _say(record)
+            _write_stderr(record)
         if self._to_file:
             try:
                 self._append(record)
@@ -130,19 +130,20 @@ class LogDefault(Log):
     def _append(self, record: str) -> None:
         file = self._file
         if file is None:
-            file = self._opened()
+            file = self._open()
         missing = self._missing
         if missing:
-            record = self._beside_tasks("WARNING", f"Records are missing here: {missing} could not be written") + record
+            note = f"Records are missing here: {missing} could not be written"
+            record = self._message_record("WARNING", note) + record
         file.append(record.encode("utf-8", "backslashreplace"))
         if missing:
             self._missing -= missing
 
-    def _opened(self) -> RotatingFile:
-        if self._place is None:
-            self._place = str(self.path.absolute())  # a step may change the current folder
+    def _open(self) -> RotatingFile:
+        if self._absolute_path is None:
+            self._absolute_path = str(self.path.absolute())  # a step may change the current folder
         # Threads that come here at the same moment may make one each, and write to the same file.
-        self._file = RotatingFile(self._place, self._max_bytes, self._backups, _warn)
+        self._file = RotatingFile(self._absolute_path, self._max_bytes, self._backups, _warn)
         return self._file
 
     def __getstate__(self) -> dict[str, Any]:
@@ -150,11 +151,11 @@ class LogDefault(Log):
         return self.__dict__ | {"_file": None}
 
 
-def _warn(sentence: str) -> None:
-    _say(f"{second()} WARNING dotflow: {sentence}\n")
+def _warn(message: str) -> None:
+    _write_stderr(f"{local_time()} WARNING dotflow: {message}\n")
 
 
-def _say(text: str) -> None:
+def _write_stderr(text: str) -> None:
     if sys.stderr is not None:
         try:  # contextlib.suppress takes as long as the write
             sys.stderr.write(text)

@@ -34,12 +34,12 @@ FIELDS: Final = (
 #: What would end a line, move a terminal's cursor, colour it, or turn the direction of what follows.
 UNSAFE: Final = re.compile("[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 UNSAFE_IN_LINES: Final = re.compile(UNSAFE.pattern.replace("\x0a-\x1f", "\x0b-\x1f"))  # the same but for line ends
-NO_TASK: Final = (
+MESSAGE_TEMPLATE: Final = (
     '{{"time": "{}", "level": "{}", ' + "".join(f'"{field}": null, ' for field in FIELDS[2:-1]) + '"message": {}}}\n'
 )
 FAILURES: Final = frozenset({TypeStatus.FAILED, TypeStatus.RETRY})
 
-RUN_SHOWN: Final = 8  # characters of a run's id in a record for people: enough to tell the runs of a workflow apart
+RUN_ID_LENGTH: Final = 8  # characters of a run's id in a record for people: enough to tell the runs of a workflow apart
 
 
 class Format(NamedTuple):
@@ -56,41 +56,41 @@ class Format(NamedTuple):
 
 
 _encode: Final = json.JSONEncoder().encode
-_second: tuple[int, str] = (0, "")  # the last second that was put into words
+_cached_second: tuple[int, str] = (0, "")  # the last second that was put into words
 
 
-def shown(text: str) -> str:
+def escape_controls(text: str) -> str:
     """One line of text that a terminal shows and does not obey: control characters become \\x1b and the like."""
     if text.isprintable():  # nearly all are
         return text
-    return UNSAFE.sub(_escaped, text)
+    return UNSAFE.sub(_escape, text)
 
 
-def _escaped(found: re.Match[str]) -> str:
-    return found[0].encode("unicode_escape").decode()
+def _escape(match: re.Match[str]) -> str:
+    return match[0].encode("unicode_escape").decode()
 
 
-def second() -> str:
+def local_time() -> str:
     """The local time in seconds."""
     return f"{clock.now().astimezone():%Y-%m-%d %H:%M:%S}"
 
 
 def simple_head(workflow_id: str, run_id: str | None, name: str | None = None) -> str:
     """Which workflow and run it is, for people: `nightly (Load the prices) run 0f0c1a52`."""
-    named = f" ({name})" if name and name != workflow_id else ""
-    run = f" run {run_id[:RUN_SHOWN]}" if run_id else ""
-    return shown(f"{workflow_id}{named}{run}")
+    suffix = f" ({name})" if name and name != workflow_id else ""
+    run = f" run {run_id[:RUN_ID_LENGTH]}" if run_id else ""
+    return escape_controls(f"{workflow_id}{suffix}{run}")
 
 
 def simple(level: str, task: Task | None, message: str, head: str = "") -> str:
     """A record for people: a line that begins with when and how serious, and, indented, what else there is to say."""
     if task is None:
-        return f"{_stamp()} {level:7} {_indented(message.rstrip())}"
+        return f"{_timestamp()} {level:7} {_indent(message.rstrip())}"
     head = head or simple_head(task.workflow_id, task.run_id)
     group = "" if task.group_name == "default" else f" [{task.group_name}]"
-    head = f"{_stamp()} {level:7} {head} task {task.task_id} {task.name}{group}: {task.status.value}"
+    head = f"{_timestamp()} {level:7} {head} task {task.task_id} {task.name}{group}: {task.status.value}"
     if not head.isprintable():
-        head = shown(head)
+        head = escape_controls(head)
     if task.status is TypeStatus.IN_PROGRESS:
         return f"{head}\n" if task.attempt < 2 else f"{head} (attempt {task.attempt})\n"
     if task.status is TypeStatus.COMPLETED:
@@ -98,25 +98,25 @@ def simple(level: str, task: Task | None, message: str, head: str = "") -> str:
     error = task.error
     if error is None:
         return f"{head}\n"
-    said = f"{error.message}\n{error.traceback}".rstrip("\n")
-    return f"{head} (attempt {error.attempt}): {shown(error.exception)}: {_indented(said)}"
+    details = f"{error.message}\n{error.traceback}".rstrip("\n")
+    return f"{head} (attempt {error.attempt}): {escape_controls(error.exception)}: {_indent(details)}"
 
 
 def json_head(workflow_id: str, run_id: str | None, name: str | None = None) -> str:
     """The same for programs: three members of an object."""
-    run, named = (None if text is None else quoted(text) for text in (run_id, name))
-    return f'"workflow": {quoted(workflow_id)}, "name": {named or "null"}, "run": {run or "null"}'
+    run, workflow_name = (None if text is None else quoted(text) for text in (run_id, name))
+    return f'"workflow": {quoted(workflow_id)}, "name": {workflow_name or "null"}, "run": {run or "null"}'
 
 
 def as_json(level: str, task: Task | None, message: str, head: str = "") -> str:
     """A record for programs: one object on one line, strict JSON in ASCII, with the same keys each time."""
     time = clock.now().isoformat(timespec="microseconds")
     if task is None:
-        return NO_TASK.format(time, level, quoted(message))
+        return MESSAGE_TEMPLATE.format(time, level, quoted(message))
     error, duration = task.error, task.duration
-    told = "null"
+    error_json = "null"
     if error is not None and task.status in FAILURES:
-        told = (
+        error_json = (
             f'{{"exception": {quoted(error.exception)}, "message": {quoted(error.message)}, '
             f'"traceback": {quoted(error.traceback)}}}'
         )
@@ -125,7 +125,7 @@ def as_json(level: str, task: Task | None, message: str, head: str = "") -> str:
         f'"group": {quoted(task.group_name)}, "task": {task.task_id}, "step": {quoted(task.name)}, '
         f'"status": "{task.status.value}", "attempt": {task.attempt}, '
         f'"duration": {"null" if duration is None or not isfinite(duration) else f"{duration:.6f}"}, '
-        f'"error": {told}, "message": null}}\n'
+        f'"error": {error_json}, "message": null}}\n'
     )
 
 
@@ -134,19 +134,19 @@ def quoted(text: str) -> str:
     return _encode(escape_surrogates(text))
 
 
-def _indented(text: str) -> str:
-    safe = UNSAFE_IN_LINES.sub(_escaped, text)
-    return f"{safe}\n".replace("\n", f"\n{INDENT}", safe.count("\n"))
+def _indent(text: str) -> str:
+    escaped = UNSAFE_IN_LINES.sub(_escape, text)
+    return f"{escaped}\n".replace("\n", f"\n{INDENT}", escaped.count("\n"))
 
 
-def _stamp() -> str:
+def _timestamp() -> str:
     """The local time with milliseconds. Most lines fall into the second of the line before."""
-    global _second
+    global _cached_second
     now = clock.now()
     whole = int(now.timestamp())
-    if _second[0] != whole:
-        _second = (whole, second())
-    return f"{_second[1]}.{now.microsecond // 1000:03d}"
+    if _cached_second[0] != whole:
+        _cached_second = (whole, local_time())
+    return f"{_cached_second[1]}.{now.microsecond // 1000:03d}"
 
 
 SIMPLE: Final = Format(simple_head, simple)

@@ -15,27 +15,27 @@ except ImportError:  # not POSIX: there an open file can't be renamed either, so
     fcntl = None  # type: ignore[assignment]
 
 APPEND: Final = os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
-LOOK_EVERY: Final = 0.01  # seconds; a look costs as much as the write
+CHECK_INTERVAL: Final = 0.01  # seconds; a look costs as much as the write
 
 
-class _Opened:
+class _OpenFile:
     """A file that is open until nobody uses it any more: a thread may still write when another one has moved on."""
 
     __slots__ = ("descriptor", "device", "inode", "is_plain")
 
     def __init__(self, path: str) -> None:
         self.descriptor = os.open(path, APPEND, 0o644)
-        found = os.fstat(self.descriptor)
-        self.inode, self.device = found.st_ino, found.st_dev
-        self.is_plain = stat.S_ISREG(found.st_mode)
+        status = os.fstat(self.descriptor)
+        self.inode, self.device = status.st_ino, status.st_dev
+        self.is_plain = stat.S_ISREG(status.st_mode)
 
     def __del__(self, close: Callable[[int], None] = os.close) -> None:
         if hasattr(self, "descriptor"):
             close(self.descriptor)
 
-    def is_at(self, found: os.stat_result) -> bool:
+    def is_at(self, status: os.stat_result) -> bool:
         """Whether *found*, what a path leads to, is this file."""
-        return found.st_ino == self.inode and found.st_dev == self.device
+        return status.st_ino == self.inode and status.st_dev == self.device
 
 
 class RotatingFile:
@@ -54,105 +54,105 @@ class RotatingFile:
         tell: Called once, with a sentence, when the file can't be rotated.
     """
 
-    def __init__(self, path: str, max_bytes: int, backups: int, tell: Callable[[str], None]) -> None:
+    def __init__(self, path: str, max_bytes: int, backups: int, warn: Callable[[str], None]) -> None:
         self._path = path
         self._max_bytes = max_bytes if fcntl is not None else 0
         self._backups = backups
-        self._tell = tell
-        self._opened: _Opened | None = None
+        self._warn = warn
+        self._file: _OpenFile | None = None
         self._torn = False
         self._size = 0
-        self._looked_at = -LOOK_EVERY
+        self._checked_at = -CHECK_INTERVAL
 
     def append(self, line: bytes) -> None:
         """Writes a line. What the system raises goes through; what comes after that begins on a line of its own."""
-        opened = self._current(len(line))
+        file = self._current(len(line))
         if self._torn:
             line = b"\n" + line
         try:
-            written = os.write(opened.descriptor, line)
+            written = os.write(file.descriptor, line)
             if written < len(line):
-                self._write_rest(opened, line[written:])
+                self._write_rest(file, line[written:])
         except OSError:
             self._torn = self._torn or _ends_torn(self._path)
             raise
         self._torn = False
-        if not opened.is_plain:  # a device or a pipe has no length, and is there as long as it is open
+        if not file.is_plain:  # a device or a pipe has no length, and is there as long as it is open
             return
-        found = os.fstat(opened.descriptor)
-        self._size = found.st_size
-        if not found.st_nlink and self._is_gone(opened):
+        status = os.fstat(file.descriptor)
+        self._size = status.st_size
+        if not status.st_nlink and self._is_gone(file):
             os.write(self._open().descriptor, line)  # deleted before it was written: nobody will ever read it there
 
-    def _current(self, length: int) -> _Opened:
-        opened = self._opened
-        if opened is None:
+    def _current(self, length: int) -> _OpenFile:
+        file = self._file
+        if file is None:
             return self._open()
         now = clock.ticks()
-        if not 0 <= now - self._looked_at < LOOK_EVERY:
-            self._looked_at = now
-            if self._is_gone(opened):
+        if not 0 <= now - self._checked_at < CHECK_INTERVAL:
+            self._checked_at = now
+            if self._is_gone(file):
                 return self._open()
         if self._max_bytes and self._size and self._size + length > self._max_bytes:
             self._rotate(length)
             return self._open()
-        return opened
+        return file
 
-    def _open(self) -> _Opened:
+    def _open(self) -> _OpenFile:
         try:
-            opened = _Opened(self._path)
+            file = _OpenFile(self._path)
         except FileNotFoundError:
             os.makedirs(os.path.dirname(self._path), exist_ok=True)
-            opened = _Opened(self._path)
-        if self._opened is None:  # in a file that was begun since, an end that is missing is just being written
+            file = _OpenFile(self._path)
+        if self._file is None:  # in a file that was begun since, an end that is missing is just being written
             self._torn = _ends_torn(self._path)
-        self._size = os.fstat(opened.descriptor).st_size
-        self._opened = opened
-        return opened
+        self._size = os.fstat(file.descriptor).st_size
+        self._file = file
+        return file
 
-    def _write_rest(self, opened: _Opened, rest: bytes) -> None:
+    def _write_rest(self, file: _OpenFile, rest: bytes) -> None:
         """A full disk takes what still fits. The rest, or the reason, comes now."""
         self._torn = True
         while rest:
-            rest = rest[os.write(opened.descriptor, rest) :]
+            rest = rest[os.write(file.descriptor, rest) :]
 
-    def _is_gone(self, opened: _Opened) -> bool:
+    def _is_gone(self, file: _OpenFile) -> bool:
         try:
-            return not opened.is_at(os.stat(self._path))  # some file systems count no names: then it is still there
+            return not file.is_at(os.stat(self._path))  # some file systems count no names: then it is still there
         except FileNotFoundError:
             return True
 
     def _rotate(self, length: int) -> None:
         try:
             if stat.S_ISREG(os.lstat(self._path).st_mode):
-                self._rotate_alone(length)
+                self._rotate_locked(length)
             else:
                 self._max_bytes = 0  # a device, or a link that somebody set on purpose: it is theirs
         except FileNotFoundError:
             return  # somebody deletes it all, just now
         except OSError as error:
             self._max_bytes = 0
-            self._tell(
+            self._warn(
                 f"the log file {self._path} is full and can't be renamed ({error.strerror}), so it goes on growing."
             )
 
-    def _rotate_alone(self, length: int) -> None:
+    def _rotate_locked(self, length: int) -> None:
         """Rotates, unless somebody else does or just did. Whoever finds the lock taken writes on into the full file."""
         # Opened anew: a lock belongs to an opening, and forked processes share those that were there before.
-        locked = os.open(self._path, APPEND & ~os.O_CREAT)
+        descriptor = os.open(self._path, APPEND & ~os.O_CREAT)
         try:
-            fcntl.flock(locked, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            found, there = os.fstat(locked), os.lstat(self._path)
-            if os.path.samestat(found, there) and found.st_size + length > self._max_bytes:
-                make_room(self._path, self._backups)
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            status, current = os.fstat(descriptor), os.lstat(self._path)
+            if os.path.samestat(status, current) and status.st_size + length > self._max_bytes:
+                rotate(self._path, self._backups)
         except BlockingIOError:
             return
         finally:
-            fcntl.flock(locked, fcntl.LOCK_UN)  # a process that was forked just now has a copy, which would keep it
-            os.close(locked)
+            fcntl.flock(descriptor, fcntl.LOCK_UN)  # a process that was forked just now has a copy, which would keep it
+            os.close(descriptor)
 
 
-def make_room(path: str, backups: int) -> None:
+def rotate(path: str, backups: int) -> None:
     """Takes the file away from *path*. Each step leaves all files there, so that it may end between any two.
 
     The files move up as far as the first number that is free, such as one that a killed process left free; only where
@@ -174,14 +174,14 @@ def _ends_torn(path: str) -> bool:
         if not stat.S_ISREG(os.stat(path).st_mode):
             return False
         with open(path, "rb") as file:
-            return all(_is_cut_off(file, wait) for wait in (0.0, *[0.005] * 20))
+            return all(_is_cut_off(file, seconds) for seconds in (0.0, *[0.005] * 20))
     except OSError:  # we may write to it, and not read it
         return False
 
 
-def _is_cut_off(file: BinaryIO, wait: float) -> bool:
+def _is_cut_off(file: BinaryIO, seconds: float) -> bool:
     """Whether the last line has no end after *wait* seconds: one that is just being written has none at first."""
-    time.sleep(wait)
+    time.sleep(seconds)
     length = file.seek(0, os.SEEK_END)
     if length:
         file.seek(length - 1)
