@@ -10,13 +10,13 @@ from dotflow import DotFlow
 from dotflow.core.types import TypeOverlap
 from dotflow.errors import InvalidArgument, NoSchedule
 from dotflow.providers import SchedulerCron
-from dotflow.providers.schedulers.overlap import Verdict, decide
+from dotflow.providers.schedulers.overlap import Decision, decide
 
-RUN, QUEUE, DROP = Verdict.RUN, Verdict.QUEUE, Verdict.DROP
+RUN, QUEUE, DROP = Decision.RUN, Decision.QUEUE, Decision.DROP
 
 
 @pytest.mark.parametrize(
-    ("overlap", "active", "pending", "verdict"),
+    ("overlap", "active", "pending", "decision"),
     [
         ("skip", 0, 0, RUN),
         ("skip", 1, 0, DROP),
@@ -28,9 +28,9 @@ RUN, QUEUE, DROP = Verdict.RUN, Verdict.QUEUE, Verdict.DROP
         ("parallel", 3, 0, DROP),
     ],
 )
-def test_what_becomes_of_a_firing(overlap: str, active: int, pending: int, verdict: Verdict) -> None:
+def test_what_becomes_of_a_firing(overlap: str, active: int, pending: int, decision: Decision) -> None:
     """skip drops it while one is active, queue keeps one, parallel starts up to max_parallel (3 here)."""
-    assert decide(TypeOverlap(overlap), active=active, pending=pending, max_parallel=3) is verdict
+    assert decide(TypeOverlap(overlap), active=active, pending=pending, max_parallel=3) is decision
 
 
 @pytest.mark.parametrize(

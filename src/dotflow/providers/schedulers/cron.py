@@ -11,17 +11,17 @@ from dotflow.core.types.overlap import TypeOverlap
 from dotflow.errors import AlreadyScheduled, InvalidArgument
 from dotflow.processes.wakeup import WakeupEvent
 from dotflow.providers.schedulers.cron_times import CronTimes, FireTime
-from dotflow.providers.schedulers.overlap import Verdict, check_max_parallel, check_overlap, decide
-from dotflow.providers.schedulers.runs import ScheduledRuns, say
+from dotflow.providers.schedulers.overlap import Decision, check_max_parallel, check_overlap, decide
+from dotflow.providers.schedulers.runs import ScheduledRuns, report
 from dotflow.providers.schedulers.signals import ShutdownSignals
 
 #: Seconds. The monotonic clock, by which is waited, stands still in a suspend, and nobody tells of a wall clock that is
 #: set: only a look at it now and then shows that a moment has come early. A job is late by no more than this.
-LOOK: Final = 30.0
+RECHECK: Final = 30.0
 #: Beyond this a wall clock that goes back was wrong before, and its time is taken as it is now; until this it is one
 #: that is put right by hand, and what has fired does not fire again. The three hours are those of Debian's cron.
-CORRECTION: Final = timedelta(hours=3)
-MOST_COUNTED: Final = 1000  # missed firings; nobody needs to know more exactly
+MAX_CORRECTION: Final = timedelta(hours=3)
+MAX_COUNTED: Final = 1000  # missed firings; nobody needs to know more exactly
 
 
 class SchedulerCron(Scheduler):
@@ -48,18 +48,18 @@ class SchedulerCron(Scheduler):
         self.overlap: TypeOverlap = check_overlap(overlap)
         self.timezone = timezone
         self.max_parallel: int = check_max_parallel(max_parallel)
-        self._timetable = CronTimes(cron, timezone)
-        self._turn = threading.Lock()  # taken while it is running
+        self._times = CronTimes(cron, timezone)
+        self._lock = threading.Lock()  # taken while it is running
         self._wakeup = WakeupEvent()
         self._is_stopped = False
-        self._farewell: ShutdownSignals | None = None  # while it is running
+        self._signals: ShutdownSignals | None = None  # while it is running
         self._settled: datetime | None = None  # while a run is made here: until when all is settled
 
     @property
     def is_ending(self) -> bool:
         """Whether no other run begins: from `stop` or the first signal on, until `start` has returned."""
-        farewell = self._farewell
-        return farewell is not None and (self._is_stopped or farewell.count > 0)
+        signals = self._signals
+        return signals is not None and (self._is_stopped or signals.count > 0)
 
     @property
     def has_queued(self) -> bool:
@@ -67,7 +67,7 @@ class SchedulerCron(Scheduler):
         settled = self._settled
         if settled is None or self.overlap is not TypeOverlap.QUEUE or self.is_ending:
             return False
-        return self._timetable.after(settled) <= clock.now()
+        return self._times.after(settled) <= clock.now()
 
     def preview(self, count: int = 5, after: datetime | None = None) -> list[FireTime]:
         """The next firings, each with a note where the clocks are set on that day.
@@ -83,7 +83,7 @@ class SchedulerCron(Scheduler):
             raise InvalidArgument("count", count, "a whole number from 0")
         if after is not None and (not isinstance(after, datetime) or after.utcoffset() is None):
             raise InvalidArgument("after", after, "a datetime with a time zone")
-        return self._timetable.firings(count, (after or clock.now()).astimezone(UTC))
+        return self._times.firings(count, (after or clock.now()).astimezone(UTC))
 
     def start(self, workflow: Workflow, **kwargs: Any) -> None:
         """Runs the workflow when it is due, as `workflow.start(**kwargs)`; returns after `stop` or a signal.
@@ -105,33 +105,33 @@ class SchedulerCron(Scheduler):
         workflow.check_start(**kwargs)
         if kwargs.get("resume") is True:
             kwargs["resume"] = "unfinished"
-        if not self._turn.acquire(blocking=False):
+        if not self._lock.acquire(blocking=False):
             raise AlreadyScheduled(f"SchedulerCron({self.cron!r})")
-        farewell = ShutdownSignals(self._ring)
+        signals = ShutdownSignals(self._wake)
         try:
             self._is_stopped = False
-            self._farewell = farewell
-            with farewell, clock.join():
-                runs = ScheduledRuns(workflow, kwargs, farewell, self._wakeup, self._ring)
+            self._signals = signals
+            with signals, clock.join():
+                runs = ScheduledRuns(workflow, kwargs, signals, self._wakeup, self._wake)
                 try:
                     self._serve(runs)
                 finally:
                     runs.close()
         except KeyboardInterrupt:
-            if farewell.count < 2:  # nobody's signal: a step, or a handler of the program's, meant it
+            if signals.count < 2:  # nobody's signal: a step, or a handler of the program's, meant it
                 raise
         finally:
-            self._farewell = None
-            self._turn.release()
-        farewell.pass_on()
+            self._signals = None
+            self._lock.release()
+        signals.pass_on()
 
     def stop(self) -> None:
         """Lets `start` return once the run that is active is over. Returns at once, and may be called from anywhere, a
         step and a signal handler included; where nothing is running it does nothing."""
         self._is_stopped = True
-        self._ring()
+        self._wake()
 
-    def _ring(self) -> None:
+    def _wake(self) -> None:
         clock.about_to_wake(self._wakeup.set)
         self._wakeup.set()
 
@@ -139,33 +139,33 @@ class SchedulerCron(Scheduler):
         seen = clock.now()  # the latest that the wall clock has shown: until then all is settled
         while not self.is_ending:
             now = clock.now()
-            if now < seen - CORRECTION:
-                say(runs.workflow, f"The wall clock went back by {seen - now}; the schedule goes by its new time.")
+            if now < seen - MAX_CORRECTION:
+                report(runs.workflow, f"The wall clock went back by {seen - now}; the schedule goes by its new time.")
                 seen = now
-            due = self._timetable.after(seen)
+            due = self._times.after(seen)
             seconds = (due.astimezone(UTC) - now).total_seconds()
             if seconds > 0:
                 seen = max(seen, now)
-                clock.wait(self._wakeup.wait, seconds, self._wakeup.set, recheck=LOOK)
+                clock.wait(self._wakeup.wait, seconds, self._wakeup.set, recheck=RECHECK)
                 continue
-            missed = self._timetable.between(seen, now, MOST_COUNTED) - 1
+            missed = self._times.between(seen, now, MAX_COUNTED) - 1
             seen = now
             if missed:
-                why = "the machine slept, or its clock was set"
-                say(
-                    runs.workflow, f"{_count(missed)} after {due} dropped, since they came due together with it: {why}."
-                )
+                reason = "the machine slept, or its clock was set"
+                text = f"{_count(missed)} after {due} dropped, since they came due together with it: {reason}."
+                report(runs.workflow, text)
             if self.overlap is TypeOverlap.PARALLEL:
-                self._run_beside(runs, due)
+                self._run_parallel(runs, due)
             else:
                 seen = self._run_here(runs, due, seen)
 
-    def _run_beside(self, runs: ScheduledRuns, due: datetime) -> None:
+    def _run_parallel(self, runs: ScheduledRuns, due: datetime) -> None:
         active = runs.count()
-        if self._decide(active, 0) is Verdict.RUN:
+        if self._decide(active, 0) is Decision.RUN:
             runs.start(due)
         else:
-            say(runs.workflow, f"1 run of {due} dropped, since {active} are active (max_parallel={self.max_parallel}).")
+            reason = f"since {active} are active (max_parallel={self.max_parallel})"
+            report(runs.workflow, f"1 run of {due} dropped, {reason}.")
 
     def _run_here(self, runs: ScheduledRuns, due: datetime, seen: datetime) -> datetime:
         """Makes a run, then the one that was queued meanwhile, and so on; returns until when all is settled then.
@@ -177,28 +177,28 @@ class SchedulerCron(Scheduler):
             while is_queued and not self.is_ending:
                 self._settled = seen
                 try:
-                    runs.make(due)
+                    runs.run_here(due)
                 finally:  # a second signal ends the run by an exception
                     self._settled = None
                     due, seen, is_queued = self._settle(runs.workflow, seen)
         finally:
             if is_queued:
-                say(runs.workflow, f"1 run of {due} dropped, since the schedule ends.")
+                report(runs.workflow, f"1 run of {due} dropped, since the schedule ends.")
         return seen
 
     def _settle(self, workflow: Workflow, seen: datetime) -> tuple[datetime, datetime, bool]:
         """After a run: the first firing since it began, until when all is settled, and whether it is queued."""
         now = max(seen, clock.now())
-        came_due = self._timetable.between(seen, now, MOST_COUNTED)
-        due = self._timetable.after(seen)
-        queued = int(came_due > 0 and self._decide(1, 0) is Verdict.QUEUE)
+        came_due = self._times.between(seen, now, MAX_COUNTED)
+        due = self._times.after(seen)
+        queued = int(came_due > 0 and self._decide(1, 0) is Decision.QUEUE)
         if dropped := came_due - queued:
-            of = f"of {came_due} " if queued else ""
-            why = f"since one was active (overlap={self.overlap})"
-            say(workflow, f"{_count(dropped)} {of}from {due} on dropped, {why}.")
+            share = f"of {came_due} " if queued else ""
+            reason = f"since one was active (overlap={self.overlap})"
+            report(workflow, f"{_count(dropped)} {share}from {due} on dropped, {reason}.")
         return due, now, bool(queued)
 
-    def _decide(self, active: int, pending: int) -> Verdict:
+    def _decide(self, active: int, pending: int) -> Decision:
         return decide(self.overlap, active=active, pending=pending, max_parallel=self.max_parallel)
 
     def __repr__(self) -> str:
@@ -207,5 +207,5 @@ class SchedulerCron(Scheduler):
 
 
 def _count(runs: int) -> str:
-    more = "more than " if runs >= MOST_COUNTED else ""
+    more = "more than " if runs >= MAX_COUNTED else ""
     return f"{more}{runs} runs" if runs > 1 else "1 run"

@@ -19,7 +19,7 @@ ALIASES: Final = {
     "@midnight": "0 0 * * *",
     "@hourly": "0 * * * *",
 }
-FORM: Final = (
+SYNTAX: Final = (
     "Write five fields, 'minute hour day month weekday' ('30 2 * * *' is daily at 02:30), six with seconds first, or "
     f"one of {', '.join(ALIASES)}."
 )
@@ -68,9 +68,9 @@ class CronTimes:
         require_extra("cronsim", "SchedulerCron", "scheduler")
         import cronsim
 
-        self._sim: Any = cronsim.CronSim
-        self._error: Any = cronsim.CronSimError
-        self.cron = _checked(cron)
+        self._cronsim: Any = cronsim.CronSim
+        self._cronsim_error: Any = cronsim.CronSimError
+        self.cron = _checked_expression(cron)
         self.zone: tzinfo = find_zone(timezone)
         fields = self.cron.split()
         self._is_fixed = not any(field.startswith("*") for field in fields[-5:-3])
@@ -79,74 +79,75 @@ class CronTimes:
     def _check(self, cron: str) -> None:
         try:
             self.after(datetime(2000, 1, 1, tzinfo=UTC))
-        except self._error as error:
-            raise InvalidSchedule("cron", cron, _told(str(error))) from None
+        except self._cronsim_error as error:
+            raise InvalidSchedule("cron", cron, _explain(str(error))) from None
         except StopIteration:
-            raise InvalidSchedule("cron", cron, f"no day is ever like that, so it would never fire. {FORM}") from None
+            raise InvalidSchedule("cron", cron, f"no day is ever like that, so it would never fire. {SYNTAX}") from None
 
     def after(self, moment: datetime) -> datetime:
         """The first moment later than that one."""
-        return self._fixed(moment) if self._is_fixed else self._free(moment)
+        return self._after_fixed(moment) if self._is_fixed else self._after_elapsed(moment)
 
-    def _fixed(self, moment: datetime) -> datetime:
-        for wanted in self._sim(self.cron, moment.astimezone(self.zone).replace(tzinfo=None)):
-            found: datetime = wanted.replace(tzinfo=self.zone)
-            while not exists(found):
-                found = (found + timedelta(minutes=1)).replace(second=0)
-            if found.astimezone(UTC) > moment:  # after the clocks went back it may have been before
-                return found
+    def _after_fixed(self, moment: datetime) -> datetime:
+        for local in self._cronsim(self.cron, moment.astimezone(self.zone).replace(tzinfo=None)):
+            due: datetime = local.replace(tzinfo=self.zone)
+            while not exists(due):
+                due = (due + timedelta(minutes=1)).replace(second=0)
+            if due.astimezone(UTC) > moment:  # after the clocks went back it may have been before
+                return due
         raise StopIteration
 
-    def _free(self, moment: datetime) -> datetime:
+    def _after_elapsed(self, moment: datetime) -> datetime:
         offset, since = offset_at(moment, self.zone), moment
         while True:
-            shown = (moment + offset).replace(tzinfo=None)
-            found: datetime = next(self._sim(self.cron, shown)).replace(tzinfo=UTC) - offset
-            change = next_change(self.zone, since, found)
+            local = (moment + offset).replace(tzinfo=None)
+            due: datetime = next(self._cronsim(self.cron, local)).replace(tzinfo=UTC) - offset
+            change = next_change(self.zone, since, due)
             if change is None:
-                return found.astimezone(self.zone)
+                return due.astimezone(self.zone)
             # That was by clocks that are set before. From then on they show something else.
             moment, offset, since = change - SECOND, offset_at(change, self.zone), change
 
-    def between(self, after: datetime, until: datetime, most: int) -> int:
+    def between(self, after: datetime, until: datetime, limit: int) -> int:
         """How often it fires after one moment and until another; no more than *most* are counted."""
         count, moment = 0, self.after(after)
-        while moment.astimezone(UTC) <= until and count < most:
+        while moment.astimezone(UTC) <= until and count < limit:
             count, moment = count + 1, self.after(moment.astimezone(UTC))
         return count
 
     def firings(self, count: int, after: datetime) -> list[FireTime]:
         """The next ones; fewer where the calendar ends, with the year 9999."""
-        found: list[FireTime] = []
+        times: list[FireTime] = []
         notes: dict[date, str] = {}
         with contextlib.suppress(OverflowError):  # there is no later date
-            while len(found) < count:
+            while len(times) < count:
                 at = self.after(after)
                 after = at.astimezone(UTC)
                 if at.date() not in notes:
                     notes[at.date()] = "; ".join(map(str, changes_on_day_of(at)))
-                found.append(FireTime(at=at, note=notes[at.date()]))
-        return found
+                times.append(FireTime(at=at, note=notes[at.date()]))
+        return times
 
 
-def _checked(cron: object) -> str:
+def _checked_expression(cron: object) -> str:
     if not isinstance(cron, str):
-        raise InvalidSchedule("cron", cron, f"it is a text. {FORM}")
+        raise InvalidSchedule("cron", cron, f"it is a text. {SYNTAX}")
     text = cron.strip()
     if text.startswith("@"):
         if text.lower() not in ALIASES:
-            why = "nothing is known of the machine's start" if text.lower() == "@reboot" else "there is no such alias"
-            raise InvalidSchedule("cron", cron, f"{why}. {FORM}")
+            is_reboot = text.lower() == "@reboot"
+            reason = "nothing is known of the machine's start" if is_reboot else "there is no such alias"
+            raise InvalidSchedule("cron", cron, f"{reason}. {SYNTAX}")
         return ALIASES[text.lower()]
     if (count := len(text.split())) not in (5, 6):
-        raise InvalidSchedule("cron", cron, f"it has {count} fields. {FORM}")
+        raise InvalidSchedule("cron", cron, f"it has {count} fields. {SYNTAX}")
     return text
 
 
-def _told(error: str) -> str:
+def _explain(error: str) -> str:
     """CronSim says which field is wrong; what it would take instead is ours to say."""
-    found = re.fullmatch(r"Bad (.+)", error)
-    name = found[1] if found else ""
+    match = re.fullmatch(r"Bad (.+)", error)
+    name = match[1] if match else ""
     if name not in FIELDS:
-        return f"{error}. {FORM}"
-    return f"its {name} means nothing. It takes {FIELDS[name]}, in lists (1,2), ranges (1-5) and steps (*/5). {FORM}"
+        return f"{error}. {SYNTAX}"
+    return f"its {name} means nothing. It takes {FIELDS[name]}, in lists (1,2), ranges (1-5) and steps (*/5). {SYNTAX}"

@@ -6,7 +6,7 @@ from dotflow.core.types.overlap import TypeOverlap
 from dotflow.errors import InvalidArgument
 
 
-class Verdict(Enum):
+class Decision(Enum):
     """What to do with a firing."""
 
     RUN = auto()
@@ -14,7 +14,7 @@ class Verdict(Enum):
     DROP = auto()
 
 
-def decide(overlap: TypeOverlap, *, active: int, pending: int, max_parallel: int) -> Verdict:
+def decide(overlap: TypeOverlap, *, active: int, pending: int, max_parallel: int) -> Decision:
     """What becomes of a firing.
 
     Args:
@@ -24,8 +24,8 @@ def decide(overlap: TypeOverlap, *, active: int, pending: int, max_parallel: int
         max_parallel: How many may go on side by side, where they may at all.
     """
     if active < (max_parallel if overlap is TypeOverlap.PARALLEL else 1):
-        return Verdict.RUN
-    return Verdict.QUEUE if overlap is TypeOverlap.QUEUE and not pending else Verdict.DROP
+        return Decision.RUN
+    return Decision.QUEUE if overlap is TypeOverlap.QUEUE and not pending else Decision.DROP
 
 
 def check_overlap(overlap: object) -> TypeOverlap:

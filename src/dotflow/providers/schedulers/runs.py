@@ -14,7 +14,7 @@ from dotflow.providers.schedulers.signals import ShutdownSignals
 STOP_GRACE: Final = 5.0  # seconds that runs side by side have to end after they were cancelled; a run itself takes 1
 
 
-def say(workflow: Workflow, message: str) -> None:
+def report(workflow: Workflow, message: str) -> None:
     """Writes a line into the workflow's log; into Python's own logging, should that raise."""
     log = workflow.config.log
     try:
@@ -40,72 +40,72 @@ class ScheduledRuns:
         self,
         workflow: Workflow,
         arguments: Mapping[str, Any],
-        farewell: ShutdownSignals,
+        signals: ShutdownSignals,
         wakeup: WakeupEvent,
-        ring: Callable[[], None],
+        wake: Callable[[], None],
     ) -> None:
         self.workflow = workflow
         self._arguments = arguments
-        self._farewell = farewell
+        self._signals = signals
         self._wakeup = wakeup
-        self._ring = ring
-        self._beside: set[RunHandle] = set()
+        self._wake = wake
+        self._parallel: set[RunHandle] = set()
 
-    def make(self, due: datetime) -> None:
+    def run_here(self, due: datetime) -> None:
         """Makes a run here, and returns when it is over; one in the background is waited for.
 
         In this thread, since in the main one a timeout can end a step in the middle of a wait. A second signal raises
         KeyboardInterrupt in it.
         """
         try:
-            self._farewell.interrupts = True
-            if self._farewell.count < 2:  # else it came just before
+            self._signals.interrupts = True
+            if self._signals.count < 2:  # else it came just before
                 self.workflow.start(**self._arguments).wait()
         except Exception as error:  # a border: the schedule goes on, whatever becomes of one run
-            self._report(due, error)
+            self._report_error(due, error)
         finally:
-            self._farewell.interrupts = False
+            self._signals.interrupts = False
 
     def start(self, due: datetime) -> None:
         """Starts a run beside those that go on."""
-        self._farewell.beside = len(self._beside) + 1  # first: its steps may begin before launch returns
+        self._signals.parallel = len(self._parallel) + 1  # first: its steps may begin before launch returns
         try:
-            self._beside.add(self.workflow.launch(self._ring, **self._arguments))
+            self._parallel.add(self.workflow.launch(self._wake, **self._arguments))
         except Exception as error:  # a border: the schedule goes on, whatever becomes of one run
-            self._report(due, error)
+            self._report_error(due, error)
 
     def count(self) -> int:
         """How many go on beside each other. Raises what is more than an error, where it ended one of them."""
-        for run in tuple(self._beside):
+        for run in tuple(self._parallel):
             try:
                 is_over = run.wait(0)
             except Exception:  # its own thread has reported it
                 is_over = True
             except BaseException:  # it is meant for whoever waits for the run
-                self._beside.discard(run)
+                self._parallel.discard(run)
                 raise
             if is_over:
-                self._beside.discard(run)
-        self._farewell.beside = len(self._beside)
-        return self._farewell.beside
+                self._parallel.discard(run)
+        self._signals.parallel = len(self._parallel)
+        return self._signals.parallel
 
     def close(self) -> None:
         """Waits for what goes on; a second signal ends it."""
         try:
-            while self.count() and self._farewell.count < 2:
+            while self.count() and self._signals.count < 2:
                 clock.wait(self._wakeup.wait, None, self._wakeup.set)
         finally:
             self._stop()
 
     def _stop(self) -> None:
-        for run in self._beside:
+        for run in self._parallel:
             run.cancel()
-        until = clock.ticks() + STOP_GRACE
-        while (left := self.count()) and (seconds := until - clock.ticks()) > 0:
+        deadline = clock.ticks() + STOP_GRACE
+        while (remaining := self.count()) and (seconds := deadline - clock.ticks()) > 0:
             self._wakeup.wait(seconds)
-        if left:
-            say(self.workflow, f"{left} runs did not end within {STOP_GRACE:g} s, and were left behind.")
+        if remaining:
+            report(self.workflow, f"{remaining} runs did not end within {STOP_GRACE:g} s, and were left behind.")
 
-    def _report(self, due: datetime, error: Exception) -> None:
-        told = Failure.of(error).traceback
-        say(self.workflow, f"The run of {due} ended by an error, and the schedule goes on:\n{told}")
+    def _report_error(self, due: datetime, error: Exception) -> None:
+        traceback = Failure.of(error).traceback
+        report(self.workflow, f"The run of {due} ended by an error, and the schedule goes on:\n{traceback}")

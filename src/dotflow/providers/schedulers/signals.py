@@ -12,7 +12,7 @@ from typing import Any, Final
 SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 
 #: What a person who has just pressed Ctrl-C is told, where a run is going on.
-WAITING: Final = b"dotflow: the schedule ends when the run that is going on is over; once more stops that, too.\n"
+NOTICE: Final = b"dotflow: the schedule ends when the run that is going on is over; once more stops that, too.\n"
 
 
 class ShutdownSignals(contextlib.AbstractContextManager["ShutdownSignals"]):
@@ -36,7 +36,7 @@ class ShutdownSignals(contextlib.AbstractContextManager["ShutdownSignals"]):
         self.count = 0
         self.last = 0
         self.interrupts = False
-        self.beside = 0
+        self.parallel = 0
         self._stderr = _descriptor_of_stderr()
         self._wake = wake
         self._process = os.getpid()
@@ -47,13 +47,13 @@ class ShutdownSignals(contextlib.AbstractContextManager["ShutdownSignals"]):
         if threading.current_thread() is threading.main_thread():
             try:
                 for signum in SIGNALS:
-                    self._take_over(signum)
+                    self._replace_handler(signum)
             except BaseException:  # Ctrl-C between the two
                 self._restore.close()
                 raise
         return self
 
-    def _take_over(self, signum: int) -> None:
+    def _replace_handler(self, signum: int) -> None:
         previous = signal.getsignal(signum)
         if previous in (None, signal.SIG_IGN):
             return
@@ -88,9 +88,9 @@ class ShutdownSignals(contextlib.AbstractContextManager["ShutdownSignals"]):
         self.count += 1
         self.last = signum
         self._wake()
-        if self.count == 1 and (self.interrupts or self.beside) and self._stderr is not None:
+        if self.count == 1 and (self.interrupts or self.parallel) and self._stderr is not None:
             with contextlib.suppress(OSError):  # nobody reads it
-                os.write(self._stderr, WAITING)
+                os.write(self._stderr, NOTICE)
         if self.count > 1 and self.interrupts:
             raise KeyboardInterrupt
 

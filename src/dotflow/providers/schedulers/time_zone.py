@@ -50,23 +50,22 @@ def find_zone(name: object) -> tzinfo:
     try:
         return zoneinfo.ZoneInfo(name)
     except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError):  # by the name: unknown, no name at all, a folder
-        raise InvalidSchedule("timezone", name, _cure(name)) from None
+        raise InvalidSchedule("timezone", name, _hint(name)) from None
 
 
-def _cure(name: str) -> str:
-    known = zoneinfo.available_timezones()
-    if not known:
+def _hint(name: str) -> str:
+    names = zoneinfo.available_timezones()
+    if not names:
         return "this machine has no database of time zones. Install one for Python: pip install tzdata."
-    lowered = {zone.lower(): zone for zone in known}
-    cities = {zone.rpartition("/")[2]: zone for zone in sorted(lowered)}
-    wanted = name.strip().lower().replace(" ", "_")
-    near = difflib.get_close_matches(wanted, lowered, 1, 0.7) or [
-        cities[city] for city in difflib.get_close_matches(wanted.rpartition("/")[2], cities, 1, 0.75)
+    by_lower_name = {zone.lower(): zone for zone in names}
+    cities = {zone.rpartition("/")[2]: zone for zone in sorted(by_lower_name)}
+    text = name.strip().lower().replace(" ", "_")
+    matches = difflib.get_close_matches(text, by_lower_name, 1, 0.7) or [
+        cities[city] for city in difflib.get_close_matches(text.rpartition("/")[2], cities, 1, 0.75)
     ]
-    meant = (
-        f"Did you mean {lowered[near[0]]!r}?" if near else "Such names are 'Europe/Berlin', 'America/New_York', 'UTC'."
-    )
-    return f"there is no time zone of that name. {meant}"
+    examples = "Such names are 'Europe/Berlin', 'America/New_York', 'UTC'."
+    suggestion = f"Did you mean {by_lower_name[matches[0]]!r}?" if matches else examples
+    return f"there is no time zone of that name. {suggestion}"
 
 
 def exists(moment: datetime) -> bool:
@@ -77,13 +76,13 @@ def exists(moment: datetime) -> bool:
 class Change(NamedTuple):
     """The clocks of a zone are set: `shown` is what they would show, `instead` what they show."""
 
-    shown: datetime
-    instead: datetime
+    before: datetime
+    after: datetime
 
     def __str__(self) -> str:
-        way = "forward" if self.instead > self.shown else "back"
-        night = "this night" if self.shown.hour < 6 else "this day"
-        return f"the clocks go {way} at {_time(self.shown)} (to {_time(self.instead)}) {night}"
+        direction = "forward" if self.after > self.before else "back"
+        night = "this night" if self.before.hour < 6 else "this day"
+        return f"the clocks go {direction} at {_time(self.before)} (to {_time(self.after)}) {night}"
 
 
 def changes_on_day_of(moment: datetime) -> Iterator[Change]:
@@ -91,25 +90,25 @@ def changes_on_day_of(moment: datetime) -> Iterator[Change]:
     zone = moment.tzinfo
     assert zone is not None
     midnight = moment.replace(hour=0, minute=0, second=0, microsecond=0, fold=0).astimezone(UTC)
-    at, end = midnight - HOUR, midnight + 26 * HOUR
-    while (found := next_change(zone, at, end)) is not None:
-        change = Change(*((found + offset_at(when, zone)).replace(tzinfo=None) for when in (found - SECOND, found)))
-        if moment.date() in (change.shown.date(), change.instead.date()):
+    start, end = midnight - HOUR, midnight + 26 * HOUR
+    while (at := next_change(zone, start, end)) is not None:
+        change = Change(*((at + offset_at(when, zone)).replace(tzinfo=None) for when in (at - SECOND, at)))
+        if moment.date() in (change.before.date(), change.after.date()):
             yield change
-        at = found
+        start = at
 
 
-def next_change(zone: tzinfo, after: datetime, until: datetime) -> datetime | None:
+def next_change(zone: tzinfo, start: datetime, end: datetime) -> datetime | None:
     """The first moment, later than the one and not later than the other, from which on the offset is another."""
-    old = offset_at(after, zone)
-    while after < until:
-        later = min(after + STEP, until)
-        if offset_at(later, zone) != old:
-            while later - after > SECOND:
-                middle = after + (later - after) // 2
-                after, later = (middle, later) if offset_at(middle, zone) == old else (after, middle)
+    offset = offset_at(start, zone)
+    while start < end:
+        later = min(start + STEP, end)
+        if offset_at(later, zone) != offset:
+            while later - start > SECOND:
+                middle = start + (later - start) // 2
+                start, later = (middle, later) if offset_at(middle, zone) == offset else (start, middle)
             return later.replace(microsecond=0)
-        after = later
+        start = later
     return None
 
 

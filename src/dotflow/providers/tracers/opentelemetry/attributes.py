@@ -33,13 +33,13 @@ EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 def nanoseconds(at: datetime) -> int:
     """A moment as spans count it: nanoseconds since 1970. In whole numbers, since a float would lose the last three."""
-    passed = at - EPOCH
-    return ((passed.days * 86_400 + passed.seconds) * 1_000_000 + passed.microseconds) * 1_000
+    elapsed = at - EPOCH
+    return ((elapsed.days * 86_400 + elapsed.seconds) * 1_000_000 + elapsed.microseconds) * 1_000
 
 
-def exception_of(failure: Failure) -> dict[str, str]:
+def exception_attributes(failure: Failure) -> dict[str, str]:
     """A failure as the attributes of an `exception` event."""
-    told = {"exception.type": failure.exception, "exception.message": failure.message}
+    attributes = {"exception.type": failure.exception, "exception.message": failure.message}
     if failure.traceback:
-        told["exception.stacktrace"] = failure.traceback
-    return {name: escape_surrogates(text) for name, text in told.items()}
+        attributes["exception.stacktrace"] = failure.traceback
+    return {name: escape_surrogates(text) for name, text in attributes.items()}

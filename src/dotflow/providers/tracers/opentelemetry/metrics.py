@@ -46,23 +46,23 @@ class RunMetrics:
     """
 
     def __init__(self, instruments: Instruments, name: str | None) -> None:
-        self._to = instruments
-        self._whose: dict[str, str] = {} if name is None else {WORKFLOW_NAME: escape_surrogates(name)}
+        self._instruments = instruments
+        self._attributes: dict[str, str] = {} if name is None else {WORKFLOW_NAME: escape_surrogates(name)}
 
     def run(self, status: TypeStatus, seconds: float, error: str | None, context: Context) -> None:
         """A run has ended; *context* is where its span is found, for exemplars."""
-        told = self._whose | {STATUS: status.value} | ({} if error is None else {ERROR_TYPE: error})
-        self._to.runs.add(1, told, context)
-        self._to.run_seconds.record(seconds, told, context)
+        attributes = self._attributes | {STATUS: status.value} | ({} if error is None else {ERROR_TYPE: error})
+        self._instruments.runs.add(1, attributes, context)
+        self._instruments.run_seconds.record(seconds, attributes, context)
 
     def attempt(self, step: str, status: TypeStatus, seconds: float, failure: Failure | None, context: Context) -> None:
         """An attempt has ended."""
-        told = self._whose | {STEP: step, STATUS: status.value}
+        attributes = self._attributes | {STEP: step, STATUS: status.value}
         if failure is not None:
-            told[ERROR_TYPE] = escape_surrogates(failure.exception)
-        self._to.attempts.add(1, told, context)
-        self._to.attempt_seconds.record(seconds, told, context)
+            attributes[ERROR_TYPE] = escape_surrogates(failure.exception)
+        self._instruments.attempts.add(1, attributes, context)
+        self._instruments.attempt_seconds.record(seconds, attributes, context)
 
     def retry(self, step: str, context: Context) -> None:
         """There will be another attempt."""
-        self._to.retries.add(1, self._whose | {STEP: step}, context)
+        self._instruments.retries.add(1, self._attributes | {STEP: step}, context)

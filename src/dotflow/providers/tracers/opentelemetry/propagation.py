@@ -19,7 +19,7 @@ ENTRY: Final = "dotflow.providers.tracers.opentelemetry.propagation:enter"
 _PROPAGATORS: Final = TraceContextTextMapPropagator(), W3CBaggagePropagator()
 
 
-def carrier_of(context: Context) -> Carrier | None:
+def make_carrier(context: Context) -> Carrier | None:
     """What makes *context* current elsewhere; None where there is nothing in it."""
     headers: dict[str, str] = {}
     for propagator in _PROPAGATORS:

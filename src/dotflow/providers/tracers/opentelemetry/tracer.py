@@ -42,16 +42,16 @@ class TracerOpenTelemetry(Tracer):
         from dotflow.providers.tracers.opentelemetry import metrics as otel_metrics
         from dotflow.providers.tracers.opentelemetry import run_spans
 
-        self._given = tracer_provider, meter_provider
+        self._providers = tracer_provider, meter_provider
         self._tracer = trace.get_tracer(SCOPE, tracer_provider=tracer_provider)
         self._instruments = otel_metrics.Instruments(metrics.get_meter(SCOPE, meter_provider=meter_provider))
-        self._begin = run_spans.RunSpans
+        self._run_spans = run_spans.RunSpans
         self._runs: dict[str, run_spans.RunSpans] = {}
 
     def trace(self, run_id: str, event: Event) -> None:
         """As Tracer says. Several runs may go on at once."""
         if isinstance(event, RunStarted):
-            self._runs[run_id] = self._begin(self._tracer, self._instruments, event)
+            self._runs[run_id] = self._run_spans(self._tracer, self._instruments, event)
             return
         run = self._runs.pop(run_id, None) if isinstance(event, RunEnded) else self._runs.get(run_id)
         if run is not None:  # without its beginning, which was reported, there is nothing to follow
@@ -63,4 +63,4 @@ class TracerOpenTelemetry(Tracer):
 
     def __reduce__(self) -> tuple[Any, ...]:
         """A copy in another process uses the providers of that process, unless its own can travel."""
-        return TracerOpenTelemetry, self._given
+        return TracerOpenTelemetry, self._providers
