@@ -1,6 +1,5 @@
 """A log's files: the one that is written to, and the older ones beside it."""
 
-import contextlib
 import os
 import stat
 import time
@@ -55,16 +54,8 @@ def absolute_path(path: Path) -> Path:
     try:
         return path.absolute()
     except FileNotFoundError:
-        raise click.ClickException(
-            f"the current folder{_folder_name()} is gone. cd to one that is there, or give the whole path: --path FILE."
-        ) from None
-
-
-def _folder_name() -> str:
-    """The current folder's name, if the system still knows it."""
-    with contextlib.suppress(OSError):
-        return f" {str(Path('/proc/self/cwd').readlink()).removesuffix(' (deleted)')}"
-    return ""
+        message = "the current folder no longer exists. Change to one that does, or pass an absolute path: --path FILE."
+        raise click.ClickException(message) from None
 
 
 def identity(file: BinaryIO) -> tuple[int, int]:

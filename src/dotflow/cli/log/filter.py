@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from dotflow.cli.log.records import Record, id_prefix
+from dotflow.cli.log.records import Record
 from dotflow.providers.logs.formats import escape_controls
 
 
@@ -34,7 +34,5 @@ class Filter(NamedTuple):
 
     def _is_of_workflow(self, record: Record, wanted: str) -> bool:
         workflow, name = record.fields["workflow"], record.fields["name"]
-        if record.has_short_id:
-            return bool(workflow == id_prefix(wanted))
         # A record for people shows an id and a name as text, and an id may look like both: `nightly (prices)`.
         return wanted in (workflow, name) or escape_controls(wanted) in (workflow, name, f"{workflow} ({name})")

@@ -9,31 +9,20 @@ from math import isfinite
 from typing import Any, Final
 
 from dotflow.core.text import escape_surrogates
-from dotflow.providers.logs.formats import FIELDS, INDENT, LEVELS, escape_controls
+from dotflow.providers.logs.formats import FIELDS, INDENT, LEVELS
 
 HEAD: Final = re.compile(rf"(\d{{4}}-\d\d-\d\d \d\d:\d\d:\d\d(?:\.\d+)?) ({'|'.join(LEVELS)}) *(?: (.*))?")
 HEAD_BYTES: Final = re.compile(HEAD.pattern.encode())
-#: What one character of an id may have become in a log: itself, or what `shown` made of it.
-CHARACTER: Final = r"(?:\\(?:[nr]|x[0-9a-f]{2}|u[0-9a-f]{4})|.)"
-ID_PREFIX: Final = re.compile(rf"{CHARACTER}{{0,8}}")
 RESULT: Final = (
     r"(?P<status>Not started|In progress|Completed|Paused|Retry|Failed)"
     r"(?: \(attempt (?P<attempt>\d+)\))?(?: in (?P<duration>\d+\.\d+) s)?(?: \(from its checkpoint\))?"
     r"(?:: (?P<exception>[^\s:]+): ?(?P<message>.*))?"
 )
 TASK: Final = re.compile(
-    r"(?P<workflow>.+?)(?: \((?P<name>.+?)\))? run (?P<run>\S{1,8}) task (?P<task>\d+) (?P<step>.*?)"
+    r"(?P<workflow>.+?)(?: \((?P<name>.+?)\))?(?: run (?P<run>\S{1,8}))? task (?P<task>\d+) (?P<step>.*?)"
     rf"(?: \[(?P<group>.+?)\])?: {RESULT}"
 )
-#: As logs were written before: the beginning of the workflow's id, neither run nor group.
-OLD_TASK: Final = re.compile(rf"(?P<workflow>{CHARACTER}{{1,8}}?) task (?P<task>\d+) (?P<step>.*?): {RESULT}")
 TRACEBACK: Final = re.compile(r"(  \+ Exception Group )?Traceback \(most recent call last\):")
-
-
-def id_prefix(workflow_id: str) -> str:
-    """The first eight characters of an id, as logs showed them before; those that had to be escaped stay whole."""
-    match = ID_PREFIX.match(escape_controls(workflow_id))
-    return match[0] if match else ""
 
 
 class Record:
@@ -70,11 +59,6 @@ class Record:
             head = HEAD_BYTES.match(self.raw)
             level = head[2].decode() if head else None
         return LEVELS.get(level) if isinstance(level, str) else None
-
-    @property
-    def has_short_id(self) -> bool:
-        """Whether it is a task's line as it was written before, with no more than the beginning of an id."""
-        return self._document is None and self.fields["task"] is not None and self.fields["run"] is None
 
     def as_json(self) -> str:
         """It as one line of strict JSON, with all keys."""
@@ -171,13 +155,12 @@ def _parse_text(text: str) -> dict[str, Any]:
         return {"message": text}
     below = [line.removeprefix(INDENT) for line in rest]
     fields: dict[str, Any] = {"time": _to_utc(head[1]), "level": head[2]}
-    task = TASK.fullmatch(head[3] or "") or OLD_TASK.fullmatch(head[3] or "")
+    task = TASK.fullmatch(head[3] or "")
     if task is None:
         return fields | {"message": "\n".join([head[3] or "", *below])}
     attempt, duration = task["attempt"], task["duration"]
-    fields |= {name: task[name] for name in ("workflow", "step", "status")} | {"task": int(task["task"])}
-    if task.re is TASK:
-        fields |= {"name": task["name"], "run": task["run"], "group": task["group"] or "default"}
+    fields |= {name: task[name] for name in ("workflow", "name", "run", "step", "status")}
+    fields |= {"task": int(task["task"]), "group": task["group"] or "default"}
     fields["attempt"] = int(attempt) if attempt else 1 if task["status"] == "In progress" else None
     fields["duration"] = float(duration) if duration else None
     if task["exception"]:
