@@ -131,7 +131,7 @@ def test_a_service_whose_code_breaks_is_named(monkeypatch: pytest.MonkeyPatch) -
     with serving() as server:
         notify = NotifyApprise(url_of(server))
         monkeypatch.setattr(NotifyJSON, "send", breaks)
-        with pytest.raises(NotifyError, match=r"JSON (raised|was not reached, or refused)") as caught:
+        with pytest.raises(NotifyError, match=r"JSON (raised|was not reached, or rejected)") as caught:
             notify.send(task_with())
 
     assert SECRET not in str(caught.value)

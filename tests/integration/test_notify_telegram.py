@@ -448,6 +448,16 @@ class TestProcesses:
 
         assert ["w here" in text for text in server.texts] == [True, False]
 
+    def test_a_copy_is_not_blocked(self) -> None:
+        """How long Telegram takes no message is a time on this machine's clock."""
+        with serving(refuses(429, "Too Many Requests", retry_after=3600), ok) as server:
+            notify = telegram(server)
+            with pytest.raises(NotifyError, match="3600 s"):
+                notify.send(task_with())
+            pickle.loads(pickle.dumps(notify)).send(task_with("there"))
+
+        assert "w there" in server.texts[1]
+
     @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
     def test_a_forked_process_has_connections_of_its_own(self) -> None:
         """Two processes that speak over one connection would get each other's answers."""

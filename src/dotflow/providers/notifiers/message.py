@@ -1,4 +1,4 @@
-"""A task in a few words, for somebody who reads them on a phone."""
+"""The message about a task, short enough for a phone."""
 
 import re
 from collections.abc import Iterator
@@ -25,12 +25,12 @@ _FRAME: Final = re.compile(r'File "(?:[^"\n]*[/\\])?([^"\n/\\]+)", line (\d+)(?:
 
 
 def headline(task: Task) -> str:
-    """What has become of which task, in one line."""
+    """Returns one line with the status and the task."""
     return f"{ICONS[task.status]} {task.status.value}: task {task.task_id} {task.name}"
 
 
 def details(task: Task) -> str:
-    """The rest. What went wrong comes last, so that cutting a text that is too long takes nothing else."""
+    """Returns the rest of the message. The error comes last, so that truncating a long text takes only from it."""
     return "\n".join(_lines(task))
 
 
@@ -56,7 +56,7 @@ def _progress(task: Task) -> Iterator[str]:
 
 
 def _location(error: TaskError) -> str:
-    """The innermost frame of the traceback: the file's name is enough to know where to look."""
+    """Returns the innermost frame of the traceback: file name, line and function."""
     frames = _FRAME.findall(error.traceback)
     if not frames:
         return ""
@@ -65,7 +65,7 @@ def _location(error: TaskError) -> str:
 
 
 def truncate(text: str, max_units: int) -> str:
-    """The text without lone surrogates, and no longer than *most* UTF-16 code units; never cut inside a character."""
+    """Returns the text with surrogates escaped, cut between two characters to a number of UTF-16 code units."""
     units = escape_surrogates(text[: max_units + 1]).encode("utf-16-le")  # a character has at least one unit
     if len(units) <= 2 * max_units:
         return units.decode("utf-16-le")

@@ -1,4 +1,4 @@
-"""Secret: a text that is shown nowhere."""
+"""Secret: a text that no repr shows."""
 
 from typing import Final
 
@@ -6,10 +6,7 @@ MASK: Final = "***"
 
 
 class Secret:
-    """Holds a text for those who ask for it by name; printed, formatted or dumped it is three stars.
-
-    A pickle holds it, since what is rebuilt elsewhere has to work there.
-    """
+    """Holds a text. Printing, formatting or dumping it shows three asterisks; a pickle holds the text itself."""
 
     __slots__ = ("_text",)
 
@@ -17,11 +14,11 @@ class Secret:
         self._text = text
 
     def reveal(self) -> str:
-        """The text. Keep it in no attribute and in no message."""
+        """Returns the text. Keep it in no attribute and in no message."""
         return self._text
 
     def hide_in(self, text: str) -> str:
-        """*text*, with stars wherever the secret stood in it."""
+        """Returns *text* with the secret masked."""
         return text.replace(self._text, MASK) if self._text else text
 
     def __repr__(self) -> str:

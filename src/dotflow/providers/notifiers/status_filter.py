@@ -1,19 +1,19 @@
-"""What `notification_type` means: the statuses that somebody wants to be told of."""
+"""`notification_type`: the statuses that a notifier reports."""
 
 from dotflow.core.types.status import TypeStatus
 from dotflow.errors import InvalidArgument
 
 ACCEPTED = (
     f"None for all, or one or several (list, tuple, set) of {', '.join(repr(status.value) for status in TypeStatus)}, "
-    f"as TypeStatus or as words"
+    f"as TypeStatus or as text"
 )
 
 
 def status_filter(notification_type: object) -> frozenset[TypeStatus]:
-    """The statuses that are told of.
+    """Returns the statuses that a notifier reports.
 
     Args:
-        notification_type: A TypeStatus, its word or its name in any case, several of them, or None for all.
+        notification_type: A TypeStatus, its value or name in any case, several of them, or None for all.
 
     Raises:
         InvalidArgument: One is no status, or there is none at all.
@@ -29,7 +29,7 @@ def status_filter(notification_type: object) -> frozenset[TypeStatus]:
 
 
 def _normalized(name: str) -> str:
-    """IN_PROGRESS, in-progress and "In progress" are the same."""
+    """Returns the same text for IN_PROGRESS, in-progress and "In progress"."""
     return " ".join(name.replace("_", " ").replace("-", " ").casefold().split())
 
 

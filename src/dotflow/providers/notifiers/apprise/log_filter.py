@@ -1,4 +1,4 @@
-"""What other libraries log about a request with secrets in it goes nowhere, as long as it comes from its own thread."""
+"""Keeps back what libraries log in one thread while it sends a request that holds secrets."""
 
 import contextlib
 import logging
@@ -7,7 +7,7 @@ import threading
 from collections.abc import Iterator
 from typing import Final
 
-#: They name URLs, hosts and payloads, and in those are the secrets.
+#: Loggers that log URLs, hosts and payloads, which hold the secrets.
 LOGGERS: Final = (
     "apprise",
     "requests",
@@ -24,7 +24,7 @@ _STATUS: Final = re.compile(r"\berror=(\d{3})\b")
 
 
 class _Capture(threading.local):
-    """What a thread has heard since it began to listen; None while it does not."""
+    """The messages of this thread; None while nothing is kept back."""
 
     messages: list[str] | None = None
 
@@ -34,9 +34,9 @@ _thread = _Capture()
 
 @contextlib.contextmanager
 def suppressed_logs() -> Iterator[list[str]]:
-    """Inside, this thread's log lines of those libraries are kept from all handlers; they are in the list instead."""
+    """Keeps this thread's records of LOGGERS from all handlers. Their messages are in the list instead."""
     for name in LOGGERS:
-        logging.getLogger(name).addFilter(_passes)  # no more than once: a logger looks for it first
+        logging.getLogger(name).addFilter(_passes)  # a logger adds the same filter only once
     outer, _thread.messages = _thread.messages, []
     try:
         yield _thread.messages
@@ -45,7 +45,7 @@ def suppressed_logs() -> Iterator[list[str]]:
 
 
 def http_status_in(messages: list[str]) -> str:
-    """The HTTP status that one of the lines tells, which is no secret; empty where none does."""
+    """Returns the last HTTP status in the messages, which is no secret; "" if there is none."""
     for line in reversed(messages):
         if found := _STATUS.search(line):
             return found[1]
@@ -55,6 +55,6 @@ def http_status_in(messages: list[str]) -> str:
 def _passes(record: logging.LogRecord) -> bool:
     if _thread.messages is None:
         return True
-    with contextlib.suppress(Exception):  # somebody else's arguments, put into words
+    with contextlib.suppress(Exception):  # formatting a library's own arguments may fail
         _thread.messages.append(record.getMessage())
     return False

@@ -1,4 +1,4 @@
-"""NotifyApprise: Slack, Discord, Teams, e-mail and whoever else Apprise can tell."""
+"""NotifyApprise: messages through Apprise, to Slack, Discord, Teams, e-mail and many more."""
 
 import re
 import threading
@@ -21,39 +21,37 @@ from dotflow.providers.optional import require_extra
 if TYPE_CHECKING:
     from apprise import Apprise
 
-#: Apprise's NotifyType: services choose a colour or an icon by it.
+#: Apprise's NotifyType, by which services choose a colour or an icon.
 NOTIFY_TYPES: Final = {
     TypeStatus.COMPLETED: "success",
     TypeStatus.RETRY: "warning",
     TypeStatus.FAILED: "failure",
 }
 ACCEPTED: Final = (
-    "an Apprise URL such as 'slack://...' or 'mailto://...', complete as github.com/caronc/apprise/wiki says, or "
-    "several in a list"
+    "an Apprise URL such as 'slack://...' or 'mailto://...', with all the parts that "
+    "github.com/caronc/apprise/wiki lists, or several in a list"
 )
 HINT: Final = "Check the URL and the network. `apprise -vv URL` on the command line shows more, secrets too."
 
 
 @dataclass(frozen=True, slots=True)
 class _Service:
-    """One service: its Apprise object, and what it may be called: in most URLs even the host is a secret."""
+    """A service: its Apprise object, and a name without the host, which is a secret in most URLs."""
 
     name: str
     apprise: "Apprise"
 
 
 class NotifyApprise(Notify):
-    """Tells every service that Apprise knows where tasks stand: each of *urls* at the same time.
+    """Sends the status changes of tasks to any service that Apprise supports, to several at the same time.
 
     Args:
-        urls: One or several Apprise URLs. They hold secrets, so they are never logged or named in an error.
-        notification_type: Tell only of tasks with this status, or with one of these; None tells of all.
+        urls: One or several Apprise URLs. They hold secrets, so they appear in no log and no error.
+        notification_type: Send only this status, or these; None sends all.
 
     Raises:
         MissingExtra: Apprise is not installed.
         InvalidArgument: One of them is not accepted.
-
-    `send` raises NotifyError when a service did not take the message; the others have got it all the same.
     """
 
     def __init__(
@@ -66,10 +64,10 @@ class NotifyApprise(Notify):
         self._services = _services_for(self._urls)
 
     def send(self, task: Task) -> None:
-        """As Notify says.
+        """Sends a message to every service.
 
         Raises:
-            NotifyError: It did not get through to one or several of the services.
+            NotifyError: A service did not take the message; the others have it.
         """
         if task.status in self._statuses:
             title, body = escape_surrogates(headline(task)), escape_surrogates(details(task))
@@ -79,7 +77,7 @@ class NotifyApprise(Notify):
                 raise NotifyError("Apprise", "; ".join([*failures, *others]), HINT)
 
     def __getstate__(self) -> dict[str, Any]:
-        """Services are made anew where it arrives: they may hold connections and locks."""
+        """Returns the state without the services, which may hold connections and locks; a copy makes its own."""
         return self.__dict__ | {"_services": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -106,19 +104,19 @@ def _services_for(urls: Sequence[Secret]) -> list[_Service]:
     require_extra("apprise", "NotifyApprise", "notify")
     import apprise
 
-    # With a limit of its own, Apprise sends from a pool of threads, and the interpreter's end waits for those.
+    # With a service timeout, Apprise sends from a thread pool, which the interpreter waits for at exit.
     limit: dict[str, Any] = {"service_timeout": 0} if hasattr(apprise.AppriseAsset, "_service_timeout") else {}
     asset = apprise.AppriseAsset(async_mode=False, storage_mode="memory", **limit)
     services = []
     for index, url in enumerate(urls):
         with suppressed_logs(), warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)  # of what Apprise's plugins import
+            warnings.simplefilter("ignore", DeprecationWarning)  # from what Apprise's plugins import
             service = apprise.Apprise.instantiate(url.reveal(), asset=asset)
             sender = apprise.Apprise(asset=asset)
         if service is None:
             raise InvalidArgument(_argument(index, len(urls)), _masked(url.reveal()), ACCEPTED)
         if service.overflow_mode == apprise.OverflowMode.UPSTREAM:
-            service.overflow_mode = apprise.OverflowMode.TRUNCATE  # what is too long is cut, not refused
+            service.overflow_mode = apprise.OverflowMode.TRUNCATE  # a text that is too long is cut, not rejected
         sender.add(service)
         name = f"{service.service_name} (URL {index + 1} of {len(urls)})" if len(urls) > 1 else service.service_name
         services.append(_Service(str(name), sender))
@@ -130,19 +128,19 @@ def _argument(index: int, count: int) -> str:
 
 
 def _masked(url: str) -> str:
-    """The kind of service, which is no secret; not the host, which often is."""
+    """Returns the kind of service and a mask for the rest, which often is a secret."""
     schema = re.match(r"\s*([A-Za-z0-9]{1,32})://", url)
     return f"{schema[1]}://{MASK}" if schema else MASK
 
 
 def _deliver(services: Sequence[_Service], title: str, body: str, kind: str) -> list[str]:
-    """Sends to all at once: one that hangs does not hold up the others. Returns who did not take it, and why."""
+    """Sends to all services at once, so that one that hangs doesn't block the others. Returns the failures."""
     reasons = [""] * len(services)
 
     def send(index: int) -> None:
         reasons[index] = _send(services[index], title, body, kind)
 
-    # Daemons: the interpreter's end does not wait for them.
+    # Daemons: the interpreter does not wait for them at exit.
     threads = [threading.Thread(target=send, args=(index,), daemon=True) for index in range(1, len(services))]
     for thread in threads:
         thread.start()
@@ -153,14 +151,14 @@ def _deliver(services: Sequence[_Service], title: str, body: str, kind: str) -> 
 
 
 def _send(service: _Service, title: str, body: str, kind: str) -> str:
-    """Sends to one. Returns why it did not work; empty where it did."""
+    """Sends to one service. Returns the failure; "" for a success."""
     from apprise import NotifyFormat
 
     with suppressed_logs() as messages:
         try:
             if service.apprise.notify(body=body, title=title, notify_type=kind, body_format=NotifyFormat.TEXT):
                 return ""
-        except Exception as error:  # a service's own code, whose words may hold a secret
+        except Exception as error:  # from a plugin's own code; its message may hold a secret
             return f"{service.name} raised {type(error).__name__}"
         status = http_status_in(messages)
-    return f"{service.name} answered {status}" if status else f"{service.name} was not reached, or refused it"
+    return f"{service.name} answered {status}" if status else f"{service.name} was not reached, or rejected it"

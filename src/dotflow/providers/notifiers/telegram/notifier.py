@@ -1,4 +1,4 @@
-"""NotifyTelegram: a Telegram chat is told."""
+"""NotifyTelegram: messages in a Telegram chat."""
 
 import re
 import time
@@ -20,36 +20,32 @@ from dotflow.providers.notifiers.telegram.responses import Delivered, Response, 
 if TYPE_CHECKING:
     from dotflow.providers.notifiers.telegram.secret_post import SecretAddress
 
-#: "1-4096 characters after entities parsing": core.telegram.org/bots/api#sendmessage. It does not say what a character
-#: is, and those who tried say different things. We count UTF-16 code units: of those a text never has fewer.
+#: "1-4096 characters after entities parsing": core.telegram.org/bots/api#sendmessage. It does not define a character.
+#: UTF-16 code units are the safe count: no other way of counting gives more.
 MAX_TEXT: Final = 4096
-RETRY_DELAYS: Final = (0.5, 1.0)  # seconds before the second and the third try, where Telegram names none
-MIN_DELAY: Final = 0.1  # seconds between two tries, whatever it says
-MAX_WAIT: Final = 60.0  # seconds that one message may wait for its turn; a ban can last for hours
-MAX_TRIES: Final = 20  # times that one message may be told to wait
+RETRY_DELAYS: Final = (0.5, 1.0)  # seconds before the second and the third try, unless Telegram names a delay
+MIN_DELAY: Final = 0.1  # seconds between two tries, even if Telegram names less
+MAX_WAIT: Final = 60.0  # seconds that one message may wait; a ban can last for hours
+MAX_TRIES: Final = 20  # for one message, if Telegram keeps asking for a later try
 
-RATE_HINT: Final = (
-    "Tell of fewer changes: notification_type=TypeStatus.FAILED. Telegram takes about one message a second."
-)
+RATE_HINT: Final = "Send fewer: notification_type=TypeStatus.FAILED. Telegram takes about one message a second."
 
 
 class NotifyTelegram(Notify):
-    """Tells a Telegram chat where tasks stand.
+    """Sends the status changes of tasks to a Telegram chat.
 
-    What is not said to be final is tried again: after the seconds that Telegram names, or up to twice within two
-    seconds. So a message whose answer got lost may come twice.
+    A failure that may pass is retried: after the delay that Telegram names, or up to twice within two seconds.
+    So a message may arrive twice if only its response was lost.
 
     Args:
-        token: The bot's token. It is part of every URL, so no URL is ever logged or named in an error.
-        chat_id: The chat to write to: its number, or the @name of a channel.
-        notification_type: Tell only of tasks with this status, or with one of these; None tells of all.
-        timeout: The time for one request, until Telegram has answered: seconds, or a text such as "5s".
-        base_url: Where the Bot API is; for those who run a server of their own.
+        token: The bot's token. It is part of every URL, so no URL appears in a log or an error.
+        chat_id: The chat: its number, or the @name of a channel.
+        notification_type: Send only this status, or these; None sends all.
+        timeout: The time for one request, up to the end of the response: seconds, or a text such as "5s".
+        base_url: The Bot API server, if you run one of your own.
 
     Raises:
         InvalidArgument: One of them is not accepted.
-
-    `send` raises NotifyError when Telegram can't be reached or refuses the message.
     """
 
     def __init__(
@@ -70,13 +66,13 @@ class NotifyTelegram(Notify):
         self._token = Secret(token)
         self._base_url = base_url.rstrip("/")
         self._address: SecretAddress | None = None
-        self._blocked_until = 0.0  # on the monotonic clock: Telegram wants no message before
+        self._blocked_until = 0.0  # on the monotonic clock; Telegram takes no message before
 
     def send(self, task: Task) -> None:
-        """As Notify says. It waits where it must, with a plain sleep: it is called from a daemon thread of the run's.
+        """Sends a message, or waits until Telegram takes it.
 
         Raises:
-            NotifyError: The message did not get there.
+            NotifyError: Telegram can't be reached or rejects the message.
         """
         if task.status in self._statuses:
             self._deliver(truncate(f"{headline(task)}\n{details(task)}", MAX_TEXT))
@@ -96,27 +92,27 @@ class NotifyTelegram(Notify):
             self._blocked_until = max(self._blocked_until, clock.ticks() + max(delay, MIN_DELAY))
 
     def _wait_while_blocked(self, deadline: float) -> None:
-        """Waits while Telegram wants no message, from whichever run; gives up where that takes too long."""
+        """Waits while Telegram takes no message, from any run. Raises NotifyError if the wait would be too long."""
         while (left := self._blocked_until - clock.ticks()) > 0:
             if self._blocked_until > deadline:
-                raise NotifyError("Telegram", f"it takes no message for the next {left:.0f} s", RATE_HINT)
+                raise NotifyError("Telegram", f"it accepts no message for the next {left:.0f} s", RATE_HINT)
             time.sleep(left)
 
     def _post(self, document: dict[str, Any]) -> Response:
-        from dotflow.providers.notifiers.telegram.secret_post import HttpResponse, SecretAddress  # loads http.client
-
         if self._address is None:
+            from dotflow.providers.notifiers.telegram.secret_post import SecretAddress  # loads http.client
+
             path = Secret(f"/bot{self._token.reveal()}/sendMessage")
             self._address = SecretAddress(self._base_url, path, self.timeout)
         answer = self._address.post(document)
-        if not isinstance(answer, HttpResponse):
+        if isinstance(answer, str):
             return RetryLater(reason=answer)
-        # A server in between may repeat the path in what it says.
+        # A proxy may repeat the path in its response.
         return parse_response(answer.status, answer.body, answer.retry_after, hide=self._token.hide_in)
 
     def __getstate__(self) -> dict[str, Any]:
-        """Connections and the clock of this machine don't travel."""
-        return self.__dict__ | {"_address": None, "_closed_until": 0.0}
+        """Returns the state without a time on this machine's clock."""
+        return self.__dict__ | {"_blocked_until": 0.0}
 
     def __repr__(self) -> str:
         return f"NotifyTelegram(token={MASK}, chat_id={self.chat_id!r})"
@@ -126,16 +122,15 @@ def _check_token(token: object) -> None:
     if isinstance(token, str) and re.fullmatch(r"[!-~]+", token) and not re.search(r"[?#%]", token):
         return
     masked = MASK if isinstance(token, str) and token else token if token in (None, "") else type(token)
-    raise InvalidArgument(
-        "token", masked, "the bot's token as @BotFather shows it, like '123456:ABC-DEF', without spaces and line breaks"
-    )
+    accepted = "the bot's token as @BotFather shows it, like '123456:ABC-DEF', without spaces and line breaks"
+    raise InvalidArgument("token", masked, accepted)
 
 
 def _check_chat(chat_id: object) -> None:
     if isinstance(chat_id, int) and not isinstance(chat_id, bool):
         return
     if not isinstance(chat_id, str) or not re.fullmatch(r"-?\d+|@\w+", chat_id):
-        masked = MASK if ":" in str(chat_id) else chat_id  # the token, should the two have been mixed up
+        masked = MASK if ":" in str(chat_id) else chat_id  # it may be the token, passed by mistake
         raise InvalidArgument("chat_id", masked, "the number of a chat, like -1001234567890, or a channel's '@name'")
 
 
@@ -147,7 +142,7 @@ def _check_url(base_url: object, token: str) -> None:
         parts = urlsplit(base_url if isinstance(base_url, str) else "")
         is_valid = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
         is_valid = is_valid and not (parts.query or parts.fragment) and bool(re.fullmatch(r"[!-~]+", str(base_url)))
-    except ValueError:  # a port or a bracket that can't be
+    except ValueError:  # an invalid port or bracket
         is_valid = False
     if not is_valid:
         raise InvalidArgument("base_url", base_url, accepted)

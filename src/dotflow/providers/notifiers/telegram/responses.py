@@ -1,4 +1,4 @@
-"""What the Bot API's answers mean: decided here, done in notify_telegram.py."""
+"""The responses of the Bot API: what each one means for a message."""
 
 import json
 import math
@@ -6,17 +6,17 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
-#: What to do about a refusal; core.telegram.org/bots/api#making-requests and the words of its errors.
+#: Status -> what to do; see core.telegram.org/bots/api#making-requests.
 HINTS: Final = {
     400: "Check chat_id: the number of the chat, with its minus sign, or the @name of a channel. A person has to write "
-    "to the bot first, and a group or channel has to have it as a member.",
+    "to the bot first, and a group or channel needs it as a member.",
     401: "Check the token: @BotFather shows it, and makes a new one.",
     403: "The bot may not write there: the person has to start it (again), or the group or channel has to admit it.",
-    404: "Check the token, as @BotFather shows it, and base_url if you gave one.",
+    404: "Check the token, as @BotFather shows it, and base_url if you passed one.",
 }
 NOT_TELEGRAM: Final = "Check base_url and the network: this does not look like the Bot API."
 RETRY_HINT: Final = "It may work again later; the run is not affected."
-MAX_DESCRIPTION: Final = 300  # characters of a description that are passed on
+MAX_DESCRIPTION: Final = 300  # characters of a description that an error repeats
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,7 +26,7 @@ class Delivered:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RetryLater:
-    """It may work again: after so many seconds where Telegram said so, else when one likes."""
+    """The message may be sent again: after a delay in seconds, if Telegram named one."""
 
     reason: str
     delay: float | None = None
@@ -35,7 +35,7 @@ class RetryLater:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rejected:
-    """It will not work, however often it is tried."""
+    """The message will not be taken, however often it is sent."""
 
     reason: str
     hint: str
@@ -47,13 +47,13 @@ Response = Delivered | RetryLater | Rejected
 def parse_response(
     status: int, body: bytes, retry_after: str | None = None, hide: Callable[[str], str] = lambda text: text
 ) -> Response:
-    """What an answer means.
+    """Returns what a response means.
 
     Args:
         status: The HTTP status.
-        body: What came with it: JSON, if it is from the Bot API.
-        retry_after: The header of this name, if there was one.
-        hide: Takes out of a text what must not be told.
+        body: The body: JSON, if it is from the Bot API.
+        retry_after: The header of this name, if there is one.
+        hide: Masks the secret in a text.
     """
     document = _parse_json(body)
     if document.get("ok") is True and 200 <= status < 300:
@@ -75,7 +75,7 @@ def _reason(status: int, document: dict[str, Any], hide: Callable[[str], str]) -
 
 
 def _migration_hint(document: dict[str, Any]) -> str:
-    """A group that became a supergroup has another number, which the answer tells."""
+    """Returns the new number of a group that became a supergroup, in a sentence; "" for other responses."""
     number = _parameter(document, "migrate_to_chat_id")
     return f"The group has become a supergroup: its chat_id is {number} now." if isinstance(number, int) else ""
 
@@ -83,7 +83,7 @@ def _migration_hint(document: dict[str, Any]) -> str:
 def _parse_json(body: bytes) -> dict[str, Any]:
     try:
         document = json.loads(body)
-    except (ValueError, RecursionError):  # a proxy's page, or half an answer
+    except (ValueError, RecursionError):  # a proxy's page, or a truncated response
         return {}
     return document if isinstance(document, dict) else {}
 
@@ -94,7 +94,7 @@ def _parameter(document: dict[str, Any], name: str) -> object:
 
 
 def _seconds(value: object) -> float | None:
-    """A number of seconds, also as text; a header may hold a date instead, which is not read."""
+    """Returns a positive number of seconds, also from a text; None for anything else, such as a date."""
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         return None
     try:

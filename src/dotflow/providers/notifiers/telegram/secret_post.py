@@ -57,7 +57,7 @@ class SecretAddress:
         idle = self._idle.get(partial(deque, maxlen=1))
         try:
             connection = _reusable(idle) or _connection_to(self._url, self._timeout)
-        except (HTTPException, ValueError):  # the proxy's address means nothing; base_url has been checked
+        except (HTTPException, ValueError):  # from the proxy's address; base_url has been checked
             return PROXY_FAILED
         try:
             response = self._exchange(connection, json.dumps(document).encode())
