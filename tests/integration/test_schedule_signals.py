@@ -79,7 +79,7 @@ def start_and_warn(
     """A schedule that has taken a first signal in its first run: it has said what that means, and a second would do."""
     script = start(scripts, overlap, mode, source, before)
     script.send(signum)
-    assert "once more stops that" in script.error_line()
+    assert "Press Ctrl-C again" in script.error_line()
     return script
 
 

@@ -254,7 +254,7 @@ class TestSpans:
         driver.end(FAILED)
 
         assert facts(telemetry.run())["error.type"] == "_OTHER"
-        assert telemetry.run().status.description == "it was stopped before all of its tasks had ended"
+        assert telemetry.run().status.description == "the run was stopped before all of its tasks had ended"
 
     def test_what_is_left_open_ends_with_the_run(self, telemetry: Telemetry, driver: Driver) -> None:
         """Should an event have been missed, its attempt is not lost with it."""

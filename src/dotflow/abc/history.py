@@ -1,4 +1,4 @@
-"""History: what is kept of runs."""
+"""History: the events of runs."""
 
 from abc import ABC, abstractmethod
 
@@ -6,8 +6,8 @@ from dotflow.core.events import Event
 
 
 class History(ABC):
-    """Keeps what happened. What it raises is reported and changes nothing in the run."""
+    """Keeps events. An exception in it is reported and changes nothing in the run."""
 
     @abstractmethod
     def record(self, run_id: str, event: Event) -> None:
-        """Called for every event of a run, in order, after the task's record was brought up to date."""
+        """Called for each event of a run, in order, after the task's record was updated."""

@@ -1,4 +1,4 @@
-"""Log: what is written down while a workflow runs."""
+"""Log: the record of what happens in a run."""
 
 from abc import ABC, abstractmethod
 
@@ -7,38 +7,38 @@ from dotflow.core.task import Task
 
 
 class Log(ABC):
-    """Writes down what happens, at once. What it raises is reported and changes nothing in the run."""
+    """Writes what happens, at once. An exception in it is reported and changes nothing in the run."""
 
     @abstractmethod
     def info(self, task: Task) -> None:
-        """Called after every change of the task's status that is no failure."""
+        """Called after each change of the task's status, except for failures."""
 
     @abstractmethod
     def error(self, task: Task) -> None:
-        """Called after every failed attempt; `task.errors[-1]` is it."""
+        """Called after each failed attempt, which is `task.errors[-1]`."""
 
-    def follow_run(self, event: RunEvent) -> None:  # noqa: B027 (it may be left out)
-        """Called when a run begins, with the workflow's name, and when it is over. By default: nothing."""
+    def follow_run(self, event: RunEvent) -> None:  # noqa: B027 (optional)
+        """Called at the start of a run, with the workflow's name, and at its end. By default it does nothing."""
 
     @property
     def is_silent(self) -> bool:
-        """Whether nothing is ever written about a task, so that a run need not ask."""
+        """Whether the log never writes anything about a task, so that a run need not call it."""
         return False
 
     def without_console(self) -> "Log":
-        """The same log without what it writes to the terminal about tasks, for who shows them there already.
+        """Returns this log without its terminal output about tasks, for a program that shows them itself.
 
-        What is reported still goes there: nobody else says it. By default: itself.
+        Reports still go to the terminal. By default it returns itself.
         """
         return self
 
-    def note(self, message: str) -> None:  # noqa: B027 (it may be left out)
-        """Called for what is good to know and no cause for worry. By default: nothing."""
+    def note(self, message: str) -> None:  # noqa: B027 (optional)
+        """Called with a message that is useful and no cause for worry. By default it does nothing."""
 
     def report(self, message: str) -> None:
-        """Called for what a user should know beside the tasks, such as a callback that raised.
+        """Called, from any thread, with a message that is about no task, such as a callback that raised.
 
-        May come from any thread. By default it goes to Python's own logging, logger `dotflow`.
+        By default it goes to Python's own logging, logger `dotflow`.
         """
         import logging  # here, since few need it
 

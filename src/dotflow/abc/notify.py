@@ -1,4 +1,4 @@
-"""Notify: who is told of tasks."""
+"""Notify: messages about tasks."""
 
 from abc import ABC, abstractmethod
 
@@ -6,17 +6,17 @@ from dotflow.core.task import Task
 
 
 class Notify(ABC):
-    """Tells somebody where a task stands.
+    """Sends the status of a task to people.
 
-    It is called from a thread of the run's own, in order, with the task as it was at that moment. It may take its
-    time and it may raise: neither holds up or changes the run.
+    A run calls it from a separate thread, in order, with a copy of the task as it was. It may be slow and it may
+    raise: neither delays or changes the run.
     """
 
     @property
     def is_silent(self) -> bool:
-        """Whether nobody is ever told, so that a run need not start a thread for it."""
+        """Whether it never sends anything, so that a run need not start a thread for it."""
         return False
 
     @abstractmethod
     def send(self, task: Task) -> None:
-        """Called after every change of the task's status."""
+        """Called after each change of the task's status."""

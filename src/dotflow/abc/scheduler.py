@@ -5,15 +5,15 @@ from typing import Any
 
 
 class Scheduler(ABC):
-    """Starts a workflow again and again."""
+    """Runs a workflow repeatedly."""
 
     @abstractmethod
     def start(self, workflow: Any, **kwargs: Any) -> None:
         """Runs the workflow when it is due, as `workflow.start(**kwargs)`; returns after `stop`.
 
-        The workflow is a DotFlow; `dotflow.abc.workflow.Workflow` has what a scheduler needs of it.
+        The workflow is a DotFlow; `dotflow.abc.workflow.Workflow` is the part of it that a scheduler needs.
         """
 
     @abstractmethod
     def stop(self) -> None:
-        """Lets `start` return. May be called from any thread."""
+        """Makes `start` return. May be called from any thread."""

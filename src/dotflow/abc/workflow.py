@@ -1,4 +1,4 @@
-"""What schedulers and tests need of a workflow and of its runs."""
+"""The parts of a workflow and its runs that schedulers and tests use."""
 
 from collections.abc import Callable
 from typing import Any, Protocol
@@ -10,10 +10,10 @@ class RunHandle(Protocol):
     """What `start` returns."""
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Return whether it is over after so many seconds; raise what ended it."""
+        """Waits for the end, for *timeout* seconds at most; returns whether it came. Raises what ended the run."""
 
     def cancel(self) -> None:
-        """End it."""
+        """Ends the run."""
 
 
 class WorkflowConfig(Protocol):
@@ -21,11 +21,11 @@ class WorkflowConfig(Protocol):
 
     @property
     def log(self) -> Log:
-        """Where its runs are written down."""
+        """The log of its runs."""
 
 
 class Workflow(Protocol):
-    """A workflow that can be started. `DotFlow` is one."""
+    """A workflow that can be started, such as `DotFlow`."""
 
     @property
     def config(self) -> WorkflowConfig:
@@ -37,7 +37,7 @@ class Workflow(Protocol):
 
     @property
     def launch(self) -> Callable[..., RunHandle]:
-        """Starts it in a thread of its own; the first argument is called at the end of the run."""
+        """Starts it in a separate thread. The first argument is called at the end of the run."""
 
     def check_start(self, **start_arguments: Any) -> None:
-        """Raise what `start` would raise about its arguments, and run nothing."""
+        """Raises what `start` would raise about its arguments, and runs nothing."""

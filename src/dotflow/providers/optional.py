@@ -1,4 +1,4 @@
-"""PerProcess: a client of a service, made when it is first needed, and by each process for itself."""
+"""What optional dependencies need: a client per process, made on first use, and the error for a missing extra."""
 
 import os
 import threading
@@ -16,13 +16,13 @@ _inherited: Final[list[object]] = []
 
 
 class PerProcess(Generic[T]):
-    """A client that any thread may ask for. A forked process makes its own, and so does one that this is sent to."""
+    """A client for all threads of a process. A forked process makes its own, and so does an unpickled copy."""
 
     def __init__(self) -> None:
         self._client: tuple[int, T] | None = None
 
     def get(self, make: Callable[[], T]) -> T:
-        """The client; *make* makes it where there is none yet."""
+        """Returns the client of this process. The first call makes it."""
         client = self._client
         if client is None or client[0] != os.getpid():
             with _lock:
@@ -38,17 +38,17 @@ class PerProcess(Generic[T]):
 
 
 def require_extra(module: str, provider: str, extra: str) -> None:
-    """Raises MissingExtra, naming what to install, unless a module is there. It is not loaded."""
+    """Raises MissingExtra, with the command to install it, unless a module can be found. It is not imported."""
     try:
         spec = find_spec(module)
-    except ModuleNotFoundError:  # not even its package is there
+    except ModuleNotFoundError:  # its package is missing, too
         spec = None
-    if spec is None or spec.origin is None:  # a folder that only has its name, such as /tmp/ray, has no origin
+    if spec is None or spec.origin is None:  # a plain folder of that name, such as /tmp/ray, has no origin
         raise MissingExtra(provider, module.replace(".", "-"), extra)
 
 
 def _reset_lock() -> None:
-    """In a forked process no other thread will ever open the lock."""
+    """Makes a new lock in a forked process: a thread that held the old one does not exist there."""
     global _lock
     _lock = threading.Lock()
 

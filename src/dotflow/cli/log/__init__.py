@@ -1,1 +1,1 @@
-"""Reading logs: files, records, and how they are shown."""
+"""`dotflow log`: files, records, filters and output."""

@@ -1,4 +1,4 @@
-"""A log's files: the one that is written to, and the older ones beside it."""
+"""The files of a log: the current one and the older ones beside it."""
 
 import os
 import stat
@@ -13,18 +13,18 @@ import click
 from dotflow.cli.log.filter import Filter
 from dotflow.cli.log.records import Record, parse_records, parse_records_backwards
 
-BLOCK_SIZE: Final = 65_536  # bytes that are read at a time
-MAX_TRIES: Final = 20  # how often the files are looked at again, while they are being renamed
+BLOCK_SIZE: Final = 65_536  # bytes
+MAX_TRIES: Final = 20  # to open all files, while they are being renamed
 
 
 class LineSplitter:
-    """Puts blocks together to lines, as they come."""
+    """Splits blocks into lines as they arrive."""
 
     def __init__(self) -> None:
-        self._parts: list[bytes] = []  # of a line that has no end yet
+        self._parts: list[bytes] = []  # of an incomplete line
 
     def add(self, block: bytes) -> list[bytes]:
-        """The lines that are whole now, with their ends."""
+        """Returns the lines that a block completes, with their line ends."""
         first, *others = block.split(b"\n")
         self._parts.append(first)
         if not others:
@@ -34,23 +34,23 @@ class LineSplitter:
         return [line + b"\n" for line in lines]
 
     def end(self) -> list[bytes]:
-        """The one that has no end; it gets one."""
+        """Returns the incomplete line, if any, with a line end."""
         return self.add(b"\n") if any(self._parts) else []
 
 
 def open_all(path: Path) -> list[BinaryIO]:
-    """Every file of a log that is there, newest first, open. Raises a ClickException for one that can't be read."""
+    """Opens every file of a log, newest first. Raises a ClickException for one that can't be read."""
     for _ in range(MAX_TRIES):
         files = [file for file in map(_open, _paths(path)) if file is not None]
         if [identity(file) for file in files] == _identities(path):
             return files
-        for file in files:  # somebody rotates it just now: one would be missing, or there twice
+        for file in files:  # during a rotation, one would be missing or twice in the list
             file.close()
     return [file for file in map(_open, _paths(path)) if file is not None]
 
 
 def absolute_path(path: Path) -> Path:
-    """The path from the root on. Raises a ClickException where there is no current folder that it could begin in."""
+    """Returns an absolute path. Raises a ClickException if the current folder was deleted."""
     try:
         return path.absolute()
     except FileNotFoundError:
@@ -59,13 +59,13 @@ def absolute_path(path: Path) -> Path:
 
 
 def identity(file: BinaryIO) -> tuple[int, int]:
-    """What a file stays the same by, whatever its name becomes."""
+    """Returns the device and inode of a file, which stay the same when it is renamed."""
     status = os.fstat(file.fileno())
     return status.st_dev, status.st_ino
 
 
 def identity_at(path: Path) -> tuple[int, int] | None:
-    """That of the file at a path, if there is one."""
+    """Returns the identity of the file at a path, if there is one."""
     try:
         status = path.stat()
     except (FileNotFoundError, NotADirectoryError):
@@ -74,7 +74,7 @@ def identity_at(path: Path) -> tuple[int, int] | None:
 
 
 def end_of_lines(file: BinaryIO) -> int:
-    """Where the last line ends that has an end."""
+    """Returns the position after the last line end."""
     for start, block in _blocks_backwards(file, file.seek(0, os.SEEK_END)):
         index = block.rfind(b"\n")
         if index >= 0:
@@ -83,7 +83,7 @@ def end_of_lines(file: BinaryIO) -> int:
 
 
 def settled_length(file: BinaryIO) -> int:
-    """Its length, after a moment in which a line that is just being written comes to its end."""
+    """Returns the length of a file, after a short wait for the end of a line that is being written."""
     length = file.seek(0, os.SEEK_END)
     if length and end_of_lines(file) < length:
         time.sleep(0.02)
@@ -91,13 +91,13 @@ def settled_length(file: BinaryIO) -> int:
 
 
 def last_records(files: list[BinaryIO], end: int, count: int, record_filter: Filter) -> list[Record]:
-    """The last records that are wanted, oldest first. No more is read than they take.
+    """Returns the last records that match, oldest first. It reads no more than they need.
 
     Args:
-        files: Newest first.
-        end: Up to where the first of them is read.
-        count: How many.
-        wanted: Which of them count.
+        files: The files, newest first.
+        end: The position up to which the first file is read.
+        count: How many records.
+        record_filter: Which records count.
     """
     records: deque[Record] = deque()
     for index, file in enumerate(files):
@@ -112,7 +112,7 @@ def last_records(files: list[BinaryIO], end: int, count: int, record_filter: Fil
 
 
 def all_records(files: list[BinaryIO], end: int, record_filter: Filter) -> Iterator[Record]:
-    """Every record that is wanted, oldest first; one at a time is in memory."""
+    """Yields every record that matches, oldest first, with one at a time in memory."""
     for file in reversed(files):
         for record in parse_records(_lines(file, end if file is files[0] else file.seek(0, os.SEEK_END))):
             if record_filter.matches(record):
@@ -120,10 +120,10 @@ def all_records(files: list[BinaryIO], end: int, record_filter: Filter) -> Itera
 
 
 def _paths(path: Path) -> list[Path]:
-    """The file's and its older ones', by number; there may be gaps between them."""
+    """Returns the paths of the file and its older ones, by number; numbers may be missing."""
     try:
         beside = [each.name.removeprefix(f"{path.name}.") for each in path.parent.iterdir() if each.name != path.name]
-    except OSError:  # there is no such folder, or it may be passed through and not listed
+    except OSError:  # the folder is missing, or can't be listed
         beside = []
     numbers = sorted(int(name) for name in beside if name.isascii() and name.isdigit() and name == str(int(name)))
     older = [path.with_name(f"{path.name}.{number}") for number in numbers]
@@ -137,7 +137,9 @@ def _identities(path: Path) -> list[tuple[int, int]]:
 def _open(path: Path) -> BinaryIO | None:
     try:
         if not stat.S_ISREG(path.stat().st_mode):
-            raise click.ClickException(f"{path} is no file. --path takes the file that a LogDefault(path=...) writes.")
+            raise click.ClickException(
+                f"{path} is no file. Pass the file that LogDefault(path=...) writes: --path FILE."
+            )
         return path.open("rb", buffering=0)
     except (FileNotFoundError, NotADirectoryError):
         return None
@@ -155,8 +157,8 @@ def _lines(file: BinaryIO, end: int) -> Iterator[bytes]:
 
 
 def _lines_backwards(file: BinaryIO, end: int) -> Iterator[bytes]:
-    """Its lines, the last first. The one without an end gets one."""
-    parts: list[bytes] = []  # of a line whose beginning hasn't been reached, the last first
+    """Yields the lines, last first. An incomplete one gets a line end."""
+    parts: list[bytes] = []  # of a line whose beginning has not been read, last first
     for _, block in _blocks_backwards(file, end):
         first, *lines = block.split(b"\n")
         if lines:
@@ -180,7 +182,7 @@ def _blocks_backwards(file: BinaryIO, end: int) -> Iterator[tuple[int, bytes]]:
         start = max(0, end - BLOCK_SIZE)
         file.seek(start)
         block = file.read(end - start)
-        if not block:  # it was cut off just now
+        if not block:  # the file was truncated meanwhile
             return
         yield start, block
         end = start

@@ -1,4 +1,4 @@
-"""Which records of a log are wanted."""
+"""The filter for the records of a log."""
 
 from typing import NamedTuple
 
@@ -7,12 +7,12 @@ from dotflow.providers.logs.formats import escape_controls
 
 
 class Filter(NamedTuple):
-    """Takes the records that are wanted; by default all of them.
+    """Selects records; by default all of them.
 
     Attributes:
-        least: How serious they have to be; what says nothing about that is not.
-        workflow: The id of the workflow that they are about, or its name.
-        step: The name of the step that they are about, or its dotted path.
+        level: The number of the lowest level; records without a level don't match.
+        workflow: The id or the name of the records' workflow.
+        step: The name or the dotted path of the records' step.
     """
 
     level: int | None = None
@@ -20,7 +20,7 @@ class Filter(NamedTuple):
     step: str | None = None
 
     def matches(self, record: Record) -> bool:
-        """Whether a record is wanted."""
+        """Returns whether a record matches."""
         if self.level is not None and (record.level is None or record.level < self.level):
             return False
         return (self.step is None or self._is_of_step(record)) and (
@@ -34,5 +34,5 @@ class Filter(NamedTuple):
 
     def _is_of_workflow(self, record: Record, wanted: str) -> bool:
         workflow, name = record.fields["workflow"], record.fields["name"]
-        # A record for people shows an id and a name as text, and an id may look like both: `nightly (prices)`.
+        # In a text record, an id may look like an id and a name: `nightly (prices)`.
         return wanted in (workflow, name) or escape_controls(wanted) in (workflow, name, f"{workflow} ({name})")

@@ -1,4 +1,4 @@
-"""Following a log as it grows, through rotation, truncation, deletion and whatever else becomes of its files."""
+"""Following a log as it grows, through rotation, truncation and deletion of its files."""
 
 import os
 import select
@@ -11,15 +11,15 @@ from typing import BinaryIO, Final
 from dotflow.cli.log.files import BLOCK_SIZE, LineSplitter, identity, identity_at, open_all
 from dotflow.cli.log.records import Record, RecordAssembler
 
-POLL_INTERVAL: Final = 0.25  # seconds between two looks
-RECORD_DELAY: Final = 0.05  # seconds until the end of a record is taken for its end
+POLL_INTERVAL: Final = 0.25  # seconds
+RECORD_DELAY: Final = 0.05  # seconds without a new line after which a record is complete
 
 
 class Tail:
     """A file that is read as it grows.
 
     Args:
-        file: The file, open.
+        file: The open file.
         position: Where to begin.
     """
 
@@ -32,13 +32,13 @@ class Tail:
 
     @property
     def is_at_rest(self) -> bool:
-        """Whether all that was read belongs to records that were given."""
+        """Whether every line that was read belongs to a record that was yielded."""
         return not self._assembler.is_open
 
     def records(self) -> Iterator[Record]:
-        """What has come since. The last record is given when nothing more has come below it."""
+        """Yields the new records. The last one is held back until the file has stopped growing."""
         if os.fstat(self.file.fileno()).st_size < self._position:
-            self._position, self._lines = 0, LineSplitter()  # it was emptied
+            self._position, self._lines = 0, LineSplitter()  # it was truncated
             yield from self._assembler.end()
         has_grown = False
         self.file.seek(self._position)
@@ -51,7 +51,7 @@ class Tail:
             yield from self._assembler.end()
 
     def last_records(self) -> Iterator[Record]:
-        """What is still held back; then it is closed."""
+        """Yields the records that are left, and closes the file."""
         yield from self.records()
         for line in self._lines.end():
             yield from self._assembler.add(line)
@@ -60,15 +60,15 @@ class Tail:
 
 
 class Follower:
-    """Follows a log wherever its files go.
+    """Follows a log across rotations.
 
-    The file before the current one is kept open, too: a line may reach it when it has been renamed already. And as
-    long as both are open, no other file can get their identities, so that each is found again under its new name.
+    The file before the current one stays open, since a line may reach it after it was renamed. While both are open,
+    no other file can get their inodes, so each is found again under its new name.
 
     Args:
-        path: The log.
-        files: Its files, newest first, open; none if it isn't there yet.
-        position: From where on the first of them is new.
+        path: The path of the log.
+        files: Its open files, newest first; none if there is no log yet.
+        position: The position in the first of them after which records are new.
     """
 
     def __init__(self, path: Path, files: list[BinaryIO], position: int) -> None:
@@ -80,11 +80,11 @@ class Follower:
 
     @property
     def is_at_rest(self) -> bool:
-        """Whether nothing is held back that may be whole."""
+        """Whether no record is held back."""
         return all(tail.is_at_rest for tail in self._tails)
 
     def records(self) -> Iterator[Record]:
-        """What has come since, oldest first."""
+        """Yields the new records, oldest first."""
         for tail in self._tails:
             yield from tail.records()
         current = identity_at(self._path)
@@ -98,12 +98,12 @@ class Follower:
                 yield from tail.records()
 
     def close(self) -> None:
-        """Closes what is open."""
+        """Closes the files."""
         for tail in self._tails:
             tail.file.close()
 
     def _newer_files(self) -> list[BinaryIO]:
-        """The files that came after the current one, oldest first."""
+        """Opens the files that are newer than those that are followed, oldest first."""
         files = open_all(self._path)
         known = [identity(file) for file in files]
         for tail in reversed(self._tails):
@@ -112,15 +112,15 @@ class Follower:
                 for file in files[index:]:
                     file.close()
                 return files[:index][::-1]
-        return files[::-1]  # ours are gone, and all that is there came after them
+        return files[::-1]  # those that were followed are gone
 
 
 def pause(seconds: float) -> None:
-    """Waits. Raises BrokenPipeError as soon as nobody reads our output any more."""
+    """Waits. Raises BrokenPipeError as soon as the reader of stdout is gone."""
     try:
         poll = select.poll()
         poll.register(sys.stdout.fileno(), 0)
-    except (AttributeError, OSError, ValueError):  # not POSIX, or it is no file
+    except (AttributeError, OSError, ValueError):  # not POSIX, or no file
         time.sleep(seconds)
         return
     if poll.poll(seconds * 1000):

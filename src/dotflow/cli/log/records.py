@@ -1,4 +1,4 @@
-"""What stands in a log: lines, put together to records, of either format, and whatever else got in between."""
+"""The records of a log, parsed from lines of either format or of none."""
 
 import json
 import re
@@ -26,11 +26,11 @@ TRACEBACK: Final = re.compile(r"(  \+ Exception Group )?Traceback \(most recent 
 
 
 class Record:
-    """One thing that was written: a line of JSON, a line with what is indented below it, or lines that are neither.
+    """A record: a line of JSON, a text line with the indented lines below it, or lines of neither format.
 
     Args:
-        raw: Its lines, as they stand in the file.
-        told: What its line of JSON says, if it is one.
+        raw: Its lines, as they are in the file.
+        document: The JSON object, if it is one.
     """
 
     def __init__(self, raw: bytes, document: dict[str, Any] | None = None) -> None:
@@ -39,7 +39,7 @@ class Record:
 
     @cached_property
     def fields(self) -> dict[str, Any]:
-        """What it says, under the keys of a line of JSON; None for what it doesn't."""
+        """The fields of a JSON record; None for those that it lacks."""
         fields = dict.fromkeys(FIELDS) | (self._document or {})
         if self._document is None:
             fields |= _parse_text(self.text)
@@ -47,12 +47,12 @@ class Record:
 
     @property
     def text(self) -> str:
-        """Its lines, without the end of the last one. What is no text is shown as \\xff."""
+        """Its lines, without the last line end. Bytes that are no UTF-8 appear as \\xff."""
         return self.raw.decode("utf-8", "backslashreplace").rstrip("\n")
 
     @property
     def level(self) -> int | None:
-        """How serious it is; None if it doesn't say."""
+        """The number of its level; None if it has none."""
         if self._document is not None:
             level = self._document.get("level")
         else:
@@ -61,24 +61,21 @@ class Record:
         return LEVELS.get(level) if isinstance(level, str) else None
 
     def as_json(self) -> str:
-        """It as one line of strict JSON, with all keys."""
+        """Returns it as one line of strict JSON, with all keys."""
         line = json.dumps(self.fields)
-        if "\\ud" in line:  # perhaps a lone surrogate, which strict readers refuse
+        if "\\ud" in line:  # perhaps a lone surrogate, which strict readers reject
             line = json.dumps(_without_surrogates(self.fields))
         return line
 
 
 class RecordAssembler:
-    """Puts lines together to records, as they come.
-
-    Where one ends is known only when the next begins, or when somebody says that nothing more comes.
-    """
+    """Assembles records from lines as they arrive. A record ends where the next begins, or at `end`."""
 
     def __init__(self) -> None:
         self._lines: list[bytes] = []
 
     def add(self, line: bytes) -> Iterator[Record]:
-        """The records that are whole now."""
+        """Yields the records that a line completes."""
         document = _parse_line(line)
         if document is not None:
             yield from self.end()
@@ -90,19 +87,19 @@ class RecordAssembler:
             self._lines.append(line)
 
     def end(self) -> Iterator[Record]:
-        """The last one."""
+        """Yields the last record."""
         if self._lines:
             lines, self._lines = self._lines, []
             yield Record(b"".join(lines))
 
     @property
     def is_open(self) -> bool:
-        """Whether there is one that may go on."""
+        """Whether there is a record that may get more lines."""
         return bool(self._lines)
 
 
 def parse_records(lines: Iterable[bytes]) -> Iterator[Record]:
-    """The records of a whole file, oldest first."""
+    """Yields the records of a file, oldest first."""
     assembler = RecordAssembler()
     for line in lines:
         yield from assembler.add(line)
@@ -110,7 +107,7 @@ def parse_records(lines: Iterable[bytes]) -> Iterator[Record]:
 
 
 def parse_records_backwards(lines: Iterable[bytes]) -> Iterator[Record]:
-    """The same records from lines that come last first, newest first; no more lines are taken than they need."""
+    """Yields the same records, newest first, from lines in reverse order. It takes no more lines than they need."""
     below: list[bytes] = []
     for line in lines:
         document = _parse_line(line)
@@ -126,13 +123,13 @@ def parse_records_backwards(lines: Iterable[bytes]) -> Iterator[Record]:
 
 def _reversed_record(lines: list[bytes]) -> Iterator[Record]:
     while lines and not lines[-1].strip():
-        lines.pop()  # at the beginning of what has no head: forwards, they are passed over, too
+        lines.pop()  # blank lines before the first record are skipped, as they are forwards
     if lines:
         yield Record(b"".join(reversed(lines)))
 
 
 def _parse_line(line: bytes) -> dict[str, Any] | None:
-    """What a line of JSON says; None for one that isn't whole, or isn't a log's."""
+    """Returns the object of a JSON line; None for another line, an incomplete object or one without a level."""
     if not line.startswith(b"{"):
         return None
     try:
@@ -143,12 +140,12 @@ def _parse_line(line: bytes) -> dict[str, Any] | None:
 
 
 def _finite_number(number: str) -> float | None:
-    """A number; None for 1e999, which would be written as Infinity, and that is no JSON."""
+    """Returns a number; None for one such as 1e999, which would be written as Infinity, and that is no JSON."""
     return value if isfinite(value := float(number)) else None
 
 
 def _parse_text(text: str) -> dict[str, Any]:
-    """What a record for people says, as far as it says it."""
+    """Returns the fields of a text record."""
     first, *rest = text.split("\n")
     head = HEAD.fullmatch(first)
     if head is None:
@@ -174,7 +171,7 @@ def _parse_text(text: str) -> dict[str, Any]:
 
 
 def _to_utc(local: str) -> str | None:
-    """A local time as an aware one in UTC; None for one that doesn't exist, such as a 31st of June."""
+    """Returns a local time in UTC; None for one that doesn't exist, such as a 31st of June."""
     try:
         return datetime.fromisoformat(local).astimezone(UTC).isoformat(timespec="microseconds")
     except (ValueError, OverflowError, OSError):

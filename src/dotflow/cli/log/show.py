@@ -1,4 +1,4 @@
-"""Records on their way out: as they are in a pipe, as JSON, or with colours in a terminal."""
+"""The output of records: as they are in a pipe, as JSON, or with colours in a terminal."""
 
 import io
 import os
@@ -21,7 +21,7 @@ Show = Callable[[Iterable[Record]], None]
 
 
 def show_function(as_json: bool) -> Show:
-    """How records are shown where our output goes."""
+    """Returns the function that shows records on stdout."""
     if as_json:
         return show_json
     if sys.stdout.isatty():
@@ -30,14 +30,14 @@ def show_function(as_json: bool) -> Show:
 
 
 def show_json(records: Iterable[Record]) -> None:
-    """One object a line."""
+    """Writes one object a line."""
     for record in records:
         sys.stdout.write(f"{record.as_json()}\n")
     sys.stdout.flush()
 
 
 def show_raw(records: Iterable[Record]) -> None:
-    """Exactly what is in the file."""
+    """Writes exactly what is in the file."""
     sys.stdout.flush()
     for record in records:
         sys.stdout.buffer.write(record.raw)
@@ -45,20 +45,20 @@ def show_raw(records: Iterable[Record]) -> None:
 
 
 class Terminal:
-    """Shows records with colours, without where NO_COLOR is set, and a line where a day begins."""
+    """Shows records with colours, or without them if NO_COLOR is set, and a line at the start of each day."""
 
     def __init__(self) -> None:
         from rich.console import Console
 
         if isinstance(sys.stdout, io.TextIOWrapper):
-            sys.stdout.reconfigure(errors="backslashreplace")  # what the terminal's encoding lacks, it shows
-        # Rich alone would leave bold and dim under NO_COLOR.
+            sys.stdout.reconfigure(errors="backslashreplace")  # for characters that the terminal's encoding lacks
+        # Rich alone keeps bold and dim under NO_COLOR.
         colours: Literal["auto"] | None = None if os.environ.get("NO_COLOR") else "auto"
         self._console = Console(color_system=colours, highlight=False, markup=False, emoji=False)
         self._day = f"{clock.now().astimezone():%Y-%m-%d}"
 
     def show(self, records: Iterable[Record]) -> None:
-        """Writes them out."""
+        """Writes records."""
         for record in records:
             moment = _local_time(record.fields["time"])
             if moment is None:
@@ -91,15 +91,15 @@ class Terminal:
             text = f"{error.get('exception')}: {error.get('message')}"
             self._write_wrapped(text, style)
             trace = str(error.get("traceback") or "").rstrip("\n")
-            self._write(trace.removesuffix(text), "dim", INDENT)  # most end with what has just been said
+            self._write(trace.removesuffix(text), "dim", INDENT)  # most end with the same text
 
     def _write(self, text: str, style: str, indent: str = "") -> None:
-        """Line by line; what is too long is left to the terminal to break, so that it can be copied."""
+        """Writes text line by line. The terminal breaks long lines, so that they can be copied."""
         for line in text.rstrip("\n").split("\n") if text else ():
             self._console.print(f"{indent}{_safe(line)}", style=style, soft_wrap=True)
 
     def _write_wrapped(self, text: str, style: str) -> None:
-        """Indented, and broken between words."""
+        """Writes text indented, and broken between words."""
         from rich.text import Text
 
         for line in text.rstrip("\n").split("\n"):
@@ -120,7 +120,7 @@ def _head(fields: dict[str, Any], moment: datetime) -> "Text":
 
 
 def _run_text(fields: dict[str, Any]) -> str:
-    """Which workflow and run it is about. What a record for people had to escape stays as it is."""
+    """Returns the workflow and run of a record. Text that is escaped already stays as it is."""
     workflow, run, name = (
         None if value is None else str(value) for value in map(fields.get, ("workflow", "run", "name"))
     )

@@ -1,4 +1,4 @@
-"""LogDefault: lines on stderr and in a file."""
+"""LogDefault: records on stderr and in a file."""
 
 import os
 import sys
@@ -21,20 +21,20 @@ FORMATS: Final[dict[str, Format]] = {"simple": SIMPLE, "json": JSON}
 
 
 class LogDefault(Log):
-    """Writes a record for each change of a task's status. Nothing is opened before the first one.
+    """Writes a record for each change of a task's status. It opens nothing before the first record.
 
-    Several processes may write to the same file, and each finds out when another one has rotated it or somebody has
-    deleted it. One that can't be written to, or a disk that is full, is one warning on stderr, and the run goes on;
-    when it can be written to again, the log says how many records are missing.
+    Several processes may write to the same file; each one notices that the file was rotated or deleted. A file that
+    can't be written, or a full disk, is one warning on stderr, and the run goes on. When writing works again, the
+    log says how many records are missing.
 
     Args:
-        level: The least that is written: "DEBUG", "INFO", "WARNING", "ERROR"; "OFF" for nothing.
+        level: The lowest level that is written: "DEBUG", "INFO", "WARNING", "ERROR"; "OFF" for nothing.
         output: "both" for stderr and the file, "console" for stderr, "file", or "none".
-        path: The file; its folder is made when the first record is written.
-        format: "simple" for lines to read, "json" for one JSON object a line.
-        max_bytes: How long the file may become. When the next record would make it longer, it is renamed to
-            `<path>.1`, what has that name to `<path>.2`, and so on, and a new one begins; 0 for never.
-        backups: How many of these older files are kept. With 0 none is: a full file is deleted.
+        path: The file. The first record makes its folder.
+        format: "simple" for people, "json" for one JSON object a line.
+        max_bytes: The largest size of the file, in bytes; 0 for no limit. Before a record would exceed it, the file is
+            renamed to `<path>.1`, `<path>.1` to `<path>.2`, and so on, and a new file begins.
+        backups: How many of these older files are kept. With 0 a full file is deleted.
 
     Raises:
         InvalidArgument: One of them is not accepted.
@@ -63,7 +63,7 @@ class LogDefault(Log):
         self._to_console, self._to_file = OUTPUTS[output]
         self._tasks_to_console = self._to_console
         self._format = FORMATS[format]
-        self._heads: dict[str | None, str] = {}  # of the runs that go on, by their ids
+        self._heads: dict[str | None, str] = {}  # of the active runs, by id
         self._max_bytes, self._backups = max_bytes, backups
         self._absolute_path: str | None = None
         self._file: RotatingFile | None = None
@@ -71,10 +71,7 @@ class LogDefault(Log):
         self._warned = False
 
     def without_console(self) -> "LogDefault":
-        """The same log without stderr for what is about tasks, for who shows them there already; reports stay.
-
-        Silent, where there is no file either: nothing is written about a task.
-        """
+        """Returns this log without the records about tasks on stderr; without a file it is silent, but for reports."""
         log = copy(self)
         log._tasks_to_console = False
         return log
@@ -124,7 +121,7 @@ class LogDefault(Log):
                     self._warned = True
                     _warn(
                         f"the log file {self.path} can't be written ({error.strerror}); the run goes on without it. "
-                        f"Another place: Config(log=LogDefault(path=...))."
+                        f"Choose another: Config(log=LogDefault(path=...))."
                     )
 
     def _append(self, record: str) -> None:
@@ -142,12 +139,12 @@ class LogDefault(Log):
     def _open(self) -> RotatingFile:
         if self._absolute_path is None:
             self._absolute_path = str(self.path.absolute())  # a step may change the current folder
-        # Threads that come here at the same moment may make one each, and write to the same file.
+        # Two threads may open one each at the same moment; both write to the same file.
         self._file = RotatingFile(self._absolute_path, self._max_bytes, self._backups, _warn)
         return self._file
 
     def __getstate__(self) -> dict[str, Any]:
-        """An open file doesn't travel; the other process opens its own."""
+        """Returns the state without the open file; a copy opens its own."""
         return self.__dict__ | {"_file": None}
 
 
@@ -159,5 +156,5 @@ def _write_stderr(text: str) -> None:
     if sys.stderr is not None:
         try:  # contextlib.suppress takes as long as the write
             sys.stderr.write(text)
-        except (OSError, ValueError):  # a closed or broken stderr leaves nowhere to say so
+        except (OSError, ValueError):  # stderr is closed or broken
             return

@@ -1,4 +1,4 @@
-"""What a line of the log says: for people to read, or as JSON."""
+"""The two formats of a log record: text for people, and JSON."""
 
 import json
 import re
@@ -12,9 +12,9 @@ from dotflow.core.text import escape_surrogates
 from dotflow.core.types.status import TypeStatus
 
 LEVELS: Final = {"DEBUG": 10, "INFO": 20, "WARNING": 30, "ERROR": 40}
-INDENT: Final = "    "  # how a record's second line and those after it begin
+INDENT: Final = "    "  # of each line of a record but the first
 
-#: What a line of JSON has, in this order, whether it is about a task or not.
+#: The keys of a JSON record, in this order, whether it is about a task or not.
 FIELDS: Final = (
     "time",
     "level",
@@ -31,7 +31,7 @@ FIELDS: Final = (
     "message",
 )
 
-#: What would end a line, move a terminal's cursor, colour it, or turn the direction of what follows.
+#: Characters that end a line, move a terminal's cursor, colour text or change its direction.
 UNSAFE: Final = re.compile("[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 UNSAFE_IN_LINES: Final = re.compile(UNSAFE.pattern.replace("\x0a-\x1f", "\x0b-\x1f"))  # the same but for line ends
 MESSAGE_TEMPLATE: Final = (
@@ -39,16 +39,16 @@ MESSAGE_TEMPLATE: Final = (
 )
 FAILURES: Final = frozenset({TypeStatus.FAILED, TypeStatus.RETRY})
 
-RUN_ID_LENGTH: Final = 8  # characters of a run's id in a record for people: enough to tell the runs of a workflow apart
+RUN_ID_LENGTH: Final = 8  # characters of a run's id in text records
 
 
 class Format(NamedTuple):
-    """How records are written.
+    """The two functions that write a format.
 
     Attributes:
-        head: Makes what all records of a run have in common, from the workflow's id, the run's and the workflow's name.
-        record: Makes the record of a level, a task or none, a message and a head, with the end of its last line. An
-            empty head stands for that of a workflow without a name.
+        head: Returns the common part of a run's records, from the workflow's id, the run's id and the workflow's name.
+        record: Returns a record, with its line end, from a level, a task or None, a message and a head. An empty head
+            stands for that of a workflow without a name.
     """
 
     head: Callable[[str, str | None, str | None], str]
@@ -56,11 +56,11 @@ class Format(NamedTuple):
 
 
 _encode: Final = json.JSONEncoder().encode
-_cached_second: tuple[int, str] = (0, "")  # the last second that was put into words
+_cached_second: tuple[int, str] = (0, "")  # the last second that was formatted, and its text
 
 
 def escape_controls(text: str) -> str:
-    """One line of text that a terminal shows and does not obey: control characters become \\x1b and the like."""
+    """Returns text for one line of a terminal, with control characters written as \\x1b and the like."""
     if text.isprintable():  # nearly all are
         return text
     return UNSAFE.sub(_escape, text)
@@ -71,19 +71,19 @@ def _escape(match: re.Match[str]) -> str:
 
 
 def local_time() -> str:
-    """The local time in seconds."""
+    """Returns the local time, to the second."""
     return f"{clock.now().astimezone():%Y-%m-%d %H:%M:%S}"
 
 
 def simple_head(workflow_id: str, run_id: str | None, name: str | None = None) -> str:
-    """Which workflow and run it is, for people: `nightly (Load the prices) run 0f0c1a52`."""
+    """Returns the workflow and run for people: `nightly (Load the prices) run 0f0c1a52`."""
     suffix = f" ({name})" if name and name != workflow_id else ""
     run = f" run {run_id[:RUN_ID_LENGTH]}" if run_id else ""
     return escape_controls(f"{workflow_id}{suffix}{run}")
 
 
 def simple(level: str, task: Task | None, message: str, head: str = "") -> str:
-    """A record for people: a line that begins with when and how serious, and, indented, what else there is to say."""
+    """Returns a record for people: a line with time and level first, and further lines indented."""
     if task is None:
         return f"{_timestamp()} {level:7} {_indent(message.rstrip())}"
     head = head or simple_head(task.workflow_id, task.run_id)
@@ -103,13 +103,13 @@ def simple(level: str, task: Task | None, message: str, head: str = "") -> str:
 
 
 def json_head(workflow_id: str, run_id: str | None, name: str | None = None) -> str:
-    """The same for programs: three members of an object."""
+    """Returns the same for programs: three members of an object."""
     run, workflow_name = (None if text is None else quoted(text) for text in (run_id, name))
     return f'"workflow": {quoted(workflow_id)}, "name": {workflow_name or "null"}, "run": {run or "null"}'
 
 
 def as_json(level: str, task: Task | None, message: str, head: str = "") -> str:
-    """A record for programs: one object on one line, strict JSON in ASCII, with the same keys each time."""
+    """Returns a record for programs: one object on one line, strict JSON in ASCII, always with the same keys."""
     time = clock.now().isoformat(timespec="microseconds")
     if task is None:
         return MESSAGE_TEMPLATE.format(time, level, quoted(message))
@@ -140,7 +140,7 @@ def _indent(text: str) -> str:
 
 
 def _timestamp() -> str:
-    """The local time with milliseconds. Most lines fall into the second of the line before."""
+    """Returns the local time with milliseconds. Most records fall into the second of the one before."""
     global _cached_second
     now = clock.now()
     whole = int(now.timestamp())

@@ -1,4 +1,4 @@
-"""A file that several processes write lines to, and that begins anew when it is full."""
+"""A log file that several processes write to, and that is rotated when it is full."""
 
 import contextlib
 import os
@@ -11,15 +11,15 @@ from dotflow import clock
 
 try:
     import fcntl
-except ImportError:  # not POSIX: there an open file can't be renamed either, so the file just grows
+except ImportError:  # not POSIX: an open file can't be renamed there, so the file just grows
     fcntl = None  # type: ignore[assignment]
 
 APPEND: Final = os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
-CHECK_INTERVAL: Final = 0.01  # seconds; a look costs as much as the write
+CHECK_INTERVAL: Final = 0.01  # seconds between two checks of the path; a check costs as much as a write
 
 
 class _OpenFile:
-    """A file that is open until nobody uses it any more: a thread may still write when another one has moved on."""
+    """An open file. It is closed when it is collected, since a thread may still write to it after a rotation."""
 
     __slots__ = ("descriptor", "device", "inode", "is_plain")
 
@@ -34,24 +34,24 @@ class _OpenFile:
             close(self.descriptor)
 
     def is_at(self, status: os.stat_result) -> bool:
-        """Whether *found*, what a path leads to, is this file."""
+        """Returns whether a path of this status leads to this file."""
         return status.st_ino == self.inode and status.st_dev == self.device
 
 
 class RotatingFile:
-    """Appends lines to a file. A full one becomes `<path>.1`, the one that was there `<path>.2`, and so on.
+    """Appends lines to a file. A full file is renamed to `<path>.1`, `<path>.1` to `<path>.2`, and so on.
 
-    Threads, forked processes and processes that know nothing of each other may write to it and rotate it at the same
-    time: no line is lost, torn or written twice. That rests on four things. A line is one write to a file opened for
-    appending. Every 10 ms, before a line, the path is looked at: is it still the file that is open? After each
-    line, the file is: was it deleted? And who rotates holds a lock on the very file that is about to be renamed, and
-    renames it last. So a line that comes while somebody else rotates is in the older file.
+    Threads and processes, forked or not, may write and rotate at the same time: no line is lost, torn or written
+    twice. That rests on four rules. A line is one write to a file opened for appending. Every 10 ms, before a line,
+    the writer checks that the path still leads to the open file. After each line it checks that the file was not
+    deleted. A rotation locks the file that it is about to rename, and renames it last; lines written meanwhile are in
+    that file.
 
     Args:
-        path: The file. It is found again by its absolute path, whatever folder becomes the current one.
-        max_bytes: A line that would make the file longer goes into a new one; 0 for never.
+        path: The absolute path of the file.
+        max_bytes: The largest size of the file, in bytes; 0 for no limit.
         backups: How many older files are kept; with 0 a full file is deleted.
-        tell: Called once, with a sentence, when the file can't be rotated.
+        warn: Called once, with a message, when the file can't be rotated.
     """
 
     def __init__(self, path: str, max_bytes: int, backups: int, warn: Callable[[str], None]) -> None:
@@ -65,7 +65,7 @@ class RotatingFile:
         self._checked_at = -CHECK_INTERVAL
 
     def append(self, line: bytes) -> None:
-        """Writes a line. What the system raises goes through; what comes after that begins on a line of its own."""
+        """Writes a line. After an OSError, the next line begins on a line of its own."""
         file = self._current(len(line))
         if self._torn:
             line = b"\n" + line
@@ -77,12 +77,12 @@ class RotatingFile:
             self._torn = self._torn or _ends_torn(self._path)
             raise
         self._torn = False
-        if not file.is_plain:  # a device or a pipe has no length, and is there as long as it is open
+        if not file.is_plain:  # a device or a pipe has no size and can't be lost
             return
         status = os.fstat(file.descriptor)
         self._size = status.st_size
         if not status.st_nlink and self._is_gone(file):
-            os.write(self._open().descriptor, line)  # deleted before it was written: nobody will ever read it there
+            os.write(self._open().descriptor, line)  # the file was deleted before this write
 
     def _current(self, length: int) -> _OpenFile:
         file = self._file
@@ -104,21 +104,21 @@ class RotatingFile:
         except FileNotFoundError:
             os.makedirs(os.path.dirname(self._path), exist_ok=True)
             file = _OpenFile(self._path)
-        if self._file is None:  # in a file that was begun since, an end that is missing is just being written
+        if self._file is None:  # in a newer file, another process is writing the missing line end
             self._torn = _ends_torn(self._path)
         self._size = os.fstat(file.descriptor).st_size
         self._file = file
         return file
 
     def _write_rest(self, file: _OpenFile, rest: bytes) -> None:
-        """A full disk takes what still fits. The rest, or the reason, comes now."""
+        """Writes what a full disk did not take; raises the reason if it still does not."""
         self._torn = True
         while rest:
             rest = rest[os.write(file.descriptor, rest) :]
 
     def _is_gone(self, file: _OpenFile) -> bool:
         try:
-            return not file.is_at(os.stat(self._path))  # some file systems count no names: then it is still there
+            return not file.is_at(os.stat(self._path))  # on some file systems st_nlink is always 0
         except FileNotFoundError:
             return True
 
@@ -127,9 +127,9 @@ class RotatingFile:
             if stat.S_ISREG(os.lstat(self._path).st_mode):
                 self._rotate_locked(length)
             else:
-                self._max_bytes = 0  # a device, or a link that somebody set on purpose: it is theirs
+                self._max_bytes = 0  # a device, or a link that was set on purpose
         except FileNotFoundError:
-            return  # somebody deletes it all, just now
+            return  # it was deleted just now
         except OSError as error:
             self._max_bytes = 0
             self._warn(
@@ -137,8 +137,8 @@ class RotatingFile:
             )
 
     def _rotate_locked(self, length: int) -> None:
-        """Rotates, unless somebody else does or just did. Whoever finds the lock taken writes on into the full file."""
-        # Opened anew: a lock belongs to an opening, and forked processes share those that were there before.
+        """Rotates, unless another writer does or just did. While the lock is taken, the full file just grows."""
+        # Opened again: a lock belongs to an open file description, and forked processes share the earlier ones.
         descriptor = os.open(self._path, APPEND & ~os.O_CREAT)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -148,39 +148,39 @@ class RotatingFile:
         except BlockingIOError:
             return
         finally:
-            fcntl.flock(descriptor, fcntl.LOCK_UN)  # a process that was forked just now has a copy, which would keep it
+            fcntl.flock(descriptor, fcntl.LOCK_UN)  # a process forked meanwhile has a copy of the descriptor
             os.close(descriptor)
 
 
 def rotate(path: str, backups: int) -> None:
-    """Takes the file away from *path*. Each step leaves all files there, so that it may end between any two.
+    """Moves the file at *path* out of the way. No file is lost if the process is killed between two steps.
 
-    The files move up as far as the first number that is free, such as one that a killed process left free; only where
-    there is none, the oldest is given up.
+    The files move up to the first free number, such as one that a killed process left. Only if there is none, the
+    oldest file is replaced.
     """
     if not backups:
         os.unlink(path)
         return
     last = next((number for number in range(1, backups) if not os.path.lexists(f"{path}.{number}")), backups)
     for number in range(last, 1, -1):
-        with contextlib.suppress(FileNotFoundError):  # deleted by hand
+        with contextlib.suppress(FileNotFoundError):  # deleted meanwhile
             os.replace(f"{path}.{number - 1}", f"{path}.{number}")
     os.replace(path, f"{path}.1")
 
 
 def _ends_torn(path: str) -> bool:
-    """Whether the last line was cut off, when the disk was full or a machine lost its power."""
+    """Returns whether the last line has no end, as after a full disk or a power cut."""
     try:
         if not stat.S_ISREG(os.stat(path).st_mode):
             return False
         with open(path, "rb") as file:
             return all(_is_cut_off(file, seconds) for seconds in (0.0, *[0.005] * 20))
-    except OSError:  # we may write to it, and not read it
+    except OSError:  # it may be writable, but not readable
         return False
 
 
 def _is_cut_off(file: BinaryIO, seconds: float) -> bool:
-    """Whether the last line has no end after *wait* seconds: one that is just being written has none at first."""
+    """Returns whether the last line has no end after some seconds: one that is being written gets it meanwhile."""
     time.sleep(seconds)
     length = file.seek(0, os.SEEK_END)
     if length:

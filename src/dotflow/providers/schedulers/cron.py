@@ -1,4 +1,4 @@
-"""SchedulerCron: runs a workflow when a cron expression says so."""
+"""SchedulerCron: runs a workflow at the times of a cron expression."""
 
 import threading
 from datetime import UTC, datetime, timedelta
@@ -15,13 +15,13 @@ from dotflow.providers.schedulers.overlap import Decision, check_max_parallel, c
 from dotflow.providers.schedulers.runs import ScheduledRuns, report
 from dotflow.providers.schedulers.signals import ShutdownSignals
 
-#: Seconds. The monotonic clock, by which is waited, stands still in a suspend, and nobody tells of a wall clock that is
-#: set: only a look at it now and then shows that a moment has come early. A job is late by no more than this.
+#: Seconds between two checks of the wall clock during a wait, and so the longest delay after the clock was set or the
+#: machine slept. The wait itself uses the monotonic clock, which stops in a suspend.
 RECHECK: Final = 30.0
-#: Beyond this a wall clock that goes back was wrong before, and its time is taken as it is now; until this it is one
-#: that is put right by hand, and what has fired does not fire again. The three hours are those of Debian's cron.
+#: A wall clock that goes back by no more than this was corrected: past firings are not repeated. If it goes back by
+#: more, it was wrong before, and the schedule follows the new time. The three hours are those of Debian's cron.
 MAX_CORRECTION: Final = timedelta(hours=3)
-MAX_COUNTED: Final = 1000  # missed firings; nobody needs to know more exactly
+MAX_COUNTED: Final = 1000  # missed firings that a message counts
 
 
 class SchedulerCron(Scheduler):
@@ -30,13 +30,13 @@ class SchedulerCron(Scheduler):
     Args:
         cron: Five fields (minute, hour, day, month, weekday), six with seconds first, or "@hourly", "@daily",
             "@weekly", "@monthly", "@yearly".
-        overlap: When it fires while a run is active: "skip" drops the new run, "queue" keeps one until the run is over,
-            "parallel" runs them side by side.
+        overlap: A firing during a run: "skip" drops it, "queue" keeps one until the end of the run, "parallel" runs it
+            at the same time.
         timezone: The zone's name, such as "Europe/Berlin"; None for the machine's own, or that of the variable TZ.
-        max_parallel: How many runs there may be at once with "parallel"; beyond that they are dropped.
+        max_parallel: The largest number of active runs with "parallel"; further firings are dropped.
 
     Raises:
-        InvalidSchedule: cron or timezone means nothing, or the expression never fires.
+        InvalidSchedule: cron or timezone is not valid, or the expression never fires.
         InvalidArgument: overlap or max_parallel is not accepted.
         MissingExtra: CronSim is not installed.
     """
@@ -49,32 +49,32 @@ class SchedulerCron(Scheduler):
         self.timezone = timezone
         self.max_parallel: int = check_max_parallel(max_parallel)
         self._times = CronTimes(cron, timezone)
-        self._lock = threading.Lock()  # taken while it is running
+        self._lock = threading.Lock()  # held while a schedule is active
         self._wakeup = WakeupEvent()
         self._is_stopped = False
-        self._signals: ShutdownSignals | None = None  # while it is running
-        self._settled: datetime | None = None  # while a run is made here: until when all is settled
+        self._signals: ShutdownSignals | None = None  # while a schedule is active
+        self._decided: datetime | None = None  # during a run in this thread: until when firings are decided
 
     @property
     def is_ending(self) -> bool:
-        """Whether no other run begins: from `stop` or the first signal on, until `start` has returned."""
+        """Whether no further run begins: from `stop` or the first signal until `start` has returned."""
         signals = self._signals
         return signals is not None and (self._is_stopped or signals.count > 0)
 
     @property
     def has_queued(self) -> bool:
-        """Whether a run waits for the one that is active, and begins right after it: only with "queue"."""
-        settled = self._settled
-        if settled is None or self.overlap is not TypeOverlap.QUEUE or self.is_ending:
+        """Whether a queued run begins right after the active one: only with "queue"."""
+        decided = self._decided
+        if decided is None or self.overlap is not TypeOverlap.QUEUE or self.is_ending:
             return False
-        return self._times.after(settled) <= clock.now()
+        return self._times.after(decided) <= clock.now()
 
     def preview(self, count: int = 5, after: datetime | None = None) -> list[FireTime]:
-        """The next firings, each with a note where the clocks are set on that day.
+        """Returns the next firings, with a note on days with a clock change.
 
         Args:
-            count: How many; fewer are given where the calendar ends, with the year 9999.
-            after: Those later than this moment, which has a time zone; than now unless given.
+            count: How many. There are fewer at the end of the calendar, the year 9999.
+            after: The moment that they follow, with a time zone; now by default.
 
         Raises:
             InvalidArgument: One of them is not accepted.
@@ -88,18 +88,18 @@ class SchedulerCron(Scheduler):
     def start(self, workflow: Workflow, **kwargs: Any) -> None:
         """Runs the workflow when it is due, as `workflow.start(**kwargs)`; returns after `stop` or a signal.
 
-        With `resume=True` each firing finishes the last run, if that is unfinished, and otherwise begins a new one.
+        With `resume=True` each firing finishes the last run if it is unfinished, and begins a new one otherwise.
 
-        A run that raises is reported in the workflow's log, and the schedule goes on. With "skip" and "queue" runs are
-        made in the calling thread, with "parallel" each in a thread of its own.
+        A run that raises is reported in the workflow's log, and the schedule goes on. With "skip" and "queue" the
+        calling thread runs the workflow; with "parallel" each run has its own thread.
 
-        The first SIGINT or SIGTERM lets the running run end, and no other begins; the second stops it, and goes on to
-        whoever had the signal before. In a thread that is not the main one there is only `stop`.
+        After the first SIGINT or SIGTERM the active run ends and no other begins. The second stops the run and has its
+        earlier effect. Outside of the main thread only `stop` ends the schedule.
 
         Raises:
             UnknownArgument: `workflow.start` takes no such argument.
-            InvalidArgument: It does not take such a value.
-            AlreadyScheduled: It is running already.
+            InvalidArgument: `workflow.start` does not take such a value.
+            AlreadyScheduled: This scheduler is active already.
             KeyboardInterrupt: A second SIGINT came.
         """
         workflow.check_start(**kwargs)
@@ -118,7 +118,7 @@ class SchedulerCron(Scheduler):
                 finally:
                     runs.close()
         except KeyboardInterrupt:
-            if signals.count < 2:  # nobody's signal: a step, or a handler of the program's, meant it
+            if signals.count < 2:  # raised by a step or by a handler of the program
                 raise
         finally:
             self._signals = None
@@ -126,8 +126,10 @@ class SchedulerCron(Scheduler):
         signals.pass_on()
 
     def stop(self) -> None:
-        """Lets `start` return once the run that is active is over. Returns at once, and may be called from anywhere, a
-        step and a signal handler included; where nothing is running it does nothing."""
+        """Makes `start` return after the active run. It returns at once, and does nothing without a schedule.
+
+        It may be called from anywhere, including a step and a signal handler.
+        """
         self._is_stopped = True
         self._wake()
 
@@ -136,20 +138,23 @@ class SchedulerCron(Scheduler):
         self._wakeup.set()
 
     def _serve(self, runs: ScheduledRuns) -> None:
-        seen = clock.now()  # the latest that the wall clock has shown: until then all is settled
+        decided = clock.now()  # until when firings are decided: the latest time of the wall clock
         while not self.is_ending:
             now = clock.now()
-            if now < seen - MAX_CORRECTION:
-                report(runs.workflow, f"The wall clock went back by {seen - now}; the schedule goes by its new time.")
-                seen = now
-            due = self._times.after(seen)
+            if now < decided - MAX_CORRECTION:
+                report(
+                    runs.workflow,
+                    f"The wall clock went back by {decided - now}; the schedule follows the new time.",
+                )
+                decided = now
+            due = self._times.after(decided)
             seconds = (due.astimezone(UTC) - now).total_seconds()
             if seconds > 0:
-                seen = max(seen, now)
+                decided = max(decided, now)
                 clock.wait(self._wakeup.wait, seconds, self._wakeup.set, recheck=RECHECK)
                 continue
-            missed = self._times.between(seen, now, MAX_COUNTED) - 1
-            seen = now
+            missed = self._times.between(decided, now, MAX_COUNTED) - 1
+            decided = now
             if missed:
                 reason = "the machine slept, or its clock was set"
                 text = f"{_count(missed)} after {due} dropped, since they came due together with it: {reason}."
@@ -157,7 +162,7 @@ class SchedulerCron(Scheduler):
             if self.overlap is TypeOverlap.PARALLEL:
                 self._run_parallel(runs, due)
             else:
-                seen = self._run_here(runs, due, seen)
+                decided = self._run_here(runs, due, decided)
 
     def _run_parallel(self, runs: ScheduledRuns, due: datetime) -> None:
         active = runs.count()
@@ -167,30 +172,30 @@ class SchedulerCron(Scheduler):
             reason = f"since {active} are active (max_parallel={self.max_parallel})"
             report(runs.workflow, f"1 run of {due} dropped, {reason}.")
 
-    def _run_here(self, runs: ScheduledRuns, due: datetime, seen: datetime) -> datetime:
-        """Makes a run, then the one that was queued meanwhile, and so on; returns until when all is settled then.
+    def _run_here(self, runs: ScheduledRuns, due: datetime, decided: datetime) -> datetime:
+        """Runs the workflow, then the run that was queued meanwhile, and so on; returns until when firings are decided.
 
-        What came due while a run was active is looked at when it is over: nobody had to watch, and that is the same.
+        Firings during a run are decided after it, which has the same result as deciding them at once.
         """
         is_queued = True
         try:
             while is_queued and not self.is_ending:
-                self._settled = seen
+                self._decided = decided
                 try:
                     runs.run_here(due)
-                finally:  # a second signal ends the run by an exception
-                    self._settled = None
-                    due, seen, is_queued = self._settle(runs.workflow, seen)
+                finally:  # a second signal raises in the run
+                    self._decided = None
+                    due, decided, is_queued = self._settle(runs.workflow, decided)
         finally:
             if is_queued:
                 report(runs.workflow, f"1 run of {due} dropped, since the schedule ends.")
-        return seen
+        return decided
 
-    def _settle(self, workflow: Workflow, seen: datetime) -> tuple[datetime, datetime, bool]:
-        """After a run: the first firing since it began, until when all is settled, and whether it is queued."""
-        now = max(seen, clock.now())
-        came_due = self._times.between(seen, now, MAX_COUNTED)
-        due = self._times.after(seen)
+    def _settle(self, workflow: Workflow, decided: datetime) -> tuple[datetime, datetime, bool]:
+        """Decides the firings during a run. Returns the first, until when they are decided, and if it is queued."""
+        now = max(decided, clock.now())
+        came_due = self._times.between(decided, now, MAX_COUNTED)
+        due = self._times.after(decided)
         queued = int(came_due > 0 and self._decide(1, 0) is Decision.QUEUE)
         if dropped := came_due - queued:
             share = f"of {came_due} " if queued else ""

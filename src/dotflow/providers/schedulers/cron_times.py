@@ -1,4 +1,4 @@
-"""CronTimes: when a cron expression fires, in its zone."""
+"""CronTimes: the moments of a cron expression in a time zone."""
 
 import contextlib
 import re
@@ -23,7 +23,7 @@ SYNTAX: Final = (
     "Write five fields, 'minute hour day month weekday' ('30 2 * * *' is daily at 02:30), six with seconds first, or "
     f"one of {', '.join(ALIASES)}."
 )
-#: What each field takes, by what CronSim calls it in its errors.
+#: The name of a field in CronSim's errors -> its values.
 FIELDS: Final = {
     "second": "0 to 59",
     "minute": "0 to 59",
@@ -39,8 +39,8 @@ class FireTime:
     """One moment at which a schedule fires.
 
     Attributes:
-        at: When, in the schedule's zone.
-        note: What is unusual about that day: "the clocks go forward at 02:00 (to 03:00) this night"; else empty.
+        at: The moment, in the schedule's zone.
+        note: The clock change on that day, such as "the clocks go forward at 02:00 (to 03:00) this night"; or "".
     """
 
     at: datetime
@@ -50,17 +50,17 @@ class FireTime:
 class CronTimes:
     """The moments of a cron expression.
 
-    A job at fixed hours and minutes runs once on each of its days, as with Debian's cron: a time that the clocks leave
-    out is made up for right after the gap, one that they show twice is taken the first time. A job whose hour or minute
-    begins with a star goes by what has really passed. CronSim does this for five fields and clocks that are set by an
-    hour; with seconds first it would fire twice or never. So it is asked without a zone, and the zone comes in here.
+    As with Debian's cron, a job at fixed hours and minutes runs once on each of its days: a skipped time runs right
+    after the gap, a repeated time runs once. A job whose hour or minute begins with a star runs at equal intervals of
+    elapsed time. CronSim does that for five fields and clock changes of an hour; with seconds it would fire twice or
+    never. So it computes without a zone, and the zone is applied here.
 
     Args:
         cron: The expression.
         timezone: The zone's name; None for the machine's.
 
     Raises:
-        InvalidSchedule: One of them means nothing, or the expression never fires.
+        InvalidSchedule: One of them is not valid, or the expression never fires.
         MissingExtra: CronSim is not installed.
     """
 
@@ -82,10 +82,10 @@ class CronTimes:
         except self._cronsim_error as error:
             raise InvalidSchedule("cron", cron, _explain(str(error))) from None
         except StopIteration:
-            raise InvalidSchedule("cron", cron, f"no day is ever like that, so it would never fire. {SYNTAX}") from None
+            raise InvalidSchedule("cron", cron, f"it matches no calendar date. {SYNTAX}") from None
 
     def after(self, moment: datetime) -> datetime:
-        """The first moment later than that one."""
+        """Returns the first moment after another."""
         return self._after_fixed(moment) if self._is_fixed else self._after_elapsed(moment)
 
     def _after_fixed(self, moment: datetime) -> datetime:
@@ -93,7 +93,7 @@ class CronTimes:
             due: datetime = local.replace(tzinfo=self.zone)
             while not exists(due):
                 due = (due + timedelta(minutes=1)).replace(second=0)
-            if due.astimezone(UTC) > moment:  # after the clocks went back it may have been before
+            if due.astimezone(UTC) > moment:  # it may be earlier, after the clocks went back
                 return due
         raise StopIteration
 
@@ -105,21 +105,21 @@ class CronTimes:
             change = next_change(self.zone, since, due)
             if change is None:
                 return due.astimezone(self.zone)
-            # That was by clocks that are set before. From then on they show something else.
+            # The clocks change before that moment, so the search goes on with the new offset.
             moment, offset, since = change - SECOND, offset_at(change, self.zone), change
 
     def between(self, after: datetime, until: datetime, limit: int) -> int:
-        """How often it fires after one moment and until another; no more than *most* are counted."""
+        """Returns the number of firings after one moment and up to another, *limit* at most."""
         count, moment = 0, self.after(after)
         while moment.astimezone(UTC) <= until and count < limit:
             count, moment = count + 1, self.after(moment.astimezone(UTC))
         return count
 
     def firings(self, count: int, after: datetime) -> list[FireTime]:
-        """The next ones; fewer where the calendar ends, with the year 9999."""
+        """Returns the next firings; fewer at the end of the calendar, the year 9999."""
         times: list[FireTime] = []
         notes: dict[date, str] = {}
-        with contextlib.suppress(OverflowError):  # there is no later date
+        with contextlib.suppress(OverflowError):  # beyond the last date
             while len(times) < count:
                 at = self.after(after)
                 after = at.astimezone(UTC)
@@ -131,12 +131,12 @@ class CronTimes:
 
 def _checked_expression(cron: object) -> str:
     if not isinstance(cron, str):
-        raise InvalidSchedule("cron", cron, f"it is a text. {SYNTAX}")
+        raise InvalidSchedule("cron", cron, f"it is no text. {SYNTAX}")
     text = cron.strip()
     if text.startswith("@"):
         if text.lower() not in ALIASES:
             is_reboot = text.lower() == "@reboot"
-            reason = "nothing is known of the machine's start" if is_reboot else "there is no such alias"
+            reason = "the start of the machine is unknown" if is_reboot else "there is no such alias"
             raise InvalidSchedule("cron", cron, f"{reason}. {SYNTAX}")
         return ALIASES[text.lower()]
     if (count := len(text.split())) not in (5, 6):
@@ -145,9 +145,9 @@ def _checked_expression(cron: object) -> str:
 
 
 def _explain(error: str) -> str:
-    """CronSim says which field is wrong; what it would take instead is ours to say."""
+    """Returns CronSim's error, which names a field, with the values that the field takes."""
     match = re.fullmatch(r"Bad (.+)", error)
     name = match[1] if match else ""
     if name not in FIELDS:
         return f"{error}. {SYNTAX}"
-    return f"its {name} means nothing. It takes {FIELDS[name]}, in lists (1,2), ranges (1-5) and steps (*/5). {SYNTAX}"
+    return f"its {name} is not valid. It takes {FIELDS[name]}, in lists (1,2), ranges (1-5) and steps (*/5). {SYNTAX}"

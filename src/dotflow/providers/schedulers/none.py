@@ -8,11 +8,11 @@ from dotflow.errors import NoSchedule
 
 
 class SchedulerDefault(Scheduler):
-    """Stands where no schedule was configured, and says so: a schedule that never fires would be a mistake."""
+    """The scheduler of a workflow without a schedule. It raises, since a schedule that never fires is a mistake."""
 
     def start(self, workflow: Workflow, **kwargs: Any) -> None:
         """Raises NoSchedule."""
         raise NoSchedule
 
     def stop(self) -> None:
-        """There is nothing to stop."""
+        """Does nothing."""

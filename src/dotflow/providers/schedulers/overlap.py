@@ -1,4 +1,4 @@
-"""Overlap: what becomes of a firing while a run is active. It decides; the scheduler acts."""
+"""Whether a schedule runs, queues or drops a firing."""
 
 from enum import Enum, auto
 
@@ -15,13 +15,13 @@ class Decision(Enum):
 
 
 def decide(overlap: TypeOverlap, *, active: int, pending: int, max_parallel: int) -> Decision:
-    """What becomes of a firing.
+    """Returns what to do with a firing.
 
     Args:
         overlap: The rule.
-        active: How many runs go on.
-        pending: How many wait for one to end.
-        max_parallel: How many may go on side by side, where they may at all.
+        active: The number of active runs.
+        pending: The number of queued runs.
+        max_parallel: The largest number of active runs with PARALLEL.
     """
     if active < (max_parallel if overlap is TypeOverlap.PARALLEL else 1):
         return Decision.RUN
@@ -29,7 +29,7 @@ def decide(overlap: TypeOverlap, *, active: int, pending: int, max_parallel: int
 
 
 def check_overlap(overlap: object) -> TypeOverlap:
-    """The word for it as a TypeOverlap. Raises InvalidArgument."""
+    """Returns the value as a TypeOverlap. Raises InvalidArgument."""
     try:
         return TypeOverlap(overlap)  # type: ignore[arg-type]
     except ValueError:
@@ -39,7 +39,7 @@ def check_overlap(overlap: object) -> TypeOverlap:
 
 
 def check_max_parallel(max_parallel: object) -> int:
-    """A number of runs that makes sense. Raises InvalidArgument."""
+    """Returns the number of runs. Raises InvalidArgument."""
     if type(max_parallel) is not int or max_parallel < 1:
         raise InvalidArgument("max_parallel", max_parallel, "a whole number of runs from 1")
     return max_parallel

@@ -1,4 +1,4 @@
-"""ScheduledRuns: the runs of one schedule; in its own thread, or side by side."""
+"""The runs of one schedule, in its own thread or in parallel."""
 
 from collections.abc import Callable, Mapping
 from datetime import datetime
@@ -11,29 +11,29 @@ from dotflow.core.failure import Failure
 from dotflow.processes.wakeup import WakeupEvent
 from dotflow.providers.schedulers.signals import ShutdownSignals
 
-STOP_GRACE: Final = 5.0  # seconds that runs side by side have to end after they were cancelled; a run itself takes 1
+STOP_GRACE: Final = 5.0  # seconds for parallel runs to end after they were cancelled; a run takes 1
 
 
 def report(workflow: Workflow, message: str) -> None:
-    """Writes a line into the workflow's log; into Python's own logging, should that raise."""
+    """Writes a message to the workflow's log, or to Python's own logging if that raises."""
     log = workflow.config.log
     try:
         log.report(message)
-    except Exception as broken:  # somebody else's code, and the schedule goes on
+    except Exception as broken:  # from the user's log: the schedule goes on
         Log.report(log, f"{message}\nThe log's own report raised {type(broken).__name__}: {broken}")
 
 
 class ScheduledRuns:
-    """What is running. A run that raises is reported, and that is all.
+    """The active runs. A run that raises an Exception is reported, and the schedule goes on.
 
-    What is more than an error (sys.exit() in a callback, a KeyboardInterrupt that no signal raised) ends the schedule.
+    Another BaseException ends the schedule: sys.exit() in a callback, or a KeyboardInterrupt that no signal raised.
 
     Args:
-        workflow: What is run.
-        arguments: Those of its start().
-        farewell: Who hears of signals.
-        wakeup: What the schedule waits for.
-        ring: Rings it; called when a run beside others is over.
+        workflow: The workflow.
+        arguments: The arguments of its start().
+        signals: The signal handlers.
+        wakeup: The event that the schedule waits for.
+        wake: Sets it. Called at the end of a parallel run.
     """
 
     def __init__(
@@ -52,36 +52,35 @@ class ScheduledRuns:
         self._parallel: set[RunHandle] = set()
 
     def run_here(self, due: datetime) -> None:
-        """Makes a run here, and returns when it is over; one in the background is waited for.
+        """Runs the workflow in this thread, and waits for a background run.
 
-        In this thread, since in the main one a timeout can end a step in the middle of a wait. A second signal raises
-        KeyboardInterrupt in it.
+        In the main thread, a timeout can end a step during a wait. A second signal raises KeyboardInterrupt.
         """
         try:
             self._signals.interrupts = True
-            if self._signals.count < 2:  # else it came just before
+            if self._signals.count < 2:  # a second signal may have come just before
                 self.workflow.start(**self._arguments).wait()
-        except Exception as error:  # a border: the schedule goes on, whatever becomes of one run
+        except Exception as error:  # the schedule goes on
             self._report_error(due, error)
         finally:
             self._signals.interrupts = False
 
     def start(self, due: datetime) -> None:
-        """Starts a run beside those that go on."""
-        self._signals.parallel = len(self._parallel) + 1  # first: its steps may begin before launch returns
+        """Starts a parallel run."""
+        self._signals.parallel = len(self._parallel) + 1  # first: steps may begin before launch returns
         try:
             self._parallel.add(self.workflow.launch(self._wake, **self._arguments))
-        except Exception as error:  # a border: the schedule goes on, whatever becomes of one run
+        except Exception as error:  # the schedule goes on
             self._report_error(due, error)
 
     def count(self) -> int:
-        """How many go on beside each other. Raises what is more than an error, where it ended one of them."""
+        """Returns the number of parallel runs. Raises what ended one of them, unless it is an Exception."""
         for run in tuple(self._parallel):
             try:
                 is_over = run.wait(0)
-            except Exception:  # its own thread has reported it
+            except Exception:  # reported by its own thread
                 is_over = True
-            except BaseException:  # it is meant for whoever waits for the run
+            except BaseException:
                 self._parallel.discard(run)
                 raise
             if is_over:
@@ -90,7 +89,7 @@ class ScheduledRuns:
         return self._signals.parallel
 
     def close(self) -> None:
-        """Waits for what goes on; a second signal ends it."""
+        """Waits for the parallel runs. A second signal stops them."""
         try:
             while self.count() and self._signals.count < 2:
                 clock.wait(self._wakeup.wait, None, self._wakeup.set)
@@ -104,8 +103,8 @@ class ScheduledRuns:
         while (remaining := self.count()) and (seconds := deadline - clock.ticks()) > 0:
             self._wakeup.wait(seconds)
         if remaining:
-            report(self.workflow, f"{remaining} runs did not end within {STOP_GRACE:g} s, and were left behind.")
+            report(self.workflow, f"{remaining} runs did not end within {STOP_GRACE:g} s and were abandoned.")
 
     def _report_error(self, due: datetime, error: Exception) -> None:
         traceback = Failure.of(error).traceback
-        report(self.workflow, f"The run of {due} ended by an error, and the schedule goes on:\n{traceback}")
+        report(self.workflow, f"The run of {due} raised an error, and the schedule goes on:\n{traceback}")

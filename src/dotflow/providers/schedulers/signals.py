@@ -1,4 +1,4 @@
-"""ShutdownSignals: SIGINT and SIGTERM while a schedule goes on. The first lets it end, the second ends it."""
+"""SIGINT and SIGTERM during a schedule: the first lets the active run end, the second stops it."""
 
 import contextlib
 import os
@@ -11,25 +11,25 @@ from typing import Any, Final
 
 SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 
-#: What a person who has just pressed Ctrl-C is told, where a run is going on.
-NOTICE: Final = b"dotflow: the schedule ends when the run that is going on is over; once more stops that, too.\n"
+#: Written after the first signal, if a run is active.
+NOTICE: Final = b"dotflow: the schedule ends after the active run. Press Ctrl-C again to stop that run.\n"
 
 
 class ShutdownSignals(contextlib.AbstractContextManager["ShutdownSignals"]):
-    """Takes the two signals over, within; only in the main thread, since Python brings them nowhere else.
+    """A context that handles the two signals. It needs the main thread, the only one in which Python handles signals.
 
-    A handler is called in the middle of whatever the main thread does, which may be holding a lock: so it only sets
-    plain attributes, wakes and writes by single calls into C, and raises where that is wanted. A signal that the
-    program ignores or that is handled outside of Python stays as it is.
+    A handler interrupts the main thread, which may be holding a lock. So it only sets attributes, wakes and writes by
+    single calls into C, and raises on request. A signal that the program ignores, or handles outside of Python, stays
+    as it is.
 
     Args:
-        wake: Makes the schedule look. Called in the handler.
+        wake: Wakes the schedule. Called in the handler.
 
     Attributes:
-        count: How many have come.
-        last: Which one came last.
-        interrupts: Whether the second raises KeyboardInterrupt right where the main thread is: in the run.
-        beside: How many runs go on in other threads.
+        count: How many signals have come.
+        last: The last one.
+        interrupts: Whether the second signal raises KeyboardInterrupt in the main thread, which runs the workflow.
+        parallel: How many runs are active in other threads.
     """
 
     def __init__(self, wake: Callable[[], None]) -> None:
@@ -58,21 +58,19 @@ class ShutdownSignals(contextlib.AbstractContextManager["ShutdownSignals"]):
         if previous in (None, signal.SIG_IGN):
             return
         self._previous[signum] = previous
-        self._restore.callback(
-            signal.signal, signum, previous
-        )  # first: an interrupt may come right after the next line
+        self._restore.callback(signal.signal, signum, previous)  # first: Ctrl-C may come right after the next line
         signal.signal(signum, self._handle)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.interrupts = False
-        self._restore.close()  # each of them, whatever interrupts the one before
+        self._restore.close()  # each callback, even if a signal interrupts one
 
     def pass_on(self) -> None:
-        """After the end: the second signal means what it would have meant without a schedule.
+        """Gives the second signal, after the schedule's end, the effect that it has without a schedule.
 
-        Raises KeyboardInterrupt after SIGINT. After SIGTERM the process ends by it, or the program's handler is called.
+        Raises KeyboardInterrupt after SIGINT. SIGTERM ends the process or calls the program's handler.
         """
         if self.count < 2:
             return
@@ -81,7 +79,7 @@ class ShutdownSignals(contextlib.AbstractContextManager["ShutdownSignals"]):
         signal.raise_signal(self.last)
 
     def _handle(self, signum: int, frame: FrameType | None) -> None:
-        if os.getpid() != self._process:  # a child that a step has forked: it is not the schedule's to keep alive
+        if os.getpid() != self._process:  # a child that a step has forked
             signal.signal(signum, self._previous[signum])
             signal.raise_signal(signum)
             return
@@ -89,15 +87,15 @@ class ShutdownSignals(contextlib.AbstractContextManager["ShutdownSignals"]):
         self.last = signum
         self._wake()
         if self.count == 1 and (self.interrupts or self.parallel) and self._stderr is not None:
-            with contextlib.suppress(OSError):  # nobody reads it
+            with contextlib.suppress(OSError):  # stderr is closed
                 os.write(self._stderr, NOTICE)
         if self.count > 1 and self.interrupts:
             raise KeyboardInterrupt
 
 
 def _descriptor_of_stderr() -> int | None:
-    """Asked beforehand: a handler may come into the middle of a write to sys.stderr, and has to write beside it."""
+    """Returns the descriptor, since a handler may interrupt a write to sys.stderr and can't use the object."""
     try:
         return None if sys.stderr is None else sys.stderr.fileno()
-    except (AttributeError, OSError, ValueError):  # it is no file, or closed
+    except (AttributeError, OSError, ValueError):  # it is closed, or no file
         return None

@@ -1,4 +1,4 @@
-"""Time zones: by name, or the machine's own; and when their clocks are set."""
+"""Time zones, by name or the machine's own, and their clock changes."""
 
 import difflib
 import zoneinfo
@@ -10,29 +10,25 @@ from dotflow.errors import InvalidSchedule
 
 HOUR: Final = timedelta(hours=1)
 SECOND: Final = timedelta(seconds=1)
-STEP: Final = 12 * HOUR  # no zone sets its clocks twice in so short a time
+STEP: Final = 12 * HOUR  # no zone changes its clocks twice within this time
 
 
 class LocalZone(tzinfo):
-    """The machine's zone, as the C library knows it: the variable TZ, else what the system is set to.
+    """The machine's zone: the variable TZ, or the system's setting.
 
-    A datetime's own `astimezone()` gives the offset of one moment only; a schedule needs that of any.
+    A datetime's own `astimezone()` has the offset of one moment only; a schedule needs that of any.
     """
 
     def utcoffset(self, moment: datetime | None) -> timedelta | None:
-        """As tzinfo says."""
         return None if moment is None else moment.replace(tzinfo=None).astimezone().utcoffset()
 
     def dst(self, moment: datetime | None) -> timedelta | None:
-        """As tzinfo says: the system tells no more than the offset."""
-        return None
+        return None  # unknown
 
     def tzname(self, moment: datetime | None) -> str | None:
-        """As tzinfo says."""
         return None if moment is None else moment.replace(tzinfo=None).astimezone().tzname()
 
     def fromutc(self, moment: datetime) -> datetime:
-        """As tzinfo says."""
         local = moment.replace(tzinfo=UTC).astimezone()
         first = local.replace(tzinfo=self, fold=0)
         return first if first.utcoffset() == local.utcoffset() else first.replace(fold=1)
@@ -42,14 +38,14 @@ class LocalZone(tzinfo):
 
 
 def find_zone(name: object) -> tzinfo:
-    """The zone of that name; the machine's own for None. Raises InvalidSchedule."""
+    """Returns the zone of that name; the machine's own for None. Raises InvalidSchedule."""
     if name is None:
         return LocalZone()
     if not isinstance(name, str):
-        raise InvalidSchedule("timezone", name, "it is the name of a time zone, such as 'Europe/Berlin', or None.")
+        raise InvalidSchedule("timezone", name, "Pass the name of a time zone, such as 'Europe/Berlin', or None.")
     try:
         return zoneinfo.ZoneInfo(name)
-    except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError):  # by the name: unknown, no name at all, a folder
+    except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError):  # unknown, not a name at all, a folder
         raise InvalidSchedule("timezone", name, _hint(name)) from None
 
 
@@ -69,12 +65,12 @@ def _hint(name: str) -> str:
 
 
 def exists(moment: datetime) -> bool:
-    """Whether the clocks of its zone ever show it."""
+    """Returns whether the clocks of its zone ever show a moment."""
     return moment.replace(fold=0) == moment.astimezone(UTC).astimezone(moment.tzinfo).replace(fold=0)
 
 
 class Change(NamedTuple):
-    """The clocks of a zone are set: `shown` is what they would show, `instead` what they show."""
+    """A clock change, as local times: `before` is replaced by `after`."""
 
     before: datetime
     after: datetime
@@ -86,7 +82,7 @@ class Change(NamedTuple):
 
 
 def changes_on_day_of(moment: datetime) -> Iterator[Change]:
-    """What happens to the clocks on the day, in its own zone, that the moment is in."""
+    """Yields the clock changes of a moment's day in its own zone."""
     zone = moment.tzinfo
     assert zone is not None
     midnight = moment.replace(hour=0, minute=0, second=0, microsecond=0, fold=0).astimezone(UTC)
@@ -99,7 +95,7 @@ def changes_on_day_of(moment: datetime) -> Iterator[Change]:
 
 
 def next_change(zone: tzinfo, start: datetime, end: datetime) -> datetime | None:
-    """The first moment, later than the one and not later than the other, from which on the offset is another."""
+    """Returns the first moment after *start* and up to *end* with another offset than *start*."""
     offset = offset_at(start, zone)
     while start < end:
         later = min(start + STEP, end)
@@ -113,7 +109,7 @@ def next_change(zone: tzinfo, start: datetime, end: datetime) -> datetime | None
 
 
 def offset_at(moment: datetime, zone: tzinfo) -> timedelta:
-    """How far the zone's clocks are ahead of UTC."""
+    """Returns how far the zone's clocks are ahead of UTC."""
     return moment.astimezone(zone).utcoffset() or timedelta(0)
 
 

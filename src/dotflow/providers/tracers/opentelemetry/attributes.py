@@ -1,7 +1,7 @@
-"""The names of what spans and metrics tell, and how values become theirs.
+"""The attributes of spans and metrics.
 
-`exception.*` and `error.type` are OpenTelemetry's own, from its semantic conventions
-(opentelemetry.io/docs/specs/semconv/registry/attributes); for workflows it has none, so the others are dotflow's.
+`exception.*` and `error.type` are from OpenTelemetry's semantic conventions
+(opentelemetry.io/docs/specs/semconv/registry/attributes); it has none for workflows, so the others are dotflow's.
 """
 
 from datetime import UTC, datetime
@@ -26,19 +26,19 @@ TASKS_FAILED: Final = "dotflow.tasks.failed"
 TASKS_RESTORED: Final = "dotflow.tasks.restored"
 ERROR_TYPE: Final = "error.type"
 
-OTHER_ERROR: Final = "_OTHER"  # what error.type says where there is no type
+OTHER_ERROR: Final = "_OTHER"  # the error.type without a known type
 
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def nanoseconds(at: datetime) -> int:
-    """A moment as spans count it: nanoseconds since 1970. In whole numbers, since a float would lose the last three."""
+    """Returns a moment in nanoseconds since 1970, in integers, since a float would lose the last three digits."""
     elapsed = at - EPOCH
     return ((elapsed.days * 86_400 + elapsed.seconds) * 1_000_000 + elapsed.microseconds) * 1_000
 
 
 def exception_attributes(failure: Failure) -> dict[str, str]:
-    """A failure as the attributes of an `exception` event."""
+    """Returns a failure as the attributes of an `exception` event."""
     attributes = {"exception.type": failure.exception, "exception.message": failure.message}
     if failure.traceback:
         attributes["exception.stacktrace"] = failure.traceback

@@ -1,7 +1,7 @@
-"""What is counted and timed of runs and attempts.
+"""The metrics of runs and attempts.
 
-Attributes are of few values: the workflow's name where it has one, the step, how it ended. An id never is one of them,
-since each new value is a new time series.
+Attributes have few values: the workflow's name if it has one, the step, the status. No id is among them, since each
+new value is a new time series.
 """
 
 from typing import Final
@@ -14,15 +14,15 @@ from dotflow.core.text import escape_surrogates
 from dotflow.core.types.status import TypeStatus
 from dotflow.providers.tracers.opentelemetry.attributes import ERROR_TYPE, STATUS, STEP, WORKFLOW_NAME
 
-#: Seconds. The SDK's own are meant for milliseconds: nearly every step would be in the first.
+#: Seconds. The SDK's own buckets are meant for milliseconds: nearly every step would be in the first.
 BUCKETS: Final = (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0, 3_600.0, 14_400.0)
 
 
 class Instruments:
-    """Made once for each tracer, and shared by all its runs.
+    """The instruments of a tracer, shared by all its runs.
 
     Args:
-        meter: Makes them.
+        meter: Makes the instruments.
     """
 
     def __init__(self, meter: Meter) -> None:
@@ -38,7 +38,7 @@ class Instruments:
 
 
 class RunMetrics:
-    """What one run adds to them.
+    """The metrics of one run.
 
     Args:
         instruments: The instruments.
@@ -50,13 +50,13 @@ class RunMetrics:
         self._attributes: dict[str, str] = {} if name is None else {WORKFLOW_NAME: escape_surrogates(name)}
 
     def run(self, status: TypeStatus, seconds: float, error: str | None, context: Context) -> None:
-        """A run has ended; *context* is where its span is found, for exemplars."""
+        """Records the end of a run. *context* has its span, for exemplars."""
         attributes = self._attributes | {STATUS: status.value} | ({} if error is None else {ERROR_TYPE: error})
         self._instruments.runs.add(1, attributes, context)
         self._instruments.run_seconds.record(seconds, attributes, context)
 
     def attempt(self, step: str, status: TypeStatus, seconds: float, failure: Failure | None, context: Context) -> None:
-        """An attempt has ended."""
+        """Records the end of an attempt."""
         attributes = self._attributes | {STEP: step, STATUS: status.value}
         if failure is not None:
             attributes[ERROR_TYPE] = escape_surrogates(failure.exception)
@@ -64,5 +64,5 @@ class RunMetrics:
         self._instruments.attempt_seconds.record(seconds, attributes, context)
 
     def retry(self, step: str, context: Context) -> None:
-        """There will be another attempt."""
+        """Records that there will be another attempt."""
         self._instruments.retries.add(1, self._attributes | {STEP: step}, context)

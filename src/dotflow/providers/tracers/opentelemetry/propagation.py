@@ -1,7 +1,6 @@
-"""How the place of an attempt in its trace travels to where its step runs, and is taken there.
+"""Trace context for the process in which a step runs, as W3C traceparent and baggage.
 
-As W3C traceparent and baggage, whatever propagator the program has chosen for its own messages: both ends are ours,
-and a worker process need not be set up for it.
+The program's own propagator has no influence: both ends are dotflow's, and a worker process needs no configuration.
 """
 
 from collections.abc import Callable, Mapping
@@ -20,7 +19,7 @@ _PROPAGATORS: Final = TraceContextTextMapPropagator(), W3CBaggagePropagator()
 
 
 def make_carrier(context: Context) -> Carrier | None:
-    """What makes *context* current elsewhere; None where there is nothing in it."""
+    """Returns a carrier that makes *context* current elsewhere; None for an empty context."""
     headers: dict[str, str] = {}
     for propagator in _PROPAGATORS:
         propagator.inject(headers, context)
@@ -28,7 +27,7 @@ def make_carrier(context: Context) -> Carrier | None:
 
 
 def enter(headers: Mapping[str, str]) -> Callable[[], None]:
-    """Makes the place that *headers* name the current one; returns what puts back the one before."""
+    """Makes the context in *headers* current; returns a function that restores the one before."""
     context = get_current()
     for propagator in _PROPAGATORS:
         context = propagator.extract(headers, context)

@@ -1,4 +1,4 @@
-"""One run as spans: the run's own, and below it one for each attempt."""
+"""The spans of one run: its own, and a child for each attempt."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, Final
@@ -31,7 +31,7 @@ COMPLETED, RETRY, FAILED = TypeStatus.COMPLETED, TypeStatus.RETRY, TypeStatus.FA
 
 
 class _Attempt:
-    """An attempt while it goes on. Its end is its beginning and what the monotonic clock says has passed."""
+    """An attempt that has not ended. Its end is its start plus the time on the monotonic clock."""
 
     __slots__ = ("began", "context", "span", "start")
 
@@ -43,15 +43,12 @@ class _Attempt:
 
 
 class RunSpans:
-    """The spans of one run, which begins with it.
-
-    Its parent is the span that is current now. No value and no context of a step is looked at: what is told are names,
-    numbers and, of failures, what the exception says.
+    """The spans of one run. The parent is the span that is current now.
 
     Args:
-        tracer: Makes spans.
-        instruments: What is counted.
-        started: The beginning.
+        tracer: Makes the spans.
+        instruments: The instruments of the tracer.
+        started: The event that the run has started.
     """
 
     def __init__(self, tracer: Tracer, instruments: Instruments, started: RunStarted) -> None:
@@ -63,7 +60,7 @@ class RunSpans:
             self._ids[keys.WORKFLOW_NAME] = escape_surrogates(started.name)
         self._start = nanoseconds(started.at)
         self._began = clock.monotonic()
-        # No id in the name: those who group by name, as most tools do, would find each run on its own.
+        # No id in the name: most tools group spans by name.
         self._span = tracer.start_span(
             f"dotflow.run {escape_surrogates(started.name)}" if started.name else "dotflow.run",
             attributes={**self._ids, keys.TASKS: started.tasks},
@@ -71,16 +68,16 @@ class RunSpans:
         )
         self._context = set_span_in_context(self._span)
         self._attempts: dict[int, _Attempt] = {}
-        self._failed_attempts: dict[int, SpanContext] = {}  # the attempts that failed, for those which repeat them
+        self._failed_attempts: dict[int, SpanContext] = {}  # of each task, for the link from its next attempt
         self._counts = {keys.TASKS_COMPLETED: 0, keys.TASKS_FAILED: 0, keys.TASKS_RESTORED: 0}
         self._first_failure: tuple[str, Failure] | None = None
 
     def follow(self, event: Event) -> None:
-        """Makes of an event what it means."""
+        """Handles an event."""
         _HANDLERS[event.__class__](self, event)
 
     def carrier(self, task_id: int) -> Carrier | None:
-        """What takes the attempt's place in the trace to where its step runs."""
+        """Returns the trace context of the task's attempt."""
         attempt = self._attempts.get(task_id)
         return None if attempt is None else make_carrier(attempt.context)
 
@@ -105,7 +102,7 @@ class RunSpans:
         self._attempts[event.task_id] = _Attempt(span, set_span_in_context(span, self._context), start, event.tick)
 
     def _repeat_action(self, event: AttemptRepeated) -> None:
-        """An action of a class was repeated. When, is not known any more: it is told at the end of the attempt."""
+        """Records a repeated action of a class. Its time is unknown, since it is reported at the attempt's end."""
         attempt = self._attempts[event.task_id]
         if attempt.span.is_recording():
             end = attempt.start + _to_nanoseconds(clock.monotonic() - attempt.began)
@@ -155,9 +152,9 @@ class RunSpans:
 
     def _end_run(self, event: RunEnded) -> None:
         seconds = clock.monotonic() - self._began
-        # The wall clock may have been set back, or the machine been asleep: neither ends it before what it holds.
+        # The wall clock may have been set back: the run does not end before its attempts.
         end = max(nanoseconds(event.at), self._start + _to_nanoseconds(seconds))
-        while self._attempts:  # none, unless the tracer itself has failed on the way
+        while self._attempts:  # only after a failure of the tracer
             self._attempts.popitem()[1].span.end(end)
         error = None
         if event.status is not COMPLETED:
@@ -180,7 +177,7 @@ def _set_failed(span: Span, error: str, description: str) -> None:
 
 def _description(failed: tuple[str, Failure] | None) -> str:
     if failed is None:
-        return "it was stopped before all of its tasks had ended"
+        return "the run was stopped before all of its tasks had ended"
     name, failure = failed
     return f"step '{name}' failed: {failure.exception}: {failure.message}"
 

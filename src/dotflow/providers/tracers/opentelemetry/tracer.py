@@ -1,4 +1,4 @@
-"""TracerOpenTelemetry: runs and attempts as OpenTelemetry's spans and metrics."""
+"""TracerOpenTelemetry: runs and attempts as OpenTelemetry spans and metrics."""
 
 from typing import TYPE_CHECKING, Any, Final
 
@@ -15,18 +15,17 @@ SCOPE: Final = "dotflow"
 
 
 class TracerOpenTelemetry(Tracer):
-    """Makes a span of each run and, below it, of each attempt, and counts and times both.
+    """Makes a span of each run and a child span of each attempt; counts and times both.
 
-    The span of a run belongs below the one that is current where `start()` is called. Where the step runs, be it in
-    another process, the span of its attempt is the current one, so that the step's own spans belong below it. Needs
-    `pip install 'dotflow[otel]'`, which is OpenTelemetry's API only: where spans and metrics go, is set up in
-    OpenTelemetry's SDK, as everywhere.
+    The span of a run is a child of the span that is current in `start()`. Where a step runs, in another process too,
+    the span of its attempt is current, so the step's own spans are children of it. Needs `pip install 'dotflow[otel]'`,
+    which is OpenTelemetry's API only; the program configures OpenTelemetry's SDK.
 
-    No value and no context of a step gets into a span or a metric; what an exception says does.
+    Spans and metrics hold no value and no context of a step, but the messages of its exceptions.
 
     Args:
-        tracer_provider: Makes the spans; OpenTelemetry's global one unless given.
-        meter_provider: Makes the metrics; OpenTelemetry's global one unless given.
+        tracer_provider: Makes the spans; OpenTelemetry's global one by default.
+        meter_provider: Makes the metrics; OpenTelemetry's global one by default.
 
     Raises:
         MissingExtra: OpenTelemetry's API is not installed.
@@ -49,12 +48,11 @@ class TracerOpenTelemetry(Tracer):
         self._runs: dict[str, run_spans.RunSpans] = {}
 
     def trace(self, run_id: str, event: Event) -> None:
-        """As Tracer says. Several runs may go on at once."""
         if isinstance(event, RunStarted):
             self._runs[run_id] = self._run_spans(self._tracer, self._instruments, event)
             return
         run = self._runs.pop(run_id, None) if isinstance(event, RunEnded) else self._runs.get(run_id)
-        if run is not None:  # without its beginning, which was reported, there is nothing to follow
+        if run is not None:  # without its RunStarted, whose failure was reported, there is no run
             run.follow(event)
 
     def carrier(self, run_id: str, task_id: int) -> Carrier | None:
@@ -62,5 +60,5 @@ class TracerOpenTelemetry(Tracer):
         return None if run is None else run.carrier(task_id)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """A copy in another process uses the providers of that process, unless its own can travel."""
+        """Makes a copy in another process use the providers of that process, unless its own can be pickled."""
         return TracerOpenTelemetry, self._providers
