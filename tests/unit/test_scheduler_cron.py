@@ -1,4 +1,4 @@
-"""SchedulerCron: its arguments, and what becomes of a firing while a run is active."""
+"""SchedulerCron: its arguments and its preview."""
 
 import sys
 from datetime import UTC, datetime
@@ -10,27 +10,6 @@ from dotflow import DotFlow
 from dotflow.core.types import TypeOverlap
 from dotflow.errors import InvalidArgument, NoSchedule
 from dotflow.providers import SchedulerCron
-from dotflow.providers.schedulers.overlap import Decision, decide
-
-RUN, QUEUE, DROP = Decision.RUN, Decision.QUEUE, Decision.DROP
-
-
-@pytest.mark.parametrize(
-    ("overlap", "active", "pending", "decision"),
-    [
-        ("skip", 0, 0, RUN),
-        ("skip", 1, 0, DROP),
-        ("queue", 0, 0, RUN),
-        ("queue", 1, 0, QUEUE),
-        ("queue", 1, 1, DROP),
-        ("parallel", 0, 0, RUN),
-        ("parallel", 2, 0, RUN),
-        ("parallel", 3, 0, DROP),
-    ],
-)
-def test_what_becomes_of_a_firing(overlap: str, active: int, pending: int, decision: Decision) -> None:
-    """skip drops it while one is active, queue keeps one, parallel starts up to max_parallel (3 here)."""
-    assert decide(TypeOverlap(overlap), active=active, pending=pending, max_parallel=3) is decision
 
 
 @pytest.mark.parametrize(

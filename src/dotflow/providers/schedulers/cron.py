@@ -11,7 +11,6 @@ from dotflow.core.types.overlap import TypeOverlap
 from dotflow.errors import AlreadyScheduled, InvalidArgument
 from dotflow.processes.wakeup import WakeupEvent
 from dotflow.providers.schedulers.cron_times import CronTimes, FireTime
-from dotflow.providers.schedulers.overlap import Decision, check_max_parallel, check_overlap, decide
 from dotflow.providers.schedulers.runs import ScheduledRuns, report
 from dotflow.providers.schedulers.signals import ShutdownSignals
 
@@ -45,9 +44,11 @@ class SchedulerCron(Scheduler):
         self, cron: str, overlap: str | TypeOverlap = "skip", timezone: str | None = None, max_parallel: int = 10
     ) -> None:
         self.cron = cron
-        self.overlap: TypeOverlap = check_overlap(overlap)
+        self.overlap: TypeOverlap = _checked_overlap(overlap)
         self.timezone = timezone
-        self.max_parallel: int = check_max_parallel(max_parallel)
+        if type(max_parallel) is not int or max_parallel < 1:
+            raise InvalidArgument("max_parallel", max_parallel, "a whole number of runs from 1")
+        self.max_parallel: int = max_parallel
         self._times = CronTimes(cron, timezone)
         self._lock = threading.Lock()  # held while a schedule is active
         self._wakeup = WakeupEvent()
@@ -166,7 +167,7 @@ class SchedulerCron(Scheduler):
 
     def _run_parallel(self, runs: ScheduledRuns, due: datetime) -> None:
         active = runs.count()
-        if self._decide(active, 0) is Decision.RUN:
+        if active < self.max_parallel:
             runs.start(due)
         else:
             reason = f"since {active} are active (max_parallel={self.max_parallel})"
@@ -196,19 +197,24 @@ class SchedulerCron(Scheduler):
         now = max(decided, clock.now())
         came_due = self._times.between(decided, now, MAX_COUNTED)
         due = self._times.after(decided)
-        queued = int(came_due > 0 and self._decide(1, 0) is Decision.QUEUE)
+        queued = int(came_due > 0 and self.overlap is TypeOverlap.QUEUE)
         if dropped := came_due - queued:
             share = f"of {came_due} " if queued else ""
             reason = f"since one was active (overlap={self.overlap})"
             report(workflow, f"{_count(dropped)} {share}from {due} on dropped, {reason}.")
         return due, now, bool(queued)
 
-    def _decide(self, active: int, pending: int) -> Decision:
-        return decide(self.overlap, active=active, pending=pending, max_parallel=self.max_parallel)
-
     def __repr__(self) -> str:
         zone = "" if self.timezone is None else f", timezone={self.timezone!r}"
         return f"SchedulerCron({self.cron!r}, overlap={str(self.overlap)!r}{zone})"
+
+
+def _checked_overlap(overlap: object) -> TypeOverlap:
+    try:
+        return TypeOverlap(overlap)  # type: ignore[arg-type]
+    except ValueError:
+        accepted = f"one of {', '.join(repr(str(value)) for value in TypeOverlap)}"
+        raise InvalidArgument("overlap", overlap, accepted) from None
 
 
 def _count(runs: int) -> str:
