@@ -1,4 +1,4 @@
-"""What optional dependencies need: a client per process, made on first use, and the error for a missing extra."""
+"""Optional dependencies: a client per process, made on first use, and the error for a missing extra."""
 
 import os
 import threading

@@ -24,8 +24,8 @@ class LogDefault(Log):
     """Writes a record for each change of a task's status. It opens nothing before the first record.
 
     Several processes may write to the same file; each one notices that the file was rotated or deleted. A file that
-    can't be written, or a full disk, is one warning on stderr, and the run goes on. When writing works again, the
-    log says how many records are missing.
+    can't be written, or a full disk, is one warning on stderr, and the run goes on. When writing works again, a
+    record has the number of missing records.
 
     Args:
         level: The lowest level that is written: "DEBUG", "INFO", "WARNING", "ERROR"; "OFF" for nothing.

@@ -47,8 +47,8 @@ def suppressed_logs() -> Iterator[list[str]]:
 def http_status_in(messages: list[str]) -> str:
     """Returns the last HTTP status in the messages, which is no secret; "" if there is none."""
     for line in reversed(messages):
-        if found := _STATUS.search(line):
-            return found[1]
+        if match := _STATUS.search(line):
+            return match[1]
     return ""
 
 

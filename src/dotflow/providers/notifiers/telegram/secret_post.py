@@ -1,7 +1,7 @@
 """One POST to a URL whose path is a secret: within a time limit, and without the path in any log, error or traceback.
 
-`http.client` logs nothing, but prints requests where a program has set its debuglevel: connections here ignore that.
-An exception holds its frames, and these hold the path: `post` returns what went wrong instead of raising it.
+`http.client` logs nothing. It prints requests if a program has set its debuglevel; connections here ignore that.
+The frames of an exception hold the path, so `post` returns the reason of a failure instead of raising it.
 """
 
 import base64
@@ -52,7 +52,7 @@ class SecretAddress:
         """Sends a document as JSON. Redirects are not followed: they could lead the secret elsewhere.
 
         Returns:
-            The response; where there is none the reason, which names no address.
+            The response; without one the reason, which names no address.
         """
         idle = self._idle.get(partial(deque, maxlen=1))
         try:
@@ -104,7 +104,7 @@ class _Connection(HTTPConnection):
 
     debuglevel = 0
     deadline = 0.0
-    proxy_headers: dict[str, str] | None = None  # where requests themselves go to a proxy
+    proxy_headers: dict[str, str] | None = None  # for requests that go to a proxy themselves
 
     def response_class(self, sock: socket.socket, **kwargs: Any) -> HTTPResponse:  # type: ignore[override]
         response = HTTPResponse(sock, **kwargs)
@@ -116,14 +116,14 @@ class _Connection(HTTPConnection):
 
 
 class _SecureConnection(_Connection, HTTPSConnection):
-    """The same with TLS. Certificates are verified even where a program has turned that off for http.client."""
+    """The same with TLS. It verifies certificates even if a program has turned that off for http.client."""
 
     def __init__(self, host: str, port: int, timeout: float) -> None:
         super().__init__(host, port, timeout=timeout, context=ssl.create_default_context())
 
 
 class _DeadlineReader(io.RawIOBase):
-    """Reads from a socket until a deadline. A socket's own timeout would begin anew with each byte."""
+    """Reads from a socket until a deadline. A socket's own timeout starts again with each byte."""
 
     def __init__(self, raw: io.RawIOBase, sock: socket.socket, deadline: float) -> None:
         self._raw, self._sock, self._deadline = raw, sock, deadline
@@ -144,7 +144,7 @@ def _seconds_until(deadline: float) -> float:
 
 
 def _reusable(idle: deque[_Connection]) -> _Connection | None:
-    """Returns the idle connection, unless the server has closed it: then there is something to read."""
+    """Returns the idle connection, unless the server has closed it, which makes it readable."""
     try:
         connection = idle.pop()
     except IndexError:
