@@ -1,4 +1,4 @@
-"""Keeps every attempt of every run in a table, to be asked later."""
+"""Keeps every attempt of every run in a table."""
 
 import sqlite3
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from dotflow.core.events import AttemptFailed, Event, Planned, RunEnded, RunStar
 class HistorySQLite(History):
     def __init__(self, path: str) -> None:
         self.path = path
-        self._steps: dict[str, Sequence[Planned]] = {}  # of the runs that go on
+        self._steps: dict[str, Sequence[Planned]] = {}  # of the active runs
         with closing(self._connect()) as database:
             database.execute("CREATE TABLE IF NOT EXISTS attempts (run, step, outcome, message)")
 

@@ -1,4 +1,4 @@
-"""Writes what happens into Python's own logging, where the rest of the program writes."""
+"""Writes to Python's own logging, as the rest of the program does."""
 
 import logging
 import sys
@@ -16,8 +16,8 @@ class LogPython(Log):
 
     def error(self, task: Task) -> None:
         error = task.errors[-1]
-        said = f"{task.status}, attempt {error.attempt}: {error.exception}: {error.message}"
-        self.logger.error("%s of %s: %s", task.name, task.workflow_id, said)
+        text = f"{task.status}, attempt {error.attempt}: {error.exception}: {error.message}"
+        self.logger.error("%s of %s: %s", task.name, task.workflow_id, text)
         self.logger.debug("%s", error.traceback)
 
     def report(self, message: str) -> None:

@@ -1,4 +1,4 @@
-"""Tells a web address of tasks, as JSON."""
+"""Posts the status of tasks to a URL, as JSON."""
 
 import json
 import threading
@@ -18,16 +18,16 @@ class NotifyWebhook(Notify):
     def send(self, task: Task) -> None:
         if task.status not in self.statuses:
             return
-        said = {"workflow": task.workflow_id, "task": task.name, "status": str(task.status)}
+        message = {"workflow": task.workflow_id, "task": task.name, "status": str(task.status)}
         if task.error:
-            said["error"] = f"{task.error.exception}: {task.error.message}"
-        request = urllib.request.Request(self.url, json.dumps(said).encode(), {"Content-Type": "application/json"})
-        with urllib.request.urlopen(request, timeout=self.timeout):  # what it raises is in the log, and that is all
+            message["error"] = f"{task.error.exception}: {task.error.message}"
+        request = urllib.request.Request(self.url, json.dumps(message).encode(), {"Content-Type": "application/json"})
+        with urllib.request.urlopen(request, timeout=self.timeout):  # what it raises is logged
             pass
 
 
 class Receiver(BaseHTTPRequestHandler):
-    """Stands for whoever is told."""
+    """The receiver of the messages."""
 
     def do_POST(self) -> None:
         print(self.rfile.read(int(self.headers["Content-Length"])).decode())
@@ -35,7 +35,7 @@ class Receiver(BaseHTTPRequestHandler):
         self.end_headers()
 
     def log_message(self, *args: object) -> None:
-        """Says nothing."""
+        """Logs nothing."""
 
 
 @action

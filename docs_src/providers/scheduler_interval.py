@@ -1,4 +1,4 @@
-"""Runs a workflow every so many seconds."""
+"""Runs a workflow at an interval in seconds."""
 
 import threading
 import time
@@ -19,9 +19,9 @@ class SchedulerInterval(Scheduler):
         while not self._stopped.wait(max(0.0, due - time.monotonic())):
             try:
                 workflow.start(**kwargs).wait()
-            except Exception as error:  # the schedule goes on, whatever becomes of one run
+            except Exception as error:  # the schedule goes on
                 workflow.config.log.report(f"A run ended by {type(error).__name__}: {error}")
-            due = max(due + self.seconds, time.monotonic())  # what a long run has missed is not made up for
+            due = max(due + self.seconds, time.monotonic())  # missed runs are not made up for
 
     def stop(self) -> None:
         self._stopped.set()

@@ -1,4 +1,4 @@
-"""Gives each step's own log lines the run and the task that they belong to, wherever the step runs."""
+"""Adds the run and the task to the log lines of each step, in any process."""
 
 import logging
 from collections.abc import Callable, Mapping
@@ -24,13 +24,13 @@ class TracerRequest(Tracer):
 
 
 def enter(headers: Mapping[str, str]) -> Callable[[], object]:
-    """Called where the step runs, before it; what it returns is called after it."""
+    """Called before the step, where it runs. What it returns is called after the step."""
     token = current.set(headers["request"])
     return lambda: current.reset(token)
 
 
 class WithRequest(logging.Filter):
-    """For a handler whose format says %(request)s."""
+    """A filter for a handler whose format has %(request)s."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         record.request = current.get()
