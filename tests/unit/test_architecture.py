@@ -4,12 +4,13 @@
 6  workflow                  2  abc · worker · codec
 5  config                    1  core
 4  providers · engine · testing   (neighbours, no import between them)
-                             0  errors · clock
+                             0  errors · clock · cpython
 """
 
 import ast
 import io
 import re
+import sys
 import tokenize
 from collections.abc import Iterator
 from fnmatch import fnmatch
@@ -25,6 +26,7 @@ MODULES = sorted(SRC.rglob("*.py"))
 FLOORS = {
     "errors": 0,
     "clock": 0,
+    "cpython": 0,
     "core": 1,
     "worker": 2,
     "codec": 2,
@@ -141,12 +143,14 @@ def test_the_engine_knows_contracts_and_no_provider() -> None:
     """How a run is decided does not depend on who keeps, writes or tells."""
     known = {target for _, here, target in edges() if here == "engine"}
 
-    assert known <= {"engine", "abc", "codec", "worker", "core", "clock", "errors"}
+    assert known <= {"engine", "abc", "codec", "worker", "core", "clock", "cpython", "errors"}
 
 
 def test_users_code_runs_without_providers() -> None:
     """What runs in a worker fits in any process: it needs no contract, no provider and no engine."""
-    assert {target for _, here, target in edges() if here == "worker"} <= {"worker", "core", "clock", "errors"}
+    known = {target for _, here, target in edges() if here == "worker"}
+
+    assert known <= {"worker", "core", "clock", "cpython", "errors"}
 
 
 def test_no_room_of_the_providers_imports_another() -> None:
@@ -186,6 +190,35 @@ def test_the_core_does_nothing() -> None:
     ]
 
     assert found == []
+
+
+def test_one_module_relies_on_cpython() -> None:
+    """Private parts of the standard library, and the C API, are used in the module cpython only."""
+    found = [
+        f"{name_of(path)}:{node.lineno} {ast.unparse(node)}"
+        for path in MODULES
+        if name_of(path) != "cpython.py"
+        for node in private_to_cpython(ast.parse(path.read_text()))
+    ]
+
+    assert found == []
+
+
+def private_to_cpython(tree: ast.Module) -> Iterator[ast.expr | ast.stmt]:
+    """`atexit._clear`, `ctypes.pythonapi`, `import _signal` and the like; `os._exit` is documented."""
+    imported = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+            imported.update(name for name in names if name in sys.stdlib_module_names)
+            if any(name.startswith("_") for name in names):
+                yield node
+    for node in ast.walk(tree):
+        owner = ast.unparse(node.value) if isinstance(node, ast.Attribute) else ""
+        if isinstance(node, ast.Attribute) and (owner in imported or owner.startswith("sys.modules[")):
+            is_private = node.attr.startswith("_") and not node.attr.startswith("__")
+            if (is_private and node.attr != "_exit") or node.attr == "pythonapi":
+                yield node
 
 
 def test_time_comes_in_through_one_door() -> None:

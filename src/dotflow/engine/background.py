@@ -9,6 +9,7 @@ from typing import Final
 
 from dotflow import clock
 from dotflow.core.types.status import TypeStatus
+from dotflow.cpython import call_before_threads_are_joined, end_as_interrupted
 from dotflow.engine.run import CANCEL_GRACE, Run
 
 _running: Final[set[Run]] = set()
@@ -19,7 +20,8 @@ _registered: Final = threading.Lock()  # taken once and never given back
 def start_in_background(run: Run, then: Callable[[], None] = lambda: None) -> None:
     """Runs it in a non-daemon thread, so that a script that ends waits for its work; calls *then* at its end."""
     if _registered.acquire(blocking=False):
-        _wait_before_the_pools_close()
+        # Python waits for threads at its end, but first it closes all thread pools, which steps may need.
+        call_before_threads_are_joined(_wait_for_all)
 
     seat = clock.join()
 
@@ -54,19 +56,6 @@ def _forget(run: Run) -> None:
         _changed.notify_all()
 
 
-def _wait_before_the_pools_close() -> None:
-    """Python waits for threads at its end, but first it closes all thread pools, which steps may need.
-
-    What is registered last is called first, so the module of the pools has to be there before.
-    """
-    import concurrent.futures.thread
-
-    assert concurrent.futures.thread is not None
-    register: Callable[[Callable[[], None]], None] | None = getattr(threading, "_register_atexit", None)
-    if register is not None:
-        register(_wait_for_all)
-
-
 def _wait_for_all() -> None:
     """Waits for all runs when the program's main thread has ended; Ctrl-C, before or meanwhile, stops them."""
     if getattr(sys, "last_type", None) is KeyboardInterrupt:
@@ -76,7 +65,7 @@ def _wait_for_all() -> None:
         _wait(None)
         return
     interrupt_all()
-    _end_as_interrupted()
+    end_as_interrupted()
 
 
 def interrupt_all() -> None:
@@ -90,13 +79,3 @@ def _wait(seconds: float | None) -> None:
     """Waits until no run is left. Not with Thread.join(): Ctrl-C there makes Python 3.11 forget the thread."""
     with _changed:
         _changed.wait_for(lambda: not _running, seconds)
-
-
-def _end_as_interrupted() -> None:
-    """Makes the interpreter end as after a Ctrl-C in the main thread: a traceback, the exit handlers, then SIGINT.
-
-    Python ignores what is raised here. Only code that it runs by itself counts (run_eval_code_obj in pythonrun.c).
-    """
-    import ctypes
-
-    ctypes.pythonapi.PyRun_SimpleString(b"raise KeyboardInterrupt")

@@ -4,7 +4,6 @@ The fork server has one Python thread, holds no locks and has seen nothing of th
 installed modules that the caller's steps need. It answers one request at a time, and ends when the coordinator is gone.
 """
 
-import atexit
 import contextlib
 import gc
 import importlib
@@ -17,6 +16,7 @@ import sys
 import threading
 from typing import Any, Final
 
+from dotflow.cpython import forget_exit_handlers
 from dotflow.processes.channel import dump_by_value
 from dotflow.processes.worker_main import run_worker
 
@@ -69,7 +69,7 @@ def _fork(control: socket.socket, descriptors: list[int], relayed: int) -> int:
     except OSError:
         pid = -1
     if pid == 0:
-        atexit._clear()
+        forget_exit_handlers()
         control.close()
         os.setpgid(0, 0)
         os.dup2(stdout, 1)

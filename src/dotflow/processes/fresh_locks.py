@@ -7,6 +7,8 @@ import threading
 from collections.abc import Callable, Mapping
 from typing import Any, Final, NamedTuple
 
+from dotflow.cpython import LOCK_ARGUMENTS
+
 Reduced = tuple[Callable[..., Any], tuple[Any, ...]]
 
 
@@ -24,15 +26,15 @@ def make_event(is_set: bool) -> threading.Event:
     return event
 
 
-#: By kind: what makes a new one. A bounded semaphore gets its initial value. A plain one does not keep it, and may be
-#: held at this moment: then it gets one.
+def _reducer(kind: type, arguments: Callable[[Any], tuple[Any, ...]]) -> Callable[[Any], Reduced]:
+    return lambda lock: (kind, arguments(lock))
+
+
+#: By kind: how a new one is made. A bounded semaphore gets its initial value; a plain one does not keep it.
 REDUCERS: Final[Mapping[type, Callable[[Any], Reduced]]] = {
     type(threading.Lock()): lambda lock: (threading.Lock, ()),
     type(threading.RLock()): lambda lock: (threading.RLock, ()),
     threading.local: lambda local: (threading.local, ()),
     threading.Event: lambda event: (make_event, (event.is_set(),)),
-    threading.Condition: lambda condition: (threading.Condition, (condition._lock,)),
-    threading.Semaphore: lambda semaphore: (threading.Semaphore, (max(1, semaphore._value),)),
-    threading.BoundedSemaphore: lambda semaphore: (threading.BoundedSemaphore, (semaphore._initial_value,)),
-    threading.Barrier: lambda barrier: (threading.Barrier, (barrier.parties, barrier._action, barrier._timeout)),
+    **{kind: _reducer(kind, arguments) for kind, arguments in LOCK_ARGUMENTS.items()},
 }

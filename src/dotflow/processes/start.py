@@ -4,7 +4,6 @@ None of them imports the caller's `__main__` again. A worker leads a process gro
 ended with everything it started.
 """
 
-import atexit
 import contextlib
 import json
 import os
@@ -18,10 +17,10 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from dotflow.core.task import Task
+from dotflow.cpython import ALL_SIGNALS, forget_exit_handlers, forget_running_loop, interpreter_flags, set_mask
 from dotflow.processes.channel import Channel, Dump, dump_by_reference, dump_by_value
 from dotflow.processes.worker_main import run_worker
 from dotflow.worker.programs import spared
-from dotflow.worker.raw_signals import ALL, set_mask
 
 START_METHODS: Final = ("fork", "forkserver", "spawn")
 
@@ -43,7 +42,7 @@ def default_method() -> str:
 @contextlib.contextmanager
 def signals_held() -> Iterator[None]:
     """Signals wait until a process has begun and is known: Ctrl-C in between would lose it, or run up its stack."""
-    before = set_mask(signal.SIG_BLOCK, ALL)
+    before = set_mask(signal.SIG_BLOCK, ALL_SIGNALS)
     _masks.before = before
     try:
         yield
@@ -188,14 +187,13 @@ class Fork(Start):
                     os.setpgid(pid, pid)
                 return pid
             os.setpgid(0, 0)
-            atexit._clear()
+            forget_exit_handlers()
             signal.set_wakeup_fd(-1)
             os.close(ours[0])
             for descriptor in tuple(_lifelines):
                 os.close(descriptor)
             _lifelines.clear()
-            if "asyncio" in sys.modules:
-                sys.modules["asyncio"]._set_running_loop(None)
+            forget_running_loop()
             run_worker(sock, lifeline, dump_by_reference, self.relayed, self.tasks)
         finally:
             if os.getpid() != coordinator:  # whatever happens, the child never runs the caller's lines
@@ -230,9 +228,8 @@ def start_interpreter(
         "told = json.load(sys.stdin); sys.path[:] = told['path']; "
         f"from dotflow.processes.forkserver_main import {entry}; {entry}(told)"
     )
-    flags: list[str] = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]
     process = subprocess.Popen(
-        [sys.executable, *flags, "-c", code],
+        [sys.executable, *interpreter_flags(), "-c", code],
         pass_fds=(sock.fileno(), *descriptors),
         stdin=subprocess.PIPE,
         stdout=output,

@@ -1,6 +1,5 @@
 """A worker process: takes calls, makes attempts, answers, until its coordinator is gone."""
 
-import atexit
 import os
 import pickle
 import signal
@@ -16,13 +15,13 @@ from dotflow.core.context import Context
 from dotflow.core.failure import Failure
 from dotflow.core.outcome import Interrupted, Outcome, Raised, Returned
 from dotflow.core.task import Task
+from dotflow.cpython import SIG_DFL, run_exit_handlers, set_handler, set_mask
 from dotflow.errors import AttemptError, ModuleNotOnWorker, NotPicklable
 from dotflow.processes.channel import ANSWER, CALL, READY, RETURNED, STARTED, STDERR, STDOUT, Channel, Dump, Message
 from dotflow.processes.output import Relay
 from dotflow.worker import deadline_signal
 from dotflow.worker.attempt import attempt, remember_process
 from dotflow.worker.loops import Loops
-from dotflow.worker.raw_signals import SIG_DFL, set_handler, set_mask
 
 LINUX: Final = sys.platform == "linux"
 F_SETSIG: Final = 10  # <asm-generic/fcntl.h>; the fcntl module has no name for it
@@ -172,7 +171,7 @@ def run_worker(
         _line_by_line()
         worker.work()
         worker.loops.close()
-        atexit._run_exitfuncs()
+        run_exit_handlers()
         code = 0
     finally:
         _flush()

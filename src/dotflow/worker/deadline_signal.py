@@ -7,8 +7,8 @@ from types import FrameType
 from typing import Any, Final, TypeVar
 
 from dotflow import clock
+from dotflow.cpython import get_handler
 from dotflow.worker.deadline import OURS, REPEAT, SOONEST, DeadlinePassed, Limit, raise_on_next_line
-from dotflow.worker.raw_signals import get_handler
 
 T = TypeVar("T")
 

@@ -1,12 +1,12 @@
 """Time limits in threads other than the main one: an asynchronous exception, set by a thread that waits."""
 
 import contextlib
-import ctypes
 import sys
 import threading
 from collections.abc import Callable, Iterator
 from typing import TypeVar
 
+from dotflow.cpython import frame_of_caller, raise_in_thread
 from dotflow.worker.deadline import OURS, REPEAT, DeadlinePassed, Limit, raise_on_next_line
 from dotflow.worker.programs import ThreadPrograms, kill
 
@@ -89,7 +89,7 @@ class _Watch:
             try:
                 with self.lock:
                     self.over.set()
-                _raise_in(self.ident, None)
+                raise_in_thread(self.ident, None)
                 return
             except self.exception:
                 continue
@@ -103,13 +103,7 @@ class _Asynchronous(DeadlinePassed):
     def __init__(self) -> None:
         super().__init__(type(self).limit)
         if self.limit.raised > 1 and self.limit.live:
-            raise_on_next_line(self.limit, sys._getframe(1))
-
-
-def _raise_in(ident: int, exception: type[BaseException] | None) -> None:
-    """Sets *exception* to be raised in a thread at its next Python line; None takes it back."""
-    raised = None if exception is None else ctypes.py_object(exception)
-    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(ident), raised)
+            raise_on_next_line(self.limit, frame_of_caller())
 
 
 def _end_in(ident: int, exception: type[BaseException], programs: ThreadPrograms) -> None:
@@ -119,7 +113,7 @@ def _end_in(ident: int, exception: type[BaseException], programs: ThreadPrograms
     parent and are not found.
     """
     frozen = programs.freeze()
-    _raise_in(ident, exception)
+    raise_in_thread(ident, exception)
     kill(frozen)
 
 

@@ -1,10 +1,10 @@
 """Where coroutines run. One event loop serves all coroutine steps of a run."""
 
-import sys
 import threading
 from collections.abc import Coroutine
 from typing import Any, Protocol
 
+from dotflow.cpython import has_running_loop
 from dotflow.worker.deadline import Limit, LoopBlocked
 
 
@@ -47,7 +47,7 @@ class Loops:
     def _make(self) -> Loop:
         from dotflow.worker.coroutines import LoopHere, LoopThread
 
-        if self._own_thread or _is_running():
+        if self._own_thread or has_running_loop():
             self._loop = thread = LoopThread()  # first: whatever interrupts its start, it is not forgotten
             thread.start()
         else:
@@ -58,8 +58,3 @@ class Loops:
         if self._loop is not None:
             self._loop.close()
         self._loop = None
-
-
-def _is_running() -> bool:
-    """Whether the calling thread runs an event loop already."""
-    return "asyncio" in sys.modules and sys.modules["asyncio"]._get_running_loop() is not None

@@ -3,7 +3,6 @@
 import heapq
 import itertools
 import os
-import sys
 import threading
 from collections.abc import Callable
 from datetime import datetime, timedelta
@@ -11,6 +10,7 @@ from typing import Any, TypeVar
 
 from dotflow import clock
 from dotflow.core.durations import Duration, as_seconds
+from dotflow.cpython import has_running_loop
 from dotflow.errors import InvalidArgument, VirtualClockMisuse
 from dotflow.testing.clock.remote import RemoteClock, refuse
 from dotflow.worker.deadline import GRACE
@@ -66,7 +66,7 @@ class VirtualClock:
             VirtualClockMisuse: It was called in a worker process, or in a coroutine, whose loop it would block.
         """
         self._check_here("sleep")
-        if _is_in_a_loop():
+        if has_running_loop():
             raise VirtualClockMisuse("sleep() of the virtual clock blocks, so it can't be called in a coroutine.")
         slept = threading.Event()
         self.wait(slept.wait, as_seconds("seconds", seconds), slept.set, 0, None)
@@ -258,7 +258,3 @@ class _Participant:
 
     def __exit__(self, *raised: object) -> None:
         self._virtual._leave()
-
-
-def _is_in_a_loop() -> bool:
-    return "asyncio" in sys.modules and sys.modules["asyncio"]._get_running_loop() is not None

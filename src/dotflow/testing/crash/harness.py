@@ -3,7 +3,6 @@
 It imports everything once, so that a trial takes milliseconds, and has one thread, so that forking is safe.
 """
 
-import atexit
 import contextlib
 import faulthandler
 import gc
@@ -13,13 +12,13 @@ import pickle
 import shutil
 import signal
 import sys
-import threading
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, NoReturn
 
 from dotflow.core.failure import Failure
+from dotflow.cpython import forget_exit_handlers, join_threads, run_exit_handlers
 from dotflow.processes.channel import dump_by_reference
 from dotflow.testing.crash.children import ChildProcesses
 from dotflow.testing.crash.journal import Journal, Records, read_journal
@@ -117,7 +116,7 @@ class Harness:
 
     def _run_in_child(self, options: TrialOptions) -> NoReturn:
         try:
-            atexit._clear()
+            forget_exit_handlers()
             for descriptor, name in enumerate((os.devnull, "out", "err")):
                 opened = os.open(self._folder / name, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
                 os.dup2(opened, descriptor)
@@ -129,8 +128,8 @@ class Harness:
             except BaseException as error:  # the user's function, storage, executor, values
                 parts = dump_by_reference(Failure.of(error).traceback)
             (self._folder / "result").write_bytes(pickle.dumps([bytes(part) for part in parts]))
-            threading._shutdown()  # type: ignore[attr-defined]  # the orderly end of an interpreter
-            atexit._run_exitfuncs()
+            join_threads()  # the orderly end of an interpreter
+            run_exit_handlers()
         finally:
             os._exit(0)  # the fork must never return into the harness
 

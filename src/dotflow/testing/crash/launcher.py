@@ -15,6 +15,7 @@ from typing import Any, Final, NoReturn
 import cloudpickle  # type: ignore[import-untyped]
 
 from dotflow.core.failure import Failure
+from dotflow.cpython import interpreter_flags
 from dotflow.errors import InvalidArgument
 from dotflow.processes.channel import dump_whole
 from dotflow.testing.crash.harness import Harness
@@ -88,10 +89,9 @@ def _run_harness(pipeline: bytes, folder: Path, timeout: float) -> int:
         "timeout": timeout,
         "parent": os.getpid(),
     }
-    flags: list[str] = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]
     with (folder / "out").open("wb") as out, (folder / "err").open("wb") as err:
         process = subprocess.Popen(
-            [sys.executable, "-u", *flags, "-c", CODE], stdin=subprocess.PIPE, stdout=out, stderr=err, process_group=0
+            [sys.executable, "-u", *interpreter_flags(), "-c", CODE], stdin=subprocess.PIPE, stdout=out, stderr=err, process_group=0
         )
     try:
         process.communicate(json.dumps(config).encode() + b"\n" + pipeline)

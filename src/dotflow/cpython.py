@@ -1,0 +1,101 @@
+"""What dotflow takes from CPython beyond its documented standard library. No other module relies on internals.
+
+`tests/unit/test_cpython.py` tries each of these on CPython 3.11, 3.12 and 3.13. A new Python begins with that test.
+"""
+
+import _signal  # type: ignore[import-not-found]
+import atexit
+import ctypes
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from types import FrameType
+from typing import Any, Final
+
+# The functions that the signal module wraps. Turning numbers into enums takes it longer than the calls themselves.
+set_handler: Final[Callable[[int, Any], Any]] = _signal.signal
+get_handler: Final[Callable[[int], Any]] = _signal.getsignal
+#: On a system without it, this module is imported, but the function is not called.
+set_mask: Final[Callable[[int, Iterable[int]], set[int]]] = getattr(_signal, "pthread_sigmask", lambda how, mask: set())
+SIG_DFL: Final[Any] = _signal.SIG_DFL  # these functions refuse the enum's member
+ALL_SIGNALS: Final = frozenset(map(int, signal.valid_signals()))
+
+
+def raise_in_thread(ident: int, exception: type[BaseException] | None) -> None:
+    """Sets *exception* to be raised in a thread at its next Python line; None takes it back.
+
+    PyThreadState_SetAsyncExc of the stable ABI. The thread itself makes the instance, where it is raised; on 3.11 where
+    it is first handled.
+    """
+    value = None if exception is None else ctypes.py_object(exception)
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(ident), value)
+
+
+def frame_of_caller() -> FrameType:
+    """Returns the frame that has called the function that calls this one: sys._getframe."""
+    return sys._getframe(2)
+
+
+def has_running_loop() -> bool:
+    """Returns whether the calling thread runs an event loop, without importing asyncio: asyncio._get_running_loop."""
+    return "asyncio" in sys.modules and sys.modules["asyncio"]._get_running_loop() is not None
+
+
+def forget_running_loop() -> None:
+    """Lets a forked child run an event loop, though its parent's thread was running one: asyncio._set_running_loop."""
+    if "asyncio" in sys.modules:
+        sys.modules["asyncio"]._set_running_loop(None)
+
+
+def forget_exit_handlers() -> None:
+    """Drops what a forked child has from its parent's atexit: atexit._clear."""
+    atexit._clear()
+
+
+def run_exit_handlers() -> None:
+    """Runs what is registered with atexit, in a process that ends by os._exit: atexit._run_exitfuncs."""
+    atexit._run_exitfuncs()
+
+
+def join_threads() -> None:
+    """Waits for all non-daemon threads, as the interpreter does at its end: threading._shutdown."""
+    getattr(threading, "_shutdown", lambda: None)()
+
+
+def call_before_threads_are_joined(function: Callable[[], object]) -> None:
+    """Calls *function* when the main thread has ended, before thread pools are closed: threading._register_atexit.
+
+    What is registered last is called first, so concurrent.futures has to register its own function before.
+    """
+    import concurrent.futures.thread
+
+    assert concurrent.futures.thread is not None
+    getattr(threading, "_register_atexit", lambda function: None)(function)
+
+
+def end_as_interrupted() -> None:
+    """Makes the interpreter end as after Ctrl-C in the main thread: a traceback, the exit handlers, then SIGINT.
+
+    CPython ignores exceptions that are raised after the main thread has ended. It ends by SIGINT only if code that it
+    runs by itself was interrupted (run_eval_code_obj in pythonrun.c): PyRun_SimpleString.
+    """
+    ctypes.pythonapi.PyRun_SimpleString(b"raise KeyboardInterrupt")
+
+
+def interpreter_flags() -> list[str]:
+    """Returns the options that make another interpreter behave like this one: _args_from_interpreter_flags."""
+    import subprocess
+
+    flags: list[str] = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]
+    return flags
+
+
+#: By kind of lock, the arguments of its constructor. A plain semaphore does not keep its initial value, and may be held
+#: at this moment: then a new one gets 1.
+LOCK_ARGUMENTS: Final[Mapping[type, Callable[[Any], tuple[Any, ...]]]] = {
+    threading.Condition: lambda condition: (condition._lock,),
+    threading.Semaphore: lambda semaphore: (max(1, semaphore._value),),
+    threading.BoundedSemaphore: lambda semaphore: (semaphore._initial_value,),
+    threading.Barrier: lambda barrier: (barrier.parties, barrier._action, barrier._timeout),
+}

@@ -1,0 +1,130 @@
+"""What is taken from CPython beyond its documented standard library works on this Python."""
+
+import asyncio
+import signal
+import subprocess
+import sys
+import threading
+from types import FrameType
+
+import pytest
+
+from dotflow import cpython
+
+
+class Boom(BaseException):
+    """Raised from outside."""
+
+
+def test_an_exception_is_raised_at_the_threads_next_line() -> None:
+    """The thread makes the instance itself."""
+    with pytest.raises(Boom):
+        cpython.raise_in_thread(threading.get_ident(), Boom)
+
+
+def test_an_exceptions_constructor_finds_the_frame() -> None:
+    """The one that it is raised in; on 3.11 the one that handles it first."""
+    seen: list[FrameType] = []
+
+    class Looks(BaseException):
+        def __init__(self) -> None:
+            seen.append(cpython.frame_of_caller())
+
+    try:
+        cpython.raise_in_thread(threading.get_ident(), Looks)
+    except Looks:
+        here = sys._getframe()
+
+    assert seen[0] is here or seen[0].f_code is cpython.raise_in_thread.__code__
+
+
+def test_nothing_is_taken_back_where_nothing_is_set() -> None:
+    """Where nothing was set, nothing happens."""
+    cpython.raise_in_thread(threading.get_ident(), None)
+
+
+def test_it_sees_the_running_loop_and_can_forget_it() -> None:
+    """As a forked child has to."""
+
+    async def look() -> list[bool]:
+        seen = [cpython.has_running_loop()]
+        loop = asyncio.get_running_loop()
+        cpython.forget_running_loop()
+        seen.append(cpython.has_running_loop())
+        asyncio._set_running_loop(loop)
+        return seen
+
+    assert not cpython.has_running_loop()
+    assert asyncio.run(look()) == [True, False]
+
+
+@pytest.mark.parametrize(
+    "lock",
+    [
+        threading.Condition(threading.Lock()),
+        threading.Semaphore(3),
+        threading.BoundedSemaphore(3),
+        threading.Barrier(2, timeout=5),
+    ],
+    ids=lambda lock: type(lock).__name__,
+)
+def test_a_lock_can_be_made_anew(lock: object) -> None:
+    """Its constructor takes these arguments, and gives a lock that is like it."""
+    arguments = cpython.LOCK_ARGUMENTS[type(lock)]
+
+    assert arguments(type(lock)(*arguments(lock))) == arguments(lock)
+
+
+def test_signals_are_set_by_number() -> None:
+    """The handlers, masks and numbers are those of the signal module."""
+    before = cpython.get_handler(signal.SIGUSR1)
+
+    assert cpython.SIG_DFL == signal.SIG_DFL
+    assert cpython.set_handler(signal.SIGUSR1, cpython.SIG_DFL) is before
+    assert cpython.set_handler(signal.SIGUSR1, before) == signal.SIG_DFL
+    assert cpython.set_mask(signal.SIG_BLOCK, ()) == signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    assert set(signal.valid_signals()) == cpython.ALL_SIGNALS
+
+
+def run(code: str, *options: str) -> subprocess.CompletedProcess[str]:
+    program = "import atexit, os, sys, threading, time\nfrom dotflow import cpython\n" + code
+    return subprocess.run([sys.executable, *options, "-c", program], capture_output=True, text=True, check=False)
+
+
+def test_another_interpreter_gets_the_same_options() -> None:
+    """Those that change what Python does."""
+    assert run("print(cpython.interpreter_flags())", "-X", "dev", "-B").stdout == "['-B', '-X', 'dev']\n"
+
+
+def test_a_process_may_end_as_an_interpreter_does() -> None:
+    """It waits for its threads, then runs the exit handlers that were not dropped."""
+    done = run("""
+atexit.register(print, "dropped")
+cpython.forget_exit_handlers()
+atexit.register(print, "exit handler")
+threading.Thread(target=lambda: (time.sleep(0.1), print("thread"))).start()
+cpython.join_threads()
+cpython.run_exit_handlers()
+sys.stdout.flush()
+os._exit(0)
+""")
+
+    assert done.stdout == "thread\nexit handler\n"
+
+
+def test_what_comes_before_the_threads_are_joined_may_use_pools_and_interrupt() -> None:
+    """It is called at the end of the main thread, thread pools still work, and it may end all as Ctrl-C does."""
+    done = run("""
+import concurrent.futures
+pool = concurrent.futures.ThreadPoolExecutor()
+pool.submit(int).result()  # its thread is there: Python 3.12.1 starts none any more
+def last():
+    pool.submit(print, "pool").result()
+    cpython.end_as_interrupted()
+cpython.call_before_threads_are_joined(last)
+atexit.register(print, "exit handler")
+""")
+
+    assert done.stdout == "pool\nexit handler\n"
+    assert done.stderr.splitlines()[-1] == "KeyboardInterrupt"
+    assert done.returncode == -signal.SIGINT
