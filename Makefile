@@ -20,9 +20,9 @@ newest = $(lastword $(VERSIONS))
 # Those that take longest begin first. `make test` runs each test once, and what depends on the Python or on how worker
 # processes start once more; `make test-all` runs everything everywhere.
 SUITES = test-newest test-oldest test-dask test-forkserver
-ALL_SUITES = $(VERSIONS:%=test-%) test-ray test-dask test-forkserver test-spawn
+ALL_SUITES = $(VERSIONS:%=test-%) test-ray test-dask test-forkserver
 
-.PHONY: help demo test test-all test-newest test-oldest test-forkserver test-spawn test-dask test-ray check dist extras bench comparison docs clean
+.PHONY: help demo test test-all test-newest test-oldest test-forkserver test-dask test-ray check dist extras bench comparison docs clean
 .SECONDARY:  # keep the venvs, which only a pattern names
 
 help:  ## Say what can be made
@@ -74,9 +74,9 @@ test-oldest: .venv/$(oldest)/.ready
 	$(heading) 'Python $(oldest): contracts without servers, and whole runs'
 	@$(call pytest,$(oldest)) tests/contract $(WHOLE_RUNS) -m 'not clusters' -k 'not s3 and not gcs and not postgres and not clouds'
 
-test-forkserver test-spawn: test-%: .venv/$(PYTHON)/.ready
-	$(heading) 'Python $(PYTHON): process tests with $*'
-	@.venv/$(PYTHON)/bin/pytest --no-header tests/integration -m processes --start-method $*
+test-forkserver: .venv/$(PYTHON)/.ready
+	$(heading) 'Python $(PYTHON): process tests with forkserver'
+	@.venv/$(PYTHON)/bin/pytest --no-header tests/integration -m processes --start-method forkserver
 
 # Dask on the newest Python, Ray on the oldest: what is asked of clusters, and whole runs once more with every step there.
 test-dask: .venv/$(newest)/.ready

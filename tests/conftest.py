@@ -34,7 +34,7 @@ LIBPQ = {
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--start-method",
-        choices=("fork", "forkserver", "spawn"),
+        choices=("fork", "forkserver"),
         default=None,
         help="how worker processes start; the library's own choice unless given",
     )

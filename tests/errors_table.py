@@ -383,7 +383,7 @@ def _only_here() -> object:
     load.__module__, load.__qualname__ = "shop", "load"
     vars(shop)["load"] = step = action(load)
     with mock.patch.dict(sys.modules, shop=shop):
-        return failed(workflow_of(step, executor=ExecutorProcess(start_method="spawn")), "parallel")
+        return failed(workflow_of(step, executor=ExecutorProcess(start_method="forkserver")), "parallel")
 
 
 @case(errors.ClusterError)

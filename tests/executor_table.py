@@ -14,7 +14,7 @@ from typing import Any, Final
 import pytest
 
 ROOT: Final = Path(__file__).parent.parent
-EXECUTORS: Final = ("fork", "forkserver", "spawn", "inline", "thread", "async", "dask", "ray")
+EXECUTORS: Final = ("fork", "forkserver", "inline", "thread", "async", "dask", "ray")
 SIGNS: Final[Mapping[bool | None, str]] = {True: "✓", False: "✗", None: "–"}
 
 

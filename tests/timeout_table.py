@@ -34,7 +34,7 @@ Unless marked with !, no later lines ran, no process was left, and the interpret
 def main() -> int:
     """Prints the table; 1 if anything is left behind that should not be."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--start-method", choices=("fork", "forkserver", "spawn"), help="of parallel and groups")
+    parser.add_argument("--start-method", choices=("fork", "forkserver"), help="of parallel and groups")
     start_method = parser.parse_args().start_method
     began, faults = time.monotonic(), 0
     print(f"Python {sys.version.split()[0]}, {sys.platform}, start method: {start_method or 'default'}.")

@@ -26,7 +26,7 @@ COMPLETED, FAILED, NOT_STARTED = TypeStatus.COMPLETED, TypeStatus.FAILED, TypeSt
 
 PROCESSES = [
     pytest.param(lambda method=method: ExecutorProcess(2, method), id=method, marks=pytest.mark.processes)
-    for method in ("fork", "forkserver", "spawn")
+    for method in ("fork", "forkserver")
 ]
 EVERY = [
     *PROCESSES,
@@ -40,7 +40,7 @@ CLUSTERS = [
 ]
 
 #: For what needs another thread than the one that waits.
-not_inline = pytest.mark.parametrize("executor", [*PROCESSES, *EVERY[4:], *CLUSTERS], indirect=True)
+not_inline = pytest.mark.parametrize("executor", [*PROCESSES, *EVERY[3:], *CLUSTERS], indirect=True)
 
 MakeWorkflow = Callable[..., DotFlow]
 
@@ -889,7 +889,7 @@ class TestExecutorAsync:
         assert statuses(workflow) == [FAILED, *[COMPLETED] * 6]
 
 
-@pytest.mark.parametrize("executor", EVERY[3:], indirect=True)
+@pytest.mark.parametrize("executor", EVERY[2:], indirect=True)
 def test_inside_one_process_a_value_is_the_same_object(workflow: DotFlow) -> None:
     """Nothing is copied, whatever it is."""
     lock = threading.Lock()

@@ -636,7 +636,7 @@ say(errors=[error.message for task in tasks for error in task.errors], step=task
 """
 
 
-@pytest.mark.parametrize("method", [None, "forkserver", "spawn"])
+@pytest.mark.parametrize("method", [None, "forkserver"])
 def test_a_worker_gets_fresh_locks_where_a_script_has_locks(method: str | None, scripts: Scripts) -> None:
     """While a second thread lives, and holds them, a step has the locks of its module as new ones that are free."""
     facts = scripts.run(f"METHOD = {method!r}\n{LOCKED}").facts

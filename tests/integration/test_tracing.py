@@ -28,7 +28,7 @@ COMPLETED, FAILED = TypeStatus.COMPLETED, TypeStatus.FAILED
 
 PROCESSES = [
     pytest.param(lambda method=method: ExecutorProcess(2, method), id=method, marks=pytest.mark.processes)
-    for method in ("fork", "forkserver", "spawn")
+    for method in ("fork", "forkserver")
 ]
 EVERY = [
     *PROCESSES,
@@ -508,7 +508,7 @@ say(status=str(run.status))
 @pytest.mark.processes
 @pytest.mark.parametrize(
     ("method", "processor"),
-    [("fork", "SimpleSpanProcessor"), ("forkserver", "BatchSpanProcessor"), ("spawn", "BatchSpanProcessor")],
+    [("fork", "SimpleSpanProcessor"), ("forkserver", "BatchSpanProcessor")],
 )
 def test_workers_export_by_themselves(scripts: Scripts, tmp_path: Path, method: str, processor: str) -> None:
     """A step's module that sets the SDK up does so in each worker; what is sent in batches is sent at its end."""

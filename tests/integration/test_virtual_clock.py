@@ -289,7 +289,7 @@ def test_what_cannot_work_in_a_coroutine_says_so(
 
 
 @pytest.mark.processes
-@pytest.mark.parametrize("start_method", ["fork", "forkserver", "spawn"])
+@pytest.mark.parametrize("start_method", ["fork", "forkserver"])
 @pytest.mark.parametrize("method", ["sleep", "now"])
 def test_in_a_worker_process_it_says_so(
     method: str, start_method: str, time: VirtualClock, make_workflow: MakeWorkflow

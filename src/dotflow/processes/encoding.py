@@ -9,11 +9,12 @@ from dotflow.core.context import Context
 from dotflow.core.task import Task
 from dotflow.processes.channel import Dump, dump_whole
 from dotflow.processes.forkserver import KeptForkServer
-from dotflow.processes.start import Fork, Spawn, Start, default_method
+from dotflow.processes.start import Fork, FreshInterpreter, Start, default_method
 from dotflow.processes.worker_main import CallMessage, ValueRef
 
 NO_VALUE: Final = object()
-STARTS: Final[Mapping[str, type[Start]]] = {"fork": Fork, "forkserver": KeptForkServer, "spawn": Spawn}
+FRESH: Final = "fresh"  # no choice of the user's
+STARTS: Final[Mapping[str, type[Start]]] = {"fork": Fork, "forkserver": KeptForkServer, FRESH: FreshInterpreter}
 
 
 class WorkerCache:

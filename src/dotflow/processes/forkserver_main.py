@@ -36,13 +36,13 @@ FORK_SAFE: Final = frozenset({"numpy", "pandas", "pyarrow"})
 
 
 def become_worker(told: dict[str, Any]) -> None:
-    """Called by a spawned interpreter: it is a worker."""
+    """Makes the fresh interpreter a worker."""
     sys.argv = told["argv"]
     run_worker(socket.socket(fileno=told["sock"]), told["lifeline"], dump_by_value, tuple(told["relayed"]), {})
 
 
 def become_forkserver(told: dict[str, Any]) -> None:
-    """Called by a spawned interpreter: it forks workers on request."""
+    """Makes the fresh interpreter a fork server, which forks workers on request."""
     sys.argv = told["argv"]
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     control = socket.socket(fileno=told["sock"])

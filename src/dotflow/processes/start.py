@@ -1,4 +1,4 @@
-"""The three ways in which a worker process begins: fork, forkserver, spawn.
+"""How a worker process begins: as a copy of this one, of a fork server, or as a fresh interpreter.
 
 None of them imports the caller's `__main__` again. A worker leads a process group of its own, so that it can be
 ended with everything it started.
@@ -22,7 +22,7 @@ from dotflow.processes.channel import Channel, Dump, dump_by_reference, dump_by_
 from dotflow.processes.worker_main import run_worker
 from dotflow.worker.programs import spared
 
-START_METHODS: Final = ("fork", "forkserver", "spawn")
+START_METHODS: Final = ("fork", "forkserver")
 
 #: Descriptors of this process that keep a worker's lifeline open: a forked worker closes them.
 _lifelines: Final[set[int]] = set()
@@ -200,8 +200,8 @@ class Fork(Start):
                 os._exit(1)
 
 
-class Spawn(Start):
-    """The worker begins as a fresh interpreter."""
+class FreshInterpreter(Start):
+    """The worker begins as a fresh interpreter: for a single one, where no fork server is kept."""
 
     def __init__(self, tasks: Mapping[int, Task], relayed: tuple[bool, bool] | None = None) -> None:
         super().__init__(tasks, relayed)

@@ -31,8 +31,8 @@ class ExecutorProcess(Executor):
 
     Args:
         max_workers: How many processes there may be at once; max(32, 4 x cores) unless given.
-        start_method: "fork", "forkserver" or "spawn". Unless given: fork where it is safe (Linux, and the process has
-            one thread), forkserver elsewhere.
+        start_method: "fork" or "forkserver". Unless given: fork where it is safe (Linux, and the process has one
+            thread), forkserver elsewhere.
 
     Raises:
         InvalidArgument: One of them is not accepted.

@@ -11,6 +11,7 @@ from dotflow.core.outcome import Interrupted, Outcome
 from dotflow.core.task import Task
 from dotflow.processes import failures
 from dotflow.processes.dispatcher import Dispatcher
+from dotflow.processes.encoding import FRESH
 from dotflow.processes.scaling import check_workers
 from dotflow.providers.executors.process import ProcessSession
 from dotflow.worker.attempt import attempt
@@ -202,9 +203,8 @@ class _Thread(threading.Thread):
             clock.helpers.discard(threading.get_ident())
 
     def _make_isolated(self, call: Call) -> Outcome | None:
-        self._isolated = ProcessSession(
-            self._tasks, 1, "spawn"
-        )  # no fork among threads, no server for a single process
+        # No fork among threads, and no server for a single process.
+        self._isolated = ProcessSession(self._tasks, 1, FRESH)
         try:
             self._isolated.make_room(True, call.lane, 1)
             self._isolated.submit(call)
