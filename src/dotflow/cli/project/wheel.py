@@ -10,7 +10,7 @@ from typing import Any, Final, NamedTuple
 
 import click
 
-import dotflow
+from dotflow import __version__
 from dotflow.cli.project.install_source import HERE, installed
 
 #: As packaging.python.org/specifications/binary-distribution-format has them.
@@ -32,7 +32,7 @@ def pack() -> Wheel:
     """Packs the running dotflow."""
     installation = installed()
     if installation is None:
-        version, metadata = dotflow.__version__, _metadata_of_sources()
+        version, metadata = __version__, _metadata_of_sources()
     else:
         texts = {name: installation.read_text(name) for name in METADATA_FILES}
         version, metadata = installation.version, {name: text for name, text in texts.items() if text is not None}
@@ -71,7 +71,8 @@ def metadata_of(project: Mapping[str, Any]) -> str:
 
 def _metadata_of_sources() -> dict[str, str]:
     try:
-        project = tomllib.loads((HERE.parents[1] / "pyproject.toml").read_text("utf-8"))["project"]
+        pyproject = tomllib.loads((HERE.parents[1] / "pyproject.toml").read_text("utf-8"))
+        project = {"version": __version__, **pyproject["project"]}
     except (OSError, KeyError):
         raise click.ClickException(
             f"Can't pack dotflow for the project: the one in {HERE} is not installed. Install it with pip."

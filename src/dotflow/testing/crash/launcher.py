@@ -91,7 +91,11 @@ def _run_harness(pipeline: bytes, folder: Path, timeout: float) -> int:
     }
     with (folder / "out").open("wb") as out, (folder / "err").open("wb") as err:
         process = subprocess.Popen(
-            [sys.executable, "-u", *interpreter_flags(), "-c", CODE], stdin=subprocess.PIPE, stdout=out, stderr=err, process_group=0
+            [sys.executable, "-u", *interpreter_flags(), "-c", CODE],
+            stdin=subprocess.PIPE,
+            stdout=out,
+            stderr=err,
+            process_group=0,
         )
     try:
         process.communicate(json.dumps(config).encode() + b"\n" + pipeline)
