@@ -4,15 +4,19 @@
 VERSIONS = $(shell scripts/pythons | cut -d ' ' -f 1)
 PYTHON = $(or $(firstword $(VERSIONS)),$(error found no Python >= 3.11 that has venv and ensurepip))
 
-# $(call python,3.11) is the path of that Python; $(call venv,3.11,test) makes the venv of the target's name, with extras.
+# $(call python,3.11) is the path of that Python. $(call venv,3.11,test,[aws]) makes the venv of the target's name: dotflow,
+# a dependency group of pyproject.toml, and extras. The pip that a Python brings may be too old for groups.
 python = $(or $(shell scripts/pythons | sed -n 's/^$(1) //p'),$(error found no Python $(1); scripts/pythons lists what there is))
 define venv
-	@printf '\n== %s: Python %s, dotflow%s\n' '$(@D)' '$(1)' '$(if $(2),[$(2)])'
+	@printf '\n== %s: Python %s, dotflow%s%s\n' '$(@D)' '$(1)' '$(3)' '$(2:%=, group %)'
 	@'$(call python,$(1))' -m venv --clear $(@D)
-	@$(@D)/bin/python -m pip install -q --disable-pip-version-check -e '.$(if $(2),[$(2)])'
+	$(if $(2),@$(pip) 'pip>=25.1')
+	@$(pip) -e '.$(3)' $(2:%=--group %)
 	@touch $@
 endef
-comma := ,
+pip = $(@D)/bin/python -m pip install -q --disable-pip-version-check
+EXTRAS = [arrow,aws,dask,gcp,notify,otel,postgres,ray,scheduler]
+BENCH_EXTRAS = [aws,dask,gcp,otel,postgres,ray]
 heading = @printf '\n== %s\n'
 
 oldest = $(firstword $(VERSIONS))
@@ -113,13 +117,15 @@ clean:  ## Remove all that the other targets made
 	rm -rf .venv site build dist examples/weather/output .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.venv/3.%/.ready: pyproject.toml
-	$(call venv,3.$*,test)
-.venv/check/.ready: pyproject.toml
-	$(call venv,$(PYTHON),test$(comma)check)
-.venv/demo/.ready: pyproject.toml
+# A venv knows the version that it was made with, which stands in __init__.py.
+METADATA = pyproject.toml src/dotflow/__init__.py
+.venv/3.%/.ready: $(METADATA)
+	$(call venv,3.$*,test,$(EXTRAS))
+.venv/check/.ready: $(METADATA)
+	$(call venv,$(PYTHON),check,$(EXTRAS))
+.venv/demo/.ready: $(METADATA)
 	$(call venv,$(PYTHON))
-.venv/bench/.ready: pyproject.toml
-	$(call venv,$(PYTHON),bench)
-.venv/docs/.ready: pyproject.toml
+.venv/bench/.ready: $(METADATA)
+	$(call venv,$(PYTHON),bench,$(BENCH_EXTRAS))
+.venv/docs/.ready: $(METADATA)
 	$(call venv,$(PYTHON),docs)

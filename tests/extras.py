@@ -1,4 +1,4 @@
-"""The extras: which there are, and what each is for. Whoever adds one to pyproject.toml adds a line here."""
+"""The extras of pyproject.toml, and a program for each that needs it."""
 
 import tomllib
 from pathlib import Path
@@ -6,10 +6,7 @@ from typing import Final
 
 ROOT: Final = Path(__file__).parent.parent
 
-#: For whoever works on dotflow; nothing in it asks for them.
-OURS: Final = {"bench", "check", "docs", "test"}
-
-#: Extra -> what takes it and nothing else. Without the extra it raises, and names what to install.
+#: Extra -> a program that needs this extra and no other. Without it, the program's error names what to install.
 USES: Final = {
     "arrow": "from dotflow.codec import decode; decode(TABLE)",
     "aws": "from dotflow.providers import StorageS3; StorageS3('bucket')",
@@ -22,7 +19,7 @@ USES: Final = {
     "scheduler": "from dotflow.providers import SchedulerCron; SchedulerCron('@daily', timezone='Europe/Berlin')",
 }
 
-#: An Arrow table with one column, named a, and one row, which is 1; as a checkpoint has it.
+#: An Arrow table in a checkpoint: one column, named a, and one row, which is 1.
 TABLE: Final = (
     '{"$arrow": {"kind": "Table", "ipc": "/////3gAAAAQAAAAAAAKAAwABgAFAAgACgAAAAABBAAMAAAACAAIAAAABAAIAAAABAAAAAEAAAA'
     "UAAAAEAAUAAgABgAHAAwAAAAQABAAAAAAAAECEAAAABwAAAAEAAAAAAAAAAEAAABhAAAACAAMAAgABwAIAAAAAAAAAUAAAAD/////iAAAABQAAAA"
@@ -32,16 +29,16 @@ TABLE: Final = (
 
 
 def extras() -> list[str]:
-    """Those that are for users, in order."""
+    """Returns their names, sorted."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
-    return sorted(set(project["optional-dependencies"]) - OURS)
+    return sorted(project["optional-dependencies"])
 
 
 def program_for(extra: str) -> str:
-    """A program that takes the extra."""
+    """Returns the program that needs *extra*."""
     return USES[extra].replace("TABLE", repr(TABLE))
 
 
-def asked_for(extra: str) -> str:
-    """What the error has to name where the extra is missing; in quotes, without which zsh reads it as a pattern."""
+def install_command(extra: str) -> str:
+    """Returns the command that the error has to name; in quotes, without which zsh reads it as a pattern."""
     return f"pip install 'dotflow[{extra}]'"

@@ -1,4 +1,4 @@
-"""What somebody gets who installs dotflow: the wheel, what it brings along, its commands, its types and its source."""
+"""The packages that users install: the wheel and the sdist, their dependencies, commands and types."""
 
 import email
 import io
@@ -17,12 +17,12 @@ import pytest
 import dotflow
 from dotflow import errors
 from dotflow.cli.project.wheel import pack
-from tests.extras import OURS, ROOT, USES, asked_for, extras, program_for
+from tests.extras import ROOT, USES, extras, install_command, program_for
 from tests.unit.test_import import PROMISED
 
 BIN = Path(sys.executable).parent
 
-#: What `pip install dotflow` brings: what design.md names, and below each what it needs itself.
+#: The packages that dotflow depends on, as design.md names them, and those that each depends on.
 CORE = {
     "click": set(),
     "cloudpickle": set(),
@@ -31,17 +31,17 @@ CORE = {
     "rich": {"markdown-it-py", "mdurl", "pygments"},
 }
 
-#: Folders that are called like the packages of the extras: Python imports them. Ray itself leaves a /tmp/ray.
+#: Folders with the names of the extras' packages, which Python imports. Ray itself leaves a /tmp/ray.
 NAMESAKES = [
     "apprise", "boto3", "cronsim", "distributed", "google/cloud/storage", "opentelemetry", "psycopg", "pyarrow", "ray",
 ]  # fmt: skip
 
-#: Packages come over the network, as they do to a newcomer.
+#: pip downloads packages here, as it does for users.
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
 
 
 def run(command: Sequence[str | Path], folder: Path, first_on_path: Path = BIN) -> subprocess.CompletedProcess[str]:
-    """A command that knows nothing of the sources that are under test."""
+    """Runs a command that does not find the sources under test."""
     environment = {name: value for name, value in os.environ.items() if name not in {"PYTHONPATH", "VIRTUAL_ENV"}}
     environment["PATH"] = os.pathsep.join([str(first_on_path), environment["PATH"]])
     return subprocess.run(
@@ -50,27 +50,27 @@ def run(command: Sequence[str | Path], folder: Path, first_on_path: Path = BIN) 
 
 
 def printed(command: Sequence[str | Path], folder: Path, first_on_path: Path = BIN) -> str:
-    """What a command prints that has to succeed."""
+    """Returns the output of a command that has to succeed."""
     ended = run(command, folder, first_on_path)
     assert ended.returncode == 0, f"{ended.stdout}\n{ended.stderr}"
     return ended.stdout
 
 
 def build(root: Path, kind: str, into: Path) -> Path:
-    """What pip and `python -m build` make of the project in *root*, with the hatchling that is here."""
+    """Builds the project in *root* as pip and `python -m build` do, with the hatchling of this venv."""
     program = f"from hatchling import build; print(build.build_{kind}({str(into)!r}))"
     return into / printed([sys.executable, "-c", program], root).strip()
 
 
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder for what all of these tests look at."""
+    """A folder for what several tests read."""
     return tmp_path_factory.mktemp("packaging")
 
 
 @pytest.fixture(scope="module")
 def wheel(shared: Path) -> Path:
-    """The wheel."""
+    """The wheel, built from this repository."""
     return build(ROOT, "wheel", shared)
 
 
@@ -85,7 +85,7 @@ def source(shared: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def clean(shared: Path, wheel: Path) -> Path:
-    """The commands of an environment into which the wheel was installed, and nothing else."""
+    """The commands of an environment that has the wheel and its dependencies only."""
     printed([sys.executable, "-m", "venv", shared / "clean"], shared)
     commands = shared / "clean" / "bin"
     printed([commands / "python", "-m", "pip", "install", "--disable-pip-version-check", wheel], shared)
@@ -93,16 +93,16 @@ def clean(shared: Path, wheel: Path) -> Path:
 
 
 def files_in(archive: bytes | Path) -> dict[str, bytes]:
-    """The files of a wheel, without what tells of the installation itself."""
+    """Returns the files of a wheel, without its metadata."""
     with zipfile.ZipFile(io.BytesIO(archive) if isinstance(archive, bytes) else archive) as opened:
         return {name: opened.read(name) for name in opened.namelist() if ".dist-info/" not in name}
 
 
-# -- what is in it -----------------------------------------------------------------------------------------------------
+# -- contents -----------------------------------------------------------------------------------------------------
 
 
 def test_the_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
-    """Every module, the marker for type checkers, the template of new projects; no test, no cache, no litter."""
+    """The wheel has every module, the marker for type checkers and the template of new projects; no test, no cache."""
     package = ROOT / "src" / "dotflow"
     modules = {path for path in package.rglob("*.py") if "template" not in path.parts}
     template = set((package / "cli" / "template").rglob("*.tmpl"))
@@ -113,7 +113,7 @@ def test_the_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
 
 
 def test_a_new_project_is_given_the_same(wheel: Path) -> None:
-    """The wheel that `dotflow init` packs without a build tool has the files of the one that is built."""
+    """`dotflow init` packs the same files without a build tool."""
     name, content = pack()
 
     assert name == wheel.name
@@ -121,12 +121,12 @@ def test_a_new_project_is_given_the_same(wheel: Path) -> None:
 
 
 def test_the_source_makes_the_same_wheel(wheel: Path, source: Path, tmp_path: Path) -> None:
-    """Byte for byte, so nothing that it takes is missing in the sdist, and nothing depends on where it is built."""
+    """The sdist builds the same bytes: it lacks no file, and the wheel does not depend on the folder."""
     assert build(source, "wheel", tmp_path).read_bytes() == wheel.read_bytes()
 
 
 def test_the_source_brings_its_tests(source: Path) -> None:
-    """The sdist has all that stands in the repository, so that whoever has it can run what CI runs."""
+    """The sdist has every file of the repository, so that its tests and checks run from it."""
     made = set(re.findall(r"^/(\w+)/$", (ROOT / ".gitignore").read_text(), re.MULTILINE))
     wanted = {path.name for path in ROOT.iterdir() if not path.name.startswith(".")} - made
     tests = {path.relative_to(ROOT).as_posix() for path in (ROOT / "tests").rglob("*.p*") if path.suffix != ".pyc"}
@@ -136,7 +136,7 @@ def test_the_source_brings_its_tests(source: Path) -> None:
 
 
 def test_the_metadata_tells_what_it_is(wheel: Path) -> None:
-    """Name, version and licence, the README as its description, and the Pythons that it is for."""
+    """The metadata has name, version, licence, README, Pythons and extras, and no dependency group."""
     with zipfile.ZipFile(wheel) as opened:
         metadata = email.message_from_string(opened.read(f"dotflow-{dotflow.__version__}.dist-info/METADATA").decode())
 
@@ -146,16 +146,17 @@ def test_the_metadata_tells_what_it_is(wheel: Path) -> None:
     assert metadata["Requires-Python"] == ">=3.11"
     assert metadata["Description-Content-Type"] == "text/markdown"
     assert metadata.get_payload() == (ROOT / "README.md").read_text()
-    assert set(metadata.get_all("Provides-Extra", [])) == {*extras(), *OURS}
+    assert metadata.get_all("Provides-Extra") == extras()
+    assert "pytest" not in str(metadata.get_all("Requires-Dist"))
     here = f"Programming Language :: Python :: {sys.version_info.major}.{sys.version_info.minor}"
     assert {here, "Typing :: Typed"} <= set(metadata.get_all("Classifier", []))
 
 
-# -- what it brings, and what it asks for ------------------------------------------------------------------------------
+# -- dependencies, commands and extras ---------------------------------------------------------------------------------
 
 
 def test_it_brings_what_the_design_names_and_no_more(clean: Path, tmp_path: Path) -> None:
-    """Five packages, and what these need themselves."""
+    """Installing dotflow installs its dependencies, and theirs."""
     listed = printed([clean / "python", "-m", "pip", "list", "--format=freeze"], tmp_path)
     names = {line.partition("==")[0].lower().replace("_", "-") for line in listed.splitlines()}
 
@@ -165,7 +166,7 @@ def test_it_brings_what_the_design_names_and_no_more(clean: Path, tmp_path: Path
 
 @pytest.mark.parametrize("command", [["dotflow"], ["python", "-m", "dotflow"]], ids=" ".join)
 def test_both_commands_run_a_step(command: list[str], clean: Path, tmp_path: Path) -> None:
-    """`dotflow` and `python -m dotflow` are the same."""
+    """`dotflow` and `python -m dotflow` are the same command."""
     (tmp_path / "steps.py").write_text("from dotflow import action\n\n\n@action\ndef hello():\n    print('hello')\n")
     first, *others = command
 
@@ -174,35 +175,35 @@ def test_both_commands_run_a_step(command: list[str], clean: Path, tmp_path: Pat
 
 
 def test_every_extra_is_known_here() -> None:
-    """Whoever adds an extra to pyproject.toml says in tests/extras.py what it is for."""
+    """Each extra of pyproject.toml has a program in tests/extras.py."""
     assert set(extras()) - set(USES) == set(), "these extras have no line in USES of tests/extras.py"
-    assert set(USES) - set(extras()) == set(), "USES of tests/extras.py tells of extras that pyproject.toml lacks"
+    assert set(USES) - set(extras()) == set(), "USES of tests/extras.py has extras that pyproject.toml lacks"
 
 
 @pytest.mark.parametrize("folders", [[], NAMESAKES], ids=["nothing there", "folders of that name"])
 @pytest.mark.parametrize("extra", extras())
 def test_a_missing_extra_is_asked_for(extra: str, folders: list[str], clean: Path, tmp_path: Path) -> None:
-    """Where it is not installed, the error names what to install, as any shell takes it; a folder is no package."""
+    """Without the extra, the error has the command that installs it, quoted for any shell; a folder is no package."""
     for folder in folders:
         (tmp_path / folder).mkdir(parents=True)
     ended = run([clean / "python", "-c", program_for(extra)], tmp_path)
 
     assert ended.returncode == 1
-    assert asked_for(extra) in ended.stderr.splitlines()[-1]
+    assert install_command(extra) in ended.stderr.splitlines()[-1]
 
 
 @pytest.mark.parametrize("extra", extras())
 def test_an_extra_is_enough_for_what_it_is_for(extra: str, tmp_path: Path) -> None:
-    """Where it is installed, what it is for can be made. `make extras` does it with each extra alone."""
+    """With every extra installed, each one's program runs. `make extras` installs each alone."""
     printed([sys.executable, "-W", "error", "-c", program_for(extra)], tmp_path)
 
 
-# -- what a type checker sees ------------------------------------------------------------------------------------------
+# -- types -------------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
-    """Somebody's project that uses dotflow and is checked strictly."""
+    """A user's project with strict type checking."""
     for path in (ROOT / "tests" / "typing").glob("*.py"):
         shutil.copy(path, tmp_path)
     settings = '[tool.pyright]\ntypeCheckingMode = "strict"\nreportUnnecessaryTypeIgnoreComment = "error"\n'
@@ -211,19 +212,19 @@ def project(tmp_path: Path) -> Path:
 
 
 def test_a_project_passes_mypy_strictly(project: Path, clean: Path) -> None:
-    """What the installed wheel says of itself is enough, and what is wrong in the project is seen."""
+    """mypy takes the types from the installed wheel, and finds the project's mistakes."""
     checked = printed([BIN / "mypy", "--strict", "--python-executable", clean / "python", "."], project)
 
     assert "no issues found" in checked
 
 
 def test_a_project_passes_pyright_strictly(project: Path, clean: Path) -> None:
-    """The same for Pyright."""
+    """Pyright does the same."""
     assert "0 errors, 0 warnings" in printed([BIN / "basedpyright"], project, clean)
 
 
 def test_every_public_type_is_known(clean: Path, tmp_path: Path) -> None:
-    """Nothing of the face, the contracts, the errors and the core is left to be guessed by a type checker."""
+    """The type of each public name, contract, error and core class is declared, not inferred."""
     from importlib import import_module
     from json import loads
 
