@@ -44,6 +44,8 @@ check: .venv/check/.ready  ## Lint, format, types and the unit tests: under a mi
 	@.venv/check/bin/mypy --strict
 	$(heading) 'pyright, strict'
 	@.venv/check/bin/basedpyright --pythonpath .venv/check/bin/python
+	$(heading) 'changelog fragments'
+	@draft=$$(.venv/check/bin/towncrier build --draft 2>&1) || { echo "$$draft"; exit 1; }
 	$(heading) 'unit tests'
 	@.venv/check/bin/pytest --no-header tests/unit -n 2
 
@@ -112,6 +114,15 @@ docs: .venv/docs/.ready  ## Build the documentation into site/
 	@NO_MKDOCS_2_WARNING=1 .venv/docs/bin/mkdocs build --strict
 	@echo 'The documentation is in site/index.html.'
 test: docs  # it takes seconds, and a page that has lost its file or its link is seen at once
+
+.PHONY: changelog
+changelog: .venv/check/.ready  ## Print the next release's changes. VERSION=0.2.0 writes them into CHANGELOG.md, and the version
+ifdef VERSION
+	@sed -i.old 's/^__version__ = .*/__version__ = "$(VERSION)"/' src/dotflow/__init__.py && rm src/dotflow/__init__.py.old
+	@.venv/check/bin/towncrier build --yes
+else
+	@.venv/check/bin/towncrier build --draft
+endif
 
 clean:  ## Remove all that the other targets made
 	rm -rf .venv site build dist examples/weather/output .mypy_cache .pytest_cache .ruff_cache .hypothesis
