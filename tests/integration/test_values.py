@@ -24,4 +24,4 @@ def test_no_value_is_changed() -> None:
 
     assert ended.returncode == 0, ended.stdout + ended.stderr
     assert "| Polars | " in ended.stdout
-    assert "| made up, of all of Python's | 50 | 50 | 0 | 0 |" in ended.stdout
+    assert "| random, of all of Python's types | 50 | 50 | 0 | 0 |" in ended.stdout
