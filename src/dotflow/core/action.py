@@ -92,9 +92,10 @@ class Action(Generic[P, R]):
         of_class = isinstance(function, staticmethod | classmethod)
         if (instance is None and not of_class) or not hasattr(function, "__get__"):
             return self
+        method, params = function.__get__(instance, owner), self.context_params
         bound = _blank()
-        bound.__dict__.update(self.__dict__, _is_checked=False)
-        bound.__dict__["function"] = bound.__dict__["__wrapped__"] = function.__get__(instance, owner)
+        bound.__dict__ |= self.__dict__
+        bound.__dict__ |= {"function": method, "__wrapped__": method, "context_params": params, "_is_checked": False}
         return bound
 
     if not TYPE_CHECKING:
