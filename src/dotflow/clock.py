@@ -67,7 +67,7 @@ class TimeSource(Protocol):
 source: TimeSource | None = None
 
 #: Threads, by ident, that make attempts for a run whose own thread waits for them.
-helpers: Final[set[int]] = set()
+attempt_threads: Final[set[int]] = set()
 
 _NO_PARTICIPANT: Final = contextlib.nullcontext()
 

@@ -23,10 +23,10 @@ def start_in_background(run: Run, then: Callable[[], None] = lambda: None) -> No
         # Python waits for threads at its end, but first it closes all thread pools, which steps may need.
         call_before_threads_are_joined(_wait_for_all)
 
-    seat = clock.join()
+    participant = clock.join()
 
     def work() -> None:
-        with seat:
+        with participant:
             try:
                 run._execute()
             except KeyboardInterrupt:  # it was meant, and it is kept in the run
@@ -43,7 +43,7 @@ def start_in_background(run: Run, then: Callable[[], None] = lambda: None) -> No
         # In a copy of the caller's context variables: to a tracer, the run is part of what the caller was doing.
         threading.Thread(target=contextvars.copy_context().run, args=(work,), name="dotflow-run").start()
     except RuntimeError:  # there are too many threads already
-        with seat:
+        with participant:
             _forget(run)
         run.status = TypeStatus.NOT_STARTED
         run._release()

@@ -153,11 +153,11 @@ class LoopThread:
 
     def _work(self) -> None:
         self._programs = ThreadPrograms()
-        clock.helpers.add(threading.get_ident())
+        clock.attempt_threads.add(threading.get_ident())
         try:
             self._serve_unless_left()
         finally:
-            clock.helpers.discard(threading.get_ident())
+            clock.attempt_threads.discard(threading.get_ident())
 
     def _serve_unless_left(self) -> None:
         with contextlib.suppress(Stopped):  # it was left behind, and what blocked it has ended now

@@ -184,7 +184,7 @@ class _Thread(threading.Thread):
 
     def run(self) -> None:
         """The life of the thread."""
-        clock.helpers.add(threading.get_ident())
+        clock.attempt_threads.add(threading.get_ident())
         try:
             while (call := self._calls.get()) is not None and not self._ending:
                 self._programs = ThreadPrograms()
@@ -200,7 +200,7 @@ class _Thread(threading.Thread):
             if not self._ending:
                 raise
         finally:
-            clock.helpers.discard(threading.get_ident())
+            clock.attempt_threads.discard(threading.get_ident())
 
     def _make_isolated(self, call: Call) -> Outcome | None:
         # No fork among threads, and no server for a single process.

@@ -11,9 +11,9 @@ from dotflow import clock
 from dotflow.errors import InvalidArgument, VirtualClockMisuse
 from dotflow.testing.clock.virtual_clock import VirtualClock
 
-START: Final = datetime(2026, 1, 1, tzinfo=UTC)  # the same in every run of a test
+DEFAULT_START: Final = datetime(2026, 1, 1, tzinfo=UTC)  # the same in every run of a test
 _REAL: Final = (clock.now, clock.monotonic, clock.sleep)
-_one: Final = threading.Lock()
+_in_use: Final = threading.Lock()
 
 
 @contextlib.contextmanager
@@ -33,10 +33,10 @@ def virtual_clock(start: datetime | None = None) -> Iterator[VirtualClock]:
     """
     if start is not None and (not isinstance(start, datetime) or start.utcoffset() is None):
         raise InvalidArgument("start", start, "a datetime with a time zone: datetime(2026, 3, 8, tzinfo=UTC)")
-    if not _one.acquire(blocking=False):
+    if not _in_use.acquire(blocking=False):
         raise VirtualClockMisuse("There is a virtual clock already, and a process has one time: end the other first.")
     try:
-        virtual = VirtualClock((start or START).astimezone(UTC))
+        virtual = VirtualClock((start or DEFAULT_START).astimezone(UTC))
         try:
             clock.source = virtual
             clock.now, clock.monotonic, clock.sleep = virtual.now, virtual.monotonic, virtual.sleep
@@ -45,7 +45,7 @@ def virtual_clock(start: datetime | None = None) -> Iterator[VirtualClock]:
             try:
                 virtual.settle()
             finally:
-                _put_back()
+                _restore()
                 left = virtual.close()
         if left:
             raise VirtualClockMisuse(
@@ -54,21 +54,21 @@ def virtual_clock(start: datetime | None = None) -> Iterator[VirtualClock]:
             )
     finally:
         with contextlib.suppress(RuntimeError):  # a forked child has given it back already
-            _one.release()
+            _in_use.release()
 
 
-def _put_back() -> None:
+def _restore() -> None:
     clock.source = None
     clock.now, clock.monotonic, clock.sleep = _REAL
 
 
-def _leave_it_to_the_parent() -> None:
+def _restore_in_child() -> None:
     """In a forked child nobody moves virtual time."""
-    clock.helpers.clear()
+    clock.attempt_threads.clear()
     if clock.source is not None:
-        _put_back()
-        _one.release()
+        _restore()
+        _in_use.release()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_leave_it_to_the_parent)
+    os.register_at_fork(after_in_child=_restore_in_child)

@@ -11,10 +11,10 @@ class RemoteClock:
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
             raise AttributeError(name)
-        return lambda *_, **__: refuse(name)
+        return lambda *_, **__: raise_misuse(name)
 
 
-def refuse(method: str) -> NoReturn:
+def raise_misuse(method: str) -> NoReturn:
     """Says why a method can't be called here, and what to do."""
     raise VirtualClockMisuse(
         f"{method}() of the virtual clock was called in another process, where time is real. Run the step in this one: "

@@ -12,7 +12,7 @@ from dotflow import clock
 from dotflow.core.durations import Duration, as_seconds
 from dotflow.cpython import has_running_loop
 from dotflow.errors import InvalidArgument, VirtualClockMisuse
-from dotflow.testing.clock.remote import RemoteClock, refuse
+from dotflow.testing.clock.remote import RemoteClock, raise_misuse
 from dotflow.worker.deadline import GRACE
 
 T = TypeVar("T")
@@ -37,26 +37,26 @@ class VirtualClock:
     def __init__(self, start: datetime) -> None:
         self._start = start
         self._elapsed = 0.0
-        self._wall_set = 0.0
+        self._wall_offset = 0.0
         self._process = os.getpid()
         self._lock = threading.RLock()  # a signal's handler may stop a schedule in the middle of its wait
-        self._left = threading.Condition(self._lock)
-        self._seated: dict[int, int] = {}  # by thread: how often it has entered a seat
-        self._empty_seats = 0
+        self._changed = threading.Condition(self._lock)
+        self._joined: dict[int, int] = {}  # by thread: how often it has joined
+        self._reserved = 0
         self._waiters: set[_Waiter] = set()
-        self._dues: list[tuple[float, int, _Waiter | Callable[[], object]]] = []
-        self._ties = itertools.count()
-        self._calling = 0
+        self._timers: list[tuple[float, int, _Waiter | Callable[[], object]]] = []
+        self._serials = itertools.count()
+        self._callers = 0
         self._closed = False
 
     def now(self) -> datetime:
         """The wall clock, in UTC."""
-        self._check_here("now")
-        return self._start + timedelta(seconds=self._elapsed + self._wall_set)
+        self._check_process("now")
+        return self._start + timedelta(seconds=self._elapsed + self._wall_offset)
 
     def monotonic(self) -> float:
         """Seconds since the clock began; `jump_wall` does not move it."""
-        self._check_here("monotonic")
+        self._check_process("monotonic")
         return self._elapsed
 
     def sleep(self, seconds: Duration) -> None:
@@ -65,7 +65,7 @@ class VirtualClock:
         Raises:
             VirtualClockMisuse: It was called in a worker process, or in a coroutine, whose loop it would block.
         """
-        self._check_here("sleep")
+        self._check_process("sleep")
         if has_running_loop():
             raise VirtualClockMisuse("sleep() of the virtual clock blocks, so it can't be called in a coroutine.")
         slept = threading.Event()
@@ -73,7 +73,7 @@ class VirtualClock:
 
     def advance(self, seconds: Duration) -> None:
         """Moves time at once, whatever is running; who waits for a moment on the way is woken, but not waited for."""
-        self._check_here("advance")
+        self._check_process("advance")
         with self._lock:
             until = self._elapsed + as_seconds("seconds", seconds)
         while self._jump(until):
@@ -83,9 +83,9 @@ class VirtualClock:
 
     def jump_wall(self, seconds: float) -> None:
         """Sets the wall clock forward, or back where negative, as an administrator or the end of a suspend does."""
-        self._check_here("jump_wall")
+        self._check_process("jump_wall")
         with self._lock:
-            self._wall_set += seconds
+            self._wall_offset += seconds
             for waiter in self._waiters:
                 if waiter.recheck is not None:  # as in real time, it notices at its next look
                     looks = (self._elapsed - waiter.since) // waiter.recheck + 1
@@ -99,13 +99,13 @@ class VirtualClock:
 
     def after(self, seconds: Duration, function: Callable[[], object]) -> None:
         """Calls *function* when so many seconds have passed."""
-        self._check_here("after")
+        self._check_process("after")
         with self._lock:
             self._push(self._elapsed + as_seconds("seconds", seconds), function)
 
     def hold(self) -> clock.Participant:
         """A context in which time does not move on by itself: for what has to be said before a run gets any further."""
-        self._check_here("hold")
+        self._check_process("hold")
         return self.join()
 
     # What dotflow calls, through `dotflow.clock`.
@@ -127,7 +127,7 @@ class VirtualClock:
             if seconds is not None:
                 self._push(self._elapsed + max(0.0, seconds), waiter)
         try:
-            self._go_on()
+            self._jump_while_idle()
             return pause(None)
         finally:
             with self._lock:
@@ -145,14 +145,14 @@ class VirtualClock:
     def before_await(self) -> None:
         """As `clock.before_await`."""
         thread = threading.get_ident()
-        if thread in self._seated or thread in clock.helpers:
+        if thread in self._joined or thread in clock.attempt_threads:
             raise VirtualClockMisuse(
                 "A coroutine step can't wait for another run under a virtual clock, which sees it as busy. Run the "
                 "inner workflow in a plain step, or both in real time."
             )
 
-    def _push(self, due: float, what: _Waiter | Callable[[], object]) -> None:
-        heapq.heappush(self._dues, (due, next(self._ties), what))
+    def _push(self, due: float, action: _Waiter | Callable[[], object]) -> None:
+        heapq.heappush(self._timers, (due, next(self._serials), action))
 
     def _is_busy(self) -> bool:
         """Whether anybody who takes part does something other than wait.
@@ -161,11 +161,11 @@ class VirtualClock:
         it is counted by nobody; while it sleeps, it is taken off.
         """
         waiting = {waiter.thread for waiter in self._waiters}
-        busy = sum(thread not in waiting and thread not in clock.helpers for thread in self._seated)
+        busy = sum(thread not in waiting and thread not in clock.attempt_threads for thread in self._joined)
         in_flight = sum(waiter.in_flight for waiter in self._waiters)
-        return busy + self._empty_seats + self._calling > 0 or in_flight > len(waiting & clock.helpers)
+        return busy + self._reserved + self._callers > 0 or in_flight > len(waiting & clock.attempt_threads)
 
-    def _go_on(self) -> None:
+    def _jump_while_idle(self) -> None:
         """Lets time jump while all wait."""
         while self._jump(None):
             pass
@@ -176,23 +176,25 @@ class VirtualClock:
         Without *until* only if nobody is busy, and somebody waits for it: no mere `at` moves time.
         """
         with self._lock:
-            self._dues = [due for due in self._dues if not isinstance(due[2], _Waiter) or due[2] in self._waiters]
-            heapq.heapify(self._dues)
-            if until is None and (self._is_busy() or not any(isinstance(due[2], _Waiter) for due in self._dues)):
+            self._timers = [
+                timer for timer in self._timers if not isinstance(timer[2], _Waiter) or timer[2] in self._waiters
+            ]
+            heapq.heapify(self._timers)
+            if until is None and (self._is_busy() or not any(isinstance(timer[2], _Waiter) for timer in self._timers)):
                 return False
-            if not self._dues or (until is not None and self._dues[0][0] > until):
+            if not self._timers or (until is not None and self._timers[0][0] > until):
                 return False
-            self._elapsed = moment = max(self._elapsed, self._dues[0][0])
+            self._elapsed = moment = max(self._elapsed, self._timers[0][0])
             functions: list[Callable[[], object]] = []
             woken: list[_Waiter] = []
-            while self._dues and self._dues[0][0] <= moment:
-                what = heapq.heappop(self._dues)[2]
-                if isinstance(what, _Waiter):
-                    woken.append(what)
+            while self._timers and self._timers[0][0] <= moment:
+                action = heapq.heappop(self._timers)[2]
+                if isinstance(action, _Waiter):
+                    woken.append(action)
                 else:
-                    functions.append(what)
+                    functions.append(action)
             self._waiters -= set(woken)  # they are busy from here on, before they know it
-            self._calling += 1
+            self._callers += 1
         try:
             for function in functions:
                 function()
@@ -200,43 +202,43 @@ class VirtualClock:
             for waiter in woken:
                 waiter.wake()
             with self._lock:
-                self._calling -= 1
+                self._callers -= 1
         return not woken
 
-    def _enter(self, empty: int) -> None:
+    def _enter(self, reserved: int) -> None:
         thread = threading.get_ident()
         with self._lock:
-            self._empty_seats -= empty
-            self._seated[thread] = self._seated.get(thread, 0) + 1
+            self._reserved -= reserved
+            self._joined[thread] = self._joined.get(thread, 0) + 1
 
     def _leave(self) -> None:
         thread = threading.get_ident()
         with self._lock:
-            self._seated[thread] -= 1
-            if not self._seated[thread]:
-                del self._seated[thread]
-            self._left.notify_all()
-        self._go_on()
+            self._joined[thread] -= 1
+            if not self._joined[thread]:
+                del self._joined[thread]
+            self._changed.notify_all()
+        self._jump_while_idle()
 
     def settle(self) -> None:
         """Waits for threads that are at their end: a run tells that it is over a little before its thread is gone."""
-        with self._left:
-            self._left.wait_for(lambda: self._waiters or not (self._seated or self._empty_seats), GRACE)
+        with self._changed:
+            self._changed.wait_for(lambda: self._waiters or not (self._joined or self._reserved), GRACE)
 
     def close(self) -> int:
         """Lets all go who still wait; how many threads still take part."""
         with self._lock:
             self._closed = True
             left, self._waiters = self._waiters, set()
-            self._dues.clear()
-            count = len(self._seated) + self._empty_seats
+            self._timers.clear()
+            count = len(self._joined) + self._reserved
         for waiter in left:
             waiter.wake()
         return count
 
-    def _check_here(self, method: str) -> None:
+    def _check_process(self, method: str) -> None:
         if os.getpid() != self._process:
-            refuse(method)
+            raise_misuse(method)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """In another process there is only what says so."""
@@ -248,13 +250,13 @@ class _Participant:
 
     def __init__(self, virtual: VirtualClock) -> None:
         self._virtual = virtual
-        self._is_empty = True
+        self._is_reserved = True
         with virtual._lock:
-            virtual._empty_seats += 1
+            virtual._reserved += 1
 
     def __enter__(self) -> None:
-        self._virtual._enter(self._is_empty)
-        self._is_empty = False
+        self._virtual._enter(self._is_reserved)
+        self._is_reserved = False
 
     def __exit__(self, *raised: object) -> None:
         self._virtual._leave()
