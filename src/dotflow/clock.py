@@ -1,10 +1,10 @@
-"""The one door through which time comes in.
+"""The only module that reads the system's clocks.
 
-Everybody calls `clock.now()`, `clock.monotonic()` through this module, never the functions behind it, so that
-one replacement here moves all of dotflow into another time. `dotflow.testing.virtual_clock` does that.
+Other modules call `clock.now()` and `clock.monotonic()`, never the functions behind them: one replacement here moves
+all of dotflow into another time. `dotflow.testing.virtual_clock` does that.
 
-What a run records, its retry delays and its schedule live in that time. What guards real code lives in real time:
-deadlines after which a worker is killed, the grace of a notification, a busy file. They use `clock.ticks()`.
+The moments that a run records, its retry delays and its schedule are in that time. What guards code that really runs
+is in real time: a worker's deadline, the grace of a notification, a busy file. It uses `clock.ticks()`.
 """
 
 import contextlib
@@ -19,16 +19,15 @@ T = TypeVar("T")
 #: The moment, as an aware datetime in UTC.
 now: Callable[[], datetime] = partial(datetime.now, UTC)
 
-#: Seconds on a clock that only ever goes forward; for spans, never for moments.
+#: Seconds on a clock that only goes forward; for spans, never for moments.
 monotonic: Callable[[], float] = time.monotonic
 
-#: The same, of the real world whatever time dotflow is in; for deadlines of code that really runs.
+#: The same, always in real time; for deadlines of code that really runs.
 ticks: Final = time.monotonic
 
-#: The same, but it also goes on while the machine sleeps, where the system has such a clock: for promises that others
-#: hold one to meanwhile.
+#: The same, counting the time that the machine sleeps, where the system has such a clock; for leases.
 elapsed: Callable[[], float] = (
-    # RemoteClock CLOCK_MONOTONIC may be the one (macOS): it is not always what time.monotonic reads.
+    # Elsewhere CLOCK_MONOTONIC may count it (macOS); time.monotonic does not always read that clock.
     partial(time.clock_gettime, getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
     if hasattr(time, "clock_gettime")
     else time.monotonic
@@ -41,7 +40,10 @@ Participant = contextlib.AbstractContextManager[object]
 
 
 class TimeSource(Protocol):
-    """Whoever makes time, where it is not the real one. It moves it on while all who take part wait."""
+    """Another time than the real one. It moves on while all its participants wait.
+
+    Its methods are what the functions of this module call.
+    """
 
     def wait(
         self,
@@ -50,23 +52,19 @@ class TimeSource(Protocol):
         wake: Callable[[], None],
         in_flight: int,
         recheck: float | None,
-    ) -> T:
-        """As `clock.wait`."""
+    ) -> T: ...
 
-    def about_to_wake(self, wake: Callable[[], None]) -> None:
-        """As `clock.about_to_wake`."""
+    def about_to_wake(self, wake: Callable[[], None]) -> None: ...
 
-    def join(self) -> Participant:
-        """As `clock.join`."""
+    def join(self) -> Participant: ...
 
-    def before_await(self) -> None:
-        """As `clock.before_await`."""
+    def before_await(self) -> None: ...
 
 
 #: None for real time.
 source: TimeSource | None = None
 
-#: Threads, by ident, that make attempts for a run whose own thread waits for them.
+#: Threads, by ident, that make attempts for a run, whose own thread waits for them.
 attempt_threads: Final[set[int]] = set()
 
 _NO_PARTICIPANT: Final = contextlib.nullcontext()
@@ -80,14 +78,14 @@ def wait(
     in_flight: int = 0,
     recheck: float | None = None,
 ) -> T:
-    """What *pause* returns, called so that it waits for as many seconds of dotflow's time, or until it is woken.
+    """Has *pause* wait for so many seconds of dotflow's time, or until it is woken; returns what it returns.
 
     Args:
-        pause: Waits for so many real seconds, or for as long as it takes where it is given None.
-        seconds: How long; None for as long as it takes.
-        wake: Makes `pause` return, also where it is called before that begins to wait. From any thread.
-        in_flight: How many attempts are being made elsewhere meanwhile: time does not move on without them.
-        recheck: Seconds after which the caller wants to look at the wall clock again, which may have been set.
+        pause: Waits for a number of real seconds, or without a limit for None.
+        seconds: How long to wait; None for no limit.
+        wake: Makes `pause` return, also if it is called before `pause`. May be called from any thread.
+        in_flight: The number of attempts that other threads or processes make meanwhile: time waits for them.
+        recheck: Seconds after which the caller reads the wall clock again, which may have been set.
     """
     if source is not None:
         return source.wait(pause, seconds, wake, in_flight, recheck)
@@ -97,20 +95,17 @@ def wait(
 
 
 def about_to_wake(wake: Callable[[], None]) -> None:
-    """Says that whoever waits to be woken by *wake* is about to be: from here on it takes part again."""
+    """Announces a call of *wake*: from here on time waits for the thread that it wakes."""
     if source is not None:
         source.about_to_wake(wake)
 
 
 def before_await() -> None:
-    """A coroutine is about to wait for a run. Raises where time can't move on, since its step counts as busy."""
+    """Announces that a coroutine awaits a run. Raises in virtual time, which would take its step for busy."""
     if source is not None:
         source.before_await()
 
 
 def join() -> Participant:
-    """A place among those for whom time does not move on while they are busy.
-
-    It is taken at once; the thread whose place it is enters it, and leaves it at its end.
-    """
+    """Makes time wait for one more thread, from now on: the one that enters the context, until it leaves it."""
     return _NO_PARTICIPANT if source is None else source.join()

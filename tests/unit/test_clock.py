@@ -1,4 +1,4 @@
-"""The one door through which time comes in."""
+"""clock: one module reads the system's clocks."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -21,8 +21,8 @@ def test_monotonic_never_goes_back() -> None:
     assert ticks == sorted(ticks)
 
 
-def test_one_replacement_moves_everybody(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Who asks for the time asks through this module, so a test may replace it in one place."""
+def test_one_replacement_moves_all_of_dotflow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Other modules read the time through this one, so a test may replace it in one place."""
     then = datetime(2001, 2, 3, tzinfo=UTC)
     monkeypatch.setattr(clock, "now", lambda: then)
 

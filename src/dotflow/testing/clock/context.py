@@ -1,4 +1,4 @@
-"""virtual_clock: dotflow's time in a test's hands, so that a night takes milliseconds."""
+"""virtual_clock: a test sets dotflow's time, so that a night takes milliseconds."""
 
 import contextlib
 import os
@@ -18,23 +18,25 @@ _in_use: Final = threading.Lock()
 
 @contextlib.contextmanager
 def virtual_clock(start: datetime | None = None) -> Iterator[VirtualClock]:
-    """Within, dotflow lives in a time that costs nothing: retry delays and schedules don't wait.
+    """Moves dotflow into a virtual time, in which retry delays and schedules take no real time.
 
-    Time stands still while anything runs. Once all runs and schedules of this process do nothing but wait for their
-    time, it jumps to the moment that the first of them waits for. What runs, runs really, and its timeouts are real: a
-    step that is to take virtual time calls `sleep` of the clock. Worker processes live in real time.
+    Time stands still while anything runs. Once all runs and schedules of this process only wait, it jumps to the
+    earliest moment that one of them waits for. Steps and their timeouts stay in real time: a step that should take
+    virtual time calls `sleep` of the clock. Worker processes use real time.
 
     Args:
         start: The moment at which it begins, with a time zone; 2026-01-01 00:00 UTC unless given.
 
     Raises:
-        InvalidArgument: start is no moment with a time zone.
-        VirtualClockMisuse: There is a virtual clock already; or, at the end, runs still go on.
+        InvalidArgument: start is not a datetime with a time zone.
+        VirtualClockMisuse: There is a virtual clock already; or, at the end, runs are still in progress.
     """
     if start is not None and (not isinstance(start, datetime) or start.utcoffset() is None):
         raise InvalidArgument("start", start, "a datetime with a time zone: datetime(2026, 3, 8, tzinfo=UTC)")
     if not _in_use.acquire(blocking=False):
-        raise VirtualClockMisuse("There is a virtual clock already, and a process has one time: end the other first.")
+        raise VirtualClockMisuse(
+            "virtual_clock() was entered twice: a process has one time. Leave the other context first."
+        )
     try:
         virtual = VirtualClock((start or DEFAULT_START).astimezone(UTC))
         try:
@@ -49,11 +51,11 @@ def virtual_clock(start: datetime | None = None) -> Iterator[VirtualClock]:
                 left = virtual.close()
         if left:
             raise VirtualClockMisuse(
-                f"{left} runs or schedules still go on at the end of virtual_clock(). Wait for them before: "
-                f"run.wait(), or scheduler.stop() and the end of its thread."
+                f"virtual_clock() was left too early: {left} runs or schedules are still in progress. Call run.wait() "
+                f"first, or scheduler.stop() and wait for its thread."
             )
     finally:
-        with contextlib.suppress(RuntimeError):  # a forked child has given it back already
+        with contextlib.suppress(RuntimeError):  # a forked child has released it already
             _in_use.release()
 
 
@@ -63,7 +65,7 @@ def _restore() -> None:
 
 
 def _restore_in_child() -> None:
-    """In a forked child nobody moves virtual time."""
+    """Real time again: a forked child has none of the threads that move virtual time."""
     clock.attempt_threads.clear()
     if clock.source is not None:
         _restore()

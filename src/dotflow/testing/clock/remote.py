@@ -1,4 +1,4 @@
-"""The virtual clock in another process: there it has no time to give, and says so."""
+"""RemoteClock: what a virtual clock is in a worker process, which uses real time."""
 
 from typing import Any, NoReturn
 
@@ -6,7 +6,7 @@ from dotflow.errors import VirtualClockMisuse
 
 
 class RemoteClock:
-    """What becomes of the clock on its way to a worker process."""
+    """A virtual clock that was sent to another process: each of its methods raises VirtualClockMisuse."""
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
@@ -15,8 +15,9 @@ class RemoteClock:
 
 
 def raise_misuse(method: str) -> NoReturn:
-    """Says why a method can't be called here, and what to do."""
+    """Raises the error for a call in another process."""
     raise VirtualClockMisuse(
-        f"{method}() of the virtual clock was called in another process, where time is real. Run the step in this one: "
-        f"in sequential or background mode without groups and isolate, or with Config(executor=ExecutorThread())."
+        f"{method}() of the virtual clock was called in another process, where time is real. Run the step in the "
+        f"test's process: in sequential or background mode without groups and isolate, or with "
+        f"Config(executor=ExecutorThread())."
     )

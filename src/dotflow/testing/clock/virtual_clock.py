@@ -1,4 +1,4 @@
-"""VirtualClock: the time that `virtual_clock()` gives; it moves on while all who take part in it wait."""
+"""VirtualClock: time that moves on only while all its participants wait."""
 
 import heapq
 import itertools
@@ -19,7 +19,7 @@ T = TypeVar("T")
 
 
 class _Waiter:
-    """Somebody who waits."""
+    """A thread that waits."""
 
     def __init__(
         self, wake: Callable[[], None], since: float, in_flight: int = 0, recheck: float | None = None
@@ -32,47 +32,49 @@ class _Waiter:
 
 
 class VirtualClock:
-    """What `virtual_clock()` gives. Its methods may be called from any thread of the process, in steps too."""
+    """The clock of `virtual_clock()`. Its methods may be called from any thread of the process, in steps too."""
 
     def __init__(self, start: datetime) -> None:
         self._start = start
         self._elapsed = 0.0
         self._wall_offset = 0.0
         self._process = os.getpid()
-        self._lock = threading.RLock()  # a signal's handler may stop a schedule in the middle of its wait
+        self._lock = threading.RLock()  # a signal handler may stop a schedule inside of its wait
         self._changed = threading.Condition(self._lock)
         self._joined: dict[int, int] = {}  # by thread: how often it has joined
-        self._reserved = 0
+        self._reserved = 0  # participants that no thread has entered yet
         self._waiters: set[_Waiter] = set()
         self._timers: list[tuple[float, int, _Waiter | Callable[[], object]]] = []
         self._serials = itertools.count()
-        self._callers = 0
+        self._callers = 0  # threads that call functions of `at` and `after`
         self._closed = False
 
     def now(self) -> datetime:
-        """The wall clock, in UTC."""
+        """Returns the time of the wall clock, in UTC."""
         self._check_process("now")
         return self._start + timedelta(seconds=self._elapsed + self._wall_offset)
 
     def monotonic(self) -> float:
-        """Seconds since the clock began; `jump_wall` does not move it."""
+        """Returns the seconds since the clock began; `jump_wall` does not move it."""
         self._check_process("monotonic")
         return self._elapsed
 
     def sleep(self, seconds: Duration) -> None:
-        """Lets so many seconds pass: in a step, as if it took that long. Others, whose time comes before, go first.
+        """Waits for so many seconds of virtual time: a step takes that long. What is due earlier happens first.
 
         Raises:
             VirtualClockMisuse: It was called in a worker process, or in a coroutine, whose loop it would block.
         """
         self._check_process("sleep")
         if has_running_loop():
-            raise VirtualClockMisuse("sleep() of the virtual clock blocks, so it can't be called in a coroutine.")
+            raise VirtualClockMisuse(
+                "sleep() of the virtual clock was called in a coroutine and would block its loop. Use a plain step."
+            )
         slept = threading.Event()
         self.wait(slept.wait, as_seconds("seconds", seconds), slept.set, 0, None)
 
     def advance(self, seconds: Duration) -> None:
-        """Moves time at once, whatever is running; who waits for a moment on the way is woken, but not waited for."""
+        """Moves time at once, whatever is running. Wakes threads that wait for a moment on the way, without a pause."""
         self._check_process("advance")
         with self._lock:
             until = self._elapsed + as_seconds("seconds", seconds)
@@ -82,17 +84,17 @@ class VirtualClock:
             self._elapsed = max(self._elapsed, until)
 
     def jump_wall(self, seconds: float) -> None:
-        """Sets the wall clock forward, or back where negative, as an administrator or the end of a suspend does."""
+        """Sets the wall clock forward, or back if negative, as an administrator or the end of a suspend does."""
         self._check_process("jump_wall")
         with self._lock:
             self._wall_offset += seconds
             for waiter in self._waiters:
-                if waiter.recheck is not None:  # as in real time, it notices at its next look
-                    looks = (self._elapsed - waiter.since) // waiter.recheck + 1
-                    self._push(waiter.since + looks * waiter.recheck, waiter)
+                if waiter.recheck is not None:  # as in real time, it rereads the clock only then
+                    rechecks = (self._elapsed - waiter.since) // waiter.recheck + 1
+                    self._push(waiter.since + rechecks * waiter.recheck, waiter)
 
     def at(self, moment: datetime, function: Callable[[], object]) -> None:
-        """Calls *function* at a moment to come, before those who wait for the same one; in whichever thread it is."""
+        """Calls *function* at a later moment, in any thread, before it wakes threads that wait for the same moment."""
         if not isinstance(moment, datetime) or moment.utcoffset() is None:
             raise InvalidArgument("moment", moment, "a datetime with a time zone")
         self.after((moment - self.now()).total_seconds(), function)
@@ -104,11 +106,11 @@ class VirtualClock:
             self._push(self._elapsed + as_seconds("seconds", seconds), function)
 
     def hold(self) -> clock.Participant:
-        """A context in which time does not move on by itself: for what has to be said before a run gets any further."""
+        """Returns a context in which time stands still: for preparations while a background run waits."""
         self._check_process("hold")
         return self.join()
 
-    # What dotflow calls, through `dotflow.clock`.
+    # The methods of `clock.TimeSource`.
 
     def wait(
         self,
@@ -118,7 +120,6 @@ class VirtualClock:
         in_flight: int,
         recheck: float | None,
     ) -> T:
-        """As `clock.wait`."""
         waiter = _Waiter(wake, self._elapsed, in_flight, recheck)
         with self._lock:
             if self._closed:
@@ -134,31 +135,28 @@ class VirtualClock:
                 self._waiters.discard(waiter)
 
     def about_to_wake(self, wake: Callable[[], None]) -> None:
-        """As `clock.about_to_wake`."""
         with self._lock:
             self._waiters -= {waiter for waiter in self._waiters if waiter.wake == wake}
 
     def join(self) -> clock.Participant:
-        """As `clock.join`."""
         return _Participant(self)
 
     def before_await(self) -> None:
-        """As `clock.before_await`."""
         thread = threading.get_ident()
         if thread in self._joined or thread in clock.attempt_threads:
             raise VirtualClockMisuse(
-                "A coroutine step can't wait for another run under a virtual clock, which sees it as busy. Run the "
-                "inner workflow in a plain step, or both in real time."
+                "A coroutine awaited a run under a virtual clock, which takes its step for busy. Run the inner "
+                "workflow in a plain step, or both in real time."
             )
 
     def _push(self, due: float, action: _Waiter | Callable[[], object]) -> None:
         heapq.heappush(self._timers, (due, next(self._serials), action))
 
     def _is_busy(self) -> bool:
-        """Whether anybody who takes part does something other than wait.
+        """Returns whether any participant does something other than wait.
 
-        An attempt in a thread of its own is counted by the run that waits for it, so that there is no moment at which
-        it is counted by nobody; while it sleeps, it is taken off.
+        The run that waits for an attempt in another thread counts it from before its start, as `in_flight`. An attempt
+        that sleeps is subtracted.
         """
         waiting = {waiter.thread for waiter in self._waiters}
         busy = sum(thread not in waiting and thread not in clock.attempt_threads for thread in self._joined)
@@ -166,14 +164,13 @@ class VirtualClock:
         return busy + self._reserved + self._callers > 0 or in_flight > len(waiting & clock.attempt_threads)
 
     def _jump_while_idle(self) -> None:
-        """Lets time jump while all wait."""
         while self._jump(None):
             pass
 
     def _jump(self, until: float | None) -> bool:
-        """To the first moment that anybody waits for; False where there is none, or not before *until*.
+        """Moves time to the earliest timer, not beyond *until*; returns whether it may jump again.
 
-        Without *until* only if nobody is busy, and somebody waits for it: no mere `at` moves time.
+        Without *until* it jumps only if no participant is busy and one waits: functions of `at` alone don't move time.
         """
         with self._lock:
             self._timers = [
@@ -193,7 +190,7 @@ class VirtualClock:
                     woken.append(action)
                 else:
                     functions.append(action)
-            self._waiters -= set(woken)  # they are busy from here on, before they know it
+            self._waiters -= set(woken)  # they count as busy from here on
             self._callers += 1
         try:
             for function in functions:
@@ -221,12 +218,12 @@ class VirtualClock:
         self._jump_while_idle()
 
     def settle(self) -> None:
-        """Waits for threads that are at their end: a run tells that it is over a little before its thread is gone."""
+        """Waits for threads that are about to end: a run is over a little before its thread ends."""
         with self._changed:
             self._changed.wait_for(lambda: self._waiters or not (self._joined or self._reserved), GRACE)
 
     def close(self) -> int:
-        """Lets all go who still wait; how many threads still take part."""
+        """Wakes all threads that wait; returns the number of participants."""
         with self._lock:
             self._closed = True
             left, self._waiters = self._waiters, set()
@@ -241,12 +238,11 @@ class VirtualClock:
             raise_misuse(method)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """In another process there is only what says so."""
         return (RemoteClock, ())
 
 
 class _Participant:
-    """A place in virtual time; see `clock.join`."""
+    """A participant, from its creation to the end of its context."""
 
     def __init__(self, virtual: VirtualClock) -> None:
         self._virtual = virtual
