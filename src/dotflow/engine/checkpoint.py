@@ -244,11 +244,11 @@ def _usable(storage: Storage) -> Iterator[None]:
 
 def _storage_error(storage: Storage, error: Exception) -> StorageError:
     """Returns the error of start() for an exception of the storage."""
-    what = str(error)
+    cause = str(error)
     if isinstance(error, OSError) and error.strerror and error.filename is not None:
         # Without the second path of a rename, which is internal.
-        what = f"{error.strerror}: {str(error.filename)!r}. Correct that, or give the storage another path"
-    reason = f"{type(error).__name__}: {what}"
+        cause = f"{error.strerror}: {str(error.filename)!r}. Correct that, or give the storage another path"
+    reason = f"{type(error).__name__}: {cause}"
     return StorageError(f"{type(storage).__name__} can't be used, so nothing was run", reason)
 
 

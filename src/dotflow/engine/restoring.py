@@ -26,7 +26,7 @@ class Restoration(NamedTuple):
 
 
 def restore(
-    tasks: Sequence[Task], sources: Sequence[int | None], initials: Sequence[str], found: Mapping[int, Context]
+    tasks: Sequence[Task], sources: Sequence[int | None], initials: Sequence[str], checkpoints: Mapping[int, Context]
 ) -> Restoration:
     """Decides which checkpoints are valid.
 
@@ -34,14 +34,14 @@ def restore(
         tasks: The run's tasks.
         sources: For each task, the task whose value is its `previous_context`.
         initials: For each task, the digest of its initial context.
-        found: The checkpoints, by task id.
+        checkpoints: The saved contexts, by task id.
 
     Raises:
         CheckpointMismatch: Another step made one of them.
     """
     mismatches = [
         (task_id, context.step, tasks[task_id].step.identity)
-        for task_id, context in found.items()
+        for task_id, context in checkpoints.items()
         if context.step is not None and not _is_same_step(context.step, tasks[task_id].step.identity)
     ]
     if mismatches:
@@ -49,16 +49,16 @@ def restore(
     restored: dict[int, Context] = {}
     void: dict[int, str] = {}
     notes: list[str] = []
-    for task_id, context in found.items():
+    for task_id, context in checkpoints.items():
         initial, source = initials[task_id], sources[task_id]
-        reason = _why_void(context, initial)
+        reason = _initial_reason(context, initial)
         if not reason and takes_previous(tasks[task_id], context):
-            reason = _why_moved(tasks, context, source, restored)
+            reason = _source_reason(tasks, context, source, restored)
         if reason:
             void[task_id] = reason
             continue
         restored[task_id] = context
-        if note := _uncertainty(context, initial):
+        if note := _note_on(context, initial):
             notes.append(f"Task {task_id} {tasks[task_id].name} is restored, {note}.")
     return Restoration(restored, void, notes)
 
@@ -82,13 +82,13 @@ def takes_previous(task: Task, context: Context) -> bool:
     return is_of_class or "previous_context" in task.step.context_params
 
 
-def _why_void(context: Context, initial: str) -> str:
+def _initial_reason(context: Context, initial: str) -> str:
     inputs = context.inputs
     is_same = inputs is None or inputs.initial == initial
     return "" if is_same else "its initial_context has changed"
 
 
-def _why_moved(tasks: Sequence[Task], context: Context, source: int | None, restored: Mapping[int, Context]) -> str:
+def _source_reason(tasks: Sequence[Task], context: Context, source: int | None, restored: Mapping[int, Context]) -> str:
     """Returns why the value was made from another source than it would be now; "" if it was not."""
     if context.inputs is not None and context.inputs.previous != source:
         return (
@@ -98,8 +98,8 @@ def _why_moved(tasks: Sequence[Task], context: Context, source: int | None, rest
         return ""
     if source not in restored:
         return f"it takes {_value_of(tasks, source)}, which runs again"
-    made = restored[source].inputs
-    if context.inputs is not None and made is not None and context.inputs.source != made.run:
+    source_inputs = restored[source].inputs
+    if context.inputs is not None and source_inputs is not None and context.inputs.source != source_inputs.run:
         return f"it was made from an earlier value of task {source} {tasks[source].name}"
     return ""
 
@@ -111,7 +111,7 @@ def _value_of(tasks: Sequence[Task], task_id: int | None) -> str:
     return f"the value of task {task_id}{name}"
 
 
-def _uncertainty(context: Context, initial: str) -> str:
+def _note_on(context: Context, initial: str) -> str:
     if initial == INCOMPARABLE:
         return "though its initial_context can't be compared with the earlier one: no storage could keep such a value"
     if context.inputs is None and initial != NO_INITIAL:
@@ -119,9 +119,9 @@ def _uncertainty(context: Context, initial: str) -> str:
     return ""
 
 
-def _is_same_step(was: str, now: str) -> bool:
+def _is_same_step(saved: str, current: str) -> bool:
     """Returns whether two identities name one step. A script is `__main__` when run, and has a name when imported."""
-    if was == now:
+    if saved == current:
         return True
-    (module, _, name), (module_now, _, name_now) = was.partition(":"), now.partition(":")
-    return name == name_now and "__main__" in (module, module_now)
+    (module, _, name), (current_module, _, current_name) = saved.partition(":"), current.partition(":")
+    return name == current_name and "__main__" in (module, current_module)

@@ -71,7 +71,7 @@ class S3Bucket(Bucket):
         page: dict[str, Any] = {}
         while True:
             response = self._request("list_objects_v2", Prefix=prefix, MaxKeys=PAGE_SIZE, **page)
-            yield from (found["Key"] for found in response.get("Contents", ()))
+            yield from (entry["Key"] for entry in response.get("Contents", ()))
             if not response.get("IsTruncated"):
                 return
             page = {"ContinuationToken": response["NextContinuationToken"]}

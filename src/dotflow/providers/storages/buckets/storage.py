@@ -64,8 +64,8 @@ class StorageObjects(Storage):
         with self._checking_lease(folder):
             self._bucket.put(name, data)
         if parts.contents:  # old parts of a small value are deleted by the next new run
-            known = {f"{base}/{part}" for part in parts.contents}
-            self._delete_parts(folder, [stored for stored in list_parts(self._bucket, name) if stored not in known])
+            current = {f"{base}/{part}" for part in parts.contents}
+            self._delete_parts(folder, [part for part in list_parts(self._bucket, name) if part not in current])
 
     def get(self, key: str) -> Context:
         name = self._object_name(key)

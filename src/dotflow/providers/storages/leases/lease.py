@@ -176,9 +176,9 @@ class Lease:
 
     def _renew(self) -> None:
         """Renews the lease in a thread of its own, at a fixed rate however long a failure takes."""
-        begun = clock.elapsed()
-        while not self._stopped.wait(max(0.0, begun + self._seconds / RENEWALS_PER_LEASE - clock.elapsed())):
-            begun = clock.elapsed()
+        started = clock.elapsed()
+        while not self._stopped.wait(max(0.0, started + self._seconds / RENEWALS_PER_LEASE - clock.elapsed())):
+            started = clock.elapsed()
             with self._lock, contextlib.suppress(Exception):  # the next write raises
                 if self._loss_reason or self._stopped.is_set():
                     return

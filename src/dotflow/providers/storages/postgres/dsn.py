@@ -60,9 +60,9 @@ class Dsn:
 
     def _exposes_password(self, *, is_url: bool) -> bool:
         """Returns whether a part of an unescaped password, with an @ or a / in it, was read as another option."""
-        found = [self._options.get("host", ""), self._options.get("dbname", "") if is_url else ""]
+        values = [self._options.get("host", ""), self._options.get("dbname", "") if is_url else ""]
         ports = self._options.get("port", "").split(",")
-        return any("@" in value for value in found) or not all(port == "" or port.isdecimal() for port in ports)
+        return any("@" in value for value in values) or not all(port == "" or port.isdecimal() for port in ports)
 
     def parameters(self) -> dict[str, str]:
         """Returns the options for libpq."""
@@ -78,9 +78,9 @@ class Dsn:
         from psycopg import pq
 
         options = pq.Conninfo.get_defaults()
-        found = {option.keyword.decode(): option.val.decode() for option in options if option.val} | self._options
-        host = found.get("host") or found.get("hostaddr") or "the local socket"
-        return f"{host}, port {found.get('port')}, database {found.get('dbname') or found.get('user')!r}"
+        values = {option.keyword.decode(): option.val.decode() for option in options if option.val} | self._options
+        host = values.get("host") or values.get("hostaddr") or "the local socket"
+        return f"{host}, port {values.get('port')}, database {values.get('dbname') or values.get('user')!r}"
 
     def hide(self, text: str) -> str:
         """Returns a text without passwords."""
