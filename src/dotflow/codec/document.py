@@ -47,7 +47,7 @@ _MAX_LINE: Final = 1 << 20  # bytes that key_in reads of a line
 
 
 def pack(key: str, context: Context, *, pickle: bool = False, put: Put | None = None) -> bytes:
-    """Returns the checkpoint of *context* under *key*, as it stands in a file or a database.
+    """Returns the checkpoint of *context* under *key*, as a file or a database holds it.
 
     Args:
         key: Any text.

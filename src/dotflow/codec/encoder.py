@@ -1,7 +1,7 @@
 """Values as JSON can hold them: plain where that is possible, else tagged, `{"$tag": payload}`.
 
 Each type has one function in a table, found by the exact type: a subclass of int, str or dict may hold and mean more.
-A refusal says where in the value it stands. The path is built while the exception passes upwards, so that a value that
+A refusal has the path inside the value. The path is built while the exception passes upwards, so that a value that
 is kept pays nothing for it.
 """
 

@@ -61,7 +61,7 @@ class Parts:
     """The parts of a document that is read.
 
     Args:
-        description: What stands under "parts" in the document.
+        description: The document's field "parts".
         fetch: Reads one.
     """
 
@@ -96,7 +96,7 @@ class Parts:
 
 
 def describe(parts: Sequence[Part]) -> str:
-    """Returns what stands under "parts" in a document."""
+    """Returns the field "parts" of a document."""
     return json.dumps([part._asdict() for part in parts])
 
 

@@ -1,17 +1,17 @@
-"""A module for each library of arrays and data frames, and what they share: dtypes, Arrow's streams, the values inside.
+"""A module for each library of arrays and data frames, of which `registry` chooses one.
 
-`dotflow.codec.frames.registry` is the door to them. What stands here is known without opening it.
+This file is all that the rest of the codec loads before a value of one of these libraries comes.
 """
 
 from typing import Final
 
 from dotflow.codec.types.classes import module_of, mro_of
 
-#: The tag that each library's values stand under.
+#: The tags of the libraries' values.
 TAG_OF: Final = {"numpy": "$numpy", "pandas": "$pandas", "polars": "$polars", "pyarrow": "$arrow"}
 
 
 def tag_for(cls: type) -> str:
-    """The tag of the library that a class is from, or else of the one that it inherits from; empty if there is none."""
+    """Returns the tag of the library that a class, or the first base, is from; empty if there is none."""
     tags = (TAG_OF.get(module_of(base).partition(".")[0], "") for base in mro_of(cls))
     return next(filter(None, tags), "")

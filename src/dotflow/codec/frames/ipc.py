@@ -18,7 +18,7 @@ _MIN_VERSION: Final = (14, 0, 1)  # earlier ones unpickle what they read, unaske
 _END: Final = b"\xff\xff\xff\xff\0\0\0\0"
 _EXTENSION: Final = b"ARROW:extension:name"  # arrow.apache.org/docs/format/Columnar.html#extension-types
 
-_OLD_COMPRESSION: Final = b"ARROW:experimental_compression"  # pyarrow still reads what Arrow 0.17 wrote
+_OLD_COMPRESSION: Final = b"ARROW:experimental_compression"  # of Arrow 0.17, which pyarrow still reads
 
 #: Rows that may have no bytes at all, such as nulls. Polars reserves a bit for each.
 _MAX_EMPTY_ROWS: Final = 2**32
@@ -67,7 +67,7 @@ def check_stream(data: bytes | memoryview) -> None:
         metadata = message.metadata.to_pybytes()
         if message.type == "schema":
             if _EXTENSION in metadata:
-                raise ValueError("it has an Arrow extension type; return what the type is made of, its storage")
+                raise ValueError("it has an Arrow extension type; return its storage instead")
         else:
             _check_batch(metadata, message.body.size, message.type == "dictionary")
     if kinds[:1] != ["schema"] or not {"dictionary", "record batch"}.issuperset(kinds[1:]):
@@ -121,7 +121,7 @@ def _check_batch(metadata: bytes, body_size: int, is_dictionary: bool) -> None:
 
 
 def _vector(data: bytes, table: int, number: int, form: str) -> list[tuple[int, ...]]:
-    """The items of a vector in a flatbuffer's table."""
+    """Returns the items of a vector in a flatbuffer's table."""
     position = _field(data, table, number)
     if not position:
         return []
@@ -131,7 +131,7 @@ def _vector(data: bytes, table: int, number: int, form: str) -> list[tuple[int, 
 
 
 def _field(data: bytes, table: int, number: int) -> int:
-    """The position of a field of a table; 0 if it has its default."""
+    """Returns the position of a field of a table; 0 if it has its default."""
     layout = table - struct.unpack_from("<i", data, table)[0]
     if 4 + 2 * number >= struct.unpack_from("<H", data, layout)[0]:
         return 0
@@ -140,5 +140,5 @@ def _field(data: bytes, table: int, number: int) -> int:
 
 
 def _follow(data: bytes, position: int) -> int:
-    """The position that an offset leads to."""
+    """Returns the position that an offset leads to."""
     return int(position + struct.unpack_from("<I", data, position)[0])

@@ -54,7 +54,7 @@ def build(payload: dict[str, Any]) -> Any:
 
 
 def bytes_of(array: Any) -> memoryview:
-    """The bytes of an array in the order of its memory, which are not copied if they lie together."""
+    """Returns the bytes of an array in the order of its memory, without a copy if they lie together."""
     import numpy as np
 
     flat = array.ravel(order=_order_of(array))
@@ -79,7 +79,7 @@ def _describe_strings(array: Any) -> dict[str, Any]:
     options: dict[str, Any] = {} if dtype.coerce else {"coerce": False}
     if hasattr(dtype, "na_object"):
         if isinstance(dtype.na_object, str):
-            raise NotEncodable("a text stands for what is missing in it")
+            raise NotEncodable("a text stands for a missing string in it")
         options["missing"] = Pending(dtype.na_object, ".dtype.na_object")
     return {**options, "items": Pending(array.ravel(order=_order_of(array)).tolist())}
 

@@ -39,7 +39,7 @@ def encode(
     Args:
         value: A value of one of the libraries.
         encode_inner: Encodes the Python values inside it.
-        put_part: Returns what stands for large data that lie beside the JSON; None for data that stay in it.
+        put_part: Puts large data beside the JSON and returns a reference; None for data that stay in the JSON.
 
     Raises:
         ValueNotStorable: The value would not come back as it was.
@@ -57,7 +57,7 @@ def encode(
 
 
 def decode(tag: str, payload: Any) -> Any:
-    """Decodes what stands under a tag, in which the inner values are decoded already.
+    """Decodes the payload of a tag, whose inner values are decoded already.
 
     Raises:
         CheckpointUnreadable: It is damaged, or the library is not installed.

@@ -1,1 +1,1 @@
-"""Kinds of values that JSON has no word for."""
+"""Types that JSON can't hold."""

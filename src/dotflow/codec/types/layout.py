@@ -33,7 +33,7 @@ class Layout:
             if is_built_in(base):
                 raise NotEncodable(f"it is a {name_of(base)} too, which has a state of its own")
             if "__del__" in dict_of(base):
-                raise NotEncodable("it has a __del__, so it stands for more than its attributes")
+                raise NotEncodable("it has a __del__, so it is more than its attributes")
         for base in reversed(bases):
             members = dict_of(base)
             for name, member in members.items():

@@ -1,8 +1,8 @@
-"""The arrays that pandas' columns are made of, and the indexes.
+"""The arrays of pandas' columns, and the indexes.
 
-An array is described by what it is made of, with the numbers of the Arrow arrays that hold its values:
+An array is described by its parts, with the numbers of the Arrow arrays that hold its values:
 
-    {"dtype": "<f8", "at": 0}                       an array of NumPy, by its bytes
+    {"dtype": "<f8", "at": 0}                       a NumPy array, by its bytes
     {"items": [...]}                                objects, one by one: Arrow would make None of nan, lists of tuples
     {"text": "pyarrow", "missing": "nan", "at": 0}  text; a short array has readable "items" instead
     {"masked": "Int64", "at": 0}                    numbers and booleans with missing ones
@@ -30,7 +30,7 @@ from dotflow.codec.frames.numpy import bytes_of
 from dotflow.codec.frames.pending import Pending
 from dotflow.codec.types.classes import NotEncodable, module_of
 
-_MAX_READABLE: Final = 64  # texts of an array that stand in the JSON
+_MAX_READABLE: Final = 64  # texts of an array that is readable in the JSON
 
 #: pandas looks at each level and category, and a range takes no room in a file.
 _MAX_LABELS: Final = 10_000_000
@@ -131,7 +131,7 @@ def describe_index(index: Any, path: str, store: list[Any]) -> dict[str, Any]:
     description = {"values": describe_array(values_of(index), path, store), **name}
     if type(index) in (pd.DatetimeIndex, pd.TimedeltaIndex) and index.freq is not None:
         if pd.tseries.frequencies.to_offset(index.freq.freqstr) != index.freq:
-            raise NotEncodable("its freq says more than its name; set .freq to None")
+            raise NotEncodable("its freq is more than its name; set .freq to None")
         description["freq"] = index.freq.freqstr
     return description
 
@@ -158,7 +158,7 @@ def build_index(payload: dict[str, Any], store: dict[int, Any]) -> Any:
 
 
 def values_of(holder: Any) -> Any:
-    """The array of a Series or an Index: NumPy's own, where it is one."""
+    """Returns the array of a Series or an Index: a NumPy array for a dtype of NumPy."""
     import numpy as np
 
     return holder.to_numpy() if isinstance(holder.dtype, np.dtype) else holder.array
@@ -186,7 +186,7 @@ def build_zone(payload: Any) -> tzinfo:
 
 
 def _put(store: list[Any], values: Any) -> int:
-    """Adds a buffer, or an array that Arrow can convert, to the store. Returns its number."""
+    """Adds a buffer, or an array that Arrow can convert, to the store, and returns its number."""
     pa = load_pyarrow()
     if isinstance(values, memoryview):
         buffer = pa.py_buffer(values)
@@ -198,7 +198,7 @@ def _put(store: list[Any], values: Any) -> int:
 
 
 def _take(store: dict[int, Any], payload: dict[str, Any], *types: Any) -> Any:
-    """An Arrow array that needs no conversion. Runs or views may unfold to a million times their size."""
+    """Takes an Arrow array that needs no conversion. Runs or views could unfold to a million times their size."""
     array = store.pop(payload["at"])
     if array.type not in types or (array.type == load_pyarrow().uint8() and array.null_count):
         raise TypeError("its values are of another type than its dtype")
@@ -209,7 +209,7 @@ def _build_text(payload: dict[str, Any], store: dict[int, Any]) -> Any:
     import numpy as np
     import pandas as pd
 
-    # pandas before 2.3 has no argument for what is missing, and only knows NA.
+    # pandas before 2.3 has no argument for the missing value, which is always NA.
     missing = {"NA": {}, "nan": {"na_value": np.nan}}[payload["missing"]]
     dtype = pd.StringDtype({"pyarrow": "pyarrow", "python": "python"}[payload["text"]], **missing)
     if "items" not in payload:

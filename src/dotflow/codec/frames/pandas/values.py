@@ -10,8 +10,8 @@
     {"kind": "Interval", "left": 0, "right": 1, "closed": "right"}
     {"kind": "NaT"}, {"kind": "NA"}
 
-`arrays` describes arrays and indexes. One IPC stream holds their Arrow arrays. Attrs and flags are there where they are
-not the default.
+`arrays` describes arrays and indexes. One IPC stream holds their Arrow arrays. Attrs and flags are written where they
+are not the default.
 
 pandas' own way through Arrow changes values silently, and evaluates text from the file when it reads. So each value is
 described, built again and described again. Where the two descriptions differ, it is refused.
@@ -143,7 +143,7 @@ def _describe_scalar(kind: str, value: Any) -> dict[str, Any]:
         description = {"utc": str(value.asm8), "unit": value.unit}
         if value.tz is not None:
             description["zone"] = describe_zone(value.tz, ".tz")
-        # With a zone, the moment says it. Without one, the fold is lost, and so the value is refused.
+        # With a zone, the moment determines the fold. Without one, it is lost, and so the value is refused.
         return {**description, "fold": 1} if value.fold else description
     if kind == "Timedelta":
         return {"count": int(value.asm8.astype("int64")), "unit": value.unit}
