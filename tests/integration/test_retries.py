@@ -151,8 +151,8 @@ def test_a_classs_own_actions(inner: Any, outer: Any, attempts: int, make_workfl
     ("retry_on", "note"),
     [
         (lambda error: error.nonsense, "since retry_on raised AttributeError"),
-        (lambda error: "soon", "since retry_on answered 'soon' (str)"),
-        (lambda error: None, "since retry_on answered None"),
+        (lambda error: "soon", "since retry_on returned 'soon' (str)"),
+        (lambda error: None, "since retry_on returned None"),
     ],
 )
 def test_a_retry_on_that_goes_wrong_is_in_the_tasks_error(

@@ -19,7 +19,7 @@ def step() -> int:
 @pytest.mark.parametrize(
     ("name", "hint"),
     [
-        ("depends_on", "those of one group_name run in order"),
+        ("depends_on", "Those of one group_name run in order"),
         ("after", "previous_context.storage"),
         ("needs", "order of add"),
         ("retries", "@action(retry=3"),
@@ -54,7 +54,7 @@ def test_add_says_what_to_write_instead(name: str, hint: str) -> None:
 @pytest.mark.parametrize(
     ("name", "hint"),
     [
-        ("retries", "Write retry=3: the number of attempts in all."),
+        ("retries", "Write retry=3: the total number of attempts."),
         ("max_retries", "retry=3"),
         ("attempts", "retry=3"),
         ("delay", "retry_delay=5"),

@@ -166,7 +166,7 @@ def test_chance_is_pythons_own() -> None:
     ],
 )
 def test_retry_on_answers(retry_on: object, error: Exception, answer: object) -> None:
-    """A class, several, or a function that answers True, False or seconds."""
+    """A class, several, or a function that returns True, False or seconds."""
     found, note = Policy(attempts=2, retry_on=retry_on).ask(error)
 
     assert (found, note) == (answer, "")
@@ -179,7 +179,7 @@ def test_another_answer_is_no(answer: object) -> None:
     found, note = Policy(attempts=2, retry_on=lambda error: answer).ask(KeyError())
 
     assert found is False
-    assert "retry_on answered" in note
+    assert "retry_on returned" in note
     assert "not True, False or a number of seconds" in note
 
 

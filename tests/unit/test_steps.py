@@ -82,7 +82,7 @@ class TestActions:
             (len, "function", "Decorate it: @action above 'len'"),
             (lambda: 1, "function", "Make it one: action(lambda ...)"),
             (int, "the class 'int'", "@action above 'int'"),
-            (None, "None", "without the brackets"),
+            (None, "None", "without parentheses"),
             (5, "5 (int)", "put @action above it"),
             ({one}, "set", "put @action above it"),
             ([], "an empty list", "at least one"),
@@ -159,8 +159,8 @@ class TestResolve:
     @pytest.mark.parametrize(
         ("path", "hint"),
         [
-            ("mem_steps", "'mem_steps' is a module: add what is meant in it, 'mem_steps:name'"),
-            ("mem_steps:", "'mem_steps' is a module: add what is meant in it, 'mem_steps:name'"),
+            ("mem_steps", "'mem_steps' is a module: add a name in it, 'mem_steps:name'"),
+            ("mem_steps:", "'mem_steps' is a module: add a name in it, 'mem_steps:name'"),
             ("mem_steps.py:extract", "without slashes and '.py': 'mem_steps:extract'"),
             ("./mem_steps.py:extract", "without slashes and '.py': 'mem_steps:extract'"),
             ("./mem_steps:extract", "without slashes and '.py': 'mem_steps:extract'"),

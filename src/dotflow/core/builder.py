@@ -1,4 +1,4 @@
-"""TaskBuilder: how a workflow is put together."""
+"""TaskBuilder: builds the tasks of a workflow."""
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Final, Never
@@ -22,7 +22,7 @@ ACCEPTED: Final = ("step", "callback", "initial_context", "group_name")
 
 
 class TaskBuilder:
-    """The tasks of a workflow, in the order in which they were added."""
+    """The tasks of a workflow, in the order of `add`."""
 
     def __init__(self, workflow_id: str, name: str | None = None) -> None:
         self._workflow_id = workflow_id
@@ -37,14 +37,14 @@ class TaskBuilder:
         group_name: str = "default",
         **unknown: Never,
     ) -> "TaskBuilder":
-        """Adds a task for each step. Mistakes are refused here, not when it runs, and then nothing is added.
+        """Adds a task for each step, or raises an error and adds none.
 
         Args:
-            step: An action, a list of them, or the dotted path of one ("pkg.mod.fn" or "pkg.mod:fn").
-            callback: Called as `callback(task=task)` when the task has ended; a callable or its dotted path.
-            initial_context: The value that the step is given as `initial_context`.
-            group_name: Tasks of one group run in order; two or more groups run side by side.
-            unknown: Anything else is refused with a hint.
+            step: An action, a list of actions, or the dotted path of one ("pkg.mod.fn" or "pkg.mod:fn").
+            callback: Called as `callback(task=task)` at the end of the task; a callable or its dotted path.
+            initial_context: The value of the step's `initial_context`.
+            group_name: The group. Its tasks run in order; two or more groups run side by side.
+            unknown: Refused with a hint.
 
         Returns:
             The builder, so that calls chain.
@@ -52,9 +52,9 @@ class TaskBuilder:
         Raises:
             InvalidStep: The step is no action.
             InvalidPath: A dotted path leads nowhere, or its module does not import.
-            UnknownParameter: The step asks for what no context can give.
+            UnknownParameter: The step has a parameter that no context fills.
             InvalidCallback: The callback can't be called.
-            InvalidArgument: The group's name is no text, or empty.
+            InvalidArgument: The group's name is no string, or empty.
             UnknownArgument: There is no such argument.
         """
         if unknown:
@@ -62,37 +62,37 @@ class TaskBuilder:
         if not isinstance(group_name, str) or not group_name:
             raise InvalidArgument("group_name", group_name, "a non-empty string")
         actions = as_actions(step)
-        told = None if callback is None else as_callback("callback", callback, "task")
+        function = None if callback is None else as_callback("callback", callback, "task")
         context = None if initial_context is None else Context(initial_context)
         tasks = self._tasks
-        for found in actions:
-            tasks.append(Task(len(tasks), found, told, context, group_name, self._workflow_id))
+        for action in actions:
+            tasks.append(Task(len(tasks), action, function, context, group_name, self._workflow_id))
         return self
 
     def count(self) -> int:
-        """How many tasks there are."""
+        """Returns the number of tasks."""
         return len(self._tasks)
 
     def clear(self) -> "TaskBuilder":
-        """Takes all tasks out."""
+        """Removes all tasks."""
         self._tasks.clear()
         return self
 
     def reverse(self) -> "TaskBuilder":
-        """Turns the order round; the tasks are numbered anew."""
+        """Reverses the order, and numbers the tasks again."""
         self._tasks = [
             task._new_record(self._workflow_id, None, number) for number, task in enumerate(reversed(self._tasks))
         ]
         return self
 
     def set_workflow_id(self, workflow_id: str) -> None:
-        """Makes all tasks, also those that are there, belong to the workflow of that id."""
+        """Sets the workflow's id in all tasks, existing and future ones."""
         self._workflow_id = workflow_id
         for task in self._tasks:
             task.workflow_id = workflow_id
 
     def schema(self) -> "WorkflowSchema":
-        """The workflow as a Pydantic model."""
+        """Returns the workflow as a Pydantic model."""
         from dotflow.core.schema import WorkflowSchema
 
         return WorkflowSchema.of(self._workflow_id, self._name, self._tasks)

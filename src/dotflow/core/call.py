@@ -1,4 +1,4 @@
-"""Call: everything that one attempt needs."""
+"""Call: a request to make one attempt."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -8,12 +8,12 @@ from dotflow.core.context import Context
 
 
 class Carrier(NamedTuple):
-    """What a tracer gives an attempt to take along. Plain text: it travels wherever the step runs.
+    """The trace context of an attempt, as plain text, which can be sent to any worker.
 
     Attributes:
-        entry: What is called there, around the step, as "package.module:function". It is given the headers, and
-            returns a function that is called without arguments when the attempt is over.
-        headers: What it is to know, such as a traceparent.
+        entry: The function that enters the trace context, as "package.module:function". It takes the headers. It
+            returns a function without arguments, which is called at the end of the attempt.
+        headers: The headers, such as a traceparent.
     """
 
     entry: str
@@ -23,16 +23,16 @@ class Carrier(NamedTuple):
 class Call(NamedTuple):
     """A request to make one attempt of a step.
 
-    A named tuple, not a dataclass: one is made for every task, and a frozen dataclass costs three times as much.
+    A named tuple, not a frozen dataclass, which costs three times as much: there is one for every task.
 
     Attributes:
-        task_id: The task it is for.
-        lane: Calls of one lane come one after the other and want the same worker.
+        task_id: The task.
+        lane: The lane. Its calls run one after the other, preferably in the same worker.
         step: The action to run.
-        initial_context: What it is given as `initial_context`.
-        previous_context: What it is given as `previous_context`.
-        workflow_id: The workflow that the task belongs to.
-        carrier: What the tracer gave it to take along; None without a tracer.
+        initial_context: The step's `initial_context`.
+        previous_context: The step's `previous_context`.
+        workflow_id: The task's workflow.
+        carrier: The trace context; None without a tracer.
     """
 
     task_id: int

@@ -1,22 +1,22 @@
-"""The value that goes from step to step, and where it comes from."""
+"""Context: the value that one step passes to the next, and its origin."""
 
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple, NoReturn
 
 from dotflow import clock
 
-#: What the errors say to whoever takes a context for its value.
-CARRIES: Final = "it carries a value in its storage, as in previous_context.storage"
+#: The hint in an error where a context was used as its value.
+HINT: Final = "it carries a value in its storage, as in previous_context.storage"
 
 
 class Inputs(NamedTuple):
-    """What a value was made from, as far as a resume compares it.
+    """The inputs of a value, as far as a resume compares them.
 
     Attributes:
-        initial: A digest of the initial context; "" where there was none, "?" where it has no digest.
+        initial: The digest of the initial context; "" where there was none, "?" where it has no digest.
         previous: The id of the task whose value was the `previous_context`; None where that was empty.
-        run: The run that made it, and how many tasks that run had, as `4f0c9a215e7d/3`.
-        source: The run that made the value of the task before, in the same way.
+        run: The run that made the value, and its number of tasks, as `4f0c9a215e7d/3`.
+        source: The run that made the `previous_context`, in the same format.
     """
 
     initial: str
@@ -26,23 +26,23 @@ class Inputs(NamedTuple):
 
     @property
     def tasks(self) -> int:
-        """How many tasks the run had that made it; 0 where that is not known."""
+        """The number of tasks of the run; 0 where it is unknown."""
         count = self.run.rpartition("/")[2]
         return int(count) if count.isdecimal() else 0
 
 
 class Context:
-    """Carries a step's value to the next one, as the same object where no process lies between.
+    """A step's value on its way to the next step: the same object, unless it crosses to another process.
 
     Args:
-        storage: The value. A Context wrapped in a Context keeps one layer, and what the inner one says of itself.
-        task_id: The place of the task that made it, in the order of `add`, from 0.
-        workflow_id: The workflow that made it.
-        time: When it was made, as an aware datetime; now, unless given.
-        step: The identity of the step that made it, `module:qualname`.
+        storage: The value. A Context in a Context keeps one layer, with the attributes of the inner one.
+        task_id: The id of the task that returned the value: its position in the order of `add`, from 0.
+        workflow_id: The task's workflow.
+        time: The time of its return, as an aware datetime; by default now.
+        step: The identity of the step, `module:qualname`.
 
     Attributes:
-        inputs: What it was made from, in a checkpoint; None elsewhere.
+        inputs: The inputs of the value, in a checkpoint; None elsewhere.
     """
 
     __slots__ = ("_digest", "_previous", "_run", "_source", "step", "storage", "task_id", "time", "workflow_id")
@@ -52,7 +52,7 @@ class Context:
     workflow_id: str | None
     time: datetime
     step: str | None
-    _digest: str | None  # its inputs, beside each other, since a tuple for each task would take more
+    _digest: str | None  # the inputs as separate fields: a tuple for each task would take more memory
     _previous: int | None
     _run: str
     _source: str
@@ -81,22 +81,22 @@ class Context:
 
     @classmethod
     def _of(cls, value: Any, task_id: int, workflow_id: str, time: datetime, step: str) -> "Context":
-        """As Context(value, task_id, workflow_id, time, step), in half the time: one is made for every task."""
+        """Returns Context(value, task_id, workflow_id, time, step), in half the time: there is one for every task."""
         if isinstance(value, Context):
             return cls(value, task_id, workflow_id, time, step)
-        made = object.__new__(cls)
-        made.storage = value
-        made.task_id = task_id
-        made.workflow_id = workflow_id
-        made.time = time
-        made.step = step
-        made._digest = made._previous = None
-        made._run = made._source = ""
-        return made
+        context = object.__new__(cls)
+        context.storage = value
+        context.task_id = task_id
+        context.workflow_id = workflow_id
+        context.time = time
+        context.step = step
+        context._digest = context._previous = None
+        context._run = context._source = ""
+        return context
 
     @property
     def inputs(self) -> Inputs | None:
-        """What it was made from."""
+        """The inputs of the value."""
         return None if self._digest is None else Inputs(self._digest, self._previous, self._run, self._source)
 
     @inputs.setter
@@ -104,7 +104,7 @@ class Context:
         self._digest, self._previous, self._run, self._source = inputs or (None, None, "", "")
 
     def _set_inputs(self, initial: str, previous: "Context", run: str) -> None:
-        """Note its inputs; *initial* and *run* are those of Inputs."""
+        """Sets the inputs; *initial* and *run* are those of Inputs."""
         self._digest = initial
         self._previous = previous.task_id
         self._run = run
@@ -117,33 +117,33 @@ class Context:
             return False
         return self.storage is other.storage or bool(self.storage == other.storage)
 
-    __hash__: ClassVar[None] = None  # type: ignore[assignment]  # its value may be anything, and may change
+    __hash__: ClassVar[None] = None  # type: ignore[assignment]  # the value may be anything, and may change
 
-    if not TYPE_CHECKING:  # type checkers say themselves that a context has no such thing
+    if not TYPE_CHECKING:  # type checkers report these by themselves
 
         def __getattr__(self, name: str) -> NoReturn:
-            hint = "" if name.startswith("_") else f": {CARRIES}"
+            hint = "" if name.startswith("_") else f": {HINT}"
             raise AttributeError(f"'Context' object has no attribute '{name}'{hint}", name=name, obj=self)
 
-        def __getitem__(self, place: object) -> NoReturn:  # Python asks this for a loop, too
-            raise TypeError(f"'Context' object has no items: {CARRIES}")
+        def __getitem__(self, index: object) -> NoReturn:  # a loop calls it, too
+            raise TypeError(f"'Context' object has no items: {HINT}")
 
         def __len__(self) -> NoReturn:
-            raise TypeError(f"'Context' object has no len(): {CARRIES}")
+            raise TypeError(f"'Context' object has no len(): {HINT}")
 
-        def __bool__(self) -> bool:  # Python would ask for the length
+        def __bool__(self) -> bool:  # Python would call __len__
             return True
 
-        def _reckon(self, other: object) -> NoReturn:
-            raise TypeError(f"a 'Context' is no operand: {CARRIES}")
+        def _refuse_operator(self, other: object) -> NoReturn:
+            raise TypeError(f"a 'Context' is no operand: {HINT}")
 
-        __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __truediv__ = __rtruediv__ = _reckon
-        __lt__ = __le__ = __gt__ = __ge__ = _reckon
+        __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __truediv__ = __rtruediv__ = _refuse_operator
+        __lt__ = __le__ = __gt__ = __ge__ = _refuse_operator
 
     def __repr__(self) -> str:
-        place = "" if self.task_id is None else f", task_id={self.task_id}"
-        return f"Context({self.storage!r}{place})"
+        task_id = "" if self.task_id is None else f", task_id={self.task_id}"
+        return f"Context({self.storage!r}{task_id})"
 
 
-#: What a call has as its initial context where `add` was given none, and the step does not ask for it.
+#: The initial context of a call where `add` had none and the step does not take it.
 NOTHING: Final = Context()

@@ -1,13 +1,13 @@
-"""Durations: numbers of seconds, or texts such as "90s", as seconds; and seconds as text."""
+"""Durations: numbers of seconds or texts such as "90s", and their text for people."""
 
 import re
 from typing import Final
 
 from dotflow.errors import InvalidArgument
 
-MOST_SECONDS: Final = 10 * 365 * 86_400  # ten years; far beyond that the system's own timers overflow
+MAX_SECONDS: Final = 10 * 365 * 86_400  # ten years; far beyond that the system's own timers overflow
 
-#: The texts that are durations, as an error names them.
+#: The texts that are durations, for errors.
 TEXTS: Final = 'a text such as "500ms", "90s", "15m", "2h", "1d" or "1h30m"'
 
 Duration = float | str
@@ -17,26 +17,26 @@ _TEXT: Final = re.compile(r"\s*".join(rf"(?:([0-9]+(?:\.[0-9]+)?){unit}(?![a-z])
 
 
 def to_seconds(value: object) -> float | None:
-    """The seconds of a number or a text; None where it is no duration, or one that can't be waited.
+    """Returns the seconds of a number or a text; None where it is no duration, or too long to wait for.
 
     A text has numbers with the units d, h, m, s and ms, the largest first: "1.5h", "1h30m", "500ms".
     """
     if isinstance(value, str):
-        found = _TEXT.fullmatch(value.strip())
-        if found is None or not any(found.groups()):
+        match = _TEXT.fullmatch(value.strip())
+        if match is None or not any(match.groups()):
             return None
-        value = sum(float(number or 0) * unit for number, unit in zip(found.groups(), _UNITS.values(), strict=True))
+        value = sum(float(number or 0) * unit for number, unit in zip(match.groups(), _UNITS.values(), strict=True))
     return float(value) if is_seconds(value) else None  # type: ignore[arg-type]
 
 
 def as_seconds(name: str, value: object, *, least: float = 0, above: float = -1) -> float:
-    """The seconds of a public argument.
+    """Returns the seconds of a public argument.
 
     Args:
-        name: The argument.
-        value: What it was given.
-        least: The fewest seconds that are accepted.
-        above: Seconds that are too few.
+        name: The argument, for errors.
+        value: Its value.
+        least: The minimum, in seconds.
+        above: A number of seconds that is too few.
 
     Raises:
         InvalidArgument: It is no duration, or too short.
@@ -49,8 +49,8 @@ def as_seconds(name: str, value: object, *, least: float = 0, above: float = -1)
 
 
 def is_seconds(value: object) -> bool:
-    """Whether it is a number of seconds that can be waited."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= MOST_SECONDS
+    """Returns whether it is a number of seconds, from 0 to MAX_SECONDS."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= MAX_SECONDS
 
 
 def format_duration(seconds: float, *, compact: bool = False) -> str:

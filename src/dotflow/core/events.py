@@ -1,6 +1,6 @@
-"""What can happen to a task or a run, one class each.
+"""The events of a task and a run, one class each.
 
-Named tuples, not dataclasses: two are made for every task, and a frozen dataclass costs three times as much.
+Named tuples, not frozen dataclasses, which cost three times as much: there are two for every task.
 """
 
 from collections.abc import Sequence
@@ -19,11 +19,11 @@ class AttemptStarted(NamedTuple):
     attempt: int
     previous: Context
     at: datetime
-    tick: float  # the same moment on the monotonic clock, in seconds
+    tick: float  # the same time on the monotonic clock, in seconds
 
 
 class AttemptRepeated(NamedTuple):
-    """Inside the attempt that goes on, one of the actions of a class failed and is tried again."""
+    """One of the actions of a class failed and is tried again, within the same attempt."""
 
     task_id: int
     attempt: int
@@ -40,7 +40,7 @@ class AttemptFailed(NamedTuple):
 
 
 class TaskCompleted(NamedTuple):
-    """The task's value is here; `context.time` is when."""
+    """The step returned; `context.time` is the time of its return."""
 
     task_id: int
     context: Context
@@ -48,7 +48,7 @@ class TaskCompleted(NamedTuple):
 
 
 class TaskRestored(NamedTuple):
-    """The task's value was found in the storage, so it does not run."""
+    """The task's value was restored from its checkpoint, so the task does not run."""
 
     task_id: int
     context: Context
@@ -66,25 +66,25 @@ class TaskFailed(NamedTuple):
 
 
 class Planned(NamedTuple):
-    """A task as a run begins: the name of its step, and its group."""
+    """A task at the beginning of a run: the name of its step, and its group."""
 
     name: str
     group: str
 
 
 class RunStarted(NamedTuple):
-    """A run begins. Its events name tasks by their place in `steps`."""
+    """A run begins. A `task_id` in its events is an index into `steps`."""
 
     workflow_id: str
     run_id: str
     tasks: int
     at: datetime
-    name: str | None = None  # the workflow's, if it has one
+    name: str | None = None  # of the workflow
     steps: Sequence[Planned] = ()
 
 
 class RunEnded(NamedTuple):
-    """A run is over: COMPLETED, or FAILED if any of its tasks is."""
+    """A run has ended: COMPLETED, or FAILED."""
 
     workflow_id: str
     run_id: str

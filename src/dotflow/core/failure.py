@@ -1,8 +1,8 @@
-"""What went wrong, as data: it outlives its exception, and it travels.
+"""Failure and TaskError: an exception as data, which outlives the exception and can be pickled.
 
 An exception holds its frames, and frames hold every local variable of the step, so keeping the exception would
-keep the memory. Formatting a traceback takes ten times as long as a failed attempt may. So the lines are noted
-when it happens, and put into words when somebody asks.
+keep the memory. Formatting a traceback takes ten times as long as a failed attempt may. So a failure records the
+lines, and formats them on first access.
 """
 
 import inspect
@@ -13,24 +13,24 @@ from pathlib import Path
 from types import CodeType, TracebackType
 from typing import Final
 
-HOME: Final = f"{Path(__file__).parent.parent}{os.sep}"
+PACKAGE: Final = f"{Path(__file__).parent.parent}{os.sep}"
 
-#: What lies between us and a step: frames from here, before the step's first, say nothing to the user.
-PLUMBING: Final = (
-    HOME,
+#: The folders of the code that calls steps. Tracebacks leave out its frames before the step's first one.
+CALLERS: Final = (
+    PACKAGE,
     *(f"{Path(os.__file__).parent / part}{os.sep}" for part in ("asyncio", "concurrent")),
 )
 
-#: Their text holds more than a message and frames (suggestions, a caret, members): put into words at once.
-RICH: Final = (ImportError, NameError, AttributeError, SyntaxError, BaseExceptionGroup)
+#: Their text is more than a message and frames (suggestions, a caret, members): formatted at once.
+FORMATTED_AT_ONCE: Final = (ImportError, NameError, AttributeError, SyntaxError, BaseExceptionGroup)
 
 CAUSE: Final = "\nThe above exception was the direct cause of the following exception:\n\n"
 CONTEXT: Final = "\nDuring handling of the above exception, another exception occurred:\n\n"
 
-MOST_STACKS: Final = 256  # whose text is kept: a step that is repeated fails at the same lines
+MAX_STACKS: Final = 256  # whose text is cached: a step that is repeated fails at the same lines
 
-Spot = tuple[CodeType, int, int]  # code, line, last instruction
-Part = tuple[str, tuple[Spot, ...], str]  # the link from the part before, the frames, the last lines
+Frame = tuple[CodeType, int, int]  # code, line, last instruction
+Part = tuple[str, tuple[Frame, ...], str]  # of a chain: the link from the part before, the frames, the last lines
 
 
 class Failure:
@@ -38,7 +38,7 @@ class Failure:
 
     Args:
         exception: The type's name.
-        message: What the exception says.
+        message: The exception's message.
         traceback: The formatted traceback; empty where there is none.
     """
 
@@ -52,10 +52,10 @@ class Failure:
 
     @classmethod
     def of(cls, error: BaseException, *, name: str | None = None, message: str | None = None) -> "Failure":
-        """What *error* tells, under another name and message where these are given."""
+        """Returns the failure of *error*, with another name or message where these are not None."""
         failure = cls(name or type(error).__name__, _message_of(error) if message is None else message)
-        if isinstance(error, RICH):
-            failure._text = _whole_text(error)
+        if isinstance(error, FORMATTED_AT_ONCE):
+            failure._text = _format_whole(error)
         else:
             failure._text = None
             failure._parts = _parts_of(error)
@@ -63,7 +63,7 @@ class Failure:
 
     @property
     def traceback(self) -> str:
-        """The traceback as Python prints it, without the lines of dotflow itself."""
+        """The traceback as Python prints it, without dotflow's own frames."""
         if self._text is None:
             self._text = "".join(itertools.chain.from_iterable(map(_format_part, self._parts)))
             self._parts = ()
@@ -80,10 +80,10 @@ class TaskError:
     """One failed attempt of a task.
 
     Attributes:
-        attempt: Which attempt, from 1.
+        attempt: The number of the attempt, from 1.
         exception: The exception's type name; "TimeoutError" for a timeout.
-        message: What it said.
-        traceback: Where it was raised, formatted; empty where there is nothing to show.
+        message: The exception's message.
+        traceback: The formatted traceback; empty where there is none.
     """
 
     __slots__ = ("_failure", "attempt")
@@ -112,14 +112,13 @@ class TaskError:
 
 
 def name_of(kind: type) -> str:
-    """A type's name as a user would write it."""
-    return (
-        kind.__qualname__ if kind.__module__ in ("builtins", "__main__") else f"{kind.__module__}.{kind.__qualname__}"
-    )
+    """Returns a type's name as a user would write it."""
+    name = kind.__qualname__
+    return name if kind.__module__ in ("builtins", "__main__") else f"{kind.__module__}.{name}"
 
 
 def describe(value: object) -> str:
-    """A value as an error speaks of it, without the address that says nothing to a reader."""
+    """Returns the description of a value for errors, without a memory address."""
     if inspect.isroutine(value):
         return f"the function '{_short(value)}'"
     if isinstance(value, type):
@@ -148,7 +147,7 @@ def _lines_of(notes: object) -> list[str]:
 
 
 def _parts_of(error: BaseException) -> tuple[Part, ...]:
-    """The chain of causes, oldest first, each with its frames and last lines."""
+    """Returns the chain of causes, oldest first, each with its frames and last lines."""
     parts: list[Part] = []
     seen: set[int] = set()
     current: BaseException | None = error
@@ -161,49 +160,51 @@ def _parts_of(error: BaseException) -> tuple[Part, ...]:
         older, link = current.__cause__, CAUSE
         if older is None and not current.__suppress_context__:
             older, link = current.__context__, CONTEXT
-        parts.append((link if older is not None and id(older) not in seen else "", _spots(current.__traceback__), last))
+        parts.append(
+            (link if older is not None and id(older) not in seen else "", _frames(current.__traceback__), last)
+        )
         current = older
     parts.reverse()
     return tuple(parts)
 
 
-def _spots(trace: TracebackType | None) -> tuple[Spot, ...]:
-    spots: list[Spot] = []
+def _frames(trace: TracebackType | None) -> tuple[Frame, ...]:
+    frames: list[Frame] = []
     while trace is not None:
         code = trace.tb_frame.f_code
-        if not code.co_filename.startswith(HOME if spots else PLUMBING):
-            spots.append((code, trace.tb_lineno, trace.tb_lasti))
+        if not code.co_filename.startswith(PACKAGE if frames else CALLERS):
+            frames.append((code, trace.tb_lineno, trace.tb_lasti))
         trace = trace.tb_next
-    return tuple(spots)
+    return tuple(frames)
 
 
 def _format_part(part: Part) -> list[str]:
-    link, spots, last = part
-    return [link, _stack_text(spots) if spots else "", last]
+    link, frames, last = part
+    return [link, _stack_text(frames) if frames else "", last]
 
 
-#: By the ids of their codes, which stay alive here: two codes that are equal may be of two files.
-_stacks: Final[dict[tuple[tuple[int, int, int], ...], tuple[tuple[Spot, ...], str]]] = {}
+#: By the ids of the code objects, which the values keep alive: two equal ones may be of two files.
+_stacks: Final[dict[tuple[tuple[int, int, int], ...], tuple[tuple[Frame, ...], str]]] = {}
 
 
-def _stack_text(spots: tuple[Spot, ...]) -> str:
-    key = tuple((id(code), line, instruction) for code, line, instruction in spots)
-    known = _stacks.get(key)
-    if known is None:
-        if len(_stacks) >= MOST_STACKS:
+def _stack_text(frames: tuple[Frame, ...]) -> str:
+    key = tuple((id(code), line, instruction) for code, line, instruction in frames)
+    cached = _stacks.get(key)
+    if cached is None:
+        if len(_stacks) >= MAX_STACKS:
             _stacks.clear()
-        text = "".join(["Traceback (most recent call last):\n", *_stack(spots).format()])
-        known = _stacks[key] = (spots, text)
-    return known[1]
+        text = "".join(["Traceback (most recent call last):\n", *_stack(frames).format()])
+        cached = _stacks[key] = (frames, text)
+    return cached[1]
 
 
-def _stack(spots: tuple[Spot, ...]) -> traceback.StackSummary:
-    frames = []
-    for code, line, instruction in spots:
+def _stack(frames: tuple[Frame, ...]) -> traceback.StackSummary:
+    summaries = []
+    for code, line, instruction in frames:
         _, end_line, column, end_column = next(
             itertools.islice(code.co_positions(), instruction // 2, None), (None, None, None, None)
         )
-        frames.append(
+        summaries.append(
             traceback.FrameSummary(
                 code.co_filename,
                 line,
@@ -214,23 +215,22 @@ def _stack(spots: tuple[Spot, ...]) -> traceback.StackSummary:
                 end_colno=end_column,
             )
         )
-    return traceback.StackSummary.from_list(frames)
+    return traceback.StackSummary.from_list(summaries)
 
 
-def _whole_text(error: BaseException) -> str:
+def _format_whole(error: BaseException) -> str:
     try:
-        told = traceback.TracebackException.from_exception(error, compact=True)
-    except Exception as broken:  # the user's own __str__, which it reads
+        summary = traceback.TracebackException.from_exception(error, compact=True)
+    except Exception as broken:  # the user's own __str__, which it calls
         return f"{name_of(type(error))}: <its traceback could not be read: {type(broken).__name__}>\n"
-    _leave_us_out(told)
-    return "".join(told.format())
+    _remove_own_frames(summary)
+    return "".join(summary.format())
 
 
-def _leave_us_out(told: traceback.TracebackException) -> None:
-    """Takes the frames of dotflow itself out of a chain and of a group's members."""
-    told.stack = traceback.StackSummary.from_list(
-        [frame for frame in told.stack if not frame.filename.startswith(HOME)]
-    )
-    for other in (told.__cause__, told.__context__, *(told.exceptions or ())):
+def _remove_own_frames(summary: traceback.TracebackException) -> None:
+    """Removes dotflow's own frames from a chain and from the members of a group."""
+    frames = [frame for frame in summary.stack if not frame.filename.startswith(PACKAGE)]
+    summary.stack = traceback.StackSummary.from_list(frames)
+    for other in (summary.__cause__, summary.__context__, *(summary.exceptions or ())):
         if other is not None:
-            _leave_us_out(other)
+            _remove_own_frames(other)

@@ -1,4 +1,4 @@
-"""Unknown arguments: an error that names what is accepted, and what newcomers from elsewhere can write instead."""
+"""Unknown arguments: an error with the accepted names, and a hint for the words of other libraries."""
 
 from collections.abc import Collection, Mapping
 from typing import Any, Final
@@ -7,27 +7,27 @@ from dotflow.errors import UnknownArgument
 
 _DECORATOR: Final = "Give it to the decorator: @action(retry=3, timeout=30)."
 _ORDER: Final = (
-    "Tasks run in the order of add; those of one group_name run in order, and groups side by side. A step reads what "
-    "the one before returned in previous_context.storage."
+    "Tasks run in the order of add. Those of one group_name run in order, and groups side by side. The result of the "
+    "previous step is previous_context.storage."
 )
-_NAME: Final = "A task is called after its step's function: rename that."
+_NAME: Final = "A task has the name of its step's function: rename the function."
 _VALUE: Final = "Pass initial_context=...; a step that has the parameter initial_context reads initial_context.storage."
 _GROUP: Final = "Write group_name='...'."
 _START: Final = "Give it to start(): workflow.start(keep_going=True)."
 _TASKS_END: Final = "Write callback=..., or give it to start(): workflow.start(on_failure=...)."
 
-_RETRY: Final = "Write retry=3: the number of attempts in all."
+_RETRY: Final = "Write retry=3: the total number of attempts."
 _DELAY: Final = "Write retry_delay=5: the seconds between attempts."
 _TIMEOUT: Final = "Write timeout=30: the seconds for each attempt."
 _WORKERS: Final = "The executor has it: Config(executor=ExecutorProcess(max_workers=4))."
 _RESUME: Final = (
-    "A storage keeps what tasks return, Config(storage=StorageFile()), and start(resume=True) skips those that have "
-    "finished."
+    "A storage keeps the results of tasks, Config(storage=StorageFile()), and start(resume=True) skips the finished "
+    "ones."
 )
 _ADD: Final = "Give it to add: workflow.task.add(step, ...)."
 _ADD_VALUE: Final = "Give the value to add: workflow.task.add(step, initial_context=...)."
-_OF_WORKFLOW: Final = "Give it to the workflow: DotFlow(config=..., workflow_id=..., name=...)."
-_OF_CONFIG: Final = "Give it to the configuration: DotFlow(Config(storage=...))."
+_WORKFLOW: Final = "Give it to the workflow: DotFlow(config=..., workflow_id=..., name=...)."
+_CONFIG: Final = "Give it to the configuration: DotFlow(Config(storage=...))."
 _RUN_END: Final = "Give it to start(), or write callback=... in workflow.task.add()."
 
 
@@ -35,7 +35,7 @@ def _of(hint: str, *words: str) -> dict[str, str]:
     return dict.fromkeys(words, hint)
 
 
-#: What `add` is given in vain -> what to do instead.
+#: Arguments that `add` does not have -> the hint.
 ADD: Final[Mapping[str, str]] = {
     **_of(_ORDER, "after", "before", "depends", "depends_on", "dependencies", "needs", "requires", "upstream"),
     **_of(_DECORATOR, "retry", "retries", "max_retries", "attempts", "retry_delay", "backoff", "timeout"),
@@ -48,7 +48,7 @@ ADD: Final[Mapping[str, str]] = {
     **_of(_WORKERS, "max_workers", "workers", "executor"),
 }
 
-#: What `@action` is given in vain -> what to do instead.
+#: Options that `@action` does not have -> the hint.
 ACTION: Final[Mapping[str, str]] = {
     **_of(_RETRY, "retries", "max_retries", "attempts", "max_attempts", "tries"),
     **_of(_DELAY, "delay", "wait", "retry_wait", "retries_delay", "retry_delay_seconds", "countdown"),
@@ -61,15 +61,15 @@ ACTION: Final[Mapping[str, str]] = {
     **_of(_RUN_END, "on_success", "on_failure"),
 }
 
-#: What `start` is given in vain -> what to do instead.
+#: Arguments that `start` does not have -> the hint.
 START: Final[Mapping[str, str]] = {
     **_of(_ORDER, "after", "depends", "depends_on", "dependencies", "needs", "requires"),
     **_of("Groups are made by add: workflow.task.add(step, group_name='...').", "group", "groups", "group_name"),
     **_of(_DECORATOR, "retry", "retries", "timeout"),
     **_of(_WORKERS, "max_workers", "workers", "concurrency", "n_jobs", "executor"),
     **_of(_ADD_VALUE, "initial_context", "params", "parameters", "inputs", "input", "data", "context"),
-    **_of(_OF_WORKFLOW, "workflow_id", "id", "name", "config"),
-    **_of(_OF_CONFIG, "storage", "log", "notify", "scheduler", "history", "tracer"),
+    **_of(_WORKFLOW, "workflow_id", "id", "name", "config"),
+    **_of(_CONFIG, "storage", "log", "notify", "scheduler", "history", "tracer"),
     **_of("Write mode='background' or mode='parallel'.", "background", "parallel", "wait", "block"),
     **_of("Write on_success=... or on_failure=....", "callback", "callbacks", "on_complete", "on_error"),
     **_of("Give it to the scheduler: Config(scheduler=SchedulerCron('30 2 * * *')), schedule().", "cron", "schedule"),
@@ -78,22 +78,22 @@ START: Final[Mapping[str, str]] = {
 
 
 def refuse_unknown(
-    function: str, given: Mapping[str, Any], accepted: Collection[str], hints: Mapping[str, str]
+    function: str, unknown: Mapping[str, Any], accepted: Collection[str], hints: Mapping[str, str]
 ) -> None:
-    """Raises UnknownArgument for the first of the arguments that a function did not expect; does nothing for none.
+    """Raises UnknownArgument for the first unknown argument; does nothing without one.
 
     Args:
-        function: What was called, as a user writes it: "add".
-        given: The unexpected keyword arguments.
-        accepted: The names that it takes.
-        hints: What to do instead, for words that are known from elsewhere.
+        function: The function, as a user writes it: "add".
+        unknown: The unknown keyword arguments.
+        accepted: The names of the function's arguments.
+        hints: The hints for words of other libraries.
     """
-    for name in given:
+    for name in unknown:
         raise UnknownArgument(function, name, tuple(accepted), hints.get(name) or _did_you_mean(name, accepted))
 
 
 def _did_you_mean(name: str, accepted: Collection[str]) -> str:
-    import difflib  # only mistakes need it
+    import difflib  # here: only errors need it
 
     close = difflib.get_close_matches(name, accepted, n=1)
     return f"Did you mean {close[0]}?" if close else ""

@@ -1,9 +1,9 @@
-"""What came of one attempt. It travels between processes, so it is plain data.
+"""The outcome of one attempt, as plain data, which can be sent between processes.
 
-`retry` is what the step's `retry_on` says of it: True, False, or the seconds until the next attempt; None where it was
-not asked.
+`retry` is the result of the step's `retry_on`: True, False, or the seconds until the next attempt. None means that it
+was not called.
 
-Named tuples, not dataclasses: one is made for every attempt, and a frozen dataclass costs three times as much.
+Named tuples, not frozen dataclasses, which cost three times as much: there is one for every attempt.
 """
 
 from typing import Any, NamedTuple
@@ -12,17 +12,14 @@ from dotflow.core.failure import Failure
 
 
 class Returned(NamedTuple):
-    """The step returned.
-
-    `repeated` tells of the failed attempts of a class's own actions that were repeated on the way.
-    """
+    """The step returned. `repeated` are the failures of a class's own actions that were repeated in the attempt."""
 
     value: Any
     repeated: tuple[Failure, ...] = ()
 
 
 class Raised(NamedTuple):
-    """The step raised, or what it takes or gives could not travel."""
+    """The step raised an exception, or its arguments or result could not be pickled."""
 
     failure: Failure
     repeated: tuple[Failure, ...] = ()
@@ -30,7 +27,7 @@ class Raised(NamedTuple):
 
 
 class TimedOut(NamedTuple):
-    """The step's time was up and it was stopped."""
+    """The step was stopped at its timeout."""
 
     failure: Failure
     repeated: tuple[Failure, ...] = ()
@@ -38,7 +35,7 @@ class TimedOut(NamedTuple):
 
 
 class Died(NamedTuple):
-    """The step's worker process ended under it."""
+    """The step's worker process ended during the attempt."""
 
     failure: Failure
     repeated: tuple[Failure, ...] = ()

@@ -1,38 +1,39 @@
-"""How often, how long and how soon again: what @action was told."""
+"""Policy: the attempts, the timeout and the delays of a step."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
-from dotflow.core.durations import MOST_SECONDS, TEXTS, is_seconds, to_seconds
+from dotflow.core.durations import MAX_SECONDS, TEXTS, is_seconds, to_seconds
 from dotflow.core.failure import Failure, describe
 from dotflow.errors import InvalidPolicy
 
-MOST_DOUBLINGS: Final = 62  # a second doubled so often outlasts the sun; more would overflow a float
+MAX_DOUBLINGS: Final = 62  # of a delay; more would overflow a float
 
 RetryOn = type[BaseException] | tuple[type[BaseException], ...] | Callable[[Any], bool | float]
-"""Which errors are repeated: a class, several, or a function that answers True, False or a number of seconds."""
+"""The errors to retry on: a class, several, or a function that returns True, False or a number of seconds."""
 
+#: The accepted values of retry_on, for errors.
 RETRY_ON: Final = (
-    "an exception class, a tuple of them, or a plain function f(error) that answers True, False or a number of seconds"
+    "an exception class, a tuple of them, or a plain function f(error) that returns True, False or a number of seconds"
 )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
-    """The rules for a step's attempts. Durations are numbers of seconds or texts, and kept as seconds.
+    """The rules for a step's attempts. Durations are numbers of seconds or texts, and are converted to seconds.
 
     Args:
-        attempts: Attempts in all, 1 or more.
-        timeout: The time for each attempt; 0 for no limit.
+        attempts: The total number of attempts, 1 or more.
+        timeout: The maximum time of an attempt; 0 for no limit.
         delay: The time between attempts.
-        backoff: Double the delay each time.
-        retry_on: Which errors are repeated; None for all.
-        max_delay: The longest delay; None for no bound.
-        jitter: The share of a delay that chance may take off, from 0 to 1.
+        backoff: Whether the delay doubles each time.
+        retry_on: The errors to retry on; None for all.
+        max_delay: The maximum delay; None for no limit.
+        jitter: The maximum share of a delay that is subtracted at random, from 0 to 1.
 
     Raises:
-        InvalidPolicy: One of them means nothing.
+        InvalidPolicy: One of them is invalid.
     """
 
     attempts: int = 1
@@ -45,33 +46,33 @@ class Policy:
 
     def __post_init__(self) -> None:
         if type(self.attempts) is not int or self.attempts < 1:
-            raise InvalidPolicy(
-                "retry", self.attempts, "the number of attempts in all, a whole number from 1 (1 = one try)"
-            )
-        self._keep("timeout", "timeout", "per attempt, 0 or more (0 = no timeout)")
-        self._keep("delay", "retry_delay", "between attempts, 0 or more")
+            raise InvalidPolicy("retry", self.attempts, "the total number of attempts, a whole number from 1")
+        self._convert("timeout", "timeout", "per attempt, 0 or more (0 = no timeout)")
+        self._convert("delay", "retry_delay", "between attempts, 0 or more")
         if self.max_delay is not None:
-            self._keep("max_delay", "max_delay", "between attempts at the most, 0 or more")
+            self._convert("max_delay", "max_delay", "between attempts at most, 0 or more")
         if not isinstance(self.backoff, bool):
             raise InvalidPolicy("backoff", self.backoff, "True or False")
         if not is_seconds(self.jitter) or self.jitter > 1:
-            raise InvalidPolicy("jitter", self.jitter, "the share of a delay that chance may take off, from 0 to 1")
+            raise InvalidPolicy(
+                "jitter", self.jitter, "the maximum share of a delay to subtract at random, from 0 to 1"
+            )
         if not _is_retry_on(self.retry_on):
             raise InvalidPolicy("retry_on", self.retry_on, RETRY_ON)
 
-    def _keep(self, field: str, name: str, meaning: str) -> None:
+    def _convert(self, field: str, name: str, meaning: str) -> None:
         value = getattr(self, field)
         seconds = to_seconds(value)
         if seconds is None:
-            raise InvalidPolicy(name, value, f"a number of seconds {meaning}, or {TEXTS}; ten years at the most")
+            raise InvalidPolicy(name, value, f"a number of seconds {meaning}, or {TEXTS}; at most ten years")
         object.__setattr__(self, field, seconds)
 
     def ask(self, error: BaseException) -> tuple[bool | float, str]:
-        """Asks `retry_on` about an error.
+        """Applies `retry_on` to an error.
 
         Returns:
-            Whether the attempt is repeated, or the seconds until then; and a note where the answer is no since the
-            function raised, or answered what means nothing.
+            Whether to retry, or the seconds until the next attempt. And a note, where the function raised or returned
+            something else, which means no retry.
         """
         retry_on = self.retry_on
         if retry_on is None or self.attempts == 1:
@@ -79,27 +80,27 @@ class Policy:
         if isinstance(retry_on, type | tuple):
             return isinstance(error, retry_on), ""
         try:
-            answer = retry_on(error)
+            result = retry_on(error)
         except (Exception, SystemExit) as broken:  # the user's own function
-            broken.__suppress_context__ = True  # the step's error, which stands beside it
-            told = Failure.of(broken).traceback.rstrip()
-            return False, f"It is not repeated, since retry_on raised {type(broken).__name__}:\n{told}"
-        if isinstance(answer, bool):
-            return answer, ""
-        if is_seconds(answer):
-            return float(answer), ""
-        wanted = "not True, False or a number of seconds"
-        return False, f"It is not repeated, since retry_on answered {describe(answer)}, {wanted}."
+            broken.__suppress_context__ = True  # the step's error, which is shown anyway
+            traceback = Failure.of(broken).traceback.rstrip()
+            return False, f"It is not repeated, since retry_on raised {type(broken).__name__}:\n{traceback}"
+        if isinstance(result, bool):
+            return result, ""
+        if is_seconds(result):
+            return float(result), ""
+        expected = "not True, False or a number of seconds"
+        return False, f"It is not repeated, since retry_on returned {describe(result)}, {expected}."
 
     def delay_after(
         self, attempt: int, retry: bool | float | None = None, chance: Callable[[], float] | None = None
     ) -> float | None:
-        """Seconds to wait after failed attempt number *attempt* (from 1); None to give up.
+        """Returns the seconds until the next attempt; None for no further attempt.
 
         Args:
-            attempt: The attempt that failed.
-            retry: What `ask` answered; None where nothing could be asked, which `retry_on` doesn't match.
-            chance: Gives a number from 0 to 1; random.random unless given.
+            attempt: The number of the failed attempt, from 1.
+            retry: The result of `ask`; None where it was not called, which is no match for `retry_on`.
+            chance: Returns a random number from 0 to 1; by default random.random.
         """
         if attempt >= self.attempts:
             return None
@@ -107,7 +108,7 @@ class Policy:
             return None if retry is None or retry is False else retry
         delay = self.delay
         if self.backoff:
-            delay = min(delay * 2 ** min(attempt - 1, MOST_DOUBLINGS), MOST_SECONDS)
+            delay = min(delay * 2 ** min(attempt - 1, MAX_DOUBLINGS), MAX_SECONDS)
         if self.max_delay is not None:
             delay = min(delay, self.max_delay)
         if self.jitter:
@@ -116,7 +117,7 @@ class Policy:
 
 
 def _chance() -> Callable[[], float]:
-    import random  # takes some milliseconds, and few steps need it
+    import random  # here: it takes milliseconds, and few steps need it
 
     return random.random
 

@@ -1,4 +1,4 @@
-"""Resources: what a step's worker in a cluster must have."""
+"""Resources: the requirements of a step on its worker in a cluster."""
 
 import math
 from collections.abc import Mapping
@@ -10,7 +10,7 @@ NO_RESOURCES: Final[Mapping[str, float]] = {}
 
 
 def check_resources(resources: Any) -> Mapping[str, float]:
-    """What @action was told, in a dictionary of its own; none for None. Raises InvalidPolicy where it means nothing."""
+    """Returns a copy of the resources; an empty mapping for None. Raises InvalidPolicy for invalid ones."""
     if resources is None:
         return NO_RESOURCES
     if not isinstance(resources, Mapping) or not all(

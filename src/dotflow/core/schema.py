@@ -1,6 +1,6 @@
 """The Pydantic models behind `result()` and `schema()`; imported on first use.
 
-Their JSON never fails: what JSON doesn't know appears as its repr.
+Their JSON never fails: other types than those of JSON appear as their repr.
 """
 
 import math
@@ -15,28 +15,28 @@ from dotflow.core.task import Task
 from dotflow.core.text import escape_surrogates
 from dotflow.core.types.status import TypeStatus
 
-MOST_BITS: Final = 14_000  # Python's own json reads no number of more than 4,300 digits
-DEEPEST: Final = 50  # levels of a value that are written out; deeper ones, and circles, appear as their repr
+MAX_BITS: Final = 14_000  # Python's own json reads no number of more than 4,300 digits
+MAX_DEPTH: Final = 50  # levels of a value; deeper ones, and circles, appear as their repr
 
 
-def jsonable(value: object, around: tuple[int, ...] = ()) -> Any:
-    """*value* in the types that JSON has; the rest as its repr. *around* are the ids of the containers it is in."""
+def jsonable(value: object, outer: tuple[int, ...] = ()) -> Any:
+    """Returns *value* in the types of JSON, others as their repr. *outer* are the ids of its containers."""
     if value is None or type(value) is bool:
         return value
     if type(value) is int:
-        return value if value.bit_length() <= MOST_BITS else f"<int of {value.bit_length()} bits>"
+        return value if value.bit_length() <= MAX_BITS else f"<int of {value.bit_length()} bits>"
     if type(value) is str:
         return escape_surrogates(value)
     if type(value) is float:
         return value if math.isfinite(value) else repr(value)
-    if len(around) < DEEPEST and id(value) not in around:
-        inside = (*around, id(value))
+    if len(outer) < MAX_DEPTH and id(value) not in outer:
+        inner = (*outer, id(value))
         if type(value) in (list, tuple):
-            return [jsonable(member, inside) for member in value]  # type: ignore[attr-defined]
+            return [jsonable(member, inner) for member in value]  # type: ignore[attr-defined]
         if type(value) is dict and all(type(key) is str for key in value):
-            return {jsonable(key): jsonable(member, inside) for key, member in value.items()}
+            return {jsonable(key): jsonable(member, inner) for key, member in value.items()}
         if issubclass(type(value), Context):
-            return jsonable(value.storage, inside)  # type: ignore[attr-defined]
+            return jsonable(value.storage, inner)  # type: ignore[attr-defined]
     return _safe_repr(value)
 
 
@@ -62,7 +62,7 @@ Text = Annotated[str, PlainSerializer(jsonable, when_used="json")]
 
 
 class Model(BaseModel):
-    """What all of them share."""
+    """The base of the models."""
 
     model_config: ClassVar[ConfigDict] = ConfigDict(frozen=True, arbitrary_types_allowed=True)
 
@@ -77,7 +77,7 @@ class ErrorResult(Model):
 
 
 class TaskResult(Model):
-    """How one task went. Times are aware and in UTC, the duration is in seconds."""
+    """The result of one task. Times are aware and in UTC, the duration is in seconds."""
 
     task_id: int
     name: Text
@@ -93,7 +93,7 @@ class TaskResult(Model):
 
     @classmethod
     def of(cls, task: Task) -> "TaskResult":
-        """What *task* says of itself."""
+        """Returns the model of *task*."""
         return cls.model_construct(
             task_id=task.task_id,
             name=task.name,
@@ -118,7 +118,7 @@ class TaskResult(Model):
 
 
 class WorkflowResult(Model):
-    """How a run went."""
+    """The result of a run."""
 
     workflow_id: Text
     run_id: Text | None
@@ -130,7 +130,7 @@ class WorkflowResult(Model):
     def of(
         cls, workflow_id: str, run_id: str | None, name: str | None, status: TypeStatus, tasks: Iterable[Task]
     ) -> "WorkflowResult":
-        """What the records of a run say."""
+        """Returns the model of a run."""
         return cls.model_construct(
             workflow_id=workflow_id,
             run_id=run_id,
@@ -155,7 +155,7 @@ class PolicySchema(Model):
 
 
 class TaskSchema(Model):
-    """One task as it was added."""
+    """A task's definition."""
 
     task_id: int
     name: Text
@@ -167,7 +167,7 @@ class TaskSchema(Model):
 
     @classmethod
     def of(cls, task: Task) -> "TaskSchema":
-        """What *task* says of itself."""
+        """Returns the model of *task*."""
         policy = task.step.policy
         return cls.model_construct(
             task_id=task.task_id,
@@ -191,7 +191,7 @@ class TaskSchema(Model):
 
 
 class WorkflowSchema(Model):
-    """A workflow as it was put together."""
+    """A workflow's definition."""
 
     workflow_id: Text
     name: Text | None
@@ -199,5 +199,5 @@ class WorkflowSchema(Model):
 
     @classmethod
     def of(cls, workflow_id: str, name: str | None, tasks: Iterable[Task]) -> "WorkflowSchema":
-        """What the builder holds."""
+        """Returns the model of a workflow."""
         return cls.model_construct(workflow_id=workflow_id, name=name, tasks=[TaskSchema.of(task) for task in tasks])

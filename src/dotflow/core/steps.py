@@ -1,4 +1,4 @@
-"""What users may add as a step, turned into actions; what they may pass as a callback, turned into a callable."""
+"""Turns steps, as users add them, into actions, and callbacks into callables."""
 
 import importlib
 import importlib.util
@@ -13,30 +13,36 @@ from dotflow.errors import InvalidCallback, InvalidPath, InvalidStep
 
 
 def as_actions(step: object) -> list[Action[..., Any]]:
-    """An action, a list of them or a dotted path, as a list of actions that contexts can fill.
+    """Returns the actions of an action, a decorated class, a dotted path or a list of them.
 
     Raises:
         InvalidStep: It is none of these.
         InvalidPath: The path leads nowhere, or its module does not import.
-        UnknownParameter: The step asks for what no context can give.
+        UnknownParameter: The step has a parameter that no context fills.
     """
-    if step.__class__ is Action:  # what most are
+    if step.__class__ is Action:  # the most frequent case
         step.check_parameters()
         return [step]
     if isinstance(step, list | tuple):
         if not step:
             raise InvalidStep("an empty list", "Put at least one action into it.")
-        return [found for member in step for found in as_actions(member)]
-    found = resolve(step) if isinstance(step, str) else step
-    action = action_of(found)
+        return [action for member in step for action in as_actions(member)]
+    target = resolve(step) if isinstance(step, str) else step
+    action = action_of(target)
     if action is None:
-        raise InvalidStep(_what_it_is(step, found), _hint(found))
+        got = f"{step!r}, which leads to {describe(target)}" if isinstance(step, str) else describe(target)
+        raise InvalidStep(got, _hint(target))
     action.check_parameters()
     return [action]
 
 
 def as_callback(name: str, callback: object, argument: str) -> Callable[..., Any] | None:
-    """A callable, the dotted path of one, or None.
+    """Returns the callable of a callback, which may be a dotted path; None for None.
+
+    Args:
+        name: The argument, for errors: "callback".
+        callback: The callback.
+        argument: The name of its parameter: "task".
 
     Raises:
         InvalidCallback: It can't be called.
@@ -44,24 +50,24 @@ def as_callback(name: str, callback: object, argument: str) -> Callable[..., Any
     """
     if callback is None:
         return None
-    found: Any = resolve(callback, list_actions=False) if isinstance(callback, str) else callback
+    function: Any = resolve(callback, list_actions=False) if isinstance(callback, str) else callback
     signature = f"{name}({argument}=...)"
-    if not callable(found):
-        raise InvalidCallback(name, f"{describe(found)}, which can't be called", signature)
-    if inspect.iscoroutinefunction(found):
-        raise InvalidCallback(name, f"{describe(found)}, whose coroutine nobody would await", signature)
-    if not _takes(found, argument):
-        hint = "Several steps are added as a list: add(step=[one, other])." if action_of(found) is not None else ""
-        raise InvalidCallback(name, f"{describe(found)}, which does not take '{argument}'", signature, hint)
-    return found  # type: ignore[no-any-return]
+    if not callable(function):
+        raise InvalidCallback(name, f"{describe(function)}, which can't be called", signature)
+    if inspect.iscoroutinefunction(function):
+        raise InvalidCallback(name, f"{describe(function)}, whose coroutine dotflow does not await", signature)
+    if not _has_parameter(function, argument):
+        hint = "Add several steps as a list: add(step=[one, other])." if action_of(function) is not None else ""
+        raise InvalidCallback(name, f"{describe(function)}, which does not take '{argument}'", signature, hint)
+    return function  # type: ignore[no-any-return]
 
 
 def resolve(path: str, *, list_actions: bool = True) -> Any:
-    """What the dotted path "pkg.mod.name" or "pkg.mod:name" leads to.
+    """Returns the object at the dotted path "pkg.mod.name" or "pkg.mod:name".
 
     Args:
         path: The path.
-        list_actions: Whether an error lists the actions that are there: where a step is wanted.
+        list_actions: Whether an error lists the actions of the module: where a step is expected.
 
     Raises:
         InvalidPath: There is no such module or name, or the module's own code raised.
@@ -69,23 +75,23 @@ def resolve(path: str, *, list_actions: bool = True) -> Any:
     module_path, colon, rest = path.partition(":")
     parts = module_path.split(".") + (rest.split(".") if colon else [])
     if not all(part.isidentifier() for part in parts) or len(parts) < 2:
-        hint = _spelt(path) or "Write it as 'pkg.mod.name' or 'pkg.mod:name'."
+        hint = _spelling_hint(path) or "Write it as 'pkg.mod.name' or 'pkg.mod:name'."
         raise InvalidPath(path, "it is no dotted path.", hint)
     length = len(module_path.split(".")) if colon else _module_length(path, parts)
-    found = _import(path, ".".join(parts[:length]))
+    target = _import(path, ".".join(parts[:length]))
     for depth in range(length, len(parts)):
-        if not hasattr(found, parts[depth]):
+        if not hasattr(target, parts[depth]):
             owner = ".".join(parts[:depth])
-            names = sorted(names_of_actions(getattr(found, "__dict__", {})))
+            names = sorted(names_of_actions(getattr(target, "__dict__", {})))
             actions = f"Its actions are: {', '.join(names)}." if names and list_actions else ""
-            hint = f"{_did_you_mean(parts[depth], dir(found), f'{owner}.')} {actions}".strip()
+            hint = f"{_did_you_mean(parts[depth], dir(target), f'{owner}.')} {actions}".strip()
             raise InvalidPath(path, f"'{owner}' has no '{parts[depth]}'.", hint)
-        found = getattr(found, parts[depth])
-    return found
+        target = getattr(target, parts[depth])
+    return target
 
 
 def _module_length(path: str, parts: list[str]) -> int:
-    """How many of the parts name a module: the longest row of them that can be found, but never all."""
+    """Returns how many of the parts name a module: as many as can be found, but never all."""
     length = 0
     while length < len(parts) - 1:
         name = ".".join(parts[: length + 1])
@@ -94,9 +100,8 @@ def _module_length(path: str, parts: list[str]) -> int:
             continue
         try:
             spec = importlib.util.find_spec(name)
-        except (Exception, SystemExit) as error:  # the user's package runs while its parts are looked for
-            module = ".".join(parts[:length])
-            raise InvalidPath(path, f"importing '{module}' raised {_told(error)}.", _where(module)) from error
+        except (Exception, SystemExit) as error:  # the user's package runs during the search
+            raise _import_failed(path, ".".join(parts[:length]), error) from error
         if spec is None:
             break
         length += 1
@@ -110,54 +115,55 @@ def _import(path: str, module: str) -> Any:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
         if error.name is not None and (module == error.name or module.startswith(f"{error.name}.")):
-            hint = _spelt(path) or _near_module(error.name)
+            hint = _spelling_hint(path) or _near_module(error.name)
             hint = hint or "Is it spelt right, and installed or in a folder on sys.path?"
             raise InvalidPath(path, f"there is no module '{error.name}'.", hint) from error
-        raise InvalidPath(path, f"importing '{module}' raised {_told(error)}.", _where(module)) from error
-    except (Exception, SystemExit) as error:  # the user's module runs as it is imported
-        raise InvalidPath(path, f"importing '{module}' raised {_told(error)}.", _where(module)) from error
+        raise _import_failed(path, module, error) from error
+    except (Exception, SystemExit) as error:  # the user's module runs during its import
+        raise _import_failed(path, module, error) from error
 
 
-def _spelt(path: str) -> str:
-    """What was meant by the path of a file, or by a module without a name in it."""
+def _import_failed(path: str, module: str, error: BaseException) -> InvalidPath:
+    reason = f"importing '{module}' raised {type(error).__name__}: {error}."
+    return InvalidPath(path, reason, f'To see where: python -c "import {module}"')
+
+
+def _spelling_hint(path: str) -> str:
+    """Returns a correction of a file's path, or of a module without a name in it; "" for others."""
     module, _, name = path.partition(":")
-    meant = module.removeprefix("./").removesuffix(".py").replace("/", ".")
-    if not all(part.isidentifier() for part in meant.split(".")):
+    dotted = module.removeprefix("./").removesuffix(".py").replace("/", ".")
+    if not all(part.isidentifier() for part in dotted.split(".")):
         return ""
-    if meant != module:
-        return f"It is written without slashes and '.py': '{meant}:{name or 'name'}'."
-    return f"'{meant}' is a module: add what is meant in it, '{meant}:name'." if _is_module(meant) else ""
+    if dotted != module:
+        return f"Write it without slashes and '.py': '{dotted}:{name or 'name'}'."
+    return f"'{dotted}' is a module: add a name in it, '{dotted}:name'." if _is_module(dotted) else ""
 
 
 def _is_module(name: str) -> bool:
-    """Whether a module of that name, without a dot, can be found; nothing is run for it."""
+    """Returns whether a module of that name, without a dot, exists. Imports nothing."""
     try:
         return "." not in name and importlib.util.find_spec(name) is not None
     except ValueError:  # __main__ has none
         return False
 
 
-def _where(module: str) -> str:
-    return f'To see where: python -c "import {module}"'
-
-
 def _near_module(name: str) -> str:
-    """A guess at the module that was meant, among those that lie where it was looked for."""
+    """Returns a hint at a module of a similar name in the same package or on sys.path."""
     import pkgutil
 
     parent, dot, last = name.rpartition(".")
-    places = getattr(sys.modules.get(parent), "__path__", ()) if parent else None
-    return _did_you_mean(last, (found.name for found in pkgutil.iter_modules(places)), f"{parent}{dot}")
+    folders = getattr(sys.modules.get(parent), "__path__", ()) if parent else None
+    return _did_you_mean(last, (module.name for module in pkgutil.iter_modules(folders)), f"{parent}{dot}")
 
 
-def _did_you_mean(name: str, known: Iterable[str], before: str) -> str:
+def _did_you_mean(name: str, known: Iterable[str], prefix: str) -> str:
     import difflib
 
-    near = difflib.get_close_matches(name, [one for one in known if not one.startswith("_")], n=1, cutoff=0.7)
-    return f"Did you mean '{before}{near[0]}'?" if near else ""
+    near = difflib.get_close_matches(name, [other for other in known if not other.startswith("_")], n=1, cutoff=0.7)
+    return f"Did you mean '{prefix}{near[0]}'?" if near else ""
 
 
-def _takes(function: Callable[..., Any], argument: str) -> bool:
+def _has_parameter(function: Callable[..., Any], argument: str) -> bool:
     try:
         inspect.signature(function).bind(**{argument: None})
     except ValueError:  # some callables written in C have no signature to read
@@ -167,26 +173,18 @@ def _takes(function: Callable[..., Any], argument: str) -> bool:
     return True
 
 
-def _told(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}"
-
-
-def _what_it_is(step: object, found: object) -> str:
-    return f"{step!r}, which leads to {describe(found)}" if isinstance(step, str) else describe(found)
-
-
-def _hint(found: object) -> str:
-    if getattr(found, "__name__", None) == "<lambda>":
+def _hint(target: object) -> str:
+    if getattr(target, "__name__", None) == "<lambda>":
         return "Make it one: action(lambda ...), or a function with @action above it."
-    if isinstance(found, type) or callable(found):
-        return f"Decorate it: @action above '{getattr(found, '__name__', found)}'."
-    if actions_of(found):
-        cls = type(found).__name__
+    if isinstance(target, type) or callable(target):
+        return f"Decorate it: @action above '{getattr(target, '__name__', target)}'."
+    if actions_of(target):
+        cls = type(target).__name__
         return (
-            f"Decorate its class with @action, and add '{cls}' itself; or, where that needs arguments, add a step that "
-            f"returns one: action(lambda: {cls}(...))."
+            f"Decorate its class with @action, and add '{cls}' itself. Where the class needs arguments, add a step "
+            f"that returns an instance: action(lambda: {cls}(...))."
         )
     return (
-        "Write a function, put @action above it, and add it by its name, without the brackets: add(step=extract), not "
+        "Write a function, put @action above it, and add it by its name, without parentheses: add(step=extract), not "
         "add(step=extract())."
     )

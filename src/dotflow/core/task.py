@@ -1,4 +1,4 @@
-"""Task: what is to be done, and the record of how it went."""
+"""Task: the definition of a task, and its record in a run."""
 
 from collections.abc import Callable, Mapping
 from datetime import datetime
@@ -34,23 +34,23 @@ class Task:
     """One step of a workflow: its definition and, in a run, its record.
 
     Attributes:
-        task_id: Its place in the order of `add`, from 0.
-        step: The action it runs.
-        callback: Called as `callback(task=task)` when it has ended; None for nobody.
-        initial_context: What `add` was given for it.
-        has_initial: Whether that was anything.
-        group_name: The group it belongs to.
-        workflow_id: The workflow it belongs to.
-        run_id: The run that this record is of; None in a definition.
-        status: Where it stands.
-        previous_context: What the step before it returned, once it has begun.
-        current_context: What it returned; a Context with storage None before.
+        task_id: The position in the order of `add`, from 0.
+        step: The action that it runs.
+        callback: Called as `callback(task=task)` at the end; None for no callback.
+        initial_context: The value passed to `add`.
+        has_initial: Whether `add` got an initial context.
+        group_name: The group.
+        workflow_id: The workflow.
+        run_id: The run of this record; None in a definition.
+        status: The status.
+        previous_context: The result of the previous step, once this task has begun.
+        current_context: The result; a Context with storage None before.
         errors: One TaskError for each failed attempt, the last one too.
-        attempt: The number of its last attempt, from 1; 0 before the first.
-        retry_count: How often an attempt was repeated.
-        started_at: When its first attempt began, aware, in UTC; None before.
-        finished_at: When it ended, aware, in UTC; None before, and for a task restored from its checkpoint.
-        duration: Seconds from its first attempt's beginning to its end; None while there is no end.
+        attempt: The number of the last attempt, from 1; 0 before the first.
+        retry_count: The number of repeated attempts.
+        started_at: The beginning of the first attempt, aware, in UTC; None before.
+        finished_at: The end, aware, in UTC; None before, and for a task restored from its checkpoint.
+        duration: Seconds from the beginning of the first attempt to the end; None before the end.
     """
 
     __slots__ = (
@@ -108,33 +108,33 @@ class Task:
 
     @property
     def initial_context(self) -> Context:
-        """What `add` was given for it; an empty Context, made when it is asked for, where that was nothing."""
+        """The value passed to `add`; an empty Context, made on first access, where there was none."""
         if self._initial is None:
             self._initial = Context()
         return self._initial
 
     @property
     def has_initial(self) -> bool:
-        """Whether `add` was given an initial context for it."""
+        """Whether `add` got an initial context."""
         return self._initial is not None
 
     @property
     def previous_context(self) -> Context:
-        """What the step before it returned; an empty Context before it has begun."""
+        """The result of the previous step; an empty Context before the task begins."""
         if self._previous is None:
             self._previous = Context()
         return self._previous
 
     @property
     def current_context(self) -> Context:
-        """What it returned; an empty Context before."""
+        """The result; an empty Context before there is one."""
         if self._current is None:
             self._current = Context()
         return self._current
 
     @property
     def errors(self) -> list[TaskError]:
-        """Its failed attempts. The list is made when it is asked for: most tasks never need one."""
+        """The failed attempts. The list is made on first access: most tasks never need one."""
         if self._errors is None:
             self._errors = []
         return self._errors
@@ -145,15 +145,15 @@ class Task:
         return self._errors[-1] if self._errors else None
 
     def _new_record(self, workflow_id: str, run_id: str | None, task_id: int | None = None) -> "Task":
-        """A record of its own, for one run or another place, and a Context of its own around the initial value."""
-        given = self._initial
-        initial = None if given is None else Context(given.storage, time=given.time)
+        """Returns a new record, for a run or another position, with a new Context of the initial value."""
+        context = self._initial
+        initial = None if context is None else Context(context.storage, time=context.time)
         if task_id is None:
             task_id = self.task_id
         return Task(task_id, self.step, self.callback, initial, self.group_name, workflow_id, run_id)
 
     def _snapshot(self) -> "Task":
-        """The task as it is now, for those who read it later."""
+        """Returns a copy of the record, for later readers."""
         copy = Task.__new__(Task)
         for name in Task.__slots__:
             setattr(copy, name, getattr(self, name))
@@ -161,7 +161,7 @@ class Task:
         return copy
 
     def _apply(self, event: TaskEvent) -> None:
-        """Brings the record up to date; nothing else writes to it."""
+        """Updates the record; nothing else writes to it."""
         self.status = STATUS_AFTER[event.__class__]
         if isinstance(event, AttemptStarted):
             self.attempt = event.attempt

@@ -1,4 +1,4 @@
-"""The words that users may say: string enums that compare and print as their value."""
+"""The enums of the public API. They compare and print as their string values."""
 
 from dotflow.core.types.execution import TypeExecution
 from dotflow.core.types.overlap import TypeOverlap

@@ -1,4 +1,4 @@
-"""How a workflow runs."""
+"""TypeExecution: the modes of a run."""
 
 from collections.abc import Mapping
 from enum import StrEnum
@@ -24,7 +24,7 @@ THREADS: Final = "Config(executor=ExecutorThread()) with the mode 'parallel' run
 PROCESSES: Final = "The mode 'parallel' runs each task in a process of its own."
 IN_ORDER: Final = "The mode 'sequential' runs the tasks in order."
 
-#: Words that people try for a mode -> what to write instead.
+#: Words that people try for a mode -> the hint.
 HINTS: Final[Mapping[str, str]] = {
     **dict.fromkeys(("group", "groups", "parallel_group", "parallel_groups", "sequential_group"), GROUPS),
     **dict.fromkeys(("async", "asyncio", "asynchronous", "coroutine", "coroutines"), COROUTINES),
@@ -35,8 +35,8 @@ HINTS: Final[Mapping[str, str]] = {
 
 
 def hint_for_mode(word: object) -> str:
-    """Says what to write in the place of a word that is no mode; "" where nothing comes near."""
-    from difflib import get_close_matches  # here, since few need it
+    """Returns a hint for a word that is no mode; "" where nothing is similar."""
+    from difflib import get_close_matches  # here: only errors need it
 
     text = str(word).strip().lower()
     if text in HINTS:
@@ -45,7 +45,7 @@ def hint_for_mode(word: object) -> str:
 
 
 def mode_of(word: object) -> TypeExecution:
-    """Returns the mode of that name. Raises InvalidArgument where there is none, with a hint at what was meant."""
+    """Returns the mode of that name. Raises InvalidArgument, with a hint, where there is none."""
     try:
         return TypeExecution(word)  # type: ignore[arg-type]
     except ValueError:

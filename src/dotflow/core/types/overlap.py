@@ -1,4 +1,4 @@
-"""What a schedule does when it fires while a run is active."""
+"""TypeOverlap: the behaviour of a schedule that fires while a run is active."""
 
 from enum import StrEnum
 

@@ -1,4 +1,4 @@
-"""Where a task or a run stands."""
+"""TypeStatus: the status of a task or a run."""
 
 from enum import StrEnum
 

@@ -1,4 +1,4 @@
-"""Where checkpoints are kept, by the names that the command line uses."""
+"""TypeStorage: the storages, by their names on the command line."""
 
 from enum import StrEnum
 
