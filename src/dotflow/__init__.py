@@ -1,4 +1,4 @@
-"""dotflow: pipelines of Python functions that keep their word. It needs nothing, loses nothing, hides nothing.
+"""dotflow: pipelines of Python functions. It needs nothing, loses nothing, hides nothing.
 
 from dotflow import DotFlow, action
 
@@ -48,7 +48,7 @@ def __getattr__(name: str) -> Any:
 
     if name not in _MODULES:
         if not name.startswith("_") and name in import_module("dotflow.providers").__all__:
-            # No AttributeError: `from dotflow import ...` would keep what it says to itself.
+            # No AttributeError: `from dotflow import ...` would drop its message.
             raise ImportError(f"{name} is a provider: from dotflow.providers import {name}", name=__name__)
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = globals()[name] = getattr(import_module(_MODULES[name]), name)

@@ -1,4 +1,4 @@
-"""Config: the providers of a workflow, checked once."""
+"""Config: the providers of a workflow."""
 
 from typing import Any
 
@@ -19,21 +19,21 @@ from dotflow.providers.storages.memory import StorageDefault
 
 
 class Config:
-    """What a workflow works with. Everything is optional.
+    """The providers of a workflow. All are optional.
 
     Args:
-        storage: Keeps values; StorageDefault() unless given.
-        notify: Is told of every change of a status; NotifyDefault() unless given.
-        log: Writes it down; LogDefault() unless given.
-        scheduler: Runs the workflow when it is due; SchedulerDefault() unless given.
-        executor: Makes all attempts, in every mode. Unless given, sequential runs make them in the calling thread,
-            background runs in a thread, parallel ones and groups in processes.
-        history: Keeps events; none unless given.
-        tracer: Follows events; none unless given.
-        notify_grace: The time that notifications may still take at the end of a run: seconds, or a text such as "10s".
+        storage: Saves the values; by default StorageDefault().
+        notify: Sends a notification for every change of a status; by default NotifyDefault().
+        log: Logs every change of a status; by default LogDefault().
+        scheduler: Runs the workflow on a schedule; by default SchedulerDefault().
+        executor: Makes all attempts, in every mode. By default sequential runs make them in the calling thread,
+            background runs in a thread, parallel runs and groups in processes.
+        history: Records the events; by default none.
+        tracer: Traces the events; by default none.
+        notify_grace: The time for the remaining notifications at the end of a run: seconds, or a text such as "10s".
 
     Raises:
-        InvalidProvider: One of them is of the wrong kind.
+        InvalidProvider: A provider is of the wrong kind.
         InvalidArgument: notify_grace is no duration.
     """
 
@@ -48,7 +48,7 @@ class Config:
         tracer: Tracer | None = None,
         notify_grace: Duration = 5.0,
     ) -> None:
-        given: list[tuple[str, object, type]] = [
+        providers: list[tuple[str, object, type]] = [
             ("storage", storage, Storage),
             ("notify", notify, Notify),
             ("log", log, Log),
@@ -57,7 +57,7 @@ class Config:
             ("history", history, History),
             ("tracer", tracer, Tracer),
         ]
-        for name, provider, contract in given:
+        for name, provider, contract in providers:
             if provider is not None:
                 _check(name, provider, contract)
         self.storage: Storage = StorageDefault() if storage is None else storage
@@ -84,5 +84,5 @@ def _check(name: str, provider: Any, contract: type) -> None:
         f"Config({name}=...)",
         f"of type {name_of(type(provider))}",
         contract.__name__,
-        f"Take one of dotflow.providers, or a class that inherits from {contract.__module__}.{contract.__name__}.",
+        f"Use one of dotflow.providers, or a subclass of {contract.__module__}.{contract.__name__}.",
     )

@@ -28,25 +28,27 @@ if TYPE_CHECKING:
 
 START_ARGUMENTS: Final = ("mode", *START_DEFAULTS)
 
-#: What is looked for here first -> where it is.
+#: Names that DotFlow does not have -> the right expression.
 ELSEWHERE: Final = {"add": "task.add()", "count": "task.count()", "execute": "start()", "run": "start()"}
 
-RESUME_LACKS: Final = "start(resume=True) can't find what another process has finished. For that, this workflow needs"
+RESUME_NEEDS: Final = (
+    "start(resume=True) can't find the finished tasks of another process. For that, this workflow needs"
+)
 
 
 class DotFlow:
     """A workflow: tasks that run in order, side by side or on a schedule.
 
     Args:
-        config: Its providers; Config() unless given.
-        workflow_id: Any non-empty string or UUID, the same in every run; a fresh UUID unless given.
-        name: For readers.
+        config: The providers; by default Config().
+        workflow_id: Any non-empty string or UUID, the same in every run; by default a generated UUID.
+        name: The name for readers.
 
     Attributes:
         task: The TaskBuilder: `workflow.task.add(step=...)`.
         workflow_id: The id as a string.
-        is_named: Whether it was given. A fresh UUID is known to nobody else: no later process finds its checkpoints,
-            and nobody has to be kept off.
+        is_named: Whether the id was passed. A generated id is unique, so the run needs no lock and cannot be resumed by
+            another process.
 
     Raises:
         InvalidArgument: An empty or wrong workflow_id or name.
@@ -71,14 +73,14 @@ class DotFlow:
         self.task: TaskBuilder = TaskBuilder(self.workflow_id, name)
         self._last: Run | None = None
 
-    if not TYPE_CHECKING:  # type checkers say themselves that there is no such thing
+    if not TYPE_CHECKING:  # type checkers report unknown names by themselves
 
         def __getattr__(self, name: str) -> NoReturn:
             hint = f": it is workflow.{ELSEWHERE[name]}" if name in ELSEWHERE else ""
             raise AttributeError(f"'DotFlow' object has no attribute '{name}'{hint}", name=name, obj=self)
 
     def set_id(self, workflow_id: str) -> None:
-        """Gives it an id, as if it had been made with that. Runs that exist keep theirs."""
+        """Sets the id, as DotFlow(workflow_id=...) does. Existing runs keep theirs."""
         self.workflow_id, self.is_named = workflow_id, True
         self.task.set_workflow_id(workflow_id)
 
@@ -93,31 +95,31 @@ class DotFlow:
     ) -> Run:
         """Runs the workflow. Each call is a new run, which shares nothing with the others.
 
-        A step that fails does not raise here: see `status` and the tasks' `errors`.
+        A failed step raises nothing here: see `status` and the tasks' `errors`.
 
         Args:
-            mode: "sequential", "background" or "parallel". In the first two, two or more groups run each in a
-                process of its own, at the same time.
-            keep_going: Whether the others go on after a failure.
-            resume: Whether tasks are skipped whose checkpoint is there and still counts: the same step, the same
-                initial_context, and nothing that it took a value from runs again. "unfinished": only where the last
-                run left a task unfinished, and otherwise all tasks run; `schedule` takes True for that.
+            mode: "sequential", "background" or "parallel". In the first two, two or more groups run side by side, each
+                in a process of its own.
+            keep_going: Whether other tasks continue after a failure.
+            resume: Whether to skip tasks with a valid checkpoint. It is valid for the same step and initial_context,
+                unless a task that it took a value from runs again. "unfinished" resumes only where the last run left
+                a task unfinished, and otherwise runs all tasks; `schedule` takes True for that.
             on_success: Called as `on_success(tasks=tasks)` at the end if no task failed.
-            on_failure: Called as `on_failure(tasks=tasks)` at the end if one did.
-            unknown: Anything else is refused with a hint.
+            on_failure: Called as `on_failure(tasks=tasks)` at the end if a task failed.
+            unknown: Refused with a hint.
 
         Returns:
-            The run: over, unless the mode is "background".
+            The run. It has ended, unless the mode is "background".
 
         Raises:
             UnknownArgument: There is no such argument.
             InvalidArgument: An unknown mode, or a flag that is no bool.
             InvalidCallback: A callback that can't be called.
-            CheckpointMismatch: A checkpoint was made by another step.
-            CheckpointUnreadable: A checkpoint is there, but can't be read.
-            WorkflowBusy: Another process is running the workflow; only where `workflow_id` was given.
+            CheckpointMismatch: A checkpoint was saved by another step.
+            CheckpointUnreadable: A checkpoint exists, but can't be read.
+            WorkflowBusy: Another process is running the workflow; only with a `workflow_id`.
             StorageError: The storage can't be used.
-            KeyboardInterrupt: Ctrl-C; the workers are ended and what is finished is kept.
+            KeyboardInterrupt: Ctrl-C. The workers have ended, and finished tasks keep their checkpoints.
         """
         refuse_unknown("start", unknown, START_ARGUMENTS, START)
         chosen = mode_of(mode)
@@ -128,13 +130,13 @@ class DotFlow:
         else:
             try:
                 run._execute()
-            except BaseException:  # an interrupt may have come on its way in or out: nothing is held any more
+            except BaseException:  # an interrupt right before or after it leaves no lock behind
                 run._release()
                 raise
         return run
 
     def __call__(self, *arguments: Any, **start_arguments: Any) -> Run:
-        """Runs it, as `start` does: for schedulers that are given the workflow as a callable."""
+        """Runs it as `start` does, for schedulers that take a callable."""
         return self.start(*arguments, **start_arguments)
 
     async def astart(
@@ -146,31 +148,31 @@ class DotFlow:
         on_failure: Callback = None,
         **unknown: Never,
     ) -> Run:
-        """Runs the workflow while the caller's event loop goes on; arguments, result and errors as those of `start`.
+        """Runs the workflow without blocking the event loop. Arguments, result and errors are those of `start`.
 
         Cancelling the caller cancels the run.
         """
-        import asyncio  # here, since most workflows never need it
+        import asyncio  # here: most workflows never need it
 
         refuse_unknown("start", unknown, START_ARGUMENTS, START)
         chosen = mode_of(mode)
         clock.before_await()
         run = self._prepare(chosen, self._options(keep_going, resume, on_success, on_failure), in_thread=True)
         loop = asyncio.get_running_loop()
-        over = asyncio.Event()
+        ended = asyncio.Event()
 
-        def tell() -> None:
-            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits there any more
-                loop.call_soon_threadsafe(over.set)
+        def set_ended() -> None:
+            with contextlib.suppress(RuntimeError):  # the loop is closed, and the caller with it
+                loop.call_soon_threadsafe(ended.set)
 
-        start_in_background(run, tell)
+        start_in_background(run, set_ended)
         if chosen is TypeExecution.BACKGROUND:
             return run
         try:
-            await over.wait()
+            await ended.wait()
         except asyncio.CancelledError:
             run.cancel()
-            await over.wait()
+            await ended.wait()
             raise
         run.wait()
         return run
@@ -187,19 +189,14 @@ class DotFlow:
         """Starts the workflow in a thread of its own, in any mode, and returns the run at once.
 
         Args:
-            then: Called at the end of the run, in its thread.
-            mode: This and the others are those of `start`, whose errors it raises.
-            keep_going: As in `start`.
-            resume: As in `start`.
-            on_success: As in `start`.
-            on_failure: As in `start`.
+            then: Called at the end of the run, in its thread. The other arguments and the errors are those of `start`.
         """
         run = self._prepare(mode_of(mode), self._options(keep_going, resume, on_success, on_failure), in_thread=True)
         start_in_background(run, then)
         return run
 
     def check_start(self, **start_arguments: Any) -> None:
-        """Raises what `start` would raise about its arguments, and runs nothing."""
+        """Raises the errors of `start` about its arguments, and runs nothing."""
         unknown = {name: value for name, value in start_arguments.items() if name not in START_ARGUMENTS}
         refuse_unknown("start", unknown, START_ARGUMENTS, START)
         mode_of(start_arguments.pop("mode", TypeExecution.SEQUENTIAL))
@@ -211,12 +208,12 @@ class DotFlow:
         With `resume=True` each firing finishes the last run, if that is unfinished, and otherwise begins a new one.
 
         Args:
-            **start_arguments: Those of `start`.
+            **start_arguments: The arguments of `start`, which are checked at once.
 
         Raises:
             NoSchedule: No scheduler was configured.
-            UnknownArgument: `start` takes no such argument: at once, not when it is first due.
-            InvalidArgument: It does not take such a value.
+            UnknownArgument: `start` has no such argument.
+            InvalidArgument: An argument has an invalid value.
             InvalidCallback: A callback that can't be called.
         """
         self.check_start(**start_arguments)
@@ -225,19 +222,19 @@ class DotFlow:
         self.config.scheduler.start(self, **start_arguments)
 
     def result_task(self) -> list[Task]:
-        """The tasks of the last run, in the order of `add`; before the first one, the tasks as they are."""
+        """Returns the tasks of the last run, in the order of `add`; before the first run, the definitions."""
         return list(self.task if self._last is None else self._last.tasks)
 
     def result_context(self) -> list[Context]:
-        """What they returned, as contexts; an empty one for a task that returned nothing yet."""
+        """Returns their results as contexts; an empty one for a task without a result."""
         return [task.current_context for task in self.result_task()]
 
     def result_storage(self) -> list[Any]:
-        """What they returned, as it is; None for a task that returned nothing yet."""
+        """Returns their results; None for a task without a result."""
         return [task.current_context.storage for task in self.result_task()]
 
     def result(self) -> "WorkflowResult":
-        """The last run as a Pydantic model, whose JSON never fails; its `run_id` is None before the first one."""
+        """Returns the last run as a Pydantic model, whose JSON never fails. Before the first run, `run_id` is None."""
         from dotflow.core.schema import WorkflowResult
 
         run = self._last
@@ -262,31 +259,31 @@ class DotFlow:
             tracer=config.tracer,
         )
         run = Run(self.workflow_id, run_id, tasks, plan, providers, options, self.name)
-        lacks = self._resume_lacks(run) if options.resume and self._last is None else []
+        missing = self._missing_for_resume(run) if options.resume and self._last is None else []
         run._prepare()
-        if lacks:
-            reporter(config.log)(f"{RESUME_LACKS} {' and '.join(lacks)}.", None)
+        if missing:
+            reporter(config.log)(f"{RESUME_NEEDS} {' and '.join(missing)}.", None)
         if plan.apart and self._last is None and (note := note_on_groups(tasks, mode)):
             reporter(config.log)(note, None)
         self._last = run
         return run
 
-    def _resume_lacks(self, run: Run) -> list[str]:
-        """A first run just runs; but one that can't ever be a second one shouldn't pass for it."""
+    def _missing_for_resume(self, run: Run) -> list[str]:
+        """Returns what the workflow lacks to ever resume the run of another process."""
         storage = self.config.storage
-        lacks: list[str] = []
+        missing: list[str] = []
         if not storage.outlives_process and not any(map(storage.contains, map(storage.key, run.tasks))):
-            lacks.append("a storage that lasts, such as Config(storage=StorageFile())")
+            missing.append("a storage that lasts, such as Config(storage=StorageFile())")
         if not self.is_named:
-            lacks.append("an id that is the same in each process, such as DotFlow(workflow_id='nightly')")
-        return lacks
+            missing.append("an id that is the same in each process, such as DotFlow(workflow_id='nightly')")
+        return missing
 
     def __repr__(self) -> str:
         return f"<workflow {self.name or self.workflow_id}: {self.task.count()} tasks>"
 
 
 def _default_executor(plan: Plan, in_thread: bool) -> Executor:
-    """Where a plan's steps run, unless the user chose; each is imported when it is needed."""
+    """Returns the executor of a plan without one, imported on first use."""
     from dotflow import providers
 
     if plan.apart:

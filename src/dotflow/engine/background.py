@@ -18,7 +18,7 @@ _registered: Final = threading.Lock()  # taken once and never given back
 
 
 def start_in_background(run: Run, then: Callable[[], None] = lambda: None) -> None:
-    """Runs it in a non-daemon thread, so that a script that ends waits for its work; calls *then* at its end."""
+    """Runs it in a non-daemon thread, for which a script waits at its end. Calls *then* at the end of the run."""
     if _registered.acquire(blocking=False):
         # Python waits for threads at its end, but first it closes all thread pools, which steps may need.
         call_before_threads_are_joined(_wait_for_all)
@@ -29,35 +29,35 @@ def start_in_background(run: Run, then: Callable[[], None] = lambda: None) -> No
         with participant:
             try:
                 run._execute()
-            except KeyboardInterrupt:  # it was meant, and it is kept in the run
+            except KeyboardInterrupt:  # expected, and the run keeps it for its waiters
                 pass
-            except BaseException as error:  # it is kept in the run, but perhaps nobody ever waits for that
+            except BaseException as error:  # the run keeps it for its waiters, but may never have one
                 run._report(f"The run {run.run_id} was ended", error)
             finally:
-                _forget(run)
+                _remove(run)
                 then()
 
     _running.add(run)
-    run.status = TypeStatus.IN_PROGRESS  # the caller must not see otherwise where the thread begins late
+    run.status = TypeStatus.IN_PROGRESS  # for the caller, even if the thread begins late
     try:
-        # In a copy of the caller's context variables: to a tracer, the run is part of what the caller was doing.
+        # In a copy of the caller's context variables: to a tracer, the run's span is a child of the caller's.
         threading.Thread(target=contextvars.copy_context().run, args=(work,), name="dotflow-run").start()
-    except RuntimeError:  # there are too many threads already
+    except RuntimeError:  # too many threads
         with participant:
-            _forget(run)
+            _remove(run)
         run.status = TypeStatus.NOT_STARTED
         run._release()
         raise
 
 
-def _forget(run: Run) -> None:
+def _remove(run: Run) -> None:
     with _changed:
         _running.discard(run)
         _changed.notify_all()
 
 
 def _wait_for_all() -> None:
-    """Waits for all runs when the program's main thread has ended; Ctrl-C, before or meanwhile, stops them."""
+    """Waits for all runs at the end of the program's main thread. Ctrl-C, before or meanwhile, stops them."""
     if getattr(sys, "last_type", None) is KeyboardInterrupt:
         interrupt_all()
         return
@@ -76,6 +76,6 @@ def interrupt_all() -> None:
 
 
 def _wait(seconds: float | None) -> None:
-    """Waits until no run is left. Not with Thread.join(): Ctrl-C there makes Python 3.11 forget the thread."""
+    """Waits until no run is left. Not with Thread.join(): Ctrl-C there makes Python 3.11 lose the thread."""
     with _changed:
         _changed.wait_for(lambda: not _running, seconds)

@@ -1,4 +1,4 @@
-"""One task's life, written once for every mode. It asks; it does nothing: no thread, no storage."""
+"""One task's life, in every mode, as a generator of requests. It has no thread and no storage."""
 
 from collections.abc import Generator, Iterable, Iterator
 from typing import Final, NamedTuple
@@ -12,14 +12,14 @@ from dotflow.core.outcome import Interrupted, Outcome, Returned
 from dotflow.core.task import Task
 from dotflow.errors import StorageError, ValueNotStorable
 
-#: Why a value that a step returned is not in the storage.
+#: The errors of a value that could not be saved.
 NOT_SAVED: Final = (StorageError, ValueNotStorable)
 
-new: Final = tuple.__new__  # makes a named tuple in half the time, and three are made for every task
+new: Final = tuple.__new__  # makes a named tuple in half the time: there are three for every task
 
 
 class Wait(NamedTuple):
-    """A request to go on after so many seconds, as soon as there is room for the next attempt."""
+    """A request to continue after so many seconds, as soon as there is room for the next attempt."""
 
     seconds: float
 
@@ -29,10 +29,13 @@ TaskFlow = Generator[Request, Outcome | None, Context | None]
 
 
 def task_flow(task: Task, lane: int, previous: Context) -> TaskFlow:
-    """Asks for what the task needs, from its first attempt to its end.
+    """Yields the requests of a task, from its first attempt to its end.
 
-    Yields an event to be published, a Call to be answered with its Outcome, or a Wait. Returns the task's context;
-    None if it failed. Where a value can't be saved, one of NOT_SAVED is to be thrown in at the TaskCompleted.
+    A request is an event to publish, a Call, whose Outcome is sent in, or a Wait. Where a value can't be saved, one of
+    NOT_SAVED is thrown in at the TaskCompleted.
+
+    Returns:
+        The task's context; None if it failed.
     """
     task_id, step = task.task_id, task.step
     initial = task.initial_context if task.has_initial or "initial_context" in step.context_params else NOTHING

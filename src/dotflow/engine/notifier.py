@@ -1,4 +1,4 @@
-"""Notifier: tells of tasks from a thread of its own, so that a notification never holds up a run."""
+"""Notifier: sends notifications from a thread of its own, so that they never block a run."""
 
 import contextlib
 import queue
@@ -11,15 +11,15 @@ from dotflow.abc.notify import Notify
 from dotflow.core.task import Task
 from dotflow.engine.listeners import as_listener
 
-MOST_WAITING: Final = 10_000  # notifications; beyond that the oldest promise, not to hold up the run, is kept
+MAX_WAITING: Final = 10_000  # notifications; more are dropped, so that they never block the run
 
 
 class Notifier:
-    """Sends notifications in order, with the task as it was when it happened.
+    """Sends notifications in order, with the task as it was at the event.
 
     Args:
-        notify: Who is told.
-        grace: Seconds that what is left may take at the end of the run.
+        notify: The provider.
+        grace: Seconds for the remaining notifications at the end of the run.
         report: Writes a line into the log.
     """
 
@@ -28,28 +28,28 @@ class Notifier:
         self._listener = as_listener(notify.send)
         self._grace = grace
         self._report = report
-        self._queue: queue.Queue[Task | None] = queue.Queue(MOST_WAITING)
+        self._queue: queue.Queue[Task | None] = queue.Queue(MAX_WAITING)
         self._dropped = 0
-        self._given_up = False
+        self._is_abandoned = False
         self._thread = threading.Thread(target=self._work, name="dotflow-notify", daemon=True)
         self._thread.start()
 
     def send(self, task: Task) -> None:
-        """Takes the task as it is now, and returns at once."""
+        """Queues a notification of the task as it is now, and returns at once."""
         try:
             self._queue.put_nowait(task._snapshot())
         except queue.Full:
             self._dropped += 1
 
     def close(self) -> None:
-        """Gives what is left the grace, and leaves the rest behind."""
-        until = clock.ticks() + self._grace
+        """Waits for the remaining notifications during the grace, and abandons the rest."""
+        deadline = clock.ticks() + self._grace
         with contextlib.suppress(queue.Full):
             self._queue.put(None, timeout=self._grace)
-        self._thread.join(max(0.0, until - clock.ticks()))
+        self._thread.join(max(0.0, deadline - clock.ticks()))
         left = self._dropped
         if self._thread.is_alive():
-            self._given_up = True
+            self._is_abandoned = True
             left += self._queue.qsize()
             name = type(self._notify).__name__
             self._report(
@@ -58,11 +58,11 @@ class Notifier:
                 None,
             )
         elif left:
-            self._report(f"{left} notifications were dropped: more than {MOST_WAITING} were waiting.", None)
+            self._report(f"{left} notifications were dropped: more than {MAX_WAITING} were waiting.", None)
 
     def _work(self) -> None:
-        while (task := self._queue.get()) is not None and not self._given_up:
+        while (task := self._queue.get()) is not None and not self._is_abandoned:
             try:
                 self._listener(task)
-            except BaseException as error:  # somebody else's code: it is reported, and the run goes on
+            except BaseException as error:  # the user's code: logged, and the run continues
                 self._report(f"{type(self._notify).__name__}.send raised for task {task.task_id} {task.name}", error)

@@ -1,4 +1,4 @@
-"""What start() takes, checked before anything runs."""
+"""The options of start(), checked before anything runs."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from dotflow.errors import InvalidArgument
 
 Callback = WorkflowCallback | str | None
 
-#: What start() takes beside the mode -> what it is unless given.
+#: The options of start(), without the mode -> their defaults.
 START_DEFAULTS: Final[Mapping[str, Any]] = {
     "keep_going": False,
     "resume": False,
@@ -22,14 +22,14 @@ START_DEFAULTS: Final[Mapping[str, Any]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunOptions:
-    """The options of one run, beside the mode.
+    """The options of one run, without the mode.
 
     Attributes:
-        keep_going: Whether the others go on after a failure.
-        resume: Whether what earlier runs finished is restored; "unfinished": unless the last run finished all.
-        alone: Whether other processes are kept off the workflow.
+        keep_going: Whether other tasks continue after a failure.
+        resume: Whether to restore the finished tasks of earlier runs; "unfinished": unless the last run finished all.
+        alone: Whether the run locks the workflow against other processes.
         on_success: Called at the end if no task failed.
-        on_failure: Called at the end if one did.
+        on_failure: Called at the end if a task failed.
     """
 
     keep_going: bool
@@ -42,7 +42,7 @@ class RunOptions:
 def make_options(
     keep_going: object, resume: object, on_success: Callback, on_failure: Callback, *, alone: bool
 ) -> RunOptions:
-    """Check the options. Raises InvalidArgument, InvalidCallback or InvalidPath."""
+    """Returns the checked options. Raises InvalidArgument, InvalidCallback or InvalidPath."""
     if not isinstance(keep_going, bool):
         raise InvalidArgument("keep_going", keep_going, "True or False")
     if not isinstance(resume, bool) and resume != "unfinished":

@@ -1,4 +1,4 @@
-"""Publisher: what an event sets off, in order: storage, record, history, log, notify, callback."""
+"""Publisher: passes an event to the storage, the record, history and tracer, log, notifier and callback."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -20,23 +20,23 @@ FAILURES = (AttemptFailed, AttemptRepeated, TaskFailed)
 ENDS = (TaskCompleted, TaskFailed)
 
 
-def pass_on(error: BaseException) -> None:
-    """Raises what is not the listener's own: Ctrl-C, and the end of a step that this run is in."""
+def reraise_interrupt(error: BaseException) -> None:
+    """Raises *error* where it is no error of a listener: Ctrl-C, or the end of a step that runs this run."""
     if isinstance(error, KeyboardInterrupt | DeadlinePassed | Stopped):
         raise error
 
 
 class Publisher:
-    """Everybody who is concerned by what happens in one run. Only the storage can change what becomes of it.
+    """Publishes the events of one run. Only the storage can change the outcome of a task.
 
     Args:
         run_id: The run.
-        tasks: Its records.
-        checkpoints: Where values are kept.
-        log: What is written; None for nothing.
-        notifier: Who is told; None for nobody.
-        history: What keeps events; None for nothing.
-        tracer: What follows events; None for nothing.
+        tasks: The run's records, by id.
+        checkpoints: Save the values.
+        log: The log; None for none.
+        notifier: The notifier; None for none.
+        history: The history; None for none.
+        tracer: The tracer; None for none.
         report: Writes a line into the log, with the traceback of an error where there is one.
     """
 
@@ -63,38 +63,38 @@ class Publisher:
             *([("history", history.record)] if history is not None else []),
             *([("tracer", tracer.trace)] if tracer is not None else []),
         ]
-        self._is_heard = bool(self._followers) or log is not None or notifier is not None
+        self._has_listeners = bool(self._followers) or log is not None or notifier is not None
         self._tracer = tracer
         self._report = report
 
     @property
     def has_carriers(self) -> bool:
-        """Whether attempts take something along."""
+        """Whether calls get a carrier."""
         return self._tracer is not None
 
     def carrier(self, task_id: int) -> Carrier | None:
-        """What the attempt that has just begun takes along."""
+        """Returns the tracer's carrier for the attempt that has just begun."""
         assert self._tracer is not None
         try:
-            return _checked(self._tracer.carrier(self._run_id, task_id))
-        except BaseException as error:  # somebody else's code: it is reported, and the attempt goes without
-            pass_on(error)
+            return _check_carrier(self._tracer.carrier(self._run_id, task_id))
+        except BaseException as error:  # the user's code: logged, and the attempt runs without a carrier
+            reraise_interrupt(error)
             self._report(f"The tracer's carrier() raised at task {task_id}", error)
             return None
 
     def publish(self, event: TaskEvent) -> None:
-        """Lets everybody know. Raises as Checkpoints.save does, before anything else, when a value can't be kept."""
+        """Publishes an event. Raises what Checkpoints.save raises, before anything else, for a value."""
         task = self._tasks[event.task_id]
         kind = event.__class__
         if kind is TaskCompleted:
             self._checkpoints.save(task, event.context)  # type: ignore[union-attr]
         task._apply(event)
-        if self._is_heard:
-            self._tell(event, task)
+        if self._has_listeners:
+            self._call_listeners(event, task)
         if task.callback is not None and kind in ENDS:
-            self._call_back(f"The callback of task {task.task_id} {task.name}", task.callback, task=task)
+            self._call_back(f"The callback of task {task.task_id} {task.name}", task.callback, task)
 
-    def _tell(self, event: TaskEvent, task: Task) -> None:
+    def _call_listeners(self, event: TaskEvent, task: Task) -> None:
         if self._followers:
             self.follow(event)
         listener = self._error if event.__class__ in FAILURES else self._info
@@ -104,66 +104,66 @@ class Publisher:
             self._notifier.send(task)
 
     def follow_run(self, event: RunEvent) -> None:
-        """Tells log, history and tracer that the run begins or is over."""
+        """Passes the beginning or end of the run to log, history and tracer."""
         if self._log is not None:
             try:
                 self._log.follow_run(event)
-            except BaseException as error:  # somebody else's code: it is reported, and the run goes on
-                pass_on(error)
+            except BaseException as error:  # the user's code: logged, and the run continues
+                reraise_interrupt(error)
                 self._report(f"The log raised at {type(event).__name__}", error)
         self.follow(event)
 
     def follow(self, event: Event) -> None:
-        """Tells history and tracer."""
+        """Passes an event to history and tracer."""
         for name, follower in self._followers:
             try:
                 follower(self._run_id, event)
-            except BaseException as error:  # somebody else's code: it is reported, and the run goes on
-                pass_on(error)
+            except BaseException as error:  # the user's code: logged, and the run continues
+                reraise_interrupt(error)
                 self._report(f"The {name} raised at {type(event).__name__}", error)
 
     def end(self, name: str, callback: Callable[..., Any], tasks: Sequence[Task]) -> None:
-        """Calls on_success or on_failure, when all is over: there sys.exit() is meant, and goes through."""
+        """Calls on_success or on_failure at the end of the run, where sys.exit() passes through."""
         try:
             callback(tasks=tasks)
-        except Exception as error:  # somebody else's code: it is reported, and the run is what it was
+        except Exception as error:  # the user's code: logged, and the run stays what it was
             self._report(f"{name} raised", error)
 
-    def _call_back(self, whose: str, callback: Callable[..., Any], **told: Any) -> None:
+    def _call_back(self, name: str, callback: Callable[..., Any], task: Task) -> None:
         try:
-            callback(**told)
-        except BaseException as error:  # somebody else's code: it is reported, and the run goes on
-            pass_on(error)
-            self._report(f"{whose} raised", error)
+            callback(task=task)
+        except BaseException as error:  # the user's code: logged, and the run continues
+            reraise_interrupt(error)
+            self._report(f"{name} raised", error)
 
     def _write(self, listener: Listener, task: Task) -> None:
         try:
             listener(task)
-        except BaseException as error:  # somebody else's code: it is reported, and the run goes on
-            pass_on(error)
+        except BaseException as error:  # the user's code: logged, and the run continues
+            reraise_interrupt(error)
             self._report(f"The log raised at task {task.task_id} {task.name}", error)
 
 
-def _checked(carrier: Carrier | None) -> Carrier | None:
-    """The same as plain text, so that it fails here if it is something else, and not in the step's worker."""
+def _check_carrier(carrier: Carrier | None) -> Carrier | None:
+    """Returns a copy. Raises TypeError here, and not in the step's worker, for anything but plain text."""
     if carrier is None:
         return None
     entry, headers = carrier
     for text in (entry, *headers, *headers.values()):
         if text.__class__ is not str:
-            raise TypeError(f"a Carrier is made of plain str, but this one holds a {type(text).__name__}")
+            raise TypeError(f"a Carrier holds plain str only, but this one holds a {type(text).__name__}")
     return Carrier(entry, dict(headers))
 
 
 def reporter(log: Log) -> Callable[[str, BaseException | None], None]:
-    """Writes lines into *log*; into Python's own logging, should that raise too."""
+    """Returns a function that writes lines into *log*, or into Python's own logging where the log raises."""
 
     def report(message: str, error: BaseException | None = None) -> None:
         if error is not None:
             message = f"{message}, which changes nothing in the run:\n{Failure.of(error).traceback}"
         try:
             log.report(message)
-        except (Exception, SystemExit) as broken:  # somebody else's code, and the last place to say so
+        except (Exception, SystemExit) as broken:  # the user's code, and the last chance to report it
             Log.report(log, f"{message}\nThe log's own report raised {type(broken).__name__}: {broken}")
 
     return report

@@ -1,4 +1,4 @@
-"""ReadyTasks: the tasks that may begin, in the order in which they do. It begins none of them."""
+"""ReadyTasks: the tasks that may begin, in order."""
 
 import itertools
 from collections import deque
@@ -15,8 +15,8 @@ class Ready(NamedTuple):
     Attributes:
         task_id: The task.
         lane: Its lane.
-        previous: The context that it is given.
-        flow: Where it has begun: its flow, which waits to make the next attempt.
+        previous: Its previous context.
+        flow: The flow of a task that has begun and waits for its next attempt; None for a new task.
     """
 
     task_id: int
@@ -37,16 +37,16 @@ class _Queue:
         return len(self.continuing) + len(self.new)
 
     def rank(self) -> tuple[bool, int]:
-        """Order the pools by their first tasks."""
+        """Returns the sort key of the queue: that of its first task."""
         first = self.continuing or self.new
         return first is self.new, first[0][0]
 
 
 class ReadyTasks:
-    """What waits for a worker.
+    """The tasks that wait for a worker.
 
-    What continues a lane, its next task or the next attempt, goes first: the lane's worker has its values. Everything
-    else begins in the order in which it became ready. A task whose pool has no room lets those of other pools pass.
+    The next task or attempt of a lane goes first, since the lane's worker has its values. Other tasks begin in the
+    order in which they became ready. A task whose pool is full does not block the tasks of other pools.
     """
 
     def __init__(self) -> None:
@@ -57,19 +57,19 @@ class ReadyTasks:
         return bool(self._queues)
 
     def must_wait(self, pool: Hashable, *, continues: bool) -> bool:
-        """Return whether others of its pool go before a task that becomes ready now."""
+        """Returns whether other tasks of the pool go before a task that becomes ready now."""
         queue = self._queues.get(pool)
         return queue is not None and (not continues or bool(queue.continuing))
 
     def add(self, pool: Hashable, task: Ready, *, continues: bool) -> None:
-        """Take in a task that has to wait."""
+        """Adds a task that has to wait."""
         queue = self._queues.get(pool)
         if queue is None:
             queue = self._queues[pool] = _Queue(pool)
         (queue.continuing if continues else queue.new).append((next(self._numbers), task))
 
     def take(self, make_room: Callable[[Hashable, int, int], bool]) -> Ready | None:
-        """Take out the first task whose pool has room, as ExecutorSession.make_room says; None where none has."""
+        """Removes and returns the first task whose pool has room, by ExecutorSession.make_room; None for no task."""
         queues = list(self._queues.values())
         if len(queues) > 1:
             queues.sort(key=_Queue.rank)
@@ -84,7 +84,7 @@ class ReadyTasks:
         return None
 
     def drop_new(self) -> None:
-        """Leave only tasks that have begun."""
+        """Removes the tasks that have not begun."""
         for queue in list(self._queues.values()):
             queue.new.clear()
             queue.continuing = deque(entry for entry in queue.continuing if entry[1].flow is not None)

@@ -1,4 +1,4 @@
-"""Run: what start() returns."""
+"""Run: one run of a workflow, as start() returns it."""
 
 import math
 import threading
@@ -28,22 +28,22 @@ from dotflow.engine.runner import CANCELLED, INTERRUPTED, Runner, Stop
 from dotflow.errors import RunFailed
 from dotflow.worker.deadline_thread import waking
 
-MAX_SLEEP: Final = 0.5  # seconds; Python handles a signal that comes right before a wait only when the wait ends
-CANCEL_GRACE: Final = 3.0  # seconds that a cancelled run has to end its workers before its waiter goes on
+MAX_SLEEP: Final = 0.5  # seconds; Python handles a signal that comes right before a wait only at the end of the wait
+CANCEL_GRACE: Final = 3.0  # seconds for a cancelled run to end its workers before its waiter continues
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunProviders:
-    """What a run works with.
+    """The providers of a run.
 
     Attributes:
-        executor: Where its steps run.
-        storage: Where its values are kept.
-        log: What is written.
-        notify: Who is told.
-        notify_grace: Seconds that notifications may take at its end.
-        history: What keeps its events, if anything.
-        tracer: What follows its events, if anything.
+        executor: Runs the steps.
+        storage: Saves the values.
+        log: Logs the changes of a status.
+        notify: Sends notifications.
+        notify_grace: Seconds for the remaining notifications at the end of the run.
+        history: Records the events; None for none.
+        tracer: Traces the events; None for none.
     """
 
     executor: Executor
@@ -56,12 +56,12 @@ class RunProviders:
 
 
 class Run:
-    """One run of a workflow, while it goes on and afterwards.
+    """One run of a workflow, during the run and afterwards.
 
     Attributes:
         workflow_id: The workflow.
-        run_id: This run; another one for each call of start().
-        tasks: Its records, in the order of `add`.
+        run_id: The id of this run; each call of start() makes a new one.
+        tasks: The records of the tasks, in the order of `add`.
         status: NOT_STARTED, IN_PROGRESS, then COMPLETED or FAILED.
     """
 
@@ -95,15 +95,15 @@ class Run:
         self._error: BaseException | None = None
 
     def wait(self, timeout: Duration | None = None) -> bool:
-        """Waits until the run is over and its results are complete.
+        """Waits for the end of the run, when its results are complete.
 
-        Whatever ends the waiting (Ctrl-C, the timeout of a step that waits in here) cancels the run.
+        An interruption of the wait (Ctrl-C, the timeout of a step that calls it) cancels the run.
 
         Args:
-            timeout: How long to wait at the most, in seconds or as a text such as "90s"; None for as long as it takes.
+            timeout: The maximum time, in seconds or as a text such as "90s"; None for no limit.
 
         Returns:
-            Whether it is over.
+            Whether the run has ended.
 
         Raises:
             KeyboardInterrupt: The run was interrupted.
@@ -111,24 +111,24 @@ class Run:
         seconds = None if timeout is None else as_seconds("timeout", timeout)
         try:
             with waking(self._notify_waiters):
-                over = self._wait(seconds)
+                is_over = self._wait(seconds)
         except BaseException as error:  # Ctrl-C, or the end of a step that waits for this run
             self._cancel(INTERRUPTED if isinstance(error, KeyboardInterrupt) else CANCELLED)
             with self._changed:
                 self._changed.wait_for(lambda: self._is_over, CANCEL_GRACE)
             raise
-        if over and self._error is not None:
+        if is_over and self._error is not None:
             raise self._error
-        return over
+        return is_over
 
     def _wait(self, timeout: float | None) -> bool:
-        until = math.inf if timeout is None else clock.monotonic() + timeout
+        deadline = math.inf if timeout is None else clock.monotonic() + timeout
 
         def pause(seconds: float | None) -> None:
             end = math.inf if seconds is None else clock.ticks() + seconds
             with self._changed:
-                # The second half is for a clock that has got there before we began to wait.
-                while not self._is_over and clock.monotonic() < until and (left := end - clock.ticks()) > 0:
+                # The second condition is for a virtual clock that has reached the deadline already.
+                while not self._is_over and clock.monotonic() < deadline and (left := end - clock.ticks()) > 0:
                     self._changed.wait(min(left, MAX_SLEEP))
 
         if not self._is_over:
@@ -136,7 +136,7 @@ class Run:
         return self._is_over
 
     def raise_for_failure(self) -> Self:
-        """Waits until the run is over, and returns it if it completed.
+        """Waits for the end of the run, and returns the run if it completed.
 
         Raises:
             RunFailed: It did not complete.
@@ -148,14 +148,14 @@ class Run:
         return self
 
     def cancel(self) -> None:
-        """Stops the run: workers are ended, the running tasks are FAILED, the others stay NOT_STARTED.
+        """Stops the run: ends the workers and fails the running tasks. The others stay NOT_STARTED.
 
-        Returns at once; `wait` tells when it is done. After the end it does nothing.
+        Returns at once; `wait` waits for the end. After the end of the run it does nothing.
         """
         self._cancel(CANCELLED)
 
     def _interrupt(self) -> None:
-        """Stops the run as Ctrl-C does; otherwise as `cancel`."""
+        """Stops the run as Ctrl-C does, otherwise as `cancel`."""
         self._cancel(INTERRUPTED)
 
     def _cancel(self, stop: Stop) -> None:
@@ -166,33 +166,30 @@ class Run:
             runner.cancel(stop)
 
     def _notify_waiters(self) -> None:
-        """Makes those who wait look again."""
+        """Wakes the waiters."""
         with self._changed:
             self._changed.notify_all()
 
     def _report(self, message: str, error: BaseException) -> None:
-        """Writes into the log, with the traceback."""
+        """Logs an error, with its traceback."""
         reporter(self._providers.log)(message, error)
 
     def _prepare(self) -> None:
-        """Reads or voids the checkpoints, before anything runs. Called by the workflow, once.
-
-        After it comes `_execute`, or `_release` where that can't be.
-        """
+        """Restores or voids the checkpoints, before anything runs. Either `_execute` or `_release` has to follow."""
         sources = self._plan.sources()
         self._restored = self._checkpoints.open(self.tasks, resume=self._options.resume, sources=sources)
 
     def _release(self) -> None:
-        """Gives back what `_prepare` took. After `_execute` there is nothing left to give back."""
+        """Releases the locks of `_prepare`. Does nothing after `_execute`."""
         self._checkpoints.close()
 
     def _execute(self) -> None:
-        """Runs it, in the calling thread. Called by the workflow, once; raises KeyboardInterrupt if interrupted."""
+        """Runs the workflow in the calling thread, once. Raises KeyboardInterrupt after an interrupt."""
         self.status = TypeStatus.IN_PROGRESS
         try:
             with clock.join():
                 self._run_and_publish()
-        except BaseException as error:  # kept for those who wait
+        except BaseException as error:  # for the waiters
             self._error = error
             raise
         finally:
@@ -265,7 +262,7 @@ class Run:
                 self._runner = runner
                 if self._cancelled:
                     runner.cancel()
-        except BaseException:  # the runner closes it, but there is none yet
+        except BaseException:  # later, the runner closes it
             session.close()
             raise
         try:
@@ -282,7 +279,7 @@ _warned_of: Final[weakref.WeakSet[Storage]] = weakref.WeakSet()
 
 
 def _warn_of_local(storage: Storage, report: Callable[..., None]) -> None:
-    """Says once for each storage that another machine will not find what it keeps."""
+    """Warns once for each storage that a resume on another machine does not find its checkpoints."""
     if storage not in _warned_of:
         _warned_of.add(storage)
         report(

@@ -1,4 +1,4 @@
-"""The providers: each is one implementation of one contract of `dotflow.abc`, loaded when it is first used."""
+"""The providers: implementations of the contracts of `dotflow.abc`, loaded on first use."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -71,7 +71,7 @@ _MODULES = {
 def __getattr__(name: str) -> Any:
     if name not in _MODULES:
         if name[:1].isupper() and (hint := _hint(name)):
-            # No AttributeError: `from dotflow.providers import ...` would keep what it says to itself.
+            # No AttributeError: `from dotflow.providers import ...` would drop its message.
             raise ImportError(f"there is no provider {name}. {hint}", name=__name__)
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module
@@ -80,23 +80,18 @@ def __getattr__(name: str) -> Any:
 
 
 def _hint(name: str) -> str:
-    """Says what to import instead; "" where nothing comes near."""
-    if near := _near(name):
-        return f"Did you mean {near}?"
+    """Returns a hint for a name that is no provider; "" where nothing is similar."""
+    from difflib import get_close_matches  # here: only errors need it
+
+    known = {provider.lower(): provider for provider in __all__}
+    for near in get_close_matches(name.lower(), known, n=1, cutoff=0.85):
+        return f"Did you mean {known[near]}?"
     if name.startswith("Notify") and name != "Notify":
         return (
             "NotifyApprise sends to Slack, Discord, Teams, e-mail and a hundred more, each by a URL. It needs "
             "the extra 'notify': pip install 'dotflow[notify]'."
         )
     return ""
-
-
-def _near(name: str) -> str:
-    """The provider that may be meant; "" where none is like it."""
-    from difflib import get_close_matches
-
-    known = {provider.lower(): provider for provider in __all__}
-    return "".join(known[found] for found in get_close_matches(name.lower(), known, n=1, cutoff=0.85))
 
 
 def __dir__() -> list[str]:
