@@ -1,4 +1,4 @@
-"""A server on the loopback address that answers as the Bot API does, or as the test wants it to."""
+"""A server on the loopback address with the responses of the Bot API, or of the test."""
 
 import contextlib
 import json
@@ -19,7 +19,7 @@ TOKEN = "123456:AAE-secret_token_of_the_bot"
 
 @dataclass
 class Received:
-    """A request as it came in."""
+    """A request."""
 
     path: str
     headers: dict[str, str]
@@ -32,10 +32,10 @@ class Received:
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Takes a request, and answers with the next answer of the script; with the last one again after that."""
+    """Answers each request with the next answer of the script, and repeats the last one."""
 
     protocol_version = "HTTP/1.1"
-    disable_nagle_algorithm = True  # head and body are written apart, and would wait for each other
+    disable_nagle_algorithm = True  # head and body are two writes
     server: "Server"
 
     def setup(self) -> None:
@@ -46,11 +46,11 @@ class Handler(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         headers = {name.lower(): value for name, value in self.headers.items()}
         self.server.received.append(Received(self.path, headers, body, time.monotonic()))
-        with contextlib.suppress(ConnectionError):  # who asked may be gone
+        with contextlib.suppress(ConnectionError):  # the client may be gone
             self.server.next_answer()(self)
 
     def do_CONNECT(self) -> None:
-        """As a proxy does it: passes on what comes, without understanding it."""
+        """Tunnels a connection, as a proxy does."""
         host, _, port = self.path.rpartition(":")
         self.server.received.append(Received(self.path, {}, b"", time.monotonic()))
         with socket.create_connection((host, int(port))) as there:
@@ -63,14 +63,14 @@ class Handler(BaseHTTPRequestHandler):
                     ways[ready].sendall(data)
 
     def log_message(self, format: str, *args: Any) -> None:
-        """Silent: its lines would be taken for the program's."""
+        """Logs nothing: tests check the program's output."""
 
 
 Answer = Callable[[Handler], None]
 
 
 class Server(ThreadingHTTPServer):
-    """Keeps what it receives, and how many connections there were."""
+    """Keeps the requests and the number of connections."""
 
     daemon_threads = True
 
@@ -80,7 +80,7 @@ class Server(ThreadingHTTPServer):
         if tls:
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
             context.load_cert_chain(CERTIFICATE)
-            # The handshake is the handler's business: here it would keep others waiting.
+            # The handler does the handshake: here it would block other connections.
             self.socket = context.wrap_socket(self.socket, server_side=True, do_handshake_on_connect=False)
         self.answers = list(answers) or [ok]
         self.received: list[Received] = []
@@ -105,12 +105,12 @@ class Server(ThreadingHTTPServer):
             return self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Silent, as above."""
+        """Logs nothing, as above."""
 
 
 @contextlib.contextmanager
 def serving(*answers: Answer, tls: bool = False) -> Iterator[Server]:
-    """A server for the time of the block."""
+    """Runs a server during the block."""
     server = Server(*answers, tls=tls)
     thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
     thread.start()
@@ -124,7 +124,7 @@ def serving(*answers: Answer, tls: bool = False) -> Iterator[Server]:
 
 
 def says(status: int, body: bytes, **headers: str) -> Answer:
-    """An answer as it is."""
+    """Returns an answer with this status, body and headers."""
 
     def answer(handler: Handler) -> None:
         handler.send_response(status)
@@ -138,31 +138,31 @@ def says(status: int, body: bytes, **headers: str) -> Answer:
 
 
 def refuses(status: int, description: str, **parameters: object) -> Answer:
-    """An answer of the Bot API's that is no yes."""
-    told: dict[str, Any] = {"ok": False, "error_code": status, "description": description}
+    """Returns an error response of the Bot API."""
+    document: dict[str, Any] = {"ok": False, "error_code": status, "description": description}
     if parameters:
-        told["parameters"] = parameters
-    return says(status, json.dumps(told).encode())
+        document["parameters"] = parameters
+    return says(status, json.dumps(document).encode())
 
 
 def ok(handler: Handler) -> None:
-    """What sendMessage answers."""
+    """Sends the response of sendMessage."""
     says(200, json.dumps({"ok": True, "result": {"message_id": 7, "date": 1}}).encode())(handler)
 
 
 def silence(handler: Handler) -> None:
-    """Nothing, until the test is over."""
+    """Sends nothing until the end of the test."""
     handler.server.over.wait(15)
     handler.close_connection = True
 
 
 def hangs_up(handler: Handler) -> None:
-    """The connection ends, without an answer."""
+    """Closes the connection without a response."""
     handler.close_connection = True
 
 
 def drips(first: bytes, byte: bytes = b"x") -> Answer:
-    """Something, and then a byte every 50 ms, so that no single wait is long."""
+    """Returns an answer that sends a byte every 50 ms, so that no single wait is long."""
 
     def answer(handler: Handler) -> None:
         handler.wfile.write(first)
@@ -175,7 +175,7 @@ def drips(first: bytes, byte: bytes = b"x") -> Answer:
 
 
 def pours(handler: Handler) -> None:
-    """A body that says of itself to be a gigabyte, as fast as somebody reads it."""
+    """Sends a body of a gigabyte."""
     handler.send_response(200)
     handler.send_header("Content-Length", str(1 << 30))
     handler.end_headers()

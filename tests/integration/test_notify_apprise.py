@@ -25,7 +25,7 @@ def url_of(server: Server, more: str = "") -> str:
 
 
 def task_with(message: str = "", status: TypeStatus = TypeStatus.COMPLETED) -> Task:
-    """A task that says *message* in its workflow's name."""
+    """Returns a task with *message* in its workflow's id."""
     task = Task(0, action(lambda: None), workflow_id=f"w {message}")
     task.status = status
     return task
@@ -42,7 +42,7 @@ def task_with(message: str = "", status: TypeStatus = TypeStatus.COMPLETED) -> T
     ],
 )
 def test_a_status_has_its_title_and_its_kind(status: TypeStatus, kind: str) -> None:
-    """The headline is the title; by the kind a service chooses a colour or an icon."""
+    """The headline is the title; services choose a colour or an icon by the kind."""
     with serving() as server:
         NotifyApprise(url_of(server)).send(task_with("nightly", status))
 
@@ -54,7 +54,7 @@ def test_a_status_has_its_title_and_its_kind(status: TypeStatus, kind: str) -> N
 
 @pytest.mark.parametrize("message", ["<b>&amp;</b> *_`[x](y) {}", "é 中文 😀", "lone \udc80", 'quotes " \\ \\n'])
 def test_no_text_breaks_the_message(message: str) -> None:
-    """It arrives as it was, but for lone halves of characters, which no service takes."""
+    """It arrives as it is, with surrogates escaped."""
     with serving() as server:
         NotifyApprise(url_of(server)).send(task_with(message))
 
@@ -62,7 +62,7 @@ def test_no_text_breaks_the_message(message: str) -> None:
 
 
 def test_services_with_markup_get_it_escaped() -> None:
-    """Where a service shows HTML, what looks like markup in an error is shown as it is."""
+    """For a service that shows HTML, markup in an error is escaped."""
     with serving() as server:
         NotifyApprise(url_of(server, "?format=html")).send(task_with("<b>&"))
 
@@ -70,7 +70,7 @@ def test_services_with_markup_get_it_escaped() -> None:
 
 
 def test_what_is_too_long_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
-    """To what the service takes; Apprise's own choice is to let the service refuse it."""
+    """To the length that the service takes; by default Apprise would let the service reject it."""
     from apprise.plugins.custom_json import NotifyJSON
 
     monkeypatch.setattr(NotifyJSON, "body_maxlen", 100)
@@ -79,12 +79,12 @@ def test_what_is_too_long_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
         assert len(server.received) == 1
         NotifyApprise(url_of(server, "?overflow=split")).send(task_with("x" * 250))
 
-    assert len(server.received) > 1 + 2  # a URL that says otherwise is followed
+    assert len(server.received) > 1 + 2  # the URL decides
     assert [received for received in server.received if len(received.json["message"]) > 100] == []
 
 
-def test_several_are_told_and_one_is_down() -> None:
-    """The others have it all the same, and the error says which it was, without its address."""
+def test_one_of_several_is_down() -> None:
+    """The others get the message, and the error names the one that failed, without its address."""
     with serving() as gone:
         down = url_of(gone)
     with serving() as first, serving(refuses(503, SECRET)) as third, serving() as last:
@@ -101,31 +101,31 @@ def test_several_are_told_and_one_is_down() -> None:
     assert caught.value.__context__ is None
 
 
-def test_one_that_hangs_does_not_hold_up_the_others() -> None:
-    """All are told at the same time."""
-    told = threading.Event()
+def test_one_that_hangs_does_not_delay_the_others() -> None:
+    """All get the message at the same time."""
+    sent = threading.Event()
 
-    def tells(handler: Handler) -> None:
+    def answers_and_sets(handler: Handler) -> None:
         ok(handler)
-        told.set()
+        sent.set()
 
-    with serving(silence) as hanging, serving(tells) as server:
+    with serving(silence) as hanging, serving(answers_and_sets) as server:
         notify = NotifyApprise([url_of(hanging, "?rto=10"), url_of(server)])
         sending = threading.Thread(target=notify.send, args=(task_with(),), daemon=True)
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(threading, "excepthook", lambda args: None)  # the one that hung was not told
+            patch.setattr(threading, "excepthook", lambda args: None)  # from the service that hung
             sending.start()
-            assert told.wait(10)
+            assert sent.wait(10)
             assert sending.is_alive()
             hanging.over.set()
             sending.join(10)
 
 
 def test_a_service_whose_code_breaks_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With the type of what it raised; its words may hold a secret."""
+    """The error has the type of the exception; its message may hold a secret."""
     from apprise.plugins.custom_json import NotifyJSON
 
-    def breaks(*arguments: object, **given: object) -> bool:
+    def breaks(*arguments: object, **options: object) -> bool:
         raise RuntimeError(SECRET)
 
     with serving() as server:
@@ -138,7 +138,7 @@ def test_a_service_whose_code_breaks_is_named(monkeypatch: pytest.MonkeyPatch) -
 
 
 @pytest.mark.parametrize("statuses", ["Failed", TypeStatus.FAILED, ("failed", "RETRY")])
-def test_of_other_statuses_nothing_is_told(statuses: object) -> None:
+def test_other_statuses_are_not_sent(statuses: object) -> None:
     """notification_type takes one or several."""
     with serving() as server:
         notify = NotifyApprise(url_of(server), notification_type=statuses)  # type: ignore[arg-type]
@@ -149,7 +149,7 @@ def test_of_other_statuses_nothing_is_told(statuses: object) -> None:
 
 
 def test_it_works_where_a_pickle_takes_it() -> None:
-    """Services are made anew there."""
+    """A copy makes its own services."""
     with serving() as server:
         notify = NotifyApprise([url_of(server)], "Completed")
         pickle.loads(pickle.dumps(notify)).send(task_with())
@@ -159,7 +159,7 @@ def test_it_works_where_a_pickle_takes_it() -> None:
 
 @pytest.mark.parametrize("count", [1, 2])
 def test_an_interpreter_does_not_wait_for_a_service_that_hangs(count: int) -> None:
-    """With a grace of 0.2 s the program ends, however long the service may take; nothing of Apprise's keeps it."""
+    """With a grace of 0.2 s the program ends, and no thread of Apprise's prevents it."""
     program = textwrap.dedent(
         """
         import sys
@@ -185,8 +185,8 @@ def test_an_interpreter_does_not_wait_for_a_service_that_hangs(count: int) -> No
     assert SECRET not in ended.stderr
 
 
-def test_a_run_tells_all_of_it_in_order(make_workflow: MakeWorkflow) -> None:
-    """Each of several services, and no failure of one loses a message for another."""
+def test_a_run_sends_everything_in_order(make_workflow: MakeWorkflow) -> None:
+    """Each of several services gets all messages; a failure of one does not affect another."""
     with serving(ok, refuses(500, "no"), ok) as first, serving() as second:
         workflow = make_workflow(notify=NotifyApprise([url_of(first), url_of(second)]))
         workflow.task.add([action(lambda: 1)] * 5)

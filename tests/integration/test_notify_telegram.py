@@ -1,4 +1,4 @@
-"""NotifyTelegram over HTTP: what is sent, what is tried again, and that nothing waits for longer than was said."""
+"""NotifyTelegram over HTTP: requests, retries and timeouts."""
 
 import http.client
 import json
@@ -43,13 +43,13 @@ MakeWorkflow = Callable[..., DotFlow]
 CHAT = -1001234567890
 
 
-def telegram(server: Server, timeout: float = 10, **given: object) -> NotifyTelegram:
-    """At that server; with more patience than it needs where the test is not about that."""
-    return NotifyTelegram(TOKEN, CHAT, timeout=timeout, base_url=server.url, **given)  # type: ignore[arg-type]
+def telegram(server: Server, timeout: float = 10, **arguments: object) -> NotifyTelegram:
+    """Returns a notifier for that server, with a long timeout unless the test is about it."""
+    return NotifyTelegram(TOKEN, CHAT, timeout=timeout, base_url=server.url, **arguments)  # type: ignore[arg-type]
 
 
 def task_with(message: str = "", status: TypeStatus = TypeStatus.COMPLETED) -> Task:
-    """A task that says *message* in its name."""
+    """Returns a task with *message* in its workflow's id."""
     task = Task(0, action(lambda: None), workflow_id=f"w {message}")
     task.status = status
     return task
@@ -57,7 +57,7 @@ def task_with(message: str = "", status: TypeStatus = TypeStatus.COMPLETED) -> T
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No pause that matters between tries."""
+    """Makes the delays between tries short."""
     monkeypatch.setattr(telegram_notifier, "RETRY_DELAYS", (0.01, 0.01))
     monkeypatch.setattr(telegram_notifier, "MIN_DELAY", 0.01)
 
@@ -76,9 +76,9 @@ class Reports(Log):
         self.reports.append(message)
 
 
-class TestWhatIsSent:
+class TestRequests:
     def test_the_bot_api_gets_a_message(self) -> None:
-        """sendMessage with chat and plain text, and links in it are not looked up by Telegram."""
+        """sendMessage with chat and plain text, without previews of links."""
         with serving() as server:
             telegram(server).send(task_with("nightly"))
 
@@ -103,7 +103,7 @@ class TestWhatIsSent:
         ids=["markup", "letters", "surrogates", "quotes", "long"],
     )
     def test_no_text_breaks_the_message(self, message: str) -> None:
-        """There is no markup to break; what no JSON reader has to take is replaced, and what is too long is cut."""
+        """There is no markup to break; surrogates are escaped, and a long text is truncated."""
         with serving() as server:
             telegram(server).send(task_with(message))
 
@@ -112,8 +112,8 @@ class TestWhatIsSent:
         assert len(text.encode("utf-16-le")) <= 2 * 4096
         assert message.encode("utf-8", "replace").decode()[:5].replace("?", "") in text
 
-    def test_connections_are_used_again(self) -> None:
-        """One after the other over the same one: a handshake each would take longer than the messages."""
+    def test_connections_are_reused(self) -> None:
+        """All messages use one connection: a handshake each would take longer than the messages."""
         with serving() as server:
             notify = telegram(server)
             for _ in range(5):
@@ -122,8 +122,8 @@ class TestWhatIsSent:
         assert len(server.received) == 5
         assert server.connections == 1
 
-    def test_a_connection_that_was_closed_meanwhile_is_made_anew(self, quick: None) -> None:
-        """Servers close idle ones; no message is lost by it."""
+    def test_a_connection_that_was_closed_is_opened_again(self, quick: None) -> None:
+        """No message is lost when a server closes an idle connection."""
         with serving(ok, hangs_up, ok) as server:
             notify = telegram(server)
             notify.send(task_with("1"))
@@ -151,7 +151,7 @@ class TestWhatIsSent:
         assert server.connections == 2
 
     @pytest.mark.parametrize("statuses", ["Failed", TypeStatus.FAILED, ["failed", "RETRY"]])
-    def test_of_other_statuses_nothing_is_told(self, statuses: object) -> None:
+    def test_other_statuses_are_not_sent(self, statuses: object) -> None:
         """notification_type takes one or several."""
         with serving() as server:
             notify = telegram(server, notification_type=statuses)
@@ -163,7 +163,7 @@ class TestWhatIsSent:
         assert "Failed" in server.texts[0]
 
     def test_the_proxy_of_the_environment_is_used(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """As everywhere else: many servers reach Telegram through one only."""
+        """Many servers reach Telegram only through one."""
         with serving() as proxy:
             monkeypatch.setenv("http_proxy", proxy.url.replace("//", "//me:pass@"))
             monkeypatch.setenv("no_proxy", "")
@@ -173,10 +173,8 @@ class TestWhatIsSent:
         assert received.path == f"http://bot.invalid/bot{TOKEN}/sendMessage"
         assert received.headers["proxy-authorization"] == "Basic bWU6cGFzcw=="
 
-    def test_a_proxy_that_can_not_be_used_is_said_to_be_none(
-        self, monkeypatch: pytest.MonkeyPatch, quick: None
-    ) -> None:
-        """Without its address, in which a password may stand."""
+    def test_a_proxy_that_can_not_be_used_is_an_error(self, monkeypatch: pytest.MonkeyPatch, quick: None) -> None:
+        """The message does not show its address, which may hold a password."""
         monkeypatch.setenv("http_proxy", "socks5h://me:pass@127.0.0.1:1")
         monkeypatch.setenv("no_proxy", "")
 
@@ -186,7 +184,7 @@ class TestWhatIsSent:
         assert "me:pass" not in str(caught.value)
 
 
-class TestWhatIsTriedAgain:
+class TestRetries:
     @pytest.mark.parametrize(
         "trouble",
         [
@@ -202,15 +200,15 @@ class TestWhatIsTriedAgain:
         ids=["500", "502", "503", "429", "429 header", "hangs up", "binary", "drip"],
     )
     def test_trouble_passes(self, trouble: Answer, quick: None) -> None:
-        """The message gets there with the next try."""
+        """The next try delivers the message."""
         with serving(trouble, ok) as server:
             telegram(server, timeout=1).send(task_with())
 
         assert len(server.received) == 2
         assert server.texts[0] == server.texts[1]
 
-    def test_retry_after_is_obeyed(self) -> None:
-        """Not a try before the seconds have passed that Telegram names; not by the next message either."""
+    def test_retry_after_is_kept(self) -> None:
+        """No message is sent before the delay that Telegram names has passed."""
         with serving(refuses(429, "Too Many Requests: retry after 1", retry_after=0.3), ok) as server:
             notify = telegram(server)
             other = threading.Thread(target=notify.send, args=(task_with("other"),))
@@ -222,15 +220,15 @@ class TestWhatIsTriedAgain:
         assert second.at - first.at >= 0.3
         assert "w other" in third.json["text"]
 
-    def test_as_often_as_telegram_says(self, quick: None) -> None:
-        """More often than other trouble is put up with: it says when it will be well."""
+    def test_delays_that_telegram_names_allow_more_tries(self, quick: None) -> None:
+        """There are more tries than after other failures, since Telegram names the delay."""
         with serving(*[refuses(429, "Too Many Requests", retry_after=0.01)] * 8, ok) as server:
             telegram(server).send(task_with())
 
         assert len(server.received) == 9
 
-    def test_but_not_for_ever(self, quick: None) -> None:
-        """A server that always says "later" is given up, too."""
+    def test_the_number_of_tries_is_limited(self, quick: None) -> None:
+        """The number of tries is limited, too."""
         with (
             serving(refuses(429, "Too Many Requests", retry_after=0.001)) as server,
             pytest.raises(NotifyError, match="429, Too Many Requests"),
@@ -239,8 +237,8 @@ class TestWhatIsTriedAgain:
 
         assert len(server.received) == telegram_notifier.MAX_TRIES
 
-    def test_a_ban_is_obeyed_without_waiting(self) -> None:
-        """Hours are not waited for: this message and those after it are given up, and Telegram is left alone."""
+    def test_a_long_delay_fails_at_once(self) -> None:
+        """A delay of hours fails this message and the following ones, without a request."""
         with serving(refuses(429, "Too Many Requests: retry after 3600", retry_after=3600), ok) as server:
             notify = telegram(server)
             for _ in range(3):
@@ -250,22 +248,22 @@ class TestWhatIsTriedAgain:
         assert len(server.received) == 1
 
     @pytest.mark.parametrize("trouble", [refuses(500, "Internal Server Error"), hangs_up], ids=["500", "hangs up"])
-    def test_trouble_that_stays_is_told(self, trouble: Answer, quick: None) -> None:
-        """After three tries, with what came."""
+    def test_trouble_that_stays_is_an_error(self, trouble: Answer, quick: None) -> None:
+        """After three tries the error has the reason."""
         with serving(trouble) as server, pytest.raises(NotifyError, match=r"500, Internal|connection failed"):
             telegram(server).send(task_with())
 
         assert len(server.received) == 3
 
-    def test_nobody_there(self, quick: None) -> None:
-        """A port where nothing listens is what the system calls it."""
+    def test_a_refused_connection(self, quick: None) -> None:
+        """The error has the system's reason."""
         with serving() as server:
             url = server.url
         with pytest.raises(NotifyError, match="Connection refused"):
             NotifyTelegram(TOKEN, CHAT, base_url=url).send(task_with())
 
     def test_no_such_host(self, quick: None) -> None:
-        """A name that can't be resolved is said to be that."""
+        """The error names the cause, without the host."""
         with pytest.raises(NotifyError, match="can't be resolved"):
             NotifyTelegram(TOKEN, CHAT, base_url="http://no-such-host.invalid").send(task_with())
         with pytest.raises(NotifyError, match="can't be resolved"):
@@ -283,8 +281,8 @@ class TestWhatIsTriedAgain:
         ],
         ids=["400", "401", "403", "404", "portal", "gigabyte"],
     )
-    def test_a_refusal_is_final(self, answer: Answer, words: str) -> None:
-        """One try, what Telegram said, and what to do."""
+    def test_a_rejection_is_final(self, answer: Answer, words: str) -> None:
+        """There is one try; the error has Telegram's reason and a hint."""
         with serving(answer) as server, pytest.raises(NotifyError, match=words) as caught:
             telegram(server).send(task_with())
 
@@ -292,7 +290,7 @@ class TestWhatIsTriedAgain:
         assert caught.value.__context__ is None
 
     def test_a_redirect_is_not_followed(self) -> None:
-        """The token would go with it."""
+        """The token would be sent along."""
         with (
             serving() as elsewhere,
             serving(says(302, b"", Location=f"{elsewhere.url}/")) as server,
@@ -303,8 +301,8 @@ class TestWhatIsTriedAgain:
         assert elsewhere.received == []
         assert len(server.received) == 1
 
-    def test_what_echoes_the_path_does_not_echo_the_token(self) -> None:
-        """A server in between may repeat what it was asked for."""
+    def test_an_echoed_path_is_masked(self) -> None:
+        """A proxy may repeat the path in its response."""
         with (
             serving(refuses(404, f"no page /bot{TOKEN}/sendMessage")) as server,
             pytest.raises(NotifyError, match=r"no page /bot\*\*\*/sendMessage"),
@@ -312,7 +310,7 @@ class TestWhatIsTriedAgain:
             telegram(server).send(task_with())
 
 
-class TestTime:
+class TestTimeouts:
     @pytest.mark.parametrize(
         "answer",
         [
@@ -324,8 +322,8 @@ class TestTime:
         ],
         ids=["silence", "head", "first line", "body", "chunks"],
     )
-    def test_an_answer_has_its_time_as_a_whole(self, answer: Answer, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Silence, and a byte now and then, end with the timeout; it does not begin anew with each byte."""
+    def test_the_timeout_covers_the_whole_response(self, answer: Answer, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The timeout ends silence and a slow response; it does not start again with each byte."""
         monkeypatch.setattr(telegram_notifier, "RETRY_DELAYS", ())
         with serving(answer) as server:
             began = time.monotonic()
@@ -335,7 +333,7 @@ class TestTime:
             assert 0.3 <= time.monotonic() - began < 5
 
     def test_a_run_does_not_wait_for_silence(self, make_workflow: MakeWorkflow) -> None:
-        """After the grace the run is over, the rest is left behind, and the log says how much."""
+        """The run is over after the grace, and the log has the number of messages that were not sent."""
         log = Reports()
         with serving(silence) as server:
             workflow = make_workflow(log=log, notify=telegram(server, timeout=10), notify_grace=0.1)
@@ -348,7 +346,7 @@ class TestTime:
         assert "one notification still hangs, 3 more were not sent" in log.reports[0]
 
     def test_an_interpreter_does_not_wait_for_it_either(self) -> None:
-        """Told to wait for 30 s, with a grace of 0.2 s, the program ends, and says what was left behind."""
+        """With a delay of 30 s and a grace of 0.2 s the program ends, and logs what was not sent."""
         program = textwrap.dedent(
             """
             import sys
@@ -374,7 +372,7 @@ class TestTime:
         assert TOKEN not in ended.stderr
 
     def test_nothing_is_lost_at_a_normal_end(self, make_workflow: MakeWorkflow) -> None:
-        """However quick the run: every status of every task has been told when start() returns, in order."""
+        """Every status of every task has been sent, in order, when start() returns."""
         with serving() as server:
             workflow = make_workflow(notify=telegram(server), notify_grace=15)
             workflow.task.add([action(lambda: 1)] * 25)
@@ -388,14 +386,14 @@ class TestTime:
 
 
 class TestTls:
-    """As it is with the real Bot API."""
+    """HTTPS, as with the real Bot API."""
 
     @pytest.fixture(autouse=True)
     def trust(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("SSL_CERT_FILE", str(CERTIFICATE))
 
     def test_a_message_gets_there(self, caplog: pytest.LogCaptureFixture) -> None:
-        """Over one connection, and without a trace of the token here either."""
+        """It uses one connection, and no log shows the token."""
         caplog.set_level(1)
         with serving(tls=True) as server:
             notify = telegram(server)
@@ -409,14 +407,14 @@ class TestTls:
     @pytest.mark.parametrize(
         "answer", [silence, drips(b"HTTP/1.1 200 OK\r\nX-Slow: ")], ids=["silence", "a byte now and then"]
     )
-    def test_an_answer_has_its_time_as_a_whole(self, answer: Answer, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Encrypted or not."""
+    def test_the_timeout_covers_the_whole_response(self, answer: Answer, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The same with TLS."""
         monkeypatch.setattr(telegram_notifier, "RETRY_DELAYS", ())
         with serving(answer, tls=True) as server, pytest.raises(NotifyError, match=r"no answer within 0\.3 s"):
             telegram(server, timeout=0.3).send(task_with())
 
     def test_a_proxy_passes_it_on_unread(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """It is told the host, and neither path nor message."""
+        """It receives the host, and neither path nor message."""
         with serving(tls=True) as server, serving() as proxy:
             monkeypatch.setenv("https_proxy", proxy.url)
             monkeypatch.setenv("no_proxy", "")
@@ -428,8 +426,8 @@ class TestTls:
         assert len(server.received) == 2
         assert [asked.path for asked in proxy.received] == [f"127.0.0.1:{server.port}"]
 
-    def test_a_server_that_nobody_vouches_for_gets_no_token(self, monkeypatch: pytest.MonkeyPatch, quick: None) -> None:
-        """Its certificate is verified before anything is sent, also where a program turned that off for http.client."""
+    def test_an_untrusted_server_gets_no_token(self, monkeypatch: pytest.MonkeyPatch, quick: None) -> None:
+        """The certificate is verified first, even if a program turned that off for http.client."""
         monkeypatch.delenv("SSL_CERT_FILE")
         monkeypatch.setattr(ssl, "_create_default_https_context", ssl._create_unverified_context)
         with serving(tls=True) as server, pytest.raises(NotifyError, match=r"no secure connection.*certificate"):
@@ -440,7 +438,7 @@ class TestTls:
 
 class TestProcesses:
     def test_it_works_where_a_pickle_takes_it(self) -> None:
-        """After use too: connections are made anew."""
+        """A copy opens its own connections."""
         with serving() as server:
             notify = telegram(server)
             notify.send(task_with("here"))
@@ -449,7 +447,7 @@ class TestProcesses:
         assert ["w here" in text for text in server.texts] == [True, False]
 
     def test_a_copy_is_not_blocked(self) -> None:
-        """How long Telegram takes no message is a time on this machine's clock."""
+        """The delay is a time on this machine's clock."""
         with serving(refuses(429, "Too Many Requests", retry_after=3600), ok) as server:
             notify = telegram(server)
             with pytest.raises(NotifyError, match="3600 s"):
@@ -460,7 +458,7 @@ class TestProcesses:
 
     @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
     def test_a_forked_process_has_connections_of_its_own(self) -> None:
-        """Two processes that speak over one connection would get each other's answers."""
+        """Two processes on one connection would get each other's responses."""
         with serving() as server:
             notify = telegram(server)
             notify.send(task_with("parent"))
@@ -485,16 +483,16 @@ class TestProcesses:
             runs = [workflow.start(mode="background") for workflow in workflows]
             assert all(run.wait(15) for run in runs)
 
-        told: list[Received] = server.received
+        received: list[Received] = server.received
         for number in range(4):
-            assert sum(f"workflow number {number}" in received.json["text"] for received in told) == 10
+            assert sum(f"workflow number {number}" in received.json["text"] for received in received) == 10
 
 
 @pytest.mark.slow
-def test_whoever_listens_to_everything_does_not_hear_the_token(
+def test_debug_output_has_no_token(
     caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, quick: None
 ) -> None:
-    """http.client prints what it sends where a program sets its debuglevel; nothing is logged either."""
+    """http.client prints requests if a program sets its debuglevel; nothing is logged either."""
     caplog.set_level(1)
     monkeypatch.setattr("http.client.HTTPConnection.debuglevel", 1)
 

@@ -1,6 +1,6 @@
-"""Secrets appear nowhere: what providers were given to keep is searched for in all that a failing run leaves.
+"""Secrets appear nowhere: they are searched for in everything that a failing run leaves.
 
-A provider that takes a secret has one entry in CASES: how it is made so that it fails, and what must not be found.
+A provider that takes a secret has one entry in CASES: how to make one that fails, and its secrets.
 """
 
 import base64
@@ -36,17 +36,17 @@ PATH = "s3cret-Path"
 
 Left = list[str]
 Offer = Callable[[str], dict[str, Any]]
-"""What Config gets, given the address of a server that takes nothing and where nothing can be had."""
+"""Returns arguments of Config, from the address of a server that rejects everything."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
-    """A provider that will fail.
+    """A provider that fails.
 
     Args:
-        offer: Makes it.
-        secrets: What must not be found, in no spelling.
-        trace: What is found in all that is left if the provider was really used, and failed.
+        offer: Makes the arguments of Config.
+        secrets: The secrets, which must not be found in any spelling.
+        trace: A text that is found if the provider was used and failed.
     """
 
     offer: Offer
@@ -74,7 +74,7 @@ CASES = {
     ),
 }
 
-#: What the server does with each request.
+#: The server's answers.
 ANSWERS: dict[str, Answer] = {
     "refuses": refuses(403, f"Forbidden: /bot{TOKEN}/{PATH} {PASSWORD}"),
     "hangs up": hangs_up,
@@ -94,7 +94,7 @@ class Recorder(History):
 
 
 def spellings(secret: str) -> set[str]:
-    """As it is, in a URL, in a repr, in a header, and the part that is worth most."""
+    """Returns a secret as text, in a URL, in a repr, in a header, and its most valuable part."""
     encoded = base64.b64encode(secret.encode()).decode().rstrip("=")
     return {
         secret,
@@ -108,7 +108,7 @@ def spellings(secret: str) -> set[str]:
 
 @contextlib.contextmanager
 def everything_is_logged(least: int = 1) -> Iterator[io.StringIO]:
-    """Each line of each logger from the *least* level on; what they keep for themselves too."""
+    """Collects the records of all loggers from the *least* level on, also of those that don't propagate."""
     text = io.StringIO()
 
     class Everything(logging.Handler):
@@ -131,32 +131,32 @@ def everything_is_logged(least: int = 1) -> Iterator[io.StringIO]:
 
 @contextlib.contextmanager
 def searched(capfd: pytest.CaptureFixture[str], secrets: tuple[str, ...], trace: str, least: int = 1) -> Iterator[Left]:
-    """Within, what a run leaves is put down; afterwards it is searched, with all that was logged, warned and printed.
+    """Collects what a run leaves, and searches it together with all logs, warnings and output.
 
-    Fails where a secret is found in any spelling, or no trace of what should have failed.
+    Fails if a secret is found in any spelling, or no trace of the failure.
     """
     left: Left = []
     with everything_is_logged(least) as logged, warnings.catch_warnings(record=True) as warned:
         warnings.simplefilter("always")
         yield left
     printed = capfd.readouterr()
-    found = "\n".join([*left, logged.getvalue(), *map(str, warned), printed.out, printed.err])
-    assert trace in found
-    assert [spelling for spelling in all_spellings(secrets) if spelling in found] == []
+    everything = "\n".join([*left, logged.getvalue(), *map(str, warned), printed.out, printed.err])
+    assert trace in everything
+    assert [spelling for spelling in all_spellings(secrets) if spelling in everything] == []
 
 
 def all_spellings(secrets: tuple[str, ...]) -> set[str]:
     return set().union(*map(spellings, secrets))
 
 
-def told_by_error(error: BaseException) -> str:
-    """All that can be shown of an error: with the variables of its frames, as error trackers do, and its pickle."""
+def everything_in_error(error: BaseException) -> str:
+    """Returns all that an error tracker may show: traceback, variables of the frames, and pickle."""
     shown = traceback.TracebackException.from_exception(error, capture_locals=True, compact=False)
     return f"{''.join(shown.format())}{error!r}{vars(error)}{pickle.dumps(error)!r}"
 
 
 def all_that_is_left(offer: dict[str, Any], folder: Path) -> Iterator[str]:
-    """What a run leaves whose steps fail, as do its providers."""
+    """Yields everything that a run leaves whose steps and providers fail."""
 
     @action(retry=2, retry_delay=0)
     def fails() -> None:
@@ -171,7 +171,7 @@ def all_that_is_left(offer: dict[str, Any], folder: Path) -> Iterator[str]:
         try:
             run = workflow.start(keep_going=True)
         except Exception as error:  # a storage that can't be reached stops a run before it begins
-            yield told_by_error(error)
+            yield everything_in_error(error)
         else:
             yield f"{run!r}{vars(run)}{pprint.pformat(run.tasks)}"
             yield f"{workflow.result()!r}{workflow.result().model_dump_json()}"
@@ -185,7 +185,7 @@ def all_that_is_left(offer: dict[str, Any], folder: Path) -> Iterator[str]:
                 try:
                     provider.send(workflow.result_task()[0])
                 except Exception as error:
-                    yield told_by_error(error)
+                    yield everything_in_error(error)
 
 
 @pytest.mark.parametrize("answer", ANSWERS.values(), ids=ANSWERS)
@@ -193,20 +193,19 @@ def all_that_is_left(offer: dict[str, Any], folder: Path) -> Iterator[str]:
 def test_secrets_are_nowhere(
     case: Case, answer: Answer, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In no log, error, repr, result, traceback, event, warning or output, however the other side fails."""
+    """In no log, error, repr, result, traceback, event, warning or output, for any failure of the server."""
     monkeypatch.setattr("dotflow.providers.notifiers.telegram.notifier.RETRY_DELAYS", (0.01,))
     monkeypatch.setattr("dotflow.providers.notifiers.telegram.notifier.MIN_DELAY", 0.01)
     with serving(answer) as server, searched(capfd, case.secrets, case.trace) as left:
         left += all_that_is_left(case.offer(server.url), tmp_path)
 
     assert any("the step's own error" in part for part in left)
-    # They were in use, so there was something to be found.
+    # The secrets were in use.
     sent = "".join(f"{request.path}{request.headers}" for request in server.received)
     assert [spelling for spelling in all_spellings(case.secrets) if spelling in sent] != []
 
 
-#: Storages that are refused, by how they are made, given the address of a server that takes nothing; their environment;
-#: and what must not be found.
+#: Storages that a server rejects: how to make one from the server's address, its environment, and its secrets.
 STORAGES: dict[str, tuple[Callable[[str], Storage], Callable[[str, Path], dict[str, str]], tuple[str, ...]]] = {
     "s3": (
         lambda url: StorageS3("values"),
@@ -222,7 +221,7 @@ STORAGES: dict[str, tuple[Callable[[str], Storage], Callable[[str, Path], dict[s
 
 
 def key_file(folder: Path, url: str) -> Path:
-    """A service account's key, damaged as by a careless editor."""
+    """Writes a damaged key of a service account."""
     path = folder / "key.json"
     key = f"-----BEGIN PRIVATE KEY-----\\n{PASSWORD}\\n-----END PRIVATE KEY-----\\n"
     path.write_text(
@@ -237,7 +236,7 @@ def key_file(folder: Path, url: str) -> Path:
 def test_secrets_of_storages_are_nowhere(
     name: str, answer: int, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The run is refused before its first step; what the SDKs themselves log for debugging is not ours to keep back."""
+    """The run is refused before its first step. The SDKs' own debug logs are not kept back."""
     make, environment, secrets = STORAGES[name]
     monkeypatch.setattr("dotflow.providers.storages.buckets.s3_bucket.READ_TIMEOUT", 0.1)
     with (
@@ -251,10 +250,10 @@ def test_secrets_of_storages_are_nowhere(
         left += all_that_is_left({"storage": make(server.url)}, tmp_path)
 
 
-#: How a database can't be had: of the DSN, and what libpq says then.
+#: Why a database can't be used: changes of the DSN, and libpq's reason.
 REFUSALS: dict[str, tuple[dict[str, str], str]] = {
     "wrong password": ({}, "password authentication failed"),
-    "nobody listens": ({"port": "1"}, "Connection refused"),
+    "no server": ({"port": "1"}, "Connection refused"),
 }
 
 
@@ -268,15 +267,15 @@ def test_secrets_of_databases_are_nowhere(
     capfd: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The run is refused before its first step, with what the server or the system says, and without the password."""
-    postgres_server.order("start")  # whatever the test before has done to it
-    place, said = REFUSALS[refusal]
-    password = f"{PASSWORD}/?%@:"  # that has to be quoted in a URL
-    dsn = postgres_server.dsn(password, **place)
+    """The run is refused before its first step, with the reason of the server or the system, without the password."""
+    postgres_server.order("start")  # an earlier test may have stopped it
+    changes, reason = REFUSALS[refusal]
+    password = f"{PASSWORD}/?%@:"  # which has to be quoted in a URL
+    dsn = postgres_server.dsn(password, **changes)
     if not in_url:
         monkeypatch.setenv("PGPASSWORD", password)
         dsn = dsn.replace(f":{quote(password, safe='')}@", "@")
-    with searched(capfd, (password, PASSWORD), said) as left:
+    with searched(capfd, (password, PASSWORD), reason) as left:
         left += all_that_is_left({"storage": StoragePostgres(dsn)}, tmp_path)
 
     assert any("StorageError" in part for part in left)
@@ -284,7 +283,7 @@ def test_secrets_of_databases_are_nowhere(
 
 
 def test_the_search_finds_what_is_there(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    """A provider that tells its secret in an error is found out, in the log and in its frames."""
+    """A provider with a secret in its error is found, in the log and in the frames."""
     from dotflow.abc.notify import Notify
     from dotflow.core.task import Task
 

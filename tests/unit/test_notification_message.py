@@ -1,4 +1,4 @@
-"""A task in a few words: what is in them, and how they are cut."""
+"""The message about a task: its parts, and how it is truncated."""
 
 from datetime import UTC, datetime
 
@@ -44,14 +44,14 @@ def task_after(*events: object, step: object = load, group: str = "default") -> 
 BEGUN = AttemptStarted(3, 1, Context(), NOW, 100.0)
 
 
-def test_the_headline_says_what_became_of_which_task() -> None:
-    """A phone shows no more of it before it is unlocked."""
+def test_the_headline_has_the_status_and_the_task() -> None:
+    """A locked phone shows only this line."""
     assert headline(task_after(BEGUN)) == "▶️ In progress: task 3 load"
     assert headline(task_after(BEGUN, TaskFailed(3, 1, failure(), NOW, 112.0))) == "❌ Failed: task 3 load"
 
 
 def test_a_task_that_has_begun() -> None:
-    """Its workflow, and the attempt where there may be several."""
+    """It has the workflow, and the attempt if there may be several."""
     assert details(task_after(BEGUN)) == "workflow nightly"
     assert details(task_after(BEGUN, step=fetch, group="eu")) == "workflow nightly, group eu\nattempt 1 of 3"
 
@@ -64,33 +64,33 @@ def test_a_task_that_has_ended() -> None:
 
 
 def test_a_task_that_was_restored() -> None:
-    """It did not run, and the message says so."""
+    """It did not run, which the message shows."""
     restored = TaskRestored(3, Context(), Context(1))
 
     assert details(task_after(restored)) == "workflow nightly\nrestored from its checkpoint"
 
 
-def test_a_failure_says_what_and_where() -> None:
+def test_a_failure_has_its_error_and_its_place() -> None:
     """Type, file, line and function first; the message, which may be long, comes last."""
-    told = details(task_after(BEGUN, TaskFailed(3, 1, failure(), NOW, 100.5)))
+    text = details(task_after(BEGUN, TaskFailed(3, 1, failure(), NOW, 100.5)))
 
     where = f"test_notification_message.py:{boom.__code__.co_firstlineno + 1} in boom"
-    assert told == f"workflow nightly\ntook 0.50 s\nValueError at {where}\nno such column: <price> & more"
+    assert text == f"workflow nightly\ntook 0.50 s\nValueError at {where}\nno such column: <price> & more"
 
 
 def test_a_failed_attempt_that_is_repeated() -> None:
-    """Which attempt, of how many, and why."""
-    told = details(task_after(BEGUN, AttemptFailed(3, 1, Failure("OSError", ""), 1.0), step=fetch))
+    """It has the attempt, the number of attempts, and the error."""
+    text = details(task_after(BEGUN, AttemptFailed(3, 1, Failure("OSError", ""), 1.0), step=fetch))
 
-    assert told == "workflow nightly\nattempt 1 of 3\nOSError"
+    assert text == "workflow nightly\nattempt 1 of 3\nOSError"
 
 
-def test_a_later_attempt_tells_no_old_error() -> None:
-    """An error of the attempt before is no news."""
+def test_a_later_attempt_has_no_old_error() -> None:
+    """The error of an earlier attempt was in an earlier message."""
     again = AttemptStarted(3, 2, Context(), NOW, 101.0)
-    told = details(task_after(BEGUN, AttemptFailed(3, 1, failure(), 1.0), again, step=fetch))
+    text = details(task_after(BEGUN, AttemptFailed(3, 1, failure(), 1.0), again, step=fetch))
 
-    assert told == "workflow nightly\nattempt 2 of 3"
+    assert text == "workflow nightly\nattempt 2 of 3"
 
 
 def units(text: str) -> int:
@@ -102,13 +102,13 @@ ANY_TEXT = st.text(st.characters(exclude_categories=()) | st.sampled_from("\ud83
 
 @given(ANY_TEXT, st.integers(2, 40))
 def test_a_cut_text_fits_and_is_whole_characters(text: str, most: int) -> None:
-    """Never longer than it may be, never half a character, and the beginning of what was given."""
-    found = truncate(text, most)
+    """It is never too long, never ends in half a character, and is a prefix of the text."""
+    cut = truncate(text, most)
 
-    assert units(found) <= most
+    assert units(cut) <= most
     whole = escape_surrogates(text)
-    assert found == whole or (found.endswith(ELLIPSIS) and whole.startswith(found[:-1]))
-    assert units(found) >= min(most - 1, units(whole))
+    assert cut == whole or (cut.endswith(ELLIPSIS) and whole.startswith(cut[:-1]))
+    assert units(cut) >= min(most - 1, units(whole))
 
 
 @given(ANY_TEXT)
@@ -119,6 +119,6 @@ def test_what_fits_is_not_cut(text: str) -> None:
 
 
 def test_a_cut_does_not_fall_into_a_pair() -> None:
-    """Where there is room for half a character, it is left out."""
+    """If there is room for half a character only, the character is left out."""
     assert truncate("ab😀😀", 5) == f"ab😀{ELLIPSIS}"
     assert truncate("ab😀😀", 4) == f"ab{ELLIPSIS}"

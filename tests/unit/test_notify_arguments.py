@@ -1,4 +1,4 @@
-"""NotifyTelegram and NotifyApprise as they are made: what they accept, and what they show of themselves."""
+"""NotifyTelegram and NotifyApprise: the arguments that they accept, and their reprs."""
 
 import copy
 import logging
@@ -19,16 +19,16 @@ URL = "json://user:secret_password@localhost/secret_path"
 
 @pytest.mark.parametrize("token", [TOKEN, "42:x", "123456:AAE/test"])
 @pytest.mark.parametrize("chat_id", [1, -1001234567890, "-1001234567890", "@my_channel"])
-def test_what_telegram_gives_out_is_accepted(token: str, chat_id: int | str) -> None:
-    """Tokens of any length, those of the test servers too; numbers as numbers and as text; names of channels."""
+def test_tokens_and_chats_of_telegram_are_accepted(token: str, chat_id: int | str) -> None:
+    """Tokens of any length, also of test servers; numbers, also as text; names of channels."""
     assert NotifyTelegram(token, chat_id).chat_id == chat_id
 
 
 @pytest.mark.parametrize(
     "token", [f"{TOKEN}\n", f" {TOKEN}", "123:a b", f"{TOKEN}?a", f"{TOKEN}#", "123:ä", f"{TOKEN}%"]
 )
-def test_a_token_that_can_be_none_is_refused_unseen(token: str) -> None:
-    """A line break from a file, say; the message does not show it."""
+def test_an_invalid_token_is_refused_and_masked(token: str) -> None:
+    """For example with a line break from a file; the message does not show it."""
     with pytest.raises(InvalidArgument, match=r"token='\*\*\*' is not accepted.*BotFather") as caught:
         NotifyTelegram(token, 1)
 
@@ -38,14 +38,14 @@ def test_a_token_that_can_be_none_is_refused_unseen(token: str) -> None:
 @pytest.mark.parametrize(
     ("token", "shown"), [(None, "None"), ("", "''"), (5, "<class 'int'>"), (b"1:a", "<class 'bytes'>")]
 )
-def test_no_token_at_all_is_said_to_be_none(token: object, shown: str) -> None:
-    """Most often an environment variable that is not there."""
+def test_a_missing_token_is_shown(token: object, shown: str) -> None:
+    """Most often an environment variable is missing."""
     with pytest.raises(InvalidArgument, match=f"token={shown} is not accepted"):
         NotifyTelegram(token, 1)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
-    ("name", "given"),
+    ("name", "value"),
     [
         *[("chat_id", chat) for chat in (None, "", " ", "a b", "my_channel", "@", True, 1.5, [1], TOKEN)],
         *[("timeout", seconds) for seconds in (0, -1, None, "1", float("inf"), float("nan"), True)],
@@ -68,9 +68,9 @@ def test_no_token_at_all_is_said_to_be_none(token: object, shown: str) -> None:
         ("notification_type", "done"),
     ],
 )
-def test_other_mistakes_are_refused(name: str, given: object) -> None:
-    """Each names the argument, and no secret."""
-    arguments = {"token": TOKEN, "chat_id": 1, name: given}
+def test_other_mistakes_are_refused(name: str, value: object) -> None:
+    """The message names the argument, and no secret."""
+    arguments = {"token": TOKEN, "chat_id": 1, name: value}
 
     with pytest.raises(InvalidArgument, match=f"{name}=") as caught:
         NotifyTelegram(**arguments)  # type: ignore[arg-type]
@@ -94,10 +94,10 @@ def test_other_mistakes_are_refused(name: str, given: object) -> None:
         ("", "urls='***'"),
     ],
 )
-def test_a_url_that_leads_nowhere_is_refused_unseen(
+def test_an_invalid_url_is_refused_and_masked(
     urls: object, shown: str, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """By name and place; neither the message nor what Apprise itself would say shows it."""
+    """The message names the argument and its index; neither it nor Apprise's logs show the URL."""
     caplog.set_level(1)
     with pytest.raises(InvalidArgument) as caught:
         NotifyApprise(urls)  # type: ignore[arg-type]
@@ -121,13 +121,13 @@ def test_secrets_are_not_shown(make: object) -> None:
     """Neither by repr nor by dumping attributes, alone or in a Config; copies and pickles work."""
     notify = make()  # type: ignore[operator]
 
-    for found in (notify, copy.deepcopy(notify), pickle.loads(pickle.dumps(notify))):
-        assert "***" in repr(found)
-        assert "secret" not in f"{found!r}{vars(found)}{vars(Config(notify=found))}"
+    for provider in (notify, copy.deepcopy(notify), pickle.loads(pickle.dumps(notify))):
+        assert "***" in repr(provider)
+        assert "secret" not in f"{provider!r}{vars(provider)}{vars(Config(notify=provider))}"
 
 
-def test_a_secret_is_given_to_those_who_ask() -> None:
-    """And to nobody else."""
+def test_a_secret_is_revealed_on_request() -> None:
+    """Only `reveal` returns it."""
     secret = Secret("hunter2")
 
     assert secret.reveal() == "hunter2"
@@ -137,21 +137,21 @@ def test_a_secret_is_given_to_those_who_ask() -> None:
     assert pickle.loads(pickle.dumps(secret)).reveal() == "hunter2"
 
 
-def test_what_others_log_is_kept_back(caplog: pytest.LogCaptureFixture) -> None:
-    """Inside the block only, nested ones too; the block can look into it."""
+def test_logs_of_libraries_are_kept_back(caplog: pytest.LogCaptureFixture) -> None:
+    """Inside the block only, in nested blocks too; the block has the messages."""
     caplog.set_level(1)
     logger = logging.getLogger("apprise")
 
     logger.warning("before")
-    with suppressed_logs() as heard:
+    with suppressed_logs() as messages:
         logger.debug("secret %s", 1)
-        with suppressed_logs() as inner:
+        with suppressed_logs() as inner_messages:
             logger.error("secret 2, error=503.")
         logger.error("secret 3 %d", "no number")
 
     logger.warning("after")
     assert caplog.messages == ["before", "after"]
-    assert heard == ["secret 1"]
-    assert inner == ["secret 2, error=503."]
-    assert http_status_in(inner) == "503"
-    assert http_status_in(heard) == ""
+    assert messages == ["secret 1"]
+    assert inner_messages == ["secret 2, error=503."]
+    assert http_status_in(inner_messages) == "503"
+    assert http_status_in(messages) == ""

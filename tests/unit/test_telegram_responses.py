@@ -1,4 +1,4 @@
-"""What the Bot API's answers mean."""
+"""The responses of the Bot API."""
 
 import json
 
@@ -8,8 +8,8 @@ from dotflow.providers.notifiers.telegram.responses import Delivered, Rejected, 
 
 
 def body(description: str = "", **parameters: object) -> bytes:
-    told: dict[str, object] = {"ok": False, "description": description}
-    return json.dumps(told | ({"parameters": parameters} if parameters else {})).encode()
+    document: dict[str, object] = {"ok": False, "description": description}
+    return json.dumps(document | ({"parameters": parameters} if parameters else {})).encode()
 
 
 def test_a_message_is_delivered_when_telegram_says_so() -> None:
@@ -18,19 +18,19 @@ def test_a_message_is_delivered_when_telegram_says_so() -> None:
 
 
 @pytest.mark.parametrize(
-    "said",
+    "page",
     [b"", b"<html>Log in to the hotel's network</html>", b'{"ok": true', b"[1]", b'{"ok": 1}', b"\xff", b"[" * 100_000],
 )
-def test_a_page_of_somebody_elses_is_no_delivery(said: bytes) -> None:
-    """A network that answers 200 to everything takes no messages."""
-    found = parse_response(200, said)
+def test_a_foreign_page_is_no_delivery(page: bytes) -> None:
+    """A network that answers 200 to everything delivers no messages."""
+    response = parse_response(200, page)
 
-    assert isinstance(found, Rejected)
-    assert "base_url and the network" in found.hint
+    assert isinstance(response, Rejected)
+    assert "base_url and the network" in response.hint
 
 
 @pytest.mark.parametrize("status", [301, 302, 307, 308])
-def test_a_redirect_is_a_refusal(status: int) -> None:
+def test_a_redirect_is_a_rejection(status: int) -> None:
     """It may lead anywhere, and the token is part of the path."""
     assert isinstance(parse_response(status, b""), Rejected)
 
@@ -45,32 +45,32 @@ def test_a_redirect_is_a_refusal(status: int) -> None:
         (418, "I'm a teapot", ["base_url"]),
     ],
 )
-def test_a_refusal_says_what_telegram_said_and_what_to_do(status: int, description: str, words: list[str]) -> None:
-    """It is not tried again."""
-    found = parse_response(status, body(description))
+def test_a_rejection_has_telegrams_reason_and_a_hint(status: int, description: str, words: list[str]) -> None:
+    """It is not sent again."""
+    response = parse_response(status, body(description))
 
-    assert isinstance(found, Rejected)
-    assert f"{status}, {description}" in found.reason
-    assert [word for word in words if word not in found.hint] == []
+    assert isinstance(response, Rejected)
+    assert f"{status}, {description}" in response.reason
+    assert [word for word in words if word not in response.hint] == []
 
 
-def test_a_group_that_moved_tells_its_new_number() -> None:
+def test_a_group_that_moved_has_its_new_number_in_the_hint() -> None:
     """When a group becomes a supergroup its chat_id changes."""
-    found = parse_response(400, body("Bad Request: group chat was upgraded", migrate_to_chat_id=-100123))
+    response = parse_response(400, body("Bad Request: group chat was upgraded", migrate_to_chat_id=-100123))
 
-    assert isinstance(found, Rejected)
-    assert "-100123" in found.hint
+    assert isinstance(response, Rejected)
+    assert "-100123" in response.hint
 
 
 @pytest.mark.parametrize("status", [429, 500, 502, 503, 504])
-def test_what_may_work_later_is_tried_again(status: int) -> None:
-    """Too many requests, and a server in trouble, whether or not it says so in JSON."""
+def test_a_failure_that_may_pass_is_sent_again(status: int) -> None:
+    """Too many requests and server errors, in JSON or not."""
     assert isinstance(parse_response(status, body("trouble")), RetryLater)
     assert isinstance(parse_response(status, b"<html>"), RetryLater)
 
 
 @pytest.mark.parametrize(
-    ("told", "header", "delay"),
+    ("parameters", "header", "delay"),
     [
         ({"retry_after": 30}, None, 30),
         ({"retry_after": 30}, "5", 30),
@@ -84,18 +84,18 @@ def test_what_may_work_later_is_tried_again(status: int) -> None:
         ({"retry_after": 10**400}, None, None),
     ],
 )
-def test_how_long_to_wait(told: dict[str, object], header: str | None, delay: float | None) -> None:
-    """What the body says, else the header; nonsense is nothing."""
-    found = parse_response(429, body("Too Many Requests", **told), header)
+def test_how_long_to_wait(parameters: dict[str, object], header: str | None, delay: float | None) -> None:
+    """The body's delay counts before the header's; an invalid one is ignored."""
+    response = parse_response(429, body("Too Many Requests", **parameters), header)
 
-    assert isinstance(found, RetryLater)
-    assert found.delay == delay
+    assert isinstance(response, RetryLater)
+    assert response.delay == delay
 
 
 def test_a_description_is_one_short_line() -> None:
-    """Whoever answers, no page of it gets into an error."""
-    found = parse_response(400, body("a\nb " + "c" * 10_000))
+    """A long page does not get into an error."""
+    response = parse_response(400, body("a\nb " + "c" * 10_000))
 
-    assert isinstance(found, Rejected)
-    assert "\n" not in found.reason
-    assert len(found.reason) < 400
+    assert isinstance(response, Rejected)
+    assert "\n" not in response.reason
+    assert len(response.reason) < 400
