@@ -1,4 +1,4 @@
-"""What a log and a notification are told, and that nothing they do changes a run."""
+"""What a log and a notifier receive, and that nothing they do changes a run."""
 
 import re
 import threading
@@ -20,7 +20,7 @@ MakeWorkflow = Callable[..., DotFlow]
 
 
 class MyLog(Log):
-    """With the two methods that are promised to be enough."""
+    """A log with the two required methods."""
 
     def __init__(self, breaks: Exception | None = None) -> None:
         self.lines: list[tuple[str, int, str, int]] = []
@@ -43,19 +43,19 @@ class MyLog(Log):
 
 
 class MyNotify(Notify):
-    """Keeps what it is told, after *hook* had its way."""
+    """Calls *hook*, and keeps the tasks."""
 
     def __init__(self, hook: Callable[[Task], Any] = lambda task: None) -> None:
-        self.told: list[tuple[int, str, int]] = []
+        self.calls: list[tuple[int, str, int]] = []
         self.hook = hook
 
     def send(self, task: Task) -> None:
-        self.told.append((task.task_id, str(task.status), task.attempt))
+        self.calls.append((task.task_id, str(task.status), task.attempt))
         self.hook(task)
 
 
 class KeywordLog(Log):
-    """As many people write it: whatever comes is taken by name."""
+    """A log whose methods take any keyword arguments."""
 
     def __init__(self) -> None:
         self.lines: list[tuple[str, int, str]] = []
@@ -71,7 +71,7 @@ class KeywordLog(Log):
 
 
 class NamedTaskLog(KeywordLog):
-    """The same with the one name that there is."""
+    """A log whose methods take `task` by name only."""
 
     def info(self, *, task: Task) -> None:
         super().info(task=task)
@@ -81,7 +81,7 @@ class NamedTaskLog(KeywordLog):
 
 
 class TaskAndMoreLog(KeywordLog):
-    """By place, with room for what may come one day."""
+    """A log whose methods take the task and further arguments."""
 
     def info(self, task: Task, **more: Any) -> None:
         assert more == {}
@@ -92,8 +92,8 @@ class TaskAndMoreLog(KeywordLog):
         super().error(task=task)
 
 
-class ChattyLogDefault(LogDefault):
-    """Ours, with something added on the way."""
+class ExtendedLogDefault(LogDefault):
+    """A subclass of LogDefault."""
 
     def __init__(self) -> None:
         super().__init__(output="console")
@@ -106,14 +106,14 @@ class ChattyLogDefault(LogDefault):
 
 class KeywordNotify(Notify):
     def __init__(self) -> None:
-        self.told: list[tuple[int, str]] = []
+        self.calls: list[tuple[int, str]] = []
 
     def send(self, **kwargs: Any) -> None:
-        self.told.append((kwargs["task"].task_id, str(kwargs["task"].status)))
+        self.calls.append((kwargs["task"].task_id, str(kwargs["task"].status)))
 
 
 class Flaky:
-    """Fails so many times, then works."""
+    """Fails a number of times, then works."""
 
     def __init__(self, times: int) -> None:
         self.left = times
@@ -126,7 +126,7 @@ class Flaky:
 
 
 def three_tasks(workflow: DotFlow) -> DotFlow:
-    """One that works, one that works at the second attempt, one that fails."""
+    """Adds a task that works, one that works at the second attempt, and one that fails."""
     workflow.task.add(action(lambda: 1))
     workflow.task.add(action(retry=2, retry_delay=0)(Flaky(1)))
     workflow.task.add(action(lambda: 1 / 0))
@@ -134,8 +134,8 @@ def three_tasks(workflow: DotFlow) -> DotFlow:
 
 
 class TestLog:
-    def test_every_change_of_status_is_told(self, make_workflow: MakeWorkflow) -> None:
-        """info for what is no failure, error for every failed attempt, in order, each with the record up to date."""
+    def test_every_change_of_status_is_logged(self, make_workflow: MakeWorkflow) -> None:
+        """Failed attempts go to error and other changes to info, in order, with the updated task."""
         log = MyLog()
 
         three_tasks(make_workflow(log=log)).start()
@@ -171,7 +171,7 @@ class TestLog:
         self, make_workflow: MakeWorkflow, capsys: pytest.CaptureFixture[str]
     ) -> None:
         """super().info(**kwargs) writes the line."""
-        log = ChattyLogDefault()
+        log = ExtendedLogDefault()
         workflow = make_workflow(log=log)
         workflow.task.add(action(lambda: 1))
 
@@ -180,10 +180,10 @@ class TestLog:
         assert log.seen == ["In progress", "Completed"]
         assert len(capsys.readouterr().err.splitlines()) == 2
 
-    def test_the_repeat_of_a_classs_own_action_is_told_with_its_error(
+    def test_the_retry_of_a_classs_own_action_has_its_error(
         self, make_workflow: MakeWorkflow, capsys: pytest.CaptureFixture[str]
     ) -> None:
-        """It is a retry like any other: not one more line that says In progress."""
+        """It is a retry like any other, not another In progress."""
         flaky = Flaky(1)
 
         class Report:
@@ -203,7 +203,7 @@ class TestLog:
         assert "Report: Completed in " in last
 
     def test_one_that_raises_changes_nothing(self, make_workflow: MakeWorkflow) -> None:
-        """The run ends as it would have; each time it is reported with its traceback."""
+        """The run ends as usual, and each exception is reported with its traceback."""
         log = MyLog(breaks=OSError("disk full"))
         workflow = make_workflow(log=log)
         workflow.task.add([action(lambda: 1), action(lambda: 2)])
@@ -216,8 +216,8 @@ class TestLog:
         assert all("OSError: disk full" in report and "Traceback" in report for report in log.reports)
 
     @pytest.mark.processes
-    def test_a_task_that_runs_beside_the_groups_is_told_of_once(self, make_workflow: MakeWorkflow) -> None:
-        """It has no group_name and takes previous_context: what to write instead is said at the first run."""
+    def test_a_task_beside_the_groups_is_reported_once(self, make_workflow: MakeWorkflow) -> None:
+        """It has no group_name and takes previous_context: the first run reports what to write instead."""
         log = MyLog()
         workflow = make_workflow(log=log)
         workflow.task.add(action(lambda: 1), group_name="left")
@@ -235,7 +235,7 @@ class TestLog:
         log = MyLog()
         workflow = make_workflow(log=log)
 
-        def breaks(**told: object) -> None:
+        def breaks(**kwargs: object) -> None:
             raise RuntimeError("my callback is broken")
 
         workflow.task.add(action(lambda: 1), callback=breaks)
@@ -248,7 +248,7 @@ class TestLog:
     def test_a_silent_default_log_writes_nothing(
         self, make_workflow: MakeWorkflow, capfd: pytest.CaptureFixture[str]
     ) -> None:
-        """output="none" and level="OFF" are both silence."""
+        """output="none" and level="OFF" are both silent."""
         for log in (LogDefault(output="none"), LogDefault(level="OFF")):
             three_tasks(make_workflow(log=log)).start()
 
@@ -256,13 +256,13 @@ class TestLog:
 
 
 class TestNotify:
-    def test_every_change_of_status_is_told_in_order(self, make_workflow: MakeWorkflow) -> None:
-        """With the task as it was at that moment, though it is told later; all of it before start() returns."""
+    def test_every_change_of_status_is_sent_in_order(self, make_workflow: MakeWorkflow) -> None:
+        """Each with the task as it was at that moment; all are sent before start() returns."""
         notify = MyNotify()
 
         three_tasks(make_workflow(notify=notify)).start()
 
-        assert notify.told == [
+        assert notify.calls == [
             (0, "In progress", 1),
             (0, "Completed", 1),
             (1, "In progress", 1),
@@ -281,10 +281,10 @@ class TestNotify:
 
         workflow.start()
 
-        assert notify.told == [(0, "In progress"), (0, "Completed")]
+        assert notify.calls == [(0, "In progress"), (0, "Completed")]
 
     def test_one_that_raises_changes_nothing(self, make_workflow: MakeWorkflow) -> None:
-        """It is reported, and told of the next change all the same."""
+        """The exception is reported, and the next change is sent all the same."""
         log = MyLog()
 
         def breaks(task: Task) -> None:
@@ -297,11 +297,11 @@ class TestNotify:
         run = workflow.start()
 
         assert run.status is TypeStatus.COMPLETED
-        assert len(notify.told) == len(log.reports) == 2
+        assert len(notify.calls) == len(log.reports) == 2
         assert all("no network" in report for report in log.reports)
 
-    def test_one_that_hangs_holds_nothing_up(self, make_workflow: MakeWorkflow) -> None:
-        """After the grace what still hangs is left behind, and the log says so."""
+    def test_one_that_hangs_delays_nothing(self, make_workflow: MakeWorkflow) -> None:
+        """After the grace the run is over, and the log reports what was not sent."""
         log, let_go = MyLog(), threading.Event()
         workflow = make_workflow(log=log, notify=MyNotify(lambda task: let_go.wait(30)), notify_grace=0.05)
         workflow.task.add(action(lambda: 1))
@@ -315,8 +315,8 @@ class TestNotify:
         assert len(log.reports) == 1
         assert "MyNotify" in log.reports[0]
 
-    def test_what_it_is_told_is_a_snapshot(self, make_workflow: MakeWorkflow) -> None:
-        """What it does to the task, it does to a copy."""
+    def test_it_receives_a_snapshot(self, make_workflow: MakeWorkflow) -> None:
+        """A notifier changes only its copy of the task."""
 
         def spoils(task: Task) -> None:
             task.status = TypeStatus.FAILED
@@ -329,8 +329,8 @@ class TestNotify:
         assert [str(task.status) for task in workflow.result_task()] == ["Completed", "Completed", "Failed"]
         assert [len(task.errors) for task in workflow.result_task()] == [0, 1, 1]
 
-    def test_the_default_tells_nobody_and_starts_no_thread(self, make_workflow: MakeWorkflow) -> None:
-        """NotifyDefault is silent; a subclass of it that does more is not."""
+    def test_the_default_sends_nothing_and_starts_no_thread(self, make_workflow: MakeWorkflow) -> None:
+        """NotifyDefault is silent; a subclass that overrides send is not."""
 
         class More(NotifyDefault):
             def send(self, task: Task) -> None: ...
@@ -339,17 +339,17 @@ class TestNotify:
         assert not More().is_silent
 
     @pytest.mark.processes
-    def test_parallel_runs_tell_from_the_callers_process(
+    def test_parallel_runs_call_it_in_the_callers_process(
         self, make_workflow: MakeWorkflow, start_method: str | None
     ) -> None:
-        """However many workers there are, log and notification are the caller's own objects."""
+        """With any number of workers, log and notifier are the caller's own objects."""
         log, notify = MyLog(), MyNotify()
         workflow = make_workflow(log=log, notify=notify, executor=ExecutorProcess(2, start_method))
         workflow.task.add([action(lambda: 1), action(lambda: 2)])
 
         workflow.start(mode="parallel")
 
-        assert sorted(notify.told) == [
+        assert sorted(notify.calls) == [
             (0, "Completed", 1),
             (0, "In progress", 1),
             (1, "Completed", 1),
@@ -367,19 +367,17 @@ def apprise_at(server: Server, **given: Any) -> Notify:
 
 
 def headlines(server: Server) -> list[str]:
-    """What each message begins with, without its sign: "Completed: task 0"."""
+    """Returns the first words of each message, without the icon: "Completed: task 0"."""
     found = [received.json.get("text") or received.json["title"] for received in server.received]
     return [re.findall(r"\w[\w ]*: task \d", text)[0] for text in found]
 
 
 @pytest.mark.parametrize("notify_at", [telegram_at, apprise_at], ids=["telegram", "apprise"])
 class TestEveryNotify:
-    """What whoever is told over a network promises."""
+    """The promises of every notifier that uses a network."""
 
-    def test_it_is_told_at_each_status_in_order(
-        self, make_workflow: MakeWorkflow, notify_at: Callable[..., Notify]
-    ) -> None:
-        """One message for each change, none lost, none twice, all of them before start() returns."""
+    def test_each_status_is_sent_in_order(self, make_workflow: MakeWorkflow, notify_at: Callable[..., Notify]) -> None:
+        """One message for each change, none lost or repeated, all before start() returns."""
         with serving() as server:
             three_tasks(make_workflow(notify=notify_at(server))).start()
 
@@ -395,28 +393,28 @@ class TestEveryNotify:
         ]
 
     @pytest.mark.parametrize(
-        ("wanted", "told"),
+        ("wanted", "sent"),
         [
             ("FAILED", ["Failed: task 2"]),
             (TypeStatus.RETRY, ["Retry: task 1"]),
             ([TypeStatus.COMPLETED, "failed"], ["Completed: task 0", "Completed: task 1", "Failed: task 2"]),
         ],
     )
-    def test_it_tells_of_the_statuses_that_were_chosen(
-        self, make_workflow: MakeWorkflow, notify_at: Callable[..., Notify], wanted: object, told: list[str]
+    def test_only_chosen_statuses_are_sent(
+        self, make_workflow: MakeWorkflow, notify_at: Callable[..., Notify], wanted: object, sent: list[str]
     ) -> None:
         """notification_type is one or several."""
         with serving() as server:
             three_tasks(make_workflow(notify=notify_at(server, notification_type=wanted))).start()
 
-        assert headlines(server) == told
+        assert headlines(server) == sent
 
     def test_another_status_is_refused_at_once(self, notify_at: Callable[..., Notify]) -> None:
-        """With what is accepted."""
+        """The error has the accepted values."""
         with serving() as server, pytest.raises(InvalidArgument, match=r"notification_type='done'.*'Completed'"):
             notify_at(server, notification_type="done")
 
-    def test_a_refusal_changes_nothing_and_is_in_the_log(
+    def test_a_rejection_changes_nothing_and_is_in_the_log(
         self, make_workflow: MakeWorkflow, notify_at: Callable[..., Notify]
     ) -> None:
         """Once for each message, as a NotifyError that names no address."""
@@ -431,8 +429,8 @@ class TestEveryNotify:
         assert all("NotifyError" in report and "403" in report for report in log.reports)
         assert not [report for report in log.reports if TOKEN in report or str(server.port) in report]
 
-    def test_silence_holds_nothing_up(self, make_workflow: MakeWorkflow, notify_at: Callable[..., Notify]) -> None:
-        """The run ends after the grace, as it would have, and the log says what was not told."""
+    def test_silence_delays_nothing(self, make_workflow: MakeWorkflow, notify_at: Callable[..., Notify]) -> None:
+        """The run ends after the grace, and the log reports what was not sent."""
         log = MyLog()
         with serving(silence) as server:
             workflow = make_workflow(log=log, notify=notify_at(server), notify_grace=0.05)
@@ -444,22 +442,22 @@ class TestEveryNotify:
             assert ["1 more were not sent" in report for report in log.reports] == [True]
         assert run.status is TypeStatus.COMPLETED
 
-    def test_it_shows_its_secrets_to_nobody(self, notify_at: Callable[..., Notify]) -> None:
-        """Neither printed nor dumped."""
+    def test_it_never_shows_its_secrets(self, notify_at: Callable[..., Notify]) -> None:
+        """Neither its repr nor its attributes show them."""
         with serving() as server:
             notify = notify_at(server)
 
         assert TOKEN not in f"{notify!r} {notify} {vars(notify)} {vars(Config(notify=notify))}"
 
     @pytest.mark.processes
-    def test_parallel_runs_tell_from_the_callers_process(
+    def test_parallel_runs_call_it_in_the_callers_process(
         self, make_workflow: MakeWorkflow, notify_at: Callable[..., Notify]
     ) -> None:
-        """Workers know nothing of it, however they start."""
+        """Workers don't use it, with any start method."""
         with serving() as server:
             workflow = make_workflow(notify=notify_at(server))
             workflow.task.add([action(lambda: 1), action(lambda: 2)])
             workflow.start(mode="parallel")
 
-        told = ["Completed: task 0", "Completed: task 1", "In progress: task 0", "In progress: task 1"]
-        assert sorted(headlines(server)) == told
+        sent = ["Completed: task 0", "Completed: task 1", "In progress: task 0", "In progress: task 1"]
+        assert sorted(headlines(server)) == sent

@@ -1,4 +1,4 @@
-"""LogDefault: what is written, where, and what happens when it can't be."""
+"""LogDefault: its records, their output, and failures to write."""
 
 import json
 import os
@@ -34,7 +34,7 @@ def fails() -> None:
 
 
 def lines_of(make_workflow: MakeWorkflow, path: Path, **options: Any) -> list[str]:
-    """What two tasks write, one that works and one that fails twice."""
+    """Returns the lines of two tasks, one that works and one that fails twice."""
     workflow = make_workflow(log=LogDefault(path=path, **options), workflow_id="my-workflow-7")
     workflow.task.add([works, fails])
     workflow.start()
@@ -45,7 +45,7 @@ def lines_of(make_workflow: MakeWorkflow, path: Path, **options: Any) -> list[st
 def test_workflows_whose_ids_begin_alike_are_told_apart(
     make_workflow: MakeWorkflow, tmp_path: Path, format: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The whole id, the workflow's name, the run and the group are in every line, and `dotflow log` finds each."""
+    """Every line has the whole id, the workflow's name, the run and the group; `dotflow log` finds each."""
     log = LogDefault(path=tmp_path / "flow.log", output="file", format=format)
     for country, name in (("peru", "Prices of Peru"), ("chad", "Prices of Chad")):
         workflow = make_workflow(log=log, workflow_id=f"nightly-prices-{country}", name=name)
@@ -65,14 +65,14 @@ def test_workflows_whose_ids_begin_alike_are_told_apart(
         assert len(found) == 8
         assert len({line["run"] for line in found}) == 2
     assert shown("--step", "fails") == []
-    assert log._heads == {}  # what is known of a run goes with it
+    assert log._heads == {}  # nothing is left of an ended run
 
 
 class TestSimple:
     def test_a_line_for_each_change(
         self, make_workflow: MakeWorkflow, tmp_path: Path, capfd: pytest.CaptureFixture[str]
     ) -> None:
-        """When, how serious, which workflow and task, what happened; a failure's traceback is below it, indented."""
+        """A line has time, level, workflow, task and status; a failure's traceback is below it, indented."""
         lines = lines_of(make_workflow, tmp_path / "flow.log", output="file")
 
         heads = [line for line in lines if re.match(STAMP, line)]
@@ -105,7 +105,7 @@ class TestSimple:
 
 class TestJson:
     def test_one_object_a_line(self, make_workflow: MakeWorkflow, tmp_path: Path) -> None:
-        """Each line is JSON by itself, whatever stands in a message."""
+        """Each line is JSON by itself, for any message."""
         lines = [
             json.loads(line) for line in lines_of(make_workflow, tmp_path / "flow.log", output="file", format="json")
         ]
@@ -123,7 +123,7 @@ class TestJson:
         assert all(datetime.fromisoformat(line["time"]).tzinfo for line in lines)
 
     def test_errors_are_objects(self, make_workflow: MakeWorkflow, tmp_path: Path) -> None:
-        """A failed attempt's type, message and traceback can be searched for."""
+        """A failed attempt has its type, message and traceback."""
         lines = [
             json.loads(line) for line in lines_of(make_workflow, tmp_path / "flow.log", output="file", format="json")
         ]
@@ -133,7 +133,7 @@ class TestJson:
         assert all("Traceback (most recent call last)" in error["traceback"] for error in failed)
 
     def test_reports_are_lines_too(self, make_workflow: MakeWorkflow, tmp_path: Path) -> None:
-        """What is said beside the tasks, such as a callback that raised, is JSON like the rest."""
+        """Reports about no task, such as a callback that raised, are JSON, too."""
         path = tmp_path / "flow.log"
         workflow = make_workflow(log=LogDefault(path=path, output="file", format="json"))
         workflow.task.add(works, callback=lambda task: 1 / 0)
@@ -159,7 +159,7 @@ class TestLevelAndOutput:
     def test_the_level_is_the_least_that_is_written(
         self, make_workflow: MakeWorkflow, tmp_path: Path, level: str, written: list[str]
     ) -> None:
-        """A failed attempt that is tried again is a warning, the last one an error, the rest information."""
+        """A failed attempt that is retried is a warning, the last one an error, the rest information."""
         lines = lines_of(make_workflow, tmp_path / "flow.log", output="file", level=level, format="json")
 
         assert [json.loads(line)["level"] for line in lines] == written
@@ -177,14 +177,14 @@ class TestLevelAndOutput:
         to_console: bool,
         to_file: bool,
     ) -> None:
-        """stderr, the file, both or neither: a file that is not written to is not even made."""
+        """stderr, the file, both or neither; an unused file is not made."""
         lines_of(make_workflow, tmp_path / "logs" / "flow.log", output=output)
 
         assert bool(capfd.readouterr().err) is to_console
         assert (tmp_path / "logs").exists() is to_file
 
     def test_a_second_run_goes_on_in_the_same_file(self, make_workflow: MakeWorkflow, tmp_path: Path) -> None:
-        """Nothing that was written before is lost."""
+        """Earlier records stay."""
         first = lines_of(make_workflow, tmp_path / "flow.log", output="file")
         both = lines_of(make_workflow, tmp_path / "flow.log", output="file")
 
@@ -231,7 +231,7 @@ class TestTrouble:
     def test_a_place_that_cannot_be_written_to_is_one_warning(
         self, make_workflow: MakeWorkflow, tmp_path: Path, capfd: pytest.CaptureFixture[str], place: str
     ) -> None:
-        """It names the path, the reason and another way, and the run goes on."""
+        """It has the path, the reason and what to do, and the run goes on."""
         (tmp_path / "a file").touch()
         (tmp_path / "a folder").mkdir()
         workflow = make_workflow(log=LogDefault(path=tmp_path / place, output="file"))
@@ -248,7 +248,7 @@ class TestTrouble:
     def test_the_console_still_gets_its_lines(
         self, make_workflow: MakeWorkflow, tmp_path: Path, capfd: pytest.CaptureFixture[str]
     ) -> None:
-        """Only the file is given up."""
+        """Only the file is missing."""
         (tmp_path / "file").touch()
 
         lines_of(make_workflow, tmp_path / "file" / "flow.log")
@@ -258,7 +258,7 @@ class TestTrouble:
     def test_a_closed_stderr_breaks_nothing(
         self, make_workflow: MakeWorkflow, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """Where there is nowhere to write, nothing is written."""
+        """Without stderr nothing is written."""
         closed = (tmp_path / "stderr").open("w")
         closed.close()
         for stderr in (closed, None):
@@ -281,7 +281,7 @@ class TestTrouble:
         assert "\\ud800" in path.read_text(encoding="utf-8")
 
     def test_travels(self, tmp_path: Path, make_workflow: MakeWorkflow) -> None:
-        """A log in another process opens the file for itself."""
+        """A copy in another process opens its own file."""
         log = LogDefault(path=tmp_path / "flow.log", output="file")
         for each in (log, pickle.loads(pickle.dumps(log))):
             workflow = make_workflow(log=each)

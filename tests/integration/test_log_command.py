@@ -1,4 +1,4 @@
-"""`dotflow log`: the real command, on real files, while others write to them."""
+"""`dotflow log`: the real command, on real files, while other processes write to them."""
 
 import contextlib
 import json
@@ -45,7 +45,7 @@ def environment(**more: str) -> dict[str, str]:
 
 
 def run(folder: Path, *arguments: str, code: int = 0) -> bytes:
-    """What the command writes into a pipe; nothing on stderr."""
+    """Returns the command's output into a pipe; stderr is empty."""
     done = subprocess.run([*COMMAND, *arguments], cwd=folder, env=environment(), capture_output=True)
     assert (done.returncode, done.stderr) == (code, b"")
     return done.stdout
@@ -53,25 +53,25 @@ def run(folder: Path, *arguments: str, code: int = 0) -> bytes:
 
 @pytest.fixture
 def log(tmp_path: Path) -> Path:
-    """The usual place of a log, in an empty folder."""
+    """The default path of a log, in an empty folder."""
     (tmp_path / ".output").mkdir()
     return tmp_path / ".output" / "flow.log"
 
 
 class TestLast:
     def test_the_last_twenty_as_they_are(self, log: Path, tmp_path: Path) -> None:
-        """Into a pipe goes exactly what is in the file: the last 20 records, a traceback being part of one."""
+        """The output into a pipe is exactly what is in the file: the last 20 records, with their tracebacks."""
         log.write_text("".join([*map(info, range(30)), FAILED, JSON]))
 
         assert run(tmp_path).decode() == "".join([*map(info, range(12, 30)), FAILED, JSON])
 
     @pytest.mark.parametrize(
-        ("wanted", "first"), [("3", 17), ("7", 13), ("1000", 0), ("all", 0), ("ALL", 0), ("0", 20), ("11", 9)]
+        ("count", "first"), [("3", 17), ("7", 13), ("1000", 0), ("all", 0), ("ALL", 0), ("0", 20), ("11", 9)]
     )
     def test_older_files_are_read_where_they_are_needed(
-        self, log: Path, tmp_path: Path, wanted: str, first: int
+        self, log: Path, tmp_path: Path, count: str, first: int
     ) -> None:
-        """Oldest first, across files and gaps in their numbers; what only looks like one of them is left out."""
+        """Oldest first, across files and gaps in their numbers, without files of similar names."""
         parts = {"flow.log": (15, 20), "flow.log.1": (10, 15), "flow.log.3": (5, 10), "flow.log.10": (0, 5)}
         for name, numbers in parts.items():
             log.with_name(name).write_text("".join(map(info, range(*numbers))))
@@ -79,7 +79,7 @@ class TestLast:
             log.with_name(name).write_text(FAILED)
         log.with_name("flow.log.2").mkdir()
 
-        assert run(tmp_path, "-n", wanted).decode() == "".join(map(info, range(first, 20)))
+        assert run(tmp_path, "-n", count).decode() == "".join(map(info, range(first, 20)))
 
     def test_only_backups_are_a_log_too(self, log: Path, tmp_path: Path) -> None:
         """Just after a rotation there is no newest file."""
@@ -88,7 +88,7 @@ class TestLast:
         assert run(tmp_path).decode() == info(1)
 
     def test_the_level_decides_for_a_record_as_a_whole(self, log: Path, tmp_path: Path) -> None:
-        """--level, in any case, counts both formats; the traceback comes or goes with its line."""
+        """--level, in any case, counts both formats; a traceback belongs to its line."""
         log.write_text(FAILED + info(1) + JSON + info(2))
 
         assert run(tmp_path, "--level", "Warning").decode() == FAILED + JSON
@@ -118,7 +118,7 @@ class TestLast:
         assert (report["level"], report["message"], report["task"]) == ("WARNING", "careful", None)
 
     def test_garbage_is_passed_on(self, log: Path, tmp_path: Path) -> None:
-        """Invalid UTF-8, half a line of JSON at the beginning, and a last line without an end are no trouble."""
+        """Invalid UTF-8, half a line of JSON first, and a last line without an end are passed on."""
         garbage = b'{"time": "20\n' + JSON.encode() + b"\xff\xfe\x00\n" + info(1).encode() + HEAD.encode()
         log.write_bytes(garbage)
 
@@ -139,13 +139,13 @@ class TestLast:
                 read.append(size)
                 return file.read(size)
 
-        found = last_records([Counting()], file.seek(0, os.SEEK_END), 50, Filter())  # type: ignore[list-item]
+        records = last_records([Counting()], file.seek(0, os.SEEK_END), 50, Filter())  # type: ignore[list-item]
         file.close()
 
-        assert len(found) == 50
+        assert len(records) == 50
         assert sum(read) < 100_000
 
-    def test_a_reader_who_has_seen_enough(self, log: Path, tmp_path: Path) -> None:
+    def test_a_reader_that_is_gone(self, log: Path, tmp_path: Path) -> None:
         """`dotflow log -n all | head -1` ends quietly."""
         log.write_text(info(1) * 50_000)
         process = subprocess.Popen(
@@ -163,7 +163,7 @@ class TestLast:
 
 class TestMistakes:
     def test_no_log_yet(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: Any) -> None:
-        """One line that says where it looked and what to do; exit code 2."""
+        """One line has the path and what to do; the exit code is 2."""
         monkeypatch.chdir(tmp_path)
 
         assert main(["log"]) == Exit.WRONG_USAGE
@@ -188,7 +188,7 @@ class TestMistakes:
     def test_a_mistake_is_one_line(
         self, log: Path, monkeypatch: pytest.MonkeyPatch, capfd: Any, arguments: list[str], words: str
     ) -> None:
-        """What is wrong, and no traceback."""
+        """The cause, and no traceback."""
         log.touch()
         monkeypatch.chdir(log.parent.parent)
 
@@ -201,7 +201,7 @@ class TestMistakes:
 
     @pytest.mark.parametrize("arguments", [[], ["-f"], ["--path", "../flow.log"]])
     def test_the_current_folder_is_gone(self, tmp_path: Path, arguments: list[str]) -> None:
-        """One line that says which it was and what to do; a log whose whole path is given is found all the same."""
+        """One line has the cause and what to do; a log with an absolute path is found all the same."""
         folder, elsewhere = tmp_path / "gone", tmp_path / "flow.log"
         folder.mkdir()
         elsewhere.write_text(info(1))
@@ -210,10 +210,10 @@ class TestMistakes:
             "os.rmdir(os.getcwd()); sys.exit(main())"
         )
 
-        def command(*given: str) -> subprocess.CompletedProcess[str]:
+        def command(*arguments: str) -> subprocess.CompletedProcess[str]:
             folder.mkdir(exist_ok=True)
             return subprocess.run(
-                [sys.executable, "-c", program, "log", *given],
+                [sys.executable, "-c", program, "log", *arguments],
                 cwd=folder,
                 env=environment(),
                 capture_output=True,
@@ -229,7 +229,7 @@ class TestMistakes:
 
     @pytest.mark.parametrize("arguments", ["", "--json", "-f", "-n all"])
     def test_there_is_no_stdout(self, log: Path, tmp_path: Path, arguments: str) -> None:
-        """Nobody can be shown anything, so it ends, quietly; that there is no log is still told."""
+        """Without stdout it ends quietly; a missing log is still an error."""
         log.write_text(info(1))
         command = ["sh", "-c", f'"$@" {arguments} >&-', "sh", *COMMAND]
 
@@ -241,7 +241,7 @@ class TestMistakes:
         assert arguments == "-f" or (done.returncode, done.stderr.count("\n")) == (Exit.WRONG_USAGE, 1)
 
     def test_an_empty_log_is_one(self, log: Path, tmp_path: Path) -> None:
-        """Nothing was written, so nothing is shown."""
+        """An empty log has no records."""
         log.touch()
 
         assert run(tmp_path) == b""
@@ -261,7 +261,7 @@ class TestHelp:
 
     @pytest.mark.parametrize("arguments", [["--help"], ["log", "--help"], ["log"]])
     def test_rich_is_not_loaded_for_it(self, log: Path, tmp_path: Path, arguments: list[str]) -> None:
-        """Help, and what goes into a pipe, need nothing but click."""
+        """Help, and output into a pipe, need nothing but click."""
         log.write_text(FAILED)
         program = (
             f"import sys; from dotflow.cli.main import main; main({arguments!r})\n"
@@ -290,17 +290,17 @@ class Following:
         )
 
     def lines(self, count: int) -> str:
-        """The next lines; they are waited for."""
+        """Waits for the next lines and returns them."""
         assert self.process.stdout is not None
         return b"".join(self.process.stdout.readline() for _ in range(count)).decode()
 
-    def said(self) -> str:
-        """The next line on stderr."""
+    def stderr_line(self) -> str:
+        """Returns the next line on stderr."""
         assert self.process.stderr is not None
         return self.process.stderr.readline().decode()
 
     def interrupt(self) -> tuple[int, bytes, bytes]:
-        """Ctrl-C: its exit code, and what it wrote at last."""
+        """Sends Ctrl-C; returns the exit code and the last output."""
         self.process.send_signal(signal.SIGINT)
         out, err = self.process.communicate()
         return self.process.returncode, out, err
@@ -308,12 +308,12 @@ class Following:
 
 @contextlib.contextmanager
 def following(folder: Path, *arguments: str) -> Iterator[Following]:
-    found = Following(folder, *arguments)
+    process = Following(folder, *arguments)
     try:
-        yield found
+        yield process
     finally:
-        found.process.kill()
-        found.process.communicate()
+        process.process.kill()
+        process.process.communicate()
 
 
 def append(path: Path, text: str) -> None:
@@ -323,7 +323,7 @@ def append(path: Path, text: str) -> None:
 
 class TestFollow:
     def test_what_comes_is_shown_until_ctrl_c(self, log: Path, tmp_path: Path) -> None:
-        """At once, though it is a pipe; Ctrl-C ends it with 130 and no word but the end of the terminal's ^C."""
+        """At once, also into a pipe; Ctrl-C ends it with 130 and a line end after the terminal's ^C."""
         log.write_text(info(1) + info(2))
 
         with following(tmp_path, "-n", "1") as follow:
@@ -336,11 +336,11 @@ class TestFollow:
             assert follow.interrupt() == (130, b"", b"\n")
 
     def test_it_waits_for_a_log(self, tmp_path: Path) -> None:
-        """It says so on stderr, and shows everything once there is one."""
+        """It reports that on stderr, and shows everything once there is a log."""
         with following(tmp_path) as follow:
-            said = follow.said()
-            assert "waiting" in said
-            assert str(tmp_path / ".output" / "flow.log") in said
+            stderr_line = follow.stderr_line()
+            assert "waiting" in stderr_line
+            assert str(tmp_path / ".output" / "flow.log") in stderr_line
             (tmp_path / ".output").mkdir()
             append(tmp_path / ".output" / "flow.log", info(1))
             assert follow.lines(1) == info(1)
@@ -348,7 +348,7 @@ class TestFollow:
             assert follow.interrupt() == (130, b"", b"\n")
 
     def test_the_level_and_json_hold_for_what_comes(self, log: Path, tmp_path: Path) -> None:
-        """A record that is only half there is waited for, so that its traceback is in the object."""
+        """It waits for the rest of a record, so that its traceback is in the object."""
         log.write_text(FAILED)
 
         with following(tmp_path, "-n", "1", "--level", "warning", "--json") as follow:
@@ -359,7 +359,7 @@ class TestFollow:
             assert json.loads(follow.lines(1))["error"]["traceback"].endswith("ValueError: no\n")
 
     def test_a_line_that_is_being_written(self, log: Path, tmp_path: Path) -> None:
-        """It is shown when its end is there, and once."""
+        """It is shown once, when it is complete."""
         log.write_text(info(1) + HEAD)
 
         with following(tmp_path) as follow:
@@ -368,25 +368,25 @@ class TestFollow:
             assert follow.lines(2) == info(2) + info(3)
 
     def test_every_line_of_a_rotating_log_is_shown_once(self, log: Path, tmp_path: Path) -> None:
-        """While two processes write and rotate several times between two looks."""
+        """While two processes write, and rotate several times between two checks."""
         source = """
 for number in range(lines):
     file.append(f"2026-03-01 12:00:00.123 INFO    {name} {number}\\n".encode())
 """
         with following(tmp_path, "-n", "all") as follow:
-            follow.said()
+            follow.stderr_line()
             writers = [writer(name, log, 5_000, source=source, max_bytes=10_000) for name in "ab"]
-            found = [line.split()[-2:] for line in follow.lines(10_000).splitlines()]
+            words = [line.split()[-2:] for line in follow.lines(10_000).splitlines()]
             assert [process.wait() for process in writers] == [0, 0]
 
             assert follow.interrupt() == (130, b"", b"\n")
 
         assert len(list(log.parent.iterdir())) > 10
         for name in "ab":
-            assert [int(number) for who, number in found if who == name] == list(range(5_000))
+            assert [int(number) for writer_name, number in words if writer_name == name] == list(range(5_000))
 
     def test_a_line_that_comes_late_to_a_renamed_file(self, log: Path, tmp_path: Path) -> None:
-        """A process that hasn't noticed the rotation yet is still read."""
+        """The lines of a process that has not noticed the rotation yet are shown."""
         log.write_text(info(1))
 
         with following(tmp_path) as follow:
@@ -397,8 +397,8 @@ for number in range(lines):
             append(log.with_name("flow.log.1"), info(3))
             assert follow.lines(1) == info(3)
 
-    def test_a_file_that_is_emptied(self, log: Path, tmp_path: Path) -> None:
-        """As `> flow.log` and logrotate's copytruncate do: what comes then is shown from the beginning."""
+    def test_a_file_that_is_truncated(self, log: Path, tmp_path: Path) -> None:
+        """As by `> flow.log` and logrotate's copytruncate: new lines are shown from the beginning."""
         log.write_text(info(1) * 3)
 
         with following(tmp_path) as follow:
@@ -406,8 +406,8 @@ for number in range(lines):
             log.write_text(info(2))
             assert follow.lines(1) == info(2)
 
-    def test_a_deleted_log_is_waited_for(self, log: Path, tmp_path: Path) -> None:
-        """With its folder too; what is there again is shown from the beginning, older files not once more."""
+    def test_it_waits_for_a_deleted_log(self, log: Path, tmp_path: Path) -> None:
+        """Also with its folder; the new log is shown from the beginning, older files not again."""
         log.write_text(info(2))
         log.with_name("flow.log.1").write_text(info(1))
 
@@ -423,7 +423,7 @@ for number in range(lines):
 
             assert follow.interrupt() == (130, b"", b"\n")
 
-    def test_it_ends_when_nobody_reads_any_more(self, log: Path, tmp_path: Path) -> None:
+    def test_it_ends_when_the_reader_is_gone(self, log: Path, tmp_path: Path) -> None:
         """`dotflow log -f | head -1` ends, even if nothing more is written."""
         log.write_text(info(1))
         with following(tmp_path) as follow:
@@ -432,16 +432,16 @@ for number in range(lines):
             follow.process.stdout.close()
 
             assert follow.process.wait() == 0
-            assert follow.said() == ""
+            assert follow.stderr_line() == ""
 
 
 def in_terminal(folder: Path, *arguments: str, **more: str) -> str:
-    """What the command writes to a terminal."""
+    """Returns the command's output in a terminal."""
     ours, theirs = pty.openpty()
     process = subprocess.Popen([*COMMAND, *arguments], cwd=folder, env=environment(**more), stdout=theirs)
     os.close(theirs)
     parts = []
-    with contextlib.suppress(OSError):  # the terminal's other end is closed: Linux says so by an error
+    with contextlib.suppress(OSError):  # Linux raises when the other end of the terminal is closed
         while part := os.read(ours, 4096):
             parts.append(part)
     os.close(ours)
@@ -451,7 +451,7 @@ def in_terminal(folder: Path, *arguments: str, **more: str) -> str:
 
 class TestTerminal:
     def test_colours(self, log: Path, tmp_path: Path) -> None:
-        """A failure is red, what is completed green; the traceback is dim, and the error stands once."""
+        """A failure is red, a completed task green; the traceback is dim, and the error is shown once."""
         log.write_text(f"{HEAD}0 extract: Completed in 0.250 s\n{FAILED}")
 
         shown = in_terminal(tmp_path)
@@ -478,14 +478,14 @@ class TestTerminal:
         ]
 
     def test_an_id_is_shown_whole(self, log: Path, tmp_path: Path) -> None:
-        """Ids that begin alike are told apart; control characters in them are shown."""
+        """Ids with a common prefix are distinguishable; control characters in them are escaped."""
         told = {"level": "INFO", "time": "2026-03-01T12:00:00+00:00", "task": 1, "step": "a", "status": "Completed"}
         log.write_text(json.dumps(told | {"workflow": "a/b/../\x1b[2J"}) + "\n")
 
         assert r"a/b/../\x1b[2J task 1 a: Completed" in in_terminal(tmp_path, NO_COLOR="1")
 
-    def test_what_a_step_says_does_not_drive_the_terminal(self, log: Path, tmp_path: Path) -> None:
-        """Escape sequences in any field, of any format, and in garbage, are shown."""
+    def test_output_of_a_step_does_not_control_the_terminal(self, log: Path, tmp_path: Path) -> None:
+        """Escape sequences in any field of both formats, and in other lines, are escaped."""
         evil = "\x1b]0;owned\x07\x9b2J"
         told = {
             "level": evil,

@@ -1,4 +1,4 @@
-"""The log's file becomes full, is deleted, moved, or has no room, while one or several processes write to it."""
+"""The log's file is full, deleted or moved, or its disk is full, while one or several processes write to it."""
 
 import itertools
 import json
@@ -24,7 +24,7 @@ from tests.integration.test_full_disk import run_on
 
 MakeWorkflow = Callable[..., DotFlow]
 
-#: Writes so many numbered lines under a name of its own; each says how long it is.
+#: Writes numbered lines with a name; each has its own length.
 WRITER = """
 import os, sys
 from dotflow.providers.logs.rotating_file import RotatingFile
@@ -40,7 +40,7 @@ def write(name, numbers):
 
 
 def writer(name: str, path: Path, lines: int, *, source: str = "", max_bytes: int = 20_000) -> subprocess.Popen[bytes]:
-    """A process that writes, with enough backups for all of it, in a way of its own if *source* says so."""
+    """Starts a process that writes, with enough backups; *source* may change how."""
     return subprocess.Popen(
         [sys.executable, "-W", "error", "-c", WRITER + (source or "write(name, range(lines))"),
          name, str(path), str(lines), str(max_bytes), "100000"],
@@ -54,7 +54,7 @@ def files_of(path: Path) -> list[Path]:
 
 
 def written(folder: Iterable[Path]) -> Counter[tuple[str, int]]:
-    """How often each line is there, all files taken together; every line is whole."""
+    """Returns how often each line is in the files; every line is complete."""
     found: Counter[tuple[str, int]] = Counter()
     for file in folder:
         text = file.read_bytes()
@@ -76,7 +76,7 @@ def rotating(path: Path, max_bytes: int = 100, backups: int = 5) -> RotatingFile
 
 class TestSizes:
     def test_a_full_file_becomes_the_first_backup(self, tmp_path: Path) -> None:
-        """What is new is in the file, what is older has the higher number, and the oldest is given up."""
+        """New lines are in the file, older files have higher numbers, and the oldest is deleted."""
         file = rotating(tmp_path / "flow.log", max_bytes=30, backups=2)
 
         for number in range(8):
@@ -89,7 +89,7 @@ class TestSizes:
         ]
 
     def test_a_line_longer_than_a_file_is_alone_in_one(self, tmp_path: Path) -> None:
-        """It is not lost, and doesn't set off a rotation of an empty file."""
+        """It is not lost, and doesn't rotate an empty file."""
         file = rotating(tmp_path / "flow.log", max_bytes=10)
 
         for line in (b"a\n", b"b" * 50 + b"\n", b"c\n"):
@@ -98,7 +98,7 @@ class TestSizes:
         assert [path.stat().st_size for path in files_of(tmp_path / "flow.log")] == [2, 51, 2]
 
     def test_without_backups_a_full_file_is_deleted(self, tmp_path: Path) -> None:
-        """Only what is new is kept."""
+        """Only new lines are kept."""
         file = rotating(tmp_path / "flow.log", max_bytes=10, backups=0)
 
         for number in range(6):
@@ -115,8 +115,8 @@ class TestSizes:
 
         assert [path.stat().st_size for path in tmp_path.iterdir()] == [100_000]
 
-    def test_a_gap_is_filled_before_anything_is_given_up(self, tmp_path: Path) -> None:
-        """What a killed process left missing in the numbers is made use of."""
+    def test_a_free_number_is_used_first(self, tmp_path: Path) -> None:
+        """A number that a killed process left free is used first."""
         for number in ("", ".1", ".3"):
             (tmp_path / f"flow.log{number}").write_text(number)
 
@@ -128,7 +128,7 @@ class TestSizes:
             "flow.log.3": ".3",
         }
 
-    def test_the_log_hands_them_on(self, make_workflow: MakeWorkflow, tmp_path: Path) -> None:
+    def test_the_log_has_both_arguments(self, make_workflow: MakeWorkflow, tmp_path: Path) -> None:
         """LogDefault(max_bytes=, backups=): a record is never divided between two files."""
         log = LogDefault(path=tmp_path / "flow.log", output="file", max_bytes=500, backups=3)
         workflow = make_workflow(log=log, workflow_id="w")
@@ -142,7 +142,7 @@ class TestSizes:
 
     @pytest.mark.parametrize("wrong", [-1, 1.5, True, "10"])
     @pytest.mark.parametrize("name", ["max_bytes", "backups"])
-    def test_what_is_no_size_is_refused(self, name: str, wrong: object) -> None:
+    def test_an_invalid_size_is_refused(self, name: str, wrong: object) -> None:
         """At once, with the argument's name."""
         with pytest.raises(InvalidArgument, match=name):
             LogDefault(**{name: wrong})  # type: ignore[arg-type]
@@ -151,7 +151,7 @@ class TestSizes:
 class TestSeveralProcesses:
     @pytest.mark.parametrize("names", ["ab", "abcd"])
     def test_every_line_is_there_once(self, names: str, tmp_path: Path) -> None:
-        """Processes that write and rotate all the time lose, tear and double nothing."""
+        """Processes that write and rotate all the time lose, tear and repeat no line."""
         lines = 40_000 // len(names)
         processes = [writer(name, tmp_path / "flow.log", lines) for name in names]
 
@@ -180,7 +180,7 @@ class TestSeveralProcesses:
         assert written(tmp_path.iterdir()) == once("abcd", 3_000)
 
     def test_a_fork_in_the_middle(self, tmp_path: Path) -> None:
-        """A child that goes on with its parent's log, while a thread of the parent writes, loses nothing either."""
+        """A child that uses its parent's log, while a thread of the parent writes, loses no line."""
         source = """
 import threading
 begun = threading.Event()
@@ -208,7 +208,7 @@ sys.exit(sum(os.waitpid(pid, 0)[1] for pid in children))
 
     @pytest.mark.parametrize("step", range(1, 5))
     def test_a_kill_in_the_middle_of_a_rotation(self, step: int, tmp_path: Path) -> None:
-        """Wherever kill -9 comes, no file is lost; the next one who writes goes on, and closes the gap."""
+        """At any step of kill -9, no file is lost; the next writer goes on, and uses the free number."""
         path = tmp_path / "flow.log"
         killed = f"""
 import signal
@@ -231,8 +231,8 @@ write(name, range(lines))
         assert written(tmp_path.iterdir()) == before + once("b", 1_000)
         assert [file.name for file in files_of(path)[1:]] == [f"flow.log.{n}" for n in range(1, len(files_of(path)))]
 
-    def test_a_frozen_rotation_holds_nobody_up(self, tmp_path: Path) -> None:
-        """While the one who rotates is stopped, the others write on into the full file."""
+    def test_a_frozen_rotation_blocks_no_writer(self, tmp_path: Path) -> None:
+        """While a rotation is stopped, the others write to the full file."""
         path = tmp_path / "flow.log"
         frozen = """
 import signal
@@ -261,7 +261,7 @@ write(name, range(lines))
 
 class TestDeletedAndMoved:
     def test_a_deleted_folder_is_made_again(self, tmp_path: Path) -> None:
-        """`rm -r .output` in the middle of a run costs what was written before, and nothing after."""
+        """`rm -r .output` during a run loses earlier lines, and no later one."""
         file = rotating(tmp_path / "logs" / "flow.log")
         file.append(b"before\n")
         shutil.rmtree(tmp_path / "logs")
@@ -271,9 +271,9 @@ class TestDeletedAndMoved:
         assert (tmp_path / "logs" / "flow.log").read_text() == "after\n"
 
     def test_a_line_is_not_lost_in_a_deleted_file(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Where it is deleted between the look at its path and the write, the line is written once more."""
+        """If the file is deleted between the check and the write, the line is written again."""
         moment = clock.monotonic()
-        monkeypatch.setattr(clock, "monotonic", lambda: moment)  # so that the path is not looked at again
+        monkeypatch.setattr(clock, "monotonic", lambda: moment)  # so that the path is not checked again
         file = rotating(tmp_path / "flow.log")
         file.append(b"first\n")
         file.append(b"before\n")
@@ -284,8 +284,8 @@ class TestDeletedAndMoved:
 
         assert (tmp_path / "flow.log").read_text() == "after\nlast\n"
 
-    def test_a_file_that_was_moved_away_begins_anew(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        """As logrotate does: what is written after it is in the new one."""
+    def test_a_file_that_was_moved_is_made_again(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """As by logrotate: later lines are in a new file."""
         ticks = itertools.count()
         monkeypatch.setattr(clock, "monotonic", lambda: float(next(ticks)))
         file = rotating(tmp_path / "flow.log")
@@ -300,7 +300,7 @@ class TestDeletedAndMoved:
     def test_the_current_folder_may_change(
         self, make_workflow: MakeWorkflow, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """A relative path is meant from where the first record was written."""
+        """A relative path begins in the current folder of the first record."""
         (tmp_path / "elsewhere").mkdir()
         monkeypatch.chdir(tmp_path)
         workflow = make_workflow(log=LogDefault(output="file", path="flow.log", max_bytes=150))
@@ -314,8 +314,7 @@ class TestDeletedAndMoved:
 
 class TestTrouble:
     def test_a_full_disk_is_one_warning_and_tears_no_line(self, tmp_path: Path) -> None:
-        """The run goes on. What was cut off ends where the next line begins, and when there is room again, the log says
-        what is missing."""
+        """The run goes on. An incomplete line ends where the next begins; the log counts the missing records."""
         source = """
 log = LogDefault(output="file", format="json", path=HERE / "disk" / "logs" / "flow.log", max_bytes=0)
 
@@ -359,8 +358,8 @@ print(json.dumps([str(run.status), errors.getvalue(), lines]))
         assert len(whole) - 1 + number == 2 * 104
         assert (whole[-1]["task"], whole[-1]["status"]) == (103, "Completed")
 
-    def test_a_line_that_was_cut_off_earlier_is_left_behind(self, tmp_path: Path) -> None:
-        """What a power cut or a full disk left half-written doesn't run into the next line."""
+    def test_an_incomplete_line_stays_alone(self, tmp_path: Path) -> None:
+        """The next line begins on a line of its own after a power cut or a full disk."""
         (tmp_path / "flow.log").write_bytes(b"whole\nhal")
 
         rotating(tmp_path / "flow.log").append(b"new\n")
@@ -384,7 +383,7 @@ print(json.dumps([str(run.status), errors.getvalue(), lines]))
         assert len((tmp_path / "flow.log").read_text().splitlines()) == 40
 
     def test_a_link_is_left_alone(self, tmp_path: Path) -> None:
-        """/dev/stdout, or what somebody set on purpose, isn't renamed."""
+        """/dev/stdout, or a link that was set on purpose, isn't renamed."""
         (tmp_path / "link").symlink_to(tmp_path / "real")
         file = rotating(tmp_path / "link", max_bytes=10)
 
@@ -394,8 +393,8 @@ print(json.dumps([str(run.status), errors.getvalue(), lines]))
         assert sorted(path.name for path in tmp_path.iterdir()) == ["link", "real"]
         assert (tmp_path / "real").stat().st_size == 55
 
-    def test_descriptors_are_given_back(self, scripts: Scripts) -> None:
-        """However often it is rotated, deleted or made, one file is open, and none when the log is gone."""
+    def test_descriptors_are_closed(self, scripts: Scripts) -> None:
+        """After any rotations and deletions one file is open, and none when the log is collected."""
         facts = scripts.run("""
 from dotflow.providers.logs.rotating_file import RotatingFile
 count = lambda: len(os.listdir("/proc/self/fd"))
@@ -420,7 +419,7 @@ class TestWithoutConsole:
     def test_it_is_the_same_log_without_stderr(
         self, make_workflow: MakeWorkflow, tmp_path: Path, capfd: Any, output: str, kept: str
     ) -> None:
-        """About tasks, that is: path, level, format and rotation stay; one that was only for the console is silent."""
+        """Path, level, format and rotation stay; a log for the console alone is silent about tasks."""
         path = tmp_path / "flow.log"
         log = LogDefault("ERROR", output, path, "json", max_bytes=300, backups=2)
 
@@ -438,10 +437,10 @@ class TestWithoutConsole:
             assert quiet.path == log.path
 
     @pytest.mark.parametrize("output", ["both", "console", "file", "none"])
-    def test_what_is_reported_is_still_seen(
+    def test_reports_are_still_written(
         self, make_workflow: MakeWorkflow, tmp_path: Path, capfd: Any, output: str
     ) -> None:
-        """A callback that raised is told with its traceback wherever it was told before, as nobody else tells it."""
+        """A callback that raised is reported with its traceback as before."""
 
         def tell(tasks: list[Any]) -> None:
             raise OSError("nobody is there")
@@ -459,7 +458,7 @@ class TestWithoutConsole:
         assert "ZeroDivisionError" not in err
 
     def test_the_log_itself_stays_as_it_was(self, make_workflow: MakeWorkflow, tmp_path: Path, capfd: Any) -> None:
-        """Others who have it still see their lines."""
+        """The original log still writes to stderr."""
         log = LogDefault(path=tmp_path / "flow.log")
         log.without_console()
         workflow = make_workflow(log=log)

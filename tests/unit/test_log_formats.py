@@ -1,4 +1,4 @@
-"""What a record of the log says, in both formats."""
+"""The records of the log, in both formats."""
 
 import json
 from datetime import UTC, datetime
@@ -28,13 +28,13 @@ def refuse(name: str) -> NoReturn:
 
 
 def strictly(line: str) -> Any:
-    """What a line says to a reader that takes nothing but what the standard has."""
+    """Returns the object of a line, as a strict JSON reader sees it."""
     assert line.isascii()
     assert line.endswith("\n")
     assert line.count("\n") == 1
-    found = json.loads(line, parse_constant=refuse)
-    json.dumps(found, ensure_ascii=False).encode()  # a lone surrogate can't be encoded
-    return found
+    fields = json.loads(line, parse_constant=refuse)
+    json.dumps(fields, ensure_ascii=False).encode()  # a lone surrogate can't be encoded
+    return fields
 
 
 def task_after(*events: Any, workflow_id: str = "nightly-7") -> Task:
@@ -62,12 +62,12 @@ class TestJson:
     def test_every_field_of_a_task(
         self, events: list[Any], status: str, attempt: int, duration: float | None, error: object
     ) -> None:
-        """Which workflow, run, group, task and step; where it stands, at which attempt, after how long, and why."""
-        found = strictly(as_json("INFO", task_after(*events), ""))
+        """Workflow, run, group, task and step; status, attempt, duration and error."""
+        fields = strictly(as_json("INFO", task_after(*events), ""))
 
-        assert tuple(found) == FIELDS
-        assert datetime.fromisoformat(found.pop("time")).tzinfo
-        assert found == {
+        assert tuple(fields) == FIELDS
+        assert datetime.fromisoformat(fields.pop("time")).tzinfo
+        assert fields == {
             "level": "INFO",
             "workflow": "nightly-7",
             "name": None,
@@ -83,18 +83,18 @@ class TestJson:
         }
 
     def test_a_report_has_the_same_keys(self) -> None:
-        """What is beside the tasks has a message, and null for what only tasks have."""
-        found = strictly(as_json("WARNING", None, "two\nlines"))
+        """A record about no task has a message, and null for the keys of tasks."""
+        fields = strictly(as_json("WARNING", None, "two\nlines"))
 
-        assert tuple(found) == FIELDS
-        assert {name for name, value in found.items() if value is not None} == {"time", "level", "message"}
-        assert found["message"] == "two\nlines"
+        assert tuple(fields) == FIELDS
+        assert {name for name, value in fields.items() if value is not None} == {"time", "level", "message"}
+        assert fields["message"] == "two\nlines"
 
     @pytest.mark.parametrize(
         "text", ['"', "\\", "\ud800", "a\udfff\\ud800", "😀", "\x00\x1b[31m\u2028", "{}%s", "ä" * 9]
     )
     def test_any_text_is_strict_json(self, text: str) -> None:
-        """Quotes, control characters and emoji come back; a lone surrogate comes back as the text that names it."""
+        """Quotes, control characters and emoji come back; a lone surrogate comes back escaped."""
         readable = text.encode("utf-8", "backslashreplace").decode()
         failed = TaskFailed(3, 1, Failure("E", text, text), AT, 11.0)
 
@@ -112,11 +112,11 @@ class TestJson:
         assert strictly(as_json("INFO", task, ""))["duration"] is None
 
     def test_a_runs_head_names_the_workflow(self) -> None:
-        """It is made once for a run, and gives every record the workflow's name."""
-        found = strictly(as_json("INFO", task_after(STARTED), "", json_head("nightly-7", "run-1", 'The "rows"')))
+        """It is made once for a run, and adds the workflow's name to every record."""
+        fields = strictly(as_json("INFO", task_after(STARTED), "", json_head("nightly-7", "run-1", 'The "rows"')))
 
-        assert tuple(found) == FIELDS
-        assert (found["workflow"], found["name"], found["run"]) == ("nightly-7", 'The "rows"', "run-1")
+        assert tuple(fields) == FIELDS
+        assert (fields["workflow"], fields["name"], fields["run"]) == ("nightly-7", 'The "rows"', "run-1")
 
 
 class TestSimple:
@@ -129,8 +129,8 @@ class TestSimple:
             ("a\nb", "\x1b[31m", r"a\nb (\x1b[31m) run 0f0c1a52"),
         ],
     )
-    def test_a_head_tells_workflows_and_runs_apart(self, workflow_id: str, name: str | None, expected: str) -> None:
-        """The whole id, the name where it says more, and the beginning of the run's id."""
+    def test_a_head_has_the_workflow_and_the_run(self, workflow_id: str, name: str | None, expected: str) -> None:
+        """It has the whole id, another name, and the first characters of the run's id."""
         head = simple_head(workflow_id, "0f0c1a52-bbbb-cccc", name)
 
         assert head == expected
@@ -142,8 +142,8 @@ class TestSimple:
 
         assert simple("INFO", task, "").endswith(" w task 3 extract: Not started\n")
 
-    def test_what_belongs_to_a_record_is_indented(self) -> None:
-        """Only its first line begins at the left, so that its end can be seen, whatever a message brings along."""
+    def test_further_lines_of_a_record_are_indented(self) -> None:
+        """Only its first line begins at the left, so its end is visible for any message."""
         failed = simple("ERROR", task_after(STARTED, FAILED), "").splitlines()
         report = simple("WARNING", None, "it raised:\n\nTraceback\n").splitlines()
 
@@ -157,8 +157,8 @@ class TestSimple:
         assert report[0].endswith("WARNING it raised:")
         assert report[1:] == ["    ", "    Traceback"]
 
-    def test_nothing_can_pretend_to_be_a_record(self) -> None:
-        """An identifier or a message with line ends in it makes no further line at the left."""
+    def test_no_text_looks_like_a_record(self) -> None:
+        """An id or a message with line ends makes no further line at the left."""
         evil = "a\n2026"
         failed = TaskFailed(3, 1, Failure("E\n2026", "x\r\n2026-01-01 00:00:00.000 INFO    fine", ""), AT, 11.0)
 
@@ -179,6 +179,6 @@ class TestSimple:
         ("\ud800", r"\ud800"),
     ],
 )
-def test_a_terminal_shows_and_does_not_obey(text: str, safe: str) -> None:
-    """Whatever would move the cursor, colour or turn what follows is shown as an escape; readable text is as it was."""
+def test_control_characters_are_escaped(text: str, safe: str) -> None:
+    """Characters that move the cursor, colour or turn text are escaped; readable text stays as it is."""
     assert escape_controls(text) == safe

@@ -1,4 +1,4 @@
-"""A log's lines put together to records, forwards and backwards, and what they say."""
+"""Records parsed from a log's lines, forwards and backwards, and their fields."""
 
 import itertools
 import json
@@ -34,7 +34,7 @@ def lines_of(text: bytes) -> list[bytes]:
 class TestRecords:
     @pytest.mark.parametrize("order", list(itertools.permutations([INFO, FAILED, JSON, JSON + HALF + JSON])))
     def test_both_directions_agree(self, order: tuple[bytes, ...]) -> None:
-        """A traceback belongs to the line above it, JSON stands by itself; backwards it is the same."""
+        """A traceback belongs to the line above it, and JSON is a record by itself, in both directions."""
         lines = lines_of(b"".join(order))
 
         forwards = [record.raw for record in parse_records(lines)]
@@ -44,64 +44,64 @@ class TestRecords:
         assert len(forwards) == 6
         assert {INFO, FAILED, JSON, HALF} == set(forwards)
 
-    def test_what_is_neither_belongs_to_what_is_above(self) -> None:
-        """Lines of no format go with the record before them, and are one of their own elsewhere."""
-        found = [record.raw for record in parse_records(lines_of(GARBAGE + INFO + GARBAGE + JSON + GARBAGE))]
+    def test_other_lines_belong_to_the_record_above(self) -> None:
+        """Lines of no format belong to the text record above them; elsewhere they are a record."""
+        records = [record.raw for record in parse_records(lines_of(GARBAGE + INFO + GARBAGE + JSON + GARBAGE))]
 
-        assert found == [GARBAGE, INFO + GARBAGE, JSON, GARBAGE]
+        assert records == [GARBAGE, INFO + GARBAGE, JSON, GARBAGE]
 
     @pytest.mark.parametrize("blank", [b"\n", b"\n\n", b" \r\n"])
     def test_empty_lines_are_no_records(self, blank: bytes) -> None:
-        """At the beginning or below JSON, as a full disk leaves them, they are passed over, in both directions."""
+        """Blank lines first or below JSON, as after a full disk, are skipped in both directions."""
         lines = lines_of(blank + HALF + JSON + blank + JSON + blank + HALF)
 
         assert [record.raw for record in parse_records(lines)] == [HALF, JSON, JSON, HALF]
         assert [record.raw for record in parse_records_backwards(reversed(lines))] == [HALF, JSON, JSON, HALF]
 
-    def test_no_more_is_taken_than_needed(self) -> None:
-        """Backwards, the last record is known as soon as its first line is there."""
+    def test_no_more_lines_are_read_than_needed(self) -> None:
+        """Backwards, the last record is complete with its first line."""
         lines = iter(reversed(lines_of(INFO * 5 + FAILED)))
 
         assert next(parse_records_backwards(lines)).raw == FAILED
         assert len(list(lines)) == 5
 
     def test_a_record_is_held_back_until_its_end_is_known(self) -> None:
-        """What may go on is given when the next one begins; JSON at once."""
+        """A text record is yielded when the next one begins; JSON at once."""
         assembler = RecordAssembler()
 
-        given = [[record.raw for record in assembler.add(line)] for line in lines_of(FAILED + JSON + INFO)]
+        completed = [[record.raw for record in assembler.add(line)] for line in lines_of(FAILED + JSON + INFO)]
 
-        assert given == [[], [], [], [], [FAILED, JSON], []]
+        assert completed == [[], [], [], [], [FAILED, JSON], []]
         assert assembler.is_open
         assert [record.raw for record in assembler.end()] == [INFO]
 
     @pytest.mark.parametrize("size", [1, 2, 7, 64, 1000])
     @pytest.mark.parametrize("count", [0, 1, 3, 7, 100])
     def test_the_last_records_of_several_files(self, size: int, count: int, monkeypatch: pytest.MonkeyPatch) -> None:
-        """However the blocks fall: the last ones, across files, in their order."""
+        """The last records, across files, in their order, for any block size."""
         monkeypatch.setattr("dotflow.cli.log.files.BLOCK_SIZE", size)
         files = [BytesIO(INFO + FAILED + JSON), BytesIO(b""), BytesIO(JSON * 2 + FAILED)]
 
-        found = last_records(files, len(INFO + FAILED + JSON), count, Filter())
+        records = last_records(files, len(INFO + FAILED + JSON), count, Filter())
 
-        assert [record.raw for record in found] == [JSON, JSON, FAILED, INFO, FAILED, JSON][-count or 6 :]
+        assert [record.raw for record in records] == [JSON, JSON, FAILED, INFO, FAILED, JSON][-count or 6 :]
 
     def test_the_filter_looks_further_back(self) -> None:
-        """N records that are serious enough, not those of the last N that are."""
+        """N records of the level, not those among the last N."""
         file = BytesIO(FAILED + JSON + INFO * 100)
 
-        found = last_records([file], len(file.getvalue()), 2, Filter(30))
+        records = last_records([file], len(file.getvalue()), 2, Filter(30))
 
-        assert [record.raw for record in found] == [FAILED, JSON]
+        assert [record.raw for record in records] == [FAILED, JSON]
 
     @pytest.mark.parametrize("size", [1, 3, 1000])
     def test_lines_from_blocks(self, size: int) -> None:
-        """Lines come when their end has come; the rest gets one at the end."""
+        """A line is returned with its line end; an incomplete one gets a line end."""
         lines, text = LineSplitter(), b"one\n\ntwo\nthr"
 
-        found = [line for start in range(0, len(text), size) for line in lines.add(text[start : start + size])]
+        records = [line for start in range(0, len(text), size) for line in lines.add(text[start : start + size])]
 
-        assert found == [b"one\n", b"\n", b"two\n"]
+        assert records == [b"one\n", b"\n", b"two\n"]
         assert lines.end() == [b"thr\n"]
         assert lines.end() == []
 
@@ -112,7 +112,7 @@ class TestLevels:
         [(INFO, 20), (FAILED, 40), (JSON, 30), (GARBAGE, None), (HALF, None), (b'{"level": ["x"]}\n', None)],
     )
     def test_each_format_has_them(self, raw: bytes, level: int | None) -> None:
-        """What says nothing is shown only when everything is."""
+        """A record without a level matches only without a level filter."""
         (record,) = parse_records(lines_of(raw))
 
         assert record.level == level
@@ -123,8 +123,8 @@ class TestLevels:
 
 
 class TestFields:
-    def test_a_record_for_people_says_nearly_the_same(self) -> None:
-        """Read back from the simple format, a failure is what it is in the JSON format, but for what isn't written."""
+    def test_a_text_record_has_nearly_the_same_fields(self) -> None:
+        """A failure read from the simple format equals the one in JSON, but for fields that are not written."""
 
         @action
         def load() -> None: ...
@@ -161,8 +161,8 @@ class TestFields:
 
         (read,) = parse_records(lines_of(line))
 
-        told = {name: read.fields[name] for name in ("workflow", "task", "step", "status", "attempt", "message")}
-        assert told == {
+        fields = {name: read.fields[name] for name in ("workflow", "task", "step", "status", "attempt", "message")}
+        assert fields == {
             "workflow": escape_controls(workflow_id), "task": 1, "step": "load", "status": "Failed", "attempt": 1,
             "message": None,
         }  # fmt: skip
@@ -182,7 +182,7 @@ class TestFields:
         ],
     )
     def test_each_line_of_the_simple_format(self, rest: str, fields: dict[str, object]) -> None:
-        """What a line says is found under the names that the JSON format has for it."""
+        """A text line has the fields of the JSON format."""
         (record,) = parse_records([STAMP + rest.encode() + b"\n"])
 
         assert {name: record.fields[name] for name in fields} == fields
@@ -201,13 +201,13 @@ class TestFields:
             b"{" * 100_000 + b"\n",
         ],
     )
-    def test_whatever_it_is_it_is_shown_as_strict_json(self, raw: bytes) -> None:
-        """One line, all keys, and nothing that a strict reader refuses."""
+    def test_any_record_is_strict_json(self, raw: bytes) -> None:
+        """One line, all keys, and nothing that a strict reader rejects."""
         for record in parse_records(lines_of(raw)):
             line = record.as_json()
-            found = json.loads(line, parse_constant=lambda name: pytest.fail(name))
-            json.dumps(found, ensure_ascii=False).encode()
-            assert set(FIELDS) <= set(found)
+            matches = json.loads(line, parse_constant=lambda name: pytest.fail(name))
+            json.dumps(matches, ensure_ascii=False).encode()
+            assert set(FIELDS) <= set(matches)
             assert "\n" not in line
 
 
@@ -218,22 +218,22 @@ def moment(record: Record) -> datetime:
 class TestFilters:
     @pytest.fixture
     def records(self) -> dict[str, Record]:
-        """What three workflows wrote whose ids begin alike, one line of each in both formats."""
+        """Records of three workflows whose ids have a common prefix, in both formats."""
 
         @action
         def load() -> None: ...
 
-        made = {}
+        records = {}
         for letter, workflow_id, name in (("a", "nightly-1", None), ("b", "nightly-2", "Prices"), ("c", "x (y)", None)):
             task = Task(1, load, workflow_id=workflow_id, run_id="0f0c1a52-bbbb", group_name="eu")
             for kind, write, head in (("s", simple, simple_head), ("j", as_json, json_head)):
                 line = write("INFO", task, "", head(workflow_id, task.run_id, name))
-                (made[letter + kind],) = parse_records([line.encode()])
-        (made["report"],) = parse_records([STAMP + b"WARNING nightly-1 is not what this is about\n"])
-        return made
+                (records[letter + kind],) = parse_records([line.encode()])
+        (records["report"],) = parse_records([STAMP + b"WARNING nightly-1 is not what this is about\n"])
+        return records
 
     @pytest.mark.parametrize(
-        ("wanted", "found"),
+        ("record_filter", "matches"),
         [
             (Filter(), {"as", "aj", "bs", "bj", "cs", "cj", "report"}),
             (Filter(workflow="nightly-1"), {"as", "aj"}),
@@ -247,14 +247,14 @@ class TestFilters:
             (Filter(step="unload"), set()),
         ],
     )
-    def test_what_is_about_a_workflow_or_a_step(
-        self, records: dict[str, Record], wanted: Filter, found: set[str]
+    def test_records_of_a_workflow_or_a_step(
+        self, records: dict[str, Record], record_filter: Filter, matches: set[str]
     ) -> None:
         """In both formats."""
-        assert {key for key, record in records.items() if wanted.matches(record)} == found
+        assert {key for key, record in records.items() if record_filter.matches(record)} == matches
 
-    def test_a_record_for_people_says_whose_it_is(self, records: dict[str, Record]) -> None:
-        """Workflow, name, the beginning of the run's id, group."""
+    def test_a_text_record_has_its_workflow_and_run(self, records: dict[str, Record]) -> None:
+        """Workflow, name, the first characters of the run's id, group."""
         fields = records["bs"].fields
 
         assert [fields[key] for key in ("workflow", "name", "run", "group", "step")] == [
