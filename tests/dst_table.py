@@ -1,6 +1,6 @@
-"""Prints when a schedule fires on the nights of 2026 on which New York sets its clocks. Run: python tests/dst_table.py
+"""Prints the firings of schedules on the nights of New York's clock changes in 2026. Run: python tests/dst_table.py
 
-Each line is a schedule that really runs, on the virtual clock. tests/integration/test_schedules.py asserts the same.
+Each line is a schedule that runs on the virtual clock. tests/integration/test_schedules.py asserts the same.
 """
 
 import sys
@@ -17,7 +17,7 @@ from dotflow.testing import virtual_clock  # noqa: E402
 
 ZONE: Final = "America/New_York"
 JOBS: Final = ("30 1 * * *", "30 2 * * *", "0 * * * *", "*/15 * * * *")
-#: From midnight until 04:00, as the clocks on the wall have it: three hours and five.
+#: From midnight until 04:00 on the wall clock: three hours and five.
 NIGHTS: Final = {
     "8 March, 02:00 becomes 03:00": (datetime(2026, 3, 8, 5, tzinfo=UTC), 3),
     "1 November, 02:00 becomes 01:00": (datetime(2026, 11, 1, 4, tzinfo=UTC), 5),
@@ -25,7 +25,7 @@ NIGHTS: Final = {
 
 
 def moments_of(cron: str, midnight: datetime, hours: float, zone: str | None = ZONE) -> list[datetime]:
-    """When a workflow on that schedule ran from midnight on, for so many hours."""
+    """Returns the times of a schedule's runs, from midnight on, for a number of hours."""
     ran: list[datetime] = []
     with virtual_clock(midnight - timedelta(seconds=1)) as time:
         scheduler = SchedulerCron(cron, timezone=zone)
@@ -37,7 +37,7 @@ def moments_of(cron: str, midnight: datetime, hours: float, zone: str | None = Z
 
 
 def cell(moments: list[datetime]) -> str:
-    """A night in a few characters: the first letter of the zone's time tells the two 01:30 apart."""
+    """Returns a night in a few characters: the first letter of the zone's name distinguishes the two 01:30."""
     local = [moment.astimezone(ZoneInfo(ZONE)) for moment in moments]
     if len(local) > 6:
         return f"{len(local)} times, every {(local[1] - local[0]).seconds // 60} minutes"

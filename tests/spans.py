@@ -1,4 +1,4 @@
-"""What the tests of the tracer share: OpenTelemetry's SDK, keeping in memory what it is given."""
+"""OpenTelemetry's SDK in memory, for the tests of the tracer."""
 
 # First: after a fork, what providers have registered needs the lock that what this module has registered opens.
 import concurrent.futures.thread  # noqa: F401
@@ -20,7 +20,7 @@ COUNTERS = ("dotflow.runs", "dotflow.attempts", "dotflow.retries")
 
 
 class Telemetry:
-    """A tracer, the providers that it was given, and what they have recorded."""
+    """A tracer, its providers, and their records."""
 
     def __init__(self, sampler: Sampler = ALWAYS_ON) -> None:
         self._exporter = InMemorySpanExporter()
@@ -33,7 +33,7 @@ class Telemetry:
 
     @property
     def spans(self) -> Sequence[ReadableSpan]:
-        """The spans that have ended, in that order."""
+        """The ended spans, in the order of their ends."""
         return self._exporter.get_finished_spans()
 
     def runs(self) -> list[ReadableSpan]:
@@ -45,7 +45,7 @@ class Telemetry:
         return span
 
     def attempts(self, step: str | None = None) -> list[ReadableSpan]:
-        """The spans of attempts, in the order in which these began."""
+        """Returns the spans of attempts, in the order of their starts."""
         found = [
             span
             for span in self.spans
@@ -71,7 +71,7 @@ class Telemetry:
         ]
 
     def counts(self, metric: str) -> dict[tuple[Any, ...], float]:
-        """What was counted, by the values of the attributes, sorted by their names."""
+        """Returns the counts by the values of the attributes, sorted by name."""
         points: list[NumberDataPoint | HistogramDataPoint] = self.points(metric)
         return {
             tuple(value for _, value in sorted((point.attributes or {}).items())): (
@@ -81,7 +81,7 @@ class Telemetry:
         }
 
     def text(self) -> str:
-        """All that was recorded."""
+        """Returns everything that was recorded."""
         data = self._reader.get_metrics_data()
         return "\n".join([*(span.to_json() for span in self.spans), data.to_json() if data else ""])
 
@@ -101,5 +101,5 @@ def place_of_parent(span: ReadableSpan) -> tuple[int, int] | None:
 
 
 def exceptions(span: ReadableSpan) -> list[Mapping[str, Any]]:
-    """What its `exception` events tell."""
+    """Returns the attributes of its `exception` events."""
     return [event.attributes or {} for event in span.events if event.name == "exception"]

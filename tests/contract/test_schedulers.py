@@ -1,4 +1,4 @@
-"""What every Scheduler promises to those who call it."""
+"""The promises of every Scheduler."""
 
 import threading
 from collections.abc import Callable
@@ -12,7 +12,7 @@ from dotflow.errors import DotflowError
 from dotflow.providers import LogDefault, SchedulerCron, SchedulerDefault
 from dotflow.testing import virtual_clock
 
-#: Each scheduler that fires, as it is made for one that fires every hour.
+#: Each scheduler that fires, made to fire every hour.
 FIRING: dict[str, Callable[[], Scheduler]] = {
     f"SchedulerCron, {overlap}": lambda overlap=overlap: SchedulerCron("@hourly", overlap=overlap)  # type: ignore[misc]
     for overlap in ("skip", "queue", "parallel")
@@ -29,13 +29,13 @@ def workflow_on(scheduler: Scheduler, *steps: Callable[[], object]) -> DotFlow:
 
 @pytest.fixture(params=FIRING.values(), ids=list(FIRING))
 def scheduler(request: pytest.FixtureRequest) -> Scheduler:
-    found: Scheduler = request.param()
-    return found
+    instance: Scheduler = request.param()
+    return instance
 
 
 @pytest.mark.parametrize("make", ALL.values(), ids=list(ALL))
 def test_stop_without_start_does_nothing(make: Callable[[], Scheduler]) -> None:
-    """It may be called at any time, as often as one likes."""
+    """It may be called at any time, any number of times."""
     scheduler = make()
     scheduler.stop()
     scheduler.stop()
@@ -43,13 +43,13 @@ def test_stop_without_start_does_nothing(make: Callable[[], Scheduler]) -> None:
 
 @pytest.mark.parametrize("make", ALL.values(), ids=list(ALL))
 def test_a_wrong_argument_is_refused_before_anything_runs(make: Callable[[], Scheduler]) -> None:
-    """Whatever the scheduler: start()'s own arguments are checked when the schedule begins."""
+    """With any scheduler, the arguments of start() are checked when the schedule begins."""
     with pytest.raises(DotflowError, match="nightly"):
         workflow_on(make()).schedule(nightly=True)
 
 
-def test_start_runs_the_workflow_again_and_again_until_stop(scheduler: Scheduler) -> None:
-    """Each firing is a run of its own, of all tasks; start() returns after stop()."""
+def test_start_runs_the_workflow_repeatedly_until_stop(scheduler: Scheduler) -> None:
+    """Each firing is a run of all tasks; start() returns after stop()."""
     ran: list[str] = []
     with virtual_clock() as time:
         workflow = workflow_on(scheduler, lambda: ran.append("a"), lambda: ran.append("b"))
@@ -74,7 +74,7 @@ def test_arguments_go_to_start(scheduler: Scheduler) -> None:
 
 
 def test_a_failed_run_does_not_end_it(scheduler: Scheduler) -> None:
-    """The next one is due all the same."""
+    """The next run begins as usual."""
     ran: list[int] = []
 
     def fail() -> None:
@@ -88,8 +88,8 @@ def test_a_failed_run_does_not_end_it(scheduler: Scheduler) -> None:
     assert len(ran) == 3
 
 
-def test_stop_in_the_middle_of_a_run_lets_it_end(scheduler: Scheduler) -> None:
-    """stop() returns at once, from a step too; what is running is not cut off."""
+def test_stop_during_a_run_lets_it_end(scheduler: Scheduler) -> None:
+    """stop() returns at once, from a step too; the active run goes on to its end."""
     with virtual_clock():
         workflow = workflow_on(scheduler, scheduler.stop, lambda: "whole")
         workflow.schedule()
@@ -98,7 +98,7 @@ def test_stop_in_the_middle_of_a_run_lets_it_end(scheduler: Scheduler) -> None:
 
 
 def test_it_works_in_any_thread(scheduler: Scheduler) -> None:
-    """Signals belong to the main one; schedules do not have to."""
+    """A schedule needs the main thread only for signals."""
     ran: list[int] = []
     with virtual_clock() as time:
         time.after(3.5 * 3600, scheduler.stop)
@@ -111,7 +111,7 @@ def test_it_works_in_any_thread(scheduler: Scheduler) -> None:
 
 
 def test_it_may_be_started_again_after_its_end(scheduler: Scheduler) -> None:
-    """A scheduler holds nothing between two starts."""
+    """A scheduler keeps no state between two starts."""
     ran: list[int] = []
     with virtual_clock() as time:
         workflow = workflow_on(scheduler, lambda: ran.append(1))

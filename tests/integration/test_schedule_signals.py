@@ -1,4 +1,4 @@
-"""A schedule and its signals, in real processes: the first lets the running run end, the second stops it."""
+"""A schedule and its signals, in real processes: the first lets the active run end, the second stops it."""
 
 import contextlib
 import os
@@ -63,7 +63,7 @@ both_signals = pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM]
 
 
 def start(scripts: Scripts, overlap: str, mode: str, source: str = SCHEDULE, before: bool = False) -> Script:
-    """A schedule whose first run has begun."""
+    """Starts a schedule, and waits until its first run has begun."""
     script = scripts.start(PROGRAM.format(overlap=overlap, mode=mode, before=before) + source)
     assert script.line() == "begun"
     return script
@@ -76,7 +76,7 @@ def let_go(scripts: Scripts) -> None:
 def start_and_warn(
     scripts: Scripts, overlap: str, mode: str, signum: int, source: str = SCHEDULE, before: bool = False
 ) -> Script:
-    """A schedule that has taken a first signal in its first run: it has said what that means, and a second would do."""
+    """Starts a schedule, and sends a first signal in its first run; its notice is on stderr."""
     script = start(scripts, overlap, mode, source, before)
     script.send(signum)
     assert "Press Ctrl-C again" in script.error_line()
@@ -90,7 +90,7 @@ def lines_of(text: str) -> list[str]:
 @both_signals
 @every_way
 def test_the_first_lets_the_run_end(overlap: str, mode: str, signum: int, scripts: Scripts) -> None:
-    """No new run begins, the running one is not disturbed, and then schedule() returns, all handlers as before."""
+    """No new run begins, the active one is not disturbed; schedule() returns with the earlier handlers."""
     with start_and_warn(scripts, overlap, mode, signum) as script:
         let_go(scripts)
         end = script.end()
@@ -107,7 +107,7 @@ def test_the_first_lets_the_run_end(overlap: str, mode: str, signum: int, script
 @both_signals
 @every_way
 def test_the_second_stops_it(overlap: str, mode: str, signum: int, scripts: Scripts) -> None:
-    """The run is stopped, its task is FAILED, and the signal goes on: Ctrl-C as KeyboardInterrupt, or SIGTERM."""
+    """The run is stopped, its task is FAILED, and the signal has its earlier effect."""
     with start_and_warn(scripts, overlap, mode, signum) as script:
         script.send(signum)
         end = script.end()
@@ -124,8 +124,8 @@ def test_the_second_stops_it(overlap: str, mode: str, signum: int, scripts: Scri
     assert left == []
 
 
-def test_the_programs_own_handler_gets_the_second(scripts: Scripts) -> None:
-    """A handler for SIGTERM that was there before is called after the run was stopped, and then schedule() returns."""
+def test_the_second_calls_the_programs_own_handler(scripts: Scripts) -> None:
+    """A program's SIGTERM handler is called after the run was stopped, and then schedule() returns."""
     with start_and_warn(scripts, "skip", "sequential", signal.SIGTERM, before=True) as script:
         script.send(signal.SIGTERM)
         end = script.end()
@@ -161,8 +161,8 @@ say(ended="returned", put_back=[signal.getsignal(s) for s in (signal.SIGINT, sig
 
 
 @both_signals
-def test_a_schedule_that_waits_ends_at_the_first(signum: int, scripts: Scripts) -> None:
-    """Where no run is active, there is nothing to wait for: it ends at once, and normally."""
+def test_the_first_ends_a_schedule_that_waits(signum: int, scripts: Scripts) -> None:
+    """Without an active run it ends at once, and normally."""
     with start(scripts, "skip", "sequential", IDLE) as script:
         assert script.line() == "waits"
         script.send(signum)
@@ -187,7 +187,7 @@ workflow.task.clear().add(deaf)
 
 
 def test_a_step_that_handles_ctrl_c_sees_only_the_second(scripts: Scripts) -> None:
-    """The first signal raises nothing in a step, not even in one that would take it for its own."""
+    """The first signal raises nothing in a step."""
     with start_and_warn(scripts, "skip", "sequential", signal.SIGINT, SWALLOWING + SCHEDULE) as script:
         script.send(signal.SIGINT)
         end = script.end()
@@ -215,8 +215,8 @@ except SystemExit as error:
 
 
 @pytest.mark.parametrize("overlap", ["skip", "parallel"])
-def test_handlers_are_put_back_when_it_raises(overlap: str, scripts: Scripts) -> None:
-    """sys.exit() in a callback ends the schedule, and leaves nothing of it."""
+def test_handlers_are_restored_when_it_raises(overlap: str, scripts: Scripts) -> None:
+    """sys.exit() in a callback ends the schedule, and its handlers."""
     with start(scripts, overlap, "sequential", BROKEN) as script:
         end = script.end()
 
@@ -248,7 +248,7 @@ say(tasks=told(workflow.result_task()))
 
 @both_signals
 def test_a_child_of_a_step_is_not_kept_alive(signum: int, scripts: Scripts) -> None:
-    """What a step forks inherits the schedule's handlers, but a signal to it means what it would without them."""
+    """A child of a step inherits the schedule's handlers, but signals have their usual effect."""
     with start(scripts, "skip", "sequential", FORKING) as script:
         child = int(script.line().removeprefix("child "))
         os.kill(child, signum)
@@ -272,7 +272,7 @@ say(kept=kept, alive=thread.is_alive(), tasks=told(workflow.result_task()))
 
 @pytest.mark.parametrize("overlap", ["skip", "queue", "parallel"])
 def test_in_another_thread_it_touches_no_signal(overlap: str, scripts: Scripts) -> None:
-    """A schedule in a thread that is not the main one works without signals, and stop() ends it."""
+    """A schedule in another thread works without signals, and stop() ends it."""
     with start(scripts, overlap, "sequential", THREAD) as script:
         end = script.end()
 
@@ -295,7 +295,7 @@ except KeyboardInterrupt:
 
 @pytest.mark.parametrize("overlap", ["skip", "parallel"])
 def test_a_storm_of_signals_ends_it(overlap: str, scripts: Scripts) -> None:
-    """Signals that come in the middle of anything, of the cleaning up too, neither hang it nor leave anything."""
+    """Signals at any moment, during cleanup too, neither hang it nor leave anything."""
     with start(scripts, overlap, "sequential", STORM) as script:
         assert script.line() == "ran"
         for _ in range(30):

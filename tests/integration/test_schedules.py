@@ -1,4 +1,4 @@
-"""SchedulerCron as it really runs, on the virtual clock: nights, hours, wall clocks that are set, and overlaps."""
+"""SchedulerCron on the virtual clock: clock changes, drift, corrections of the wall clock, and overlaps."""
 
 import threading
 from collections.abc import Callable
@@ -23,24 +23,24 @@ class Lines(Log):
     """Keeps what is reported."""
 
     def __init__(self) -> None:
-        self.said: list[str] = []
+        self.messages: list[str] = []
 
     @property
     def is_silent(self) -> bool:
         return True
 
     def info(self, task: Task) -> None:
-        """Nothing."""
+        """Does nothing."""
 
     def error(self, task: Task) -> None:
-        """Nothing."""
+        """Does nothing."""
 
     def report(self, message: str) -> None:
-        self.said.append(message)
+        self.messages.append(message)
 
 
 class Schedule:
-    """A workflow of one step on a schedule, which notes when it ran."""
+    """A workflow of one step on a schedule, with the times of its runs."""
 
     def __init__(
         self, time: VirtualClock, cron: str, work: Callable[[], object] = lambda: None, **arguments: Any
@@ -58,7 +58,7 @@ class Schedule:
         self.workflow.task.add(action(step))
 
     def run(self, seconds: float, **arguments: Any) -> list[str]:
-        """When it ran in so many seconds from now."""
+        """Runs the schedule for a time in seconds; returns the times of its runs."""
         self.time.after(seconds, self.scheduler.stop)
         self.workflow.schedule(**arguments)
         return [f"{moment:%H:%M:%S}" for moment in self.ran]
@@ -71,7 +71,7 @@ def time() -> Any:
         yield clock
 
 
-# Nights on which the clocks are set
+# Clock changes
 
 SPRING, AUTUMN = NIGHTS
 EST, EDT = timedelta(hours=5), timedelta(hours=4)
@@ -110,14 +110,14 @@ FIRED = {
 @pytest.mark.parametrize("night", NIGHTS)
 @pytest.mark.parametrize("cron", JOBS)
 def test_it_fires_on_both_nights_as_debians_cron_does(cron: str, night: str) -> None:
-    """In New York: a daily job runs once, one with a star by what has really passed."""
+    """In New York: a daily job runs once, a job with a star at equal intervals."""
     midnight, hours = NIGHTS[night]
 
     assert moments_of(cron, midnight, hours) == FIRED[cron, night]
 
 
 def test_a_year_of_nights_is_a_year_of_runs() -> None:
-    """A nightly job at the hour that is left out and that comes twice runs 365 times in a year."""
+    """A nightly job at the skipped and repeated hour runs 365 times in a year."""
     ran = moments_of("30 2 * * *", datetime(2026, 1, 1, 5, tzinfo=UTC), 365 * 24)
 
     assert len(ran) == 365
@@ -128,7 +128,7 @@ def test_a_year_of_nights_is_a_year_of_runs() -> None:
 
 
 def test_hours_of_firings_do_not_drift(time: VirtualClock) -> None:
-    """Every five seconds for three hours, while each run takes its time: each on its second."""
+    """Every five seconds for three hours, with runs that take some time, each is on its second."""
     schedule = Schedule(time, "*/5 * * * * *", lambda: time.sleep(1.7))
 
     schedule.run(3 * 3600)
@@ -136,20 +136,20 @@ def test_hours_of_firings_do_not_drift(time: VirtualClock) -> None:
     assert schedule.ran == [NOON + timedelta(seconds=5 * number) for number in range(1, 3 * 720)]
 
 
-# The wall clock is set
+# Corrections of the wall clock
 
 
 def test_set_back_by_an_hour_nothing_is_repeated(time: VirtualClock) -> None:
-    """What has fired does not fire again when the wall clock comes by once more; then it goes on."""
+    """Past firings are not repeated when the wall clock passes them again; then it goes on."""
     schedule = Schedule(time, "*/20 * * * *")
     time.after(3601, lambda: time.jump_wall(-3600))
 
     assert schedule.run(3 * 3600 + 1) == ["12:20:00", "12:40:00", "13:00:00", "13:20:00", "13:40:00", "14:00:00"]
-    assert schedule.log.said == []
+    assert schedule.log.messages == []
 
 
-def test_set_forward_what_was_missed_is_one_run(time: VirtualClock) -> None:
-    """Three hours ahead: one run for all that was passed over, at the next look, and the log says so."""
+def test_set_forward_missed_firings_are_one_run(time: VirtualClock) -> None:
+    """Three hours ahead: one run for all missed firings, at the next check, and a log record."""
     schedule = Schedule(time, "*/20 * * * *")
     time.after(1201, lambda: time.jump_wall(3 * 3600))
 
@@ -158,12 +158,12 @@ def test_set_forward_what_was_missed_is_one_run(time: VirtualClock) -> None:
     assert ran[0] == "12:20:00"
     assert NOON + timedelta(hours=3, seconds=1201) <= schedule.ran[1] <= NOON + timedelta(hours=3, seconds=1231)
     assert ran[2:] == ["15:40:00"]
-    assert len(schedule.log.said) == 1
-    assert "8 runs after 2026-06-01 12:40:00+00:00 dropped" in schedule.log.said[0]
+    assert len(schedule.log.messages) == 1
+    assert "8 runs after 2026-06-01 12:40:00+00:00 dropped" in schedule.log.messages[0]
 
 
-def test_after_a_suspend_it_is_soon_noticed(time: VirtualClock) -> None:
-    """The monotonic clock stood still while the machine slept over the moment: the run is late by half a minute."""
+def test_a_suspend_is_noticed_soon(time: VirtualClock) -> None:
+    """The monotonic clock stops while the machine sleeps: the run is late by half a minute."""
     schedule = Schedule(time, "0 13 * * *")
     time.after(600, lambda: time.jump_wall(3600))
 
@@ -172,17 +172,17 @@ def test_after_a_suspend_it_is_soon_noticed(time: VirtualClock) -> None:
     assert len(schedule.ran) == 1
     assert timedelta(hours=1, seconds=600) <= schedule.ran[0] - NOON <= timedelta(hours=1, seconds=630)
     assert time.now() == NOON + timedelta(seconds=4300)
-    assert schedule.log.said == []  # it was one moment, and it was made up for
+    assert schedule.log.messages == []  # it was one moment
 
 
-def test_a_wrong_clock_that_is_put_right_does_not_silence_it(time: VirtualClock) -> None:
-    """A clock that was a year ahead goes back by it: the schedule goes by the new time and says so."""
+def test_it_follows_a_wrong_clock_that_is_corrected(time: VirtualClock) -> None:
+    """A clock that was a year ahead goes back: the schedule follows the new time and logs that."""
     time.jump_wall(365 * 86_400)
     schedule = Schedule(time, "*/20 * * * *")
     time.after(1201, lambda: time.jump_wall(-365 * 86_400))
 
     assert schedule.run(3601) == ["12:20:00", "12:40:00", "13:00:00"]
-    assert ["went back by 36" in line for line in schedule.log.said] == [True]
+    assert ["went back by 36" in line for line in schedule.log.messages] == [True]
 
 
 def test_small_steps_of_the_clock_make_no_second_run(time: VirtualClock) -> None:
@@ -195,41 +195,41 @@ def test_small_steps_of_the_clock_make_no_second_run(time: VirtualClock) -> None
 # A run that is longer than the period
 
 
-def test_skip_drops_what_comes_due_meanwhile(time: VirtualClock) -> None:
-    """Runs of 150 seconds on every minute: two are dropped each time, and the log says so."""
+def test_skip_drops_firings_during_a_run(time: VirtualClock) -> None:
+    """Runs of 150 seconds every minute: two are dropped each time, and logged."""
     schedule = Schedule(time, "* * * * *", lambda: time.sleep(150), overlap="skip")
 
     assert schedule.run(500) == ["12:01:00", "12:04:00", "12:07:00"]
-    assert schedule.log.said == [
+    assert schedule.log.messages == [
         f"2 runs from 2026-06-01 12:0{minute}:00+00:00 on dropped, since one was active (overlap=skip)."
         for minute in (2, 5, 8)
     ]
 
 
 def test_queue_keeps_one(time: VirtualClock) -> None:
-    """The first that comes due meanwhile runs right after; the others are dropped, and the log says so."""
+    """The first firing meanwhile runs right after; the others are dropped, and logged."""
     schedule = Schedule(time, "* * * * *", lambda: time.sleep(150), overlap="queue")
 
     assert schedule.run(400) == ["12:01:00", "12:03:30", "12:06:00"]
-    assert schedule.log.said[:2] == [
+    assert schedule.log.messages[:2] == [
         "1 run of 2 from 2026-06-01 12:02:00+00:00 on dropped, since one was active (overlap=queue).",
         "2 runs of 3 from 2026-06-01 12:04:00+00:00 on dropped, since one was active (overlap=queue).",
     ]
 
 
 def test_parallel_runs_up_to_its_limit(time: VirtualClock) -> None:
-    """Two at once; the third is dropped, and the log says so."""
+    """Two at once; the third is dropped, and logged."""
     schedule = Schedule(time, "* * * * *", lambda: time.sleep(150), overlap="parallel", max_parallel=2)
 
     assert schedule.run(400) == ["12:01:00", "12:02:00", "12:04:00", "12:05:00"]
-    assert [line for line in schedule.log.said if "max_parallel" in line] == [
+    assert [line for line in schedule.log.messages if "max_parallel" in line] == [
         f"1 run of 2026-06-01 12:0{minute}:00+00:00 dropped, since 2 are active (max_parallel=2)." for minute in (3, 6)
     ]
 
 
 @pytest.mark.parametrize("overlap", ["skip", "queue"])
 def test_a_run_in_the_background_is_active_until_it_is_over(overlap: str, time: VirtualClock) -> None:
-    """mode="background" returns at once, but the schedule knows better."""
+    """mode="background" returns at once, but the run is active until its end."""
     schedule = Schedule(time, "* * * * *", lambda: time.sleep(90), overlap=overlap)
 
     ran = schedule.run(250, mode="background")
@@ -239,7 +239,7 @@ def test_a_run_in_the_background_is_active_until_it_is_over(overlap: str, time: 
 
 @pytest.mark.parametrize("overlap", OVERLAPS)
 def test_retries_take_no_time_on_the_virtual_clock(overlap: str, time: VirtualClock) -> None:
-    """A delay of an hour between attempts is an hour of the schedule's."""
+    """A delay of an hour between attempts is an hour of the schedule."""
     attempts: list[str] = []
 
     @action(retry=3, retry_delay=3600)
@@ -282,14 +282,14 @@ def test_a_run_that_raises_does_not_end_the_schedule(overlap: str, mode: str, ti
     schedule.workflow.config.storage = BrokenStorage()
 
     assert schedule.run(130, mode=mode) == ["12:02:00"]
-    assert ["the disk is gone" in line and "Traceback" in line for line in schedule.log.said] == [True]
-    assert "2026-06-01 12:01:00+00:00" in schedule.log.said[0]
+    assert ["the disk is gone" in line and "Traceback" in line for line in schedule.log.messages] == [True]
+    assert "2026-06-01 12:01:00+00:00" in schedule.log.messages[0]
 
 
 @pytest.mark.parametrize("overlap", OVERLAPS)
 @pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt])
-def test_what_is_more_than_an_error_ends_it(error: type[BaseException], overlap: str, time: VirtualClock) -> None:
-    """sys.exit() in on_success is meant, and so is a KeyboardInterrupt that no signal made."""
+def test_another_exception_ends_it(error: type[BaseException], overlap: str, time: VirtualClock) -> None:
+    """sys.exit() in on_success ends it, as does a KeyboardInterrupt without a signal."""
 
     def end(tasks: list[Task]) -> None:
         raise error(3)
@@ -303,7 +303,7 @@ def test_what_is_more_than_an_error_ends_it(error: type[BaseException], overlap:
 
 
 def test_a_log_that_raises_does_not_end_it(time: VirtualClock, caplog: pytest.LogCaptureFixture) -> None:
-    """What could not be said goes to Python's own logging."""
+    """The message goes to Python's own logging."""
     schedule = Schedule(time, "* * * * *", lambda: time.sleep(90))
 
     def refuse(message: str) -> None:
@@ -321,7 +321,7 @@ def test_a_log_that_raises_does_not_end_it(time: VirtualClock, caplog: pytest.Lo
 
 @pytest.mark.parametrize("overlap", OVERLAPS)
 def test_stop_in_a_step_lets_the_run_end(overlap: str, time: VirtualClock) -> None:
-    """No deadlock, and the run is whole."""
+    """There is no deadlock, and the run completes."""
     schedule = Schedule(time, "* * * * *", overlap=overlap)
     schedule.workflow.task.clear().add(action(schedule.scheduler.stop)).add(action(lambda: "whole"))
 
@@ -359,20 +359,20 @@ def test_stop_from_another_thread_waits_for_the_run(overlap: str) -> None:
 
 
 def test_stop_ends_a_wait_at_once() -> None:
-    """In real time: a schedule that fires once a year does not keep anybody for a year."""
+    """In real time: a schedule that fires once a year ends at once."""
     scheduler = SchedulerCron("@yearly")
     workflow = DotFlow(Config(scheduler=scheduler, log=Lines()))
     thread = threading.Thread(target=workflow.schedule)
     thread.start()
-    while thread.is_alive():  # until it has begun to listen: a stop() before that is for nobody
+    while thread.is_alive():  # until the schedule is active: an earlier stop() has no effect
         scheduler.stop()
         thread.join(0.01)
 
     assert not thread.is_alive()
 
 
-def test_twice_at_the_same_time_is_refused(time: VirtualClock) -> None:
-    """One scheduler keeps one schedule; after its end it may begin again."""
+def test_a_second_start_is_refused(time: VirtualClock) -> None:
+    """A scheduler has one schedule at a time, and may be started again."""
     refused: list[BaseException] = []
     schedule = Schedule(time, "* * * * *")
 
@@ -391,8 +391,8 @@ def test_twice_at_the_same_time_is_refused(time: VirtualClock) -> None:
     assert "SchedulerCron('* * * * *') is already running" in str(refused[0])
 
 
-def test_stop_before_start_is_for_nobody(time: VirtualClock) -> None:
-    """It ends what is going on; a later start() is another matter."""
+def test_stop_before_start_has_no_effect(time: VirtualClock) -> None:
+    """It ends an active schedule; a later start() is not affected."""
     schedule = Schedule(time, "* * * * *")
     schedule.scheduler.stop()
 
@@ -401,21 +401,21 @@ def test_stop_before_start_is_for_nobody(time: VirtualClock) -> None:
 
 @pytest.mark.parametrize("overlap", OVERLAPS)
 def test_nothing_is_queued_beyond_the_end(overlap: str, time: VirtualClock) -> None:
-    """A run that is over after the stop is the last, whatever came due meanwhile."""
+    """The run that is active at the stop is the last, even if others came due."""
     schedule = Schedule(time, "* * * * *", lambda: time.sleep(600), overlap=overlap, max_parallel=1)
 
     assert schedule.run(300) == ["12:01:00"]
     assert time.now() == NOON + timedelta(minutes=11)
     ended = "1 run of 2026-06-01 12:02:00+00:00 dropped, since the schedule ends."
-    assert (ended in schedule.log.said) is (overlap == "queue")
+    assert (ended in schedule.log.messages) is (overlap == "queue")
 
 
 @pytest.mark.parametrize(
     ("overlap", "queued", "ended"),
     [("skip", [False] * 2, 1), ("queue", [True, True, False], 1), ("parallel", [False] * 4, 2)],
 )
-def test_it_says_whether_another_run_begins(overlap: str, queued: list[bool], ended: int, time: VirtualClock) -> None:
-    """At the end of each run: whether one is queued, and, after a stop, that none begins any more."""
+def test_it_has_whether_another_run_begins(overlap: str, queued: list[bool], ended: int, time: VirtualClock) -> None:
+    """At the end of each run it has whether one is queued, and, after a stop, that none begins."""
     schedule = Schedule(time, "* * * * *", lambda: time.sleep(90), overlap=overlap)
     scheduler, told = schedule.scheduler, []
 

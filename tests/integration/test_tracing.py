@@ -1,4 +1,4 @@
-"""Whole runs under TracerOpenTelemetry: where a step's own spans belong, whoever runs it."""
+"""Whole runs under TracerOpenTelemetry: the parents of a step's own spans, with every executor."""
 
 import asyncio
 import json
@@ -52,12 +52,12 @@ def executor(request: pytest.FixtureRequest) -> Executor:
 
 @pytest.fixture
 def workflow(make_workflow: MakeWorkflow, executor: Executor, telemetry: Telemetry) -> DotFlow:
-    """An empty workflow that is traced, whose attempts are made by the executor."""
+    """Returns an empty traced workflow on the executor."""
     return make_workflow(executor=executor, tracer=telemetry.tracer, name="books")
 
 
 def own_span() -> tuple[int, int]:
-    """Makes a span as a step would; returns where it belongs: its trace, and the id of its parent."""
+    """Makes a span, as a step does; returns its trace and the id of its parent."""
     from opentelemetry.sdk.resources import Resource
     from opentelemetry.sdk.trace import TracerProvider
 
@@ -98,7 +98,7 @@ class TestOwnSpans:
 
     @pytest.mark.parametrize("timeout", [0, 10])
     def test_actions_of_a_class(self, workflow: DotFlow, telemetry: Telemetry, timeout: float) -> None:
-        """They are inside the one attempt of their class."""
+        """They are inside the attempt of their class."""
         workflow.task.add(action(timeout=timeout)(Steps))
 
         workflow.start()
@@ -107,7 +107,7 @@ class TestOwnSpans:
         assert found == [place(telemetry.attempt())] * 2
 
     def test_each_attempt_has_its_own(self, workflow: DotFlow, telemetry: Telemetry) -> None:
-        """A repeated step is in another place than before."""
+        """A retry has a span of its own."""
 
         @action(retry=3, retry_delay=0)
         def fails() -> None:
@@ -127,7 +127,7 @@ class TestOwnSpans:
         ]
 
     def test_after_a_timeout(self, workflow: DotFlow, telemetry: Telemetry) -> None:
-        """What was stopped in the middle leaves nothing of its place to the next step."""
+        """The context of a stopped step does not stay for the next one."""
 
         @action(timeout=0.05)
         def hangs() -> None:
@@ -143,7 +143,7 @@ class TestOwnSpans:
         assert workflow.result_storage()[1:] == [place(second), place(third)]
 
     def test_baggage(self, workflow: DotFlow) -> None:
-        """The caller's baggage is there in the step."""
+        """The step has the caller's baggage."""
         workflow.task.add(action(lambda: dict(baggage.get_all())))
 
         token = context.attach(baggage.set_baggage("tenant", "acme"))
@@ -156,7 +156,7 @@ class TestOwnSpans:
 
     @pytest.mark.processes
     def test_an_isolated_step(self, workflow: DotFlow, telemetry: Telemetry) -> None:
-        """A process of its own is no other place."""
+        """The step's own process has the same context."""
         workflow.task.add(action(isolate=True)(own_span))
 
         workflow.start()
@@ -169,7 +169,7 @@ class TestOwnSpans:
     "groups", [("default", "default"), pytest.param(("left", "right"), marks=pytest.mark.processes)], ids="-".join
 )
 def test_every_mode(make_workflow: MakeWorkflow, telemetry: Telemetry, mode: str, groups: tuple[str, str]) -> None:
-    """The run is below its caller's span, though that has ended before a background run does; attempts are below it."""
+    """The run is a child of its caller's span, even if that ends first; attempts are children of the run."""
     workflow = make_workflow(tracer=telemetry.tracer)
     go_on = threading.Event()
     for group in groups:
@@ -190,7 +190,7 @@ def test_every_mode(make_workflow: MakeWorkflow, telemetry: Telemetry, mode: str
 
 
 def test_astart(make_workflow: MakeWorkflow, telemetry: Telemetry) -> None:
-    """Two runs awaited side by side are each below the span of the coroutine that awaits it."""
+    """Each of two concurrent runs is a child of the span of the coroutine that awaits it."""
     tracer = telemetry.tracer_provider.get_tracer("caller")
 
     async def caller(name: str) -> tuple[Any, Any]:
@@ -211,7 +211,7 @@ def test_astart(make_workflow: MakeWorkflow, telemetry: Telemetry) -> None:
 
 
 def test_two_runs_of_a_workflow_at_once(make_workflow: MakeWorkflow, telemetry: Telemetry) -> None:
-    """They meet in the middle, and each is a trace of its own."""
+    """They overlap, and each has its own trace."""
     workflow = make_workflow(tracer=telemetry.tracer)
     met = threading.Barrier(2, timeout=10)
 
@@ -232,7 +232,7 @@ def test_two_runs_of_a_workflow_at_once(make_workflow: MakeWorkflow, telemetry: 
 
 
 def test_coroutines_side_by_side(make_workflow: MakeWorkflow, telemetry: Telemetry) -> None:
-    """Steps that share a loop and take turns in it are each in their own attempt, before and after a turn."""
+    """Steps that alternate in one loop are each in their own attempt, before and after a switch."""
     workflow = make_workflow(tracer=telemetry.tracer, executor=ExecutorAsync())
     count = 5
     met = asyncio.Barrier(count)
@@ -253,7 +253,7 @@ def test_coroutines_side_by_side(make_workflow: MakeWorkflow, telemetry: Telemet
 
 
 def test_a_run_inside_a_step(make_workflow: MakeWorkflow, telemetry: Telemetry) -> None:
-    """It is part of what the step does: its run is below the step's attempt."""
+    """The inner run is a child of the step's attempt."""
 
     @action
     def inner() -> Any:
@@ -273,7 +273,7 @@ def test_a_run_inside_a_step(make_workflow: MakeWorkflow, telemetry: Telemetry) 
 
 
 def test_what_steps_leave_in_context_variables(make_workflow: MakeWorkflow, telemetry: Telemetry) -> None:
-    """A tracer changes nothing in the run: a variable that one step sets, the next one in the thread sees."""
+    """A tracer changes nothing in the run: the next step in the thread sees a variable that a step sets."""
     mine: ContextVar[int] = ContextVar("mine", default=0)
 
     def count() -> int:
@@ -298,7 +298,7 @@ def test_what_steps_leave_in_context_variables(make_workflow: MakeWorkflow, tele
 class TestEnds:
     @pytest.mark.processes
     def test_a_dead_worker(self, make_workflow: MakeWorkflow, telemetry: Telemetry) -> None:
-        """The attempt's span is ended by who survived it, and the next attempt is in its own place."""
+        """The coordinator ends the attempt's span, and the next attempt has its own."""
         workflow = make_workflow(tracer=telemetry.tracer, executor=ExecutorProcess(1))
         workflow.task.add([action(lambda: os.kill(os.getpid(), signal.SIGKILL)), action(own_span)])
 
@@ -309,7 +309,7 @@ class TestEnds:
         assert workflow.result_storage()[1] == place(after)
 
     def test_restored_tasks(self, make_workflow: MakeWorkflow, telemetry: Telemetry, tmp_path: Path) -> None:
-        """A resume shows what it skipped as events of the run; only what runs has a span."""
+        """A resume has events for skipped tasks; only attempts have spans."""
         fails = [True]
 
         @action
@@ -337,7 +337,7 @@ class TestEnds:
         "executor", [*PROCESSES, pytest.param(lambda: ExecutorThread(1), id="thread")], indirect=True
     )
     def test_a_cancelled_run(self, workflow: DotFlow, telemetry: Telemetry, tmp_path: Path) -> None:
-        """The span of what was running is ended, and so is the run's: both say why."""
+        """The spans of the active attempt and of the run are ended, both with the reason."""
         fifo = tmp_path / "running"
         os.mkfifo(fifo)
 
@@ -361,7 +361,7 @@ class TestEnds:
         assert telemetry.run().status.status_code is StatusCode.ERROR
 
     def test_a_run_cancelled_during_a_pause(self, make_workflow: MakeWorkflow, telemetry: Telemetry) -> None:
-        """Between two attempts no span is open; the run tells it."""
+        """Between two attempts no span is open; the run has an event."""
         workflow = make_workflow(tracer=telemetry.tracer)
         paused = threading.Event()
 
@@ -386,7 +386,7 @@ class TestEnds:
         assert [event.name for event in telemetry.run().events] == ["dotflow.task.failed"]
 
     def test_an_interrupted_run(self, workflow: DotFlow, telemetry: Telemetry) -> None:
-        """Ctrl-C ends the spans before it goes on to the caller."""
+        """Ctrl-C ends the spans before it reaches the caller."""
 
         @action
         def interrupted() -> None:
@@ -405,7 +405,7 @@ SECRET = "s3cr3t-t0k3n"
 
 
 def test_no_value_is_recorded(workflow: DotFlow, telemetry: Telemetry) -> None:
-    """What steps are given, hold and return is in no span and no metric; not in those of failed attempts either."""
+    """No span and no metric has the arguments, variables or results of steps, also of failed ones."""
 
     @action
     def gives(initial_context: Context) -> dict[str, Any]:
@@ -434,7 +434,7 @@ def test_no_value_is_recorded(workflow: DotFlow, telemetry: Telemetry) -> None:
 
 
 class Lost(Tracer):
-    """A tracer whose carrier leads nowhere."""
+    """A tracer whose carrier names no function."""
 
     def trace(self, run_id: str, event: Event) -> None:
         raise ValueError("no")
@@ -447,7 +447,7 @@ class Lost(Tracer):
 def test_a_broken_tracer_changes_nothing(
     make_workflow: MakeWorkflow, executor: Executor, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """One that raises at each event, and whose carrier can't be entered where the step runs, costs no step."""
+    """A tracer that raises at each event, and whose carrier can't be entered, fails no step."""
     workflow = make_workflow(executor=executor, tracer=Lost())
     workflow.task.add([action(lambda: 1), action(timeout=10)(own_span_in_a_coroutine), action(lambda: 2)])
 
@@ -457,7 +457,7 @@ def test_a_broken_tracer_changes_nothing(
     assert workflow.result_storage() == [1, (workflow.result_storage()[1][0], 0), 2]
 
 
-#: A module that sets OpenTelemetry up, as docs/how-to/observability.md tells it: each span is a line in a file.
+#: A module that configures OpenTelemetry, as in docs/how-to/observability.md: each span is a line in a file.
 TELEMETRY = """
 import concurrent.futures.thread, json, os
 from pathlib import Path
@@ -511,7 +511,7 @@ say(status=str(run.status))
     [("fork", "SimpleSpanProcessor"), ("forkserver", "BatchSpanProcessor")],
 )
 def test_workers_export_by_themselves(scripts: Scripts, tmp_path: Path, method: str, processor: str) -> None:
-    """A step's module that sets the SDK up does so in each worker; what is sent in batches is sent at its end."""
+    """A step's module that configures the SDK does so in each worker; its batches are exported at its end."""
     (tmp_path / "telemetry.py").write_text(TELEMETRY.replace("{processor}", processor))
     (tmp_path / "steps.py").write_text(STEPS)
 

@@ -1,4 +1,4 @@
-"""When a cron expression fires: fields, zones, and the nights on which clocks are set."""
+"""The moments of a cron expression: fields, zones, and clock changes."""
 
 import os
 import time
@@ -16,7 +16,7 @@ from dotflow.providers.schedulers.time_zone import LocalZone
 START = datetime(2026, 1, 1, tzinfo=UTC)  # a Thursday
 
 
-#: When clocks are set in 2026: in New York, Berlin, Cairo and on Lord Howe, which sets them by half an hour.
+#: Clock changes in 2026, in New York, Berlin, Cairo and on Lord Howe, where they are half an hour.
 CHANGES = [
     "2026-03-08",
     "2026-11-01",
@@ -35,7 +35,7 @@ def next_ones(cron: str, count: int, after: datetime = START, zone: str | None =
 
 @pytest.fixture
 def local() -> Iterator[None]:
-    """The machine is in New York, by the rules in TZ."""
+    """Sets the machine's zone to New York, by the rules in TZ."""
     before = os.environ.get("TZ")
     os.environ["TZ"] = "EST5EDT,M3.2.0,M11.1.0"
     time.tzset()
@@ -75,11 +75,11 @@ def test_an_expression_gives_its_moments(cron: str, moments: list[str]) -> None:
     "zone", ["America/New_York", "Europe/Berlin", "Africa/Cairo", "Australia/Lord_Howe", "America/St_Johns", "UTC"]
 )
 def test_a_daily_job_runs_once_on_each_day_of_the_year(cron: str, zone: str) -> None:
-    """Whatever the clocks do, and with or without a field of seconds; the moments only ever go forward."""
-    timetable = CronTimes(cron, zone)
+    """Also on days with a clock change, and with a field of seconds; the moments are ascending."""
+    times = CronTimes(cron, zone)
     moment, days = START, []
     for _ in range(365):
-        at = timetable.after(moment)
+        at = times.after(moment)
         assert at.astimezone(UTC) > moment
         moment = at.astimezone(UTC)
         days.append(at.date())
@@ -91,18 +91,17 @@ def test_a_daily_job_runs_once_on_each_day_of_the_year(cron: str, zone: str) -> 
 @pytest.mark.parametrize("zone", ["America/New_York", "Europe/Berlin", "Africa/Cairo", "Australia/Lord_Howe", None])
 @pytest.mark.parametrize("minutes", [15, 60])
 @pytest.mark.usefixtures("local")
-def test_a_job_with_a_star_goes_by_what_has_passed(minutes: int, zone: str | None, day: str) -> None:
-    """Each moment that the clocks show is one, those that they show twice are two, and none is left out or invented."""
+def test_a_job_with_a_star_follows_elapsed_time(minutes: int, zone: str | None, day: str) -> None:
+    """A moment that the clocks repeat counts twice, and none is missing or invented."""
     cron = "0 * * * *" if minutes == 60 else f"*/{minutes} * * * *"
-    timetable = CronTimes(cron, zone)
+    times = CronTimes(cron, zone)
     start = datetime.fromisoformat(day).replace(tzinfo=UTC) - timedelta(days=1)
 
-    found = [firing.at.astimezone(UTC) for firing in timetable.firings(50 if minutes == 60 else 150, start)]
+    found = [firing.at.astimezone(UTC) for firing in times.firings(50 if minutes == 60 else 150, start)]
 
     quarters = (start + timedelta(minutes=15 * number) for number in range(1, 4 * 24 * 4))
     assert (
-        found
-        == [quarter for quarter in quarters if quarter.astimezone(timetable.zone).minute % minutes == 0][: len(found)]
+        found == [quarter for quarter in quarters if quarter.astimezone(times.zone).minute % minutes == 0][: len(found)]
     )
 
 
@@ -116,24 +115,24 @@ def test_a_job_with_a_star_goes_by_what_has_passed(minutes: int, zone: str | Non
         ("*/30 0 * * *", {0}, {0, 30}),
     ],
 )
-def test_a_star_beside_fixed_hours_goes_by_what_the_clocks_show(
+def test_a_star_beside_fixed_hours_follows_the_clocks(
     cron: str, hours: set[int], minutes: set[int], zone: str, day: str
 ) -> None:
-    """Where they are set by half an hour, or at midnight, too: a moment fires if, and as often as, they show it."""
-    timetable = CronTimes(cron, zone)
+    """Also for changes of half an hour, or at midnight: a moment fires as often as the clocks show it."""
+    times = CronTimes(cron, zone)
     start = datetime.fromisoformat(day).replace(tzinfo=UTC) - timedelta(days=1)
 
-    found = [firing.at.astimezone(UTC) for firing in timetable.firings(8, start)]
+    found = [firing.at.astimezone(UTC) for firing in times.firings(8, start)]
 
-    shown = [(start + timedelta(minutes=15 * number)).astimezone(timetable.zone) for number in range(1, 4 * 24 * 8)]
+    shown = [(start + timedelta(minutes=15 * number)).astimezone(times.zone) for number in range(1, 4 * 24 * 8)]
     wanted = [moment.astimezone(UTC) for moment in shown if moment.hour in hours and moment.minute in minutes]
     assert found == wanted[:8]
 
 
 @pytest.mark.parametrize("zone", ["America/New_York", None])
 @pytest.mark.usefixtures("local")
-def test_asked_in_the_hour_that_comes_twice_it_looks_forward(zone: str | None) -> None:
-    """At the second 01:10, the first 01:30 is over: it does not fire in the past."""
+def test_in_a_repeated_hour_the_next_moment_is_later(zone: str | None) -> None:
+    """At the second 01:10, the first 01:30 is over, so it does not fire."""
     second_ten_past_one = datetime(2026, 11, 1, 6, 10, tzinfo=UTC)
 
     assert next_ones("30 1 * * *", 1, second_ten_past_one, zone) == ["11-02 01:30:00"]
@@ -141,7 +140,7 @@ def test_asked_in_the_hour_that_comes_twice_it_looks_forward(zone: str | None) -
 
 @pytest.mark.usefixtures("local")
 def test_without_a_zone_it_is_the_machines() -> None:
-    """Its rules too, not only its offset of the day on which the program began."""
+    """With its rules, not only the offset of the day on which the program began."""
     assert isinstance(CronTimes("@daily", None).zone, LocalZone)
     for cron in ("30 1 * * *", "30 2 * * *", "0 * * * *", "*/15 * * * *", "0 30 2 * * *"):
         for after in (datetime(2026, 3, 7, 12, tzinfo=UTC), datetime(2026, 10, 31, 12, tzinfo=UTC)):
@@ -151,8 +150,8 @@ def test_without_a_zone_it_is_the_machines() -> None:
 
 
 @pytest.mark.usefixtures("local")
-def test_the_machines_zone_tells_the_two_hours_apart() -> None:
-    """What the clocks show twice is two moments, and back again."""
+def test_the_machines_zone_distinguishes_the_two_hours() -> None:
+    """A repeated local time is two moments, in both directions."""
     first, second = datetime(2026, 11, 1, 5, 30, tzinfo=UTC), datetime(2026, 11, 1, 6, 30, tzinfo=UTC)
     zone = LocalZone()
 
@@ -184,15 +183,15 @@ NOTES = [
 
 
 @pytest.mark.parametrize(("zone", "after", "at", "note"), NOTES)
-def test_a_day_on_which_clocks_are_set_is_noted(zone: str, after: datetime, at: str, note: str) -> None:
-    """preview() says why a time is not the usual one."""
+def test_a_day_with_a_clock_change_has_a_note(zone: str, after: datetime, at: str, note: str) -> None:
+    """preview() has a note for an unusual time."""
     firing = SchedulerCron("30 2 * * *", timezone=zone).preview(1, after.replace(tzinfo=UTC))[0]
 
     assert (f"{firing.at:%m-%d %H:%M}", firing.note) == (at, note)
 
 
-def test_preview_gives_as_many_as_asked() -> None:
-    """In the schedule's zone, later than the moment given, or than now."""
+def test_preview_returns_the_number_of_firings() -> None:
+    """In the schedule's zone, after the given moment, or after now."""
     scheduler = SchedulerCron("0 12 * * *", timezone="America/New_York")
 
     found = scheduler.preview(after=datetime(2026, 1, 1, 17, tzinfo=UTC))
@@ -225,8 +224,8 @@ def test_preview_gives_as_many_as_asked() -> None:
         (None, ["it is no text"]),
     ],
 )
-def test_an_expression_that_means_nothing_is_refused_at_once(cron: object, words: list[str]) -> None:
-    """With what came, which part is wrong, what it takes, and how an expression looks."""
+def test_an_invalid_expression_is_refused_at_once(cron: object, words: list[str]) -> None:
+    """The error has the value, the invalid field, its values, and the syntax."""
     with pytest.raises(InvalidSchedule) as caught:
         SchedulerCron(cron)  # type: ignore[arg-type]
 
@@ -254,7 +253,7 @@ def test_one_that_never_fires_is_refused_though_each_field_is_right() -> None:
     ],
 )
 def test_an_unknown_zone_is_refused_with_the_one_that_was_meant(zone: str, meant: str) -> None:
-    """A misspelt name, a city alone, or none at all."""
+    """A misspelt name, a city alone, or no name."""
     with pytest.raises(InvalidSchedule, match="there is no time zone of that name") as caught:
         SchedulerCron("@daily", timezone=zone)
 
@@ -262,12 +261,12 @@ def test_an_unknown_zone_is_refused_with_the_one_that_was_meant(zone: str, meant
 
 
 def test_a_zone_is_a_name() -> None:
-    """An offset is none: it says nothing of when clocks are set."""
+    """An offset is no zone: it has no clock changes."""
     with pytest.raises(InvalidSchedule, match="the name of a time zone"):
         SchedulerCron("@daily", timezone=3)  # type: ignore[arg-type]
 
 
-def test_a_machine_without_zones_is_told_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_error_without_zones_has_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     """Some images have no database of time zones."""
     monkeypatch.setattr(zoneinfo, "ZoneInfo", lambda name: (_ for _ in ()).throw(zoneinfo.ZoneInfoNotFoundError(name)))
     monkeypatch.setattr(zoneinfo, "available_timezones", set)
@@ -277,9 +276,9 @@ def test_a_machine_without_zones_is_told_what_to_install(monkeypatch: pytest.Mon
 
 
 def test_counting_stops_at_the_limit() -> None:
-    """Who asks what came due in a long sleep does not wait for millions of seconds to be counted."""
-    timetable = CronTimes("* * * * * *", "UTC")
+    """After a long sleep, counting stops before millions of seconds."""
+    times = CronTimes("* * * * * *", "UTC")
 
-    assert timetable.between(START, START + timedelta(seconds=10), 1000) == 10
-    assert timetable.between(START, START + timedelta(days=3650), 50) == 50
-    assert timetable.between(START, START, 50) == 0
+    assert times.between(START, START + timedelta(seconds=10), 1000) == 10
+    assert times.between(START, START + timedelta(days=3650), 50) == 50
+    assert times.between(START, START, 50) == 0

@@ -23,14 +23,14 @@ from dotflow.providers import SchedulerCron
     ],
 )
 def test_arguments_are_checked_at_once(arguments: dict[str, Any], words: list[str]) -> None:
-    """With what came and what is accepted."""
+    """The error has the value and the accepted ones."""
     with pytest.raises(InvalidArgument) as caught:
         SchedulerCron("@daily", **arguments)
 
     assert [word for word in words if word not in str(caught.value)] == []
 
 
-def test_overlap_may_be_the_word_or_the_enum() -> None:
+def test_overlap_may_be_text_or_the_enum() -> None:
     """Both mean the same."""
     assert SchedulerCron("@daily", overlap=TypeOverlap.QUEUE).overlap is SchedulerCron("@daily", "queue").overlap
     assert repr(SchedulerCron("@daily", "queue", "UTC")) == "SchedulerCron('@daily', overlap='queue', timezone='UTC')"
@@ -46,13 +46,13 @@ def test_overlap_may_be_the_word_or_the_enum() -> None:
     ],
 )
 def test_preview_checks_its_arguments(arguments: dict[str, Any], name: str) -> None:
-    """A moment without a zone is none."""
+    """A moment needs a zone."""
     with pytest.raises(InvalidArgument, match=name):
         SchedulerCron("@daily").preview(**arguments)
 
 
 def test_a_preview_ends_with_the_calendar() -> None:
-    """There is no year 10000: it gives what there is, and nothing is raised."""
+    """There is no year 10000: there are fewer firings, and no error."""
     scheduler = SchedulerCron("0 0 29 2 *", timezone="America/New_York")
 
     years = [firing.at.year for firing in scheduler.preview(2100, datetime(2026, 1, 1, tzinfo=UTC))]
@@ -61,8 +61,8 @@ def test_a_preview_ends_with_the_calendar() -> None:
     assert scheduler.preview(1, datetime(9999, 12, 31, 23, 59, tzinfo=UTC)) == []
 
 
-def test_without_cronsim_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    """When it is made, not when it is first due."""
+def test_the_error_without_cronsim_has_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At construction, not at the first firing."""
     monkeypatch.setitem(sys.modules, "cronsim", None)
 
     with pytest.raises(ImportError, match=r"pip install 'dotflow\[scheduler\]'"):
@@ -82,7 +82,7 @@ def test_without_cronsim_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch
 def test_arguments_of_start_are_refused_before_the_first_wait(
     arguments: dict[str, Any], words: list[str], directly: bool
 ) -> None:
-    """Not at half past two in the night."""
+    """At once, not at the first firing."""
     scheduler = SchedulerCron("@yearly")
     workflow = DotFlow()
     workflow.config.scheduler = scheduler
@@ -94,6 +94,6 @@ def test_arguments_of_start_are_refused_before_the_first_wait(
 
 
 def test_without_a_schedule_there_is_nothing_to_wait_for() -> None:
-    """The default scheduler never fires, and says so."""
+    """The default scheduler raises."""
     with pytest.raises(NoSchedule):
         DotFlow().schedule(mode="parallel")

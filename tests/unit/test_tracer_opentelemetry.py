@@ -1,4 +1,4 @@
-"""What becomes of each event in OpenTelemetry: the tracer is driven by hand."""
+"""The spans and metrics of each event; the tests call the tracer directly."""
 
 import pickle
 import sys
@@ -40,7 +40,7 @@ SECOND = 1_000_000_000
 
 
 class Driver:
-    """Tells a tracer what a run would, with a clock that it moves."""
+    """Sends a tracer the events of a run, on a clock that it moves."""
 
     def __init__(self, telemetry: Telemetry, time: FakeTime, run_id: str = "r") -> None:
         self.tracer = telemetry.tracer
@@ -82,7 +82,7 @@ def driver(telemetry: Telemetry, fake_time: FakeTime) -> Driver:
 
 class TestSpans:
     def test_a_run_and_its_attempts(self, telemetry: Telemetry, driver: Driver) -> None:
-        """The run's span is the parent of one for each attempt, and each says whose it is and how it ended."""
+        """The run's span is the parent of each attempt's, and each has its ids and its status."""
         driver.start("extract")
         driver.begin()
         driver.complete()
@@ -120,7 +120,7 @@ class TestSpans:
         }
 
     def test_a_workflow_without_a_name(self, telemetry: Telemetry, driver: Driver) -> None:
-        """Its id may be another one each time, so it is an attribute, and not in the name that tools group by."""
+        """Its id may change with each run, so it is an attribute, and not in the name that tools group by."""
         driver.start("extract", name=None, workflow_id="6e0c")
         driver.end()
 
@@ -129,7 +129,7 @@ class TestSpans:
         assert "dotflow.workflow.name" not in facts(telemetry.run())
 
     def test_a_group(self, telemetry: Telemetry, driver: Driver) -> None:
-        """The group of a task can be searched for."""
+        """The group of a task is an attribute."""
         driver.tell(RunStarted("w", "r", 1, driver.time.now(), None, (Planned("step", "left"),)))
         driver.begin()
         driver.complete()
@@ -137,7 +137,7 @@ class TestSpans:
         assert facts(telemetry.attempt())["dotflow.group"] == "left"
 
     def test_a_failure(self, telemetry: Telemetry, driver: Driver) -> None:
-        """A failed attempt fails its span and the run's, and tells the exception in OpenTelemetry's own words."""
+        """A failed attempt fails its span and the run's, and has the exception in OpenTelemetry's attributes."""
         driver.start("load")
         driver.begin()
         driver.fail()
@@ -162,7 +162,7 @@ class TestSpans:
         assert facts(run)["dotflow.tasks.failed"] == 1
 
     def test_no_traceback_is_no_empty_one(self, telemetry: Telemetry, driver: Driver) -> None:
-        """A dead worker has no traceback to show."""
+        """A dead worker has no traceback."""
         driver.start("load")
         driver.begin()
         driver.fail(failure=LATE)
@@ -170,7 +170,7 @@ class TestSpans:
         assert exceptions(telemetry.attempt()) == [{"exception.type": "TimeoutError", "exception.message": "too late"}]
 
     def test_the_first_failure_is_the_runs(self, telemetry: Telemetry, driver: Driver) -> None:
-        """Of several failed tasks, the first says why the run failed."""
+        """Of several failed tasks, the run has the error of the first."""
         driver.start("a", "b")
         driver.begin(0)
         driver.begin(1)
@@ -182,7 +182,7 @@ class TestSpans:
         assert telemetry.run().status.description == "step 'b' failed: TimeoutError: too late"
 
     def test_a_retry(self, telemetry: Telemetry, driver: Driver) -> None:
-        """An attempt that repeats another links to it; the failed one says how long the pause is."""
+        """A retry links to the failed attempt, which has the delay."""
         driver.start("load")
         driver.begin()
         driver.retry(delay=2.5)
@@ -198,7 +198,7 @@ class TestSpans:
         assert telemetry.run().status.status_code is StatusCode.UNSET
 
     def test_a_repeated_action_of_a_class(self, telemetry: Telemetry, driver: Driver) -> None:
-        """It happened inside the attempt that goes on, so it is an event of it, and the attempt may still succeed."""
+        """It is an event of its attempt, which may still succeed."""
         driver.start("load")
         driver.begin()
         driver.tell(AttemptRepeated(0, 1, NO))
@@ -208,7 +208,7 @@ class TestSpans:
         assert telemetry.attempt().status.status_code is StatusCode.UNSET
 
     def test_a_restored_task(self, telemetry: Telemetry, driver: Driver) -> None:
-        """It did not run: an event of the run, and no attempt."""
+        """It did not run: it is an event of the run, without an attempt."""
         driver.start("extract", "load")
         driver.time.move(1)
         driver.tell(TaskRestored(0, Context("value"), Context()))
@@ -226,7 +226,7 @@ class TestSpans:
         assert telemetry.attempts() == []
 
     def test_stopped_in_an_attempt(self, telemetry: Telemetry, driver: Driver) -> None:
-        """A cancelled run fails what is running, so no span is left open."""
+        """A cancelled run fails its active attempt, so no span stays open."""
         driver.start("load", "never")
         driver.begin()
         driver.fail(failure=Failure("RunCancelled", "stopped"))
@@ -236,7 +236,7 @@ class TestSpans:
         assert facts(telemetry.run())["error.type"] == "RunCancelled"
 
     def test_stopped_between_two_attempts(self, telemetry: Telemetry, driver: Driver) -> None:
-        """There is no attempt to tell it of, so the run tells it."""
+        """There is no attempt, so it is an event of the run."""
         driver.start("load")
         driver.begin()
         driver.retry()
@@ -249,7 +249,7 @@ class TestSpans:
         assert len(telemetry.attempts()) == 1
 
     def test_stopped_before_anything(self, telemetry: Telemetry, driver: Driver) -> None:
-        """A run can fail without a failed task; OpenTelemetry has a word for an error without a type."""
+        """A run can fail without a failed task; OpenTelemetry has a value for an error without a type."""
         driver.start("load")
         driver.end(FAILED)
 
@@ -257,7 +257,7 @@ class TestSpans:
         assert telemetry.run().status.description == "the run was stopped before all of its tasks had ended"
 
     def test_what_is_left_open_ends_with_the_run(self, telemetry: Telemetry, driver: Driver) -> None:
-        """Should an event have been missed, its attempt is not lost with it."""
+        """An attempt whose last event was missed still has a span."""
         driver.start("load")
         driver.begin()
         driver.end(FAILED)
@@ -265,7 +265,7 @@ class TestSpans:
         assert telemetry.attempt().end_time == telemetry.run().end_time
 
     def test_the_caller_is_the_parent(self, telemetry: Telemetry, driver: Driver) -> None:
-        """The run belongs below the span that was current when it began."""
+        """The run is a child of the span that was current when it began."""
         tracer = telemetry.tracer_provider.get_tracer("caller")
         with tracer.start_as_current_span("caller"):
             driver.start("load")
@@ -293,7 +293,7 @@ class TestSpans:
             assert facts(attempt)["dotflow.run.id"] == facts(run)["dotflow.run.id"]
 
     def test_a_run_is_forgotten_at_its_end(self, telemetry: Telemetry, driver: Driver) -> None:
-        """A tracer that sees many runs keeps none; what comes too late is left out."""
+        """A tracer keeps no ended run, and ignores late events."""
         driver.start("load")
         driver.end()
         driver.begin()
@@ -302,7 +302,7 @@ class TestSpans:
         assert telemetry.attempts() == []
 
     def test_text_that_could_not_be_exported(self, telemetry: Telemetry, driver: Driver) -> None:
-        """Half a surrogate pair in an error would cost the whole batch, so it is written out."""
+        """A lone surrogate in an error would lose the whole batch, so it is escaped."""
         driver.start("load", name="a\ud800")
         driver.begin()
         driver.fail(failure=Failure("ValueError", "b\udfff", "c\ud800"))
@@ -313,7 +313,7 @@ class TestSpans:
         assert exceptions(telemetry.attempt())[0]["exception.message"] == r"b\udfff"
 
     def test_not_sampled(self, fake_time: FakeTime) -> None:
-        """A trace that is not sampled formats no traceback; the step is told, and metrics count all the same."""
+        """A trace that is not sampled formats no traceback; the step has the context, and metrics count."""
         telemetry = Telemetry(ALWAYS_OFF)
         driver = Driver(telemetry, fake_time)
 
@@ -360,7 +360,7 @@ class TestTimes:
         ]
 
     def test_nanoseconds_are_kept(self, telemetry: Telemetry, driver: Driver) -> None:
-        """A duration shorter than a microsecond, as the wall clock counts them, is not lost."""
+        """A duration shorter than a microsecond of the wall clock is kept."""
         driver.time.seconds = 0.0
         driver.start("load")
         driver.begin()
@@ -375,7 +375,7 @@ class TestTimes:
 
     @pytest.mark.parametrize("seconds", [-3600, 3600], ids=["set back", "asleep"])
     def test_the_wall_clock_jumps(self, telemetry: Telemetry, driver: Driver, seconds: int) -> None:
-        """No span ends before it begins, and the run's holds those of its attempts."""
+        """No span ends before it begins, and the run's contains those of its attempts."""
         driver.start("load")
         driver.time.move(1)
         jump, before = timedelta(seconds=seconds), driver.time.now
@@ -395,7 +395,7 @@ class TestTimes:
 
 class TestMetrics:
     def drive(self, driver: Driver) -> None:
-        """A run with a step that succeeds, and one that fails, is repeated, and fails for good."""
+        """Drives a run with a step that succeeds, and one that fails twice."""
         driver.start("extract", "load")
         driver.begin(0)
         driver.time.move(2)
@@ -409,7 +409,7 @@ class TestMetrics:
         driver.end(FAILED)
 
     def test_counters(self, telemetry: Telemetry, driver: Driver) -> None:
-        """Runs, attempts and retries are counted, by workflow, step and how they ended."""
+        """Runs, attempts and retries are counted by workflow, step and status."""
         self.drive(driver)
 
         assert telemetry.counts("dotflow.runs") == {("Failed", "books", "TimeoutError"): 1}
@@ -421,7 +421,7 @@ class TestMetrics:
         assert telemetry.counts("dotflow.retries") == {("load", "books"): 2}
 
     def test_durations(self, telemetry: Telemetry, driver: Driver) -> None:
-        """Seconds, in buckets that are made for seconds."""
+        """Seconds, in buckets for seconds."""
         self.drive(driver)
 
         (run,) = telemetry.points("dotflow.run.duration")
@@ -446,7 +446,7 @@ class TestMetrics:
         assert telemetry.counts("dotflow.attempts") == {("Completed", "load"): 1}
 
     def test_runs_share_the_instruments(self, telemetry: Telemetry, fake_time: FakeTime) -> None:
-        """They are made once: many runs of a workflow make no more time series than one."""
+        """Many runs of a workflow have no more time series than one."""
         for number in range(5):
             driver = Driver(telemetry, fake_time, str(number))
             driver.start("load", workflow_id=str(number))
@@ -460,7 +460,7 @@ class TestMetrics:
 
 class TestCarrier:
     def test_it_names_the_attempt(self, telemetry: Telemetry, driver: Driver) -> None:
-        """Where it is entered, the attempt is the current span; where it is left, the one before is again."""
+        """After it is entered, the attempt is the current span; after it is left, the earlier one."""
         driver.start("load")
         driver.begin()
         carrier = driver.tracer.carrier("r", 0)
@@ -475,7 +475,7 @@ class TestCarrier:
         assert not trace.get_current_span().get_span_context().is_valid
 
     def test_each_attempt_has_its_own(self, telemetry: Telemetry, driver: Driver) -> None:
-        """A retry is another place in the same trace; between two attempts there is none."""
+        """A retry has another span of the same trace; between two attempts there is none."""
         driver.start("load")
         driver.begin()
         first = driver.tracer.carrier("r", 0)
@@ -491,7 +491,7 @@ class TestCarrier:
         assert first != second
 
     def test_baggage_comes_along(self, telemetry: Telemetry, driver: Driver) -> None:
-        """What the caller had in its baggage is there in the step."""
+        """The step has the caller's baggage."""
         token = context.attach(baggage.set_baggage("tenant", "acme & sons"))
         driver.start("load")
         context.detach(token)
@@ -506,7 +506,7 @@ class TestCarrier:
         assert baggage.get_baggage("tenant") is None
 
     def test_without_an_sdk_nothing_travels(self, fake_time: FakeTime) -> None:
-        """The API alone makes no spans, so there is no place to carry, and nothing breaks."""
+        """The API alone makes no spans, so there is no context."""
         telemetry = Telemetry()
         telemetry.tracer = TracerOpenTelemetry(trace.NoOpTracerProvider())
         driver = Driver(telemetry, fake_time)
@@ -523,7 +523,7 @@ class TestCarrier:
 
 class TestConstruction:
     def test_without_the_extra(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """It says at once what to install, and `from dotflow.providers import` still works."""
+        """The error has the command to install it, and `from dotflow.providers import` still works."""
         for name in list(sys.modules):
             if name.partition(".")[0] == "opentelemetry":
                 monkeypatch.delitem(sys.modules, name)
@@ -535,7 +535,7 @@ class TestConstruction:
         assert caught.value.extra == "otel"
 
     def test_with_the_global_providers_it_travels(self) -> None:
-        """A step that holds a workflow of its own can be sent to a worker."""
+        """A step with a workflow of its own can be sent to a worker."""
         assert isinstance(pickle.loads(pickle.dumps(TracerOpenTelemetry())), TracerOpenTelemetry)
 
     def test_a_copy_keeps_its_providers(self) -> None:
