@@ -224,7 +224,9 @@ class TestLostWorkers:
                 own_dask.add_worker("--resources", "LATER=1")
                 wait_for(pid.exists, "the step's beginning")
                 parent_of(int(pid.read_text())).kill()
-                wait_for(lambda: any(future.status == "error" for future in client.futures.values()), "the news of it")
+                wait_for(
+                    lambda: any(future.status == "error" for future in client.futures.values()), "the events of it"
+                )
 
             workflow = make_workflow(executor=ExecutorDask(client))
             workflow.task.add(action(lambda: 1), callback=busy)
@@ -239,10 +241,10 @@ class TestLostWorkers:
         """What ends each worker before it has begun the step is not sent on for ever."""
         from distributed import Client
 
-        def messenger() -> Callable[[str, Any], Any]:
+        def make_remote_attempt() -> Callable[[str, Any], Any]:
             return lambda key, packed: os.kill(os.getpid(), signal.SIGKILL)
 
-        monkeypatch.setattr("dotflow.providers.executors.dask.remote.messenger", messenger)
+        monkeypatch.setattr("dotflow.providers.executors.dask.remote.make_remote_attempt", make_remote_attempt)
         log = LogList()
         # Enough of them at the start: a nanny gives up when what it has started is killed at once.
         with DaskProcesses(workers=4, threads=1) as cluster, Client(cluster.address, set_as_default=False) as client:
@@ -319,7 +321,7 @@ class TestLostWorkers:
         seat = _Seat(ray_crew._kind_of(ray_crew.pool_of(call.step)), None)
         ray_crew._kind_of(ray_crew.pool_of(call.step)).dispatcher.join(seat)
         seat.call = call
-        ray_crew._take(seat, failed(ObjectLostError("00", None, "")))
+        ray_crew._handle_end(seat, failed(ObjectLostError("00", None, "")))
         ((_, outcome),) = ray_crew.wait(0)
 
         assert isinstance(outcome, Died)
@@ -542,11 +544,11 @@ class TestVersions:
         """What is installed in another version over there is said once, at the beginning, with both versions."""
         here = os.getpid()
 
-        def describer(engine: str) -> Callable[[], dict[str, str]]:
+        def make_describe(engine: str) -> Callable[[], dict[str, str]]:
             return lambda: {"Python": "2.7" if os.getpid() == here else "3.99", "dotflow": "1"}
 
         module = "dask.handshake" if isinstance(executor, ExecutorDask) else "ray.session"
-        monkeypatch.setattr(f"dotflow.providers.executors.{module}.describer", describer)
+        monkeypatch.setattr(f"dotflow.providers.executors.{module}.make_describe", make_describe)
         log = LogList()
         workflow = make_workflow(executor=executor, log=log)
         workflow.task.add([action(lambda: 1)] * 3)
@@ -560,7 +562,7 @@ class TestVersions:
         """It is said that its versions are not known, and the others work."""
         from distributed import Client
 
-        monkeypatch.setattr("dotflow.providers.executors.dask.handshake.PATIENCE", 1.0)
+        monkeypatch.setattr("dotflow.providers.executors.dask.handshake.REPLY_TIMEOUT", 1.0)
         with DaskProcesses(workers=1) as cluster, Client(cluster.address, set_as_default=False) as client:
             client.wait_for_workers(1)
             (frozen,) = client.run(os.getpid).values()
@@ -776,7 +778,7 @@ class TestResources:
         self, executor: Executor, make_workflow: MakeWorkflow, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """A step that asks for what no worker has waits, and the log says so, and what there is."""
-        monkeypatch.setattr("dotflow.providers.executors.cluster.session.PATIENCE", 0.2)
+        monkeypatch.setattr("dotflow.providers.executors.cluster.session.REPLY_TIMEOUT", 0.2)
         log = LogList()
         workflow = make_workflow(executor=executor, log=log)
         workflow.task.add(action(resources={"MOONS": 1})(lambda: 1))

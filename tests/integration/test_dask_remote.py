@@ -17,5 +17,5 @@ def test_what_nobody_wants_any_more_is_not_begun(state: str | None, monkeypatch:
     worker = SimpleNamespace(state=SimpleNamespace(tasks=tasks), address="tcp://here")
     monkeypatch.setattr(dask_remote, "get_worker", lambda: worker)
 
-    assert Reply.unpacked(dask_remote.run_errand("key", ERRAND.packed())).kind == STOPPED
+    assert Reply.unpack(dask_remote.run_remote_call("key", ERRAND.pack())).kind == STOPPED
     assert dask_remote._wakeups == {}

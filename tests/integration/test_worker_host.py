@@ -26,7 +26,7 @@ from dotflow.providers.executors.cluster.worker_host import WorkerHost
 def worker_host() -> Iterator[WorkerHost]:
     """With room for two; nothing of it is left."""
     before = set(psutil.Process().children(recursive=True))
-    made = WorkerHost(most=2)
+    made = WorkerHost(max_processes=2)
     yield made
     made.close()
     left = set(psutil.Process().children(recursive=True)) - before
@@ -85,7 +85,7 @@ def test_a_value_is_kept_by_the_process_that_returned_it(worker_host: WorkerHost
     reply = worker_host.make(remote_call(lambda: list(range(5))), wakeup)
     follow = lambda previous_context: sum(previous_context.storage)
 
-    assert value_of(worker_host.make(remote_call(follow, previous=value, holder=reply.holder), wakeup)) == 10
+    assert value_of(worker_host.make(remote_call(follow, previous=value, holder=reply.process), wakeup)) == 10
     assert worker_host.make(remote_call(follow, previous=value, holder="somebody else"), wakeup) == Reply(MISSING)
 
 
@@ -100,7 +100,7 @@ def test_prints_come_with_the_reply(worker_host: WorkerHost, wakeup: WakeupPipe)
 
     reply = worker_host.make(remote_call(prints), wakeup)
 
-    assert reply.printed == [(STDOUT, b"out\n"), (STDERR, b"err\n")]
+    assert reply.output == [(STDOUT, b"out\n"), (STDERR, b"err\n")]
 
 
 def test_isolated_steps_share_with_nobody(worker_host: WorkerHost, wakeup: WakeupPipe) -> None:
@@ -155,7 +155,7 @@ def test_the_bell_ends_it(worker_host: WorkerHost, wakeup: WakeupPipe, tmp_path:
 def test_closing_ends_all(wakeup: WakeupPipe, tmp_path: Path) -> None:
     """Idle ones and busy ones, and the process that forks them; those who wait are told."""
     before = set(psutil.Process().children(recursive=True))
-    worker_host, begun = WorkerHost(most=3), tmp_path / "begun"
+    worker_host, begun = WorkerHost(max_processes=3), tmp_path / "begun"
 
     def sleeps() -> None:
         begun.touch()
@@ -181,7 +181,7 @@ def test_one_that_died_at_rest_fails_nobody(worker_host: WorkerHost, wakeup: Wak
     while process.status() != psutil.STATUS_ZOMBIE:
         assert process.is_running()
 
-    assert worker_host.make(remote_call(lambda: None, previous=1, holder=reply.holder), wakeup) == Reply(MISSING)
+    assert worker_host.make(remote_call(lambda: None, previous=1, holder=reply.process), wakeup) == Reply(MISSING)
     assert value_of(worker_host.make(remote_call(lambda: "next"), wakeup)) == "next"
 
 
@@ -197,7 +197,7 @@ def test_whoever_forks_them_is_replaced(worker_host: WorkerHost, wakeup: WakeupP
 
 def test_after_closing_nothing_is_run(wakeup: WakeupPipe, tmp_path: Path) -> None:
     """A remote call that comes late, of a run that has ended, starts no process."""
-    worker_host = WorkerHost(most=2)
+    worker_host = WorkerHost(max_processes=2)
     worker_host.close()
 
     assert worker_host.make(remote_call((tmp_path / "ran").touch), wakeup) == Reply(MISSING)
@@ -216,7 +216,7 @@ def test_who_has_rested_too_long_goes(worker_host: WorkerHost, wakeup: WakeupPip
 
 def test_several_threads_at_once(wakeup: WakeupPipe) -> None:
     """Each has its remote call made; none gets another's reply."""
-    worker_host = WorkerHost(most=4)
+    worker_host = WorkerHost(max_processes=4)
     wakeups = [WakeupPipe() for _ in range(4)]
     ready = threading.Barrier(4)
 

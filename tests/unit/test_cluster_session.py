@@ -16,9 +16,9 @@ from dotflow.processes.channel import STDERR, STDOUT, dump_by_value
 from dotflow.processes.worker_main import CallMessage, ValueRef
 from dotflow.providers.executors.cluster import session as cluster_session
 from dotflow.providers.executors.cluster.protocol import ANSWERED, DIED, LATE, NOT_STARTED, RemoteCall, Reply
-from dotflow.providers.executors.cluster.session import WORTH_KEEPING, ClusterSession
+from dotflow.providers.executors.cluster.session import MIN_KEPT_SIZE, ClusterSession
 
-LARGE = bytes(WORTH_KEEPING)
+LARGE = bytes(MIN_KEPT_SIZE)
 
 
 class ExecutorSession(ClusterSession):
@@ -69,7 +69,7 @@ def call(previous: Any = None, lane: int = 0, task_id: int = 0, of: Any = step) 
 
 
 def answered(outcome: Outcome, holder: str = "process", place: str = "there") -> Reply:
-    return Reply(ANSWERED, holder, place=place, parts=dump_by_value(outcome))
+    return Reply(ANSWERED, holder, worker=place, parts=dump_by_value(outcome))
 
 
 def order_of(remote_call: RemoteCall | Outcome) -> CallMessage:
@@ -85,7 +85,13 @@ class TestErrands:
         order = order_of(remote_call)
 
         assert isinstance(remote_call, RemoteCall)
-        assert (remote_call.lane, remote_call.number, remote_call.timeout, remote_call.isolate, remote_call.holder) == (
+        assert (
+            remote_call.lane,
+            remote_call.number,
+            remote_call.timeout,
+            remote_call.isolate,
+            remote_call.process,
+        ) == (
             4,
             9,
             2,
@@ -103,9 +109,9 @@ class TestErrands:
         remote_call = session.remote_call(call(outcome.value))
 
         assert isinstance(remote_call, RemoteCall)
-        assert remote_call.holder == "process"
+        assert remote_call.process == "process"
         assert isinstance(order_of(remote_call).previous_context, ValueRef)
-        assert sum(len(part) for part in remote_call.parts) < WORTH_KEEPING / 10
+        assert sum(len(part) for part in remote_call.parts) < MIN_KEPT_SIZE / 10
         assert session.lanes[0].place == "there"
 
     @pytest.mark.parametrize("value", [1, b"small"])
@@ -116,7 +122,7 @@ class TestErrands:
         remote_call = session.remote_call(call(outcome.value))
 
         assert isinstance(remote_call, RemoteCall)
-        assert remote_call.holder == ""
+        assert remote_call.process == ""
 
     def test_another_value_is_sent(self, session: ExecutorSession) -> None:
         """A callback may have put another one in its place; another lane's is another one, too."""
@@ -128,7 +134,7 @@ class TestErrands:
             session.remote_call(call(outcome.value, lane=1)),
         ):
             assert isinstance(remote_call, RemoteCall)
-            assert remote_call.holder == ""
+            assert remote_call.process == ""
 
     def test_whole_on_demand_and_for_a_process_of_its_own(self, session: ExecutorSession) -> None:
         """Where nobody has it, it is sent along."""
@@ -140,7 +146,7 @@ class TestErrands:
             session.remote_call(call(outcome.value, of=apart)),
         ):
             assert isinstance(remote_call, RemoteCall)
-            assert remote_call.holder == ""
+            assert remote_call.process == ""
             assert isinstance(order_of(remote_call).previous_context, Context)
 
     def test_what_cannot_travel_is_the_outcome(self, session: ExecutorSession) -> None:
@@ -160,7 +166,7 @@ class TestReplies:
             (Reply(DIED, detail=-9), Died, "WorkerDied", "SIGKILL"),
             (Reply(LATE), TimedOut, "TimeoutError", "2 s"),
             (
-                Reply(NOT_STARTED, detail="no memory", place="tcp://a"),
+                Reply(NOT_STARTED, detail="no memory", worker="tcp://a"),
                 Died,
                 "WorkerNotStarted",
                 "no memory (on tcp://a)",
@@ -181,7 +187,7 @@ class TestReplies:
 
     def test_prints_come_out_here(self, session: ExecutorSession, capsys: pytest.CaptureFixture[str]) -> None:
         """In the order in which they were made, each on its stream."""
-        reply = answered(Returned(1))._replace(printed=[(STDOUT, b"one\n"), (STDERR, b"two\n"), (STDOUT, b"three\n")])
+        reply = answered(Returned(1))._replace(output=[(STDOUT, b"one\n"), (STDERR, b"two\n"), (STDOUT, b"three\n")])
         session.outcome(call(), reply)
 
         assert capsys.readouterr() == ("one\nthree\n", "two\n")
@@ -207,24 +213,24 @@ class TestReplies:
 class TestPatience:
     def test_it_does_not_end_while_something_runs(self, session: ExecutorSession) -> None:
         """A queue is no reason to worry."""
-        session.begins_to_wait(call(task_id=0))
-        session.begins_to_wait(call(task_id=1))
-        session.began(0)
+        session.add_waiting(call(task_id=0))
+        session.add_waiting(call(task_id=1))
+        session.mark_running(0)
 
-        assert session.until_patience_ends() is None
+        assert session.until_wait_report() is None
 
     def test_calls_that_wait_in_the_runner_are_counted(
         self, session: ExecutorSession, told: list[str], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """A call that there is no room for waits as much as one that the cluster has."""
-        monkeypatch.setattr(cluster_session, "PATIENCE", 0.0)
-        assert session.until_patience_ends() is None
+        monkeypatch.setattr(cluster_session, "WAIT_REPORT_DELAY", 0.0)
+        assert session.until_wait_report() is None
 
         assert not session.make_room(session.pool_of(action(resources={"GPU": 1})(one)), 0, 7)
         assert session.make_room(session.pool_of(step), 1, 3)
-        session.begins_to_wait(call(task_id=1))
-        assert session.until_patience_ends() == 0.0
-        session.say_who_waits("no workers")
+        session.add_waiting(call(task_id=1))
+        assert session.until_wait_report() == 0.0
+        session.report_waiting("no workers")
 
         assert "10 step(s)" in told[0]
 
@@ -232,15 +238,15 @@ class TestPatience:
         self, session: ExecutorSession, told: list[str], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """Once, with what the cluster has."""
-        monkeypatch.setattr(cluster_session, "PATIENCE", 0.0)
-        session.begins_to_wait(call(task_id=0))
-        session.began(0)
-        session.ended(0)
-        session.begins_to_wait(call(task_id=1))
-        assert session.until_patience_ends() == 0.0
-        session.say_who_waits("no workers")
+        monkeypatch.setattr(cluster_session, "WAIT_REPORT_DELAY", 0.0)
+        session.add_waiting(call(task_id=0))
+        session.mark_running(0)
+        session.remove(0)
+        session.add_waiting(call(task_id=1))
+        assert session.until_wait_report() == 0.0
+        session.report_waiting("no workers")
 
-        assert session.until_patience_ends() is None
+        assert session.until_wait_report() is None
         assert len(told) == 1
         assert "1 step(s)" in told[0]
         assert "the cluster, which has no workers" in told[0]

@@ -7,7 +7,7 @@ from importlib.metadata import version
 import cloudpickle  # type: ignore[import-untyped]
 import pytest
 
-from dotflow.providers.executors.cluster.versions import describer, differences
+from dotflow.providers.executors.cluster.versions import differences, make_describe
 
 HERE = {"Python": "3.11", "dotflow": "1.0", "cloudpickle": "3.1"}
 
@@ -43,7 +43,7 @@ def test_a_thousand_places_fit_into_a_line() -> None:
 
 def test_what_is_described() -> None:
     """Python without its patch level, and packages, which may be missing."""
-    found = describer("nowhere_to_be_found")()
+    found = make_describe("nowhere_to_be_found")()
 
     assert found["cloudpickle"] == version("cloudpickle")
     assert found["nowhere_to_be_found"] == "not installed"
@@ -52,7 +52,7 @@ def test_what_is_described() -> None:
 
 def test_the_description_is_made_where_dotflow_is_missing_too(monkeypatch: pytest.MonkeyPatch) -> None:
     """It travels by value, and so can say that it is missing."""
-    sent = cloudpickle.dumps(describer("x"))
+    sent = cloudpickle.dumps(make_describe("x"))
     for name in [name for name in sys.modules if name.partition(".")[0] == "dotflow"]:
         monkeypatch.setitem(sys.modules, name, None)
 

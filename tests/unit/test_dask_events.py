@@ -4,7 +4,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from dotflow.providers.executors.dask.events import listen, silence
+from dotflow.providers.executors.dask.events import subscribe, unsubscribe
 
 
 class Client:
@@ -33,13 +33,13 @@ class Client:
 def test_each_run_hears_its_own() -> None:
     """One subscription serves them all, and ends with the last of them."""
     client, first, second = Client(), list[Any](), list[Any]()
-    listen(client, "first", first.append)
-    listen(client, "second", second.append)
+    subscribe(client, "first", first.append)
+    subscribe(client, "second", second.append)
     assert client.handler is not None
     client.handler((0.0, {"run": "second"}))
-    silence(client, "first")
+    unsubscribe(client, "first")
     assert client.handler is not None
-    silence(client, "second")
+    unsubscribe(client, "second")
 
     assert (first, second) == ([], [{"run": "second"}])
     assert client.handler is None
@@ -53,9 +53,9 @@ def test_one_that_begins_while_the_last_one_ends() -> None:
         other.join(0.1)  # it is held up by whoever ends, or is done at once
 
     client = Client(begins)
-    other = threading.Thread(target=listen, args=(client, "second", lambda event: None))
-    listen(client, "first", lambda event: None)
-    silence(client, "first")
+    other = threading.Thread(target=subscribe, args=(client, "second", lambda event: None))
+    subscribe(client, "first", lambda event: None)
+    unsubscribe(client, "first")
     other.join()
 
     assert client.handler is not None

@@ -16,4 +16,4 @@ def test_whatever_ray_raises_when_it_does_not_start_is_told_of(kind: type[Except
         raise kind("The current node timed out during startup.")
 
     with pytest.raises(ClusterError, match=r"can't be used: .*timed out during startup.*ray status"):
-        ray_connection._init(SimpleNamespace(init=init), None, {})
+        ray_connection._initialize(SimpleNamespace(init=init), None, {})

@@ -12,24 +12,25 @@ PARTS = [b"pickle", bytearray(b"one buffer"), memoryview(bytearray(5))]
 def test_an_errand_arrives_as_it_was() -> None:
     """Whatever carries it passes on bytes, the first of which are plain data."""
     remote_call = RemoteCall("run", 3, 1.5, True, "holder", 7, PARTS)
-    packed = remote_call.packed()
+    packed = remote_call.pack()
 
     assert all(isinstance(part, bytes | bytearray | memoryview) for part in packed)
     assert b"dotflow" not in packed[0], "who passes it on may not have dotflow"
-    assert RemoteCall.unpacked(packed) == remote_call
+    assert RemoteCall.unpack(packed) == remote_call
 
 
 @pytest.mark.parametrize(
-    "reply", [Reply(ANSWERED, "holder", [(4, b"out"), (5, b"err")], parts=PARTS), Reply(DIED, detail=-9, place="there")]
+    "reply",
+    [Reply(ANSWERED, "holder", [(4, b"out"), (5, b"err")], parts=PARTS), Reply(DIED, detail=-9, worker="there")],
 )
 def test_so_does_a_reply(reply: Reply) -> None:
     """With what was printed, in order."""
-    assert Reply.unpacked(reply.packed())._replace(parts=list(reply.parts)) == reply._replace(parts=list(reply.parts))
+    assert Reply.unpack(reply.pack())._replace(parts=list(reply.parts)) == reply._replace(parts=list(reply.parts))
 
 
 def test_buffers_are_not_copied() -> None:
     """A value of many megabytes stays where it is until something sends it."""
-    packed = RemoteCall("run", 0, 0, False, "", 0, PARTS).packed()
+    packed = RemoteCall("run", 0, 0, False, "", 0, PARTS).pack()
 
     assert packed[2] is PARTS[1]
 

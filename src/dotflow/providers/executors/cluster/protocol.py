@@ -27,7 +27,7 @@ class RemoteCall(NamedTuple):
         lane: As in Call.
         timeout: Seconds the step has, 0 for no limit.
         isolate: Whether it gets a process of its own.
-        holder: The process that has its previous value; empty where the value is in the parts.
+        process: The process that has its previous value; empty where the value is in the parts.
         number: The task's id.
         parts: The pickled order, and the buffers that belong to it.
     """
@@ -36,16 +36,16 @@ class RemoteCall(NamedTuple):
     lane: int
     timeout: float
     isolate: bool
-    holder: str
+    process: str
     number: int
     parts: Sequence[Any]
 
-    def packed(self) -> list[Any]:
+    def pack(self) -> list[Any]:
         """As it travels."""
         return [pickle.dumps(tuple(self[:-1])), *self.parts]
 
     @classmethod
-    def unpacked(cls, packed: Sequence[Any]) -> Self:
+    def unpack(cls, packed: Sequence[Any]) -> Self:
         """As it was."""
         return cls._make([*pickle.loads(packed[0]), packed[1:]])
 
@@ -55,26 +55,26 @@ class Reply(NamedTuple):
 
     Attributes:
         kind: ANSWERED, or one of the others above.
-        holder: The process that made the attempt.
-        printed: What it wrote: the kind of message (stdout or stderr) and the bytes, in order.
+        process: The process that made the attempt.
+        output: What it wrote: the kind of message (stdout or stderr) and the bytes, in order.
         detail: What there is to say beside.
-        place: The cluster's worker, as the cluster calls it.
+        worker: The cluster's worker, as the cluster calls it.
         parts: The pickled outcome, and the buffers that belong to it.
     """
 
     kind: str
-    holder: str = ""
-    printed: Sequence[tuple[int, bytes]] = ()
+    process: str = ""
+    output: Sequence[tuple[int, bytes]] = ()
     detail: Any = None
-    place: str = ""
+    worker: str = ""
     parts: Sequence[Any] = ()
 
-    def packed(self) -> list[Any]:
+    def pack(self) -> list[Any]:
         """As it travels."""
         return [pickle.dumps(tuple(self[:-1])), *self.parts]
 
     @classmethod
-    def unpacked(cls, packed: Sequence[Any]) -> Self:
+    def unpack(cls, packed: Sequence[Any]) -> Self:
         """As it was."""
         return cls._make([*pickle.loads(packed[0]), packed[1:]])
 

@@ -26,26 +26,26 @@ from dotflow.providers.executors.cluster.protocol import (
     writable,
 )
 
-WORTH_KEEPING: Final = 1 << 16  # bytes; less than that is sent again sooner than asked for
-PATIENCE: Final = 10.0  # seconds that a step waits for a worker before that is said
+MIN_KEPT_SIZE: Final = 1 << 16  # bytes; less than that is sent again sooner than asked for
+WAIT_REPORT_DELAY: Final = 10.0  # seconds that a step waits for a worker before that is said
 
 #: What to do when the cluster is gone in the middle of a run.
-RESUME: Final = "What is finished keeps its checkpoints: start again with resume=True."
+RESUME_HINT: Final = "What is finished keeps its checkpoints: start again with resume=True."
 
 
 class Lane:
     """What is known of a lane's last attempt.
 
     Attributes:
-        holder: The process that made it and still has its value; empty where it has none that is worth it.
+        process: The process that made it and still has its value; empty where it has none that is worth it.
         kept: The value, as it came here.
         place: The cluster's worker that it was made on, as the cluster calls it.
     """
 
     def __init__(self) -> None:
-        self.holder = ""
-        self.kept: Any = NO_VALUE
-        self.place = ""
+        self.process = ""
+        self.value: Any = NO_VALUE
+        self.worker = ""
 
 
 class ClusterSession(ExecutorSession):
@@ -64,14 +64,14 @@ class ClusterSession(ExecutorSession):
         self.run = uuid.uuid4().hex[:12]
         self.report = report
         self.lanes: dict[int, Lane] = {}
-        self._orders = CallEncoder(dump_by_value, inherited=False)
-        self._said: set[str] = set()
+        self._encoder = CallEncoder(dump_by_value, inherited=False)
+        self._reported: set[str] = set()
         self.ready: dict[Hashable, int] = {}  # by pool: calls that wait for room, until `wait` returns
         self._pools: dict[int, Hashable] = {}  # by task: of the calls that are here
         self._waiting: set[int] = set()
         self._running: set[int] = set()
-        self._quiet_since = clock.ticks()
-        self._is_impatient = False
+        self._idle_since = clock.ticks()
+        self._has_reported_wait = False
 
     def pool_of(self, step: Action[..., Any]) -> Hashable:
         return frozenset(step.resources.items())
@@ -85,10 +85,10 @@ class ClusterSession(ExecutorSession):
     def has_room(self, pool: Hashable) -> bool:
         """Return whether a call that is submitted now would begin at once."""
 
-    def say_once(self, message: str) -> None:
+    def report_once(self, message: str) -> None:
         """Writes a line into the run's log, unless this run has said so already."""
-        if message not in self._said:
-            self._said.add(message)
+        if message not in self._reported:
+            self._reported.add(message)
             self.report(message)
 
     def leave(self, lane: int) -> None:
@@ -102,42 +102,42 @@ class ClusterSession(ExecutorSession):
             whole: Send the previous value along, whoever has it.
         """
         lane = self.lanes.setdefault(call.lane, Lane())
-        memory = WorkerCache()
+        cache = WorkerCache()
         if not whole and not call.step.isolate:
-            memory.kept = lane.kept
-        is_kept = memory.kept is not NO_VALUE and call.previous_context.storage is memory.kept
+            cache.kept = lane.value
+        is_kept = cache.kept is not NO_VALUE and call.previous_context.storage is cache.kept
         try:
-            parts = self._orders.parts(memory, call)
+            parts = self._encoder.parts(cache, call)
         except Exception as error:  # pickling runs the value's own methods
             return failures.not_sent(call, error)
-        holder = lane.holder if is_kept else ""
+        process = lane.process if is_kept else ""
         seconds = call.step.policy.timeout
-        return RemoteCall(self.run, call.lane, seconds, call.step.isolate, holder, call.task_id, parts)
+        return RemoteCall(self.run, call.lane, seconds, call.step.isolate, process, call.task_id, parts)
 
     def outcome(self, call: Call, reply: Reply) -> Outcome:
         """What a reply that tells of an attempt means for the call. What was printed there is printed here."""
-        for kind, data in reply.printed:
+        for kind, data in reply.output:
             failures.write_out(kind, data)
         lane = self.lanes.setdefault(call.lane, Lane())
-        lane.place, lane.holder, lane.kept = reply.place, "", NO_VALUE
-        outcome = self._made(call, reply)
-        if isinstance(outcome, Returned) and not call.step.isolate and size_of(reply.parts) >= WORTH_KEEPING:
-            lane.holder, lane.kept = reply.holder, outcome.value
+        lane.worker, lane.process, lane.value = reply.worker, "", NO_VALUE
+        outcome = self._outcome_of(call, reply)
+        if isinstance(outcome, Returned) and not call.step.isolate and size_of(reply.parts) >= MIN_KEPT_SIZE:
+            lane.process, lane.value = reply.process, outcome.value
         if isinstance(outcome, Raised) and outcome.failure.exception == ModuleNotOnWorker.__name__:
-            self.say_once(outcome.failure.message)
+            self.report_once(outcome.failure.message)
         return outcome
 
-    def _made(self, call: Call, reply: Reply) -> Outcome:
+    def _outcome_of(self, call: Call, reply: Reply) -> Outcome:
         if reply.kind == ANSWERED:
-            return self._unpacked(call, reply)
+            return self._load(call, reply)
         if reply.kind == LATE:
             return failures.late(call, failures.KILLED)
         if reply.kind == DIED:
             return failures.died(call, reply.detail)
         assert reply.kind == NOT_STARTED
-        return failures.not_started(call, f"{reply.detail} (on {reply.place})")
+        return failures.not_started(call, f"{reply.detail} (on {reply.worker})")
 
-    def _unpacked(self, call: Call, reply: Reply) -> Outcome:
+    def _load(self, call: Call, reply: Reply) -> Outcome:
         try:
             parts = writable(reply.parts)
             outcome: Outcome = pickle.loads(parts[0], buffers=parts[1:])
@@ -150,51 +150,51 @@ class ClusterSession(ExecutorSession):
         self.lanes.pop(call.lane, None)
         return failures.died(call, None, place)
 
-    def begins_to_wait(self, call: Call) -> None:
+    def add_waiting(self, call: Call) -> None:
         """From now on the call waits for a worker."""
         self._pools[call.task_id] = self.pool_of(call.step)
         self._waiting.add(call.task_id)
         self._running.discard(call.task_id)
 
-    def began(self, task_id: int) -> None:
+    def mark_running(self, task_id: int) -> None:
         """It has one."""
         if task_id in self._waiting:
             self._waiting.discard(task_id)
             self._running.add(task_id)
 
-    def ended(self, task_id: int) -> None:
+    def remove(self, task_id: int) -> None:
         """It waits and runs no more."""
         self._pools.pop(task_id, None)
         self._waiting.discard(task_id)
         self._running.discard(task_id)
-        self._quiet_since = clock.ticks()
+        self._idle_since = clock.ticks()
 
-    def until_patience_ends(self) -> float | None:
+    def until_wait_report(self) -> float | None:
         """Seconds until it is to be said that steps wait and none runs; None for never."""
-        if self._running or not self._count_waiting() or self._is_impatient:
+        if self._running or not self._count_waiting() or self._has_reported_wait:
             return None
-        return max(0.0, self._quiet_since + PATIENCE - clock.ticks())
+        return max(0.0, self._idle_since + WAIT_REPORT_DELAY - clock.ticks())
 
     def _count_waiting(self) -> int:
         return len(self._waiting) + sum(self.ready.values())
 
-    def count_out(self, pool: Hashable) -> int:
+    def count_calls(self, pool: Hashable) -> int:
         """Return how many calls of the pool are here."""
         return sum(other == pool for other in self._pools.values())
 
-    def count_running_or_of(self, pool: Hashable) -> int:
+    def count_busy(self, pool: Hashable) -> int:
         """Return how many calls run, or are of the pool and wait for a worker."""
         return len(self._running) + sum(self._pools[task_id] == pool for task_id in self._waiting)
 
-    def say_who_waits(self, cluster_has: str) -> None:
+    def report_waiting(self, cluster_has: str) -> None:
         """Says once that steps wait for a worker: a cluster may have none yet, or none that has what they ask for."""
-        self._is_impatient = True
+        self._has_reported_wait = True
         self.report(
-            f"{self._count_waiting()} step(s) have waited {PATIENCE:g} s for a worker of {self.cluster}, which has "
-            f"{cluster_has}. They go on waiting: give it more workers, or the resources that the steps ask for."
+            f"{self._count_waiting()} step(s) have waited {WAIT_REPORT_DELAY:g} s for a worker of {self.cluster}, "
+            f"which has {cluster_has}. They keep waiting: add workers, or the resources that the steps need."
         )
 
 
-def in_one_line(error: BaseException) -> str:
+def describe_error(error: BaseException) -> str:
     """What an error of the cluster's says, for a line of ours."""
     return f"{type(error).__name__}: {' '.join(str(error).split())}".rstrip(".")

@@ -6,37 +6,37 @@ from typing import Any
 Versions = Mapping[str, str]
 
 
-def describer(engine: str) -> Callable[[], Versions]:
+def make_describe(engine: str) -> Callable[[], Versions]:
     """A function that tells what is installed where it is called. It travels by value: dotflow may not be there."""
 
     def describe() -> Versions:
         import platform
         from importlib import metadata
 
-        found: dict[str, Any] = {"Python": ".".join(platform.python_version_tuple()[:2])}
+        versions_here: dict[str, Any] = {"Python": ".".join(platform.python_version_tuple()[:2])}
         for package in ("dotflow", "cloudpickle", engine):
             try:
-                found[package] = metadata.version(package)
+                versions_here[package] = metadata.version(package)
             except metadata.PackageNotFoundError:
-                found[package] = "not installed"
-        return found
+                versions_here[package] = "not installed"
+        return versions_here
 
     return describe
 
 
 def differences(here: Versions, there: Mapping[str, Versions]) -> list[str]:
-    """What to say of the places that have other versions: a sentence for each set of them."""
-    places: dict[tuple[tuple[str, str], ...], list[str]] = {}
-    for place, versions in there.items():
-        others = tuple((name, version) for name, version in versions.items() if version != here.get(name, version))
-        if others:
-            places.setdefault(others, []).append(place)
+    """What to say of the workers that have other versions: a sentence for each set of them."""
+    workers: dict[tuple[tuple[str, str], ...], list[str]] = {}
+    for worker, versions in there.items():
+        different = tuple((name, version) for name, version in versions.items() if version != here.get(name, version))
+        if different:
+            workers.setdefault(different, []).append(worker)
     return [
-        f"Versions differ: {', '.join(f'{name} {version} (here {here[name]})' for name, version in others)} on "
-        f"{_listed(names)}. Steps and values travel as pickles and may not be understood there: install the same."
-        for others, names in places.items()
+        f"Versions differ: {', '.join(f'{name} {version} (here {here[name]})' for name, version in different)} on "
+        f"{_join_names(names)}. Steps and values travel as pickles and may not be understood there: install the same."
+        for different, names in workers.items()
     ]
 
 
-def _listed(names: list[str]) -> str:
+def _join_names(names: list[str]) -> str:
     return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

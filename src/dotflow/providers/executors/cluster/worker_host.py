@@ -38,21 +38,21 @@ class _Process:
         self.worker = worker
         self.name = uuid.uuid4().hex
         self.lane: int | None = None
-        self.rested = 0.0
+        self.idle_since = 0.0
 
 
 class WorkerHost:
     """Makes attempts, in as many threads as call it. A lane keeps its process, as long as that is not needed elsewhere.
 
     Args:
-        most: How many processes may be kept; at least as many as there are threads.
+        max_processes: How many processes may be kept; at least as many as there are threads.
     """
 
-    def __init__(self, most: int) -> None:
-        self._most = most
+    def __init__(self, max_processes: int) -> None:
+        self._max_processes = max_processes
         self._lock = threading.Lock()
         self._start = ForkServer({}, relayed=(True, True))
-        self._idle: dict[_Process, None] = {}  # a set that keeps its order: the one that rested longest comes first
+        self._idle: dict[_Process, None] = {}  # a set that keeps its order: the one that idle_since longest comes first
         self._busy: dict[_Process, WakeupPipe] = {}
         self._closed = False
 
@@ -62,7 +62,7 @@ class WorkerHost:
             if self._closed:
                 return Reply(MISSING)
             try:
-                process = self._take(remote_call)
+                process = self._process_for(remote_call)
             except OSError as error:
                 return Reply(NOT_STARTED, detail=str(error))
             if process is None:
@@ -70,7 +70,7 @@ class WorkerHost:
             self._busy[process] = stop
         reply = None
         try:
-            reply = _follow(process, remote_call, stop)
+            reply = _run_attempt(process, remote_call, stop)
         finally:
             with self._lock:
                 self._busy.pop(process, None)
@@ -78,17 +78,17 @@ class WorkerHost:
                     code = process.worker.reap()
                     if reply is not None and reply.kind == DIED:
                         reply = reply._replace(detail=code)
-                    self._end_nursery_if_closed()
+                    self._close_forkserver_if_closed()
                 else:
                     process.lane = remote_call.lane
-                    process.rested = clock.ticks()
+                    process.idle_since = clock.ticks()
                     self._idle[process] = None
         return reply
 
     def end_idle(self, since: float) -> bool:
-        """Ends the processes that have rested since then; whether there is nobody left."""
+        """Ends the processes that have idle_since since then; whether there is nobody left."""
         with self._lock:
-            self._end([process for process in self._idle if process.rested <= since])
+            self._end([process for process in self._idle if process.idle_since <= since])
             return not self._idle and not self._busy
 
     def close(self) -> None:
@@ -99,40 +99,40 @@ class WorkerHost:
             for process, wakeup in self._busy.items():
                 process.worker.kill()
                 wakeup.set()
-            self._end_nursery_if_closed()
+            self._close_forkserver_if_closed()
 
-    def _take(self, remote_call: RemoteCall) -> _Process | None:
+    def _process_for(self, remote_call: RemoteCall) -> _Process | None:
         """The remote call's process; None where that is no longer here. Raises OSError where none can be started."""
         self._end([process for process in self._idle if process.worker.has_ended()])
-        found = None
-        if remote_call.holder:
-            found = next((process for process in self._idle if process.name == remote_call.holder), None)
-            if found is None:
+        process_found = None
+        if remote_call.process:
+            process_found = next((process for process in self._idle if process.name == remote_call.process), None)
+            if process_found is None:
                 return None
         elif not remote_call.isolate:
-            found = next((process for process in self._idle if process.lane == remote_call.lane), None)
-            if found is None and len(self._idle) + len(self._busy) >= self._most:
-                found = next(iter(self._idle), None)
-        if found is None:
+            process_found = next((process for process in self._idle if process.lane == remote_call.lane), None)
+            if process_found is None and len(self._idle) + len(self._busy) >= self._max_processes:
+                process_found = next(iter(self._idle), None)
+        if process_found is None:
             with signals_held():
                 return _Process(self._start.worker())
-        del self._idle[found]
-        return found
+        del self._idle[process_found]
+        return process_found
 
     def _end(self, processes: Iterable[_Process]) -> None:
         for process in processes:
             self._idle.pop(process, None)
             process.worker.reap()
 
-    def _end_nursery_if_closed(self) -> None:
+    def _close_forkserver_if_closed(self) -> None:
         if self._closed and not self._busy:
             self._start.close()
 
 
-def _follow(process: _Process, remote_call: RemoteCall, stop: WakeupPipe) -> Reply:
+def _run_attempt(process: _Process, remote_call: RemoteCall, stop: WakeupPipe) -> Reply:
     """Sends the remote call on, and waits. Unless it is answered, the process is to be ended."""
     channel, ended = process.worker.channel, process.worker.ended
-    printed: list[tuple[int, bytes]] = []
+    output: list[tuple[int, bytes]] = []
     kill_at: float | None = None
     channel.queue(CALL, remote_call.number, remote_call.parts)
     with selectors.DefaultSelector() as selector:
@@ -141,26 +141,26 @@ def _follow(process: _Process, remote_call: RemoteCall, stop: WakeupPipe) -> Rep
         if ended is not None:
             selector.register(ended, READ)
         while True:
-            found = selector.select(None if kill_at is None else max(0.0, kill_at - clock.ticks()))
-            events = {key.fd: mask for key, mask in found}
+            process_found = selector.select(None if kill_at is None else max(0.0, kill_at - clock.ticks()))
+            events = {key.fd: mask for key, mask in process_found}
             try:
                 if events.get(channel.fileno(), 0) & WRITE and channel.flush():
                     selector.modify(channel, READ)
                 # Read first: an answer that was sent just before the end must not be taken for a death.
                 for message in channel.receive():
                     if message.kind == ANSWER:
-                        return Reply(ANSWERED, process.name, printed, parts=message.parts)
+                        return Reply(ANSWERED, process.name, output, parts=message.parts)
                     if message.kind in (STDOUT, STDERR):
-                        printed.append((message.kind, bytes(message.parts[0])))
+                        output.append((message.kind, bytes(message.parts[0])))
                     elif message.kind == STARTED:
                         kill_at = clock.ticks() + remote_call.timeout + GRACE
                     elif message.kind == RETURNED:
                         kill_at = None
             except (EOFError, OSError):
-                return Reply(DIED, process.name, printed)
+                return Reply(DIED, process.name, output)
             if stop.fileno() in events:
-                return Reply(STOPPED, process.name, printed)
+                return Reply(STOPPED, process.name, output)
             if ended in events:
-                return Reply(DIED, process.name, printed)
+                return Reply(DIED, process.name, output)
             if kill_at is not None and kill_at <= clock.ticks():
-                return Reply(LATE, process.name, printed)
+                return Reply(LATE, process.name, output)

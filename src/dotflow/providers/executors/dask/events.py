@@ -10,33 +10,33 @@ if TYPE_CHECKING:
 
 TOPIC: Final = "dotflow"
 
-Hear = Callable[[Any], object]
+Listener = Callable[[Any], object]
 
 _lock: Final = threading.Lock()
-_hearers: "Final[WeakKeyDictionary[Client, dict[str, Hear]]]" = WeakKeyDictionary()
+_listeners: "Final[WeakKeyDictionary[Client, dict[str, Listener]]]" = WeakKeyDictionary()
 
 
-def listen(client: "Client", run: str, hear: Hear) -> None:
-    """From now on *hear* is called, in a thread of Dask's, with each event of the run."""
+def subscribe(client: "Client", run: str, listener: Listener) -> None:
+    """From now on *listener* is called, in a thread of Dask's, with each event of the run."""
     with _lock:
-        hearers = _hearers.setdefault(client, {})
-        is_first = not hearers
-        hearers[run] = hear
+        listeners = _listeners.setdefault(client, {})
+        is_first = not listeners
+        listeners[run] = listener
         if is_first:
-            client.subscribe_topic(TOPIC, lambda event: _tell(hearers, event))
+            client.subscribe_topic(TOPIC, lambda event: _dispatch(listeners, event))
 
 
-def silence(client: "Client", run: str) -> None:
+def unsubscribe(client: "Client", run: str) -> None:
     """Ends that; nothing happens where it never began."""
     with _lock:
-        hearers = _hearers.get(client, {})
-        was_last = hearers.pop(run, None) is not None and not hearers
+        listeners = _listeners.get(client, {})
+        was_last = listeners.pop(run, None) is not None and not listeners
         if was_last and client.status == "running":  # before another run listens, whose subscription this would end
             client.unsubscribe_topic(TOPIC)
 
 
-def _tell(hearers: dict[str, Hear], event: tuple[float, Any]) -> None:
+def _dispatch(listeners: dict[str, Listener], event: tuple[float, Any]) -> None:
     _, told = event  # the first is when it came
-    hear = hearers.get(told["run"])
-    if hear is not None:
-        hear(told)
+    listener = listeners.get(told["run"])
+    if listener is not None:
+        listener(told)

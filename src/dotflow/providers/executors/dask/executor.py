@@ -57,7 +57,7 @@ class ExecutorDask(Executor):
         from distributed.comm import parse_address
         from distributed.comm.registry import get_backend
 
-        from dotflow.providers.executors.cluster.session import in_one_line
+        from dotflow.providers.executors.cluster.session import describe_error
         from dotflow.providers.executors.dask.session import DaskSession
 
         if self.client is not None:
@@ -74,7 +74,7 @@ class ExecutorDask(Executor):
             hint = (
                 "Look whether it runs there, and whether this machine can reach it; timeout=... sets how long to wait."
             )
-            raise ClusterError(name, f"can't be reached: {in_one_line(error)}", hint) from error
+            raise ClusterError(name, f"can't be reached: {describe_error(error)}", hint) from error
         return DaskSession(client, report, is_ours=True)
 
     def _scheduler(self) -> str | None:

@@ -5,20 +5,20 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from dotflow.errors import ClusterError
-from dotflow.providers.executors.cluster.session import in_one_line
-from dotflow.providers.executors.cluster.versions import Versions, describer, differences
+from dotflow.providers.executors.cluster.session import describe_error
+from dotflow.providers.executors.cluster.versions import Versions, differences, make_describe
 from dotflow.providers.executors.dask import remote as dask_remote
 
 if TYPE_CHECKING:
     from distributed import Client
 
-PATIENCE: Final = 10.0  # seconds for the cluster's answer
+REPLY_TIMEOUT: Final = 10.0  # seconds for the cluster's answer
 
 #: No command to paste: where dotflow is missing, nobody knows which package an index has under its name.
-INSTALL: Final = "Install it there, in the same version as here and from the same place, with its extra [dask]."
+INSTALL_HINT: Final = "Install it there, in the same version as here and from the same place, with its extra [dask]."
 
 
-def meet(client: "Client", cluster: str, say: Callable[[str], object]) -> None:
+def check_cluster(client: "Client", cluster: str, say: Callable[[str], object]) -> None:
     """Looks whether the cluster understands what it will be sent, and says what it may not.
 
     Args:
@@ -29,25 +29,25 @@ def meet(client: "Client", cluster: str, say: Callable[[str], object]) -> None:
     Raises:
         ClusterError: It does not, or it does not answer.
     """
-    describe = describer("distributed")
+    describe = make_describe("distributed")
     try:
-        client.register_plugin(dask_remote.once_plugin())
-        scheduler = ask(client, client.run_on_scheduler(describe, asynchronous=True), PATIENCE)
+        client.register_plugin(dask_remote.make_once_plugin())
+        scheduler = wait_for(client, client.run_on_scheduler(describe, asynchronous=True), REPLY_TIMEOUT)
         workers = _workers(client, describe, say)
     except (OSError, TimeoutError, RuntimeError, ValueError) as error:
-        hint = f"It has to take plugins (distributed.scheduler.pickle) and to answer within {PATIENCE:g} s."
-        raise ClusterError(cluster, f"can't be used: {in_one_line(error)}", hint) from error
+        hint = f"It has to take plugins (distributed.scheduler.pickle) and to answer within {REPLY_TIMEOUT:g} s."
+        raise ClusterError(cluster, f"can't be used: {describe_error(error)}", hint) from error
     here = describe()
     without = sorted(place for place, found in workers.items() if found["dotflow"] == "not installed")
     if without:
-        raise ClusterError(cluster, f"has workers without dotflow: {', '.join(without)}", INSTALL)
+        raise ClusterError(cluster, f"has workers without dotflow: {', '.join(without)}", INSTALL_HINT)
     if scheduler["dotflow"] == "not installed":  # where it is not needed
         scheduler = {**scheduler, "dotflow": here["dotflow"]}
     for sentence in differences(here, {"the scheduler": scheduler, **workers}):
         say(sentence)
 
 
-def ask(client: "Client", asked: Any, seconds: float) -> Any:
+def wait_for(client: "Client", asked: Any, seconds: float) -> Any:
     """What the cluster answers to something that was asked with asynchronous=True, or TimeoutError."""
 
     async def answer() -> Any:
@@ -60,10 +60,10 @@ def _workers(
     client: "Client", describe: Callable[[], Versions], say: Callable[[str], object]
 ) -> Mapping[str, Versions]:
     try:
-        found: Mapping[str, Versions] = ask(
-            client, client.run(describe, on_error="ignore", asynchronous=True), PATIENCE
+        found: Mapping[str, Versions] = wait_for(
+            client, client.run(describe, on_error="ignore", asynchronous=True), REPLY_TIMEOUT
         )
     except TimeoutError:  # one that hangs is no reason for the others not to work
-        say(f"Not all workers have answered within {PATIENCE:g} s: what is installed there is not known.")
+        say(f"Not all workers have answered within {REPLY_TIMEOUT:g} s: what is installed there is not known.")
         return {}
     return found

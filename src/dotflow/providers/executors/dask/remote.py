@@ -15,9 +15,9 @@ from dotflow.providers.executors.cluster.worker_host import WorkerHost
 from dotflow.providers.executors.dask.events import TOPIC
 
 PREFIX: Final = "dotflow:"  # of the keys of our tasks, and so of what Dask's dashboard calls them
-AGAIN: Final = "dotflow-again"  # the annotation of a task that Dask has sent to a worker before
-UNWANTED: Final = ("cancelled", "released", "forgotten")  # states of a task on a worker
-IDLE: Final = 60.0  # seconds after which a process that nobody has asked for anything is ended
+REPEATED_ANNOTATION: Final = "dotflow-again"  # the annotation of a task that Dask has sent to a worker before
+ENDED_STATES: Final = ("cancelled", "released", "forgotten")  # states of a task on a worker
+IDLE_TIMEOUT: Final = 60.0  # seconds after which a process that nobody has asked for anything is ended
 
 _lock: Final = threading.Lock()
 _worker_hosts: Final[dict[str, WorkerHost]] = {}
@@ -25,25 +25,25 @@ _wakeups: Final[dict[str, WakeupPipe]] = {}
 _ended: Final[deque[str]] = deque(maxlen=100)  # runs: what they have in the worker's queue may still be given to us
 
 
-def messenger() -> Callable[[str, Sequence[Any]], Sequence[Any]]:
+def make_remote_attempt() -> Callable[[str, Sequence[Any]], Sequence[Any]]:
     """What Dask is given to run. It travels by value: the scheduler reads it, and may not have dotflow."""
 
     def attempt(key: str, packed: Sequence[Any]) -> Sequence[Any]:
-        from dotflow.providers.executors.dask.remote import run_errand
+        from dotflow.providers.executors.dask.remote import run_remote_call
 
-        return run_errand(key, packed)
+        return run_remote_call(key, packed)
 
     return attempt
 
 
-def once_plugin() -> SchedulerPlugin:
+def make_once_plugin() -> SchedulerPlugin:
     """Keeps Dask from making an attempt a second time on its own, which is for the step's policy to decide.
 
     Dask gives a task whose worker is lost to another one, and computes a lost result again, each up to
     `distributed.scheduler.allowed-failures` times. Of our tasks it only ever fails the first, and marks the second.
-    It travels by value, like the messenger. It stays with the scheduler and touches nobody else's tasks.
+    It travels by value, like the make_remote_attempt. It stays with the scheduler and touches nobody else's tasks.
     """
-    prefix, again = PREFIX, AGAIN
+    prefix, again = PREFIX, REPEATED_ANNOTATION
 
     class DotflowOnce(SchedulerPlugin):  # type: ignore[misc]  # distributed is Any to mypy
         name = "dotflow-once"
@@ -66,7 +66,7 @@ def once_plugin() -> SchedulerPlugin:
     return DotflowOnce()
 
 
-class Released(WorkerPlugin):  # type: ignore[misc]  # distributed is Any to mypy
+class ReleasePlugin(WorkerPlugin):  # type: ignore[misc]  # distributed is Any to mypy
     """Ends attempts that nobody wants any more: of a run that was cancelled, or whose process is gone."""
 
     name = "dotflow-released"
@@ -74,16 +74,16 @@ class Released(WorkerPlugin):  # type: ignore[misc]  # distributed is Any to myp
 
     def transition(self, key: Any, start: str, finish: str, **kwargs: Any) -> None:
         """Called by Dask for each change of a task's state."""
-        if finish in UNWANTED and isinstance(key, str) and key.startswith(PREFIX):
+        if finish in ENDED_STATES and isinstance(key, str) and key.startswith(PREFIX):
             with _lock:
                 wakeup = _wakeups.get(key)
                 if wakeup is not None:
                     wakeup.set()
 
 
-def run_errand(key: str, packed: Sequence[Any]) -> list[Any]:
+def run_remote_call(key: str, packed: Sequence[Any]) -> list[Any]:
     """Called by Dask on a worker: makes the attempt; the reply, packed."""
-    remote_call = RemoteCall.unpacked(packed)
+    remote_call = RemoteCall.unpack(packed)
     worker = get_worker()
     wakeup = WakeupPipe()
     with _lock:  # before the task is looked at: what happens to it from now on rings
@@ -94,14 +94,14 @@ def run_errand(key: str, packed: Sequence[Any]) -> list[Any]:
         with _lock:
             del _wakeups[key]
             wakeup.close()
-    return reply._replace(place=worker.address).packed()
+    return reply._replace(worker=worker.address).pack()
 
 
 def _reply(key: str, remote_call: RemoteCall, wakeup: WakeupPipe, worker: Worker) -> Reply:
     task = worker.state.tasks.get(key)
-    if task is None or task.state in UNWANTED:
+    if task is None or task.state in ENDED_STATES:
         return Reply(STOPPED)
-    if (task.annotations or {}).get(AGAIN):
+    if (task.annotations or {}).get(REPEATED_ANNOTATION):
         return Reply(REPEATED)
     worker_host = _worker_host_of(remote_call.run, worker)
     if worker_host is None:
@@ -127,14 +127,14 @@ def _worker_host_of(run: str, worker: Worker) -> WorkerHost | None:
         worker_host = _worker_hosts.get(run)
         if worker_host is None:
             worker_host = _worker_hosts[run] = WorkerHost(2 * worker.state.nthreads)
-            worker.loop.add_callback(_look_after, run, worker)
+            worker.loop.add_callback(_schedule_cleanup, run, worker)
     return worker_host
 
 
-async def _look_after(run: str, worker: Worker) -> None:
-    if Released.name not in worker.plugins:
-        await worker.plugin_add(Released(), Released.name)
-    worker.loop.call_later(IDLE, _end_idle, run, worker)
+async def _schedule_cleanup(run: str, worker: Worker) -> None:
+    if ReleasePlugin.name not in worker.plugins:
+        await worker.plugin_add(ReleasePlugin(), ReleasePlugin.name)
+    worker.loop.call_later(IDLE_TIMEOUT, _end_idle, run, worker)
 
 
 def _end_idle(run: str, worker: Worker) -> None:
@@ -143,9 +143,9 @@ def _end_idle(run: str, worker: Worker) -> None:
         worker_host = _worker_hosts.get(run)
         if worker_host is None:
             return
-        if worker_host.end_idle(clock.ticks() - IDLE):
+        if worker_host.end_idle(clock.ticks() - IDLE_TIMEOUT):
             del _worker_hosts[run]
     if run in _worker_hosts:
-        worker.loop.call_later(IDLE, _end_idle, run, worker)
+        worker.loop.call_later(IDLE_TIMEOUT, _end_idle, run, worker)
     else:
         worker_host.close()

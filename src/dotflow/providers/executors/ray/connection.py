@@ -9,42 +9,42 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from dotflow.errors import ClusterError
-from dotflow.providers.executors.cluster.session import in_one_line
+from dotflow.providers.executors.cluster.session import describe_error
 
 HEAD_TIMEOUT: Final = 2.0  # seconds for the head to take a connection
 
 _lock: Final = threading.Lock()
 _users = 0
-_ours = ""  # the job of the connection that was made here
+_own_job = ""  # the job of the connection that was made here
 
 
 def connect(address: str | None, options: Mapping[str, Any]) -> str:
     """Connects this process, unless it is connected: the connection's job. `disconnect` is to follow."""
-    global _users, _ours
+    global _users, _own_job
     import ray
 
     with _lock:
         is_new = not ray.is_initialized()
         if is_new:
-            _init(ray, address, options)
+            _initialize(ray, address, options)
         job: str = ray.get_runtime_context().get_job_id()
         if is_new:
-            _ours = job
+            _own_job = job
         _users += 1
         return job
 
 
 def disconnect() -> None:
     """The last one to leave ends a connection that was made here."""
-    global _users, _ours
+    global _users, _own_job
     import ray
 
     with _lock:
         _users -= 1
-        if not _users and _ours:
-            if is_connected(_ours):
+        if not _users and _own_job:
+            if is_connected(_own_job):
                 ray.shutdown()
-            _ours = ""
+            _own_job = ""
 
 
 def is_connected(job: str) -> bool:
@@ -66,7 +66,7 @@ def has_other_machines(address: str | None) -> bool:
     return (address or os.environ.get("RAY_ADDRESS") or "local") != "local"
 
 
-def head_answers() -> bool:
+def is_head_reachable() -> bool:
     """Whether Ray's head still takes connections: Ray itself waits for it for a minute, and says nothing meanwhile."""
     import ray
 
@@ -78,26 +78,26 @@ def head_answers() -> bool:
         return False
 
 
-def _init(ray: Any, address: str | None, options: Mapping[str, Any]) -> None:
+def _initialize(ray: Any, address: str | None, options: Mapping[str, Any]) -> None:
     # Prints come back with the steps' replies; without this, what Ray's workers print would be printed here twice.
     quiet = {"log_to_driver": False, "logging_level": logging.WARNING}
     in_main = threading.current_thread() is threading.main_thread()
     handler = signal.getsignal(signal.SIGTERM)
     try:
-        _look_for_head(address or os.environ.get("RAY_ADDRESS") or "")
+        _check_head_port(address or os.environ.get("RAY_ADDRESS") or "")
         ray.init(address, **{**quiet, **options})
-    except Exception as error:  # Ray's own are of many kinds, and plain Exception where its processes don't start
+    except Exception as error:  # Ray's own are of many pools, and plain Exception where its processes don't start
         name = f"Ray at {address or os.environ.get('RAY_ADDRESS') or 'this machine'}"
         hint = (
             "Look whether it runs there, and in the same versions: ray status. Without an address, one is started here."
         )
-        raise ClusterError(name, f"can't be used: {in_one_line(error)}", hint) from error
+        raise ClusterError(name, f"can't be used: {describe_error(error)}", hint) from error
     finally:
         if in_main and handler is not None:  # SIGTERM keeps the meaning that the program gave it
             signal.signal(signal.SIGTERM, handler)
 
 
-def _look_for_head(address: str) -> None:
+def _check_head_port(address: str) -> None:
     """Raises OSError where nobody takes connections: Ray itself would try for more than a minute."""
     host, _, port = address.rpartition(":")
     if port.isdigit() and "/" not in host:

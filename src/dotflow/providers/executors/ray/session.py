@@ -17,57 +17,57 @@ from dotflow.core.failure import Failure
 from dotflow.core.outcome import Died, Outcome
 from dotflow.processes.dispatcher import Dispatcher
 from dotflow.providers.executors.cluster.protocol import MISSING, RemoteCall, Reply
-from dotflow.providers.executors.cluster.session import ClusterSession, in_one_line
-from dotflow.providers.executors.cluster.versions import describer, differences
+from dotflow.providers.executors.cluster.session import ClusterSession, describe_error
+from dotflow.providers.executors.cluster.versions import differences, make_describe
 from dotflow.providers.executors.ray import connection as ray_connection
-from dotflow.providers.executors.ray.actor import Seat, out_of_band
-from dotflow.providers.executors.ray.health import HEARTBEAT, Watch, gone
+from dotflow.providers.executors.ray.actor import WorkerActor, out_of_band
+from dotflow.providers.executors.ray.health import HEAD_CHECK_INTERVAL, ClusterHealth, connection_lost
 
-MOST_FAILED_STARTS: Final = 3  # in a row; then it is no accident
-MAKE_ROOM_AFTER: Final = 1.0  # seconds that an actor has been waiting for room before idle ones are ended for it
+MAX_FAILED_STARTS: Final = 3  # in a row; then it is no accident
+IDLE_TIMEOUT: Final = 1.0  # seconds that an actor has been waiting for room before idle ones are ended for it
 
 #: How a call ends whose actor is lost, or whose reply is, with the machine that kept it.
-LOST: Final = (RayActorError, ObjectLostError, OutOfMemoryError)
+LOST_ERRORS: Final = (RayActorError, ObjectLostError, OutOfMemoryError)
 
 #: What Ray has options of its own for: ray.remote's documentation.
-OPTIONS: Final = {"CPU": "num_cpus", "GPU": "num_gpus", "memory": "memory"}
+RAY_OPTIONS: Final = {"CPU": "num_cpus", "GPU": "num_gpus", "memory": "memory"}
 
 
-class _Seat:
+class ActorHandle:
     """An actor, seen from here."""
 
-    def __init__(self, kind: "_Kind", actor: Any) -> None:
-        self.kind = kind
+    def __init__(self, actor_pool: "_ActorPool", actor: Any) -> None:
+        self.actor_pool = actor_pool
         self.actor = actor
-        self.began = clock.ticks()
+        self.started_at = clock.ticks()
         self.call: Call | None = None
         self.name = uuid.uuid4().hex
 
 
-class _Kind:
+class _ActorPool:
     """The actors that have the same resources, and the calls that ask for these."""
 
-    def __init__(self, resources: Mapping[str, float], most: int) -> None:
+    def __init__(self, resources: Mapping[str, float], max_actors: int) -> None:
         given = {"CPU": 1.0, **resources}
-        options: dict[str, Any] = {OPTIONS[name]: given.pop(name) for name in OPTIONS if name in given}
+        options: dict[str, Any] = {RAY_OPTIONS[name]: given.pop(name) for name in RAY_OPTIONS if name in given}
         self.options = {**options, "resources": given} if given else options
-        self.most = most
-        self.dispatcher: Dispatcher[_Seat] = Dispatcher(_nobody, most, should_grow=lambda apart: False)
-        self.seats: set[_Seat] = set()
-        self.starting: dict[_Seat, None] = {}
+        self.max_actors = max_actors
+        self.dispatcher: Dispatcher[ActorHandle] = Dispatcher(_start_none, max_actors, should_grow=lambda apart: False)
+        self.actors: set[ActorHandle] = set()
+        self.starting: dict[ActorHandle, None] = {}
 
 
-class _Ready(NamedTuple):
+class _ActorStarted(NamedTuple):
     """News: an actor is up; or it is not, and why."""
 
-    seat: _Seat
+    handle: ActorHandle
     future: "Future[Any]"
 
 
-class _Done(NamedTuple):
+class _CallEnded(NamedTuple):
     """News: what an actor replied; or why it did not."""
 
-    seat: _Seat
+    handle: ActorHandle
     future: "Future[Any]"
 
 
@@ -76,41 +76,41 @@ class RaySession(ClusterSession):
 
     def __init__(self, job: str, max_workers: int | None, report: Report) -> None:
         super().__init__("Ray", report)
-        self._watch = Watch(job)
-        self._here = describer("ray")()
-        self._most = max_workers or max(1, int(ray.cluster_resources().get("CPU", 1)))
-        self._actor = ray.remote(max_restarts=0, max_task_retries=0)(Seat)
-        self._kinds: dict[Hashable, _Kind] = {}
+        self._health = ClusterHealth(job)
+        self._versions = make_describe("ray")()
+        self._max_actors = max_workers or max(1, int(ray.cluster_resources().get("CPU", 1)))
+        self._actor = ray.remote(max_restarts=0, max_task_retries=0)(WorkerActor)
+        self._actor_pools: dict[Hashable, _ActorPool] = {}
         self._failed_starts = 0
-        self._failed = 0.0  # when the last one did that was counted
+        self._failed_at = 0.0  # when the last one did that was counted
         self._answers: list[CompletedCall] = []
-        self._news: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self._events: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._is_open = True
 
     def has_room(self, pool: Hashable) -> bool:
-        if self._answers or not self._news.empty():  # what has come is heard first: after a failure nothing begins
+        if self._answers or not self._events.empty():  # what has come is heard first: after a failure nothing begins
             return False
-        return self._kind_of(pool).dispatcher.has_idle
+        return self._pool(pool).dispatcher.has_idle
 
     def submit(self, call: Call) -> None:
-        self.begins_to_wait(call)
-        seat = self._kind_of(self.pool_of(call.step)).dispatcher.take(call.lane)
-        assert isinstance(seat, _Seat), "make_room was asked before, and none is hired by the dispatcher"
-        self._send(seat, call)
+        self.add_waiting(call)
+        handle = self._pool(self.pool_of(call.step)).dispatcher.take(call.lane)
+        assert isinstance(handle, ActorHandle), "make_room was asked before, and none is hired by the dispatcher"
+        self._send(handle, call)
 
     def wait(self, timeout: float | None) -> Sequence[CompletedCall]:
         end = None if timeout is None else clock.ticks() + timeout
         while True:
-            self._start_what_lacks()
+            self._start_missing()
             if self._answers:
                 break
-            news = self._next(end)
-            for part in news:
-                if isinstance(part, _Ready):
-                    self._join(part.seat, part.future)
-                elif isinstance(part, _Done):
-                    self._take(part.seat, part.future)
-            if None in news or (end is not None and clock.ticks() >= end) or self._has_room_now():
+            events = self._next(end)
+            for part in events:
+                if isinstance(part, _ActorStarted):
+                    self._add_actor(part.handle, part.future)
+                elif isinstance(part, _CallEnded):
+                    self._handle_reply(part.handle, part.future)
+            if None in events or (end is not None and clock.ticks() >= end) or self._has_room_now():
                 break
         answers, self._answers = self._answers, []
         self.ready.clear()
@@ -120,156 +120,164 @@ class RaySession(ClusterSession):
         return any(waiting and self.has_room(pool) for pool, waiting in self.ready.items())
 
     def wake(self) -> None:
-        self._news.put(None)
+        self._events.put(None)
 
     def leave(self, lane: int) -> None:
         super().leave(lane)
-        for kind in self._kinds.values():
-            kind.dispatcher.leave(lane)
+        for actor_pool in self._actor_pools.values():
+            actor_pool.dispatcher.leave(lane)
 
     def close(self) -> None:
         if not self._is_open:
             return
         try:
-            if self._watch.is_connected:
-                for kind in self._kinds.values():
-                    for seat in kind.seats:
-                        _end(seat)
+            if self._health.is_connected:
+                for actor_pool in self._actor_pools.values():
+                    for handle in actor_pool.actors:
+                        _end(handle)
         finally:
             self._is_open = False
             ray_connection.disconnect()
 
-    def _kind_of(self, pool: Hashable) -> _Kind:
-        if pool not in self._kinds:
+    def _pool(self, pool: Hashable) -> _ActorPool:
+        if pool not in self._actor_pools:
             resources = dict(pool)  # type: ignore[call-overload]  # as pool_of makes it
-            self._kinds[pool] = _Kind(resources, self._most)
-        return self._kinds[pool]
+            self._actor_pools[pool] = _ActorPool(resources, self._max_actors)
+        return self._actor_pools[pool]
 
-    def _start_what_lacks(self) -> None:
+    def _start_missing(self) -> None:
         for pool, waiting in self.ready.items():
-            kind = self._kind_of(pool)
-            lacking = min(waiting, kind.most - len(kind.seats) + len(kind.starting)) - len(kind.starting)
+            actor_pool = self._pool(pool)
+            lacking = min(waiting, actor_pool.max_actors - len(actor_pool.actors) + len(actor_pool.starting)) - len(
+                actor_pool.starting
+            )
             for _ in range(lacking):
-                self._start(kind)
+                self._start(actor_pool)
         self._end_idle()
 
-    def _start(self, kind: _Kind) -> None:
-        self._watch.check_connection()
-        seat = _Seat(kind, self._actor.options(**kind.options).remote())
-        kind.seats.add(seat)
-        kind.starting[seat] = None
-        future = seat.actor.describe.remote().future()
-        future.add_done_callback(lambda done: self._news.put(_Ready(seat, done)))
+    def _start(self, actor_pool: _ActorPool) -> None:
+        self._health.check_connection()
+        handle = ActorHandle(actor_pool, self._actor.options(**actor_pool.options).remote())
+        actor_pool.actors.add(handle)
+        actor_pool.starting[handle] = None
+        future = handle.actor.describe.remote().future()
+        future.add_done_callback(lambda done: self._events.put(_ActorStarted(handle, done)))
 
     def _end_idle(self) -> None:
-        """Ends idle actors that nobody waits for, where one of another kind has waited for their room."""
-        if self._until_room() != 0.0:
+        """Ends idle actors that nobody waits for, where one of another actor_pool has waited for their room."""
+        if self._until_idle_end() != 0.0:
             return
-        for pool, kind in self._kinds.items():
+        for pool, actor_pool in self._actor_pools.items():
             if not self.ready.get(pool):
-                for seat in [seat for seat in kind.seats if seat.call is None and seat not in kind.starting]:
-                    self._dismiss(seat)
+                for handle in [
+                    handle for handle in actor_pool.actors if handle.call is None and handle not in actor_pool.starting
+                ]:
+                    self._remove_actor(handle)
 
-    def _until_room(self) -> float | None:
+    def _until_idle_end(self) -> float | None:
         """Seconds until idle actors are ended for those that wait; None where nobody waits, or nobody is idle."""
-        began = [next(iter(kind.starting)).began for kind in self._kinds.values() if kind.starting]
+        started_at = [
+            next(iter(actor_pool.starting)).started_at
+            for actor_pool in self._actor_pools.values()
+            if actor_pool.starting
+        ]
         idle = any(
-            seat.call is None and seat not in kind.starting
-            for pool, kind in self._kinds.items()
+            handle.call is None and handle not in actor_pool.starting
+            for pool, actor_pool in self._actor_pools.items()
             if not self.ready.get(pool)
-            for seat in kind.seats
+            for handle in actor_pool.actors
         )
-        return max(0.0, min(began) + MAKE_ROOM_AFTER - clock.ticks()) if began and idle else None
+        return max(0.0, min(started_at) + IDLE_TIMEOUT - clock.ticks()) if started_at and idle else None
 
-    def _send(self, seat: _Seat, call: Call) -> None:
+    def _send(self, handle: ActorHandle, call: Call) -> None:
         lane = self.lanes.get(call.lane)
-        remote_call = self.remote_call(call, whole=lane is None or lane.place != seat.name)
+        remote_call = self.remote_call(call, whole=lane is None or lane.worker != handle.name)
         if not isinstance(remote_call, RemoteCall):
             self._answer(call, remote_call)
-            seat.kind.dispatcher.release(seat)
+            handle.actor_pool.dispatcher.release(handle)
             return
-        self.began(call.task_id)
-        seat.call = call
+        self.mark_running(call.task_id)
+        handle.call = call
         try:
-            future = seat.actor.make.remote(out_of_band(remote_call.packed())).future()
+            future = handle.actor.make.remote(out_of_band(remote_call.pack())).future()
         except Exception as error:  # whatever Ray says when it is gone
-            raise gone(error) from error
-        future.add_done_callback(lambda done: self._news.put(_Done(seat, done)))
+            raise connection_lost(error) from error
+        future.add_done_callback(lambda done: self._events.put(_CallEnded(handle, done)))
 
-    def _join(self, seat: _Seat, future: "Future[Any]") -> None:
-        seat.kind.starting.pop(seat, None)
+    def _add_actor(self, handle: ActorHandle, future: "Future[Any]") -> None:
+        handle.actor_pool.starting.pop(handle, None)
         error = future.exception()
         if error is not None:
-            seat.kind.seats.discard(seat)
-            if seat.began < self._failed:  # lost together with one that was counted: a machine is gone, say
+            handle.actor_pool.actors.discard(handle)
+            if handle.started_at < self._failed_at:  # lost together with one that was counted: a machine is gone, say
                 return
-            self._failed = clock.ticks()
+            self._failed_at = clock.ticks()
             self._failed_starts += 1
-            if self._failed_starts >= MOST_FAILED_STARTS:
-                raise gone(error)
+            if self._failed_starts >= MAX_FAILED_STARTS:
+                raise connection_lost(error)
             return
         self._failed_starts = 0
-        for sentence in differences(self._here, {f"the actor {seat.name}": future.result()}):
-            self.say_once(sentence.replace(f"the actor {seat.name}", "a worker"))
-        seat.kind.dispatcher.add(seat)
+        for sentence in differences(self._versions, {f"the actor {handle.name}": future.result()}):
+            self.report_once(sentence.replace(f"the actor {handle.name}", "a worker"))
+        handle.actor_pool.dispatcher.add(handle)
 
-    def _take(self, seat: _Seat, future: "Future[Any]") -> None:
-        call, seat.call = seat.call, None
+    def _handle_reply(self, handle: ActorHandle, future: "Future[Any]") -> None:
+        call, handle.call = handle.call, None
         assert call is not None
         error = future.exception()
         if error is None:
-            reply = Reply.unpacked(future.result())._replace(place=seat.name)
-            seat.kind.dispatcher.release(seat)
+            reply = Reply.unpack(future.result())._replace(worker=handle.name)
+            handle.actor_pool.dispatcher.release(handle)
             if reply.kind == MISSING:
                 self.lanes.pop(call.lane, None)
                 self.submit(call)
             else:
                 self._answer(call, self.outcome(call, reply))
-        elif isinstance(error, LOST):
-            self._watch.check_head()
-            self._dismiss(seat)
-            self._answer(call, self.lost(call, in_one_line(error)))
+        elif isinstance(error, LOST_ERRORS):
+            self._health.check_head()
+            self._remove_actor(handle)
+            self._answer(call, self.lost(call, describe_error(error)))
         elif isinstance(error, RaySystemError):
-            raise gone(error)
+            raise connection_lost(error)
         else:
-            self._dismiss(seat)
+            self._remove_actor(handle)
             self._answer(call, Died(Failure.of(error)))
 
-    def _dismiss(self, seat: _Seat) -> None:
-        seat.kind.seats.discard(seat)
-        seat.kind.dispatcher.remove(seat)
-        _end(seat)
+    def _remove_actor(self, handle: ActorHandle) -> None:
+        handle.actor_pool.actors.discard(handle)
+        handle.actor_pool.dispatcher.remove(handle)
+        _end(handle)
 
     def _answer(self, call: Call, outcome: Outcome) -> None:
-        self.ended(call.task_id)
+        self.remove(call.task_id)
         self._answers.append((call, outcome))
 
     def _next(self, end: float | None) -> list[Any]:
-        """All news there is; none when it is time to look around."""
+        """All events there is; none when it is time to look around."""
         left = None if end is None else max(0.0, end - clock.ticks())
-        limits = (left, self.until_patience_ends(), self._until_room(), HEARTBEAT)
-        news: list[Any] = []
+        limits = (left, self.until_wait_report(), self._until_idle_end(), HEAD_CHECK_INTERVAL)
+        events: list[Any] = []
         try:
-            news.append(self._news.get(timeout=min(limit for limit in limits if limit is not None)))
+            events.append(self._events.get(timeout=min(limit for limit in limits if limit is not None)))
             while True:
-                news.append(self._news.get_nowait())
+                events.append(self._events.get_nowait())
         except queue.Empty:
-            if not news and self.until_patience_ends() == 0.0:
-                self.say_who_waits(", ".join(f"{name}: {amount:g}" for name, amount in _had().items()))
-        self._watch.look()
-        return news
+            if not events and self.until_wait_report() == 0.0:
+                self.report_waiting(", ".join(f"{name}: {amount:g}" for name, amount in _cluster_resources().items()))
+        self._health.check_periodically()
+        return events
 
 
-def _nobody() -> _Seat:
+def _start_none() -> ActorHandle:
     raise AssertionError("actors join when they are up")
 
 
-def _end(seat: _Seat) -> None:
+def _end(handle: ActorHandle) -> None:
     with contextlib.suppress(Exception):  # Ray is gone, and the actor with it
-        ray.kill(seat.actor, no_restart=True)
+        ray.kill(handle.actor, no_restart=True)
 
 
-def _had() -> dict[str, float]:
+def _cluster_resources() -> dict[str, float]:
     """What the cluster has, without what Ray keeps for itself."""
     return {
         name: amount for name, amount in ray.cluster_resources().items() if ":" not in name and "memory" not in name

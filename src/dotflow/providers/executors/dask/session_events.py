@@ -4,27 +4,27 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 
-class Began(NamedTuple):
+class AttemptBegan(NamedTuple):
     """An attempt has begun."""
 
     task_id: int
-    place: str
+    worker: str
 
 
-class Ended(NamedTuple):
+class TaskEnded(NamedTuple):
     """Dask is done with a task."""
 
     key: str
 
 
-class Brought(NamedTuple):
+class ReplyFetched(NamedTuple):
     """What a worker replied; None where it could not be fetched."""
 
     key: str
     reply: Sequence[Any] | None
 
 
-class Had(NamedTuple):
+class ClusterInfo(NamedTuple):
     """What the scheduler says of its workers."""
 
     identity: Mapping[str, Any]
