@@ -11,7 +11,7 @@ ERRAND = RemoteCall("run", 0, 0, False, "", 0, [b"never read"])
 
 
 @pytest.mark.parametrize("state", ["cancelled", "released", "forgotten", None])
-def test_what_nobody_wants_any_more_is_not_begun(state: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_task_that_was_released_never_begins(state: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
     """A task that was cancelled on its way to a thread of the worker has no wakeup that could have been rung."""
     tasks = {} if state is None else {"key": SimpleNamespace(state=state, annotations=None)}
     worker = SimpleNamespace(state=SimpleNamespace(tasks=tasks), address="tcp://here")

@@ -112,7 +112,7 @@ class TestErrands:
         assert remote_call.process == "process"
         assert isinstance(order_of(remote_call).previous_context, ValueRef)
         assert sum(len(part) for part in remote_call.parts) < MIN_KEPT_SIZE / 10
-        assert session.lanes[0].place == "there"
+        assert session.lanes[0].worker == "there"
 
     @pytest.mark.parametrize("value", [1, b"small"])
     def test_a_small_one_is(self, session: ExecutorSession, value: object) -> None:

@@ -1,35 +1,35 @@
-"""RemoteCall and Reply: an attempt on its way to a worker of a cluster, and what comes back.
+"""RemoteCall and Reply: an attempt for a worker of a cluster, and its result.
 
-They travel as a list of bytes-like objects, the first of which is plain data, pickled: what stands between here and
-there (a scheduler, an object store) needs nothing of ours to pass them on, and need not copy. What users' code takes
-and gives is in `parts`, pickled, and only the step's own process opens it there.
+Each is sent as a list of bytes-like objects. The first is pickled plain data, so a scheduler or an object store
+forwards it without dotflow, and without a copy. The values of users are pickled in `parts`, and only the step's process
+loads them.
 """
 
 import pickle
 from collections.abc import Sequence
 from typing import Any, Final, NamedTuple, Self
 
-#: What a Reply tells.
+#: The kinds of Reply.
 ANSWERED: Final = "answered"  # parts: the outcome, pickled
 DIED: Final = "died"  # detail: the exit code of the step's process
-LATE: Final = "late"  # it did not stop by itself when its time was up, and was killed
-STOPPED: Final = "stopped"  # nobody wants it any more
-MISSING: Final = "missing"  # the value that it builds on is not here: nothing was run
-REPEATED: Final = "repeated"  # the cluster gave it to a second worker: nothing was run there
-NOT_STARTED: Final = "not started"  # detail: why no process could be started
+LATE: Final = "late"  # it exceeded its timeout and was killed
+STOPPED: Final = "stopped"  # the run was cancelled, or its process is gone
+MISSING: Final = "missing"  # the worker no longer has the previous value: nothing was run
+REPEATED: Final = "repeated"  # the cluster sent it to a second worker: nothing was run there
+NOT_STARTED: Final = "not started"  # detail: the reason why no process started
 
 
 class RemoteCall(NamedTuple):
-    """One attempt, for a worker of a cluster to have made.
+    """One attempt for a worker of a cluster.
 
     Attributes:
-        run: The run's name; one run's processes are not shared with another's.
+        run: The name of the run. Runs share no processes.
         lane: As in Call.
-        timeout: Seconds the step has, 0 for no limit.
-        isolate: Whether it gets a process of its own.
-        process: The process that has its previous value; empty where the value is in the parts.
+        timeout: The timeout in seconds; 0 for none.
+        isolate: Whether the attempt needs a new process.
+        process: The process that has the previous value; "" if the value is in the parts.
         number: The task's id.
-        parts: The pickled order, and the buffers that belong to it.
+        parts: The pickled call message and its buffers.
     """
 
     run: str
@@ -41,25 +41,25 @@ class RemoteCall(NamedTuple):
     parts: Sequence[Any]
 
     def pack(self) -> list[Any]:
-        """As it travels."""
+        """Returns the list of bytes-like objects to send."""
         return [pickle.dumps(tuple(self[:-1])), *self.parts]
 
     @classmethod
     def unpack(cls, packed: Sequence[Any]) -> Self:
-        """As it was."""
+        """Returns what `pack` packed."""
         return cls._make([*pickle.loads(packed[0]), packed[1:]])
 
 
 class Reply(NamedTuple):
-    """What came of a remote call.
+    """The result of a remote call.
 
     Attributes:
-        kind: ANSWERED, or one of the others above.
+        kind: One of the constants above.
         process: The process that made the attempt.
-        output: What it wrote: the kind of message (stdout or stderr) and the bytes, in order.
-        detail: What there is to say beside.
-        worker: The cluster's worker, as the cluster calls it.
-        parts: The pickled outcome, and the buffers that belong to it.
+        output: The output of the step: pairs of STDOUT or STDERR and bytes, in order.
+        detail: The exit code or the reason, by kind.
+        worker: The name of the cluster's worker.
+        parts: The pickled outcome and its buffers.
     """
 
     kind: str
@@ -70,21 +70,21 @@ class Reply(NamedTuple):
     parts: Sequence[Any] = ()
 
     def pack(self) -> list[Any]:
-        """As it travels."""
+        """Returns the list of bytes-like objects to send."""
         return [pickle.dumps(tuple(self[:-1])), *self.parts]
 
     @classmethod
     def unpack(cls, packed: Sequence[Any]) -> Self:
-        """As it was."""
+        """Returns what `pack` packed."""
         return cls._make([*pickle.loads(packed[0]), packed[1:]])
 
 
 def size_of(parts: Sequence[Any]) -> int:
-    """How many bytes they are together."""
+    """Returns the total number of bytes."""
     return sum(memoryview(part).nbytes for part in parts)
 
 
 def writable(parts: Sequence[Any]) -> list[Any]:
-    """The parts in memory of our own where they are not: arrays made of them would refuse to be changed."""
+    """Returns the parts, with copies of the read-only ones: arrays in them could not be changed."""
     views = [memoryview(part) for part in parts]
     return [bytearray(view) if view.readonly and place else view for place, view in enumerate(views)]

@@ -1,4 +1,4 @@
-"""ClusterSession: what the sessions of all clusters do alike: calls into remote calls, replies into outcomes."""
+"""ClusterSession: turns calls into remote calls and replies into outcomes, on every cluster."""
 
 import pickle
 import uuid
@@ -26,20 +26,20 @@ from dotflow.providers.executors.cluster.protocol import (
     writable,
 )
 
-MIN_KEPT_SIZE: Final = 1 << 16  # bytes; less than that is sent again sooner than asked for
-WAIT_REPORT_DELAY: Final = 10.0  # seconds that a step waits for a worker before that is said
+MIN_KEPT_SIZE: Final = 1 << 16  # bytes; sending less again costs less than asking for it
+WAIT_REPORT_DELAY: Final = 10.0  # seconds that steps wait for a worker before the log says so
 
-#: What to do when the cluster is gone in the middle of a run.
-RESUME_HINT: Final = "What is finished keeps its checkpoints: start again with resume=True."
+#: The advice when the cluster is lost during a run.
+RESUME_HINT: Final = "Finished tasks keep their checkpoints. Start again with resume=True."
 
 
 class Lane:
-    """What is known of a lane's last attempt.
+    """A lane's last attempt.
 
     Attributes:
-        process: The process that made it and still has its value; empty where it has none that is worth it.
-        kept: The value, as it came here.
-        place: The cluster's worker that it was made on, as the cluster calls it.
+        process: The process that still has the value; "" if the value is too small to keep.
+        value: The value, as it arrived here.
+        worker: The name of the cluster's worker that made the attempt.
     """
 
     def __init__(self) -> None:
@@ -49,13 +49,13 @@ class Lane:
 
 
 class ClusterSession(ExecutorSession):
-    """The part of a session that knows no cluster.
+    """The base of the sessions on clusters.
 
-    A value comes here once, for the record and the storage, and stays where it was made for the next task of its lane.
-    Its pools are those of steps that ask for the same resources.
+    A value is sent here once, for the record and the storage. The worker keeps it for the next task of the lane.
+    Steps that need the same resources share a pool.
 
     Args:
-        cluster: What the cluster is called.
+        cluster: The name of the cluster, for messages.
         report: As in Executor.open.
     """
 
@@ -66,8 +66,8 @@ class ClusterSession(ExecutorSession):
         self.lanes: dict[int, Lane] = {}
         self._encoder = CallEncoder(dump_by_value, inherited=False)
         self._reported: set[str] = set()
-        self.ready: dict[Hashable, int] = {}  # by pool: calls that wait for room, until `wait` returns
-        self._pools: dict[int, Hashable] = {}  # by task: of the calls that are here
+        self.ready: dict[Hashable, int] = {}  # by pool: calls waiting for room, until `wait` returns
+        self._pools: dict[int, Hashable] = {}  # by task: the pools of the submitted calls
         self._waiting: set[int] = set()
         self._running: set[int] = set()
         self._idle_since = clock.ticks()
@@ -83,10 +83,10 @@ class ClusterSession(ExecutorSession):
 
     @abstractmethod
     def has_room(self, pool: Hashable) -> bool:
-        """Return whether a call that is submitted now would begin at once."""
+        """Returns whether a call that is submitted now would begin at once."""
 
     def report_once(self, message: str) -> None:
-        """Writes a line into the run's log, unless this run has said so already."""
+        """Writes a message into the run's log, once in each run."""
         if message not in self._reported:
             self._reported.add(message)
             self.report(message)
@@ -95,11 +95,11 @@ class ClusterSession(ExecutorSession):
         self.lanes.pop(lane, None)
 
     def remote_call(self, call: Call, *, whole: bool = False) -> RemoteCall | Outcome:
-        """The call as a remote call; the outcome, where it can't travel.
+        """Returns the remote call for a call; an outcome, where the call can't be pickled.
 
         Args:
             call: The call.
-            whole: Send the previous value along, whoever has it.
+            whole: Whether to send the previous value even if a worker has it.
         """
         lane = self.lanes.setdefault(call.lane, Lane())
         cache = WorkerCache()
@@ -115,7 +115,7 @@ class ClusterSession(ExecutorSession):
         return RemoteCall(self.run, call.lane, seconds, call.step.isolate, process, call.task_id, parts)
 
     def outcome(self, call: Call, reply: Reply) -> Outcome:
-        """What a reply that tells of an attempt means for the call. What was printed there is printed here."""
+        """Returns the outcome for the reply to a call, and prints the output of the step."""
         for kind, data in reply.output:
             failures.write_out(kind, data)
         lane = self.lanes.setdefault(call.lane, Lane())
@@ -146,31 +146,31 @@ class ClusterSession(ExecutorSession):
         return outcome
 
     def lost(self, call: Call, place: str) -> Outcome:
-        """The outcome of a call whose worker the cluster has lost."""
+        """Returns the outcome of a call whose worker the cluster has lost."""
         self.lanes.pop(call.lane, None)
         return failures.died(call, None, place)
 
     def add_waiting(self, call: Call) -> None:
-        """From now on the call waits for a worker."""
+        """Records that a call waits for a worker."""
         self._pools[call.task_id] = self.pool_of(call.step)
         self._waiting.add(call.task_id)
         self._running.discard(call.task_id)
 
     def mark_running(self, task_id: int) -> None:
-        """It has one."""
+        """Records that the attempt of a task has begun."""
         if task_id in self._waiting:
             self._waiting.discard(task_id)
             self._running.add(task_id)
 
     def remove(self, task_id: int) -> None:
-        """It waits and runs no more."""
+        """Records that the call of a task has ended."""
         self._pools.pop(task_id, None)
         self._waiting.discard(task_id)
         self._running.discard(task_id)
         self._idle_since = clock.ticks()
 
     def until_wait_report(self) -> float | None:
-        """Seconds until it is to be said that steps wait and none runs; None for never."""
+        """Returns the seconds until the log says that steps wait and none runs; None for never."""
         if self._running or not self._count_waiting() or self._has_reported_wait:
             return None
         return max(0.0, self._idle_since + WAIT_REPORT_DELAY - clock.ticks())
@@ -179,15 +179,15 @@ class ClusterSession(ExecutorSession):
         return len(self._waiting) + sum(self.ready.values())
 
     def count_calls(self, pool: Hashable) -> int:
-        """Return how many calls of the pool are here."""
+        """Returns the number of submitted calls of a pool."""
         return sum(other == pool for other in self._pools.values())
 
     def count_busy(self, pool: Hashable) -> int:
-        """Return how many calls run, or are of the pool and wait for a worker."""
+        """Returns the number of calls that run, or wait for a worker of the pool."""
         return len(self._running) + sum(self._pools[task_id] == pool for task_id in self._waiting)
 
     def report_waiting(self, cluster_has: str) -> None:
-        """Says once that steps wait for a worker: a cluster may have none yet, or none that has what they ask for."""
+        """Logs once that steps wait: the cluster may have no worker yet, or none with the resources that they need."""
         self._has_reported_wait = True
         self.report(
             f"{self._count_waiting()} step(s) have waited {WAIT_REPORT_DELAY:g} s for a worker of {self.cluster}, "
@@ -196,5 +196,5 @@ class ClusterSession(ExecutorSession):
 
 
 def describe_error(error: BaseException) -> str:
-    """What an error of the cluster's says, for a line of ours."""
+    """Returns the type and message of an error, on one line."""
     return f"{type(error).__name__}: {' '.join(str(error).split())}".rstrip(".")

@@ -1,4 +1,4 @@
-"""Versions: what has to be the same here and on a cluster's workers, and what differs."""
+"""The versions of Python and packages, here and on a cluster's workers."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -7,7 +7,7 @@ Versions = Mapping[str, str]
 
 
 def make_describe(engine: str) -> Callable[[], Versions]:
-    """A function that tells what is installed where it is called. It travels by value: dotflow may not be there."""
+    """Returns a function that reports the versions where it runs, pickled by value: dotflow may be missing there."""
 
     def describe() -> Versions:
         import platform
@@ -25,7 +25,7 @@ def make_describe(engine: str) -> Callable[[], Versions]:
 
 
 def differences(here: Versions, there: Mapping[str, Versions]) -> list[str]:
-    """What to say of the workers that have other versions: a sentence for each set of them."""
+    """Returns a sentence for each set of versions that differs from the ones here."""
     workers: dict[tuple[tuple[str, str], ...], list[str]] = {}
     for worker, versions in there.items():
         different = tuple((name, version) for name, version in versions.items() if version != here.get(name, version))

@@ -1,7 +1,7 @@
 """WorkerHost: the processes that make one run's attempts on one worker of a cluster.
 
-Here, too, a step runs in a process of its own: what gets stuck is killed there with all that it started, and what dies
-there takes nothing of the cluster with it. The cluster's worker itself never opens what users' code has pickled.
+A step runs in a process of its own. A stuck step is killed with everything that it started, and a crash ends no other
+task of the cluster. The cluster's worker itself never loads the pickles of users.
 """
 
 import selectors
@@ -32,7 +32,7 @@ WRITE: Final = selectors.EVENT_WRITE
 
 
 class _Process:
-    """One of them."""
+    """A process and its lane."""
 
     def __init__(self, worker: WorkerProcess) -> None:
         self.worker = worker
@@ -42,22 +42,22 @@ class _Process:
 
 
 class WorkerHost:
-    """Makes attempts, in as many threads as call it. A lane keeps its process, as long as that is not needed elsewhere.
+    """Makes attempts for any number of threads. A lane keeps its process until another lane needs it.
 
     Args:
-        max_processes: How many processes may be kept; at least as many as there are threads.
+        max_processes: The maximum number of processes; at least the number of threads.
     """
 
     def __init__(self, max_processes: int) -> None:
         self._max_processes = max_processes
         self._lock = threading.Lock()
         self._start = ForkServer({}, relayed=(True, True))
-        self._idle: dict[_Process, None] = {}  # a set that keeps its order: the one that idle_since longest comes first
+        self._idle: dict[_Process, None] = {}  # an ordered set; the longest idle comes first
         self._busy: dict[_Process, WakeupPipe] = {}
         self._closed = False
 
     def make(self, remote_call: RemoteCall, stop: WakeupPipe) -> Reply:
-        """Has the attempt made, and waits for what comes of it, for its deadline, and for *stop* to ring."""
+        """Makes the attempt in a process and returns its reply. It ends at the deadline, and when *stop* is set."""
         with self._lock:
             if self._closed:
                 return Reply(MISSING)
@@ -86,13 +86,13 @@ class WorkerHost:
         return reply
 
     def end_idle(self, since: float) -> bool:
-        """Ends the processes that have idle_since since then; whether there is nobody left."""
+        """Ends the processes that have been idle since then. Returns whether none is left."""
         with self._lock:
             self._end([process for process in self._idle if process.idle_since <= since])
             return not self._idle and not self._busy
 
     def close(self) -> None:
-        """Ends all processes; those who wait in `make` are told."""
+        """Ends all processes. Each `make` that waits returns."""
         with self._lock:
             self._closed = True
             self._end(list(self._idle))
@@ -102,7 +102,7 @@ class WorkerHost:
             self._close_forkserver_if_closed()
 
     def _process_for(self, remote_call: RemoteCall) -> _Process | None:
-        """The remote call's process; None where that is no longer here. Raises OSError where none can be started."""
+        """Returns the process for a remote call; None if it has ended. Raises OSError if none can be started."""
         self._end([process for process in self._idle if process.worker.has_ended()])
         process_found = None
         if remote_call.process:
@@ -130,7 +130,7 @@ class WorkerHost:
 
 
 def _run_attempt(process: _Process, remote_call: RemoteCall, stop: WakeupPipe) -> Reply:
-    """Sends the remote call on, and waits. Unless it is answered, the process is to be ended."""
+    """Sends the remote call to a process and waits for its reply. Unless it answers, the caller ends the process."""
     channel, ended = process.worker.channel, process.worker.ended
     output: list[tuple[int, bytes]] = []
     kill_at: float | None = None
@@ -146,7 +146,7 @@ def _run_attempt(process: _Process, remote_call: RemoteCall, stop: WakeupPipe) -
             try:
                 if events.get(channel.fileno(), 0) & WRITE and channel.flush():
                     selector.modify(channel, READ)
-                # Read first: an answer that was sent just before the end must not be taken for a death.
+                # Read first: an answer sent just before the process ended still counts.
                 for message in channel.receive():
                     if message.kind == ANSWER:
                         return Reply(ANSWERED, process.name, output, parts=message.parts)

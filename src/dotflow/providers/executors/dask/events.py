@@ -1,4 +1,4 @@
-"""What Dask's workers tell of attempts that have begun: a client hears it once, for all runs that it serves."""
+"""The events that Dask's workers log when an attempt begins. A client subscribes once, for all of its runs."""
 
 import threading
 from collections.abc import Callable
@@ -17,7 +17,7 @@ _listeners: "Final[WeakKeyDictionary[Client, dict[str, Listener]]]" = WeakKeyDic
 
 
 def subscribe(client: "Client", run: str, listener: Listener) -> None:
-    """From now on *listener* is called, in a thread of Dask's, with each event of the run."""
+    """Calls *listener* with each event of a run, in a thread of Dask's."""
     with _lock:
         listeners = _listeners.setdefault(client, {})
         is_first = not listeners
@@ -27,16 +27,16 @@ def subscribe(client: "Client", run: str, listener: Listener) -> None:
 
 
 def unsubscribe(client: "Client", run: str) -> None:
-    """Ends that; nothing happens where it never began."""
+    """Ends the subscription of a run, if there is one."""
     with _lock:
         listeners = _listeners.get(client, {})
         was_last = listeners.pop(run, None) is not None and not listeners
-        if was_last and client.status == "running":  # before another run listens, whose subscription this would end
+        if was_last and client.status == "running":  # under the lock: another run may be about to subscribe
             client.unsubscribe_topic(TOPIC)
 
 
 def _dispatch(listeners: dict[str, Listener], event: tuple[float, Any]) -> None:
-    _, told = event  # the first is when it came
-    listener = listeners.get(told["run"])
+    _, message = event  # the first is the time
+    listener = listeners.get(message["run"])
     if listener is not None:
-        listener(told)
+        listener(message)

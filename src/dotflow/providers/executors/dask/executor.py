@@ -15,23 +15,22 @@ if TYPE_CHECKING:
 class ExecutorDask(Executor):
     """Makes attempts on the workers of a Dask cluster.
 
-    There, each step runs in a process of its own beside the Dask worker: a timeout ends anything, and a step that
-    crashes takes nothing else with it. What a lane's step returns stays there for the next one; it also comes here,
-    for the record and the storage. Needs `pip install 'dotflow[dask]'`, here and on the workers.
+    Each step runs in a process beside the Dask worker, so a timeout ends anything, and a crash ends no other task. A
+    worker keeps a step's value for the next step of the lane; the value is also sent here, for the record and the
+    storage. Needs `pip install 'dotflow[dask]'`, here and on the workers.
 
     Args:
-        address_or_client: The scheduler's address, such as "tcp://10.0.0.5:8786", or a `distributed.Client`, which is
-            left open. Unless given, that of Dask's setting `scheduler-address`, which DASK_SCHEDULER_ADDRESS sets; else
-            a cluster in this process, with as many threads as there are cores.
-        **options: Those of `distributed.Client`, such as `timeout` (seconds to wait for the scheduler) and `security`.
+        address_or_client: The scheduler's address, such as "tcp://10.0.0.5:8786", or a `distributed.Client`, which
+            stays open. The default is Dask's setting `scheduler-address`, which DASK_SCHEDULER_ADDRESS sets, else a
+            cluster in this process with one thread for each core.
+        **options: Options of `distributed.Client`, such as `timeout` (seconds to wait for the scheduler) and `security`.
 
     Raises:
         ImportError: Dask's distributed is not installed.
-        InvalidArgument: It is neither an address nor a client that can be used here.
+        InvalidArgument: The argument is no address, or a client that can't be used here.
 
-    `open` raises ClusterError where the scheduler can't be reached. A scheduler that goes away ends the run with a
-    ClusterError; what is finished keeps its checkpoints. A worker that goes away fails the attempts in the middle of
-    which it was, with WorkerDied.
+    `open` raises ClusterError if the scheduler can't be reached. A lost scheduler ends the run with a ClusterError;
+    finished tasks keep their checkpoints. A lost worker fails its attempts with WorkerDied.
     """
 
     def __init__(self, address_or_client: "str | Client | None" = None, **options: Any) -> None:
@@ -43,7 +42,7 @@ class ExecutorDask(Executor):
         if client is not None and client.asynchronous:
             raise InvalidArgument("address_or_client", client, "a Client that was not made with asynchronous=True")
         if client is not None and options:
-            raise InvalidArgument("options", options, "for the Client that is made here, and one was given")
+            raise InvalidArgument("options", options, "only for a Client that dotflow makes, and you passed one")
         self.client = client
         self.address: str | None = address_or_client if isinstance(address_or_client, str) else None
         self.options = options
@@ -67,18 +66,16 @@ class ExecutorDask(Executor):
         name = f"Dask's scheduler at {address}" if address else "Dask"
         here = {} if address else {"processes": False, "dashboard_address": "127.0.0.1:0"}
         try:
-            if address:  # raises ValueError; a Client that finds out by itself keeps the interpreter from ending
+            if address:  # raises ValueError; a Client with a bad address would keep the interpreter from ending
                 get_backend(parse_address(address)[0])
             client = Client(address, **{"set_as_default": False, "name": "dotflow", **here, **self.options})
         except (OSError, ValueError) as error:
-            hint = (
-                "Look whether it runs there, and whether this machine can reach it; timeout=... sets how long to wait."
-            )
+            hint = "Check that it runs, and that this machine can reach it; timeout=... sets how long to wait."
             raise ClusterError(name, f"can't be reached: {describe_error(error)}", hint) from error
         return DaskSession(client, report, is_ours=True)
 
     def _scheduler(self) -> str | None:
-        """The scheduler's address; None where there is none, and a cluster is made here."""
+        """Returns the scheduler's address; None if a new cluster is needed."""
         import dask
 
         return self.address or dask.config.get("scheduler-address", None)

@@ -1,4 +1,4 @@
-"""The beginning of a run on Dask: whether the cluster understands what it will be sent, and what to say of it."""
+"""The checks at the beginning of a run on Dask."""
 
 import asyncio
 from collections.abc import Callable, Mapping
@@ -12,22 +12,22 @@ from dotflow.providers.executors.dask import remote as dask_remote
 if TYPE_CHECKING:
     from distributed import Client
 
-REPLY_TIMEOUT: Final = 10.0  # seconds for the cluster's answer
+REPLY_TIMEOUT: Final = 10.0  # seconds
 
-#: No command to paste: where dotflow is missing, nobody knows which package an index has under its name.
+#: No command to paste: a package index may have another package of that name.
 INSTALL_HINT: Final = "Install it there, in the same version as here and from the same place, with its extra [dask]."
 
 
 def check_cluster(client: "Client", cluster: str, say: Callable[[str], object]) -> None:
-    """Looks whether the cluster understands what it will be sent, and says what it may not.
+    """Checks that the cluster can run the steps, and logs the versions that differ.
 
     Args:
         client: The client.
-        cluster: What the cluster is called.
+        cluster: The name of the cluster, for messages.
         say: Writes a line into the run's log.
 
     Raises:
-        ClusterError: It does not, or it does not answer.
+        ClusterError: The cluster can't be used, or does not answer.
     """
     describe = make_describe("distributed")
     try:
@@ -41,14 +41,14 @@ def check_cluster(client: "Client", cluster: str, say: Callable[[str], object]) 
     without = sorted(place for place, found in workers.items() if found["dotflow"] == "not installed")
     if without:
         raise ClusterError(cluster, f"has workers without dotflow: {', '.join(without)}", INSTALL_HINT)
-    if scheduler["dotflow"] == "not installed":  # where it is not needed
+    if scheduler["dotflow"] == "not installed":  # the scheduler doesn't need it
         scheduler = {**scheduler, "dotflow": here["dotflow"]}
     for sentence in differences(here, {"the scheduler": scheduler, **workers}):
         say(sentence)
 
 
 def wait_for(client: "Client", asked: Any, seconds: float) -> Any:
-    """What the cluster answers to something that was asked with asynchronous=True, or TimeoutError."""
+    """Returns the result of a call that was made with asynchronous=True. Raises TimeoutError."""
 
     async def answer() -> Any:
         return await asyncio.wait_for(asked, seconds)
@@ -63,7 +63,7 @@ def _workers(
         found: Mapping[str, Versions] = wait_for(
             client, client.run(describe, on_error="ignore", asynchronous=True), REPLY_TIMEOUT
         )
-    except TimeoutError:  # one that hangs is no reason for the others not to work
+    except TimeoutError:  # one worker that hangs must not stop the others
         say(f"Not all workers have answered within {REPLY_TIMEOUT:g} s: what is installed there is not known.")
         return {}
     return found

@@ -1,4 +1,4 @@
-"""What of ExecutorDask runs on Dask's scheduler and workers."""
+"""The part of ExecutorDask that runs on Dask's scheduler and workers."""
 
 import threading
 from collections import deque
@@ -14,19 +14,19 @@ from dotflow.providers.executors.cluster.protocol import REPEATED, STOPPED, Remo
 from dotflow.providers.executors.cluster.worker_host import WorkerHost
 from dotflow.providers.executors.dask.events import TOPIC
 
-PREFIX: Final = "dotflow:"  # of the keys of our tasks, and so of what Dask's dashboard calls them
+PREFIX: Final = "dotflow:"  # of the keys of our tasks, which Dask's dashboard shows
 REPEATED_ANNOTATION: Final = "dotflow-again"  # the annotation of a task that Dask has sent to a worker before
 ENDED_STATES: Final = ("cancelled", "released", "forgotten")  # states of a task on a worker
-IDLE_TIMEOUT: Final = 60.0  # seconds after which a process that nobody has asked for anything is ended
+IDLE_TIMEOUT: Final = 60.0  # seconds after which an idle process is ended
 
 _lock: Final = threading.Lock()
 _worker_hosts: Final[dict[str, WorkerHost]] = {}
 _wakeups: Final[dict[str, WakeupPipe]] = {}
-_ended: Final[deque[str]] = deque(maxlen=100)  # runs: what they have in the worker's queue may still be given to us
+_ended: Final[deque[str]] = deque(maxlen=100)  # runs whose queued tasks may still arrive
 
 
 def make_remote_attempt() -> Callable[[str, Sequence[Any]], Sequence[Any]]:
-    """What Dask is given to run. It travels by value: the scheduler reads it, and may not have dotflow."""
+    """Returns the function that Dask runs, pickled by value: the scheduler loads it, and may not have dotflow."""
 
     def attempt(key: str, packed: Sequence[Any]) -> Sequence[Any]:
         from dotflow.providers.executors.dask.remote import run_remote_call
@@ -37,11 +37,11 @@ def make_remote_attempt() -> Callable[[str, Sequence[Any]], Sequence[Any]]:
 
 
 def make_once_plugin() -> SchedulerPlugin:
-    """Keeps Dask from making an attempt a second time on its own, which is for the step's policy to decide.
+    """Keeps Dask from repeating an attempt on its own: the step's policy decides that.
 
-    Dask gives a task whose worker is lost to another one, and computes a lost result again, each up to
-    `distributed.scheduler.allowed-failures` times. Of our tasks it only ever fails the first, and marks the second.
-    It travels by value, like the make_remote_attempt. It stays with the scheduler and touches nobody else's tasks.
+    Dask sends a task of a lost worker to another one, and computes a lost result again, each up to
+    `distributed.scheduler.allowed-failures` times. The plugin fails our tasks at the first loss, and marks those that
+    are sent again. It is pickled by value, stays with the scheduler, and ignores other tasks.
     """
     prefix, again = PREFIX, REPEATED_ANNOTATION
 
@@ -59,7 +59,7 @@ def make_once_plugin() -> SchedulerPlugin:
             if task is None:
                 return
             if finish == "processing":
-                task.suspicious = 1 << 30  # more than any number of failures that is allowed
+                task.suspicious = 1 << 30  # above any allowed number of failures
             elif finish == "released" and start in ("processing", "memory"):
                 task.annotations = {**(task.annotations or {}), again: True}
 
@@ -67,13 +67,13 @@ def make_once_plugin() -> SchedulerPlugin:
 
 
 class ReleasePlugin(WorkerPlugin):  # type: ignore[misc]  # distributed is Any to mypy
-    """Ends attempts that nobody wants any more: of a run that was cancelled, or whose process is gone."""
+    """Ends the attempts of a run that was cancelled, or whose process is gone."""
 
     name = "dotflow-released"
     idempotent = True
 
     def transition(self, key: Any, start: str, finish: str, **kwargs: Any) -> None:
-        """Called by Dask for each change of a task's state."""
+        """Sets the wakeup of an attempt whose task has ended. Dask calls this for each change of state."""
         if finish in ENDED_STATES and isinstance(key, str) and key.startswith(PREFIX):
             with _lock:
                 wakeup = _wakeups.get(key)
@@ -82,11 +82,11 @@ class ReleasePlugin(WorkerPlugin):  # type: ignore[misc]  # distributed is Any t
 
 
 def run_remote_call(key: str, packed: Sequence[Any]) -> list[Any]:
-    """Called by Dask on a worker: makes the attempt; the reply, packed."""
+    """Makes an attempt on a worker; returns the packed reply. Dask calls it."""
     remote_call = RemoteCall.unpack(packed)
     worker = get_worker()
     wakeup = WakeupPipe()
-    with _lock:  # before the task is looked at: what happens to it from now on rings
+    with _lock:  # before the state is read: later changes set the wakeup
         _wakeups[key] = wakeup
     try:
         reply = _reply(key, remote_call, wakeup, worker)
@@ -111,7 +111,7 @@ def _reply(key: str, remote_call: RemoteCall, wakeup: WakeupPipe, worker: Worker
 
 
 def end_run(run: str) -> None:
-    """Called by Dask on each worker at the end of a run: nothing of it is left behind."""
+    """Ends the processes of a run on this worker. Dask calls it when the run ends."""
     with _lock:
         _ended.append(run)
         worker_host = _worker_hosts.pop(run, None)
@@ -120,7 +120,7 @@ def end_run(run: str) -> None:
 
 
 def _worker_host_of(run: str, worker: Worker) -> WorkerHost | None:
-    """The run's worker host here; None where the run has ended."""
+    """Returns the run's worker host; None if the run has ended."""
     with _lock:
         if run in _ended:
             return None
@@ -138,7 +138,7 @@ async def _schedule_cleanup(run: str, worker: Worker) -> None:
 
 
 def _end_idle(run: str, worker: Worker) -> None:
-    """A run whose process is gone says no goodbye."""
+    """Ends idle processes: a run whose process is gone never calls end_run."""
     with _lock:
         worker_host = _worker_hosts.get(run)
         if worker_host is None:

@@ -28,16 +28,14 @@ from dotflow.worker.deadline import GRACE
 if TYPE_CHECKING:
     from distributed import Client, Future
 
-MIN_SCATTER_SIZE: Final = (
-    1 << 20
-)  # bytes from which a remote call is sent as data: Dask means tasks themselves to be small
-MAX_LOST_WORKERS: Final = 3  # workers; one more, and it is the remote call itself that ends them
-MAX_SCATTERED: Final = 1 << 28  # bytes of such data that are out there at once
-SCATTER_TIMEOUT: Final = 10.0  # seconds for a worker to be there that takes data
+MIN_SCATTER_SIZE: Final = 1 << 20  # bytes from which a remote call is sent as data: Dask expects small tasks
+MAX_LOST_WORKERS: Final = 3  # workers; after that, the remote call itself seems to end them
+MAX_SCATTERED: Final = 1 << 28  # bytes of such data at once
+SCATTER_TIMEOUT: Final = 10.0  # seconds to wait for a worker that takes data
 
 
 class _PendingCall(NamedTuple):
-    """A remote call that Dask has."""
+    """A remote call that was submitted to Dask."""
 
     call: Call
     future: "Future[Any]"
@@ -48,8 +46,8 @@ class _PendingCall(NamedTuple):
 class DaskSession(ClusterSession):
     """The tasks that one run has with Dask.
 
-    Futures tell of their end in a thread of Dask's, and results are fetched, many at once, in the client's event loop;
-    all that is new comes in through one queue.
+    Futures end in a thread of Dask's, and results are fetched, many at once, in the client's event loop. All events go
+    through one queue.
     """
 
     def __init__(self, client: "Client", report: Report, *, is_ours: bool) -> None:
@@ -59,10 +57,10 @@ class DaskSession(ClusterSession):
         self._attempt = dask_remote.make_remote_attempt()
         self._numbers = itertools.count()
         self._pending: dict[str, _PendingCall] = {}
-        self._delayed: deque[tuple[Call, RemoteCall, int]] = deque()  # until less data is underway
+        self._delayed: deque[tuple[Call, RemoteCall, int]] = deque()  # until less data is scattered
         self._scattered_size = 0
-        self._lost_workers: Counter[int] = Counter()  # by task: workers that were lost before they began it
-        self._workers: dict[int, str] = {}  # task -> the worker that its attempt began on
+        self._lost_workers: Counter[int] = Counter()  # by task: the workers that were lost before they began it
+        self._workers: dict[int, str] = {}  # by task: the worker that began its attempt
         self._used_workers: set[str] = set()
         self._events: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._threads = Threads(client, lambda identity: self._events.put(ClusterInfo(identity)))
@@ -70,17 +68,17 @@ class DaskSession(ClusterSession):
             check_cluster(client, self.cluster, self.report_once)
             self._threads.refresh()
             subscribe(client, self.run, self._on_event)
-        except BaseException:  # the runner closes it, but there is none yet
+        except BaseException:  # there is no runner yet that would close it
             self.close()
             raise
 
     def has_room(self, pool: Hashable) -> bool:
-        """As ClusterSession says. Where others use the cluster too, a call may still wait there for its worker."""
-        if self._delayed or not self._events.empty():  # what has come is heard first: after a failure nothing begins
+        """Returns whether a call would begin at once. On a shared cluster, it may still wait for its worker."""
+        if self._delayed or not self._events.empty():  # handled first: after a failure nothing begins
             return False
-        wants = dict(pool)  # type: ignore[call-overload]  # as pool_of makes it
-        busy = self.count_calls(pool) if wants else self.count_busy(pool)
-        return busy < self._threads.capacity(wants) + self._threads.extra()
+        resources = dict(pool)  # type: ignore[call-overload]  # as pool_of makes it
+        busy = self.count_calls(pool) if resources else self.count_busy(pool)
+        return busy < self._threads.capacity(resources) + self._threads.extra()
 
     def submit(self, call: Call) -> Outcome | None:
         remote_call = self.remote_call(call)
@@ -95,7 +93,7 @@ class DaskSession(ClusterSession):
         answers: list[CompletedCall] = []
         while not answers:
             events = self._next(end)
-            for part in events:  # first, since what follows asks whether a call has begun
+            for part in events:  # first: the rest depends on which calls have begun
                 if isinstance(part, AttemptBegan):
                     self.mark_running(part.task_id)
                     self._workers[part.task_id] = part.worker
@@ -122,7 +120,7 @@ class DaskSession(ClusterSession):
         client, timeout = (
             self._client,
             REPLY_TIMEOUT,
-        )  # a scheduler that is told to cancel thousands of tasks takes seconds
+        )  # cancelling thousands of tasks takes seconds
         try:
             unsubscribe(client, self.run)
             if client.status == "running":
@@ -131,19 +129,19 @@ class DaskSession(ClusterSession):
                 if pending or self._used_workers:
                     end = client.run(dask_remote.end_run, self.run, on_error="return", asynchronous=True)
                     wait_for(client, end, timeout)
-        except Exception as error:  # a cluster that goes away: what it has of the run ends by itself
+        except Exception as error:  # the cluster is lost: its part of the run ends by itself
             timeout = GRACE
-            self.report(f"{self.cluster} could not be told of the run's end: {describe_error(error)}")
+            self.report(f"{self.cluster} did not end its part of the run: {describe_error(error)}")
         finally:
             if self._is_ours:
-                with contextlib.suppress(TimeoutError):  # what ended the run is not to be hidden by that
+                with contextlib.suppress(TimeoutError):  # it must not hide what ended the run
                     client.close(timeout=timeout)
 
     def _on_event(self, event: Any) -> None:
         self._events.put(AttemptBegan(event["task"], event["worker"]))
 
     def _next(self, end: float | None) -> list[Any]:
-        """All events there is, at least one piece unless the time is over."""
+        """Returns the new events, at least one unless the time is over."""
         while True:
             timeout = self.until_wait_report()
             left = None if end is None else max(0.0, end - clock.ticks())
@@ -177,48 +175,48 @@ class DaskSession(ClusterSession):
         key = f"{dask_remote.PREFIX}{call.step.name.replace('-', '_')}-{self.run}-{call.task_id}-{next(self._numbers)}"
         try:
             self._pending[key] = self._submit_task(key, call, remote_call.pack(), size)
-        except Exception as error:  # whatever Dask says when its scheduler is gone
+        except Exception as error:  # Dask raises many types when its scheduler is lost
             raise self._connection_lost(error) from error
         self._pending[key].future.add_done_callback(lambda done: self._events.put(TaskEnded(done.key)))
 
     def _submit_task(self, key: str, call: Call, packed: list[Any], size: int) -> _PendingCall:
         lane, wants = self.lanes.get(call.lane), call.step.resources
-        place = lane.worker if lane is not None else ""
+        address = lane.worker if lane is not None else ""
         where: dict[str, Any] = {}
         if wants:
             where = {"resources": dict(wants)}
-        elif place:  # a wish; together with resources, Dask would put the wish above them
-            where = {"workers": [place], "allow_other_workers": True}
+        elif address:  # a preference; with resources, Dask would put it above them
+            where = {"workers": [address], "allow_other_workers": True}
         data: Future[Any] | None = None
-        if size >= MIN_SCATTER_SIZE and (data := self._scattered(packed, place)) is not None:
+        if size >= MIN_SCATTER_SIZE and (data := self._scattered(packed, address)) is not None:
             self._scattered_size += size
         sent = [bytes(part) for part in packed] if data is None else data
         future = self._client.submit(self._attempt, key, sent, key=key, pure=False, **where)
         return _PendingCall(call, future, data, 0 if data is None else size)
 
-    def _scattered(self, packed: list[Any], place: str) -> "Future[Any] | None":
-        """The remote call as data on a worker, at *place* if that is there; None where no worker takes it."""
-        for wanted in dict.fromkeys((place, "")):
+    def _scattered(self, packed: list[Any], address: str) -> "Future[Any] | None":
+        """Scatters a remote call to a worker, *address* if it exists. Returns None if no worker takes it."""
+        for wanted in dict.fromkeys((address, "")):
             workers = self._client.nthreads()
             if not workers:
                 break
             try:
                 there = [wanted] if wanted in workers else None
                 return self._client.scatter([packed], workers=there, hash=False, timeout=SCATTER_TIMEOUT)[0]
-            except (OSError, TimeoutError, KeyError):  # the worker that was to take it has just been lost
+            except (OSError, TimeoutError, KeyError):  # the worker has just been lost
                 if self._client.status != "running":
                     raise
         return None
 
     def _connection_lost(self, error: BaseException | None = None) -> ClusterError:
         if self._client.status != "running":
-            return ClusterError(self.cluster, "is gone, and the run with it", RESUME_HINT)
+            return ClusterError(self.cluster, "is lost", RESUME_HINT)
         return ClusterError(
-            self.cluster, f"refuses to go on: {describe_error(error) if error else 'no reason'}", RESUME_HINT
+            self.cluster, f"can't continue: {describe_error(error) if error else 'no reason'}", RESUME_HINT
         )
 
     def _fetch(self, keys: set[str], answers: list[CompletedCall]) -> None:
-        """Has the results of tasks that have ended fetched; what ended otherwise is taken as it is."""
+        """Begins to fetch the results of finished tasks, and handles the other ends."""
         finished = {}
         for key in keys & self._pending.keys():
             future = self._pending[key].future
@@ -238,20 +236,20 @@ class DaskSession(ClusterSession):
                 self._events.put(ReplyFetched(key, found.get(key)))
 
     def _handle_end(self, key: str, packed: Sequence[Any] | None, answers: list[CompletedCall]) -> None:
-        """What has come of a task: of a reply, or of none."""
+        """Handles the end of a task, with or without a reply."""
         pending_call = self._pending.pop(key, None)
         if pending_call is None:
             return
         call = pending_call.call
-        place = self._workers.pop(call.task_id, "")
+        address = self._workers.pop(call.task_id, "")
         self._scattered_size -= pending_call.size
         reply = None if packed is None else Reply.unpack(packed)
         if reply is None:
-            self._handle_lost(call, pending_call.future, place, answers)
-        elif reply.kind == MISSING or (reply.kind in (REPEATED, STOPPED) and not place):  # nobody has begun it
+            self._handle_lost(call, pending_call.future, address, answers)
+        elif reply.kind == MISSING or (reply.kind in (REPEATED, STOPPED) and not address):  # no worker began it
             self._resend(call, answers)
         elif reply.kind in (REPEATED, STOPPED):
-            self._answer(call, self.lost(call, place), answers)
+            self._answer(call, self.lost(call, address), answers)
         else:
             self._answer(call, self.outcome(call, reply), answers)
         while self._delayed and not (
@@ -259,17 +257,17 @@ class DaskSession(ClusterSession):
         ):
             self._send(*self._delayed.popleft()[:2])
 
-    def _handle_lost(self, call: Call, future: "Future[Any]", place: str, answers: list[CompletedCall]) -> None:
+    def _handle_lost(self, call: Call, future: "Future[Any]", address: str, answers: list[CompletedCall]) -> None:
         if self._client.status != "running":
             raise self._connection_lost()
         error = future.exception() if future.status == "error" else None
         if error is None or isinstance(error, KilledWorker):
-            self._lost_workers[call.task_id] += not place
-            if place or self._lost_workers[call.task_id] > MAX_LOST_WORKERS:
-                where = place or f"{MAX_LOST_WORKERS + 1} workers, each before it began"
+            self._lost_workers[call.task_id] += not address
+            if address or self._lost_workers[call.task_id] > MAX_LOST_WORKERS:
+                where = address or f"{MAX_LOST_WORKERS + 1} workers, each before it began"
                 self._answer(call, self.lost(call, where), answers)
                 return
-            self.report(f"Step '{call.step.name}' lost its worker before it began, and is sent to another one.")
+            self.report(f"Step '{call.step.name}' lost its worker before it began. It is sent to another one.")
             self._resend(call, answers)
         elif isinstance(error, ModuleNotFoundError) and (error.name or "").partition(".")[0] == "dotflow":
             raise ClusterError(self.cluster, f"has a worker without dotflow: {error}", INSTALL_HINT)
@@ -282,7 +280,7 @@ class DaskSession(ClusterSession):
         answers.append((call, outcome))
 
     def _resend(self, call: Call, answers: list[CompletedCall]) -> None:
-        """Sends a call that nobody has begun once more, with all that belongs to it."""
+        """Sends a call that no worker began again, with its previous value."""
         remote_call = self.remote_call(call, whole=True)
         if isinstance(remote_call, RemoteCall):
             self.add_waiting(call)

@@ -1,4 +1,4 @@
-"""What comes in through the queue of a run on Dask."""
+"""The events in the queue of a run on Dask."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -12,19 +12,19 @@ class AttemptBegan(NamedTuple):
 
 
 class TaskEnded(NamedTuple):
-    """Dask is done with a task."""
+    """A task of Dask's has ended."""
 
     key: str
 
 
 class ReplyFetched(NamedTuple):
-    """What a worker replied; None where it could not be fetched."""
+    """A worker's reply; None if it could not be fetched."""
 
     key: str
     reply: Sequence[Any] | None
 
 
 class ClusterInfo(NamedTuple):
-    """What the scheduler says of its workers."""
+    """The workers, as the scheduler describes them."""
 
     identity: Mapping[str, Any]

@@ -1,4 +1,4 @@
-"""What of ExecutorRay runs on Ray's workers."""
+"""The part of ExecutorRay that runs on Ray's workers."""
 
 from collections.abc import Sequence
 from pickle import PickleBuffer
@@ -11,9 +11,9 @@ from dotflow.providers.executors.cluster.worker_host import WorkerHost
 
 
 class WorkerActor:
-    """An actor that has attempts made, one at a time, in a process of its own beside it.
+    """An actor that makes attempts, one at a time, in a process beside its own.
 
-    When Ray ends the actor, or its process dies, the kernel ends that process and all it started.
+    When the actor's process ends, the kernel ends that process and everything it started.
     """
 
     def __init__(self) -> None:
@@ -21,15 +21,15 @@ class WorkerActor:
         self._wakeup = WakeupPipe()
 
     def describe(self) -> Versions:
-        """What is installed here. It answers when the actor is up."""
+        """Returns the versions here. The first reply shows that the actor is up."""
         return make_describe("ray")()
 
     def make(self, packed: Sequence[Any]) -> list[Any]:
-        """Has the attempt made; the reply, packed."""
+        """Makes the attempt; returns the packed reply."""
         reply = self._worker_host.make(RemoteCall.unpack([memoryview(part) for part in packed]), self._wakeup)
         return out_of_band(reply.pack())
 
 
 def out_of_band(packed: Sequence[Any]) -> list[Any]:
-    """What Ray need not copy into its pickle, marked."""
+    """Marks the parts that Ray need not copy into its pickle."""
     return [PickleBuffer(part) for part in packed]

@@ -1,4 +1,4 @@
-"""The connection to Ray, of which a process has one: made by the first run that needs it, if nobody has made it yet."""
+"""The connection to Ray. A process has one; the first run that needs it makes it, unless the program has."""
 
 import logging
 import os
@@ -11,15 +11,15 @@ from typing import Any, Final
 from dotflow.errors import ClusterError
 from dotflow.providers.executors.cluster.session import describe_error
 
-HEAD_TIMEOUT: Final = 2.0  # seconds for the head to take a connection
+HEAD_TIMEOUT: Final = 2.0  # seconds to connect to the head
 
 _lock: Final = threading.Lock()
 _users = 0
-_own_job = ""  # the job of the connection that was made here
+_own_job = ""  # the job id of the connection that this module made
 
 
 def connect(address: str | None, options: Mapping[str, Any]) -> str:
-    """Connects this process, unless it is connected: the connection's job. `disconnect` is to follow."""
+    """Connects this process, unless it is connected, and returns the job id. The caller calls `disconnect` later."""
     global _users, _own_job
     import ray
 
@@ -35,7 +35,7 @@ def connect(address: str | None, options: Mapping[str, Any]) -> str:
 
 
 def disconnect() -> None:
-    """The last one to leave ends a connection that was made here."""
+    """Ends a connection that `connect` made, when its last user calls this."""
     global _users, _own_job
     import ray
 
@@ -48,9 +48,9 @@ def disconnect() -> None:
 
 
 def is_connected(job: str) -> bool:
-    """Whether that connection is there still; `ray.shutdown` may end it at any time.
+    """Returns whether the connection still exists; `ray.shutdown` may end it at any time.
 
-    To be asked before anything else is: Ray makes a connection to whatever it finds where there is none.
+    Check it before any other call: without a connection, Ray connects to whatever it finds.
     """
     import ray
 
@@ -58,7 +58,7 @@ def is_connected(job: str) -> bool:
 
 
 def has_other_machines(address: str | None) -> bool:
-    """Whether what `connect` connects to is more than a cluster that is started here."""
+    """Returns whether `connect` connects to other machines."""
     import ray
 
     if ray.is_initialized():
@@ -67,7 +67,7 @@ def has_other_machines(address: str | None) -> bool:
 
 
 def is_head_reachable() -> bool:
-    """Whether Ray's head still takes connections: Ray itself waits for it for a minute, and says nothing meanwhile."""
+    """Returns whether Ray's head accepts connections. Ray itself would wait for it for a minute without a message."""
     import ray
 
     host, _, port = ray.get_runtime_context().gcs_address.rpartition(":")
@@ -79,7 +79,7 @@ def is_head_reachable() -> bool:
 
 
 def _initialize(ray: Any, address: str | None, options: Mapping[str, Any]) -> None:
-    # Prints come back with the steps' replies; without this, what Ray's workers print would be printed here twice.
+    # The replies carry the output of the steps. Ray would print it a second time.
     quiet = {"log_to_driver": False, "logging_level": logging.WARNING}
     in_main = threading.current_thread() is threading.main_thread()
     handler = signal.getsignal(signal.SIGTERM)
@@ -88,17 +88,15 @@ def _initialize(ray: Any, address: str | None, options: Mapping[str, Any]) -> No
         ray.init(address, **{**quiet, **options})
     except Exception as error:  # Ray's own are of many pools, and plain Exception where its processes don't start
         name = f"Ray at {address or os.environ.get('RAY_ADDRESS') or 'this machine'}"
-        hint = (
-            "Look whether it runs there, and in the same versions: ray status. Without an address, one is started here."
-        )
+        hint = "Check that it runs, in the same version: ray status. Without an address, dotflow starts one here."
         raise ClusterError(name, f"can't be used: {describe_error(error)}", hint) from error
     finally:
-        if in_main and handler is not None:  # SIGTERM keeps the meaning that the program gave it
+        if in_main and handler is not None:  # ray.init replaces the program's SIGTERM handler
             signal.signal(signal.SIGTERM, handler)
 
 
 def _check_head_port(address: str) -> None:
-    """Raises OSError where nobody takes connections: Ray itself would try for more than a minute."""
+    """Raises OSError if the head accepts no connection. Ray itself would try for more than a minute."""
     host, _, port = address.rpartition(":")
     if port.isdigit() and "/" not in host:
         socket.create_connection((host, int(port)), HEAD_TIMEOUT).close()

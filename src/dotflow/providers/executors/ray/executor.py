@@ -13,27 +13,24 @@ from dotflow.providers.optional import require_extra
 class ExecutorRay(Executor):
     """Makes attempts on the workers of a Ray cluster.
 
-    A run has actors there, each with one CPU unless its steps ask for other resources, and lets go of them at its end.
-    Beside the actor, each step runs in a process of its own: a timeout ends anything. What a lane's step returns stays
-    there for the next one; it also comes here, for the record and the storage. Needs `pip install 'dotflow[ray]'`, here
-    and on the workers.
+    A run has actors, each with one CPU unless its steps need other resources, and ends them when it ends. Each step
+    runs in a process beside its actor, so a timeout ends anything. A worker keeps a step's value for the next step of
+    the lane; the value is also sent here, for the record and the storage. Needs `pip install 'dotflow[ray]'`, here and
+    on the workers.
 
     Args:
-        address: The head's, such as "10.0.0.5:6379", or "auto" for the cluster that this machine belongs to; unless
-            given, that of RAY_ADDRESS, else the one that `ray start` has begun on this machine, else one is begun here
-            for the time of the run ("local" does that in any case). A process that has called `ray.init` stays with
-            that.
-        max_workers: How many actors there may be at once, for each set of resources that steps ask for; as many as the
-            cluster has CPUs unless given.
-        **options: Those of `ray.init`, such as `runtime_env={"working_dir": "."}`.
+        address: The address of the head, such as "10.0.0.5:6379", or "auto" for the cluster of this machine. The
+            default is RAY_ADDRESS, else the cluster that `ray start` began on this machine, else a new one for the time
+            of the run, as with "local". A process that has called `ray.init` keeps that connection.
+        max_workers: The maximum number of actors for each set of resources; the cluster's number of CPUs by default.
+        **options: Options of `ray.init`, such as `runtime_env={"working_dir": "."}`.
 
     Raises:
         ImportError: Ray is not installed.
         InvalidArgument: The address is no text, or max_workers no whole number from 1.
 
-    `open` raises ClusterError where Ray can't be reached. A cluster that goes away ends the run with a ClusterError;
-    what is finished keeps its checkpoints. A worker that goes away fails the attempt in the middle of which it was,
-    with WorkerDied.
+    `open` raises ClusterError if Ray can't be reached. A lost cluster ends the run with a ClusterError; finished tasks
+    keep their checkpoints. A lost worker fails its attempt with WorkerDied.
     """
 
     def __init__(self, address: str | None = None, max_workers: int | None = None, **options: Any) -> None:
@@ -59,6 +56,6 @@ class ExecutorRay(Executor):
         job = ray_connection.connect(self.address, self.options)
         try:
             return RaySession(job, self.max_workers, report)
-        except BaseException:  # nobody is there yet who would close it
+        except BaseException:  # there is no session yet that would disconnect
             ray_connection.disconnect()
             raise

@@ -1,4 +1,4 @@
-"""ClusterHealth: an eye on the cluster that a run is on. Ray itself waits for a head that is gone, and says nothing."""
+"""ClusterHealth: checks that the cluster of a run still exists. Ray waits for a lost head without a message."""
 
 from typing import Final
 
@@ -7,15 +7,15 @@ from dotflow.errors import ClusterError
 from dotflow.providers.executors.cluster.session import RESUME_HINT, describe_error
 from dotflow.providers.executors.ray import connection as ray_connection
 
-HEAD_CHECK_INTERVAL: Final = 5.0  # seconds between two looks at the head
-MAX_HEAD_SILENCE: Final = 10.0  # seconds without an answer; a head that is restarted may take some
+HEAD_CHECK_INTERVAL: Final = 5.0  # seconds between two checks of the head
+MAX_HEAD_SILENCE: Final = 10.0  # seconds without an answer; a head may restart in that time
 
 
 class ClusterHealth:
-    """Sees that the cluster is gone, or that this process is no longer connected to it.
+    """Checks that the cluster exists and that this process is connected to it.
 
     Args:
-        job: The connection's.
+        job: The job id of the connection.
     """
 
     def __init__(self, job: str) -> None:
@@ -24,22 +24,22 @@ class ClusterHealth:
 
     @property
     def is_connected(self) -> bool:
-        """Whether Ray may be asked for anything."""
+        """Whether the connection exists."""
         return ray_connection.is_connected(self._job)
 
     def check_connection(self) -> None:
-        """Raises ClusterError where the user's program has ended it."""
+        """Raises ClusterError if the program has ended the connection."""
         if not self.is_connected:
-            raise ClusterError("Ray", "was disconnected in the middle of the run, by ray.shutdown()", RESUME_HINT)
+            raise ClusterError("Ray", "was disconnected during the run, by ray.shutdown()", RESUME_HINT)
 
     def check_head(self) -> None:
-        """Raises ClusterError where it does not answer now."""
+        """Raises ClusterError if the head does not answer now."""
         self.check_connection()
         if not ray_connection.is_head_reachable():
             raise connection_lost()
 
     def check_periodically(self) -> None:
-        """Now and then, the same; a head that is silent for a moment is forgiven."""
+        """Checks every few seconds, and raises ClusterError if the head has been silent for too long."""
         now = clock.ticks()
         if now - self._checked_at < HEAD_CHECK_INTERVAL:
             return
@@ -52,7 +52,7 @@ class ClusterHealth:
 
 
 def connection_lost(error: BaseException | None = None) -> ClusterError:
-    """What ends the run: Ray's own error, or its silence."""
+    """Returns the error that ends the run."""
     if error is None:
-        return ClusterError("Ray", "is gone, and the run with it: its head does not answer", RESUME_HINT)
+        return ClusterError("Ray", "is lost: its head does not answer", RESUME_HINT)
     return ClusterError("Ray", f"can't go on: {describe_error(error)}", RESUME_HINT)

@@ -23,18 +23,18 @@ from dotflow.providers.executors.ray import connection as ray_connection
 from dotflow.providers.executors.ray.actor import WorkerActor, out_of_band
 from dotflow.providers.executors.ray.health import HEAD_CHECK_INTERVAL, ClusterHealth, connection_lost
 
-MAX_FAILED_STARTS: Final = 3  # in a row; then it is no accident
-IDLE_TIMEOUT: Final = 1.0  # seconds that an actor has been waiting for room before idle ones are ended for it
+MAX_FAILED_STARTS: Final = 3  # in a row
+IDLE_TIMEOUT: Final = 1.0  # seconds; idle actors are ended when another pool has waited that long
 
-#: How a call ends whose actor is lost, or whose reply is, with the machine that kept it.
+#: The errors of a lost actor, or of a reply that was lost with its machine.
 LOST_ERRORS: Final = (RayActorError, ObjectLostError, OutOfMemoryError)
 
-#: What Ray has options of its own for: ray.remote's documentation.
+#: Resources that Ray has options of its own for, see ray.remote.
 RAY_OPTIONS: Final = {"CPU": "num_cpus", "GPU": "num_gpus", "memory": "memory"}
 
 
 class ActorHandle:
-    """An actor, seen from here."""
+    """An actor and its call."""
 
     def __init__(self, actor_pool: "_ActorPool", actor: Any) -> None:
         self.actor_pool = actor_pool
@@ -45,7 +45,7 @@ class ActorHandle:
 
 
 class _ActorPool:
-    """The actors that have the same resources, and the calls that ask for these."""
+    """The actors with the same resources."""
 
     def __init__(self, resources: Mapping[str, float], max_actors: int) -> None:
         given = {"CPU": 1.0, **resources}
@@ -58,14 +58,14 @@ class _ActorPool:
 
 
 class _ActorStarted(NamedTuple):
-    """News: an actor is up; or it is not, and why."""
+    """An actor is up, or has failed to start."""
 
     handle: ActorHandle
     future: "Future[Any]"
 
 
 class _CallEnded(NamedTuple):
-    """News: what an actor replied; or why it did not."""
+    """An actor has replied, or has failed."""
 
     handle: ActorHandle
     future: "Future[Any]"
@@ -82,13 +82,13 @@ class RaySession(ClusterSession):
         self._actor = ray.remote(max_restarts=0, max_task_retries=0)(WorkerActor)
         self._actor_pools: dict[Hashable, _ActorPool] = {}
         self._failed_starts = 0
-        self._failed_at = 0.0  # when the last one did that was counted
+        self._failed_at = 0.0  # the time of the last failed start
         self._answers: list[CompletedCall] = []
         self._events: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._is_open = True
 
     def has_room(self, pool: Hashable) -> bool:
-        if self._answers or not self._events.empty():  # what has come is heard first: after a failure nothing begins
+        if self._answers or not self._events.empty():  # handled first: after a failure nothing begins
             return False
         return self._pool(pool).dispatcher.has_idle
 
@@ -164,7 +164,7 @@ class RaySession(ClusterSession):
         future.add_done_callback(lambda done: self._events.put(_ActorStarted(handle, done)))
 
     def _end_idle(self) -> None:
-        """Ends idle actors that nobody waits for, where one of another actor_pool has waited for their room."""
+        """Ends idle actors of pools without waiting calls, if another pool has waited for room."""
         if self._until_idle_end() != 0.0:
             return
         for pool, actor_pool in self._actor_pools.items():
@@ -175,7 +175,7 @@ class RaySession(ClusterSession):
                     self._remove_actor(handle)
 
     def _until_idle_end(self) -> float | None:
-        """Seconds until idle actors are ended for those that wait; None where nobody waits, or nobody is idle."""
+        """Returns the seconds until idle actors are ended for another pool; None if none waits or none is idle."""
         started_at = [
             next(iter(actor_pool.starting)).started_at
             for actor_pool in self._actor_pools.values()
@@ -200,7 +200,7 @@ class RaySession(ClusterSession):
         handle.call = call
         try:
             future = handle.actor.make.remote(out_of_band(remote_call.pack())).future()
-        except Exception as error:  # whatever Ray says when it is gone
+        except Exception as error:  # Ray raises many types when it is lost
             raise connection_lost(error) from error
         future.add_done_callback(lambda done: self._events.put(_CallEnded(handle, done)))
 
@@ -209,7 +209,7 @@ class RaySession(ClusterSession):
         error = future.exception()
         if error is not None:
             handle.actor_pool.actors.discard(handle)
-            if handle.started_at < self._failed_at:  # lost together with one that was counted: a machine is gone, say
+            if handle.started_at < self._failed_at:  # lost together with a counted one, for example with a machine
                 return
             self._failed_at = clock.ticks()
             self._failed_starts += 1
@@ -253,7 +253,7 @@ class RaySession(ClusterSession):
         self._answers.append((call, outcome))
 
     def _next(self, end: float | None) -> list[Any]:
-        """All events there is; none when it is time to look around."""
+        """Returns the new events; none when it is time for a check."""
         left = None if end is None else max(0.0, end - clock.ticks())
         limits = (left, self.until_wait_report(), self._until_idle_end(), HEAD_CHECK_INTERVAL)
         events: list[Any] = []
@@ -273,12 +273,12 @@ def _start_none() -> ActorHandle:
 
 
 def _end(handle: ActorHandle) -> None:
-    with contextlib.suppress(Exception):  # Ray is gone, and the actor with it
+    with contextlib.suppress(Exception):  # Ray is lost, and the actor with it
         ray.kill(handle.actor, no_restart=True)
 
 
 def _cluster_resources() -> dict[str, float]:
-    """What the cluster has, without what Ray keeps for itself."""
+    """Returns the cluster's resources without those that Ray keeps for itself."""
     return {
         name: amount for name, amount in ray.cluster_resources().items() if ":" not in name and "memory" not in name
     }
