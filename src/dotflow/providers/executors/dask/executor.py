@@ -23,7 +23,7 @@ class ExecutorDask(Executor):
         address_or_client: The scheduler's address, such as "tcp://10.0.0.5:8786", or a `distributed.Client`, which
             stays open. The default is Dask's setting `scheduler-address`, which DASK_SCHEDULER_ADDRESS sets, else a
             cluster in this process with one thread for each core.
-        **options: Options of `distributed.Client`, such as `timeout` (seconds to wait for the scheduler) and `security`.
+        **options: Options of `distributed.Client`, such as `security` and `timeout` (seconds to reach the scheduler).
 
     Raises:
         ImportError: Dask's distributed is not installed.
