@@ -1,4 +1,4 @@
-"""A test that kills a workflow at every moment that matters, resumes it, and proves that nothing was lost."""
+"""A test that kills a workflow at every moment that matters, resumes it, and verifies that nothing was lost."""
 
 import tempfile
 

@@ -1,4 +1,4 @@
-"""A test of retries that lie an hour apart, in milliseconds: within virtual_clock() waiting takes no time."""
+"""A test of retries an hour apart that takes milliseconds: inside of virtual_clock() waiting takes no time."""
 
 from dotflow import DotFlow, action
 from dotflow.testing import virtual_clock
