@@ -134,8 +134,9 @@ class InABucket(OverTheWire):
         super().test_clear_leaves_other_workflows_alone(storage, again, workflow_id)
 
     @pytest.mark.slow
-    def test_every_task_of_every_workflow_has_a_place_of_its_own(self, storage: Storage, again: Storage) -> None:
-        super().test_every_task_of_every_workflow_has_a_place_of_its_own(storage, again)
+    def test_every_task_of_every_workflow_has_its_own_key(self, storage: Storage, again: Storage) -> None:
+        """As the contract says."""
+        super().test_every_task_of_every_workflow_has_its_own_key(storage, again)
 
     @pytest.mark.slow
     def test_any_text_may_be_a_key(self, storage: Storage, again: Storage) -> None:

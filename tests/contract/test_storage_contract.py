@@ -157,22 +157,22 @@ class OneAtATime(StorageDefault):
 
 def keeps(name: str) -> "Promise":
     """Another value than a plain one."""
-    return lambda contract, found: contract.test_keeps_a_value_as_it_is_or_refuses_it(found, found, name)
+    return lambda contract, found: contract.test_stores_a_value_unchanged_or_raises(found, found, name)
 
 
 def has_places(contract: StorageContract, found: Storage) -> None:
     """Every task has its own."""
-    contract.test_every_task_of_every_workflow_has_a_place_of_its_own(found, found)
+    contract.test_every_task_of_every_workflow_has_its_own_key(found, found)
 
 
 def holds(contract: StorageContract, found: Storage) -> None:
     """More than once in one process."""
-    contract.test_runs_of_one_process_hold_a_workflow_together(found, found, "w")
+    contract.test_runs_of_one_process_share_a_lock(found, found, "w")
 
 
 def tells_of_itself(contract: StorageContract, found: Storage) -> None:
     """The context's task, workflow, moment and step."""
-    contract.test_a_context_says_the_same_of_itself(found, found, datetime(2024, 1, 1, tzinfo=UTC), "m:f")
+    contract.test_a_context_keeps_its_metadata(found, found, datetime(2024, 1, 1, tzinfo=UTC), "m:f")
 
 
 Promise = Callable[[StorageContract, Storage], None]
@@ -182,14 +182,14 @@ BROKEN: list[tuple[type[Storage], Promise]] = [
     (Json, keeps("decimal")),
     (
         Json,
-        lambda contract, found: contract.test_keeps_a_value_as_it_is_or_refuses_it(found, found, "dict with numbers"),
+        lambda contract, found: contract.test_stores_a_value_unchanged_or_raises(found, found, "dict with numbers"),
     ),
     (
         Json,
-        lambda contract, found: contract.test_keeps_a_value_as_it_is_or_refuses_it(found, found, "enum like a number"),
+        lambda contract, found: contract.test_stores_a_value_unchanged_or_raises(found, found, "enum like a number"),
     ),
-    (LosesNone, lambda contract, found: contract.test_keeps_plain_values(found, found, "None")),
-    (LosesNone, lambda contract, found: contract.test_the_last_one_counts(found, found, ([1], None))),
+    (LosesNone, lambda contract, found: contract.test_stores_plain_values(found, found, "None")),
+    (LosesNone, lambda contract, found: contract.test_the_last_post_counts(found, found, ([1], None))),
     (LosesWhoMadeIt, tells_of_itself),
     (TearsAtRefusal, keeps("bytes")),
     (CutsKeys, lambda contract, found: contract.test_any_text_may_be_a_key(found, found)),
@@ -229,7 +229,7 @@ def test_a_storage_that_breaks_a_promise_does_not_pass(kind: type[Storage], prom
 def test_a_storage_that_others_do_not_see_does_not_pass() -> None:
     """What one object has posted the other one, in another process, has to get."""
     with pytest.raises(AssertionError):
-        StorageContract().test_keeps_plain_values(StorageDefault(), StorageDefault(), "text")
+        StorageContract().test_stores_plain_values(StorageDefault(), StorageDefault(), "text")
 
 
 def test_a_failure_says_what_came_back() -> None:
@@ -237,7 +237,7 @@ def test_a_failure_says_what_came_back() -> None:
     with pytest.raises(
         AssertionError, match=r"at \['a'\] expected \(1, 2\) \(of type tuple\), came \[1, 2\] \(of type list\)"
     ):
-        StorageContract().test_keeps_a_value_as_it_is_or_refuses_it(Json(), Json(), "tuple in a dict")
+        StorageContract().test_stores_a_value_unchanged_or_raises(Json(), Json(), "tuple in a dict")
 
 
 def test_without_pytest_it_says_what_to_install() -> None:

@@ -74,7 +74,7 @@ class VirtualClock:
         self.wait(slept.wait, as_seconds("seconds", seconds), slept.set, 0, None)
 
     def advance(self, seconds: Duration) -> None:
-        """Moves time at once, whatever is running. Wakes what waits for a moment on the way, but does not wait for it."""
+        """Moves time at once, whatever is running. Wakes what is due on the way, but does not wait for it."""
         self._check_process("advance")
         with self._lock:
             until = self._elapsed + as_seconds("seconds", seconds)

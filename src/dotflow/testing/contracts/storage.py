@@ -1,7 +1,9 @@
-"""StorageContract: what every storage promises, as tests that a storage signs by inheriting them."""
+"""StorageContract: what every storage promises, as tests for subclasses to inherit."""
 
 import contextlib
 import threading
+from collections.abc import Collection
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
@@ -11,95 +13,106 @@ from dotflow.core.context import Context
 from dotflow.core.task import Task
 from dotflow.testing.contracts.equality import difference
 from dotflow.testing.contracts.values import IDS, KEYS, LARGE, OTHERS, PLAIN
-from dotflow.testing.threads import run_threads
 
 try:
     import pytest
 except ImportError as error:
-    raise ImportError("StorageContract is made of pytest tests, and pytest is missing: pip install pytest") from error
+    raise ImportError("StorageContract needs pytest: its promises are pytest tests. Run: pip install pytest") from error
 
 
 @action
 def step() -> None:
-    """Stands for any step: a storage's keys are asked for by task, and a task has one."""
+    """The step of the tasks."""
 
 
 def task_of(task_id: int = 0, workflow_id: str = "w") -> Task:
-    """A task, as a run asks a storage about it."""
+    """Returns a task, for `storage.key`."""
     return Task(task_id, step, workflow_id=workflow_id)
 
 
 def is_missing(storage: Storage, key: str) -> bool:
-    """Whether nothing is there, whichever way one asks."""
+    """Returns whether `get` and `contains` find nothing."""
     found = storage.get(key)
     assert isinstance(found, Context)
     return found.storage is None and found.task_id is None and not storage.contains(key)
 
 
-def assert_same(expected: object, found: object) -> None:
-    """It came back equal and of the same type, at every level."""
-    told = difference(expected, found)
-    assert not told, told
+def assert_same(expected: object, actual: object) -> None:
+    """Checks that a value came back equal and of the same type at every level."""
+    text = difference(expected, actual)
+    assert not text, text
 
 
-def _cut(text: str) -> str:
-    """How a parameter is called in a test's name."""
+def post_all(storage: Storage, keys: Collection[str]) -> None:
+    """Posts a number under each key."""
+    for number, key in enumerate(keys):
+        storage.post(key, Context(number, task_id=number))
+
+
+def assert_all_found(storage: Storage, keys: Collection[str]) -> None:
+    """Checks that a storage finds what `post_all` has posted."""
+    assert {key: storage.get(key).storage for key in keys} == {key: number for number, key in enumerate(keys)}
+    assert [key for key in keys if not storage.contains(key)] == []
+
+
+def _id(text: str) -> str:
+    """Returns a parameter's id for the name of a test."""
     return ascii(text[:16])[1:-1]
 
 
 class StorageContract:
-    """The promises of `dotflow.abc.Storage`, for the storage that a fixture gives. `post`, `get` and `key` are enough.
+    """The promises of `dotflow.abc.Storage`, for a storage of any kind. `post`, `get` and `key` are enough.
 
-    Inherit, and add the fixture `storage`: a storage with nothing in it, anew for each test.
+    Inherit from it, and add the fixture `storage`, which returns a new, empty storage for each test.
 
         class TestMyStorage(StorageContract):
             @pytest.fixture
             def storage(self, tmp_path):
                 return MyStorage(tmp_path)
 
-    The fixture `again` may be added: a second object over the same place, as another process would have it. What one of
-    the two has posted the other gets. Without it, the storage stands for both.
+    Add the fixture `again` for a second object over the same data, as another process would have it: each of the two
+    finds what the other one posted. By default it is the same object.
     """
 
     @pytest.fixture
     def again(self, storage: Storage) -> Storage:
-        """A second storage over the same place."""
+        """A second storage over the same data."""
         return storage
 
     # Values
 
     @pytest.mark.parametrize("name", PLAIN)
-    def test_keeps_plain_values(self, storage: Storage, again: Storage, name: str) -> None:
-        """What JSON can say comes back equal and of the same type at every level, the empty ones too."""
+    def test_stores_plain_values(self, storage: Storage, again: Storage, name: str) -> None:
+        """A JSON value, empty ones too, comes back equal and of the same type at every level."""
         key = storage.key(task_of())
         storage.post(key, Context(PLAIN[name], task_id=0, workflow_id="w"))
 
-        for found in (storage, again):
-            assert found.contains(key)
-            assert_same(PLAIN[name], found.get(key).storage)
+        for reader in (storage, again):
+            assert reader.contains(key)
+            assert_same(PLAIN[name], reader.get(key).storage)
 
     @pytest.mark.parametrize("name", OTHERS)
-    def test_keeps_a_value_as_it_is_or_refuses_it(self, storage: Storage, again: Storage, name: str) -> None:
-        """Any other value comes back like that too, or `post` raises, and what was there before is still there."""
+    def test_stores_a_value_unchanged_or_raises(self, storage: Storage, again: Storage, name: str) -> None:
+        """Any other value comes back the same, or `post` raises and the earlier value is still there."""
         key = storage.key(task_of())
         storage.post(key, Context("before", task_id=0, workflow_id="w"))
         expected = OTHERS[name]()
 
         try:
             storage.post(key, Context(OTHERS[name](), task_id=0, workflow_id="w"))
-        except Exception:  # the storage's own: any will do
+        except Exception:  # the storage's own choice
             expected = "before"
 
-        for found in (storage, again):
-            assert_same(expected, found.get(key).storage)
+        for reader in (storage, again):
+            assert_same(expected, reader.get(key).storage)
 
     @pytest.mark.parametrize("name", LARGE)
-    def test_keeps_a_large_value_or_refuses_it(self, storage: Storage, again: Storage, name: str) -> None:
-        """It comes back, takes another one's place, gives its own away, and adds no key beside its own."""
+    def test_stores_a_large_value_unchanged_or_raises(self, storage: Storage, again: Storage, name: str) -> None:
+        """It comes back the same, replaces another value and is replaced by one, and adds no further key."""
         key = storage.key(task_of())
         try:
             storage.post(key, Context(LARGE[name](), task_id=0, workflow_id="w"))
-        except Exception:  # the storage's own: any will do
+        except Exception:  # the storage's own choice
             assert is_missing(storage, key)
             return
 
@@ -120,10 +133,10 @@ class StorageContract:
         ],
         ids=str,
     )
-    def test_a_context_says_the_same_of_itself(
+    def test_a_context_keeps_its_metadata(
         self, storage: Storage, again: Storage, moment: datetime, step_name: str | None
     ) -> None:
-        """Its task, workflow, moment and step come back with the value."""
+        """The task, workflow, time and step come back with the value."""
         context = Context([1], task_id=3, workflow_id="a/b", time=moment, step=step_name)
         key = storage.key(task_of(3, "a/b"))
 
@@ -136,12 +149,12 @@ class StorageContract:
     # One key
 
     def test_a_missing_key_is_an_empty_context(self, storage: Storage) -> None:
-        """Nothing there is no error, and not contained."""
+        """A missing key is no error, and not contained."""
         assert is_missing(storage, storage.key(task_of()))
 
     @pytest.mark.parametrize("values", [(1, 2), ("long" * 5_000, "short"), ([1], None)], ids=["1", "2", "3"])
-    def test_the_last_one_counts(self, storage: Storage, again: Storage, values: tuple[Any, Any]) -> None:
-        """A second post takes the first one's place, as a whole."""
+    def test_the_last_post_counts(self, storage: Storage, again: Storage, values: tuple[Any, Any]) -> None:
+        """A second post replaces the first one as a whole."""
         key = storage.key(task_of())
         for value in values:
             storage.post(key, Context(value, task_id=0))
@@ -150,7 +163,7 @@ class StorageContract:
         assert again.contains(key)
 
     def test_deleted_is_missing(self, storage: Storage, again: Storage) -> None:
-        """After delete the key is as if it had never been, and may be posted again."""
+        """A deleted key is like one that never was posted, and may be posted again."""
         key, other = storage.key(task_of()), storage.key(task_of(1))
         for posted in (key, other):
             storage.post(posted, Context(1, task_id=0))
@@ -163,8 +176,8 @@ class StorageContract:
         storage.post(key, Context(2, task_id=0))
         assert again.get(key).storage == 2
 
-    def test_deleting_what_is_missing_is_harmless(self, storage: Storage) -> None:
-        """Whether it was deleted before or never there."""
+    def test_deleting_a_missing_key_is_no_error(self, storage: Storage) -> None:
+        """Deleting a key twice, or one that was never posted, is no error and deletes no other."""
         storage.post(storage.key(task_of(1)), Context(1, task_id=1))
         for _ in range(2):
             storage.delete(storage.key(task_of()))
@@ -175,32 +188,32 @@ class StorageContract:
     # Keys
 
     def test_a_key_is_the_same_in_every_run(self, storage: Storage, again: Storage) -> None:
-        """A task finds its own value in the next run, and in another process."""
+        """A task has the same key in the next run, and in another process."""
         task = task_of()
-        keys = {found.key(task._new_record("w", run)) for found in (storage, again) for run in ("run-1", "run-2")}
+        keys = {reader.key(task._new_record("w", run)) for reader in (storage, again) for run in ("run-1", "run-2")}
 
         assert len(keys) == 1
         assert isinstance(keys.pop(), str)
 
-    def test_every_task_of_every_workflow_has_a_place_of_its_own(self, storage: Storage, again: Storage) -> None:
-        """Whatever their ids have in common: what one has posted is not what another one finds."""
+    def test_every_task_of_every_workflow_has_its_own_key(self, storage: Storage, again: Storage) -> None:
+        """However similar the ids, no task finds the value of another."""
         tasks = [task_of(number, workflow) for workflow in IDS for number in (0, 1, 11)]
         keys = [storage.key(task) for task in tasks]
         assert len(set(keys)) == len(keys)
 
-        self._post_each(storage, keys)
-        self._find_each(again, keys)
+        post_all(storage, keys)
+        assert_all_found(again, keys)
 
     def test_any_text_may_be_a_key(self, storage: Storage, again: Storage) -> None:
-        """However long or odd, it finds its own value and no other's, and nothing is found under it before."""
+        """However long or odd, a key finds its own value and no other one, and nothing before it was posted."""
         assert [key for key in KEYS if not is_missing(storage, key)] == []
 
-        self._post_each(storage, KEYS)
-        self._find_each(again, KEYS)
+        post_all(storage, KEYS)
+        assert_all_found(again, KEYS)
 
     def test_each_key_is_deleted_alone(self, storage: Storage, again: Storage) -> None:
-        """delete() of one text leaves all the others, those that look like it too."""
-        self._post_each(storage, KEYS)
+        """delete() of one key leaves all others, however similar."""
+        post_all(storage, KEYS)
         for key in KEYS[::2]:
             storage.delete(key)
 
@@ -208,20 +221,18 @@ class StorageContract:
         assert [key for key in KEYS[1::2] if is_missing(again, key)] == []
 
     def test_lists_all_keys_or_none(self, storage: Storage, again: Storage) -> None:
-        """list_keys tells of every key that is there, once, and of no other; a storage that can't tell lists none."""
-        self._post_each(storage, KEYS)
+        """list_keys returns every key once, and no other; a storage that can't list returns none."""
+        post_all(storage, KEYS)
         storage.delete(KEYS[5])
         listed = list(again.list_keys())
 
         if listed:
             assert sorted(listed) == sorted(key for key in KEYS if key != KEYS[5])
 
-    @pytest.mark.parametrize(
-        "prefix", ["x", "x/", "k", "../", "%", "_", "a\0", "no such prefix", "K" * 5_000], ids=_cut
-    )
+    @pytest.mark.parametrize("prefix", ["x", "x/", "k", "../", "%", "_", "a\0", "no such prefix", "K" * 5_000], ids=_id)
     def test_listed_keys_begin_with_the_prefix(self, storage: Storage, again: Storage, prefix: str) -> None:
-        """As they are written, with every character meant as itself."""
-        self._post_each(storage, KEYS)
+        """A prefix is plain text, without wildcards."""
+        post_all(storage, KEYS)
         listed = list(again.list_keys(prefix))
 
         if list(again.list_keys()):
@@ -230,23 +241,23 @@ class StorageContract:
 
     # Workflows
 
-    @pytest.mark.parametrize("workflow_id", ["a", "a/b", "A", "/", "..", "%", "a" * 5_000, "never seen"], ids=_cut)
+    @pytest.mark.parametrize("workflow_id", ["a", "a/b", "A", "/", "..", "%", "a" * 5_000, "never seen"], ids=_id)
     def test_clear_leaves_other_workflows_alone(self, storage: Storage, again: Storage, workflow_id: str) -> None:
-        """True means that all of the one is gone; all of the others is still there in any case."""
-        several = {workflow_id: (0, 11)}  # of the others one is enough
+        """True means that all values of the workflow are deleted; those of others never are."""
+        several = {workflow_id: (0, 11)}  # one task of each other workflow is enough
         owners = {storage.key(task_of(number, owner)): owner for owner in IDS for number in several.get(owner, (0,))}
-        self._post_each(storage, owners)
+        post_all(storage, owners)
 
         cleared = storage.clear(workflow_id)
 
         assert cleared in (True, False)
         missing = {key for key in owners if is_missing(again, key)}
-        meant = {key for key, owner in owners.items() if owner == workflow_id}
-        assert missing - meant == set()
-        assert meant - missing == set() or not cleared
+        own = {key for key, owner in owners.items() if owner == workflow_id}
+        assert missing - own == set()
+        assert own - missing == set() or not cleared
 
-    def test_what_was_cleared_can_be_filled_again(self, storage: Storage, again: Storage) -> None:
-        """A new run begins like the first one."""
+    def test_a_cleared_workflow_can_be_posted_again(self, storage: Storage, again: Storage) -> None:
+        """After clear() a new run starts like the first one."""
         key = storage.key(task_of())
         for value in (1, 2):
             storage.clear("w")
@@ -254,16 +265,14 @@ class StorageContract:
 
             assert again.get(key).storage == value
 
-    @pytest.mark.parametrize("workflow_id", ["w", "../w", "a" * 5_000, "😀\0"], ids=_cut)
-    def test_runs_of_one_process_hold_a_workflow_together(
-        self, storage: Storage, again: Storage, workflow_id: str
-    ) -> None:
-        """lock() can be entered more than once here and by a second object, left in any order, and entered again."""
+    @pytest.mark.parametrize("workflow_id", ["w", "../w", "a" * 5_000, "😀\0"], ids=_id)
+    def test_runs_of_one_process_share_a_lock(self, storage: Storage, again: Storage, workflow_id: str) -> None:
+        """One process may enter lock() more than once, by two objects, leave it in any order, and enter it again."""
         key = storage.key(task_of(0, workflow_id))
         for _ in range(2):
             first, second = storage.lock(workflow_id), again.lock(workflow_id)
-            with contextlib.ExitStack() as left:
-                left.enter_context(storage.lock("another"))
+            with contextlib.ExitStack() as stack:
+                stack.enter_context(storage.lock("another"))
                 first.__enter__()
                 second.__enter__()
                 storage.post(key, Context(1, task_id=0))
@@ -274,25 +283,17 @@ class StorageContract:
     # Threads
 
     def test_threads_may_post_at_once(self, storage: Storage, again: Storage) -> None:
-        """Each under keys of its own: nothing is lost and nothing mixed up."""
+        """Threads that post under keys of their own lose and mix up nothing."""
         keys = {number: [storage.key(task_of(task, f"w{number}")) for task in range(10)] for number in range(8)}
-        begin = threading.Barrier(len(keys))
+        barrier = threading.Barrier(len(keys))
 
         def post(number: int) -> None:
-            begin.wait()
+            barrier.wait()
             for key in keys[number]:
                 storage.post(key, Context([number, key], task_id=0))
                 assert storage.get(key).storage == [number, key]
 
-        run_threads(post, list(keys))
+        with ThreadPoolExecutor(len(keys)) as pool:
+            list(pool.map(post, keys))  # raises what a thread raised
 
         assert [key for number in keys for key in keys[number] if again.get(key).storage != [number, key]] == []
-
-    def _post_each(self, storage: Storage, keys: Any) -> None:
-        for number, key in enumerate(keys):
-            storage.post(key, Context(number, task_id=number))
-
-    def _find_each(self, storage: Storage, keys: Any) -> None:
-        found = {key: storage.get(key).storage for key in keys}
-        assert found == {key: number for number, key in enumerate(keys)}
-        assert [key for key in keys if not storage.contains(key)] == []

@@ -1,7 +1,8 @@
-"""What a storage is tried with: values of every kind that it may be given, ids and keys that are hard to keep apart."""
+"""The values, workflow ids and keys that StorageContract posts: of every kind, and easily confused."""
 
 import dataclasses
 import enum
+import importlib
 import importlib.util
 from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Callable
@@ -10,6 +11,8 @@ from decimal import Decimal
 from pathlib import Path, PurePosixPath
 from typing import Any, Final, NamedTuple
 from uuid import UUID
+
+import pydantic
 
 from dotflow.core.context import Context
 
@@ -21,19 +24,19 @@ class Colour(enum.Enum):
 
 
 class Level(enum.IntEnum):
-    """One that equals a plain number, and must not come back as one."""
+    """An enum whose members equal plain numbers, and must not come back as such."""
 
     HIGH = 3
 
 
 class Name(str):
-    """A text with a type of its own."""
+    """A subclass of str."""
 
     __slots__ = ()
 
 
 class Pair(NamedTuple):
-    """A tuple with names."""
+    """A named tuple."""
 
     left: int
     right: int
@@ -50,54 +53,28 @@ class Point:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Frozen:
-    """One without a __dict__, that doesn't let itself be written to."""
+    """A frozen dataclass without a __dict__."""
 
     when: datetime
 
 
-def _model() -> object:
-    from pydantic import create_model
+class Model(pydantic.BaseModel):
+    """A Pydantic model."""
 
-    if "Model" not in globals():  # where its name leads to
-        globals()["Model"] = create_model("Model", __module__=__name__, number=(int, ...), note=(str | None, None))
-    return globals()["Model"](number=1, note="x")
-
-
-def _array() -> object:
-    import numpy
-
-    return numpy.arange(6, dtype="int16").reshape(2, 3)
+    number: int
+    note: str | None = None
 
 
-def _floats() -> object:
-    import numpy
-
-    return numpy.arange(125_000) / 3
-
-
-def _pandas() -> object:
-    import pandas
-
-    return pandas.DataFrame({"a": [1, 2], "b": ["x", None]})
-
-
-def _polars() -> object:
-    import polars
-
-    return polars.DataFrame({"a": [1, None], "b": ["x", "y"]})
-
-
-def _arrow() -> object:
-    import pyarrow
-
-    return pyarrow.table({"a": [1, None], "b": ["x", "y"]})
+def _of_library(name: str, library: str, make: Callable[[Any], object]) -> dict[str, Callable[[], Any]]:
+    """Returns a value's maker by its name, if the library is installed; importing it is left to the maker."""
+    return {name: lambda: make(importlib.import_module(library))} if importlib.util.find_spec(library) else {}
 
 
 _NESTED: Final = {"rows": [{"id": 1, "tags": [], "score": 0.5}, {"id": 2, "tags": ["a"], "score": None}], "ok": True}
 
 _MOMENT: Final = datetime(2024, 1, 1, tzinfo=UTC)
 
-#: Plain JSON: every storage keeps these.
+#: Plain JSON: every storage stores these.
 PLAIN: Final[dict[str, object]] = {
     "None": None,
     "zero": 0,
@@ -127,7 +104,7 @@ PLAIN: Final[dict[str, object]] = {
     "many": list(range(1_000)),
 }
 
-#: Anything else comes back as it was, or is refused. Made when they are asked for, since some take a library.
+#: Other values come back the same, or post() raises. They are made on use, since some import a library.
 OTHERS: Final[dict[str, Callable[[], Any]]] = {
     "infinity": lambda: float("inf"),
     "not a number": lambda: float("nan"),
@@ -145,7 +122,7 @@ OTHERS: Final[dict[str, Callable[[], Any]]] = {
     "dict with tuples": lambda: {(1, 2): "a", b"k": "b"},
     "dict like a tag": lambda: {"$type": "tuple", "value": [1]},
     "moment": lambda: datetime(2024, 2, 29, 12, 30, 15, 123456, tzinfo=UTC),
-    "moment elsewhere": lambda: datetime(2024, 7, 1, tzinfo=timezone(timedelta(hours=-3, minutes=-30))),
+    "moment in a zone": lambda: datetime(2024, 7, 1, tzinfo=timezone(timedelta(hours=-3, minutes=-30))),
     "moment without zone": lambda: datetime(1, 1, 1),
     "date": lambda: date(2024, 2, 29),
     "time of day": lambda: time(23, 59, 59, 999999),
@@ -172,34 +149,28 @@ OTHERS: Final[dict[str, Callable[[], Any]]] = {
     "object": object,
     "contexts": lambda: [Context(1, 0, "w", _MOMENT, "m:f"), Context(None, None, None, _MOMENT)],
     "mixed": lambda: {"a": [(1, {2}), b"x", None, Decimal("0.10")], "b": {Colour.RED: Point(1)}},
-    **{
-        name: make
-        for name, make, library in (
-            ("Pydantic model", _model, "pydantic"),
-            ("NumPy array", _array, "numpy"),
-            ("pandas frame", _pandas, "pandas"),
-            ("Polars frame", _polars, "polars"),
-            ("Arrow table", _arrow, "pyarrow"),
-        )
-        if importlib.util.find_spec(library)
-    },
+    "Pydantic model": lambda: Model(number=1, note="x"),
+    **_of_library("NumPy array", "numpy", lambda numpy: numpy.arange(6, dtype="int16").reshape(2, 3)),
+    **_of_library("pandas frame", "pandas", lambda pandas: pandas.DataFrame({"a": [1, 2], "b": ["x", None]})),
+    **_of_library("Polars frame", "polars", lambda polars: polars.DataFrame({"a": [1, None], "b": ["x", "y"]})),
+    **_of_library("Arrow table", "pyarrow", lambda pyarrow: pyarrow.table({"a": [1, None], "b": ["x", "y"]})),
 }
 
-#: Values that are as large as steps' values often are. Kept, or refused.
+#: Values of the size that steps often return. They come back the same, or post() raises.
 LARGE: Final[dict[str, Callable[[], Any]]] = {
     "100 KB of bytes": lambda: bytes(range(250)) * 400,
     "1 MB of bytes twice": lambda: {"a": [b"0123456789" * 100_000, 1], "b": (b"abcdefghij" * 100_000,)},
     "1 MB of text": lambda: "0123456789" * 100_000,
-    **({"1 MB of floats": _floats} if importlib.util.find_spec("numpy") else {}),
+    **_of_library("1 MB of floats", "numpy", lambda numpy: numpy.arange(125_000) / 3),
 }
 
-#: Ids of workflows that are easily taken for each other.
+#: Ids of workflows that are easily confused.
 IDS: Final = (
     "a", "A", "b", "ab", "a1", "a/b", "a/0", "0", "/", "a/", "/a", "a|b", "a@b", "a%2Fb", "a:0", "a-0", "a_0", "a.0",
     "a 0", " a", "a ", ".", "..", "../a", "*", "a*", "%", "_", "\u00e9", "e\u0301", "漢字", "😀", "a\nb", "a" * 5_000,
 )  # fmt: skip
 
-#: Any text may be a key.
+#: Keys that are easily confused, or hard to store: any text may be one.
 KEYS: Final = (
     "", " ", ".", "..", "../x", "x", "X", "x.", "x..", "x ", " x", "/x", "x/", "x/y", "x\\y", "x//y", "x%2Fy", "%2F",
     "/etc/passwd", "C:\\x", "CON", "con", "NUL.json", "a\0b", "a\nb", "a'b", 'a"b', "a;b", "a*b", "a?b", "$HOME",
