@@ -68,7 +68,7 @@ pytest = .venv/$(1)/bin/pytest --no-header --durations=20 --durations-min=1
 
 test-3.%: .venv/3.%/.ready
 	$(heading) 'Python 3.$*: every test'
-	@$(call pytest,3.$*) tests -m 'not clusters'
+	@$(call pytest,3.$*) tests -m 'not clusters' --example-modules
 
 test-newest: .venv/$(newest)/.ready
 	$(heading) 'Python $(newest): every test'

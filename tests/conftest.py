@@ -41,6 +41,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--cluster", choices=("dask", "ray"), default=None, help="where tests marked `processes` make their attempts"
     )
+    parser.addoption("--example-modules", action="store_true", help="run each program of docs_src/ as a module, too")
 
 
 @pytest.fixture

@@ -102,9 +102,29 @@ WRONG = {
 #: What the comment behind a print, or the lines of comment after one, say that is printed until then.
 SAID = re.compile(r"^ *print\(.*\)(?:  # (.*)|\n((?: *# .*\n)+))", re.MULTILINE)
 
+#: The program that runs as a module, too, since its workers must not import `__main__` again.
+AS_MODULE = "process_mode/parallel"
+
 WITHOUT = "import runpy, sys; sys.modules[sys.argv[2]] = None; runpy.run_path(sys.argv[1], run_name='__main__')"
 
-ways = pytest.mark.parametrize("way", [as_script, as_module], ids=["script", "module"])
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Runs each program as a script; AS_MODULE, or all of them with --example-modules, as a module, too."""
+    if "way" in metafunc.fixturenames:
+        modules = EXAMPLES if metafunc.config.getoption("--example-modules") else [AS_MODULE]
+        runs = [*((example, as_script) for example in EXAMPLES), *((example, as_module) for example in modules)]
+        metafunc.parametrize(
+            ("example", "way"),
+            [
+                pytest.param(
+                    example,
+                    way,
+                    id=f"{example}-{way.__name__.removeprefix('as_')}",
+                    marks=pytest.mark.timeout(SECONDS.get(example, 18) + 2),
+                )
+                for example, way in runs
+            ],
+        )
 
 
 @pytest.fixture
@@ -158,11 +178,6 @@ def test_the_table_of_contents_is_whole() -> None:
 
 
 @pytest.mark.slow
-@ways
-@pytest.mark.parametrize(
-    "example",
-    [pytest.param(example, marks=pytest.mark.timeout(SECONDS.get(example, 18) + 2)) for example in EXAMPLES],
-)
 def test_an_example_runs(example: str, way: Callable[[str], list[str]], folder: Path) -> None:
     """On a machine where nothing is set up it ends with 0, having printed what it says, or what has to be set."""
     ended = run(way(example), folder, seconds=SECONDS.get(example, 18))
@@ -206,33 +221,30 @@ def test_the_example_of_a_test_is_a_test(folder: Path) -> None:
 
 
 @pytest.mark.slow
-@ways
-def test_s3(way: Callable[[str], list[str]], folder: Path, s3_server: str) -> None:
+def test_s3(folder: Path, s3_server: str) -> None:
     """With a service it stores and finds; the second time nothing is left to do."""
     settings: dict[str, str] = {}
-    settings["DOTFLOW_BUCKET"] = set_up_s3(s3_server, settings.__setitem__, f"example-{way.__name__.replace('_', '-')}")
-    check_twice("storage/storage_s3", way, folder, settings)
+    settings["DOTFLOW_BUCKET"] = set_up_s3(s3_server, settings.__setitem__, "example")
+    check_twice("storage/storage_s3", folder, settings)
 
 
 @pytest.mark.slow
-@ways
-def test_gcs(way: Callable[[str], list[str]], folder: Path, gcs_server: str) -> None:
+def test_gcs(folder: Path, gcs_server: str) -> None:
     """The same with Google Cloud Storage."""
     settings: dict[str, str] = {}
-    settings["DOTFLOW_BUCKET"] = set_up_gcs(gcs_server, settings.__setitem__, f"example-{way.__name__}")
-    check_twice("storage/storage_gcs", way, folder, settings)
+    settings["DOTFLOW_BUCKET"] = set_up_gcs(gcs_server, settings.__setitem__, "example")
+    check_twice("storage/storage_gcs", folder, settings)
 
 
 @pytest.mark.slow
-@ways
-def test_postgres(way: Callable[[str], list[str]], folder: Path, postgres: str) -> None:
+def test_postgres(folder: Path, postgres: str) -> None:
     """The same with Postgres."""
-    check_twice("storage/storage_postgres", way, folder, {"DOTFLOW_POSTGRES_DSN": postgres})
+    check_twice("storage/storage_postgres", folder, {"DOTFLOW_POSTGRES_DSN": postgres})
 
 
-def check_twice(example: str, way: Callable[[str], list[str]], folder: Path, settings: dict[str, str]) -> None:
+def check_twice(example: str, folder: Path, settings: dict[str, str]) -> None:
     for started in (4, 0):  # the log of a run, in lines
-        ended = run(way(example), folder, settings)
+        ended = run(as_script(example), folder, settings)
 
         assert ended.returncode == 0, ended.stderr
         check_printed(example, ended.stdout)
