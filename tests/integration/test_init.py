@@ -1,5 +1,6 @@
 """`dotflow init` on a real disk and a real terminal: what it makes, what it refuses, what it never leaves behind."""
 
+import importlib
 import io
 import os
 import resource
@@ -8,9 +9,10 @@ import sqlite3
 import subprocess
 import sys
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import click
@@ -18,7 +20,7 @@ import pytest
 
 import dotflow
 from dotflow.cli.project.create import add, make
-from tests.integration.children import PATIENCE, SOURCES
+from tests.integration.children import PATIENCE, SOURCES, held_back
 
 MADE = {
     ".dockerignore",
@@ -360,45 +362,43 @@ def test_of_two_at_once_one_makes_it(tmp_path: Path, is_there: bool) -> None:
     assert files_in(tmp_path) == {f"my-project/{path}" for path in MADE}
 
 
-def start(project: Path, *arguments: str) -> int:
-    """The exit code of `dotflow start` in a made project."""
-    ended = subprocess.run(
-        [sys.executable, "-m", "dotflow", "start", "--workflow", "my_project.pipeline:build_workflow", *arguments],
-        cwd=project,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(SOURCES), "src"])},
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE,
-    )
-    return ended.returncode
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("loss", ["away", "emptied"])
-def test_a_missing_input_is_never_taken_for_an_empty_one(tmp_path: Path, loss: str) -> None:
-    """The source goes, the others go on, the run is resumed: the table keeps its rows, and no run says Completed."""
+@pytest.fixture
+def pipeline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
+    """The steps of a made project, whose folder is the current one; without the delay between attempts."""
     init(tmp_path, "my-project")
-    project = tmp_path / "my-project"
-    source = project / "src" / "my_project" / "orders.csv"
-    pipeline = project / "src" / "my_project" / "pipeline.py"
-    pipeline.write_text(pipeline.read_text().replace("retry_delay=1", "retry_delay=0"))
+    path = tmp_path / "my-project" / "src" / "my_project" / "pipeline.py"
+    path.write_text(path.read_text().replace("retry_delay=1", "retry_delay=0"))
+    monkeypatch.chdir(tmp_path / "my-project")
+    monkeypatch.syspath_prepend(tmp_path / "my-project" / "src")
+    with held_back():
+        yield importlib.import_module("my_project.pipeline")
+    for name in ("my_project.pipeline", "my_project"):
+        del sys.modules[name]
+
+
+@pytest.mark.parametrize("loss", ["away", "emptied"])
+def test_a_missing_input_is_never_taken_for_an_empty_one(pipeline: ModuleType, loss: str) -> None:
+    """With its source lost, no run completes and the table keeps its rows; when that is back, a resumed run does."""
+
+    def start(**arguments: bool) -> str:
+        return str(pipeline.build_workflow().start(**arguments).status)
 
     def rows() -> list[tuple[str, str]]:
-        with closing(sqlite3.connect(project / "output" / "revenue.db")) as database:
+        with closing(sqlite3.connect("output/revenue.db")) as database:
             return database.execute("SELECT * FROM revenue ORDER BY country").fetchall()
 
-    assert start(project) == 0
-    before, orders = rows(), source.read_text()
+    assert start() == "Completed"
+    before, orders = rows(), pipeline.ORDERS.read_text()
     if loss == "away":
-        source.unlink()
+        pipeline.ORDERS.unlink()
     else:
-        source.write_text("")
-    codes = [start(project, "--keep-going"), start(project, "--keep-going", "--resume"), start(project, "--resume")]
-    left = rows()
-    source.write_text(orders)
+        pipeline.ORDERS.write_text("")
+    lost = [start(keep_going=True), start(keep_going=True, resume=True), start(resume=True)]
+    kept = rows()
+    pipeline.ORDERS.write_text(orders)
 
-    assert codes == [1, 1, 1]
+    assert lost == ["Failed"] * 3
     assert len(before) == 4
-    assert left == before
-    assert start(project, "--resume") == 0
+    assert kept == before
+    assert start(resume=True) == "Completed"
     assert rows() == before
