@@ -1,4 +1,4 @@
-"""The programs of docs_src/ run, and print what their comments say; the commands that they name run, too."""
+"""The programs of docs_src/ run and print the output in their comments; their commands run, too."""
 
 import re
 import subprocess
@@ -26,7 +26,7 @@ from tests.examples_table import (
 )
 from tests.loopback import TOKEN, serving
 
-#: What readers are promised to find, folder by folder.
+#: The programs that links from elsewhere lead to, by folder.
 PROMISED = {
     "async": "async_action",
     "backoff": "backoff",
@@ -56,7 +56,7 @@ PROMISED = {
     "workflow": "keep_going_true sequential_group_mode",
 }
 
-#: The commands that readers are promised, and what is printed by each.
+#: The commands of the programs, and the output of each.
 COMMANDS = {
     "dotflow start --step docs_src.basic.simple_cli.simple_step": "3 orders were read",
     "dotflow start --step docs_src.cli.cli_with_callback.simple_step"
@@ -67,7 +67,7 @@ COMMANDS = {
     "dotflow start --step docs_src.cli.cli_with_path.simple_step --path .storage --storage file": "Completed",
 }
 
-#: Programs that speak to somebody: the variable that says to whom.
+#: Programs that need a service -> the variable with its address.
 NEEDED = {
     "notify/notify_apprise": "APPRISE_URLS",
     "notify/notify_telegram": "TELEGRAM_TOKEN",
@@ -76,7 +76,7 @@ NEEDED = {
     "storage/storage_s3": "AWS_ENDPOINT_URL",
 }
 
-#: Programs that need an extra: the package that it brings, and what leads to that line.
+#: Programs that need an extra -> its package, its requirement, and the settings that lead to the message.
 EXTRAS = {
     "clusters/dask_cluster": ("distributed", "dotflow[dask]", {}),
     "clusters/ray_cluster": ("ray", "dotflow[ray]", {}),
@@ -88,7 +88,7 @@ EXTRAS = {
     "storage/storage_s3": ("boto3", "dotflow[aws]", {"AWS_ENDPOINT_URL": "http://127.0.0.1:9"}),
 }
 
-#: Settings with which something is wrong, and what the line says that is printed then.
+#: Program, wrong settings, and a part of the message.
 WRONG = {
     "dask": ("clusters/dask_cluster", {"DASK_SCHEDULER_ADDRESS": "nonsense://127.0.0.1:9"}, "can't be reached"),
     "ray": ("clusters/ray_cluster", {"RAY_ADDRESS": "127.0.0.1:9"}, "can't be used"),
@@ -99,8 +99,8 @@ WRONG = {
     "telegram": ("notify/notify_telegram", {"TELEGRAM_TOKEN": "123:abc", "TELEGRAM_CHAT_ID": "ops"}, "@name"),
 }
 
-#: What the comment behind a print, or the lines of comment after one, say that is printed until then.
-SAID = re.compile(r"^ *print\(.*\)(?:  # (.*)|\n((?: *# .*\n)+))", re.MULTILINE)
+#: The comment behind a print, or the lines of comment after one, with the output until then.
+OUTPUT = re.compile(r"^ *print\(.*\)(?:  # (.*)|\n((?: *# .*\n)+))", re.MULTILINE)
 
 #: The program that runs as a module, too, since its workers must not import `__main__` again.
 AS_MODULE = "process_mode/parallel"
@@ -129,49 +129,49 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A folder with docs_src/ in it, and nothing else that would stay."""
+    """A folder with a copy of docs_src/."""
     copy_to(tmp_path)
     return tmp_path
 
 
 def check_printed(example: str, printed: str) -> None:
-    """It prints what its comments say, and nothing else; three dots stand for anything, and any space for any other."""
-    said = [behind or lines for behind, lines in SAID.findall(source_of(example))]
-    assert said
-    pieces = " ".join(" ".join(said).replace("# ", " ").split()).split("...")
+    """The output is that in the comments; three dots stand for anything, and any space for any other."""
+    message = [behind or lines for behind, lines in OUTPUT.findall(source_of(example))]
+    assert message
+    pieces = " ".join(" ".join(message).replace("# ", " ").split()).split("...")
     assert re.fullmatch(".*".join(map(re.escape, pieces)), " ".join(printed.split())), printed
 
 
 def check_left(folder: Path) -> None:
-    """Nothing is left but what a run leaves, where git does not look, and a folder of Dask's."""
+    """Only the files of runs are left, and a folder of Dask's."""
     assert {path.name for path in folder.iterdir()} <= {"docs_src", "tmp", ".output", ".storage"}
     assert {path.name for path in (folder / "tmp").iterdir()} <= {"dask-scratch-space"}
 
 
 def test_what_is_promised_is_there() -> None:
-    """Nobody who follows a link to an example finds nothing."""
+    """Links to an example lead to one."""
     promised = {f"{place}/{name}" for place, names in PROMISED.items() for name in names.split()}
     assert promised <= set(EXAMPLES)
 
 
 @pytest.mark.parametrize("example", EXAMPLES)
 def test_no_example_hides_a_module(example: str) -> None:
-    """The folder of a script is the first that Python looks into: a file named dask.py would hide the package."""
+    """Python searches the folder of a script first: a file named dask.py would hide the package."""
     name = example.rpartition("/")[2]
     assert name not in sys.stdlib_module_names
     assert find_spec(name) is None
 
 
 @pytest.mark.parametrize("example", EXAMPLES)
-def test_an_example_is_short_and_says_what_it_shows(example: str) -> None:
-    """It fits on a screen, and begins with a sentence."""
+def test_an_example_is_short_and_has_a_docstring(example: str) -> None:
+    """It fits on a screen and begins with a sentence."""
     lines = source_of(example).splitlines()
     assert len(lines) <= 45
     assert re.match(r'"""[^"\n]{20,}', lines[0])
 
 
 def test_the_table_of_contents_is_whole() -> None:
-    """docs_src/README.md leads to every example, and to nothing else; its commands are those that are run here."""
+    """docs_src/README.md has a link to every example, and the commands of COMMANDS."""
     text = (ROOT / "docs_src/README.md").read_text()
     assert sorted(re.findall(r"\]\((\S+)\.py\)", text)) == list(EXAMPLES)
     assert set(commands_of(text)) == set(COMMANDS)
@@ -179,7 +179,7 @@ def test_the_table_of_contents_is_whole() -> None:
 
 @pytest.mark.slow
 def test_an_example_runs(example: str, way: Callable[[str], list[str]], folder: Path) -> None:
-    """On a machine where nothing is set up it ends with 0, having printed what it says, or what has to be set."""
+    """Without any settings it ends with 0, and prints its output or the variable that it needs."""
     ended = run(way(example), folder, seconds=SECONDS.get(example, 18))
 
     assert ended.returncode == 0, ended.stderr
@@ -197,8 +197,8 @@ def test_an_example_runs(example: str, way: Callable[[str], list[str]], folder: 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("command", COMMANDS)
-def test_a_command_does_what_it_says(command: str, folder: Path) -> None:
-    """The command stands in its module as it is typed, completes, and the step has printed its line."""
+def test_a_command_runs(command: str, folder: Path) -> None:
+    """The command is in its module, completes, and the step prints its line."""
     module = command.split()[3].rpartition(".")[0].removeprefix("docs_src.")
     assert commands_of(source_of(module.replace(".", "/"))) == [command]
 
@@ -222,7 +222,7 @@ def test_the_example_of_a_test_is_a_test(folder: Path) -> None:
 
 @pytest.mark.slow
 def test_s3(folder: Path, s3_server: str) -> None:
-    """With a service it stores and finds; the second time nothing is left to do."""
+    """With a service it stores its values; the second run restores them."""
     settings: dict[str, str] = {}
     settings["DOTFLOW_BUCKET"] = set_up_s3(s3_server, settings.__setitem__, "example")
     check_twice("storage/storage_s3", folder, settings)
@@ -255,7 +255,7 @@ def check_twice(example: str, folder: Path, settings: dict[str, str]) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("example", ["storage/storage_s3", "storage/storage_gcs"])
 def test_a_bucket_is_never_made(example: str, folder: Path, s3_server: str, gcs_server: str) -> None:
-    """A bucket that is missing stays so: a line names it."""
+    """A message names the missing bucket."""
     settings = {"DOTFLOW_BUCKET": "never-made"}
     set_up_s3(s3_server, settings.__setitem__)
     set_up_gcs(gcs_server, settings.__setitem__)
@@ -265,7 +265,7 @@ def test_a_bucket_is_never_made(example: str, folder: Path, s3_server: str, gcs_
 
 @pytest.mark.slow
 def test_telegram(folder: Path) -> None:
-    """With a token and a chat the failure is told, once."""
+    """With a token and a chat there is one message about the failure."""
     with serving() as server:
         settings = {"TELEGRAM_TOKEN": TOKEN, "TELEGRAM_CHAT_ID": "-1001234", "TELEGRAM_API_URL": server.url}
         ended = run(as_script("notify/notify_telegram"), folder, settings)
@@ -278,7 +278,7 @@ def test_telegram(folder: Path) -> None:
 
 @pytest.mark.slow
 def test_apprise(folder: Path) -> None:
-    """With two URLs both are told."""
+    """With two URLs both get a message."""
     with serving() as server:
         urls = " ".join(f"json://127.0.0.1:{server.port}/{place}" for place in ("ops", "team"))
         ended = run(as_script("notify/notify_apprise"), folder, {"APPRISE_URLS": urls})
@@ -291,7 +291,7 @@ def test_apprise(folder: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.clusters
 def test_dask(folder: Path, dask_cluster: DaskProcesses) -> None:
-    """Dask's own variable names the cluster that the steps run on."""
+    """Dask's own variable names the cluster."""
     settings = {"DASK_SCHEDULER_ADDRESS": dask_cluster.address}
     check_cluster("clusters/dask_cluster", folder, settings)
 
@@ -300,7 +300,7 @@ def test_dask(folder: Path, dask_cluster: DaskProcesses) -> None:
 @pytest.mark.clusters
 @pytest.mark.timeout(60)
 def test_ray(folder: Path, ray_cluster: RayProcesses) -> None:
-    """Ray's own variable names the cluster that the steps run on."""
+    """Ray's own variable names the cluster."""
     settings = {"RAY_ADDRESS": ray_cluster.address}
     check_cluster("clusters/ray_cluster", folder, settings)
 
@@ -316,7 +316,7 @@ def check_cluster(example: str, folder: Path, settings: dict[str, str]) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("example", EXTRAS)
 def test_a_missing_extra_is_one_line(example: str, folder: Path) -> None:
-    """Where the package is not installed, the line says how it is."""
+    """It has the command that installs the package."""
     package, extra, settings = EXTRAS[example]
     check_line(run([*PYTHON, "-c", WITHOUT, f"docs_src/{example}.py", package], folder, settings), extra)
 
@@ -324,13 +324,13 @@ def test_a_missing_extra_is_one_line(example: str, folder: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("case", WRONG)
 def test_a_wrong_setting_is_one_line(case: str, folder: Path) -> None:
-    """It says what is wrong with what was set, or that nobody answers there."""
-    example, settings, said = WRONG[case]
-    check_line(run(as_script(example), folder, settings), said)
+    """It names the setting, or the server that does not answer."""
+    example, settings, message = WRONG[case]
+    check_line(run(as_script(example), folder, settings), message)
 
 
-def check_line(ended: "subprocess.CompletedProcess[str]", said: str) -> None:
+def check_line(ended: "subprocess.CompletedProcess[str]", message: str) -> None:
     assert ended.returncode == 0, ended.stderr
-    assert said in ended.stdout
+    assert message in ended.stdout
     assert ended.stdout.count("\n") == 1
     assert "Traceback" not in ended.stderr

@@ -1,4 +1,4 @@
-"""dotflow schedule, as a shell sees it: previews, runs when they are due, and what signals do to it."""
+"""dotflow schedule: previews, runs when they are due, and signals."""
 
 import signal
 from pathlib import Path
@@ -63,8 +63,8 @@ def schedule(scripts: Scripts, *arguments: str) -> End:
 
 
 class TestPreview:
-    def test_firings_are_listed_and_nothing_is_run(self, scripts: Scripts, folder: Path) -> None:
-        """No step is needed for it; each line has the day, the zone and how far away it is."""
+    def test_fire_times_are_listed_and_nothing_is_run(self, scripts: Scripts, folder: Path) -> None:
+        """It needs no step; each line has the day, the zone and the time until then."""
         end = schedule(scripts, "--cron", "30 2 * * *", "--timezone", "America/New_York", "--preview", "3")
 
         lines = end.out.splitlines()
@@ -73,8 +73,8 @@ class TestPreview:
         assert " (-0" in lines[0]
         assert "  in " in lines[0]
 
-    def test_nights_on_which_the_clocks_change_are_marked(self, scripts: Scripts, folder: Path) -> None:
-        """Two in a year, and no other night is."""
+    def test_days_with_a_dst_change_are_marked(self, scripts: Scripts, folder: Path) -> None:
+        """Two in a year."""
         end = schedule(scripts, "--cron", "30 2 * * *", "--timezone", "America/New_York", "--preview", "365")
 
         marked = [line for line in end.out.splitlines() if "the clocks" in line]
@@ -82,14 +82,14 @@ class TestPreview:
         assert all(line.startswith("Sun ") for line in marked)
 
     def test_a_workflows_own_schedule(self, scripts: Scripts, folder: Path) -> None:
-        """Where none is given, that of the factory's workflow."""
+        """Without --cron, it is that of the factory's workflow."""
         end = schedule(scripts, "--workflow", "jobs:own", "--preview", "1")
 
         assert end.out.startswith("Mon ")
         assert " 07:00:00 CE" in end.out
 
     def test_it_ends_with_the_calendar(self, scripts: Scripts, folder: Path) -> None:
-        """A 29th of February that is a Sunday comes every 28 or 40 years; in the year 9999 there is no next one."""
+        """Sundays that are a 29th of February come every 28 or 40 years, until the year 9999."""
         end = schedule(scripts, "--cron", "0 0 29 2 */7", "--timezone", "UTC", "--preview", "1000")
 
         lines = end.out.splitlines()
@@ -98,9 +98,9 @@ class TestPreview:
         assert lines[-1].startswith("Sun 99")
 
 
-class TestMistakes:
+class TestErrors:
     @pytest.mark.parametrize(
-        ("arguments", "words"),
+        ("arguments", "message"),
         [
             (["--step", "jobs.quick"], "No schedule. Add --cron"),
             (["--step", "jobs.quick", "--cron", "61 * * * *"], "61 * * * *"),
@@ -118,21 +118,21 @@ class TestMistakes:
             (["--preview", "0", "--cron", "@daily"], "1<=x<=1000"),
         ],
     )
-    def test_each_is_one_line_that_says_what_to_do(
-        self, scripts: Scripts, folder: Path, arguments: list[str], words: str
+    def test_each_is_one_line_with_a_remedy(
+        self, scripts: Scripts, folder: Path, arguments: list[str], message: str
     ) -> None:
-        """At once, not at night when it is due."""
+        """At the start, not at the first run."""
         end = schedule(scripts, *arguments)
 
         (line,) = end.err.splitlines()
         assert (end.code, end.out) == (2, "")
-        assert words in line
+        assert message in line
 
 
 class TestRuns:
     @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
     def test_it_runs_again_and_again_until_a_signal(self, scripts: Scripts, folder: Path, signum: int) -> None:
-        """Each run is summed up as `start` does it; the end is graceful, and 0."""
+        """Each run has a summary as that of `start`; the exit code is 0."""
         with scripts.command("schedule", "--step", "jobs.quick", *EVERY_SECOND) as command:
             lines = [command.line() for _ in range(6)]
             command.send(signum)
@@ -147,17 +147,17 @@ class TestRuns:
         assert end.err.splitlines()[-1] == "The schedule has ended."
 
     def test_resume_needs_no_id(self, scripts: Scripts, folder: Path) -> None:
-        """`--storage file --resume` runs as it stands, whenever it is due; the log names the id that it made."""
+        """`--storage file --resume` is enough; the log names the derived id."""
         step = ("--step", "jobs.quick", "--storage", "file", "--resume")
         with scripts.command("schedule", *step, "--cron", "0 */6 * * *") as command:
-            noted, following, waiting = (command.error_line() for _ in range(3))
+            note, next_run, hint = (command.error_line() for _ in range(3))
 
-        assert waiting.startswith("Ctrl-C ends the schedule")
-        assert noted.endswith("Workflow id: jobs.quick (derived from --step; --workflow-id sets another one).")
-        assert following.startswith("Next: ")
+        assert hint.startswith("Ctrl-C ends the schedule")
+        assert note.endswith("Workflow id: jobs.quick (derived from --step; --workflow-id sets another one).")
+        assert next_run.startswith("Next: ")
 
-    def test_a_firing_goes_on_where_the_last_one_failed(self, scripts: Scripts, folder: Path) -> None:
-        """A step that is finished is not repeated."""
+    def test_a_run_goes_on_where_the_last_one_failed(self, scripts: Scripts, folder: Path) -> None:
+        """A finished step is not repeated."""
         steps = ("--step", "jobs.quick", "--step", "jobs.fails_once", "--storage", "file", "--resume")
         with scripts.command("schedule", *steps, *EVERY_SECOND) as command:
             lines = [command.line()]
@@ -171,7 +171,7 @@ class TestRuns:
         assert "task 0 quick: Completed, restored" in lines
 
     def test_a_run_that_fails_does_not_end_it(self, scripts: Scripts, folder: Path) -> None:
-        """It is said each time, and the exit code is the schedule's."""
+        """Each has its summary, and the exit code is that of the schedule."""
         with scripts.command("schedule", "--step", "jobs.fails", *EVERY_SECOND) as command:
             lines = [command.line() for _ in range(8)]
             command.send(signal.SIGTERM)
@@ -182,7 +182,7 @@ class TestRuns:
         assert lines[1] == "    ValueError: no rows today"
 
     def test_the_first_signal_waits_for_the_run(self, scripts: Scripts, folder: Path) -> None:
-        """The step never hears of it."""
+        """It does not interrupt the step."""
         with scripts.command("schedule", "--step", "jobs.long", *EVERY_SECOND) as command:
             assert command.line() == "began"
             command.send(signal.SIGTERM)
@@ -197,7 +197,7 @@ class TestRuns:
         assert "Next: " not in end.err  # there is none
 
     def test_what_comes_next_is_the_queued_run(self, scripts: Scripts, folder: Path) -> None:
-        """It begins at once, and that is what is said; the one that a signal drops is counted in the log."""
+        """It begins at once; the log counts the one that a signal drops."""
         step = ("--step", "jobs.until_it_is_due_again", "--overlap", "queue")
         with scripts.command("schedule", *step, *EVERY_SECOND) as command:
             assert command.error_line().startswith("Next: ")
@@ -215,7 +215,7 @@ class TestRuns:
 
     @pytest.mark.parametrize("overlap", ["skip", "parallel"])
     def test_without_a_stdout_it_goes_on(self, scripts: Scripts, folder: Path, overlap: str) -> None:
-        """Nobody reads what became of a run, and that is no mistake of anybody."""
+        """A closed stdout is no error."""
         program = f"import sys; sys.stdout = None; {COMMAND}"  # as after >&-
         arguments = ("--step", "jobs.quick", "--overlap", overlap, *EVERY_SECOND)
         with Script(["-c", program, "schedule", *arguments], folder) as command:
@@ -233,7 +233,7 @@ class TestRuns:
     def test_the_second_signal_stops_it(
         self, scripts: Scripts, folder: Path, overlap: str, signum: int, code: int
     ) -> None:
-        """In the middle of the step; nothing is left behind."""
+        """In the middle of the step; no process is left behind."""
         with scripts.command("schedule", "--step", "jobs.long", "--overlap", overlap, *EVERY_SECOND) as command:
             assert command.line() == "began"
             command.send(signum)

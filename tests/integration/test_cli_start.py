@@ -1,4 +1,4 @@
-"""dotflow start, as a shell sees it: what it prints, what it returns, and what it does when it is told to end."""
+"""dotflow start: its output, its exit codes, and signals."""
 
 import json
 import signal
@@ -51,8 +51,8 @@ def stubborn():
 def silent():
     return [3, 5, 8]
 
-def tell(task):
-    print("told of", task.name, task.status)
+def notify(task):
+    print("notified of", task.name, task.status)
 
 def quiet():
     workflow = DotFlow(Config(log=LogDefault(output="none")), name="quiet")
@@ -102,7 +102,7 @@ def start(scripts: Scripts, *arguments: str, **environment: str) -> End:
 
 class TestPlain:
     def test_a_run_is_logged_and_summed_up(self, scripts: Scripts, folder: Path) -> None:
-        """The steps' own prints and the summary on stdout, the log on stderr and in its file."""
+        """Prints of steps and the summary go to stdout, the log to stderr and its file."""
         end = start(scripts, "--step", "jobs.extract", "--step", "jobs.load", "--initial-context", '{"day": 3}')
 
         lines = end.out.splitlines()
@@ -115,38 +115,38 @@ class TestPlain:
         assert (folder / ".output" / "flow.log").read_text() == end.err
 
     def test_text_that_is_no_json_is_text(self, scripts: Scripts, folder: Path) -> None:
-        """`--initial-context abc` needs no quotes within quotes."""
+        """`--initial-context abc` needs no nested quotes."""
         assert "given 'abc'\n" in start(scripts, "--step", "jobs.extract", "--initial-context", "abc").out
 
-    def test_a_failure_is_1_and_says_what_and_where(self, scripts: Scripts, folder: Path) -> None:
-        """The error, and the line of the user's code that raised it."""
+    def test_a_failure_is_1_and_has_its_error_and_line(self, scripts: Scripts, folder: Path) -> None:
+        """The line of the user's code that raised it."""
         (folder / "away").touch()
 
-        end = start(scripts, "--step", "jobs:extract", "--step", "jobs:load", "--callback", "jobs.tell")
+        end = start(scripts, "--step", "jobs:extract", "--step", "jobs:load", "--callback", "jobs.notify")
 
         assert end.code == 1
-        assert "told of load Failed\n" in end.out
+        assert "notified of load Failed\n" in end.out
         assert "task 1 load: Failed after 2 attempts, " in end.out
         assert "    ConnectionError: the database is away\n" in end.out
         assert '    jobs.py:22 in load: raise ConnectionError("the database is away")\n' in end.out
         assert "Failed: 1 of 2 tasks completed, 1 failed, in " in end.out
 
     def test_a_workflow_of_a_factory_keeps_its_own_settings(self, scripts: Scripts, folder: Path) -> None:
-        """A silent log stays silent; the summary is said all the same."""
+        """A silent log stays silent; the summary is printed."""
         end = start(scripts, "--workflow", "jobs:quiet")
 
         assert (end.code, end.err) == (0, "")
         assert "Completed: 2 of 2 tasks completed" in end.out
 
-    def test_a_workflow_without_tasks_is_done(self, scripts: Scripts, folder: Path) -> None:
-        """A factory may find nothing to do; it is said."""
+    def test_a_workflow_without_tasks_completes(self, scripts: Scripts, folder: Path) -> None:
+        """A factory may return one; the summary reports it."""
         end = start(scripts, "--workflow", "jobs.nothing")
 
         assert end.code == 0
         assert "there are no tasks" in end.out
 
-    def test_background_waits_and_says_so(self, scripts: Scripts, folder: Path) -> None:
-        """Nothing is detached: the exit code is that of the run."""
+    def test_background_waits_and_reports_it(self, scripts: Scripts, folder: Path) -> None:
+        """The exit code is that of the run."""
         (folder / "away").touch()
 
         end = start(scripts, "--step", "jobs.extract", "--step", "jobs.load", "--mode", "background")
@@ -156,7 +156,7 @@ class TestPlain:
 
     @pytest.mark.parametrize("storage", ["file", "sqlite"])
     def test_resume_goes_on_where_it_failed(self, scripts: Scripts, folder: Path, storage: str) -> None:
-        """The finished step is not run again, and the summary says that it was restored."""
+        """The finished step does not run again, and the summary shows it as restored."""
         command = ("--step", "jobs.extract", "--step", "jobs.load", "--workflow-id", "nightly", "--storage", storage)
         (folder / "away").touch()
         failed = start(scripts, *command)
@@ -178,7 +178,7 @@ class TestPlain:
     def test_resume_needs_no_id(
         self, scripts: Scripts, folder: Path, command: tuple[str, ...], workflow_id: str
     ) -> None:
-        """`--storage file --resume` runs as it stands, the first time too, and the log names the id."""
+        """`--storage file --resume` is enough, the first time too, and the log names the id."""
         command = (*command, "--storage", "file", "--resume")
         (folder / "away").touch()
         failed = start(scripts, *command)
@@ -191,24 +191,24 @@ class TestPlain:
         assert (folder / ".output" / "flow.log").read_text() == failed.err + resumed.err
 
     @pytest.mark.parametrize("storage", ["file", "sqlite"])
-    def test_however_many_steps_there_are(self, scripts: Scripts, folder: Path, storage: str) -> None:
-        """The id that is made of their paths is not longer than a storage takes."""
+    def test_many_steps_have_a_valid_id(self, scripts: Scripts, folder: Path, storage: str) -> None:
+        """The id that is derived from their paths is not longer than a storage accepts."""
         steps = [part for _ in range(60) for part in ("--step", "jobs.silent")]
 
         assert start(scripts, *steps, "--storage", storage).code == 0
         assert "(60 restored)" in start(scripts, *steps, "--storage", storage, "--resume").out
 
-    def test_the_path_says_where_values_are_kept(self, scripts: Scripts, folder: Path) -> None:
-        """--path is the storage's own argument."""
+    def test_the_path_is_that_of_the_values(self, scripts: Scripts, folder: Path) -> None:
+        """--path is an argument of the storage."""
         start(scripts, "--step", "jobs.extract", "--storage", "file", "--path", ".storage", "--workflow-id", "x")
 
         (document,) = (folder / ".storage").rglob("0.json")
         assert json.loads(document.read_text())["value"] == [3, 5, 8]
 
 
-class TestMistakes:
+class TestErrors:
     @pytest.mark.parametrize(
-        ("arguments", "words"),
+        ("arguments", "message"),
         [
             (["--step", "jobs.lod"], "Did you mean 'jobs.load'?"),
             (["--step", "job.load"], "Did you mean 'jobs'?"),
@@ -222,28 +222,28 @@ class TestMistakes:
             (["--step", "jobs.load", "--resume"], "--storage file"),
         ],
     )
-    def test_each_is_one_line_that_says_what_to_do(
-        self, scripts: Scripts, folder: Path, arguments: list[str], words: str
+    def test_each_is_one_line_with_a_remedy(
+        self, scripts: Scripts, folder: Path, arguments: list[str], message: str
     ) -> None:
-        """Exit code 2, nothing on stdout, nothing was run, no traceback."""
+        """The exit code is 2, stdout is empty, and nothing was run."""
         end = start(scripts, *arguments)
 
         (line,) = end.err.splitlines()
         assert (end.code, end.out) == (2, "")
         assert line.startswith("dotflow")
-        assert words in line
+        assert message in line
         assert not (folder / ".output").exists()
 
-    def test_a_mistake_in_the_command_itself(self, scripts: Scripts) -> None:
-        """A guess at what was meant."""
+    def test_an_unknown_command(self, scripts: Scripts) -> None:
+        """The error suggests the nearest one."""
         with scripts.command("strat") as command:
             end = command.end()
 
         assert end.code == 2
         assert end.err == "dotflow: No such command 'strat'. Did you mean 'start'? See 'dotflow --help'.\n"
 
-    def test_a_module_that_does_not_import_says_why(self, scripts: Scripts, folder: Path) -> None:
-        """In one line; --debug shows the traceback with the line in the user's module."""
+    def test_a_module_that_fails_to_import(self, scripts: Scripts, folder: Path) -> None:
+        """The reason is one line; --debug shows the traceback with the line in the user's module."""
         (folder / "broken.py").write_text("import nonexistent_thing\n")
 
         end = start(scripts, "--step", "broken.step")
@@ -255,7 +255,7 @@ class TestMistakes:
         assert (end.code, debugged.code) == (2, 2)
 
     def test_a_workflow_that_is_busy_is_refused(self, scripts: Scripts, folder: Path) -> None:
-        """One line that says who has it, and nothing was run."""
+        """One line names the process that runs it."""
         command = ("start", "--step", "jobs.wait", "--workflow-id", "mine", "--storage", "file")
         with scripts.command(*command) as first:
             assert first.line() == "waiting"
@@ -267,8 +267,8 @@ class TestMistakes:
         assert "Workflow 'mine' is being run by process" in end.err
         assert len(end.err.splitlines()) == 1
 
-    def test_no_command_at_all_is_answered_with_the_help(self, scripts: Scripts) -> None:
-        """It is what a newcomer types first."""
+    def test_without_a_command_there_is_the_help(self, scripts: Scripts) -> None:
+        """A newcomer types that first."""
         with scripts.command() as command:
             end = command.end()
 
@@ -276,8 +276,8 @@ class TestMistakes:
         assert end.out.startswith("Usage: dotflow ")
         assert "  start " in end.out
 
-    def test_a_folder_that_is_gone_is_said(self, scripts: Scripts, folder: Path) -> None:
-        """Nothing can be imported from there."""
+    def test_a_removed_folder_is_an_error(self, scripts: Scripts, folder: Path) -> None:
+        """Nothing can be imported from it."""
         gone = folder / "gone"
         gone.mkdir()
         program = f"import os; os.chdir({str(gone)!r}); os.rmdir({str(gone)!r})\n"
@@ -293,10 +293,10 @@ class TestMistakes:
 class TestSignals:
     @pytest.mark.parametrize(("signum", "code", "word"), [(2, 130, "Interrupted"), (15, 143, "Terminated")])
     @pytest.mark.parametrize("mode", ["sequential", "background", "parallel"])
-    def test_the_run_is_stopped_and_summed_up(
+    def test_the_run_is_stopped_and_has_a_summary(
         self, scripts: Scripts, folder: Path, mode: str, signum: int, code: int, word: str
     ) -> None:
-        """Ctrl-C is 130, SIGTERM 143: in every mode the steps end, no process is left, and it is said what was done."""
+        """Ctrl-C is 130, SIGTERM 143: in every mode the steps end, and no process is left."""
         with scripts.command("start", "--step", "jobs.wait", "--mode", mode) as command:
             assert command.line() == "waiting"
             command.send(signum)
@@ -309,7 +309,7 @@ class TestSignals:
         assert "Traceback" not in end.out
 
     def test_a_second_sigterm_ends_the_process_at_once(self, scripts: Scripts, folder: Path) -> None:
-        """Where the first is held up: by a step that goes on when it is interrupted."""
+        """A step that goes on when it is interrupted holds up the first one."""
         with scripts.command("start", "--step", "jobs.stubborn") as command:
             assert command.line() == "waiting"
             command.send(signal.SIGTERM)
@@ -320,14 +320,14 @@ class TestSignals:
         assert end.code == -signal.SIGTERM
 
     def test_a_background_run_ends_if_the_signal_comes_before_its_handle(self, scripts: Scripts, folder: Path) -> None:
-        """Its thread runs already when `start` is interrupted; the command must not wait for that."""
+        """Its thread runs already when `start` is interrupted; the command does not wait for it."""
         end = start(scripts, "--workflow", "jobs.hasty", "--mode", "background")
 
         assert end.code == 130
         assert "Interrupted: 0 of 1 task completed, 1 failed" in end.out
 
     def test_groups_end_too(self, scripts: Scripts, folder: Path) -> None:
-        """What was finished before is told of as such."""
+        """Finished tasks are Completed."""
         with scripts.command("start", "--workflow", "jobs.groups") as command:
             for _ in ("left", "right"):
                 while command.line() != "waiting":
@@ -342,7 +342,7 @@ class TestSignals:
 
 @pytest.mark.parametrize("code", [0, 1])
 def test_a_reader_that_leaves_changes_nothing(scripts: Scripts, folder: Path, code: int) -> None:
-    """`dotflow start ... | head -1`: the run goes on to its end, and its exit code is its own."""
+    """`dotflow start ... | head -1`: the run goes on to its end and keeps its exit code."""
     if code:
         (folder / "away").touch()
     with scripts.command("start", "--workflow", "jobs.quiet") as command:
@@ -359,7 +359,7 @@ def test_a_reader_that_leaves_changes_nothing(scripts: Scripts, folder: Path, co
 def test_a_bucket_keeps_values_for_the_next_run(
     scripts: Scripts, folder: Path, storage: str, request: pytest.FixtureRequest
 ) -> None:
-    """Credentials and endpoints are those of the environment; the second process goes on where the first failed."""
+    """Credentials come from the environment; the second process goes on where the first failed."""
     bucket = request.getfixturevalue(storage)
     command = (
         *("--step", "jobs.silent", "--step", "jobs.load", "--workflow-id", f"cli-{storage}"),
@@ -375,7 +375,7 @@ def test_a_bucket_keeps_values_for_the_next_run(
 
 
 def test_a_full_disk_behind_stdout_changes_no_exit_code(scripts: Scripts, folder: Path) -> None:
-    """The run was what it was; that its summary is missing is said."""
+    """It is that of the run; a line on stderr reports the missing summary."""
     with (
         Path("/dev/full").open("w") as full,
         scripts.command("start", "--workflow", "jobs.quiet", stdout=full.fileno()) as command,
@@ -388,7 +388,7 @@ def test_a_full_disk_behind_stdout_changes_no_exit_code(scripts: Scripts, folder
 
 @pytest.mark.parametrize("unbuffered", ["", "1"])
 def test_what_workers_print_comes_in_whole_lines(scripts: Scripts, folder: Path, unbuffered: str) -> None:
-    """print() writes its arguments piece by piece where Python does not buffer; those of several workers don't mix."""
+    """print() writes piece by piece if Python does not buffer; the lines of workers don't mix."""
     (folder / "prints.py").write_text(
         "from dotflow import DotFlow, action\n\n"
         "@action\n"

@@ -1,4 +1,4 @@
-"""dotflow start in a terminal: what a person sees while it runs and afterwards."""
+"""dotflow start in a terminal: the live view and the summary."""
 
 import re
 import signal
@@ -109,20 +109,20 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def terminal() -> Iterator[Terminal]:
-    """As terminals are when they are opened."""
-    found = Terminal(80, 24)
-    yield found
-    found.close()
+    """A terminal of the usual size."""
+    terminal = Terminal(80, 24)
+    yield terminal
+    terminal.close()
 
 
 COLOURED = {"TERM": "xterm-256color", "NO_COLOR": "", "COLUMNS": "", "LINES": ""}
 
 
 class TestLive:
-    def test_groups_stand_side_by_side_and_what_is_printed_above(
+    def test_groups_stand_side_by_side_and_the_output_above(
         self, scripts: Scripts, folder: Path, terminal: Terminal
     ) -> None:
-        """Prints, log handlers, programs and C code, of every worker: each line whole, once, above the picture."""
+        """Prints, log handlers, programs and C code of every worker: each line whole, once, above the view."""
         with scripts.command(
             "start", "--workflow", "jobs:groups", "--keep-going", terminal=terminal.descriptor, **COLOURED
         ) as command:
@@ -131,7 +131,7 @@ class TestLive:
             code = command.process.wait(15)
             assert command.left_behind() == []
 
-        head = next(place for place, line in enumerate(lines) if line.startswith("prices"))
+        head = next(index for index, line in enumerate(lines) if line.startswith("prices"))
         assert "4/6 done" in lines[head]
         assert any("europe" in line and "asia" in line for line in lines[head:])
         assert any("talk" in line and "fails" in line and "Failed" in line and "2/2" in line for line in lines[head:])
@@ -141,10 +141,8 @@ class TestLive:
                 assert everything.count(words.format(who)) == times
         assert code == 1
 
-    def test_at_the_end_the_picture_makes_way_for_a_summary(
-        self, scripts: Scripts, folder: Path, terminal: Terminal
-    ) -> None:
-        """A table, the error and where it was raised; nothing of the picture is left, and the cursor is back."""
+    def test_at_the_end_a_summary_replaces_the_view(self, scripts: Scripts, folder: Path, terminal: Terminal) -> None:
+        """A table, the error and its line; nothing of the view is left, and the cursor is visible."""
         (folder / "go").touch()
         with scripts.command(
             "start", "--workflow", "jobs:groups", "--keep-going", terminal=terminal.descriptor, **COLOURED
@@ -168,15 +166,15 @@ class TestLive:
         assert (folder / ".output" / "flow.log").exists()
 
     def test_a_flood_of_prints_is_whole(self, scripts: Scripts, folder: Path, terminal: Terminal) -> None:
-        """Nothing is lost, doubled or torn, however fast it comes."""
+        """No line is lost, doubled or torn."""
         with scripts.command("start", "--step", "jobs.noisy", terminal=terminal.descriptor, **COLOURED) as command:
             assert command.process.wait(15) == 0
             terminal.see(lambda lines: any(line.startswith("Completed: ") for line in lines))
 
         assert [line for line in terminal.all() if line.startswith("line ")] == [f"line {n}" for n in range(2000)]
 
-    def test_a_line_that_has_only_begun_is_seen(self, scripts: Scripts, folder: Path, terminal: Terminal) -> None:
-        """As far as it has come, as a progress bar of the step's own would be."""
+    def test_a_partial_line_is_shown(self, scripts: Scripts, folder: Path, terminal: Terminal) -> None:
+        """As a progress bar of a step is."""
         with scripts.command("start", "--step", "jobs.begins", terminal=terminal.descriptor, **COLOURED) as command:
             terminal.see(lambda lines: "20%" in lines)
             (folder / "go").touch()
@@ -185,7 +183,7 @@ class TestLive:
         terminal.see(lambda lines: "20% done" in lines)
 
     def test_a_terminal_may_change_its_size(self, scripts: Scripts, folder: Path, terminal: Terminal) -> None:
-        """The picture follows, and none of it stays behind."""
+        """The view follows, and nothing of it is left behind."""
         with scripts.command(
             "start", "--workflow", "jobs:groups", "--keep-going", terminal=terminal.descriptor, **COLOURED
         ) as command:
@@ -198,7 +196,7 @@ class TestLive:
             assert command.process.wait(15) == 1
 
     def test_ctrl_c_gives_the_terminal_back(self, scripts: Scripts, folder: Path, terminal: Terminal) -> None:
-        """The run is stopped, summed up, and the cursor is there."""
+        """The run is stopped and has a summary, and the cursor is visible."""
         with scripts.command(
             "start", "--workflow", "jobs:groups", "--keep-going", terminal=terminal.descriptor, **COLOURED
         ) as command:
@@ -212,12 +210,10 @@ class TestLive:
 
 
 class TestWhateverHappens:
-    """The terminal is as it was, and what was printed is there."""
+    """The terminal is restored, and the output is complete."""
 
-    def test_what_was_printed_last_is_there_after_a_crash(
-        self, scripts: Scripts, folder: Path, terminal: Terminal
-    ) -> None:
-        """A process that ends without a word leaves no picture, and the cursor is back."""
+    def test_the_last_output_is_there_after_a_crash(self, scripts: Scripts, folder: Path, terminal: Terminal) -> None:
+        """A process that ends at once leaves no view, and the cursor is visible."""
         with scripts.command("start", "--step", "jobs.crashes", terminal=terminal.descriptor, **COLOURED) as command:
             assert command.process.wait(15) == 7
             lines = terminal.see(lambda lines: "last words" in lines and terminal.shows_cursor)
@@ -226,7 +222,7 @@ class TestWhateverHappens:
         assert not any("In progress" in line for line in lines)
 
     def test_kill_9_gives_the_terminal_back(self, scripts: Scripts, folder: Path, terminal: Terminal) -> None:
-        """The process that paints outlives the one that runs, and cleans up."""
+        """The writer outlives the run, and cleans up."""
         with scripts.command(
             "start", "--workflow", "jobs:groups", "--keep-going", terminal=terminal.descriptor, **COLOURED
         ) as command:
@@ -244,7 +240,7 @@ class TestWhateverHappens:
     def test_code_that_holds_the_interpreter_may_print_a_lot(
         self, scripts: Scripts, folder: Path, terminal: Terminal
     ) -> None:
-        """More than a pipe holds: nobody in this process could read it meanwhile."""
+        """More than a pipe holds, which its own process could not read meanwhile."""
         with scripts.command("start", "--step", "jobs.locked", terminal=terminal.descriptor, **COLOURED) as command:
             assert command.process.wait(15) == 0
             terminal.wait_for(b" of 1 task completed")
@@ -252,7 +248,7 @@ class TestWhateverHappens:
         assert terminal.sent.count(b"x" * 79 + b"\r\n") == 2000
 
     def test_ctrl_z_leaves_the_shell_its_cursor(self, scripts: Scripts, folder: Path, terminal: Terminal) -> None:
-        """The picture makes way, and comes again when the run goes on."""
+        """The view is erased, and drawn again when the run goes on."""
         with scripts.command("start", "--step", "jobs.hold", terminal=terminal.descriptor, **COLOURED) as command:
             terminal.see(lambda lines: any("In progress" in line for line in lines))
             command.send_all(signal.SIGTSTP)
@@ -262,18 +258,16 @@ class TestWhateverHappens:
             (folder / "go").touch()
             assert command.process.wait(15) == 0
 
-    def test_a_program_that_is_left_behind_may_go_on_printing(
-        self, scripts: Scripts, folder: Path, terminal: Terminal
-    ) -> None:
-        """The command does not wait for it, and what it prints afterwards still comes to the terminal."""
+    def test_a_program_that_is_left_behind_can_print(self, scripts: Scripts, folder: Path, terminal: Terminal) -> None:
+        """The command does not wait for it, and its later output reaches the terminal."""
         with scripts.command("start", "--step", "jobs.leaves", terminal=terminal.descriptor, **COLOURED) as command:
             assert command.process.wait(15) == 0
             (folder / "go").touch()
             terminal.see(lambda lines: "from behind" in lines)
             assert command.left_behind() == []
 
-    def test_a_line_of_megabytes_is_whole(self, scripts: Scripts, folder: Path, terminal: Terminal) -> None:
-        """It is kept until it ends, as a terminal's line is."""
+    def test_a_long_line_is_whole(self, scripts: Scripts, folder: Path, terminal: Terminal) -> None:
+        """It is longer than a pipe holds."""
         with scripts.command("start", "--step", "jobs.endless", terminal=terminal.descriptor, **COLOURED) as command:
             assert command.process.wait(15) == 0
             terminal.wait_for(b" of 1 task completed")
@@ -284,7 +278,7 @@ class TestWhateverHappens:
     def test_a_closed_stream_is_no_obstacle(
         self, scripts: Scripts, folder: Path, terminal: Terminal, closed: int
     ) -> None:
-        """`dotflow start ... 2>&-`: its number must not be taken for something else."""
+        """`dotflow start ... 2>&-`: no other file may get its number."""
         (folder / "go").touch()
         with scripts.command(
             "start", "--step", "jobs.hold", terminal=terminal.descriptor, closed=closed, **COLOURED
@@ -295,7 +289,7 @@ class TestWhateverHappens:
         assert terminal.shows_cursor
 
     def test_names_that_the_terminal_cannot_write(self, scripts: Scripts, folder: Path, terminal: Terminal) -> None:
-        """Are shown as far as they can be; the run and its exit code are what they are."""
+        """They are escaped, and the exit code is that of the run."""
         with scripts.command(
             "start", "--step", "jobs.größe", terminal=terminal.descriptor, **COLOURED, PYTHONIOENCODING="ascii"
         ) as command:
@@ -306,7 +300,7 @@ class TestWhateverHappens:
 
 
 def test_long_names_leave_the_summary_its_columns(scripts: Scripts, folder: Path, terminal: Terminal) -> None:
-    """At 80 columns names are cut, and status, attempts and duration are there."""
+    """At 80 columns names are cut, and status, attempts and duration are not."""
     with scripts.command("start", "--workflow", "jobs:wordy", terminal=terminal.descriptor, **COLOURED) as command:
         assert command.process.wait(15) == 1
         lines = terminal.see(lambda lines: any(line.startswith("Failed: ") for line in lines))
@@ -320,7 +314,7 @@ def test_long_names_leave_the_summary_its_columns(scripts: Scripts, folder: Path
 def test_without_colour_there_are_plain_lines(
     scripts: Scripts, folder: Path, terminal: Terminal, environment: dict[str, str]
 ) -> None:
-    """The log as it is, and a summary, without an escape sequence: for a screen reader, or an old terminal."""
+    """The log and a summary without escape sequences: for a screen reader, or an old terminal."""
     (folder / "go").touch()
     with scripts.command(
         "start", "--workflow", "jobs:groups", "--keep-going", terminal=terminal.descriptor, **(COLOURED | environment)
@@ -329,5 +323,5 @@ def test_without_colour_there_are_plain_lines(
         terminal.see(lambda lines: any(line.startswith("Failed: 5 of 6 tasks completed") for line in lines))
 
     assert b"\x1b" not in terminal.sent
-    said = "".join(terminal.all())  # a line of the log may be longer than one of the terminal
-    assert re.search(r"task 0 talk \[\w+\]: In progress", said)
+    text = "".join(terminal.all())  # a line of the log may be longer than one of the terminal
+    assert re.search(r"task 0 talk \[\w+\]: In progress", text)

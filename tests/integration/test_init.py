@@ -1,4 +1,4 @@
-"""`dotflow init` on a real disk and a real terminal: what it makes, what it refuses, what it never leaves behind."""
+"""`dotflow init` on a real disk: the files it makes, the folders it refuses, and what it never leaves behind."""
 
 import importlib
 import io
@@ -43,7 +43,7 @@ def files_in(folder: Path) -> set[str]:
 
 
 def init(folder: Path, *arguments: str, **given: object) -> subprocess.CompletedProcess[str]:
-    """The real command, in *folder*, with nobody at the keyboard."""
+    """Runs the real command in *folder*, without a stdin."""
     return subprocess.run(
         [sys.executable, "-W", "error", "-m", "dotflow", "init", *arguments],
         cwd=folder,
@@ -57,7 +57,7 @@ def init(folder: Path, *arguments: str, **given: object) -> subprocess.Completed
 
 
 def test_a_name_is_all_it_takes(tmp_path: Path) -> None:
-    """All the files, a list of them and what to do next; not a byte of colour where nobody looks; nothing beside it."""
+    """It makes all files, and prints a list of them and the next steps, without colour in a pipe."""
     ended = init(tmp_path, "my-project")
 
     assert (ended.returncode, ended.stderr) == (0, "")
@@ -72,7 +72,7 @@ def test_a_name_is_all_it_takes(tmp_path: Path) -> None:
 
 
 def test_the_wheel_is_this_dotflow(tmp_path: Path) -> None:
-    """What the project brings along is what made it, the template and the licence included."""
+    """The project carries the dotflow that made it, the template included."""
     init(tmp_path, "my-project")
     wheel = next((tmp_path / "my-project" / "wheels").iterdir())
 
@@ -85,7 +85,7 @@ def test_the_wheel_is_this_dotflow(tmp_path: Path) -> None:
 
 
 def test_an_empty_folder_may_be_filled(tmp_path: Path) -> None:
-    """`dotflow init .` in a new repository: the folder gives the name, and there is no need to go anywhere."""
+    """`dotflow init .` in a new repository: the project has the name of the folder."""
     (tmp_path / "my-project" / ".git").mkdir(parents=True)
 
     ended = init(tmp_path / "my-project", ".")
@@ -95,8 +95,8 @@ def test_an_empty_folder_may_be_filled(tmp_path: Path) -> None:
     assert "cd " not in ended.stdout
 
 
-def test_without_a_name_it_is_made_where_one_is(tmp_path: Path) -> None:
-    """It is called as the folder is, and what is there beside it stays: a repository, notes, other sources."""
+def test_without_a_name_it_is_made_in_the_current_folder(tmp_path: Path) -> None:
+    """It has the name of the folder, whose other files stay: a repository, notes, other sources."""
     folder = tmp_path / "my-project"
     (folder / ".git").mkdir(parents=True)
     (folder / "src").mkdir()
@@ -115,8 +115,8 @@ def test_without_a_name_it_is_made_where_one_is(tmp_path: Path) -> None:
     ("name", "package"),
     [("My Työ", "my_tyo"), ("2024", "pipeline_2024"), ("test", "test_pipeline"), ("表", "my_project")],
 )
-def test_any_folder_gives_a_name(tmp_path: Path, name: str, package: str) -> None:
-    """One that is no name of a package gives what is like it."""
+def test_any_folder_has_a_valid_name(tmp_path: Path, name: str, package: str) -> None:
+    """If its own name is invalid, the project has the nearest valid one."""
     (tmp_path / name).mkdir()
 
     assert init(tmp_path / name).returncode == 0
@@ -124,7 +124,7 @@ def test_any_folder_gives_a_name(tmp_path: Path, name: str, package: str) -> Non
 
 
 def test_without_a_name_no_file_is_touched(tmp_path: Path) -> None:
-    """Where one of its files is there, nothing at all is written, and they are listed with what to do."""
+    """If a file of the project exists, nothing is written, and the message lists such files."""
     (tmp_path / "tests").mkdir()
     for name in ("README.md", "tests/test_steps.py"):
         (tmp_path / name).write_text("precious")
@@ -142,7 +142,7 @@ def test_without_a_name_no_file_is_touched(tmp_path: Path) -> None:
 
 
 def test_a_second_time_nothing_is_touched(tmp_path: Path) -> None:
-    """A project that was changed is not begun anew."""
+    """The changes in a project are kept."""
     (tmp_path / "my-project").mkdir()
     init(tmp_path / "my-project")
     (tmp_path / "my-project" / "src" / "my_project" / "pipeline.py").write_text("mine")
@@ -153,7 +153,7 @@ def test_a_second_time_nothing_is_touched(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("elsewhere", ["| true", ">&-"])
 def test_it_needs_no_reader(tmp_path: Path, elsewhere: str) -> None:
-    """Whether anybody reads what it says or not, the project is made, and that is no failure."""
+    """The project is made without a reader of its output, and that is no failure."""
     line = f'{{ "$0" -m dotflow init my-project; echo "$?" >code; }} {elsewhere}'
     ended = subprocess.run(
         ["/bin/sh", "-c", line, sys.executable],
@@ -168,8 +168,8 @@ def test_it_needs_no_reader(tmp_path: Path, elsewhere: str) -> None:
     assert files_in(tmp_path / "my-project") == MADE
 
 
-def test_in_a_folder_that_is_gone_it_says_so(tmp_path: Path) -> None:
-    """`dotflow init .` where someone removed the folder from under the shell."""
+def test_in_a_removed_folder_it_fails(tmp_path: Path) -> None:
+    """`dotflow init .` after another program has removed the shell's folder."""
     (tmp_path / "gone").mkdir()
     ended = subprocess.run(
         ["/bin/sh", "-c", 'rmdir ../gone; exec "$0" -m dotflow init .', sys.executable],
@@ -187,7 +187,7 @@ def test_in_a_folder_that_is_gone_it_says_so(tmp_path: Path) -> None:
 
 
 def refused(folder: Path, *name: str) -> str:
-    """What a refusal says; it is one line, and the folder is as it was."""
+    """Returns the message of a refusal, which is one line; the folder is unchanged."""
     before = sorted(folder.rglob("*"))
     ended = init(folder, *name)
     assert (ended.returncode, ended.stdout) == (2, "")
@@ -197,7 +197,7 @@ def refused(folder: Path, *name: str) -> str:
 
 
 def test_nothing_is_overwritten(tmp_path: Path) -> None:
-    """A folder with anything in it is left as it is; the message says what is there."""
+    """A folder with files in it is refused; the message lists them."""
     (tmp_path / "mine").mkdir()
     for name in ("a.txt", "b.txt", "c.txt", "d\x1b[31m.txt"):
         (tmp_path / "mine" / name).write_text("precious")
@@ -208,8 +208,8 @@ def test_nothing_is_overwritten(tmp_path: Path) -> None:
     assert (tmp_path / "mine" / "a.txt").read_text() == "precious"
 
 
-def test_names_of_files_can_not_drive_the_terminal(tmp_path: Path) -> None:
-    """A control character in the name of what is there is not sent to it."""
+def test_names_of_files_can_not_control_the_terminal(tmp_path: Path) -> None:
+    """Their control characters are removed."""
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "\x1b[31mred").touch()
 
@@ -219,22 +219,22 @@ def test_names_of_files_can_not_drive_the_terminal(tmp_path: Path) -> None:
     assert "[31mred" in message
 
 
-def test_a_file_in_the_place_is_refused(tmp_path: Path) -> None:
-    """It is not replaced."""
+def test_a_file_of_that_name_is_refused(tmp_path: Path) -> None:
+    """The file is kept."""
     (tmp_path / "mine").write_text("precious")
 
     assert "is a file" in refused(tmp_path, "mine")
 
 
 def test_a_link_that_leads_nowhere_is_refused(tmp_path: Path) -> None:
-    """What it was meant to lead to is not made by the way."""
+    """Its target is not made."""
     (tmp_path / "mine").symlink_to("elsewhere")
 
     assert "leads nowhere" in refused(tmp_path, "mine")
 
 
 def test_a_link_to_an_empty_folder_is_followed(tmp_path: Path) -> None:
-    """The project is called as the link is."""
+    """The project has the name of the link."""
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "my-project").symlink_to("elsewhere")
 
@@ -242,18 +242,18 @@ def test_a_link_to_an_empty_folder_is_followed(tmp_path: Path) -> None:
     assert files_in(tmp_path / "elsewhere") == MADE
 
 
-def test_folders_on_the_way_are_not_made(tmp_path: Path) -> None:
-    """A slip in a path does not make folders."""
+def test_parent_folders_are_not_made(tmp_path: Path) -> None:
+    """A typing error in a path makes no folders."""
     assert "no folder a/b" in refused(tmp_path, "a/b/mine")
 
 
-def test_a_name_too_long_for_the_disk_is_refused_in_words(tmp_path: Path) -> None:
-    """Also a path that the system itself refuses is one line."""
+def test_a_name_too_long_for_the_disk_is_refused(tmp_path: Path) -> None:
+    """The reason of the system is in the message."""
     assert "File name too long" in refused(tmp_path, "a" * 300 + "/mine")
 
 
-def test_a_folder_that_can_not_be_written_is_refused_in_words(tmp_path: Path) -> None:
-    """Where the system makes no folder, for root neither, its reason is on the line."""
+def test_a_folder_that_can_not_be_written_is_refused(tmp_path: Path) -> None:
+    """Even root can make no folder in /proc."""
     message = refused(tmp_path, "/proc/mine")
 
     assert message.startswith("dotflow: Can't make the project in /proc/mine: ")
@@ -261,13 +261,13 @@ def test_a_folder_that_can_not_be_written_is_refused_in_words(tmp_path: Path) ->
 
 
 def small_files() -> None:
-    """The system refuses what would make a file larger, as a full disk does."""
+    """Limits the size of files, so that writes fail as on a full disk."""
     resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))
 
 
 @pytest.mark.parametrize("name", [("my-project",), (".",), ()])
-def test_what_can_not_be_written_whole_is_not_there_at_all(tmp_path: Path, name: tuple[str, ...]) -> None:
-    """When the disk refuses the last of the files, none is left, in a new folder or in one that was there."""
+def test_a_project_is_written_whole_or_not_at_all(tmp_path: Path, name: tuple[str, ...]) -> None:
+    """If the last of the files can't be written, none is left, in a new folder or an existing one."""
     folder = tmp_path if name == ("my-project",) else tmp_path / "my-project"
     folder.mkdir(exist_ok=True)
 
@@ -279,7 +279,7 @@ def test_what_can_not_be_written_whole_is_not_there_at_all(tmp_path: Path, name:
 
 
 class Disturbed(dict[str, bytes]):
-    """Files; something happens before the second one is written."""
+    """Files; *disturb* is called before the second one is written."""
 
     def __init__(self, files: Mapping[str, bytes], disturb: Callable[[], object]) -> None:
         super().__init__(files)
@@ -298,7 +298,7 @@ def interrupted(files: Mapping[str, bytes]) -> Disturbed:
 
 @pytest.mark.parametrize("is_there", [False, True])
 def test_ctrl_c_leaves_nothing(tmp_path: Path, is_there: bool) -> None:
-    """What was written before it is gone, and what was there before stays."""
+    """The new files are removed, and the old ones stay."""
     folder = tmp_path / "mine"
     if is_there:
         (folder / ".git").mkdir(parents=True)
@@ -313,8 +313,8 @@ def test_ctrl_c_leaves_nothing(tmp_path: Path, is_there: bool) -> None:
     assert sorted(tmp_path.rglob("*")) == before
 
 
-def test_ctrl_c_leaves_what_was_there(tmp_path: Path) -> None:
-    """In a folder with other files, too, and with them the folders that were there."""
+def test_ctrl_c_leaves_other_files(tmp_path: Path) -> None:
+    """And their folders."""
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / "mine.txt").write_text("precious")
     before = sorted(tmp_path.rglob("*"))
@@ -328,8 +328,8 @@ def test_ctrl_c_leaves_what_was_there(tmp_path: Path) -> None:
     assert sorted(tmp_path.rglob("*")) == before
 
 
-def test_what_comes_into_the_folder_meanwhile_is_kept(tmp_path: Path) -> None:
-    """A file that someone else writes while the project is being made is not overwritten."""
+def test_a_file_of_another_program_is_kept(tmp_path: Path) -> None:
+    """Even if that writes it while the project is being made."""
     files = {"a.txt": b"1", "b.txt": b"2"}
 
     with pytest.raises(click.ClickException, match="File exists"):

@@ -1,4 +1,4 @@
-"""How the command line formats numbers, places and texts."""
+"""Numbers, texts and lines of code as the command line prints them."""
 
 import sysconfig
 from datetime import UTC, datetime
@@ -13,10 +13,10 @@ from dotflow.cli.run.preview import format_time
 STDLIB = sysconfig.get_path("stdlib")
 
 
-@pytest.mark.parametrize(("count", "words"), [(0, "0 tasks"), (1, "1 task"), (2, "2 tasks")])
-def test_one_is_singular(count: int, words: str) -> None:
+@pytest.mark.parametrize(("count", "expected"), [(0, "0 tasks"), (1, "1 task"), (2, "2 tasks")])
+def test_one_is_singular(count: int, expected: str) -> None:
     """A count and its noun agree."""
-    assert pluralize(count, "task") == words
+    assert pluralize(count, "task") == expected
 
 
 @pytest.mark.parametrize(
@@ -30,7 +30,7 @@ def test_one_is_singular(count: int, words: str) -> None:
     ],
 )
 def test_any_text_fits_on_one_line(text: str, line: str) -> None:
-    """What would drive the terminal or break the line is taken out; what is too long is cut."""
+    """Control characters and line breaks are removed, and long texts are cut."""
     assert one_line(text) == line
 
 
@@ -38,8 +38,8 @@ def frame(file: object, line: int, function: str, code: str) -> str:
     return f'  File "{file}", line {line}, in {function}\n    {code}\n'
 
 
-def test_an_error_is_placed_in_the_users_own_code() -> None:
-    """Not where a library raised it, but at the last line that the user wrote, relative to the current folder."""
+def test_an_error_points_to_the_users_own_code() -> None:
+    """The last line outside of libraries, with a path relative to the current folder."""
     own = Path.cwd() / "jobs" / "load.py"
     text = (
         "Traceback (most recent call last):\n"
@@ -51,15 +51,15 @@ def test_an_error_is_placed_in_the_users_own_code() -> None:
     assert raised_at(text) == f"{Path('jobs') / 'load.py'}:7 in load: return json.loads(text)"
 
 
-def test_an_error_in_nothing_but_libraries_is_placed_there() -> None:
-    """A step may be a library's function: then that is the place."""
+def test_an_error_in_libraries_only_points_there() -> None:
+    """A step may be the function of a library."""
     text = frame(f"{STDLIB}/lib.py", 3, "f", "raise ValueError")
 
     assert raised_at(text) == f"{STDLIB}/lib.py:3 in f: raise ValueError"
 
 
 def test_the_last_of_several_errors_counts() -> None:
-    """Of a chain, the error that the step ended by."""
+    """Of a chain, the error that ended the step."""
     text = (
         frame("/a/x.py", 1, "f", "1 / 0") + "ZeroDivisionError\n\nDuring handling ...\n" + frame("/a/y.py", 2, "g", "h")
     )
@@ -68,19 +68,19 @@ def test_the_last_of_several_errors_counts() -> None:
 
 
 @pytest.mark.parametrize("text", ["", "ValueError: 3\n", "killed by SIGKILL"])
-def test_an_error_without_a_traceback_has_no_place(text: str) -> None:
-    """A worker that was killed, a timeout that killed it."""
+def test_an_error_without_a_traceback_points_nowhere(text: str) -> None:
+    """A worker was killed, by a timeout or otherwise."""
     assert raised_at(text) == ""
 
 
 @pytest.mark.parametrize(
-    ("zone", "words"),
+    ("zone", "expected"),
     [
         ("America/New_York", "Sun 2026-11-01 01:30:00 EDT (-04:00)"),
         ("Asia/Kolkata", "Sun 2026-11-01 11:00:00 IST (+05:30)"),
         ("UTC", "Sun 2026-11-01 05:30:00 UTC (+00:00)"),
     ],
 )
-def test_a_moment_says_whose_clock_it_is_on(zone: str, words: str) -> None:
-    """Day of the week, date, time, the zone's name then, and its offset."""
-    assert format_time(datetime(2026, 11, 1, 5, 30, tzinfo=UTC).astimezone(ZoneInfo(zone))) == words
+def test_a_time_has_its_zone(zone: str, expected: str) -> None:
+    """Day of the week, date, time, the name of the zone at that time, and its offset."""
+    assert format_time(datetime(2026, 11, 1, 5, 30, tzinfo=UTC).astimezone(ZoneInfo(zone))) == expected

@@ -1,4 +1,4 @@
-"""What a new project is called, where it gets dotflow from, and what is in its files."""
+"""The names of a new project, its dotflow and its files."""
 
 import base64
 import hashlib
@@ -17,13 +17,13 @@ from dotflow.cli.project.names import Names, names_of
 from dotflow.cli.project.wheel import Wheel, metadata_of, zipped
 
 
-def named(project: str, *installed: str) -> Names:
+def names_for(project: str, *installed: str) -> Names:
     return names_of(project, installed=lambda package: package in installed)
 
 
 def refusal_of(project: str, *installed: str) -> str:
     with pytest.raises(click.UsageError) as refused:
-        named(project, *installed)
+        names_for(project, *installed)
     return refused.value.message
 
 
@@ -31,13 +31,13 @@ def refusal_of(project: str, *installed: str) -> str:
     ("project", "package"),
     [("my-project", "my_project"), ("Sales.EU", "sales_eu"), ("a--b", "a_b"), ("x", "x"), ("report2024", "report2024")],
 )
-def test_a_project_is_imported_by_its_name_as_far_as_that_can_be(project: str, package: str) -> None:
-    """The project keeps the name that it was given; its package is what PEP 503 and Python make of it."""
-    assert named(project) == Names(project, package)
+def test_the_package_has_the_name_of_the_project(project: str, package: str) -> None:
+    """The project keeps its name; its package has that name as PEP 503 and Python require it."""
+    assert names_for(project) == Names(project, package)
 
 
 @pytest.mark.parametrize(
-    ("project", "why", "near"),
+    ("project", "reason", "suggestion"),
     [
         ("my project!", "use the letters a to z", "my-project"),
         ("Zürich", "use the letters a to z", "Zurich"),
@@ -51,23 +51,23 @@ def test_a_project_is_imported_by_its_name_as_far_as_that_can_be(project: str, p
         ("num.py", "a package 'num_py' is installed already", "num.py-pipeline"),
     ],
 )
-def test_a_name_that_would_make_trouble_is_refused_with_another_one(project: str, why: str, near: str) -> None:
-    """The message says what is wrong, and the name that it proposes is accepted."""
+def test_a_name_that_would_make_trouble_is_refused(project: str, reason: str, suggestion: str) -> None:
+    """The message has the reason and a valid suggestion."""
     message = refusal_of(project, "num_py")
 
-    assert why in message
-    assert message.endswith(f"Did you mean '{near}'?")
-    assert named(near, "num_py")
+    assert reason in message
+    assert message.endswith(f"Did you mean '{suggestion}'?")
+    assert names_for(suggestion, "num_py")
 
 
 @pytest.mark.parametrize("project", ["", "???", "日本", "x" * 61])
-def test_where_no_name_is_near_none_is_proposed(project: str) -> None:
-    """A refusal stands alone rather than with a guess that would be refused, too."""
+def test_without_a_near_name_there_is_no_suggestion(project: str) -> None:
+    """A suggestion that is refused, too, would not help."""
     assert "Did you mean" not in refusal_of(project)
 
 
-def test_what_a_name_says_can_not_drive_the_terminal() -> None:
-    """Control characters of a name are shown, not sent."""
+def test_a_name_can_not_control_the_terminal() -> None:
+    """Its control characters are escaped."""
     assert refusal_of("\x1b[31mred").isprintable()
 
 
@@ -96,7 +96,7 @@ class Installed(Distribution):
 def test_dotflow_is_required_by_name_only_if_it_came_from_an_index(
     installation: Distribution | None, expected: str | None
 ) -> None:
-    """Elsewhere the name may lead to another library, so the project carries a copy."""
+    """Otherwise that name may lead to another library, so the project carries a copy."""
     assert index_requirement(installation) == expected
 
 
@@ -104,8 +104,8 @@ NAMES = Names("Sales.EU", "sales_eu")
 WHEEL = Wheel("dotflow-1.4.2-py3-none-any.whl", b"PK")
 
 
-def test_every_file_is_in_the_projects_own_words() -> None:
-    """Nothing of the template's own name, or of a blank in it, is left."""
+def test_every_file_has_the_projects_names() -> None:
+    """No name or placeholder of the template is left."""
     files = render(NAMES, WHEEL)
 
     assert {"src/sales_eu/pipeline.py", ".gitignore", "Dockerfile", ".github/workflows/ci.yml"} <= set(files)
@@ -116,8 +116,8 @@ def test_every_file_is_in_the_projects_own_words() -> None:
         assert not path.endswith(".tmpl")
 
 
-def test_a_project_whose_dotflow_is_from_an_index_has_no_more_than_its_name() -> None:
-    """The plain case looks plain: no wheel, and nothing for the build backend."""
+def test_a_project_whose_dotflow_is_from_an_index_has_only_its_requirement() -> None:
+    """It has no wheel, and no settings of the build backend."""
     files = render(NAMES, "dotflow>=1.4,<2")
     pyproject = tomllib.loads(files["pyproject.toml"].decode())
 
@@ -127,8 +127,8 @@ def test_a_project_whose_dotflow_is_from_an_index_has_no_more_than_its_name() ->
     assert not [path for path in files if path.startswith("wheels/")]
 
 
-def test_a_project_that_brings_dotflow_along_depends_on_that_file() -> None:
-    """The path begins at the project, wherever that is; hatchling allows it, and ruff is told."""
+def test_a_project_that_carries_dotflow_depends_on_that_file() -> None:
+    """The path begins at the project's folder; the settings make hatchling and ruff accept it."""
     files = render(NAMES, WHEEL)
     pyproject = tomllib.loads(files["pyproject.toml"].decode())
 
@@ -139,7 +139,7 @@ def test_a_project_that_brings_dotflow_along_depends_on_that_file() -> None:
 
 
 def test_the_wheel_lists_what_is_in_it() -> None:
-    """Each file with its digest and size, the list itself without: what installers check."""
+    """Installers check the digest and size of each file; the list itself has none."""
     content = zipped({"dotflow/a.py": b"x = 1\n"}, record="d.dist-info/RECORD")
 
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
@@ -150,12 +150,12 @@ def test_the_wheel_lists_what_is_in_it() -> None:
 
 
 def test_the_same_files_make_the_same_wheel() -> None:
-    """A project that is made again differs in nothing."""
+    """A project that is made again is the same."""
     assert zipped({"a": b"1"}, record="R") == zipped({"a": b"1"}, record="R")
 
 
-def test_metadata_is_made_of_a_pyproject() -> None:
-    """Where nothing is installed, the wheel still says what it needs."""
+def test_metadata_follows_from_a_pyproject() -> None:
+    """The wheel has its requirements, even if dotflow is not installed."""
     text = metadata_of(
         {
             "name": "dotflow",

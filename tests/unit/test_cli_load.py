@@ -1,4 +1,4 @@
-"""From the options of the command line to a workflow, and what is said of those that make none."""
+"""From the options of the command line to a workflow, and the errors on the way."""
 
 import sys
 from typing import Any
@@ -27,7 +27,7 @@ def extract(initial_context): return initial_context.storage
 @action
 def load(): ...
 
-def tell(task): ...
+def notify(task): ...
 
 def plain(): ...
 
@@ -57,28 +57,28 @@ workflow = DotFlow(name="made before")
 
 @pytest.fixture(autouse=True)
 def jobs(modules: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
-    """A user's module, and an import path that is as it was before afterwards."""
+    """A user's module; the import path is restored."""
     monkeypatch.setattr(sys, "path", list(sys.path))
     modules["jobs"] = JOBS
 
 
 @pytest.fixture(autouse=True)
 def notes(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """What the log is given to note; no file is written."""
+    """The notes that the log receives; no file is written."""
     noted: list[str] = []
     monkeypatch.setattr(LogDefault, "note", lambda _, message: noted.append(message))
     return noted
 
 
 def command_of(name: str) -> click.Command:
-    """A command of ours, by what is typed for it."""
+    """Returns a command by its name."""
     command = dotflow.get_command(click.Context(dotflow), name)
     assert command is not None
     return command
 
 
 def request_of(**given: Any) -> RunRequest:
-    """What the command line would be given, and nothing for the rest."""
+    """Returns the options, with the defaults of the command line."""
     nothing: dict[str, Any] = dict.fromkeys(("workflow", "initial_context", "callback", "workflow_id", "storage"))
     options = nothing | {"step": (), "storage_options": {}, "resume": False} | given
     return RunRequest(**options)
@@ -103,29 +103,29 @@ def request_of(**given: Any) -> RunRequest:
         ("[" * 100_000, "[" * 100_000),
     ],
 )
-def test_an_initial_context_is_json_where_it_is_json(text: str, value: object) -> None:
-    """And the text itself otherwise; Python's own additions to JSON are no JSON."""
+def test_an_initial_context_is_json_if_possible(text: str, value: object) -> None:
+    """Otherwise it is the text itself; Python's additions to JSON are not JSON."""
     assert parse_value(text) == value
     assert type(parse_value(text)) is type(value)
 
 
 class TestSteps:
-    def test_they_run_in_the_order_in_which_they_were_given(self) -> None:
-        """With the context, the callback and the id that were given."""
+    def test_they_run_in_the_order_of_the_options(self) -> None:
+        """They have the context, the callback and the id of the options."""
         workflow = build(
             request_of(
-                step=("jobs.extract", "jobs:load"), initial_context="[1]", callback="jobs.tell", workflow_id="nightly"
+                step=("jobs.extract", "jobs:load"), initial_context="[1]", callback="jobs.notify", workflow_id="nightly"
             )
         )
 
         tasks: list[Task] = list(workflow.task)
         assert [task.name for task in tasks] == ["extract", "load"]
         assert [task.initial_context.storage for task in tasks] == [[1], [1]]
-        assert [getattr(task.callback, "__name__", "") for task in tasks] == ["tell", "tell"]
+        assert [getattr(task.callback, "__name__", "") for task in tasks] == ["notify", "notify"]
         assert workflow.workflow_id == "nightly"
 
     def test_the_current_folder_is_importable(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """An installed command does not have it on its path by itself."""
+        """It is not on the import path of an installed command by default."""
         monkeypatch.setattr(sys, "path", ["/somewhere"])
 
         build(request_of(step=("jobs.load",)))
@@ -133,7 +133,7 @@ class TestSteps:
         assert len(sys.path) == 2
 
     @pytest.mark.parametrize(
-        ("path", "kind", "words"),
+        ("path", "kind", "message"),
         [
             ("jobs.extrct", InvalidPath, "Did you mean 'jobs.extract'? Its actions are: extract, load."),
             ("jobs.nonsense", InvalidPath, "Its actions are: extract, load."),
@@ -143,16 +143,16 @@ class TestSteps:
             ("jobs.plain", InvalidStep, "@action above 'plain'"),
         ],
     )
-    def test_a_path_that_leads_nowhere_says_what_was_meant(self, path: str, kind: type, words: str) -> None:
-        """The nearest name where there is one, else what there is."""
+    def test_a_path_that_leads_nowhere_has_a_suggestion(self, path: str, kind: type, message: str) -> None:
+        """The nearest name, or else a list of names."""
         with pytest.raises(kind) as caught:
             build(request_of(step=(path,)))
 
-        assert words in error_line(caught.value)
+        assert message in error_line(caught.value)
         assert "\n" not in error_line(caught.value)
 
     def test_a_callback_need_not_be_an_action(self) -> None:
-        """So no actions are listed for one that is not there."""
+        """So the error for a missing one lists no actions."""
         with pytest.raises(InvalidPath) as caught:
             build(request_of(step=("jobs.load",), callback="jobs.nonsense"))
 
@@ -166,7 +166,7 @@ class TestFactories:
         assert build(request_of(workflow=path)).name == name
 
     @pytest.mark.parametrize(
-        ("path", "words"),
+        ("path", "message"),
         [
             ("jobs.nothing", "returned None (NoneType)"),
             ("jobs.needy", "without 'day'. Give each parameter a default"),
@@ -175,21 +175,21 @@ class TestFactories:
             ("jobs.later", "is a coroutine function. Remove its async"),
         ],
     )
-    def test_what_makes_no_workflow_is_refused(self, path: str, words: str) -> None:
-        """It says what came instead."""
+    def test_a_path_without_a_workflow_is_refused(self, path: str, message: str) -> None:
+        """The error shows the value."""
         with pytest.raises(click.UsageError) as caught:
             build(request_of(workflow=path))
 
-        assert words in caught.value.format_message()
+        assert message in caught.value.format_message()
 
     @pytest.mark.parametrize("path", ["jobs.leaves", "jobs:leaves"])
-    def test_a_factory_that_exits_is_a_mistake_too(self, path: str) -> None:
-        """Its exit code would be taken for one of ours."""
+    def test_a_factory_that_exits_is_an_error(self, path: str) -> None:
+        """Its exit code could be confused with one of ours."""
         with pytest.raises(click.ClickException, match="raised SystemExit: 5"):
             build(request_of(workflow=path))
 
-    def test_what_a_factory_raises_is_told_with_its_cause(self) -> None:
-        """One line, and the traceback for --debug."""
+    def test_an_error_of_a_factory_is_the_cause_of_ours(self) -> None:
+        """The message is one line; --debug shows the traceback."""
         with pytest.raises(click.ClickException) as caught:
             build(request_of(workflow="jobs.broken"))
 
@@ -199,8 +199,8 @@ class TestFactories:
         assert isinstance(caught.value.__cause__, RuntimeError)
 
     @pytest.mark.parametrize("option", ["initial_context", "callback", "workflow_id"])
-    def test_what_a_factory_decides_is_not_given_beside_it(self, option: str) -> None:
-        """It would be ignored, and nobody would know."""
+    def test_options_that_a_factory_sets_are_refused(self, option: str) -> None:
+        """They would be ignored."""
         with pytest.raises(click.UsageError, match=f"Can't use --{option.replace('_', '-')} with --workflow"):
             build(request_of(workflow="jobs.factory", **{option: "x"}))
 
@@ -213,23 +213,23 @@ def test_either_steps_or_a_factory(given: dict[str, Any]) -> None:
 
 
 class TestStorages:
-    def test_every_word_makes_its_storage(self) -> None:
-        """Each is the provider of that name, with the options that were given."""
+    def test_every_name_has_its_storage(self) -> None:
+        """Each name leads to its provider, with the options as arguments."""
         made = {str(name): make_storage(name, dict.fromkeys(kind.options, "xyz")) for name, kind in STORAGES.items()}
 
         assert {name: type(storage).__name__ for name, storage in made.items()} == {
             str(name): kind.provider for name, kind in STORAGES.items()
         }
 
-    def test_the_storage_takes_the_place_of_the_workflows_own(self) -> None:
-        """In a workflow of steps, and in a factory's."""
+    def test_the_storage_replaces_the_workflows_own(self) -> None:
+        """In a workflow of steps, and in that of a factory."""
         for given in ({"step": ("jobs.load",)}, {"workflow": "jobs.factory"}):
             workflow = build(request_of(storage="sqlite", storage_options={"path": "x.db"}, **given))
             assert isinstance(workflow.config.storage, StorageSQLite)
         assert isinstance(build(request_of(step=("jobs.load",))).config.storage, StorageDefault)
 
     @pytest.mark.parametrize(
-        ("name", "given", "words"),
+        ("name", "given", "message"),
         [
             (None, {"path": "x"}, "--path needs a storage. Add --storage file or sqlite"),
             (TypeStorage.DEFAULT, {"path": "x"}, "Can't use --path with --storage default, which takes no options"),
@@ -241,18 +241,18 @@ class TestStorages:
         ],
     )
     def test_options_of_another_storage_are_refused(
-        self, name: str | None, given: dict[str, str], words: str, monkeypatch: pytest.MonkeyPatch
+        self, name: str | None, given: dict[str, str], message: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """What would be ignored is a mistake."""
+        """They would be ignored."""
         monkeypatch.delenv("DOTFLOW_BUCKET", raising=False)
-        with pytest.raises(click.UsageError, match=words):
+        with pytest.raises(click.UsageError, match=message):
             make_storage(name, given)
 
     @pytest.mark.parametrize(("given", "expected"), [({}, "theirs"), ({"bucket": "mine"}, "mine")])
     def test_the_bucket_may_come_from_the_environment(
         self, given: dict[str, str], expected: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """The option goes before it, and storages without a bucket do not mind."""
+        """The option takes precedence, and storages without a bucket ignore it."""
         monkeypatch.setenv("DOTFLOW_BUCKET", "theirs")
         taken: list[str] = []
         for provider in ("StorageS3", "StorageGCS"):
@@ -268,7 +268,7 @@ class TestStorages:
 class TestOptions:
     @pytest.mark.parametrize("command", ["start", "schedule"])
     def test_each_short_option_is_its_long_one(self, command: str) -> None:
-        """-s -w -i -c -m -o -p, as people type them."""
+        """-s -w -i -c -m -o -p."""
         options = {short: option for option in command_of(command).params for short in option.opts if len(short) == 2}
 
         assert {short: option.name for short, option in options.items()} == {
@@ -282,7 +282,7 @@ class TestOptions:
         }
 
     def test_logs_is_log(self) -> None:
-        """People type either; the help lists one."""
+        """Both names work; the help lists one."""
         assert command_of("logs") is command_of("log")
         assert "logs" not in dotflow.list_commands(click.Context(dotflow))
 
@@ -301,12 +301,12 @@ class TestIds:
             ([], "jobs.Flows.nightly", "jobs.Flows:nightly"),
         ],
     )
-    def test_an_id_is_made_of_the_paths(self, steps: list[str], workflow: str | None, expected: str) -> None:
+    def test_an_id_is_derived_from_the_paths(self, steps: list[str], workflow: str | None, expected: str) -> None:
         """The same step has the same id, whether its path has a colon or a dot."""
         assert derived_id(steps, workflow) == expected
 
-    def test_a_long_one_is_cut_and_stays_its_own(self) -> None:
-        """Every storage takes it, and workflows that begin alike are told apart."""
+    def test_a_long_one_is_cut_and_unique(self) -> None:
+        """Every storage accepts it, and paths with the same beginning have different ids."""
         steps = [f"package.module.step_number_{number}" for number in range(100)]
 
         made = {derived_id(steps, None), derived_id(steps[:-1], None), derived_id(steps[::-1], None)}
@@ -335,10 +335,10 @@ class TestIds:
             ),
         ],
     )
-    def test_where_values_last_the_id_does_too(
+    def test_with_a_lasting_storage_the_id_lasts(
         self, given: dict[str, Any], expected: str, note: str, notes: list[str]
     ) -> None:
-        """Its tasks have it as well, and the log names it once."""
+        """Its tasks have it, and the log names it once."""
         workflow = build(request_of(**given))
 
         assert workflow.is_named
@@ -351,8 +351,8 @@ class TestIds:
         "given",
         [{"step": ("jobs.load",)}, {"step": ("jobs.load",), "storage": "default"}, {"workflow": "jobs:factory"}],
     )
-    def test_without_a_storage_that_lasts_none_is_made(self, given: dict[str, Any], notes: list[str]) -> None:
-        """Two such runs at once need not keep each other off."""
+    def test_without_a_lasting_storage_there_is_none(self, given: dict[str, Any], notes: list[str]) -> None:
+        """Two such runs can go on at the same time."""
         assert not build(request_of(**given)).is_named
         assert notes == []
 
@@ -360,37 +360,37 @@ class TestIds:
         ("given", "expected"),
         [({"step": ("jobs.load",), "workflow_id": "mine"}, "mine"), ({"workflow": "jobs:named"}, "mine")],
     )
-    def test_an_id_that_was_given_is_kept(self, given: dict[str, Any], expected: str, notes: list[str]) -> None:
-        """By the option, or by the factory; nothing is said of it."""
+    def test_an_explicit_id_is_kept(self, given: dict[str, Any], expected: str, notes: list[str]) -> None:
+        """From the option or the factory; the log has no note."""
         assert build(request_of(storage="file", **given)).workflow_id == expected
         assert notes == []
 
-    def test_a_preview_makes_none(self, notes: list[str]) -> None:
-        """It runs nothing, so it writes nothing either."""
+    def test_a_preview_has_none(self, notes: list[str]) -> None:
+        """It runs nothing and writes nothing."""
         assert not load(request_of(step=("jobs.load",), storage="file")).is_named
         assert notes == []
 
 
 class TestResume:
-    def test_it_needs_a_storage_that_lasts(self) -> None:
-        """Else it would run everything, and nobody would know why."""
+    def test_it_needs_a_lasting_storage(self) -> None:
+        """Otherwise it would run everything again."""
         for given in ({"step": ("jobs.load",), "workflow_id": "x"}, {"workflow": "jobs.factory"}):
             with pytest.raises(click.UsageError, match="Add --storage file"):
                 build(request_of(resume=True, **given))
 
     @pytest.mark.parametrize("given", [{"step": ("jobs.load",)}, {"workflow": "jobs.factory"}])
-    def test_with_one_it_is_let_through(self, given: dict[str, Any]) -> None:
-        """No id has to be given for it."""
+    def test_with_one_it_is_accepted(self, given: dict[str, Any]) -> None:
+        """It needs no --workflow-id."""
         assert isinstance(build(request_of(resume=True, storage="file", **given)).config.storage, StorageFile)
 
 
-def test_an_error_keeps_to_one_line() -> None:
-    """Whatever is in it: lines, an escape for the terminal."""
+def test_an_error_is_one_line() -> None:
+    """Even if it has line breaks or escape sequences."""
     assert error_line(RuntimeError("a\nb\x1b[2J")) == "dotflow: RuntimeError: a b [2J (--debug shows where)"
 
 
-def test_a_summary_tells_of_failures_and_leaves_many_successes_out() -> None:
-    """Up to fifty tasks each have a line; of more, only those that did not complete."""
+def test_a_summary_lists_failures_and_omits_many_successes() -> None:
+    """Up to fifty tasks have a line each; of more, only those that did not complete."""
     from dotflow.cli.run.summary import summary_lines
     from dotflow.core.events import AttemptStarted, TaskCompleted, TaskFailed
 
@@ -420,7 +420,7 @@ def test_a_summary_tells_of_failures_and_leaves_many_successes_out() -> None:
     assert list(summary_lines("Completed", [], 0.0, "")) == ["Completed: there are no tasks, in 0.00 s"]
 
 
-def test_a_workflow_knows_whether_its_id_was_given() -> None:
-    """A fresh UUID is known to nobody else."""
+def test_a_workflow_is_named_by_an_explicit_id() -> None:
+    """A generated one does not count."""
     assert DotFlow(workflow_id="x").is_named
     assert not DotFlow(Config()).is_named

@@ -1,4 +1,4 @@
-"""What the live view knows of a run, and how it fits it into a terminal."""
+"""The state of a run, and its view in a terminal."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -38,7 +38,7 @@ def progress_of(*groups: str, history: History | None = None) -> Progress:
     return Progress([Task(number, step, group_name=group) for number, group in enumerate(groups)], history)
 
 
-def tell(progress: Progress, *events: Event) -> None:
+def record(progress: Progress, *events: Event) -> None:
     for event in events:
         progress.record("run", event)
 
@@ -57,52 +57,52 @@ def view(progress: Progress, width: int, height: int, now: float = 10.0, *, asci
 
 class TestProgress:
     def test_follows_a_task_through_its_life(self, fake_time: object) -> None:
-        """Status, attempt and time, from not started to completed."""
+        """Status, attempt and duration, from not started to completed."""
         progress = progress_of("a")
         row = progress.rows[0]
         assert (row.status, row.attempt, row.seconds(9.0)) == (TypeStatus.NOT_STARTED, 0, None)
 
-        tell(progress, begins(0, 1, 2.0))
+        record(progress, begins(0, 1, 2.0))
         assert (row.status, row.attempt, row.seconds(3.5)) == (TypeStatus.IN_PROGRESS, 1, 1.5)
 
-        tell(progress, AttemptFailed(0, 1, FAILURE, 5.0))
+        record(progress, AttemptFailed(0, 1, FAILURE, 5.0))
         assert (row.status, row.retry_at) == (TypeStatus.RETRY, 105.0)
 
-        tell(progress, begins(0, 2, 8.0), TaskCompleted(0, Context(1), 9.0))
+        record(progress, begins(0, 2, 8.0), TaskCompleted(0, Context(1), 9.0))
         assert (row.status, row.attempt, row.seconds(99.0), row.is_done) == (TypeStatus.COMPLETED, 2, 7.0, True)
 
     def test_a_failure_and_a_restored_value_are_ends_too(self) -> None:
-        """What failed has its time; what was restored has none, since it did not run."""
+        """A failed task has a duration; a restored one has none."""
         progress = progress_of("a", "b")
 
-        tell(progress, begins(0, 1, 1.0), TaskFailed(0, 1, FAILURE, NOW, 3.0), TaskRestored(1, Context(1), Context()))
+        record(progress, begins(0, 1, 1.0), TaskFailed(0, 1, FAILURE, NOW, 3.0), TaskRestored(1, Context(1), Context()))
 
         assert [(row.is_done, row.restored, row.seconds(9.0)) for row in progress.rows] == [
             (True, False, 2.0),
             (True, True, None),
         ]
 
-    def test_the_workflows_own_history_is_told_as_before(self) -> None:
-        """The board stands in for it, and takes nothing away."""
-        told: list[Event] = []
+    def test_the_workflows_own_history_receives_all_events(self) -> None:
+        """The progress wraps it."""
+        recorded: list[Event] = []
 
         class Mine(History):
             def record(self, run_id: str, event: Event) -> None:
-                told.append(event)
+                recorded.append(event)
 
         events = (RunStarted("w", "run", 1, NOW), begins(0), RunEnded("w", "run", TypeStatus.COMPLETED, NOW))
 
-        tell(progress_of("a", history=Mine()), *events)
+        record(progress_of("a", history=Mine()), *events)
 
-        assert tuple(told) == events
+        assert tuple(recorded) == events
 
 
 class TestView:
     def test_every_task_has_its_status_attempt_and_time(self, fake_time: object) -> None:
-        """One group needs no heading; signs are ASCII where the terminal knows no others."""
+        """One group needs no heading; the symbols may be ASCII."""
         progress = progress_of("a", "a", "a", "a", "a")
-        tell(progress, begins(0, 1, 1.0), TaskCompleted(0, Context(), 2.5), begins(1, 2, 4.0), begins(2, 1, 5.0))
-        tell(progress, AttemptFailed(2, 1, FAILURE, 5.0), begins(3, 3, 6.0), TaskFailed(3, 3, FAILURE, NOW, 7.0))
+        record(progress, begins(0, 1, 1.0), TaskCompleted(0, Context(), 2.5), begins(1, 2, 4.0), begins(2, 1, 5.0))
+        record(progress, AttemptFailed(2, 1, FAILURE, 5.0), begins(3, 3, 6.0), TaskFailed(3, 3, FAILURE, NOW, 7.0))
 
         lines = view(progress, 60, 20, now=101.0, ascii_only=True)
 
@@ -120,8 +120,8 @@ class TestView:
     @pytest.mark.parametrize(
         ("width", "side_by_side"), [(38, 1), (60, 1), (78, 2), (80, 2), (118, 3), (140, 3), (160, 4)]
     )
-    def test_groups_stand_side_by_side_as_far_as_there_is_room(self, width: int, side_by_side: int) -> None:
-        """Each needs 38 columns; at 80 two fit, at 140 three."""
+    def test_groups_stand_side_by_side_as_far_as_they_fit(self, width: int, side_by_side: int) -> None:
+        """Each needs 38 columns."""
         lines = view(progress_of("g1", "g2", "g3", "g4"), width, 40)
 
         heads = next(line for line in lines if "g1" in line)
@@ -133,20 +133,20 @@ class TestView:
         width=st.integers(20, 200),
         height=st.integers(9, 60),
     )
-    def test_it_never_leaves_the_terminal(self, groups: Sequence[str], width: int, height: int) -> None:
-        """However many tasks and groups there are, and however small the terminal is."""
+    def test_it_always_fits_the_terminal(self, groups: Sequence[str], width: int, height: int) -> None:
+        """With any number of tasks and groups, and in a small terminal."""
         progress = progress_of(*groups)
-        tell(progress, begins(len(groups) // 2))
+        record(progress, begins(len(groups) // 2))
 
         lines = view(progress, width, height)
 
         assert len(lines) <= height
         assert all(len(line) <= width for line in lines)
 
-    def test_of_many_groups_those_at_work_are_shown(self) -> None:
-        """A line each, and how many others there are."""
+    def test_of_many_groups_the_active_ones_are_shown(self) -> None:
+        """A line each, and the number of the others."""
         progress = progress_of(*(f"group-{number}" for number in range(30)))
-        tell(progress, begins(12), begins(20))
+        record(progress, begins(12), begins(20))
 
         lines = view(progress, 80, 12)
 
@@ -154,20 +154,20 @@ class TestView:
         assert any("group-20" in line for line in lines)
         assert any("28 other groups" in line for line in lines)
 
-    def test_a_workflow_without_tasks_is_a_picture_too(self) -> None:
-        """A factory may find nothing to do."""
+    def test_a_workflow_without_tasks_has_a_view(self) -> None:
+        """A factory may return one."""
         assert "0/0 done" in view(Progress([]), 80, 24)[1]
 
 
 def rows_with(over: int, left: int) -> list[Row]:
     progress = progress_of(*["a"] * (over + left))
     for number in range(over):
-        tell(progress, begins(number), TaskCompleted(number, Context(), 1.0))
+        record(progress, begins(number), TaskCompleted(number, Context(), 1.0))
     return progress.rows
 
 
 @pytest.mark.parametrize(
-    ("over", "left", "room", "before", "shown", "after"),
+    ("over", "left", "max_rows", "before", "shown", "after"),
     [
         (2, 2, 4, 0, 4, 0),
         (0, 10, 4, 0, 3, 7),
@@ -180,22 +180,24 @@ def rows_with(over: int, left: int) -> list[Row]:
         (5, 5, 1, 5, 1, 4),
     ],
 )
-def test_a_window_shows_what_is_at_work(over: int, left: int, room: int, before: int, shown: int, after: int) -> None:
-    """The last that is done, and those after it; the lines that say what is left out count too."""
+def test_a_window_shows_the_active_rows(
+    over: int, left: int, max_rows: int, before: int, shown: int, after: int
+) -> None:
+    """The last row that is done, and those after it; the counts of omitted rows take lines, too."""
     rows = rows_with(over, left)
 
-    found = window(rows, room)
+    found = window(rows, max_rows)
 
     assert (found[0], len(found[1]), found[2]) == (before, shown, after)
 
 
-@given(over=st.integers(0, 30), left=st.integers(0, 30), room=st.integers(3, 40))
-def test_a_window_leaves_nobody_out_unsaid(over: int, left: int, room: int) -> None:
-    """What is left out before and after, and what is shown, are all there are; together they fit."""
+@given(over=st.integers(0, 30), left=st.integers(0, 30), max_rows=st.integers(3, 40))
+def test_a_window_counts_the_omitted_rows(over: int, left: int, max_rows: int) -> None:
+    """Omitted and visible rows are all rows, and the window fits."""
     rows = rows_with(over, left)
 
-    before, shown, after = window(rows, room)
+    before, shown, after = window(rows, max_rows)
 
     assert list(shown) == rows[before : len(rows) - after]
-    assert len(shown) + bool(before) + bool(after) <= room
+    assert len(shown) + bool(before) + bool(after) <= max_rows
     assert over == len(rows) or rows[over] in shown

@@ -27,7 +27,7 @@ WORKFLOW_OPTIONS: Final = (
            help="A function that returns a DotFlow, or a DotFlow."),
     option("-i", "--initial-context", metavar="VALUE", example="--initial-context '{\"day\": 3}'",
            help="The initial_context of the steps: JSON, or any other text."),
-    option("-c", "--callback", metavar="PATH", example="--callback jobs.tell",
+    option("-c", "--callback", metavar="PATH", example="--callback jobs.notify",
            help="Called as callback(task=task) when a step has ended."),
     option("-m", "--mode", type=Mode(list(map(str, TypeExecution))), default=str(TypeExecution.SEQUENTIAL),
            example="--mode parallel", help="How the steps run: in order, in order in a thread, or all at once."),
