@@ -287,7 +287,7 @@ class TestErrors:
             end = script.end()
 
         assert end.code == 2
-        assert end.err == "dotflow: Can't import anything: the current folder was removed. Use cd to leave it.\n"
+        assert end.err == "dotflow: The current folder was removed. Use cd to leave it.\n"
 
 
 class TestSignals:

@@ -3,7 +3,7 @@
 import inspect
 import json
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -58,10 +58,10 @@ def build(request: RunRequest) -> DotFlow:
 def load(request: RunRequest) -> DotFlow:
     """Builds a workflow without a derived id, and makes the current folder importable. Raises as `build` does."""
     _make_folder_importable()
-    if bool(request.step) == bool(request.workflow):
-        raise click.UsageError(
-            "Can't run both --step and --workflow. Use one." if request.step else f"Nothing to run. {RUN_HINT}"
-        )
+    if not request.step and not request.workflow:
+        raise click.UsageError(f"Nothing to run. {RUN_HINT}")
+    if request.step and request.workflow:
+        raise click.UsageError("Can't use --step with --workflow. Remove one of them.")
     storage = make_storage(request.storage, request.storage_options)
     workflow = _from_factory(request) if request.workflow else _from_steps(request)
     if storage is not None:
@@ -75,9 +75,7 @@ def _make_folder_importable() -> None:
     try:
         here = str(Path.cwd())
     except FileNotFoundError:
-        raise click.ClickException(
-            "Can't import anything: the current folder was removed. Use cd to leave it."
-        ) from None
+        raise click.ClickException("The current folder was removed. Use cd to leave it.") from None
     if not {"", here} & set(sys.path):
         sys.path.insert(0, here)
 
@@ -111,9 +109,12 @@ def _call_factory(path: str, factory: Any) -> Any:
         raise click.UsageError(f"--workflow {path} is a step. Use --step {path}.")
     if not callable(factory):
         return factory
-    missing = _missing_arguments(factory)
-    if missing:
-        raise click.UsageError(f"Can't call --workflow {path} without {missing}. Give each parameter a default.")
+    try:
+        inspect.signature(factory).bind()
+    except TypeError as error:
+        raise click.UsageError(f"Can't call --workflow {path}: {error}. Give each parameter a default.") from None
+    except ValueError:  # written in C, without a signature
+        pass
     if inspect.iscoroutinefunction(factory):
         raise click.UsageError(f"--workflow {path} is a coroutine function. Remove its async.")
     try:
@@ -123,19 +124,6 @@ def _call_factory(path: str, factory: Any) -> Any:
     except (Exception, SystemExit) as error:  # the user's factory
         raised = f"{type(error).__name__}: {error}"
         raise click.ClickException(f"--workflow {path} raised {raised} (--debug shows where)") from error
-
-
-def _missing_arguments(factory: Callable[..., Any]) -> str:
-    try:
-        parameters = inspect.signature(factory).parameters.values()
-    except (TypeError, ValueError):  # written in C: the call raises, if at all
-        return ""
-    return ", ".join(
-        f"'{parameter.name}'"
-        for parameter in parameters
-        if parameter.default is parameter.empty
-        and parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
-    )
 
 
 def parse_value(text: str) -> Any:
