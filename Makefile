@@ -5,13 +5,13 @@ VERSIONS = $(shell scripts/pythons | cut -d ' ' -f 1)
 PYTHON = $(or $(firstword $(VERSIONS)),$(error found no Python >= 3.11 that has venv and ensurepip))
 
 # $(call python,3.11) is the path of that Python. $(call venv,3.11,test,[aws]) makes the venv of the target's name: dotflow,
-# a dependency group of pyproject.toml, and extras. The pip that a Python brings may be too old for groups.
+# a dependency group of pyproject.toml, extras, and more arguments for pip. The pip that a Python brings may be too old for groups.
 python = $(or $(shell scripts/pythons | sed -n 's/^$(1) //p'),$(error found no Python $(1); scripts/pythons lists what there is))
 define venv
 	@printf '\n== %s: Python %s, dotflow%s%s\n' '$(@D)' '$(1)' '$(3)' '$(2:%=, group %)'
 	@'$(call python,$(1))' -m venv --clear $(@D)
 	$(if $(2),@$(pip) 'pip>=25.1')
-	@$(pip) -e '.$(3)' $(2:%=--group %)
+	@$(pip) -e '.$(3)' $(2:%=--group %) $(4)
 	@touch $@
 endef
 pip = $(@D)/bin/python -m pip install -q --disable-pip-version-check
@@ -76,9 +76,19 @@ test-newest: .venv/$(newest)/.ready
 
 # Its unit tests were run by `check`; the servers and the documents are the same on every Python.
 WHOLE_RUNS = $(patsubst %,tests/integration/test_%.py,runs processes timeouts signals retries resume resume_after_change script_classes)
+WITHOUT_SERVERS = -m 'not clusters' -k 'not s3 and not gcs and not postgres and not clouds'
 test-oldest: .venv/$(oldest)/.ready
 	$(heading) 'Python $(oldest): contracts without servers, and whole runs'
-	@$(call pytest,$(oldest)) tests/contract $(WHOLE_RUNS) -m 'not clusters' -k 'not s3 and not gcs and not postgres and not clouds'
+	@$(call pytest,$(oldest)) tests/contract $(WHOLE_RUNS) $(WITHOUT_SERVERS)
+
+# Its dependencies are older than those of any other venv.
+.PHONY: test-lowest
+ALL_SUITES += test-lowest
+test-lowest: .venv/lowest/.ready
+	$(heading) 'Python $(oldest), the lowest versions that pyproject.toml allows: units, contracts without servers, commands'
+	@.venv/lowest/bin/pytest --no-header tests/unit tests/contract tests/integration/test_cli_*.py \
+		tests/acceptance/test_packaging.py::test_an_extra_is_enough_for_what_it_is_for \
+		$(WITHOUT_SERVERS)
 
 test-forkserver: .venv/$(PYTHON)/.ready
 	$(heading) 'Python $(PYTHON): process tests with forkserver'
@@ -132,6 +142,9 @@ clean:  ## Remove all that the other targets made
 METADATA = pyproject.toml src/dotflow/__init__.py
 .venv/3.%/.ready: $(METADATA)
 	$(call venv,3.$*,test,$(EXTRAS))
+.venv/lowest/.ready: $(METADATA) scripts/lowest
+	@mkdir -p .venv && '$(call python,$(oldest))' scripts/lowest >.venv/lowest.txt
+	$(call venv,$(oldest),test,$(EXTRAS),-c .venv/lowest.txt)
 .venv/check/.ready: $(METADATA)
 	$(call venv,$(PYTHON),check,$(EXTRAS))
 .venv/demo/.ready: $(METADATA)
