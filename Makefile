@@ -4,19 +4,18 @@
 VERSIONS = $(shell scripts/pythons | cut -d ' ' -f 1)
 PYTHON = $(or $(firstword $(VERSIONS)),$(error found no Python >= 3.11 that has venv and ensurepip))
 
-# $(call python,3.11) is the path of that Python. $(call venv,3.11,test,[aws]) makes the venv of the target's name: dotflow,
-# a dependency group of pyproject.toml, extras, and more arguments for pip. The pip that a Python brings may be too old for groups.
+# $(call python,3.11) is the path of that Python. $(call venv,3.11,test,-e .) makes the venv of the target's name: a
+# dependency group of pyproject.toml, and what else pip gets. The pip that a Python brings may be too old for groups.
 python = $(or $(shell scripts/pythons | sed -n 's/^$(1) //p'),$(error found no Python $(1); scripts/pythons lists what there is))
 define venv
-	@printf '\n== %s: Python %s, dotflow%s%s\n' '$(@D)' '$(1)' '$(3)' '$(2:%=, group %)'
+	@printf '\n== %s: Python %s, %s\n' '$(@D)' '$(1)' "$(3)$(2:%=, group %)"
 	@'$(call python,$(1))' -m venv --clear $(@D)
 	$(if $(2),@$(pip) 'pip>=25.1')
-	@$(pip) -e '.$(3)' $(2:%=--group %) $(4)
+	@$(pip) $(3) $(2:%=--group %)
 	@touch $@
 endef
 pip = $(@D)/bin/python -m pip install -q --disable-pip-version-check
 EXTRAS = [arrow,aws,dask,gcp,notify,otel,postgres,ray,scheduler]
-BENCH_EXTRAS = [aws,dask,gcp,otel,postgres,ray]
 heading = @printf '\n== %s\n'
 
 oldest = $(firstword $(VERSIONS))
@@ -111,8 +110,24 @@ dist: .venv/check/.ready  ## Build the wheel and the sdist into dist/, and look 
 	@.venv/check/bin/twine --no-color check --strict dist/*
 	@.venv/check/bin/check-wheel-contents dist/*.whl
 
+.PHONY: test-wheel
+test-wheel: .venv/wheel/.ready  ## Test the wheel that is in dist/, without building it
+	$(heading) 'Python $(PYTHON), the wheel: the demo, units, contracts without servers'
+	@.venv/wheel/bin/python examples/weather/pipeline.py
+	@.venv/wheel/bin/pytest --no-header tests/unit tests/contract $(WITHOUT_SERVERS)
+
 extras: dist  ## Install the wheel with each extra on each Python, from nothing: minutes
 	@.venv/check/bin/python tests/extras_table.py dist/*.whl
+
+# Five tests fail here: they check what a process imports or keeps open. Not measured are processes that are killed or
+# run with -I, and lines after sys.settrace, which coverage.py uses itself.
+.PHONY: coverage
+coverage: .venv/$(newest)/.ready  ## Measure which lines and branches the tests run: eight minutes
+	@rm -f .coverage .coverage.*
+	-@.venv/$(newest)/bin/coverage run -m pytest --no-header tests/unit tests/contract tests/integration $(WITHOUT_SERVERS) -n 2
+	@.venv/$(newest)/bin/coverage combine -q 2>/dev/null
+	@rm -f .coverage.*  # of processes that were killed while they wrote
+	@.venv/$(newest)/bin/coverage report
 
 bench: .venv/bench/.ready  ## Measure dotflow beside what one would use instead
 	@.venv/bench/bin/python benchmarks/run.py
@@ -135,21 +150,23 @@ else
 endif
 
 clean:  ## Remove all that the other targets made
-	rm -rf .venv site build dist examples/weather/output .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .coverage* site build dist examples/weather/output .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # A venv knows the version that it was made with, which stands in __init__.py.
 METADATA = pyproject.toml src/dotflow/__init__.py
 .venv/3.%/.ready: $(METADATA)
-	$(call venv,3.$*,test,$(EXTRAS))
+	$(call venv,3.$*,test,-e '.$(EXTRAS)')
 .venv/lowest/.ready: $(METADATA) scripts/lowest
 	@mkdir -p .venv && '$(call python,$(oldest))' scripts/lowest >.venv/lowest.txt
-	$(call venv,$(oldest),test,$(EXTRAS),-c .venv/lowest.txt)
+	$(call venv,$(oldest),test,-e '.$(EXTRAS)' -c .venv/lowest.txt)
+.venv/wheel/.ready: $(wildcard dist/*.whl)
+	$(call venv,$(PYTHON),test,'$(or $<,$(error found no wheel in dist; make dist builds it))$(EXTRAS)')
 .venv/check/.ready: $(METADATA)
-	$(call venv,$(PYTHON),check,$(EXTRAS))
+	$(call venv,$(PYTHON),check,-e '.$(EXTRAS)')
 .venv/demo/.ready: $(METADATA)
-	$(call venv,$(PYTHON))
+	$(call venv,$(PYTHON),,-e .)
 .venv/bench/.ready: $(METADATA)
-	$(call venv,$(PYTHON),bench,$(BENCH_EXTRAS))
+	$(call venv,$(PYTHON),bench,-e '.$(EXTRAS)')
 .venv/docs/.ready: $(METADATA)
-	$(call venv,$(PYTHON),docs)
+	$(call venv,$(PYTHON),docs,-e .)
