@@ -1,5 +1,5 @@
-# Each target makes the venv it needs, from nothing but a Python >= 3.11 with venv and pip; a second run is quick.
-# demo, check, bench and docs run on the oldest Python found, or on the one named: make check PYTHON=3.13
+# Each target makes the venv that it needs, from a Python >= 3.11 with venv and pip; a second run is quick.
+# demo, check, bench and docs run on the oldest Python of this machine, or on the one given: make check PYTHON=3.13
 
 VERSIONS = $(shell scripts/pythons | cut -d ' ' -f 1)
 PYTHON = $(or $(firstword $(VERSIONS)),$(error found no Python >= 3.11 that has venv and ensurepip))
@@ -20,15 +20,15 @@ heading = @printf '\n== %s\n'
 
 oldest = $(firstword $(VERSIONS))
 newest = $(lastword $(VERSIONS))
-# Those that take longest begin first. `make test` runs each test once, and what depends on the Python or on how worker
-# processes start once more; `make test-all` runs everything everywhere.
+# The longest begin first. `make test` runs each test once, and those that depend on the Python or on how worker
+# processes start once more; `make test-all` runs every test on every Python.
 SUITES = test-newest test-oldest test-dask test-forkserver
 ALL_SUITES = $(VERSIONS:%=test-%) test-ray test-dask test-forkserver
 
 .PHONY: help demo test test-all test-newest test-oldest test-forkserver test-dask test-ray check dist extras bench comparison docs clean
-.SECONDARY:  # keep the venvs, which only a pattern names
+.SECONDARY:  # keeps the venvs, which only a pattern names
 
-help:  ## Say what can be made
+help:  ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## /make \1	/p' Makefile
 
 demo: .venv/demo/.ready  ## Run the weather pipeline of examples/
@@ -48,17 +48,17 @@ check: .venv/check/.ready  ## Lint, format, types and the unit tests: under a mi
 	$(heading) 'unit tests'
 	@.venv/check/bin/pytest --no-header tests/unit -n 2
 
-# Two suites at a time, or so many: make test AT_ONCE=3. Most of their time they wait for processes, but on two cores a
-# third makes all of them late. What one says is shown when it has ended.
+# Two suites run at a time, or as many as given: make test AT_ONCE=3. They mostly wait for processes, but on two cores a
+# third makes all of them late. make shows the output of a suite at its end.
 AT_ONCE = 2
 run_suites = $(MAKE) --no-print-directory -j$(AT_ONCE) --output-sync=target
 
-test: check dist  ## All of check, dist and docs, then each test on the newest Python, and what depends on it on the oldest
+test: check dist  ## check, dist and docs, then each test on the newest Python, and some on the oldest
 	@$(MAKE) --no-print-directory -j2 $(patsubst %,.venv/%/.ready,$(sort $(oldest) $(newest)))
 	$(heading) '$(AT_ONCE) suites at a time, each shown when it has ended: $(SUITES)'
 	@$(run_suites) $(SUITES)
 
-test-all: check dist docs  ## Every test on every Python, with each start method and on each cluster: half an hour
+test-all: check dist docs  ## Every test on every Python, start method, cluster, and the lowest dependencies: half an hour
 	@$(MAKE) --no-print-directory -j2 $(VERSIONS:%=.venv/%/.ready)
 	$(heading) '$(AT_ONCE) suites at a time, each shown when it has ended: $(ALL_SUITES)'
 	@$(run_suites) $(ALL_SUITES)
@@ -73,7 +73,7 @@ test-newest: .venv/$(newest)/.ready
 	$(heading) 'Python $(newest): every test'
 	@$(call pytest,$(newest)) tests -m 'not clusters' -n 2
 
-# Its unit tests were run by `check`; the servers and the documents are the same on every Python.
+# `check` has run the unit tests on it; the servers and the documents are the same on every Python.
 WHOLE_RUNS = $(patsubst %,tests/integration/test_%.py,runs processes timeouts signals retries resume resume_after_change script_classes)
 WITHOUT_SERVERS = -m 'not clusters' -k 'not s3 and not gcs and not postgres and not clouds'
 test-oldest: .venv/$(oldest)/.ready
@@ -93,7 +93,7 @@ test-forkserver: .venv/$(PYTHON)/.ready
 	$(heading) 'Python $(PYTHON): process tests with forkserver'
 	@.venv/$(PYTHON)/bin/pytest --no-header tests/integration -m processes --start-method forkserver
 
-# Dask on the newest Python, Ray on the oldest: what is asked of clusters, and whole runs once more with every step there.
+# Dask on the newest Python, Ray on the oldest: the tests of clusters, and whole runs with every step on the cluster.
 test-dask: .venv/$(newest)/.ready
 	$(heading) 'Python $(newest): on a Dask cluster'
 	@.venv/$(newest)/bin/pytest --no-header tests/contract tests/integration -m clusters -k 'dask or Dask'
@@ -103,7 +103,7 @@ test-ray: .venv/$(PYTHON)/.ready
 	@.venv/$(PYTHON)/bin/pytest --no-header tests/contract tests/integration -m clusters -k 'not dask and not Dask'
 	@.venv/$(PYTHON)/bin/pytest --no-header tests/integration/test_runs.py -m processes --cluster ray --timeout 120
 
-dist: .venv/check/.ready  ## Build the wheel and the sdist into dist/, and look them over
+dist: .venv/check/.ready  ## Build the wheel and the sdist into dist/, and check them
 	$(heading) 'wheel and sdist'
 	@rm -rf dist
 	@.venv/check/bin/python -m build --quiet
@@ -116,7 +116,7 @@ test-wheel: .venv/wheel/.ready  ## Test the wheel that is in dist/, without buil
 	@.venv/wheel/bin/python examples/weather/pipeline.py
 	@.venv/wheel/bin/pytest --no-header tests/unit tests/contract $(WITHOUT_SERVERS)
 
-extras: dist  ## Install the wheel with each extra on each Python, from nothing: minutes
+extras: dist  ## Install the wheel with each extra on each Python, into new environments: minutes
 	@.venv/check/bin/python tests/extras_table.py dist/*.whl
 
 # Five tests fail here: they check what a process imports or keeps open. Not measured are processes that are killed or
@@ -129,16 +129,16 @@ coverage: .venv/$(newest)/.ready  ## Measure which lines and branches the tests 
 	@rm -f .coverage.*  # of processes that were killed while they wrote
 	@.venv/$(newest)/bin/coverage report
 
-bench: .venv/bench/.ready  ## Measure dotflow beside what one would use instead
+bench: .venv/bench/.ready  ## Measure dotflow beside its alternatives
 	@.venv/bench/bin/python benchmarks/run.py
 
-comparison:  ## Install what people come from, each in a venv of its own, and compare it with dotflow: twenty minutes
+comparison:  ## Install other libraries, each in a venv of its own, and compare them with dotflow: twenty minutes
 	@'$(call python,$(newest))' benchmarks/comparison.py
 
 docs: .venv/docs/.ready  ## Build the documentation into site/
 	@NO_MKDOCS_2_WARNING=1 .venv/docs/bin/mkdocs build --strict
 	@echo 'The documentation is in site/index.html.'
-test: docs  # it takes seconds, and a page that has lost its file or its link is seen at once
+test: docs  # it takes seconds, and reports broken links
 
 .PHONY: changelog
 changelog: .venv/check/.ready  ## Print the next release's changes. VERSION=0.2.0 writes them into CHANGELOG.md, and the version
