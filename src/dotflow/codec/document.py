@@ -18,6 +18,7 @@ The checksum covers every byte after the first line. `jq .value` shows the value
 document, as dotflow.codec.parts says.
 """
 
+from collections.abc import Callable
 from datetime import UTC, datetime
 from hashlib import sha256
 from io import BytesIO
@@ -60,7 +61,8 @@ def pack(key: str, context: Context, *, pickle: bool = False, put: Put | None = 
     """
     parts: list[Raw] | None = None if put is None else []
     value = encode_bytes(context.storage, pickle=pickle, parts=parts)
-    head = _head(key, context).encode()
+    head_text = _head(key, context, encode_basestring)
+    head = (head_text if is_utf8(head_text) else _head(key, context, encode)).encode()
     if put is not None and parts:
         head += _PARTS + describe(list(map(put, parts))).encode() + b","
     checksum = sha256(head + _VALUE)
@@ -159,7 +161,7 @@ def _read_key(file: IO[bytes]) -> str:
     return key
 
 
-def _head(key: str, context: Context) -> str:
+def _head(key: str, context: Context, quote: Callable[[str], str]) -> str:
     time, task_id, workflow_id, step = context.time, context.task_id, context.workflow_id, context.step
     for name, text in (("workflow_id", workflow_id), ("step", step)):
         if not (text is None or isinstance(text, str)):
@@ -168,30 +170,24 @@ def _head(key: str, context: Context) -> str:
         raise ValueNotStorable(name_of(type(task_id)), ".task_id", "it is an int, or None")
     return (
         f'"dotflow": {VERSION},\n'
-        f'"key": {_quote(key)},\n'
+        f'"key": {quote(key)},\n'
         f'"task_id": {"null" if task_id is None else task_id},\n'
-        f'"workflow_id": {_quote(workflow_id)},\n'
-        f'"step": {_quote(step)},\n'
+        f'"workflow_id": {"null" if workflow_id is None else quote(workflow_id)},\n'
+        f'"step": {"null" if step is None else quote(step)},\n'
         f'"time": {_write_time(time)},'
-        f"{_write_inputs(context.inputs)}"
+        f"{_write_inputs(context.inputs, quote)}"
     )
 
 
-def _write_inputs(inputs: Inputs | None) -> str:
+def _write_inputs(inputs: Inputs | None, quote: Callable[[str], str]) -> str:
     """Returns the fields that say what the value was made from; nothing, where only the value is kept."""
     if inputs is None:
         return ""
     previous = "null" if inputs.previous is None else inputs.previous
     return (
-        f'\n"initial": {_quote(inputs.initial)},\n"previous": {previous},'
-        f'\n"run": {_quote(inputs.run)},\n"source": {_quote(inputs.source)},'
+        f'\n"initial": {quote(inputs.initial)},\n"previous": {previous},'
+        f'\n"run": {quote(inputs.run)},\n"source": {quote(inputs.source)},'
     )
-
-
-def _quote(text: str | None) -> str:
-    if text is None:
-        return "null"
-    return encode_basestring(text) if is_utf8(text) else encode(text)
 
 
 def _write_time(time: datetime) -> str:
