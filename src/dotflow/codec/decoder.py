@@ -11,6 +11,7 @@ from typing import Any, Final, NoReturn
 from dotflow.codec import frames
 from dotflow.codec.parts import Parts
 from dotflow.codec.types import collections, datetimes, enums, records, scalars
+from dotflow.codec.types.collections import expect_dict, expect_list
 from dotflow.core.context import Context, Inputs
 from dotflow.errors import CheckpointUnreadable
 
@@ -84,32 +85,13 @@ def _bounded_int(digits: str) -> int:
     return int(digits)
 
 
-def _list(payload: object) -> list[Any]:
-    if type(payload) is not list:
-        raise TypeError("it is not a list")
-    return payload
-
-
-def _pair(payload: object) -> list[Any]:
-    pair = _list(payload)
-    if len(pair) != 2:
-        raise ValueError("it is not a pair")
-    return pair
-
-
-def _fields(payload: object) -> dict[Any, Any]:
-    if type(payload) is not dict:
-        raise TypeError("its fields have no names")
-    return payload
-
-
 def _tuple(payload: object) -> tuple[Any, ...]:
-    return tuple(_list(payload))
+    return tuple(expect_list(payload))
 
 
 def _set(payload: object) -> set[Any]:
-    members = set(_list(payload))
-    if len(members) != len(_list(payload)):
+    members = set(expect_list(payload))
+    if len(members) != len(expect_list(payload)):
         raise ValueError("it has a member twice")
     return members
 
@@ -119,15 +101,15 @@ def _frozenset(payload: object) -> frozenset[Any]:
 
 
 def _dict(payload: object) -> dict[Any, Any]:
-    pairs = _list(payload)
-    members = dict(map(_pair, pairs))
+    pairs = expect_list(payload)
+    members = dict(expect_list(pair, 2) for pair in pairs)
     if len(members) != len(pairs):
         raise ValueError("it has a key twice")
     return members
 
 
 def _context(payload: object) -> Context:
-    fields = _fields(payload)
+    fields = expect_dict(payload)
     inputs = fields.pop("inputs", None)
     if fields.keys() != set(CONTEXT_FIELDS):
         raise ValueError("it doesn't have the fields of a Context")
@@ -137,15 +119,15 @@ def _context(payload: object) -> Context:
 
 
 def _enum(payload: object) -> Any:
-    return enums.read_member(*_pair(payload))
+    return enums.read_member(*expect_list(payload, 2))
 
 
 def _record(tag: str) -> Callable[[object], Any]:
     def record(payload: object) -> Any:
-        name, fields, *others = _list(payload)
+        name, fields, *others = expect_list(payload)
         if len(others) > 1:
             raise ValueError("there is more than a class and its attributes")
-        return records.rebuild(tag, name, _fields(fields), _fields(*others) if others else {})
+        return records.rebuild(tag, name, expect_dict(fields), expect_dict(*others) if others else {})
 
     return record
 

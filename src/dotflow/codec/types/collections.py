@@ -33,46 +33,48 @@ def name_of_factory(value: defaultdict[Any, Any]) -> str | None:
 def read_counter(payload: object) -> Counter[Any]:
     """Builds a Counter, whose counts may be of any type."""
     counter: Counter[Any] = Counter()
-    dict.update(counter, _items(payload))
+    dict.update(counter, expect_dict(payload))
     return counter
 
 
 def read_ordered(payload: object) -> OrderedDict[Any, Any]:
     """Builds an OrderedDict."""
-    return OrderedDict(_items(payload))
+    return OrderedDict(expect_dict(payload))
 
 
 def read_defaultdict(payload: object) -> defaultdict[Any, Any]:
     """Builds a defaultdict from the name of its factory, and its items."""
-    name, items = _list(payload, 2)
-    return defaultdict(None if name is None else _FACTORIES[name], _items(items))
+    name, items = expect_list(payload, 2)
+    return defaultdict(None if name is None else _FACTORIES[name], expect_dict(items))
 
 
 def read_deque(payload: object) -> deque[Any]:
     """Builds a deque from its items and its maximum length."""
-    items, maxlen = _list(payload, 2)
-    if maxlen is not None and (type(maxlen) is not int or len(_list(items)) > maxlen):
+    items, maxlen = expect_list(payload, 2)
+    if maxlen is not None and (type(maxlen) is not int or len(expect_list(items)) > maxlen):
         raise ValueError("it has more items than its maximum length")
-    return deque(_list(items), maxlen)
+    return deque(expect_list(items), maxlen)
 
 
 def read_range(payload: object) -> range:
     """Builds a range from its start, stop and step."""
-    return range(*_all(_list(payload, 3), int))
+    return range(*_all(expect_list(payload, 3), int))
 
 
 def read_complex(payload: object) -> complex:
     """Builds a complex number from its real and its imaginary part."""
-    return complex(*_all(_list(payload, 2), float))
+    return complex(*_all(expect_list(payload, 2), float))
 
 
-def _items(payload: object) -> dict[Any, Any]:
+def expect_dict(payload: object) -> dict[Any, Any]:
+    """Returns the payload, which is a dict. Raises TypeError."""
     if type(payload) is not dict:
-        raise TypeError("its items are not a dict")
+        raise TypeError("it is not an object")
     return payload
 
 
-def _list(payload: object, length: int | None = None) -> list[Any]:
+def expect_list(payload: object, length: int | None = None) -> list[Any]:
+    """Returns the payload, which is a list of this length. Raises TypeError."""
     if type(payload) is not list or (length is not None and len(payload) != length):
         raise TypeError("it is not a list of the right length")
     return payload
