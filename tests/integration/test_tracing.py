@@ -98,8 +98,12 @@ class TestOwnSpans:
 
     @pytest.mark.parametrize("timeout", [0, 10])
     def test_actions_of_a_class(self, workflow: DotFlow, telemetry: Telemetry, timeout: float) -> None:
-        """They are inside the attempt of their class."""
-        workflow.task.add(action(timeout=timeout)(Steps))
+        """They are inside the one attempt of their class."""
+
+        @action(timeout=timeout)
+        class Timed(Steps): ...
+
+        workflow.task.add(Timed)
 
         workflow.start()
 
