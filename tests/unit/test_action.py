@@ -1,4 +1,4 @@
-"""@action: the plain callable stays what it was, and becomes a step besides."""
+"""@action: a callable stays callable, and becomes a step."""
 
 import abc
 import asyncio
@@ -131,7 +131,7 @@ class TestCalledDirectly:
         assert extract() == ["here"] * 3
         assert extract("there", limit=1) == ["there"]
 
-    def test_raises_what_the_function_raises(self) -> None:
+    def test_raises_the_functions_errors(self) -> None:
         """A wrong call is the function's own TypeError."""
         with pytest.raises(TypeError, match="unexpected keyword argument 'colour'"):
             extract(colour="red")
@@ -163,11 +163,11 @@ class TestCalledDirectly:
 
     def test_a_class_makes_instances(self) -> None:
         """A decorated class called is an instance of the class."""
-        made = Pipeline(Context(5))
+        instance = Pipeline(Context(5))
 
-        assert made.seen == Context(5)
-        assert made.first() == 1
-        assert made.second(Context(1)) == 2
+        assert instance.seen == Context(5)
+        assert instance.first() == 1
+        assert instance.second(Context(1)) == 2
 
     def test_static_and_class_methods(self) -> None:
         """With @action above @staticmethod or @classmethod they are called as ever, from class and instance."""
@@ -188,7 +188,7 @@ class TestCalledDirectly:
         assert Tools.label() == "Tools"
 
     def test_a_callable_instance_and_a_partial(self) -> None:
-        """Whatever can be called can be a step."""
+        """Any callable can be a step."""
 
         class Adder:
             def __call__(self, by: int) -> int:
@@ -218,8 +218,8 @@ class TestLooks:
         """The signature of report.load is that of a bound method."""
         assert list(inspect.signature(Report().load).parameters) == ["previous_context"]
 
-    def test_says_whether_it_is_a_coroutine(self) -> None:
-        """Coroutine functions, bound ones and those inside a partial are told from others."""
+    def test_is_a_coroutine_or_not(self) -> None:
+        """Coroutine functions, bound ones and those inside a partial are distinguished from others."""
         assert fetch.is_coroutine
         assert Report().send.is_coroutine
         assert action(functools.partial(fetch.function, Context())).is_coroutine
@@ -227,12 +227,12 @@ class TestLooks:
         assert not PIPELINE.is_coroutine
 
     def test_repr_names_the_step(self) -> None:
-        """In a REPL and in messages a step is known by its name."""
+        """A REPL and messages show its name."""
         assert repr(extract) == "<action extract>"
         assert repr(Report().load) == "<action Report.load>"
 
     def test_names_for_readers_and_for_machines(self) -> None:
-        """The name is short; the identity says where it stands, and is the same in every run."""
+        """The name is short; the identity has the module, and is the same in every run."""
 
         @action
         def local() -> None: ...
@@ -247,7 +247,7 @@ class TestLooks:
         assert action(functools.partial(extract.function, "x")).identity == f"{__name__}:extract"
 
     def test_keeps_the_functions_own_attributes(self) -> None:
-        """What other decorators hung on the function is still there."""
+        """The attributes that other decorators set on the function are accessible."""
 
         @functools.lru_cache
         def cached() -> int:
@@ -255,7 +255,7 @@ class TestLooks:
 
         assert action(cached).cache_info().hits == 0
 
-    def test_what_neither_has_is_an_attribute_error(self) -> None:
+    def test_a_missing_attribute_is_an_attribute_error(self) -> None:
         """hasattr, copy and inspect rely on it."""
         assert not hasattr(extract, "nonsense")
         with pytest.raises(AttributeError, match="nonsense"):
@@ -264,7 +264,7 @@ class TestLooks:
 
 class TestOptions:
     def test_reach_the_policy(self) -> None:
-        """What @action was told is what the step goes by."""
+        """The options of @action are those of the policy."""
         policy = transform.policy
 
         assert (policy.attempts, policy.timeout, policy.delay, policy.backoff) == (3, 1.5, 0.25, True)
@@ -286,17 +286,17 @@ class TestOptions:
         assert Report().load.policy.attempts == 2
 
     def test_resources_belong_to_the_step(self) -> None:
-        """They are what was asked for, whatever becomes of the dictionary, and they travel with the step."""
-        wanted = {"GPU": 1, "memory": 0.5}
-        step = action(resources=wanted)(lambda: None)
-        wanted["GPU"] = 9
+        """They are a copy of the dictionary, and they are pickled with the step."""
+        resources = {"GPU": 1, "memory": 0.5}
+        step = action(resources=resources)(lambda: None)
+        resources["GPU"] = 9
 
         assert step.resources == {"GPU": 1, "memory": 0.5}
         assert cloudpickle.loads(cloudpickle.dumps(step)).resources == step.resources
         assert extract.resources == {}
 
     @pytest.mark.parametrize(
-        ("options", "said"),
+        ("options", "message"),
         [
             ({"retry": 0}, "@action(retry=0)"),
             ({"retry": -3}, "@action(retry=-3)"),
@@ -315,12 +315,12 @@ class TestOptions:
             ({"resources": {1: 1}}, "@action(resources={1: 1})"),
         ],
     )
-    def test_bad_ones_are_refused_where_they_stand(self, options: dict[str, Any], said: str) -> None:
+    def test_bad_ones_are_refused_where_they_stand(self, options: dict[str, Any], message: str) -> None:
         """The decorator line itself raises, before there is anything to decorate, and shows what was written."""
         with pytest.raises(InvalidPolicy) as caught:
             action(**options)
 
-        assert said in str(caught.value)
+        assert message in str(caught.value)
 
     def test_unknown_ones_are_a_type_error(self) -> None:
         """A misspelt option is a TypeError, as Python itself would raise."""
@@ -329,7 +329,7 @@ class TestOptions:
 
     @pytest.mark.parametrize("target", [3, "extract", 2.5, object()])
     def test_only_callables_become_steps(self, target: object) -> None:
-        """@action(3) was meant as an option: the message says how options are written."""
+        """@action(3) was meant as an option: the message shows how to write options."""
         with pytest.raises(InvalidStep, match=r"@action\(retry=3\)"):
             action(target)
 
@@ -343,19 +343,19 @@ class TestPickling:
     @pytest.mark.parametrize("step", [extract, transform, fetch, PIPELINE, Report.load, Pipeline.first])
     @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
     def test_by_reference(self, step: Action[..., Any], protocol: int) -> None:
-        """An action that can be found by its name arrives as the very same object."""
+        """An action that can be looked up by its name is unpickled as the same object."""
         assert pickle.loads(pickle.dumps(step, protocol)) is step
 
     def test_a_reference_is_short(self) -> None:
-        """Only the name travels, no code."""
+        """Only the name is pickled, no code."""
         assert len(pickle.dumps(extract)) < 150
 
     def test_a_bound_method_brings_its_instance(self) -> None:
-        """It arrives bound to a copy of its instance, with its options."""
-        found = pickle.loads(pickle.dumps(Report("sales").load))
+        """It is unpickled bound to a copy of its instance, with its options."""
+        step = pickle.loads(pickle.dumps(Report("sales").load))
 
-        assert found() == "sales"
-        assert found.policy == Report.load.policy
+        assert step() == "sales"
+        assert step.policy == Report.load.policy
 
     def test_a_class_and_its_instances(self) -> None:
         """They are pickled as those of any class."""
@@ -366,7 +366,7 @@ class TestPickling:
         "part", [lambda cls: cls, action_of, lambda cls: cls(None)], ids=["class", "action", "instance"]
     )
     def test_a_class_by_value(self, modules: dict[str, str], part: Callable[[type], object]) -> None:
-        """A class and its action refer to each other, and arrive so, whichever is pickled first."""
+        """A class and its action refer to each other after unpickling, whichever was pickled first."""
         modules["mem_class"] = CLASS_BY_VALUE
         cloudpickle.register_pickle_by_value(module := import_module("mem_class"))
         try:
@@ -379,7 +379,7 @@ class TestPickling:
         assert done.stdout.decode() == "Report 3 ('initial_context',) ['Report.zebra', 'Report.ape']\n", done.stderr
 
     def test_a_local_one_is_an_error(self) -> None:
-        """What can't be found by name can't travel by reference; plain pickle says so."""
+        """It can't be looked up by name, so plain pickle refuses it."""
 
         @action
         def local() -> None: ...
@@ -405,15 +405,15 @@ class TestContextParams:
         ],
     )
     def test_is_read_from_the_signature(self, function: Any, params: tuple[str, ...]) -> None:
-        """A step is given the contexts that it can take by name, and only those."""
+        """A step gets the contexts that it takes by name, and only those."""
         assert action(function).context_params == params
 
     def test_of_a_class_are_those_of_its_init(self) -> None:
-        """A class asks with the parameters of __init__."""
+        """A class has the parameters of __init__."""
         assert PIPELINE.context_params == ("initial_context",)
 
     def test_of_a_method_leave_out_self(self) -> None:
-        """self is nobody's context."""
+        """self is no context."""
         assert Report().load.context_params == ("previous_context",)
 
     def test_of_a_classmethod(self) -> None:
@@ -450,8 +450,8 @@ class TestContextParams:
             (Report.load.function, "self", "from an instance"),
         ],
     )
-    def test_a_parameter_that_nothing_can_fill(self, function: Any, parameter: str, hint: str) -> None:
-        """The message names step and parameter, what can be asked for, and the way out."""
+    def test_a_parameter_that_no_context_fills(self, function: Any, parameter: str, hint: str) -> None:
+        """The message names step and parameter, the contexts, and the way out."""
         with pytest.raises(UnknownParameter) as caught:
             action(function).check_parameters()
 
@@ -461,8 +461,8 @@ class TestContextParams:
         assert hint in message
 
     @pytest.mark.parametrize("function", [lambda x=1: 0, lambda *a, **k: 0, lambda initial_context: 0, print, dict])
-    def test_what_can_be_filled_passes(self, function: Any) -> None:
-        """Defaults, star parameters and callables written in C ask for nothing."""
+    def test_other_parameters_pass(self, function: Any) -> None:
+        """Defaults, star parameters and callables written in C need nothing."""
         action(function).check_parameters()
 
 
@@ -588,8 +588,8 @@ class TestDecoratedClasses:
             Shape()
 
     @pytest.mark.parametrize("decorate", [action, action(retry=2)], ids=["bare", "with options"])
-    def test_a_class_whose_methods_were_forgotten(self, decorate: Any) -> None:
-        """Whoever decorates only the class is told, at that line, that none of its methods runs."""
+    def test_a_class_without_decorated_methods(self, decorate: Any) -> None:
+        """A warning at that line names the class: none of its methods runs."""
 
         class Report:
             def load(self) -> None: ...
@@ -613,14 +613,14 @@ class TestActionsOf:
             @action
             def ape(self) -> None: ...
 
-        assert [found.name.rpartition(".")[2] for found in actions_of(Steps())] == ["zebra", "ape"]
+        assert [step.name.rpartition(".")[2] for step in actions_of(Steps())] == ["zebra", "ape"]
 
     def test_base_classes_first_and_overrides_in_place(self) -> None:
-        """An override keeps its base's place; what is new comes after."""
-        found = actions_of(Longer())
+        """An override keeps the position of its base; new ones come after."""
+        steps = actions_of(Longer())
 
-        assert [step.name for step in found] == ["Longer.first", "Pipeline.second", "Longer.third"]
-        assert found[0]() == 10
+        assert [step.name for step in steps] == ["Longer.first", "Pipeline.second", "Longer.third"]
+        assert steps[0]() == 10
 
     def test_several_bases_in_the_order_of_the_mro(self) -> None:
         """The farthest base comes first, as its attributes would be looked up last."""

@@ -1,4 +1,4 @@
-"""TaskBuilder: how a workflow is put together."""
+"""TaskBuilder: builds the tasks of a workflow."""
 
 from inspect import signature
 from typing import Any
@@ -19,7 +19,7 @@ from dotflow.errors import (
 from tests.names import plain
 
 
-def told(task: Task) -> None:
+def notify(task: Task) -> None:
     """A callback."""
 
 
@@ -69,14 +69,14 @@ def test_add_returns_the_builder(builder: TaskBuilder) -> None:
     assert builder.reverse() is builder
 
 
-def test_a_task_knows_what_it_was_given(builder: TaskBuilder) -> None:
+def test_a_task_has_the_arguments_of_add(builder: TaskBuilder) -> None:
     """Callback, initial context and group are those of its add."""
-    builder.add([one, two], callback=told, initial_context={"a": 1}, group_name="g").add(three)
+    builder.add([one, two], callback=notify, initial_context={"a": 1}, group_name="g").add(three)
 
     first, second, third = builder
 
     for task in (first, second):
-        assert task.callback is told
+        assert task.callback is notify
         assert task.initial_context.storage == {"a": 1}
         assert task.group_name == "g"
     assert (third.callback, third.initial_context.storage, third.group_name) == (None, None, "default")
@@ -121,7 +121,7 @@ def test_a_mistake_is_refused_and_nothing_is_added(
     assert names(builder) == ["three"]
 
 
-def test_clear_takes_all_out_and_counts_anew(builder: TaskBuilder) -> None:
+def test_clear_removes_all_tasks(builder: TaskBuilder) -> None:
     """After clear the next task is number 0 again."""
     builder.add([one, two]).clear().add(three)
 
@@ -129,8 +129,8 @@ def test_clear_takes_all_out_and_counts_anew(builder: TaskBuilder) -> None:
 
 
 def test_reverse_turns_the_order_round(builder: TaskBuilder) -> None:
-    """The tasks are numbered anew and keep all they were given."""
-    builder.add(one, callback=told, initial_context=1, group_name="a").add(two, group_name="b").add(three).reverse()
+    """The tasks are numbered again and keep their arguments."""
+    builder.add(one, callback=notify, initial_context=1, group_name="a").add(two, group_name="b").add(three).reverse()
 
     assert [(task.task_id, task.name, task.group_name) for task in builder] == [
         (0, "three", "default"),
@@ -138,18 +138,18 @@ def test_reverse_turns_the_order_round(builder: TaskBuilder) -> None:
         (2, "one", "a"),
     ]
     last = list(builder)[-1]
-    assert (last.callback, last.initial_context.storage) == (told, 1)
+    assert (last.callback, last.initial_context.storage) == (notify, 1)
 
 
 def test_reverse_twice_is_no_change(builder: TaskBuilder) -> None:
-    """Two turns are none."""
+    """Twice is the original order."""
     builder.add([one, two, three]).reverse().reverse()
 
     assert names(builder) == ["one", "two", "three"]
 
 
 def test_is_not_changed_while_it_is_gone_through(builder: TaskBuilder) -> None:
-    """Who goes through the tasks may add some meanwhile."""
+    """A loop over the tasks may add some."""
     builder.add([one, two])
 
     for _ in builder:
@@ -158,11 +158,11 @@ def test_is_not_changed_while_it_is_gone_through(builder: TaskBuilder) -> None:
     assert builder.count() == 4
 
 
-def test_schema_tells_how_it_was_put_together(builder: TaskBuilder) -> None:
+def test_schema_describes_the_workflow(builder: TaskBuilder) -> None:
     """The schema names the workflow and every task with its step, group, callback, context and policy."""
     options: dict[str, Any] = {"retry_on": (KeyError, OSError), "max_delay": "1m", "jitter": 0.5}
     step = action(retry=3, timeout=1.5, retry_delay=2, backoff=True, **options)(one.function)
-    builder.add(step, callback=told, group_name="g")
+    builder.add(step, callback=notify, group_name="g")
     builder.add(two, initial_context=[1])
 
     schema = builder.schema().model_dump(mode="json")
@@ -174,7 +174,7 @@ def test_schema_tells_how_it_was_put_together(builder: TaskBuilder) -> None:
         "name": "one",
         "step": f"{__name__}:one",
         "group_name": "g",
-        "callback": "told",
+        "callback": "notify",
         "initial_context": None,
         "policy": {
             "retry": 3,
@@ -210,7 +210,7 @@ def test_a_signature_is_read_once(builder: TaskBuilder, monkeypatch: pytest.Monk
 
 
 def test_a_method_is_looked_at_apart_from_its_function(builder: TaskBuilder) -> None:
-    """Bound, a method can be a step; from its class it can't, in whatever order they are added."""
+    """A bound method can be a step, one of the class can't, in any order of adding them."""
 
     class Report:
         @action

@@ -1,4 +1,4 @@
-"""Context: the value that goes from step to step, and where it comes from."""
+"""Context: the value that one step passes to the next, and its origin."""
 
 import pickle
 from collections.abc import Callable, Iterable
@@ -38,8 +38,8 @@ def test_wrapping_keeps_one_layer() -> None:
     assert (outer.task_id, outer.workflow_id, outer.time) == (3, "w", MOMENT)
 
 
-def test_wrapping_lets_what_is_said_anew_win() -> None:
-    """What the outer one is told counts, the first task's 0 too; the rest is the inner one's."""
+def test_wrapping_lets_the_outer_arguments_win() -> None:
+    """The outer one's arguments win, the first task's 0 too; the rest is the inner one's."""
     outer = Context(Context([1], task_id=3, workflow_id="w", time=MOMENT), task_id=0, workflow_id="v")
 
     assert (outer.storage, outer.task_id, outer.workflow_id, outer.time) == ([1], 0, "v", MOMENT)
@@ -64,13 +64,13 @@ def test_a_context_inside_a_value_is_left_alone() -> None:
     ],
 )
 def test_equality(one: Context, other: Context, equal: bool) -> None:
-    """Two contexts are equal if value and origin are; when they were made does not count."""
+    """Two contexts are equal if value and origin are, at any time."""
     assert (one == other) is equal
     assert (one != other) is not equal
 
 
 def test_is_not_equal_to_its_value() -> None:
-    """A context is not what it carries."""
+    """A context is not its value."""
     assert Context(1) != 1
     assert Context(None) is not None
 
@@ -89,13 +89,13 @@ def test_has_no_hash() -> None:
 
 
 def test_survives_pickling() -> None:
-    """It arrives in another process as it was, the step that made it too."""
+    """It is unpickled unchanged, with its step."""
     context = Context({"a": 1}, task_id=2, workflow_id="w", time=MOMENT, step="m:f")
 
-    found = pickle.loads(pickle.dumps(context))
+    loaded = pickle.loads(pickle.dumps(context))
 
-    assert found == context
-    assert (found.time, found.step) == (MOMENT, "m:f")
+    assert loaded == context
+    assert (loaded.time, loaded.step) == (MOMENT, "m:f")
 
 
 def test_takes_no_attributes_of_its_own() -> None:
@@ -105,7 +105,7 @@ def test_takes_no_attributes_of_its_own() -> None:
 
 
 def test_repr_shows_value_and_place() -> None:
-    """In a REPL one sees what it carries and who made it."""
+    """A REPL shows the value and the task."""
     assert repr(Context([1])) == "Context([1])"
     assert repr(Context("x", task_id=4)) == "Context('x', task_id=4)"
 
@@ -124,20 +124,20 @@ def test_repr_shows_value_and_place() -> None:
     ],
     ids=["loop", "item", "in", "star", "len", "plus", "times", "greater"],
 )
-def test_who_takes_it_for_its_value_is_told(use: Callable[[Any], object]) -> None:
-    """An error says where the value is."""
+def test_used_as_its_value(use: Callable[[Any], object]) -> None:
+    """The error names the attribute with the value."""
     with pytest.raises(TypeError, match=r"carries a value in its storage, as in previous_context\.storage"):
         use(Context([1, 2]))
 
 
 def test_is_true_whatever_it_carries() -> None:
-    """As any object; whoever asks of its value asks its storage."""
+    """As any object is; its value may be false."""
     assert Context()
     assert Context([])
 
 
-def test_who_asks_it_for_a_method_of_its_value_is_told() -> None:
-    """And whoever looks whether something is there finds that it isn't."""
+def test_an_attribute_of_its_value() -> None:
+    """hasattr() works."""
     with pytest.raises(AttributeError, match=r"has no attribute 'upper': .* previous_context\.storage"):
         _ = cast(Any, Context("a")).upper
 

@@ -62,7 +62,7 @@ FAILED = SimpleNamespace(
     error=SimpleNamespace(exception="ValueError", message="no rows\nat all", traceback=""),
 )
 
-#: Each error as it is made, and what its message must say: what came, what is accepted, what to do.
+#: Each error, and parts of its message: what came, what is accepted, what to do.
 EXAMPLES: list[tuple[DotflowError, list[str]]] = [
     (InvalidStep("5 (int)", "Write a function."), ["5 (int)", "an action, a list of actions", "Write a function."]),
     (InvalidPath("a.b", "there is no module 'a'.", "Is it installed?"), ["'a.b'", "no module 'a'", "Is it installed?"]),
@@ -146,9 +146,9 @@ EXAMPLES: list[tuple[DotflowError, list[str]]] = [
 ]
 
 ALL = [
-    found
-    for found in vars(errors).values()
-    if isinstance(found, type) and issubclass(found, DotflowError) and found.__module__ == errors.__name__
+    error
+    for error in vars(errors).values()
+    if isinstance(error, type) and issubclass(error, DotflowError) and error.__module__ == errors.__name__
 ]
 
 
@@ -157,8 +157,8 @@ def identify(example: object) -> str:
 
 
 @pytest.mark.parametrize(("error", "words"), EXAMPLES, ids=identify)
-def test_the_message_says_what_came_what_is_accepted_and_what_to_do(error: DotflowError, words: list[str]) -> None:
-    """Each fact that the error was made of is in its sentence, and the way out."""
+def test_the_message_has_the_facts_and_the_way_out(error: DotflowError, words: list[str]) -> None:
+    """The message has each fact of the error, and the way out."""
     message = str(error)
 
     assert [word for word in words if word not in message] == []
@@ -167,13 +167,13 @@ def test_the_message_says_what_came_what_is_accepted_and_what_to_do(error: Dotfl
 
 @pytest.mark.parametrize(("error", "words"), EXAMPLES, ids=identify)
 def test_survives_pickling(error: DotflowError, words: list[str]) -> None:
-    """It arrives in another process as the same class with the same words and facts."""
+    """It is unpickled as the same class with the same message and facts."""
     for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
-        found = pickle.loads(pickle.dumps(error, protocol))
+        loaded = pickle.loads(pickle.dumps(error, protocol))
 
-        assert type(found) is type(error)
-        assert str(found) == str(error)
-        assert vars(found) == vars(error)
+        assert type(loaded) is type(error)
+        assert str(loaded) == str(error)
+        assert vars(loaded) == vars(error)
 
 
 def test_there_is_an_example_of_each() -> None:
@@ -183,20 +183,20 @@ def test_there_is_an_example_of_each() -> None:
 
 def test_all_are_exported_in_order() -> None:
     """__all__ is complete and sorted."""
-    assert sorted(found.__name__ for found in ALL) == sorted(errors.__all__)
+    assert sorted(error.__name__ for error in ALL) == sorted(errors.__all__)
     assert errors.__all__ == sorted(errors.__all__)
 
 
 @pytest.mark.parametrize("error", ALL, ids=lambda error: error.__name__)
 def test_every_error_has_its_promise_in_a_docstring(error: type[DotflowError]) -> None:
-    """The first line says what happened."""
+    """Its own, not that of its base."""
     assert error.__doc__
     assert error.__doc__ != error.__base__.__doc__
 
 
 def drawn_tree() -> dict[str, tuple[str, str | None]]:
-    """Each class of the docstring's drawing: its parent, and what else it is."""
-    found: dict[str, tuple[str, str | None]] = {}
+    """Returns for each class of the drawing in the docstring its parent, and the builtin that it also is."""
+    tree: dict[str, tuple[str, str | None]] = {}
     path: list[str] = []
     for line in (errors.__doc__ or "").splitlines():
         match = re.match(r"^    ([│ ]*(?:[├└]── )?)([A-Z]\w+)(?: +\((\w+)\))?", line)
@@ -204,12 +204,12 @@ def drawn_tree() -> dict[str, tuple[str, str | None]]:
             continue
         depth = len(match[1]) // 4
         path[depth:] = [match[2]]
-        found[match[2]] = (path[depth - 1] if depth else "", match[3])
-    return found
+        tree[match[2]] = (path[depth - 1] if depth else "", match[3])
+    return tree
 
 
 def test_the_tree_is_the_one_that_is_drawn() -> None:
-    """The docstring's drawing is true: every class stands in it, under its parent, with the builtin that it also is."""
+    """The drawing in the docstring has every class, under its parent, with the builtin that it also is."""
     tree = drawn_tree()
 
     assert set(tree) == {error.__name__ for error in ALL}
@@ -226,11 +226,11 @@ def test_definition_errors_are_what_python_would_raise(error: type[DefinitionErr
 
 
 def test_a_timeout_is_a_timeout_error() -> None:
-    """Whoever catches TimeoutError catches it."""
+    """`except TimeoutError` catches it."""
     assert issubclass(StepTimeout, TimeoutError)
 
 
-def test_facts_are_given_by_position_or_by_name() -> None:
+def test_facts_are_passed_by_position_or_by_name() -> None:
     """A constructor takes its annotated facts as a dataclass does, defaults included."""
     error = WorkerDied("load", exit_code=3)
 
@@ -308,7 +308,7 @@ def test_other_names_are_not() -> None:
 
 
 def test_no_error_names_a_provider() -> None:
-    """The errors stand on the lowest floor, which knows no provider."""
+    """The errors are on the lowest floor, which has no providers."""
     source = Path(errors.__file__).read_text()
 
     assert [name for name in providers.__all__ if name in source] == []

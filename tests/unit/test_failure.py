@@ -1,4 +1,4 @@
-"""Failure: what went wrong, as text that outlives its exception and travels."""
+"""Failure: an exception as text, which outlives the exception and can be pickled."""
 
 import gc
 import pickle
@@ -155,8 +155,8 @@ def test_the_traceback_is_the_one_that_python_prints(raised: Raised, function: C
         (grouped, "ExceptionGroup", "several (2 sub-exceptions)"),
     ],
 )
-def test_tells_type_and_message(raised: Raised, function: Callable[[], None], exception: str, message: str) -> None:
-    """The type's bare name and what the exception says."""
+def test_has_type_and_message(raised: Raised, function: Callable[[], None], exception: str, message: str) -> None:
+    """The type's bare name and the exception's message."""
     failure = Failure.of(raised(function))
 
     assert (failure.exception, failure.message) == (exception, message)
@@ -167,11 +167,11 @@ def test_tells_type_and_message(raised: Raised, function: Callable[[], None], ex
     [(misspelt, "'lenght'"), (no_attribute, "'upper'")],
 )
 def test_keeps_suggestions(raised: Raised, function: Callable[[], None], suggestion: str) -> None:
-    """Python's 'Did you mean' is made from the frames, so it is put into words while these are there."""
-    told = Failure.of(raised(function)).traceback
+    """Python's 'Did you mean' is made from the frames, so it is formatted while these exist."""
+    text = Failure.of(raised(function)).traceback
 
-    # Python 3.11 makes suggestions only where it prints an exception itself, not where it is asked for the text.
-    assert f"Did you mean: {suggestion}?" in told or sys.version_info < (3, 12)
+    # Python 3.11 makes suggestions only where it prints an exception itself, not in the text that it returns.
+    assert f"Did you mean: {suggestion}?" in text or sys.version_info < (3, 12)
 
 
 def through_dotflow(function: Callable[[], None]) -> Callable[[], None]:
@@ -203,16 +203,16 @@ def grouped_through_dotflow() -> None:
     ],
 )
 def test_shows_the_users_frames_only(raised: Raised, function: Callable[[], None]) -> None:
-    """dotflow's own lines are nobody's mistake to find: not in the chain and not in a group's members either."""
-    told = Failure.of(raised(function)).traceback
+    """Neither the chain nor the members of a group show dotflow's own lines."""
+    text = Failure.of(raised(function)).traceback
 
-    assert "core/action.py" not in told
-    assert "core/policy.py" not in told
-    assert __file__ in told
+    assert "core/action.py" not in text
+    assert "core/policy.py" not in text
+    assert __file__ in text
 
 
-def test_may_be_told_under_another_name(raised: Raised) -> None:
-    """A timeout is a TimeoutError, whatever was raised in the step to end it."""
+def test_may_have_another_name(raised: Raised) -> None:
+    """A timeout is a TimeoutError, and not the exception that ended the step."""
     failure = Failure.of(raised(simple), name="TimeoutError", message="too late")
 
     assert (failure.exception, failure.message) == ("TimeoutError", "too late")
@@ -252,7 +252,7 @@ class BadNote:
     "notes", [None, 5, [BadNote()], [1, None], "text", ()], ids=["None", "5", "bad", "mixed", "str", "()"]
 )
 def test_odd_notes(raised: Raised, notes: Any) -> None:
-    """__notes__ is anybody's to write: what stands there never breaks the report."""
+    """Users may set __notes__ to anything: it never breaks the text."""
     error = ValueError("noted")
     error.__notes__ = notes
 
@@ -269,16 +269,20 @@ def test_an_exception_that_was_never_raised() -> None:
 
 @pytest.mark.parametrize("function", ALL)
 def test_survives_pickling(raised: Raised, function: Callable[[], None]) -> None:
-    """It arrives in another process word for word; the exception itself need not be picklable."""
+    """It is unpickled unchanged; the exception itself need not be picklable."""
     failure = Failure.of(raised(function))
 
-    found = pickle.loads(pickle.dumps(failure))
+    loaded = pickle.loads(pickle.dumps(failure))
 
-    assert (found.exception, found.message, found.traceback) == (failure.exception, failure.message, failure.traceback)
+    assert (loaded.exception, loaded.message, loaded.traceback) == (
+        failure.exception,
+        failure.message,
+        failure.traceback,
+    )
 
 
 def test_holds_no_local_variable(raised: Raised) -> None:
-    """Frames hold whatever a step was working on; a failure that is kept keeps none of it."""
+    """Frames hold the local variables of a step; a failure holds none of them."""
 
     class Big: ...
 
@@ -300,7 +304,7 @@ def test_holds_no_local_variable(raised: Raised) -> None:
 
 
 def test_the_text_stays_the_same(raised: Raised) -> None:
-    """It is put into words once, and asking again changes nothing."""
+    """It is formatted once; a second access changes nothing."""
     failure = Failure.of(raised(caused))
 
     assert failure.traceback == failure.traceback
@@ -308,11 +312,11 @@ def test_the_text_stays_the_same(raised: Raised) -> None:
 
 
 def test_deep_recursion_is_cut_short(raised: Raised) -> None:
-    """A thousand equal frames are said in one line, as Python does."""
-    told = Failure.of(raised(recursive, 200)).traceback
+    """A thousand equal frames take one line, as in Python."""
+    text = Failure.of(raised(recursive, 200)).traceback
 
-    assert "Previous line repeated" in told
-    assert len(told.splitlines()) < 40
+    assert "Previous line repeated" in text
+    assert len(text.splitlines()) < 40
 
 
 def test_without_a_traceback() -> None:
@@ -324,14 +328,14 @@ def test_without_a_traceback() -> None:
 
 
 def test_a_task_error_is_a_failure_with_a_number(raised: Raised) -> None:
-    """TaskError tells attempt, exception, message and traceback, also after pickling."""
+    """TaskError has attempt, exception, message and traceback, also after pickling."""
     error = TaskError(2, Failure.of(raised(simple)))
 
-    for told in (error, pickle.loads(pickle.dumps(error))):
-        assert (told.attempt, told.exception, told.message) == (2, "ValueError", "a plain one")
-        assert told.traceback.startswith("Traceback (most recent call last):\n")
-        assert told.traceback.endswith("ValueError: a plain one\n")
-        assert repr(told) == "TaskError(attempt=2, exception='ValueError', message='a plain one')"
+    for text in (error, pickle.loads(pickle.dumps(error))):
+        assert (text.attempt, text.exception, text.message) == (2, "ValueError", "a plain one")
+        assert text.traceback.startswith("Traceback (most recent call last):\n")
+        assert text.traceback.endswith("ValueError: a plain one\n")
+        assert repr(text) == "TaskError(attempt=2, exception='ValueError', message='a plain one')"
 
 
 @pytest.mark.parametrize(
@@ -352,7 +356,7 @@ def test_a_traceback_is_that_of_its_own_file(modules: dict[str, str]) -> None:
 
 
 def test_many_tracebacks_are_each_their_own() -> None:
-    """What is kept of those that were put into words makes no later one wrong, however many there are."""
+    """The cache of formatted stacks makes no later one wrong, however many there are."""
     for number in range(600):
         code = compile("def fail():\n" + "\n" * number + "    raise ValueError\n", "<many>", "exec")
         space: dict[str, Any] = {}

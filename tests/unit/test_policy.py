@@ -1,4 +1,4 @@
-"""Policy: how often, how long and how soon again."""
+"""Policy: the attempts, the timeout and the delays of a step."""
 
 import math
 import pickle
@@ -14,7 +14,7 @@ from tests.names import plain
 
 
 def test_defaults_are_one_try_without_a_limit() -> None:
-    """A step that says nothing is tried once, for as long as it takes."""
+    """Without options there is one attempt, without a limit."""
     policy = Policy()
 
     assert (policy.attempts, policy.timeout, policy.delay, policy.backoff) == (1, 0, 1, False)
@@ -41,23 +41,23 @@ def test_delay_after_each_failed_attempt(policy: Policy, delays: list[float | No
 
 
 def test_gives_up_beyond_the_last_attempt() -> None:
-    """An attempt that should not have been made is not followed by another."""
+    """An attempt beyond the last one is not followed by another."""
     assert Policy(attempts=3).delay_after(7) is None
 
 
 @given(attempt=st.integers(1, 10_000), delay=st.floats(0, 1e6))
 def test_backoff_never_overflows(attempt: int, delay: float) -> None:
-    """However many attempts there are, the next delay is a finite number and no shorter than the first."""
-    found = Policy(attempts=10_001, delay=delay, backoff=True).delay_after(attempt)
+    """After any number of attempts, the next delay is finite and no shorter than the first."""
+    following = Policy(attempts=10_001, delay=delay, backoff=True).delay_after(attempt)
 
-    assert found is not None
-    assert math.isfinite(found)
-    assert found >= delay
+    assert following is not None
+    assert math.isfinite(following)
+    assert following >= delay
 
 
 @pytest.mark.parametrize("attempts", [0, -1, 1.5, 3.0, True, "3", None, math.inf], ids=repr)
 def test_refuses_attempts_that_mean_nothing(attempts: object) -> None:
-    """retry is a whole number from 1; the message says what came, under the name that the user wrote."""
+    """retry is a whole number from 1; the message has the value, under the name that the user wrote."""
     with pytest.raises(InvalidPolicy) as caught:
         Policy(attempts=attempts)
 
@@ -66,25 +66,25 @@ def test_refuses_attempts_that_mean_nothing(attempts: object) -> None:
 
 
 @pytest.mark.parametrize("seconds", [-1, -0.001, math.nan, math.inf, -math.inf, True, "5", "soon", None, [1]], ids=repr)
-@pytest.mark.parametrize(("argument", "said"), [("timeout", "timeout"), ("delay", "retry_delay")])
-def test_refuses_seconds_that_mean_nothing(argument: str, said: str, seconds: object) -> None:
+@pytest.mark.parametrize(("argument", "name"), [("timeout", "timeout"), ("delay", "retry_delay")])
+def test_refuses_seconds_that_mean_nothing(argument: str, name: str, seconds: object) -> None:
     """timeout and retry_delay are numbers of seconds from 0; the message names the one that is wrong."""
     with pytest.raises(InvalidPolicy) as caught:
         Policy(**{argument: seconds})
 
-    assert f"@action({said}={seconds!r})" in str(caught.value)
+    assert f"@action({name}={seconds!r})" in str(caught.value)
     assert "0 or more" in str(caught.value)
 
 
 def test_refuses_a_number_too_large_for_a_float() -> None:
-    """A number of seconds that no clock can count is refused like any other mistake, not with an OverflowError."""
+    """A number of seconds that no clock can count is an InvalidPolicy, not an OverflowError."""
     for argument in ("timeout", "delay"):
         with pytest.raises(InvalidPolicy):
             Policy(**{argument: 10**400})
 
 
 def test_seconds_beyond_what_the_system_can_wait_for_are_refused() -> None:
-    """A timeout or delay that the system's timers would choke on is refused when the step is decorated."""
+    """A timeout or delay that overflows the system's timers is refused when the step is decorated."""
     for argument in ("timeout", "delay"):
         with pytest.raises(InvalidPolicy):
             Policy(**{argument: sys.maxsize})
@@ -92,13 +92,13 @@ def test_seconds_beyond_what_the_system_can_wait_for_are_refused() -> None:
 
 @pytest.mark.parametrize("backoff", [1, 0, "yes", None], ids=repr)
 def test_refuses_a_backoff_that_is_no_bool(backoff: object) -> None:
-    """backoff is True or False, nothing that merely looks like it."""
+    """backoff is True or False, and not a number or text."""
     with pytest.raises(InvalidPolicy, match="True or False"):
         Policy(backoff=backoff)
 
 
 def test_a_bad_policy_is_a_definition_error_and_a_value_error() -> None:
-    """Whoever catches ValueError, as Python would raise one, catches it."""
+    """`except ValueError` catches it."""
     with pytest.raises(ValueError):
         Policy(attempts=0)
     assert issubclass(InvalidPolicy, DefinitionError)
@@ -106,13 +106,13 @@ def test_a_bad_policy_is_a_definition_error_and_a_value_error() -> None:
 
 @pytest.mark.parametrize("seconds", [0, 1, 0.001, 1e-9, 86_400, 0.0])
 def test_takes_fractions_and_whole_numbers(seconds: float) -> None:
-    """Seconds may be whole or not, and 0."""
+    """Seconds may be whole numbers, fractions and 0."""
     policy = Policy(timeout=seconds, delay=seconds)
 
     assert (policy.timeout, policy.delay) == (seconds, seconds)
 
 
-def test_cannot_be_changed_and_travels() -> None:
+def test_is_frozen_and_picklable() -> None:
     """A policy is a value: frozen, equal by its parts, the same after pickling."""
     policy = Policy(attempts=3, timeout=1.5, delay=2, backoff=True)
 
@@ -123,7 +123,7 @@ def test_cannot_be_changed_and_travels() -> None:
 
 @pytest.mark.parametrize("argument", ["timeout", "delay", "max_delay"])
 def test_takes_texts_and_keeps_seconds(argument: str) -> None:
-    """Every duration may be written as a text."""
+    """Every duration may be a text."""
     assert getattr(Policy(**{argument: "1m30s"}), argument) == 90.0
 
 
@@ -152,7 +152,7 @@ def test_chance_is_pythons_own() -> None:
 
 
 @pytest.mark.parametrize(
-    ("retry_on", "error", "answer"),
+    ("retry_on", "error", "result"),
     [
         (None, KeyError(), True),
         (LookupError, KeyError(), True),
@@ -165,63 +165,63 @@ def test_chance_is_pythons_own() -> None:
         (lambda error: 0, KeyError(), 0.0),
     ],
 )
-def test_retry_on_answers(retry_on: object, error: Exception, answer: object) -> None:
+def test_the_result_of_retry_on(retry_on: object, error: Exception, result: object) -> None:
     """A class, several, or a function that returns True, False or seconds."""
-    found, note = Policy(attempts=2, retry_on=retry_on).ask(error)
+    retry, note = Policy(attempts=2, retry_on=retry_on).should_retry(error)
 
-    assert (found, note) == (answer, "")
-    assert type(found) is type(answer)
+    assert (retry, note) == (result, "")
+    assert type(retry) is type(result)
 
 
-@pytest.mark.parametrize("answer", [None, "30", "yes", -1, math.nan, [True]], ids=repr)
-def test_another_answer_is_no(answer: object) -> None:
-    """What means nothing does not repeat the attempt, and a note says why."""
-    found, note = Policy(attempts=2, retry_on=lambda error: answer).ask(KeyError())
+@pytest.mark.parametrize("result", [None, "30", "yes", -1, math.nan, [True]], ids=repr)
+def test_another_result_is_no(result: object) -> None:
+    """Another result means no retry, and a note says why."""
+    retry, note = Policy(attempts=2, retry_on=lambda error: result).should_retry(KeyError())
 
-    assert found is False
+    assert retry is False
     assert "retry_on returned" in note
     assert "not True, False or a number of seconds" in note
 
 
 @pytest.mark.parametrize("error", [ZeroDivisionError("of zero"), SystemExit(3)], ids=repr)
 def test_a_retry_on_that_raises_is_no(error: BaseException) -> None:
-    """The note has what it raised, and where."""
+    """The note has the error and its traceback."""
 
-    def retry_on(given: BaseException) -> bool:
+    def retry_on(_: BaseException) -> bool:
         raise error
 
-    found, note = Policy(attempts=2, retry_on=retry_on).ask(KeyError())
+    retry, note = Policy(attempts=2, retry_on=retry_on).should_retry(KeyError())
 
-    assert found is False
+    assert retry is False
     assert f"retry_on raised {type(error).__name__}" in note
     assert "test_policy.py" in note
 
 
-def test_is_not_asked_in_vain() -> None:
-    """One attempt is one attempt, whatever retry_on says."""
-    asked: list[BaseException] = []
-    policy = Policy(retry_on=asked.append)
+def test_is_not_called_for_the_last_attempt() -> None:
+    """With one attempt, retry_on is not called."""
+    calls: list[BaseException] = []
+    policy = Policy(retry_on=calls.append)
 
-    policy.ask(KeyError())
+    policy.should_retry(KeyError())
 
-    assert asked == []
+    assert calls == []
 
 
-@pytest.mark.parametrize(("answer", "delay"), [(True, 2), (False, None), (None, None), (30.0, 30.0), (0.0, 0.0)])
-def test_the_answer_decides_the_delay(answer: bool | float | None, delay: float | None) -> None:
-    """Seconds are not capped and not shortened; without an answer nothing is repeated."""
+@pytest.mark.parametrize(("result", "delay"), [(True, 2), (False, None), (None, None), (30.0, 30.0), (0.0, 0.0)])
+def test_the_result_decides_the_delay(result: bool | float | None, delay: float | None) -> None:
+    """Seconds are not capped and not shortened; without a result there is no retry."""
     policy = Policy(attempts=2, delay=2, max_delay=10, retry_on=KeyError)
 
-    assert policy.delay_after(1, answer) == delay
+    assert policy.delay_after(1, result) == delay
     assert Policy(attempts=2, max_delay=1, jitter=1, retry_on=KeyError).delay_after(1, 30.0) == 30.0
 
 
-async def answers_late(error: BaseException) -> bool:
+async def returns_a_coroutine(error: BaseException) -> bool:
     return True
 
 
 @pytest.mark.parametrize(
-    "retry_on", ["KeyError", 5, (), (KeyError, 5), [KeyError], int, KeyError(), answers_late, True], ids=plain
+    "retry_on", ["KeyError", 5, (), (KeyError, 5), [KeyError], int, KeyError(), returns_a_coroutine, True], ids=plain
 )
 def test_refuses_a_retry_on_that_means_nothing(retry_on: object) -> None:
     """A list, a name, a class that is no exception, a coroutine function."""

@@ -63,22 +63,22 @@ class ClassLess:
 
 
 def circle() -> list[Any]:
-    found: list[Any] = [1]
-    found.append(found)
-    return found
+    value: list[Any] = [1]
+    value.append(value)
+    return value
 
 
 def branching_circle() -> list[Any]:
-    found: list[Any] = []
-    found += [found, {"again": found}, (found,)]
-    return found
+    value: list[Any] = []
+    value += [value, {"again": value}, (value,)]
+    return value
 
 
 def deep(levels: int, wrap: Callable[[Any], Any]) -> Any:
-    found: Any = 0
+    value: Any = 0
     for _ in range(levels):
-        found = wrap(found)
-    return found
+        value = wrap(value)
+    return value
 
 
 ODD: list[Any] = [
@@ -137,7 +137,7 @@ def task_with(value: object, **options: Any) -> Task:
 
 @pytest.mark.parametrize("value", ODD, ids=lambda value: type(value).__name__)
 def test_json_never_fails(value: object) -> None:
-    """Whatever a step returns or was given, result and schema can be written as JSON, and JSON reads it."""
+    """The result and the schema of any value can be written as JSON, and JSON reads it."""
     task = task_with(value, initial_context=Context(value))
     result = WorkflowResult.of("w", "r", None, TypeStatus.COMPLETED, [task])
     schema = WorkflowSchema.of("w", None, [task])
@@ -149,7 +149,7 @@ def test_json_never_fails(value: object) -> None:
 
 
 def test_an_object_without_a_class() -> None:
-    """Not even an object whose __class__ raises stops the others from being told."""
+    """An object whose __class__ raises does not break the JSON of the others."""
     assert isinstance(jsonable(ClassLess()), str)
 
 
@@ -181,13 +181,13 @@ def test_a_circle_with_branches_ends() -> None:
     ],
     ids=repr,
 )
-def test_what_json_knows_stays_and_the_rest_is_its_repr(value: object, json_value: object) -> None:
-    """Plain JSON values come out as they are, contexts as their value, everything else as its repr."""
+def test_json_types_stay_and_others_are_their_repr(value: object, json_value: object) -> None:
+    """Plain JSON values are unchanged, contexts are their value, everything else is its repr."""
     assert jsonable(value) == json_value
 
 
-def test_a_repr_that_raises_says_so() -> None:
-    """The type is named, and what its repr raised."""
+def test_a_repr_that_raises() -> None:
+    """The JSON names the type and the error of its repr."""
     assert jsonable(Unrepresentable()) == "<Unrepresentable: its repr raised RuntimeError>"
 
 
@@ -199,7 +199,7 @@ def test_a_repr_that_raises_says_so() -> None:
     )
 )
 def test_json_values_come_back_equal(value: object) -> None:
-    """Through the model's JSON and back, a JSON value is what it was."""
+    """A JSON value survives the model's JSON unchanged."""
     assert json.loads(json.dumps(jsonable(value))) == value
 
 
@@ -212,15 +212,15 @@ def test_the_same_object_twice_is_no_circle() -> None:
 
 @pytest.mark.parametrize("odd", ["\ud800", "a\x00b", "\U0001f600", "'\"\\"])
 def test_odd_names_and_ids(odd: str, make_workflow: Callable[..., DotFlow]) -> None:
-    """A workflow, a group or a step may be called anything that is text."""
+    """The name of a workflow, a group or a step may be any text."""
 
     def step() -> None: ...
 
-    def told(task: Task) -> None: ...
+    def notify(task: Task) -> None: ...
 
     step.__qualname__ = odd
-    told.__qualname__ = odd
-    task = Task(0, action(step), told, group_name=odd)
+    notify.__qualname__ = odd
+    task = Task(0, action(step), notify, group_name=odd)
     result = WorkflowResult.of(odd, odd, odd, TypeStatus.COMPLETED, [task])
     schema = WorkflowSchema.of(odd, odd, [task])
 
@@ -231,7 +231,7 @@ def test_odd_names_and_ids(odd: str, make_workflow: Callable[..., DotFlow]) -> N
 
 @pytest.mark.parametrize("message", ["\ud800", "two\nlines", ""])
 def test_odd_error_messages(message: str) -> None:
-    """An error's message and traceback may hold anything too."""
+    """An error's message and traceback may be any text too."""
     task = Task(0, action(lambda: None))._new_record("w", "r")
     task._apply(TaskFailed(0, 1, Failure(message, message, message), START, 1.0))
 
@@ -246,14 +246,14 @@ class Callback:
 
 
 def test_a_callback_without_a_name_or_a_repr() -> None:
-    """A callable object is a callback; how it shows itself is its own affair."""
+    """A callable object is a callback, whatever its repr does."""
     schema = WorkflowSchema.of("w", None, [Task(0, action(lambda: None), Callback())])
 
     assert isinstance(json.loads(schema.model_dump_json())["tasks"][0]["callback"], str)
 
 
-def test_a_result_tells_all(make_workflow: Callable[..., DotFlow]) -> None:
-    """Every task with its name, status, value, errors, attempts and times."""
+def test_a_result_has_everything(make_workflow: Callable[..., DotFlow]) -> None:
+    """Each task has its name, status, value, errors, attempts and times."""
 
     @action(retry=2)
     def load() -> None: ...
@@ -290,13 +290,13 @@ def test_a_result_tells_all(make_workflow: Callable[..., DotFlow]) -> None:
 
 
 def test_the_model_holds_the_value_itself() -> None:
-    """Only the JSON is made of other types: in Python the value is the very object."""
+    """Only the JSON converts the value: in Python it is the same object."""
     value = object()
 
     assert WorkflowResult.of("w", "r", None, TypeStatus.COMPLETED, [task_with(value)]).tasks[0].value is value
 
 
-def test_a_result_is_what_was() -> None:
+def test_a_result_does_not_change() -> None:
     """It can't be changed, and doesn't change when the task does."""
     task = Task(0, action(lambda: None))._new_record("w", "r")
     result = WorkflowResult.of("w", "r", None, TypeStatus.NOT_STARTED, [task])
@@ -310,7 +310,7 @@ def test_a_result_is_what_was() -> None:
 
 
 def test_json_can_be_read_back_as_a_model() -> None:
-    """What was written as JSON is valid for the model, so it can be kept and read."""
+    """The model reads its own JSON."""
     for model in (
         WorkflowResult.of("w", "r", None, TypeStatus.COMPLETED, [task_with([1])]),
         WorkflowSchema.of("w", None, [task_with([1])]),
@@ -319,6 +319,6 @@ def test_json_can_be_read_back_as_a_model() -> None:
 
 
 def test_has_a_json_schema() -> None:
-    """The models can be described to others."""
+    """The models have a JSON schema."""
     assert "tasks" in WorkflowResult.model_json_schema(mode="serialization")["properties"]
     assert "tasks" in WorkflowSchema.model_json_schema(mode="serialization")["properties"]

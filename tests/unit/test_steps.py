@@ -1,4 +1,4 @@
-"""What users may add as a step, and what they may pass as a callback."""
+"""Steps and callbacks, as users may pass them."""
 
 import re
 from typing import Any
@@ -22,8 +22,8 @@ def extract():
 def plain():
     return "plain"
 
-def told(task):
-    return "told", task
+def notify(task):
+    return "notify", task
 
 @action
 class Report:
@@ -59,7 +59,7 @@ def two() -> int:
 
 class TestActions:
     def test_an_action_is_itself(self) -> None:
-        """One action gives a list of just that one."""
+        """One action is a list of one."""
         assert as_actions(one) == [one]
 
     def test_lists_in_order_nested_ones_too(self) -> None:
@@ -67,7 +67,7 @@ class TestActions:
         assert as_actions([one, (two, [one])]) == [one, two, one]
 
     def test_paths_among_actions(self, modules: dict[str, str]) -> None:
-        """Dotted paths may stand in a list beside actions."""
+        """A list may have dotted paths beside actions."""
         modules["mem_steps"] = GOOD
 
         assert [step.name for step in as_actions(["mem_steps.extract", one, "mem_steps:Report"])] == [
@@ -77,7 +77,7 @@ class TestActions:
         ]
 
     @pytest.mark.parametrize(
-        ("step", "said", "hint"),
+        ("step", "expected", "hint"),
         [
             (len, "function", "Decorate it: @action above 'len'"),
             (lambda: 1, "function", "Make it one: action(lambda ...)"),
@@ -91,18 +91,18 @@ class TestActions:
         ],
         ids=plain,
     )
-    def test_anything_else_is_refused(self, step: object, said: str, hint: str) -> None:
-        """The message says what a step is, what came, and what to do."""
+    def test_anything_else_is_refused(self, step: object, expected: str, hint: str) -> None:
+        """The message has the accepted steps, the wrong one, and what to do."""
         with pytest.raises(InvalidStep) as caught:
             as_actions(step)
 
         message = str(caught.value)
         assert "A step is an action, a list of actions or the dotted path of one" in message
-        assert said in message
+        assert expected in message
         assert hint in message
 
     def test_an_instance_with_actions_gets_its_own_hint(self) -> None:
-        """Who adds an instance is told to decorate its class."""
+        """Its class has to be decorated."""
 
         class Report:
             @action
@@ -114,7 +114,7 @@ class TestActions:
         assert "action(lambda: Report(...))" in str(caught.value)
 
     def test_a_path_to_something_else_shows_both(self, modules: dict[str, str]) -> None:
-        """The message shows the path, what it leads to, and the cure."""
+        """The message shows the path, the object there, and the cure."""
         modules["mem_steps"] = GOOD
 
         with pytest.raises(InvalidStep) as caught:
@@ -124,7 +124,7 @@ class TestActions:
         assert "@action above 'plain'" in str(caught.value)
 
     def test_parameters_are_checked(self) -> None:
-        """A step that no context can fill is refused at once."""
+        """A step with a parameter that no context fills is refused at once."""
         with pytest.raises(UnknownParameter):
             as_actions([one, action(lambda rows: rows)])
 
@@ -167,15 +167,15 @@ class TestResolve:
             ("jobs/mem_steps.py", "without slashes and '.py': 'jobs.mem_steps:name'"),
         ],
     )
-    def test_who_names_the_file_or_only_the_module_is_told(self, modules: dict[str, str], path: str, hint: str) -> None:
-        """The error shows what was meant, as it is written."""
+    def test_the_path_of_a_file_or_a_module_alone(self, modules: dict[str, str], path: str, hint: str) -> None:
+        """The error shows the right spelling."""
         modules["mem_steps"] = GOOD
 
         with pytest.raises(InvalidPath, match=re.escape(hint)):
             resolve(path)
 
     def test_no_guess_is_made_below_a_module(self, modules: dict[str, str]) -> None:
-        """Nothing lies below what is no package, so nothing from elsewhere is proposed there."""
+        """A module has no modules below it, so the error proposes none."""
         modules["mem_steps"] = GOOD
 
         with pytest.raises(InvalidPath) as caught:
@@ -185,17 +185,17 @@ class TestResolve:
         assert "Did you mean" not in str(caught.value)
 
     def test_a_module_that_was_made_by_hand(self, modules: dict[str, str]) -> None:
-        """A module without a spec, as the running script's __main__ is, is looked into like any other."""
+        """A module without a spec, such as a script's __main__, is like any other."""
         import sys
         from types import ModuleType
 
         modules["mem_main"] = ""
-        made = ModuleType("mem_main")
-        exec(GOOD, made.__dict__)
-        sys.modules["mem_main"] = made
+        module = ModuleType("mem_main")
+        exec(GOOD, module.__dict__)
+        sys.modules["mem_main"] = module
 
-        assert resolve("mem_main:extract") is made.extract
-        assert resolve("mem_main.extract") is made.extract
+        assert resolve("mem_main:extract") is module.extract
+        assert resolve("mem_main.extract") is module.extract
 
     @pytest.mark.parametrize("path", ["", ".", ":", "extract", "a..b", "a:", ":a", "a b.c", "a-b.c", "1a.b", "a:b:c"])
     def test_what_is_no_path(self, path: str) -> None:
@@ -205,21 +205,21 @@ class TestResolve:
 
     @pytest.mark.parametrize("path", ["no_such_module.fn", "no_such_module:fn", "no_such_module.sub.fn"])
     def test_a_missing_module(self, path: str) -> None:
-        """The message names the module that is missing and asks what is most often wrong."""
+        """The message names the missing module and the most frequent causes."""
         with pytest.raises(InvalidPath, match="there is no module 'no_such_module'") as caught:
             resolve(path)
 
         assert "installed or in a folder on sys.path" in str(caught.value)
 
     def test_a_missing_submodule(self, modules: dict[str, str]) -> None:
-        """With a colon it is known which part is a module."""
+        """The colon shows which part is a module."""
         modules.update({"mem": "", "mem.sub": ""})
 
         with pytest.raises(InvalidPath, match=r"there is no module 'mem\.other'"):
             resolve("mem.other:fn")
 
     def test_a_missing_name_lists_the_actions(self, modules: dict[str, str]) -> None:
-        """A misspelt step is easily put right: the message lists those of the module."""
+        """The message lists the actions of the module."""
         modules["mem_steps"] = GOOD
 
         with pytest.raises(InvalidPath) as caught:
@@ -232,14 +232,14 @@ class TestResolve:
 
     @pytest.mark.parametrize("path", ["mem_steps.NUMBER.nothing", "mem_steps:extract.nothing", "mem_steps.Box.nothing"])
     def test_a_missing_name_inside_anything(self, modules: dict[str, str], path: str) -> None:
-        """Whatever the path goes through, a name that is not there is said in the same way."""
+        """A missing name has the same message in a module, a class and an object."""
         modules["mem_steps"] = GOOD
 
         with pytest.raises(InvalidPath, match="has no 'nothing'"):
             resolve(path)
 
     @pytest.mark.parametrize(
-        ("source", "said"),
+        ("source", "expected"),
         [
             ("1 / 0", "ZeroDivisionError: division by zero"),
             ("import no_such_library", "No module named 'no_such_library'"),
@@ -251,37 +251,37 @@ class TestResolve:
     )
     @pytest.mark.parametrize("path", ["mem_broken.fn", "mem_broken:fn", "mem_pack.broken.fn", "mem_broken.sub.fn"])
     def test_a_module_that_does_not_import_shows_its_own_error(
-        self, modules: dict[str, str], path: str, source: str, said: str
+        self, modules: dict[str, str], path: str, source: str, expected: str
     ) -> None:
-        """What the user's module raised stands in the message and is the cause, its traceback with it."""
+        """The user's own error is in the message, and is the cause with its traceback."""
         modules.update({"mem_broken": source, "mem_broken.sub": "", "mem_pack": "", "mem_pack.broken": source})
 
         with pytest.raises(InvalidPath) as caught:
             resolve(path)
 
         assert path in str(caught.value)
-        assert said in str(caught.value)
+        assert expected in str(caught.value)
         assert caught.value.__cause__ is not None
 
 
 class TestCallbacks:
     def test_callables_and_none(self) -> None:
-        """A callable is itself; None is nobody."""
+        """A callable is itself; None is no callback."""
 
-        def told(task: object) -> None: ...
+        def notify(task: object) -> None: ...
 
-        assert as_callback("callback", told, "task") is told
+        assert as_callback("callback", notify, "task") is notify
         assert as_callback("callback", None, "task") is None
         assert as_callback("callback", dict, "task") is dict
 
     @pytest.mark.parametrize("callback", [print, lambda: None, lambda tasks: None, lambda task, more: None])
-    def test_one_that_does_not_take_what_it_is_given(self, callback: object) -> None:
-        """After hours of a run it is too late to hear that nobody could be called back."""
+    def test_one_without_the_parameter(self, callback: object) -> None:
+        """It is refused before the run, not at its end."""
         with pytest.raises(InvalidCallback, match=re.escape("does not take 'task'")):
             as_callback("callback", callback, "task")
 
     def test_a_second_step_is_no_callback(self) -> None:
-        """Who writes add(one, two) is told to write a list."""
+        """add(one, two): the message shows a list."""
         with pytest.raises(InvalidCallback, match=re.escape("as a list: add(step=[one, other])")):
             as_callback("callback", one, "task")
 
@@ -289,9 +289,9 @@ class TestCallbacks:
         """A callback may be named by its dotted path; it need not be an action."""
         modules["mem_steps"] = GOOD
 
-        found: Any = as_callback("callback", "mem_steps:told", "task")
+        callback: Any = as_callback("callback", "mem_steps:notify", "task")
 
-        assert found(task=1) == ("told", 1)
+        assert callback(task=1) == ("notify", 1)
 
     def test_a_path_that_leads_nowhere(self) -> None:
         """It is refused like that of a step."""
@@ -300,7 +300,7 @@ class TestCallbacks:
 
     @pytest.mark.parametrize("callback", [5, [print], object(), b"mod.fn", False, 0])
     def test_what_cannot_be_called(self, callback: object) -> None:
-        """The message names the argument, what came and how it would be called."""
+        """The message has the argument, its value and the call."""
         with pytest.raises(InvalidCallback) as caught:
             as_callback("on_success", callback, "on_success(tasks=...)")
 
@@ -308,16 +308,16 @@ class TestCallbacks:
         assert "on_success(tasks=...)" in str(caught.value)
 
     def test_a_path_to_what_cannot_be_called(self, modules: dict[str, str]) -> None:
-        """What a path leads to is checked too."""
+        """The object at a path is checked too."""
         modules["mem_steps"] = GOOD
 
         with pytest.raises(InvalidCallback):
             as_callback("callback", "mem_steps.NUMBER", "task")
 
     def test_a_coroutine_function_is_refused(self) -> None:
-        """Nobody would await it, so it would silently do nothing."""
+        """dotflow does not await callbacks, so it would silently do nothing."""
 
-        async def told(task: object) -> None: ...
+        async def notify(task: object) -> None: ...
 
         with pytest.raises(InvalidCallback):
-            as_callback("callback", told, "task")
+            as_callback("callback", notify, "task")

@@ -67,7 +67,7 @@ class Policy:
             raise InvalidPolicy(name, value, f"a number of seconds {meaning}, or {TEXTS}; at most ten years")
         object.__setattr__(self, field, seconds)
 
-    def ask(self, error: BaseException) -> tuple[bool | float, str]:
+    def should_retry(self, error: BaseException) -> tuple[bool | float, str]:
         """Applies `retry_on` to an error.
 
         Returns:
@@ -99,7 +99,7 @@ class Policy:
 
         Args:
             attempt: The number of the failed attempt, from 1.
-            retry: The result of `ask`; None where it was not called, which is no match for `retry_on`.
+            retry: The result of `should_retry`; None where it was not called, which is no match for `retry_on`.
             chance: Returns a random number from 0 to 1; by default random.random.
         """
         if attempt >= self.attempts:

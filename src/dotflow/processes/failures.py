@@ -23,7 +23,7 @@ def not_sent(call: Call, error: Exception) -> Raised:
 def not_read(call: Call, error: Exception) -> Raised:
     """What a worker returned could not be unpickled, which runs the value's own methods."""
     told = NotPicklable(call.step.name, "The value returned", f"{type(error).__name__}: {error}")
-    retry, note = call.step.policy.ask(told)
+    retry, note = call.step.policy.should_retry(told)
     return Raised(Failure.of(error, name="NotPicklable", message=f"{told} {note}".rstrip()), (), retry)
 
 
@@ -45,7 +45,7 @@ def late(call: Call, what_was_done: str) -> TimedOut:
 
 def _told(call: Call, error: Exception, name: str) -> tuple[Failure, tuple[Failure, ...], bool | float]:
     """What an outcome is made of. The step's retry_on is asked here, since there is no worker that could."""
-    retry, note = call.step.policy.ask(error)
+    retry, note = call.step.policy.should_retry(error)
     return Failure(name, f"{error} {note}".rstrip()), (), retry
 
 

@@ -152,7 +152,7 @@ def _asked(step: Action[..., Any], error: BaseException, raised: BaseException) 
     """What the step's retry_on says of *error*; where it can't be used, a note of *raised* says why."""
     if step.policy.retry_on is None:
         return None
-    retry, note = step.policy.ask(error)
+    retry, note = step.policy.should_retry(error)
     if note:
         with contextlib.suppress(TypeError):  # its class has made something else of its notes
             raised.add_note(note)
