@@ -1,4 +1,4 @@
-"""Config: the providers of a workflow, checked once."""
+"""Config: the providers of a workflow."""
 
 from typing import Any
 
@@ -38,7 +38,7 @@ KINDS = {
 
 
 class MyStorage(Storage):
-    """With the methods that are promised to be enough."""
+    """With only the abstract methods."""
 
     def post(self, key: str, context: Context) -> None: ...
 
@@ -85,7 +85,7 @@ MINE: dict[str, type] = {
 
 
 def test_everything_is_optional() -> None:
-    """Without arguments there is memory, a log, nobody to tell, no schedule, and each mode's own executor."""
+    """Without arguments there is memory, a log, no notifications, no schedule, and each mode's own executor."""
     config = Config()
 
     assert type(config.storage) is StorageDefault
@@ -101,8 +101,8 @@ def test_two_configs_share_no_storage() -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_takes_what_signs_the_contract(kind: str) -> None:
-    """A user's class with just the promised methods is a provider."""
+def test_takes_implementations_of_the_contracts(kind: str) -> None:
+    """A user's class with only the abstract methods is a provider."""
     provider = MINE[kind]()
 
     assert getattr(Config(**{kind: provider}), kind) is provider
@@ -110,7 +110,7 @@ def test_takes_what_signs_the_contract(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_takes_one_that_looks_empty(kind: str) -> None:
-    """A provider whose length is 0, or that is false, is the one that was given."""
+    """A provider with a length of 0, or that is false, is kept."""
     provider = type("Empty", (MINE[kind],), {"__len__": lambda self: 0})()
 
     assert getattr(Config(**{kind: provider}), kind) is provider
@@ -119,7 +119,7 @@ def test_takes_one_that_looks_empty(kind: str) -> None:
 @pytest.mark.parametrize("wrong", ["file", 5, object(), {}, print, False, []], ids=plain)
 @pytest.mark.parametrize("kind", KINDS)
 def test_refuses_the_wrong_kind(kind: str, wrong: object) -> None:
-    """The message names the argument, what came, the contract and where it stands."""
+    """The message has the argument, its type, the contract and its module."""
     with pytest.raises(InvalidProvider) as caught:
         Config(**{kind: wrong})
 
@@ -131,7 +131,7 @@ def test_refuses_the_wrong_kind(kind: str, wrong: object) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_refuses_the_class_itself(kind: str) -> None:
-    """Forgotten brackets get their own hint."""
+    """Forgotten parentheses get their own hint."""
     with pytest.raises(InvalidProvider, match=rf"Write {MINE[kind].__name__}\(\.\.\.\)"):
         Config(**{kind: MINE[kind]})
 
@@ -143,7 +143,7 @@ def test_refuses_a_provider_in_the_wrong_place() -> None:
 
 
 def test_shows_no_secret() -> None:
-    """What was passed by mistake may be a token: its type is shown, never itself."""
+    """A wrong value may be a token: the message has its type, never itself."""
     with pytest.raises(InvalidProvider) as caught:
         Config(notify="123456:telegram-token")
 
@@ -168,7 +168,7 @@ def test_takes_a_grace(seconds: float) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_contract_that_is_not_fulfilled_is_a_type_error(kind: str) -> None:
-    """A subclass that forgot a method can't be made; Python names the method."""
+    """A subclass without a method can't be instantiated; Python names the method."""
     with pytest.raises(TypeError, match="abstract"):
         type("Half", (KINDS[kind],), {})()
 
@@ -201,7 +201,7 @@ def test_the_process_executor_refuses_an_unknown_start_method(method: Any) -> No
     ],
 )
 def test_the_log_refuses_unknown_words(argument: str, wrong: object, allowed: str) -> None:
-    """The message names the words that are accepted."""
+    """The message names the accepted words."""
     with pytest.raises(InvalidArgument) as caught:
         LogDefault(**{argument: wrong})
 

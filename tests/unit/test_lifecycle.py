@@ -19,7 +19,7 @@ NO = Failure("ValueError", "no")
 LATE = Failure("TimeoutError", "too late")
 GONE = Failure("WorkerDied", "gone")
 
-#: Stands in a script for a storage that can't keep the value of the event just asked for.
+#: In a list of outcomes: the storage can't keep the value of the event before.
 LOST = StorageError("step", "disk full")
 
 
@@ -30,15 +30,15 @@ def task_with(**options: Any) -> Task:
     return Task(7, step, initial_context=Context("initial"))._new_record("w", "r")
 
 
-def requests_of(task: Task, answers: list[Outcome | StorageError]) -> tuple[list[Any], Context | None]:
-    """Everything that the task asks for when its calls are answered so, and what it ends with."""
+def requests_of(task: Task, outcomes: list[Outcome | StorageError]) -> tuple[list[Any], Context | None]:
+    """Returns the task's requests for these outcomes of its calls, and its context."""
     flow = task_flow(task, 2, PREVIOUS)
-    left = list(answers)
-    asked: list[Any] = []
+    left = list(outcomes)
+    requests: list[Any] = []
     try:
         request = next(flow)
         while True:
-            asked.append(request)
+            requests.append(request)
             if isinstance(request, Call):
                 request = flow.send(left.pop(0))
             elif isinstance(request, TaskCompleted) and left and isinstance(left[0], StorageError):
@@ -47,18 +47,18 @@ def requests_of(task: Task, answers: list[Outcome | StorageError]) -> tuple[list
                 request = flow.send(None)
     except StopIteration as end:
         assert not left
-        return asked, end.value
+        return requests, end.value
 
 
-def kinds(asked: list[Any]) -> list[Any]:
-    return [request.seconds if isinstance(request, Wait) else type(request) for request in asked]
+def kinds(requests: list[Any]) -> list[Any]:
+    return [request.seconds if isinstance(request, Wait) else type(request) for request in requests]
 
 
 S, C, F, R, D, X = AttemptStarted, Call, AttemptFailed, AttemptRepeated, TaskCompleted, TaskFailed
 
 
 @pytest.mark.parametrize(
-    ("options", "answers", "asked"),
+    ("options", "outcomes", "requests"),
     [
         ({}, [Returned(1)], [S, C, D]),
         ({}, [Raised(NO)], [S, C, X]),
@@ -85,11 +85,11 @@ S, C, F, R, D, X = AttemptStarted, Call, AttemptFailed, AttemptRepeated, TaskCom
         ({"retry": 3}, [Returned(1), LOST], [S, C, D, X]),
     ],
 )
-def test_what_a_task_asks_for(options: dict[str, Any], answers: list[Any], asked: list[Any]) -> None:
-    """Attempt, retry after its delay, end: what comes next follows from the policy and the outcome alone."""
-    found, _ = requests_of(task_with(**options), answers)
+def test_the_requests_of_a_task(options: dict[str, Any], outcomes: list[Any], requests: list[Any]) -> None:
+    """Attempt, retry after its delay, end: the next request depends only on the policy and the outcome."""
+    sent, _ = requests_of(task_with(**options), outcomes)
 
-    assert kinds(found) == asked
+    assert kinds(sent) == requests
 
 
 @pytest.mark.parametrize("value", [None, 0, "", [], {"a": 1}])
@@ -97,9 +97,9 @@ def test_a_value_becomes_the_tasks_context(value: object) -> None:
     """The flow returns the context that it published: value, task, workflow and step, the empty values too."""
     task = task_with()
 
-    asked, context = requests_of(task, [Returned(value)])
+    requests, context = requests_of(task, [Returned(value)])
 
-    assert context is asked[-1].context
+    assert context is requests[-1].context
     assert context.storage is value
     assert (context.task_id, context.workflow_id, context.step) == (7, "w", task.step.identity)
 
@@ -113,7 +113,7 @@ def test_a_returned_context_keeps_one_layer() -> None:
 
 
 def test_a_returned_context_belongs_to_the_task() -> None:
-    """Handing on the context it was given doesn't make it another task's: the checkpoint says who made it."""
+    """A step that returns its previous_context makes a new one: the checkpoint has its own task."""
     _, context = requests_of(task_with(), [Returned(Context([1], task_id=3, workflow_id="other", step="m:other"))])
 
     assert context is not None
@@ -121,19 +121,19 @@ def test_a_returned_context_belongs_to_the_task() -> None:
     assert context.step == task_with().step.identity
 
 
-@pytest.mark.parametrize("answers", [[Raised(NO)], [TimedOut(LATE)], [Died(GONE)], [Returned(1), LOST]])
-def test_a_failed_task_has_no_context(answers: list[Any]) -> None:
-    """There is nothing to hand on."""
-    assert requests_of(task_with(), answers)[1] is None
+@pytest.mark.parametrize("outcomes", [[Raised(NO)], [TimedOut(LATE)], [Died(GONE)], [Returned(1), LOST]])
+def test_a_failed_task_has_no_context(outcomes: list[Any]) -> None:
+    """There is no value."""
+    assert requests_of(task_with(), outcomes)[1] is None
 
 
-def test_the_call_says_what_to_run_with_what() -> None:
+def test_the_call_has_step_and_contexts() -> None:
     """Every attempt is the same call: step, contexts and lane."""
     task = task_with(retry=2, retry_delay=0)
 
-    asked, _ = requests_of(task, [Raised(NO), Returned(1)])
+    requests, _ = requests_of(task, [Raised(NO), Returned(1)])
 
-    first, second = [request for request in asked if isinstance(request, Call)]
+    first, second = [request for request in requests if isinstance(request, Call)]
     assert first == second
     assert (first.task_id, first.lane, first.step, first.workflow_id) == (7, 2, task.step, "w")
     assert first.initial_context is task.initial_context
@@ -141,10 +141,10 @@ def test_the_call_says_what_to_run_with_what() -> None:
 
 
 def test_attempts_are_numbered_from_one() -> None:
-    """Each event says which attempt it is about."""
-    asked, _ = requests_of(task_with(retry=3, retry_delay=0), [Raised(NO), Raised(NO, (LATE,)), Raised(NO)])
+    """Each event has the number of its attempt."""
+    requests, _ = requests_of(task_with(retry=3, retry_delay=0), [Raised(NO), Raised(NO, (LATE,)), Raised(NO)])
 
-    assert [(type(request), request.attempt) for request in asked if hasattr(request, "attempt")] == [
+    assert [(type(request), request.attempt) for request in requests if hasattr(request, "attempt")] == [
         (S, 1),
         (F, 1),
         (S, 2),
@@ -156,17 +156,17 @@ def test_attempts_are_numbered_from_one() -> None:
 
 
 def test_events_carry_failure_delay_and_task() -> None:
-    """What failed and how soon it goes on is in the event."""
-    asked, _ = requests_of(task_with(retry=2, retry_delay=4), [Raised(NO), TimedOut(LATE)])
+    """The event has the failure and the delay."""
+    requests, _ = requests_of(task_with(retry=2, retry_delay=4), [Raised(NO), TimedOut(LATE)])
 
-    failed = next(request for request in asked if isinstance(request, F))
+    failed = next(request for request in requests if isinstance(request, F))
     assert (failed.failure, failed.retry_in) == (NO, 4)
-    assert asked[-1].failure is LATE
-    assert {request.task_id for request in asked if not isinstance(request, Wait)} == {7}
+    assert requests[-1].failure is LATE
+    assert {request.task_id for request in requests if not isinstance(request, Wait)} == {7}
 
 
 def test_events_carry_their_time(fake_time: FakeTime) -> None:
-    """Start and end are moments of both clocks: when the attempt began, and when its outcome was there."""
+    """Beginning and end are times of both clocks."""
     flow = task_flow(task_with(), 0, PREVIOUS)
     begun = next(flow)
     assert isinstance(begun, AttemptStarted)
@@ -182,10 +182,10 @@ def test_events_carry_their_time(fake_time: FakeTime) -> None:
 
 def test_a_value_that_cannot_be_kept_fails_the_task() -> None:
     """The StorageError becomes the task's error; the step, which finished, is not repeated."""
-    asked, _ = requests_of(task_with(retry=5), [Returned(1), LOST])
+    requests, _ = requests_of(task_with(retry=5), [Returned(1), LOST])
 
-    assert asked[-1].failure.exception == "StorageError"
-    assert "disk full" in asked[-1].failure.message
+    assert requests[-1].failure.exception == "StorageError"
+    assert "disk full" in requests[-1].failure.message
 
 
 @pytest.mark.parametrize("options", [{}, {"retry": 5}])

@@ -51,7 +51,7 @@ def test_each_mode(
 
 @given(groups=GROUPS, mode=MODES)
 def test_is_aligned_with_the_tasks(groups: list[str], mode: TypeExecution) -> None:
-    """There is exactly one lane, and one set of needs, for each task, at its place."""
+    """Each task has exactly one lane and one set of needs, at its index."""
     plan = make_plan(tasks_in(groups), mode)
 
     assert len(plan.needs) == len(plan.lanes) == len(groups)
@@ -60,7 +60,7 @@ def test_is_aligned_with_the_tasks(groups: list[str], mode: TypeExecution) -> No
 
 @given(groups=GROUPS, mode=MODES)
 def test_is_a_graph_without_circles(groups: list[str], mode: TypeExecution) -> None:
-    """Every task can be reached, and none waits for itself or for one that is not there."""
+    """Every task can be reached, and none waits for itself or a missing one."""
     plan = make_plan(tasks_in(groups), mode)
 
     order = list(TopologicalSorter(dict(enumerate(plan.needs))).static_order())
@@ -82,7 +82,7 @@ def test_a_group_runs_in_order(groups: list[str], mode: TypeExecution) -> None:
 
 @given(groups=GROUPS, mode=st.sampled_from([SEQUENTIAL, BACKGROUND]))
 def test_groups_share_no_lane(groups: list[str], mode: TypeExecution) -> None:
-    """Two groups never get into each other's way."""
+    """Two groups are independent."""
     plan = make_plan(tasks_in(groups), mode)
 
     assert len(set(zip(groups, plan.lanes, strict=True))) == len(set(groups)) == len(set(plan.lanes))
@@ -90,8 +90,8 @@ def test_groups_share_no_lane(groups: list[str], mode: TypeExecution) -> None:
 
 
 @given(groups=GROUPS)
-def test_parallel_tasks_wait_for_nobody(groups: list[str]) -> None:
-    """Every task at the same time, each in a lane of its own, whatever its group."""
+def test_parallel_tasks_need_no_other(groups: list[str]) -> None:
+    """All tasks at the same time, each in a lane of its own, in any group."""
     plan = make_plan(tasks_in(groups), PARALLEL)
 
     assert not any(plan.needs)
@@ -100,7 +100,7 @@ def test_parallel_tasks_wait_for_nobody(groups: list[str]) -> None:
 
 @given(groups=GROUPS, mode=MODES)
 def test_followers_are_needs_turned_round(groups: list[str], mode: TypeExecution) -> None:
-    """Who needs a task is who follows it."""
+    """The followers of a task are those that need it."""
     plan = make_plan(tasks_in(groups), mode)
 
     turned = {(need, place) for place, needs in enumerate(plan.needs) for need in needs}
@@ -113,7 +113,7 @@ def test_the_last_of_a_lane_is_its_last(groups: list[str], mode: TypeExecution) 
     plan = make_plan(tasks_in(groups), mode)
 
     for lane, last in plan.last_of_lanes().items():
-        assert last == max(place for place, found in enumerate(plan.lanes) if found == lane)
+        assert last == max(task_id for task_id, other in enumerate(plan.lanes) if other == lane)
 
 
 @action
@@ -138,7 +138,7 @@ def taking(previous_context: Context) -> None: ...
     ],
 )
 def test_a_task_that_seems_to_follow_a_group_is_named(added: list[Any], mode: str, named: str) -> None:
-    """Without group_name it runs beside the groups. That is said where it asks for what stands before it."""
+    """Without group_name it runs beside the groups. The note names it where it takes previous_context."""
     tasks = [Task(number, step, group_name=group) for number, (step, group) in enumerate(added)]
 
     note = note_on_groups(tasks, TypeExecution(mode))

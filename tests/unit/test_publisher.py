@@ -1,4 +1,4 @@
-"""What an event sets off, and in which order."""
+"""The effects of an event, in order."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -44,26 +44,26 @@ REPEATED = AttemptRepeated(0, 1, NO)
 def step() -> None: ...
 
 
-class Everybody(Storage, Log, Notify, History, Tracer):
-    """All that can be told in one, which writes down who was told what, and what the record said then.
+class AllProviders(Storage, Log, Notify, History, Tracer):
+    """All providers in one, which records their calls and the status of the task at each.
 
-    Whoever's name is in `broken` raises.
+    A provider whose name is in `broken` raises.
     """
 
     def __init__(self) -> None:
-        self.told: list[tuple[str, str]] = []
+        self.calls: list[tuple[str, str]] = []
         self.reports: list[str] = []
         self.broken: dict[str, BaseException] = {}
         self.carries: Any = None
         self.task = Task(0, step, self.callback)._new_record("w", "r")
 
-    def tell(self, who: str) -> None:
-        self.told.append((who, str(self.task.status)))
-        if who in self.broken:
-            raise self.broken[who]
+    def call(self, name: str) -> None:
+        self.calls.append((name, str(self.task.status)))
+        if name in self.broken:
+            raise self.broken[name]
 
     def post(self, key: str, context: Context) -> None:
-        self.tell("storage")
+        self.call("storage")
 
     def get(self, key: str) -> Context:
         return Context()
@@ -75,24 +75,24 @@ class Everybody(Storage, Log, Notify, History, Tracer):
 
     def record(self, run_id: str, event: Event) -> None:
         assert run_id == "r"
-        self.tell("history")
+        self.call("history")
 
     def trace(self, run_id: str, event: Event) -> None:
         assert run_id == "r"
-        self.tell("tracer")
+        self.call("tracer")
 
     def carrier(self, run_id: str, task_id: int) -> Any:
         assert (run_id, task_id) == ("r", 0)
-        self.tell("carrier")
+        self.call("carrier")
         return self.carries
 
     def info(self, task: Task) -> None:
         assert task is self.task
-        self.tell("log.info")
+        self.call("log.info")
 
     def error(self, task: Task) -> None:
         assert task is self.task
-        self.tell("log.error")
+        self.call("log.error")
 
     def report(self, message: str) -> None:
         self.reports.append(message)
@@ -100,11 +100,11 @@ class Everybody(Storage, Log, Notify, History, Tracer):
             raise self.broken["report"]
 
     def send(self, task: Task) -> None:
-        self.tell("notify")
+        self.call("notify")
 
     def callback(self, task: Task) -> None:
         assert task is self.task
-        self.tell("callback")
+        self.call("callback")
 
     def publisher(self) -> Publisher:
         checkpoints = Checkpoints(self, "w", exclusive=False, report=print)
@@ -114,7 +114,7 @@ class Everybody(Storage, Log, Notify, History, Tracer):
             {0: self.task},
             checkpoints,
             log=self,
-            notifier=self,  # told directly here; the real one tells from a thread of its own
+            notifier=self,  # called directly here; the real one has a thread of its own
             history=self,
             tracer=self,
             report=reporter(self),
@@ -122,12 +122,12 @@ class Everybody(Storage, Log, Notify, History, Tracer):
 
 
 @pytest.fixture
-def everybody() -> Everybody:
-    return Everybody()
+def providers() -> AllProviders:
+    return AllProviders()
 
 
 @pytest.mark.parametrize(
-    ("event", "told", "status"),
+    ("event", "names", "status"),
     [
         (STARTED, ["history", "tracer", "log.info", "notify"], "In progress"),
         (REPEATED, ["history", "tracer", "log.error", "notify"], "Retry"),
@@ -138,70 +138,72 @@ def everybody() -> Everybody:
     ],
     ids=lambda value: type(value).__name__,
 )
-def test_the_order(everybody: Everybody, event: TaskEvent, told: list[str], status: str) -> None:
+def test_the_order(providers: AllProviders, event: TaskEvent, names: list[str], status: str) -> None:
     """Storage, record, history, tracer, log, notify, callback: all but the storage see the record up to date."""
-    everybody.publisher().publish(event)
+    providers.publisher().publish(event)
 
     stored = [("storage", "Not started")] if isinstance(event, TaskCompleted) else []
-    assert everybody.told == stored + [(who, status) for who in told]
+    assert providers.calls == stored + [(name, status) for name in names]
 
 
-def test_only_completed_tasks_are_stored(everybody: Everybody) -> None:
+def test_only_completed_tasks_are_stored(providers: AllProviders) -> None:
     """A failed task leaves no checkpoint, and a restored one has its own already."""
     for event in (STARTED, REPEATED, RETRY, RESTORED, FAILED):
-        everybody.publisher().publish(event)
+        providers.publisher().publish(event)
 
-    assert "storage" not in [who for who, _ in everybody.told]
+    assert "storage" not in [name for name, _ in providers.calls]
 
 
-@pytest.mark.parametrize("who", ["storage", "key"])
-def test_a_storage_that_raises_stops_the_event(everybody: Everybody, who: str) -> None:
-    """A value that could not be kept is no result: nothing is recorded and nobody else hears of it."""
-    publisher = everybody.publisher()
+@pytest.mark.parametrize("name", ["storage", "key"])
+def test_a_storage_that_raises_stops_the_event(providers: AllProviders, name: str) -> None:
+    """A value that could not be saved is no result: nothing is recorded and no other provider is called."""
+    publisher = providers.publisher()
     publisher.publish(STARTED)
-    everybody.told.clear()
-    everybody.broken[who] = OSError("disk full")
+    providers.calls.clear()
+    providers.broken[name] = OSError("disk full")
 
     with pytest.raises(StorageError) as caught:
         publisher.publish(COMPLETED)
 
     assert "OSError: disk full" in str(caught.value)
     assert "'step'" in str(caught.value)
-    assert caught.value.__cause__ is everybody.broken[who]
-    assert everybody.task.status is TypeStatus.IN_PROGRESS
-    assert {told for told, _ in everybody.told} <= {"storage"}
+    assert caught.value.__cause__ is providers.broken[name]
+    assert providers.task.status is TypeStatus.IN_PROGRESS
+    assert {name for name, _ in providers.calls} <= {"storage"}
 
 
-@pytest.mark.parametrize("who", ["history", "tracer", "log.info", "callback"])
+@pytest.mark.parametrize("name", ["history", "tracer", "log.info", "callback"])
 @pytest.mark.parametrize("error", [ValueError("broken"), StorageError("s", "from a listener")], ids=["any", "ours"])
-def test_whoever_else_raises_is_reported_and_changes_nothing(everybody: Everybody, who: str, error: Exception) -> None:
-    """The others are told all the same; the report has the traceback of what was raised."""
-    everybody.broken[who] = error
+def test_another_provider_that_raises_is_reported_and_changes_nothing(
+    providers: AllProviders, name: str, error: Exception
+) -> None:
+    """The others are called all the same; the report has the traceback."""
+    providers.broken[name] = error
 
-    everybody.publisher().publish(COMPLETED)
+    providers.publisher().publish(COMPLETED)
 
-    assert [told for told, _ in everybody.told] == ["storage", "history", "tracer", "log.info", "notify", "callback"]
-    assert everybody.task.status is TypeStatus.COMPLETED
-    assert len(everybody.reports) == 1
-    assert "raised" in everybody.reports[0]
-    assert "Traceback (most recent call last):" in everybody.reports[0]
-    assert str(error) in everybody.reports[0]
+    assert [name for name, _ in providers.calls] == ["storage", "history", "tracer", "log.info", "notify", "callback"]
+    assert providers.task.status is TypeStatus.COMPLETED
+    assert len(providers.reports) == 1
+    assert "raised" in providers.reports[0]
+    assert "Traceback (most recent call last):" in providers.reports[0]
+    assert str(error) in providers.reports[0]
 
 
-def test_a_log_that_cannot_even_report(everybody: Everybody, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_log_that_cannot_even_report(providers: AllProviders, caplog: pytest.LogCaptureFixture) -> None:
     """A report that raises too goes to Python's own logging: it is never lost, and breaks nothing."""
-    everybody.broken["history"] = ValueError("broken history")
-    everybody.broken["report"] = OSError("broken log")
+    providers.broken["history"] = ValueError("broken history")
+    providers.broken["report"] = OSError("broken log")
 
-    everybody.publisher().publish(STARTED)
+    providers.publisher().publish(STARTED)
 
-    assert everybody.task.status is TypeStatus.IN_PROGRESS
+    assert providers.task.status is TypeStatus.IN_PROGRESS
     assert "broken history" in caplog.text
     assert "broken log" in caplog.text
 
 
 def test_a_log_reports_to_pythons_logging_by_default(caplog: pytest.LogCaptureFixture) -> None:
-    """A user's log with just info and error says the rest through the logger 'dotflow'."""
+    """A user's log with just info and error reports through the logger 'dotflow'."""
 
     class Mine(Log):
         def info(self, task: Task) -> None: ...
@@ -215,31 +217,31 @@ def test_a_log_reports_to_pythons_logging_by_default(caplog: pytest.LogCaptureFi
     ]
 
 
-@pytest.mark.parametrize("who", ["history", "log.info", "callback"])
-def test_a_keyboard_interrupt_is_no_listeners_error(everybody: Everybody, who: str) -> None:
-    """Ctrl-C in the middle of telling goes on to whoever runs the program."""
-    everybody.broken[who] = KeyboardInterrupt()
+@pytest.mark.parametrize("name", ["history", "log.info", "callback"])
+def test_a_keyboard_interrupt_is_no_listeners_error(providers: AllProviders, name: str) -> None:
+    """Ctrl-C in a listener reaches the caller."""
+    providers.broken[name] = KeyboardInterrupt()
 
     with pytest.raises(KeyboardInterrupt):
-        everybody.publisher().publish(COMPLETED)
+        providers.publisher().publish(COMPLETED)
 
 
-def test_run_events_are_for_those_who_keep_events(everybody: Everybody) -> None:
-    """History and tracer follow the run; one that raises is reported and the other told."""
-    everybody.broken["history"] = ValueError("broken")
+def test_run_events_are_for_history_and_tracer(providers: AllProviders) -> None:
+    """History and tracer follow the run; one that raises is reported and the other is called."""
+    providers.broken["history"] = ValueError("broken")
 
-    everybody.publisher().follow(RunStarted("w", "r", 1, NOW))
-    everybody.publisher().follow(RunEnded("w", "r", TypeStatus.COMPLETED, NOW))
+    providers.publisher().follow(RunStarted("w", "r", 1, NOW))
+    providers.publisher().follow(RunEnded("w", "r", TypeStatus.COMPLETED, NOW))
 
-    assert [who for who, _ in everybody.told] == ["history", "tracer"] * 2
-    assert len(everybody.reports) == 2
-    assert "RunStarted" in everybody.reports[0]
+    assert [name for name, _ in providers.calls] == ["history", "tracer"] * 2
+    assert len(providers.reports) == 2
+    assert "RunStarted" in providers.reports[0]
 
 
-def test_nobody_has_to_be_there() -> None:
+def test_all_providers_are_optional() -> None:
     """Without log, notify, history, tracer and callback the record is kept."""
     task = Task(0, step)._new_record("w", "r")
-    checkpoints = Checkpoints(Everybody(), "w", exclusive=False, report=print)
+    checkpoints = Checkpoints(AllProviders(), "w", exclusive=False, report=print)
     checkpoints.open([task], resume=False)
     publisher = Publisher(
         "r",
@@ -258,8 +260,8 @@ def test_nobody_has_to_be_there() -> None:
     assert task.status is TypeStatus.COMPLETED
 
 
-def test_a_history_that_is_empty_is_a_history(everybody: Everybody) -> None:
-    """One with a length of 0 is told like any other."""
+def test_a_history_that_is_empty_is_a_history(providers: AllProviders) -> None:
+    """One with a length of 0 is called like any other."""
 
     class Events(list[Event], History):
         def record(self, run_id: str, event: Event) -> None:
@@ -268,8 +270,8 @@ def test_a_history_that_is_empty_is_a_history(everybody: Everybody) -> None:
     events = Events()
     publisher = Publisher(
         "r",
-        {0: everybody.task},
-        Checkpoints(everybody, "w", exclusive=False, report=print),
+        {0: providers.task},
+        Checkpoints(providers, "w", exclusive=False, report=print),
         log=None,
         notifier=None,
         history=events,
@@ -283,54 +285,54 @@ def test_a_history_that_is_empty_is_a_history(everybody: Everybody) -> None:
 
 
 @pytest.mark.parametrize("error", [None, ValueError("broken")])
-def test_the_end_is_told_with_the_tasks(everybody: Everybody, error: Exception | None) -> None:
-    """on_success(tasks=...) is called by name; what it raises is reported under its own."""
+def test_the_workflows_callback_gets_the_tasks(providers: AllProviders, error: Exception | None) -> None:
+    """on_success(tasks=...) is called by name, and its error is reported with its own name."""
     seen: dict[str, Any] = {}
 
-    def on_success(**told: Any) -> None:
-        seen.update(told)
+    def on_success(**arguments: Any) -> None:
+        seen.update(arguments)
         if error:
             raise error
 
-    everybody.publisher().end("on_success", on_success, [everybody.task])
+    providers.publisher().end("on_success", on_success, [providers.task])
 
-    assert seen == {"tasks": [everybody.task]}
-    assert [report.startswith("on_success raised") for report in everybody.reports] == ([True] if error else [])
-
-
-def test_sys_exit_in_a_tasks_callback_is_reported(everybody: Everybody) -> None:
-    """In the middle of a run it is a mistake like any other."""
-    everybody.broken["callback"] = SystemExit(3)
-
-    everybody.publisher().publish(COMPLETED)
-
-    assert "SystemExit: 3" in everybody.reports[0]
+    assert seen == {"tasks": [providers.task]}
+    assert [report.startswith("on_success raised") for report in providers.reports] == ([True] if error else [])
 
 
-def test_sys_exit_at_the_end_is_meant(everybody: Everybody) -> None:
-    """When all is over, on_failure may choose the program's exit code."""
+def test_sys_exit_in_a_tasks_callback_is_reported(providers: AllProviders) -> None:
+    """During a run it is an error like any other."""
+    providers.broken["callback"] = SystemExit(3)
+
+    providers.publisher().publish(COMPLETED)
+
+    assert "SystemExit: 3" in providers.reports[0]
+
+
+def test_sys_exit_at_the_end_is_meant(providers: AllProviders) -> None:
+    """At the end of the run, on_failure may set the program's exit code."""
 
     def on_failure(tasks: list[Task]) -> None:
         raise SystemExit(3)
 
     with pytest.raises(SystemExit):
-        everybody.publisher().end("on_failure", on_failure, [everybody.task])
+        providers.publisher().end("on_failure", on_failure, [providers.task])
 
 
 @pytest.mark.parametrize("carrier", [None, Carrier("module:function", {}), Carrier("module:function", {"a": "b"})])
-def test_what_an_attempt_takes_along(everybody: Everybody, carrier: Carrier | None) -> None:
-    """It is the tracer that says."""
-    everybody.carries = carrier
+def test_an_attempt_has_a_carrier(providers: AllProviders, carrier: Carrier | None) -> None:
+    """It is that of the tracer."""
+    providers.carries = carrier
 
-    assert everybody.publisher().carrier(0) == carrier
+    assert providers.publisher().carrier(0) == carrier
 
 
-def test_what_an_attempt_takes_along_is_a_copy(everybody: Everybody) -> None:
-    """What the tracer changes later does not change what has been handed on."""
+def test_the_carrier_is_a_copy(providers: AllProviders) -> None:
+    """Later changes by the tracer don't change it."""
     headers = {"a": "b"}
-    everybody.carries = Carrier("module:function", headers)
+    providers.carries = Carrier("module:function", headers)
 
-    carrier = everybody.publisher().carrier(0)
+    carrier = providers.publisher().carrier(0)
     headers["a"] = "changed"
 
     assert carrier == Carrier("module:function", {"a": "b"})
@@ -339,21 +341,21 @@ def test_what_an_attempt_takes_along_is_a_copy(everybody: Everybody) -> None:
 @pytest.mark.parametrize(
     "carries", ["text", 1, Carrier("m:f", {"a": b"secret"}), Carrier(print, {}), Carrier("m:f", {1: "a"})], ids=repr
 )
-def test_what_could_not_travel_stays_here(everybody: Everybody, carries: Any) -> None:
-    """A tracer that gives anything but plain text is reported, without what it gave; the attempt goes without."""
-    everybody.carries = carries
+def test_a_carrier_of_other_types_is_refused(providers: AllProviders, carries: Any) -> None:
+    """Anything but plain text is reported, without the value; the attempt has no carrier."""
+    providers.carries = carries
 
-    assert everybody.publisher().carrier(0) is None
-    assert "carrier() raised at task 0" in everybody.reports[0]
-    assert "secret" not in everybody.reports[0]
+    assert providers.publisher().carrier(0) is None
+    assert "carrier() raised at task 0" in providers.reports[0]
+    assert "secret" not in providers.reports[0]
 
 
-def test_a_carrier_that_raises_is_reported(everybody: Everybody) -> None:
-    """The attempt goes without; but Ctrl-C is nobody's mistake."""
-    everybody.broken["carrier"] = ValueError("broken")
-    assert everybody.publisher().carrier(0) is None
-    assert "ValueError: broken" in everybody.reports[0]
+def test_a_carrier_that_raises_is_reported(providers: AllProviders) -> None:
+    """The attempt has no carrier; but Ctrl-C reaches the caller."""
+    providers.broken["carrier"] = ValueError("broken")
+    assert providers.publisher().carrier(0) is None
+    assert "ValueError: broken" in providers.reports[0]
 
-    everybody.broken["carrier"] = KeyboardInterrupt()
+    providers.broken["carrier"] = KeyboardInterrupt()
     with pytest.raises(KeyboardInterrupt):
-        everybody.publisher().carrier(0)
+        providers.publisher().carrier(0)

@@ -1,4 +1,4 @@
-"""ReadyTasks: who begins next."""
+"""ReadyTasks: which task begins next."""
 
 from collections.abc import Hashable
 
@@ -14,14 +14,14 @@ def task(task_id: int, flow: TaskFlow | None = None) -> Ready:
 
 
 class Workers:
-    """So many of each pool."""
+    """A number of workers of each pool."""
 
     def __init__(self, **free: int) -> None:
         self.free = free
-        self.asked: list[tuple[Hashable, int]] = []
+        self.calls: list[tuple[Hashable, int]] = []
 
     def make_room(self, pool: Hashable, lane: int, waiting: int) -> bool:
-        self.asked.append((pool, waiting))
+        self.calls.append((pool, waiting))
         room = self.free[str(pool)] > 0
         self.free[str(pool)] -= room
         return room
@@ -33,11 +33,11 @@ def ready() -> ReadyTasks:
 
 
 def taken(ready: ReadyTasks, workers: Workers) -> list[int]:
-    """All that begin."""
-    found = []
-    while (begins := ready.take(workers.make_room)) is not None:
-        found.append(begins.task_id)
-    return found
+    """Returns the tasks that begin."""
+    task_ids = []
+    while (task := ready.take(workers.make_room)) is not None:
+        task_ids.append(task.task_id)
+    return task_ids
 
 
 def test_in_the_order_in_which_they_came(ready: ReadyTasks) -> None:
@@ -50,8 +50,8 @@ def test_in_the_order_in_which_they_came(ready: ReadyTasks) -> None:
     assert not ready
 
 
-def test_what_continues_a_lane_goes_first(ready: ReadyTasks) -> None:
-    """Of these, again, what came first."""
+def test_the_next_of_a_lane_goes_first(ready: ReadyTasks) -> None:
+    """Among these, the first to become ready."""
     for number, continues in ((0, False), (1, True), (2, False), (3, True)):
         ready.add("a", task(number), continues=continues)
 
@@ -59,7 +59,7 @@ def test_what_continues_a_lane_goes_first(ready: ReadyTasks) -> None:
 
 
 def test_others_pass_one_that_there_is_no_room_for(ready: ReadyTasks) -> None:
-    """Where they need another pool; in its own they wait behind it."""
+    """Where they need another pool; in the same one they wait."""
     for number, pool in enumerate("abab"):
         ready.add(pool, task(number), continues=False)
 
@@ -67,26 +67,26 @@ def test_others_pass_one_that_there_is_no_room_for(ready: ReadyTasks) -> None:
     assert taken(ready, Workers(a=9, b=0)) == [0, 2]
 
 
-def test_pools_take_their_turn_by_who_came_first(ready: ReadyTasks) -> None:
-    """Where pools share their workers, none is kept waiting for ever by the others."""
+def test_pools_take_turns_by_their_first_tasks(ready: ReadyTasks) -> None:
+    """Where pools share their workers, none starves."""
     for number, pool in enumerate("aabba"):
         ready.add(pool, task(number), continues=False)
 
     assert taken(ready, Workers(a=9, b=9)) == [0, 1, 2, 3, 4]
 
 
-def test_asking_for_room_tells_how_many_wait(ready: ReadyTasks) -> None:
+def test_make_room_gets_the_number_of_waiting_calls(ready: ReadyTasks) -> None:
     """So that a cluster's workers can be started for all of them."""
     for number in range(3):
         ready.add("a", task(number), continues=number == 2)
     workers = Workers(a=2)
     taken(ready, workers)
 
-    assert workers.asked == [("a", 3), ("a", 2), ("a", 1)]
+    assert workers.calls == [("a", 3), ("a", 2), ("a", 1)]
 
 
 def test_one_that_becomes_ready_waits_behind_others(ready: ReadyTasks) -> None:
-    """But what continues a lane waits for its like only."""
+    """But the next task of a lane waits only for others of this kind."""
     assert not ready.must_wait("a", continues=False)
     ready.add("a", task(0), continues=False)
 
@@ -115,7 +115,7 @@ def test_after_a_failure_only_those_are_left_that_have_begun(ready: ReadyTasks) 
 
 
 def test_ten_thousand_that_wait(ready: ReadyTasks) -> None:
-    """None of them is looked at before it is its turn."""
+    """Each is considered only in its turn."""
     for number in range(10_000):
         ready.add("a", task(number), continues=False)
     workers = Workers(a=1)
@@ -124,4 +124,4 @@ def test_ten_thousand_that_wait(ready: ReadyTasks) -> None:
         workers.free["a"] = 1
         assert len(taken(ready, workers)) == 1
 
-    assert len(workers.asked) < 20_001
+    assert len(workers.calls) < 20_001

@@ -1,4 +1,4 @@
-"""A whole run in the calling thread: what start() returns, calls and leaves behind."""
+"""A whole run in the calling thread: its result, its callbacks, and the workflow afterwards."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -32,7 +32,7 @@ def fails() -> None:
     raise ValueError("no")
 
 
-class Told:
+class Callbacks:
     """Both callbacks of a run."""
 
     def __init__(self) -> None:
@@ -50,41 +50,41 @@ class Told:
 
 
 @pytest.fixture
-def told() -> Told:
-    return Told()
+def callbacks() -> Callbacks:
+    return Callbacks()
 
 
-def start(workflow: DotFlow, told: Told, **arguments: Any) -> Any:
-    return workflow.start(on_success=told.on_success, on_failure=told.on_failure, **arguments)
+def start(workflow: DotFlow, callbacks: Callbacks, **arguments: Any) -> Any:
+    return workflow.start(on_success=callbacks.on_success, on_failure=callbacks.on_failure, **arguments)
 
 
 class TestOutcome:
-    def test_a_run_that_works(self, make_workflow: MakeWorkflow, told: Told) -> None:
-        """COMPLETED, over at once, its records in the order of add, on_success called once with them."""
+    def test_a_run_that_works(self, make_workflow: MakeWorkflow, callbacks: Callbacks) -> None:
+        """COMPLETED, its records in the order of add, on_success called once with them."""
         workflow = make_workflow(workflow_id="w")
         workflow.task.add([one, plus_one])
 
-        run = start(workflow, told)
+        run = start(workflow, callbacks)
 
         assert (run.status, run.workflow_id) == (COMPLETED, "w")
         assert run.wait(0) is True
         assert [task.task_id for task in run.tasks] == [0, 1]
         assert [task.run_id for task in run.tasks] == [run.run_id] * 2
-        assert told.calls == [("on_success", run.tasks)]
+        assert callbacks.calls == [("on_success", run.tasks)]
 
-    def test_a_run_that_fails(self, make_workflow: MakeWorkflow, told: Told) -> None:
-        """FAILED if any task is, though the rest went on; start() does not raise."""
+    def test_a_run_that_fails(self, make_workflow: MakeWorkflow, callbacks: Callbacks) -> None:
+        """FAILED if any task is, though the others continued; start() does not raise."""
         workflow = make_workflow()
         workflow.task.add([fails, one])
 
-        run = start(workflow, told, keep_going=True)
+        run = start(workflow, callbacks, keep_going=True)
 
         assert run.status is FAILED
         assert [task.status for task in run.tasks] == [FAILED, COMPLETED]
-        assert told.names == ["on_failure"]
+        assert callbacks.names == ["on_failure"]
 
     def test_results_are_aligned(self, make_workflow: MakeWorkflow) -> None:
-        """result_* answer in the order of add, with empty contexts where nothing was returned."""
+        """result_* are in the order of add, with empty contexts for tasks without a result."""
         workflow = make_workflow(workflow_id="w")
         workflow.task.add([one, fails, one])
 
@@ -102,7 +102,7 @@ class TestOutcome:
         assert [task.status for task in result.tasks] == [COMPLETED, FAILED, NOT_STARTED]
 
     def test_the_list_of_results_is_the_callers(self, make_workflow: MakeWorkflow) -> None:
-        """Changing what result_task() gave changes nothing in the workflow."""
+        """Changing the list of result_task() does not change the workflow."""
         workflow = make_workflow()
         workflow.task.add(one)
         workflow.start()
@@ -112,7 +112,7 @@ class TestOutcome:
         assert len(workflow.result_task()) == 1
 
     def test_cancel_and_wait_after_the_end(self, make_workflow: MakeWorkflow) -> None:
-        """They change nothing any more."""
+        """They do nothing."""
         workflow = make_workflow()
         workflow.task.add(one)
         run = workflow.start()
@@ -125,7 +125,7 @@ class TestOutcome:
 
 class TestAgain:
     def test_each_start_is_a_run_of_its_own(self, make_workflow: MakeWorkflow) -> None:
-        """Two runs share no record; the workflow answers for the last one."""
+        """Two runs share no record; the workflow's results are those of the last one."""
         workflow = make_workflow()
         values = iter([1, 2])
         workflow.task.add(action(lambda: next(values)))
@@ -138,7 +138,7 @@ class TestAgain:
         assert workflow.result_storage() == [2]
 
     def test_the_builder_is_no_record(self, make_workflow: MakeWorkflow) -> None:
-        """What a run writes is in its own tasks; tasks added later are in the next run."""
+        """A run writes to its own records; tasks added later are in the next run."""
         workflow = make_workflow()
         workflow.task.add(one)
         first = workflow.start()
@@ -150,7 +150,7 @@ class TestAgain:
         assert workflow.result_storage() == [1, 2]
 
     def test_a_workflow_inside_a_step(self, make_workflow: MakeWorkflow) -> None:
-        """A step may run a workflow; timeouts inside and outside don't get into each other's way."""
+        """A step may run a workflow; timeouts inside and outside don't interfere."""
         inner = make_workflow()
         inner.task.add(action(timeout=10)(one.function))
 
@@ -166,7 +166,7 @@ class TestAgain:
         assert workflow.result_storage() == [[1]]
 
     def test_a_callback_may_start_the_next_run(self, make_workflow: MakeWorkflow) -> None:
-        """When on_success is called the run is over as far as others can see."""
+        """on_success sees the final status."""
         workflow = make_workflow()
         workflow.task.add(one)
         seen: list[TypeStatus] = []
@@ -180,8 +180,8 @@ class TestAgain:
 
 
 class TestInterrupts:
-    def test_ctrl_c_in_a_step(self, make_workflow: MakeWorkflow, told: Told) -> None:
-        """The task is FAILED, on_failure is told, the results can be read, KeyboardInterrupt goes on to the caller."""
+    def test_ctrl_c_in_a_step(self, make_workflow: MakeWorkflow, callbacks: Callbacks) -> None:
+        """The task is FAILED, on_failure is called, the results exist, and KeyboardInterrupt reaches the caller."""
 
         @action
         def interrupted() -> None:
@@ -191,14 +191,14 @@ class TestInterrupts:
         workflow.task.add([one, interrupted, one])
 
         with pytest.raises(KeyboardInterrupt):
-            start(workflow, told, keep_going=True)
+            start(workflow, callbacks, keep_going=True)
 
         assert [task.status for task in workflow.result_task()] == [COMPLETED, FAILED, NOT_STARTED]
         assert workflow.result().status is FAILED
-        assert told.names == ["on_failure"]
+        assert callbacks.names == ["on_failure"]
 
-    def test_ctrl_c_between_steps(self, make_workflow: MakeWorkflow, told: Told) -> None:
-        """A run that was interrupted before its end is not COMPLETED, though no task of it failed."""
+    def test_ctrl_c_between_steps(self, make_workflow: MakeWorkflow, callbacks: Callbacks) -> None:
+        """A run that was interrupted before its end is not COMPLETED, though none of its tasks failed."""
 
         def interrupted(task: Task) -> None:
             raise KeyboardInterrupt
@@ -207,14 +207,14 @@ class TestInterrupts:
         workflow.task.add(one, callback=interrupted).add(one)
 
         with pytest.raises(KeyboardInterrupt):
-            start(workflow, told)
+            start(workflow, callbacks)
 
         assert [task.status for task in workflow.result_task()] == [COMPLETED, NOT_STARTED]
         assert workflow.result().status is FAILED
-        assert "on_success" not in told.names
+        assert "on_success" not in callbacks.names
 
     def test_a_wait_afterwards_raises_it_too(self, make_workflow: MakeWorkflow) -> None:
-        """Whoever asks for the end of an interrupted run learns that it was."""
+        """wait() raises KeyboardInterrupt after an interrupted run."""
 
         @action
         def interrupted() -> None:
@@ -229,43 +229,43 @@ class TestInterrupts:
 
 
 class Closed(Executor):
-    """Can't be had today."""
+    """An executor that can't be opened."""
 
     def open(self, tasks: Mapping[int, Task], report: Report) -> ExecutorSession:
         raise OSError("the cluster is closed")
 
 
 class TestExecutors:
-    def test_one_that_cannot_be_opened(self, make_workflow: MakeWorkflow, told: Told) -> None:
-        """Its error goes to the caller; the run is FAILED and nobody is told of a success."""
+    def test_one_that_cannot_be_opened(self, make_workflow: MakeWorkflow, callbacks: Callbacks) -> None:
+        """Its error reaches the caller; the run is FAILED and on_success is not called."""
         workflow = make_workflow(executor=Closed())
         workflow.task.add(one)
 
         with pytest.raises(OSError, match="the cluster is closed"):
-            start(workflow, told)
+            start(workflow, callbacks)
 
         assert workflow.result().status is FAILED
-        assert "on_success" not in told.names
+        assert "on_success" not in callbacks.names
 
 
 class TestCallbacks:
     def test_a_tasks_callback_sees_the_complete_record(self, make_workflow: MakeWorkflow) -> None:
-        """It is called once, when the task has ended, whichever way."""
+        """It is called once, at the end of the task, completed or failed."""
         seen: list[tuple[int, TypeStatus, object, int]] = []
 
-        def told(task: Task) -> None:
+        def notify(task: Task) -> None:
             seen.append((task.task_id, task.status, task.current_context.storage, len(task.errors)))
 
         workflow = make_workflow()
-        workflow.task.add([one, action(retry=2, retry_delay=0)(fails.function), one], callback=told)
+        workflow.task.add([one, action(retry=2, retry_delay=0)(fails.function), one], callback=notify)
         workflow.start(keep_going=True)
 
         assert seen == [(0, COMPLETED, 1, 0), (1, FAILED, None, 2), (2, COMPLETED, 1, 0)]
 
     def test_one_that_is_broken_changes_nothing(self, make_workflow: MakeWorkflow) -> None:
-        """Task and workflow callbacks may raise whatever they like."""
+        """Task and workflow callbacks may raise anything."""
 
-        def breaks(**told: object) -> None:
+        def breaks(**arguments: object) -> None:
             raise RuntimeError("broken")
 
         workflow = make_workflow()
@@ -277,7 +277,7 @@ class TestCallbacks:
 
 
 class Keeps(History, Tracer):
-    """Both of those who follow events."""
+    """A history and a tracer."""
 
     def __init__(self) -> None:
         self.events: list[tuple[str, str]] = []
@@ -291,7 +291,7 @@ class Keeps(History, Tracer):
 
 @pytest.mark.parametrize("who", ["history", "tracer"])
 def test_history_and_tracer_follow_the_whole_run(make_workflow: MakeWorkflow, who: str) -> None:
-    """From RunStarted to RunEnded every event is told, in order, under the run's id."""
+    """They get every event from RunStarted to RunEnded, in order, with the run's id."""
     keeps = Keeps()
     workflow = make_workflow(**{who: keeps})
     workflow.task.add([one, action(retry=2, retry_delay=0)(fails.function)])
@@ -313,7 +313,7 @@ def test_history_and_tracer_follow_the_whole_run(make_workflow: MakeWorkflow, wh
 
 @pytest.mark.parametrize("value", [None, 0, "", [], {}, False, (), 0.0, b""], ids=repr)
 def test_empty_values_are_values(make_workflow: MakeWorkflow, value: object) -> None:
-    """What is empty is handed on like anything else."""
+    """The next step gets an empty value like any other."""
     workflow = make_workflow()
     workflow.task.add([action(lambda: value), action(lambda previous_context: [previous_context.storage])])
 
@@ -323,7 +323,7 @@ def test_empty_values_are_values(make_workflow: MakeWorkflow, value: object) -> 
 
 
 def test_a_task_without_an_initial_context_shares_none(make_workflow: MakeWorkflow) -> None:
-    """What a class's own action puts into an empty initial context is seen by no other task."""
+    """A value that a class's own action puts into an empty initial context is in no other task."""
     seen: list[Any] = []
 
     @action

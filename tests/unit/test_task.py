@@ -1,4 +1,4 @@
-"""Task: a definition, and the record that events alone write to."""
+"""Task: a definition, and a record that only events change."""
 
 import pickle
 from datetime import UTC, datetime, timedelta
@@ -53,7 +53,7 @@ def record_after(*events: TaskEvent) -> Task:
 
 
 def test_a_new_one_has_done_nothing() -> None:
-    """Before its first event a task is NOT_STARTED and everything about it is empty."""
+    """Before its first event a task is NOT_STARTED, and everything else is empty."""
     task = record_after()
 
     assert task.status is TypeStatus.NOT_STARTED
@@ -87,7 +87,7 @@ def test_every_event_has_its_status() -> None:
 
 
 def test_the_first_attempt_starts_the_clock() -> None:
-    """started_at is when the first attempt began, however many follow."""
+    """started_at is the beginning of the first attempt."""
     task = record_after(
         started(1, seconds=0), AttemptFailed(0, 1, failure("a"), 5.0), started(2, seconds=5), completed(7)
     )
@@ -99,7 +99,7 @@ def test_the_first_attempt_starts_the_clock() -> None:
 
 
 def test_the_duration_is_measured_on_the_monotonic_clock() -> None:
-    """A wall clock that is set back in the middle makes no negative duration."""
+    """A wall clock that is set back makes no negative duration."""
     task = record_after(
         AttemptStarted(0, 1, PREVIOUS, START, 50.0), TaskCompleted(0, Context(time=START - timedelta(hours=1)), 52.5)
     )
@@ -108,7 +108,7 @@ def test_the_duration_is_measured_on_the_monotonic_clock() -> None:
 
 
 def test_contexts_are_the_very_objects() -> None:
-    """What the step was given and what it returned are kept as they are."""
+    """The argument and the result of the step are kept as the same objects."""
     task = record_after(started(), TaskCompleted(0, RESULT, 1.0))
 
     assert task.previous_context is PREVIOUS
@@ -116,7 +116,7 @@ def test_contexts_are_the_very_objects() -> None:
 
 
 def test_every_failed_attempt_is_an_error_the_last_one_too() -> None:
-    """errors tells of each attempt in order; retry_count counts the repeats."""
+    """errors has each attempt in order; retry_count counts the repeats."""
     task = record_after(
         started(1),
         AttemptFailed(0, 1, failure("first"), 1.0),
@@ -137,7 +137,7 @@ def test_every_failed_attempt_is_an_error_the_last_one_too() -> None:
 
 
 def test_a_completed_task_keeps_the_errors_on_its_way() -> None:
-    """That it took three attempts can be seen afterwards."""
+    """Its three attempts can be seen afterwards."""
     task = record_after(started(1), AttemptFailed(0, 1, failure("a"), 0.0), started(2), completed(1))
 
     assert task.status is TypeStatus.COMPLETED
@@ -146,7 +146,7 @@ def test_a_completed_task_keeps_the_errors_on_its_way() -> None:
 
 
 def test_a_repeated_action_of_a_class_counts_as_a_repeat() -> None:
-    """Failures inside the attempt are told too, under its number."""
+    """Failures inside the attempt are recorded too, under its number."""
     task = record_after(started(1), AttemptRepeated(0, 1, failure("inner")), completed(1))
 
     assert [(error.attempt, error.message) for error in task.errors] == [(1, "inner")]
@@ -162,7 +162,7 @@ def test_a_restored_task_has_its_value_and_no_times() -> None:
 
 
 def test_fresh_records_share_nothing() -> None:
-    """Each run has a record of its own: what one run writes is not in the definition or in another run."""
+    """Each run has records of its own, apart from the definition and other runs."""
     definition = Task(3, step, print, Context(1), "g", "w")
     one, other = definition._new_record("w", "run-1"), definition._new_record("w", "run-2")
 
@@ -179,7 +179,7 @@ def test_fresh_records_share_nothing() -> None:
 
 
 def test_a_snapshot_stays_as_it_was() -> None:
-    """Who reads it later reads what was true then."""
+    """It does not change with the task."""
     task = record_after(started(), AttemptFailed(0, 1, failure("a"), 1.0))
 
     then = task._snapshot()
@@ -193,7 +193,7 @@ def test_a_snapshot_stays_as_it_was() -> None:
 
 
 def test_a_snapshot_without_errors_stays_without() -> None:
-    """Errors that come later are not in it, even if somebody had looked at the empty list before."""
+    """It has no later errors, even if the empty list was accessed before."""
     task = record_after(started())
     assert task.errors == []
 
@@ -205,7 +205,7 @@ def test_a_snapshot_without_errors_stays_without() -> None:
 
 
 def test_name_is_the_steps() -> None:
-    """A task is called what its step is called."""
+    """A task has the name of its step."""
     assert record_after().name == "step"
     assert repr(record_after(started())) == "<task 0 step: In progress>"
 
@@ -217,12 +217,12 @@ def test_takes_no_attributes_of_its_own() -> None:
 
 
 def test_a_record_survives_pickling() -> None:
-    """A notification or a history may send it elsewhere."""
+    """A notification or a history may send it to another process."""
     task = record_after(started(), TaskFailed(0, 1, failure("a"), *at(1)))
 
-    found = pickle.loads(pickle.dumps(task))
+    loaded = pickle.loads(pickle.dumps(task))
 
-    assert (found.status, found.duration, found.errors[0].message) == (TypeStatus.FAILED, 1, "a")
+    assert (loaded.status, loaded.duration, loaded.errors[0].message) == (TypeStatus.FAILED, 1, "a")
 
 
 @pytest.mark.parametrize(
@@ -237,7 +237,7 @@ def test_a_record_survives_pickling() -> None:
     ],
 )
 def test_statuses_compare_and_print_as_their_word(status: TypeStatus, word: str) -> None:
-    """A program may compare with the word, and print it."""
+    """A program may compare it with the text, and print it."""
     assert status == word
     assert str(status) == f"{status}" == word
     assert TypeStatus(word) is status

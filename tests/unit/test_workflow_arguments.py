@@ -81,7 +81,7 @@ REFUSED: list[tuple[dict[str, Any], type[DefinitionError], str]] = [
 
 
 @pytest.mark.parametrize(("name", "place"), [("add", r"workflow\.task\.add\(\)"), ("run", r"workflow\.start\(\)")])
-def test_who_looks_in_the_wrong_place_is_shown_the_right_one(name: str, place: str) -> None:
+def test_a_missing_attribute_has_a_hint(name: str, place: str) -> None:
     """workflow.add(...) and workflow.run() are what one writes first."""
     with pytest.raises(AttributeError, match=f"no attribute '{name}': it is {place}"):
         getattr(DotFlow(), name)
@@ -89,28 +89,28 @@ def test_who_looks_in_the_wrong_place_is_shown_the_right_one(name: str, place: s
     assert not hasattr(DotFlow(), name)
 
 
-@pytest.mark.parametrize(("arguments", "error", "said"), REFUSED, ids=lambda value: str(value)[:40])
+@pytest.mark.parametrize(("arguments", "error", "message"), REFUSED, ids=lambda value: str(value)[:40])
 def test_start_refuses_before_anything_runs(
-    watched: Watched, arguments: dict[str, Any], error: type[DefinitionError], said: str
+    watched: Watched, arguments: dict[str, Any], error: type[DefinitionError], message: str
 ) -> None:
     """A wrong argument raises in start() itself: no step ran, no checkpoint was voided, there is no run."""
     with pytest.raises(error) as caught:
         watched.workflow.start(**arguments)
 
-    assert said in str(caught.value)
+    assert message in str(caught.value)
     assert watched.touched == []
     assert [task.run_id for task in watched.workflow.result_task()] == [None]
 
 
-@pytest.mark.parametrize(("arguments", "error", "said"), REFUSED, ids=lambda value: str(value)[:40])
+@pytest.mark.parametrize(("arguments", "error", "message"), REFUSED, ids=lambda value: str(value)[:40])
 def test_astart_refuses_the_same(
-    watched: Watched, arguments: dict[str, Any], error: type[DefinitionError], said: str
+    watched: Watched, arguments: dict[str, Any], error: type[DefinitionError], message: str
 ) -> None:
     """The coroutine raises at its first step, before it needs an event loop."""
     with pytest.raises(error) as caught:
         watched.workflow.astart(**arguments).send(None)
 
-    assert said in str(caught.value)
+    assert message in str(caught.value)
     assert watched.touched == []
 
 
@@ -140,7 +140,7 @@ def test_a_mode_is_a_word_or_its_enum(watched: Watched, mode: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "error", "said"),
+    ("arguments", "error", "message"),
     [
         ({"workflow_id": ""}, InvalidArgument, "workflow_id=''"),
         ({"workflow_id": 5}, InvalidArgument, "a non-empty string or a UUID"),
@@ -154,13 +154,13 @@ def test_a_mode_is_a_word_or_its_enum(watched: Watched, mode: str) -> None:
     ids=str,
 )
 def test_a_workflow_refuses_what_it_cannot_be(
-    arguments: dict[str, Any], error: type[DefinitionError], said: str
+    arguments: dict[str, Any], error: type[DefinitionError], message: str
 ) -> None:
     """The constructor says what is wrong with its own arguments."""
     with pytest.raises(error) as caught:
         DotFlow(**arguments)
 
-    assert said in str(caught.value)
+    assert message in str(caught.value)
 
 
 def test_ids() -> None:
@@ -173,7 +173,7 @@ def test_ids() -> None:
     assert uuid.UUID(DotFlow().workflow_id) != uuid.UUID(DotFlow().workflow_id)
 
 
-def test_tasks_know_their_workflow(make_workflow: MakeWorkflow) -> None:
+def test_tasks_have_the_id_of_their_workflow(make_workflow: MakeWorkflow) -> None:
     """The builder's tasks carry the workflow's id."""
     workflow = make_workflow(workflow_id="w")
     workflow.task.add(action(lambda: None))
@@ -217,7 +217,7 @@ def test_a_workflow_can_be_called(make_workflow: MakeWorkflow) -> None:
 
 
 def test_schedule_without_a_schedule(watched: Watched) -> None:
-    """A schedule that never fires is a mistake, and said so."""
+    """A schedule that never fires is a mistake, and message so."""
     with pytest.raises(NoSchedule):
         watched.workflow.schedule(mode="sequential")
     assert watched.touched == []
@@ -233,7 +233,7 @@ def test_an_empty_workflow_runs(make_workflow: MakeWorkflow) -> None:
     assert workflow.result_task() == workflow.result_context() == workflow.result_storage() == []
 
 
-def test_repr_says_which_workflow(make_workflow: MakeWorkflow) -> None:
+def test_repr_names_the_workflow(make_workflow: MakeWorkflow) -> None:
     """In a REPL one sees its name or id, and its size."""
     workflow = make_workflow(name="nightly")
     workflow.task.add(action(lambda: None))
@@ -268,7 +268,7 @@ class Lasting(StorageDefault):
         (Lasting, "nightly", []),
     ],
 )
-def test_a_resume_that_can_never_find_anything_says_so(
+def test_a_resume_that_can_never_find_anything_is_reported(
     storage: type[Storage], workflow_id: str | None, lacks: list[str]
 ) -> None:
     """Once, in the log, when it first runs, with what it lacks; it runs all the same."""
@@ -283,7 +283,7 @@ def test_a_resume_that_can_never_find_anything_says_so(
     assert all(lack in log.reports[0] for lack in lacks)
 
 
-def test_a_resume_that_finds_something_in_memory_says_nothing() -> None:
+def test_a_resume_that_finds_something_in_memory_is_not_reported() -> None:
     """Two workflows may share a storage in memory."""
     log = Reports()
     config = Config(storage=StorageDefault(), log=log)
