@@ -17,7 +17,8 @@ from typing import Any, Final
 from dotflow.core.task import Task
 from dotflow.processes.forkserver_main import ALL, ANSWER, FORK, PRELOAD, REAP, REQUEST, UNKNOWN
 from dotflow.processes.preload import needed_modules
-from dotflow.processes.start import Start, signals_let_through, start_interpreter
+from dotflow.processes.start import Start, start_interpreter
+from dotflow.worker.interrupts import interrupts_let_through
 from dotflow.worker.programs import spared
 
 
@@ -34,8 +35,12 @@ class ForkServerProcess:
         self._lock = threading.Lock()
         self._serial = 0
         self._preloaded: set[str] = set()
-        with theirs:
-            process = start_interpreter("become_forkserver", theirs, (), output=subprocess.DEVNULL)
+        try:
+            with theirs:
+                process = start_interpreter("become_forkserver", theirs, (), output=subprocess.DEVNULL)
+        except BaseException:  # it could not be started
+            self._control.close()
+            raise
         process.returncode = 0  # it is waited for in `close`, and Popen need not warn before that
         self.pid = process.pid
         self.users = 0
@@ -185,7 +190,7 @@ class _Kept:
                 server = self._current()
                 wanted = [name for name in names if name not in self._unfit]
                 try:
-                    with signals_let_through():  # an import may take seconds
+                    with interrupts_let_through():  # an import may take seconds
                         unfit = server.preload(wanted)
                 except ConnectionError:  # an import has ended it; only a worker that needs that module may end by it
                     self._unfit.update(wanted)

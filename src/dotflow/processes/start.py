@@ -12,12 +12,11 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, Final
 
 from dotflow.core.task import Task
-from dotflow.cpython import ALL_SIGNALS, forget_exit_handlers, forget_running_loop, interpreter_flags, set_mask
+from dotflow.cpython import forget_exit_handlers, forget_running_loop, interpreter_flags
 from dotflow.processes.channel import Channel, Dump, dump_by_reference, dump_by_value
 from dotflow.processes.worker_main import run_worker
 from dotflow.worker.programs import spared
@@ -28,36 +27,12 @@ START_METHODS: Final = ("fork", "forkserver")
 _lifelines: Final[set[int]] = set()
 
 
-_masks: Final = threading.local()  # by thread: the signals that were blocked before they were all held
-
-
 def default_method() -> str:
     """fork where it is safe: on Linux, in a process with one thread, native ones counted."""
     try:
         return "fork" if sys.platform == "linux" and len(os.listdir("/proc/self/task")) == 1 else "forkserver"  # noqa: PTH208
     except OSError:  # no /proc to count threads in
         return "forkserver"
-
-
-@contextlib.contextmanager
-def signals_held() -> Iterator[None]:
-    """Signals wait until a process has begun and is known: Ctrl-C in between would lose it, or run up its stack."""
-    before = set_mask(signal.SIG_BLOCK, ALL_SIGNALS)
-    _masks.before = before
-    try:
-        yield
-    finally:
-        set_mask(signal.SIG_SETMASK, before)
-
-
-@contextlib.contextmanager
-def signals_let_through() -> Iterator[None]:
-    """Lets signals come for a while, within `signals_held`: what takes long can be interrupted."""
-    held = set_mask(signal.SIG_SETMASK, getattr(_masks, "before", ()))
-    try:
-        yield
-    finally:
-        set_mask(signal.SIG_SETMASK, held)
 
 
 class WorkerProcess:
@@ -103,11 +78,15 @@ class WorkerProcess:
     def forget(self) -> None:
         """Closes what this process holds of it."""
         self.channel.close()
-        for descriptor in (self._lifeline, self.ended):
-            if descriptor is not None:
-                os.close(descriptor)
-        _lifelines.discard(self._lifeline)
+        _close_lifeline(self._lifeline)
+        if self.ended is not None:
+            os.close(self.ended)
         spared.discard(self.pid)
+
+
+def _close_lifeline(descriptor: int) -> None:
+    os.close(descriptor)
+    _lifelines.discard(descriptor)
 
 
 def _pidfd(pid: int) -> int | None:
@@ -142,18 +121,16 @@ class Start:
                 with contextlib.suppress(OSError, ValueError):
                     stream.flush()
         ours, theirs = socket.socketpair()
-        reading, writing = os.pipe()
-        _lifelines.add(writing)
-        try:
-            pid = self.launch(theirs, reading, (ours.fileno(), writing))
-        except BaseException:  # nothing of it may stay open
-            ours.close()
-            os.close(writing)
-            _lifelines.discard(writing)
-            raise
-        finally:
-            theirs.close()
-            os.close(reading)
+        with theirs, contextlib.ExitStack() as undo:
+            undo.callback(ours.close)
+            reading, writing = os.pipe()
+            undo.callback(_close_lifeline, writing)
+            _lifelines.add(writing)
+            try:
+                pid = self.launch(theirs, reading, (ours.fileno(), writing))
+            finally:
+                os.close(reading)
+            undo.pop_all()
         ours.setblocking(False)
         return WorkerProcess(self, pid, Channel(ours), writing)
 

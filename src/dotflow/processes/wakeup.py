@@ -7,6 +7,7 @@ import threading
 from typing import Final
 
 from dotflow import clock
+from dotflow.worker.interrupts import interrupts_held
 
 #: Seconds that a wait in Python may sleep at once. Python calls the handler of a signal in the main thread, and between
 #: two lines: one that comes right before it goes to sleep, or to another thread, is heard of when it wakes.
@@ -16,11 +17,14 @@ MAX_SLEEP: Final = 0.5
 class WakeupPipe:
     """A pipe to oneself: `fileno` is readable once it was rung."""
 
+    _reading = _writing = -1
+
     def __init__(self) -> None:
-        self._reading, self._writing = os.pipe()
+        with interrupts_held():
+            self._lock = threading.Lock()
+            self._reading, self._writing = os.pipe()
         os.set_blocking(self._reading, False)
         os.set_blocking(self._writing, False)
-        self._lock = threading.Lock()
 
     def fileno(self) -> int:
         """For selectors."""
@@ -44,6 +48,11 @@ class WakeupPipe:
                 os.close(self._reading)
                 os.close(self._writing)
             self._reading = self._writing = -1
+
+    def __del__(self) -> None:
+        """Closes it where an interrupt came before its owner could."""
+        if self._writing >= 0:
+            self.close()
 
 
 class WakeupEvent:

@@ -15,6 +15,7 @@ from dotflow import clock
 from dotflow.errors import EventLoopBlocked
 from dotflow.worker.deadline import GRACE, REPEAT, DeadlinePassed, Limit, LoopBlocked
 from dotflow.worker.deadline_thread import Stopped, stop_thread, waking
+from dotflow.worker.interrupts import interrupts_held
 from dotflow.worker.limits import run_limited
 from dotflow.worker.programs import ThreadPrograms
 
@@ -110,14 +111,14 @@ class LoopHere:
 
     def __init__(self) -> None:
         self._runner: asyncio.Runner | None = None
+        self._loop: asyncio.AbstractEventLoop
 
     def run(self, coroutine: Coroutine[Any, Any, Any], limit: Limit) -> Any:
         """As Loop says. A coroutine that blocks the loop is ended by the signal, as a function would be."""
-        self._runner = self._runner or asyncio.Runner()
+        runner = self._runner or self._open()
         driven = Driven(coroutine)
         guard = Limit(limit.seconds + REPEAT)
         main = drive(driven, limit, guard)
-        runner = self._runner
         try:
             return value_of(run_limited(guard, lambda: runner.run(main)) if limit.seconds else runner.run(main))
         except DeadlinePassed as passed:
@@ -130,14 +131,25 @@ class LoopHere:
                 raise DeadlinePassed(limit).with_traceback(passed.__traceback__) from None
             raise
 
+    def _open(self) -> asyncio.Runner:
+        with interrupts_held():
+            self._runner = runner = asyncio.Runner()
+            self._loop = runner.get_loop()
+        return runner
+
     def close(self) -> None:
-        if self._runner is not None:
+        if self._runner is None:
+            return
+        try:
             self._runner.close()
-        self._runner = None
+        finally:  # what runs there may be interrupted
+            with interrupts_held():
+                self._runner = None
+                self._loop.close()
 
 
 class LoopThread:
-    """An event loop in a daemon thread of its own."""
+    """An event loop in a daemon thread of its own. Interrupts are held while one is made and stored."""
 
     def __init__(self) -> None:
         self.loop = asyncio.new_event_loop()
@@ -155,13 +167,12 @@ class LoopThread:
         self._programs = ThreadPrograms()
         clock.attempt_threads.add(threading.get_ident())
         try:
-            self._serve_unless_left()
+            with contextlib.suppress(Stopped):  # it was left behind, and what blocked it has ended now
+                self._serve()
         finally:
             clock.attempt_threads.discard(threading.get_ident())
-
-    def _serve_unless_left(self) -> None:
-        with contextlib.suppress(Stopped):  # it was left behind, and what blocked it has ended now
-            self._serve()
+            with interrupts_held():
+                self.loop.close()
 
     def _serve(self) -> None:
         asyncio.set_event_loop(self.loop)
@@ -177,7 +188,6 @@ class LoopThread:
         with contextlib.suppress(Exception):
             self.loop.run_until_complete(asyncio.wait(tasks, timeout=GRACE / 2) if tasks else asyncio.sleep(0))
             self.loop.run_until_complete(self.loop.shutdown_asyncgens())
-        self.loop.close()
 
     def run(self, coroutine: Coroutine[Any, Any, Any], limit: Limit) -> Any:
         """As Loop says. Where the loop itself is blocked, its thread can only be left behind."""

@@ -16,6 +16,8 @@ import sys
 from types import FrameType
 from typing import Any, Final
 
+from dotflow.worker.interrupts import are_held
+
 GRACE: Final = 1.0  # seconds that a step has to end after it was told to
 GRACE_IN_THREAD: Final = 0.5  # the same for a thread, which can only be left behind afterwards
 REPEAT: Final = 0.1  # seconds between two raises
@@ -65,7 +67,7 @@ def raise_on_next_line(limit: Limit, frame: FrameType | None) -> None:
     def trace(frame: FrameType, event: str, argument: object) -> Any:
         if not limit.live or frame.f_code.co_filename in OURS:
             return None
-        if event == "line":
+        if event == "line" and not are_held():
             raise DeadlinePassed(limit)
         return trace
 

@@ -8,6 +8,7 @@ from typing import TypeVar
 
 from dotflow.cpython import frame_of_caller, raise_in_thread
 from dotflow.worker.deadline import OURS, REPEAT, DeadlinePassed, Limit, raise_on_next_line
+from dotflow.worker.interrupts import may_interrupt
 from dotflow.worker.programs import ThreadPrograms, kill
 
 T = TypeVar("T")
@@ -74,8 +75,8 @@ class _Watch:
     def watch(self) -> None:
         seconds = self.limit.seconds
         while not self.over.wait(seconds):
-            with self.lock:
-                passed = not self.over.is_set() and self.limit.live
+            with self.lock, may_interrupt(self.ident) as may:
+                passed = may and not self.over.is_set() and self.limit.live
                 if passed:
                     self.limit.raised += 1
                     _end_in(self.ident, self.exception, self.programs)
@@ -123,5 +124,7 @@ class Stopped(BaseException):
 
 def stop_thread(ident: int, programs: ThreadPrograms) -> None:
     """Ends what a thread is doing, at its next Python line, and the programs that it has started."""
-    _end_in(ident, Stopped, programs)
+    with may_interrupt(ident) as may:
+        if may:
+            _end_in(ident, Stopped, programs)
     _wake(ident)

@@ -6,6 +6,7 @@ from typing import Any, Protocol
 
 from dotflow.cpython import has_running_loop
 from dotflow.worker.deadline import Limit, LoopBlocked
+from dotflow.worker.interrupts import interrupts_held
 
 
 class Loop(Protocol):
@@ -48,7 +49,8 @@ class Loops:
         from dotflow.worker.coroutines import LoopHere, LoopThread
 
         if self._own_thread or has_running_loop():
-            self._loop = thread = LoopThread()  # first: whatever interrupts its start, it is not forgotten
+            with interrupts_held():
+                self._loop = thread = LoopThread()
             thread.start()
         else:
             self._loop = LoopHere()

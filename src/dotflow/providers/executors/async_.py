@@ -20,6 +20,7 @@ from dotflow.providers.executors.thread import ThreadSession, _Thread
 from dotflow.worker.attempt_async import attempt_async
 from dotflow.worker.coroutines import LoopThread
 from dotflow.worker.deadline import GRACE, LEFT_BEHIND
+from dotflow.worker.interrupts import interrupts_held
 
 
 class ExecutorAsync(Executor):
@@ -74,7 +75,8 @@ class AsyncSession(ThreadSession):
 
     def _begin_soon(self) -> None:
         if self._side is None:
-            self._side = LoopThread()
+            with interrupts_held():
+                self._side = LoopThread()
             self._side.start()
         self._side.loop.call_soon_threadsafe(self._begin, self._side)
 

@@ -67,11 +67,9 @@ class InlineSession(ExecutorSession):
             self._watchdog.call = None
 
     def _open_isolated(self) -> ExecutorSession:
-        from dotflow.processes.start import signals_held
         from dotflow.providers.executors.process import ExecutorProcess  # heavy, and few need it here
 
-        with signals_held():  # what is open has to be known, or nobody closes it
-            self._isolated = ExecutorProcess(max_workers=1).open(self._tasks, self._report)
+        self._isolated = ExecutorProcess(max_workers=1).open(self._tasks, self._report)
         return self._isolated
 
     def _hand_to(self, session: ExecutorSession, call: Call) -> None:

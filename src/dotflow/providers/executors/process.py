@@ -19,9 +19,10 @@ from dotflow.processes.channel import ANSWER, CALL, READY, RETURNED, STARTED, ST
 from dotflow.processes.dispatcher import Dispatcher
 from dotflow.processes.encoding import NO_VALUE, CallEncoder, WorkerCache, WorkerFactory
 from dotflow.processes.scaling import PoolGrowth, check_workers
-from dotflow.processes.start import START_METHODS, WorkerProcess, signals_held
+from dotflow.processes.start import START_METHODS, WorkerProcess
 from dotflow.processes.wakeup import WakeupPipe
 from dotflow.worker.deadline import GRACE
+from dotflow.worker.interrupts import interrupts_held, interrupts_let_through
 
 LONGEST_WAIT: Final = 86_400.0  # seconds; epoll takes no more than 24 days, and waking once a day costs nothing
 
@@ -123,16 +124,17 @@ class ProcessSession(ExecutorSession):
 
     def close(self) -> None:
         """As ExecutorSession says. Idle workers may run their exit handlers, busy ones are killed."""
-        try:
-            for worker in self._workers:
-                if worker.call is None:
-                    self._unregister(worker.process.channel)
-                    worker.process.channel.close()
-                else:
-                    worker.process.kill()
-            self._wait_for_ends(clock.ticks() + GRACE)
-        finally:
-            with signals_held():
+        with interrupts_held():
+            try:
+                for worker in self._workers:
+                    if worker.call is None:
+                        self._unregister(worker.process.channel)
+                        worker.process.channel.close()
+                    else:
+                        worker.process.kill()
+                with interrupts_let_through():
+                    self._wait_for_ends(clock.ticks() + GRACE)
+            finally:
                 for worker in self._workers:
                     worker.process.reap()
                 self._workers.clear()
@@ -150,7 +152,7 @@ class ProcessSession(ExecutorSession):
                         left.discard(key.data)
 
     def _hire(self) -> _Worker:
-        with signals_held():
+        with interrupts_held():
             return self._start_one()
 
     def _start_one(self) -> _Worker:
@@ -264,7 +266,7 @@ class ProcessSession(ExecutorSession):
 
     def _remove(self, worker: _Worker) -> int | None:
         """Ends a worker, takes it out of the book, and tells how it ended."""
-        with signals_held():
+        with interrupts_held():
             self._workers.discard(worker)
             self._growth.workers -= 1
             self._growth.starting -= worker.starting

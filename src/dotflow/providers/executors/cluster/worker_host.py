@@ -13,7 +13,7 @@ from typing import Final
 from dotflow import clock
 from dotflow.processes.channel import ANSWER, CALL, RETURNED, STARTED, STDERR, STDOUT
 from dotflow.processes.forkserver import ForkServer
-from dotflow.processes.start import WorkerProcess, signals_held
+from dotflow.processes.start import WorkerProcess
 from dotflow.processes.wakeup import WakeupPipe
 from dotflow.providers.executors.cluster.protocol import (
     ANSWERED,
@@ -26,6 +26,7 @@ from dotflow.providers.executors.cluster.protocol import (
     Reply,
 )
 from dotflow.worker.deadline import GRACE
+from dotflow.worker.interrupts import interrupts_held
 
 READ: Final = selectors.EVENT_READ
 WRITE: Final = selectors.EVENT_WRITE
@@ -114,7 +115,7 @@ class WorkerHost:
             if process_found is None and len(self._idle) + len(self._busy) >= self._max_processes:
                 process_found = next(iter(self._idle), None)
         if process_found is None:
-            with signals_held():
+            with interrupts_held():
                 return _Process(self._start.worker())
         del self._idle[process_found]
         return process_found

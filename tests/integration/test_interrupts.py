@@ -1,0 +1,234 @@
+"""Interrupts that come while something is opened or closed: nothing is lost, and they come afterwards."""
+
+import contextlib
+import errno
+import gc
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NoReturn
+
+import psutil
+import pytest
+
+from dotflow import DotFlow, action
+from dotflow.processes import forkserver
+from dotflow.processes.start import FreshInterpreter
+from dotflow.processes.wakeup import WakeupPipe
+from dotflow.worker import deadline_thread, interrupts
+from dotflow.worker.coroutines import LoopThread
+from dotflow.worker.deadline import DeadlinePassed, Limit
+from dotflow.worker.deadline_thread import Stopped, stop_thread
+from dotflow.worker.interrupts import interrupts_held, interrupts_let_through
+from dotflow.worker.programs import ThreadPrograms
+
+MakeWorkflow = Callable[..., DotFlow]
+
+
+def open_descriptors() -> list[str]:
+    """What this process has open, by kind."""
+    gc.collect()
+    found = []
+    for link in Path("/dev/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):  # the folder's own, which is closed by now
+            found.append(str(link.readlink()).partition(":")[0])
+    return sorted(found)
+
+
+class Boom(Exception):
+    """Raised by a signal's handler."""
+
+
+@pytest.fixture
+def raising() -> Iterator[None]:
+    """SIGUSR1 raises Boom."""
+
+    def handler(signum: int, frame: object) -> NoReturn:
+        raise Boom
+
+    before = signal.signal(signal.SIGUSR1, handler)
+    yield
+    signal.signal(signal.SIGUSR1, before)
+
+
+def blocked() -> set[int]:
+    return set(signal.pthread_sigmask(signal.SIG_BLOCK, ()))
+
+
+def test_signals_come_afterwards(raising: None) -> None:
+    """Their handlers run at the end of the outermost block, and what was blocked before is blocked again."""
+    before, lines = blocked(), []
+
+    with pytest.raises(Boom):  # noqa: PT012 (where it is raised is what is tested)
+        with interrupts_held():
+            with interrupts_held():
+                os.kill(os.getpid(), signal.SIGUSR1)
+                lines.append("inner")
+            lines.append("outer")
+        lines.append("never")
+
+    assert lines == ["inner", "outer"]
+    assert blocked() == before
+
+
+def test_a_signal_at_the_first_moment_leaves_none_blocked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Python calls a handler at the end of the very call that blocks its signal."""
+    before, set_mask = blocked(), interrupts.set_mask
+
+    def block_and_raise(how: int, mask: Any) -> set[int]:
+        found = set_mask(how, mask)
+        if mask == interrupts.ALL_SIGNALS:
+            raise Boom
+        return found
+
+    monkeypatch.setattr(interrupts, "set_mask", block_and_raise)
+    with pytest.raises(Boom), interrupts_held():
+        pytest.fail("it was interrupted before")
+
+    assert blocked() == before
+    assert interrupts._held == {}
+
+
+def test_what_takes_long_lets_them_through(raising: None) -> None:
+    """Within it they come at once, and afterwards they are held again."""
+    lines = []
+
+    with interrupts_held():
+        with pytest.raises(Boom), interrupts_let_through():
+            os.kill(os.getpid(), signal.SIGUSR1)
+        lines.append(blocked() >= {signal.SIGUSR1, signal.SIGINT})
+
+    assert lines == [True]
+
+
+def test_another_threads_exceptions_are_not_raised_meanwhile() -> None:
+    """The step's time that is up, and the end of its run, wait until what is started is known."""
+    held, go, free = threading.Event(), threading.Event(), threading.Event()
+    lines: list[object] = []
+
+    def work() -> None:
+        try:
+            with interrupts_held():
+                held.set()
+                while not go.is_set():
+                    time.sleep(0.001)
+                lines.append("whole")
+            free.set()
+            while True:
+                time.sleep(0.001)
+        except Stopped:
+            lines.append(Stopped)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    held.wait()
+    programs = ThreadPrograms()
+    assert thread.ident is not None
+    stop_thread(thread.ident, programs)
+    go.set()
+    free.wait()
+    stop_thread(thread.ident, programs)
+    thread.join()
+
+    assert lines == ["whole", Stopped]
+
+
+@pytest.mark.processes
+def test_a_run_that_is_interrupted_anywhere_leaves_nothing(
+    make_workflow: MakeWorkflow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """When the time of a step is up, a run in it may be starting, feeding or ending its workers."""
+    monkeypatch.setattr(deadline_thread, "REPEAT", 0.01)
+    ignored: list[object] = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda raised: ignored.append(raised.exc_value))
+
+    def run() -> None:
+        workflow = make_workflow()
+        workflow.task.add([action(os.getpid)] * 2)
+        workflow.start(mode="parallel")
+
+    def run_for(seconds: float) -> None:
+        def work() -> None:
+            with contextlib.suppress(DeadlinePassed):
+                deadline_thread.run_under_watch(Limit(seconds), run)
+
+        thread = threading.Thread(target=work)
+        thread.start()
+        thread.join()
+
+    me = psutil.Process()
+    run_for(10)
+    before = open_descriptors(), len(me.children(recursive=True))
+    for milliseconds in range(1, 41):
+        run_for(milliseconds / 1000)
+    run_for(10)  # the fork server is there again
+
+    assert (open_descriptors(), len(me.children(recursive=True))) == before
+    # Python may raise what it was told to in a finalizer, and ignores it there.
+    assert [error for error in ignored if not isinstance(error, DeadlinePassed)] == []
+
+
+# What fails halfway
+
+
+def test_a_fork_server_that_cannot_start_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The socket to it is closed with the error."""
+
+    def fails(*given: object, **options: object) -> NoReturn:
+        raise OSError(errno.EAGAIN, "no more processes")
+
+    monkeypatch.setattr(forkserver, "start_interpreter", fails)
+    before = open_descriptors()
+    with pytest.raises(OSError, match="no more processes"):
+        forkserver.ForkServerProcess()
+
+    assert open_descriptors() == before
+
+
+@pytest.mark.parametrize("at", ["pipe", "launch"])
+def test_a_worker_that_cannot_start_leaves_nothing(at: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sockets and pipes to it are closed with the error."""
+
+    def fails(*given: object) -> NoReturn:
+        raise OSError(errno.EMFILE, "no more descriptors")
+
+    before = open_descriptors()
+    owner: Any = os if at == "pipe" else FreshInterpreter
+    with monkeypatch.context() as patch:
+        patch.setattr(owner, at, fails)
+        with pytest.raises(OSError, match="no more descriptors") as raised:
+            FreshInterpreter({}).worker()
+
+    assert raised.traceback  # which holds the frames that had them open
+    assert open_descriptors() == before
+
+
+def test_a_pipe_that_is_dropped_is_closed() -> None:
+    """Whatever comes before its owner could close it."""
+    before = open_descriptors()
+    pipe = WakeupPipe()
+    assert open_descriptors() != before
+
+    del pipe
+    assert open_descriptors() == before
+
+
+def test_a_loop_that_is_stopped_in_its_own_lines_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not in a coroutine, which would take the exception for its own."""
+
+    def is_stopped() -> NoReturn:
+        raise Stopped
+
+    before = open_descriptors()
+    loop = LoopThread()
+    with monkeypatch.context() as patch:
+        patch.setattr(loop.loop, "run_forever", is_stopped)
+        loop.start()
+        loop._thread.join()
+
+    assert loop.loop.is_closed()
+    assert open_descriptors() == before
