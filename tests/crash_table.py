@@ -36,7 +36,7 @@ RESUME_KILLED: Final = 0.4  # how likely it is that a resume is killed, too
 
 SHAPES: Final = {"sequential": 1, "groups": 3}  # and how many groups there are
 
-COLUMNS: Final = (
+COLUMNS: Final = (  # from the fifth on, they have to be 0
     "kills",
     "of resumes",
     "resumes",
