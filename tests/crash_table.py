@@ -137,9 +137,9 @@ class Trial:
         pipeline = Pipeline(build=build(groups), storage=lambda: make_storage(self.kept), arguments={})
         self.harness = Harness(pipeline, notes, TIMEOUT)
         self.random = random.Random(seed)
-        self.found: collections.Counter[str] = collections.Counter()
-        self.told: list[str] = []
-        first = self.completed(self.harness.run(TrialOptions(discover=True)))
+        self.counts: collections.Counter[str] = collections.Counter()
+        self.faults: list[str] = []
+        first = self.completed(self.harness.run(TrialOptions()))
         self.harness.preload(first.modules)
         durations = []
         for _ in range(3):

@@ -2,5 +2,5 @@
 
 `api` pickles the workflow for a harness, an interpreter of its own, which `launcher` starts. There `verify` has the
 `harness` run one `trial` after the other, each in a fork (`children`). In a trial the storage and the history are
-`instrumented`: they pass `kill_points`, and a `journal` records what happened before the kill.
+`instrumented`: they pass `kill_points`, and leave a journal of what happened before the kill.
 """

@@ -21,7 +21,7 @@ from dotflow.core.failure import Failure
 from dotflow.cpython import forget_exit_handlers, join_threads, run_exit_handlers
 from dotflow.processes.channel import dump_by_reference
 from dotflow.testing.crash.children import ChildProcesses
-from dotflow.testing.crash.journal import Journal, Records, read_journal
+from dotflow.testing.crash.kill_points import Records, read_journal
 from dotflow.testing.crash.trial import Pipeline, RunResult, TrialOptions, run_trial
 
 WORKER_GRACE: Final = 5.0  # seconds after the end of a trial in which its workers have to end
@@ -116,6 +116,9 @@ class Harness:
 
     def _run_in_child(self, options: TrialOptions) -> NoReturn:
         try:
+            import resource  # only POSIX has it
+
+            resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a trial that is aborted leaves no core file
             forget_exit_handlers()
             for descriptor, name in enumerate((os.devnull, "out", "err")):
                 opened = os.open(self._folder / name, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
@@ -123,7 +126,7 @@ class Harness:
                 os.close(opened)
             faulthandler.enable(os.open(self._folder / "stacks", os.O_WRONLY | os.O_CREAT, 0o600))
             try:
-                result = run_trial(self._pipeline, options, Journal(self._folder / "journal"))
+                result = run_trial(self._pipeline, options, self._folder / "journal")
                 parts = dump_by_reference(result)
             except BaseException as error:  # the user's function, storage, executor, values
                 parts = dump_by_reference(Failure.of(error).traceback)

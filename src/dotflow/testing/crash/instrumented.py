@@ -8,7 +8,6 @@ from dotflow.abc.storage import Storage
 from dotflow.core import events
 from dotflow.core.context import Context
 from dotflow.core.task import Task
-from dotflow.testing.crash.journal import Journal
 from dotflow.testing.crash.kill_points import KillSwitch
 
 #: Names of the kill points at events.
@@ -58,10 +57,9 @@ def instrument_storage(storage: Storage, switch: KillSwitch) -> None:
 class InstrumentedHistory(History):
     """Passes a kill point at each event, after the workflow's own history, if any, has recorded it."""
 
-    def __init__(self, history: History | None, switch: KillSwitch, journal: Journal) -> None:
+    def __init__(self, history: History | None, switch: KillSwitch) -> None:
         self._history = history
         self._switch = switch
-        self._journal = journal
         self._names: list[str] = []
 
     def record(self, run_id: str, event: events.Event) -> None:
@@ -71,9 +69,9 @@ class InstrumentedHistory(History):
         finally:
             if isinstance(event, events.RunStarted):
                 self._names = [step.name for step in event.steps]
-                self._journal.write("started")
+                self._switch.record("started")
             elif isinstance(event, events.AttemptStarted):
-                self._journal.write("began", event.task_id)
+                self._switch.record("began", event.task_id)
             self._switch.boundary(BOUNDARIES[type(event)].format(event=event, task=self._label(event)))
 
     def _label(self, event: Any) -> str:

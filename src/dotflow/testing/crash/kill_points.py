@@ -1,15 +1,15 @@
-"""The points of a run at which its process can be killed, and the switch that kills it at one of them."""
+"""The points of a run at which its process can be killed, the switch that kills it there, and the journal of both."""
 
 import contextlib
+import json
 import os
 import signal
 import sys
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator
+from pathlib import Path
 from types import FrameType
 from typing import Any, Final, NamedTuple
-
-from dotflow.testing.crash.journal import Journal
 
 BEFORE: Final = 0  # the number of the point before an operation; its I/O calls count from 1
 AFTER: Final = -1  # the number of the point after it
@@ -31,6 +31,9 @@ MODULES: Final = frozenset({"_io", "io", "_socket", "socket", "_ssl", "ssl", "sq
 IN_MEMORY: Final = frozenset({"BytesIO", "StringIO"})
 
 
+Records = defaultdict[str, list[Any]]
+
+
 class KillPoint(NamedTuple):
     """A point of a run."""
 
@@ -49,29 +52,34 @@ class KillPoint(NamedTuple):
 
 
 class KillSwitch:
-    """Notes the kill points that a run passes, and kills its process at one of them.
+    """Kills its process at one of the kill points that a run passes.
 
     Args:
-        journal: Records the kill before it happens.
+        journal: The file of its records, which outlive the process.
         kill_at: The point; None for none.
-        discover: Whether to note the I/O calls inside of writes too.
 
     Attributes:
         passed: The points so far.
     """
 
-    def __init__(self, journal: Journal, kill_at: KillPoint | None, discover: bool) -> None:
+    def __init__(self, journal: Path, kill_at: KillPoint | None) -> None:
         self.passed: list[KillPoint] = []
-        self._journal = journal
+        self._journal = os.open(journal, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         self._kill_at = kill_at and kill_at[:3]  # another run may make another call there
         self._process = os.getpid()
         self._occurrences: Counter[str] = Counter()
         self._write: KillPoint | None = None  # the last point of the write that goes on
-        self._sees_calls = discover or (kill_at is not None and kill_at.number > 0)
+
+    def record(self, word: str, value: str | int = "") -> None:
+        """Appends a record to the journal, in one system call: a kill leaves all of it or nothing.
+
+        The words: `started`, `began` (a task id), `posting`, `posted`, `at` (a boundary), `killed`.
+        """
+        os.write(self._journal, json.dumps([word, value]).encode() + b"\n")
 
     def boundary(self, operation: str) -> None:
         """Passes a point between two operations."""
-        self._journal.write("at", operation)
+        self.record("at", operation)
         self._occurrences[operation] += 1
         self._pass(KillPoint(operation, self._occurrences[operation], AFTER))
 
@@ -92,24 +100,23 @@ class KillSwitch:
         start = KillPoint(operation, self._occurrences[operation], BEFORE)
         self._pass(start)
         if task_id is not None:
-            self._journal.write("posting", task_id)
+            self.record("posting", task_id)
         profile = sys.getprofile()
         self._write = start
-        if self._sees_calls:
-            sys.setprofile(self._profile)
+        sys.setprofile(self._profile)
         try:
             yield
         finally:
             sys.setprofile(profile)
             self._write = None
         if task_id is not None:
-            self._journal.write("posted", task_id)
+            self.record("posted", task_id)
         self._pass(start._replace(number=AFTER))
 
     def _pass(self, point: KillPoint) -> None:
         self.passed.append(point)
         if point[:3] == self._kill_at and os.getpid() == self._process:
-            self._journal.write("killed", str(point))
+            self.record("killed", str(point))
             os.kill(self._process, signal.SIGKILL)
 
     def _profile(self, frame: FrameType, event: str, function: Any) -> None:
@@ -119,6 +126,15 @@ class KillSwitch:
             if call:
                 self._write = self._write._replace(number=self._write.number + 1)
                 self._pass(self._write._replace(call=call))
+
+
+def read_journal(path: Path) -> Records:
+    """Returns the values of the records by word."""
+    records: Records = defaultdict(list)
+    for line in path.read_bytes().splitlines():
+        word, value = json.loads(line)
+        records[word].append(value)
+    return records
 
 
 def io_call(function: Any) -> str:

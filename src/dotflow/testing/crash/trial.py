@@ -4,6 +4,7 @@ import inspect
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
 
 from dotflow.abc.storage import Storage
@@ -11,7 +12,6 @@ from dotflow.core.failure import name_of
 from dotflow.core.task import Task
 from dotflow.core.types.status import TypeStatus
 from dotflow.testing.crash.instrumented import InstrumentedHistory, instrument_storage
-from dotflow.testing.crash.journal import Journal
 from dotflow.testing.crash.kill_points import KillPoint, KillSwitch
 
 DEFAULT_LOG: Final = "dotflow.providers.logs.default"  # the module of LogDefault, which this floor must not import
@@ -33,7 +33,6 @@ class TrialOptions:
     resume: bool = False
     workflow_id: str | None = None  # None for the workflow's own
     kill_at: KillPoint | None = None
-    discover: bool = False  # whether it lists its modules, and its kill points inside of writes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,14 +57,14 @@ def storage_parameter(build: Callable[..., Any]) -> inspect.Parameter | None:
     return next(iter(named + required), None)
 
 
-def run_trial(pipeline: Pipeline, options: TrialOptions, journal: Journal) -> RunResult:
+def run_trial(pipeline: Pipeline, options: TrialOptions, journal: Path) -> RunResult:
     """Runs the workflow in this process."""
-    switch = KillSwitch(journal, options.kill_at, options.discover)
+    switch = KillSwitch(journal, options.kill_at)
     workflow, storage = _build(pipeline, switch)
-    if options.workflow_id is not None and workflow.workflow_id != options.workflow_id:
+    if options.workflow_id is not None:
         workflow.workflow_id = options.workflow_id
     config = workflow.config
-    config.history = InstrumentedHistory(config.history, switch, journal)
+    config.history = InstrumentedHistory(config.history, switch)
     if type(config.log).__module__ == DEFAULT_LOG and not config.log.is_silent:
         config.log = type(config.log)("WARNING", "console").without_console()  # its reports stay
     workflow.start(resume=options.resume, **pipeline.arguments).wait()
@@ -77,7 +76,7 @@ def run_trial(pipeline: Pipeline, options: TrialOptions, journal: Journal) -> Ru
         values=workflow.result_storage(),
         storage=type(storage).__name__,
         kill_points=switch.passed,
-        modules=list(sys.modules) if options.discover else [],
+        modules=list(sys.modules),
     )
 
 

@@ -49,13 +49,13 @@ def verify(harness: Harness) -> CrashReport:
 
     Raises AssertionError at the first thing that is not as promised.
     """
-    first = harness.run(TrialOptions(discover=True))
+    first = harness.run(TrialOptions())
     expected = _completed(first, "An undisturbed run")
     harness.preload(expected.modules)
     options = TrialOptions(workflow_id=expected.workflow_id)
     resume = replace(options, resume=True)
     _check_stored(first, harness.run(resume), expected)
-    second = _completed(harness.run(replace(options, discover=True)), "A second undisturbed run")
+    second = _completed(harness.run(options), "A second undisturbed run")
     differences = _differences(expected, second)
     if differences:
         raise AssertionError(f"Two undisturbed runs differ:\n{differences}\n{DETERMINISTIC}")
