@@ -22,7 +22,7 @@ class ChildProcesses:
     It waits for any child, so no other code in the process may have one.
 
     Attributes:
-        exit_codes: Those of ended children, by pid; minus the signal's number where one ended it.
+        exit_codes: Those of children that ended since the last fork, by pid; minus the signal's number if one did it.
     """
 
     def __init__(self) -> None:
@@ -36,7 +36,8 @@ class ChildProcesses:
 
     def fork(self) -> int:
         """Forks; returns the child's pid here, and 0 in the child."""
-        # Python warns of threads, which an imported library may have. No lock of theirs is used here.
+        self.exit_codes.clear()
+        # Python warns of threads, which an imported library may have. The child uses none of their locks.
         with warnings.catch_warnings(action="ignore", category=DeprecationWarning):
             pid = os.fork()
         if not pid:

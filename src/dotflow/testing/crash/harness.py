@@ -75,7 +75,7 @@ class Harness:
             self._children.abort(pid)
         journal = read_journal(self._folder / "journal")
         killed = killed or "killed" in journal
-        code = self._children.exit_codes.pop(pid, None)
+        code = self._children.exit_codes.get(pid)
         grace = min(WORKER_GRACE, self._timeout)
         left = self._children.end_all(grace)
         result, error = self._hang(journal) if hung else (None, "") if killed else self._result(code)
