@@ -186,7 +186,7 @@ class TestRuns:
         with scripts.command("schedule", "--step", "jobs.long", *EVERY_SECOND) as command:
             assert command.line() == "began"
             command.send(signal.SIGTERM)
-            while "once more" not in command.error_line():
+            while "Press Ctrl-C again" not in command.error_line():
                 pass
             (folder / "go").touch()
             end = command.end()
@@ -237,7 +237,7 @@ class TestRuns:
         with scripts.command("schedule", "--step", "jobs.long", "--overlap", overlap, *EVERY_SECOND) as command:
             assert command.line() == "began"
             command.send(signum)
-            while "once more" not in command.error_line():
+            while "Press Ctrl-C again" not in command.error_line():
                 pass
             command.send(signum)
             end = command.end()

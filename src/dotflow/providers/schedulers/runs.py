@@ -80,7 +80,7 @@ class ScheduledRuns:
                 is_over = run.wait(0)
             except Exception:  # reported by its own thread
                 is_over = True
-            except BaseException:  # Ctrl-C
+            except BaseException:  # such as sys.exit() in a callback: it ends the schedule
                 self._parallel.discard(run)
                 raise
             if is_over:
