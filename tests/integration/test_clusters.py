@@ -384,7 +384,7 @@ class TestLostSchedulers:
         run = workflow.start(mode="background")
         wait_for(begun.exists, "the second step")
         own_dask.scheduler.kill()
-        with pytest.raises(ClusterError, match=r"is gone.*resume=True"):
+        with pytest.raises(ClusterError, match=r"is lost.*resume=True"):
             run.wait(30)
 
         assert [task.status for task in run.tasks] == [COMPLETED, FAILED]
@@ -774,11 +774,11 @@ class TestResources:
 
         assert workflow.result_storage()[2] == 200_001
 
-    def test_steps_that_wait_in_vain_are_told_of(
+    def test_the_log_reports_steps_that_wait_in_vain(
         self, executor: Executor, make_workflow: MakeWorkflow, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """A step that asks for what no worker has waits, and the log says so, and what there is."""
-        monkeypatch.setattr("dotflow.providers.executors.cluster.session.REPLY_TIMEOUT", 0.2)
+        monkeypatch.setattr("dotflow.providers.executors.cluster.session.WAIT_REPORT_DELAY", 0.2)
         log = LogList()
         workflow = make_workflow(executor=executor, log=log)
         workflow.task.add(action(resources={"MOONS": 1})(lambda: 1))
@@ -788,4 +788,4 @@ class TestResources:
         run.wait(20)
 
         assert "waited" in log.told[0]
-        assert "the resources that the steps ask for" in log.told[0]
+        assert "the resources that the steps need" in log.told[0]
