@@ -311,35 +311,35 @@ class TestLostWorkers:
         assert not errors
         assert workflow.result_storage() == [len(LARGE)] * 4
 
-    def test_replies_that_are_lost_with_a_machine_of_rays(self, ray_crew: "RaySession") -> None:
+    def test_replies_that_are_lost_with_a_machine_of_rays(self, open_ray_session: "RaySession") -> None:
         """That is the end of the worker, too."""
         from ray.exceptions import ObjectLostError
 
-        from dotflow.providers.executors.ray.session import _Seat
+        from dotflow.providers.executors.ray.session import ActorHandle
 
         call = Call(0, 0, action(lambda: 1), Context(), Context(), "w")
-        seat = _Seat(ray_crew._kind_of(ray_crew.pool_of(call.step)), None)
-        ray_crew._kind_of(ray_crew.pool_of(call.step)).dispatcher.join(seat)
-        seat.call = call
-        ray_crew._handle_end(seat, failed(ObjectLostError("00", None, "")))
-        ((_, outcome),) = ray_crew.wait(0)
+        handle = ActorHandle(open_ray_session._pool(open_ray_session.pool_of(call.step)), None)
+        open_ray_session._pool(open_ray_session.pool_of(call.step)).dispatcher.add(handle)
+        handle.call = call
+        open_ray_session._handle_reply(handle, failed(ObjectLostError("00", None, "")))
+        ((_, outcome),) = open_ray_session.wait(0)
 
         assert isinstance(outcome, Died)
         assert outcome.failure.exception == "WorkerDied"
 
-    def test_actors_that_are_lost_together_at_their_start(self, ray_crew: "RaySession") -> None:
+    def test_actors_that_are_lost_together_at_their_start(self, open_ray_session: "RaySession") -> None:
         """A machine that is lost then is one accident, however many were to be there; three in a row are none."""
         from ray.exceptions import ActorDiedError
 
-        from dotflow.providers.executors.ray.session import _Seat
+        from dotflow.providers.executors.ray.session import ActorHandle
 
-        kind = ray_crew._kind_of(ray_crew.pool_of(action(lambda: 1)))
+        actor_pool = open_ray_session._pool(open_ray_session.pool_of(action(lambda: 1)))
 
         for _ in range(2):
-            for seat in [_Seat(kind, None) for _ in range(8)]:
-                ray_crew._join(seat, failed(ActorDiedError()))
+            for handle in [ActorHandle(actor_pool, None) for _ in range(8)]:
+                open_ray_session._add_actor(handle, failed(ActorDiedError()))
         with pytest.raises(ClusterError, match="can't go on"):
-            ray_crew._join(_Seat(kind, None), failed(ActorDiedError()))
+            open_ray_session._add_actor(ActorHandle(actor_pool, None), failed(ActorDiedError()))
 
 
 LARGE = bytes(2 << 20)
@@ -352,7 +352,7 @@ def failed(error: Exception) -> "Future[Any]":
 
 
 @pytest.fixture
-def ray_crew(ray_cluster: RayProcesses) -> Iterator["RaySession"]:
+def open_ray_session(ray_cluster: RayProcesses) -> Iterator["RaySession"]:
     """Of a run on the cluster that has no actors yet."""
     from dotflow.providers.executors.ray.session import RaySession
 
