@@ -90,8 +90,8 @@ test-lowest: .venv/lowest/.ready
 		$(WITHOUT_SERVERS)
 
 test-forkserver: .venv/$(PYTHON)/.ready
-	$(heading) 'Python $(PYTHON): process tests with forkserver'
-	@.venv/$(PYTHON)/bin/pytest --no-header tests/integration -m processes --start-method forkserver
+	$(heading) 'Python $(PYTHON): what depends on how worker processes start, with forkserver'
+	@.venv/$(PYTHON)/bin/pytest --no-header tests/integration -m start_method --start-method forkserver
 
 # Dask on the newest Python, Ray on the oldest: the tests of clusters, and whole runs with every step on the cluster.
 test-dask: .venv/$(newest)/.ready

@@ -55,7 +55,7 @@ def start_method(request: pytest.FixtureRequest) -> str | None:
 def quiet(request: pytest.FixtureRequest, start_method: str | None) -> Callable[..., Config]:
     """Makes a Config that writes no log.
 
-    Under --start-method, a test that is marked `processes` makes all its attempts in processes started that way.
+    Under --start-method, a test that is marked `processes` makes all its attempts in processes that start that way.
     """
     in_processes = request.node.get_closest_marker("processes") is not None
     cluster: str | None = request.config.getoption("--cluster") if in_processes else None

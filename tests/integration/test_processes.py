@@ -24,6 +24,7 @@ pytestmark = pytest.mark.processes
 # What travels
 
 
+@pytest.mark.start_method
 def test_a_script_needs_no_main_guard(scripts: Scripts) -> None:
     """A script without `if __name__ == "__main__"` runs once, and what it defines works in workers and comes back."""
     facts = scripts.run("""
@@ -104,6 +105,7 @@ say(
     }
 
 
+@pytest.mark.start_method
 def test_modules_beside_the_script_and_its_arguments_are_there(scripts: Scripts, tmp_path: Path) -> None:
     """A worker imports what the script can import, and sees its arguments, folder and environment."""
     (tmp_path / "beside.py").write_text("from dotflow import action\n@action\ndef step():\n    return __name__\n")
@@ -127,7 +129,7 @@ say(found=workflow.result_storage())
     assert facts["found"] == [[["--flag"], str(tmp_path), "yes", "beside"], "beside"]
 
 
-@pytest.mark.parametrize("kind", ["bytes", "bytearray", "PickleBuffer"])
+@pytest.mark.parametrize("kind", ["bytes", "bytearray", pytest.param("PickleBuffer", marks=pytest.mark.start_method)])
 def test_200_mb_come_back(kind: str, scripts: Scripts) -> None:
     """A result of 200 MB comes back whole, goes on to the next step, and blocks nobody."""
     facts = scripts.run(
@@ -178,6 +180,7 @@ say(types=[type(made).__name__, type(made_again).__name__], near=near, far=far, 
     assert facts["near"] == facts["far"] == facts["here"] == [200_000_000, 1, 2, 3]
 
 
+@pytest.mark.start_method
 def test_what_cannot_be_pickled_is_its_tasks_error(scripts: Scripts) -> None:
     """A result that can't travel, or that raises as it travels, fails its task with an error that says so."""
     facts = scripts.run("""
@@ -240,6 +243,7 @@ say(tasks=told(workflow.result_task()))
     assert facts["tasks"][5][2][0][0] == "NotPicklable"
 
 
+@pytest.mark.start_method
 def test_an_exception_need_not_be_picklable(scripts: Scripts) -> None:
     """The name, message and traceback of an exception come back, whatever it holds and however it is made."""
     facts = scripts.run("""
@@ -288,6 +292,7 @@ say(tasks=told(workflow.result_task()), traces=[t.errors[0].traceback for t in w
     assert "code 9" in facts["traces"][3]
 
 
+@pytest.mark.start_method
 def test_an_initial_context_that_cannot_be_pickled(scripts: Scripts, start_method: str | None) -> None:
     """With fork it need not travel; elsewhere it is a clear error of the tasks that have it, and of no other."""
     facts = scripts.run("""
@@ -334,6 +339,7 @@ DEATHS = {
 }
 
 
+@pytest.mark.start_method
 @pytest.mark.parametrize("death", DEATHS)
 def test_a_dead_worker_fails_its_task_and_nothing_else(death: str, scripts: Scripts) -> None:
     """A worker's death is its task's WorkerDied error; a retry and the rest of its lane get a new worker."""
@@ -380,6 +386,7 @@ say(tasks=told(workflow.result_task()))
     assert other_last[1] == other[1]
 
 
+@pytest.mark.start_method
 def test_a_worker_that_dies_while_idle_is_replaced(scripts: Scripts) -> None:
     """A worker that ends between two steps, by something that the first one left, costs the second one nothing."""
     facts = scripts.run("""
@@ -410,6 +417,7 @@ say(tasks=told(workflow.result_task()))
     assert [error[0] for error in facts["tasks"][1][2]] == ["ValueError"]
 
 
+@pytest.mark.start_method
 def test_memory_that_runs_out_is_an_error_of_the_step(scripts: Scripts) -> None:
     """A step that reaches its limit of memory fails with MemoryError, and its worker goes on."""
     facts = scripts.run("""
@@ -492,11 +500,18 @@ MANY = {
 }
 
 
-@pytest.mark.parametrize("what", MANY)
+@pytest.mark.parametrize(
+    "what",
+    [
+        pytest.param("2,000 parallel", marks=pytest.mark.start_method),
+        pytest.param("500 groups", marks=pytest.mark.start_method),
+        "20,000 sequential",
+        "20,000 in the background",
+        "300 isolated",
+    ],
+)
 def test_many_tasks_need_few_descriptors(what: str, scripts: Scripts, start_method: str | None) -> None:
     """However many tasks there are, `ulimit -n 256` is enough, and no descriptor is left open but the fork server's."""
-    if what.startswith(("20,000", "300")) and start_method is not None:
-        pytest.skip("no start method takes part in it")
     code, count = MANY[what]
 
     facts = scripts.run(f"""
@@ -698,6 +713,7 @@ def run():
 """
 
 
+@pytest.mark.start_method
 def test_what_a_worker_prints_comes_out_where_the_scripts_own_prints_do(scripts: Scripts) -> None:
     """Lines on stdout and stderr come out once, and what the script had not flushed yet is not printed twice."""
     with scripts.start(PRINTS + 'print("before", end=" ")\nrun()\nprint("after")\n') as script:
@@ -711,6 +727,7 @@ def test_what_a_worker_prints_comes_out_where_the_scripts_own_prints_do(scripts:
     assert sorted(end.err.splitlines()) == ["err 0", "err 1", "err 2"]
 
 
+@pytest.mark.start_method
 def test_a_redirected_stdout_gets_the_workers_lines(scripts: Scripts) -> None:
     """contextlib.redirect_stdout and redirect_stderr catch what workers print, as they catch the caller's prints."""
     facts = scripts.run(
@@ -727,6 +744,7 @@ say(out=out.getvalue(), err=err.getvalue())
     assert sorted(facts["err"].splitlines()) == ["err 0", "err 1", "err 2"]
 
 
+@pytest.mark.start_method
 def test_capsys_sees_what_workers_print(make_workflow: MakeWorkflow, capsys: pytest.CaptureFixture[str]) -> None:
     """In a test, what a step printed in a worker is captured with the rest: odd characters and a megabyte too."""
 
@@ -746,6 +764,7 @@ def test_capsys_sees_what_workers_print(make_workflow: MakeWorkflow, capsys: pyt
     assert captured.err == "oops\n"
 
 
+@pytest.mark.start_method
 def test_what_was_printed_before_a_death_is_not_lost(scripts: Scripts) -> None:
     """A worker that is killed has got its lines out before; they don't wait in a buffer."""
     end = scripts.run("""
@@ -764,6 +783,7 @@ say(error=workflow.result_task()[0].errors[0].exception)
     assert end.facts["error"] == "WorkerDied"
 
 
+@pytest.mark.start_method
 def test_a_step_that_asks_for_input_gets_none(make_workflow: MakeWorkflow) -> None:
     """A worker's stdin is empty: a step that reads it fails at once instead of hanging or stealing the caller's."""
 
@@ -832,6 +852,7 @@ say(found=workflow.result_storage(), own=os.getpid())
         assert [count for _, count in lane] == [1, 3, 4]
 
 
+@pytest.mark.start_method
 def test_a_value_in_a_lane_is_not_sent_back_to_it(scripts: Scripts) -> None:
     """In a lane's worker a value is the same object for the next step, though the caller has its copy."""
     facts = scripts.run("""
@@ -893,6 +914,7 @@ def test_idle_workers_are_reused(make_workflow: MakeWorkflow) -> None:
     assert len(set(workflow.result_storage())) < 40
 
 
+@pytest.mark.start_method
 def test_an_isolated_step_has_a_process_to_itself(make_workflow: MakeWorkflow) -> None:
     """Each attempt of an isolated step gets a fresh process, which nobody else uses, in every mode."""
 
@@ -920,6 +942,7 @@ def test_an_isolated_step_has_a_process_to_itself(make_workflow: MakeWorkflow) -
         assert os.getpid() not in map(int, pids), mode
 
 
+@pytest.mark.start_method
 def test_a_run_leaves_no_process_and_no_descriptor(make_workflow: MakeWorkflow) -> None:
     """After a run the caller has the descriptors and the children that it had before."""
     me = psutil.Process()

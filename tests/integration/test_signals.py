@@ -96,7 +96,13 @@ except KeyboardInterrupt:
 """
 
 
-@pytest.mark.parametrize("situation", SITUATIONS)
+@pytest.mark.parametrize(
+    "situation",
+    [
+        pytest.param(name, marks=[pytest.mark.start_method] if "parallel" in name or "groups" in name else [])
+        for name in SITUATIONS
+    ],
+)
 def test_ctrl_c_stops_the_run(situation: str, scripts: Scripts) -> None:
     """Ctrl-C ends the workers, keeps what is finished, fails what was interrupted, and goes on to the caller; what is
     left can be done by a second run with resume=True."""
@@ -192,6 +198,7 @@ ready()
     assert faults == {}
 
 
+@pytest.mark.start_method
 def test_ctrl_c_reaches_who_awaits_a_run(scripts: Scripts) -> None:
     """Ctrl-C in asyncio.run() around `await workflow.astart()` ends the run and then the program."""
     with scripts.start("""
@@ -222,6 +229,7 @@ except KeyboardInterrupt:
     assert left == []
 
 
+@pytest.mark.start_method
 def test_an_impatient_ctrl_c_leaves_nothing_either(scripts: Scripts) -> None:
     """Ctrl-C again and again, in the middle of the cleaning up: the program ends, and no process is left."""
     with scripts.start("""
@@ -351,6 +359,7 @@ else:
 """
 
 
+@pytest.mark.start_method
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGKILL], ids=["SIGTERM", "SIGKILL"])
 @pytest.mark.parametrize(
     ("way", "mode"),
@@ -373,6 +382,7 @@ def test_a_parent_that_is_gone_leaves_nothing(signum: int, way: str, mode: str, 
     assert left == []
 
 
+@pytest.mark.start_method
 def test_sigterm_keeps_the_programs_meaning(scripts: Scripts) -> None:
     """A program's own SIGTERM handler is called during a run, in every mode, and is still there afterwards."""
     facts = scripts.run("""
@@ -402,6 +412,7 @@ say(calls=calls, kept=signal.getsignal(signal.SIGTERM) is handler)
     assert facts["kept"]
 
 
+@pytest.mark.start_method
 def test_a_step_sees_no_handlers_of_the_caller(scripts: Scripts, tmp_path: Path) -> None:
     """A handler that the program has set for SIGTERM or SIGINT does not run in its workers."""
     facts = scripts.run("""

@@ -34,10 +34,13 @@ MakeWorkflow = Callable[..., DotFlow]
 
 pytestmark = pytest.mark.processes
 
+IN_PROCESSES = pytest.param("parallel", marks=pytest.mark.start_method)
+
 
 # Every victim in every mode
 
 
+@pytest.mark.start_method
 @pytest.mark.parametrize("name", VICTIMS)
 def test_a_stuck_step_is_ended_retried_and_leaves_nothing(name: str, tmp_path: Path, start_method: str | None) -> None:
     """Whatever a step hangs in, in every mode its attempt ends in time, is retried, and leaves nothing behind."""
@@ -88,6 +91,7 @@ DEAF = {
 }
 
 
+@pytest.mark.start_method
 def test_a_worker_that_cannot_be_told_is_killed(tmp_path: Path, start_method: str | None) -> None:
     """A worker that hears of nothing any more is killed after the grace, and the retry gets a new one."""
     cases = {}
@@ -277,7 +281,7 @@ def test_each_attempt_has_the_whole_time(make_workflow: MakeWorkflow, tmp_path: 
     assert task.current_context.storage == "done"
 
 
-@pytest.mark.parametrize("mode", ["sequential", "background", "parallel"])
+@pytest.mark.parametrize("mode", ["sequential", "background", IN_PROCESSES])
 def test_a_step_in_time_is_left_alone(mode: str, make_workflow: MakeWorkflow) -> None:
     """A step that returns before its time is up is not disturbed, however close to the end it is."""
 
@@ -345,7 +349,7 @@ def test_except_exception_and_finally_see_the_end(mode: str, make_workflow: Make
     assert not (tmp_path / "swallowed").exists()
 
 
-@pytest.mark.parametrize("mode", ["sequential", "background", "parallel"])
+@pytest.mark.parametrize("mode", ["sequential", "background", IN_PROCESSES])
 def test_a_step_that_swallows_its_timeout_and_returns_is_late(mode: str, make_workflow: MakeWorkflow) -> None:
     """A step that catches what is raised in it and returns a value has timed out all the same."""
 
@@ -444,7 +448,7 @@ def test_an_inner_timeout_does_not_end_the_outer_step(mode: str, inner_mode: str
 OUTER = 1.0  # seconds in which the worker of a worker has begun, on a busy machine too
 
 
-@pytest.mark.parametrize("mode", ["sequential", "background", "parallel"])
+@pytest.mark.parametrize("mode", ["sequential", "background", IN_PROCESSES])
 @pytest.mark.parametrize("inner_mode", ["sequential", "background", "parallel"])
 def test_an_outer_timeout_ends_the_inner_workflow(
     mode: str, inner_mode: str, make_workflow: MakeWorkflow, tmp_path: Path
