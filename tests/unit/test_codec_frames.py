@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
 from dotflow.codec import decode, encode
-from dotflow.codec.frames import TAG_OF
+from dotflow.codec.frames import TAG_OF, ipc
 from dotflow.codec.frames import registry as frame_registry
 from dotflow.codec.frames.ipc import check_stream, pack
 from dotflow.errors import CheckpointUnreadable, ValueNotStorable
@@ -1067,3 +1067,25 @@ def test_what_would_be_larger_unfolded_is_not_converted(array: Any, description:
 
     with pytest.raises(CheckpointUnreadable):
         frame_registry.decode("$pandas", payload)
+
+
+@pytest.mark.parametrize(("number", "text"), [(1, 0), (2, 1)], ids=["fields", "metadata"])
+def test_a_schema_whose_parts_are_shared_is_refused(number: int, text: int) -> None:
+    """A reader would copy the one part for each of its owners: megabytes for each kilobyte of the stream."""
+    large = "x" * 10_000
+    fields = [*(pa.field(f"c{index}", pa.int8()) for index in range(1000)), pa.field(large, pa.int8())]
+    metadata = {**{f"key{index}": "" for index in range(1000)}, "z": large}
+    stream = bytearray(ipc.write_stream(pa.schema(fields, metadata=metadata), []))
+    ipc.check_stream(bytes(stream))
+
+    schema = ipc._follow(stream, ipc._field(stream, ipc._follow(stream, 8), 2))
+    start = ipc._follow(stream, ipc._field(stream, schema, number)) + 4
+    positions = range(start, start + 4 * 1001, 4)
+    tables = [ipc._follow(stream, position) for position in positions]
+    largest = max(tables, key=lambda table: len(ipc._vector(stream, table, text, "<B")))
+    for position in positions:
+        if position < largest:
+            struct.pack_into("<I", stream, position, largest - position)
+
+    with pytest.raises(ValueError, match="more than there is in it"):
+        ipc.check_stream(bytes(stream))

@@ -2,7 +2,8 @@
 
 A stream from a file is checked before any library reads its values. pyarrow verifies the structure of each message, and
 that its body is there. `check_stream` adds what pyarrow lets pass: streams that unfold to more than their own size, and
-extension types, whose Python classes would run code. dotflow writes none of these.
+extension types, whose Python classes would run code. dotflow writes none of these. In a flatbuffer, many tables may
+share one part, and a reader copies it for each.
 
 The layout: arrow.apache.org/docs/format/Columnar.html#serialization-and-interprocess-communication-ipc, with the tables
 of format/Message.fbs there. flatbuffers.dev/internals explains how a table lies in the bytes.
@@ -19,6 +20,9 @@ _END: Final = b"\xff\xff\xff\xff\0\0\0\0"
 _EXTENSION: Final = b"ARROW:extension:name"  # arrow.apache.org/docs/format/Columnar.html#extension-types
 
 _OLD_COMPRESSION: Final = b"ARROW:experimental_compression"  # of Arrow 0.17, which pyarrow still reads
+
+_TIMESTAMP, _UNION = 10, 14  # Type in Schema.fbs
+_MAX_DEPTH: Final = 60  # fields inside fields; Polars has no limit, and would overflow its stack
 
 #: Rows that may have no bytes at all, such as nulls. Polars reserves a bit for each.
 _MAX_EMPTY_ROWS: Final = 2**32
@@ -65,6 +69,7 @@ def check_stream(data: bytes | memoryview) -> None:
     for message in pa.ipc.MessageReader.open_stream(source):
         kinds.append(message.type)
         metadata = message.metadata.to_pybytes()
+        _check_sharing(metadata, message.type == "schema")
         if message.type == "schema":
             if _EXTENSION in metadata:
                 raise ValueError("it has an Arrow extension type; return its storage instead")
@@ -96,6 +101,49 @@ def unpack(payload: object) -> list[Any]:
 def same_arrays(one: Any, other: Any) -> bool:
     """Whether two Arrow arrays are the same: by their bytes where they hold a nan, which equals nothing."""
     return one.type == other.type and (one.equals(other) or pack([one]) == pack([other]))
+
+
+def _check_sharing(metadata: bytes, is_schema: bool) -> None:
+    """Raises ValueError for a message whose names, metadata and fields are larger together than the message."""
+    left = len(metadata)
+
+    def vector(table: int, number: int, size: int) -> range:
+        nonlocal left
+        position = _field(metadata, table, number)
+        if not position:
+            return range(0)
+        start = _follow(metadata, position)
+        count = size * struct.unpack_from("<I", metadata, start)[0]
+        left -= 4 + count
+        if left < 0:
+            raise ValueError("it claims more than there is in it")
+        return range(start + 4, start + 4 + count, size)
+
+    def key_values(table: int, number: int) -> None:
+        for position in vector(table, number, 4):
+            pair = _follow(metadata, position)
+            vector(pair, 0, 1)
+            vector(pair, 1, 1)
+
+    root = _follow(metadata, 0)
+    key_values(root, 4)
+    if not is_schema:
+        return
+    schema = _follow(metadata, _field(metadata, root, 2))
+    key_values(schema, 2)
+    parents = [(schema, 1, 0)]
+    while parents:
+        parent, number, depth = parents.pop()
+        for position in vector(parent, number, 4):
+            if depth == _MAX_DEPTH:
+                raise ValueError("its fields are nested too deep")
+            field = _follow(metadata, position)
+            vector(field, 0, 1)
+            key_values(field, 6)
+            kind, details = _field(metadata, field, 2), _field(metadata, field, 3)
+            if kind and details and metadata[kind] in (_TIMESTAMP, _UNION):
+                vector(_follow(metadata, details), 1, 1 if metadata[kind] == _TIMESTAMP else 4)
+            parents.append((field, 5, depth + 1))
 
 
 def _check_batch(metadata: bytes, body_size: int, is_dictionary: bool) -> None:
