@@ -64,8 +64,11 @@ class DotflowError(Exception):
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
-        if "__init__" not in vars(cls):
-            cls._facts = tuple(dict.fromkeys((*cls._facts, *cls.__annotations__)))
+        if cls.__init__ is DotflowError.__init__:
+            # A user's subclass may have other annotations, too: only those with a value are facts.
+            ours = cls.__module__ == __name__
+            facts = (name for name, kind in cls.__annotations__.items() if ours or _is_optional(cls, name, kind))
+            cls._facts = tuple(dict.fromkeys((*cls._facts, *facts)))
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         names = self._facts
@@ -81,6 +84,10 @@ class DotflowError(Exception):
 
     def __str__(self) -> str:
         return self._template.format_map(vars(self)).rstrip() if self._template else super().__str__()
+
+
+def _is_optional(cls: type, name: str, kind: object) -> bool:
+    return name in vars(cls) and "ClassVar" not in str(kind)
 
 
 class DefinitionError(DotflowError):

@@ -5,7 +5,7 @@ import re
 import signal
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -265,6 +265,19 @@ class Unreachable(StorageError):
         self.host = host
 
 
+class Annotated(StorageError):
+    """A user's error with annotations that are none of its facts."""
+
+    bucket: str
+    kind: ClassVar[int] = 7
+
+
+class Owned(RunFailed):
+    """A user's error below one that has a constructor of its own."""
+
+    owner: str = ""
+
+
 class Plain(ProviderError):
     """A user's error with a message only."""
 
@@ -274,6 +287,7 @@ class Plain(ProviderError):
     [
         (Rejected("Value rejected", "too large", code=413), "Value rejected: too large."),
         (Unreachable("alpha"), "The storage can't be reached: alpha."),
+        (Annotated("Value rejected", "too large"), "Value rejected: too large."),
         (Plain("no rows"), "no rows"),
         (ProviderError("no rows"), "no rows"),
     ],
@@ -283,6 +297,8 @@ def test_users_may_inherit(error: DotflowError, message: str) -> None:
     """A subclass adds facts, or has a constructor of its own."""
     assert str(error) == message
     assert isinstance(error, ProviderError)
+    assert Annotated.kind == 7
+    assert Owned("w", "r", [], 1).owner == ""
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from dotflow.core.action import Action, action_of, actions_of, names_of_actions
+from dotflow.core.action import CLASS_ACTION, Action, action_of, actions_of, names_of_actions
 from dotflow.core.failure import describe
 from dotflow.errors import InvalidCallback, InvalidPath, InvalidStep
 
@@ -176,6 +176,8 @@ def _has_parameter(function: Callable[..., Any], argument: str) -> bool:
 def _hint(target: object) -> str:
     if getattr(target, "__name__", None) == "<lambda>":
         return "Make it one: action(lambda ...), or a function with @action above it."
+    if CLASS_ACTION in getattr(target, "__dict__", {}):
+        return "Another decorator made a new class of it, such as @dataclass(slots=True): put @action above that one."
     if isinstance(target, type) or callable(target):
         return f"Decorate it: @action above '{getattr(target, '__name__', target)}'."
     if actions_of(target):

@@ -39,7 +39,7 @@ class SecretAddress:
     Args:
         base_url: The public part. The environment's proxy for it is used.
         path: The secret part.
-        timeout: Seconds for one request, from the connection to the last byte of the response.
+        timeout: Seconds to connect to each address of the host, and then for the whole exchange.
     """
 
     def __init__(self, base_url: str, path: Secret, timeout: float) -> None:
