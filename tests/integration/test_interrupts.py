@@ -154,7 +154,7 @@ def test_a_run_that_is_interrupted_anywhere_leaves_nothing(
     def run_for(seconds: float) -> None:
         def work() -> None:
             with contextlib.suppress(DeadlinePassed):
-                deadline_thread.run_under_watch(Limit(seconds), run)
+                deadline_thread.run_with_thread(Limit(seconds), run)
 
         thread = threading.Thread(target=work)
         thread.start()

@@ -14,7 +14,7 @@ def test_a_ring_before_the_wait_is_heard() -> None:
     wakeup.set()
 
     wakeup.wait(None)
-    assert not wakeup._silent.acquire(blocking=False)
+    assert not wakeup._unset.acquire(blocking=False)
 
 
 def test_a_ring_ends_the_wait() -> None:

@@ -44,12 +44,12 @@ def remote_call(
     step: Callable[..., Any], lane: int = 0, previous: Any = None, holder: str = "", **options: Any
 ) -> RemoteCall:
     """A remote call for a step that travels by value."""
-    memory = WorkerCache()
+    cache = WorkerCache()
     if holder:
-        memory.kept = previous
+        cache.value = previous
     made = action(**options)(step)
     call = Call(0, lane, made, Context(), Context(previous), "w")
-    parts = CallEncoder(dump_by_value, inherited=False).parts(memory, call)
+    parts = CallEncoder(dump_by_value, inherited=False).encode(cache, call)
     return RemoteCall("run", lane, made.policy.timeout, made.isolate, holder, 0, parts)
 
 

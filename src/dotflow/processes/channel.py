@@ -20,13 +20,13 @@ import cloudpickle  # type: ignore[import-untyped]
 from dotflow.core.action import Action
 from dotflow.processes.fresh_locks import REDUCERS, FreshLock, Reduced
 
-ENVELOPE: Final = struct.Struct("!BQI")  # kind, number, how many parts
+HEADER: Final = struct.Struct("!BQI")  # kind, number, how many parts
 SIZE: Final = struct.Struct("!Q")
 CHUNK: Final = 1 << 16  # bytes read at once while it is not known how many there are
-MOST_BUFFERS: Final = 512  # handed to one sendmsg; POSIX allows 1024
+MAX_BUFFERS: Final = 512  # handed to one sendmsg; POSIX allows 1024
 
 CALL: Final = 1  # to the worker: make this attempt
-ANSWER: Final = 2  # from the worker: its outcome
+OUTCOME: Final = 2  # from the worker: its outcome
 STARTED: Final = 3  # from the worker: the attempt begins, its time runs
 STDOUT: Final = 4  # from the worker: what it printed
 STDERR: Final = 5
@@ -76,31 +76,31 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
         if isinstance(obj, type):
             return self._reduce_class(obj, super().reducer_override(obj))
         if isinstance(obj, FunctionType):
-            return self._mark_globals(super().reducer_override(obj))
+            return self._renew_global_locks(super().reducer_override(obj))
         if isinstance(obj, FreshLock):
             return self._reduce_lock(obj.lock)
         if self._is_code and type(obj) in REDUCERS:
             return self._reduce_lock(obj)
-        if isinstance(obj, Action) and _travels_by_value(obj.__module__):
+        if isinstance(obj, Action) and _is_pickled_by_value(obj.__module__):
             return obj.reduce_by_value()
         return super().reducer_override(obj)
 
     def _reduce_lock(self, lock: Any) -> Reduced:
         make, arguments = REDUCERS[type(lock)](lock)
-        return make, tuple(map(self._mark, arguments))
+        return make, tuple(map(self._renew_lock, arguments))
 
-    def _mark(self, value: Any) -> Any:
+    def _renew_lock(self, value: Any) -> Any:
         """A lock that may be loaded as a new one, or any other value as it is."""
         if self._is_code or type(value) not in REDUCERS:
             return value
         return self._locks.setdefault(id(value), FreshLock(value))
 
-    def _mark_globals(self, reduced: Any) -> Any:
+    def _renew_global_locks(self, reduced: Any) -> Any:
         if not isinstance(reduced, tuple):  # it is looked up by its name
             return reduced
         make, arguments, (state, slots), *rest = reduced
-        marked = {name: self._mark(value) for name, value in slots["__globals__"].items()}
-        return (make, arguments, (state, slots | {"__globals__": marked}), *rest)
+        renewed = {name: self._renew_lock(value) for name, value in slots["__globals__"].items()}
+        return (make, arguments, (state, slots | {"__globals__": renewed}), *rest)
 
     def _reduce_class(self, cls: type, reduced: Any) -> Any:
         """A class by value: its locks are marked, and its attributes are in the order of its lines.
@@ -111,12 +111,12 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
             return reduced
         make, arguments, (attributes, *slots), items, pairs, set_state = reduced
         names = [*(name for name in vars(cls) if name in attributes), *attributes]
-        marked = {name: self._mark(attributes[name]) for name in names}
+        renewed = {name: self._renew_lock(attributes[name]) for name in names}
         _complete_classes.add(cls)
-        return make, arguments, (set_state, (marked, *slots)), items, pairs, complete_class
+        return make, arguments, (set_state, (renewed, *slots)), items, pairs, complete_class
 
 
-def _travels_by_value(module: str) -> bool:
+def _is_pickled_by_value(module: str) -> bool:
     """Whether a module is not looked up elsewhere: our `__main__`, and those that cloudpickle was told of."""
     return module == "__main__" or any(
         module == name or module.startswith(f"{name}.") for name in cloudpickle.list_registry_pickle_by_value()
@@ -178,7 +178,7 @@ class Channel:
         self._pending = bytearray()
         self._body: memoryview | None = None
         self._filled = 0
-        self._head = (0, 0, [0])
+        self._header = (0, 0, [0])
 
     def fileno(self) -> int:
         """For selectors."""
@@ -192,7 +192,7 @@ class Channel:
         """Puts a message into the line; `flush` sends it."""
         views = [memoryview(part).cast("B") for part in parts]
         sizes = b"".join(SIZE.pack(view.nbytes) for view in views)
-        self._out.append(memoryview(ENVELOPE.pack(kind, number, len(views)) + sizes))
+        self._out.append(memoryview(HEADER.pack(kind, number, len(views)) + sizes))
         self._out.extend(view for view in views if view.nbytes)
 
     def flush(self) -> bool:
@@ -200,7 +200,7 @@ class Channel:
         out = self._out
         while out:
             try:
-                sent = self.sock.sendmsg([out[place] for place in range(min(len(out), MOST_BUFFERS))])
+                sent = self.sock.sendmsg([out[index] for index in range(min(len(out), MAX_BUFFERS))])
             except BlockingIOError:
                 return False
             while sent:
@@ -216,7 +216,7 @@ class Channel:
         Raises EOFError when the other end is gone.
         """
         while True:
-            message = self._take()
+            message = self._next_message()
             if message is not None:
                 yield message
                 continue
@@ -235,14 +235,14 @@ class Channel:
             if not count:
                 raise EOFError("the other end of the channel is gone")
 
-    def _take(self) -> Message | None:
+    def _next_message(self) -> Message | None:
         """The next whole message out of what was read."""
-        if self._body is None and not self._begin():
+        if self._body is None and not self._read_header():
             return None
         assert self._body is not None
         if self._filled < self._body.nbytes:
             return None
-        kind, number, sizes = self._head
+        kind, number, sizes = self._header
         body, self._body = self._body, None
         parts, start = [], 0
         for size in sizes:
@@ -250,21 +250,21 @@ class Channel:
             start += size
         return Message(kind, number, parts)
 
-    def _begin(self) -> bool:
+    def _read_header(self) -> bool:
         """Reads an envelope; False while it is not there whole."""
         pending = self._pending
-        if len(pending) < ENVELOPE.size:
+        if len(pending) < HEADER.size:
             return False
-        kind, number, count = ENVELOPE.unpack_from(pending)
-        start = ENVELOPE.size + count * SIZE.size
+        kind, number, count = HEADER.unpack_from(pending)
+        start = HEADER.size + count * SIZE.size
         if len(pending) < start:
             return False
-        sizes = [SIZE.unpack_from(pending, ENVELOPE.size + place * SIZE.size)[0] for place in range(count)]
+        sizes = [SIZE.unpack_from(pending, HEADER.size + index * SIZE.size)[0] for index in range(count)]
         total = sum(sizes)
         body = bytearray(total)
         self._filled = min(total, len(pending) - start)
         body[: self._filled] = pending[start : start + self._filled]
         del pending[: start + self._filled]
         self._body = memoryview(body)
-        self._head = (kind, number, sizes)
+        self._header = (kind, number, sizes)
         return True

@@ -22,45 +22,45 @@ class Dispatcher(Generic[W]):
     def __init__(
         self,
         start: Callable[[], W],
-        most: int,
-        should_grow: Callable[[bool], bool] = lambda apart: True,
-        dismiss_for_isolated: Callable[[W], object] = lambda worker: None,
+        max_workers: int,
+        should_grow: Callable[[bool], bool] = lambda isolated: True,
+        remove_for_isolated: Callable[[W], object] = lambda worker: None,
     ) -> None:
         self._start = start
-        self._most = most
-        self._may_hire = should_grow
-        self._dismiss_for_isolated = dismiss_for_isolated
+        self._max_workers = max_workers
+        self._should_grow = should_grow
+        self._remove_for_isolated = remove_for_isolated
         self._count = 0
         self._error: OSError | None = None
         self._idle: dict[W, None] = {}  # a set that keeps its order: the one that rested least comes first
         self._unused: dict[W, None] = {}  # those of the idle that have made no call yet
-        self._home: dict[int, W] = {}  # lane -> its worker
+        self._worker_of: dict[int, W] = {}  # lane -> its worker
         self._lanes: dict[W, set[int]] = {}  # worker -> the lanes that it is home to
 
-    def has_free(self, lane: int, apart: bool = False) -> bool:
+    def has_worker(self, lane: int, isolated: bool = False) -> bool:
         """Return whether there is an idle worker for a call of the lane that no other lane comes back to."""
-        if apart:
+        if isolated:
             return bool(self._unused)
-        return self._is_at_home(lane) or self._free() is not None
+        return self._has_idle_home(lane) or self._unassigned() is not None
 
-    def has_room(self, lane: int, apart: bool = False) -> bool:
+    def has_room(self, lane: int, isolated: bool = False) -> bool:
         """Return whether `make_room` would try to make some. It changes nothing."""
-        if self.has_free(lane, apart) or (self._idle and not apart):
+        if self.has_worker(lane, isolated) or (self._idle and not isolated):
             return True
-        return (self._count < self._most or bool(self._idle)) and self._may_hire(apart)
+        return (self._count < self._max_workers or bool(self._idle)) and self._should_grow(isolated)
 
-    def make_room(self, lane: int, apart: bool = False) -> bool:
+    def make_room(self, lane: int, isolated: bool = False) -> bool:
         """Return whether there is a worker for a call of the lane; one is hired where it takes that.
 
         Args:
             lane: The lane.
             apart: Whether it must be a worker that has made no call before.
         """
-        if self.has_free(lane, apart) or (self._may_hire(apart) and self._start_one(apart)):
+        if self.has_worker(lane, isolated) or (self._should_grow(isolated) and self._start_one(isolated)):
             return True
-        return not apart and bool(self._idle)  # home to others, whose lanes are waiting out a delay
+        return not isolated and bool(self._idle)  # home to others, whose lanes are waiting out a delay
 
-    def take(self, lane: int, apart: bool = False) -> W | OSError | None:
+    def take(self, lane: int, isolated: bool = False) -> W | OSError | None:
         """Return the worker for a call of the lane, which is idle no longer; None where `make_room` found none.
 
         Where no worker can be hired, and there is none to wait for, the error stands in the worker's place.
@@ -68,33 +68,33 @@ class Dispatcher(Generic[W]):
         if self._error is not None:
             error, self._error = self._error, None
             return error
-        if apart:
+        if isolated:
             worker = next(iter(self._unused), None)
-        elif self._is_at_home(lane):
-            worker = self._home[lane]
+        elif self._has_idle_home(lane):
+            worker = self._worker_of[lane]
         else:
-            worker = self._free() or next(iter(self._idle), None)
+            worker = self._unassigned() or next(iter(self._idle), None)
         if worker is None:
             return None
         del self._idle[worker]
         self._unused.pop(worker, None)
-        if not apart:
-            self._home[lane] = worker
+        if not isolated:
+            self._worker_of[lane] = worker
             self._lanes[worker].add(lane)
         return worker
 
-    def _is_at_home(self, lane: int) -> bool:
-        home = self._home.get(lane)
+    def _has_idle_home(self, lane: int) -> bool:
+        home = self._worker_of.get(lane)
         return home is not None and home in self._idle
 
-    def _free(self) -> W | None:
+    def _unassigned(self) -> W | None:
         return next((worker for worker in reversed(self._idle) if not self._lanes[worker]), None)
 
-    def _start_one(self, apart: bool) -> bool:
+    def _start_one(self, isolated: bool) -> bool:
         """Hire a worker; True, too, where none is there and none can be had, which `take` then says."""
-        if apart and self._count >= self._most and self._idle:
-            self._dismiss_for_isolated(self._free() or next(iter(self._idle)))
-        if self._count >= self._most:
+        if isolated and self._count >= self._max_workers and self._idle:
+            self._remove_for_isolated(self._unassigned() or next(iter(self._idle)))
+        if self._count >= self._max_workers:
             return False
         try:
             worker = self._start()
@@ -102,7 +102,7 @@ class Dispatcher(Generic[W]):
             if not self._count:
                 self._error = error
                 return True
-            self._most = self._count  # no more are to be had; those who are there will do it
+            self._max_workers = self._count  # no more are to be had; those who are there will do it
             return False
         self.add(worker)
         return True
@@ -115,7 +115,7 @@ class Dispatcher(Generic[W]):
     @property
     def can_grow(self) -> bool:
         """Whether there may be one more worker."""
-        return self._count < self._most
+        return self._count < self._max_workers
 
     def add(self, worker: W) -> None:
         """A worker has come."""
@@ -129,7 +129,7 @@ class Dispatcher(Generic[W]):
 
     def leave(self, lane: int) -> None:
         """The lane has no more calls."""
-        home = self._home.pop(lane, None)
+        home = self._worker_of.pop(lane, None)
         if home is not None and home in self._lanes:
             self._lanes[home].discard(lane)
 
@@ -139,4 +139,4 @@ class Dispatcher(Generic[W]):
         self._idle.pop(worker, None)
         self._unused.pop(worker, None)
         for lane in self._lanes.pop(worker, ()):
-            self._home.pop(lane, None)
+            self._worker_of.pop(lane, None)

@@ -9,12 +9,12 @@ from dotflow.core.context import Context
 from dotflow.core.task import Task
 from dotflow.processes.channel import Dump, dump_whole
 from dotflow.processes.forkserver import KeptForkServer
-from dotflow.processes.start import Fork, FreshInterpreter, Start, default_method
+from dotflow.processes.start import Fork, FreshInterpreter, StartMethod, default_start_method
 from dotflow.processes.worker_main import CallMessage, ValueRef
 
 NO_VALUE: Final = object()
 FRESH: Final = "fresh"  # no choice of the user's
-STARTS: Final[Mapping[str, type[Start]]] = {"fork": Fork, "forkserver": KeptForkServer, FRESH: FreshInterpreter}
+STARTS: Final[Mapping[str, type[StartMethod]]] = {"fork": Fork, "forkserver": KeptForkServer, FRESH: FreshInterpreter}
 
 
 class WorkerCache:
@@ -26,7 +26,7 @@ class WorkerCache:
     """
 
     def __init__(self) -> None:
-        self.kept: Any = NO_VALUE
+        self.value: Any = NO_VALUE
         self.steps: set[int] = set()
 
 
@@ -43,38 +43,38 @@ class CallEncoder:
         self._inherited = inherited
         self._steps: dict[int, tuple[Action[..., Any], int, bytes]] = {}  # by id, and so held on to
 
-    def parts(self, memory: WorkerCache, call: Call) -> list[Any]:
+    def encode(self, cache: WorkerCache, call: Call) -> list[Any]:
         """The parts of a message; raises what pickling raises."""
         previous: Context | ValueRef = call.previous_context
         value = call.previous_context.storage
-        if value is memory.kept and value is not None:
-            told = call.previous_context
-            previous = ValueRef(Context(None, told.task_id, told.workflow_id, told.time, told.step))
+        if value is cache.value and value is not None:
+            context = call.previous_context
+            previous = ValueRef(Context(None, context.task_id, context.workflow_id, context.time, context.step))
         if self._inherited:
             return self._dump(
                 CallMessage(call.task_id, call.lane, call.workflow_id, 0, None, None, previous, call.carrier)
             )
-        key, step = self._pickled(call.step)
+        key, step = self._pickle_step(call.step)
         parts = self._dump(
             CallMessage(
                 call.task_id,
                 call.lane,
                 call.workflow_id,
                 key,
-                None if key in memory.steps else step,
+                None if key in cache.steps else step,
                 call.initial_context,
                 previous,
                 call.carrier,
             )
         )
-        memory.steps.add(key)
+        cache.steps.add(key)
         return parts
 
-    def _pickled(self, step: Action[..., Any]) -> tuple[int, bytes]:
-        found = self._steps.get(id(step))
-        if found is None:
-            found = self._steps[id(step)] = (step, len(self._steps), dump_whole(step, is_code=True))
-        return found[1:]
+    def _pickle_step(self, step: Action[..., Any]) -> tuple[int, bytes]:
+        entry = self._steps.get(id(step))
+        if entry is None:
+            entry = self._steps[id(step)] = (step, len(self._steps), dump_whole(step, is_code=True))
+        return entry[1:]
 
 
 class WorkerFactory:
@@ -88,17 +88,17 @@ class WorkerFactory:
     def __init__(self, tasks: Mapping[int, Task], start_method: str | None) -> None:
         self._tasks = tasks
         self._start_method = start_method
-        self._found: dict[str, tuple[Start, CallEncoder]] = {}
+        self._starts: dict[str, tuple[StartMethod, CallEncoder]] = {}
 
-    def next(self) -> tuple[Start, CallEncoder]:
+    def next(self) -> tuple[StartMethod, CallEncoder]:
         """Decided for each worker anew: a thread may have begun since the last one was forked."""
-        method = self._start_method or default_method()
-        if method not in self._found:
+        method = self._start_method or default_start_method()
+        if method not in self._starts:
             start = STARTS[method](self._tasks)
-            self._found[method] = start, CallEncoder(start.dump, start.inherits)
-        return self._found[method]
+            self._starts[method] = start, CallEncoder(start.dump, start.inherits_tasks)
+        return self._starts[method]
 
     def close(self) -> None:
         """Ends what was needed to start workers."""
-        for start, _ in self._found.values():
+        for start, _ in self._starts.values():
             start.close()

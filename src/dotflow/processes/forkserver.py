@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Any, Final
 
 from dotflow.core.task import Task
-from dotflow.processes.forkserver_main import ALL, ANSWER, FORK, PRELOAD, REAP, REQUEST, UNKNOWN
+from dotflow.processes.forkserver_main import ALL_IMPORTED, FORK, PRELOAD, REAP, REPLY, REQUEST, UNKNOWN_EXIT_CODE
 from dotflow.processes.preload import needed_modules
-from dotflow.processes.start import Start, start_interpreter
+from dotflow.processes.start import StartMethod, start_interpreter
 from dotflow.worker.interrupts import interrupts_let_through
-from dotflow.worker.programs import spared
+from dotflow.worker.programs import own_processes
 
 
 class ForkServerProcess:
@@ -44,8 +44,8 @@ class ForkServerProcess:
         process.returncode = 0  # it is waited for in `close`, and Popen need not warn before that
         self.pid = process.pid
         self.users = 0
-        spared.add(self.pid)
-        _open.add(self)
+        own_processes.add(self.pid)
+        _open_servers.add(self)
 
     def preload(self, names: Sequence[str]) -> str | None:
         """Imports modules, each once; the name of the one that has made this process unfit to fork."""
@@ -53,40 +53,40 @@ class ForkServerProcess:
         if not new:
             return None
         payload = json.dumps(new).encode()
-        place = self._ask(PRELOAD, len(payload), payload)
+        index = self._request(PRELOAD, len(payload), payload)
         self._preloaded.update(new)
-        return None if place == ALL else new[place]
+        return None if index == ALL_IMPORTED else new[index]
 
     def fork(self, sock: int, lifeline: int, relayed: tuple[bool, bool]) -> int:
         """Forks a worker; its process id, or -1. Its output goes where this process's output goes now."""
         with _open_or_null(1) as stdout, _open_or_null(2) as stderr:
-            return self._ask(FORK, relayed[0] | relayed[1] << 1, b"", (sock, lifeline, stdout, stderr))
+            return self._request(FORK, relayed[0] | relayed[1] << 1, b"", (sock, lifeline, stdout, stderr))
 
     def reap(self, pid: int) -> int | None:
         """Waits for a worker's end; its exit code, None where that is not known."""
         try:
-            code = self._ask(REAP, pid)
+            code = self._request(REAP, pid)
         except OSError:
             return None
-        return None if code == UNKNOWN else code
+        return None if code == UNKNOWN_EXIT_CODE else code
 
-    def _ask(self, kind: int, number: int, payload: bytes = b"", descriptors: Sequence[int] = ()) -> int:
+    def _request(self, kind: int, number: int, payload: bytes = b"", descriptors: Sequence[int] = ()) -> int:
         """Its answer. Raises ConnectionError when it is gone."""
         with self._lock:
             self._serial += 1
             socket.send_fds(self._control, [REQUEST.pack(kind, self._serial, number) + payload], descriptors)
             while True:
-                data = self._control.recv(ANSWER.size, socket.MSG_WAITALL)
+                data = self._control.recv(REPLY.size, socket.MSG_WAITALL)
                 if not data:
                     raise ConnectionResetError("the process that forks the workers is gone")
-                serial, answer = ANSWER.unpack(data)
+                serial, reply = REPLY.unpack(data)
                 if serial == self._serial:  # others asked for what they no longer waited for
-                    return int(answer)
+                    return int(reply)
 
     def forget(self) -> None:
         """Closes what this process holds of it; it ends when no process holds it."""
-        spared.discard(self.pid)
-        _open.discard(self)
+        own_processes.discard(self.pid)
+        _open_servers.discard(self)
         self._control.close()
 
     def close(self) -> None:
@@ -99,7 +99,7 @@ class ForkServerProcess:
 
 
 #: Those of this process; a fork of it forgets them, so that they end with it alone.
-_open: Final[weakref.WeakSet[ForkServerProcess]] = weakref.WeakSet()
+_open_servers: Final[weakref.WeakSet[ForkServerProcess]] = weakref.WeakSet()
 
 
 @contextlib.contextmanager
@@ -116,7 +116,7 @@ def _open_or_null(descriptor: int) -> Iterator[int]:
         yield descriptor
 
 
-class ForkServer(Start):
+class ForkServer(StartMethod):
     """The worker begins as a copy of a fresh interpreter that does nothing else."""
 
     def __init__(self, tasks: Mapping[int, Task], relayed: tuple[bool, bool] | None = None) -> None:
@@ -173,36 +173,36 @@ class KeptForkServer(ForkServer):
             _kept.release(server)
 
 
-class _Kept:
+class _KeptServer:
     """The program's fork server. It starts with the first need, and again when what a child inherits has changed."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._server: ForkServerProcess | None = None
-        self._inherited: Any = None
-        self._unfit: set[str] = set()
+        self._inherited_state: Any = None
+        self._excluded: set[str] = set()
         atexit.register(self._retire)  # without the lock: a thread that was left behind may hold it
 
     def take(self, names: Sequence[str]) -> ForkServerProcess:
         """The server, with these modules imported; `release` gives it back."""
         with self._lock:
             while True:
-                server = self._current()
-                wanted = [name for name in names if name not in self._unfit]
+                server = self._current_server()
+                modules = [name for name in names if name not in self._excluded]
                 try:
                     with interrupts_let_through():  # an import may take seconds
-                        unfit = server.preload(wanted)
+                        excluded = server.preload(modules)
                 except ConnectionError:  # an import has ended it; only a worker that needs that module may end by it
-                    self._unfit.update(wanted)
+                    self._excluded.update(modules)
                     self._retire()
                     continue
                 except BaseException:  # Ctrl-C; what it has imported is not known
                     self._retire()
                     raise
-                if unfit is None:
+                if excluded is None:
                     server.users += 1
                     return server
-                self._unfit.add(unfit)
+                self._excluded.add(excluded)
                 self._retire()
 
     def release(self, server: ForkServerProcess) -> None:
@@ -222,12 +222,12 @@ class _Kept:
         self._lock = threading.Lock()
         self._server = None
 
-    def _current(self) -> ForkServerProcess:
-        inherited = _inherited()
-        if inherited != self._inherited:
+    def _current_server(self) -> ForkServerProcess:
+        inherited = _inherited_state()
+        if inherited != self._inherited_state:
             self._retire()
         if self._server is None:
-            self._server, self._inherited = ForkServerProcess(), inherited
+            self._server, self._inherited_state = ForkServerProcess(), inherited
         return self._server
 
     def _retire(self) -> None:
@@ -236,20 +236,20 @@ class _Kept:
             server.close()
 
 
-_kept: Final = _Kept()
+_kept: Final = _KeptServer()
 
 
-def _forget_parents() -> None:
-    for server in tuple(_open):
+def _forget_servers() -> None:
+    for server in tuple(_open_servers):
         server.forget()
     _kept.forget()
 
 
 if hasattr(os, "register_at_fork"):  # worker processes need POSIX, but this is imported elsewhere too
-    os.register_at_fork(after_in_child=_forget_parents)
+    os.register_at_fork(after_in_child=_forget_servers)
 
 
-def _inherited() -> tuple[Any, ...]:
+def _inherited_state() -> tuple[Any, ...]:
     """What a process has of its parent, and a worker should have of the caller as it is now."""
     import resource  # POSIX has it
 
@@ -259,7 +259,7 @@ def _inherited() -> tuple[Any, ...]:
         dict(os.environ),
         list(sys.path),
         list(sys.argv),
-        _folder(),
+        _working_folder(),
         _umask(),
         (os.getuid(), os.geteuid(), os.getgid(), os.getegid(), os.getgroups()),
         os.getpriority(os.PRIO_PROCESS, 0),
@@ -268,7 +268,7 @@ def _inherited() -> tuple[Any, ...]:
     )
 
 
-def _folder() -> str | None:
+def _working_folder() -> str | None:
     try:
         return os.getcwd()  # noqa: PTH109 (a string is wanted)
     except OSError:  # it was deleted

@@ -24,10 +24,10 @@ FORK: Final = 1  # number: which streams are relayed; with the descriptors of DE
 REAP: Final = 2  # number: a pid. Answer: its exit code
 PRELOAD: Final = 3  # number: the size of a JSON list of modules that follows. Answer: see `_preload`
 REQUEST: Final = struct.Struct("!BQq")  # kind, serial number, number
-ANSWER: Final = struct.Struct("!Qq")  # the request's serial number, number
+REPLY: Final = struct.Struct("!Qq")  # the request's serial number, number
 DESCRIPTORS: Final = 4  # the worker's socket, its lifeline, its stdout and stderr
-UNKNOWN: Final = 1 << 40  # no exit code looks like this: it is not known
-ALL: Final = -1  # in answer to PRELOAD: no module stands in the way of a fork
+UNKNOWN_EXIT_CODE: Final = 1 << 40  # no exit code looks like this: it is not known
+ALL_IMPORTED: Final = -1  # in answer to PRELOAD: no module stands in the way of a fork
 
 #: Packages whose native threads do not stand in the way of a fork: OpenBLAS ends its threads before a fork and starts
 #: them again when they are needed (blas_server.c), jemalloc takes its locks before and makes its thread anew
@@ -35,17 +35,19 @@ ALL: Final = -1  # in answer to PRELOAD: no module stands in the way of a fork
 FORK_SAFE: Final = frozenset({"numpy", "pandas", "pyarrow"})
 
 
-def become_worker(told: dict[str, Any]) -> None:
+def become_worker(settings: dict[str, Any]) -> None:
     """Makes the fresh interpreter a worker."""
-    sys.argv = told["argv"]
-    run_worker(socket.socket(fileno=told["sock"]), told["lifeline"], dump_by_value, tuple(told["relayed"]), {})
+    sys.argv = settings["argv"]
+    run_worker(
+        socket.socket(fileno=settings["sock"]), settings["lifeline"], dump_by_value, tuple(settings["relayed"]), {}
+    )
 
 
-def become_forkserver(told: dict[str, Any]) -> None:
+def become_forkserver(settings: dict[str, Any]) -> None:
     """Makes the fresh interpreter a fork server, which forks workers on request."""
-    sys.argv = told["argv"]
+    sys.argv = settings["argv"]
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    control = socket.socket(fileno=told["sock"])
+    control = socket.socket(fileno=settings["sock"])
     with contextlib.suppress(ConnectionError):  # the coordinator was killed in the middle of a request
         while True:
             request, descriptors, _, _ = socket.recv_fds(control, REQUEST.size, DESCRIPTORS)
@@ -58,7 +60,7 @@ def become_forkserver(told: dict[str, Any]) -> None:
                 number = _reap(number)
             else:
                 number = _preload(json.loads(control.recv(number, socket.MSG_WAITALL)))
-            control.sendall(ANSWER.pack(serial, number))
+            control.sendall(REPLY.pack(serial, number))
     os._exit(0)
 
 
@@ -90,7 +92,7 @@ def _reap(pid: int) -> int:
     try:
         return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
     except ChildProcessError:
-        return UNKNOWN
+        return UNKNOWN_EXIT_CODE
 
 
 def _preload(names: list[str]) -> int:
@@ -98,14 +100,14 @@ def _preload(names: list[str]) -> int:
 
     A module that can't be imported fails in the worker again, where it is reported.
     """
-    for place, name in enumerate(names):
+    for index, name in enumerate(names):
         before = _count_threads()
         with contextlib.suppress(BaseException):
             importlib.import_module(name)
         if _count_threads() > before and name.partition(".")[0] not in FORK_SAFE:
-            return place
+            return index
     gc.freeze()  # the workers' collections leave these objects, and so their shared memory, alone
-    return ALL
+    return ALL_IMPORTED
 
 
 def _count_threads() -> int:

@@ -17,7 +17,7 @@ class Relay(io.TextIOBase):
 
     def __init__(self, send: Callable[[bytes], None]) -> None:
         self._send = send
-        self._rests: dict[int, str] = {}  # by thread: a line that has no end yet
+        self._unfinished: dict[int, str] = {}  # by thread: a line that has no end yet
         self.buffer = RelayBytes(self)
 
     @property
@@ -30,26 +30,26 @@ class Relay(io.TextIOBase):
         if not isinstance(text, str):
             raise TypeError(f"write() argument must be str, not {type(text).__name__}")
         thread = threading.get_ident()
-        lines, end, rest = (self._rests.pop(thread, "") + text).rpartition("\n")
-        if rest:
-            self._rests[thread] = rest
-        self._pass(lines + end)
+        lines, end, unfinished = (self._unfinished.pop(thread, "") + text).rpartition("\n")
+        if unfinished:
+            self._unfinished[thread] = unfinished
+        self._send_text(lines + end)
         return len(text)
 
     def flush(self) -> None:
         """Sends what the calling thread has begun."""
-        self._pass(self._rests.pop(threading.get_ident(), ""))
+        self._send_text(self._unfinished.pop(threading.get_ident(), ""))
 
     def flush_all(self) -> None:
         """Sends what all threads have begun: the attempt is over."""
-        for thread in tuple(self._rests):
-            self._pass(self._rests.pop(thread, ""))
+        for thread in tuple(self._unfinished):
+            self._send_text(self._unfinished.pop(thread, ""))
 
     def writable(self) -> bool:
         """It is there to be written to."""
         return True
 
-    def _pass(self, text: str) -> None:
+    def _send_text(self, text: str) -> None:
         if text:
             self._send(text.encode(ENCODING, "surrogatepass"))
 

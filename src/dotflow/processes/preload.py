@@ -9,28 +9,28 @@ from typing import Any, Final
 from dotflow.core.action import Action
 from dotflow.core.task import Task
 
-INSTALLED: Final = frozenset({"site-packages", "dist-packages"})
+SITE_FOLDERS: Final = frozenset({"site-packages", "dist-packages"})
 #: Packages that no user edits, wherever they lie.
-FIXED: Final = sys.stdlib_module_names | {"dotflow"}
+NOT_EDITED: Final = sys.stdlib_module_names | {"dotflow"}
 
 
 def needed_modules(tasks: Iterable[Task]) -> list[str]:
     """The modules that a worker will import for these tasks; not the user's own, which may be edited between runs."""
     search = _Search()
     for task in tasks:
-        search.look_at(task.step)
-        search.look_at(task.initial_context.storage)
-    return list(search.found)
+        search.visit(task.step)
+        search.visit(task.initial_context.storage)
+    return list(search.modules)
 
 
 class _Search:
     """Follows functions of `__main__` by the names that they use, classes and the user's modules by all they have."""
 
     def __init__(self) -> None:
-        self.found: dict[str, None] = {}
+        self.modules: dict[str, None] = {}
         self._seen: set[int] = set()
 
-    def look_at(self, value: Any) -> None:
+    def visit(self, value: Any) -> None:
         """Adds what *value* needs."""
         if isinstance(value, Action):
             value = value.function
@@ -41,28 +41,28 @@ class _Search:
                 self._add(value.__module__)
             elif id(value) not in self._seen:
                 self._seen.add(id(value))
-                for needed in _globals_of(value) if isinstance(value, FunctionType) else tuple(vars(value).values()):
-                    self.look_at(needed)
+                for used in _globals_of(value) if isinstance(value, FunctionType) else tuple(vars(value).values()):
+                    self.visit(used)
         elif value is not None and type(value) not in (str, int, float, bool, bytes):
-            self.look_at(type(value))
+            self.visit(type(value))
 
     def _add(self, name: Any) -> None:
         module = sys.modules.get(name) if isinstance(name, str) else None
-        if module is None or name in self.found or id(module) in self._seen:
+        if module is None or name in self.modules or id(module) in self._seen:
             return
         if _is_installed(name, module):
-            self.found[name] = None
+            self.modules[name] = None
         elif name != "__main__":
             self._seen.add(id(module))
             for value in tuple(vars(module).values()):
                 if isinstance(value, ModuleType | FunctionType | type | Action):
-                    self.look_at(value)
+                    self.visit(value)
 
 
 def _is_installed(name: str, module: ModuleType) -> bool:
-    if name.partition(".")[0] in FIXED:
+    if name.partition(".")[0] in NOT_EDITED:
         return True
-    return not INSTALLED.isdisjoint(PurePath(getattr(module, "__file__", None) or "").parts)
+    return not SITE_FOLDERS.isdisjoint(PurePath(getattr(module, "__file__", None) or "").parts)
 
 
 def _globals_of(function: FunctionType) -> Iterator[Any]:

@@ -8,7 +8,7 @@ from dotflow.errors import InvalidArgument
 
 CORES: Final = os.cpu_count() or 1
 DEFAULT_WORKERS: Final = max(32, 4 * CORES)
-PATIENCE: Final = 0.001  # seconds in which no worker became free before more are started; a fork takes about as long
+STARTUP_DELAY: Final = 0.001  # seconds without a free worker before more are started; a fork takes about as long
 
 
 class PoolGrowth:
@@ -22,13 +22,13 @@ class PoolGrowth:
     def __init__(self) -> None:
         self.workers = 0
         self.starting = 0
-        self._quiet_since = clock.ticks()
+        self._last_end = clock.ticks()
 
-    def worker_is_free(self) -> None:
+    def call_ended(self) -> None:
         """A call has ended."""
-        self._quiet_since = clock.ticks()
+        self._last_end = clock.ticks()
 
-    def should_grow(self, apart: bool = False) -> bool:
+    def should_grow(self, isolated: bool = False) -> bool:
         """Return whether to start one more; a worker for each core is worth it anyway.
 
         Args:
@@ -36,11 +36,11 @@ class PoolGrowth:
         """
         if self.workers < CORES:
             return True
-        return self.starting < CORES and (apart or clock.ticks() - self._quiet_since >= PATIENCE)
+        return self.starting < CORES and (isolated or clock.ticks() - self._last_end >= STARTUP_DELAY)
 
-    def next_look(self) -> float:
+    def next_check(self) -> float:
         """When to ask again, on the monotonic clock, should nothing happen before."""
-        return float("inf") if self.starting >= CORES else self._quiet_since + PATIENCE
+        return float("inf") if self.starting >= CORES else self._last_end + STARTUP_DELAY
 
 
 def check_workers(max_workers: int | None) -> int:

@@ -19,7 +19,7 @@ from dotflow.core.task import Task
 from dotflow.cpython import forget_exit_handlers, forget_running_loop, interpreter_flags
 from dotflow.processes.channel import Channel, Dump, dump_by_reference, dump_by_value
 from dotflow.processes.worker_main import run_worker
-from dotflow.worker.programs import spared
+from dotflow.worker.programs import own_processes
 
 START_METHODS: Final = ("fork", "forkserver")
 
@@ -27,7 +27,7 @@ START_METHODS: Final = ("fork", "forkserver")
 _lifelines: Final[set[int]] = set()
 
 
-def default_method() -> str:
+def default_start_method() -> str:
     """fork where it is safe: on Linux, in a process with one thread, native ones counted."""
     try:
         return "fork" if sys.platform == "linux" and len(os.listdir("/proc/self/task")) == 1 else "forkserver"  # noqa: PTH208
@@ -44,20 +44,20 @@ class WorkerProcess:
         ended: A descriptor that is readable once the process has ended; None where the system has none.
     """
 
-    def __init__(self, start: "Start", pid: int, channel: Channel, lifeline: int) -> None:
+    def __init__(self, start: "StartMethod", pid: int, channel: Channel, lifeline: int) -> None:
         self._start = start
         self._lifeline = lifeline
         self.pid = pid
         self.channel = channel
-        self.ended = _pidfd(pid)
-        spared.add(pid)
+        self.sentinel = _pidfd(pid)
+        own_processes.add(pid)
 
     def has_ended(self) -> bool:
         """Whether it is known to have ended; not where the system does not tell."""
-        if self.ended is None:
+        if self.sentinel is None:
             return False
         with selectors.DefaultSelector() as selector:
-            selector.register(self.ended, selectors.EVENT_READ)
+            selector.register(self.sentinel, selectors.EVENT_READ)
             return bool(selector.select(0))
 
     def kill(self) -> None:
@@ -72,16 +72,16 @@ class WorkerProcess:
         """
         self.kill()
         code = self._start.reap(self.pid)
-        self.forget()
+        self.close()
         return code
 
-    def forget(self) -> None:
+    def close(self) -> None:
         """Closes what this process holds of it."""
         self.channel.close()
         _close_lifeline(self._lifeline)
-        if self.ended is not None:
-            os.close(self.ended)
-        spared.discard(self.pid)
+        if self.sentinel is not None:
+            os.close(self.sentinel)
+        own_processes.discard(self.pid)
 
 
 def _close_lifeline(descriptor: int) -> None:
@@ -96,7 +96,7 @@ def _pidfd(pid: int) -> int | None:
         return None
 
 
-class Start:
+class StartMethod:
     """A way to start workers for one run.
 
     Args:
@@ -108,7 +108,7 @@ class Start:
     #: How values are pickled for its workers.
     dump: Dump = staticmethod(dump_by_value)
     #: Whether its workers are born with the run's tasks.
-    inherits = False
+    inherits_tasks = False
 
     def __init__(self, tasks: Mapping[int, Task], relayed: tuple[bool, bool] | None = None) -> None:
         self.tasks = tasks
@@ -149,11 +149,11 @@ class Start:
         """Ends what was needed to start workers."""
 
 
-class Fork(Start):
+class Fork(StartMethod):
     """The worker begins as a copy of this process: nothing needs to travel to it."""
 
     dump = staticmethod(dump_by_reference)
-    inherits = True
+    inherits_tasks = True
 
     def launch(self, sock: socket.socket, lifeline: int, ours: tuple[int, int]) -> int:
         coordinator = os.getpid()
@@ -177,7 +177,7 @@ class Fork(Start):
                 os._exit(1)
 
 
-class FreshInterpreter(Start):
+class FreshInterpreter(StartMethod):
     """The worker begins as a fresh interpreter: for a single one, where no fork server is kept."""
 
     def __init__(self, tasks: Mapping[int, Task], relayed: tuple[bool, bool] | None = None) -> None:
@@ -194,16 +194,16 @@ class FreshInterpreter(Start):
 
 
 def start_interpreter(
-    entry: str, sock: socket.socket, descriptors: tuple[int, ...], output: int | None = None, **more: Any
+    function: str, sock: socket.socket, descriptors: tuple[int, ...], output: int | None = None, **more: Any
 ) -> subprocess.Popen[bytes]:
     """Starts a fresh interpreter, in a process group of its own, that sees the modules that this one sees."""
     path = [entry or os.getcwd() for entry in sys.path if isinstance(entry, str)]  # noqa: PTH109 (a string is wanted)
     argv = [str(argument) for argument in sys.argv]
-    told = json.dumps({"argv": argv, "path": path, "sock": sock.fileno(), **more})
+    settings = json.dumps({"argv": argv, "path": path, "sock": sock.fileno(), **more})
     code = (
         "import sys, json, signal; signal.pthread_sigmask(signal.SIG_SETMASK, ()); "
-        "told = json.load(sys.stdin); sys.path[:] = told['path']; "
-        f"from dotflow.processes.forkserver_main import {entry}; {entry}(told)"
+        "settings = json.load(sys.stdin); sys.path[:] = settings['path']; "
+        f"from dotflow.processes.forkserver_main import {function}; {function}(settings)"
     )
     process = subprocess.Popen(
         [sys.executable, *interpreter_flags(), "-c", code],
@@ -215,7 +215,7 @@ def start_interpreter(
     )
     assert process.stdin is not None
     with contextlib.suppress(BrokenPipeError), process.stdin as pipe:  # its end is told in other ways
-        pipe.write(told.encode())
+        pipe.write(settings.encode())
     return process
 
 

@@ -36,7 +36,7 @@ class WakeupPipe:
             if self._writing >= 0:
                 os.write(self._writing, b"!")
 
-    def silence(self) -> None:
+    def clear(self) -> None:
         """Takes back what was rung."""
         with contextlib.suppress(BlockingIOError):
             os.read(self._reading, 512)
@@ -63,17 +63,17 @@ class WakeupEvent:
     """
 
     def __init__(self) -> None:
-        self._silent = threading.Lock()  # taken, but for the moment between a ring and whoever hears it
-        self._silent.acquire()
+        self._unset = threading.Lock()  # taken, but for the moment between a ring and whoever hears it
+        self._unset.acquire()
 
     def set(self) -> None:
         """Wakes whoever waits, or the next one who would."""
         with contextlib.suppress(RuntimeError):  # it has been rung already
-            self._silent.release()
+            self._unset.release()
 
     def wait(self, seconds: float | None) -> None:
         """Waits until it rings, or until so many seconds are over; None for as long as it takes."""
         until = math.inf if seconds is None else clock.ticks() + seconds
-        while not self._silent.acquire(timeout=min(MAX_SLEEP, max(0.0, until - clock.ticks()))):
+        while not self._unset.acquire(timeout=min(MAX_SLEEP, max(0.0, until - clock.ticks()))):
             if clock.ticks() >= until:
                 return

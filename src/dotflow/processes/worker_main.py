@@ -17,7 +17,7 @@ from dotflow.core.outcome import Interrupted, Outcome, Raised, Returned
 from dotflow.core.task import Task
 from dotflow.cpython import SIG_DFL, run_exit_handlers, set_handler, set_mask
 from dotflow.errors import AttemptError, ModuleNotOnWorker, NotPicklable
-from dotflow.processes.channel import ANSWER, CALL, READY, RETURNED, STARTED, STDERR, STDOUT, Channel, Dump, Message
+from dotflow.processes.channel import CALL, OUTCOME, READY, RETURNED, STARTED, STDERR, STDOUT, Channel, Dump, Message
 from dotflow.processes.output import Relay
 from dotflow.worker import deadline_signal
 from dotflow.worker.attempt import attempt, remember_process
@@ -64,32 +64,32 @@ class Worker:
         born_with: The tasks that a fork gave it.
     """
 
-    def __init__(self, channel: Channel, dump: Dump, born_with: Mapping[int, Task]) -> None:
+    def __init__(self, channel: Channel, dump: Dump, inherited_tasks: Mapping[int, Task]) -> None:
         self.channel = channel
         self.dump = dump
-        self.born_with = born_with
+        self.inherited_tasks = inherited_tasks
         self.loops = Loops()
         self.lock = threading.Lock()  # a step's threads may print while an answer is on its way
         self.steps: dict[int, Action[..., Any]] = {}
-        self.kept: Any = None
+        self.last_value: Any = None
         self.pid = os.getpid()
 
-    def work(self) -> None:
+    def run(self) -> None:
         """Makes attempts until the coordinator closes the channel."""
         try:
             self.send(READY, 0, [])
             for message in self.channel.receive():
                 if message.kind == CALL:
-                    self.answer(message)
+                    self.handle(message)
         except (EOFError, BrokenPipeError, ConnectionResetError):
             return
 
-    def answer(self, message: Message) -> None:
+    def handle(self, message: Message) -> None:
         """Makes the attempt that *message* asks for, and sends what came of it."""
         try:
             call = self.read(message)
         except BaseException as error:  # the user's modules are imported while their objects are loaded
-            self.send(ANSWER, message.number, self.dump(Raised(_unreadable(error))))
+            self.send(OUTCOME, message.number, self.dump(Raised(_loading_failure(error))))
             return
         if call.step.policy.timeout:
             self.send(STARTED, message.number, [])
@@ -101,33 +101,33 @@ class Worker:
             os._exit(0)
         if call.step.policy.timeout:
             self.send(RETURNED, message.number, [])
-        self.kept = outcome.value if isinstance(outcome, Returned) else None
+        self.last_value = outcome.value if isinstance(outcome, Returned) else None
         _flush()
-        self.send(ANSWER, message.number, self.pack(call, outcome))
+        self.send(OUTCOME, message.number, self.dump_outcome(call, outcome))
 
     def read(self, message: Message) -> Call:
         """The call that *message* carries."""
-        order: CallMessage = message.load()
-        task = self.born_with.get(order.task_id)
+        fields: CallMessage = message.load()
+        task = self.inherited_tasks.get(fields.task_id)
         if task is not None:
             step, initial = task.step, task.initial_context
         else:
-            if order.step is not None:
-                self.steps[order.step_key] = pickle.loads(order.step)
-            assert order.initial_context is not None
-            step, initial = self.steps[order.step_key], order.initial_context
-        previous = order.previous_context
+            if fields.step is not None:
+                self.steps[fields.step_key] = pickle.loads(fields.step)
+            assert fields.initial_context is not None
+            step, initial = self.steps[fields.step_key], fields.initial_context
+        previous = fields.previous_context
         if isinstance(previous, ValueRef):
             told = previous.context
-            previous = Context(self.kept, told.task_id, told.workflow_id, told.time, told.step)
-        return Call(order.task_id, order.lane, step, initial, previous, order.workflow_id, order.carrier)
+            previous = Context(self.last_value, told.task_id, told.workflow_id, told.time, told.step)
+        return Call(fields.task_id, fields.lane, step, initial, previous, fields.workflow_id, fields.carrier)
 
-    def pack(self, call: Call, outcome: Outcome) -> list[Any]:
+    def dump_outcome(self, call: Call, outcome: Outcome) -> list[Any]:
         """The outcome, pickled; of a value that can't be, an outcome that says so."""
         try:
             return self.dump(outcome)
         except BaseException as error:  # pickling runs the value's own methods
-            self.kept = None
+            self.last_value = None
             reason = f"{type(error).__name__}: {error}"
             told = NotPicklable(call.step.name, "The value returned", reason)
             return self.dump(Raised(Failure("NotPicklable", str(told))))
@@ -139,7 +139,7 @@ class Worker:
             self.channel.flush()
 
 
-def _unreadable(error: BaseException) -> Failure:
+def _loading_failure(error: BaseException) -> Failure:
     """Why a call could not be read."""
     told: AttemptError = NotPicklable("?", "What is given", f"{type(error).__name__}: {error}")
     if isinstance(error, ModuleNotFoundError) and error.name:
@@ -148,7 +148,7 @@ def _unreadable(error: BaseException) -> Failure:
 
 
 def run_worker(
-    sock: socket.socket, lifeline: int, dump: Dump, relayed: tuple[bool, bool], born_with: Mapping[int, Task]
+    sock: socket.socket, lifeline: int, dump: Dump, relayed: tuple[bool, bool], inherited_tasks: Mapping[int, Task]
 ) -> NoReturn:
     """The whole life of a worker process, from its first line to its exit.
 
@@ -162,14 +162,14 @@ def run_worker(
     """
     code = 1
     try:
-        _settle_in(lifeline)
-        worker = Worker(Channel(sock), dump, born_with)
+        _set_up(lifeline)
+        worker = Worker(Channel(sock), dump, inherited_tasks)
         if relayed[0]:
             sys.stdout = Relay(lambda data: worker.send(STDOUT, 0, [data]))
         if relayed[1]:
             sys.stderr = Relay(lambda data: worker.send(STDERR, 0, [data]))
-        _line_by_line()
-        worker.work()
+        _buffer_lines()
+        worker.run()
         worker.loops.close()
         run_exit_handlers()
         code = 0
@@ -178,8 +178,8 @@ def run_worker(
         os._exit(code)
 
 
-def _settle_in(lifeline: int) -> None:
-    deadline_signal.forget()
+def _set_up(lifeline: int) -> None:
+    deadline_signal.reset()
     remember_process()
     set_handler(signal.SIGINT, signal.default_int_handler)
     set_handler(signal.SIGTERM, SIG_DFL)
@@ -210,15 +210,15 @@ def _end_with_coordinator(lifeline: int) -> None:
         if gone:  # it went before the kernel was told
             os.killpg(0, signal.SIGKILL)
     else:
-        threading.Thread(target=_wait_for_end, args=(lifeline,), name="dotflow-lifeline", daemon=True).start()
+        threading.Thread(target=_watch_lifeline, args=(lifeline,), name="dotflow-lifeline", daemon=True).start()
 
 
-def _wait_for_end(lifeline: int) -> None:
+def _watch_lifeline(lifeline: int) -> None:
     os.read(lifeline, 1)
     os.killpg(0, signal.SIGKILL)
 
 
-def _line_by_line() -> None:
+def _buffer_lines() -> None:
     """A worker may be killed at any time; what it printed before should not be lost with it.
 
     Nor should less than a line be written where Python does not buffer (PYTHONUNBUFFERED, as in many containers):

@@ -14,10 +14,10 @@ from dotflow.core.context import NOTHING, Context
 from dotflow.core.failure import Failure
 from dotflow.core.outcome import Outcome, Raised, Returned, TimedOut
 from dotflow.errors import InvalidPolicy, StepTimeout
-from dotflow.worker.deadline import LEFT_BEHIND, SOONEST, DeadlinePassed, Limit, LoopBlocked
+from dotflow.worker.deadline import LEFT_BEHIND, SHORTEST_TIMER, DeadlinePassed, Limit, LoopBlocked
 from dotflow.worker.limits import run_limited
 from dotflow.worker.loops import Loop
-from dotflow.worker.trace_context import CarryingLoop, enter
+from dotflow.worker.trace_context import TracedLoop, enter
 
 NO_LIMIT: Final = Limit(0)
 
@@ -73,7 +73,7 @@ def _attempt_with(carrier: Carrier, call: Call, loop: Loop) -> Outcome:
     """As `attempt`, inside of what the tracer gave it to take along."""
     leave = enter(carrier)
     try:
-        return attempt(call._replace(carrier=None), CarryingLoop(loop, carrier))
+        return attempt(call._replace(carrier=None), TracedLoop(loop, carrier))
     finally:
         leave()
 
@@ -87,7 +87,7 @@ def remember_process() -> None:
     _process = os.getpid()
 
 
-def _leave(error: SystemExit) -> NoReturn:
+def _exit_child(error: SystemExit) -> NoReturn:
     """A child that the step forked wants to end, as `sys.exit()` in it says; the run is its parent's to go on with."""
     for stream in (sys.stdout, sys.stderr):
         if stream is not None:
@@ -98,11 +98,11 @@ def _leave(error: SystemExit) -> NoReturn:
 
 def arguments_of(step: Action[..., Any], initial: Context, previous: Context) -> dict[str, Context]:
     """The contexts that the step asks for, by name."""
-    wants = step.context_params
-    if not wants:
+    names = step.context_params
+    if not names:
         return {}
     offered = {"initial_context": initial, "previous_context": previous}
-    return {name: offered[name] for name in wants}
+    return {name: offered[name] for name in names}
 
 
 def finish(call: Call, loop: Loop, value: Any, limit: Limit) -> Outcome:
@@ -113,10 +113,10 @@ def finish(call: Call, loop: Loop, value: Any, limit: Limit) -> Outcome:
         if isinstance(value, CoroutineType):
             value = loop.run(value, limit)
         if limit.seconds and actions_of(value):
-            limit.seconds = max(limit.seconds - (clock.ticks() - began), SOONEST)
-            value = run_limited(limit, lambda: _unfold(call, loop, value, repeated))
+            limit.seconds = max(limit.seconds - (clock.ticks() - began), SHORTEST_TIMER)
+            value = run_limited(limit, lambda: _run_actions(call, loop, value, repeated))
         else:
-            value = _unfold(call, loop, value, repeated)
+            value = _run_actions(call, loop, value, repeated)
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # whatever the user's code raises is the attempt's outcome
@@ -128,7 +128,7 @@ def _perform(call: Call, loop: Loop, repeated: list[Failure]) -> Any:
     value = call.step.function(**arguments_of(call.step, call.initial_context, call.previous_context))
     if isinstance(value, CoroutineType):
         value = loop.run(value, NO_LIMIT)
-    return _unfold(call, loop, value, repeated)
+    return _run_actions(call, loop, value, repeated)
 
 
 def outcome_of(
@@ -136,19 +136,19 @@ def outcome_of(
 ) -> Raised | TimedOut:
     """What *error* means for the attempt that *limit* was set for."""
     if isinstance(error, SystemExit) and os.getpid() != _process:
-        _leave(error)
+        _exit_child(error)
     if isinstance(error, DeadlinePassed) and error.limit is not limit and not limit.raised:
         raise error  # it is the time of an attempt around this one that is up
     if isinstance(error, DeadlinePassed) or limit.raised:
-        late = StepTimeout(step.name, step.policy.timeout, LEFT_BEHIND if isinstance(error, LoopBlocked) else "")
-        retry = _asked(step, late, error)
-        return TimedOut(Failure.of(error, name="TimeoutError", message=str(late)), tuple(repeated), retry)
-    retry = _asked(step, error, error)
+        timed_out = StepTimeout(step.name, step.policy.timeout, LEFT_BEHIND if isinstance(error, LoopBlocked) else "")
+        retry = _ask_policy(step, timed_out, error)
+        return TimedOut(Failure.of(error, name="TimeoutError", message=str(timed_out)), tuple(repeated), retry)
+    retry = _ask_policy(step, error, error)
     name = "TimeoutError" if isinstance(error, StepTimeout) else None  # of one of a class's own actions
     return Raised(Failure.of(error, name=name), tuple(repeated), retry)
 
 
-def _asked(step: Action[..., Any], error: BaseException, raised: BaseException) -> bool | float | None:
+def _ask_policy(step: Action[..., Any], error: BaseException, raised: BaseException) -> bool | float | None:
     """What the step's retry_on says of *error*; where it can't be used, a note of *raised* says why."""
     if step.policy.retry_on is None:
         return None
@@ -159,7 +159,7 @@ def _asked(step: Action[..., Any], error: BaseException, raised: BaseException) 
     return retry
 
 
-def _unfold(call: Call, loop: Loop, value: Any, repeated: list[Failure]) -> Any:
+def _run_actions(call: Call, loop: Loop, value: Any, repeated: list[Failure]) -> Any:
     """*value* itself or, of an instance with actions, the list of what these return."""
     if value.__class__ in PLAIN:
         return value

@@ -7,7 +7,7 @@ from dotflow.core.action import actions_of
 from dotflow.core.call import Call
 from dotflow.core.outcome import Interrupted, Outcome, Returned
 from dotflow.worker.attempt import PLAIN, arguments_of, finish, outcome_of
-from dotflow.worker.coroutines import Driven, drive, value_of
+from dotflow.worker.coroutines import Droppable, run_until_dropped, value_of
 from dotflow.worker.deadline import Limit
 from dotflow.worker.loops import Loop
 from dotflow.worker.trace_context import enter
@@ -26,7 +26,7 @@ async def attempt_async(call: Call, to_loop: Loop) -> Outcome:
     limit = Limit(step.policy.timeout)
     try:
         coroutine: Any = step.function(**arguments_of(step, call.initial_context, call.previous_context))
-        value = value_of(await drive(Driven(coroutine), limit)) if limit.seconds else await coroutine
+        value = value_of(await run_until_dropped(Droppable(coroutine), limit)) if limit.seconds else await coroutine
     except KeyboardInterrupt:
         return Interrupted()
     except BaseException as error:  # whatever the user's code raises is the attempt's outcome

@@ -20,7 +20,7 @@ from dotflow.worker.limits import run_limited
 from dotflow.worker.programs import ThreadPrograms
 
 
-class Driven:
+class Droppable:
     """Awaits a coroutine until it is dropped."""
 
     def __init__(self, coroutine: Coroutine[Any, Any, Any]) -> None:
@@ -46,25 +46,25 @@ class Driven:
                 value, resume = error, self.coroutine.throw
 
 
-Ended = tuple[Any, BaseException | None]
+Ending = tuple[Any, BaseException | None]
 
 
-def value_of(ended: Ended) -> Any:
+def value_of(ending: Ending) -> Any:
     """What the coroutine returned; raises what it raised."""
-    value, error = ended
+    value, error = ending
     if error is not None:
         raise error
     return value
 
 
-async def drive(driven: Driven, limit: Limit, guard: Limit | None = None) -> Ended:
+async def run_until_dropped(droppable: Droppable, limit: Limit, guard: Limit | None = None) -> Ending:
     """What the coroutine returns, for `value_of`; DeadlinePassed when it was not there in time.
 
     *guard* is the signal's limit, for a loop that is blocked. While the loop is alive it is not needed.
     """
     if not limit.seconds:
-        return await _end_of(driven)
-    task = asyncio.ensure_future(_end_of(driven))
+        return await _ending_of(droppable)
+    task = asyncio.ensure_future(_ending_of(droppable))
     try:
         done, _ = await asyncio.wait({task}, timeout=limit.seconds)
         if done:
@@ -75,9 +75,9 @@ async def drive(driven: Driven, limit: Limit, guard: Limit | None = None) -> End
         done, _ = await asyncio.wait({task}, timeout=GRACE)
     finally:
         if not task.done():
-            driven.dropped = True
+            droppable.dropped = True
             task.cancel()
-            task.add_done_callback(_look_at)
+            task.add_done_callback(_retrieve_exception)
     trace = None
     try:
         if done:
@@ -87,16 +87,16 @@ async def drive(driven: Driven, limit: Limit, guard: Limit | None = None) -> End
     raise DeadlinePassed(limit).with_traceback(trace)
 
 
-def _look_at(task: asyncio.Task[Ended]) -> None:
+def _retrieve_exception(task: asyncio.Task[Ending]) -> None:
     """asyncio complains of exceptions that nobody has looked at."""
     if not task.cancelled():
         task.exception()
 
 
-async def _end_of(driven: Driven) -> Ended:
+async def _ending_of(droppable: Droppable) -> Ending:
     """Its value or, of the exceptions that would end the whole loop, the exception."""
     try:
-        return await driven, None
+        return await droppable, None
     except (KeyboardInterrupt, SystemExit) as error:
         return None, error
     except asyncio.CancelledError as error:
@@ -106,7 +106,7 @@ async def _end_of(driven: Driven) -> Ended:
         return None, error  # the coroutine's own, which nobody asked for
 
 
-class LoopHere:
+class InlineLoop:
     """An event loop in the calling thread, which must not have one running."""
 
     def __init__(self) -> None:
@@ -116,15 +116,15 @@ class LoopHere:
     def run(self, coroutine: Coroutine[Any, Any, Any], limit: Limit) -> Any:
         """As Loop says. A coroutine that blocks the loop is ended by the signal, as a function would be."""
         runner = self._runner or self._open()
-        driven = Driven(coroutine)
+        droppable = Droppable(coroutine)
         guard = Limit(limit.seconds + REPEAT)
-        main = drive(driven, limit, guard)
+        main = run_until_dropped(droppable, limit, guard)
         try:
             return value_of(run_limited(guard, lambda: runner.run(main)) if limit.seconds else runner.run(main))
         except DeadlinePassed as passed:
             if passed.limit is limit:
                 raise
-            driven.dropped = True  # the loop was left in the middle of things
+            droppable.dropped = True  # the loop was left in the middle of things
             main.close()
             self.close()
             if passed.limit is guard:
@@ -153,7 +153,7 @@ class LoopThread:
 
     def __init__(self) -> None:
         self.loop = asyncio.new_event_loop()
-        self._is_left_behind = False
+        self._is_abandoned = False
         self.tasks: dict[object, asyncio.Task[None]] = {}  # a loop holds its tasks weakly; here they are held
         self._waiting: set[concurrent.futures.Future[Any]] = set()
         self._thread = threading.Thread(target=self._work, name="dotflow-loop", daemon=True)
@@ -191,28 +191,28 @@ class LoopThread:
 
     def run(self, coroutine: Coroutine[Any, Any, Any], limit: Limit) -> Any:
         """As Loop says. Where the loop itself is blocked, its thread can only be left behind."""
-        future = asyncio.run_coroutine_threadsafe(drive(Driven(coroutine), limit), self.loop)
+        future = asyncio.run_coroutine_threadsafe(run_until_dropped(Droppable(coroutine), limit), self.loop)
         self._waiting.add(future)
         try:
             with waking(future.cancel):
-                ended: Ended = future.result(limit.seconds + 1.5 * GRACE if limit.seconds else None)
-            return value_of(ended)
+                ending: Ending = future.result(limit.seconds + 1.5 * GRACE if limit.seconds else None)
+            return value_of(ending)
         except concurrent.futures.TimeoutError:
             if future.done():
                 raise
             limit.raised = 1
-            self.leave_behind()
+            self.abandon()
             raise LoopBlocked(limit) from None
         except concurrent.futures.CancelledError:
-            if self._is_left_behind:
+            if self._is_abandoned:
                 raise EventLoopBlocked from None
             raise
         finally:
             self._waiting.discard(future)
 
-    def leave_behind(self) -> None:
+    def abandon(self) -> None:
         """The loop is blocked by one of its coroutines: what blocks it is told to end, and the others are let go."""
-        self._is_left_behind = True
+        self._is_abandoned = True
         if self._thread.ident is not None and self._programs is not None:
             stop_thread(self._thread.ident, self._programs)
         for future in tuple(self._waiting):
@@ -227,5 +227,5 @@ class LoopThread:
             self.loop.call_soon_threadsafe(self.loop.stop)
         self._thread.join(0.75 * GRACE)  # half of it is for coroutines that clean up
         if self._thread.is_alive():
-            self.leave_behind()
+            self.abandon()
             self._thread.join(0.25 * GRACE)

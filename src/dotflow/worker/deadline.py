@@ -21,7 +21,7 @@ from dotflow.worker.interrupts import are_held
 GRACE: Final = 1.0  # seconds that a step has to end after it was told to
 GRACE_IN_THREAD: Final = 0.5  # the same for a thread, which can only be left behind afterwards
 REPEAT: Final = 0.1  # seconds between two raises
-SOONEST: Final = 1e-6  # seconds; a timer of 0 would be none
+SHORTEST_TIMER: Final = 1e-6  # seconds; a timer of 0 would be none
 
 
 LEFT_BEHIND: Final = (
@@ -55,7 +55,7 @@ class Limit:
         self.live = False
         self.raised = 0
 
-    def give_up_if_late(self) -> None:
+    def raise_if_late(self) -> None:
         """A step that swallowed what was raised in it, and then came back, is late all the same."""
         if self.raised:
             raise DeadlinePassed(self)
@@ -65,17 +65,17 @@ def raise_on_next_line(limit: Limit, frame: FrameType | None) -> None:
     """Makes the next line of the step that this thread runs raise, be it in an `except` block."""
 
     def trace(frame: FrameType, event: str, argument: object) -> Any:
-        if not limit.live or frame.f_code.co_filename in OURS:
+        if not limit.live or frame.f_code.co_filename in OWN_FILES:
             return None
         if event == "line" and not are_held():
             raise DeadlinePassed(limit)
         return trace
 
-    while frame is not None and frame.f_code.co_filename not in OURS:
+    while frame is not None and frame.f_code.co_filename not in OWN_FILES:
         frame.f_trace = trace
         frame = frame.f_back
     sys.settrace(trace)
 
 
 #: Where the limits are kept: frames from here on down to the thread's first are not the step's.
-OURS: Final[set[str]] = {__file__}
+OWN_FILES: Final[set[str]] = {__file__}

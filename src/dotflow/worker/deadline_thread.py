@@ -7,13 +7,13 @@ from collections.abc import Callable, Iterator
 from typing import TypeVar
 
 from dotflow.cpython import frame_of_caller, raise_in_thread
-from dotflow.worker.deadline import OURS, REPEAT, DeadlinePassed, Limit, raise_on_next_line
+from dotflow.worker.deadline import OWN_FILES, REPEAT, DeadlinePassed, Limit, raise_on_next_line
 from dotflow.worker.interrupts import may_interrupt
 from dotflow.worker.programs import ThreadPrograms, kill
 
 T = TypeVar("T")
 
-OURS.add(__file__)
+OWN_FILES.add(__file__)
 
 #: By thread: what brings it back to a Python line, should it wait in code of ours.
 _wakers: dict[int, list[Callable[[], object]]] = {}
@@ -38,9 +38,9 @@ def _wake(ident: int) -> None:
         wake()
 
 
-def run_under_watch(limit: Limit, function: Callable[[], T]) -> T:
+def run_with_thread(limit: Limit, function: Callable[[], T]) -> T:
     """As `run_limited`, in any thread."""
-    watch = _Watch(limit, threading.get_ident())
+    watch = ThreadDeadline(limit, threading.get_ident())
     tracing = sys.gettrace()
     try:
         try:
@@ -49,17 +49,17 @@ def run_under_watch(limit: Limit, function: Callable[[], T]) -> T:
             value = function()
         finally:
             limit.live = False
-        limit.give_up_if_late()
+        limit.raise_if_late()
         return value
     except watch.exception as passed:
         raise DeadlinePassed(limit).with_traceback(passed.__traceback__) from None
     finally:
-        watch.settle()
+        watch.stop()
         if limit.raised > 1:
             sys.settrace(tracing)
 
 
-class _Watch:
+class ThreadDeadline:
     """Waits for one attempt's end or deadline, whichever comes first."""
 
     def __init__(self, limit: Limit, ident: int) -> None:
@@ -79,12 +79,12 @@ class _Watch:
                 passed = may and not self.over.is_set() and self.limit.live
                 if passed:
                     self.limit.raised += 1
-                    _end_in(self.ident, self.exception, self.programs)
+                    _interrupt(self.ident, self.exception, self.programs)
             if passed:
                 _wake(self.ident)
             seconds = REPEAT
 
-    def settle(self) -> None:
+    def stop(self) -> None:
         """Ends the watch, and takes back what was set but not yet raised."""
         while True:
             try:
@@ -107,7 +107,7 @@ class _Asynchronous(DeadlinePassed):
             raise_on_next_line(self.limit, frame_of_caller())
 
 
-def _end_in(ident: int, exception: type[BaseException], programs: ThreadPrograms) -> None:
+def _interrupt(ident: int, exception: type[BaseException], programs: ThreadPrograms) -> None:
     """Raises *exception* in a thread and ends the programs that it waits for.
 
     They are stopped first: an `except` block of the step may end a program, and then its children have lost their
@@ -126,5 +126,5 @@ def stop_thread(ident: int, programs: ThreadPrograms) -> None:
     """Ends what a thread is doing, at its next Python line, and the programs that it has started."""
     with may_interrupt(ident) as may:
         if may:
-            _end_in(ident, Stopped, programs)
+            _interrupt(ident, Stopped, programs)
     _wake(ident)

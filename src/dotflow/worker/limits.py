@@ -12,17 +12,17 @@ T = TypeVar("T")
 HAS_TIMER: Final = hasattr(signal, "setitimer")
 
 
-def signals_reach_us() -> bool:
+def has_timer_signal() -> bool:
     """Whether the calling thread is the one that signals interrupt, on a system that has the timer for it."""
     return HAS_TIMER and threading.get_ident() == threading.main_thread().ident
 
 
 def run_limited(limit: Limit, function: Callable[[], T]) -> T:
     """What *function* returns; raises DeadlinePassed of *limit* if it did not get there in time."""
-    if signals_reach_us():
-        from dotflow.worker.deadline_signal import run_under_alarm
+    if has_timer_signal():
+        from dotflow.worker.deadline_signal import run_with_signal
 
-        return run_under_alarm(limit, function)
-    from dotflow.worker.deadline_thread import run_under_watch
+        return run_with_signal(limit, function)
+    from dotflow.worker.deadline_thread import run_with_thread
 
-    return run_under_watch(limit, function)
+    return run_with_thread(limit, function)

@@ -46,14 +46,14 @@ class Loops:
             raise
 
     def _make(self) -> Loop:
-        from dotflow.worker.coroutines import LoopHere, LoopThread
+        from dotflow.worker.coroutines import InlineLoop, LoopThread
 
         if self._own_thread or has_running_loop():
             with interrupts_held():
                 self._loop = thread = LoopThread()
             thread.start()
         else:
-            self._loop = LoopHere()
+            self._loop = InlineLoop()
         return self._loop
 
     def close(self) -> None:

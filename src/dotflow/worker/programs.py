@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Iterator
 from typing import Final
 
 #: Processes of dotflow itself that a step's thread may have started: their own run ends them.
-spared: Final[set[int]] = set()
+own_processes: Final[set[int]] = set()
 
 
 class ThreadPrograms:
@@ -28,7 +28,7 @@ class ThreadPrograms:
         A stopped process starts no other, and keeps the ids of its children taken: Linux gives up a fork when a signal
         is pending (copy_process in kernel/fork.c). So when a pass finds nothing new, there is nothing else.
         """
-        return freeze(lambda: _forked_by(self._thread) - self._before - spared)
+        return freeze(lambda: _forked_by(self._thread) - self._before - own_processes)
 
 
 def freeze(roots: Callable[[], Collection[int]]) -> list[int]:
@@ -67,15 +67,15 @@ def _children_of(pid: int) -> set[int]:
         threads = os.listdir(f"/proc/{pid}/task")  # noqa: PTH208 (names are wanted)
     except OSError:  # it is gone
         return set()
-    return set().union(*(_read(f"/proc/{pid}/task/{thread}/children") for thread in threads))
+    return set().union(*(_read_pids(f"/proc/{pid}/task/{thread}/children") for thread in threads))
 
 
 def _forked_by(thread: int) -> set[int]:
     """The children of one thread of this process, those that have ended and were not waited for too."""
-    return _read(f"/proc/self/task/{thread}/children")
+    return _read_pids(f"/proc/self/task/{thread}/children")
 
 
-def _read(path: str) -> set[int]:
+def _read_pids(path: str) -> set[int]:
     """Each attempt in a thread reads its own file: without Path and file objects it takes a third of the time."""
     try:
         file = os.open(path, os.O_RDONLY)

@@ -16,25 +16,25 @@ from dotflow.worker.loops import Loop
 
 Leave = Callable[[], object]
 
-ENDS: Final = (KeyboardInterrupt, DeadlinePassed, Stopped)  # Ctrl-C, and the end of a step that this one is in
+INTERRUPTS: Final = (KeyboardInterrupt, DeadlinePassed, Stopped)  # Ctrl-C, and the end of a step that this one is in
 
 
 def enter(carrier: Carrier) -> Leave:
     """Calls the carrier's entry here and now; returns what leaves it again. Neither raises what the entry raises."""
     try:
         leave = _entry(carrier.entry)(carrier.headers)
-    except ENDS:
+    except INTERRUPTS:
         raise
     except BaseException as error:  # somebody else's code: the step does not depend on it
         _report(carrier.entry, f"{type(error).__name__}: {error}")
         return _nothing
-    return partial(_left, leave, carrier.entry)
+    return partial(_leave, leave, carrier.entry)
 
 
-def _left(leave: Leave, entry: str) -> None:
+def _leave(leave: Leave, entry: str) -> None:
     try:
         leave()
-    except ENDS:
+    except INTERRUPTS:
         raise
     except BaseException as error:  # somebody else's code: the step does not depend on it
         _report(entry, f"{type(error).__name__}: {error}")
@@ -62,7 +62,7 @@ def _report(entry: str, reason: str) -> None:
 def _nothing() -> None: ...
 
 
-class CarryingLoop:
+class TracedLoop:
     """A loop whose coroutines enter the carrier too.
 
     The thread's own context variables do not reach them: a loop that serves many attempts keeps those that were current
@@ -74,13 +74,13 @@ class CarryingLoop:
         self._carrier = carrier
 
     def run(self, coroutine: Coroutine[Any, Any, Any], limit: Limit) -> Any:
-        return self._loop.run(_within(self._carrier, coroutine), limit)
+        return self._loop.run(_run_within(self._carrier, coroutine), limit)
 
     def close(self) -> None:
         self._loop.close()
 
 
-async def _within(carrier: Carrier, coroutine: Coroutine[Any, Any, Any]) -> Any:
+async def _run_within(carrier: Carrier, coroutine: Coroutine[Any, Any, Any]) -> Any:
     leave = enter(carrier)
     try:
         value = await coroutine

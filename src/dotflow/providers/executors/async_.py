@@ -16,7 +16,7 @@ from dotflow.core.task import Task
 from dotflow.errors import EventLoopBlocked
 from dotflow.processes import failures
 from dotflow.processes.scaling import check_workers
-from dotflow.providers.executors.thread import ThreadSession, _Thread
+from dotflow.providers.executors.thread import ThreadSession, WorkerThread
 from dotflow.worker.attempt_async import attempt_async
 from dotflow.worker.coroutines import LoopThread
 from dotflow.worker.deadline import GRACE, LEFT_BEHIND
@@ -36,22 +36,22 @@ class ExecutorAsync(Executor):
 
     def __init__(self, max_workers: int | None = None) -> None:
         self.max_workers: int = check_workers(max_workers)
-        self._most_coroutines = math.inf if max_workers is None else max_workers
+        self._max_coroutines = math.inf if max_workers is None else max_workers
 
     def open(self, tasks: Mapping[int, Task], report: Report) -> ExecutorSession:
-        return AsyncSession(tasks, self.max_workers, self._most_coroutines, report)
+        return AsyncSession(tasks, self.max_workers, self._max_coroutines, report)
 
 
 class AsyncSession(ThreadSession):
     """The event loop and the threads of one run. Its pools are those of coroutines, and of all other steps."""
 
-    def __init__(self, tasks: Mapping[int, Task], max_workers: int, most_coroutines: float, report: Report) -> None:
+    def __init__(self, tasks: Mapping[int, Task], max_workers: int, max_coroutines: float, report: Report) -> None:
         super().__init__(tasks, max_workers, report)
-        self._side: LoopThread | None = None
-        self._most = most_coroutines
+        self._loop_thread: LoopThread | None = None
+        self._max_coroutines = max_coroutines
         self._has_deadlines = False
         self._count = 0  # of coroutines whose end `wait` has not told of
-        self._new: deque[Call] = deque()
+        self._pending: deque[Call] = deque()
         # The coroutines that run, each with when it is late; infinity where there is no timeout. The key is nobody
         # else's, since a task's next attempt may begin while one that was left behind still goes on.
         self._running: dict[object, tuple[Call, float]] = {}
@@ -61,7 +61,7 @@ class AsyncSession(ThreadSession):
 
     def make_room(self, pool: Hashable, lane: int, waiting: int) -> bool:
         if pool:
-            return self._count < self._most and self._done.empty()
+            return self._count < self._max_coroutines and self._done.empty()
         return super().make_room(pool, lane, waiting)
 
     def submit(self, call: Call) -> None:
@@ -69,31 +69,31 @@ class AsyncSession(ThreadSession):
             super().submit(call)
             return
         self._count += 1
-        self._new.append(call)
-        if len(self._new) == 1:  # the loop wakes once for all that come before it gets there
+        self._pending.append(call)
+        if len(self._pending) == 1:  # the loop wakes once for all that come before it gets there
             self._begin_soon()
 
     def _begin_soon(self) -> None:
-        if self._side is None:
+        if self._loop_thread is None:
             with interrupts_held():
-                self._side = LoopThread()
-            self._side.start()
-        self._side.loop.call_soon_threadsafe(self._begin, self._side)
+                self._loop_thread = LoopThread()
+            self._loop_thread.start()
+        self._loop_thread.loop.call_soon_threadsafe(self._begin, self._loop_thread)
 
-    def _begin(self, side: LoopThread) -> None:
+    def _begin(self, loop_thread: LoopThread) -> None:
         has_deadlines = False
-        while self._new and side is self._side:  # one that was left behind begins nothing
-            call = self._new.popleft()
+        while self._pending and loop_thread is self._loop_thread:  # one that was left behind begins nothing
+            call = self._pending.popleft()
             seconds = call.step.policy.timeout
             has_deadlines = has_deadlines or seconds > 0
             key = object()
             self._running[key] = call, clock.ticks() + seconds + 2 * GRACE if seconds else math.inf
-            side.tasks[key] = side.loop.create_task(self._make(call, key, side))
+            loop_thread.tasks[key] = loop_thread.loop.create_task(self._make(call, key, loop_thread))
         if has_deadlines:  # of which `wait` has not heard
             self._has_deadlines = True
             self.wake()
 
-    async def _make(self, call: Call, key: object, side: LoopThread) -> None:
+    async def _make(self, call: Call, key: object, loop_thread: LoopThread) -> None:
         """Whatever leaves the attempt is an answer: without one the run would wait for ever."""
         outcome: Outcome
         try:
@@ -105,46 +105,46 @@ class AsyncSession(ThreadSession):
         except BaseException as error:  # whatever it is, the run goes on with it
             outcome = Raised(Failure.of(error))
         finally:
-            side.tasks.pop(key, None)
+            loop_thread.tasks.pop(key, None)
         if self._running.pop(key, None) is not None:
             self._done.put((None, call, outcome))
 
-    def _take(self, done: tuple[_Thread | None, Call, Outcome] | None, answers: list[CompletedCall]) -> None:
+    def _collect(self, done: tuple[WorkerThread | None, Call, Outcome] | None, completed: list[CompletedCall]) -> None:
         if done is not None and done[0] is None:
             self._count -= 1
-        super()._take(done, answers)
+        super()._collect(done, completed)
 
-    def _until(self, timeout: float | None) -> float | None:
-        limit = super()._until(timeout)
+    def _time_left(self, timeout: float | None) -> float | None:
+        limit = super()._time_left(timeout)
         if not self._has_deadlines:
             return limit
-        late_at = min((late_at for _, late_at in tuple(self._running.values())), default=math.inf)
-        if late_at == math.inf:
+        abandon_at = min((abandon_at for _, abandon_at in tuple(self._running.values())), default=math.inf)
+        if abandon_at == math.inf:
             return limit
-        seconds = max(0.0, late_at - clock.ticks())
+        seconds = max(0.0, abandon_at - clock.ticks())
         return seconds if limit is None else min(seconds, limit)
 
-    def _leave_late_behind(self, answers: list[CompletedCall]) -> None:
-        super()._leave_late_behind(answers)
+    def _abandon_late(self, completed: list[CompletedCall]) -> None:
+        super()._abandon_late(completed)
         now = clock.ticks()
-        side = self._side
-        if side is None or not any(late_at <= now for _, late_at in tuple(self._running.values())):
+        loop_thread = self._loop_thread
+        if loop_thread is None or not any(abandon_at <= now for _, abandon_at in tuple(self._running.values())):
             return
-        self._side = None
-        lost, self._running = self._running, {}
-        self._count -= len(lost)
-        for call, late_at in lost.values():
-            if late_at <= now:
-                answers.append((call, failures.late(call, LEFT_BEHIND)))
+        self._loop_thread = None
+        abandoned, self._running = self._running, {}
+        self._count -= len(abandoned)
+        for call, abandon_at in abandoned.values():
+            if abandon_at <= now:
+                completed.append((call, failures.timed_out(call, LEFT_BEHIND)))
             else:
-                answers.append((call, Raised(Failure("EventLoopBlocked", str(EventLoopBlocked())))))
-        side.leave_behind()
-        if self._new:  # that loop would have begun them
+                completed.append((call, Raised(Failure("EventLoopBlocked", str(EventLoopBlocked())))))
+        loop_thread.abandon()
+        if self._pending:  # that loop would have begun them
             self._begin_soon()
 
     def close(self) -> None:
         try:
             super().close()
         finally:
-            if self._side is not None:
-                self._side.close()
+            if self._loop_thread is not None:
+                self._loop_thread.close()

@@ -15,11 +15,11 @@ from dotflow.processes.wakeup import WakeupEvent
 from dotflow.worker import deadline_signal
 from dotflow.worker.attempt import attempt, remember_process
 from dotflow.worker.deadline import GRACE
-from dotflow.worker.limits import signals_reach_us
+from dotflow.worker.limits import has_timer_signal
 from dotflow.worker.loops import Loops
 
-AGAIN: Final = 10.0  # seconds between two lines about the same hang
-CURE: Final = "only the end of its process can end it: @action(isolate=True) gives it one that can be killed"
+REPORT_INTERVAL: Final = 10.0  # seconds between two lines about the same hang
+ISOLATE_HINT: Final = "only the end of its process can end it: @action(isolate=True) gives it one that can be killed"
 
 
 class ExecutorInline(Executor):
@@ -39,9 +39,9 @@ class InlineSession(ExecutorSession):
         self._isolated: ExecutorSession | None = None
         self._threads: ExecutorSession | None = None
         self._busy: ExecutorSession | None = None  # the one of both that makes a call
-        self._woken = WakeupEvent()
-        self._has_signal = signals_reach_us()
-        self._watchdog = _HangReporter(report)
+        self._wakeup = WakeupEvent()
+        self._has_signal = has_timer_signal()
+        self._hang_reporter = HangReporter(report)
         remember_process()
 
     def make_room(self, pool: Hashable, lane: int, waiting: int) -> bool:
@@ -51,20 +51,20 @@ class InlineSession(ExecutorSession):
         """As ExecutorSession says; the outcome is known at once, but for calls that this thread can't make itself."""
         step = call.step
         if step.isolate:
-            self._hand_to(self._isolated or self._open_isolated(), call)
+            self._submit_to(self._isolated or self._open_isolated(), call)
             return None
         seconds = step.policy.timeout
         if not seconds:
             return attempt(call, self._loops)
         if not self._has_signal:
             self._threads = self._threads or _one_thread(self._tasks, self._report)
-            self._hand_to(self._threads, call)
+            self._submit_to(self._threads, call)
             return None
-        self._watchdog.watch(call)
+        self._hang_reporter.start(call)
         try:
             return attempt(call, self._loops)
         finally:
-            self._watchdog.call = None
+            self._hang_reporter.call = None
 
     def _open_isolated(self) -> ExecutorSession:
         from dotflow.providers.executors.process import ExecutorProcess  # heavy, and few need it here
@@ -72,7 +72,7 @@ class InlineSession(ExecutorSession):
         self._isolated = ExecutorProcess(max_workers=1).open(self._tasks, self._report)
         return self._isolated
 
-    def _hand_to(self, session: ExecutorSession, call: Call) -> None:
+    def _submit_to(self, session: ExecutorSession, call: Call) -> None:
         pool = session.pool_of(call.step)
         while not session.make_room(pool, call.lane, 1):
             session.wait(None)
@@ -81,28 +81,28 @@ class InlineSession(ExecutorSession):
 
     def wait(self, timeout: float | None) -> Sequence[CompletedCall]:
         if self._busy is None:
-            self._woken.wait(timeout)
+            self._wakeup.wait(timeout)
             return ()
-        answers = self._busy.wait(timeout)
-        if answers:
+        completed = self._busy.wait(timeout)
+        if completed:
             self._busy = None
-        return answers
+        return completed
 
     def wake(self) -> None:
-        self._woken.set()
+        self._wakeup.set()
         for session in (self._isolated, self._threads):
             if session is not None:
                 session.wake()
 
     def close(self) -> None:
-        with contextlib.ExitStack() as last:  # each, whatever interrupts the one before
+        with contextlib.ExitStack() as stack:  # each, whatever interrupts the one before
             if self._has_signal:
-                last.callback(deadline_signal.release)
-            last.callback(self._loops.close)
+                stack.callback(deadline_signal.restore_handler)
+            stack.callback(self._loops.close)
             for session in (self._isolated, self._threads):
                 if session is not None:
-                    last.callback(session.close)
-            last.callback(self._watchdog.close)
+                    stack.callback(session.close)
+            stack.callback(self._hang_reporter.close)
 
 
 def _one_thread(tasks: Mapping[int, Task], report: Report) -> ExecutorSession:
@@ -111,7 +111,7 @@ def _one_thread(tasks: Mapping[int, Task], report: Report) -> ExecutorSession:
     return ExecutorThread(max_workers=1).open(tasks, report)
 
 
-class _HangReporter:
+class HangReporter:
     """Says, while it hangs, which step does not stop though its time is up.
 
     Its thread sleeps until the deadline that it last heard of; an attempt with a later one costs it nothing.
@@ -126,13 +126,13 @@ class _HangReporter:
         self._due = 0.0
         self.call: Call | None = None
 
-    def watch(self, call: Call) -> None:
+    def start(self, call: Call) -> None:
         """An attempt with a timeout begins; setting `call` to None ends it."""
         grace = 2 * GRACE if call.step.is_coroutine else GRACE  # a coroutine has one to end after its cancellation
         self._due = clock.ticks() + call.step.policy.timeout + grace
         self.call = call
         if self._thread is None:
-            self._thread = threading.Thread(target=self._work, name="dotflow-watchdog", daemon=True)
+            self._thread = threading.Thread(target=self._work, name="dotflow-hang-reporter", daemon=True)
             self._thread.start()
         elif self._due < self._wakes_at:
             self._changed.set()
@@ -154,8 +154,8 @@ class _HangReporter:
                 if seconds <= 0:
                     self._report(
                         f"Step '{call.step.name}' is still running after its timeout of "
-                        f"{call.step.policy.timeout:g} s: it is in code that can't be interrupted, and {CURE}."
+                        f"{call.step.policy.timeout:g} s: it is in code that can't be interrupted, and {ISOLATE_HINT}."
                     )
-                    seconds = AGAIN
+                    seconds = REPORT_INTERVAL
                 self._wakes_at = clock.ticks() + seconds
             self._changed.wait(seconds)

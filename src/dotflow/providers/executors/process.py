@@ -15,7 +15,7 @@ from dotflow.core.outcome import Outcome, Returned
 from dotflow.core.task import Task
 from dotflow.errors import InvalidArgument, ProcessesUnsupported
 from dotflow.processes import failures
-from dotflow.processes.channel import ANSWER, CALL, READY, RETURNED, STARTED, STDERR, STDOUT, Channel, Message
+from dotflow.processes.channel import CALL, OUTCOME, READY, RETURNED, STARTED, STDERR, STDOUT, Channel, Message
 from dotflow.processes.dispatcher import Dispatcher
 from dotflow.processes.encoding import NO_VALUE, CallEncoder, WorkerCache, WorkerFactory
 from dotflow.processes.scaling import PoolGrowth, check_workers
@@ -24,7 +24,7 @@ from dotflow.processes.wakeup import WakeupPipe
 from dotflow.worker.deadline import GRACE
 from dotflow.worker.interrupts import interrupts_held, interrupts_let_through
 
-LONGEST_WAIT: Final = 86_400.0  # seconds; epoll takes no more than 24 days, and waking once a day costs nothing
+MAX_WAIT: Final = 86_400.0  # seconds; epoll takes no more than 24 days, and waking once a day costs nothing
 
 
 class ExecutorProcess(Executor):
@@ -56,13 +56,13 @@ class ExecutorProcess(Executor):
 class _Worker:
     """A worker process and what it is doing."""
 
-    def __init__(self, process: WorkerProcess, orders: CallEncoder) -> None:
+    def __init__(self, process: WorkerProcess, encoder: CallEncoder) -> None:
         self.process = process
-        self.orders = orders
+        self.encoder = encoder
         self.call: Call | None = None
         self.starting = True
         self.kill_at: float | None = None
-        self.memory = WorkerCache()
+        self.cache = WorkerCache()
         self.events = selectors.EVENT_READ
 
 
@@ -75,11 +75,11 @@ class ProcessSession(ExecutorSession):
     def __init__(self, tasks: Mapping[int, Task], max_workers: int, start_method: str | None) -> None:
         self._growth = PoolGrowth()
         self._factory = WorkerFactory(tasks, start_method)
-        self._dispatcher = Dispatcher[_Worker](self._hire, max_workers, self._growth.should_grow, self._remove)
+        self._dispatcher = Dispatcher[_Worker](self._start_worker, max_workers, self._growth.should_grow, self._remove)
         self._woken = False
         self._refused: tuple[int, bool] | None = None  # whom there was no room for: a lane, and whether apart
         self._workers: set[_Worker] = set()
-        self._answers: list[CompletedCall] = []
+        self._completed: list[CompletedCall] = []
         self._selector = selectors.DefaultSelector()
         self._wakeup = WakeupPipe()
         self._selector.register(self._wakeup, selectors.EVENT_READ)
@@ -88,33 +88,33 @@ class ProcessSession(ExecutorSession):
         return step.isolate
 
     def make_room(self, pool: Hashable, lane: int, waiting: int) -> bool:
-        apart = bool(pool)
-        if not self._dispatcher.has_free(lane, apart):
-            self._listen(0)  # a worker that answers meanwhile spares the start of another
+        isolated = bool(pool)
+        if not self._dispatcher.has_worker(lane, isolated):
+            self._poll(0)  # a worker that answers meanwhile spares the start of another
         # What has come is heard first: after a failure nothing begins.
-        room = not self._answers and self._dispatcher.make_room(lane, apart)
-        self._refused = None if room else (lane, apart)
+        room = not self._completed and self._dispatcher.make_room(lane, isolated)
+        self._refused = None if room else (lane, isolated)
         return room
 
     def submit(self, call: Call) -> None:
         worker = self._dispatcher.take(call.lane, call.step.isolate)
         assert worker is not None, "make_room was asked before"
         if isinstance(worker, OSError):
-            self._answers.append((call, failures.not_started(call, str(worker))))
+            self._completed.append((call, failures.not_started(call, str(worker))))
         else:
             self._send(worker, call)
 
     def wait(self, timeout: float | None) -> Sequence[CompletedCall]:
-        end = clock.ticks() + (LONGEST_WAIT if timeout is None else min(timeout, LONGEST_WAIT))
-        while not (self._answers or self._woken):  # `make_room` listens, too
-            self._listen(max(0.0, self._next_deed(end) - clock.ticks()))
+        end = clock.ticks() + (MAX_WAIT if timeout is None else min(timeout, MAX_WAIT))
+        while not (self._completed or self._woken):  # `make_room` listens, too
+            self._poll(max(0.0, self._next_due(end) - clock.ticks()))
             self._kill_late()
             has_room = self._refused is not None and self._dispatcher.has_room(*self._refused)
             if has_room or clock.ticks() >= end:
                 break
-        answers, self._answers = self._answers, []
+        completed, self._completed = self._completed, []
         self._woken, self._refused = False, None
-        return answers
+        return completed
 
     def wake(self) -> None:
         self._wakeup.set()
@@ -143,36 +143,36 @@ class ProcessSession(ExecutorSession):
                 self._wakeup.close()
 
     def _wait_for_ends(self, until: float) -> None:
-        left = {worker for worker in self._workers if worker.process.ended is not None}
+        left = {worker for worker in self._workers if worker.process.sentinel is not None}
         while left and (seconds := until - clock.ticks()) > 0:
             for key, _ in self._selector.select(seconds):
                 if isinstance(key.data, _Worker):
                     self._selector.unregister(key.fileobj)
-                    if key.fd == key.data.process.ended:
+                    if key.fd == key.data.process.sentinel:
                         left.discard(key.data)
 
-    def _hire(self) -> _Worker:
+    def _start_worker(self) -> _Worker:
         with interrupts_held():
             return self._start_one()
 
     def _start_one(self) -> _Worker:
-        start, orders = self._factory.next()
-        worker = _Worker(start.worker(), orders)
+        start, encoder = self._factory.next()
+        worker = _Worker(start.worker(), encoder)
         self._workers.add(worker)
         self._growth.workers += 1
         self._growth.starting += 1
         self._selector.register(worker.process.channel, selectors.EVENT_READ, worker)
-        if worker.process.ended is not None:
-            self._selector.register(worker.process.ended, selectors.EVENT_READ, worker)
+        if worker.process.sentinel is not None:
+            self._selector.register(worker.process.sentinel, selectors.EVENT_READ, worker)
         return worker
 
     def _send(self, worker: _Worker, call: Call) -> None:
         worker.call = call
         worker.kill_at = None
         try:
-            parts = worker.orders.parts(worker.memory, call)
+            parts = worker.encoder.encode(worker.cache, call)
         except Exception as error:  # pickling runs the value's own methods
-            self._answer(worker, failures.not_sent(call, error))
+            self._complete(worker, failures.not_sent(call, error))
             return
         worker.process.channel.queue(CALL, call.task_id, parts)
         self._flush(worker)
@@ -188,21 +188,21 @@ class ProcessSession(ExecutorSession):
             worker.events = events
             self._selector.modify(worker.process.channel, events, worker)
 
-    def _next_deed(self, end: float) -> float:
+    def _next_due(self, end: float) -> float:
         """When something has to be done: the end of the wait, a kill, the start of one more worker."""
-        deeds = [end, *(worker.kill_at for worker in self._workers if worker.kill_at is not None)]
+        times = [end, *(worker.kill_at for worker in self._workers if worker.kill_at is not None)]
         if self._refused is not None and self._dispatcher.can_grow:
-            deeds.append(self._growth.next_look())
-        return min(deeds)
+            times.append(self._growth.next_check())
+        return min(times)
 
-    def _listen(self, timeout: float | None) -> None:
+    def _poll(self, timeout: float | None) -> None:
         ended: list[_Worker] = []
         for key, events in self._selector.select(timeout):
             worker: _Worker | None = key.data
             if worker is None:
-                self._wakeup.silence()
+                self._wakeup.clear()
                 self._woken = True
-            elif key.fd == worker.process.ended:
+            elif key.fd == worker.process.sentinel:
                 ended.append(worker)
             else:
                 if events & selectors.EVENT_WRITE:
@@ -212,17 +212,17 @@ class ProcessSession(ExecutorSession):
         for worker in ended:
             # Read first: an answer that was sent just before the end must not be taken for a death.
             self._read(worker)
-            self._bury(worker)
+            self._handle_death(worker)
 
     def _read(self, worker: _Worker) -> None:
         if worker not in self._workers:
             return
         try:
             for message in worker.process.channel.receive():
-                self._take(worker, message)
+                self._handle(worker, message)
         except (EOFError, OSError):
-            if worker.process.ended is None:
-                self._bury(worker)
+            if worker.process.sentinel is None:
+                self._handle_death(worker)
             else:
                 self._unregister(worker.process.channel)
 
@@ -230,9 +230,9 @@ class ProcessSession(ExecutorSession):
         with contextlib.suppress(KeyError, ValueError):
             self._selector.unregister(channel)
 
-    def _take(self, worker: _Worker, message: Message) -> None:
-        if message.kind == ANSWER and worker.call is not None and message.number == worker.call.task_id:
-            self._answer(worker, self._outcome(worker, message))
+    def _handle(self, worker: _Worker, message: Message) -> None:
+        if message.kind == OUTCOME and worker.call is not None and message.number == worker.call.task_id:
+            self._complete(worker, self._outcome(worker, message))
         elif message.kind == RETURNED:
             worker.kill_at = None
         elif message.kind == READY:
@@ -251,14 +251,14 @@ class ProcessSession(ExecutorSession):
             return failures.not_read(worker.call, error)
         return outcome
 
-    def _answer(self, worker: _Worker, outcome: Outcome) -> None:
+    def _complete(self, worker: _Worker, outcome: Outcome) -> None:
         call, worker.call = worker.call, None
         if call is None:
             return
-        self._growth.worker_is_free()
+        self._growth.call_ended()
         worker.kill_at = None
-        worker.memory.kept = outcome.value if isinstance(outcome, Returned) else NO_VALUE
-        self._answers.append((call, outcome))
+        worker.cache.value = outcome.value if isinstance(outcome, Returned) else NO_VALUE
+        self._completed.append((call, outcome))
         if call.step.isolate:
             self._remove(worker)
         else:
@@ -272,18 +272,18 @@ class ProcessSession(ExecutorSession):
             self._growth.starting -= worker.starting
             self._dispatcher.remove(worker)
             self._unregister(worker.process.channel)
-            if worker.process.ended is not None:
-                self._selector.unregister(worker.process.ended)
+            if worker.process.sentinel is not None:
+                self._selector.unregister(worker.process.sentinel)
             return worker.process.reap()
 
-    def _bury(self, worker: _Worker) -> None:
+    def _handle_death(self, worker: _Worker) -> None:
         """The worker has ended: so has its attempt, if it was making one."""
         if worker not in self._workers:
             return
         call, worker.call = worker.call, None
         code = self._remove(worker)
         if call is not None:
-            self._answers.append((call, failures.died(call, code)))
+            self._completed.append((call, failures.died(call, code)))
 
     def _kill_late(self) -> None:
         now = clock.ticks()
@@ -292,4 +292,4 @@ class ProcessSession(ExecutorSession):
             assert call is not None
             worker.call = None
             self._remove(worker)
-            self._answers.append((call, failures.late(call, failures.KILLED)))
+            self._completed.append((call, failures.timed_out(call, failures.KILLED)))

@@ -47,11 +47,11 @@ class ThreadSession(ExecutorSession):
     def __init__(self, tasks: Mapping[int, Task], max_workers: int, report: Report) -> None:
         self._tasks = tasks
         self._report = report
-        self._dispatcher: Dispatcher[_Thread] = Dispatcher(self._hire, max_workers)
-        self._busy: set[_Thread] = set()
-        self._threads: set[_Thread] = set()
+        self._dispatcher: Dispatcher[WorkerThread] = Dispatcher(self._start_thread, max_workers)
+        self._busy: set[WorkerThread] = set()
+        self._threads: set[WorkerThread] = set()
         self._loops = Loops(own_thread=True)
-        self._done: queue.SimpleQueue[tuple[_Thread | None, Call, Outcome] | None] = queue.SimpleQueue()
+        self._done: queue.SimpleQueue[tuple[WorkerThread | None, Call, Outcome] | None] = queue.SimpleQueue()
 
     def make_room(self, pool: Hashable, lane: int, waiting: int) -> bool:
         # What has come is heard first: after a failure nothing begins.
@@ -63,18 +63,18 @@ class ThreadSession(ExecutorSession):
         if isinstance(thread, OSError):
             raise thread
         self._busy.add(thread)
-        thread.give(call)
+        thread.put(call)
 
     def wait(self, timeout: float | None) -> Sequence[CompletedCall]:
-        answers: list[CompletedCall] = []
-        limit = self._until(timeout)
+        completed: list[CompletedCall] = []
+        limit = self._time_left(timeout)
         try:
             while True:
-                self._take(self._done.get(timeout=limit), answers)
+                self._collect(self._done.get(timeout=limit), completed)
                 limit = 0
         except queue.Empty:
-            self._leave_late_behind(answers)
-        return answers
+            self._abandon_late(completed)
+        return completed
 
     def wake(self) -> None:
         self._done.put(None)
@@ -88,7 +88,7 @@ class ThreadSession(ExecutorSession):
         left = set(self._threads)
         while left and clock.ticks() < until:
             for thread in left:
-                thread.tell_to_end()
+                thread.stop()
             again = min(clock.ticks() + REPEAT, until)
             for thread in left:
                 if thread.ident is not None:
@@ -99,8 +99,8 @@ class ThreadSession(ExecutorSession):
                 self._report(f"Step '{thread.call.step.name}' did not stop with its run. {LEFT_BEHIND}")
         self._loops.close()
 
-    def _hire(self) -> "_Thread":
-        thread = _Thread(self._done, self._loops, self._tasks)
+    def _start_thread(self) -> "WorkerThread":
+        thread = WorkerThread(self._done, self._loops, self._tasks)
         self._threads.add(thread)  # first: whatever interrupts its start, it is not forgotten
         try:
             thread.start()
@@ -109,7 +109,9 @@ class ThreadSession(ExecutorSession):
             raise OSError(str(error)) from error
         return thread
 
-    def _take(self, done: "tuple[_Thread | None, Call, Outcome] | None", answers: list[CompletedCall]) -> None:
+    def _collect(
+        self, done: "tuple[WorkerThread | None, Call, Outcome] | None", completed: list[CompletedCall]
+    ) -> None:
         if done is None:
             return
         thread, call, outcome = done
@@ -118,34 +120,34 @@ class ThreadSession(ExecutorSession):
                 return  # it was left behind, and is back too late
             self._busy.discard(thread)
             self._dispatcher.release(thread)
-        answers.append((call, outcome))
+        completed.append((call, outcome))
 
-    def _until(self, timeout: float | None) -> float | None:
+    def _time_left(self, timeout: float | None) -> float | None:
         """Seconds until something has to be done: the caller's limit, or the first thread that is late."""
-        times = [thread.late_at for thread in self._busy if thread.late_at is not None]
+        times = [thread.abandon_at for thread in self._busy if thread.abandon_at is not None]
         if not times:
             return timeout
         seconds = max(0.0, min(times) - clock.ticks())
         return seconds if timeout is None else min(seconds, timeout)
 
-    def _leave_late_behind(self, answers: list[CompletedCall]) -> None:
+    def _abandon_late(self, completed: list[CompletedCall]) -> None:
         now = clock.ticks()
-        for thread in [busy for busy in self._busy if busy.late_at is not None and busy.late_at <= now]:
+        for thread in [busy for busy in self._busy if busy.abandon_at is not None and busy.abandon_at <= now]:
             self._busy.discard(thread)
             self._threads.discard(thread)
             self._dispatcher.remove(thread)
             call = thread.call
             assert call is not None
-            answers.append((call, failures.late(call, LEFT_BEHIND)))
-            thread.give(None)
+            completed.append((call, failures.timed_out(call, LEFT_BEHIND)))
+            thread.put(None)
 
 
-class _Thread(threading.Thread):
+class WorkerThread(threading.Thread):
     """Makes one attempt after the other."""
 
     def __init__(
         self,
-        done: "queue.SimpleQueue[tuple[_Thread | None, Call, Outcome] | None]",
+        done: "queue.SimpleQueue[tuple[WorkerThread | None, Call, Outcome] | None]",
         loops: Loops,
         tasks: Mapping[int, Task],
     ) -> None:
@@ -158,9 +160,9 @@ class _Thread(threading.Thread):
         self._ending = False
         self._programs: ThreadPrograms | None = None
         self.call: Call | None = None
-        self.late_at: float | None = None
+        self.abandon_at: float | None = None
 
-    def give(self, call: Call | None) -> None:
+    def put(self, call: Call | None) -> None:
         """The next attempt; None to end."""
         if call is None:
             self._calls.put(None)
@@ -170,13 +172,13 @@ class _Thread(threading.Thread):
         # A coroutine is left behind by its loop, an isolated step is killed: neither keeps this thread for longer.
         limited = seconds and not call.step.isolate
         grace = 2 * GRACE if call.step.is_coroutine else GRACE_IN_THREAD
-        self.late_at = clock.ticks() + seconds + grace if limited else None
+        self.abandon_at = clock.ticks() + seconds + grace if limited else None
         self._calls.put(call)
 
-    def tell_to_end(self) -> None:
+    def stop(self) -> None:
         """Ends the thread: at once when it is idle, else at the step's next Python line."""
         self._ending = True
-        self.give(None)
+        self.put(None)
         if self._isolated is not None:
             self._isolated.wake()
         elif self.call is not None and self.ident is not None and self._programs is not None:
@@ -189,7 +191,7 @@ class _Thread(threading.Thread):
             while (call := self._calls.get()) is not None and not self._ending:
                 self._programs = ThreadPrograms()
                 try:
-                    outcome = self._make_isolated(call) if call.step.isolate else attempt(call, self._loops)
+                    outcome = self._attempt_isolated(call) if call.step.isolate else attempt(call, self._loops)
                 except KeyboardInterrupt:
                     outcome = Interrupted()
                 self._programs = None
@@ -202,7 +204,7 @@ class _Thread(threading.Thread):
         finally:
             clock.attempt_threads.discard(threading.get_ident())
 
-    def _make_isolated(self, call: Call) -> Outcome | None:
+    def _attempt_isolated(self, call: Call) -> Outcome | None:
         # No fork among threads, and no server for a single process.
         self._isolated = ProcessSession(self._tasks, 1, FRESH)
         try:

@@ -104,10 +104,10 @@ class ClusterSession(ExecutorSession):
         lane = self.lanes.setdefault(call.lane, Lane())
         cache = WorkerCache()
         if not whole and not call.step.isolate:
-            cache.kept = lane.value
-        is_kept = cache.kept is not NO_VALUE and call.previous_context.storage is cache.kept
+            cache.value = lane.value
+        is_kept = cache.value is not NO_VALUE and call.previous_context.storage is cache.value
         try:
-            parts = self._encoder.parts(cache, call)
+            parts = self._encoder.encode(cache, call)
         except Exception as error:  # pickling runs the value's own methods
             return failures.not_sent(call, error)
         process = lane.process if is_kept else ""
@@ -131,7 +131,7 @@ class ClusterSession(ExecutorSession):
         if reply.kind == ANSWERED:
             return self._load(call, reply)
         if reply.kind == LATE:
-            return failures.late(call, failures.KILLED)
+            return failures.timed_out(call, failures.KILLED)
         if reply.kind == DIED:
             return failures.died(call, reply.detail)
         assert reply.kind == NOT_STARTED

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from dotflow import clock
-from dotflow.processes.channel import ANSWER, CALL, RETURNED, STARTED, STDERR, STDOUT
+from dotflow.processes.channel import CALL, OUTCOME, RETURNED, STARTED, STDERR, STDOUT
 from dotflow.processes.forkserver import ForkServer
 from dotflow.processes.start import WorkerProcess
 from dotflow.processes.wakeup import WakeupPipe
@@ -132,7 +132,7 @@ class WorkerHost:
 
 def _run_attempt(process: _Process, remote_call: RemoteCall, stop: WakeupPipe) -> Reply:
     """Sends the remote call to a process and waits for its reply. Unless it answers, the caller ends the process."""
-    channel, ended = process.worker.channel, process.worker.ended
+    channel, ended = process.worker.channel, process.worker.sentinel
     output: list[tuple[int, bytes]] = []
     kill_at: float | None = None
     channel.queue(CALL, remote_call.number, remote_call.parts)
@@ -149,7 +149,7 @@ def _run_attempt(process: _Process, remote_call: RemoteCall, stop: WakeupPipe) -
                     selector.modify(channel, READ)
                 # Read first: an answer sent just before the process ended still counts.
                 for message in channel.receive():
-                    if message.kind == ANSWER:
+                    if message.kind == OUTCOME:
                         return Reply(ANSWERED, process.name, output, parts=message.parts)
                     if message.kind in (STDOUT, STDERR):
                         output.append((message.kind, bytes(message.parts[0])))
