@@ -23,7 +23,7 @@
     │   ├── RunStopped            the run was cancelled or interrupted during the attempt
     │   └── StepFailed            the exception of a step, as data: the cause of a RunFailed
     ├── ProviderError             storage, notification, schedule, cluster
-    │   ├── ClusterError          a cluster can't be reached, is lost, or can't do what is asked of it
+    │   ├── ClusterError          a cluster can't be reached, is lost, or can't be used
     │   ├── MissingExtra          (ImportError) a provider's dependency is not installed
     │   ├── NotifyError           a notification was not delivered
     │   ├── StorageError          a value could not be saved or read
@@ -364,7 +364,7 @@ class LeaseLost(StorageError):
 
 
 class ClusterError(ProviderError):
-    """A cluster can't be reached, is lost, or can't do what is asked of it."""
+    """A cluster can't be reached, is lost, or can't be used."""
 
     cluster: str
     reason: str

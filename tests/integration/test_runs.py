@@ -1,9 +1,10 @@
-"""Runs: in the background, again, at once, nested and awaited; what callbacks and providers do to them; resume."""
+"""Runs: in the background, repeated, at once, nested and awaited; callbacks and providers; resume."""
 
 import asyncio
 import contextlib
 import itertools
 import os
+import sys
 import tempfile
 import threading
 import time
@@ -32,14 +33,14 @@ MODES = ["sequential", "background", "parallel", "groups"]
 
 
 def start(workflow: DotFlow, mode: str, **arguments: Any):
-    """Starts in one of MODES and waits for the end. Groups must have been given to the tasks."""
+    """Starts in one of MODES and waits for the end. The tasks need groups."""
     run = workflow.start(mode="sequential" if mode == "groups" else mode, **arguments)
     run.wait()
     return run
 
 
 def group(mode: str, number: int) -> str:
-    """Two groups where the mode asks for groups, one elsewhere."""
+    """Returns two groups for the mode with groups, one for the others."""
     return f"group {number % 2}" if mode == "groups" else "default"
 
 
@@ -47,8 +48,8 @@ def group(mode: str, number: int) -> str:
 
 
 def test_background_returns_at_once(make_workflow: MakeWorkflow, tmp_path: Path) -> None:
-    """start(mode="background") returns while the first step still runs; wait() says whether the run is over, and
-    after it the results are complete."""
+    """start(mode="background") returns while the first step still runs; wait() returns whether the run has ended, and
+    then its results are complete."""
     begun, go = tmp_path / "begun", tmp_path / "go"
 
     @action
@@ -80,15 +81,15 @@ def test_background_returns_at_once(make_workflow: MakeWorkflow, tmp_path: Path)
 
 
 def test_a_background_run_is_in_progress_at_once(make_workflow: MakeWorkflow, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever has started a run sees that it has begun, even where its thread has not got there yet."""
+    """The caller sees that a run has begun, even if its thread has not started yet."""
     go = threading.Event()
 
-    class PerProcess(threading.Thread):
+    class LateThread(threading.Thread):
         def run(self) -> None:
             go.wait(10)
             super().run()
 
-    monkeypatch.setattr(threading, "Thread", PerProcess)
+    monkeypatch.setattr(threading, "Thread", LateThread)
     workflow = make_workflow()
     workflow.task.add(action(lambda: 5))
 
@@ -104,7 +105,7 @@ def test_a_background_run_is_in_progress_at_once(make_workflow: MakeWorkflow, mo
 def test_a_background_run_without_a_thread_has_not_begun(
     make_workflow: MakeWorkflow, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where there are too many threads already, start() says so, and the run does not look as if it went on."""
+    """With too many threads, start() raises, and the run is NOT_STARTED."""
 
     class Refused(threading.Thread):
         def start(self) -> None:
@@ -141,7 +142,7 @@ def test_background_groups_run_side_by_side(make_workflow: MakeWorkflow, tmp_pat
 @pytest.mark.parametrize("mode", ["background", "parallel", "groups"])
 @pytest.mark.parametrize("what", ["sleep", "coroutine", "retry delay", "isolated"])
 def test_cancel_stops_a_run(mode: str, what: str, make_workflow: MakeWorkflow, tmp_path: Path) -> None:
-    """cancel() ends what is running, in every mode; the running task is FAILED and says so, the rest never starts."""
+    """cancel() ends running tasks, in every mode. They are FAILED with the reason; the others never start."""
     began, later = tmp_path / "began", tmp_path / "later"
 
     def hang() -> None:
@@ -194,7 +195,7 @@ def test_cancel_stops_a_run(mode: str, what: str, make_workflow: MakeWorkflow, t
 
 @pytest.mark.parametrize("kind", ["ends at once", "swallows it", "of a class", "ExecutorAsync"])
 def test_a_cancelled_coroutine_is_not_called_stuck(kind: str, quiet: Callable[..., Config]) -> None:
-    """It ends at once, or is dropped; no thread is left behind for it, and the log says nothing of the sort."""
+    """It ends at once, or is dropped. No thread is left behind, and the log reports none."""
     reports: list[str] = []
     began = threading.Event()
 
@@ -242,7 +243,7 @@ def started_in_thread(workflow: DotFlow) -> Any:
 
 
 def test_cancel_before_anything_ran(make_workflow: MakeWorkflow) -> None:
-    """A run that is cancelled at once ends at once, and calls neither on_success nor the steps that were not begun."""
+    """A run that is cancelled at once ends at once. It calls neither on_success nor steps that have not begun."""
     called: list[str] = []
 
     @action
@@ -261,7 +262,7 @@ def test_cancel_before_anything_ran(make_workflow: MakeWorkflow) -> None:
     assert called == []
 
 
-# Again, and at once
+# Repeated, and at once
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -357,7 +358,7 @@ def test_start_inside_a_running_loop(mode: str, make_workflow: MakeWorkflow) -> 
 
 @pytest.mark.parametrize("mode", MODES)
 def test_astart_lets_the_callers_loop_go_on(mode: str, make_workflow: MakeWorkflow) -> None:
-    """While `await workflow.astart()` waits, the caller's other tasks go on; it returns the run."""
+    """During `await workflow.astart()` the caller's other tasks continue; it returns the run."""
 
     @action
     def step() -> str:
@@ -393,7 +394,7 @@ def test_astart_lets_the_callers_loop_go_on(mode: str, make_workflow: MakeWorkfl
 
 @pytest.mark.parametrize("mode", ["sequential", "parallel", "groups"])
 def test_cancelling_astart_cancels_the_run(mode: str, make_workflow: MakeWorkflow, tmp_path: Path) -> None:
-    """When the task that awaits a run is cancelled, the run is cancelled with it, and ended when the await returns."""
+    """Cancelling the task that awaits a run cancels the run, which has ended when the await returns."""
 
     @action
     def slow() -> None:
@@ -423,7 +424,7 @@ def test_cancelling_astart_cancels_the_run(mode: str, make_workflow: MakeWorkflo
 
 
 def test_the_mistakes_of_astart_are_those_of_start(make_workflow: MakeWorkflow) -> None:
-    """What start() refuses, astart() refuses when it is awaited."""
+    """astart() refuses the same arguments as start(), when it is awaited."""
     workflow = make_workflow()
     workflow.task.add(action(lambda: 1))
 
@@ -474,12 +475,17 @@ def test_a_workflow_in_a_step(mode: str, inner_mode: str, make_workflow: MakeWor
 @pytest.mark.parametrize("mode", MODES)
 def test_callbacks_run_in_the_callers_process(mode: str, make_workflow: MakeWorkflow) -> None:
     """In every mode callbacks see the complete record, in the caller's process, and may change the caller's objects."""
-    told: dict[int, Any] = {}
+    calls: dict[int, Any] = {}
     ends: list[Any] = []
     before = threading.current_thread()
 
     def on_task(task: Task) -> None:
-        told[task.task_id] = (os.getpid(), str(task.status), task.current_context.storage, task.finished_at is not None)
+        calls[task.task_id] = (
+            os.getpid(),
+            str(task.status),
+            task.current_context.storage,
+            task.finished_at is not None,
+        )
         if mode != "background":
             assert threading.current_thread() is before
 
@@ -495,13 +501,13 @@ def test_callbacks_run_in_the_callers_process(mode: str, make_workflow: MakeWork
         workflow.task.add(step, callback=on_task, initial_context=number, group_name=group(mode, number))
     start(workflow, mode, on_success=on_success, on_failure=lambda tasks: ends.append("failure"))
 
-    assert told == {number: (os.getpid(), "Completed", number * 10, True) for number in range(4)}
+    assert calls == {number: (os.getpid(), "Completed", number * 10, True) for number in range(4)}
     assert ends == [["Completed"] * 4]
 
 
 @pytest.mark.parametrize("mode", MODES)
 def test_on_failure_is_called_once(mode: str, make_workflow: MakeWorkflow) -> None:
-    """However many tasks fail, on_failure is called once, at the end, with all tasks; on_success is not."""
+    """on_failure is called once for any number of failures, at the end, with all tasks; on_success is not."""
     ends: list[Any] = []
     failed: list[int] = []
 
@@ -537,22 +543,22 @@ def test_on_failure_is_called_once(mode: str, make_workflow: MakeWorkflow) -> No
 
 
 class Lines(Log):
-    """Keeps what it is told."""
+    """Records its calls."""
 
     def __init__(self) -> None:
         self.lines: list[str] = []
         self.reports: list[str] = []
 
     def info(self, task: Task) -> None:
-        """Keeps it."""
+        """Records it."""
         self.lines.append(f"{task.task_id} {task.status}")
 
     def error(self, task: Task) -> None:
-        """Keeps it."""
+        """Records it."""
         self.lines.append(f"{task.task_id} {task.status} {task.errors[-1].exception}")
 
     def report(self, message: str) -> None:
-        """Keeps it."""
+        """Records it."""
         self.reports.append(message)
 
 
@@ -591,8 +597,8 @@ def broken_end(tasks: list[Task]) -> None:
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_what_raises_beside_the_run_is_reported_and_changes_nothing(mode: str, make_workflow: MakeWorkflow) -> None:
-    """A callback, notify, history or tracer that raises is in the log with its traceback; the run is as without it."""
+def test_a_listener_that_raises_is_reported_and_changes_nothing(mode: str, make_workflow: MakeWorkflow) -> None:
+    """A callback, notify, history or tracer that raises is in the log with its traceback; the run is not affected."""
     log = Lines()
     workflow = make_workflow(log=log, notify=BrokenNotify(), history=BrokenHistory(), tracer=BrokenTracer())
     for number in range(2):
@@ -611,11 +617,27 @@ def test_what_raises_beside_the_run_is_reported_and_changes_nothing(mode: str, m
     assert reports.count("the callback is broken\n") == reports.count("RuntimeError: the callback is broken") >= 2
 
 
+def test_the_error_that_ends_a_background_run_is_in_the_log(make_workflow: MakeWorkflow) -> None:
+    """With its traceback, since the caller may never wait for the run."""
+    log, ended = Lines(), threading.Event()
+    workflow = make_workflow(log=log)
+    workflow.task.add(action(lambda: 5))
+
+    run = workflow.launch(ended.set, on_success=lambda tasks: sys.exit(3))
+
+    assert ended.wait(10)
+    with pytest.raises(SystemExit):
+        run.wait()
+    (report,) = log.reports
+    assert report.startswith(f"An error ended the run {run.run_id}:\nTraceback (most recent call last):\n")
+    assert report.endswith("SystemExit: 3\n")
+
+
 @pytest.mark.parametrize("mode", MODES)
 def test_a_log_that_raises_changes_nothing(
     mode: str, make_workflow: MakeWorkflow, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """When even the log raises, the run goes on, and Python's own logging hears of it."""
+    """When even the log raises, the run continues, and Python's own logging gets the report."""
 
     class BrokenLog(Log):
         def info(self, task: Task) -> None:
@@ -644,28 +666,28 @@ def test_a_log_that_raises_changes_nothing(
 # Notifications
 
 
-class Told(Notify):
-    """Keeps what it is told, with the task as it was and who told it.
+class RecordingNotify(Notify):
+    """Records its calls, with the task as it was and the thread.
 
     Args:
         delay: Seconds that each notification takes.
     """
 
     def __init__(self, delay: float = 0) -> None:
-        self.told: list[tuple[int, str, int, Any]] = []
+        self.calls: list[tuple[int, str, int, Any]] = []
         self.threads: set[str] = set()
         self.delay = delay
 
     def send(self, task: Task) -> None:
-        """Keeps it."""
+        """Records it."""
         time.sleep(self.delay)
         self.threads.add(threading.current_thread().name)
-        self.told.append((task.task_id, str(task.status), len(task.errors), task.current_context.storage))
+        self.calls.append((task.task_id, str(task.status), len(task.errors), task.current_context.storage))
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_notifications_tell_every_change_in_order(mode: str, make_workflow: MakeWorkflow) -> None:
-    """Each change of a status is told once, in order, with the task as it was then, however late it is told."""
+def test_notifications_of_every_change_in_order(mode: str, make_workflow: MakeWorkflow) -> None:
+    """Each change of a status is one call, in order, with the task as it was then, however late the call is."""
 
     @action(retry=3, retry_delay=0)
     def flaky(initial_context: Context) -> str:
@@ -679,14 +701,14 @@ def test_notifications_tell_every_change_in_order(mode: str, make_workflow: Make
     def fails() -> None:
         raise ValueError("never")
 
-    notify = Told(delay=0.02)
+    notify = RecordingNotify(delay=0.02)
     workflow = make_workflow(notify=notify)
     with tempfile.TemporaryDirectory() as folder:
         workflow.task.add(flaky, initial_context=Path(folder), group_name=group(mode, 0))
         workflow.task.add(fails, group_name=group(mode, 1))
         start(workflow, mode, keep_going=True)
 
-    assert [line for line in notify.told if line[0] == 0] == [
+    assert [line for line in notify.calls if line[0] == 0] == [
         (0, "In progress", 0, None),
         (0, "Retry", 1, None),
         (0, "In progress", 1, None),
@@ -694,7 +716,7 @@ def test_notifications_tell_every_change_in_order(mode: str, make_workflow: Make
         (0, "In progress", 2, None),
         (0, "Completed", 2, "value"),
     ]
-    assert [line for line in notify.told if line[0] == 1] == [(1, "In progress", 0, None), (1, "Failed", 1, None)]
+    assert [line for line in notify.calls if line[0] == 1] == [(1, "In progress", 0, None), (1, "Failed", 1, None)]
     assert len(notify.threads) == 1
     assert threading.main_thread().name not in notify.threads
 
@@ -734,7 +756,7 @@ say(seconds=time.monotonic() - began, last=stamps[-1] - began, reports=log.repor
     assert time.monotonic() - began < 4
 
 
-# What goes on after a failure
+# After a failure
 
 
 @pytest.mark.parametrize("mode", ["sequential", "background"])
@@ -779,7 +801,7 @@ def test_of_101_tasks_few_run_after_the_first_one_failed(
 
 
 @pytest.mark.parametrize("mode", ["parallel", "groups"])
-def test_after_a_failure_what_runs_ends_by_itself(
+def test_after_a_failure_running_tasks_end_by_themselves(
     mode: str, make_workflow: MakeWorkflow, tmp_path: Path, start_method: str | None
 ) -> None:
     """Without keep_going a failure in one lane lets the steps that run elsewhere finish, and starts nothing new."""
@@ -818,7 +840,7 @@ def test_after_a_failure_what_runs_ends_by_itself(
 
 @pytest.mark.parametrize("mode", MODES)
 def test_keep_going(mode: str, make_workflow: MakeWorkflow) -> None:
-    """With keep_going every lane goes on; the task after a failed one gets an empty context, later ones the chain."""
+    """With keep_going every lane continues; the task after a failed one gets an empty context, later ones the chain."""
 
     @action
     def make(initial_context: Context) -> str:
@@ -851,7 +873,7 @@ def test_keep_going(mode: str, make_workflow: MakeWorkflow) -> None:
 
 @pytest.mark.parametrize("mode", MODES)
 def test_results_stand_in_the_order_of_add(mode: str, make_workflow: MakeWorkflow) -> None:
-    """Whatever ends first, the results are aligned with the order in which the tasks were added."""
+    """The results are in the order of add, in whatever order the tasks end."""
 
     @action
     def step(initial_context: Context) -> int:
@@ -874,8 +896,8 @@ def test_results_stand_in_the_order_of_add(mode: str, make_workflow: MakeWorkflo
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("raised", ["AssertionError", "SystemExit", "GeneratorExit", "BaseExceptionGroup", "Own"])
 def test_any_exception_is_a_failed_attempt(raised: str, mode: str, make_workflow: MakeWorkflow) -> None:
-    """AssertionError, SystemExit and what else a step raises is a failed attempt, retried like any other, in functions
-    and coroutines; only KeyboardInterrupt is not."""
+    """AssertionError, SystemExit and any other exception is a failed attempt, which is retried, in functions and
+    coroutines; only KeyboardInterrupt is not."""
 
     class Own(BaseException):
         pass
@@ -908,7 +930,7 @@ def test_any_exception_is_a_failed_attempt(raised: str, mode: str, make_workflow
 
 @pytest.mark.parametrize("mode", MODES)
 def test_delays_between_attempts(mode: str, make_workflow: MakeWorkflow) -> None:
-    """retry_delay is waited between attempts, doubled each time with backoff, and occupies no worker."""
+    """Between attempts is retry_delay, doubled each time with backoff, which occupies no worker."""
     stamps: dict[int, list[float]] = {0: [], 1: []}
 
     class Clock(Log):
@@ -936,8 +958,8 @@ def test_delays_between_attempts(mode: str, make_workflow: MakeWorkflow) -> None
 
 @pytest.mark.parametrize("executor", ["process", "thread", "async"])
 def test_a_delay_occupies_no_worker(executor: str, quiet: Callable[..., Config], start_method: str | None) -> None:
-    """While a task waits for its next attempt, the only worker does the others."""
-    made = {
+    """While a task waits for its next attempt, the only worker runs the others."""
+    executor = {
         "process": ExecutorProcess(max_workers=1, start_method=start_method),
         "thread": ExecutorThread(max_workers=1),
         "async": ExecutorAsync(max_workers=1),
@@ -948,7 +970,7 @@ def test_a_delay_occupies_no_worker(executor: str, quiet: Callable[..., Config],
     def fails() -> None:
         raise ValueError("again")
 
-    workflow = DotFlow(quiet(executor=made))
+    workflow = DotFlow(quiet(executor=executor))
     workflow.task.add(fails, callback=lambda task: order.append(0))
     for _ in range(4):
         workflow.task.add(action(lambda: None), callback=lambda task: order.append(task.task_id))
@@ -960,9 +982,9 @@ def test_a_delay_occupies_no_worker(executor: str, quiet: Callable[..., Config],
 # Resume, within a process
 
 
-def test_resume_skips_what_is_finished(make_workflow: MakeWorkflow) -> None:
-    """resume=True skips every task that has a checkpoint, restores None, 0, "" and [] too, hands them on, and does
-    not repeat callbacks."""
+def test_resume_skips_finished_tasks(make_workflow: MakeWorkflow) -> None:
+    """resume=True skips every task that has a checkpoint. It restores None, 0, "" and [] too, passes them to the next
+    step, and does not repeat callbacks."""
     ran: list[Any] = []
     called: list[int] = []
     broken = [True]
@@ -999,7 +1021,7 @@ def test_resume_skips_what_is_finished(make_workflow: MakeWorkflow) -> None:
 
 @pytest.mark.parametrize("mode", MODES)
 def test_resume_in_every_mode(mode: str, make_workflow: MakeWorkflow, tmp_path: Path) -> None:
-    """In every mode a second run with resume=True makes up for what failed, and for nothing else."""
+    """In every mode a second run with resume=True runs the failed tasks, and no others."""
 
     @action
     def step(initial_context: Context) -> Any:
@@ -1040,11 +1062,11 @@ class Plain(Storage):
         self.contexts: dict[str, Context] = {}
 
     def post(self, key: str, context: Context) -> None:
-        """Keeps it."""
+        """Records it."""
         self.contexts[key] = context
 
     def get(self, key: str) -> Context:
-        """What was kept."""
+        """Returns it."""
         return self.contexts.get(key, Context())
 
     def key(self, task: Task) -> str:
@@ -1054,7 +1076,7 @@ class Plain(Storage):
 
 @pytest.mark.parametrize("storage", [StorageDefault, Plain])
 def test_a_fresh_start_makes_older_checkpoints_void(storage: type, make_workflow: MakeWorkflow) -> None:
-    """After a start() without resume, checkpoints of earlier runs don't count: what this run did not reach is run."""
+    """start() without resume voids older checkpoints: a later resume runs all tasks that this run did not reach."""
     state = {"fail": False, "run": 1}
 
     @action
@@ -1080,8 +1102,7 @@ def test_a_fresh_start_makes_older_checkpoints_void(storage: type, make_workflow
 
 @pytest.mark.parametrize("storage", [StorageDefault, Plain])
 def test_another_step_at_the_place_of_a_checkpoint(storage: type, quiet: Callable[..., Config]) -> None:
-    """When the step that made a checkpoint is no longer the one at its place, resume stops before running anything,
-    with an error that shows both."""
+    """Where another step is at the position of a checkpoint, resume raises an error with both, before anything runs."""
     ran: list[str] = []
 
     @action
@@ -1113,8 +1134,8 @@ def test_another_step_at_the_place_of_a_checkpoint(storage: type, quiet: Callabl
 
 @pytest.mark.parametrize("mode", MODES)
 def test_a_value_that_could_not_be_saved_fails_its_task(mode: str, make_workflow: MakeWorkflow) -> None:
-    """When the storage raises, the task is FAILED with an error that says so; its callback hears of it, and what
-    depends on it does not start."""
+    """When the storage raises, the task is FAILED with that error; its callback is called, and dependent tasks do not
+    start."""
 
     class Full(StorageDefault):
         def post(self, key: str, context: Context) -> None:
@@ -1142,7 +1163,7 @@ def test_a_value_that_could_not_be_saved_fails_its_task(mode: str, make_workflow
 
 
 def test_a_value_is_in_the_storage_before_the_next_step_starts(make_workflow: MakeWorkflow) -> None:
-    """A checkpoint is written before anything that depends on it starts, and before anybody is told."""
+    """A checkpoint is written before dependent tasks start, and before any listener is called."""
     seen: list[Any] = []
     storage = StorageDefault()
 

@@ -32,7 +32,7 @@ def start_in_background(run: Run, then: Callable[[], None] = lambda: None) -> No
             except KeyboardInterrupt:  # expected, and the run keeps it for its waiters
                 pass
             except BaseException as error:  # the run keeps it for its waiters, but may never have one
-                run._report(f"The run {run.run_id} was ended", error)
+                run._report(error)
             finally:
                 _remove(run)
                 then()

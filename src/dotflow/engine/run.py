@@ -17,6 +17,7 @@ from dotflow.abc.tracer import Tracer
 from dotflow.core.context import Context
 from dotflow.core.durations import Duration, as_seconds
 from dotflow.core.events import Planned, RunEnded, RunStarted
+from dotflow.core.failure import Failure
 from dotflow.core.task import Task
 from dotflow.core.types.status import TypeStatus
 from dotflow.engine.checkpoint import Checkpoints
@@ -170,9 +171,10 @@ class Run:
         with self._changed:
             self._changed.notify_all()
 
-    def _report(self, message: str, error: BaseException) -> None:
-        """Logs an error, with its traceback."""
-        reporter(self._providers.log)(message, error)
+    def _report(self, error: BaseException) -> None:
+        """Logs the error that ended the run, with its traceback."""
+        message = f"An error ended the run {self.run_id}:\n{Failure.of(error).traceback}"
+        reporter(self._providers.log)(message, None)
 
     def _prepare(self) -> None:
         """Restores or voids the checkpoints, before anything runs. Either `_execute` or `_release` has to follow."""
