@@ -1,7 +1,7 @@
-"""Provokes every error for real and prints what each says. Run: python tests/errors_table.py [NAME]
+"""Provokes every error for real and prints its messages. Run: python tests/errors_table.py [NAME]
 
-docs/errors.md shows these messages, and tests/acceptance/test_errors.py holds it to them. Whoever adds an error adds a
-function here, decorated with the error, and a section of its name there.
+docs/errors.md shows these messages, and tests/acceptance/test_errors.py compares them. A new error needs a function
+here, decorated with the error, and a section of its name there.
 """
 
 import asyncio
@@ -51,12 +51,12 @@ QUIET: Final = LogDefault(output="none")
 
 Provoke = Callable[[], object]
 
-#: Error -> what provokes it. What is raised is taken, or else what is returned.
+#: Error -> the functions that provoke it: they raise it, or return its message.
 CASES: Final[dict[str, list[Provoke]]] = {}
 
 
 def case(error: type[errors.DotflowError]) -> Callable[[Provoke], Provoke]:
-    """Notes that a function provokes the error."""
+    """Registers a function that provokes the error."""
 
     def note(provoke: Provoke) -> Provoke:
         CASES.setdefault(error.__name__, []).append(provoke)
@@ -65,25 +65,25 @@ def case(error: type[errors.DotflowError]) -> Callable[[Provoke], Provoke]:
     return note
 
 
-def told_by(provoke: Provoke) -> str:
-    """What it comes to, as a traceback or a task's record would end: `InvalidStep: A step is ...`."""
+def message_of(provoke: Provoke) -> str:
+    """Returns the last line of the traceback or of the task's record: `InvalidStep: A step is ...`."""
     with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
         try:
-            found = provoke()
+            result = provoke()
         except errors.DotflowError as error:
             return f"{type(error).__name__}: {error}"
-    return str(found)
+    return str(result)
 
 
 def workflow_of(*steps: Any, **config: Any) -> DotFlow:
-    """A workflow of these steps that logs nothing."""
+    """Returns a workflow of these steps that logs nothing."""
     workflow = DotFlow(Config(log=QUIET, **config))
     workflow.task.add(list(steps))
     return workflow
 
 
 def failed(workflow: DotFlow, mode: str = "sequential") -> str:
-    """What the first task that failed says of its last attempt."""
+    """Returns the last error of the first task that failed."""
     workflow.start(mode=mode)
     error = next(task.error for task in workflow.result_task() if task.error is not None)
     return f"{error.exception}: {error.message}"
@@ -91,14 +91,14 @@ def failed(workflow: DotFlow, mode: str = "sequential") -> str:
 
 @contextlib.contextmanager
 def a_module(name: str, text: str) -> Iterator[None]:
-    """Lets a module be imported, and forgets it."""
+    """Makes a module importable, and removes it."""
     Path(f"{name}.py").write_text(text)
     with mock.patch.object(sys, "path", [str(Path.cwd()), *sys.path]), mock.patch.dict(sys.modules):
         yield
 
 
 def in_another(program: str) -> str:
-    """What a program says at last that runs in a process of its own."""
+    """Returns the last line of a program that runs in a process of its own."""
     ended = subprocess.run(
         [sys.executable, "-c", inspect.cleandoc(program)],
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
@@ -376,7 +376,7 @@ def _no_descriptors() -> object:
 
 @case(errors.ModuleNotOnWorker)
 def _only_here() -> object:
-    shop = types.ModuleType("shop")  # there in this process, and in no file that another one could find
+    shop = types.ModuleType("shop")  # in this process only: no file that another one could import
 
     def load() -> None: ...
 
@@ -446,12 +446,12 @@ def _interrupted() -> object:
 
 @case(errors.MissingExtra)
 def _no_boto3() -> object:
-    with mock.patch.object(optional, "find_spec", return_value=None):  # this environment has it
+    with mock.patch.object(optional, "find_spec", return_value=None):  # it is installed here
         return StorageS3("bucket")
 
 
 class Unplugged(Storage):
-    """A storage of somebody's own whose disk is gone."""
+    """A user's storage whose disk is gone."""
 
     def post(self, key: str, context: Context) -> None:
         raise OSError(28, "No space left on device")
@@ -490,7 +490,7 @@ def _no_bucket() -> object:
 
 @case(errors.StorageError)
 def _no_server() -> object:
-    with socket.socket() as bound:  # nobody listens there, and nobody else can
+    with socket.socket() as bound:  # no other program listens there, or can
         bound.bind(("127.0.0.1", 0))
         dsn = f"postgresql://me:secret@127.0.0.1:{bound.getsockname()[1]}/pipelines"
         return workflow_of(extract, storage=StoragePostgres(dsn)).start()
@@ -504,9 +504,9 @@ def _a_lease_that_somebody_deleted() -> object:
         @action
         def deletes_all() -> None:
             service = boto3.client("s3")
-            for found in service.list_objects_v2(Bucket=bucket)["Contents"]:
-                service.delete_object(Bucket=bucket, Key=found["Key"])
-            time.sleep(1.2)  # longer than the lease: it has to be renewed, and that can't be
+            for entry in service.list_objects_v2(Bucket=bucket)["Contents"]:
+                service.delete_object(Bucket=bucket, Key=entry["Key"])
+            time.sleep(1.2)  # longer than the lease, which can't be renewed
 
         workflow = DotFlow(Config(storage=StorageS3(bucket, lease=1), log=QUIET), workflow_id="nightly")
         workflow.task.add(deletes_all)
@@ -516,7 +516,7 @@ def _a_lease_that_somebody_deleted() -> object:
 @case(errors.NotifyError)
 def _nobody_there() -> object:
     task = next(iter(workflow_of(extract).task))
-    with socket.socket() as bound:  # nobody listens there, and nobody else can
+    with socket.socket() as bound:  # no other program listens there, or can
         bound.bind(("127.0.0.1", 0))
         address = f"http://127.0.0.1:{bound.getsockname()[1]}"
         return NotifyTelegram("123456:ABC-DEF", 1, base_url=address).send(task)
@@ -528,17 +528,17 @@ def _nobody_there() -> object:
 @case(errors.AlreadyScheduled)
 def _twice() -> object:
     scheduler = SchedulerCron("@daily")
-    said: list[str] = []
+    messages: list[str] = []
 
     @action
     def schedules_again() -> None:
-        said.append(told_by(workflow.schedule))
+        messages.append(message_of(workflow.schedule))
         scheduler.stop()
 
     with virtual_clock():
         workflow = workflow_of(schedules_again, scheduler=scheduler)
         workflow.schedule()
-    return said[0]
+    return messages[0]
 
 
 @case(errors.ProcessesUnsupported)
@@ -652,10 +652,10 @@ def _busy() -> object:
 
 
 def main(only: str = "") -> None:
-    """Prints what each says, or one of them."""
+    """Prints the messages of all errors, or of one."""
     for name, provokes in CASES.items():
         for provoke in provokes if only in ("", name) else []:
-            print(f"{provoke.__name__.strip('_').replace('_', ' ')}\n    {told_by(provoke)}\n")
+            print(f"{provoke.__name__.strip('_').replace('_', ' ')}\n    {message_of(provoke)}\n")
 
 
 if __name__ == "__main__":

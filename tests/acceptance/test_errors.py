@@ -1,4 +1,4 @@
-"""The page of errors: it tells of each of them, and each message on it is what really comes."""
+"""The page of errors has all of them, and each message on it is a real one."""
 
 import os
 import re
@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 
 from dotflow import errors
-from tests.errors_table import CASES, told_by
+from tests.errors_table import CASES, message_of
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "errors.md").read_text()
 
-#: Those that are only there to be caught; none is raised itself.
+#: Those that are only caught, never raised themselves.
 BRANCHES = {"AttemptError", "DefinitionError", "DotflowError", "ProviderError", "RunError"}
 RAISED = sorted(set(errors.__all__) - BRANCHES)
 
@@ -27,30 +27,30 @@ pytestmark = pytest.mark.slow
 
 
 def messages_of(error: str) -> list[str]:
-    """The messages that an error's section shows, each on one line."""
+    """Returns the messages in an error's section, each on one line."""
     return [" ".join(block.split()) for block in re.findall(r"```text\n(.*?)```", SECTIONS[error], re.DOTALL)]
 
 
-def is_as_shown(said: str, shown: str) -> bool:
-    """Whether that was said; an ellipsis on the page stands for what is another text each time."""
-    return re.fullmatch(re.escape(shown).replace("…", ".*"), " ".join(said.split())) is not None
+def is_as_shown(message: str, shown: str) -> bool:
+    """Returns whether the page shows the message; an ellipsis there matches any text."""
+    return re.fullmatch(re.escape(shown).replace("…", ".*"), " ".join(message.split())) is not None
 
 
 def test_every_error_has_an_entry() -> None:
-    """Whoever adds an error writes a section '### Name' in docs/errors.md, with what it says, in ```text."""
+    """A new error needs a section '### Name' in docs/errors.md, with its message, in ```text."""
     assert set(RAISED) - set(SECTIONS) == set(), "these errors have no section of their name in docs/errors.md"
-    assert set(SECTIONS) - set(RAISED) == set(), "docs/errors.md has sections of errors that there are none of"
+    assert set(SECTIONS) - set(RAISED) == set(), "docs/errors.md has sections of errors that don't exist"
     assert [name for name in RAISED if not messages_of(name)] == [], "their sections in docs/errors.md show no message"
 
 
 def test_every_error_is_provoked() -> None:
-    """Whoever adds an error writes a function in tests/errors_table.py that comes to it, under @case(errors.Name)."""
+    """A new error needs a function in tests/errors_table.py that raises it, under @case(errors.Name)."""
     assert set(RAISED) - set(CASES) == set(), "no function in tests/errors_table.py provokes these errors"
-    assert set(CASES) - set(RAISED) == set(), "tests/errors_table.py provokes errors that there are none of"
+    assert set(CASES) - set(RAISED) == set(), "tests/errors_table.py provokes errors that don't exist"
 
 
 def test_the_tree_is_that_of_the_module() -> None:
-    """The page draws it as src/dotflow/errors.py does, where another test holds it to the classes."""
+    """It is the one of src/dotflow/errors.py, which another test compares with the classes."""
     drawn = re.search(r"```text\n(DotflowError\n.*?)```", PAGE, re.DOTALL)
 
     assert drawn is not None
@@ -58,17 +58,17 @@ def test_the_tree_is_that_of_the_module() -> None:
 
 
 @pytest.mark.parametrize("error", RAISED)
-def test_an_error_says_what_the_page_shows(error: str) -> None:
-    """Each of its messages was provoked, and what was provoked is on the page."""
-    said = [told_by(provoke) for provoke in CASES[error]]
+def test_the_messages_are_those_of_the_page(error: str) -> None:
+    """Each message on the page was provoked, and each provoked one is on the page."""
+    messages = [message_of(provoke) for provoke in CASES[error]]
     shown = messages_of(error)
 
-    assert [one for one in said if not any(is_as_shown(one, each) for each in shown)] == [], "not on the page"
-    assert [each for each in shown if not any(is_as_shown(one, each) for one in said)] == [], "on the page, not said"
+    assert [each for each in messages if not any(is_as_shown(each, other) for other in shown)] == [], "not on the page"
+    assert [each for each in shown if not any(is_as_shown(other, each) for other in messages)] == [], "not real"
 
 
 @pytest.mark.parametrize(("command", "shown"), COMMANDS, ids=[command for command, _ in COMMANDS])
-def test_a_command_says_what_the_page_shows(command: str, shown: str, tmp_path: Path) -> None:
+def test_the_output_of_a_command_is_that_of_the_page(command: str, shown: str, tmp_path: Path) -> None:
     """One line on stderr, nothing on stdout, and the exit code of wrong usage."""
     steps = re.search(r"```python\n(.*?)```", SHELL, re.DOTALL)
     assert steps is not None
@@ -88,5 +88,5 @@ def test_a_command_says_what_the_page_shows(command: str, shown: str, tmp_path: 
 
 
 def test_the_page_shows_commands() -> None:
-    """Those that newcomers are most likely to mistype."""
+    """The most likely mistakes of newcomers."""
     assert len(COMMANDS) > 20

@@ -1,4 +1,4 @@
-"""What retry_on says, in every mode: about exceptions, timeouts and dead workers, where the step ran."""
+"""retry_on in every mode: for exceptions, timeouts and dead workers, where the step ran."""
 
 import os
 import pickle
@@ -18,7 +18,7 @@ MODES = ["sequential", "background", "parallel"]
 
 
 class Busy(Exception):
-    """What a service says that names the time to come back."""
+    """An error of a service with the seconds until the next try."""
 
     def __init__(self, wait: float) -> None:
         super().__init__(wait)
@@ -50,7 +50,9 @@ def attempts_of(task: Task) -> list[str]:
         (TimeoutError, 1),
     ],
 )
-def test_only_what_matches_is_repeated(mode: str, retry_on: Any, attempts: int, make_workflow: MakeWorkflow) -> None:
+def test_only_matching_errors_are_repeated(
+    mode: str, retry_on: Any, attempts: int, make_workflow: MakeWorkflow
+) -> None:
     """An error that doesn't match fails at once, in every mode."""
 
     @action(retry=3, retry_delay=0, retry_on=retry_on)
@@ -63,7 +65,7 @@ def test_only_what_matches_is_repeated(mode: str, retry_on: Any, attempts: int, 
 @pytest.mark.processes
 @pytest.mark.parametrize("mode", MODES)
 def test_the_function_sees_the_exception_itself(mode: str, make_workflow: MakeWorkflow) -> None:
-    """It is asked where the step ran, so that attributes that would not travel are there; seconds are the delay."""
+    """It is called where the step ran, with attributes that can't be pickled; seconds are the delay."""
 
     @action(retry=2, retry_delay=3600, max_delay=1800, jitter=1, retry_on=lambda error: error.wait)
     def step() -> None:
@@ -76,7 +78,7 @@ def test_the_function_sees_the_exception_itself(mode: str, make_workflow: MakeWo
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize(("retry_on", "attempts"), [(TimeoutError, 2), (ValueError, 1)])
 def test_a_timeout_is_a_timeout_error(mode: str, retry_on: Any, attempts: int, make_workflow: MakeWorkflow) -> None:
-    """A step whose time is up is asked about as a TimeoutError."""
+    """It gets a TimeoutError for a timeout."""
 
     @action(retry=2, retry_delay=0, timeout="50ms", retry_on=retry_on)
     def step() -> None:
@@ -88,7 +90,7 @@ def test_a_timeout_is_a_timeout_error(mode: str, retry_on: Any, attempts: int, m
 @pytest.mark.processes
 @pytest.mark.parametrize(("retry_on", "attempts"), [(WorkerDied, 2), (TimeoutError, 1), (lambda error: False, 1)])
 def test_a_dead_worker_is_a_worker_died(retry_on: Any, attempts: int, make_workflow: MakeWorkflow) -> None:
-    """The coordinator asks, with an instance that knows the exit code."""
+    """The coordinator calls it, with the exit code in the error."""
 
     @action(retry=2, retry_delay=0, retry_on=retry_on)
     def step() -> None:
@@ -101,7 +103,7 @@ def test_a_dead_worker_is_a_worker_died(retry_on: Any, attempts: int, make_workf
 @pytest.mark.slow
 @pytest.mark.parametrize(("retry_on", "attempts"), [(TimeoutError, 2), (WorkerDied, 1)])
 def test_a_killed_worker_is_a_timeout(retry_on: Any, attempts: int, make_workflow: MakeWorkflow) -> None:
-    """A step that had to be killed since its time was up is a TimeoutError, too."""
+    """It gets a TimeoutError for a step that was killed at its timeout, too."""
     import signal
 
     @action(retry=2, retry_delay=0, timeout=0.05, isolate=True, retry_on=retry_on)
@@ -117,7 +119,7 @@ def test_a_killed_worker_is_a_timeout(retry_on: Any, attempts: int, make_workflo
 def test_coroutines(
     executor: Callable[[], Any] | None, retry_on: Any, attempts: int, make_workflow: MakeWorkflow
 ) -> None:
-    """A coroutine step is asked about like any other."""
+    """It is called for coroutine steps, too."""
 
     @action(retry=2, retry_delay=0, retry_on=retry_on)
     async def step() -> None:
@@ -132,7 +134,7 @@ def test_coroutines(
     ("inner", "outer", "attempts"), [(ValueError, ValueError, 4), (KeyError, ValueError, 2), (KeyError, KeyError, 1)]
 )
 def test_a_classs_own_actions(inner: Any, outer: Any, attempts: int, make_workflow: MakeWorkflow) -> None:
-    """Each action of a class has its own retry_on, and what it raised in the end is asked about for the class."""
+    """Each action of a class has its own retry_on; the class's own gets the final error."""
     calls: list[int] = []
 
     @action(retry=2, retry_delay=0, retry_on=outer)
@@ -155,10 +157,8 @@ def test_a_classs_own_actions(inner: Any, outer: Any, attempts: int, make_workfl
         (lambda error: None, "since retry_on returned None"),
     ],
 )
-def test_a_retry_on_that_goes_wrong_is_in_the_tasks_error(
-    retry_on: Any, note: str, make_workflow: MakeWorkflow
-) -> None:
-    """The task fails with its own error, and the traceback says why it was not repeated."""
+def test_a_broken_retry_on_is_in_the_tasks_error(retry_on: Any, note: str, make_workflow: MakeWorkflow) -> None:
+    """The task fails with its own error, and the traceback has the reason for no retry."""
 
     @action(retry=3, retry_delay=0, retry_on=retry_on)
     def step() -> None:
@@ -172,7 +172,7 @@ def test_a_retry_on_that_goes_wrong_is_in_the_tasks_error(
 
 class TestRaiseForFailure:
     def test_returns_a_run_that_completed(self, make_workflow: MakeWorkflow) -> None:
-        """So that it can stand behind start()."""
+        """So it can follow start()."""
         workflow = make_workflow()
         workflow.task.add(action(lambda: 5))
 
@@ -203,7 +203,7 @@ class TestRaiseForFailure:
         assert 'raise ValueError("no rows")' in str(cause)
 
     def test_survives_pickling(self, make_workflow: MakeWorkflow) -> None:
-        """What went wrong travels, though a local step would not."""
+        """The error can be pickled, though a local step can't."""
 
         @action
         def load() -> None:
@@ -214,11 +214,11 @@ class TestRaiseForFailure:
         with pytest.raises(RunFailed) as caught:
             workflow.start().raise_for_failure()
 
-        found = pickle.loads(pickle.dumps(caught.value))
+        loaded = pickle.loads(pickle.dumps(caught.value))
 
-        assert str(found) == str(caught.value)
-        assert str(found.__cause__) == str(caught.value.__cause__)
-        assert [(task.name, task.errors[0].message) for task in found.tasks] == [("load", "no rows")]
+        assert str(loaded) == str(caught.value)
+        assert str(loaded.__cause__) == str(caught.value.__cause__)
+        assert [(task.name, task.errors[0].message) for task in loaded.tasks] == [("load", "no rows")]
 
     def test_a_cancelled_run_did_not_complete(self, make_workflow: MakeWorkflow) -> None:
         """Also where no task failed, since none had begun."""
@@ -236,7 +236,7 @@ class TestRaiseForFailure:
 
 
 def test_wait_takes_a_text(make_workflow: MakeWorkflow) -> None:
-    """Durations may be texts wherever they are asked for."""
+    """Durations may be texts, everywhere."""
     workflow = make_workflow()
     workflow.task.add(action(lambda: 5))
 

@@ -1,4 +1,4 @@
-"""What type checkers see: @action keeps the signature of whatever it decorates. mypy and Pyright read this file."""
+"""Actions for type checkers: @action keeps the signature of a callable. mypy and Pyright read this file."""
 
 from collections.abc import Callable, Coroutine
 from typing import Any, assert_type
@@ -93,7 +93,7 @@ with_options("text")  # type: ignore[arg-type]
 
 # A coroutine function
 
-made: Coroutine[Any, Any, str] = coroutine(1)
+coroutine_object: Coroutine[Any, Any, str] = coroutine(1)
 
 
 async def awaits() -> None:

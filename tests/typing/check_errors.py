@@ -1,4 +1,4 @@
-"""What type checkers see of the errors: the facts they are constructed from. mypy and Pyright read this file."""
+"""Errors for type checkers: the facts that they are constructed from. mypy and Pyright read this file."""
 
 from typing import assert_type
 

@@ -1,4 +1,4 @@
-"""What type checkers see of a workflow. mypy and Pyright read this file."""
+"""A workflow for type checkers. mypy and Pyright read this file."""
 
 import uuid
 from typing import Any, assert_type
@@ -37,7 +37,7 @@ def plain() -> int:
     return 1
 
 
-def told(task: Task) -> None: ...
+def notify(task: Task) -> None: ...
 
 
 def done(tasks: list[Task]) -> None: ...
@@ -56,8 +56,8 @@ workflow = DotFlow(config, workflow_id=uuid.uuid4(), name="nightly")
 assert_type(workflow.task, TaskBuilder)
 assert_type(workflow.task.add(extract), TaskBuilder)
 workflow.task.add([extract, fetch, "pkg.mod.fn", [Pipeline]]).add(Report().load)
-workflow.task.add(Pipeline, callback=told, initial_context={"a": 1}, group_name="g")
-workflow.task.add("pkg.mod:fn", callback="pkg.mod:told")
+workflow.task.add(Pipeline, callback=notify, initial_context={"a": 1}, group_name="g")
+workflow.task.add("pkg.mod:fn", callback="pkg.mod:notify")
 assert_type(workflow.task.count(), int)
 workflow.task.add(5)  # type: ignore[arg-type]
 workflow.task.add(plain)  # type: ignore[arg-type]
@@ -72,7 +72,7 @@ workflow.task.add(extract, callback=print)  # type: ignore[arg-type]
 
 # Runs
 
-run = workflow.start(mode="parallel", keep_going=True, resume=False, on_success=done, on_failure="pkg.mod:told")
+run = workflow.start(mode="parallel", keep_going=True, resume=False, on_success=done, on_failure="pkg.mod:notify")
 assert_type(run, Run)
 assert_type(run.wait(1.0), bool)
 assert_type(run.wait("90s"), bool)
@@ -88,7 +88,7 @@ async def starts() -> None:
 
 
 workflow.start(on_success=lambda tasks: print([task.duration for task in tasks]), on_failure=done)
-workflow.start(on_failure=told)  # type: ignore[arg-type]
+workflow.start(on_failure=notify)  # type: ignore[arg-type]
 workflow.start(on_failure=print)  # type: ignore[arg-type]
 
 # Results

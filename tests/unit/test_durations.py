@@ -40,8 +40,8 @@ def test_numbers_and_texts(value: object, seconds: float) -> None:
     ],
     ids=repr,
 )
-def test_what_is_no_duration(value: object) -> None:
-    """Anything else is none: also a text without a unit, or with units out of order."""
+def test_other_values_are_no_duration(value: object) -> None:
+    """Neither is a text without a unit, or with units out of order."""
     assert to_seconds(value) is None
 
 
@@ -54,8 +54,8 @@ def test_what_is_no_duration(value: object) -> None:
         ("soon", {}, '"90s"'),
     ],
 )
-def test_an_error_says_what_is_accepted(value: object, limits: dict[str, float], said: str) -> None:
-    """What came, and what may be written instead."""
+def test_the_error(value: object, limits: dict[str, float], said: str) -> None:
+    """The message has the value, and the accepted ones."""
     with pytest.raises(InvalidArgument) as caught:
         as_seconds("timeout", value, **limits)
 

@@ -1,4 +1,4 @@
-"""Unknown arguments: what newcomers from elsewhere try first is answered with what to write here."""
+"""Unknown arguments: the words of other libraries have a hint."""
 
 from typing import Any
 
@@ -37,8 +37,8 @@ def step() -> int:
         ("nonsense", "no argument 'nonsense'. It takes step"),
     ],
 )
-def test_add_says_what_to_write_instead(name: str, hint: str) -> None:
-    """An argument that add does not take is a TypeError that names what it takes, and nothing is added."""
+def test_add_has_hints(name: str, hint: str) -> None:
+    """An unknown argument of add is a TypeError with the accepted names, and nothing is added."""
     builder = TaskBuilder("w")
 
     with pytest.raises(UnknownArgument) as caught:
@@ -68,8 +68,8 @@ def test_add_says_what_to_write_instead(name: str, hint: str) -> None:
         ("nonsense", "no argument 'nonsense'. It takes retry"),
     ],
 )
-def test_action_says_what_to_write_instead(name: str, hint: str) -> None:
-    """An option that @action does not take is a TypeError that names what it takes."""
+def test_action_has_hints(name: str, hint: str) -> None:
+    """An unknown option of @action is a TypeError with the accepted names."""
     options: dict[str, Any] = {name: 1}
 
     with pytest.raises(UnknownArgument) as caught:
@@ -95,8 +95,8 @@ def test_action_says_what_to_write_instead(name: str, hint: str) -> None:
     ],
 )
 @pytest.mark.parametrize("function", ["start", "schedule", "check_start"])
-def test_start_says_what_to_write_instead(function: str, name: str, hint: str) -> None:
-    """An argument that start does not take is a TypeError that names what it takes, and nothing runs."""
+def test_start_has_hints(function: str, name: str, hint: str) -> None:
+    """An unknown argument of start is a TypeError with the accepted names, and nothing runs."""
     workflow = DotFlow()
     workflow.task.add(action(pytest.fail))
 
@@ -109,7 +109,7 @@ def test_start_says_what_to_write_instead(function: str, name: str, hint: str) -
 
 
 def test_the_accepted_names_are_those_of_the_functions() -> None:
-    """What an error calls accepted is accepted, and no hint stands for a word that is."""
+    """The accepted names of an error are the real ones, and no hint is for one of them."""
     import inspect
 
     from dotflow.core import builder as builder_module
@@ -126,6 +126,6 @@ def test_the_accepted_names_are_those_of_the_functions() -> None:
     assert not set(hints.ACTION) & set(action.__kwdefaults__)
 
 
-def test_nothing_unknown_is_no_error() -> None:
+def test_no_unknown_argument_is_no_error() -> None:
     """A call without unknown arguments goes through."""
     refuse_unknown("start", {}, ["mode", "resume"], {})

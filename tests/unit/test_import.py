@@ -1,4 +1,4 @@
-"""What `import dotflow` gives, and what it doesn't load."""
+"""The names of `import dotflow`, and the modules that it loads."""
 
 import json
 import subprocess
@@ -9,7 +9,7 @@ import pytest
 
 import dotflow
 
-#: The names and places that are promised to users.
+#: The names and modules that are promised to users.
 PROMISED = {
     "dotflow": ["Config", "Context", "DotFlow", "FireTime", "Run", "Task", "TaskError", "action"],
     "dotflow.providers": [
@@ -47,7 +47,7 @@ PROMISED = {
 
 
 def loaded_by(statement: str) -> set[str]:
-    """The top-level modules that a statement loads in a fresh interpreter, over those that Python itself has."""
+    """Returns the top-level modules that a statement loads in a fresh interpreter, without Python's own."""
     program = (
         "import sys, json; before = set(sys.modules)\n"
         f"{statement}\n"
@@ -93,18 +93,18 @@ def test_no_third_party_module_is_loaded(statement: str) -> None:
 
 
 def test_a_cloud_is_loaded_when_it_is_used() -> None:
-    """A storage that is only made costs no SDK. Google's package is looked for, which loads the folders around it."""
+    """Constructing a storage loads no SDK. The search for Google's package loads its parent packages."""
     loaded = loaded_by("from dotflow.providers import StorageGCS; StorageGCS('bucket')")
 
     assert loaded - {"dotflow", "google"} <= sys.stdlib_module_names
 
 
-#: What only some runs need: event loops, processes, models.
+#: Modules that only some runs need: event loops, processes, models.
 HEAVY = {"asyncio", "cloudpickle", "multiprocessing", "pydantic", "subprocess"}
 
 
 def test_the_bare_import_loads_no_other_file_of_ours() -> None:
-    """`import dotflow` is instant: the rest is read on first use."""
+    """`import dotflow` is instant: other modules are loaded on first use."""
     statement = "import dotflow, sys; assert not [name for name in sys.modules if name.startswith('dotflow.')]"
 
     assert loaded_by(statement) & (HEAVY | {"inspect", "threading"}) == set()
@@ -138,7 +138,7 @@ def test_every_promised_name_is_there(module: str, name: str) -> None:
     "module", ["dotflow", "dotflow.providers", "dotflow.core.types", "dotflow.testing", "dotflow.codec"]
 )
 def test_all_is_sorted_and_complete(module: str) -> None:
-    """__all__ names what is promised, in order, and each of it can be had."""
+    """__all__ has the promised names, in order, and each can be imported."""
     exported = import_module(module).__all__
 
     assert list(exported) == sorted(exported)
@@ -147,7 +147,7 @@ def test_all_is_sorted_and_complete(module: str) -> None:
         assert getattr(import_module(module), name)
 
 
-def test_the_face_exports_what_is_promised_and_no_more() -> None:
+def test_the_face_exports_the_promised_names_and_no_more() -> None:
     """Every public name is a promise, so there are few."""
     assert dotflow.__all__ == PROMISED["dotflow"]
 
@@ -156,8 +156,8 @@ def test_the_face_exports_what_is_promised_and_no_more() -> None:
 def test_lazy_names_are_listed(module: str) -> None:
     """dir() and tab completion know the names before they are loaded."""
     statement = (
-        f"import {module} as found\n"
-        "missing = set(found.__all__) - set(dir(found))\n"
+        f"import {module} as module\n"
+        "missing = set(module.__all__) - set(dir(module))\n"
         "import sys; sys.exit(f'dir() lacks {missing}' if missing else 0)"
     )
     subprocess.run([sys.executable, "-c", f"import sys; sys.path[:] = {sys.path!r}\n{statement}"], check=True)
@@ -173,8 +173,8 @@ def test_an_unknown_name_is_an_attribute_error(module: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["StorageFile", "SchedulerCron", "StorageS3"])
-def test_a_provider_is_not_looked_for_in_vain(name: str) -> None:
-    """Whoever imports one from the wrong place is told the right one."""
+def test_a_provider_imported_from_dotflow(name: str) -> None:
+    """The error names the right module."""
     with pytest.raises(ImportError, match=f"from dotflow.providers import {name}"):
         exec(f"from dotflow import {name}")
 
@@ -188,21 +188,21 @@ def test_a_name_is_the_same_object_each_time() -> None:
 
 
 def test_it_has_a_version() -> None:
-    """A number that says which dotflow this is."""
+    """It is a dotted number."""
     assert dotflow.__version__.count(".") >= 2
 
 
 @pytest.mark.parametrize(
     ("wrong", "right"), [("StorageSqlite", "StorageSQLite"), ("ExecutorProcesses", "ExecutorProcess")]
 )
-def test_a_provider_that_is_misspelt_is_told(wrong: str, right: str) -> None:
-    """Python itself guesses only at names of packages at the top."""
+def test_a_misspelt_provider(wrong: str, right: str) -> None:
+    """The error has the most similar name, which Python itself only guesses for top-level modules."""
     with pytest.raises(ImportError, match=f"there is no provider {wrong}. Did you mean {right}?"):
         getattr(import_module("dotflow.providers"), wrong)
 
 
 @pytest.mark.parametrize("name", ["NotifyDiscord", "NotifySlack", "NotifyEmail"])
-def test_a_service_without_a_provider_of_its_own_is_told(name: str) -> None:
-    """One provider sends to all of them, and what to install for it is said with it."""
+def test_a_service_without_a_provider_of_its_own(name: str) -> None:
+    """The error names the one provider for all of them, and how to install its extra."""
     with pytest.raises(ImportError, match=rf"no provider {name}\. NotifyApprise sends to .*'dotflow\[notify\]'"):
         exec(f"from dotflow.providers import {name}")

@@ -1,4 +1,4 @@
-"""How a user's method is given the task, whatever its signature."""
+"""Calls of a user's method with the task, for any signature."""
 
 import functools
 from collections.abc import Callable
@@ -53,13 +53,13 @@ class Mine:
 
 
 @pytest.mark.parametrize("name", [name for name in vars(Mine) if not name.startswith("_")])
-def test_the_task_arrives(name: str) -> None:
-    """By place where that can be, by name otherwise."""
+def test_every_signature_gets_the_task(name: str) -> None:
+    """By position where possible, by name otherwise."""
     assert as_listener(getattr(Mine(), name))(TASK) is TASK
 
 
 def test_one_that_takes_none_raises_when_it_is_called() -> None:
-    """As it did: a run reports it."""
+    """A run reports the error."""
 
     class Forgetful:
         def info(self) -> None: ...
@@ -68,8 +68,8 @@ def test_one_that_takes_none_raises_when_it_is_called() -> None:
         as_listener(Forgetful().info)(TASK)
 
 
-def test_what_has_no_signature_is_called_as_it_is() -> None:
-    """Written in C, it says nothing of what it takes."""
+def test_a_method_without_a_signature_is_called_unchanged() -> None:
+    """A method written in C has no signature to read."""
     kept: list[Task] = []
 
     as_listener(kept.append)(TASK)

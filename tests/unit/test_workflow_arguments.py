@@ -1,4 +1,4 @@
-"""What start() and DotFlow() are given is checked before anything runs."""
+"""The arguments of start() and DotFlow() are checked before anything runs."""
 
 import uuid
 from collections.abc import Callable
@@ -24,7 +24,7 @@ MakeWorkflow = Callable[..., DotFlow]
 
 
 class Watched:
-    """A workflow whose step, storage and callbacks say that they were touched."""
+    """A workflow that records calls of its step, storage and callbacks."""
 
     def __init__(self, make_workflow: MakeWorkflow) -> None:
         self.touched: list[str] = []
@@ -82,7 +82,7 @@ REFUSED: list[tuple[dict[str, Any], type[DefinitionError], str]] = [
 
 @pytest.mark.parametrize(("name", "place"), [("add", r"workflow\.task\.add\(\)"), ("run", r"workflow\.start\(\)")])
 def test_a_missing_attribute_has_a_hint(name: str, place: str) -> None:
-    """workflow.add(...) and workflow.run() are what one writes first."""
+    """workflow.add(...) and workflow.run() are frequent mistakes."""
     with pytest.raises(AttributeError, match=f"no attribute '{name}': it is {place}"):
         getattr(DotFlow(), name)
 
@@ -156,7 +156,7 @@ def test_a_mode_is_a_word_or_its_enum(watched: Watched, mode: str) -> None:
 def test_a_workflow_refuses_what_it_cannot_be(
     arguments: dict[str, Any], error: type[DefinitionError], message: str
 ) -> None:
-    """The constructor says what is wrong with its own arguments."""
+    """The constructor checks its own arguments."""
     with pytest.raises(error) as caught:
         DotFlow(**arguments)
 
@@ -182,7 +182,7 @@ def test_tasks_have_the_id_of_their_workflow(make_workflow: MakeWorkflow) -> Non
 
 
 def test_results_before_the_first_run(make_workflow: MakeWorkflow) -> None:
-    """They show the tasks as they are: NOT_STARTED, with empty contexts."""
+    """They have the definitions: NOT_STARTED, with empty contexts."""
     workflow = make_workflow()
     workflow.task.add(action(lambda: 1)).add(action(lambda: 2), initial_context=3)
 
@@ -195,7 +195,7 @@ def test_results_before_the_first_run(make_workflow: MakeWorkflow) -> None:
 
 
 def test_results_after_a_start_that_raised(make_workflow: MakeWorkflow) -> None:
-    """They are those of the last run; where there was none, of the tasks as they are."""
+    """They are those of the last run; before the first run, of the definitions."""
     workflow = make_workflow(workflow_id="w", storage=Away())
     workflow.task.add(action(lambda: 1))
 
@@ -217,7 +217,7 @@ def test_a_workflow_can_be_called(make_workflow: MakeWorkflow) -> None:
 
 
 def test_schedule_without_a_schedule(watched: Watched) -> None:
-    """A schedule that never fires is a mistake, and message so."""
+    """A schedule that never fires is an error."""
     with pytest.raises(NoSchedule):
         watched.workflow.schedule(mode="sequential")
     assert watched.touched == []
@@ -234,7 +234,7 @@ def test_an_empty_workflow_runs(make_workflow: MakeWorkflow) -> None:
 
 
 def test_repr_names_the_workflow(make_workflow: MakeWorkflow) -> None:
-    """In a REPL one sees its name or id, and its size."""
+    """A REPL shows its name or id, and its size."""
     workflow = make_workflow(name="nightly")
     workflow.task.add(action(lambda: None))
 
@@ -243,7 +243,7 @@ def test_repr_names_the_workflow(make_workflow: MakeWorkflow) -> None:
 
 
 class Reports(LogDefault):
-    """Keeps what it is to report."""
+    """Records its reports."""
 
     def __init__(self) -> None:
         super().__init__(output="none")
@@ -254,7 +254,7 @@ class Reports(LogDefault):
 
 
 class Lasting(StorageDefault):
-    """Stands for a storage that outlives its process."""
+    """A storage that outlives its process, as a fake."""
 
     outlives_process = True
 
@@ -271,7 +271,7 @@ class Lasting(StorageDefault):
 def test_a_resume_that_can_never_find_anything_is_reported(
     storage: type[Storage], workflow_id: str | None, lacks: list[str]
 ) -> None:
-    """Once, in the log, when it first runs, with what it lacks; it runs all the same."""
+    """Once, in the log, at the first run, with the reason; it runs all the same."""
     log = Reports()
     workflow = DotFlow(Config(storage=storage(), log=log), workflow_id=workflow_id)
     workflow.task.add(action(lambda: 1))
