@@ -8,6 +8,7 @@ import json
 import pickle
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
@@ -92,6 +93,17 @@ class Longer(Pipeline):
     @action
     def first(self) -> int:
         return super().first() * 10
+
+
+class Annotated:
+    """A class with a step whose annotation can't be pickled."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+    @action
+    def load(self) -> threading.Lock():  # type: ignore[valid-type]
+        return self.number
 
 
 #: A module that another process does not have.
@@ -356,6 +368,12 @@ class TestPickling:
 
         assert step() == "sales"
         assert step.policy == Report.load.policy
+
+    def test_annotations_need_not_be_picklable(self) -> None:
+        """They are of no use to a worker."""
+        step = Annotated(1).load
+
+        assert pickle.loads(pickle.dumps(step))() == 1
 
     def test_a_class_and_its_instances(self) -> None:
         """They are pickled as those of any class."""

@@ -143,7 +143,8 @@ class Action(Generic[P, R]):
 
         The action comes before its state: a class and its action refer to each other.
         """
-        return _blank, (), self.__dict__
+        types = ("__annotate__", "__annotations__", "__type_params__")  # they may not be picklable
+        return _blank, (), {name: value for name, value in self.__dict__.items() if name not in types}
 
     def __repr__(self) -> str:
         return f"<action {self.name}>"
