@@ -273,7 +273,7 @@ say(kept=kept, alive=thread.is_alive(), tasks=told(workflow.result_task()))
 @pytest.mark.parametrize("overlap", ["skip", "queue", "parallel"])
 def test_in_another_thread_it_touches_no_signal(overlap: str, scripts: Scripts) -> None:
     """A schedule in another thread works without signals, and stop() ends it."""
-    with start(scripts, overlap, "sequential", THREAD) as script:
+    with scripts.start(PROGRAM.format(overlap=overlap, mode="sequential", before=False) + THREAD) as script:
         end = script.end()
 
     assert end.facts == {"kept": True, "alive": False, "tasks": [["Completed", "whole", []]]}
