@@ -66,7 +66,7 @@ def test_signals_come_afterwards(raising: None) -> None:
     with pytest.raises(Boom):  # noqa: PT012 (where it is raised is what is tested)
         with interrupts_held():
             with interrupts_held():
-                os.kill(os.getpid(), signal.SIGUSR1)
+                signal.pthread_kill(threading.get_ident(), signal.SIGUSR1)
                 lines.append("inner")
             lines.append("outer")
         lines.append("never")
@@ -99,7 +99,7 @@ def test_what_takes_long_lets_them_through(raising: None) -> None:
 
     with interrupts_held():
         with pytest.raises(Boom), interrupts_let_through():
-            os.kill(os.getpid(), signal.SIGUSR1)
+            signal.pthread_kill(threading.get_ident(), signal.SIGUSR1)
         lines.append(blocked() >= {signal.SIGUSR1, signal.SIGINT})
 
     assert lines == [True]

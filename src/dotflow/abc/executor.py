@@ -14,73 +14,72 @@ CompletedCall = tuple[Call, Outcome]
 
 
 class ExecutorSession(ABC):
-    """Makes the attempts of one run. One thread uses it, but for `wake`.
+    """Makes the attempts of one run. Only `wake` may be called from several threads.
 
-    It decides nothing: no order, no retry, no delay. What it must keep of a step is its timeout
-    (`dotflow.worker.attempt` ends what can be ended from inside; the session ends the rest) and `isolate`.
+    It decides no order, retry or delay. It guarantees a step's `isolate` and its timeout: `dotflow.worker.attempt` ends
+    what can be ended from inside, the session ends the rest.
 
-    Calls that are ready wait in the runner, which asks for room before each `submit`: a task has started when its call
-    is submitted. A session that limits nothing leaves `pool_of` and `make_room` as they are.
+    Ready calls wait in the runner, which calls `make_room` before each `submit`. A task starts when its call is
+    submitted. A session without limits overrides neither `pool_of` nor `make_room`.
     """
 
     def pool_of(self, step: Action[..., Any]) -> Hashable:
-        """Name the pool of workers that attempts of *step* need. A full pool keeps no call of another pool waiting."""
+        """Returns a key for the pool of workers that *step* needs. A full pool does not hold up other pools."""
         return None
 
     def make_room(self, pool: Hashable, lane: int, waiting: int) -> bool:
-        """Return whether a call that is submitted next would begin at once. A worker may be started for it.
+        """Returns whether the next call would begin at once; it may start a worker for it.
 
-        After False, `wait` returns also when there is room.
+        After False, `wait` also returns when there is room.
 
         Args:
-            pool: As `pool_of` names it.
-            lane: The call's.
+            pool: The key of the call's pool.
+            lane: The call's lane.
             waiting: How many calls are ready for the pool, this one included.
         """
         return True
 
     @abstractmethod
     def submit(self, call: Call) -> Outcome | None:
-        """Takes on an attempt: its outcome, where that is known at once; None where `wait` will bring it."""
+        """Makes an attempt. Returns its outcome if that is known at once, else None: `wait` will return it."""
 
     @abstractmethod
     def wait(self, timeout: float | None) -> Sequence[CompletedCall]:
-        """Outcomes that have come, at least one unless woken or *timeout* seconds (None = no limit) have passed."""
+        """Waits for outcomes and returns them; at least one, unless it was woken or *timeout* seconds have passed."""
 
     @abstractmethod
     def wake(self) -> None:
-        """Makes `wait` return soon. May be called from any thread."""
+        """Makes `wait` return soon, from any thread."""
 
     def leave(self, lane: int) -> None:  # noqa: B027 (most have nothing to do)
-        """No more calls will come for this lane."""
+        """Notes that the lane has no more calls."""
 
     @abstractmethod
     def close(self) -> None:
-        """Ends everything that was started, what is still running too. Nothing is left behind.
+        """Ends everything that it has started, running attempts included.
 
-        An interrupt may come in the middle of it; then it is called again.
+        After an interrupt within it, it is called again.
         """
 
 
 class Executor(ABC):
-    """Where a workflow's steps run. It remembers settings and holds nothing: each run opens a session of its own."""
+    """Where a workflow's steps run. It has settings only: each run opens a session of its own."""
 
     @property
     def is_remote(self) -> bool:
-        """Whether its workers are those of a cluster, whose machines may come and go. By default not."""
+        """Whether its workers are on a cluster, whose machines may join and leave."""
         return False
 
     @abstractmethod
     def open(self, tasks: Mapping[int, Task], report: Report) -> ExecutorSession:
-        """A session for one run.
+        """Returns a session for one run.
 
         Args:
-            tasks: The run's tasks by their id.
-            report: Writes a line into the run's log; for what a user should know while it happens. May be called
-                from any thread.
+            tasks: The run's tasks, by id.
+            report: Writes a line into the run's log, for what users should know during the run. Any thread may call it.
         """
 
 
-#: The earlier names, for executors that were written with them.
+#: Earlier names, which existing executors may use.
 Crew = ExecutorSession
 Answer = CompletedCall

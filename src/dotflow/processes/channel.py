@@ -1,6 +1,6 @@
-"""Messages over a socket, with large values sent beside the pickle and received without another copy.
+"""Messages over a socket. Large values travel beside the pickle and are received without another copy.
 
-A message is an envelope (kind, number, the parts' sizes) and its parts: a pickle and the buffers that it names.
+A message is a header (kind, number, the parts' sizes) and its parts: a pickle and the buffers that it refers to.
 The same class serves the worker, which blocks, and the coordinator, which never does.
 """
 
@@ -20,41 +20,41 @@ import cloudpickle  # type: ignore[import-untyped]
 from dotflow.core.action import Action
 from dotflow.processes.fresh_locks import REDUCERS, FreshLock, Reduced
 
-HEADER: Final = struct.Struct("!BQI")  # kind, number, how many parts
+HEADER: Final = struct.Struct("!BQI")  # kind, number, count of parts
 SIZE: Final = struct.Struct("!Q")
-CHUNK: Final = 1 << 16  # bytes read at once while it is not known how many there are
-MAX_BUFFERS: Final = 512  # handed to one sendmsg; POSIX allows 1024
+CHUNK: Final = 1 << 16  # bytes read at once while their number is unknown
+MAX_BUFFERS: Final = 512  # of one sendmsg; POSIX allows 1024
 
 CALL: Final = 1  # to the worker: make this attempt
 OUTCOME: Final = 2  # from the worker: its outcome
 STARTED: Final = 3  # from the worker: the attempt begins, its time runs
-STDOUT: Final = 4  # from the worker: what it printed
+STDOUT: Final = 4  # from the worker: its output
 STDERR: Final = 5
-RETURNED: Final = 7  # from the worker: the step came back, what follows is pickling its value
 READY: Final = 6  # from the worker, once: it has started
+RETURNED: Final = 7  # from the worker: the step has returned; pickling its value follows
 
 
 class Message(NamedTuple):
-    """What came over the channel."""
+    """A message that was received."""
 
     kind: int
     number: int
     parts: Sequence[memoryview]
 
     def load(self) -> Any:
-        """The object that was sent."""
+        """Returns the object that was sent."""
         return pickle.loads(self.parts[0], buffers=self.parts[1:])
 
 
 class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
-    """Takes actions apart that another process could not look up by name, and refuses what would come out changed.
+    """Pickles actions that another process can't look up by name, and refuses objects that would be loaded changed.
 
-    A lock that a function refers to as a global, or that a class has as an attribute, is a new one where it is loaded.
+    A global of a function or an attribute of a class that is a lock is loaded as a new lock.
 
     Args:
         file: Where the pickle goes.
         buffer_callback: Takes the buffers that are sent beside the pickle.
-        is_code: Whether what is pickled is the program's own code, so that all its locks are loaded as new ones.
+        is_code: Whether the pickle holds the program's own code, so that all its locks are loaded as new ones.
     """
 
     def __init__(self, file: Any, buffer_callback: Any = None, *, is_code: bool = False) -> None:
@@ -63,14 +63,14 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
         self._locks: dict[int, FreshLock] = {}  # by id: the same lock is loaded as the same lock
 
     def reducer_override(self, obj: Any) -> Any:
-        """Called for each object; NotImplemented leaves it to cloudpickle.
+        """Returns how an object is pickled; NotImplemented leaves it to cloudpickle.
 
-        Raises TypeError for an open file, of which cloudpickle would make its text, and for a memoryview, of which it
-        would make bytes.
+        Raises TypeError for an open file, which cloudpickle would turn into its text, and for a memoryview, which it
+        would turn into bytes.
         """
         if isinstance(obj, io.TextIOBase | memoryview) and obj not in (sys.stdout, sys.stderr):
             raise TypeError(f"cannot pickle '{type(obj).__name__}' object")
-        if isinstance(obj, CodeType):  # cloudpickle leaves out the file's name, without which no line can be shown
+        if isinstance(obj, CodeType):  # cloudpickle drops the file's name, and tracebacks could show no line
             make, arguments, *_ = self.dispatch_table[CodeType](obj)
             return make, tuple(obj.co_filename if part == "<dynamic-code>" else part for part in arguments)
         if isinstance(obj, type):
@@ -90,22 +90,22 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
         return make, tuple(map(self._renew_lock, arguments))
 
     def _renew_lock(self, value: Any) -> Any:
-        """A lock that may be loaded as a new one, or any other value as it is."""
+        """Marks a lock to be loaded as a new one; any other value stays as it is."""
         if self._is_code or type(value) not in REDUCERS:
             return value
         return self._locks.setdefault(id(value), FreshLock(value))
 
     def _renew_global_locks(self, reduced: Any) -> Any:
-        if not isinstance(reduced, tuple):  # it is looked up by its name
+        if not isinstance(reduced, tuple):  # it is pickled by reference
             return reduced
         make, arguments, (state, slots), *rest = reduced
         renewed = {name: self._renew_lock(value) for name, value in slots["__globals__"].items()}
         return (make, arguments, (state, slots | {"__globals__": renewed}), *rest)
 
     def _reduce_class(self, cls: type, reduced: Any) -> Any:
-        """A class by value: its locks are marked, and its attributes are in the order of its lines.
+        """Renews the locks of a class that is pickled by value, and keeps its attributes in the order of its lines.
 
-        cloudpickle sorts them by name; the order of its actions is the order of its lines.
+        cloudpickle sorts them by name, but a class step runs its actions in the order of its lines.
         """
         if not isinstance(reduced, tuple) or len(reduced) < 6 or not isinstance(reduced[2], tuple):
             return reduced
@@ -117,20 +117,20 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
 
 
 def _is_pickled_by_value(module: str) -> bool:
-    """Whether a module is not looked up elsewhere: our `__main__`, and those that cloudpickle was told of."""
+    """Returns whether a module is `__main__` or registered with cloudpickle: another process can't import it."""
     return module == "__main__" or any(
         module == name or module.startswith(f"{name}.") for name in cloudpickle.list_registry_pickle_by_value()
     )
 
 
-#: Classes by value that this process has: its own, which it has sent, and those that it has loaded.
+#: Classes pickled by value: those that this process has sent, and those that it has loaded.
 _complete_classes: Final[weakref.WeakSet[type]] = weakref.WeakSet()
 
 
 def complete_class(cls: type, state: tuple[Callable[[type, Any], object], Any]) -> None:
-    """Gives a class its attributes, unless it has them already: its locks and methods here may be in use.
+    """Sets the attributes of a loaded class, once: afterwards its locks and methods may be in use.
 
-    cloudpickle would set them each time that an instance arrives.
+    cloudpickle would set them each time that an instance is loaded.
     """
     if cls not in _complete_classes:
         _complete_classes.add(cls)
@@ -139,7 +139,7 @@ def complete_class(cls: type, state: tuple[Callable[[type, Any], object], Any]) 
 
 
 def dump_by_value(value: object) -> list[Any]:
-    """For a process that has another `__main__`: what is defined in ours travels by value."""
+    """Pickles for a process with another `__main__`: what ours defines travels by value."""
     buffers: list[pickle.PickleBuffer] = []
     with io.BytesIO() as file:
         Pickler(file, buffers.append).dump(value)
@@ -147,18 +147,18 @@ def dump_by_value(value: object) -> list[Any]:
 
 
 def dump_whole(value: object, *, is_code: bool = False) -> bytes:
-    """The same in one piece, buffers within, for what is kept pickled; *is_code* as in Pickler."""
+    """Pickles by value in one piece, buffers included; *is_code* as in Pickler."""
     with io.BytesIO() as file:
         Pickler(file, is_code=is_code).dump(value)
         return file.getvalue()
 
 
 def dump_by_reference(value: object) -> list[Any]:
-    """For a process that was forked from this one, or from which this one was: it has the same `__main__`."""
+    """Pickles for a parent or child by fork, which has the same `__main__`."""
     buffers: list[pickle.PickleBuffer] = []
     try:
         return [pickle.dumps(value, protocol=5, buffer_callback=buffers.append), *(buffer.raw() for buffer in buffers)]
-    except Exception:  # a lambda, a local class: only by value
+    except Exception:  # a lambda or a local class can only be pickled by value
         return dump_by_value(value)
 
 
@@ -169,7 +169,7 @@ class Channel:
     """One end of a socket that carries messages.
 
     Args:
-        sock: A connected stream socket; whether it blocks is its owner's choice.
+        sock: A connected stream socket, blocking or not.
     """
 
     def __init__(self, sock: socket.socket) -> None:
@@ -181,7 +181,7 @@ class Channel:
         self._header = (0, 0, [0])
 
     def fileno(self) -> int:
-        """For selectors."""
+        """Returns the descriptor, for selectors."""
         return self.sock.fileno()
 
     def close(self) -> None:
@@ -189,14 +189,14 @@ class Channel:
         self.sock.close()
 
     def queue(self, kind: int, number: int, parts: Sequence[Any]) -> None:
-        """Puts a message into the line; `flush` sends it."""
+        """Adds a message to the queue; `flush` sends it."""
         views = [memoryview(part).cast("B") for part in parts]
         sizes = b"".join(SIZE.pack(view.nbytes) for view in views)
         self._out.append(memoryview(HEADER.pack(kind, number, len(views)) + sizes))
         self._out.extend(view for view in views if view.nbytes)
 
     def flush(self) -> bool:
-        """Sends as much as the socket takes; True when nothing is left in the line."""
+        """Sends as much as the socket takes; returns whether the queue is empty."""
         out = self._out
         while out:
             try:
@@ -211,9 +211,9 @@ class Channel:
         return True
 
     def receive(self) -> Iterator[Message]:
-        """Each message that has come in whole; where the socket blocks, waits for the next one for ever.
+        """Yields each message that has been received whole; a blocking socket waits for the next one for ever.
 
-        Raises EOFError when the other end is gone.
+        Raises EOFError when the other end is closed.
         """
         while True:
             message = self._next_message()
@@ -233,10 +233,10 @@ class Channel:
             except ConnectionResetError:
                 count = 0
             if not count:
-                raise EOFError("the other end of the channel is gone")
+                raise EOFError("the other end of the channel is closed")
 
     def _next_message(self) -> Message | None:
-        """The next whole message out of what was read."""
+        """Returns the next whole message of what was read."""
         if self._body is None and not self._read_header():
             return None
         assert self._body is not None
@@ -251,7 +251,7 @@ class Channel:
         return Message(kind, number, parts)
 
     def _read_header(self) -> bool:
-        """Reads an envelope; False while it is not there whole."""
+        """Reads a header; returns False while it is incomplete."""
         pending = self._pending
         if len(pending) < HEADER.size:
             return False

@@ -1,4 +1,4 @@
-"""What a worker process must be told of a call, and what it knows already."""
+"""Calls on the wire: what a worker has already is left out."""
 
 from collections.abc import Mapping
 from typing import Any, Final
@@ -21,8 +21,8 @@ class WorkerCache:
     """What one worker has.
 
     Attributes:
-        kept: The value that it returned last; NO_VALUE where it returned none.
-        steps: The keys of the steps that it was sent.
+        value: The last value that it returned; NO_VALUE if there is none.
+        steps: The keys of the steps that it has received.
     """
 
     def __init__(self) -> None:
@@ -31,58 +31,48 @@ class WorkerCache:
 
 
 class CallEncoder:
-    """Puts calls into orders, as short as the worker's memory allows.
+    """Encodes calls, without what the worker has.
 
     Args:
-        dump: How values are pickled.
-        inherited: Whether the workers were born with the steps and initial contexts.
+        dump: Pickles values.
+        inherited: Whether the workers have the run's tasks by fork.
     """
 
     def __init__(self, dump: Dump, inherited: bool) -> None:
         self._dump = dump
         self._inherited = inherited
-        self._steps: dict[int, tuple[Action[..., Any], int, bytes]] = {}  # by id, and so held on to
+        # By id of the step, which is kept here, so that no other one gets its id.
+        self._steps: dict[int, tuple[Action[..., Any], int, bytes]] = {}
 
     def encode(self, cache: WorkerCache, call: Call) -> list[Any]:
-        """The parts of a message; raises what pickling raises."""
+        """Returns the parts of a message; raises what pickling raises."""
         previous: Context | ValueRef = call.previous_context
         value = call.previous_context.storage
         if value is cache.value and value is not None:
             context = call.previous_context
             previous = ValueRef(Context(None, context.task_id, context.workflow_id, context.time, context.step))
-        if self._inherited:
-            return self._dump(
-                CallMessage(call.task_id, call.lane, call.workflow_id, 0, None, None, previous, call.carrier)
-            )
-        key, step = self._pickle_step(call.step)
+        key, step, initial = (0, None, None) if self._inherited else self._task_fields(call, cache)
         parts = self._dump(
-            CallMessage(
-                call.task_id,
-                call.lane,
-                call.workflow_id,
-                key,
-                None if key in cache.steps else step,
-                call.initial_context,
-                previous,
-                call.carrier,
-            )
+            CallMessage(call.task_id, call.lane, call.workflow_id, key, step, initial, previous, call.carrier)
         )
         cache.steps.add(key)
         return parts
 
-    def _pickle_step(self, step: Action[..., Any]) -> tuple[int, bytes]:
-        entry = self._steps.get(id(step))
+    def _task_fields(self, call: Call, cache: WorkerCache) -> tuple[int, bytes | None, Context]:
+        entry = self._steps.get(id(call.step))
         if entry is None:
-            entry = self._steps[id(step)] = (step, len(self._steps), dump_whole(step, is_code=True))
-        return entry[1:]
+            pickled = dump_whole(call.step, is_code=True)
+            entry = self._steps[id(call.step)] = (call.step, len(self._steps), pickled)
+        _, key, pickled = entry
+        return key, None if key in cache.steps else pickled, call.initial_context
 
 
 class WorkerFactory:
-    """How the next worker of a run starts, and how it is told what to do.
+    """Chooses how the next worker of a run starts.
 
     Args:
         tasks: The run's tasks, by id.
-        start_method: The user's choice; None for whatever is safe at the time.
+        start_method: The user's choice; None for the default.
     """
 
     def __init__(self, tasks: Mapping[int, Task], start_method: str | None) -> None:
@@ -91,7 +81,10 @@ class WorkerFactory:
         self._starts: dict[str, tuple[StartMethod, CallEncoder]] = {}
 
     def next(self) -> tuple[StartMethod, CallEncoder]:
-        """Decided for each worker anew: a thread may have begun since the last one was forked."""
+        """Returns how to start the next worker, and its encoder.
+
+        The default may change between two workers: once a thread has begun, forking is unsafe.
+        """
         method = self._start_method or default_start_method()
         if method not in self._starts:
             start = STARTS[method](self._tasks)
@@ -99,6 +92,6 @@ class WorkerFactory:
         return self._starts[method]
 
     def close(self) -> None:
-        """Ends what was needed to start workers."""
+        """Ends what the start methods have started."""
         for start, _ in self._starts.values():
             start.close()

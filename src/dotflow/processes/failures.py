@@ -1,4 +1,4 @@
-"""Mishaps: outcomes that no worker has sent, since it died, was killed, or could not be understood; and its prints."""
+"""Outcomes that the parent makes: of workers that died, were killed or sent what can't be loaded. And worker output."""
 
 import contextlib
 import sys
@@ -15,42 +15,42 @@ KILLED: Final = f"It did not stop by itself within {GRACE:g} s, so its worker pr
 
 
 def not_sent(call: Call, error: Exception) -> Raised:
-    """What a worker was to be given could not be pickled, which runs the value's own methods."""
-    not_picklable = NotPicklable(call.step.name, "What is given to a worker", f"{type(error).__name__}: {error}")
-    return Raised(*_parts_of(call, not_picklable, "NotPicklable"))
+    """Returns the outcome of a call that could not be pickled: that runs methods of its values."""
+    raised = NotPicklable(call.step.name, "The step or its input", f"{type(error).__name__}: {error}")
+    return Raised(*_parts_of(call, raised, "NotPicklable"))
 
 
 def not_read(call: Call, error: Exception) -> Raised:
-    """What a worker returned could not be unpickled, which runs the value's own methods."""
-    not_picklable = NotPicklable(call.step.name, "The value returned", f"{type(error).__name__}: {error}")
-    retry, note = call.step.policy.should_retry(not_picklable)
-    return Raised(Failure.of(error, name="NotPicklable", message=f"{not_picklable} {note}".rstrip()), (), retry)
+    """Returns the outcome of a call whose value could not be unpickled: that runs the value's own methods."""
+    raised = NotPicklable(call.step.name, "The value returned", f"{type(error).__name__}: {error}")
+    retry, note = call.step.policy.should_retry(raised)
+    return Raised(Failure.of(error, name="NotPicklable", message=f"{raised} {note}".rstrip()), (), retry)
 
 
 def not_started(call: Call, reason: str) -> Died:
-    """No worker could be started."""
+    """Returns the outcome of a call for which no worker could be started."""
     return Died(*_parts_of(call, WorkerNotStarted(call.step.name, reason), "WorkerNotStarted"))
 
 
 def died(call: Call, exit_code: int | None, lost: str = "") -> Died:
-    """The worker has ended; the arguments are those of WorkerDied."""
+    """Returns the outcome of a call whose worker has ended; the arguments are those of WorkerDied."""
     return Died(*_parts_of(call, WorkerDied(call.step.name, exit_code, lost), "WorkerDied"))
 
 
-def timed_out(call: Call, what_was_done: str) -> TimedOut:
-    """The time was up, and the step did not end by itself; *what_was_done* says what became of it."""
-    not_picklable = StepTimeout(call.step.name, call.step.policy.timeout, what_was_done)
-    return TimedOut(*_parts_of(call, not_picklable, "TimeoutError"))
+def timed_out(call: Call, note: str) -> TimedOut:
+    """Returns the outcome of a call whose step did not end in time; *note* says how it ended."""
+    error = StepTimeout(call.step.name, call.step.policy.timeout, note)
+    return TimedOut(*_parts_of(call, error, "TimeoutError"))
 
 
 def _parts_of(call: Call, error: Exception, name: str) -> tuple[Failure, tuple[Failure, ...], bool | float]:
-    """What an outcome is made of. The step's retry_on is asked here, since there is no worker that could."""
+    """Returns an outcome's fields. The step's retry_on is called here, since no worker could."""
     retry, note = call.step.policy.should_retry(error)
     return Failure(name, f"{error} {note}".rstrip()), (), retry
 
 
 def write_out(kind: int, data: bytes) -> None:
-    """Writes what a worker has printed to where the caller's own prints go."""
+    """Writes a worker's output to the caller's stdout or stderr."""
     stream = sys.stdout if kind == STDOUT else sys.stderr
     with contextlib.suppress(OSError, ValueError):  # the caller has closed it
         stream.write(data.decode("utf-8", "surrogatepass"))

@@ -1,4 +1,4 @@
-"""The fork server as its callers see it: one for a group of workers, or one that the program keeps between its runs."""
+"""The caller's side of the fork server: one for a group of workers, or one that the program keeps between its runs."""
 
 import atexit
 import contextlib
@@ -23,11 +23,11 @@ from dotflow.worker.programs import own_processes
 
 
 class ForkServerProcess:
-    """A fresh interpreter that does nothing else but fork workers, for any number of threads.
+    """A fresh interpreter that only forks workers. Any number of threads may use it.
 
     Attributes:
         pid: Its process id.
-        users: How many runs use it, where it is the one that the program keeps.
+        users: How many runs use it, if the program keeps it.
     """
 
     def __init__(self) -> None:
@@ -38,17 +38,17 @@ class ForkServerProcess:
         try:
             with theirs:
                 process = start_interpreter("become_forkserver", theirs, (), output=subprocess.DEVNULL)
-        except BaseException:  # it could not be started
+        except BaseException:  # it has not started
             self._control.close()
             raise
-        process.returncode = 0  # it is waited for in `close`, and Popen need not warn before that
+        process.returncode = 0  # `close` waits for it; Popen would warn before that
         self.pid = process.pid
         self.users = 0
         own_processes.add(self.pid)
         _open_servers.add(self)
 
     def preload(self, names: Sequence[str]) -> str | None:
-        """Imports modules, each once; the name of the one that has made this process unfit to fork."""
+        """Imports modules, each once; returns the name of the first one that makes forking unsafe."""
         new = [name for name in names if name not in self._preloaded]
         if not new:
             return None
@@ -58,12 +58,12 @@ class ForkServerProcess:
         return None if index == ALL_IMPORTED else new[index]
 
     def fork(self, sock: int, lifeline: int, relayed: tuple[bool, bool]) -> int:
-        """Forks a worker; its process id, or -1. Its output goes where this process's output goes now."""
+        """Forks a worker, with this process's stdout and stderr; returns its process id, or -1."""
         with _open_or_null(1) as stdout, _open_or_null(2) as stderr:
             return self._request(FORK, relayed[0] | relayed[1] << 1, b"", (sock, lifeline, stdout, stderr))
 
     def reap(self, pid: int) -> int | None:
-        """Waits for a worker's end; its exit code, None where that is not known."""
+        """Waits for a worker's end; returns its exit code, or None if that is unknown."""
         try:
             code = self._request(REAP, pid)
         except OSError:
@@ -71,34 +71,34 @@ class ForkServerProcess:
         return None if code == UNKNOWN_EXIT_CODE else code
 
     def _request(self, kind: int, number: int, payload: bytes = b"", descriptors: Sequence[int] = ()) -> int:
-        """Its answer. Raises ConnectionError when it is gone."""
+        """Returns the server's reply. Raises ConnectionError when the server has ended."""
         with self._lock:
             self._serial += 1
             socket.send_fds(self._control, [REQUEST.pack(kind, self._serial, number) + payload], descriptors)
             while True:
                 data = self._control.recv(REPLY.size, socket.MSG_WAITALL)
                 if not data:
-                    raise ConnectionResetError("the process that forks the workers is gone")
+                    raise ConnectionResetError("the fork server has ended")
                 serial, reply = REPLY.unpack(data)
-                if serial == self._serial:  # others asked for what they no longer waited for
+                if serial == self._serial:  # an interrupted request's reply comes before
                     return int(reply)
 
-    def forget(self) -> None:
-        """Closes what this process holds of it; it ends when no process holds it."""
+    def detach(self) -> None:
+        """Closes this process's connection; the server ends with the last connection."""
         own_processes.discard(self.pid)
         _open_servers.discard(self)
         self._control.close()
 
     def close(self) -> None:
-        """Ends it, be it in the middle of an import."""
-        self.forget()
-        with contextlib.suppress(ChildProcessError):  # the program has waited for all its children
+        """Ends it, also in the middle of an import."""
+        self.detach()
+        with contextlib.suppress(ChildProcessError):  # the program itself has waited for it
             if not os.waitpid(self.pid, os.WNOHANG)[0]:
                 os.kill(self.pid, signal.SIGKILL)
                 os.waitpid(self.pid, 0)
 
 
-#: Those of this process; a fork of it forgets them, so that they end with it alone.
+#: Those of this process. A fork of it detaches, so that they end with this process.
 _open_servers: Final[weakref.WeakSet[ForkServerProcess]] = weakref.WeakSet()
 
 
@@ -117,7 +117,7 @@ def _open_or_null(descriptor: int) -> Iterator[int]:
 
 
 class ForkServer(StartMethod):
-    """The worker begins as a copy of a fresh interpreter that does nothing else."""
+    """Workers begin as copies of a fork server of their own."""
 
     def __init__(self, tasks: Mapping[int, Task], relayed: tuple[bool, bool] | None = None) -> None:
         super().__init__(tasks, relayed)
@@ -126,14 +126,16 @@ class ForkServer(StartMethod):
 
     def launch(self, sock: socket.socket, lifeline: int, ours: tuple[int, int]) -> int:
         try:
-            server = self.server()
-            pid = server.fork(sock.fileno(), lifeline, self.relayed)
-        except ConnectionError:  # it was killed; the workers that it has forked live on
+            return self._fork(sock, lifeline)
+        except ConnectionError:  # the server was killed; the workers that it has forked live on
             self.replace()
-            server = self.server()
-            pid = server.fork(sock.fileno(), lifeline, self.relayed)
+            return self._fork(sock, lifeline)
+
+    def _fork(self, sock: socket.socket, lifeline: int) -> int:
+        server = self.server()
+        pid = server.fork(sock.fileno(), lifeline, self.relayed)
         if pid < 0:
-            raise OSError("the system does not let us fork")
+            raise OSError("the fork server could not fork")
         self._servers[pid] = server
         return pid
 
@@ -141,12 +143,12 @@ class ForkServer(StartMethod):
         return self._servers.pop(pid).reap(pid)
 
     def server(self) -> ForkServerProcess:
-        """The one that forks the next worker."""
+        """Returns the server that forks the next worker."""
         self._server = self._server or ForkServerProcess()
         return self._server
 
     def replace(self) -> None:
-        """The server has ended: the next worker needs another one."""
+        """Drops a server that has ended."""
         self.close()
 
     def close(self) -> None:
@@ -156,7 +158,7 @@ class ForkServer(StartMethod):
 
 
 class KeptForkServer(ForkServer):
-    """The same with the server that the program keeps, which has imported what the run's steps need."""
+    """Workers begin as copies of the server that the program keeps, which has imported what the run's steps need."""
 
     def server(self) -> ForkServerProcess:
         self._server = self._server or _kept.take(needed_modules(self.tasks.values()))
@@ -167,24 +169,24 @@ class KeptForkServer(ForkServer):
         self.close()
 
     def close(self) -> None:
-        """As Start says; the program keeps the server."""
+        """Gives the server back; the program keeps it."""
         server, self._server = self._server, None
         if server is not None:
             _kept.release(server)
 
 
 class _KeptServer:
-    """The program's fork server. It starts with the first need, and again when what a child inherits has changed."""
+    """The program's fork server. A new one starts when the state that a child inherits has changed."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._server: ForkServerProcess | None = None
         self._inherited_state: Any = None
         self._excluded: set[str] = set()
-        atexit.register(self._retire)  # without the lock: a thread that was left behind may hold it
+        atexit.register(self._retire)  # without the lock, which an abandoned thread may hold
 
     def take(self, names: Sequence[str]) -> ForkServerProcess:
-        """The server, with these modules imported; `release` gives it back."""
+        """Returns the server, after it has imported these modules; `release` gives it back."""
         with self._lock:
             while True:
                 server = self._current_server()
@@ -192,11 +194,11 @@ class _KeptServer:
                 try:
                     with interrupts_let_through():  # an import may take seconds
                         excluded = server.preload(modules)
-                except ConnectionError:  # an import has ended it; only a worker that needs that module may end by it
+                except ConnectionError:  # an import has ended it; it may end only the workers that need it
                     self._excluded.update(modules)
                     self._retire()
                     continue
-                except BaseException:  # Ctrl-C; what it has imported is not known
+                except BaseException:  # Ctrl-C: the server may be in the middle of an import
                     self._retire()
                     raise
                 if excluded is None:
@@ -206,19 +208,19 @@ class _KeptServer:
                 self._retire()
 
     def release(self, server: ForkServerProcess) -> None:
-        """A run has ended. A server that was retired ends with its last run."""
+        """Ends the use by one run. A retired server ends with its last run."""
         with self._lock:
             server.users -= 1
             if not server.users and server is not self._server:
                 server.close()
 
     def retire(self) -> None:
-        """The next run gets another server."""
+        """Gives the next run another server."""
         with self._lock:
             self._retire()
 
-    def forget(self) -> None:
-        """This process is a fork: the server is its parent's, and another thread of that may have held the lock."""
+    def reset(self) -> None:
+        """Drops the parent's server in a forked child, and its lock, which another thread may have held."""
         self._lock = threading.Lock()
         self._server = None
 
@@ -241,16 +243,16 @@ _kept: Final = _KeptServer()
 
 def _forget_servers() -> None:
     for server in tuple(_open_servers):
-        server.forget()
-    _kept.forget()
+        server.detach()
+    _kept.reset()
 
 
-if hasattr(os, "register_at_fork"):  # worker processes need POSIX, but this is imported elsewhere too
+if hasattr(os, "register_at_fork"):  # this module is imported on other systems, too
     os.register_at_fork(after_in_child=_forget_servers)
 
 
 def _inherited_state() -> tuple[Any, ...]:
-    """What a process has of its parent, and a worker should have of the caller as it is now."""
+    """Returns the state that a worker should have of the caller, as it is now."""
     import resource  # POSIX has it
 
     limits = [resource.getrlimit(getattr(resource, name)) for name in dir(resource) if name.startswith("RLIMIT_")]
@@ -276,7 +278,7 @@ def _working_folder() -> str | None:
 
 
 def _umask() -> bytes | None:
-    """Read where that is possible without setting it, which other threads would notice."""
+    """Returns the umask where it can be read without setting it, which other threads would notice."""
     try:
         status = Path("/proc/self/status").read_bytes()
     except OSError:

@@ -1,7 +1,7 @@
-"""How a fresh interpreter becomes a worker, or the fork server that forks workers.
+"""What a fresh interpreter runs: a worker, or the fork server.
 
-The fork server has one Python thread, holds no locks and has seen nothing of the caller but its import path and the
-installed modules that the caller's steps need. It answers one request at a time, and ends when the coordinator is gone.
+The fork server has one Python thread and holds no locks. It has the caller's import path, and has imported the
+installed modules that the caller's steps need. It serves one request at a time, and ends with the coordinator.
 """
 
 import contextlib
@@ -20,18 +20,18 @@ from dotflow.cpython import forget_exit_handlers
 from dotflow.processes.channel import dump_by_value
 from dotflow.processes.worker_main import run_worker
 
-FORK: Final = 1  # number: which streams are relayed; with the descriptors of DESCRIPTORS. Answer: the worker's pid
-REAP: Final = 2  # number: a pid. Answer: its exit code
-PRELOAD: Final = 3  # number: the size of a JSON list of modules that follows. Answer: see `_preload`
+FORK: Final = 1  # number: which streams are relayed; with DESCRIPTORS descriptors. Reply: the worker's pid
+REAP: Final = 2  # number: a pid. Reply: its exit code
+PRELOAD: Final = 3  # number: the size of a JSON list of modules, which follows. Reply: see `_preload`
 REQUEST: Final = struct.Struct("!BQq")  # kind, serial number, number
 REPLY: Final = struct.Struct("!Qq")  # the request's serial number, number
 DESCRIPTORS: Final = 4  # the worker's socket, its lifeline, its stdout and stderr
-UNKNOWN_EXIT_CODE: Final = 1 << 40  # no exit code looks like this: it is not known
-ALL_IMPORTED: Final = -1  # in answer to PRELOAD: no module stands in the way of a fork
+UNKNOWN_EXIT_CODE: Final = 1 << 40  # no process can have this exit code
+ALL_IMPORTED: Final = -1  # reply to PRELOAD: forking is still safe
 
-#: Packages whose native threads do not stand in the way of a fork: OpenBLAS ends its threads before a fork and starts
-#: them again when they are needed (blas_server.c), jemalloc takes its locks before and makes its thread anew
-#: (jemalloc_prefork, jemalloc_postfork_child); both have registered so with pthread_atfork.
+#: Packages whose native threads allow forking, by handlers that they register with pthread_atfork. OpenBLAS ends its
+#: threads before a fork and starts them again on demand (blas_server.c). jemalloc takes its locks before a fork and
+#: starts its thread anew (jemalloc_prefork, jemalloc_postfork_child).
 FORK_SAFE: Final = frozenset({"numpy", "pandas", "pyarrow"})
 
 
@@ -48,7 +48,7 @@ def become_forkserver(settings: dict[str, Any]) -> None:
     sys.argv = settings["argv"]
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     control = socket.socket(fileno=settings["sock"])
-    with contextlib.suppress(ConnectionError):  # the coordinator was killed in the middle of a request
+    with contextlib.suppress(ConnectionError):  # the coordinator has ended in the middle of a request
         while True:
             request, descriptors, _, _ = socket.recv_fds(control, REQUEST.size, DESCRIPTORS)
             if not request:
@@ -96,9 +96,9 @@ def _reap(pid: int) -> int:
 
 
 def _preload(names: list[str]) -> int:
-    """Imports modules; the place of the first that has started a thread, so that this process may not fork any more.
+    """Imports modules; returns the index of the first that has started a thread, which makes forking unsafe.
 
-    A module that can't be imported fails in the worker again, where it is reported.
+    A module that can't be imported fails again in the worker, which reports it.
     """
     for index, name in enumerate(names):
         before = _count_threads()
@@ -106,7 +106,7 @@ def _preload(names: list[str]) -> int:
             importlib.import_module(name)
         if _count_threads() > before and name.partition(".")[0] not in FORK_SAFE:
             return index
-    gc.freeze()  # the workers' collections leave these objects, and so their shared memory, alone
+    gc.freeze()  # the workers' garbage collections do not touch, and so not copy, shared pages
     return ALL_IMPORTED
 
 
@@ -118,9 +118,9 @@ def _count_threads() -> int:
 
 
 def _renew_random_state() -> None:
-    """NumPy's global generator was seeded when it was imported: each worker would draw the same numbers.
+    """Seeds NumPy's global generator, which was seeded at its import: each worker would draw the same numbers.
 
-    Python's own is seeded again by every fork.
+    Python reseeds its own generator in each fork.
     """
     random = sys.modules.get("numpy.random")
     if random is not None:

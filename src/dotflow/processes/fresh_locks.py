@@ -1,6 +1,6 @@
-"""Locks of a program's own code, as a worker process gets them: new ones of the same kind, which no thread holds.
+"""Locks of a program's own code in a worker process: new ones of the same kind, which no thread holds.
 
-A lock guards the memory of one process, so a copy of its state means nothing in another one.
+A lock guards the memory of one process, so its state means nothing in another one.
 """
 
 import threading
@@ -13,13 +13,13 @@ Reduced = tuple[Callable[..., Any], tuple[Any, ...]]
 
 
 class FreshLock(NamedTuple):
-    """Stands for a lock in what is pickled: it is loaded as a new one of the same kind."""
+    """A lock in a pickle that is loaded as a new one of the same kind."""
 
     lock: Any
 
 
 def make_event(is_set: bool) -> threading.Event:
-    """Makes an event that is set, or is not."""
+    """Returns a new event, set or not."""
     event = threading.Event()
     if is_set:
         event.set()
@@ -30,7 +30,7 @@ def _reducer(kind: type, arguments: Callable[[Any], tuple[Any, ...]]) -> Callabl
     return lambda lock: (kind, arguments(lock))
 
 
-#: By kind: how a new one is made. A bounded semaphore gets its initial value; a plain one does not keep it.
+#: By kind, how a new lock is made.
 REDUCERS: Final[Mapping[type, Callable[[Any], Reduced]]] = {
     type(threading.Lock()): lambda lock: (threading.Lock, ()),
     type(threading.RLock()): lambda lock: (threading.RLock, ()),

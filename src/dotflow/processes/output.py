@@ -1,4 +1,4 @@
-"""What a worker prints, sent to a caller who has redirected the stream."""
+"""Worker output on its way to a caller that has redirected its stdout or stderr."""
 
 import io
 import threading
@@ -9,24 +9,24 @@ ENCODING: Final = "utf-8"
 
 
 class Relay(io.TextIOBase):
-    """Stands in for a stream: what is written here goes to the caller, in whole lines, so that workers don't mix.
+    """A stream that sends text to the caller in whole lines, so that the lines of several workers don't mix.
 
     Args:
-        send: Sends bytes of text to the caller.
+        send: Sends encoded text to the caller.
     """
 
     def __init__(self, send: Callable[[bytes], None]) -> None:
         self._send = send
-        self._unfinished: dict[int, str] = {}  # by thread: a line that has no end yet
+        self._unfinished: dict[int, str] = {}  # by thread: a line without its end
         self.buffer = RelayBytes(self)
 
     @property
     def encoding(self) -> str:  # type: ignore[override]
-        """That of the bytes."""
+        """The encoding of the bytes that are sent."""
         return ENCODING
 
     def write(self, text: str) -> int:
-        """Sends whole lines on at once."""
+        """Sends whole lines at once."""
         if not isinstance(text, str):
             raise TypeError(f"write() argument must be str, not {type(text).__name__}")
         thread = threading.get_ident()
@@ -37,16 +37,15 @@ class Relay(io.TextIOBase):
         return len(text)
 
     def flush(self) -> None:
-        """Sends what the calling thread has begun."""
+        """Sends the unfinished line of the calling thread."""
         self._send_text(self._unfinished.pop(threading.get_ident(), ""))
 
     def flush_all(self) -> None:
-        """Sends what all threads have begun: the attempt is over."""
+        """Sends the unfinished lines of all threads, at the end of an attempt."""
         for thread in tuple(self._unfinished):
             self._send_text(self._unfinished.pop(thread, ""))
 
     def writable(self) -> bool:
-        """It is there to be written to."""
         return True
 
     def _send_text(self, text: str) -> None:
@@ -55,20 +54,19 @@ class Relay(io.TextIOBase):
 
 
 class RelayBytes(io.RawIOBase):
-    """The same for bytes, as `sys.stdout.buffer` is to `sys.stdout`."""
+    """The `buffer` of a Relay, as `sys.stdout.buffer` is of `sys.stdout`."""
 
     def __init__(self, text: Relay) -> None:
         self._text = text
 
     def write(self, data: Any) -> int:
-        """Sends them on as text."""
+        """Sends bytes as text."""
         self._text.write(bytes(data).decode(ENCODING, "backslashreplace"))
         return len(data)
 
     def flush(self) -> None:
-        """Sends what was begun."""
+        """Sends the unfinished line of the calling thread."""
         self._text.flush()
 
     def writable(self) -> bool:
-        """It is there to be written to."""
         return True

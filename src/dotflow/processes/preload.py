@@ -1,4 +1,4 @@
-"""Which installed modules the steps of a run need, as far as the caller has imported them."""
+"""The installed modules that the steps of a run need, as far as the caller has imported them."""
 
 import sys
 from collections.abc import Iterable, Iterator
@@ -10,12 +10,12 @@ from dotflow.core.action import Action
 from dotflow.core.task import Task
 
 SITE_FOLDERS: Final = frozenset({"site-packages", "dist-packages"})
-#: Packages that no user edits, wherever they lie.
+#: Packages that users do not edit, wherever they are installed.
 NOT_EDITED: Final = sys.stdlib_module_names | {"dotflow"}
 
 
 def needed_modules(tasks: Iterable[Task]) -> list[str]:
-    """The modules that a worker will import for these tasks; not the user's own, which may be edited between runs."""
+    """Returns the modules that a worker imports for these tasks, without the user's own: those may be edited."""
     search = _Search()
     for task in tasks:
         search.visit(task.step)
@@ -24,14 +24,14 @@ def needed_modules(tasks: Iterable[Task]) -> list[str]:
 
 
 class _Search:
-    """Follows functions of `__main__` by the names that they use, classes and the user's modules by all they have."""
+    """Searches functions of `__main__` by the names that they use, classes and the user's modules completely."""
 
     def __init__(self) -> None:
         self.modules: dict[str, None] = {}
         self._seen: set[int] = set()
 
     def visit(self, value: Any) -> None:
-        """Adds what *value* needs."""
+        """Adds the modules that *value* needs."""
         if isinstance(value, Action):
             value = value.function
         if isinstance(value, ModuleType):

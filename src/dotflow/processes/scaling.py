@@ -1,4 +1,4 @@
-"""PoolGrowth: how many workers there may be, and whether now is the time to start one more."""
+"""PoolGrowth: how many workers there may be, and when to start one more."""
 
 import os
 from typing import Final
@@ -12,7 +12,7 @@ STARTUP_DELAY: Final = 0.001  # seconds without a free worker before more are st
 
 
 class PoolGrowth:
-    """Not while calls end faster than a process can be started, nor more than the cores can start at once.
+    """Starts no worker while calls end faster than a process starts, and no more at a time than there are cores.
 
     Attributes:
         workers: How many there are.
@@ -25,26 +25,26 @@ class PoolGrowth:
         self._last_end = clock.ticks()
 
     def call_ended(self) -> None:
-        """A call has ended."""
+        """Notes that a call has ended, so that its worker is free."""
         self._last_end = clock.ticks()
 
     def should_grow(self, isolated: bool = False) -> bool:
-        """Return whether to start one more; a worker for each core is worth it anyway.
+        """Returns whether to start one more; up to one for each core always starts.
 
         Args:
-            apart: Whether it is for a call that can't take a worker that has become free.
+            isolated: Whether it is for a call that can't use a free worker.
         """
         if self.workers < CORES:
             return True
         return self.starting < CORES and (isolated or clock.ticks() - self._last_end >= STARTUP_DELAY)
 
     def next_check(self) -> float:
-        """When to ask again, on the monotonic clock, should nothing happen before."""
+        """Returns when to ask again, on the monotonic clock, if nothing happens before."""
         return float("inf") if self.starting >= CORES else self._last_end + STARTUP_DELAY
 
 
 def check_workers(max_workers: int | None) -> int:
-    """A number of workers that makes sense; the default for None."""
+    """Returns the number of workers, or the default for None. Raises InvalidArgument unless it is positive."""
     if max_workers is None:
         return DEFAULT_WORKERS
     if type(max_workers) is not int or max_workers < 1:

@@ -1,7 +1,7 @@
-"""How a worker process begins: as a copy of this one, of a fork server, or as a fresh interpreter.
+"""How a worker process starts: as a copy of this process or of a fork server, or as a fresh interpreter.
 
-None of them imports the caller's `__main__` again. A worker leads a process group of its own, so that it can be
-ended with everything it started.
+No worker imports the caller's `__main__` again. Each leads a process group of its own, so that it can be killed with
+everything that it has started.
 """
 
 import contextlib
@@ -23,25 +23,25 @@ from dotflow.worker.programs import own_processes
 
 START_METHODS: Final = ("fork", "forkserver")
 
-#: Descriptors of this process that keep a worker's lifeline open: a forked worker closes them.
+#: Descriptors of this process that keep the workers' lifelines open. A forked worker closes them.
 _lifelines: Final[set[int]] = set()
 
 
 def default_start_method() -> str:
-    """fork where it is safe: on Linux, in a process with one thread, native ones counted."""
+    """Returns "fork" where it is safe: on Linux, in a process with one thread, native ones counted."""
     try:
         return "fork" if sys.platform == "linux" and len(os.listdir("/proc/self/task")) == 1 else "forkserver"  # noqa: PTH208
-    except OSError:  # no /proc to count threads in
+    except OSError:  # threads can't be counted
         return "forkserver"
 
 
 class WorkerProcess:
-    """One worker process, seen from the coordinator.
+    """The coordinator's side of one worker process.
 
     Attributes:
-        channel: To talk to it; does not block.
+        channel: The channel to it, which does not block.
         pid: Its process id, and that of its group.
-        ended: A descriptor that is readable once the process has ended; None where the system has none.
+        sentinel: A descriptor that is readable when the process has ended; None if the system has no pidfd.
     """
 
     def __init__(self, start: "StartMethod", pid: int, channel: Channel, lifeline: int) -> None:
@@ -53,7 +53,7 @@ class WorkerProcess:
         own_processes.add(pid)
 
     def has_ended(self) -> bool:
-        """Whether it is known to have ended; not where the system does not tell."""
+        """Returns whether it is known to have ended; False without a sentinel."""
         if self.sentinel is None:
             return False
         with selectors.DefaultSelector() as selector:
@@ -61,14 +61,14 @@ class WorkerProcess:
             return bool(selector.select(0))
 
     def kill(self) -> None:
-        """Ends it and everything it started, at once."""
+        """Kills it and everything that it has started."""
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, signal.SIGKILL)
 
     def reap(self) -> int | None:
-        """Ends it and its group, waits for it; its exit code, minus the signal's number where one ended it.
+        """Kills it and its group, waits for it, and returns its exit code, or minus the number of its signal.
 
-        The group outlives its leader, and until the leader is waited for nobody else can have its number.
+        The group outlives its leader, and until the leader is reaped no other process can get its id.
         """
         self.kill()
         code = self._start.reap(self.pid)
@@ -76,7 +76,7 @@ class WorkerProcess:
         return code
 
     def close(self) -> None:
-        """Closes what this process holds of it."""
+        """Closes this process's descriptors of it."""
         self.channel.close()
         _close_lifeline(self._lifeline)
         if self.sentinel is not None:
@@ -92,22 +92,22 @@ def _close_lifeline(descriptor: int) -> None:
 def _pidfd(pid: int) -> int | None:
     try:
         return os.pidfd_open(pid)
-    except (AttributeError, OSError):  # no such call on this system, or none that is allowed
+    except (AttributeError, OSError):  # this system does not have it, or does not allow it
         return None
 
 
 class StartMethod:
-    """A way to start workers for one run.
+    """Starts the workers of one run.
 
     Args:
         tasks: The run's tasks, by id.
-        relayed: Whether the workers' stdout and stderr go through the channel. Unless given: where this process's go
-            elsewhere than to the descriptor that a child inherits.
+        relayed: Whether the workers' stdout and stderr go through the channel. By default, those that this process has
+            redirected away from the descriptor that a child inherits.
     """
 
-    #: How values are pickled for its workers.
+    #: Pickles values for its workers.
     dump: Dump = staticmethod(dump_by_value)
-    #: Whether its workers are born with the run's tasks.
+    #: Whether its workers have the run's tasks by fork.
     inherits_tasks = False
 
     def __init__(self, tasks: Mapping[int, Task], relayed: tuple[bool, bool] | None = None) -> None:
@@ -115,8 +115,8 @@ class StartMethod:
         self.relayed = relayed or (_is_redirected(sys.stdout, 1), _is_redirected(sys.stderr, 2))
 
     def worker(self) -> WorkerProcess:
-        """Starts one. Raises OSError when the system can't give it."""
-        for stream in (sys.stdout, sys.stderr):  # what waits in a buffer would come late or, after a fork, twice
+        """Starts a worker. Raises OSError when the system refuses."""
+        for stream in (sys.stdout, sys.stderr):  # buffered output would be written late or, after a fork, twice
             if stream is not None:
                 with contextlib.suppress(OSError, ValueError):
                     stream.flush()
@@ -135,22 +135,28 @@ class StartMethod:
         return WorkerProcess(self, pid, Channel(ours), writing)
 
     def launch(self, sock: socket.socket, lifeline: int, ours: tuple[int, int]) -> int:
-        """Starts the process; its pid."""
+        """Starts the process and returns its id.
+
+        Args:
+            sock: The worker's end of the channel.
+            lifeline: The worker's end of the lifeline.
+            ours: The descriptors of the coordinator's ends.
+        """
         raise NotImplementedError
 
     def reap(self, pid: int) -> int | None:
-        """Waits for the process's end; its exit code."""
+        """Waits for the process's end and returns its exit code; None if that is unknown."""
         try:
             return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-        except ChildProcessError:  # somebody else in this process has waited for it
+        except ChildProcessError:  # other code of this process has waited for it
             return None
 
     def close(self) -> None:
-        """Ends what was needed to start workers."""
+        """Ends what it has started beside the workers."""
 
 
 class Fork(StartMethod):
-    """The worker begins as a copy of this process: nothing needs to travel to it."""
+    """Workers begin as copies of this process, with the run's tasks."""
 
     dump = staticmethod(dump_by_reference)
     inherits_tasks = True
@@ -160,7 +166,7 @@ class Fork(StartMethod):
         try:
             pid = os.fork()
             if pid:
-                with contextlib.suppress(OSError):  # the child does the same; whoever is first
+                with contextlib.suppress(OSError):  # the child does the same, so that neither is too late
                     os.setpgid(pid, pid)
                 return pid
             os.setpgid(0, 0)
@@ -173,12 +179,12 @@ class Fork(StartMethod):
             forget_running_loop()
             run_worker(sock, lifeline, dump_by_reference, self.relayed, self.tasks)
         finally:
-            if os.getpid() != coordinator:  # whatever happens, the child never runs the caller's lines
+            if os.getpid() != coordinator:  # the child must never return to the caller's code
                 os._exit(1)
 
 
 class FreshInterpreter(StartMethod):
-    """The worker begins as a fresh interpreter: for a single one, where no fork server is kept."""
+    """Workers begin as fresh interpreters: for a single worker, which needs no fork server."""
 
     def __init__(self, tasks: Mapping[int, Task], relayed: tuple[bool, bool] | None = None) -> None:
         super().__init__(tasks, relayed)
@@ -196,7 +202,15 @@ class FreshInterpreter(StartMethod):
 def start_interpreter(
     function: str, sock: socket.socket, descriptors: tuple[int, ...], output: int | None = None, **more: Any
 ) -> subprocess.Popen[bytes]:
-    """Starts a fresh interpreter, in a process group of its own, that sees the modules that this one sees."""
+    """Starts a fresh interpreter, in a process group of its own, that can import what this one can import.
+
+    Args:
+        function: What it calls: the name of a function in `forkserver_main`.
+        sock: The socket that it gets.
+        descriptors: Other descriptors that it inherits.
+        output: Its stdout and stderr; those of this process unless given.
+        more: What the function gets beside the arguments, the import path and the socket.
+    """
     path = [entry or os.getcwd() for entry in sys.path if isinstance(entry, str)]  # noqa: PTH109 (a string is wanted)
     argv = [str(argument) for argument in sys.argv]
     settings = json.dumps({"argv": argv, "path": path, "sock": sock.fileno(), **more})
@@ -214,13 +228,13 @@ def start_interpreter(
         process_group=0,
     )
     assert process.stdin is not None
-    with contextlib.suppress(BrokenPipeError), process.stdin as pipe:  # its end is told in other ways
+    with contextlib.suppress(BrokenPipeError), process.stdin as pipe:  # its end is noticed elsewhere
         pipe.write(settings.encode())
     return process
 
 
 def _is_redirected(stream: Any, descriptor: int) -> bool:
-    """Whether prints of this process go elsewhere than to the descriptor that a child inherits."""
+    """Returns whether a stream writes elsewhere than to the descriptor that a child inherits."""
     try:
         return bool(stream.fileno() != descriptor)
     except (AttributeError, OSError, ValueError):

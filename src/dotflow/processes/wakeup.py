@@ -1,4 +1,4 @@
-"""WakeupPipe and WakeupEvent: wake somebody who waits, on a selector or for nothing else, from any thread."""
+"""WakeupPipe and WakeupEvent: wake a thread that waits in a selector, or for nothing else."""
 
 import contextlib
 import math
@@ -9,13 +9,13 @@ from typing import Final
 from dotflow import clock
 from dotflow.worker.interrupts import interrupts_held
 
-#: Seconds that a wait in Python may sleep at once. Python calls the handler of a signal in the main thread, and between
-#: two lines: one that comes right before it goes to sleep, or to another thread, is heard of when it wakes.
+#: Seconds that a wait sleeps at once. Python calls signal handlers in the main thread only, between two lines: for a
+#: signal that comes right before the sleep, or to another thread, when the main thread wakes.
 MAX_SLEEP: Final = 0.5
 
 
 class WakeupPipe:
-    """A pipe to oneself: `fileno` is readable once it was rung."""
+    """A self-pipe: `fileno` is readable after `set`."""
 
     _reading = _writing = -1
 
@@ -27,22 +27,22 @@ class WakeupPipe:
         os.set_blocking(self._writing, False)
 
     def fileno(self) -> int:
-        """For selectors."""
+        """Returns the descriptor, for selectors."""
         return self._reading
 
     def set(self) -> None:
-        """Wakes whoever waits. After `close` it does nothing."""
-        with self._lock, contextlib.suppress(BlockingIOError):  # full: it has been rung already
+        """Wakes the waiting thread, from any thread. After `close` it does nothing."""
+        with self._lock, contextlib.suppress(BlockingIOError):  # the pipe is full
             if self._writing >= 0:
                 os.write(self._writing, b"!")
 
     def clear(self) -> None:
-        """Takes back what was rung."""
+        """Undoes all calls of `set`."""
         with contextlib.suppress(BlockingIOError):
             os.read(self._reading, 512)
 
     def close(self) -> None:
-        """Gives the descriptors back. Their numbers will be somebody else's: nothing is written to them any more."""
+        """Closes the descriptors. Their numbers may be reused, so nothing is written to them any more."""
         with self._lock:
             if self._writing >= 0:
                 os.close(self._reading)
@@ -56,23 +56,23 @@ class WakeupPipe:
 
 
 class WakeupEvent:
-    """Wakes a thread that waits for it, from any thread; rung before, it does not have to wait.
+    """An event that one thread waits for, and that is safe to set in a signal handler.
 
-    A threading.Event takes a lock and gives it back: an interrupt between the two leaves it taken, and the next one who
-    rings waits for ever. Here each call is a single one into C, which an interrupt comes before or after.
+    threading.Event takes and releases a lock: an interrupt between the two leaves it locked, and the next `set` waits
+    for ever. Here each method is a single call into C, which an interrupt can't divide.
     """
 
     def __init__(self) -> None:
-        self._unset = threading.Lock()  # taken, but for the moment between a ring and whoever hears it
+        self._unset = threading.Lock()  # locked while the event is not set
         self._unset.acquire()
 
     def set(self) -> None:
-        """Wakes whoever waits, or the next one who would."""
-        with contextlib.suppress(RuntimeError):  # it has been rung already
+        """Ends the current wait, or the next one."""
+        with contextlib.suppress(RuntimeError):  # it is set already
             self._unset.release()
 
     def wait(self, seconds: float | None) -> None:
-        """Waits until it rings, or until so many seconds are over; None for as long as it takes."""
+        """Waits until the event is set, and clears it; at most *seconds*, unless that is None."""
         until = math.inf if seconds is None else clock.ticks() + seconds
         while not self._unset.acquire(timeout=min(MAX_SLEEP, max(0.0, until - clock.ticks()))):
             if clock.ticks() >= until:

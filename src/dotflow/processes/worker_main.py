@@ -1,4 +1,4 @@
-"""A worker process: takes calls, makes attempts, answers, until its coordinator is gone."""
+"""A worker process: receives calls, makes attempts and sends outcomes, until its coordinator has ended."""
 
 import os
 import pickle
@@ -28,20 +28,20 @@ F_SETSIG: Final = 10  # <asm-generic/fcntl.h>; the fcntl module has no name for 
 
 
 class ValueRef(NamedTuple):
-    """Stands for a value that the worker itself returned last and still has."""
+    """Refers to the last value that the worker has returned, which it still has."""
 
     context: Context
 
 
 class CallMessage(NamedTuple):
-    """A call as it travels: what the worker knows already is left out.
+    """A call on the wire, without what the worker has already.
 
     Attributes:
         task_id, lane, workflow_id: As in Call.
         step_key: A number for the step, the same for each of its calls.
-        step: The step, pickled; None where the worker was born with it or had it before.
-        initial_context: None where the worker was born with it.
-        previous_context: A Context, or ValueRef where its value never left the worker.
+        step: The pickled step; None if the worker has it by fork or from an earlier call.
+        initial_context: None if the worker has it by fork.
+        previous_context: A Context, or a ValueRef if the worker still has its value.
         carrier: As in Call.
     """
 
@@ -60,8 +60,8 @@ class Worker:
 
     Args:
         channel: Its end of the channel to the coordinator.
-        dump: How what it returns is pickled.
-        born_with: The tasks that a fork gave it.
+        dump: Pickles outcomes.
+        inherited_tasks: The tasks that it has by fork.
     """
 
     def __init__(self, channel: Channel, dump: Dump, inherited_tasks: Mapping[int, Task]) -> None:
@@ -69,7 +69,7 @@ class Worker:
         self.dump = dump
         self.inherited_tasks = inherited_tasks
         self.loops = Loops()
-        self.lock = threading.Lock()  # a step's threads may print while an answer is on its way
+        self.lock = threading.Lock()  # a step's threads may print while an outcome is sent
         self.steps: dict[int, Action[..., Any]] = {}
         self.last_value: Any = None
         self.pid = os.getpid()
@@ -85,10 +85,10 @@ class Worker:
             return
 
     def handle(self, message: Message) -> None:
-        """Makes the attempt that *message* asks for, and sends what came of it."""
+        """Makes the attempt of a call, and sends its outcome."""
         try:
             call = self.read(message)
-        except BaseException as error:  # the user's modules are imported while their objects are loaded
+        except BaseException as error:  # loading objects imports the user's modules
             self.send(OUTCOME, message.number, self.dump(Raised(_loading_failure(error))))
             return
         if call.step.policy.timeout:
@@ -97,7 +97,7 @@ class Worker:
             outcome = attempt(call, self.loops)
         except KeyboardInterrupt:
             outcome = Interrupted()
-        if os.getpid() != self.pid:  # a child that the step forked came back too; the answer is its parent's to give
+        if os.getpid() != self.pid:  # a child that the step forked; only its parent sends the outcome
             os._exit(0)
         if call.step.policy.timeout:
             self.send(RETURNED, message.number, [])
@@ -106,7 +106,7 @@ class Worker:
         self.send(OUTCOME, message.number, self.dump_outcome(call, outcome))
 
     def read(self, message: Message) -> Call:
-        """The call that *message* carries."""
+        """Returns the call that a message carries."""
         fields: CallMessage = message.load()
         task = self.inherited_tasks.get(fields.task_id)
         if task is not None:
@@ -118,47 +118,46 @@ class Worker:
             step, initial = self.steps[fields.step_key], fields.initial_context
         previous = fields.previous_context
         if isinstance(previous, ValueRef):
-            told = previous.context
-            previous = Context(self.last_value, told.task_id, told.workflow_id, told.time, told.step)
+            context = previous.context
+            previous = Context(self.last_value, context.task_id, context.workflow_id, context.time, context.step)
         return Call(fields.task_id, fields.lane, step, initial, previous, fields.workflow_id, fields.carrier)
 
     def dump_outcome(self, call: Call, outcome: Outcome) -> list[Any]:
-        """The outcome, pickled; of a value that can't be, an outcome that says so."""
+        """Returns the pickled outcome; if its value can't be pickled, that of a failure."""
         try:
             return self.dump(outcome)
         except BaseException as error:  # pickling runs the value's own methods
             self.last_value = None
             reason = f"{type(error).__name__}: {error}"
-            told = NotPicklable(call.step.name, "The value returned", reason)
-            return self.dump(Raised(Failure("NotPicklable", str(told))))
+            message = str(NotPicklable(call.step.name, "The value returned", reason))
+            return self.dump(Raised(Failure("NotPicklable", message)))
 
     def send(self, kind: int, number: int, parts: list[Any]) -> None:
-        """Sends one message whole."""
+        """Sends a whole message."""
         with self.lock:
             self.channel.queue(kind, number, parts)
             self.channel.flush()
 
 
 def _loading_failure(error: BaseException) -> Failure:
-    """Why a call could not be read."""
-    told: AttemptError = NotPicklable("?", "What is given", f"{type(error).__name__}: {error}")
+    """Returns the failure of a call that could not be loaded."""
+    raised: AttemptError = NotPicklable("?", "The step or its input", f"{type(error).__name__}: {error}")
     if isinstance(error, ModuleNotFoundError) and error.name:
-        told = ModuleNotOnWorker(error.name)
-    return Failure.of(error, name=type(told).__name__, message=str(told))
+        raised = ModuleNotOnWorker(error.name)
+    return Failure.of(error, name=type(raised).__name__, message=str(raised))
 
 
 def run_worker(
     sock: socket.socket, lifeline: int, dump: Dump, relayed: tuple[bool, bool], inherited_tasks: Mapping[int, Task]
 ) -> NoReturn:
-    """The whole life of a worker process, from its first line to its exit.
+    """Runs a worker process, from its first line to its exit.
 
     Args:
         sock: Its end of the channel.
-        lifeline: The reading end of a pipe that only the coordinator can write to, and never does: it closes when
-            the coordinator is gone, however it went.
-        dump: How what it returns is pickled.
-        relayed: Whether its stdout and stderr have to go through the channel.
-        born_with: The tasks that a fork gave it.
+        lifeline: The reading end of a pipe whose writing end only the coordinator has: it closes with the coordinator.
+        dump: Pickles outcomes.
+        relayed: Whether its stdout and stderr go through the channel.
+        inherited_tasks: The tasks that it has by fork.
     """
     code = 1
     try:
@@ -183,7 +182,7 @@ def _set_up(lifeline: int) -> None:
     remember_process()
     set_handler(signal.SIGINT, signal.default_int_handler)
     set_handler(signal.SIGTERM, SIG_DFL)
-    set_mask(signal.SIG_SETMASK, ())  # whoever started it held them
+    set_mask(signal.SIG_SETMASK, ())  # they were blocked while it started
     _end_with_coordinator(lifeline)
     null = os.open(os.devnull, os.O_RDONLY)
     os.dup2(null, 0)
@@ -192,10 +191,10 @@ def _set_up(lifeline: int) -> None:
 
 
 def _end_with_coordinator(lifeline: int) -> None:
-    """The end of the coordinator ends this process and all that it started.
+    """Makes the end of the coordinator end this process and all that it has started.
 
-    On Linux the kernel itself sees to it: when the pipe closes it sends SIGKILL to the process group, whatever
-    the process is doing, C code that never returns included. Elsewhere a thread waits for it.
+    On Linux the kernel sends SIGKILL to the process group when the pipe closes, even during C code that never returns.
+    Elsewhere a thread waits for the pipe.
     """
     if LINUX:
         import fcntl
@@ -207,7 +206,7 @@ def _end_with_coordinator(lifeline: int) -> None:
             gone = os.read(lifeline, 1) == b""
         except BlockingIOError:
             gone = False
-        if gone:  # it went before the kernel was told
+        if gone:  # the coordinator ended before the kernel knew of the pipe
             os.killpg(0, signal.SIGKILL)
     else:
         threading.Thread(target=_watch_lifeline, args=(lifeline,), name="dotflow-lifeline", daemon=True).start()
@@ -219,10 +218,10 @@ def _watch_lifeline(lifeline: int) -> None:
 
 
 def _buffer_lines() -> None:
-    """A worker may be killed at any time; what it printed before should not be lost with it.
+    """Makes stdout and stderr write line by line: a worker may be killed at any time, with all that is in its buffers.
 
-    Nor should less than a line be written where Python does not buffer (PYTHONUNBUFFERED, as in many containers):
-    print() writes piece by piece, and the pieces of several workers would mix.
+    Unbuffered streams (PYTHONUNBUFFERED, as in many containers) buffer lines, too: print() writes several pieces, and
+    those of several workers would mix.
     """
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
@@ -235,5 +234,5 @@ def _flush() -> None:
             if isinstance(stream, Relay):
                 stream.flush_all()
             stream.flush()
-        except (AttributeError, OSError, ValueError):  # None, broken, closed: there is nowhere to say so
+        except (AttributeError, OSError, ValueError):  # None, broken or closed
             continue

@@ -1,1 +1,1 @@
-"""What runs where the step runs. It knows no provider and fits in any process on any machine."""
+"""What runs where the step runs. It imports no provider and works in any process on any machine."""

@@ -1,4 +1,4 @@
-"""The one place where users' code runs: binds, calls, awaits, and turns whatever happens into an Outcome."""
+"""The one place where users' code runs: it binds, calls, awaits, and turns the result into an Outcome."""
 
 import contextlib
 import itertools
@@ -21,20 +21,19 @@ from dotflow.worker.trace_context import TracedLoop, enter
 
 NO_LIMIT: Final = Limit(0)
 
-new: Final = tuple.__new__  # makes a named tuple in half the time, and one is made for every attempt
+new: Final = tuple.__new__  # makes a named tuple, one for each attempt, in half the time
 
-#: Values of these types are never instances with actions; the look-up is skipped.
+#: Types whose instances have no actions, so that none are looked up.
 PLAIN: Final = frozenset({type(None), bool, int, float, str, bytes, list, tuple, dict, set})
 
 
 def attempt(call: Call, loop: Loop) -> Outcome:
     """Makes one attempt of a step.
 
-    Nothing is raised but KeyboardInterrupt, and the deadline of an attempt around this one (a step may run a
-    workflow).
+    Raises nothing but KeyboardInterrupt, and the deadline of an attempt around this one: a step may run a workflow.
 
     Args:
-        call: What to run, and with which contexts.
+        call: The step and its contexts.
         loop: Where coroutines run.
     """
     if call.carrier is not None:
@@ -42,7 +41,7 @@ def attempt(call: Call, loop: Loop) -> Outcome:
     step = call.step
     seconds = step.policy.timeout
     value: Any = None
-    if not seconds:  # the short way: no limit to set, and most steps take it
+    if not seconds:  # most steps have no limit
         try:
             if step.context_params:
                 value = step.function(**arguments_of(step, call.initial_context, call.previous_context))
@@ -52,7 +51,7 @@ def attempt(call: Call, loop: Loop) -> Outcome:
                 return new(Returned, (value, ()))
         except (KeyboardInterrupt, DeadlinePassed):
             raise
-        except BaseException as error:  # whatever the user's code raises is the attempt's outcome
+        except BaseException as error:  # users' code may raise anything
             return outcome_of(error, step, NO_LIMIT, [])
         return finish(call, loop, value, NO_LIMIT)
     limit = Limit(seconds)
@@ -64,13 +63,13 @@ def attempt(call: Call, loop: Loop) -> Outcome:
             value = run_limited(limit, lambda: _perform(call, loop, repeated))
     except KeyboardInterrupt:
         raise
-    except BaseException as error:  # whatever the user's code raises is the attempt's outcome
+    except BaseException as error:  # users' code may raise anything
         return outcome_of(error, step, limit, repeated)
     return finish(call, loop, coroutine, limit) if step.is_coroutine else Returned(value, tuple(repeated))
 
 
 def _attempt_with(carrier: Carrier, call: Call, loop: Loop) -> Outcome:
-    """As `attempt`, inside of what the tracer gave it to take along."""
+    """Makes an attempt in the tracer's context."""
     leave = enter(carrier)
     try:
         return attempt(call._replace(carrier=None), TracedLoop(loop, carrier))
@@ -82,13 +81,13 @@ _process = os.getpid()
 
 
 def remember_process() -> None:
-    """This process is where attempts are made; a child that a step forks is not."""
+    """Notes that attempts are made in this process, and not in a child that a step forks."""
     global _process
     _process = os.getpid()
 
 
 def _exit_child(error: SystemExit) -> NoReturn:
-    """A child that the step forked wants to end, as `sys.exit()` in it says; the run is its parent's to go on with."""
+    """Ends a child that the step has forked, after `sys.exit()`: the run goes on in its parent only."""
     for stream in (sys.stdout, sys.stderr):
         if stream is not None:
             with contextlib.suppress(OSError, ValueError):
@@ -97,7 +96,7 @@ def _exit_child(error: SystemExit) -> NoReturn:
 
 
 def arguments_of(step: Action[..., Any], initial: Context, previous: Context) -> dict[str, Context]:
-    """The contexts that the step asks for, by name."""
+    """Returns the contexts that the step has parameters for, by name."""
     names = step.context_params
     if not names:
         return {}
@@ -106,7 +105,7 @@ def arguments_of(step: Action[..., Any], initial: Context, previous: Context) ->
 
 
 def finish(call: Call, loop: Loop, value: Any, limit: Limit) -> Outcome:
-    """Awaits what the step returned, and runs the actions of an instance."""
+    """Awaits a coroutine that the step has returned, and runs the actions of an instance."""
     repeated: list[Failure] = []
     began = clock.ticks()
     try:
@@ -119,7 +118,7 @@ def finish(call: Call, loop: Loop, value: Any, limit: Limit) -> Outcome:
             value = _run_actions(call, loop, value, repeated)
     except KeyboardInterrupt:
         raise
-    except BaseException as error:  # whatever the user's code raises is the attempt's outcome
+    except BaseException as error:  # users' code may raise anything
         return outcome_of(error, call.step, limit, repeated)
     return Returned(value, tuple(repeated))
 
@@ -134,33 +133,33 @@ def _perform(call: Call, loop: Loop, repeated: list[Failure]) -> Any:
 def outcome_of(
     error: BaseException, step: Action[..., Any], limit: Limit, repeated: list[Failure]
 ) -> Raised | TimedOut:
-    """What *error* means for the attempt that *limit* was set for."""
+    """Returns the outcome of an attempt that has raised *error*, under *limit*."""
     if isinstance(error, SystemExit) and os.getpid() != _process:
         _exit_child(error)
     if isinstance(error, DeadlinePassed) and error.limit is not limit and not limit.raised:
-        raise error  # it is the time of an attempt around this one that is up
+        raise error  # it belongs to an attempt around this one
     if isinstance(error, DeadlinePassed) or limit.raised:
         timed_out = StepTimeout(step.name, step.policy.timeout, LEFT_BEHIND if isinstance(error, LoopBlocked) else "")
         retry = _ask_policy(step, timed_out, error)
         return TimedOut(Failure.of(error, name="TimeoutError", message=str(timed_out)), tuple(repeated), retry)
     retry = _ask_policy(step, error, error)
-    name = "TimeoutError" if isinstance(error, StepTimeout) else None  # of one of a class's own actions
+    name = "TimeoutError" if isinstance(error, StepTimeout) else None  # of an action of a class step
     return Raised(Failure.of(error, name=name), tuple(repeated), retry)
 
 
 def _ask_policy(step: Action[..., Any], error: BaseException, raised: BaseException) -> bool | float | None:
-    """What the step's retry_on says of *error*; where it can't be used, a note of *raised* says why."""
+    """Returns what the step's retry_on returns for *error*; if it fails, adds a note to *raised* that says why."""
     if step.policy.retry_on is None:
         return None
     retry, note = step.policy.should_retry(error)
     if note:
-        with contextlib.suppress(TypeError):  # its class has made something else of its notes
+        with contextlib.suppress(TypeError):  # its class has replaced `__notes__`
             raised.add_note(note)
     return retry
 
 
 def _run_actions(call: Call, loop: Loop, value: Any, repeated: list[Failure]) -> Any:
-    """*value* itself or, of an instance with actions, the list of what these return."""
+    """Returns *value* itself or, for an instance with actions, the contexts that these return."""
     if value.__class__ in PLAIN:
         return value
     actions = actions_of(value)
@@ -168,7 +167,7 @@ def _run_actions(call: Call, loop: Loop, value: Any, repeated: list[Failure]) ->
         return value
     contexts: list[Context] = []
     previous = call.previous_context
-    initial = Context() if call.initial_context is NOTHING else call.initial_context  # all calls share that one
+    initial = Context() if call.initial_context is NOTHING else call.initial_context  # all calls share NOTHING
     for action in actions:
         action.check_parameters()
         if action.isolate:
@@ -182,7 +181,7 @@ def _run_actions(call: Call, loop: Loop, value: Any, repeated: list[Failure]) ->
 def _run_member(
     action: Action[..., Any], initial: Context, previous: Context, loop: Loop, repeated: list[Failure]
 ) -> Any:
-    """One action of an instance, by its own policy."""
+    """Runs one action of an instance, by its own policy."""
     arguments = arguments_of(action, initial, previous)
     for number in itertools.count(1):
         limit = Limit(action.policy.timeout)
@@ -193,7 +192,7 @@ def _run_member(
             return loop.run(value, limit) if isinstance(value, CoroutineType) else value
         except KeyboardInterrupt:
             raise
-        except BaseException as error:  # whatever the user's code raises is the attempt's outcome
+        except BaseException as error:  # users' code may raise anything
             outcome = outcome_of(error, action, limit, [])
             delay = action.policy.delay_after(number, outcome.retry)
             if delay is None:

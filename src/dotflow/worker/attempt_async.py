@@ -1,4 +1,4 @@
-"""The same as `attempt`, for a coroutine step whose caller is a coroutine too."""
+"""Attempts of coroutine steps whose caller is a coroutine, too."""
 
 import asyncio
 from typing import Any
@@ -7,29 +7,29 @@ from dotflow.core.action import actions_of
 from dotflow.core.call import Call
 from dotflow.core.outcome import Interrupted, Outcome, Returned
 from dotflow.worker.attempt import PLAIN, arguments_of, finish, outcome_of
-from dotflow.worker.coroutines import Droppable, run_until_dropped, value_of
+from dotflow.worker.coroutines import Droppable, run_with_deadline, value_of
 from dotflow.worker.deadline import Limit
 from dotflow.worker.loops import Loop
 from dotflow.worker.trace_context import enter
 
 
 async def attempt_async(call: Call, to_loop: Loop) -> Outcome:
-    """Makes one attempt of a coroutine step in the loop that this coroutine runs in.
+    """Makes one attempt of a coroutine step in the running loop.
 
     Args:
-        call: What to run, and with which contexts.
-        to_loop: Where the coroutines of an instance with actions run, should the step return one.
+        call: The step and its contexts.
+        to_loop: Where coroutines of an instance's actions run, if the step returns one.
     """
     if call.carrier is not None:
-        enter(call.carrier)  # and never left: the asyncio task that this runs in has context variables of its own
+        enter(call.carrier)  # without leaving: this asyncio task has context variables of its own
     step = call.step
     limit = Limit(step.policy.timeout)
     try:
         coroutine: Any = step.function(**arguments_of(step, call.initial_context, call.previous_context))
-        value = value_of(await run_until_dropped(Droppable(coroutine), limit)) if limit.seconds else await coroutine
+        value = value_of(await run_with_deadline(Droppable(coroutine), limit)) if limit.seconds else await coroutine
     except KeyboardInterrupt:
         return Interrupted()
-    except BaseException as error:  # whatever the user's code raises is the attempt's outcome
+    except BaseException as error:  # users' code may raise anything
         if isinstance(error, asyncio.CancelledError) and (task := asyncio.current_task()) and task.cancelling():
             raise
         return outcome_of(error, step, limit, [])

@@ -1,7 +1,6 @@
-"""Coroutines under a time limit, in the calling thread or in one of their own.
+"""Event loops for coroutines with a time limit, in the calling thread or in a thread of their own.
 
-A coroutine whose time is up is cancelled. One that swallows its cancellation has GRACE seconds to end; then it is
-dropped: never resumed again.
+A coroutine whose time is up is cancelled. If it has not ended after GRACE seconds, it is dropped: never resumed again.
 """
 
 import asyncio
@@ -38,9 +37,9 @@ class Droppable:
             try:
                 value = yield waited
                 resume = self.coroutine.send
-            except GeneratorExit:  # its loop has ended, or it was dropped: it is resumed no more
+            except GeneratorExit:  # its loop has ended, or it was dropped
                 raise
-            except BaseException as error:  # whatever is thrown in is the coroutine's to see
+            except BaseException as error:  # the coroutine sees what is thrown in
                 if self.dropped:
                     raise
                 value, resume = error, self.coroutine.throw
@@ -50,17 +49,17 @@ Ending = tuple[Any, BaseException | None]
 
 
 def value_of(ending: Ending) -> Any:
-    """What the coroutine returned; raises what it raised."""
+    """Returns what the coroutine returned; raises what it raised."""
     value, error = ending
     if error is not None:
         raise error
     return value
 
 
-async def run_until_dropped(droppable: Droppable, limit: Limit, guard: Limit | None = None) -> Ending:
-    """What the coroutine returns, for `value_of`; DeadlinePassed when it was not there in time.
+async def run_with_deadline(droppable: Droppable, limit: Limit, guard: Limit | None = None) -> Ending:
+    """Returns how a coroutine has ended, for `value_of`; raises DeadlinePassed if that takes too long.
 
-    *guard* is the signal's limit, for a loop that is blocked. While the loop is alive it is not needed.
+    *guard* is the signal's limit, for a loop that is blocked. A loop that is alive extends it.
     """
     if not limit.seconds:
         return await _ending_of(droppable)
@@ -82,19 +81,19 @@ async def run_until_dropped(droppable: Droppable, limit: Limit, guard: Limit | N
     try:
         if done:
             task.result()
-    except BaseException as late:  # whatever it raises now is too late, but it tells where the coroutine was
+    except BaseException as late:  # it is too late, but its traceback shows where the coroutine was
         trace = late.__traceback__
     raise DeadlinePassed(limit).with_traceback(trace)
 
 
 def _retrieve_exception(task: asyncio.Task[Ending]) -> None:
-    """asyncio complains of exceptions that nobody has looked at."""
+    """Keeps asyncio from logging an exception that was never retrieved."""
     if not task.cancelled():
         task.exception()
 
 
 async def _ending_of(droppable: Droppable) -> Ending:
-    """Its value or, of the exceptions that would end the whole loop, the exception."""
+    """Returns its value, or an exception that would end the whole loop."""
     try:
         return await droppable, None
     except (KeyboardInterrupt, SystemExit) as error:
@@ -103,7 +102,7 @@ async def _ending_of(droppable: Droppable) -> Ending:
         task = asyncio.current_task()
         if task is not None and task.cancelling():
             raise
-        return None, error  # the coroutine's own, which nobody asked for
+        return None, error  # raised by the coroutine itself
 
 
 class InlineLoop:
@@ -114,17 +113,17 @@ class InlineLoop:
         self._loop: asyncio.AbstractEventLoop
 
     def run(self, coroutine: Coroutine[Any, Any, Any], limit: Limit) -> Any:
-        """As Loop says. A coroutine that blocks the loop is ended by the signal, as a function would be."""
+        """A coroutine that blocks the loop is ended by the signal, as a function is."""
         runner = self._runner or self._open()
         droppable = Droppable(coroutine)
         guard = Limit(limit.seconds + REPEAT)
-        main = run_until_dropped(droppable, limit, guard)
+        main = run_with_deadline(droppable, limit, guard)
         try:
             return value_of(run_limited(guard, lambda: runner.run(main)) if limit.seconds else runner.run(main))
         except DeadlinePassed as passed:
             if passed.limit is limit:
                 raise
-            droppable.dropped = True  # the loop was left in the middle of things
+            droppable.dropped = True  # the loop was interrupted
             main.close()
             self.close()
             if passed.limit is guard:
@@ -142,19 +141,19 @@ class InlineLoop:
             return
         try:
             self._runner.close()
-        finally:  # what runs there may be interrupted
+        finally:  # coroutines that clean up may be interrupted
             with interrupts_held():
                 self._runner = None
                 self._loop.close()
 
 
 class LoopThread:
-    """An event loop in a daemon thread of its own. Interrupts are held while one is made and stored."""
+    """An event loop in a daemon thread of its own. The caller holds interrupts while it makes and stores one."""
 
     def __init__(self) -> None:
         self.loop = asyncio.new_event_loop()
         self._is_abandoned = False
-        self.tasks: dict[object, asyncio.Task[None]] = {}  # a loop holds its tasks weakly; here they are held
+        self.tasks: dict[object, asyncio.Task[None]] = {}  # the loop has only weak references to them
         self._waiting: set[concurrent.futures.Future[Any]] = set()
         self._thread = threading.Thread(target=self._work, name="dotflow-loop", daemon=True)
         self._programs: ThreadPrograms | None = None
@@ -167,7 +166,7 @@ class LoopThread:
         self._programs = ThreadPrograms()
         clock.attempt_threads.add(threading.get_ident())
         try:
-            with contextlib.suppress(Stopped):  # it was left behind, and what blocked it has ended now
+            with contextlib.suppress(Stopped):  # it was abandoned, and what blocked it has ended now
                 self._serve()
         finally:
             clock.attempt_threads.discard(threading.get_ident())
@@ -180,7 +179,7 @@ class LoopThread:
             try:
                 self.loop.run_forever()
                 break
-            except (KeyboardInterrupt, SystemExit):  # of a task that a step made: whoever awaits that one sees it too
+            except (KeyboardInterrupt, SystemExit):  # of a task that a step has made, which raises it, too
                 continue
         tasks = asyncio.all_tasks(self.loop)
         for task in tasks:
@@ -190,8 +189,8 @@ class LoopThread:
             self.loop.run_until_complete(self.loop.shutdown_asyncgens())
 
     def run(self, coroutine: Coroutine[Any, Any, Any], limit: Limit) -> Any:
-        """As Loop says. Where the loop itself is blocked, its thread can only be left behind."""
-        future = asyncio.run_coroutine_threadsafe(run_until_dropped(Droppable(coroutine), limit), self.loop)
+        """If the loop itself is blocked, its thread is abandoned."""
+        future = asyncio.run_coroutine_threadsafe(run_with_deadline(Droppable(coroutine), limit), self.loop)
         self._waiting.add(future)
         try:
             with waking(future.cancel):
@@ -211,7 +210,7 @@ class LoopThread:
             self._waiting.discard(future)
 
     def abandon(self) -> None:
-        """The loop is blocked by one of its coroutines: what blocks it is told to end, and the others are let go."""
+        """Gives up a loop that one of its coroutines blocks: stops that one at its next line, cancels the others."""
         self._is_abandoned = True
         if self._thread.ident is not None and self._programs is not None:
             stop_thread(self._thread.ident, self._programs)
@@ -225,7 +224,7 @@ class LoopThread:
             return
         with contextlib.suppress(RuntimeError):  # it has ended already
             self.loop.call_soon_threadsafe(self.loop.stop)
-        self._thread.join(0.75 * GRACE)  # half of it is for coroutines that clean up
+        self._thread.join(0.75 * GRACE)  # coroutines have half of it to clean up
         if self._thread.is_alive():
             self.abandon()
             self._thread.join(0.25 * GRACE)

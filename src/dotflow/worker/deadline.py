@@ -1,15 +1,14 @@
 """Ending a step whose time is up, from inside the thread that runs it.
 
-In the main thread an interval timer's signal raises inside the step, also out of `sleep`, `recv` and other waits.
-In other threads, and where there is no such signal, an asynchronous exception does, at the next Python line. What
-is raised is no `Exception`, so `except Exception` can't swallow it, and it is raised again every REPEAT seconds.
-From the second time on the next line of the step raises as well, whatever it is, so that a loop around
-`except BaseException`, which swallows what is raised within its `try`, is left through its own handler.
+In the main thread an interval timer's signal raises DeadlinePassed inside the step, also out of `sleep`, `recv` and
+other waits. In other threads, and without the signal, an asynchronous exception is raised at the next Python line. It
+is no `Exception`, so `except Exception` can't swallow it, and it is raised again every REPEAT seconds. From the second
+time on, the line after it raises as well: that ends a loop around `except BaseException` through its own handler.
 
-None of this can end C code that never returns; that takes the death of the process, which is the executors' part.
+C code that never returns ends only with its process, which executors kill.
 
-Python looks for signals and asynchronous exceptions only where a function begins, a call returns and a loop jumps
-back. So a few assignments in a row can't be interrupted, and the order of such lines matters here.
+CPython checks for signals and asynchronous exceptions only where a function begins, a call returns and a loop jumps
+back. So consecutive assignments can't be interrupted, and the order of such lines matters here.
 """
 
 import sys
@@ -18,15 +17,14 @@ from typing import Any, Final
 
 from dotflow.worker.interrupts import are_held
 
-GRACE: Final = 1.0  # seconds that a step has to end after it was told to
-GRACE_IN_THREAD: Final = 0.5  # the same for a thread, which can only be left behind afterwards
+GRACE: Final = 1.0  # seconds that a step has to end after its deadline
+GRACE_IN_THREAD: Final = 0.5  # the same in a thread, which is abandoned afterwards
 REPEAT: Final = 0.1  # seconds between two raises
-SHORTEST_TIMER: Final = 1e-6  # seconds; a timer of 0 would be none
-
+SHORTEST_TIMER: Final = 1e-6  # seconds; 0 would stop the timer
 
 LEFT_BEHIND: Final = (
-    "It is stuck in code that can't be interrupted, so its thread was left behind; it ends with the interpreter. "
-    "@action(isolate=True) gives it a process that can be killed."
+    "Its code can't be interrupted, so its thread was left behind and ends with the interpreter. "
+    "Use @action(isolate=True) to run it in a process that can be killed."
 )
 
 
@@ -56,13 +54,13 @@ class Limit:
         self.raised = 0
 
     def raise_if_late(self) -> None:
-        """A step that swallowed what was raised in it, and then came back, is late all the same."""
+        """Raises DeadlinePassed for a step that has swallowed it and then returned."""
         if self.raised:
             raise DeadlinePassed(self)
 
 
 def raise_on_next_line(limit: Limit, frame: FrameType | None) -> None:
-    """Makes the next line of the step that this thread runs raise, be it in an `except` block."""
+    """Makes the next line of this thread's step raise DeadlinePassed, also in an `except` block."""
 
     def trace(frame: FrameType, event: str, argument: object) -> Any:
         if not limit.live or frame.f_code.co_filename in OWN_FILES:
@@ -77,5 +75,5 @@ def raise_on_next_line(limit: Limit, frame: FrameType | None) -> None:
     sys.settrace(trace)
 
 
-#: Where the limits are kept: frames from here on down to the thread's first are not the step's.
+#: The modules that run limited code: their frames, and those below, are not the step's.
 OWN_FILES: Final[set[str]] = {__file__}

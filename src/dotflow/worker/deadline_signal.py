@@ -1,4 +1,4 @@
-"""Time limits in the main thread: the process's interval timer and its signal."""
+"""Time limits in the main thread, by the process's interval timer and its signal."""
 
 import signal
 import sys
@@ -12,7 +12,7 @@ from dotflow.worker.deadline import OWN_FILES, REPEAT, SHORTEST_TIMER, DeadlineP
 
 T = TypeVar("T")
 
-# A system without them never gets here, but it imports this module.
+# Systems without them import this module, but never use it.
 SIGALRM: Final = int(getattr(signal, "SIGALRM", 0))
 ITIMER_REAL: Final = getattr(signal, "ITIMER_REAL", 0)
 
@@ -20,12 +20,12 @@ OWN_FILES.add(__file__)
 
 
 class _Timer:
-    """The process has one such timer. Attempts nest (a step may run a workflow), and others may use it too."""
+    """The process's only interval timer, shared by nested attempts and the program's own use of it."""
 
     def __init__(self) -> None:
         self.limits: list[Limit] = []
-        self.previous_handler: Any = None  # the handler that was there before ours
-        self.previous_due: float | None = None  # when somebody else's timer would have gone off
+        self.previous_handler: Any = None  # the program's own handler
+        self.previous_due: float | None = None  # when the program's own timer is due
         self.previous_interval = 0.0
 
     def push(self, limit: Limit) -> None:
@@ -48,7 +48,7 @@ class _Timer:
             signal.setitimer(ITIMER_REAL, 0)
 
     def arm(self) -> None:
-        """Sets the timer to the first of all that are due."""
+        """Sets the timer to what is due first."""
         dues = [limit.due for limit in self.limits]
         interval = REPEAT
         if self.previous_due is not None:
@@ -60,7 +60,7 @@ class _Timer:
         signal.setitimer(ITIMER_REAL, max(min(dues) - clock.ticks(), SHORTEST_TIMER), interval)
 
     def call_previous(self, frame: FrameType | None) -> None:
-        """Somebody else's timer went off while ours stood in its place."""
+        """Calls the program's own handler, whose timer is due while ours has replaced it."""
         self.previous_due = (
             self.previous_due + self.previous_interval if self.previous_interval and self.previous_due else None
         )
@@ -75,12 +75,12 @@ _timer = _Timer()
 
 
 def reset() -> None:
-    """A forked child inherits what its parent was in the middle of, but not the timer."""
+    """Drops the parent's limits in a forked child, which does not inherit the timer."""
     _timer.__init__()  # type: ignore[misc]
 
 
 def restore_handler() -> None:
-    """Puts back the signal handler that was there before the first attempt with a timeout."""
+    """Restores the signal handler that was set before the first attempt with a timeout."""
     if not _timer.limits and _timer.previous_handler is not None:
         if get_handler(SIGALRM) is _on_alarm:
             signal.signal(SIGALRM, _timer.previous_handler)
@@ -92,11 +92,11 @@ def _on_alarm(signum: int, frame: FrameType | None) -> None:
     if _timer.previous_due is not None and now >= _timer.previous_due:
         _timer.call_previous(frame)
     if not _timer.limits or not _timer.limits[-1].live:
-        return  # between two attempts; the timer comes again
+        return  # between two attempts; the timer is periodic
     for limit in _timer.limits:
         if now >= limit.due:
             limit.raised += 1
-            limit.due = now + REPEAT / 2  # the timer's next tick is the next time
+            limit.due = now + REPEAT / 2  # so that the timer's next tick raises again
             passed = DeadlinePassed(limit)
             if limit.raised > 1:
                 raise_on_next_line(limit, frame)
@@ -104,7 +104,7 @@ def _on_alarm(signum: int, frame: FrameType | None) -> None:
 
 
 def run_with_signal(limit: Limit, function: Callable[[], T]) -> T:
-    """As `run_limited`, in the main thread."""
+    """Implements `run_limited` in the main thread."""
     depth = len(_timer.limits)
     tracing = sys.gettrace()
     try:
@@ -113,7 +113,7 @@ def run_with_signal(limit: Limit, function: Callable[[], T]) -> T:
             limit.live = True
             value = function()
         finally:
-            limit.live = False  # from here on nothing is raised any more
+            limit.live = False  # from here on nothing is raised
         limit.raise_if_late()
         return value
     finally:
@@ -122,6 +122,6 @@ def run_with_signal(limit: Limit, function: Callable[[], T]) -> T:
             sys.settrace(tracing)
         try:
             _timer.pop(depth)
-        except BaseException:  # Ctrl-C in the middle of it: doing it again is harmless, leaving it half done is not
+        except BaseException:  # Ctrl-C may have interrupted it, and it may be repeated
             _timer.pop(depth)
             raise

@@ -1,4 +1,4 @@
-"""Time limits in threads other than the main one: an asynchronous exception, set by a thread that waits."""
+"""Time limits in threads other than the main one, by asynchronous exceptions that a second thread sets."""
 
 import contextlib
 import sys
@@ -15,13 +15,13 @@ T = TypeVar("T")
 
 OWN_FILES.add(__file__)
 
-#: By thread: what brings it back to a Python line, should it wait in code of ours.
+#: By thread: what ends its waits in dotflow's own code.
 _wakers: dict[int, list[Callable[[], object]]] = {}
 
 
 @contextlib.contextmanager
 def waking(wake: Callable[[], object]) -> Iterator[None]:
-    """While the calling thread waits within, *wake* is called when it is to be ended: a wait hears of nothing else."""
+    """Within, *wake* is called when the calling thread is interrupted: it ends a wait, which nothing else does."""
     ident = threading.get_ident()
     wakers = _wakers.setdefault(ident, [])
     wakers.append(wake)
@@ -39,28 +39,28 @@ def _wake(ident: int) -> None:
 
 
 def run_with_thread(limit: Limit, function: Callable[[], T]) -> T:
-    """As `run_limited`, in any thread."""
-    watch = ThreadDeadline(limit, threading.get_ident())
+    """Implements `run_limited` in any thread."""
+    deadline = ThreadDeadline(limit, threading.get_ident())
     tracing = sys.gettrace()
     try:
         try:
-            watch.thread.start()
+            deadline.thread.start()
             limit.live = True
             value = function()
         finally:
             limit.live = False
         limit.raise_if_late()
         return value
-    except watch.exception as passed:
+    except deadline.exception as passed:
         raise DeadlinePassed(limit).with_traceback(passed.__traceback__) from None
     finally:
-        watch.stop()
+        deadline.stop()
         if limit.raised > 1:
             sys.settrace(tracing)
 
 
 class ThreadDeadline:
-    """Waits for one attempt's end or deadline, whichever comes first."""
+    """A thread that waits for an attempt's end or deadline."""
 
     def __init__(self, limit: Limit, ident: int) -> None:
         self.limit = limit
@@ -68,11 +68,12 @@ class ThreadDeadline:
         self.programs = ThreadPrograms()
         self.over = threading.Event()
         self.lock = threading.Lock()
-        # A class, since only a class can be raised in another thread; one of its own, to be told from others'.
+        # Only a class can be raised in another thread. This one is the attempt's own, to distinguish nested attempts.
         self.exception: type[_Asynchronous] = type("DeadlinePassed", (_Asynchronous,), {"limit": limit})
-        self.thread = threading.Thread(target=self.watch, name="dotflow-deadline", daemon=True)
+        self.thread = threading.Thread(target=self.run, name="dotflow-deadline", daemon=True)
 
-    def watch(self) -> None:
+    def run(self) -> None:
+        """Interrupts the attempt at its deadline, and every REPEAT seconds until it ends."""
         seconds = self.limit.seconds
         while not self.over.wait(seconds):
             with self.lock, may_interrupt(self.ident) as may:
@@ -85,7 +86,7 @@ class ThreadDeadline:
             seconds = REPEAT
 
     def stop(self) -> None:
-        """Ends the watch, and takes back what was set but not yet raised."""
+        """Ends the thread, and cancels an exception that is set but not yet raised."""
         while True:
             try:
                 with self.lock:
@@ -97,7 +98,7 @@ class ThreadDeadline:
 
 
 class _Asynchronous(DeadlinePassed):
-    """Python makes the instance itself, in the thread that it is raised in."""
+    """DeadlinePassed without arguments: Python makes the instance, in the interrupted thread."""
 
     limit: Limit
 
@@ -108,10 +109,10 @@ class _Asynchronous(DeadlinePassed):
 
 
 def _interrupt(ident: int, exception: type[BaseException], programs: ThreadPrograms) -> None:
-    """Raises *exception* in a thread and ends the programs that it waits for.
+    """Raises *exception* in a thread and kills the programs that it waits for.
 
-    They are stopped first: an `except` block of the step may end a program, and then its children have lost their
-    parent and are not found.
+    They are stopped first: if an `except` block of the step ends a program, its children lose their parent, by which
+    they are found.
     """
     frozen = programs.freeze()
     raise_in_thread(ident, exception)
@@ -123,7 +124,7 @@ class Stopped(BaseException):
 
 
 def stop_thread(ident: int, programs: ThreadPrograms) -> None:
-    """Ends what a thread is doing, at its next Python line, and the programs that it has started."""
+    """Raises Stopped at a thread's next Python line, and kills the programs that it has started."""
     with may_interrupt(ident) as may:
         if may:
             _interrupt(ident, Stopped, programs)

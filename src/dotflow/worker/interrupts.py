@@ -1,7 +1,9 @@
-"""Holding interrupts back: signals, and the exceptions that one thread raises in another.
+"""Holding interrupts: signals, and exceptions that one thread raises in another.
 
-A process, socket or pipe that an interrupt loses between its start and the line that stores it would stay for ever. So
-what opens and closes such things runs with interrupts held. That takes milliseconds; then they come.
+An interrupt between the call that opens a process, socket or pipe and the line that stores it would leave it open. So
+dotflow holds interrupts while it opens and closes such things, for milliseconds.
+
+The mask of the thread holds signals. The kernel may deliver one to another thread; then CPython handles it at once.
 """
 
 import contextlib
@@ -14,15 +16,15 @@ from typing import Final
 from dotflow.cpython import ALL_SIGNALS, set_mask
 
 _lock = threading.RLock()
-#: By thread that holds them: the signals that were blocked before.
+#: The threads that hold interrupts, each with the signals that were blocked before.
 _held: Final[dict[int, set[int]]] = {}
 
 
 @contextlib.contextmanager
 def interrupts_held() -> Iterator[None]:
-    """Lets no interrupt into the calling thread. Those that come meanwhile are raised at the end.
+    """Keeps interrupts from the calling thread; signals that come meanwhile are handled at the end.
 
-    CPython raises what has come before within this function, so each line of it may be the last.
+    CPython may raise an earlier interrupt at any line of this function.
     """
     ident = threading.get_ident()
     is_outermost = ident not in _held
@@ -43,7 +45,7 @@ def interrupts_held() -> Iterator[None]:
 
 @contextlib.contextmanager
 def interrupts_let_through() -> Iterator[None]:
-    """Lets interrupts come for a while, within `interrupts_held`: what takes long can be interrupted."""
+    """Allows interrupts within `interrupts_held`, for what takes long."""
     ident = threading.get_ident()
     before = _held.pop(ident, None)
     if before is None:
@@ -67,13 +69,13 @@ def are_held() -> bool:
 
 @contextlib.contextmanager
 def may_interrupt(ident: int) -> Iterator[bool]:
-    """Whether the thread may be interrupted now; within, it can't begin to hold interrupts."""
+    """Yields whether the thread may be interrupted; within, it can't begin to hold interrupts."""
     with _lock:
         yield ident not in _held
 
 
 def _forget() -> None:
-    """A forked child has one thread, which runs something else now; no other one will give the lock back."""
+    """Resets a forked child: another thread may have held the lock."""
     global _lock
     _lock = threading.RLock()
     _held.clear()

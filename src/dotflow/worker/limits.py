@@ -1,4 +1,4 @@
-"""Running something under a time limit, wherever the caller is."""
+"""Running a function under a time limit, in any thread."""
 
 import signal
 import threading
@@ -13,12 +13,12 @@ HAS_TIMER: Final = hasattr(signal, "setitimer")
 
 
 def has_timer_signal() -> bool:
-    """Whether the calling thread is the one that signals interrupt, on a system that has the timer for it."""
+    """Returns whether a timer's signal can interrupt the calling thread: only the main one, where there are timers."""
     return HAS_TIMER and threading.get_ident() == threading.main_thread().ident
 
 
 def run_limited(limit: Limit, function: Callable[[], T]) -> T:
-    """What *function* returns; raises DeadlinePassed of *limit* if it did not get there in time."""
+    """Returns what *function* returns; raises DeadlinePassed of *limit* if that takes too long."""
     if has_timer_signal():
         from dotflow.worker.deadline_signal import run_with_signal
 

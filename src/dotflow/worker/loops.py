@@ -1,4 +1,4 @@
-"""Where coroutines run. One event loop serves all coroutine steps of a run."""
+"""The event loop of a run, which all its coroutine steps share."""
 
 import threading
 from collections.abc import Coroutine
@@ -13,19 +13,19 @@ class Loop(Protocol):
     """Runs coroutines for callers that are not coroutines themselves."""
 
     def run(self, coroutine: Coroutine[Any, Any, Any], limit: Limit) -> Any:
-        """What the coroutine returns; raises DeadlinePassed of *limit* after its seconds, unless these are 0."""
+        """Returns what the coroutine returns; raises DeadlinePassed of *limit* after its seconds, unless they are 0."""
 
     def close(self) -> None:
         """Ends what still runs."""
 
 
 class Loops:
-    """The event loop of a run, made when the first coroutine needs it; so is the import of asyncio.
+    """The event loop of a run. It is made, and asyncio imported, for the first coroutine.
 
-    It is in the calling thread where that is free for it, and in a thread of its own elsewhere.
+    It runs in the calling thread, or in a thread of its own if the calling thread already runs a loop.
 
     Args:
-        own_thread: Always in a thread of its own, to serve several threads.
+        own_thread: Run it in a thread of its own in any case, to serve several threads.
     """
 
     def __init__(self, own_thread: bool = False) -> None:
@@ -34,7 +34,7 @@ class Loops:
         self._loop: Loop | None = None
 
     def run(self, coroutine: Coroutine[Any, Any, Any], limit: Limit) -> Any:
-        """As Loop says. After a loop that was left behind comes a new one."""
+        """The next coroutine after one that has blocked the loop gets a new loop."""
         with self._lock:
             loop = self._loop or self._make()
         try:

@@ -1,7 +1,6 @@
-"""The programs that a thread has started, and their end.
+"""Finding and killing the programs that a thread has started.
 
-Linux lists the children that a thread has forked in `/proc/self/task/TID/children`. Elsewhere none are known, so none
-are ended.
+Linux lists the children of a thread in `/proc/self/task/TID/children`. On other systems none are found.
 """
 
 import contextlib
@@ -11,7 +10,7 @@ import threading
 from collections.abc import Callable, Collection, Iterator
 from typing import Final
 
-#: Processes of dotflow itself that a step's thread may have started: their own run ends them.
+#: Worker processes and fork servers, by process id: their own run ends them.
 own_processes: Final[set[int]] = set()
 
 
@@ -25,14 +24,14 @@ class ThreadPrograms:
     def freeze(self) -> list[int]:
         """Stops them and all that they have started, and returns their process ids.
 
-        A stopped process starts no other, and keeps the ids of its children taken: Linux gives up a fork when a signal
-        is pending (copy_process in kernel/fork.c). So when a pass finds nothing new, there is nothing else.
+        A stopped process starts no other, and its children's ids stay taken: Linux aborts a fork when a signal is
+        pending (copy_process in kernel/fork.c). So all are found when a pass finds no new one.
         """
         return freeze(lambda: _forked_by(self._thread) - self._before - own_processes)
 
 
 def freeze(roots: Callable[[], Collection[int]]) -> list[int]:
-    """Stops the processes that *roots* names, and all that they have started; their ids, parents first."""
+    """Stops the processes that *roots* returns, and all that they have started; returns their ids, parents first."""
     frozen: dict[int, None] = {}
     while new := [pid for pid in _tree(roots()) if pid not in frozen]:
         for pid in new:
@@ -42,7 +41,7 @@ def freeze(roots: Callable[[], Collection[int]]) -> list[int]:
 
 
 def kill(frozen: Collection[int]) -> None:
-    """Ends processes, and the process groups that they lead: a group may hold what has lost its parent."""
+    """Kills processes, and the process groups that they lead: a group may hold orphans."""
     for pid in frozen:
         with contextlib.suppress(OSError):
             if os.getpgid(pid) == pid:
@@ -56,7 +55,7 @@ def _send(how: Callable[[int, int], None], pid: int, signum: int) -> None:
 
 
 def _tree(roots: Collection[int]) -> Iterator[int]:
-    """The processes and their descendants, parents first."""
+    """Yields the processes and their descendants, parents first."""
     for pid in roots:
         yield pid
         yield from _tree(_children_of(pid))
@@ -65,21 +64,21 @@ def _tree(roots: Collection[int]) -> Iterator[int]:
 def _children_of(pid: int) -> set[int]:
     try:
         threads = os.listdir(f"/proc/{pid}/task")  # noqa: PTH208 (names are wanted)
-    except OSError:  # it is gone
+    except OSError:  # it has ended
         return set()
     return set().union(*(_read_pids(f"/proc/{pid}/task/{thread}/children") for thread in threads))
 
 
 def _forked_by(thread: int) -> set[int]:
-    """The children of one thread of this process, those that have ended and were not waited for too."""
+    """Returns the children of one thread of this process, zombies included."""
     return _read_pids(f"/proc/self/task/{thread}/children")
 
 
 def _read_pids(path: str) -> set[int]:
-    """Each attempt in a thread reads its own file: without Path and file objects it takes a third of the time."""
+    """Returns the ids in a file. Each attempt in a thread reads one: Path and file objects would triple the time."""
     try:
         file = os.open(path, os.O_RDONLY)
-    except OSError:  # it is gone, or this system has no such file
+    except OSError:  # the thread has ended, or this system has no such file
         return set()
     pids = b""
     with contextlib.suppress(OSError):  # it has ended meanwhile

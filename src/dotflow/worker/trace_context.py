@@ -1,7 +1,7 @@
-"""Entering and leaving what a tracer gave an attempt to take along, around the step and around its coroutines.
+"""Entering and leaving a tracer's context around a step and its coroutines.
 
-Nothing in here knows a tracer: the carrier names what is called. What goes wrong with it is reported once in each
-process, to Python's own logging, and the step runs without.
+The carrier names the function that enters it, so no tracer is imported here. If that function fails, each process logs
+it once, through Python's own logging, and the step runs without a trace context.
 """
 
 from collections.abc import Callable, Coroutine
@@ -16,16 +16,16 @@ from dotflow.worker.loops import Loop
 
 Leave = Callable[[], object]
 
-INTERRUPTS: Final = (KeyboardInterrupt, DeadlinePassed, Stopped)  # Ctrl-C, and the end of a step that this one is in
+INTERRUPTS: Final = (KeyboardInterrupt, DeadlinePassed, Stopped)  # Ctrl-C, and the end of an outer step
 
 
 def enter(carrier: Carrier) -> Leave:
-    """Calls the carrier's entry here and now; returns what leaves it again. Neither raises what the entry raises."""
+    """Enters the carrier's context, and returns the function that leaves it. Both suppress the entry's errors."""
     try:
         leave = _entry(carrier.entry)(carrier.headers)
     except INTERRUPTS:
         raise
-    except BaseException as error:  # somebody else's code: the step does not depend on it
+    except BaseException as error:  # the tracer's code; the step does not depend on it
         _report(carrier.entry, f"{type(error).__name__}: {error}")
         return _nothing
     return partial(_leave, leave, carrier.entry)
@@ -36,15 +36,15 @@ def _leave(leave: Leave, entry: str) -> None:
         leave()
     except INTERRUPTS:
         raise
-    except BaseException as error:  # somebody else's code: the step does not depend on it
+    except BaseException as error:  # the tracer's code; the step does not depend on it
         _report(entry, f"{type(error).__name__}: {error}")
 
 
 @cache
 def _entry(path: str) -> Callable[[Any], Leave]:
     module, _, name = path.partition(":")
-    found: Callable[[Any], Leave] = getattr(import_module(module), name)
-    return found
+    function: Callable[[Any], Leave] = getattr(import_module(module), name)
+    return function
 
 
 _reported: Final[set[str]] = set()
@@ -63,10 +63,9 @@ def _nothing() -> None: ...
 
 
 class TracedLoop:
-    """A loop whose coroutines enter the carrier too.
+    """A loop whose coroutines enter the carrier's context, too.
 
-    The thread's own context variables do not reach them: a loop that serves many attempts keeps those that were current
-    when it was made.
+    They do not see the calling thread's context variables: a loop has those of the time when it was made.
     """
 
     def __init__(self, loop: Loop, carrier: Carrier) -> None:
@@ -84,9 +83,9 @@ async def _run_within(carrier: Carrier, coroutine: Coroutine[Any, Any, Any]) -> 
     leave = enter(carrier)
     try:
         value = await coroutine
-    except GeneratorExit:  # it was dropped, and is closed by whoever collects it, where there is nothing to leave
+    except GeneratorExit:  # it was dropped, and the garbage collector closes it in another context
         raise
-    except BaseException:  # the step's own, which goes on its way
+    except BaseException:  # raised by the step
         leave()
         raise
     leave()

@@ -16,7 +16,7 @@ from dotflow.core.task import Task
 from dotflow.errors import EventLoopBlocked
 from dotflow.processes import failures
 from dotflow.processes.scaling import check_workers
-from dotflow.providers.executors.thread import ThreadSession, WorkerThread
+from dotflow.providers.executors.thread import ThreadSession, _Done
 from dotflow.worker.attempt_async import attempt_async
 from dotflow.worker.coroutines import LoopThread
 from dotflow.worker.deadline import GRACE, LEFT_BEHIND
@@ -27,11 +27,11 @@ class ExecutorAsync(Executor):
     """Makes the attempts of coroutine steps side by side in one event loop, those of other steps in threads.
 
     Args:
-        max_workers: How many coroutines there may be at once, and how many threads for other steps. Unless given,
-            coroutines are not limited, and there are at most max(32, 4 x cores) threads.
+        max_workers: The maximum number of coroutines at once, and of threads for other steps. By default coroutines are
+            not limited, and there are at most max(32, 4 x cores) threads.
 
     Raises:
-        InvalidArgument: max_workers is no whole number from 1.
+        InvalidArgument: max_workers is not a whole number from 1.
     """
 
     def __init__(self, max_workers: int | None = None) -> None:
@@ -43,17 +43,17 @@ class ExecutorAsync(Executor):
 
 
 class AsyncSession(ThreadSession):
-    """The event loop and the threads of one run. Its pools are those of coroutines, and of all other steps."""
+    """The event loop and the threads of one run: one pool for coroutines, one for all other steps."""
 
     def __init__(self, tasks: Mapping[int, Task], max_workers: int, max_coroutines: float, report: Report) -> None:
         super().__init__(tasks, max_workers, report)
         self._loop_thread: LoopThread | None = None
         self._max_coroutines = max_coroutines
         self._has_deadlines = False
-        self._count = 0  # of coroutines whose end `wait` has not told of
+        self._count = 0  # of coroutines whose outcome `wait` has not returned
         self._pending: deque[Call] = deque()
-        # The coroutines that run, each with when it is late; infinity where there is no timeout. The key is nobody
-        # else's, since a task's next attempt may begin while one that was left behind still goes on.
+        # The running coroutines, each with the time when it is late; infinity without a timeout. The keys are unique,
+        # since a task's next attempt may begin while an abandoned one still runs.
         self._running: dict[object, tuple[Call, float]] = {}
 
     def pool_of(self, step: Action[..., Any]) -> Hashable:
@@ -70,7 +70,7 @@ class AsyncSession(ThreadSession):
             return
         self._count += 1
         self._pending.append(call)
-        if len(self._pending) == 1:  # the loop wakes once for all that come before it gets there
+        if len(self._pending) == 1:  # the loop wakes once for several calls
             self._begin_soon()
 
     def _begin_soon(self) -> None:
@@ -82,34 +82,34 @@ class AsyncSession(ThreadSession):
 
     def _begin(self, loop_thread: LoopThread) -> None:
         has_deadlines = False
-        while self._pending and loop_thread is self._loop_thread:  # one that was left behind begins nothing
+        while self._pending and loop_thread is self._loop_thread:  # an abandoned loop begins nothing
             call = self._pending.popleft()
             seconds = call.step.policy.timeout
             has_deadlines = has_deadlines or seconds > 0
             key = object()
             self._running[key] = call, clock.ticks() + seconds + 2 * GRACE if seconds else math.inf
             loop_thread.tasks[key] = loop_thread.loop.create_task(self._make(call, key, loop_thread))
-        if has_deadlines:  # of which `wait` has not heard
+        if has_deadlines:  # so that `wait` sees them
             self._has_deadlines = True
             self.wake()
 
     async def _make(self, call: Call, key: object, loop_thread: LoopThread) -> None:
-        """Whatever leaves the attempt is an answer: without one the run would wait for ever."""
+        """Makes an attempt. Any exception becomes an outcome, since the run waits for one."""
         outcome: Outcome
         try:
             outcome = await attempt_async(call, self._loops)
         except KeyboardInterrupt:
             outcome = Interrupted()
-        except asyncio.CancelledError:  # the run is being stopped
+        except asyncio.CancelledError:  # the run is stopping
             raise
-        except BaseException as error:  # whatever it is, the run goes on with it
+        except BaseException as error:  # anything else that the attempt raises
             outcome = Raised(Failure.of(error))
         finally:
             loop_thread.tasks.pop(key, None)
         if self._running.pop(key, None) is not None:
             self._done.put((None, call, outcome))
 
-    def _collect(self, done: tuple[WorkerThread | None, Call, Outcome] | None, completed: list[CompletedCall]) -> None:
+    def _collect(self, done: _Done, completed: list[CompletedCall]) -> None:
         if done is not None and done[0] is None:
             self._count -= 1
         super()._collect(done, completed)
@@ -139,7 +139,7 @@ class AsyncSession(ThreadSession):
             else:
                 completed.append((call, Raised(Failure("EventLoopBlocked", str(EventLoopBlocked())))))
         loop_thread.abandon()
-        if self._pending:  # that loop would have begun them
+        if self._pending:  # the abandoned loop would have begun them
             self._begin_soon()
 
     def close(self) -> None:

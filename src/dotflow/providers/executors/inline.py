@@ -1,4 +1,4 @@
-"""ExecutorInline: attempts right here, in the thread that called start()."""
+"""ExecutorInline: attempts in the thread that calls start()."""
 
 import contextlib
 import math
@@ -18,19 +18,18 @@ from dotflow.worker.deadline import GRACE
 from dotflow.worker.limits import has_timer_signal
 from dotflow.worker.loops import Loops
 
-REPORT_INTERVAL: Final = 10.0  # seconds between two lines about the same hang
-ISOLATE_HINT: Final = "only the end of its process can end it: @action(isolate=True) gives it one that can be killed"
+REPORT_INTERVAL: Final = 10.0  # seconds between two reports of the same hang
 
 
 class ExecutorInline(Executor):
-    """Makes each attempt in the calling thread: nothing is copied, nothing is started. Sequential mode's default."""
+    """Makes each attempt in the calling thread, without copies or new processes. Sequential mode's default."""
 
     def open(self, tasks: Mapping[int, Task], report: Report) -> ExecutorSession:
         return InlineSession(tasks, report)
 
 
 class InlineSession(ExecutorSession):
-    """The calling thread, and a helping hand where it alone can't keep a step's word."""
+    """The calling thread, and another executor's session for the steps that it can't run or interrupt."""
 
     def __init__(self, tasks: Mapping[int, Task], report: Report) -> None:
         self._tasks = tasks
@@ -38,7 +37,7 @@ class InlineSession(ExecutorSession):
         self._loops = Loops()
         self._isolated: ExecutorSession | None = None
         self._threads: ExecutorSession | None = None
-        self._busy: ExecutorSession | None = None  # the one of both that makes a call
+        self._busy: ExecutorSession | None = None  # the other session that makes a call
         self._wakeup = WakeupEvent()
         self._has_signal = has_timer_signal()
         self._hang_reporter = HangReporter(report)
@@ -48,10 +47,11 @@ class InlineSession(ExecutorSession):
         return self._busy is None
 
     def submit(self, call: Call) -> Outcome | None:
-        """As ExecutorSession says; the outcome is known at once, but for calls that this thread can't make itself."""
+        """Returns None only for an isolated step, and outside the main thread for one with a timeout."""
         step = call.step
         if step.isolate:
-            self._submit_to(self._isolated or self._open_isolated(), call)
+            self._isolated = self._isolated or _one_process(self._tasks, self._report)
+            self._submit_to(self._isolated, call)
             return None
         seconds = step.policy.timeout
         if not seconds:
@@ -65,12 +65,6 @@ class InlineSession(ExecutorSession):
             return attempt(call, self._loops)
         finally:
             self._hang_reporter.call = None
-
-    def _open_isolated(self) -> ExecutorSession:
-        from dotflow.providers.executors.process import ExecutorProcess  # heavy, and few need it here
-
-        self._isolated = ExecutorProcess(max_workers=1).open(self._tasks, self._report)
-        return self._isolated
 
     def _submit_to(self, session: ExecutorSession, call: Call) -> None:
         pool = session.pool_of(call.step)
@@ -95,7 +89,7 @@ class InlineSession(ExecutorSession):
                 session.wake()
 
     def close(self) -> None:
-        with contextlib.ExitStack() as stack:  # each, whatever interrupts the one before
+        with contextlib.ExitStack() as stack:  # each is called, also if the one before is interrupted
             if self._has_signal:
                 stack.callback(deadline_signal.restore_handler)
             stack.callback(self._loops.close)
@@ -105,16 +99,22 @@ class InlineSession(ExecutorSession):
             stack.callback(self._hang_reporter.close)
 
 
+def _one_process(tasks: Mapping[int, Task], report: Report) -> ExecutorSession:
+    from dotflow.providers.executors.process import ExecutorProcess  # slow to import, and rarely needed
+
+    return ExecutorProcess(max_workers=1).open(tasks, report)
+
+
 def _one_thread(tasks: Mapping[int, Task], report: Report) -> ExecutorSession:
-    from dotflow.providers.executors.thread import ExecutorThread  # heavy, and few need it here
+    from dotflow.providers.executors.thread import ExecutorThread  # slow to import, and rarely needed
 
     return ExecutorThread(max_workers=1).open(tasks, report)
 
 
 class HangReporter:
-    """Says, while it hangs, which step does not stop though its time is up.
+    """Reports a step that hangs after its timeout, while it hangs.
 
-    Its thread sleeps until the deadline that it last heard of; an attempt with a later one costs it nothing.
+    Its thread sleeps until a deadline. An attempt with a later one does not wake it.
     """
 
     def __init__(self, report: Report) -> None:
@@ -127,8 +127,8 @@ class HangReporter:
         self.call: Call | None = None
 
     def start(self, call: Call) -> None:
-        """An attempt with a timeout begins; setting `call` to None ends it."""
-        grace = 2 * GRACE if call.step.is_coroutine else GRACE  # a coroutine has one to end after its cancellation
+        """Notes that an attempt with a timeout begins; setting `call` to None ends it."""
+        grace = 2 * GRACE if call.step.is_coroutine else GRACE  # one is for its cancellation
         self._due = clock.ticks() + call.step.policy.timeout + grace
         self.call = call
         if self._thread is None:
@@ -146,7 +146,7 @@ class HangReporter:
 
     def _work(self) -> None:
         while not self._closed:
-            self._wakes_at = math.inf  # first: an attempt that begins from here on sees it, and rings
+            self._wakes_at = math.inf  # first: an attempt that begins after this line sets the event
             call, due = self.call, self._due
             seconds: float | None = None
             if call is not None:
@@ -154,7 +154,8 @@ class HangReporter:
                 if seconds <= 0:
                     self._report(
                         f"Step '{call.step.name}' is still running after its timeout of "
-                        f"{call.step.policy.timeout:g} s: it is in code that can't be interrupted, and {ISOLATE_HINT}."
+                        f"{call.step.policy.timeout:g} s: its code can't be interrupted. "
+                        f"Use @action(isolate=True) to run it in a process that can be killed."
                     )
                     seconds = REPORT_INTERVAL
                 self._wakes_at = clock.ticks() + seconds

@@ -1,4 +1,4 @@
-"""ExecutorProcess: attempts in worker processes, which can always be ended."""
+"""ExecutorProcess: attempts in worker processes, which can always be killed."""
 
 import contextlib
 import os
@@ -24,19 +24,19 @@ from dotflow.processes.wakeup import WakeupPipe
 from dotflow.worker.deadline import GRACE
 from dotflow.worker.interrupts import interrupts_held, interrupts_let_through
 
-MAX_WAIT: Final = 86_400.0  # seconds; epoll takes no more than 24 days, and waking once a day costs nothing
+MAX_WAIT: Final = 86_400.0  # seconds; epoll allows 24 days, and waking once a day costs nothing
 
 
 class ExecutorProcess(Executor):
-    """Makes attempts in worker processes: what gets stuck there is killed, what dies there is reported.
+    """Makes attempts in worker processes. Steps that get stuck are killed, and dead workers are reported.
 
     Args:
-        max_workers: How many processes there may be at once; max(32, 4 x cores) unless given.
-        start_method: "fork" or "forkserver". Unless given: fork where it is safe (Linux, and the process has one
-            thread), forkserver elsewhere.
+        max_workers: The maximum number of processes; max(32, 4 x cores) unless given.
+        start_method: "fork" or "forkserver". By default fork where it is safe (on Linux, in a process with one thread),
+            else forkserver.
 
     Raises:
-        InvalidArgument: One of them is not accepted.
+        InvalidArgument: An argument is not accepted.
 
     `open` raises ProcessesUnsupported where the system is not POSIX.
     """
@@ -54,7 +54,7 @@ class ExecutorProcess(Executor):
 
 
 class _Worker:
-    """A worker process and what it is doing."""
+    """A worker process and its current call."""
 
     def __init__(self, process: WorkerProcess, encoder: CallEncoder) -> None:
         self.process = process
@@ -67,9 +67,9 @@ class _Worker:
 
 
 class ProcessSession(ExecutorSession):
-    """The worker processes of one run. One wait covers their answers, their deaths and their deadlines.
+    """The worker processes of one run. One wait covers their outcomes, ends and deadlines.
 
-    Its pools are those of steps that must have a process to themselves, and of all others.
+    Isolated steps are one pool, all others another one.
     """
 
     def __init__(self, tasks: Mapping[int, Task], max_workers: int, start_method: str | None) -> None:
@@ -77,7 +77,7 @@ class ProcessSession(ExecutorSession):
         self._factory = WorkerFactory(tasks, start_method)
         self._dispatcher = Dispatcher[_Worker](self._start_worker, max_workers, self._growth.should_grow, self._remove)
         self._woken = False
-        self._refused: tuple[int, bool] | None = None  # whom there was no room for: a lane, and whether apart
+        self._refused: tuple[int, bool] | None = None  # lane and isolation of the call without room
         self._workers: set[_Worker] = set()
         self._completed: list[CompletedCall] = []
         self._selector = selectors.DefaultSelector()
@@ -90,8 +90,8 @@ class ProcessSession(ExecutorSession):
     def make_room(self, pool: Hashable, lane: int, waiting: int) -> bool:
         isolated = bool(pool)
         if not self._dispatcher.has_worker(lane, isolated):
-            self._poll(0)  # a worker that answers meanwhile spares the start of another
-        # What has come is heard first: after a failure nothing begins.
+            self._poll(0)  # a worker that has become free saves the start of another
+        # Outcomes are handled first: after a failure nothing begins.
         room = not self._completed and self._dispatcher.make_room(lane, isolated)
         self._refused = None if room else (lane, isolated)
         return room
@@ -106,7 +106,7 @@ class ProcessSession(ExecutorSession):
 
     def wait(self, timeout: float | None) -> Sequence[CompletedCall]:
         end = clock.ticks() + (MAX_WAIT if timeout is None else min(timeout, MAX_WAIT))
-        while not (self._completed or self._woken):  # `make_room` listens, too
+        while not (self._completed or self._woken):  # `make_room` polls, too
             self._poll(max(0.0, self._next_due(end) - clock.ticks()))
             self._kill_late()
             has_room = self._refused is not None and self._dispatcher.has_room(*self._refused)
@@ -123,7 +123,7 @@ class ProcessSession(ExecutorSession):
         self._dispatcher.leave(lane)
 
     def close(self) -> None:
-        """As ExecutorSession says. Idle workers may run their exit handlers, busy ones are killed."""
+        """Idle workers run their exit handlers, busy ones are killed."""
         with interrupts_held():
             try:
                 for worker in self._workers:
@@ -153,18 +153,15 @@ class ProcessSession(ExecutorSession):
 
     def _start_worker(self) -> _Worker:
         with interrupts_held():
-            return self._start_one()
-
-    def _start_one(self) -> _Worker:
-        start, encoder = self._factory.next()
-        worker = _Worker(start.worker(), encoder)
-        self._workers.add(worker)
-        self._growth.workers += 1
-        self._growth.starting += 1
-        self._selector.register(worker.process.channel, selectors.EVENT_READ, worker)
-        if worker.process.sentinel is not None:
-            self._selector.register(worker.process.sentinel, selectors.EVENT_READ, worker)
-        return worker
+            start, encoder = self._factory.next()
+            worker = _Worker(start.worker(), encoder)
+            self._workers.add(worker)
+            self._growth.workers += 1
+            self._growth.starting += 1
+            self._selector.register(worker.process.channel, selectors.EVENT_READ, worker)
+            if worker.process.sentinel is not None:
+                self._selector.register(worker.process.sentinel, selectors.EVENT_READ, worker)
+            return worker
 
     def _send(self, worker: _Worker, call: Call) -> None:
         worker.call = call
@@ -178,10 +175,10 @@ class ProcessSession(ExecutorSession):
         self._flush(worker)
 
     def _flush(self, worker: _Worker) -> None:
-        """Sends what the socket takes; the rest when it is ready for more."""
+        """Sends what the socket accepts now, and the rest when it is writable."""
         try:
             done = worker.process.channel.flush()
-        except OSError:  # it died; its end will be told by its descriptor
+        except OSError:  # it has ended, as its sentinel will show
             done = True
         events = selectors.EVENT_READ if done else selectors.EVENT_READ | selectors.EVENT_WRITE
         if events != worker.events:
@@ -189,7 +186,7 @@ class ProcessSession(ExecutorSession):
             self._selector.modify(worker.process.channel, events, worker)
 
     def _next_due(self, end: float) -> float:
-        """When something has to be done: the end of the wait, a kill, the start of one more worker."""
+        """Returns when the next thing is due: the end of the wait, a kill, or the start of one more worker."""
         times = [end, *(worker.kill_at for worker in self._workers if worker.kill_at is not None)]
         if self._refused is not None and self._dispatcher.can_grow:
             times.append(self._growth.next_check())
@@ -210,7 +207,7 @@ class ProcessSession(ExecutorSession):
                 if events & selectors.EVENT_READ:
                     self._read(worker)
         for worker in ended:
-            # Read first: an answer that was sent just before the end must not be taken for a death.
+            # Read first: the worker may have sent an outcome just before its end.
             self._read(worker)
             self._handle_death(worker)
 
@@ -265,7 +262,7 @@ class ProcessSession(ExecutorSession):
             self._dispatcher.release(worker)
 
     def _remove(self, worker: _Worker) -> int | None:
-        """Ends a worker, takes it out of the book, and tells how it ended."""
+        """Ends and drops a worker; returns its exit code."""
         with interrupts_held():
             self._workers.discard(worker)
             self._growth.workers -= 1
@@ -277,7 +274,7 @@ class ProcessSession(ExecutorSession):
             return worker.process.reap()
 
     def _handle_death(self, worker: _Worker) -> None:
-        """The worker has ended: so has its attempt, if it was making one."""
+        """Drops a worker that has ended, and fails its call."""
         if worker not in self._workers:
             return
         call, worker.call = worker.call, None

@@ -22,16 +22,16 @@ from dotflow.worker.programs import ThreadPrograms
 
 
 class ExecutorThread(Executor):
-    """Makes attempts in threads: values are never copied, and steps that wait do so side by side.
+    """Makes attempts in threads, side by side and without copying values.
 
-    A timeout ends a step at its next Python line; a step that is stuck in C code is left behind, and its TaskError
-    says so. Coroutine steps share one event loop.
+    A timeout ends a step at its next Python line. The thread of a step that is stuck in C code is left behind, as its
+    TaskError says. Coroutine steps share one event loop.
 
     Args:
-        max_workers: How many threads there may be at once; max(32, 4 x cores) unless given.
+        max_workers: The maximum number of threads; max(32, 4 x cores) unless given.
 
     Raises:
-        InvalidArgument: max_workers is no whole number from 1.
+        InvalidArgument: max_workers is not a whole number from 1.
     """
 
     def __init__(self, max_workers: int | None = None) -> None:
@@ -42,7 +42,7 @@ class ExecutorThread(Executor):
 
 
 class ThreadSession(ExecutorSession):
-    """The threads of one run. They are daemons: the interpreter can always exit."""
+    """The threads of one run. They are daemons, so that the interpreter can always exit."""
 
     def __init__(self, tasks: Mapping[int, Task], max_workers: int, report: Report) -> None:
         self._tasks = tasks
@@ -51,10 +51,10 @@ class ThreadSession(ExecutorSession):
         self._busy: set[WorkerThread] = set()
         self._threads: set[WorkerThread] = set()
         self._loops = Loops(own_thread=True)
-        self._done: queue.SimpleQueue[tuple[WorkerThread | None, Call, Outcome] | None] = queue.SimpleQueue()
+        self._done: queue.SimpleQueue[_Done] = queue.SimpleQueue()
 
     def make_room(self, pool: Hashable, lane: int, waiting: int) -> bool:
-        # What has come is heard first: after a failure nothing begins.
+        # Outcomes are handled first: after a failure nothing begins.
         return self._done.empty() and self._dispatcher.make_room(lane)
 
     def submit(self, call: Call) -> None:
@@ -83,7 +83,7 @@ class ThreadSession(ExecutorSession):
         self._dispatcher.leave(lane)
 
     def close(self) -> None:
-        """As ExecutorSession says. A thread that is stuck in C code can only be told; it ends when that returns."""
+        """A thread that is stuck in C code ends when that returns."""
         until = clock.ticks() + GRACE
         left = set(self._threads)
         while left and clock.ticks() < until:
@@ -101,7 +101,7 @@ class ThreadSession(ExecutorSession):
 
     def _start_thread(self) -> "WorkerThread":
         thread = WorkerThread(self._done, self._loops, self._tasks)
-        self._threads.add(thread)  # first: whatever interrupts its start, it is not forgotten
+        self._threads.add(thread)  # first, so that `close` finds it after an interrupt
         try:
             thread.start()
         except RuntimeError as error:  # can't start new thread
@@ -109,21 +109,19 @@ class ThreadSession(ExecutorSession):
             raise OSError(str(error)) from error
         return thread
 
-    def _collect(
-        self, done: "tuple[WorkerThread | None, Call, Outcome] | None", completed: list[CompletedCall]
-    ) -> None:
+    def _collect(self, done: "_Done", completed: list[CompletedCall]) -> None:
         if done is None:
             return
         thread, call, outcome = done
         if thread is not None:
             if thread not in self._busy:
-                return  # it was left behind, and is back too late
+                return  # it was abandoned, and its outcome is late
             self._busy.discard(thread)
             self._dispatcher.release(thread)
         completed.append((call, outcome))
 
     def _time_left(self, timeout: float | None) -> float | None:
-        """Seconds until something has to be done: the caller's limit, or the first thread that is late."""
+        """Returns the seconds until the caller's limit, or until the first thread is late."""
         times = [thread.abandon_at for thread in self._busy if thread.abandon_at is not None]
         if not times:
             return timeout
@@ -143,11 +141,11 @@ class ThreadSession(ExecutorSession):
 
 
 class WorkerThread(threading.Thread):
-    """Makes one attempt after the other."""
+    """A thread that makes one attempt after the other."""
 
     def __init__(
         self,
-        done: "queue.SimpleQueue[tuple[WorkerThread | None, Call, Outcome] | None]",
+        done: "queue.SimpleQueue[_Done]",
         loops: Loops,
         tasks: Mapping[int, Task],
     ) -> None:
@@ -163,13 +161,13 @@ class WorkerThread(threading.Thread):
         self.abandon_at: float | None = None
 
     def put(self, call: Call | None) -> None:
-        """The next attempt; None to end."""
+        """Gives the thread its next call; None ends it."""
         if call is None:
             self._calls.put(None)
             return
         self.call = call
         seconds = call.step.policy.timeout
-        # A coroutine is left behind by its loop, an isolated step is killed: neither keeps this thread for longer.
+        # A coroutine is dropped by its loop, an isolated step is killed: neither occupies this thread for longer.
         limited = seconds and not call.step.isolate
         grace = 2 * GRACE if call.step.is_coroutine else GRACE_IN_THREAD
         self.abandon_at = clock.ticks() + seconds + grace if limited else None
@@ -185,7 +183,7 @@ class WorkerThread(threading.Thread):
             stop_thread(self.ident, self._programs)
 
     def run(self) -> None:
-        """The life of the thread."""
+        """Makes attempts until the thread is stopped."""
         clock.attempt_threads.add(threading.get_ident())
         try:
             while (call := self._calls.get()) is not None and not self._ending:
@@ -198,7 +196,7 @@ class WorkerThread(threading.Thread):
                 if outcome is not None:
                     self.call = None
                     self._done.put((self, call, outcome))
-        except BaseException:  # what ended it, when it was told to end, has been said
+        except BaseException:  # raised by `stop`, or an error of dotflow's
             if not self._ending:
                 raise
         finally:
@@ -217,3 +215,6 @@ class WorkerThread(threading.Thread):
         finally:
             self._isolated.close()
             self._isolated = None
+
+
+_Done = tuple[WorkerThread | None, Call, Outcome] | None  # None wakes the thread that waits
