@@ -1,8 +1,7 @@
 """Prints which executor keeps which promise of the executor contract. Run: python tests/executor_table.py
 
 It runs tests/contract/test_executors.py, on real clusters too, which takes minutes; options go to pytest. A row is a
-test's promise, whatever the values that it was tried with; ✓ says that all of them passed, ✗ that one did not, and
-– that it is not asked of it.
+test's promise: ✓ means that it passed with all its parameters, ✗ that it failed with one, – that it does not apply.
 """
 
 import sys
@@ -19,17 +18,17 @@ SIGNS: Final[Mapping[bool | None, str]] = {True: "✓", False: "✗", None: "–
 
 
 class Table:
-    """A plugin of pytest's that notes what became of each test."""
+    """A pytest plugin that records the result of each test."""
 
     def __init__(self) -> None:
         self.passed: dict[str, bool] = {}
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """Called by pytest for each part of a test; one that fails in its tear-down has failed."""
+        """Records each phase of a test: one that fails in its teardown has failed."""
         self.passed[report.nodeid] = self.passed.get(report.nodeid, True) and not report.failed
 
     def lines(self) -> list[str]:
-        """The table."""
+        """Returns the lines of the table."""
         rows: dict[str, dict[str, bool]] = {}
         for test, passed in self.passed.items():
             place, _, parameters = test.partition("[")
@@ -48,17 +47,17 @@ class Table:
 
 
 def promise_of(place: str) -> str:
-    """What a test is about, and the first line of its docstring."""
+    """Returns the subject of a test, and the first line of its docstring."""
     _, *names = place.split("::")
-    found: Any = import_module("tests.contract.test_executors")
+    member: Any = import_module("tests.contract.test_executors")
     for name in names:
-        found = getattr(found, name)
+        member = getattr(member, name)
     kind = names[0].removeprefix("Test") if len(names) > 1 else "Objects"
-    return f"{kind}: {found.__doc__.strip().partition(chr(10))[0]}"
+    return f"{kind}: {member.__doc__.strip().partition(chr(10))[0]}"
 
 
 def main() -> int:
-    """Prints the table; what pytest ended with."""
+    """Prints the table; returns pytest's exit code."""
     sys.path.insert(0, str(ROOT))
     table = Table()
     suite = ROOT / "tests" / "contract" / "test_executors.py"

@@ -1,6 +1,6 @@
-"""Prints what becomes of steps that get stuck: victim x mode, as a Markdown table. Run: python tests/timeout_table.py
+"""Prints how steps that get stuck end, by victim and mode, as a Markdown table. Run: python tests/timeout_table.py
 
-Each cell tells when the first attempt ended (its timeout is 0.3 s), whether its retry completed, and what it left
+Each cell has the end of the first attempt (its timeout is 0.3 s), whether its retry completed, and what was left
 behind. The cases are those of tests/integration/test_timeouts.py.
 """
 
@@ -24,15 +24,15 @@ from tests.integration.victims import (  # noqa: E402 (found through the path th
 )
 
 NOTES = """
-¹ A thread is left behind, as a daemon, and its TaskError says so.
-² The process that the step had started lives on: in the caller's main thread only the step knows of it.
-³ Nothing can end it in the caller's own thread: the log says so while it hangs, and names the cure, `isolate=True`.
+¹ A daemon thread is left behind, and the TaskError says so.
+² The step's own process lives on: in the caller's main thread dotflow does not know of it.
+³ Nothing can end it in the caller's own thread: the log reports it while it hangs, and recommends `isolate=True`.
 Unless marked with !, no later lines ran, no process was left, and the interpreter exited within 1 s.
 """
 
 
 def main() -> int:
-    """Prints the table; 1 if anything is left behind that should not be."""
+    """Prints the table; returns 1 if anything is left behind that should not be."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--start-method", choices=("fork", "forkserver"), help="of parallel and groups")
     start_method = parser.parse_args().start_method
@@ -53,7 +53,7 @@ def main() -> int:
 
 
 def cell(way: Way, fate: Fate | None) -> str:
-    """One case in a few characters."""
+    """Returns a cell of the table."""
     if fate is None:
         return "hangs ³"
     text = f"{fate.seconds:.2f}"

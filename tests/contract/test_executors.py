@@ -47,11 +47,11 @@ MakeWorkflow = Callable[..., DotFlow]
 
 @pytest.fixture(params=[*EVERY, *CLUSTERS])
 def executor(request: pytest.FixtureRequest) -> Iterator[Executor]:
-    """One of them; after the test, whatever happened in it, no thread and no process is left of the run."""
-    made = request.getfixturevalue(request.param) if isinstance(request.param, str) else request.param()
+    """Yields an executor; after the test, no thread and no process of the run is left."""
+    chosen = request.getfixturevalue(request.param) if isinstance(request.param, str) else request.param()
     threads = set(threading.enumerate())
     children = offspring()
-    yield made
+    yield chosen
     for thread in set(threading.enumerate()) - threads:
         thread.join(2)
         assert not thread.is_alive(), f"left behind: {thread}"
@@ -61,16 +61,16 @@ def executor(request: pytest.FixtureRequest) -> Iterator[Executor]:
 
 
 def offspring() -> set[psutil.Process]:
-    """The processes below this one, without the fork server, which is kept, and those that Ray has in store."""
-    found = set()
+    """Returns the descendants of this process, without the fork server and Ray's spare workers."""
+    processes = set()
     for process in psutil.Process().children(recursive=True):
         with contextlib.suppress(psutil.NoSuchProcess):
             words = " ".join(process.cmdline())
             is_kept = "become_forkserver" in words and process.ppid() == os.getpid()
             is_rays = "default_worker.py" in words or "ray::" in words  # which it replaces when it likes
             if not is_kept and not is_rays and process.status() != psutil.STATUS_ZOMBIE:  # that one has ended
-                found.add(process)
-    return found
+                processes.add(process)
+    return processes
 
 
 @pytest.fixture
@@ -80,14 +80,14 @@ def workflow(make_workflow: MakeWorkflow, executor: Executor) -> DotFlow:
 
 
 def submit(session: ExecutorSession, call: Call) -> None:
-    """Does as the runner does, where there is room."""
+    """Submits a call as the runner does, when there is room."""
     while not session.make_room(session.pool_of(call.step), call.lane, 1):
         session.wait(None)
     session.submit(call)
 
 
 def most_at_once(workflow: DotFlow) -> int:
-    """How many attempts may be made at once; of a cluster, more than the ones that tests begin have room for."""
+    """Returns how many attempts may run at once; for a cluster, more than those of the tests."""
     if isinstance(workflow.config.executor, ExecutorInline):
         return 1
     return getattr(workflow.config.executor, "max_workers", None) or 10
@@ -135,7 +135,7 @@ class TestValues:
         assert workflow.result_storage()[1] == (255, 10_240_000)
 
     def test_prints_go_where_the_callers_go(self, workflow: DotFlow, capsys: pytest.CaptureFixture[str]) -> None:
-        """What a step prints is seen where the caller's own prints are seen, before start() returns."""
+        """A step's output appears where the caller's does, before start() returns."""
 
         def prints() -> None:
             import sys
@@ -153,11 +153,11 @@ class TestValues:
         """They see and may change the caller's objects, in order."""
         seen: list[object] = []
 
-        def told(**what: object) -> None:
-            seen.append((os.getpid(), threading.get_ident(), *what))
+        def record(**arguments: object) -> None:
+            seen.append((os.getpid(), threading.get_ident(), *arguments))
 
-        workflow.task.add([action(lambda: 1), action(lambda: 2)], callback=told)
-        workflow.start(on_success=told)
+        workflow.task.add([action(lambda: 1), action(lambda: 2)], callback=record)
+        workflow.start(on_success=record)
 
         here = (os.getpid(), threading.get_ident())
         assert seen == [(*here, "task"), (*here, "task"), (*here, "tasks")]
@@ -179,7 +179,7 @@ class TestFailures:
     def test_whatever_it_raises_fails_the_task(
         self, workflow: DotFlow, kind: type[BaseException], coroutine: bool
     ) -> None:
-        """Type, message and the user's own lines are in the TaskError; the run goes on as it was told to."""
+        """The TaskError has the type, message and user's lines; with keep_going the run goes on."""
 
         def fails() -> None:
             raise kind("my words")
@@ -198,8 +198,8 @@ class TestFailures:
         assert "dotflow/worker" not in error.traceback
         assert "dotflow/core" not in error.traceback
 
-    def test_every_attempt_is_told(self, workflow: DotFlow) -> None:
-        """retry is the attempts in all; each failed one is an error."""
+    def test_every_attempt_is_recorded(self, workflow: DotFlow) -> None:
+        """retry is the total number of attempts; each failed one is an error."""
 
         def fails() -> None:
             raise ValueError("no")
@@ -213,7 +213,7 @@ class TestFailures:
         assert statuses(workflow) == [FAILED]
 
     def test_a_retry_may_work(self, workflow: DotFlow, tmp_path: Path) -> None:
-        """The value of the attempt that worked counts, and goes on."""
+        """The value of the attempt that succeeded reaches the next step."""
         tries = tmp_path / "tries"
         tries.touch()
 
@@ -234,20 +234,20 @@ class TestFailures:
         assert tries.read_text() == "xxx"
 
     def test_a_failure_stops_what_comes_after(self, workflow: DotFlow, tmp_path: Path) -> None:
-        """Without keep_going what never started stays NOT_STARTED, and is never made."""
-        made = tmp_path / "made"
+        """Without keep_going, tasks that have not started stay NOT_STARTED."""
+        ran = tmp_path / "ran"
 
         def fails() -> None:
             raise ValueError("no")
 
-        workflow.task.add([action(lambda: 1), action(fails), action(lambda: made.touch())])
+        workflow.task.add([action(lambda: 1), action(fails), action(lambda: ran.touch())])
         workflow.start()
 
         assert statuses(workflow) == [COMPLETED, FAILED, NOT_STARTED]
-        assert not made.exists()
+        assert not ran.exists()
 
     def test_a_keyboard_interrupt_in_a_step_stops_the_run(self, workflow: DotFlow) -> None:
-        """It is no failure to retry: the task is FAILED and says so, and the caller gets the KeyboardInterrupt."""
+        """It is not retried: the task is FAILED, and the caller gets the KeyboardInterrupt."""
 
         def interrupts() -> None:
             raise KeyboardInterrupt
@@ -263,7 +263,7 @@ class TestFailures:
 
     @pytest.mark.parametrize("timeout", [0, 10])
     def test_a_keyboard_interrupt_in_a_coroutine_does_so_too(self, workflow: DotFlow, timeout: float) -> None:
-        """An event loop hands it on like any other thread."""
+        """It leaves the event loop, too."""
 
         async def interrupts() -> None:
             raise KeyboardInterrupt
@@ -307,7 +307,7 @@ class TestTimeouts:
         assert workflow.result_storage() == [0, 1, 2]
 
     def test_a_timeout_is_retried(self, workflow: DotFlow, tmp_path: Path) -> None:
-        """It is a failed attempt like any other, and the next one has its whole time again."""
+        """It is a failed attempt like any other, and the next one has the whole timeout."""
         been_here = tmp_path / "been here"
 
         def slow_at_first() -> str:
@@ -327,7 +327,7 @@ class TestTimeouts:
         assert [error.exception for error in run.tasks[0].errors] == ["TimeoutError"]
 
     def test_swallowing_it_does_not_help(self, workflow: DotFlow) -> None:
-        """Not even a loop around `except BaseException` outlives its time."""
+        """A loop around `except BaseException` ends, too."""
 
         def stubborn() -> None:
             until = time.monotonic() + 15
@@ -346,7 +346,7 @@ class TestTimeouts:
         assert run.tasks[0].errors[0].exception == "TimeoutError"
 
     def test_a_steps_own_timeout_error_is_not_ours(self, workflow: DotFlow) -> None:
-        """TimeoutError raised by the step is reported in its own words."""
+        """A TimeoutError that the step raises keeps its message."""
 
         def raises() -> None:
             raise TimeoutError("the database is slow")
@@ -377,7 +377,7 @@ class TestCoroutines:
         assert workflow.result_storage() == [1, 2, 3]
 
     def test_share_one_event_loop(self, make_workflow: MakeWorkflow, executor: Executor) -> None:
-        """What one step leaves in the loop, the next one of its lane finds there."""
+        """The steps of a lane run in the same loop."""
 
         async def leaves() -> int:
             loop: Any = asyncio.get_running_loop()
@@ -419,7 +419,7 @@ class TestCoroutines:
 
     @pytest.mark.slow
     def test_one_that_swallows_its_cancellation_is_dropped(self, workflow: DotFlow) -> None:
-        """It never runs on, and the run goes on without it."""
+        """It is never resumed, and the run goes on."""
 
         async def stubborn() -> None:
             until = time.monotonic() + 15
@@ -484,7 +484,7 @@ class TestClassSteps:
         assert [context.storage for context in workflow.result_storage()[1]] == [42]
 
     def test_an_action_that_fails_fails_the_step(self, workflow: DotFlow) -> None:
-        """What comes after it does not run; the error is the action's own."""
+        """Later actions do not run, and the error is the action's own."""
 
         class Report:
             @action
@@ -502,7 +502,7 @@ class TestClassSteps:
         assert [(error.exception, error.message) for error in run.tasks[0].errors] == [("ValueError", "no file")]
 
     def test_an_action_has_its_own_retry(self, workflow: DotFlow, tmp_path: Path) -> None:
-        """The repeat inside is seen from outside, and the step completes."""
+        """The step completes, and its task records the repetition."""
         been_here = tmp_path / "been here"
 
         class Report:
@@ -539,7 +539,7 @@ class TestClassSteps:
         assert "load" in run.tasks[0].errors[-1].message
 
     def test_an_instance_without_actions_is_just_a_value(self, workflow: DotFlow) -> None:
-        """It is handed on as it is."""
+        """The next step gets it unchanged."""
 
         class Box:
             held = 5
@@ -554,7 +554,7 @@ class TestClassSteps:
 @pytest.mark.processes
 class TestIsolate:
     def test_a_process_for_each_attempt(self, workflow: DotFlow) -> None:
-        """An isolated step runs in no other's process, and its value comes back."""
+        """An isolated step runs in a process of its own, and its value comes back."""
         where = action(isolate=True)(lambda: os.getpid())
         workflow.task.add([where, action(lambda: "between"), where])
 
@@ -565,7 +565,7 @@ class TestIsolate:
         assert len({first, last, os.getpid()}) == 3
 
     def test_cancel_ends_it_at_once(self, workflow: DotFlow, tmp_path: Path) -> None:
-        """In the calling thread too, which only waits for it: its task is FAILED, and later lines do not run."""
+        """Also from the calling thread, which waits for it: the task is FAILED, and later lines do not run."""
         begun, later = tmp_path / "begun", tmp_path / "later"
 
         def slow() -> None:
@@ -588,7 +588,7 @@ class TestIsolate:
         assert not later.exists()
 
     def test_its_death_is_reported_and_the_run_goes_on(self, workflow: DotFlow) -> None:
-        """A step that kills its process fails with what happened to it, and nothing else is harmed."""
+        """A step that ends its process fails with the exit code, and other tasks run."""
         workflow.task.add([action(isolate=True)(lambda: os._exit(7)), action(lambda: "next")])
 
         run = workflow.start(keep_going=True)
@@ -618,7 +618,7 @@ class TestIsolate:
 @pytest.mark.parametrize("executor", [*PROCESSES, *CLUSTERS], indirect=True)
 class TestProcesses:
     def test_a_worker_that_dies_fails_its_task_only(self, workflow: DotFlow) -> None:
-        """The error names how it ended, and the lane goes on in a new worker."""
+        """The error has its exit code, and the lane goes on in a new worker."""
         workflow.task.add([action(lambda: os._exit(3)), action(lambda: "next")])
 
         run = workflow.start(keep_going=True)
@@ -650,7 +650,7 @@ class TestProcesses:
 
 class TestRuns:
     def test_groups_go_on_without_each_other(self, workflow: DotFlow) -> None:
-        """With keep_going a failure ends nothing; the task after it gets an empty context, other groups their own."""
+        """With keep_going the task after a failure gets an empty context, and other groups are not affected."""
 
         def fails() -> None:
             raise ValueError("no")
@@ -669,7 +669,7 @@ class TestRuns:
     def test_resume_skips_what_is_finished(
         self, make_workflow: MakeWorkflow, executor: Executor, tmp_path: Path
     ) -> None:
-        """In another run on the same storage, only what failed runs; what was saved is handed on."""
+        """Another run on the same storage runs only the rest, with the saved values."""
         ran = tmp_path / "ran"
 
         def count(name: str) -> str:
@@ -693,10 +693,8 @@ class TestRuns:
         assert ran.read_text() == "first fragile fragile last "
 
     @not_inline
-    def test_who_is_woken_before_he_waits_does_not_wait(
-        self, executor: Executor, workflow: DotFlow, tmp_path: Path
-    ) -> None:
-        """Also where a call is on its way to a worker: the run that was cancelled then would wait for its end."""
+    def test_waking_before_the_wait_ends_it(self, executor: Executor, workflow: DotFlow, tmp_path: Path) -> None:
+        """Also while a call is on its way to a worker: cancelling a run must not wait for its end."""
 
         def slow() -> None:
             while not (tmp_path / "go").exists():
@@ -719,7 +717,7 @@ class TestRuns:
 
     @not_inline
     def test_cancel_ends_what_is_running(self, workflow: DotFlow, tmp_path: Path) -> None:
-        """The step does not run on, its task is FAILED and says why; what never started stays NOT_STARTED."""
+        """The step does not run on, its task is FAILED with the reason, and later tasks stay NOT_STARTED."""
         begun, later = tmp_path / "begun", tmp_path / "later"
 
         def slow() -> None:
@@ -742,7 +740,7 @@ class TestRuns:
         assert not later.exists()
 
     def test_after_a_failure_nothing_new_starts_however_many_wait(self, workflow: DotFlow, tmp_path: Path) -> None:
-        """Of 101 tasks, the first of which fails, only those run that had a worker by then."""
+        """Of 101 tasks whose first one fails, only those run that had a worker by then."""
 
         def fails() -> None:
             raise ValueError("no")
@@ -764,7 +762,7 @@ class TestRuns:
 
     @pytest.mark.parametrize("executor", EVERY, indirect=True)
     def test_what_waits_for_a_worker_has_not_started(self, workflow: DotFlow) -> None:
-        """`started_at` is when the attempt begins: after the end of the one whose worker it takes."""
+        """`started_at` is the beginning of the attempt, after the end of the worker's last one."""
         workflow.task.add([action(lambda: time.sleep(0.02)) for _ in range(7)])
 
         workflow.start(mode="parallel")
@@ -800,7 +798,7 @@ class TestRuns:
         assert all(task.status is NOT_STARTED for task in run.tasks if task.task_id not in failed)
 
     def test_a_delay_occupies_no_worker(self, workflow: DotFlow) -> None:
-        """While a task waits for its next attempt, the others are made."""
+        """Other attempts run while a task waits for its next one."""
         order: list[int] = []
 
         def fails() -> None:
@@ -830,7 +828,7 @@ class TestRuns:
 
 class TestExecutorAsync:
     def test_no_more_coroutines_than_max_workers(self, make_workflow: MakeWorkflow) -> None:
-        """The others wait in the run, which is no part of their timeout."""
+        """The others wait in the run; their timeout does not include that."""
         at_once = [0]
         most = [0]
 
@@ -849,7 +847,7 @@ class TestExecutorAsync:
         assert most == [3]
 
     def test_without_it_they_are_not_limited(self, make_workflow: MakeWorkflow) -> None:
-        """300 that wait for each other all get there."""
+        """300 coroutines that wait for each other all end."""
         there = [0]
 
         async def meets() -> None:
@@ -865,7 +863,7 @@ class TestExecutorAsync:
     @pytest.mark.slow
     @pytest.mark.parametrize("mode", ["sequential", "parallel"])
     def test_a_loop_that_is_blocked_gives_its_room_back(self, make_workflow: MakeWorkflow, mode: str) -> None:
-        """What was lost with it no longer counts: the tasks that waited begin in a new loop."""
+        """Its coroutines no longer count, and waiting tasks begin in a new loop."""
         blocked, runs = threading.Event(), threading.Event()
 
         async def blocks() -> None:
@@ -891,7 +889,7 @@ class TestExecutorAsync:
 
 @pytest.mark.parametrize("executor", EVERY[2:], indirect=True)
 def test_inside_one_process_a_value_is_the_same_object(workflow: DotFlow) -> None:
-    """Nothing is copied, whatever it is."""
+    """Nothing is copied."""
     lock = threading.Lock()
     workflow.task.add([action(lambda: lock), action(lambda previous_context: previous_context.storage)])
 

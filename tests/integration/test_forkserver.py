@@ -1,4 +1,4 @@
-"""The fork server that a program keeps between its runs: it saves imports, and nothing else shows that it is there."""
+"""The fork server that a program keeps between its runs saves imports and changes nothing else."""
 
 import json
 import signal
@@ -43,7 +43,7 @@ say(servers=len(set(first + together)), after=len(set(after)), other=after[0] !=
 
 
 def test_workers_have_what_the_program_has_now(scripts: Scripts) -> None:
-    """The environment, folder, umask, limits and output of the program are those of its workers in every run."""
+    """Workers have the program's environment, folder, umask, limits and output in every run."""
     facts = scripts.run(f"""{RUN}
 def look():
     os.system("echo said")
@@ -125,7 +125,7 @@ say(first=first, second=second, notes=notes)
 
 
 def test_a_module_that_ends_the_fork_server_ends_no_run(scripts: Scripts) -> None:
-    """Only a step that needs it in its worker may end by it; the others run."""
+    """Only a step that needs the module may die with its worker; the others run."""
     installed = scripts.folder / "site-packages"
     installed.mkdir()
     (installed / "deadly.py").write_text(
@@ -153,7 +153,7 @@ say(tasks=[[str(task.status), task.error.exception if task.error else ""] for ta
 
 
 def test_workers_draw_different_numbers(scripts: Scripts) -> None:
-    """NumPy's global generator, which the fork server has seeded at its import, differs in each worker."""
+    """NumPy's global generator, which the fork server has seeded at import, differs in each worker."""
     facts = scripts.run(f"""{RUN}
 import numpy
 
@@ -169,7 +169,7 @@ say(drawn=len(set(run(*[draw] * 4))))
 
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGKILL])
 def test_it_ends_with_its_program(signum: int, scripts: Scripts) -> None:
-    """However the program ends, its fork server ends, though a process that it has forked lives on."""
+    """The fork server ends with its program, also while a process that the program has forked lives on."""
     with scripts.start(f"""{RUN}
 run(server)
 child = os.fork()

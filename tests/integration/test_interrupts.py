@@ -1,4 +1,4 @@
-"""Interrupts that come while something is opened or closed: nothing is lost, and they come afterwards."""
+"""Interrupts while something is opened or closed are raised afterwards, and nothing stays open."""
 
 import contextlib
 import errno
@@ -30,13 +30,13 @@ MakeWorkflow = Callable[..., DotFlow]
 
 
 def open_descriptors() -> list[str]:
-    """What this process has open, by kind."""
+    """Returns the kinds of all open descriptors of this process."""
     gc.collect()
-    found = []
+    kinds = []
     for link in Path("/dev/fd").iterdir():
         with contextlib.suppress(FileNotFoundError):  # the folder's own, which is closed by now
-            found.append(str(link.readlink()).partition(":")[0])
-    return sorted(found)
+            kinds.append(str(link.readlink()).partition(":")[0])
+    return sorted(kinds)
 
 
 class Boom(Exception):
@@ -45,7 +45,7 @@ class Boom(Exception):
 
 @pytest.fixture
 def raising() -> Iterator[None]:
-    """SIGUSR1 raises Boom."""
+    """Makes SIGUSR1 raise Boom."""
 
     def handler(signum: int, frame: object) -> NoReturn:
         raise Boom
@@ -60,7 +60,7 @@ def blocked() -> set[int]:
 
 
 def test_signals_come_afterwards(raising: None) -> None:
-    """Their handlers run at the end of the outermost block, and what was blocked before is blocked again."""
+    """Their handlers run at the end of the outermost block, and the mask is as before."""
     before, lines = blocked(), []
 
     with pytest.raises(Boom):  # noqa: PT012 (where it is raised is what is tested)
@@ -76,25 +76,25 @@ def test_signals_come_afterwards(raising: None) -> None:
 
 
 def test_a_signal_at_the_first_moment_leaves_none_blocked(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Python calls a handler at the end of the very call that blocks its signal."""
+    """Python calls its handler at the end of the very call that blocks it."""
     before, set_mask = blocked(), interrupts.set_mask
 
     def block_and_raise(how: int, mask: Any) -> set[int]:
-        found = set_mask(how, mask)
+        previous = set_mask(how, mask)
         if mask == interrupts.ALL_SIGNALS:
             raise Boom
-        return found
+        return previous
 
     monkeypatch.setattr(interrupts, "set_mask", block_and_raise)
     with pytest.raises(Boom), interrupts_held():
-        pytest.fail("it was interrupted before")
+        pytest.fail("the block was entered")
 
     assert blocked() == before
     assert interrupts._held == {}
 
 
 def test_what_takes_long_lets_them_through(raising: None) -> None:
-    """Within it they come at once, and afterwards they are held again."""
+    """Within it handlers run at once, and afterwards signals are held again."""
     lines = []
 
     with interrupts_held():
@@ -106,7 +106,7 @@ def test_what_takes_long_lets_them_through(raising: None) -> None:
 
 
 def test_another_threads_exceptions_are_not_raised_meanwhile() -> None:
-    """The step's time that is up, and the end of its run, wait until what is started is known."""
+    """Deadlines and stops wait for the end of the block."""
     held, go, free = threading.Event(), threading.Event(), threading.Event()
     lines: list[object] = []
 
@@ -141,7 +141,7 @@ def test_another_threads_exceptions_are_not_raised_meanwhile() -> None:
 def test_a_run_that_is_interrupted_anywhere_leaves_nothing(
     make_workflow: MakeWorkflow, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """When the time of a step is up, a run in it may be starting, feeding or ending its workers."""
+    """A step's deadline may come while a run in it starts, feeds or ends its workers."""
     monkeypatch.setattr(deadline_thread, "REPEAT", 0.01)
     ignored: list[object] = []
     monkeypatch.setattr(sys, "unraisablehook", lambda raised: ignored.append(raised.exc_value))
@@ -168,7 +168,7 @@ def test_a_run_that_is_interrupted_anywhere_leaves_nothing(
     run_for(10)  # the fork server is there again
 
     assert (open_descriptors(), len(me.children(recursive=True))) == before
-    # Python may raise what it was told to in a finalizer, and ignores it there.
+    # Python may raise the exception in a finalizer, which ignores it.
     assert [error for error in ignored if not isinstance(error, DeadlinePassed)] == []
 
 
@@ -176,9 +176,9 @@ def test_a_run_that_is_interrupted_anywhere_leaves_nothing(
 
 
 def test_a_fork_server_that_cannot_start_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The socket to it is closed with the error."""
+    """Its socket is closed."""
 
-    def fails(*given: object, **options: object) -> NoReturn:
+    def fails(*arguments: object, **options: object) -> NoReturn:
         raise OSError(errno.EAGAIN, "no more processes")
 
     monkeypatch.setattr(forkserver, "start_interpreter", fails)
@@ -191,9 +191,9 @@ def test_a_fork_server_that_cannot_start_leaves_nothing(monkeypatch: pytest.Monk
 
 @pytest.mark.parametrize("at", ["pipe", "launch"])
 def test_a_worker_that_cannot_start_leaves_nothing(at: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Sockets and pipes to it are closed with the error."""
+    """Its sockets and pipes are closed."""
 
-    def fails(*given: object) -> NoReturn:
+    def fails(*arguments: object) -> NoReturn:
         raise OSError(errno.EMFILE, "no more descriptors")
 
     before = open_descriptors()
@@ -208,7 +208,7 @@ def test_a_worker_that_cannot_start_leaves_nothing(at: str, monkeypatch: pytest.
 
 
 def test_a_pipe_that_is_dropped_is_closed() -> None:
-    """Whatever comes before its owner could close it."""
+    """An interrupt may come before its owner can close it."""
     before = open_descriptors()
     pipe = WakeupPipe()
     assert open_descriptors() != before
@@ -218,7 +218,7 @@ def test_a_pipe_that_is_dropped_is_closed() -> None:
 
 
 def test_a_loop_that_is_stopped_in_its_own_lines_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Not in a coroutine, which would take the exception for its own."""
+    """In a coroutine, the exception would be the coroutine's result."""
 
     def is_stopped() -> NoReturn:
         raise Stopped

@@ -1,4 +1,4 @@
-"""Worker processes: what travels to them and back, how they die, what they may hold, and how many there are."""
+"""Worker processes: what travels to them and back, their deaths, locks, output and number."""
 
 import os
 import sys
@@ -26,7 +26,7 @@ pytestmark = pytest.mark.processes
 
 @pytest.mark.start_method
 def test_a_script_needs_no_main_guard(scripts: Scripts) -> None:
-    """A script without `if __name__ == "__main__"` runs once, and what it defines works in workers and comes back."""
+    """A script without `if __name__ == "__main__"` runs once; what it defines works in workers and comes back."""
     facts = scripts.run("""
 import dataclasses, enum
 print("the script runs")
@@ -131,7 +131,7 @@ say(found=workflow.result_storage())
 
 @pytest.mark.parametrize("kind", ["bytes", "bytearray", pytest.param("PickleBuffer", marks=pytest.mark.start_method)])
 def test_200_mb_come_back(kind: str, scripts: Scripts) -> None:
-    """A result of 200 MB comes back whole, goes on to the next step, and blocks nobody."""
+    """A result of 200 MB comes back whole and reaches the next step, and nothing deadlocks."""
     facts = scripts.run(
         """
 import pickle
@@ -245,7 +245,7 @@ say(tasks=told(workflow.result_task()))
 
 @pytest.mark.start_method
 def test_an_exception_need_not_be_picklable(scripts: Scripts) -> None:
-    """The name, message and traceback of an exception come back, whatever it holds and however it is made."""
+    """The name, message and traceback of any exception come back."""
     facts = scripts.run("""
 class Holds(Exception):
     def __init__(self, *, code):
@@ -294,7 +294,7 @@ say(tasks=told(workflow.result_task()), traces=[t.errors[0].traceback for t in w
 
 @pytest.mark.start_method
 def test_an_initial_context_that_cannot_be_pickled(scripts: Scripts, start_method: str | None) -> None:
-    """With fork it need not travel; elsewhere it is a clear error of the tasks that have it, and of no other."""
+    """With fork it does not travel; otherwise the tasks that have it, and no others, fail with a clear error."""
     facts = scripts.run("""
 lock = threading.Lock()
 
@@ -343,7 +343,7 @@ DEATHS = {
 @pytest.mark.parametrize("death", DEATHS)
 def test_a_dead_worker_fails_its_task_and_nothing_else(death: str, scripts: Scripts) -> None:
     """A worker's death is its task's WorkerDied error; a retry and the rest of its lane get a new worker."""
-    how, told = DEATHS[death]
+    how, cause = DEATHS[death]
 
     facts = scripts.run(f"""
 @action
@@ -380,7 +380,7 @@ say(tasks=told(workflow.result_task()))
     assert [error[0] for error in dies_once[2]] == ["WorkerDied"]
     assert dies[0] == "Failed"
     assert dies[2][0][0] == "WorkerDied"
-    assert told in dies[2][0][1]
+    assert cause in dies[2][0][1]
     assert "'dies'" in dies[2][0][1]
     assert last == ["Completed", None, []]
     assert other_last[1] == other[1]
@@ -388,7 +388,7 @@ say(tasks=told(workflow.result_task()))
 
 @pytest.mark.start_method
 def test_a_worker_that_dies_while_idle_is_replaced(scripts: Scripts) -> None:
-    """A worker that ends between two steps, by something that the first one left, costs the second one nothing."""
+    """A worker that ends between two steps is replaced, and the second step notices nothing."""
     facts = scripts.run("""
 @action
 def first():
@@ -453,7 +453,7 @@ say(tasks=told(workflow.result_task()))
 
 
 def test_after_a_death_nothing_new_starts(scripts: Scripts) -> None:
-    """Without keep_going a dead worker stops the run as any failure does: its lane's rest is not started."""
+    """Without keep_going a dead worker stops the run like any failure: the rest of its lane does not start."""
     facts = scripts.run("""
 @action
 def dies():
@@ -511,7 +511,7 @@ MANY = {
     ],
 )
 def test_many_tasks_need_few_descriptors(what: str, scripts: Scripts, start_method: str | None) -> None:
-    """However many tasks there are, `ulimit -n 256` is enough, and no descriptor is left open but the fork server's."""
+    """`ulimit -n 256` is enough for any number of tasks, and only the fork server's descriptor stays open."""
     code, count = MANY[what]
 
     facts = scripts.run(f"""
@@ -540,7 +540,7 @@ say(done=sum(str(task.status) == "Completed" for task in workflow.result_task())
 
 
 def test_a_lock_that_another_thread_holds_does_not_block_a_worker(scripts: Scripts, tmp_path: Path) -> None:
-    """While other threads of the caller hold locks that the steps need too, the default start method is safe."""
+    """The default start method is safe while other threads of the caller hold locks that the steps need."""
     (tmp_path / "shared.py").write_text("import threading\nlock = threading.Lock()\n")
 
     script = scripts.start(
@@ -653,7 +653,7 @@ say(errors=[error.message for task in tasks for error in task.errors], step=task
 
 @pytest.mark.parametrize("method", [None, "forkserver"])
 def test_a_worker_gets_fresh_locks_where_a_script_has_locks(method: str | None, scripts: Scripts) -> None:
-    """While a second thread lives, and holds them, a step has the locks of its module as new ones that are free."""
+    """A step gets new, free locks while another thread holds those of its module."""
     facts = scripts.run(f"METHOD = {method!r}\n{LOCKED}").facts
 
     step = [True, False, "seen", True, {"a": 1}]
@@ -715,7 +715,7 @@ def run():
 
 @pytest.mark.start_method
 def test_what_a_worker_prints_comes_out_where_the_scripts_own_prints_do(scripts: Scripts) -> None:
-    """Lines on stdout and stderr come out once, and what the script had not flushed yet is not printed twice."""
+    """Worker output appears once, and so does the script's own output that was still buffered."""
     with scripts.start(PRINTS + 'print("before", end=" ")\nrun()\nprint("after")\n') as script:
         end = script.end()
 
@@ -729,7 +729,7 @@ def test_what_a_worker_prints_comes_out_where_the_scripts_own_prints_do(scripts:
 
 @pytest.mark.start_method
 def test_a_redirected_stdout_gets_the_workers_lines(scripts: Scripts) -> None:
-    """contextlib.redirect_stdout and redirect_stderr catch what workers print, as they catch the caller's prints."""
+    """contextlib.redirect_stdout and redirect_stderr catch worker output, too."""
     facts = scripts.run(
         PRINTS
         + """
@@ -746,7 +746,7 @@ say(out=out.getvalue(), err=err.getvalue())
 
 @pytest.mark.start_method
 def test_capsys_sees_what_workers_print(make_workflow: MakeWorkflow, capsys: pytest.CaptureFixture[str]) -> None:
-    """In a test, what a step printed in a worker is captured with the rest: odd characters and a megabyte too."""
+    """In a test, worker output is captured with the rest, odd characters and a megabyte included."""
 
     @action
     def talk() -> None:
@@ -766,7 +766,7 @@ def test_capsys_sees_what_workers_print(make_workflow: MakeWorkflow, capsys: pyt
 
 @pytest.mark.start_method
 def test_what_was_printed_before_a_death_is_not_lost(scripts: Scripts) -> None:
-    """A worker that is killed has got its lines out before; they don't wait in a buffer."""
+    """The lines of a worker that is killed are not lost in a buffer."""
     end = scripts.run("""
 @action
 def step():
@@ -803,7 +803,7 @@ def test_a_step_that_asks_for_input_gets_none(make_workflow: MakeWorkflow) -> No
 
 @pytest.mark.parametrize("mode", ["sequential", "background"])
 def test_a_value_stays_the_same_object(mode: str, quiet: Callable[..., Config]) -> None:
-    """Inside one process a value is handed on as the object that it is, even one that can't be pickled or copied."""
+    """Inside one process the next step gets the same object, even one that can't be pickled or copied."""
     value = threading.Lock()
 
     @action
@@ -823,7 +823,7 @@ def test_a_value_stays_the_same_object(mode: str, quiet: Callable[..., Config]) 
 
 
 def test_a_lane_keeps_its_worker(scripts: Scripts, tmp_path: Path) -> None:
-    """A group's tasks run in one process, another one for each group, and find what the ones before left in modules."""
+    """Each group has a process of its own, so its tasks share the state of modules."""
     (tmp_path / "state.py").write_text("count = 0\n")
 
     facts = scripts.run("""
@@ -854,7 +854,7 @@ say(found=workflow.result_storage(), own=os.getpid())
 
 @pytest.mark.start_method
 def test_a_value_in_a_lane_is_not_sent_back_to_it(scripts: Scripts) -> None:
-    """In a lane's worker a value is the same object for the next step, though the caller has its copy."""
+    """In a lane's worker the next step gets the same object, though the caller has a copy."""
     facts = scripts.run("""
 @action
 def make():
@@ -882,7 +882,7 @@ say(same=workflow.result_storage()[2])
 
 
 def test_there_are_never_more_workers_than_max_workers(tmp_path: Path, start_method: str | None) -> None:
-    """max_workers holds at every moment, with workers that die and retries among them."""
+    """max_workers holds at every moment, also with retries and dead workers."""
 
     @action(retry=2, retry_delay=0)
     def step(initial_context: Context) -> int:
@@ -916,7 +916,7 @@ def test_idle_workers_are_reused(make_workflow: MakeWorkflow) -> None:
 
 @pytest.mark.start_method
 def test_an_isolated_step_has_a_process_to_itself(make_workflow: MakeWorkflow) -> None:
-    """Each attempt of an isolated step gets a fresh process, which nobody else uses, in every mode."""
+    """Each attempt of an isolated step gets a fresh process of its own, in every mode."""
 
     @action(isolate=True, retry=2, retry_delay=0)
     def alone(initial_context: Context) -> int:

@@ -1,4 +1,4 @@
-"""Ctrl-C, SIGTERM, kill -9: what is finished stays, what was started is gone, and the caller hears of it."""
+"""Ctrl-C, SIGTERM and kill -9: completed steps are kept, no process is left, and the caller gets the interrupt."""
 
 import os
 import signal
@@ -104,8 +104,8 @@ except KeyboardInterrupt:
     ],
 )
 def test_ctrl_c_stops_the_run(situation: str, scripts: Scripts) -> None:
-    """Ctrl-C ends the workers, keeps what is finished, fails what was interrupted, and goes on to the caller; what is
-    left can be done by a second run with resume=True."""
+    """Ctrl-C ends the workers, keeps completed steps, fails interrupted ones and reaches the caller. A second run with
+    resume=True does the rest."""
     run, mode = SITUATIONS[situation]
     ready = 2 if "hog])" in run else 1
 
@@ -155,8 +155,8 @@ ENDINGS = {
 
 @pytest.mark.parametrize("ending", ENDINGS)
 def test_ctrl_c_ends_a_script_with_background_runs(ending: str, scripts: Scripts) -> None:
-    """One Ctrl-C ends a script and its background runs within 2 s, whether it waits for them, has come to its last
-    line or does something else; it ends by SIGINT, its exit handlers run, and nothing is left behind."""
+    """One Ctrl-C ends a script and its background runs within 2 s, also after its last line. Its exit handlers run, it
+    ends by SIGINT, and nothing is left behind."""
     last, count = ENDINGS[ending]
     started: dict[str, Script] = {}
     for what, step in STUCK_IN_BACKGROUND.items():
@@ -231,7 +231,7 @@ except KeyboardInterrupt:
 
 @pytest.mark.start_method
 def test_an_impatient_ctrl_c_leaves_nothing_either(scripts: Scripts) -> None:
-    """Ctrl-C again and again, in the middle of the cleaning up: the program ends, and no process is left."""
+    """Repeated Ctrl-C during the cleanup ends the program, and no process is left."""
     with scripts.start("""
 @action
 def stuck():
@@ -257,7 +257,7 @@ workflow.start(mode="parallel")
 
 @pytest.mark.parametrize("mode", ["sequential", "background", "parallel", "groups"])
 def test_a_step_that_raises_keyboard_interrupt_stops_the_run(mode: str, make_workflow: MakeWorkflow) -> None:
-    """KeyboardInterrupt in a step is no failed attempt to be retried: it stops the run and reaches the caller."""
+    """KeyboardInterrupt in a step is not retried: it stops the run and reaches the caller."""
 
     @action(retry=3, retry_delay=0)
     def interrupt() -> None:
@@ -367,8 +367,8 @@ else:
     ids=["parallel", "groups", "isolated", "two at once"],
 )
 def test_a_parent_that_is_gone_leaves_nothing(signum: int, way: str, mode: str, scripts: Scripts) -> None:
-    """When the caller is ended, its workers end themselves and what they started: one that is stuck in C code with
-    the GIL, one with grandchildren, and one that blocks every signal."""
+    """The workers of a killed caller end, with all that they have started: one that is stuck in C code with the GIL,
+    one with grandchildren, and one that blocks every signal."""
     with scripts.start(STUCK.format(mode=mode, way=way)) as script:
         for _ in range(3):
             assert script.line() == "ready"
@@ -414,7 +414,7 @@ say(calls=calls, kept=signal.getsignal(signal.SIGTERM) is handler)
 
 @pytest.mark.start_method
 def test_a_step_sees_no_handlers_of_the_caller(scripts: Scripts, tmp_path: Path) -> None:
-    """A handler that the program has set for SIGTERM or SIGINT does not run in its workers."""
+    """The program's handlers for SIGTERM and SIGINT do not run in its workers."""
     facts = scripts.run("""
 def handler(signum, frame):
     Path(f"handled_{os.getpid()}").touch()

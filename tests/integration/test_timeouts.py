@@ -1,4 +1,4 @@
-"""When a step's time is up: it ends, in every mode, whatever it is doing, and nothing of it is left."""
+"""A step whose time is up ends in every mode, and leaves nothing behind."""
 
 import asyncio
 import json
@@ -43,7 +43,7 @@ IN_PROCESSES = pytest.param("parallel", marks=pytest.mark.start_method)
 @pytest.mark.start_method
 @pytest.mark.parametrize("name", VICTIMS)
 def test_a_stuck_step_is_ended_retried_and_leaves_nothing(name: str, tmp_path: Path, start_method: str | None) -> None:
-    """Whatever a step hangs in, in every mode its attempt ends in time, is retried, and leaves nothing behind."""
+    """The attempt of a step that hangs ends in time in every mode, is retried, and leaves nothing behind."""
     victim = VICTIMS[name]
     ways = [way for way in ways_for(start_method) if can_end(victim, way)]
 
@@ -54,34 +54,34 @@ def test_a_stuck_step_is_ended_retried_and_leaves_nothing(name: str, tmp_path: P
 
 
 def faults_of(victim: Victim, way: Way, fate: Fate) -> list[str]:
-    """What of it is not as promised."""
+    """Returns what is not as promised."""
     left_behind = way.in_thread and victim.left_in_thread
     most = TIMEOUT + (GRACE if victim.hard or left_behind else 0) + SLACK
     status, value, errors = fate.tasks[0]
-    found = []
+    faults = []
     if not TIMEOUT * 0.8 <= fate.seconds <= most:  # the step notes its beginning a little after its time began to run
-        found.append(f"ended after {fate.seconds:.2f} s")
+        faults.append(f"ended after {fate.seconds:.2f} s")
     if [status, value] != ["Completed", "again"] or len(errors) != 1:
-        found.append(f"the retry: {status}, {value!r}, {errors}")
+        faults.append(f"the retry: {status}, {value!r}, {errors}")
     elif errors[0][0] != "TimeoutError" or "'stuck'" not in errors[0][1] or "0.3 s" not in errors[0][1]:
-        found.append(f"the error: {errors[0]}")
+        faults.append(f"the error: {errors[0]}")
     elif left_behind != ("left behind" in errors[0][1]):
-        found.append(f"the error says of the thread: {errors[0][1]}")
+        faults.append(f"the error says of the thread: {errors[0][1]}")
     if fate.tasks[1][0] != "Completed":
-        found.append(f"the next step: {fate.tasks[1]}")
+        faults.append(f"the next step: {fate.tasks[1]}")
     if fate.later:
-        found.append("later lines ran")
+        faults.append("later lines ran")
     if bool(fate.threads) != left_behind:
-        found.append(f"threads left: {fate.threads}")
+        faults.append(f"threads left: {fate.threads}")
     if fate.grandchild and (way.in_process or way.in_thread):
-        found.append("the grandchild lives")
+        faults.append("the grandchild lives")
     if fate.processes:
-        found.append(f"processes left: {fate.processes}")
+        faults.append(f"processes left: {fate.processes}")
     if fate.code != 0 or fate.exit_seconds > SOON:
-        found.append(f"the interpreter exited with {fate.code} after {fate.exit_seconds:.2f} s")
+        faults.append(f"the interpreter exited with {fate.code} after {fate.exit_seconds:.2f} s")
     if fate.err:
-        found.append(f"stderr: {fate.err}")
-    return found
+        faults.append(f"stderr: {fate.err}")
+    return faults
 
 
 DEAF = {
@@ -92,8 +92,8 @@ DEAF = {
 
 
 @pytest.mark.start_method
-def test_a_worker_that_cannot_be_told_is_killed(tmp_path: Path, start_method: str | None) -> None:
-    """A worker that hears of nothing any more is killed after the grace, and the retry gets a new one."""
+def test_a_worker_that_cannot_be_interrupted_is_killed(tmp_path: Path, start_method: str | None) -> None:
+    """A worker that can't be interrupted is killed after the grace, and the retry gets a new one."""
     cases = {}
     for name, body in DEAF.items():
         folder = tmp_path / name
@@ -110,8 +110,8 @@ def test_a_worker_that_cannot_be_told_is_killed(tmp_path: Path, start_method: st
     assert all("killed" in fate.tasks[0][2][0][1] for fate in fates.values())
 
 
-def test_c_code_in_the_callers_thread_is_told_of(scripts: Scripts) -> None:
-    """A step that hangs in C code in the caller's own thread is named in the log, with its cure, while it hangs."""
+def test_c_code_in_the_callers_thread_is_reported(scripts: Scripts) -> None:
+    """While a step hangs in C code in the caller's own thread, the log names it and says what to do."""
     began = time.monotonic()
     source = """
 @action(timeout=0.2)
@@ -146,7 +146,7 @@ IN_THREADS = {
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux lists the programs of a thread")
 @pytest.mark.parametrize("way", IN_THREADS)
 def test_programs_end_with_the_thread_that_has_started_them(way: str, scripts: Scripts) -> None:
-    """When a step's time is up in a thread, a stuck subprocess.run ends with all that its program has started."""
+    """A timeout in a thread ends a stuck subprocess.run, with all that its program has started."""
     mode, executor = IN_THREADS[way]
 
     with scripts.start(f"""
@@ -191,7 +191,7 @@ signal.pause()
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux lists the programs of a thread")
 def test_programs_end_with_a_cancelled_run(scripts: Scripts) -> None:
-    """A run in a thread that is cancelled ends the program that its step waits for, and what that has started."""
+    """Cancelling a run in a thread ends the program that its step waits for, and what that has started."""
     with scripts.start("""
 @action
 def stuck():
@@ -283,7 +283,7 @@ def test_each_attempt_has_the_whole_time(make_workflow: MakeWorkflow, tmp_path: 
 
 @pytest.mark.parametrize("mode", ["sequential", "background", IN_PROCESSES])
 def test_a_step_in_time_is_left_alone(mode: str, make_workflow: MakeWorkflow) -> None:
-    """A step that returns before its time is up is not disturbed, however close to the end it is."""
+    """A step that returns right before its time is up is not disturbed."""
 
     @action(timeout=0.25)
     def close() -> str:
@@ -351,7 +351,7 @@ def test_except_exception_and_finally_see_the_end(mode: str, make_workflow: Make
 
 @pytest.mark.parametrize("mode", ["sequential", "background", IN_PROCESSES])
 def test_a_step_that_swallows_its_timeout_and_returns_is_late(mode: str, make_workflow: MakeWorkflow) -> None:
-    """A step that catches what is raised in it and returns a value has timed out all the same."""
+    """A step that catches its timeout and returns a value has timed out."""
 
     @action(timeout=0.1)
     def stubborn() -> str:
@@ -372,8 +372,7 @@ def test_a_step_that_swallows_its_timeout_and_returns_is_late(mode: str, make_wo
 
 
 def test_a_thread_left_behind_does_not_come_back(quiet: Callable[..., Config], tmp_path: Path) -> None:
-    """When the sleep that a background step was left behind in ends, its later lines don't run, nor does its value
-    reach the task."""
+    """After its sleep, a step that was left behind runs no later lines, and its value is dropped."""
 
     @action(timeout=0.1, retry=2, retry_delay=0)
     def asleep() -> str:
@@ -438,11 +437,11 @@ def test_a_classs_own_action_has_a_timeout_of_its_own(mode: str, make_workflow: 
 @pytest.mark.parametrize("mode", ["sequential", "background", "parallel"])
 @pytest.mark.parametrize("inner_mode", ["sequential", "background", "parallel"])
 def test_an_inner_timeout_does_not_end_the_outer_step(mode: str, inner_mode: str, make_workflow: MakeWorkflow) -> None:
-    """A workflow in a step has timeouts of its own; the step goes on when one of them passes."""
-    found = nested(make_workflow, mode, inner_mode, outer=8, inner=0.1)
+    """A step goes on when a timeout of its inner workflow passes."""
+    task = nested(make_workflow, mode, inner_mode, outer=8, inner=0.1)
 
-    assert found.status is TypeStatus.COMPLETED
-    assert found.current_context.storage == ["Failed", "TimeoutError"]
+    assert task.status is TypeStatus.COMPLETED
+    assert task.current_context.storage == ["Failed", "TimeoutError"]
 
 
 OUTER = 1.0  # seconds in which the worker of a worker has begun, on a busy machine too
@@ -453,15 +452,15 @@ OUTER = 1.0  # seconds in which the worker of a worker has begun, on a busy mach
 def test_an_outer_timeout_ends_the_inner_workflow(
     mode: str, inner_mode: str, make_workflow: MakeWorkflow, tmp_path: Path
 ) -> None:
-    """When the time of a step passes, the workflow that runs in it ends with it."""
+    """A step's timeout ends the workflow that runs in it, too."""
     began = time.monotonic()
 
-    found = nested(make_workflow, mode, inner_mode, outer=OUTER, inner=4, beat=tmp_path / "beat")
+    task = nested(make_workflow, mode, inner_mode, outer=OUTER, inner=4, beat=tmp_path / "beat")
 
     ended = time.time()
-    assert found.status is TypeStatus.FAILED
-    assert found.errors[-1].exception == "TimeoutError"
-    assert "'outer'" in found.errors[-1].message
+    assert task.status is TypeStatus.FAILED
+    assert task.errors[-1].exception == "TimeoutError"
+    assert "'outer'" in task.errors[-1].message
     assert time.monotonic() - began < OUTER + GRACE + SLACK
     time.sleep(0.15)
     assert (tmp_path / "beat").stat().st_mtime < ended + 0.1
@@ -470,7 +469,7 @@ def test_an_outer_timeout_ends_the_inner_workflow(
 def nested(
     make_workflow: MakeWorkflow, mode: str, inner_mode: str, outer: float, inner: float, beat: Path = Path(os.devnull)
 ) -> Task:
-    """Runs a step with a timeout in a step with a timeout; the outer task."""
+    """Runs a step with a timeout in a step with a timeout; returns the outer task."""
 
     def run_inner() -> list[str]:
         @action(timeout=inner)
@@ -493,7 +492,7 @@ def nested(
 
 
 def named(function: Callable[[], object], name: str) -> Callable[[], object]:
-    """*function* under another name."""
+    """Returns *function* under another name."""
     function.__name__ = function.__qualname__ = name
     return function
 
@@ -502,7 +501,7 @@ def named(function: Callable[[], object], name: str) -> Callable[[], object]:
 
 
 def test_the_users_alarm_handler_is_put_back(make_workflow: MakeWorkflow) -> None:
-    """After a run, SIGALRM does what the program wanted it to do, and no timer of ours is left."""
+    """After a run, SIGALRM has the program's handler again, and no timer is left."""
     rang = []
 
     @action(timeout=0.1)
@@ -525,7 +524,7 @@ def test_the_users_alarm_handler_is_put_back(make_workflow: MakeWorkflow) -> Non
 
 @pytest.mark.parametrize("due", [0.1, 0.45], ids=["during the step", "after the step"])
 def test_the_users_timer_goes_off_when_it_is_due(due: float, make_workflow: MakeWorkflow) -> None:
-    """A timer that the program set before goes off at its time, whether a step with a timeout runs then or not."""
+    """The program's own timer goes off in time, during a step with a timeout and afterwards."""
     rang: list[float] = []
 
     @action(timeout=0.3)
@@ -552,7 +551,7 @@ def test_the_users_timer_goes_off_when_it_is_due(due: float, make_workflow: Make
 
 
 def test_the_users_interval_goes_on(make_workflow: MakeWorkflow) -> None:
-    """A timer that comes again and again goes on during a step with a timeout and after it."""
+    """A periodic timer goes on during a step with a timeout and after it."""
     rang: list[float] = []
 
     @action(timeout=0.3)
@@ -580,7 +579,7 @@ def test_the_users_interval_goes_on(make_workflow: MakeWorkflow) -> None:
 
 @pytest.mark.parametrize("executor", [ExecutorThread, ExecutorAsync])
 def test_other_executors_keep_timeouts(executor: type, quiet: Callable[..., Config]) -> None:
-    """Functions and coroutines end in time in threads and in a shared loop, and the others beside them go on."""
+    """In threads and in a shared loop, functions and coroutines end in time, and the others go on."""
 
     @action(timeout=0.2)
     def spin() -> None:

@@ -1,4 +1,4 @@
-"""The wakeup: what wakes the caller's own thread, whatever interrupts it."""
+"""WakeupEvent wakes a thread that waits, also after an interrupt."""
 
 import os
 import signal
@@ -7,8 +7,8 @@ import threading
 from dotflow.processes.wakeup import WakeupEvent
 
 
-def test_a_ring_before_the_wait_is_heard() -> None:
-    """Nobody has to wait for what has happened already, and it is heard once."""
+def test_setting_it_before_the_wait_ends_one_wait() -> None:
+    """Setting it twice ends one wait only."""
     wakeup = WakeupEvent()
     wakeup.set()
     wakeup.set()
@@ -17,18 +17,18 @@ def test_a_ring_before_the_wait_is_heard() -> None:
     assert not wakeup._unset.acquire(blocking=False)
 
 
-def test_a_ring_ends_the_wait() -> None:
-    """From any thread."""
+def test_setting_it_ends_the_wait() -> None:
+    """Another thread may set it."""
     wakeup = WakeupEvent()
-    ringing = threading.Thread(target=wakeup.set)
-    ringing.start()
+    setter = threading.Thread(target=wakeup.set)
+    setter.start()
 
     wakeup.wait(None)
-    ringing.join()
+    setter.join()
 
 
 def test_the_time_ends_the_wait() -> None:
-    """What is over already is not waited for, and rings are still heard afterwards."""
+    """A time that is over ends the wait at once, and the event can still be set."""
     wakeup = WakeupEvent()
     wakeup.wait(0.0)
     wakeup.wait(-1.5)
@@ -37,8 +37,8 @@ def test_the_time_ends_the_wait() -> None:
     wakeup.wait(None)
 
 
-def test_a_signal_that_another_thread_takes_is_heard() -> None:
-    """And one that comes right before the wait: Python notes it, and calls the handler when this thread wakes."""
+def test_a_signal_that_another_thread_receives_ends_the_wait() -> None:
+    """Python calls its handler when this thread wakes; the same holds for one that comes right before the wait."""
     wakeup, over = WakeupEvent(), threading.Event()
     other = threading.Thread(target=over.wait)
     other.start()

@@ -1,4 +1,4 @@
-"""Steps that get stuck, the ways to run them, and what becomes of both. For test_timeouts.py and timeout_table.py."""
+"""Steps that get stuck, the ways to run them, and their results. For test_timeouts.py and timeout_table.py."""
 
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
@@ -21,9 +21,9 @@ class Victim(NamedTuple):
     Attributes:
         body: Its lines.
         is_coroutine: Whether it is one.
-        hard: It gets the grace in every mode: only its end, not its beginning, can be interrupted.
-        left_in_thread: In a thread nothing can end it, so that it is left behind.
-        is_c_code: Not even a signal can end it.
+        hard: Whether it uses up the grace in every mode.
+        left_in_thread: Whether it is left behind in a thread, where nothing can end it.
+        is_c_code: Whether even a signal can't end it.
     """
 
     body: str
@@ -92,8 +92,8 @@ class Way(NamedTuple):
     """A way to run a step.
 
     Attributes:
-        mode: What start() is told.
-        isolate: What @action is told.
+        mode: The mode of start().
+        isolate: The option of @action.
         groups: Whether the next step has a group of its own.
     """
 
@@ -103,7 +103,7 @@ class Way(NamedTuple):
 
     @property
     def name(self) -> str:
-        """For readers."""
+        """A column's title."""
         return ("groups" if self.groups else self.mode) + (", isolate" if self.isolate else "")
 
     @property
@@ -197,7 +197,7 @@ say(
 
 
 class Fate(NamedTuple):
-    """What became of a victim.
+    """How a victim ended.
 
     Attributes:
         seconds: How long its first attempt took.
@@ -271,10 +271,10 @@ def start_cases(folder: Path, victim: Victim, ways: Iterable[Way], start_method:
 
 
 def ways_for(start_method: str | None) -> Sequence[Way]:
-    """All ways, or those in which the start method makes a difference."""
+    """Returns all ways, or those that depend on the start method."""
     return WAYS if start_method is None else [way for way in WAYS if way.mode == "parallel" or way.groups]
 
 
 def can_end(victim: Victim, way: Way) -> bool:
-    """Whether anything can: C code in the caller's own thread is out of reach."""
+    """Returns whether anything can end it: not C code in the caller's own thread."""
     return way.in_process or way.mode == "background" or not victim.is_c_code

@@ -1,4 +1,4 @@
-"""What is taken from CPython beyond its documented standard library works on this Python."""
+"""The module cpython works on this Python."""
 
 import asyncio
 import signal
@@ -39,12 +39,12 @@ def test_an_exceptions_constructor_finds_the_frame() -> None:
 
 
 def test_nothing_is_taken_back_where_nothing_is_set() -> None:
-    """Where nothing was set, nothing happens."""
+    """None cancels an exception that is set; here there is none."""
     cpython.raise_in_thread(threading.get_ident(), None)
 
 
 def test_it_sees_the_running_loop_and_can_forget_it() -> None:
-    """As a forked child has to."""
+    """A forked child has to forget its parent's loop."""
 
     async def look() -> list[bool]:
         seen = [cpython.has_running_loop()]
@@ -69,7 +69,7 @@ def test_it_sees_the_running_loop_and_can_forget_it() -> None:
     ids=lambda lock: type(lock).__name__,
 )
 def test_a_lock_can_be_made_anew(lock: object) -> None:
-    """Its constructor takes these arguments, and gives a lock that is like it."""
+    """Its constructor, called with these arguments, returns a lock like it."""
     arguments = cpython.LOCK_ARGUMENTS[type(lock)]
 
     assert arguments(type(lock)(*arguments(lock))) == arguments(lock)
@@ -92,7 +92,7 @@ def run(code: str, *options: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_another_interpreter_gets_the_same_options() -> None:
-    """Those that change what Python does."""
+    """Options that change Python's behaviour are passed on."""
     assert run("print(cpython.interpreter_flags())", "-X", "dev", "-B").stdout == "['-B', '-X', 'dev']\n"
 
 
@@ -113,7 +113,7 @@ os._exit(0)
 
 
 def test_what_comes_before_the_threads_are_joined_may_use_pools_and_interrupt() -> None:
-    """It is called at the end of the main thread, thread pools still work, and it may end all as Ctrl-C does."""
+    """It is called at the end of the main thread. Thread pools still work, and the process may end as after Ctrl-C."""
     done = run("""
 import concurrent.futures
 pool = concurrent.futures.ThreadPoolExecutor()

@@ -1,4 +1,4 @@
-"""What an attempt takes along: it is entered around the step, and whatever goes wrong with it, the step runs."""
+"""The trace context of an attempt is entered around the step, which runs also if that fails."""
 
 import asyncio
 import logging
@@ -18,7 +18,7 @@ from dotflow.worker.attempt_async import attempt_async
 from dotflow.worker.deadline import DeadlinePassed, Limit
 from dotflow.worker.loops import Loops
 
-#: Where the step believes to be.
+#: Where the step is.
 where: ContextVar[str] = ContextVar("where", default="nowhere")
 #: What was called, in order.
 called: list[str] = []
@@ -60,7 +60,7 @@ def entry(function: Callable[..., Any]) -> str:
 
 @pytest.fixture(autouse=True)
 def anew(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing was called, nothing was reported."""
+    """Resets the recorded calls and reports."""
     called.clear()
     monkeypatch.setattr(trace_context, "_reported", set())
 
@@ -72,7 +72,7 @@ def call(step: Any, place: str = "here", function: Callable[..., Any] = enter) -
 def outcome_of(*calls: Call) -> list[Outcome]:
     loops = Loops()
     try:
-        return [attempt(made, loops) for made in calls]
+        return [attempt(call, loops) for call in calls]
     finally:
         loops.close()
 
@@ -94,7 +94,7 @@ def test_a_function_is_inside() -> None:
 
 
 def test_a_failure_leaves_too() -> None:
-    """What the step raises is its outcome, and the next step is not where it was."""
+    """The failure is the outcome, and the next step is outside again."""
 
     def step() -> None:
         raise ValueError(where.get())
@@ -107,12 +107,12 @@ def test_a_failure_leaves_too() -> None:
 
 
 def test_coroutines_one_after_the_other_are_each_in_their_own_place() -> None:
-    """They share one event loop, which remembers where it was made; that is not where the second one is."""
+    """They share one event loop, but not its context."""
     assert outcome_of(call(tell, "first"), call(tell, "second")) == [Returned("first"), Returned("second")]
 
 
 def test_a_coroutine_with_a_timeout_is_inside() -> None:
-    """It runs in a task of its own, which is where the step is, too."""
+    """Its asyncio task has the step's context."""
     timed = call(tell)._replace(step=action(timeout=10)(tell))
 
     assert outcome_of(timed) == [Returned("here")]
@@ -146,7 +146,7 @@ def test_actions_of_an_instance_are_inside() -> None:
 
 
 def test_coroutines_side_by_side() -> None:
-    """Each is in its own place all the time, whoever else uses the loop."""
+    """Each keeps its own context in a shared loop."""
 
     async def both() -> list[Outcome]:
         met = asyncio.Barrier(2)
@@ -157,13 +157,13 @@ def test_coroutines_side_by_side() -> None:
             return [before, where.get()]
 
         calls = [call(step, "first"), call(step, "second")]
-        return list(await asyncio.gather(*(attempt_async(made, Loops()) for made in calls)))
+        return list(await asyncio.gather(*(attempt_async(call, Loops()) for call in calls)))
 
     assert asyncio.run(both()) == [Returned(["first", "first"]), Returned(["second", "second"])]
 
 
 def test_context_variables_of_a_step_stay() -> None:
-    """Whether a tracer is there makes no difference to what a step leaves in its thread."""
+    """A step's own context variables stay in its thread, with and without a tracer."""
     mine: ContextVar[str] = ContextVar("mine", default="unset")
 
     def sets() -> None:
@@ -178,7 +178,7 @@ def test_context_variables_of_a_step_stay() -> None:
 )
 @pytest.mark.parametrize("step", [lambda: "done", tell], ids=["function", "coroutine"])
 def test_what_goes_wrong_with_it_is_reported_once(path: str, step: Any, caplog: pytest.LogCaptureFixture) -> None:
-    """The step runs all the same, and the log of the process names the entry and the reason."""
+    """The step runs without it, and the process logs the entry and the reason."""
     broken = call(step)._replace(carrier=Carrier(path, {"place": "here"}))
 
     with caplog.at_level(logging.WARNING, "dotflow"):
@@ -193,6 +193,6 @@ def test_what_goes_wrong_with_it_is_reported_once(path: str, step: Any, caplog: 
 def test_what_ends_the_attempt_is_not_taken_for_a_mistake(
     function: Callable[..., Any], ending: type[BaseException]
 ) -> None:
-    """Ctrl-C, and the deadline of an attempt around this one, may come in the middle of entering."""
+    """Ctrl-C and an outer attempt's deadline may come while the context is entered."""
     with pytest.raises(ending):
         outcome_of(call(where.get, function=function))
