@@ -398,7 +398,7 @@ class RunFailed(RunError):
     def __init__(self, workflow_id: str, run_id: str, tasks: Iterable[Any], count: int) -> None:
         self.workflow_id = workflow_id
         self.run_id = run_id
-        self.tasks = tuple(tasks)  # those that failed, in the order of add; none where it was cancelled between two
+        self.tasks: tuple[Any, ...] = tuple(tasks)  # the failed ones, in the order of add; none after a cancellation
         self.count = count  # of all tasks of the run
         super().__init__(workflow_id, run_id, self.tasks, count)
         first = next((task.error for task in self.tasks if task.error is not None), None)
