@@ -32,6 +32,8 @@ def load_pyarrow() -> Any:
     """Imports pyarrow on first use. Raises ImportError if it is missing, or too old to be safe."""
     import pyarrow
 
+    if pyarrow.__spec__.origin is None:  # Python imports a folder of that name
+        raise ImportError("pyarrow is not installed", name="pyarrow")
     version = tuple(map(int, re.findall(r"\d+", pyarrow.__version__)[:3]))
     if version < _MIN_VERSION:
         raise ImportError(f"pyarrow {pyarrow.__version__} may run code when it reads", name="pyarrow")
