@@ -73,7 +73,7 @@ def log(
                 f"there is no log at {path} yet. A run writes it there; --path FILE looks elsewhere, "
                 f"--follow waits for it."
             )
-        if sys.stdout is None:  # as after >&-: nobody can be shown anything
+        if sys.stdout is None:  # closed, as after >&-
             return
         show = show_function(as_json)
         end = 0
