@@ -162,7 +162,7 @@ class Trial:
 
     def run(self, kills: int) -> None:
         """Goes on until there were so many kills, or enough was found."""
-        while self.found["kills"] < kills and len(self.told) < ENOUGH:
+        while self.counts["kills"] < kills and len(self.faults) < ENOUGH:
             self.chain(kills)
 
     def chain(self, kills: int) -> None:
@@ -172,11 +172,11 @@ class Trial:
         posting: set[int] = set()
         started = resume = False
         while True:
-            killing = self.found["kills"] < kills and (not resume or self.random.random() < RESUME_KILLED)
+            killing = self.counts["kills"] < kills and (not resume or self.random.random() < RESUME_KILLED)
             delay = self.random.uniform(0, self.duration) if killing else None
             outcome = self.harness.run(TrialOptions(resume=resume), kill_after=delay)
-            self.found["resumes"] += resume
-            self.found["steps run again"] += len(outcome.began & began)
+            self.counts["resumes"] += resume
+            self.counts["steps run again"] += len(outcome.began & began)
             self.note("finished, run again", sorted(outcome.began & finished))
             began |= outcome.began
             finished |= outcome.posted
@@ -184,8 +184,8 @@ class Trial:
             started = started or (not resume and outcome.started)
             if not outcome.killed:
                 break
-            self.found["kills"] += 1
-            self.found["of resumes"] += resume
+            self.counts["kills"] += 1
+            self.counts["of resumes"] += resume
             resume = True
         if self.is_whole(outcome):
             if started:
@@ -207,8 +207,8 @@ class Trial:
 
     def note(self, fault: str, found: list[Any]) -> None:
         """Counts what was found, and keeps it for the reader."""
-        self.found[fault] += len(found)
-        self.told += [f"{fault}: {one}" for one in found]
+        self.counts[fault] += len(found)
+        self.faults += [f"{fault}: {one}" for one in found]
 
 
 def main() -> int:
@@ -227,9 +227,9 @@ def main() -> int:
             with tempfile.TemporaryDirectory() as folder:
                 trial = Trial(Path(folder), make_storage, groups, f"{chosen.seed} {storage} {shape}")
                 trial.run(chosen.kills)
-            faults += sum(trial.found[fault] for fault in FAULTS)
-            told += [f"{storage}, {shape}: {line}" for line in trial.told]
-            cells = [storage, shape, f"{trial.duration * 1000:.0f} ms", *(str(trial.found[name]) for name in COLUMNS)]
+            faults += sum(trial.counts[fault] for fault in FAULTS)
+            told += [f"{storage}, {shape}: {line}" for line in trial.faults]
+            cells = [storage, shape, f"{trial.duration * 1000:.0f} ms", *(str(trial.counts[name]) for name in COLUMNS)]
             print(f"| {' | '.join(cells)} |", flush=True)
     print(f"\nMeasured in {time.monotonic() - began:.0f} s.")
     print("\n".join(told[:ENOUGH]))

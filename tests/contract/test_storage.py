@@ -114,12 +114,12 @@ class OverTheWire(StorageContract):
     """The contract with a sample of values, since each is a request or more."""
 
     @pytest.mark.parametrize("name", PLAIN_SAMPLE)
-    def test_keeps_plain_values(self, storage: Storage, again: Storage, name: str) -> None:
-        super().test_keeps_plain_values(storage, again, name)
+    def test_stores_plain_values(self, storage: Storage, again: Storage, name: str) -> None:
+        super().test_stores_plain_values(storage, again, name)
 
     @pytest.mark.parametrize("name", OTHERS_SAMPLE)
-    def test_keeps_a_value_as_it_is_or_refuses_it(self, storage: Storage, again: Storage, name: str) -> None:
-        super().test_keeps_a_value_as_it_is_or_refuses_it(storage, again, name)
+    def test_stores_a_value_unchanged_or_raises(self, storage: Storage, again: Storage, name: str) -> None:
+        super().test_stores_a_value_unchanged_or_raises(storage, again, name)
 
 
 class InABucket(OverTheWire):

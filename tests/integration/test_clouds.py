@@ -274,7 +274,7 @@ from dotflow.providers.storages.leases.lease_lock import LeaseLock
 bucket = getattr(storage, "_bucket", None)
 
 def client():
-    return bucket and bucket._client._made[1]
+    return bucket and bucket._client._client[1]
 
 with storage.lock("w") as name:
     storage.post("w/0", Context([1]))

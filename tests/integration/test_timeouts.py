@@ -463,7 +463,8 @@ def test_an_outer_timeout_ends_the_inner_workflow(
     assert "'outer'" in task.errors[-1].message
     assert time.monotonic() - began < OUTER + GRACE + SLACK
     time.sleep(0.15)
-    assert (tmp_path / "beat").stat().st_mtime < ended + 0.1
+    beats = list(tmp_path.glob("beat"))  # none, if a busy machine did not even begin the inner step in time
+    assert all(beat.stat().st_mtime < ended + 0.1 for beat in beats)
 
 
 def nested(

@@ -349,11 +349,11 @@ class TestTwoRunsAtOnce:
         from dotflow.engine.checkpoint import _RunLock
 
         storage = StorageDefault()
-        run = checkpoints(storage)
+        run = Checkpoints(storage, "ended", exclusive=True, report=[].append)
         run.open(TASKS, resume=False)
         run.close()
 
-        assert _RunLock.held((id(storage), "w")) is None
+        assert _RunLock.held((id(storage), "ended")) is None
 
 
 def test_an_error_of_ours_keeps_its_cause(make_workflow: Callable[..., DotFlow]) -> None:

@@ -30,7 +30,7 @@ def describe(value: Any) -> dict[str, Any]:
     sink = io.BytesIO()
     with _without_panic():
         frame.write_ipc_stream(sink, compression="uncompressed")
-    stream = sink.getbuffer()
+    stream = memoryview(sink.getvalue())
     again = _read(stream)
     if again.schema != frame.schema or again.shape != frame.shape or not again.equals(frame, null_equal=True):
         raise NotEncodable("Polars reads another value than it wrote")
