@@ -34,12 +34,6 @@ from tests.integration.children import Scripts
 pytestmark = pytest.mark.processes
 
 
-@pytest.fixture(autouse=True)
-def _once(start_method: str | None) -> None:
-    if start_method is not None:
-        pytest.skip("dozens of runs, and how workers start makes no difference to any")
-
-
 # Storages
 
 

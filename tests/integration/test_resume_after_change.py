@@ -16,6 +16,7 @@ from dotflow.codec import decode, encode
 from dotflow.core.task import Task
 from dotflow.providers import SchedulerCron, StorageDefault, StorageFile, StorageSQLite
 from dotflow.testing import virtual_clock
+from tests.storages import StorageThree
 
 
 class Reports(Log):
@@ -30,22 +31,6 @@ class Reports(Log):
 
     def report(self, message: str) -> None:
         self.lines.append(message)
-
-
-class StorageThree(Storage):
-    """The three methods that a storage needs; contexts are kept as they come."""
-
-    def __init__(self) -> None:
-        self.kept: dict[str, Context] = {}
-
-    def post(self, key: str, context: Context) -> None:
-        self.kept[key] = context
-
-    def get(self, key: str) -> Context:
-        return self.kept.get(key, Context())
-
-    def key(self, task: Task) -> str:
-        return f"{task.workflow_id}-{task.task_id}"
 
 
 class StorageText(StorageThree):

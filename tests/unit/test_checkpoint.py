@@ -17,6 +17,7 @@ from dotflow.errors import (
     WorkflowBusy,
 )
 from dotflow.providers import StorageDefault
+from tests.storages import StorageThree
 
 
 @action
@@ -231,26 +232,10 @@ class TestSaving:
             run.save(TASKS[0], value(1))
 
 
-class StoragePlain(Storage):
-    """Three methods, and a record of what was deleted."""
-
-    def __init__(self) -> None:
-        self.kept: dict[str, Context] = {}
-
-    def post(self, key: str, context: Context) -> None:
-        self.kept[key] = context
-
-    def get(self, key: str) -> Context:
-        return self.kept.get(key, Context())
-
-    def key(self, task: Task) -> str:
-        return f"{task.workflow_id}-{task.task_id}"
-
-
 class TestVoidingKeyByKey:
     def test_from_the_last_to_the_first(self) -> None:
         """Cut off in the middle of it, the beginning of one run is left, never a mixture of two."""
-        storage, deleted = StoragePlain(), list[str]()
+        storage, deleted = StorageThree(), list[str]()
         for place in range(3):
             storage.post(f"w-{place}", Context(place, task_id=place))
         storage.delete = deleted.append  # type: ignore[method-assign]
@@ -261,7 +246,7 @@ class TestVoidingKeyByKey:
 
     def test_tasks_that_the_workflow_no_longer_has_are_voided_too(self) -> None:
         """Else they would come back when it has as many again."""
-        storage = StoragePlain()
+        storage = StorageThree()
         for place in range(4):
             storage.post(f"w-{place}", Context(place, task_id=place))
 
@@ -272,7 +257,7 @@ class TestVoidingKeyByKey:
     def test_a_storage_may_name_its_keys_otherwise(self) -> None:
         """Where a step's name makes the key, there is an end to looking for more."""
 
-        class StorageByName(StoragePlain):
+        class StorageByName(StorageThree):
             def key(self, task: Task) -> str:
                 return task.name
 
