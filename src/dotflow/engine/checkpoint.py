@@ -29,11 +29,19 @@ class _RunLock(SharedLock[threading.RLock]):
 
     It ensures that no value of an older run is saved after a newer run has begun.
 
+    Args:
+        key: The storage's own key, or its id, and the workflow.
+        storage: Stays alive as long as the lock, so that no other storage is given its id.
+
     Attributes:
         is_void: Whether a newer run has voided the values of this one.
     """
 
     is_void = False
+
+    def __init__(self, key: Hashable, storage: Storage) -> None:
+        super().__init__(key)
+        self._storage = storage
 
     def make(self) -> threading.RLock:
         return threading.RLock()
@@ -54,7 +62,7 @@ class Checkpoints:
         self._workflow_id = workflow_id
         self._exclusive = exclusive
         self._report = report
-        self._run_lock = _RunLock((id(storage), workflow_id))
+        self._run_lock = _RunLock((id(storage), workflow_id), storage)
         self._turn = threading.RLock()
         self._workflow_lock: contextlib.AbstractContextManager[Hashable] | None = None
         self._has_reported_void = False
@@ -107,7 +115,7 @@ class Checkpoints:
             key = lock.__enter__()
             self._workflow_lock = lock
         if key is not None:
-            self._run_lock = _RunLock((key, self._workflow_id))
+            self._run_lock = _RunLock((key, self._workflow_id), self._storage)
 
     def _leave(self) -> None:
         self._run_lock.__exit__()
