@@ -10,7 +10,7 @@ from dotflow.core.task import Task
 from dotflow.processes.channel import Dump, dump_whole
 from dotflow.processes.forkserver import KeptForkServer
 from dotflow.processes.start import Fork, FreshInterpreter, Start, default_method
-from dotflow.processes.worker_main import CallMessage, ValueRef
+from dotflow.processes.worker_main import KEPT, CallMessage, ValueRef
 
 NO_VALUE: Final = object()
 FRESH: Final = "fresh"  # no choice of the user's
@@ -23,11 +23,13 @@ class WorkerCache:
     Attributes:
         kept: The value that it returned last; NO_VALUE where it returned none.
         steps: The keys of the steps that it was sent.
+        shared: The keys of the shared arguments that it was sent.
     """
 
     def __init__(self) -> None:
         self.kept: Any = NO_VALUE
         self.steps: set[int] = set()
+        self.shared: set[int] = set()
 
 
 class CallEncoder:
@@ -42,6 +44,7 @@ class CallEncoder:
         self._dump = dump
         self._inherited = inherited
         self._steps: dict[int, tuple[Action[..., Any], int, bytes]] = {}  # by id, and so held on to
+        self._shared: dict[int, tuple[Mapping[str, Any], int, bytes]] = {}  # by id, too
 
     def parts(self, memory: WorkerCache, call: Call) -> list[Any]:
         """The parts of a message; raises what pickling raises."""
@@ -50,31 +53,53 @@ class CallEncoder:
         if value is memory.kept and value is not None:
             told = call.previous_context
             previous = ValueRef(Context(None, told.task_id, told.workflow_id, told.time, told.step))
-        if self._inherited:
-            return self._dump(
-                CallMessage(call.task_id, call.lane, call.workflow_id, 0, None, None, previous, call.carrier)
-            )
-        key, step = self._pickled(call.step)
+        key, step, initial = 0, None, None
+        if not self._inherited:
+            key, pickled = self._pickled(call.step)
+            step, initial = None if key in memory.steps else pickled, call.initial_context
+        shared_key, shared = self._pickled_shared(memory, call)
         parts = self._dump(
             CallMessage(
                 call.task_id,
                 call.lane,
                 call.workflow_id,
                 key,
-                None if key in memory.steps else step,
-                call.initial_context,
+                step,
+                initial,
                 previous,
                 call.carrier,
+                call.is_fallback,
+                _with_kept(call.arguments, memory),
+                shared_key,
+                shared,
             )
         )
         memory.steps.add(key)
+        if shared_key is not None:
+            memory.shared.add(shared_key)
         return parts
+
+    def _pickled_shared(self, memory: WorkerCache, call: Call) -> tuple[int | None, bytes | None]:
+        if call.shared is None:
+            return None, None
+        found = self._shared.get(id(call.shared))
+        if found is None:
+            found = call.shared, len(self._shared), dump_whole(call.shared, is_code=False)
+            self._shared[id(call.shared)] = found
+        return found[1], None if found[1] in memory.shared else found[2]
 
     def _pickled(self, step: Action[..., Any]) -> tuple[int, bytes]:
         found = self._steps.get(id(step))
         if found is None:
             found = self._steps[id(step)] = (step, len(self._steps), dump_whole(step, is_code=True))
         return found[1:]
+
+
+def _with_kept(arguments: Mapping[str, Any] | None, memory: WorkerCache) -> Mapping[str, Any] | None:
+    """The arguments, with KEPT for the value that the worker has."""
+    if arguments is None or memory.kept is NO_VALUE or memory.kept is None:
+        return arguments
+    return {name: KEPT if value is memory.kept else value for name, value in arguments.items()}
 
 
 class WorkerFactory:

@@ -27,6 +27,13 @@ LINUX: Final = sys.platform == "linux"
 F_SETSIG: Final = 10  # <asm-generic/fcntl.h>; the fcntl module has no name for it
 
 
+class Kept(NamedTuple):
+    """Stands for the value that the worker itself returned last, among a call's arguments."""
+
+
+KEPT: Final = Kept()
+
+
 class ValueRef(NamedTuple):
     """Stands for a value that the worker itself returned last and still has."""
 
@@ -42,7 +49,10 @@ class CallMessage(NamedTuple):
         step: The step, pickled; None where the worker was born with it or had it before.
         initial_context: None where the worker was born with it.
         previous_context: A Context, or ValueRef where its value never left the worker.
-        carrier: As in Call.
+        carrier, is_fallback: As in Call.
+        arguments: As in Call, with KEPT for a value that never left the worker.
+        shared_key: A number for the arguments that items share, the same for each of their calls; None without them.
+        shared: These arguments, pickled; None where the worker had them before.
     """
 
     task_id: int
@@ -53,6 +63,10 @@ class CallMessage(NamedTuple):
     initial_context: Context | None
     previous_context: Context | ValueRef
     carrier: Carrier | None
+    is_fallback: bool = False
+    arguments: Mapping[str, Any] | None = None
+    shared_key: int | None = None
+    shared: bytes | None = None
 
 
 class Worker:
@@ -72,6 +86,7 @@ class Worker:
         self.lock = threading.Lock()  # a step's threads may print while an answer is on its way
         self.steps: dict[int, Action[..., Any]] = {}
         self.kept: Any = None
+        self.shared: dict[int, bytes] = {}
         self.pid = os.getpid()
 
     def work(self) -> None:
@@ -111,6 +126,10 @@ class Worker:
         task = self.born_with.get(order.task_id)
         if task is not None:
             step, initial = task.step, task.initial_context
+            if order.is_fallback:
+                assert task.links is not None
+                assert task.links.fallback is not None
+                step = task.links.fallback
         else:
             if order.step is not None:
                 self.steps[order.step_key] = pickle.loads(order.step)
@@ -120,7 +139,33 @@ class Worker:
         if isinstance(previous, ValueRef):
             told = previous.context
             previous = Context(self.kept, told.task_id, told.workflow_id, told.time, told.step)
-        return Call(order.task_id, order.lane, step, initial, previous, order.workflow_id, order.carrier)
+        return Call(
+            order.task_id,
+            order.lane,
+            step,
+            initial,
+            previous,
+            order.workflow_id,
+            order.carrier,
+            message.number,
+            self._arguments(order.arguments),
+            self._shared(order),
+            order.is_fallback,
+        )
+
+    def _arguments(self, arguments: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
+        if arguments is None:
+            return None
+        return {name: self.kept if value.__class__ is Kept else value for name, value in arguments.items()}
+
+    def _shared(self, order: CallMessage) -> Mapping[str, Any] | None:
+        """What items share, unpickled anew for each: they must not see each other's changes."""
+        if order.shared_key is None:
+            return None
+        if order.shared is not None:
+            self.shared[order.shared_key] = order.shared
+        found: Mapping[str, Any] = pickle.loads(self.shared[order.shared_key])
+        return found
 
     def pack(self, call: Call, outcome: Outcome) -> list[Any]:
         """The outcome, pickled; of a value that can't be, an outcome that says so."""

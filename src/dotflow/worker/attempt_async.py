@@ -25,7 +25,7 @@ async def attempt_async(call: Call, to_loop: Loop) -> Outcome:
     step = call.step
     limit = Limit(step.policy.timeout)
     try:
-        coroutine: Any = step.function(**arguments_of(step, call.initial_context, call.previous_context))
+        coroutine: Any = step.function(**arguments_of(call))
         value = value_of(await drive(Driven(coroutine), limit)) if limit.seconds else await coroutine
     except KeyboardInterrupt:
         return Interrupted()
