@@ -226,8 +226,8 @@ class Runner:
         """Whether nothing new begins."""
         return self._stopping
 
-    def _advance(self, number: int, flow: TaskFlow, answer: Outcome | None) -> None:
-        """Grants what a flow requests, until it waits for an answer or for its time."""
+    def _advance(self, number: int, flow: TaskFlow, outcome: Outcome | None) -> None:
+        """Grants what a flow requests, until it waits for an outcome or for its time."""
         publish, submit = self._publisher.publish, self._submit
         try:
             request: Any = flow.send(outcome)  # Any: on the hot path, comparing classes is fastest
@@ -235,8 +235,8 @@ class Runner:
                 outcome = None
                 kind = request.__class__
                 if kind is Call:
-                    answer = submit(request)
-                    if answer is None:
+                    outcome = submit(request)
+                    if outcome is None:
                         self._flows[number] = flow
                         return
                 elif kind is Wait:
