@@ -80,8 +80,10 @@ def quiet(request: pytest.FixtureRequest, start_method: str | None) -> Callable[
 def make_workflow(quiet: Callable[..., Config]) -> Callable[..., DotFlow]:
     """Makes an empty workflow with a quiet Config; what it is given goes to the Config."""
 
-    def make(*, workflow_id: str | None = None, name: str | None = None, **config: object) -> DotFlow:
-        return DotFlow(quiet(**config), workflow_id=workflow_id, name=name)
+    def make(
+        *, workflow_id: str | None = None, name: str | None = None, params: object = None, **config: object
+    ) -> DotFlow:
+        return DotFlow(quiet(**config), workflow_id=workflow_id, name=name, params=params)
 
     return make
 

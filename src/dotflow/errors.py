@@ -124,6 +124,63 @@ class UnknownParameter(DefinitionError, TypeError):
     )
 
 
+class UnknownTask(DefinitionError, ValueError):
+    """A name or a step that no earlier task has."""
+
+    name: str
+    known: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return f"No task added before this one is called '{self.name}'. {close_match(self.name, self.known)}".rstrip()
+
+
+class AmbiguousTask(DefinitionError, ValueError):
+    """A name or a step that several tasks have."""
+
+    name: str
+    task_ids: tuple[int, ...]
+
+    def __str__(self) -> str:
+        tasks = " and ".join(map(str, self.task_ids))
+        return f"'{self.name}' names tasks {tasks}. Give them names: add(step, name=...)."
+
+
+class InvalidLink(DefinitionError, ValueError):
+    """Options of `add` that can't be used together, or a value that can't fit its parameter."""
+
+    reason: str  # and what to write instead
+    _template = "{reason}"
+
+
+class UnknownParam(DefinitionError, ValueError):
+    """A run parameter that the workflow does not declare."""
+
+    name: str
+    declared: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        hint = close_match(self.name, self.declared) or "Declare it: DotFlow(params={...})."
+        return f"The workflow has no parameter '{self.name}'. {hint}"
+
+
+class MissingParam(DefinitionError, ValueError):
+    """Run parameters without a default that start() did not get."""
+
+    names: tuple[str, ...]
+
+    def __str__(self) -> str:
+        names = " and ".join(f"'{name}'" for name in self.names)
+        return f"The run needs {names}. Pass start(params={{'{self.names[0]}': ...}})."
+
+
+def close_match(name: str, known: Iterable[str]) -> str:
+    """Returns a sentence with the known name that is closest; "" where none is close."""
+    import difflib  # only errors need it
+
+    close = difflib.get_close_matches(name, list(known), n=1)
+    return f"Did you mean '{close[0]}'?" if close else ""
+
+
 class InvalidPolicy(DefinitionError, ValueError):
     """An invalid option of @action: retry, timeout, retry_delay, backoff, isolate and others."""
 
@@ -304,6 +361,38 @@ class ValueNotStorable(AttemptError, TypeError):
             f"(numbers, text, lists, dicts, dates, dataclasses, Pydantic models, data frames). Or set pickle=True on a "
             f"storage that only you can write to."
         )
+
+
+class NotAList(AttemptError, TypeError):
+    """The value that a task is mapped over is no list."""
+
+    task: str
+    source: str
+    kind: str
+    _template = (
+        "Task '{task}' is mapped over '{source}', which returned a {kind}. Return a list: list(...), or "
+        "list(d.items()) of a dict."
+    )
+
+
+class UnequalLists(AttemptError, ValueError):
+    """The lists that a task is mapped over have different lengths."""
+
+    task: str
+    lengths: dict[str, int]
+
+    def __str__(self) -> str:
+        lengths = ", ".join(f"{name}: {length}" for name, length in self.lengths.items())
+        return f"Task '{self.task}' is mapped over lists of different lengths ({lengths}). Return lists of one length."
+
+
+class ItemsFailed(AttemptError):
+    """Items of a mapped task failed."""
+
+    failed: int
+    count: int
+    shown: str  # the first of them
+    _template = "{failed} of {count} items failed: {shown}"
 
 
 class RunStopped(AttemptError):

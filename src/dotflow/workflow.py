@@ -2,7 +2,7 @@
 
 import contextlib
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final, Never, NoReturn
 
 from dotflow import clock
@@ -12,15 +12,17 @@ from dotflow.core.builder import TaskBuilder
 from dotflow.core.context import Context
 from dotflow.core.failure import name_of
 from dotflow.core.hints import START, refuse_unknown
+from dotflow.core.params import Params, check_declared, resolve
 from dotflow.core.task import Task
 from dotflow.core.types.execution import TypeExecution, mode_of
 from dotflow.core.types.status import TypeStatus
 from dotflow.engine.background import start_in_background
 from dotflow.engine.checkpoint import Resume
 from dotflow.engine.options import START_DEFAULTS, Callback, RunOptions, make_options
-from dotflow.engine.plan import Plan, make_plan, note_on_groups
+from dotflow.engine.plan import Plan, check_plan, make_plan, note_on_groups
 from dotflow.engine.publisher import reporter
 from dotflow.engine.run import Run, RunProviders
+from dotflow.engine.run_id import run_id_of
 from dotflow.errors import InvalidArgument, InvalidProvider
 
 if TYPE_CHECKING:
@@ -40,9 +42,10 @@ class DotFlow:
     """A workflow: tasks that run in order, side by side or on a schedule.
 
     Args:
-        config: The providers; by default Config().
-        workflow_id: Any non-empty string or UUID, the same in every run; by default a generated UUID.
-        name: The name for readers.
+        config: Its providers; Config() unless given.
+        workflow_id: Any non-empty string or UUID, the same in every run; a fresh UUID unless given.
+        name: For readers.
+        params: The parameters of a run, with their defaults; `...` for one that start() must be given.
 
     Attributes:
         task: The TaskBuilder: `workflow.task.add(step=...)`.
@@ -56,7 +59,11 @@ class DotFlow:
     """
 
     def __init__(
-        self, config: Config | None = None, workflow_id: str | uuid.UUID | None = None, name: str | None = None
+        self,
+        config: Config | None = None,
+        workflow_id: str | uuid.UUID | None = None,
+        name: str | None = None,
+        params: Mapping[str, Any] | None = None,
     ) -> None:
         if config is not None and not isinstance(config, Config):
             instead = f"name={config!r}" if isinstance(config, str) else "config=Config(...)"
@@ -70,7 +77,8 @@ class DotFlow:
         self.workflow_id: str = str(workflow_id or uuid.uuid4())
         self.is_named: bool = workflow_id is not None
         self.name = name
-        self.task: TaskBuilder = TaskBuilder(self.workflow_id, name)
+        self.params: Params = check_declared(params)
+        self.task: TaskBuilder = TaskBuilder(self.workflow_id, name, self.params)
         self._last: Run | None = None
 
     if not TYPE_CHECKING:  # type checkers report unknown names by themselves
@@ -91,6 +99,8 @@ class DotFlow:
         resume: Resume = False,
         on_success: Callback = None,
         on_failure: Callback = None,
+        *,
+        params: Mapping[str, Any] | None = None,
         **unknown: Never,
     ) -> Run:
         """Runs the workflow. Each call is a new run, which shares nothing with the others.
@@ -105,8 +115,10 @@ class DotFlow:
                 unless a task that it took a value from runs again. "unfinished" resumes only where the last run left
                 a task unfinished, and otherwise runs all tasks; `schedule` takes True for that.
             on_success: Called as `on_success(tasks=tasks)` at the end if no task failed.
-            on_failure: Called as `on_failure(tasks=tasks)` at the end if a task failed.
-            unknown: Refused with a hint.
+            on_failure: Called as `on_failure(tasks=tasks)` at the end if one did.
+            params: Values of the parameters that the workflow declares. They name the run: checkpoints, lock and log of
+                `nightly` with params={"day": "2026-11-25"} are those of `nightly@day=2026-11-25`.
+            unknown: Anything else is refused with a hint.
 
         Returns:
             The run. It has ended, unless the mode is "background".
@@ -124,7 +136,9 @@ class DotFlow:
         refuse_unknown("start", unknown, START_ARGUMENTS, START)
         chosen = mode_of(mode)
         background = chosen is TypeExecution.BACKGROUND
-        run = self._prepare(chosen, self._options(keep_going, resume, on_success, on_failure), in_thread=background)
+        run = self._prepare(
+            chosen, self._options(keep_going, resume, on_success, on_failure, params), in_thread=background
+        )
         if background:
             start_in_background(run)
         else:
@@ -146,6 +160,8 @@ class DotFlow:
         resume: Resume = False,
         on_success: Callback = None,
         on_failure: Callback = None,
+        *,
+        params: Mapping[str, Any] | None = None,
         **unknown: Never,
     ) -> Run:
         """Runs the workflow without blocking the event loop. Arguments, result and errors are those of `start`.
@@ -157,7 +173,7 @@ class DotFlow:
         refuse_unknown("start", unknown, START_ARGUMENTS, START)
         chosen = mode_of(mode)
         clock.before_await()
-        run = self._prepare(chosen, self._options(keep_going, resume, on_success, on_failure), in_thread=True)
+        run = self._prepare(chosen, self._options(keep_going, resume, on_success, on_failure, params), in_thread=True)
         loop = asyncio.get_running_loop()
         ended = asyncio.Event()
 
@@ -185,13 +201,17 @@ class DotFlow:
         resume: Resume = False,
         on_success: Callback = None,
         on_failure: Callback = None,
+        *,
+        params: Mapping[str, Any] | None = None,
     ) -> Run:
         """Starts the workflow in a thread of its own, in any mode, and returns the run at once.
 
         Args:
             then: Called at the end of the run, in its thread. The other arguments and the errors are those of `start`.
         """
-        run = self._prepare(mode_of(mode), self._options(keep_going, resume, on_success, on_failure), in_thread=True)
+        run = self._prepare(
+            mode_of(mode), self._options(keep_going, resume, on_success, on_failure, params), in_thread=True
+        )
         start_in_background(run, then)
         return run
 
@@ -241,12 +261,17 @@ class DotFlow:
         run_id, status = (None, TypeStatus.NOT_STARTED) if run is None else (run.run_id, run.status)
         return WorkflowResult.of(self.workflow_id, run_id, self.name, status, self.result_task())
 
-    def _options(self, keep_going: object, resume: object, on_success: Callback, on_failure: Callback) -> RunOptions:
-        return make_options(keep_going, resume, on_success, on_failure, alone=self.is_named)
+    def _options(
+        self, keep_going: object, resume: object, on_success: Callback, on_failure: Callback, params: Any
+    ) -> RunOptions:
+        return make_options(keep_going, resume, on_success, on_failure, params, alone=self.is_named)
 
     def _prepare(self, mode: TypeExecution, options: RunOptions, *, in_thread: bool) -> Run:
         run_id = str(uuid.uuid4())
-        tasks = [task._new_record(self.workflow_id, run_id) for task in self.task]
+        params = resolve(self.params, options.params)
+        workflow_id = run_id_of(self.workflow_id, params) if options.params else self.workflow_id
+        tasks = [task._new_record(workflow_id, run_id) for task in self.task]
+        check_plan(tasks, mode)
         plan = make_plan(tasks, mode)
         config = self.config
         providers = RunProviders(
@@ -258,7 +283,7 @@ class DotFlow:
             history=config.history,
             tracer=config.tracer,
         )
-        run = Run(self.workflow_id, run_id, tasks, plan, providers, options, self.name)
+        run = Run(workflow_id, run_id, tasks, plan, providers, options, self.name, params)
         missing = self._missing_for_resume(run) if options.resume and self._last is None else []
         run._prepare()
         if missing:

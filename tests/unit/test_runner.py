@@ -115,7 +115,7 @@ class RunParts:
         self.session.at_once = at_once
         plan = make_plan(self.tasks, mode)
         checkpoints = Checkpoints(self.storage, "w", exclusive=False, report=print)
-        checkpoints.open(self.tasks, resume=False, sources=plan.sources())
+        checkpoints.open(self.tasks, resume=False, sources=plan.previous)
         publisher = Publisher(
             "r",
             {task.task_id: task for task in self.tasks},

@@ -68,8 +68,8 @@ class Storage(ABC):
 
 
 def key_of(task: Task) -> str:
-    """Returns the key that our own storages give a task: `workflow_id/task_id`."""
-    return f"{task.workflow_id}/{task.task_id}"
+    """Returns the key that our own storages give a task: `workflow_id/task_id`, or `workflow_id/name` with a name."""
+    return f"{task.workflow_id}/{task.key_name}"
 
 
 def workflow_of(key: str) -> str:

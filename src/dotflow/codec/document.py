@@ -18,7 +18,7 @@ The checksum covers every byte after the first line. `jq .value` shows the value
 document, as dotflow.codec.parts says.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from hashlib import sha256
 from io import BytesIO
@@ -112,6 +112,7 @@ def unpack(data: bytes, key: str, *, pickle: bool = False, fetch: Fetch | None =
             _expect(fields, "previous", int, type(None)),
             _expect(fields, "run", str),
             _expect(fields, "source", str),
+            _read_links(fields),
         )
     return context
 
@@ -187,7 +188,21 @@ def _write_inputs(inputs: Inputs | None, quote: Callable[[str], str]) -> str:
     return (
         f'\n"initial": {quote(inputs.initial)},\n"previous": {previous},'
         f'\n"run": {quote(inputs.run)},\n"source": {quote(inputs.source)},'
+        f"{_write_links(inputs.links)}"
     )
+
+
+def _write_links(links: Mapping[str, str]) -> str:
+    if not links:
+        return ""
+    return f'\n"links": {{{", ".join(f"{quote(name)}: {quote(token)}" for name, token in links.items())}}},'
+
+
+def _read_links(fields: dict[str, Any]) -> dict[str, str]:
+    links = fields.get("links", {})
+    if type(links) is not dict or not all(type(text) is str for pair in links.items() for text in pair):
+        raise CheckpointUnreadable("its links are not those of a checkpoint")
+    return links
 
 
 def _write_time(time: datetime) -> str:

@@ -3,8 +3,8 @@
 import functools
 import inspect
 import warnings
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, Concatenate, Final, Generic, ParamSpec, Protocol, TypeVar, overload
+from collections.abc import Callable, Collection, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, Concatenate, Final, Generic, NoReturn, ParamSpec, Protocol, TypeVar, overload
 
 from dotflow.core.callables import find_member, innermost, parameters, qualname, unwrapped
 from dotflow.core.durations import Duration
@@ -12,7 +12,7 @@ from dotflow.core.failure import describe
 from dotflow.core.hints import ACTION, refuse_unknown
 from dotflow.core.policy import Policy, RetryOn
 from dotflow.core.resources import NO_RESOURCES, check_resources
-from dotflow.errors import InvalidPolicy, InvalidStep, UnknownParameter
+from dotflow.errors import InvalidPolicy, InvalidStep, UnknownParameter, close_match
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -72,7 +72,7 @@ class Action(Generic[P, R]):
         self.policy = policy
         self.isolate = isolate
         self.resources = resources
-        self._is_checked = False
+        self._named: dict[str, bool] | None = None  # what a bound method asks for is another thing
         self.is_coroutine: bool = inspect.iscoroutinefunction(innermost(function))
         self.name: str = qualname(function).rpartition("<locals>.")[2]
         self.identity: str = f"{getattr(unwrapped(function), '__module__', None) or '?'}:{qualname(function)}"
@@ -95,7 +95,7 @@ class Action(Generic[P, R]):
         method, params = function.__get__(instance, owner), self.context_params
         bound = _blank()
         bound.__dict__ |= self.__dict__
-        bound.__dict__ |= {"function": method, "__wrapped__": method, "context_params": params, "_is_checked": False}
+        bound.__dict__ |= {"function": method, "__wrapped__": method, "context_params": params, "_named": None}
         return bound
 
     if not TYPE_CHECKING:
@@ -117,19 +117,43 @@ class Action(Generic[P, R]):
         """Whether the method is abstract."""
         return bool(getattr(self.function, "__isabstractmethod__", False))
 
-    def check_parameters(self) -> None:
-        """Raises UnknownParameter for a parameter that no context fills."""
-        if self._is_checked:  # a signature takes long to read, and a step may be added a hundred thousand times
-            return
-        for name, parameter in parameters(self.function).items():
-            if parameter.default is not parameter.empty:
-                continue
-            if parameter.kind is parameter.POSITIONAL_ONLY:
-                hint = "Remove the '/' from its signature, so that it can be passed by name."
-                raise UnknownParameter(self.name, name, hint)
-            if parameter.kind in BY_NAME and name not in CONTEXTS:
-                raise UnknownParameter(self.name, name, IS_METHOD if name == "self" else RENAME)
-        self._is_checked = True
+    @property
+    def named_params(self) -> Mapping[str, bool]:
+        """The parameters beside the contexts, which are passed by name, and whether each has no default.
+
+        Raises UnknownParameter for one without a default that can't be passed by name.
+        """
+        if self._named is None:  # a signature takes long to read, and a step may be added a hundred thousand times
+            self._named = {}
+            for name, parameter in parameters(self.function).items():
+                required = parameter.default is parameter.empty
+                if parameter.kind is parameter.POSITIONAL_ONLY and required:
+                    hint = "Remove the '/' from its signature, so that it can be passed by name."
+                    raise UnknownParameter(self.name, name, hint)
+                if parameter.kind in BY_NAME and name not in CONTEXTS:
+                    self._named[name] = required
+        return self._named
+
+    @property
+    def takes_any(self) -> bool:
+        """Whether it takes keyword arguments of any name."""
+        return any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters(self.function).values())
+
+    def refuse_parameter(self, name: str, known: Iterable[str] = ()) -> NoReturn:
+        """Raises UnknownParameter for a parameter that nothing fills.
+
+        Args:
+            name: The parameter.
+            known: The names of tasks and run parameters, for a hint.
+        """
+        close = close_match(name, known)
+        raise UnknownParameter(self.name, name, IS_METHOD if name == "self" else close or RENAME)
+
+    def check_parameters(self, known: Collection[str] = ()) -> None:
+        """Raises UnknownParameter for a parameter without a default that is neither a context nor *known*."""
+        for name, required in self.named_params.items():
+            if required and name not in known:
+                self.refuse_parameter(name, known)
 
     def __reduce__(self) -> str | tuple[Any, ...]:
         """Pickles by reference where the name leads back here, by value elsewhere (a bound or a local one)."""

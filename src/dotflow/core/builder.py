@@ -1,15 +1,21 @@
 """TaskBuilder: builds the tasks of a workflow."""
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, Final, Never
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final, Never, Protocol
 
 from dotflow.core.action import Action
 from dotflow.core.callback import TaskCallback
 from dotflow.core.context import Context
 from dotflow.core.hints import ADD, refuse_unknown
+from dotflow.core.linked_task import LinkedTask
+from dotflow.core.linking import LinkOptions, check_options, copy_tasks, make_links
+from dotflow.core.links import Links
+from dotflow.core.names import Names, TaskRef
+from dotflow.core.params import NO_PARAMS, Params
 from dotflow.core.steps import as_actions, as_callback
 from dotflow.core.task import Task
-from dotflow.errors import InvalidArgument
+from dotflow.core.wiring import Scope
+from dotflow.errors import InvalidArgument, InvalidLink
 
 if TYPE_CHECKING:
     from dotflow.core.schema import WorkflowSchema
@@ -17,34 +23,89 @@ if TYPE_CHECKING:
 # type[Any]: a decorated class is the class itself.
 Step = Action[..., Any] | type[Any] | str | list["Step"] | tuple["Step", ...]
 
+Needs = Mapping[str, TaskRef] | Sequence[TaskRef] | TaskRef
+EachOf = TaskRef | Sequence[Any] | Mapping[str, TaskRef | Sequence[Any]]
+When = TaskRef | Sequence[TaskRef] | Mapping[str, Any]
 
-ACCEPTED: Final = ("step", "callback", "initial_context", "group_name")
+
+class HasTasks(Protocol):
+    """Another workflow, whose tasks are added."""
+
+    @property
+    def task(self) -> "TaskBuilder":
+        """Its tasks."""
+
+
+ACCEPTED: Final = (
+    "step",
+    "callback",
+    "initial_context",
+    "group_name",
+    "name",
+    "needs",
+    "each",
+    "max_parallel",
+    "when",
+    "unless",
+    "fallback",
+    "always",
+    "keep_going",
+)
 
 
 class TaskBuilder:
     """The tasks of a workflow, in the order of `add`."""
 
-    def __init__(self, workflow_id: str, name: str | None = None) -> None:
+    def __init__(self, workflow_id: str, name: str | None = None, params: Params = NO_PARAMS) -> None:
         self._workflow_id = workflow_id
         self._name = name
+        self._params = params
         self._tasks: list[Task] = []
+        self._names = Names()
 
     def add(
         self,
-        step: Step,
+        step: "Step | TaskBuilder | HasTasks",
         callback: TaskCallback | str | None = None,
         initial_context: Any = None,
         group_name: str = "default",
+        *,
+        name: str | None = None,
+        needs: Needs | None = None,
+        each: EachOf | None = None,
+        max_parallel: int | None = None,
+        when: When | None = None,
+        unless: When | None = None,
+        fallback: Step | None = None,
+        always: bool = False,
+        keep_going: bool | None = None,
         **unknown: Never,
     ) -> "TaskBuilder":
         """Adds a task for each step, or raises an error and adds none.
 
+        A parameter of the step that is called like an earlier task is given what that task returned; `<task>_context`
+        is given its Context; one called like a parameter of the run is given that. Elsewhere a task is named by its
+        name or by its step.
+
         Args:
-            step: An action, a list of actions, or the dotted path of one ("pkg.mod.fn" or "pkg.mod:fn").
-            callback: Called as `callback(task=task)` at the end of the task; a callable or its dotted path.
-            initial_context: The value of the step's `initial_context`.
-            group_name: The group. Its tasks run in order; two or more groups run side by side.
-            unknown: Refused with a hint.
+            step: An action, a list of them, or the dotted path of one ("pkg.mod.fn" or "pkg.mod:fn"). Another
+                workflow's `task` adds a copy of its tasks, called `<name>.<task>`.
+            callback: Called as `callback(task=task)` when the task has ended; a callable or its dotted path.
+            initial_context: The value that the step is given as `initial_context`.
+            group_name: Tasks of one group run in order; two or more groups run side by side.
+            name: What others call the task: a letter, then letters, digits and `_`. Unless given, the last part of its
+                step's name.
+            needs: `{"parameter": task}` gives a parameter a task's value; `[task, ...]` only waits for tasks.
+            each: Runs the step once for each item of a list, side by side in mode="parallel": a task that returns a
+                list, a list that is written down, or `{"parameter": list, ...}` for several in step.
+            max_parallel: How many items may be in flight at once; 10,000 unless given.
+            when: The task runs only if this task's value is true, or `{"task": value}` equals it; of several, all.
+            unless: It runs only if none of these holds.
+            fallback: The step that makes further attempts after the last one failed, by its own policy.
+            always: Whether it cleans up: it runs after the tasks before it however they ended, even if the run was
+                stopped, and only if what it requires has a value.
+            keep_going: Whether others go on after it failed, or items after one of them; None for what start() says.
+            unknown: Anything else is refused with a hint.
 
         Returns:
             The builder, so that calls chain.
@@ -52,22 +113,84 @@ class TaskBuilder:
         Raises:
             InvalidStep: The step is no action.
             InvalidPath: A dotted path leads nowhere, or its module does not import.
-            UnknownParameter: The step has a parameter that no context fills.
+            UnknownParameter: Nothing fills a parameter of the step that has no default.
+            UnknownTask: No task before this one is meant.
+            AmbiguousTask: Several tasks are meant.
+            InvalidLink: Options that can't go together, or types that can't fit.
             InvalidCallback: The callback can't be called.
-            InvalidArgument: The group's name is no string, or empty.
+            InvalidArgument: The group's or the task's name is no text that can be one.
             UnknownArgument: There is no such argument.
         """
         if unknown:
             refuse_unknown("add", unknown, ACCEPTED, ADD)
         if not isinstance(group_name, str) or not group_name:
             raise InvalidArgument("group_name", group_name, "a non-empty string")
-        actions = as_actions(step)
-        function = None if callback is None else as_callback("callback", callback, "task")
+        called = None if callback is None else as_callback("callback", callback, "task")
         context = None if initial_context is None else Context(initial_context)
-        tasks = self._tasks
-        for action in actions:
-            tasks.append(Task(len(tasks), action, function, context, group_name, self._workflow_id))
+        has_options = (
+            always
+            or name is not None
+            or needs is not None
+            or each is not None
+            or max_parallel is not None
+            or when is not None
+            or unless is not None
+            or fallback is not None
+            or keep_going is not None
+        )
+        if not has_options and not self._params and step.__class__ is Action and not step.named_params:
+            self._append(step, None, called, context, group_name)  # what most are
+            return self
+        options = LinkOptions(name, needs, each, max_parallel, when, unless, fallback, always, keep_going)
+        count = len(self._tasks)
+        try:
+            self._add_linked(step, called, context, group_name, options)
+        except BaseException:  # a list is added as a whole or not at all
+            del self._tasks[count:]
+            self._names.forget(count)
+            raise
         return self
+
+    def _add_linked(
+        self,
+        step: Any,
+        callback: Callable[..., Any] | None,
+        context: Context | None,
+        group_name: str,
+        options: LinkOptions,
+    ) -> None:
+        """Adds tasks one by one, since a step of a list may name the one before it."""
+        self._names.update(self._tasks)
+        scope = Scope(self._names, self._tasks, self._params)
+        check_options(options, scope)
+        other = step if isinstance(step, TaskBuilder) else getattr(step, "task", None)
+        if isinstance(other, TaskBuilder):
+            if callback is not None or context is not None:
+                raise InvalidLink("callback and initial_context are for one task, and this adds another workflow's.")
+            for task, links, group in copy_tasks(tuple(other), other._params, options, scope, group_name):
+                self._append(task.step, links, task.callback, task._initial, group)
+            self._names.update(self._tasks)
+            self._names.alias(str(options.name), len(self._tasks) - 1)
+            return
+        actions = as_actions(step)
+        if options.name is not None and len(actions) > 1:
+            raise InvalidLink("name=... names one task, and several steps were given.")
+        for found in actions:
+            if found.name.rpartition(".")[2] in self._params and options.name is None:
+                raise InvalidArgument("step", found, "called otherwise than the run's parameters", "Pass name=....")
+            self._append(found, make_links(found, options, scope), callback, context, group_name)
+            self._names.update(self._tasks)
+
+    def _append(
+        self,
+        step: Action[..., Any],
+        links: Links | None,
+        callback: Callable[..., Any] | None,
+        context: Context | None,
+        group_name: str,
+    ) -> None:
+        place = (len(self._tasks), step, callback, context, group_name, self._workflow_id)
+        self._tasks.append(Task(*place) if links is None else LinkedTask(*place, links=links))
 
     def count(self) -> int:
         """Returns the number of tasks."""
@@ -76,10 +199,15 @@ class TaskBuilder:
     def clear(self) -> "TaskBuilder":
         """Removes all tasks."""
         self._tasks.clear()
+        self._names = Names()
         return self
 
     def reverse(self) -> "TaskBuilder":
-        """Reverses the order, and numbers the tasks again."""
+        """Reverses the order of the tasks. Raises InvalidLink where a task refers to another one."""
+        for task in self._tasks:
+            if task.links is not None and task.links.sources():
+                raise InvalidLink(f"Can't reverse the tasks: task {task.task_id} {task.name} refers to an earlier one.")
+        self._names = Names()
         self._tasks = [
             task._new_record(self._workflow_id, None, number) for number, task in enumerate(reversed(self._tasks))
         ]

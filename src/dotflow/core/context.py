@@ -1,6 +1,8 @@
 """Context: the value that one step passes to the next, and its origin."""
 
+from collections.abc import Mapping
 from datetime import datetime
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple, NoReturn
 
 from dotflow import clock
@@ -15,14 +17,16 @@ class Inputs(NamedTuple):
     Attributes:
         initial: The digest of the initial context; "" where there was none, "?" where it has no digest.
         previous: The id of the task whose value was the `previous_context`; None where that was empty.
-        run: The run that made the value, and its number of tasks, as `4f0c9a215e7d/3`.
-        source: The run that made the `previous_context`, in the same format.
+        run: The run that made it, and how many tasks that run had, as `4f0c9a215e7d/3`.
+        source: The run that made the value of the task before, in the same way.
+        links: A token for each other value and condition that it depends on, by parameter.
     """
 
     initial: str
     previous: int | None
     run: str = ""
     source: str = ""
+    links: Mapping[str, str] = MappingProxyType({})
 
     @property
     def tasks(self) -> int:
@@ -45,7 +49,18 @@ class Context:
         inputs: The inputs of the value, in a checkpoint; None elsewhere.
     """
 
-    __slots__ = ("_digest", "_previous", "_run", "_source", "step", "storage", "task_id", "time", "workflow_id")
+    __slots__ = (
+        "_digest",
+        "_links",
+        "_previous",
+        "_run",
+        "_source",
+        "step",
+        "storage",
+        "task_id",
+        "time",
+        "workflow_id",
+    )
 
     storage: Any
     task_id: int | None
@@ -56,6 +71,7 @@ class Context:
     _previous: int | None
     _run: str
     _source: str
+    _links: Mapping[str, str] | None
 
     def __init__(
         self,
@@ -76,7 +92,7 @@ class Context:
         self.workflow_id = workflow_id
         self.time = time or clock.now()
         self.step = step
-        self._digest = self._previous = None
+        self._digest = self._previous = self._links = None
         self._run = self._source = ""
 
     @classmethod
@@ -84,31 +100,34 @@ class Context:
         """Returns Context(value, task_id, workflow_id, time, step), in half the time: there is one for every task."""
         if isinstance(value, Context):
             return cls(value, task_id, workflow_id, time, step)
-        context = object.__new__(cls)
-        context.storage = value
-        context.task_id = task_id
-        context.workflow_id = workflow_id
-        context.time = time
-        context.step = step
-        context._digest = context._previous = None
-        context._run = context._source = ""
-        return context
+        made = object.__new__(cls)
+        made.storage = value
+        made.task_id = task_id
+        made.workflow_id = workflow_id
+        made.time = time
+        made.step = step
+        made._digest = made._previous = made._links = None
+        made._run = made._source = ""
+        return made
 
     @property
     def inputs(self) -> Inputs | None:
-        """The inputs of the value."""
-        return None if self._digest is None else Inputs(self._digest, self._previous, self._run, self._source)
+        """What it was made from."""
+        if self._digest is None:
+            return None
+        return Inputs(self._digest, self._previous, self._run, self._source, self._links or {})
 
     @inputs.setter
     def inputs(self, inputs: Inputs | None) -> None:
-        self._digest, self._previous, self._run, self._source = inputs or (None, None, "", "")
+        self._digest, self._previous, self._run, self._source, self._links = inputs or (None, None, "", "", None)
 
-    def _set_inputs(self, initial: str, previous: "Context", run: str) -> None:
-        """Sets the inputs; *initial* and *run* are those of Inputs."""
+    def _set_inputs(self, initial: str, previous: "Context", run: str, links: Mapping[str, str] | None = None) -> None:
+        """Note its inputs; *initial*, *run* and *links* are those of Inputs."""
         self._digest = initial
         self._previous = previous.task_id
         self._run = run
         self._source = previous._run
+        self._links = links
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Context):

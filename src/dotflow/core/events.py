@@ -1,6 +1,7 @@
 """The events of a task and a run, one class each.
 
-Named tuples, not frozen dataclasses, which cost three times as much: there are two for every task.
+Named tuples, not dataclasses: two are made for every task, and a frozen dataclass costs three times as much.
+`item` is the index of an item of a mapped task; None where the event is about the task itself.
 """
 
 from collections.abc import Sequence
@@ -19,7 +20,8 @@ class AttemptStarted(NamedTuple):
     attempt: int
     previous: Context
     at: datetime
-    tick: float  # the same time on the monotonic clock, in seconds
+    tick: float  # the same moment on the monotonic clock, in seconds
+    item: int | None = None
 
 
 class AttemptRepeated(NamedTuple):
@@ -28,6 +30,7 @@ class AttemptRepeated(NamedTuple):
     task_id: int
     attempt: int
     failure: Failure
+    item: int | None = None
 
 
 class AttemptFailed(NamedTuple):
@@ -37,6 +40,7 @@ class AttemptFailed(NamedTuple):
     attempt: int
     failure: Failure
     retry_in: float
+    item: int | None = None
 
 
 class TaskCompleted(NamedTuple):
@@ -45,6 +49,7 @@ class TaskCompleted(NamedTuple):
     task_id: int
     context: Context
     tick: float
+    item: int | None = None
 
 
 class TaskRestored(NamedTuple):
@@ -53,6 +58,8 @@ class TaskRestored(NamedTuple):
     task_id: int
     context: Context
     previous: Context
+    item: int | None = None
+    source: str = "checkpoint"
 
 
 class TaskFailed(NamedTuple):
@@ -63,6 +70,36 @@ class TaskFailed(NamedTuple):
     failure: Failure
     at: datetime
     tick: float
+    item: int | None = None
+
+
+class TaskSkipped(NamedTuple):
+    """The task does not run, and that is no failure."""
+
+    task_id: int
+    reason: str
+    item: int | None = None
+
+
+class MapOpened(NamedTuple):
+    """The list of a mapped task is known: it has so many items."""
+
+    task_id: int
+    items: int
+    at: datetime
+    tick: float
+    item: None = None
+
+
+class MapEnded(NamedTuple):
+    """All items of a mapped task have ended that will; `failure` is None where it completed."""
+
+    task_id: int
+    context: Context
+    failure: Failure | None
+    at: datetime
+    tick: float
+    item: None = None
 
 
 class Planned(NamedTuple):
@@ -92,6 +129,16 @@ class RunEnded(NamedTuple):
     at: datetime
 
 
-TaskEvent = AttemptStarted | AttemptRepeated | AttemptFailed | TaskCompleted | TaskRestored | TaskFailed
+TaskEvent = (
+    AttemptStarted
+    | AttemptRepeated
+    | AttemptFailed
+    | TaskCompleted
+    | TaskRestored
+    | TaskFailed
+    | TaskSkipped
+    | MapOpened
+    | MapEnded
+)
 RunEvent = RunStarted | RunEnded
 Event = TaskEvent | RunEvent

@@ -4,6 +4,7 @@ Their JSON never fails: other types than those of JSON appear as their repr.
 """
 
 import math
+from collections import Counter
 from collections.abc import Iterable
 from datetime import datetime
 from typing import Annotated, Any, ClassVar, Final
@@ -76,8 +77,57 @@ class ErrorResult(Model):
     traceback: Text
 
 
+class ItemResult(Model):
+    """One failed item of a mapped task: its index, what it was given, and its failed attempts."""
+
+    item: int
+    input: Value
+    errors: list[ErrorResult]
+
+
+class ItemsResult(Model):
+    """How the items of a mapped task went, in numbers, and those that failed."""
+
+    count: int
+    completed: int
+    failed: int
+    skipped: int
+    failures: list[ItemResult]
+
+    @classmethod
+    def of(cls, task: Task) -> "ItemsResult":
+        """Returns the counts of the items of *task*."""
+        statuses = Counter(item.status for item in task.items)
+        return cls.model_construct(
+            count=len(task.items),
+            completed=statuses[TypeStatus.COMPLETED],
+            failed=statuses[TypeStatus.FAILED],
+            skipped=statuses[TypeStatus.SKIPPED],
+            failures=[
+                ItemResult.model_construct(item=item.item, input=item.input, errors=_errors_of(item))
+                for item in task.items
+                if item.status is TypeStatus.FAILED
+            ],
+        )
+
+
+def _errors_of(task: Task) -> list[ErrorResult]:
+    return [
+        ErrorResult.model_construct(
+            attempt=error.attempt,
+            exception=error.exception,
+            message=error.message,
+            traceback=error.traceback,
+        )
+        for error in task.errors
+    ]
+
+
 class TaskResult(Model):
-    """The result of one task. Times are aware and in UTC, the duration is in seconds."""
+    """How one task went. Times are aware and in UTC, the duration is in seconds.
+
+    `items` counts the items of a mapped task; None for every other task. `reason` says why a task was skipped.
+    """
 
     task_id: int
     name: Text
@@ -90,6 +140,8 @@ class TaskResult(Model):
     started_at: datetime | None
     finished_at: datetime | None
     duration: float | None
+    reason: Text = ""
+    items: ItemsResult | None = None
 
     @classmethod
     def of(cls, task: Task) -> "TaskResult":
@@ -100,20 +152,14 @@ class TaskResult(Model):
             group_name=task.group_name,
             status=task.status,
             value=task.current_context.storage,
-            errors=[
-                ErrorResult.model_construct(
-                    attempt=error.attempt,
-                    exception=error.exception,
-                    message=error.message,
-                    traceback=error.traceback,
-                )
-                for error in task.errors
-            ],
+            errors=_errors_of(task),
             attempt=task.attempt,
             retry_count=task.retry_count,
             started_at=task.started_at,
             finished_at=task.finished_at,
             duration=task.duration,
+            reason=task.reason,
+            items=ItemsResult.of(task) if task.is_mapped else None,
         )
 
 

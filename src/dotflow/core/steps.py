@@ -20,8 +20,7 @@ def as_actions(step: object) -> list[Action[..., Any]]:
         InvalidPath: The path leads nowhere, or its module does not import.
         UnknownParameter: The step has a parameter that no context fills.
     """
-    if step.__class__ is Action:  # the most frequent case
-        step.check_parameters()
+    if step.__class__ is Action:  # what most are
         return [step]
     if isinstance(step, list | tuple):
         if not step:
@@ -32,7 +31,6 @@ def as_actions(step: object) -> list[Action[..., Any]]:
     if action is None:
         got = f"{step!r}, which leads to {describe(target)}" if isinstance(step, str) else describe(target)
         raise InvalidStep(got, _hint(target))
-    action.check_parameters()
     return [action]
 
 

@@ -1,8 +1,8 @@
 """Task: the definition of a task, and its record in a run."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from dotflow.core.action import Action
 from dotflow.core.context import Context
@@ -10,13 +10,20 @@ from dotflow.core.events import (
     AttemptFailed,
     AttemptRepeated,
     AttemptStarted,
+    MapEnded,
+    MapOpened,
     TaskCompleted,
     TaskEvent,
     TaskFailed,
     TaskRestored,
+    TaskSkipped,
 )
 from dotflow.core.failure import TaskError
 from dotflow.core.types.status import TypeStatus
+
+if TYPE_CHECKING:
+    from dotflow.core.linked_task import Item
+    from dotflow.core.links import Links
 
 STATUS_AFTER: Final[Mapping[type, TypeStatus]] = {
     AttemptStarted: TypeStatus.IN_PROGRESS,
@@ -25,6 +32,9 @@ STATUS_AFTER: Final[Mapping[type, TypeStatus]] = {
     TaskCompleted: TypeStatus.COMPLETED,
     TaskRestored: TypeStatus.COMPLETED,
     TaskFailed: TypeStatus.FAILED,
+    TaskSkipped: TypeStatus.SKIPPED,
+    MapOpened: TypeStatus.IN_PROGRESS,
+    MapEnded: TypeStatus.COMPLETED,
 }
 
 NOT_STARTED: Final = TypeStatus.NOT_STARTED
@@ -46,12 +56,23 @@ class Task:
         previous_context: The result of the previous step, once this task has begun.
         current_context: The result; a Context with storage None before.
         errors: One TaskError for each failed attempt, the last one too.
-        attempt: The number of the last attempt, from 1; 0 before the first.
-        retry_count: The number of repeated attempts.
-        started_at: The beginning of the first attempt, aware, in UTC; None before.
-        finished_at: The end, aware, in UTC; None before, and for a task restored from its checkpoint.
-        duration: Seconds from the beginning of the first attempt to the end; None before the end.
+        attempt: The number of its last attempt, from 1; 0 before the first.
+        retry_count: How often an attempt was repeated.
+        started_at: When its first attempt began, aware, in UTC; None before.
+        finished_at: When it ended, aware, in UTC; None before, and for a task restored from its checkpoint.
+        duration: Seconds from its first attempt's beginning to its end; None while there is no end.
+        items: Of a mapped task, one Task for each item of its list, once that is known; empty for every other task.
+        item: Of one of these, its index; None for every other task.
+        input: Of one of these, the item; None for every other task.
+        reason: Why it was SKIPPED, as in "good_enough was False"; empty otherwise.
+        restored_from: "checkpoint" where its value was restored; None where it ran.
     """
+
+    #: What only a task with links, or one item of a mapped task, has of its own.
+    links: "Links | None" = None
+    items: "Sequence[Item]" = ()
+    item: int | None = None
+    reason: str = ""
 
     __slots__ = (
         "_began",
@@ -103,8 +124,33 @@ class Task:
 
     @property
     def name(self) -> str:
-        """The step's name."""
+        """The name it was given, or the step's."""
         return self.step.name
+
+    @property
+    def key_name(self) -> str:
+        """The last part of its checkpoint's key: its name if it was given one, else its id."""
+        return str(self.task_id)
+
+    @property
+    def is_mapped(self) -> bool:
+        """Whether it runs its step for each item of a list."""
+        return False
+
+    @property
+    def has_values(self) -> bool:
+        """Whether it is mapped, and its items have ended: others may take their values."""
+        return False
+
+    @property
+    def input(self) -> Any:
+        """The item of a mapped task's list that it is given; None for a task that is no item."""
+        return None
+
+    @property
+    def restored_from(self) -> str | None:
+        """Where its value was restored from; None where it ran, or has none."""
+        return "checkpoint" if self.status is TypeStatus.COMPLETED and not self.attempt else None
 
     @property
     def initial_context(self) -> Context:
@@ -153,10 +199,11 @@ class Task:
         return Task(task_id, self.step, self.callback, initial, self.group_name, workflow_id, run_id)
 
     def _snapshot(self) -> "Task":
-        """Returns a copy of the record, for later readers."""
-        copy = Task.__new__(Task)
-        for name in Task.__slots__:
-            setattr(copy, name, getattr(self, name))
+        """The task as it is now, for those who read it later."""
+        copy = object.__new__(self.__class__)
+        for cls in self.__class__.__mro__:
+            for name in vars(cls).get("__slots__", ()):
+                setattr(copy, name, getattr(self, name))
         copy._errors = None if self._errors is None else list(self._errors)
         return copy
 

@@ -5,11 +5,13 @@ import itertools
 import threading
 import uuid
 from collections.abc import Callable, Hashable, Iterator, Sequence
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from dotflow.abc.shared_lock import SharedLock
 from dotflow.abc.storage import Storage
 from dotflow.core.context import Context
+from dotflow.core.linked_task import Item, LinkedTask
+from dotflow.core.params import Params
 from dotflow.core.task import Task
 from dotflow.engine.restoring import NO_INITIAL, digest_of, restore
 from dotflow.errors import (
@@ -19,6 +21,9 @@ from dotflow.errors import (
     StorageError,
     ValueNotStorable,
 )
+
+if TYPE_CHECKING:
+    from dotflow.engine.restoring_links import LinkedRestorer
 
 #: What start() takes as `resume`. "unfinished": only if the last run left a task unfinished.
 Resume = bool | Literal["unfinished"]
@@ -66,16 +71,27 @@ class Checkpoints:
         self._turn = threading.RLock()
         self._workflow_lock: contextlib.AbstractContextManager[Hashable] | None = None
         self._has_reported_void = False
+        self._tasks: Sequence[Task] = ()
         self._digests: Sequence[str] = ()
+        self._links: LinkedRestorer | None = None
+        self._restores_items = False
         self._run = ""
 
-    def open(self, tasks: Sequence[Task], *, resume: Resume, sources: Sequence[int | None] = ()) -> dict[int, Context]:
+    def open(
+        self,
+        tasks: Sequence[Task],
+        *,
+        resume: Resume,
+        sources: Sequence[int | None] = (),
+        params: Params | None = None,
+    ) -> dict[int, Context]:
         """Returns the valid checkpoints of earlier runs by task id, and deletes the others. Without *resume* all go.
 
         Args:
             tasks: The run's tasks.
             resume: Whether earlier runs count.
             sources: For each task, the task whose value is its `previous_context`.
+            params: The run's parameters, if tasks have links.
 
         Raises:
             WorkflowBusy: Another process is running the workflow.
@@ -88,10 +104,18 @@ class Checkpoints:
                 self._lock_workflow()
             self._run_lock.__enter__()
             self._turn = self._run_lock.resource
+            self._tasks = tasks
             self._digests = _digests_of(tasks)
             self._run = f"{uuid.uuid4().hex[:12]}/{len(tasks)}"
             # With "unfinished", another run of this process finishes its own work, so this one starts anew.
-            if resume is True or (resume and len(self._run_lock.sharing) == 1):
+            must_read = resume is True or (resume and len(self._run_lock.sharing) == 1)
+            if params is not None:
+                from dotflow.engine.restoring_links import LinkedRestorer  # here, since most workflows have no links
+
+                self._links = LinkedRestorer(tasks, sources, params, self._digests, self._read)
+                if must_read and (resume is True or not self._links.restore().is_finished):
+                    return self._restore_linked(self._links)
+            elif must_read:
                 checkpoints = [self._read(task) for task in tasks]
                 if resume is True or self._is_unfinished(checkpoints):
                     return self._restore(tasks, sources or (None,) * len(tasks), checkpoints)
@@ -130,7 +154,13 @@ class Checkpoints:
             ValueNotStorable: The storage can't keep such a value.
             StorageError: Saving failed.
         """
-        context._set_inputs(self._digests[task.task_id], task.previous_context, self._run)
+        links = None
+        if task.links is not None or task.item is not None:
+            assert self._links is not None
+            links = self._links.tokens(task)
+        context._set_inputs(self._digests[task.task_id], task.previous_context, self._run, links)
+        if task.links is not None and task.links.always:
+            return
         with self._turn:
             if self._run_lock.is_void:
                 self._report_void()
@@ -140,7 +170,7 @@ class Checkpoints:
     def _save(self, task: Task, context: Context) -> None:
         key = "?"
         try:
-            key = self._storage.key(task)
+            key = self._key(task)
             self._storage.post(key, context)
         except ValueNotStorable as error:
             raise error.by(task.name) from error.__cause__
@@ -151,6 +181,48 @@ class Checkpoints:
             raise StorageError(
                 f"Step '{task.name}' finished, but its value could not be saved as '{key}'", reason
             ) from error
+
+    def _key(self, task: Task) -> str:
+        """Returns a task's key; an item's is that of its task, and what tells it from the other items."""
+        if isinstance(task, Item):
+            return f"{self._storage.key(self._tasks[task.task_id])}-{task.key_suffix}"
+        return self._storage.key(task)
+
+    def _restore_linked(self, links: "LinkedRestorer") -> dict[int, Context]:
+        restoration = links.restore()
+        self._restores_items = True
+        self._void([task for task, _ in restoration.void])
+        for task, reason in restoration.void:
+            self._report(f"Task {task.task_id} {task.name} runs again: {reason}.")
+        for note in restoration.notes:
+            self._report(note)
+        return restoration.restored
+
+    def restore_items(self, task: LinkedTask) -> dict[int, Context]:
+        """Returns the valid checkpoints of a map's items by index, and deletes the others. The map has just opened.
+
+        Raises as `open` does.
+        """
+        self._add_to_index(task)
+        if not self._restores_items:
+            return {}
+        assert self._links is not None
+        valid, void = self._links.restore_items(task)
+        self._void([item for item, _ in void])
+        for item, reason in void:
+            self._report(f"Task {task.task_id} {item.name} runs again: {reason}.")
+        return valid
+
+    def _add_to_index(self, task: LinkedTask) -> None:
+        """Saves which items there are under the map's own key, for a storage that can't clear a workflow."""
+        if type(self._storage).clear is Storage.clear:
+            with _usable(self._storage), self._turn:
+                index = dict.fromkeys((*self._index(task), *(item.key_suffix for item in task.items)))
+                self._storage.post(self._key(task), Context(list(index), task.task_id, task.workflow_id))
+
+    def _index(self, task: Task) -> list[str]:
+        found = self._storage.get(self._key(task)).storage
+        return found if isinstance(found, list) else []
 
     def _void_all(self, tasks: Sequence[Task]) -> None:
         """Voids all checkpoints: those of earlier runs, and those that other runs of this process would still save."""
@@ -169,6 +241,8 @@ class Checkpoints:
         for task in tasks:
             if storage.contains(key := storage.key(task)):
                 keys[key] = None
+                if task.is_mapped:
+                    keys.update((f"{key}-{suffix}", None) for suffix in self._index(task))
         for task_id in itertools.count(len(tasks)) if tasks else ():
             # The tasks of an earlier run are unknown, but in most storages the index alone determines the key.
             key = storage.key(Task(task_id, tasks[-1].step, workflow_id=self._workflow_id))
@@ -205,13 +279,13 @@ class Checkpoints:
         """Deletes checkpoints, the last first: after a crash in between, none is left without its inputs."""
         with _usable(self._storage), self._turn:
             for task in reversed(void):
-                self._storage.delete(self._storage.key(task))
+                self._storage.delete(self._key(task))
 
     def _read(self, task: Task) -> Context | None:
         storage = self._storage
         key = "?"
         try:
-            key = storage.key(task)
+            key = self._key(task)
             context = storage.get(key)
             if context.__class__ is not Context and not isinstance(context, Context):
                 raise TypeError(f"get({key!r}) returned a {type(context).__name__}, not a Context")
@@ -219,6 +293,8 @@ class Checkpoints:
                 if context.storage is None and not storage.contains(key):
                     return None
                 context = Context(context, task.task_id, task.workflow_id)  # the value alone was saved
+            elif context.task_id != task.task_id and self._tasks[task.task_id].key_name != str(task.task_id):
+                context.task_id = task.task_id  # a task with a name of its own may have moved
             elif context.task_id != task.task_id:
                 raise ValueError(f"get({key!r}) returned task {context.task_id}'s value for task {task.task_id}")
         except CheckpointUnreadable as error:

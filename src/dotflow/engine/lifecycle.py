@@ -1,15 +1,17 @@
 """One task's life, in every mode, as a generator of requests. It has no thread and no storage."""
 
-from collections.abc import Generator, Iterable, Iterator
-from typing import Final, NamedTuple
+from collections.abc import Callable, Generator, Iterable, Iterator
+from typing import Any, Final, NamedTuple
 
 from dotflow import clock
+from dotflow.core.action import Action
 from dotflow.core.call import Call
 from dotflow.core.context import NOTHING, Context
 from dotflow.core.events import AttemptFailed, AttemptRepeated, AttemptStarted, TaskCompleted, TaskEvent, TaskFailed
 from dotflow.core.failure import Failure
 from dotflow.core.outcome import Interrupted, Outcome, Returned
 from dotflow.core.task import Task
+from dotflow.engine.verdict import Arguments
 from dotflow.errors import StorageError, ValueNotStorable
 
 #: The errors of a value that could not be saved.
@@ -18,58 +20,84 @@ NOT_SAVED: Final = (StorageError, ValueNotStorable)
 new: Final = tuple.__new__  # makes a named tuple in half the time: there are three for every task
 
 
+class Fallback(NamedTuple):
+    """The step of further attempts, and what its parameters are given."""
+
+    step: Action[..., Any]
+    arguments: Arguments | None
+
+
 class Wait(NamedTuple):
-    """A request to continue after so many seconds, as soon as there is room for the next attempt."""
+    """A request to go on after so many seconds, as soon as there is room for the next attempt, made with *step*."""
 
     seconds: float
+    step: Action[..., Any]
 
 
 Request = TaskEvent | Call | Wait
 TaskFlow = Generator[Request, Outcome | None, Context | None]
 
 
-def task_flow(task: Task, lane: int, previous: Context) -> TaskFlow:
-    """Yields the requests of a task, from its first attempt to its end.
+def task_flow(
+    task: Task,
+    lane: int,
+    previous: Context,
+    number: int,
+    arguments: Arguments | None = None,
+    shared: Arguments | None = None,
+    fallback: Callable[[], Fallback | None] | None = None,
+) -> TaskFlow:
+    """Asks for what the task needs, from its first attempt to its end.
 
-    A request is an event to publish, a Call, whose Outcome is sent in, or a Wait. Where a value can't be saved, one of
-    NOT_SAVED is thrown in at the TaskCompleted.
+    Yields an event to be published, a Call to be answered with its Outcome, or a Wait. Returns the task's context;
+    None if it failed. Where a value can't be saved, one of NOT_SAVED is to be thrown in at the TaskCompleted.
 
-    Returns:
-        The task's context; None if it failed.
+    Args:
+        task: The task, or one item of it.
+        lane: Its lane.
+        previous: Its previous context.
+        number: The number of its calls.
+        arguments: What its step's other parameters are given.
+        shared: The same for all items of a map.
+        fallback: Returns what further attempts are made with after the last one, if anything.
     """
-    task_id, step = task.task_id, task.step
+    task_id, step, item = task.task_id, task.step, task.item
     initial = task.initial_context if task.has_initial or "initial_context" in step.context_params else NOTHING
-    call = new(Call, (task_id, lane, step, initial, previous, task.workflow_id, None))
-    number = 0
+    call = new(Call, (task_id, lane, step, initial, previous, task.workflow_id, None, number, arguments, shared, False))
+    attempt = before = 0  # of which so many were made with another step
     while True:
-        number += 1
-        yield new(AttemptStarted, (task_id, number, previous, clock.now(), clock.monotonic()))
+        attempt += 1
+        yield new(AttemptStarted, (task_id, attempt, previous, clock.now(), clock.monotonic(), item))
         outcome = yield call
         assert outcome is not None
         if isinstance(outcome, Returned):
             if outcome.repeated:
-                yield from _repeats(task_id, number, outcome.repeated)
+                yield from _repeats(task, attempt, outcome.repeated)
             context = Context._of(outcome.value, task_id, task.workflow_id, clock.now(), step.identity)
             try:
-                yield new(TaskCompleted, (task_id, context, clock.monotonic()))
+                yield new(TaskCompleted, (task_id, context, clock.monotonic(), item))
             except NOT_SAVED as error:
-                yield _failed(task_id, number, Failure.of(error))
+                yield _failed(task, attempt, Failure.of(error))
                 return None
             return context
         if isinstance(outcome, Interrupted):
             raise KeyboardInterrupt
-        yield from _repeats(task_id, number, outcome.repeated)
-        delay = step.policy.delay_after(number, outcome.retry)
+        yield from _repeats(task, attempt, outcome.repeated)
+        delay = step.policy.delay_after(attempt - before, outcome.retry)
+        if delay is None and fallback is not None and (other := fallback()) is not None:
+            delay, before, fallback = 0.0, attempt, None
+            step = other.step
+            call = call._replace(step=step, arguments=other.arguments, shared=None, is_fallback=True)
         if delay is None:
-            yield _failed(task_id, number, outcome.failure)
+            yield _failed(task, attempt, outcome.failure)
             return None
-        yield AttemptFailed(task_id, number, outcome.failure, delay)
-        yield Wait(delay)
+        yield AttemptFailed(task_id, attempt, outcome.failure, delay, item)
+        yield Wait(delay, step)
 
 
-def _repeats(task_id: int, attempt: int, repeated: Iterable[Failure]) -> Iterator[AttemptRepeated]:
-    return (AttemptRepeated(task_id, attempt, failure) for failure in repeated)
+def _repeats(task: Task, attempt: int, repeated: Iterable[Failure]) -> Iterator[AttemptRepeated]:
+    return (AttemptRepeated(task.task_id, attempt, failure, task.item) for failure in repeated)
 
 
-def _failed(task_id: int, attempt: int, failure: Failure) -> TaskFailed:
-    return TaskFailed(task_id, attempt, failure, clock.now(), clock.monotonic())
+def _failed(task: Task, attempt: int, failure: Failure) -> TaskFailed:
+    return TaskFailed(task.task_id, attempt, failure, clock.now(), clock.monotonic(), task.item)

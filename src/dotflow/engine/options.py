@@ -17,6 +17,7 @@ START_DEFAULTS: Final[Mapping[str, Any]] = {
     "resume": False,
     "on_success": None,
     "on_failure": None,
+    "params": None,
 }
 
 
@@ -29,7 +30,8 @@ class RunOptions:
         resume: Whether to restore the finished tasks of earlier runs; "unfinished": unless the last run finished all.
         alone: Whether the run locks the workflow against other processes.
         on_success: Called at the end if no task failed.
-        on_failure: Called at the end if a task failed.
+        on_failure: Called at the end if one did.
+        params: Values of the workflow's parameters.
     """
 
     keep_going: bool
@@ -37,10 +39,11 @@ class RunOptions:
     alone: bool
     on_success: Callable[..., Any] | None
     on_failure: Callable[..., Any] | None
+    params: Mapping[str, Any] | None = None
 
 
 def make_options(
-    keep_going: object, resume: object, on_success: Callback, on_failure: Callback, *, alone: bool
+    keep_going: object, resume: object, on_success: Callback, on_failure: Callback, params: Any = None, *, alone: bool
 ) -> RunOptions:
     """Returns the checked options. Raises InvalidArgument, InvalidCallback or InvalidPath."""
     if not isinstance(keep_going, bool):
@@ -53,4 +56,5 @@ def make_options(
         alone=alone,
         on_success=as_callback("on_success", on_success, "tasks"),
         on_failure=as_callback("on_failure", on_failure, "tasks"),
+        params=params,
     )

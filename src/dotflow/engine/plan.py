@@ -7,54 +7,132 @@ from typing import Final
 
 from dotflow.core.task import Task
 from dotflow.core.types.execution import TypeExecution
+from dotflow.errors import InvalidLink
 
 DEFAULT_GROUP: Final = "default"  # of tasks that were added without a group_name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """A graph of tasks, by their ids.
+    """A graph of tasks, given by their ids.
 
     Attributes:
-        needs: For each task, the tasks that must end before it starts. The context of the last one is its
-            `previous_context`.
+        needs: For each task, the tasks that must have ended before it starts.
+        previous: For each task, the one whose context is its `previous_context`; None where that is empty.
         lanes: For each task, its lane. The tasks of a lane share one worker.
-        apart: Whether the lanes need workers of their own, beside the thread of the run.
+        apart: Whether the lanes want workers of their own, beside the thread that runs the loop.
+        is_linked: Whether a task has links.
+        is_parallel: Whether a map's items run side by side, and a map over it goes item by item.
     """
 
     needs: tuple[tuple[int, ...], ...]
+    previous: tuple[int | None, ...]
     lanes: tuple[int, ...]
     apart: bool
+    is_linked: bool = False
+    is_parallel: bool = False
 
     def followers(self) -> list[list[int]]:
-        """Returns for each task the tasks that need it."""
-        followers: list[list[int]] = [[] for _ in self.needs]
+        """Returns, for each task, those that need it."""
+        found: list[list[int]] = [[] for _ in self.needs]
         for task_id, needs in enumerate(self.needs):
             for need in needs:
-                followers[need].append(task_id)
-        return followers
+                found[need].append(task_id)
+        return found
 
-    def sources(self) -> list[int | None]:
-        """Returns for each task the task whose value is its `previous_context`."""
-        return [needs[-1] if needs else None for needs in self.needs]
+    def chained(self, tasks: Sequence[Task]) -> dict[int, list[int]]:
+        """Returns, for each mapped task, those that are mapped over it item by item and need it for nothing else."""
+        found: dict[int, list[int]] = {}
+        for task in tasks if self.is_parallel else ():
+            links = task.links
+            if links is None:
+                continue
+            for each in links.each:
+                if isinstance(each.source, int) and tasks[each.source].is_mapped and each.source not in links.wholes():
+                    found.setdefault(each.source, []).append(task.task_id)
+        return found
 
     def last_of_lanes(self) -> dict[int, int]:
-        """Returns for each lane its last task."""
+        """Returns, for each lane, its last task."""
         return {lane: task_id for task_id, lane in enumerate(self.lanes)}
 
 
 def make_plan(tasks: Sequence[Task], mode: TypeExecution) -> Plan:
-    """Returns the plan: one lane, a lane for each of two or more groups, or a lane for each task."""
+    """One lane in order; a lane for each group, where there are two or more; or a lane for each task."""
+    is_linked = any(task.links is not None for task in tasks)
     if mode is TypeExecution.PARALLEL:
-        return Plan(needs=((),) * len(tasks), lanes=tuple(range(len(tasks))), apart=True)
+        if is_linked:
+            return _parallel(tasks)
+        count = len(tasks)
+        return Plan(
+            needs=((),) * count, previous=(None,) * count, lanes=tuple(range(count)), apart=True, is_parallel=True
+        )
     groups: dict[str, int] = {}
     lanes = tuple(groups.setdefault(task.group_name, len(groups)) for task in tasks)
     last: dict[int, tuple[int, ...]] = {}
     needs = []
+    previous: list[int | None] = []
     for task_id, lane in enumerate(lanes):
-        needs.append(last.get(lane, ()))
+        before = last.get(lane, ())
+        previous.append(before[0] if before else None)
+        needs.append(before)
         last[lane] = (task_id,)
-    return Plan(needs=tuple(needs), lanes=lanes, apart=len(groups) > 1)
+    if is_linked:
+        needs = [_merged(needs[task.task_id], _linked_needs(task)) for task in tasks]
+    return Plan(needs=tuple(needs), previous=tuple(previous), lanes=lanes, apart=len(groups) > 1, is_linked=is_linked)
+
+
+def check_plan(tasks: Sequence[Task], mode: TypeExecution) -> None:
+    """Raises InvalidLink for a task with links that takes a previous context where there is none."""
+    if mode is not TypeExecution.PARALLEL:
+        return
+    for task in tasks:
+        links = task.links
+        is_item = links is not None and any(each.parameter == "previous_context" for each in links.each)
+        if links is not None and links.sources() and not is_item and "previous_context" in task.step.context_params:
+            raise InvalidLink(
+                f"Task {task.task_id} {task.name} takes previous_context, which is empty in parallel mode. Name a "
+                f"parameter like the task whose value it needs."
+            )
+
+
+def _parallel(tasks: Sequence[Task]) -> Plan:
+    """Whatever has what it needs, at once. A task continues the lane of the first task it names that has no other."""
+    needs = []
+    lanes: list[int] = []
+    ends: set[int] = set()  # tasks that no other has continued yet
+    for task in tasks:
+        its_needs = _linked_needs(task)
+        needs.append(its_needs)
+        before = next((need for need in its_needs if need in ends and not task.is_mapped), None)
+        if before is None:
+            lanes.append(task.task_id)
+        else:
+            ends.discard(before)
+            lanes.append(lanes[before])
+        if not task.is_mapped:
+            ends.add(task.task_id)
+    return Plan(
+        needs=tuple(needs),
+        previous=(None,) * len(tasks),
+        lanes=tuple(lanes),
+        apart=True,
+        is_linked=True,
+        is_parallel=True,
+    )
+
+
+def _linked_needs(task: Task) -> tuple[int, ...]:
+    links = task.links
+    if links is None:
+        return ()
+    if links.always and not links.waits:
+        return tuple(range(task.task_id))
+    return tuple(links.sources())
+
+
+def _merged(one: tuple[int, ...], other: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(dict.fromkeys((*one, *other))) if other else one
 
 
 def note_on_groups(tasks: Sequence[Task], mode: TypeExecution) -> str:

@@ -7,7 +7,16 @@ from dotflow.abc.history import History
 from dotflow.abc.log import Log
 from dotflow.abc.tracer import Tracer
 from dotflow.core.call import Carrier
-from dotflow.core.events import AttemptFailed, AttemptRepeated, Event, RunEvent, TaskCompleted, TaskEvent, TaskFailed
+from dotflow.core.events import (
+    AttemptFailed,
+    AttemptRepeated,
+    Event,
+    MapEnded,
+    RunEvent,
+    TaskCompleted,
+    TaskEvent,
+    TaskFailed,
+)
 from dotflow.core.failure import Failure
 from dotflow.core.task import Task
 from dotflow.engine.checkpoint import Checkpoints
@@ -17,7 +26,7 @@ from dotflow.worker.deadline import DeadlinePassed
 from dotflow.worker.deadline_thread import Stopped
 
 FAILURES = (AttemptFailed, AttemptRepeated, TaskFailed)
-ENDS = (TaskCompleted, TaskFailed)
+ENDS = (TaskCompleted, TaskFailed, MapEnded)
 
 
 def reraise_interrupt(error: BaseException) -> None:
@@ -85,6 +94,9 @@ class Publisher:
     def publish(self, event: TaskEvent) -> None:
         """Publishes an event. Raises what Checkpoints.save raises, before anything else, for a value."""
         task = self._tasks[event.task_id]
+        if event.item is not None:
+            self._publish_item(event, task)
+            return
         kind = event.__class__
         if kind is TaskCompleted:
             self._checkpoints.save(task, event.context)  # type: ignore[union-attr]
@@ -94,10 +106,21 @@ class Publisher:
         if task.callback is not None and kind in ENDS:
             self._call_back(f"The callback of task {task.task_id} {task.name}", task.callback, task)
 
+    def _publish_item(self, event: TaskEvent, task: Task) -> None:
+        """An item is stored and recorded as a task is, and followed; log and notify speak of the map as a whole."""
+        assert event.item is not None
+        item = task.items[event.item]
+        if event.__class__ is TaskCompleted:
+            self._checkpoints.save(item, event.context)
+        item._apply(event)
+        if self._followers:
+            self.follow(event)
+
     def _call_listeners(self, event: TaskEvent, task: Task) -> None:
         if self._followers:
             self.follow(event)
-        listener = self._error if event.__class__ in FAILURES else self._info
+        has_failed = event.__class__ in FAILURES or (event.__class__ is MapEnded and event.failure is not None)
+        listener = self._error if has_failed else self._info
         if listener is not None:
             self._write(listener, task)
         if self._notifier is not None:

@@ -3,26 +3,33 @@
 import itertools
 from collections import deque
 from collections.abc import Callable, Hashable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+from dotflow.core.action import Action
 from dotflow.core.context import Context
 from dotflow.engine.lifecycle import TaskFlow
 
 
 class Ready(NamedTuple):
-    """A task that may begin, or make its next attempt.
+    """A task or an item that may begin, or make its next attempt.
 
     Attributes:
-        task_id: The task.
+        number: Its number.
         lane: Its lane.
-        previous: Its previous context.
-        flow: The flow of a task that has begun and waits for its next attempt; None for a new task.
+        previous: The context that it is given.
+        flow: Where it has begun: its flow, which waits to make the next attempt.
+        step: The step of its next attempt.
+        begin: Begins it, where that takes more than its number.
+        calls: How many calls it stands for: the next item of a map stands for all that wait.
     """
 
-    task_id: int
+    number: int
     lane: int
     previous: Context
     flow: TaskFlow | None
+    step: Action[..., Any]
+    begin: "Callable[[Ready], None] | None" = None
+    calls: int = 1
 
 
 class _Queue:
@@ -32,6 +39,7 @@ class _Queue:
         self.pool = pool
         self.continuing: deque[tuple[int, Ready]] = deque()
         self.new: deque[tuple[int, Ready]] = deque()
+        self.count = 0
 
     def __len__(self) -> int:
         return len(self.continuing) + len(self.new)
@@ -67,6 +75,7 @@ class ReadyTasks:
         if queue is None:
             queue = self._queues[pool] = _Queue(pool)
         (queue.continuing if continues else queue.new).append((next(self._numbers), task))
+        queue.count += task.calls
 
     def take(self, make_room: Callable[[Hashable, int, int], bool]) -> Ready | None:
         """Removes and returns the first task whose pool has room, by ExecutorSession.make_room; None for no task."""
@@ -76,8 +85,9 @@ class ReadyTasks:
         for queue in queues:
             first = queue.continuing or queue.new
             task = first[0][1]
-            if make_room(queue.pool, task.lane, len(queue)):
+            if make_room(queue.pool, task.lane, queue.count):
                 first.popleft()
+                queue.count -= task.calls
                 if not queue:
                     del self._queues[queue.pool]
                 return task
@@ -88,5 +98,6 @@ class ReadyTasks:
         for queue in list(self._queues.values()):
             queue.new.clear()
             queue.continuing = deque(entry for entry in queue.continuing if entry[1].flow is not None)
+            queue.count = sum(entry[1].calls for entry in queue.continuing)
             if not queue:
                 del self._queues[queue.pool]

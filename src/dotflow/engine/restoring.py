@@ -42,7 +42,7 @@ def restore(
     mismatches = [
         (task_id, context.step, tasks[task_id].step.identity)
         for task_id, context in checkpoints.items()
-        if context.step is not None and not _is_same_step(context.step, tasks[task_id].step.identity)
+        if context.step is not None and not is_same_step(context.step, tasks[task_id].step.identity)
     ]
     if mismatches:
         raise CheckpointMismatch(mismatches)
@@ -58,7 +58,7 @@ def restore(
             void[task_id] = reason
             continue
         restored[task_id] = context
-        if note := _note_on(context, initial):
+        if note := uncertainty(context, initial):
             notes.append(f"Task {task_id} {tasks[task_id].name} is restored, {note}.")
     return Restoration(restored, void, notes)
 
@@ -111,7 +111,8 @@ def _value_of(tasks: Sequence[Task], task_id: int | None) -> str:
     return f"the value of task {task_id}{name}"
 
 
-def _note_on(context: Context, initial: str) -> str:
+def uncertainty(context: Context, initial: str) -> str:
+    """Returns why a checkpoint is restored without comparing its initial context; "" where it is compared."""
     if initial == INCOMPARABLE:
         return "though its initial_context can't be compared with the earlier one: no storage could keep such a value"
     if context.inputs is None and initial != NO_INITIAL:
@@ -119,7 +120,7 @@ def _note_on(context: Context, initial: str) -> str:
     return ""
 
 
-def _is_same_step(saved: str, current: str) -> bool:
+def is_same_step(saved: str, current: str) -> bool:
     """Returns whether two identities name one step. A script is `__main__` when run, and has a name when imported."""
     if saved == current:
         return True

@@ -18,9 +18,11 @@ from dotflow.core.context import Context
 from dotflow.core.durations import Duration, as_seconds
 from dotflow.core.events import Planned, RunEnded, RunStarted
 from dotflow.core.failure import Failure
+from dotflow.core.params import NO_PARAMS, Params
 from dotflow.core.task import Task
 from dotflow.core.types.status import TypeStatus
 from dotflow.engine.checkpoint import Checkpoints
+from dotflow.engine.graph import Graph
 from dotflow.engine.notifier import Notifier
 from dotflow.engine.options import RunOptions
 from dotflow.engine.plan import Plan
@@ -29,8 +31,9 @@ from dotflow.engine.runner import CANCELLED, INTERRUPTED, Runner, Stop
 from dotflow.errors import RunFailed
 from dotflow.worker.deadline_thread import waking
 
-MAX_SLEEP: Final = 0.5  # seconds; Python handles a signal that comes right before a wait only at the end of the wait
-CANCEL_GRACE: Final = 3.0  # seconds for a cancelled run to end its workers before its waiter continues
+COMPLETED, SKIPPED = TypeStatus.COMPLETED, TypeStatus.SKIPPED
+MAX_SLEEP: Final = 0.5  # seconds; Python handles a signal that comes right before a wait only when the wait ends
+CANCEL_GRACE: Final = 3.0  # seconds that a cancelled run has to end its workers before its waiter goes on
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,7 +78,9 @@ class Run:
         providers: RunProviders,
         options: RunOptions,
         name: str | None = None,
+        params: Params = NO_PARAMS,
     ) -> None:
+        self.params = params
         self.workflow_id = workflow_id
         self.run_id = run_id
         self.tasks: list[Task] = list(tasks)
@@ -177,9 +182,16 @@ class Run:
         reporter(self._providers.log)(message, None)
 
     def _prepare(self) -> None:
-        """Restores or voids the checkpoints, before anything runs. Either `_execute` or `_release` has to follow."""
-        sources = self._plan.sources()
-        self._restored = self._checkpoints.open(self.tasks, resume=self._options.resume, sources=sources)
+        """Reads or voids the checkpoints, before anything runs. Called by the workflow, once.
+
+        After it comes `_execute`, or `_release` where that can't be.
+        """
+        self._restored = self._checkpoints.open(
+            self.tasks,
+            resume=self._options.resume,
+            sources=self._plan.previous,
+            params=self.params if self._plan.is_linked else None,
+        )
 
     def _release(self) -> None:
         """Releases the locks of `_prepare`. Does nothing after `_execute`."""
@@ -223,7 +235,7 @@ class Run:
         is_complete = False
         try:
             self._run_plan(providers.executor, tasks, publisher, report)
-            is_complete = not self._cancelled or all(task.status is TypeStatus.COMPLETED for task in self.tasks)
+            is_complete = not self._cancelled or all(task.status in (COMPLETED, SKIPPED) for task in self.tasks)
         finally:
             failed = any(task.status is TypeStatus.FAILED for task in self.tasks)
             self.status = TypeStatus.COMPLETED if is_complete and not failed else TypeStatus.FAILED
@@ -251,6 +263,7 @@ class Run:
         if executor.is_remote and self._providers.storage.is_local:
             _warn_of_local(self._providers.storage, report)
         session = executor.open(tasks, report)
+        graph = self._graph(publisher) if self._plan.is_linked else None
         try:
             runner = Runner(
                 self.tasks,
@@ -259,7 +272,10 @@ class Run:
                 publisher,
                 keep_going=self._options.keep_going,
                 restored=self._restored,
+                graph=graph,
             )
+            if graph is not None:
+                graph.loop = runner
             with self._lock:
                 self._runner = runner
                 if self._cancelled:
@@ -268,10 +284,23 @@ class Run:
             session.close()
             raise
         try:
-            runner.run()
+            runner.run(lambda: executor.open(tasks, report))
         finally:
             with self._lock:
                 self._runner = None
+
+    def _graph(self, publisher: Publisher) -> Graph:
+        from dotflow.codec.canonical import digest  # here, since only maps need it
+
+        return Graph(
+            self.tasks,
+            self._plan,
+            self.params,
+            publisher.publish,
+            keep_going=self._options.keep_going,
+            digest=digest,
+            restored_items=self._checkpoints.restore_items,
+        )
 
     def __repr__(self) -> str:
         return f"<run {self.run_id} of {self.workflow_id}: {self.status}>"

@@ -1,21 +1,22 @@
-"""Runner: the one loop, which grants the requests of the tasks' flows, and stops."""
+"""Runner: the one loop. It grants what the tasks' flows request, and stops the run."""
 
 import heapq
 import itertools
 import threading
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from dotflow import clock
 from dotflow.abc.executor import CompletedCall, ExecutorSession
 from dotflow.core.call import Call
-from dotflow.core.context import Context
+from dotflow.core.context import NOTHING, Context
 from dotflow.core.events import TaskFailed, TaskRestored
 from dotflow.core.failure import Failure
 from dotflow.core.outcome import Interrupted, Outcome
 from dotflow.core.task import Task
 from dotflow.core.types.status import TypeStatus
+from dotflow.engine.graph import Graph
 from dotflow.engine.lifecycle import NOT_SAVED, TaskFlow, Wait, new, task_flow
 from dotflow.engine.plan import Plan
 from dotflow.engine.publisher import Publisher
@@ -27,7 +28,7 @@ UNFINISHED = (TypeStatus.IN_PROGRESS, TypeStatus.RETRY)
 
 
 class Stop(NamedTuple):
-    """The reason of a stop, for the errors of the tasks that were running."""
+    """Why a run is stopped before its end: the error of the tasks that were running."""
 
     exception: str
     reason: str
@@ -42,11 +43,12 @@ class Runner:
 
     Args:
         tasks: The run's records, in order.
-        plan: The dependencies and lanes.
+        plan: The order, and the lanes.
         session: Makes the attempts.
-        publisher: Publishes the events.
-        keep_going: Whether other tasks continue after a failure.
-        restored: The contexts of restored tasks, which don't run, by task id.
+        publisher: Takes the events.
+        graph: Decides about tasks with links; None where there are none.
+        keep_going: Whether the others go on after a failure.
+        restored: The contexts of tasks that need not run, by task id.
     """
 
     def __init__(
@@ -58,59 +60,90 @@ class Runner:
         *,
         keep_going: bool,
         restored: Mapping[int, Context],
+        graph: Graph | None = None,
     ) -> None:
         self._tasks = tasks
-        self._lanes, self._needs = plan.lanes, plan.needs
-        self._session = session
+        self._lanes = plan.lanes
         self._publisher = publisher
-        self._submit = self._submit_with_carrier if publisher.has_carriers else session.submit
         self._keep_going = keep_going
         self._restored = restored
         self._followers = plan.followers()
-        self._unmet = [len(needs) for needs in plan.needs]
+        self._needs = plan.needs
         self._last = plan.last_of_lanes()
-        self._flows: dict[int, TaskFlow] = {}  # of tasks that wait for an outcome or a timer
-        self._previous: dict[int, Context] = {}  # of tasks that still wait for others
-        self._arrivals: deque[tuple[Ready, bool]] = deque()  # newly ready; whether it continues a lane
-        self._ready = ReadyTasks()
-        self._timers: list[tuple[float, int, int]] = []
-        self._tie_breaker = itertools.count()
+        self._graph = graph
+        self._ties = itertools.count()
         self._stopping = False
-        self._cancelled = threading.Event()
         self._stop = CANCELLED
+        self._use(session)
+
+    def _use(self, session: ExecutorSession) -> None:
+        """Begins to work with a session."""
+        self._session = session
+        self._submit = self._submit_with_carrier if self._publisher.has_carriers else session.submit
+        self._flows: dict[int, TaskFlow] = {}  # by number: of what waits for an answer or for its time
+        self._arrivals: deque[tuple[Ready, bool]] = deque()  # what has become ready; whether it continues a lane
+        self._ready = ReadyTasks()
+        self._timers: list[tuple[float, int, Ready]] = []
+        self._cancelled = threading.Event()
 
     def cancel(self, stop: Stop = CANCELLED) -> None:
-        """Stops the run and its running tasks. May be called from any thread."""
+        """Stops the run at once. May be called from any thread."""
         self._stop = stop
         self._cancelled.set()
         clock.about_to_wake(self._session.wake)
         self._session.wake()
 
-    def run(self) -> None:
-        """Runs until all tasks have ended, or no more may start. Raises KeyboardInterrupt after an interrupt."""
+    def run(self, open_session: Callable[[], ExecutorSession] | None = None) -> None:
+        """Runs until all is done, or nothing more may start. Raises KeyboardInterrupt after an interrupted run.
+
+        Args:
+            open_session: Opens another session, in which tasks with `always=True` run after the first one was ended.
+        """
         try:
-            try:
-                with waking(self._session.wake):
-                    self._loop()
-            finally:
-                try:
-                    self._session.close()
-                except BaseException:  # an interrupt before or during close, which may be called again
-                    self._session.close()
-                    raise
+            self._run_session(self._start_all)
         except KeyboardInterrupt:
             self._fail_unfinished(INTERRUPTED)
+            self._clean_up_after(open_session)
             raise
         except BaseException as error:  # an error of dotflow itself: it is the error of the running tasks, too
             reason = f"the run was ended by {type(error).__name__}: {error}".rstrip(".")
             self._fail_unfinished(Stop(type(error).__name__, reason))
+            self._clean_up_after(open_session)
             raise
         self._fail_unfinished(self._stop)
+        self._clean_up_after(open_session)
+
+    def _run_session(self, begin: Callable[[], None]) -> None:
+        """Works through what *begin* makes ready, and closes the session."""
+        try:
+            with waking(self._session.wake):
+                begin()
+                self._loop()
+                while self._graph is not None and not self._cancelled.is_set() and self._graph.begin_cleanup():
+                    self._loop()
+        finally:
+            try:
+                self._session.close()
+            except BaseException:  # an interrupt on its way in or in its middle: it may be called again
+                self._session.close()
+                raise
+
+    def _start_all(self) -> None:
+        for task_id, needs in enumerate(self._needs):
+            if not needs:
+                self.arrive(task_id, Context())
+
+    def _clean_up_after(self, open_session: Callable[[], ExecutorSession] | None) -> None:
+        """Runs the tasks that clean up, after the run was stopped. A second interrupt or cancel() ends that."""
+        if self._graph is None or open_session is None or not self._graph.has_cleanup():
+            return
+        self._use(open_session())
+        try:
+            self._run_session(lambda: None)
+        finally:
+            self._fail_unfinished(self._stop)
 
     def _loop(self) -> None:
-        for task_id, count in enumerate(self._unmet):
-            if not count:
-                self._arrivals.append((Ready(task_id, self._lanes[task_id], Context(), None), False))
         self._begin_all()
         while (self._flows or self._ready) and not self._cancelled.is_set():
             completed = clock.wait(
@@ -119,10 +152,10 @@ class Runner:
                 self._session.wake,
                 in_flight=len(self._flows) - len(self._timers),
             )
-            # Outcomes that arrive together with an interrupt are recorded before it ends the run.
+            # What has ended is recorded before an interrupt that came along with it ends the run.
             for call, outcome in sorted(completed, key=_is_interrupt):
-                self._advance(call.task_id, self._flows.pop(call.task_id), outcome)
-            self._fire_timers()
+                self._advance(call.number, self._flows.pop(call.number), outcome)
+            self._start_due()
             self._begin_all()
 
     def _begin_all(self) -> None:
@@ -130,41 +163,71 @@ class Runner:
         make_room, arrivals, is_cancelled = self._session.make_room, self._arrivals, self._cancelled.is_set
         while not is_cancelled():
             if arrivals:
-                self._begin_or_queue(*arrivals.popleft())
+                self._take_in(*arrivals.popleft())
             elif (ready := self._ready.take(make_room)) is not None:
                 self._begin(ready)
             else:
                 return
 
-    def _begin_or_queue(self, ready: Ready, continues: bool) -> None:
-        """Begins a task that has just become ready, or queues it. A restored task does not run."""
-        task_id, lane, previous, flow = ready
-        if flow is None:
+    def _take_in(self, ready: Ready, continues: bool) -> None:
+        """Begins a task that has just become ready, or lets it wait; a restored one need not run."""
+        number, lane, previous, flow, step, begin, _ = ready
+        if flow is None and begin is None:
             if self._stopping:
                 return
-            context = self._restored.get(task_id)
+            context = self._restored.get(number)
             if context is not None:
-                self._publisher.publish(TaskRestored(task_id, context, previous))
-                self._end(task_id, context)
+                self._publisher.publish(TaskRestored(number, context, previous))
+                self.end(number, context)
+                return
+            if self._graph is not None and self._tasks[number].links is not None:
+                self._graph.enter(number, lane, previous)
                 return
         session, waiting = self._session, self._ready
-        pool = session.pool_of(self._tasks[task_id].step)
+        pool = session.pool_of(step)
         if (waiting and waiting.must_wait(pool, continues=continues)) or not session.make_room(pool, lane, 1):
             waiting.add(pool, ready, continues=continues)
+        elif begin is None:  # as _begin, without the call
+            self._advance(number, flow or task_flow(self._tasks[number], lane, previous, number), None)
         else:
-            self._begin(ready)
+            begin(ready)
 
     def _begin(self, ready: Ready) -> None:
-        task_id, lane, previous, flow = ready
-        self._advance(task_id, flow or task_flow(self._tasks[task_id], lane, previous), None)
+        number, lane, previous, flow, _, begin, _ = ready
+        if begin is None:
+            self._advance(number, flow or task_flow(self._tasks[number], lane, previous, number), None)
+        else:
+            begin(ready)
 
-    def _stop_new_tasks(self) -> None:
-        """Begins no further task. Those that have begun continue."""
+    def arrive(self, task_id: int, previous: Context, *, continues: bool = False) -> None:
+        """Takes note that a task has become ready."""
+        ready = new(Ready, (task_id, self._lanes[task_id], previous, None, self._tasks[task_id].step, None, 1))
+        self._arrivals.append((ready, continues))
+
+    def add_ready(self, ready: Ready, *, continues: bool = False) -> None:
+        """Takes note of what begins as soon as there is room, in its own way."""
+        self._arrivals.append((ready, continues))
+
+    def begin_flow(self, number: int, flow: TaskFlow) -> None:
+        """Begins a flow now."""
+        self._advance(number, flow, None)
+
+    def leave(self, lane: int) -> None:
+        """Ends a lane."""
+        self._session.leave(lane)
+
+    def stop_beginning(self) -> None:
+        """Lets only those go on that have begun."""
         self._stopping = True
         self._ready.drop_new()
 
-    def _advance(self, task_id: int, flow: TaskFlow, outcome: Outcome | None) -> None:
-        """Grants the requests of the task's flow, until it waits for an outcome or a timer."""
+    @property
+    def is_stopping(self) -> bool:
+        """Whether nothing new begins."""
+        return self._stopping
+
+    def _advance(self, number: int, flow: TaskFlow, outcome: Outcome | None) -> None:
+        """Grants what a flow requests, until it waits for an outcome or for its time."""
         publish, submit = self._publisher.publish, self._submit
         try:
             request: Any = flow.send(outcome)  # Any: on the hot path, comparing classes is fastest
@@ -174,70 +237,64 @@ class Runner:
                 if kind is Call:
                     outcome = submit(request)
                     if outcome is None:
-                        self._flows[task_id] = flow
+                        self._flows[number] = flow
                         return
                 elif kind is Wait:
-                    self._set_timer(task_id, flow, request.seconds)
+                    self._wait(number, flow, request)
                     return
                 else:
                     try:
                         publish(request)
                     except NOT_SAVED as error:
-                        if isinstance(error, LeaseLost):  # even with keep_going: another process runs the workflow
-                            self._stop_new_tasks()
+                        if isinstance(error, LeaseLost):  # whatever keep_going says: another process is at this work
+                            self.stop_beginning()
                         request = flow.throw(error)
                         continue
                 request = flow.send(outcome)
         except StopIteration as end:
-            self._end(task_id, end.value)
+            self.end(number, end.value)
 
     def _submit_with_carrier(self, call: Call) -> Outcome | None:
         return self._session.submit(call._replace(carrier=self._publisher.carrier(call.task_id)))
 
-    def _end(self, task_id: int, context: Context | None) -> None:
-        """Makes the tasks ready that waited for an ended task."""
-        lane = self._lanes[task_id]
-        if self._last[lane] == task_id:
+    def end(self, number: int, context: Context | None) -> None:
+        """Takes note that a task or an item has ended; what waited for it may start."""
+        if self._graph is not None:
+            self._graph.end(number, context)
+            return
+        lane = self._lanes[number]
+        if self._last[lane] == number:
             self._session.leave(lane)
         if context is None and not self._keep_going:
-            self._stop_new_tasks()
-        for follower in self._followers[task_id]:
-            previous = Context() if context is None else context
-            needs = self._needs[follower]
-            if len(needs) > 1:
-                if needs[-1] == task_id:
-                    self._previous[follower] = previous
-                self._unmet[follower] -= 1
-                if self._unmet[follower]:
-                    continue
-                previous = self._previous.pop(follower)
-            follower_lane = self._lanes[follower]
-            self._arrivals.append((new(Ready, (follower, follower_lane, previous, None)), follower_lane == lane))
+            self.stop_beginning()
+        for follower in self._followers[number]:  # of a chain, so this is all it needs
+            self.arrive(follower, Context() if context is None else context, continues=True)
 
-    def _set_timer(self, task_id: int, flow: TaskFlow, seconds: float) -> None:
-        if not seconds:
-            self._resume(task_id, flow)
+    def _wait(self, number: int, flow: TaskFlow, wait: Wait) -> None:
+        lane = self._lanes[number] if number < len(self._lanes) else self._graph.lane_of(number)  # type: ignore[union-attr]
+        ready = Ready(number, lane, NOTHING, flow, wait.step)
+        if not wait.seconds:
+            self._arrivals.append((ready, True))
             return
-        heapq.heappush(self._timers, (clock.monotonic() + seconds, next(self._tie_breaker), task_id))
-        self._flows[task_id] = flow
-
-    def _resume(self, task_id: int, flow: TaskFlow) -> None:
-        """Makes the task ready for its next attempt."""
-        ready = new(Ready, (task_id, self._lanes[task_id], self._tasks[task_id].previous_context, flow))
-        self._arrivals.append((ready, True))
+        heapq.heappush(self._timers, (clock.monotonic() + wait.seconds, next(self._ties), ready))
+        self._flows[number] = flow
 
     def _until_timer(self) -> float | None:
         return max(0.0, self._timers[0][0] - clock.monotonic()) if self._timers else None
 
-    def _fire_timers(self) -> None:
+    def _start_due(self) -> None:
+        """Makes those ready for their next attempt whose delay is over."""
         if not self._timers:
             return
         now = clock.monotonic()
         while self._timers and self._timers[0][0] <= now:
-            _, _, task_id = heapq.heappop(self._timers)
-            self._resume(task_id, self._flows.pop(task_id))
+            _, _, ready = heapq.heappop(self._timers)
+            del self._flows[ready.number]
+            self._arrivals.append((ready, True))
 
     def _fail_unfinished(self, stop: Stop) -> None:
+        if self._graph is not None:
+            self._graph.fail_unfinished(stop.exception, stop.reason)
         for task in self._tasks:
             if task.status in UNFINISHED:
                 failure = Failure(stop.exception, str(RunStopped(task.name, stop.reason)))

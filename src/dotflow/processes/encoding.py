@@ -10,7 +10,7 @@ from dotflow.core.task import Task
 from dotflow.processes.channel import Dump, dump_whole
 from dotflow.processes.forkserver import KeptForkServer
 from dotflow.processes.start import Fork, FreshInterpreter, StartMethod, default_start_method
-from dotflow.processes.worker_main import CallMessage, ValueRef
+from dotflow.processes.worker_main import LAST_VALUE, CallMessage, ValueRef
 
 NO_VALUE: Final = object()
 FRESH: Final = "fresh"  # no choice of the user's
@@ -23,11 +23,13 @@ class WorkerCache:
     Attributes:
         value: The last value that it returned; NO_VALUE if there is none.
         steps: The keys of the steps that it has received.
+        shared: The keys of the shared arguments that it has received.
     """
 
     def __init__(self) -> None:
         self.value: Any = NO_VALUE
         self.steps: set[int] = set()
+        self.shared: set[int] = set()
 
 
 class CallEncoder:
@@ -41,8 +43,9 @@ class CallEncoder:
     def __init__(self, dump: Dump, inherited: bool) -> None:
         self._dump = dump
         self._inherited = inherited
-        # By id of the step, which is kept here, so that no other one gets its id.
+        # By id of the step or the arguments, which are kept here, so that no other object gets their id.
         self._steps: dict[int, tuple[Action[..., Any], int, bytes]] = {}
+        self._shared: dict[int, tuple[Mapping[str, Any], int, bytes]] = {}
 
     def encode(self, cache: WorkerCache, call: Call) -> list[Any]:
         """Returns the parts of a message; raises what pickling raises."""
@@ -52,10 +55,26 @@ class CallEncoder:
             context = call.previous_context
             previous = ValueRef(Context(None, context.task_id, context.workflow_id, context.time, context.step))
         key, step, initial = (0, None, None) if self._inherited else self._task_fields(call, cache)
+        shared_key, shared = self._shared_fields(call, cache)
         parts = self._dump(
-            CallMessage(call.task_id, call.lane, call.workflow_id, key, step, initial, previous, call.carrier)
+            CallMessage(
+                call.task_id,
+                call.lane,
+                call.workflow_id,
+                key,
+                step,
+                initial,
+                previous,
+                call.carrier,
+                call.is_fallback,
+                _without_last_value(call.arguments, cache),
+                shared_key,
+                shared,
+            )
         )
         cache.steps.add(key)
+        if shared_key is not None:
+            cache.shared.add(shared_key)
         return parts
 
     def _task_fields(self, call: Call, cache: WorkerCache) -> tuple[int, bytes | None, Context]:
@@ -65,6 +84,23 @@ class CallEncoder:
             entry = self._steps[id(call.step)] = (call.step, len(self._steps), pickled)
         _, key, pickled = entry
         return key, None if key in cache.steps else pickled, call.initial_context
+
+    def _shared_fields(self, call: Call, cache: WorkerCache) -> tuple[int | None, bytes | None]:
+        if call.shared is None:
+            return None, None
+        entry = self._shared.get(id(call.shared))
+        if entry is None:
+            pickled = dump_whole(call.shared, is_code=False)
+            entry = self._shared[id(call.shared)] = (call.shared, len(self._shared), pickled)
+        _, key, pickled = entry
+        return key, None if key in cache.shared else pickled
+
+
+def _without_last_value(arguments: Mapping[str, Any] | None, cache: WorkerCache) -> Mapping[str, Any] | None:
+    """Returns the arguments, with LAST_VALUE for the value that the worker has."""
+    if arguments is None or cache.value is NO_VALUE or cache.value is None:
+        return arguments
+    return {name: LAST_VALUE if value is cache.value else value for name, value in arguments.items()}
 
 
 class WorkerFactory:

@@ -27,6 +27,13 @@ LINUX: Final = sys.platform == "linux"
 F_SETSIG: Final = 10  # <asm-generic/fcntl.h>; the fcntl module has no name for it
 
 
+class LastValue(NamedTuple):
+    """Stands, among a call's arguments, for the last value that the worker has returned."""
+
+
+LAST_VALUE: Final = LastValue()
+
+
 class ValueRef(NamedTuple):
     """Refers to the last value that the worker has returned, which it still has."""
 
@@ -42,7 +49,10 @@ class CallMessage(NamedTuple):
         step: The pickled step; None if the worker has it by fork or from an earlier call.
         initial_context: None if the worker has it by fork.
         previous_context: A Context, or a ValueRef if the worker still has its value.
-        carrier: As in Call.
+        carrier, is_fallback: As in Call.
+        arguments: As in Call, with LAST_VALUE for the last value that the worker has returned.
+        shared_key: A number for the arguments that items share, the same for each of their calls; None without them.
+        shared: These arguments, pickled; None if the worker has them from an earlier call.
     """
 
     task_id: int
@@ -53,6 +63,10 @@ class CallMessage(NamedTuple):
     initial_context: Context | None
     previous_context: Context | ValueRef
     carrier: Carrier | None
+    is_fallback: bool = False
+    arguments: Mapping[str, Any] | None = None
+    shared_key: int | None = None
+    shared: bytes | None = None
 
 
 class Worker:
@@ -72,6 +86,7 @@ class Worker:
         self.lock = threading.Lock()  # a step's threads may print while an outcome is sent
         self.steps: dict[int, Action[..., Any]] = {}
         self.last_value: Any = None
+        self.shared: dict[int, bytes] = {}
         self.pid = os.getpid()
 
     def run(self) -> None:
@@ -111,6 +126,10 @@ class Worker:
         task = self.inherited_tasks.get(fields.task_id)
         if task is not None:
             step, initial = task.step, task.initial_context
+            if fields.is_fallback:
+                assert task.links is not None
+                assert task.links.fallback is not None
+                step = task.links.fallback
         else:
             if fields.step is not None:
                 self.steps[fields.step_key] = pickle.loads(fields.step)
@@ -120,7 +139,33 @@ class Worker:
         if isinstance(previous, ValueRef):
             context = previous.context
             previous = Context(self.last_value, context.task_id, context.workflow_id, context.time, context.step)
-        return Call(fields.task_id, fields.lane, step, initial, previous, fields.workflow_id, fields.carrier)
+        return Call(
+            fields.task_id,
+            fields.lane,
+            step,
+            initial,
+            previous,
+            fields.workflow_id,
+            fields.carrier,
+            message.number,
+            self._arguments(fields.arguments),
+            self._shared(fields),
+            fields.is_fallback,
+        )
+
+    def _arguments(self, arguments: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
+        if arguments is None:
+            return None
+        return {name: self.last_value if type(value) is LastValue else value for name, value in arguments.items()}
+
+    def _shared(self, fields: CallMessage) -> Mapping[str, Any] | None:
+        """Returns what items share, unpickled anew for each: they must not see each other's changes."""
+        if fields.shared_key is None:
+            return None
+        if fields.shared is not None:
+            self.shared[fields.shared_key] = fields.shared
+        shared: Mapping[str, Any] = pickle.loads(self.shared[fields.shared_key])
+        return shared
 
     def dump_outcome(self, call: Call, outcome: Outcome) -> list[Any]:
         """Returns the pickled outcome; if its value can't be pickled, that of a failure."""

@@ -4,6 +4,7 @@ import contextlib
 import itertools
 import os
 import sys
+from collections.abc import Mapping
 from types import CoroutineType
 from typing import Any, Final, NoReturn
 
@@ -43,8 +44,8 @@ def attempt(call: Call, loop: Loop) -> Outcome:
     value: Any = None
     if not seconds:  # most steps have no limit
         try:
-            if step.context_params:
-                value = step.function(**arguments_of(step, call.initial_context, call.previous_context))
+            if step.context_params or call.arguments is not None or call.shared is not None:
+                value = step.function(**arguments_of(call))
             else:
                 value = step.function()
             if value.__class__ in PLAIN:
@@ -58,7 +59,7 @@ def attempt(call: Call, loop: Loop) -> Outcome:
     repeated: list[Failure] = []
     try:
         if step.is_coroutine:
-            coroutine = step.function(**arguments_of(step, call.initial_context, call.previous_context))
+            coroutine = step.function(**arguments_of(call))
         else:
             value = run_limited(limit, lambda: _perform(call, loop, repeated))
     except KeyboardInterrupt:
@@ -95,6 +96,7 @@ def _exit_child(error: SystemExit) -> NoReturn:
     os._exit(error.code if isinstance(error.code, int) else int(error.code is not None))
 
 
+<<<<<<< HEAD
 def arguments_of(step: Action[..., Any], initial: Context, previous: Context) -> dict[str, Context]:
     """Returns the contexts that the step has parameters for, by name."""
     names = step.context_params
@@ -102,6 +104,25 @@ def arguments_of(step: Action[..., Any], initial: Context, previous: Context) ->
         return {}
     offered = {"initial_context": initial, "previous_context": previous}
     return {name: offered[name] for name in names}
+=======
+def arguments_of(call: Call) -> dict[str, Any]:
+    """Returns what the call's step is given, by name."""
+    arguments = contexts_for(call.step, call.initial_context, call.previous_context)
+    if call.shared is not None:
+        arguments.update(call.shared)
+    if call.arguments is not None:
+        arguments.update(call.arguments)
+    return arguments
+
+
+def contexts_for(step: Action[..., Any], initial: Context, previous: Context) -> dict[str, Any]:
+    """Returns the contexts that the step asks for, by name."""
+    wanted = step.context_params
+    if not wanted:
+        return {}
+    offered = {"initial_context": initial, "previous_context": previous}
+    return {name: offered[name] for name in wanted}
+>>>>>>> graph-draft
 
 
 def finish(call: Call, loop: Loop, value: Any, limit: Limit) -> Outcome:
@@ -124,7 +145,7 @@ def finish(call: Call, loop: Loop, value: Any, limit: Limit) -> Outcome:
 
 
 def _perform(call: Call, loop: Loop, repeated: list[Failure]) -> Any:
-    value = call.step.function(**arguments_of(call.step, call.initial_context, call.previous_context))
+    value = call.step.function(**arguments_of(call))
     if isinstance(value, CoroutineType):
         value = loop.run(value, NO_LIMIT)
     return _run_actions(call, loop, value, repeated)
@@ -167,22 +188,35 @@ def _run_actions(call: Call, loop: Loop, value: Any, repeated: list[Failure]) ->
         return value
     contexts: list[Context] = []
     previous = call.previous_context
+<<<<<<< HEAD
     initial = Context() if call.initial_context is NOTHING else call.initial_context  # all calls share NOTHING
+=======
+    initial = Context() if call.initial_context is NOTHING else call.initial_context  # all calls share that one
+    values: dict[str, Any] = {}  # by action: what the later ones may ask for
+>>>>>>> graph-draft
     for action in actions:
-        action.check_parameters()
+        action.check_parameters(values)
         if action.isolate:
             raise InvalidPolicy("isolate", True, f"for whole steps: put it on the class, not on its '{action.name}'")
-        result = _run_member(action, initial, previous, loop, repeated)
+        arguments = contexts_for(action, initial, previous)
+        arguments.update((name, values[name]) for name in action.named_params if name in values)
+        result = _run_member(action, arguments, loop, repeated)
+        values[action.name.rpartition(".")[2]] = result
         previous = Context(result, call.task_id, call.workflow_id, step=action.identity)
         contexts.append(previous)
     return contexts
 
 
+<<<<<<< HEAD
 def _run_member(
     action: Action[..., Any], initial: Context, previous: Context, loop: Loop, repeated: list[Failure]
 ) -> Any:
     """Runs one action of an instance, by its own policy."""
     arguments = arguments_of(action, initial, previous)
+=======
+def _run_member(action: Action[..., Any], arguments: Mapping[str, Any], loop: Loop, repeated: list[Failure]) -> Any:
+    """One action of an instance, by its own policy."""
+>>>>>>> graph-draft
     for number in itertools.count(1):
         limit = Limit(action.policy.timeout)
         try:

@@ -4,7 +4,7 @@ from enum import StrEnum
 
 
 class TypeStatus(StrEnum):
-    """NOT_STARTED -> IN_PROGRESS -> (RETRY -> IN_PROGRESS)* -> COMPLETED | FAILED | PAUSED."""
+    """NOT_STARTED -> IN_PROGRESS -> (RETRY -> IN_PROGRESS)* -> COMPLETED | FAILED | PAUSED; or SKIPPED."""
 
     NOT_STARTED = "Not started"
     IN_PROGRESS = "In progress"
@@ -12,3 +12,4 @@ class TypeStatus(StrEnum):
     PAUSED = "Paused"
     RETRY = "Retry"
     FAILED = "Failed"
+    SKIPPED = "Skipped"

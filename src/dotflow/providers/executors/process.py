@@ -171,7 +171,7 @@ class ProcessSession(ExecutorSession):
         except Exception as error:  # pickling runs the value's own methods
             self._complete(worker, failures.not_sent(call, error))
             return
-        worker.process.channel.queue(CALL, call.task_id, parts)
+        worker.process.channel.queue(CALL, call.number, parts)
         self._flush(worker)
 
     def _flush(self, worker: _Worker) -> None:
@@ -228,7 +228,7 @@ class ProcessSession(ExecutorSession):
             self._selector.unregister(channel)
 
     def _handle(self, worker: _Worker, message: Message) -> None:
-        if message.kind == OUTCOME and worker.call is not None and message.number == worker.call.task_id:
+        if message.kind == OUTCOME and worker.call is not None and message.number == worker.call.number:
             self._complete(worker, self._outcome(worker, message))
         elif message.kind == RETURNED:
             worker.kill_at = None

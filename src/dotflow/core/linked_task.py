@@ -1,0 +1,150 @@
+"""LinkedTask: a task with names, needs, conditions or items; Item: one item of a mapped task."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from dotflow.core.context import Context
+from dotflow.core.events import MapEnded, MapOpened, TaskEvent, TaskSkipped
+from dotflow.core.failure import TaskError
+from dotflow.core.links import Links
+from dotflow.core.task import Task
+from dotflow.core.types.status import TypeStatus
+
+
+class MapContext(Context):
+    """What a mapped task returned.
+
+    Its `storage` is a list with one entry for each item, in the order of the list; None where an item has no value.
+
+    Attributes:
+        errors: The last TaskError of each failed item, by the item's index.
+    """
+
+    __slots__ = ("errors",)
+
+    errors: Mapping[int, TaskError]
+
+
+class Row(dict[str, Any]):
+    """What an item of several lists holds: the entry of each list, by parameter."""
+
+
+class LinkedTask(Task):
+    """A task whose place in the workflow is more than the order of `add`.
+
+    The attributes that it has beside those of Task are documented there.
+    """
+
+    __slots__ = ("items", "links", "reason")
+
+    links: Links
+
+    def __init__(self, *arguments: Any, links: Links, **more: Any) -> None:
+        super().__init__(*arguments, **more)
+        self.links = links
+        self.items = ()
+        self.reason = ""
+
+    @property
+    def name(self) -> str:
+        return self.links.name or self.step.name
+
+    @property
+    def key_name(self) -> str:
+        return self.links.name or str(self.task_id)
+
+    @property
+    def is_mapped(self) -> bool:
+        return bool(self.links.each)
+
+    @property
+    def restored_from(self) -> str | None:
+        if not self.is_mapped:
+            return super().restored_from
+        sources = {item.restored_from for item in self.items}
+        return sources.pop() if len(sources) == 1 else None
+
+    @property
+    def has_values(self) -> bool:
+        """Whether it is mapped, and its items have ended: others may take their values."""
+        return self.is_mapped and self._current is not None
+
+    def _new_record(self, workflow_id: str, run_id: str | None, task_id: int | None = None) -> "LinkedTask":
+        plain = super()._new_record(workflow_id, run_id, task_id)
+        return LinkedTask(
+            plain.task_id,
+            plain.step,
+            plain.callback,
+            plain._initial,
+            plain.group_name,
+            workflow_id,
+            run_id,
+            links=self.links,
+        )
+
+    def _open(self, items: Sequence["Item"]) -> None:
+        """Takes in its items. MapOpened is applied right after it."""
+        self.items = items
+
+    def _apply_rare(self, event: TaskEvent) -> None:
+        match event:
+            case TaskSkipped():
+                self.reason = event.reason
+            case MapOpened():
+                self.started_at = event.at
+                self._began = event.tick
+            case MapEnded():
+                self._current = event.context
+                if event.failure is not None:
+                    self.status = TypeStatus.FAILED
+                    self.errors.append(TaskError(1, event.failure))
+                self._end(event.at, event.tick)
+            case _:
+                super()._apply_rare(event)
+
+
+class Item(Task):
+    """One item of a mapped task: the record of its attempts.
+
+    Attributes:
+        item: Its index in the list.
+        entry: What the list holds: a value, the item of another map, or a Row of these.
+        key_suffix: What its checkpoint's key has after that of its task.
+    """
+
+    __slots__ = ("entry", "item", "key_suffix", "reason")
+
+    item: int
+
+    def __init__(self, task: Task, item: int, entry: Any, key_suffix: str) -> None:
+        super().__init__(task.task_id, task.step, None, task._initial, task.group_name, task.workflow_id, task.run_id)
+        self.item = item
+        self.entry = entry
+        self.key_suffix = key_suffix
+        self.reason = ""
+
+    @property
+    def name(self) -> str:
+        return f"{self.step.name}[{self.item}]"
+
+    @property
+    def input(self) -> Any:
+        """What it is given: the value of its entry in the list."""
+        if self.entry.__class__ is Row:
+            return {name: _value_of(entry) for name, entry in self.entry.items()}
+        return _value_of(self.entry)
+
+    def sources(self) -> list["Item"]:
+        """Returns the items of other maps whose values it takes."""
+        entries = self.entry.values() if self.entry.__class__ is Row else (self.entry,)
+        return [entry for entry in entries if entry.__class__ is Item]
+
+    def _apply_rare(self, event: TaskEvent) -> None:
+        if isinstance(event, TaskSkipped):
+            self.reason = event.reason
+        else:
+            super()._apply_rare(event)
+
+
+def _value_of(entry: Any) -> Any:
+    return entry.current_context.storage if entry.__class__ is Item else entry

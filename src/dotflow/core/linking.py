@@ -1,0 +1,212 @@
+"""Linking: what `add` was told beside a step, checked and turned into links."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from types import EllipsisType
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from dotflow.core.action import Action
+from dotflow.core.links import (
+    MAX_PARALLEL,
+    PARAM,
+    PARAMS,
+    VALUE,
+    Bind,
+    Condition,
+    Constant,
+    Each,
+    Links,
+)
+from dotflow.core.names import name_of
+from dotflow.core.params import is_name
+from dotflow.core.steps import as_actions
+from dotflow.core.wiring import Scope, as_list, check_names, make_conditions, target_of_each, wire
+from dotflow.errors import InvalidArgument, InvalidLink, MissingParam
+
+if TYPE_CHECKING:
+    from dotflow.core.task import Task
+
+
+class LinkOptions(NamedTuple):
+    """The options of `add` that link a task to others, as users give them."""
+
+    name: str | None = None
+    needs: Any = None
+    each: Any = None
+    max_parallel: int | None = None
+    when: Any = None
+    unless: Any = None
+    fallback: Any = None
+    always: bool = False
+    keep_going: bool | None = None
+
+
+NO_OPTIONS: Final = LinkOptions()
+
+
+def check_options(options: LinkOptions, scope: Scope) -> None:
+    """Raises InvalidArgument or InvalidLink for options that can't be, alone or together."""
+    name, limit = options.name, options.max_parallel
+    if name is not None and (not isinstance(name, str) or not is_name(name)):
+        raise InvalidArgument("name", name, "a letter, then letters, digits and _")
+    if name is not None and (name in scope.names or name in scope.params):
+        raise InvalidArgument("name", name, "a name that no other task and no parameter of the run has")
+    if limit is not None and (type(limit) is not int or limit < 1):
+        raise InvalidArgument("max_parallel", limit, "a whole number from 1")
+    if not isinstance(options.always, bool):
+        raise InvalidArgument("always", options.always, "True or False")
+    if options.keep_going is not None and not isinstance(options.keep_going, bool):
+        raise InvalidArgument("keep_going", options.keep_going, "True, False or None")
+    if limit is not None and options.each is None:
+        raise InvalidLink("max_parallel limits the items of each=..., and there is no each.")
+    if options.always and (options.when is not None or options.unless is not None):
+        raise InvalidLink("always=True runs the task however others ended, so it takes no when or unless.")
+
+
+def make_links(step: Action[..., Any], options: LinkOptions, scope: Scope) -> Links | None:
+    """Returns the links of a task; None where it has none.
+
+    Raises UnknownTask, AmbiguousTask, UnknownParameter or InvalidLink.
+    """
+    needs, waits = _needs(options.needs, scope)
+    check_names(step, "needs", needs)
+    lists: dict[str, int | tuple[Any, ...]] = {}
+    if isinstance(options.each, Mapping):
+        if not options.each:
+            raise InvalidLink("each={} names no list.")
+        check_names(step, "each", options.each)
+        lists = {name: as_list(source, scope) for name, source in options.each.items()}
+    binds, left = wire(step, scope, needs, lists)
+    if options.each is not None and not lists:
+        target = target_of_each(step, left)
+        lists = {target: as_list(options.each, scope)}
+        left = [name for name in left if name != target]
+    if left:
+        step.refuse_parameter(left[0], (*scope.names, *scope.params))
+    fallback, fallback_binds = _fallback(options, scope, needs, lists)
+    links = Links(
+        name=options.name,
+        binds=binds,
+        waits=waits,
+        each=tuple(Each(name, source) for name, source in lists.items()),
+        max_parallel=options.max_parallel or MAX_PARALLEL,
+        conditions=make_conditions(options.when, options.unless, scope),
+        fallback=fallback,
+        fallback_binds=fallback_binds,
+        always=options.always,
+        keep_going=options.keep_going,
+    )
+    return None if links == NO_LINKS else links
+
+
+NO_LINKS: Final = Links()
+
+
+def _needs(needs: Any, scope: Scope) -> tuple[Mapping[str, Any], tuple[int, ...]]:
+    """What fills parameters, and what is only waited for."""
+    if needs is None:
+        return {}, ()
+    if isinstance(needs, Mapping):
+        return needs, ()
+    refs = needs if isinstance(needs, list | tuple) else [needs]
+    return {}, tuple(dict.fromkeys(map(scope.task, refs)))
+
+
+def _fallback(
+    options: LinkOptions, scope: Scope, needs: Mapping[str, Any], lists: Mapping[str, Any]
+) -> tuple[Action[..., Any] | None, tuple[Bind, ...]]:
+    if options.fallback is None:
+        return None, ()
+    steps = as_actions(options.fallback)
+    if len(steps) > 1:
+        raise InvalidLink("fallback=... is one step.")
+    step = steps[0]
+    its_needs = {name: ref for name, ref in needs.items() if name in step.named_params}
+    binds, left = wire(step, scope, its_needs, lists)
+    if left:
+        step.refuse_parameter(left[0], (*scope.names, *scope.params))
+    return step, binds
+
+
+class Copy(NamedTuple):
+    """A task of another workflow, and its links in this one."""
+
+    task: "Task"
+    links: Links
+    group_name: str
+
+
+def copy_tasks(
+    tasks: Sequence["Task"],
+    declared: Mapping[str, Any],
+    options: LinkOptions,
+    scope: Scope,
+    group_name: str,
+) -> list[Copy]:
+    """Returns the tasks of another workflow as they are to be added.
+
+    Args:
+        tasks: The other workflow's tasks.
+        declared: Its parameters, with their defaults.
+        options: As `add` was given them.
+        scope: What a name means here.
+        group_name: As `add` was given it.
+
+    Raises InvalidLink, MissingParam, UnknownTask or AmbiguousTask.
+    """
+    refused = [name for name in ("each", "max_parallel", "fallback", "always") if getattr(options, name)]
+    if refused:
+        raise InvalidLink(f"{refused[0]} is for one task, and this adds another workflow's.")
+    if options.name is None:
+        raise InvalidLink("Another workflow's tasks need a name: add(other.task, name='prepare').")
+    if not tasks:
+        raise InvalidLink("The other workflow has no tasks.")
+    needs, waits = _needs(options.needs, scope)
+    unknown = [name for name in needs if name not in declared]
+    if unknown:
+        raise InvalidLink(f"needs={{{unknown[0]!r}: ...}}: the other workflow has no parameter '{unknown[0]}'.")
+    first = len(scope.tasks)
+    conditions = make_conditions(options.when, options.unless, scope)
+    fill = _filler(declared, needs, scope)
+    copies = []
+    for task in tasks:
+        links = (task.links or Links()).moved(lambda task_id: first + task_id, f"{options.name}.{name_of(task)}")
+        links = replace(
+            links,
+            binds=tuple(fill(bind) for bind in links.binds),
+            fallback_binds=tuple(fill(bind) for bind in links.fallback_binds),
+            conditions=(*map(fill, links.conditions), *conditions),
+            waits=(*links.waits, *waits),
+            keep_going=options.keep_going if links.keep_going is None else links.keep_going,
+        )
+        own = task.group_name if task.group_name == "default" else f"{options.name}.{task.group_name}"
+        copies.append(Copy(task, links, own if group_name == "default" else group_name))
+    return copies
+
+
+def _filler(declared: Mapping[str, Any], needs: Mapping[str, Any], scope: Scope) -> Callable[[Any], Any]:
+    """Returns a function that replaces the other workflow's parameters by what fills them here."""
+
+    def fill(link: Bind | Condition) -> Bind | Condition:
+        if getattr(link, "kind", None) == PARAMS:
+            raise InvalidLink("A step of another workflow can't take 'params' here. Take each by its name.")
+        if not isinstance(link.source, str):
+            return link
+        source, kind = _source_of(link.source, declared, needs, scope)
+        return link._replace(source=source, kind=kind) if isinstance(link, Bind) else link._replace(source=source)
+
+    return fill
+
+
+def _source_of(
+    name: str, declared: Mapping[str, Any], needs: Mapping[str, Any], scope: Scope
+) -> tuple[int | str | Constant, str]:
+    ref = needs.get(name, name)
+    is_param = isinstance(ref, str) and ref not in scope.names and ref in scope.params
+    if name in needs or (isinstance(ref, str) and ref in scope.names):
+        return (ref, PARAM) if is_param else (scope.task(ref), VALUE)
+    if is_param:
+        return name, PARAM
+    if isinstance(declared[name], EllipsisType):
+        raise MissingParam((name,))
+    return Constant(declared[name]), PARAM

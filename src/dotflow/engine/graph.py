@@ -1,0 +1,300 @@
+"""Graph: what becomes of tasks with links: needs, conditions, maps, fallbacks and cleanup. The runner asks it."""
+
+import functools
+import itertools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Final, Protocol
+
+from dotflow import clock
+from dotflow.core.context import Context
+from dotflow.core.events import MapEnded, MapOpened, TaskFailed, TaskRestored, TaskSkipped
+from dotflow.core.failure import Failure
+from dotflow.core.linked_task import Item, LinkedTask
+from dotflow.core.params import Params
+from dotflow.core.task import Task
+from dotflow.core.types.status import TypeStatus
+from dotflow.core.wiring import PREVIOUS
+from dotflow.engine.lifecycle import Fallback, TaskFlow, task_flow
+from dotflow.engine.maps import Digest, ItemMap, lists_of, make_items
+from dotflow.engine.plan import Plan
+from dotflow.engine.ready import Ready
+from dotflow.engine.verdict import Arguments, Skip, arguments, decide, has_value
+from dotflow.errors import NotAList, RunStopped, UnequalLists
+
+UNFINISHED: Final = (TypeStatus.IN_PROGRESS, TypeStatus.RETRY)
+NOT_ENDED: Final = (TypeStatus.NOT_STARTED, *UNFINISHED)
+
+
+class Loop(Protocol):
+    """What the graph asks of the runner."""
+
+    @property
+    def is_stopping(self) -> bool: ...
+    def arrive(self, task_id: int, previous: Context, *, continues: bool = False) -> None: ...
+    def add_ready(self, ready: Ready, *, continues: bool = False) -> None: ...
+    def begin_flow(self, number: int, flow: TaskFlow) -> None: ...
+    def leave(self, lane: int) -> None: ...
+    def stop_beginning(self) -> None: ...
+
+
+class Graph:
+    """The tasks with links of one run.
+
+    Args:
+        tasks: The run's records, in order.
+        plan: The order, and the lanes.
+        params: The run's parameters.
+        publish: Publishes an event.
+        keep_going: Whether the others go on after a failure.
+        digest: Returns a digest of an item's value.
+        restored_items: Returns the contexts of a map's items that need not run, by index.
+    """
+
+    def __init__(
+        self,
+        tasks: Sequence[Task],
+        plan: Plan,
+        params: Params,
+        publish: Callable[[Any], None],
+        *,
+        keep_going: bool,
+        digest: Digest,
+        restored_items: Callable[[LinkedTask], Mapping[int, Context]],
+    ) -> None:
+        self._tasks = tasks
+        self._plan = plan
+        self._params = params
+        self._publish = publish
+        self._keep_going = keep_going
+        self._digest = digest
+        self._restored_items = restored_items
+        self._followers = plan.followers()
+        self._missing = [len(needs) for needs in plan.needs]
+        self._chained = plan.chained(tasks)  # by mapped task: the tasks that are mapped over it, item by item
+        self._last = plan.last_of_lanes()
+        self._passed: dict[int, Context] = {}  # what a task hands on as previous_context
+        self._maps: dict[int, ItemMap] = {}
+        self._items: dict[int, tuple[ItemMap, Item, int]] = {}  # by number: an item in flight, and its lane
+        self._item_lanes: dict[tuple[int, int], int] = {}  # of items that another map goes on with
+        self._opened: set[int] = set()  # maps whose followers were released when they opened
+        self._numbers = itertools.count(len(tasks))
+        self.loop: Loop
+
+    def lane_of(self, number: int) -> int:
+        """Returns the lane of an item in flight."""
+        return self._items[number][2]
+
+    def enter(self, task_id: int, lane: int, previous: Context) -> None:
+        """Decides about a task whose needs have ended: it is skipped, its map is opened, or it waits for room."""
+        task: Any = self._tasks[task_id]
+        try:
+            decision = decide(task.links, self._tasks, self._params)
+        except Exception as error:  # the values' own code decides whether they are true, or equal
+            self._fail(task, Failure.of(error))
+            return
+        if isinstance(decision, Skip):
+            self._publish(TaskSkipped(task_id, decision.reason))
+            self._end(task_id, previous)
+        elif task.is_mapped:
+            self._open(task, decision, previous)
+        else:
+            begin = functools.partial(self._begin, task, decision)
+            self.loop.add_ready(Ready(task_id, lane, previous, None, task.step, begin), continues=True)
+
+    def _begin(self, task: LinkedTask, arguments: Arguments, ready: Ready) -> None:
+        fallback = None if task.links.fallback is None else functools.partial(self._fallback, task, {})
+        flow = task_flow(task, ready.lane, ready.previous, task.task_id, arguments or None, None, fallback)
+        self.loop.begin_flow(task.task_id, flow)
+
+    def _fallback(self, task: LinkedTask, own: Mapping[str, Any]) -> Fallback | None:
+        """What the task's fallback is given; None where it has none, or one of its needs has no value."""
+        links = task.links
+        assert links.fallback is not None
+        for bind in links.fallback_binds:
+            if bind.required and isinstance(bind.source, int) and not has_value(self._tasks[bind.source]):
+                return None
+        found = arguments(links.fallback_binds, self._tasks, self._params)
+        found.update((name, value) for name, value in own.items() if name in links.fallback.named_params)
+        return Fallback(links.fallback, found or None)
+
+    def _fail(self, task: Task, failure: Failure) -> None:
+        self._publish(TaskFailed(task.task_id, 1, failure, clock.now(), clock.monotonic()))
+        self.end(task.task_id, None)
+
+    def end(self, number: int, context: Context | None) -> None:
+        """Takes note that a task or an item has ended. *context* is None where it failed."""
+        if number in self._items:
+            self._end_item(number, context)
+            return
+        if context is None and not self._goes_on(self._tasks[number]):
+            self.loop.stop_beginning()
+        self._end(number, Context() if context is None else context)
+
+    def _goes_on(self, task: Task) -> bool:
+        links = task.links
+        return self._keep_going if links is None or links.keep_going is None else links.keep_going
+
+    def _end(self, task_id: int, passed: Context) -> None:
+        """Those who waited for the task may start; *passed* is what it hands on as their previous context."""
+        lane = self._plan.lanes[task_id]
+        if self._last[lane] == task_id:
+            self.loop.leave(lane)
+        self._passed[task_id] = passed
+        released = self._chained.get(task_id, ()) if task_id in self._opened else ()
+        for follower in self._followers[task_id]:
+            if follower not in released:
+                self._release(follower, lane)
+
+    def _release(self, follower: int, lane: int) -> None:
+        self._missing[follower] -= 1
+        if not self._missing[follower]:
+            source = self._plan.previous[follower]
+            previous = Context() if source is None else self._passed[source]
+            self.loop.arrive(follower, previous, continues=self._plan.lanes[follower] == lane)
+
+    # Maps
+
+    def _open(self, task: LinkedTask, shared: Arguments, previous: Context) -> None:
+        """Makes the items of a mapped task whose lists are known."""
+        try:
+            lists = lists_of(task, self._tasks)
+        except (NotAList, UnequalLists) as error:
+            self._fail(task, Failure.of(error))
+            return
+        task._open(make_items(task, lists, self._digest))
+        self._publish(MapOpened(task.task_id, len(task.items), clock.now(), clock.monotonic()))
+        limit = task.links.max_parallel if self._plan.is_parallel else 1
+        items = self._maps[task.task_id] = ItemMap(task, shared, previous, limit, self._goes_on(task))
+        restored = self._restored_items(task)
+        for item in task.items:
+            context = restored.get(item.item)
+            if context is not None:
+                self._publish(TaskRestored(task.task_id, context, Context(), item.item))
+                items.end(began=False)
+            else:
+                self._consider(items, item)
+        self._opened.add(task.task_id)
+        for follower in self._chained.get(task.task_id, ()):
+            self._release(follower, -1)
+        self._go_on(items)
+
+    def _consider(self, items: ItemMap, item: Item) -> None:
+        """Lets an item begin, unless it waits for an item of another map; skips it where that one has no value."""
+        if any(source.status in NOT_ENDED for source in item.sources()):
+            return
+        own = items.arguments_of(item)
+        if isinstance(own, Skip):
+            self._publish(TaskSkipped(item.task_id, own.reason, item.item))
+            items.end(began=False)
+            self._tell_followers(item)
+        else:
+            items.pending.append(item.item)
+
+    def _go_on(self, items: ItemMap) -> None:
+        """Lets the next item of a map wait for room, or ends the map."""
+        if items.is_over:
+            self._end_map(items)
+        elif items.may_begin and not self.loop.is_stopping:
+            items.is_waiting = True
+            task = items.task
+            begin = functools.partial(self._begin_item, items)
+            lane = self._plan.lanes[task.task_id]
+            self.loop.add_ready(Ready(task.task_id, lane, items.previous, None, task.step, begin, items.may_begin))
+
+    def _begin_item(self, items: ItemMap, _: Ready) -> None:
+        items.is_waiting = False
+        item = items.begin()
+        own = items.arguments_of(item)
+        assert not isinstance(own, Skip), "_consider was asked before"
+        number = next(self._numbers)
+        previous = Context(own.pop(PREVIOUS)) if PREVIOUS in own else items.previous
+        lane = self._lane_for(items, item, number)
+        self._items[number] = items, item, lane
+        fallback = None if items.task.links.fallback is None else functools.partial(self._fallback, items.task, own)
+        flow = task_flow(item, lane, previous, number, own or None, items.shared or None, fallback)
+        if items.may_begin:  # the next one waits before this one runs, which may take a while in this thread
+            self._go_on(items)
+        self.loop.begin_flow(number, flow)
+
+    def _lane_for(self, items: ItemMap, item: Item, number: int) -> int:
+        """Side by side, an item has a lane of its own, or goes on in that of the item whose value it takes."""
+        if not self._plan.is_parallel:
+            return self._plan.lanes[item.task_id]
+        for source in item.sources():
+            lane = self._item_lanes.pop((source.task_id, source.item), None)
+            if lane is not None:
+                return lane
+        return number
+
+    def _end_item(self, number: int, context: Context | None) -> None:
+        items, item, lane = self._items.pop(number)
+        items.end(failed=context is None)
+        if context is None and not items.keep_going:
+            self.loop.stop_beginning()
+        if self._plan.is_parallel:
+            if context is not None and self._chained.get(item.task_id):
+                self._item_lanes[item.task_id, item.item] = lane
+            else:
+                self.loop.leave(lane)
+        self._tell_followers(item)
+        self._go_on(items)
+
+    def _tell_followers(self, item: Item) -> None:
+        """Lets the same item of the maps over this one go on."""
+        for follower in self._chained.get(item.task_id, ()):
+            items = self._maps.get(follower)
+            if items is not None:
+                self._consider(items, items.task.items[item.item])
+                self._go_on(items)
+
+    def _end_map(self, items: ItemMap) -> None:
+        task = items.task
+        if self._maps.pop(task.task_id, None) is None:
+            return
+        self._close(items, items.failure())
+        has_failed = task.status is TypeStatus.FAILED
+        if has_failed and not items.keep_going:
+            self.loop.stop_beginning()
+        self._end(task.task_id, Context() if has_failed else task.current_context)
+
+    def _close(self, items: ItemMap, failure: Failure | None) -> None:
+        task = items.task
+        context = items.context(Context._of(None, task.task_id, task.workflow_id, clock.now(), task.step.identity))
+        self._publish(MapEnded(task.task_id, context, failure, clock.now(), clock.monotonic()))
+
+    # Cleanup, and a run that was stopped
+
+    def has_cleanup(self) -> bool:
+        """Returns whether a task that cleans up has not run."""
+        return next(self._cleanup(), None) is not None
+
+    def begin_cleanup(self) -> bool:
+        """Makes the next task that cleans up ready, after the run was stopped. Returns whether there is one."""
+        self.fail_unfinished("RunStopped", "the run was stopped by a failure")
+        for task in self._cleanup():
+            self.enter(task.task_id, self._plan.lanes[task.task_id], Context())
+            if task.status is not TypeStatus.SKIPPED:
+                return True
+        return False
+
+    def _cleanup(self) -> Iterator[Task]:
+        return (
+            task
+            for task in self._tasks
+            if task.links is not None and task.links.always and task.status is TypeStatus.NOT_STARTED
+        )
+
+    def fail_unfinished(self, exception: str, reason: str) -> None:
+        """Publishes the end of the items and maps that a stopped run leaves unfinished."""
+        for _, item, _ in self._items.values():
+            failure = Failure(exception, str(RunStopped(item.name, reason)))
+            if item.status in UNFINISHED:
+                event = TaskFailed(item.task_id, item.attempt, failure, clock.now(), clock.monotonic(), item.item)
+                self._publish(event)
+        for items in self._maps.values():
+            ended = len(items.task.items) - items.left
+            progress = f"{reason}, after {ended} of {len(items.task.items)} items"
+            failure = items.failure() or Failure(exception, str(RunStopped(items.task.name, progress)))
+            self._close(items, failure)
+        self._items.clear()
+        self._maps.clear()

@@ -1,0 +1,165 @@
+"""One mapped task while it runs: its items, which of them may begin, and how it ends."""
+
+import hashlib
+from collections import deque
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from dotflow.core.context import Context
+from dotflow.core.failure import Failure
+from dotflow.core.linked_task import Item, LinkedTask, MapContext, Row
+from dotflow.core.task import Task
+from dotflow.core.text import shorten
+from dotflow.core.types.status import TypeStatus
+from dotflow.engine.verdict import Arguments, Skip, fate, has_value, value_of
+from dotflow.errors import ItemsFailed, NotAList, UnequalLists, ValueNotStorable
+
+KEY_LENGTH: Final = 20  # hexadecimal digits of an item's key: 80 bits, so 100,000 items collide once in 10**14 maps
+MAX_SHOWN: Final = 3  # failed items that the error of their map shows
+MAX_INPUT: Final = 60  # characters of an item in it
+
+Digest = Any
+
+
+class ItemMap:
+    """The items of one mapped task that has opened.
+
+    Args:
+        task: The task.
+        shared: What each of its items is given beside its own item.
+        previous: The previous context of each, unless the item is that.
+        limit: How many may be in flight at once.
+        keep_going: Whether other items begin after one failed.
+    """
+
+    def __init__(self, task: LinkedTask, shared: Arguments, previous: Context, limit: int, keep_going: bool) -> None:
+        self.task = task
+        self.shared = shared
+        self.previous = previous
+        self.keep_going = keep_going
+        self.pending: deque[int] = deque()  # items that may begin, in order
+        self.left = len(task.items)
+        self.is_waiting = False  # whether its next item waits among the run's ready tasks
+        self._parameters = [each.parameter for each in task.links.each]
+        self._limit = limit
+        self._in_flight = 0
+        self._has_failed = False
+
+    @property
+    def may_begin(self) -> int:
+        """How many items could begin now."""
+        if self.is_waiting or (self._has_failed and not self.keep_going):
+            return 0
+        return min(len(self.pending), self._limit - self._in_flight)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing of it runs, and nothing more will."""
+        return not self._in_flight and (not self.left or (self._has_failed and not self.keep_going))
+
+    def begin(self) -> Item:
+        """Returns the next item, which begins now."""
+        self._in_flight += 1
+        return self.task.items[self.pending.popleft()]
+
+    def end(self, *, failed: bool = False, began: bool = True) -> None:
+        """Takes note that an item has ended, or will never begin."""
+        self._in_flight -= began
+        self.left -= 1
+        self._has_failed = self._has_failed or failed
+
+    def arguments_of(self, item: Item) -> Arguments | Skip:
+        """Returns what an item is given beside what all share; why it is skipped, where another item has no value."""
+        found: Arguments = {}
+        for parameter, entry in self._entries(item).items():
+            if entry.__class__ is Item:
+                if not has_value(entry):
+                    return Skip(f"it needs '{entry.name}', which {fate(entry)}")
+                entry = entry.current_context.storage
+            found[parameter] = entry
+        return found
+
+    def _entries(self, item: Item) -> Mapping[str, Any]:
+        return {self._parameters[0]: item.entry} if len(self._parameters) == 1 else item.entry
+
+    def context(self, context: Context) -> MapContext:
+        """Returns what the mapped task returns: *context* with a value or None for each item, and their errors."""
+        items = self.task.items
+        values = [item.current_context.storage if item.status is TypeStatus.COMPLETED else None for item in items]
+        found = MapContext(values, context.task_id, context.workflow_id, context.time, context.step)
+        found.errors = {item.item: item.error for item in items if item.status is TypeStatus.FAILED and item.error}
+        return found
+
+    def failure(self) -> Failure | None:
+        """Returns why the mapped task failed; None where no item did."""
+        failed = [item for item in self.task.items if item.status is TypeStatus.FAILED]
+        if not failed:
+            return None
+        return Failure(ItemsFailed.__name__, str(ItemsFailed(len(failed), len(self.task.items), _shown(failed))))
+
+
+def _shown(failed: Sequence[Item]) -> str:
+    """The first failed items: `[13] 'https://…' ConnectionError`."""
+    shown = ", ".join(
+        f"[{item.item}] {shorten(repr(item.input), MAX_INPUT)} {item.error.exception}"
+        for item in failed[:MAX_SHOWN]
+        if item.error is not None
+    )
+    return f"{shown}, ..." if len(failed) > MAX_SHOWN else shown
+
+
+def lists_of(task: LinkedTask, tasks: Sequence[Task]) -> dict[str, Sequence[Any]]:
+    """Returns the list for each parameter that is given items; of a mapped source, its items.
+
+    Raises NotAList or UnequalLists.
+    """
+    lists: dict[str, Sequence[Any]] = {}
+    for parameter, source in task.links.each:
+        if isinstance(source, tuple):
+            lists[parameter] = source
+        elif tasks[source].is_mapped:
+            lists[parameter] = tasks[source].items
+        else:
+            value = value_of(tasks[source])
+            if not isinstance(value, list | tuple):
+                raise NotAList(task.name, tasks[source].name, type(value).__name__)
+            lists[parameter] = value
+    if len({len(found) for found in lists.values()}) > 1:
+        raise UnequalLists(task.name, {name: len(found) for name, found in lists.items()})
+    return lists
+
+
+def make_items(task: LinkedTask, lists: Mapping[str, Sequence[Any]], digest: Digest) -> list[Item]:
+    """Returns an item for each entry of the lists, with the key that its checkpoint has.
+
+    Args:
+        task: The mapped task.
+        lists: As `lists_of` returns them.
+        digest: Returns a digest of a value. Raises ValueNotStorable.
+    """
+    seen: dict[str, int] = {}
+    columns = list(lists.values())
+    only = columns[0] if len(columns) == 1 else None
+    items = []
+    for index, entry in enumerate(only if only is not None else zip(*columns, strict=True)):
+        key = _key_of(entry, digest, index) if only is not None else _key_of_several(entry, digest, index)
+        count = seen[key] = seen.get(key, 0) + 1
+        if count > 1:
+            key = f"{key}-{count}"
+        value = entry if only is not None else Row(zip(lists, entry, strict=True))
+        items.append(Item(task, index, value, key))
+    return items
+
+
+def _key_of(value: Any, digest: Digest, index: int) -> str:
+    if value.__class__ is Item:  # of the map before: known by the same key
+        return str(value.key_suffix)
+    try:
+        return str(digest(value))[:KEY_LENGTH]
+    except ValueNotStorable:  # it can be in memory only, so its place is enough
+        return str(index)
+
+
+def _key_of_several(entry: Sequence[Any], digest: Digest, index: int) -> str:
+    keys = "\n".join(_key_of(value, digest, index) for value in entry)
+    return hashlib.blake2b(keys.encode(), digest_size=KEY_LENGTH // 2).hexdigest()

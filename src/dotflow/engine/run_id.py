@@ -1,0 +1,51 @@
+"""The id of a run that has parameters: `nightly@day=2026-11-25`."""
+
+import enum
+import json
+from datetime import date
+from pathlib import Path
+from typing import Any, Final
+
+from dotflow.core.params import Params
+
+MAX_LENGTH: Final = 80  # characters of the part that names the parameters; beyond that a digest stands in its place
+#: What a text must not contain to stand in an id as it is.
+RESERVED: Final = frozenset(',="@/\\')
+
+
+def run_id_of(workflow_id: str, values: Params) -> str:
+    """Returns the id of a run that has these parameters: `nightly@day=2026-11-25,limit=100`."""
+    suffix = ",".join(f"{name}={_text(values[name])}" for name in sorted(values))
+    if len(suffix) > MAX_LENGTH:
+        suffix = _digest(suffix)
+    return f"{workflow_id}@{suffix}"
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, enum.Enum):
+        value = value.value
+    if isinstance(value, date | Path):
+        value = value.isoformat() if isinstance(value, date) else str(value)
+    if isinstance(value, str):
+        return value if _is_plain(value) else json.dumps(value)
+    try:
+        return json.dumps(value, sort_keys=True, separators=(",", ":"))
+    except (TypeError, ValueError):
+        return _digest(value)
+
+
+def _is_plain(text: str) -> bool:
+    """Whether a text can be told from what else stands in an id, such as the number 5 from the text 5."""
+    if not text or not text.isprintable() or RESERVED & set(text):
+        return False
+    try:
+        json.loads(text)
+    except ValueError:
+        return True
+    return False
+
+
+def _digest(value: Any) -> str:
+    from dotflow.codec.canonical import digest  # here, since most runs never need it
+
+    return digest(value)

@@ -1,0 +1,425 @@
+"""Resuming workflows with links: what is restored, what runs again, and what a kill at any moment leaves."""
+
+import datetime
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dotflow import Config, Context, DotFlow, Task, action
+from dotflow.abc.storage import Storage
+from dotflow.core.types.status import TypeStatus
+from dotflow.errors import CheckpointMismatch
+from dotflow.providers import LogDefault, StorageDefault, StorageFile, StorageSQLite
+
+COMPLETED, FAILED, SKIPPED = TypeStatus.COMPLETED, TypeStatus.FAILED, TypeStatus.SKIPPED
+
+
+class StorageThreeMethods(Storage):
+    """Only post, get and key."""
+
+    def __init__(self) -> None:
+        self.contexts: dict[str, Context] = {}
+
+    def post(self, key: str, context: Context) -> None:
+        self.contexts[key] = context
+
+    def get(self, key: str) -> Context:
+        return self.contexts.get(key, Context())
+
+    def key(self, task: Task) -> str:
+        return f"{task.workflow_id}/{task.task_id}"
+
+
+@pytest.fixture(params=["memory", "three methods", "file", "sqlite"])
+def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Storage:
+    return {
+        "memory": StorageDefault,
+        "three methods": StorageThreeMethods,
+        "file": lambda: StorageFile(path=tmp_path / "out"),
+        "sqlite": lambda: StorageSQLite(path=tmp_path / "flow.db"),
+    }[request.param]()
+
+
+class Pipeline:
+    """A workflow that can be built again with other values, and the steps that ran."""
+
+    def __init__(self, storage: Storage, mode: str = "sequential") -> None:
+        self.storage = storage
+        self.mode = mode
+        self.ran: list[Any] = []
+        self.urls = [1, 2, 3]
+        self.fails: set[int] = set()
+        self.scale = 10
+
+    def build(self) -> DotFlow:
+        workflow = DotFlow(Config(storage=self.storage, log=LogDefault(output="none")), workflow_id="nightly")
+
+        @action
+        def urls() -> list[int]:
+            self.ran.append("urls")
+            return self.urls
+
+        @action
+        def scale() -> int:
+            self.ran.append("scale")
+            return self.scale
+
+        @action
+        def fetch(url: int, scale: int) -> int:
+            self.ran.append(url)
+            if url in self.fails:
+                raise ConnectionError(url)
+            return url * scale
+
+        @action
+        def total(fetch: list[int]) -> int:
+            self.ran.append("total")
+            return sum(fetch)
+
+        workflow.task.add(urls).add(scale).add(fetch, each=urls).add(total)
+        return workflow
+
+    def run(self, **arguments: Any) -> DotFlow:
+        self.ran.clear()
+        workflow = self.build()
+        workflow.start(mode=self.mode, **arguments)
+        return workflow
+
+
+def identities(workflow: DotFlow) -> None:
+    """Steps that are made anew in each run keep their identity: module and name."""
+
+
+@pytest.fixture
+def pipeline(storage: Storage) -> Pipeline:
+    return Pipeline(storage)
+
+
+def test_a_finished_run_restores_everything(pipeline: Pipeline) -> None:
+    """Items, too; and a second resume still does."""
+    pipeline.run()
+
+    for _ in range(2):
+        workflow = pipeline.run(resume=True)
+        assert pipeline.ran == []
+        assert workflow.result_storage() == [[1, 2, 3], 10, [10, 20, 30], 60]
+        assert [task.restored_from for task in workflow.result_task()] == ["checkpoint"] * 4
+        assert {item.restored_from for item in workflow.result_task()[2].items} == {"checkpoint"}
+
+
+def test_failed_items_run_again_and_the_reduce_with_them(pipeline: Pipeline) -> None:
+    """With keep_going, the reduce of two items is not taken for that of three."""
+    pipeline.fails = {2}
+    workflow = pipeline.run(keep_going=True)
+    assert workflow.result_storage()[3] == 40
+    pipeline.fails = set()
+
+    workflow = pipeline.run(resume=True)
+
+    assert pipeline.ran == [2, "total"]
+    assert workflow.result_storage()[3] == 60
+
+
+def test_a_list_that_changed(pipeline: Pipeline) -> None:
+    """Items are known by their values: one more, one less, or another order, and what is finished stays."""
+    pipeline.fails = {3}
+    pipeline.run(keep_going=True)
+    pipeline.fails = set()
+    pipeline.urls = [3, 2, 4, 1]
+    forget(pipeline, "0")
+
+    workflow = pipeline.run(resume=True)
+
+    assert sorted(map(str, pipeline.ran)) == ["3", "4", "total", "urls"]
+    assert workflow.result_storage()[2:] == [[30, 20, 40, 10], 100]
+
+
+def forget(pipeline: Pipeline, key_name: str) -> None:
+    """Deletes one checkpoint, as a user may."""
+    pipeline.storage.delete(f"nightly/{key_name}")
+
+
+def test_another_order_voids_the_reduce(pipeline: Pipeline) -> None:
+    """Also where no item runs."""
+    pipeline.run()
+    pipeline.urls = [3, 2, 1]
+    forget(pipeline, "0")
+
+    workflow = pipeline.run(resume=True)
+
+    assert pipeline.ran == ["urls", "total"]
+    assert workflow.result_storage()[2] == [30, 20, 10]
+
+
+def test_a_shared_value_that_runs_again_voids_all_items(pipeline: Pipeline) -> None:
+    """What all items take is made anew: so are they."""
+    pipeline.run()
+    pipeline.scale = 100
+    forget(pipeline, "1")
+
+    workflow = pipeline.run(resume=True)
+
+    assert pipeline.ran == ["scale", 1, 2, 3, "total"]
+    assert workflow.result_storage()[3] == 600
+
+
+def test_a_new_run_voids_old_items(pipeline: Pipeline) -> None:
+    """start() without resume: an item that this run did not reach is not restored later."""
+    pipeline.run()
+    pipeline.scale = 100
+    pipeline.fails = {1}
+    pipeline.run()
+    assert pipeline.ran == ["urls", "scale", 1]
+    pipeline.fails = set()
+
+    workflow = pipeline.run(resume=True)
+
+    assert pipeline.ran == [1, 2, 3, "total"]
+    assert workflow.result_storage()[2] == [100, 200, 300]
+
+
+def test_equal_items_are_told_apart(storage: Storage) -> None:
+    """The second of two equal ones has a checkpoint of its own."""
+    ran = []
+
+    def build() -> DotFlow:
+        workflow = DotFlow(Config(storage=storage, log=LogDefault(output="none")), workflow_id="nightly")
+
+        @action
+        def work(value: str) -> str:
+            ran.append(value)
+            return f"{value}{len(ran)}"
+
+        workflow.task.add(work, each=["a", "a", "b"])
+        return workflow
+
+    build().start()
+    workflow = build()
+    workflow.start(resume=True)
+
+    assert ran == ["a", "a", "b"]
+    assert workflow.result_storage() == [["a1", "a2", "b3"]]
+
+
+def test_named_tasks_come_go_and_move(storage: Storage) -> None:
+    """A task with a name is known by it."""
+    ran = []
+
+    def step(name: str) -> Any:
+        def run() -> str:
+            ran.append(name)
+            return name
+
+        return action(run)
+
+    def build(*names: str) -> DotFlow:
+        workflow = DotFlow(Config(storage=storage, log=LogDefault(output="none")), workflow_id="nightly")
+        for name in names:
+            workflow.task.add(step(name), name=name)
+        return workflow
+
+    if isinstance(storage, StorageThreeMethods):
+        storage.key = lambda task: f"{task.workflow_id}/{task.name}"  # type: ignore[method-assign]
+    build("a", "b", "c").start()
+    ran.clear()
+    workflow = build("c", "new", "a")
+    workflow.start(resume=True)
+
+    assert ran == ["new"]
+    assert workflow.result_storage() == ["c", "new", "a"]
+
+
+def test_another_step_under_a_name_is_refused(tmp_path: Path) -> None:
+    """The message says so."""
+    first, second = action(lambda: 1), action(len)
+    config = Config(storage=StorageFile(path=tmp_path), log=LogDefault(output="none"))
+    workflow = DotFlow(config, workflow_id="nightly")
+    workflow.task.add(first, name="count")
+    workflow.start()
+
+    def other() -> int:
+        return 2
+
+    workflow = DotFlow(config, workflow_id="nightly")
+    workflow.task.add(action(other), name="count")
+
+    with pytest.raises(CheckpointMismatch):
+        workflow.start(resume=True)
+    assert second is not None
+
+
+def test_a_condition_that_is_made_again_voids(storage: Storage) -> None:
+    """A branch is decided anew where its condition runs again."""
+    ran = []
+    answers = iter([True, False])
+
+    def build() -> DotFlow:
+        workflow = DotFlow(Config(storage=storage, log=LogDefault(output="none")), workflow_id="nightly")
+
+        @action
+        def good() -> bool:
+            return next(answers)
+
+        @action
+        def deploy() -> str:
+            ran.append("deploy")
+            return "deployed"
+
+        @action
+        def report(deploy: str = "nothing") -> str:
+            ran.append("report")
+            return deploy
+
+        workflow.task.add(good).add(deploy, when=good).add(report)
+        return workflow
+
+    build().start()
+    workflow = build()
+    workflow.start(resume=True)
+    assert ran == ["deploy", "report"]
+
+    storage.delete("nightly/0")
+    workflow = build()
+    workflow.start(resume=True)
+    assert workflow.result_task()[1].status is SKIPPED
+    assert workflow.result_storage()[2] == "nothing"
+    assert ran == ["deploy", "report", "report"]
+
+
+def test_what_a_fallback_mended_is_restored(storage: Storage) -> None:
+    """Both identities are accepted."""
+    ran = []
+
+    def build() -> DotFlow:
+        workflow = DotFlow(Config(storage=storage, log=LogDefault(output="none")), workflow_id="nightly")
+
+        @action
+        def fragile() -> int:
+            ran.append("fragile")
+            raise ValueError
+
+        @action
+        def sturdy() -> int:
+            ran.append("sturdy")
+            return 1
+
+        workflow.task.add(fragile, fallback=sturdy)
+        return workflow
+
+    build().start()
+    workflow = build()
+    workflow.start(resume=True)
+
+    assert ran == ["fragile", "sturdy"]
+    assert workflow.result_storage() == [1]
+
+
+def test_cleanup_is_never_restored_and_starts_nothing(storage: Storage) -> None:
+    """It runs in each run for what was made in it, and leaves no checkpoint."""
+    ran = []
+
+    def build() -> DotFlow:
+        workflow = DotFlow(Config(storage=storage, log=LogDefault(output="none")), workflow_id="nightly")
+
+        @action
+        def cluster() -> str:
+            ran.append("cluster")
+            return "cluster"
+
+        @action
+        def teardown(cluster: str) -> None:
+            ran.append("teardown")
+
+        workflow.task.add(cluster).add(teardown, always=True)
+        return workflow
+
+    build().start()
+    build().start(resume=True)
+
+    assert ran == ["cluster", "teardown", "teardown"]
+
+
+def test_parameters_have_checkpoints_of_their_own(storage: Storage) -> None:
+    """Another day finds nothing of yesterday; the same day finds its own."""
+    ran = []
+
+    def run(day: object) -> list[Any]:
+        workflow = DotFlow(
+            Config(storage=storage, log=LogDefault(output="none")), workflow_id="nightly", params={"day": ...}
+        )
+
+        @action
+        def extract(day: object) -> str:
+            ran.append(day)
+            return f"rows of {day}"
+
+        workflow.task.add(extract)
+        workflow.start(params={"day": day}, resume=True)
+        assert workflow.result().tasks[0].status is COMPLETED
+        return workflow.result_storage()
+
+    assert run("monday") == ["rows of monday"]
+    assert run("tuesday") == ["rows of tuesday"]
+    assert run("monday") == ["rows of monday"]
+    assert run(datetime.date(2026, 11, 25)) == ["rows of 2026-11-25"]
+    assert ran == ["monday", "tuesday", datetime.date(2026, 11, 25)]
+
+
+def test_a_declared_default_that_changed_voids(storage: Storage) -> None:
+    """Without parameters given, the id is the same, so the values are compared."""
+    ran = []
+
+    def run(limit: int) -> None:
+        config = Config(storage=storage, log=LogDefault(output="none"))
+        workflow = DotFlow(config, workflow_id="nightly", params={"limit": limit})
+
+        @action
+        def extract(limit: int) -> int:
+            ran.append(limit)
+            return limit
+
+        workflow.task.add(extract)
+        workflow.start(resume=True)
+
+    for limit in (1, 1, 2):
+        run(limit)
+    expected = [1, 2]
+    if isinstance(storage, StorageThreeMethods):
+        expected = [1, 2]
+
+    assert ran == expected
+
+
+def test_a_chain_of_maps(storage: Storage) -> None:
+    """Item k of the second map is restored where item k of the first is."""
+    ran: list[tuple[str, int]] = []
+    fails = {2}
+
+    def build() -> DotFlow:
+        workflow = DotFlow(Config(storage=storage, log=LogDefault(output="none")), workflow_id="nightly")
+
+        @action
+        def first(number: int) -> int:
+            ran.append(("first", number))
+            if number in fails:
+                raise ValueError
+            return number
+
+        @action
+        def second(value: int) -> int:
+            ran.append(("second", value))
+            return -value
+
+        workflow.task.add(first, each=[1, 2, 3], keep_going=True).add(second, each=first)
+        return workflow
+
+    build().start()
+    ran.clear()
+    fails.clear()
+    workflow = build()
+    workflow.start(resume=True)
+
+    assert ran == [("first", 2), ("second", 2)]
+    assert workflow.result_storage()[1] == [-1, -2, -3]
