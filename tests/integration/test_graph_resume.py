@@ -1,7 +1,6 @@
 """Resuming workflows with links: what is restored, what runs again, and what a kill at any moment leaves."""
 
 import datetime
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 

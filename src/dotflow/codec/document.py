@@ -188,11 +188,11 @@ def _write_inputs(inputs: Inputs | None, quote: Callable[[str], str]) -> str:
     return (
         f'\n"initial": {quote(inputs.initial)},\n"previous": {previous},'
         f'\n"run": {quote(inputs.run)},\n"source": {quote(inputs.source)},'
-        f"{_write_links(inputs.links)}"
+        f"{_write_links(inputs.links, quote)}"
     )
 
 
-def _write_links(links: Mapping[str, str]) -> str:
+def _write_links(links: Mapping[str, str], quote: Callable[[str], str]) -> str:
     if not links:
         return ""
     return f'\n"links": {{{", ".join(f"{quote(name)}: {quote(token)}" for name, token in links.items())}}},'

@@ -96,17 +96,8 @@ def _exit_child(error: SystemExit) -> NoReturn:
     os._exit(error.code if isinstance(error.code, int) else int(error.code is not None))
 
 
-<<<<<<< HEAD
-def arguments_of(step: Action[..., Any], initial: Context, previous: Context) -> dict[str, Context]:
-    """Returns the contexts that the step has parameters for, by name."""
-    names = step.context_params
-    if not names:
-        return {}
-    offered = {"initial_context": initial, "previous_context": previous}
-    return {name: offered[name] for name in names}
-=======
 def arguments_of(call: Call) -> dict[str, Any]:
-    """Returns what the call's step is given, by name."""
+    """Returns the arguments that the call gives to its step, by parameter."""
     arguments = contexts_for(call.step, call.initial_context, call.previous_context)
     if call.shared is not None:
         arguments.update(call.shared)
@@ -116,13 +107,12 @@ def arguments_of(call: Call) -> dict[str, Any]:
 
 
 def contexts_for(step: Action[..., Any], initial: Context, previous: Context) -> dict[str, Any]:
-    """Returns the contexts that the step asks for, by name."""
-    wanted = step.context_params
-    if not wanted:
+    """Returns the contexts that the step has parameters for, by name."""
+    names = step.context_params
+    if not names:
         return {}
     offered = {"initial_context": initial, "previous_context": previous}
-    return {name: offered[name] for name in wanted}
->>>>>>> graph-draft
+    return {name: offered[name] for name in names}
 
 
 def finish(call: Call, loop: Loop, value: Any, limit: Limit) -> Outcome:
@@ -188,12 +178,8 @@ def _run_actions(call: Call, loop: Loop, value: Any, repeated: list[Failure]) ->
         return value
     contexts: list[Context] = []
     previous = call.previous_context
-<<<<<<< HEAD
     initial = Context() if call.initial_context is NOTHING else call.initial_context  # all calls share NOTHING
-=======
-    initial = Context() if call.initial_context is NOTHING else call.initial_context  # all calls share that one
-    values: dict[str, Any] = {}  # by action: what the later ones may ask for
->>>>>>> graph-draft
+    values: dict[str, Any] = {}  # by action, for the parameters of later actions
     for action in actions:
         action.check_parameters(values)
         if action.isolate:
@@ -207,16 +193,8 @@ def _run_actions(call: Call, loop: Loop, value: Any, repeated: list[Failure]) ->
     return contexts
 
 
-<<<<<<< HEAD
-def _run_member(
-    action: Action[..., Any], initial: Context, previous: Context, loop: Loop, repeated: list[Failure]
-) -> Any:
-    """Runs one action of an instance, by its own policy."""
-    arguments = arguments_of(action, initial, previous)
-=======
 def _run_member(action: Action[..., Any], arguments: Mapping[str, Any], loop: Loop, repeated: list[Failure]) -> Any:
-    """One action of an instance, by its own policy."""
->>>>>>> graph-draft
+    """Runs one action of an instance, by its own policy."""
     for number in itertools.count(1):
         limit = Limit(action.policy.timeout)
         try:

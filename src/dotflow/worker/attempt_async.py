@@ -25,13 +25,8 @@ async def attempt_async(call: Call, to_loop: Loop) -> Outcome:
     step = call.step
     limit = Limit(step.policy.timeout)
     try:
-<<<<<<< HEAD
-        coroutine: Any = step.function(**arguments_of(step, call.initial_context, call.previous_context))
-        value = value_of(await run_with_deadline(Droppable(coroutine), limit)) if limit.seconds else await coroutine
-=======
         coroutine: Any = step.function(**arguments_of(call))
-        value = value_of(await drive(Driven(coroutine), limit)) if limit.seconds else await coroutine
->>>>>>> graph-draft
+        value = value_of(await run_with_deadline(Droppable(coroutine), limit)) if limit.seconds else await coroutine
     except KeyboardInterrupt:
         return Interrupted()
     except BaseException as error:  # users' code may raise anything
