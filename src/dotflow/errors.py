@@ -125,7 +125,7 @@ class UnknownParameter(DefinitionError, TypeError):
 
 
 class UnknownTask(DefinitionError, ValueError):
-    """A name or a step that no earlier task has."""
+    """No earlier task has the name or the step."""
 
     name: str
     known: tuple[str, ...] = ()
@@ -135,7 +135,7 @@ class UnknownTask(DefinitionError, ValueError):
 
 
 class AmbiguousTask(DefinitionError, ValueError):
-    """A name or a step that several tasks have."""
+    """Several tasks have the name or the step."""
 
     name: str
     task_ids: tuple[int, ...]
@@ -146,14 +146,14 @@ class AmbiguousTask(DefinitionError, ValueError):
 
 
 class InvalidLink(DefinitionError, ValueError):
-    """Options of `add` that can't be used together, or a value that can't fit its parameter."""
+    """The options of `add` exclude each other, or a value can't fit its parameter."""
 
     reason: str  # and what to write instead
     _template = "{reason}"
 
 
 class UnknownParam(DefinitionError, ValueError):
-    """A run parameter that the workflow does not declare."""
+    """The workflow does not declare the run parameter."""
 
     name: str
     declared: tuple[str, ...] = ()
@@ -164,7 +164,7 @@ class UnknownParam(DefinitionError, ValueError):
 
 
 class MissingParam(DefinitionError, ValueError):
-    """Run parameters without a default that start() did not get."""
+    """Run parameters without a default have no value."""
 
     names: tuple[str, ...]
 
@@ -174,7 +174,7 @@ class MissingParam(DefinitionError, ValueError):
 
 
 def close_match(name: str, known: Iterable[str]) -> str:
-    """Returns a sentence with the known name that is closest; "" where none is close."""
+    """Returns a hint at the closest known name; "" if none is close."""
     import difflib  # only errors need it
 
     close = difflib.get_close_matches(name, list(known), n=1)
@@ -391,8 +391,8 @@ class ItemsFailed(AttemptError):
 
     failed: int
     count: int
-    shown: str  # the first of them
-    _template = "{failed} of {count} items failed: {shown}"
+    first: str  # the first failed items
+    _template = "{failed} of {count} items failed: {first}"
 
 
 class RunStopped(AttemptError):

@@ -42,10 +42,10 @@ class DotFlow:
     """A workflow: tasks that run in order, side by side or on a schedule.
 
     Args:
-        config: Its providers; Config() unless given.
-        workflow_id: Any non-empty string or UUID, the same in every run; a fresh UUID unless given.
-        name: For readers.
-        params: The parameters of a run, with their defaults; `...` for one that start() must be given.
+        config: The providers; by default Config().
+        workflow_id: Any non-empty string or UUID, the same in every run; by default a generated UUID.
+        name: The name for readers.
+        params: The run parameters with their defaults; `...` for one without a default.
 
     Attributes:
         task: The TaskBuilder: `workflow.task.add(step=...)`.
@@ -115,10 +115,10 @@ class DotFlow:
                 unless a task that it took a value from runs again. "unfinished" resumes only where the last run left
                 a task unfinished, and otherwise runs all tasks; `schedule` takes True for that.
             on_success: Called as `on_success(tasks=tasks)` at the end if no task failed.
-            on_failure: Called as `on_failure(tasks=tasks)` at the end if one did.
-            params: Values of the parameters that the workflow declares. They name the run: checkpoints, lock and log of
-                `nightly` with params={"day": "2026-11-25"} are those of `nightly@day=2026-11-25`.
-            unknown: Anything else is refused with a hint.
+            on_failure: Called as `on_failure(tasks=tasks)` at the end if a task failed.
+            params: Values of the workflow's parameters. They name the run: with {"day": "2026-11-25"}, checkpoints,
+                lock and log of `nightly` are those of `nightly@day=2026-11-25`.
+            unknown: Refused with a hint.
 
         Returns:
             The run. It has ended, unless the mode is "background".

@@ -358,7 +358,7 @@ def test_what_each_can_not_be(make_workflow: MakeWorkflow) -> None:
         add(action(lambda a, b: 0), each=[1])
     with pytest.raises(InvalidLink, match="no parameter 'c'"):
         add(action(lambda a: 0), each={"c": [1]})
-    with pytest.raises(InvalidLink, match="finds no parameter"):
+    with pytest.raises(InvalidLink, match="has no parameter for its items"):
         add(action(lambda: 0), each=[1])
 
 

@@ -72,7 +72,7 @@ class Action(Generic[P, R]):
         self.policy = policy
         self.isolate = isolate
         self.resources = resources
-        self._named: dict[str, bool] | None = None  # what a bound method asks for is another thing
+        self._named: dict[str, bool] | None = None  # the parameters beside the contexts, once they are read
         self.is_coroutine: bool = inspect.iscoroutinefunction(innermost(function))
         self.name: str = qualname(function).rpartition("<locals>.")[2]
         self.identity: str = f"{getattr(unwrapped(function), '__module__', None) or '?'}:{qualname(function)}"
@@ -119,9 +119,9 @@ class Action(Generic[P, R]):
 
     @property
     def named_params(self) -> Mapping[str, bool]:
-        """The parameters beside the contexts, which are passed by name, and whether each has no default.
+        """Whether each parameter beside the contexts has no default, by name.
 
-        Raises UnknownParameter for one without a default that can't be passed by name.
+        Raises UnknownParameter for a positional-only parameter without a default.
         """
         if self._named is None:  # a signature takes long to read, and a step may be added a hundred thousand times
             self._named = {}
@@ -136,21 +136,16 @@ class Action(Generic[P, R]):
 
     @property
     def takes_any(self) -> bool:
-        """Whether it takes keyword arguments of any name."""
+        """Whether the step has a **parameter, which takes any name."""
         return any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters(self.function).values())
 
     def refuse_parameter(self, name: str, known: Iterable[str] = ()) -> NoReturn:
-        """Raises UnknownParameter for a parameter that nothing fills.
-
-        Args:
-            name: The parameter.
-            known: The names of tasks and run parameters, for a hint.
-        """
+        """Raises UnknownParameter for a parameter that nothing fills. *known* are the names for a hint."""
         close = close_match(name, known)
         raise UnknownParameter(self.name, name, IS_METHOD if name == "self" else close or RENAME)
 
     def check_parameters(self, known: Collection[str] = ()) -> None:
-        """Raises UnknownParameter for a parameter without a default that is neither a context nor *known*."""
+        """Raises UnknownParameter for a parameter without a default that is neither a context nor one of *known*."""
         for name, required in self.named_params.items():
             if required and name not in known:
                 self.refuse_parameter(name, known)

@@ -1,21 +1,22 @@
-"""Annotations: whether what one step returns can be what another one takes. Only plain classes are judged."""
+"""Annotations: whether a step's value may fit another step's parameter. Only plain classes are compared."""
 
+import builtins
 import inspect
 from typing import Any, Final
 
 from dotflow.core.callables import unwrapped
 
-#: A number of the left kind is accepted where the right one is asked for, as type checkers do.
+#: Type checkers accept the left number for the right one, too.
 PROMOTED: Final = {(int, float), (int, complex), (float, complex)}
 
 
 def misfit(source: Any, step: Any, parameter: str, *, is_mapped: bool) -> str:
-    """Returns why the value can't fit the parameter; "" where it may.
+    """Returns why the value can't fit the parameter; "" if it may.
 
     Args:
-        source: The function whose value it is.
-        step: The function that takes it.
-        parameter: The parameter that takes it.
+        source: The function that returns the value.
+        step: The function that has the parameter.
+        parameter: The parameter.
         is_mapped: Whether the source is mapped, so that its value is a list.
     """
     wanted = _annotation(step, parameter)
@@ -35,20 +36,20 @@ def _fits(returned: type, wanted: type) -> bool:
         return True
     try:
         return issubclass(returned, wanted) or issubclass(wanted, returned)
-    except TypeError:  # some classes can't be asked, such as protocols
+    except TypeError:  # some protocols can't be compared
         return True
 
 
 def _annotation(function: Any, name: str) -> type | None:
-    """The annotation where it is a plain class, or the name of one; None for everything else."""
+    """Returns the annotation if it is a plain class, or the name of one; None for all others."""
     function = unwrapped(function)
     if isinstance(function, type):
         if name == "return":
             return None  # an instance whose actions run: the value is a list of contexts
         function = getattr(function, "__init__")  # noqa: B009 (of the class, not of an instance)
     function = inspect.unwrap(function)
-    found = getattr(function, "__annotations__", {}).get(name)
-    if isinstance(found, str) and found.isidentifier():
+    annotation = getattr(function, "__annotations__", {}).get(name)
+    if isinstance(annotation, str) and annotation.isidentifier():
         namespace = getattr(function, "__globals__", {})
-        found = namespace.get(found, getattr(__import__("builtins"), found, None))
-    return found if type(found) is type else None
+        annotation = namespace.get(annotation, getattr(builtins, annotation, None))
+    return annotation if type(annotation) is type else None

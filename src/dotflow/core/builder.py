@@ -83,29 +83,28 @@ class TaskBuilder:
     ) -> "TaskBuilder":
         """Adds a task for each step, or raises an error and adds none.
 
-        A parameter of the step that is called like an earlier task is given what that task returned; `<task>_context`
-        is given its Context; one called like a parameter of the run is given that. Elsewhere a task is named by its
-        name or by its step.
+        A parameter of the step with the name of an earlier task receives that task's value, `<task>_context` its
+        Context, and one with the name of a run parameter that parameter. The options below take a task's name or step.
 
         Args:
-            step: An action, a list of them, or the dotted path of one ("pkg.mod.fn" or "pkg.mod:fn"). Another
-                workflow's `task` adds a copy of its tasks, called `<name>.<task>`.
-            callback: Called as `callback(task=task)` when the task has ended; a callable or its dotted path.
-            initial_context: The value that the step is given as `initial_context`.
-            group_name: Tasks of one group run in order; two or more groups run side by side.
-            name: What others call the task: a letter, then letters, digits and `_`. Unless given, the last part of its
-                step's name.
-            needs: `{"parameter": task}` gives a parameter a task's value; `[task, ...]` only waits for tasks.
-            each: Runs the step once for each item of a list, side by side in mode="parallel": a task that returns a
-                list, a list that is written down, or `{"parameter": list, ...}` for several in step.
-            max_parallel: How many items may be in flight at once; 10,000 unless given.
-            when: The task runs only if this task's value is true, or `{"task": value}` equals it; of several, all.
-            unless: It runs only if none of these holds.
-            fallback: The step that makes further attempts after the last one failed, by its own policy.
-            always: Whether it cleans up: it runs after the tasks before it however they ended, even if the run was
-                stopped, and only if what it requires has a value.
-            keep_going: Whether others go on after it failed, or items after one of them; None for what start() says.
-            unknown: Anything else is refused with a hint.
+            step: An action, a list of actions, or the dotted path of one ("pkg.mod.fn" or "pkg.mod:fn"). The `task` of
+                another workflow adds a copy of its tasks, named `<name>.<task>`.
+            callback: Called as `callback(task=task)` at the end of the task; a callable or its dotted path.
+            initial_context: The value of the step's `initial_context`.
+            group_name: The group. Its tasks run in order; two or more groups run side by side.
+            name: The task's name: a letter, then letters, digits and `_`. By default the last part of the step's name.
+            needs: `{"parameter": task}` fills a parameter with a task's value; `[task, ...]` only waits for tasks.
+            each: The list whose items the step runs for, side by side in mode="parallel": a task that returns a list,
+                a list itself, or `{"parameter": list, ...}` for several lists in step.
+            max_parallel: The number of items in flight at once; by default 10,000.
+            when: The task runs only if this task's value is true, or, with `{"task": value}`, equal. Of several, all.
+            unless: The task runs only if none of these conditions holds.
+            fallback: The step of further attempts after the last one failed, by its own policy.
+            always: Whether the task is a cleanup. It runs after the tasks before it however they ended, even in a
+                stopped run, but only if its required parameters have values.
+            keep_going: Whether other tasks continue after a failure of this one, and items after that of another item;
+                None for the `keep_going` of the run.
+            unknown: Refused with a hint.
 
         Returns:
             The builder, so that calls chain.
@@ -113,19 +112,19 @@ class TaskBuilder:
         Raises:
             InvalidStep: The step is no action.
             InvalidPath: A dotted path leads nowhere, or its module does not import.
-            UnknownParameter: Nothing fills a parameter of the step that has no default.
-            UnknownTask: No task before this one is meant.
-            AmbiguousTask: Several tasks are meant.
-            InvalidLink: Options that can't go together, or types that can't fit.
+            UnknownParameter: The step has a parameter that nothing fills.
+            UnknownTask: No earlier task has such a name or step.
+            AmbiguousTask: Several tasks have it.
+            InvalidLink: The options exclude each other, or a value does not fit its parameter.
             InvalidCallback: The callback can't be called.
-            InvalidArgument: The group's or the task's name is no text that can be one.
+            InvalidArgument: The name of the group or the task is invalid.
             UnknownArgument: There is no such argument.
         """
         if unknown:
             refuse_unknown("add", unknown, ACCEPTED, ADD)
         if not isinstance(group_name, str) or not group_name:
             raise InvalidArgument("group_name", group_name, "a non-empty string")
-        called = None if callback is None else as_callback("callback", callback, "task")
+        function = None if callback is None else as_callback("callback", callback, "task")
         context = None if initial_context is None else Context(initial_context)
         has_options = (
             always
@@ -139,13 +138,13 @@ class TaskBuilder:
             or keep_going is not None
         )
         if not has_options and not self._params and step.__class__ is Action and not step.named_params:
-            self._append(step, None, called, context, group_name)  # what most are
+            self._append(step, None, function, context, group_name)  # the most frequent case
             return self
         options = LinkOptions(name, needs, each, max_parallel, when, unless, fallback, always, keep_going)
         count = len(self._tasks)
         try:
-            self._add_linked(step, called, context, group_name, options)
-        except BaseException:  # a list is added as a whole or not at all
+            self._add_linked(step, function, context, group_name, options)
+        except BaseException:  # a list is added whole or not at all
             del self._tasks[count:]
             self._names.forget(count)
             raise
@@ -174,11 +173,12 @@ class TaskBuilder:
             return
         actions = as_actions(step)
         if options.name is not None and len(actions) > 1:
-            raise InvalidLink("name=... names one task, and several steps were given.")
-        for found in actions:
-            if found.name.rpartition(".")[2] in self._params and options.name is None:
-                raise InvalidArgument("step", found, "called otherwise than the run's parameters", "Pass name=....")
-            self._append(found, make_links(found, options, scope), callback, context, group_name)
+            raise InvalidLink("name=... names one task, and this adds several.")
+        for action in actions:
+            if action.name.rpartition(".")[2] in self._params and options.name is None:
+                accepted = "a step that is not called like a run parameter"
+                raise InvalidArgument("step", action, accepted, "Pass name=....")
+            self._append(action, make_links(action, options, scope), callback, context, group_name)
             self._names.update(self._tasks)
 
     def _append(
@@ -189,8 +189,8 @@ class TaskBuilder:
         context: Context | None,
         group_name: str,
     ) -> None:
-        place = (len(self._tasks), step, callback, context, group_name, self._workflow_id)
-        self._tasks.append(Task(*place) if links is None else LinkedTask(*place, links=links))
+        fields = (len(self._tasks), step, callback, context, group_name, self._workflow_id)
+        self._tasks.append(Task(*fields) if links is None else LinkedTask(*fields, links=links))
 
     def count(self) -> int:
         """Returns the number of tasks."""
@@ -203,7 +203,7 @@ class TaskBuilder:
         return self
 
     def reverse(self) -> "TaskBuilder":
-        """Reverses the order of the tasks. Raises InvalidLink where a task refers to another one."""
+        """Reverses the order, and numbers the tasks again. Raises InvalidLink if a task refers to another one."""
         for task in self._tasks:
             if task.links is not None and task.links.sources():
                 raise InvalidLink(f"Can't reverse the tasks: task {task.task_id} {task.name} refers to an earlier one.")

@@ -29,13 +29,13 @@ class Call(NamedTuple):
         task_id: The task.
         lane: The lane. Its calls run one after the other, preferably in the same worker.
         step: The action to run.
-        initial_context: What it is given as `initial_context`.
-        previous_context: What it is given as `previous_context`.
-        workflow_id: The workflow that the task belongs to.
-        carrier: What the tracer gave it to take along; None without a tracer.
+        initial_context: The step's `initial_context`.
+        previous_context: The step's `previous_context`.
+        workflow_id: The task's workflow.
+        carrier: The trace context; None without a tracer.
         number: The number of the call's task or item, unique in the run.
-        arguments: What its other parameters are given, by name; None for nothing.
-        shared: The same for all items of a map, beside *arguments*: one object for all of their calls.
+        arguments: The values of its other parameters, by name; None for no values.
+        shared: The arguments that all items of a map share: one object for all of their calls.
         is_fallback: Whether *step* is the task's fallback.
     """
 

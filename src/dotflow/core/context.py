@@ -17,9 +17,9 @@ class Inputs(NamedTuple):
     Attributes:
         initial: The digest of the initial context; "" where there was none, "?" where it has no digest.
         previous: The id of the task whose value was the `previous_context`; None where that was empty.
-        run: The run that made it, and how many tasks that run had, as `4f0c9a215e7d/3`.
-        source: The run that made the value of the task before, in the same way.
-        links: A token for each other value and condition that it depends on, by parameter.
+        run: The run that made the value, and its number of tasks, as `4f0c9a215e7d/3`.
+        source: The run that made the `previous_context`, in the same format.
+        links: A token for each other value and condition that the value depends on, by parameter.
     """
 
     initial: str
@@ -100,19 +100,19 @@ class Context:
         """Returns Context(value, task_id, workflow_id, time, step), in half the time: there is one for every task."""
         if isinstance(value, Context):
             return cls(value, task_id, workflow_id, time, step)
-        made = object.__new__(cls)
-        made.storage = value
-        made.task_id = task_id
-        made.workflow_id = workflow_id
-        made.time = time
-        made.step = step
-        made._digest = made._previous = made._links = None
-        made._run = made._source = ""
-        return made
+        context = object.__new__(cls)
+        context.storage = value
+        context.task_id = task_id
+        context.workflow_id = workflow_id
+        context.time = time
+        context.step = step
+        context._digest = context._previous = context._links = None
+        context._run = context._source = ""
+        return context
 
     @property
     def inputs(self) -> Inputs | None:
-        """What it was made from."""
+        """The inputs of the value."""
         if self._digest is None:
             return None
         return Inputs(self._digest, self._previous, self._run, self._source, self._links or {})
@@ -122,7 +122,7 @@ class Context:
         self._digest, self._previous, self._run, self._source, self._links = inputs or (None, None, "", "", None)
 
     def _set_inputs(self, initial: str, previous: "Context", run: str, links: Mapping[str, str] | None = None) -> None:
-        """Note its inputs; *initial*, *run* and *links* are those of Inputs."""
+        """Sets the inputs; *initial*, *run* and *links* are those of Inputs."""
         self._digest = initial
         self._previous = previous.task_id
         self._run = run

@@ -1,7 +1,7 @@
 """The events of a task and a run, one class each.
 
-Named tuples, not dataclasses: two are made for every task, and a frozen dataclass costs three times as much.
-`item` is the index of an item of a mapped task; None where the event is about the task itself.
+Named tuples, not frozen dataclasses, which cost three times as much: there are two for every task.
+`item` is the index of an item of a mapped task; None in an event of the task itself.
 """
 
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ class AttemptStarted(NamedTuple):
     attempt: int
     previous: Context
     at: datetime
-    tick: float  # the same moment on the monotonic clock, in seconds
+    tick: float  # the same time on the monotonic clock, in seconds
     item: int | None = None
 
 
@@ -74,7 +74,7 @@ class TaskFailed(NamedTuple):
 
 
 class TaskSkipped(NamedTuple):
-    """The task does not run, and that is no failure."""
+    """The task does not run, which is no failure."""
 
     task_id: int
     reason: str
@@ -82,7 +82,7 @@ class TaskSkipped(NamedTuple):
 
 
 class MapOpened(NamedTuple):
-    """The list of a mapped task is known: it has so many items."""
+    """The list of a mapped task is known, with this number of items."""
 
     task_id: int
     items: int
@@ -92,7 +92,7 @@ class MapOpened(NamedTuple):
 
 
 class MapEnded(NamedTuple):
-    """All items of a mapped task have ended that will; `failure` is None where it completed."""
+    """A mapped task has ended; `failure` is None if it completed."""
 
     task_id: int
     context: Context

@@ -1,4 +1,4 @@
-"""LinkedTask: a task with names, needs, conditions or items; Item: one item of a mapped task."""
+"""LinkedTask: a task with links; Item: one item of a mapped task."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -12,9 +12,9 @@ from dotflow.core.types.status import TypeStatus
 
 
 class MapContext(Context):
-    """What a mapped task returned.
+    """The context of a mapped task.
 
-    Its `storage` is a list with one entry for each item, in the order of the list; None where an item has no value.
+    Its `storage` has one entry for each item, in the order of the list; None for an item without a value.
 
     Attributes:
         errors: The last TaskError of each failed item, by the item's index.
@@ -26,14 +26,11 @@ class MapContext(Context):
 
 
 class Row(dict[str, Any]):
-    """What an item of several lists holds: the entry of each list, by parameter."""
+    """The entries of an item of several lists, by parameter."""
 
 
 class LinkedTask(Task):
-    """A task whose place in the workflow is more than the order of `add`.
-
-    The attributes that it has beside those of Task are documented there.
-    """
+    """A task with links. Its attributes are documented in Task."""
 
     __slots__ = ("items", "links", "reason")
 
@@ -66,7 +63,6 @@ class LinkedTask(Task):
 
     @property
     def has_values(self) -> bool:
-        """Whether it is mapped, and its items have ended: others may take their values."""
         return self.is_mapped and self._current is not None
 
     def _new_record(self, workflow_id: str, run_id: str | None, task_id: int | None = None) -> "LinkedTask":
@@ -83,7 +79,7 @@ class LinkedTask(Task):
         )
 
     def _open(self, items: Sequence["Item"]) -> None:
-        """Takes in its items. MapOpened is applied right after it."""
+        """Sets the items. MapOpened is applied right after it."""
         self.items = items
 
     def _apply_rare(self, event: TaskEvent) -> None:
@@ -107,9 +103,9 @@ class Item(Task):
     """One item of a mapped task: the record of its attempts.
 
     Attributes:
-        item: Its index in the list.
-        entry: What the list holds: a value, the item of another map, or a Row of these.
-        key_suffix: What its checkpoint's key has after that of its task.
+        item: The index in the list.
+        entry: The entry of the list: a value, the item of another map, or a Row of these.
+        key_suffix: The end of the checkpoint's key, after that of the task.
     """
 
     __slots__ = ("entry", "item", "key_suffix", "reason")
@@ -129,13 +125,13 @@ class Item(Task):
 
     @property
     def input(self) -> Any:
-        """What it is given: the value of its entry in the list."""
+        """The value of the entry in the list."""
         if self.entry.__class__ is Row:
             return {name: _value_of(entry) for name, entry in self.entry.items()}
         return _value_of(self.entry)
 
     def sources(self) -> list["Item"]:
-        """Returns the items of other maps whose values it takes."""
+        """Returns the items of other maps whose values it takes, one for each such list."""
         entries = self.entry.values() if self.entry.__class__ is Row else (self.entry,)
         return [entry for entry in entries if entry.__class__ is Item]
 

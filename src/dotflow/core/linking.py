@@ -1,4 +1,4 @@
-"""Linking: what `add` was told beside a step, checked and turned into links."""
+"""Linking: checks the options of `add`, and resolves them to Links."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 class LinkOptions(NamedTuple):
-    """The options of `add` that link a task to others, as users give them."""
+    """The options of `add` that link a task to others, as passed by users."""
 
     name: str | None = None
     needs: Any = None
@@ -45,12 +45,12 @@ NO_OPTIONS: Final = LinkOptions()
 
 
 def check_options(options: LinkOptions, scope: Scope) -> None:
-    """Raises InvalidArgument or InvalidLink for options that can't be, alone or together."""
+    """Raises InvalidArgument or InvalidLink for options that are invalid, or that exclude each other."""
     name, limit = options.name, options.max_parallel
     if name is not None and (not isinstance(name, str) or not is_name(name)):
         raise InvalidArgument("name", name, "a letter, then letters, digits and _")
     if name is not None and (name in scope.names or name in scope.params):
-        raise InvalidArgument("name", name, "a name that no other task and no parameter of the run has")
+        raise InvalidArgument("name", name, "a name that no other task and no run parameter has")
     if limit is not None and (type(limit) is not int or limit < 1):
         raise InvalidArgument("max_parallel", limit, "a whole number from 1")
     if not isinstance(options.always, bool):
@@ -58,13 +58,13 @@ def check_options(options: LinkOptions, scope: Scope) -> None:
     if options.keep_going is not None and not isinstance(options.keep_going, bool):
         raise InvalidArgument("keep_going", options.keep_going, "True, False or None")
     if limit is not None and options.each is None:
-        raise InvalidLink("max_parallel limits the items of each=..., and there is no each.")
+        raise InvalidLink("max_parallel limits the items of each=..., which is missing.")
     if options.always and (options.when is not None or options.unless is not None):
-        raise InvalidLink("always=True runs the task however others ended, so it takes no when or unless.")
+        raise InvalidLink("always=True excludes when and unless: a cleanup has no condition.")
 
 
 def make_links(step: Action[..., Any], options: LinkOptions, scope: Scope) -> Links | None:
-    """Returns the links of a task; None where it has none.
+    """Returns the links of a task; None if it has none.
 
     Raises UnknownTask, AmbiguousTask, UnknownParameter or InvalidLink.
     """
@@ -103,7 +103,7 @@ NO_LINKS: Final = Links()
 
 
 def _needs(needs: Any, scope: Scope) -> tuple[Mapping[str, Any], tuple[int, ...]]:
-    """What fills parameters, and what is only waited for."""
+    """Returns the references by parameter, and the ids of the tasks whose values are not taken."""
     if needs is None:
         return {}, ()
     if isinstance(needs, Mapping):
@@ -121,8 +121,8 @@ def _fallback(
     if len(steps) > 1:
         raise InvalidLink("fallback=... is one step.")
     step = steps[0]
-    its_needs = {name: ref for name, ref in needs.items() if name in step.named_params}
-    binds, left = wire(step, scope, its_needs, lists)
+    own_needs = {name: ref for name, ref in needs.items() if name in step.named_params}
+    binds, left = wire(step, scope, own_needs, lists)
     if left:
         step.refuse_parameter(left[0], (*scope.names, *scope.params))
     return step, binds
@@ -143,14 +143,14 @@ def copy_tasks(
     scope: Scope,
     group_name: str,
 ) -> list[Copy]:
-    """Returns the tasks of another workflow as they are to be added.
+    """Returns the tasks of another workflow, with their names and sources in this one.
 
     Args:
         tasks: The other workflow's tasks.
-        declared: Its parameters, with their defaults.
-        options: As `add` was given them.
-        scope: What a name means here.
-        group_name: As `add` was given it.
+        declared: Its run parameters with their defaults.
+        options: The options of `add`.
+        scope: The names that it may refer to.
+        group_name: The group of `add`.
 
     Raises InvalidLink, MissingParam, UnknownTask or AmbiguousTask.
     """
@@ -185,11 +185,11 @@ def copy_tasks(
 
 
 def _filler(declared: Mapping[str, Any], needs: Mapping[str, Any], scope: Scope) -> Callable[[Any], Any]:
-    """Returns a function that replaces the other workflow's parameters by what fills them here."""
+    """Returns a function that replaces the other workflow's run parameters with their sources in this one."""
 
     def fill(link: Bind | Condition) -> Bind | Condition:
         if getattr(link, "kind", None) == PARAMS:
-            raise InvalidLink("A step of another workflow can't take 'params' here. Take each by its name.")
+            raise InvalidLink("A step of an added workflow can't take 'params'. Take each parameter by its name.")
         if not isinstance(link.source, str):
             return link
         source, kind = _source_of(link.source, declared, needs, scope)

@@ -1,4 +1,4 @@
-"""Links: where a task's arguments come from, what it waits for, and when it runs."""
+"""Links: the sources of a task's arguments, its dependencies and its conditions."""
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -6,29 +6,29 @@ from typing import Any, Final, NamedTuple
 
 from dotflow.core.action import Action
 
-#: What a parameter is given: a task's value, its Context, one parameter of the run, or all of these.
+#: The kinds of arguments: a task's value, its Context, one run parameter, or all of them.
 VALUE: Final = "value"
 CONTEXT: Final = "context"
 PARAM: Final = "param"
 PARAMS: Final = "params"
 
-MAX_PARALLEL: Final = 10_000  # items of one map in flight, unless `max_parallel` says otherwise
+MAX_PARALLEL: Final = 10_000  # items of one map in flight, without `max_parallel`
 
 
 class Constant(NamedTuple):
-    """A value that stands in the workflow itself: the default of a workflow that was added to this one."""
+    """A value of the definition: the default of a run parameter of an added workflow."""
 
     value: Any
 
 
 class Bind(NamedTuple):
-    """One parameter of a step, and what fills it.
+    """A parameter of a step, and the source of its argument.
 
     Attributes:
         parameter: The parameter.
         kind: VALUE, CONTEXT, PARAM or PARAMS.
-        source: The task's id, the name of the run's parameter, or a Constant.
-        required: Whether the step can't be called without it: it has no default.
+        source: The task's id, the name of the run parameter, or a Constant.
+        required: Whether the parameter has no default.
     """
 
     parameter: str
@@ -38,10 +38,10 @@ class Bind(NamedTuple):
 
 
 class Each(NamedTuple):
-    """The parameter that is given one item, and the list that the items are of.
+    """A parameter that receives one item, and the list of the items.
 
     Attributes:
-        parameter: The parameter; "previous_context" for a step that takes an item as that.
+        parameter: The parameter; "previous_context" if the step receives items as that.
         source: The id of the task that returns the list, or the list itself.
     """
 
@@ -50,13 +50,13 @@ class Each(NamedTuple):
 
 
 class Condition(NamedTuple):
-    """What has to be true for a task to run.
+    """A condition of a task.
 
     Attributes:
-        source: The id of a task, the name of a parameter of the run, or a Constant.
-        name: What the user calls it.
-        expected: What its value has to equal; TRUE where it only has to be true.
-        negated: Whether the opposite has to hold: `unless`.
+        source: The task's id, the name of the run parameter, or a Constant.
+        name: The source's name, for messages.
+        expected: The value that the source's value must equal; TRUE if it only must be true.
+        negated: Whether the opposite must hold: `unless`.
     """
 
     source: int | str | Constant
@@ -70,19 +70,19 @@ TRUE: Final = object()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Links:
-    """Everything that `add` was told beside the step, its callback, initial context and group.
+    """The options of one task, resolved.
 
     Attributes:
-        name: The name given; None where the step's own counts.
-        binds: What fills the step's parameters.
-        waits: The ids of tasks that only have to end first.
+        name: The `name` passed to `add`; None if the task has its step's name.
+        binds: The sources of the step's arguments.
+        waits: The ids of tasks that must end first, whose values it does not take.
         each: The lists that it is mapped over, in step; empty for a task that is not mapped.
-        max_parallel: How many items may be in flight at once.
-        conditions: All have to hold.
-        fallback: The step that further attempts are made with after the last one.
-        fallback_binds: What fills its parameters.
-        always: Whether it cleans up: runs however the tasks before it ended.
-        keep_going: Whether others go on after it failed; None for what the run says.
+        max_parallel: The number of items in flight at once.
+        conditions: The conditions, which must all hold.
+        fallback: The step of further attempts after the last one.
+        fallback_binds: The sources of the fallback's arguments.
+        always: Whether the task is a cleanup.
+        keep_going: Whether other tasks continue after its failure; None for the `keep_going` of the run.
     """
 
     name: str | None = None
@@ -96,14 +96,14 @@ class Links:
     always: bool = False
     keep_going: bool | None = None
 
-    def wholes(self) -> set[int]:
-        """Returns the ids of the tasks that have to end as a whole, not item by item."""
+    def whole_sources(self) -> set[int]:
+        """Returns the ids of the tasks that must end with all of their items."""
         mapped = {each.source for each in self.each}
         others = replace(self, each=()).value_sources() if mapped else self.value_sources()
         return {*self.waits, *others}
 
     def value_sources(self) -> Iterator[int]:
-        """Yields the ids of the tasks whose values decide what this one returns: arguments, conditions and lists."""
+        """Yields the ids of the tasks whose values it depends on: for arguments, conditions and lists."""
         links: Iterable[Bind | Condition | Each]
         for links in (self.binds, self.fallback_binds, self.conditions, self.each):
             for link in links:
@@ -111,15 +111,15 @@ class Links:
                     yield link.source
 
     def sources(self) -> list[int]:
-        """Returns the ids of all tasks that have to end before this one begins, each once."""
+        """Returns the ids of all tasks that must end before this one begins, each once."""
         return list(dict.fromkeys((*self.value_sources(), *self.waits)))
 
     def moved(self, new_id: Callable[[int], int], name: str | None = None) -> "Links":
-        """Returns the same links in another order of tasks.
+        """Returns the links for tasks with other ids.
 
         Args:
             new_id: Returns a task's new id.
-            name: The new name, if it gets one.
+            name: The new name; None for the same.
         """
 
         def moved(source: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Names: which task is meant by a name or a step."""
+"""Names: the tasks of a workflow by name or step."""
 
 from collections.abc import Collection, Sequence
 from typing import Any
@@ -8,14 +8,14 @@ from dotflow.core.steps import as_actions
 from dotflow.core.task import Task
 from dotflow.errors import AmbiguousTask, DefinitionError, UnknownTask
 
-#: A task, as users refer to it: its name, or the step that it was made of.
+#: A reference to a task: its name or its step.
 TaskRef = str | Action[..., Any] | type[Any]
 
 
 class Names:
-    """The tasks of a workflow by their names: `name=...`, or the last part of their step's name.
+    """An index of tasks by name: `name=...`, or the last part of the step's name.
 
-    It looks at each task once, and only when a task is asked for, since most workflows never ask.
+    It reads each task once, and only if a task is looked up, which most workflows never do.
     """
 
     def __init__(self) -> None:
@@ -23,17 +23,17 @@ class Names:
         self._count = 0
 
     def update(self, tasks: Sequence[Task]) -> None:
-        """Takes in the tasks that were added since."""
+        """Adds the tasks that are not in the index yet."""
         for task in tasks[self._count :]:
             self._ids.setdefault(name_of(task), []).append(task.task_id)
         self._count = len(tasks)
 
     def alias(self, name: str, task_id: int) -> None:
-        """Gives a task one more name."""
+        """Adds one more name of a task."""
         self._ids.setdefault(name, []).append(task_id)
 
     def forget(self, count: int) -> None:
-        """Leaves only the first *count* tasks."""
+        """Removes all but the first *count* tasks."""
         for name, ids in list(self._ids.items()):
             self._ids[name] = [task_id for task_id in ids if task_id < count]
             if not self._ids[name]:
@@ -47,7 +47,7 @@ class Names:
         return iter(self._ids)
 
     def find(self, name: str) -> int | None:
-        """Returns the id of the task of that name; None where there is none. Raises AmbiguousTask."""
+        """Returns the id of the task of that name; None if there is none. Raises AmbiguousTask."""
         ids = self._ids.get(name)
         if ids is None:
             return None
@@ -56,20 +56,20 @@ class Names:
         return ids[0]
 
     def resolve(self, ref: object, tasks: Sequence[Task], params: Collection[str] = ()) -> int:
-        """Returns the id of the task that a name or a step means.
+        """Returns the id of the task that has the name or the step.
 
         Args:
             ref: The name or the step.
             tasks: The tasks so far.
-            params: The run's parameters, for a better hint.
+            params: The names of the run parameters, for a hint.
 
         Raises UnknownTask or AmbiguousTask.
         """
         if isinstance(ref, str):
-            found = self.find(ref)
-            if found is None:
+            task_id = self.find(ref)
+            if task_id is None:
                 raise UnknownTask(ref, (*self._ids, *params))
-            return found
+            return task_id
         step = _step_of(ref)
         ids = [] if step is None else [task.task_id for task in tasks if _is_same(task.step, step)]
         if not ids:
@@ -80,9 +80,9 @@ class Names:
 
 
 def name_of(task: Task) -> str:
-    """Returns the name that other tasks refer to: the one given, or the last part of the step's."""
-    given = None if task.links is None else task.links.name
-    return given or task.step.name.rpartition(".")[2]
+    """Returns the name that references use: `name=...`, or the last part of the step's name."""
+    name = None if task.links is None else task.links.name
+    return name or task.step.name.rpartition(".")[2]
 
 
 def _step_of(ref: object) -> Action[..., Any] | None:

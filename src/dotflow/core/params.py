@@ -1,4 +1,4 @@
-"""Parameters of a run: declared with defaults, and given to `start`."""
+"""Run parameters: declared with defaults in DotFlow, with values in `start`."""
 
 from collections.abc import Mapping
 from types import EllipsisType, MappingProxyType
@@ -11,7 +11,7 @@ NO_PARAMS: Final[Params] = MappingProxyType({})
 
 
 def check_declared(params: Any) -> Params:
-    """Returns the declared parameters with their defaults; `...` stands for one that must be given.
+    """Returns the declared parameters with their defaults; `...` for one without a default.
 
     Raises InvalidArgument.
     """
@@ -23,25 +23,25 @@ def check_declared(params: Any) -> Params:
 
 
 def is_name(name: str) -> bool:
-    """Returns whether it may name a task or a parameter: a letter, then letters, digits and `_`."""
+    """Returns whether a text may name a task or a parameter: a letter, then letters, digits and `_`."""
     return name.isidentifier() and not name.startswith("_")
 
 
-def resolve(declared: Params, given: Params | None) -> Params:
+def resolve(declared: Params, values: Params | None) -> Params:
     """Returns each parameter's value for one run.
 
     Raises:
-        InvalidArgument: It is no mapping.
-        UnknownParam: One was given that is not declared.
-        MissingParam: One must be given and is not.
+        InvalidArgument: The values are no mapping.
+        UnknownParam: One of them is not declared.
+        MissingParam: A parameter without a default has no value.
     """
-    if given is not None and not isinstance(given, Mapping):
-        raise InvalidArgument("params", given, 'a dict of values, such as {"day": "2026-11-25"}')
-    for name in given or ():
+    if values is not None and not isinstance(values, Mapping):
+        raise InvalidArgument("params", values, 'a dict of values, such as {"day": "2026-11-25"}')
+    for name in values or ():
         if name not in declared:
             raise UnknownParam(str(name), tuple(declared))
-    values = {**declared, **(given or {})}
-    missing = tuple(name for name, value in values.items() if isinstance(value, EllipsisType))
+    resolved = {**declared, **(values or {})}
+    missing = tuple(name for name, value in resolved.items() if isinstance(value, EllipsisType))
     if missing:
         raise MissingParam(missing)
-    return MappingProxyType(values)
+    return MappingProxyType(resolved)

@@ -78,7 +78,7 @@ class ErrorResult(Model):
 
 
 class ItemResult(Model):
-    """One failed item of a mapped task: its index, what it was given, and its failed attempts."""
+    """One failed item of a mapped task: its index, its input and its failed attempts."""
 
     item: int
     input: Value
@@ -86,7 +86,7 @@ class ItemResult(Model):
 
 
 class ItemsResult(Model):
-    """How the items of a mapped task went, in numbers, and those that failed."""
+    """The counts of a mapped task's items, and the failed ones."""
 
     count: int
     completed: int
@@ -124,9 +124,9 @@ def _errors_of(task: Task) -> list[ErrorResult]:
 
 
 class TaskResult(Model):
-    """How one task went. Times are aware and in UTC, the duration is in seconds.
+    """The result of one task. Times are aware and in UTC, the duration is in seconds.
 
-    `items` counts the items of a mapped task; None for every other task. `reason` says why a task was skipped.
+    `items` counts the items of a mapped task; None for every other task. `reason` is that of a skipped task.
     """
 
     task_id: int

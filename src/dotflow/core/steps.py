@@ -20,7 +20,7 @@ def as_actions(step: object) -> list[Action[..., Any]]:
         InvalidPath: The path leads nowhere, or its module does not import.
         UnknownParameter: The step has a parameter that no context fills.
     """
-    if step.__class__ is Action:  # what most are
+    if step.__class__ is Action:  # the most frequent case
         return [step]
     if isinstance(step, list | tuple):
         if not step:

@@ -56,19 +56,19 @@ class Task:
         previous_context: The result of the previous step, once this task has begun.
         current_context: The result; a Context with storage None before.
         errors: One TaskError for each failed attempt, the last one too.
-        attempt: The number of its last attempt, from 1; 0 before the first.
-        retry_count: How often an attempt was repeated.
-        started_at: When its first attempt began, aware, in UTC; None before.
-        finished_at: When it ended, aware, in UTC; None before, and for a task restored from its checkpoint.
-        duration: Seconds from its first attempt's beginning to its end; None while there is no end.
-        items: Of a mapped task, one Task for each item of its list, once that is known; empty for every other task.
-        item: Of one of these, its index; None for every other task.
-        input: Of one of these, the item; None for every other task.
-        reason: Why it was SKIPPED, as in "good_enough was False"; empty otherwise.
-        restored_from: "checkpoint" where its value was restored; None where it ran.
+        attempt: The number of the last attempt, from 1; 0 before the first.
+        retry_count: The number of repeated attempts.
+        started_at: The beginning of the first attempt, aware, in UTC; None before.
+        finished_at: The end, aware, in UTC; None before, and for a task restored from its checkpoint.
+        duration: Seconds from the beginning of the first attempt to the end; None before the end.
+        items: One Task for each item of a mapped task, once its list is known; empty for every other task.
+        item: The index of an item of a mapped task; None for every other task.
+        input: The item itself; None for every other task.
+        reason: The reason why the task was SKIPPED, as in "good_enough was False"; empty otherwise.
+        restored_from: "checkpoint" if the value was restored; None if the task ran.
     """
 
-    #: What only a task with links, or one item of a mapped task, has of its own.
+    #: Defaults of what only LinkedTask and Item have, so that a plain task pays nothing for them.
     links: "Links | None" = None
     items: "Sequence[Item]" = ()
     item: int | None = None
@@ -124,32 +124,32 @@ class Task:
 
     @property
     def name(self) -> str:
-        """The name it was given, or the step's."""
+        """The `name` passed to `add`, or the step's name."""
         return self.step.name
 
     @property
     def key_name(self) -> str:
-        """The last part of its checkpoint's key: its name if it was given one, else its id."""
+        """The last part of the checkpoint's key: the `name` passed to `add`, or the task's id."""
         return str(self.task_id)
 
     @property
     def is_mapped(self) -> bool:
-        """Whether it runs its step for each item of a list."""
+        """Whether the step runs for each item of a list."""
         return False
 
     @property
     def has_values(self) -> bool:
-        """Whether it is mapped, and its items have ended: others may take their values."""
+        """Whether the task is mapped and its items have ended, so that their values are known."""
         return False
 
     @property
     def input(self) -> Any:
-        """The item of a mapped task's list that it is given; None for a task that is no item."""
+        """The entry of a mapped task's list; None for a task that is no item."""
         return None
 
     @property
     def restored_from(self) -> str | None:
-        """Where its value was restored from; None where it ran, or has none."""
+        """The source of a restored value; None if the task ran, or has no value."""
         return "checkpoint" if self.status is TypeStatus.COMPLETED and not self.attempt else None
 
     @property
@@ -199,7 +199,7 @@ class Task:
         return Task(task_id, self.step, self.callback, initial, self.group_name, workflow_id, run_id)
 
     def _snapshot(self) -> "Task":
-        """The task as it is now, for those who read it later."""
+        """Returns a copy of the record, for later readers."""
         copy = object.__new__(self.__class__)
         for cls in self.__class__.__mro__:
             for name in vars(cls).get("__slots__", ()):

@@ -1,4 +1,4 @@
-"""Wiring: what fills the parameters of a step, decided when the step is added."""
+"""Wiring: the sources of a step's arguments, resolved when the step is added."""
 
 import functools
 from collections.abc import Collection, Mapping, Sequence
@@ -11,18 +11,18 @@ from dotflow.core.names import Names
 from dotflow.core.task import Task
 from dotflow.errors import InvalidLink
 
-SUFFIX: Final = "_context"  # of a parameter that is given a task's Context
-ALL_PARAMS: Final = "params"  # the parameter that is given all parameters of the run
+SUFFIX: Final = "_context"  # of a parameter that receives a task's Context
+ALL_PARAMS: Final = "params"  # the parameter that receives all run parameters
 PREVIOUS: Final = "previous_context"
 
 
 class Scope(NamedTuple):
-    """What a name may mean where a task is added.
+    """The names that a task may refer to.
 
     Attributes:
-        names: The tasks before it by name.
-        tasks: The tasks before it.
-        params: The names of the run's parameters.
+        names: The earlier tasks by name.
+        tasks: The earlier tasks.
+        params: The names of the run parameters.
     """
 
     names: Names
@@ -30,20 +30,20 @@ class Scope(NamedTuple):
     params: Collection[str]
 
     def task(self, ref: object) -> int:
-        """Returns the id of the task that is meant. Raises UnknownTask or AmbiguousTask."""
+        """Returns the id of a task by its name or step. Raises UnknownTask or AmbiguousTask."""
         return self.names.resolve(ref, self.tasks, self.params)
 
 
 def wire(
     step: Action[..., Any], scope: Scope, needs: Mapping[str, Any], taken: Collection[str]
 ) -> tuple[tuple[Bind, ...], list[str]]:
-    """Returns what fills each parameter of a step, and the parameters without a default that nothing fills.
+    """Returns the sources of a step's arguments, and the parameters without a default or a source.
 
     Args:
         step: The step.
-        scope: What a name may mean.
+        scope: The names that it may refer to.
         needs: Tasks by parameter.
-        taken: Parameters that are given items.
+        taken: The parameters that receive items.
 
     Raises UnknownTask, AmbiguousTask or InvalidLink.
     """
@@ -64,7 +64,7 @@ def wire(
 
 
 def check_names(step: Action[..., Any], option: str, names: Collection[str]) -> None:
-    """Raises InvalidLink for the name of a parameter that the step does not have."""
+    """Raises InvalidLink for a parameter that the step does not have, or that only the engine fills."""
     for name in names:
         if name in CONTEXTS:
             raise InvalidLink(f"{option} can't fill '{name}'. Name the parameter like the task, or use another name.")
@@ -73,35 +73,35 @@ def check_names(step: Action[..., Any], option: str, names: Collection[str]) -> 
 
 
 def target_of_each(step: Action[..., Any], left: Sequence[str]) -> str:
-    """Returns the parameter that is given the items of `each=list`. Raises InvalidLink."""
+    """Returns the parameter that receives the items of `each=list`. Raises InvalidLink."""
     if len(left) == 1:
         return left[0]
     if left:
         names = " and ".join(f"'{name}'" for name in left)
-        hint = f"Name the one for the items: each={{'{left[0]}': ...}}."
+        hint = f"Name the one of the items: each={{'{left[0]}': ...}}."
         raise InvalidLink(f"each=... has one list, and nothing fills {names} of step '{step.name}'. {hint}")
     if PREVIOUS in step.context_params:
         return PREVIOUS
     hint = "Name it: each={'parameter': ...}."
-    raise InvalidLink(f"each=... finds no parameter for its items: nothing of step '{step.name}' is left open. {hint}")
+    raise InvalidLink(f"each=... has no parameter for its items: step '{step.name}' has none left. {hint}")
 
 
 def as_list(source: Any, scope: Scope) -> int | tuple[Any, ...]:
-    """Returns a list that is written down as a tuple, or the id of the task that returns the list."""
+    """Returns a list as a tuple, or the id of the task that returns the list."""
     return tuple(source) if isinstance(source, list | tuple | range) else scope.task(source)
 
 
 def make_conditions(when: Any, unless: Any, scope: Scope) -> tuple[Condition, ...]:
-    """Returns the conditions that `add(when=..., unless=...)` was given."""
+    """Returns the conditions of `add(when=..., unless=...)`."""
     return (*_conditions(when, False, scope), *_conditions(unless, True, scope))
 
 
 def _bind_by_name(name: str, required: bool, scope: Scope) -> Bind | None:
-    found = scope.names.find(name)
-    if found is not None:
-        return Bind(name, VALUE, found, required)
-    if name.endswith(SUFFIX) and (found := scope.names.find(name.removesuffix(SUFFIX))) is not None:
-        return Bind(name, CONTEXT, found, required)
+    task_id = scope.names.find(name)
+    if task_id is not None:
+        return Bind(name, VALUE, task_id, required)
+    if name.endswith(SUFFIX) and (task_id := scope.names.find(name.removesuffix(SUFFIX))) is not None:
+        return Bind(name, CONTEXT, task_id, required)
     if name in scope.params:
         return Bind(name, PARAM, name, required)
     return Bind(name, PARAMS, name, required) if name == ALL_PARAMS else None
@@ -117,7 +117,7 @@ def _bind_needed(step: Action[..., Any], name: str, ref: Any, scope: Scope) -> B
 
 
 def _check_type(step: Action[..., Any], bind: Bind, scope: Scope) -> None:
-    """Raises InvalidLink where two plain classes can't fit: the source's `->` and the parameter's annotation."""
+    """Raises InvalidLink if the source's `->` and the parameter's annotation are plain classes that can't fit."""
     if bind.kind == VALUE:
         assert isinstance(bind.source, int)
         source = scope.tasks[bind.source]
@@ -126,26 +126,26 @@ def _check_type(step: Action[..., Any], bind: Bind, scope: Scope) -> None:
             raise InvalidLink(f"Step '{step.name}' takes '{bind.parameter}' from task '{source.name}': {reason}")
 
 
-def _conditions(given: Any, negated: bool, scope: Scope) -> list[Condition]:
-    if given is None:
+def _conditions(option: Any, negated: bool, scope: Scope) -> list[Condition]:
+    if option is None:
         return []
-    if isinstance(given, Mapping):
-        pairs = list(given.items())
+    if isinstance(option, Mapping):
+        pairs = list(option.items())
     else:
-        pairs = [(ref, TRUE) for ref in (given if isinstance(given, list | tuple) else [given])]
-    found = []
+        pairs = [(ref, TRUE) for ref in (option if isinstance(option, list | tuple) else [option])]
+    conditions = []
     for ref, expected in pairs:
         if isinstance(ref, str) and ref not in scope.names and ref in scope.params:
-            found.append(Condition(ref, ref, expected, negated))
+            conditions.append(Condition(ref, ref, expected, negated))
         else:
             task_id = scope.task(ref)
             name = ref if isinstance(ref, str) else scope.tasks[task_id].name
-            found.append(Condition(task_id, name, expected, negated))
-    return found
+            conditions.append(Condition(task_id, name, expected, negated))
+    return conditions
 
 
 def _fixed_by_partials(function: Any) -> set[str]:
-    """The parameters that a partial has filled already."""
+    """Returns the parameters that a partial fills."""
     names: set[str] = set()
     while isinstance(function, functools.partial):
         names.update(function.keywords)

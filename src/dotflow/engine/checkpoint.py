@@ -91,7 +91,7 @@ class Checkpoints:
             tasks: The run's tasks.
             resume: Whether earlier runs count.
             sources: For each task, the task whose value is its `previous_context`.
-            params: The run's parameters, if tasks have links.
+            params: The run parameters, if tasks have links.
 
         Raises:
             WorkflowBusy: Another process is running the workflow.
@@ -183,7 +183,7 @@ class Checkpoints:
             ) from error
 
     def _key(self, task: Task) -> str:
-        """Returns a task's key; an item's is that of its task, and what tells it from the other items."""
+        """Returns the key of a task; of an item, that of its task and the item's suffix."""
         if isinstance(task, Item):
             return f"{self._storage.key(self._tasks[task.task_id])}-{task.key_suffix}"
         return self._storage.key(task)
@@ -199,9 +199,9 @@ class Checkpoints:
         return restoration.restored
 
     def restore_items(self, task: LinkedTask) -> dict[int, Context]:
-        """Returns the valid checkpoints of a map's items by index, and deletes the others. The map has just opened.
+        """Returns the valid checkpoints of an open map's items by index, and deletes the others.
 
-        Raises as `open` does.
+        Raises the errors of `open`.
         """
         self._add_to_index(task)
         if not self._restores_items:
@@ -214,15 +214,15 @@ class Checkpoints:
         return valid
 
     def _add_to_index(self, task: LinkedTask) -> None:
-        """Saves which items there are under the map's own key, for a storage that can't clear a workflow."""
+        """Saves the keys of the items under the map's own key, for a storage that can't clear a workflow."""
         if type(self._storage).clear is Storage.clear:
             with _usable(self._storage), self._turn:
                 index = dict.fromkeys((*self._index(task), *(item.key_suffix for item in task.items)))
                 self._storage.post(self._key(task), Context(list(index), task.task_id, task.workflow_id))
 
     def _index(self, task: Task) -> list[str]:
-        found = self._storage.get(self._key(task)).storage
-        return found if isinstance(found, list) else []
+        suffixes = self._storage.get(self._key(task)).storage
+        return suffixes if isinstance(suffixes, list) else []
 
     def _void_all(self, tasks: Sequence[Task]) -> None:
         """Voids all checkpoints: those of earlier runs, and those that other runs of this process would still save."""
@@ -294,7 +294,7 @@ class Checkpoints:
                     return None
                 context = Context(context, task.task_id, task.workflow_id)  # the value alone was saved
             elif context.task_id != task.task_id and self._tasks[task.task_id].key_name != str(task.task_id):
-                context.task_id = task.task_id  # a task with a name of its own may have moved
+                context.task_id = task.task_id  # a named task may have moved
             elif context.task_id != task.task_id:
                 raise ValueError(f"get({key!r}) returned task {context.task_id}'s value for task {task.task_id}")
         except CheckpointUnreadable as error:

@@ -1,4 +1,4 @@
-"""Graph: what becomes of tasks with links: needs, conditions, maps, fallbacks and cleanup. The runner asks it."""
+"""Graph: decides on the tasks with links of one run: needs, conditions, maps, fallbacks and cleanup."""
 
 import functools
 import itertools
@@ -26,15 +26,15 @@ NOT_ENDED: Final = (TypeStatus.NOT_STARTED, *UNFINISHED)
 
 
 class Loop(Protocol):
-    """What the graph asks of the runner."""
+    """The runner, as the graph uses it."""
 
     @property
     def is_stopping(self) -> bool: ...
-    def arrive(self, task_id: int, previous: Context, *, continues: bool = False) -> None: ...
+    def make_ready(self, task_id: int, previous: Context, *, continues: bool = False) -> None: ...
     def add_ready(self, ready: Ready, *, continues: bool = False) -> None: ...
     def begin_flow(self, number: int, flow: TaskFlow) -> None: ...
     def leave(self, lane: int) -> None: ...
-    def stop_beginning(self) -> None: ...
+    def stop_new_tasks(self) -> None: ...
 
 
 class Graph:
@@ -42,12 +42,12 @@ class Graph:
 
     Args:
         tasks: The run's records, in order.
-        plan: The order, and the lanes.
-        params: The run's parameters.
+        plan: The dependencies and lanes.
+        params: The run parameters.
         publish: Publishes an event.
-        keep_going: Whether the others go on after a failure.
+        keep_going: Whether other tasks continue after a failure.
         digest: Returns a digest of an item's value.
-        restored_items: Returns the contexts of a map's items that need not run, by index.
+        restored_items: Returns the contexts of a map's restored items by index.
     """
 
     def __init__(
@@ -69,14 +69,14 @@ class Graph:
         self._digest = digest
         self._restored_items = restored_items
         self._followers = plan.followers()
-        self._missing = [len(needs) for needs in plan.needs]
-        self._chained = plan.chained(tasks)  # by mapped task: the tasks that are mapped over it, item by item
+        self._unmet = [len(needs) for needs in plan.needs]
+        self._item_followers = plan.item_followers(tasks)
         self._last = plan.last_of_lanes()
-        self._passed: dict[int, Context] = {}  # what a task hands on as previous_context
+        self._contexts: dict[int, Context] = {}  # of ended tasks, as previous_context of others
         self._maps: dict[int, ItemMap] = {}
-        self._items: dict[int, tuple[ItemMap, Item, int]] = {}  # by number: an item in flight, and its lane
-        self._item_lanes: dict[tuple[int, int], int] = {}  # of items that another map goes on with
-        self._opened: set[int] = set()  # maps whose followers were released when they opened
+        self._items: dict[int, tuple[ItemMap, Item, int]] = {}  # by number: the items in flight, and their lanes
+        self._item_lanes: dict[tuple[int, int], int] = {}  # of ended items that another map continues
+        self._opened: set[int] = set()  # maps that have opened, and so their item followers
         self._numbers = itertools.count(len(tasks))
         self.loop: Loop
 
@@ -85,11 +85,11 @@ class Graph:
         return self._items[number][2]
 
     def enter(self, task_id: int, lane: int, previous: Context) -> None:
-        """Decides about a task whose needs have ended: it is skipped, its map is opened, or it waits for room."""
+        """Skips a task whose needs have ended, opens its map, or makes it ready."""
         task: Any = self._tasks[task_id]
         try:
             decision = decide(task.links, self._tasks, self._params)
-        except Exception as error:  # the values' own code decides whether they are true, or equal
+        except Exception as error:  # raised by the __bool__ or __eq__ of a value
             self._fail(task, Failure.of(error))
             return
         if isinstance(decision, Skip):
@@ -107,55 +107,55 @@ class Graph:
         self.loop.begin_flow(task.task_id, flow)
 
     def _fallback(self, task: LinkedTask, own: Mapping[str, Any]) -> Fallback | None:
-        """What the task's fallback is given; None where it has none, or one of its needs has no value."""
+        """Returns the task's fallback; None if a value that it requires is missing."""
         links = task.links
         assert links.fallback is not None
         for bind in links.fallback_binds:
             if bind.required and isinstance(bind.source, int) and not has_value(self._tasks[bind.source]):
                 return None
-        found = arguments(links.fallback_binds, self._tasks, self._params)
-        found.update((name, value) for name, value in own.items() if name in links.fallback.named_params)
-        return Fallback(links.fallback, found or None)
+        values = arguments(links.fallback_binds, self._tasks, self._params)
+        values.update((name, value) for name, value in own.items() if name in links.fallback.named_params)
+        return Fallback(links.fallback, values or None)
 
     def _fail(self, task: Task, failure: Failure) -> None:
         self._publish(TaskFailed(task.task_id, 1, failure, clock.now(), clock.monotonic()))
         self.end(task.task_id, None)
 
     def end(self, number: int, context: Context | None) -> None:
-        """Takes note that a task or an item has ended. *context* is None where it failed."""
+        """Makes the tasks ready that waited for an ended task or item. *context* is None if it failed."""
         if number in self._items:
             self._end_item(number, context)
             return
         if context is None and not self._goes_on(self._tasks[number]):
-            self.loop.stop_beginning()
+            self.loop.stop_new_tasks()
         self._end(number, Context() if context is None else context)
 
     def _goes_on(self, task: Task) -> bool:
         links = task.links
         return self._keep_going if links is None or links.keep_going is None else links.keep_going
 
-    def _end(self, task_id: int, passed: Context) -> None:
-        """Those who waited for the task may start; *passed* is what it hands on as their previous context."""
+    def _end(self, task_id: int, context: Context) -> None:
+        """Releases the followers of a task. *context* is their previous context."""
         lane = self._plan.lanes[task_id]
         if self._last[lane] == task_id:
             self.loop.leave(lane)
-        self._passed[task_id] = passed
-        released = self._chained.get(task_id, ()) if task_id in self._opened else ()
+        self._contexts[task_id] = context
+        released = self._item_followers.get(task_id, ()) if task_id in self._opened else ()
         for follower in self._followers[task_id]:
             if follower not in released:
                 self._release(follower, lane)
 
     def _release(self, follower: int, lane: int) -> None:
-        self._missing[follower] -= 1
-        if not self._missing[follower]:
+        self._unmet[follower] -= 1
+        if not self._unmet[follower]:
             source = self._plan.previous[follower]
-            previous = Context() if source is None else self._passed[source]
-            self.loop.arrive(follower, previous, continues=self._plan.lanes[follower] == lane)
+            previous = Context() if source is None else self._contexts[source]
+            self.loop.make_ready(follower, previous, continues=self._plan.lanes[follower] == lane)
 
     # Maps
 
     def _open(self, task: LinkedTask, shared: Arguments, previous: Context) -> None:
-        """Makes the items of a mapped task whose lists are known."""
+        """Makes the items of a mapped task, whose lists are known."""
         try:
             lists = lists_of(task, self._tasks)
         except (NotAList, UnequalLists) as error:
@@ -174,24 +174,24 @@ class Graph:
             else:
                 self._consider(items, item)
         self._opened.add(task.task_id)
-        for follower in self._chained.get(task.task_id, ()):
+        for follower in self._item_followers.get(task.task_id, ()):
             self._release(follower, -1)
         self._go_on(items)
 
     def _consider(self, items: ItemMap, item: Item) -> None:
-        """Lets an item begin, unless it waits for an item of another map; skips it where that one has no value."""
+        """Makes an item pending, unless it waits for an item of another map; skips it if that one has no value."""
         if any(source.status in NOT_ENDED for source in item.sources()):
             return
         own = items.arguments_of(item)
         if isinstance(own, Skip):
             self._publish(TaskSkipped(item.task_id, own.reason, item.item))
             items.end(began=False)
-            self._tell_followers(item)
+            self._continue_followers(item)
         else:
             items.pending.append(item.item)
 
     def _go_on(self, items: ItemMap) -> None:
-        """Lets the next item of a map wait for room, or ends the map."""
+        """Makes the next item of a map ready, or ends the map."""
         if items.is_over:
             self._end_map(items)
         elif items.may_begin and not self.loop.is_stopping:
@@ -212,12 +212,12 @@ class Graph:
         self._items[number] = items, item, lane
         fallback = None if items.task.links.fallback is None else functools.partial(self._fallback, items.task, own)
         flow = task_flow(item, lane, previous, number, own or None, items.shared or None, fallback)
-        if items.may_begin:  # the next one waits before this one runs, which may take a while in this thread
+        if items.may_begin:  # before this one runs, which may take long in this thread
             self._go_on(items)
         self.loop.begin_flow(number, flow)
 
     def _lane_for(self, items: ItemMap, item: Item, number: int) -> int:
-        """Side by side, an item has a lane of its own, or goes on in that of the item whose value it takes."""
+        """Returns an item's lane. In parallel mode: that of the first item whose value it takes, or its own."""
         if not self._plan.is_parallel:
             return self._plan.lanes[item.task_id]
         for source in item.sources():
@@ -230,18 +230,18 @@ class Graph:
         items, item, lane = self._items.pop(number)
         items.end(failed=context is None)
         if context is None and not items.keep_going:
-            self.loop.stop_beginning()
+            self.loop.stop_new_tasks()
         if self._plan.is_parallel:
-            if context is not None and self._chained.get(item.task_id):
+            if context is not None and self._item_followers.get(item.task_id):
                 self._item_lanes[item.task_id, item.item] = lane
             else:
                 self.loop.leave(lane)
-        self._tell_followers(item)
+        self._continue_followers(item)
         self._go_on(items)
 
-    def _tell_followers(self, item: Item) -> None:
-        """Lets the same item of the maps over this one go on."""
-        for follower in self._chained.get(item.task_id, ()):
+    def _continue_followers(self, item: Item) -> None:
+        """Considers the items of other maps that wait for this one."""
+        for follower in self._item_followers.get(item.task_id, ()):
             items = self._maps.get(follower)
             if items is not None:
                 self._consider(items, items.task.items[item.item])
@@ -254,7 +254,7 @@ class Graph:
         self._close(items, items.failure())
         has_failed = task.status is TypeStatus.FAILED
         if has_failed and not items.keep_going:
-            self.loop.stop_beginning()
+            self.loop.stop_new_tasks()
         self._end(task.task_id, Context() if has_failed else task.current_context)
 
     def _close(self, items: ItemMap, failure: Failure | None) -> None:
@@ -262,14 +262,14 @@ class Graph:
         context = items.context(Context._of(None, task.task_id, task.workflow_id, clock.now(), task.step.identity))
         self._publish(MapEnded(task.task_id, context, failure, clock.now(), clock.monotonic()))
 
-    # Cleanup, and a run that was stopped
+    # Cleanup
 
     def has_cleanup(self) -> bool:
-        """Returns whether a task that cleans up has not run."""
+        """Returns whether a cleanup has not run."""
         return next(self._cleanup(), None) is not None
 
     def begin_cleanup(self) -> bool:
-        """Makes the next task that cleans up ready, after the run was stopped. Returns whether there is one."""
+        """Makes the next cleanup of a stopped run ready. Returns whether there is one."""
         self.fail_unfinished("RunStopped", "the run was stopped by a failure")
         for task in self._cleanup():
             self.enter(task.task_id, self._plan.lanes[task.task_id], Context())
@@ -285,7 +285,7 @@ class Graph:
         )
 
     def fail_unfinished(self, exception: str, reason: str) -> None:
-        """Publishes the end of the items and maps that a stopped run leaves unfinished."""
+        """Fails the items and maps that a stopped run leaves unfinished."""
         for _, item, _ in self._items.values():
             failure = Failure(exception, str(RunStopped(item.name, reason)))
             if item.status in UNFINISHED:

@@ -21,14 +21,14 @@ new: Final = tuple.__new__  # makes a named tuple in half the time: there are th
 
 
 class Fallback(NamedTuple):
-    """The step of further attempts, and what its parameters are given."""
+    """The step of further attempts, and its arguments."""
 
     step: Action[..., Any]
     arguments: Arguments | None
 
 
 class Wait(NamedTuple):
-    """A request to go on after so many seconds, as soon as there is room for the next attempt, made with *step*."""
+    """A request to continue after so many seconds, as soon as there is room for the next attempt, with *step*."""
 
     seconds: float
     step: Action[..., Any]
@@ -47,24 +47,27 @@ def task_flow(
     shared: Arguments | None = None,
     fallback: Callable[[], Fallback | None] | None = None,
 ) -> TaskFlow:
-    """Asks for what the task needs, from its first attempt to its end.
+    """Yields the requests of a task, from its first attempt to its end.
 
-    Yields an event to be published, a Call to be answered with its Outcome, or a Wait. Returns the task's context;
-    None if it failed. Where a value can't be saved, one of NOT_SAVED is to be thrown in at the TaskCompleted.
+    A request is an event to publish, a Call, whose Outcome is sent in, or a Wait. Where a value can't be saved, one of
+    NOT_SAVED is thrown in at the TaskCompleted.
 
     Args:
-        task: The task, or one item of it.
-        lane: Its lane.
-        previous: Its previous context.
-        number: The number of its calls.
-        arguments: What its step's other parameters are given.
-        shared: The same for all items of a map.
-        fallback: Returns what further attempts are made with after the last one, if anything.
+        task: The task or the item.
+        lane: The lane.
+        previous: The previous context.
+        number: The number of the calls.
+        arguments: The arguments beside the contexts.
+        shared: The arguments that all items of a map share.
+        fallback: Returns the fallback after the last attempt; None for no further attempt.
+
+    Returns:
+        The task's context; None if it failed.
     """
     task_id, step, item = task.task_id, task.step, task.item
     initial = task.initial_context if task.has_initial or "initial_context" in step.context_params else NOTHING
     call = new(Call, (task_id, lane, step, initial, previous, task.workflow_id, None, number, arguments, shared, False))
-    attempt = before = 0  # of which so many were made with another step
+    attempt = before = 0  # the attempts, and how many of them came before the fallback
     while True:
         attempt += 1
         yield new(AttemptStarted, (task_id, attempt, previous, clock.now(), clock.monotonic(), item))

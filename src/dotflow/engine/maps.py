@@ -1,4 +1,4 @@
-"""One mapped task while it runs: its items, which of them may begin, and how it ends."""
+"""ItemMap: a mapped task while it runs."""
 
 import hashlib
 from collections import deque
@@ -11,7 +11,7 @@ from dotflow.core.linked_task import Item, LinkedTask, MapContext, Row
 from dotflow.core.task import Task
 from dotflow.core.text import shorten
 from dotflow.core.types.status import TypeStatus
-from dotflow.engine.verdict import Arguments, Skip, fate, has_value, value_of
+from dotflow.engine.verdict import Arguments, Skip, ending, has_value, value_of
 from dotflow.errors import ItemsFailed, NotAList, UnequalLists, ValueNotStorable
 
 KEY_LENGTH: Final = 20  # hexadecimal digits of an item's key: 80 bits, so 100,000 items collide once in 10**14 maps
@@ -22,14 +22,14 @@ Digest = Any
 
 
 class ItemMap:
-    """The items of one mapped task that has opened.
+    """The items of a mapped task that has opened.
 
     Args:
         task: The task.
-        shared: What each of its items is given beside its own item.
-        previous: The previous context of each, unless the item is that.
-        limit: How many may be in flight at once.
-        keep_going: Whether other items begin after one failed.
+        shared: The arguments that all items share.
+        previous: The previous context of each item, unless the item itself is that.
+        limit: The number of items in flight at once.
+        keep_going: Whether other items begin after a failure of one.
     """
 
     def __init__(self, task: LinkedTask, shared: Arguments, previous: Context, limit: int, keep_going: bool) -> None:
@@ -39,7 +39,7 @@ class ItemMap:
         self.keep_going = keep_going
         self.pending: deque[int] = deque()  # items that may begin, in order
         self.left = len(task.items)
-        self.is_waiting = False  # whether its next item waits among the run's ready tasks
+        self.is_waiting = False  # whether its next item is among the run's ready tasks
         self._parameters = [each.parameter for each in task.links.each]
         self._limit = limit
         self._in_flight = 0
@@ -47,14 +47,14 @@ class ItemMap:
 
     @property
     def may_begin(self) -> int:
-        """How many items could begin now."""
+        """The number of items that could begin now."""
         if self.is_waiting or (self._has_failed and not self.keep_going):
             return 0
         return min(len(self.pending), self._limit - self._in_flight)
 
     @property
     def is_over(self) -> bool:
-        """Whether nothing of it runs, and nothing more will."""
+        """Whether no item runs, and none will begin."""
         return not self._in_flight and (not self.left or (self._has_failed and not self.keep_going))
 
     def begin(self) -> Item:
@@ -63,53 +63,53 @@ class ItemMap:
         return self.task.items[self.pending.popleft()]
 
     def end(self, *, failed: bool = False, began: bool = True) -> None:
-        """Takes note that an item has ended, or will never begin."""
+        """Counts an item that has ended, or that will not begin."""
         self._in_flight -= began
         self.left -= 1
         self._has_failed = self._has_failed or failed
 
     def arguments_of(self, item: Item) -> Arguments | Skip:
-        """Returns what an item is given beside what all share; why it is skipped, where another item has no value."""
-        found: Arguments = {}
+        """Returns an item's own arguments; a Skip if an item of another map that it needs has no value."""
+        values: Arguments = {}
         for parameter, entry in self._entries(item).items():
             if entry.__class__ is Item:
                 if not has_value(entry):
-                    return Skip(f"it needs '{entry.name}', which {fate(entry)}")
+                    return Skip(f"it needs '{entry.name}', which {ending(entry)}")
                 entry = entry.current_context.storage
-            found[parameter] = entry
-        return found
+            values[parameter] = entry
+        return values
 
     def _entries(self, item: Item) -> Mapping[str, Any]:
         return {self._parameters[0]: item.entry} if len(self._parameters) == 1 else item.entry
 
     def context(self, context: Context) -> MapContext:
-        """Returns what the mapped task returns: *context* with a value or None for each item, and their errors."""
+        """Returns *context* with the values and the errors of the items."""
         items = self.task.items
         values = [item.current_context.storage if item.status is TypeStatus.COMPLETED else None for item in items]
-        found = MapContext(values, context.task_id, context.workflow_id, context.time, context.step)
-        found.errors = {item.item: item.error for item in items if item.status is TypeStatus.FAILED and item.error}
-        return found
+        result = MapContext(values, context.task_id, context.workflow_id, context.time, context.step)
+        result.errors = {item.item: item.error for item in items if item.status is TypeStatus.FAILED and item.error}
+        return result
 
     def failure(self) -> Failure | None:
-        """Returns why the mapped task failed; None where no item did."""
+        """Returns the failure of the mapped task; None if no item failed."""
         failed = [item for item in self.task.items if item.status is TypeStatus.FAILED]
         if not failed:
             return None
-        return Failure(ItemsFailed.__name__, str(ItemsFailed(len(failed), len(self.task.items), _shown(failed))))
+        return Failure(ItemsFailed.__name__, str(ItemsFailed(len(failed), len(self.task.items), _first_of(failed))))
 
 
-def _shown(failed: Sequence[Item]) -> str:
-    """The first failed items: `[13] 'https://…' ConnectionError`."""
-    shown = ", ".join(
+def _first_of(failed: Sequence[Item]) -> str:
+    """Returns the first failed items as `[13] 'https://…' ConnectionError`."""
+    first = ", ".join(
         f"[{item.item}] {shorten(repr(item.input), MAX_INPUT)} {item.error.exception}"
         for item in failed[:MAX_SHOWN]
         if item.error is not None
     )
-    return f"{shown}, ..." if len(failed) > MAX_SHOWN else shown
+    return f"{first}, ..." if len(failed) > MAX_SHOWN else first
 
 
 def lists_of(task: LinkedTask, tasks: Sequence[Task]) -> dict[str, Sequence[Any]]:
-    """Returns the list for each parameter that is given items; of a mapped source, its items.
+    """Returns the list of each parameter that receives items; the items of a mapped source.
 
     Raises NotAList or UnequalLists.
     """
@@ -124,17 +124,17 @@ def lists_of(task: LinkedTask, tasks: Sequence[Task]) -> dict[str, Sequence[Any]
             if not isinstance(value, list | tuple):
                 raise NotAList(task.name, tasks[source].name, type(value).__name__)
             lists[parameter] = value
-    if len({len(found) for found in lists.values()}) > 1:
-        raise UnequalLists(task.name, {name: len(found) for name, found in lists.items()})
+    if len({len(entries) for entries in lists.values()}) > 1:
+        raise UnequalLists(task.name, {name: len(entries) for name, entries in lists.items()})
     return lists
 
 
 def make_items(task: LinkedTask, lists: Mapping[str, Sequence[Any]], digest: Digest) -> list[Item]:
-    """Returns an item for each entry of the lists, with the key that its checkpoint has.
+    """Returns an item for each entry of the lists, with the end of its checkpoint's key.
 
     Args:
         task: The mapped task.
-        lists: As `lists_of` returns them.
+        lists: The lists by parameter, from `lists_of`.
         digest: Returns a digest of a value. Raises ValueNotStorable.
     """
     seen: dict[str, int] = {}
@@ -152,11 +152,11 @@ def make_items(task: LinkedTask, lists: Mapping[str, Sequence[Any]], digest: Dig
 
 
 def _key_of(value: Any, digest: Digest, index: int) -> str:
-    if value.__class__ is Item:  # of the map before: known by the same key
+    if value.__class__ is Item:  # of another map: it has the same key
         return str(value.key_suffix)
     try:
         return str(digest(value))[:KEY_LENGTH]
-    except ValueNotStorable:  # it can be in memory only, so its place is enough
+    except ValueNotStorable:  # it is in memory only, so its index is enough
         return str(index)
 
 

@@ -30,7 +30,7 @@ class RunOptions:
         resume: Whether to restore the finished tasks of earlier runs; "unfinished": unless the last run finished all.
         alone: Whether the run locks the workflow against other processes.
         on_success: Called at the end if no task failed.
-        on_failure: Called at the end if one did.
+        on_failure: Called at the end if a task failed.
         params: Values of the workflow's parameters.
     """
 

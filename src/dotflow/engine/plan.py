@@ -14,13 +14,13 @@ DEFAULT_GROUP: Final = "default"  # of tasks that were added without a group_nam
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """A graph of tasks, given by their ids.
+    """A graph of tasks, by their ids.
 
     Attributes:
-        needs: For each task, the tasks that must have ended before it starts.
-        previous: For each task, the one whose context is its `previous_context`; None where that is empty.
+        needs: For each task, the tasks that must end before it starts.
+        previous: For each task, the task whose context is its `previous_context`; None where that is empty.
         lanes: For each task, its lane. The tasks of a lane share one worker.
-        apart: Whether the lanes want workers of their own, beside the thread that runs the loop.
+        apart: Whether the lanes need workers of their own, beside the thread of the run.
         is_linked: Whether a task has links.
         is_parallel: Whether a map's items run side by side, and a map over it goes item by item.
     """
@@ -33,32 +33,33 @@ class Plan:
     is_parallel: bool = False
 
     def followers(self) -> list[list[int]]:
-        """Returns, for each task, those that need it."""
-        found: list[list[int]] = [[] for _ in self.needs]
+        """Returns for each task the tasks that need it."""
+        followers: list[list[int]] = [[] for _ in self.needs]
         for task_id, needs in enumerate(self.needs):
             for need in needs:
-                found[need].append(task_id)
-        return found
+                followers[need].append(task_id)
+        return followers
 
-    def chained(self, tasks: Sequence[Task]) -> dict[int, list[int]]:
-        """Returns, for each mapped task, those that are mapped over it item by item and need it for nothing else."""
-        found: dict[int, list[int]] = {}
+    def item_followers(self, tasks: Sequence[Task]) -> dict[int, list[int]]:
+        """Returns for each mapped task the tasks that follow it item by item, without its whole list."""
+        followers: dict[int, list[int]] = {}
         for task in tasks if self.is_parallel else ():
             links = task.links
             if links is None:
                 continue
             for each in links.each:
-                if isinstance(each.source, int) and tasks[each.source].is_mapped and each.source not in links.wholes():
-                    found.setdefault(each.source, []).append(task.task_id)
-        return found
+                source = each.source
+                if isinstance(source, int) and tasks[source].is_mapped and source not in links.whole_sources():
+                    followers.setdefault(source, []).append(task.task_id)
+        return followers
 
     def last_of_lanes(self) -> dict[int, int]:
-        """Returns, for each lane, its last task."""
+        """Returns for each lane its last task."""
         return {lane: task_id for task_id, lane in enumerate(self.lanes)}
 
 
 def make_plan(tasks: Sequence[Task], mode: TypeExecution) -> Plan:
-    """One lane in order; a lane for each group, where there are two or more; or a lane for each task."""
+    """Returns the plan: one lane, a lane for each of two or more groups, or a lane for each chain of tasks."""
     is_linked = any(task.links is not None for task in tasks)
     if mode is TypeExecution.PARALLEL:
         if is_linked:
@@ -97,14 +98,14 @@ def check_plan(tasks: Sequence[Task], mode: TypeExecution) -> None:
 
 
 def _parallel(tasks: Sequence[Task]) -> Plan:
-    """Whatever has what it needs, at once. A task continues the lane of the first task it names that has no other."""
+    """Returns the plan in which a task continues the lane of the first task it needs that has no other successor."""
     needs = []
     lanes: list[int] = []
-    ends: set[int] = set()  # tasks that no other has continued yet
+    ends: set[int] = set()  # the last tasks of their lanes
     for task in tasks:
-        its_needs = _linked_needs(task)
-        needs.append(its_needs)
-        before = next((need for need in its_needs if need in ends and not task.is_mapped), None)
+        needed = _linked_needs(task)
+        needs.append(needed)
+        before = next((need for need in needed if need in ends and not task.is_mapped), None)
         if before is None:
             lanes.append(task.task_id)
         else:

@@ -107,7 +107,7 @@ class Publisher:
             self._call_back(f"The callback of task {task.task_id} {task.name}", task.callback, task)
 
     def _publish_item(self, event: TaskEvent, task: Task) -> None:
-        """An item is stored and recorded as a task is, and followed; log and notify speak of the map as a whole."""
+        """Saves and records an item. Log and notifier only get the events of the map."""
         assert event.item is not None
         item = task.items[event.item]
         if event.__class__ is TaskCompleted:

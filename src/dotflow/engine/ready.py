@@ -14,13 +14,13 @@ class Ready(NamedTuple):
     """A task or an item that may begin, or make its next attempt.
 
     Attributes:
-        number: Its number.
+        number: The task's id, or the item's number.
         lane: Its lane.
-        previous: The context that it is given.
-        flow: Where it has begun: its flow, which waits to make the next attempt.
-        step: The step of its next attempt.
-        begin: Begins it, where that takes more than its number.
-        calls: How many calls it stands for: the next item of a map stands for all that wait.
+        previous: Its previous context.
+        flow: The flow of a task that has begun and waits for its next attempt; None for a new task.
+        step: The step of the next attempt.
+        begin: Begins a task or an item that has links; None for a plain task.
+        calls: The number of calls that wait: the next item of a map counts for all of its items that may begin.
     """
 
     number: int

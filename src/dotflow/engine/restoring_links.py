@@ -1,4 +1,4 @@
-"""The checkpoints that a resume restores of tasks with links. It follows the order of `add`, as the run does."""
+"""LinkedRestorer: which checkpoints a resume restores in a workflow with links."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -25,13 +25,13 @@ COMPLETED: Final = TypeStatus.COMPLETED
 
 @dataclass
 class LinkedRestoration:
-    """What becomes of the checkpoints.
+    """The decisions on the checkpoints of a workflow.
 
     Attributes:
         restored: The valid contexts, by task id.
-        void: Each task or item whose checkpoint is void, and why, in the order of `add`.
-        is_finished: Whether no task is left to run.
-        notes: What is restored without a comparison, and why.
+        void: The tasks and items whose checkpoint is void, with the reason, in the order of `add`.
+        is_finished: Whether all tasks were finished.
+        notes: Notes on values that are restored without comparing their inputs.
     """
 
     restored: dict[int, Context] = field(default_factory=dict)
@@ -41,12 +41,12 @@ class LinkedRestoration:
 
 
 class LinkedRestorer:
-    """Decides which checkpoints of one workflow are valid.
+    """Decides which checkpoints of a workflow are valid, in the order of `add`.
 
     Args:
         tasks: The run's tasks.
-        previous: For each, the task whose context is its `previous_context`.
-        params: The run's parameters.
+        previous: For each task, the task whose context is its `previous_context`.
+        params: The run parameters.
         initials: For each task, the digest of its initial context.
         read: Reads the checkpoint of a task or an item.
     """
@@ -70,7 +70,7 @@ class LinkedRestorer:
 
     def restore(self) -> LinkedRestoration:
         """Returns which checkpoints are valid and which are void. Raises CheckpointMismatch."""
-        real, self._tasks = self._tasks, [task._snapshot() for task in self._tasks]  # these follow the decisions
+        real, self._tasks = self._tasks, [task._snapshot() for task in self._tasks]  # which record the decisions
         try:
             result = LinkedRestoration()
             for task in self._tasks:
@@ -98,7 +98,7 @@ class LinkedRestorer:
         return valid, void
 
     def tokens(self, task: Task) -> Mapping[str, str]:
-        """Returns the tokens of what a task or an item depends on, which has ended."""
+        """Returns the tokens of the values that a task or an item depends on."""
         if isinstance(task, Item):
             if task.task_id not in self._shared_tokens:
                 self._shared_tokens[task.task_id] = self.tokens(self._tasks[task.task_id])
@@ -125,8 +125,8 @@ class LinkedRestorer:
             reason = reason or self._why_void(task, context)
             if not reason:
                 previous = self._previous_of(task)
-                handed_on = Context() if previous is None else previous.current_context
-                task._apply(TaskRestored(task.task_id, context, handed_on))
+                before = Context() if previous is None else previous.current_context
+                task._apply(TaskRestored(task.task_id, context, before))
                 if note := uncertainty(context, self._initials[task.task_id]):
                     result.notes.append(f"Task {task.task_id} {task.name} is restored, {note}.")
                 result.restored[task.task_id] = context
@@ -136,11 +136,11 @@ class LinkedRestorer:
         result.is_finished = result.is_finished and is_cleanup
 
     def _why_it_runs(self, task: Task) -> str:
-        """Returns why a task runs whatever its checkpoint says: something that it depends on runs again."""
+        """Returns why a task can't be restored: a task that it depends on runs again; "" if none does."""
         if task.links is None:
             return ""
         for source in task.links.value_sources():
-            by_item = task.is_mapped and self._tasks[source].is_mapped and source not in task.links.wholes()
+            by_item = task.is_mapped and self._tasks[source].is_mapped and source not in task.links.whole_sources()
             if source in self._run_again and not by_item:
                 return self._runs_again(source)
         return ""
@@ -176,7 +176,7 @@ class LinkedRestorer:
         return ""
 
     def _previous_of(self, task: Task) -> Task | None:
-        """Returns the task whose value it is given: a skipped one is as if it were not there."""
+        """Returns the task whose context is the `previous_context`: the last one that was not skipped."""
         source = self._previous[task.task_id]
         while source is not None and self._tasks[source].status is TypeStatus.SKIPPED:
             source = self._previous[source]
@@ -207,7 +207,7 @@ class LinkedRestorer:
         result.is_finished = False
 
     def _open(self, task: LinkedTask) -> bool:
-        """Makes the items of a map, if its lists are known already."""
+        """Makes the items of a map. Returns False if its lists are not known yet."""
         for each in task.links.each:
             source = self._tasks[each.source] if isinstance(each.source, int) else None
             if source is not None and not has_value(source) and not (source.is_mapped and source.items):
@@ -251,6 +251,6 @@ class LinkedRestorer:
 
 
 def _with_sources(shared: Mapping[str, str], item: Item) -> Mapping[str, str]:
-    """The tokens of an item: those that all items share, and those of the items whose values it takes."""
+    """Returns the tokens that all items share, and those of the items whose values this one takes."""
     sources = item.sources()
     return {**shared, **{f"item of {source.step.name}": token_of(source) for source in sources}} if sources else shared

@@ -32,8 +32,8 @@ from dotflow.errors import RunFailed
 from dotflow.worker.deadline_thread import waking
 
 COMPLETED, SKIPPED = TypeStatus.COMPLETED, TypeStatus.SKIPPED
-MAX_SLEEP: Final = 0.5  # seconds; Python handles a signal that comes right before a wait only when the wait ends
-CANCEL_GRACE: Final = 3.0  # seconds that a cancelled run has to end its workers before its waiter goes on
+MAX_SLEEP: Final = 0.5  # seconds; Python handles a signal that comes right before a wait only at the end of the wait
+CANCEL_GRACE: Final = 3.0  # seconds for a cancelled run to end its workers before its waiter continues
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -182,10 +182,7 @@ class Run:
         reporter(self._providers.log)(message, None)
 
     def _prepare(self) -> None:
-        """Reads or voids the checkpoints, before anything runs. Called by the workflow, once.
-
-        After it comes `_execute`, or `_release` where that can't be.
-        """
+        """Restores or voids the checkpoints, before anything runs. Either `_execute` or `_release` has to follow."""
         self._restored = self._checkpoints.open(
             self.tasks,
             resume=self._options.resume,

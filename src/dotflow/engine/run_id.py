@@ -8,13 +8,13 @@ from typing import Any, Final
 
 from dotflow.core.params import Params
 
-MAX_LENGTH: Final = 80  # characters of the part that names the parameters; beyond that a digest stands in its place
-#: What a text must not contain to stand in an id as it is.
+MAX_LENGTH: Final = 80  # characters of the parameters in an id; a digest replaces longer ones
+#: Characters of a text that is written as JSON.
 RESERVED: Final = frozenset(',="@/\\')
 
 
 def run_id_of(workflow_id: str, values: Params) -> str:
-    """Returns the id of a run that has these parameters: `nightly@day=2026-11-25,limit=100`."""
+    """Returns the id of a run with these parameters: `nightly@day=2026-11-25,limit=100`."""
     suffix = ",".join(f"{name}={_text(values[name])}" for name in sorted(values))
     if len(suffix) > MAX_LENGTH:
         suffix = _digest(suffix)
@@ -35,7 +35,7 @@ def _text(value: Any) -> str:
 
 
 def _is_plain(text: str) -> bool:
-    """Whether a text can be told from what else stands in an id, such as the number 5 from the text 5."""
+    """Returns whether a text stands in an id unquoted: '5' would read like the number 5."""
     if not text or not text.isprintable() or RESERVED & set(text):
         return False
     try:

@@ -1,4 +1,4 @@
-"""Runner: the one loop. It grants what the tasks' flows request, and stops the run."""
+"""Runner: the one loop, which grants the requests of the tasks' flows, and stops."""
 
 import heapq
 import itertools
@@ -28,7 +28,7 @@ UNFINISHED = (TypeStatus.IN_PROGRESS, TypeStatus.RETRY)
 
 
 class Stop(NamedTuple):
-    """Why a run is stopped before its end: the error of the tasks that were running."""
+    """The reason of a stop, for the errors of the tasks that were running."""
 
     exception: str
     reason: str
@@ -43,12 +43,12 @@ class Runner:
 
     Args:
         tasks: The run's records, in order.
-        plan: The order, and the lanes.
+        plan: The dependencies and lanes.
         session: Makes the attempts.
-        publisher: Takes the events.
-        graph: Decides about tasks with links; None where there are none.
-        keep_going: Whether the others go on after a failure.
-        restored: The contexts of tasks that need not run, by task id.
+        publisher: Publishes the events.
+        graph: Decides on tasks with links; None without such tasks.
+        keep_going: Whether other tasks continue after a failure.
+        restored: The contexts of restored tasks, which don't run, by task id.
     """
 
     def __init__(
@@ -71,33 +71,33 @@ class Runner:
         self._needs = plan.needs
         self._last = plan.last_of_lanes()
         self._graph = graph
-        self._ties = itertools.count()
+        self._tie_breaker = itertools.count()
         self._stopping = False
         self._stop = CANCELLED
         self._use(session)
 
     def _use(self, session: ExecutorSession) -> None:
-        """Begins to work with a session."""
+        """Sets the session that makes the attempts, with no task in it."""
         self._session = session
         self._submit = self._submit_with_carrier if self._publisher.has_carriers else session.submit
-        self._flows: dict[int, TaskFlow] = {}  # by number: of what waits for an answer or for its time
-        self._arrivals: deque[tuple[Ready, bool]] = deque()  # what has become ready; whether it continues a lane
+        self._flows: dict[int, TaskFlow] = {}  # by number, of tasks and items that wait for an outcome or a timer
+        self._arrivals: deque[tuple[Ready, bool]] = deque()  # newly ready; whether it continues a lane
         self._ready = ReadyTasks()
         self._timers: list[tuple[float, int, Ready]] = []
         self._cancelled = threading.Event()
 
     def cancel(self, stop: Stop = CANCELLED) -> None:
-        """Stops the run at once. May be called from any thread."""
+        """Stops the run and its running tasks. May be called from any thread."""
         self._stop = stop
         self._cancelled.set()
         clock.about_to_wake(self._session.wake)
         self._session.wake()
 
     def run(self, open_session: Callable[[], ExecutorSession] | None = None) -> None:
-        """Runs until all is done, or nothing more may start. Raises KeyboardInterrupt after an interrupted run.
+        """Runs until all tasks have ended, or no more may start. Raises KeyboardInterrupt after an interrupt.
 
         Args:
-            open_session: Opens another session, in which tasks with `always=True` run after the first one was ended.
+            open_session: Opens another session, for the cleanup after a run that was stopped.
         """
         try:
             self._run_session(self._start_all)
@@ -114,7 +114,7 @@ class Runner:
         self._clean_up_after(open_session)
 
     def _run_session(self, begin: Callable[[], None]) -> None:
-        """Works through what *begin* makes ready, and closes the session."""
+        """Runs the tasks that *begin* makes ready, and the cleanup after a failure; then closes the session."""
         try:
             with waking(self._session.wake):
                 begin()
@@ -124,17 +124,17 @@ class Runner:
         finally:
             try:
                 self._session.close()
-            except BaseException:  # an interrupt on its way in or in its middle: it may be called again
+            except BaseException:  # an interrupt before or during close, which may be called again
                 self._session.close()
                 raise
 
     def _start_all(self) -> None:
         for task_id, needs in enumerate(self._needs):
             if not needs:
-                self.arrive(task_id, Context())
+                self.make_ready(task_id, Context())
 
     def _clean_up_after(self, open_session: Callable[[], ExecutorSession] | None) -> None:
-        """Runs the tasks that clean up, after the run was stopped. A second interrupt or cancel() ends that."""
+        """Runs the cleanup after a run that was stopped. A second interrupt or cancel() ends it."""
         if self._graph is None or open_session is None or not self._graph.has_cleanup():
             return
         self._use(open_session())
@@ -152,10 +152,10 @@ class Runner:
                 self._session.wake,
                 in_flight=len(self._flows) - len(self._timers),
             )
-            # What has ended is recorded before an interrupt that came along with it ends the run.
+            # Outcomes that arrive together with an interrupt are recorded before it ends the run.
             for call, outcome in sorted(completed, key=_is_interrupt):
                 self._advance(call.number, self._flows.pop(call.number), outcome)
-            self._start_due()
+            self._fire_timers()
             self._begin_all()
 
     def _begin_all(self) -> None:
@@ -163,14 +163,14 @@ class Runner:
         make_room, arrivals, is_cancelled = self._session.make_room, self._arrivals, self._cancelled.is_set
         while not is_cancelled():
             if arrivals:
-                self._take_in(*arrivals.popleft())
+                self._begin_or_queue(*arrivals.popleft())
             elif (ready := self._ready.take(make_room)) is not None:
                 self._begin(ready)
             else:
                 return
 
-    def _take_in(self, ready: Ready, continues: bool) -> None:
-        """Begins a task that has just become ready, or lets it wait; a restored one need not run."""
+    def _begin_or_queue(self, ready: Ready, continues: bool) -> None:
+        """Begins a task that has just become ready, or queues it. A restored task does not run."""
         number, lane, previous, flow, step, begin, _ = ready
         if flow is None and begin is None:
             if self._stopping:
@@ -199,35 +199,35 @@ class Runner:
         else:
             begin(ready)
 
-    def arrive(self, task_id: int, previous: Context, *, continues: bool = False) -> None:
-        """Takes note that a task has become ready."""
+    def make_ready(self, task_id: int, previous: Context, *, continues: bool = False) -> None:
+        """Makes a task ready, whose needs have ended."""
         ready = new(Ready, (task_id, self._lanes[task_id], previous, None, self._tasks[task_id].step, None, 1))
         self._arrivals.append((ready, continues))
 
     def add_ready(self, ready: Ready, *, continues: bool = False) -> None:
-        """Takes note of what begins as soon as there is room, in its own way."""
+        """Adds a task or an item that begins by itself, as soon as there is room."""
         self._arrivals.append((ready, continues))
 
     def begin_flow(self, number: int, flow: TaskFlow) -> None:
-        """Begins a flow now."""
+        """Begins a flow."""
         self._advance(number, flow, None)
 
     def leave(self, lane: int) -> None:
-        """Ends a lane."""
+        """Releases the workers of a lane."""
         self._session.leave(lane)
 
-    def stop_beginning(self) -> None:
-        """Lets only those go on that have begun."""
+    def stop_new_tasks(self) -> None:
+        """Begins no further task. Those that have begun continue."""
         self._stopping = True
         self._ready.drop_new()
 
     @property
     def is_stopping(self) -> bool:
-        """Whether nothing new begins."""
+        """Whether no further task begins."""
         return self._stopping
 
     def _advance(self, number: int, flow: TaskFlow, outcome: Outcome | None) -> None:
-        """Grants what a flow requests, until it waits for an outcome or for its time."""
+        """Grants the requests of a flow, until it waits for an outcome or a timer."""
         publish, submit = self._publisher.publish, self._submit
         try:
             request: Any = flow.send(outcome)  # Any: on the hot path, comparing classes is fastest
@@ -240,14 +240,14 @@ class Runner:
                         self._flows[number] = flow
                         return
                 elif kind is Wait:
-                    self._wait(number, flow, request)
+                    self._set_timer(number, flow, request)
                     return
                 else:
                     try:
                         publish(request)
                     except NOT_SAVED as error:
-                        if isinstance(error, LeaseLost):  # whatever keep_going says: another process is at this work
-                            self.stop_beginning()
+                        if isinstance(error, LeaseLost):  # even with keep_going: another process runs the workflow
+                            self.stop_new_tasks()
                         request = flow.throw(error)
                         continue
                 request = flow.send(outcome)
@@ -258,7 +258,7 @@ class Runner:
         return self._session.submit(call._replace(carrier=self._publisher.carrier(call.task_id)))
 
     def end(self, number: int, context: Context | None) -> None:
-        """Takes note that a task or an item has ended; what waited for it may start."""
+        """Makes the tasks ready that waited for an ended task or item."""
         if self._graph is not None:
             self._graph.end(number, context)
             return
@@ -266,24 +266,23 @@ class Runner:
         if self._last[lane] == number:
             self._session.leave(lane)
         if context is None and not self._keep_going:
-            self.stop_beginning()
-        for follower in self._followers[number]:  # of a chain, so this is all it needs
-            self.arrive(follower, Context() if context is None else context, continues=True)
+            self.stop_new_tasks()
+        for follower in self._followers[number]:  # of a chain: it needs no other task
+            self.make_ready(follower, Context() if context is None else context, continues=True)
 
-    def _wait(self, number: int, flow: TaskFlow, wait: Wait) -> None:
+    def _set_timer(self, number: int, flow: TaskFlow, wait: Wait) -> None:
         lane = self._lanes[number] if number < len(self._lanes) else self._graph.lane_of(number)  # type: ignore[union-attr]
         ready = Ready(number, lane, NOTHING, flow, wait.step)
         if not wait.seconds:
             self._arrivals.append((ready, True))
             return
-        heapq.heappush(self._timers, (clock.monotonic() + wait.seconds, next(self._ties), ready))
+        heapq.heappush(self._timers, (clock.monotonic() + wait.seconds, next(self._tie_breaker), ready))
         self._flows[number] = flow
 
     def _until_timer(self) -> float | None:
         return max(0.0, self._timers[0][0] - clock.monotonic()) if self._timers else None
 
-    def _start_due(self) -> None:
-        """Makes those ready for their next attempt whose delay is over."""
+    def _fire_timers(self) -> None:
         if not self._timers:
             return
         now = clock.monotonic()

@@ -1,4 +1,4 @@
-"""Tokens: a short text for each value that a task was made from. Equal tokens: it would be made from the same."""
+"""Tokens: short texts for the values that a checkpoint depends on. Equal tokens stand for equal inputs."""
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,32 +12,32 @@ from dotflow.core.types.status import TypeStatus
 from dotflow.engine.restoring import digest_of
 from dotflow.engine.verdict import has_value
 
-NOTHING: Final = ""  # the task had no value
+NOTHING: Final = ""  # the token of a task without a value
 
 
 def tokens_of(links: Links, tasks: Sequence[Task], params: Params) -> dict[str, str]:
-    """Returns a token for each argument and condition of a task, by what it is for.
+    """Returns a token for each argument and condition of a task, by parameter or condition.
 
     Args:
-        links: The task's.
+        links: The task's links.
         tasks: The tasks, which have ended where the task depends on them.
         params: The run's parameters.
     """
-    found = {}
+    tokens = {}
     sources: Iterable[Bind | Condition] = (*links.binds, *links.fallback_binds, *links.conditions)
     for link in sources:
         label = link.parameter if isinstance(link, Bind) else f"when {link.name}"
         if isinstance(link.source, int):
-            found[label] = token_of(tasks[link.source])
+            tokens[label] = token_of(tasks[link.source])
         elif isinstance(link.source, Constant):
-            found[label] = digest_of(link.source.value)
+            tokens[label] = digest_of(link.source.value)
         else:
-            found[label] = digest_of(params[link.source] if link.source in params else dict(params))
-    return found
+            tokens[label] = digest_of(params[link.source] if link.source in params else dict(params))
+    return tokens
 
 
 def token_of(task: Task) -> str:
-    """Returns the token of a task's value: which task, and the run that made it; of a map, all of its items'."""
+    """Returns the token of a task's value: the task and the run that made it; of a map, a digest of all items."""
     if not has_value(task):
         return NOTHING
     if not task.is_mapped:
@@ -50,5 +50,5 @@ def token_of(task: Task) -> str:
 
 
 def difference(was: Mapping[str, str], now: Mapping[str, str]) -> str:
-    """Returns the first of the labels whose tokens differ; "" where none does."""
+    """Returns the first label whose tokens differ; "" if there is none."""
     return next((label for label in {**was, **now} if was.get(label) != now.get(label)), "")
