@@ -126,19 +126,22 @@ class TaskBuilder:
             raise InvalidArgument("group_name", group_name, "a non-empty string")
         function = None if callback is None else as_callback("callback", callback, "task")
         context = None if initial_context is None else Context(initial_context)
-        has_options = (
-            always
-            or name is not None
-            or needs is not None
-            or each is not None
-            or max_parallel is not None
-            or when is not None
-            or unless is not None
-            or fallback is not None
-            or keep_going is not None
-        )
-        if not has_options and not self._params and step.__class__ is Action and not step.named_params:
-            self._append(step, None, function, context, group_name)  # the most frequent case
+        if (  # the most frequent case
+            step.__class__ is Action
+            and name is None
+            and needs is None
+            and each is None
+            and max_parallel is None
+            and when is None
+            and unless is None
+            and fallback is None
+            and keep_going is None
+            and not always
+            and not self._params
+            and not step.named_params
+        ):
+            tasks = self._tasks
+            tasks.append(Task(len(tasks), step, function, context, group_name, self._workflow_id))
             return self
         options = LinkOptions(name, needs, each, max_parallel, when, unless, fallback, always, keep_going)
         count = len(self._tasks)

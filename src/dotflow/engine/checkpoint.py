@@ -154,12 +154,9 @@ class Checkpoints:
             ValueNotStorable: The storage can't keep such a value.
             StorageError: Saving failed.
         """
-        links = None
-        if task.links is not None or task.item is not None:
-            assert self._links is not None
-            links = self._links.tokens(task)
-        context._set_inputs(self._digests[task.task_id], task.previous_context, self._run, links)
-        if task.links is not None and task.links.always:
+        tokens = None if self._links is None else self._links.tokens(task)
+        context._set_inputs(self._digests[task.task_id], task.previous_context, self._run, tokens)
+        if tokens is not None and task.links is not None and task.links.always:
             return
         with self._turn:
             if self._run_lock.is_void:
@@ -170,7 +167,7 @@ class Checkpoints:
     def _save(self, task: Task, context: Context) -> None:
         key = "?"
         try:
-            key = self._key(task)
+            key = self._storage.key(task) if task.item is None else self._key(task)
             self._storage.post(key, context)
         except ValueNotStorable as error:
             raise error.by(task.name) from error.__cause__

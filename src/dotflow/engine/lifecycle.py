@@ -65,7 +65,7 @@ def task_flow(
         The task's context; None if it failed.
     """
     task_id, step, item = task.task_id, task.step, task.item
-    initial = task.initial_context if task.has_initial or "initial_context" in step.context_params else NOTHING
+    initial = task.initial_context if task._initial is not None or "initial_context" in step.context_params else NOTHING
     call = new(Call, (task_id, lane, step, initial, previous, task.workflow_id, None, number, arguments, shared, False))
     attempt = before = 0  # the attempts, and how many of them came before the fallback
     while True:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Final
 
+from dotflow.core.linked_task import LinkedTask
 from dotflow.core.task import Task
 from dotflow.core.types.execution import TypeExecution
 from dotflow.errors import InvalidLink
@@ -60,7 +61,7 @@ class Plan:
 
 def make_plan(tasks: Sequence[Task], mode: TypeExecution) -> Plan:
     """Returns the plan: one lane, a lane for each of two or more groups, or a lane for each chain of tasks."""
-    is_linked = any(task.links is not None for task in tasks)
+    is_linked = LinkedTask in map(type, tasks)
     if mode is TypeExecution.PARALLEL:
         if is_linked:
             return _parallel(tasks)

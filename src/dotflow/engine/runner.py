@@ -268,7 +268,9 @@ class Runner:
         if context is None and not self._keep_going:
             self.stop_new_tasks()
         for follower in self._followers[number]:  # of a chain: it needs no other task
-            self.make_ready(follower, Context() if context is None else context, continues=True)
+            previous = Context() if context is None else context
+            ready = new(Ready, (follower, lane, previous, None, self._tasks[follower].step, None, 1))
+            self._arrivals.append((ready, True))
 
     def _set_timer(self, number: int, flow: TaskFlow, wait: Wait) -> None:
         lane = self._lanes[number] if number < len(self._lanes) else self._graph.lane_of(number)  # type: ignore[union-attr]

@@ -23,7 +23,8 @@ class StorageDefault(Storage):
         return Context() if context is None else context
 
     def key(self, task: Task) -> str:
-        return f"{task.workflow_id}/{task.key_name}"  # as key_of, without the call
+        name = task.task_id if task.links is None else task.key_name
+        return f"{task.workflow_id}/{name}"  # as key_of, without the call
 
     def contains(self, key: str) -> bool:
         return key in self._contexts
