@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple, NoReturn
 
 from dotflow import clock
 
+if TYPE_CHECKING:
+    from dotflow.core.failure import TaskError
+
 #: The hint in an error where a context was used as its value.
 HINT: Final = "it carries a value in its storage, as in previous_context.storage"
 
@@ -47,7 +50,10 @@ class Context:
 
     Attributes:
         inputs: The inputs of the value, in a checkpoint; None elsewhere.
+        errors: Of a mapped task, the last TaskError of each failed item, by the item's index; empty elsewhere.
     """
+
+    errors: "Mapping[int, TaskError]" = MappingProxyType({})
 
     __slots__ = (
         "_digest",

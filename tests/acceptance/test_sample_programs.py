@@ -1,0 +1,132 @@
+"""The sample programs of examples/ do what they say, in every mode."""
+
+import importlib
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+from types import ModuleType
+from typing import Any, ClassVar
+
+import pytest
+
+from dotflow import Run
+from dotflow.core.types import TypeExecution
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+PROGRAMS = sorted(path.stem for path in EXAMPLES.glob("*.py"))
+PAGES = 300
+MISSING = [13, 113, 213]
+
+
+class Site(BaseHTTPRequestHandler):
+    """300 pages of four words: every tenth is busy at first, and three do not exist."""
+
+    requests: ClassVar[Counter[int]] = Counter()
+
+    def do_GET(self) -> None:
+        number = int(self.path.removeprefix("/"))
+        self.requests[number] += 1
+        is_busy = number % 10 == 3 and self.requests[number] == 1
+        self.send_response(503 if is_busy else 404 if number in MISSING else 200)
+        self.end_headers()
+        self.wfile.write(f"page {number} of {PAGES}".encode())
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Logs nothing."""
+
+
+@contextmanager
+def site() -> Iterator[str]:
+    """The address of a fresh site."""
+    Site.requests.clear()
+    with ThreadingHTTPServer(("127.0.0.1", 0), Site) as server:
+        thread = Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture(params=list(TypeExecution), ids=str)
+def mode(request: pytest.FixtureRequest) -> TypeExecution:
+    return TypeExecution(request.param)
+
+
+@pytest.fixture
+def load(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Any]:
+    """Imports a program, in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(EXAMPLES))
+    yield importlib.import_module
+    for name in PROGRAMS:
+        sys.modules.pop(name, None)
+
+
+def start(program: ModuleType, mode: TypeExecution, **params: Any) -> Run:
+    run: Run = program.workflow.start(mode, params=params)
+    run.wait()
+    return run
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_a_program_is_short(name: str) -> None:
+    """Under 40 lines, with a sentence at its beginning."""
+    lines = (EXAMPLES / f"{name}.py").read_text().splitlines()
+    assert len(lines) < 40
+    assert lines[0].startswith('"""')
+
+
+@pytest.mark.processes
+def test_five_sources_and_a_join(load: Any, mode: TypeExecution) -> None:
+    """The join has the values of all five."""
+    run = start(load("sales"), mode)
+
+    assert run.status == "Completed"
+    assert run.tasks[-1].current_context.storage == {"GB": 193.2, "FI": 180.0}
+
+
+@pytest.mark.processes
+@pytest.mark.slow
+def test_the_sources_are_read_at_once(load: Any) -> None:
+    """All five have begun before one of them has ended."""
+    run = start(load("sales"), TypeExecution.PARALLEL)
+
+    sources = [(task.started_at, task.finished_at) for task in run.tasks[:5]]
+    assert max(begin for begin, _ in sources) < min(end for _, end in sources)
+
+
+@pytest.mark.processes
+@pytest.mark.slow
+def test_a_crawl(load: Any, mode: TypeExecution) -> None:
+    """Busy pages are asked again, missing ones are not, and the report has the other 297."""
+    with site() as address:
+        run = start(load("crawl"), mode, site=address)
+
+        assert run.status == "Failed"  # it says so, although the report is there
+        fetch, report = run.tasks[1:]
+        assert [item.item for item in fetch.items if item.status == "Failed"] == MISSING
+        assert report.status == "Completed"
+        assert report.current_context.storage == {
+            "words": 4 * (PAGES - len(MISSING)),
+            "missing": [f"{address}/{number}" for number in MISSING],
+        }
+        assert set(Site.requests) == set(range(PAGES))
+        assert {number for number, count in Site.requests.items() if count == 2} == set(range(3, PAGES, 10))
+
+
+@pytest.mark.processes
+@pytest.mark.slow
+@pytest.mark.parametrize(("limit", "ran", "skipped"), [(2.2, "deploy", "tell"), (2.0, "tell", "deploy")])
+def test_a_grid_and_a_branch(load: Any, mode: TypeExecution, limit: float, ran: str, skipped: str) -> None:
+    """The best model is deployed if it is good enough; a person is told otherwise, and only otherwise."""
+    run = start(load("models"), mode, limit=limit)
+
+    assert run.status == "Completed"
+    statuses = {task.name: task.status for task in run.tasks}
+    assert statuses[ran] == "Completed"
+    assert statuses[skipped] == "Skipped"
+    assert len(run.tasks[1].items) == 16
