@@ -230,6 +230,65 @@ def _a_method() -> object:
     return workflow_of(Report.load)
 
 
+def orders() -> list[int]:
+    return [1, 2]
+
+
+@case(errors.UnknownParameter)
+def _a_misspelt_task() -> object:
+    @action
+    def report(order: object) -> None: ...
+
+    return workflow_of(action(orders)).task.add(report)
+
+
+@case(errors.UnknownTask)
+def _an_unknown_task() -> object:
+    return workflow_of(action(orders)).task.add(action(print), needs=["ordres"])
+
+
+@case(errors.AmbiguousTask)
+def _an_ambiguous_task() -> object:
+    return workflow_of(action(orders), action(orders)).task.add(action(print), needs=["orders"])
+
+
+@case(errors.InvalidLink)
+def _a_limit_without_items() -> object:
+    return workflow_of(action(orders)).task.add(action(orders), max_parallel=2)
+
+
+@case(errors.InvalidLink)
+def _a_value_that_can_not_fit() -> object:
+    @action
+    def total() -> list:  # type: ignore[type-arg]  # only plain classes are compared
+        return [1, 2]
+
+    @action
+    def count(orders: int) -> None: ...
+
+    return DotFlow(Config(log=QUIET)).task.add(total, name="orders").add(count)
+
+
+@case(errors.InvalidLink)
+def _a_previous_context_in_parallel() -> object:
+    @action
+    def report(orders: object, previous_context: Context) -> None: ...
+
+    workflow = workflow_of(action(orders))
+    workflow.task.add(report)
+    return workflow.start(mode="parallel")
+
+
+@case(errors.UnknownParam)
+def _an_unknown_run_parameter() -> object:
+    return DotFlow(Config(log=QUIET), params={"day": ...}).start(params={"dya": "2026-11-25"})
+
+
+@case(errors.MissingParam)
+def _no_value_of_a_run_parameter() -> object:
+    return DotFlow(Config(log=QUIET), params={"day": ...}).start()
+
+
 @case(errors.InvalidPolicy)
 def _no_attempt() -> object:
     return action(retry=0)
@@ -414,6 +473,42 @@ def _a_blocked_loop() -> object:
 @case(errors.ValueNotStorable)
 def _a_lock_in_a_checkpoint() -> object:
     return failed(workflow_of(opens_a_file, storage=StorageFile()))
+
+
+@case(errors.NotAList)
+def _map_over_a_dict() -> object:
+    @action
+    def prices() -> dict[str, int]:
+        return {"tea": 3}
+
+    @action
+    def count(price: object) -> None: ...
+
+    workflow = workflow_of(prices)
+    workflow.task.add(count, each=prices)
+    return failed(workflow)
+
+
+@case(errors.UnequalLists)
+def _map_over_unequal_lists() -> object:
+    @action
+    def pair(one: int, other: int) -> None: ...
+
+    workflow = DotFlow(Config(log=QUIET))
+    workflow.task.add(pair, each={"one": [1, 2], "other": [1, 2, 3]})
+    return failed(workflow)
+
+
+@case(errors.ItemsFailed)
+def _items_fail() -> object:
+    @action
+    def parse(text: str) -> None:
+        if text != "one":
+            raise ValueError(text)
+
+    workflow = DotFlow(Config(log=QUIET))
+    workflow.task.add(parse, each=["one", "two", "three"], keep_going=True)
+    return failed(workflow)
 
 
 @case(errors.RunStopped)

@@ -4,7 +4,12 @@
     ├── DefinitionError           the workflow is wrong: raised before anything runs
     │   ├── InvalidStep           (TypeError)   the added object is no action
     │   ├── InvalidPath           (ValueError)  a dotted path leads nowhere
-    │   ├── UnknownParameter      (TypeError)   a step has a parameter that no context fills
+    │   ├── UnknownParameter      (TypeError)   a step has a parameter that nothing fills
+    │   ├── UnknownTask           (ValueError)  a link to a task that is not there
+    │   ├── AmbiguousTask         (ValueError)  a link that could mean several tasks
+    │   ├── InvalidLink           (ValueError)  options of add that exclude each other, or a value that can't fit
+    │   ├── UnknownParam          (ValueError)  a run parameter that the workflow does not declare
+    │   ├── MissingParam          (ValueError)  a run parameter without a value
     │   ├── InvalidPolicy         (ValueError)  retry, timeout, retry_delay, backoff
     │   ├── InvalidArgument       (ValueError)  any other argument with an invalid value
     │   ├── UnknownArgument       (TypeError)   an argument that the function does not have
@@ -20,6 +25,9 @@
     │   ├── ModuleNotOnWorker     the worker, on another machine, can't import a module
     │   ├── EventLoopBlocked      another step blocked the event loop
     │   ├── ValueNotStorable      (TypeError) the result can't be stored and restored unchanged
+    │   ├── NotAList              (TypeError) the value that a task is mapped over is no list
+    │   ├── UnequalLists          (ValueError) the lists that a task is mapped over have different lengths
+    │   ├── ItemsFailed           items of a mapped task failed
     │   ├── RunStopped            the run was cancelled or interrupted during the attempt
     │   └── StepFailed            the exception of a step, as data: the cause of a RunFailed
     ├── ProviderError             storage, notification, schedule, cluster
@@ -46,12 +54,13 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, ClassVar, Final, dataclass_transform
 
 __all__ = [
-    "AlreadyScheduled", "AttemptError", "CheckpointMismatch", "CheckpointUnreadable", "ClusterError", "DefinitionError",
-    "DotflowError", "EventLoopBlocked", "InvalidArgument", "InvalidCallback", "InvalidPath", "InvalidPolicy",
-    "InvalidProvider", "InvalidSchedule", "InvalidStep", "LeaseLost", "MissingExtra", "ModuleNotOnWorker", "NoSchedule",
-    "NotPicklable", "NotifyError", "ProcessesUnsupported", "ProviderError", "RunError", "RunFailed", "RunStopped",
-    "StepFailed", "StepTimeout", "StorageError", "UnknownArgument", "UnknownParameter", "ValueNotStorable",
-    "VirtualClockMisuse", "WorkerDied", "WorkerNotStarted", "WorkflowBusy",
+    "AlreadyScheduled", "AmbiguousTask", "AttemptError", "CheckpointMismatch", "CheckpointUnreadable", "ClusterError",
+    "DefinitionError", "DotflowError", "EventLoopBlocked", "InvalidArgument", "InvalidCallback", "InvalidLink",
+    "InvalidPath", "InvalidPolicy", "InvalidProvider", "InvalidSchedule", "InvalidStep", "ItemsFailed", "LeaseLost",
+    "MissingExtra", "MissingParam", "ModuleNotOnWorker", "NoSchedule", "NotAList", "NotPicklable", "NotifyError",
+    "ProcessesUnsupported", "ProviderError", "RunError", "RunFailed", "RunStopped", "StepFailed", "StepTimeout",
+    "StorageError", "UnequalLists", "UnknownArgument", "UnknownParam", "UnknownParameter", "UnknownTask",
+    "ValueNotStorable", "VirtualClockMisuse", "WorkerDied", "WorkerNotStarted", "WorkflowBusy",
 ]  # fmt: skip
 
 
@@ -113,14 +122,14 @@ class InvalidPath(DefinitionError, ValueError):
 
 
 class UnknownParameter(DefinitionError, TypeError):
-    """A step has a parameter that no context fills."""
+    """A step has a parameter that nothing fills."""
 
     step: str
     parameter: str
     hint: str
     _template = (
-        "Step '{step}' has the parameter '{parameter}', which no context fills: dotflow passes 'initial_context' and "
-        "'previous_context', by name. {hint}"
+        "Step '{step}' has the parameter '{parameter}', which nothing fills: it is neither 'initial_context' nor "
+        "'previous_context', and no earlier task or run parameter has its name. {hint}"
     )
 
 

@@ -19,19 +19,35 @@ def step() -> int:
 @pytest.mark.parametrize(
     ("name", "hint"),
     [
-        ("depends_on", "Those of one group_name run in order"),
-        ("after", "previous_context.storage"),
-        ("needs", "order of add"),
+        ("depends_on", "needs=[task]"),
+        ("after", "receives its value"),
+        ("upstream", "needs={'parameter': task}"),
+        ("requires", "needs=[task]"),
+        ("inputs", "needs={'parameter': task}"),
+        ("for_each", "each=task"),
+        ("foreach", "each=task"),
+        ("map", "each=task"),
+        ("over", "each=task"),
+        ("expand", "each=task"),
+        ("concurrency", "max_parallel=10"),
+        ("limit", "max_parallel=10"),
+        ("condition", "when=task"),
+        ("if_", "unless=task"),
+        ("on_error", "fallback=step"),
+        ("on_failure", "fallback=step"),
+        ("finally_", "always=True"),
+        ("cleanup", "always=True"),
+        ("id", "name='...'"),
         ("retries", "@action(retry=3"),
         ("retry", "@action(retry=3"),
         ("timeout", "@action(retry=3, timeout=30)"),
-        ("name", "step's function"),
         ("args", "initial_context=..."),
+        ("param", "DotFlow(params="),
         ("kwargs", "initial_context=..."),
         ("params", "initial_context.storage"),
         ("context", "initial_context=..."),
         ("group", "group_name='...'"),
-        ("keep_going", "start()"),
+        ("resume", "start()"),
         ("max_workers", "ExecutorProcess(max_workers=4)"),
         ("calback", "Did you mean callback?"),
         ("nonsense", "no argument 'nonsense'. It takes step"),
@@ -47,7 +63,7 @@ def test_add_has_hints(name: str, hint: str) -> None:
     assert isinstance(caught.value, TypeError)
     assert f"add has no argument '{name}'" in str(caught.value)
     assert hint in str(caught.value)
-    assert "step, callback, initial_context and group_name" in str(caught.value)
+    assert "step, callback, initial_context, group_name, name, needs, each," in str(caught.value)
     assert len(builder) == 0
 
 
@@ -58,10 +74,11 @@ def test_add_has_hints(name: str, hint: str) -> None:
         ("max_retries", "retry=3"),
         ("attempts", "retry=3"),
         ("delay", "retry_delay=5"),
-        ("name", "step's function"),
+        ("name", "workflow.task.add"),
         ("max_workers", "Config(executor=ExecutorProcess(max_workers=4))"),
         ("cache", "start(resume=True)"),
-        ("depends_on", "order of add"),
+        ("depends_on", "workflow.task.add"),
+        ("each", "workflow.task.add"),
         ("group_name", "workflow.task.add"),
         ("on_failure", "start()"),
         ("time_out", "Did you mean timeout?"),
@@ -90,6 +107,9 @@ def test_action_has_hints(name: str, hint: str) -> None:
         ("storage", "DotFlow(Config(storage=...))"),
         ("background", "mode='background'"),
         ("on_error", "on_failure"),
+        ("args", "params={"),
+        ("parameters", "DotFlow(params="),
+        ("each", "workflow.task.add"),
         ("cron", "SchedulerCron"),
         ("resum", "Did you mean resume?"),
     ],
@@ -105,7 +125,7 @@ def test_start_has_hints(function: str, name: str, hint: str) -> None:
 
     assert f"start has no argument '{name}'" in str(caught.value)
     assert hint in str(caught.value)
-    assert "mode, keep_going, resume, on_success and on_failure" in str(caught.value)
+    assert "mode, keep_going, resume, on_success, on_failure and params" in str(caught.value)
 
 
 def test_the_accepted_names_are_those_of_the_functions() -> None:

@@ -32,7 +32,7 @@ def task_with(**options: Any) -> Task:
 
 def requests_of(task: Task, outcomes: list[Outcome | StorageError]) -> tuple[list[Any], Context | None]:
     """Returns the task's requests for these outcomes of its calls, and its context."""
-    flow = task_flow(task, 2, PREVIOUS)
+    flow = task_flow(task, 2, PREVIOUS, 7)
     left = list(outcomes)
     requests: list[Any] = []
     try:
@@ -167,7 +167,7 @@ def test_events_carry_failure_delay_and_task() -> None:
 
 def test_events_carry_their_time(fake_time: FakeTime) -> None:
     """Beginning and end are times of both clocks."""
-    flow = task_flow(task_with(), 0, PREVIOUS)
+    flow = task_flow(task_with(), 0, PREVIOUS, 7)
     begun = next(flow)
     assert isinstance(begun, AttemptStarted)
     assert (begun.at, begun.tick) == (fake_time.now(), fake_time.monotonic())

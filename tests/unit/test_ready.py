@@ -4,13 +4,15 @@ from collections.abc import Hashable
 
 import pytest
 
-from dotflow import Context
+from dotflow import Context, action
 from dotflow.engine.lifecycle import TaskFlow
 from dotflow.engine.ready import Ready, ReadyTasks
 
+STEP = action(print)
+
 
 def task(task_id: int, flow: TaskFlow | None = None) -> Ready:
-    return Ready(task_id, task_id, Context(), flow)
+    return Ready(task_id, task_id, Context(), flow, STEP)
 
 
 class Workers:
@@ -36,7 +38,7 @@ def taken(ready: ReadyTasks, workers: Workers) -> list[int]:
     """Returns the tasks that begin."""
     task_ids = []
     while (task := ready.take(workers.make_room)) is not None:
-        task_ids.append(task.task_id)
+        task_ids.append(task.number)
     return task_ids
 
 

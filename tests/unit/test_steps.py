@@ -124,7 +124,7 @@ class TestActions:
         assert "@action above 'plain'" in str(caught.value)
 
     def test_parameters_are_checked(self) -> None:
-        """A step with a parameter that no context fills is refused at once."""
+        """A step with a parameter that nothing fills is refused at once."""
         with pytest.raises(UnknownParameter):
             as_actions([one, action(lambda rows: rows)])
 

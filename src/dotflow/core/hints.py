@@ -6,15 +6,27 @@ from typing import Any, Final
 from dotflow.errors import UnknownArgument
 
 _DECORATOR: Final = "Give it to the decorator: @action(retry=3, timeout=30)."
-_ORDER: Final = (
-    "Tasks run in the order of add. Those of one group_name run in order, and groups side by side. The result of the "
-    "previous step is previous_context.storage."
+_NEEDS: Final = (
+    "A parameter with the name of an earlier task receives its value, as with needs={'parameter': task}; "
+    "needs=[task] only waits for it. Without names, tasks run in the order of add."
 )
-_NAME: Final = "A task has the name of its step's function: rename the function."
-_VALUE: Final = "Pass initial_context=...; a step that has the parameter initial_context reads initial_context.storage."
+_EACH: Final = "Write each=task, where the task returns a list: the step runs once for each item."
+_LIMIT: Final = "Write max_parallel=10: the number of items of each=... in flight at once."
+_CONDITION: Final = "Write when=task or unless=task: whether the task runs depends on that task's value."
+_FALLBACK: Final = "Write fallback=step: the step of further attempts after the last one failed."
+_ALWAYS: Final = "Write always=True: a cleanup, which runs however the tasks before it ended."
+_NAME: Final = "Write name='...'."
+_VALUE: Final = (
+    "Pass initial_context=..., which the step reads as initial_context.storage. A value of the whole run is a "
+    "parameter: DotFlow(params={'day': ...})."
+)
+_PARAMS: Final = "Write params={'day': '2026-11-25'}, and declare it: DotFlow(params={'day': ...})."
 _GROUP: Final = "Write group_name='...'."
-_START: Final = "Give it to start(): workflow.start(keep_going=True)."
-_TASKS_END: Final = "Write callback=..., or give it to start(): workflow.start(on_failure=...)."
+_START: Final = "Give it to start(): workflow.start(resume=True)."
+_TASKS_END: Final = (
+    "Write callback=..., called at the end of the task, or fallback=step, for further attempts. The end of the run is "
+    "that of start(): workflow.start(on_failure=...)."
+)
 
 _RETRY: Final = "Write retry=3: the total number of attempts."
 _DELAY: Final = "Write retry_delay=5: the seconds between attempts."
@@ -37,13 +49,19 @@ def _of(hint: str, *words: str) -> dict[str, str]:
 
 #: Arguments that `add` does not have -> the hint.
 ADD: Final[Mapping[str, str]] = {
-    **_of(_ORDER, "after", "before", "depends", "depends_on", "dependencies", "needs", "requires", "upstream"),
+    **_of(_NEEDS, "after", "before", "depends", "depends_on", "dependencies", "requires", "upstream", "wait_for"),
+    **_of(_NEEDS, "input", "inputs", "downstream", "previous", "previous_context"),
+    **_of(_EACH, "for_each", "foreach", "map", "mapped", "map_over", "over", "expand", "items", "iterate", "parallel"),
+    **_of(_LIMIT, "concurrency", "max_concurrency", "limit", "max_active", "batch_size"),
+    **_of(_CONDITION, "condition", "conditions", "if_", "only_if", "run_if", "skip_if", "branch", "trigger_rule"),
+    **_of(_FALLBACK, "recover", "rescue", "except_", "on_error", "otherwise"),
+    **_of(_ALWAYS, "finally_", "cleanup", "clean_up", "teardown", "ensure", "run_always"),
     **_of(_DECORATOR, "retry", "retries", "max_retries", "attempts", "retry_delay", "backoff", "timeout"),
-    **_of(_DECORATOR, "isolate", "resources"),
-    **_of(_NAME, "name", "id", "task_id", "task_name", "key"),
-    **_of(_VALUE, "args", "kwargs", "params", "parameters", "input", "inputs", "data", "value", "context", "initial"),
+    **_of(_DECORATOR, "isolate", "resources", "checkpoint"),
+    **_of(_NAME, "id", "task_id", "task_name", "key", "alias"),
+    **_of(_VALUE, "args", "kwargs", "param", "params", "parameters", "data", "value", "context", "initial"),
     **_of(_GROUP, "group", "groups", "lane", "queue", "pool"),
-    **_of(_START, "mode", "keep_going", "resume"),
+    **_of(_START, "mode", "resume"),
     **_of(_TASKS_END, "on_success", "on_failure", "on_complete", "callbacks"),
     **_of(_WORKERS, "max_workers", "workers", "executor"),
 }
@@ -53,21 +71,23 @@ ACTION: Final[Mapping[str, str]] = {
     **_of(_RETRY, "retries", "max_retries", "attempts", "max_attempts", "tries"),
     **_of(_DELAY, "delay", "wait", "retry_wait", "retries_delay", "retry_delay_seconds", "countdown"),
     **_of(_TIMEOUT, "time_limit", "timeout_seconds", "execution_timeout"),
-    **_of(_NAME, "name", "id", "task_id", "task_name"),
+    **_of(_ADD, "name", "id", "task_id", "task_name"),
     **_of(_WORKERS, "max_workers", "workers", "concurrency", "executor"),
     **_of(_RESUME, "cache", "cached", "cache_key_fn", "memoize", "persist_result"),
-    **_of(_ORDER, "after", "depends_on", "needs", "upstream"),
-    **_of(_ADD, "callback", "group", "group_name", "initial_context"),
+    **_of(_ADD, "after", "depends_on", "needs", "upstream", "each", "map", "when", "unless", "fallback", "always"),
+    **_of(_ADD, "callback", "group", "group_name", "initial_context", "keep_going", "max_parallel"),
     **_of(_RUN_END, "on_success", "on_failure"),
 }
 
 #: Arguments that `start` does not have -> the hint.
 START: Final[Mapping[str, str]] = {
-    **_of(_ORDER, "after", "depends", "depends_on", "dependencies", "needs", "requires"),
+    **_of(_ADD, "after", "depends", "depends_on", "dependencies", "needs", "requires", "each", "when", "unless"),
+    **_of(_ADD, "max_parallel", "fallback", "always"),
     **_of("Groups are made by add: workflow.task.add(step, group_name='...').", "group", "groups", "group_name"),
     **_of(_DECORATOR, "retry", "retries", "timeout"),
     **_of(_WORKERS, "max_workers", "workers", "concurrency", "n_jobs", "executor"),
-    **_of(_ADD_VALUE, "initial_context", "params", "parameters", "inputs", "input", "data", "context"),
+    **_of(_ADD_VALUE, "initial_context", "data", "context"),
+    **_of(_PARAMS, "param", "parameters", "args", "kwargs", "arguments", "inputs", "input", "variables"),
     **_of(_WORKFLOW, "workflow_id", "id", "name", "config"),
     **_of(_CONFIG, "storage", "log", "notify", "scheduler", "history", "tracer"),
     **_of("Write mode='background' or mode='parallel'.", "background", "parallel", "wait", "block"),

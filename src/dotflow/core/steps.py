@@ -18,7 +18,6 @@ def as_actions(step: object) -> list[Action[..., Any]]:
     Raises:
         InvalidStep: It is none of these.
         InvalidPath: The path leads nowhere, or its module does not import.
-        UnknownParameter: The step has a parameter that no context fills.
     """
     if step.__class__ is Action:  # the most frequent case
         return [step]
