@@ -20,9 +20,10 @@ class MapContext(Context):
         errors: The last TaskError of each failed item, by the item's index.
     """
 
-    __slots__ = ("errors",)
+    __slots__ = ("errors", "token")
 
     errors: Mapping[int, TaskError]
+    token: str  # of all items, once it was made; "" before
 
 
 class Row(dict[str, Any]):
@@ -66,17 +67,11 @@ class LinkedTask(Task):
         return self.is_mapped and self._current is not None
 
     def _new_record(self, workflow_id: str, run_id: str | None, task_id: int | None = None) -> "LinkedTask":
-        plain = super()._new_record(workflow_id, run_id, task_id)
-        return LinkedTask(
-            plain.task_id,
-            plain.step,
-            plain.callback,
-            plain._initial,
-            plain.group_name,
-            workflow_id,
-            run_id,
-            links=self.links,
-        )
+        context = self._initial
+        initial = None if context is None else Context(context.storage, time=context.time)
+        number = self.task_id if task_id is None else task_id
+        place = (number, self.step, self.callback, initial, self.group_name, workflow_id, run_id)
+        return LinkedTask(*place, links=self.links)
 
     def _open(self, items: Sequence["Item"]) -> None:
         """Sets the items. MapOpened is applied right after it."""
@@ -130,10 +125,12 @@ class Item(Task):
             return {name: _value_of(entry) for name, entry in self.entry.items()}
         return _value_of(self.entry)
 
-    def sources(self) -> list["Item"]:
+    def sources(self) -> Sequence["Item"]:
         """Returns the items of other maps whose values it takes, one for each such list."""
-        entries = self.entry.values() if self.entry.__class__ is Row else (self.entry,)
-        return [entry for entry in entries if entry.__class__ is Item]
+        entry = self.entry
+        if entry.__class__ is Row:
+            return [each for each in entry.values() if each.__class__ is Item]
+        return (entry,) if entry.__class__ is Item else ()
 
     def _apply_rare(self, event: TaskEvent) -> None:
         if isinstance(event, TaskSkipped):

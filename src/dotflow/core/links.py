@@ -1,6 +1,6 @@
 """Links: the sources of a task's arguments, its dependencies and its conditions."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Any, Final, NamedTuple
 
@@ -102,13 +102,12 @@ class Links:
         others = replace(self, each=()).value_sources() if mapped else self.value_sources()
         return {*self.waits, *others}
 
-    def value_sources(self) -> Iterator[int]:
-        """Yields the ids of the tasks whose values it depends on: for arguments, conditions and lists."""
-        links: Iterable[Bind | Condition | Each]
-        for links in (self.binds, self.fallback_binds, self.conditions, self.each):
-            for link in links:
-                if isinstance(link.source, int):
-                    yield link.source
+    def value_sources(self) -> list[int]:
+        """Returns the ids of the tasks whose values it depends on: for arguments, conditions and lists."""
+        links: Iterable[Bind | Condition | Each] = self.binds
+        if self.fallback_binds or self.conditions or self.each:
+            links = (*self.binds, *self.fallback_binds, *self.conditions, *self.each)
+        return [link.source for link in links if isinstance(link.source, int)]
 
     def sources(self) -> list[int]:
         """Returns the ids of all tasks that must end before this one begins, each once."""

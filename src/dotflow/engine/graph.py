@@ -14,7 +14,7 @@ from dotflow.core.params import Params
 from dotflow.core.task import Task
 from dotflow.core.types.status import TypeStatus
 from dotflow.core.wiring import PREVIOUS
-from dotflow.engine.lifecycle import Fallback, TaskFlow, task_flow
+from dotflow.engine.lifecycle import Fallback, TaskFlow, new, task_flow
 from dotflow.engine.maps import Digest, ItemMap, lists_of, make_items
 from dotflow.engine.plan import Plan
 from dotflow.engine.ready import Ready
@@ -31,7 +31,7 @@ class Loop(Protocol):
     @property
     def is_stopping(self) -> bool: ...
     def make_ready(self, task_id: int, previous: Context, *, continues: bool = False) -> None: ...
-    def add_ready(self, ready: Ready, *, continues: bool = False) -> None: ...
+    def add_ready(self, ready: Ready) -> None: ...
     def begin_flow(self, number: int, flow: TaskFlow) -> None: ...
     def leave(self, lane: int) -> None: ...
     def stop_new_tasks(self) -> None: ...
@@ -84,22 +84,23 @@ class Graph:
         """Returns the lane of an item in flight."""
         return self._items[number][2]
 
-    def enter(self, task_id: int, lane: int, previous: Context) -> None:
-        """Skips a task whose needs have ended, opens its map, or makes it ready."""
+    def enter(self, task_id: int, lane: int, previous: Context) -> Ready | None:
+        """Returns a task whose needs have ended, to be begun. Skips it or opens its map instead, and returns None."""
         task: Any = self._tasks[task_id]
         try:
             decision = decide(task.links, self._tasks, self._params)
         except Exception as error:  # raised by the __bool__ or __eq__ of a value
             self._fail(task, Failure.of(error))
-            return
+            return None
         if isinstance(decision, Skip):
             self._publish(TaskSkipped(task_id, decision.reason))
             self._end(task_id, previous)
-        elif task.is_mapped:
+        elif task.links.each:
             self._open(task, decision, previous)
         else:
             begin = functools.partial(self._begin, task, decision)
-            self.loop.add_ready(Ready(task_id, lane, previous, None, task.step, begin), continues=True)
+            return new(Ready, (task_id, lane, previous, None, task.step, begin, 1))
+        return None
 
     def _begin(self, task: LinkedTask, arguments: Arguments, ready: Ready) -> None:
         fallback = None if task.links.fallback is None else functools.partial(self._fallback, task, {})
@@ -123,8 +124,9 @@ class Graph:
 
     def end(self, number: int, context: Context | None) -> None:
         """Makes the tasks ready that waited for an ended task or item. *context* is None if it failed."""
-        if number in self._items:
-            self._end_item(number, context)
+        in_flight = self._items.pop(number, None)
+        if in_flight is not None:
+            self._end_item(*in_flight, context)
             return
         if context is None and not self._goes_on(self._tasks[number]):
             self.loop.stop_new_tasks()
@@ -180,9 +182,10 @@ class Graph:
 
     def _consider(self, items: ItemMap, item: Item) -> None:
         """Makes an item pending, unless it waits for an item of another map; skips it if that one has no value."""
-        if any(source.status in NOT_ENDED for source in item.sources()):
+        sources = item.sources()
+        if any(source.status in NOT_ENDED for source in sources):
             return
-        own = items.arguments_of(item)
+        own = items.arguments_of(item) if sources else None
         if isinstance(own, Skip):
             self._publish(TaskSkipped(item.task_id, own.reason, item.item))
             items.end(began=False)
@@ -194,12 +197,12 @@ class Graph:
         """Makes the next item of a map ready, or ends the map."""
         if items.is_over:
             self._end_map(items)
-        elif items.may_begin and not self.loop.is_stopping:
+        elif (count := items.may_begin) and not self.loop.is_stopping:
             items.is_waiting = True
             task = items.task
             begin = functools.partial(self._begin_item, items)
             lane = self._plan.lanes[task.task_id]
-            self.loop.add_ready(Ready(task.task_id, lane, items.previous, None, task.step, begin, items.may_begin))
+            self.loop.add_ready(new(Ready, (task.task_id, lane, items.previous, None, task.step, begin, count)))
 
     def _begin_item(self, items: ItemMap, _: Ready) -> None:
         items.is_waiting = False
@@ -226,8 +229,7 @@ class Graph:
                 return lane
         return number
 
-    def _end_item(self, number: int, context: Context | None) -> None:
-        items, item, lane = self._items.pop(number)
+    def _end_item(self, items: ItemMap, item: Item, lane: int, context: Context | None) -> None:
         items.end(failed=context is None)
         if context is None and not items.keep_going:
             self.loop.stop_new_tasks()
@@ -272,7 +274,9 @@ class Graph:
         """Makes the next cleanup of a stopped run ready. Returns whether there is one."""
         self.fail_unfinished("RunStopped", "the run was stopped by a failure")
         for task in self._cleanup():
-            self.enter(task.task_id, self._plan.lanes[task.task_id], Context())
+            ready = self.enter(task.task_id, self._plan.lanes[task.task_id], Context())
+            if ready is not None:
+                self.loop.add_ready(ready)
             if task.status is not TypeStatus.SKIPPED:
                 return True
         return False

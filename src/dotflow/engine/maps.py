@@ -40,7 +40,7 @@ class ItemMap:
         self.pending: deque[int] = deque()  # items that may begin, in order
         self.left = len(task.items)
         self.is_waiting = False  # whether its next item is among the run's ready tasks
-        self._parameters = [each.parameter for each in task.links.each]
+        self._only = task.links.each[0].parameter if len(task.links.each) == 1 else None
         self._limit = limit
         self._in_flight = 0
         self._has_failed = False
@@ -70,8 +70,11 @@ class ItemMap:
 
     def arguments_of(self, item: Item) -> Arguments | Skip:
         """Returns an item's own arguments; a Skip if an item of another map that it needs has no value."""
+        if self._only is not None and item.entry.__class__ is not Item:
+            return {self._only: item.entry}
         values: Arguments = {}
-        for parameter, entry in self._entries(item).items():
+        entries: Mapping[str, Any] = item.entry if self._only is None else {self._only: item.entry}
+        for parameter, entry in entries.items():
             if entry.__class__ is Item:
                 if not has_value(entry):
                     return Skip(f"it needs '{entry.name}', which {ending(entry)}")
@@ -79,14 +82,12 @@ class ItemMap:
             values[parameter] = entry
         return values
 
-    def _entries(self, item: Item) -> Mapping[str, Any]:
-        return {self._parameters[0]: item.entry} if len(self._parameters) == 1 else item.entry
-
     def context(self, context: Context) -> MapContext:
         """Returns *context* with the values and the errors of the items."""
         items = self.task.items
         values = [item.current_context.storage if item.status is TypeStatus.COMPLETED else None for item in items]
         result = MapContext(values, context.task_id, context.workflow_id, context.time, context.step)
+        result.token = ""
         result.errors = {item.item: item.error for item in items if item.status is TypeStatus.FAILED and item.error}
         return result
 

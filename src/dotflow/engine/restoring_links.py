@@ -100,9 +100,10 @@ class LinkedRestorer:
     def tokens(self, task: Task) -> Mapping[str, str]:
         """Returns the tokens of the values that a task or an item depends on."""
         if isinstance(task, Item):
-            if task.task_id not in self._shared_tokens:
-                self._shared_tokens[task.task_id] = self.tokens(self._tasks[task.task_id])
-            return _with_sources(self._shared_tokens[task.task_id], task)
+            shared = self._shared_tokens.get(task.task_id)
+            if shared is None:
+                shared = self._shared_tokens[task.task_id] = self.tokens(self._tasks[task.task_id])
+            return _with_sources(shared, task)
         links = task.links
         tokens = {} if links is None else tokens_of(links, self._tasks, self._params)
         if links is not None and links.each and PREVIOUS in task.step.context_params:

@@ -67,7 +67,7 @@ class Runner:
         self._publisher = publisher
         self._keep_going = keep_going
         self._restored = restored
-        self._followers = plan.followers()
+        self._followers = plan.followers() if graph is None else ()
         self._needs = plan.needs
         self._last = plan.last_of_lanes()
         self._graph = graph
@@ -181,8 +181,10 @@ class Runner:
                 self.end(number, context)
                 return
             if self._graph is not None and self._tasks[number].links is not None:
-                self._graph.enter(number, lane, previous)
-                return
+                linked = self._graph.enter(number, lane, previous)
+                if linked is None:
+                    return
+                ready, begin = linked, linked.begin
         session, waiting = self._session, self._ready
         pool = session.pool_of(step)
         if (waiting and waiting.must_wait(pool, continues=continues)) or not session.make_room(pool, lane, 1):
@@ -204,9 +206,9 @@ class Runner:
         ready = new(Ready, (task_id, self._lanes[task_id], previous, None, self._tasks[task_id].step, None, 1))
         self._arrivals.append((ready, continues))
 
-    def add_ready(self, ready: Ready, *, continues: bool = False) -> None:
+    def add_ready(self, ready: Ready) -> None:
         """Adds a task or an item that begins by itself, as soon as there is room."""
-        self._arrivals.append((ready, continues))
+        self._arrivals.append((ready, False))
 
     def begin_flow(self, number: int, flow: TaskFlow) -> None:
         """Begins a flow."""

@@ -38,10 +38,11 @@ def decide(links: Links, tasks: Sequence[Task], params: Params) -> Arguments | S
     for each in links.each:
         if isinstance(each.source, int) and not _has_items(tasks[each.source]):
             return Skip(f"it needs '{tasks[each.source].name}', which {ending(tasks[each.source])}")
-    for bind in links.binds:
-        if bind.required and isinstance(bind.source, int) and not has_value(tasks[bind.source]):
-            return Skip(f"it needs '{tasks[bind.source].name}', which {ending(tasks[bind.source])}")
-    return arguments(links.binds, tasks, params)
+    values = arguments(links.binds, tasks, params)
+    for parameter, _, source, required in links.binds:
+        if required and parameter not in values and isinstance(source, int):
+            return Skip(f"it needs '{tasks[source].name}', which {ending(tasks[source])}")
+    return values
 
 
 def arguments(binds: Sequence[Bind], tasks: Sequence[Task], params: Params) -> Arguments:
