@@ -98,9 +98,11 @@ class Links:
 
     def whole_sources(self) -> set[int]:
         """Returns the ids of the tasks that must end with all of their items."""
-        mapped = {each.source for each in self.each}
-        others = replace(self, each=()).value_sources() if mapped else self.value_sources()
-        return {*self.waits, *others}
+        return {*self.waits, *self.whole_value_sources()}
+
+    def whole_value_sources(self) -> set[int]:
+        """Returns the ids of the tasks whose whole value it depends on, not that of one item."""
+        return set((replace(self, each=()) if self.each else self).value_sources())
 
     def value_sources(self) -> list[int]:
         """Returns the ids of the tasks whose values it depends on: for arguments, conditions and lists."""

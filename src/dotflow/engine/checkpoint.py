@@ -4,8 +4,9 @@ import contextlib
 import itertools
 import threading
 import uuid
+from collections import Counter
 from collections.abc import Callable, Hashable, Iterator, Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 from dotflow.abc.shared_lock import SharedLock
 from dotflow.abc.storage import Storage
@@ -23,7 +24,9 @@ from dotflow.errors import (
 )
 
 if TYPE_CHECKING:
-    from dotflow.engine.restoring_links import LinkedRestorer
+    from dotflow.engine.restoring_links import LinkedRestoration, LinkedRestorer
+
+INDEX_SUFFIX: Final = "-items"  # of the key under which a map's items are listed
 
 #: What start() takes as `resume`. "unfinished": only if the last run left a task unfinished.
 Resume = bool | Literal["unfinished"]
@@ -113,8 +116,9 @@ class Checkpoints:
                 from dotflow.engine.restoring_links import LinkedRestorer  # here, since most workflows have no links
 
                 self._links = LinkedRestorer(tasks, sources, params, self._digests, self._read)
-                if must_read and (resume is True or not self._links.restore().is_finished):
-                    return self._restore_linked(self._links)
+                restoration = self._links.restore() if must_read else None
+                if restoration is not None and (resume is True or not restoration.is_finished):
+                    return self._restore_linked(restoration)
             elif must_read:
                 checkpoints = [self._read(task) for task in tasks]
                 if resume is True or self._is_unfinished(checkpoints):
@@ -154,7 +158,7 @@ class Checkpoints:
             ValueNotStorable: The storage can't keep such a value.
             StorageError: Saving failed.
         """
-        tokens = None if self._links is None else self._links.tokens(task)
+        tokens = None if self._links is None else self._links.tokens(task, context)
         context._set_inputs(self._digests[task.task_id], task.previous_context, self._run, tokens)
         if tokens is not None and task.links is not None and task.links.always:
             return
@@ -185,15 +189,20 @@ class Checkpoints:
             return f"{self._storage.key(self._tasks[task.task_id])}-{task.key_suffix}"
         return self._storage.key(task)
 
-    def _restore_linked(self, links: "LinkedRestorer") -> dict[int, Context]:
-        restoration = links.restore()
+    def _restore_linked(self, restoration: "LinkedRestoration") -> dict[int, Context]:
         self._restores_items = True
         self._void([task for task, _ in restoration.void])
-        for task, reason in restoration.void:
-            self._report(f"Task {task.task_id} {task.name} runs again: {reason}.")
+        self._report_again(restoration.void)
         for note in restoration.notes:
             self._report(note)
         return restoration.restored
+
+    def _report_again(self, void: Sequence[tuple[Task, str]]) -> None:
+        """Reports the tasks that run again and why, the items of a map together."""
+        counts = Counter((task.task_id, task.item is not None, reason) for task, reason in void)
+        for (task_id, is_item, reason), count in counts.items():
+            items = f" for {count} item{'s' * (count > 1)}" if is_item else ""
+            self._report(f"Task {task_id} {self._tasks[task_id].name} runs again{items}: {reason}.")
 
     def restore_items(self, task: LinkedTask) -> dict[int, Context]:
         """Returns the valid checkpoints of an open map's items by index, and deletes the others.
@@ -206,20 +215,22 @@ class Checkpoints:
         assert self._links is not None
         valid, void = self._links.restore_items(task)
         self._void([item for item, _ in void])
-        for item, reason in void:
-            self._report(f"Task {task.task_id} {item.name} runs again: {reason}.")
+        self._report_again(void)
         return valid
 
     def _add_to_index(self, task: LinkedTask) -> None:
-        """Saves the keys of the items under the map's own key, for a storage that can't clear a workflow."""
+        """Saves the keys of the items, for a storage that can't clear a workflow."""
         if type(self._storage).clear is Storage.clear:
             with _usable(self._storage), self._turn:
-                index = dict.fromkeys((*self._index(task), *(item.key_suffix for item in task.items)))
-                self._storage.post(self._key(task), Context(list(index), task.task_id, task.workflow_id))
+                key = self._storage.key(self._tasks[task.task_id])
+                suffixes = dict.fromkeys((*self._index(key)[1:], *(f"-{item.key_suffix}" for item in task.items)))
+                index = Context(list(suffixes), task.task_id, task.workflow_id)
+                self._storage.post(f"{key}{INDEX_SUFFIX}", index)
 
-    def _index(self, task: Task) -> list[str]:
-        suffixes = self._storage.get(self._key(task)).storage
-        return suffixes if isinstance(suffixes, list) else []
+    def _index(self, key: str) -> list[str]:
+        """Returns what the keys of a map's items have after its own key, and the index itself has; the last first."""
+        suffixes = self._storage.get(f"{key}{INDEX_SUFFIX}").storage
+        return [INDEX_SUFFIX, *suffixes] if isinstance(suffixes, list) else []
 
     def _void_all(self, tasks: Sequence[Task]) -> None:
         """Voids all checkpoints: those of earlier runs, and those that other runs of this process would still save."""
@@ -235,17 +246,23 @@ class Checkpoints:
     def _keys(self, tasks: Sequence[Task]) -> list[str]:
         """Returns the keys of all checkpoints, those of tasks that the workflow no longer has included."""
         storage, keys = self._storage, dict[str, None]()
+        asked: set[str] = set()
+
+        def add(key: str) -> bool:
+            if key in asked:
+                return False
+            asked.add(key)
+            items = [f"{key}{suffix}" for suffix in self._index(key)]
+            keys.update(dict.fromkeys([key] * storage.contains(key) + items))
+            return key in keys or bool(items)
+
         for task in tasks:
-            if storage.contains(key := storage.key(task)):
-                keys[key] = None
-                if task.is_mapped:
-                    keys.update((f"{key}-{suffix}", None) for suffix in self._index(task))
-        for task_id in itertools.count(len(tasks)) if tasks else ():
+            add(storage.key(task))
+        for task_id in itertools.count() if tasks else ():
             # The tasks of an earlier run are unknown, but in most storages the index alone determines the key.
             key = storage.key(Task(task_id, tasks[-1].step, workflow_id=self._workflow_id))
-            if key in keys or not storage.contains(key):  # seen before: the index doesn't determine it here
+            if not add(key) and task_id >= len(tasks):  # asked before: the index doesn't determine it here
                 break
-            keys[key] = None
         return list(keys)
 
     def _is_unfinished(self, checkpoints: Sequence[Context | None]) -> bool:

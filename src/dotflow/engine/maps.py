@@ -15,6 +15,7 @@ from dotflow.engine.verdict import Arguments, Skip, ending, has_value, value_of
 from dotflow.errors import ItemsFailed, NotAList, UnequalLists, ValueNotStorable
 
 KEY_LENGTH: Final = 20  # hexadecimal digits of an item's key: 80 bits, so 100,000 items collide once in 10**14 maps
+BY_INDEX: Final = "at"  # begins the key of an item that the codec refuses; no hexadecimal digits begin so
 MAX_SHOWN: Final = 3  # failed items that the error of their map shows
 MAX_INPUT: Final = 60  # characters of an item in it
 
@@ -157,10 +158,11 @@ def _key_of(value: Any, digest: Digest, index: int) -> str:
         return str(value.key_suffix)
     try:
         return str(digest(value))[:KEY_LENGTH]
-    except ValueNotStorable:  # it is in memory only, so its index is enough
-        return str(index)
+    except ValueNotStorable:
+        return f"{BY_INDEX}{index}"
 
 
 def _key_of_several(entry: Sequence[Any], digest: Digest, index: int) -> str:
-    keys = "\n".join(_key_of(value, digest, index) for value in entry)
-    return hashlib.blake2b(keys.encode(), digest_size=KEY_LENGTH // 2).hexdigest()
+    keys = [_key_of(value, digest, index) for value in entry]
+    key = hashlib.blake2b("\n".join(keys).encode(), digest_size=KEY_LENGTH // 2).hexdigest()
+    return f"{BY_INDEX}{key}" if any(each.startswith(BY_INDEX) for each in keys) else key

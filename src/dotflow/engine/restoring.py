@@ -52,6 +52,8 @@ def restore(
     for task_id, context in checkpoints.items():
         initial, source = initials[task_id], sources[task_id]
         reason = _initial_reason(context, initial)
+        if not reason:
+            reason = _links_reason(context)
         if not reason and takes_previous(tasks[task_id], context):
             reason = _source_reason(tasks, context, source, restored)
         if reason:
@@ -86,6 +88,12 @@ def _initial_reason(context: Context, initial: str) -> str:
     inputs = context.inputs
     is_same = inputs is None or inputs.initial == initial
     return "" if is_same else "its initial_context has changed"
+
+
+def _links_reason(context: Context) -> str:
+    """Returns why a value that a workflow with links saved is void in this one, which has none."""
+    labels = [] if context.inputs is None else [label for label in context.inputs.links if label != "previous_context"]
+    return f"it was made from a value of '{labels[0]}', and takes none now" if labels else ""
 
 
 def _source_reason(tasks: Sequence[Task], context: Context, source: int | None, restored: Mapping[int, Context]) -> str:

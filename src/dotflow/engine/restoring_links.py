@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from dotflow.codec.canonical import digest
-from dotflow.core.context import Context
+from dotflow.core.context import Context, Inputs
 from dotflow.core.events import MapEnded, MapOpened, TaskEvent, TaskRestored, TaskSkipped
 from dotflow.core.linked_task import Item, LinkedTask
 from dotflow.core.params import Params
@@ -14,7 +14,7 @@ from dotflow.core.types.status import TypeStatus
 from dotflow.core.wiring import PREVIOUS
 from dotflow.engine.maps import ItemMap, lists_of, make_items
 from dotflow.engine.restoring import is_same_step, takes_previous, uncertainty
-from dotflow.engine.tokens import difference, token_of, tokens_of
+from dotflow.engine.tokens import NOTHING, difference, token_of, tokens_of, tokens_of_item
 from dotflow.engine.verdict import Skip, decide, has_value
 from dotflow.errors import CheckpointMismatch, NotAList, UnequalLists
 
@@ -63,9 +63,10 @@ class LinkedRestorer:
         self._previous = previous
         self._params = params
         self._initials = initials
-        self._shared_tokens: dict[int, Mapping[str, str]] = {}
+        self._shared_tokens: dict[tuple[int, bool], Mapping[str, str]] = {}  # of all items of a map
         self._read = read
         self._run_again: set[int] = set()  # tasks that are not restored, or not all of their items
+        self._valid_items: dict[int, dict[int, Context]] = {}  # of the maps that restore() could open
         self._mismatches: list[tuple[int, str, str]] = []
 
     def restore(self) -> LinkedRestoration:
@@ -80,12 +81,15 @@ class LinkedRestorer:
                     self._restore_task(task, result)
         finally:
             self._tasks = real
+            self._shared_tokens.clear()
         if self._mismatches:
             raise CheckpointMismatch(self._mismatches)
         return result
 
     def restore_items(self, task: LinkedTask) -> tuple[dict[int, Context], list[tuple[Task, str]]]:
         """Returns the valid contexts of an open map's items by index, and its items whose checkpoint is void."""
+        if task.task_id in self._valid_items:
+            return self._valid_items.pop(task.task_id), []
         valid: dict[int, Context] = {}
         void: list[tuple[Task, str]] = []
         for item, context, reason in self._judge_items(task):
@@ -97,31 +101,41 @@ class LinkedRestorer:
             raise CheckpointMismatch(self._mismatches)
         return valid, void
 
-    def tokens(self, task: Task) -> Mapping[str, str]:
+    def tokens(self, task: Task, context: Context) -> Mapping[str, str]:
         """Returns the tokens of the values that a task or an item depends on."""
-        if isinstance(task, Item):
-            shared = self._shared_tokens.get(task.task_id)
-            if shared is None:
-                shared = self._shared_tokens[task.task_id] = self.tokens(self._tasks[task.task_id])
-            return _with_sources(shared, task)
-        links = task.links
-        tokens = {} if links is None else tokens_of(links, self._tasks, self._params)
-        if links is not None and links.each and PREVIOUS in task.step.context_params:
+        takes_previous = self._takes_previous(task, context)
+        if not isinstance(task, Item):
+            return self._tokens_of(task, takes_previous)
+        cached = self._shared_tokens.get((task.task_id, takes_previous))
+        if cached is None:
+            cached = self._tokens_of(self._tasks[task.task_id], takes_previous)
+            self._shared_tokens[task.task_id, takes_previous] = cached
+        own = tokens_of_item(task, self._tasks)
+        return {**cached, **own} if own else cached
+
+    def _tokens_of(self, task: Task, takes_previous: bool) -> dict[str, str]:
+        tokens = {} if task.links is None else tokens_of(task.links, self._tasks, self._params)
+        if takes_previous:
             source = self._previous_of(task)
-            tokens[PREVIOUS] = "" if source is None else token_of(source)
+            tokens[PREVIOUS] = NOTHING if source is None else token_of(source, by_index=True)
         return tokens
+
+    def _takes_previous(self, task: Task, context: Context) -> bool:
+        """Returns whether the value may depend on the previous one; an item may itself be what it is given as that."""
+        if not takes_previous(task, context):
+            return False
+        links = self._tasks[task.task_id].links
+        return links is None or all(each.parameter != PREVIOUS for each in links.each)
 
     def _restore_task(self, task: Task, result: LinkedRestoration) -> None:
         is_cleanup = task.links is not None and task.links.always
         context = None if is_cleanup else self._read(task)
-        reason = self._why_it_runs(task)
-        if not reason and task.links is not None:
-            decision = decide(task.links, self._tasks, self._params)
-            if isinstance(decision, Skip):
-                task._apply(TaskSkipped(task.task_id, decision.reason))
-                if context is not None:
-                    result.void.append((task, decision.reason))
-                return
+        reason = self._judge(task)
+        if isinstance(reason, Skip):
+            task._apply(TaskSkipped(task.task_id, reason.reason))
+            if context is not None:
+                result.void.append((task, reason.reason))
+            return
         if context is not None:
             reason = reason or self._why_void(task, context)
             if not reason:
@@ -136,45 +150,48 @@ class LinkedRestorer:
         self._run_again.add(task.task_id)
         result.is_finished = result.is_finished and is_cleanup
 
-    def _why_it_runs(self, task: Task) -> str:
-        """Returns why a task can't be restored: a task that it depends on runs again; "" if none does."""
+    def _judge(self, task: Task) -> Skip | str:
+        """Returns why a task is skipped, or as a text why it can't be restored; "" if neither."""
         if task.links is None:
             return ""
+        whole = task.links.whole_value_sources()
         for source in task.links.value_sources():
-            by_item = task.is_mapped and self._tasks[source].is_mapped and source not in task.links.whole_sources()
-            if source in self._run_again and not by_item:
+            if source in self._run_again and (source in whole or not self._tasks[source].is_mapped):
                 return self._runs_again(source)
-        return ""
+        try:
+            decision = decide(task.links, self._tasks, self._params)
+        except Exception as error:  # the values' own code; in the run it fails the task
+            return f"its conditions raised {type(error).__name__}"
+        return decision if isinstance(decision, Skip) else ""
 
     def _runs_again(self, source: int) -> str:
         return f"it takes the value of task {source} {self._tasks[source].name}, which runs again"
 
     def _why_void(self, task: Task, context: Context) -> str:
+        """Returns why the checkpoint of a task or an item is void; "" where it is valid."""
         if context.step is not None and not self._is_of_step(task, context.step):
             self._mismatches.append((task.task_id, context.step, task.step.identity))
-        inputs = context.inputs
-        if inputs is not None and inputs.initial != self._initials[task.task_id]:
-            return "its initial_context has changed"
-        if inputs is not None:
-            label = difference(inputs.links, self.tokens(task))
-            if label:
-                return f"it was made from another value of '{label}'"
-        return "" if isinstance(task, Item) else self._why_previous_void(task, context)
-
-    def _why_previous_void(self, task: Task, context: Context) -> str:
-        if not takes_previous(task, context):
-            return ""
-        source = self._previous_of(task)
-        if source is not None and source.task_id in self._run_again:
-            return self._runs_again(source.task_id)
+        if self._takes_previous(task, context):
+            source = self._previous_of(task)
+            if source is not None and source.task_id in self._run_again:
+                return self._runs_again(source.task_id)
         inputs = context.inputs
         if inputs is None:
             return ""
-        if inputs.previous != (None if source is None else source.task_id):
-            return "it was made from the value of another task"
-        if source is not None and source.current_context._run != inputs.source:
-            return f"it was made from an earlier value of task {source.task_id} {source.name}"
-        return ""
+        if inputs.initial != self._initials[task.task_id]:
+            return "its initial_context has changed"
+        now = self.tokens(task, context)
+        if PREVIOUS in now and PREVIOUS not in inputs.links:  # a run without links has saved it
+            if not self._is_previous(inputs, self._previous_of(task)):
+                return f"it was made from another value of '{PREVIOUS}'"
+            now = {label: token for label, token in now.items() if label != PREVIOUS}
+        label = difference(inputs.links, now)
+        return f"it was made from another value of '{label}'" if label else ""
+
+    def _is_previous(self, inputs: Inputs, source: Task | None) -> bool:
+        if source is None:
+            return inputs.previous is None
+        return (inputs.previous, inputs.source) == (source.task_id, source.current_context._run)
 
     def _previous_of(self, task: Task) -> Task | None:
         """Returns the task whose context is the `previous_context`: the last one that was not skipped."""
@@ -189,18 +206,18 @@ class LinkedRestorer:
         return any(is_same_step(identity, step.identity) for step in steps)
 
     def _restore_map(self, task: LinkedTask, result: LinkedRestoration) -> None:
-        reason = self._why_it_runs(task)
-        if not reason:
-            decision = decide(task.links, self._tasks, self._params)
-            if isinstance(decision, Skip):
-                task._apply(TaskSkipped(task.task_id, decision.reason))
-                return
+        reason = self._judge(task)
+        if isinstance(reason, Skip):
+            task._apply(TaskSkipped(task.task_id, reason.reason))
+            return
         if self._open(task):
+            valid = self._valid_items[task.task_id] = dict[int, Context]()
             for item, context, why in self._judge_items(task):
                 if reason or why:
                     result.void.append((item, reason or why))
                 else:
                     item._apply(TaskRestored(task.task_id, context, Context(), item.item))
+                    valid[item.item] = context
             if all(item.status is COMPLETED for item in task.items):
                 self._close(task)
                 return
@@ -229,7 +246,6 @@ class LinkedRestorer:
 
     def _judge_items(self, task: LinkedTask) -> Iterator[tuple[Item, Context, str]]:
         """Yields each item that has a checkpoint, the checkpoint, and why that is void."""
-        shared = self.tokens(task)
         for item in task.items:
             context = self._read(item)
             if context is None:
@@ -237,21 +253,4 @@ class LinkedRestorer:
             if any(not has_value(source) for source in item.sources()):
                 yield item, context, "it takes the value of an item that runs again"
             else:
-                yield item, context, self._why_item_void(item, context, shared)
-
-    def _why_item_void(self, item: Item, context: Context, shared: Mapping[str, str]) -> str:
-        if context.step is not None and not self._is_of_step(item, context.step):
-            self._mismatches.append((item.task_id, context.step, item.step.identity))
-        inputs = context.inputs
-        if inputs is None:
-            return ""
-        if inputs.initial != self._initials[item.task_id]:
-            return "its initial_context has changed"
-        label = difference(inputs.links, _with_sources(shared, item))
-        return f"it was made from another value of '{label}'" if label else ""
-
-
-def _with_sources(shared: Mapping[str, str], item: Item) -> Mapping[str, str]:
-    """Returns the tokens that all items share, and those of the items whose values this one takes."""
-    sources = item.sources()
-    return {**shared, **{f"item of {source.step.name}": token_of(source) for source in sources}} if sources else shared
+                yield item, context, self._why_void(item, context)

@@ -4,12 +4,12 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from dotflow.core.linked_task import MapContext
-from dotflow.core.links import Constant, Links
-from dotflow.core.names import name_of
+from dotflow.core.linked_task import Item, MapContext, Row
+from dotflow.core.links import CONTEXT, Bind, Condition, Constant, Links
 from dotflow.core.params import Params
 from dotflow.core.task import Task
 from dotflow.core.types.status import TypeStatus
+from dotflow.engine.maps import BY_INDEX
 from dotflow.engine.restoring import digest_of
 from dotflow.engine.verdict import has_value
 
@@ -24,38 +24,58 @@ def tokens_of(links: Links, tasks: Sequence[Task], params: Params) -> dict[str, 
         tasks: The tasks, which have ended where the task depends on them.
         params: The run's parameters.
     """
-    tokens = {
-        bind.parameter: _token_at(bind.source, tasks, params)
-        for binds in (links.binds, links.fallback_binds)
-        for bind in binds
-    }
-    for condition in links.conditions:
-        tokens[f"when {condition.name}"] = _token_at(condition.source, tasks, params)
-    return tokens
+    labels: list[tuple[str, Bind | Condition]] = [(bind.parameter, bind) for bind in links.binds]
+    labels += [(f"fallback {bind.parameter}", bind) for bind in links.fallback_binds]
+    labels += [(f"when {condition.name}", condition) for condition in links.conditions]
+    return {label: _token_at(link, tasks, params) for label, link in labels}
 
 
-def _token_at(source: int | str | Constant, tasks: Sequence[Task], params: Params) -> str:
+def _token_at(link: Bind | Condition, tasks: Sequence[Task], params: Params) -> str:
+    source = link.source
     if isinstance(source, int):
-        return token_of(tasks[source])
+        return token_of(tasks[source], by_index=isinstance(link, Bind) and link.kind == CONTEXT)
     if isinstance(source, Constant):
-        return digest_of(source.value)
-    return digest_of(params[source] if source in params else dict(params))
+        value = source.value
+    else:
+        value = params[source] if source in params else dict(params)
+    return f"={digest_of(value)}"  # never that of a task without a value
 
 
-def token_of(task: Task) -> str:
-    """Returns the token of a task's value: the task and the run that made it; of a map, a digest of all items."""
+def token_of(task: Task, *, by_index: bool = False) -> str:
+    """Returns the token of a task's value: the task and the run that made it; of a map, a digest of all items.
+
+    Args:
+        task: The task. It has ended.
+        by_index: Whether the items without a value count, as they do in a map's Context.
+    """
     if not has_value(task):
         return NOTHING
     context = task.current_context
     if not isinstance(context, MapContext):
-        return f"{name_of(task)}:{context._run}"
+        return f"{task.key_name}:{context._run}"
     if not context.token:  # once: many tasks may take the values
         items = hashlib.blake2b(digest_size=8)
         for item in task.items:
             if item.status is TypeStatus.COMPLETED:
                 items.update(f"{item.key_suffix}:{item.current_context._run}\n".encode())
-        context.token = f"{name_of(task)}:{items.hexdigest()}"
-    return context.token
+        context.token = f"{task.key_name}:{items.hexdigest()}"
+    missing = [item.item for item in task.items if item.status is not TypeStatus.COMPLETED] if by_index else []
+    return f"{context.token}/{digest_of(missing)}" if missing else context.token
+
+
+def tokens_of_item(item: Item, tasks: Sequence[Task]) -> dict[str, str]:
+    """Returns the tokens of an item's own arguments, as far as its key does not show them."""
+    task = tasks[item.task_id]
+    assert task.links is not None
+    found = {}
+    is_known_by_index = item.key_suffix.startswith(BY_INDEX)  # another list may have another value there
+    for parameter, source in task.links.each:
+        entry = item.entry[parameter] if item.entry.__class__ is Row else item.entry
+        if entry.__class__ is Item:
+            found[f"item of {parameter}"] = f"{tasks[entry.task_id].key_name}:{entry.current_context._run}"
+        elif is_known_by_index and isinstance(source, int):
+            found[f"each {parameter}"] = token_of(tasks[source])
+    return found
 
 
 def difference(was: Mapping[str, str], now: Mapping[str, str]) -> str:

@@ -1,0 +1,268 @@
+"""A resume takes no value that the workflow would make otherwise now, and repeats nothing that it would make again."""
+
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dotflow import Config, Context, DotFlow, action
+from dotflow.abc.storage import Storage
+from dotflow.core.linked_task import MapContext
+from dotflow.core.types.status import TypeStatus
+from dotflow.providers import LogDefault, StorageDefault
+from tests import resume_fuzz
+
+ran: list[Any] = []
+
+
+@pytest.fixture(autouse=True)
+def _forget() -> None:
+    ran.clear()
+
+
+@pytest.fixture(params=["memory", "three methods", "file"])
+def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Storage:
+    folder = tmp_path / "kept"
+    return resume_fuzz.STORAGES[request.param](folder)
+
+
+def run(storage: Storage, add: Callable[[DotFlow], object], resume: bool = True, **arguments: Any) -> DotFlow:
+    ran.clear()
+    workflow = DotFlow(Config(storage=storage, log=LogDefault(output="none")), workflow_id="w")
+    add(workflow)
+    workflow.start(resume=resume, **arguments)
+    return workflow
+
+
+@action
+def double(value: int) -> int:
+    ran.append(value)
+    if value < 0:
+        raise ValueError(value)
+    return 2 * value
+
+
+@action
+def one() -> int:
+    ran.append("one")
+    return 1
+
+
+@action
+def two() -> int:
+    ran.append("two")
+    return 2
+
+
+@action
+def after(previous_context: Context) -> Any:
+    ran.append("after")
+    return previous_context.storage
+
+
+@action
+def lengths(double_context: MapContext) -> tuple[int, list[int]]:
+    return len(double_context.storage), list(double_context.errors)
+
+
+def test_the_context_of_a_map_counts_its_failed_items(storage: Storage) -> None:
+    """Without the failed item the values are the same, but not the Context."""
+    run(storage, lambda flow: flow.task.add(double, each=[1, -1, 3]).add(lengths), keep_going=True)
+
+    workflow = run(storage, lambda flow: flow.task.add(double, each=[1, 3]).add(lengths))
+
+    assert workflow.result_storage()[1] == (2, [])
+
+
+def test_a_map_in_another_order_is_another_previous_value(storage: Storage) -> None:
+    """No item runs, and the task after the map does."""
+    run(storage, lambda flow: flow.task.add(double, each=[1, 2]).add(after))
+
+    workflow = run(storage, lambda flow: flow.task.add(double, each=[2, 1]).add(after))
+
+    assert ran == ["after"]
+    assert workflow.result_storage()[1] == [4, 2]
+
+
+@pytest.mark.parametrize("name", ["third", None])
+def test_the_task_before_is_known_by_its_name(storage: Storage, name: str | None) -> None:
+    """Two named tasks change their places: the task after them has another previous value."""
+    run(storage, lambda flow: flow.task.add(one, name="a").add(two, name="b").add(after, name=name))
+
+    workflow = run(storage, lambda flow: flow.task.add(two, name="b").add(one, name="a").add(after, name=name))
+
+    assert ran == ["after"]
+    assert workflow.result_storage() == [2, 1, 1]
+
+
+def test_a_task_that_moves_with_the_one_before_is_restored(storage: Storage) -> None:
+    """Its previous value is the same, whatever its index."""
+    run(storage, lambda flow: flow.task.add(one, name="a").add(after, name="b"))
+
+    run(storage, lambda flow: flow.task.add(two, name="new").add(one, name="a").add(after, name="b"))
+
+    assert ran == ["two"]
+
+
+@action
+def difference(left: int, right: int) -> int:
+    return left - right
+
+
+def test_two_maps_of_one_step_are_told_apart(storage: Storage) -> None:
+    """Each parameter of an item has a token of its own."""
+
+    def build(left: str, right: str) -> Callable[[DotFlow], object]:
+        return lambda flow: (
+            flow.task.add(double, name="a", each=[1, 2])
+            .add(double, name="b", each=[5, 6])
+            .add(difference, each={"left": left, "right": right})
+        )
+
+    run(storage, build("a", "b"))
+
+    assert run(storage, build("b", "a")).result_storage()[2] == [8, 8]
+
+
+class Handle:
+    """What no storage keeps."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+
+def test_items_without_a_key_follow_the_value_of_their_list() -> None:
+    """They are known by their index, so another list has other items."""
+    storage = StorageDefault()
+    numbers = [1, 2]
+
+    @action
+    def handles() -> list[Handle]:
+        return [Handle(number) for number in numbers]
+
+    @action
+    def read(handle: Handle) -> int:
+        ran.append(handle.number)
+        return handle.number
+
+    def add(flow: DotFlow) -> object:
+        return flow.task.add(handles).add(read, each=handles)
+
+    run(storage, add)
+    run(storage, add)
+    assert ran == []
+    numbers[:] = [3, 4]
+    storage.delete("w/0")
+
+    assert run(storage, add).result_storage()[1] == [3, 4]
+
+
+@action
+def shown(previous_context: Context) -> str:
+    ran.append(previous_context.storage)
+    return f"{previous_context.storage}"
+
+
+def test_an_item_that_is_the_previous_context_is_known_by_its_value(storage: Storage) -> None:
+    """The list runs again and has one more: the others are restored."""
+    numbers = [1, 2]
+
+    @action
+    def listed() -> list[int]:
+        return list(numbers)
+
+    def add(flow: DotFlow) -> object:
+        return flow.task.add(listed, name="listed").add(shown, each=listed)
+
+    workflow = run(storage, add)
+    numbers.append(3)
+    storage.delete(storage.key(workflow.result_task()[0]))
+
+    assert run(storage, add).result_storage()[1] == ["1", "2", "3"]
+    assert ran == [3]
+
+
+@action
+def total(one: int = 0) -> int:
+    ran.append("total")
+    return one + 100
+
+
+def test_a_workflow_that_lost_its_links(storage: Storage) -> None:
+    """The value of a task that is gone does not stay in another one."""
+    run(storage, lambda flow: flow.task.add(one, name="one").add(total))
+
+    workflow = run(storage, lambda flow: flow.task.add(two).add(total))
+
+    assert workflow.result_storage() == [2, 100]
+
+
+def test_a_workflow_that_gets_links(storage: Storage) -> None:
+    """A run without links has saved the rest: it is compared as before, and restored."""
+    run(storage, lambda flow: flow.task.add([one, after]))
+
+    run(storage, lambda flow: flow.task.add([one, after]).add(total))
+
+    assert ran == ["total"]
+
+
+def test_a_map_that_becomes_a_single_task(storage: Storage) -> None:
+    """What a storage keeps to find the items is not taken for a value."""
+    run(storage, lambda flow: flow.task.add(double, each=[1, 2], name="a"))
+
+    workflow = run(storage, lambda flow: flow.task.add(two).add(double, name="a", needs={"value": two}))
+
+    assert workflow.result_storage() == [2, 4]
+
+
+def test_a_new_run_voids_the_items_of_a_map_that_is_gone(storage: Storage) -> None:
+    """Put back, the map runs again."""
+    run(storage, lambda flow: flow.task.add(one).add(double, each=[1, 2]))
+    run(storage, lambda flow: flow.task.add(one).add(total, name="x"), resume=False)
+
+    run(storage, lambda flow: flow.task.add(one).add(double, each=[1, 2]))
+
+    assert ran == [1, 2]
+
+
+class Undecided:
+    """Neither true nor false."""
+
+    def __bool__(self) -> bool:
+        raise ValueError("undecided")
+
+
+def test_a_condition_that_raises_fails_its_task_in_a_resume_too() -> None:
+    """As it does in the first run."""
+    storage = StorageDefault()
+    undecided = action(lambda: Undecided())
+
+    def add(flow: DotFlow) -> object:
+        return flow.task.add(undecided, name="good").add(one, when="good")
+
+    for _ in range(2):
+        workflow = run(storage, add)
+        assert workflow.result_task()[1].status is TypeStatus.FAILED
+
+
+@pytest.mark.parametrize("waits", [{}, {"when": "double"}])
+def test_both_parameters_from_one_map(waits: dict[str, str]) -> None:
+    """Side by side, too, each item runs once."""
+
+    def add(flow: DotFlow) -> object:
+        return flow.task.add(double, each=[1, 2]).add(difference, each={"left": double, "right": double}, **waits)
+
+    workflow = run(StorageDefault(), add, mode="parallel")
+
+    assert workflow.result_storage()[1] == [0, 0]
+    assert workflow.result_task()[1].status is TypeStatus.COMPLETED
+
+
+@pytest.mark.parametrize("name", resume_fuzz.STORAGES)
+def test_random_workflows(name: str) -> None:
+    """Random workflows that are killed, changed and resumed return what a new run returns."""
+    first = random.Random(name).randrange(1000)
+
+    assert "\n".join(filter(None, (resume_fuzz.check(seed, name) for seed in range(first, first + 60)))) == ""

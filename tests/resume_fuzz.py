@@ -1,0 +1,492 @@
+"""Looks for stale values in resumed runs of random workflows. Run: python tests/resume_fuzz.py --scenarios 2000
+
+A scenario is a random workflow whose steps are pure functions. It is run, killed before a random write of its storage,
+changed in a random way, and resumed, several times. The last resume has to return what a new run of the workflow
+returns, and must not repeat a step whose inputs are those of its checkpoint.
+"""
+
+import argparse
+import contextlib
+import copy
+import random
+import sys
+import tempfile
+import time
+import zlib
+from collections.abc import Callable, Hashable, Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+sys.path[:0] = [str(Path(__file__).parent.parent), str(Path(__file__).parent.parent / "src")]
+
+from dotflow import Config, Context, DotFlow, Task, action  # noqa: E402 (found through the path that was just set)
+from dotflow.abc.storage import Storage  # noqa: E402
+from dotflow.errors import CheckpointMismatch  # noqa: E402
+from dotflow.providers import ExecutorThread, LogDefault, StorageDefault, StorageFile  # noqa: E402
+from tests.storages import StorageThree  # noqa: E402
+
+MODES: Final = ("sequential", "sequential", "groups", "parallel")
+STEPS: Final = 4  # names of steps: several tasks share one
+PARAMS: Final = ("limit", "day")
+KINDS: Final = ("number", "number", "list", "list", "flag", "none", "class")
+CHANGES: Final = ("initial", "params", "list", "list", "remove", "insert", "move", "rename", "connect", "flaky")
+
+
+@dataclass
+class Node:
+    """One task of a random workflow. Others refer to it by its number."""
+
+    number: int
+    step: int
+    kind: str
+    name: str | None
+    initial: int | None = None
+    takes: dict[str, tuple[str, Any]] = field(default_factory=dict)  # "value", "context" or "param", and the source
+    optional: set[str] = field(default_factory=set)
+    each: dict[str, Any] = field(default_factory=dict)  # the number of a node, or a tuple
+    waits: list[int] = field(default_factory=list)
+    conditions: list[tuple[str, Any]] = field(default_factory=list)  # "when" or "unless", and a node or a parameter
+    previous: bool = False
+    fallback: bool = False
+    always: bool = False
+    group: str = "default"
+
+    def sources(self) -> set[int]:
+        """The nodes that it refers to."""
+        taken = {source for kind, source in self.takes.values() if kind != "param"}
+        mapped = {source for source in self.each.values() if isinstance(source, int)}
+        return taken | mapped | {*self.waits} | {source for _, source in self.conditions if isinstance(source, int)}
+
+
+class KilledStorage(Storage):
+    """Another storage, whose process is killed before one of its writes.
+
+    Args:
+        inner: The other storage.
+        writes: How many writes there are before the kill.
+    """
+
+    def __init__(self, inner: Storage, writes: float) -> None:
+        self.inner = inner
+        self.writes = writes
+        self.posted: Callable[[str], None] = lambda key: None
+        self.is_local, self.outlives_process = inner.is_local, True
+
+    def _count(self) -> bool:
+        """Whether the process still lives."""
+        self.writes -= 1
+        if -1 <= self.writes < 0:
+            raise KeyboardInterrupt
+        return self.writes >= 0
+
+    def post(self, key: str, context: Context) -> None:
+        if self._count():
+            self.inner.post(key, context)
+            self.posted(key)
+
+    def get(self, key: str) -> Context:
+        return self.inner.get(key)
+
+    def key(self, task: Task) -> str:
+        return self.inner.key(task)
+
+    def contains(self, key: str) -> bool:
+        return self.inner.contains(key)
+
+    def delete(self, key: str) -> None:
+        if self._count():
+            self.inner.delete(key)
+
+    def list_keys(self, prefix: str = "") -> Iterable[str]:
+        return self.inner.list_keys(prefix)
+
+    def lock(self, workflow_id: str) -> contextlib.AbstractContextManager[Hashable]:
+        return self.inner.lock(workflow_id)
+
+
+class KilledWithClear(KilledStorage):
+    """The same for a storage that can clear a workflow."""
+
+    def clear(self, workflow_id: str) -> bool:
+        return self.inner.clear(workflow_id) if self._count() else True
+
+
+class ByName(StorageThree):
+    """Three methods, and a key that goes by the names of tasks."""
+
+    def key(self, task: Task) -> str:
+        return f"{task.workflow_id}-{task.key_name}"
+
+
+STORAGES: Final[dict[str, Callable[[Path], Storage]]] = {
+    "memory": lambda folder: StorageDefault(),
+    "file": lambda folder: StorageFile(folder / "kept", durability="process"),
+    "three methods": lambda folder: ByName(),
+}
+
+
+class Scenario:
+    """One random workflow and its changes.
+
+    Args:
+        seed: Determines all of it.
+        storage: Where its checkpoints are.
+        mode: The mode of its runs.
+    """
+
+    def __init__(self, seed: str, storage: Storage, mode: str) -> None:
+        self.random = random.Random(seed)
+        self.storage = storage
+        self.mode = mode
+        self.nodes: list[Node] = []
+        self.params: dict[str, Any] = {"limit": 1, "day": "monday"}
+        self.next = 0
+        self.bad = {self.random.randrange(40) for _ in range(3)}  # a step raises at these values, every time
+        self.flaky: set[int] = set()  # at these only in the runs before the last
+        self.calls: list[tuple[int, str]] = []
+        self.saved: dict[str, tuple[str, str, int]] = {}  # by key: the node, its arguments, and when
+        self.made: dict[int, int] = {}  # when a node last ran
+        self.time = 0
+        self.repeated: list[str] = []
+        for _ in range(self.random.randint(2, 7)):
+            self.insert()
+
+    # The workflow
+
+    def insert(self) -> None:
+        """Adds a random node at a random index."""
+        pick = self.random
+        index = pick.randint(max(0, len(self.nodes) - 2), len(self.nodes)) if self.nodes else 0
+        before = self.nodes[:index]
+        number, self.next = self.next, self.next + 1
+        node = Node(number, pick.randrange(STEPS), pick.choice(KINDS), f"n{number}" if pick.random() < 0.7 else None)
+        node.initial = pick.choice([None, None, 1, 2])
+        node.previous = self.mode != "parallel" and (node.kind == "class" or pick.random() < 0.3)
+        node.group = pick.choice("ab") if self.mode == "groups" else "default"
+        self.connect(node, before)
+        self.nodes.insert(index, node)
+
+    def connect(self, node: Node, before: list[Node]) -> None:
+        """Gives a node random sources."""
+        pick = self.random
+        node.takes, node.each, node.optional = {}, {}, set()
+        node.waits, node.conditions = [], []
+        if node.kind == "class":
+            return
+        for parameter in "xy":
+            if before and pick.random() < 0.4:
+                node.takes[parameter] = "value", pick.choice(before).number
+        named = [other for other in before if other.name]
+        if named and pick.random() < 0.2:
+            other = pick.choice(named)
+            node.takes[f"{other.name}_context"] = "context", other.number
+        if pick.random() < 0.2:
+            parameter = pick.choice(PARAMS)
+            node.takes[parameter] = "param", parameter
+        node.optional = {name for name in node.takes if pick.random() < 0.3}
+        if pick.random() < 0.4:
+            node.each["item"] = self.list_for(before)
+            if pick.random() < 0.3:
+                node.each["other"] = self.list_for(before)
+        if not node.takes and before and pick.random() < 0.2:
+            node.waits = [pick.choice(before).number]
+        if before and pick.random() < 0.2:
+            node.conditions = [(pick.choice(["when", "unless"]), pick.choice([pick.choice(before).number, "limit"]))]
+        node.fallback = pick.random() < 0.2
+
+    def list_for(self, before: list[Node]) -> Any:
+        """A list that is written down, or a node that returns one."""
+        sources = [other.number for other in before if other.kind == "list" or other.each]
+        if sources and self.random.random() < 0.7:
+            return self.random.choice(sources)
+        return tuple(self.random.randrange(5) for _ in range(self.random.randrange(4)))
+
+    def change(self) -> None:
+        """Changes the workflow, as users do between two runs."""
+        pick = self.random
+        node = pick.choice(self.nodes)
+        kind = pick.choice(CHANGES)
+        if kind == "initial":
+            node.initial = pick.choice([None, 1, 2])
+        elif kind == "params":
+            self.params[pick.choice(PARAMS)] = pick.choice([0, 1, 2, "monday"])
+        elif kind == "list":
+            pairs = [(one, name) for one in self.nodes for name in one.each]
+            for one, name in [(one, name) for one, name in pairs if isinstance(one.each[name], tuple)]:
+                items = [*one.each[name], pick.randrange(5)][pick.randrange(2) : 1 + pick.randrange(5)]
+                pick.shuffle(items)
+                one.each[name] = tuple(items)
+        elif kind == "remove":
+            if not any(node.number in other.sources() for other in self.nodes) and len(self.nodes) > 1:
+                self.nodes.remove(node)
+        elif kind == "insert":
+            self.insert()
+        elif kind == "move":
+            self.move(node)
+        elif kind == "rename":
+            node.name = f"n{node.number}{pick.choice('abc')}" if node.name else None
+            for other in self.nodes:  # a parameter is called like the task
+                for name in [name for name, taken in other.takes.items() if taken == ("context", node.number)]:
+                    other.takes[f"{node.name}_context"] = other.takes.pop(name)
+        elif kind == "connect":
+            self.connect(node, self.nodes[: self.nodes.index(node)])
+        elif not any(other.fallback for other in self.nodes):
+            self.flaky = {pick.randrange(40) for _ in range(6)}
+
+    def move(self, node: Node) -> None:
+        """Puts a node to another index, which its links allow."""
+        rest = [other for other in self.nodes if other is not node]
+        first = max((index + 1 for index, other in enumerate(rest) if other.number in node.sources()), default=0)
+        last = min((index for index, other in enumerate(rest) if node.number in other.sources()), default=len(rest))
+        rest.insert(self.random.randint(first, last), node)
+        self.nodes = rest
+
+    def build(self, storage: Storage) -> DotFlow:
+        """Makes the workflow."""
+        config = Config(storage=storage, log=LogDefault(output="none"), executor=ExecutorThread())
+        if self.mode == "sequential":
+            config = Config(storage=storage, log=LogDefault(output="none"))
+        workflow = DotFlow(config, workflow_id="w", params=self.params)
+        steps: dict[int, Any] = {}
+        for node in self.nodes:
+            steps[node.number] = step = self.make_step(node, "step")
+
+            def ref(source: Any, steps: dict[int, Any] = steps) -> Any:
+                name = next((one.name for one in self.nodes if one.number == source), None)
+                return name or steps.get(source, source)
+
+            options: dict[str, Any] = {}
+            needs: Any = {name: ref(source) for name, (kind, source) in node.takes.items() if kind == "value"}
+            if needs or node.waits:
+                options["needs"] = needs or list(map(ref, node.waits))
+            if node.each:
+                options["each"] = {name: ref(source) for name, source in node.each.items()}
+            for word, source in node.conditions:
+                options[word] = ref(source)
+            if node.fallback:
+                options["fallback"] = self.make_step(node, "fallback")
+            workflow.task.add(
+                step, initial_context=node.initial, group_name=node.group, name=node.name, always=node.always, **options
+            )
+        return workflow
+
+    def make_step(self, node: Node, word: str) -> Any:
+        """Makes the step of a node: a pure function of its arguments."""
+        name = f"{word}{node.step}_{node.kind}"
+
+        def run(**arguments: Any) -> Any:
+            text = repr({key: plain(value) for key, value in sorted(arguments.items())})
+            value = zlib.crc32(f"{name}{text}".encode())
+            self.calls.append((node.number, text))
+            if word == "step" and value % 40 in self.bad | self.flaky:
+                raise ValueError(value % 40)
+            return value_of(node.kind, value)
+
+        if node.kind == "class":
+            return self.make_class(node, name)
+        names = [*node.takes, *node.each]
+        required = [one for one in names if one not in node.optional]
+        optional = [f"{one}=None" for one in names if one in node.optional]
+        contexts = ["previous_context"] * node.previous + ["initial_context"]
+        signature = ", ".join([*contexts, *required, *optional])
+        passed = ", ".join(f"{one}={one}" for one in [*contexts, *names])
+        scope = {"run": run}
+        exec(f"def step({signature}):\n    return run({passed})", scope)
+        step: Any = scope["step"]
+        step.__name__ = step.__qualname__ = name
+        return action(step)
+
+    def make_class(self, node: Node, name: str) -> Any:
+        """Makes a class whose first action takes the previous value."""
+        calls = self.calls
+
+        def first(self: Any, previous_context: Context, initial_context: Context) -> int:
+            text = repr((plain(previous_context), plain(initial_context)))
+            calls.append((node.number, text))
+            return zlib.crc32(f"{name}{text}".encode()) % 1000
+
+        def second(self: Any, previous_context: Context) -> int:
+            value: int = previous_context.storage + 1
+            return value
+
+        return action(type(name, (), {"first": action(first), "second": action(second)}))
+
+    # Runs
+
+    def run(self, writes: float, resume: bool) -> DotFlow | None:
+        """Runs the workflow; returns it unless it was killed."""
+        kind = KilledStorage if isinstance(self.storage, ByName) else KilledWithClear
+        storage = kind(self.storage, writes)
+        workflow = self.build(storage)
+        self.calls.clear()
+        if self.mode == "sequential":
+            self.watch(storage, workflow, resume)
+        try:
+            workflow.start(mode=self.mode.replace("groups", "sequential"), keep_going=True, resume=resume)
+        except KeyboardInterrupt:
+            return None
+        return workflow
+
+    def watch(self, storage: KilledStorage, workflow: DotFlow, resume: bool) -> None:
+        """Notes the steps that run again though nothing that they depend on has changed. Only one runs at a time."""
+        began, before = self.time, dict(self.saved)
+        nodes = {node.number: node for node in self.nodes}
+        there = {key for key in before if self.storage.contains(key)}
+        indexes = {node.number: index for index, node in enumerate(self.nodes)}
+
+        def posted(key: str) -> None:
+            self.time += 1
+            if not self.calls or key.endswith("-items"):
+                return
+            number, arguments = self.calls[-1]
+            node = nodes[number]
+            tasks = workflow.result_task()
+            taken = set(nodes) if node.previous else {*self.takers(node)}
+            items = [[item.key_suffix for item in tasks[indexes[one]].items] for one in taken]
+            statuses = [str(tasks[indexes[one]].status) for one in taken]
+            definition = repr((node, self.params, items, statuses, node.previous and indexes[number]))
+            was = before.get(key)
+            self.made[number] = self.time
+            self.saved[key] = definition, arguments, self.time
+            if not resume or was is None or key not in there or was[:2] != (definition, arguments):
+                return
+            sources = set(nodes) if node.previous else node.sources() - {*node.waits}
+            mapped = {source for source in node.each.values() if isinstance(source, int)}
+            by_item = {one for one in mapped if nodes[one].each} if len(node.each) == 1 else set()
+            lists = {one for one in mapped if not nodes[one].each}
+            for source in self.closure(sources - (lists | by_item) | {*self.takers(node)}) - {number}:
+                task = tasks[indexes[source]]
+                has_run = str(task.status) == "Failed" or task.attempt or "which" in task.reason
+                has_run = has_run or any(item.attempt or str(item.status) != "Completed" for item in task.items)
+                if self.made.get(source, 0) > was[2] or has_run:
+                    return
+            for source in by_item:
+                name = nodes[source].name or str(indexes[source])
+                its_key = f"{key.rpartition('/')[0]}/{name}-{key.partition('-')[2]}"
+                if its_key not in there or self.saved[its_key][2] > was[2]:
+                    return
+            self.repeated.append(f"{key}: {node} with {arguments}, saved at {was[2]}, this run began at {began}")
+
+        storage.posted = posted
+
+    def closure(self, numbers: set[int]) -> set[int]:
+        """These nodes, and all that they depend on."""
+        nodes = {node.number: node for node in self.nodes}
+        found: set[int] = set()
+        while left := numbers - found:
+            found |= left
+            numbers = set().union(*(set(nodes) if nodes[one].previous else nodes[one].sources() for one in left))
+        return found
+
+    def takers(self, node: Node) -> Iterator[int]:
+        """The nodes whose whole value it takes."""
+        for kind, source in node.takes.values():
+            if kind != "param":
+                yield source
+        for _, source in node.conditions:
+            if isinstance(source, int):
+                yield source
+
+    def check(self) -> str:
+        """Runs all of it; returns what is wrong."""
+        pick = self.random
+        resume = False
+        for _ in range(pick.randint(1, 5)):
+            writes = pick.choice([pick.randrange(12), pick.randrange(30), float("inf")])
+            with contextlib.suppress(CheckpointMismatch):
+                self.run(writes, resume)
+            resume = pick.random() < 0.95
+            if pick.random() < 0.7:
+                self.change()
+            if pick.random() < 0.3:
+                self.forget()
+        self.flaky = set()
+        nodes = copy.deepcopy(self.nodes)
+        try:
+            workflow = self.run(float("inf"), True)
+        except CheckpointMismatch:
+            return ""
+        assert workflow is not None
+        result = results(workflow)
+        expected = self.fresh()
+        if result != expected:
+            return f"stale: {differences(expected, result)}\n{self.params}\n" + "\n".join(map(repr, nodes))
+        self.repeated_again(workflow)
+        return "\n".join(self.repeated)
+
+    def repeated_again(self, workflow: DotFlow) -> None:
+        """A resume of a run that has just completed runs nothing."""
+        failed = any(str(task.status) == "Failed" for task in workflow.result_task())
+        again = self.run(float("inf"), True)
+        if not failed and self.calls:
+            self.repeated.append(f"a second resume ran {self.calls}\n" + "\n".join(map(repr, self.nodes)))
+        assert again is not None
+        if results(again) != results(workflow):
+            self.repeated.append(f"a second resume returned {differences(results(workflow), results(again))}")
+
+    def forget(self) -> None:
+        """Deletes checkpoints by hand."""
+        keys = sorted(key for key in self.saved if self.storage.contains(key))
+        for key in self.random.sample(keys, min(len(keys), self.random.randrange(3))):
+            self.storage.delete(key)
+
+    def fresh(self) -> list[Any]:
+        """The results of a new run."""
+        workflow = self.build(StorageDefault())
+        workflow.start(mode=self.mode.replace("groups", "sequential"), keep_going=True)
+        return results(workflow)
+
+
+def value_of(kind: str, value: int) -> Any:
+    """A value of a kind, made of a number."""
+    if kind == "list":
+        return [(value >> shift) % 5 for shift in range(0, 8, 2)][: value % 5]
+    return {"number": value % 1000, "flag": bool(value % 2), "none": None}[kind]
+
+
+def plain(value: Any) -> Any:
+    """A value without contexts, whose times differ."""
+    if isinstance(value, Context):
+        return "context", plain(value.storage), sorted(getattr(value, "errors", ()))
+    return list(map(plain, value)) if isinstance(value, list) else value
+
+
+def results(workflow: DotFlow) -> list[Any]:
+    """What each task returned, and how it ended."""
+    return [(task.name, str(task.status), plain(task.current_context)) for task in workflow.result_task()]
+
+
+def differences(expected: list[Any], result: list[Any]) -> str:
+    """The tasks that differ."""
+    pairs = zip(expected, result, strict=True)
+    return "; ".join(f"expected {one}, came {other}" for one, other in pairs if one != other)
+
+
+def check(seed: int | str, name: str) -> str:
+    """Returns what is wrong in one scenario."""
+    mode = random.Random(f"mode {seed}").choice(MODES)
+    with tempfile.TemporaryDirectory() as folder:
+        wrong = Scenario(f"{seed}", STORAGES[name](Path(folder)), mode).check()
+    return f"seed {seed}, {name}, {mode}: {wrong}" if wrong else ""
+
+
+def main() -> int:
+    """Prints what is wrong; returns 1 if anything is."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--scenarios", type=int, default=2000)
+    parser.add_argument("--first", type=int, default=0)
+    parser.add_argument("--storage", default="memory", choices=STORAGES)
+    chosen = parser.parse_args()
+    began, wrong = time.monotonic(), 0
+    for seed in range(chosen.first, chosen.first + chosen.scenarios):
+        found = check(seed, chosen.storage)
+        if found:
+            wrong += 1
+            print(found, flush=True)
+    print(f"{chosen.scenarios} scenarios, {chosen.storage}, {wrong} wrong, {time.monotonic() - began:.0f} s")
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
