@@ -47,7 +47,8 @@ def _annotation(function: Any, name: str) -> type | None:
         if name == "return":
             return None  # an instance whose actions run: the value is a list of contexts
         function = getattr(function, "__init__")  # noqa: B009 (of the class, not of an instance)
-    function = inspect.unwrap(function)
+    if hasattr(function, "__wrapped__"):
+        function = inspect.unwrap(function)
     annotation = getattr(function, "__annotations__", {}).get(name)
     if isinstance(annotation, str) and annotation.isidentifier():
         namespace = getattr(function, "__globals__", {})

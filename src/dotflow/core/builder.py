@@ -165,7 +165,7 @@ class TaskBuilder:
         self._names.update(self._tasks)
         scope = Scope(self._names, self._tasks, self._params)
         check_options(options, scope)
-        other = step if isinstance(step, TaskBuilder) else getattr(step, "task", None)
+        other = None if isinstance(step, Action) else getattr(step, "task", step)
         if isinstance(other, TaskBuilder):
             if callback is not None or context is not None:
                 raise InvalidLink("callback and initial_context are for one task, and this adds another workflow's.")

@@ -20,12 +20,14 @@ class Names:
 
     def __init__(self) -> None:
         self._ids: dict[str, list[int]] = {}
+        self._ids_of_steps: dict[str, list[int]] = {}  # by identity
         self._count = 0
 
     def update(self, tasks: Sequence[Task]) -> None:
         """Adds the tasks that are not in the index yet."""
         for task in tasks[self._count :]:
             self._ids.setdefault(name_of(task), []).append(task.task_id)
+            self._ids_of_steps.setdefault(task.step.identity, []).append(task.task_id)
         self._count = len(tasks)
 
     def alias(self, name: str, task_id: int) -> None:
@@ -34,10 +36,11 @@ class Names:
 
     def forget(self, count: int) -> None:
         """Removes all but the first *count* tasks."""
-        for name, ids in list(self._ids.items()):
-            self._ids[name] = [task_id for task_id in ids if task_id < count]
-            if not self._ids[name]:
-                del self._ids[name]
+        for index in (self._ids, self._ids_of_steps):
+            for key, ids in list(index.items()):
+                index[key] = [task_id for task_id in ids if task_id < count]
+                if not index[key]:
+                    del index[key]
         self._count = min(self._count, count)
 
     def __contains__(self, name: object) -> bool:
@@ -71,7 +74,8 @@ class Names:
                 raise UnknownTask(ref, (*self._ids, *params))
             return task_id
         step = _step_of(ref)
-        ids = [] if step is None else [task.task_id for task in tasks if _is_same(task.step, step)]
+        same = () if step is None else self._ids_of_steps.get(step.identity, ())
+        ids = [task_id for task_id in same if step is not None and _is_same(tasks[task_id].step, step)]
         if not ids:
             raise UnknownTask(repr(ref) if step is None else step.name, (*self._ids, *params))
         if len(ids) > 1:

@@ -2,7 +2,8 @@
 
 import functools
 import itertools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, Protocol
 
 from dotflow import clock
@@ -78,6 +79,7 @@ class Graph:
         self._item_lanes: dict[tuple[int, int], int] = {}  # of ended items that another map continues
         self._opened: set[int] = set()  # maps that have opened, and so their item followers
         self._numbers = itertools.count(len(tasks))
+        self._cleanups = deque(task for task in tasks if task.links is not None and task.links.always)  # left to run
         self.loop: Loop
 
     def lane_of(self, number: int) -> int:
@@ -268,25 +270,21 @@ class Graph:
 
     def has_cleanup(self) -> bool:
         """Returns whether a cleanup has not run."""
-        return next(self._cleanup(), None) is not None
+        while self._cleanups and self._cleanups[0].status is not TypeStatus.NOT_STARTED:
+            self._cleanups.popleft()
+        return bool(self._cleanups)
 
     def begin_cleanup(self) -> bool:
         """Makes the next cleanup of a stopped run ready. Returns whether there is one."""
         self.fail_unfinished("RunStopped", "the run was stopped by a failure")
-        for task in self._cleanup():
+        while self.has_cleanup():
+            task = self._cleanups[0]
             ready = self.enter(task.task_id, self._plan.lanes[task.task_id], Context())
             if ready is not None:
                 self.loop.add_ready(ready)
             if task.status is not TypeStatus.SKIPPED:
                 return True
         return False
-
-    def _cleanup(self) -> Iterator[Task]:
-        return (
-            task
-            for task in self._tasks
-            if task.links is not None and task.links.always and task.status is TypeStatus.NOT_STARTED
-        )
 
     def fail_unfinished(self, exception: str, reason: str) -> None:
         """Fails the items and maps that a stopped run leaves unfinished."""

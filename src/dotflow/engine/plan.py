@@ -1,6 +1,6 @@
 """Plan: the dependencies and lanes of a run's tasks. The rest of the engine does not know the mode."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Final
@@ -79,7 +79,7 @@ def make_plan(tasks: Sequence[Task], mode: TypeExecution) -> Plan:
         needs.append(before)
         last[lane] = (task_id,)
     if is_linked:
-        needs = [_merged(needs[task.task_id], _linked_needs(task)) for task in tasks]
+        needs = list(map(_merged, needs, _linked_needs(tasks)))
     return Plan(needs=tuple(needs), previous=tuple(previous), lanes=lanes, apart=len(groups) > 1, is_linked=is_linked)
 
 
@@ -102,8 +102,7 @@ def _parallel(tasks: Sequence[Task]) -> Plan:
     needs = []
     lanes: list[int] = []
     ends: set[int] = set()  # the last tasks of their lanes
-    for task in tasks:
-        needed = _linked_needs(task)
+    for task, needed in zip(tasks, _linked_needs(tasks), strict=True):
         needs.append(needed)
         before = next((need for need in needed if need in ends and not task.is_mapped), None)
         if before is None:
@@ -123,13 +122,18 @@ def _parallel(tasks: Sequence[Task]) -> Plan:
     )
 
 
-def _linked_needs(task: Task) -> tuple[int, ...]:
-    links = task.links
-    if links is None:
-        return ()
-    if links.always and not links.waits:
-        return tuple(range(task.task_id))
-    return tuple(links.sources())
+def _linked_needs(tasks: Sequence[Task]) -> Iterator[tuple[int, ...]]:
+    """Yields, for each task, the tasks that must end before it, by its links."""
+    cleanup = 0  # the last task that waits for all tasks before it, so that the next one need not
+    for task in tasks:
+        links = task.links
+        if links is None:
+            yield ()
+        elif links.always and not links.waits:
+            yield tuple(dict.fromkeys((*links.sources(), *range(cleanup, task.task_id))))
+            cleanup = task.task_id
+        else:
+            yield tuple(links.sources())
 
 
 def _merged(one: tuple[int, ...], other: tuple[int, ...]) -> tuple[int, ...]:
