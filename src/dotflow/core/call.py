@@ -34,7 +34,7 @@ class Call(NamedTuple):
         workflow_id: The task's workflow.
         carrier: The trace context; None without a tracer.
         number: The number of the call's task or item, unique in the run.
-        arguments: The values of its other parameters, by name; None for no values.
+        arguments: The values of its other parameters, by name; None for no values, and no shared ones either.
         shared: The arguments that all items of a map share: one object for all of their calls.
         is_fallback: Whether *step* is the task's fallback.
     """

@@ -211,11 +211,10 @@ class Task:
         """Updates the record; nothing else writes to it."""
         self.status = STATUS_AFTER[event.__class__]
         if isinstance(event, AttemptStarted):
-            self.attempt = event.attempt
-            self._previous = event.previous
-            if event.attempt == 1:
-                self.started_at = event.at
-                self._began = event.tick
+            _, self.attempt, self._previous, at, tick, _ = event  # faster than one by one
+            if self.attempt == 1:
+                self.started_at = at
+                self._began = tick
         elif isinstance(event, TaskCompleted):
             context = self._current = event.context
             self._end(context.time, event.tick)

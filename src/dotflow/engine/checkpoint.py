@@ -171,7 +171,7 @@ class Checkpoints:
     def _save(self, task: Task, context: Context) -> None:
         key = "?"
         try:
-            key = self._storage.key(task) if task.item is None else self._key(task)
+            key = self._storage.key(task) if self._links is None else self._key(task)
             self._storage.post(key, context)
         except ValueNotStorable as error:
             raise error.by(task.name) from error.__cause__

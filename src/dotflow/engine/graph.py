@@ -216,7 +216,7 @@ class Graph:
         lane = self._lane_for(items, item, number)
         self._items[number] = items, item, lane
         fallback = None if items.task.links.fallback is None else functools.partial(self._fallback, items.task, own)
-        flow = task_flow(item, lane, previous, number, own or None, items.shared or None, fallback)
+        flow = task_flow(item, lane, previous, number, own, items.shared or None, fallback)
         if items.may_begin:  # before this one runs, which may take long in this thread
             self._go_on(items)
         self.loop.begin_flow(number, flow)

@@ -44,7 +44,7 @@ def attempt(call: Call, loop: Loop) -> Outcome:
     value: Any = None
     if not seconds:  # most steps have no limit
         try:
-            if step.context_params or call.arguments is not None or call.shared is not None:
+            if step.context_params or call.arguments is not None:
                 value = step.function(**arguments_of(call))
             else:
                 value = step.function()
@@ -99,9 +99,8 @@ def _exit_child(error: SystemExit) -> NoReturn:
 def arguments_of(call: Call) -> dict[str, Any]:
     """Returns the arguments that the call gives to its step, by parameter."""
     arguments = contexts_for(call.step, call.initial_context, call.previous_context)
-    if call.shared is not None:
-        arguments.update(call.shared)
     if call.arguments is not None:
+        arguments.update(call.shared or {})
         arguments.update(call.arguments)
     return arguments
 
