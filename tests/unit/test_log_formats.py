@@ -6,10 +6,20 @@ from typing import Any, NoReturn
 
 import pytest
 
-from dotflow import Context, Task, action
-from dotflow.core.events import AttemptFailed, AttemptStarted, TaskCompleted, TaskFailed, TaskRestored
+from dotflow import Context, DotFlow, Task, action
+from dotflow.core.events import (
+    AttemptFailed,
+    AttemptStarted,
+    MapEnded,
+    TaskCompleted,
+    TaskFailed,
+    TaskRestored,
+    TaskSkipped,
+)
 from dotflow.core.failure import Failure
 from dotflow.providers.logs.formats import FIELDS, as_json, escape_controls, json_head, simple, simple_head
+
+from .test_item_counts import mapped
 
 AT = datetime(2026, 3, 1, 12, tzinfo=UTC)
 FAILURE = Failure("ValueError", "no\nnever", "Traceback (most recent call last):\nValueError: no\nnever\n")
@@ -78,6 +88,9 @@ class TestJson:
             "status": status,
             "attempt": attempt,
             "duration": duration,
+            "item": None,
+            "items": None,
+            "reason": None,
             "error": error,
             "message": None,
         }
@@ -117,6 +130,83 @@ class TestJson:
 
         assert tuple(fields) == FIELDS
         assert (fields["workflow"], fields["name"], fields["run"]) == ("nightly-7", 'The "rows"', "run-1")
+
+
+DONE = [STARTED, COMPLETED]
+RESTORED = [TaskRestored(3, Context(1), Context())]
+LOST = [STARTED, RETRIED, STARTED._replace(attempt=2), FAILED]
+ENDED = MapEnded(0, Context([1]), None, AT, 3.5)
+NO_ITEMS = Failure("ItemsFailed", "1 of 3 items failed: ...")
+
+
+def skipped(reason: str) -> Task:
+    workflow = DotFlow(workflow_id="nightly-7")
+    workflow.task.add(action(lambda: 1), name="good").add(extract, when="good")
+    task = workflow.task._tasks[1]._new_record("nightly-7", "run-1")
+    task._apply(TaskSkipped(1, reason))
+    return task
+
+
+def ended(task: Task, failure: Failure | None = None) -> Task:
+    task._apply(ENDED._replace(failure=failure))
+    return task
+
+
+class TestMapsAndSkips:
+    @pytest.mark.parametrize(
+        ("task", "line"),
+        [
+            (mapped([], [], []), "In progress (3 items)"),
+            (mapped(RESTORED, DONE, []), "In progress (2 of 3 items, 1 from checkpoints)"),
+            (ended(mapped(DONE, DONE)), "Completed in 2.500 s (2 of 2 items)"),
+            (ended(mapped()), "Completed in 2.500 s (0 items)"),
+            (ended(mapped(RESTORED, RESTORED)), "Completed (2 of 2 items, 2 from checkpoints)"),
+            (
+                ended(mapped(DONE, LOST, DONE), NO_ITEMS),
+                "Failed in 2.500 s (2 of 3 items, 1 failed, 1 retry): ItemsFailed: 1 of 3 items failed: ...",
+            ),
+        ],
+        ids=lambda value: value.partition(":")[0] if isinstance(value, str) else "",
+    )
+    def test_a_map_has_counts(self, task: Task, line: str) -> None:
+        """In one line, however many items there are."""
+        assert simple("INFO", task, "").endswith(f" w run r task 0 fetch: {line}\n")
+
+    def test_a_map_has_counts_in_json(self) -> None:
+        """Of those that it has now, each of them a number."""
+        fields = strictly(as_json("ERROR", ended(mapped(RESTORED, LOST, DONE), NO_ITEMS), ""))
+
+        assert tuple(fields) == FIELDS
+        assert fields["items"] == {
+            "count": 3, "completed": 2, "failed": 1, "skipped": 0, "restored": 1, "retries": 1,
+        }  # fmt: skip
+        assert (fields["item"], fields["attempt"], fields["duration"]) == (None, 1, 2.5)
+        assert fields["error"]["exception"] == "ItemsFailed"
+
+    def test_a_map_that_was_restored_did_not_run(self) -> None:
+        """As a task that was restored, it has neither attempt nor duration."""
+        fields = strictly(as_json("INFO", ended(mapped(RESTORED, RESTORED)), ""))
+
+        assert (fields["status"], fields["attempt"], fields["duration"]) == ("Completed", 0, None)
+
+    def test_an_item_has_its_index(self) -> None:
+        """In text behind the name of its task, in JSON as a field beside it."""
+        item = mapped(DONE, LOST).items[1]
+
+        assert " task 0 fetch[1]: Failed (attempt 2): ValueError: no\n" in simple("ERROR", item, "")
+        fields = strictly(as_json("ERROR", item, ""))
+        assert (fields["step"], fields["item"], fields["items"]) == ("fetch", 1, None)
+        assert fields["error"] == ERROR
+
+    @pytest.mark.parametrize("reason", ["good was False", "good was '\x1b[2J\n: x'"])
+    def test_a_skipped_task_has_its_reason(self, reason: str) -> None:
+        """On its one line, where it can't control the terminal."""
+        line = simple("INFO", skipped(reason), "")
+
+        assert line.endswith(f" task 1 extract: Skipped: {escape_controls(reason)}\n")
+        assert line.count("\n") == 1
+        fields = strictly(as_json("INFO", skipped(reason), ""))
+        assert (fields["status"], fields["reason"], fields["error"]) == ("Skipped", reason, None)
 
 
 class TestSimple:

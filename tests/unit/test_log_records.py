@@ -16,6 +16,8 @@ from dotflow.core.events import AttemptStarted, TaskFailed
 from dotflow.core.failure import Failure
 from dotflow.providers.logs.formats import FIELDS, as_json, escape_controls, json_head, simple, simple_head
 
+from .test_item_counts import mapped
+
 STAMP = b"2026-03-01 12:00:00.123 "
 INFO = STAMP + b"INFO    nightly task 0 extract: In progress\n"
 FAILED = (
@@ -29,6 +31,10 @@ PIECES = [INFO, FAILED, JSON, GARBAGE]
 
 def lines_of(text: bytes) -> list[bytes]:
     return [line + b"\n" for line in text.split(b"\n")[:-1]]
+
+
+def items(count: int, completed: int = 0, **more: int) -> dict[str, int]:
+    return {"count": count, "completed": completed, "failed": 0, "skipped": 0, "restored": 0, "retries": 0} | more
 
 
 class TestRecords:
@@ -177,6 +183,24 @@ class TestFields:
             ("INFO    f task 1 a: Completed in 0.250 s", {"status": "Completed", "duration": 0.25, "attempt": None}),
             ("INFO    f task 1 a: Completed (from its checkpoint)", {"status": "Completed", "duration": None}),
             ("WARNING f task 1 a: Retry (attempt 1): my.Error: ", {"status": "Retry", "attempt": 1}),
+            ("INFO    f task 1 a: In progress (300 items)", {"step": "a", "attempt": 1, "items": items(300)}),
+            ("INFO    f task 1 a: In progress (1 item)", {"items": items(1)}),
+            (
+                "INFO    f task 1 a [eu]: Completed in 1.5 s (9 of 300 items, 5 skipped, 3 from checkpoints, 1 retry)",
+                {"group": "eu", "duration": 1.5, "items": items(300, 9, skipped=5, restored=3, retries=1)},
+            ),
+            (
+                "ERROR   f task 1 a: Failed in 2.000 s (0 of 2 items, 2 failed, 4 retries): ItemsFailed: 2 of 2: x",
+                {"status": "Failed", "duration": 2.0, "items": items(2, failed=2, retries=4), "item": None},
+            ),
+            (
+                "ERROR   f task 1 a[13]: Failed (attempt 2): E: x",
+                {"step": "a", "item": 13, "items": None, "attempt": 2},
+            ),
+            (
+                "INFO    f task 1 a: Skipped: b was 'x: y'",
+                {"status": "Skipped", "reason": "b was 'x: y'", "error": None},
+            ),
             ("WARNING my callback raised", {"message": "my callback raised", "task": None}),
             ("WARNING ", {"message": "", "level": "WARNING"}),
         ],
@@ -252,6 +276,16 @@ class TestFilters:
     ) -> None:
         """In both formats."""
         assert {key for key, record in records.items() if record_filter.matches(record)} == matches
+
+    def test_an_item_is_of_its_step(self) -> None:
+        """In both formats: the index is no part of the name."""
+        item = mapped([], []).items[1]
+        item._apply(TaskFailed(0, 1, Failure("E", "no"), datetime(2026, 3, 1, tzinfo=UTC), 1.0))
+
+        for write in (simple, as_json):
+            (record,) = parse_records(lines_of(write("ERROR", item, "", "").encode()))
+            assert Filter(step="fetch").matches(record)
+            assert record.fields["item"] == 1
 
     def test_a_text_record_has_its_workflow_and_run(self, records: dict[str, Record]) -> None:
         """Workflow, name, the first characters of the run's id, group."""

@@ -5,11 +5,22 @@ from datetime import UTC, datetime
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dotflow import Context, Task, action
-from dotflow.core.events import AttemptFailed, AttemptStarted, TaskCompleted, TaskFailed, TaskRestored
+from dotflow import Context, DotFlow, Task, action
+from dotflow.core.events import (
+    AttemptFailed,
+    AttemptStarted,
+    MapEnded,
+    TaskCompleted,
+    TaskFailed,
+    TaskRestored,
+    TaskSkipped,
+)
 from dotflow.core.failure import Failure
 from dotflow.core.text import escape_surrogates
-from dotflow.providers.notifiers.message import ELLIPSIS, details, headline, truncate
+from dotflow.core.types.status import TypeStatus
+from dotflow.providers.notifiers.message import ELLIPSIS, ICONS, details, headline, truncate
+
+from .test_item_counts import mapped
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -91,6 +102,45 @@ def test_a_later_attempt_has_no_old_error() -> None:
     text = details(task_after(BEGUN, AttemptFailed(3, 1, failure(), 1.0), again, step=fetch))
 
     assert text == "workflow nightly\nattempt 2 of 3"
+
+
+def test_a_skipped_task_has_its_reason() -> None:
+    """It did not run, so there is no attempt and no duration."""
+    workflow = DotFlow(workflow_id="nightly")
+    workflow.task.add(load, name="good").add(fetch, when="good")
+    task = workflow.task._tasks[1]._new_record("nightly", "r")
+    task._apply(TaskSkipped(1, "good was False"))
+
+    assert headline(task) == "⏭️ Skipped: task 1 fetch"
+    assert details(task) == "workflow nightly\ngood was False"
+
+
+def test_a_map_has_counts() -> None:
+    """At its beginning and at its end; the attempts are its items'."""
+    restored = [TaskRestored(0, Context(1), Context())]
+    failed = [AttemptStarted(0, 1, Context(), NOW, 100.0), TaskFailed(0, 1, failure(), NOW, 101.0)]
+    task = mapped(restored, failed)
+    error = Failure("ItemsFailed", "1 of 2 items failed: [1] 1 ValueError")
+
+    assert details(mapped(restored, [])) == "workflow w\n1 of 2 items, 1 from checkpoints"
+    task._apply(MapEnded(0, Context(), error, NOW, 13.3))
+    assert details(task) == (
+        "workflow w\n1 of 2 items, 1 failed, 1 from checkpoints, took 12.3 s\n"
+        "ItemsFailed\n1 of 2 items failed: [1] 1 ValueError"
+    )
+
+
+def test_a_map_that_was_restored() -> None:
+    """Its counts say so."""
+    task = mapped([TaskRestored(0, Context(1), Context())])
+    task._apply(MapEnded(0, Context(), None, NOW, 13.3))
+
+    assert details(task) == "workflow w\n1 of 1 item, 1 from checkpoints"
+
+
+def test_every_status_has_an_icon() -> None:
+    """A new one, too."""
+    assert set(ICONS) == set(TypeStatus)
 
 
 def units(text: str) -> int:

@@ -103,6 +103,7 @@ class TestSpans:
             "dotflow.tasks.completed": 1,
             "dotflow.tasks.failed": 0,
             "dotflow.tasks.restored": 0,
+            "dotflow.tasks.skipped": 0,
             "dotflow.status": "Completed",
         }
         assert (attempt.name, place_of_parent(attempt)) == ("extract", place(run))

@@ -22,3 +22,7 @@ class Tracer(ABC):
         Called after the AttemptStarted of each attempt. An exception in it is reported, and the step runs without.
         """
         return None
+
+    def item_carrier(self, run_id: str, task_id: int, item: int) -> Carrier | None:
+        """Returns the same for the attempt of an item of a mapped task; by default what `carrier` returns."""
+        return self.carrier(run_id, task_id)

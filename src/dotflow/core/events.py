@@ -14,7 +14,7 @@ from dotflow.core.types.status import TypeStatus
 
 
 class AttemptStarted(NamedTuple):
-    """An attempt of the task begins; `attempt` counts from 1."""
+    """An attempt of the task begins; `attempt` counts from 1. `fallback` names the step that makes it instead."""
 
     task_id: int
     attempt: int
@@ -22,6 +22,7 @@ class AttemptStarted(NamedTuple):
     at: datetime
     tick: float  # the same time on the monotonic clock, in seconds
     item: int | None = None
+    fallback: str | None = None
 
 
 class AttemptRepeated(NamedTuple):

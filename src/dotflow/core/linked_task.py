@@ -82,6 +82,7 @@ class LinkedTask(Task):
             case TaskSkipped():
                 self.reason = event.reason
             case MapOpened():
+                self.attempt = 1
                 self.started_at = event.at
                 self._began = event.tick
             case MapEnded():
@@ -89,7 +90,10 @@ class LinkedTask(Task):
                 if event.failure is not None:
                     self.status = TypeStatus.FAILED
                     self.errors.append(TaskError(1, event.failure))
-                self._end(event.at, event.tick)
+                if self.restored_from is None:
+                    self._end(event.at, event.tick)
+                else:  # it did not run
+                    self.attempt, self.started_at = 0, None
             case _:
                 super()._apply_rare(event)
 
@@ -99,16 +103,18 @@ class Item(Task):
 
     Attributes:
         item: The index in the list.
+        task_name: The name of the mapped task.
         entry: The entry of the list: a value, the item of another map, or a Row of these.
         key_suffix: The end of the checkpoint's key, after that of the task.
     """
 
-    __slots__ = ("entry", "item", "key_suffix", "reason")
+    __slots__ = ("entry", "item", "key_suffix", "reason", "task_name")
 
     item: int
 
     def __init__(self, task: Task, item: int, entry: Any, key_suffix: str) -> None:
         super().__init__(task.task_id, task.step, None, task._initial, task.group_name, task.workflow_id, task.run_id)
+        self.task_name = task.name
         self.item = item
         self.entry = entry
         self.key_suffix = key_suffix
@@ -116,7 +122,7 @@ class Item(Task):
 
     @property
     def name(self) -> str:
-        return f"{self.step.name}[{self.item}]"
+        return f"{self.task_name}[{self.item}]"
 
     @property
     def input(self) -> Any:

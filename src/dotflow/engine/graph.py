@@ -82,9 +82,9 @@ class Graph:
         self._cleanups = deque(task for task in tasks if task.links is not None and task.links.always)  # left to run
         self.loop: Loop
 
-    def lane_of(self, number: int) -> int:
-        """Returns the lane of an item in flight."""
-        return self._items[number][2]
+    def in_flight(self, number: int) -> tuple[Item, int]:
+        """Returns an item in flight, and its lane."""
+        return self._items[number][1:]
 
     def enter(self, task_id: int, lane: int, previous: Context) -> Ready | None:
         """Returns a task whose needs have ended, to be begun. Skips it or opens its map instead, and returns None."""

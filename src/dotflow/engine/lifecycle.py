@@ -68,9 +68,10 @@ def task_flow(
     initial = task.initial_context if task._initial is not None or "initial_context" in step.context_params else NOTHING
     call = new(Call, (task_id, lane, step, initial, previous, task.workflow_id, None, number, arguments, shared, False))
     attempt = before = 0  # the attempts, and how many of them came before the fallback
+    fallback_name: str | None = None
     while True:
         attempt += 1
-        yield new(AttemptStarted, (task_id, attempt, previous, clock.now(), clock.monotonic(), item))
+        yield new(AttemptStarted, (task_id, attempt, previous, clock.now(), clock.monotonic(), item, fallback_name))
         outcome = yield call
         assert outcome is not None
         if isinstance(outcome, Returned):
@@ -89,7 +90,7 @@ def task_flow(
         delay = step.policy.delay_after(attempt - before, outcome.retry)
         if delay is None and fallback is not None and (other := fallback()) is not None:
             delay, before, fallback = 0.0, attempt, None
-            step = other.step
+            step, fallback_name = other.step, other.step.name
             call = call._replace(step=step, arguments=other.arguments, shared=None, is_fallback=True)
         if delay is None:
             yield _failed(task, attempt, outcome.failure)

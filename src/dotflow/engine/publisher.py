@@ -1,7 +1,9 @@
 """Publisher: passes an event to the storage, the record, history and tracer, log, notifier and callback."""
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from functools import partial
+from typing import Any, Final
 
 from dotflow.abc.history import History
 from dotflow.abc.log import Log
@@ -12,6 +14,8 @@ from dotflow.core.events import (
     AttemptRepeated,
     Event,
     MapEnded,
+    MapOpened,
+    RunEnded,
     RunEvent,
     TaskCompleted,
     TaskEvent,
@@ -19,14 +23,17 @@ from dotflow.core.events import (
 )
 from dotflow.core.failure import Failure
 from dotflow.core.task import Task
+from dotflow.core.types.status import TypeStatus
 from dotflow.engine.checkpoint import Checkpoints
 from dotflow.engine.listeners import Listener, as_listener
+from dotflow.engine.map_reports import MapReports
 from dotflow.engine.notifier import Notifier
 from dotflow.worker.deadline import DeadlinePassed
 from dotflow.worker.deadline_thread import Stopped
 
 FAILURES = (AttemptFailed, AttemptRepeated, TaskFailed)
 ENDS = (TaskCompleted, TaskFailed, MapEnded)
+MAX_REPORTS: Final = 20  # exceptions of a run's history, and of its tracer, that are logged; more are counted
 
 
 def reraise_interrupt(error: BaseException) -> None:
@@ -75,20 +82,25 @@ class Publisher:
         self._has_listeners = bool(self._followers) or log is not None or notifier is not None
         self._tracer = tracer
         self._report = report
+        self._maps: MapReports | None = None  # made where a map is opened
+        self._failures: Counter[str] = Counter()  # how often history and tracer have raised
 
     @property
     def has_carriers(self) -> bool:
         """Whether calls get a carrier."""
         return self._tracer is not None
 
-    def carrier(self, task_id: int) -> Carrier | None:
+    def carrier(self, task_id: int, item: int | None = None) -> Carrier | None:
         """Returns the tracer's carrier for the attempt that has just begun."""
-        assert self._tracer is not None
+        tracer = self._tracer
+        assert tracer is not None
         try:
-            return _check_carrier(self._tracer.carrier(self._run_id, task_id))
+            if item is None:
+                return _check_carrier(tracer.carrier(self._run_id, task_id))
+            return _check_carrier(tracer.item_carrier(self._run_id, task_id, item))
         except BaseException as error:  # the user's code: logged, and the attempt runs without a carrier
             reraise_interrupt(error)
-            self._report(f"The tracer's carrier() raised at task {task_id}", error)
+            self._report_failure("The tracer's carrier()", f"task {task_id}", error)
             return None
 
     def publish(self, event: TaskEvent) -> None:
@@ -103,11 +115,11 @@ class Publisher:
         task._apply(event)
         if self._has_listeners:
             self._call_listeners(event, task)
-        if task.callback is not None and kind in ENDS:
+        if task.callback is not None and kind in ENDS and not (kind is MapEnded and task.restored_from):
             self._call_back(f"The callback of task {task.task_id} {task.name}", task.callback, task)
 
     def _publish_item(self, event: TaskEvent, task: Task) -> None:
-        """Saves and records an item. Log and notifier only get the events of the map."""
+        """Saves and records an item. Log and notifier receive the task as a whole, and the first failures."""
         assert event.item is not None
         item = task.items[event.item]
         if event.__class__ is TaskCompleted:
@@ -115,14 +127,31 @@ class Publisher:
         item._apply(event)
         if self._followers:
             self.follow(event)
+        if self._maps is not None:
+            self._maps.follow(event, task, item)
 
     def _call_listeners(self, event: TaskEvent, task: Task) -> None:
         if self._followers:
             self.follow(event)
-        has_failed = event.__class__ in FAILURES or (event.__class__ is MapEnded and event.failure is not None)
-        listener = self._error if has_failed else self._info
-        if listener is not None:
-            self._write(listener, task)
+        kind = event.__class__
+        if kind is MapOpened:
+            self._open_map(task)
+        elif kind is MapEnded:
+            if self._maps is not None:
+                self._maps.close(task)
+            self._report_status(task, has_failed=task.status is TypeStatus.FAILED)
+        else:
+            self._report_status(task, has_failed=kind in FAILURES)
+
+    def _open_map(self, task: Task) -> None:
+        if self._maps is None and (self._log is not None or self._notifier is not None):
+            info, error = partial(self._write, self._info), partial(self._write, self._error)
+            self._maps = MapReports(partial(self._report_status, has_failed=False), info, error, self._note)
+        if self._maps is not None:
+            self._maps.open(task)
+
+    def _report_status(self, task: Task, *, has_failed: bool) -> None:
+        self._write(self._error if has_failed else self._info, task)
         if self._notifier is not None:
             self._notifier.send(task)
 
@@ -135,6 +164,10 @@ class Publisher:
                 reraise_interrupt(error)
                 self._report(f"The log raised at {type(event).__name__}", error)
         self.follow(event)
+        if isinstance(event, RunEnded):
+            for name, count in self._failures.items():
+                if count > MAX_REPORTS:
+                    self._report(f"{name} raised {count} times in this run; the first {MAX_REPORTS} are logged.", None)
 
     def follow(self, event: Event) -> None:
         """Passes an event to history and tracer."""
@@ -143,7 +176,12 @@ class Publisher:
                 follower(self._run_id, event)
             except BaseException as error:  # the user's code: logged, and the run continues
                 reraise_interrupt(error)
-                self._report(f"The {name} raised at {type(event).__name__}", error)
+                self._report_failure(f"The {name}", type(event).__name__, error)
+
+    def _report_failure(self, name: str, where: str, error: BaseException) -> None:
+        self._failures[name] += 1
+        if self._failures[name] <= MAX_REPORTS:
+            self._report(f"{name} raised at {where}", error)
 
     def end(self, name: str, callback: Callable[..., Any], tasks: Sequence[Task]) -> None:
         """Calls on_success or on_failure at the end of the run, where sys.exit() passes through."""
@@ -159,7 +197,17 @@ class Publisher:
             reraise_interrupt(error)
             self._report(f"{name} raised", error)
 
-    def _write(self, listener: Listener, task: Task) -> None:
+    def _note(self, message: str) -> None:
+        if self._log is not None:
+            try:
+                self._log.note(message)
+            except BaseException as error:  # the user's code: logged, and the run continues
+                reraise_interrupt(error)
+                self._report("The log raised at a note", error)
+
+    def _write(self, listener: Listener | None, task: Task) -> None:
+        if listener is None:
+            return
         try:
             listener(task)
         except BaseException as error:  # the user's code: logged, and the run continues

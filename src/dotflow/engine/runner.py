@@ -257,7 +257,9 @@ class Runner:
             self.end(number, end.value)
 
     def _submit_with_carrier(self, call: Call) -> Outcome | None:
-        return self._session.submit(call._replace(carrier=self._publisher.carrier(call.task_id)))
+        number = call.number
+        item = None if number < len(self._tasks) else self._graph.in_flight(number)[0].item  # type: ignore[union-attr]
+        return self._session.submit(call._replace(carrier=self._publisher.carrier(call.task_id, item)))
 
     def end(self, number: int, context: Context | None) -> None:
         """Makes the tasks ready that waited for an ended task or item."""
@@ -275,7 +277,7 @@ class Runner:
             self._arrivals.append((ready, True))
 
     def _set_timer(self, number: int, flow: TaskFlow, wait: Wait) -> None:
-        lane = self._lanes[number] if number < len(self._lanes) else self._graph.lane_of(number)  # type: ignore[union-attr]
+        lane = self._lanes[number] if number < len(self._lanes) else self._graph.in_flight(number)[1]  # type: ignore[union-attr]
         ready = Ready(number, lane, NOTHING, flow, wait.step)
         if not wait.seconds:
             self._arrivals.append((ready, True))

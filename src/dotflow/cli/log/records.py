@@ -9,18 +9,23 @@ from math import isfinite
 from typing import Any, Final
 
 from dotflow.core.text import escape_surrogates
-from dotflow.providers.logs.formats import FIELDS, INDENT, LEVELS
+from dotflow.providers.logs.formats import COUNTS, FIELDS, INDENT, LEVELS
 
 HEAD: Final = re.compile(rf"(\d{{4}}-\d\d-\d\d \d\d:\d\d:\d\d(?:\.\d+)?) ({'|'.join(LEVELS)}) *(?: (.*))?")
 HEAD_BYTES: Final = re.compile(HEAD.pattern.encode())
+ITEMS: Final = (
+    r"(?:(?P<completed>\d+) of )?(?P<count>\d+) items?(?:, (?P<failed>\d+) failed)?(?:, (?P<skipped>\d+) skipped)?"
+    r"(?:, (?P<restored>\d+) from checkpoints)?(?:, (?P<retries>\d+) retr(?:y|ies))?"
+)
 RESULT: Final = (
-    r"(?P<status>Not started|In progress|Completed|Paused|Retry|Failed)"
+    r"(?P<status>Not started|In progress|Completed|Paused|Retry|Failed|Skipped)"
+    r"(?:(?<=Skipped): (?P<reason>.*)|"
     r"(?: \(attempt (?P<attempt>\d+)\))?(?: in (?P<duration>\d+\.\d+) s)?(?: \(from its checkpoint\))?"
-    r"(?:: (?P<exception>[^\s:]+): ?(?P<message>.*))?"
+    rf"(?: \({ITEMS}\))?(?:: (?P<exception>[^\s:]+): ?(?P<message>.*))?)"
 )
 TASK: Final = re.compile(
     r"(?P<workflow>.+?)(?: \((?P<name>.+?)\))?(?: run (?P<run>\S{1,8}))? task (?P<task>\d+) (?P<step>.*?)"
-    rf"(?: \[(?P<group>.+?)\])?: {RESULT}"
+    rf"(?:\[(?P<item>\d+)\])?(?: \[(?P<group>.+?)\])?: {RESULT}"
 )
 TRACEBACK: Final = re.compile(r"(  \+ Exception Group )?Traceback \(most recent call last\):")
 
@@ -156,10 +161,13 @@ def _parse_text(text: str) -> dict[str, Any]:
     if task is None:
         return fields | {"message": "\n".join([head[3] or "", *below])}
     attempt, duration = task["attempt"], task["duration"]
-    fields |= {name: task[name] for name in ("workflow", "name", "run", "step", "status")}
+    fields |= {name: task[name] for name in ("workflow", "name", "run", "step", "status", "reason")}
     fields |= {"task": int(task["task"]), "group": task["group"] or "default"}
     fields["attempt"] = int(attempt) if attempt else 1 if task["status"] == "In progress" else None
     fields["duration"] = float(duration) if duration else None
+    fields["item"] = int(task["item"]) if task["item"] else None
+    if task["count"]:
+        fields["items"] = {name: int(task[name] or 0) for name in COUNTS}
     if task["exception"]:
         start = next((number for number, line in enumerate(below) if TRACEBACK.match(line)), len(below))
         fields["error"] = {

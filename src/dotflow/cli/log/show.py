@@ -9,13 +9,20 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 from dotflow import clock
 from dotflow.cli.log.records import Record
-from dotflow.providers.logs.formats import INDENT, escape_controls, simple_head
+from dotflow.core.item_counts import ItemCounts
+from dotflow.providers.logs.formats import COUNTS, INDENT, escape_controls, simple_head
 
 if TYPE_CHECKING:
     from rich.text import Text
 
 LEVEL_STYLES: Final = {"DEBUG": "dim", "INFO": "blue", "WARNING": "yellow", "ERROR": "bold red"}
-STATUS_STYLES: Final = {"In progress": "cyan", "Completed": "green", "Retry": "yellow", "Failed": "bold red"}
+STATUS_STYLES: Final = {
+    "In progress": "cyan",
+    "Completed": "green",
+    "Retry": "yellow",
+    "Failed": "bold red",
+    "Skipped": "dim",
+}
 
 Show = Callable[[Iterable[Record]], None]
 
@@ -82,7 +89,8 @@ class Terminal:
         style = STATUS_STYLES.get(status, "")
         head = _head(fields, moment)
         head.append(f"{_run_text(fields)} ", "dim")
-        head.append(f"task {_safe(fields['task'])} ").append(_safe(fields["step"]), "bold")
+        item = "" if fields["item"] is None else f"[{_safe(fields['item'])}]"
+        head.append(f"task {_safe(fields['task'])} ").append(f"{_safe(fields['step'])}{item}", "bold")
         if fields["group"] not in (None, "default"):
             head.append(f" [{_safe(fields['group'])}]", "magenta")
         head.append(": ").append(_safe(status), style).append(_result(status, fields))
@@ -129,9 +137,19 @@ def _run_text(fields: dict[str, Any]) -> str:
 
 def _result(status: str, fields: dict[str, Any]) -> str:
     attempt, duration = fields["attempt"], fields["duration"]
+    if fields["reason"]:
+        return f": {_safe(fields['reason'])}"
+    if isinstance(fields["items"], dict):
+        seconds = f" in {duration:.3f} s" if isinstance(duration, float) else ""
+        return f"{seconds} ({_items_text(fields['items'])})"
     if status == "Completed":
         return f" in {duration:.3f} s" if isinstance(duration, float) else " (from its checkpoint)"
     return f" (attempt {_safe(attempt)})" if fields["error"] or (isinstance(attempt, int) and attempt > 1) else ""
+
+
+def _items_text(items: dict[str, Any]) -> str:
+    counts = (items.get(name) for name in COUNTS)
+    return str(ItemCounts(*(count if isinstance(count, int) else 0 for count in counts)))
 
 
 def _local_time(time: Any) -> datetime | None:

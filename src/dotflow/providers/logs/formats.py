@@ -7,6 +7,7 @@ from math import isfinite
 from typing import Final, NamedTuple
 
 from dotflow import clock
+from dotflow.core.item_counts import ItemCounts, item_counts
 from dotflow.core.task import Task
 from dotflow.core.text import escape_surrogates
 from dotflow.core.types.status import TypeStatus
@@ -27,9 +28,15 @@ FIELDS: Final = (
     "status",
     "attempt",
     "duration",
+    "item",
+    "items",
+    "reason",
     "error",
     "message",
 )
+
+#: The keys of `items` in a JSON record.
+COUNTS: Final = ("count", *ItemCounts._fields[1:])
 
 #: Characters that end a line, move a terminal's cursor, colour text or change its direction.
 UNSAFE: Final = re.compile("[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
@@ -91,15 +98,31 @@ def simple(level: str, task: Task | None, message: str, head: str = "") -> str:
     head = f"{_timestamp()} {level:7} {head} task {task.task_id} {task.name}{group}: {task.status.value}"
     if not head.isprintable():
         head = escape_controls(head)
+    if task.is_mapped and (counts := item_counts(task)) is not None:
+        return f"{head}{_map_result(task, counts)}"
     if task.status is TypeStatus.IN_PROGRESS:
         return f"{head}\n" if task.attempt < 2 else f"{head} (attempt {task.attempt})\n"
     if task.status is TypeStatus.COMPLETED:
         return f"{head} in {task.duration:.3f} s\n" if task.duration is not None else f"{head} (from its checkpoint)\n"
+    if task.status is TypeStatus.SKIPPED:
+        return f"{head}: {escape_controls(task.reason)}\n"
+    return f"{head}{_error_text(task)}"
+
+
+def _map_result(task: Task, counts: ItemCounts) -> str:
+    seconds = f" in {task.duration:.3f} s" if task.duration is not None else ""
+    result = f"{seconds} ({counts})"
+    return f"{result}{_error_text(task)}" if task.status is TypeStatus.FAILED else f"{result}\n"
+
+
+def _error_text(task: Task) -> str:
+    """Returns the last error, and the end of the record's line."""
     error = task.error
     if error is None:
-        return f"{head}\n"
+        return "\n"
     details = f"{error.message}\n{error.traceback}".rstrip("\n")
-    return f"{head} (attempt {error.attempt}): {escape_controls(error.exception)}: {_indent(details)}"
+    attempt = "" if task.is_mapped else f" (attempt {error.attempt})"
+    return f"{attempt}: {escape_controls(error.exception)}: {_indent(details)}"
 
 
 def json_head(workflow_id: str, run_id: str | None, name: str | None = None) -> str:
@@ -120,13 +143,24 @@ def as_json(level: str, task: Task | None, message: str, head: str = "") -> str:
             f'{{"exception": {quoted(error.exception)}, "message": {quoted(error.message)}, '
             f'"traceback": {quoted(error.traceback)}}}'
         )
+    item, name = task.item, task.name
     return (
         f'{{"time": "{time}", "level": "{level}", {head or json_head(task.workflow_id, task.run_id)}, '
-        f'"group": {quoted(task.group_name)}, "task": {task.task_id}, "step": {quoted(task.name)}, '
+        f'"group": {quoted(task.group_name)}, "task": {task.task_id}, '
+        f'"step": {quoted(name if item is None else name.removesuffix(f"[{item}]"))}, '
         f'"status": "{task.status.value}", "attempt": {task.attempt}, '
         f'"duration": {"null" if duration is None or not isfinite(duration) else f"{duration:.6f}"}, '
+        f'"item": {"null" if item is None else item}, "items": {_items_json(task) if task.is_mapped else "null"}, '
+        f'"reason": {quoted(task.reason) if task.reason else "null"}, '
         f'"error": {error_json}, "message": null}}\n'
     )
+
+
+def _items_json(task: Task) -> str:
+    counts = item_counts(task)
+    if counts is None:
+        return "null"
+    return "{" + ", ".join(f'"{name}": {number}' for name, number in zip(COUNTS, counts, strict=True)) + "}"
 
 
 def quoted(text: str) -> str:

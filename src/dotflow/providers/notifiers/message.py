@@ -6,6 +6,7 @@ from typing import Final
 
 from dotflow.core.durations import format_duration
 from dotflow.core.failure import TaskError
+from dotflow.core.item_counts import item_counts
 from dotflow.core.task import Task
 from dotflow.core.text import escape_surrogates
 from dotflow.core.types.status import TypeStatus
@@ -17,6 +18,7 @@ ICONS: Final = {
     TypeStatus.PAUSED: "⏸️",
     TypeStatus.RETRY: "🔁",
     TypeStatus.FAILED: "❌",
+    TypeStatus.SKIPPED: "⏭️",
 }
 FAILURES: Final = (TypeStatus.RETRY, TypeStatus.FAILED)
 ELLIPSIS: Final = "…"
@@ -46,12 +48,17 @@ def _lines(task: Task) -> Iterator[str]:
 
 
 def _progress(task: Task) -> Iterator[str]:
+    if task.reason:
+        yield task.reason
+    counts = item_counts(task)
+    if counts is not None:
+        yield str(counts)
     attempts = task.step.policy.attempts
-    if attempts > 1 and task.attempt:
+    if attempts > 1 and task.attempt and not task.is_mapped:
         yield f"attempt {task.attempt} of {attempts}"
     if task.duration is not None:
         yield f"took {format_duration(task.duration)}"
-    elif task.status is TypeStatus.COMPLETED:
+    elif task.status is TypeStatus.COMPLETED and counts is None:
         yield "restored from its checkpoint"
 
 

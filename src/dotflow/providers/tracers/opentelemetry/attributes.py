@@ -24,6 +24,15 @@ TASKS: Final = "dotflow.tasks"
 TASKS_COMPLETED: Final = "dotflow.tasks.completed"
 TASKS_FAILED: Final = "dotflow.tasks.failed"
 TASKS_RESTORED: Final = "dotflow.tasks.restored"
+TASKS_SKIPPED: Final = "dotflow.tasks.skipped"
+ITEM: Final = "dotflow.item"  # its index
+ITEMS: Final = "dotflow.items"
+ITEMS_COMPLETED: Final = "dotflow.items.completed"
+ITEMS_FAILED: Final = "dotflow.items.failed"
+ITEMS_RESTORED: Final = "dotflow.items.restored"
+ITEMS_SKIPPED: Final = "dotflow.items.skipped"
+FALLBACK: Final = "dotflow.fallback"  # the name of the step that makes the attempt instead
+SKIP_REASON: Final = "dotflow.skip.reason"
 ERROR_TYPE: Final = "error.type"
 
 OTHER_ERROR: Final = "_OTHER"  # the error.type without a known type

@@ -21,6 +21,8 @@ class TracerOpenTelemetry(Tracer):
     the span of its attempt is current, so the step's own spans are children of it. Needs `pip install 'dotflow[otel]'`,
     which is OpenTelemetry's API only; the program configures OpenTelemetry's SDK.
 
+    A mapped task has a span in its run's, each item that runs has one in its task's, and attempts are in their item's.
+
     Spans and metrics hold no value and no context of a step, but the messages of its exceptions.
 
     Args:
@@ -57,7 +59,11 @@ class TracerOpenTelemetry(Tracer):
 
     def carrier(self, run_id: str, task_id: int) -> Carrier | None:
         run = self._runs.get(run_id)
-        return None if run is None else run.carrier(task_id)
+        return None if run is None else run.carrier(task_id, None)
+
+    def item_carrier(self, run_id: str, task_id: int, item: int) -> Carrier | None:
+        run = self._runs.get(run_id)
+        return None if run is None else run.carrier(task_id, item)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Makes a copy in another process use the providers of that process, unless its own can be pickled."""

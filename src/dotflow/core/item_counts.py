@@ -1,0 +1,60 @@
+"""ItemCounts: how the items of a mapped task go, in numbers."""
+
+from collections import Counter
+from typing import NamedTuple
+
+from dotflow.core.task import Task
+from dotflow.core.types.status import TypeStatus
+
+
+class ItemCounts(NamedTuple):
+    """The items of a mapped task, in numbers.
+
+    Attributes:
+        total: How many there are.
+        completed: How many have a value, with those that were restored.
+        failed: How many failed.
+        skipped: How many were skipped.
+        restored: How many values are from checkpoints.
+        retries: How often an attempt of an item was repeated.
+    """
+
+    total: int
+    completed: int
+    failed: int = 0
+    skipped: int = 0
+    restored: int = 0
+    retries: int = 0
+
+    def __str__(self) -> str:
+        """Returns `300 items`, or `280 of 300 items, 3 failed, 12 retries`."""
+        completed = f"{self.completed} of " if self.completed or self.failed or self.skipped else ""
+        noun = "item" if self.total == 1 else "items"
+        others = [
+            f"{self.failed} failed" if self.failed else "",
+            f"{self.skipped} skipped" if self.skipped else "",
+            f"{self.restored} from checkpoints" if self.restored else "",
+            f"{self.retries} {'retry' if self.retries == 1 else 'retries'}" if self.retries else "",
+        ]
+        return ", ".join([f"{completed}{self.total} {noun}", *filter(None, others)])
+
+
+def item_counts(task: Task) -> ItemCounts | None:
+    """Returns the counts of a mapped task as they are now; None where it has no items yet, or is not mapped."""
+    if not task.is_mapped or not (task.items or task.has_values):
+        return None
+    statuses: Counter[TypeStatus] = Counter()
+    restored = retries = 0
+    for item in task.items:
+        status = item.status
+        statuses[status] += 1
+        retries += item.retry_count
+        restored += status is TypeStatus.COMPLETED and not item.attempt
+    return ItemCounts(
+        len(task.items),
+        statuses[TypeStatus.COMPLETED],
+        statuses[TypeStatus.FAILED],
+        statuses[TypeStatus.SKIPPED],
+        restored,
+        retries,
+    )
