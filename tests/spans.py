@@ -51,7 +51,17 @@ class Telemetry:
             for span in self.spans
             if "dotflow.attempt" in facts(span) and (step is None or facts(span)["dotflow.step.name"] == step)
         ]
-        return sorted(found, key=lambda span: (span.start_time or 0, facts(span)["dotflow.task.id"]))
+        indices = ("dotflow.task.id", "dotflow.item", "dotflow.attempt")
+        return sorted(found, key=lambda span: (span.start_time or 0, *(facts(span).get(name, 0) for name in indices)))
+
+    def maps(self) -> list[ReadableSpan]:
+        """Returns the spans of mapped tasks, in the order of their ends."""
+        return [span for span in self.spans if span.name.startswith("dotflow.map")]
+
+    def items(self) -> list[ReadableSpan]:
+        """Returns the spans of items, in their order."""
+        found = [span for span in self.spans if span.name.startswith("dotflow.item")]
+        return sorted(found, key=lambda span: facts(span)["dotflow.item"])
 
     def attempt(self, step: str | None = None) -> ReadableSpan:
         """The span of the only attempt."""

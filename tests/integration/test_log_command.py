@@ -15,10 +15,12 @@ from typing import Any
 
 import pytest
 
+from dotflow import Config, DotFlow, action
 from dotflow.cli.exit_codes import Exit
 from dotflow.cli.log.files import last_records, open_all
 from dotflow.cli.log.filter import Filter
 from dotflow.cli.main import main
+from dotflow.providers import LogDefault
 from tests.integration.children import SOURCES
 from tests.integration.test_log_rotation import writer
 
@@ -476,6 +478,34 @@ class TestTerminal:
             '      File "pipeline.py", line 1, in load',
             "12:00:00.000 WARNING careful",
         ]
+
+    @pytest.mark.parametrize("format", ["simple", "json"])
+    def test_maps_items_and_skips(self, log: Path, tmp_path: Path, format: str) -> None:
+        """Counts, the index of an item and the reason of a skip look the same in both formats."""
+
+        @action
+        def fetch(number: int) -> int:
+            if number == 2:
+                raise ValueError("no")
+            return number
+
+        workflow = DotFlow(Config(log=LogDefault(output="file", path=log, format=format)), workflow_id="w")
+        workflow.task.add(fetch, each=[1, 2, 3], keep_going=True)
+        workflow.task.add(action(lambda: 0), name="good").add(action(lambda: 1), name="last", when="good")
+        workflow.start(keep_going=True)
+
+        shown = re.sub(r" run \w{8}| in \d\.\d{3} s|.*(INFO|ERROR) +", "", in_terminal(tmp_path, NO_COLOR="1"))
+        heads = [line for line in shown.splitlines() if not line.startswith(("    ", "──"))]
+        assert [line for line in heads if "good" not in line.split(":")[0]] == [
+            "w task 0 fetch: In progress (3 items)",
+            "w task 0 fetch[1]: Failed (attempt 1)",
+            "w task 0 fetch: Failed (2 of 3 items, 1 failed)",
+            "w task 2 last: Skipped: good was 0",
+        ]
+        assert b"fetch[1]" in run(tmp_path, "--step", "fetch") or format == "json"
+        assert [json.loads(line)["item"] for line in run(tmp_path, "--step", "fetch", "--json").splitlines()] == [
+            None, 1, None,
+        ]  # fmt: skip
 
     def test_an_id_is_shown_whole(self, log: Path, tmp_path: Path) -> None:
         """Ids with a common prefix are distinguishable; control characters in them are escaped."""

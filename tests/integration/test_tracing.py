@@ -299,6 +299,132 @@ def test_what_steps_leave_in_context_variables(make_workflow: MakeWorkflow, tele
     assert found[0] == found[1] == [1, 2, 3, 4]
 
 
+def own_span_for(number: int) -> tuple[int, int]:
+    return own_span()
+
+
+async def own_span_in_a_coroutine_for(number: int) -> tuple[int, int]:
+    return await own_span_in_a_coroutine()
+
+
+class TestMaps:
+    @pytest.mark.parametrize("mode", ["sequential", pytest.param("parallel", marks=pytest.mark.processes)])
+    @pytest.mark.parametrize("step", [own_span_for, own_span_in_a_coroutine_for], ids=["function", "coroutine"])
+    def test_own_spans_belong_to_the_attempt_of_the_item(
+        self, workflow: DotFlow, telemetry: Telemetry, mode: str, step: Callable[..., Any]
+    ) -> None:
+        """The run holds the map, the map its items, an item its attempts, and an attempt the step's own spans."""
+        workflow.task.add(action(step), each=list(range(5)))
+
+        run = workflow.start(mode)
+
+        assert run.status is COMPLETED
+        attempts = sorted(telemetry.attempts(), key=lambda span: facts(span)["dotflow.item"])
+        assert workflow.result_storage() == [[place(span) for span in attempts]]
+        assert [place_of_parent(span) for span in attempts] == [place(span) for span in telemetry.items()]
+        (mapped,) = telemetry.maps()
+        assert {place_of_parent(span) for span in telemetry.items()} == {place(mapped)}
+        assert place_of_parent(mapped) == place(telemetry.run())
+
+    @pytest.mark.parametrize("mode", ["sequential", pytest.param("parallel", marks=pytest.mark.processes)])
+    def test_a_map_over_a_map_with_retries(self, workflow: DotFlow, telemetry: Telemetry, mode: str) -> None:
+        """Each attempt of each item is in the span of its item, whatever runs between."""
+
+        @action(retry=2, retry_delay=0)
+        def fails(number: int) -> Any:
+            raise ValueError(own_span())
+
+        @action
+        def follows(number: int) -> Any:
+            return own_span()
+
+        workflow.task.add(action(lambda: [1, 2, 3]), name="numbers").add(follows, each="numbers", keep_going=True)
+        workflow.task.add(fails, each="follows", keep_going=True)
+
+        workflow.start(mode, keep_going=True)
+
+        items = {place(span): facts(span)["dotflow.item"] for span in telemetry.items()}
+        assert all(items[place_of_parent(span)] == facts(span)["dotflow.item"] for span in telemetry.attempts("fails"))
+        failed = {exceptions(span)[0]["exception.message"]: place(span) for span in telemetry.attempts("fails")}
+        assert list(failed) == [str(found) for found in failed.values()]
+        assert len(failed) == 6
+        follows_places = sorted(telemetry.attempts("follows"), key=lambda span: facts(span)["dotflow.item"])
+        assert workflow.result_storage()[1] == [place(span) for span in follows_places]
+
+    def test_the_fallback_of_an_item_and_of_a_task(self, workflow: DotFlow, telemetry: Telemetry) -> None:
+        """Its attempts have its name, and the task completes."""
+
+        @action
+        def fails(number: int = 0) -> Any:
+            raise ValueError("no")
+
+        cached = action(lambda number=0: own_span())
+        workflow.task.add(fails, name="many", each={"number": [1]}, fallback=cached).add(
+            fails, name="once", fallback=cached
+        )
+
+        assert workflow.start().status is COMPLETED
+
+        spans = sorted(
+            telemetry.attempts(), key=lambda span: (facts(span)["dotflow.task.id"], facts(span)["dotflow.attempt"])
+        )
+        assert [facts(span).get("dotflow.fallback") for span in spans] == [None, cached.name, None, cached.name]
+        assert workflow.result_storage() == [[place(spans[1])], place(spans[3])]
+
+    def test_a_skipped_task(self, workflow: DotFlow, telemetry: Telemetry) -> None:
+        """It is an event of the run, with the reason."""
+        workflow.task.add(action(lambda: False), name="good").add(action(own_span), when="good")
+
+        workflow.start()
+
+        (event,) = telemetry.run().events
+        assert event.name == "dotflow.task.skipped"
+        assert event.attributes is not None
+        assert event.attributes["dotflow.skip.reason"] == "good was False"
+
+
+class PerTask(Tracer):
+    """A tracer from before there were maps: its carrier knows tasks only, and names the last attempt of one."""
+
+    def __init__(self) -> None:
+        self.last: dict[int, str] = {}
+
+    def trace(self, run_id: str, event: Event) -> None:
+        if type(event).__name__ == "AttemptStarted":
+            task_id = event.task_id  # type: ignore[union-attr]
+            self.last[task_id] = f"{task_id} {getattr(event, 'item', None)}"
+
+    def carrier(self, run_id: str, task_id: int) -> Carrier:
+        return Carrier(f"{__name__}:enter_request", {"request": self.last[task_id]})
+
+
+request_of: ContextVar[str] = ContextVar("request_of", default="-")
+
+
+def enter_request(headers: Any) -> Callable[[], None]:
+    token = request_of.set(headers["request"])
+    return lambda: request_of.reset(token)
+
+
+@pytest.mark.parametrize("mode", ["sequential", pytest.param("parallel", marks=pytest.mark.processes)])
+@pytest.mark.parametrize("executor", EVERY, indirect=True)
+def test_a_tracer_that_knows_no_items(make_workflow: MakeWorkflow, executor: Executor, mode: str) -> None:
+    """Its carrier is asked right after the beginning of each item's attempt, so that what it keeps is that one."""
+    workflow = make_workflow(executor=executor, tracer=PerTask())
+
+    @action
+    def request(number: int) -> str:
+        from tests.integration.test_tracing import request_of
+
+        return f"{number} {request_of.get()}"
+
+    workflow.task.add(request, each=[0, 1, 2, 3])
+
+    workflow.start(mode)
+
+    assert workflow.result_storage() == [[f"{number} 0 {number}" for number in range(4)]]
+
+
 class TestEnds:
     @pytest.mark.processes
     def test_a_dead_worker(self, make_workflow: MakeWorkflow, telemetry: Telemetry) -> None:

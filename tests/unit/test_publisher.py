@@ -17,18 +17,24 @@ from dotflow.core.events import (
     AttemptRepeated,
     AttemptStarted,
     Event,
+    MapEnded,
+    MapOpened,
     RunEnded,
     RunStarted,
     TaskCompleted,
     TaskEvent,
     TaskFailed,
     TaskRestored,
+    TaskSkipped,
 )
 from dotflow.core.failure import Failure
 from dotflow.core.types.status import TypeStatus
 from dotflow.engine.checkpoint import Checkpoints
 from dotflow.engine.publisher import Publisher, reporter
 from dotflow.errors import StorageError
+
+from .conftest import FakeTime
+from .test_item_counts import mapped
 
 NOW = datetime(2024, 1, 1, tzinfo=UTC)
 NO = Failure("ValueError", "no")
@@ -135,6 +141,7 @@ def providers() -> AllProviders:
         (COMPLETED, ["history", "tracer", "log.info", "notify", "callback"], "Completed"),
         (RESTORED, ["history", "tracer", "log.info", "notify"], "Completed"),
         (FAILED, ["history", "tracer", "log.error", "notify", "callback"], "Failed"),
+        (TaskSkipped(0, "good was False"), ["history", "tracer", "log.info", "notify"], "Skipped"),
     ],
     ids=lambda value: type(value).__name__,
 )
@@ -359,3 +366,127 @@ def test_a_carrier_that_raises_is_reported(providers: AllProviders) -> None:
     providers.broken["carrier"] = KeyboardInterrupt()
     with pytest.raises(KeyboardInterrupt):
         providers.publisher().carrier(0)
+
+
+class Mapped:
+    """A publisher for a workflow with one map of so many items."""
+
+    def __init__(self, providers: AllProviders, count: int = 1) -> None:
+        self.task = mapped(*([[]] * count))
+        self.task.callback = lambda task: providers.calls.append(("callback", task.name))
+        self.calls = providers.calls
+        checkpoints = Checkpoints(providers, "w", exclusive=False, report=print)
+        checkpoints.open([self.task], resume=False)
+        self.publisher = Publisher(
+            "r",
+            {0: self.task},
+            checkpoints,
+            log=Lines(providers),
+            notifier=providers,  # type: ignore[arg-type]
+            history=providers,
+            tracer=providers,
+            report=reporter(providers),
+        )
+        self.publisher.publish(MapOpened(0, count, NOW, 1.0))
+        self.calls.clear()
+
+    def publish(self, *events: TaskEvent) -> list[str]:
+        """Publishes events, and returns the calls that they lead to."""
+        self.calls.clear()
+        for event in events:
+            self.publisher.publish(event)
+        return [f"{name} {detail}" if name.startswith("log") else name for name, detail in self.calls]
+
+
+class Lines(Log):
+    """Keeps the name of each task."""
+
+    def __init__(self, providers: AllProviders) -> None:
+        self.providers = providers
+
+    def info(self, task: Task) -> None:
+        self.providers.calls.append(("log.info", task.name))
+
+    def error(self, task: Task) -> None:
+        self.providers.calls.append(("log.error", task.name))
+
+    def note(self, message: str) -> None:
+        self.providers.call("note")
+
+
+def test_an_items_events_are_for_history_and_tracer(providers: AllProviders, fake_time: FakeTime) -> None:
+    """Log and notifier receive the map: its beginning, the failures of items, and its end."""
+    task = Mapped(providers)
+    started = STARTED._replace(item=0, tick=fake_time.monotonic())
+    retry, failed = RETRY._replace(item=0), FAILED._replace(item=0)
+
+    assert task.publish(started) == ["history", "tracer", "log.info fetch", "notify"]
+    assert task.publish(retry) == ["history", "tracer", "log.error fetch[0]"]
+    assert task.publish(started._replace(attempt=2)) == ["history", "tracer"]
+    assert task.publish(failed) == ["history", "tracer", "log.error fetch[0]"]
+    assert task.publish(MapEnded(0, Context(), NO, NOW, 2.0)) == [
+        "history", "tracer", "log.error fetch", "notify", "callback",
+    ]  # fmt: skip
+
+
+def test_an_item_is_stored(providers: AllProviders) -> None:
+    """Before anything else, as a task is."""
+    task = Mapped(providers)
+    task.publish(STARTED._replace(item=0))
+
+    assert task.publish(COMPLETED._replace(item=0)) == ["storage", "history", "tracer"]
+    assert task.publish(MapEnded(0, Context(), None, NOW, 2.0)) == [
+        "history", "tracer", "log.info fetch", "notify", "callback",
+    ]  # fmt: skip
+
+
+def test_a_restored_map_has_an_end_without_callback(providers: AllProviders) -> None:
+    """As a task that was restored."""
+    task = Mapped(providers)
+
+    assert task.publish(RESTORED._replace(item=0)) == ["history", "tracer"]
+    assert task.publish(MapEnded(0, Context(), None, NOW, 2.0)) == ["history", "tracer", "log.info fetch", "notify"]
+
+
+def test_a_note_that_raises_is_reported(providers: AllProviders) -> None:
+    """And Ctrl-C in it reaches the caller."""
+    task = Mapped(providers)
+    providers.broken["note"] = ValueError("broken note")
+    task.publish(*[RETRY._replace(item=0)] * 25)
+
+    assert ["broken note" in report for report in providers.reports] == [True]
+
+    task = Mapped(providers)
+    providers.broken["note"] = KeyboardInterrupt()
+    with pytest.raises(KeyboardInterrupt):
+        task.publish(*[RETRY._replace(item=0)] * 25)
+
+
+def test_a_history_that_raises_at_each_item_fills_no_log(providers: AllProviders) -> None:
+    """The first exceptions are reported, and at the end of the run their number; the tracer is counted on its own."""
+    providers.broken["history"] = KeyError("no such event")
+    task = Mapped(providers, 100)
+    for index in range(100):
+        task.publish(STARTED._replace(item=index))
+    providers.broken["tracer"] = ValueError("broken tracer")
+    task.publisher.follow_run(RunEnded("w", "r", TypeStatus.COMPLETED, NOW))
+
+    last = "The history raised 102 times in this run; the first 20 are logged."
+    assert [report.partition(",")[0] for report in providers.reports[:20]] == [
+        f"The history raised at {name}" for name in ["MapOpened"] + ["AttemptStarted"] * 19
+    ]
+    assert "broken tracer" in providers.reports[20]
+    assert providers.reports[21:] == [last]
+
+
+def test_an_items_carrier(providers: AllProviders) -> None:
+    """A tracer may tell items apart; for one that doesn't, carrier() is asked as for any attempt."""
+    assert Mapped(providers).publisher.carrier(0, 7) is None
+    assert ("carrier", "Not started") in providers.calls
+
+    class PerItem(AllProviders):
+        def item_carrier(self, run_id: str, task_id: int, item: int) -> Carrier:
+            return Carrier("module:function", {"item": f"{run_id} {task_id} {item}"})
+
+    assert Mapped(PerItem()).publisher.carrier(0, 7) == Carrier("module:function", {"item": "r 0 7"})
+    assert Mapped(PerItem()).publisher.carrier(0) is None

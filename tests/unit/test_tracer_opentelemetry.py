@@ -16,12 +16,15 @@ from dotflow.core.events import (
     AttemptRepeated,
     AttemptStarted,
     Event,
+    MapEnded,
+    MapOpened,
     Planned,
     RunEnded,
     RunStarted,
     TaskCompleted,
     TaskFailed,
     TaskRestored,
+    TaskSkipped,
 )
 from dotflow.core.failure import Failure
 from dotflow.core.types.status import TypeStatus
@@ -54,17 +57,31 @@ class Driver:
         planned = tuple(Planned(step, "default") for step in steps)
         self.tell(RunStarted(workflow_id, self.run_id, len(steps), self.time.now(), name, planned))
 
-    def begin(self, task_id: int = 0, attempt: int = 1) -> None:
-        self.tell(AttemptStarted(task_id, attempt, Context(), self.time.now(), self.time.monotonic()))
+    def begin(self, task_id: int = 0, attempt: int = 1, item: int | None = None, fallback: str | None = None) -> None:
+        at = self.time.now(), self.time.monotonic()
+        self.tell(AttemptStarted(task_id, attempt, Context(), *at, item, fallback))
 
-    def complete(self, task_id: int = 0) -> None:
-        self.tell(TaskCompleted(task_id, Context("value", task_id=task_id), self.time.monotonic()))
+    def complete(self, task_id: int = 0, item: int | None = None) -> None:
+        self.tell(TaskCompleted(task_id, Context("value", task_id=task_id), self.time.monotonic(), item))
 
-    def retry(self, task_id: int = 0, attempt: int = 1, delay: float = 2.5, failure: Failure = NO) -> None:
-        self.tell(AttemptFailed(task_id, attempt, failure, delay))
+    def retry(
+        self,
+        task_id: int = 0,
+        attempt: int = 1,
+        delay: float = 2.5,
+        failure: Failure = NO,
+        item: int | None = None,
+    ) -> None:
+        self.tell(AttemptFailed(task_id, attempt, failure, delay, item))
 
-    def fail(self, task_id: int = 0, attempt: int = 1, failure: Failure = NO) -> None:
-        self.tell(TaskFailed(task_id, attempt, failure, self.time.now(), self.time.monotonic()))
+    def fail(self, task_id: int = 0, attempt: int = 1, failure: Failure = NO, item: int | None = None) -> None:
+        self.tell(TaskFailed(task_id, attempt, failure, self.time.now(), self.time.monotonic(), item))
+
+    def open_map(self, items: int, task_id: int = 0) -> None:
+        self.tell(MapOpened(task_id, items, self.time.now(), self.time.monotonic()))
+
+    def end_map(self, failure: Failure | None = None, task_id: int = 0) -> None:
+        self.tell(MapEnded(task_id, Context(), failure, self.time.now(), self.time.monotonic()))
 
     def end(self, status: TypeStatus = COMPLETED) -> None:
         self.tell(RunEnded("w", self.run_id, status, self.time.now()))
@@ -335,6 +352,194 @@ class TestSpans:
         flags = int(carrier.headers["traceparent"].rpartition("-")[2], 16)
         assert not flags & trace.TraceFlags.SAMPLED
         assert telemetry.counts("dotflow.attempts") == {("Failed", "load", "books", "ValueError"): 1}
+
+
+class TestMaps:
+    def test_a_map_its_items_and_their_attempts(self, telemetry: Telemetry, driver: Driver) -> None:
+        """A tree: the run, the mapped task, an item, its attempts."""
+        driver.start("load", "last")
+        driver.open_map(2)
+        driver.begin(item=0)
+        driver.begin(item=1)
+        driver.retry(item=1)
+        driver.complete(item=0)
+        driver.begin(item=1, attempt=2)
+        driver.complete(item=1)
+        driver.end_map()
+        driver.begin(1)
+        driver.complete(1)
+        driver.end()
+
+        (mapped,), items = telemetry.maps(), telemetry.items()
+        assert (mapped.name, place_of_parent(mapped)) == ("dotflow.map load", place(telemetry.run()))
+        assert [(item.name, place_of_parent(item)) for item in items] == [("dotflow.item load", place(mapped))] * 2
+        attempts = telemetry.attempts("load")
+        assert [(span.name, facts(span)["dotflow.item"], facts(span)["dotflow.attempt"]) for span in attempts] == [
+            ("load", 0, 1),
+            ("load", 1, 1),
+            ("load", 1, 2),
+        ]
+        assert [place_of_parent(span) for span in attempts] == [place(items[0]), place(items[1]), place(items[1])]
+        assert [link.context.span_id for span in attempts for link in span.links] == [place(attempts[1])[1]]
+        assert place_of_parent(telemetry.attempt("last")) == place(telemetry.run())
+        assert "dotflow.item" not in facts(telemetry.attempt("last"))
+        assert facts(telemetry.run())["dotflow.tasks.completed"] == 2
+
+    def test_their_attributes(self, telemetry: Telemetry, driver: Driver) -> None:
+        """A map has counts and its status; an item its index and its status; both the ids of run and task."""
+        driver.start("load")
+        driver.open_map(4)
+        driver.begin(item=0)
+        driver.complete(item=0)
+        driver.begin(item=1)
+        driver.fail(item=1)
+        driver.tell(TaskRestored(0, Context(), Context(), 2))
+        driver.tell(TaskSkipped(0, "it needs 'table[3]', which failed", 3))
+        driver.end_map(Failure("ItemsFailed", "1 of 4"))
+        driver.end(FAILED)
+
+        ids = {
+            "dotflow.workflow.id": "w",
+            "dotflow.workflow.name": "books",
+            "dotflow.run.id": "r",
+            "dotflow.task.id": 0,
+            "dotflow.step.name": "load",
+            "dotflow.group": "default",
+        }
+        (mapped,) = telemetry.maps()
+        assert facts(mapped) == ids | {
+            "dotflow.items": 4,
+            "dotflow.items.completed": 1,
+            "dotflow.items.failed": 1,
+            "dotflow.items.restored": 1,
+            "dotflow.items.skipped": 1,
+            "dotflow.status": "Failed",
+            "error.type": "ItemsFailed",
+        }
+        (skip,) = [event for event in mapped.events if event.name == "dotflow.item.skipped"]
+        assert skip.attributes == {"dotflow.item": 3, "dotflow.skip.reason": "it needs 'table[3]', which failed"}
+        good, bad = telemetry.items()
+        assert facts(good) == ids | {"dotflow.item": 0, "dotflow.status": "Completed"}
+        assert facts(bad) == ids | {"dotflow.item": 1, "dotflow.status": "Failed", "error.type": "ValueError"}
+        assert (bad.status.status_code, mapped.status.status_code) == (StatusCode.ERROR, StatusCode.ERROR)
+        assert telemetry.run().status.description == "step 'load[1]' failed: ValueError: no"
+        assert facts(telemetry.run())["dotflow.tasks.failed"] == 1
+
+    def test_a_restored_map(self, telemetry: Telemetry, driver: Driver) -> None:
+        """It counts as a restored task."""
+        driver.start("load")
+        driver.open_map(1)
+        driver.tell(TaskRestored(0, Context(), Context(), 0))
+        driver.end_map()
+        driver.end()
+
+        assert telemetry.items() == []
+        run = facts(telemetry.run())
+        assert (run["dotflow.tasks.restored"], run["dotflow.tasks.completed"]) == (1, 0)
+
+    def test_an_empty_map(self, telemetry: Telemetry, driver: Driver) -> None:
+        """It has completed."""
+        driver.start("load")
+        driver.open_map(0)
+        driver.end_map()
+        driver.end()
+
+        assert facts(telemetry.maps()[0])["dotflow.items"] == 0
+        assert facts(telemetry.run())["dotflow.tasks.completed"] == 1
+
+    def test_an_item_stopped_between_two_attempts(self, telemetry: Telemetry, driver: Driver) -> None:
+        """Its span ends with the reason."""
+        driver.start("load")
+        driver.open_map(1)
+        driver.begin(item=0)
+        driver.retry(item=0)
+        driver.fail(item=0, failure=Failure("RunCancelled", "the run was cancelled"))
+        driver.end_map(Failure("RunCancelled", "after 0 of 1 items"))
+        driver.end(FAILED)
+
+        (item,) = telemetry.items()
+        assert facts(item)["error.type"] == "RunCancelled"
+        assert facts(telemetry.attempt())["dotflow.status"] == "Retry"
+
+    def test_nothing_stays_open_after_a_failure_of_the_tracer(self, telemetry: Telemetry, driver: Driver) -> None:
+        """Spans whose end it did not see end with the run."""
+        driver.start("load")
+        driver.open_map(1)
+        driver.begin(item=0)
+        driver.end(FAILED)
+
+        assert [span.name for span in telemetry.spans] == [
+            "load",
+            "dotflow.item load",
+            "dotflow.map load",
+            "dotflow.run books",
+        ]
+
+    def test_each_item_has_its_own_carrier(self, telemetry: Telemetry, driver: Driver) -> None:
+        """That of its attempt; an item that has not begun has none."""
+        driver.start("load")
+        driver.open_map(3)
+        driver.begin(item=0)
+        driver.begin(item=1)
+        carriers = [driver.tracer.item_carrier("r", 0, item) for item in range(3)]
+        for item in range(2):
+            driver.complete(item=item)
+
+        assert carriers[2] is driver.tracer.carrier("r", 0) is driver.tracer.item_carrier("other", 0, 0) is None
+        for carrier, attempt in zip(carriers, telemetry.attempts(), strict=False):
+            assert carrier is not None
+            assert carrier.headers["traceparent"].split("-")[2] == f"{place(attempt)[1]:016x}"
+
+    def test_attempts_are_counted_one_by_one(self, telemetry: Telemetry, driver: Driver) -> None:
+        """The metrics count attempts of items as any attempt, without their index."""
+        driver.start("load")
+        driver.open_map(50)
+        for item in range(50):
+            driver.begin(item=item)
+            driver.complete(item=item)
+        driver.end_map()
+
+        assert telemetry.counts("dotflow.attempts") == {("Completed", "load", "books"): 50}
+
+
+class TestSkipsAndFallbacks:
+    def test_a_skipped_task(self, telemetry: Telemetry, driver: Driver) -> None:
+        """It is an event of the run, with the reason; the run counts it."""
+        driver.start("load", "deploy")
+        driver.tell(TaskSkipped(1, "good was \ud800"))
+        driver.end()
+
+        (event,) = telemetry.run().events
+        assert (event.name, event.attributes) == (
+            "dotflow.task.skipped",
+            {
+                "dotflow.task.id": 1,
+                "dotflow.step.name": "deploy",
+                "dotflow.group": "default",
+                "dotflow.status": "Skipped",
+                "dotflow.skip.reason": r"good was \ud800",
+            },
+        )
+        assert facts(telemetry.run())["dotflow.tasks.skipped"] == 1
+        telemetry.text().encode()
+
+    def test_the_attempts_of_a_fallback(self, telemetry: Telemetry, driver: Driver) -> None:
+        """They have its name; the others have not."""
+        driver.start("load")
+        driver.begin()
+        driver.retry()
+        driver.begin(attempt=2, fallback="cached")
+        driver.complete()
+
+        assert [facts(span).get("dotflow.fallback") for span in telemetry.attempts()] == [None, "cached"]
+
+    def test_an_event_that_it_does_not_know(self, telemetry: Telemetry, driver: Driver) -> None:
+        """It changes nothing, so a newer engine breaks no older tracer."""
+        driver.start("load")
+        driver.tell(object())  # type: ignore[arg-type]
+        driver.end()
+
+        assert telemetry.run().events == ()
 
 
 class TestTimes:
