@@ -166,9 +166,10 @@ class UnknownParam(DefinitionError, ValueError):
 
     name: str
     declared: tuple[str, ...] = ()
+    hint: str = "Declare it: DotFlow(params={...})."  # where no declared one is close
 
     def __str__(self) -> str:
-        hint = close_match(self.name, self.declared) or "Declare it: DotFlow(params={...})."
+        hint = close_match(self.name, self.declared) or self.hint
         return f"The workflow has no parameter '{self.name}'. {hint}"
 
 

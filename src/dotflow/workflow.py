@@ -12,7 +12,7 @@ from dotflow.core.builder import TaskBuilder
 from dotflow.core.context import Context
 from dotflow.core.failure import name_of
 from dotflow.core.hints import START, refuse_unknown
-from dotflow.core.params import Params, check_declared, resolve
+from dotflow.core.params import NO_PARAMS, Params, check_declared, resolve
 from dotflow.core.task import Task
 from dotflow.core.types.execution import TypeExecution, mode_of
 from dotflow.core.types.status import TypeStatus
@@ -79,6 +79,7 @@ class DotFlow:
         self.name = name
         self.params: Params = check_declared(params)
         self.task: TaskBuilder = TaskBuilder(self.workflow_id, name, self.params)
+        self._built_with: Params = NO_PARAMS
         self._last: Run | None = None
 
     if not TYPE_CHECKING:  # type checkers report unknown names by themselves
@@ -91,6 +92,17 @@ class DotFlow:
         """Sets the id, as DotFlow(workflow_id=...) does. Existing runs keep theirs."""
         self.workflow_id, self.is_named = workflow_id, True
         self.task.set_workflow_id(workflow_id)
+
+    def set_built_with(self, params: Mapping[str, Any]) -> None:
+        """Sets the arguments of the function that made it: they name its runs as the parameters of `start` do."""
+        self._built_with = params
+
+    def id_of_run(self, params: Mapping[str, Any] | None = None) -> str:
+        """Returns the id that a run with these parameters has. Raises UnknownParam or MissingParam."""
+        values = resolve(self.params, params)
+        if not params and not self._built_with:
+            return self.workflow_id
+        return run_id_of(self.workflow_id, {**self._built_with, **values})
 
     def start(
         self,
@@ -220,7 +232,7 @@ class DotFlow:
         unknown = {name: value for name, value in start_arguments.items() if name not in START_ARGUMENTS}
         refuse_unknown("start", unknown, START_ARGUMENTS, START)
         mode_of(start_arguments.pop("mode", TypeExecution.SEQUENTIAL))
-        self._options(**{**START_DEFAULTS, **start_arguments})
+        self.id_of_run(self._options(**{**START_DEFAULTS, **start_arguments}).params)
 
     def schedule(self, **start_arguments: Any) -> None:
         """Runs the workflow on its configured scheduler; blocks until SIGINT or SIGTERM.
@@ -258,8 +270,9 @@ class DotFlow:
         from dotflow.core.schema import WorkflowResult
 
         run = self._last
-        run_id, status = (None, TypeStatus.NOT_STARTED) if run is None else (run.run_id, run.status)
-        return WorkflowResult.of(self.workflow_id, run_id, self.name, status, self.result_task())
+        if run is None:
+            return WorkflowResult.of(self.workflow_id, None, self.name, TypeStatus.NOT_STARTED, self.result_task())
+        return WorkflowResult.of(run.workflow_id, run.run_id, self.name, run.status, run.tasks)
 
     def _options(
         self, keep_going: object, resume: object, on_success: Callback, on_failure: Callback, params: Any
@@ -269,7 +282,7 @@ class DotFlow:
     def _prepare(self, mode: TypeExecution, options: RunOptions, *, in_thread: bool) -> Run:
         run_id = str(uuid.uuid4())
         params = resolve(self.params, options.params)
-        workflow_id = run_id_of(self.workflow_id, params) if options.params else self.workflow_id
+        workflow_id = self.id_of_run(options.params)
         tasks = [task._new_record(workflow_id, run_id) for task in self.task]
         check_plan(tasks, mode)
         plan = make_plan(tasks, mode)

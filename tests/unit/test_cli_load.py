@@ -9,8 +9,9 @@ import pytest
 from dotflow import Config, Context, DotFlow, Task, action
 from dotflow.cli.error_lines import error_line
 from dotflow.cli.main import dotflow
+from dotflow.cli.run import load as loading
 from dotflow.cli.run.derived_id import MAX_LENGTH, derived_id
-from dotflow.cli.run.load import RunRequest, build, load, parse_value
+from dotflow.cli.run.load import RunRequest, parse_value
 from dotflow.cli.storages import STORAGES, make_storage
 from dotflow.core.failure import Failure
 from dotflow.core.types import TypeStorage
@@ -43,7 +44,7 @@ def kept():
 
 def nothing(): ...
 
-def needy(day): ...
+def positional(day, /): ...
 
 def leaves(): raise SystemExit(5)
 
@@ -68,6 +69,16 @@ def notes(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     noted: list[str] = []
     monkeypatch.setattr(LogDefault, "note", lambda _, message: noted.append(message))
     return noted
+
+
+def build(request: RunRequest) -> DotFlow:
+    """Returns the workflow to run."""
+    return loading.build(request).workflow
+
+
+def load(request: RunRequest) -> DotFlow:
+    """Returns the workflow of a preview."""
+    return loading.load(request).workflow
 
 
 def command_of(name: str) -> click.Command:
@@ -169,7 +180,7 @@ class TestFactories:
         ("path", "message"),
         [
             ("jobs.nothing", "returned None (NoneType)"),
-            ("jobs.needy", "missing a required argument: 'day'. Give each parameter a default"),
+            ("jobs.positional", "missing a required argument: 'day'. Give each parameter a default"),
             ("jobs.load", "is a step. Use --step jobs.load"),
             ("jobs.__name__", "is 'jobs' (str)"),
             ("jobs.later", "is a coroutine function. Remove its async"),

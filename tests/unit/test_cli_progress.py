@@ -186,7 +186,7 @@ def test_a_window_shows_the_active_rows(
     """The last row that is done, and those after it; the counts of omitted rows take lines, too."""
     rows = rows_with(over, left)
 
-    found = window(rows, max_rows)
+    found = window(rows, over, max_rows)
 
     assert (found[0], len(found[1]), found[2]) == (before, shown, after)
 
@@ -196,7 +196,7 @@ def test_a_window_counts_the_omitted_rows(over: int, left: int, max_rows: int) -
     """Omitted and visible rows are all rows, and the window fits."""
     rows = rows_with(over, left)
 
-    before, shown, after = window(rows, max_rows)
+    before, shown, after = window(rows, over, max_rows)
 
     assert list(shown) == rows[before : len(rows) - after]
     assert len(shown) + bool(before) + bool(after) <= max_rows

@@ -3,7 +3,10 @@
 import functools
 import re
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from dotflow.core.task import Task
 
 #: A frame of a traceback: file, line, function, and the code if Python has it.
 FRAME: Final = re.compile(r'^  File "(.+)", line (\d+), in (.+)\n(?:    (\S.*)\n)?', re.M)
@@ -31,6 +34,12 @@ def _relative(file: str) -> str:
         return str(Path(file).relative_to(Path.cwd()))
     except (OSError, ValueError):  # it is elsewhere, or the current folder was removed
         return file
+
+
+def max_attempts(task: "Task") -> int:
+    """Returns how many attempts the policy of a task's step allows, and that of its fallback."""
+    fallback = None if task.links is None else task.links.fallback
+    return task.step.policy.attempts + (0 if fallback is None else fallback.policy.attempts)
 
 
 def pluralize(count: int, noun: str) -> str:

@@ -25,6 +25,9 @@ WORKFLOW_OPTIONS: Final = (
            help="An action, by its dotted path; given again, the steps run in this order."),
     option("-w", "--workflow", metavar="PATH", example="--workflow jobs.nightly:build",
            help="A function that returns a DotFlow, or a DotFlow."),
+    option("--param", multiple=True, metavar="NAME=VALUE", example="--param day=2026-11-25 --param limit=100",
+           help="A parameter of the workflow, its function or the steps; one option for each. It has the type of its "
+                "default or annotation, and names the run: nightly@day=2026-11-25."),
     option("-i", "--initial-context", metavar="VALUE", example="--initial-context '{\"day\": 3}'",
            help="The initial_context of the steps: JSON, or any other text."),
     option("-c", "--callback", metavar="PATH", example="--callback jobs.notify",

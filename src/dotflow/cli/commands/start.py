@@ -19,12 +19,15 @@ def start(**options: Any) -> int:
     \b
     dotflow start --step jobs.extract --step jobs.load --storage file --workflow-id nightly
     dotflow start --workflow jobs:build_workflow --mode parallel
+    dotflow start --workflow jobs:nightly --param day=2026-11-25
 
-    Exit code: 0 completed, 1 a task failed, 2 nothing was run, 130 interrupted (Ctrl-C), 143 terminated.
+    Exit code: 0 completed, 1 a task or an item failed, 2 nothing was run, 130 interrupted (Ctrl-C), 143 terminated.
     """
     from dotflow.cli.run.load import RunRequest, build  # not needed for the help
     from dotflow.cli.run.once import run_once
 
-    workflow = build(RunRequest.of(options))
+    workflow, params = build(RunRequest.of(options))
     title = workflow.name or options["workflow"] or options["workflow_id"] or ", ".join(options["step"])
-    return run_once(workflow, title, mode=options["mode"], keep_going=options["keep_going"], resume=options["resume"])
+    title = " ".join([title, *options["param"]])
+    arguments = {name: options[name] for name in ("mode", "keep_going", "resume")}
+    return run_once(workflow, title, **arguments, params=params)

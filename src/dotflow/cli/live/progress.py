@@ -1,22 +1,63 @@
 """Progress: the state of the tasks of a run, updated by its events."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any, Final
 
 from dotflow import clock
 from dotflow.abc.history import History
-from dotflow.cli.formatting import one_line
+from dotflow.cli.formatting import max_attempts, one_line
 from dotflow.core.events import (
     AttemptFailed,
+    AttemptRepeated,
     AttemptStarted,
     Event,
+    MapEnded,
+    MapOpened,
     RunStarted,
     TaskCompleted,
     TaskFailed,
     TaskRestored,
+    TaskSkipped,
 )
 from dotflow.core.task import STATUS_AFTER, Task
 from dotflow.core.types.status import TypeStatus
+
+#: Of tasks that have ended, and of those that run.
+DONE: Final = (TypeStatus.COMPLETED, TypeStatus.FAILED, TypeStatus.SKIPPED)
+ACTIVE: Final = (TypeStatus.IN_PROGRESS, TypeStatus.RETRY)
+
+
+@dataclass(slots=True)
+class Items:
+    """The items of a mapped task in numbers."""
+
+    count: int
+    completed: int = 0
+    failed: int = 0
+    skipped: int = 0
+    restored: int = 0  # among the completed ones
+    retries: int = 0
+
+    @property
+    def done(self) -> int:
+        """How many have ended."""
+        return self.completed + self.failed + self.skipped
+
+    def apply(self, event: Event) -> None:
+        """Counts an event of an item."""
+        match event:
+            case AttemptFailed() | AttemptRepeated():
+                self.retries += 1
+            case TaskCompleted():
+                self.completed += 1
+            case TaskRestored():
+                self.completed += 1
+                self.restored += 1
+            case TaskFailed():
+                self.failed += 1
+            case TaskSkipped():
+                self.skipped += 1
 
 
 @dataclass(slots=True)
@@ -26,13 +67,15 @@ class Row:
     Attributes:
         name: The name of the step.
         group: The group of the task.
-        attempts: The number of attempts that the policy allows.
+        attempts: The number of attempts that are allowed.
         status: The status.
         attempt: The number of the last attempt, from 1; 0 before.
         restored: Whether its value was restored.
         retry_at: The time of the next attempt; only while the status is RETRY.
         started: The time of the first attempt.
         ended: The time of its end.
+        reason: Why it was skipped.
+        items: Its items, once a mapped task has opened.
     """
 
     name: str
@@ -44,11 +87,13 @@ class Row:
     retry_at: float = 0.0
     started: float | None = None
     ended: float | None = None
+    reason: str = ""
+    items: Items | None = None
 
     @property
     def is_done(self) -> bool:
-        """Whether it has completed or failed."""
-        return self.status in (TypeStatus.COMPLETED, TypeStatus.FAILED)
+        """Whether it has completed or failed, or was skipped."""
+        return self.status in DONE
 
     def seconds(self, now: float) -> float | None:
         """Returns its duration so far; None before the first attempt, and for a restored task."""
@@ -56,8 +101,12 @@ class Row:
             return None
         return (now if self.ended is None else self.ended) - self.started
 
-    def apply(self, event: Event) -> None:
+    def apply(self, event: Any) -> None:
         """Updates it by an event of its task."""
+        if event.item is not None:
+            if self.items is not None:
+                self.items.apply(event)
+            return
         self.status = STATUS_AFTER[type(event)]
         match event:
             case AttemptStarted():
@@ -69,6 +118,47 @@ class Row:
                 self.ended = event.tick
             case TaskRestored():
                 self.restored = True
+            case TaskSkipped():
+                self.reason = one_line(event.reason)
+            case MapOpened():
+                self.items, self.started = Items(event.items), event.tick
+            case MapEnded():
+                self.ended = event.tick
+                self.status = TypeStatus.COMPLETED if event.failure is None else TypeStatus.FAILED
+
+
+@dataclass(slots=True)
+class Rows:
+    """Rows with their counts, so that a frame need not look at each of 100,000.
+
+    Attributes:
+        rows: The rows, in order.
+        done: How many have ended.
+        failed: How many of these have failed.
+        active: Those that run, in the order of their beginning.
+    """
+
+    rows: list[Row] = field(default_factory=list)
+    done: int = 0
+    failed: int = 0
+    active: dict[int, Row] = field(default_factory=dict)
+    _first_left: int = 0
+
+    def update(self, task_id: int, row: Row) -> None:
+        """Counts the new status of one of the rows, which has just changed."""
+        if row.status in ACTIVE:
+            self.active[task_id] = row
+        else:
+            self.active.pop(task_id, None)
+            self.done += row.is_done
+            self.failed += row.status is TypeStatus.FAILED
+
+    @property
+    def first_left(self) -> int:
+        """The index of the first row that has not ended; their number if all have."""
+        while self._first_left < len(self.rows) and self.rows[self._first_left].is_done:
+            self._first_left += 1
+        return self._first_left
 
 
 class Progress(History):
@@ -76,6 +166,7 @@ class Progress(History):
 
     Attributes:
         rows: A Row for each task, in order.
+        all: The same with their counts.
         groups: Name of a group -> its rows, in the order of their first tasks.
 
     Args:
@@ -84,10 +175,11 @@ class Progress(History):
     """
 
     def __init__(self, tasks: Iterable[Task], history: History | None = None) -> None:
-        self.rows = [Row(one_line(task.name), one_line(task.group_name), task.step.policy.attempts) for task in tasks]
-        self.groups: dict[str, list[Row]] = {}
+        self.rows = [Row(one_line(task.name), one_line(task.group_name), max_attempts(task)) for task in tasks]
+        self.all = Rows(self.rows)
+        self.groups: dict[str, Rows] = {}
         for row in self.rows:
-            self.groups.setdefault(row.group, []).append(row)
+            self.groups.setdefault(row.group, Rows()).rows.append(row)
         self._history = history
         self._started: float | None = None
 
@@ -95,9 +187,17 @@ class Progress(History):
         if isinstance(event, RunStarted):
             self._started = clock.monotonic()
         elif (task_id := getattr(event, "task_id", None)) is not None:
-            self.rows[task_id].apply(event)
+            self._update(task_id, event)
         if self._history is not None:
             self._history.record(run_id, event)
+
+    def _update(self, task_id: int, event: Event) -> None:
+        row = self.rows[task_id]
+        status = row.status
+        row.apply(event)
+        if row.status is not status:
+            self.all.update(task_id, row)
+            self.groups[row.group].update(task_id, row)
 
     def seconds(self, now: float) -> float:
         """Returns the duration of the run so far."""

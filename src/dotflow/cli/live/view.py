@@ -5,12 +5,13 @@ from itertools import islice
 from math import ceil
 from typing import Final
 
+from rich.cells import cell_len
 from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from dotflow.cli.formatting import one_line
-from dotflow.cli.live.progress import Progress, Row
+from dotflow.cli.live.progress import ACTIVE, Items, Progress, Row, Rows
 from dotflow.core.durations import format_duration
 from dotflow.core.types.status import TypeStatus
 
@@ -29,8 +30,10 @@ SYMBOLS: Final = {
     TypeStatus.PAUSED: ("‖", "=", "yellow"),
     TypeStatus.RETRY: ("↻", "~", "yellow"),
     TypeStatus.FAILED: ("✗", "x", "bold red"),
+    TypeStatus.SKIPPED: ("–", "-", "dim"),
 }
-ACTIVE: Final = (TypeStatus.IN_PROGRESS, TypeStatus.RETRY)
+MIN_BAR_WIDTH: Final = 6  # of a map; where there is less room, there is none
+STATUS_WIDTH: Final = 11
 
 
 def symbol(status: TypeStatus, *, ascii_only: bool, now: float = 0.0) -> Text:
@@ -50,11 +53,11 @@ def render(progress: Progress, title: str, now: float, width: int, height: int, 
     total_width = min(width, group_width * columns + GAP * (columns - 1))
     max_rows = (height - 5) // max(1, ceil(groups / columns)) - (2 if groups > 1 else 0)
     elapsed = format_duration(progress.seconds(now), compact=True)
-    done = f"{_count_done(progress.rows)}/{len(progress.rows)} done  {elapsed}"
+    done = f"{progress.all.done}/{len(progress.rows)} done  {elapsed}"
     view = Table.grid(expand=False)
     view.add_row("")  # between the output and the view
     view.add_row(_heading(one_line(title), done, total_width, 26))
-    view.add_row(_bar(progress, total_width, ascii_only))
+    view.add_row(_run_bar(progress.all, total_width, ascii_only))
     if max_rows < 2 and groups > 1:
         view.add_row(_active_groups(progress, now, min(width, MAX_GROUP_WIDTH), height - 5, ascii_only))
         return view
@@ -67,14 +70,6 @@ def render(progress: Progress, title: str, now: float, width: int, height: int, 
         side_by_side.add_row(*blocks[start : start + columns])
     view.add_row(side_by_side)
     return view
-
-
-def _count_done(rows: Sequence[Row]) -> int:
-    return sum(row.is_done for row in rows)
-
-
-def _active(rows: Sequence[Row]) -> list[Row]:
-    return [row for row in rows if row.status in ACTIVE]
 
 
 def _heading(name: str, right: str, width: int, right_width: int) -> Table:
@@ -91,63 +86,105 @@ def _grid(*widths: int, right: tuple[int, ...]) -> Table:
     return grid
 
 
-def _bar(progress: Progress, width: int, ascii_only: bool) -> Text:
-    failed = sum(row.status is TypeStatus.FAILED for row in progress.rows)
-    done = _count_done(progress.rows)
-    count = max(1, len(progress.rows))
-    ends = (width * (done - failed) // count, width * done // count, width)
+def _run_bar(rows: Rows, width: int, ascii_only: bool) -> Text:
+    """Returns the bar of the run, to which each task adds the same, and a running map what it has done so far."""
+    begun = sum(row.items.done / row.items.count for row in list(rows.active.values()) if row.items and row.items.count)
+    parts = ((rows.done - rows.failed + begun, "green"), (rows.failed, "red"))
+    return bar(width, parts, len(rows.rows), ascii_only=ascii_only)
+
+
+def bar(width: int, parts: Sequence[tuple[float, str]], count: int, *, ascii_only: bool) -> Text:
+    """Returns a bar of *count*, begun with parts of so many in these styles."""
     line = "=" if ascii_only else "━"
-    return Text.assemble(
-        (line * ends[0], "green"),
-        (line * (ends[1] - ends[0]), "red"),
-        ((" " if ascii_only else line) * (width - ends[1]), "bright_black"),
-    )
+    text = Text()
+    total = 0.0
+    for size, style in parts:
+        begin = int(width * total / max(1, count))
+        total += size
+        text.append(line * (int(width * total / max(1, count)) - begin), style)
+    return text.append((" " if ascii_only else line) * (width - len(text)), "bright_black")
 
 
-def _group(group: str, rows: Sequence[Row], now: float, width: int, max_rows: int, ascii_only: bool) -> Table:
+def _group(group: str, rows: Rows, now: float, width: int, max_rows: int, ascii_only: bool) -> Table:
     """Returns the tasks of a group, in *max_rows* lines at most, below its name."""
     block = Table.grid(expand=False)
     if group:
         block.add_row("")
-        block.add_row(_heading(group, f"{_count_done(rows)}/{len(rows)}", width, 8))
-    lines = _grid(1, width - 29, 11, 4, 8, right=(3, 4))
-    before, visible, after = window(rows, max_rows)
+        block.add_row(_heading(group, f"{rows.done}/{len(rows.rows)}", width, 8))
+    lines = _grid(1, width - 29, STATUS_WIDTH, 4, 8, right=(3, 4))
+    before, visible, after = window(rows.rows, rows.first_left, max_rows)
+    if sum(row.status in ACTIVE for row in visible) < len(rows.active):  # others run further down
+        visible = list(islice(list(rows.active.values()), max(1, max_rows - 1)))
+        before, after = 0, len(rows.rows) - len(visible)
     if before:
         lines.add_row("", Text(f"… {before} before", "dim"))
     for row in visible:
-        lines.add_row(symbol(row.status, ascii_only=ascii_only, now=now), *_cells(row, now))
+        lines.add_row(
+            symbol(row.status, ascii_only=ascii_only, now=now), *_cells(row, now, width - 29, ascii_only=ascii_only)
+        )
     if after:
         lines.add_row("", Text(f"… {after} more", "dim"))
     block.add_row(lines)
     return block
 
 
-def _cells(row: Row, now: float) -> tuple[Text, Text, Text, Text]:
-    style = SYMBOLS[row.status][2]
+def _cells(row: Row, now: float, width: int, *, ascii_only: bool) -> tuple[Text, Text, Text, Text]:
+    """Returns name, status, attempt and time; of a map, a bar beside the name, and how many of its items are done."""
+    name = Text(row.name, "dim" if row.status in (TypeStatus.NOT_STARTED, TypeStatus.SKIPPED) else "")
+    status = Text(str(row.status), SYMBOLS[row.status][2])
     attempt = f"{row.attempt}/{row.attempts}" if row.attempts > 1 and row.attempt else ""
-    time = _time(row, now)
-    name = Text(row.name, "dim" if row.status is TypeStatus.NOT_STARTED else "")
-    return name, Text(str(row.status), style), Text(attempt, "dim"), Text(time, "" if row.status in ACTIVE else "dim")
+    if row.reason:
+        name.append(f"  {row.reason}")
+    if row.items is not None:
+        name.append(_map_bar(row.items, width - cell_len(row.name), ascii_only=ascii_only))
+        status = Text(_of(row.items.done, row.items.count), "bold red" if row.items.failed else status.style)
+    return name, status, Text(attempt, "dim"), Text(_time(row, now), "" if row.status in ACTIVE else "dim")
+
+
+def _map_bar(items: Items, width: int, *, ascii_only: bool) -> Text:
+    """Returns the bar of a map and its counts, in words or else symbols, as far as they fit in *width* characters."""
+    counts = [
+        (items.failed, "failed", symbol(TypeStatus.FAILED, ascii_only=ascii_only)),
+        (items.retries, "retry" if items.retries == 1 else "retries", symbol(TypeStatus.RETRY, ascii_only=ascii_only)),
+        (items.skipped, "skipped", symbol(TypeStatus.SKIPPED, ascii_only=ascii_only)),
+        (items.restored, "restored", Text()),
+    ]
+    words = ", ".join(f"{count} {word}" for count, word, _ in counts if count)
+    short = " ".join(f"{sign}{count}" for count, _, sign in counts if count and sign)
+    notes = next(
+        (text for text in (words, short, short.partition(" ")[0]) if len(text) + MIN_BAR_WIDTH + 5 <= width), ""
+    )
+    length = width - 3 - (len(notes) + 2 if notes else 0)
+    if length < MIN_BAR_WIDTH:
+        return Text()
+    parts = ((items.completed, "green"), (items.failed, "red"), (items.skipped, "yellow"))
+    line = bar(length, parts, items.count, ascii_only=ascii_only)
+    return Text.assemble("  ", line, (f"  {notes}" if notes else "", "dim"))
+
+
+def _of(done: int, count: int) -> str:
+    """Returns how many are done, in eleven characters at most."""
+    text = f"{done}/{count}"
+    return text if len(text) <= STATUS_WIDTH else f"{100 * done // count} %"
 
 
 def _time(row: Row, now: float) -> str:
     if row.status is TypeStatus.RETRY:
         return f"in {max(0, ceil(row.retry_at - now))} s"
-    if row.restored:
+    if row.restored or (row.items and row.items.restored and row.items.restored == row.items.count):
         return "restored"
     seconds = row.seconds(now)
     return "" if seconds is None else format_duration(seconds, compact=True)
 
 
-def window(rows: Sequence[Row], max_rows: int) -> tuple[int, Sequence[Row], int]:
+def window(rows: Sequence[Row], first: int, max_rows: int) -> tuple[int, Sequence[Row], int]:
     """Returns how many rows of a long list to omit before, the rows that fit in *max_rows* lines, and how many after.
 
-    They begin with the last row that is done, if it fits, and include the first that is not. The count of omitted rows
-    takes a line, so two or more are omitted before, or none.
+    They begin with the last row that is done, if it fits, and include that with the index *first*, the first that is
+    not. The count of omitted rows takes a line, so two or more are omitted before, or none.
     """
     if len(rows) <= max_rows:
         return 0, rows, 0
-    first = next((index for index, row in enumerate(rows) if not row.is_done), len(rows))
     start = first - 1 if max_rows > 3 else first
     if start < 2:
         start = 0
@@ -161,13 +198,13 @@ def window(rows: Sequence[Row], max_rows: int) -> tuple[int, Sequence[Row], int]
 def _active_groups(progress: Progress, now: float, width: int, max_rows: int, ascii_only: bool) -> Table:
     """Returns a line for each group with a running task, and the count of the other groups."""
     lines = _grid(1, (width - 22) // 2, 7, (width - 22) // 2, 8, right=(2, 4))
-    active = ((name, rows, row) for name, rows in progress.groups.items() for row in _active(rows)[:1])
+    active = ((name, rows, row) for name, rows in progress.groups.items() for row in list(rows.active.values())[:1])
     visible = list(islice(active, max(1, max_rows - 1)))
     for name, rows, row in visible:
         lines.add_row(
             symbol(row.status, ascii_only=ascii_only, now=now),
             Text(name, "bold"),
-            Text(f"{_count_done(rows)}/{len(rows)}", "dim"),
+            Text(f"{rows.done}/{len(rows.rows)}", "dim"),
             Text(row.name),
             Text(_time(row, now)),
         )

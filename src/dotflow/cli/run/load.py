@@ -3,7 +3,7 @@
 import inspect
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,12 +11,20 @@ import click
 
 from dotflow.cli.command import RUN_HINT
 from dotflow.cli.run.derived_id import derived_id
+from dotflow.cli.run.params import (
+    factory_params,
+    parse_params,
+    values_for_factory,
+    values_for_steps,
+    values_for_workflow,
+)
 from dotflow.cli.storages import STORAGE_OPTIONS, make_storage
 from dotflow.config import Config
 from dotflow.core.action import action_of
 from dotflow.core.failure import name_of
-from dotflow.core.steps import resolve
-from dotflow.errors import DotflowError
+from dotflow.core.params import Params
+from dotflow.core.steps import as_actions, resolve
+from dotflow.errors import DotflowError, UnknownParameter
 from dotflow.workflow import DotFlow
 
 
@@ -31,6 +39,7 @@ class RunRequest(NamedTuple):
     storage: str | None
     storage_options: Mapping[str, str | None]
     resume: bool
+    param: Sequence[str] = ()
 
     @classmethod
     def of(cls, options: Mapping[str, Any]) -> "RunRequest":
@@ -40,22 +49,31 @@ class RunRequest(NamedTuple):
         return cls(**{name: options[name] for name in names}, storage_options=storage_options)
 
 
-def build(request: RunRequest) -> DotFlow:
+class Loaded(NamedTuple):
+    """A workflow, and the parameters to start it with."""
+
+    workflow: DotFlow
+    params: Params
+
+
+def build(request: RunRequest) -> Loaded:
     """Builds a workflow to run. With a storage that outlives the process it has an id, by which a resume finds it.
 
     Raises:
         UsageError: Options can't be used together.
-        DotflowError: A path leads nowhere, or a definition is wrong.
+        DotflowError: A path leads nowhere, a definition is wrong, or a parameter is missing or unknown.
     """
-    workflow = load(request)
+    workflow, params = load(request)
+    workflow.id_of_run(params)  # raises before anything is written
     if not workflow.is_named and workflow.config.storage.outlives_process:
         workflow.set_id(derived_id(request.step, request.workflow))
         of, other = ("--step", "--workflow-id") if request.step else ("--workflow", "DotFlow(workflow_id=...)")
-        workflow.config.log.note(f"Workflow id: {workflow.workflow_id} (derived from {of}; {other} sets another one).")
-    return workflow
+        workflow_id = workflow.id_of_run(params)
+        workflow.config.log.note(f"Workflow id: {workflow_id} (derived from {of}; {other} sets another one).")
+    return Loaded(workflow, params)
 
 
-def load(request: RunRequest) -> DotFlow:
+def load(request: RunRequest) -> Loaded:
     """Builds a workflow without a derived id, and makes the current folder importable. Raises as `build` does."""
     _make_folder_importable()
     if not request.step and not request.workflow:
@@ -63,12 +81,13 @@ def load(request: RunRequest) -> DotFlow:
     if request.step and request.workflow:
         raise click.UsageError("Can't use --step with --workflow. Remove one of them.")
     storage = make_storage(request.storage, request.storage_options)
-    workflow = _from_factory(request) if request.workflow else _from_steps(request)
+    loaded = _from_factory(request) if request.workflow else _from_steps(request)
+    config = loaded.workflow.config
     if storage is not None:
-        workflow.config.storage = storage
-    if request.resume and not workflow.config.storage.outlives_process:
+        config.storage = storage
+    if request.resume and not config.storage.outlives_process:
         raise click.UsageError("--resume needs a storage that outlives the process. Add --storage file, for example.")
-    return workflow
+    return loaded
 
 
 def _make_folder_importable() -> None:
@@ -80,45 +99,63 @@ def _make_folder_importable() -> None:
         sys.path.insert(0, here)
 
 
-def _from_steps(request: RunRequest) -> DotFlow:
-    workflow = DotFlow(config=Config(), workflow_id=request.workflow_id)
+def _from_steps(request: RunRequest) -> Loaded:
+    actions: list[Any] = as_actions(list(request.step))
+    params = values_for_steps(actions, parse_params(request.param))
+    workflow = DotFlow(config=Config(), workflow_id=request.workflow_id, params=params)
     context = None if request.initial_context is None else parse_value(request.initial_context)
-    workflow.task.add(step=list(request.step), callback=request.callback, initial_context=context)
-    return workflow
+    try:
+        workflow.task.add(step=actions, callback=request.callback, initial_context=context)
+    except UnknownParameter as error:
+        hint = error.hint if error.hint.startswith("Did you mean") else "Or add the --step of this name before it."
+        raise click.UsageError(
+            f"Step '{error.step}' needs '{error.parameter}'. Pass --param {error.parameter}=VALUE. {hint}"
+        ) from error
+    return Loaded(workflow, params)
 
 
-def _from_factory(request: RunRequest) -> DotFlow:
+def _from_factory(request: RunRequest) -> Loaded:
     for option in ("initial_context", "callback", "workflow_id"):
         if getattr(request, option) is not None:
             name = option.replace("_", "-")
             raise click.UsageError(f"Can't use --{name} with --workflow. Set it in the factory, or use --step.")
-    path = str(request.workflow)
+    path, texts = str(request.workflow), parse_params(request.param)
     target = resolve(path, list_actions=False)
-    workflow = target if isinstance(target, DotFlow) else _call_factory(path, target)
+    is_factory = not isinstance(target, DotFlow) and callable(target)
+    own: Mapping[str, Any] = {}
+    if is_factory:
+        _check_factory(path, target)
+        own = factory_params(target)
+        arguments, naming = values_for_factory(target, texts)
+        workflow = _call_factory(path, target, arguments)
+    else:
+        workflow, naming = target, {}
     if not isinstance(workflow, DotFlow):
-        verb = "is" if workflow is target else "returned"
         raise click.UsageError(
-            f"--workflow {path} {verb} {workflow!r} ({name_of(type(workflow))}). "
+            f"--workflow {path} {'returned' if is_factory else 'is'} {workflow!r} ({name_of(type(workflow))}). "
             f"Use the path of a function that returns a DotFlow, or of a DotFlow."
         )
-    return workflow
+    workflow.set_built_with(naming)
+    others = {name: text for name, text in texts.items() if name not in own or name in workflow.params}
+    return Loaded(workflow, values_for_workflow(workflow.params, others, own))
 
 
-def _call_factory(path: str, factory: Any) -> Any:
+def _check_factory(path: str, factory: Any) -> None:
     if action_of(factory) is not None:
         raise click.UsageError(f"--workflow {path} is a step. Use --step {path}.")
-    if not callable(factory):
-        return factory
     try:
-        inspect.signature(factory).bind()
+        inspect.signature(factory).bind(**dict.fromkeys(factory_params(factory)))
     except TypeError as error:
         raise click.UsageError(f"Can't call --workflow {path}: {error}. Give each parameter a default.") from None
     except ValueError:  # written in C, without a signature
         pass
     if inspect.iscoroutinefunction(factory):
         raise click.UsageError(f"--workflow {path} is a coroutine function. Remove its async.")
+
+
+def _call_factory(path: str, factory: Callable[..., Any], arguments: Params) -> Any:
     try:
-        return factory()
+        return factory(**arguments)
     except DotflowError:
         raise
     except (Exception, SystemExit) as error:  # the user's factory

@@ -20,7 +20,7 @@ from dotflow.providers.schedulers.none import SchedulerDefault
 
 def print_preview(options: Mapping[str, Any]) -> Exit:
     """Prints the next fire times, of --cron or else of the workflow's own schedule."""
-    scheduler = _from_options(options) or _require_scheduler(load(RunRequest.of(options)).config.scheduler)
+    scheduler = _from_options(options) or _require_scheduler(load(RunRequest.of(options)).workflow.config.scheduler)
     if not isinstance(scheduler, SchedulerCron):
         raise click.UsageError(
             f"--preview needs a cron schedule; this workflow has a {type(scheduler).__name__}. Add --cron."
@@ -34,7 +34,7 @@ def print_preview(options: Mapping[str, Any]) -> Exit:
 def run_schedule(options: Mapping[str, Any]) -> Exit:
     """Runs the workflow whenever it is due, until a signal."""
     cron = _from_options(options)
-    workflow = build(RunRequest.of(options))
+    workflow, params = build(RunRequest.of(options))
     scheduler = workflow.config.scheduler = cron or _require_scheduler(workflow.config.scheduler)
     _print_next(scheduler)
     click.echo("Ctrl-C ends the schedule after the current run; a second one stops that run.", err=True)
@@ -49,6 +49,7 @@ def run_schedule(options: Mapping[str, Any]) -> Exit:
                 mode=options["mode"],
                 keep_going=options["keep_going"],
                 resume=options["resume"],
+                params=params,
                 on_success=report,
                 on_failure=report,
             )

@@ -4,24 +4,24 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from dotflow.cli.formatting import one_line, pluralize, raised_at
+from dotflow.cli.formatting import one_line, pluralize
+from dotflow.cli.run.details import failures, note
 from dotflow.core.durations import format_duration
 from dotflow.core.task import Task
 from dotflow.core.types.status import TypeStatus
 
 MAX_LISTED: Final = 50  # tasks with a line each; of more, only those that did not complete
-MAX_FAILURES: Final = 20
 
 
 def summary(tasks: Sequence[Task], seconds: float) -> str:
-    """Returns the counts of completed, restored, failed and not started tasks, and the duration."""
+    """Returns the counts of completed, restored, failed, skipped and not started tasks, and the duration."""
     by_status = Counter(task.status for task in tasks)
-    restored = sum(task.status is TypeStatus.COMPLETED and task.attempt == 0 for task in tasks)
+    restored = sum(task.restored_from is not None for task in tasks)
     completed = f"{by_status[TypeStatus.COMPLETED]} of {pluralize(len(tasks), 'task')} completed"
     parts = [completed if tasks else "there are no tasks"]
     if restored:
         parts[0] += f" ({restored} restored)"
-    for status in (TypeStatus.FAILED, TypeStatus.NOT_STARTED):
+    for status in (TypeStatus.FAILED, TypeStatus.SKIPPED, TypeStatus.NOT_STARTED):
         if by_status[status]:
             parts.append(f"{by_status[status]} {str(status).lower()}")
     return f"{', '.join(parts)}, in {format_duration(seconds, compact=True)}"
@@ -37,29 +37,23 @@ def listed_tasks(tasks: Sequence[Task]) -> tuple[Sequence[Task], int]:
 
 def duration(task: Task) -> str:
     """Returns the duration of a task as text."""
-    if task.status is TypeStatus.COMPLETED and not task.attempt:
+    if task.restored_from is not None:
         return "restored"
     return "" if task.duration is None else format_duration(task.duration, compact=True)
-
-
-def failures(tasks: Sequence[Task]) -> Iterator[tuple[Task, str, str]]:
-    """Yields each failed task with its error and the line that raised it."""
-    failed = [(task, task.error) for task in tasks if task.status is TypeStatus.FAILED and task.error is not None]
-    for task, error in failed[:MAX_FAILURES]:
-        yield task, one_line(f"{error.exception}: {error.message}"), one_line(raised_at(error.traceback))
 
 
 def summary_lines(status: str, tasks: Sequence[Task], seconds: float, hint: str = "") -> Iterator[str]:
     """Yields a line for each task, the errors, the counts and the hint."""
     grouped = len({task.group_name for task in tasks}) > 1
-    errors = {task.task_id: lines for task, *lines in failures(tasks)}
+    errors = {task.task_id: lines for task, lines in failures(tasks)}
     listed, omitted = listed_tasks(tasks)
     for task in listed:
         group = f" ({one_line(task.group_name)})" if grouped else ""
-        attempts = f" after {pluralize(task.attempt, 'attempt')}" if task.attempt > 1 else ""
-        time = f", {duration(task)}" if duration(task) else ""
-        yield f"task {task.task_id} {one_line(task.name)}{group}: {task.status}{attempts}{time}"
-        yield from (f"    {line}" for line in errors.get(task.task_id, ()) if line)
+        attempts = f"after {pluralize(task.attempt, 'attempt')}" if task.attempt > 1 else ""
+        parts = [" ".join(filter(None, [str(task.status), attempts])), note(task), duration(task)]
+        yield f"task {task.task_id} {one_line(task.name)}{group}: {', '.join(filter(None, parts))}"
+        for line in errors.get(task.task_id, ()):
+            yield f"    {'    ' * line.depth}{line.text}"
     if omitted:
         yield f"and {pluralize(omitted, 'more task')}"
     yield f"{status}: {summary(tasks, seconds)}"

@@ -8,15 +8,17 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from dotflow.cli.formatting import one_line
+from dotflow.cli.formatting import max_attempts, one_line
 from dotflow.cli.live.view import SYMBOLS, symbol
-from dotflow.cli.run.summary import duration, failures, listed_tasks, summary
+from dotflow.cli.run.details import failures, note
+from dotflow.cli.run.summary import duration, listed_tasks, summary
 from dotflow.core.task import Task
 from dotflow.core.types.status import TypeStatus
 
 GAP: Final = 2  # characters between two columns
 FIXED_WIDTH: Final = 27  # characters of the symbol, status and duration columns, with their gaps
 ATTEMPTS_WIDTH: Final = 10  # with its gap
+MIN_NOTE_WIDTH: Final = 20
 
 
 def print_summary(stream: TextIO, status: str, tasks: Sequence[Task], seconds: float, hint: str) -> None:
@@ -26,18 +28,19 @@ def print_summary(stream: TextIO, status: str, tasks: Sequence[Task], seconds: f
     console.print()
     if listed_tasks(tasks)[0]:
         console.print(_table(tasks, console.width, ascii_only=ascii_only))
-    for task, error, where in failures(tasks):
+    for task, lines in failures(tasks):
         console.print()
         heading = Text.assemble(
-            symbol(TypeStatus.FAILED, ascii_only=ascii_only),
+            symbol(task.status, ascii_only=ascii_only),
             " ",
             (f"task {task.task_id} {one_line(task.name)}", "bold"),
             *([f" ({one_line(task.group_name)})"] if task.group_name != "default" else []),
+            *([f", {note(task)}"] if task.status is not TypeStatus.FAILED else []),
         )
         console.print(heading)
-        console.print(Padding(Text(error, "red"), (0, 0, 0, 2)))
-        if where:
-            console.print(Padding(Text(where, "dim"), (0, 0, 0, 2)))
+        for line in lines:
+            style = "dim" if line.is_location else SYMBOLS[task.status][2]
+            console.print(Padding(Text(line.text, style), (0, 0, 0, 2 + 4 * line.depth)))
     console.print()
     style = "bold green" if status == TypeStatus.COMPLETED else "bold red"
     console.print(Text.assemble((status, style), f": {summary(tasks, seconds)}"))
@@ -47,8 +50,11 @@ def print_summary(stream: TextIO, status: str, tasks: Sequence[Task], seconds: f
 
 def _table(tasks: Sequence[Task], width: int, *, ascii_only: bool) -> Table:
     grouped = len({task.group_name for task in tasks}) > 1
-    retried = any(task.step.policy.attempts > 1 for task in tasks)
-    beside_names = FIXED_WIDTH + (ATTEMPTS_WIDTH if retried else 0)
+    listed, omitted = listed_tasks(tasks)
+    retried = any(max_attempts(task) > 1 and not task.is_mapped for task in tasks)
+    notes = {task.task_id: note(task) for task in listed}
+    note_width = min(max(map(len, notes.values()), default=0), max(MIN_NOTE_WIDTH, width // 2 - FIXED_WIDTH // 2))
+    beside_names = FIXED_WIDTH + (ATTEMPTS_WIDTH if retried else 0) + (note_width + GAP if note_width else 0)
     max_width = max(8, (width - beside_names) // (2 if grouped else 1) - GAP)  # names are cut, other columns are not
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim", expand=False)
     table.add_column("", width=1, no_wrap=True)
@@ -59,16 +65,18 @@ def _table(tasks: Sequence[Task], width: int, *, ascii_only: bool) -> Table:
     if retried:
         table.add_column("Attempts", justify="right", no_wrap=True)
     table.add_column("Duration", justify="right", no_wrap=True)
-    listed, omitted = listed_tasks(tasks)
+    if note_width:
+        table.add_column("", max_width=note_width)
     for task in listed:
-        policy = task.step.policy
+        allowed = max_attempts(task)
         table.add_row(
             symbol(task.status, ascii_only=ascii_only),
             Text.assemble((f"{task.task_id} ", "dim"), one_line(task.name)),
             *([Text(one_line(task.group_name))] if grouped else []),
             Text(str(task.status), SYMBOLS[task.status][2]),
-            *([f"{task.attempt}/{policy.attempts}" if policy.attempts > 1 and task.attempt else ""] if retried else []),
+            *([f"{task.attempt}/{allowed}" if allowed > 1 and task.attempt else ""] if retried else []),
             duration(task),
+            *([Text(notes[task.task_id])] if note_width else []),
         )
     if omitted:
         table.add_row("", Text(f"and {omitted} more", "dim"))

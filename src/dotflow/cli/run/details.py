@@ -1,0 +1,118 @@
+"""What a summary says of a task beside its status: counts of items, reasons, fallbacks, and errors."""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from typing import Final, NamedTuple
+
+from dotflow.cli.formatting import one_line, pluralize, raised_at
+from dotflow.core.failure import TaskError
+from dotflow.core.task import Task
+from dotflow.core.text import shorten
+from dotflow.core.types.status import TypeStatus
+from dotflow.errors import ItemsFailed
+
+MAX_FAILURES: Final = 20  # tasks
+MAX_ITEMS: Final = 5  # failed items of one task
+MAX_INPUT: Final = 60  # characters
+
+
+class ErrorLine(NamedTuple):
+    """A line about an error.
+
+    Attributes:
+        text: The error, or the line of code that raised it.
+        depth: How deep it is indented, from 0.
+        is_location: Whether it is the line of code.
+    """
+
+    text: str
+    depth: int = 0
+    is_location: bool = False
+
+
+def note(task: Task) -> str:
+    """Returns the counts of a map's items, why the task was skipped, or the fallback that mended it; "" for neither."""
+    if task.reason:
+        return one_line(task.reason)
+    if task.is_mapped and task.items:
+        return _counts(task)
+    return f"by its fallback {_fallback_name(task)}" if is_mended(task, task) else ""
+
+
+def is_mended(record: Task, task: Task) -> bool:
+    """Returns whether the value of a task, or of an item of it, is that of the task's fallback.
+
+    Args:
+        record: The task or the item.
+        task: The task.
+    """
+    fallback = None if task.links is None else task.links.fallback
+    made_by = record.current_context.step
+    return fallback is not None and made_by == fallback.identity and made_by != task.step.identity
+
+
+def failures(tasks: Sequence[Task]) -> Iterator[tuple[Task, list[ErrorLine]]]:
+    """Yields each failed task, and each that its fallback mended, with its errors and the lines that raised them."""
+    failed = [task for task in tasks if task.error is not None and _is_reported(task)]
+    for task in failed[:MAX_FAILURES]:
+        yield task, list(_error_lines(task))
+
+
+def _is_reported(task: Task) -> bool:
+    return task.status is TypeStatus.FAILED or is_mended(task, task)
+
+
+def _counts(task: Task) -> str:
+    by_status = Counter(item.status for item in task.items)
+    restored = sum(item.restored_from is not None for item in task.items)
+    others = [
+        (by_status[TypeStatus.FAILED], "failed"),
+        (by_status[TypeStatus.SKIPPED], "skipped"),
+        (sum(is_mended(item, task) for item in task.items), f"by its fallback {_fallback_name(task)}"),
+        (restored if restored < len(task.items) else 0, "restored"),
+    ]
+    parts = [f"{by_status[TypeStatus.COMPLETED]} of {pluralize(len(task.items), 'item')} completed"]
+    parts += [f"{count} {word}" for count, word in others if count]
+    if retries := sum(item.retry_count for item in task.items):
+        parts.append("1 retry" if retries == 1 else f"{retries} retries")
+    return ", ".join(parts)
+
+
+def _fallback_name(task: Task) -> str:
+    fallback = None if task.links is None else task.links.fallback
+    return "" if fallback is None else one_line(fallback.name)
+
+
+def _error_lines(task: Task) -> Iterator[ErrorLine]:
+    error = task.error
+    if error is not None and error.exception != ItemsFailed.__name__:  # which would repeat what follows
+        yield ErrorLine(_shown(error))
+        if where := _where(error):
+            yield ErrorLine(where, is_location=True)
+    failed = [(item, item.error) for item in task.items if item.status is TypeStatus.FAILED]
+    previous = ""
+    for item, error in failed[:MAX_ITEMS]:
+        if error is None:
+            continue
+        yield ErrorLine(f"[{item.item}] {_input(item)}: {_shown(error)}")
+        where = _where(error)
+        if where and where != previous:
+            yield ErrorLine(where, 1, is_location=True)
+        previous = where
+    if len(failed) > MAX_ITEMS:
+        yield ErrorLine(f"and {pluralize(len(failed) - MAX_ITEMS, 'more failed item')}")
+
+
+def _input(item: Task) -> str:
+    try:
+        return one_line(shorten(repr(item.input), MAX_INPUT))
+    except Exception:  # the value's own __repr__
+        return f"<{type(item.input).__qualname__}>"
+
+
+def _shown(error: TaskError) -> str:
+    return one_line(f"{error.exception}: {error.message}")
+
+
+def _where(error: TaskError) -> str:
+    return one_line(raised_at(error.traceback))

@@ -1,0 +1,111 @@
+"""The values of --param: for a factory, for the workflow that it returned, or for steps."""
+
+import inspect
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final
+
+import click
+
+from dotflow.cli.run.param_types import convert, type_of_default, type_of_parameter
+from dotflow.core.action import BY_NAME, Action
+from dotflow.core.callables import parameters
+from dotflow.core.params import Params
+from dotflow.core.wiring import ALL_PARAMS
+from dotflow.errors import MissingParam, UnknownParam, close_match
+
+Texts = Mapping[str, str]
+
+
+def parse_params(options: Sequence[str]) -> Texts:
+    """Returns the texts by name. Raises UsageError for an option that is not NAME=VALUE, or given twice."""
+    texts: dict[str, str] = {}
+    for option in options:
+        name, equals, text = option.partition("=")
+        if not equals or not name.isidentifier():
+            raise click.UsageError(f"Can't use --param {option}: it is not NAME=VALUE. Write --param day=2026-11-25.")
+        if name in texts:
+            raise click.UsageError(f"--param {name} is there twice. Remove one of them.")
+        texts[name] = text
+    return texts
+
+
+def values_for_factory(factory: Any, texts: Texts) -> tuple[Params, Params]:
+    """Returns what the factory is called with, and the parameters that name the workflow's runs.
+
+    The second are those of the first and the defaults of all others that could be among them; none without --param.
+
+    Raises:
+        UsageError: A text is no value of its parameter's type.
+        MissingParam: A parameter without a default has no --param.
+        UnknownParam: It has none, and there is a --param of a similar name.
+    """
+    arguments: dict[str, Any] = {}
+    naming: dict[str, Any] = {}
+    missing = []
+    for name, parameter in factory_params(factory).items():
+        if name in texts:
+            arguments[name] = convert(name, texts[name], type_of_parameter(factory, parameter))
+        elif parameter.default is parameter.empty:
+            missing.append(name)
+        elif type_of_parameter(factory, parameter) is not None:
+            naming[name] = parameter.default
+    if missing:
+        for name in texts.keys() - arguments.keys():
+            if close_match(name, missing):
+                raise UnknownParam(name, tuple(missing))
+        raise MissingParam(tuple(missing))
+    return arguments, (naming | arguments if texts else {})
+
+
+def factory_params(factory: Any) -> Mapping[str, inspect.Parameter]:
+    """Returns the parameters of a factory that --param can fill."""
+    return {name: parameter for name, parameter in parameters(factory).items() if parameter.kind in BY_NAME}
+
+
+def values_for_steps(actions: Iterable[Action[..., Any]], texts: Texts) -> Params:
+    """Returns the values for parameters of steps, each of the type of the first step that has the parameter.
+
+    Raises:
+        UsageError: A text is no value of its parameter's type, or a step has the parameter's name.
+        UnknownParam: No step has such a parameter.
+    """
+    actions = list(actions) if texts else []
+    known: dict[str, tuple[Any, inspect.Parameter]] = {}
+    for action in actions:
+        for name, parameter in parameters(action.function).items():
+            if name in action.named_params:
+                known.setdefault(name, (action.function, parameter))
+    names = {action.name.rpartition(".")[2] for action in actions}
+    values: dict[str, Any] = {}
+    for name, text in texts.items():
+        if name in names:
+            raise click.UsageError(f"Can't use --param {name}: the step '{name}' fills this parameter. Remove one.")
+        if name in known:
+            function, parameter = known[name]
+            values[name] = convert(name, text, type_of_parameter(function, parameter))
+        elif ALL_PARAMS in known:
+            values[name] = text
+        else:
+            raise UnknownParam(name, tuple(known.keys() - names), NO_STEP_HAS)
+    return values
+
+
+NO_STEP_HAS: Final = "No step has it."
+
+
+def values_for_workflow(declared: Params, texts: Texts, others: Iterable[str] = ()) -> Params:
+    """Returns the values for the parameters that a workflow declares, each of the type of its default.
+
+    Args:
+        declared: The parameters with their defaults.
+        texts: The texts by name.
+        others: What else might have been meant, for a hint.
+
+    Raises:
+        UsageError: A text is no value of its parameter's type.
+        UnknownParam: It is not declared.
+    """
+    for name in texts:
+        if name not in declared:
+            raise UnknownParam(name, (*declared, *others))
+    return {name: convert(name, text, type_of_default(declared[name])) for name, text in texts.items()}
