@@ -334,18 +334,22 @@ def test_an_item_waits_for_its_own_only(make_workflow: MakeWorkflow) -> None:
 
 @pytest.mark.parametrize("mode", ["sequential", "parallel"])
 def test_an_item_whose_source_failed_is_skipped(make_workflow: MakeWorkflow, mode: str) -> None:
-    """With a reason, and the others go on."""
+    """With a reason, and the others go on; the reduce gets the values that came."""
+
+    @action
+    def gather(negative: list[int]) -> list[int]:
+        return negative
+
     workflow = make_workflow()
-    workflow.task.add(fragile, each=[1, 2, 3], keep_going=True).add(
-        action(lambda item: -item), each=fragile, name="next"
-    )
+    workflow.task.add(fragile, each=[1, 2, 3], keep_going=True)
+    workflow.task.add(action(lambda item: -item), each=fragile, name="negative").add(gather)
 
     start(workflow, mode)
 
     items = workflow.result_task()[1].items
     assert [item.status for item in items] == [COMPLETED, SKIPPED, COMPLETED]
     assert items[1].reason == "it needs 'fragile[1]', which failed"
-    assert workflow.result_storage()[1] == [-1, None, -3]
+    assert workflow.result_storage()[1:] == [[-1, None, -3], [-1, -3]]
 
 
 # What is refused

@@ -78,11 +78,10 @@ def _has_items(task: Task) -> bool:
 
 
 def value_of(task: Task) -> Any:
-    """Returns the task's value; of a failed map the values of the items that completed."""
-    value = task.current_context.storage
-    if task.is_mapped and task.status is not TypeStatus.COMPLETED:
+    """Returns the task's value; of a map with failed or skipped items the values of those that completed."""
+    if task.is_mapped and any(item.status is not TypeStatus.COMPLETED for item in task.items):
         return [item.current_context.storage for item in task.items if item.status is TypeStatus.COMPLETED]
-    return value
+    return task.current_context.storage
 
 
 def ending(task: Task) -> str:
