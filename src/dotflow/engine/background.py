@@ -64,15 +64,23 @@ def _wait_for_all() -> None:
     with contextlib.suppress(KeyboardInterrupt):
         _wait(None)
         return
-    interrupt_all()
+    with contextlib.suppress(KeyboardInterrupt):
+        interrupt_all()
     end_as_interrupted()
 
 
 def interrupt_all() -> None:
-    """Stops all background runs as Ctrl-C does, and waits for their end."""
-    for run in tuple(_running):
+    """Stops all background runs as Ctrl-C does, and waits for their end. A second interrupt stops their cleanup."""
+    runs = tuple(_running)
+    for run in runs:
         run._interrupt()
-    _wait(CANCEL_GRACE)
+    try:
+        _wait(None if any(run.cleans_up for run in runs) else CANCEL_GRACE)
+    except KeyboardInterrupt:
+        for run in tuple(_running):
+            run._interrupt()
+        _wait(CANCEL_GRACE)
+        raise
 
 
 def _wait(seconds: float | None) -> None:

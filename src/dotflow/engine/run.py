@@ -119,9 +119,11 @@ class Run:
             with waking(self._notify_waiters):
                 is_over = self._wait(seconds)
         except BaseException as error:  # Ctrl-C, or the end of a step that waits for this run
-            self._cancel(INTERRUPTED if isinstance(error, KeyboardInterrupt) else CANCELLED)
-            with self._changed:
-                self._changed.wait_for(lambda: self._is_over, CANCEL_GRACE)
+            if isinstance(error, KeyboardInterrupt):
+                self._interrupt_and_wait()
+            else:
+                self._cancel(CANCELLED)
+                self._wait_for_end(CANCEL_GRACE)
             raise
         if is_over and self._error is not None:
             raise self._error
@@ -140,6 +142,27 @@ class Run:
         if not self._is_over:
             clock.wait(pause, timeout, self._notify_waiters)
         return self._is_over
+
+    def _interrupt_and_wait(self) -> None:
+        """Stops the run, and waits for its end. A second interrupt stops the tasks that clean up."""
+        self._interrupt()
+        try:
+            self._wait_for_end(math.inf if self.cleans_up else CANCEL_GRACE)
+        except KeyboardInterrupt:
+            self._interrupt()
+            self._wait_for_end(CANCEL_GRACE)
+            raise
+
+    @property
+    def cleans_up(self) -> bool:
+        """Whether there are tasks with `always=True`: they have all the time they take."""
+        return any(task.links is not None and task.links.always for task in self.tasks)
+
+    def _wait_for_end(self, seconds: float) -> None:
+        end = clock.ticks() + seconds
+        with self._changed:
+            while not self._is_over and (left := end - clock.ticks()) > 0:
+                self._changed.wait(min(left, MAX_SLEEP))
 
     def raise_for_failure(self) -> Self:
         """Waits for the end of the run, and returns the run if it completed.
