@@ -16,11 +16,14 @@ from dotflow.core.events import (
     AttemptFailed,
     AttemptStarted,
     Event,
+    MapEnded,
+    MapOpened,
     RunEnded,
     RunStarted,
     TaskCompleted,
     TaskFailed,
     TaskRestored,
+    TaskSkipped,
 )
 from dotflow.core.failure import Failure
 from dotflow.core.types import TypeStatus
@@ -97,7 +100,103 @@ class TestProgress:
         assert tuple(recorded) == events
 
 
+def opens(task: int, items: int) -> MapOpened:
+    return MapOpened(task, items, NOW, 0.0)
+
+
+def items_end(task: int, completed: int = 0, failed: int = 0, skipped: int = 0, retries: int = 0) -> list[Event]:
+    """The ends of so many items of a map, in this order."""
+    events: list[Event] = [
+        AttemptFailed(task, 1, FAILURE, 0.0, item=completed + number % max(1, failed)) for number in range(retries)
+    ]
+    for item in range(completed + failed + skipped):
+        if item < completed:
+            events.append(TaskCompleted(task, Context(), 1.0, item=item))
+        elif item < completed + failed:
+            events.append(TaskFailed(task, 3, FAILURE, NOW, 1.0, item=item))
+        else:
+            events.append(TaskSkipped(task, "no", item=item))
+    return events
+
+
+class TestMaps:
+    """A map is one row, however many items it has."""
+
+    @pytest.mark.parametrize(
+        ("width", "bar", "notes"),
+        [(76, 19, "4 failed, 5 retries"), (60, 17, "x4 ~5"), (46, 6, "x4"), (38, 0, "")],
+    )
+    def test_a_bar_and_counts(self, width: int, bar: int, notes: str) -> None:
+        """In words where they fit, else as symbols, the failed ones first."""
+        progress = progress_of("a")
+        record(progress, opens(0, 300), *items_end(0, completed=296, failed=4, retries=5))
+
+        line = view(progress, width, 20, ascii_only=True)[3]
+
+        assert line[1:].split() == ["step", *(["=" * bar] if bar else []), *notes.split(), "300/300", "10.0", "s"]
+        assert len(line) <= width
+
+    def test_its_items_are_no_rows_and_change_no_status(self) -> None:
+        """It runs until it has ended itself; its bar adds to that of the run."""
+        progress = progress_of("a", "a")
+        row = progress.rows[0]
+
+        record(progress, opens(0, 4), begins(0)._replace(item=1), *items_end(0, completed=1, skipped=1))
+        assert (row.status, row.seconds(2.0)) == (TypeStatus.IN_PROGRESS, 2.0)
+        assert view(progress, 60, 20, ascii_only=True)[2] == "=" * 15
+        assert "0/2 done" in view(progress, 60, 20)[1]
+
+        record(progress, MapEnded(0, Context(), FAILURE, NOW, 9.0))
+        assert (row.status, row.seconds(99.0), row.is_done) == (TypeStatus.FAILED, 9.0, True)
+
+    def test_one_that_is_restored_says_so(self) -> None:
+        """As a task does; a part of its items is a count."""
+        progress = progress_of("a", "a")
+        for task, restored in ((0, 3), (1, 2)):
+            record(progress, opens(task, 3))
+            record(progress, *(TaskRestored(task, Context(), Context(), item=item) for item in range(restored)))
+
+        lines = view(progress, 76, 20)
+
+        assert lines[3].split()[-2:] == ["3/3", "restored"]
+        assert "2 restored  2/3" in lines[4]
+
+    @pytest.mark.parametrize(
+        ("count", "text"), [(0, "0/0"), (99_999, "0/99999"), (10**6, "0/1000000"), (10**10, "0 %")]
+    )
+    def test_any_number_of_items_fits(self, count: int, text: str) -> None:
+        """A percentage stands where the counts would be too long."""
+        progress = progress_of("a")
+        record(progress, opens(0, count))
+
+        assert text in view(progress, 76, 20)[3]
+
+
 class TestView:
+    def test_a_skipped_task_has_its_reason(self) -> None:
+        """It counts as done."""
+        progress = progress_of("a")
+        record(progress, TaskSkipped(0, "good_enough\nwas False"))
+
+        lines = view(progress, 76, 20, ascii_only=True)
+
+        assert "1/1 done" in lines[1]
+        assert lines[3].split() == ["-", "step", "good_enough", "was", "False", "Skipped"]
+
+    def test_of_a_wide_graph_the_running_tasks_are_shown(self) -> None:
+        """Wherever they are, and a slow one at the beginning hides none of them."""
+        progress = progress_of(*["a"] * 10_000)
+        record(progress, begins(0))
+        for task in range(1, 5000):
+            record(progress, begins(task), TaskCompleted(task, Context(), 1.0))
+        record(progress, begins(7000), begins(9999))
+
+        lines = view(progress, 76, 24)
+
+        assert "4999/10000 done" in lines[1]
+        assert sum("In progress" in line for line in lines) == 3
+        assert lines[-1].split() == ["…", "9997", "more"]
+
     def test_every_task_has_its_status_attempt_and_time(self, fake_time: object) -> None:
         """One group needs no heading; the symbols may be ASCII."""
         progress = progress_of("a", "a", "a", "a", "a")

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, PlainSerializer
 
 from dotflow.core.context import Context
 from dotflow.core.task import Task
-from dotflow.core.text import escape_surrogates
+from dotflow.core.text import escape_surrogates, safe_repr
 from dotflow.core.types.status import TypeStatus
 
 MAX_BITS: Final = 14_000  # Python's own json reads no number of more than 4,300 digits
@@ -38,18 +38,11 @@ def jsonable(value: object, outer: tuple[int, ...] = ()) -> Any:
             return {jsonable(key): jsonable(member, inner) for key, member in value.items()}
         if issubclass(type(value), Context):
             return jsonable(value.storage, inner)  # type: ignore[attr-defined]
-    return _safe_repr(value)
-
-
-def _safe_repr(value: object) -> str:
-    try:
-        return jsonable(str(repr(value)))  # type: ignore[no-any-return]
-    except Exception as error:  # the user's own __repr__, or one that never ends
-        return f"<{type(value).__qualname__}: its repr raised {type(error).__name__}>"
+    return escape_surrogates(safe_repr(value))
 
 
 def _callable_name(function: object) -> str:
-    return getattr(function, "__qualname__", None) or _safe_repr(function)
+    return getattr(function, "__qualname__", None) or escape_surrogates(safe_repr(function))
 
 
 def _names_of(retry_on: object) -> list[str] | None:

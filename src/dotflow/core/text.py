@@ -33,3 +33,11 @@ def shorten(text: str, length: int = MAX_MESSAGE) -> str:
     """Returns the text cut to a number of characters, with escapes for what can't be printed."""
     cut = text if len(text) <= length else f"{text[:length]}..."
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in cut)
+
+
+def safe_repr(value: object) -> str:
+    """Returns the repr of a value, or a text in its place where the value's own code raises."""
+    try:
+        return str(repr(value))
+    except Exception as error:  # the user's own __repr__, or one that never ends
+        return f"<{type(value).__qualname__}: its repr raised {type(error).__name__}>"

@@ -9,7 +9,7 @@ from dotflow.core.context import Context
 from dotflow.core.failure import Failure
 from dotflow.core.linked_task import Item, LinkedTask, MapContext, Row
 from dotflow.core.task import Task
-from dotflow.core.text import shorten
+from dotflow.core.text import safe_repr, shorten
 from dotflow.core.types.status import TypeStatus
 from dotflow.engine.verdict import Arguments, Skip, ending, has_value, value_of
 from dotflow.errors import ItemsFailed, NotAList, UnequalLists, ValueNotStorable
@@ -103,7 +103,7 @@ class ItemMap:
 def _first_of(failed: Sequence[Item]) -> str:
     """Returns the first failed items as `[13] 'https://…' ConnectionError`."""
     first = ", ".join(
-        f"[{item.item}] {shorten(repr(item.input), MAX_INPUT)} {item.error.exception}"
+        f"[{item.item}] {shorten(safe_repr(item.input), MAX_INPUT)} {item.error.exception}"
         for item in failed[:MAX_SHOWN]
         if item.error is not None
     )

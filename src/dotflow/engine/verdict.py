@@ -6,7 +6,7 @@ from typing import Any, Final, NamedTuple
 from dotflow.core.links import PARAM, TRUE, VALUE, Bind, Condition, Constant, Links
 from dotflow.core.params import Params
 from dotflow.core.task import Task
-from dotflow.core.text import shorten
+from dotflow.core.text import safe_repr, shorten
 from dotflow.core.types.status import TypeStatus
 
 MAX_SHOWN: Final = 60  # characters of a value in a reason
@@ -34,7 +34,7 @@ def decide(links: Links, tasks: Sequence[Task], params: Params) -> Arguments | S
             return Skip(f"it depends on '{condition.name}', which {ending(tasks[condition.source])}")
         value = _value_at(condition.source, tasks, params)
         if _holds(condition, value) is condition.negated:
-            return Skip(f"{condition.name} was {shorten(repr(value), MAX_SHOWN)}")
+            return Skip(f"{condition.name} was {shorten(safe_repr(value), MAX_SHOWN)}")
     for each in links.each:
         if isinstance(each.source, int) and not _has_items(tasks[each.source]):
             return Skip(f"it needs '{tasks[each.source].name}', which {ending(tasks[each.source])}")

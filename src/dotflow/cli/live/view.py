@@ -147,7 +147,7 @@ def _map_bar(items: Items, width: int, *, ascii_only: bool) -> Text:
         (items.failed, "failed", symbol(TypeStatus.FAILED, ascii_only=ascii_only)),
         (items.retries, "retry" if items.retries == 1 else "retries", symbol(TypeStatus.RETRY, ascii_only=ascii_only)),
         (items.skipped, "skipped", symbol(TypeStatus.SKIPPED, ascii_only=ascii_only)),
-        (items.restored, "restored", Text()),
+        (items.restored if items.restored < items.count else 0, "restored", Text()),
     ]
     words = ", ".join(f"{count} {word}" for count, word, _ in counts if count)
     short = " ".join(f"{sign}{count}" for count, _, sign in counts if count and sign)

@@ -7,7 +7,7 @@ from typing import Final, NamedTuple
 from dotflow.cli.formatting import one_line, pluralize, raised_at
 from dotflow.core.failure import TaskError
 from dotflow.core.task import Task
-from dotflow.core.text import shorten
+from dotflow.core.text import safe_repr, shorten
 from dotflow.core.types.status import TypeStatus
 from dotflow.errors import ItemsFailed
 
@@ -94,20 +94,13 @@ def _error_lines(task: Task) -> Iterator[ErrorLine]:
     for item, error in failed[:MAX_ITEMS]:
         if error is None:
             continue
-        yield ErrorLine(f"[{item.item}] {_input(item)}: {_shown(error)}")
+        yield ErrorLine(f"[{item.item}] {one_line(shorten(safe_repr(item.input), MAX_INPUT))}: {_shown(error)}")
         where = _where(error)
         if where and where != previous:
             yield ErrorLine(where, 1, is_location=True)
         previous = where
     if len(failed) > MAX_ITEMS:
         yield ErrorLine(f"and {pluralize(len(failed) - MAX_ITEMS, 'more failed item')}")
-
-
-def _input(item: Task) -> str:
-    try:
-        return one_line(shorten(repr(item.input), MAX_INPUT))
-    except Exception:  # the value's own __repr__
-        return f"<{type(item.input).__qualname__}>"
 
 
 def _shown(error: TaskError) -> str:

@@ -18,7 +18,6 @@ from dotflow.core.types.status import TypeStatus
 GAP: Final = 2  # characters between two columns
 FIXED_WIDTH: Final = 27  # characters of the symbol, status and duration columns, with their gaps
 ATTEMPTS_WIDTH: Final = 10  # with its gap
-MIN_NOTE_WIDTH: Final = 20
 
 
 def print_summary(stream: TextIO, status: str, tasks: Sequence[Task], seconds: float, hint: str) -> None:
@@ -53,9 +52,10 @@ def _table(tasks: Sequence[Task], width: int, *, ascii_only: bool) -> Table:
     listed, omitted = listed_tasks(tasks)
     retried = any(max_attempts(task) > 1 and not task.is_mapped for task in tasks)
     notes = {task.task_id: note(task) for task in listed}
-    note_width = min(max(map(len, notes.values()), default=0), max(MIN_NOTE_WIDTH, width // 2 - FIXED_WIDTH // 2))
-    beside_names = FIXED_WIDTH + (ATTEMPTS_WIDTH if retried else 0) + (note_width + GAP if note_width else 0)
-    max_width = max(8, (width - beside_names) // (2 if grouped else 1) - GAP)  # names are cut, other columns are not
+    room = width - FIXED_WIDTH - (ATTEMPTS_WIDTH if retried else 0)  # for names and notes
+    note_width = min(max(map(len, notes.values()), default=0), max(8, room * 3 // 5 - GAP))
+    names_width = room - (note_width + GAP if note_width else 0)
+    max_width = max(8, names_width // (2 if grouped else 1) - GAP)  # names are cut, other columns are not
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim", expand=False)
     table.add_column("", width=1, no_wrap=True)
     table.add_column("Task", no_wrap=True, overflow="ellipsis", max_width=max_width)
