@@ -1,10 +1,11 @@
 """ItemCounts: how the items of a mapped task go, in numbers."""
 
-from collections import Counter
 from typing import NamedTuple
 
 from dotflow.core.task import Task
 from dotflow.core.types.status import TypeStatus
+
+COMPLETED, FAILED, SKIPPED = TypeStatus.COMPLETED, TypeStatus.FAILED, TypeStatus.SKIPPED
 
 
 class ItemCounts(NamedTuple):
@@ -43,18 +44,15 @@ def item_counts(task: Task) -> ItemCounts | None:
     """Returns the counts of a mapped task as they are now; None where it has no items yet, or is not mapped."""
     if not task.is_mapped or not (task.items or task.has_values):
         return None
-    statuses: Counter[TypeStatus] = Counter()
-    restored = retries = 0
+    completed = failed = skipped = restored = retries = 0
     for item in task.items:
         status = item.status
-        statuses[status] += 1
+        if status is COMPLETED:  # comparing is much faster than hashing an enum, as a Counter does
+            completed += 1
+            restored += not item.attempt
+        elif status is FAILED:
+            failed += 1
+        elif status is SKIPPED:
+            skipped += 1
         retries += item.retry_count
-        restored += status is TypeStatus.COMPLETED and not item.attempt
-    return ItemCounts(
-        len(task.items),
-        statuses[TypeStatus.COMPLETED],
-        statuses[TypeStatus.FAILED],
-        statuses[TypeStatus.SKIPPED],
-        restored,
-        retries,
-    )
+    return ItemCounts(len(task.items), completed, failed, skipped, restored, retries)

@@ -10,7 +10,6 @@ from dotflow.core.events import (
     AttemptFailed,
     AttemptRepeated,
     AttemptStarted,
-    TaskCompleted,
     TaskEvent,
     TaskFailed,
 )
@@ -26,7 +25,10 @@ class MapReports:
     """Reports the mapped tasks of one run, at a cost that does not depend on the number of items.
 
     A map begins with its first item that runs, so one that was restored has only an end. Progress is reported when an
-    item ends, so no thread and no timer is needed.
+    item begins or ends, so no thread and no timer is needed.
+
+    Attributes:
+        due: From this moment on, on the monotonic clock, `follow` has something to do at events that are no failures.
 
     Args:
         begin: Reports a task to log and notifier.
@@ -48,43 +50,43 @@ class MapReports:
         self._note = note
         self._waiting: set[int] = set()  # ids of opened tasks none of whose items has run
         self._running: dict[int, Task] = {}
-        self._due = math.inf  # when progress is reported next, on the monotonic clock
+        self._progress_at = math.inf  # when progress is reported next, on the monotonic clock
+        self.due = math.inf
         self._failures: Counter[tuple[int, bool]] = Counter()  # by task, and whether the item failed for good
 
     def open(self, task: Task) -> None:
         """Registers a mapped task whose items are known."""
         self._waiting.add(task.task_id)
+        self._set_due()
 
     def follow(self, event: TaskEvent, task: Task, item: Task) -> None:
-        """Handles an event of an item."""
+        """Handles an event of an item: any failure, and the beginning or end of an attempt from `due` on."""
         kind = event.__class__
-        if kind is TaskCompleted:
-            if event.tick >= self._due:  # type: ignore[union-attr]
-                self._report_progress(event.tick)  # type: ignore[union-attr]
-        elif kind is AttemptStarted:
-            if task.task_id in self._waiting:
-                self._start(task, event.tick)  # type: ignore[union-attr]
-        elif kind in FAILURES:
+        if kind in FAILURES:
             self._report_failure(task, item, is_final=kind is TaskFailed)
-            if (now := clock.monotonic()) >= self._due:
-                self._report_progress(now)
+        elif kind is AttemptStarted and task.task_id in self._waiting:
+            self._start(task)
+        if self._progress_at < math.inf and (now := clock.monotonic()) >= self._progress_at:
+            self._progress_at = now + PROGRESS_INTERVAL
+            for running in self._running.values():
+                self._info(running)
+        self._set_due()
 
     def close(self, task: Task) -> None:
         """Removes a mapped task that has ended. Its end is reported like that of any task."""
         self._waiting.discard(task.task_id)
         if self._running.pop(task.task_id, None) is not None and not self._running:
-            self._due = math.inf
+            self._progress_at = math.inf
+        self._set_due()
 
-    def _start(self, task: Task, now: float) -> None:
+    def _start(self, task: Task) -> None:
         self._waiting.remove(task.task_id)
         self._running[task.task_id] = task
-        self._due = min(self._due, now + PROGRESS_INTERVAL)
+        self._progress_at = min(self._progress_at, clock.monotonic() + PROGRESS_INTERVAL)
         self._begin(task)
 
-    def _report_progress(self, now: float) -> None:
-        self._due = now + PROGRESS_INTERVAL
-        for task in self._running.values():
-            self._info(task)
+    def _set_due(self) -> None:
+        self.due = -math.inf if self._waiting else self._progress_at
 
     def _report_failure(self, task: Task, item: Task, *, is_final: bool) -> None:
         key = task.task_id, is_final

@@ -12,6 +12,7 @@ from dotflow.core.call import Carrier
 from dotflow.core.events import (
     AttemptFailed,
     AttemptRepeated,
+    AttemptStarted,
     Event,
     MapEnded,
     MapOpened,
@@ -118,17 +119,18 @@ class Publisher:
         if task.callback is not None and kind in ENDS and not (kind is MapEnded and task.restored_from):
             self._call_back(f"The callback of task {task.task_id} {task.name}", task.callback, task)
 
-    def _publish_item(self, event: TaskEvent, task: Task) -> None:
+    def _publish_item(self, event: Any, task: Task) -> None:  # Any: on the hot path, comparing classes is fastest
         """Saves and records an item. Log and notifier receive the task as a whole, and the first failures."""
-        assert event.item is not None
         item = task.items[event.item]
-        if event.__class__ is TaskCompleted:
+        kind = event.__class__
+        if kind is TaskCompleted:
             self._checkpoints.save(item, event.context)
         item._apply(event)
         if self._followers:
             self.follow(event)
-        if self._maps is not None:
-            self._maps.follow(event, task, item)
+        maps = self._maps
+        if maps is not None and ((kind is not TaskCompleted and kind is not AttemptStarted) or event.tick >= maps.due):
+            maps.follow(event, task, item)
 
     def _call_listeners(self, event: TaskEvent, task: Task) -> None:
         if self._followers:
