@@ -10,4 +10,7 @@ class History(ABC):
 
     @abstractmethod
     def record(self, run_id: str, event: Event) -> None:
-        """Called for each event of a run, in order, after the task's record was updated."""
+        """Called for each event of a run, in order, after the task's record was updated.
+
+        Ignore events that you don't know: there may be more in later versions.
+        """

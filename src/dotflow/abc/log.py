@@ -11,11 +11,18 @@ class Log(ABC):
 
     @abstractmethod
     def info(self, task: Task) -> None:
-        """Called after each change of the task's status, except for failures."""
+        """Called after each change of the task's status, except for failures.
+
+        For a mapped task it is called when its first item begins, every ten seconds while items begin and end, and
+        at the end; never for an item.
+        """
 
     @abstractmethod
     def error(self, task: Task) -> None:
-        """Called after each failed attempt, which is `task.errors[-1]`."""
+        """Called after each failed attempt, which is `task.errors[-1]`.
+
+        Of a mapped task it is called with the first items that failed or are retried, up to 20 each, and at the end.
+        """
 
     def follow_run(self, event: RunEvent) -> None:  # noqa: B027 (optional)
         """Called at the start of a run, with the workflow's name, and at its end. By default it does nothing."""

@@ -19,4 +19,4 @@ class Notify(ABC):
 
     @abstractmethod
     def send(self, task: Task) -> None:
-        """Called after each change of the task's status."""
+        """Called after each change of the task's status; for a mapped task at its beginning and its end only."""
