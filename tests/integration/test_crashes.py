@@ -25,7 +25,7 @@ from dotflow import Config, Context, DotFlow, Task, action
 from dotflow.abc.storage import Storage
 from dotflow.core import events
 from dotflow.errors import InvalidArgument
-from dotflow.providers import LogDefault, StorageDefault, StorageFile, StorageSQLite
+from dotflow.providers import ExecutorThread, LogDefault, StorageDefault, StorageFile, StorageSQLite
 from dotflow.testing import CrashReport, assert_survives_crashes
 from dotflow.testing.crash.instrumented import BOUNDARIES
 from dotflow.testing.crash.kill_points import io_call
@@ -193,6 +193,99 @@ def pair(first: Any = nothing, second: Any = total) -> Callable[[], DotFlow]:
     return build
 
 
+# Workflows with links
+
+
+@action
+def numbers() -> list[int]:
+    return [5, 3, 5, 0, 8, 1]
+
+
+@action(retry=5, retry_delay=0)
+def fetch(number: int, scale: int = 1) -> dict[str, int]:
+    tries.append(number)
+    if number == 3 and tries.count(number) == 1:
+        raise ConnectionError("not at the first try")
+    return {"number": number * scale}
+
+
+@action
+def parse(page: dict[str, int]) -> int:
+    if page["number"] < 0:
+        raise ValueError(page)
+    return page["number"]
+
+
+@action
+def summary(parse: list[int], scale: int = 1) -> tuple[int, int, int]:
+    return len(parse), sum(parse), scale
+
+
+def mapped(storage: Storage) -> DotFlow:
+    """A map, a map over it, and a reduce."""
+    workflow = DotFlow(Config(storage=storage), workflow_id="maps", params={"scale": 10})
+    workflow.task.add(numbers).add(fetch, each=numbers).add(parse, each=fetch).add(summary)
+    return workflow
+
+
+@action
+def good(summary: tuple[int, int, int]) -> bool:
+    return summary[1] > 1_000
+
+
+@action
+def deploy(summary: tuple[int, int, int]) -> str:
+    return "deployed"
+
+
+@action
+def fragile(summary: tuple[int, int, int]) -> str:
+    raise ConnectionError("every time")
+
+
+@action
+def sturdy(summary: tuple[int, int, int]) -> str:
+    return "mended"
+
+
+@action
+def report(summary: tuple[int, int, int], fragile: str, deploy: str = "nothing") -> list[Any]:
+    return [summary, fragile, deploy]
+
+
+@action
+def teardown(report: list[Any] | None = None) -> str:
+    return f"after {report}"
+
+
+def branched(storage: Storage) -> DotFlow:
+    """A reduce, a fan-in, conditions, a fallback and a cleanup."""
+    workflow = DotFlow(Config(storage=storage), workflow_id="branches", params={"scale": 10})
+    add = workflow.task.add
+    add(fetch, each=[1, 2], name="fetch").add(parse, each="fetch").add(summary).add(good)
+    add(deploy, when=good).add(deploy, unless=good, name="other").add(fragile, fallback=sturdy).add(report)
+    add(teardown, always=True)
+    return workflow
+
+
+def failing(storage: Storage) -> DotFlow:
+    """A map one of whose items fails every time, and what goes on without it."""
+    workflow = DotFlow(Config(storage=storage), workflow_id="failing")
+    workflow.task.add(fetch, each=[4, -1, 3]).add(parse, each=fetch, keep_going=True).add(summary)
+    return workflow
+
+
+def grouped(storage: Storage) -> DotFlow:
+    """Two groups; the second one waits for items of the first."""
+    workflow = DotFlow(Config(storage=storage), workflow_id="groups")
+    workflow.task.add(numbers, group_name="a").add(fetch, each=numbers, group_name="a")
+    workflow.task.add(parse, each=fetch, group_name="b").add(summary, group_name="b")
+    return workflow
+
+
+LINKED = {"maps": mapped, "branches": branched, "failing items": failing, "groups": grouped}
+
+
 # What holds
 
 
@@ -214,6 +307,38 @@ def test_nothing_is_lost(name: str, build: Callable[[], DotFlow], tmp_path: Path
 def test_nothing_is_lost_in_other_modes(build: Callable[[], DotFlow], mode: str, tmp_path: Path) -> None:
     """Whoever makes the attempts."""
     assert assert_survives_crashes(build, StorageFile(tmp_path), mode=mode).crashes > 20
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("build", "mode", "name"),
+    [
+        *((build, "sequential", "StorageFile") for build in LINKED),
+        *((build, "parallel", "StorageSQLite") for build in LINKED if build != "groups"),
+        ("maps", "sequential", "ThreeMethods"),
+        ("branches", "parallel", "ThreeMethods"),
+    ],
+)
+def test_no_item_is_lost(build: str, mode: str, name: str, tmp_path: Path) -> None:
+    """Killed at the first, second, middle and last items of maps, and at every other task."""
+    arguments: dict[str, Any] = {"params": {"scale": 7}} if build in ("maps", "branches") else {}
+
+    report = assert_survives_crashes(LINKED[build], MAKERS[name](tmp_path), mode=mode, **arguments)
+
+    assert report.crashes == report.resumes > 60
+    assert report.missed < 10
+
+
+def test_items_of_threads(tmp_path: Path) -> None:
+    """Side by side in threads, too."""
+
+    def build(storage: Storage) -> DotFlow:
+        config = Config(storage=storage, executor=ExecutorThread(max_workers=2))
+        workflow = DotFlow(config, workflow_id="threads")
+        workflow.task.add(fetch, each=range(12)).add(parse, each=fetch).add(summary)
+        return workflow
+
+    assert_survives_crashes(build, MAKERS["StorageFile"](tmp_path), mode="parallel")
 
 
 def test_the_storage_may_be_given_to_the_function(tmp_path: Path) -> None:
@@ -370,6 +495,20 @@ def test_a_storage_that_changes_a_type(tmp_path: Path) -> None:
 
     assert "task 1 (<lambda>): at ['a'] expected (1, 2) (of type tuple), came [1, 2] (of type list)" in told
     assert "It was restored from KeepsJson" in told
+
+
+class LosesItems(ThreeMethods):
+    """Cuts a key at the last hyphen, as if it were its own."""
+
+    def post(self, key: str, context: Context) -> None:
+        super().post(key.rpartition("-")[0] or key, context)
+
+
+def test_a_storage_that_loses_items(tmp_path: Path) -> None:
+    """The message has the items of each task."""
+    message = failure_of(mapped, LosesItems(tmp_path))
+
+    assert "items 0, 1, 2, 3, 4, 5 of task 1 (fetch), items 0, 1, 2, 3, 4, 5 of task 2 (parse)" in message
 
 
 def test_a_storage_that_loses_none(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from dotflow.core.failure import Failure
 from dotflow.cpython import forget_exit_handlers, join_threads, run_exit_handlers
 from dotflow.processes.channel import dump_by_reference
 from dotflow.testing.crash.children import ChildProcesses
-from dotflow.testing.crash.kill_points import Records, read_journal
+from dotflow.testing.crash.kill_points import Records, StepId, read_journal
 from dotflow.testing.crash.trial import Pipeline, RunResult, TrialOptions, run_trial
 
 WORKER_GRACE: Final = 5.0  # seconds after the end of a trial in which its workers have to end
@@ -31,15 +31,15 @@ PRELOADED: Final = frozenset({"annotated_types", "cloudpickle", "dotflow", "file
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrialOutcome:
-    """What a trial did. Tasks are named by their ids."""
+    """What a trial did."""
 
     result: RunResult | None  # None if it was killed, or if there is an error
     killed: bool  # where or when it was to be
     error: str  # what went wrong, for readers; empty if nothing did
     started: bool  # then older checkpoints are void, unless it resumed
-    began: set[int]  # the tasks that ran
-    posting: set[int]  # the tasks whose checkpoints it wrote, perhaps not to the end
-    posted: set[int]  # the tasks whose checkpoints it wrote to the end
+    began: set[StepId]  # the tasks and items that ran
+    posting: set[StepId]  # those whose checkpoints it wrote, perhaps not to the end
+    posted: set[StepId]  # those whose checkpoints it wrote to the end
 
 
 class Harness:

@@ -7,8 +7,9 @@ from dotflow.abc.history import History
 from dotflow.abc.storage import Storage
 from dotflow.core import events
 from dotflow.core.context import Context
+from dotflow.core.linked_task import Item
 from dotflow.core.task import Task
-from dotflow.testing.crash.kill_points import KillSwitch
+from dotflow.testing.crash.kill_points import KillSwitch, is_chosen
 
 #: Names of the kill points at events.
 BOUNDARIES: Final[Mapping[type, str]] = {
@@ -19,39 +20,79 @@ BOUNDARIES: Final[Mapping[type, str]] = {
     events.TaskCompleted: "the completion of {task}",
     events.TaskFailed: "the end of {task}",
     events.TaskRestored: "the restoration of {task}",
+    events.TaskSkipped: "the skip of {task}",
+    events.MapOpened: "the opening of {task}",
+    events.MapEnded: "the end of {task}",
     events.RunEnded: "the end of the run",
 }
 
+MAX_UNKNOWN: Final = 2  # deletes of items of an earlier run that have kill points
 
-def instrument_storage(storage: Storage, switch: KillSwitch) -> None:
-    """Has every write of *storage* pass its kill points.
+
+class InstrumentedStorage:
+    """Has every write of a storage pass its kill points.
 
     Replaces methods of the object: it keeps its type and its attributes, frozen or not.
+
+    Args:
+        storage: The storage.
+        switch: Kills the process.
     """
-    tasks: dict[str, Task] = {}
-    key_of, post_value, delete_value, clear_values = storage.key, storage.post, storage.delete, storage.clear
 
-    def label(key: str) -> str:
-        return f"task {tasks[key].task_id} ({tasks[key].name})" if key in tasks else f"the key {key!r}"
+    def __init__(self, storage: Storage, switch: KillSwitch) -> None:
+        self._switch = switch
+        self._tasks: dict[str, Task] = {}
+        self._items: dict[str, Item] = {}  # by key, of the maps that have opened
+        self._unknown = 0
+        self._key, self._post, self._delete, self._clear = storage.key, storage.post, storage.delete, storage.clear
+        vars(storage).update(key=self.key, post=self.post, delete=self.delete, clear=self.clear)
 
-    def key(task: Task) -> str:
-        key = key_of(task)
-        tasks[key] = task
+    def key(self, task: Task) -> str:
+        key = self._key(task)
+        self._tasks[key] = task
         return key
 
-    def post(key: str, context: Context) -> None:
-        with switch.write(f"the post of {label(key)}", tasks[key].task_id if key in tasks else None):
-            post_value(key, context)
+    def post(self, key: str, context: Context) -> None:
+        task = self._task(key)
+        step = None if task is None else (task.task_id, task.item)
+        with self._switch.write(f"the post of {self._label(key)}", step, has_points=self._has_points(task)):
+            self._post(key, context)
 
-    def delete(key: str) -> None:
-        with switch.write(f"the delete of {label(key)}"):
-            delete_value(key)
+    def delete(self, key: str) -> None:
+        task = self._task(key)
+        self._unknown += task is None
+        has_points = self._has_points(task) if task is not None else self._unknown <= MAX_UNKNOWN
+        with self._switch.write(f"the delete of {self._label(key)}", has_points=has_points):
+            self._delete(key)
 
-    def clear(workflow_id: str) -> bool:
-        with switch.write("clear() at the start"):
-            return clear_values(workflow_id)
+    def clear(self, workflow_id: str) -> bool:
+        with self._switch.write("clear() at the start"):
+            return self._clear(workflow_id)
 
-    vars(storage).update(key=key, post=post, delete=delete, clear=clear)
+    def _task(self, key: str) -> Task | None:
+        """Returns the task or the item that a key belongs to; None where that is not known."""
+        if key in self._tasks:
+            return self._tasks[key]
+        if key not in self._items:
+            for of_task, task in self._tasks.items():
+                if task.items and f"{of_task}-{task.items[0].key_suffix}" not in self._items:
+                    self._items.update((f"{of_task}-{item.key_suffix}", item) for item in task.items)
+        return self._items.get(key)
+
+    def _has_points(self, task: Task | None) -> bool:
+        if task is None or task.item is None:
+            return True
+        owner = next(one for one in self._tasks.values() if one.task_id == task.task_id)
+        return is_chosen(task.item, len(owner.items))
+
+    def _label(self, key: str) -> str:
+        task = self._task(key)
+        return f"the key {key!r}" if task is None else label(task.task_id, task.name, task.item)
+
+
+def label(task_id: int, name: str, item: int | None) -> str:
+    """Returns the name of a task or an item for readers."""
+    return f"task {task_id} ({name})" if item is None else f"item {item} of task {task_id} ({name.partition('[')[0]})"
 
 
 class InstrumentedHistory(History):
@@ -61,18 +102,26 @@ class InstrumentedHistory(History):
         self._history = history
         self._switch = switch
         self._names: list[str] = []
+        self._counts: dict[int, int] = {}  # the number of a map's items, by task id
 
     def record(self, run_id: str, event: events.Event) -> None:
         try:
             if self._history is not None:
                 self._history.record(run_id, event)
         finally:
-            if isinstance(event, events.RunStarted):
-                self._names = [step.name for step in event.steps]
-                self._switch.record("started")
-            elif isinstance(event, events.AttemptStarted):
-                self._switch.record("began", event.task_id)
-            self._switch.boundary(BOUNDARIES[type(event)].format(event=event, task=self._label(event)))
+            self._pass(event)
 
-    def _label(self, event: Any) -> str:
-        return f"task {event.task_id} ({self._names[event.task_id]})" if hasattr(event, "task_id") else ""
+    def _pass(self, event: Any) -> None:
+        item: int | None = getattr(event, "item", None)
+        if isinstance(event, events.RunStarted):
+            self._names = [step.name for step in event.steps]
+            self._switch.record("started")
+        elif isinstance(event, events.AttemptStarted):
+            self._switch.record("began", (event.task_id, item))
+        elif isinstance(event, events.MapOpened):
+            self._counts[event.task_id] = event.items
+        if item is None or is_chosen(item, self._counts[event.task_id]):
+            self._switch.boundary(BOUNDARIES[type(event)].format(event=event, task=self._label(event, item)))
+
+    def _label(self, event: Any, item: int | None) -> str:
+        return label(event.task_id, self._names[event.task_id], item) if hasattr(event, "task_id") else ""

@@ -33,6 +33,9 @@ IN_MEMORY: Final = frozenset({"BytesIO", "StringIO"})
 
 Records = defaultdict[str, list[Any]]
 
+#: A task by its id, or an item of a mapped task by the ids of both.
+StepId = tuple[int, int | None]
+
 
 class KillPoint(NamedTuple):
     """A point of a run."""
@@ -70,10 +73,10 @@ class KillSwitch:
         self._occurrences: Counter[str] = Counter()
         self._write: KillPoint | None = None  # the last point of the write that goes on
 
-    def record(self, word: str, value: str | int = "") -> None:
+    def record(self, word: str, value: str | StepId = "") -> None:
         """Appends a record to the journal, in one system call: a kill leaves all of it or nothing.
 
-        The words: `started`, `began` (a task id), `posting`, `posted`, `at` (a boundary), `killed`.
+        The words: `started`, `began` (a StepId), `posting`, `posted`, `at` (a boundary), `killed`.
         """
         os.write(self._journal, json.dumps([word, value]).encode() + b"\n")
 
@@ -84,34 +87,38 @@ class KillSwitch:
         self._pass(KillPoint(operation, self._occurrences[operation], AFTER))
 
     @contextlib.contextmanager
-    def write(self, operation: str, task_id: int | None = None) -> Iterator[None]:
+    def write(self, operation: str, step: StepId | None = None, *, has_points: bool = True) -> Iterator[None]:
         """Passes the points of a write: before it, at each of its I/O calls, and after it.
 
         Only I/O calls of this thread count. A write inside of another one is a part of it.
 
         Args:
             operation: What it does, for readers.
-            task_id: The task whose checkpoint it writes, for the journal.
+            step: The task or item whose checkpoint it writes, for the journal.
+            has_points: Whether it has kill points.
         """
         if self._write is not None:
             yield
             return
         self._occurrences[operation] += 1
         start = KillPoint(operation, self._occurrences[operation], BEFORE)
-        self._pass(start)
-        if task_id is not None:
-            self.record("posting", task_id)
+        if has_points:
+            self._pass(start)
+        if step is not None:
+            self.record("posting", step)
         profile = sys.getprofile()
         self._write = start
-        sys.setprofile(self._profile)
+        if has_points:
+            sys.setprofile(self._profile)
         try:
             yield
         finally:
             sys.setprofile(profile)
             self._write = None
-        if task_id is not None:
-            self.record("posted", task_id)
-        self._pass(start._replace(number=AFTER))
+        if step is not None:
+            self.record("posted", step)
+        if has_points:
+            self._pass(start._replace(number=AFTER))
 
     def _pass(self, point: KillPoint) -> None:
         self.passed.append(point)
@@ -128,12 +135,17 @@ class KillSwitch:
                 self._pass(self._write._replace(call=call))
 
 
+def is_chosen(item: int, count: int) -> bool:
+    """Returns whether an item of a map has kill points: the first, second, middle and last one of *count* do."""
+    return item in (0, 1, count // 2, count - 1)
+
+
 def read_journal(path: Path) -> Records:
     """Returns the values of the records by word."""
     records: Records = defaultdict(list)
     for line in path.read_bytes().splitlines():
         word, value = json.loads(line)
-        records[word].append(value)
+        records[word].append(tuple(value) if isinstance(value, list) else value)
     return records
 
 

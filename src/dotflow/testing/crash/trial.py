@@ -2,18 +2,20 @@
 
 import inspect
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from dotflow.abc.storage import Storage
+from dotflow.core.context import Context
 from dotflow.core.failure import name_of
 from dotflow.core.task import Task
 from dotflow.core.types.status import TypeStatus
-from dotflow.testing.crash.instrumented import InstrumentedHistory, instrument_storage
+from dotflow.testing.crash.instrumented import InstrumentedHistory, InstrumentedStorage
 from dotflow.testing.crash.kill_points import KillPoint, KillSwitch
 
+COMPLETED: Final = TypeStatus.COMPLETED
 DEFAULT_LOG: Final = "dotflow.providers.logs.default"  # the module of LogDefault, which this floor must not import
 
 
@@ -40,9 +42,11 @@ class RunResult:
     """The result of a run that was not killed."""
 
     workflow_id: str
-    names: list[str]  # of the steps, by task id
+    names: list[str]  # of the tasks, by id
     values: list[Any]  # that they returned
-    incomplete: list[str]  # a text for each task that is not COMPLETED: its status and errors
+    statuses: list[list[str]]  # of each task and its items
+    incomplete: list[str]  # a text for each task that did not end as it should: its status and errors
+    unsettled: set[int]  # the tasks that every resume runs again, since another one has failed or cleans up
     storage: str  # the name of its type
     kill_points: list[KillPoint]  # that the run passed
     modules: list[str]  # that were imported by its end
@@ -72,8 +76,10 @@ def run_trial(pipeline: Pipeline, options: TrialOptions, journal: Path) -> RunRe
     return RunResult(
         workflow_id=workflow.workflow_id,
         names=[task.name for task in tasks],
-        incomplete=[_describe(task) for task in tasks if task.status is not TypeStatus.COMPLETED],
         values=workflow.result_storage(),
+        statuses=[[str(each.status) for each in (task, *task.items)] for task in tasks],
+        incomplete=[_describe(task) for task in tasks if not _is_complete(task, pipeline.arguments)],
+        unsettled=_unsettled(tasks),
         storage=type(storage).__name__,
         kill_points=switch.passed,
         modules=list(sys.modules),
@@ -88,16 +94,45 @@ def _build(pipeline: Pipeline, switch: KillSwitch) -> tuple[Any, Storage]:
             raise TypeError(f"storage() has to return a Storage; it returned a {name_of(type(storage))}")
     parameter = None if storage is None else storage_parameter(pipeline.build)
     if storage is not None:
-        instrument_storage(storage, switch)
+        InstrumentedStorage(storage, switch)
     workflow = pipeline.build(**({} if parameter is None else {parameter.name: storage}))
     if not hasattr(workflow, "result_storage"):
         raise TypeError(f"build_workflow() has to return a DotFlow; it returned a {name_of(type(workflow))}")
     if storage is None:
         storage = workflow.config.storage
-        instrument_storage(storage, switch)
+        InstrumentedStorage(storage, switch)
     elif parameter is None:
         workflow.config.storage = storage
     return workflow, storage
+
+
+def _is_complete(task: Task, arguments: Mapping[str, Any]) -> bool:
+    """Returns whether a task ended as it should. With `keep_going` it may fail."""
+    if task.status is TypeStatus.FAILED:
+        own = None if task.links is None else task.links.keep_going
+        return bool(arguments.get("keep_going") if own is None else own)
+    return task.status in (COMPLETED, TypeStatus.SKIPPED)
+
+
+def _unsettled(tasks: Sequence[Task]) -> set[int]:
+    """Returns the tasks that take a value from one that every resume runs again."""
+    again: set[int] = set()
+    unsettled: set[int] = set()
+    for task in tasks:
+        sources: set[int] = set()
+        if task.links is not None:
+            lists = {each.source for each in task.links.each if isinstance(each.source, int)}
+            sources = task.links.whole_value_sources() | {one for one in lists if not tasks[one].is_mapped}
+        value = task.current_context.storage
+        is_of_class = isinstance(value, list) and bool(value) and isinstance(value[0], Context)
+        if is_of_class or "previous_context" in task.step.context_params:
+            sources |= set(range(task.task_id))
+        if sources & again:
+            unsettled.add(task.task_id)
+        has_failed = task.status is TypeStatus.FAILED or any(item.status is not COMPLETED for item in task.items)
+        if sources & again or has_failed or (task.links is not None and task.links.always):
+            again.add(task.task_id)
+    return unsettled
 
 
 def _describe(task: Task) -> str:

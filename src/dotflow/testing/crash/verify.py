@@ -3,15 +3,18 @@
 from dataclasses import dataclass, replace
 from typing import Final
 
+from dotflow.core.text import shorten
 from dotflow.testing.contracts.equality import difference
 from dotflow.testing.crash.harness import Harness, TrialOutcome
-from dotflow.testing.crash.kill_points import AFTER, BEFORE
+from dotflow.testing.crash.kill_points import AFTER, BEFORE, StepId
 from dotflow.testing.crash.trial import RunResult, TrialOptions
 
 DETERMINISTIC: Final = (
     "To be compared, a step has to return the same in every run: no random numbers without a seed, no clock, no ids, "
     "nothing that an earlier run left behind."
 )
+
+MAX_ITEMS: Final = 10  # items of one task that a message names
 
 #: Runs in which a kill point may be reached: with parallel tasks it may depend on which one is first.
 MAX_TRIES: Final = 3
@@ -66,7 +69,7 @@ def verify(harness: Harness) -> CrashReport:
             missed += 1
             continue
         resumed = harness.run(resume)
-        _check_resumed(crash, resumed, expected, f"Killed {point}, then resumed")
+        _check_resumed(crash, resumed, expected, first.began, f"Killed {point}, then resumed")
         crashes += 1
         boundaries += point.number in (BEFORE, AFTER)
         reruns += len(crash.began & resumed.began)
@@ -107,19 +110,29 @@ def _check_stored(first: TrialOutcome, resumed: TrialOutcome, expected: RunResul
             f"undisturbed run, found none of its {len(first.posted)} checkpoints. Use a storage that does, such as "
             f"StorageFile, and open the same path or address in every process."
         )
-    _check_resumed(first, resumed, expected, "Resumed after an undisturbed run")
+    _check_resumed(first, resumed, expected, first.began, "Resumed after an undisturbed run")
 
 
-def _check_resumed(before: TrialOutcome, resumed: TrialOutcome, expected: RunResult, trial: str) -> None:
-    """Checks that a resumed run completes with the same result, and runs again what was not finished, no more."""
+def _check_resumed(
+    before: TrialOutcome, resumed: TrialOutcome, expected: RunResult, ran: set[StepId], trial: str
+) -> None:
+    """Checks that a resumed run completes with the same result, and runs again what was not finished, no more.
+
+    Args:
+        before: The trial before it.
+        resumed: The resumed run.
+        expected: The result of an undisturbed run.
+        ran: The tasks and items that ran in it.
+        trial: What was done, for readers.
+    """
     result = _completed(resumed, trial)
-    again = before.posted & resumed.began
+    again = {step for step in before.posted & resumed.began if step[0] not in result.unsettled}
     if again:
         raise AssertionError(
             f"{trial}: {_task_list(again, expected)} ran again, though post() had returned. "
             f"{result.storage} lost the checkpoint, or get() and contains() don't find it."
         )
-    void = set(range(len(expected.names))) - resumed.began - before.posting
+    void = ran - resumed.began - before.posting
     if before.started and void:
         raise AssertionError(
             f"{trial}: {_task_list(void, expected)} did not run, though start() had deleted the older checkpoint and "
@@ -130,8 +143,15 @@ def _check_resumed(before: TrialOutcome, resumed: TrialOutcome, expected: RunRes
         raise AssertionError(f"{trial}: the result differs from that of an undisturbed run.\n{differences}")
 
 
-def _task_list(task_ids: set[int], expected: RunResult) -> str:
-    return ", ".join(f"task {task_id} ({expected.names[task_id]})" for task_id in sorted(task_ids))
+def _task_list(steps: set[StepId], expected: RunResult) -> str:
+    """Returns the names of tasks, and of the items of each mapped task."""
+    parts = []
+    for task_id in sorted({task_id for task_id, _ in steps}):
+        items = sorted(item for step, item in steps if step == task_id and item is not None)
+        some = ", ".join(map(str, items[:MAX_ITEMS])) + (", ..." if len(items) > MAX_ITEMS else "")
+        name = f"task {task_id} ({expected.names[task_id]})"
+        parts.append(f"{'items' if len(items) > 1 else 'item'} {some} of {name}" if items else name)
+    return ", ".join(parts)
 
 
 def _differences(expected: RunResult, result: RunResult, resumed: TrialOutcome | None = None) -> str:
@@ -139,10 +159,15 @@ def _differences(expected: RunResult, result: RunResult, resumed: TrialOutcome |
     if expected.names != result.names:
         return f"the steps were {expected.names}, and are {result.names} now"
     lines = []
+    for task_id, statuses in enumerate(zip(expected.statuses, result.statuses, strict=True)):
+        if statuses[0] != statuses[1]:
+            name = f"task {task_id} ({expected.names[task_id]})"
+            lines.append(f"{name}: expected {shorten(repr(statuses[0]))}, came {shorten(repr(statuses[1]))}")
     for task_id, values in enumerate(zip(expected.values, result.values, strict=True)):
         text = difference(*values, moments=False)
         if text and resumed is not None:
-            text += f". {DETERMINISTIC if task_id in resumed.began else f'It was restored from {result.storage}.'}"
+            has_run = any(step[0] == task_id for step in resumed.began)
+            text += f". {DETERMINISTIC if has_run else f'It was restored from {result.storage}.'}"
         if text:
             lines.append(f"task {task_id} ({expected.names[task_id]}): {text}")
     return "\n".join(lines)
