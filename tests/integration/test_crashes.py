@@ -508,7 +508,7 @@ def test_a_storage_that_loses_items(tmp_path: Path) -> None:
     """The message has the items of each task."""
     message = failure_of(mapped, LosesItems(tmp_path))
 
-    assert "items 0, 1, 2, 3, 4, 5 of task 1 (fetch), items 0, 1, 2, 3, 4, 5 of task 2 (parse)" in message
+    assert "items 1, 2, 3, 4, 5 of task 1 (fetch), items 1, 2, 3, 4, 5 of task 2 (parse), task 3" in message
 
 
 def test_a_storage_that_loses_none(tmp_path: Path) -> None:
