@@ -50,7 +50,7 @@ def remote_call(
     made = action(**options)(step)
     call = Call(0, lane, made, Context(), Context(previous), "w")
     parts = CallEncoder(dump_by_value, inherited=False).encode(cache, call)
-    return RemoteCall("run", lane, made.policy.timeout, made.isolate, holder, 0, parts)
+    return RemoteCall("run", lane, made.policy.timeout, made.isolate, holder, 0, None, parts)
 
 
 def value_of(reply: Reply) -> Any:
@@ -87,6 +87,39 @@ def test_a_value_is_kept_by_the_process_that_returned_it(worker_host: WorkerHost
 
     assert value_of(worker_host.make(remote_call(follow, previous=value, holder=reply.process), wakeup)) == 10
     assert worker_host.make(remote_call(follow, previous=value, holder="somebody else"), wakeup) == Reply(MISSING)
+
+
+def test_a_value_is_gone_when_another_lane_has_used_the_process(worker_host: WorkerHost, wakeup: WakeupPipe) -> None:
+    """A remote call that refers to it is not answered with the value of that other lane."""
+    reply = worker_host.make(remote_call(lambda: "a", lane=0), wakeup)
+    worker_host.make(remote_call(lambda: "b", lane=1), wakeup)
+    worker_host.make(remote_call(lambda: "c", lane=2), wakeup)
+    follow = lambda previous_context: previous_context.storage
+
+    assert worker_host.make(remote_call(follow, lane=0, previous="a", holder=reply.process), wakeup) == Reply(MISSING)
+
+
+def test_each_process_is_sent_shared_arguments_once(worker_host: WorkerHost, wakeup: WakeupPipe) -> None:
+    """Each call has a copy of its own of them."""
+    encoder = CallEncoder(dump_by_value, inherited=False)
+    shared = {"numbers": [0], "data": bytearray(100_000)}
+
+    def grow(numbers: list[int], data: bytearray) -> tuple[int, int]:
+        numbers.append(1)
+        data += b"more"
+        return len(numbers), len(data)
+
+    step = action(grow)
+
+    def make(lane: int, *, send: bool) -> Any:
+        call = Call(0, lane, step, Context(), Context(), "w", shared=shared)
+        parts, message = encoder.encode(WorkerCache(), call), encoder.shared_of(call)
+        assert message is not None
+        remote_call = RemoteCall("run", lane, 0, False, "", 0, message.number, parts)
+        return value_of(worker_host.make(remote_call, wakeup, message.parts if send else ()))
+
+    for lane, send in ((0, True), (0, False), (1, True), (1, False), (0, False)):
+        assert make(lane, send=send) == (2, 100_004)
 
 
 def test_prints_come_with_the_reply(worker_host: WorkerHost, wakeup: WakeupPipe) -> None:

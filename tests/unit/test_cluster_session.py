@@ -13,9 +13,9 @@ from dotflow.core.failure import Failure
 from dotflow.core.outcome import Died, Outcome, Raised, Returned, TimedOut
 from dotflow.errors import ModuleNotOnWorker
 from dotflow.processes.channel import STDERR, STDOUT, dump_by_value
-from dotflow.processes.worker_main import CallMessage, ValueRef
+from dotflow.processes.worker_main import LAST_VALUE, CallMessage, ValueRef
 from dotflow.providers.executors.cluster import session as cluster_session
-from dotflow.providers.executors.cluster.protocol import ANSWERED, DIED, LATE, NOT_STARTED, RemoteCall, Reply
+from dotflow.providers.executors.cluster.protocol import ANSWERED, DIED, LATE, NOT_STARTED, RemoteCall, Reply, size_of
 from dotflow.providers.executors.cluster.session import MIN_KEPT_SIZE, ClusterSession
 
 LARGE = bytes(MIN_KEPT_SIZE)
@@ -65,7 +65,7 @@ def session(told: list[str]) -> ExecutorSession:
 
 
 def call(previous: Any = None, lane: int = 0, task_id: int = 0, of: Any = step) -> Call:
-    return Call(task_id, lane, of, Context("given"), Context(previous), "w")
+    return Call(task_id, lane, of, Context("given"), Context(previous), "w", number=task_id)
 
 
 def answered(outcome: Outcome, holder: str = "process", place: str = "there") -> Reply:
@@ -149,6 +149,34 @@ class TestErrands:
             assert remote_call.process == ""
             assert isinstance(order_of(remote_call).previous_context, Context)
 
+    def test_an_argument_that_a_worker_has_names_its_process(self, session: ExecutorSession) -> None:
+        """As a previous value does: another process would take a value of its own for it."""
+        outcome = session.outcome(call(), answered(Returned(LARGE)))
+        assert isinstance(outcome, Returned)
+        asked = call()._replace(arguments={"value": outcome.value, "other": 1})
+
+        remote_call, whole = session.remote_call(asked), session.remote_call(asked, whole=True)
+
+        assert isinstance(remote_call, RemoteCall)
+        assert isinstance(whole, RemoteCall)
+        assert (remote_call.process, whole.process) == ("process", "")
+        assert order_of(remote_call).arguments == {"value": LAST_VALUE, "other": 1}
+        assert order_of(whole).arguments == asked.arguments
+
+    def test_shared_arguments_travel_beside_them(self, session: ExecutorSession) -> None:
+        """They are pickled once for all calls that share them, and named by a number."""
+        shared = {"data": LARGE}
+        first, second = (session.remote_call(call()._replace(number=number, shared=shared)) for number in (7, 8))
+        other = session.remote_call(call()._replace(shared=dict(shared)))
+
+        assert isinstance(first, RemoteCall)
+        assert isinstance(second, RemoteCall)
+        assert isinstance(other, RemoteCall)
+        assert first.shared == second.shared != other.shared
+        assert (first.number, second.number) == (7, 8)
+        assert size_of(first.parts) < MIN_KEPT_SIZE
+        assert session.shared_of(call()._replace(shared=shared)) is session.shared_of(call()._replace(shared=shared))
+
     def test_what_cannot_travel_is_the_outcome(self, session: ExecutorSession) -> None:
         """It is known at once, and names the step."""
         outcome = session.remote_call(call(open(0, closefd=False)))  # noqa: SIM115 (it is not ours to close)
@@ -211,6 +239,15 @@ class TestReplies:
 
 
 class TestPatience:
+    def test_items_of_one_task_are_told_apart(self, session: ExecutorSession) -> None:
+        """They are counted by their numbers."""
+        for number in (7, 8):
+            session.add_waiting(call()._replace(number=number))
+        session.mark_running(7)
+        session.remove(7)
+
+        assert session.count_calls(session.pool_of(step)) == session.count_busy(session.pool_of(step)) == 1
+
     def test_it_does_not_end_while_something_runs(self, session: ExecutorSession) -> None:
         """A queue is no reason to worry."""
         session.add_waiting(call(task_id=0))

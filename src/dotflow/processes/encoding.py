@@ -1,13 +1,14 @@
 """Calls on the wire: what a worker has already is left out."""
 
-from collections.abc import Mapping
-from typing import Any, Final
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final, NamedTuple
 
 from dotflow.core.action import Action
 from dotflow.core.call import Call
 from dotflow.core.context import Context
 from dotflow.core.task import Task
-from dotflow.processes.channel import Dump, dump_whole
+from dotflow.processes.channel import CALL, SHARED, Dump, dump_whole, keep_shared
 from dotflow.processes.forkserver import KeptForkServer
 from dotflow.processes.start import Fork, FreshInterpreter, StartMethod, default_start_method
 from dotflow.processes.worker_main import LAST_VALUE, CallMessage, ValueRef
@@ -23,13 +24,37 @@ class WorkerCache:
     Attributes:
         value: The last value that it returned; NO_VALUE if there is none.
         steps: The keys of the steps that it has received.
-        shared: The keys of the shared arguments that it has received.
+        shared: The numbers of the shared arguments that it has received and keeps.
     """
 
     def __init__(self) -> None:
         self.value: Any = NO_VALUE
         self.steps: set[int] = set()
-        self.shared: set[int] = set()
+        self.shared: dict[int, None] = {}
+
+    def is_value(self, value: object) -> bool:
+        """Returns whether the worker has the value, so that the call can refer to it.
+
+        The same object here is what the worker's last value was received as. The worker itself has changed it only if
+        it has made another call since, whose outcome has replaced it here.
+        """
+        return value is self.value and value is not None
+
+    def has_value_of(self, call: Call) -> bool:
+        """Returns whether `CallEncoder.encode` makes the call refer to the worker's last value."""
+        return self.is_value(call.previous_context.storage) or any(map(self.is_value, (call.arguments or {}).values()))
+
+
+class SharedArguments(NamedTuple):
+    """Arguments that several calls share, pickled.
+
+    Attributes:
+        number: Their number, in this run.
+        parts: The pickle and its buffers.
+    """
+
+    number: int
+    parts: list[bytes]
 
 
 class CallEncoder:
@@ -45,17 +70,29 @@ class CallEncoder:
         self._inherited = inherited
         # By id of the step or the arguments, which are kept here, so that no other object gets their id.
         self._steps: dict[int, tuple[Action[..., Any], int, bytes]] = {}
-        self._shared: dict[int, tuple[Mapping[str, Any], int, bytes]] = {}
+        self._shared: dict[int, tuple[Mapping[str, Any], SharedArguments]] = {}
+        self._numbers = itertools.count(1)
+
+    def messages(self, cache: WorkerCache, call: Call) -> Iterator[tuple[int, int, Sequence[Any]]]:
+        """Yields the kind, number and parts of each message that a worker needs for the call.
+
+        Raises what pickling raises, before the first one.
+        """
+        shared = self.shared_of(call)
+        parts = self.encode(cache, call)
+        if shared is not None and shared.number not in cache.shared:
+            keep_shared(cache.shared, shared.number, None)
+            yield SHARED, shared.number, shared.parts
+        yield CALL, call.number, parts
 
     def encode(self, cache: WorkerCache, call: Call) -> list[Any]:
-        """Returns the parts of a message; raises what pickling raises."""
-        previous: Context | ValueRef = call.previous_context
-        value = call.previous_context.storage
-        if value is cache.value and value is not None:
-            context = call.previous_context
+        """Returns the parts of a message, without what `shared_of` returns; raises what pickling raises."""
+        context = call.previous_context
+        previous: Context | ValueRef = context
+        if cache.is_value(context.storage):
             previous = ValueRef(Context(None, context.task_id, context.workflow_id, context.time, context.step))
         key, step, initial = (0, None, None) if self._inherited else self._task_fields(call, cache)
-        shared_key, shared = self._shared_fields(call, cache)
+        shared = self.shared_of(call)
         parts = self._dump(
             CallMessage(
                 call.task_id,
@@ -68,14 +105,22 @@ class CallEncoder:
                 call.carrier,
                 call.is_fallback,
                 _without_last_value(call.arguments, cache),
-                shared_key,
-                shared,
+                None if shared is None else shared.number,
             )
         )
         cache.steps.add(key)
-        if shared_key is not None:
-            cache.shared.add(shared_key)
         return parts
+
+    def shared_of(self, call: Call) -> SharedArguments | None:
+        """Returns the call's shared arguments, which are pickled once; raises what pickling raises."""
+        if call.shared is None:
+            return None
+        entry = self._shared.get(id(call.shared))
+        if entry is None:
+            parts = [bytes(part) for part in self._dump(call.shared)]
+            entry = call.shared, SharedArguments(next(self._numbers), parts)
+            keep_shared(self._shared, id(call.shared), entry)
+        return entry[1]
 
     def _task_fields(self, call: Call, cache: WorkerCache) -> tuple[int, bytes | None, Context]:
         entry = self._steps.get(id(call.step))
@@ -85,22 +130,12 @@ class CallEncoder:
         _, key, pickled = entry
         return key, None if key in cache.steps else pickled, call.initial_context
 
-    def _shared_fields(self, call: Call, cache: WorkerCache) -> tuple[int | None, bytes | None]:
-        if call.shared is None:
-            return None, None
-        entry = self._shared.get(id(call.shared))
-        if entry is None:
-            pickled = dump_whole(call.shared, is_code=False)
-            entry = self._shared[id(call.shared)] = (call.shared, len(self._shared), pickled)
-        _, key, pickled = entry
-        return key, None if key in cache.shared else pickled
-
 
 def _without_last_value(arguments: Mapping[str, Any] | None, cache: WorkerCache) -> Mapping[str, Any] | None:
     """Returns the arguments, with LAST_VALUE for the value that the worker has."""
-    if arguments is None or cache.value is NO_VALUE or cache.value is None:
+    if arguments is None or cache.value is NO_VALUE:
         return arguments
-    return {name: LAST_VALUE if value is cache.value else value for name, value in arguments.items()}
+    return {name: LAST_VALUE if cache.is_value(value) else value for name, value in arguments.items()}
 
 
 class WorkerFactory:

@@ -6,8 +6,8 @@ from typing import Final
 
 from dotflow.core.call import Call
 from dotflow.core.failure import Failure
-from dotflow.core.outcome import Died, Raised, TimedOut
-from dotflow.errors import NotPicklable, StepTimeout, WorkerDied, WorkerNotStarted
+from dotflow.core.outcome import Died, Outcome, Raised, TimedOut
+from dotflow.errors import ModuleNotOnWorker, NotPicklable, StepTimeout, WorkerDied, WorkerNotStarted
 from dotflow.processes.channel import STDOUT
 from dotflow.worker.deadline import GRACE
 
@@ -25,6 +25,14 @@ def not_read(call: Call, error: Exception) -> Raised:
     raised = NotPicklable(call.step.name, "The value returned", f"{type(error).__name__}: {error}")
     retry, note = call.step.policy.should_retry(raised)
     return Raised(Failure.of(error, name="NotPicklable", message=f"{raised} {note}".rstrip()), (), retry)
+
+
+def may_be_unread(outcome: Outcome) -> bool:
+    """Returns whether a worker may have failed to load the call, and so has not kept what came with it."""
+    return isinstance(outcome, Raised) and outcome.failure.exception in (
+        NotPicklable.__name__,
+        ModuleNotOnWorker.__name__,
+    )
 
 
 def not_started(call: Call, reason: str) -> Died:

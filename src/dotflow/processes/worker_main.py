@@ -6,7 +6,7 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple, NoReturn
 
 from dotflow.core.action import Action
@@ -17,7 +17,20 @@ from dotflow.core.outcome import Interrupted, Outcome, Raised, Returned
 from dotflow.core.task import Task
 from dotflow.cpython import SIG_DFL, run_exit_handlers, set_handler, set_mask
 from dotflow.errors import AttemptError, ModuleNotOnWorker, NotPicklable
-from dotflow.processes.channel import CALL, OUTCOME, READY, RETURNED, STARTED, STDERR, STDOUT, Channel, Dump, Message
+from dotflow.processes.channel import (
+    CALL,
+    OUTCOME,
+    READY,
+    RETURNED,
+    SHARED,
+    STARTED,
+    STDERR,
+    STDOUT,
+    Channel,
+    Dump,
+    Message,
+    keep_shared,
+)
 from dotflow.processes.output import Relay
 from dotflow.worker import deadline_signal
 from dotflow.worker.attempt import attempt, remember_process
@@ -51,8 +64,7 @@ class CallMessage(NamedTuple):
         previous_context: A Context, or a ValueRef if the worker still has its value.
         carrier, is_fallback: As in Call.
         arguments: As in Call, with LAST_VALUE for the last value that the worker has returned.
-        shared_key: A number for the arguments that items share, the same for each of their calls; None without them.
-        shared: These arguments, pickled; None if the worker has them from an earlier call.
+        shared: The number of the shared arguments, which a message of their own has brought; None without them.
     """
 
     task_id: int
@@ -65,8 +77,7 @@ class CallMessage(NamedTuple):
     carrier: Carrier | None
     is_fallback: bool = False
     arguments: Mapping[str, Any] | None = None
-    shared_key: int | None = None
-    shared: bytes | None = None
+    shared: int | None = None
 
 
 class Worker:
@@ -86,7 +97,7 @@ class Worker:
         self.lock = threading.Lock()  # a step's threads may print while an outcome is sent
         self.steps: dict[int, Action[..., Any]] = {}
         self.last_value: Any = None
-        self.shared: dict[int, bytes] = {}
+        self.shared: dict[int, Sequence[memoryview]] = {}
         self.pid = os.getpid()
 
     def run(self) -> None:
@@ -96,6 +107,8 @@ class Worker:
             for message in self.channel.receive():
                 if message.kind == CALL:
                     self.handle(message)
+                elif message.kind == SHARED:
+                    keep_shared(self.shared, message.number, message.parts)
         except (EOFError, BrokenPipeError, ConnectionResetError):
             return
 
@@ -159,12 +172,11 @@ class Worker:
         return {name: self.last_value if type(value) is LastValue else value for name, value in arguments.items()}
 
     def _shared(self, fields: CallMessage) -> Mapping[str, Any] | None:
-        """Returns what items share, unpickled anew for each: they must not see each other's changes."""
-        if fields.shared_key is None:
+        """Returns the shared arguments, unpickled anew for each call: calls must not see each other's changes."""
+        if fields.shared is None:
             return None
-        if fields.shared is not None:
-            self.shared[fields.shared_key] = fields.shared
-        shared: Mapping[str, Any] = pickle.loads(self.shared[fields.shared_key])
+        pickled, *buffers = self.shared[fields.shared]
+        shared: Mapping[str, Any] = pickle.loads(pickled, buffers=[bytearray(buffer) for buffer in buffers])
         return shared
 
     def dump_outcome(self, call: Call, outcome: Outcome) -> list[Any]:

@@ -15,7 +15,7 @@ from dotflow.core.outcome import Outcome, Returned
 from dotflow.core.task import Task
 from dotflow.errors import InvalidArgument, ProcessesUnsupported
 from dotflow.processes import failures
-from dotflow.processes.channel import CALL, OUTCOME, READY, RETURNED, STARTED, STDERR, STDOUT, Channel, Message
+from dotflow.processes.channel import OUTCOME, READY, RETURNED, STARTED, STDERR, STDOUT, Channel, Message
 from dotflow.processes.dispatcher import Dispatcher
 from dotflow.processes.encoding import NO_VALUE, CallEncoder, WorkerCache, WorkerFactory
 from dotflow.processes.scaling import PoolGrowth, check_workers
@@ -167,11 +167,11 @@ class ProcessSession(ExecutorSession):
         worker.call = call
         worker.kill_at = None
         try:
-            parts = worker.encoder.encode(worker.cache, call)
+            for message in worker.encoder.messages(worker.cache, call):
+                worker.process.channel.queue(*message)
         except Exception as error:  # pickling runs the value's own methods
             self._complete(worker, failures.not_sent(call, error))
             return
-        worker.process.channel.queue(CALL, call.number, parts)
         self._flush(worker)
 
     def _flush(self, worker: _Worker) -> None:
@@ -255,6 +255,8 @@ class ProcessSession(ExecutorSession):
         self._growth.call_ended()
         worker.kill_at = None
         worker.cache.value = outcome.value if isinstance(outcome, Returned) else NO_VALUE
+        if failures.may_be_unread(outcome):
+            worker.cache.steps.clear()
         self._completed.append((call, outcome))
         if call.step.isolate:
             self._remove(worker)

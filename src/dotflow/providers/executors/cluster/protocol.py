@@ -14,7 +14,7 @@ ANSWERED: Final = "answered"  # parts: the outcome, pickled
 DIED: Final = "died"  # detail: the exit code of the step's process
 LATE: Final = "late"  # it exceeded its timeout and was killed
 STOPPED: Final = "stopped"  # the run was cancelled, or its process is gone
-MISSING: Final = "missing"  # the worker no longer has the previous value: nothing was run
+MISSING: Final = "missing"  # the worker no longer has the value: nothing was run
 REPEATED: Final = "repeated"  # the cluster sent it to a second worker: nothing was run there
 NOT_STARTED: Final = "not started"  # detail: the reason why no process started
 
@@ -27,8 +27,9 @@ class RemoteCall(NamedTuple):
         lane: As in Call.
         timeout: The timeout in seconds; 0 for none.
         isolate: Whether the attempt needs a new process.
-        process: The process that has the previous value; "" if the value is in the parts.
-        number: The task's id.
+        process: The process whose last value the call refers to; "" if all values are in the parts.
+        number: The call's number.
+        shared: The number of its shared arguments, which travel beside it; None without them.
         parts: The pickled call message and its buffers.
     """
 
@@ -38,6 +39,7 @@ class RemoteCall(NamedTuple):
     isolate: bool
     process: str
     number: int
+    shared: int | None
     parts: Sequence[Any]
 
     def pack(self) -> list[Any]:
@@ -55,7 +57,7 @@ class Reply(NamedTuple):
 
     Attributes:
         kind: One of the constants above.
-        process: The process that made the attempt.
+        process: The process that made the attempt, and has its value. It gets another name with each attempt.
         output: The output of the step: pairs of STDOUT or STDERR and bytes, in order.
         detail: The exit code or the reason, by kind.
         worker: The name of the cluster's worker.

@@ -14,7 +14,7 @@ from dotflow.core.outcome import Outcome, Raised, Returned
 from dotflow.errors import ModuleNotOnWorker
 from dotflow.processes import failures
 from dotflow.processes.channel import dump_by_value
-from dotflow.processes.encoding import NO_VALUE, CallEncoder, WorkerCache
+from dotflow.processes.encoding import NO_VALUE, CallEncoder, SharedArguments, WorkerCache
 from dotflow.providers.executors.cluster.protocol import (
     ANSWERED,
     DIED,
@@ -67,7 +67,7 @@ class ClusterSession(ExecutorSession):
         self._encoder = CallEncoder(dump_by_value, inherited=False)
         self._reported: set[str] = set()
         self.ready: dict[Hashable, int] = {}  # by pool: calls waiting for room, until `wait` returns
-        self._pools: dict[int, Hashable] = {}  # by task: the pools of the submitted calls
+        self._pools: dict[int, Hashable] = {}  # by number: the pools of the submitted calls
         self._waiting: set[int] = set()
         self._running: set[int] = set()
         self._idle_since = clock.ticks()
@@ -99,20 +99,25 @@ class ClusterSession(ExecutorSession):
 
         Args:
             call: The call.
-            whole: Whether to send the previous value even if a worker has it.
+            whole: Whether to send all values even if a worker has one.
         """
         lane = self.lanes.setdefault(call.lane, Lane())
         cache = WorkerCache()
         if not whole and not call.step.isolate:
             cache.value = lane.value
-        is_kept = cache.value is not NO_VALUE and call.previous_context.storage is cache.value
         try:
+            shared = self.shared_of(call)
             parts = self._encoder.encode(cache, call)
         except Exception as error:  # pickling runs the value's own methods
             return failures.not_sent(call, error)
-        process = lane.process if is_kept else ""
+        process = lane.process if cache.has_value_of(call) else ""
+        number = None if shared is None else shared.number
         seconds = call.step.policy.timeout
-        return RemoteCall(self.run, call.lane, seconds, call.step.isolate, process, call.task_id, parts)
+        return RemoteCall(self.run, call.lane, seconds, call.step.isolate, process, call.number, number, parts)
+
+    def shared_of(self, call: Call) -> SharedArguments | None:
+        """Returns the call's shared arguments, pickled; they are sent beside the remote call."""
+        return self._encoder.shared_of(call)
 
     def outcome(self, call: Call, reply: Reply) -> Outcome:
         """Returns the outcome for the reply to a call, and prints the output of the step."""
@@ -152,21 +157,21 @@ class ClusterSession(ExecutorSession):
 
     def add_waiting(self, call: Call) -> None:
         """Records that a call waits for a worker."""
-        self._pools[call.task_id] = self.pool_of(call.step)
-        self._waiting.add(call.task_id)
-        self._running.discard(call.task_id)
+        self._pools[call.number] = self.pool_of(call.step)
+        self._waiting.add(call.number)
+        self._running.discard(call.number)
 
-    def mark_running(self, task_id: int) -> None:
-        """Records that the attempt of a task has begun."""
-        if task_id in self._waiting:
-            self._waiting.discard(task_id)
-            self._running.add(task_id)
+    def mark_running(self, number: int) -> None:
+        """Records that the attempt of a call has begun."""
+        if number in self._waiting:
+            self._waiting.discard(number)
+            self._running.add(number)
 
-    def remove(self, task_id: int) -> None:
-        """Records that the call of a task has ended."""
-        self._pools.pop(task_id, None)
-        self._waiting.discard(task_id)
-        self._running.discard(task_id)
+    def remove(self, number: int) -> None:
+        """Records that a call has ended."""
+        self._pools.pop(number, None)
+        self._waiting.discard(number)
+        self._running.discard(number)
         self._idle_since = clock.ticks()
 
     def until_wait_report(self) -> float | None:
@@ -184,7 +189,7 @@ class ClusterSession(ExecutorSession):
 
     def count_busy(self, pool: Hashable) -> int:
         """Returns the number of calls that run, or wait for a worker of the pool."""
-        return len(self._running) + sum(self._pools[task_id] == pool for task_id in self._waiting)
+        return len(self._running) + sum(self._pools[number] == pool for number in self._waiting)
 
     def report_waiting(self, cluster_has: str) -> None:
         """Logs once that steps wait: the cluster may have no worker yet, or none with the resources that they need."""

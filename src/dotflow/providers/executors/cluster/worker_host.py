@@ -7,11 +7,11 @@ task of the cluster. The cluster's worker itself never loads the pickles of user
 import selectors
 import threading
 import uuid
-from collections.abc import Iterable
-from typing import Final
+from collections.abc import Iterable, Sequence
+from typing import Any, Final
 
 from dotflow import clock
-from dotflow.processes.channel import CALL, OUTCOME, RETURNED, STARTED, STDERR, STDOUT
+from dotflow.processes.channel import CALL, OUTCOME, RETURNED, SHARED, STARTED, STDERR, STDOUT, keep_shared
 from dotflow.processes.forkserver import ForkServer
 from dotflow.processes.start import WorkerProcess
 from dotflow.processes.wakeup import WakeupPipe
@@ -33,12 +33,13 @@ WRITE: Final = selectors.EVENT_WRITE
 
 
 class _Process:
-    """A process and its lane."""
+    """A process, its lane, and the numbers of the shared arguments that it keeps."""
 
     def __init__(self, worker: WorkerProcess) -> None:
         self.worker = worker
-        self.name = uuid.uuid4().hex
+        self.name = ""
         self.lane: int | None = None
+        self.shared: dict[int, None] = {}
         self.idle_since = 0.0
 
 
@@ -57,8 +58,14 @@ class WorkerHost:
         self._busy: dict[_Process, WakeupPipe] = {}
         self._closed = False
 
-    def make(self, remote_call: RemoteCall, stop: WakeupPipe) -> Reply:
-        """Makes the attempt in a process and returns its reply. It ends at the deadline, and when *stop* is set."""
+    def make(self, remote_call: RemoteCall, stop: WakeupPipe, shared: Sequence[Any] = ()) -> Reply:
+        """Makes the attempt in a process and returns its reply. It ends at the deadline, and when *stop* is set.
+
+        Args:
+            remote_call: The attempt.
+            stop: Ends it.
+            shared: The parts of its shared arguments. Each process is sent them once.
+        """
         with self._lock:
             if self._closed:
                 return Reply(MISSING)
@@ -68,9 +75,13 @@ class WorkerHost:
                 return Reply(NOT_STARTED, detail=str(error))
             if process is None:
                 return Reply(MISSING)
+            process.name = uuid.uuid4().hex  # whoever knows its last name refers to a value that it has no longer
             self._busy[process] = stop
         reply = None
         try:
+            if remote_call.shared is not None and remote_call.shared not in process.shared:
+                keep_shared(process.shared, remote_call.shared, None)
+                process.worker.channel.queue(SHARED, remote_call.shared, shared)
             reply = _run_attempt(process, remote_call, stop)
         finally:
             with self._lock:

@@ -25,13 +25,13 @@ _wakeups: Final[dict[str, WakeupPipe]] = {}
 _ended: Final[deque[str]] = deque(maxlen=100)  # runs whose queued tasks may still arrive
 
 
-def make_remote_attempt() -> Callable[[str, Sequence[Any]], Sequence[Any]]:
+def make_remote_attempt() -> Callable[[str, Sequence[Any], Sequence[Any]], Sequence[Any]]:
     """Returns the function that Dask runs, pickled by value: the scheduler loads it, and may not have dotflow."""
 
-    def attempt(key: str, packed: Sequence[Any]) -> Sequence[Any]:
+    def attempt(key: str, packed: Sequence[Any], shared: Sequence[Any]) -> Sequence[Any]:
         from dotflow.providers.executors.dask.remote import run_remote_call
 
-        return run_remote_call(key, packed)
+        return run_remote_call(key, packed, shared)
 
     return attempt
 
@@ -81,15 +81,15 @@ class ReleasePlugin(WorkerPlugin):  # type: ignore[misc]  # distributed is Any t
                     wakeup.set()
 
 
-def run_remote_call(key: str, packed: Sequence[Any]) -> list[Any]:
-    """Makes an attempt on a worker; returns the packed reply. Dask calls it."""
+def run_remote_call(key: str, packed: Sequence[Any], shared: Sequence[Any]) -> list[Any]:
+    """Makes an attempt on a worker; returns the packed reply. Dask calls it with the parts of shared arguments."""
     remote_call = RemoteCall.unpack(packed)
     worker = get_worker()
     wakeup = WakeupPipe()
     with _lock:  # before the state is read: later changes set the wakeup
         _wakeups[key] = wakeup
     try:
-        reply = _reply(key, remote_call, wakeup, worker)
+        reply = _reply(key, remote_call, wakeup, worker, shared)
     finally:
         with _lock:
             del _wakeups[key]
@@ -97,7 +97,7 @@ def run_remote_call(key: str, packed: Sequence[Any]) -> list[Any]:
     return reply._replace(worker=worker.address).pack()
 
 
-def _reply(key: str, remote_call: RemoteCall, wakeup: WakeupPipe, worker: Worker) -> Reply:
+def _reply(key: str, remote_call: RemoteCall, wakeup: WakeupPipe, worker: Worker, shared: Sequence[Any]) -> Reply:
     task = worker.state.tasks.get(key)
     if task is None or task.state in ENDED_STATES:
         return Reply(STOPPED)
@@ -106,8 +106,8 @@ def _reply(key: str, remote_call: RemoteCall, wakeup: WakeupPipe, worker: Worker
     worker_host = _worker_host_of(remote_call.run, worker)
     if worker_host is None:
         return Reply(STOPPED)
-    worker.log_event(TOPIC, {"run": remote_call.run, "task": remote_call.number, "worker": worker.address})
-    return worker_host.make(remote_call, wakeup)
+    worker.log_event(TOPIC, {"run": remote_call.run, "number": remote_call.number, "worker": worker.address})
+    return worker_host.make(remote_call, wakeup, shared)
 
 
 def end_run(run: str) -> None:

@@ -21,6 +21,7 @@ from dotflow.providers.executors.cluster.session import RESUME_HINT, ClusterSess
 from dotflow.providers.executors.dask import remote as dask_remote
 from dotflow.providers.executors.dask.events import subscribe, unsubscribe
 from dotflow.providers.executors.dask.handshake import INSTALL_HINT, REPLY_TIMEOUT, check_cluster, wait_for
+from dotflow.providers.executors.dask.scatter import Scattering
 from dotflow.providers.executors.dask.session_events import AttemptBegan, ClusterInfo, ReplyFetched, TaskEnded
 from dotflow.providers.executors.dask.threads import Threads
 from dotflow.worker.deadline import GRACE
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
 MIN_SCATTER_SIZE: Final = 1 << 20  # bytes from which a remote call is sent as data: Dask expects small tasks
 MAX_LOST_WORKERS: Final = 3  # workers; after that, the remote call itself seems to end them
 MAX_SCATTERED: Final = 1 << 28  # bytes of such data at once
-SCATTER_TIMEOUT: Final = 10.0  # seconds to wait for a worker that takes data
 
 
 class _PendingCall(NamedTuple):
@@ -59,8 +59,9 @@ class DaskSession(ClusterSession):
         self._pending: dict[str, _PendingCall] = {}
         self._delayed: deque[tuple[Call, RemoteCall, int]] = deque()  # until less data is scattered
         self._scattered_size = 0
-        self._lost_workers: Counter[int] = Counter()  # by task: the workers that were lost before they began it
-        self._workers: dict[int, str] = {}  # by task: the worker that began its attempt
+        self._lost_workers: Counter[int] = Counter()  # by number: the workers that were lost before they began it
+        self._workers: dict[int, str] = {}  # by number: the worker that began its attempt
+        self._scattering = Scattering(client)
         self._used_workers: set[str] = set()
         self._events: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._threads = Threads(client, lambda identity: self._events.put(ClusterInfo(identity)))
@@ -95,8 +96,8 @@ class DaskSession(ClusterSession):
             events = self._next(end)
             for part in events:  # first: the rest depends on which calls have begun
                 if isinstance(part, AttemptBegan):
-                    self.mark_running(part.task_id)
-                    self._workers[part.task_id] = part.worker
+                    self.mark_running(part.number)
+                    self._workers[part.number] = part.worker
                     self._used_workers.add(part.worker)
                 elif isinstance(part, ClusterInfo):
                     self._threads.update(part.identity)
@@ -138,7 +139,7 @@ class DaskSession(ClusterSession):
                     client.close(timeout=timeout)
 
     def _on_event(self, event: Any) -> None:
-        self._events.put(AttemptBegan(event["task"], event["worker"]))
+        self._events.put(AttemptBegan(event["number"], event["worker"]))
 
     def _next(self, end: float | None) -> list[Any]:
         """Returns the new events, at least one unless the time is over."""
@@ -172,7 +173,7 @@ class DaskSession(ClusterSession):
         if size >= MIN_SCATTER_SIZE and self._scattered_size and self._scattered_size + size > MAX_SCATTERED:
             self._delayed.append((call, remote_call, size))
             return
-        key = f"{dask_remote.PREFIX}{call.step.name.replace('-', '_')}-{self.run}-{call.task_id}-{next(self._numbers)}"
+        key = f"{dask_remote.PREFIX}{call.step.name.replace('-', '_')}-{self.run}-{call.number}-{next(self._numbers)}"
         try:
             self._pending[key] = self._submit_task(key, call, remote_call.pack(), size)
         except Exception as error:  # Dask raises many types when its scheduler is lost
@@ -188,25 +189,12 @@ class DaskSession(ClusterSession):
         elif address:  # a preference; with resources, Dask would put it above them
             where = {"workers": [address], "allow_other_workers": True}
         data: Future[Any] | None = None
-        if size >= MIN_SCATTER_SIZE and (data := self._scattered(packed, address)) is not None:
+        if size >= MIN_SCATTER_SIZE and (data := self._scattering.scatter(packed, address)) is not None:
             self._scattered_size += size
         sent = [bytes(part) for part in packed] if data is None else data
-        future = self._client.submit(self._attempt, key, sent, key=key, pure=False, **where)
+        shared = self._scattering.shared(self.shared_of(call))
+        future = self._client.submit(self._attempt, key, sent, shared, key=key, pure=False, **where)
         return _PendingCall(call, future, data, 0 if data is None else size)
-
-    def _scattered(self, packed: list[Any], address: str) -> "Future[Any] | None":
-        """Scatters a remote call to a worker, *address* if it exists. Returns None if no worker takes it."""
-        for wanted in dict.fromkeys((address, "")):
-            workers = self._client.nthreads()
-            if not workers:
-                break
-            try:
-                there = [wanted] if wanted in workers else None
-                return self._client.scatter([packed], workers=there, hash=False, timeout=SCATTER_TIMEOUT)[0]
-            except (OSError, TimeoutError, KeyError):  # the worker has just been lost
-                if self._client.status != "running":
-                    raise
-        return None
 
     def _connection_lost(self, error: BaseException | None = None) -> ClusterError:
         if self._client.status != "running":
@@ -241,7 +229,7 @@ class DaskSession(ClusterSession):
         if pending_call is None:
             return
         call = pending_call.call
-        address = self._workers.pop(call.task_id, "")
+        address = self._workers.pop(call.number, "")
         self._scattered_size -= pending_call.size
         reply = None if packed is None else Reply.unpack(packed)
         if reply is None:
@@ -262,8 +250,8 @@ class DaskSession(ClusterSession):
             raise self._connection_lost()
         error = future.exception() if future.status == "error" else None
         if error is None or isinstance(error, KilledWorker):
-            self._lost_workers[call.task_id] += not address
-            if address or self._lost_workers[call.task_id] > MAX_LOST_WORKERS:
+            self._lost_workers[call.number] += not address
+            if address or self._lost_workers[call.number] > MAX_LOST_WORKERS:
                 where = address or f"{MAX_LOST_WORKERS + 1} workers, each before it began"
                 self._answer(call, self.lost(call, where), answers)
                 return
@@ -275,12 +263,12 @@ class DaskSession(ClusterSession):
             self._answer(call, Died(Failure.of(error)), answers)
 
     def _answer(self, call: Call, outcome: Outcome, answers: list[CompletedCall]) -> None:
-        self.remove(call.task_id)
-        self._lost_workers.pop(call.task_id, None)
+        self.remove(call.number)
+        self._lost_workers.pop(call.number, None)
         answers.append((call, outcome))
 
     def _resend(self, call: Call, answers: list[CompletedCall]) -> None:
-        """Sends a call that no worker began again, with its previous value."""
+        """Sends a call that no worker began again, with all of its values."""
         remote_call = self.remote_call(call, whole=True)
         if isinstance(remote_call, RemoteCall):
             self.add_waiting(call)

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 class AttemptBegan(NamedTuple):
     """An attempt has begun."""
 
-    task_id: int
+    number: int
     worker: str
 
 

@@ -24,9 +24,10 @@ class WorkerActor:
         """Returns the versions here. The first reply shows that the actor is up."""
         return make_describe("ray")()
 
-    def make(self, packed: Sequence[Any]) -> list[Any]:
-        """Makes the attempt; returns the packed reply."""
-        reply = self._worker_host.make(RemoteCall.unpack([memoryview(part) for part in packed]), self._wakeup)
+    def make(self, packed: Sequence[Any], shared: Sequence[Any]) -> list[Any]:
+        """Makes the attempt, with the parts of shared arguments; returns the packed reply."""
+        remote_call = RemoteCall.unpack([memoryview(part) for part in packed])
+        reply = self._worker_host.make(remote_call, self._wakeup, shared)
         return out_of_band(reply.pack())
 
 

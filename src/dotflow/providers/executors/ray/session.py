@@ -15,9 +15,10 @@ from dotflow.abc.executor import CompletedCall, Report
 from dotflow.core.call import Call
 from dotflow.core.failure import Failure
 from dotflow.core.outcome import Died, Outcome
+from dotflow.processes.channel import keep_shared
 from dotflow.processes.dispatcher import Dispatcher
-from dotflow.providers.executors.cluster.protocol import MISSING, RemoteCall, Reply
-from dotflow.providers.executors.cluster.session import ClusterSession, describe_error
+from dotflow.providers.executors.cluster.protocol import MISSING, RemoteCall, Reply, size_of
+from dotflow.providers.executors.cluster.session import MIN_KEPT_SIZE, ClusterSession, describe_error
 from dotflow.providers.executors.cluster.versions import differences, make_describe
 from dotflow.providers.executors.ray import connection as ray_connection
 from dotflow.providers.executors.ray.actor import WorkerActor, out_of_band
@@ -85,6 +86,7 @@ class RaySession(ClusterSession):
         self._failed_at = 0.0  # the time of the last failed start
         self._answers: list[CompletedCall] = []
         self._events: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self._shared: dict[int, Any] = {}  # by number: shared arguments in Ray's object store
         self._is_open = True
 
     def has_room(self, pool: Hashable) -> bool:
@@ -196,13 +198,22 @@ class RaySession(ClusterSession):
             self._answer(call, remote_call)
             handle.actor_pool.dispatcher.release(handle)
             return
-        self.mark_running(call.task_id)
+        self.mark_running(call.number)
         handle.call = call
         try:
-            future = handle.actor.make.remote(out_of_band(remote_call.pack())).future()
+            future = handle.actor.make.remote(out_of_band(remote_call.pack()), self._shared_data(call)).future()
         except Exception as error:  # Ray raises many types when it is lost
             raise connection_lost(error) from error
         future.add_done_callback(lambda done: self._events.put(_CallEnded(handle, done)))
+
+    def _shared_data(self, call: Call) -> Any:
+        """Returns the call's shared arguments; large ones as an object of Ray's, which each machine gets once."""
+        shared = self.shared_of(call)
+        if shared is None or size_of(shared.parts) < MIN_KEPT_SIZE:
+            return [] if shared is None else shared.parts
+        if shared.number not in self._shared:
+            keep_shared(self._shared, shared.number, ray.put(out_of_band(shared.parts)))
+        return self._shared[shared.number]
 
     def _add_actor(self, handle: ActorHandle, future: "Future[Any]") -> None:
         handle.actor_pool.starting.pop(handle, None)
@@ -249,7 +260,7 @@ class RaySession(ClusterSession):
         _end(handle)
 
     def _answer(self, call: Call, outcome: Outcome) -> None:
-        self.remove(call.task_id)
+        self.remove(call.number)
         self._answers.append((call, outcome))
 
     def _next(self, end: float | None) -> list[Any]:
