@@ -22,7 +22,7 @@ GRACE = 5.0  # seconds for the interpreter to begin, and for a step whose time i
 WORKER = """
 import os, pickle, sys
 from dotflow.core.failure import Failure
-from dotflow.core.outcome import Raised
+from dotflow.core.outcome import Interrupted, Raised
 from dotflow.worker.attempt import attempt
 from dotflow.processes.channel import dump_whole
 from dotflow.worker.loops import Loops
@@ -31,6 +31,8 @@ answer = os.fdopen(os.dup(1), "wb")
 os.dup2(2, 1)
 try:
     outcome = dump_whole(attempt(pickle.load(sys.stdin.buffer), Loops()))
+except KeyboardInterrupt:  # it ends the run
+    outcome = dump_whole(Interrupted())
 except Exception as error:  # the step or its value could not travel
     outcome = dump_whole(Raised(Failure.of(error)))
 answer.write(outcome)

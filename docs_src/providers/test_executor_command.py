@@ -12,6 +12,13 @@ from executor_command import CommandSession, ExecutorCommand
 from dotflow import Config, Context, DotFlow, Task, action
 from dotflow.core.action import Action
 from dotflow.providers import LogDefault
+from dotflow.testing import ExecutorContract
+
+
+class TestExecutorCommand(ExecutorContract):
+    @pytest.fixture
+    def executor(self) -> ExecutorCommand:
+        return ExecutorCommand(sys.executable)
 
 
 @pytest.fixture

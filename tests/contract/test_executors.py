@@ -21,6 +21,7 @@ from dotflow.abc.executor import Executor, ExecutorSession
 from dotflow.core.call import Call
 from dotflow.core.types import TypeStatus
 from dotflow.providers import ExecutorAsync, ExecutorInline, ExecutorProcess, ExecutorThread, StorageFile
+from dotflow.testing import ExecutorContract
 
 COMPLETED, FAILED, NOT_STARTED = TypeStatus.COMPLETED, TypeStatus.FAILED, TypeStatus.NOT_STARTED
 
@@ -95,6 +96,10 @@ def most_at_once(workflow: DotFlow) -> int:
 
 def statuses(workflow: DotFlow) -> list[TypeStatus]:
     return [task.status for task in workflow.result_task()]
+
+
+class TestContract(ExecutorContract):
+    """What executors of others promise, too."""
 
 
 class TestValues:

@@ -1,7 +1,8 @@
 """Tools with which users prove their own storages and pipelines. Each loads on first use.
 
-`StorageContract` is a class of pytest tests that a storage signs; `assert_survives_crashes` kills a workflow at every
-moment that matters, and resumes it; within `virtual_clock()` retry delays and schedules take no time.
+`StorageContract` and `ExecutorContract` are classes of pytest tests that storages and executors sign;
+`assert_survives_crashes` kills a workflow at every moment that matters, and resumes it; within `virtual_clock()` retry
+delays and schedules take no time.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -9,14 +10,23 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from dotflow.testing.clock.context import virtual_clock
     from dotflow.testing.clock.virtual_clock import VirtualClock
+    from dotflow.testing.contracts.executor import ExecutorContract
     from dotflow.testing.contracts.storage import StorageContract
     from dotflow.testing.crash.api import assert_survives_crashes
     from dotflow.testing.crash.verify import CrashReport
 
-__all__ = ["CrashReport", "StorageContract", "VirtualClock", "assert_survives_crashes", "virtual_clock"]
+__all__ = [
+    "CrashReport",
+    "ExecutorContract",
+    "StorageContract",
+    "VirtualClock",
+    "assert_survives_crashes",
+    "virtual_clock",
+]
 
 _MODULES = {
     "CrashReport": "crash.verify",
+    "ExecutorContract": "contracts.executor",
     "StorageContract": "contracts.storage",
     "VirtualClock": "clock.virtual_clock",
     "assert_survives_crashes": "crash.api",

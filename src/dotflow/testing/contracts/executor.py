@@ -1,0 +1,240 @@
+"""ExecutorContract: what every executor promises, as tests for subclasses to inherit."""
+
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final
+
+from dotflow import clock
+from dotflow.abc.executor import Executor, ExecutorSession
+from dotflow.core.action import Action, action
+from dotflow.core.call import Call
+from dotflow.core.context import Context
+from dotflow.core.linked_task import LinkedTask
+from dotflow.core.links import Links
+from dotflow.core.outcome import Died, Interrupted, Outcome, Raised, Returned, TimedOut
+
+try:
+    import pytest
+except ImportError as error:
+    raise ImportError("ExecutorContract needs pytest: its promises are tests. Run: pip install pytest") from error
+
+SECONDS: Final = 30.0  # for all outcomes of a test; a cluster takes seconds to begin
+
+Item = tuple[int, Sequence[int], Mapping[str, Any]]
+
+
+@action
+def contexts(initial_context: Context, previous_context: Context) -> tuple[Any, Any, int | None]:
+    """Returns the values of its contexts, and which task the second one is of."""
+    return initial_context.storage, previous_context.storage, previous_context.task_id
+
+
+@action
+def join(number: int, numbers: list[int], options: dict[str, Any]) -> Item:
+    """Returns its arguments. Earlier items take longer, so that they end in another order."""
+    time.sleep(max(0.0, 0.05 - 0.01 * number))
+    return number, list(numbers), dict(options)
+
+
+@action
+def grow(numbers: list[int]) -> list[int]:
+    """Changes the value of the task before."""
+    numbers.append(4)
+    return numbers
+
+
+@action
+def listed() -> list[int]:
+    """Returns a value that may be changed."""
+    return [1, 2, 3]
+
+
+@action
+def fails() -> None:
+    """Fails."""
+    raise ValueError("my words")
+
+
+@action
+def mends(number: int = 0) -> str:
+    """The fallback of `fails`."""
+    return f"mended {number}"
+
+
+@action
+def interrupts() -> None:
+    """Asks for the end of the run."""
+    raise KeyboardInterrupt
+
+
+@action(timeout=0.2)
+def sleeps() -> None:
+    """Exceeds its timeout."""
+    until = clock.ticks() + SECONDS
+    while clock.ticks() < until:
+        time.sleep(0.01)
+
+
+def task_of(task_id: int, step: Action[..., Any], initial: Context | None = None) -> LinkedTask:
+    """Returns a task whose fallback is `mends`."""
+    return LinkedTask(task_id, step, None, initial or Context(), workflow_id="w", links=Links(fallback=mends))
+
+
+#: The tasks of the session that a test opens, by id.
+TASKS: Final = {
+    task.task_id: task
+    for task in (
+        task_of(0, contexts, Context("given")),
+        task_of(1, join),
+        task_of(2, grow),
+        task_of(3, listed),
+        task_of(4, fails),
+        task_of(5, interrupts),
+        task_of(6, sleeps),
+    )
+}
+CONTEXTS, JOIN, GROW, LISTED, FAILS, INTERRUPTS, SLEEPS = TASKS.values()
+
+
+def call_of(task: LinkedTask, number: int, previous: Context | None = None, **more: Any) -> Call:
+    """Returns a call of a task, in a lane of its own unless *more* names one."""
+    more.setdefault("lane", number)
+    more.setdefault("step", task.step)
+    initial, previous = task.initial_context, previous or Context()
+    return Call(
+        task_id=task.task_id, initial_context=initial, previous_context=previous, workflow_id="w", number=number, **more
+    )
+
+
+def outcomes_of(session: ExecutorSession, calls: Sequence[Call]) -> dict[int, Outcome]:
+    """Submits calls as a run does, and returns their outcomes by the calls' numbers."""
+    left, found, limit = list(calls), dict[int, Outcome](), clock.ticks() + SECONDS
+    while len(found) < len(calls):
+        assert clock.ticks() < limit, _lost(calls, found)
+        while left and session.make_room(session.pool_of(left[0].step), left[0].lane, len(left)):
+            call = left.pop(0)
+            outcome = session.submit(call)
+            if outcome is not None:
+                found[call.number] = outcome
+        if len(found) == len(calls):
+            break
+        for call, outcome in session.wait(0.5):
+            assert call.number not in found, f"the session returned the outcome of call {call.number} twice. {BOOKS}"
+            found[call.number] = outcome
+    return found
+
+
+BOOKS: Final = (
+    "Keep what belongs to a call by its number, which is unique in a run: all items of a mapped task have its task_id, "
+    "and run side by side."
+)
+
+
+def _lost(calls: Sequence[Call], found: Mapping[int, Outcome]) -> str:
+    lost = [call.number for call in calls if call.number not in found]
+    return f"the session returned no outcome of {len(lost)} of {len(calls)} calls within {SECONDS:g} s: {lost}. {BOOKS}"
+
+
+def value_of(outcome: Outcome) -> Any:
+    """Returns what a step has returned."""
+    assert isinstance(outcome, Returned), f"the step did not return, but: {outcome}"
+    return outcome.value
+
+
+class ExecutorContract:
+    """The promises of `dotflow.abc.executor.Executor`, for an executor of any kind.
+
+    Inherit from it, and add the fixture `executor`, which returns an executor for each test.
+
+        class TestMyExecutor(ExecutorContract):
+            @pytest.fixture
+            def executor(self):
+                return MyExecutor()
+
+    Its steps are in the module `dotflow.testing.contracts.executor`, which the workers have to be able to import.
+    """
+
+    @pytest.fixture
+    def session(self, executor: Executor) -> Iterator[ExecutorSession]:
+        """A session of the executor, which the test's end closes."""
+        session = executor.open(TASKS, print)
+        try:
+            yield session
+        finally:
+            session.close()
+
+    def test_the_contexts_reach_the_step(self, session: ExecutorSession) -> None:
+        """A step gets its initial context, and that of the task before with its origin."""
+        call = call_of(CONTEXTS, 0, Context("before", task_id=7))
+
+        assert value_of(outcomes_of(session, [call])[0]) == ("given", "before", 7)
+
+    def test_arguments_reach_the_step(self, session: ExecutorSession) -> None:
+        """A step gets `Call.arguments` by the names of its parameters."""
+        call = call_of(JOIN, 9, arguments={"number": 5, "numbers": [1], "options": {"a": None}})
+
+        assert value_of(outcomes_of(session, [call])[9]) == (5, [1], {"a": None})
+
+    def test_calls_of_one_task_are_told_apart(self, session: ExecutorSession) -> None:
+        """The items of a mapped task run side by side with one task_id: each call gets the outcome of its own."""
+        shared = {"numbers": [1, 2], "options": {"unit": "cm"}}
+        calls = [call_of(JOIN, 10 + item, arguments={"number": item}, shared=shared) for item in range(5)]
+
+        outcomes = outcomes_of(session, calls)
+
+        wrong = [item for item in range(5) if value_of(outcomes[10 + item]) != (item, [1, 2], {"unit": "cm"})]
+        assert not wrong, f"items {wrong} got another's outcome, or not what all items share. {BOOKS}"
+
+    def test_a_changed_value_stays_with_its_step(self, session: ExecutorSession) -> None:
+        """In a worker, a step has a copy of its own: who comes later gets the value as it was returned."""
+        value = value_of(outcomes_of(session, [call_of(LISTED, 0)])[0])
+        kept = list(value)
+
+        grown = outcomes_of(session, [call_of(GROW, 1, lane=0, arguments={"numbers": value})])[1]
+
+        assert value_of(grown) == [1, 2, 3, 4]
+        is_copied = value is not value_of(grown)
+        later = call_of(JOIN, 2, lane=0, arguments={"number": 0, "numbers": value, "options": {}})
+        expected = kept if is_copied else [1, 2, 3, 4]
+        assert value_of(outcomes_of(session, [later])[2]) == (0, expected, {})
+
+    def test_a_fallback_is_the_calls_step(self, session: ExecutorSession) -> None:
+        """After the task's step has failed, a call brings another step of the same task, with its own arguments."""
+        failed = outcomes_of(session, [call_of(FAILS, 0)])[0]
+        assert isinstance(failed, Raised)
+        assert (failed.failure.exception, failed.failure.message) == ("ValueError", "my words")
+
+        call = call_of(FAILS, 0, step=mends, arguments={"number": 2}, is_fallback=True)
+        assert value_of(outcomes_of(session, [call])[0]) == "mended 2"
+
+    def test_one_failure_is_of_one_call(self, session: ExecutorSession) -> None:
+        """A step that fails, or takes too long, leaves the others alone."""
+        calls = [call_of(LISTED, 0), call_of(FAILS, 1), call_of(SLEEPS, 2), call_of(LISTED, 3)]
+
+        outcomes = outcomes_of(session, calls)
+
+        assert isinstance(outcomes[1], Raised)
+        assert isinstance(outcomes[2], TimedOut | Died)
+        assert [value_of(outcomes[number]) for number in (0, 3)] == [[1, 2, 3], [1, 2, 3]]
+
+    def test_a_keyboard_interrupt_of_a_step_is_an_outcome(self, session: ExecutorSession) -> None:
+        """It ends the run, which is for the run to do."""
+        call = call_of(INTERRUPTS, 0)
+
+        try:
+            outcome = outcomes_of(session, [call])[0]
+        except KeyboardInterrupt:  # in the calling thread it goes straight to the run
+            return
+        assert isinstance(outcome, Interrupted)
+
+    def test_a_session_that_is_woken_returns(self, session: ExecutorSession) -> None:
+        """`wake`, from another thread, ends a `wait` that has nothing to wait for."""
+        timer = threading.Timer(0.05, session.wake)
+        timer.start()
+        began = clock.ticks()
+
+        session.wait(SECONDS)
+
+        timer.join()
+        assert clock.ticks() - began < SECONDS / 2
