@@ -831,6 +831,172 @@ class TestRuns:
         assert workflow.result_storage() == [1, 2]
 
 
+def is_copied(workflow: DotFlow) -> bool:
+    """Returns whether steps get copies of values: where they run in other processes."""
+    return not isinstance(workflow.config.executor, ExecutorInline | ExecutorThread | ExecutorAsync)
+
+
+@action
+def numbers() -> list[int]:
+    return [0, 1, 2, 3, 4]
+
+
+class TestGraph:
+    def test_a_changed_value_is_the_original_for_others(self, workflow: DotFlow) -> None:
+        """A step that changes a large value, in the worker that returned it, changes a copy of its own."""
+
+        def grow(large: bytearray) -> int:
+            large[0] = 7
+            large.extend(b"more")
+            return len(large)
+
+        def look(large: bytearray, grow: int) -> tuple[int, int, int]:
+            return large[0], len(large), grow
+
+        size = 200_000
+        workflow.task.add(action(lambda: bytearray(size)), name="large").add(action(grow)).add(action(look))
+        workflow.task.add(action(look), name="again")
+
+        assert workflow.start(mode="parallel").status is COMPLETED
+
+        seen = (0, size, size + 4) if is_copied(workflow) else (7, size + 4, size + 4)
+        assert workflow.result_storage()[2:] == [seen, seen]
+
+    def test_kinds_of_arguments(self, make_workflow: MakeWorkflow, executor: Executor) -> None:
+        """Values, contexts with the errors of items, run parameters and defaults reach the step."""
+
+        def half(number: int) -> int:
+            if number % 2:
+                raise ValueError(number)
+            return number // 2
+
+        def report(half: list[int], half_context: Any, day: str, params: Any, limit: int = 3) -> Any:
+            return half, half_context.storage, sorted(half_context.errors), day, dict(params), limit
+
+        workflow = make_workflow(executor=executor, params={"day": "today"})
+        workflow.task.add(numbers).add(action(half), each="numbers", keep_going=True).add(action(report))
+
+        workflow.start(mode="parallel", params={"day": "monday"})
+
+        expected = ([0, 1, 2], [0, None, 1, None, 2], [1, 3], "monday", {"day": "monday"}, 3)
+        assert workflow.result_storage()[2] == expected
+
+    @pytest.mark.parametrize("mode", ["sequential", "parallel"])
+    def test_a_step_for_each_item(self, workflow: DotFlow, mode: str) -> None:
+        """Items that end in any order have the values, attempts and errors of their own, coroutines too."""
+
+        async def tenfold(number: int, numbers: list[int]) -> int:
+            await asyncio.sleep(0.01 * (5 - number))
+            numbers.append(number)
+            return 10 * number + (len(numbers) if number == 9 else 0)
+
+        def once_more(item: int) -> int:
+            if item == 20:
+                raise ValueError("not this one")
+            return item + 1
+
+        workflow.task.add(numbers).add(action(tenfold), each=numbers)
+        workflow.task.add(action(retry=2)(once_more), each="tenfold", fallback=action(lambda item: -item))
+
+        assert workflow.start(mode=mode).status is COMPLETED
+
+        items = workflow.result_task()[2].items
+        assert workflow.result_storage()[1:] == [[0, 10, 20, 30, 40], [1, 11, -20, 31, 41]]
+        assert [(item.attempt, len(item.errors)) for item in items] == [(1, 0), (1, 0), (3, 2), (1, 0), (1, 0)]
+
+    def test_what_items_share(self, workflow: DotFlow) -> None:
+        """It reaches each of them, with large values as they are; in workers each has a copy of its own."""
+
+        def use(large: list[bytearray], number: int) -> int:
+            large[0][0] += 1
+            return large[0][0] + len(large[0])
+
+        workflow.task.add(numbers).add(action(lambda: [bytearray(100_000)]), name="large")
+        workflow.task.add(action(use), each={"number": numbers}, max_parallel=1)
+
+        assert workflow.start(mode="parallel").status is COMPLETED
+
+        changes = [1] * 5 if is_copied(workflow) else [1, 2, 3, 4, 5]
+        assert workflow.result_storage()[2] == [100_000 + change for change in changes]
+
+    def test_a_large_value_goes_on_item_by_item(self, workflow: DotFlow) -> None:
+        """Each item gets that of its own source item, with more items than workers; a fan-in gets all of them."""
+
+        def make(number: int) -> bytes:
+            return bytes([number]) * 100_000
+
+        def check(item: bytes, numbers: list[int]) -> tuple[int, int]:
+            return item[-1], len(item) + len(numbers)
+
+        def both(make: list[bytes], check: list[tuple[int, int]]) -> list[bool]:
+            return [value[0] == seen for value, (seen, _) in zip(make, check, strict=True)]
+
+        workflow.task.add(numbers).add(action(make), each=numbers).add(action(check), each={"item": "make"})
+        workflow.task.add(action(both))
+
+        assert workflow.start(mode="parallel").status is COMPLETED
+        assert workflow.result_storage()[2:] == [[(number, 100_005) for number in range(5)], [True] * 5]
+
+    def test_an_item_that_dies_or_hangs_is_one_item(self, workflow: DotFlow) -> None:
+        """An isolated item whose process ends, or that exceeds its timeout, fails; the others complete."""
+
+        def breaks(number: int) -> int:
+            if number == 1:
+                os._exit(7)
+            until = time.monotonic() + (15 if number == 2 else 0)
+            while time.monotonic() < until:
+                time.sleep(0.01)
+            return number
+
+        each = [0, 1, 2, 3]
+        workflow.task.add(action(isolate=True, timeout=2)(breaks), each=each, keep_going=True)
+
+        assert workflow.start(mode="parallel").status is FAILED
+
+        items = workflow.result_task()[0].items
+        assert [item.status for item in items] == [COMPLETED, FAILED, FAILED, COMPLETED]
+        assert [item.error.exception for item in items[1:3] if item.error] == ["WorkerDied", "TimeoutError"]
+
+    def test_a_keyboard_interrupt_in_an_item(self, workflow: DotFlow) -> None:
+        """It stops the run: the item and its task are FAILED, and no further item begins."""
+
+        def interrupts(number: int) -> None:
+            if number == 1:
+                raise KeyboardInterrupt
+
+        workflow.task.add(action(interrupts), each=[0, 1, 2], max_parallel=1)
+
+        with pytest.raises(KeyboardInterrupt):
+            workflow.start(mode="parallel", keep_going=True)
+
+        items = workflow.result_task()[0].items
+        assert [item.status for item in items] == [COMPLETED, FAILED, NOT_STARTED]
+        assert statuses(workflow) == [FAILED]
+
+    @not_inline
+    def test_cancel_ends_the_items_that_run(self, workflow: DotFlow, tmp_path: Path) -> None:
+        """Those that have begun are FAILED, the others stay as they are, and the task says how far it was."""
+
+        def slow(number: int) -> None:
+            (tmp_path / str(number)).touch()
+            until = time.monotonic() + (15 if number else 0)
+            while time.monotonic() < until:
+                time.sleep(0.01)
+
+        workflow.task.add(action(slow), each=list(range(60)), max_parallel=2)
+        run = workflow.launch(lambda: None, mode="parallel")
+        until = time.monotonic() + 15
+        while len(list(tmp_path.iterdir())) < 3:
+            assert time.monotonic() < until
+            time.sleep(0.01)
+        run.cancel()
+
+        assert run.wait(10)
+        (mapped,) = run.tasks
+        assert [item.status for item in mapped.items] == [COMPLETED, FAILED, FAILED, *[NOT_STARTED] * 57]
+        assert "after 1 of 60 items" in mapped.errors[-1].message
+
+
 class TestExecutorAsync:
     def test_no_more_coroutines_than_max_workers(self, make_workflow: MakeWorkflow) -> None:
         """The others wait in the run; their timeout does not include that."""
