@@ -288,15 +288,15 @@ class Graph:
 
     def fail_unfinished(self, exception: str, reason: str) -> None:
         """Fails the items and maps that a stopped run leaves unfinished."""
+        failed = {task_id: items.failure() for task_id, items in self._maps.items()}  # before the run was stopped
         for _, item, _ in self._items.values():
             failure = Failure(exception, str(RunStopped(item.name, reason)))
             if item.status in UNFINISHED:
                 event = TaskFailed(item.task_id, item.attempt, failure, clock.now(), clock.monotonic(), item.item)
                 self._publish(event)
-        for items in self._maps.values():
-            ended = len(items.task.items) - items.left
-            progress = f"{reason}, after {ended} of {len(items.task.items)} items"
-            failure = items.failure() or Failure(exception, str(RunStopped(items.task.name, progress)))
-            self._close(items, failure)
+        for task_id, items in self._maps.items():
+            count = len(items.task.items)
+            progress = f"{reason}, after {count - items.left} of {count} items"
+            self._close(items, failed[task_id] or Failure(exception, str(RunStopped(items.task.name, progress))))
         self._items.clear()
         self._maps.clear()
