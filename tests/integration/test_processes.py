@@ -106,6 +106,44 @@ say(
 
 
 @pytest.mark.start_method
+def test_the_scripts_classes_stay_themselves(scripts: Scripts) -> None:
+    """As arguments, as what items share and beside the run's parameters; a step that can't be loaded is alone."""
+    facts = scripts.run("""
+from dotflow.providers import ExecutorProcess
+
+class Order:
+    pass
+
+class Unreadable:
+    def __reduce__(self):
+        return int, ("no number",)
+
+@action
+def orders():
+    return [Order()]
+
+@action
+def look(orders, params, number=0):
+    return [type(orders[0]) is Order, dict(params), number]
+
+workflow = DotFlow(config(executor=ExecutorProcess(1, METHOD)), params={"day": 1})
+workflow.task.add(orders).add(look).add(look, name="again").add(look, name="items", each={"number": [1, 2]})
+workflow.start(mode="parallel")
+values = workflow.result_storage()[1:]
+
+take = action(lambda initial_context: 1)
+workflow = DotFlow(config(executor=ExecutorProcess(1, METHOD)))
+workflow.task.add(take, initial_context=Unreadable()).add(take, initial_context=2)
+workflow.start(mode="parallel", keep_going=True)
+say(values=values, statuses=[str(task.status) for task in workflow.result_task()])
+""").facts
+
+    first, second = [True, {"day": 1}, 0], [[True, {"day": 1}, number] for number in (1, 2)]
+    assert facts["values"] == [first, first, second]
+    assert facts["statuses"][1] == "Completed"
+
+
+@pytest.mark.start_method
 def test_modules_beside_the_script_and_its_arguments_are_there(scripts: Scripts, tmp_path: Path) -> None:
     """A worker imports what the script can import, and sees its arguments, folder and environment."""
     (tmp_path / "beside.py").write_text("from dotflow import action\n@action\ndef step():\n    return __name__\n")
