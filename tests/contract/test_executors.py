@@ -836,9 +836,14 @@ def is_copied(workflow: DotFlow) -> bool:
     return not isinstance(workflow.config.executor, ExecutorInline | ExecutorThread | ExecutorAsync)
 
 
-@action
-def numbers() -> list[int]:
-    return [0, 1, 2, 3, 4]
+@pytest.fixture
+def numbers() -> Any:
+    """A step that a cluster need not be able to import."""
+
+    def numbers() -> list[int]:
+        return [0, 1, 2, 3, 4]
+
+    return action(numbers)
 
 
 class TestGraph:
@@ -862,7 +867,7 @@ class TestGraph:
         seen = (0, size, size + 4) if is_copied(workflow) else (7, size + 4, size + 4)
         assert workflow.result_storage()[2:] == [seen, seen]
 
-    def test_kinds_of_arguments(self, make_workflow: MakeWorkflow, executor: Executor) -> None:
+    def test_kinds_of_arguments(self, make_workflow: MakeWorkflow, executor: Executor, numbers: Any) -> None:
         """Values, contexts with the errors of items, run parameters and defaults reach the step."""
 
         def half(number: int) -> int:
@@ -882,7 +887,7 @@ class TestGraph:
         assert workflow.result_storage()[2] == expected
 
     @pytest.mark.parametrize("mode", ["sequential", "parallel"])
-    def test_a_step_for_each_item(self, workflow: DotFlow, mode: str) -> None:
+    def test_a_step_for_each_item(self, workflow: DotFlow, mode: str, numbers: Any) -> None:
         """Items that end in any order have the values, attempts and errors of their own, coroutines too."""
 
         async def tenfold(number: int, numbers: list[int]) -> int:
@@ -904,7 +909,7 @@ class TestGraph:
         assert workflow.result_storage()[1:] == [[0, 10, 20, 30, 40], [1, 11, -20, 31, 41]]
         assert [(item.attempt, len(item.errors)) for item in items] == [(1, 0), (1, 0), (3, 2), (1, 0), (1, 0)]
 
-    def test_what_items_share(self, workflow: DotFlow) -> None:
+    def test_what_items_share(self, workflow: DotFlow, numbers: Any) -> None:
         """It reaches each of them, with large values as they are; in workers each has a copy of its own."""
 
         def use(large: list[bytearray], number: int) -> int:
@@ -919,7 +924,7 @@ class TestGraph:
         changes = [1] * 5 if is_copied(workflow) else [1, 2, 3, 4, 5]
         assert workflow.result_storage()[2] == [100_000 + change for change in changes]
 
-    def test_a_large_value_goes_on_item_by_item(self, workflow: DotFlow) -> None:
+    def test_a_large_value_goes_on_item_by_item(self, workflow: DotFlow, numbers: Any) -> None:
         """Each item gets that of its own source item, with more items than workers; a fan-in gets all of them."""
 
         def make(number: int) -> bytes:

@@ -290,10 +290,10 @@ class Graph:
         """Fails the items and maps that a stopped run leaves unfinished."""
         failed = {task_id: items.failure() for task_id, items in self._maps.items()}  # before the run was stopped
         for _, item, _ in self._items.values():
-            failure = Failure(exception, str(RunStopped(item.name, reason)))
             if item.status in UNFINISHED:
-                event = TaskFailed(item.task_id, item.attempt, failure, clock.now(), clock.monotonic(), item.item)
-                self._publish(event)
+                failure = Failure(exception, str(RunStopped(item.name, reason)))
+                now, tick = clock.now(), clock.monotonic()
+                self._publish(TaskFailed(item.task_id, item.attempt, failure, now, tick, item.item))
         for task_id, items in self._maps.items():
             count = len(items.task.items)
             progress = f"{reason}, after {count - items.left} of {count} items"
