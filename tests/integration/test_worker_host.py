@@ -112,7 +112,7 @@ def test_each_process_is_sent_shared_arguments_once(worker_host: WorkerHost, wak
     step = action(grow)
 
     def make(lane: int, *, send: bool) -> Any:
-        call = Call(0, lane, step, Context(), Context(), "w", shared=shared)
+        call = Call(0, lane, step, Context(), Context(), "w", arguments={}, shared=shared)
         parts, message = encoder.encode(WorkerCache(), call), encoder.shared_of(call)
         assert message is not None
         remote_call = RemoteCall("run", lane, 0, False, "", 0, message.number, parts)

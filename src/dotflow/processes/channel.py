@@ -13,7 +13,7 @@ import weakref
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from types import CodeType, FunctionType, MappingProxyType
-from typing import Any, Final, NamedTuple, TypeVar
+from typing import Any, Final, NamedTuple
 
 import cloudpickle  # type: ignore[import-untyped]
 
@@ -33,8 +33,6 @@ STDERR: Final = 5
 READY: Final = 6  # from the worker, once: it has started
 RETURNED: Final = 7  # from the worker: the step has returned; pickling its value follows
 SHARED: Final = 8  # to the worker: arguments that several calls share, by a number of their own
-
-MAX_SHARED: Final = 8  # of these arguments that a worker keeps
 
 
 class Message(NamedTuple):
@@ -173,7 +171,7 @@ def dump_by_reference(value: object) -> list[Any]:
     buffers: list[pickle.PickleBuffer] = []
     try:
         return [pickle.dumps(value, protocol=5, buffer_callback=buffers.append), *(buffer.raw() for buffer in buffers)]
-    except Exception:
+    except Exception:  # a value that pickle can't look up by name, or whose own methods raise
         buffers.clear()
     try:  # takes twice as long
         with io.BytesIO() as file:
@@ -184,17 +182,6 @@ def dump_by_reference(value: object) -> list[Any]:
 
 
 Dump = Callable[[object], list[Any]]
-
-K = TypeVar("K")
-V = TypeVar("V")
-
-
-def keep_shared(kept: dict[K, V], key: K, value: V) -> None:
-    """Adds to what is kept of shared arguments, and drops the oldest. Both ends of a channel call it for each."""
-    kept.pop(key, None)
-    kept[key] = value
-    if len(kept) > MAX_SHARED:
-        del kept[next(iter(kept))]
 
 
 class Channel:

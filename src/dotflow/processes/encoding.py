@@ -8,8 +8,9 @@ from dotflow.core.action import Action
 from dotflow.core.call import Call
 from dotflow.core.context import Context
 from dotflow.core.task import Task
-from dotflow.processes.channel import CALL, SHARED, Dump, dump_whole, keep_shared
+from dotflow.processes.channel import CALL, SHARED, Dump, dump_whole
 from dotflow.processes.forkserver import KeptForkServer
+from dotflow.processes.shared import keep_shared
 from dotflow.processes.start import Fork, FreshInterpreter, StartMethod, default_start_method
 from dotflow.processes.worker_main import LAST_VALUE, CallMessage, ValueRef
 

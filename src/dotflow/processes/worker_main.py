@@ -29,9 +29,9 @@ from dotflow.processes.channel import (
     Channel,
     Dump,
     Message,
-    keep_shared,
 )
 from dotflow.processes.output import Relay
+from dotflow.processes.shared import keep_shared
 from dotflow.worker import deadline_signal
 from dotflow.worker.attempt import attempt, remember_process
 from dotflow.worker.loops import Loops

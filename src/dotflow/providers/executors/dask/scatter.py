@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
-from dotflow.processes.channel import keep_shared
 from dotflow.processes.encoding import SharedArguments
+from dotflow.processes.shared import keep_shared
 from dotflow.providers.executors.cluster.protocol import size_of
 from dotflow.providers.executors.cluster.session import MIN_KEPT_SIZE
 

@@ -15,8 +15,8 @@ from dotflow.abc.executor import CompletedCall, Report
 from dotflow.core.call import Call
 from dotflow.core.failure import Failure
 from dotflow.core.outcome import Died, Outcome
-from dotflow.processes.channel import keep_shared
 from dotflow.processes.dispatcher import Dispatcher
+from dotflow.processes.shared import keep_shared
 from dotflow.providers.executors.cluster.protocol import MISSING, RemoteCall, Reply, size_of
 from dotflow.providers.executors.cluster.session import MIN_KEPT_SIZE, ClusterSession, describe_error
 from dotflow.providers.executors.cluster.versions import differences, make_describe
