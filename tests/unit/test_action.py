@@ -475,7 +475,7 @@ class TestContextParams:
 
         message = str(caught.value)
         assert f"'{parameter}'" in message
-        assert "'initial_context' and 'previous_context'" in message
+        assert "'initial_context' nor 'previous_context'" in message
         assert hint in message
 
     @pytest.mark.parametrize("function", [lambda x=1: 0, lambda *a, **k: 0, lambda initial_context: 0, print, dict])

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from dotflow import action
+from dotflow.core.builder import TaskBuilder
 from dotflow.core.steps import as_actions, as_callback, resolve
 from dotflow.errors import InvalidCallback, InvalidPath, InvalidStep, UnknownParameter
 from tests.names import plain
@@ -124,9 +125,13 @@ class TestActions:
         assert "@action above 'plain'" in str(caught.value)
 
     def test_parameters_are_checked(self) -> None:
-        """A step with a parameter that nothing fills is refused at once."""
+        """A step with a parameter that nothing fills is refused at once, and the others of its list are not added."""
+        builder = TaskBuilder("w")
+
         with pytest.raises(UnknownParameter):
-            as_actions([one, action(lambda rows: rows)])
+            builder.add([one, action(lambda rows: rows)])
+
+        assert len(builder) == 0
 
 
 class TestResolve:
