@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from dotflow.config import Config
-    from dotflow.core.action import action
     from dotflow.core.context import Context
+    from dotflow.core.decorator import action
     from dotflow.core.failure import TaskError
     from dotflow.core.task import Task
     from dotflow.engine.run import Run
@@ -39,7 +39,7 @@ _MODULES = {
     "Run": "dotflow.engine.run",
     "Task": "dotflow.core.task",
     "TaskError": "dotflow.core.failure",
-    "action": "dotflow.core.action",
+    "action": "dotflow.core.decorator",
 }
 
 

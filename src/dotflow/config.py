@@ -11,6 +11,7 @@ from dotflow.abc.storage import Storage
 from dotflow.abc.tracer import Tracer
 from dotflow.core.durations import Duration, as_seconds
 from dotflow.core.failure import name_of
+from dotflow.engine.run_providers import RunProviders
 from dotflow.errors import InvalidProvider
 from dotflow.providers.logs.default import LogDefault
 from dotflow.providers.notifiers.none import NotifyDefault
@@ -68,6 +69,32 @@ class Config:
         self.history = history
         self.tracer = tracer
         self.notify_grace: float = as_seconds("notify_grace", notify_grace)
+
+    def _run_providers(self, *, is_apart: bool, in_thread: bool) -> RunProviders:
+        """Returns the providers of one run.
+
+        Args:
+            is_apart: Whether the tasks need workers of their own.
+            in_thread: Whether the run has a thread of its own.
+        """
+        return RunProviders(
+            executor=_default_executor(is_apart, in_thread) if self.executor is None else self.executor,
+            storage=self.storage,
+            log=self.log,
+            notify=self.notify,
+            notify_grace=self.notify_grace,
+            history=self.history,
+            tracer=self.tracer,
+        )
+
+
+def _default_executor(is_apart: bool, in_thread: bool) -> Executor:
+    """Returns the executor of a Config without one, imported on first use."""
+    from dotflow import providers
+
+    if is_apart:
+        return providers.ExecutorProcess()
+    return providers.ExecutorThread(max_workers=1) if in_thread else providers.ExecutorInline()
 
 
 def _check(name: str, provider: Any, contract: type) -> None:

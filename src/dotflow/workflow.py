@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final, Never, NoReturn
 
 from dotflow import clock
-from dotflow.abc.executor import Executor
 from dotflow.config import Config
 from dotflow.core.builder import TaskBuilder
 from dotflow.core.context import Context
@@ -19,9 +18,9 @@ from dotflow.core.types.status import TypeStatus
 from dotflow.engine.background import start_in_background
 from dotflow.engine.checkpoint import Resume
 from dotflow.engine.options import START_DEFAULTS, Callback, RunOptions, make_options
-from dotflow.engine.plan import Plan, check_plan, make_plan, note_on_groups
+from dotflow.engine.plan import check_plan, make_plan, note_on_groups
 from dotflow.engine.publisher import reporter
-from dotflow.engine.run import Run, RunProviders
+from dotflow.engine.run import Run
 from dotflow.engine.run_id import run_id_of
 from dotflow.errors import InvalidArgument, InvalidProvider
 
@@ -287,15 +286,7 @@ class DotFlow:
         check_plan(tasks, mode)
         plan = make_plan(tasks, mode)
         config = self.config
-        providers = RunProviders(
-            executor=_default_executor(plan, in_thread) if config.executor is None else config.executor,
-            storage=config.storage,
-            log=config.log,
-            notify=config.notify,
-            notify_grace=config.notify_grace,
-            history=config.history,
-            tracer=config.tracer,
-        )
+        providers = config._run_providers(is_apart=plan.apart, in_thread=in_thread)
         run = Run(workflow_id, run_id, tasks, plan, providers, options, self.name, params)
         missing = self._missing_for_resume(run) if options.resume and self._last is None else []
         run._prepare()
@@ -318,12 +309,3 @@ class DotFlow:
 
     def __repr__(self) -> str:
         return f"<workflow {self.name or self.workflow_id}: {self.task.count()} tasks>"
-
-
-def _default_executor(plan: Plan, in_thread: bool) -> Executor:
-    """Returns the executor of a plan without one, imported on first use."""
-    from dotflow import providers
-
-    if plan.apart:
-        return providers.ExecutorProcess()
-    return providers.ExecutorThread(max_workers=1) if in_thread else providers.ExecutorInline()

@@ -331,14 +331,14 @@ class TestTwoRunsAtOnce:
 
     def test_a_run_that_has_ended_is_not_asked(self) -> None:
         """Nothing of it is left behind."""
-        from dotflow.engine.checkpoint import _RunLock
+        from dotflow.engine.run_lock import RunLock
 
         storage = StorageDefault()
         run = Checkpoints(storage, "ended", exclusive=True, report=[].append)
         run.open(TASKS, resume=False)
         run.close()
 
-        assert _RunLock.held((id(storage), "ended")) is None
+        assert RunLock.held((id(storage), "ended")) is None
 
 
 def test_an_error_of_ours_keeps_its_cause(make_workflow: Callable[..., DotFlow]) -> None:

@@ -284,6 +284,8 @@ def test_a_result_has_everything(make_workflow: Callable[..., DotFlow]) -> None:
                 "started_at": "2024-01-01T00:00:00Z",
                 "finished_at": "2024-01-01T00:00:02Z",
                 "duration": 2.5,
+                "reason": "",
+                "items": None,
             }
         ],
     }

@@ -1,18 +1,15 @@
-"""@action: makes a callable a step."""
+"""Action: a callable with its policy, as @action makes it."""
 
 import functools
 import inspect
-import warnings
 from collections.abc import Callable, Collection, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, Concatenate, Final, Generic, NoReturn, ParamSpec, Protocol, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Concatenate, Final, Generic, NoReturn, ParamSpec, TypeVar, overload
 
 from dotflow.core.callables import find_member, innermost, parameters, qualname, unwrapped
-from dotflow.core.durations import Duration
 from dotflow.core.failure import describe
-from dotflow.core.hints import ACTION, refuse_unknown
-from dotflow.core.policy import Policy, RetryOn
-from dotflow.core.resources import NO_RESOURCES, check_resources
-from dotflow.errors import InvalidPolicy, InvalidStep, UnknownParameter, close_match
+from dotflow.core.policy import Policy
+from dotflow.core.resources import NO_RESOURCES
+from dotflow.errors import InvalidStep, UnknownParameter, close_match
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -24,12 +21,6 @@ DECORATED: Final = "@action decorates a function, a coroutine function, a method
 
 #: The attribute of a decorated class that holds its action.
 CLASS_ACTION: Final = "__dotflow_action__"
-
-#: The warning about a class without decorated methods.
-IDLE: Final = (
-    "Class '{name}' is decorated with @action, but none of its methods is: as a step it runs none of them. Put "
-    "@action above the methods to run."
-)
 
 #: The parameters that a context fills.
 CONTEXTS: Final = ("initial_context", "previous_context")
@@ -173,120 +164,9 @@ def _blank() -> Action[..., Any]:
     return Action.__new__(Action)
 
 
-class Decorator(Protocol):
-    """The type of `@action(...)`: a class stays itself, and a function becomes an Action with its signature."""
-
-    # A class can be called like a function, so the two overlap. The first match counts.
-    @overload
-    def __call__(self, function: type[T], /) -> type[T]: ...  # type: ignore[overload-overlap]
-    @overload
-    def __call__(self, function: Callable[P, R], /) -> Action[P, R]: ...
-    def __call__(self, function: Any, /) -> Any: ...
-
-
-@overload
-def action(function: type[T], /) -> type[T]: ...  # type: ignore[overload-overlap]  # as in Decorator
-@overload
-def action(function: Callable[P, R], /) -> Action[P, R]: ...
-@overload
-def action(
-    *,
-    retry: int = 1,
-    timeout: Duration = 0,
-    retry_delay: Duration = 1,
-    backoff: bool = False,
-    retry_on: RetryOn | None = None,
-    max_delay: Duration | None = None,
-    jitter: float = 0,
-    isolate: bool = False,
-    resources: Mapping[str, float] | None = None,
-) -> Decorator: ...
-def action(
-    function: Callable[..., Any] | None = None,
-    /,
-    *,
-    retry: int = 1,
-    timeout: Duration = 0,
-    retry_delay: Duration = 1,
-    backoff: bool = False,
-    retry_on: RetryOn | None = None,
-    max_delay: Duration | None = None,
-    jitter: float = 0,
-    isolate: bool = False,
-    resources: Mapping[str, float] | None = None,
-    **unknown: Any,
-) -> Any:
-    """Makes a function, coroutine function, method or class a step of workflows.
-
-    You can still call a function, and a class stays itself.
-
-    Args:
-        function: The function or class. A step takes contexts by the names `initial_context` and `previous_context`.
-        retry: The total number of attempts.
-        timeout: The maximum time of an attempt; 0 for no limit. A duration is a number of seconds or a text such as
-            "500ms", "90s", "15m", "2h" or "1h30m".
-        retry_delay: The time between attempts.
-        backoff: Whether the delay doubles each time.
-        retry_on: The errors to retry on: an exception class, a tuple of them, or a function `f(error)`. The function
-            returns True, False, or the seconds until the next attempt, which `max_delay` and `jitter` don't change. It
-            runs where the step ran. A timeout counts as TimeoutError, a dead worker as WorkerDied. Other errors fail
-            the task at once. So does an error for which the function raises or returns anything else; the traceback
-            of the attempt says why.
-        max_delay: The maximum delay.
-        jitter: The maximum share of the delay that is subtracted at random, from 0 to 1.
-        isolate: Whether each attempt runs in a process of its own in every mode, so that its timeout always ends it.
-        resources: The resources that a cluster's worker must have, such as `{"GPU": 1}`. Executors on this machine
-            ignore them.
-        unknown: Refused with a hint.
-
-    Raises:
-        InvalidPolicy: An invalid option, such as `retry=0`.
-        InvalidStep: The decorated object can't be called.
-        UnknownArgument: There is no such option.
-    """
-    refuse_unknown("@action", unknown, action.__kwdefaults__ or (), ACTION)
-    policy = Policy(
-        attempts=retry,
-        timeout=timeout,  # type: ignore[arg-type]  # Policy converts texts to seconds
-        delay=retry_delay,  # type: ignore[arg-type]
-        backoff=backoff,
-        retry_on=retry_on,
-        max_delay=max_delay,  # type: ignore[arg-type]
-        jitter=jitter,
-    )
-    if not isinstance(isolate, bool):
-        raise InvalidPolicy("isolate", isolate, "True or False")
-    required = check_resources(resources)
-
-    def decorate(target: Callable[..., Any]) -> Any:
-        if (existing := action_of(target)) is not None:
-            hint = "Decorate it once, with all its options."
-            raise InvalidStep(f"'{existing.name}', which is an action already", hint, DECORATED)
-        if inspect.isgeneratorfunction(unwrapped(target)) or inspect.isasyncgenfunction(unwrapped(target)):
-            hint = "None of its lines would run. Return a list of what it yields."
-            raise InvalidStep(f"{describe(target)}, a generator function", hint, DECORATED)
-        if _has_methods(target) and not _names_of_actions(target):
-            warnings.warn(IDLE.format(name=target.__name__), stacklevel=2 if function is None else 3)
-        step = Action(target, policy, isolate, required)
-        if not isinstance(target, type):
-            return step
-        try:
-            type.__setattr__(target, CLASS_ACTION, step)
-        except TypeError:  # a built-in type takes no attribute: it is wrapped, as a function is
-            return step
-        return target
-
-    return decorate if function is None else decorate(function)
-
-
-def _has_methods(target: object) -> bool:
-    """Returns whether it is a class whose body defines public methods."""
-    members = vars(target).items() if isinstance(target, type) else ()
-    return any(inspect.isfunction(member) and not name.startswith("_") for name, member in members)
-
-
 @functools.lru_cache(maxsize=4096)
-def _names_of_actions(cls: type[Any]) -> tuple[str, ...]:
+def member_actions(cls: type[Any]) -> tuple[str, ...]:
+    """Returns the names of a class's actions in definition order; an override keeps the position of its base."""
     members: dict[str, object] = {}
     for base in reversed(cls.__mro__):
         members |= vars(base)
@@ -313,7 +193,7 @@ def actions_of(instance: Any) -> list[Action[..., Any]]:
     """Returns the instance's actions in definition order; an override keeps the position of its base."""
     cls: Any = type(instance)  # Any, since mypy takes a class's __hash__ for its instances'
     try:
-        names = _names_of_actions(cls)
+        names = member_actions(cls)
     except TypeError:  # the metaclass makes classes without a hash
-        names = _names_of_actions.__wrapped__(cls)
+        names = member_actions.__wrapped__(cls)
     return [step for name in names if (step := action_of(getattr(instance, name))) is not None]

@@ -1,20 +1,20 @@
 """Checkpoints: saves and restores the values of one run through a Storage, and voids those of earlier runs."""
 
 import contextlib
-import itertools
 import threading
 import uuid
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterator, Sequence
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Literal
 
-from dotflow.abc.shared_lock import SharedLock
 from dotflow.abc.storage import Storage
 from dotflow.core.context import Context
-from dotflow.core.linked_task import Item, LinkedTask
+from dotflow.core.linked_task import LinkedTask
 from dotflow.core.params import Params
 from dotflow.core.task import Task
-from dotflow.engine.restoring import NO_INITIAL, digest_of, restore
+from dotflow.engine.checkpoint_keys import CheckpointKeys
+from dotflow.engine.restoring import digests_of, restore
+from dotflow.engine.run_lock import RunLock
 from dotflow.errors import (
     CheckpointUnreadable,
     DotflowError,
@@ -26,33 +26,8 @@ from dotflow.errors import (
 if TYPE_CHECKING:
     from dotflow.engine.restoring_links import LinkedRestoration, LinkedRestorer
 
-INDEX_SUFFIX: Final = "-items"  # of the key under which a map's items are listed
-
 #: What start() takes as `resume`. "unfinished": only if the last run left a task unfinished.
 Resume = bool | Literal["unfinished"]
-
-
-class _RunLock(SharedLock[threading.RLock]):
-    """One of the runs of this process that work on one workflow. The resource is a lock for writing.
-
-    It ensures that no value of an older run is saved after a newer run has begun.
-
-    Args:
-        key: The storage's own key, or its id, and the workflow.
-        storage: Stays alive as long as the lock, so that no other storage is given its id.
-
-    Attributes:
-        is_void: Whether a newer run has voided the values of this one.
-    """
-
-    is_void = False
-
-    def __init__(self, key: Hashable, storage: Storage) -> None:
-        super().__init__(key)
-        self._storage = storage
-
-    def make(self) -> threading.RLock:
-        return threading.RLock()
 
 
 class Checkpoints:
@@ -70,11 +45,12 @@ class Checkpoints:
         self._workflow_id = workflow_id
         self._exclusive = exclusive
         self._report = report
-        self._run_lock = _RunLock((id(storage), workflow_id), storage)
+        self._run_lock = RunLock((id(storage), workflow_id), storage)
         self._turn = threading.RLock()
         self._workflow_lock: contextlib.AbstractContextManager[Hashable] | None = None
         self._has_reported_void = False
         self._tasks: Sequence[Task] = ()
+        self._keys = CheckpointKeys(storage, workflow_id, ())
         self._digests: Sequence[str] = ()
         self._links: LinkedRestorer | None = None
         self._restores_items = False
@@ -108,7 +84,8 @@ class Checkpoints:
             self._run_lock.__enter__()
             self._turn = self._run_lock.resource
             self._tasks = tasks
-            self._digests = _digests_of(tasks)
+            self._keys = CheckpointKeys(self._storage, self._workflow_id, tasks)
+            self._digests = digests_of(tasks)
             self._run = f"{uuid.uuid4().hex[:12]}/{len(tasks)}"
             # With "unfinished", another run of this process finishes its own work, so this one starts anew.
             must_read = resume is True or (resume and len(self._run_lock.sharing) == 1)
@@ -143,7 +120,7 @@ class Checkpoints:
             key = lock.__enter__()
             self._workflow_lock = lock
         if key is not None:
-            self._run_lock = _RunLock((key, self._workflow_id), self._storage)
+            self._run_lock = RunLock((key, self._workflow_id), self._storage)
 
     def _leave(self) -> None:
         self._run_lock.__exit__()
@@ -171,7 +148,7 @@ class Checkpoints:
     def _save(self, task: Task, context: Context) -> None:
         key = "?"
         try:
-            key = self._storage.key(task) if self._links is None else self._key(task)
+            key = self._storage.key(task) if self._links is None else self._keys.of(task)
             self._storage.post(key, context)
         except ValueNotStorable as error:
             raise error.by(task.name) from error.__cause__
@@ -182,12 +159,6 @@ class Checkpoints:
             raise StorageError(
                 f"Step '{task.name}' finished, but its value could not be saved as '{key}'", reason
             ) from error
-
-    def _key(self, task: Task) -> str:
-        """Returns the key of a task; of an item, that of its task and the item's suffix."""
-        if isinstance(task, Item):
-            return f"{self._storage.key(self._tasks[task.task_id])}-{task.key_suffix}"
-        return self._storage.key(task)
 
     def _restore_linked(self, restoration: "LinkedRestoration") -> dict[int, Context]:
         self._restores_items = True
@@ -209,7 +180,8 @@ class Checkpoints:
 
         Raises the errors of `open`.
         """
-        self._add_to_index(task)
+        with _usable(self._storage), self._turn:
+            self._keys.add_items(task)
         if not self._restores_items:
             return {}
         assert self._links is not None
@@ -217,20 +189,6 @@ class Checkpoints:
         self._void([item for item, _ in void])
         self._report_again(void)
         return valid
-
-    def _add_to_index(self, task: LinkedTask) -> None:
-        """Saves the keys of the items, for a storage that can't clear a workflow."""
-        if type(self._storage).clear is Storage.clear:
-            with _usable(self._storage), self._turn:
-                key = self._storage.key(self._tasks[task.task_id])
-                suffixes = dict.fromkeys((*self._index(key)[1:], *(f"-{item.key_suffix}" for item in task.items)))
-                index = Context(list(suffixes), task.task_id, task.workflow_id)
-                self._storage.post(f"{key}{INDEX_SUFFIX}", index)
-
-    def _index(self, key: str) -> list[str]:
-        """Returns what the keys of a map's items have after its own key, and the index itself has; the last first."""
-        suffixes = self._storage.get(f"{key}{INDEX_SUFFIX}").storage
-        return [INDEX_SUFFIX, *suffixes] if isinstance(suffixes, list) else []
 
     def _void_all(self, tasks: Sequence[Task]) -> None:
         """Voids all checkpoints: those of earlier runs, and those that other runs of this process would still save."""
@@ -240,30 +198,8 @@ class Checkpoints:
             if self._storage.clear(self._workflow_id):
                 return
             # From the last: after a crash in between, the rest is the beginning of one run.
-            for key in reversed(self._keys(tasks)):
+            for key in reversed(self._keys.all()):
                 self._storage.delete(key)
-
-    def _keys(self, tasks: Sequence[Task]) -> list[str]:
-        """Returns the keys of all checkpoints, those of tasks that the workflow no longer has included."""
-        storage, keys = self._storage, dict[str, None]()
-        asked: set[str] = set()
-
-        def add(key: str) -> bool:
-            if key in asked:
-                return False
-            asked.add(key)
-            items = [f"{key}{suffix}" for suffix in self._index(key)]
-            keys.update(dict.fromkeys([key] * storage.contains(key) + items))
-            return key in keys or bool(items)
-
-        for task in tasks:
-            add(storage.key(task))
-        for task_id in itertools.count() if tasks else ():
-            # The tasks of an earlier run are unknown, but in most storages the index alone determines the key.
-            key = storage.key(Task(task_id, tasks[-1].step, workflow_id=self._workflow_id))
-            if not add(key) and task_id >= len(tasks):  # asked before: the index doesn't determine it here
-                break
-        return list(keys)
 
     def _is_unfinished(self, checkpoints: Sequence[Context | None]) -> bool:
         """Returns whether a task that the last run had is without a checkpoint."""
@@ -293,13 +229,13 @@ class Checkpoints:
         """Deletes checkpoints, the last first: after a crash in between, none is left without its inputs."""
         with _usable(self._storage), self._turn:
             for task in reversed(void):
-                self._storage.delete(self._key(task))
+                self._storage.delete(self._keys.of(task))
 
     def _read(self, task: Task) -> Context | None:
         storage = self._storage
         key = "?"
         try:
-            key = self._key(task)
+            key = self._keys.of(task)
             context = storage.get(key)
             if context.__class__ is not Context and not isinstance(context, Context):
                 raise TypeError(f"get({key!r}) returned a {type(context).__name__}, not a Context")
@@ -307,7 +243,7 @@ class Checkpoints:
                 if context.storage is None and not storage.contains(key):
                     return None
                 context = Context(context, task.task_id, task.workflow_id)  # the value alone was saved
-            elif context.task_id != task.task_id and self._tasks[task.task_id].key_name != str(task.task_id):
+            elif context.task_id != task.task_id and self._keys.is_named(task):
                 context.task_id = task.task_id  # a named task may have moved
             elif context.task_id != task.task_id:
                 raise ValueError(f"get({key!r}) returned task {context.task_id}'s value for task {task.task_id}")
@@ -348,18 +284,3 @@ def _storage_error(storage: Storage, error: Exception) -> StorageError:
         cause = f"{error.strerror}: {str(error.filename)!r}. Correct that, or give the storage another path"
     reason = f"{type(error).__name__}: {cause}"
     return StorageError(f"{type(storage).__name__} can't be used, so nothing was run", reason)
-
-
-def _digests_of(tasks: Sequence[Task]) -> list[str]:
-    """Returns the digests of the tasks' initial contexts, taken before a step can change the values."""
-    digest_of_value: dict[int, str] = {}  # by the id of a value, which all tasks of one add() share
-    digests = []
-    for task in tasks:
-        value = task.initial_context.storage if task.has_initial else None
-        if value is None:
-            digests.append(NO_INITIAL)
-            continue
-        if id(value) not in digest_of_value:
-            digest_of_value[id(value)] = digest_of(value)
-        digests.append(digest_of_value[id(value)])
-    return digests

@@ -134,3 +134,18 @@ def is_same_step(saved: str, current: str) -> bool:
         return True
     (module, _, name), (current_module, _, current_name) = saved.partition(":"), current.partition(":")
     return name == current_name and "__main__" in (module, current_module)
+
+
+def digests_of(tasks: Sequence[Task]) -> list[str]:
+    """Returns the digests of the tasks' initial contexts, taken before a step can change the values."""
+    digest_of_value: dict[int, str] = {}  # by the id of a value, which all tasks of one add() share
+    digests = []
+    for task in tasks:
+        value = task.initial_context.storage if task.has_initial else None
+        if value is None:
+            digests.append(NO_INITIAL)
+            continue
+        if id(value) not in digest_of_value:
+            digest_of_value[id(value)] = digest_of(value)
+        digests.append(digest_of_value[id(value)])
+    return digests

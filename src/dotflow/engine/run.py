@@ -4,16 +4,11 @@ import math
 import threading
 import weakref
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Final, Self
 
 from dotflow import clock
 from dotflow.abc.executor import Executor
-from dotflow.abc.history import History
-from dotflow.abc.log import Log
-from dotflow.abc.notify import Notify
 from dotflow.abc.storage import Storage
-from dotflow.abc.tracer import Tracer
 from dotflow.core.context import Context
 from dotflow.core.durations import Duration, as_seconds
 from dotflow.core.events import Planned, RunEnded, RunStarted
@@ -27,36 +22,15 @@ from dotflow.engine.notifier import Notifier
 from dotflow.engine.options import RunOptions
 from dotflow.engine.plan import Plan
 from dotflow.engine.publisher import Publisher, reporter
-from dotflow.engine.runner import CANCELLED, INTERRUPTED, Runner, Stop
+from dotflow.engine.run_providers import RunProviders
+from dotflow.engine.runner import Runner
+from dotflow.engine.stop import CANCELLED, INTERRUPTED, Stop
 from dotflow.errors import RunFailed
 from dotflow.worker.deadline_thread import waking
 
 COMPLETED, SKIPPED = TypeStatus.COMPLETED, TypeStatus.SKIPPED
 MAX_SLEEP: Final = 0.5  # seconds; Python handles a signal that comes right before a wait only at the end of the wait
 CANCEL_GRACE: Final = 3.0  # seconds for a cancelled run to end its workers before its waiter continues
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunProviders:
-    """The providers of a run.
-
-    Attributes:
-        executor: Runs the steps.
-        storage: Saves the values.
-        log: Logs the changes of a status.
-        notify: Sends notifications.
-        notify_grace: Seconds for the remaining notifications at the end of the run.
-        history: Records the events; None for none.
-        tracer: Traces the events; None for none.
-    """
-
-    executor: Executor
-    storage: Storage
-    log: Log
-    notify: Notify
-    notify_grace: float
-    history: History | None
-    tracer: Tracer | None
 
 
 class Run:

@@ -5,7 +5,7 @@ import itertools
 import threading
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final, NamedTuple
+from typing import Any
 
 from dotflow import clock
 from dotflow.abc.executor import CompletedCall, ExecutorSession
@@ -21,21 +21,11 @@ from dotflow.engine.lifecycle import NOT_SAVED, TaskFlow, Wait, new, task_flow
 from dotflow.engine.plan import Plan
 from dotflow.engine.publisher import Publisher
 from dotflow.engine.ready import Ready, ReadyTasks
+from dotflow.engine.stop import CANCELLED, INTERRUPTED, Stop
 from dotflow.errors import LeaseLost, RunStopped
 from dotflow.worker.deadline_thread import waking
 
 UNFINISHED = (TypeStatus.IN_PROGRESS, TypeStatus.RETRY)
-
-
-class Stop(NamedTuple):
-    """The reason of a stop, for the errors of the tasks that were running."""
-
-    exception: str
-    reason: str
-
-
-CANCELLED: Final = Stop("RunCancelled", "the run was cancelled")
-INTERRUPTED: Final = Stop("KeyboardInterrupt", "the run was interrupted")
 
 
 class Runner:

@@ -8,8 +8,8 @@ from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
 from dotflow.abc.storage import Storage
-from dotflow.core.action import action
 from dotflow.core.context import Context
+from dotflow.core.decorator import action
 from dotflow.core.task import Task
 from dotflow.testing.contracts.equality import difference
 from dotflow.testing.contracts.values import IDS, KEYS, LARGE, OTHERS, PLAIN

@@ -1,0 +1,197 @@
+"""OpenMaps: the mapped tasks of one run, from their lists to their ends."""
+
+import functools
+import itertools
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+from dotflow import clock
+from dotflow.core.context import Context
+from dotflow.core.events import MapEnded, MapOpened, TaskFailed, TaskRestored, TaskSkipped
+from dotflow.core.failure import Failure
+from dotflow.core.linked_task import Item, LinkedTask
+from dotflow.core.task import Task
+from dotflow.core.types.status import TypeStatus
+from dotflow.core.wiring import PREVIOUS
+from dotflow.engine.lifecycle import new, task_flow
+from dotflow.engine.maps import Digest, ItemMap, lists_of, make_items
+from dotflow.engine.plan import Plan
+from dotflow.engine.ready import Ready
+from dotflow.engine.verdict import UNFINISHED, Arguments, Skip
+from dotflow.errors import NotAList, RunStopped, UnequalLists
+
+if TYPE_CHECKING:
+    from dotflow.engine.graph import Graph
+
+NOT_ENDED: Final = (TypeStatus.NOT_STARTED, *UNFINISHED)
+
+
+class OpenMaps:
+    """The mapped tasks of one run whose lists are known, and their items.
+
+    Args:
+        graph: Decides on all tasks with links.
+        tasks: The run's records, in order.
+        plan: The dependencies and lanes.
+        publish: Publishes an event.
+        digest: Returns a digest of an item's value.
+        restored_items: Returns the contexts of a map's restored items by index.
+    """
+
+    def __init__(
+        self,
+        graph: "Graph",
+        tasks: Sequence[Task],
+        plan: Plan,
+        publish: Callable[[Any], None],
+        *,
+        digest: Digest,
+        restored_items: Callable[[LinkedTask], Mapping[int, Context]],
+    ) -> None:
+        self._graph = graph
+        self._tasks = tasks
+        self._plan = plan
+        self._publish = publish
+        self._digest = digest
+        self._restored_items = restored_items
+        self._item_followers = plan.item_followers(tasks)
+        self._maps: dict[int, ItemMap] = {}
+        self._items: dict[int, tuple[ItemMap, Item, int]] = {}  # by number: the items in flight, and their lanes
+        self._item_lanes: dict[tuple[int, int], int] = {}  # of ended items that another map continues
+        self._opened: set[int] = set()  # maps that have opened, and so their item followers
+        self._numbers = itertools.count(len(tasks))
+
+    def in_flight(self, number: int) -> tuple[Item, int]:
+        """Returns an item in flight, and its lane."""
+        return self._items[number][1:]
+
+    def followers_of(self, task_id: int) -> Sequence[int]:
+        """Returns the tasks that were released when the map opened, before its end."""
+        return self._item_followers.get(task_id, ()) if task_id in self._opened else ()
+
+    def open(self, task: LinkedTask, shared: Arguments, previous: Context) -> None:
+        """Makes the items of a mapped task, whose lists are known."""
+        try:
+            lists = lists_of(task, self._tasks)
+        except (NotAList, UnequalLists) as error:
+            self._graph.fail(task, Failure.of(error))
+            return
+        task._open(make_items(task, lists, self._digest))
+        self._publish(MapOpened(task.task_id, len(task.items), clock.now(), clock.monotonic()))
+        limit = task.links.max_parallel if self._plan.is_parallel else 1
+        items = self._maps[task.task_id] = ItemMap(task, shared, previous, limit, self._graph.goes_on(task))
+        restored = self._restored_items(task)
+        for item in task.items:
+            context = restored.get(item.item)
+            if context is not None:
+                self._publish(TaskRestored(task.task_id, context, Context(), item.item))
+                items.end(began=False)
+            else:
+                self._consider(items, item)
+        self._opened.add(task.task_id)
+        for follower in self._item_followers.get(task.task_id, ()):
+            self._graph.release(follower, -1)
+        self._go_on(items)
+
+    def _consider(self, items: ItemMap, item: Item) -> None:
+        """Makes an item pending, unless it waits for an item of another map; skips it if that one has no value."""
+        sources = item.sources()
+        if any(source.status in NOT_ENDED for source in sources):
+            return
+        own = items.arguments_of(item) if sources else None
+        if isinstance(own, Skip):
+            self._publish(TaskSkipped(item.task_id, own.reason, item.item))
+            items.end(began=False)
+            self._continue_followers(item)
+        else:
+            items.pending.append(item.item)
+
+    def _go_on(self, items: ItemMap) -> None:
+        """Makes the next item of a map ready, or ends the map."""
+        if items.is_over:
+            self._end_map(items)
+        elif (count := items.may_begin) and not self._graph.loop.is_stopping:
+            items.is_waiting = True
+            task = items.task
+            begin = functools.partial(self._begin_item, items)
+            lane = self._plan.lanes[task.task_id]
+            self._graph.loop.add_ready(new(Ready, (task.task_id, lane, items.previous, None, task.step, begin, count)))
+
+    def _begin_item(self, items: ItemMap, _: Ready) -> None:
+        items.is_waiting = False
+        item = items.begin()
+        own = items.arguments_of(item)
+        assert not isinstance(own, Skip), "_consider was asked before"
+        number = next(self._numbers)
+        previous = Context(own.pop(PREVIOUS)) if PREVIOUS in own else items.previous
+        lane = self._lane_for(items, item, number)
+        self._items[number] = items, item, lane
+        fallback = (
+            None if items.task.links.fallback is None else functools.partial(self._graph.fallback, items.task, own)
+        )
+        flow = task_flow(item, lane, previous, number, own, items.shared or None, fallback)
+        if items.may_begin:  # before this one runs, which may take long in this thread
+            self._go_on(items)
+        self._graph.loop.begin_flow(number, flow)
+
+    def _lane_for(self, items: ItemMap, item: Item, number: int) -> int:
+        """Returns an item's lane. In parallel mode: that of the first item whose value it takes, or its own."""
+        if not self._plan.is_parallel:
+            return self._plan.lanes[item.task_id]
+        for source in item.sources():
+            lane = self._item_lanes.pop((source.task_id, source.item), None)
+            if lane is not None:
+                return lane
+        return number
+
+    def end_item(self, number: int, context: Context | None) -> None:
+        """Makes the items ready that waited for an ended one. *context* is None if it failed."""
+        items, item, lane = self._items.pop(number)
+        items.end(failed=context is None)
+        if context is None and not items.keep_going:
+            self._graph.loop.stop_new_tasks()
+        if self._plan.is_parallel:
+            if context is not None and self._item_followers.get(item.task_id):
+                self._item_lanes[item.task_id, item.item] = lane
+            else:
+                self._graph.loop.leave(lane)
+        self._continue_followers(item)
+        self._go_on(items)
+
+    def _continue_followers(self, item: Item) -> None:
+        """Considers the items of other maps that wait for this one."""
+        for follower in self._item_followers.get(item.task_id, ()):
+            items = self._maps.get(follower)
+            if items is not None:
+                self._consider(items, items.task.items[item.item])
+                self._go_on(items)
+
+    def _end_map(self, items: ItemMap) -> None:
+        task = items.task
+        if self._maps.pop(task.task_id, None) is None:
+            return
+        self._close(items, items.failure())
+        has_failed = task.status is TypeStatus.FAILED
+        if has_failed and not items.keep_going:
+            self._graph.loop.stop_new_tasks()
+        self._graph.end_task(task.task_id, Context() if has_failed else task.current_context)
+
+    def _close(self, items: ItemMap, failure: Failure | None) -> None:
+        task = items.task
+        context = items.context(Context._of(None, task.task_id, task.workflow_id, clock.now(), task.step.identity))
+        self._publish(MapEnded(task.task_id, context, failure, clock.now(), clock.monotonic()))
+
+    def fail_unfinished(self, exception: str, reason: str) -> None:
+        """Fails the items and maps that a stopped run leaves unfinished."""
+        failed = {task_id: items.failure() for task_id, items in self._maps.items()}  # before the run was stopped
+        for _, item, _ in self._items.values():
+            if item.status in UNFINISHED:
+                failure = Failure(exception, str(RunStopped(item.name, reason)))
+                now, tick = clock.now(), clock.monotonic()
+                self._publish(TaskFailed(item.task_id, item.attempt, failure, now, tick, item.item))
+        for task_id, items in self._maps.items():
+            count = len(items.task.items)
+            progress = f"{reason}, after {count - items.left} of {count} items"
+            self._close(items, failed[task_id] or Failure(exception, str(RunStopped(items.task.name, progress))))
+        self._items.clear()
+        self._maps.clear()

@@ -1,0 +1,33 @@
+"""RunProviders: the providers of one run."""
+
+from dataclasses import dataclass
+
+from dotflow.abc.executor import Executor
+from dotflow.abc.history import History
+from dotflow.abc.log import Log
+from dotflow.abc.notify import Notify
+from dotflow.abc.storage import Storage
+from dotflow.abc.tracer import Tracer
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunProviders:
+    """The providers of a run.
+
+    Attributes:
+        executor: Runs the steps.
+        storage: Saves the values.
+        log: Logs the changes of a status.
+        notify: Sends notifications.
+        notify_grace: Seconds for the remaining notifications at the end of the run.
+        history: Records the events; None for none.
+        tracer: Traces the events; None for none.
+    """
+
+    executor: Executor
+    storage: Storage
+    log: Log
+    notify: Notify
+    notify_grace: float
+    history: History | None
+    tracer: Tracer | None
