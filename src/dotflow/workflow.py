@@ -17,7 +17,7 @@ from dotflow.core.types.execution import TypeExecution, mode_of
 from dotflow.core.types.status import TypeStatus
 from dotflow.engine.background import start_in_background
 from dotflow.engine.checkpoint import Resume
-from dotflow.engine.options import START_DEFAULTS, Callback, RunOptions, make_options
+from dotflow.engine.options import START_DEFAULTS, Callback, RunOptions, make_options, note_on_resume
 from dotflow.engine.plan import check_plan, make_plan, note_on_groups
 from dotflow.engine.publisher import reporter
 from dotflow.engine.run import Run
@@ -31,10 +31,6 @@ START_ARGUMENTS: Final = ("mode", *START_DEFAULTS)
 
 #: Names that DotFlow does not have -> the right expression.
 ELSEWHERE: Final = {"add": "task.add()", "count": "task.count()", "execute": "start()", "run": "start()"}
-
-RESUME_NEEDS: Final = (
-    "start(resume=True) can't find the finished tasks of another process. For that, this workflow needs"
-)
 
 
 class DotFlow:
@@ -288,24 +284,14 @@ class DotFlow:
         config = self.config
         providers = config._run_providers(is_apart=plan.apart, in_thread=in_thread)
         run = Run(workflow_id, run_id, tasks, plan, providers, options, self.name, params)
-        missing = self._missing_for_resume(run) if options.resume and self._last is None else []
+        is_first = self._last is None
+        note = note_on_resume(config.storage, tasks, is_named=self.is_named) if options.resume and is_first else ""
         run._prepare()
-        if missing:
-            reporter(config.log)(f"{RESUME_NEEDS} {' and '.join(missing)}.", None)
-        if plan.apart and self._last is None and (note := note_on_groups(tasks, mode)):
-            reporter(config.log)(note, None)
+        for text in (note, note_on_groups(tasks, mode) if plan.apart and is_first else ""):
+            if text:
+                reporter(config.log)(text, None)
         self._last = run
         return run
-
-    def _missing_for_resume(self, run: Run) -> list[str]:
-        """Returns what the workflow lacks to ever resume the run of another process."""
-        storage = self.config.storage
-        missing: list[str] = []
-        if not storage.outlives_process and not any(map(storage.contains, map(storage.key, run.tasks))):
-            missing.append("a storage that lasts, such as Config(storage=StorageFile())")
-        if not self.is_named:
-            missing.append("an id that is the same in each process, such as DotFlow(workflow_id='nightly')")
-        return missing
 
     def __repr__(self) -> str:
         return f"<workflow {self.name or self.workflow_id}: {self.task.count()} tasks>"

@@ -1,11 +1,13 @@
 """The options of start(), checked before anything runs."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from dotflow.abc.storage import Storage
 from dotflow.core.callback import WorkflowCallback
 from dotflow.core.steps import as_callback
+from dotflow.core.task import Task
 from dotflow.engine.checkpoint import Resume
 from dotflow.errors import InvalidArgument
 
@@ -19,6 +21,10 @@ START_DEFAULTS: Final[Mapping[str, Any]] = {
     "on_failure": None,
     "params": None,
 }
+
+RESUME_NEEDS: Final = (
+    "start(resume=True) can't find the finished tasks of another process. For that, this workflow needs"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,3 +64,13 @@ def make_options(
         on_failure=as_callback("on_failure", on_failure, "tasks"),
         params=params,
     )
+
+
+def note_on_resume(storage: Storage, tasks: Sequence[Task], *, is_named: bool) -> str:
+    """Returns a note on what a workflow lacks to resume the run of another process; "" where it lacks nothing."""
+    missing: list[str] = []
+    if not storage.outlives_process and not any(map(storage.contains, map(storage.key, tasks))):
+        missing.append("a storage that lasts, such as Config(storage=StorageFile())")
+    if not is_named:
+        missing.append("an id that is the same in each process, such as DotFlow(workflow_id='nightly')")
+    return f"{RESUME_NEEDS} {' and '.join(missing)}." if missing else ""

@@ -22,6 +22,7 @@ from dotflow.engine.notifier import Notifier
 from dotflow.engine.options import RunOptions
 from dotflow.engine.plan import Plan
 from dotflow.engine.publisher import Publisher, reporter
+from dotflow.engine.run_end import RunEnd
 from dotflow.engine.run_providers import RunProviders
 from dotflow.engine.runner import Runner
 from dotflow.engine.stop import CANCELLED, INTERRUPTED, Stop
@@ -29,7 +30,6 @@ from dotflow.errors import RunFailed
 from dotflow.worker.deadline_thread import waking
 
 COMPLETED, SKIPPED = TypeStatus.COMPLETED, TypeStatus.SKIPPED
-MAX_SLEEP: Final = 0.5  # seconds; Python handles a signal that comes right before a wait only at the end of the wait
 CANCEL_GRACE: Final = 3.0  # seconds for a cancelled run to end its workers before its waiter continues
 
 
@@ -70,8 +70,7 @@ class Run:
         self._runner: Runner | None = None
         self._cancelled = False
         self._lock = threading.Lock()
-        self._changed = threading.Condition()
-        self._is_over = False
+        self._end = RunEnd()
         self._error: BaseException | None = None
 
     def wait(self, timeout: Duration | None = None) -> bool:
@@ -90,53 +89,33 @@ class Run:
         """
         seconds = None if timeout is None else as_seconds("timeout", timeout)
         try:
-            with waking(self._notify_waiters):
-                is_over = self._wait(seconds)
+            with waking(self._end.notify):
+                is_over = self._end.wait(seconds)
         except BaseException as error:  # Ctrl-C, or the end of a step that waits for this run
             if isinstance(error, KeyboardInterrupt):
                 self._interrupt_and_wait()
             else:
                 self._cancel(CANCELLED)
-                self._wait_for_end(CANCEL_GRACE)
+                self._end.wait_real(CANCEL_GRACE)
             raise
         if is_over and self._error is not None:
             raise self._error
         return is_over
 
-    def _wait(self, timeout: float | None) -> bool:
-        deadline = math.inf if timeout is None else clock.monotonic() + timeout
-
-        def pause(seconds: float | None) -> None:
-            end = math.inf if seconds is None else clock.ticks() + seconds
-            with self._changed:
-                # The second condition is for a virtual clock that has reached the deadline already.
-                while not self._is_over and clock.monotonic() < deadline and (left := end - clock.ticks()) > 0:
-                    self._changed.wait(min(left, MAX_SLEEP))
-
-        if not self._is_over:
-            clock.wait(pause, timeout, self._notify_waiters)
-        return self._is_over
-
     def _interrupt_and_wait(self) -> None:
         """Stops the run, and waits for its end. A second interrupt stops the tasks that clean up."""
         self._interrupt()
         try:
-            self._wait_for_end(math.inf if self.cleans_up else CANCEL_GRACE)
+            self._end.wait_real(math.inf if self.cleans_up else CANCEL_GRACE)
         except KeyboardInterrupt:
             self._interrupt()
-            self._wait_for_end(CANCEL_GRACE)
+            self._end.wait_real(CANCEL_GRACE)
             raise
 
     @property
     def cleans_up(self) -> bool:
         """Whether there are tasks with `always=True`: they have all the time they take."""
         return any(task.links is not None and task.links.always for task in self.tasks)
-
-    def _wait_for_end(self, seconds: float) -> None:
-        end = clock.ticks() + seconds
-        with self._changed:
-            while not self._is_over and (left := end - clock.ticks()) > 0:
-                self._changed.wait(min(left, MAX_SLEEP))
 
     def raise_for_failure(self) -> Self:
         """Waits for the end of the run, and returns the run if it completed.
@@ -167,11 +146,6 @@ class Run:
             runner = self._runner
         if runner is not None:
             runner.cancel(stop)
-
-    def _notify_waiters(self) -> None:
-        """Wakes the waiters."""
-        with self._changed:
-            self._changed.notify_all()
 
     def _report(self, error: BaseException) -> None:
         """Logs the error that ended the run, with its traceback."""
@@ -206,9 +180,7 @@ class Run:
             try:
                 self._checkpoints.close()
             finally:
-                self._is_over = True
-                clock.about_to_wake(self._notify_waiters)
-                self._notify_waiters()
+                self._end.set()
 
     def _run_and_publish(self) -> None:
         providers = self._providers
