@@ -7,9 +7,10 @@ from typing import Any, Final
 
 from dotflow import clock
 from dotflow.abc.executor import Executor, ExecutorSession
-from dotflow.core.action import Action, action
+from dotflow.core.action import Action
 from dotflow.core.call import Call
 from dotflow.core.context import Context
+from dotflow.core.decorator import action
 from dotflow.core.linked_task import LinkedTask
 from dotflow.core.links import Links
 from dotflow.core.outcome import Died, Interrupted, Outcome, Raised, Returned, TimedOut
