@@ -42,6 +42,7 @@ class Action(Generic[P, R]):
         policy: The attempts, timeout and delays.
         isolate: Whether each attempt runs in a process of its own, in every mode.
         resources: The resources that a cluster's worker must have.
+        checkpoint: Whether the values are saved, so that a resume restores them.
 
     Attributes:
         name: The name for readers: `extract`, `Report.load`.
@@ -55,6 +56,7 @@ class Action(Generic[P, R]):
         policy: Policy,
         isolate: bool = False,
         resources: Mapping[str, float] = NO_RESOURCES,
+        checkpoint: bool = True,
     ) -> None:
         if not callable(function) and not isinstance(function, classmethod):
             raise InvalidStep(describe(function), "Options go by name: @action(retry=3).", DECORATED)
@@ -63,6 +65,7 @@ class Action(Generic[P, R]):
         self.policy = policy
         self.isolate = isolate
         self.resources = resources
+        self.checkpoint = checkpoint
         self._named: dict[str, bool] | None = None  # the parameters beside the contexts, once they are read
         self.is_coroutine: bool = inspect.iscoroutinefunction(innermost(function))
         self.name: str = qualname(function).rpartition("<locals>.")[2]

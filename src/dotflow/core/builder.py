@@ -139,6 +139,7 @@ class TaskBuilder:
             and not always
             and not self._params
             and not step.named_params
+            and step.checkpoint
         ):
             tasks = self._tasks
             tasks.append(Task(len(tasks), step, function, context, group_name, self._workflow_id))

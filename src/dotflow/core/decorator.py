@@ -52,6 +52,7 @@ def action(
     jitter: float = 0,
     isolate: bool = False,
     resources: Mapping[str, float] | None = None,
+    checkpoint: bool = True,
 ) -> Decorator: ...
 def action(
     function: Callable[..., Any] | None = None,
@@ -66,6 +67,7 @@ def action(
     jitter: float = 0,
     isolate: bool = False,
     resources: Mapping[str, float] | None = None,
+    checkpoint: bool = True,
     **unknown: Any,
 ) -> Any:
     """Makes a function, coroutine function, method or class a step of workflows.
@@ -89,6 +91,8 @@ def action(
         isolate: Whether each attempt runs in a process of its own in every mode, so that its timeout always ends it.
         resources: The resources that a cluster's worker must have, such as `{"GPU": 1}`. Executors on this machine
             ignore them.
+        checkpoint: Whether the value is saved, so that a resume restores it. With False, for connections, temporary
+            clusters and the like, a resume runs the step again if a task that runs needs it.
         unknown: Refused with a hint.
 
     Raises:
@@ -108,6 +112,8 @@ def action(
     )
     if not isinstance(isolate, bool):
         raise InvalidPolicy("isolate", isolate, "True or False")
+    if not isinstance(checkpoint, bool):
+        raise InvalidPolicy("checkpoint", checkpoint, "True or False")
     required = check_resources(resources)
 
     def decorate(target: Callable[..., Any]) -> Any:
@@ -119,7 +125,7 @@ def action(
             raise InvalidStep(f"{describe(target)}, a generator function", hint, DECORATED)
         if _has_methods(target) and not member_actions(target):
             warnings.warn(IDLE.format(name=target.__name__), stacklevel=2 if function is None else 3)
-        step = Action(target, policy, isolate, required)
+        step = Action(target, policy, isolate, required, checkpoint)
         if not isinstance(target, type):
             return step
         try:

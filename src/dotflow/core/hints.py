@@ -36,6 +36,7 @@ _RESUME: Final = (
     "A storage keeps the results of tasks, Config(storage=StorageFile()), and start(resume=True) skips the finished "
     "ones."
 )
+_CHECKPOINT: Final = "Write checkpoint=False for a value that is not saved. Each resume that needs it makes it anew."
 _ADD: Final = "Give it to add: workflow.task.add(step, ...)."
 _ADD_VALUE: Final = "Give the value to add: workflow.task.add(step, initial_context=...)."
 _WORKFLOW: Final = "Give it to the workflow: DotFlow(config=..., workflow_id=..., name=...)."
@@ -73,7 +74,8 @@ ACTION: Final[Mapping[str, str]] = {
     **_of(_TIMEOUT, "time_limit", "timeout_seconds", "execution_timeout"),
     **_of(_ADD, "name", "id", "task_id", "task_name"),
     **_of(_WORKERS, "max_workers", "workers", "concurrency", "executor"),
-    **_of(_RESUME, "cache", "cached", "cache_key_fn", "memoize", "persist_result"),
+    **_of(_RESUME, "cache", "cached", "cache_key_fn", "memoize"),
+    **_of(_CHECKPOINT, "persist", "persist_result", "save", "store", "checkpoints"),
     **_of(_ADD, "after", "depends_on", "needs", "upstream", "each", "map", "when", "unless", "fallback", "always"),
     **_of(_ADD, "callback", "group", "group_name", "initial_context", "keep_going", "max_parallel"),
     **_of(_RUN_END, "on_success", "on_failure"),

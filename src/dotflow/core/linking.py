@@ -96,7 +96,7 @@ def make_links(step: Action[..., Any], options: LinkOptions, scope: Scope) -> Li
         always=options.always,
         keep_going=options.keep_going,
     )
-    return None if links == NO_LINKS else links
+    return None if links == NO_LINKS and step.checkpoint else links
 
 
 NO_LINKS: Final = Links()

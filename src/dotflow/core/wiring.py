@@ -140,6 +140,11 @@ def _conditions(option: Any, negated: bool, scope: Scope) -> list[Condition]:
         else:
             task_id = scope.task(ref)
             name = ref if isinstance(ref, str) else scope.tasks[task_id].name
+            if not scope.tasks[task_id].step.checkpoint:
+                raise InvalidLink(
+                    f"A condition can't depend on '{name}', which has checkpoint=False: a resume does not have its "
+                    f"value. Return the value of the condition from another step."
+                )
             conditions.append(Condition(task_id, name, expected, negated))
     return conditions
 

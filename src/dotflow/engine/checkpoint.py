@@ -4,7 +4,7 @@ import contextlib
 import threading
 import uuid
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterator, Sequence
 from typing import TYPE_CHECKING, Literal
 
 from dotflow.abc.storage import Storage
@@ -49,6 +49,7 @@ class Checkpoints:
         self._turn = threading.RLock()
         self._workflow_lock: contextlib.AbstractContextManager[Hashable] | None = None
         self._has_reported_void = False
+        self.not_needed: Collection[int] = ()  # tasks without checkpoints that a resume does not run
         self._tasks: Sequence[Task] = ()
         self._keys = CheckpointKeys(storage, workflow_id, ())
         self._digests: Sequence[str] = ()
@@ -135,9 +136,13 @@ class Checkpoints:
             ValueNotStorable: The storage can't keep such a value.
             StorageError: Saving failed.
         """
-        tokens = None if self._links is None else self._links.tokens(task, context)
-        context._set_inputs(self._digests[task.task_id], task.previous_context, self._run, tokens)
-        if tokens is not None and task.links is not None and task.links.always:
+        tokens, run, is_saved = None, self._run, True
+        if self._links is not None:
+            tokens, run = self._links.tokens(task, context), self._links.stable_run(task) or run
+            links = self._tasks[task.task_id].links  # an item has none
+            is_saved = task.step.checkpoint and not (links is not None and links.always)
+        context._set_inputs(self._digests[task.task_id], task.previous_context, run, tokens)
+        if not is_saved:
             return
         with self._turn:
             if self._run_lock.is_void:
@@ -162,6 +167,7 @@ class Checkpoints:
 
     def _restore_linked(self, restoration: "LinkedRestoration") -> dict[int, Context]:
         self._restores_items = True
+        self.not_needed = restoration.not_needed
         self._void([task for task, _ in restoration.void])
         self._report_again(restoration.void)
         for note in restoration.notes:

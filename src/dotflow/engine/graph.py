@@ -2,7 +2,7 @@
 
 import functools
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Final, Protocol
 
 from dotflow import clock
@@ -18,6 +18,7 @@ from dotflow.engine.maps import Digest
 from dotflow.engine.open_maps import OpenMaps
 from dotflow.engine.plan import Plan
 from dotflow.engine.ready import Ready
+from dotflow.engine.unsaved import NOT_NEEDED
 from dotflow.engine.verdict import Arguments, Skip, arguments, decide, has_value
 
 UNFINISHED: Final = (TypeStatus.IN_PROGRESS, TypeStatus.RETRY)
@@ -47,6 +48,7 @@ class Graph:
         keep_going: Whether other tasks continue after a failure.
         digest: Returns a digest of an item's value.
         restored_items: Returns the contexts of a map's restored items by index.
+        not_needed: The tasks without checkpoints that a resume does not run.
     """
 
     def __init__(
@@ -59,12 +61,14 @@ class Graph:
         keep_going: bool,
         digest: Digest,
         restored_items: Callable[[LinkedTask], Mapping[int, Context]],
+        not_needed: Collection[int] = (),
     ) -> None:
         self._tasks = tasks
         self._plan = plan
         self._params = params
         self._publish = publish
         self._keep_going = keep_going
+        self._not_needed = not_needed
         self._followers = plan.followers()
         self._unmet = [len(needs) for needs in plan.needs]
         self._last = plan.last_of_lanes()
@@ -80,6 +84,10 @@ class Graph:
     def enter(self, task_id: int, lane: int, previous: Context) -> Ready | None:
         """Returns a task whose needs have ended, to be begun. Skips it or opens its map instead, and returns None."""
         task: Any = self._tasks[task_id]
+        if task_id in self._not_needed:
+            self._publish(TaskSkipped(task_id, NOT_NEEDED))
+            self.end_task(task_id, previous)
+            return None
         try:
             decision = decide(task.links, self._tasks, self._params)
         except Exception as error:  # raised by the __bool__ or __eq__ of a value

@@ -15,6 +15,7 @@ from dotflow.core.wiring import PREVIOUS
 from dotflow.engine.maps import ItemMap, lists_of, make_items
 from dotflow.engine.restoring import is_same_step, takes_previous, uncertainty
 from dotflow.engine.tokens import NOTHING, difference, token_of, tokens_of, tokens_of_item
+from dotflow.engine.unsaved import always_takes_previous, not_needed, stable_run
 from dotflow.engine.verdict import Skip, decide, has_value
 from dotflow.errors import CheckpointMismatch, NotAList, UnequalLists
 
@@ -32,12 +33,14 @@ class LinkedRestoration:
         void: The tasks and items whose checkpoint is void, with the reason, in the order of `add`.
         is_finished: Whether all tasks were finished.
         notes: Notes on values that are restored without comparing their inputs.
+        not_needed: The tasks without checkpoints that don't run, since no task that runs needs them.
     """
 
     restored: dict[int, Context] = field(default_factory=dict)
     void: list[tuple[Task, str]] = field(default_factory=list)
     is_finished: bool = True
     notes: list[str] = field(default_factory=list)
+    not_needed: set[int] = field(default_factory=set)
 
 
 class LinkedRestorer:
@@ -79,6 +82,7 @@ class LinkedRestorer:
                     self._restore_map(task, result)
                 else:
                     self._restore_task(task, result)
+            result.not_needed = not_needed(self._tasks, self._run_again, self._previous_of)
         finally:
             self._tasks = real
             self._shared_tokens.clear()
@@ -88,6 +92,8 @@ class LinkedRestorer:
 
     def restore_items(self, task: LinkedTask) -> tuple[dict[int, Context], list[tuple[Task, str]]]:
         """Returns the valid contexts of an open map's items by index, and its items whose checkpoint is void."""
+        if not task.step.checkpoint:
+            return {}, []
         if task.task_id in self._valid_items:
             return self._valid_items.pop(task.task_id), []
         valid: dict[int, Context] = {}
@@ -127,13 +133,31 @@ class LinkedRestorer:
         links = self._tasks[task.task_id].links
         return links is None or all(each.parameter != PREVIOUS for each in links.each)
 
+    def stable_run(self, task: Task) -> str | None:
+        """Returns what stands for the run that makes a value without a checkpoint; None for other values."""
+        if task.step.checkpoint:
+            return None
+        tokens = self._tokens_of(self._tasks[task.task_id], always_takes_previous(task))
+        own = tokens_of_item(task, self._tasks) if isinstance(task, Item) else {}
+        return stable_run(self._initials[task.task_id], {**tokens, **own})
+
+    def _checkpoint_of(self, task: Task) -> Context | None:
+        """Returns the checkpoint; for a value without one, an empty context that stands for it."""
+        run = self.stable_run(task)
+        if run is None:
+            return self._read(task)
+        context = Context(None, task.task_id, task.workflow_id, step=task.step.identity)
+        context._set_inputs(self._initials[task.task_id], Context(), run, self.tokens(task, context))
+        return context
+
     def _restore_task(self, task: Task, result: LinkedRestoration) -> None:
         is_cleanup = task.links is not None and task.links.always
-        context = None if is_cleanup else self._read(task)
+        is_saved = task.step.checkpoint and not is_cleanup
+        context = None if is_cleanup else self._checkpoint_of(task)
         reason = self._judge(task)
         if isinstance(reason, Skip):
             task._apply(TaskSkipped(task.task_id, reason.reason))
-            if context is not None:
+            if context is not None and is_saved:
                 result.void.append((task, reason.reason))
             return
         if context is not None:
@@ -142,13 +166,17 @@ class LinkedRestorer:
                 previous = self._previous_of(task)
                 before = Context() if previous is None else previous.current_context
                 task._apply(TaskRestored(task.task_id, context, before))
+                if not is_saved:
+                    return
                 if note := uncertainty(context, self._initials[task.task_id]):
                     result.notes.append(f"Task {task.task_id} {task.name} is restored, {note}.")
                 result.restored[task.task_id] = context
                 return
-            result.void.append((task, reason))
+            if is_saved:
+                result.void.append((task, reason))
+        elif is_saved:
+            result.is_finished = False
         self._run_again.add(task.task_id)
-        result.is_finished = result.is_finished and is_cleanup
 
     def _judge(self, task: Task) -> Skip | str:
         """Returns why a task is skipped, or as a text why it can't be restored; "" if neither."""
@@ -210,29 +238,34 @@ class LinkedRestorer:
         if isinstance(reason, Skip):
             task._apply(TaskSkipped(task.task_id, reason.reason))
             return
-        if self._open(task):
+        if self._open(task, result):
             valid = self._valid_items[task.task_id] = dict[int, Context]()
-            for item, context, why in self._judge_items(task):
+            judged = list(self._judge_items(task))
+            for item, context, why in judged:
                 if reason or why:
-                    result.void.append((item, reason or why))
+                    if task.step.checkpoint:
+                        result.void.append((item, reason or why))
                 else:
                     item._apply(TaskRestored(task.task_id, context, Context(), item.item))
                     valid[item.item] = context
+            result.is_finished = result.is_finished and len(judged) == len(task.items)
             if all(item.status is COMPLETED for item in task.items):
                 self._close(task)
                 return
         self._run_again.add(task.task_id)
-        result.is_finished = False
 
-    def _open(self, task: LinkedTask) -> bool:
+    def _open(self, task: LinkedTask, result: LinkedRestoration) -> bool:
         """Makes the items of a map. Returns False if its lists are not known yet."""
         for each in task.links.each:
             source = self._tasks[each.source] if isinstance(each.source, int) else None
             if source is not None and not has_value(source) and not (source.is_mapped and source.items):
                 return False
+            if source is not None and not source.step.checkpoint:
+                return False
         try:
             items = make_items(task, lists_of(task, self._tasks), digest)
         except (NotAList, UnequalLists):
+            result.is_finished = False
             return False
         task._open(items)
         task._apply(MapOpened(task.task_id, len(items), Context().time, 0.0))
@@ -247,7 +280,7 @@ class LinkedRestorer:
     def _judge_items(self, task: LinkedTask) -> Iterator[tuple[Item, Context, str]]:
         """Yields each item that has a checkpoint, the checkpoint, and why that is void."""
         for item in task.items:
-            context = self._read(item)
+            context = self._checkpoint_of(item)
             if context is None:
                 continue
             if any(not has_value(source) for source in item.sources()):

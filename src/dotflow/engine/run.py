@@ -266,6 +266,7 @@ class Run:
             keep_going=self._options.keep_going,
             digest=digest,
             restored_items=self._checkpoints.restore_items,
+            not_needed=self._checkpoints.not_needed,
         )
 
     def __repr__(self) -> str:

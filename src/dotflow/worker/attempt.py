@@ -181,8 +181,9 @@ def _run_actions(call: Call, loop: Loop, value: Any, repeated: list[Failure]) ->
     values: dict[str, Any] = {}  # by action, for the parameters of later actions
     for action in actions:
         action.check_parameters(values)
-        if action.isolate:
-            raise InvalidPolicy("isolate", True, f"for whole steps: put it on the class, not on its '{action.name}'")
+        if action.isolate or not action.checkpoint:
+            option, value = ("isolate", True) if action.isolate else ("checkpoint", False)
+            raise InvalidPolicy(option, value, f"for whole steps: put it on the class, not on its '{action.name}'")
         arguments = contexts_for(action, initial, previous)
         arguments.update((name, values[name]) for name in action.named_params if name in values)
         result = _run_member(action, arguments, loop, repeated)

@@ -1,0 +1,265 @@
+"""@action(checkpoint=False): values that are made anew in each run that needs them."""
+
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dotflow import Config, Context, DotFlow, action
+from dotflow.core.types.status import TypeStatus
+from dotflow.errors import InvalidLink, InvalidPolicy
+from dotflow.providers import ExecutorThread, LogDefault, StorageFile
+
+COMPLETED, FAILED, SKIPPED = TypeStatus.COMPLETED, TypeStatus.FAILED, TypeStatus.SKIPPED
+MODES = ["sequential", "parallel"]
+
+
+class Lab:
+    """A workflow with a connection that no storage can hold, and a record of what ran."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.ran: list[str] = []
+        self.breaks = {"load"}
+        self.host = "alpha"
+
+    def workflow(self, build: Callable[["Lab", DotFlow], None]) -> DotFlow:
+        config = Config(storage=StorageFile(path=self.folder), log=LogDefault(output="none"), executor=ExecutorThread())
+        workflow = DotFlow(config, workflow_id="nightly")
+        build(self, workflow)
+        return workflow
+
+    def run(self, build: Callable[["Lab", DotFlow], None], mode: str, *, resume: Any = True) -> DotFlow:
+        self.ran.clear()
+        workflow = self.workflow(build)
+        workflow.start(mode=mode, resume=resume)
+        return workflow
+
+    def note(self, name: str) -> None:
+        self.ran.append(name)
+        if name in self.breaks:
+            raise ValueError(name)
+
+
+@pytest.fixture
+def lab(tmp_path: Path) -> Lab:
+    return Lab(tmp_path)
+
+
+def cluster(lab: Lab, workflow: DotFlow) -> None:
+    """extract and load need the connection, which is closed at the end."""
+
+    @action
+    def host() -> str:
+        lab.note("host")
+        return lab.host
+
+    @action(checkpoint=False)
+    def connect(host: str) -> Any:
+        lab.note("connect")
+        return threading.Lock()
+
+    @action
+    def extract(connect: Any) -> int:
+        lab.note("extract")
+        assert not connect.locked()
+        return 1
+
+    @action
+    def load(connect: Any, extract: int) -> int:
+        lab.note("load")
+        return extract + 1
+
+    @action
+    def close(connect: Any) -> None:
+        lab.note("close")
+
+    workflow.task.add([host, connect, extract, load]).add(close, always=True)
+
+
+def statuses(workflow: DotFlow) -> list[TypeStatus]:
+    return [task.status for task in workflow.result_task()]
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_it_is_made_anew_where_a_task_that_runs_needs_it(lab: Lab, mode: str) -> None:
+    """It is not saved, so any value will do, and the tasks that took an earlier value stay finished."""
+    lab.run(cluster, mode)
+    assert lab.ran == ["host", "connect", "extract", "load", "close"]
+
+    lab.breaks.clear()
+    workflow = lab.run(cluster, mode)
+
+    assert lab.ran == ["connect", "load", "close"]
+    assert statuses(workflow) == [COMPLETED] * 5
+    assert [task.restored_from for task in workflow.result_task()] == ["checkpoint", None, "checkpoint", None, None]
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_finished_run_makes_it_for_no_cleanup(lab: Lab, mode: str) -> None:
+    """A resume of a finished run starts no cluster only to end it."""
+    lab.breaks.clear()
+    lab.run(cluster, mode)
+
+    workflow = lab.run(cluster, mode)
+
+    assert lab.ran == []
+    assert statuses(workflow) == [COMPLETED, SKIPPED, COMPLETED, COMPLETED, SKIPPED]
+    assert workflow.result_task()[1].reason == "no task that runs needs it"
+    assert workflow.result_task()[4].reason == "it needs 'connect', which was skipped"
+    assert not any("/1" in str(path) for path in lab.folder.rglob("*.json"))
+
+
+def test_what_it_was_made_from_counts(lab: Lab) -> None:
+    """Another host voids what was made through the connection to the first one."""
+    lab.breaks.clear()
+    lab.run(cluster, "sequential")
+    lab.host = "beta"
+    next(path for path in lab.folder.rglob("0.json")).unlink()
+
+    lab.run(cluster, "sequential")
+
+    assert lab.ran == ["host", "connect", "extract", "load", "close"]
+
+
+@pytest.mark.parametrize("resume", [True, "unfinished"])
+def test_in_a_chain(lab: Lab, resume: Any) -> None:
+    """previous_context needs it, too."""
+
+    def chain(lab: Lab, workflow: DotFlow) -> None:
+        @action(checkpoint=False)
+        def connect() -> Any:
+            lab.note("connect")
+            return threading.Lock()
+
+        @action
+        def extract(previous_context: Context) -> int:
+            lab.note("extract")
+            assert not previous_context.storage.locked()
+            return 1
+
+        @action
+        def load(previous_context: Context) -> int:
+            lab.note("load")
+            return int(previous_context.storage) + 1
+
+        workflow.task.add([connect, extract, load])
+
+    lab.run(chain, "sequential")
+    lab.breaks.clear()
+
+    assert lab.run(chain, "sequential", resume=resume).result_storage() == [None, 1, 2]
+    assert lab.ran == ["load"]
+    lab.run(chain, "sequential", resume=resume)
+    assert lab.ran == ([] if resume is True else ["connect", "extract", "load"])
+
+
+def test_a_task_that_no_other_needs_runs_in_each_resume(lab: Lab) -> None:
+    """Its value is the workflow's result, which no storage has."""
+
+    def build(lab: Lab, workflow: DotFlow) -> None:
+        @action
+        def extract() -> int:
+            lab.note("extract")
+            return 1
+
+        @action(checkpoint=False)
+        def chart(extract: int) -> Any:
+            lab.note("chart")
+            return threading.Lock()
+
+        workflow.task.add([extract, chart])
+
+    lab.run(build, "sequential")
+    lab.run(build, "sequential")
+    assert lab.ran == ["chart"]
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_list_that_is_made_anew(lab: Lab, mode: str) -> None:
+    """The items of a map over it are known by their keys, and restored."""
+    names = ["a", "b", "c"]
+
+    def build(lab: Lab, workflow: DotFlow) -> None:
+        @action(checkpoint=False)
+        def files() -> list[str]:
+            lab.note("files")
+            return list(names)
+
+        @action
+        def parse(file: str) -> str:
+            lab.note(file)
+            return file.upper()
+
+        @action
+        def total(parse: list[str]) -> str:
+            lab.note("total")
+            return "".join(parse)
+
+        workflow.task.add(files).add(parse, each=files).add(total)
+
+    lab.breaks = {"c"}
+    lab.run(build, mode)
+    lab.breaks.clear()
+    names.insert(0, "d")
+
+    workflow = lab.run(build, mode)
+
+    assert sorted(lab.ran) == ["c", "d", "files", "total"]
+    assert workflow.result_storage()[2] == "DABC"
+    lab.run(build, mode, resume="unfinished")
+    assert sorted(lab.ran) == ["a", "b", "c", "d", "files", "total"]
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_items_that_are_made_anew(lab: Lab, mode: str) -> None:
+    """A mapped task without checkpoints runs for all of its items, or not at all."""
+
+    def build(lab: Lab, workflow: DotFlow) -> None:
+        @action(checkpoint=False)
+        def connect(host: str) -> Any:
+            lab.note(host)
+            return threading.Lock()
+
+        @action
+        def load(connect: list[Any]) -> int:
+            lab.note("load")
+            return len(connect)
+
+        workflow.task.add(connect, each=["a", "b"]).add(load)
+
+    lab.run(build, mode)
+    lab.breaks.clear()
+    assert lab.run(build, mode).result_storage()[1] == 2
+    assert sorted(lab.ran) == ["a", "b", "load"]
+    assert lab.run(build, mode).result_storage()[1] == 2
+    assert lab.ran == []
+
+
+def test_no_condition_depends_on_it(lab: Lab) -> None:
+    """A resume could not decide it."""
+    workflow = lab.workflow(cluster)
+
+    with pytest.raises(InvalidLink, match="'connect', which has checkpoint=False"):
+        workflow.task.add(action(lambda: 0), when="connect")
+
+
+def test_it_is_true_or_false_and_of_a_whole_step(lab: Lab) -> None:
+    """An action of a class has no checkpoint of its own."""
+    with pytest.raises(InvalidPolicy, match="True or False"):
+        action(checkpoint=0)  # type: ignore[call-overload]
+
+    @action
+    class Report:
+        @action(checkpoint=False)
+        def load(self) -> int:
+            return 1
+
+    def build(lab: Lab, workflow: DotFlow) -> None:
+        workflow.task.add(Report)
+
+    error = lab.run(build, "sequential").result_task()[0].error
+    assert error is not None
+    assert "put it on the class" in error.message
