@@ -5,7 +5,7 @@ from collections.abc import Hashable
 import pytest
 
 from dotflow import Context, action
-from dotflow.engine.lifecycle import TaskFlow
+from dotflow.engine.lifecycle import TaskFlow, Wait
 from dotflow.engine.ready import Ready, ReadyTasks
 
 STEP = action(print)
@@ -103,12 +103,15 @@ def test_after_a_failure_only_those_are_left_that_have_begun(ready: ReadyTasks) 
     """A next attempt is made; a lane's next task is not."""
 
     def flow() -> TaskFlow:
-        yield from ()
+        yield Wait(1.0, STEP)
         return None
 
+    begun = flow()
+    next(begun)
     ready.add("a", task(0), continues=False)
     ready.add("a", task(1), continues=True)
-    ready.add("a", task(2, flow()), continues=True)
+    ready.add("a", task(2, begun), continues=True)
+    ready.add("a", task(4, flow()), continues=True)
     ready.add("b", task(3), continues=True)
     ready.drop_new()
 

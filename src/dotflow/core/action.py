@@ -69,6 +69,7 @@ class Action(Generic[P, R]):
         self._named: dict[str, bool] | None = None  # the parameters beside the contexts, once they are read
         self.is_coroutine: bool = inspect.iscoroutinefunction(innermost(function))
         self.name: str = qualname(function).rpartition("<locals>.")[2]
+        self.short_name: str = self.name.rpartition(".")[2]
         self.identity: str = f"{getattr(unwrapped(function), '__module__', None) or '?'}:{qualname(function)}"
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:

@@ -179,7 +179,7 @@ class TaskBuilder:
         if options.name is not None and len(actions) > 1:
             raise InvalidLink("name=... names one task, and this adds several.")
         for action in actions:
-            if action.name.rpartition(".")[2] in self._params and options.name is None:
+            if action.short_name in self._params and options.name is None:
                 accepted = "a step that is not called like a run parameter"
                 raise InvalidArgument("step", action, accepted, "Pass name=....")
             self._append(action, make_links(action, options, scope), callback, context, group_name)

@@ -113,7 +113,10 @@ class Links:
 
     def sources(self) -> list[int]:
         """Returns the ids of all tasks that must end before this one begins, each once."""
-        return list(dict.fromkeys((*self.value_sources(), *self.waits)))
+        sources = self.value_sources()
+        if self.waits or len(sources) > 1:
+            return list(dict.fromkeys((*sources, *self.waits)))
+        return sources
 
     def moved(self, new_id: Callable[[int], int], name: str | None = None) -> "Links":
         """Returns the links for tasks with other ids.

@@ -86,7 +86,7 @@ class Names:
 def name_of(task: Task) -> str:
     """Returns the name that references use: `name=...`, or the last part of the step's name."""
     name = None if task.links is None else task.links.name
-    return name or task.step.name.rpartition(".")[2]
+    return name or task.step.short_name
 
 
 def _step_of(ref: object) -> Action[..., Any] | None:

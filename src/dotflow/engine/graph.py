@@ -19,7 +19,7 @@ from dotflow.engine.open_maps import OpenMaps
 from dotflow.engine.plan import Plan
 from dotflow.engine.ready import Ready
 from dotflow.engine.unsaved import NOT_NEEDED
-from dotflow.engine.verdict import Arguments, Skip, arguments, decide, has_value
+from dotflow.engine.verdict import Skip, arguments, decide
 
 UNFINISHED: Final = (TypeStatus.IN_PROGRESS, TypeStatus.RETRY)
 NOT_ENDED: Final = (TypeStatus.NOT_STARTED, *UNFINISHED)
@@ -99,23 +99,18 @@ class Graph:
         elif task.links.each:
             self._maps.open(task, decision, previous)
         else:
-            begin = functools.partial(self._begin, task, decision)
-            return new(Ready, (task_id, lane, previous, None, task.step, begin, 1))
+            fallback = None if task.links.fallback is None else functools.partial(self.fallback, task, {})
+            flow = task_flow(task, lane, previous, task_id, decision or None, None, fallback)
+            return new(Ready, (task_id, lane, previous, flow, task.step, None, 1))
         return None
-
-    def _begin(self, task: LinkedTask, arguments: Arguments, ready: Ready) -> None:
-        fallback = None if task.links.fallback is None else functools.partial(self.fallback, task, {})
-        flow = task_flow(task, ready.lane, ready.previous, task.task_id, arguments or None, None, fallback)
-        self.loop.begin_flow(task.task_id, flow)
 
     def fallback(self, task: LinkedTask, own: Mapping[str, Any]) -> Fallback | None:
         """Returns the task's fallback; None if a value that it requires is missing."""
         links = task.links
         assert links.fallback is not None
-        for bind in links.fallback_binds:
-            if bind.required and isinstance(bind.source, int) and not has_value(self._tasks[bind.source]):
-                return None
         values = arguments(links.fallback_binds, self._tasks, self._params)
+        if isinstance(values, Skip):
+            return None
         values.update((name, value) for name, value in own.items() if name in links.fallback.named_params)
         return Fallback(links.fallback, values or None)
 

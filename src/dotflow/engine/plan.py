@@ -137,7 +137,10 @@ def _linked_needs(tasks: Sequence[Task]) -> Iterator[tuple[int, ...]]:
 
 
 def _merged(one: tuple[int, ...], other: tuple[int, ...]) -> tuple[int, ...]:
-    return tuple(dict.fromkeys((*one, *other))) if other else one
+    """Returns both; *one* is the task before in the lane, or empty."""
+    if not other:
+        return one
+    return other if not one or one[0] in other else (*one, *other)
 
 
 def note_on_groups(tasks: Sequence[Task], mode: TypeExecution) -> str:

@@ -1,5 +1,6 @@
 """ReadyTasks: the tasks that may begin, in order."""
 
+import inspect
 import itertools
 from collections import deque
 from collections.abc import Callable, Hashable
@@ -17,9 +18,9 @@ class Ready(NamedTuple):
         number: The task's id, or the item's number.
         lane: Its lane.
         previous: Its previous context.
-        flow: The flow of a task that has begun and waits for its next attempt; None for a new task.
+        flow: The flow of a task that waits for its next attempt, or that has links; None for a new plain task.
         step: The step of the next attempt.
-        begin: Begins a task or an item that has links; None for a plain task.
+        begin: Begins the next item of a map; None for a task.
         calls: The number of calls that wait: the next item of a map counts for all of its items that may begin.
     """
 
@@ -30,6 +31,11 @@ class Ready(NamedTuple):
     step: Action[..., Any]
     begin: "Callable[[Ready], None] | None" = None
     calls: int = 1
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether it waits for its next attempt."""
+        return self.flow is not None and inspect.getgeneratorstate(self.flow) != inspect.GEN_CREATED
 
 
 class _Queue:
@@ -97,7 +103,7 @@ class ReadyTasks:
         """Removes the tasks that have not begun."""
         for queue in list(self._queues.values()):
             queue.new.clear()
-            queue.continuing = deque(entry for entry in queue.continuing if entry[1].flow is not None)
+            queue.continuing = deque(entry for entry in queue.continuing if entry[1].has_begun)
             queue.count = sum(entry[1].calls for entry in queue.continuing)
             if not queue:
                 del self._queues[queue.pool]

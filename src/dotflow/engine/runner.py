@@ -174,7 +174,7 @@ class Runner:
                 linked = self._graph.enter(number, lane, previous)
                 if linked is None:
                     return
-                ready, begin = linked, linked.begin
+                ready, flow = linked, linked.flow
         session, waiting = self._session, self._ready
         pool = session.pool_of(step)
         if (waiting and waiting.must_wait(pool, continues=continues)) or not session.make_room(pool, lane, 1):

@@ -12,6 +12,7 @@ from dotflow.core.types.status import TypeStatus
 MAX_SHOWN: Final = 60  # characters of a value in a reason
 
 ENDINGS: Final[Mapping[TypeStatus, str]] = {TypeStatus.FAILED: "failed", TypeStatus.SKIPPED: "was skipped"}
+COMPLETED: Final = TypeStatus.COMPLETED
 UNFINISHED: Final = (TypeStatus.IN_PROGRESS, TypeStatus.RETRY)
 
 
@@ -38,22 +39,19 @@ def decide(links: Links, tasks: Sequence[Task], params: Params) -> Arguments | S
     for each in links.each:
         if isinstance(each.source, int) and not _has_items(tasks[each.source]):
             return Skip(f"it needs '{tasks[each.source].name}', which {ending(tasks[each.source])}")
-    values = arguments(links.binds, tasks, params)
-    for parameter, _, source, required in links.binds:
-        if required and parameter not in values and isinstance(source, int):
-            return Skip(f"it needs '{tasks[source].name}', which {ending(tasks[source])}")
-    return values
+    return arguments(links.binds, tasks, params)
 
 
-def arguments(binds: Sequence[Bind], tasks: Sequence[Task], params: Params) -> Arguments:
-    """Returns the argument of each parameter whose task has a value."""
+def arguments(binds: Sequence[Bind], tasks: Sequence[Task], params: Params) -> Arguments | Skip:
+    """Returns the argument of each parameter whose task has a value; a Skip if one without is required."""
     values: Arguments = {}
-    for parameter, kind, source, _ in binds:
+    for parameter, kind, source, required in binds:
         if isinstance(source, int):
             task = tasks[source]
-            if not has_value(task):
-                continue
-            values[parameter] = value_of(task) if kind == VALUE else task.current_context
+            if has_value(task):
+                values[parameter] = value_of(task) if kind == VALUE else task.current_context
+            elif required:
+                return Skip(f"it needs '{task.name}', which {ending(task)}")
         elif kind == PARAM:
             values[parameter] = _value_at(source, tasks, params)
         else:
@@ -69,7 +67,7 @@ def _value_at(source: int | str | Constant, tasks: Sequence[Task], params: Param
 
 def has_value(task: Task) -> bool:
     """Returns whether the task completed, or is a map that has ended."""
-    return task.status is TypeStatus.COMPLETED or task.has_values
+    return task.status is COMPLETED or task.has_values
 
 
 def _has_items(task: Task) -> bool:

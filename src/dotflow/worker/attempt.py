@@ -96,8 +96,10 @@ def _exit_child(error: SystemExit) -> NoReturn:
     os._exit(error.code if isinstance(error.code, int) else int(error.code is not None))
 
 
-def arguments_of(call: Call) -> dict[str, Any]:
+def arguments_of(call: Call) -> Mapping[str, Any]:
     """Returns the arguments that the call gives to its step, by parameter."""
+    if call.shared is None and not call.step.context_params:
+        return call.arguments or {}
     arguments = contexts_for(call.step, call.initial_context, call.previous_context)
     if call.arguments is not None:
         arguments.update(call.shared or {})
@@ -187,7 +189,7 @@ def _run_actions(call: Call, loop: Loop, value: Any, repeated: list[Failure]) ->
         arguments = contexts_for(action, initial, previous)
         arguments.update((name, values[name]) for name in action.named_params if name in values)
         result = _run_member(action, arguments, loop, repeated)
-        values[action.name.rpartition(".")[2]] = result
+        values[action.short_name] = result
         previous = Context(result, call.task_id, call.workflow_id, step=action.identity)
         contexts.append(previous)
     return contexts
