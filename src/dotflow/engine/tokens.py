@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from dotflow.core.linked_task import Item, MapContext, Row
-from dotflow.core.links import CONTEXT, Bind, Condition, Constant, Links
+from dotflow.core.links import CONTEXT, VALUE, Constant, Links
 from dotflow.core.params import Params
 from dotflow.core.task import Task
 from dotflow.core.types.status import TypeStatus
@@ -24,16 +24,19 @@ def tokens_of(links: Links, tasks: Sequence[Task], params: Params) -> dict[str, 
         tasks: The tasks, which have ended where the task depends on them.
         params: The run's parameters.
     """
-    labels: list[tuple[str, Bind | Condition]] = [(bind.parameter, bind) for bind in links.binds]
-    labels += [(f"fallback {bind.parameter}", bind) for bind in links.fallback_binds]
-    labels += [(f"when {condition.name}", condition) for condition in links.conditions]
-    return {label: _token_at(link, tasks, params) for label, link in labels}
+    tokens = {}
+    for parameter, kind, source, _ in links.binds:
+        tokens[parameter] = _token_at(source, kind, tasks, params)
+    for parameter, kind, source, _ in links.fallback_binds:
+        tokens[f"fallback {parameter}"] = _token_at(source, kind, tasks, params)
+    for condition in links.conditions:
+        tokens[f"when {condition.name}"] = _token_at(condition.source, VALUE, tasks, params)
+    return tokens
 
 
-def _token_at(link: Bind | Condition, tasks: Sequence[Task], params: Params) -> str:
-    source = link.source
+def _token_at(source: int | str | Constant, kind: str, tasks: Sequence[Task], params: Params) -> str:
     if isinstance(source, int):
-        return token_of(tasks[source], by_index=isinstance(link, Bind) and link.kind == CONTEXT)
+        return token_of(tasks[source], by_index=kind == CONTEXT)
     if isinstance(source, Constant):
         value = source.value
     else:
@@ -65,10 +68,12 @@ def token_of(task: Task, *, by_index: bool = False) -> str:
 
 def tokens_of_item(item: Item, tasks: Sequence[Task]) -> dict[str, str]:
     """Returns the tokens of an item's own arguments, as far as its key does not show them."""
+    is_known_by_index = item.key_suffix.startswith(BY_INDEX)  # another list may have another value there
+    if not is_known_by_index and item.entry.__class__ is not Item and item.entry.__class__ is not Row:
+        return {}
     task = tasks[item.task_id]
     assert task.links is not None
     found = {}
-    is_known_by_index = item.key_suffix.startswith(BY_INDEX)  # another list may have another value there
     for parameter, source in task.links.each:
         entry = item.entry[parameter] if item.entry.__class__ is Row else item.entry
         if entry.__class__ is Item:
