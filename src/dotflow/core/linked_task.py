@@ -18,11 +18,13 @@ class MapContext(Context):
 
     Attributes:
         errors: The last TaskError of each failed item, by the item's index.
+        values: The values of the items that completed: the same list as `storage` if all did.
     """
 
-    __slots__ = ("errors", "token")
+    __slots__ = ("errors", "token", "values")
 
     errors: Mapping[int, TaskError]
+    values: list[Any]
     token: str  # of all items, once it was made; "" before
 
 

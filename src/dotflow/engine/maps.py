@@ -19,6 +19,8 @@ BY_INDEX: Final = "at"  # begins the key of an item that the codec refuses; no h
 MAX_SHOWN: Final = 3  # failed items that the error of their map shows
 MAX_INPUT: Final = 60  # characters of an item in it
 
+COMPLETED, FAILED = TypeStatus.COMPLETED, TypeStatus.FAILED
+
 Digest = Any
 
 
@@ -86,15 +88,19 @@ class ItemMap:
     def context(self, context: Context) -> MapContext:
         """Returns *context* with the values and the errors of the items."""
         items = self.task.items
-        values = [item.current_context.storage if item.status is TypeStatus.COMPLETED else None for item in items]
+        completed = [item.current_context.storage for item in items if item.status is COMPLETED]
+        values = completed
+        if len(completed) < len(items):
+            values = [item.current_context.storage if item.status is COMPLETED else None for item in items]
         result = MapContext(values, context.task_id, context.workflow_id, context.time, context.step)
+        result.values = completed
         result.token = ""
-        result.errors = {item.item: item.error for item in items if item.status is TypeStatus.FAILED and item.error}
+        result.errors = {item.item: item.error for item in items if item.status is FAILED and item.error}
         return result
 
     def failure(self) -> Failure | None:
         """Returns the failure of the mapped task; None if no item failed."""
-        failed = [item for item in self.task.items if item.status is TypeStatus.FAILED]
+        failed = [item for item in self.task.items if item.status is FAILED]
         if not failed:
             return None
         return Failure(ItemsFailed.__name__, str(ItemsFailed(len(failed), len(self.task.items), _first_of(failed))))

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
+from dotflow.core.linked_task import MapContext
 from dotflow.core.links import PARAM, TRUE, VALUE, Bind, Condition, Constant, Links
 from dotflow.core.params import Params
 from dotflow.core.task import Task
@@ -77,9 +78,8 @@ def _has_items(task: Task) -> bool:
 
 def value_of(task: Task) -> Any:
     """Returns the task's value; of a map with failed or skipped items the values of those that completed."""
-    if task.is_mapped and any(item.status is not TypeStatus.COMPLETED for item in task.items):
-        return [item.current_context.storage for item in task.items if item.status is TypeStatus.COMPLETED]
-    return task.current_context.storage
+    context = task.current_context
+    return context.values if isinstance(context, MapContext) else context.storage
 
 
 def ending(task: Task) -> str:

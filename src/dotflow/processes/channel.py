@@ -234,6 +234,8 @@ class Channel:
 
         Raises EOFError when the other end is closed.
         """
+        is_blocking = self.sock.getblocking()
+        is_drained = False
         while True:
             message = self._next_message()
             if message is not None:
@@ -241,9 +243,12 @@ class Channel:
                 continue
             try:
                 if self._body is None:
+                    if is_drained:
+                        return
                     data = self.sock.recv(CHUNK)
                     count = len(data)
                     self._pending += data
+                    is_drained = not is_blocking and count < CHUNK
                 else:
                     count = self.sock.recv_into(self._body[self._filled :])
                     self._filled += count

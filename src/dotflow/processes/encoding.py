@@ -89,26 +89,27 @@ class CallEncoder:
     def encode(self, cache: WorkerCache, call: Call) -> list[Any]:
         """Returns the parts of a message, without what `shared_of` returns; raises what pickling raises."""
         context = call.previous_context
-        previous: Context | ValueRef = context
-        if cache.is_value(context.storage):
+        previous: Context | ValueRef | None = context
+        if context.storage is None and context.task_id is None:  # the most frequent case in parallel mode
+            previous = None
+        elif cache.is_value(context.storage):
             previous = ValueRef(Context(None, context.task_id, context.workflow_id, context.time, context.step))
         key, step, initial = (0, None, None) if self._inherited else self._task_fields(call, cache)
         shared = self.shared_of(call)
-        parts = self._dump(
-            CallMessage(
-                call.task_id,
-                call.lane,
-                call.workflow_id,
-                key,
-                step,
-                initial,
-                previous,
-                call.carrier,
-                call.is_fallback,
-                _without_last_value(call.arguments, cache),
-                None if shared is None else shared.number,
-            )
+        message = CallMessage(
+            call.task_id,
+            call.lane,
+            call.workflow_id,
+            key,
+            step,
+            initial,
+            previous,
+            call.carrier,
+            call.is_fallback,
+            _without_last_value(call.arguments, cache),
+            None if shared is None else shared.number,
         )
+        parts = self._dump(tuple(message))  # pickled sooner than with its class
         cache.steps.add(key)
         return parts
 

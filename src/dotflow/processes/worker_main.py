@@ -61,7 +61,7 @@ class CallMessage(NamedTuple):
         step_key: A number for the step, the same for each of its calls.
         step: The pickled step; None if the worker has it by fork or from an earlier call.
         initial_context: None if the worker has it by fork.
-        previous_context: A Context, or a ValueRef if the worker still has its value.
+        previous_context: A Context; a ValueRef if the worker still has its value; None for an empty one.
         carrier, is_fallback: As in Call.
         arguments: As in Call, with LAST_VALUE for the last value that the worker has returned.
         shared: The number of the shared arguments, which a message of their own has brought; None without them.
@@ -73,7 +73,7 @@ class CallMessage(NamedTuple):
     step_key: int
     step: bytes | None
     initial_context: Context | None
-    previous_context: Context | ValueRef
+    previous_context: Context | ValueRef | None
     carrier: Carrier | None
     is_fallback: bool = False
     arguments: Mapping[str, Any] | None = None
@@ -135,7 +135,7 @@ class Worker:
 
     def read(self, message: Message) -> Call:
         """Returns the call that a message carries."""
-        fields: CallMessage = message.load()
+        fields = CallMessage(*message.load())
         task = self.inherited_tasks.get(fields.task_id)
         if task is not None:
             step, initial = task.step, task.initial_context
@@ -157,7 +157,7 @@ class Worker:
             fields.lane,
             step,
             initial,
-            previous,
+            Context() if previous is None else previous,
             fields.workflow_id,
             fields.carrier,
             message.number,
