@@ -27,6 +27,7 @@ from dotflow.abc.storage import Storage  # noqa: E402
 from dotflow.providers import LogDefault, StorageFile, StorageSQLite  # noqa: E402
 from dotflow.testing.contracts.equality import difference  # noqa: E402
 from dotflow.testing.crash.harness import Harness, TrialOutcome  # noqa: E402
+from dotflow.testing.crash.kill_points import StepId  # noqa: E402
 from dotflow.testing.crash.trial import Pipeline, RunResult, TrialOptions  # noqa: E402
 
 TIMEOUT: Final = 30.0  # seconds; what takes longer hangs
@@ -34,7 +35,8 @@ STEPS: Final = 20
 ENOUGH: Final = 20  # faults after which one storage and shape is given up
 RESUME_KILLED: Final = 0.4  # how likely it is that a resume is killed, too
 
-SHAPES: Final = {"sequential": 1, "groups": 3}  # and how many groups there are
+GROUPS: Final = 3
+ITEMS: Final = 300  # of a map
 
 COLUMNS: Final = (  # from the fifth on, they have to be 0
     "kills",
@@ -98,7 +100,45 @@ def make_step(name: str, number: int, value: Any) -> Any:
         return (name, before, value, Sale(number, decimal.Decimal(number), (name,)))
 
     step.__qualname__ = f"step_{number}_{name}"
-    return action(retry=1 + 2 * max(SHAPES.values()), retry_delay=0)(step)
+    return action(retry=1 + 2 * GROUPS, retry_delay=0)(step)
+
+
+@action
+def listed() -> list[int]:
+    """The items of the first map; two of them are equal."""
+    return [*range(ITEMS - 1), 0]
+
+
+@action(retry=5, retry_delay=0)
+def fetch(number: int) -> dict[str, Any]:
+    """An item; every 50th fails at first."""
+    failed.append(number)
+    if number % 50 == 3 and failed.count(number) == 1:
+        raise ValueError("not at the first try")
+    return {"number": number, "sale": Sale(number, decimal.Decimal(number), ())}
+
+
+failed: list[int] = []
+
+
+@action
+def check(page: dict[str, Any]) -> int:
+    """An item of a map over that map."""
+    number: int = page["number"]
+    return number
+
+
+@action
+def summary(check: list[int]) -> tuple[int, int]:
+    """Counts and adds the items: it must never be made of fewer."""
+    return len(check), sum(check)
+
+
+def build_maps() -> DotFlow:
+    """Makes a workflow of a map, a map over it, and a reduce."""
+    workflow = DotFlow(Config(log=LogDefault(output="none")), workflow_id="nightly/../maps")
+    workflow.task.add(listed).add(fetch, each=listed).add(check, each=fetch, max_parallel=20).add(summary)
+    return workflow
 
 
 def build(groups: int) -> Callable[[], DotFlow]:
@@ -114,9 +154,17 @@ def build(groups: int) -> Callable[[], DotFlow]:
     return make
 
 
-STORAGES: Final[dict[str, Callable[[Path], Storage]]] = {
-    "StorageFile": StorageFile,
-    "StorageSQLite": lambda folder: StorageSQLite(folder / "dotflow.db"),
+#: The workflow, and the arguments of its start.
+SHAPES: Final[dict[str, tuple[Callable[[], DotFlow], dict[str, Any]]]] = {
+    "sequential": (build(1), {}),
+    "groups": (build(GROUPS), {}),
+    "maps, sequential": (build_maps, {}),
+    "maps, parallel": (build_maps, {"mode": "parallel"}),
+}
+
+STORAGES: Final[dict[str, Callable[[Path], Storage]]] = {  # a kill is no power cut
+    "StorageFile": lambda folder: StorageFile(folder, durability="process"),
+    "StorageSQLite": lambda folder: StorageSQLite(folder / "dotflow.db", durability="process"),
 }
 
 
@@ -126,21 +174,23 @@ class Trial:
     Args:
         folder: Where the storage keeps its values, and the stage its notes.
         make_storage: Makes the storage.
-        groups: How many groups there are.
+        shape: The workflow, and the arguments of its start.
         seed: Of the delays.
     """
 
-    def __init__(self, folder: Path, make_storage: Callable[[Path], Storage], groups: int, seed: str) -> None:
+    def __init__(self, folder: Path, make_storage: Callable[[Path], Storage], shape: str, seed: str) -> None:
         self.kept = folder / "kept"
         notes = folder / "notes"
         notes.mkdir()
-        pipeline = Pipeline(build=build(groups), storage=lambda: make_storage(self.kept), arguments={})
+        make_workflow, arguments = SHAPES[shape]
+        pipeline = Pipeline(build=make_workflow, storage=lambda: make_storage(self.kept), arguments=arguments)
         self.harness = Harness(pipeline, notes, TIMEOUT)
         self.random = random.Random(seed)
         self.counts: collections.Counter[str] = collections.Counter()
         self.faults: list[str] = []
-        first = self.completed(self.harness.run(TrialOptions()))
-        self.harness.preload(first.modules)
+        first = self.harness.run(TrialOptions())
+        self.steps = first.began
+        self.harness.preload(self.completed(first).modules)
         durations = []
         for _ in range(3):
             began = time.monotonic()
@@ -167,9 +217,9 @@ class Trial:
 
     def chain(self, kills: int) -> None:
         """A run, its kill, and resumes until one completes; then what is there is read back."""
-        finished: set[int] = set()
-        began: set[int] = set()
-        posting: set[int] = set()
+        finished: set[StepId] = set()
+        began: set[StepId] = set()
+        posting: set[StepId] = set()
         started = resume = False
         while True:
             killing = self.counts["kills"] < kills and (not resume or self.random.random() < RESUME_KILLED)
@@ -189,7 +239,7 @@ class Trial:
             resume = True
         if self.is_whole(outcome):
             if started:
-                self.note("void, yet used", sorted(set(range(STEPS)) - began - posting))
+                self.note("void, yet used", sorted(self.steps - began - posting))
             last = self.harness.run(TrialOptions(resume=True))
             self.note("finished, run again", sorted(last.began))
             if self.is_whole(last):
@@ -216,16 +266,18 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kills", type=int, default=200, help="for each storage and shape")
     parser.add_argument("--seed", default="dotflow", help="of the moments at which it is killed")
+    parser.add_argument("--shapes", nargs="*", choices=SHAPES, metavar="SHAPE", help=", ".join(SHAPES))
     chosen = parser.parse_args()
     began, faults = time.monotonic(), 0
-    print(f"Python {sys.version.split()[0]}, {sys.platform}, seed {chosen.seed!r}: {STEPS} steps of 1 to 3 ms.\n")
+    sizes = f"{STEPS} steps of 1 to 3 ms, or maps of {ITEMS} items"
+    print(f"Python {sys.version.split()[0]}, {sys.platform}, seed {chosen.seed!r}: {sizes}.\n")
     print(f"| storage | shape | undisturbed | {' | '.join(COLUMNS)} |")
     print(f"|---|---|---|{'---|' * len(COLUMNS)}", flush=True)
     told = []
     for storage, make_storage in STORAGES.items():
-        for shape, groups in SHAPES.items():
+        for shape in chosen.shapes or SHAPES:
             with tempfile.TemporaryDirectory() as folder:
-                trial = Trial(Path(folder), make_storage, groups, f"{chosen.seed} {storage} {shape}")
+                trial = Trial(Path(folder), make_storage, shape, f"{chosen.seed} {storage} {shape}")
                 trial.run(chosen.kills)
             faults += sum(trial.counts[fault] for fault in FAULTS)
             told += [f"{storage}, {shape}: {line}" for line in trial.faults]

@@ -695,5 +695,5 @@ def test_the_crash_table_is_clean(tmp_path: Path) -> None:
 
     assert (done.returncode, done.stderr) == (0, ""), done.stdout
     rows = [line.split("|")[4] for line in done.stdout.splitlines() if line.startswith("| Storage")]
-    assert [int(kills) for kills in rows] == [3] * 4
+    assert [int(kills) for kills in rows] == [3] * 8
     assert list(tmp_path.iterdir()) == []

@@ -168,6 +168,7 @@ LARGE: Final[dict[str, Callable[[], Any]]] = {
 IDS: Final = (
     "a", "A", "b", "ab", "a1", "a/b", "a/0", "0", "/", "a/", "/a", "a|b", "a@b", "a%2Fb", "a:0", "a-0", "a_0", "a.0",
     "a 0", " a", "a ", ".", "..", "../a", "*", "a*", "%", "_", "\u00e9", "e\u0301", "漢字", "😀", "a\nb", "a" * 5_000,
+    "a@day=2026-11-25", 'a@q="a/b c",x=1', "a@q=é,x=\"'\\\"",
 )  # fmt: skip
 
 #: Keys that are easily confused, or hard to store: any text may be one.
@@ -175,6 +176,6 @@ KEYS: Final = (
     "", " ", ".", "..", "../x", "x", "X", "x.", "x..", "x ", " x", "/x", "x/", "x/y", "x\\y", "x//y", "x%2Fy", "%2F",
     "/etc/passwd", "C:\\x", "CON", "con", "NUL.json", "a\0b", "a\nb", "a'b", 'a"b', "a;b", "a*b", "a?b", "$HOME",
     "~", "-rf", "\u00e9", "e\u0301", "ß", "ss", "漢字", "😀", "a\ud800b", "a\ud801b", ".hidden",
-    "x.json", "x.tmp", "__proto__",
+    "x.json", "x.tmp", "__proto__", "x/y-03007d22d38704c1a9be", "x/y-03007d22d38704c1a9be-2", "x/y-at0", "x/y-items",
     "k" * 5_000, "k" * 4_999 + "l", "K" * 5_000, "漢" * 1_000,
 )  # fmt: skip
