@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from dotflow.core.params import Params
+from dotflow.errors import InvalidArgument, ValueNotStorable
 
 MAX_LENGTH: Final = 80  # characters of the parameters in an id; a digest replaces longer ones
 #: Characters of a text that is written as JSON.
@@ -14,14 +15,17 @@ RESERVED: Final = frozenset(',="@/\\')
 
 
 def run_id_of(workflow_id: str, values: Params) -> str:
-    """Returns the id of a run with these parameters: `nightly@day=2026-11-25,limit=100`."""
-    suffix = ",".join(f"{name}={_text(values[name])}" for name in sorted(values))
+    """Returns the id of a run with these parameters: `nightly@day=2026-11-25,limit=100`.
+
+    Raises InvalidArgument for a value that can't name a run.
+    """
+    suffix = ",".join(f"{name}={_text(name, values[name])}" for name in sorted(values))
     if len(suffix) > MAX_LENGTH:
         suffix = _digest(suffix)
     return f"{workflow_id}@{suffix}"
 
 
-def _text(value: Any) -> str:
+def _text(name: str, value: Any) -> str:
     if isinstance(value, enum.Enum):
         value = value.value
     if isinstance(value, date | Path):
@@ -31,7 +35,12 @@ def _text(value: Any) -> str:
     try:
         return json.dumps(value, sort_keys=True, separators=(",", ":"))
     except (TypeError, ValueError):
+        pass
+    try:
         return _digest(value)
+    except ValueNotStorable as error:
+        accepted = "plain data, such as text, numbers or dates, since it names the run"
+        raise InvalidArgument(f"params[{name!r}]", value, accepted) from error
 
 
 def _is_plain(text: str) -> bool:
