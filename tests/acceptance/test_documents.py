@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,6 +14,7 @@ from dotflow.core.types import TypeExecution
 ROOT = Path(__file__).parents[2]
 BLOCK = re.compile(r"^```python\n(.*?)^```", re.DOTALL | re.MULTILINE)
 ELSEWHERE = {"docs/how-to/clouds.md"}  # its programs need a bucket: tests/integration/test_clouds.py does what they do
+MERMAID = re.compile(r"^```mermaid\n(.*?)^```", re.DOTALL | re.MULTILINE)
 SHELL = re.compile(r"^```sh\n(.*?)^```", re.DOTALL | re.MULTILINE)
 LINK = re.compile(r"\]\((?!https?:)([^)#\s]+)")
 FRAGMENTS = {path.relative_to(ROOT).as_posix() for path in (ROOT / "changelog.d").glob("*.*.md")}
@@ -112,8 +114,22 @@ def test_the_commands_of_the_readme_work(tmp_path: Path) -> None:
 
 
 def test_the_documents_have_programs() -> None:
-    """The README shows a first pipeline, and a program for each part of its tour but the command line."""
-    assert sum(param.id is not None and param.id.startswith("README") for param in PROGRAMS) >= 6
+    """The README shows a graph, and programs for steps, retries, resume and tests."""
+    assert sum(param.id is not None and param.id.startswith("README") for param in PROGRAMS) >= 5
+
+
+def test_the_picture_of_the_readme_is_that_of_its_program() -> None:
+    """The arrows of the Mermaid drawing are the links of the first program's tasks."""
+    readme = (ROOT / "README.md").read_text()
+    program = BLOCK.findall(readme)[0]
+    namespace: dict[str, Any] = {}
+    exec(program.partition("run = ")[0], namespace)
+    tasks = list(namespace["workflow"].task)
+    links = {(tasks[source].name, task.name) for task in tasks if task.links for source in task.links.sources()}
+
+    drawn = re.findall(r"^    (\w+) --.*?> (\w+)", MERMAID.findall(readme)[0], re.MULTILINE)
+
+    assert set(drawn) == links
 
 
 def test_the_example_runs(tmp_path: Path) -> None:

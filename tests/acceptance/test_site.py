@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-FOLDERS = ("tutorial", "providers")
+FOLDERS = ("tutorial", "providers", "ports")
 FILES = sorted(file for folder in FOLDERS for file in (ROOT / "docs_src" / folder).glob("*.py"))
 PROGRAMS = [file for file in FILES if file.with_suffix(".txt").exists()]
 TESTS = [file for file in FILES if file.name.startswith("test_")]
+OLD_WAYS = [file for file in FILES if file.stem.endswith("_before") and file not in PROGRAMS]
 PAGES = {page: page.read_text() for page in sorted((ROOT / "docs").rglob("*.md"))}
 SHOWN = re.compile(r'^ *--8<-- "([^":]*)', re.MULTILINE)
 
@@ -60,6 +61,16 @@ def test_a_program_prints_what_the_page_says(file: Path, folder: Path) -> None:
     assert ended.returncode == 0, ended.stderr
     assert ended.stdout == file.with_suffix(".txt").read_text()
     assert run(folder, program.name).returncode == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("file", OLD_WAYS, ids=name_of)
+def test_before_and_after_print_the_same(file: Path, folder: Path) -> None:
+    """A pipeline that was written as a chain prints what it prints as a graph."""
+    ended = run(folder, copied(file, folder).name)
+
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stdout == file.with_name(file.name.replace("_before.py", "_after.txt")).read_text()
 
 
 @pytest.mark.slow
