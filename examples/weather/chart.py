@@ -47,9 +47,9 @@ MILLIMETRES = Axis(low=0, high=12, step=2)
 
 
 @action
-def draw(initial_context: Context, previous_context: Context) -> None:
-    """Draws the months that the step before returned, into the file that the initial context names."""
-    svg = climate_chart("A year in Seattle", "Daily means of each month, 2012 to 2015", previous_context.storage)
+def draw(initial_context: Context, aggregate: list[list[Month]]) -> None:
+    """Draws the months, the first of the tables, into the file that the initial context names."""
+    svg = climate_chart("A year in Seattle", "Daily means of each month, 2012 to 2015", aggregate[0])
     initial_context.storage.write_text(svg, encoding="utf-8")
 
 
