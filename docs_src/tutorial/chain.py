@@ -36,17 +36,16 @@ def extract(initial_context: Context) -> list[Day]:
 
 
 @action
-def check(previous_context: Context) -> list[Day]:
-    days: list[Day] = previous_context.storage
-    for before, after in pairwise(days):
+def check(extract: list[Day]) -> list[Day]:
+    for before, after in pairwise(extract):
         if after.day - before.day != timedelta(days=1) or after.low > after.high:
             raise ValueError(f"{after} can't come after {before.day}")
-    return days
+    return extract
 
 
 @action
-def summarise(previous_context: Context) -> list[Row]:
-    days = sorted(previous_context.storage, key=lambda day: day.weather)
+def summarise(check: list[Day]) -> list[Row]:
+    days = sorted(check, key=lambda day: day.weather)
     groups = [(weather, list(found)) for weather, found in groupby(days, key=lambda day: day.weather)]
     return [Row(weather, len(found), round(sum(day.rain for day in found), 1)) for weather, found in groups]
 

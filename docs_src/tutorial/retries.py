@@ -40,30 +40,28 @@ def extract(initial_context: Context) -> list[Day]:
 
 
 @action
-def check(previous_context: Context) -> list[Day]:
-    days: list[Day] = previous_context.storage
-    for before, after in pairwise(days):
+def check(extract: list[Day]) -> list[Day]:
+    for before, after in pairwise(extract):
         if after.day - before.day != timedelta(days=1) or after.low > after.high:
             raise ValueError(f"{after} can't come after {before.day}")
-    return days
+    return extract
 
 
 @action
-def summarise(previous_context: Context) -> list[Row]:
-    days = sorted(previous_context.storage, key=lambda day: day.weather)
+def summarise(check: list[Day]) -> list[Row]:
+    days = sorted(check, key=lambda day: day.weather)
     groups = [(weather, list(found)) for weather, found in groupby(days, key=lambda day: day.weather)]
     return [Row(weather, len(found), round(sum(day.rain for day in found), 1)) for weather, found in groups]
 
 
 @action(retry=6, retry_delay=0.1, backoff=True, timeout=30)
-def load(previous_context: Context) -> int:
-    rows: list[Row] = previous_context.storage
+def load(summarise: list[Row]) -> int:
     with closing(sqlite3.connect(DATABASE, timeout=0, isolation_level=None)) as database, database:
         database.execute("BEGIN IMMEDIATE")  # all of it or nothing; refused while somebody else writes
         database.execute("DROP TABLE IF EXISTS weather")
         database.execute("CREATE TABLE weather (weather, days, rain)")
-        database.executemany("INSERT INTO weather VALUES (?, ?, ?)", map(astuple, rows))
-    return len(rows)
+        database.executemany("INSERT INTO weather VALUES (?, ?, ?)", map(astuple, summarise))
+    return len(summarise)
 
 
 def write_for(seconds: float) -> None:

@@ -1,9 +1,9 @@
 from pathlib import Path
 
 import pytest
-from weather import HERE, Row, build_workflow, check, extract, load, summarise
+from weather import HERE, Row, build_workflow, check, extract, load, summarise, total
 
-from dotflow import Context, DotFlow
+from dotflow import DotFlow
 from dotflow.providers import StorageFile
 from dotflow.testing import assert_survives_crashes, virtual_clock
 
@@ -14,23 +14,24 @@ def in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_days_are_read() -> None:
-    days = extract(initial_context=Context(HERE / "january.csv"))
+    days = extract(HERE / "january.csv")
 
     assert len(days) == 14
     assert (days[0].weather, days[0].rain) == ("rain", 1.0)
 
 
 def test_a_missing_day_is_refused() -> None:
-    first, _, third, *_ = extract(initial_context=Context(HERE / "january.csv"))
+    first, _, third, *_ = extract(HERE / "january.csv")
 
     with pytest.raises(ValueError, match="can't come after 2012-01-10"):
-        check(previous_context=Context([first, third]))
+        check([first, third])
 
 
 def test_rain_is_added_up() -> None:
-    rows = summarise(previous_context=Context(extract(initial_context=Context(HERE / "january.csv"))))
+    rows = summarise(extract(HERE / "january.csv"))
 
     assert rows == [Row("rain", 4, 10.1), Row("snow", 7, 68.5), Row("sun", 3, 0.0)]
+    assert total([rows, rows]) == {"snow": 137.0, "rain": 20.2, "sun": 0.0}
 
 
 def test_all_of_it() -> None:
@@ -44,8 +45,8 @@ def test_all_of_it() -> None:
 
 def test_a_database_that_is_away_is_asked_six_times() -> None:
     Path("weather.db").mkdir()  # a folder, where the file should be
-    workflow = DotFlow()
-    workflow.task.add(load, initial_context=Path("january.csv"))
+    workflow = DotFlow(params={"path": Path("january.csv"), "rows": []})
+    workflow.task.add(load)
 
     with virtual_clock():  # the delays take no time
         run = workflow.start()
@@ -56,7 +57,7 @@ def test_a_database_that_is_away_is_asked_six_times() -> None:
 
 def build_january() -> DotFlow:
     workflow = DotFlow()
-    workflow.task.add([extract, check, summarise, load], initial_context=HERE / "january.csv")
+    workflow.task.add(extract, each=[HERE / "january.csv"]).add(summarise, each=extract).add(total)
     return workflow
 
 

@@ -1,12 +1,13 @@
 import csv
 import sqlite3
+from collections import Counter
 from contextlib import closing
 from dataclasses import astuple, dataclass
 from datetime import date, timedelta
-from itertools import groupby, pairwise
+from itertools import chain, groupby, pairwise
 from pathlib import Path
 
-from dotflow import Config, Context, DotFlow, Task, action
+from dotflow import Config, DotFlow, Task, action
 from dotflow.providers import StorageFile
 
 HERE = Path(__file__).parent
@@ -29,8 +30,13 @@ class Row:
 
 
 @action
-def extract(initial_context: Context) -> list[Day]:
-    with initial_context.storage.open(newline="") as file:
+def months() -> list[Path]:
+    return sorted(HERE.glob("*.csv"))
+
+
+@action
+def extract(path: Path) -> list[Day]:
+    with path.open(newline="") as file:
         _, *lines = csv.reader(file)
     return [
         Day(date.fromisoformat(day), weather, float(rain), float(high), float(low))
@@ -39,8 +45,7 @@ def extract(initial_context: Context) -> list[Day]:
 
 
 @action
-def check(previous_context: Context) -> list[Day]:
-    days: list[Day] = previous_context.storage
+def check(days: list[Day]) -> list[Day]:
     for before, after in pairwise(days):
         if after.day - before.day != timedelta(days=1) or after.low > after.high:
             raise ValueError(f"{after} can't come after {before.day}")
@@ -48,38 +53,46 @@ def check(previous_context: Context) -> list[Day]:
 
 
 @action
-def summarise(previous_context: Context) -> list[Row]:
-    days = sorted(previous_context.storage, key=lambda day: day.weather)
+def summarise(days: list[Day]) -> list[Row]:
+    days = sorted(days, key=lambda day: day.weather)
     groups = [(weather, list(found)) for weather, found in groupby(days, key=lambda day: day.weather)]
     return [Row(weather, len(found), round(sum(day.rain for day in found), 1)) for weather, found in groups]
 
 
 @action(retry=6, retry_delay=0.1, backoff=True, timeout=30)
-def load(initial_context: Context, previous_context: Context) -> list[Row]:
-    month: str = initial_context.storage.stem
-    rows: list[Row] = previous_context.storage
+def load(path: Path, rows: list[Row]) -> int:
     with closing(sqlite3.connect("weather.db", timeout=0, isolation_level=None)) as database, database:
         database.execute("BEGIN IMMEDIATE")  # all of it or nothing; refused while somebody else writes
-        database.execute(f"DROP TABLE IF EXISTS {month}")
-        database.execute(f"CREATE TABLE {month} (weather, days, rain)")
-        database.executemany(f"INSERT INTO {month} VALUES (?, ?, ?)", map(astuple, rows))
-    return rows
+        database.execute(f"DROP TABLE IF EXISTS {path.stem}")
+        database.execute(f"CREATE TABLE {path.stem} (weather, days, rain)")
+        database.executemany(f"INSERT INTO {path.stem} VALUES (?, ?, ?)", map(astuple, rows))
+    return len(rows)
+
+
+@action
+def total(summarise: list[list[Row]]) -> dict[str, float]:
+    rain = Counter[str]()
+    for row in chain.from_iterable(summarise):
+        rain[row.weather] += row.rain
+    return {weather: round(amount, 1) for weather, amount in rain.most_common()}
 
 
 def tell(tasks: list[Task]) -> None:
     for task in tasks:
-        if task.error:
-            print(f"{task.group_name}: {task.name} failed: {task.error.message}")
+        for failed in task.items or [task]:
+            if failed.error:
+                print(f"{failed.name} failed: {failed.error.message}")
 
 
 def build_workflow() -> DotFlow:
     """The workflow over all months in this folder; its values are kept in files."""
     workflow = DotFlow(Config(storage=StorageFile(path="checkpoints")), workflow_id="months", name="weather")
-    for path in sorted(HERE.glob("*.csv")):
-        workflow.task.add([extract, check, summarise, load], initial_context=path, group_name=path.stem)
+    workflow.task.add(months).add(extract, each=months).add(check, each=extract).add(summarise, each=check)
+    workflow.task.add(load, each={"path": months, "rows": summarise})
+    workflow.task.add(total)
     return workflow
 
 
 if __name__ == "__main__":
-    run = build_workflow().start(keep_going=True, on_failure=tell)
+    run = build_workflow().start(mode="parallel", keep_going=True, on_failure=tell)
     print(run.status)
