@@ -1,6 +1,5 @@
 import csv
 import sqlite3
-from collections import Counter
 from contextlib import closing
 from dataclasses import astuple, dataclass
 from datetime import date, timedelta
@@ -71,10 +70,10 @@ def load(path: Path, rows: list[Row]) -> int:
 
 @action
 def total(summarise: list[list[Row]]) -> dict[str, float]:
-    rain = Counter[str]()
+    rain: dict[str, float] = {}
     for row in chain.from_iterable(summarise):
-        rain[row.weather] += row.rain
-    return {weather: round(amount, 1) for weather, amount in rain.most_common()}
+        rain[row.weather] = round(rain.get(row.weather, 0) + row.rain, 1)
+    return rain
 
 
 workflow = DotFlow(Config(storage=StorageFile(path="checkpoints")), workflow_id="months")

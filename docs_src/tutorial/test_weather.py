@@ -31,7 +31,7 @@ def test_rain_is_added_up() -> None:
     rows = summarise(extract(HERE / "january.csv"))
 
     assert rows == [Row("rain", 4, 10.1), Row("snow", 7, 68.5), Row("sun", 3, 0.0)]
-    assert total([rows, rows]) == {"snow": 137.0, "rain": 20.2, "sun": 0.0}
+    assert total([rows, rows]) == {"rain": 20.2, "snow": 137.0, "sun": 0.0}
 
 
 def test_all_of_it() -> None:

@@ -1,6 +1,5 @@
 import csv
 import sqlite3
-from collections import Counter
 from contextlib import closing
 from dataclasses import astuple, dataclass
 from datetime import date, timedelta
@@ -71,17 +70,16 @@ def load(path: Path, rows: list[Row]) -> int:
 
 @action
 def total(summarise: list[list[Row]]) -> dict[str, float]:
-    rain = Counter[str]()
+    rain: dict[str, float] = {}
     for row in chain.from_iterable(summarise):
-        rain[row.weather] += row.rain
-    return {weather: round(amount, 1) for weather, amount in rain.most_common()}
+        rain[row.weather] = round(rain.get(row.weather, 0) + row.rain, 1)
+    return rain
 
 
 def tell(tasks: list[Task]) -> None:
     for task in tasks:
-        for failed in task.items or [task]:
-            if failed.error:
-                print(f"{failed.name} failed: {failed.error.message}")
+        if task.error:
+            print(f"{task.name} failed: {task.error.message}")
 
 
 def build_workflow() -> DotFlow:

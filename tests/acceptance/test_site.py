@@ -109,8 +109,8 @@ def test_the_tutorials_commands_work(folder: Path) -> None:
         "--preview", "3",
     )  # fmt: skip
 
-    assert first.stdout.splitlines()[-1].startswith("Completed: 8 of 8 tasks completed")
-    assert again.stdout.splitlines()[-1].startswith("Completed: 8 of 8 tasks completed (8 restored)")
+    assert first.stdout.splitlines()[-1].startswith("Completed: 6 of 6 tasks completed")
+    assert again.stdout.splitlines()[-1].startswith("Completed: 6 of 6 tasks completed (6 restored)")
     assert [line.split()[2] for line in due.stdout.splitlines()] == ["06:00:00"] * 3
 
 
