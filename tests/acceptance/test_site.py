@@ -97,6 +97,21 @@ def test_the_tutorial_goes_on_where_it_stopped(folder: Path) -> None:
     assert ended.stdout == (tutorial / "resume_again.txt").read_text(), ended.stderr
 
 
+def test_the_tutorials_map_runs_only_what_is_new(folder: Path) -> None:
+    """When the folder is read again, the items of the other months come from their checkpoints."""
+    program = copied(ROOT / "docs_src" / "tutorial" / "graph.py", folder)
+    run(folder, program.name)
+    (folder / "march.csv").write_text((folder / "january.csv").read_text().replace("2012-01", "2012-03"))
+
+    finished = run(folder, program.name)
+    (folder / "checkpoints/months.checkpoints/0.json").unlink()
+    again = run(folder, program.name)
+
+    assert "extract: Completed, 2 items" in finished.stdout
+    assert "extract: Completed, 3 items" in again.stdout
+    assert again.stderr.count("3 of 3 items, 2 from checkpoints") == 4
+
+
 def test_the_tutorials_commands_work(folder: Path) -> None:
     """The command line runs the tutorial's pipeline, goes on with it, and says when it is due."""
     copied(ROOT / "docs_src" / "tutorial" / "weather.py", folder)
