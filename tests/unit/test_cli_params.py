@@ -62,6 +62,9 @@ def exact(start: Sequence[str], other: Any = None, wrong: bytes = b""):
     return DotFlow(name=repr((start, other)))
 
 workflow = DotFlow(workflow_id="ready", params={"day": ..., "limit": 100})
+
+typed = DotFlow(workflow_id="typed", params={"day": ..., "other": ...})
+typed.task.add(orders)
 """
 
 
@@ -169,6 +172,12 @@ class TestWorkflows:
 
         assert found.params == {"day": "2026-11-25"}
         assert run_id(found) == "ready@day=2026-11-25,limit=100"
+
+    def test_one_without_a_default_has_the_type_that_its_step_declares(self) -> None:
+        """So a run from the command line and one from a program get the same value."""
+        found = loaded("day=2026-11-25", "other=2026-11-25", workflow="jobs:typed")
+
+        assert found.params == {"day": date(2026, 11, 25), "other": "2026-11-25"}
 
     @pytest.mark.parametrize(
         ("params", "kind", "line"),

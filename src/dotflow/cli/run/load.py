@@ -137,7 +137,7 @@ def _from_factory(request: RunRequest) -> Loaded:
         )
     workflow.set_built_with(naming)
     others = {name: text for name, text in texts.items() if name not in own or name in workflow.params}
-    return Loaded(workflow, values_for_workflow(workflow.params, others, own))
+    return Loaded(workflow, values_for_workflow(workflow.params, others, own, workflow.task))
 
 
 def _check_factory(path: str, factory: Any) -> None:

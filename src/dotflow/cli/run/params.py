@@ -6,10 +6,12 @@ from typing import Any, Final
 
 import click
 
-from dotflow.cli.run.param_types import convert, type_of_default, type_of_parameter
+from dotflow.cli.run.param_types import ParamType, convert, type_of_default, type_of_parameter
 from dotflow.core.action import BY_NAME, Action
 from dotflow.core.callables import parameters
+from dotflow.core.links import PARAM
 from dotflow.core.params import Params
+from dotflow.core.task import Task
 from dotflow.core.wiring import ALL_PARAMS
 from dotflow.errors import MissingParam, UnknownParam, close_match
 
@@ -93,13 +95,18 @@ def values_for_steps(actions: Iterable[Action[..., Any]], texts: Texts) -> Param
 NO_STEP_HAS: Final = "No step has it."
 
 
-def values_for_workflow(declared: Params, texts: Texts, others: Iterable[str] = ()) -> Params:
+def values_for_workflow(
+    declared: Params, texts: Texts, others: Iterable[str] = (), tasks: Iterable[Task] = ()
+) -> Params:
     """Returns the values for the parameters that a workflow declares, each of the type of its default.
+
+    Without a default, it has the type that the first step that takes it declares.
 
     Args:
         declared: The parameters with their defaults.
         texts: The texts by name.
         others: What else might have been meant, for a hint.
+        tasks: The workflow's tasks.
 
     Raises:
         UsageError: A text is no value of its parameter's type.
@@ -108,4 +115,14 @@ def values_for_workflow(declared: Params, texts: Texts, others: Iterable[str] = 
     for name in texts:
         if name not in declared:
             raise UnknownParam(name, (*declared, *others))
-    return {name: convert(name, text, type_of_default(declared[name])) for name, text in texts.items()}
+    return {name: convert(name, text, _type_of_declared(name, declared[name], tasks)) for name, text in texts.items()}
+
+
+def _type_of_declared(name: str, default: Any, tasks: Iterable[Task]) -> ParamType | None:
+    if default is None or default is ...:
+        for task in tasks:
+            for bind in () if task.links is None else task.links.binds:
+                if bind.kind == PARAM and bind.source == name:
+                    function = task.step.function
+                    return type_of_parameter(function, parameters(function)[bind.parameter])
+    return type_of_default(default)
