@@ -548,7 +548,10 @@ class CheckpointMismatch(RunError):
 
     def __str__(self) -> str:
         steps = "; ".join(f"task {number}: saved by {before}, now {now}" for number, before, now in self.mismatches)
-        return f"The checkpoints were saved by other steps ({steps}). Restore the old order, or start without resume."
+        return (
+            f"The checkpoints were saved by other steps ({steps}). Restore the old order, or start without resume; or "
+            f"give tasks names, add(step, name=...): then they may come, go and move."
+        )
 
 
 class CheckpointUnreadable(RunError):

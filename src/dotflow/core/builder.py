@@ -207,10 +207,10 @@ class TaskBuilder:
         return self
 
     def reverse(self) -> "TaskBuilder":
-        """Reverses the order, and numbers the tasks again. Raises InvalidLink if a task refers to another one."""
+        """Reverses the order, and numbers the tasks again. Raises InvalidLink if a task needs earlier ones."""
         for task in self._tasks:
-            if task.links is not None and task.links.sources():
-                raise InvalidLink(f"Can't reverse the tasks: task {task.task_id} {task.name} refers to an earlier one.")
+            if task.links is not None and (task.links.sources() or task.links.always):
+                raise InvalidLink(f"Can't reverse the tasks: task {task.task_id} {task.name} needs earlier ones.")
         self._names = Names()
         self._tasks = [
             task._new_record(self._workflow_id, None, number) for number, task in enumerate(reversed(self._tasks))

@@ -1,5 +1,6 @@
 """Linking: checks the options of `add`, and resolves them to Links."""
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from types import EllipsisType
@@ -18,7 +19,7 @@ from dotflow.core.links import (
     Links,
 )
 from dotflow.core.names import name_of
-from dotflow.core.params import is_name
+from dotflow.core.params import OWN_NAMES, is_name
 from dotflow.core.steps import as_actions
 from dotflow.core.wiring import Scope, as_list, check_names, make_conditions, target_of_each, wire
 from dotflow.errors import InvalidArgument, InvalidLink, MissingParam
@@ -48,7 +49,7 @@ def check_options(options: LinkOptions, scope: Scope) -> None:
     """Raises InvalidArgument or InvalidLink for options that are invalid, or that exclude each other."""
     name, limit = options.name, options.max_parallel
     if name is not None and (not isinstance(name, str) or not is_name(name)):
-        raise InvalidArgument("name", name, "a letter, then letters, digits and _")
+        raise InvalidArgument("name", name, f"a letter, then letters, digits and _, other than {OWN_NAMES}")
     if name is not None and (name in scope.names or name in scope.params):
         raise InvalidArgument("name", name, "a name that no other task and no run parameter has")
     if limit is not None and (type(limit) is not int or limit < 1):
@@ -76,6 +77,8 @@ def make_links(step: Action[..., Any], options: LinkOptions, scope: Scope) -> Li
             raise InvalidLink("each={} names no list.")
         check_names(step, "each", options.each)
         lists = {name: as_list(source, scope) for name, source in options.each.items()}
+        if both := needs.keys() & lists.keys():
+            raise InvalidLink(f"Both needs and each fill '{min(both)}'. Remove one of them.")
     binds, left = wire(step, scope, needs, lists)
     if options.each is not None and not lists:
         target = target_of_each(step, left)
@@ -168,9 +171,14 @@ def copy_tasks(
     first = len(scope.tasks)
     conditions = make_conditions(options.when, options.unless, scope)
     fill = _filler(declared, needs, scope)
+    counts = Counter(map(name_of, tasks))
     copies = []
     for task in tasks:
-        links = (task.links or Links()).moved(lambda task_id: first + task_id, f"{options.name}.{name_of(task)}")
+        own_links = task.links or Links()
+        name = f"{options.name}.{name_of(task)}"
+        if own_links.name is None and counts[name_of(task)] > 1:  # a checkpoint's key has the name, so it is unique
+            name = f"{name}.{task.task_id}"
+        links = own_links.moved(lambda task_id: first + task_id, name)
         links = replace(
             links,
             binds=tuple(fill(bind) for bind in links.binds),

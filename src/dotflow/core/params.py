@@ -7,6 +7,9 @@ from typing import Any, Final
 from dotflow.errors import InvalidArgument, MissingParam, UnknownParam
 
 Params = Mapping[str, Any]
+#: Parameters of steps that dotflow fills itself.
+RESERVED: Final = ("initial_context", "previous_context", "params")
+OWN_NAMES: Final = "initial_context, previous_context and params"
 NO_PARAMS: Final[Params] = MappingProxyType({})
 
 
@@ -18,13 +21,14 @@ def check_declared(params: Any) -> Params:
     if params is None:
         return NO_PARAMS
     if not isinstance(params, Mapping) or not all(isinstance(name, str) and is_name(name) for name in params):
-        raise InvalidArgument("params", params, 'a dict of names and defaults, such as {"day": ..., "limit": 100}')
+        accepted = f'a dict of names and defaults, such as {{"day": ..., "limit": 100}}, other than {OWN_NAMES}'
+        raise InvalidArgument("params", params, accepted)
     return MappingProxyType(dict(params))
 
 
 def is_name(name: str) -> bool:
-    """Returns whether a text may name a task or a parameter: a letter, then letters, digits and `_`."""
-    return name.isidentifier() and not name.startswith("_")
+    """Returns whether a text may name a task or a run parameter: a letter, then letters, digits and `_`."""
+    return name.isidentifier() and not name.startswith("_") and name not in RESERVED
 
 
 def resolve(declared: Params, values: Params | None) -> Params:

@@ -87,8 +87,12 @@ def target_of_each(step: Action[..., Any], left: Sequence[str]) -> str:
 
 
 def as_list(source: Any, scope: Scope) -> int | tuple[Any, ...]:
-    """Returns a list as a tuple, or the id of the task that returns the list."""
-    return tuple(source) if isinstance(source, list | tuple | range) else scope.task(source)
+    """Returns a list as a tuple, or the id of the task that returns the list. Raises InvalidLink for other values."""
+    if isinstance(source, list | tuple | range):
+        return tuple(source)
+    if not isinstance(source, str | Action | type):
+        raise InvalidLink(f"each={source!r} is neither a task nor a list. Pass a list: each=list(...).")
+    return scope.task(source)
 
 
 def make_conditions(when: Any, unless: Any, scope: Scope) -> tuple[Condition, ...]:

@@ -59,6 +59,7 @@ class OpenMaps:
         self._items: dict[int, tuple[ItemMap, Item, int]] = {}  # by number: the items in flight, and their lanes
         self._item_lanes: dict[tuple[int, int], int] = {}  # of ended items that another map continues
         self._opened: set[int] = set()  # maps that have opened, and so their item followers
+        self._is_stopped = False  # only cleanups begin, and other items never end
         self._numbers = itertools.count(len(tasks))
 
     def in_flight(self, number: int) -> tuple[Item, int]:
@@ -79,7 +80,8 @@ class OpenMaps:
         task._open(make_items(task, lists, self._digest))
         self._publish(MapOpened(task.task_id, len(task.items), clock.now(), clock.monotonic()))
         limit = task.links.max_parallel if self._plan.is_parallel else 1
-        items = self._maps[task.task_id] = ItemMap(task, shared, previous, limit, self._graph.goes_on(task))
+        keep_going = self._graph.goes_on(task) or (task.links.always and task.links.keep_going is None)
+        items = self._maps[task.task_id] = ItemMap(task, shared, previous, limit, keep_going)
         restored = self._restored_items(task)
         for item in task.items:
             context = restored.get(item.item)
@@ -96,7 +98,7 @@ class OpenMaps:
     def _consider(self, items: ItemMap, item: Item) -> None:
         """Makes an item pending, unless it waits for an item of another map; skips it if that one has no value."""
         sources = item.sources()
-        if any(source.status in NOT_ENDED for source in sources):
+        if not self._is_stopped and any(source.status in NOT_ENDED for source in sources):
             return
         own = items.arguments_of(item) if sources else None
         if isinstance(own, Skip):
@@ -110,7 +112,7 @@ class OpenMaps:
         """Makes the next item of a map ready, or ends the map."""
         if items.is_over:
             self._end_map(items)
-        elif (count := items.may_begin) and not self._graph.loop.is_stopping:
+        elif (count := items.may_begin) and (items.task.links.always or not self._graph.loop.is_stopping):
             items.is_waiting = True
             task = items.task
             begin = functools.partial(self._begin_item, items)
@@ -183,6 +185,7 @@ class OpenMaps:
 
     def fail_unfinished(self, exception: str, reason: str) -> None:
         """Fails the items and maps that a stopped run leaves unfinished."""
+        self._is_stopped = True
         failed = {task_id: items.failure() for task_id, items in self._maps.items()}  # before the run was stopped
         for _, item, _ in self._items.values():
             if item.status in UNFINISHED:

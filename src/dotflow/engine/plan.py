@@ -8,6 +8,7 @@ from typing import Final
 from dotflow.core.linked_task import LinkedTask
 from dotflow.core.task import Task
 from dotflow.core.types.execution import TypeExecution
+from dotflow.core.wiring import PREVIOUS
 from dotflow.errors import InvalidLink
 
 DEFAULT_GROUP: Final = "default"  # of tasks that were added without a group_name
@@ -46,7 +47,7 @@ class Plan:
         followers: dict[int, list[int]] = {}
         for task in tasks if self.is_parallel else ():
             links = task.links
-            if links is None:
+            if links is None or links.always:  # a cleanup begins after the last item
                 continue
             for source in {each.source: None for each in links.each if isinstance(each.source, int)}:
                 if tasks[source].is_mapped and source not in links.whole_sources():
@@ -89,8 +90,10 @@ def check_plan(tasks: Sequence[Task], mode: TypeExecution) -> None:
         return
     for task in tasks:
         links = task.links
-        is_item = links is not None and any(each.parameter == "previous_context" for each in links.each)
-        if links is not None and links.sources() and not is_item and "previous_context" in task.step.context_params:
+        if links is None or not links.sources() or any(each.parameter == PREVIOUS for each in links.each):
+            continue
+        steps = (task.step,) if links.fallback is None else (task.step, links.fallback)
+        if any(PREVIOUS in step.context_params for step in steps):
             raise InvalidLink(
                 f"Task {task.task_id} {task.name} takes previous_context, which is empty in parallel mode. Name a "
                 f"parameter like the task whose value it needs."

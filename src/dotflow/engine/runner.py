@@ -64,6 +64,7 @@ class Runner:
         self._tie_breaker = itertools.count()
         self._stopping = False
         self._stop = CANCELLED
+        self._cancelled = threading.Event()
         self._use(session)
 
     def _use(self, session: ExecutorSession) -> None:
@@ -74,7 +75,6 @@ class Runner:
         self._arrivals: deque[tuple[Ready, bool]] = deque()  # newly ready; whether it continues a lane
         self._ready = ReadyTasks()
         self._timers: list[tuple[float, int, Ready]] = []
-        self._cancelled = threading.Event()
 
     def cancel(self, stop: Stop = CANCELLED) -> None:
         """Stops the run and its running tasks. May be called from any thread."""
@@ -92,16 +92,13 @@ class Runner:
         try:
             self._run_session(self._start_all)
         except KeyboardInterrupt:
-            self._fail_unfinished(INTERRUPTED)
-            self._clean_up_after(open_session)
+            self._clean_up_after(INTERRUPTED, open_session)
             raise
         except BaseException as error:  # an error of dotflow itself: it is the error of the running tasks, too
             reason = f"the run was ended by {type(error).__name__}: {error}".rstrip(".")
-            self._fail_unfinished(Stop(type(error).__name__, reason))
-            self._clean_up_after(open_session)
+            self._clean_up_after(Stop(type(error).__name__, reason), open_session)
             raise
-        self._fail_unfinished(self._stop)
-        self._clean_up_after(open_session)
+        self._clean_up_after(self._stop, open_session)
 
     def _run_session(self, begin: Callable[[], None]) -> None:
         """Runs the tasks that *begin* makes ready, and the cleanup after a failure; then closes the session."""
@@ -123,10 +120,12 @@ class Runner:
             if not needs:
                 self.make_ready(task_id, Context())
 
-    def _clean_up_after(self, open_session: Callable[[], ExecutorSession] | None) -> None:
-        """Runs the cleanup after a run that was stopped. A second interrupt or cancel() ends it."""
+    def _clean_up_after(self, stop: Stop, open_session: Callable[[], ExecutorSession] | None) -> None:
+        """Fails what a stopped run leaves unfinished, and runs the cleanup. A second interrupt or cancel() ends it."""
+        self._fail_unfinished(stop)
         if self._graph is None or open_session is None or not self._graph.has_cleanup():
             return
+        self._cancelled = threading.Event()
         self._use(open_session())
         try:
             self._run_session(lambda: None)
