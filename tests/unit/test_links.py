@@ -157,8 +157,10 @@ def test_nothing_is_added_by_a_call_that_fails(build: Any, error: type[Definitio
 def test_a_step_may_have_the_name_of_a_run_parameter_under_another_name() -> None:
     """Unless it gets one, a parameter of that name could be either."""
     tasks = builder(day=1)
-    day = action(lambda: 0)
-    day.name = "day"
+
+    @action
+    def day() -> int:
+        return 1
 
     with pytest.raises(InvalidArgument, match="not called like a run parameter"):
         tasks.add(day)
