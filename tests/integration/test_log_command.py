@@ -525,6 +525,7 @@ class TestTerminal:
             "status": evil,
             "workflow": evil,
             "attempt": evil,
+            "item": evil,
         }
         error = {"exception": evil, "message": evil, "traceback": evil}
         records = [
@@ -533,6 +534,15 @@ class TestTerminal:
             *[json.dumps(told | {"time": time, "error": error}) + "\n" for time in ("2026-03-01T12:00:00+00:00", evil)],
             json.dumps({"level": "INFO", "time": "2026-03-01T12:00:00+00:00", "message": evil}) + "\n",
             json.dumps({"level": "INFO", "time": "2026-03-01T12:00:00+00:00", "task": evil}) + "\n",
+            *[
+                json.dumps(told | {"time": "2026-03-01T12:00:00+00:00"} | more) + "\n"
+                for more in (
+                    {"reason": evil},
+                    {"reason": [evil]},
+                    {"items": {"count": evil, "failed": 1}},
+                    {"items": [evil]},
+                )
+            ],
         ]
         log.write_bytes("".join(records).encode())
 

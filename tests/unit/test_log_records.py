@@ -220,6 +220,8 @@ class TestFields:
             b"2026-13-99 99:99:99.000 INFO    x\n",
             b"0001-01-01 00:00:00.000 INFO    x\n",
             b"9999-12-31 23:59:59.999 INFO    x\n",
+            STAMP + b"INFO    f task 1 a: In progress (" + b"9" * 5_000 + b" items)\n",
+            STAMP + b"INFO    f task " + b"9" * 5_000 + b" a[1]: In progress\n",
             b'{"level": NaN, "more": Infinity, "duration": 1e999, "message": "\\ud800", "list": ["\\udfff"]}\n',
             b'{"level": "INFO", "time": 5}\n',
             b"{" * 100_000 + b"\n",

@@ -13,19 +13,21 @@ from dotflow.providers.logs.formats import COUNTS, FIELDS, INDENT, LEVELS
 
 HEAD: Final = re.compile(rf"(\d{{4}}-\d\d-\d\d \d\d:\d\d:\d\d(?:\.\d+)?) ({'|'.join(LEVELS)}) *(?: (.*))?")
 HEAD_BYTES: Final = re.compile(HEAD.pattern.encode())
+NUMBER: Final = r"\d{1,18}"  # int() refuses more than 4,300 digits
 ITEMS: Final = (
-    r"(?:(?P<completed>\d+) of )?(?P<count>\d+) items?(?:, (?P<failed>\d+) failed)?(?:, (?P<skipped>\d+) skipped)?"
-    r"(?:, (?P<restored>\d+) from checkpoints)?(?:, (?P<retries>\d+) retr(?:y|ies))?"
+    rf"(?:(?P<completed>{NUMBER}) of )?(?P<count>{NUMBER}) items?"
+    rf"(?:, (?P<failed>{NUMBER}) failed)?(?:, (?P<skipped>{NUMBER}) skipped)?"
+    rf"(?:, (?P<restored>{NUMBER}) from checkpoints)?(?:, (?P<retries>{NUMBER}) retr(?:y|ies))?"
 )
 RESULT: Final = (
     r"(?P<status>Not started|In progress|Completed|Paused|Retry|Failed|Skipped)"
     r"(?:(?<=Skipped): (?P<reason>.*)|"
-    r"(?: \(attempt (?P<attempt>\d+)\))?(?: in (?P<duration>\d+\.\d+) s)?(?: \(from its checkpoint\))?"
+    rf"(?: \(attempt (?P<attempt>{NUMBER})\))?(?: in (?P<duration>\d+\.\d+) s)?(?: \(from its checkpoint\))?"
     rf"(?: \({ITEMS}\))?(?:: (?P<exception>[^\s:]+): ?(?P<message>.*))?)"
 )
 TASK: Final = re.compile(
-    r"(?P<workflow>.+?)(?: \((?P<name>.+?)\))?(?: run (?P<run>\S{1,8}))? task (?P<task>\d+) (?P<step>.*?)"
-    rf"(?:\[(?P<item>\d+)\])?(?: \[(?P<group>.+?)\])?: {RESULT}"
+    rf"(?P<workflow>.+?)(?: \((?P<name>.+?)\))?(?: run (?P<run>\S{{1,8}}))? task (?P<task>{NUMBER}) (?P<step>.*?)"
+    rf"(?:\[(?P<item>{NUMBER})\])?(?: \[(?P<group>.+?)\])?: {RESULT}"
 )
 TRACEBACK: Final = re.compile(r"(  \+ Exception Group )?Traceback \(most recent call last\):")
 
