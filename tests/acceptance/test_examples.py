@@ -34,7 +34,8 @@ PROMISED = {
     "callback": "task_callback workflow_callback_failure workflow_callback_success",
     "checkpoint": "checkpoint",
     "clusters": "dask_cluster ray_cluster",
-    "cli": "cli_with_callback cli_with_initial_context cli_with_mode cli_with_output_context cli_with_path",
+    "cli": "cli_with_callback cli_with_initial_context cli_with_mode cli_with_output_context cli_with_params"
+    " cli_with_path",
     "config": "config log_provider notify_provider storage_provider",
     "context": "context many_contexts",
     "errors": "errors",
@@ -64,6 +65,8 @@ COMMANDS = {
     " --callback docs_src.cli.cli_with_callback.callback": "callback: simple_step is Completed",
     "dotflow start --step docs_src.cli.cli_with_initial_context.simple_step --initial-context abc": "context: abc",
     "dotflow start --step docs_src.cli.cli_with_mode.simple_step --mode sequential": "running",
+    "dotflow start --step docs_src.cli.cli_with_params.orders --step docs_src.cli.cli_with_params.show"
+    " --param day=2026-11-25": "25 November: order 2",
     "dotflow start --step docs_src.cli.cli_with_output_context.simple_step --storage file": "Completed",
     "dotflow start --step docs_src.cli.cli_with_path.simple_step --path .storage --storage file": "Completed",
 }

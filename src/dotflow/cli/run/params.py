@@ -122,7 +122,7 @@ def _type_of_declared(name: str, default: Any, tasks: Iterable[Task]) -> ParamTy
     if default is None or default is ...:
         for task in tasks:
             for bind in () if task.links is None else task.links.binds:
-                if bind.kind == PARAM and bind.source == name:
-                    function = task.step.function
-                    return type_of_parameter(function, parameters(function)[bind.parameter])
+                parameter = parameters(task.step.function).get(bind.parameter)  # none where a **kwargs takes it
+                if bind.kind == PARAM and bind.source == name and parameter is not None:
+                    return type_of_parameter(task.step.function, parameter)
     return type_of_default(default)
