@@ -532,7 +532,7 @@ class TestRefusals:
     @pytest.mark.parametrize("kind", KINDS)
     def test_silence_holds_no_end_up(self, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
         """The lease is released in one short attempt. Otherwise it expires."""
-        monkeypatch.setattr(bucket_storage, "MIN_TIMEOUT", 0.1)
+        monkeypatch.setattr(bucket_storage, "MIN_TIMEOUT", 0.5)
         monkeypatch.setattr(bucket_storage, "MARGIN", 0.0)
         as_json = {"Content-Type": "application/json"}
         written = Response(200, '{"generation": "1"}' if kind == "gcs" else "", {"ETag": '"1"', **as_json})

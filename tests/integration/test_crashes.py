@@ -197,8 +197,17 @@ def pair(first: Any = nothing, second: Any = total) -> Callable[[], DotFlow]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", MAKERS)
-@pytest.mark.parametrize("build", [in_order, in_groups])
+@pytest.mark.parametrize(
+    ("build", "name"),
+    [
+        (in_order, "StorageSQLite"),
+        (in_order, "ThreeMethods"),
+        (in_groups, "StorageFile"),
+        pytest.param(in_order, "StorageFile", marks=pytest.mark.exhaustive),
+        pytest.param(in_groups, "StorageSQLite", marks=pytest.mark.exhaustive),
+        pytest.param(in_groups, "ThreeMethods", marks=pytest.mark.exhaustive),
+    ],
+)
 def test_nothing_is_lost(name: str, build: Callable[[], DotFlow], tmp_path: Path) -> None:
     """Killed at every boundary and in the middle of every write, a run is completed by the next one."""
     report = assert_survives_crashes(build, MAKERS[name](tmp_path))
