@@ -558,6 +558,7 @@ def test_every_event_is_a_moment_to_kill_at() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(60)
 def test_the_crash_table_is_clean(tmp_path: Path) -> None:
     """Runs and resumes that are killed at random moments, again and again, lose nothing either."""
     script = Path(__file__).parent.parent / "crash_table.py"
