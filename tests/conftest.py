@@ -41,7 +41,28 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--cluster", choices=("dask", "ray"), default=None, help="where tests marked `processes` make their attempts"
     )
-    parser.addoption("--example-modules", action="store_true", help="run each program of docs_src/ as a module, too")
+    parser.addoption(
+        "--exhaustive",
+        action="store_true",
+        help="run the tests marked `exhaustive`, too, kill at every moment, and run the documentation's programs in "
+        "each way",
+    )
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Deselects the tests marked `exhaustive`, unless they were asked for."""
+    if config.getoption("--exhaustive"):
+        return
+    left_out = [item for item in items if item.get_closest_marker("exhaustive")]
+    if left_out:
+        items[:] = [item for item in items if item not in left_out]
+        config.hook.pytest_deselected(items=left_out)
+
+
+@pytest.fixture
+def stride(request: pytest.FixtureRequest) -> int:
+    """How far apart the moments are at which a test kills a process: 1 with --exhaustive."""
+    return 1 if request.config.getoption("--exhaustive") else 4
 
 
 @pytest.fixture

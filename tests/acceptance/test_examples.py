@@ -113,9 +113,9 @@ WITHOUT = "import runpy, sys; sys.modules[sys.argv[2]] = None; runpy.run_path(sy
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Runs each program as a script; AS_MODULE, or all of them with --example-modules, as a module, too."""
+    """Runs each program as a script; AS_MODULE, or all of them with --exhaustive, as a module, too."""
     if "way" in metafunc.fixturenames:
-        modules = EXAMPLES if metafunc.config.getoption("--example-modules") else [AS_MODULE]
+        modules = EXAMPLES if metafunc.config.getoption("--exhaustive") else [AS_MODULE]
         runs = [*((example, as_script) for example in EXAMPLES), *((example, as_module) for example in modules)]
         metafunc.parametrize(
             ("example", "way"),

@@ -53,6 +53,7 @@ def environment(tmp_path: Path) -> Path:
     return tmp_path / "environment"
 
 
+@pytest.mark.exhaustive
 def test_every_command_of_its_readme_works(project: Path) -> None:
     """In a fresh environment, in their order: installed, run, resumed, tested, linted, formatted and typed."""
     blocks = SHELL_BLOCK.findall((project / "README.md").read_text())

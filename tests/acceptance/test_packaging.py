@@ -120,6 +120,7 @@ def test_a_new_project_is_given_the_same(wheel: Path) -> None:
     assert files_in(content) == files_in(wheel)
 
 
+@pytest.mark.exhaustive
 def test_a_new_project_of_sources_is_given_the_same(wheel: Path, clean: Path, tmp_path: Path) -> None:
     """`dotflow init` packs them where dotflow is not installed but found on the path, too."""
     program = f"""import sys; sys.path.insert(0, {str(ROOT / "src")!r})

@@ -27,7 +27,7 @@ from dotflow.providers.storages.buckets import gcs_bucket, gcs_errors, s3_bucket
 from dotflow.providers.storages.buckets import storage as bucket_storage
 from dotflow.providers.storages.buckets.storage import StorageObjects
 from dotflow.testing.contracts.values import KEYS
-from tests.clouds.fake_server import Response, serve_responses
+from tests.clouds.fake_server import FakeServer, Response, serve_responses
 from tests.clouds.settings import S3_SETTINGS, set_up_gcs, set_up_s3
 
 MakeStorage = Callable[..., StorageObjects]
@@ -407,6 +407,11 @@ def start(
     logging.getLogger().handlers.clear()
 
 
+def writes_of(server: FakeServer) -> int:
+    """Returns how many requests were no GET: Google's library itself asks for the bucket, in a thread of its own."""
+    return sum(not line.startswith("GET") for line in server.requests)
+
+
 class TestRefusals:
     """One error before the first step: bucket, the service's message, advice, and no secret."""
 
@@ -549,10 +554,10 @@ class TestRefusals:
         with serve_responses(answer) as server:
             set_endpoint(monkeypatch, server.url)
             with KINDS[kind]("values").lock("w"):
-                before = len(server.requests)
+                before = writes_of(server)
                 is_silent.set()
 
-            assert len(server.requests) == before + 1
+            assert writes_of(server) == before + 1
 
     @pytest.mark.parametrize("kind", KINDS)
     def test_no_network(

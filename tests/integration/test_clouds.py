@@ -296,7 +296,7 @@ with storage.lock("w") as name:
     assert facts(start(lines)) == {"code": 7, "held": True, "parent": [1]}
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.timeout(90)
 @pytest.mark.parametrize("start", ["gcs"], indirect=True)  # boto3 needs 100 calls for the same, and 80 s
 def test_a_workflow_survives_crashes_at_every_moment(start: Start) -> None:

@@ -290,8 +290,17 @@ LINKED = {"maps": mapped, "branches": branched, "failing items": failing, "group
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", MAKERS)
-@pytest.mark.parametrize("build", [in_order, in_groups])
+@pytest.mark.parametrize(
+    ("build", "name"),
+    [
+        (in_order, "StorageSQLite"),
+        (in_order, "ThreeMethods"),
+        (in_groups, "StorageFile"),
+        pytest.param(in_order, "StorageFile", marks=pytest.mark.exhaustive),
+        pytest.param(in_groups, "StorageSQLite", marks=pytest.mark.exhaustive),
+        pytest.param(in_groups, "ThreeMethods", marks=pytest.mark.exhaustive),
+    ],
+)
 def test_nothing_is_lost(name: str, build: Callable[[], DotFlow], tmp_path: Path) -> None:
     """Killed at every boundary and in the middle of every write, a run is completed by the next one."""
     report = assert_survives_crashes(build, MAKERS[name](tmp_path))
@@ -688,6 +697,7 @@ def test_every_event_is_a_moment_to_kill_at() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(60)
 def test_the_crash_table_is_clean(tmp_path: Path) -> None:
     """Runs and resumes that are killed at random moments, again and again, lose nothing either."""
     script = Path(__file__).parent.parent / "crash_table.py"

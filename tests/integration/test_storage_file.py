@@ -236,10 +236,10 @@ say(value=storage.get("w/0").storage, keys=list(storage.list_keys()),
 
 
 @pytest.mark.slow
-def test_killed_at_every_system_call_it_leaves_no_litter(scripts: Scripts, tmp_path: Path) -> None:
+def test_killed_at_any_system_call_it_leaves_no_litter(scripts: Scripts, tmp_path: Path, stride: int) -> None:
     """At each moment of clear and post: the old value, none or the new one. The next holder finds no litter."""
     storage, values = StorageFile(path=tmp_path / "kept"), []
-    for at in range(1, 100):
+    for at in range(1, 100, stride):
         storage.post("w/0", Context("old", task_id=0))
         with scripts.start(KILLED, str(at)) as script:
             code = script.end().code
@@ -253,7 +253,7 @@ def test_killed_at_every_system_call_it_leaves_no_litter(scripts: Scripts, tmp_p
     assert values[0] == "old"
     assert values[-1] == "new"
     assert [*dict.fromkeys(values)] == ["old", None, "new"]
-    assert len(values) > 10
+    assert len(values) > 10 / stride
 
 
 def test_ctrl_c_in_the_middle_of_a_write_leaves_no_litter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
