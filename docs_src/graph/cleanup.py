@@ -3,7 +3,7 @@
 from dotflow import DotFlow, action
 
 
-@action
+@action(checkpoint=False)
 def cluster() -> str:
     print("cluster is up")
     return "cluster-1"

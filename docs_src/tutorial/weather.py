@@ -28,7 +28,7 @@ class Row:
     rain: float
 
 
-@action
+@action(checkpoint=False)
 def months() -> list[Path]:
     return sorted(HERE.glob("*.csv"))
 
