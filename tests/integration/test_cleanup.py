@@ -1,0 +1,210 @@
+"""Tasks with always=True: they run however the tasks before them ended, and a second stop ends them."""
+
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dotflow import DotFlow, action
+from dotflow.core.types.status import TypeStatus
+from dotflow.providers import ExecutorThread, StorageFile
+
+COMPLETED, FAILED, SKIPPED = TypeStatus.COMPLETED, TypeStatus.FAILED, TypeStatus.SKIPPED
+NOT_STARTED = TypeStatus.NOT_STARTED
+MODES = ["sequential", "parallel"]
+WAIT = 10.0  # seconds, for what happens at once
+
+MakeWorkflow = Callable[..., DotFlow]
+
+
+def statuses(workflow: DotFlow) -> list[TypeStatus]:
+    return [task.status for task in workflow.result_task()]
+
+
+@action
+def breaks() -> None:
+    raise ValueError("no")
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_each_cleanup_runs_though_one_before_it_failed(make_workflow: MakeWorkflow, mode: str) -> None:
+    """In the order of add; what the run never reached stays as it is, and the run has failed."""
+    ran: list[str] = []
+    workflow = make_workflow(executor=ExecutorThread())
+    workflow.task.add(breaks)
+    workflow.task.add(action(lambda: ran.append("never")), name="never", needs="breaks")
+    workflow.task.add(action(lambda: ran.append("first") or 1 / 0), name="first", always=True)
+    workflow.task.add(action(lambda: ran.append("second")), name="second", always=True)
+
+    run = workflow.start(mode=mode)
+
+    assert ran == ["first", "second"]
+    assert statuses(workflow) == [FAILED, NOT_STARTED, FAILED, COMPLETED]
+    assert run.status is FAILED
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_after_an_interrupt(make_workflow: MakeWorkflow, mode: str) -> None:
+    """Ctrl-C ends the tasks that run; cleanup follows, and then the interrupt is raised."""
+    ran: list[str] = []
+
+    def interrupts() -> None:
+        raise KeyboardInterrupt
+
+    workflow = make_workflow(executor=ExecutorThread())
+    workflow.task.add(action(lambda: "cluster"), name="cluster")
+    workflow.task.add(action(interrupts), needs="cluster")
+    workflow.task.add(action(lambda cluster: ran.append(cluster)), name="teardown", always=True)
+
+    with pytest.raises(KeyboardInterrupt):
+        workflow.start(mode=mode)
+
+    assert ran == ["cluster"]
+    assert statuses(workflow) == [COMPLETED, FAILED, COMPLETED]
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_second_cancel_ends_it(make_workflow: MakeWorkflow, mode: str) -> None:
+    """The task fails as any cancelled one, and those after it don't start."""
+    works, cleans, blocked = threading.Event(), threading.Event(), threading.Event()
+
+    @action(timeout=60)
+    def work() -> None:
+        works.set()
+        blocked.wait(WAIT)
+
+    @action(timeout=60)
+    def clean() -> None:
+        cleans.set()
+        blocked.wait(WAIT)
+
+    workflow = make_workflow(executor=ExecutorThread())
+    workflow.task.add(work).add(clean, always=True).add(action(lambda: 0), name="more", always=True)
+    run = workflow.launch(lambda: None, mode=mode)
+
+    assert works.wait(WAIT)
+    run.cancel()
+    assert cleans.wait(WAIT)
+    run.cancel()
+
+    assert run.wait(WAIT)
+    assert statuses(workflow) == [FAILED, FAILED, NOT_STARTED]
+    assert [error.exception for error in run.tasks[1].errors] == ["RunCancelled"]
+    blocked.set()
+
+
+def test_a_second_cancel_counts_while_new_workers_start(make_workflow: MakeWorkflow) -> None:
+    """Between the end of the first workers and the begin of the cleanup."""
+
+    class Slow(ExecutorThread):
+        opened = 0
+
+        def open(self, *arguments: Any, **options: Any) -> Any:
+            self.opened += 1
+            if self.opened == 2:
+                run.cancel()
+            return super().open(*arguments, **options)
+
+    works = threading.Event()
+
+    @action
+    def work() -> None:
+        works.set()
+        threading.Event().wait(WAIT)
+
+    workflow = make_workflow(executor=Slow())
+    workflow.task.add(work).add(action(pytest.fail), always=True)
+    run = workflow.launch(lambda: None)
+    assert works.wait(WAIT)
+
+    run.cancel()
+
+    assert run.wait(WAIT)
+    assert statuses(workflow) == [FAILED, NOT_STARTED]
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("keep_going", [None, False])
+def test_a_mapped_cleanup_runs_for_all_items(make_workflow: MakeWorkflow, mode: str, keep_going: bool | None) -> None:
+    """After a failure too, and though one of its items fails, unless it says otherwise."""
+    ran: list[str] = []
+
+    def stop(server: str) -> None:
+        ran.append(server)
+        if server == "a":
+            raise ValueError(server)
+
+    workflow = make_workflow(executor=ExecutorThread())
+    workflow.task.add(action(lambda: ["a", "b", "c"]), name="servers").add(breaks)
+    workflow.task.add(action(stop), each="servers", always=True, max_parallel=1, keep_going=keep_going)
+
+    workflow.start(mode=mode)
+
+    assert ran == (["a"] if keep_going is False else ["a", "b", "c"])
+    assert statuses(workflow) == [COMPLETED, FAILED, FAILED]
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_cleanup_over_a_map_begins_after_its_last_item(make_workflow: MakeWorkflow, mode: str) -> None:
+    """Not item by item: the clusters are needed until all tasks have ended."""
+    ran: list[str] = []
+    workflow = make_workflow(executor=ExecutorThread())
+    workflow.task.add(action(lambda name: ran.append(f"+{name}") or name), name="clusters", each=["a", "b", "c"])
+    workflow.task.add(action(lambda cluster: ran.append(f"-{cluster}")), each="clusters", always=True)
+
+    workflow.start(mode=mode)
+
+    assert [entry[0] for entry in ran] == ["+"] * 3 + ["-"] * 3
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_cleanup_over_a_map_that_was_stopped(make_workflow: MakeWorkflow, mode: str) -> None:
+    """It runs for the items that have a value; the others are skipped."""
+    ran: list[str] = []
+
+    def start(name: str) -> str:
+        if name == "b":
+            raise ValueError(name)
+        return name
+
+    workflow = make_workflow(executor=ExecutorThread())
+    workflow.task.add(action(start), name="clusters", each=["a", "b", "c"], max_parallel=1)
+    workflow.task.add(action(lambda cluster: ran.append(cluster)), name="stop", each="clusters", always=True)
+
+    workflow.start(mode=mode)
+
+    assert ran == ["a"]
+    assert [item.status for item in workflow.result_task()[0].items] == [COMPLETED, FAILED, NOT_STARTED]
+    assert [item.status for item in workflow.result_task()[1].items] == [COMPLETED, SKIPPED, SKIPPED]
+    assert workflow.result_task()[1].items[2].reason == "it needs 'clusters[2]', which did not run"
+
+
+def test_needs_let_it_begin_earlier(make_workflow: MakeWorkflow) -> None:
+    """With needs, it waits for these tasks only."""
+    cleaned = threading.Event()
+    workflow = make_workflow(executor=ExecutorThread())
+    workflow.task.add(action(lambda: 0), name="first")
+    workflow.task.add(action(lambda: cleaned.wait(WAIT)), name="slow")
+    workflow.task.add(action(cleaned.set), always=True, needs="first")
+
+    workflow.start(mode="parallel")
+
+    assert workflow.result_storage()[1] is True
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_it_is_never_restored_and_leaves_no_checkpoint(make_workflow: MakeWorkflow, mode: str, tmp_path: Path) -> None:
+    """Neither a task nor the items of a mapped one."""
+    ran: list[str] = []
+    workflow = make_workflow(workflow_id="w", storage=StorageFile(path=tmp_path), executor=ExecutorThread())
+    workflow.task.add(action(lambda: ["a", "b"]), name="servers")
+    workflow.task.add(action(lambda server: ran.append(server)), name="stop", each="servers", always=True)
+    workflow.task.add(action(lambda: ran.append("end")), name="end", always=True)
+
+    for _ in range(2):
+        workflow.start(mode=mode, resume=True)
+
+    assert sorted(ran) == ["a", "a", "b", "b", "end", "end"]
+    assert [path.stem for path in tmp_path.rglob("*.json")] == ["servers"]

@@ -1,0 +1,159 @@
+"""Random graphs: in every mode each task runs once, after what it needs, with the same values."""
+
+import inspect
+import random
+import threading
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from dotflow import DotFlow, action
+from dotflow.core.types.execution import TypeExecution
+from dotflow.core.types.status import TypeStatus
+from dotflow.engine.plan import make_plan
+from dotflow.providers import ExecutorAsync, ExecutorInline, ExecutorProcess, ExecutorThread
+
+MODULO = 1_000_003
+
+MakeWorkflow = Callable[..., DotFlow]
+
+
+class Graph:
+    """A random workflow.
+
+    Attributes:
+        values: The value of each task, computed without dotflow.
+        needs: For each task, the tasks that it needs, those that it only waits for included.
+        log: "+3" where task 3 begins and "-3" where it ends, if that is in this process; items as "+3[0]".
+    """
+
+    def __init__(self, seed: int, count: int = 14) -> None:
+        self.random = random.Random(seed)
+        self.values: list[Any] = []
+        self.needs: list[set[int]] = []
+        self.log: list[str] = []
+        self.options: list[tuple[Any, dict[str, Any]]] = []
+        for number in range(count):
+            self._add_one(number)
+
+    def _pick(self, number: int, most: int) -> list[int]:
+        return self.random.sample(range(number), min(number, self.random.randint(0, most)))
+
+    def _add_one(self, number: int) -> None:
+        named, waits = self._pick(number, 3), self._pick(number, 1)
+        lists = [other for other in range(number) if isinstance(self.values[other], list)]
+        each = self.random.choice(lists) if lists and self.random.random() < 0.4 else None
+        named = [other for other in named if other != each]
+        is_list = each is None and self.random.random() < 0.4
+        own = {f"t{other}": self.values[other] for other in named}
+        if each is None:
+            self.values.append(value_of(number, own, is_list))
+        else:
+            self.values.append([value_of(number, {**own, "entry": entry}, False) for entry in self.values[each]])
+        self.needs.append({*named, *waits} | ({each} if each is not None else set()))
+        options: dict[str, Any] = {"name": f"t{number}"}
+        if waits:
+            options["needs"] = [f"t{other}" for other in waits]
+        if each is not None:
+            options |= {"each": f"t{each}", "max_parallel": self.random.randint(1, 3)}
+        parameters = [f"t{other}" for other in named] + (["entry"] if each is not None else [])
+        self.options.append((step_of(number, parameters, is_list, self.log), options))
+
+    def add_to(self, workflow: DotFlow, groups: int) -> DotFlow:
+        for step, options in self.options:
+            group = {"group_name": f"g{self.random.randrange(groups)}"} if groups else {}
+            workflow.task.add(step, **options, **group)
+        return workflow
+
+
+def value_of(number: int, arguments: dict[str, Any], is_list: bool) -> Any:
+    total = number + 1
+    for name, value in sorted(arguments.items()):
+        total = (total * 31 + len(name) + sum(value if isinstance(value, list) else [value])) % MODULO
+    return [total, total + 1, total + 2][: total % 4] if is_list else total
+
+
+def step_of(number: int, parameters: list[str], is_list: bool, log: list[str]) -> Any:
+    def step(**arguments: Any) -> Any:
+        log.append(f"+{number}")
+        try:
+            return value_of(number, arguments, is_list)
+        finally:
+            log.append(f"-{number}")
+
+    kind = inspect.Parameter.KEYWORD_ONLY
+    step.__signature__ = inspect.Signature([inspect.Parameter(each, kind) for each in parameters])  # type: ignore[attr-defined]
+    return action(step)
+
+
+def check(graph: Graph, workflow: DotFlow, *, here: bool) -> None:
+    tasks = workflow.result_task()
+    assert {task.status for task in tasks} == {TypeStatus.COMPLETED}
+    assert workflow.result_storage() == graph.values
+    if not here:
+        return
+    counts = Counter(graph.log)
+    for number, task in enumerate(tasks):
+        assert counts[f"+{number}"] == (len(task.items) if task.is_mapped else 1)
+    for number, needs in enumerate(graph.needs):
+        if counts[f"+{number}"] and not tasks[number].is_mapped:
+            began = graph.log.index(f"+{number}")
+            assert not {f"-{need}" for need in needs} & set(graph.log[began:])
+
+
+@pytest.mark.parametrize("seed", range(40))
+@pytest.mark.parametrize(
+    ("mode", "groups", "executor"),
+    [
+        ("sequential", 0, ExecutorInline),
+        ("sequential", 3, lambda: ExecutorThread(max_workers=3)),
+        ("background", 0, None),
+        ("parallel", 0, lambda: ExecutorThread(max_workers=2)),
+        ("parallel", 0, ExecutorThread),
+        ("parallel", 0, ExecutorAsync),
+    ],
+    ids=["sequential", "groups", "background", "two-threads", "threads", "coroutines"],
+)
+def test_a_random_graph(make_workflow: MakeWorkflow, mode: str, groups: int, executor: Any, seed: int) -> None:
+    """Each task runs once, after its needs, and returns what it would return anywhere."""
+    graph = Graph(seed)
+    workflow = graph.add_to(make_workflow(executor=executor and executor()), groups)
+
+    run = workflow.launch(threading.Event().set, mode=mode)
+
+    assert run.wait(15), "a deadlock"
+    check(graph, workflow, here=True)
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize(("mode", "groups"), [("parallel", 0), ("sequential", 2)])
+def test_a_random_graph_in_processes(make_workflow: MakeWorkflow, mode: str, groups: int, seed: int) -> None:
+    """The values that stay in a worker are those that the next task of its lane takes."""
+    graph = Graph(seed)
+    workflow = graph.add_to(make_workflow(executor=ExecutorProcess(max_workers=2)), groups)
+
+    assert workflow.launch(threading.Event().set, mode=mode).wait(15), "a deadlock"
+
+    check(graph, workflow, here=False)
+
+
+@pytest.mark.parametrize("seed", range(40))
+@pytest.mark.parametrize("mode", ["sequential", "parallel"])
+@pytest.mark.parametrize("groups", [0, 3])
+def test_the_plan_of_a_random_graph(make_workflow: MakeWorkflow, mode: str, groups: int, seed: int) -> None:
+    """It only needs earlier tasks, so it has no cycle; the tasks of a lane follow each other."""
+    graph = Graph(seed, count=30)
+    workflow = graph.add_to(make_workflow(), groups)
+
+    plan = make_plan(list(workflow.task), TypeExecution(mode))
+
+    last: dict[int, int] = {}
+    for number, needs in enumerate(plan.needs):
+        assert graph.needs[number] <= set(needs)
+        assert all(need < number for need in needs)
+        before = last.get(plan.lanes[number])
+        assert before is None or before in needs
+        last[plan.lanes[number]] = number
+    assert plan.last_of_lanes() == last
