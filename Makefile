@@ -75,7 +75,7 @@ test-newest: .venv/$(newest)/.ready
 	@$(call pytest,$(newest)) tests -m 'not clusters' -n 3
 
 # `check` has run the unit tests on it; storages, servers and documents are the same on every Python.
-WHOLE_RUNS = $(patsubst %,tests/integration/test_%.py,runs processes timeouts signals retries resume resume_after_change script_classes)
+WHOLE_RUNS = $(patsubst %,tests/integration/test_%.py,runs graph maps processes timeouts signals retries resume resume_after_change script_classes)
 WITHOUT_SERVERS = -m 'not clusters' -k 'not s3 and not gcs and not postgres and not clouds'
 test-oldest: .venv/$(oldest)/.ready
 	$(heading) 'Python $(oldest): executors, and whole runs'
@@ -95,14 +95,15 @@ test-forkserver: .venv/$(PYTHON)/.ready
 	@.venv/$(PYTHON)/bin/pytest --no-header tests/integration -m start_method --start-method forkserver
 
 # Dask on the newest Python, Ray on the oldest: the tests of clusters, and whole runs with every step on the cluster.
+ON_CLUSTERS = $(patsubst %,tests/integration/test_%.py,runs graph maps) -m processes
 test-dask: .venv/$(newest)/.ready
 	$(heading) 'Python $(newest): on a Dask cluster'
 	@.venv/$(newest)/bin/pytest --no-header tests/contract tests/integration -m clusters -k 'dask or Dask'
-	@.venv/$(newest)/bin/pytest --no-header tests/integration/test_runs.py -m processes --cluster dask --timeout 120
+	@.venv/$(newest)/bin/pytest --no-header $(ON_CLUSTERS) --cluster dask --timeout 120
 test-ray: .venv/$(PYTHON)/.ready
 	$(heading) 'Python $(PYTHON): on a Ray cluster'
 	@.venv/$(PYTHON)/bin/pytest --no-header tests/contract tests/integration -m clusters -k 'not dask and not Dask'
-	@.venv/$(PYTHON)/bin/pytest --no-header tests/integration/test_runs.py -m processes --cluster ray --timeout 120
+	@.venv/$(PYTHON)/bin/pytest --no-header $(ON_CLUSTERS) --cluster ray --timeout 120
 
 dist: .venv/check/.ready  ## Build the wheel and the sdist into dist/, and check them
 	$(heading) 'wheel and sdist'

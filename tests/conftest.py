@@ -5,6 +5,7 @@ import queue
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
+import cloudpickle  # type: ignore[import-untyped]
 import psycopg
 import pytest
 
@@ -82,6 +83,7 @@ def quiet(request: pytest.FixtureRequest, start_method: str | None) -> Callable[
     cluster: str | None = request.config.getoption("--cluster") if in_processes else None
     in_processes = in_processes and start_method is not None
     if cluster is not None:
+        cloudpickle.register_pickle_by_value(request.module)  # the workers can't import it
         request.getfixturevalue(f"{cluster}_executor")
 
     def make_config(**given: object) -> Config:

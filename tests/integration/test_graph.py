@@ -20,10 +20,9 @@ from dotflow.errors import (
     UnknownTask,
 )
 from dotflow.providers import ExecutorAsync, ExecutorProcess, ExecutorThread
+from tests.marks import in_any_worker
 
 MakeWorkflow = Callable[..., DotFlow]
-
-pytestmark = pytest.mark.processes
 
 MODES = ["sequential", "background", "parallel", "groups"]
 COMPLETED, FAILED, SKIPPED, NOT_STARTED = (
@@ -68,6 +67,7 @@ def join(orders: list[int], customers: dict[str, int]) -> tuple[int, int]:
 # Values by name
 
 
+@in_any_worker
 @pytest.mark.parametrize("mode", MODES)
 def test_a_parameter_called_like_a_task_is_given_its_value(make_workflow: MakeWorkflow, mode: str) -> None:
     """In every mode, across groups too."""
@@ -115,6 +115,7 @@ def test_in_one_process_it_is_the_same_object(make_workflow: MakeWorkflow) -> No
     assert seen[0] is value
 
 
+@in_any_worker
 def test_a_context_by_name(make_workflow: MakeWorkflow) -> None:
     """`orders_context` is the Context of the task `orders`."""
 
@@ -129,6 +130,7 @@ def test_a_context_by_name(make_workflow: MakeWorkflow) -> None:
     assert workflow.result_storage()[-1] == ([1, 2, 3], 1)
 
 
+@in_any_worker
 def test_needs_wire_by_hand(make_workflow: MakeWorkflow) -> None:
     """`needs={"rows": orders}` names the parameter; a task by its step or by its name."""
 
@@ -219,6 +221,7 @@ def test_existing_functions_become_steps(make_workflow: MakeWorkflow) -> None:
     assert workflow.result_storage()[-1] == [1, 2]
 
 
+@in_any_worker
 def test_the_actions_of_a_class_may_name_each_other(make_workflow: MakeWorkflow) -> None:
     """`__init__` is given values by name, and an action the value of an earlier action of its class."""
 
@@ -481,6 +484,7 @@ def broken() -> None:
     raise ValueError("broken")
 
 
+@in_any_worker
 @pytest.mark.parametrize("mode", MODES)
 def test_keep_going_skips_who_requires_a_failed_task(make_workflow: MakeWorkflow, mode: str) -> None:
     """Others go on; the reason names the task that failed."""
@@ -511,6 +515,7 @@ def test_keep_going_of_one_task(make_workflow: MakeWorkflow) -> None:
     assert statuses(workflow) == [FAILED, NOT_STARTED]
 
 
+@in_any_worker
 @pytest.mark.parametrize("mode", MODES)
 def test_a_fallback_mends(make_workflow: MakeWorkflow, mode: str) -> None:
     """After the last attempt the fallback makes further ones, by its own policy and with the same parameters."""
@@ -540,6 +545,7 @@ def test_a_fallback_mends(make_workflow: MakeWorkflow, mode: str) -> None:
     assert workflow.result_storage()[2] == "3 orders"
 
 
+@in_any_worker
 def test_a_fallback_that_fails(make_workflow: MakeWorkflow) -> None:
     """Its attempts are counted by its own policy, and its error is the last one."""
     sturdy = action(retry=2, retry_delay=0)(lambda: 1 / 0)
@@ -613,6 +619,7 @@ def extract(day: str, limit: int) -> str:
     return f"{limit} rows of {day}"
 
 
+@in_any_worker
 def test_parameters_reach_the_steps(make_workflow: MakeWorkflow) -> None:
     """Declared with defaults, given to start(), taken by name or all together."""
     workflow = make_workflow(params={"day": ..., "limit": 100})

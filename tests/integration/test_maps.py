@@ -15,10 +15,9 @@ from dotflow.core.events import Event, MapEnded, MapOpened
 from dotflow.core.types.status import TypeStatus
 from dotflow.errors import InvalidLink
 from dotflow.providers import ExecutorAsync, ExecutorProcess, ExecutorThread
+from tests.marks import in_any_worker
 
 MakeWorkflow = Callable[..., DotFlow]
-
-pytestmark = pytest.mark.processes
 
 MODES = ["sequential", "background", "parallel", "groups"]
 COMPLETED, FAILED, SKIPPED, NOT_STARTED = (
@@ -60,6 +59,7 @@ def total(square: list[int]) -> int:
     return sum(square)
 
 
+@in_any_worker
 @pytest.mark.parametrize("mode", MODES)
 def test_a_step_for_each_item(make_workflow: MakeWorkflow, mode: str) -> None:
     """The value of a mapped task is the list of its items' values, in the list's order; a reduce is a plain step."""
@@ -128,6 +128,7 @@ def test_in_order_one_at_a_time(make_workflow: MakeWorkflow) -> None:
     assert seen == [3, 1, 2]
 
 
+@in_any_worker
 def test_lists_in_step(make_workflow: MakeWorkflow) -> None:
     """each={...} takes entries of several lists together; other parameters are the same for all items."""
 
@@ -143,6 +144,7 @@ def test_lists_in_step(make_workflow: MakeWorkflow) -> None:
     assert workflow.result_task()[1].items[1].input == {"number": 2, "size": "m"}
 
 
+@in_any_worker
 def test_an_item_as_previous_context(make_workflow: MakeWorkflow) -> None:
     """A step without an open parameter takes the item as its previous_context."""
 
@@ -209,6 +211,7 @@ def fragile(number: int) -> int:
     return number
 
 
+@in_any_worker
 @pytest.mark.parametrize("mode", MODES)
 def test_keep_going_goes_on_with_the_others(make_workflow: MakeWorkflow, mode: str) -> None:
     """The map is FAILED, the reduce gets the values that came, and the run is FAILED at its end."""
@@ -246,6 +249,7 @@ def test_keep_going_of_start_reaches_maps(make_workflow: MakeWorkflow, mode: str
     assert [item.status for item in workflow.result_task()[0].items[:2]] == [FAILED, NOT_STARTED]
 
 
+@in_any_worker
 def test_without_keep_going_no_new_item_begins(make_workflow: MakeWorkflow) -> None:
     """The run stops, and who needs the map stays NOT_STARTED."""
     workflow = make_workflow()
@@ -298,6 +302,7 @@ def test_a_run_that_is_cancelled_midway(make_workflow: MakeWorkflow) -> None:
 # Chains of maps
 
 
+@in_any_worker
 @pytest.mark.parametrize("mode", MODES)
 def test_a_map_over_a_map(make_workflow: MakeWorkflow, mode: str) -> None:
     """Item k takes the value of item k."""
@@ -332,6 +337,7 @@ def test_an_item_waits_for_its_own_only(make_workflow: MakeWorkflow) -> None:
     assert workflow.result_storage()[1] == [10, 20, 30]
 
 
+@in_any_worker
 @pytest.mark.parametrize("mode", ["sequential", "parallel"])
 def test_an_item_whose_source_failed_is_skipped(make_workflow: MakeWorkflow, mode: str) -> None:
     """With a reason, and the others go on; the reduce gets the values that came."""
@@ -425,6 +431,7 @@ def test_a_callback_is_called_once_at_the_end(make_workflow: MakeWorkflow) -> No
     assert [task.status for task in called] == [COMPLETED]
 
 
+@in_any_worker
 def test_the_result_counts(make_workflow: MakeWorkflow) -> None:
     """result() has the counts and the failed items, and its JSON never fails."""
     workflow = make_workflow()
