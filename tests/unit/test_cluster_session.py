@@ -74,8 +74,7 @@ def answered(outcome: Outcome, holder: str = "process", place: str = "there") ->
 
 def order_of(remote_call: RemoteCall | Outcome) -> CallMessage:
     assert isinstance(remote_call, RemoteCall)
-    order: CallMessage = pickle.loads(remote_call.parts[0], buffers=remote_call.parts[1:])
-    return order
+    return CallMessage(*pickle.loads(remote_call.parts[0], buffers=remote_call.parts[1:]))
 
 
 class TestErrands:

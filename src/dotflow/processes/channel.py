@@ -12,7 +12,7 @@ import sys
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from types import CodeType, FunctionType, MappingProxyType
+from types import CodeType, FunctionType
 from typing import Any, Final, NamedTuple
 
 import cloudpickle  # type: ignore[import-untyped]
@@ -152,33 +152,6 @@ def dump_whole(value: object, *, is_code: bool = False) -> bytes:
     with io.BytesIO() as file:
         Pickler(file, is_code=is_code).dump(value)
         return file.getvalue()
-
-
-class ReferencePickler(pickle.Pickler):
-    """Pickles by reference what pickle does, and read-only mappings, such as a run's parameters."""
-
-    def reducer_override(self, obj: Any) -> Any:
-        """Returns how a read-only mapping is pickled; NotImplemented leaves all others to pickle."""
-        return (_read_only, (dict(obj),)) if isinstance(obj, MappingProxyType) else NotImplemented
-
-
-def _read_only(values: dict[Any, Any]) -> MappingProxyType[Any, Any]:
-    return MappingProxyType(values)
-
-
-def dump_by_reference(value: object) -> list[Any]:
-    """Pickles for a parent or child by fork, which has the same `__main__`."""
-    buffers: list[pickle.PickleBuffer] = []
-    try:
-        return [pickle.dumps(value, protocol=5, buffer_callback=buffers.append), *(buffer.raw() for buffer in buffers)]
-    except Exception:  # a value that pickle can't look up by name, or whose own methods raise
-        buffers.clear()
-    try:  # takes twice as long
-        with io.BytesIO() as file:
-            ReferencePickler(file, protocol=5, buffer_callback=buffers.append).dump(value)
-            return [file.getvalue(), *(buffer.raw() for buffer in buffers)]
-    except Exception:  # a lambda or a local class can only be pickled by value
-        return dump_by_value(value)
 
 
 Dump = Callable[[object], list[Any]]

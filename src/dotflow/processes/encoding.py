@@ -10,6 +10,7 @@ from dotflow.core.context import Context
 from dotflow.core.task import Task
 from dotflow.processes.channel import CALL, SHARED, Dump, dump_whole
 from dotflow.processes.forkserver import KeptForkServer
+from dotflow.processes.plain_pickles import SCALARS, dump_plain
 from dotflow.processes.shared import keep_shared
 from dotflow.processes.start import Fork, FreshInterpreter, StartMethod, default_start_method
 from dotflow.processes.worker_main import LAST_VALUE, CallMessage, ValueRef
@@ -89,10 +90,8 @@ class CallEncoder:
     def encode(self, cache: WorkerCache, call: Call) -> list[Any]:
         """Returns the parts of a message, without what `shared_of` returns; raises what pickling raises."""
         context = call.previous_context
-        previous: Context | ValueRef | None = context
-        if context.storage is None and context.task_id is None:  # the most frequent case in parallel mode
-            previous = None
-        elif cache.is_value(context.storage):
+        previous: Context | ValueRef | None = _not_empty(context)
+        if cache.is_value(context.storage):
             previous = ValueRef(Context(None, context.task_id, context.workflow_id, context.time, context.step))
         key, step, initial = (0, None, None) if self._inherited else self._task_fields(call, cache)
         shared = self.shared_of(call)
@@ -109,7 +108,8 @@ class CallEncoder:
             _without_last_value(call.arguments, cache),
             None if shared is None else shared.number,
         )
-        parts = self._dump(tuple(message))  # pickled sooner than with its class
+        dump = dump_plain if initial is None and _is_plain(call) else self._dump
+        parts = dump(tuple(message))  # pickled sooner than with its class
         cache.steps.add(key)
         return parts
 
@@ -124,13 +124,24 @@ class CallEncoder:
             keep_shared(self._shared, id(call.shared), entry)
         return entry[1]
 
-    def _task_fields(self, call: Call, cache: WorkerCache) -> tuple[int, bytes | None, Context]:
+    def _task_fields(self, call: Call, cache: WorkerCache) -> tuple[int, bytes | None, Context | None]:
         entry = self._steps.get(id(call.step))
         if entry is None:
             pickled = dump_whole(call.step, is_code=True)
             entry = self._steps[id(call.step)] = (call.step, len(self._steps), pickled)
         _, key, pickled = entry
-        return key, None if key in cache.steps else pickled, call.initial_context
+        return key, None if key in cache.steps else pickled, _not_empty(call.initial_context)
+
+
+def _not_empty(context: Context) -> Context | None:
+    return None if context.storage is None and context.task_id is None and context.step is None else context
+
+
+def _is_plain(call: Call) -> bool:
+    """Returns whether all values that are sent with each call are scalars."""
+    if call.previous_context.storage.__class__ not in SCALARS:
+        return False
+    return call.arguments is None or all(value.__class__ in SCALARS for value in call.arguments.values())
 
 
 def _without_last_value(arguments: Mapping[str, Any] | None, cache: WorkerCache) -> Mapping[str, Any] | None:

@@ -17,7 +17,8 @@ from typing import Any, Final
 
 from dotflow.core.task import Task
 from dotflow.cpython import forget_exit_handlers, forget_running_loop, interpreter_flags
-from dotflow.processes.channel import Channel, Dump, dump_by_reference, dump_by_value
+from dotflow.processes.channel import Channel, Dump, dump_by_value
+from dotflow.processes.plain_pickles import dump_by_reference
 from dotflow.processes.worker_main import run_worker
 from dotflow.worker.programs import own_processes
 

@@ -31,6 +31,7 @@ from dotflow.processes.channel import (
     Message,
 )
 from dotflow.processes.output import Relay
+from dotflow.processes.plain_pickles import SCALARS, dump_plain
 from dotflow.processes.shared import keep_shared
 from dotflow.worker import deadline_signal
 from dotflow.worker.attempt import attempt, remember_process
@@ -60,8 +61,8 @@ class CallMessage(NamedTuple):
         task_id, lane, workflow_id: As in Call.
         step_key: A number for the step, the same for each of its calls.
         step: The pickled step; None if the worker has it by fork or from an earlier call.
-        initial_context: None if the worker has it by fork.
-        previous_context: A Context; a ValueRef if the worker still has its value; None for an empty one.
+        initial_context: None if it is empty, or the worker has it by fork.
+        previous_context: A Context, or a ValueRef if the worker still has its value; None if it is empty.
         carrier, is_fallback: As in Call.
         arguments: As in Call, with LAST_VALUE for the last value that the worker has returned.
         shared: The number of the shared arguments, which a message of their own has brought; None without them.
@@ -146,8 +147,8 @@ class Worker:
         else:
             if fields.step is not None:
                 self.steps[fields.step_key] = pickle.loads(fields.step)
-            assert fields.initial_context is not None
-            step, initial = self.steps[fields.step_key], fields.initial_context
+            step = self.steps[fields.step_key]
+            initial = Context() if fields.initial_context is None else fields.initial_context
         previous = fields.previous_context
         if isinstance(previous, ValueRef):
             context = previous.context
@@ -181,8 +182,9 @@ class Worker:
 
     def dump_outcome(self, call: Call, outcome: Outcome) -> list[Any]:
         """Returns the pickled outcome; if its value can't be pickled, that of a failure."""
+        is_plain = outcome.__class__ is Returned and outcome.value.__class__ in SCALARS and not outcome.repeated
         try:
-            return self.dump(outcome)
+            return (dump_plain if is_plain else self.dump)(outcome)
         except BaseException as error:  # pickling runs the value's own methods
             self.last_value = None
             reason = f"{type(error).__name__}: {error}"
