@@ -13,7 +13,7 @@ from dotflow.abc.history import History
 from dotflow.abc.notify import Notify
 from dotflow.core.events import Event
 from dotflow.core.types import TypeStatus
-from dotflow.providers import LogDefault, StorageFile
+from dotflow.providers import ExecutorThread, LogDefault, StorageFile
 from dotflow.testing import virtual_clock
 from tests.contract.test_log_and_notify import KeywordLog, KeywordNotify, MyLog, MyNotify, NamedTaskLog, TaskAndMoreLog
 
@@ -128,8 +128,6 @@ class TestInEveryMode:
 @pytest.mark.parametrize("format", ["simple", "json"])
 def test_ten_thousand_items_are_two_lines(make_workflow: MakeWorkflow, tmp_path: Path, mode: str, format: str) -> None:
     """And two notifications."""
-    from dotflow.providers import ExecutorThread
-
     path, notify = tmp_path / "flow.log", MyNotify()
     log = LogDefault(output="file", path=path, format=format)
     workflow = make_workflow(log=log, notify=notify, executor=ExecutorThread())
@@ -193,6 +191,40 @@ def test_progress_is_logged_by_dotflows_clock(make_workflow: MakeWorkflow, tmp_p
         ("In progress", 3, 3, "00:24"),
         ("Failed", 4, 4, "00:32"),
     ]
+
+
+def test_two_maps_side_by_side(make_workflow: MakeWorkflow, tmp_path: Path) -> None:
+    """A map over a map: both report at the same moments, and a skipped item is only counted."""
+    path = tmp_path / "flow.log"
+    with virtual_clock() as time:
+
+        @action
+        def first(number: int) -> int:
+            time.sleep(number % 7)
+            if number % 10 == 3:
+                raise ValueError(number)
+            return number
+
+        @action
+        def second(value: int) -> int:
+            time.sleep(1)
+            return value
+
+        log = LogDefault(output="file", path=path, format="json")
+        workflow = make_workflow(log=log, executor=ExecutorThread())
+        workflow.task.add(first, each=list(range(60)), max_parallel=4, keep_going=True)
+        workflow.task.add(second, each=first)
+        workflow.start(mode="parallel", keep_going=True)
+
+    records = [json.loads(line) for line in path.read_text().splitlines()]
+    for step in ("first", "second"):
+        whole = [record for record in records if record["step"] == step and record["items"]]
+        assert [record["time"][17:19] for record in whole[:-1]] == ["00", "10", "20", "30", "40"]
+        assert [record["items"]["completed"] for record in whole] == sorted(
+            record["items"]["completed"] for record in whole
+        )
+    assert (whole[-1]["status"], whole[-1]["items"]["skipped"]) == ("Completed", 6)
+    assert len([record for record in records if record["item"] is not None]) == 6
 
 
 def test_a_map_that_was_restored(make_workflow: MakeWorkflow, tmp_path: Path) -> None:

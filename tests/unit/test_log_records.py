@@ -220,6 +220,7 @@ class TestFields:
             b"2026-13-99 99:99:99.000 INFO    x\n",
             b"0001-01-01 00:00:00.000 INFO    x\n",
             b"9999-12-31 23:59:59.999 INFO    x\n",
+            STAMP + b"INFO    " + b"a (x) task 1 b [g]: " * 1_000 + b"\n",
             STAMP + b"INFO    f task 1 a: In progress (" + b"9" * 5_000 + b" items)\n",
             STAMP + b"INFO    f task " + b"9" * 5_000 + b" a[1]: In progress\n",
             b'{"level": NaN, "more": Infinity, "duration": 1e999, "message": "\\ud800", "list": ["\\udfff"]}\n',

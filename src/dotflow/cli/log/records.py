@@ -19,8 +19,9 @@ ITEMS: Final = (
     rf"(?:, (?P<failed>{NUMBER}) failed)?(?:, (?P<skipped>{NUMBER}) skipped)?"
     rf"(?:, (?P<restored>{NUMBER}) from checkpoints)?(?:, (?P<retries>{NUMBER}) retr(?:y|ies))?"
 )
+STATUS: Final = r"(?:Not started|In progress|Completed|Paused|Retry|Failed|Skipped)\b"
 RESULT: Final = (
-    r"(?P<status>Not started|In progress|Completed|Paused|Retry|Failed|Skipped)"
+    rf"(?P<status>{STATUS})"
     r"(?:(?<=Skipped): (?P<reason>.*)|"
     rf"(?: \(attempt (?P<attempt>{NUMBER})\))?(?: in (?P<duration>\d+\.\d+) s)?(?: \(from its checkpoint\))?"
     rf"(?: \({ITEMS}\))?(?:: (?P<exception>[^\s:]+): ?(?P<message>.*))?)"
@@ -29,6 +30,7 @@ TASK: Final = re.compile(
     rf"(?P<workflow>.+?)(?: \((?P<name>.+?)\))?(?: run (?P<run>\S{{1,8}}))? task (?P<task>{NUMBER}) (?P<step>.*?)"
     rf"(?:\[(?P<item>{NUMBER})\])?(?: \[(?P<group>.+?)\])?: {RESULT}"
 )
+HAS_STATUS: Final = re.compile(f": {STATUS}")  # a quick look: TASK takes long for a long line that it does not match
 TRACEBACK: Final = re.compile(r"(  \+ Exception Group )?Traceback \(most recent call last\):")
 
 
@@ -159,9 +161,10 @@ def _parse_text(text: str) -> dict[str, Any]:
         return {"message": text}
     below = [line.removeprefix(INDENT) for line in rest]
     fields: dict[str, Any] = {"time": _to_utc(head[1]), "level": head[2]}
-    task = TASK.fullmatch(head[3] or "")
+    content = head[3] or ""
+    task = TASK.fullmatch(content) if HAS_STATUS.search(content) else None
     if task is None:
-        return fields | {"message": "\n".join([head[3] or "", *below])}
+        return fields | {"message": "\n".join([content, *below])}
     attempt, duration = task["attempt"], task["duration"]
     fields |= {name: task[name] for name in ("workflow", "name", "run", "step", "status", "reason")}
     fields |= {"task": int(task["task"]), "group": task["group"] or "default"}
