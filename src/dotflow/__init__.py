@@ -22,12 +22,13 @@ if TYPE_CHECKING:
     from dotflow.core.context import Context
     from dotflow.core.decorator import action
     from dotflow.core.failure import TaskError
+    from dotflow.core.linked_task import MapContext
     from dotflow.core.task import Task
     from dotflow.engine.run import Run
     from dotflow.providers.schedulers.cron_times import FireTime
     from dotflow.workflow import DotFlow
 
-__all__ = ["Config", "Context", "DotFlow", "FireTime", "Run", "Task", "TaskError", "action"]
+__all__ = ["Config", "Context", "DotFlow", "FireTime", "MapContext", "Run", "Task", "TaskError", "action"]
 
 __version__ = "0.1.0"
 
@@ -36,6 +37,7 @@ _MODULES = {
     "Context": "dotflow.core.context",
     "DotFlow": "dotflow.workflow",
     "FireTime": "dotflow.providers.schedulers.cron_times",
+    "MapContext": "dotflow.core.linked_task",
     "Run": "dotflow.engine.run",
     "Task": "dotflow.core.task",
     "TaskError": "dotflow.core.failure",
