@@ -136,13 +136,13 @@ def test_a_long_chain_of_maps_whose_first_item_fails(make_workflow: MakeWorkflow
 
     workflow = make_workflow()
     workflow.task.add(halve, name="m0", each=[0, 1])
-    for number in range(1, 400):
+    for number in range(1, 1_000):
         workflow.task.add(double, name=f"m{number}", each={"number": f"m{number - 1}"}, keep_going=True)
 
     start(workflow, keep_going=True)
     last = workflow.result_task()[-1]
     assert [item.status for item in last.items] == [SKIPPED, COMPLETED]
-    assert last.items[1].current_context.storage == 8 * 2**399
+    assert last.items[1].current_context.storage == 8 * 2**999
 
 
 def test_many_cleanups_after_a_failure(make_workflow: MakeWorkflow, start: Callable[..., Any]) -> None:

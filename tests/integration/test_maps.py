@@ -3,18 +3,21 @@
 import re
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import Any
 
 import pytest
 
 from dotflow import Context, DotFlow, Task, action
-from dotflow.abc.executor import Executor
+from dotflow.abc.executor import CompletedCall, Executor, ExecutorSession
 from dotflow.abc.history import History
+from dotflow.core.call import Call
 from dotflow.core.events import Event, MapEnded, MapOpened
 from dotflow.core.types.status import TypeStatus
 from dotflow.errors import InvalidLink
 from dotflow.providers import ExecutorAsync, ExecutorProcess, ExecutorThread
+from dotflow.worker.attempt import attempt
+from dotflow.worker.loops import Loops
 from tests.marks import in_any_worker
 
 MakeWorkflow = Callable[..., DotFlow]
@@ -443,6 +446,42 @@ def test_the_result_counts(make_workflow: MakeWorkflow) -> None:
     assert (items.count, items.completed, items.failed) == (3, 2, 1)
     assert [(item.item, item.errors[0].exception) for item in items.failures] == [(1, "ConnectionError")]
     assert '"ConnectionError"' in workflow.result().model_dump_json()
+
+
+class Batches(Executor):
+    """Makes two calls and returns both outcomes at once."""
+
+    def open(self, tasks: object, report: object) -> ExecutorSession:
+        return BatchSession()
+
+
+class BatchSession(ExecutorSession):
+    def __init__(self) -> None:
+        self.calls: list[Call] = []
+
+    def make_room(self, pool: Hashable, lane: int, waiting: int) -> bool:
+        return len(self.calls) < 2
+
+    def submit(self, call: Call) -> None:
+        self.calls.append(call)
+
+    def wait(self, timeout: float | None) -> list[CompletedCall]:
+        calls, self.calls = self.calls, []
+        return [(call, attempt(call, Loops())) for call in calls]
+
+    def wake(self) -> None: ...
+    def close(self) -> None: ...
+
+
+def test_no_item_begins_after_a_failure_that_arrived_with_a_success(make_workflow: MakeWorkflow) -> None:
+    """The success makes the next item ready, and the failure right behind it stops the map."""
+    workflow = make_workflow(executor=Batches())
+    workflow.task.add(fragile, each=[1, 2, 3, 4], max_parallel=2)
+    workflow.start(mode="parallel")
+
+    mapped = workflow.result_task()[0]
+    assert mapped.status is FAILED
+    assert [item.status for item in mapped.items] == [COMPLETED, FAILED, NOT_STARTED, NOT_STARTED]
 
 
 def test_many_items(make_workflow: MakeWorkflow) -> None:

@@ -95,32 +95,38 @@ class OpenMaps:
             self._graph.release(follower, -1)
         self._go_on(items)
 
-    def _consider(self, items: ItemMap, item: Item) -> None:
-        """Makes an item pending, unless it waits for an item of another map; skips it if that one has no value."""
+    def _consider(self, items: ItemMap, item: Item) -> bool:
+        """Makes an item pending, unless it waits for an item of another map. Returns whether it was skipped."""
         sources = item.sources()
         if not self._is_stopped and any(source.status in NOT_ENDED for source in sources):
-            return
+            return False
         own = items.arguments_of(item) if sources else None
         if isinstance(own, Skip):
             self._publish(TaskSkipped(item.task_id, own.reason, item.item))
             items.end(began=False)
-            self._continue_followers(item)
-        else:
-            items.pending.append(item.item)
+            return True
+        items.pending.append(item.item)
+        return False
 
     def _go_on(self, items: ItemMap) -> None:
         """Makes the next item of a map ready, or ends the map."""
         if items.is_over:
             self._end_map(items)
-        elif (count := items.may_begin) and (items.task.links.always or not self._graph.loop.is_stopping):
+        elif count := self._may_begin(items):
             items.is_waiting = True
             task = items.task
             begin = functools.partial(self._begin_item, items)
             lane = self._plan.lanes[task.task_id]
             self._graph.loop.add_ready(new(Ready, (task.task_id, lane, items.previous, None, task.step, begin, count)))
 
+    def _may_begin(self, items: ItemMap) -> int:
+        """Returns how many items of a map could begin now."""
+        return 0 if self._graph.loop.is_stopping and not items.task.links.always else items.may_begin
+
     def _begin_item(self, items: ItemMap, _: Ready) -> None:
         items.is_waiting = False
+        if not self._may_begin(items):  # another item has failed since this one became ready
+            return
         item = items.begin()
         own = items.arguments_of(item)
         assert not isinstance(own, Skip), "_consider was asked before"
@@ -161,12 +167,17 @@ class OpenMaps:
         self._go_on(items)
 
     def _continue_followers(self, item: Item) -> None:
-        """Considers the items of other maps that wait for this one."""
-        for follower in self._item_followers.get(item.task_id, ()):
-            items = self._maps.get(follower)
-            if items is not None:
-                self._consider(items, items.task.items[item.item])
-                self._go_on(items)
+        """Considers the items of other maps that wait for this one, and for those that are skipped for it."""
+        ended = [item]
+        while ended:
+            item = ended.pop()
+            for follower in self._item_followers.get(item.task_id, ()):
+                items = self._maps.get(follower)
+                if items is not None:
+                    waiting = items.task.items[item.item]
+                    if self._consider(items, waiting):
+                        ended.append(waiting)
+                    self._go_on(items)
 
     def _end_map(self, items: ItemMap) -> None:
         task = items.task
