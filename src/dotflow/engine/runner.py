@@ -2,7 +2,6 @@
 
 import heapq
 import itertools
-import threading
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -64,7 +63,7 @@ class Runner:
         self._tie_breaker = itertools.count()
         self._stopping = False
         self._stop = CANCELLED
-        self._cancelled = threading.Event()
+        self._cancelled = False
         self._use(session)
 
     def _use(self, session: ExecutorSession) -> None:
@@ -79,7 +78,7 @@ class Runner:
     def cancel(self, stop: Stop = CANCELLED) -> None:
         """Stops the run and its running tasks. May be called from any thread."""
         self._stop = stop
-        self._cancelled.set()
+        self._cancelled = True
         clock.about_to_wake(self._session.wake)
         self._session.wake()
 
@@ -106,7 +105,7 @@ class Runner:
             with waking(self._session.wake):
                 begin()
                 self._loop()
-                while self._graph is not None and not self._cancelled.is_set() and self._graph.begin_cleanup():
+                while self._graph is not None and not self._cancelled and self._graph.begin_cleanup():
                     self._loop()
         finally:
             try:
@@ -125,7 +124,7 @@ class Runner:
         self._fail_unfinished(stop)
         if self._graph is None or open_session is None or not self._graph.has_cleanup():
             return
-        self._cancelled = threading.Event()
+        self._cancelled = False
         self._use(open_session())
         try:
             self._run_session(lambda: None)
@@ -134,7 +133,7 @@ class Runner:
 
     def _loop(self) -> None:
         self._begin_all()
-        while (self._flows or self._ready) and not self._cancelled.is_set():
+        while (self._flows or self._ready) and not self._cancelled:
             completed = clock.wait(
                 self._session.wait,
                 self._until_timer(),
@@ -149,12 +148,13 @@ class Runner:
 
     def _begin_all(self) -> None:
         """Begins tasks while there is room, until only outcomes and timers are left to wait for."""
-        make_room, arrivals, is_cancelled = self._session.make_room, self._arrivals, self._cancelled.is_set
-        while not is_cancelled():
+        make_room, arrivals = self._session.make_room, self._arrivals
+        while not self._cancelled:
             if arrivals:
-                self._begin_or_queue(*arrivals.popleft())
-            elif (ready := self._ready.take(make_room)) is not None:
-                self._begin(ready)
+                ready, continues = arrivals.popleft()
+                self._begin_or_queue(ready, continues)
+            elif (waiting := self._ready.take(make_room)) is not None:
+                self._begin(waiting)
             else:
                 return
 
