@@ -218,7 +218,7 @@ def test_a_failed_item_is_a_failure(scripts: Scripts, folder: Path) -> None:
 
     assert end.code == 1
     lines = end.out.splitlines()
-    assert lines[1].startswith("task 1 fetch: Failed, 297 of 300 items completed, 3 failed, 3 retries, ")
+    assert lines[1].startswith("task 1 fetch: Failed, 297 of 300 items, 3 failed, 3 retries, ")
     assert lines[2] == "    [7] 'page/7': ConnectionError: page/7 is away"
     assert lines[3].startswith("        jobs.py:")
     assert lines[-1].startswith("Failed: 2 of 4 tasks completed, 1 failed, 1 skipped, in ")

@@ -81,14 +81,14 @@ def test_plain_lines(workflow: DotFlow) -> None:
     assert where.endswith('in fetch: raise ConnectionError(f"{number} is away")')
     assert [line for line in lines if "test_cli_summary.py" not in line] == [
         "task 0 urls: Completed, 0.00 s",
-        "task 1 fetch: Failed, 3 of 10 items completed, 7 failed, 7 retries, 0.00 s",
+        "task 1 fetch: Failed, 3 of 10 items, 7 failed, 7 retries, 0.00 s",
         "    [2] 'page/2': ConnectionError: 2 is away",
         "    [3] 'page/3': ConnectionError: 3 is away",
         "    [4] 'page/4': ConnectionError: 4 is away",
         "    [6] 'page/6': ConnectionError: 6 is away",
         "    [7] 'page/7': ConnectionError: 7 is away",
         "    and 2 more failed items",
-        "task 2 parse: Completed, 3 of 10 items completed, 7 skipped, 0.00 s",
+        "task 2 parse: Completed, 3 of 10 items, 7 skipped, 0.00 s",
         "task 3 total: Completed, 0.00 s",
         "task 4 deploy: Skipped, total was 6",
         "task 5 rates: Completed after 3 attempts, by its fallback previous_rates, 0.00 s",
@@ -110,7 +110,7 @@ def test_the_table(workflow: DotFlow, monkeypatch: pytest.MonkeyPatch, columns: 
     assert any("rates" in line and "3/3" in line and "by its" in line for line in lines)
     assert any("deploy" in line and "Skipped" in line and "total was 6" in line for line in lines)
     if columns == 140:
-        assert any(line.endswith("3 of 10 items completed, 7 failed, 7 retries") for line in lines)
+        assert any(line.endswith("3 of 10 items, 7 failed, 7 retries") for line in lines)
 
 
 def test_a_map_that_failed_as_a_whole(make_workflow: MakeWorkflow, fake_time: FakeTime) -> None:
@@ -139,9 +139,7 @@ def test_items_that_a_fallback_mended(make_workflow: MakeWorkflow, fake_time: Fa
 
     lines = list(summary_lines("Completed", workflow.result_task(), 1.0))
 
-    assert lines[1] == (
-        "task 1 fetch: Completed, 10 of 10 items completed, 7 by its fallback <lambda>, 14 retries, 0.00 s"
-    )
+    assert lines[1] == ("task 1 fetch: Completed, 10 of 10 items, 14 retries, 7 by its fallback <lambda>, 0.00 s")
     assert lines[2].startswith("Completed: 2 of 2 tasks completed")
 
 

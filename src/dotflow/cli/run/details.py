@@ -1,11 +1,11 @@
 """What a summary says of a task beside its status: counts of items, reasons, fallbacks, and errors."""
 
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Final, NamedTuple
 
 from dotflow.cli.formatting import one_line, pluralize, raised_at
 from dotflow.core.failure import TaskError
+from dotflow.core.item_counts import ItemCounts, item_counts
 from dotflow.core.task import Task
 from dotflow.core.text import safe_repr, shorten
 from dotflow.core.types.status import TypeStatus
@@ -34,8 +34,9 @@ def note(task: Task) -> str:
     """Returns the counts of a map's items, why the task was skipped, or the fallback that mended it; "" for neither."""
     if task.reason:
         return one_line(task.reason)
-    if task.is_mapped and task.items:
-        return _counts(task)
+    counts = item_counts(task)
+    if counts is not None:
+        return _counts(counts, task)
     return f"by its fallback {_fallback_name(task)}" if is_mended(task, task) else ""
 
 
@@ -62,20 +63,10 @@ def _is_reported(task: Task) -> bool:
     return task.status is TypeStatus.FAILED or is_mended(task, task)
 
 
-def _counts(task: Task) -> str:
-    by_status = Counter(item.status for item in task.items)
-    restored = sum(item.restored_from is not None for item in task.items)
-    others = [
-        (by_status[TypeStatus.FAILED], "failed"),
-        (by_status[TypeStatus.SKIPPED], "skipped"),
-        (sum(is_mended(item, task) for item in task.items), f"by its fallback {_fallback_name(task)}"),
-        (restored if restored < len(task.items) else 0, "restored"),
-    ]
-    parts = [f"{by_status[TypeStatus.COMPLETED]} of {pluralize(len(task.items), 'item')} completed"]
-    parts += [f"{count} {word}" for count, word in others if count]
-    if retries := sum(item.retry_count for item in task.items):
-        parts.append("1 retry" if retries == 1 else f"{retries} retries")
-    return ", ".join(parts)
+def _counts(counts: ItemCounts, task: Task) -> str:
+    text = str(counts._replace(restored=0) if counts.restored == counts.total else counts)
+    mended = sum(is_mended(item, task) for item in task.items)
+    return f"{text}, {mended} by its fallback {_fallback_name(task)}" if mended else text
 
 
 def _fallback_name(task: Task) -> str:
