@@ -241,6 +241,19 @@ def test_a_map_is_one_row_with_a_bar(scripts: Scripts, folder: Path, terminal: T
     assert any("1 fetch" in line and "Failed" in line and "297 of 300" in line for line in end)
 
 
+def test_items_that_an_interrupt_stopped_are_not_listed(scripts: Scripts, folder: Path) -> None:
+    """Only those that failed by themselves."""
+    with scripts.command("start", "--workflow", "jobs:crawl") as command:
+        while "fetch[107]: Failed" not in command.error_line():
+            pass
+        command.send(signal.SIGINT)
+        end = command.end()
+
+    lines = [line.strip() for line in end.out.splitlines() if line.startswith("    [")]
+    assert end.code == 130
+    assert [line.partition(":")[0] for line in lines] == ["[7] 'page/7'", "[107] 'page/107'"]
+
+
 class TestCleanup:
     """Tasks with always=True run after a signal, in every mode."""
 

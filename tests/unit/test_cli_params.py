@@ -277,6 +277,7 @@ class TestSteps:
             (["orders"], [], "Step 'orders' needs 'day'. Pass --param day=VALUE."),
             (["join"], [], "Pass --param orders=VALUE. Or add the --step of this name before it."),
             (["join", "orders"], ["day=2026-11-25"], "Step 'join' needs 'orders'. Pass --param orders=VALUE."),
+            (["orders", "orders", "join"], ["day=2026-11-25"], "Several steps are called 'orders', and one is needed."),
             (["orders"], ["dya=1"], "The workflow has no parameter 'dya'. Did you mean 'day'?"),
             (["orders"], ["x=1"], "The workflow has no parameter 'x'. No step has it."),
             (["orders", "join"], ["orders=1"], "Can't use --param orders: the step 'orders' fills this parameter."),

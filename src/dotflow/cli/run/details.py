@@ -9,11 +9,15 @@ from dotflow.core.item_counts import ItemCounts, item_counts
 from dotflow.core.task import Task
 from dotflow.core.text import safe_repr, shorten
 from dotflow.core.types.status import TypeStatus
-from dotflow.errors import ItemsFailed
+from dotflow.engine.stop import CANCELLED, INTERRUPTED
+from dotflow.errors import ItemsFailed, RunStopped
 
 MAX_FAILURES: Final = 20  # tasks
 MAX_ITEMS: Final = 5  # failed items of one task
 MAX_INPUT: Final = 60  # characters
+
+#: The errors of what was stopped before its end.
+STOPPED: Final = (CANCELLED.exception, INTERRUPTED.exception, RunStopped.__name__)
 
 
 class ErrorLine(NamedTuple):
@@ -75,16 +79,15 @@ def _fallback_name(task: Task) -> str:
 
 
 def _error_lines(task: Task) -> Iterator[ErrorLine]:
-    error = task.error
-    if error is not None and error.exception != ItemsFailed.__name__:  # which would repeat what follows
-        yield ErrorLine(_shown(error))
-        if where := _where(error):
+    own = task.error
+    assert own is not None
+    if own.exception != ItemsFailed.__name__:  # which would repeat what follows
+        yield ErrorLine(_shown(own))
+        if where := _where(own):
             yield ErrorLine(where, is_location=True)
-    failed = [(item, item.error) for item in task.items if item.status is TypeStatus.FAILED]
+    failed = [(item, error) for item in task.items if (error := _failure_of(item)) is not None]
     previous = ""
     for item, error in failed[:MAX_ITEMS]:
-        if error is None:
-            continue
         yield ErrorLine(f"[{item.item}] {one_line(shorten(safe_repr(item.input), MAX_INPUT))}: {_shown(error)}")
         where = _where(error)
         if where and where != previous:
@@ -92,6 +95,12 @@ def _error_lines(task: Task) -> Iterator[ErrorLine]:
         previous = where
     if len(failed) > MAX_ITEMS:
         yield ErrorLine(f"and {pluralize(len(failed) - MAX_ITEMS, 'more failed item')}")
+
+
+def _failure_of(item: Task) -> TaskError | None:
+    """Returns the error of an item that failed by itself; None for one that was stopped with the run."""
+    error = item.error if item.status is TypeStatus.FAILED else None
+    return None if error is None or error.exception in STOPPED else error
 
 
 def _shown(error: TaskError) -> str:

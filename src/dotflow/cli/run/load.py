@@ -24,7 +24,7 @@ from dotflow.core.action import action_of
 from dotflow.core.failure import name_of
 from dotflow.core.params import Params
 from dotflow.core.steps import as_actions, resolve
-from dotflow.errors import DotflowError, UnknownParameter
+from dotflow.errors import AmbiguousTask, DotflowError, UnknownParameter
 from dotflow.workflow import DotFlow
 
 
@@ -110,6 +110,10 @@ def _from_steps(request: RunRequest) -> Loaded:
         hint = error.hint if error.hint.startswith("Did you mean") else "Or add the --step of this name before it."
         raise click.UsageError(
             f"Step '{error.step}' needs '{error.parameter}'. Pass --param {error.parameter}=VALUE. {hint}"
+        ) from error
+    except AmbiguousTask as error:
+        raise click.UsageError(
+            f"Several steps are called '{error.name}', and one is needed. Remove one, or name them in a --workflow."
         ) from error
     return Loaded(workflow, params)
 
