@@ -26,9 +26,9 @@ workflow.task.add(count, each=files, max_parallel=20, keep_going=True)
 workflow.task.add(total)
 run = workflow.start(mode="parallel")
 
-print(run.status, run.tasks[2].current_context.storage)
+print(run.status, run.task("total").current_context.storage)
 # Failed 15 from 3 files, 1 failed
-for item in run.tasks[1].items:
+for item in run.task("count").items:
     print(item.item, item.input, item.status, len(item.errors))
 # 0 a.csv Completed 0
 # 1 b.csv Completed 0

@@ -25,6 +25,6 @@ workflow.task.add(read, initial_context="july", name="july", needs=[migrate])
 workflow.task.add(compare, needs={"before": "january", "after": "july"})
 run = workflow.start()
 
-print(run.tasks[-1].current_context.storage)
+print(run.task("compare").current_context.storage)
 # the table is there
 # 13

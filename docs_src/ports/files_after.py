@@ -26,6 +26,6 @@ def total(count: list[Counter[str]]) -> dict[str, int]:
 workflow = DotFlow(name="words")
 workflow.task.add(names).add(count, each=names, keep_going=True).add(total)
 run = workflow.start(mode="parallel")
-failed = [item.input for item in run.tasks[1].items if item.error]
+failed = [item.input for item in run.task("count").items if item.error]
 
-print(run.status, run.tasks[2].current_context.storage, "failed:", failed)
+print(run.status, run.task("total").current_context.storage, "failed:", failed)

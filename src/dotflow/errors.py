@@ -138,9 +138,10 @@ class UnknownTask(DefinitionError, ValueError):
 
     name: str
     known: tuple[str, ...] = ()
+    where: str = " added before this one"
 
     def __str__(self) -> str:
-        return f"No task added before this one is called '{self.name}'. {close_match(self.name, self.known)}".rstrip()
+        return f"No task{self.where} is called '{self.name}'. {close_match(self.name, self.known)}".rstrip()
 
 
 class AmbiguousTask(DefinitionError, ValueError):

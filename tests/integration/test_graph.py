@@ -189,6 +189,29 @@ def test_names_tell_equal_steps_apart(make_workflow: MakeWorkflow) -> None:
     assert workflow.result().tasks[0].name == "left"
 
 
+def test_a_run_finds_a_task_by_its_name_or_step(make_workflow: MakeWorkflow) -> None:
+    """With the rules of `add`, and a hint for a name that no task has."""
+
+    @action
+    def orders() -> int:
+        return 3
+
+    @action
+    def clean(orders: int) -> int:
+        return orders + 1
+
+    workflow = make_workflow()
+    workflow.task.add(orders).add(clean, name="first").add(clean, name="second")
+    run = workflow.start()
+
+    assert run.task("first") is run.tasks[1]
+    assert run.task(orders).current_context.storage == 3
+    with pytest.raises(AmbiguousTask, match="tasks 1 and 2"):
+        run.task(clean)
+    with pytest.raises(UnknownTask, match="No task is called 'ordres'"):
+        run.task("ordres")
+
+
 def test_the_last_part_of_a_steps_name_counts(make_workflow: MakeWorkflow) -> None:
     """A method `Report.load` is called `load`."""
 

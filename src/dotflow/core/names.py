@@ -89,6 +89,16 @@ def name_of(task: Task) -> str:
     return name or task.step.short_name
 
 
+def find_task(ref: TaskRef, tasks: Sequence[Task]) -> Task:
+    """Returns the one of the tasks that has the name or the step. Raises UnknownTask or AmbiguousTask."""
+    names = Names()
+    names.update(tasks)
+    try:
+        return tasks[names.resolve(ref, tasks)]
+    except UnknownTask as error:
+        raise UnknownTask(error.name, error.known, "") from None
+
+
 def _step_of(ref: object) -> Action[..., Any] | None:
     try:
         return as_actions(ref)[0]

@@ -13,6 +13,7 @@ from dotflow.core.context import Context
 from dotflow.core.durations import Duration, as_seconds
 from dotflow.core.events import Planned, RunEnded, RunStarted
 from dotflow.core.failure import Failure
+from dotflow.core.names import TaskRef, find_task
 from dotflow.core.params import NO_PARAMS, Params
 from dotflow.core.task import Task
 from dotflow.core.types.status import TypeStatus
@@ -111,6 +112,15 @@ class Run:
             self._interrupt()
             self._end.wait_real(CANCEL_GRACE)
             raise
+
+    def task(self, ref: TaskRef) -> Task:
+        """Returns the task that has the name or the step: `run.task("report")`.
+
+        Raises:
+            UnknownTask: No task has it.
+            AmbiguousTask: Several tasks have it.
+        """
+        return find_task(ref, self.tasks)
 
     @property
     def cleans_up(self) -> bool:
