@@ -563,6 +563,26 @@ def test_no_value_is_recorded(workflow: DotFlow, telemetry: Telemetry) -> None:
     assert SECRET not in repr(telemetry.tracer)
 
 
+def test_no_item_is_recorded(workflow: DotFlow, telemetry: Telemetry) -> None:
+    """Neither of one that completed nor of one that failed, though the error of the map shows them in the log."""
+
+    @action
+    def check(password: str) -> str:
+        if len(password) > len(SECRET):
+            raise PermissionError(f"refused a password of {len(password)} letters")
+        return password
+
+    workflow.task.add(check, each=[SECRET, f"{SECRET}!"], keep_going=True)
+
+    run = workflow.start()
+
+    assert run.tasks[0].error is not None
+    assert SECRET in run.tasks[0].error.message
+    assert exceptions(telemetry.maps()[0])[0]["exception.message"] == "1 of 2 items failed"
+    assert "refused a password of 13 letters" in telemetry.text()
+    assert SECRET not in telemetry.text()
+
+
 class Lost(Tracer):
     """A tracer whose carrier names no function."""
 

@@ -20,6 +20,7 @@ from dotflow.core.events import (
 from dotflow.core.failure import Failure
 from dotflow.core.text import escape_surrogates
 from dotflow.core.types.status import TypeStatus
+from dotflow.errors import ItemsFailed
 from dotflow.providers.tracers.opentelemetry import attributes as keys
 from dotflow.providers.tracers.opentelemetry.attributes import nanoseconds
 from dotflow.providers.tracers.opentelemetry.open_span import OpenSpan
@@ -84,9 +85,11 @@ class MapSpans:
 
     def close(self, event: MapEnded) -> bool:
         """Ends the span of a mapped task. Returns whether all of its items were restored."""
-        counts, span = self._counts.pop(event.task_id), self._maps.pop(event.task_id)
+        counts, span, failure = self._counts.pop(event.task_id), self._maps.pop(event.task_id), event.failure
         span.span.set_attributes({name: counts[name] for name in COUNTS})
-        span.end(TypeStatus.COMPLETED if event.failure is None else TypeStatus.FAILED, event.tick, event.failure)
+        if failure is not None and failure.exception == ItemsFailed.__name__:
+            failure = Failure(failure.exception, failure.message.partition(":")[0])  # behind it are values of items
+        span.end(TypeStatus.COMPLETED if failure is None else TypeStatus.FAILED, event.tick, failure)
         return set(+counts) == {keys.ITEMS_RESTORED}
 
     def end_all(self, end: int) -> None:

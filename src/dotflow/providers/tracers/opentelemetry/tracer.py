@@ -23,7 +23,8 @@ class TracerOpenTelemetry(Tracer):
 
     A mapped task has a span in its run's, each item that runs has one in its task's, and attempts are in their item's.
 
-    Spans and metrics hold no value and no context of a step, but the messages of its exceptions.
+    Spans and metrics hold no value and no context of a step, but the messages of its exceptions, and why tasks were
+    skipped.
 
     Args:
         tracer_provider: Makes the spans; OpenTelemetry's global one by default.
