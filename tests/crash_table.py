@@ -122,22 +122,28 @@ failed: list[int] = []
 
 
 @action
-def check(page: dict[str, Any]) -> int:
-    """An item of a map over that map."""
-    number: int = page["number"]
-    return number
+def halve(number: int) -> int:
+    """An item of a shorter map."""
+    return number // 2
 
 
 @action
-def summary(check: list[int]) -> tuple[int, int]:
+def check(half: int) -> int:
+    """An item of a map over that map."""
+    return half + 1
+
+
+@action
+def summary(fetch: list[dict[str, Any]], check: list[int]) -> tuple[int, int, int]:
     """Counts and adds the items: it must never be made of fewer."""
-    return len(check), sum(check)
+    return len(fetch), len(check), sum(check)
 
 
 def build_maps() -> DotFlow:
-    """Makes a workflow of a map, a map over it, and a reduce."""
+    """Makes a workflow of a map, a map over a shorter map, and a reduce of both."""
     workflow = DotFlow(Config(log=LogDefault(output="none")), workflow_id="nightly/../maps")
-    workflow.task.add(listed).add(fetch, each=listed).add(check, each=fetch, max_parallel=20).add(summary)
+    workflow.task.add(listed).add(fetch, each=listed).add(halve, each=range(20))
+    workflow.task.add(check, each=halve, max_parallel=3).add(summary)
     return workflow
 
 
