@@ -16,7 +16,7 @@ import zlib
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 sys.path[:0] = [str(Path(__file__).parent.parent), str(Path(__file__).parent.parent / "src")]
 
@@ -173,7 +173,9 @@ class Scenario:
         node.takes, node.each, node.optional = {}, {}, set()
         node.waits, node.conditions = [], []
         if node.kind == "class":
+            node.each = {"item": self.list_for(before)} if pick.random() < 0.3 else {}
             return
+        node.always = pick.random() < 0.1
         for parameter in "xy":
             if before and pick.random() < 0.4:
                 node.takes[parameter] = "value", pick.choice(before).number
@@ -191,7 +193,7 @@ class Scenario:
                 node.each["other"] = self.list_for(before)
         if not node.takes and before and pick.random() < 0.2:
             node.waits = [pick.choice(before).number]
-        if before and pick.random() < 0.2:
+        if before and not node.always and pick.random() < 0.2:
             node.conditions = [(pick.choice(["when", "unless"]), pick.choice([pick.choice(before).number, "limit"]))]
         node.fallback = pick.random() < 0.2
 
@@ -302,7 +304,7 @@ class Scenario:
         calls = self.calls
 
         def first(self: Any, previous_context: Context, initial_context: Context) -> int:
-            text = repr((plain(previous_context), plain(initial_context)))
+            text = repr((plain(previous_context), plain(initial_context), getattr(self, "item", None)))
             calls.append((node.number, text))
             return zlib.crc32(f"{name}{text}".encode()) % 1000
 
@@ -310,20 +312,24 @@ class Scenario:
             value: int = previous_context.storage + 1
             return value
 
-        return action(type(name, (), {"first": action(first), "second": action(second)}))
+        def start(self: Any, item: Any) -> None:
+            self.item = item
+
+        members: dict[str, Any] = {"__init__": start} if node.each else {}
+        return action(type(name, (), members | {"first": action(first), "second": action(second)}))
 
     # Runs
 
-    def run(self, writes: float, resume: bool) -> DotFlow | None:
+    def run(self, writes: float, resume: bool | Literal["unfinished"], *, keep_going: bool = True) -> DotFlow | None:
         """Runs the workflow; returns it unless it was killed."""
         kind = KilledStorage if isinstance(self.storage, ByName) else KilledWithClear
         storage = kind(self.storage, writes)
         workflow = self.build(storage)
         self.calls.clear()
         if self.mode == "sequential":
-            self.watch(storage, workflow, resume)
+            self.watch(storage, workflow, resume is True)
         try:
-            workflow.start(mode=self.mode.replace("groups", "sequential"), keep_going=True, resume=resume)
+            workflow.start(mode=self.mode.replace("groups", "sequential"), keep_going=keep_going, resume=resume)
         except KeyboardInterrupt:
             return None
         return workflow
@@ -391,12 +397,12 @@ class Scenario:
     def check(self) -> str:
         """Runs all of it; returns what is wrong."""
         pick = self.random
-        resume = False
+        resume: bool | Literal["unfinished"] = False
         for _ in range(pick.randint(1, 5)):
             writes = pick.choice([pick.randrange(12), pick.randrange(30), float("inf")])
             with contextlib.suppress(CheckpointMismatch):
-                self.run(writes, resume)
-            resume = pick.random() < 0.95
+                self.run(writes, resume, keep_going=pick.random() < 0.7)
+            resume = pick.choice([*[True] * 9, "unfinished", False])
             if pick.random() < 0.7:
                 self.change()
             if pick.random() < 0.3:
@@ -419,7 +425,7 @@ class Scenario:
         """A resume of a run that has just completed runs nothing."""
         failed = any(str(task.status) == "Failed" for task in workflow.result_task())
         again = self.run(float("inf"), True)
-        if not failed and self.calls:
+        if not failed and self.calls and not any(node.always for node in self.nodes):
             self.repeated.append(f"a second resume ran {self.calls}\n" + "\n".join(map(repr, self.nodes)))
         assert again is not None
         if results(again) != results(workflow):

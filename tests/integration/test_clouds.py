@@ -119,6 +119,48 @@ def test_a_second_process_goes_on_after_kill_9(start: Start, tmp_path: Path) -> 
     assert (tmp_path / "ran").read_text().split() == ["first", "stops", "stops", "last"]
 
 
+MAP = """
+@action
+def fetch(number):
+    ran(str(number))
+    if number == 3 and not (HERE / "again").exists():
+        os.write(1, b"ready\\n")
+        time.sleep(60)
+    return {"number": number, "large": bytes(100_000)}
+
+@action
+def total(fetch):
+    ran("total")
+    return [page["number"] for page in fetch]
+
+def start_map(*numbers, **given):
+    workflow = DotFlow(config(storage=storage), workflow_id="maps", params={"day": ...})
+    workflow.task.add(fetch, each=numbers).add(total)
+    run = workflow.start(params={"day": "a/b 'c'"}, **given)
+    keys = list(storage.list_keys(run.workflow_id))
+    say(status=str(run.status), value=workflow.result_storage()[1], keys=len(keys))
+    return run
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(60)
+def test_the_items_of_a_map_go_on_after_kill_9(start: Start, tmp_path: Path) -> None:
+    """Each has a key of its own: another process runs those that are left, then those of another list."""
+    with start(f"{MAP}start_map(1, 2, 3, 4, resume=True)") as first:
+        assert first.line() == "ready"
+        first.send(signal.SIGKILL)
+        first.end()
+    (tmp_path / "again").touch()
+
+    lines = "start_map(1, 2, 3, 4, resume=True)\nstart_map(5, 4, 2, resume=True)\nstart_map(4, 2)"
+    third = facts(start(MAP + lines))
+
+    resumed = ["3", "4", "total", "5", "total"]
+    assert (tmp_path / "ran").read_text().split() == ["1", "2", "3", *resumed, "4", "2", "total"]
+    assert third == {"status": "Completed", "value": [4, 2], "keys": 3}
+
+
 @pytest.mark.slow
 def test_on_another_machine_it_waits_for_the_lease(start: Start, tmp_path: Path) -> None:
     """It is refused, until the lease of the one that is gone has run out; then it goes on."""
