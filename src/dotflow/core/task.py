@@ -236,6 +236,7 @@ class Task:
     def _end(self, at: datetime, tick: float) -> None:
         self.finished_at = at
         self.duration = tick - self._began if self.started_at else 0.0
+        self._began = 0.0  # a map may have 100,000 items, and each float takes memory
 
     def __repr__(self) -> str:
         return f"<task {self.task_id} {self.name}: {self.status}>"

@@ -67,6 +67,7 @@ class LinkedRestorer:
         self._params = params
         self._initials = initials
         self._shared_tokens: dict[tuple[int, bool], Mapping[str, str]] = {}  # of all items of a map
+        self._last_tokens: dict[int, Mapping[str, str]] = {}  # by mapped task: those of an item
         self._read = read
         self._run_again: set[int] = set()  # tasks that are not restored, or not all of their items
         self._valid_items: dict[int, dict[int, Context]] = {}  # of the maps that restore() could open
@@ -117,7 +118,12 @@ class LinkedRestorer:
             cached = self._tokens_of(self._tasks[task.task_id], takes_previous)
             self._shared_tokens[task.task_id, takes_previous] = cached
         own = tokens_of_item(task, self._tasks)
-        return {**cached, **own} if own else cached
+        if not own:
+            return cached
+        tokens, last = {**cached, **own}, self._last_tokens.get(task.task_id)
+        if tokens != last:  # most items of a map have the same: one object for all takes no memory
+            self._last_tokens[task.task_id] = last = tokens
+        return last
 
     def _tokens_of(self, task: Task, takes_previous: bool) -> dict[str, str]:
         tokens = {} if task.links is None else tokens_of(task.links, self._tasks, self._params)
