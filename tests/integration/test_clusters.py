@@ -146,21 +146,21 @@ class TestLostWorkers:
     def test_a_run_on_two_dask_workers_survives_the_kill_of_one(
         self, own_dask: DaskProcesses, make_workflow: MakeWorkflow, tmp_path: Path
     ) -> None:
-        """Of forty steps, only those fail that were running there; what waited there runs elsewhere, and all that has
-        finished has run once."""
+        """Of forty items, only those fail that were running there; what waited there runs elsewhere, all that has
+        finished has run once, and what items share is sent again if it was lost."""
 
         @action(retry=3, retry_delay=0)
-        def step(initial_context: Any) -> int:
-            with (tmp_path / f"ran{initial_context.storage}").open("a") as file:
+        def step(number: int, data: bytes) -> int:
+            with (tmp_path / f"ran{number}").open("a") as file:
                 file.write(f"{os.getpid()} ")
             time.sleep(0.4)
-            (tmp_path / f"done{initial_context.storage}").touch()
-            return int(initial_context.storage)
+            (tmp_path / f"done{number}").touch()
+            return number + len(data) - size
 
         log = LogList()
         workflow = make_workflow(executor=ExecutorDask(own_dask.address), log=log)
-        for number in range(40):
-            workflow.task.add(step, initial_context=number)
+        size = 200_000
+        workflow.task.add(action(lambda: bytes(size)), name="data").add(step, each=list(range(40)))
         run = workflow.launch(lambda: None, mode="parallel")
 
         def running() -> list[int]:
@@ -174,8 +174,8 @@ class TestLostWorkers:
         assert run.wait(50)
 
         assert run.status is COMPLETED
-        assert workflow.result_storage() == list(range(40))
-        counted = {task.task_id: len(task.errors) + 1 for task in run.tasks}
+        assert workflow.result_storage()[1] == list(range(40))
+        counted = {item.item: len(item.errors) + 1 for item in run.tasks[1].items}
         assert {number: len((tmp_path / f"ran{number}").read_text().split()) for number in range(40)} == counted
         assert sum(counted.values()) > 40
 

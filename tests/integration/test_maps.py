@@ -1,5 +1,6 @@
 """Maps: a step for each item of a list: values, failures, statuses, chains, limits and what is reported of them."""
 
+import asyncio
 import re
 import threading
 import time
@@ -119,6 +120,27 @@ def test_items_run_side_by_side_up_to_a_limit(make_workflow: MakeWorkflow) -> No
 
     assert workflow.start(mode="parallel").status is COMPLETED
     assert most == 3
+
+
+def test_coroutines_of_items_run_side_by_side_up_to_a_limit(make_workflow: MakeWorkflow) -> None:
+    """In one event loop, max_parallel of them at once, and no more."""
+    running, most = 0, 0
+
+    @action
+    async def work(number: int) -> int:
+        nonlocal running, most
+        running += 1
+        most = max(most, running)
+        await asyncio.sleep(0.02)
+        running -= 1
+        return number
+
+    workflow = make_workflow(executor=ExecutorAsync())
+    workflow.task.add(work, each=list(range(20)), max_parallel=7)
+
+    assert workflow.start(mode="parallel").status is COMPLETED
+    assert workflow.result_storage() == [list(range(20))]
+    assert most == 7
 
 
 def test_in_order_one_at_a_time(make_workflow: MakeWorkflow) -> None:
