@@ -2,7 +2,6 @@
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from types import EllipsisType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -179,8 +178,7 @@ def copy_tasks(
         if own_links.name is None and counts[name_of(task)] > 1:  # a checkpoint's key has the name, so it is unique
             name = f"{name}.{task.task_id}"
         links = own_links.moved(lambda task_id: first + task_id, name)
-        links = replace(
-            links,
+        links = links._replace(
             binds=tuple(fill(bind) for bind in links.binds),
             fallback_binds=tuple(fill(bind) for bind in links.fallback_binds),
             conditions=(*map(fill, links.conditions), *conditions),

@@ -1,7 +1,6 @@
 """Links: the sources of a task's arguments, its dependencies and its conditions."""
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
 from typing import Any, Final, NamedTuple
 
 from dotflow.core.action import Action
@@ -68,8 +67,7 @@ class Condition(NamedTuple):
 TRUE: Final = object()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Links:
+class Links(NamedTuple):
     """The options of one task, resolved.
 
     Attributes:
@@ -102,7 +100,7 @@ class Links:
 
     def whole_value_sources(self) -> set[int]:
         """Returns the ids of the tasks whose whole value it depends on, not that of one item."""
-        return set((replace(self, each=()) if self.each else self).value_sources())
+        return set((self._replace(each=()) if self.each else self).value_sources())
 
     def value_sources(self) -> list[int]:
         """Returns the ids of the tasks whose values it depends on: for arguments, conditions and lists."""
@@ -129,8 +127,7 @@ class Links:
         def moved(source: Any) -> Any:
             return new_id(source) if isinstance(source, int) else source
 
-        return replace(
-            self,
+        return self._replace(
             name=self.name if name is None else name,
             binds=tuple(bind._replace(source=moved(bind.source)) for bind in self.binds),
             waits=tuple(map(new_id, self.waits)),
