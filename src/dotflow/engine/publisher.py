@@ -142,8 +142,10 @@ class Publisher:
             if self._maps is not None:
                 self._maps.close(task)
             self._report_status(task, has_failed=task.status is TypeStatus.FAILED)
-        else:
-            self._report_status(task, has_failed=kind in FAILURES)
+        else:  # as _report_status, without the call
+            self._write(self._error if kind in FAILURES else self._info, task)
+            if self._notifier is not None:
+                self._notifier.send(task)
 
     def _open_map(self, task: Task) -> None:
         if self._maps is None and (self._log is not None or self._notifier is not None):

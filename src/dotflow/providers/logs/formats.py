@@ -44,6 +44,7 @@ UNSAFE_IN_LINES: Final = re.compile(UNSAFE.pattern.replace("\x0a-\x1f", "\x0b-\x
 MESSAGE_TEMPLATE: Final = (
     '{{"time": "{}", "level": "{}", ' + "".join(f'"{field}": null, ' for field in FIELDS[2:-1]) + '"message": {}}}\n'
 )
+COMPLETED, IN_PROGRESS = TypeStatus.COMPLETED, TypeStatus.IN_PROGRESS
 FAILURES: Final = frozenset({TypeStatus.FAILED, TypeStatus.RETRY})
 
 RUN_ID_LENGTH: Final = 8  # characters of a run's id in text records
@@ -98,11 +99,11 @@ def simple(level: str, task: Task | None, message: str, head: str = "") -> str:
     head = f"{_timestamp()} {level:7} {head} task {task.task_id} {task.name}{group}: {task.status.value}"
     if not head.isprintable():
         head = escape_controls(head)
-    if task.is_mapped and (counts := item_counts(task)) is not None:
+    if task.links is not None and task.is_mapped and (counts := item_counts(task)) is not None:
         return f"{head}{_map_result(task, counts)}"
-    if task.status is TypeStatus.IN_PROGRESS:
+    if task.status is IN_PROGRESS:
         return f"{head}\n" if task.attempt < 2 else f"{head} (attempt {task.attempt})\n"
-    if task.status is TypeStatus.COMPLETED:
+    if task.status is COMPLETED:
         return f"{head} in {task.duration:.3f} s\n" if task.duration is not None else f"{head} (from its checkpoint)\n"
     if task.status is TypeStatus.SKIPPED:
         return f"{head}: {escape_controls(task.reason)}\n"
