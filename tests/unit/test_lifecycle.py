@@ -1,5 +1,6 @@
 """One task's life, driven by hand."""
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ from dotflow.core.call import Call
 from dotflow.core.events import AttemptFailed, AttemptRepeated, AttemptStarted, TaskCompleted, TaskFailed
 from dotflow.core.failure import Failure
 from dotflow.core.outcome import Died, Interrupted, Outcome, Raised, Returned, TimedOut
-from dotflow.engine.lifecycle import Wait, task_flow
+from dotflow.engine.lifecycle import Fallback, Wait, task_flow
 from dotflow.errors import StorageError
 
 from .conftest import FakeTime
@@ -30,9 +31,11 @@ def task_with(**options: Any) -> Task:
     return Task(7, step, initial_context=Context("initial"))._new_record("w", "r")
 
 
-def requests_of(task: Task, outcomes: list[Outcome | StorageError]) -> tuple[list[Any], Context | None]:
+def requests_of(
+    task: Task, outcomes: list[Outcome | StorageError], fallback: Callable[[], Fallback | None] | None = None
+) -> tuple[list[Any], Context | None]:
     """Returns the task's requests for these outcomes of its calls, and its context."""
-    flow = task_flow(task, 2, PREVIOUS, 7)
+    flow = task_flow(task, 2, PREVIOUS, 7, fallback=fallback)
     left = list(outcomes)
     requests: list[Any] = []
     try:
@@ -193,3 +196,45 @@ def test_an_interrupt_is_no_failed_attempt(options: dict[str, Any]) -> None:
     """KeyboardInterrupt stops the run: it is not retried and makes no event."""
     with pytest.raises(KeyboardInterrupt):
         requests_of(task_with(**options), [Interrupted()])
+
+
+# Fallbacks
+
+
+def with_fallback(outcomes: list[Outcome | StorageError], *, is_possible: bool = True, **options: Any) -> list[Any]:
+    """Returns the requests of a task with retry=2 and a fallback with these options."""
+    fallback = Fallback(action(**options)(lambda: 0), {"a": 1}) if is_possible else None
+    task = task_with(retry=2, retry_delay=3)
+    return requests_of(task, outcomes, lambda: fallback)[0]
+
+
+def test_a_fallback_follows_the_last_attempt_at_once() -> None:
+    """Its attempt has the next number, its arguments replace those of the step, and its call is marked."""
+    requests = with_fallback([Raised(NO), Raised(NO), Returned(1)])
+
+    assert kinds(requests) == [S, C, F, 3, S, C, F, 0, S, C, D]
+    calls = [request for request in requests if isinstance(request, Call)]
+    assert [call.is_fallback for call in calls] == [False, False, True]
+    assert (calls[2].arguments, calls[2].shared) == ({"a": 1}, None)
+    assert [request.attempt for request in requests if isinstance(request, AttemptStarted)] == [1, 2, 3]
+
+
+def test_a_fallback_has_its_own_policy() -> None:
+    """Its attempts are counted from its first one, with its own delay."""
+    outcomes: list[Outcome | StorageError] = [Raised(NO)] * 5
+
+    requests = with_fallback(outcomes, retry=3, retry_delay=7)
+
+    assert kinds(requests) == [S, C, F, 3, S, C, F, 0, S, C, F, 7, S, C, F, 7, S, C, X]
+    assert requests[-1].attempt == 5
+
+
+def test_no_fallback_where_a_value_for_it_is_missing() -> None:
+    """The task fails as it would without one."""
+    assert kinds(with_fallback([Raised(NO), Raised(NO)], is_possible=False)) == [S, C, F, 3, S, C, X]
+
+
+def test_no_fallback_after_success_or_an_error_of_the_storage() -> None:
+    """A value that can't be saved is no failed attempt of the step."""
+    assert kinds(with_fallback([Returned(1)])) == [S, C, D]
+    assert kinds(with_fallback([Returned(1), LOST])) == [S, C, D, X]
