@@ -75,7 +75,8 @@ def action(
     You can still call a function, and a class stays itself.
 
     Args:
-        function: The function or class. A step takes contexts by the names `initial_context` and `previous_context`.
+        function: The function or class. A step takes contexts by the names `initial_context` and `previous_context`,
+            and the values of earlier tasks and run parameters by theirs.
         retry: The total number of attempts.
         timeout: The maximum time of an attempt; 0 for no limit. A duration is a number of seconds or a text such as
             "500ms", "90s", "15m", "2h" or "1h30m".
