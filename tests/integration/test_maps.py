@@ -515,16 +515,25 @@ def test_many_items(make_workflow: MakeWorkflow) -> None:
     assert workflow.result_storage()[1] == sum(number * number for number in range(10_000))
 
 
-def test_items_do_not_see_each_others_changes(make_workflow: MakeWorkflow) -> None:
-    """In processes each call has a copy of what all items share."""
+@pytest.mark.parametrize("fails", [False, True])
+def test_items_do_not_see_each_others_changes(make_workflow: MakeWorkflow, fails: bool) -> None:
+    """In processes each call has a copy of what all items share, a fallback's too."""
 
     @action
     def grow(shared: list[int], number: int) -> int:
         shared.append(number)
         return len(shared)
 
+    @action
+    def fail(number: int) -> int:
+        raise ValueError(number)
+
     workflow = make_workflow(executor=ExecutorProcess(max_workers=2))
-    workflow.task.add(action(lambda: [0]), name="shared").add(grow, each=[1, 2, 3, 4])
+    workflow.task.add(action(lambda: [0]), name="shared")
+    if fails:
+        workflow.task.add(fail, each=[1, 2, 3, 4], fallback=grow)
+    else:
+        workflow.task.add(grow, each=[1, 2, 3, 4])
     workflow.start(mode="parallel")
 
     assert workflow.result_storage()[1] == [2, 2, 2, 2]

@@ -19,7 +19,7 @@ from dotflow.engine.open_maps import OpenMaps
 from dotflow.engine.plan import Plan
 from dotflow.engine.ready import Ready
 from dotflow.engine.unsaved import NOT_NEEDED
-from dotflow.engine.verdict import Skip, arguments, decide
+from dotflow.engine.verdict import Arguments, Skip, arguments, decide
 
 UNFINISHED: Final = (TypeStatus.IN_PROGRESS, TypeStatus.RETRY)
 NOT_ENDED: Final = (TypeStatus.NOT_STARTED, *UNFINISHED)
@@ -67,6 +67,7 @@ class Graph:
         self._plan = plan
         self._params = params
         self._publish = publish
+        self._fallback_values: dict[int, Arguments | Skip] = {}  # by task; its items share them
         self._keep_going = keep_going
         self._not_needed = not_needed
         self._followers = plan.followers()
@@ -99,20 +100,25 @@ class Graph:
         elif task.links.each:
             self._maps.open(task, decision, previous)
         else:
-            fallback = None if task.links.fallback is None else functools.partial(self.fallback, task, {})
+            fallback = None if task.links.fallback is None else functools.partial(self.fallback, task)
             flow = task_flow(task, lane, previous, task_id, decision or None, None, fallback)
             return new(Ready, (task_id, lane, previous, flow, task.step, None, 1))
         return None
 
-    def fallback(self, task: LinkedTask, own: Mapping[str, Any]) -> Fallback | None:
-        """Returns the task's fallback; None if a value that it requires is missing."""
+    def fallback(self, task: LinkedTask, own: Mapping[str, Any] | None = None) -> Fallback | None:
+        """Returns the task's fallback; None if a value that it requires is missing. *own* are an item's arguments."""
         links = task.links
         assert links.fallback is not None
-        values = arguments(links.fallback_binds, self._tasks, self._params)
+        values = self._fallback_values.get(task.task_id)
+        if values is None:
+            values = arguments(links.fallback_binds, self._tasks, self._params)
+            self._fallback_values[task.task_id] = values
         if isinstance(values, Skip):
             return None
-        values.update((name, value) for name, value in own.items() if name in links.fallback.named_params)
-        return Fallback(links.fallback, values or None)
+        if own is None:
+            return Fallback(links.fallback, values or None, None)
+        names = links.fallback.named_params
+        return Fallback(links.fallback, {name: own[name] for name in own if name in names}, values or None)
 
     def fail(self, task: Task, failure: Failure) -> None:
         """Fails a task that has made no attempt."""

@@ -25,6 +25,7 @@ class Fallback(NamedTuple):
 
     step: Action[..., Any]
     arguments: Arguments | None
+    shared: Arguments | None
 
 
 class Wait(NamedTuple):
@@ -91,7 +92,7 @@ def task_flow(
         if delay is None and fallback is not None and (other := fallback()) is not None:
             delay, before, fallback = 0.0, attempt, None
             step, fallback_name = other.step, other.step.name
-            call = call._replace(step=step, arguments=other.arguments, shared=None, is_fallback=True)
+            call = call._replace(step=step, arguments=other.arguments, shared=other.shared, is_fallback=True)
         if delay is None:
             yield _failed(task, attempt, outcome.failure)
             return None
