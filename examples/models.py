@@ -1,4 +1,4 @@
-"""A grid of models of tomorrow's temperature. The best is deployed if it is good enough, else a person is told."""
+"""A grid of models of tomorrow's temperature. The best is deployed if it is good enough."""
 
 import csv
 from pathlib import Path

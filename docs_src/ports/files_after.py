@@ -20,7 +20,7 @@ def count(name: str) -> Counter[str]:
 
 @action
 def total(count: list[Counter[str]]) -> dict[str, int]:
-    return dict(sum(count, Counter()))
+    return dict(sum(count, Counter[str]()))
 
 
 workflow = DotFlow(name="words")

@@ -20,7 +20,7 @@ def count(initial_context: Context) -> Counter[str]:
 
 @action
 def total(initial_context: Context) -> dict[str, int]:
-    return dict(sum(initial_context.storage, Counter()))
+    return dict(sum(initial_context.storage, Counter[str]()))
 
 
 first = DotFlow(name="names")
