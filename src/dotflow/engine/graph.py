@@ -116,7 +116,7 @@ class Graph:
         if isinstance(values, Skip):
             return None
         if own is None:
-            return Fallback(links.fallback, values or None, None)
+            return Fallback(links.fallback, values or None)
         names = links.fallback.named_params
         return Fallback(links.fallback, {name: own[name] for name in own if name in names}, values or None)
 

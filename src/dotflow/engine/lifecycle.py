@@ -25,7 +25,7 @@ class Fallback(NamedTuple):
 
     step: Action[..., Any]
     arguments: Arguments | None
-    shared: Arguments | None
+    shared: Arguments | None = None
 
 
 class Wait(NamedTuple):
