@@ -38,6 +38,9 @@ class LinkedTask(Task):
     __slots__ = ("items", "links", "reason")
 
     links: Links
+    items: "Sequence[Item]"
+    reason: str
+    attempt: int
 
     def __init__(self, *arguments: Any, links: Links, **more: Any) -> None:
         super().__init__(*arguments, **more)
@@ -72,8 +75,8 @@ class LinkedTask(Task):
         context = self._initial
         initial = None if context is None else Context(context.storage, time=context.time)
         number = self.task_id if task_id is None else task_id
-        place = (number, self.step, self.callback, initial, self.group_name, workflow_id, run_id)
-        return LinkedTask(*place, links=self.links)
+        fields = (number, self.step, self.callback, initial, self.group_name, workflow_id, run_id)
+        return LinkedTask(*fields, links=self.links)
 
     def _open(self, items: Sequence["Item"]) -> None:
         """Sets the items. MapOpened is applied right after it."""
@@ -113,6 +116,10 @@ class Item(Task):
     __slots__ = ("entry", "item", "key_suffix", "reason", "task_name")
 
     item: int
+    task_name: str
+    entry: Any
+    key_suffix: str
+    reason: str
 
     def __init__(self, task: Task, item: int, entry: Any, key_suffix: str) -> None:
         super().__init__(task.task_id, task.step, None, task._initial, task.group_name, task.workflow_id, task.run_id)
