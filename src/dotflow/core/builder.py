@@ -178,12 +178,17 @@ class TaskBuilder:
         actions = as_actions(step)
         if options.name is not None and len(actions) > 1:
             raise InvalidLink("name=... names one task, and this adds several.")
+        *others, always, keep_going = options
+        has_options = always or keep_going is not None or any(option is not None for option in others)
         for action in actions:
             if action.short_name in self._params and options.name is None:
                 accepted = "a step that is not called like a run parameter"
                 raise InvalidArgument("step", action, accepted, "Pass name=....")
-            self._append(action, make_links(action, options, scope), callback, context, group_name)
-            self._names.update(self._tasks)
+            if has_options or action.named_params or not action.checkpoint:
+                self._names.update(self._tasks)
+                self._append(action, make_links(action, options, scope), callback, context, group_name)
+            else:
+                self._append(action, None, callback, context, group_name)
 
     def _append(
         self,

@@ -235,6 +235,8 @@ class LinkedRestorer:
         return None if source is None else self._tasks[source]
 
     def _is_of_step(self, task: Task, identity: str) -> bool:
+        if identity == task.step.identity:
+            return True
         links = self._tasks[task.task_id].links
         steps = [task.step, *([links.fallback] if links is not None and links.fallback is not None else [])]
         return any(is_same_step(identity, step.identity) for step in steps)
