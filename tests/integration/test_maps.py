@@ -539,6 +539,24 @@ def test_items_do_not_see_each_others_changes(make_workflow: MakeWorkflow, fails
     assert workflow.result_storage()[1] == [2, 2, 2, 2]
 
 
+def test_more_maps_at_once_than_a_worker_keeps_shared_values_of(make_workflow: MakeWorkflow) -> None:
+    """Maps that take turns get their own values, however often these are sent again."""
+
+    @action
+    def add_up(number: int, shared: int) -> int:
+        return 100 * shared + number
+
+    workflow = make_workflow(executor=ExecutorProcess(max_workers=2))
+    for shared in range(12):
+        workflow.task.add(action(lambda value=shared: value), name=f"shared{shared}")
+    for shared in range(12):
+        needs = {"shared": f"shared{shared}"}
+        workflow.task.add(add_up, name=f"map{shared}", each={"number": [1, 2, 3, 4, 5]}, needs=needs)
+
+    assert workflow.start(mode="parallel").status is COMPLETED
+    assert workflow.result_storage()[12:] == [[100 * shared + n for n in (1, 2, 3, 4, 5)] for shared in range(12)]
+
+
 def test_a_slow_map_leaves_room_for_another(make_workflow: MakeWorkflow) -> None:
     """Two maps take turns for the same workers."""
     order: list[str] = []
