@@ -422,3 +422,38 @@ def test_a_chain_of_maps(storage: Storage) -> None:
 
     assert ran == [("first", 2), ("second", 2)]
     assert workflow.result_storage()[1] == [-1, -2, -3]
+
+
+@pytest.mark.parametrize("resume", [False, True])
+def test_a_storage_that_fails_where_a_map_opens_fails_the_map(resume: bool) -> None:
+    """It is the error of that task, as a value that can't be saved is; the others go on with keep_going."""
+
+    class Failing(Storage):
+        is_broken = False
+
+        def post(self, key: str, context: Context) -> None:
+            if self.is_broken and key.endswith("-items"):
+                raise OSError("disk full")
+
+        def get(self, key: str) -> Context:
+            return Context()
+
+        def key(self, task: Task) -> str:
+            return f"{task.workflow_id}/{task.key_name}"
+
+    storage = Failing()
+
+    def urls() -> list[int]:
+        storage.is_broken = True
+        return [1, 2]
+
+    workflow = DotFlow(Config(storage=storage, log=LogDefault(output="none")), workflow_id="w")
+    workflow.task.add(action(urls)).add(action(lambda x: x), each="urls", name="fetch").add(action(lambda: 3), name="c")
+
+    workflow.start(keep_going=True, resume=resume)
+
+    _, fetch, last = workflow.result_task()
+    assert fetch.status is TypeStatus.FAILED
+    assert fetch.error is not None
+    assert fetch.error.message.startswith("The checkpoints of the items of 'fetch' can't be used: OSError: disk full")
+    assert last.status is TypeStatus.COMPLETED

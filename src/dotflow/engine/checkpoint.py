@@ -186,13 +186,18 @@ class Checkpoints:
 
         Raises the errors of `open`.
         """
-        with _usable(self._storage), self._turn:
-            self._keys.add_items(task)
-        if not self._restores_items:
-            return {}
-        assert self._links is not None
-        valid, void = self._links.restore_items(task)
-        self._void([item for item, _ in void])
+        try:
+            with _usable(self._storage), self._turn:
+                self._keys.add_items(task)
+            if not self._restores_items:
+                return {}
+            assert self._links is not None
+            valid, void = self._links.restore_items(task)
+            self._void([item for item, _ in void])
+        except LeaseLost:  # ends the run, not only this task
+            raise
+        except StorageError as error:
+            raise StorageError(f"The checkpoints of the items of '{task.name}' can't be used", error.reason) from error
         self._report_again(void)
         return valid
 

@@ -18,7 +18,7 @@ from dotflow.engine.maps import Digest, ItemMap, lists_of, make_items
 from dotflow.engine.plan import Plan
 from dotflow.engine.ready import Ready
 from dotflow.engine.verdict import UNFINISHED, Arguments, Skip
-from dotflow.errors import NotAList, RunStopped, UnequalLists
+from dotflow.errors import DotflowError, LeaseLost, RunStopped
 
 if TYPE_CHECKING:
     from dotflow.engine.graph import Graph
@@ -73,16 +73,17 @@ class OpenMaps:
     def open(self, task: LinkedTask, shared: Arguments, previous: Context) -> None:
         """Makes the items of a mapped task, whose lists are known."""
         try:
-            lists = lists_of(task, self._tasks)
-        except (NotAList, UnequalLists) as error:
+            task._open(make_items(task, lists_of(task, self._tasks), self._digest))
+            restored = self._restored_items(task)
+        except DotflowError as error:  # of the lists, or of the storage
+            if isinstance(error, LeaseLost):  # even with keep_going: another process runs the workflow
+                self._graph.loop.stop_new_tasks()
             self._graph.fail(task, Failure.of(error))
             return
-        task._open(make_items(task, lists, self._digest))
         self._publish(MapOpened(task.task_id, len(task.items), clock.now(), clock.monotonic()))
         limit = task.links.max_parallel if self._plan.is_parallel else 1
         keep_going = self._graph.goes_on(task) or (task.links.always and task.links.keep_going is None)
         items = self._maps[task.task_id] = ItemMap(task, shared, previous, limit, keep_going)
-        restored = self._restored_items(task)
         for item in task.items:
             context = restored.get(item.item)
             if context is not None:
