@@ -159,6 +159,6 @@ def note_on_groups(tasks: Sequence[Task], mode: TypeExecution) -> str:
             return (
                 f"Task {task.task_id} {task.name} takes previous_context and has no group_name, so it runs beside the "
                 f"groups ({', '.join(groups)}) and gets none of their values. Give it the group_name of the tasks "
-                f"that it follows, or add it to another workflow and start that one afterwards."
+                f"that it follows, or name a parameter like the task whose value it takes."
             )
     return ""
