@@ -457,3 +457,39 @@ def test_a_storage_that_fails_where_a_map_opens_fails_the_map(resume: bool) -> N
     assert fetch.error is not None
     assert fetch.error.message.startswith("The checkpoints of the items of 'fetch' can't be used: OSError: disk full")
     assert last.status is TypeStatus.COMPLETED
+
+
+def test_what_a_map_over_a_map_needs_is_made(storage: Storage) -> None:
+    """Also where the first list is not known before the run: a value without a checkpoint is there for its items."""
+    ran: list[str] = []
+
+    def build(count: int) -> DotFlow:
+        workflow = DotFlow(Config(storage=storage, log=LogDefault(output="none")), workflow_id="nightly")
+
+        @action(checkpoint=False)
+        def numbers() -> list[int]:
+            return list(range(count))
+
+        @action(checkpoint=False)
+        def connection() -> int:
+            ran.append("connection")
+            return 1
+
+        @action
+        def fetch(number: int) -> int:
+            ran.append(f"fetch {number}")
+            return number
+
+        @action
+        def write(value: int, connection: int) -> int:
+            ran.append(f"write {value}")
+            return value + connection
+
+        workflow.task.add(numbers).add(connection).add(fetch, each=numbers).add(write, each={"value": fetch})
+        return workflow
+
+    assert build(1).start(resume=True).task("write").current_context.storage == [1]
+    assert ran == ["connection", "fetch 0", "write 0"]
+    ran.clear()
+    assert build(2).start(resume=True).task("write").current_context.storage == [1, 2]
+    assert ran == ["connection", "fetch 1", "write 1"]

@@ -190,7 +190,7 @@ class LinkedRestorer:
             return ""
         whole = task.links.whole_value_sources()
         for source in task.links.value_sources():
-            if source in self._run_again and (source in whole or not self._tasks[source].is_mapped):
+            if source in self._run_again and (source in whole or not self._tasks[source].items):
                 return self._runs_again(source)
         try:
             decision = decide(task.links, self._tasks, self._params)
