@@ -51,9 +51,10 @@ class ItemMap:
     @property
     def may_begin(self) -> int:
         """The number of items that could begin now."""
-        if self.is_waiting or (self._has_failed and not self.keep_going):
+        room = self._limit - self._in_flight
+        if not room or self.is_waiting or (self._has_failed and not self.keep_going):
             return 0
-        return min(len(self.pending), self._limit - self._in_flight)
+        return min(len(self.pending), room)
 
     @property
     def is_over(self) -> bool:

@@ -126,7 +126,7 @@ class OpenMaps:
 
     def _begin_item(self, items: ItemMap, _: Ready) -> None:
         items.is_waiting = False
-        if not self._may_begin(items):  # another item has failed since this one became ready
+        if self._graph.loop.is_stopping and not self._may_begin(items):  # another item has failed meanwhile
             return
         item = items.begin()
         own = items.arguments_of(item)
