@@ -108,7 +108,7 @@ class CallEncoder:
             _without_last_value(call.arguments, cache),
             None if shared is None else shared.number,
         )
-        dump = dump_plain if initial is None and _is_plain(call) else self._dump
+        dump = dump_plain if initial is None and _is_plain(call, cache) else self._dump
         parts = dump(tuple(message))  # pickled sooner than with its class
         cache.steps.add(key)
         return parts
@@ -137,11 +137,10 @@ def _not_empty(context: Context) -> Context | None:
     return None if context.storage is None and context.task_id is None and context.step is None else context
 
 
-def _is_plain(call: Call) -> bool:
-    """Returns whether all values that are sent with each call are scalars."""
-    if call.previous_context.storage.__class__ not in SCALARS:
-        return False
-    return call.arguments is None or all(value.__class__ in SCALARS for value in call.arguments.values())
+def _is_plain(call: Call, cache: WorkerCache) -> bool:
+    """Returns whether all values that are sent with the call are scalars."""
+    values = (call.previous_context.storage, *(call.arguments or {}).values())
+    return all(value.__class__ in SCALARS or cache.is_value(value) for value in values)
 
 
 def _without_last_value(arguments: Mapping[str, Any] | None, cache: WorkerCache) -> Mapping[str, Any] | None:
