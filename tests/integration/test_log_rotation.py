@@ -436,6 +436,16 @@ class TestWithoutConsole:
             assert [line["level"] for line in lines] == ["ERROR"] * 3
             assert quiet.path == log.path
 
+    def test_notes_go_to_the_file_alone(self, make_workflow: MakeWorkflow, tmp_path: Path, capfd: Any) -> None:
+        """Such as that further failed items of a map are only counted."""
+        path = tmp_path / "flow.log"
+        workflow = make_workflow(log=LogDefault(path=path).without_console())
+        workflow.task.add(action(lambda number: 1 / 0), each=list(range(30)), keep_going=True)
+        workflow.start()
+
+        assert capfd.readouterr().err == ""
+        assert "more than 20 failed items" in path.read_text()
+
     @pytest.mark.parametrize("output", ["both", "console", "file", "none"])
     def test_reports_are_still_written(
         self, make_workflow: MakeWorkflow, tmp_path: Path, capfd: Any, output: str

@@ -109,6 +109,7 @@ def test_the_table(workflow: DotFlow, monkeypatch: pytest.MonkeyPatch, columns: 
     assert "+ task 5 rates, by its fallback previous_rates ValueError: the service moved" in text.replace("✓", "+")
     assert any("rates" in line and "3/3" in line and "by its" in line for line in lines)
     assert any("deploy" in line and "Skipped" in line and "total was 6" in line for line in lines)
+    assert not any("fetch" in line and "/2" in line for line in lines if "Failed" in line)
     if columns == 140:
         assert any(line.endswith("3 of 10 items, 7 failed, 7 retries") for line in lines)
 

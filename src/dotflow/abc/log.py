@@ -33,7 +33,7 @@ class Log(ABC):
         return False
 
     def without_console(self) -> "Log":
-        """Returns this log without its terminal output about tasks, for a program that shows them itself.
+        """Returns this log without its terminal output about tasks and notes, for a program that shows tasks itself.
 
         Reports still go to the terminal. By default it returns itself.
         """

@@ -68,16 +68,21 @@ def _table(tasks: Sequence[Task], width: int, *, ascii_only: bool) -> Table:
     if note_width:
         table.add_column("", max_width=note_width)
     for task in listed:
-        allowed = max_attempts(task)
         table.add_row(
             symbol(task.status, ascii_only=ascii_only),
             Text.assemble((f"{task.task_id} ", "dim"), one_line(task.name)),
             *([Text(one_line(task.group_name))] if grouped else []),
             Text(str(task.status), SYMBOLS[task.status][2]),
-            *([f"{task.attempt}/{allowed}" if allowed > 1 and task.attempt else ""] if retried else []),
+            *([_attempts(task)] if retried else []),
             duration(task),
             *([Text(notes[task.task_id])] if note_width else []),
         )
     if omitted:
         table.add_row("", Text(f"and {omitted} more", "dim"))
     return table
+
+
+def _attempts(task: Task) -> str:
+    """Returns the last attempt of those allowed; "" where there is only one, and for a map, whose items have theirs."""
+    allowed = max_attempts(task)
+    return f"{task.attempt}/{allowed}" if allowed > 1 and task.attempt and not task.is_mapped else ""

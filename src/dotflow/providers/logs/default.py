@@ -71,7 +71,7 @@ class LogDefault(Log):
         self._warned = False
 
     def without_console(self) -> "LogDefault":
-        """Returns this log without the records about tasks on stderr; without a file it is silent, but for reports."""
+        """Returns this log without tasks and notes on stderr; without a file it is silent, but for reports."""
         log = copy(self)
         log._tasks_to_console = False
         return log
@@ -97,7 +97,7 @@ class LogDefault(Log):
 
     def note(self, message: str) -> None:
         if self._level <= LEVELS["INFO"]:
-            self._write(self._message_record("INFO", message), to_console=self._to_console)
+            self._write(self._message_record("INFO", message), to_console=self._tasks_to_console)
 
     def report(self, message: str) -> None:
         if self._level <= LEVELS["WARNING"]:
