@@ -50,6 +50,7 @@ class Node:
     previous: bool = False
     fallback: bool = False
     always: bool = False
+    saved: bool = True
     group: str = "default"
 
     def sources(self) -> set[int]:
@@ -142,6 +143,7 @@ class Scenario:
         self.nodes: list[Node] = []
         self.params: dict[str, Any] = {"limit": 1, "day": "monday"}
         self.next = 0
+        self.cleans = self.random.random() < 0.4  # or it has tasks without checkpoints, which no cleanup needs
         self.bad = {self.random.randrange(40) for _ in range(3)}  # a step raises at these values, every time
         self.flaky: set[int] = set()  # at these only in the runs before the last
         self.calls: list[tuple[int, str]] = []
@@ -163,6 +165,7 @@ class Scenario:
         node = Node(number, pick.randrange(STEPS), pick.choice(KINDS), f"n{number}" if pick.random() < 0.7 else None)
         node.initial = pick.choice([None, None, 1, 2])
         node.previous = self.mode != "parallel" and (node.kind == "class" or pick.random() < 0.3)
+        node.saved = self.cleans or pick.random() < 0.85
         node.group = pick.choice("ab") if self.mode == "groups" else "default"
         self.connect(node, before)
         self.nodes.insert(index, node)
@@ -175,7 +178,7 @@ class Scenario:
         if node.kind == "class":
             node.each = {"item": self.list_for(before)} if pick.random() < 0.3 else {}
             return
-        node.always = pick.random() < 0.1
+        node.always = self.cleans and pick.random() < 0.2
         for parameter in "xy":
             if before and pick.random() < 0.4:
                 node.takes[parameter] = "value", pick.choice(before).number
@@ -194,7 +197,8 @@ class Scenario:
         if not node.takes and before and pick.random() < 0.2:
             node.waits = [pick.choice(before).number]
         if before and not node.always and pick.random() < 0.2:
-            node.conditions = [(pick.choice(["when", "unless"]), pick.choice([pick.choice(before).number, "limit"]))]
+            sources = [other.number for other in before if other.saved]
+            node.conditions = [(pick.choice(["when", "unless"]), pick.choice([*sources[-2:], "limit"]))]
         node.fallback = pick.random() < 0.2
 
     def list_for(self, before: list[Node]) -> Any:
@@ -297,7 +301,7 @@ class Scenario:
         exec(f"def step({signature}):\n    return run({passed})", scope)
         step: Any = scope["step"]
         step.__name__ = step.__qualname__ = name
-        return action(step)
+        return action(checkpoint=node.saved)(step)
 
     def make_class(self, node: Node, name: str) -> Any:
         """Makes a class whose first action takes the previous value."""
@@ -316,7 +320,9 @@ class Scenario:
             self.item = item
 
         members: dict[str, Any] = {"__init__": start} if node.each else {}
-        return action(type(name, (), members | {"first": action(first), "second": action(second)}))
+        return action(checkpoint=node.saved)(
+            type(name, (), members | {"first": action(first), "second": action(second)})
+        )
 
     # Runs
 
@@ -363,8 +369,12 @@ class Scenario:
             lists = {one for one in mapped if not nodes[one].each}
             for source in self.closure(sources - (lists | by_item) | {*self.takers(node)}) - {number}:
                 task = tasks[indexes[source]]
-                has_run = str(task.status) == "Failed" or task.attempt or "which" in task.reason
-                has_run = has_run or any(item.attempt or str(item.status) != "Completed" for item in task.items)
+                has_run = str(task.status) == "Failed" or (task.attempt and nodes[source].saved)
+                has_run = (
+                    has_run
+                    or "which" in task.reason
+                    or any(item.attempt or str(item.status) != "Completed" for item in task.items)
+                )
                 if self.made.get(source, 0) > was[2] or has_run:
                     return
             for source in by_item:
@@ -414,22 +424,27 @@ class Scenario:
         except CheckpointMismatch:
             return ""
         assert workflow is not None
-        result = results(workflow)
+        result = self.results(workflow)
         expected = self.fresh()
         if result != expected:
             return f"stale: {differences(expected, result)}\n{self.params}\n" + "\n".join(map(repr, nodes))
         self.repeated_again(workflow)
+        lists = {source for node in nodes for source in node.each.values() if isinstance(source, int)}
+        if any(node.number in lists and not node.saved for node in nodes):
+            return ""  # a list without a checkpoint has to be made again, so what was made from it is not known
         return "\n".join(self.repeated)
 
     def repeated_again(self, workflow: DotFlow) -> None:
         """A resume of a run that has just completed runs nothing."""
         failed = any(str(task.status) == "Failed" for task in workflow.result_task())
         again = self.run(float("inf"), True)
-        if not failed and self.calls and not any(node.always for node in self.nodes):
+        saved = {node.number for node in self.nodes if node.saved}
+        if not failed and saved & {number for number, _ in self.calls} and not any(node.always for node in self.nodes):
             self.repeated.append(f"a second resume ran {self.calls}\n" + "\n".join(map(repr, self.nodes)))
         assert again is not None
-        if results(again) != results(workflow):
-            self.repeated.append(f"a second resume returned {differences(results(workflow), results(again))}")
+        one, other = self.results(workflow), self.results(again)
+        if one != other:
+            self.repeated.append(f"a second resume returned {differences(one, other)}")
 
     def forget(self) -> None:
         """Deletes checkpoints by hand."""
@@ -441,7 +456,14 @@ class Scenario:
         """The results of a new run."""
         workflow = self.build(StorageDefault())
         workflow.start(mode=self.mode.replace("groups", "sequential"), keep_going=True)
-        return results(workflow)
+        return self.results(workflow)
+
+    def results(self, workflow: DotFlow) -> list[Any]:
+        """What each task returned, and how it ended; nothing of a task without a checkpoint, which need not run."""
+        tasks = zip(self.nodes, workflow.result_task(), strict=True)
+        return [
+            (task.name, str(task.status), plain(task.current_context)) if node.saved else None for node, task in tasks
+        ]
 
 
 def value_of(kind: str, value: int) -> Any:
@@ -456,11 +478,6 @@ def plain(value: Any) -> Any:
     if isinstance(value, Context):
         return "context", plain(value.storage), sorted(getattr(value, "errors", ()))
     return list(map(plain, value)) if isinstance(value, list) else value
-
-
-def results(workflow: DotFlow) -> list[Any]:
-    """What each task returned, and how it ended."""
-    return [(task.name, str(task.status), plain(task.current_context)) for task in workflow.result_task()]
 
 
 def differences(expected: list[Any], result: list[Any]) -> str:

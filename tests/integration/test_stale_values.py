@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 
 from dotflow import Config, Context, DotFlow, action
+from dotflow.abc.history import History
 from dotflow.abc.storage import Storage
+from dotflow.core.events import Event
 from dotflow.core.linked_task import MapContext
 from dotflow.core.types.status import TypeStatus
 from dotflow.providers import LogDefault, StorageDefault
@@ -266,3 +268,77 @@ def test_random_workflows(name: str) -> None:
     first = random.Random(name).randrange(1000)
 
     assert "\n".join(filter(None, (resume_fuzz.check(seed, name) for seed in range(first, first + 60)))) == ""
+
+
+class Reader(History):
+    """Reads each record at each event."""
+
+    def __init__(self) -> None:
+        self.workflow: DotFlow | None = None
+
+    def record(self, run_id: str, event: Event) -> None:
+        assert self.workflow is not None
+        assert len(self.workflow.result_context()) == 2
+
+
+def test_a_map_that_did_not_open_has_no_values_even_if_its_context_was_read() -> None:
+    """Reading a record's empty context makes one, which is no result."""
+    reader = Reader()
+    workflow = DotFlow(Config(history=reader, log=LogDefault(output="none")))
+    reader.workflow = workflow
+    workflow.task.add(difference, name="a", each={"left": [1], "right": []}).add(double, each="a")
+
+    workflow.start(keep_going=True)
+
+    assert [task.status for task in workflow.result_task()] == [TypeStatus.FAILED, TypeStatus.SKIPPED]
+
+
+@action(checkpoint=False)
+def connection() -> list[int]:
+    ran.append("connection")
+    return [10]
+
+
+@action
+def query(connection: list[int], number: int) -> int:
+    ran.append(number)
+    return connection[0] * number
+
+
+def test_a_finished_map_needs_no_connection(storage: Storage) -> None:
+    """All of its items are restored, so the value without a checkpoint is not made, and nothing is skipped."""
+
+    def add(flow: DotFlow) -> object:
+        return flow.task.add(connection).add(query, each=[1, 2]).add(after, name="after")
+
+    run(storage, add)
+    workflow = run(storage, add)
+
+    assert ran == []
+    assert workflow.result_storage() == [None, [10, 20], [10, 20]]
+
+
+def test_an_empty_map_is_not_restored_where_its_value_runs_again(storage: Storage) -> None:
+    """It has no items, and still is skipped where the value that they would take fails."""
+    fails: list[int] = []
+
+    @action
+    def scale() -> int:
+        if fails:
+            raise ValueError
+        return 1
+
+    @action
+    def scaled(number: int, scale: int) -> int:
+        return number * scale
+
+    def add(flow: DotFlow) -> object:
+        return flow.task.add(scale, name="scale").add(scaled, each=[])
+
+    workflow = run(storage, add)
+    storage.delete(storage.key(workflow.result_task()[0]))
+    fails.append(1)
+
+    workflow = run(storage, add, keep_going=True)
+
+    assert workflow.result_task()[1].status is TypeStatus.SKIPPED

@@ -69,7 +69,7 @@ class LinkedTask(Task):
 
     @property
     def has_values(self) -> bool:
-        return self.is_mapped and self._current is not None
+        return self._current.__class__ is MapContext
 
     def _new_record(self, workflow_id: str, run_id: str | None, task_id: int | None = None) -> "LinkedTask":
         context = self._initial

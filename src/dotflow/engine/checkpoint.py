@@ -50,6 +50,7 @@ class Checkpoints:
         self._workflow_lock: contextlib.AbstractContextManager[Hashable] | None = None
         self._has_reported_void = False
         self.not_needed: Collection[int] = ()  # tasks without checkpoints that a resume does not run
+        self.whole_maps: Collection[int] = ()  # mapped tasks of which all items are restored
         self._tasks: Sequence[Task] = ()
         self._keys = CheckpointKeys(storage, workflow_id, ())
         self._digests: Sequence[str] = ()
@@ -167,7 +168,7 @@ class Checkpoints:
 
     def _restore_linked(self, restoration: "LinkedRestoration") -> dict[int, Context]:
         self._restores_items = True
-        self.not_needed = restoration.not_needed
+        self.not_needed, self.whole_maps = restoration.not_needed, restoration.whole_maps
         self._void([task for task, _ in restoration.void])
         self._report_again(restoration.void)
         for note in restoration.notes:

@@ -49,6 +49,7 @@ class Graph:
         digest: Returns a digest of an item's value.
         restored_items: Returns the contexts of a map's restored items by index.
         not_needed: The tasks without checkpoints that a resume does not run.
+        whole_maps: The mapped tasks of which all items are restored.
     """
 
     def __init__(
@@ -62,6 +63,7 @@ class Graph:
         digest: Digest,
         restored_items: Callable[[LinkedTask], Mapping[int, Context]],
         not_needed: Collection[int] = (),
+        whole_maps: Collection[int] = (),
     ) -> None:
         self._tasks = tasks
         self._plan = plan
@@ -70,6 +72,7 @@ class Graph:
         self._fallback_values: dict[int, Arguments | Skip] = {}  # by task; its items share them
         self._keep_going = keep_going
         self._not_needed = not_needed
+        self._whole_maps = whole_maps
         self._followers = plan.followers()
         self._unmet = [len(needs) for needs in plan.needs]
         self._last = plan.last_of_lanes()
@@ -88,6 +91,9 @@ class Graph:
         if task_id in self._not_needed:
             self._publish(TaskSkipped(task_id, NOT_NEEDED))
             self.end_task(task_id, previous)
+            return None
+        if task_id in self._whole_maps:  # no item runs, so a value that they would take may be missing
+            self._maps.open(task, {}, previous)
             return None
         try:
             decision = decide(task.links, self._tasks, self._params)

@@ -34,6 +34,7 @@ class LinkedRestoration:
         is_finished: Whether all tasks were finished.
         notes: Notes on values that are restored without comparing their inputs.
         not_needed: The tasks without checkpoints that don't run, since no task that runs needs them.
+        whole_maps: The mapped tasks of which all items are restored.
     """
 
     restored: dict[int, Context] = field(default_factory=dict)
@@ -41,6 +42,7 @@ class LinkedRestoration:
     is_finished: bool = True
     notes: list[str] = field(default_factory=list)
     not_needed: set[int] = field(default_factory=set)
+    whole_maps: set[int] = field(default_factory=set)
 
 
 class LinkedRestorer:
@@ -257,7 +259,9 @@ class LinkedRestorer:
                     item._apply(TaskRestored(task.task_id, context, Context(), item.item))
                     valid[item.item] = context
             result.is_finished = result.is_finished and len(judged) == len(task.items)
-            if all(item.status is COMPLETED for item in task.items):
+            if not reason and all(item.status is COMPLETED for item in task.items):
+                if task.step.checkpoint:
+                    result.whole_maps.add(task.task_id)
                 self._close(task)
                 return
         self._run_again.add(task.task_id)

@@ -277,6 +277,7 @@ class Run:
             digest=digest,
             restored_items=self._checkpoints.restore_items,
             not_needed=self._checkpoints.not_needed,
+            whole_maps=self._checkpoints.whole_maps,
         )
 
     def __repr__(self) -> str:
