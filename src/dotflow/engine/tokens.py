@@ -85,4 +85,6 @@ def tokens_of_item(item: Item, tasks: Sequence[Task]) -> dict[str, str]:
 
 def difference(was: Mapping[str, str], now: Mapping[str, str]) -> str:
     """Returns the first label whose tokens differ; "" if there is none."""
+    if was == now:
+        return ""
     return next((label for label in {**was, **now} if was.get(label) != now.get(label)), "")
