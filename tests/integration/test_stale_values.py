@@ -13,8 +13,10 @@ from dotflow.abc.storage import Storage
 from dotflow.core.events import Event
 from dotflow.core.linked_task import MapContext
 from dotflow.core.types.status import TypeStatus
+from dotflow.errors import CheckpointMismatch
 from dotflow.providers import LogDefault, StorageDefault
 from tests import resume_fuzz
+from tests.storages import StorageThree
 
 ran: list[Any] = []
 
@@ -342,3 +344,57 @@ def test_an_empty_map_is_not_restored_where_its_value_runs_again(storage: Storag
     workflow = run(storage, add, keep_going=True)
 
     assert workflow.result_task()[1].status is TypeStatus.SKIPPED
+
+
+class Lines(LogDefault):
+    """Keeps what is reported."""
+
+    def __init__(self) -> None:
+        super().__init__(output="none")
+        self.reports: list[str] = []
+
+    def report(self, message: str) -> None:
+        self.reports.append(message)
+
+
+@action
+def connection_free() -> list[int]:
+    return [1, 2]
+
+
+@action
+def halve(value: int) -> int:
+    return value // 2
+
+
+class ValuesOnly(StorageThree):
+    """Keeps values, and not what they were made from."""
+
+    def post(self, key: str, context: Context) -> None:
+        self.kept[key] = Context(context.storage, context.task_id)
+
+
+def test_what_can_not_be_compared_is_reported() -> None:
+    """A storage that keeps values only: tasks that take values of others are restored, once reported for each."""
+    storage, lines = ValuesOnly(), Lines()
+
+    def add(flow: DotFlow) -> object:
+        flow.config.log = lines
+        return flow.task.add(connection_free, name="list").add(double, each="list").add(lengths)
+
+    run(storage, add)
+    run(storage, add)
+
+    assert ran == []
+    notes = [line for line in lines.reports if "does not record which values" in line]
+    assert [line.partition(" is restored")[0] for line in notes] == ["Task 1 double", "Task 2 lengths"]
+
+
+def test_a_map_of_another_step_is_reported_once(storage: Storage) -> None:
+    """Not for each item."""
+    run(storage, lambda flow: flow.task.add(double, each=[1, 2, 3]))
+
+    with pytest.raises(CheckpointMismatch) as raised:
+        run(storage, lambda flow: flow.task.add(halve, each=[1, 2, 3]))
+
+    assert len(raised.value.mismatches) == 1

@@ -73,7 +73,7 @@ class LinkedRestorer:
         self._read = read
         self._run_again: set[int] = set()  # tasks that are not restored, or not all of their items
         self._valid_items: dict[int, dict[int, Context]] = {}  # of the maps that restore() could open
-        self._mismatches: list[tuple[int, str, str]] = []
+        self._mismatches: dict[tuple[int, str, str], None] = {}  # each once, not for each item
 
     def restore(self) -> LinkedRestoration:
         """Returns which checkpoints are valid and which are void. Raises CheckpointMismatch."""
@@ -90,7 +90,7 @@ class LinkedRestorer:
             self._tasks = real
             self._shared_tokens.clear()
         if self._mismatches:
-            raise CheckpointMismatch(self._mismatches)
+            raise CheckpointMismatch(list(self._mismatches))
         return result
 
     def restore_items(self, task: LinkedTask) -> tuple[dict[int, Context], list[tuple[Task, str]]]:
@@ -107,7 +107,7 @@ class LinkedRestorer:
             else:
                 valid[item.item] = context
         if self._mismatches:
-            raise CheckpointMismatch(self._mismatches)
+            raise CheckpointMismatch(list(self._mismatches))
         return valid, void
 
     def tokens(self, task: Task, context: Context) -> Mapping[str, str]:
@@ -176,8 +176,7 @@ class LinkedRestorer:
                 task._apply(TaskRestored(task.task_id, context, before))
                 if not is_saved:
                     return
-                if note := uncertainty(context, self._initials[task.task_id]):
-                    result.notes.append(f"Task {task.task_id} {task.name} is restored, {note}.")
+                self._note(task, context, result)
                 result.restored[task.task_id] = context
                 return
             if is_saved:
@@ -185,6 +184,14 @@ class LinkedRestorer:
         elif is_saved:
             result.is_finished = False
         self._run_again.add(task.task_id)
+
+    def _note(self, task: Task, context: Context, result: LinkedRestoration) -> None:
+        """Notes why a checkpoint is restored without a comparison, if it is."""
+        note = uncertainty(context, self._initials[task.task_id])
+        if not note and context.inputs is None and task.links is not None and any(task.links.value_sources()):
+            note = "though its checkpoint does not record which values it was made from"
+        if note:
+            result.notes.append(f"Task {task.task_id} {task.name} is restored, {note}.")
 
     def _judge(self, task: Task) -> Skip | str:
         """Returns why a task is skipped, or as a text why it can't be restored; "" if neither."""
@@ -206,7 +213,7 @@ class LinkedRestorer:
     def _why_void(self, task: Task, context: Context) -> str:
         """Returns why the checkpoint of a task or an item is void; "" where it is valid."""
         if context.step is not None and not self._is_of_step(task, context.step):
-            self._mismatches.append((task.task_id, context.step, task.step.identity))
+            self._mismatches[task.task_id, context.step, task.step.identity] = None
         if self._takes_previous(task, context):
             source = self._previous_of(task)
             if source is not None and source.task_id in self._run_again:
@@ -258,6 +265,8 @@ class LinkedRestorer:
                 else:
                     item._apply(TaskRestored(task.task_id, context, Context(), item.item))
                     valid[item.item] = context
+            if valid and task.step.checkpoint:
+                self._note(task, next(iter(valid.values())), result)
             result.is_finished = result.is_finished and len(judged) == len(task.items)
             if not reason and all(item.status is COMPLETED for item in task.items):
                 if task.step.checkpoint:

@@ -73,14 +73,14 @@ def tokens_of_item(item: Item, tasks: Sequence[Task]) -> dict[str, str]:
         return {}
     task = tasks[item.task_id]
     assert task.links is not None
-    found = {}
+    tokens = {}
     for parameter, source in task.links.each:
         entry = item.entry[parameter] if item.entry.__class__ is Row else item.entry
         if entry.__class__ is Item:
-            found[f"item of {parameter}"] = f"{tasks[entry.task_id].key_name}:{entry.current_context._run}"
+            tokens[f"item of {parameter}"] = f"{tasks[entry.task_id].key_name}:{entry.current_context._run}"
         elif is_known_by_index and isinstance(source, int):
-            found[f"each {parameter}"] = token_of(tasks[source])
-    return found
+            tokens[f"each {parameter}"] = token_of(tasks[source])
+    return tokens
 
 
 def difference(was: Mapping[str, str], now: Mapping[str, str]) -> str:
