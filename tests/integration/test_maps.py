@@ -395,6 +395,8 @@ def test_what_each_can_not_be(make_workflow: MakeWorkflow) -> None:
         add(action(lambda a: 0), each={"c": [1]})
     with pytest.raises(InvalidLink, match="has no parameter for its items"):
         add(action(lambda: 0), each=[1])
+    with pytest.raises(InvalidLink, match=r"Name it: each={'numbers': \.\.\.}"):  # which would be given the whole list
+        add(numbers).add(action(lambda numbers: 0), each=numbers)
 
 
 def test_a_list_where_one_is_annotated(make_workflow: MakeWorkflow) -> None:

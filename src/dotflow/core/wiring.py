@@ -82,7 +82,8 @@ def target_of_each(step: Action[..., Any], left: Sequence[str]) -> str:
         raise InvalidLink(f"each=... has one list, and nothing fills {names} of step '{step.name}'. {hint}")
     if PREVIOUS in step.context_params:
         return PREVIOUS
-    hint = "Name it: each={'parameter': ...}."
+    name = next(iter(step.named_params), "parameter")  # one that is called like a task, perhaps
+    hint = f"Name it: each={{'{name}': ...}}."
     raise InvalidLink(f"each=... has no parameter for its items: step '{step.name}' has none left. {hint}")
 
 
