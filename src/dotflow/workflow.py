@@ -10,7 +10,7 @@ from dotflow.config import Config
 from dotflow.core.builder import TaskBuilder
 from dotflow.core.context import Context
 from dotflow.core.failure import name_of
-from dotflow.core.hints import START, refuse_unknown
+from dotflow.core.hints import refuse_unknown, start_hints
 from dotflow.core.params import NO_PARAMS, Params, check_declared, resolve
 from dotflow.core.task import Task
 from dotflow.core.types.execution import TypeExecution, mode_of
@@ -140,7 +140,7 @@ class DotFlow:
             StorageError: The storage can't be used.
             KeyboardInterrupt: Ctrl-C. The workers have ended, and finished tasks keep their checkpoints.
         """
-        refuse_unknown("start", unknown, START_ARGUMENTS, START)
+        refuse_unknown("start", unknown, START_ARGUMENTS, start_hints(self.params))
         chosen = mode_of(mode)
         background = chosen is TypeExecution.BACKGROUND
         run = self._prepare(
@@ -177,7 +177,7 @@ class DotFlow:
         """
         import asyncio  # here: most workflows never need it
 
-        refuse_unknown("start", unknown, START_ARGUMENTS, START)
+        refuse_unknown("start", unknown, START_ARGUMENTS, start_hints(self.params))
         chosen = mode_of(mode)
         clock.before_await()
         run = self._prepare(chosen, self._options(keep_going, resume, on_success, on_failure, params), in_thread=True)
@@ -225,7 +225,7 @@ class DotFlow:
     def check_start(self, **start_arguments: Any) -> None:
         """Raises the errors of `start` about its arguments, and runs nothing."""
         unknown = {name: value for name, value in start_arguments.items() if name not in START_ARGUMENTS}
-        refuse_unknown("start", unknown, START_ARGUMENTS, START)
+        refuse_unknown("start", unknown, START_ARGUMENTS, start_hints(self.params))
         mode_of(start_arguments.pop("mode", TypeExecution.SEQUENTIAL))
         self.id_of_run(self._options(**{**START_DEFAULTS, **start_arguments}).params)
 

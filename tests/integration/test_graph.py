@@ -212,6 +212,13 @@ def test_a_run_finds_a_task_by_its_name_or_step(make_workflow: MakeWorkflow) -> 
         run.task("ordres")
 
 
+@pytest.mark.parametrize("ref", [True, 3, len], ids=repr)
+def test_what_is_no_task_is_refused(make_workflow: MakeWorkflow, ref: Any) -> None:
+    """A value or a plain function, where a task's name or its step is wanted."""
+    with pytest.raises(InvalidLink, match="is not a task"):
+        make_workflow().task.add(action(lambda: 1), when=ref)
+
+
 def test_the_last_part_of_a_steps_name_counts(make_workflow: MakeWorkflow) -> None:
     """A method `Report.load` is called `load`."""
 

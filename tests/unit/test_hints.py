@@ -128,6 +128,12 @@ def test_start_has_hints(function: str, name: str, hint: str) -> None:
     assert "mode, keep_going, resume, on_success, on_failure and params" in str(caught.value)
 
 
+def test_a_run_parameter_has_a_hint() -> None:
+    """`start(day=...)` is not `start(params={"day": ...})`."""
+    with pytest.raises(UnknownArgument, match=r"start has no argument 'day'\. Write start\(params=\{'day': \.\.\.\}\)"):
+        DotFlow(params={"day": 1}).start(day=2)  # type: ignore[arg-type]
+
+
 def test_the_accepted_names_are_those_of_the_functions() -> None:
     """The accepted names of an error are the real ones, and no hint is for one of them."""
     import inspect

@@ -99,6 +99,11 @@ START: Final[Mapping[str, str]] = {
 }
 
 
+def start_hints(params: Collection[str]) -> Mapping[str, str]:
+    """Returns the hints for `start` of a workflow with these run parameters, which may be passed by mistake."""
+    return {**START, **{name: f"Write start(params={{'{name}': ...}})." for name in params}}
+
+
 def refuse_unknown(
     function: str, unknown: Mapping[str, Any], accepted: Collection[str], hints: Mapping[str, str]
 ) -> None:

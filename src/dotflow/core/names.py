@@ -1,12 +1,15 @@
 """Names: the tasks of a workflow by name or step."""
 
 from collections.abc import Collection, Sequence
-from typing import Any
+from typing import Any, Final
 
 from dotflow.core.action import Action
 from dotflow.core.steps import as_actions
 from dotflow.core.task import Task
-from dotflow.errors import AmbiguousTask, DefinitionError, UnknownTask
+from dotflow.core.text import shorten
+from dotflow.errors import AmbiguousTask, DefinitionError, InvalidLink, UnknownTask
+
+MAX_REF: Final = 60  # characters of a value in an error
 
 #: A reference to a task: its name or its step.
 TaskRef = str | Action[..., Any] | type[Any]
@@ -66,7 +69,7 @@ class Names:
             tasks: The tasks so far.
             params: The names of the run parameters, for a hint.
 
-        Raises UnknownTask or AmbiguousTask.
+        Raises UnknownTask, AmbiguousTask or, for a value that is neither a name nor a step, InvalidLink.
         """
         if isinstance(ref, str):
             task_id = self.find(ref)
@@ -74,10 +77,12 @@ class Names:
                 raise UnknownTask(ref, (*self._ids, *params))
             return task_id
         step = _step_of(ref)
-        same = () if step is None else self._ids_of_steps.get(step.identity, ())
-        ids = [task_id for task_id in same if step is not None and _is_same(tasks[task_id].step, step)]
+        if step is None:
+            raise InvalidLink(f"{shorten(repr(ref), MAX_REF)} is not a task. Pass a task's name or its step.")
+        same = self._ids_of_steps.get(step.identity, ())
+        ids = [task_id for task_id in same if _is_same(tasks[task_id].step, step)]
         if not ids:
-            raise UnknownTask(repr(ref) if step is None else step.name, (*self._ids, *params))
+            raise UnknownTask(step.name, (*self._ids, *params))
         if len(ids) > 1:
             raise AmbiguousTask(name_of(tasks[ids[0]]), tuple(ids))
         return ids[0]
