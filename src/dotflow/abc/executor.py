@@ -19,6 +19,8 @@ class ExecutorSession(ABC):
     It decides no order, retry or delay. It guarantees a step's `isolate` and its timeout: `dotflow.worker.attempt` ends
     what can be ended from inside, the session ends the rest.
 
+    `Call.number` names a call's task or item in the run. All items of a mapped task have its task_id.
+
     Ready calls wait in the runner, which calls `make_room` before each `submit`. A task starts when its call is
     submitted. A session without limits overrides neither `pool_of` nor `make_room`.
     """
