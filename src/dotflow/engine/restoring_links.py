@@ -244,11 +244,9 @@ class LinkedRestorer:
         return None if source is None else self._tasks[source]
 
     def _is_of_step(self, task: Task, identity: str) -> bool:
-        if identity == task.step.identity:
-            return True
         links = self._tasks[task.task_id].links
-        steps = [task.step, *([links.fallback] if links is not None and links.fallback is not None else [])]
-        return any(is_same_step(identity, step.identity) for step in steps)
+        steps = (task.step, None if links is None else links.fallback)
+        return any(step is not None and is_same_step(identity, step.identity) for step in steps)
 
     def _restore_map(self, task: LinkedTask, result: LinkedRestoration) -> None:
         reason = self._judge(task)
