@@ -308,7 +308,7 @@ class Scenario:
         calls = self.calls
 
         def first(self: Any, previous_context: Context, initial_context: Context) -> int:
-            text = repr((plain(previous_context), plain(initial_context), getattr(self, "item", None)))
+            text = repr((plain(previous_context), plain(initial_context), plain(getattr(self, "item", None))))
             calls.append((node.number, text))
             return zlib.crc32(f"{name}{text}".encode()) % 1000
 
@@ -357,7 +357,8 @@ class Scenario:
             taken = set(nodes) if node.previous else {*self.takers(node)}
             items = [[item.key_suffix for item in tasks[indexes[one]].items] for one in taken]
             statuses = [str(tasks[indexes[one]].status) for one in taken]
-            definition = repr((node, self.params, items, statuses, node.previous and indexes[number]))
+            unsaved = [one for one in self.nodes if not one.saved]
+            definition = repr((node, self.params, items, statuses, unsaved, node.previous and indexes[number]))
             was = before.get(key)
             self.made[number] = self.time
             self.saved[key] = definition, arguments, self.time

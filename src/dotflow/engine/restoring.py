@@ -60,8 +60,7 @@ def restore(
             void[task_id] = reason
             continue
         restored[task_id] = context
-        if note := uncertainty(context, initial):
-            notes.append(f"Task {task_id} {tasks[task_id].name} is restored, {note}.")
+        notes += notes_on(tasks[task_id], context, initial)
     return Restoration(restored, void, notes)
 
 
@@ -119,13 +118,17 @@ def _value_of(tasks: Sequence[Task], task_id: int | None) -> str:
     return f"the value of task {task_id}{name}"
 
 
-def uncertainty(context: Context, initial: str) -> str:
-    """Returns why a checkpoint is restored without comparing its initial context; "" where it is compared."""
+def notes_on(task: Task, context: Context, initial: str) -> list[str]:
+    """Returns a sentence on a checkpoint that is restored without comparing its inputs; none if they are compared."""
     if initial == INCOMPARABLE:
-        return "though its initial_context can't be compared with the earlier one: no storage could keep such a value"
-    if context.inputs is None and initial != NO_INITIAL:
-        return "though its checkpoint does not record which initial_context it was made with"
-    return ""
+        why = "its initial_context can't be compared with the earlier one: no storage could keep such a value"
+    elif context.inputs is None and initial != NO_INITIAL:
+        why = "its checkpoint does not record which initial_context it was made with"
+    elif context.inputs is None and task.links is not None and list(task.links.value_sources()):
+        why = "its checkpoint does not record which values it was made from"
+    else:
+        return []
+    return [f"Task {task.task_id} {task.name} is restored, though {why}."]
 
 
 def is_same_step(saved: str, current: str) -> bool:

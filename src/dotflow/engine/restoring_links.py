@@ -6,14 +6,14 @@ from typing import Final
 
 from dotflow.codec.canonical import digest
 from dotflow.core.context import Context, Inputs
-from dotflow.core.events import MapEnded, MapOpened, TaskEvent, TaskRestored, TaskSkipped
+from dotflow.core.events import MapEnded, MapOpened, TaskRestored, TaskSkipped
 from dotflow.core.linked_task import Item, LinkedTask
 from dotflow.core.params import Params
 from dotflow.core.task import Task
 from dotflow.core.types.status import TypeStatus
 from dotflow.core.wiring import PREVIOUS
 from dotflow.engine.maps import ItemMap, lists_of, make_items
-from dotflow.engine.restoring import is_same_step, takes_previous, uncertainty
+from dotflow.engine.restoring import is_same_step, notes_on, takes_previous
 from dotflow.engine.tokens import NOTHING, difference, token_of, tokens_of, tokens_of_item
 from dotflow.engine.unsaved import always_takes_previous, not_needed, stable_run
 from dotflow.engine.verdict import Skip, decide, has_value
@@ -136,10 +136,9 @@ class LinkedRestorer:
 
     def _takes_previous(self, task: Task, context: Context) -> bool:
         """Returns whether the value may depend on the previous one; an item may itself be what it is given as that."""
-        if not takes_previous(task, context):
-            return False
         links = self._tasks[task.task_id].links
-        return links is None or all(each.parameter != PREVIOUS for each in links.each)
+        is_item = links is not None and any(each.parameter == PREVIOUS for each in links.each)
+        return not is_item and takes_previous(task, context)
 
     def stable_run(self, task: Task) -> str | None:
         """Returns what stands for the run that makes a value without a checkpoint; None for other values."""
@@ -176,7 +175,7 @@ class LinkedRestorer:
                 task._apply(TaskRestored(task.task_id, context, before))
                 if not is_saved:
                     return
-                self._note(task, context, result)
+                result.notes += notes_on(task, context, self._initials[task.task_id])
                 result.restored[task.task_id] = context
                 return
             if is_saved:
@@ -184,14 +183,6 @@ class LinkedRestorer:
         elif is_saved:
             result.is_finished = False
         self._run_again.add(task.task_id)
-
-    def _note(self, task: Task, context: Context, result: LinkedRestoration) -> None:
-        """Notes why a checkpoint is restored without a comparison, if it is."""
-        note = uncertainty(context, self._initials[task.task_id])
-        if not note and context.inputs is None and task.links is not None and any(task.links.value_sources()):
-            note = "though its checkpoint does not record which values it was made from"
-        if note:
-            result.notes.append(f"Task {task.task_id} {task.name} is restored, {note}.")
 
     def _judge(self, task: Task) -> Skip | str:
         """Returns why a task is skipped, or as a text why it can't be restored; "" if neither."""
@@ -264,7 +255,7 @@ class LinkedRestorer:
                     item._apply(TaskRestored(task.task_id, context, Context(), item.item))
                     valid[item.item] = context
             if valid and task.step.checkpoint:
-                self._note(task, next(iter(valid.values())), result)
+                result.notes += notes_on(task, next(iter(valid.values())), self._initials[task.task_id])
             result.is_finished = result.is_finished and len(judged) == len(task.items)
             if not reason and all(item.status is COMPLETED for item in task.items):
                 if task.step.checkpoint:
@@ -293,8 +284,7 @@ class LinkedRestorer:
     def _close(self, task: LinkedTask) -> None:
         nothing = Context(None, task.task_id, task.workflow_id, step=task.step.identity)
         context = ItemMap(task, {}, nothing, 1, True).context(nothing)
-        event: TaskEvent = MapEnded(task.task_id, context, None, context.time, 0.0)
-        task._apply(event)
+        task._apply(MapEnded(task.task_id, context, None, context.time, 0.0))
 
     def _judge_items(self, task: LinkedTask) -> Iterator[tuple[Item, Context, str]]:
         """Yields each item that has a checkpoint, the checkpoint, and why that is void."""
