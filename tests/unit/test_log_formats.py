@@ -17,6 +17,7 @@ from dotflow.core.events import (
     TaskSkipped,
 )
 from dotflow.core.failure import Failure
+from dotflow.core.linked_task import MapContext
 from dotflow.providers.logs.formats import FIELDS, as_json, escape_controls, json_head, simple, simple_head
 
 from .test_item_counts import mapped
@@ -135,7 +136,7 @@ class TestJson:
 DONE = [STARTED, COMPLETED]
 RESTORED = [TaskRestored(3, Context(1), Context())]
 LOST = [STARTED, RETRIED, STARTED._replace(attempt=2), FAILED]
-ENDED = MapEnded(0, Context([1]), None, AT, 3.5)
+ENDED = MapEnded(0, MapContext([1]), None, AT, 3.5)
 NO_ITEMS = Failure("ItemsFailed", "1 of 3 items failed: ...")
 
 

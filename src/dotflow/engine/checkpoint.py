@@ -13,7 +13,7 @@ from dotflow.core.linked_task import LinkedTask
 from dotflow.core.params import Params
 from dotflow.core.task import Task
 from dotflow.engine.checkpoint_keys import CheckpointKeys
-from dotflow.engine.restoring import digests_of, restore
+from dotflow.engine.restoring import LinkedRestoration, digests_of, restore
 from dotflow.engine.run_lock import RunLock
 from dotflow.errors import (
     CheckpointUnreadable,
@@ -24,7 +24,7 @@ from dotflow.errors import (
 )
 
 if TYPE_CHECKING:
-    from dotflow.engine.restoring_links import LinkedRestoration, LinkedRestorer
+    from dotflow.engine.restoring_links import LinkedRestorer
 
 #: What start() takes as `resume`. "unfinished": only if the last run left a task unfinished.
 Resume = bool | Literal["unfinished"]
@@ -166,7 +166,7 @@ class Checkpoints:
                 f"Step '{task.name}' finished, but its value could not be saved as '{key}'", reason
             ) from error
 
-    def _restore_linked(self, restoration: "LinkedRestoration") -> dict[int, Context]:
+    def _restore_linked(self, restoration: LinkedRestoration) -> dict[int, Context]:
         self._restores_items = True
         self.not_needed, self.whole_maps = restoration.not_needed, restoration.whole_maps
         self._void([task for task, _ in restoration.void])

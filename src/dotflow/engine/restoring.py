@@ -1,6 +1,7 @@
 """Which checkpoints a resume restores: those that the run would make again just the same."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
 from dotflow.core.context import Context
@@ -23,6 +24,27 @@ class Restoration(NamedTuple):
     restored: dict[int, Context]
     void: dict[int, str]
     notes: list[str]
+
+
+@dataclass
+class LinkedRestoration:
+    """The decisions on the checkpoints of a workflow.
+
+    Attributes:
+        restored: The valid contexts, by task id.
+        void: The tasks and items whose checkpoint is void, with the reason, in the order of `add`.
+        is_finished: Whether all tasks were finished.
+        notes: Notes on values that are restored without comparing their inputs.
+        not_needed: The tasks without checkpoints that don't run, since no task that runs needs them.
+        whole_maps: The mapped tasks of which all items are restored.
+    """
+
+    restored: dict[int, Context] = field(default_factory=dict)
+    void: list[tuple[Task, str]] = field(default_factory=list)
+    is_finished: bool = True
+    notes: list[str] = field(default_factory=list)
+    not_needed: set[int] = field(default_factory=set)
+    whole_maps: set[int] = field(default_factory=set)
 
 
 def restore(

@@ -1,7 +1,6 @@
 """LinkedRestorer: which checkpoints a resume restores in a workflow with links."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Final
 
 from dotflow.codec.canonical import digest
@@ -13,7 +12,7 @@ from dotflow.core.task import Task
 from dotflow.core.types.status import TypeStatus
 from dotflow.core.wiring import PREVIOUS
 from dotflow.engine.maps import ItemMap, lists_of, make_items
-from dotflow.engine.restoring import is_same_step, notes_on, takes_previous
+from dotflow.engine.restoring import LinkedRestoration, is_same_step, notes_on, takes_previous
 from dotflow.engine.tokens import NOTHING, difference, token_of, tokens_of, tokens_of_item
 from dotflow.engine.unsaved import always_takes_previous, not_needed, stable_run
 from dotflow.engine.verdict import Skip, decide, has_value
@@ -22,27 +21,6 @@ from dotflow.errors import CheckpointMismatch, NotAList, UnequalLists
 Read = Callable[[Task], Context | None]
 
 COMPLETED: Final = TypeStatus.COMPLETED
-
-
-@dataclass
-class LinkedRestoration:
-    """The decisions on the checkpoints of a workflow.
-
-    Attributes:
-        restored: The valid contexts, by task id.
-        void: The tasks and items whose checkpoint is void, with the reason, in the order of `add`.
-        is_finished: Whether all tasks were finished.
-        notes: Notes on values that are restored without comparing their inputs.
-        not_needed: The tasks without checkpoints that don't run, since no task that runs needs them.
-        whole_maps: The mapped tasks of which all items are restored.
-    """
-
-    restored: dict[int, Context] = field(default_factory=dict)
-    void: list[tuple[Task, str]] = field(default_factory=list)
-    is_finished: bool = True
-    notes: list[str] = field(default_factory=list)
-    not_needed: set[int] = field(default_factory=set)
-    whole_maps: set[int] = field(default_factory=set)
 
 
 class LinkedRestorer:
