@@ -11,7 +11,17 @@ from dotflow.providers.storages.safe_name import safe_name
 ANY_TEXT = st.text(st.characters(exclude_categories=[]), max_size=200)  # lone surrogates too
 
 
-@pytest.mark.parametrize("text", ["0", "17", "nightly", "nightly-2024_a", "3f0e6c1e-0b5f-4a5e-9b1e-0f2f3d1c9a77"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "0",
+        "17",
+        "nightly",
+        "nightly-2024_a",
+        "nightly@day=2026-11-25,limit=100",
+        "3f0e6c1e-0b5f-4a5e-9b1e-0f2f3d1c9a77",
+    ],
+)
 def test_plain_text_is_its_own_name(text: str) -> None:
     """Files in the folder have the names of their workflows."""
     assert safe_name(text) == text
@@ -40,8 +50,8 @@ def test_other_text_is_still_recognised(text: str, shown: str) -> None:
 
 @given(ANY_TEXT)
 def test_a_name_is_safe_on_every_system(text: str) -> None:
-    """Small letters, digits, - and _; short; no dot, no slash, no device; never an option."""
-    assert re.fullmatch(r"[a-z0-9_]{0,40}~[0-9a-f]{32}|[a-z0-9][a-z0-9_-]{0,63}", safe_name(text))
+    """Small letters, digits and _@=,-; short; no dot, no slash, no device; never an option."""
+    assert re.fullmatch(r"[a-z0-9_]{0,40}~[0-9a-f]{32}|[a-z0-9][a-z0-9_@=,-]{0,63}", safe_name(text))
     assert safe_name(text) not in {"con", "prn", "aux", "nul", "com1", "lpt9"}
 
 

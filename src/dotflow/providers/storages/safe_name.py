@@ -4,7 +4,7 @@ import re
 from hashlib import sha256
 from typing import Final
 
-PLAIN: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
+PLAIN: Final = re.compile(r"[a-z0-9][a-z0-9_@=,-]{0,63}")
 UNSAFE: Final = re.compile(r"[^a-z0-9]+")
 
 #: Names of devices on Windows, in every folder.
