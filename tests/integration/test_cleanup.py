@@ -208,3 +208,45 @@ def test_it_is_never_restored_and_leaves_no_checkpoint(make_workflow: MakeWorkfl
 
     assert sorted(ran) == ["a", "a", "b", "b", "end", "end"]
     assert [path.stem for path in tmp_path.rglob("*.json")] == ["servers"]
+
+
+@pytest.mark.parametrize("needs", [None, "teardown"])
+@pytest.mark.parametrize("mode", MODES)
+def test_no_other_task_follows_a_cleanup_of_a_cancelled_run(
+    make_workflow: MakeWorkflow, mode: str, needs: str | None
+) -> None:
+    """A task that comes after a cleanup, in order or by its needs, stays NOT_STARTED."""
+    begun, ran = threading.Event(), list[str]()
+
+    @action
+    def endless() -> None:
+        begun.set()
+        while True:
+            threading.Event().wait(0.01)
+
+    workflow = make_workflow(executor=ExecutorThread())
+    workflow.task.add(endless)
+    workflow.task.add(action(lambda: ran.append("teardown")), name="teardown", needs="endless", always=True)
+    workflow.task.add(action(lambda: ran.append("after")), name="after", needs=needs or "endless")
+
+    run = workflow.launch(lambda: None, mode=mode)
+    assert begun.wait(WAIT)
+    run.cancel()
+    assert run.wait(WAIT)
+
+    assert ran == ["teardown"]
+    assert statuses(workflow) == [FAILED, COMPLETED, NOT_STARTED]
+
+
+def test_a_mapped_cleanup_finishes_its_items_though_the_run_stops(make_workflow: MakeWorkflow) -> None:
+    """Also where the next item waits for a worker at the moment of the stop."""
+    ran: list[int] = []
+    workflow = make_workflow(executor=ExecutorThread(max_workers=1))
+    workflow.task.add(action(lambda: [1, 2, 3]), name="clusters")
+    workflow.task.add(action(lambda c: ran.append(c)), name="teardown", each="clusters", always=True, needs="clusters")
+    workflow.task.add(breaks)
+
+    workflow.start(mode="parallel")
+
+    assert ran == [1, 2, 3]
+    assert statuses(workflow) == [COMPLETED, COMPLETED, FAILED]

@@ -327,6 +327,17 @@ def test_a_slow_sibling_holds_up_nobody(make_workflow: MakeWorkflow) -> None:
 # Refused at add
 
 
+def added_workflow() -> DotFlow:
+    workflow = DotFlow()
+    workflow.task.add(orders)
+    return workflow
+
+
+class RaisingRepr:
+    def __repr__(self) -> str:
+        raise ValueError("my own repr")
+
+
 @pytest.mark.parametrize(
     ("build", "error", "message"),
     [
@@ -347,6 +358,9 @@ def test_a_slow_sibling_holds_up_nobody(make_workflow: MakeWorkflow) -> None:
         (lambda add: add(orders, max_parallel=3), InvalidLink, "each"),
         (lambda add: add(orders).add(customers, always=True, when=orders), InvalidLink, "always"),
         (lambda add: add(orders, needs={"rows": "customers"}), DefinitionError, "rows"),
+        (lambda add: add(added_workflow(), name="inner", each=[]), InvalidLink, "one task"),
+        (lambda add: add(orders, needs=[RaisingRepr()]), InvalidLink, "is not a task"),
+        (lambda add: add(orders, each=RaisingRepr()), InvalidLink, "neither a task nor a list"),
     ],
 )
 def test_refused_at_add(make_workflow: MakeWorkflow, build: Any, error: type[Exception], message: str) -> None:

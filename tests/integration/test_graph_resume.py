@@ -1,6 +1,7 @@
 """Resuming workflows with links: what is restored, what runs again, and what a kill at any moment leaves."""
 
 import datetime
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -364,6 +365,66 @@ def test_parameters_have_checkpoints_of_their_own(storage: Storage) -> None:
     assert run("monday") == ["rows of monday"]
     assert run(datetime.date(2026, 11, 25)) == ["rows of 2026-11-25"]
     assert ran == ["monday", "tuesday", datetime.date(2026, 11, 25)]
+
+
+def test_a_parameter_that_a_step_changes(storage: Storage) -> None:
+    """A resume compares it as it was at the beginning of the run."""
+    ran: list[str] = []
+
+    @action
+    def grow(columns: list[str]) -> int:
+        ran.append("grow")
+        columns.append("more")
+        return len(columns)
+
+    @action
+    def fails(params: dict[str, Any]) -> None:
+        ran.append("fails")
+        raise ValueError("no")
+
+    for expected in (["grow", "fails"], ["fails"]):
+        ran.clear()
+        params = {"columns": ["day"]}
+        workflow = DotFlow(Config(storage=storage, log=LogDefault(output="none")), workflow_id="w", params=params)
+        workflow.task.add(grow).add(fails)
+        workflow.start(resume=True)
+        assert ran == expected
+
+
+def test_a_run_that_was_begun_anew_leaves_the_newer_items_alone(storage: Storage) -> None:
+    """An older run, resumed and not at its map yet, neither takes nor deletes what a newer one has saved."""
+    gate, waits, runs = threading.Event(), threading.Event(), list[int]()
+    workflow = DotFlow(Config(storage=storage, log=LogDefault(output="none")), workflow_id="w")
+
+    @action
+    def base() -> int:
+        runs.append(0)
+        if len(runs) == 2:
+            waits.set()
+            gate.wait(10)
+        return len(runs)
+
+    @action(checkpoint=False)
+    def source(base: int) -> list[int]:
+        return [1, 2]
+
+    @action
+    def work(number: int, base: int) -> int:
+        return base
+
+    workflow.task.add(base).add(source).add(work, each=source)
+    workflow.start()
+    storage.delete(storage.key(workflow.result_task()[0]))
+    old = workflow.launch(lambda: None, resume=True)
+    assert waits.wait(10)
+    new = workflow.start()
+    gate.set()
+    old.wait()
+    assert [item.restored_from for item in old.task("work").items] == [None, None]
+
+    assert [item.current_context.storage for item in new.task("work").items] == [3, 3]
+    again = workflow.start(resume=True)
+    assert [item.restored_from for item in again.task("work").items] == ["checkpoint", "checkpoint"]
 
 
 def test_a_declared_default_that_changed_voids(storage: Storage) -> None:

@@ -328,6 +328,51 @@ def test_a_run_that_is_cancelled_midway(make_workflow: MakeWorkflow) -> None:
 
 
 @in_any_worker
+def test_a_map_that_keeps_going_is_cancelled_midway(make_workflow: MakeWorkflow) -> None:
+    """Failures before the stop do not hide that items are left: the error is that of the stop."""
+    begun = threading.Event()
+
+    @action
+    def work(number: int) -> None:
+        if number < 2:
+            raise ValueError("no")
+        begun.set()
+        while True:
+            time.sleep(0.01)
+
+    workflow = make_workflow(executor=ExecutorThread())
+    workflow.task.add(work, each=list(range(5)), keep_going=True, max_parallel=1)
+    run = workflow.launch(lambda: None, mode="parallel")
+    assert begun.wait(10)
+    run.cancel()
+    run.wait()
+
+    task = workflow.result_task()[0]
+    assert task.error is not None
+    assert task.error.exception == "RunCancelled"
+    assert "after 2 of 5 items" in task.error.message
+    assert [item.status for item in task.items] == [FAILED, FAILED, FAILED, NOT_STARTED, NOT_STARTED]
+
+
+class RaisingList(list[int]):
+    def __iter__(self) -> Any:
+        raise ValueError("my own list")
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_list_whose_own_code_raises(make_workflow: MakeWorkflow, mode: str) -> None:
+    """It fails the map, not the run."""
+    workflow = make_workflow(executor=ExecutorThread())
+    workflow.task.add(action(lambda: RaisingList([1])), name="source").add(square, each="source", keep_going=True)
+    workflow.task.add(numbers)
+
+    start(workflow, mode)
+    run = start(workflow, mode, resume=True)
+
+    assert statuses(workflow) == [COMPLETED, FAILED, COMPLETED]
+    assert run.task("square").error.message == "my own list"
+
+
 @pytest.mark.parametrize("mode", MODES)
 def test_a_map_over_a_map(make_workflow: MakeWorkflow, mode: str) -> None:
     """Item k takes the value of item k."""

@@ -136,16 +136,16 @@ class Item(Task):
     @property
     def input(self) -> Any:
         """The value of the entry in the list."""
-        if self.entry.__class__ is Row:
+        if type(self.entry) is Row:
             return {name: _value_of(entry) for name, entry in self.entry.items()}
         return _value_of(self.entry)
 
     def sources(self) -> Sequence["Item"]:
         """Returns the items of other maps whose values it takes, one for each such list."""
         entry = self.entry
-        if entry.__class__ is Row:
-            return [each for each in entry.values() if each.__class__ is Item]
-        return (entry,) if entry.__class__ is Item else ()
+        if type(entry) is Row:
+            return [each for each in entry.values() if type(each) is Item]
+        return (entry,) if type(entry) is Item else ()
 
     def _apply_rare(self, event: TaskEvent) -> None:
         if isinstance(event, TaskSkipped):
@@ -155,4 +155,4 @@ class Item(Task):
 
 
 def _value_of(entry: Any) -> Any:
-    return entry.current_context.storage if entry.__class__ is Item else entry
+    return entry.current_context.storage if type(entry) is Item else entry

@@ -156,7 +156,8 @@ def copy_tasks(
 
     Raises InvalidLink, MissingParam, UnknownTask or AmbiguousTask.
     """
-    refused = [name for name in ("each", "max_parallel", "fallback", "always") if getattr(options, name)]
+    one_task = ("each", "max_parallel", "fallback", "always")
+    refused = [name for name in one_task if getattr(options, name) is not getattr(NO_OPTIONS, name)]
     if refused:
         raise InvalidLink(f"{refused[0]} is for one task, and this adds another workflow's.")
     if options.name is None:

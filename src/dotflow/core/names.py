@@ -6,7 +6,7 @@ from typing import Any, Final
 from dotflow.core.action import Action
 from dotflow.core.steps import as_actions
 from dotflow.core.task import Task
-from dotflow.core.text import shorten
+from dotflow.core.text import safe_repr, shorten
 from dotflow.errors import AmbiguousTask, DefinitionError, InvalidLink, UnknownTask
 
 MAX_REF: Final = 60  # characters of a value in an error
@@ -78,7 +78,7 @@ class Names:
             return task_id
         step = _step_of(ref)
         if step is None:
-            raise InvalidLink(f"{shorten(repr(ref), MAX_REF)} is not a task. Pass a task's name or its step.")
+            raise InvalidLink(f"{shorten(safe_repr(ref), MAX_REF)} is not a task. Pass a task's name or its step.")
         same = self._ids_of_steps.get(step.identity, ())
         ids = [task_id for task_id in same if _is_same(tasks[task_id].step, step)]
         if not ids:

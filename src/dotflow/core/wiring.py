@@ -7,8 +7,9 @@ from typing import Any, Final, NamedTuple
 from dotflow.core.action import CONTEXTS, Action
 from dotflow.core.annotations import misfit
 from dotflow.core.links import CONTEXT, PARAM, PARAMS, TRUE, VALUE, Bind, Condition
-from dotflow.core.names import Names
+from dotflow.core.names import MAX_REF, Names
 from dotflow.core.task import Task
+from dotflow.core.text import safe_repr, shorten
 from dotflow.errors import InvalidLink
 
 SUFFIX: Final = "_context"  # of a parameter that receives a task's Context
@@ -92,7 +93,8 @@ def as_list(source: Any, scope: Scope) -> int | tuple[Any, ...]:
     if isinstance(source, list | tuple | range):
         return tuple(source)
     if not isinstance(source, str | Action | type):
-        raise InvalidLink(f"each={source!r} is neither a task nor a list. Pass a list: each=list(...).")
+        value = shorten(safe_repr(source), MAX_REF)
+        raise InvalidLink(f"each={value} is neither a task nor a list. Pass a list: each=list(...).")
     return scope.task(source)
 
 

@@ -189,6 +189,8 @@ class Checkpoints:
         """
         try:
             with _usable(self._storage), self._turn:
+                if self._run_lock.is_void:  # the items there are those of the newer run
+                    return {}
                 self._keys.add_items(task)
             if not self._restores_items:
                 return {}

@@ -174,6 +174,8 @@ class Graph:
 
     def begin_cleanup(self) -> bool:
         """Makes the next cleanup of a stopped run ready. Returns whether there is one."""
+        if self._maps.continue_cleanups():
+            return True
         self._maps.fail_unfinished("RunStopped", "the run was stopped by a failure")
         while self.has_cleanup():
             task = self._cleanups[0]

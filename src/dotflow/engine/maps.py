@@ -52,14 +52,19 @@ class ItemMap:
     def may_begin(self) -> int:
         """The number of items that could begin now."""
         room = self._limit - self._in_flight
-        if not room or self.is_waiting or (self._has_failed and not self.keep_going):
+        if not room or self.is_waiting or self.has_stopped:
             return 0
         return min(len(self.pending), room)
 
     @property
+    def has_stopped(self) -> bool:
+        """Whether no other item begins, after the failure of one."""
+        return self._has_failed and not self.keep_going
+
+    @property
     def is_over(self) -> bool:
         """Whether no item runs, and none will begin."""
-        return not self._in_flight and (not self.left or (self._has_failed and not self.keep_going))
+        return not self._in_flight and (not self.left or self.has_stopped)
 
     def begin(self) -> Item:
         """Returns the next item, which begins now."""
@@ -74,12 +79,12 @@ class ItemMap:
 
     def arguments_of(self, item: Item) -> Arguments | Skip:
         """Returns an item's own arguments; a Skip if an item of another map that it needs has no value."""
-        if self._only is not None and item.entry.__class__ is not Item:
+        if self._only is not None and type(item.entry) is not Item:  # __class__ may be the user's own property
             return {self._only: item.entry}
         values: Arguments = {}
         entries: Mapping[str, Any] = item.entry if self._only is None else {self._only: item.entry}
         for parameter, entry in entries.items():
-            if entry.__class__ is Item:
+            if type(entry) is Item:
                 if not has_value(entry):
                     return Skip(f"it needs '{entry.name}', which {ending(entry)}")
                 entry = entry.current_context.storage
@@ -161,7 +166,7 @@ def make_items(task: LinkedTask, lists: Mapping[str, Sequence[Any]], digest: Dig
 
 
 def _key_of(value: Any, digest: Digest, index: int) -> str:
-    if value.__class__ is Item:  # of another map: it has the same key
+    if type(value) is Item:  # of another map: it has the same key
         return str(value.key_suffix)
     try:
         return str(digest(value))[:KEY_LENGTH]

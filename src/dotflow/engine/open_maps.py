@@ -18,7 +18,7 @@ from dotflow.engine.maps import Digest, ItemMap, lists_of, make_items
 from dotflow.engine.plan import Plan
 from dotflow.engine.ready import Ready
 from dotflow.engine.verdict import UNFINISHED, Arguments, Skip
-from dotflow.errors import DotflowError, LeaseLost, RunStopped
+from dotflow.errors import LeaseLost, RunStopped
 
 if TYPE_CHECKING:
     from dotflow.engine.graph import Graph
@@ -75,7 +75,7 @@ class OpenMaps:
         try:
             task._open(make_items(task, lists_of(task, self._tasks), self._digest))
             restored = self._restored_items(task)
-        except DotflowError as error:  # of the lists, or of the storage
+        except Exception as error:  # of the lists, which may be the user's own types, or of the storage
             if isinstance(error, LeaseLost):  # even with keep_going: another process runs the workflow
                 self._graph.loop.stop_new_tasks()
             self._graph.fail(task, Failure.of(error))
@@ -195,10 +195,18 @@ class OpenMaps:
         context = items.context(Context._of(None, task.task_id, task.workflow_id, clock.now(), task.step.identity))
         self._publish(MapEnded(task.task_id, context, failure, clock.now(), clock.monotonic()))
 
+    def continue_cleanups(self) -> bool:
+        """Makes the next items of cleanups ready, which the stop of the run has dropped. Returns whether there are."""
+        dropped = [items for items in self._maps.values() if items.task.links.always and items.is_waiting]
+        for items in dropped:
+            items.is_waiting = False
+            self._go_on(items)
+        return bool(dropped)
+
     def fail_unfinished(self, exception: str, reason: str) -> None:
         """Fails the items and maps that a stopped run leaves unfinished."""
         self._is_stopped = True
-        failed = {task_id: items.failure() for task_id, items in self._maps.items()}  # before the run was stopped
+        failed = {task_id: items.failure() for task_id, items in self._maps.items() if items.has_stopped}
         for _, item, _ in self._items.values():
             if item.status in UNFINISHED:
                 failure = Failure(exception, str(RunStopped(item.name, reason)))
@@ -207,6 +215,6 @@ class OpenMaps:
         for task_id, items in self._maps.items():
             count = len(items.task.items)
             progress = f"{reason}, after {count - items.left} of {count} items"
-            self._close(items, failed[task_id] or Failure(exception, str(RunStopped(items.task.name, progress))))
+            self._close(items, failed.get(task_id) or Failure(exception, str(RunStopped(items.task.name, progress))))
         self._items.clear()
         self._maps.clear()

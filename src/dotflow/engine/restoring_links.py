@@ -13,10 +13,10 @@ from dotflow.core.types.status import TypeStatus
 from dotflow.core.wiring import PREVIOUS
 from dotflow.engine.maps import ItemMap, lists_of, make_items
 from dotflow.engine.restoring import LinkedRestoration, is_same_step, notes_on, takes_previous
-from dotflow.engine.tokens import NOTHING, difference, token_of, tokens_of, tokens_of_item
+from dotflow.engine.tokens import NOTHING, difference, token_of, tokens_of, tokens_of_item, tokens_of_params
 from dotflow.engine.unsaved import always_takes_previous, not_needed, stable_run
 from dotflow.engine.verdict import Skip, decide, has_value
-from dotflow.errors import CheckpointMismatch, NotAList, UnequalLists
+from dotflow.errors import CheckpointMismatch
 
 Read = Callable[[Task], Context | None]
 
@@ -45,6 +45,7 @@ class LinkedRestorer:
         self._tasks = tasks
         self._previous = previous
         self._params = params
+        self._param_tokens = tokens_of_params(params)
         self._initials = initials
         self._shared_tokens: dict[tuple[int, bool], Mapping[str, str]] = {}  # of all items of a map
         self._last_tokens: dict[int, Mapping[str, str]] = {}  # by mapped task: those of an item
@@ -106,7 +107,7 @@ class LinkedRestorer:
         return last
 
     def _tokens_of(self, task: Task, takes_previous: bool) -> dict[str, str]:
-        tokens = {} if task.links is None else tokens_of(task.links, self._tasks, self._params)
+        tokens = {} if task.links is None else tokens_of(task.links, self._tasks, self._param_tokens)
         if takes_previous:
             source = self._previous_of(task)
             tokens[PREVIOUS] = NOTHING if source is None else token_of(source, by_index=True)
@@ -252,7 +253,7 @@ class LinkedRestorer:
                 return False
         try:
             items = make_items(task, lists_of(task, self._tasks), digest)
-        except (NotAList, UnequalLists):
+        except Exception:  # NotAList, UnequalLists, or of a list type of the user; in the run it fails the task
             result.is_finished = False
             return False
         task._open(items)

@@ -125,6 +125,7 @@ class Runner:
         if self._graph is None or open_session is None or not self._graph.has_cleanup():
             return
         self._cancelled = False
+        self._stopping = True  # for tasks that come after a cleanup
         self._use(open_session())
         try:
             self._run_session(lambda: None)

@@ -9,6 +9,7 @@ from dotflow.core.links import CONTEXT, VALUE, Constant, Links
 from dotflow.core.params import Params
 from dotflow.core.task import Task
 from dotflow.core.types.status import TypeStatus
+from dotflow.core.wiring import ALL_PARAMS
 from dotflow.engine.maps import BY_INDEX
 from dotflow.engine.restoring import digest_of
 from dotflow.engine.verdict import has_value
@@ -16,13 +17,19 @@ from dotflow.engine.verdict import has_value
 NOTHING: Final = ""  # the token of a task without a value
 
 
-def tokens_of(links: Links, tasks: Sequence[Task], params: Params) -> dict[str, str]:
+def tokens_of_params(params: Params) -> Mapping[str, str]:
+    """Returns a token for each run parameter, and one for all. A step may change the values, so it comes before all."""
+    tokens = {name: _token(value) for name, value in params.items()}
+    return {**tokens, ALL_PARAMS: _token(tokens)}
+
+
+def tokens_of(links: Links, tasks: Sequence[Task], params: Mapping[str, str]) -> dict[str, str]:
     """Returns a token for each argument and condition of a task, by parameter or condition.
 
     Args:
         links: The task's links.
         tasks: The tasks, which have ended where the task depends on them.
-        params: The run's parameters.
+        params: The tokens of the run's parameters.
     """
     tokens = {}
     for parameter, kind, source, _ in links.binds:
@@ -34,13 +41,13 @@ def tokens_of(links: Links, tasks: Sequence[Task], params: Params) -> dict[str, 
     return tokens
 
 
-def _token_at(source: int | str | Constant, kind: str, tasks: Sequence[Task], params: Params) -> str:
+def _token_at(source: int | str | Constant, kind: str, tasks: Sequence[Task], params: Mapping[str, str]) -> str:
     if isinstance(source, int):
         return token_of(tasks[source], by_index=kind == CONTEXT)
-    if isinstance(source, Constant):
-        value = source.value
-    else:
-        value = params[source] if source in params else dict(params)
+    return _token(source.value) if isinstance(source, Constant) else params[source]
+
+
+def _token(value: object) -> str:
     return f"={digest_of(value)}"  # never that of a task without a value
 
 
@@ -69,14 +76,14 @@ def token_of(task: Task, *, by_index: bool = False) -> str:
 def tokens_of_item(item: Item, tasks: Sequence[Task]) -> dict[str, str]:
     """Returns the tokens of an item's own arguments, as far as its key does not show them."""
     is_known_by_index = item.key_suffix.startswith(BY_INDEX)  # another list may have another value there
-    if not is_known_by_index and item.entry.__class__ is not Item and item.entry.__class__ is not Row:
+    if not is_known_by_index and type(item.entry) not in (Item, Row):
         return {}
     task = tasks[item.task_id]
     assert task.links is not None
     tokens = {}
     for parameter, source in task.links.each:
-        entry = item.entry[parameter] if item.entry.__class__ is Row else item.entry
-        if entry.__class__ is Item:
+        entry = item.entry[parameter] if type(item.entry) is Row else item.entry
+        if type(entry) is Item:
             tokens[f"item of {parameter}"] = f"{tasks[entry.task_id].key_name}:{entry.current_context._run}"
         elif is_known_by_index and isinstance(source, int):
             tokens[f"each {parameter}"] = token_of(tasks[source])
