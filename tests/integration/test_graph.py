@@ -359,8 +359,9 @@ class RaisingRepr:
         (lambda add: add(orders).add(customers, always=True, when=orders), InvalidLink, "always"),
         (lambda add: add(orders, needs={"rows": "customers"}), DefinitionError, "rows"),
         (lambda add: add(added_workflow(), name="inner", each=[]), InvalidLink, "one task"),
+        (lambda add: add([orders, customers]).add(join, needs=[[orders, customers]]), InvalidLink, "is not a task"),
         (lambda add: add(orders, needs=[RaisingRepr()]), InvalidLink, "is not a task"),
-        (lambda add: add(orders, each=RaisingRepr()), InvalidLink, "neither a task nor a list"),
+        (lambda add: add(action(lambda row: 0), each=RaisingRepr()), InvalidLink, "neither a task nor a list"),
     ],
 )
 def test_refused_at_add(make_workflow: MakeWorkflow, build: Any, error: type[Exception], message: str) -> None:

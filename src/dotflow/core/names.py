@@ -3,11 +3,10 @@
 from collections.abc import Collection, Sequence
 from typing import Any, Final
 
-from dotflow.core.action import Action
-from dotflow.core.steps import as_actions
+from dotflow.core.action import Action, action_of
 from dotflow.core.task import Task
 from dotflow.core.text import safe_repr, shorten
-from dotflow.errors import AmbiguousTask, DefinitionError, InvalidLink, UnknownTask
+from dotflow.errors import AmbiguousTask, InvalidLink, UnknownTask
 
 MAX_REF: Final = 60  # characters of a value in an error
 
@@ -76,7 +75,7 @@ class Names:
             if task_id is None:
                 raise UnknownTask(ref, (*self._ids, *params))
             return task_id
-        step = _step_of(ref)
+        step = action_of(ref)
         if step is None:
             raise InvalidLink(f"{shorten(safe_repr(ref), MAX_REF)} is not a task. Pass a task's name or its step.")
         same = self._ids_of_steps.get(step.identity, ())
@@ -102,13 +101,6 @@ def find_task(ref: TaskRef, tasks: Sequence[Task]) -> Task:
         return tasks[names.resolve(ref, tasks)]
     except UnknownTask as error:
         raise UnknownTask(error.name, error.known, "") from None
-
-
-def _step_of(ref: object) -> Action[..., Any] | None:
-    try:
-        return as_actions(ref)[0]
-    except DefinitionError:
-        return None
 
 
 def _is_same(one: Action[..., Any], other: Action[..., Any]) -> bool:
