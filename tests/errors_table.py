@@ -242,6 +242,16 @@ def _a_misspelt_task() -> object:
     return workflow_of(action(orders)).task.add(report)
 
 
+@case(errors.UnknownParameter)
+def _a_parameter_of_an_action_of_a_class() -> object:
+    @action
+    class Sales:
+        @action
+        def line(self, day: object) -> None: ...
+
+    return workflow_of(Sales)
+
+
 @case(errors.UnknownTask)
 def _an_unknown_task() -> object:
     return workflow_of(action(orders)).task.add(action(print), needs=["ordres"])

@@ -127,10 +127,8 @@ class UnknownParameter(DefinitionError, TypeError):
     step: str
     parameter: str
     hint: str
-    _template = (
-        "Step '{step}' has the parameter '{parameter}', which nothing fills: it is neither 'initial_context' nor "
-        "'previous_context', and no earlier task or run parameter has its name. {hint}"
-    )
+    cause: str = "no earlier task or run parameter has its name"
+    _template = "Step '{step}' has the parameter '{parameter}', which nothing fills: {cause}. {hint}"
 
 
 class UnknownTask(DefinitionError, ValueError):
@@ -141,7 +139,8 @@ class UnknownTask(DefinitionError, ValueError):
     where: str = " added before this one"
 
     def __str__(self) -> str:
-        return f"No task{self.where} is called '{self.name}'. {close_match(self.name, self.known)}".rstrip()
+        hint = close_match(self.name, self.known) or (f"Add '{self.name}' first." if self.where else "")
+        return f"No task{self.where} is called '{self.name}'. {hint}".rstrip()
 
 
 class AmbiguousTask(DefinitionError, ValueError):

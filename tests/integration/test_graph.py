@@ -502,7 +502,9 @@ def test_a_condition_that_raises_fails_its_task(make_workflow: MakeWorkflow) -> 
     workflow.task.add(action(Undecided), name="value").add(orders, when="value")
 
     assert workflow.start().status is FAILED
-    assert workflow.result_task()[1].errors[0].message == "neither"
+    error = workflow.result_task()[1].errors[0]
+    assert error.message == "neither"
+    assert "Return True or False from a step" in error.traceback
 
 
 def test_a_reason_is_of_its_run_only(make_workflow: MakeWorkflow) -> None:

@@ -77,10 +77,10 @@ EXAMPLES: list[tuple[DotflowError, list[str]]] = [
     (InvalidPath("a.b", "importing 'a' raised KeyError: 1."), ["'a.b'", "KeyError: 1."]),
     (
         UnknownParameter("load", "rows", "Rename it."),
-        ["'load'", "'rows'", "'initial_context' nor 'previous_context'", "run parameter", "Rename it."],
+        ["'load'", "'rows'", "no earlier task or run parameter has its name", "Rename it."],
     ),
     (UnknownTask("ordres", ("orders", "day")), ["No task", "before this one", "'ordres'", "Did you mean 'orders'?"]),
-    (UnknownTask("orders"), ["No task", "'orders'."]),
+    (UnknownTask("orders"), ["No task", "'orders'.", "Add 'orders' first."]),
     (AmbiguousTask("load", (1, 4)), ["'load'", "tasks 1 and 4", "add(step, name=...)"]),
     (InvalidLink("max_parallel has no each. Write each=..."), ["max_parallel has no each. Write each=..."]),
     (UnknownParam("dya", ("day", "limit")), ["'dya'", "Did you mean 'day'?"]),

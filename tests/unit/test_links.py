@@ -103,6 +103,19 @@ def test_needs_only_waits(ref: Any) -> None:
 # Errors
 
 
+@action
+class DayInAction:
+    """The second action takes the first, and a run parameter, which only `__init__` can."""
+
+    @action
+    def total(self) -> int:
+        return 1
+
+    @action
+    def line(self, total: int, day: int) -> int:
+        return total + day
+
+
 @pytest.mark.parametrize(
     ("build", "error", "message"),
     [
@@ -135,6 +148,12 @@ def test_needs_only_waits(ref: Any) -> None:
         (lambda add: add(orders, fallback=[rate, rate]), InvalidLink, "one step"),
         (lambda add: add(orders, fallback=action(lambda nothing: 0)), UnknownParameter, "'nothing'"),
         (lambda add: add([rate, action(lambda nothing: 0)]), UnknownParameter, "'nothing'"),
+        (lambda add: add(action(lambda ordes_context: 0)), UnknownParameter, "Did you mean 'orders_context'?"),
+        (lambda add: add(action(lambda rows: 0)), UnknownParameter, "needs={'rows': task}"),
+        (lambda add: add(action(lambda x: 0), each=[orders, rate]), InvalidLink, "lists steps"),
+        (lambda add: add(orders, needs={"x": "rate"}), InvalidLink, "Only wait for the task: needs=[task]."),
+        (lambda add: add(action(lambda x: 0), needs={"y": "rate"}), InvalidLink, "It has 'x'."),
+        (lambda add: add(DayInAction), UnknownParameter, "Take it in the __init__"),
         (lambda add: add(TaskBuilder("other").add(orders)), InvalidLink, "name='prepare'"),
         (lambda add: add(TaskBuilder("other"), name="prepare"), InvalidLink, "no tasks"),
         (lambda add: add(TaskBuilder("other").add(orders), name="prepare", each=[1]), InvalidLink, "each"),
@@ -162,7 +181,7 @@ def test_a_step_may_have_the_name_of_a_run_parameter_under_another_name() -> Non
     def day() -> int:
         return 1
 
-    with pytest.raises(InvalidArgument, match="not called like a run parameter"):
+    with pytest.raises(InvalidLink, match="is called like the run parameter 'day'"):
         tasks.add(day)
 
     assert tasks.add(day, name="today").count() == 3

@@ -27,9 +27,14 @@ CONTEXTS: Final = ("initial_context", "previous_context")
 
 BY_NAME: Final = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 
-RENAME: Final = (
-    "Rename it, or give it a default. previous_context.storage is the result of the previous step, and "
-    "initial_context.storage the value passed to add()."
+#: The hint for a parameter that nothing fills.
+FILL: Final = (
+    "Add the task '{0}' before it, wire another one with needs={{'{0}': task}}, or give it a default. Or take "
+    "initial_context, the value passed to add(), or previous_context, the result of the previous task."
+)
+OF_CLASS: Final = "no earlier action of its class has its name"
+TAKE_IN_INIT: Final = (
+    "Take it in the __init__ of the class, which receives tasks and run parameters, or give it a default."
 )
 IS_METHOD: Final = "It is a method: add it from an instance, or decorate its class with @action and add that."
 
@@ -136,14 +141,19 @@ class Action(Generic[P, R]):
 
     def refuse_parameter(self, name: str, known: Iterable[str] = ()) -> NoReturn:
         """Raises UnknownParameter for a parameter that nothing fills. *known* are the names for a hint."""
-        close = close_match(name, known)
-        raise UnknownParameter(self.name, name, IS_METHOD if name == "self" else close or RENAME)
+        names = list(known)
+        contexts = [f"{known_name}_context" for known_name in names] if name.endswith("_context") else []
+        close = close_match(name, [*names, *contexts])
+        raise UnknownParameter(self.name, name, IS_METHOD if name == "self" else close or FILL.format(name))
 
     def check_parameters(self, known: Collection[str] = ()) -> None:
-        """Raises UnknownParameter for a parameter without a default that is neither a context nor one of *known*."""
+        """Checks an action of a class. *known* are the earlier actions.
+
+        Raises UnknownParameter for a parameter without a default that is neither a context nor one of them.
+        """
         for name, required in self.named_params.items():
             if required and name not in known:
-                self.refuse_parameter(name, known)
+                raise UnknownParameter(self.name, name, close_match(name, known) or TAKE_IN_INIT, OF_CLASS)
 
     def __reduce__(self) -> str | tuple[Any, ...]:
         """Pickles by reference where the name leads back here, by value elsewhere (a bound or a local one)."""
@@ -195,9 +205,22 @@ def action_of(step: object) -> Action[..., Any] | None:
 
 def actions_of(instance: Any) -> list[Action[..., Any]]:
     """Returns the instance's actions in definition order; an override keeps the position of its base."""
-    cls: Any = type(instance)  # Any, since mypy takes a class's __hash__ for its instances'
-    try:
-        names = member_actions(cls)
-    except TypeError:  # the metaclass makes classes without a hash
-        names = member_actions.__wrapped__(cls)
+    names = _action_names(type(instance))
     return [step for name in names if (step := action_of(getattr(instance, name))) is not None]
+
+
+def _action_names(cls: Any) -> tuple[str, ...]:  # Any, since mypy takes a class's __hash__ for its instances'
+    try:
+        return member_actions(cls)
+    except TypeError:  # the metaclass makes classes without a hash
+        return member_actions.__wrapped__(cls)
+
+
+def check_members(cls: type[Any]) -> None:
+    """Raises UnknownParameter for an action of a class with a parameter that no earlier action of it fills."""
+    known: list[str] = []
+    for name in _action_names(cls):
+        member = inspect.getattr_static(cls, name)
+        if isinstance(member, Action):
+            member.__get__(cls, cls).check_parameters(known)  # bound to anything: only `self` is left out
+        known.append(name)

@@ -24,11 +24,14 @@ def misfit(source: Any, step: Any, parameter: str, *, is_mapped: bool) -> str:
         return ""
     if is_mapped:
         name = getattr(source, "__name__", "it")
-        return "" if _fits(list, wanted) else f"'{name}' is mapped: you get a list of them."
+        return "" if _fits(list, wanted) else f"'{name}' is mapped: you get a list of them. Annotate it as list."
     returned = _annotation(source, "return")
     if returned is None or returned is object or _fits(returned, wanted):
         return ""
-    return f"it returns {returned.__name__}, and the parameter is annotated as {wanted.__name__}."
+    return (
+        f"it returns {returned.__name__}, and the parameter is annotated as {wanted.__name__}. Correct the annotation, "
+        f"or wire another task: needs={{'{parameter}': task}}."
+    )
 
 
 def _fits(returned: type, wanted: type) -> bool:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, Never, Protocol
 
-from dotflow.core.action import Action
+from dotflow.core.action import Action, check_members
 from dotflow.core.callback import TaskCallback
 from dotflow.core.context import Context
 from dotflow.core.hints import ADD, refuse_unknown
@@ -182,8 +182,12 @@ class TaskBuilder:
         has_options = always or keep_going is not None or any(option is not None for option in others)
         for action in actions:
             if action.short_name in self._params and options.name is None:
-                accepted = "a step that is not called like a run parameter"
-                raise InvalidArgument("step", action, accepted, "Pass name=....")
+                name = action.short_name
+                raise InvalidLink(
+                    f"Step '{name}' is called like the run parameter '{name}'. Pass name=... to name its task."
+                )
+            if isinstance(action.function, type):
+                check_members(action.function)
             if has_options or action.named_params or not action.checkpoint:
                 self._names.update(self._tasks)
                 self._append(action, make_links(action, options, scope), callback, context, group_name)

@@ -21,7 +21,7 @@ from dotflow.core.names import name_of
 from dotflow.core.params import OWN_NAMES, is_name
 from dotflow.core.steps import as_actions
 from dotflow.core.wiring import Scope, as_list, check_names, make_conditions, target_of_each, wire
-from dotflow.errors import InvalidArgument, InvalidLink, MissingParam
+from dotflow.errors import InvalidArgument, InvalidLink, MissingParam, close_match
 
 if TYPE_CHECKING:
     from dotflow.core.task import Task
@@ -50,7 +50,7 @@ def check_options(options: LinkOptions, scope: Scope) -> None:
     if name is not None and (not isinstance(name, str) or not is_name(name)):
         raise InvalidArgument("name", name, f"a letter, then letters, digits and _, other than {OWN_NAMES}")
     if name is not None and (name in scope.names or name in scope.params):
-        raise InvalidArgument("name", name, "a name that no other task and no run parameter has")
+        raise InvalidArgument("name", name, "one that no other task and no run parameter has")
     if limit is not None and (type(limit) is not int or limit < 1):
         raise InvalidArgument("max_parallel", limit, "a whole number from 1")
     if not isinstance(options.always, bool):
@@ -58,9 +58,9 @@ def check_options(options: LinkOptions, scope: Scope) -> None:
     if options.keep_going is not None and not isinstance(options.keep_going, bool):
         raise InvalidArgument("keep_going", options.keep_going, "True, False or None")
     if limit is not None and options.each is None:
-        raise InvalidLink("max_parallel limits the items of each=..., which is missing.")
+        raise InvalidLink("max_parallel limits the items of each=..., which is missing. Add each=task, or remove it.")
     if options.always and (options.when is not None or options.unless is not None):
-        raise InvalidLink("always=True excludes when and unless: a cleanup has no condition.")
+        raise InvalidLink("always=True excludes when and unless: a cleanup has no condition. Remove one of them.")
 
 
 def make_links(step: Action[..., Any], options: LinkOptions, scope: Scope) -> Links | None:
@@ -159,7 +159,8 @@ def copy_tasks(
     one_task = ("each", "max_parallel", "fallback", "always")
     refused = [name for name in one_task if getattr(options, name) is not getattr(NO_OPTIONS, name)]
     if refused:
-        raise InvalidLink(f"{refused[0]} is for one task, and this adds another workflow's.")
+        hint = "Map each of its steps: add(read, each=paths).add(clean, each=read)." if refused[0] == "each" else ""
+        raise InvalidLink(f"{refused[0]} is for one task, and this adds another workflow's. {hint}".rstrip())
     if options.name is None:
         raise InvalidLink("Another workflow's tasks need a name: add(other.task, name='prepare').")
     if not tasks:
@@ -167,7 +168,8 @@ def copy_tasks(
     needs, waits = _needs(options.needs, scope)
     unknown = [name for name in needs if name not in declared]
     if unknown:
-        raise InvalidLink(f"needs={{{unknown[0]!r}: ...}}: the other workflow has no parameter '{unknown[0]}'.")
+        hint = close_match(unknown[0], declared) or f"Declare it there: DotFlow(params={{{unknown[0]!r}: ...}})."
+        raise InvalidLink(f"needs={{{unknown[0]!r}: ...}}: the other workflow has no parameter '{unknown[0]}'. {hint}")
     first = len(scope.tasks)
     conditions = make_conditions(options.when, options.unless, scope)
     fill = _filler(declared, needs, scope)

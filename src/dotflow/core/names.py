@@ -77,7 +77,8 @@ class Names:
             return task_id
         step = action_of(ref)
         if step is None:
-            raise InvalidLink(f"{shorten(safe_repr(ref), MAX_REF)} is not a task. Pass a task's name or its step.")
+            hint = "Pass a task's name, or its step without parentheses; a condition is the value of a step, too."
+            raise InvalidLink(f"{shorten(safe_repr(ref), MAX_REF)} is not a task. {hint}")
         same = self._ids_of_steps.get(step.identity, ())
         ids = [task_id for task_id in same if _is_same(tasks[task_id].step, step)]
         if not ids:

@@ -4,7 +4,7 @@ import functools
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
-from dotflow.core.action import CONTEXTS, Action
+from dotflow.core.action import CONTEXTS, Action, action_of
 from dotflow.core.annotations import misfit
 from dotflow.core.links import CONTEXT, PARAM, PARAMS, TRUE, VALUE, Bind, Condition
 from dotflow.core.names import MAX_REF, Names
@@ -70,7 +70,11 @@ def check_names(step: Action[..., Any], option: str, names: Collection[str]) -> 
         if name in CONTEXTS:
             raise InvalidLink(f"{option} can't fill '{name}'. Name the parameter like the task, or use another name.")
         if name not in step.named_params and not step.takes_any:
-            raise InvalidLink(f"{option}={{{name!r}: ...}}: step '{step.name}' has no parameter '{name}'.")
+            names = " and ".join(f"'{own}'" for own in step.named_params)
+            hint = f"It has {names}." if names else "Only wait for the task: needs=[task]." if option == "needs" else ""
+            raise InvalidLink(
+                f"{option}={{{name!r}: ...}}: step '{step.name}' has no parameter '{name}'. {hint}".rstrip()
+            )
 
 
 def target_of_each(step: Action[..., Any], left: Sequence[str]) -> str:
@@ -83,14 +87,16 @@ def target_of_each(step: Action[..., Any], left: Sequence[str]) -> str:
         raise InvalidLink(f"each=... has one list, and nothing fills {names} of step '{step.name}'. {hint}")
     if PREVIOUS in step.context_params:
         return PREVIOUS
-    name = next(iter(step.named_params), "parameter")  # one that is called like a task, perhaps
-    hint = f"Name it: each={{'{name}': ...}}."
+    name = next(iter(step.named_params), None)  # one that is called like a task, perhaps
+    hint = f"Name it: each={{'{name}': ...}}." if name else "Add one to the step."
     raise InvalidLink(f"each=... has no parameter for its items: step '{step.name}' has none left. {hint}")
 
 
 def as_list(source: Any, scope: Scope) -> int | tuple[Any, ...]:
     """Returns a list as a tuple, or the id of the task that returns the list. Raises InvalidLink for other values."""
     if isinstance(source, list | tuple | range):
+        if source and action_of(source[0]) is not None:
+            raise InvalidLink("each=[...] lists steps. Pass one task that returns a list: each=task.")
         return tuple(source)
     if not isinstance(source, str | Action | type):
         value = shorten(safe_repr(source), MAX_REF)

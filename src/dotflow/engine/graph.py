@@ -98,6 +98,9 @@ class Graph:
         try:
             decision = decide(task.links, self._tasks, self._params)
         except Exception as error:  # raised by the __bool__ or __eq__ of a value
+            error.add_note(
+                "The value of a condition can't be compared. Return True or False from a step, and use that."
+            )
             self.fail(task, Failure.of(error))
             return None
         if isinstance(decision, Skip):

@@ -178,7 +178,9 @@ class LinkedRestorer:
         return decision if isinstance(decision, Skip) else ""
 
     def _runs_again(self, source: int) -> str:
-        return f"it takes the value of task {source} {self._tasks[source].name}, which runs again"
+        task = self._tasks[source]
+        why = "whose items are known only in the run" if task.is_mapped and not task.items else "which runs again"
+        return f"it takes the value of task {source} {task.name}, {why}"
 
     def _why_void(self, task: Task, context: Context) -> str:
         """Returns why the checkpoint of a task or an item is void; "" where it is valid."""
