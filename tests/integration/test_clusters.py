@@ -170,13 +170,17 @@ class TestLostWorkers:
 
         wait_for(lambda: list(tmp_path.glob("done*")) and running(), "the first steps")
         workers = {parent_of(pid).pid for pid in running() if psutil.pid_exists(pid)}
+        finished = {int(path.name[4:]) for path in tmp_path.glob("done*")}
         psutil.Process(workers.pop()).kill()
         assert run.wait(50)
 
         assert run.status is COMPLETED
         assert workflow.result_storage()[1] == list(range(40))
         counted = {item.item: len(item.errors) + 1 for item in run.tasks[1].items}
-        assert {number: len((tmp_path / f"ran{number}").read_text().split()) for number in range(40)} == counted
+        ran = {number: len((tmp_path / f"ran{number}").read_text().split()) for number in range(40)}
+        assert {number: ran[number] for number in finished} == dict.fromkeys(finished, 1)
+        # An attempt that had just begun may have left no file yet, or its beginning may not have been reported.
+        assert all(abs(ran[number] - counted[number]) <= (number not in finished) for number in range(40))
         assert sum(counted.values()) > 40
 
     @pytest.mark.parametrize("rebuilt", [False, True], ids=["", "and its value can't be sent"])

@@ -461,7 +461,7 @@ def test_an_outer_timeout_ends_the_inner_workflow(
     assert task.status is TypeStatus.FAILED
     assert task.errors[-1].exception == "TimeoutError"
     assert "'outer'" in task.errors[-1].message
-    assert time.monotonic() - began < OUTER + GRACE + SLACK
+    assert time.monotonic() - began < OUTER + GRACE + 2 * SLACK
     time.sleep(0.15)
     beats = list(tmp_path.glob("beat"))  # none, if a busy machine did not even begin the inner step in time
     assert all(beat.stat().st_mtime < ended + 0.1 for beat in beats)
