@@ -2,38 +2,36 @@
 
 import functools
 from collections import deque
-from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Any, Final, Protocol
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
 
 from dotflow import clock
+from dotflow.abc.executor import ExecutorSession
 from dotflow.core.context import Context
 from dotflow.core.events import TaskFailed, TaskSkipped
 from dotflow.core.failure import Failure
-from dotflow.core.linked_task import Item, LinkedTask
+from dotflow.core.linked_task import LinkedTask
 from dotflow.core.params import Params
 from dotflow.core.task import Task
 from dotflow.core.types.status import TypeStatus
+from dotflow.engine.checkpoint import Checkpoints
 from dotflow.engine.lifecycle import Fallback, TaskFlow, new, task_flow
-from dotflow.engine.maps import Digest
 from dotflow.engine.open_maps import OpenMaps
 from dotflow.engine.plan import Plan
 from dotflow.engine.ready import Ready
 from dotflow.engine.unsaved import NOT_NEEDED
 from dotflow.engine.verdict import Arguments, Skip, arguments, decide
 
-UNFINISHED: Final = (TypeStatus.IN_PROGRESS, TypeStatus.RETRY)
-NOT_ENDED: Final = (TypeStatus.NOT_STARTED, *UNFINISHED)
-
 
 class Loop(Protocol):
     """The runner, as the graph uses it."""
 
-    @property
-    def is_stopping(self) -> bool: ...
+    session: ExecutorSession
+    is_stopping: bool
+
     def make_ready(self, task_id: int, previous: Context, *, continues: bool = False) -> None: ...
     def add_ready(self, ready: Ready) -> None: ...
-    def begin_flow(self, number: int, flow: TaskFlow) -> None: ...
-    def leave(self, lane: int) -> None: ...
+    def advance(self, number: int, flow: TaskFlow) -> None: ...
     def stop_new_tasks(self) -> None: ...
 
 
@@ -45,11 +43,8 @@ class Graph:
         plan: The dependencies and lanes.
         params: The run parameters.
         publish: Publishes an event.
+        checkpoints: The checkpoints of the run.
         keep_going: Whether other tasks continue after a failure.
-        digest: Returns a digest of an item's value.
-        restored_items: Returns the contexts of a map's restored items by index.
-        not_needed: The tasks without checkpoints that a resume does not run.
-        whole_maps: The mapped tasks of which all items are restored.
     """
 
     def __init__(
@@ -58,12 +53,9 @@ class Graph:
         plan: Plan,
         params: Params,
         publish: Callable[[Any], None],
+        checkpoints: Checkpoints,
         *,
         keep_going: bool,
-        digest: Digest,
-        restored_items: Callable[[LinkedTask], Mapping[int, Context]],
-        not_needed: Collection[int] = (),
-        whole_maps: Collection[int] = (),
     ) -> None:
         self._tasks = tasks
         self._plan = plan
@@ -71,29 +63,24 @@ class Graph:
         self._publish = publish
         self._fallback_values: dict[int, Arguments | Skip] = {}  # by task; its items share them
         self._keep_going = keep_going
-        self._not_needed = not_needed
-        self._whole_maps = whole_maps
+        self._checkpoints = checkpoints
         self._followers = plan.followers()
         self._unmet = [len(needs) for needs in plan.needs]
         self._last = plan.last_of_lanes()
         self._contexts: dict[int, Context] = {}  # of ended tasks, as previous_context of others
-        self._maps = OpenMaps(self, tasks, plan, publish, digest=digest, restored_items=restored_items)
+        self.maps = OpenMaps(self, tasks, plan, publish, checkpoints.restore_items)
         self._cleanups = deque(task for task in tasks if task.links is not None and task.links.always)  # left to run
         self.loop: Loop
-
-    def in_flight(self, number: int) -> tuple[Item, int]:
-        """Returns an item in flight, and its lane."""
-        return self._maps.in_flight(number)
 
     def enter(self, task_id: int, lane: int, previous: Context) -> Ready | None:
         """Returns a task whose needs have ended, to be begun. Skips it or opens its map instead, and returns None."""
         task: Any = self._tasks[task_id]
-        if task_id in self._not_needed:
+        if task_id in self._checkpoints.not_needed:
             self._publish(TaskSkipped(task_id, NOT_NEEDED))
             self.end_task(task_id, previous)
             return None
-        if task_id in self._whole_maps:  # no item runs, so a value that they would take may be missing
-            self._maps.open(task, {}, previous)
+        if task_id in self._checkpoints.whole_maps:  # no item runs, so a value that they would take may be missing
+            self.maps.open(task, {}, previous)
             return None
         try:
             decision = decide(task.links, self._tasks, self._params)
@@ -107,7 +94,7 @@ class Graph:
             self._publish(TaskSkipped(task_id, decision.reason))
             self.end_task(task_id, previous)
         elif task.links.each:
-            self._maps.open(task, decision, previous)
+            self.maps.open(task, decision, previous)
         else:
             fallback = None if task.links.fallback is None else functools.partial(self.fallback, task)
             flow = task_flow(task, lane, previous, task_id, decision or None, None, fallback)
@@ -137,7 +124,7 @@ class Graph:
     def end(self, number: int, context: Context | None) -> None:
         """Makes the tasks ready that waited for an ended task or item. *context* is None if it failed."""
         if number >= len(self._tasks):
-            self._maps.end_item(number, context)
+            self.maps.end_item(number, context)
             return
         if context is None and not self.goes_on(self._tasks[number]):
             self.loop.stop_new_tasks()
@@ -152,9 +139,9 @@ class Graph:
         """Releases the followers of a task. *context* is their previous context."""
         lane = self._plan.lanes[task_id]
         if self._last[lane] == task_id:
-            self.loop.leave(lane)
+            self.loop.session.leave(lane)
         self._contexts[task_id] = context
-        released = self._maps.followers_of(task_id)
+        released = self.maps.followers_of(task_id)
         for follower in self._followers[task_id]:
             if follower not in released:
                 self.release(follower, lane)
@@ -177,9 +164,9 @@ class Graph:
 
     def begin_cleanup(self) -> bool:
         """Makes the next cleanup of a stopped run ready. Returns whether there is one."""
-        if self._maps.continue_cleanups():
+        if self.maps.continue_cleanups():
             return True
-        self._maps.fail_unfinished("RunStopped", "the run was stopped by a failure")
+        self.maps.fail_unfinished("RunStopped", "the run was stopped by a failure")
         while self.has_cleanup():
             task = self._cleanups[0]
             ready = self.enter(task.task_id, self._plan.lanes[task.task_id], Context())
@@ -188,7 +175,3 @@ class Graph:
             if task.status is not TypeStatus.SKIPPED:
                 return True
         return False
-
-    def fail_unfinished(self, exception: str, reason: str) -> None:
-        """Fails the items and maps that a stopped run leaves unfinished."""
-        self._maps.fail_unfinished(exception, reason)

@@ -21,8 +21,6 @@ MAX_INPUT: Final = 60  # characters of an item in it
 
 COMPLETED, FAILED = TypeStatus.COMPLETED, TypeStatus.FAILED
 
-Digest = Any
-
 
 class ItemMap:
     """The items of a mapped task that has opened.
@@ -143,20 +141,14 @@ def lists_of(task: LinkedTask, tasks: Sequence[Task]) -> dict[str, Sequence[Any]
     return lists
 
 
-def make_items(task: LinkedTask, lists: Mapping[str, Sequence[Any]], digest: Digest) -> list[Item]:
-    """Returns an item for each entry of the lists, with the end of its checkpoint's key.
-
-    Args:
-        task: The mapped task.
-        lists: The lists by parameter, from `lists_of`.
-        digest: Returns a digest of a value. Raises ValueNotStorable.
-    """
+def make_items(task: LinkedTask, lists: Mapping[str, Sequence[Any]]) -> list[Item]:
+    """Returns an item for each entry of the lists of `lists_of`, with the end of its checkpoint's key."""
     seen: dict[str, int] = {}
     columns = list(lists.values())
     only = columns[0] if len(columns) == 1 else None
     items = []
     for index, entry in enumerate(only if only is not None else zip(*columns, strict=True)):
-        key = _key_of(entry, digest, index) if only is not None else _key_of_several(entry, digest, index)
+        key = _key_of(entry, index) if only is not None else _key_of_several(entry, index)
         count = seen[key] = seen.get(key, 0) + 1
         if count > 1:
             key = f"{key}-{count}"
@@ -165,16 +157,18 @@ def make_items(task: LinkedTask, lists: Mapping[str, Sequence[Any]], digest: Dig
     return items
 
 
-def _key_of(value: Any, digest: Digest, index: int) -> str:
+def _key_of(value: Any, index: int) -> str:
     if type(value) is Item:  # of another map: it has the same key
         return str(value.key_suffix)
+    from dotflow.codec.canonical import digest  # here, since only maps need it
+
     try:
-        return str(digest(value))[:KEY_LENGTH]
+        return digest(value)[:KEY_LENGTH]
     except ValueNotStorable:
         return f"{BY_INDEX}{index}"
 
 
-def _key_of_several(entry: Sequence[Any], digest: Digest, index: int) -> str:
-    keys = [_key_of(value, digest, index) for value in entry]
+def _key_of_several(entry: Sequence[Any], index: int) -> str:
+    keys = [_key_of(value, index) for value in entry]
     key = hashlib.blake2b("\n".join(keys).encode(), digest_size=KEY_LENGTH // 2).hexdigest()
     return f"{BY_INDEX}{key}" if any(each.startswith(BY_INDEX) for each in keys) else key

@@ -14,7 +14,7 @@ from dotflow.core.task import Task
 from dotflow.core.types.status import TypeStatus
 from dotflow.core.wiring import PREVIOUS
 from dotflow.engine.lifecycle import new, task_flow
-from dotflow.engine.maps import Digest, ItemMap, lists_of, make_items
+from dotflow.engine.maps import ItemMap, lists_of, make_items
 from dotflow.engine.plan import Plan
 from dotflow.engine.ready import Ready
 from dotflow.engine.verdict import UNFINISHED, Arguments, Skip
@@ -34,8 +34,7 @@ class OpenMaps:
         tasks: The run's records, in order.
         plan: The dependencies and lanes.
         publish: Publishes an event.
-        digest: Returns a digest of an item's value.
-        restored_items: Returns the contexts of a map's restored items by index.
+        restore_items: Returns the contexts of a map's restored items by index.
     """
 
     def __init__(
@@ -44,16 +43,13 @@ class OpenMaps:
         tasks: Sequence[Task],
         plan: Plan,
         publish: Callable[[Any], None],
-        *,
-        digest: Digest,
-        restored_items: Callable[[LinkedTask], Mapping[int, Context]],
+        restore_items: Callable[[LinkedTask], Mapping[int, Context]],
     ) -> None:
         self._graph = graph
         self._tasks = tasks
         self._plan = plan
         self._publish = publish
-        self._digest = digest
-        self._restored_items = restored_items
+        self._restore_items = restore_items
         self._item_followers = plan.item_followers(tasks)
         self._maps: dict[int, ItemMap] = {}
         self._items: dict[int, tuple[ItemMap, Item, int]] = {}  # by number: the items in flight, and their lanes
@@ -73,8 +69,8 @@ class OpenMaps:
     def open(self, task: LinkedTask, shared: Arguments, previous: Context) -> None:
         """Makes the items of a mapped task, whose lists are known."""
         try:
-            task._open(make_items(task, lists_of(task, self._tasks), self._digest))
-            restored = self._restored_items(task)
+            task._open(make_items(task, lists_of(task, self._tasks)))
+            restored = self._restore_items(task)
         except Exception as error:  # of the lists, which may be the user's own types, or of the storage
             if isinstance(error, LeaseLost):  # even with keep_going: another process runs the workflow
                 self._graph.loop.stop_new_tasks()
@@ -141,7 +137,7 @@ class OpenMaps:
         flow = task_flow(item, lane, previous, number, own, items.shared or None, fallback)
         if items.may_begin:  # before this one runs, which may take long in this thread
             self._go_on(items)
-        self._graph.loop.begin_flow(number, flow)
+        self._graph.loop.advance(number, flow)
 
     def _lane_for(self, items: ItemMap, item: Item, number: int) -> int:
         """Returns an item's lane. In parallel mode: that of the first item whose value it takes, or its own."""
@@ -163,7 +159,7 @@ class OpenMaps:
             if context is not None and self._item_followers.get(item.task_id):
                 self._item_lanes[item.task_id, item.item] = lane
             else:
-                self._graph.loop.leave(lane)
+                self._graph.loop.session.leave(lane)
         self._continue_followers(item)
         self._go_on(items)
 

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Final
 
-from dotflow.codec.canonical import digest
 from dotflow.core.context import Context, Inputs
 from dotflow.core.events import MapEnded, MapOpened, TaskRestored, TaskSkipped
 from dotflow.core.linked_task import Item, LinkedTask
@@ -254,7 +253,7 @@ class LinkedRestorer:
             if source is not None and not source.step.checkpoint:
                 return False
         try:
-            items = make_items(task, lists_of(task, self._tasks), digest)
+            items = make_items(task, lists_of(task, self._tasks))
         except Exception:  # NotAList, UnequalLists, or of a list type of the user; in the run it fails the task
             result.is_finished = False
             return False

@@ -239,19 +239,22 @@ class Run:
         if executor.is_remote and self._providers.storage.is_local:
             _warn_of_local(self._providers.storage, report)
         session = executor.open(tasks, report)
-        graph = self._graph(publisher) if self._plan.is_linked else None
+        keep_going = self._options.keep_going
         try:
+            graph = None
+            if self._plan.is_linked:
+                graph = Graph(
+                    self.tasks, self._plan, self.params, publisher.publish, self._checkpoints, keep_going=keep_going
+                )
             runner = Runner(
                 self.tasks,
                 self._plan,
                 session,
                 publisher,
-                keep_going=self._options.keep_going,
+                keep_going=keep_going,
                 restored=self._restored,
                 graph=graph,
             )
-            if graph is not None:
-                graph.loop = runner
             with self._lock:
                 self._runner = runner
                 if self._cancelled:
@@ -264,21 +267,6 @@ class Run:
         finally:
             with self._lock:
                 self._runner = None
-
-    def _graph(self, publisher: Publisher) -> Graph:
-        from dotflow.codec.canonical import digest  # here, since only maps need it
-
-        return Graph(
-            self.tasks,
-            self._plan,
-            self.params,
-            publisher.publish,
-            keep_going=self._options.keep_going,
-            digest=digest,
-            restored_items=self._checkpoints.restore_items,
-            not_needed=self._checkpoints.not_needed,
-            whole_maps=self._checkpoints.whole_maps,
-        )
 
     def __repr__(self) -> str:
         return f"<run {self.run_id} of {self.workflow_id}: {self.status}>"

@@ -14,17 +14,15 @@ from dotflow.core.events import TaskFailed, TaskRestored
 from dotflow.core.failure import Failure
 from dotflow.core.outcome import Interrupted, Outcome
 from dotflow.core.task import Task
-from dotflow.core.types.status import TypeStatus
 from dotflow.engine.graph import Graph
 from dotflow.engine.lifecycle import NOT_SAVED, TaskFlow, Wait, new, task_flow
 from dotflow.engine.plan import Plan
 from dotflow.engine.publisher import Publisher
 from dotflow.engine.ready import Ready, ReadyTasks
 from dotflow.engine.stop import CANCELLED, INTERRUPTED, Stop
+from dotflow.engine.verdict import UNFINISHED
 from dotflow.errors import LeaseLost, RunStopped
 from dotflow.worker.deadline_thread import waking
-
-UNFINISHED = (TypeStatus.IN_PROGRESS, TypeStatus.RETRY)
 
 
 class Runner:
@@ -38,6 +36,10 @@ class Runner:
         graph: Decides on tasks with links; None without such tasks.
         keep_going: Whether other tasks continue after a failure.
         restored: The contexts of restored tasks, which don't run, by task id.
+
+    Attributes:
+        session: The session that makes the attempts now.
+        is_stopping: Whether no further task begins.
     """
 
     def __init__(
@@ -60,15 +62,17 @@ class Runner:
         self._needs = plan.needs
         self._last = plan.last_of_lanes()
         self._graph = graph
+        if graph is not None:
+            graph.loop = self
         self._tie_breaker = itertools.count()
-        self._stopping = False
+        self.is_stopping = False
         self._stop = CANCELLED
         self._cancelled = False
         self._use(session)
 
     def _use(self, session: ExecutorSession) -> None:
         """Sets the session that makes the attempts, with no task in it."""
-        self._session = session
+        self.session = session
         self._submit = self._submit_with_carrier if self._publisher.has_carriers else session.submit
         self._flows: dict[int, TaskFlow] = {}  # by number, of tasks and items that wait for an outcome or a timer
         self._arrivals: deque[tuple[Ready, bool]] = deque()  # newly ready; whether it continues a lane
@@ -79,8 +83,8 @@ class Runner:
         """Stops the run and its running tasks. May be called from any thread."""
         self._stop = stop
         self._cancelled = True
-        clock.about_to_wake(self._session.wake)
-        self._session.wake()
+        clock.about_to_wake(self.session.wake)
+        self.session.wake()
 
     def run(self, open_session: Callable[[], ExecutorSession] | None = None) -> None:
         """Runs until all tasks have ended, or no more may start. Raises KeyboardInterrupt after an interrupt.
@@ -102,16 +106,16 @@ class Runner:
     def _run_session(self, begin: Callable[[], None]) -> None:
         """Runs the tasks that *begin* makes ready, and the cleanup after a failure; then closes the session."""
         try:
-            with waking(self._session.wake):
+            with waking(self.session.wake):
                 begin()
                 self._loop()
                 while self._graph is not None and not self._cancelled and self._graph.begin_cleanup():
                     self._loop()
         finally:
             try:
-                self._session.close()
+                self.session.close()
             except BaseException:  # an interrupt before or during close, which may be called again
-                self._session.close()
+                self.session.close()
                 raise
 
     def _start_all(self) -> None:
@@ -125,7 +129,7 @@ class Runner:
         if self._graph is None or open_session is None or not self._graph.has_cleanup():
             return
         self._cancelled = False
-        self._stopping = True  # for tasks that come after a cleanup
+        self.is_stopping = True  # for tasks that come after a cleanup
         self._use(open_session())
         try:
             self._run_session(lambda: None)
@@ -136,20 +140,20 @@ class Runner:
         self._begin_all()
         while (self._flows or self._ready) and not self._cancelled:
             completed = clock.wait(
-                self._session.wait,
+                self.session.wait,
                 self._until_timer(),
-                self._session.wake,
+                self.session.wake,
                 in_flight=len(self._flows) - len(self._timers),
             )
             # Outcomes that arrive together with an interrupt are recorded before it ends the run.
             for call, outcome in sorted(completed, key=_is_interrupt):
-                self._advance(call.number, self._flows.pop(call.number), outcome)
+                self.advance(call.number, self._flows.pop(call.number), outcome)
             self._fire_timers()
             self._begin_all()
 
     def _begin_all(self) -> None:
         """Begins tasks while there is room, until only outcomes and timers are left to wait for."""
-        make_room, arrivals = self._session.make_room, self._arrivals
+        make_room, arrivals = self.session.make_room, self._arrivals
         while not self._cancelled:
             if arrivals:
                 ready, continues = arrivals.popleft()
@@ -163,7 +167,7 @@ class Runner:
         """Begins a task that has just become ready, or queues it. A restored task does not run."""
         number, lane, previous, flow, step, begin, _ = ready
         if flow is None and begin is None:
-            if self._stopping:
+            if self.is_stopping:
                 return
             context = self._restored.get(number)
             if context is not None:
@@ -175,19 +179,19 @@ class Runner:
                 if linked is None:
                     return
                 ready, flow = linked, linked.flow
-        session, waiting = self._session, self._ready
+        session, waiting = self.session, self._ready
         pool = session.pool_of(step)
         if (waiting and waiting.must_wait(pool, continues=continues)) or not session.make_room(pool, lane, 1):
             waiting.add(pool, ready, continues=continues)
         elif begin is None:  # as _begin, without the call
-            self._advance(number, flow or task_flow(self._tasks[number], lane, previous, number), None)
+            self.advance(number, flow or task_flow(self._tasks[number], lane, previous, number))
         else:
             begin(ready)
 
     def _begin(self, ready: Ready) -> None:
         number, lane, previous, flow, _, begin, _ = ready
         if begin is None:
-            self._advance(number, flow or task_flow(self._tasks[number], lane, previous, number), None)
+            self.advance(number, flow or task_flow(self._tasks[number], lane, previous, number))
         else:
             begin(ready)
 
@@ -200,25 +204,12 @@ class Runner:
         """Adds a task or an item that begins by itself, as soon as there is room."""
         self._arrivals.append((ready, False))
 
-    def begin_flow(self, number: int, flow: TaskFlow) -> None:
-        """Begins a flow."""
-        self._advance(number, flow, None)
-
-    def leave(self, lane: int) -> None:
-        """Releases the workers of a lane."""
-        self._session.leave(lane)
-
     def stop_new_tasks(self) -> None:
         """Begins no further task. Those that have begun continue."""
-        self._stopping = True
+        self.is_stopping = True
         self._ready.drop_new()
 
-    @property
-    def is_stopping(self) -> bool:
-        """Whether no further task begins."""
-        return self._stopping
-
-    def _advance(self, number: int, flow: TaskFlow, outcome: Outcome | None) -> None:
+    def advance(self, number: int, flow: TaskFlow, outcome: Outcome | None = None) -> None:
         """Grants the requests of a flow, until it waits for an outcome or a timer."""
         publish, submit = self._publisher.publish, self._submit
         try:
@@ -248,8 +239,8 @@ class Runner:
 
     def _submit_with_carrier(self, call: Call) -> Outcome | None:
         number = call.number
-        item = None if number < len(self._tasks) else self._graph.in_flight(number)[0].item  # type: ignore[union-attr]
-        return self._session.submit(call._replace(carrier=self._publisher.carrier(call.task_id, item)))
+        item = None if number < len(self._tasks) else self._graph.maps.in_flight(number)[0].item  # type: ignore[union-attr]
+        return self.session.submit(call._replace(carrier=self._publisher.carrier(call.task_id, item)))
 
     def end(self, number: int, context: Context | None) -> None:
         """Makes the tasks ready that waited for an ended task or item."""
@@ -258,7 +249,7 @@ class Runner:
             return
         lane = self._lanes[number]
         if self._last[lane] == number:
-            self._session.leave(lane)
+            self.session.leave(lane)
         if context is None and not self._keep_going:
             self.stop_new_tasks()
         for follower in self._followers[number]:  # of a chain: it needs no other task
@@ -267,7 +258,7 @@ class Runner:
             self._arrivals.append((ready, True))
 
     def _set_timer(self, number: int, flow: TaskFlow, wait: Wait) -> None:
-        lane = self._lanes[number] if number < len(self._lanes) else self._graph.in_flight(number)[1]  # type: ignore[union-attr]
+        lane = self._lanes[number] if number < len(self._lanes) else self._graph.maps.in_flight(number)[1]  # type: ignore[union-attr]
         ready = Ready(number, lane, NOTHING, flow, wait.step)
         if not wait.seconds:
             self._arrivals.append((ready, True))
@@ -289,7 +280,7 @@ class Runner:
 
     def _fail_unfinished(self, stop: Stop) -> None:
         if self._graph is not None:
-            self._graph.fail_unfinished(stop.exception, stop.reason)
+            self._graph.maps.fail_unfinished(stop.exception, stop.reason)
         for task in self._tasks:
             if task.status in UNFINISHED:
                 failure = Failure(stop.exception, str(RunStopped(task.name, stop.reason)))
