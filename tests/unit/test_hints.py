@@ -49,7 +49,7 @@ def step() -> int:
         ("group", "group_name='...'"),
         ("resume", "start()"),
         ("max_workers", "ExecutorProcess(max_workers=4)"),
-        ("calback", "Did you mean callback?"),
+        ("calback", "Did you mean 'callback'?"),
         ("nonsense", "no argument 'nonsense'. It takes step"),
     ],
 )
@@ -81,7 +81,7 @@ def test_add_has_hints(name: str, hint: str) -> None:
         ("each", "workflow.task.add"),
         ("group_name", "workflow.task.add"),
         ("on_failure", "start()"),
-        ("time_out", "Did you mean timeout?"),
+        ("time_out", "Did you mean 'timeout'?"),
         ("nonsense", "no argument 'nonsense'. It takes retry"),
     ],
 )
@@ -111,7 +111,7 @@ def test_action_has_hints(name: str, hint: str) -> None:
         ("parameters", "DotFlow(params="),
         ("each", "workflow.task.add"),
         ("cron", "SchedulerCron"),
-        ("resum", "Did you mean resume?"),
+        ("resum", "Did you mean 'resume'?"),
     ],
 )
 @pytest.mark.parametrize("function", ["start", "schedule", "check_start"])

@@ -47,9 +47,10 @@ def void(
     """Why the checkpoints that do not count don't."""
     by_id = {context.task_id: context for context in found if context.task_id is not None}
     restoration = restore(tasks(*steps), sources, initials, by_id)
-    assert restoration.restored.keys() == by_id.keys() - restoration.void.keys()
+    reasons = {task.task_id: reason for task, reason in restoration.void}
+    assert restoration.restored.keys() == by_id.keys() - reasons.keys()
     assert restoration.notes == []
-    return restoration.void
+    return reasons
 
 
 WHOLE = [made(0), made(1, previous=0), made(2, previous=1)]
@@ -120,7 +121,7 @@ def test_what_can_not_be_compared_is_restored_and_said(context: Context, initial
     """A value that the codec refuses has no digest, and a storage may keep values only."""
     restoration = restore(tasks(apart), (None,), (initial,), {0: context})
 
-    assert (list(restoration.restored), restoration.void) == ([0], {})
+    assert (list(restoration.restored), restoration.void) == ([0], [])
     assert len(restoration.notes) == 1
     assert "Task 0 apart is restored" in restoration.notes[0]
     assert said in restoration.notes[0]

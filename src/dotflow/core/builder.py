@@ -36,21 +36,7 @@ class HasTasks(Protocol):
         """Its tasks."""
 
 
-ACCEPTED: Final = (
-    "step",
-    "callback",
-    "initial_context",
-    "group_name",
-    "name",
-    "needs",
-    "each",
-    "max_parallel",
-    "when",
-    "unless",
-    "fallback",
-    "always",
-    "keep_going",
-)
+ACCEPTED: Final = ("step", "callback", "initial_context", "group_name", *LinkOptions._fields)
 
 
 class TaskBuilder:
@@ -126,26 +112,11 @@ class TaskBuilder:
             raise InvalidArgument("group_name", group_name, "a non-empty string")
         function = None if callback is None else as_callback("callback", callback, "task")
         context = None if initial_context is None else Context(initial_context)
-        if (  # the most frequent case
-            step.__class__ is Action
-            and name is None
-            and needs is None
-            and each is None
-            and max_parallel is None
-            and when is None
-            and unless is None
-            and fallback is None
-            and keep_going is None
-            and not always
-            and not self._params
-            and not step.named_params
-            and step.checkpoint
-        ):
-            tasks = self._tasks
-            tasks.append(Task(len(tasks), step, function, context, group_name, self._workflow_id))
-            return self
         options = LinkOptions(name, needs, each, max_parallel, when, unless, fallback, always, keep_going)
         count = len(self._tasks)
+        if step.__class__ is Action and not self._params and not options.are_used() and not _has_links(step):
+            self._append(step, None, function, context, group_name)  # the most frequent case
+            return self
         try:
             self._add_linked(step, function, context, group_name, options)
         except BaseException:  # a list is added whole or not at all
@@ -178,8 +149,6 @@ class TaskBuilder:
         actions = as_actions(step)
         if options.name is not None and len(actions) > 1:
             raise InvalidLink("name=... names one task, and this adds several.")
-        *others, always, keep_going = options
-        has_options = always or keep_going is not None or any(option is not None for option in others)
         for action in actions:
             if action.short_name in self._params and options.name is None:
                 name = action.short_name
@@ -188,7 +157,7 @@ class TaskBuilder:
                 )
             if isinstance(action.function, type):
                 check_members(action.function)
-            if has_options or action.named_params or not action.checkpoint:
+            if options.are_used() or _has_links(action):
                 self._names.update(self._tasks)
                 self._append(action, make_links(action, options, scope), callback, context, group_name)
             else:
@@ -243,3 +212,8 @@ class TaskBuilder:
 
     def __len__(self) -> int:
         return len(self._tasks)
+
+
+def _has_links(action: Action[..., Any]) -> bool:
+    """Returns whether a task of the action has links without any option of `add`."""
+    return bool(action.named_params) or not action.checkpoint

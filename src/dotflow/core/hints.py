@@ -3,7 +3,7 @@
 from collections.abc import Collection, Mapping
 from typing import Any, Final
 
-from dotflow.errors import UnknownArgument
+from dotflow.errors import UnknownArgument, close_match
 
 _DECORATOR: Final = "Give it to the decorator: @action(retry=3, timeout=30)."
 _NEEDS: Final = (
@@ -116,11 +116,4 @@ def refuse_unknown(
         hints: The hints for words of other libraries.
     """
     for name in unknown:
-        raise UnknownArgument(function, name, tuple(accepted), hints.get(name) or _did_you_mean(name, accepted))
-
-
-def _did_you_mean(name: str, accepted: Collection[str]) -> str:
-    import difflib  # here: only errors need it
-
-    close = difflib.get_close_matches(name, accepted, n=1)
-    return f"Did you mean {close[0]}?" if close else ""
+        raise UnknownArgument(function, name, tuple(accepted), hints.get(name) or close_match(name, accepted))

@@ -1,5 +1,6 @@
 """Linking: checks the options of `add`, and resolves them to Links."""
 
+import operator
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from types import EllipsisType
@@ -39,6 +40,10 @@ class LinkOptions(NamedTuple):
     fallback: Any = None
     always: bool = False
     keep_going: bool | None = None
+
+    def are_used(self) -> bool:
+        """Returns whether any of them was passed. It compares no value of the user."""
+        return not all(map(operator.is_, self, NO_OPTIONS))
 
 
 NO_OPTIONS: Final = LinkOptions()
@@ -130,22 +135,14 @@ def _fallback(
     return step, binds
 
 
-class Copy(NamedTuple):
-    """A task of another workflow, and its links in this one."""
-
-    task: "Task"
-    links: Links
-    group_name: str
-
-
 def copy_tasks(
     tasks: Sequence["Task"],
     declared: Mapping[str, Any],
     options: LinkOptions,
     scope: Scope,
     group_name: str,
-) -> list[Copy]:
-    """Returns the tasks of another workflow, with their names and sources in this one.
+) -> list[tuple["Task", Links, str]]:
+    """Returns the tasks of another workflow, with their links and groups in this one.
 
     Args:
         tasks: The other workflow's tasks.
@@ -189,7 +186,7 @@ def copy_tasks(
             keep_going=options.keep_going if links.keep_going is None else links.keep_going,
         )
         own = task.group_name if task.group_name == "default" else f"{options.name}.{task.group_name}"
-        copies.append(Copy(task, links, own if group_name == "default" else group_name))
+        copies.append((task, links, own if group_name == "default" else group_name))
     return copies
 
 

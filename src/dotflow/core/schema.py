@@ -4,7 +4,6 @@ Their JSON never fails: other types than those of JSON appear as their repr.
 """
 
 import math
-from collections import Counter
 from collections.abc import Iterable
 from datetime import datetime
 from typing import Annotated, Any, ClassVar, Final
@@ -12,6 +11,7 @@ from typing import Annotated, Any, ClassVar, Final
 from pydantic import BaseModel, ConfigDict, PlainSerializer
 
 from dotflow.core.context import Context
+from dotflow.core.item_counts import ItemCounts, item_counts
 from dotflow.core.task import Task
 from dotflow.core.text import escape_surrogates, safe_repr
 from dotflow.core.types.status import TypeStatus
@@ -90,12 +90,12 @@ class ItemsResult(Model):
     @classmethod
     def of(cls, task: Task) -> "ItemsResult":
         """Returns the counts of the items of *task*."""
-        statuses = Counter(item.status for item in task.items)
+        counts = item_counts(task) or ItemCounts(0, 0)
         return cls.model_construct(
-            count=len(task.items),
-            completed=statuses[TypeStatus.COMPLETED],
-            failed=statuses[TypeStatus.FAILED],
-            skipped=statuses[TypeStatus.SKIPPED],
+            count=counts.total,
+            completed=counts.completed,
+            failed=counts.failed,
+            skipped=counts.skipped,
             failures=[
                 ItemResult.model_construct(item=item.item, input=item.input, errors=_errors_of(item))
                 for item in task.items

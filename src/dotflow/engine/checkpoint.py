@@ -13,7 +13,7 @@ from dotflow.core.linked_task import LinkedTask
 from dotflow.core.params import Params
 from dotflow.core.task import Task
 from dotflow.engine.checkpoint_keys import CheckpointKeys
-from dotflow.engine.restoring import LinkedRestoration, digests_of, restore
+from dotflow.engine.restoring import Restoration, digests_of, restore
 from dotflow.engine.run_lock import RunLock
 from dotflow.errors import (
     CheckpointUnreadable,
@@ -97,11 +97,12 @@ class Checkpoints:
                 self._links = LinkedRestorer(tasks, sources, params, self._digests, self._read)
                 restoration = self._links.restore() if must_read else None
                 if restoration is not None and (resume is True or not restoration.is_finished):
-                    return self._restore_linked(restoration)
+                    return self._restore(restoration)
             elif must_read:
                 checkpoints = [self._read(task) for task in tasks]
                 if resume is True or self._is_unfinished(checkpoints):
-                    return self._restore(tasks, sources or (None,) * len(tasks), checkpoints)
+                    by_id = {task_id: context for task_id, context in enumerate(checkpoints) if context is not None}
+                    return self._restore(restore(tasks, sources or (None,) * len(tasks), self._digests, by_id))
             self._void_all(tasks)
         except BaseException:  # Ctrl-C too
             self.close()
@@ -166,7 +167,7 @@ class Checkpoints:
                 f"Step '{task.name}' finished, but its value could not be saved as '{key}'", reason
             ) from error
 
-    def _restore_linked(self, restoration: LinkedRestoration) -> dict[int, Context]:
+    def _restore(self, restoration: Restoration) -> dict[int, Context]:
         self._restores_items = True
         self.not_needed, self.whole_maps = restoration.not_needed, restoration.whole_maps
         self._void([task for task, _ in restoration.void])
@@ -226,18 +227,6 @@ class Checkpoints:
             return False
         count = max((each.tasks for each in inputs if each is not None), default=0)
         return None in checkpoints[:count]
-
-    def _restore(
-        self, tasks: Sequence[Task], sources: Sequence[int | None], checkpoints: Sequence[Context | None]
-    ) -> dict[int, Context]:
-        by_id = {task_id: context for task_id, context in enumerate(checkpoints) if context is not None}
-        restoration = restore(tasks, sources, self._digests, by_id)
-        self._void([tasks[task_id] for task_id in restoration.void])
-        for task_id, reason in restoration.void.items():
-            self._report(f"Task {task_id} {tasks[task_id].name} runs again: {reason}.")
-        for note in restoration.notes:
-            self._report(note)
-        return restoration.restored
 
     def _void(self, void: Sequence[Task]) -> None:
         """Deletes checkpoints, the last first: after a crash in between, none is left without its inputs."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final, NamedTuple
+from typing import Final
 
 from dotflow.core.context import Context
 from dotflow.core.task import Task
@@ -12,22 +12,8 @@ NO_INITIAL: Final = ""  # instead of a digest, for no initial context
 INCOMPARABLE: Final = "?"  # instead of a digest, for a value that the codec refuses
 
 
-class Restoration(NamedTuple):
-    """What a resume does with the checkpoints.
-
-    Attributes:
-        restored: The valid contexts, by task id.
-        void: The reasons why the others are void, by task id, in the order of `add`.
-        notes: A sentence for each checkpoint that is restored without a comparison.
-    """
-
-    restored: dict[int, Context]
-    void: dict[int, str]
-    notes: list[str]
-
-
 @dataclass
-class LinkedRestoration:
+class Restoration:
     """The decisions on the checkpoints of a workflow.
 
     Attributes:
@@ -68,22 +54,20 @@ def restore(
     ]
     if mismatches:
         raise CheckpointMismatch(mismatches)
-    restored: dict[int, Context] = {}
-    void: dict[int, str] = {}
-    notes: list[str] = []
+    result = Restoration()
     for task_id, context in checkpoints.items():
         initial, source = initials[task_id], sources[task_id]
         reason = _initial_reason(context, initial)
         if not reason:
             reason = _links_reason(context)
         if not reason and takes_previous(tasks[task_id], context):
-            reason = _source_reason(tasks, context, source, restored)
+            reason = _source_reason(tasks, context, source, result.restored)
         if reason:
-            void[task_id] = reason
+            result.void.append((tasks[task_id], reason))
             continue
-        restored[task_id] = context
-        notes += notes_on(tasks[task_id], context, initial)
-    return Restoration(restored, void, notes)
+        result.restored[task_id] = context
+        result.notes += notes_on(tasks[task_id], context, initial)
+    return result
 
 
 def digest_of(value: object) -> str:

@@ -11,7 +11,7 @@ from dotflow.core.task import Task
 from dotflow.core.types.status import TypeStatus
 from dotflow.core.wiring import PREVIOUS
 from dotflow.engine.maps import ItemMap, lists_of, make_items
-from dotflow.engine.restoring import LinkedRestoration, is_same_step, notes_on, takes_previous
+from dotflow.engine.restoring import Restoration, is_same_step, notes_on, takes_previous
 from dotflow.engine.tokens import NOTHING, difference, token_of, tokens_of, tokens_of_item, tokens_of_params
 from dotflow.engine.unsaved import always_takes_previous, not_needed, stable_run
 from dotflow.engine.verdict import Skip, decide, has_value
@@ -53,11 +53,11 @@ class LinkedRestorer:
         self._valid_items: dict[int, dict[int, Context]] = {}  # of the maps that restore() could open
         self._mismatches: dict[tuple[int, str, str], None] = {}  # each once, not for each item
 
-    def restore(self) -> LinkedRestoration:
+    def restore(self) -> Restoration:
         """Returns which checkpoints are valid and which are void. Raises CheckpointMismatch."""
         real, self._tasks = self._tasks, [task._snapshot() for task in self._tasks]  # which record the decisions
         try:
-            result = LinkedRestoration()
+            result = Restoration()
             for task in self._tasks:
                 if isinstance(task, LinkedTask) and task.is_mapped:
                     self._restore_map(task, result)
@@ -135,7 +135,7 @@ class LinkedRestorer:
         context._set_inputs(self._initials[task.task_id], Context(), run, self.tokens(task, context))
         return context
 
-    def _restore_task(self, task: Task, result: LinkedRestoration) -> None:
+    def _restore_task(self, task: Task, result: Restoration) -> None:
         is_cleanup = task.links is not None and task.links.always
         is_saved = task.step.checkpoint and not is_cleanup
         context = None if is_cleanup else self._checkpoint_of(task)
@@ -219,7 +219,7 @@ class LinkedRestorer:
         steps = (task.step, None if links is None else links.fallback)
         return any(step is not None and is_same_step(identity, step.identity) for step in steps)
 
-    def _restore_map(self, task: LinkedTask, result: LinkedRestoration) -> None:
+    def _restore_map(self, task: LinkedTask, result: Restoration) -> None:
         reason = self._judge(task)
         if isinstance(reason, Skip):
             task._apply(TaskSkipped(task.task_id, reason.reason))
@@ -244,7 +244,7 @@ class LinkedRestorer:
                 return
         self._run_again.add(task.task_id)
 
-    def _open(self, task: LinkedTask, result: LinkedRestoration) -> bool:
+    def _open(self, task: LinkedTask, result: Restoration) -> bool:
         """Makes the items of a map. Returns False if its lists are not known yet."""
         for each in task.links.each:
             source = self._tasks[each.source] if isinstance(each.source, int) else None
