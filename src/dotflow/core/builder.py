@@ -112,11 +112,13 @@ class TaskBuilder:
             raise InvalidArgument("group_name", group_name, "a non-empty string")
         function = None if callback is None else as_callback("callback", callback, "task")
         context = None if initial_context is None else Context(initial_context)
-        options = LinkOptions(name, needs, each, max_parallel, when, unless, fallback, always, keep_going)
         count = len(self._tasks)
-        if step.__class__ is Action and not self._params and not options.are_used() and not _has_links(step):
-            self._append(step, None, function, context, group_name)  # the most frequent case
+        is_plain = name is needs is each is max_parallel is when is unless is fallback is keep_going is None  # type: ignore[comparison-overlap]
+        if is_plain and not always and step.__class__ is Action and not self._params and not _has_links(step):
+            # The most frequent case.
+            self._tasks.append(Task(count, step, function, context, group_name, self._workflow_id))
             return self
+        options = LinkOptions(name, needs, each, max_parallel, when, unless, fallback, always, keep_going)
         try:
             self._add_linked(step, function, context, group_name, options)
         except BaseException:  # a list is added whole or not at all
