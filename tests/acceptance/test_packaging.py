@@ -216,7 +216,10 @@ def test_an_extra_is_enough_for_what_it_is_for(extra: str, tmp_path: Path) -> No
 
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
-    """A user's project with strict type checking."""
+    """A user's project with strict type checking; the README's first program is part of it."""
+    first = re.search(r"^```python\n(.*?)^```", (ROOT / "README.md").read_text(), re.DOTALL | re.MULTILINE)
+    assert first is not None
+    (tmp_path / "readme.py").write_text(first[1])
     for path in (ROOT / "tests" / "typing").glob("*.py"):
         shutil.copy(path, tmp_path)
     settings = '[tool.pyright]\ntypeCheckingMode = "strict"\nreportUnnecessaryTypeIgnoreComment = "error"\n'
