@@ -61,7 +61,7 @@ def summarise(check: list[Day]) -> list[Row]:
 def load(summarise: list[Row]) -> int:
     print("load runs")
     with closing(sqlite3.connect(DATABASE, isolation_level=None)) as database, database:
-        database.execute("BEGIN IMMEDIATE")  # all of it or nothing; refused while somebody else writes
+        database.execute("BEGIN IMMEDIATE")  # all of it or nothing; refused while another connection writes
         database.execute("DROP TABLE IF EXISTS weather")
         database.execute("CREATE TABLE weather (weather, days, rain)")
         database.executemany("INSERT INTO weather VALUES (?, ?, ?)", map(astuple, summarise))

@@ -57,7 +57,7 @@ def summarise(check: list[Day]) -> list[Row]:
 @action(retry=6, retry_delay=0.1, backoff=True, timeout=30)
 def load(summarise: list[Row]) -> int:
     with closing(sqlite3.connect(DATABASE, timeout=0, isolation_level=None)) as database, database:
-        database.execute("BEGIN IMMEDIATE")  # all of it or nothing; refused while somebody else writes
+        database.execute("BEGIN IMMEDIATE")  # all of it or nothing; refused while another connection writes
         database.execute("DROP TABLE IF EXISTS weather")
         database.execute("CREATE TABLE weather (weather, days, rain)")
         database.executemany("INSERT INTO weather VALUES (?, ?, ?)", map(astuple, summarise))

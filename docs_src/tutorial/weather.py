@@ -61,7 +61,7 @@ def summarise(days: list[Day]) -> list[Row]:
 @action(retry=6, retry_delay=0.1, backoff=True, timeout=30)
 def load(path: Path, rows: list[Row]) -> int:
     with closing(sqlite3.connect("weather.db", timeout=0, isolation_level=None)) as database, database:
-        database.execute("BEGIN IMMEDIATE")  # all of it or nothing; refused while somebody else writes
+        database.execute("BEGIN IMMEDIATE")  # all of it or nothing; refused while another connection writes
         database.execute(f"DROP TABLE IF EXISTS {path.stem}")
         database.execute(f"CREATE TABLE {path.stem} (weather, days, rain)")
         database.executemany(f"INSERT INTO {path.stem} VALUES (?, ?, ?)", map(astuple, rows))

@@ -65,6 +65,7 @@ def test_after_an_interrupt(make_workflow: MakeWorkflow, mode: str) -> None:
     assert statuses(workflow) == [COMPLETED, FAILED, COMPLETED]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", MODES)
 def test_a_second_cancel_ends_it(make_workflow: MakeWorkflow, mode: str) -> None:
     """The task fails as any cancelled one, and those after it don't start."""

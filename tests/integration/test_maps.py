@@ -22,6 +22,7 @@ from dotflow.worker.loops import Loops
 from tests.marks import in_any_worker
 
 MakeWorkflow = Callable[..., DotFlow]
+WAIT = 15.0  # seconds, for what happens at once
 
 MODES = ["sequential", "background", "parallel", "groups"]
 COMPLETED, FAILED, SKIPPED, NOT_STARTED = (
@@ -111,7 +112,7 @@ def test_items_run_side_by_side_up_to_a_limit(make_workflow: MakeWorkflow) -> No
         with lock:
             running += 1
             most = max(most, running)
-        together.wait(5)
+        together.wait(WAIT)
         with lock:
             running -= 1
 
@@ -125,21 +126,22 @@ def test_items_run_side_by_side_up_to_a_limit(make_workflow: MakeWorkflow) -> No
 def test_coroutines_of_items_run_side_by_side_up_to_a_limit(make_workflow: MakeWorkflow) -> None:
     """In one event loop, max_parallel of them at once, and no more."""
     running, most = 0, 0
+    together = asyncio.Barrier(7)
 
     @action
     async def work(number: int) -> int:
         nonlocal running, most
         running += 1
         most = max(most, running)
-        await asyncio.sleep(0.02)
+        await together.wait()
         running -= 1
         return number
 
     workflow = make_workflow(executor=ExecutorAsync())
-    workflow.task.add(work, each=list(range(20)), max_parallel=7)
+    workflow.task.add(work, each=list(range(21)), max_parallel=7)
 
     assert workflow.start(mode="parallel").status is COMPLETED
-    assert workflow.result_storage() == [list(range(20))]
+    assert workflow.result_storage() == [list(range(21))]
     assert most == 7
 
 
@@ -343,7 +345,7 @@ def test_a_map_that_keeps_going_is_cancelled_midway(make_workflow: MakeWorkflow)
     workflow = make_workflow(executor=ExecutorThread())
     workflow.task.add(work, each=list(range(5)), keep_going=True, max_parallel=1)
     run = workflow.launch(lambda: None, mode="parallel")
-    assert begun.wait(10)
+    assert begun.wait(WAIT)
     run.cancel()
     run.wait()
 
@@ -391,7 +393,7 @@ def test_an_item_waits_for_its_own_only(make_workflow: MakeWorkflow) -> None:
     @action
     def first(number: int) -> int:
         if number == 3:
-            assert go.wait(5)
+            assert go.wait(WAIT)
         return number
 
     @action
