@@ -1,4 +1,4 @@
-"""What a summary says of a task beside its status: counts of items, reasons, fallbacks, and errors."""
+"""Details of a task in a summary, beside its status: counts of items, reasons, fallbacks, and errors."""
 
 from collections.abc import Iterator, Sequence
 from typing import Final, NamedTuple
@@ -35,16 +35,16 @@ class ErrorLine(NamedTuple):
 
 
 def note(task: Task) -> str:
-    """Returns the counts of a map's items, why the task was skipped, or the fallback that mended it; "" for neither."""
+    """Returns the counts of a map's items, why the task was skipped, or the fallback of its value; "" for neither."""
     if task.reason:
         return one_line(task.reason)
     counts = item_counts(task)
     if counts is not None:
         return _counts(counts, task)
-    return f"by its fallback {_fallback_name(task)}" if is_mended(task, task) else ""
+    return f"by its fallback {_fallback_name(task)}" if is_by_fallback(task, task) else ""
 
 
-def is_mended(record: Task, task: Task) -> bool:
+def is_by_fallback(record: Task, task: Task) -> bool:
     """Returns whether the value of a task, or of an item of it, is that of the task's fallback.
 
     Args:
@@ -57,20 +57,20 @@ def is_mended(record: Task, task: Task) -> bool:
 
 
 def failures(tasks: Sequence[Task]) -> Iterator[tuple[Task, list[ErrorLine]]]:
-    """Yields each failed task, and each that its fallback mended, with its errors and the lines that raised them."""
+    """Yields each failed task, and each whose fallback completed it, with its errors and the lines that raised them."""
     failed = [task for task in tasks if task.error is not None and _is_reported(task)]
     for task in failed[:MAX_FAILURES]:
         yield task, list(_error_lines(task))
 
 
 def _is_reported(task: Task) -> bool:
-    return task.status is TypeStatus.FAILED or is_mended(task, task)
+    return task.status is TypeStatus.FAILED or is_by_fallback(task, task)
 
 
 def _counts(counts: ItemCounts, task: Task) -> str:
     text = str(counts._replace(restored=0) if counts.restored == counts.total else counts)
-    mended = sum(is_mended(item, task) for item in task.items)
-    return f"{text}, {mended} by its fallback {_fallback_name(task)}" if mended else text
+    count = sum(is_by_fallback(item, task) for item in task.items)
+    return f"{text}, {count} by its fallback {_fallback_name(task)}" if count else text
 
 
 def _fallback_name(task: Task) -> str:

@@ -58,9 +58,9 @@ def fails() -> None:
 
 
 @action
-def mends(number: int = 0) -> str:
+def repairs(number: int = 0) -> str:
     """The fallback of `fails`."""
-    return f"mended {number}"
+    return f"repaired {number}"
 
 
 @action
@@ -78,8 +78,8 @@ def sleeps() -> None:
 
 
 def task_of(task_id: int, step: Action[..., Any], initial: Context | None = None) -> LinkedTask:
-    """Returns a task whose fallback is `mends`."""
-    return LinkedTask(task_id, step, None, initial or Context(), workflow_id="w", links=Links(fallback=mends))
+    """Returns a task whose fallback is `repairs`."""
+    return LinkedTask(task_id, step, None, initial or Context(), workflow_id="w", links=Links(fallback=repairs))
 
 
 #: The tasks of the session that a test opens, by id.
@@ -110,31 +110,31 @@ def call_of(task: LinkedTask, number: int, previous: Context | None = None, **mo
 
 def outcomes_of(session: ExecutorSession, calls: Sequence[Call]) -> dict[int, Outcome]:
     """Submits calls as a run does, and returns their outcomes by the calls' numbers."""
-    left, found, limit = list(calls), dict[int, Outcome](), clock.ticks() + SECONDS
-    while len(found) < len(calls):
-        assert clock.ticks() < limit, _lost(calls, found)
+    left, outcomes, limit = list(calls), dict[int, Outcome](), clock.ticks() + SECONDS
+    while len(outcomes) < len(calls):
+        assert clock.ticks() < limit, _lost(calls, outcomes)
         while left and session.make_room(session.pool_of(left[0].step), left[0].lane, len(left)):
             call = left.pop(0)
             outcome = session.submit(call)
             if outcome is not None:
-                found[call.number] = outcome
-        if len(found) == len(calls):
+                outcomes[call.number] = outcome
+        if len(outcomes) == len(calls):
             break
         for call, outcome in session.wait(0.5):
-            assert call.number not in found, f"the session returned the outcome of call {call.number} twice. {BOOKS}"
-            found[call.number] = outcome
-    return found
+            assert call.number not in outcomes, f"the session returned the outcome of call {call.number} twice. {HINT}"
+            outcomes[call.number] = outcome
+    return outcomes
 
 
-BOOKS: Final = (
+HINT: Final = (
     "Keep what belongs to a call by its number, which is unique in a run: all items of a mapped task have its task_id, "
     "and run side by side."
 )
 
 
-def _lost(calls: Sequence[Call], found: Mapping[int, Outcome]) -> str:
-    lost = [call.number for call in calls if call.number not in found]
-    return f"the session returned no outcome of {len(lost)} of {len(calls)} calls within {SECONDS:g} s: {lost}. {BOOKS}"
+def _lost(calls: Sequence[Call], outcomes: Mapping[int, Outcome]) -> str:
+    lost = [call.number for call in calls if call.number not in outcomes]
+    return f"the session returned no outcome of {len(lost)} of {len(calls)} calls within {SECONDS:g} s: {lost}. {HINT}"
 
 
 def value_of(outcome: Outcome) -> Any:
@@ -185,10 +185,10 @@ class ExecutorContract:
         outcomes = outcomes_of(session, calls)
 
         wrong = [item for item in range(5) if value_of(outcomes[10 + item]) != (item, [1, 2], {"unit": "cm"})]
-        assert not wrong, f"items {wrong} got another's outcome, or not what all items share. {BOOKS}"
+        assert not wrong, f"items {wrong} got another's outcome, or not what all items share. {HINT}"
 
     def test_a_changed_value_stays_with_its_step(self, session: ExecutorSession) -> None:
-        """In a worker, a step has a copy of its own: who comes later gets the value as it was returned."""
+        """In a worker, each step has its own copy: a later step receives the value as it was returned."""
         value = value_of(outcomes_of(session, [call_of(LISTED, 0)])[0])
         kept = list(value)
 
@@ -206,8 +206,8 @@ class ExecutorContract:
         assert isinstance(failed, Raised)
         assert (failed.failure.exception, failed.failure.message) == ("ValueError", "my words")
 
-        call = call_of(FAILS, 0, step=mends, arguments={"number": 2}, is_fallback=True)
-        assert value_of(outcomes_of(session, [call])[0]) == "mended 2"
+        call = call_of(FAILS, 0, step=repairs, arguments={"number": 2}, is_fallback=True)
+        assert value_of(outcomes_of(session, [call])[0]) == "repaired 2"
 
     def test_one_failure_is_of_one_call(self, session: ExecutorSession) -> None:
         """A step that fails, or takes too long, leaves the others alone."""

@@ -76,7 +76,7 @@ class WorkerHost:
                 return Reply(NOT_STARTED, detail=str(error))
             if process is None:
                 return Reply(MISSING)
-            process.name = uuid.uuid4().hex  # whoever knows its last name refers to a value that it has no longer
+            process.name = uuid.uuid4().hex  # the last name refers to a value that it no longer has
             self._busy[process] = stop
         reply = None
         try:
