@@ -367,6 +367,35 @@ def test_parameters_have_checkpoints_of_their_own(storage: Storage) -> None:
     assert ran == ["monday", "tuesday", datetime.date(2026, 11, 25)]
 
 
+def test_another_step_of_a_map_fails_that_map_only(storage: Storage) -> None:
+    """Where the list is made again, so that its items are compared during the run."""
+
+    @action
+    def source() -> list[int]:
+        return [1, 2]
+
+    @action
+    def one(number: int) -> int:
+        return number
+
+    @action
+    def other(number: int) -> int:
+        return number
+
+    def run(first: Any, **arguments: Any) -> DotFlow:
+        workflow = DotFlow(Config(storage=storage, log=LogDefault(output="none")), workflow_id="w")
+        workflow.task.add(source).add(first, each=source, name="first").add(one, each=source, name="second")
+        workflow.start(**arguments)
+        return workflow
+
+    before = run(one)
+    storage.delete(storage.key(before.result_task()[0]))
+    tasks = run(other, resume=True, keep_going=True).result_task()
+
+    assert [task.status for task in tasks] == [COMPLETED, FAILED, COMPLETED]
+    assert tasks[1].error.exception == "CheckpointMismatch"
+
+
 def test_a_parameter_that_a_step_changes(storage: Storage) -> None:
     """A resume compares it as it was at the beginning of the run."""
     ran: list[str] = []

@@ -67,8 +67,7 @@ class LinkedRestorer:
         finally:
             self._tasks = real
             self._shared_tokens.clear()
-        if self._mismatches:
-            raise CheckpointMismatch(list(self._mismatches))
+        self._raise_mismatches()
         return result
 
     def restore_items(self, task: LinkedTask) -> tuple[dict[int, Context], list[tuple[Task, str]]]:
@@ -84,9 +83,13 @@ class LinkedRestorer:
                 void.append((item, reason))
             else:
                 valid[item.item] = context
-        if self._mismatches:
-            raise CheckpointMismatch(list(self._mismatches))
+        self._raise_mismatches()
         return valid, void
+
+    def _raise_mismatches(self) -> None:
+        mismatches, self._mismatches = list(self._mismatches), {}  # those of another map are its own
+        if mismatches:
+            raise CheckpointMismatch(mismatches)
 
     def tokens(self, task: Task, context: Context) -> Mapping[str, str]:
         """Returns the tokens of the values that a task or an item depends on."""
