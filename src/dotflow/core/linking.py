@@ -7,17 +7,7 @@ from types import EllipsisType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from dotflow.core.action import Action
-from dotflow.core.links import (
-    MAX_PARALLEL,
-    PARAM,
-    PARAMS,
-    VALUE,
-    Bind,
-    Condition,
-    Constant,
-    Each,
-    Links,
-)
+from dotflow.core.links import MAX_PARALLEL, PARAM, PARAMS, VALUE, Bind, Condition, Constant, Each, Links
 from dotflow.core.names import name_of
 from dotflow.core.params import OWN_NAMES, is_name
 from dotflow.core.steps import as_actions

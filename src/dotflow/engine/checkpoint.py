@@ -15,13 +15,7 @@ from dotflow.core.task import Task
 from dotflow.engine.checkpoint_keys import CheckpointKeys
 from dotflow.engine.restoring import Restoration, digests_of, restore
 from dotflow.engine.run_lock import RunLock
-from dotflow.errors import (
-    CheckpointUnreadable,
-    DotflowError,
-    LeaseLost,
-    StorageError,
-    ValueNotStorable,
-)
+from dotflow.errors import CheckpointUnreadable, DotflowError, LeaseLost, StorageError, ValueNotStorable
 
 if TYPE_CHECKING:
     from dotflow.engine.restoring_links import LinkedRestorer

@@ -6,13 +6,7 @@ from collections.abc import Callable
 from typing import Final
 
 from dotflow import clock
-from dotflow.core.events import (
-    AttemptFailed,
-    AttemptRepeated,
-    AttemptStarted,
-    TaskEvent,
-    TaskFailed,
-)
+from dotflow.core.events import AttemptFailed, AttemptRepeated, AttemptStarted, TaskEvent, TaskFailed
 from dotflow.core.task import Task
 
 PROGRESS_INTERVAL: Final = 10.0  # seconds between two records of the progress of a map
