@@ -177,10 +177,12 @@ class MissingParam(DefinitionError, ValueError):
     """Run parameters without a default have no value."""
 
     names: tuple[str, ...]
+    who: str = "run"  # or the "added workflow"
 
     def __str__(self) -> str:
-        names = " and ".join(f"'{name}'" for name in self.names)
-        return f"The run needs {names}. Pass start(params={{'{self.names[0]}': ...}})."
+        names, first = " and ".join(f"'{name}'" for name in self.names), f"{{'{self.names[0]}': ...}}"
+        hint = f"start(params={first})" if self.who == "run" else f"needs={first}, or declare DotFlow(params={first})"
+        return f"The {self.who} needs {names}. Pass {hint}."
 
 
 def close_match(name: str, known: Iterable[str]) -> str:

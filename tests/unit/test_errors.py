@@ -86,6 +86,7 @@ EXAMPLES: list[tuple[DotflowError, list[str]]] = [
     (UnknownParam("dya", ("day", "limit")), ["'dya'", "Did you mean 'day'?"]),
     (UnknownParam("day"), ["'day'", "DotFlow(params={...})"]),
     (MissingParam(("day", "hour")), ["'day' and 'hour'", "start(params={'day': ...})"]),
+    (MissingParam(("day",), "added workflow"), ["added workflow needs 'day'", "needs={'day': ...}"]),
     (InvalidPolicy("retry", 0, "a whole number from 1"), ["@action(retry=0)", "retry is a whole number from 1."]),
     (InvalidArgument("mode", "fast", "one of 'a', 'b'"), ["mode='fast'", "mode is one of 'a', 'b'."]),
     (UnknownArgument("add", "colour", ("step", "callback")), ["add has no argument 'colour'", "step and callback."]),

@@ -317,3 +317,11 @@ def test_a_copied_task_is_a_task_of_its_own() -> None:
 
     assert [task.name for task in tasks] == ["one.orders", "two.orders"]
     assert [task.links for task in other] == [None]
+
+
+def test_a_word_of_another_library_is_answered_with_ours() -> None:
+    """`task.map(...)` is `task.add(..., each=...)`."""
+    with pytest.raises(AttributeError, match="no attribute 'map': Write each=task"):
+        builder().map  # type: ignore[attr-defined]  # noqa: B018
+
+    assert not hasattr(builder(), "connect")

@@ -176,6 +176,12 @@ class TaskBuilder:
         fields = (len(self._tasks), step, callback, context, group_name, self._workflow_id)
         self._tasks.append(Task(*fields) if links is None else LinkedTask(*fields, links=links))
 
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Never:
+            hint = f": {ADD[name]}" if name in ADD else ""
+            raise AttributeError(f"'TaskBuilder' object has no attribute '{name}'{hint}", name=name, obj=self)
+
     def count(self) -> int:
         """Returns the number of tasks."""
         return len(self._tasks)

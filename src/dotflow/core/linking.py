@@ -204,5 +204,5 @@ def _source_of(
     if is_param:
         return name, PARAM
     if isinstance(declared[name], EllipsisType):
-        raise MissingParam((name,))
+        raise MissingParam((name,), "added workflow")
     return Constant(declared[name]), PARAM
