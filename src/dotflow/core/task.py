@@ -22,7 +22,6 @@ from dotflow.core.failure import TaskError
 from dotflow.core.types.status import TypeStatus
 
 if TYPE_CHECKING:
-    from dotflow.core.linked_task import Item
     from dotflow.core.links import Links
 
 STATUS_AFTER: Final[Mapping[type, TypeStatus]] = {
@@ -70,7 +69,7 @@ class Task:
 
     #: Defaults of what only LinkedTask and Item have, so that a plain task pays nothing for them.
     links: "Links | None" = None
-    items: "Sequence[Item]" = ()
+    items: "Sequence[Task]" = ()
     item: int | None = None
     reason: str = ""
 

@@ -3,10 +3,9 @@
 import functools
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 from dotflow import clock
-from dotflow.abc.executor import ExecutorSession
 from dotflow.core.context import Context
 from dotflow.core.events import TaskFailed, TaskSkipped
 from dotflow.core.failure import Failure
@@ -15,24 +14,12 @@ from dotflow.core.params import Params
 from dotflow.core.task import Task
 from dotflow.core.types.status import TypeStatus
 from dotflow.engine.checkpoint import Checkpoints
-from dotflow.engine.lifecycle import Fallback, TaskFlow, new, task_flow
-from dotflow.engine.open_maps import OpenMaps
+from dotflow.engine.lifecycle import Fallback, new, task_flow
+from dotflow.engine.open_maps import Loop, OpenMaps
 from dotflow.engine.plan import Plan
 from dotflow.engine.ready import Ready
 from dotflow.engine.unsaved import NOT_NEEDED
 from dotflow.engine.verdict import Arguments, Skip, arguments, decide
-
-
-class Loop(Protocol):
-    """The runner, as the graph uses it."""
-
-    session: ExecutorSession
-    is_stopping: bool
-
-    def make_ready(self, task_id: int, previous: Context, *, continues: bool = False) -> None: ...
-    def add_ready(self, ready: Ready) -> None: ...
-    def advance(self, number: int, flow: TaskFlow) -> None: ...
-    def stop_new_tasks(self) -> None: ...
 
 
 class Graph:

@@ -3,9 +3,10 @@
 import functools
 import itertools
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final, Protocol
 
 from dotflow import clock
+from dotflow.abc.executor import ExecutorSession
 from dotflow.core.context import Context
 from dotflow.core.events import MapEnded, MapOpened, TaskFailed, TaskRestored, TaskSkipped
 from dotflow.core.failure import Failure
@@ -13,17 +14,38 @@ from dotflow.core.linked_task import Item, LinkedTask
 from dotflow.core.task import Task
 from dotflow.core.types.status import TypeStatus
 from dotflow.core.wiring import PREVIOUS
-from dotflow.engine.lifecycle import new, task_flow
+from dotflow.engine.lifecycle import Fallback, TaskFlow, new, task_flow
 from dotflow.engine.maps import ItemMap, lists_of, make_items
 from dotflow.engine.plan import Plan
 from dotflow.engine.ready import Ready
 from dotflow.engine.verdict import UNFINISHED, Arguments, Skip
 from dotflow.errors import LeaseLost, RunStopped
 
-if TYPE_CHECKING:
-    from dotflow.engine.graph import Graph
-
 NOT_ENDED: Final = (TypeStatus.NOT_STARTED, *UNFINISHED)
+
+
+class Loop(Protocol):
+    """The runner, as the graph uses it."""
+
+    session: ExecutorSession
+    is_stopping: bool
+
+    def make_ready(self, task_id: int, previous: Context, *, continues: bool = False) -> None: ...
+    def add_ready(self, ready: Ready) -> None: ...
+    def advance(self, number: int, flow: TaskFlow) -> None: ...
+    def stop_new_tasks(self) -> None: ...
+
+
+class LinkedTasks(Protocol):
+    """The graph, as its maps use it."""
+
+    loop: Loop
+
+    def fallback(self, task: LinkedTask, own: Mapping[str, Any] | None = None) -> Fallback | None: ...
+    def fail(self, task: Task, failure: Failure) -> None: ...
+    def goes_on(self, task: Task) -> bool: ...
+    def end_task(self, task_id: int, context: Context) -> None: ...
+    def release(self, follower: int, lane: int) -> None: ...
 
 
 class OpenMaps:
@@ -39,7 +61,7 @@ class OpenMaps:
 
     def __init__(
         self,
-        graph: "Graph",
+        graph: LinkedTasks,
         tasks: Sequence[Task],
         plan: Plan,
         publish: Callable[[Any], None],

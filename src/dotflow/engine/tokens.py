@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from dotflow.core.linked_task import Item, MapContext, Row
+from dotflow.core.linked_task import Item, LinkedTask, MapContext, Row
 from dotflow.core.links import CONTEXT, VALUE, Constant, Links
 from dotflow.core.params import Params
 from dotflow.core.task import Task
@@ -61,7 +61,7 @@ def token_of(task: Task, *, by_index: bool = False) -> str:
     if not has_value(task):
         return NOTHING
     context = task.current_context
-    if not isinstance(context, MapContext):
+    if not isinstance(context, MapContext) or not isinstance(task, LinkedTask):
         return f"{task.key_name}:{context._run}"
     if not context.token:  # once: many tasks may take the values
         items = hashlib.blake2b(digest_size=8)

@@ -7,7 +7,7 @@ from dotflow.abc.history import History
 from dotflow.abc.storage import Storage
 from dotflow.core import events
 from dotflow.core.context import Context
-from dotflow.core.linked_task import Item
+from dotflow.core.linked_task import Item, LinkedTask
 from dotflow.core.task import Task
 from dotflow.testing.crash.kill_points import KillSwitch, is_chosen
 
@@ -75,7 +75,11 @@ class InstrumentedStorage:
             return self._tasks[key]
         if key not in self._items:
             for of_task, task in self._tasks.items():
-                if task.items and f"{of_task}-{task.items[0].key_suffix}" not in self._items:
+                if (
+                    isinstance(task, LinkedTask)
+                    and task.items
+                    and f"{of_task}-{task.items[0].key_suffix}" not in self._items
+                ):
                     self._items.update((f"{of_task}-{item.key_suffix}", item) for item in task.items)
         return self._items.get(key)
 
