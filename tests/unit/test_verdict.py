@@ -11,7 +11,7 @@ from dotflow.core.failure import Failure
 from dotflow.core.linked_task import Item, LinkedTask
 from dotflow.core.params import check_declared
 from dotflow.core.task import Task
-from dotflow.engine.maps import ItemMap
+from dotflow.engine.maps import map_context
 from dotflow.engine.verdict import Skip, decide
 
 NOW = Context().time
@@ -126,7 +126,7 @@ def test_the_values_of_a_map(failure: Failure | None, values: list[Any]) -> None
     mapped._apply(MapOpened(0, 3, NOW, 1.0))
     for index, item in enumerate(items):
         end(item, ValueError() if failure and index == 1 else [1, None, 3][index])
-    context = ItemMap(mapped, {}, Context(), 1, keep_going=True).context(Context(None, 0, "w"))
+    context = map_context(mapped, Context(None, 0, "w"))
     mapped._apply(MapEnded(0, context, failure, NOW, 1.0))
     assert tasks[1].links is not None
 

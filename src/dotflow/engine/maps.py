@@ -89,25 +89,27 @@ class ItemMap:
             values[parameter] = entry
         return values
 
-    def context(self, context: Context) -> MapContext:
-        """Returns *context* with the values and the errors of the items."""
-        items = self.task.items
-        completed = [item.current_context.storage for item in items if item.status is COMPLETED]
-        values = completed
-        if len(completed) < len(items):
-            values = [item.current_context.storage if item.status is COMPLETED else None for item in items]
-        result = MapContext(values, context.task_id, context.workflow_id, context.time, context.step)
-        result.values = completed
-        result.token = ""
-        result.errors = {item.item: item.error for item in items if item.status is FAILED and item.error}
-        return result
 
-    def failure(self) -> Failure | None:
-        """Returns the failure of the mapped task; None if no item failed."""
-        failed = [item for item in self.task.items if item.status is FAILED]
-        if not failed:
-            return None
-        return Failure(ItemsFailed.__name__, str(ItemsFailed(len(failed), len(self.task.items), _first_of(failed))))
+def map_context(task: LinkedTask, context: Context) -> MapContext:
+    """Returns *context* with the values and the errors of the items."""
+    items = task.items
+    completed = [item.current_context.storage for item in items if item.status is COMPLETED]
+    values = completed
+    if len(completed) < len(items):
+        values = [item.current_context.storage if item.status is COMPLETED else None for item in items]
+    result = MapContext(values, context.task_id, context.workflow_id, context.time, context.step)
+    result.values = completed
+    result.token = ""
+    result.errors = {item.item: item.error for item in items if item.status is FAILED and item.error}
+    return result
+
+
+def map_failure(task: LinkedTask) -> Failure | None:
+    """Returns the failure of a mapped task; None if no item failed."""
+    failed = [item for item in task.items if item.status is FAILED]
+    if not failed:
+        return None
+    return Failure(ItemsFailed.__name__, str(ItemsFailed(len(failed), len(task.items), _first_of(failed))))
 
 
 def _first_of(failed: Sequence[Item]) -> str:

@@ -15,7 +15,7 @@ from dotflow.core.task import Task
 from dotflow.core.types.status import TypeStatus
 from dotflow.core.wiring import PREVIOUS
 from dotflow.engine.lifecycle import Fallback, TaskFlow, new, task_flow
-from dotflow.engine.maps import ItemMap, lists_of, make_items
+from dotflow.engine.maps import ItemMap, lists_of, make_items, map_context, map_failure
 from dotflow.engine.plan import Plan
 from dotflow.engine.ready import Ready
 from dotflow.engine.verdict import UNFINISHED, Arguments, Skip
@@ -202,15 +202,14 @@ class OpenMaps:
         task = items.task
         if self._maps.pop(task.task_id, None) is None:
             return
-        self._close(items, items.failure())
+        self._close(task, map_failure(task))
         has_failed = task.status is TypeStatus.FAILED
         if has_failed and not items.keep_going:
             self._graph.loop.stop_new_tasks()
         self._graph.end_task(task.task_id, Context() if has_failed else task.current_context)
 
-    def _close(self, items: ItemMap, failure: Failure | None) -> None:
-        task = items.task
-        context = items.context(Context._of(None, task.task_id, task.workflow_id, clock.now(), task.step.identity))
+    def _close(self, task: LinkedTask, failure: Failure | None) -> None:
+        context = map_context(task, Context._of(None, task.task_id, task.workflow_id, clock.now(), task.step.identity))
         self._publish(MapEnded(task.task_id, context, failure, clock.now(), clock.monotonic()))
 
     def continue_cleanups(self) -> bool:
@@ -224,15 +223,15 @@ class OpenMaps:
     def fail_unfinished(self, exception: str, reason: str) -> None:
         """Fails the items and maps that a stopped run leaves unfinished."""
         self._is_stopped = True
-        failed = {task_id: items.failure() for task_id, items in self._maps.items() if items.has_stopped}
+        failed = {task_id: map_failure(items.task) for task_id, items in self._maps.items() if items.has_stopped}
         for _, item, _ in self._items.values():
             if item.status in UNFINISHED:
                 failure = Failure(exception, str(RunStopped(item.name, reason)))
                 now, tick = clock.now(), clock.monotonic()
                 self._publish(TaskFailed(item.task_id, item.attempt, failure, now, tick, item.item))
         for task_id, items in self._maps.items():
-            count = len(items.task.items)
+            task, count = items.task, len(items.task.items)
             progress = f"{reason}, after {count - items.left} of {count} items"
-            self._close(items, failed.get(task_id) or Failure(exception, str(RunStopped(items.task.name, progress))))
+            self._close(task, failed.get(task_id) or Failure(exception, str(RunStopped(task.name, progress))))
         self._items.clear()
         self._maps.clear()

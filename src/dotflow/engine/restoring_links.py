@@ -10,7 +10,7 @@ from dotflow.core.params import Params
 from dotflow.core.task import Task
 from dotflow.core.types.status import TypeStatus
 from dotflow.core.wiring import PREVIOUS
-from dotflow.engine.maps import ItemMap, lists_of, make_items
+from dotflow.engine.maps import lists_of, make_items, map_context
 from dotflow.engine.restoring import Restoration, is_same_step, notes_on, takes_previous
 from dotflow.engine.tokens import NOTHING, difference, token_of, tokens_of, tokens_of_item, tokens_of_params
 from dotflow.engine.unsaved import always_takes_previous, not_needed, stable_run
@@ -266,7 +266,7 @@ class LinkedRestorer:
 
     def _close(self, task: LinkedTask) -> None:
         nothing = Context(None, task.task_id, task.workflow_id, step=task.step.identity)
-        context = ItemMap(task, {}, nothing, 1, True).context(nothing)
+        context = map_context(task, nothing)
         task._apply(MapEnded(task.task_id, context, None, context.time, 0.0))
 
     def _judge_items(self, task: LinkedTask) -> Iterator[tuple[Item, Context, str]]:
