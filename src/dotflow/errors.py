@@ -382,7 +382,7 @@ class NotAList(AttemptError, TypeError):
     source: str
     kind: str
     _template = (
-        "Task '{task}' is mapped over '{source}', which returned a {kind}. Return a list: list(...), or "
+        "Task '{task}' is mapped over '{source}', whose value is of type {kind}. Return a list: list(...), or "
         "list(d.items()) of a dict."
     )
 

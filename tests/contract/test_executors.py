@@ -901,7 +901,9 @@ class TestGraph:
             return item + 1
 
         workflow.task.add(numbers).add(action(tenfold), each=numbers)
-        workflow.task.add(action(retry=2, retry_delay=0)(once_more), each="tenfold", fallback=action(lambda item: -item))
+        workflow.task.add(
+            action(retry=2, retry_delay=0)(once_more), each="tenfold", fallback=action(lambda item: -item)
+        )
 
         assert workflow.start(mode=mode).status is COMPLETED
 

@@ -474,11 +474,21 @@ def test_a_declared_default_that_changed_voids(storage: Storage) -> None:
 
     for limit in (1, 1, 2):
         run(limit)
-    expected = [1, 2]
-    if isinstance(storage, StorageThreeMethods):
-        expected = [1, 2]
 
-    assert ran == expected
+    assert ran == [1, 2]
+
+
+def test_a_parameter_that_can_not_be_compared_is_reported(capsys: pytest.CaptureFixture[str]) -> None:
+    """The value is restored, and the log names the parameter."""
+    storage = StorageDefault()
+    for client in (object(), object()):
+        config = Config(storage=storage, log=LogDefault(output="console"))
+        workflow = DotFlow(config, workflow_id="nightly", params={"client": client})
+        workflow.task.add(action(lambda client: 1))
+        run = workflow.start(resume=True)
+
+    assert run.tasks[0].restored_from == "checkpoint"
+    assert "its 'client' can't be compared with the earlier one" in capsys.readouterr().err
 
 
 def test_a_chain_of_maps(storage: Storage) -> None:

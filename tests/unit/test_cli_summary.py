@@ -123,7 +123,7 @@ def test_a_map_that_failed_as_a_whole(make_workflow: MakeWorkflow, fake_time: Fa
     lines = list(summary_lines("Failed", workflow.result_task(), 1.0))
 
     assert lines[1] == "task 1 fetch: Failed, 0.00 s"
-    assert lines[2].startswith("    NotAList: Task 'fetch' is mapped over 'urls', which returned a dict.")
+    assert lines[2].startswith("    NotAList: Task 'fetch' is mapped over 'urls', whose value is of type dict.")
 
 
 def test_items_that_a_fallback_mended(make_workflow: MakeWorkflow, fake_time: FakeTime) -> None:

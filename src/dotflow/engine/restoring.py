@@ -128,6 +128,8 @@ def notes_on(task: Task, context: Context, initial: str) -> list[str]:
     """Returns a sentence on a checkpoint that is restored without comparing its inputs; none if they are compared."""
     if initial == INCOMPARABLE:
         why = "its initial_context can't be compared with the earlier one: no storage could keep such a value"
+    elif labels := [] if context.inputs is None else _incomparable(context.inputs.links):
+        why = f"its '{labels[0]}' can't be compared with the earlier one: no storage could keep such a value"
     elif context.inputs is None and initial != NO_INITIAL:
         why = "its checkpoint does not record which initial_context it was made with"
     elif context.inputs is None and task.links is not None and list(task.links.value_sources()):
@@ -135,6 +137,10 @@ def notes_on(task: Task, context: Context, initial: str) -> list[str]:
     else:
         return []
     return [f"Task {task.task_id} {task.name} is restored, though {why}."]
+
+
+def _incomparable(tokens: Mapping[str, str]) -> list[str]:
+    return [label for label, token in tokens.items() if token == f"={INCOMPARABLE}"]
 
 
 def is_same_step(saved: str, current: str) -> bool:
