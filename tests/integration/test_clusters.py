@@ -170,7 +170,7 @@ class TestLostWorkers:
 
         wait_for(lambda: list(tmp_path.glob("done*")) and running(), "the first steps")
         workers = {parent_of(pid).pid for pid in running() if psutil.pid_exists(pid)}
-        finished = {int(path.name[4:]) for path in tmp_path.glob("done*")}
+        finished = {item.item for item in run.tasks[1].items if item.status is COMPLETED}
         psutil.Process(workers.pop()).kill()
         assert run.wait(50)
 
