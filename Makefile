@@ -20,8 +20,9 @@ heading = @printf '\n== %s\n'
 
 oldest = $(firstword $(VERSIONS))
 newest = $(lastword $(VERSIONS))
-# The longest begin first. `make test` runs each test once, but for those marked `exhaustive`, and those that depend on
-# the Python or on how worker processes start once more; `make test-all` runs every test on every Python.
+# The longest begin first. `make test` runs each test once, but for those marked `exhaustive`: units on the oldest Python,
+# as `check` does, the others on the newest. Those that depend on the Python or on how worker processes start run once
+# more. `make test-all` runs every test on every Python.
 SUITES = test-newest test-oldest test-dask test-forkserver dist docs
 ALL_SUITES = $(VERSIONS:%=test-%) test-ray test-dask test-forkserver
 
@@ -53,7 +54,7 @@ check: .venv/check/.ready  ## Lint, format, types and the unit tests: under a mi
 AT_ONCE = 2
 run_suites = $(MAKE) --no-print-directory -j$(AT_ONCE) --output-sync=target
 
-test:  ## check, then each test on the newest Python and some on the oldest, dist and docs: eight minutes
+test:  ## check, then each test once, and some on a second Python, dist and docs: eight minutes
 	@$(MAKE) --no-print-directory -j2 $(patsubst %,.venv/%/.ready,check docs $(sort $(oldest) $(newest)))
 	@$(MAKE) --no-print-directory check
 	$(heading) '$(AT_ONCE) suites at a time, each shown when it has ended: $(SUITES)'
@@ -71,11 +72,11 @@ test-3.%: .venv/3.%/.ready
 	@$(call pytest,3.$*) tests -m 'not clusters' --exhaustive
 
 test-newest: .venv/$(newest)/.ready
-	$(heading) 'Python $(newest): every test'
-	@$(call pytest,$(newest)) tests -m 'not clusters' -n 3
+	$(heading) 'Python $(newest): every test but the units'
+	@$(call pytest,$(newest)) tests/contract tests/integration tests/acceptance -m 'not clusters' -n 3 --dist loadgroup
 
-# `check` has run the unit tests on it; storages, servers and documents are the same on every Python.
-WHOLE_RUNS = $(patsubst %,tests/integration/test_%.py,runs graph maps processes timeouts signals retries resume resume_after_change script_classes)
+# Storages, servers, documents and the graph are the same on every Python.
+WHOLE_RUNS = $(patsubst %,tests/integration/test_%.py,runs processes timeouts signals)
 WITHOUT_SERVERS = -m 'not clusters' -k 'not s3 and not gcs and not postgres and not clouds'
 test-oldest: .venv/$(oldest)/.ready
 	$(heading) 'Python $(oldest): executors, and whole runs'

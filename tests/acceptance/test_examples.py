@@ -124,7 +124,10 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
                     example,
                     way,
                     id=f"{example}-{way.__name__.removeprefix('as_')}",
-                    marks=pytest.mark.timeout(SECONDS.get(example, 18) + 2),
+                    marks=[
+                        pytest.mark.timeout(SECONDS.get(example, 18) + 2),
+                        *([pytest.mark.exhaustive] if example == "clusters/ray_cluster" else []),  # it starts Ray
+                    ],
                 )
                 for example, way in runs
             ],

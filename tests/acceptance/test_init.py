@@ -73,6 +73,7 @@ def test_every_command_of_its_readme_works(project: Path) -> None:
     assert (project / "output" / "revenue.db").stat().st_size > 0
 
 
+@pytest.mark.exhaustive
 def test_its_image_can_be_built_and_run(project: Path, environment: Path, tmp_path: Path) -> None:
     """What its Dockerfile installs, from what it copies, is enough for the command that it ends with.
 

@@ -37,7 +37,8 @@ NAMESAKES = [
 ]  # fmt: skip
 
 #: pip downloads packages here, as it does for users.
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
+#: One process makes the packages and the environment for all of these tests.
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(120), pytest.mark.xdist_group("packaging")]
 
 
 def run(command: Sequence[str | Path], folder: Path, first_on_path: Path = BIN) -> subprocess.CompletedProcess[str]:
@@ -239,6 +240,7 @@ def test_a_project_passes_pyright_strictly(project: Path, clean: Path) -> None:
     assert "0 errors, 0 warnings" in printed([BIN / "basedpyright"], project, clean)
 
 
+@pytest.mark.exhaustive
 def test_every_public_type_is_known(clean: Path, tmp_path: Path) -> None:
     """The type of each public name, contract, error and core class is declared, not inferred."""
     from importlib import import_module

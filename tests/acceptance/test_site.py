@@ -15,7 +15,7 @@ FILES = sorted(file for folder in FOLDERS for file in (ROOT / "docs_src" / folde
 PROGRAMS = [file for file in FILES if file.with_suffix(".txt").exists()]
 TESTS = [file for file in FILES if file.name.startswith("test_")]
 OLD_WAYS = [file for file in FILES if file.stem.endswith("_before") and file not in PROGRAMS]
-LONG = {"test_storage_gzip"}  # the contract suite of a storage, with kills in every write
+LONG = {"test_storage_gzip", "test_executor_command"}  # whole contract suites
 PAGES = {page: page.read_text() for page in sorted((ROOT / "docs").rglob("*.md"))}
 SHOWN = re.compile(r'^ *--8<-- "([^":]*)', re.MULTILINE)
 

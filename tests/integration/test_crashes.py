@@ -312,7 +312,10 @@ def test_nothing_is_lost(name: str, build: Callable[[], DotFlow], tmp_path: Path
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("build", "mode"), [(side_by_side, "parallel"), (pair(load), "background")])
+@pytest.mark.parametrize(
+    ("build", "mode"),
+    [(side_by_side, "parallel"), pytest.param(pair(load), "background", marks=pytest.mark.exhaustive)],
+)
 def test_nothing_is_lost_in_other_modes(build: Callable[[], DotFlow], mode: str, tmp_path: Path) -> None:
     """Whoever makes the attempts."""
     assert assert_survives_crashes(build, StorageFile(tmp_path), mode=mode).crashes > 20
@@ -324,13 +327,13 @@ def test_nothing_is_lost_in_other_modes(build: Callable[[], DotFlow], mode: str,
     ("build", "mode", "name"),
     [
         ("maps", "sequential", "StorageSQLite"),
-        ("branches", "sequential", "ThreeMethods"),
         *(
             pytest.param(*each, marks=pytest.mark.exhaustive)
             for each in [
                 ("maps", "parallel", "StorageSQLite"),
                 ("maps", "sequential", "ThreeMethods"),
                 ("branches", "parallel", "StorageSQLite"),
+                ("branches", "sequential", "ThreeMethods"),
                 ("failing items", "sequential", "StorageFile"),
                 ("failing items", "parallel", "ThreeMethods"),
                 ("groups", "sequential", "StorageFile"),

@@ -189,7 +189,7 @@ say(value=None if value is None else value[:3].decode(), parts=len(list((HERE / 
 
 @pytest.mark.processes
 @pytest.mark.slow
-@pytest.mark.parametrize("first", [1, 2])
+@pytest.mark.parametrize("first", [1, pytest.param(2, marks=pytest.mark.exhaustive)])
 def test_killed_at_any_system_call_no_part_is_lost_or_left(
     scripts: Scripts, tmp_path: Path, first: int, stride: int
 ) -> None:
