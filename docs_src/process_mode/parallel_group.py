@@ -24,4 +24,4 @@ workflow.start()
 (_, chile), (orders_of_chile, also_chile), (_, japan), (orders_of_japan, also_japan) = workflow.result_storage()
 print(orders_of_chile, "|", orders_of_japan)  # orders of Chile, loaded | orders of Japan, loaded
 print(chile == also_chile, japan == also_japan)  # True True
-print(chile != japan)  # True
+print(os.getpid() in (chile, japan))  # False
