@@ -49,9 +49,9 @@ check: .venv/check/.ready  ## Lint, format, types and the unit tests: under a mi
 	$(heading) 'unit tests'
 	@.venv/check/bin/pytest --no-header tests/unit -n 2
 
-# Three suites run at a time, or as many as given: make test AT_ONCE=2. They often wait for processes, so this fills two
-# cores; one more makes all of them late. make shows the output of a suite at its end.
-AT_ONCE = 3
+# Two suites run at a time, or as many as given: make test AT_ONCE=3. This fills two cores, and one more makes all of them
+# late. make shows the output of a suite at its end.
+AT_ONCE = 2
 run_suites = $(MAKE) --no-print-directory -j$(AT_ONCE) --output-sync=target
 
 test:  ## check, then each test once, and some on a second Python, dist and docs: eight minutes
@@ -73,7 +73,7 @@ test-3.%: .venv/3.%/.ready
 
 test-newest: .venv/$(newest)/.ready
 	$(heading) 'Python $(newest): every test but the units'
-	@$(call pytest,$(newest)) tests/contract tests/integration tests/acceptance -m 'not clusters' -n 2 --dist loadgroup
+	@$(call pytest,$(newest)) tests/contract tests/integration tests/acceptance -m 'not clusters' -n 3 --dist loadgroup
 
 # Storages, servers, documents and the graph are the same on every Python.
 WHOLE_RUNS = $(patsubst %,tests/integration/test_%.py,runs processes timeouts signals)

@@ -9,5 +9,8 @@ Test = TypeVar("Test", bound=Callable[..., Any])
 
 
 def in_any_worker(test: Test) -> Test:
-    """Marks a test whose steps depend on nothing of this process: make runs it in all kinds of workers."""
-    return pytest.mark.start_method(pytest.mark.processes(test))
+    """Marks a test whose steps depend on nothing of this process: on a cluster, too, they do the same.
+
+    How a fork server's workers run a graph is in the executors' contract.
+    """
+    return pytest.mark.processes(test)

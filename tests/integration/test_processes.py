@@ -167,7 +167,14 @@ say(found=workflow.result_storage())
     assert facts["found"] == [[["--flag"], str(tmp_path), "yes", "beside"], "beside"]
 
 
-@pytest.mark.parametrize("kind", ["bytes", "bytearray", pytest.param("PickleBuffer", marks=pytest.mark.start_method)])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "bytes",
+        pytest.param("bytearray", marks=pytest.mark.exhaustive),
+        pytest.param("PickleBuffer", marks=pytest.mark.start_method),
+    ],
+)
 def test_200_mb_come_back(kind: str, scripts: Scripts) -> None:
     """A result of 200 MB comes back whole and reaches the next step, and nothing deadlocks."""
     facts = scripts.run(
