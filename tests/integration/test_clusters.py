@@ -39,6 +39,11 @@ MakeWorkflow = Callable[..., DotFlow]
 BOTH = ["dask", "ray"]
 
 
+#: Seconds until the run knows that an attempt has begun, on a busy machine too. If a worker is lost before,
+#: its step has not begun, and is sent elsewhere.
+REPORTED = 1.0
+
+
 def wait_for(happened: Callable[[], object], what: str, seconds: float = 20) -> None:
     """Looks again and again, since the thing is done by other processes."""
     until = time.monotonic() + seconds
@@ -106,6 +111,7 @@ class TestLostWorkers:
         workflow.task.add([action(lambda: "before"), step, action(lambda previous_context: previous_context.storage)])
         run = workflow.start(mode="background")
         wait_for(pid.exists, "the step's beginning")
+        time.sleep(REPORTED)
         child = psutil.Process(int(pid.read_text()))
         parent_of(child.pid).kill()
         assert run.wait(40)
@@ -136,6 +142,7 @@ class TestLostWorkers:
         workflow.task.add([step, action(lambda: "next")])
         run = workflow.start(mode="background", keep_going=True)
         wait_for(pid.exists, "the step's beginning")
+        time.sleep(REPORTED)
         parent_of(int(pid.read_text())).kill()
         assert run.wait(40)
 
@@ -227,6 +234,7 @@ class TestLostWorkers:
             def busy(task: Task) -> None:
                 own_dask.add_worker("--resources", "LATER=1")
                 wait_for(pid.exists, "the step's beginning")
+                time.sleep(REPORTED)
                 parent_of(int(pid.read_text())).kill()
                 wait_for(
                     lambda: any(future.status == "error" for future in client.futures.values()), "the events of it"
