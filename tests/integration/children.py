@@ -22,7 +22,7 @@ import dotflow
 
 MARK: Final = "DOTFLOW_TEST_MARK"
 SOURCES: Final = Path(dotflow.__file__).parent.parent
-SOON: Final = 1.0  # seconds in which what has been ended must be gone, and an interpreter must have exited
+SOON: Final = 2.0  # seconds in which what has been ended must be gone, and an interpreter must have exited
 PATIENCE: Final = 15.0  # seconds; what takes longer hangs
 
 #: What every script begins with. `METHOD` is the start method that the tests were asked for.
