@@ -12,21 +12,13 @@ from dotflow.abc.storage import Storage
 from dotflow.core.types.status import TypeStatus
 from dotflow.errors import CheckpointMismatch
 from dotflow.providers import LogDefault, StorageDefault, StorageFile, StorageSQLite
+from tests.storages import StorageThree
 
 COMPLETED, FAILED, SKIPPED = TypeStatus.COMPLETED, TypeStatus.FAILED, TypeStatus.SKIPPED
 
 
-class StorageThreeMethods(Storage):
-    """Only post, get and key."""
-
-    def __init__(self) -> None:
-        self.contexts: dict[str, Context] = {}
-
-    def post(self, key: str, context: Context) -> None:
-        self.contexts[key] = context
-
-    def get(self, key: str) -> Context:
-        return self.contexts.get(key, Context())
+class StorageThreeMethods(StorageThree):
+    """Only post, get and key; the keys are those of the other storages."""
 
     def key(self, task: Task) -> str:
         return f"{task.workflow_id}/{task.task_id}"

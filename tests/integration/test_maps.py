@@ -14,39 +14,15 @@ from dotflow.abc.executor import CompletedCall, Executor, ExecutorSession
 from dotflow.abc.history import History
 from dotflow.core.call import Call
 from dotflow.core.events import Event, MapEnded, MapOpened
-from dotflow.core.types.status import TypeStatus
 from dotflow.errors import InvalidLink
 from dotflow.providers import ExecutorAsync, ExecutorProcess, ExecutorThread
 from dotflow.worker.attempt import attempt
 from dotflow.worker.loops import Loops
+from tests.integration.modes import COMPLETED, FAILED, MODES, NOT_STARTED, SKIPPED, group, start, statuses
 from tests.marks import in_any_worker
 
 MakeWorkflow = Callable[..., DotFlow]
 WAIT = 15.0  # seconds, for what happens at once
-
-MODES = ["sequential", "background", "parallel", "groups"]
-COMPLETED, FAILED, SKIPPED, NOT_STARTED = (
-    TypeStatus.COMPLETED,
-    TypeStatus.FAILED,
-    TypeStatus.SKIPPED,
-    TypeStatus.NOT_STARTED,
-)
-
-
-def start(workflow: DotFlow, mode: str, **arguments: Any) -> Any:
-    """Starts in one of MODES and waits for the end."""
-    run = workflow.start(mode="sequential" if mode == "groups" else mode, **arguments)
-    run.wait()
-    return run
-
-
-def group(mode: str, number: int) -> str:
-    """Two groups where the mode asks for groups, one elsewhere."""
-    return f"group {number % 2}" if mode == "groups" else "default"
-
-
-def statuses(workflow: DotFlow) -> list[TypeStatus]:
-    return [task.status for task in workflow.result_task()]
 
 
 @action

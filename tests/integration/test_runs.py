@@ -18,12 +18,12 @@ from dotflow import Config, Context, DotFlow, Task, action
 from dotflow.abc.history import History
 from dotflow.abc.log import Log
 from dotflow.abc.notify import Notify
-from dotflow.abc.storage import Storage
 from dotflow.abc.tracer import Tracer
 from dotflow.core.types.status import TypeStatus
 from dotflow.errors import CheckpointMismatch
 from dotflow.providers import ExecutorAsync, ExecutorProcess, ExecutorThread, LogDefault, StorageDefault
 from tests.integration.children import Scripts
+from tests.storages import StorageThree
 
 MakeWorkflow = Callable[..., DotFlow]
 
@@ -1055,26 +1055,7 @@ def test_resume_on_a_first_run_just_runs(make_workflow: MakeWorkflow) -> None:
     assert workflow.result_storage() == [1, 2]
 
 
-class Plain(Storage):
-    """A user's storage, with the three methods that a storage needs."""
-
-    def __init__(self) -> None:
-        self.contexts: dict[str, Context] = {}
-
-    def post(self, key: str, context: Context) -> None:
-        """Records it."""
-        self.contexts[key] = context
-
-    def get(self, key: str) -> Context:
-        """Returns it."""
-        return self.contexts.get(key, Context())
-
-    def key(self, task: Task) -> str:
-        """A key."""
-        return f"{task.workflow_id}-{task.task_id}"
-
-
-@pytest.mark.parametrize("storage", [StorageDefault, Plain])
+@pytest.mark.parametrize("storage", [StorageDefault, StorageThree])
 def test_a_fresh_start_makes_older_checkpoints_void(storage: type, make_workflow: MakeWorkflow) -> None:
     """start() without resume voids older checkpoints: a later resume runs all tasks that this run did not reach."""
     state = {"fail": False, "run": 1}
@@ -1100,7 +1081,7 @@ def test_a_fresh_start_makes_older_checkpoints_void(storage: type, make_workflow
     assert workflow.result_storage() == [3, [3, 3]]
 
 
-@pytest.mark.parametrize("storage", [StorageDefault, Plain])
+@pytest.mark.parametrize("storage", [StorageDefault, StorageThree])
 def test_another_step_at_the_place_of_a_checkpoint(storage: type, quiet: Callable[..., Config]) -> None:
     """Where another step is at the position of a checkpoint, resume raises an error with both, before anything runs."""
     ran: list[str] = []
