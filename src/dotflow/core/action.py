@@ -48,6 +48,7 @@ class Action(Generic[P, R]):
         isolate: Whether each attempt runs in a process of its own, in every mode.
         resources: The resources that a cluster's worker must have.
         checkpoint: Whether the values are saved, so that a resume restores them.
+        version: Stands for the code where earlier values are compared with it; None for the code itself.
 
     Attributes:
         name: The name for readers: `extract`, `Report.load`.
@@ -62,6 +63,7 @@ class Action(Generic[P, R]):
         isolate: bool = False,
         resources: Mapping[str, float] = NO_RESOURCES,
         checkpoint: bool = True,
+        version: str | None = None,
     ) -> None:
         if not callable(function) and not isinstance(function, classmethod):
             raise InvalidStep(describe(function), "Options go by name: @action(retry=3).", DECORATED)
@@ -71,6 +73,8 @@ class Action(Generic[P, R]):
         self.isolate = isolate
         self.resources = resources
         self.checkpoint = checkpoint
+        self.version = version
+        self._code: str | None = None  # its fingerprint, once it is made
         self._named: dict[str, bool] | None = None  # the parameters beside the contexts, once they are read
         self.is_coroutine: bool = inspect.iscoroutinefunction(innermost(function))
         self.name: str = qualname(function).rpartition("<locals>.")[2]
@@ -95,7 +99,13 @@ class Action(Generic[P, R]):
         method, params = function.__get__(instance, owner), self.context_params
         bound = _blank()
         bound.__dict__ |= self.__dict__
-        bound.__dict__ |= {"function": method, "__wrapped__": method, "context_params": params, "_named": None}
+        bound.__dict__ |= {
+            "function": method,
+            "__wrapped__": method,
+            "context_params": params,
+            "_named": None,
+            "_code": None,
+        }
         return bound
 
     if not TYPE_CHECKING:

@@ -53,6 +53,7 @@ def action(
     isolate: bool = False,
     resources: Mapping[str, float] | None = None,
     checkpoint: bool = True,
+    version: str | None = None,
 ) -> Decorator: ...
 def action(
     function: Callable[..., Any] | None = None,
@@ -68,6 +69,7 @@ def action(
     isolate: bool = False,
     resources: Mapping[str, float] | None = None,
     checkpoint: bool = True,
+    version: str | None = None,
     **unknown: Any,
 ) -> Any:
     """Makes a function, coroutine function, method or class a step of workflows.
@@ -94,6 +96,8 @@ def action(
             ignore them.
         checkpoint: Whether the value is saved, so that a resume restores it. With False, for connections, temporary
             clusters and the like, a resume runs the step again if a task that runs needs it.
+        version: A text such as "2", which stands for the code where a resume or the cache asks if that has changed. By
+            default they compare the code itself, with the functions, classes and constants of yours that it uses.
         unknown: Refused with a hint.
 
     Raises:
@@ -115,6 +119,8 @@ def action(
         raise InvalidPolicy("isolate", isolate, "True or False")
     if not isinstance(checkpoint, bool):
         raise InvalidPolicy("checkpoint", checkpoint, "True or False")
+    if version is not None and (not isinstance(version, str) or not version):
+        raise InvalidPolicy("version", version, 'a text, such as "2"')
     required = check_resources(resources)
 
     def decorate(target: Callable[..., Any]) -> Any:
@@ -126,7 +132,7 @@ def action(
             raise InvalidStep(f"{describe(target)}, a generator function", hint, DECORATED)
         if _has_methods(target) and not member_actions(target):
             warnings.warn(IDLE.format(name=target.__name__), stacklevel=2 if function is None else 3)
-        step = Action(target, policy, isolate, required, checkpoint)
+        step = Action(target, policy, isolate, required, checkpoint, version)
         if not isinstance(target, type):
             return step
         try:

@@ -1,0 +1,379 @@
+"""The fingerprint of a step's code: what it sees, and what it does not."""
+
+import importlib
+import os
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dotflow import action
+from dotflow.core.bytecode import form_of
+from dotflow.core.fingerprint import can_compare, fingerprint
+
+STEP = '''
+"""A module."""
+import enum
+import functools
+import json
+
+import fp_helpers
+from fp_helpers import clean, Table
+from dotflow import action
+
+LIMIT = 10
+WORDS = {"a", "b", "c"}
+NESTED = {"rates": [1.5, (2, 3)], "call": clean}
+UNUSED = 1
+
+
+class Color(enum.Enum):
+    RED = 1
+    BLUE = 2
+
+
+def make(factor):
+    def times(value: int) -> int:
+        return value * factor
+
+    return times
+
+
+double = make(2)
+
+
+def logged(function):
+    @functools.wraps(function)
+    def wrapper(*args):
+        return function(*args)
+
+    return wrapper
+
+
+@logged
+def half(value):
+    return value / 2
+
+
+@functools.lru_cache
+def root(value):
+    return value ** 0.5
+
+
+@action
+def fetch(url: str, size: int = 5) -> list:
+    """Fetches a page."""
+    # a comment
+    rows = [clean(row) for row in url.split(",") if row not in WORDS]
+    try:
+        total = double(LIMIT)
+    except ValueError:
+        total = 0
+    table = Table(rows)
+    return [table.count(), total, NESTED, Color.RED, half(4), root(9), fp_helpers.shorten("x"), json.dumps(size)]
+
+
+@action
+class Report:
+    """A class."""
+
+    WIDTH = 80
+
+    @action
+    def load(self):
+        return clean(self.WIDTH)
+
+    @property
+    def title(self):
+        return "Report"
+
+
+@action
+def late(url):
+    from fp_late import parse
+
+    return parse(url)
+'''
+
+HELPERS = '''
+import fp_deep
+from fp_deep import strip
+
+CUT = 3
+
+
+def clean(row):
+    """Cleans a row."""
+    return strip(row).lower()
+
+
+def shorten(text):
+    return text[:CUT]
+
+
+def unused(text):
+    return text
+
+
+class Base:
+    def count(self):
+        return len(self.rows)
+
+
+class Table(Base):
+    def __init__(self, rows):
+        self.rows = rows
+'''
+
+DEEP = """
+CHARS = " "
+
+
+def strip(row, right=True):
+    if right:
+        return row.rstrip(CHARS)
+    return row.lstrip(CHARS)
+
+
+def unused():
+    return 2
+"""
+
+LATE = """
+from fp_deep import strip
+
+
+def parse(url):
+    return strip(url)
+"""
+
+FILES = {"fp_step": STEP, "fp_helpers": HELPERS, "fp_deep": DEEP, "fp_late": LATE}
+
+#: What is edited: (step, module, old text, new text).
+SEEN = {
+    "an operator": ("fetch", "fp_step", "not in WORDS", "in WORDS"),
+    "a constant of the step": ("fetch", "fp_step", "half(4)", "half(5)"),
+    "a type of number": ("fetch", "fp_step", "half(4)", "half(4.0)"),
+    "an exception that is caught": ("fetch", "fp_step", "except ValueError", "except KeyError"),
+    "where a try ends": (
+        "fetch",
+        "fp_step",
+        "    except ValueError:\n        total = 0\n",
+        "    except ValueError:\n        total = 0\n    else:\n        total += 1\n",
+    ),
+    "a parameter's name": ("fetch", "fp_step", "size: int = 5", "length: int = 5, size=0"),
+    "a default": ("fetch", "fp_step", "size: int = 5", "size: int = 6"),
+    "a constant of the module": ("fetch", "fp_step", "LIMIT = 10", "LIMIT = 11"),
+    "an element of a set": ("fetch", "fp_step", '"b", "c"}', '"b", "d"}'),
+    "a number in a nested container": ("fetch", "fp_step", "(2, 3)", "(2, 4)"),
+    "the value of a closure": ("fetch", "fp_step", "make(2)", "make(3)"),
+    "the code of a closure": ("fetch", "fp_step", "value * factor", "value + factor"),
+    "a member of an enum": ("fetch", "fp_step", "RED = 1", "RED = 3"),
+    "the function in a decorator": ("fetch", "fp_step", "value / 2", "value / 3"),
+    "a decorator": ("fetch", "fp_step", "return function(*args)\n", "return function(*args) + 1\n"),
+    "the function in lru_cache": ("fetch", "fp_step", "** 0.5", "** 0.25"),
+    "a helper of another module": ("fetch", "fp_helpers", ".lower()", ".upper()"),
+    "a helper that is called through its module": ("fetch", "fp_helpers", "text[:CUT]", "text[CUT:]"),
+    "a constant of another module": ("fetch", "fp_helpers", "CUT = 3", "CUT = 4"),
+    "a helper two modules away": ("fetch", "fp_deep", "row.rstrip", "row.strip"),
+    "a constant two modules away": ("fetch", "fp_deep", 'CHARS = " "', 'CHARS = "."'),
+    "a default two modules away": ("fetch", "fp_deep", "right=True", "right=False"),
+    "a method of a base class": ("fetch", "fp_helpers", "len(self.rows)", "len(self.rows) + 1"),
+    "a method of a class step": ("Report", "fp_step", "clean(self.WIDTH)", "clean(self.title)"),
+    "a property of a class step": ("Report", "fp_step", 'return "Report"', 'return "Draft"'),
+    "a constant of a class step": ("Report", "fp_step", "WIDTH = 80", "WIDTH = 90"),
+    "a helper of a class step": ("Report", "fp_helpers", ".lower()", ".upper()"),
+    "a module that the step imports when it runs": ("late", "fp_late", "strip(url)", "strip(url, False)"),
+    "a module that that one imports": ("late", "fp_deep", "row.rstrip", "row.strip"),
+}
+
+NOT_SEEN = {
+    "a comment": ("fetch", "fp_step", "# a comment", "# another"),
+    "a docstring": ("fetch", "fp_step", '"""Fetches a page."""', '"""Gets a page."""'),
+    "no docstring": ("fetch", "fp_step", '    """Fetches a page."""\n', ""),
+    "an annotation": ("fetch", "fp_step", "url: str", "url: bytes"),
+    "a return annotation": ("fetch", "fp_step", "-> list:", "-> object:"),
+    "blank lines above": ("fetch", "fp_step", "LIMIT = 10", "\n\n\nLIMIT = 10"),
+    "a comprehension over several lines": (
+        "fetch",
+        "fp_step",
+        '[clean(row) for row in url.split(",") if row not in WORDS]',
+        '[\n        clean(row)\n        for row in url.split(",")\n        if row not in WORDS\n    ]',
+    ),
+    "a call over several lines": ("fetch", "fp_step", "double(LIMIT)", "double(\n            LIMIT,\n        )"),
+    "quotes": ("fetch", "fp_step", 'shorten("x")', "shorten('x')"),
+    "the order of a set": ("fetch", "fp_step", '{"a", "b", "c"}', '{"c", "b", "a"}'),
+    "an equal expression of constants": ("fetch", "fp_step", "half(4)", "half(2 + 2)"),
+    "an unused constant": ("fetch", "fp_step", "UNUSED = 1", "UNUSED = 2"),
+    "an unused function": ("fetch", "fp_helpers", "def unused(text):\n    return text", "def unused(t):\n    return 1"),
+    "an unused function two modules away": ("fetch", "fp_deep", "return 2", "return 3"),
+    "the docstring of a helper": ("fetch", "fp_helpers", '"""Cleans a row."""', '"""Cleans it."""'),
+    "another step": ("fetch", "fp_step", "WIDTH = 80", "WIDTH = 90"),
+    "the docstring of a class step": ("Report", "fp_step", '"""A class."""', '"""Another."""'),
+    "the docstring of the module": ("late", "fp_late", "from fp_deep", '"""Late."""\n\nfrom fp_deep'),
+    "the policy": ("fetch", "fp_step", "@action\ndef fetch", "@action(retry=3, timeout=5)\ndef fetch"),
+}
+
+
+@pytest.fixture
+def load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A function that writes the modules, imports them and returns a step."""
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+
+    def load(step: str, files: dict[str, str]) -> Any:
+        for name in FILES:
+            sys.modules.pop(name, None)
+            (tmp_path / f"{name}.py").write_text(files[name])
+        importlib.invalidate_caches()
+        return getattr(importlib.import_module("fp_step"), step)
+
+    yield load
+    for name in FILES:
+        sys.modules.pop(name, None)
+
+
+def code(step: Any) -> str:
+    return fingerprint(getattr(step, "__dotflow_action__", step))
+
+
+def edited(module: str, old: str, new: str) -> dict[str, str]:
+    assert FILES[module].count(old) == 1, old
+    return {**FILES, module: FILES[module].replace(old, new)}
+
+
+@pytest.mark.parametrize("edit", SEEN)
+def test_an_edit_changes_the_fingerprint(edit: str, load: Callable[..., Any]) -> None:
+    """Code, constants, defaults and closures count, through all modules of the user's own."""
+    step, module, old, new = SEEN[edit]
+
+    assert code(load(step, FILES)) != code(load(step, edited(module, old, new)))
+
+
+@pytest.mark.parametrize("edit", NOT_SEEN)
+def test_an_edit_leaves_the_fingerprint(edit: str, load: Callable[..., Any]) -> None:
+    """Comments, docstrings, layout, annotations and what the step does not use don't count."""
+    step, module, old, new = NOT_SEEN[edit]
+
+    assert code(load(step, FILES)) == code(load(step, edited(module, old, new)))
+
+
+def test_all_processes_make_the_same_fingerprint(tmp_path: Path) -> None:
+    """The hash seed of a process, and what it imported or ran before, don't matter."""
+    for name, text in FILES.items():
+        (tmp_path / f"{name}.py").write_text(text)
+    script = """
+    import sys
+    if len(sys.argv) > 1:
+        import fp_late, fp_deep
+        fp_deep.strip("a ")
+    import fp_step
+    from dotflow.core.fingerprint import fingerprint
+    if len(sys.argv) > 1:
+        fp_step.fetch("a,b")
+        fp_step.late("a")
+    print(fingerprint(fp_step.fetch), fingerprint(fp_step.Report.__dotflow_action__), fingerprint(fp_step.late))
+    """
+    (tmp_path / "script.py").write_text(textwrap.dedent(script))
+
+    def run(seed: int) -> str:
+        command = [sys.executable, str(tmp_path / "script.py"), *["ran"] * (seed % 2)]
+        environment = {**os.environ, "PYTHONHASHSEED": str(seed)}
+        return subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
+
+    assert len({run(seed) for seed in range(1, 7)}) == 1
+
+
+def test_a_fingerprint_is_made_once(load: Callable[..., Any]) -> None:
+    """A list of the module that the step fills does not change it."""
+    step = load("fetch", FILES)
+    before = code(step)
+    sys.modules["fp_step"].LIMIT = 12  # type: ignore[attr-defined]
+
+    assert code(step) == before
+
+
+def test_a_fingerprint_takes_little_time(load: Callable[..., Any]) -> None:
+    """Once a step and process: under 300 microseconds for a function with a few helpers."""
+
+    @action
+    def step(rows: list[str]) -> list[str]:
+        return [textwrap.dedent(row) for row in rows if row]
+
+    code(load("fetch", FILES))  # imports
+    times = []
+    for _ in range(20):
+        step._code = None
+        began = time.perf_counter()
+        fingerprint(step)
+        times.append(time.perf_counter() - began)
+
+    assert min(times) < 300e-6
+
+
+def test_other_pythons_can_not_be_compared() -> None:
+    """Bytecode is the same within one minor version. A declared version is comparable everywhere."""
+    assert not can_compare("3.11:ab", "3.12:ab")
+    assert can_compare("3.11:ab", "3.11:cd")
+    assert can_compare("version 1", "version 2")
+    assert not can_compare("version 1", "3.11:ab")
+
+
+def test_a_version_replaces_the_code() -> None:
+    """With `version`, only that counts."""
+    one = action(version="1")(lambda: 1)
+    other = action(version="1")(lambda: 2)
+    newer = action(version="2")(lambda: 2)
+
+    assert fingerprint(one) == fingerprint(other) != fingerprint(newer)
+
+
+def test_steps_without_python_code_have_a_fingerprint() -> None:
+    """Built-in functions, partials, bound methods, instances and recursive values."""
+    import functools
+
+    loop: list[Any] = []
+    loop.append(loop)
+
+    class Model:
+        def __init__(self) -> None:
+            self.fits = 0
+
+        def __call__(self) -> Any:
+            return loop
+
+        def _fit(self) -> Any:
+            return self._fit
+
+    def recursive(depth: int) -> Any:
+        return recursive(depth - 1) if depth else loop
+
+    steps = [len, functools.partial(recursive, 3), Model(), Model()._fit, Model, recursive, sorted, str.upper, dict]
+
+    assert len({code(action(step)) for step in steps}) == len(steps)  # type: ignore[call-overload]
+
+
+SOURCES = ["argparse", "difflib", "enum", "dataclasses", "textwrap", "json.decoder", "asyncio.base_events"]
+
+
+@pytest.mark.parametrize("module", SOURCES)
+def test_layout_does_not_count(module: str) -> None:
+    """The same source with another layout has the same form: unparsed, it has one statement a line."""
+    import ast
+    from types import CodeType
+
+    def forms(source: str) -> list[str]:
+        return [repr(form_of(each)) for each in compile(source, "m", "exec").co_consts if isinstance(each, CodeType)]
+
+    path = importlib.import_module(module).__file__
+    assert path is not None
+    source = Path(path).read_text()
+    one, other = forms(source), forms(ast.unparse(ast.parse(source)))
+    different = sum(a != b for a, b in zip(one, other, strict=True))
+
+    assert different <= len(one) // 20  # CPython 3.11 lays out a few jumps by line
