@@ -1,4 +1,4 @@
-"""The options of `start` and `schedule`."""
+"""The options of the commands that take a workflow."""
 
 from typing import Any, Final
 
@@ -20,7 +20,8 @@ class Mode(click.Choice):  # type: ignore[type-arg]  # generic since click 8.2
 
 
 # fmt: off
-WORKFLOW_OPTIONS: Final = (
+#: Which workflow it is.
+DEFINITION_OPTIONS: Final = (
     option("-s", "--step", multiple=True, metavar="PATH", example="--step jobs.extract",
            help="An action, by its dotted path; given again, the steps run in this order."),
     option("-w", "--workflow", metavar="PATH", example="--workflow jobs.nightly:build",
@@ -28,6 +29,9 @@ WORKFLOW_OPTIONS: Final = (
     option("--param", multiple=True, metavar="NAME=VALUE", example="--param day=2026-11-25 --param limit=100",
            help="A parameter of the workflow, its function or the steps; one option for each. It has the type of its "
                 "default or annotation, and names the run: nightly@day=2026-11-25."),
+)
+WORKFLOW_OPTIONS: Final = (
+    *DEFINITION_OPTIONS,
     option("-i", "--initial-context", metavar="VALUE", example="--initial-context '{\"day\": 3}'",
            help="The initial_context of the steps: JSON, or any other text."),
     option("-c", "--callback", metavar="PATH", example="--callback jobs.notify",
@@ -51,6 +55,13 @@ WORKFLOW_OPTIONS: Final = (
     option("--keep-going", is_flag=True, example="--keep-going", help="Go on with the others after a failure."),
 )
 # fmt: on
+
+
+def definition_options(function: F) -> F:
+    """Adds all of DEFINITION_OPTIONS to a command."""
+    for add in reversed(DEFINITION_OPTIONS):
+        function = add(function)
+    return function
 
 
 def workflow_options(function: F) -> F:

@@ -18,6 +18,7 @@ from dotflow.core.wiring import Scope
 from dotflow.errors import InvalidArgument, InvalidLink
 
 if TYPE_CHECKING:
+    from dotflow.core.drawing import Drawing
     from dotflow.core.schema import WorkflowSchema
 
 # type[Any]: a decorated class is the class itself.
@@ -214,6 +215,26 @@ class TaskBuilder:
         from dotflow.core.schema import WorkflowSchema
 
         return WorkflowSchema.of(self._workflow_id, self._name, self._tasks)
+
+    def graph(self, format: str = "mermaid") -> "Drawing":
+        """Returns a diagram of the tasks as text, which a notebook shows as a picture.
+
+        Solid arrows are values, thick ones items, dashed ones conditions and tasks that it only waits for. Groups and
+        added workflows are boxes.
+
+        Args:
+            format: "mermaid", which GitHub and many editors draw, or "dot", for Graphviz.
+
+        Raises:
+            InvalidArgument: There is no such format.
+        """
+        from dotflow.core.drawing import draw
+
+        return draw(self._tasks, format)
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
+        """Shows the diagram in a notebook."""
+        return {**self.graph()._repr_mimebundle_(), "text/plain": repr(self)}
 
     def __iter__(self) -> Iterator[Task]:
         return iter(tuple(self._tasks))

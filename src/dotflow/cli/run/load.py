@@ -1,4 +1,4 @@
-"""The workflow that the options of `start` and `schedule` describe."""
+"""The workflow that the options of a command describe."""
 
 import inspect
 import json
@@ -47,6 +47,12 @@ class RunRequest(NamedTuple):
         names = set(cls._fields) - {"storage_options"}
         storage_options = {name: options[name] for name in STORAGE_OPTIONS}
         return cls(**{name: options[name] for name in names}, storage_options=storage_options)
+
+    @classmethod
+    def of_definition(cls, options: Mapping[str, Any]) -> "RunRequest":
+        """Selects those that say which workflow it is; nothing is run or stored."""
+        nothing = dict.fromkeys((*cls._fields, *STORAGE_OPTIONS))
+        return cls.of({**nothing, "resume": False, **options})
 
 
 class Loaded(NamedTuple):

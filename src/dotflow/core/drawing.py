@@ -1,0 +1,211 @@
+"""Drawing: the tasks of a workflow as a diagram, in Mermaid or DOT."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any, Final, NamedTuple
+
+from dotflow.core.links import TRUE, Condition, Links
+from dotflow.core.task import Task
+from dotflow.core.text import safe_repr, shorten
+from dotflow.core.types.drawing import TypeDrawing
+from dotflow.errors import InvalidArgument
+
+MIME_TYPE: Final = "text/vnd.mermaid"  # JupyterLab 4.1 and later draw it
+
+MAX_LABEL: Final = 40  # characters of a value in a label
+DEFAULT_GROUP: Final = "default"
+
+#: What Mermaid shows in a quoted label as it stands, beside letters and digits.
+MERMAID_PLAIN: Final = frozenset(" _.,:()=×…/+-!?'")
+
+SOLID, DASHED, THICK = "solid", "dashed", "bold"  # a value · waiting or a condition · items
+MERMAID_ARROWS: Final = {SOLID: "-->", DASHED: "-.->", THICK: "==>"}
+MAPPED, CLEANUP, PLAIN = "mapped", "cleanup", "plain"
+MERMAID_SHAPES: Final = {MAPPED: ("[[", "]]"), CLEANUP: ("([", "])"), PLAIN: ("[", "]")}
+DOT_SHAPES: Final = {MAPPED: "shape=box, peripheries=2", CLEANUP: 'shape=box, style="rounded"', PLAIN: "shape=box"}
+
+
+class Node(NamedTuple):
+    """A task: its lines of text, its kind, and the boxes it is in, the outermost first."""
+
+    task_id: int
+    lines: tuple[str, ...]
+    kind: str
+    boxes: tuple[str, ...]
+
+
+class Arrow(NamedTuple):
+    """An arrow between two tasks; its label may be empty."""
+
+    source: int
+    target: int
+    style: str
+    label: str = ""
+
+
+class Drawing(str):
+    """The text of a diagram. A notebook shows it as a picture."""
+
+    __slots__ = ("_mermaid",)
+
+    _mermaid: str
+
+    def __new__(cls, text: str, mermaid: str) -> "Drawing":
+        drawing = super().__new__(cls, text)
+        drawing._mermaid = mermaid
+        return drawing
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
+        return {MIME_TYPE: self._mermaid, "text/plain": str(self)}
+
+
+def draw(tasks: Sequence[Task], format: str = TypeDrawing.MERMAID) -> Drawing:
+    """Returns the diagram of tasks. Raises InvalidArgument for an unknown format."""
+    known = list(map(str, TypeDrawing))
+    if format not in known:
+        raise InvalidArgument("format", format, " or ".join(map(repr, known)))
+    nodes, arrows = list(_nodes(tasks)), list(_arrows(tasks))
+    mermaid = "\n".join(_mermaid(nodes, arrows))
+    return Drawing(mermaid if format == TypeDrawing.MERMAID else "\n".join(_dot(nodes, arrows)), mermaid)
+
+
+def _nodes(tasks: Sequence[Task]) -> Iterator[Node]:
+    has_groups = len({task.group_name for task in tasks}) > 1
+    for task in tasks:
+        links = task.links or Links()
+        *boxes, name = links.name.split(".") if links.name else [task.step.name]
+        lines = [name, *_notes(links, tasks)]
+        kind = MAPPED if links.each else CLEANUP if links.always else PLAIN
+        if has_groups and task.group_name != DEFAULT_GROUP:
+            boxes = [task.group_name, *boxes]
+        yield Node(task.task_id, tuple(lines), kind, tuple(boxes))
+
+
+def _notes(links: Links, tasks: Sequence[Task]) -> Iterator[str]:
+    """Yields the lines under a task's name: its lists, its fallback, and its conditions on run parameters."""
+    for parameter, source in links.each:
+        of = tasks[source].name if isinstance(source, int) else f"{len(source)} of {parameter}"
+        yield f"× each {of}"
+    if links.fallback is not None:
+        yield f"fallback {links.fallback.name}"
+    if links.always:
+        yield "always"
+    for condition in links.conditions:
+        if not isinstance(condition.source, int):
+            yield f"{_label(condition)} {condition.name}"
+
+
+def _arrows(tasks: Sequence[Task]) -> Iterator[Arrow]:
+    is_linked = any(task.links is not None for task in tasks)
+    last_of_group: dict[str, int] = {}
+    with_arrow: set[int] = set()
+    for task in tasks:
+        before = last_of_group.get(task.group_name)
+        last_of_group[task.group_name] = task.task_id
+        arrows = [] if task.links is None else list(_arrows_of_links(task, task.links))
+        takes_previous = "previous_context" in task.step.context_params
+        if before is not None and (takes_previous or not is_linked) and not _has_each_previous(task):
+            arrows.append(Arrow(before, task.task_id, SOLID if takes_previous else DASHED))
+        if task.links is not None and task.links.always and not task.links.waits:
+            followed = with_arrow | {arrow.source for arrow in arrows}
+            ends = [each for each in range(task.task_id) if each not in followed]
+            arrows += (Arrow(each, task.task_id, DASHED) for each in ends)
+        with_arrow.update(arrow.source for arrow in arrows)
+        yield from dict.fromkeys(arrows)
+
+
+def _has_each_previous(task: Task) -> bool:
+    return task.links is not None and any(each.parameter == "previous_context" for each in task.links.each)
+
+
+def _arrows_of_links(task: Task, links: Links) -> Iterator[Arrow]:
+    target = task.task_id
+    for each in links.each:
+        if isinstance(each.source, int):
+            yield Arrow(each.source, target, THICK, "each")
+    for bind in (*links.binds, *links.fallback_binds):
+        if isinstance(bind.source, int):
+            yield Arrow(bind.source, target, SOLID)
+    for condition in links.conditions:
+        if isinstance(condition.source, int):
+            yield Arrow(condition.source, target, DASHED, _label(condition))
+    values = links.value_sources()
+    for source in links.waits:
+        if source not in values:
+            yield Arrow(source, target, DASHED)
+
+
+def _label(condition: Condition) -> str:
+    word = "unless" if condition.negated else "when"
+    return word if condition.expected is TRUE else f"{word} {shorten(safe_repr(condition.expected), MAX_LABEL)}"
+
+
+def _mermaid(nodes: Sequence[Node], arrows: Sequence[Arrow]) -> Iterator[str]:
+    yield "flowchart TD"
+    for depth, item in _in_boxes(nodes):
+        indent = "    " * (depth + 1)
+        if isinstance(item, Node):
+            begin, end = MERMAID_SHAPES[item.kind]
+            yield f'{indent}t{item.task_id}{begin}"{"<br/>".join(map(_mermaid_text, item.lines))}"{end}'
+        elif item is None:
+            yield f"{indent}end"
+        else:
+            number, title = item
+            yield f'{indent}subgraph b{number}["{_mermaid_text(title)}"]'
+    for source, target, style, label in arrows:
+        text = f'|"{_mermaid_text(label)}"|' if label else ""
+        yield f"    t{source} {MERMAID_ARROWS[style]}{text} t{target}"
+
+
+def _mermaid_text(text: str) -> str:
+    """Returns text for a quoted label: other characters by their number, such as #34; for a quote."""
+    return "".join(
+        char if char.isalnum() or char in MERMAID_PLAIN else f"#{ord(char)};" if char.isprintable() else " "
+        for char in text
+    )
+
+
+def _dot(nodes: Sequence[Node], arrows: Sequence[Arrow]) -> Iterator[str]:
+    yield "digraph {"
+    for depth, item in _in_boxes(nodes):
+        indent = "    " * (depth + 1)
+        if isinstance(item, Node):
+            label = "\\n".join(map(_dot_text, item.lines))
+            yield f'{indent}t{item.task_id} [label="{label}", {DOT_SHAPES[item.kind]}];'
+        elif item is None:
+            yield f"{indent}}}"
+        else:
+            number, title = item
+            yield f'{indent}subgraph cluster_{number} {{ label="{_dot_text(title)}";'
+    for source, target, style, label in arrows:
+        text = f', label="{_dot_text(label)}"' if label else ""
+        yield f'    t{source} -> t{target} [style="{style}"{text}];'
+    yield "}"
+
+
+def _dot_text(text: str) -> str:
+    printable = "".join(char if char.isprintable() else " " for char in text)
+    return printable.replace("\\", "\\\\").replace('"', '\\"')
+
+
+def _in_boxes(nodes: Sequence[Node]) -> Iterator[tuple[int, Node | tuple[int, str] | None]]:
+    """Yields the nodes with their depth, the number and title of each box before its nodes, and None at its end."""
+    tree: dict[Any, Any] = {}
+    for node in nodes:
+        branch = tree
+        for box in node.boxes:
+            branch = branch.setdefault(box, {})
+        branch[node] = node
+    count = 0
+
+    def walk(branch: dict[Any, Any], depth: int) -> Iterator[tuple[int, Node | tuple[int, str] | None]]:
+        nonlocal count
+        for key, value in branch.items():
+            if isinstance(value, Node):
+                yield depth, value
+                continue
+            count += 1
+            yield depth, (count, key)
+            yield from walk(value, depth + 1)
+            yield depth, None
+
+    return walk(tree, 0)

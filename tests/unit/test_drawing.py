@@ -1,0 +1,177 @@
+"""The diagram of a workflow, in Mermaid and DOT."""
+
+import re
+from typing import Any
+
+import pytest
+
+from dotflow import DotFlow, action
+from dotflow.errors import InvalidArgument
+
+
+@action
+def urls() -> list[str]:
+    return []
+
+
+@action
+def fetch(url: str) -> str:
+    return url
+
+
+@action
+def summary(fetch: list[str], day: str = "") -> bool:
+    return True
+
+
+@action
+def plain() -> None:
+    pass
+
+
+@action
+def follow(previous_context: Any) -> None:
+    pass
+
+
+def lines(workflow: DotFlow, format: str = "mermaid") -> list[str]:
+    return [line.strip() for line in workflow.task.graph(format).splitlines()]
+
+
+def test_values_items_and_waiting_have_arrows_of_their_own() -> None:
+    """Solid for a value, thick for items, dashed for a task that it only waits for."""
+    workflow = DotFlow(params={"day": "today"})
+    workflow.task.add(urls).add(fetch, each=urls).add(summary).add(plain, needs=[summary])
+
+    assert lines(workflow) == [
+        "flowchart TD",
+        't0["urls"]',
+        't1[["fetch<br/>× each urls"]]',
+        't2["summary"]',
+        't3["plain"]',
+        't0 ==>|"each"| t1',
+        "t1 --> t2",
+        "t2 -.-> t3",
+    ]
+
+
+def test_branches_have_their_condition_as_label() -> None:
+    """On the arrow; a condition on a run parameter stands in the task."""
+    workflow = DotFlow(params={"fast": True})
+    workflow.task.add(summary, name="good", needs={"fetch": "fast"})
+    workflow.task.add(plain, name="one", when="good").add(plain, name="two", unless={"good": 'a"b'})
+    workflow.task.add(plain, name="three", when="fast", fallback=follow)
+    drawn = lines(workflow)
+
+    assert 't0 -.->|"when"| t1' in drawn
+    assert "t0 -.->|\"unless 'a#34;b'\"| t2" in drawn
+    assert 't3["three<br/>fallback follow<br/>when fast"]' in drawn
+
+
+def test_a_cleanup_waits_for_the_ends() -> None:
+    """It waits for all tasks before it, and has arrows from those that nothing else follows."""
+    workflow = DotFlow()
+    workflow.task.add(urls).add(fetch, each=urls).add(plain).add(plain, name="clean", always=True)
+    drawn = lines(workflow)
+
+    assert 't3(["clean<br/>always"])' in drawn
+    assert [line for line in drawn if line.endswith("t3")] == ["t1 -.-> t3", "t2 -.-> t3"]
+
+
+def test_a_chain_of_plain_steps_is_a_chain() -> None:
+    """Without named values, the arrows are those of the order."""
+    workflow = DotFlow()
+    workflow.task.add(plain).add(follow).add(plain)
+
+    assert lines(workflow)[-2:] == ["t0 --> t1", "t1 -.-> t2"]
+
+
+def test_groups_and_added_workflows_are_boxes() -> None:
+    """A box contains those of an added workflow's own added workflows."""
+    inner = DotFlow()
+    inner.task.add(urls).add(fetch, each=urls)
+    outer = DotFlow()
+    outer.task.add(inner.task, name="prepare").add(plain, name="end")
+    whole = DotFlow()
+    whole.task.add(outer.task, name="all").add(plain, group_name='the "second"')
+    drawn = lines(whole)
+
+    assert drawn[:12] == [
+        "flowchart TD",
+        'subgraph b1["all"]',
+        'subgraph b2["prepare"]',
+        't0["urls"]',
+        't1[["fetch<br/>× each all.prepare.urls"]]',
+        "end",
+        't2["end"]',
+        "end",
+        'subgraph b3["the #34;second#34;"]',
+        't3["plain"]',
+        "end",
+        't0 ==>|"each"| t1',
+    ]
+
+
+HOSTILE = ['"]; click t0 "javascript:alert(1)"', "end", "a\nb", "x --> y", "`md`", "<b>", "#quot;", "\\", "%% c", "é"]
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_any_name_is_escaped(name: str) -> None:
+    """A group may have any name. It stays within the quotes of its label."""
+    workflow = DotFlow()
+    workflow.task.add(plain, group_name=name).add(plain)
+    mermaid, dot = lines(workflow), lines(workflow, "dot")
+
+    assert re.fullmatch(r'subgraph b1\["[\w #;.,:()=×…/+\-!?\']*"\]', mermaid[1])
+    assert re.fullmatch(r'subgraph cluster_1 \{ label="([^"\\]|\\["\\])*";', dot[1])
+    assert len(mermaid) == len(dot) - 1 == 5
+
+
+def test_dot_has_the_same_parts() -> None:
+    """Nodes, arrows and boxes."""
+    workflow = DotFlow()
+    workflow.task.add(urls).add(fetch, each=urls).add(plain, needs=[fetch], always=True)
+
+    assert lines(workflow, "dot") == [
+        "digraph {",
+        't0 [label="urls", shape=box];',
+        't1 [label="fetch\\n× each urls", shape=box, peripheries=2];',
+        't2 [label="plain\\nalways", shape=box, style="rounded"];',
+        't0 -> t1 [style="bold", label="each"];',
+        't1 -> t2 [style="dashed"];',
+        "}",
+    ]
+
+
+def test_a_notebook_shows_the_picture() -> None:
+    """The tasks and their diagram have a bundle with Mermaid and plain text."""
+    workflow = DotFlow()
+    workflow.task.add(plain)
+    mermaid = str(workflow.task.graph())
+
+    assert workflow.task._repr_mimebundle_()["text/vnd.mermaid"] == mermaid
+    assert workflow.task.graph("dot")._repr_mimebundle_()["text/vnd.mermaid"] == mermaid
+    assert workflow.task.graph("dot")._repr_mimebundle_()["text/plain"].startswith("digraph")
+
+
+def test_an_unknown_format_is_refused() -> None:
+    """The error lists the formats."""
+    with pytest.raises(InvalidArgument, match="'mermaid' or 'dot'"):
+        DotFlow().task.graph("svg")
+
+
+def test_an_empty_workflow_has_a_diagram() -> None:
+    """Without any task."""
+    assert str(DotFlow().task.graph()) == "flowchart TD"
+
+
+def test_many_tasks_are_drawn_quickly() -> None:
+    """Wide fans and long chains take time that grows with their number."""
+    workflow = DotFlow()
+    for number in range(2000):
+        workflow.task.add(plain, name=f"t{number}")
+    workflow.task.add(plain, name="end", needs=[f"t{number}" for number in range(2000)])
+    for number in range(200):
+        workflow.task.add(plain, name=f"clean{number}", always=True)
+
+    assert len(workflow.task.graph().splitlines()) == 1 + 2201 + 2000 + 200
