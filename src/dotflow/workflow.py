@@ -8,24 +8,23 @@ from typing import TYPE_CHECKING, Any, Final, Never, NoReturn
 from dotflow import clock
 from dotflow.config import Config
 from dotflow.core.builder import TaskBuilder
-from dotflow.core.context import Context
 from dotflow.core.failure import name_of
 from dotflow.core.hints import refuse_unknown, start_hints
 from dotflow.core.params import NO_PARAMS, Params, check_declared, resolve
 from dotflow.core.task import Task
 from dotflow.core.types.execution import TypeExecution, mode_of
-from dotflow.core.types.status import TypeStatus
 from dotflow.engine.background import start_in_background
-from dotflow.engine.checkpoint import Resume
+from dotflow.engine.earlier_runs import Resume
+from dotflow.engine.last_run import LastRun
 from dotflow.engine.options import START_DEFAULTS, Callback, RunOptions, make_options, note_on_resume
-from dotflow.engine.plan import check_plan, make_plan, note_on_groups
+from dotflow.engine.plan import make_plan, note_on_groups
 from dotflow.engine.publisher import reporter
 from dotflow.engine.run import Run
 from dotflow.engine.run_id import run_id_of
 from dotflow.errors import InvalidArgument, InvalidProvider
 
 if TYPE_CHECKING:
-    from dotflow.core.schema import WorkflowResult
+    from dotflow.core.workflow_plan import WorkflowPlan
 
 START_ARGUMENTS: Final = ("mode", *START_DEFAULTS)
 
@@ -33,7 +32,7 @@ START_ARGUMENTS: Final = ("mode", *START_DEFAULTS)
 ELSEWHERE: Final = {"add": "task.add()", "count": "task.count()", "execute": "start()", "run": "start()"}
 
 
-class DotFlow:
+class DotFlow(LastRun):
     """A workflow: tasks that run in order, side by side or on a schedule.
 
     Args:
@@ -75,7 +74,7 @@ class DotFlow:
         self.params: Params = check_declared(params)
         self.task: TaskBuilder = TaskBuilder(self.workflow_id, name, self.params)
         self._built_with: Params = NO_PARAMS
-        self._last: Run | None = None
+        super().__init__()
 
     if not TYPE_CHECKING:  # type checkers report unknown names by themselves
 
@@ -248,38 +247,38 @@ class DotFlow:
             start_arguments["resume"] = "unfinished"
         self.config.scheduler.start(self, **start_arguments)
 
-    def result_task(self) -> list[Task]:
-        """Returns the tasks of the last run, in the order of `add`; before the first run, the definitions."""
-        return list(self.task if self._last is None else self._last.tasks)
+    def plan(
+        self,
+        mode: str | TypeExecution = TypeExecution.SEQUENTIAL,
+        resume: Resume = False,
+        *,
+        params: Mapping[str, Any] | None = None,
+    ) -> "WorkflowPlan":
+        """Returns what `start` with the same arguments would do, if no task fails. It runs, writes and locks nothing.
 
-    def result_context(self) -> list[Context]:
-        """Returns their results as contexts; an empty one for a task without a result."""
-        return [task.current_context for task in self.result_task()]
+        The arguments and the errors are those of `start`. `str(plan)` is the text that `dotflow plan` prints.
+        """
+        from dotflow.engine.forecast import plan_run  # here: a run does not need it
 
-    def result_storage(self) -> list[Any]:
-        """Returns their results; None for a task without a result."""
-        return [task.current_context.storage for task in self.result_task()]
-
-    def result(self) -> "WorkflowResult":
-        """Returns the last run as a Pydantic model, whose JSON never fails. Before the first run, `run_id` is None."""
-        from dotflow.core.schema import WorkflowResult
-
-        run = self._last
-        if run is None:
-            return WorkflowResult.of(self.workflow_id, None, self.name, TypeStatus.NOT_STARTED, self.result_task())
-        return WorkflowResult.of(run.workflow_id, run.run_id, self.name, run.status, run.tasks)
+        options = self._options(False, resume, None, None, params)
+        workflow_id, tasks, values = self._records(options, None)
+        return plan_run(
+            self.config.storage, workflow_id, tasks, make_plan(tasks, mode_of(mode)), values, options.resume
+        )
 
     def _options(
         self, keep_going: object, resume: object, on_success: Callback, on_failure: Callback, params: Any
     ) -> RunOptions:
         return make_options(keep_going, resume, on_success, on_failure, params, alone=self.is_named)
 
+    def _records(self, options: RunOptions, run_id: str | None) -> tuple[str, list[Task], Params]:
+        """Returns the id of a run, its records and its parameters."""
+        params, workflow_id = resolve(self.params, options.params), self.id_of_run(options.params)
+        return workflow_id, [task._new_record(workflow_id, run_id) for task in self.task], params
+
     def _prepare(self, mode: TypeExecution, options: RunOptions, *, in_thread: bool) -> Run:
         run_id = str(uuid.uuid4())
-        params = resolve(self.params, options.params)
-        workflow_id = self.id_of_run(options.params)
-        tasks = [task._new_record(workflow_id, run_id) for task in self.task]
-        check_plan(tasks, mode)
+        workflow_id, tasks, params = self._records(options, run_id)
         plan = make_plan(tasks, mode)
         config = self.config
         providers = config._run_providers(is_apart=plan.apart, in_thread=in_thread)

@@ -1,5 +1,6 @@
 """`dotflow graph` and `dotflow plan`: what a workflow is, and what a run would do."""
 
+import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -55,3 +56,36 @@ def test_graph_refuses_what_it_can_not_draw(capsys: pytest.CaptureFixture[str]) 
     assert main(["graph", "--workflow", "plan_jobs:nightly", "--format", "svg"]) == 2
     assert main(["graph"]) == 2
     assert "Nothing to run" in capsys.readouterr().err
+
+
+FILE = ("--workflow", "plan_jobs:nightly", "--param", "day=1", "--storage", "file", "--path", "out")
+
+
+def test_plan_prints_what_start_would_do(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """With the options of `start`. It writes no file."""
+    assert main(["plan", *FILE, "--resume"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert not (tmp_path / "out").exists()
+    assert main(["start", *FILE]) == 0
+    capsys.readouterr()
+    assert main(["plan", *FILE, "--resume"]) == 0
+    again = capsys.readouterr().out.splitlines()
+
+    assert [line.split()[2] for line in lines[:3]] == ["run", "open", "run"]
+    assert [line.split()[2] for line in again[:3]] == ["restore", "restore", "restore"]
+    assert again[-1] == "3 restored, 0 run, 0 cached, 0 open, 0 skipped."
+
+
+def test_plan_prints_json(capsys: pytest.CaptureFixture[str]) -> None:
+    """The model that plan() returns."""
+    assert main(["plan", *FILE, "--json"]) == 0
+    plan = json.loads(capsys.readouterr().out)
+
+    assert plan["workflow_id"] == 'nightly@day="1"'
+    assert [task["decision"] for task in plan["tasks"]] == ["run", "run", "run"]
+
+
+def test_plan_refuses_what_start_refuses(capsys: pytest.CaptureFixture[str]) -> None:
+    """A missing parameter, say."""
+    assert main(["plan", "--workflow", "plan_jobs:nightly"]) == 2
+    assert "day" in capsys.readouterr().err

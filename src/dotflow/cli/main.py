@@ -19,6 +19,7 @@ COMMANDS: Final[dict[str, str]] = {
     "init": "init:init",
     "start": "start:start",
     "schedule": "schedule:schedule",
+    "plan": "plan:plan",
     "graph": "graph:graph",
     "log": "log:log",
 }

@@ -116,6 +116,18 @@ class Links(NamedTuple):
             return list(dict.fromkeys((*sources, *self.waits)))
         return sources
 
+    def only(self, is_kept: Callable[[Any], bool]) -> "Links":
+        """Returns the links without those whose source is not kept.
+
+        Args:
+            is_kept: Returns whether a source is kept: a task's id, the name of a run parameter, a list or a Constant.
+        """
+        return self._replace(
+            binds=tuple(bind for bind in self.binds if is_kept(bind.source)),
+            each=tuple(each for each in self.each if is_kept(each.source)),
+            conditions=tuple(condition for condition in self.conditions if is_kept(condition.source)),
+        )
+
     def moved(self, new_id: Callable[[int], int], name: str | None = None) -> "Links":
         """Returns the links for tasks with other ids.
 

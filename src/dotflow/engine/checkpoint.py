@@ -4,8 +4,8 @@ import contextlib
 import threading
 import uuid
 from collections import Counter
-from collections.abc import Callable, Collection, Hashable, Iterator, Sequence
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Callable, Collection, Hashable, Sequence
+from typing import TYPE_CHECKING
 
 from dotflow.abc.storage import Storage
 from dotflow.core.context import Context
@@ -13,15 +13,13 @@ from dotflow.core.linked_task import LinkedTask
 from dotflow.core.params import Params
 from dotflow.core.task import Task
 from dotflow.engine.checkpoint_keys import CheckpointKeys
-from dotflow.engine.restoring import Restoration, digests_of, restore
+from dotflow.engine.earlier_runs import EarlierRuns, Resume, usable
+from dotflow.engine.restoring import Restoration
 from dotflow.engine.run_lock import RunLock
-from dotflow.errors import CheckpointUnreadable, DotflowError, LeaseLost, StorageError, ValueNotStorable
+from dotflow.errors import LeaseLost, StorageError, ValueNotStorable
 
 if TYPE_CHECKING:
     from dotflow.engine.restoring_links import LinkedRestorer
-
-#: What start() takes as `resume`. "unfinished": only if the last run left a task unfinished.
-Resume = bool | Literal["unfinished"]
 
 
 class Checkpoints:
@@ -80,23 +78,14 @@ class Checkpoints:
             self._run_lock.__enter__()
             self._turn = self._run_lock.resource
             self._tasks = tasks
-            self._keys = CheckpointKeys(self._storage, self._workflow_id, tasks)
-            self._digests = digests_of(tasks)
+            earlier = EarlierRuns(self._storage, self._workflow_id, tasks, sources, params, self._report)
+            self._keys, self._digests, self._links = earlier.keys, earlier.digests, earlier.links
             self._run = f"{uuid.uuid4().hex[:12]}/{len(tasks)}"
             # With "unfinished", another run of this process finishes its own work, so this one starts anew.
-            must_read = resume is True or (resume and len(self._run_lock.sharing) == 1)
-            if params is not None:
-                from dotflow.engine.restoring_links import LinkedRestorer  # here, since most workflows have no links
-
-                self._links = LinkedRestorer(tasks, sources, params, self._digests, self._read)
-                restoration = self._links.restore() if must_read else None
-                if restoration is not None and (resume is True or not restoration.is_finished):
-                    return self._restore(restoration)
-            elif must_read:
-                checkpoints = [self._read(task) for task in tasks]
-                if resume is True or self._is_unfinished(checkpoints):
-                    by_id = {task_id: context for task_id, context in enumerate(checkpoints) if context is not None}
-                    return self._restore(restore(tasks, sources or (None,) * len(tasks), self._digests, by_id))
+            is_first = resume != "unfinished" or len(self._run_lock.sharing) == 1
+            restoration = earlier.decide(resume) if is_first else None
+            if restoration is not None:
+                return self._restore(restoration)
             self._void_all(tasks)
         except BaseException:  # Ctrl-C too
             self.close()
@@ -112,7 +101,7 @@ class Checkpoints:
             raise
 
     def _lock_workflow(self) -> None:
-        with _usable(self._storage):
+        with usable(self._storage):
             lock = self._storage.lock(self._workflow_id)
             key = lock.__enter__()
             self._workflow_lock = lock
@@ -183,7 +172,7 @@ class Checkpoints:
         Raises the errors of `open`.
         """
         try:
-            with _usable(self._storage), self._turn:
+            with usable(self._storage), self._turn:
                 if self._run_lock.is_void:  # the items there are those of the newer run
                     return {}
                 self._keys.add_items(task)
@@ -201,7 +190,7 @@ class Checkpoints:
 
     def _void_all(self, tasks: Sequence[Task]) -> None:
         """Voids all checkpoints: those of earlier runs, and those that other runs of this process would still save."""
-        with _usable(self._storage), self._turn:
+        with usable(self._storage), self._turn:
             for other in self._run_lock.sharing:
                 other.is_void = other is not self._run_lock
             if self._storage.clear(self._workflow_id):
@@ -210,48 +199,11 @@ class Checkpoints:
             for key in reversed(self._keys.all()):
                 self._storage.delete(key)
 
-    def _is_unfinished(self, checkpoints: Sequence[Context | None]) -> bool:
-        """Returns whether a task that the last run had is without a checkpoint."""
-        inputs = [context.inputs for context in checkpoints if context is not None]
-        if None in inputs:
-            self._report(
-                f"{type(self._storage).__name__} keeps values only, which don't show whether the last run finished: "
-                "all tasks run."
-            )
-            return False
-        count = max((each.tasks for each in inputs if each is not None), default=0)
-        return None in checkpoints[:count]
-
     def _void(self, void: Sequence[Task]) -> None:
         """Deletes checkpoints, the last first: after a crash in between, none is left without its inputs."""
-        with _usable(self._storage), self._turn:
+        with usable(self._storage), self._turn:
             for task in reversed(void):
                 self._storage.delete(self._keys.of(task))
-
-    def _read(self, task: Task) -> Context | None:
-        storage = self._storage
-        key = "?"
-        try:
-            key = self._keys.of(task)
-            context = storage.get(key)
-            if context.__class__ is not Context and not isinstance(context, Context):
-                raise TypeError(f"get({key!r}) returned a {type(context).__name__}, not a Context")
-            if context.task_id is None:
-                if context.storage is None and not storage.contains(key):
-                    return None
-                context = Context(context, task.task_id, task.workflow_id)  # the value alone was saved
-            elif context.task_id != task.task_id and self._keys.is_named(task):
-                context.task_id = task.task_id  # a named task may have moved
-            elif context.task_id != task.task_id:
-                raise ValueError(f"get({key!r}) returned task {context.task_id}'s value for task {task.task_id}")
-        except CheckpointUnreadable as error:
-            where = f"{type(storage).__name__} under {key!r}"
-            raise error.at(where, f"{task.task_id} {task.name}") from error.__cause__
-        except DotflowError:  # already in our words
-            raise
-        except Exception as error:  # the storage may be the user's
-            raise _storage_error(storage, error) from error
-        return context
 
     def _report_void(self) -> None:
         if not self._has_reported_void:
@@ -260,24 +212,3 @@ class Checkpoints:
                 f"Workflow {self._workflow_id!r} was started anew during this run: only the newer run's values are "
                 f"saved, and this run's stay in memory."
             )
-
-
-@contextlib.contextmanager
-def _usable(storage: Storage) -> Iterator[None]:
-    """Turns an exception of the storage into the StorageError of a run that has not begun."""
-    try:
-        yield
-    except DotflowError:  # already in our words
-        raise
-    except Exception as error:  # the storage may be the user's
-        raise _storage_error(storage, error) from error
-
-
-def _storage_error(storage: Storage, error: Exception) -> StorageError:
-    """Returns the error of start() for an exception of the storage."""
-    cause = str(error)
-    if isinstance(error, OSError) and error.strerror and error.filename is not None:
-        # Without the second path of a rename, which is internal.
-        cause = f"{error.strerror}: {str(error.filename)!r}. Correct that, or give the storage another path"
-    reason = f"{type(error).__name__}: {cause}"
-    return StorageError(f"{type(storage).__name__} can't be used, so nothing was run", reason)

@@ -8,7 +8,7 @@ from dotflow.abc.storage import Storage
 from dotflow.core.callback import WorkflowCallback
 from dotflow.core.steps import as_callback
 from dotflow.core.task import Task
-from dotflow.engine.checkpoint import Resume
+from dotflow.engine.earlier_runs import Resume
 from dotflow.errors import InvalidArgument
 
 Callback = WorkflowCallback | str | None

@@ -60,7 +60,11 @@ class Plan:
 
 
 def make_plan(tasks: Sequence[Task], mode: TypeExecution) -> Plan:
-    """Returns the plan: one lane, a lane for each of two or more groups, or a lane for each chain of tasks."""
+    """Returns the plan: one lane, a lane for each of two or more groups, or a lane for each chain of tasks.
+
+    Raises InvalidLink for a task with links that takes a previous context where there is none.
+    """
+    _check(tasks, mode)
     is_linked = LinkedTask in map(type, tasks)
     if mode is TypeExecution.PARALLEL:
         if is_linked:
@@ -84,8 +88,7 @@ def make_plan(tasks: Sequence[Task], mode: TypeExecution) -> Plan:
     return Plan(needs=tuple(needs), previous=tuple(previous), lanes=lanes, apart=len(groups) > 1, is_linked=is_linked)
 
 
-def check_plan(tasks: Sequence[Task], mode: TypeExecution) -> None:
-    """Raises InvalidLink for a task with links that takes a previous context where there is none."""
+def _check(tasks: Sequence[Task], mode: TypeExecution) -> None:
     if mode is not TypeExecution.PARALLEL:
         return
     for task in tasks:

@@ -23,6 +23,7 @@ class Restoration:
         notes: Notes on values that are restored without comparing their inputs.
         not_needed: The tasks without checkpoints that don't run, since no task that runs needs them.
         whole_maps: The mapped tasks of which all items are restored.
+        tasks: Copies of the tasks that record the decisions, if tasks have links.
     """
 
     restored: dict[int, Context] = field(default_factory=dict)
@@ -31,6 +32,7 @@ class Restoration:
     notes: list[str] = field(default_factory=list)
     not_needed: set[int] = field(default_factory=set)
     whole_maps: set[int] = field(default_factory=set)
+    tasks: Sequence[Task] = ()
 
 
 def restore(

@@ -57,7 +57,7 @@ class LinkedRestorer:
         """Returns which checkpoints are valid and which are void. Raises CheckpointMismatch."""
         real, self._tasks = self._tasks, [task._snapshot() for task in self._tasks]  # which record the decisions
         try:
-            result = Restoration()
+            result = Restoration(tasks=self._tasks)
             for task in self._tasks:
                 if isinstance(task, LinkedTask) and task.is_mapped:
                     self._restore_map(task, result)

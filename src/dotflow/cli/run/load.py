@@ -62,8 +62,12 @@ class Loaded(NamedTuple):
     params: Params
 
 
-def build(request: RunRequest) -> Loaded:
+def build(request: RunRequest, *, is_plan: bool = False) -> Loaded:
     """Builds a workflow to run. With a storage that outlives the process it has an id, by which a resume finds it.
+
+    Args:
+        request: The options.
+        is_plan: Whether it is only planned, so that nothing is logged.
 
     Raises:
         UsageError: Options can't be used together.
@@ -73,6 +77,8 @@ def build(request: RunRequest) -> Loaded:
     workflow.id_of_run(params)  # raises before anything is written
     if not workflow.is_named and workflow.config.storage.outlives_process:
         workflow.set_id(derived_id(request.step, request.workflow))
+        if is_plan:
+            return Loaded(workflow, params)
         of, other = ("--step", "--workflow-id") if request.step else ("--workflow", "DotFlow(workflow_id=...)")
         workflow_id = workflow.id_of_run(params)
         workflow.config.log.note(f"Workflow id: {workflow_id} (derived from {of}; {other} sets another one).")

@@ -1,0 +1,132 @@
+"""EarlierRuns: the checkpoints of earlier runs, and what a resume restores of them. It only reads."""
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Literal
+
+from dotflow.abc.storage import Storage
+from dotflow.core.context import Context
+from dotflow.core.params import Params
+from dotflow.core.task import Task
+from dotflow.engine.checkpoint_keys import CheckpointKeys
+from dotflow.engine.restoring import Restoration, digests_of, restore
+from dotflow.errors import CheckpointUnreadable, DotflowError, StorageError
+
+if TYPE_CHECKING:
+    from dotflow.engine.restoring_links import LinkedRestorer
+
+#: What start() takes as `resume`. "unfinished": only if the last run left a task unfinished.
+Resume = bool | Literal["unfinished"]
+
+
+class EarlierRuns:
+    """The checkpoints of earlier runs of one workflow, for a new run or a plan of one.
+
+    Args:
+        storage: Where they are saved.
+        workflow_id: The workflow.
+        tasks: The tasks of the new run.
+        sources: For each task, the task whose value is its `previous_context`.
+        params: The run parameters, if tasks have links.
+        report: Writes a line into the log.
+
+    Attributes:
+        keys: The keys of the checkpoints.
+        digests: For each task, the digest of its initial context.
+        links: Decides on the checkpoints, if tasks have links.
+    """
+
+    links: "LinkedRestorer | None"
+
+    def __init__(
+        self,
+        storage: Storage,
+        workflow_id: str,
+        tasks: Sequence[Task],
+        sources: Sequence[int | None],
+        params: Params | None,
+        report: Callable[..., None],
+    ) -> None:
+        self.keys = CheckpointKeys(storage, workflow_id, tasks)
+        self.digests: Sequence[str] = digests_of(tasks)
+        self.links = None
+        self._storage = storage
+        self._tasks = tasks
+        self._sources = sources or (None,) * len(tasks)
+        self._report = report
+        if params is not None:
+            from dotflow.engine.restoring_links import LinkedRestorer  # here, since most workflows have no links
+
+            self.links = LinkedRestorer(tasks, sources, params, self.digests, self.read)
+
+    def decide(self, resume: Resume) -> Restoration | None:
+        """Returns what a resume restores; None if all tasks run. Raises CheckpointMismatch or CheckpointUnreadable."""
+        if not resume:
+            return None
+        if self.links is not None:
+            restoration = self.links.restore()
+            return restoration if resume != "unfinished" or not restoration.is_finished else None
+        checkpoints = [self.read(task) for task in self._tasks]
+        if resume == "unfinished" and not self._is_unfinished(checkpoints):
+            return None
+        by_id = {task_id: context for task_id, context in enumerate(checkpoints) if context is not None}
+        return restore(self._tasks, self._sources, self.digests, by_id)
+
+    def _is_unfinished(self, checkpoints: Sequence[Context | None]) -> bool:
+        """Returns whether a task that the last run had is without a checkpoint."""
+        inputs = [context.inputs for context in checkpoints if context is not None]
+        if None in inputs:
+            self._report(
+                f"{type(self._storage).__name__} keeps values only, which don't show whether the last run finished: "
+                "all tasks run."
+            )
+            return False
+        count = max((each.tasks for each in inputs if each is not None), default=0)
+        return None in checkpoints[:count]
+
+    def read(self, task: Task) -> Context | None:
+        """Returns the checkpoint of a task or an item; None if it has none."""
+        storage = self._storage
+        key = "?"
+        try:
+            key = self.keys.of(task)
+            context = storage.get(key)
+            if context.__class__ is not Context and not isinstance(context, Context):
+                raise TypeError(f"get({key!r}) returned a {type(context).__name__}, not a Context")
+            if context.task_id is None:
+                if context.storage is None and not storage.contains(key):
+                    return None
+                context = Context(context, task.task_id, task.workflow_id)  # the value alone was saved
+            elif context.task_id != task.task_id and self.keys.is_named(task):
+                context.task_id = task.task_id  # a named task may have moved
+            elif context.task_id != task.task_id:
+                raise ValueError(f"get({key!r}) returned task {context.task_id}'s value for task {task.task_id}")
+        except CheckpointUnreadable as error:
+            where = f"{type(storage).__name__} under {key!r}"
+            raise error.at(where, f"{task.task_id} {task.name}") from error.__cause__
+        except DotflowError:  # already in our words
+            raise
+        except Exception as error:  # the storage may be the user's
+            raise storage_error(storage, error) from error
+        return context
+
+
+@contextlib.contextmanager
+def usable(storage: Storage) -> Iterator[None]:
+    """Turns an exception of the storage into the StorageError of a run that has not begun."""
+    try:
+        yield
+    except DotflowError:  # already in our words
+        raise
+    except Exception as error:  # the storage may be the user's
+        raise storage_error(storage, error) from error
+
+
+def storage_error(storage: Storage, error: Exception) -> StorageError:
+    """Returns the error of start() for an exception of the storage."""
+    cause = str(error)
+    if isinstance(error, OSError) and error.strerror and error.filename is not None:
+        # Without the second path of a rename, which is internal.
+        cause = f"{error.strerror}: {str(error.filename)!r}. Correct that, or give the storage another path"
+    reason = f"{type(error).__name__}: {cause}"
+    return StorageError(f"{type(storage).__name__} can't be used, so nothing was run", reason)

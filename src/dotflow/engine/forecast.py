@@ -1,0 +1,209 @@
+"""Forecast: what a run would do, by the functions that the run itself uses. It runs, writes and locks nothing."""
+
+import re
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from dotflow.abc.storage import Storage, key_of
+from dotflow.core.context import Context
+from dotflow.core.events import TaskSkipped
+from dotflow.core.linked_task import LinkedTask
+from dotflow.core.links import TRUE, Condition, Links
+from dotflow.core.params import Params
+from dotflow.core.task import Task
+from dotflow.core.text import safe_repr, shorten
+from dotflow.core.types.decision import TypeDecision
+from dotflow.core.types.status import TypeStatus
+from dotflow.engine.earlier_runs import EarlierRuns, Resume, usable
+from dotflow.engine.maps import lists_of, make_items
+from dotflow.engine.plan import Plan
+from dotflow.engine.restoring import Restoration
+from dotflow.engine.unsaved import NOT_NEEDED
+from dotflow.engine.verdict import MAX_SHOWN, Skip, decide
+
+if TYPE_CHECKING:
+    from dotflow.core.workflow_plan import WorkflowPlan
+
+COMPLETED, NOT_STARTED, SKIPPED = TypeStatus.COMPLETED, TypeStatus.NOT_STARTED, TypeStatus.SKIPPED
+RUN, RESTORE, SKIP, OPEN = TypeDecision.RUN, TypeDecision.RESTORE, TypeDecision.SKIP, TypeDecision.OPEN
+
+#: The end of an item's key, and that of the list of a map's items.
+ITEM_SUFFIX: Final = re.compile(r"-(?:(?:at)?[0-9a-f]{20}|at\d+)(?:-\d+)?$|-items$")
+
+
+class Prospect(NamedTuple):
+    """What a run would do with a task, and why.
+
+    Attributes:
+        decision: What it does.
+        reason: The reason; empty for none.
+        items: The number of items of a mapped task; None where it is unknown, and for every other task.
+        items_done: The number of items that don't run.
+    """
+
+    decision: TypeDecision
+    reason: str
+    items: int | None = None
+    items_done: int = 0
+
+
+class Forecast:
+    """What a run would do with each task, in the order of `add`, if no task fails.
+
+    Args:
+        tasks: The run's tasks.
+        params: The run parameters.
+        restoration: The decisions on the checkpoints; None if all tasks run.
+    """
+
+    def __init__(self, tasks: Sequence[Task], params: Params, restoration: Restoration | None) -> None:
+        self._is_resume = restoration is not None
+        self._restoration = restoration or Restoration()
+        # Copies, which record what is skipped; those of the restoration have its decisions, too.
+        self._tasks = self._restoration.tasks or [task._snapshot() for task in tasks]
+        self._params = params
+        self._reasons: dict[int, str] = {}
+        for task, reason in self._restoration.void:
+            self._reasons.setdefault(task.task_id, reason)
+        self._unknown: set[int] = set()  # tasks whose value is made in the run
+        self._may_lack: set[int] = set()  # tasks that may be skipped
+
+    def prospects(self) -> Iterator[Prospect]:
+        """Yields the prospect of each task. Call it once."""
+        for task in self._tasks:
+            prospect = self._of(task)
+            if prospect.decision in (RUN, OPEN) and task.task_id not in self._restoration.whole_maps:
+                self._unknown.add(task.task_id)
+            yield prospect
+
+    def _of(self, task: Task) -> Prospect:
+        task_id = task.task_id
+        context = self._restoration.restored.get(task_id)
+        if context is not None:
+            return Prospect(RESTORE, _finished(context))
+        if task_id in self._restoration.whole_maps:
+            count = len(task.items)
+            return Prospect(RESTORE if count else RUN, "", count, count)
+        if not isinstance(task, LinkedTask):
+            return Prospect(RUN, self._reasons.get(task_id, ""))
+        if task_id in self._restoration.not_needed:
+            return self._skip(task, NOT_NEEDED)
+        return self._of_linked(task, task.links)
+
+    def _of_linked(self, task: LinkedTask, links: Links) -> Prospect:
+        if task.status is SKIPPED and self._unknown.isdisjoint(links.value_sources()):
+            return Prospect(SKIP, task.reason)
+        try:
+            decision = decide(links.only(self._is_known), self._tasks, self._params)
+        except Exception as error:  # the values' own code; in the run it fails the task
+            return Prospect(RUN, f"its conditions raised {type(error).__name__}")
+        if isinstance(decision, Skip):
+            return self._skip(task, decision.reason)
+        open_reason = self._why_open(links)
+        if open_reason:
+            self._may_lack.add(task.task_id)
+            return Prospect(OPEN, open_reason)
+        return self._of_map(task) if task.is_mapped else Prospect(RUN, self._why(task))
+
+    def _skip(self, task: LinkedTask, reason: str) -> Prospect:
+        task._apply(TaskSkipped(task.task_id, reason))
+        return Prospect(SKIP, reason)
+
+    def _of_map(self, task: LinkedTask) -> Prospect:
+        if task.status is NOT_STARTED:
+            sources = [each.source for each in task.links.each if isinstance(each.source, int)]
+            made = next((source for source in sources if source in self._unknown), None)
+            if made is not None and self._is_resume:  # their checkpoints are compared when they are known
+                return Prospect(OPEN, f"its items come from {self._tasks[made].name}")
+            if any(source in self._unknown and not self._tasks[source].items for source in sources):
+                return Prospect(RUN, self._why(task))
+            try:
+                task._open(make_items(task, lists_of(task, self._tasks)))
+            except Exception as error:  # NotAList, UnequalLists, or of the user's own list: the task fails
+                return Prospect(RUN, f"its lists raise {type(error).__name__}")
+        done = sum(item.status is COMPLETED for item in task.items) if task.step.checkpoint else 0
+        return Prospect(RUN, self._why(task), len(task.items), done)
+
+    def _is_known(self, source: Any) -> bool:
+        return not (isinstance(source, int) and source in self._unknown)
+
+    def _why_open(self, links: Links) -> str:
+        """Returns why a task may be skipped or not; "" if it runs for sure."""
+        for condition in links.conditions:
+            if not self._is_known(condition.source):
+                return _condition(condition)
+        required = [bind.source for bind in links.binds if bind.required]
+        for source in (*required, *(each.source for each in links.each)):
+            if source in self._may_lack:
+                return f"if {self._tasks[source].name} runs"
+        return ""
+
+    def _why(self, task: LinkedTask) -> str:
+        """Returns why a task runs: the reason for which its checkpoint is void, or the last task that it waits for."""
+        reason = self._reasons.get(task.task_id)
+        if reason:
+            return reason
+        made = [source for source in task.links.sources() if source in self._unknown]
+        return f"after {self._tasks[max(made)].name}" if made else ""
+
+
+def _finished(context: Context) -> str:
+    return f"finished {context.time.astimezone():%Y-%m-%d %H:%M:%S}"
+
+
+def _condition(condition: Condition) -> str:
+    word = "unless" if condition.negated else "when"
+    if condition.expected is TRUE:
+        return f"{word} {condition.name}"
+    return f"{word} {condition.name} is {shorten(safe_repr(condition.expected), MAX_SHOWN)}"
+
+
+def plan_run(
+    storage: Storage, workflow_id: str, tasks: Sequence[Task], plan: Plan, params: Params, resume: Resume
+) -> "WorkflowPlan":
+    """Returns what a run would do.
+
+    Args:
+        storage: Where the values of earlier runs are saved.
+        workflow_id: The id of the run's values.
+        tasks: The run's tasks.
+        plan: Their dependencies.
+        params: The run parameters.
+        resume: Whether earlier runs count.
+
+    Raises:
+        CheckpointMismatch: Another step made one of the checkpoints.
+        CheckpointUnreadable: A checkpoint can't be read.
+        StorageError: The storage can't be used.
+    """
+    from dotflow.core.workflow_plan import PlannedTask, WorkflowPlan  # here, since it loads Pydantic
+
+    linked_params = params if plan.is_linked else None
+    earlier = EarlierRuns(storage, workflow_id, tasks, plan.previous, linked_params, lambda *line: None)
+    prospects = Forecast(tasks, params, earlier.decide(resume)).prospects()
+    planned = [
+        PlannedTask(
+            task_id=task.task_id,
+            name=task.name,
+            step=task.step.identity,
+            needs=[tasks[need].name for need in plan.needs[task.task_id]],
+            **prospect._asdict(),
+        )
+        for task, prospect in zip(tasks, prospects, strict=True)
+    ]
+    with usable(storage):
+        removed = removed_tasks(storage, workflow_id, tasks)
+    return WorkflowPlan(workflow_id=workflow_id, tasks=planned, removed=removed)
+
+
+def removed_tasks(storage: Storage, workflow_id: str, tasks: Sequence[Task]) -> list[str]:
+    """Returns the names, or ids, of tasks that have a value in the storage and are not among *tasks*, sorted.
+
+    Storages with keys of their own, and those that can't list them, return none.
+    """
+    if any(storage.key(task) != key_of(task) for task in tasks[:1]):
+        return []
+    prefix = f"{workflow_id}/"
+    names = {ITEM_SUFFIX.sub("", key.removeprefix(prefix)) for key in storage.list_keys(prefix)}
+    # A slash would be part of another workflow's id.
+    return sorted(name for name in names - {task.key_name for task in tasks} if name and "/" not in name)

@@ -1,0 +1,312 @@
+"""`workflow.plan()`: what a run would do, against what it then does."""
+
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dotflow import Config, DotFlow, action
+from dotflow.core.task import Task
+from dotflow.core.types.status import TypeStatus
+from dotflow.core.workflow_plan import WorkflowPlan
+from dotflow.errors import CheckpointMismatch, InvalidLink, MissingParam
+from dotflow.providers import LogDefault, StorageDefault, StorageFile, StorageSQLite
+from tests.integration.test_random_graphs import Graph
+
+
+def new(storage: Any, **more: Any) -> DotFlow:
+    return DotFlow(Config(storage=storage, log=LogDefault(output="none")), workflow_id="nightly", **more)
+
+
+def outcome(task: Task) -> tuple[str, int | None, int]:
+    """What a run did with a task, in the words of the plan."""
+    if task.status is TypeStatus.SKIPPED:
+        return ("skip", None, 0)
+    items = len(task.items) if task.is_mapped else None
+    done = sum(item.restored_from is not None for item in task.items)
+    has_run = any(item.attempt for item in task.items) if items else task.attempt > 0
+    return ("run" if has_run or (items == 0 and task.restored_from is None) else "restore", items, done)
+
+
+def check(plan: WorkflowPlan, tasks: list[Task]) -> None:
+    """Compares a plan with the run after it; what was open may be anything."""
+    for planned, task in zip(plan.tasks, tasks, strict=True):
+        decision, items, done = outcome(task)
+        if planned.decision == "open":
+            continue
+        assert planned.decision == decision, (planned, task, task.reason)
+        if decision == "skip":
+            assert planned.reason == task.reason
+        elif planned.items is not None:
+            assert (planned.items, planned.items_done) == (items, done), planned
+
+
+class Killed(BaseException):
+    """Ends a run in the middle, as a kill does for what is in the storage."""
+
+
+class KillingStorage(StorageDefault):
+    """A storage after whose n-th value the process is dead."""
+
+    left = -1
+
+    def post(self, key: str, context: Any) -> None:
+        if self.left == 0:
+            raise Killed
+        self.left -= 1
+        super().post(key, context)
+
+
+def graph(seed: int) -> DotFlow:
+    """A random workflow with branches, maps, optional values and cleanups."""
+    source = random.Random(seed)
+    workflow = new(STORAGE[seed])
+    made = Graph(seed, count=10)
+    made.add_to(workflow, 0)
+
+    @action
+    def flag(t0: Any) -> bool:
+        return bool(seed % 2)
+
+    @action
+    def branch(t1: Any = None) -> int:
+        return seed
+
+    @action
+    def join(left: int = 0, right: int = 0) -> int:
+        return left + right
+
+    @action(checkpoint=False)
+    def connect() -> int:
+        return 1
+
+    @action
+    def use(connect: int, t2: Any) -> int:
+        return connect
+
+    @action
+    def close(connect: int) -> None:
+        pass
+
+    workflow.task.add(flag).add(branch, name="left", when="flag").add(branch, name="right", unless="flag")
+    workflow.task.add(join).add(connect).add(use).add(close, always=True)
+    if source.random() < 0.5:
+        workflow.task.add(join, name="last", when={"join": seed})
+    return workflow
+
+
+STORAGE: dict[int, Any] = {}
+
+
+@pytest.mark.parametrize("seed", range(100))
+def test_the_plan_of_a_resume_is_what_the_resume_does(seed: int) -> None:
+    """After a kill at a random value, and again after one in the resume."""
+    source = random.Random(seed)
+    storage = STORAGE[seed] = KillingStorage()
+    for kills in range(3):
+        storage.left = source.randint(0, 12) if kills < 2 else -1
+        workflow = graph(seed)
+        plan = workflow.plan(resume=True)
+        saved = dict(storage._contexts) if hasattr(storage, "_contexts") else None
+        try:
+            workflow.start(resume=True)
+        except Killed:
+            continue
+        check(plan, workflow.result_task())
+        assert saved is not None or kills
+        break
+    workflow = graph(seed)
+    storage.left = -1
+    plan = workflow.plan(resume=True)
+    workflow.start(resume=True)
+    check(plan, workflow.result_task())
+
+
+@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("mode", ["sequential", "parallel"])
+def test_the_plan_of_a_new_run_is_what_it_does(seed: int, mode: str) -> None:
+    """Without resume, whatever is in the storage: all run but what a condition skips for sure."""
+    STORAGE[seed] = StorageDefault()
+    workflow = graph(seed)
+    for _ in range(2):
+        plan = workflow.plan(mode)
+        workflow.start(mode)
+
+        check(plan, workflow.result_task())
+        assert plan.count("restore") == 0
+
+
+def nightly(storage: Any) -> DotFlow:
+    @action
+    def urls() -> list[int]:
+        return [1, 2, 3]
+
+    @action
+    def fetch(url: int) -> int:
+        if fails and url == 2:
+            raise ConnectionError(url)
+        return url
+
+    @action
+    def summary(fetch: list[int], day: str) -> bool:
+        return True
+
+    @action
+    def deploy(fetch: list[int]) -> None:
+        pass
+
+    @action
+    def rest(fetch: list[int]) -> None:
+        pass
+
+    workflow = new(storage, params={"day": "today", "fast": False})
+    workflow.task.add(urls).add(fetch, each=urls, keep_going=True).add(summary)
+    workflow.task.add(deploy, when={"summary": True}).add(rest, when="fast")
+    return workflow
+
+
+fails = True
+
+
+@pytest.fixture
+def failing() -> Any:
+    global fails
+    fails = True
+    yield
+    fails = True
+
+
+def test_the_text_of_a_plan(failing: Any, tmp_path: Path) -> None:
+    """What `dotflow plan` prints: decisions, counts of items, and reasons."""
+    global fails
+    storage = StorageFile(path=tmp_path / "flow")
+    assert str(nightly(storage).plan()).splitlines() == [
+        "0 urls     run",
+        "1 fetch    run   after urls",
+        "2 summary  run   after fetch",
+        "3 deploy   open  when summary is True",
+        "4 rest     skip  fast was False",
+        "0 restored, 3 run, 0 cached, 1 open, 1 skipped.",
+    ]
+    run = nightly(storage).start()
+    finished = f"{run.task('urls').current_context.time.astimezone():%Y-%m-%d %H:%M:%S}"
+    fails = False
+    workflow = nightly(storage)
+    plan = workflow.plan(resume=True)
+
+    assert str(plan).splitlines() == [
+        f"0 urls     restore     finished {finished}",
+        "1 fetch    run 1 of 3  2 restored",
+        "2 summary  run         it takes the value of task 1 fetch, which runs again",
+        "3 deploy   open        when summary is True",
+        "4 rest     skip        fast was False",
+        "1 restored, 2 run, 0 cached, 1 open, 1 skipped.",
+    ]
+
+
+def test_a_plan_names_the_tasks_that_are_gone(tmp_path: Path) -> None:
+    """They have values in the storage, and the workflow no longer has them."""
+
+    @action
+    def one() -> int:
+        return 1
+
+    @action
+    def each(entry: int) -> int:
+        return entry
+
+    storage = StorageFile(path=tmp_path / "flow")
+    workflow = new(storage)
+    workflow.task.add(one, name="parse").add(each, name="pages", each=[1, 2]).add(one, name="rest")
+    workflow.start()
+    smaller = new(storage)
+    smaller.task.add(one, name="rest")
+
+    plan = smaller.plan(resume=True)
+
+    assert plan.removed == ["pages", "parse"]
+    assert str(plan).endswith("In the storage and no longer in the workflow: pages, parse")
+    assert plan.tasks[0].decision == "restore"
+
+
+@pytest.mark.parametrize("kind", [StorageFile, StorageSQLite])
+def test_a_plan_writes_nothing(kind: Any, tmp_path: Path, failing: Any) -> None:
+    """Not even a folder where there was none; and no log."""
+    path = tmp_path / "flow"
+
+    def contents() -> dict[str, bytes]:
+        files = [file for file in tmp_path.rglob("*") if file.is_file() and not file.name.endswith("-shm")]
+        return {str(file): file.read_bytes() for file in files}  # SQLite's -shm is its shared memory
+
+    nightly(kind(path=path)).plan(resume=True)
+    before_any = list(tmp_path.rglob("*"))
+    nightly(kind(path=path)).start()
+    before = contents()
+    nightly(kind(path=path)).plan(resume=True)
+    nightly(kind(path=path)).plan()
+
+    assert before_any == []
+    assert contents() == before
+
+
+def test_a_plan_locks_nothing(tmp_path: Path) -> None:
+    """It may be made during a run, of another process too."""
+    storage = StorageFile(path=tmp_path / "flow")
+
+    @action
+    def step() -> list[str]:
+        inner = new(StorageFile(path=tmp_path / "flow"))
+        inner.task.add(step)
+        return [str(task.decision) for task in inner.plan(resume=True).tasks]
+
+    workflow = new(storage)
+    workflow.task.add(step)
+    run = workflow.start()
+
+    assert run.tasks[0].current_context.storage == ["run"]
+
+
+def test_a_plan_raises_what_start_would(tmp_path: Path) -> None:
+    """A checkpoint of another step, a missing parameter, and a step that can't run in a mode."""
+
+    @action
+    def one(day: str) -> int:
+        return 1
+
+    @action
+    def other(previous_context: Any, one: int) -> int:
+        return 1
+
+    storage = StorageDefault()
+    workflow = new(storage, params={"day": ...})
+    workflow.task.add(one)
+    with pytest.raises(MissingParam):
+        workflow.plan()
+    workflow.start(params={"day": "a"})
+    workflow.task.add(other)
+    with pytest.raises(InvalidLink):
+        workflow.plan("parallel", params={"day": "a"})
+    changed = new(storage)
+    changed.task.add(action(lambda: 1), name="one")
+    storage.post("nightly/one", workflow.result_context()[0])
+    with pytest.raises(CheckpointMismatch):
+        changed.plan(resume=True)
+
+
+def test_a_plan_as_json() -> None:
+    """The model, with decisions as text."""
+    workflow = nightly(StorageDefault())
+    plan = workflow.plan()
+
+    assert WorkflowPlan.model_validate_json(plan.model_dump_json()) == plan
+    assert plan.model_dump(mode="json")["tasks"][1] == {
+        "task_id": 1,
+        "name": "fetch",
+        "step": "tests.integration.test_plan:nightly.<locals>.fetch",
+        "needs": ["urls"],
+        "decision": "run",
+        "reason": "after urls",
+        "items": None,
+        "items_done": 0,
+    }
