@@ -16,7 +16,7 @@ from dotflow.core.types.execution import TypeExecution, mode_of
 from dotflow.engine.background import start_in_background
 from dotflow.engine.earlier_runs import Resume
 from dotflow.engine.last_run import LastRun
-from dotflow.engine.options import START_DEFAULTS, Callback, RunOptions, make_options, note_on_resume
+from dotflow.engine.options import START_DEFAULTS, Callback, Rerun, RunOptions, make_options, note_on_resume
 from dotflow.engine.plan import make_plan, note_on_groups
 from dotflow.engine.publisher import reporter
 from dotflow.engine.run import Run
@@ -107,6 +107,7 @@ class DotFlow(LastRun):
         on_failure: Callback = None,
         *,
         params: Mapping[str, Any] | None = None,
+        rerun: Rerun = None,
         **unknown: Never,
     ) -> Run:
         """Runs the workflow. Each call is a new run, which shares nothing with the others.
@@ -117,13 +118,14 @@ class DotFlow(LastRun):
             mode: "sequential", "background" or "parallel". In the first two, two or more groups run side by side, each
                 in a process of its own.
             keep_going: Whether other tasks continue after a failure.
-            resume: Whether to skip tasks with a valid checkpoint. It is valid for the same step and initial_context,
-                unless a task that it took a value from runs again. "unfinished" resumes only where the last run left
-                a task unfinished, and otherwise runs all tasks; `schedule` takes True for that.
+            resume: Whether to skip tasks with a valid checkpoint: of the same step and initial_context, unless a task
+                that it took a value from runs again. "changed" also runs the steps again whose code has changed.
+                "unfinished" resumes only where the last run left a task unfinished; `schedule` takes True for that.
             on_success: Called as `on_success(tasks=tasks)` at the end if no task failed.
             on_failure: Called as `on_failure(tasks=tasks)` at the end if a task failed.
             params: Values of the workflow's parameters. They name the run: with {"day": "2026-11-25"}, checkpoints,
                 lock and log of `nightly` are those of `nightly@day=2026-11-25`.
+            rerun: The tasks that run again, by name or step, with those that take their values. It implies a resume.
             unknown: Refused with a hint.
 
         Returns:
@@ -143,7 +145,7 @@ class DotFlow(LastRun):
         chosen = mode_of(mode)
         background = chosen is TypeExecution.BACKGROUND
         run = self._prepare(
-            chosen, self._options(keep_going, resume, on_success, on_failure, params), in_thread=background
+            chosen, self._options(keep_going, resume, on_success, on_failure, params, rerun), in_thread=background
         )
         if background:
             start_in_background(run)
@@ -168,6 +170,7 @@ class DotFlow(LastRun):
         on_failure: Callback = None,
         *,
         params: Mapping[str, Any] | None = None,
+        rerun: Rerun = None,
         **unknown: Never,
     ) -> Run:
         """Runs the workflow without blocking the event loop. Arguments, result and errors are those of `start`.
@@ -179,7 +182,9 @@ class DotFlow(LastRun):
         refuse_unknown("start", unknown, START_ARGUMENTS, start_hints(self.params))
         chosen = mode_of(mode)
         clock.before_await()
-        run = self._prepare(chosen, self._options(keep_going, resume, on_success, on_failure, params), in_thread=True)
+        run = self._prepare(
+            chosen, self._options(keep_going, resume, on_success, on_failure, params, rerun), in_thread=True
+        )
         loop = asyncio.get_running_loop()
         ended = asyncio.Event()
 
@@ -209,6 +214,7 @@ class DotFlow(LastRun):
         on_failure: Callback = None,
         *,
         params: Mapping[str, Any] | None = None,
+        rerun: Rerun = None,
     ) -> Run:
         """Starts the workflow in a thread of its own, in any mode, and returns the run at once.
 
@@ -216,7 +222,7 @@ class DotFlow(LastRun):
             then: Called at the end of the run, in its thread. The other arguments and the errors are those of `start`.
         """
         run = self._prepare(
-            mode_of(mode), self._options(keep_going, resume, on_success, on_failure, params), in_thread=True
+            mode_of(mode), self._options(keep_going, resume, on_success, on_failure, params, rerun), in_thread=True
         )
         start_in_background(run, then)
         return run
@@ -238,9 +244,7 @@ class DotFlow(LastRun):
 
         Raises:
             NoSchedule: No scheduler was configured.
-            UnknownArgument: `start` has no such argument.
-            InvalidArgument: An argument has an invalid value.
-            InvalidCallback: A callback that can't be called.
+            InvalidArgument, UnknownArgument, InvalidCallback: As in `start`.
         """
         self.check_start(**start_arguments)
         if start_arguments.get("resume") is True:
@@ -253,6 +257,7 @@ class DotFlow(LastRun):
         resume: Resume = False,
         *,
         params: Mapping[str, Any] | None = None,
+        rerun: Rerun = None,
     ) -> "WorkflowPlan":
         """Returns what `start` with the same arguments would do, if no task fails. It runs, writes and locks nothing.
 
@@ -260,16 +265,15 @@ class DotFlow(LastRun):
         """
         from dotflow.engine.forecast import plan_run  # here: a run does not need it
 
-        options = self._options(False, resume, None, None, params)
+        options = self._options(False, resume, None, None, params, rerun)
         workflow_id, tasks, values = self._records(options, None)
-        return plan_run(
-            self.config.storage, workflow_id, tasks, make_plan(tasks, mode_of(mode)), values, options.resume
-        )
+        plan = make_plan(tasks, mode_of(mode))
+        return plan_run(self.config.storage, workflow_id, tasks, plan, values, options)
 
     def _options(
-        self, keep_going: object, resume: object, on_success: Callback, on_failure: Callback, params: Any
+        self, keep_going: object, resume: object, on_success: Callback, on_failure: Callback, params: Any, rerun: Any
     ) -> RunOptions:
-        return make_options(keep_going, resume, on_success, on_failure, params, alone=self.is_named)
+        return make_options(keep_going, resume, on_success, on_failure, params, rerun, alone=self.is_named)
 
     def _records(self, options: RunOptions, run_id: str | None) -> tuple[str, list[Task], Params]:
         """Returns the id of a run, its records and its parameters."""

@@ -89,3 +89,27 @@ def test_plan_refuses_what_start_refuses(capsys: pytest.CaptureFixture[str]) -> 
     """A missing parameter, say."""
     assert main(["plan", "--workflow", "plan_jobs:nightly"]) == 2
     assert "day" in capsys.readouterr().err
+
+
+def test_start_and_plan_take_rerun_and_resume_changed(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """They imply --resume. A schedule refuses them, since they are for one run."""
+    assert main(["start", *FILE]) == 0
+    assert main(["plan", *FILE, "--rerun", "report"]) == 0
+    rerun = capsys.readouterr().out.splitlines()
+    module = tmp_path / "plan_jobs.py"
+    module.write_text(module.read_text().replace("return day", "return day + '!'"))
+    sys.modules.pop("plan_jobs")
+    assert main(["plan", *FILE, "--resume-changed"]) == 0
+    changed = capsys.readouterr().out.splitlines()
+    assert main(["start", *FILE, "--resume-changed"]) == 0
+    capsys.readouterr()
+    assert main(["plan", *FILE, "--resume-changed"]) == 0
+    after = capsys.readouterr().out.splitlines()
+
+    assert rerun[-1] == changed[-1] == "2 restored, 1 run, 0 cached, 0 open, 0 skipped."
+    assert rerun[-2].endswith("rerun names it")
+    assert changed[-2].endswith("its code has changed")
+    assert after[-1] == "3 restored, 0 run, 0 cached, 0 open, 0 skipped."
+    assert main(["schedule", *FILE, "--cron", "@daily", "--rerun", "report"]) == 2
+    assert main(["plan", *FILE, "--rerun", "reprot"]) == 2
+    assert "Did you mean 'report'?" in capsys.readouterr().err

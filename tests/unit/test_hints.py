@@ -125,7 +125,7 @@ def test_start_has_hints(function: str, name: str, hint: str) -> None:
 
     assert f"start has no argument '{name}'" in str(caught.value)
     assert hint in str(caught.value)
-    assert "mode, keep_going, resume, on_success, on_failure and params" in str(caught.value)
+    assert "mode, keep_going, resume, on_success, on_failure, params and rerun" in str(caught.value)
 
 
 def test_a_run_parameter_has_a_hint() -> None:

@@ -52,6 +52,10 @@ WORKFLOW_OPTIONS: Final = (
     option("--workflow-id", metavar="ID", example="--workflow-id nightly",
            help="The id of the workflow, by which --resume finds it; derived from --step or --workflow by default."),
     option("--resume", is_flag=True, example="--resume", help="Skip the steps that an earlier run has finished."),
+    option("--resume-changed", is_flag=True, example="--resume-changed",
+           help="As --resume, but steps whose code has changed run again, and what needs them."),
+    option("--rerun", multiple=True, metavar="NAME", example="--rerun table",
+           help="As --resume, but this task runs again, and what needs it; one option for each."),
     option("--keep-going", is_flag=True, example="--keep-going", help="Go on with the others after a failure."),
 )
 # fmt: on

@@ -11,6 +11,7 @@
     "previous": 2,
     "run": "4f0c9a215e7d/4",
     "source": "4f0c9a215e7d/4",
+    "code": "3.11:7ab0c4...",
     "parts": [{"name": "3.5f0c9a2104e7d8b1.bin", "size": 24000000, "sha256": "9c1e..."}],
     "value": {"rows": 1200}}
 
@@ -113,6 +114,7 @@ def unpack(data: bytes, key: str, *, pickle: bool = False, fetch: Fetch | None =
             _expect(fields, "run", str),
             _expect(fields, "source", str),
             _read_links(fields),
+            _expect(fields, "code", str) if "code" in fields else "",
         )
     return context
 
@@ -189,6 +191,7 @@ def _write_inputs(inputs: Inputs | None, quote: Callable[[str], str]) -> str:
         f'\n"initial": {quote(inputs.initial)},\n"previous": {previous},'
         f'\n"run": {quote(inputs.run)},\n"source": {quote(inputs.source)},'
         f"{_write_links(inputs.links, quote)}"
+        f"{_write_code(inputs.code, quote)}"
     )
 
 
@@ -196,6 +199,10 @@ def _write_links(links: Mapping[str, str], quote: Callable[[str], str]) -> str:
     if not links:
         return ""
     return f'\n"links": {{{", ".join(f"{quote(name)}: {quote(token)}" for name, token in links.items())}}},'
+
+
+def _write_code(code: str, quote: Callable[[str], str]) -> str:
+    return f'\n"code": {quote(code)},' if code else ""
 
 
 def _read_links(fields: dict[str, Any]) -> dict[str, str]:

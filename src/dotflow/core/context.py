@@ -23,6 +23,7 @@ class Inputs(NamedTuple):
         run: The run that made the value, and its number of tasks, as `4f0c9a215e7d/3`.
         source: The run that made the `previous_context`, in the same format.
         links: A token for each other value and condition that the value depends on, by parameter.
+        code: The fingerprint of the code that made the value; "" where it is unknown.
     """
 
     initial: str
@@ -30,6 +31,7 @@ class Inputs(NamedTuple):
     run: str = ""
     source: str = ""
     links: Mapping[str, str] = MappingProxyType({})
+    code: str = ""
 
     @property
     def tasks(self) -> int:
@@ -56,6 +58,7 @@ class Context:
     errors: "Mapping[int, TaskError]" = MappingProxyType({})
 
     __slots__ = (
+        "_code",
         "_digest",
         "_links",
         "_previous",
@@ -78,6 +81,7 @@ class Context:
     _run: str
     _source: str
     _links: Mapping[str, str] | None
+    _code: str
 
     def __init__(
         self,
@@ -99,7 +103,7 @@ class Context:
         self.time = time or clock.now()
         self.step = step
         self._digest = self._previous = self._links = None
-        self._run = self._source = ""
+        self._run = self._source = self._code = ""
 
     @classmethod
     def _of(cls, value: Any, task_id: int, workflow_id: str, time: datetime, step: str) -> "Context":
@@ -113,7 +117,7 @@ class Context:
         context.time = time
         context.step = step
         context._digest = context._previous = context._links = None
-        context._run = context._source = ""
+        context._run = context._source = context._code = ""
         return context
 
     @property
@@ -121,14 +125,21 @@ class Context:
         """The inputs of the value."""
         if self._digest is None:
             return None
-        return Inputs(self._digest, self._previous, self._run, self._source, self._links or {})
+        return Inputs(self._digest, self._previous, self._run, self._source, self._links or {}, self._code)
 
     @inputs.setter
     def inputs(self, inputs: Inputs | None) -> None:
-        self._digest, self._previous, self._run, self._source, self._links = inputs or (None, None, "", "", None)
+        if inputs is None:
+            self._digest = self._previous = self._links = None
+            self._run = self._source = self._code = ""
+        else:
+            self._digest, self._previous, self._run, self._source, self._links, self._code = inputs
 
-    def _set_inputs(self, initial: str, previous: "Context", run: str, links: Mapping[str, str] | None = None) -> None:
-        """Sets the inputs; *initial*, *run* and *links* are those of Inputs."""
+    def _set_inputs(
+        self, initial: str, previous: "Context", run: str, links: Mapping[str, str] | None = None, code: str = ""
+    ) -> None:
+        """Sets the inputs; *initial*, *run*, *links* and *code* are those of Inputs."""
+        self._code = code
         self._digest = initial
         self._previous = previous.task_id
         self._run = run

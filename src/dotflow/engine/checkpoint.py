@@ -49,6 +49,7 @@ class Checkpoints:
         self._links: LinkedRestorer | None = None
         self._restores_items = False
         self._run = ""
+        self._code_of: Callable[[Task, Context], str]
 
     def open(
         self,
@@ -57,6 +58,7 @@ class Checkpoints:
         resume: Resume,
         sources: Sequence[int | None] = (),
         params: Params | None = None,
+        rerun: Collection[int] = (),
     ) -> dict[int, Context]:
         """Returns the valid checkpoints of earlier runs by task id, and deletes the others. Without *resume* all go.
 
@@ -65,6 +67,7 @@ class Checkpoints:
             resume: Whether earlier runs count.
             sources: For each task, the task whose value is its `previous_context`.
             params: The run parameters, if tasks have links.
+            rerun: The ids of the tasks that run again in any case.
 
         Raises:
             WorkflowBusy: Another process is running the workflow.
@@ -78,12 +81,15 @@ class Checkpoints:
             self._run_lock.__enter__()
             self._turn = self._run_lock.resource
             self._tasks = tasks
-            earlier = EarlierRuns(self._storage, self._workflow_id, tasks, sources, params, self._report)
+            earlier = EarlierRuns(
+                self._storage, self._workflow_id, tasks, sources, params, self._report, resume=resume, rerun=rerun
+            )
             self._keys, self._digests, self._links = earlier.keys, earlier.digests, earlier.links
+            self._code_of = earlier.changes.code_of
             self._run = f"{uuid.uuid4().hex[:12]}/{len(tasks)}"
             # With "unfinished", another run of this process finishes its own work, so this one starts anew.
             is_first = resume != "unfinished" or len(self._run_lock.sharing) == 1
-            restoration = earlier.decide(resume) if is_first else None
+            restoration = earlier.decide() if is_first else None
             if restoration is not None:
                 return self._restore(restoration)
             self._void_all(tasks)
@@ -126,7 +132,8 @@ class Checkpoints:
             tokens, run = self._links.tokens(task, context), self._links.stable_run(task) or run
             links = self._tasks[task.task_id].links  # an item has none
             is_saved = task.step.checkpoint and not (links is not None and links.always)
-        context._set_inputs(self._digests[task.task_id], task.previous_context, run, tokens)
+        code = self._code_of(task, context)
+        context._set_inputs(self._digests[task.task_id], task.previous_context, run, tokens, code)
         if not is_saved:
             return
         with self._turn:

@@ -1,13 +1,14 @@
 """EarlierRuns: the checkpoints of earlier runs, and what a resume restores of them. It only reads."""
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import TYPE_CHECKING, Literal
 
 from dotflow.abc.storage import Storage
 from dotflow.core.context import Context
 from dotflow.core.params import Params
 from dotflow.core.task import Task
+from dotflow.engine.changed_code import ChangedCode
 from dotflow.engine.checkpoint_keys import CheckpointKeys
 from dotflow.engine.restoring import Restoration, digests_of, restore
 from dotflow.errors import CheckpointUnreadable, DotflowError, StorageError
@@ -15,8 +16,9 @@ from dotflow.errors import CheckpointUnreadable, DotflowError, StorageError
 if TYPE_CHECKING:
     from dotflow.engine.restoring_links import LinkedRestorer
 
-#: What start() takes as `resume`. "unfinished": only if the last run left a task unfinished.
-Resume = bool | Literal["unfinished"]
+#: What start() takes as `resume`. "unfinished": only if the last run left a task unfinished; "changed": tasks whose
+#: code has changed run again.
+Resume = bool | Literal["unfinished", "changed"]
 
 
 class EarlierRuns:
@@ -29,11 +31,14 @@ class EarlierRuns:
         sources: For each task, the task whose value is its `previous_context`.
         params: The run parameters, if tasks have links.
         report: Writes a line into the log.
+        resume: Whether earlier runs count.
+        rerun: The ids of the tasks that run again in any case.
 
     Attributes:
         keys: The keys of the checkpoints.
         digests: For each task, the digest of its initial context.
         links: Decides on the checkpoints, if tasks have links.
+        changes: Compares the code of the steps with that which made the checkpoints.
     """
 
     links: "LinkedRestorer | None"
@@ -46,6 +51,9 @@ class EarlierRuns:
         sources: Sequence[int | None],
         params: Params | None,
         report: Callable[..., None],
+        *,
+        resume: Resume = False,
+        rerun: Collection[int] = (),
     ) -> None:
         self.keys = CheckpointKeys(storage, workflow_id, tasks)
         self.digests: Sequence[str] = digests_of(tasks)
@@ -54,23 +62,29 @@ class EarlierRuns:
         self._tasks = tasks
         self._sources = sources or (None,) * len(tasks)
         self._report = report
+        self._resume = resume
+        self.changes = ChangedCode(tasks, runs_again=resume == "changed", rerun=rerun)
         if params is not None:
             from dotflow.engine.restoring_links import LinkedRestorer  # here, since most workflows have no links
 
-            self.links = LinkedRestorer(tasks, sources, params, self.digests, self.read)
+            self.links = LinkedRestorer(tasks, sources, params, self.digests, self.read, self.changes)
 
-    def decide(self, resume: Resume) -> Restoration | None:
+    def decide(self) -> Restoration | None:
         """Returns what a resume restores; None if all tasks run. Raises CheckpointMismatch or CheckpointUnreadable."""
-        if not resume:
+        if not self._resume:
             return None
         if self.links is not None:
             restoration = self.links.restore()
-            return restoration if resume != "unfinished" or not restoration.is_finished else None
-        checkpoints = [self.read(task) for task in self._tasks]
-        if resume == "unfinished" and not self._is_unfinished(checkpoints):
-            return None
-        by_id = {task_id: context for task_id, context in enumerate(checkpoints) if context is not None}
-        return restore(self._tasks, self._sources, self.digests, by_id)
+            if self._resume == "unfinished" and restoration.is_finished:
+                return None
+        else:
+            checkpoints = [self.read(task) for task in self._tasks]
+            if self._resume == "unfinished" and not self._is_unfinished(checkpoints):
+                return None
+            by_id = {task_id: context for task_id, context in enumerate(checkpoints) if context is not None}
+            restoration = restore(self._tasks, self._sources, self.digests, by_id, self.changes)
+        restoration.notes += self.changes.notes({*restoration.restored, *restoration.whole_maps})
+        return restoration
 
     def _is_unfinished(self, checkpoints: Sequence[Context | None]) -> bool:
         """Returns whether a task that the last run had is without a checkpoint."""

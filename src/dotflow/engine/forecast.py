@@ -1,7 +1,7 @@
 """Forecast: what a run would do, by the functions that the run itself uses. It runs, writes and locks nothing."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from dotflow.abc.storage import Storage, key_of
@@ -14,8 +14,10 @@ from dotflow.core.task import Task
 from dotflow.core.text import safe_repr, shorten
 from dotflow.core.types.decision import TypeDecision
 from dotflow.core.types.status import TypeStatus
-from dotflow.engine.earlier_runs import EarlierRuns, Resume, usable
+from dotflow.engine.changed_code import CHANGED
+from dotflow.engine.earlier_runs import EarlierRuns, usable
 from dotflow.engine.maps import lists_of, make_items
+from dotflow.engine.options import RunOptions, rerun_ids
 from dotflow.engine.plan import Plan
 from dotflow.engine.restoring import Restoration
 from dotflow.engine.unsaved import NOT_NEEDED
@@ -54,9 +56,13 @@ class Forecast:
         tasks: The run's tasks.
         params: The run parameters.
         restoration: The decisions on the checkpoints; None if all tasks run.
+        changed: The ids of the tasks whose code has changed since.
     """
 
-    def __init__(self, tasks: Sequence[Task], params: Params, restoration: Restoration | None) -> None:
+    def __init__(
+        self, tasks: Sequence[Task], params: Params, restoration: Restoration | None, changed: Collection[int] = ()
+    ) -> None:
+        self._changed = changed
         self._is_resume = restoration is not None
         self._restoration = restoration or Restoration()
         # Copies, which record what is skipped; those of the restoration have its decisions, too.
@@ -80,15 +86,18 @@ class Forecast:
         task_id = task.task_id
         context = self._restoration.restored.get(task_id)
         if context is not None:
-            return Prospect(RESTORE, _finished(context))
+            return Prospect(RESTORE, f"{_finished(context)}{self._but(task_id)}")
         if task_id in self._restoration.whole_maps:
             count = len(task.items)
-            return Prospect(RESTORE if count else RUN, "", count, count)
+            return Prospect(RESTORE if count else RUN, self._but(task_id).removeprefix(", "), count, count)
         if not isinstance(task, LinkedTask):
             return Prospect(RUN, self._reasons.get(task_id, ""))
         if task_id in self._restoration.not_needed:
             return self._skip(task, NOT_NEEDED)
         return self._of_linked(task, task.links)
+
+    def _but(self, task_id: int) -> str:
+        return f", {CHANGED}" if task_id in self._changed else ""
 
     def _of_linked(self, task: LinkedTask, links: Links) -> Prospect:
         if task.status is SKIPPED and self._unknown.isdisjoint(links.value_sources()):
@@ -159,7 +168,12 @@ def _condition(condition: Condition) -> str:
 
 
 def plan_run(
-    storage: Storage, workflow_id: str, tasks: Sequence[Task], plan: Plan, params: Params, resume: Resume
+    storage: Storage,
+    workflow_id: str,
+    tasks: Sequence[Task],
+    plan: Plan,
+    params: Params,
+    options: RunOptions,
 ) -> "WorkflowPlan":
     """Returns what a run would do.
 
@@ -169,7 +183,7 @@ def plan_run(
         tasks: The run's tasks.
         plan: Their dependencies.
         params: The run parameters.
-        resume: Whether earlier runs count.
+        options: The options of the run.
 
     Raises:
         CheckpointMismatch: Another step made one of the checkpoints.
@@ -178,9 +192,18 @@ def plan_run(
     """
     from dotflow.core.workflow_plan import PlannedTask, WorkflowPlan  # here, since it loads Pydantic
 
-    linked_params = params if plan.is_linked else None
-    earlier = EarlierRuns(storage, workflow_id, tasks, plan.previous, linked_params, lambda *line: None)
-    prospects = Forecast(tasks, params, earlier.decide(resume)).prospects()
+    earlier = EarlierRuns(
+        storage,
+        workflow_id,
+        tasks,
+        plan.previous,
+        params if plan.is_linked else None,
+        report=lambda *line: None,
+        resume=options.resume,
+        rerun=rerun_ids(options.rerun, tasks),
+    )
+    restoration = earlier.decide()
+    prospects = Forecast(tasks, params, restoration, earlier.changes.changed).prospects()
     planned = [
         PlannedTask(
             task_id=task.task_id,

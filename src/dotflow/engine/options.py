@@ -6,12 +6,14 @@ from typing import Any, Final
 
 from dotflow.abc.storage import Storage
 from dotflow.core.callback import WorkflowCallback
+from dotflow.core.names import TaskRef, find_task
 from dotflow.core.steps import as_callback
 from dotflow.core.task import Task
 from dotflow.engine.earlier_runs import Resume
 from dotflow.errors import InvalidArgument
 
 Callback = WorkflowCallback | str | None
+Rerun = TaskRef | Sequence[TaskRef] | None
 
 #: The options of start(), without the mode -> their defaults.
 START_DEFAULTS: Final[Mapping[str, Any]] = {
@@ -20,7 +22,11 @@ START_DEFAULTS: Final[Mapping[str, Any]] = {
     "on_success": None,
     "on_failure": None,
     "params": None,
+    "rerun": None,
 }
+
+#: The texts that start() takes as `resume`.
+RESUMES: Final[Mapping[str, Resume]] = {"changed": "changed", "unfinished": "unfinished"}
 
 RESUME_NEEDS: Final = (
     "start(resume=True) can't find the finished tasks of another process. For that, this workflow needs"
@@ -38,6 +44,7 @@ class RunOptions:
         on_success: Called at the end if no task failed.
         on_failure: Called at the end if a task failed.
         params: Values of the workflow's parameters.
+        rerun: The tasks that run again in any case, by name or step.
     """
 
     keep_going: bool
@@ -46,23 +53,33 @@ class RunOptions:
     on_success: Callable[..., Any] | None
     on_failure: Callable[..., Any] | None
     params: Mapping[str, Any] | None = None
+    rerun: tuple[TaskRef, ...] = ()
 
 
 def make_options(
-    keep_going: object, resume: object, on_success: Callback, on_failure: Callback, params: Any = None, *, alone: bool
+    keep_going: object,
+    resume: object,
+    on_success: Callback,
+    on_failure: Callback,
+    params: Any = None,
+    rerun: Any = None,
+    *,
+    alone: bool,
 ) -> RunOptions:
     """Returns the checked options. Raises InvalidArgument, InvalidCallback or InvalidPath."""
     if not isinstance(keep_going, bool):
         raise InvalidArgument("keep_going", keep_going, "True or False")
-    if not isinstance(resume, bool) and resume != "unfinished":
-        raise InvalidArgument("resume", resume, 'True, False or "unfinished"')
+    if not isinstance(resume, bool) and resume not in RESUMES:
+        raise InvalidArgument("resume", resume, 'True, False, "changed" or "unfinished"')
+    names = () if rerun is None else tuple(rerun) if isinstance(rerun, list | tuple) else (rerun,)
     return RunOptions(
         keep_going=keep_going,
-        resume=resume if isinstance(resume, bool) else "unfinished",
+        resume=(resume or bool(names)) if isinstance(resume, bool) else RESUMES[str(resume)],
         alone=alone,
         on_success=as_callback("on_success", on_success, "tasks"),
         on_failure=as_callback("on_failure", on_failure, "tasks"),
         params=params,
+        rerun=names,
     )
 
 
@@ -74,3 +91,8 @@ def note_on_resume(storage: Storage, tasks: Sequence[Task], *, is_named: bool) -
     if not is_named:
         missing.append("an id that is the same in each process, such as DotFlow(workflow_id='nightly')")
     return f"{RESUME_NEEDS} {' and '.join(missing)}." if missing else ""
+
+
+def rerun_ids(refs: Sequence[TaskRef], tasks: Sequence[Task]) -> frozenset[int]:
+    """Returns the ids of the tasks that run again in any case. Raises UnknownTask or AmbiguousTask."""
+    return frozenset(find_task(ref, tasks).task_id for ref in refs)

@@ -6,6 +6,7 @@ from typing import Final
 
 from dotflow.core.context import Context
 from dotflow.core.task import Task
+from dotflow.engine.changed_code import ChangedCode
 from dotflow.errors import CheckpointMismatch, ValueNotStorable
 
 NO_INITIAL: Final = ""  # instead of a digest, for no initial context
@@ -36,7 +37,11 @@ class Restoration:
 
 
 def restore(
-    tasks: Sequence[Task], sources: Sequence[int | None], initials: Sequence[str], checkpoints: Mapping[int, Context]
+    tasks: Sequence[Task],
+    sources: Sequence[int | None],
+    initials: Sequence[str],
+    checkpoints: Mapping[int, Context],
+    changes: ChangedCode | None = None,
 ) -> Restoration:
     """Decides which checkpoints are valid.
 
@@ -45,6 +50,7 @@ def restore(
         sources: For each task, the task whose value is its `previous_context`.
         initials: For each task, the digest of its initial context.
         checkpoints: The saved contexts, by task id.
+        changes: Compares the code.
 
     Raises:
         CheckpointMismatch: Another step made one of them.
@@ -64,6 +70,8 @@ def restore(
             reason = _links_reason(context)
         if not reason and takes_previous(tasks[task_id], context):
             reason = _source_reason(tasks, context, source, result.restored)
+        if not reason and changes is not None:
+            reason = changes.why_void(tasks[task_id], context)
         if reason:
             result.void.append((tasks[task_id], reason))
             continue

@@ -10,6 +10,7 @@ from dotflow.core.params import Params
 from dotflow.core.task import Task
 from dotflow.core.types.status import TypeStatus
 from dotflow.core.wiring import PREVIOUS
+from dotflow.engine.changed_code import ChangedCode
 from dotflow.engine.maps import lists_of, make_items, map_context
 from dotflow.engine.restoring import Restoration, is_same_step, notes_on, takes_previous
 from dotflow.engine.tokens import NOTHING, difference, token_of, tokens_of, tokens_of_item, tokens_of_params
@@ -31,6 +32,7 @@ class LinkedRestorer:
         params: The run parameters.
         initials: For each task, the digest of its initial context.
         read: Reads the checkpoint of a task or an item.
+        changes: Compares the code.
     """
 
     def __init__(
@@ -40,6 +42,7 @@ class LinkedRestorer:
         params: Params,
         initials: Sequence[str],
         read: Read,
+        changes: ChangedCode,
     ) -> None:
         self._tasks = tasks
         self._previous = previous
@@ -49,6 +52,7 @@ class LinkedRestorer:
         self._shared_tokens: dict[tuple[int, bool], Mapping[str, str]] = {}  # of all items of a map
         self._last_tokens: dict[int, Mapping[str, str]] = {}  # by mapped task: those of an item
         self._read = read
+        self._changes = changes
         self._run_again: set[int] = set()  # tasks that are not restored, or not all of their items
         self._valid_items: dict[int, dict[int, Context]] = {}  # of the maps that restore() could open
         self._mismatches: dict[tuple[int, str, str], None] = {}  # each once, not for each item
@@ -194,7 +198,7 @@ class LinkedRestorer:
                 return self._runs_again(source.task_id)
         inputs = context.inputs
         if inputs is None:
-            return ""
+            return self._changes.why_void(task, context)
         if inputs.initial != self._initials[task.task_id]:
             return "its initial_context has changed"
         now = self.tokens(task, context)
@@ -203,7 +207,7 @@ class LinkedRestorer:
                 return f"it was made from another value of '{PREVIOUS}'"
             now = {label: token for label, token in now.items() if label != PREVIOUS}
         label = difference(inputs.links, now)
-        return f"it was made from another value of '{label}'" if label else ""
+        return f"it was made from another value of '{label}'" if label else self._changes.why_void(task, context)
 
     def _is_previous(self, inputs: Inputs, source: Task | None) -> bool:
         if source is None:

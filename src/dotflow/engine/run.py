@@ -20,7 +20,7 @@ from dotflow.core.types.status import TypeStatus
 from dotflow.engine.checkpoint import Checkpoints
 from dotflow.engine.graph import Graph
 from dotflow.engine.notifier import Notifier
-from dotflow.engine.options import RunOptions
+from dotflow.engine.options import RunOptions, rerun_ids
 from dotflow.engine.plan import Plan
 from dotflow.engine.publisher import Publisher, reporter
 from dotflow.engine.run_end import RunEnd
@@ -169,6 +169,7 @@ class Run:
             resume=self._options.resume,
             sources=self._plan.previous,
             params=self.params if self._plan.is_linked else None,
+            rerun=rerun_ids(self._options.rerun, self.tasks),
         )
 
     def _release(self) -> None:

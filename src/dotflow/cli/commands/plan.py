@@ -26,8 +26,8 @@ def plan(**options: Any) -> None:
 
     Exit code: 0, or 2 if start would raise an error.
     """
-    from dotflow.cli.run.load import RunRequest, build  # not needed for the help
+    from dotflow.cli.run.load import RunRequest, build, resume_of  # not needed for the help
 
     workflow, params = build(RunRequest.of(options), is_plan=True)
-    planned = workflow.plan(options["mode"], options["resume"], params=params)
+    planned = workflow.plan(options["mode"], resume_of(options), params=params, rerun=options["rerun"])
     click.echo(planned.model_dump_json(indent=2) if options["as_json"] else str(planned))

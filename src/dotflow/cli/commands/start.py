@@ -23,11 +23,11 @@ def start(**options: Any) -> int:
 
     Exit code: 0 completed, 1 a task or an item failed, 2 nothing was run, 130 interrupted (Ctrl-C), 143 terminated.
     """
-    from dotflow.cli.run.load import RunRequest, build  # not needed for the help
+    from dotflow.cli.run.load import RunRequest, build, resume_of  # not needed for the help
     from dotflow.cli.run.once import run_once
 
     workflow, params = build(RunRequest.of(options))
     title = workflow.name or options["workflow"] or options["workflow_id"] or ", ".join(options["step"])
     title = " ".join([title, *options["param"]])
-    arguments = {name: options[name] for name in ("mode", "keep_going", "resume")}
-    return run_once(workflow, title, **arguments, params=params)
+    arguments = {name: options[name] for name in ("mode", "keep_going", "rerun")}
+    return run_once(workflow, title, **arguments, resume=resume_of(options), params=params)

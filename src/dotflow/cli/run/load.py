@@ -24,6 +24,7 @@ from dotflow.core.action import action_of
 from dotflow.core.failure import name_of
 from dotflow.core.params import Params
 from dotflow.core.steps import as_actions, resolve
+from dotflow.engine.earlier_runs import Resume
 from dotflow.errors import AmbiguousTask, DotflowError, UnknownParameter
 from dotflow.workflow import DotFlow
 
@@ -38,21 +39,27 @@ class RunRequest(NamedTuple):
     workflow_id: str | None
     storage: str | None
     storage_options: Mapping[str, str | None]
-    resume: bool
+    resume: Resume
     param: Sequence[str] = ()
 
     @classmethod
     def of(cls, options: Mapping[str, Any]) -> "RunRequest":
         """Selects them from all options of a command."""
-        names = set(cls._fields) - {"storage_options"}
+        names = set(cls._fields) - {"storage_options", "resume"}
         storage_options = {name: options[name] for name in STORAGE_OPTIONS}
-        return cls(**{name: options[name] for name in names}, storage_options=storage_options)
+        fields = {name: options[name] for name in names}
+        return cls(**fields, resume=resume_of(options), storage_options=storage_options)
 
     @classmethod
     def of_definition(cls, options: Mapping[str, Any]) -> "RunRequest":
         """Selects those that say which workflow it is; nothing is run or stored."""
-        nothing = dict.fromkeys((*cls._fields, *STORAGE_OPTIONS))
-        return cls.of({**nothing, "resume": False, **options})
+        nothing = dict.fromkeys((*cls._fields, *STORAGE_OPTIONS, "resume", "resume_changed", "rerun"))
+        return cls.of({**nothing, **options})
+
+
+def resume_of(options: Mapping[str, Any]) -> Resume:
+    """Returns the argument of `start` for --resume, --resume-changed and --rerun."""
+    return "changed" if options["resume_changed"] else bool(options["resume"] or options["rerun"])
 
 
 class Loaded(NamedTuple):

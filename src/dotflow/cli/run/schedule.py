@@ -34,6 +34,9 @@ def print_preview(options: Mapping[str, Any]) -> Exit:
 def run_schedule(options: Mapping[str, Any]) -> Exit:
     """Runs the workflow whenever it is due, until a signal."""
     cron = _from_options(options)
+    for name in ("resume_changed", "rerun"):
+        if options[name]:
+            raise click.UsageError(f"--{name.replace('_', '-')} is for one run. Use it with dotflow start.")
     workflow, params = build(RunRequest.of(options))
     scheduler = workflow.config.scheduler = cron or _require_scheduler(workflow.config.scheduler)
     _print_next(scheduler)
