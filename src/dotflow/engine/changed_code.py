@@ -1,6 +1,6 @@
 """ChangedCode: which checkpoints were made by other code than that of today, and which were asked to run again."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Final
 
 from dotflow.core.context import Context
@@ -22,14 +22,16 @@ class ChangedCode:
         rerun: The ids of the tasks that run again in any case.
 
     Attributes:
+        codes: The fingerprint of each task's step.
+        fallbacks: Those of fallbacks, by task id.
         changed: The ids of the tasks whose code has changed.
         unknown: The ids of those whose code can't be compared.
     """
 
     def __init__(self, tasks: Sequence[Task], *, runs_again: bool = False, rerun: Collection[int] = ()) -> None:
         self._tasks = tasks
-        self._codes = [task.step._code or fingerprint(task.step) for task in tasks]
-        self._fallbacks = {
+        self.codes: Sequence[str] = [task.step._code or fingerprint(task.step) for task in tasks]
+        self.fallbacks: Mapping[int, str] = {
             task.task_id: fingerprint(task.links.fallback)
             for task in tasks
             if task.links is not None and task.links.fallback is not None
@@ -41,9 +43,8 @@ class ChangedCode:
 
     def code_of(self, task: Task, context: Context) -> str:
         """Returns the fingerprint of the step that made the value of a task or an item: its own, or its fallback's."""
-        task_id = task.task_id
-        fallback = self._fallbacks.get(task_id) if self._fallbacks else None
-        return self._codes[task_id] if fallback is None or context.step == task.step.identity else fallback
+        fallback = self.fallbacks.get(task.task_id)
+        return self.codes[task.task_id] if fallback is None or context.step == task.step.identity else fallback
 
     def why_void(self, task: Task, context: Context) -> str:
         """Returns why the task or item runs again; "" if neither its code nor `rerun` is a reason."""

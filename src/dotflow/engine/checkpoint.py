@@ -12,6 +12,7 @@ from dotflow.core.context import Context
 from dotflow.core.linked_task import LinkedTask
 from dotflow.core.params import Params
 from dotflow.core.task import Task
+from dotflow.engine.changed_code import ChangedCode
 from dotflow.engine.checkpoint_keys import CheckpointKeys
 from dotflow.engine.earlier_runs import EarlierRuns, Resume, usable
 from dotflow.engine.restoring import Restoration
@@ -49,7 +50,7 @@ class Checkpoints:
         self._links: LinkedRestorer | None = None
         self._restores_items = False
         self._run = ""
-        self._code_of: Callable[[Task, Context], str]
+        self._changes = ChangedCode(())
 
     def open(
         self,
@@ -85,7 +86,7 @@ class Checkpoints:
                 self._storage, self._workflow_id, tasks, sources, params, self._report, resume=resume, rerun=rerun
             )
             self._keys, self._digests, self._links = earlier.keys, earlier.digests, earlier.links
-            self._code_of = earlier.changes.code_of
+            self._changes = earlier.changes
             self._run = f"{uuid.uuid4().hex[:12]}/{len(tasks)}"
             # With "unfinished", another run of this process finishes its own work, so this one starts anew.
             is_first = resume != "unfinished" or len(self._run_lock.sharing) == 1
@@ -132,7 +133,8 @@ class Checkpoints:
             tokens, run = self._links.tokens(task, context), self._links.stable_run(task) or run
             links = self._tasks[task.task_id].links  # an item has none
             is_saved = task.step.checkpoint and not (links is not None and links.always)
-        code = self._code_of(task, context)
+        changes = self._changes  # the common case without a call: this is done for each task
+        code = changes.code_of(task, context) if changes.fallbacks else changes.codes[task.task_id]
         context._set_inputs(self._digests[task.task_id], task.previous_context, run, tokens, code)
         if not is_saved:
             return
