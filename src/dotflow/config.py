@@ -31,6 +31,7 @@ class Config:
             background runs in a thread, parallel runs and groups in processes.
         history: Records the events; by default none.
         tracer: Traces the events; by default none.
+        cache: Saves the values of steps with @action(cache=...); by default the storage.
         notify_grace: The time for the remaining notifications at the end of a run: seconds, or a text such as "10s".
 
     Raises:
@@ -48,6 +49,7 @@ class Config:
         history: History | None = None,
         tracer: Tracer | None = None,
         notify_grace: Duration = 5.0,
+        cache: Storage | None = None,
     ) -> None:
         providers: list[tuple[str, object, type]] = [
             ("storage", storage, Storage),
@@ -57,6 +59,7 @@ class Config:
             ("executor", executor, Executor),
             ("history", history, History),
             ("tracer", tracer, Tracer),
+            ("cache", cache, Storage),
         ]
         for name, provider, contract in providers:
             if provider is not None:
@@ -68,6 +71,7 @@ class Config:
         self.executor = executor
         self.history = history
         self.tracer = tracer
+        self.cache = cache
         self.notify_grace: float = as_seconds("notify_grace", notify_grace)
 
     def _run_providers(self, *, is_apart: bool, in_thread: bool) -> RunProviders:
@@ -80,6 +84,7 @@ class Config:
         return RunProviders(
             executor=_default_executor(is_apart, in_thread) if self.executor is None else self.executor,
             storage=self.storage,
+            cache=self.storage if self.cache is None else self.cache,
             log=self.log,
             notify=self.notify,
             notify_grace=self.notify_grace,

@@ -10,7 +10,7 @@ from dotflow.config import Config
 from dotflow.core.builder import TaskBuilder
 from dotflow.core.failure import name_of
 from dotflow.core.hints import refuse_unknown, start_hints
-from dotflow.core.params import NO_PARAMS, Params, check_declared, resolve
+from dotflow.core.params import Params, check_declared, resolve
 from dotflow.core.task import Task
 from dotflow.core.types.execution import TypeExecution, mode_of
 from dotflow.engine.background import start_in_background
@@ -20,7 +20,7 @@ from dotflow.engine.options import START_DEFAULTS, Callback, Rerun, RunOptions, 
 from dotflow.engine.plan import make_plan, note_on_groups
 from dotflow.engine.publisher import reporter
 from dotflow.engine.run import Run
-from dotflow.engine.run_id import run_id_of
+from dotflow.engine.run_id import RunIds
 from dotflow.errors import InvalidArgument, InvalidProvider
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ START_ARGUMENTS: Final = ("mode", *START_DEFAULTS)
 ELSEWHERE: Final = {"add": "task.add()", "count": "task.count()", "execute": "start()", "run": "start()"}
 
 
-class DotFlow(LastRun):
+class DotFlow(RunIds, LastRun):
     """A workflow: tasks that run in order, side by side or on a schedule.
 
     Args:
@@ -73,7 +73,6 @@ class DotFlow(LastRun):
         self.name = name
         self.params: Params = check_declared(params)
         self.task: TaskBuilder = TaskBuilder(self.workflow_id, name, self.params)
-        self._built_with: Params = NO_PARAMS
         super().__init__()
 
     if not TYPE_CHECKING:  # type checkers report unknown names by themselves
@@ -81,22 +80,6 @@ class DotFlow(LastRun):
         def __getattr__(self, name: str) -> NoReturn:
             hint = f": it is workflow.{ELSEWHERE[name]}" if name in ELSEWHERE else ""
             raise AttributeError(f"'DotFlow' object has no attribute '{name}'{hint}", name=name, obj=self)
-
-    def set_id(self, workflow_id: str) -> None:
-        """Sets the id, as DotFlow(workflow_id=...) does. Existing runs keep theirs."""
-        self.workflow_id, self.is_named = workflow_id, True
-        self.task.set_workflow_id(workflow_id)
-
-    def set_built_with(self, params: Mapping[str, Any]) -> None:
-        """Sets the arguments of the function that made it: they name its runs as the parameters of `start` do."""
-        self._built_with = params
-
-    def id_of_run(self, params: Mapping[str, Any] | None = None) -> str:
-        """Returns the id that a run with these parameters has. Raises UnknownParam or MissingParam."""
-        values = resolve(self.params, params)
-        if not params and not self._built_with:
-            return self.workflow_id
-        return run_id_of(self.workflow_id, {**self._built_with, **values})
 
     def start(
         self,
@@ -108,6 +91,7 @@ class DotFlow(LastRun):
         *,
         params: Mapping[str, Any] | None = None,
         rerun: Rerun = None,
+        cache: bool = True,
         **unknown: Never,
     ) -> Run:
         """Runs the workflow. Each call is a new run, which shares nothing with the others.
@@ -126,6 +110,7 @@ class DotFlow(LastRun):
             params: Values of the workflow's parameters. They name the run: with {"day": "2026-11-25"}, checkpoints,
                 lock and log of `nightly` are those of `nightly@day=2026-11-25`.
             rerun: The tasks that run again, by name or step, with those that take their values. It implies a resume.
+            cache: Whether cached values are used. With False, such steps run, and their values replace the cached ones.
             unknown: Refused with a hint.
 
         Returns:
@@ -145,7 +130,9 @@ class DotFlow(LastRun):
         chosen = mode_of(mode)
         background = chosen is TypeExecution.BACKGROUND
         run = self._prepare(
-            chosen, self._options(keep_going, resume, on_success, on_failure, params, rerun), in_thread=background
+            chosen,
+            self._options(keep_going, resume, on_success, on_failure, params, rerun, cache),
+            in_thread=background,
         )
         if background:
             start_in_background(run)
@@ -171,6 +158,7 @@ class DotFlow(LastRun):
         *,
         params: Mapping[str, Any] | None = None,
         rerun: Rerun = None,
+        cache: bool = True,
         **unknown: Never,
     ) -> Run:
         """Runs the workflow without blocking the event loop. Arguments, result and errors are those of `start`.
@@ -183,7 +171,7 @@ class DotFlow(LastRun):
         chosen = mode_of(mode)
         clock.before_await()
         run = self._prepare(
-            chosen, self._options(keep_going, resume, on_success, on_failure, params, rerun), in_thread=True
+            chosen, self._options(keep_going, resume, on_success, on_failure, params, rerun, cache), in_thread=True
         )
         loop = asyncio.get_running_loop()
         ended = asyncio.Event()
@@ -215,6 +203,7 @@ class DotFlow(LastRun):
         *,
         params: Mapping[str, Any] | None = None,
         rerun: Rerun = None,
+        cache: bool = True,
     ) -> Run:
         """Starts the workflow in a thread of its own, in any mode, and returns the run at once.
 
@@ -222,7 +211,9 @@ class DotFlow(LastRun):
             then: Called at the end of the run, in its thread. The other arguments and the errors are those of `start`.
         """
         run = self._prepare(
-            mode_of(mode), self._options(keep_going, resume, on_success, on_failure, params, rerun), in_thread=True
+            mode_of(mode),
+            self._options(keep_going, resume, on_success, on_failure, params, rerun, cache),
+            in_thread=True,
         )
         start_in_background(run, then)
         return run
@@ -247,6 +238,10 @@ class DotFlow(LastRun):
             InvalidArgument, UnknownArgument, InvalidCallback: As in `start`.
         """
         self.check_start(**start_arguments)
+        if start_arguments.get("resume") == "changed" or start_arguments.get("rerun"):
+            raise InvalidArgument(
+                "resume or rerun", "changed", "True or False in schedule(): the others are for one run"
+            )
         if start_arguments.get("resume") is True:
             start_arguments["resume"] = "unfinished"
         self.config.scheduler.start(self, **start_arguments)
@@ -258,6 +253,7 @@ class DotFlow(LastRun):
         *,
         params: Mapping[str, Any] | None = None,
         rerun: Rerun = None,
+        cache: bool = True,
     ) -> "WorkflowPlan":
         """Returns what `start` with the same arguments would do, if no task fails. It runs, writes and locks nothing.
 
@@ -265,15 +261,13 @@ class DotFlow(LastRun):
         """
         from dotflow.engine.forecast import plan_run  # here: a run does not need it
 
-        options = self._options(False, resume, None, None, params, rerun)
+        options = self._options(False, resume, None, None, params, rerun, cache)
         workflow_id, tasks, values = self._records(options, None)
         plan = make_plan(tasks, mode_of(mode))
-        return plan_run(self.config.storage, workflow_id, tasks, plan, values, options)
+        return plan_run(self.config.storage, self.config.cache, workflow_id, tasks, plan, values, options)
 
-    def _options(
-        self, keep_going: object, resume: object, on_success: Callback, on_failure: Callback, params: Any, rerun: Any
-    ) -> RunOptions:
-        return make_options(keep_going, resume, on_success, on_failure, params, rerun, alone=self.is_named)
+    def _options(self, *options: Any, **more: Any) -> RunOptions:
+        return make_options(*options, **more, alone=self.is_named)
 
     def _records(self, options: RunOptions, run_id: str | None) -> tuple[str, list[Task], Params]:
         """Returns the id of a run, its records and its parameters."""

@@ -113,3 +113,43 @@ def test_start_and_plan_take_rerun_and_resume_changed(capsys: pytest.CaptureFixt
     assert main(["schedule", *FILE, "--cron", "@daily", "--rerun", "report"]) == 2
     assert main(["plan", *FILE, "--rerun", "reprot"]) == 2
     assert "Did you mean 'report'?" in capsys.readouterr().err
+
+
+CACHED = """\
+from dotflow import DotFlow, action
+
+@action(cache=True)
+def train():
+    return 1
+
+@action(cache="1h")
+def other():
+    return 2
+"""
+STORE = ("--storage", "file", "--path", "out")
+
+
+def test_the_cache_is_listed_and_cleared(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """By step and by age. --no-cache runs what is cached."""
+    (tmp_path / "plan_jobs.py").write_text(CACHED)
+    steps = ("--step", "plan_jobs.train", "--step", "plan_jobs.other")
+
+    def run(*arguments: str) -> list[str]:
+        assert main(list(arguments)) == 0
+        return capsys.readouterr().out.splitlines()
+
+    run("start", *steps, *STORE)
+
+    assert run("plan", *steps, *STORE)[-1] == "0 restored, 0 run, 2 cached, 0 open, 0 skipped."
+    assert run("plan", *steps, *STORE, "--no-cache")[-1] == "0 restored, 2 run, 0 cached, 0 open, 0 skipped."
+    assert [line.split()[:2] for line in run("cache", "list", *STORE)] == [
+        ["plan_jobs:other", "1"],
+        ["plan_jobs:train", "1"],
+    ]
+    assert run("cache", "clear", *STORE, "--older-than", "1h") == ["0 values deleted."]
+    assert run("cache", "clear", *STORE, "--step", "plan_jobs.train") == ["1 value deleted."]
+    assert len(run("cache", "list", *STORE)) == 1
+    assert run("plan", *steps, *STORE)[-1] == "0 restored, 1 run, 1 cached, 0 open, 0 skipped."
+    assert run("cache", "clear", *STORE) == ["1 value deleted."]
+    assert run("cache", "list", *STORE) == []
+    assert main(["cache", "list"]) == 2

@@ -26,7 +26,9 @@ def outcome(task: Task) -> tuple[str, int | None, int]:
     items = len(task.items) if task.is_mapped else None
     done = sum(item.restored_from is not None for item in task.items)
     has_run = any(item.attempt for item in task.items) if items else task.attempt > 0
-    return ("run" if has_run or (items == 0 and task.restored_from is None) else "restore", items, done)
+    if has_run or task.restored_from is None:
+        return ("run", items, done)
+    return ("restore" if task.restored_from == "checkpoint" else "cached", items, done)
 
 
 def check(plan: WorkflowPlan, tasks: list[Task]) -> None:

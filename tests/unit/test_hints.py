@@ -76,7 +76,7 @@ def test_add_has_hints(name: str, hint: str) -> None:
         ("delay", "retry_delay=5"),
         ("name", "workflow.task.add"),
         ("max_workers", "Config(executor=ExecutorProcess(max_workers=4))"),
-        ("cache", "start(resume=True)"),
+        ("cached", "cache=True"),
         ("depends_on", "workflow.task.add"),
         ("each", "workflow.task.add"),
         ("group_name", "workflow.task.add"),
@@ -125,7 +125,7 @@ def test_start_has_hints(function: str, name: str, hint: str) -> None:
 
     assert f"start has no argument '{name}'" in str(caught.value)
     assert hint in str(caught.value)
-    assert "mode, keep_going, resume, on_success, on_failure, params and rerun" in str(caught.value)
+    assert "mode, keep_going, resume, on_success, on_failure, params, rerun and cache" in str(caught.value)
 
 
 def test_a_run_parameter_has_a_hint() -> None:

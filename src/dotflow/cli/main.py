@@ -21,6 +21,7 @@ COMMANDS: Final[dict[str, str]] = {
     "schedule": "schedule:schedule",
     "plan": "plan:plan",
     "graph": "graph:graph",
+    "cache": "cache:cache",
     "log": "log:log",
 }
 

@@ -30,14 +30,8 @@ DEFINITION_OPTIONS: Final = (
            help="A parameter of the workflow, its function or the steps; one option for each. It has the type of its "
                 "default or annotation, and names the run: nightly@day=2026-11-25."),
 )
-WORKFLOW_OPTIONS: Final = (
-    *DEFINITION_OPTIONS,
-    option("-i", "--initial-context", metavar="VALUE", example="--initial-context '{\"day\": 3}'",
-           help="The initial_context of the steps: JSON, or any other text."),
-    option("-c", "--callback", metavar="PATH", example="--callback jobs.notify",
-           help="Called as callback(task=task) when a step has ended."),
-    option("-m", "--mode", type=Mode(list(map(str, TypeExecution))), default=str(TypeExecution.SEQUENTIAL),
-           example="--mode parallel", help="How the steps run: in order, in order in a thread, or all at once."),
+#: Where values are stored.
+STORAGE_OPTIONS: Final = (
     option("-o", "--storage", type=click.Choice(list(map(str, STORAGES))), example="--storage file",
            help="Where the values of finished steps are stored; default is memory. postgres takes its database from "
                 "$DOTFLOW_POSTGRES_DSN, or from $PGHOST and the other variables of libpq."),
@@ -49,6 +43,16 @@ WORKFLOW_OPTIONS: Final = (
     option("--prefix", metavar="PREFIX", example="--prefix jobs/", help="The prefix of its keys; dotflow/ by default."),
     option("--region", metavar="REGION", example="--region eu-central-1", help="The bucket's region, with s3."),
     option("--project", metavar="PROJECT", example="--project my-project", help="The bucket's project, with gcs."),
+)
+WORKFLOW_OPTIONS: Final = (
+    *DEFINITION_OPTIONS,
+    option("-i", "--initial-context", metavar="VALUE", example="--initial-context '{\"day\": 3}'",
+           help="The initial_context of the steps: JSON, or any other text."),
+    option("-c", "--callback", metavar="PATH", example="--callback jobs.notify",
+           help="Called as callback(task=task) when a step has ended."),
+    option("-m", "--mode", type=Mode(list(map(str, TypeExecution))), default=str(TypeExecution.SEQUENTIAL),
+           example="--mode parallel", help="How the steps run: in order, in order in a thread, or all at once."),
+    *STORAGE_OPTIONS,
     option("--workflow-id", metavar="ID", example="--workflow-id nightly",
            help="The id of the workflow, by which --resume finds it; derived from --step or --workflow by default."),
     option("--resume", is_flag=True, example="--resume", help="Skip the steps that an earlier run has finished."),
@@ -56,6 +60,8 @@ WORKFLOW_OPTIONS: Final = (
            help="As --resume, but steps whose code has changed run again, and what needs them."),
     option("--rerun", multiple=True, metavar="NAME", example="--rerun table",
            help="As --resume, but this task runs again, and what needs it; one option for each."),
+    option("--no-cache", is_flag=True, example="--no-cache",
+           help="Run steps with @action(cache=...) though their value is in the cache, and replace it."),
     option("--keep-going", is_flag=True, example="--keep-going", help="Go on with the others after a failure."),
 )
 # fmt: on
@@ -64,6 +70,13 @@ WORKFLOW_OPTIONS: Final = (
 def definition_options(function: F) -> F:
     """Adds all of DEFINITION_OPTIONS to a command."""
     for add in reversed(DEFINITION_OPTIONS):
+        function = add(function)
+    return function
+
+
+def storage_options(function: F) -> F:
+    """Adds all of STORAGE_OPTIONS to a command."""
+    for add in reversed(STORAGE_OPTIONS):
         function = add(function)
     return function
 

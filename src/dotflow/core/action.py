@@ -49,6 +49,7 @@ class Action(Generic[P, R]):
         resources: The resources that a cluster's worker must have.
         checkpoint: Whether the values are saved, so that a resume restores them.
         version: Stands for the code where earlier values are compared with it; None for the code itself.
+        cache: How long values are cached: True for ever, or seconds; None for no cache.
 
     Attributes:
         name: The name for readers: `extract`, `Report.load`.
@@ -64,6 +65,7 @@ class Action(Generic[P, R]):
         resources: Mapping[str, float] = NO_RESOURCES,
         checkpoint: bool = True,
         version: str | None = None,
+        cache: float | None = None,
     ) -> None:
         if not callable(function) and not isinstance(function, classmethod):
             raise InvalidStep(describe(function), "Options go by name: @action(retry=3).", DECORATED)
@@ -74,6 +76,8 @@ class Action(Generic[P, R]):
         self.resources = resources
         self.checkpoint = checkpoint
         self.version = version
+        self.cache = cache
+        self.is_ordinary: bool = checkpoint and cache is None  # nothing makes its task one with links
         self._code: str | None = None  # its fingerprint, once it is made
         self._named: dict[str, bool] | None = None  # the parameters beside the contexts, once they are read
         self.is_coroutine: bool = inspect.iscoroutinefunction(innermost(function))

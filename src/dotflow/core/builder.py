@@ -245,4 +245,4 @@ class TaskBuilder:
 
 def _has_links(action: Action[..., Any]) -> bool:
     """Returns whether a task of the action has links without any option of `add`."""
-    return bool(action.named_params) or not action.checkpoint
+    return bool(action.named_params) or not action.is_ordinary

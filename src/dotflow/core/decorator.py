@@ -7,7 +7,7 @@ from typing import Any, Final, ParamSpec, Protocol, TypeVar, overload
 
 from dotflow.core.action import CLASS_ACTION, DECORATED, Action, action_of, member_actions
 from dotflow.core.callables import unwrapped
-from dotflow.core.durations import Duration
+from dotflow.core.durations import TEXTS, Duration, to_seconds
 from dotflow.core.failure import describe
 from dotflow.core.hints import ACTION, refuse_unknown
 from dotflow.core.policy import Policy, RetryOn
@@ -54,6 +54,7 @@ def action(
     resources: Mapping[str, float] | None = None,
     checkpoint: bool = True,
     version: str | None = None,
+    cache: bool | Duration = False,
 ) -> Decorator: ...
 def action(
     function: Callable[..., Any] | None = None,
@@ -70,6 +71,7 @@ def action(
     resources: Mapping[str, float] | None = None,
     checkpoint: bool = True,
     version: str | None = None,
+    cache: bool | Duration = False,
     **unknown: Any,
 ) -> Any:
     """Makes a function, coroutine function, method or class a step of workflows.
@@ -98,6 +100,8 @@ def action(
             clusters and the like, a resume runs the step again if a task that runs needs it.
         version: A text such as "2", which stands for the code where a resume or the cache asks if that has changed. By
             default they compare the code itself, with the functions, classes and constants of yours that it uses.
+        cache: Whether a value is kept for all runs: a run whose arguments and code are the same takes it instead of
+            making another one. A duration is the maximum age.
         unknown: Refused with a hint.
 
     Raises:
@@ -121,6 +125,9 @@ def action(
         raise InvalidPolicy("checkpoint", checkpoint, "True or False")
     if version is not None and (not isinstance(version, str) or not version):
         raise InvalidPolicy("version", version, 'a text, such as "2"')
+    max_age = _max_age(cache)
+    if max_age is not None and not checkpoint:
+        raise InvalidPolicy("cache", cache, "False with checkpoint=False: what can't be saved can't be cached")
     required = check_resources(resources)
 
     def decorate(target: Callable[..., Any]) -> Any:
@@ -132,7 +139,7 @@ def action(
             raise InvalidStep(f"{describe(target)}, a generator function", hint, DECORATED)
         if _has_methods(target) and not member_actions(target):
             warnings.warn(IDLE.format(name=target.__name__), stacklevel=2 if function is None else 3)
-        step = Action(target, policy, isolate, required, checkpoint, version)
+        step = Action(target, policy, isolate, required, checkpoint, version, max_age)
         if not isinstance(target, type):
             return step
         try:
@@ -142,6 +149,15 @@ def action(
         return target
 
     return decorate if function is None else decorate(function)
+
+
+def _max_age(cache: object) -> float | None:
+    if isinstance(cache, bool):
+        return True if cache else None
+    seconds = to_seconds(cache)
+    if not seconds:
+        raise InvalidPolicy("cache", cache, f"True, False, or the maximum age: a number of seconds above 0, or {TEXTS}")
+    return seconds
 
 
 def _has_methods(target: object) -> bool:

@@ -32,6 +32,7 @@ _RETRY: Final = "Write retry=3: the total number of attempts."
 _DELAY: Final = "Write retry_delay=5: the seconds between attempts."
 _TIMEOUT: Final = "Write timeout=30: the seconds for each attempt."
 _WORKERS: Final = "The executor has it: Config(executor=ExecutorProcess(max_workers=4))."
+_CACHE: Final = "Write cache=True, or the maximum age in seconds."
 _RESUME: Final = (
     "A storage keeps the results of tasks, Config(storage=StorageFile()), and start(resume=True) skips the finished "
     "ones."
@@ -74,7 +75,7 @@ ACTION: Final[Mapping[str, str]] = {
     **_of(_TIMEOUT, "time_limit", "timeout_seconds", "execution_timeout"),
     **_of(_ADD, "name", "id", "task_id", "task_name"),
     **_of(_WORKERS, "max_workers", "workers", "concurrency", "executor"),
-    **_of(_RESUME, "cache", "cached", "cache_key_fn", "memoize"),
+    **_of(_CACHE, "cached", "cache_key_fn", "memoize"),
     **_of(_CHECKPOINT, "persist", "persist_result", "save", "store", "checkpoints"),
     **_of(_ADD, "after", "depends_on", "needs", "upstream", "each", "map", "when", "unless", "fallback", "always"),
     **_of(_ADD, "callback", "group", "group_name", "initial_context", "keep_going", "max_parallel"),

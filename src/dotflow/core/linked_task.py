@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from dotflow.core.context import Context
-from dotflow.core.events import MapEnded, MapOpened, TaskEvent, TaskSkipped
+from dotflow.core.events import MapEnded, MapOpened, TaskEvent, TaskRestored, TaskSkipped
 from dotflow.core.failure import TaskError
 from dotflow.core.links import Links
 from dotflow.core.task import Task
@@ -35,11 +35,12 @@ class Row(dict[str, Any]):
 class LinkedTask(Task):
     """A task with links. Its attributes are documented in Task."""
 
-    __slots__ = ("items", "links", "reason")
+    __slots__ = ("items", "links", "reason", "source")
 
     links: Links
     items: "Sequence[Item]"
     reason: str
+    source: str  # of a restored value
     attempt: int
 
     def __init__(self, *arguments: Any, links: Links, **more: Any) -> None:
@@ -47,6 +48,7 @@ class LinkedTask(Task):
         self.links = links
         self.items = ()
         self.reason = ""
+        self.source = "checkpoint"
 
     @property
     def name(self) -> str:
@@ -63,9 +65,11 @@ class LinkedTask(Task):
     @property
     def restored_from(self) -> str | None:
         if not self.is_mapped:
-            return super().restored_from
+            return super().restored_from and self.source
         sources = {item.restored_from for item in self.items}
-        return sources.pop() if len(sources) == 1 else None
+        if not sources or None in sources:
+            return None
+        return "cache" if "cache" in sources else "checkpoint"
 
     @property
     def has_values(self) -> bool:
@@ -86,6 +90,9 @@ class LinkedTask(Task):
         match event:
             case TaskSkipped():
                 self.reason = event.reason
+            case TaskRestored():
+                super()._apply_rare(event)
+                self.source = event.source
             case MapOpened():
                 self.attempt = 1
                 self.started_at = event.at
@@ -113,13 +120,14 @@ class Item(Task):
         key_suffix: The end of the checkpoint's key, after that of the task.
     """
 
-    __slots__ = ("entry", "item", "key_suffix", "reason", "task_name")
+    __slots__ = ("entry", "item", "key_suffix", "reason", "source", "task_name")
 
     item: int
     task_name: str
     entry: Any
     key_suffix: str
     reason: str
+    source: str
 
     def __init__(self, task: Task, item: int, entry: Any, key_suffix: str) -> None:
         super().__init__(task.task_id, task.step, None, task._initial, task.group_name, task.workflow_id, task.run_id)
@@ -128,6 +136,7 @@ class Item(Task):
         self.entry = entry
         self.key_suffix = key_suffix
         self.reason = ""
+        self.source = "checkpoint"
 
     @property
     def name(self) -> str:
@@ -139,6 +148,10 @@ class Item(Task):
         if type(self.entry) is Row:
             return {name: _value_of(entry) for name, entry in self.entry.items()}
         return _value_of(self.entry)
+
+    @property
+    def restored_from(self) -> str | None:
+        return super().restored_from and self.source
 
     def sources(self) -> Sequence["Item"]:
         """Returns the items of other maps whose values it takes, one for each such list."""
@@ -152,6 +165,8 @@ class Item(Task):
             self.reason = event.reason
         else:
             super()._apply_rare(event)
+            if isinstance(event, TaskRestored):
+                self.source = event.source
 
 
 def _value_of(entry: Any) -> Any:

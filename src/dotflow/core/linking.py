@@ -93,7 +93,7 @@ def make_links(step: Action[..., Any], options: LinkOptions, scope: Scope) -> Li
         always=options.always,
         keep_going=options.keep_going,
     )
-    return None if links == NO_LINKS and step.checkpoint else links
+    return None if links == NO_LINKS and step.is_ordinary else links
 
 
 NO_LINKS: Final = Links()

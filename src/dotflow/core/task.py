@@ -64,7 +64,7 @@ class Task:
         item: The index of an item of a mapped task; None for every other task.
         input: The item itself; None for every other task.
         reason: The reason why the task was SKIPPED, as in "good_enough was False"; empty otherwise.
-        restored_from: "checkpoint" if the value was restored; None if the task ran.
+        restored_from: "checkpoint" or "cache" if the value was restored from there; None if the task ran.
     """
 
     #: Defaults of what only LinkedTask and Item have, so that a plain task pays nothing for them.

@@ -121,8 +121,13 @@ class Checkpoints:
             self._workflow_lock.__exit__(None, None, None)
             self._workflow_lock = None
 
-    def save(self, task: Task, context: Context) -> None:
+    def save(self, task: Task, context: Context, previous: Context | None = None) -> None:
         """Saves a task's value with a record of its inputs.
+
+        Args:
+            task: The task or the item.
+            context: The value.
+            previous: Its previous context, if the record does not have it yet.
 
         Raises:
             ValueNotStorable: The storage can't keep such a value.
@@ -135,7 +140,8 @@ class Checkpoints:
             is_saved = task.step.checkpoint and not (links is not None and links.always)
         changes = self._changes  # the common case without a call: this is done for each task
         code = changes.code_of(task, context) if changes.fallbacks else changes.codes[task.task_id]
-        context._set_inputs(self._digests[task.task_id], task.previous_context, run, tokens, code)
+        before = task.previous_context if previous is None else previous
+        context._set_inputs(self._digests[task.task_id], before, run, tokens, code)
         if not is_saved:
             return
         with self._turn:

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Collection, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final
 
 from dotflow.abc.storage import Storage, key_of
 from dotflow.core.context import Context
@@ -14,6 +14,8 @@ from dotflow.core.task import Task
 from dotflow.core.text import safe_repr, shorten
 from dotflow.core.types.decision import TypeDecision
 from dotflow.core.types.status import TypeStatus
+from dotflow.engine.cache import Cache
+from dotflow.engine.cached_values import CachedValues, Prospect
 from dotflow.engine.changed_code import CHANGED
 from dotflow.engine.earlier_runs import EarlierRuns, usable
 from dotflow.engine.maps import lists_of, make_items
@@ -33,22 +35,6 @@ RUN, RESTORE, SKIP, OPEN = TypeDecision.RUN, TypeDecision.RESTORE, TypeDecision.
 ITEM_SUFFIX: Final = re.compile(r"-(?:(?:at)?[0-9a-f]{20}|at\d+)(?:-\d+)?$|-items$")
 
 
-class Prospect(NamedTuple):
-    """What a run would do with a task, and why.
-
-    Attributes:
-        decision: What it does.
-        reason: The reason; empty for none.
-        items: The number of items of a mapped task; None where it is unknown, and for every other task.
-        items_done: The number of items that don't run.
-    """
-
-    decision: TypeDecision
-    reason: str
-    items: int | None = None
-    items_done: int = 0
-
-
 class Forecast:
     """What a run would do with each task, in the order of `add`, if no task fails.
 
@@ -57,12 +43,21 @@ class Forecast:
         params: The run parameters.
         restoration: The decisions on the checkpoints; None if all tasks run.
         changed: The ids of the tasks whose code has changed since.
+        previous: For each task, the task whose context is its `previous_context`.
+        cache: The cached values.
     """
 
     def __init__(
-        self, tasks: Sequence[Task], params: Params, restoration: Restoration | None, changed: Collection[int] = ()
+        self,
+        tasks: Sequence[Task],
+        params: Params,
+        restoration: Restoration | None,
+        changed: Collection[int],
+        previous: Sequence[int | None],
+        cache: Cache,
     ) -> None:
         self._changed = changed
+        self._cached = CachedValues(cache, previous)
         self._is_resume = restoration is not None
         self._restoration = restoration or Restoration()
         # Copies, which record what is skipped; those of the restoration have its decisions, too.
@@ -112,7 +107,10 @@ class Forecast:
         if open_reason:
             self._may_lack.add(task.task_id)
             return Prospect(OPEN, open_reason)
-        return self._of_map(task) if task.is_mapped else Prospect(RUN, self._why(task))
+        prospect = self._of_map(task) if task.is_mapped else Prospect(RUN, self._why(task))
+        if task.step.cache is None or not self._cached.reads or prospect.decision is not RUN:
+            return prospect
+        return self._cached.prospect(task, decision, prospect, self._tasks, self._unknown)
 
     def _skip(self, task: LinkedTask, reason: str) -> Prospect:
         task._apply(TaskSkipped(task.task_id, reason))
@@ -169,6 +167,7 @@ def _condition(condition: Condition) -> str:
 
 def plan_run(
     storage: Storage,
+    cache: Storage | None,
     workflow_id: str,
     tasks: Sequence[Task],
     plan: Plan,
@@ -179,6 +178,7 @@ def plan_run(
 
     Args:
         storage: Where the values of earlier runs are saved.
+        cache: Where the values of cached steps are saved, if that is elsewhere.
         workflow_id: The id of the run's values.
         tasks: The run's tasks.
         plan: Their dependencies.
@@ -203,7 +203,8 @@ def plan_run(
         rerun=rerun_ids(options.rerun, tasks),
     )
     restoration = earlier.decide()
-    prospects = Forecast(tasks, params, restoration, earlier.changes.changed).prospects()
+    values = Cache(cache or storage, lambda *fields: None, lambda *line: None, reads=options.cache)
+    prospects = Forecast(tasks, params, restoration, earlier.changes.changed, plan.previous, values).prospects()
     planned = [
         PlannedTask(
             task_id=task.task_id,

@@ -13,8 +13,9 @@ from dotflow.core.linked_task import LinkedTask
 from dotflow.core.params import Params
 from dotflow.core.task import Task
 from dotflow.core.types.status import TypeStatus
+from dotflow.engine.cache import Cache
 from dotflow.engine.checkpoint import Checkpoints
-from dotflow.engine.lifecycle import Fallback, new, task_flow
+from dotflow.engine.lifecycle import Fallback, TaskFlow, new, task_flow
 from dotflow.engine.open_maps import Loop, OpenMaps
 from dotflow.engine.plan import Plan
 from dotflow.engine.ready import Ready
@@ -32,6 +33,7 @@ class Graph:
         publish: Publishes an event.
         checkpoints: The checkpoints of the run.
         keep_going: Whether other tasks continue after a failure.
+        cache: The cached values; None if no step has one.
     """
 
     def __init__(
@@ -43,6 +45,7 @@ class Graph:
         checkpoints: Checkpoints,
         *,
         keep_going: bool,
+        cache: Cache | None = None,
     ) -> None:
         self._tasks = tasks
         self._plan = plan
@@ -51,6 +54,7 @@ class Graph:
         self._fallback_values: dict[int, Arguments | Skip] = {}  # by task; its items share them
         self._keep_going = keep_going
         self._checkpoints = checkpoints
+        self._cache = cache
         self._followers = plan.followers()
         self._unmet = [len(needs) for needs in plan.needs]
         self._last = plan.last_of_lanes()
@@ -84,9 +88,15 @@ class Graph:
             self.maps.open(task, decision, previous)
         else:
             fallback = None if task.links.fallback is None else functools.partial(self.fallback, task)
-            flow = task_flow(task, lane, previous, task_id, decision or None, None, fallback)
+            flow = self.flow(task, lane, previous, task_id, decision or None, None, fallback)
             return new(Ready, (task_id, lane, previous, flow, task.step, None, 1))
         return None
+
+    def flow(self, task: Task, *more: Any) -> TaskFlow:
+        """Returns the flow of a task or an item. *more* are the other arguments of `task_flow`."""
+        if task.step.cache is None or self._cache is None:
+            return task_flow(task, *more)
+        return self._cache.flow(task, *more)
 
     def fallback(self, task: LinkedTask, own: Mapping[str, Any] | None = None) -> Fallback | None:
         """Returns the task's fallback; None if a value that it requires is missing. *own* are an item's arguments."""

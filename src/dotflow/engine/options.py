@@ -23,6 +23,7 @@ START_DEFAULTS: Final[Mapping[str, Any]] = {
     "on_failure": None,
     "params": None,
     "rerun": None,
+    "cache": True,
 }
 
 #: The texts that start() takes as `resume`.
@@ -45,6 +46,7 @@ class RunOptions:
         on_failure: Called at the end if a task failed.
         params: Values of the workflow's parameters.
         rerun: The tasks that run again in any case, by name or step.
+        cache: Whether cached values are used.
     """
 
     keep_going: bool
@@ -54,6 +56,7 @@ class RunOptions:
     on_failure: Callable[..., Any] | None
     params: Mapping[str, Any] | None = None
     rerun: tuple[TaskRef, ...] = ()
+    cache: bool = True
 
 
 def make_options(
@@ -63,12 +66,15 @@ def make_options(
     on_failure: Callback,
     params: Any = None,
     rerun: Any = None,
+    cache: object = True,
     *,
     alone: bool,
 ) -> RunOptions:
     """Returns the checked options. Raises InvalidArgument, InvalidCallback or InvalidPath."""
     if not isinstance(keep_going, bool):
         raise InvalidArgument("keep_going", keep_going, "True or False")
+    if not isinstance(cache, bool):
+        raise InvalidArgument("cache", cache, "True or False")
     if not isinstance(resume, bool) and resume not in RESUMES:
         raise InvalidArgument("resume", resume, 'True, False, "changed" or "unfinished"')
     names = () if rerun is None else tuple(rerun) if isinstance(rerun, list | tuple) else (rerun,)
@@ -80,6 +86,7 @@ def make_options(
         on_failure=as_callback("on_failure", on_failure, "tasks"),
         params=params,
         rerun=names,
+        cache=cache,
     )
 
 

@@ -17,6 +17,7 @@ from dotflow.core.names import TaskRef, find_task
 from dotflow.core.params import NO_PARAMS, Params
 from dotflow.core.task import Task
 from dotflow.core.types.status import TypeStatus
+from dotflow.engine.cache import Cache
 from dotflow.engine.checkpoint import Checkpoints
 from dotflow.engine.graph import Graph
 from dotflow.engine.notifier import Notifier
@@ -245,7 +246,13 @@ class Run:
             graph = None
             if self._plan.is_linked:
                 graph = Graph(
-                    self.tasks, self._plan, self.params, publisher.publish, self._checkpoints, keep_going=keep_going
+                    self.tasks,
+                    self._plan,
+                    self.params,
+                    publisher.publish,
+                    self._checkpoints,
+                    keep_going=keep_going,
+                    cache=Cache(self._providers.cache, self._checkpoints.save, report, reads=self._options.cache),
                 )
             runner = Runner(
                 self.tasks,

@@ -2,12 +2,17 @@
 
 import enum
 import json
+from abc import ABC
+from collections.abc import Mapping
 from datetime import date
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from dotflow.core.params import Params
+from dotflow.core.params import NO_PARAMS, Params, resolve
 from dotflow.errors import InvalidArgument, ValueNotStorable
+
+if TYPE_CHECKING:
+    from dotflow.core.builder import TaskBuilder
 
 MAX_LENGTH: Final = 80  # characters of the parameters in an id; a digest replaces longer ones
 #: Characters of a text that is written as JSON.
@@ -58,3 +63,29 @@ def _digest(value: Any) -> str:
     from dotflow.codec.canonical import digest  # here, since most runs never need it
 
     return digest(value)
+
+
+class RunIds(ABC):
+    """The part of a workflow that sets its id, and returns those of its runs."""
+
+    workflow_id: str
+    is_named: bool
+    params: Params
+    task: "TaskBuilder"
+    _built_with: Params = NO_PARAMS
+
+    def set_id(self, workflow_id: str) -> None:
+        """Sets the id, as DotFlow(workflow_id=...) does. Existing runs keep theirs."""
+        self.workflow_id, self.is_named = workflow_id, True
+        self.task.set_workflow_id(workflow_id)
+
+    def set_built_with(self, params: Mapping[str, Any]) -> None:
+        """Sets the arguments of the function that made it: they name its runs as the parameters of `start` do."""
+        self._built_with = params
+
+    def id_of_run(self, params: Mapping[str, Any] | None = None) -> str:
+        """Returns the id that a run with these parameters has. Raises UnknownParam or MissingParam."""
+        values = resolve(self.params, params)
+        if not params and not self._built_with:
+            return self.workflow_id
+        return run_id_of(self.workflow_id, {**self._built_with, **values})

@@ -17,6 +17,7 @@ class RunProviders:
     Attributes:
         executor: Runs the steps.
         storage: Saves the values.
+        cache: Saves the values of cached steps.
         log: Logs the changes of a status.
         notify: Sends notifications.
         notify_grace: Seconds for the remaining notifications at the end of the run.
@@ -26,6 +27,7 @@ class RunProviders:
 
     executor: Executor
     storage: Storage
+    cache: Storage
     log: Log
     notify: Notify
     notify_grace: float

@@ -29,5 +29,6 @@ def plan(**options: Any) -> None:
     from dotflow.cli.run.load import RunRequest, build, resume_of  # not needed for the help
 
     workflow, params = build(RunRequest.of(options), is_plan=True)
-    planned = workflow.plan(options["mode"], resume_of(options), params=params, rerun=options["rerun"])
+    more = {"rerun": options["rerun"], "cache": not options["no_cache"]}
+    planned = workflow.plan(options["mode"], resume_of(options), params=params, **more)
     click.echo(planned.model_dump_json(indent=2) if options["as_json"] else str(planned))

@@ -30,4 +30,6 @@ def start(**options: Any) -> int:
     title = workflow.name or options["workflow"] or options["workflow_id"] or ", ".join(options["step"])
     title = " ".join([title, *options["param"]])
     arguments = {name: options[name] for name in ("mode", "keep_going", "rerun")}
-    return run_once(workflow, title, **arguments, resume=resume_of(options), params=params)
+    return run_once(
+        workflow, title, **arguments, resume=resume_of(options), cache=not options["no_cache"], params=params
+    )

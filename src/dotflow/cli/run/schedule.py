@@ -53,6 +53,7 @@ def run_schedule(options: Mapping[str, Any]) -> Exit:
                 keep_going=options["keep_going"],
                 resume=options["resume"],
                 params=params,
+                cache=not options["no_cache"],
                 on_success=report,
                 on_failure=report,
             )

@@ -1,0 +1,104 @@
+"""CachedValues: which tasks and items of a plan have their values in the cache."""
+
+from collections.abc import Collection, Sequence
+from typing import NamedTuple
+
+from dotflow.core.context import Context
+from dotflow.core.events import MapEnded, TaskRestored
+from dotflow.core.linked_task import LinkedTask
+from dotflow.core.task import Task
+from dotflow.core.types.decision import TypeDecision
+from dotflow.core.types.status import TypeStatus
+from dotflow.core.wiring import PREVIOUS
+from dotflow.engine.cache import Cache
+from dotflow.engine.maps import ItemMap, map_context
+from dotflow.engine.unsaved import always_takes_previous
+from dotflow.engine.verdict import Arguments, Skip
+
+COMPLETED, SKIPPED = TypeStatus.COMPLETED, TypeStatus.SKIPPED
+
+
+class Prospect(NamedTuple):
+    """What a run would do with a task, and why.
+
+    Attributes:
+        decision: What it does.
+        reason: The reason; empty for none.
+        items: The number of items of a mapped task; None where it is unknown, and for every other task.
+        items_done: The number of items that don't run.
+    """
+
+    decision: TypeDecision
+    reason: str
+    items: int | None = None
+    items_done: int = 0
+
+
+class CachedValues:
+    """Looks up values of tasks whose arguments are known before the run.
+
+    Args:
+        cache: The cached values.
+        previous: For each task, the task whose context is its `previous_context`.
+    """
+
+    def __init__(self, cache: Cache, previous: Sequence[int | None]) -> None:
+        self._cache = cache
+        self._previous = previous
+        self.reads = cache.reads
+
+    def prospect(
+        self,
+        task: LinkedTask,
+        arguments: Arguments,
+        prospect: Prospect,
+        tasks: Sequence[Task],
+        unknown: Collection[int],
+    ) -> Prospect:
+        """Returns the prospect of a task that would run without the cache. A value in the cache goes into the record.
+
+        Args:
+            task: The record.
+            arguments: Its arguments beside the contexts.
+            prospect: What a run would do without the cache.
+            tasks: The records of all tasks.
+            unknown: The ids of the tasks whose values are made in the run.
+        """
+        previous = self._previous_of(task, tasks)
+        sources = task.links.value_sources()
+        if previous is not None and always_takes_previous(task):
+            sources.append(previous)
+        made = next((source for source in sources if source in unknown), None)
+        if made is not None:
+            return Prospect(TypeDecision.OPEN, f"its arguments come from {tasks[made].name}", prospect.items)
+        before = Context() if previous is None else tasks[previous].current_context
+        if task.is_mapped:
+            return self._of_items(task, arguments, before, prospect)
+        context = self._cache.find(task, self._cache.key(task, before, arguments or None, None))
+        if context is None:
+            return prospect
+        task._apply(TaskRestored(task.task_id, context, before, None, "cache"))
+        return Prospect(TypeDecision.CACHED, "")
+
+    def _of_items(self, task: LinkedTask, shared: Arguments, previous: Context, prospect: Prospect) -> Prospect:
+        items = ItemMap(task, shared, previous, 1, True)
+        for item in task.items:
+            own = items.arguments_of(item)
+            if item.status is COMPLETED or isinstance(own, Skip):
+                continue
+            before = Context(own.pop(PREVIOUS)) if PREVIOUS in own else previous
+            context = self._cache.find(item, self._cache.key(item, before, own, shared or None))
+            if context is not None:
+                item._apply(TaskRestored(task.task_id, context, before, item.item, "cache"))
+        done = sum(item.status is COMPLETED for item in task.items)
+        if not done or done < len(task.items):
+            return prospect._replace(items_done=done)
+        context = map_context(task, Context(None, task.task_id, task.workflow_id, step=task.step.identity))
+        task._apply(MapEnded(task.task_id, context, None, context.time, 0.0))
+        return Prospect(TypeDecision.CACHED, "", done, done)
+
+    def _previous_of(self, task: Task, tasks: Sequence[Task]) -> int | None:
+        source = self._previous[task.task_id]
+        while source is not None and tasks[source].status is SKIPPED:
+            source = self._previous[source]
+        return source

@@ -1,0 +1,335 @@
+"""Cached values: who gets them, and who does not."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dotflow import Config, Context, DotFlow, action, clock
+from dotflow.abc.storage import Storage
+from dotflow.core.task import Task
+from dotflow.core.types.status import TypeStatus
+from dotflow.errors import InvalidPolicy
+from dotflow.providers import LogDefault, StorageDefault, StorageFile, StorageSQLite
+from dotflow.testing import virtual_clock
+from tests.integration.test_plan import check
+
+
+class StorageThreeMethods(Storage):
+    """Only post, get and key."""
+
+    def __init__(self) -> None:
+        self.contexts: dict[str, Context] = {}
+
+    def post(self, key: str, context: Context) -> None:
+        self.contexts[key] = context
+
+    def get(self, key: str) -> Context:
+        return self.contexts.get(key, Context())
+
+    def key(self, task: Task) -> str:
+        return f"{task.workflow_id}/{task.task_id}"
+
+
+@pytest.fixture(params=["memory", "three methods", "file", "sqlite"])
+def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Storage:
+    return {
+        "memory": StorageDefault,
+        "three methods": StorageThreeMethods,
+        "file": lambda: StorageFile(path=tmp_path / "out"),
+        "sqlite": lambda: StorageSQLite(path=tmp_path / "flow.db"),
+    }[request.param]()
+
+
+class Flow:
+    """A workflow that is built anew for each run, and what ran."""
+
+    def __init__(self, storage: Storage) -> None:
+        self.storage = storage
+        self.ran: list[Any] = []
+        self.lines: list[str] = []
+        self.settings: list[Any] = [1, 2, 3]
+        self.data: Any = 10
+        self.saves_data = True
+
+    def new(self) -> DotFlow:
+        log = LogDefault(output="none")
+        log.report = self.lines.append  # type: ignore[method-assign]
+        return DotFlow(Config(storage=self.storage, log=log), workflow_id="flow")
+
+    def build(self) -> DotFlow:
+        ran = self.ran
+
+        @action
+        def settings() -> list[Any]:
+            return self.settings
+
+        @action(checkpoint=self.saves_data)
+        def data() -> Any:
+            return self.data
+
+        @action(cache=True)
+        def train(setting: Any, data: Any) -> Any:
+            ran.append(setting)
+            if setting == "bad":
+                raise ConnectionError
+            return setting
+
+        @action(cache=True)
+        def best(train: list[Any]) -> Any:
+            ran.append("best")
+            return train[-1]
+
+        workflow = self.new()
+        workflow.task.add(settings).add(data).add(train, each=settings, keep_going=True).add(best)
+        return workflow
+
+    def run(self, build: Callable[[], DotFlow] | None = None, **arguments: Any) -> list[Any]:
+        """Returns what ran; the plan before must agree, as far as it knows the values."""
+        self.ran.clear()
+        self.lines.clear()
+        self.workflow = (build or self.build)()
+        plan = self.workflow.plan(**arguments)
+        self.workflow.start(**arguments)
+        check(plan, self.workflow.result_task())
+        return list(self.ran)
+
+
+@pytest.fixture
+def flow(storage: Storage) -> Flow:
+    return Flow(storage)
+
+
+def sources(workflow: DotFlow) -> list[str | None]:
+    return [task.restored_from for task in workflow.result_task()]
+
+
+@pytest.mark.parametrize("mode", ["sequential", "parallel"])
+def test_a_grid_trains_what_is_new(flow: Flow, mode: str) -> None:
+    """The second run trains nothing, one more setting trains one, other data train all."""
+    flow.settings = list(range(12))
+    if mode == "parallel":
+        flow.new = lambda new=flow.new: _with_threads(new())  # type: ignore[method-assign, misc]
+    assert sorted(map(str, flow.run(mode=mode))) == sorted([*map(str, range(12)), "best"])
+    assert flow.run(mode=mode) == []
+    assert sources(flow.workflow) == [None, None, "cache", "cache"]
+    assert flow.workflow.result_storage()[2:] == [list(range(12)), 11]
+    assert flow.workflow.result_task()[2].status is TypeStatus.COMPLETED
+    flow.settings.insert(0, 99)
+    assert flow.run(mode=mode) == [99, "best"]
+    flow.data = 11
+    assert len(flow.run(mode=mode)) == 13 + 0
+    assert "best" not in flow.ran  # the same values
+
+
+def _with_threads(workflow: DotFlow) -> DotFlow:
+    from dotflow.providers import ExecutorThread
+
+    workflow.config.executor = ExecutorThread()
+    return workflow
+
+
+def test_a_hit_is_checkpointed(flow: Flow) -> None:
+    """So a resume restores it, and what was made from it."""
+    flow.run()
+    flow.run()
+    assert flow.run(resume=True) == []
+    assert sources(flow.workflow) == ["checkpoint"] * 4
+
+
+def test_failures_and_fallbacks_are_not_cached(flow: Flow) -> None:
+    """A failed item runs again; so does one that its fallback mended."""
+    flow.settings = [1, "bad"]
+    assert flow.run() == [1, "bad", "best"]
+    assert flow.run() == ["bad"]
+
+    @action
+    def mend() -> int:
+        flow.ran.append("mend")
+        return 1
+
+    @action(cache=True)
+    def breaks() -> int:
+        flow.ran.append("breaks")
+        raise ConnectionError
+
+    def build() -> DotFlow:
+        workflow = flow.new()
+        workflow.task.add(breaks, fallback=mend)
+        return workflow
+
+    assert flow.run(build) == flow.run(build) == ["breaks", "mend"]
+
+
+def test_no_cache_computes_and_replaces(flow: Flow) -> None:
+    """start(cache=False): the next run with the cache takes its values."""
+    box = [1]
+
+    def build() -> DotFlow:
+        @action(cache=True, version="1")
+        def step() -> int:
+            flow.ran.append("step")
+            return box[0]
+
+        workflow = flow.new()
+        workflow.task.add(step)
+        return workflow
+
+    assert flow.run(build) == ["step"]
+    box[0] = 2
+    assert flow.run(build, cache=False) == ["step"]
+    assert flow.run(build) == []
+    assert flow.workflow.result_storage() == [2]
+
+
+def test_old_values_are_made_anew(flow: Flow) -> None:
+    """With a number of seconds, or a duration such as "1h"."""
+    with virtual_clock():
+
+        @action(cache="1h")
+        def step() -> int:
+            flow.ran.append("step")
+            return 1
+
+        def build() -> DotFlow:
+            workflow = flow.new()
+            workflow.task.add(step)
+            return workflow
+
+        assert flow.run(build) == ["step"]
+        clock.sleep(3599)
+        assert flow.run(build) == []
+        clock.sleep(2)
+        assert flow.run(build) == ["step"]
+
+
+def test_an_argument_that_can_not_be_compared_is_not_cached(flow: Flow) -> None:
+    """Never with a weaker key. One line says why, for all items."""
+    flow.data, flow.saves_data = object(), False
+
+    assert flow.run() == [1, 2, 3, "best"]
+    assert flow.run() == [1, 2, 3]
+    assert flow.lines == ["Task 2 train is not cached: its argument 'data', of type object, can't be compared."]
+
+
+def test_the_code_is_part_of_the_key(flow: Flow) -> None:
+    """Other code is another key; with `version`, only another version is."""
+
+    def build(value: int, **options: Any) -> Callable[[], DotFlow]:
+        def make() -> DotFlow:
+            @action(cache=True, **options)
+            def step() -> int:
+                flow.ran.append(value)
+                return value
+
+            workflow = flow.new()
+            workflow.task.add(step)
+            return workflow
+
+        return make
+
+    assert flow.run(build(1)) == [1]
+    assert flow.run(build(2)) == [2]
+    assert flow.run(build(1)) == []
+    assert flow.run(build(3, version="1")) == [3]
+    assert flow.run(build(4, version="1")) == []
+    assert flow.run(build(4, version="2")) == [4]
+
+
+def test_contexts_are_part_of_the_key(flow: Flow) -> None:
+    """Their values, for functions and for the actions of classes."""
+
+    @action(cache=True)
+    def double(initial_context: Any, previous_context: Any) -> int:
+        flow.ran.append("double")
+        return int(initial_context.storage * previous_context.storage)
+
+    @action(cache=True)
+    class Report:
+        @action
+        def load(self, previous_context: Any) -> Any:
+            flow.ran.append("load")
+            return previous_context.storage
+
+    def build(initial: int, first: int) -> Callable[[], DotFlow]:
+        def make() -> DotFlow:
+            workflow = flow.new()
+            workflow.task.add(action(lambda: first)).add(double, initial_context=initial).add(Report)
+            return workflow
+
+        return make
+
+    assert flow.run(build(2, 3)) == ["double", "load"]
+    assert flow.run(build(2, 3)) == []
+    assert flow.run(build(3, 2)) == ["double"]
+    assert flow.run(build(3, 3)) == ["double", "load"]
+
+
+def test_other_workflows_share_the_cache(tmp_path: Path) -> None:
+    """In a storage of its own, Config(cache=...), or in the same storage; a new run clears none of it."""
+    shared = StorageFile(path=tmp_path / "cache")
+    ran = []
+
+    @action(cache=True)
+    def step() -> int:
+        ran.append(1)
+        return 1
+
+    for number in range(3):
+        config = Config(storage=StorageFile(path=tmp_path / f"s{number}"), cache=shared, log=LogDefault(output="none"))
+        workflow = DotFlow(config, workflow_id=f"w{number}")
+        workflow.task.add(step)
+        workflow.start()
+
+    assert ran == [1]
+    assert [key.rpartition("/")[0] for key in shared.list_keys("@cache/")] == [
+        "@cache/tests.integration.test_cache:test_other_workflows_share_the_cache.<locals>.step"
+    ]
+
+
+def test_a_broken_cache_is_no_failure(flow: Flow, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A value that can't be read, or a storage that raises: the step runs, and the log says why."""
+    flow.run()
+    get = type(flow.storage).get
+
+    def broken(self: Any, key: str) -> Context:
+        if key.startswith("@cache/"):
+            raise OSError("away")
+        return get(self, key)
+
+    monkeypatch.setattr(type(flow.storage), "get", broken)
+
+    assert flow.run() == [1, 2, 3, "best"]
+    assert len([line for line in flow.lines if "OSError: away" in line]) == 2
+
+
+@pytest.mark.parametrize("cache", [0, -1, "soon", None, 1.5j])
+def test_invalid_options_are_refused(cache: Any) -> None:
+    """The error lists what is accepted."""
+    with pytest.raises(InvalidPolicy, match="maximum age"):
+        action(cache=cache)
+    with pytest.raises(InvalidPolicy, match="can't be saved"):
+        action(cache=True, checkpoint=False)
+
+
+def test_a_plan_says_what_is_cached(flow: Flow) -> None:
+    """Where the arguments are known: here those of an earlier run. Otherwise it is open."""
+
+    def decisions(**arguments: Any) -> list[tuple[str, int | None, int]]:
+        flow.ran.clear()  # a list that a step uses is part of its code
+        plan = flow.build().plan(**arguments)
+        return [(str(task.decision), task.items, task.items_done) for task in plan.tasks]
+
+    assert decisions()[2] == ("open", None, 0)
+    flow.run()
+    storage = flow.storage
+    for key in list(getattr(storage, "contexts", None) or storage.list_keys("flow/")):
+        if key.startswith("flow/") and key not in ("flow/0", "flow/1"):
+            storage.delete(key)
+
+    assert decisions()[2] == ("open", None, 0)
+    assert decisions(cache=False)[2] == ("run", None, 0)
+    assert decisions(resume=True) == [("restore", None, 0)] * 2 + [("cached", 3, 3), ("cached", None, 0)]
+    assert flow.run(resume=True) == []
+    assert sources(flow.workflow) == ["checkpoint", "checkpoint", "cache", "cache"]
