@@ -72,7 +72,7 @@ def test_the_error_without_cronsim_has_what_to_install(monkeypatch: pytest.Monke
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ({"nightly": True}, ["'nightly'", "mode, keep_going, resume, on_success, on_failure and params"]),
+        ({"nightly": True}, ["'nightly'", "mode, keep_going, resume, on_success, on_failure, params, rerun and cache"]),
         ({"mode": "fast"}, ["mode='fast'"]),
         ({"resume": "yes"}, ["resume='yes'"]),
         ({"on_success": 5}, ["on_success"]),

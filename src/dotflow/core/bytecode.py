@@ -1,9 +1,13 @@
 """CodeForm: what a code object does, without its layout: no line numbers, docstrings or unused constants."""
 
+import functools
+import hashlib
 import opcode
 from collections.abc import Iterator, Sequence
 from types import CodeType
 from typing import Any, Final, NamedTuple
+
+SIZE: Final = 16  # bytes of a digest
 
 #: The flags that belong to the meaning: *args, **kwargs, generators and coroutines.
 FLAGS: Final = 0x04 | 0x08 | 0x20 | 0x80 | 0x100 | 0x200
@@ -60,22 +64,27 @@ class CodeForm(NamedTuple):
     """What a code object does, and the names that it looks up.
 
     Attributes:
-        shape: Nested tuples of plain values: equal shapes do the same.
+        shape: A digest: code objects of the same shape do the same.
         globals: The global names, in the order of their first use, those of inner functions included.
         attributes: The names of attributes.
         imports: Its import statements.
     """
 
-    shape: tuple[Any, ...]
+    shape: str
     globals: dict[str, None]
     attributes: dict[str, None]
     imports: dict[Import, None]
 
 
+@functools.lru_cache(maxsize=4096)  # many steps share their helpers
 def form_of(code: CodeType) -> CodeForm:
     """Returns the form of a code object. It is comparable within one minor version of Python."""
-    form = CodeForm((), {}, {}, {})
-    return form._replace(shape=_shape(code, form))
+    form = CodeForm("", {}, {}, {})
+    return form._replace(shape=hashlib.blake2b(_text(_shape(code, form)), digest_size=SIZE).hexdigest())
+
+
+def _text(shape: tuple[Any, ...]) -> bytes:
+    return repr(shape).encode(errors="surrogatepass")
 
 
 def _shape(code: CodeType, form: CodeForm) -> tuple[Any, ...]:

@@ -9,10 +9,8 @@ from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
 from typing import Any, Final
 
 from dotflow.core.action import Action, action_of
-from dotflow.core.bytecode import CodeForm, form_of
+from dotflow.core.bytecode import SIZE, CodeForm, form_of
 from dotflow.core.own_code import codes_of_import, is_own
-
-SIZE: Final = 16  # bytes of a digest
 
 PLAIN: Final = frozenset((type(None), bool, int, str, bytes, type(...), type(NotImplemented)))
 #: Types whose repr is their value.
