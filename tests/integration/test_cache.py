@@ -11,7 +11,7 @@ from dotflow.abc.storage import Storage
 from dotflow.core.task import Task
 from dotflow.core.types.status import TypeStatus
 from dotflow.errors import InvalidPolicy
-from dotflow.providers import LogDefault, StorageDefault, StorageFile, StorageSQLite
+from dotflow.providers import ExecutorProcess, LogDefault, StorageDefault, StorageFile, StorageSQLite
 from dotflow.testing import virtual_clock
 from tests.integration.test_plan import check
 
@@ -333,3 +333,38 @@ def test_a_plan_says_what_is_cached(flow: Flow) -> None:
     assert decisions(resume=True) == [("restore", None, 0)] * 2 + [("cached", 3, 3), ("cached", None, 0)]
     assert flow.run(resume=True) == []
     assert sources(flow.workflow) == ["checkpoint", "checkpoint", "cache", "cache"]
+
+
+@action
+def numbers() -> list[int]:
+    return [1, 2, 3]
+
+
+@action(cache=True)
+def square(number: int, offset: int) -> list[int]:
+    return [number * number + offset] * 2000
+
+
+@action(cache=True)
+def offset() -> int:
+    return 1
+
+
+@action
+def sizes(square: list[list[int]], offset: int) -> list[int]:
+    return [len(square), square[-1][0], offset]
+
+
+@pytest.mark.parametrize("max_workers", [1, 3])
+def test_cached_values_reach_worker_processes(tmp_path: Path, max_workers: int) -> None:
+    """They are sent there, though no worker made them."""
+    for is_first in (True, False):
+        config = Config(
+            storage=StorageFile(path=tmp_path), log=LogDefault(output="none"), executor=ExecutorProcess(max_workers)
+        )
+        workflow = DotFlow(config, workflow_id="processes")
+        workflow.task.add(numbers).add(offset).add(square, each=numbers).add(sizes)
+        workflow.start(mode="parallel")
+
+        assert workflow.result_storage()[3] == [3, 10, 1]
+        assert sources(workflow) == [None, *[None if is_first else "cache"] * 2, None]
