@@ -358,6 +358,52 @@ def test_steps_without_python_code_have_a_fingerprint() -> None:
     assert len({code(action(step)) for step in steps}) == len(steps)  # type: ignore[call-overload]
 
 
+def test_a_pydantic_models_fields_count() -> None:
+    """Their defaults and types: Pydantic takes them out of the class."""
+    import pydantic
+
+    def step(kind: type, default: Any) -> Any:
+        class Model(pydantic.BaseModel):
+            size: kind = default  # type: ignore[valid-type]
+            rows: list[int] = pydantic.Field(default_factory=list)
+
+        return action(lambda: Model())
+
+    codes = [code(step(kind, default)) for kind, default in ((int, 1), (int, 2), (str, 1), (int, 1))]
+
+    assert len(set(codes)) == 3
+    assert codes[0] == codes[3]
+
+
+def test_what_the_environment_holds_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only a constant that is made from it does."""
+    environment = os.environ
+
+    def step() -> Any:
+        return action(lambda: environment)
+
+    before = code(step())
+    monkeypatch.setenv("ANYTHING", "else")
+
+    assert code(step()) == before
+
+
+def test_code_that_can_not_be_read_has_no_fingerprint() -> None:
+    """A value that is nested too deep, or whose own code raises; the run goes on."""
+    deep: list[Any] = []
+    for _ in range(100_000):
+        deep = [deep]
+
+    class Raises:
+        @property
+        def __dict__(self) -> Any:  # type: ignore[override]
+            raise ValueError
+
+    broken = Raises()
+
+    assert code(action(lambda: deep)) == code(action(lambda: broken)) == ""
+
+
 SOURCES = ["argparse", "difflib", "enum", "dataclasses", "textwrap", "json.decoder", "asyncio.base_events"]
 
 

@@ -5,7 +5,7 @@ import functools
 import hashlib
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
+from types import BuiltinFunctionType, FunctionType, MappingProxyType, MethodType, ModuleType
 from typing import Any, Final
 
 from dotflow.core.action import Action, action_of
@@ -46,9 +46,11 @@ def fingerprint(step: Action[..., Any]) -> str:
     It changes with the code and with the constants, defaults and closures that it uses, through all functions and
     classes of the user's own. It does not change with comments, docstrings, layout and annotations.
     It says nothing on other packages, on files, and on the state of instances.
+    Empty if it can't be made: a value is nested too deep, or its own code raises.
     """
     if step._code is None:
-        step._code = f"version {step.version}" if step.version is not None else f"{PYTHON}:{_digest(step.function)}"
+        digest = "" if step.version is not None else _digest(step.function)
+        step._code = f"version {step.version}" if step.version is not None else digest and f"{PYTHON}:{digest}"
     return step._code
 
 
@@ -67,7 +69,10 @@ PYTHON: Final = f"{sys.version_info[0]}.{sys.version_info[1]}{'O' * sys.flags.op
 
 def _digest(function: object) -> str:
     walk = _Walk(_top_package(function))
-    parts = [walk.describe(function), *walk]
+    try:
+        parts = [walk.describe(function), *walk]
+    except Exception:  # of the user's own types, or a value nested too deep
+        return ""
     return hashlib.blake2b(repr(parts).encode(errors="surrogatepass"), digest_size=SIZE).hexdigest()
 
 
@@ -121,7 +126,7 @@ class _Walk:
             return ("enum", self._reference(kind), str(value.name))
         if isinstance(value, functools.partial):
             return ("partial", *map(self.describe, (value.func, value.args, value.keywords)))
-        if isinstance(value, Mapping | list | tuple | set | frozenset):
+        if isinstance(value, dict | list | tuple | set | frozenset | MappingProxyType):
             return ("subclass", self._reference(kind), self._describe_items(value))
         wrapped = vars(value).get("__wrapped__") if hasattr(value, "__dict__") else None
         return ("instance", self._reference(kind), None if wrapped is None else self.describe(wrapped))
@@ -130,7 +135,7 @@ class _Walk:
         if id(value) in self._open:  # it contains itself
             return ("outer", self._open[id(value)])
         self._open[id(value)] = len(self._open)
-        if isinstance(value, Mapping):
+        if isinstance(value, dict | MappingProxyType):
             items = tuple((self.describe(key), self.describe(each)) for key, each in list(value.items()))
         elif isinstance(value, set | frozenset):
             items = tuple(map(self.describe, sorted(value, key=_sort_key)))
@@ -181,9 +186,10 @@ class _Walk:
         values = []
         for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
             try:
-                values.append((name, self.describe(cell.cell_contents)))
+                value = cell.cell_contents
             except ValueError:  # it is empty
-                values.append((name, None))
+                continue
+            values.append((name, self.describe(value)))
         return tuple(values)
 
     def _describe_names(self, form: CodeForm, namespace: Mapping[str, Any]) -> Any:
@@ -231,9 +237,20 @@ class _Walk:
             if is_enum and not (is_code and self._is_own_member(member)):
                 continue  # enum's own
             members.append((name, self.describe(member)))
+        members += self._pydantic_fields(cls)
         bases = tuple(self.describe(base) for base in cls.__bases__ if base is not object)
         meta = None if type(cls) is type else self.describe(type(cls))
         return ("class", cls.__qualname__, bases, meta, tuple(members))
+
+    def _pydantic_fields(self, cls: type) -> list[tuple[str, Any]]:
+        """Describes the fields of a Pydantic model, which takes them out of the class."""
+        fields = vars(cls).get("__pydantic_fields__")
+        if not isinstance(fields, dict):
+            return []
+        return [
+            (name, (str(field.annotation), self.describe(field.default), self.describe(field.default_factory)))
+            for name, field in fields.items()
+        ]
 
     def _is_own_member(self, member: Any) -> bool:
         function = getattr(member, "__func__", getattr(member, "fget", member))

@@ -83,6 +83,9 @@ class Cache:
         from dotflow.codec.canonical import digest  # here, since most workflows never need it
 
         step, name = task.step, "initial_context"
+        if not fingerprint(step):
+            self._report_once(task, "its code can't be read. Write version=... to stand for it.")
+            return None
         call = Call(task.task_id, 0, step, task.initial_context, previous, "", None, 0, arguments, shared)
         values = dict(arguments_of(call))
         if isinstance(step.function, type):  # its actions may take them
