@@ -152,4 +152,54 @@ def test_the_cache_is_listed_and_cleared(capsys: pytest.CaptureFixture[str], tmp
     assert run("plan", *steps, *STORE)[-1] == "0 restored, 1 run, 1 cached, 0 open, 0 skipped."
     assert run("cache", "clear", *STORE) == ["1 value deleted."]
     assert run("cache", "list", *STORE) == []
-    assert main(["cache", "list"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "hint"),
+    [
+        (("list",), 2, "Add --storage file"),
+        (("list", "--storage", "default"), 2, "Add --storage file"),
+        (("list", *STORE), 0, "The cache is empty. Use the --storage"),
+        (("clear", *STORE, "--step", "plan_jobs.train"), 0, "The cache is empty. Use the --storage"),
+        (("clear", *STORE, "--older-than", "7"), 2, "Use a number with a unit: 90s, 12h or 7d."),
+        (("lst",), 2, "Did you mean 'list'?"),
+    ],
+)
+def test_a_mistake_with_the_cache_has_a_hint(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, arguments: tuple[str, ...], code: int, hint: str
+) -> None:
+    """Without a storage, without values, with a number that has no unit. Nothing is written."""
+    assert main(["cache", *arguments]) == code
+    assert hint in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_misspelt_step_of_the_cache_has_a_hint(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """With the nearest step, or all of them. stdout is as without the mistake."""
+    (tmp_path / "plan_jobs.py").write_text(CACHED)
+    assert main(["start", "--step", "plan_jobs.train", *STORE]) == 0
+    capsys.readouterr()
+
+    assert main(["cache", "list", *STORE, "--step", "plan_jobs.trian"]) == 0
+    near = capsys.readouterr()
+    assert main(["cache", "clear", *STORE, "--step", "abc"]) == 0
+    far = capsys.readouterr()
+
+    assert (near.out, far.out) == ("", "0 values deleted.\n")
+    assert "Did you mean 'plan_jobs:train'?" in near.err
+    assert "Its steps are: plan_jobs:train." in far.err
+
+
+def test_the_cache_without_a_command_prints_its_help(capsys: pytest.CaptureFixture[str]) -> None:
+    """As `dotflow` does."""
+    assert main(["cache"]) == 0
+    assert "dotflow cache list --storage file" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("options", [("--resume",), ("--resume-changed",), ("--rerun", "urls")])
+def test_a_resume_without_a_storage_names_its_option(
+    capsys: pytest.CaptureFixture[str], options: tuple[str, ...]
+) -> None:
+    """In a plan, too."""
+    assert main(["plan", "--workflow", "plan_jobs:nightly", "--param", "day=1", *options]) == 2
+    assert f"{options[0]} needs a storage that outlives the process" in capsys.readouterr().err

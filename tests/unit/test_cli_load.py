@@ -91,7 +91,7 @@ def command_of(name: str) -> click.Command:
 def request_of(**given: Any) -> RunRequest:
     """Returns the options, with the defaults of the command line."""
     nothing: dict[str, Any] = dict.fromkeys(("workflow", "initial_context", "callback", "workflow_id", "storage"))
-    options = nothing | {"step": (), "storage_options": {}, "resume": False} | given
+    options = nothing | {"step": (), "storage_options": {}, "resume": ""} | given
     return RunRequest(**options)
 
 
@@ -393,12 +393,12 @@ class TestResume:
         """Otherwise it would run everything again."""
         for given in ({"step": ("jobs.load",), "workflow_id": "x"}, {"workflow": "jobs.factory"}):
             with pytest.raises(click.UsageError, match="Add --storage file"):
-                build(request_of(resume=True, **given))
+                build(request_of(resume="--resume", **given))
 
     @pytest.mark.parametrize("given", [{"step": ("jobs.load",)}, {"workflow": "jobs.factory"}])
     def test_with_one_it_is_accepted(self, given: dict[str, Any]) -> None:
         """It needs no --workflow-id."""
-        assert isinstance(build(request_of(resume=True, storage="file", **given)).config.storage, StorageFile)
+        assert isinstance(build(request_of(resume="--resume", storage="file", **given)).config.storage, StorageFile)
 
 
 def test_an_error_is_one_line() -> None:

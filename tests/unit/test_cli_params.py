@@ -89,7 +89,7 @@ def loaded(*param: str, step: tuple[str, ...] = (), workflow: str | None = None,
         "workflow_id": None,
         "storage": None,
         "storage_options": {},
-        "resume": False,
+        "resume": "",
     }
     return build(RunRequest(**(options | given), step=step, workflow=workflow, param=param))
 
@@ -196,7 +196,7 @@ class TestWorkflows:
 
     def test_a_preview_needs_none(self) -> None:
         """It runs nothing."""
-        assert load(RunRequest((), "jobs:workflow", None, None, None, None, {}, False)).params == {}
+        assert load(RunRequest((), "jobs:workflow", None, None, None, None, {})).params == {}
 
 
 class TestFactories:

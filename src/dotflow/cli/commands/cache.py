@@ -13,24 +13,34 @@ STEP = option(
 )  # fmt: skip
 
 
-@click.group(context_settings=CONTEXT_SETTINGS)
-def cache() -> None:
+@click.group(context_settings=CONTEXT_SETTINGS, invoke_without_command=True)
+@click.pass_context
+def cache(context: click.Context) -> None:
     """List or delete the values of steps with @action(cache=...).
+
+    The storage is that of the workflow, or of its Config(cache=...).
 
     \b
     dotflow cache list --storage file
     dotflow cache clear --storage file --step jobs.train --older-than 7d
     """
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help())
 
 
 @cache.command(name="list", cls=Command)
 @storage_options
 @STEP
 def list_values(**options: Any) -> None:
-    """Print how many values each step has in the cache, and the time of the latest."""
-    from dotflow.cli.run.cached import cached_lines, storage_of  # not needed for the help
+    """Print the steps, how many values each has, and the time of the latest.
 
-    for line in cached_lines(storage_of(options), options["step"]):
+    \b
+    dotflow cache list --storage file
+    """
+    from dotflow.cli.run.cached import cached_lines, keys_of, storage_of  # not needed for the help
+
+    storage = storage_of(options)
+    for line in cached_lines(storage, keys_of(storage, options["step"])):
         click.echo(line)
 
 
@@ -39,11 +49,16 @@ def list_values(**options: Any) -> None:
 @STEP
 @option(
     "--older-than", metavar="DURATION", example="--older-than 7d",
-    help="Only values of this age, such as 90s, 12h or 7d.",
+    help="Only values older than this: 90s, 12h or 7d, for example.",
 )  # fmt: skip
 def clear_values(**options: Any) -> None:
-    """Delete values from the cache; without options all of them."""
-    from dotflow.cli.run.cached import clear, storage_of  # not needed for the help
+    """Delete values: all, or those of a step or an age.
 
-    count = clear(storage_of(options), options["step"], options["older_than"])
+    \b
+    dotflow cache clear --storage file --step jobs.train --older-than 7d
+    """
+    from dotflow.cli.run.cached import clear, keys_of, seconds_of, storage_of  # not needed for the help
+
+    storage, older_than = storage_of(options), seconds_of(options["older_than"])
+    count = clear(storage, keys_of(storage, options["step"]), older_than)
     click.echo(f"{count} {'value' if count == 1 else 'values'} deleted.")

@@ -5,7 +5,7 @@ import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import click
 
@@ -28,9 +28,16 @@ from dotflow.engine.earlier_runs import Resume
 from dotflow.errors import AmbiguousTask, DotflowError, UnknownParameter
 from dotflow.workflow import DotFlow
 
+#: The options that ask for a resume.
+RESUME_OPTIONS: Final = ("resume", "resume_changed", "rerun")
+
 
 class RunRequest(NamedTuple):
-    """The options that describe a workflow, by their names."""
+    """The options that describe a workflow, by their names.
+
+    Attributes:
+        resume: The option that asks for a resume, such as "--rerun"; empty for none.
+    """
 
     step: Sequence[str]
     workflow: str | None
@@ -39,7 +46,7 @@ class RunRequest(NamedTuple):
     workflow_id: str | None
     storage: str | None
     storage_options: Mapping[str, str | None]
-    resume: Resume
+    resume: str = ""
     param: Sequence[str] = ()
 
     @classmethod
@@ -48,12 +55,13 @@ class RunRequest(NamedTuple):
         names = set(cls._fields) - {"storage_options", "resume"}
         storage_options = {name: options[name] for name in STORAGE_OPTIONS}
         fields = {name: options[name] for name in names}
-        return cls(**fields, resume=resume_of(options), storage_options=storage_options)
+        resume = next((f"--{name.replace('_', '-')}" for name in RESUME_OPTIONS if options[name]), "")
+        return cls(**fields, resume=resume, storage_options=storage_options)
 
     @classmethod
     def of_definition(cls, options: Mapping[str, Any]) -> "RunRequest":
         """Selects those that say which workflow it is; nothing is run or stored."""
-        nothing = dict.fromkeys((*cls._fields, *STORAGE_OPTIONS, "resume", "resume_changed", "rerun"))
+        nothing = dict.fromkeys((*cls._fields, *STORAGE_OPTIONS, *RESUME_OPTIONS))
         return cls.of({**nothing, **options})
 
 
@@ -105,7 +113,9 @@ def load(request: RunRequest) -> Loaded:
     if storage is not None:
         config.storage = storage
     if request.resume and not config.storage.outlives_process:
-        raise click.UsageError("--resume needs a storage that outlives the process. Add --storage file, for example.")
+        raise click.UsageError(
+            f"{request.resume} needs a storage that outlives the process. Add --storage file, for example."
+        )
     return loaded
 
 
