@@ -75,6 +75,10 @@ class DotFlow(RunIds, LastRun):
         self.task: TaskBuilder = TaskBuilder(self.workflow_id, name, self.params)
         super().__init__()
 
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
+        """Shows the diagram of the tasks in a notebook."""
+        return {**self.task._repr_mimebundle_(), "text/plain": repr(self)}
+
     if not TYPE_CHECKING:  # type checkers report unknown names by themselves
 
         def __getattr__(self, name: str) -> NoReturn:

@@ -101,7 +101,7 @@ def test_groups_and_added_workflows_are_boxes() -> None:
         'subgraph b1["all"]',
         'subgraph b2["prepare"]',
         't0["urls"]',
-        't1[["fetch<br/>× each all.prepare.urls"]]',
+        't1[["fetch<br/>× each urls"]]',
         "end",
         't2["end"]',
         "end",
@@ -112,7 +112,10 @@ def test_groups_and_added_workflows_are_boxes() -> None:
     ]
 
 
-HOSTILE = ['"]; click t0 "javascript:alert(1)"', "end", "a\nb", "x --> y", "`md`", "<b>", "#quot;", "\\", "%% c", "é"]
+HOSTILE = [
+    '"]; click t0 "javascript:alert(1)"', "end", "a\nb", "x --> y", "`md`", "<b>", "#quot;", "&amp;", "\\", "%% c", "é",
+    "fa:fa-car",
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("name", HOSTILE)
@@ -122,9 +125,17 @@ def test_any_name_is_escaped(name: str) -> None:
     workflow.task.add(plain, group_name=name).add(plain)
     mermaid, dot = lines(workflow), lines(workflow, "dot")
 
-    assert re.fullmatch(r'subgraph b1\["[\w #;.,:()=×…/+\-!?\']*"\]', mermaid[1])
-    assert re.fullmatch(r'subgraph cluster_1 \{ label="([^"\\]|\\["\\])*";', dot[1])
+    assert re.fullmatch(r'subgraph b1\["[\w #;.,()=×…/+\-!?\']*"\]', mermaid[1])
+    assert re.fullmatch(r'subgraph cluster_1 \{ label="([^"\\&]|\\["\\]|&amp;)*";', dot[1])
     assert len(mermaid) == len(dot) - 1 == 5
+
+
+def test_dot_decodes_no_entity_in_a_name() -> None:
+    """Graphviz would show `&lt;` as `<`."""
+    workflow = DotFlow()
+    workflow.task.add(plain, group_name="&lt;").add(plain)
+
+    assert lines(workflow, "dot")[1] == 'subgraph cluster_1 { label="&amp;lt;";'
 
 
 def test_dot_has_the_same_parts() -> None:
@@ -144,12 +155,13 @@ def test_dot_has_the_same_parts() -> None:
 
 
 def test_a_notebook_shows_the_picture() -> None:
-    """The tasks and their diagram have a bundle with Mermaid and plain text."""
+    """The workflow, its tasks and their diagram have a bundle with Mermaid and plain text."""
     workflow = DotFlow()
     workflow.task.add(plain)
     mermaid = str(workflow.task.graph())
 
-    assert workflow.task._repr_mimebundle_()["text/vnd.mermaid"] == mermaid
+    for shown in (workflow, workflow.task):
+        assert shown._repr_mimebundle_() == {"text/vnd.mermaid": mermaid, "text/plain": repr(shown)}
     assert workflow.task.graph("dot")._repr_mimebundle_()["text/vnd.mermaid"] == mermaid
     assert workflow.task.graph("dot")._repr_mimebundle_()["text/plain"].startswith("digraph")
 

@@ -1,5 +1,6 @@
 """Drawing: the tasks of a workflow as a diagram, in Mermaid or DOT."""
 
+import re
 from collections.abc import Iterator, Sequence
 from typing import Any, Final, NamedTuple
 
@@ -14,8 +15,8 @@ MIME_TYPE: Final = "text/vnd.mermaid"  # JupyterLab 4.1 and later draw it
 MAX_LABEL: Final = 40  # characters of a value in a label
 DEFAULT_GROUP: Final = "default"
 
-#: What Mermaid shows in a quoted label as it stands, beside letters and digits.
-MERMAID_PLAIN: Final = frozenset(" _.,:()=×…/+-!?'")
+#: What Mermaid does not show as it stands in a quoted label. It replaces "fa:fa-car" by an icon.
+MERMAID_SPECIAL: Final = re.compile(r"[^\w ,=×…/!?'(.)+-]")
 
 SOLID, DASHED, THICK = "solid", "dashed", "bold"  # a value · waiting or a condition · items
 MERMAID_ARROWS: Final = {SOLID: "-->", DASHED: "-.->", THICK: "==>"}
@@ -72,7 +73,7 @@ def _nodes(tasks: Sequence[Task]) -> Iterator[Node]:
     has_groups = len({task.group_name for task in tasks}) > 1
     for task in tasks:
         links = task.links or Links()
-        *boxes, name = links.name.split(".") if links.name else [task.step.name]
+        *boxes, name = _boxes_and_name(task)
         lines = [name, *_notes(links, tasks)]
         kind = MAPPED if links.each else CLEANUP if links.always else PLAIN
         if has_groups and task.group_name != DEFAULT_GROUP:
@@ -80,10 +81,14 @@ def _nodes(tasks: Sequence[Task]) -> Iterator[Node]:
         yield Node(task.task_id, tuple(lines), kind, tuple(boxes))
 
 
+def _boxes_and_name(task: Task) -> list[str]:
+    return task.links.name.split(".") if task.links is not None and task.links.name else [task.step.name]
+
+
 def _notes(links: Links, tasks: Sequence[Task]) -> Iterator[str]:
     """Yields the lines under a task's name: its lists, its fallback, and its conditions on run parameters."""
     for parameter, source in links.each:
-        of = tasks[source].name if isinstance(source, int) else f"{len(source)} of {parameter}"
+        of = _boxes_and_name(tasks[source])[-1] if isinstance(source, int) else f"{len(source)} of {parameter}"
         yield f"× each {of}"
     if links.fallback is not None:
         yield f"fallback {links.fallback.name}"
@@ -157,11 +162,8 @@ def _mermaid(nodes: Sequence[Node], arrows: Sequence[Arrow]) -> Iterator[str]:
 
 
 def _mermaid_text(text: str) -> str:
-    """Returns text for a quoted label: other characters by their number, such as #34; for a quote."""
-    return "".join(
-        char if char.isalnum() or char in MERMAID_PLAIN else f"#{ord(char)};" if char.isprintable() else " "
-        for char in text
-    )
+    """Returns text for a quoted label: special characters by their number, such as #34; for a quote."""
+    return MERMAID_SPECIAL.sub(lambda match: f"#{ord(match[0])};", _printable(text))
 
 
 def _dot(nodes: Sequence[Node], arrows: Sequence[Arrow]) -> Iterator[str]:
@@ -183,8 +185,12 @@ def _dot(nodes: Sequence[Node], arrows: Sequence[Arrow]) -> Iterator[str]:
 
 
 def _dot_text(text: str) -> str:
-    printable = "".join(char if char.isprintable() else " " for char in text)
-    return printable.replace("\\", "\\\\").replace('"', '\\"')
+    """Returns text for a quoted label. Graphviz decodes HTML's entities, such as &lt;."""
+    return _printable(text).replace("\\", "\\\\").replace('"', '\\"').replace("&", "&amp;")
+
+
+def _printable(text: str) -> str:
+    return "".join(char if char.isprintable() else " " for char in text)
 
 
 def _in_boxes(nodes: Sequence[Node]) -> Iterator[tuple[int, Node | tuple[int, str] | None]]:
