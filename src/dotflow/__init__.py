@@ -24,10 +24,12 @@ if TYPE_CHECKING:
     from dotflow.core.failure import TaskError
     from dotflow.core.linked_task import MapContext
     from dotflow.core.task import Task
+    from dotflow.core.workflow_plan import WorkflowPlan as WorkflowPlan
     from dotflow.engine.run import Run
     from dotflow.providers.schedulers.cron_times import FireTime
     from dotflow.workflow import DotFlow
 
+# WorkflowPlan is not in it: `from dotflow import *` would load Pydantic.
 __all__ = ["Config", "Context", "DotFlow", "FireTime", "MapContext", "Run", "Task", "TaskError", "action"]
 
 __version__ = "0.1.0"
@@ -41,6 +43,7 @@ _MODULES = {
     "Run": "dotflow.engine.run",
     "Task": "dotflow.core.task",
     "TaskError": "dotflow.core.failure",
+    "WorkflowPlan": "dotflow.core.workflow_plan",
     "action": "dotflow.core.decorator",
 }
 
@@ -58,4 +61,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted({*globals(), *_MODULES})

@@ -242,10 +242,10 @@ class DotFlow(RunIds, LastRun):
             InvalidArgument, UnknownArgument, InvalidCallback: As in `start`.
         """
         self.check_start(**start_arguments)
-        if start_arguments.get("resume") == "changed" or start_arguments.get("rerun"):
-            raise InvalidArgument(
-                "resume or rerun", "changed", "True or False in schedule(): the others are for one run"
-            )
+        if start_arguments.get("resume") == "changed":
+            raise InvalidArgument("resume", "changed", "True or False in schedule()")
+        if start_arguments.get("rerun"):
+            raise InvalidArgument("rerun", start_arguments["rerun"], "for one run. Use start()")
         if start_arguments.get("resume") is True:
             start_arguments["resume"] = "unfinished"
         self.config.scheduler.start(self, **start_arguments)

@@ -3,7 +3,7 @@
 import uuid
 from typing import Any, assert_type
 
-from dotflow import Config, Context, DotFlow, FireTime, Run, Task, TaskError, action
+from dotflow import Config, Context, DotFlow, FireTime, Run, Task, TaskError, WorkflowPlan, action
 from dotflow.abc.storage import Storage
 from dotflow.core.builder import TaskBuilder
 from dotflow.core.types import TypeExecution, TypeStatus
@@ -80,6 +80,9 @@ assert_type(run.raise_for_failure(), Run)
 assert_type(run.status, TypeStatus)
 assert_type(run.tasks, list[Task])
 assert_type(workflow.start(mode=TypeExecution.BACKGROUND), Run)
+assert_type(workflow.start(rerun="report", cache=False), Run)
+assert_type(workflow.plan(resume="changed", rerun=["report"]), WorkflowPlan)
+workflow.plan(resume="all")  # type: ignore[arg-type]
 workflow.start(keep_going="yes")  # type: ignore[arg-type]
 
 

@@ -159,6 +159,12 @@ def test_the_face_exports_the_promised_names_and_no_more() -> None:
     assert dotflow.__all__ == PROMISED["dotflow"]
 
 
+def test_the_plan_is_exported_but_not_with_the_star() -> None:
+    """It is a Pydantic model, which the star would load."""
+    assert dotflow.WorkflowPlan.__module__ == "dotflow.core.workflow_plan"
+    assert "WorkflowPlan" in dir(dotflow)
+
+
 @pytest.mark.parametrize("module", ["dotflow", "dotflow.providers", "dotflow.testing"])
 def test_lazy_names_are_listed(module: str) -> None:
     """dir() and tab completion know the names before they are loaded."""
