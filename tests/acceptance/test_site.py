@@ -119,7 +119,7 @@ def test_the_tutorials_map_runs_only_what_is_new(folder: Path) -> None:
     again = run(folder, program.name)
 
     assert "extract: Completed, 3 items" in again.stdout
-    assert again.stderr.count("3 of 3 items, 2 from checkpoints") == 4
+    assert again.stderr.count("3 of 3 items, 2 restored") == 4
 
 
 def test_the_tutorials_commands_work(folder: Path) -> None:

@@ -255,10 +255,10 @@ def test_a_map_that_was_restored(make_workflow: MakeWorkflow, tmp_path: Path) ->
 
     assert (first[0], len(first)) == ("fetch: In progress (3 items)", 3)
     assert resume() == [
-        "fetch: In progress (2 of 3 items, 2 from checkpoints)",
-        "fetch: Completed in N s (3 of 3 items, 2 from checkpoints)",
+        "fetch: In progress (2 of 3 items, 2 restored)",
+        "fetch: Completed in N s (3 of 3 items, 2 restored)",
     ]
-    assert resume() == ["fetch: Completed (3 of 3 items, 3 from checkpoints)"]
+    assert resume() == ["fetch: Completed (3 of 3 items, 3 restored)"]
     assert called == ["Failed", "Completed"]
 
 

@@ -335,6 +335,25 @@ def test_a_plan_says_what_is_cached(flow: Flow) -> None:
     assert sources(flow.workflow) == ["checkpoint", "checkpoint", "cache", "cache"]
 
 
+def test_a_plan_counts_cached_items(tmp_path: Path) -> None:
+    """Apart from those that an earlier run of the workflow has finished."""
+    double = action(cache=True)(lambda number: 2 * number)
+
+    def grid(workflow_id: str, *numbers: int) -> DotFlow:
+        workflow = DotFlow(Config(storage=StorageFile(path=tmp_path)), workflow_id=workflow_id)
+        workflow.task.add(double, name="double", each=list(numbers))
+        return workflow
+
+    grid("first", 1, 2).start()
+    grid("second", 2, 5).start()
+    plans = [grid("second", 5, 1, 7).plan(resume=resume) for resume in (False, True)]
+
+    assert [str(plan).splitlines()[0] for plan in plans] == [
+        "0 double  run 1 of 3  2 cached",
+        "0 double  run 1 of 3  1 restored, 1 cached",
+    ]
+
+
 @action
 def numbers() -> list[int]:
     return [1, 2, 3]

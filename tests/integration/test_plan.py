@@ -334,4 +334,5 @@ def test_a_plan_as_json() -> None:
         "reason": "after urls",
         "items": None,
         "items_done": 0,
+        "items_cached": 0,
     }

@@ -76,7 +76,7 @@ def test_a_task_without_items_has_no_counts() -> None:
         (ItemCounts(300, 0, failed=300), "0 of 300 items, 300 failed"),
         (
             ItemCounts(300, 280, 3, 5, 12, 20),
-            "280 of 300 items, 3 failed, 5 skipped, 12 from checkpoints, 20 retries",
+            "280 of 300 items, 3 failed, 5 skipped, 12 restored, 20 retries",
         ),
     ],
 )

@@ -158,10 +158,10 @@ class TestMapsAndSkips:
         ("task", "line"),
         [
             (mapped([], [], []), "In progress (3 items)"),
-            (mapped(RESTORED, DONE, []), "In progress (2 of 3 items, 1 from checkpoints)"),
+            (mapped(RESTORED, DONE, []), "In progress (2 of 3 items, 1 restored)"),
             (ended(mapped(DONE, DONE)), "Completed in 2.500 s (2 of 2 items)"),
             (ended(mapped()), "Completed in 2.500 s (0 items)"),
-            (ended(mapped(RESTORED, RESTORED)), "Completed (2 of 2 items, 2 from checkpoints)"),
+            (ended(mapped(RESTORED, RESTORED)), "Completed (2 of 2 items, 2 restored)"),
             (
                 ended(mapped(DONE, LOST, DONE), NO_ITEMS),
                 "Failed in 2.500 s (2 of 3 items, 1 failed, 1 retry): ItemsFailed: 1 of 3 items failed: ...",

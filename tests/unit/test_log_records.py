@@ -186,7 +186,7 @@ class TestFields:
             ("INFO    f task 1 a: In progress (300 items)", {"step": "a", "attempt": 1, "items": items(300)}),
             ("INFO    f task 1 a: In progress (1 item)", {"items": items(1)}),
             (
-                "INFO    f task 1 a [eu]: Completed in 1.5 s (9 of 300 items, 5 skipped, 3 from checkpoints, 1 retry)",
+                "INFO    f task 1 a [eu]: Completed in 1.5 s (9 of 300 items, 5 skipped, 3 restored, 1 retry)",
                 {"group": "eu", "duration": 1.5, "items": items(300, 9, skipped=5, restored=3, retries=1)},
             ),
             (

@@ -122,10 +122,10 @@ def test_a_map_has_counts() -> None:
     task = mapped(restored, failed)
     error = Failure("ItemsFailed", "1 of 2 items failed: [1] 1 ValueError")
 
-    assert details(mapped(restored, [])) == "workflow w\n1 of 2 items, 1 from checkpoints"
+    assert details(mapped(restored, [])) == "workflow w\n1 of 2 items, 1 restored"
     task._apply(MapEnded(0, Context(), error, NOW, 13.3))
     assert details(task) == (
-        "workflow w\n1 of 2 items, 1 failed, 1 from checkpoints, took 12.3 s\n"
+        "workflow w\n1 of 2 items, 1 failed, 1 restored, took 12.3 s\n"
         "ItemsFailed\n1 of 2 items failed: [1] 1 ValueError"
     )
 
@@ -135,7 +135,7 @@ def test_a_map_that_was_restored() -> None:
     task = mapped([TaskRestored(0, Context(1), Context())])
     task._apply(MapEnded(0, Context(), None, NOW, 13.3))
 
-    assert details(task) == "workflow w\n1 of 1 item, 1 from checkpoints"
+    assert details(task) == "workflow w\n1 of 1 item, 1 restored"
 
 
 def test_every_status_has_an_icon() -> None:

@@ -16,7 +16,7 @@ class ItemCounts(NamedTuple):
         completed: How many have a value, with those that were restored.
         failed: How many failed.
         skipped: How many were skipped.
-        restored: How many values are from checkpoints.
+        restored: How many values are from checkpoints or the cache.
         retries: How often an attempt of an item was repeated.
     """
 
@@ -34,7 +34,7 @@ class ItemCounts(NamedTuple):
         others = [
             f"{self.failed} failed" if self.failed else "",
             f"{self.skipped} skipped" if self.skipped else "",
-            f"{self.restored} from checkpoints" if self.restored else "",
+            f"{self.restored} restored" if self.restored else "",
             f"{self.retries} {'retry' if self.retries == 1 else 'retries'}" if self.retries else "",
         ]
         return ", ".join([f"{completed}{self.total} {noun}", *filter(None, others)])

@@ -18,6 +18,7 @@ class PlannedTask(Model):
         reason: The reason; empty for none.
         items: The number of items of a mapped task; None where it is not known yet, and for every other task.
         items_done: The number of items that don't run, since they are restored or cached.
+        items_cached: The number of these that are in the cache and have no checkpoint, where other items run.
     """
 
     task_id: int
@@ -28,6 +29,7 @@ class PlannedTask(Model):
     reason: Text
     items: int | None = None
     items_done: int = 0
+    items_cached: int = 0
 
 
 class WorkflowPlan(Model):
@@ -74,5 +76,8 @@ def _decision(task: PlannedTask) -> str:
 
 
 def _reason(task: PlannedTask) -> str:
-    done = f"{task.items_done} restored" if task.items_done and task.decision is TypeDecision.RUN else ""
-    return ", ".join(part for part in (done, task.reason) if part)
+    parts = []
+    if task.decision is TypeDecision.RUN:
+        counts = {"restored": task.items_done - task.items_cached, "cached": task.items_cached}
+        parts = [f"{count} {word}" for word, count in counts.items() if count]
+    return ", ".join(filter(None, [*parts, task.reason]))

@@ -32,6 +32,7 @@ class Prospect(NamedTuple):
     reason: str
     items: int | None = None
     items_done: int = 0
+    items_cached: int = 0
 
 
 class CachedValues:
@@ -92,7 +93,8 @@ class CachedValues:
                 item._apply(TaskRestored(task.task_id, context, before, item.item, "cache"))
         done = sum(item.status is COMPLETED for item in task.items)
         if not done or done < len(task.items):
-            return prospect._replace(items_done=done)
+            cached = sum(item.restored_from == "cache" for item in task.items)
+            return prospect._replace(items_done=done, items_cached=cached)
         context = map_context(task, Context(None, task.task_id, task.workflow_id, step=task.step.identity))
         task._apply(MapEnded(task.task_id, context, None, context.time, 0.0))
         return Prospect(TypeDecision.CACHED, "", done, done)

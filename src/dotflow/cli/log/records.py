@@ -17,7 +17,7 @@ NUMBER: Final = r"\d{1,18}"  # int() refuses more than 4,300 digits
 ITEMS: Final = (
     rf"(?:(?P<completed>{NUMBER}) of )?(?P<count>{NUMBER}) items?"
     rf"(?:, (?P<failed>{NUMBER}) failed)?(?:, (?P<skipped>{NUMBER}) skipped)?"
-    rf"(?:, (?P<restored>{NUMBER}) from checkpoints)?(?:, (?P<retries>{NUMBER}) retr(?:y|ies))?"
+    rf"(?:, (?P<restored>{NUMBER}) restored)?(?:, (?P<retries>{NUMBER}) retr(?:y|ies))?"
 )
 STATUS: Final = r"(?:Not started|In progress|Completed|Paused|Retry|Failed|Skipped)\b"
 RESULT: Final = (
