@@ -257,6 +257,11 @@ def _an_unknown_task() -> object:
     return workflow_of(action(orders)).task.add(action(print), needs=["ordres"])
 
 
+@case(errors.UnknownTask)
+def _an_unknown_task_to_rerun() -> object:
+    return workflow_of(action(orders)).start(rerun="ordres")
+
+
 @case(errors.AmbiguousTask)
 def _an_ambiguous_task() -> object:
     return workflow_of(action(orders), action(orders)).task.add(action(print), needs=["orders"])
@@ -314,9 +319,24 @@ def _an_errors_name() -> object:
     return action(retry=3, retry_on="ConnectionError")  # type: ignore[call-overload]
 
 
+@case(errors.InvalidPolicy)
+def _a_cache_without_a_checkpoint() -> object:
+    return action(cache=True, checkpoint=False)
+
+
 @case(errors.InvalidArgument)
 def _a_mode() -> object:
     return workflow_of(extract).start(mode="paralel")
+
+
+@case(errors.InvalidArgument)
+def _a_resume() -> object:
+    return workflow_of(extract).start(resume="change")  # type: ignore[arg-type]
+
+
+@case(errors.InvalidArgument)
+def _a_format_of_a_diagram() -> object:
+    return workflow_of(extract).task.graph("svg")
 
 
 @case(errors.UnknownArgument)

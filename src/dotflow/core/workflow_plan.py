@@ -57,14 +57,10 @@ class WorkflowPlan(Model):
         first, second = (max((len(row[column]) for row in rows), default=0) for column in (0, 1))
         for row in rows:
             yield f"{row[0]:{first}}  {row[1]:{second}}  {row[2]}".rstrip()
-        counts = (
-            f"{self.count(TypeDecision.RESTORE)} restored, {self.count(TypeDecision.RUN)} run, "
-            f"{self.count(TypeDecision.CACHED)} cached, {self.count(TypeDecision.OPEN)} open, "
-            f"{self.count(TypeDecision.SKIP)} skipped."
-        )
+        words = {"restored": "restore", "run": "run", "cached": "cached", "open": "open", "skipped": "skip"}
+        yield f"{', '.join(f'{self.count(decision)} {word}' for word, decision in words.items())}."
         if self.removed:
-            counts += f" In the storage and no longer in the workflow: {', '.join(self.removed)}"
-        yield counts
+            yield f"In the storage and no longer in the workflow: {', '.join(self.removed)}"
 
 
 def _decision(task: PlannedTask) -> str:
