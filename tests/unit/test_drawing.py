@@ -1,5 +1,7 @@
 """The diagram of a workflow, in Mermaid and DOT."""
 
+import copy
+import pickle
 import re
 from typing import Any
 
@@ -164,6 +166,17 @@ def test_a_notebook_shows_the_picture() -> None:
         assert shown._repr_mimebundle_() == {"text/vnd.mermaid": mermaid, "text/plain": repr(shown)}
     assert workflow.task.graph("dot")._repr_mimebundle_()["text/vnd.mermaid"] == mermaid
     assert workflow.task.graph("dot")._repr_mimebundle_()["text/plain"].startswith("digraph")
+
+
+def test_a_diagram_can_be_copied_and_sent() -> None:
+    """In another process it is still a picture."""
+    workflow = DotFlow()
+    workflow.task.add(plain)
+    drawing = workflow.task.graph("dot")
+
+    for other in (copy.deepcopy(drawing), pickle.loads(pickle.dumps(drawing))):
+        assert other == drawing
+        assert other._repr_mimebundle_() == drawing._repr_mimebundle_()
 
 
 def test_an_unknown_format_is_refused() -> None:

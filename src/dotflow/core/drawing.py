@@ -50,7 +50,7 @@ class Drawing(str):
 
     _mermaid: str
 
-    def __new__(cls, text: str, mermaid: str) -> "Drawing":
+    def __new__(cls, text: str, mermaid: str = "") -> "Drawing":  # the default: pickle passes the text alone
         drawing = super().__new__(cls, text)
         drawing._mermaid = mermaid
         return drawing

@@ -1,9 +1,12 @@
 """WorkflowPlan: what a run would do, as `plan()` returns it; imported on first use."""
 
 from collections.abc import Iterator
+from typing import Final
 
 from dotflow.core.schema import Model, Text
 from dotflow.core.types.decision import TypeDecision
+
+MAX_REMOVED: Final = 10  # names in the text; the model has all
 
 
 class PlannedTask(Model):
@@ -60,7 +63,8 @@ class WorkflowPlan(Model):
         words = {"restored": "restore", "run": "run", "cached": "cached", "open": "open", "skipped": "skip"}
         yield f"{', '.join(f'{self.count(decision)} {word}' for word, decision in words.items())}."
         if self.removed:
-            yield f"In the storage and no longer in the workflow: {', '.join(self.removed)}"
+            more = f" and {len(self.removed) - MAX_REMOVED} more" if len(self.removed) > MAX_REMOVED else ""
+            yield f"In the storage and no longer in the workflow: {', '.join(self.removed[:MAX_REMOVED])}{more}"
 
 
 def _decision(task: PlannedTask) -> str:
