@@ -56,6 +56,24 @@ class Command(click.Command):
             raise BrokenPipeError from None  # without the errno that click looks for
 
 
+class Group(click.Group):
+    """A click group that suggests the nearest name for an unknown command."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Suggests the nearest name."""
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as error:
+            from difflib import get_close_matches
+
+            matches = get_close_matches(args[0], self.list_commands(ctx), n=1)
+            if not matches:
+                raise
+            raise click.UsageError(f"No such command '{args[0]}'. Did you mean '{matches[0]}'?", ctx) from None
+
+
 class Option(click.Option):
     """An option whose help ends with an example on a line of its own."""
 

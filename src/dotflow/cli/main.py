@@ -10,7 +10,7 @@ from typing import Any, Final
 import click
 
 from dotflow import __version__
-from dotflow.cli.command import CONTEXT_SETTINGS, DEBUG_OPTION
+from dotflow.cli.command import CONTEXT_SETTINGS, DEBUG_OPTION, Group
 from dotflow.cli.error_lines import error_line
 from dotflow.cli.exit_codes import Exit
 
@@ -29,7 +29,7 @@ COMMANDS: Final[dict[str, str]] = {
 ALIASES: Final = {"logs": "log"}
 
 
-class Commands(click.Group):
+class Commands(Group):
     """The commands, each imported on first use."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -42,20 +42,6 @@ class Commands(click.Group):
         module, _, name = target.partition(":")
         command: click.Command = getattr(import_module(f"dotflow.cli.commands.{module}"), name)
         return command
-
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Suggests the nearest name for an unknown command."""
-        try:
-            return super().resolve_command(ctx, args)
-        except click.UsageError as error:
-            from difflib import get_close_matches
-
-            matches = get_close_matches(args[0], COMMANDS, n=1)
-            if not matches:
-                raise
-            raise click.UsageError(f"{error.message.rstrip('.')}. Did you mean '{matches[0]}'?", ctx) from None
 
 
 @click.group(cls=Commands, context_settings=CONTEXT_SETTINGS, invoke_without_command=True)

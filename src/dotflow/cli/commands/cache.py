@@ -4,7 +4,7 @@ from typing import Any
 
 import click
 
-from dotflow.cli.command import CONTEXT_SETTINGS, Command, option
+from dotflow.cli.command import CONTEXT_SETTINGS, Command, Group, option
 from dotflow.cli.options import storage_options
 
 STEP = option(
@@ -13,7 +13,7 @@ STEP = option(
 )  # fmt: skip
 
 
-@click.group(context_settings=CONTEXT_SETTINGS, invoke_without_command=True)
+@click.group(cls=Group, context_settings=CONTEXT_SETTINGS, invoke_without_command=True)
 @click.pass_context
 def cache(context: click.Context) -> None:
     """List or delete the values of steps with @action(cache=...).
