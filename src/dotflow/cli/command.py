@@ -65,7 +65,7 @@ class Group(click.Group):
         """Suggests the nearest name."""
         try:
             return super().resolve_command(ctx, args)
-        except click.UsageError as error:
+        except click.UsageError:
             from difflib import get_close_matches
 
             matches = get_close_matches(args[0], self.list_commands(ctx), n=1)
