@@ -8,7 +8,7 @@ import textwrap
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -373,6 +373,15 @@ def test_a_pydantic_models_fields_count() -> None:
 
     assert len(set(codes)) == 3
     assert codes[0] == codes[3]
+
+
+def test_a_class_may_have_an_attribute_of_pydantics_name() -> None:
+    """It is no Pydantic model."""
+
+    class Plain:
+        model_fields: ClassVar = {"a": 1}
+
+    assert code(action(lambda: Plain()))
 
 
 def test_what_the_environment_holds_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:

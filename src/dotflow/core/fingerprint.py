@@ -244,8 +244,9 @@ class _Walk:
 
     def _pydantic_fields(self, cls: type) -> list[tuple[str, Any]]:
         """Describes the fields of a Pydantic model, which takes them out of the class."""
-        fields = vars(cls).get("__pydantic_fields__")
-        if not isinstance(fields, dict):
+        own = vars(cls)
+        fields = own.get("__pydantic_fields__", own.get("model_fields"))  # the second before Pydantic 2.10
+        if "__pydantic_decorators__" not in own or not isinstance(fields, dict):
             return []
         return [
             (name, (str(field.annotation), self.describe(field.default), self.describe(field.default_factory)))
