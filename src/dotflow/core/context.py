@@ -40,6 +40,18 @@ class Inputs(NamedTuple):
         return int(count) if count.isdecimal() else 0
 
 
+class Origin(NamedTuple):
+    """The inputs that many values of a run share, in one object: `initial`, `run` and `code` of Inputs."""
+
+    initial: str | None  # None for a value without inputs
+    run: str = ""
+    code: str = ""
+
+
+NO_ORIGIN: Final = Origin(None)
+NO_INPUTS: Final = (None, None, "", "", None, "")
+
+
 class Context:
     """A step's value on its way to the next step: the same object, unless it crosses to another process.
 
@@ -58,11 +70,9 @@ class Context:
     errors: "Mapping[int, TaskError]" = MappingProxyType({})
 
     __slots__ = (
-        "_code",
-        "_digest",
         "_links",
+        "_origin",
         "_previous",
-        "_run",
         "_source",
         "step",
         "storage",
@@ -76,12 +86,10 @@ class Context:
     workflow_id: str | None
     time: datetime
     step: str | None
-    _digest: str | None  # the inputs as separate fields: a tuple for each task would take more memory
+    _origin: Origin  # the inputs as separate fields: a tuple for each task would take more memory
     _previous: int | None
-    _run: str
     _source: str
     _links: Mapping[str, str] | None
-    _code: str
 
     def __init__(
         self,
@@ -102,8 +110,9 @@ class Context:
         self.workflow_id = workflow_id
         self.time = time or clock.now()
         self.step = step
-        self._digest = self._previous = self._links = None
-        self._run = self._source = self._code = ""
+        self._origin = NO_ORIGIN
+        self._previous = self._links = None
+        self._source = ""
 
     @classmethod
     def _of(cls, value: Any, task_id: int, workflow_id: str, time: datetime, step: str) -> "Context":
@@ -116,34 +125,27 @@ class Context:
         context.workflow_id = workflow_id
         context.time = time
         context.step = step
-        context._digest = context._previous = context._links = None
-        context._run = context._source = context._code = ""
+        context._origin = NO_ORIGIN
+        context._previous = context._links = None
+        context._source = ""
         return context
 
     @property
     def inputs(self) -> Inputs | None:
         """The inputs of the value."""
-        if self._digest is None:
-            return None
-        return Inputs(self._digest, self._previous, self._run, self._source, self._links or {}, self._code)
+        initial, run, code = self._origin
+        return None if initial is None else Inputs(initial, self._previous, run, self._source, self._links or {}, code)
 
     @inputs.setter
     def inputs(self, inputs: Inputs | None) -> None:
-        if inputs is None:
-            self._digest = self._previous = self._links = None
-            self._run = self._source = self._code = ""
-        else:
-            self._digest, self._previous, self._run, self._source, self._links, self._code = inputs
+        initial, self._previous, run, self._source, self._links, code = inputs or NO_INPUTS
+        self._origin = Origin(initial, run, code)
 
-    def _set_inputs(
-        self, initial: str, previous: "Context", run: str, links: Mapping[str, str] | None = None, code: str = ""
-    ) -> None:
-        """Sets the inputs; *initial*, *run*, *links* and *code* are those of Inputs."""
-        self._code = code
-        self._digest = initial
+    def _set_inputs(self, origin: Origin, previous: "Context", links: Mapping[str, str] | None = None) -> None:
+        """Sets the inputs; *links* are those of Inputs."""
+        self._origin = origin
         self._previous = previous.task_id
-        self._run = run
-        self._source = previous._run
+        self._source = previous._origin[1]  # its run
         self._links = links
 
     def __eq__(self, other: object) -> bool:

@@ -30,7 +30,9 @@ class ChangedCode:
 
     def __init__(self, tasks: Sequence[Task], *, runs_again: bool = False, rerun: Collection[int] = ()) -> None:
         self._tasks = tasks
-        self.codes: Sequence[str] = [task.step._code or fingerprint(task.step) for task in tasks]
+        for step in {task.step for task in tasks}:
+            fingerprint(step)
+        self.codes: Sequence[str] = [task.step._code or "" for task in tasks]
         self.fallbacks: Mapping[int, str] = {
             task.task_id: fingerprint(task.links.fallback)
             for task in tasks
@@ -50,7 +52,7 @@ class ChangedCode:
         """Returns why the task or item runs again; "" if neither its code nor `rerun` is a reason."""
         if task.task_id in self._rerun:
             return RERUN
-        saved, now = context._code, self.code_of(task, context)
+        saved, now = context._origin.code, self.code_of(task, context)
         if not saved or saved == now:
             if not saved:
                 self.unknown.add(task.task_id)

@@ -8,14 +8,14 @@ from collections.abc import Callable, Collection, Hashable, Sequence
 from typing import TYPE_CHECKING
 
 from dotflow.abc.storage import Storage
-from dotflow.core.context import Context
+from dotflow.core.context import Context, Origin
 from dotflow.core.linked_task import LinkedTask
 from dotflow.core.params import Params
 from dotflow.core.task import Task
 from dotflow.engine.changed_code import ChangedCode
 from dotflow.engine.checkpoint_keys import CheckpointKeys
 from dotflow.engine.earlier_runs import EarlierRuns, Resume, usable
-from dotflow.engine.restoring import Restoration
+from dotflow.engine.restoring import NO_INITIAL, Restoration
 from dotflow.engine.run_lock import RunLock
 from dotflow.errors import LeaseLost, StorageError, ValueNotStorable
 
@@ -46,10 +46,9 @@ class Checkpoints:
         self.whole_maps: Collection[int] = ()  # mapped tasks of which all items are restored
         self._tasks: Sequence[Task] = ()
         self._keys = CheckpointKeys(storage, workflow_id, ())
-        self._digests: Sequence[str] = ()
         self._links: LinkedRestorer | None = None
         self._restores_items = False
-        self._run = ""
+        self._origins: Sequence[Origin] = ()
         self._changes = ChangedCode(())
 
     def open(
@@ -85,9 +84,8 @@ class Checkpoints:
             earlier = EarlierRuns(
                 self._storage, self._workflow_id, tasks, sources, params, self._report, resume=resume, rerun=rerun
             )
-            self._keys, self._digests, self._links = earlier.keys, earlier.digests, earlier.links
-            self._changes = earlier.changes
-            self._run = f"{uuid.uuid4().hex[:12]}/{len(tasks)}"
+            self._keys, self._links, self._changes = earlier.keys, earlier.links, earlier.changes
+            self._origins = _origins(earlier.digests, f"{uuid.uuid4().hex[:12]}/{len(tasks)}", earlier.changes.codes)
             # With "unfinished", another run of this process finishes its own work, so this one starts anew.
             is_first = resume != "unfinished" or len(self._run_lock.sharing) == 1
             restoration = earlier.decide() if is_first else None
@@ -133,15 +131,15 @@ class Checkpoints:
             ValueNotStorable: The storage can't keep such a value.
             StorageError: Saving failed.
         """
-        tokens, run, is_saved = None, self._run, True
+        origin, tokens, is_saved = self._origins[task.task_id], None, True
         if self._links is not None:
-            tokens, run = self._links.tokens(task, context), self._links.stable_run(task) or run
+            tokens = self._links.tokens(task, context)
             links = self._tasks[task.task_id].links  # an item has none
             is_saved = task.step.checkpoint and not (links is not None and links.always)
-        changes = self._changes  # the common case without a call: this is done for each task
-        code = changes.code_of(task, context) if changes.fallbacks else changes.codes[task.task_id]
-        before = task.previous_context if previous is None else previous
-        context._set_inputs(self._digests[task.task_id], before, run, tokens, code)
+            if not task.step.checkpoint or self._changes.fallbacks:
+                run, code = self._links.stable_run(task) or origin.run, self._changes.code_of(task, context)
+                origin = Origin(origin.initial, run, code)
+        context._set_inputs(origin, task.previous_context if previous is None else previous, tokens)
         if not is_saved:
             return
         with self._turn:
@@ -227,3 +225,12 @@ class Checkpoints:
                 f"Workflow {self._workflow_id!r} was started anew during this run: only the newer run's values are "
                 f"saved, and this run's stay in memory."
             )
+
+
+def _origins(digests: Sequence[str], run: str, codes: Sequence[str]) -> list[Origin]:
+    """Returns the origin of each task's value. Tasks without an initial context share that of their code."""
+    by_code = {code: Origin(NO_INITIAL, run, code) for code in set(codes)}
+    origins = [by_code[code] for code in codes]
+    if any(digests):
+        return [origin._replace(initial=digest) for origin, digest in zip(origins, digests, strict=True)]
+    return origins

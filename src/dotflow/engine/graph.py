@@ -88,15 +88,14 @@ class Graph:
             self.maps.open(task, decision, previous)
         else:
             fallback = None if task.links.fallback is None else functools.partial(self.fallback, task)
-            flow = self.flow(task, lane, previous, task_id, decision or None, None, fallback)
+            start = task_flow if task.step.cache is None else self.cached_flow
+            flow = start(task, lane, previous, task_id, decision or None, None, fallback)
             return new(Ready, (task_id, lane, previous, flow, task.step, None, 1))
         return None
 
-    def flow(self, task: Task, *more: Any) -> TaskFlow:
-        """Returns the flow of a task or an item. *more* are the other arguments of `task_flow`."""
-        if task.step.cache is None or self._cache is None:
-            return task_flow(task, *more)
-        return self._cache.flow(task, *more)
+    def cached_flow(self, task: Task, *more: Any) -> TaskFlow:
+        """Returns the flow of a task or an item whose step has a cache. *more* are the arguments of `task_flow`."""
+        return task_flow(task, *more) if self._cache is None else self._cache.flow(task, *more)
 
     def fallback(self, task: LinkedTask, own: Mapping[str, Any] | None = None) -> Fallback | None:
         """Returns the task's fallback; None if a value that it requires is missing. *own* are an item's arguments."""

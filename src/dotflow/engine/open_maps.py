@@ -14,7 +14,7 @@ from dotflow.core.linked_task import Item, LinkedTask
 from dotflow.core.task import Task
 from dotflow.core.types.status import TypeStatus
 from dotflow.core.wiring import PREVIOUS
-from dotflow.engine.lifecycle import Fallback, TaskFlow, new
+from dotflow.engine.lifecycle import Fallback, TaskFlow, new, task_flow
 from dotflow.engine.maps import ItemMap, lists_of, make_items, map_context, map_failure
 from dotflow.engine.plan import Plan
 from dotflow.engine.ready import Ready
@@ -41,7 +41,7 @@ class LinkedTasks(Protocol):
 
     loop: Loop
 
-    def flow(self, task: Task, *more: Any) -> TaskFlow: ...
+    def cached_flow(self, task: Task, *more: Any) -> TaskFlow: ...
     def fallback(self, task: LinkedTask, own: Mapping[str, Any] | None = None) -> Fallback | None: ...
     def fail(self, task: Task, failure: Failure) -> None: ...
     def goes_on(self, task: Task) -> bool: ...
@@ -157,7 +157,8 @@ class OpenMaps:
         fallback = (
             None if items.task.links.fallback is None else functools.partial(self._graph.fallback, items.task, own)
         )
-        flow = self._graph.flow(item, lane, previous, number, own, items.shared or None, fallback)
+        start = task_flow if item.step.cache is None else self._graph.cached_flow
+        flow = start(item, lane, previous, number, own, items.shared or None, fallback)
         if items.may_begin:  # before this one runs, which may take long in this thread
             self._go_on(items)
         self._graph.loop.advance(number, flow)

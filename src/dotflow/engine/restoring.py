@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 from dotflow.core.context import Context
 from dotflow.core.task import Task
@@ -163,14 +163,12 @@ def is_same_step(saved: str, current: str) -> bool:
 
 def digests_of(tasks: Sequence[Task]) -> list[str]:
     """Returns the digests of the tasks' initial contexts, taken before a step can change the values."""
-    digest_of_value: dict[int, str] = {}  # by the id of a value, which all tasks of one add() share
-    digests = []
-    for task in tasks:
-        value = task.initial_context.storage if task.has_initial else None
-        if value is None:
-            digests.append(NO_INITIAL)
-            continue
+    digest_of_value: dict[int, str] = {id(None): NO_INITIAL}  # by id: all tasks of one add() share their value
+
+    def digest_of_initial(value: Any) -> str:
         if id(value) not in digest_of_value:
             digest_of_value[id(value)] = digest_of(value)
-        digests.append(digest_of_value[id(value)])
-    return digests
+        return digest_of_value[id(value)]
+
+    # Most tasks have none, and there may be a hundred thousand.
+    return [NO_INITIAL if task._initial is None else digest_of_initial(task._initial.storage) for task in tasks]

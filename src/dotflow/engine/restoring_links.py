@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Final
 
-from dotflow.core.context import Context, Inputs
+from dotflow.core.context import Context, Inputs, Origin
 from dotflow.core.events import MapEnded, MapOpened, TaskRestored, TaskSkipped
 from dotflow.core.linked_task import Item, LinkedTask
 from dotflow.core.params import Params
@@ -139,7 +139,7 @@ class LinkedRestorer:
         if run is None:
             return self._read(task)
         context = Context(None, task.task_id, task.workflow_id, step=task.step.identity)
-        context._set_inputs(self._initials[task.task_id], Context(), run, self.tokens(task, context))
+        context._set_inputs(Origin(self._initials[task.task_id], run), Context(), self.tokens(task, context))
         return context
 
     def _restore_task(self, task: Task, result: Restoration) -> None:
@@ -212,7 +212,7 @@ class LinkedRestorer:
     def _is_previous(self, inputs: Inputs, source: Task | None) -> bool:
         if source is None:
             return inputs.previous is None
-        return (inputs.previous, inputs.source) == (source.task_id, source.current_context._run)
+        return (inputs.previous, inputs.source) == (source.task_id, source.current_context._origin.run)
 
     def _previous_of(self, task: Task) -> Task | None:
         """Returns the task whose context is the `previous_context`: the last one that was not skipped."""

@@ -62,12 +62,12 @@ def token_of(task: Task, *, by_index: bool = False) -> str:
         return NOTHING
     context = task.current_context
     if not isinstance(context, MapContext) or not isinstance(task, LinkedTask):
-        return f"{task.key_name}:{context._run}"
+        return f"{task.key_name}:{context._origin.run}"
     if not context.token:  # once: many tasks may take the values
         items = hashlib.blake2b(digest_size=8)
         for item in task.items:
             if item.status is TypeStatus.COMPLETED:
-                items.update(f"{item.key_suffix}:{item.current_context._run}\n".encode())
+                items.update(f"{item.key_suffix}:{item.current_context._origin.run}\n".encode())
         context.token = f"{task.key_name}:{items.hexdigest()}"
     missing = [item.item for item in task.items if item.status is not TypeStatus.COMPLETED] if by_index else []
     return f"{context.token}/{digest_of(missing)}" if missing else context.token
@@ -84,7 +84,7 @@ def tokens_of_item(item: Item, tasks: Sequence[Task]) -> dict[str, str]:
     for parameter, source in task.links.each:
         entry = item.entry[parameter] if type(item.entry) is Row else item.entry
         if type(entry) is Item:
-            tokens[f"item of {parameter}"] = f"{tasks[entry.task_id].key_name}:{entry.current_context._run}"
+            tokens[f"item of {parameter}"] = f"{tasks[entry.task_id].key_name}:{entry.current_context._origin.run}"
         elif is_known_by_index and isinstance(source, int):
             tokens[f"each {parameter}"] = token_of(tasks[source])
     return tokens
