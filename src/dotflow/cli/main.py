@@ -54,6 +54,7 @@ def dotflow(context: click.Context) -> None:
     \b
     dotflow init my_project                  make a project that runs at once
     dotflow start --step my_module.extract   run a step
+    dotflow plan --step my_module.extract    list what that would do, and why
     dotflow log -f                           follow the log
     """
     if context.invoked_subcommand is None:
