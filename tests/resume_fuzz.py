@@ -1,8 +1,8 @@
 """Looks for stale values in resumed runs of random workflows. Run: python tests/resume_fuzz.py --scenarios 2000
 
 A scenario is a random workflow whose steps are pure functions. It is run, killed before a random write of its storage,
-changed in a random way, and resumed, several times. The last resume has to return what a new run of the workflow
-returns, and must not repeat a step whose inputs are those of its checkpoint.
+changed in a random way, and resumed, several times; in half of them the code of steps changes, too. The last resume has
+to return what a new run of the workflow returns, and must not repeat a step whose inputs are those of its checkpoint.
 """
 
 import argparse
@@ -16,14 +16,15 @@ import zlib
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 sys.path[:0] = [str(Path(__file__).parent.parent), str(Path(__file__).parent.parent / "src")]
 
 from dotflow import Config, Context, DotFlow, Task, action  # noqa: E402 (found through the path that was just set)
 from dotflow.abc.storage import Storage  # noqa: E402
+from dotflow.engine.earlier_runs import Resume  # noqa: E402
 from dotflow.errors import CheckpointMismatch  # noqa: E402
-from dotflow.providers import ExecutorThread, LogDefault, StorageDefault, StorageFile  # noqa: E402
+from dotflow.providers import ExecutorThread, LogDefault, StorageDefault, StorageFile, StorageSQLite  # noqa: E402
 from tests.storages import StorageThree  # noqa: E402
 
 MODES: Final = ("sequential", "sequential", "groups", "parallel")
@@ -31,6 +32,7 @@ STEPS: Final = 4  # names of steps: several tasks share one
 PARAMS: Final = ("limit", "day")
 KINDS: Final = ("number", "number", "list", "list", "flag", "none", "class")
 CHANGES: Final = ("initial", "params", "list", "list", "remove", "insert", "move", "rename", "connect", "flaky")
+CODE_CHANGES: Final = ("code", "code", "fallback code")  # of a node's step, and of its fallback
 
 
 @dataclass
@@ -51,6 +53,9 @@ class Node:
     fallback: bool = False
     always: bool = False
     saved: bool = True
+    cached: bool = False
+    code: int = 0  # a constant in the code of its step
+    fallback_code: int = 0
     group: str = "default"
 
     def sources(self) -> set[int]:
@@ -123,6 +128,7 @@ class ByName(StorageThree):
 STORAGES: Final[dict[str, Callable[[Path], Storage]]] = {
     "memory": lambda folder: StorageDefault(),
     "file": lambda folder: StorageFile(folder / "kept", durability="process"),
+    "sqlite": lambda folder: StorageSQLite(folder / "kept.db", durability="process"),
     "three methods": lambda folder: ByName(),
 }
 
@@ -143,6 +149,8 @@ class Scenario:
         self.nodes: list[Node] = []
         self.params: dict[str, Any] = {"limit": 1, "day": "monday"}
         self.next = 0
+        self.edits = self.random.random() < 0.5  # the code changes, and each resume may compare it
+        self.caches = self.random.random() < 0.4
         self.cleans = self.random.random() < 0.4  # or it has tasks without checkpoints, which no cleanup needs
         self.bad = {self.random.randrange(40) for _ in range(3)}  # a step raises at these values, every time
         self.flaky: set[int] = set()  # at these only in the runs before the last
@@ -166,6 +174,7 @@ class Scenario:
         node.initial = pick.choice([None, None, 1, 2])
         node.previous = self.mode != "parallel" and (node.kind == "class" or pick.random() < 0.3)
         node.saved = self.cleans or pick.random() < 0.85
+        node.cached = node.saved and self.caches and pick.random() < 0.5
         node.group = pick.choice("ab") if self.mode == "groups" else "default"
         self.connect(node, before)
         self.nodes.insert(index, node)
@@ -212,7 +221,7 @@ class Scenario:
         """Changes the workflow, as users do between two runs."""
         pick = self.random
         node = pick.choice(self.nodes)
-        kind = pick.choice(CHANGES)
+        kind = pick.choice(CHANGES + CODE_CHANGES * self.edits)
         if kind == "initial":
             node.initial = pick.choice([None, 1, 2])
         elif kind == "params":
@@ -237,6 +246,10 @@ class Scenario:
                     other.takes[f"{node.name}_context"] = other.takes.pop(name)
         elif kind == "connect":
             self.connect(node, self.nodes[: self.nodes.index(node)])
+        elif kind == "code":
+            node.code = pick.randrange(3)
+        elif kind == "fallback code":
+            node.fallback_code = pick.randrange(3)
         else:
             self.flaky = {pick.randrange(40) for _ in range(6)}
 
@@ -280,12 +293,13 @@ class Scenario:
     def make_step(self, node: Node, word: str) -> Any:
         """Makes the step of a node: a pure function of its arguments."""
         name = f"{word}{node.step}_{node.kind}"
+        code = node.code if word == "step" else node.fallback_code
 
-        def run(**arguments: Any) -> Any:
+        def run(code: int, arguments: dict[str, Any]) -> Any:
             text = repr({key: plain(value) for key, value in sorted(arguments.items())})
-            value = zlib.crc32(f"{name}{text}".encode())
+            value = zlib.crc32(f"{name}{code or ''}{text}".encode())
             self.calls.append((node.number, text))
-            if word == "step" and value % 40 in self.bad | (set() if node.fallback else self.flaky):
+            if word == "step" and self.fails(node, value):
                 raise ValueError(value % 40)
             return value_of(node.kind, value)
 
@@ -297,20 +311,24 @@ class Scenario:
         contexts = ["previous_context"] * node.previous + ["initial_context"]
         signature = ", ".join([*contexts, *required, *optional])
         passed = ", ".join(f"{one}={one}" for one in [*contexts, *names])
-        scope = {"run": run}
-        exec(f"def step({signature}):\n    return run({passed})", scope)
+        scope = {"run": run, "__name__": __name__}
+        exec(f"def step({signature}):\n    return run({code}, dict({passed}))", scope)
         step: Any = scope["step"]
         step.__name__ = step.__qualname__ = name
-        return action(checkpoint=node.saved)(step)
+        return action(checkpoint=node.saved, cache=node.cached)(step)
+
+    def fails(self, node: Node, value: int) -> bool:
+        """Whether the step of a node raises instead of returning a value."""
+        return value % 40 in self.bad | (set() if node.fallback else self.flaky)
 
     def make_class(self, node: Node, name: str) -> Any:
         """Makes a class whose first action takes the previous value."""
-        calls = self.calls
+        calls, code = self.calls.append, node.code
 
         def first(self: Any, previous_context: Context, initial_context: Context) -> int:
             text = repr((plain(previous_context), plain(initial_context), plain(getattr(self, "item", None))))
-            calls.append((node.number, text))
-            return zlib.crc32(f"{name}{text}".encode()) % 1000
+            calls((node.number, text))
+            return zlib.crc32(f"{name}{code or ''}{text}".encode()) % 1000
 
         def second(self: Any, previous_context: Context) -> int:
             value: int = previous_context.storage + 1
@@ -320,22 +338,23 @@ class Scenario:
             self.item = item
 
         members: dict[str, Any] = {"__init__": start} if node.each else {}
-        return action(checkpoint=node.saved)(
+        return action(checkpoint=node.saved, cache=node.cached)(
             type(name, (), members | {"first": action(first), "second": action(second)})
         )
 
     # Runs
 
-    def run(self, writes: float, resume: bool | Literal["unfinished"], *, keep_going: bool = True) -> DotFlow | None:
+    def run(self, writes: float, resume: Resume, *, keep_going: bool = True, **more: Any) -> DotFlow | None:
         """Runs the workflow; returns it unless it was killed."""
         kind = KilledStorage if isinstance(self.storage, ByName) else KilledWithClear
         storage = kind(self.storage, writes)
         workflow = self.build(storage)
         self.calls.clear()
-        if self.mode == "sequential":
-            self.watch(storage, workflow, resume is True)
+        if self.mode == "sequential" and not self.caches:  # a cached value is saved without a call
+            self.watch(storage, workflow, resume in (True, "changed") and not more)
+        mode = self.mode.replace("groups", "sequential")
         try:
-            workflow.start(mode=self.mode.replace("groups", "sequential"), keep_going=keep_going, resume=resume)
+            workflow.start(mode=mode, keep_going=keep_going, resume=resume, **more)
         except KeyboardInterrupt:
             return None
         return workflow
@@ -413,20 +432,24 @@ class Scenario:
     def check(self) -> str:
         """Runs all of it; returns what is wrong."""
         pick = self.random
-        resume: bool | Literal["unfinished"] = False
+        resume: Resume = False
+        more: dict[str, Any] = {}
         for _ in range(pick.randint(1, 5)):
             writes = pick.choice([pick.randrange(12), pick.randrange(30), float("inf")])
             with contextlib.suppress(CheckpointMismatch):
-                self.run(writes, resume, keep_going=pick.random() < 0.7)
+                self.run(writes, resume, keep_going=pick.random() < 0.7, **more)
             resume = pick.choice([*[True] * 9, "unfinished", False])
+            if self.edits and resume is True and pick.random() < 0.7:
+                resume = "changed"
             if pick.random() < 0.7:
                 self.change()
             if pick.random() < 0.3:
                 self.forget()
+            more = self.more_options()
         self.flaky = set()
         nodes = copy.deepcopy(self.nodes)
         try:
-            workflow = self.run(float("inf"), True)
+            workflow = self.run(float("inf"), "changed" if self.edits else True)
         except CheckpointMismatch:
             return ""
         assert workflow is not None
@@ -443,7 +466,7 @@ class Scenario:
     def repeated_again(self, workflow: DotFlow) -> None:
         """A resume of a run that has just completed runs nothing."""
         failed = any(str(task.status) == "Failed" for task in workflow.result_task())
-        again = self.run(float("inf"), True)
+        again = self.run(float("inf"), "changed" if self.edits else True)
         saved = {node.number for node in self.nodes if node.saved}
         if not failed and saved & {number for number, _ in self.calls} and not any(node.always for node in self.nodes):
             self.repeated.append(f"a second resume ran {self.calls}\n" + "\n".join(map(repr, self.nodes)))
@@ -451,6 +474,16 @@ class Scenario:
         one, other = self.results(workflow), self.results(again)
         if one != other:
             self.repeated.append(f"a second resume returned {differences(one, other)}")
+
+    def more_options(self) -> dict[str, Any]:
+        """Options of the next run: tasks that run again, and a run without the cached values."""
+        named = [node.name for node in self.nodes if node.name]
+        options: dict[str, Any] = {}
+        if self.edits and named and self.random.random() < 0.2:
+            options["rerun"] = self.random.sample(named, 1)
+        if self.caches and self.random.random() < 0.2:
+            options["cache"] = False
+        return options
 
     def forget(self) -> None:
         """Deletes checkpoints by hand."""

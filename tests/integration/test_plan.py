@@ -1,6 +1,8 @@
 """`workflow.plan()`: what a run would do, against what it then does."""
 
 import random
+import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -8,40 +10,17 @@ from typing import Any
 import pytest
 
 from dotflow import Config, DotFlow, action
-from dotflow.core.task import Task
 from dotflow.core.types.status import TypeStatus
 from dotflow.core.workflow_plan import WorkflowPlan
 from dotflow.errors import CheckpointMismatch, InvalidLink, MissingParam
 from dotflow.providers import LogDefault, StorageDefault, StorageFile, StorageSQLite
-from tests import resume_fuzz
+from tests import plan_fuzz, resume_fuzz
 from tests.integration.test_random_graphs import Graph
+from tests.plan_fuzz import check
 
 
 def new(storage: Any, **more: Any) -> DotFlow:
     return DotFlow(Config(storage=storage, log=LogDefault(output="none")), workflow_id="nightly", **more)
-
-
-def outcome(task: Task) -> tuple[str, int | None, int]:
-    """What a run did with a task, in the words of the plan."""
-    if task.status is TypeStatus.SKIPPED:
-        return ("skip", None, 0)
-    items = len(task.items) if task.is_mapped else None
-    done = sum(item.restored_from is not None for item in task.items)
-    has_run = any(item.attempt for item in task.items) if items else task.attempt > 0
-    if has_run or task.restored_from is None:
-        return ("run", items, done)
-    return ("restore" if task.restored_from == "checkpoint" else "cached", items, done)
-
-
-def check(plan: WorkflowPlan, tasks: list[Task]) -> None:
-    """Compares a plan with the run after it; what was open may be anything."""
-    for planned, task in zip(plan.tasks, tasks, strict=True):
-        decision, items, done = outcome(task)
-        if planned.decision == "open":
-            continue
-        assert planned.decision == decision, (planned, task, task.reason)
-        if decision != "skip" and planned.items is not None:  # a skip may have several reasons
-            assert (planned.items, planned.items_done) == (items, done), planned
 
 
 class Killed(BaseException):
@@ -132,7 +111,7 @@ def test_the_plans_of_random_workflows(name: str, monkeypatch: pytest.MonkeyPatc
     counts: Counter[bool] = Counter()
 
     def start_as_planned(self: DotFlow, mode: str, resume: Any = False, **more: Any) -> Any:
-        plan = self.plan(mode, resume)
+        plan = self.plan(mode, resume, **{name: more[name] for name in ("rerun", "cache") if name in more})
         run = start(self, mode, resume=resume, **more)
         all_tasks = [one for task in run.tasks for one in (task, *task.items)]
         has_failed = any(task.status is TypeStatus.FAILED for task in all_tasks)
@@ -336,3 +315,12 @@ def test_a_plan_as_json() -> None:
         "items_done": 0,
         "items_cached": 0,
     }
+
+
+@pytest.mark.parametrize("resumes", [12, pytest.param(150, marks=pytest.mark.exhaustive)])
+def test_plans_after_kills(resumes: int) -> None:
+    """The plan of each resume of a process that was killed with SIGKILL is what the resume does."""
+    program = [sys.executable, plan_fuzz.__file__, "--resumes", str(resumes), "--first", str(resumes)]
+    result = subprocess.run(program, capture_output=True, text=True)
+
+    assert (result.returncode, result.stderr) == (0, ""), result.stdout

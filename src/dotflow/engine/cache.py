@@ -1,22 +1,27 @@
 """Cache: values by the step, its code and its arguments, for all runs and workflows that share a storage."""
 
-from collections.abc import Callable, Mapping
+import copy
+import sys
+from collections.abc import Callable, Collection, Hashable, Mapping
 from typing import Any, Final
 
 from dotflow import clock
 from dotflow.abc.storage import Storage
+from dotflow.core.action import Action
 from dotflow.core.call import Call
 from dotflow.core.context import Context
-from dotflow.core.events import TaskRestored
 from dotflow.core.fingerprint import fingerprint
 from dotflow.core.linked_task import Item
 from dotflow.core.task import Task
-from dotflow.engine.lifecycle import NOT_SAVED, Fallback, TaskFlow, task_flow
+from dotflow.engine.lifecycle import NOT_SAVED, TaskFlow
 from dotflow.errors import CheckpointUnreadable, LeaseLost, ValueNotStorable
 from dotflow.worker.attempt import arguments_of
 
 #: The beginning of the keys; no workflow can have it as its id and be cleared with it, since a key has two slashes.
 PREFIX: Final = "@cache/"
+
+#: Types whose instances nobody can change.
+IMMUTABLE: Final = frozenset({type(None), bool, int, float, str, bytes})
 
 Arguments = Mapping[str, Any]
 Save = Callable[[Task, Context, Context], None]
@@ -27,110 +32,176 @@ def prefix_of(identity: str) -> str:
     return f"{PREFIX}{identity}/"
 
 
+def is_cached(task: Task) -> bool:
+    """Returns whether the task's values are cached. A cleanup has effects, so it always runs."""
+    return task.step.cache is not None and not (task.links is not None and task.links.always)
+
+
 class Cache:
-    """The cached values of a run.
+    """The cached values of a run. Whatever its storage does, the run goes on without it.
 
     Args:
         storage: Where they are saved.
         save: Saves the checkpoint of a task from its context and previous context.
         report: Writes a line into the log.
         reads: Whether cached values are used. Otherwise they are made anew, and replaced.
+        rerun: The ids of the tasks whose values are made anew in any case.
     """
 
-    def __init__(self, storage: Storage, save: Save, report: Callable[..., None], *, reads: bool) -> None:
+    def __init__(
+        self,
+        storage: Storage,
+        save: Save,
+        report: Callable[..., None],
+        *,
+        reads: bool,
+        rerun: Collection[int] = (),
+    ) -> None:
         self._storage = storage
         self._save = save
         self._report = report
-        self._reads = reads
-        self._reported: set[tuple[int, str]] = set()
+        self._rerun = rerun
+        self._reported: set[Hashable] = set()
+        self._keeps_objects = None if storage.outlives_process else True  # None: unknown yet
+        self.reads = reads
 
-    @property
-    def reads(self) -> bool:
-        """Whether cached values are used."""
-        return self._reads
-
-    def flow(
-        self,
-        task: Task,
-        lane: int,
-        previous: Context,
-        number: int,
-        arguments: Arguments | None,
-        shared: Arguments | None,
-        fallback: Callable[[], Fallback | None] | None,
-    ) -> TaskFlow:
-        """Yields the requests of a task, as `task_flow` does: none but its end, if its value is in the cache."""
-        key = self.key(task, previous, arguments, shared)
-        context = self.find(task, key)
-        if context is not None:
-            try:
-                self._save(task, context, previous)
-            except NOT_SAVED as error:
-                if isinstance(error, LeaseLost):
-                    raise
-                self._report_once(task, f"its checkpoint can't be saved. {error}")
-            else:
-                yield TaskRestored(task.task_id, context, previous, task.item, "cache")
-                return context
-        own, common = None if arguments is None else dict(arguments), None if shared is None else dict(shared)
-        context = yield from task_flow(task, lane, previous, number, own, common, fallback)
-        if context is not None and key is not None and context.step == task.step.identity:
+    def flow(self, flow: TaskFlow, task: Task, key: str) -> TaskFlow:
+        """Yields the requests of a task, as *flow* does, and saves the value under the key."""
+        context = yield from flow
+        if context is not None and context.step == task.step.identity:  # not of the fallback
             self._post(task, key, context)
+        return context
+
+    def restore(self, task: Task, key: str | None, previous: Context) -> Context | None:
+        """Returns the cached value of a task, whose checkpoint is saved now; None if the task has to run."""
+        context = self.find(task, key)
+        if context is None:
+            return None
+        try:
+            self._save(task, context, previous)
+        except LeaseLost:  # the run ends at its next value
+            return None
+        except NOT_SAVED as error:
+            self._report_task(task, "checkpoint", f"its checkpoint can't be saved. {error}")
+            return None
         return context
 
     def key(self, task: Task, previous: Context, arguments: Arguments | None, shared: Arguments | None) -> str | None:
         """Returns the key of a task's value; None if an argument has no digest, which is logged once."""
         from dotflow.codec.canonical import digest  # here, since most workflows never need it
 
-        step, name = task.step, "initial_context"
-        if not fingerprint(step):
-            self._report_once(task, "its code can't be read. Write version=... to stand for it.")
+        step = task.step
+        code = fingerprint(step)
+        if not code:
+            self._report_task(task, "code", "its code can't be read. Write version=... to stand for it.")
             return None
         call = Call(task.task_id, 0, step, task.initial_context, previous, "", None, 0, arguments, shared)
         values = dict(arguments_of(call))
         if isinstance(step.function, type):  # its actions may take them
             values = {"initial_context": task.initial_context, "previous_context": previous, **values}
         digests = []
-        try:
-            for name, value in sorted(values.items()):
-                digests.append([name, digest(value.storage if isinstance(value, Context) else value)])
-        except ValueNotStorable:
-            self._report_once(task, f"its argument '{name}', of type {type(value).__qualname__}, can't be compared.")
-            return None
-        return f"{prefix_of(step.identity)}{digest([fingerprint(step), digests])}"
+        for name, value in sorted(values.items()):
+            try:
+                digests.append([name, digest(_comparable(value))])
+            except Exception:  # a value that the codec refuses, or of the user's own type
+                reason = f"its argument '{name}', of type {type(value).__qualname__}, can't be compared."
+                self._report_task(task, f"argument {name}", reason)
+                return None
+        return f"{prefix_of(step.identity)}{digest([code, _script_of(step), digests])}"
+
+    def can_find(self, task: Task) -> bool:
+        """Returns whether a cached value of the task is used."""
+        return self.reads and task.task_id not in self._rerun
 
     def find(self, task: Task, key: str | None) -> Context | None:
         """Returns the cached value as a context of the task; None if there is none that is young enough."""
-        if key is None or not self._reads:
+        if key is None or not self.can_find(task):
             return None
         try:
-            found = self._storage.get(key)
-            if found.storage is None and found.task_id is None:
+            saved = self._storage.get(key)
+            if saved.storage is None and saved.task_id is None:
                 return None
-        except CheckpointUnreadable as error:  # the run replaces it
-            self._report_once(task, f"its value can't be read. {error}")
+            if not self._is_young(task, saved):
+                return None
+            value = _copy(saved.storage) if self._is_kept(key, saved.storage) else saved.storage
+        except (CheckpointUnreadable, ValueNotStorable) as error:  # the run replaces it
+            self._report_task(task, "value", f"its value can't be read. {error}")
             return None
         except Exception as error:  # the storage may be the user's
-            self._report_once(task, f"the storage of the cache raised {type(error).__name__}: {error}")
+            self._report_once("get", f"Cached values can't be read: {type(error).__name__}: {error}. Their steps run.")
             return None
+        return Context(value, task.task_id, task.workflow_id, saved.time, task.step.identity)
+
+    def _is_young(self, task: Task, saved: Context) -> bool:
         seconds = task.step.cache
-        if seconds is not True and (clock.now() - found.time).total_seconds() > float(seconds or 0):
-            return None
-        return Context(found.storage, task.task_id, task.workflow_id, found.time, task.step.identity)
+        if seconds is True:
+            return True
+        if saved.task_id is None:
+            name = type(self._storage).__name__
+            self._report_once("age", f"{name} keeps values only, which don't show their age, so steps with one run.")
+            return False
+        return (clock.now() - saved.time).total_seconds() <= float(seconds or 0)
 
     def _post(self, task: Task, key: str, context: Context) -> None:
+        value = context.storage
         try:
-            self._storage.post(
-                key, Context(context.storage, task.task_id, task.workflow_id, context.time, context.step)
-            )
+            self._storage.post(key, _context_of(context, value))
+            if self._is_kept(key, value):
+                self._storage.delete(key)
+                self._storage.post(key, _context_of(context, _copy(value)))
         except LeaseLost:  # the run ends at its next value
             return
-        except Exception as error:  # a value that it refuses, or the user's own storage
-            self._report_once(task, f"its value can't be saved there. {type(error).__name__}: {error}")
+        except ValueNotStorable as error:
+            self._report_task(task, "value", f"its value can't be saved there. {error}")
+        except Exception as error:  # the storage may be the user's
+            self._report_once("post", f"Values can't be saved in the cache. {type(error).__name__}: {error}")
 
-    def _report_once(self, task: Task, reason: str) -> None:
-        kind = reason.partition(".")[0]  # once for all items of a map
-        if (task.task_id, kind) not in self._reported:
-            self._reported.add((task.task_id, kind))
-            name = task.task_name if isinstance(task, Item) else task.name
-            self._report(f"Task {task.task_id} {name} is not cached: {reason}")
+    def _is_kept(self, key: str, value: Any) -> bool:
+        """Returns whether the storage keeps the object itself, which the run may change."""
+        if value.__class__ in IMMUTABLE:
+            return False
+        if self._keeps_objects is None:
+            try:
+                self._keeps_objects = self._storage.get(key).storage is value
+            except Exception:  # the storage may be the user's
+                return True
+        return self._keeps_objects
+
+    def _report_task(self, task: Task, kind: str, reason: str) -> None:
+        """Reports once for a task, and all items of a map, why its value is not cached."""
+        name = task.task_name if isinstance(task, Item) else task.name
+        self._report_once((task.task_id, kind), f"Task {task.task_id} {name} is not cached: {reason}")
+
+    def _report_once(self, kind: Hashable, line: str) -> None:
+        if kind not in self._reported:
+            self._reported.add(kind)
+            self._report(line)
+
+
+def _context_of(context: Context, value: Any) -> Context:
+    """Returns a context with the origin of another one, and without its inputs."""
+    return Context(value, context.task_id, context.workflow_id, context.time, context.step)
+
+
+def _copy(value: Any) -> Any:
+    try:
+        return copy.deepcopy(value)
+    except Exception as error:  # of the user's own type
+        raise ValueNotStorable(type(value).__qualname__, reason=f"copying it raises {type(error).__name__}") from error
+
+
+def _comparable(value: Any) -> Any:
+    """Returns what makes two arguments equal: of a Context its values and failed items, but not its time and run."""
+    if isinstance(value, Context):
+        failed = [[item, error.exception, error.message] for item, error in sorted(value.errors.items())]
+        return ["Context", _comparable(value.storage), failed]
+    if value.__class__ is list and value and isinstance(value[0], Context):  # of a class step
+        return [_comparable(each) for each in value]
+    return value
+
+
+def _script_of(step: Action[..., Any]) -> str:
+    """Returns the path of the script if `version` stands for the code: many scripts call their steps alike."""
+    if step.version is None or not step.identity.startswith("__main__:"):
+        return ""
+    return str(getattr(sys.modules.get("__main__"), "__file__", None) or "")

@@ -46,7 +46,13 @@ class CachedValues:
     def __init__(self, cache: Cache, previous: Sequence[int | None]) -> None:
         self._cache = cache
         self._previous = previous
+        self._made: dict[str, str] = {}  # the tasks that make a value in the run, by its key
+        self._open: dict[str, str] = {}  # those whose keys are not known, by step
         self.reads = cache.reads
+
+    def add_open(self, task: Task) -> None:
+        """Notes a task that may save values under keys that are not known before the run."""
+        self._open.setdefault(task.step.identity, task.name)
 
     def prospect(
         self,
@@ -75,26 +81,41 @@ class CachedValues:
         before = Context() if previous is None else tasks[previous].current_context
         if task.is_mapped:
             return self._of_items(task, arguments, before, prospect)
-        context = self._cache.find(task, self._cache.key(task, before, arguments or None, None))
+        key = self._cache.key(task, before, arguments or None, None)
+        context = self._cache.find(task, key)
         if context is None:
-            return prospect
+            return self._without_value(task, [key], prospect)
         task._apply(TaskRestored(task.task_id, context, before, None, "cache"))
         return Prospect(TypeDecision.CACHED, "")
 
+    def _without_value(self, task: Task, keys: Sequence[str | None], prospect: Prospect) -> Prospect:
+        """Returns the prospect of a task, or of the items of a map, whose values are not in the cache yet."""
+        maker = self._open.get(task.step.identity)
+        for key in keys:
+            if key is not None:
+                maker = maker or self._made.get(key)
+                self._made.setdefault(key, task.name)
+        if maker is None or not self._cache.can_find(task):
+            return prospect
+        return prospect._replace(decision=TypeDecision.OPEN, reason=f"{maker} may put its value into the cache")
+
     def _of_items(self, task: LinkedTask, shared: Arguments, previous: Context, prospect: Prospect) -> Prospect:
-        items = ItemMap(task, shared, previous, 1, True)
+        items, keys = ItemMap(task, shared, previous, 1, True), list[str | None]()
         for item in task.items:
             own = items.arguments_of(item)
             if item.status is COMPLETED or isinstance(own, Skip):
                 continue
             before = Context(own.pop(PREVIOUS)) if PREVIOUS in own else previous
-            context = self._cache.find(item, self._cache.key(item, before, own, shared or None))
-            if context is not None:
+            key = self._cache.key(item, before, own, shared or None)
+            context = self._cache.find(item, key)
+            if context is None:
+                keys.append(key)
+            else:
                 item._apply(TaskRestored(task.task_id, context, before, item.item, "cache"))
         done = sum(item.status is COMPLETED for item in task.items)
         if not done or done < len(task.items):
             cached = sum(item.restored_from == "cache" for item in task.items)
-            return prospect._replace(items_done=done, items_cached=cached)
+            return self._without_value(task, keys, prospect._replace(items_done=done, items_cached=cached))
         context = map_context(task, Context(None, task.task_id, task.workflow_id, step=task.step.identity))
         task._apply(MapEnded(task.task_id, context, None, context.time, 0.0))
         return Prospect(TypeDecision.CACHED, "", done, done)

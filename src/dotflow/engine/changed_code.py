@@ -1,11 +1,16 @@
 """ChangedCode: which checkpoints were made by other code than that of today, and which were asked to run again."""
 
-from collections.abc import Collection, Mapping, Sequence
+import hashlib
+from collections.abc import Collection, Iterator, Sequence
 from typing import Final
 
+from dotflow.core.bytecode import SIZE
 from dotflow.core.context import Context
-from dotflow.core.fingerprint import can_compare, fingerprint
+from dotflow.core.fingerprint import PYTHON, can_compare, fingerprint
+from dotflow.core.linked_task import Item
 from dotflow.core.task import Task
+from dotflow.engine.maps import BY_INDEX
+from dotflow.engine.unsaved import always_takes_previous
 
 CHANGED: Final = "its code has changed"
 RERUN: Final = "rerun names it"
@@ -14,69 +19,141 @@ RERUN: Final = "rerun names it"
 class ChangedCode:
     """Compares the code of the steps with that which made the checkpoints.
 
-    The fingerprints are made here, before the first attempt: a step may change what it is made of.
+    The fingerprints are made here, before the first attempt: a step may change what it is made of. A value without a
+    checkpoint counts as part of the code of the tasks that take it, since nothing else shows how it was made.
 
     Args:
         tasks: The run's tasks.
+        previous: For each task, the task whose context is its `previous_context`.
         runs_again: Whether a task runs again if its code has changed.
         rerun: The ids of the tasks that run again in any case.
 
     Attributes:
-        codes: The fingerprint of each task's step.
-        fallbacks: Those of fallbacks, by task id.
+        codes: The fingerprint of the code that makes the value of each task.
+        others: The ids of the tasks some of whose values other code makes: a fallback's, and those of items by index.
         changed: The ids of the tasks whose code has changed.
-        unknown: The ids of those whose code can't be compared.
     """
 
-    def __init__(self, tasks: Sequence[Task], *, runs_again: bool = False, rerun: Collection[int] = ()) -> None:
+    def __init__(
+        self,
+        tasks: Sequence[Task],
+        previous: Sequence[int | None] = (),
+        *,
+        runs_again: bool = False,
+        rerun: Collection[int] = (),
+    ) -> None:
         self._tasks = tasks
-        for step in {task.step for task in tasks}:
-            fingerprint(step)
-        self.codes: Sequence[str] = [task.step._code or "" for task in tasks]
-        self.fallbacks: Mapping[int, str] = {
-            task.task_id: fingerprint(task.links.fallback)
-            for task in tasks
-            if task.links is not None and task.links.fallback is not None
-        }
+        self._previous = previous
         self._runs_again = runs_again
         self._rerun = rerun
+        self._unknown: set[int] = set()
+        self._noted: set[int] = set()
+        self._fallbacks: dict[int, str] = {}  # the fingerprints of values made by a fallback, by task
+        self._by_index: dict[int, str] = {}  # those of items that are known by their index
+        self._unsaved: dict[int, list[int]] = {}  # the sources without checkpoints, by task
         self.changed: set[int] = set()
-        self.unknown: set[int] = set()
+        for step in {task.step for task in tasks}:
+            fingerprint(step)
+        self.codes: list[str] = [task.step._code or "" for task in tasks]
+        if any(task.links is not None for task in tasks):
+            self._add_links()
+        self.others: Collection[int] = self._fallbacks.keys() | self._by_index.keys()
+
+    def _add_links(self) -> None:
+        """Adds to the code of each task what else makes its value."""
+        unsaved: dict[int, str] = {}  # whatever may have made an unsaved value
+        for task_id, task in enumerate(self._tasks):
+            sources = list(self._sources_in(unsaved, task))
+            if sources:
+                self._unsaved[task_id] = sources
+            own = self.codes[task_id]
+            codes = [unsaved[source] for source in sources]
+            self.codes[task_id] = joined(own, *codes)
+            links = task.links
+            if links is None:
+                continue
+            fallback = () if links.fallback is None else (fingerprint(links.fallback),)
+            if fallback:  # its value depends on the step that failed, too
+                self._fallbacks[task_id] = joined(own, *fallback, *codes)
+            lists = [unsaved[each.source] for each in links.each if each.source in unsaved]
+            if lists:
+                self._by_index[task_id] = joined(own, *fallback, *codes, *lists)
+            if not task.step.checkpoint:
+                unsaved[task_id] = joined(own, *fallback, *codes, *lists)
+
+    def _sources_in(self, unsaved: Collection[int], task: Task) -> Iterator[int]:
+        """Yields the sources of a task's value that are unsaved. An item shows by its key which entry it is made of."""
+        if not unsaved:
+            return
+        links = task.links
+        if links is not None:
+            lists = {each.source for each in links.each if isinstance(each.source, int)}
+            lists = {source for source in lists if not self._tasks[source].is_mapped} - links.whole_value_sources()
+            yield from sorted(set(links.value_sources()) & set(unsaved) - lists)
+        source = self._previous[task.task_id] if always_takes_previous(task) else None
+        while source is not None:
+            if source in unsaved:
+                yield source
+            before = self._tasks[source].links
+            may_be_skipped = before is not None and (before.conditions or before.value_sources())
+            source = self._previous[source] if may_be_skipped else None
 
     def code_of(self, task: Task, context: Context) -> str:
-        """Returns the fingerprint of the step that made the value of a task or an item: its own, or its fallback's."""
-        fallback = self.fallbacks.get(task.task_id)
-        return self.codes[task.task_id] if fallback is None or context.step == task.step.identity else fallback
+        """Returns the fingerprint of the code that made the value of a task or an item."""
+        task_id = task.task_id
+        if task_id in self._by_index and isinstance(task, Item) and task.key_suffix.startswith(BY_INDEX):
+            return self._by_index[task_id]
+        fallback = self._fallbacks.get(task_id)
+        return self.codes[task_id] if fallback is None or context.step == task.step.identity else fallback
 
     def why_void(self, task: Task, context: Context) -> str:
         """Returns why the task or item runs again; "" if neither its code nor `rerun` is a reason."""
-        if task.task_id in self._rerun:
+        task_id = task.task_id
+        if task_id in self._rerun:
             return RERUN
         saved, now = context._origin.code, self.code_of(task, context)
-        if not saved or saved == now:
-            if not saved:
-                self.unknown.add(task.task_id)
+        if saved == now and saved:
             return ""
-        if not can_compare(saved, now):
-            self.unknown.add(task.task_id)
+        if not saved or not can_compare(saved, now):
+            if self._runs_again or context.inputs is not None:  # or the storage keeps values only
+                self._unknown.add(task_id)
             return ""
-        self.changed.add(task.task_id)
-        return CHANGED if self._runs_again else ""
+        self.changed.add(task_id)
+        return self.reason_of(task_id) if self._runs_again else ""
+
+    def reason_of(self, task_id: int) -> str:
+        """Returns that the code of a task has changed, or that of what it takes; "" if neither has."""
+        if task_id not in self.changed:
+            return ""
+        unsaved = self._unsaved.get(task_id)
+        return f"{CHANGED}, or that of {self._names(unsaved)}" if unsaved else CHANGED
 
     def notes(self, restored: Collection[int]) -> list[str]:
-        """Returns what to log once about the code of restored tasks."""
+        """Returns what to log about the code of restored tasks, of each task once."""
         notes = []
-        if changed := self._names(self.changed, restored):
+        changed, unknown = (ids.intersection(restored) - self._noted for ids in (self.changed, self._unknown))
+        if changed and not self._runs_again:
             notes.append(
-                f"The code of {changed} has changed since the values were made, which are restored all the same. "
-                f"resume='changed' runs changed steps again, and what needs them."
+                f"The code of {self._names(changed)} has changed since the values were made, which are restored all "
+                f"the same. resume='changed' runs changed steps again, and what needs them."
             )
-        if self._runs_again and (unknown := self._names(self.unknown, restored)):
+        if unknown:
             notes.append(
-                f"Whether the code of {unknown} has changed is unknown, since another Python or an earlier dotflow "
-                f"made the values. They are restored. rerun=[...] runs steps again."
+                f"Whether the code of {self._names(unknown)} has changed is unknown, since another Python or an "
+                f"earlier dotflow made the values, or the code can't be read. They are restored. rerun=[...] runs "
+                f"steps again."
             )
+        self._noted |= changed | unknown
         return notes
 
-    def _names(self, ids: Collection[int], restored: Collection[int]) -> str:
-        return ", ".join(f"'{self._tasks[task_id].name}'" for task_id in sorted(ids) if task_id in restored)
+    def _names(self, ids: Collection[int]) -> str:
+        return ", ".join(f"'{self._tasks[task_id].name}'" for task_id in sorted(ids))
+
+
+def joined(*codes: str) -> str:
+    """Returns the fingerprint that stands for several; the only one itself, and empty if one of them is unknown."""
+    if len(codes) == 1 or not all(codes):
+        return "" if "" in codes else codes[0]
+    is_declared = all(code.startswith("version ") for code in codes)
+    digest = hashlib.blake2b(repr(codes).encode(errors="surrogatepass"), digest_size=SIZE).hexdigest()
+    return f"version {digest}" if is_declared else f"{PYTHON}:{digest}"

@@ -136,7 +136,7 @@ class Checkpoints:
             tokens = self._links.tokens(task, context)
             links = self._tasks[task.task_id].links  # an item has none
             is_saved = task.step.checkpoint and not (links is not None and links.always)
-            if not task.step.checkpoint or self._changes.fallbacks:
+            if not task.step.checkpoint or self._changes.others:
                 run, code = self._links.stable_run(task) or origin.run, self._changes.code_of(task, context)
                 origin = Origin(origin.initial, run, code)
         context._set_inputs(origin, task.previous_context if previous is None else previous, tokens)
@@ -199,6 +199,8 @@ class Checkpoints:
         except StorageError as error:
             raise StorageError(f"The checkpoints of the items of '{task.name}' can't be used", error.reason) from error
         self._report_again(void)
+        for note in self._changes.notes([task.task_id] if valid else ()):
+            self._report(note)
         return valid
 
     def _void_all(self, tasks: Sequence[Task]) -> None:

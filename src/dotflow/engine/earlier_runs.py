@@ -63,7 +63,7 @@ class EarlierRuns:
         self._sources = sources or (None,) * len(tasks)
         self._report = report
         self._resume = resume
-        self.changes = ChangedCode(tasks, runs_again=resume == "changed", rerun=rerun)
+        self.changes = ChangedCode(tasks, self._sources, runs_again=resume == "changed", rerun=rerun)
         if params is not None:
             from dotflow.engine.restoring_links import LinkedRestorer  # here, since most workflows have no links
 
@@ -83,7 +83,7 @@ class EarlierRuns:
                 return None
             by_id = {task_id: context for task_id, context in enumerate(checkpoints) if context is not None}
             restoration = restore(self._tasks, self._sources, self.digests, by_id, self.changes)
-        restoration.notes += self.changes.notes({*restoration.restored, *restoration.whole_maps})
+        restoration.notes += self.changes.notes(restoration.restored_ids())
         return restoration
 
     def _is_unfinished(self, checkpoints: Sequence[Context | None]) -> bool:

@@ -1,7 +1,7 @@
 """Forecast: what a run would do, by the functions that the run itself uses. It runs, writes and locks nothing."""
 
 import re
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from dotflow.abc.storage import Storage, key_of
@@ -14,9 +14,9 @@ from dotflow.core.task import Task
 from dotflow.core.text import safe_repr, shorten
 from dotflow.core.types.decision import TypeDecision
 from dotflow.core.types.status import TypeStatus
-from dotflow.engine.cache import Cache
+from dotflow.engine.cache import Cache, is_cached
 from dotflow.engine.cached_values import CachedValues, Prospect
-from dotflow.engine.changed_code import CHANGED
+from dotflow.engine.changed_code import ChangedCode
 from dotflow.engine.earlier_runs import EarlierRuns, usable
 from dotflow.engine.maps import lists_of, make_items
 from dotflow.engine.options import RunOptions, rerun_ids
@@ -26,7 +26,7 @@ from dotflow.engine.unsaved import NOT_NEEDED
 from dotflow.engine.verdict import MAX_SHOWN, Skip, decide
 
 if TYPE_CHECKING:
-    from dotflow.core.workflow_plan import WorkflowPlan
+    from dotflow.core.workflow_plan import PlannedTask, WorkflowPlan
 
 COMPLETED, NOT_STARTED, SKIPPED = TypeStatus.COMPLETED, TypeStatus.NOT_STARTED, TypeStatus.SKIPPED
 RUN, RESTORE, SKIP, OPEN = TypeDecision.RUN, TypeDecision.RESTORE, TypeDecision.SKIP, TypeDecision.OPEN
@@ -42,7 +42,7 @@ class Forecast:
         tasks: The run's tasks.
         params: The run parameters.
         restoration: The decisions on the checkpoints; None if all tasks run.
-        changed: The ids of the tasks whose code has changed since.
+        changes: Which code has changed since.
         previous: For each task, the task whose context is its `previous_context`.
         cache: The cached values.
     """
@@ -52,11 +52,11 @@ class Forecast:
         tasks: Sequence[Task],
         params: Params,
         restoration: Restoration | None,
-        changed: Collection[int],
+        changes: ChangedCode,
         previous: Sequence[int | None],
         cache: Cache,
     ) -> None:
-        self._changed = changed
+        self._changes = changes
         self._cached = CachedValues(cache, previous)
         self._is_resume = restoration is not None
         self._restoration = restoration or Restoration()
@@ -73,6 +73,8 @@ class Forecast:
         """Yields the prospect of each task. Call it once."""
         for task in self._tasks:
             prospect = self._of(task)
+            if prospect.decision is OPEN and is_cached(task):
+                self._cached.add_open(task)
             if prospect.decision in (RUN, OPEN) and task.task_id not in self._restoration.whole_maps:
                 self._unknown.add(task.task_id)
             yield prospect
@@ -92,7 +94,8 @@ class Forecast:
         return self._of_linked(task, task.links)
 
     def _but(self, task_id: int) -> str:
-        return f", {CHANGED}" if task_id in self._changed else ""
+        reason = self._changes.reason_of(task_id)
+        return f", {reason}" if reason else ""
 
     def _of_linked(self, task: LinkedTask, links: Links) -> Prospect:
         if task.status is SKIPPED and self._unknown.isdisjoint(links.value_sources()):
@@ -108,7 +111,7 @@ class Forecast:
             self._may_lack.add(task.task_id)
             return Prospect(OPEN, open_reason)
         prospect = self._of_map(task) if task.is_mapped else Prospect(RUN, self._why(task))
-        if task.step.cache is None or not self._cached.reads or prospect.decision is not RUN:
+        if not is_cached(task) or not self._cached.reads or prospect.decision is not RUN:
             return prospect
         return self._cached.prospect(task, decision, prospect, self._tasks, self._unknown)
 
@@ -190,34 +193,43 @@ def plan_run(
         CheckpointUnreadable: A checkpoint can't be read.
         StorageError: The storage can't be used.
     """
-    from dotflow.core.workflow_plan import PlannedTask, WorkflowPlan  # here, since it loads Pydantic
+    from dotflow.core.workflow_plan import WorkflowPlan  # here, since it loads Pydantic
 
+    again = rerun_ids(options.rerun, tasks)
     earlier = EarlierRuns(
         storage,
         workflow_id,
         tasks,
         plan.previous,
         params if plan.is_linked else None,
-        report=lambda *line: None,
+        report=_no_report,
         resume=options.resume,
-        rerun=rerun_ids(options.rerun, tasks),
+        rerun=again,
     )
-    restoration = earlier.decide()
-    values = Cache(cache or storage, lambda *fields: None, lambda *line: None, reads=options.cache)
-    prospects = Forecast(tasks, params, restoration, earlier.changes.changed, plan.previous, values).prospects()
+    values = Cache(cache or storage, _no_report, _no_report, reads=options.cache, rerun=again)
+    forecast = Forecast(tasks, params, earlier.decide(), earlier.changes, plan.previous, values)
     planned = [
-        PlannedTask(
-            task_id=task.task_id,
-            name=task.name,
-            step=task.step.identity,
-            needs=[tasks[need].name for need in plan.needs[task.task_id]],
-            **prospect._asdict(),
-        )
-        for task, prospect in zip(tasks, prospects, strict=True)
+        _planned(task, tasks, plan, prospect) for task, prospect in zip(tasks, forecast.prospects(), strict=True)
     ]
     with usable(storage):
         removed = removed_tasks(storage, workflow_id, tasks)
     return WorkflowPlan(workflow_id=workflow_id, tasks=planned, removed=removed)
+
+
+def _no_report(*line: object) -> None:
+    """Does nothing: the run itself reports."""
+
+
+def _planned(task: Task, tasks: Sequence[Task], plan: Plan, prospect: Prospect) -> "PlannedTask":
+    from dotflow.core.workflow_plan import PlannedTask
+
+    return PlannedTask(
+        task_id=task.task_id,
+        name=task.name,
+        step=task.step.identity,
+        needs=[tasks[need].name for need in plan.needs[task.task_id]],
+        **prospect._asdict(),
+    )
 
 
 def removed_tasks(storage: Storage, workflow_id: str, tasks: Sequence[Task]) -> list[str]:

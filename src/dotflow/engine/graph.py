@@ -7,13 +7,13 @@ from typing import Any
 
 from dotflow import clock
 from dotflow.core.context import Context
-from dotflow.core.events import TaskFailed, TaskSkipped
+from dotflow.core.events import TaskFailed, TaskRestored, TaskSkipped
 from dotflow.core.failure import Failure
 from dotflow.core.linked_task import LinkedTask
 from dotflow.core.params import Params
 from dotflow.core.task import Task
 from dotflow.core.types.status import TypeStatus
-from dotflow.engine.cache import Cache
+from dotflow.engine.cache import Cache, is_cached
 from dotflow.engine.checkpoint import Checkpoints
 from dotflow.engine.lifecycle import Fallback, TaskFlow, new, task_flow
 from dotflow.engine.open_maps import Loop, OpenMaps
@@ -33,7 +33,7 @@ class Graph:
         publish: Publishes an event.
         checkpoints: The checkpoints of the run.
         keep_going: Whether other tasks continue after a failure.
-        cache: The cached values; None if no step has one.
+        cache: The cached values; None for none.
     """
 
     def __init__(
@@ -88,14 +88,41 @@ class Graph:
             self.maps.open(task, decision, previous)
         else:
             fallback = None if task.links.fallback is None else functools.partial(self.fallback, task)
-            start = task_flow if task.step.cache is None else self.cached_flow
-            flow = start(task, lane, previous, task_id, decision or None, None, fallback)
+            if task.step.cache is not None:
+                return self._enter_cached(task, lane, previous, decision or None, fallback)
+            flow = task_flow(task, lane, previous, task_id, decision or None, None, fallback)
             return new(Ready, (task_id, lane, previous, flow, task.step, None, 1))
         return None
 
-    def cached_flow(self, task: Task, *more: Any) -> TaskFlow:
-        """Returns the flow of a task or an item whose step has a cache. *more* are the arguments of `task_flow`."""
-        return task_flow(task, *more) if self._cache is None else self._cache.flow(task, *more)
+    def _enter_cached(
+        self, task: LinkedTask, lane: int, previous: Context, own: Arguments | None, fallback: Any
+    ) -> Ready | None:
+        key, context = self.restore_cached(task, previous, own, None)
+        if context is not None:
+            self.end(task.task_id, context)
+            return None
+        flow = task_flow(task, lane, previous, task.task_id, own, None, fallback)
+        return new(Ready, (task.task_id, lane, previous, self.save_cached(flow, task, key), task.step, None, 1))
+
+    def restore_cached(
+        self, task: Task, previous: Context, own: Arguments | None, shared: Arguments | None
+    ) -> tuple[str | None, Context | None]:
+        """Restores a task or an item from the cache, which needs no worker.
+
+        Returns:
+            The key of its value, and its context; None for each that there is not.
+        """
+        if self._cache is None or not is_cached(self._tasks[task.task_id]):
+            return None, None
+        key = self._cache.key(task, previous, own, shared)
+        context = self._cache.restore(task, key, previous)
+        if context is not None:
+            self._publish(TaskRestored(task.task_id, context, previous, task.item, "cache"))
+        return key, context
+
+    def save_cached(self, flow: TaskFlow, task: Task, key: str | None) -> TaskFlow:
+        """Returns the flow of a task or an item, whose value goes into the cache if it has a key there."""
+        return flow if key is None or self._cache is None else self._cache.flow(flow, task, key)
 
     def fallback(self, task: LinkedTask, own: Mapping[str, Any] | None = None) -> Fallback | None:
         """Returns the task's fallback; None if a value that it requires is missing. *own* are an item's arguments."""

@@ -41,6 +41,7 @@ class ItemMap:
         self.pending: deque[int] = deque()  # items that may begin, in order
         self.left = len(task.items)
         self.is_waiting = False  # whether its next item is among the run's ready tasks
+        self.cache_keys: dict[int, str | None] = {}  # by index: of items that are not in the cache, and will begin
         self._only = task.links.each[0].parameter if len(task.links.each) == 1 else None
         self._limit = limit
         self._in_flight = 0
@@ -63,6 +64,11 @@ class ItemMap:
     def is_over(self) -> bool:
         """Whether no item runs, and none will begin."""
         return not self._in_flight and (not self.left or self.has_stopped)
+
+    @property
+    def next(self) -> Item:
+        """The item that begins next."""
+        return self.task.items[self.pending[0]]
 
     def begin(self) -> Item:
         """Returns the next item, which begins now."""

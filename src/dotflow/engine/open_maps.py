@@ -29,6 +29,7 @@ class Loop(Protocol):
 
     session: ExecutorSession
     is_stopping: bool
+    is_cancelled: bool
 
     def make_ready(self, task_id: int, previous: Context, *, continues: bool = False) -> None: ...
     def add_ready(self, ready: Ready) -> None: ...
@@ -41,7 +42,10 @@ class LinkedTasks(Protocol):
 
     loop: Loop
 
-    def cached_flow(self, task: Task, *more: Any) -> TaskFlow: ...
+    def save_cached(self, flow: TaskFlow, task: Task, key: str | None) -> TaskFlow: ...
+    def restore_cached(
+        self, task: Task, previous: Context, own: Arguments | None, shared: Arguments | None
+    ) -> tuple[str | None, Context | None]: ...
     def fallback(self, task: LinkedTask, own: Mapping[str, Any] | None = None) -> Fallback | None: ...
     def fail(self, task: Task, failure: Failure) -> None: ...
     def goes_on(self, task: Task) -> bool: ...
@@ -130,6 +134,8 @@ class OpenMaps:
 
     def _go_on(self, items: ItemMap) -> None:
         """Makes the next item of a map ready, or ends the map."""
+        if items.task.step.cache is not None:
+            self._restore_cached(items)
         if items.is_over:
             self._end_map(items)
         elif count := self._may_begin(items):
@@ -138,6 +144,21 @@ class OpenMaps:
             begin = functools.partial(self._begin_item, items)
             lane = self._plan.lanes[task.task_id]
             self._graph.loop.add_ready(new(Ready, (task.task_id, lane, items.previous, None, task.step, begin, count)))
+
+    def _restore_cached(self, items: ItemMap) -> None:
+        """Restores the next items from the cache, up to the first that is not there."""
+        while self._may_begin(items) and not self._graph.loop.is_cancelled:
+            item = items.next
+            if item.item in items.cache_keys:  # not there, as it was looked up before
+                return
+            own, previous = _arguments_of(items, item)
+            key, context = self._graph.restore_cached(item, previous, own, items.shared or None)
+            if context is None:
+                items.cache_keys[item.item] = key
+                return
+            items.begin()
+            items.end()
+            self._continue_followers(item)
 
     def _may_begin(self, items: ItemMap) -> int:
         """Returns how many items of a map could begin now."""
@@ -148,17 +169,16 @@ class OpenMaps:
         if self._graph.loop.is_stopping and not self._may_begin(items):  # another item has failed meanwhile
             return
         item = items.begin()
-        own = items.arguments_of(item)
-        assert not isinstance(own, Skip), "_consider was asked before"
+        own, previous = _arguments_of(items, item)
         number = next(self._numbers)
-        previous = Context(own.pop(PREVIOUS)) if PREVIOUS in own else items.previous
         lane = self._lane_for(items, item, number)
         self._items[number] = items, item, lane
         fallback = (
             None if items.task.links.fallback is None else functools.partial(self._graph.fallback, items.task, own)
         )
-        start = task_flow if item.step.cache is None else self._graph.cached_flow
-        flow = start(item, lane, previous, number, own, items.shared or None, fallback)
+        flow = task_flow(item, lane, previous, number, own, items.shared or None, fallback)
+        if items.cache_keys:
+            flow = self._graph.save_cached(flow, item, items.cache_keys.pop(item.item, None))
         if items.may_begin:  # before this one runs, which may take long in this thread
             self._go_on(items)
         self._graph.loop.advance(number, flow)
@@ -237,3 +257,10 @@ class OpenMaps:
             self._close(task, failed.get(task_id) or Failure(exception, str(RunStopped(task.name, progress))))
         self._items.clear()
         self._maps.clear()
+
+
+def _arguments_of(items: ItemMap, item: Item) -> tuple[Arguments, Context]:
+    """Returns the own arguments of an item that may begin, and its previous context."""
+    own = items.arguments_of(item)
+    assert not isinstance(own, Skip), "_consider was asked before"
+    return own, Context(own.pop(PREVIOUS)) if PREVIOUS in own else items.previous

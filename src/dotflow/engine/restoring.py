@@ -2,12 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from dotflow.core.context import Context
 from dotflow.core.task import Task
-from dotflow.engine.changed_code import ChangedCode
 from dotflow.errors import CheckpointMismatch, ValueNotStorable
+
+if TYPE_CHECKING:
+    from dotflow.engine.changed_code import ChangedCode
 
 NO_INITIAL: Final = ""  # instead of a digest, for no initial context
 INCOMPARABLE: Final = "?"  # instead of a digest, for a value that the codec refuses
@@ -35,13 +37,18 @@ class Restoration:
     whole_maps: set[int] = field(default_factory=set)
     tasks: Sequence[Task] = ()
 
+    def restored_ids(self) -> set[int]:
+        """Returns the ids of the tasks with a restored value, maps with some of their items included."""
+        partly = (task.task_id for task in self.tasks if any(item.restored_from for item in task.items))
+        return {*self.restored, *partly}
+
 
 def restore(
     tasks: Sequence[Task],
     sources: Sequence[int | None],
     initials: Sequence[str],
     checkpoints: Mapping[int, Context],
-    changes: ChangedCode | None = None,
+    changes: "ChangedCode | None" = None,
 ) -> Restoration:
     """Decides which checkpoints are valid.
 

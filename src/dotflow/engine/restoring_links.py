@@ -123,6 +123,8 @@ class LinkedRestorer:
         """Returns whether the value may depend on the previous one; an item may itself be what it is given as that."""
         links = self._tasks[task.task_id].links
         is_item = links is not None and any(each.parameter == PREVIOUS for each in links.each)
+        if not task.step.checkpoint:  # the context stands for a value that is not known
+            return not is_item and always_takes_previous(task)
         return not is_item and takes_previous(task, context)
 
     def stable_run(self, task: Task) -> str | None:
@@ -139,7 +141,9 @@ class LinkedRestorer:
         if run is None:
             return self._read(task)
         context = Context(None, task.task_id, task.workflow_id, step=task.step.identity)
-        context._set_inputs(Origin(self._initials[task.task_id], run), Context(), self.tokens(task, context))
+        code = self._changes.code_of(task, context)  # that of today: nothing shows whether it has changed
+        origin = Origin(self._initials[task.task_id], run, code)
+        context._set_inputs(origin, Context(), self.tokens(task, context))
         return context
 
     def _restore_task(self, task: Task, result: Restoration) -> None:

@@ -252,7 +252,7 @@ class Run:
                     publisher.publish,
                     self._checkpoints,
                     keep_going=keep_going,
-                    cache=Cache(self._providers.cache, self._checkpoints.save, report, reads=self._options.cache),
+                    cache=self._cache(report),
                 )
             runner = Runner(
                 self.tasks,
@@ -275,6 +275,10 @@ class Run:
         finally:
             with self._lock:
                 self._runner = None
+
+    def _cache(self, report: Callable[..., None]) -> Cache:
+        rerun = rerun_ids(self._options.rerun, self.tasks)
+        return Cache(self._providers.cache, self._checkpoints.save, report, reads=self._options.cache, rerun=rerun)
 
     def __repr__(self) -> str:
         return f"<run {self.run_id} of {self.workflow_id}: {self.status}>"

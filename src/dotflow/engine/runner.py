@@ -40,6 +40,7 @@ class Runner:
     Attributes:
         session: The session that makes the attempts now.
         is_stopping: Whether no further task begins.
+        is_cancelled: Whether the run is stopped, with its running tasks.
     """
 
     def __init__(
@@ -67,7 +68,7 @@ class Runner:
         self._tie_breaker = itertools.count()
         self.is_stopping = False
         self._stop = CANCELLED
-        self._cancelled = False
+        self.is_cancelled = False
         self._use(session)
 
     def _use(self, session: ExecutorSession) -> None:
@@ -82,7 +83,7 @@ class Runner:
     def cancel(self, stop: Stop = CANCELLED) -> None:
         """Stops the run and its running tasks. May be called from any thread."""
         self._stop = stop
-        self._cancelled = True
+        self.is_cancelled = True
         clock.about_to_wake(self.session.wake)
         self.session.wake()
 
@@ -109,7 +110,7 @@ class Runner:
             with waking(self.session.wake):
                 begin()
                 self._loop()
-                while self._graph is not None and not self._cancelled and self._graph.begin_cleanup():
+                while self._graph is not None and not self.is_cancelled and self._graph.begin_cleanup():
                     self._loop()
         finally:
             try:
@@ -128,7 +129,7 @@ class Runner:
         self._fail_unfinished(stop)
         if self._graph is None or open_session is None or not self._graph.has_cleanup():
             return
-        self._cancelled = False
+        self.is_cancelled = False
         self.is_stopping = True  # for tasks that come after a cleanup
         self._use(open_session())
         try:
@@ -138,7 +139,7 @@ class Runner:
 
     def _loop(self) -> None:
         self._begin_all()
-        while (self._flows or self._ready) and not self._cancelled:
+        while (self._flows or self._ready) and not self.is_cancelled:
             completed = clock.wait(
                 self.session.wait,
                 self._until_timer(),
@@ -154,7 +155,7 @@ class Runner:
     def _begin_all(self) -> None:
         """Begins tasks while there is room, until only outcomes and timers are left to wait for."""
         make_room, arrivals = self.session.make_room, self._arrivals
-        while not self._cancelled:
+        while not self.is_cancelled:
             if arrivals:
                 ready, continues = arrivals.popleft()
                 self._begin_or_queue(ready, continues)
