@@ -1,5 +1,8 @@
 """Cached values: who gets them, and who does not."""
 
+import datetime
+import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -7,11 +10,13 @@ from typing import Any
 import pytest
 
 from dotflow import Config, Context, DotFlow, action, clock
+from dotflow.abc.history import History
 from dotflow.abc.storage import Storage
+from dotflow.core.events import TaskRestored
 from dotflow.core.task import Task
 from dotflow.core.types.status import TypeStatus
 from dotflow.errors import InvalidPolicy
-from dotflow.providers import ExecutorProcess, LogDefault, StorageDefault, StorageFile, StorageSQLite
+from dotflow.providers import ExecutorProcess, ExecutorThread, LogDefault, StorageDefault, StorageFile, StorageSQLite
 from dotflow.testing import virtual_clock
 from tests.plan_fuzz import check
 
@@ -124,7 +129,6 @@ def test_a_grid_trains_what_is_new(flow: Flow, mode: str) -> None:
 
 
 def _with_threads(workflow: DotFlow) -> DotFlow:
-    from dotflow.providers import ExecutorThread
 
     workflow.config.executor = ExecutorThread()
     return workflow
@@ -387,3 +391,207 @@ def test_cached_values_reach_worker_processes(tmp_path: Path, max_workers: int) 
 
         assert workflow.result_storage()[3] == [3, 10, 1]
         assert sources(workflow) == [None, *[None if is_first else "cache"] * 2, None]
+
+
+def test_a_cached_value_is_nobodys_object(flow: Flow) -> None:
+    """A task may change its argument; the next run takes what the cached step returned."""
+
+    @action(cache=True)
+    def make() -> list[int]:
+        flow.ran.append("make")
+        return [1]
+
+    @action
+    def spoil(make: list[int]) -> list[int]:
+        make.append(2)
+        return list(make)
+
+    def build() -> DotFlow:
+        workflow = flow.new()
+        workflow.task.add(make).add(spoil)
+        return workflow
+
+    for expected in (["make"], [], []):
+        assert flow.run(build) == expected
+        assert flow.workflow.result_storage()[1] == [1, 2]
+
+
+def test_a_hit_needs_no_worker() -> None:
+    """While the only worker is busy, cached tasks and items complete."""
+    free = threading.Event()
+    storage = StorageDefault()
+
+    @action
+    def block() -> bool:
+        return free.wait(5)
+
+    @action(cache=True)
+    def square(number: int) -> int:
+        return number * number
+
+    @action(cache=True)
+    def last(square: list[int]) -> int:
+        return square[-1]
+
+    def build(*first: Any) -> DotFlow:
+        config = Config(storage=storage, executor=ExecutorThread(max_workers=1), log=LogDefault(output="none"))
+        config.history = Freeing()
+        workflow = DotFlow(config)
+        workflow.task.add([*first, action(lambda: None)]).add(square, each=[1, 2, 3]).add(last)
+        return workflow
+
+    class Freeing(History):
+        def record(self, run_id: str, event: Any) -> None:
+            if isinstance(event, TaskRestored) and event.task_id == 3:
+                free.set()
+
+    build().start("parallel")
+    workflow = build(block)
+    workflow.start("parallel")
+
+    assert sources(workflow)[2:] == ["cache", "cache"]
+    assert workflow.result_storage()[0] is True
+
+
+def test_rerun_passes_the_cache_by(flow: Flow) -> None:
+    """The task runs, and its values replace those in the cache."""
+    flow.run()
+    assert flow.run(rerun="train") == [1, 2, 3]
+    assert flow.run() == []
+
+
+def test_a_cleanup_is_never_cached(flow: Flow) -> None:
+    """It is there for its effects."""
+
+    @action(cache=True)
+    def clean() -> None:
+        flow.ran.append("clean")
+
+    def build() -> DotFlow:
+        workflow = flow.new()
+        workflow.task.add(action(lambda: 1)).add(clean, always=True)
+        return workflow
+
+    assert flow.run(build) == flow.run(build) == ["clean"]
+
+
+def test_equal_items_share_a_value(flow: Flow) -> None:
+    """The plan leaves open which of them run."""
+
+    @action(cache=True)
+    def square(number: int) -> int:
+        flow.ran.append(number)
+        return number * number
+
+    def build() -> DotFlow:
+        workflow = flow.new()
+        workflow.task.add(square, each=[1, 1, 2]).add(square, name="again", each=[2]).add(square, name="new", each=[3])
+        return workflow
+
+    assert [str(task.decision) for task in build().plan().tasks] == ["open", "open", "run"]
+    assert flow.run(build) == [1, 2, 3]
+    assert [str(task.decision) for task in build().plan().tasks] == ["cached"] * 3
+
+
+def test_failed_items_are_part_of_the_key(flow: Flow) -> None:
+    """The context of a map shows which items have failed, and its values alone do not."""
+
+    @action
+    def entry(number: int) -> None:
+        if number in failing:
+            raise ConnectionError
+
+    @action(cache=True)
+    def count(entry_context: Any) -> int:
+        return len(entry_context.errors)
+
+    def run() -> Any:
+        workflow = flow.new()
+        workflow.task.add(entry, each=[1, 2], keep_going=True).add(count)
+        return workflow.start().tasks[1].current_context.storage
+
+    failing = {1}
+    assert run() == 1
+    failing.clear()
+    assert run() == 0
+
+
+class BrokenCache(StorageDefault):
+    """A storage whose methods raise or return what they must not."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__()
+        self.kind = kind
+
+    def get(self, key: str) -> Context:
+        if self.kind == "get raises":
+            raise RuntimeError(key)
+        if self.kind == "no Context":
+            return None  # type: ignore[return-value]
+        if self.kind == "naive time":
+            return Context(5, 0, "w", time=datetime.datetime(2026, 1, 1))
+        return Context(5) if self.kind == "values only" else super().get(key)
+
+    def post(self, key: str, context: Context) -> None:
+        if self.kind == "post raises":
+            raise RuntimeError(key)
+
+
+@pytest.mark.parametrize("kind", ["get raises", "no Context", "naive time", "values only", "post raises"])
+@pytest.mark.parametrize("mode", ["sequential", "parallel"])
+def test_a_run_goes_on_without_its_cache(kind: str, mode: str) -> None:
+    """One line of the log says why, for all tasks and items."""
+    lines: list[str] = []
+    log = LogDefault(output="none")
+    log.report = lines.append  # type: ignore[method-assign]
+
+    @action(cache=60)
+    def square(number: int) -> int:
+        return number * number
+
+    workflow = DotFlow(Config(cache=BrokenCache(kind), log=log, executor=ExecutorThread()))
+    workflow.task.add(square, each=[1, 2, 3]).add(square, name="other", each=[4])
+
+    workflow.start(mode)
+
+    assert workflow.result_storage() == [[1, 4, 9], [16]]
+    assert len(lines) == 1
+
+
+@pytest.mark.parametrize("kind", [StorageDefault, StorageThreeMethods])
+def test_a_value_that_can_not_be_copied_is_not_cached(kind: type[Storage]) -> None:
+    """In memory it would be the same object for all runs. One line says so."""
+    flow = Flow(kind())
+
+    @action(cache=True)
+    def lock() -> Any:
+        flow.ran.append("lock")
+        return threading.Lock()
+
+    def build() -> DotFlow:
+        workflow = flow.new()
+        workflow.task.add(lock)
+        return workflow
+
+    assert flow.run(build) == flow.run(build) == ["lock"]
+    assert len(flow.lines) == 1
+    assert flow.workflow.start(resume=True).tasks[0].restored_from == "checkpoint"
+
+
+def test_the_versions_of_two_scripts_are_apart(flow: Flow, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The steps of all scripts are called `__main__:...`, so the path counts where a version stands for the code."""
+
+    def step() -> int:
+        flow.ran.append("step")
+        return 1
+
+    step.__module__ = "__main__"
+
+    def build() -> DotFlow:
+        workflow = flow.new()
+        workflow.task.add(action(cache=True, version="1")(step))
+        return workflow
+
+    for script, expected in (("a.py", ["step"]), ("b.py", ["step"]), ("a.py", [])):
+        monkeypatch.setattr(sys.modules["__main__"], "__file__", script)
+        assert flow.run(build) == expected

@@ -227,3 +227,137 @@ def test_a_version_stands_for_the_code(tmp_path: Path) -> None:
     assert build("1", 1).start().tasks[0].current_context.storage == 1
     assert build("1", 2).start(resume="changed").tasks[0].current_context.storage == 1
     assert build("2", 2).start(resume="changed").tasks[0].current_context.storage == 2
+
+
+def unsaved_value(offset: int, kind: str) -> Any:
+    """Steps of which the second takes a value of the first that has no checkpoint."""
+
+    @action(checkpoint=False)
+    def connect() -> list[int]:
+        return [offset, offset]
+
+    @action(checkpoint=False)
+    def breaks() -> list[int]:
+        raise ConnectionError
+
+    @action(checkpoint=False)
+    def through(connect: list[int]) -> list[int]:
+        return connect
+
+    @action(checkpoint=False)
+    def times(number: int) -> int:
+        return number * offset
+
+    @action
+    def use(connect: list[int]) -> int:
+        return sum(connect)
+
+    @action
+    def previous(previous_context: Any) -> int:
+        return int(sum(previous_context.storage))
+
+    @action
+    class Report:
+        @action
+        def load(self, previous_context: Any) -> int:
+            return int(sum(previous_context.storage))
+
+    def add(workflow: DotFlow) -> None:
+        task = workflow.task
+        if kind == "value":
+            task.add(connect).add(use)
+        elif kind == "through another":
+            task.add(connect).add(through).add(use, needs={"connect": through})
+        elif kind == "fallback":
+            task.add(breaks, fallback=connect, name="connect").add(use)
+        elif kind == "map":
+            task.add(times, each=[1, 2], name="connect").add(use)
+        else:
+            task.add(times, each=[1, 2]).add(previous if kind == "previous" else Report)
+
+    return add
+
+
+@pytest.mark.parametrize("kind", ["value", "through another", "fallback", "map", "previous", "class"])
+def test_the_code_of_values_without_checkpoints_counts(kind: str, tmp_path: Path) -> None:
+    """What was made from such a value runs again, since nothing else shows how that was made."""
+    lines: list[str] = []
+
+    def run(offset: int, resume: Any) -> Any:
+        log = LogDefault(output="none")
+        log.report = lines.append  # type: ignore[method-assign]
+        lines.clear()
+        workflow = DotFlow(Config(storage=StorageFile(path=tmp_path), log=log), workflow_id="u")
+        unsaved_value(offset, kind)(workflow)
+        plan = workflow.plan(resume=resume)
+        run = workflow.start(resume=resume)
+        assert (plan.tasks[-1].decision == "restore") is (run.tasks[-1].restored_from == "checkpoint")
+        value = run.tasks[-1].current_context.storage
+        return value[0].storage if isinstance(value, list) else value
+
+    first, other = run(1, False), run(2, False)
+    assert run(2, "changed") == other
+    assert lines == []
+    assert run(1, True) == other
+    assert len(lines) == 1
+    assert "has changed since the values were made" in lines[0]
+    assert run(1, "changed") == first
+    assert "its code has changed, or that of" in lines[0]
+
+
+def test_items_of_an_unsaved_list_are_compared_by_themselves(tmp_path: Path) -> None:
+    """Other code makes another list. Items that it has again are restored, but for those that are known by index."""
+    ran = []
+
+    @action
+    def double(item: Any) -> int:
+        ran.append(item)
+        return 2
+
+    def run(count: int, *more: Any) -> list[Any]:
+        @action(checkpoint=False)
+        def entries() -> list[Any]:
+            return [*range(count), *more]
+
+        ran.clear()
+        workflow = DotFlow(Config(storage=StorageDefault(), log=LogDefault(output="none")), workflow_id="l")
+        workflow.config.storage = storage
+        workflow.task.add(entries).add(double, each=entries)
+        workflow.start(resume="changed")
+        return list(ran)
+
+    storage = StorageDefault()
+    lock = object()  # no codec keeps it
+    assert run(2, lock) == [0, 1, lock]
+    assert run(2, lock) == []
+    assert run(3, lock) == [2, lock]
+
+
+def test_a_resume_names_changed_maps_once(tmp_path: Path) -> None:
+    """Those of which some items run, and those whose items are known only in the run."""
+    lines: list[str] = []
+    bad = {2}
+
+    def run(offset: int, **options: Any) -> list[str]:
+        @action
+        def entries() -> list[int]:
+            return [1, 2]
+
+        @action
+        def one(item: int) -> int:
+            if item in bad:
+                raise ConnectionError
+            return item + offset
+
+        log = LogDefault(output="none")
+        log.report = lines.append  # type: ignore[method-assign]
+        lines.clear()
+        workflow = DotFlow(Config(storage=StorageFile(path=tmp_path), log=log), workflow_id="m")
+        workflow.task.add(entries).add(one, each=entries, keep_going=True)
+        workflow.start(resume=True, **options)
+        return [line for line in lines if "has changed since" in line]
+
+    run(1)
+    bad.clear()
+    assert len(run(2)) == 1
+    assert len(run(3, rerun="entries")) == 1

@@ -324,3 +324,39 @@ def test_plans_after_kills(resumes: int) -> None:
     result = subprocess.run(program, capture_output=True, text=True)
 
     assert (result.returncode, result.stderr) == (0, ""), result.stdout
+
+
+class ReadOnly(StorageFile):
+    """A storage in which nothing may be written, locked or deleted."""
+
+    def _refuse(self, *arguments: Any) -> Any:
+        raise AssertionError("a plan has changed something")
+
+    post = delete = clear = lock = _refuse
+
+
+@pytest.mark.parametrize("options", [{}, {"resume": True}, {"resume": "changed"}, {"resume": "unfinished"}])
+@pytest.mark.parametrize("rerun", [None, "fetch"])
+def test_a_plan_calls_nothing_that_writes(options: Any, rerun: Any, tmp_path: Path) -> None:
+    """Whatever it decides, and with a cache: nor does it change a byte of the folder."""
+
+    def build(storage: Any) -> DotFlow:
+        @action(cache=True)
+        def fetch(url: int) -> int:
+            return url
+
+        @action(checkpoint=False)
+        def connect() -> int:
+            return 1
+
+        workflow = new(storage)
+        workflow.task.add(connect).add(fetch, each=[1, 2]).add(fetch, name="again", each=[2, 3])
+        return workflow
+
+    build(StorageFile(path=tmp_path / "flow")).start()
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+
+    build(ReadOnly(path=tmp_path / "flow")).plan(rerun=rerun, **options)
+    build(ReadOnly(path=tmp_path / "missing")).plan(rerun=rerun, **options)
+
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before

@@ -154,7 +154,7 @@ class Cache:
         except ValueNotStorable as error:
             self._report_task(task, "value", f"its value can't be saved there. {error}")
         except Exception as error:  # the storage may be the user's
-            self._report_once("post", f"Values can't be saved in the cache. {type(error).__name__}: {error}")
+            self._report_once("post", f"Values can't be saved in the cache: {type(error).__name__}: {error}")
 
     def _is_kept(self, key: str, value: Any) -> bool:
         """Returns whether the storage keeps the object itself, which the run may change."""

@@ -50,10 +50,6 @@ class CachedValues:
         self._open: dict[str, str] = {}  # those whose keys are not known, by step
         self.reads = cache.reads
 
-    def add_open(self, task: Task) -> None:
-        """Notes a task that may save values under keys that are not known before the run."""
-        self._open.setdefault(task.step.identity, task.name)
-
     def prospect(
         self,
         task: LinkedTask,
@@ -62,7 +58,7 @@ class CachedValues:
         tasks: Sequence[Task],
         unknown: Collection[int],
     ) -> Prospect:
-        """Returns the prospect of a task that would run without the cache. A value in the cache goes into the record.
+        """Returns the prospect of a task that would run, or may, without the cache. Its value goes into the record.
 
         Args:
             task: The record.
@@ -76,6 +72,10 @@ class CachedValues:
         if previous is not None and always_takes_previous(task):
             sources.append(previous)
         made = next((source for source in sources if source in unknown), None)
+        if made is not None or prospect.decision is TypeDecision.OPEN:  # the keys are not known before the run
+            self._open.setdefault(task.step.identity, task.name)
+        if prospect.decision is TypeDecision.OPEN:
+            return prospect
         if made is not None:
             return Prospect(TypeDecision.OPEN, f"its arguments come from {tasks[made].name}", prospect.items)
         before = Context() if previous is None else tasks[previous].current_context
@@ -90,14 +90,14 @@ class CachedValues:
 
     def _without_value(self, task: Task, keys: Sequence[str | None], prospect: Prospect) -> Prospect:
         """Returns the prospect of a task, or of the items of a map, whose values are not in the cache yet."""
-        maker = self._open.get(task.step.identity)
-        for key in keys:
-            if key is not None:
-                maker = maker or self._made.get(key)
-                self._made.setdefault(key, task.name)
-        if maker is None or not self._cache.can_find(task):
+        known = [key for key in keys if key is not None]
+        maker = self._open.get(task.step.identity) or next(filter(None, map(self._made.get, known)), None)
+        is_repeated = len(set(known)) < len(known)
+        self._made.update(dict.fromkeys(known, task.name))
+        if not self._cache.can_find(task) or not (maker or is_repeated):
             return prospect
-        return prospect._replace(decision=TypeDecision.OPEN, reason=f"{maker} may put its value into the cache")
+        reason = f"{maker} may make its value" if maker else "equal items may share a value"
+        return prospect._replace(decision=TypeDecision.OPEN, reason=reason)
 
     def _of_items(self, task: LinkedTask, shared: Arguments, previous: Context, prospect: Prospect) -> Prospect:
         items, keys = ItemMap(task, shared, previous, 1, True), list[str | None]()

@@ -73,8 +73,6 @@ class Forecast:
         """Yields the prospect of each task. Call it once."""
         for task in self._tasks:
             prospect = self._of(task)
-            if prospect.decision is OPEN and is_cached(task):
-                self._cached.add_open(task)
             if prospect.decision in (RUN, OPEN) and task.task_id not in self._restoration.whole_maps:
                 self._unknown.add(task.task_id)
             yield prospect
@@ -109,9 +107,10 @@ class Forecast:
         open_reason = self._why_open(links)
         if open_reason:
             self._may_lack.add(task.task_id)
-            return Prospect(OPEN, open_reason)
-        prospect = self._of_map(task) if task.is_mapped else Prospect(RUN, self._why(task))
-        if not is_cached(task) or not self._cached.reads or prospect.decision is not RUN:
+            prospect = Prospect(OPEN, open_reason)
+        else:
+            prospect = self._of_map(task) if task.is_mapped else Prospect(RUN, self._why(task))
+        if not is_cached(task) or not self._cached.reads:
             return prospect
         return self._cached.prospect(task, decision, prospect, self._tasks, self._unknown)
 
