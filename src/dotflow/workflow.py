@@ -258,6 +258,7 @@ class DotFlow(RunIds, LastRun):
         params: Mapping[str, Any] | None = None,
         rerun: Rerun = None,
         cache: bool = True,
+        **unknown: Never,
     ) -> "WorkflowPlan":
         """Returns what `start` with the same arguments would do, if no task fails. It runs, writes and locks nothing.
 
@@ -265,6 +266,7 @@ class DotFlow(RunIds, LastRun):
         """
         from dotflow.engine.forecast import plan_run  # here: a run does not need it
 
+        refuse_unknown("plan", unknown, ("mode", "resume", "params", "rerun", "cache"), start_hints(self.params))
         options = self._options(False, resume, None, None, params, rerun, cache)
         workflow_id, tasks, values = self._records(options, None)
         plan = make_plan(tasks, mode_of(mode))

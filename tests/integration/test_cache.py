@@ -12,11 +12,20 @@ import pytest
 from dotflow import Config, Context, DotFlow, action, clock
 from dotflow.abc.history import History
 from dotflow.abc.storage import Storage
+from dotflow.codec import canonical
 from dotflow.core.events import TaskRestored
 from dotflow.core.task import Task
 from dotflow.core.types.status import TypeStatus
 from dotflow.errors import InvalidPolicy
-from dotflow.providers import ExecutorProcess, ExecutorThread, LogDefault, StorageDefault, StorageFile, StorageSQLite
+from dotflow.providers import (
+    ExecutorInline,
+    ExecutorProcess,
+    ExecutorThread,
+    LogDefault,
+    StorageDefault,
+    StorageFile,
+    StorageSQLite,
+)
 from dotflow.testing import virtual_clock
 from tests.plan_fuzz import check
 
@@ -595,3 +604,34 @@ def test_the_versions_of_two_scripts_are_apart(flow: Flow, monkeypatch: pytest.M
     for script, expected in (("a.py", ["step"]), ("b.py", ["step"]), ("a.py", [])):
         monkeypatch.setattr(sys.modules["__main__"], "__file__", script)
         assert flow.run(build) == expected
+
+
+@pytest.mark.parametrize("shares_memory", [True, False])
+def test_what_items_share_is_compared_once(shares_memory: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Unless steps run in the memory of the run, where one of them may change it for the others."""
+    digested: list[Any] = []
+    digest = canonical.digest
+
+    def counting(value: Any) -> str:
+        digested.append(value)
+        return digest(value)
+
+    class Inline(ExecutorInline):
+        pass
+
+    @action
+    def data() -> list[str]:
+        return ["data"]
+
+    @action(cache=True)
+    def train(setting: int, data: list[str]) -> int:
+        return setting
+
+    Inline.shares_memory = shares_memory
+    monkeypatch.setattr(canonical, "digest", counting)
+    workflow = DotFlow(Config(executor=Inline(), log=LogDefault(output="none")))
+    workflow.task.add(data).add(train, each=[1, 2, 3])
+    workflow.start()
+
+    assert digested.count(["data"]) == (3 if shares_memory else 1)
+    assert digested.count(3) == 2  # of the item, and of the argument

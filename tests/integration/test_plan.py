@@ -12,7 +12,7 @@ import pytest
 from dotflow import Config, DotFlow, action
 from dotflow.core.types.status import TypeStatus
 from dotflow.core.workflow_plan import WorkflowPlan
-from dotflow.errors import CheckpointMismatch, InvalidLink, MissingParam
+from dotflow.errors import CheckpointMismatch, InvalidLink, MissingParam, UnknownArgument
 from dotflow.providers import LogDefault, StorageDefault, StorageFile, StorageSQLite
 from tests import plan_fuzz, resume_fuzz
 from tests.integration.test_random_graphs import Graph
@@ -291,6 +291,8 @@ def test_a_plan_raises_what_start_would(tmp_path: Path) -> None:
     workflow.task.add(other)
     with pytest.raises(InvalidLink):
         workflow.plan("parallel", params={"day": "a"})
+    with pytest.raises(UnknownArgument, match="Did you mean 'resume'"):
+        workflow.plan(resum=True)  # type: ignore[call-arg]
     changed = new(storage)
     changed.task.add(action(lambda: 1), name="one")
     storage.post("nightly/one", workflow.result_context()[0])

@@ -65,7 +65,13 @@ class ExecutorSession(ABC):
 
 
 class Executor(ABC):
-    """Where a workflow's steps run. It has settings only: each run opens a session of its own."""
+    """Where a workflow's steps run. It has settings only: each run opens a session of its own.
+
+    Attributes:
+        shares_memory: Whether steps get the run's own objects, which they may change, and not copies.
+    """
+
+    shares_memory: bool = True
 
     @property
     def is_remote(self) -> bool:

@@ -2,7 +2,7 @@
 
 import copy
 import sys
-from collections.abc import Callable, Collection, Hashable, Mapping
+from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from typing import Any, Final
 
 from dotflow import clock
@@ -14,6 +14,8 @@ from dotflow.core.fingerprint import fingerprint
 from dotflow.core.linked_task import Item
 from dotflow.core.task import Task
 from dotflow.engine.lifecycle import NOT_SAVED, TaskFlow
+from dotflow.engine.options import RunOptions, rerun_ids
+from dotflow.engine.run_providers import RunProviders
 from dotflow.errors import CheckpointUnreadable, LeaseLost, ValueNotStorable
 from dotflow.worker.attempt import arguments_of
 
@@ -46,6 +48,7 @@ class Cache:
         report: Writes a line into the log.
         reads: Whether cached values are used. Otherwise they are made anew, and replaced.
         rerun: The ids of the tasks whose values are made anew in any case.
+        shares_memory: Whether steps may change their arguments while the run has them.
     """
 
     def __init__(
@@ -56,11 +59,14 @@ class Cache:
         *,
         reads: bool,
         rerun: Collection[int] = (),
+        shares_memory: bool = True,
     ) -> None:
         self._storage = storage
         self._save = save
         self._report = report
         self._rerun = rerun
+        self._shares_memory = shares_memory
+        self._digests: dict[tuple[int, str], tuple[Any, str]] = {}  # of the last argument, by task and parameter
         self._reported: set[Hashable] = set()
         self._keeps_objects = None if storage.outlives_process else True  # None: unknown yet
         self.reads = reads
@@ -102,12 +108,24 @@ class Cache:
         digests = []
         for name, value in sorted(values.items()):
             try:
-                digests.append([name, digest(_comparable(value))])
+                digests.append([name, self._digest(task, name, value)])
             except Exception:  # a value that the codec refuses, or of the user's own type
                 reason = f"its argument '{name}', of type {type(value).__qualname__}, can't be compared."
                 self._report_task(task, f"argument {name}", reason)
                 return None
         return f"{prefix_of(step.identity)}{digest([code, _script_of(step), digests])}"
+
+    def _digest(self, task: Task, name: str, value: Any) -> str:
+        """Returns the digest of an argument; once for all items of a map that share it, if no step can change it."""
+        from dotflow.codec.canonical import digest
+
+        last = self._digests.get((task.task_id, name))
+        if last is not None and last[0] is value:
+            return last[1]
+        result = digest(_comparable(value))
+        if not self._shares_memory:
+            self._digests[task.task_id, name] = value, result
+        return result
 
     def can_find(self, task: Task) -> bool:
         """Returns whether a cached value of the task is used."""
@@ -176,6 +194,20 @@ class Cache:
         if kind not in self._reported:
             self._reported.add(kind)
             self._report(line)
+
+
+def cache_of(
+    providers: RunProviders, options: RunOptions, tasks: Sequence[Task], save: Save, report: Callable[..., None]
+) -> Cache:
+    """Returns the cached values of a run with these providers and options."""
+    return Cache(
+        providers.cache,
+        save,
+        report,
+        reads=options.cache,
+        rerun=rerun_ids(options.rerun, tasks),
+        shares_memory=providers.executor.shares_memory,
+    )
 
 
 def _context_of(context: Context, value: Any) -> Context:

@@ -17,7 +17,7 @@ from dotflow.core.names import TaskRef, find_task
 from dotflow.core.params import NO_PARAMS, Params
 from dotflow.core.task import Task
 from dotflow.core.types.status import TypeStatus
-from dotflow.engine.cache import Cache
+from dotflow.engine.cache import cache_of
 from dotflow.engine.checkpoint import Checkpoints
 from dotflow.engine.graph import Graph
 from dotflow.engine.notifier import Notifier
@@ -252,7 +252,7 @@ class Run:
                     publisher.publish,
                     self._checkpoints,
                     keep_going=keep_going,
-                    cache=self._cache(report),
+                    cache=cache_of(self._providers, self._options, self.tasks, self._checkpoints.save, report),
                 )
             runner = Runner(
                 self.tasks,
@@ -275,10 +275,6 @@ class Run:
         finally:
             with self._lock:
                 self._runner = None
-
-    def _cache(self, report: Callable[..., None]) -> Cache:
-        rerun = rerun_ids(self._options.rerun, self.tasks)
-        return Cache(self._providers.cache, self._checkpoints.save, report, reads=self._options.cache, rerun=rerun)
 
     def __repr__(self) -> str:
         return f"<run {self.run_id} of {self.workflow_id}: {self.status}>"

@@ -41,6 +41,8 @@ class ExecutorProcess(Executor):
     `open` raises ProcessesUnsupported where the system is not POSIX.
     """
 
+    shares_memory = False
+
     def __init__(self, max_workers: int | None = None, start_method: str | None = None) -> None:
         self.max_workers: int = check_workers(max_workers)
         if start_method is not None and start_method not in START_METHODS:

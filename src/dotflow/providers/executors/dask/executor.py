@@ -33,6 +33,8 @@ class ExecutorDask(Executor):
     finished tasks keep their checkpoints. A lost worker fails its attempts with WorkerDied.
     """
 
+    shares_memory = False
+
     def __init__(self, address_or_client: "str | Client | None" = None, **options: Any) -> None:
         require_extra("distributed", "ExecutorDask", "dask")
         client = None if address_or_client is None or isinstance(address_or_client, str) else address_or_client

@@ -33,6 +33,8 @@ class ExecutorRay(Executor):
     keep their checkpoints. A lost worker fails its attempt with WorkerDied.
     """
 
+    shares_memory = False
+
     def __init__(self, address: str | None = None, max_workers: int | None = None, **options: Any) -> None:
         require_extra("ray", "ExecutorRay", "ray")
         if address is not None and (not isinstance(address, str) or not address):
