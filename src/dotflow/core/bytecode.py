@@ -1,4 +1,16 @@
-"""CodeForm: what a code object does, without its layout: no line numbers, docstrings or unused constants."""
+"""CodeForm: what a code object does, without its layout: no line numbers, docstrings or unused constants.
+
+The module relies on CPython's bytecode: on `opcode`, on the units of `co_code` and on the exception table. A new minor
+version of Python needs a look at these, by `tests/unit/test_fingerprint.py`:
+
+- `SHIFTS`: which operands have flags below the index of a name.
+- `PAIRS`: which instructions CPython joins to one if they stand on one line.
+- `LAYOUT`: which names a class gets from its layout.
+- The jumps and the exception table: their formats are those of 3.11 to 3.13.
+
+What is missing there makes fingerprints change with the layout. It can't hide an edit, and fingerprints of different
+minor versions are never compared.
+"""
 
 import functools
 import hashlib
@@ -12,44 +24,31 @@ SIZE: Final = 16  # bytes of a digest
 #: The flags that belong to the meaning: *args, **kwargs, generators and coroutines.
 FLAGS: Final = 0x04 | 0x08 | 0x20 | 0x80 | 0x100 | 0x200
 
-_OPS: Final = opcode.opmap
-_NOP: Final = _OPS["NOP"]
-_CACHE: Final = _OPS["CACHE"]
-_EXTENDED_ARG: Final = _OPS["EXTENDED_ARG"]
-_LOAD_CONST: Final = _OPS["LOAD_CONST"]
-_IMPORT_NAME: Final = _OPS["IMPORT_NAME"]
-_RETURN_VALUE: Final = _OPS["RETURN_VALUE"]
-_RETURN_CONST: Final = _OPS.get("RETURN_CONST", -1)
-_CONSTS: Final = frozenset(opcode.hasconst)
-_NAMES: Final = frozenset(opcode.hasname)
-_JUMPS: Final = frozenset((*opcode.hasjrel, *opcode.hasjabs))
-_BACKWARD: Final = frozenset(op for name, op in _OPS.items() if "BACKWARD" in name)
-_GLOBALS: Final = frozenset(_OPS[name] for name in ("LOAD_GLOBAL", "LOAD_NAME") if name in _OPS)
+OPS: Final = opcode.opmap
+NOP, CACHE, EXTENDED_ARG = OPS["NOP"], OPS["CACHE"], OPS["EXTENDED_ARG"]
+IMPORT_NAME, STORE_NAME = OPS["IMPORT_NAME"], OPS["STORE_NAME"]
+CONSTS: Final = frozenset(opcode.hasconst)
+NAMES: Final = frozenset(opcode.hasname)
+JUMPS: Final = frozenset((*opcode.hasjrel, *opcode.hasjabs))
+BACKWARD: Final = frozenset(op for name, op in OPS.items() if "BACKWARD" in name)
+GLOBALS: Final = frozenset(
+    op for name, op in OPS.items() if name in ("LOAD_GLOBAL", "LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS")
+)
 #: How many of an operand's lower bits are flags, where the rest is the index of a name.
-_NAME_FLAGS: Final = {
-    _OPS[name]: bits
-    for name, bits in (("LOAD_GLOBAL", 1), ("LOAD_ATTR", 1), ("LOAD_SUPER_ATTR", 2))
-    if name in _OPS and (name == "LOAD_GLOBAL" or "LOAD_METHOD" not in _OPS or _OPS["LOAD_METHOD"] > 255)
-}
-#: Two instructions in one, which CPython only makes of neighbours on the same line.
-_PAIRS: Final = {
-    _OPS[f"{one}_{other}"]: (_OPS[one], _OPS[other])
+SHIFTS: Final = {OPS["LOAD_GLOBAL"]: 1}
+if "LOAD_SUPER_ATTR" in OPS:  # since 3.12
+    SHIFTS.update({OPS["LOAD_ATTR"]: 1, OPS["LOAD_SUPER_ATTR"]: 2})
+#: Two instructions in one, since 3.13. CPython only makes them of neighbours on one line.
+PAIRS: Final = {
+    OPS[f"{one}_{other}"]: (OPS[one], OPS[other])
     for one in ("LOAD_FAST", "STORE_FAST")
     for other in ("LOAD_FAST", "STORE_FAST")
-    if f"{one}_{other}" in _OPS
+    if f"{one}_{other}" in OPS
 }
-#: Unconditional jumps: a jump to one of them goes on to its target, on the same line at once.
-_PLAIN_JUMPS: Final = frozenset(_OPS[name] for name in ("JUMP_FORWARD", "JUMP_BACKWARD") if name in _OPS)
-#: Jumps backward -> the same forward.
-_FORWARD: Final = {
-    op: _OPS[name.replace("BACKWARD", "FORWARD")]
-    for name, op in _OPS.items()
-    if name.replace("BACKWARD", "FORWARD") in _OPS
-}
-_STORE_FAST: Final = _OPS["STORE_FAST"]
-_POP_TOP: Final = _OPS["POP_TOP"]
 #: Names that a class or module gets from its layout.
-_LAYOUT: Final = ("__doc__", "__firstlineno__", "__static_attributes__")
+LAYOUT: Final = ("__doc__", "__firstlineno__", "__static_attributes__")
+
+Instruction = tuple[int, Any]  # an opcode, and what its operand stands for
 
 
 class Import(NamedTuple):
@@ -80,41 +79,37 @@ class CodeForm(NamedTuple):
 def form_of(code: CodeType) -> CodeForm:
     """Returns the form of a code object. It is comparable within one minor version of Python."""
     form = CodeForm("", {}, {}, {})
-    return form._replace(shape=hashlib.blake2b(_text(_shape(code, form)), digest_size=SIZE).hexdigest())
-
-
-def _text(shape: tuple[Any, ...]) -> bytes:
-    return repr(shape).encode(errors="surrogatepass")
+    text = repr(_shape(code, form)).encode(errors="surrogatepass")
+    return form._replace(shape=hashlib.blake2b(text, digest_size=SIZE).hexdigest())
 
 
 def _shape(code: CodeType, form: CodeForm) -> tuple[Any, ...]:
-    instructions: list[tuple[int, Any]] = []
-    jumps: list[tuple[int, int]] = []  # the index of an instruction, and the unit that it jumps to
+    instructions: list[Instruction] = []
+    targets: dict[int, int] = {}  # of jumps: the unit that each goes to, by the index of its instruction
     index_at: list[int] = []  # for each unit, the index of its instruction
     for unit, op, operand, after in _units(code.co_code):
         index_at += [len(instructions)] * (unit + 1 - len(index_at))
-        if op in _JUMPS:
-            jumps.append((len(instructions), after - operand if op in _BACKWARD else after + operand))
-            instructions.append((_FORWARD.get(op, op), None))
-        elif op in _CONSTS:
-            instructions.append((_LOAD_CONST, _const_shape(code.co_consts[operand], form)))
-            if op == _RETURN_CONST:
-                instructions.append((_RETURN_VALUE, 0))
-        elif op in _NAMES:
-            _add_name(op, operand, code.co_names, instructions, form)
-        elif op in _PAIRS:
-            one, other = _PAIRS[op]
-            _add_local(one, operand >> 4, instructions)
-            _add_local(other, operand & 15, instructions)
+        if op in JUMPS:
+            targets[len(instructions)] = after - operand if op in BACKWARD else after + operand
+            instructions.append((op, None))
+        elif op in CONSTS:
+            instructions.append((op, _const_shape(code.co_consts[operand], form)))
+        elif op in NAMES:
+            bits = SHIFTS.get(op, 0)
+            _add_name((op, (code.co_names[operand >> bits], operand & ((1 << bits) - 1))), instructions, form)
+        elif op in PAIRS:
+            one, other = PAIRS[op]
+            instructions += ((one, operand >> 4), (other, operand & 15))
         else:
-            _add_local(op, operand, instructions)
+            instructions.append((op, operand))
     index_at += [len(instructions)] * (len(code.co_code) // 2 + 1 - len(index_at))
-    _set_targets(instructions, jumps, index_at)
+    for index, unit in targets.items():
+        instructions[index] = (instructions[index][0], index_at[unit])
     return (
         code.co_flags & FLAGS,
         (code.co_argcount, code.co_posonlyargcount, code.co_kwonlyargcount),
         (code.co_varnames, code.co_cellvars, code.co_freevars),
-        tuple(instructions),
+        instructions,
         _handlers(code.co_exceptiontable, index_at),
     )
 
@@ -127,58 +122,27 @@ def _units(code: bytes) -> Iterator[tuple[int, int, int, int]]:
     while unit < count:
         op, operand = code[2 * unit], code[2 * unit + 1] | extended
         after = unit + 1
-        while after < count and code[2 * after] == _CACHE:
+        while after < count and code[2 * after] == CACHE:
             after += 1
         extended = 0
-        if op == _EXTENDED_ARG:
+        if op == EXTENDED_ARG:
             extended = operand << 8
-        elif op != _NOP:
+        elif op != NOP:
             yield unit, op, operand, after
         unit = after
 
 
-def _add_name(
-    op: int, operand: int, names: tuple[str, ...], instructions: list[tuple[int, Any]], form: CodeForm
-) -> None:
-    bits = _NAME_FLAGS.get(op, 0)
-    name = names[operand >> bits]
-    if name in _LAYOUT and instructions and instructions[-1][0] == _LOAD_CONST:
-        instructions.pop()
+def _add_name(instruction: Instruction, instructions: list[Instruction], form: CodeForm) -> None:
+    op, (name, _) = instruction
+    if op == STORE_NAME and name in LAYOUT and instructions[-1][0] in CONSTS:
+        del instructions[-1]
         return
-    if op == _IMPORT_NAME:
-        _note_import(name, instructions, form)
-    (form.globals if op in _GLOBALS else form.attributes)[name] = None
-    instructions.append((op, (name, operand & ((1 << bits) - 1))))
-
-
-def _add_local(op: int, operand: int, instructions: list[tuple[int, Any]]) -> None:
-    """Adds an instruction. CPython removes a value that is overwritten at once only on the same line."""
-    if op == _STORE_FAST:
-        before = len(instructions) - 1
-        while before >= 0 and (instructions[before][0] in (_STORE_FAST, _POP_TOP)):
-            if instructions[before] == (_STORE_FAST, operand):
-                instructions[before] = (_POP_TOP, 0)
-                break
-            before -= 1
-    instructions.append((op, operand))
-
-
-def _set_targets(
-    instructions: list[tuple[int, Any]], jumps: Sequence[tuple[int, int]], index_at: Sequence[int]
-) -> None:
-    target_of = {index: index_at[unit] for index, unit in jumps}
-    for index, target in target_of.items():
-        passed = {index}
-        while target not in passed and target in target_of and instructions[target][0] in _PLAIN_JUMPS:
-            passed.add(target)
-            target = target_of[target]
-        instructions[index] = (instructions[index][0], target)
-
-
-def _note_import(name: str, instructions: list[tuple[int, Any]], form: CodeForm) -> None:
-    level, names = instructions[-2][1], instructions[-1][1]
-    imported = tuple(each[1] for each in names[1]) if isinstance(names[1], tuple) else ()
-    form.imports[Import(name, imported, level[1] if isinstance(level, tuple) else level)] = None
+    if op == IMPORT_NAME:
+        level, names = instructions[-2][1], instructions[-1][1]  # shapes of constants
+        imported = tuple(each[1] for each in names[1]) if isinstance(names[1], tuple) else ()
+        form.imports[Import(name, imported, level[1])] = None
+    (form.globals if op in GLOBALS else form.attributes)[name] = None
+    instructions.append(instruction)
 
 
 def _const_shape(value: Any, form: CodeForm) -> tuple[Any, ...]:
@@ -190,32 +154,23 @@ def _const_shape(value: Any, form: CodeForm) -> tuple[Any, ...]:
         return ("tuple", tuple(_const_shape(each, form) for each in value))
     if kind is frozenset:
         return ("set", tuple(sorted((_const_shape(each, form) for each in value), key=repr)))
-    return (kind.__name__, repr(value) if kind in (float, complex) else value)  # 0.0 == -0.0
+    return (kind.__name__, value)
 
 
-def _handlers(table: bytes, index_at: list[int]) -> tuple[tuple[int, ...], ...]:
-    """Returns the exception table by index of instruction: (first, end, handler, depth), neighbours merged."""
-    handlers: list[tuple[int, ...]] = []
+def _handlers(table: bytes, index_at: Sequence[int]) -> list[tuple[int, ...]]:
+    """Returns the exception table by index of instruction: (first, end, handler, depth)."""
     numbers = _varints(table)
-    for first, length, target, depth in zip(numbers[::4], numbers[1::4], numbers[2::4], numbers[3::4], strict=True):
-        start, end, handler = index_at[first], index_at[first + length], index_at[target]
-        if start == end:
-            continue
-        last = handlers[-1] if handlers else ()
-        if last and last[1:] == (start, handler, depth):
-            handlers[-1] = (last[0], end, handler, depth)
-        else:
-            handlers.append((start, end, handler, depth))
-    return tuple(handlers)
+    return [
+        (index_at[first], index_at[first + length], index_at[target], depth)
+        for first, length, target, depth in zip(*[iter(numbers)] * 4, strict=True)
+    ]
 
 
-def _varints(table: bytes) -> list[int]:
-    """Returns the numbers of an exception table: six bits a byte, 64 for one more byte, 128 for a first byte."""
-    numbers = []
+def _varints(table: bytes) -> Iterator[int]:
+    """Yields the numbers of an exception table: six bits a byte, 64 for one more byte, 128 for a first byte."""
     value = 0
     for byte in table:
         value = (value << 6) | (byte & 63)
         if not byte & 64:
-            numbers.append(value)
+            yield value
             value = 0
-    return numbers

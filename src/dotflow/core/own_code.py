@@ -1,11 +1,11 @@
-"""Which modules are the user's own, and the code of those that a function imports."""
+"""Which code is the user's own, and the code of the modules that a function imports."""
 
 import functools
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from importlib.machinery import ModuleSpec
 from pathlib import PurePath
-from types import CodeType
+from types import CodeType, FunctionType, GetSetDescriptorType, MemberDescriptorType
 from typing import Any, Final
 
 from dotflow.core.bytecode import Import
@@ -26,7 +26,23 @@ def is_own(module: str, package: str) -> bool:
     if top == package:
         return True
     loaded = sys.modules.get(module) or sys.modules.get(top)
-    return _is_outside(getattr(loaded, "__file__", None))
+    return _is_outside(attributes_of(loaded).get("__file__"))
+
+
+def attributes_of(value: Any) -> Mapping[str, Any]:
+    """Returns the attributes that a value itself has. Unlike vars() it runs none of the value's own code."""
+    for cls in type(value).__mro__:
+        member = cls.__dict__.get("__dict__")
+        if member is not None:
+            is_cpythons = type(member) is GetSetDescriptorType or type(member) is MemberDescriptorType
+            return member.__get__(value) or {} if is_cpythons else {}
+    return {}
+
+
+def module_of(value: Any) -> str:
+    """Returns the module of a function's code or of a class. A decorator may copy `__module__`, which is another."""
+    module = value.__globals__.get("__name__") if type(value) is FunctionType else value.__module__
+    return str(module or "")
 
 
 def codes_of_import(statement: Import, parent: str, package: str) -> Iterator[tuple[str, CodeType]]:
