@@ -96,7 +96,7 @@ test-forkserver: .venv/$(PYTHON)/.ready
 	@.venv/$(PYTHON)/bin/pytest --no-header tests/integration -m start_method --start-method forkserver
 
 # Dask on the newest Python, Ray on the oldest: the tests of clusters, and whole runs with every step on the cluster.
-ON_CLUSTERS = $(patsubst %,tests/integration/test_%.py,runs graph maps) -m processes
+ON_CLUSTERS = $(patsubst %,tests/integration/test_%.py,runs graph maps cache) -m processes
 test-dask: .venv/$(newest)/.ready
 	$(heading) 'Python $(newest): on a Dask cluster'
 	@.venv/$(newest)/bin/pytest --no-header tests/contract tests/integration -m clusters -k 'dask or Dask'

@@ -19,7 +19,6 @@ from dotflow.core.types.status import TypeStatus
 from dotflow.errors import InvalidPolicy
 from dotflow.providers import (
     ExecutorInline,
-    ExecutorProcess,
     ExecutorThread,
     LogDefault,
     StorageDefault,
@@ -387,14 +386,11 @@ def sizes(square: list[list[int]], offset: int) -> list[int]:
     return [len(square), square[-1][0], offset]
 
 
-@pytest.mark.parametrize("max_workers", [1, 3])
-def test_cached_values_reach_worker_processes(tmp_path: Path, max_workers: int) -> None:
+@pytest.mark.processes
+def test_cached_values_reach_workers(make_workflow: Callable[..., DotFlow], tmp_path: Path) -> None:
     """They are sent there, though no worker made them."""
     for is_first in (True, False):
-        config = Config(
-            storage=StorageFile(path=tmp_path), log=LogDefault(output="none"), executor=ExecutorProcess(max_workers)
-        )
-        workflow = DotFlow(config, workflow_id="processes")
+        workflow = make_workflow(storage=StorageFile(path=tmp_path), workflow_id="workers")
         workflow.task.add(numbers).add(offset).add(square, each=numbers).add(sizes)
         workflow.start(mode="parallel")
 

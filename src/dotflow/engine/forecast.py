@@ -205,14 +205,8 @@ def plan_run(
         resume=options.resume,
         rerun=again,
     )
-    values = Cache(
-        storage if cache is None else cache,
-        _no_report,
-        _no_report,
-        reads=options.cache,
-        rerun=again,
-        shares_memory=False,  # no step runs
-    )
+    cache = storage if cache is None else cache
+    values = Cache(cache, _no_report, _no_report, reads=options.cache, rerun=again, shares_memory=False)
     forecast = Forecast(tasks, params, earlier.decide(), earlier.changes, plan.previous, values)
     planned = [
         _planned(task, tasks, plan, prospect) for task, prospect in zip(tasks, forecast.prospects(), strict=True)
