@@ -631,3 +631,17 @@ def test_what_items_share_is_compared_once(shares_memory: bool, monkeypatch: pyt
 
     assert digested.count(["data"]) == (3 if shares_memory else 1)
     assert digested.count(3) == 2  # of the item, and of the argument
+
+
+def test_a_damaged_value_is_replaced(tmp_path: Path) -> None:
+    """One line of the log says so for each task, whatever the number of its items."""
+    flow = Flow(StorageFile(path=tmp_path))
+    flow.run()
+    for path in tmp_path.rglob("*.json"):
+        if path.parent.name != "flow.checkpoints":
+            path.write_text("damaged")
+
+    assert flow.run() == [1, 2, 3, "best"]
+    assert len(flow.lines) == 2
+    assert all(line.endswith("The run replaces it.") for line in flow.lines)
+    assert flow.run() == []

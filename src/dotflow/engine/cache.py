@@ -142,7 +142,11 @@ class Cache:
             if not self._is_young(task, saved):
                 return None
             value = _copy(saved.storage) if self._is_kept(key, saved.storage) else saved.storage
-        except (CheckpointUnreadable, ValueNotStorable) as error:  # the run replaces it
+        except CheckpointUnreadable as error:
+            reason = f"its value in {error.where or type(self._storage).__name__} can't be read: {error.reason}."
+            self._report_task(task, "get", f"{reason} The run replaces it.")
+            return None
+        except ValueNotStorable as error:
             self._report_task(task, "value", f"its value can't be read. {error}")
             return None
         except Exception as error:  # the storage may be the user's

@@ -133,9 +133,10 @@ class ChangedCode:
         notes = []
         changed, unknown = (ids.intersection(restored) - self._noted for ids in (self.changed, self._unknown))
         if changed and not self._runs_again:
+            names = self._names(changed, with_sources=True)
             notes.append(
-                f"The code of {self._names(changed)} has changed since the values were made, which are restored all "
-                f"the same. resume='changed' runs changed steps again, and what needs them."
+                f"The code of {names} has changed since the values were made, which are restored all the same. "
+                f"resume='changed' runs changed steps again, and what needs them."
             )
         if unknown:
             notes.append(
@@ -146,8 +147,13 @@ class ChangedCode:
         self._noted |= changed | unknown
         return notes
 
-    def _names(self, ids: Collection[int]) -> str:
-        return ", ".join(f"'{self._tasks[task_id].name}'" for task_id in sorted(ids))
+    def _names(self, ids: Collection[int], *, with_sources: bool = False) -> str:
+        names = []
+        for task_id in sorted(ids):
+            sources = self._unsaved.get(task_id) if with_sources else None
+            suffix = f" (or of {self._names(sources)})" if sources else ""
+            names.append(f"'{self._tasks[task_id].name}'{suffix}")
+        return ", ".join(names)
 
 
 def joined(*codes: str) -> str:
