@@ -15,7 +15,7 @@ minor versions are never compared.
 import functools
 import hashlib
 import opcode
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from types import CodeType
 from typing import Any, Final, NamedTuple
 
@@ -86,10 +86,19 @@ def form_of(code: CodeType) -> CodeForm:
 def _shape(code: CodeType, form: CodeForm) -> tuple[Any, ...]:
     instructions: list[Instruction] = []
     targets: dict[int, int] = {}  # of jumps: the unit that each goes to, by the index of its instruction
-    index_at: list[int] = []  # for each unit, the index of its instruction
-    for unit, op, operand, after in _units(code.co_code):
-        index_at += [len(instructions)] * (unit + 1 - len(index_at))
+    index_at: dict[int, int] = {}  # by unit: the index of its instruction
+    units, extended = code.co_code + bytes((NOP, 0)), 0  # the last may be a jump, and handlers may reach up to there
+    ops = units[::2]
+    for unit, (op, operand) in enumerate(zip(ops, units[1::2], strict=True)):
+        if op == CACHE:
+            continue
+        index_at[unit] = len(instructions)
+        operand |= extended
+        extended = operand << 8 if op == EXTENDED_ARG else 0
         if op in JUMPS:
+            after = unit + 1
+            while ops[after] == CACHE:
+                after += 1
             targets[len(instructions)] = after - operand if op in BACKWARD else after + operand
             instructions.append((op, None))
         elif op in CONSTS:
@@ -100,9 +109,8 @@ def _shape(code: CodeType, form: CodeForm) -> tuple[Any, ...]:
         elif op in PAIRS:
             one, other = PAIRS[op]
             instructions += ((one, operand >> 4), (other, operand & 15))
-        else:
+        elif op != NOP and op != EXTENDED_ARG:
             instructions.append((op, operand))
-    index_at += [len(instructions)] * (len(code.co_code) // 2 + 1 - len(index_at))
     for index, unit in targets.items():
         instructions[index] = (instructions[index][0], index_at[unit])
     return (
@@ -112,24 +120,6 @@ def _shape(code: CodeType, form: CodeForm) -> tuple[Any, ...]:
         instructions,
         _handlers(code.co_exceptiontable, index_at),
     )
-
-
-def _units(code: bytes) -> Iterator[tuple[int, int, int, int]]:
-    """Yields the unit, opcode and operand of each instruction but NOPs, and the unit after it and its caches."""
-    extended = 0
-    count = len(code) // 2
-    unit = 0
-    while unit < count:
-        op, operand = code[2 * unit], code[2 * unit + 1] | extended
-        after = unit + 1
-        while after < count and code[2 * after] == CACHE:
-            after += 1
-        extended = 0
-        if op == EXTENDED_ARG:
-            extended = operand << 8
-        elif op != NOP:
-            yield unit, op, operand, after
-        unit = after
 
 
 def _add_name(instruction: Instruction, instructions: list[Instruction], form: CodeForm) -> None:
@@ -157,7 +147,7 @@ def _const_shape(value: Any, form: CodeForm) -> tuple[Any, ...]:
     return (kind.__name__, value)
 
 
-def _handlers(table: bytes, index_at: Sequence[int]) -> list[tuple[int, ...]]:
+def _handlers(table: bytes, index_at: Mapping[int, int]) -> list[tuple[int, ...]]:
     """Returns the exception table by index of instruction: (first, end, handler, depth)."""
     numbers = _varints(table)
     return [
