@@ -25,6 +25,7 @@ class ChangedCode:
     Args:
         tasks: The run's tasks.
         previous: For each task, the task whose context is its `previous_context`.
+        is_linked: Whether a task has links.
         runs_again: Whether a task runs again if its code has changed.
         rerun: The ids of the tasks that run again in any case.
 
@@ -39,6 +40,7 @@ class ChangedCode:
         tasks: Sequence[Task],
         previous: Sequence[int | None] = (),
         *,
+        is_linked: bool = False,
         runs_again: bool = False,
         rerun: Collection[int] = (),
     ) -> None:
@@ -55,7 +57,7 @@ class ChangedCode:
         for step in {task.step for task in tasks}:
             fingerprint(step)
         self.codes: list[str] = [task.step._code or "" for task in tasks]
-        if any(task.links is not None for task in tasks):
+        if is_linked:
             self._add_links()
         self.others: Collection[int] = self._fallbacks.keys() | self._by_index.keys()
 

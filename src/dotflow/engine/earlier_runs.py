@@ -63,7 +63,9 @@ class EarlierRuns:
         self._sources = sources or (None,) * len(tasks)
         self._report = report
         self._resume = resume
-        self.changes = ChangedCode(tasks, self._sources, runs_again=resume == "changed", rerun=rerun)
+        self.changes = ChangedCode(
+            tasks, self._sources, is_linked=params is not None, runs_again=resume == "changed", rerun=rerun
+        )
         if params is not None:
             from dotflow.engine.restoring_links import LinkedRestorer  # here, since most workflows have no links
 
