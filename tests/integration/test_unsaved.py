@@ -263,3 +263,29 @@ def test_it_is_true_or_false_and_of_a_whole_step(lab: Lab) -> None:
     error = lab.run(build, "sequential").result_task()[0].error
     assert error is not None
     assert "put it on the class" in error.message
+
+
+def test_a_class_without_a_checkpoint_takes_the_previous_value(lab: Lab) -> None:
+    """What was made from it runs again when a task before it has a value that it lacked in the earlier run."""
+
+    def build(lab: Lab, workflow: DotFlow) -> None:
+        @action
+        def load() -> int:
+            lab.note("load")
+            return 1
+
+        @action(checkpoint=False)
+        class Report:
+            @action
+            def read(self, previous_context: Context) -> Any:
+                return previous_context.storage
+
+        @action
+        def use(Report: list[Context]) -> Any:  # noqa: N803 (called like the task)
+            return Report[0].storage
+
+        workflow.task.add(load, keep_going=True).add(Report).add(use)
+
+    assert lab.run(build, "sequential").result_storage()[2] is None
+    lab.breaks.clear()
+    assert lab.run(build, "sequential").result_storage()[2] == 1
