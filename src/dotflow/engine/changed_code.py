@@ -57,7 +57,7 @@ class ChangedCode:
         for step in {task.step for task in tasks}:
             fingerprint(step)
         self.codes: list[str] = [task.step._code or "" for task in tasks]
-        if is_linked:
+        if is_linked and any(not task.step.checkpoint or (task.links and task.links.fallback) for task in tasks):
             self._add_links()
         self.others: Collection[int] = self._fallbacks.keys() | self._by_index.keys()
 

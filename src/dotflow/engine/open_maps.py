@@ -151,7 +151,9 @@ class OpenMaps:
             item = items.next
             if item.item in items.cache_keys:  # not there, as it was looked up before
                 return
-            own, previous = _arguments_of(items, item)
+            own = items.arguments_of(item)
+            assert not isinstance(own, Skip), "_consider was asked before"
+            previous = Context(own.pop(PREVIOUS)) if PREVIOUS in own else items.previous
             key, context = self._graph.restore_cached(item, previous, own, items.shared or None)
             if context is None:
                 items.cache_keys[item.item] = key
@@ -169,8 +171,10 @@ class OpenMaps:
         if self._graph.loop.is_stopping and not self._may_begin(items):  # another item has failed meanwhile
             return
         item = items.begin()
-        own, previous = _arguments_of(items, item)
+        own = items.arguments_of(item)
+        assert not isinstance(own, Skip), "_consider was asked before"
         number = next(self._numbers)
+        previous = Context(own.pop(PREVIOUS)) if PREVIOUS in own else items.previous
         lane = self._lane_for(items, item, number)
         self._items[number] = items, item, lane
         fallback = (
@@ -257,10 +261,3 @@ class OpenMaps:
             self._close(task, failed.get(task_id) or Failure(exception, str(RunStopped(task.name, progress))))
         self._items.clear()
         self._maps.clear()
-
-
-def _arguments_of(items: ItemMap, item: Item) -> tuple[Arguments, Context]:
-    """Returns the own arguments of an item that may begin, and its previous context."""
-    own = items.arguments_of(item)
-    assert not isinstance(own, Skip), "_consider was asked before"
-    return own, Context(own.pop(PREVIOUS)) if PREVIOUS in own else items.previous
