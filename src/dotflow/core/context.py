@@ -1,5 +1,6 @@
 """Context: the value that one step passes to the next, and its origin."""
 
+import functools
 from collections.abc import Mapping
 from datetime import datetime
 from types import MappingProxyType
@@ -49,7 +50,8 @@ class Origin(NamedTuple):
 
 
 NO_ORIGIN: Final = Origin(None)
-NO_INPUTS: Final = (None, None, "", "", None, "")
+#: Makes an Origin. The values that a resume reads were made by few runs and steps.
+shared_origin: Final = functools.lru_cache(maxsize=256)(Origin)
 
 
 class Context:
@@ -138,8 +140,13 @@ class Context:
 
     @inputs.setter
     def inputs(self, inputs: Inputs | None) -> None:
-        initial, self._previous, run, self._source, self._links, code = inputs or NO_INPUTS
-        self._origin = Origin(initial, run, code)
+        if inputs is None:
+            self._origin = NO_ORIGIN
+            self._previous = self._links = None
+            self._source = ""
+        else:
+            initial, self._previous, run, self._source, self._links, code = inputs
+            self._origin = shared_origin(initial, run, code)
 
     def _set_inputs(self, origin: Origin, previous: "Context", links: Mapping[str, str] | None = None) -> None:
         """Sets the inputs; *links* are those of Inputs."""
