@@ -7,7 +7,6 @@ import os
 import subprocess
 import sys
 import textwrap
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import CodeType, ModuleType
@@ -374,24 +373,6 @@ def test_a_fingerprint_is_made_once(load: Callable[..., Any]) -> None:
     sys.modules["fp_step"].LIMIT = 12  # type: ignore[attr-defined]
 
     assert code(step) == before
-
-
-def test_a_fingerprint_takes_little_time(load: Callable[..., Any]) -> None:
-    """Once a step and process: under 300 microseconds for a function with a few helpers."""
-
-    @action
-    def step(rows: list[str]) -> list[str]:
-        return [textwrap.dedent(row) for row in rows if row]
-
-    code(load("fetch", FILES))  # imports
-    times = []
-    for _ in range(20):
-        step._code = None
-        began = time.perf_counter()
-        fingerprint(step)
-        times.append(time.perf_counter() - began)
-
-    assert min(times) < 300e-6
 
 
 def test_other_pythons_can_not_be_compared() -> None:
