@@ -45,6 +45,8 @@ PAIRS: Final = {
     for other in ("LOAD_FAST", "STORE_FAST")
     if f"{one}_{other}" in OPS
 }
+#: Whose operands are more than a number, or which do nothing by themselves.
+SPECIAL: Final = JUMPS | CONSTS | NAMES | PAIRS.keys() | {NOP, EXTENDED_ARG}
 #: Names that a class or module gets from its layout.
 LAYOUT: Final = ("__doc__", "__firstlineno__", "__static_attributes__")
 
@@ -93,9 +95,12 @@ def _shape(code: CodeType, form: CodeForm) -> tuple[Any, ...]:
         if op == CACHE:
             continue
         index_at[unit] = len(instructions)
-        operand |= extended
-        extended = operand << 8 if op == EXTENDED_ARG else 0
-        if op in JUMPS:
+        if extended:
+            operand |= extended
+            extended = 0
+        if op not in SPECIAL:  # most
+            instructions.append((op, operand))
+        elif op in JUMPS:
             after = unit + 1
             while ops[after] == CACHE:
                 after += 1
@@ -109,8 +114,8 @@ def _shape(code: CodeType, form: CodeForm) -> tuple[Any, ...]:
         elif op in PAIRS:
             one, other = PAIRS[op]
             instructions += ((one, operand >> 4), (other, operand & 15))
-        elif op != NOP and op != EXTENDED_ARG:
-            instructions.append((op, operand))
+        elif op == EXTENDED_ARG:
+            extended = operand << 8
     for index, unit in targets.items():
         instructions[index] = (instructions[index][0], index_at[unit])
     return (
