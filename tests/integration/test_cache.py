@@ -521,6 +521,63 @@ def test_failed_items_are_part_of_the_key(flow: Flow) -> None:
     assert run() == 0
 
 
+def test_skipped_items_are_part_of_the_key(flow: Flow) -> None:
+    """None is the value of an item that returned it, and of one that was skipped."""
+
+    @action
+    def entry(number: int) -> int:
+        if number in failing:
+            raise ConnectionError
+        return number
+
+    @action
+    def empty(number: int) -> None:
+        pass
+
+    @action(cache=True)
+    def count(empty_context: Any) -> int:
+        return len(empty_context.values)
+
+    def run() -> Any:
+        workflow = flow.new()
+        workflow.task.add(entry, each=[1, 2], keep_going=True).add(empty, each=entry, keep_going=True).add(count)
+        return workflow.start().tasks[2].current_context.storage
+
+    failing = {1}
+    assert run() == 1
+    failing.clear()
+    assert run() == 2
+
+
+def test_the_actions_of_an_instance_are_not_cached(flow: Flow) -> None:
+    """They may take contexts that the step does not. Those of a class that is the step itself are."""
+    loaded: list[int] = []
+
+    class Report:
+        @action
+        def load(self, initial_context: Any) -> Any:
+            loaded.append(initial_context.storage)
+            return initial_context.storage
+
+    @action(cache=True)
+    def make() -> Report:
+        return Report()
+
+    def run(step: Any, initial: int) -> list[Any]:
+        def build() -> DotFlow:
+            workflow = flow.new()
+            workflow.task.add(step, initial_context=initial)
+            return workflow
+
+        flow.run(build)
+        return [context.storage for context in flow.workflow.result_storage()[0]]
+
+    for step, ran in ((make, 3), (action(cache=True)(Report), 2)):
+        count = len(loaded)
+        assert [run(step, 1), run(step, 1), run(step, 2)] == [[1], [1], [2]]
+        assert len(loaded) - count == ran
+
+
 class BrokenCache(StorageDefault):
     """A storage whose methods raise or return what they must not."""
 

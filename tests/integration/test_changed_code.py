@@ -118,7 +118,7 @@ def test_a_resume_restores_changed_steps_and_says_so(project: Project) -> None:
     assert project.run(resume=True) == []
     assert [line for line in project.lines if "has changed" in line] == [
         "The code of 'table', 'fetch' has changed since the values were made, which are restored all the same. "
-        "resume='changed' runs changed steps again, and what needs them."
+        "Use resume='changed' or --resume-changed to run them again, with what needs them."
     ]
 
 
@@ -143,6 +143,23 @@ def test_the_fallback_that_made_a_value_is_compared(project: Project) -> None:
     assert project.run(resume="changed") == ["broken", "other"]
     project.edit("changed_steps", "return table\n", "return table + 1\n")
     assert project.run(resume="changed") == ["broken", "other"]
+
+
+def test_a_script_and_its_module_have_the_same_code(tmp_path: Path) -> None:
+    """With a fallback, too: its name shows that it did not make the value."""
+
+    def load() -> int:
+        return 1
+
+    def build(module: str) -> DotFlow:
+        load.__module__ = module
+        workflow = DotFlow(Config(storage=StorageFile(path=tmp_path)), workflow_id="script")
+        workflow.task.add(action(load), fallback=action(lambda: 2))
+        return workflow
+
+    build("__main__").start()
+
+    assert build("jobs").plan(resume="changed").tasks[0].decision == "restore"
 
 
 def test_named_steps_run_again_with_what_needs_them(project: Project) -> None:
@@ -209,7 +226,8 @@ def test_code_of_an_earlier_dotflow_or_another_python_is_unknown(project: Projec
     assert project.run(resume=resume) == []
     assert [line for line in project.lines if "unknown" in line] == [
         "Whether the code of 'urls', 'table' has changed is unknown, since another Python or an earlier dotflow made "
-        "the values, or the code can't be read. They are restored. rerun=[...] runs steps again."
+        "the values, or the code can't be read. They are restored. Use rerun=[...] or --rerun to run them "
+        "again."
     ]
 
 

@@ -12,7 +12,7 @@ import pytest
 from dotflow import Config, DotFlow, action
 from dotflow.core.types.status import TypeStatus
 from dotflow.core.workflow_plan import WorkflowPlan
-from dotflow.errors import CheckpointMismatch, InvalidLink, MissingParam, UnknownArgument
+from dotflow.errors import CheckpointMismatch, InvalidLink, MissingParam, StorageError, UnknownArgument
 from dotflow.providers import LogDefault, StorageDefault, StorageFile, StorageSQLite
 from tests import plan_fuzz, resume_fuzz
 from tests.integration.test_random_graphs import Graph
@@ -201,7 +201,7 @@ def test_the_text_of_a_plan(failing: Any, tmp_path: Path) -> None:
     assert str(plan).splitlines() == [
         f"0 urls     restore     finished {finished}",
         "1 fetch    run 1 of 3  2 restored",
-        "2 summary  run         it takes the value of task 1 fetch, which runs again",
+        "2 summary  run         after fetch",
         "3 deploy   open        when summary is True",
         "4 rest     skip        fast was False",
         "1 restored, 2 run, 0 cached, 1 open, 1 skipped.",
@@ -298,6 +298,20 @@ def test_a_plan_raises_what_start_would(tmp_path: Path) -> None:
     storage.post("nightly/one", workflow.result_context()[0])
     with pytest.raises(CheckpointMismatch):
         changed.plan(resume=True)
+
+
+def test_a_storage_without_keys_is_refused() -> None:
+    """By a plan as by a run."""
+
+    class Keyless(StorageDefault):
+        def key(self, task: Any) -> str:
+            raise RuntimeError("no key")
+
+    workflow = new(Keyless())
+    workflow.task.add(action(lambda: 1))
+    for function in (workflow.start, workflow.plan):
+        with pytest.raises(StorageError, match="Keyless can't be used, so nothing was run: RuntimeError: no key"):
+            function(resume=True)
 
 
 def test_a_plan_as_json() -> None:

@@ -190,5 +190,10 @@ class Context:
         return f"Context({self.storage!r}{task_id})"
 
 
+def is_of_actions(value: Any) -> bool:
+    """Returns whether a value is the list of contexts that the actions of a class or an instance have made."""
+    return value.__class__ is list and bool(value) and isinstance(value[0], Context)
+
+
 #: The initial context of a call where `add` had none and the step does not take it.
 NOTHING: Final = Context()

@@ -9,9 +9,9 @@ from dotflow import clock
 from dotflow.abc.storage import Storage
 from dotflow.core.action import Action
 from dotflow.core.call import Call
-from dotflow.core.context import Context
+from dotflow.core.context import Context, is_of_actions
 from dotflow.core.fingerprint import fingerprint
-from dotflow.core.linked_task import Item
+from dotflow.core.linked_task import Item, MapContext
 from dotflow.core.task import Task
 from dotflow.engine.lifecycle import NOT_SAVED, TaskFlow
 from dotflow.engine.options import RunOptions, rerun_ids
@@ -166,6 +166,12 @@ class Cache:
 
     def _post(self, task: Task, key: str, context: Context) -> None:
         value = context.storage
+        if is_of_actions(value) and not isinstance(task.step.function, type):
+            reason = (
+                "it returns an instance, whose actions may take contexts that it does not. Make its class the step."
+            )
+            self._report_task(task, "actions", reason)
+            return
         try:
             self._storage.post(key, _context_of(context, value))
             if self._is_kept(key, value):
@@ -230,8 +236,9 @@ def _comparable(value: Any) -> Any:
     """Returns what makes two arguments equal: of a Context its values and failed items, but not its time and run."""
     if isinstance(value, Context):
         failed = [[item, error.exception, error.message] for item, error in sorted(value.errors.items())]
-        return ["Context", _comparable(value.storage), failed]
-    if value.__class__ is list and value and isinstance(value[0], Context):  # of a class step
+        values = [value.values] if isinstance(value, MapContext) and len(value.values) < len(value.storage) else []
+        return ["Context", _comparable(value.storage), failed, *values]
+    if is_of_actions(value):
         return [_comparable(each) for each in value]
     return value
 

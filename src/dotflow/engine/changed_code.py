@@ -10,6 +10,7 @@ from dotflow.core.fingerprint import PYTHON, can_compare, fingerprint
 from dotflow.core.linked_task import Item
 from dotflow.core.task import Task
 from dotflow.engine.maps import BY_INDEX
+from dotflow.engine.restoring import is_same_step
 from dotflow.engine.unsaved import always_takes_previous
 
 CHANGED: Final = "its code has changed"
@@ -105,8 +106,9 @@ class ChangedCode:
         task_id = task.task_id
         if task_id in self._by_index and isinstance(task, Item) and task.key_suffix.startswith(BY_INDEX):
             return self._by_index[task_id]
-        fallback = self._fallbacks.get(task_id)
-        return self.codes[task_id] if fallback is None or context.step == task.step.identity else fallback
+        if task_id not in self._fallbacks or context.step is None or is_same_step(context.step, task.step.identity):
+            return self.codes[task_id]
+        return self._fallbacks[task_id]
 
     def why_void(self, task: Task, context: Context) -> str:
         """Returns why the task or item runs again; "" if neither its code nor `rerun` is a reason."""
@@ -138,13 +140,13 @@ class ChangedCode:
             names = self._names(changed, with_sources=True)
             notes.append(
                 f"The code of {names} has changed since the values were made, which are restored all the same. "
-                f"resume='changed' runs changed steps again, and what needs them."
+                f"Use resume='changed' or --resume-changed to run them again, with what needs them."
             )
         if unknown:
             notes.append(
                 f"Whether the code of {self._names(unknown)} has changed is unknown, since another Python or an "
-                f"earlier dotflow made the values, or the code can't be read. They are restored. rerun=[...] runs "
-                f"steps again."
+                f"earlier dotflow made the values, or the code can't be read. They are restored. Use "
+                f"rerun=[...] or --rerun to run them again."
             )
         self._noted |= changed | unknown
         return notes

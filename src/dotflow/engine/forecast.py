@@ -21,7 +21,7 @@ from dotflow.engine.earlier_runs import EarlierRuns, usable
 from dotflow.engine.maps import lists_of, make_items
 from dotflow.engine.options import RunOptions, rerun_ids
 from dotflow.engine.plan import Plan
-from dotflow.engine.restoring import Restoration
+from dotflow.engine.restoring import TAKES, Restoration
 from dotflow.engine.unsaved import NOT_NEEDED
 from dotflow.engine.verdict import MAX_SHOWN, Skip, decide
 
@@ -58,6 +58,7 @@ class Forecast:
     ) -> None:
         self._changes = changes
         self._cached = CachedValues(cache, previous)
+        self._previous = previous
         self._is_resume = restoration is not None
         self._restoration = restoration or Restoration()
         # Copies, which record what is skipped; those of the restoration have its decisions, too.
@@ -86,7 +87,7 @@ class Forecast:
             count = len(task.items)
             return Prospect(RESTORE if count else RUN, self._but(task_id).removeprefix(", "), count, count)
         if not isinstance(task, LinkedTask):
-            return Prospect(RUN, self._reasons.get(task_id, ""))
+            return Prospect(RUN, self._why(task))
         if task_id in self._restoration.not_needed:
             return self._skip(task, NOT_NEEDED)
         return self._of_linked(task, task.links)
@@ -147,13 +148,17 @@ class Forecast:
                 return f"if {self._tasks[source].name} runs"
         return ""
 
-    def _why(self, task: LinkedTask) -> str:
-        """Returns why a task runs: the reason for which its checkpoint is void, or the last task that it waits for."""
-        reason = self._reasons.get(task.task_id)
-        if reason:
+    def _why(self, task: Task) -> str:
+        """Returns why a task runs: the last task that it waits for, or why its own checkpoint is void."""
+        reason = self._reasons.get(task.task_id, "")
+        if reason and not reason.startswith(TAKES):
             return reason
-        made = [source for source in task.links.sources() if source in self._unknown]
-        return f"after {self._tasks[max(made)].name}" if made else ""
+        sources = set(() if task.links is None else task.links.sources())
+        previous = self._previous[task.task_id]
+        if reason and previous is not None:
+            sources.add(previous)
+        made = sources & self._unknown
+        return f"after {self._tasks[max(made)].name}" if made else reason
 
 
 def _finished(context: Context) -> str:

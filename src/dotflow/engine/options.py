@@ -9,7 +9,7 @@ from dotflow.core.callback import WorkflowCallback
 from dotflow.core.names import TaskRef, find_task
 from dotflow.core.steps import as_callback
 from dotflow.core.task import Task
-from dotflow.engine.earlier_runs import Resume
+from dotflow.engine.earlier_runs import Resume, usable
 from dotflow.errors import InvalidArgument
 
 Callback = WorkflowCallback | str | None
@@ -91,10 +91,14 @@ def make_options(
 
 
 def note_on_resume(storage: Storage, tasks: Sequence[Task], *, is_named: bool) -> str:
-    """Returns a note on what a workflow lacks to resume the run of another process; "" where it lacks nothing."""
+    """Returns a note on what a workflow lacks to resume the run of another process; "" where it lacks nothing.
+
+    Raises StorageError if the storage can't be used.
+    """
     missing: list[str] = []
-    if not storage.outlives_process and not any(map(storage.contains, map(storage.key, tasks))):
-        missing.append("a storage that lasts, such as Config(storage=StorageFile())")
+    with usable(storage):
+        if not storage.outlives_process and not any(map(storage.contains, map(storage.key, tasks))):
+            missing.append("a storage that lasts, such as Config(storage=StorageFile())")
     if not is_named:
         missing.append("an id that is the same in each process, such as DotFlow(workflow_id='nightly')")
     return f"{RESUME_NEEDS} {' and '.join(missing)}." if missing else ""

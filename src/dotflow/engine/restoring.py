@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
-from dotflow.core.context import Context
+from dotflow.core.context import Context, is_of_actions
 from dotflow.core.task import Task
 from dotflow.errors import CheckpointMismatch, ValueNotStorable
 
@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from dotflow.engine.changed_code import ChangedCode
 
 NO_INITIAL: Final = ""  # instead of a digest, for no initial context
+TAKES: Final = "it takes the value of"  # begins the reason of a checkpoint whose source runs again
 INCOMPARABLE: Final = "?"  # instead of a digest, for a value that the codec refuses
 
 
@@ -101,9 +102,7 @@ def digest_of(value: object) -> str:
 
 def takes_previous(task: Task, context: Context) -> bool:
     """Returns whether the value may depend on the previous one, which the actions of a class may take, too."""
-    value = context.storage
-    is_of_class = value.__class__ is list and bool(value) and isinstance(value[0], Context)
-    return is_of_class or "previous_context" in task.step.context_params
+    return is_of_actions(context.storage) or "previous_context" in task.step.context_params
 
 
 def _initial_reason(context: Context, initial: str) -> str:
@@ -127,18 +126,21 @@ def _source_reason(tasks: Sequence[Task], context: Context, source: int | None, 
     if source is None:
         return ""
     if source not in restored:
-        return f"it takes {_value_of(tasks, source)}, which runs again"
+        return f"{TAKES} {_task(tasks, source)}, which runs again"
     source_inputs = restored[source].inputs
     if context.inputs is not None and source_inputs is not None and context.inputs.source != source_inputs.run:
-        return f"it was made from an earlier value of task {source} {tasks[source].name}"
+        return f"it was made from an earlier value of {_task(tasks, source)}"
     return ""
 
 
 def _value_of(tasks: Sequence[Task], task_id: int | None) -> str:
     if task_id is None:
         return "no previous value"
-    name = f" {tasks[task_id].name}" if task_id < len(tasks) else ""
-    return f"the value of task {task_id}{name}"
+    return f"the value of {_task(tasks, task_id)}"
+
+
+def _task(tasks: Sequence[Task], task_id: int) -> str:
+    return f"task {task_id} {tasks[task_id].name}" if task_id < len(tasks) else f"task {task_id}"
 
 
 def notes_on(task: Task, context: Context, initial: str) -> list[str]:

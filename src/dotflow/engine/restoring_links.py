@@ -12,7 +12,7 @@ from dotflow.core.types.status import TypeStatus
 from dotflow.core.wiring import PREVIOUS
 from dotflow.engine.changed_code import ChangedCode
 from dotflow.engine.maps import lists_of, make_items, map_context
-from dotflow.engine.restoring import Restoration, is_same_step, notes_on, takes_previous
+from dotflow.engine.restoring import TAKES, Restoration, is_same_step, notes_on, takes_previous
 from dotflow.engine.tokens import NOTHING, difference, token_of, tokens_of, tokens_of_item, tokens_of_params
 from dotflow.engine.unsaved import always_takes_previous, not_needed, stable_run
 from dotflow.engine.verdict import Skip, decide, has_value
@@ -189,8 +189,12 @@ class LinkedRestorer:
 
     def _runs_again(self, source: int) -> str:
         task = self._tasks[source]
-        why = "whose items are known only in the run" if task.is_mapped and not task.items else "which runs again"
-        return f"it takes the value of task {source} {task.name}, {why}"
+        why = "which runs again"
+        if task.is_mapped and not task.items:
+            why = "whose items are known only in the run"
+        elif task.step.cache is not None:
+            why = "which is made anew"
+        return f"{TAKES} task {source} {task.name}, {why}"
 
     def _why_void(self, task: Task, context: Context) -> str:
         """Returns why the checkpoint of a task or an item is void; "" where it is valid."""
@@ -284,6 +288,6 @@ class LinkedRestorer:
             if context is None:
                 continue
             if any(not has_value(source) for source in item.sources()):
-                yield item, context, "it takes the value of an item that runs again"
+                yield item, context, f"{TAKES} an item that runs again"
             else:
                 yield item, context, self._why_void(item, context)

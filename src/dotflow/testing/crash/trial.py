@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from dotflow.abc.storage import Storage
-from dotflow.core.context import Context
+from dotflow.core.context import is_of_actions
 from dotflow.core.failure import name_of
 from dotflow.core.task import Task
 from dotflow.core.types.status import TypeStatus
@@ -123,9 +123,7 @@ def _unsettled(tasks: Sequence[Task]) -> set[int]:
         if task.links is not None:
             lists = {each.source for each in task.links.each if isinstance(each.source, int)}
             sources = task.links.whole_value_sources() | {one for one in lists if not tasks[one].is_mapped}
-        value = task.current_context.storage
-        is_of_class = isinstance(value, list) and bool(value) and isinstance(value[0], Context)
-        if is_of_class or "previous_context" in task.step.context_params:
+        if is_of_actions(task.current_context.storage) or "previous_context" in task.step.context_params:
             sources |= set(range(task.task_id))
         if sources & again:
             unsettled.add(task.task_id)
