@@ -1,5 +1,6 @@
 """Cached values: who gets them, and who does not."""
 
+import dataclasses
 import datetime
 import sys
 import threading
@@ -547,6 +548,43 @@ def test_skipped_items_are_part_of_the_key(flow: Flow) -> None:
     assert run() == 1
     failing.clear()
     assert run() == 2
+
+
+@dataclasses.dataclass
+class Loader:
+    """A class whose methods and instances are steps."""
+
+    url: str
+    lock: Any = None
+
+    @action(cache=True)
+    def load(self) -> str:
+        return self.url
+
+    def __call__(self) -> str:
+        return self.url
+
+
+@pytest.mark.parametrize("to_step", [lambda loader: loader.load, action(cache=True)])
+def test_the_instance_is_part_of_the_key(to_step: Any, flow: Flow) -> None:
+    """Of a method, and one that can be called. If it can't be compared, nothing is cached, and the log says so."""
+
+    def run(loader: Loader) -> str | None:
+        def build() -> DotFlow:
+            workflow = flow.new()
+            workflow.task.add(to_step(loader))
+            return workflow
+
+        flow.run(build)
+        assert flow.workflow.result_storage() == [loader.url]
+        return flow.workflow.result_task()[0].restored_from
+
+    assert [run(Loader(url)) for url in ("a", "b", "a")] == [None, None, "cache"]
+    assert run(Loader("a", threading.Lock())) is None
+    assert flow.lines == [
+        f"Task 0 {flow.workflow.result_task()[0].name} is not cached: its argument 'self', of type "
+        "Loader, can't be compared."
+    ]
 
 
 def test_the_actions_of_an_instance_are_not_cached(flow: Flow) -> None:

@@ -3,12 +3,14 @@
 import copy
 import sys
 from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
+from types import MethodType, ModuleType
 from typing import Any, Final
 
 from dotflow import clock
 from dotflow.abc.storage import Storage
 from dotflow.core.action import Action
 from dotflow.core.call import Call
+from dotflow.core.callables import unwrapped
 from dotflow.core.context import Context, is_of_actions
 from dotflow.core.fingerprint import fingerprint
 from dotflow.core.linked_task import Item, MapContext
@@ -105,6 +107,9 @@ class Cache:
         values = dict(arguments_of(call))
         if isinstance(step.function, type):  # its actions may take them
             values = {"initial_context": task.initial_context, "previous_context": previous, **values}
+        instance = _instance_of(step)
+        if instance is not None:
+            values["self"] = instance
         digests = []
         for name, value in sorted(values.items()):
             try:
@@ -241,6 +246,16 @@ def _comparable(value: Any) -> Any:
     if is_of_actions(value):
         return [_comparable(each) for each in value]
     return value
+
+
+def _instance_of(step: Action[..., Any]) -> Any:
+    """Returns the instance of a method, or one that can be called itself; None where there is none."""
+    function = unwrapped(step.function)
+    if isinstance(function, Action):
+        return _instance_of(function)
+    method = getattr(function, "__call__", None)  # noqa: B004 (the method itself)
+    owner = function if type(method) is MethodType else getattr(function, "__self__", None)
+    return None if isinstance(function, type) or isinstance(owner, type | ModuleType) else owner
 
 
 def _script_of(step: Action[..., Any]) -> str:
