@@ -259,6 +259,19 @@ class TestClear:
 
         assert list(storage.list_keys()) == [key]
 
+    def test_an_unusual_id_is_read_once(self, make: MakeStorage, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The names of the other objects show their keys, so a cache of many values is listed as fast as a workflow."""
+        storage = make()
+        keys = [f"@cache/jobs:train/{number:032x}" for number in range(5)]
+        for number, key in enumerate(keys):
+            storage.post(key, Context(number))
+        read: list[str] = []
+        get = type(storage._bucket).get
+        monkeypatch.setattr(type(storage._bucket), "get", lambda bucket, name: read.append(name) or get(bucket, name))
+
+        assert list(storage.list_keys()) == keys
+        assert len([name for name in read if not name.endswith("/workflow.json")]) == 1
+
 
 class TestLease:
     """Writes while another process may hold the workflow."""

@@ -195,21 +195,24 @@ class StorageObjects(Storage):
             if generation is None:
                 continue
             counting = [generation] if generation else []
+            workflow_id = folder if is_plain(folder) else None
             for path in paths:
-                if path[:-1] == counting:
-                    yield from self._key_of(folder, path)
+                if path[:-1] != counting:
+                    continue
+                task = path[-1].removesuffix(SUFFIX)
+                if workflow_id is not None and is_plain(task):
+                    yield f"{workflow_id}/{task}"
+                elif (key := self._read_key(f"{self._prefix}{folder}/{'/'.join(path)}")) is not None:
+                    yield key
+                    if safe_name(key.rpartition("/")[0]) == folder:  # so the names show the next keys
+                        workflow_id = key.rpartition("/")[0]
 
-    def _key_of(self, folder: str, path: list[str]) -> Iterator[str]:
-        """Yields the key of an object. It is read from the object only if the name does not show it."""
-        task = path[-1].removesuffix(SUFFIX)
-        if is_plain(folder) and is_plain(task):
-            yield f"{folder}/{task}"
-            return
-        name = f"{self._prefix}{folder}/{'/'.join(path)}"
+    def _read_key(self, name: str) -> str | None:
+        """Returns the key in an object; None if it is damaged, no checkpoint, or deleted meanwhile."""
         stored = self._bucket.get(name)
-        if stored is not None:  # not deleted meanwhile
-            with contextlib.suppress(CheckpointUnreadable):  # damaged, or not a checkpoint
-                yield key_at(stored.data)
+        with contextlib.suppress(CheckpointUnreadable):
+            return None if stored is None else key_at(stored.data)
+        return None
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self._bucket.name!r}, prefix={self._prefix!r})"
