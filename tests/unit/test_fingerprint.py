@@ -16,7 +16,7 @@ import pytest
 
 from dotflow import action
 from dotflow.core.bytecode import form_of
-from dotflow.core.fingerprint import can_compare, fingerprint
+from dotflow.core.fingerprint import can_compare, fingerprint, renew
 
 STEP = '''
 """A module."""
@@ -513,3 +513,34 @@ def test_layout_does_not_count(module: str) -> None:
     different = sum(a != b for a, b in zip(one, other, strict=True))
 
     assert different <= len(one) // 50  # 3.11 lays out a few jumps by line, and 3.12 comprehensions with a condition
+
+
+NOTEBOOK = """
+RATE, COUNT, SEEN = 1, 0, []
+
+def helper():
+    return 1
+
+def step():
+    global COUNT
+    COUNT += 1
+    SEEN.append(COUNT)
+    return helper() * RATE
+"""
+
+
+@pytest.mark.parametrize("cell", ["RATE = 2", "def helper():\n    return 2"])
+def test_what_is_defined_anew_counts_from_the_next_run_on(cell: str) -> None:
+    """As in a notebook. What the step itself has changed does not."""
+    notebook: dict[str, Any] = {"__name__": "notebook"}
+    exec(NOTEBOOK, notebook)
+    step = action(notebook["step"])
+    first = renew(step)
+    step()
+
+    assert renew(step) == first
+    exec(cell, notebook)
+    assert fingerprint(step) == first
+    assert renew(step) != first
+    exec(NOTEBOOK.partition("def step")[0], notebook)
+    assert renew(step) == first

@@ -26,7 +26,7 @@ FLAGS: Final = 0x04 | 0x08 | 0x20 | 0x80 | 0x100 | 0x200
 
 OPS: Final = opcode.opmap
 NOP, CACHE, EXTENDED_ARG = OPS["NOP"], OPS["CACHE"], OPS["EXTENDED_ARG"]
-IMPORT_NAME, STORE_NAME = OPS["IMPORT_NAME"], OPS["STORE_NAME"]
+IMPORT_NAME, STORE_NAME, STORE_GLOBAL = OPS["IMPORT_NAME"], OPS["STORE_NAME"], OPS["STORE_GLOBAL"]
 CONSTS: Final = frozenset(opcode.hasconst)
 NAMES: Final = frozenset(opcode.hasname)
 JUMPS: Final = frozenset((*opcode.hasjrel, *opcode.hasjabs))
@@ -69,18 +69,20 @@ class CodeForm(NamedTuple):
         globals: The global names, in the order of their first use, those of inner functions included.
         attributes: The names of attributes.
         imports: Its import statements.
+        assigned: The global names that it assigns.
     """
 
     shape: str
     globals: dict[str, None]
     attributes: dict[str, None]
     imports: dict[Import, None]
+    assigned: dict[str, None]
 
 
 @functools.lru_cache(maxsize=4096)  # many steps share their helpers
 def form_of(code: CodeType) -> CodeForm:
     """Returns the form of a code object. It is comparable within one minor version of Python."""
-    form = CodeForm("", {}, {}, {})
+    form = CodeForm("", {}, {}, {}, {})
     text = repr(_shape(code, form)).encode(errors="surrogatepass")
     return form._replace(shape=hashlib.blake2b(text, digest_size=SIZE).hexdigest())
 
@@ -136,7 +138,7 @@ def _add_name(instruction: Instruction, instructions: list[Instruction], form: C
         level, names = instructions[-2][1], instructions[-1][1]  # shapes of constants
         imported = tuple(each[1] for each in names[1]) if isinstance(names[1], tuple) else ()
         form.imports[Import(name, imported, level[1])] = None
-    (form.globals if op in GLOBALS else form.attributes)[name] = None
+    (form.globals if op in GLOBALS else form.assigned if op == STORE_GLOBAL else form.attributes)[name] = None
     instructions.append(instruction)
 
 

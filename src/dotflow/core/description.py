@@ -27,6 +27,8 @@ LONG_TEXT: Final = 1000
 
 CONTAINERS: Final = (dict, list, tuple, set, frozenset)
 
+MISSING: Final = object()  # instead of the value of a global name that has none
+
 #: Members of a class that are code, though their names look like CPython's own.
 MEMBERS: Final = (FunctionType, classmethod, staticmethod, property)
 
@@ -38,6 +40,10 @@ class Walk:
 
     Args:
         package: The top package of the step, whose modules are the user's own wherever they are installed.
+
+    Attributes:
+        names: The names that were looked up in modules, each with its namespace and its value, or MISSING.
+        assigned: Those of them that the code assigns, by the id of the namespace.
     """
 
     def __init__(self, package: str) -> None:
@@ -47,6 +53,8 @@ class Walk:
         self._open: dict[int, int] = {}  # by id: how deep the containers are that are being described
         self._imported: set[str] = set()
         self._count = 0  # of the values
+        self.names: list[tuple[Mapping[str, Any], str, Any]] = []
+        self.assigned: set[tuple[int, str]] = set()
 
     def __iter__(self) -> Iterator[Any]:
         count = 0
@@ -157,9 +165,11 @@ class Walk:
         """Describes the global values that a function uses, and the members of modules among them."""
         values = []
         modules: list[ModuleType] = []
+        self.assigned.update((id(namespace), name) for name in form.assigned)
         for name in form.globals:
-            if name in namespace:
-                value = namespace[name]
+            value = namespace.get(name, MISSING)
+            self.names.append((namespace, name, value))
+            if value is not MISSING:
                 values.append((name, self.describe(value)))
                 if issubclass(type(value), ModuleType):
                     modules.append(value)
@@ -171,6 +181,7 @@ class Walk:
             for name in form.attributes:
                 if name in members:
                     value = members[name]
+                    self.names.append((members, name, value))
                     values.append((f"{module_name}.{name}", self.describe(value)))
                     if issubclass(type(value), ModuleType) and value not in modules:
                         modules.append(value)

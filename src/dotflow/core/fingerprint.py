@@ -1,15 +1,18 @@
 """Fingerprint: a digest of a step's code, with the functions, classes and constants of the user's own that it uses."""
 
 import sys
+from collections.abc import Mapping
 from typing import Any, Final
+from weakref import WeakKeyDictionary
 
 from dotflow.core.action import Action
 from dotflow.core.callables import unwrapped
-from dotflow.core.description import Walk, hash_of
+from dotflow.core.description import MISSING, Walk, hash_of
 
 
 def fingerprint(step: Action[..., Any]) -> str:
-    """Returns the fingerprint of a step's code, such as "3.11:9f…". It is computed once for each step and process.
+    """Returns the fingerprint of a step's code, such as "3.11:9f…". It is computed once for each step and process,
+    and by `renew`.
 
     It changes with the code and with the constants, defaults and closures that it uses, through all functions and
     classes of the user's own. It does not change with comments, docstrings, layout and annotations.
@@ -17,9 +20,20 @@ def fingerprint(step: Action[..., Any]) -> str:
     Empty if it can't be made: a value is nested too deep, or the constants are more than 100,000 values.
     """
     if step._code is None:
-        digest = "" if step.version is not None else _digest(step.function)
+        digest = "" if step.version is not None else _digest(step)
         step._code = f"version {step.version}" if step.version is not None else digest and f"{PYTHON}:{digest}"
     return step._code
+
+
+def renew(step: Action[..., Any]) -> str:
+    """Returns the fingerprint, made anew if a name stands for another object now, as in a notebook.
+
+    An object that has changed itself does not count, and neither does a name that the code assigns: the step may have
+    done it.
+    """
+    if any(namespace.get(name, MISSING) is not value for namespace, name, value in _names.get(step, ())):
+        step._code = None
+    return fingerprint(step)
 
 
 def can_compare(one: str, other: str) -> bool:
@@ -35,10 +49,15 @@ def _kind(value: str) -> str:
 PYTHON: Final = f"{sys.version_info[0]}.{sys.version_info[1]}{'O' * sys.flags.optimize}"
 
 
-def _digest(function: object) -> str:
-    walk = Walk(_top_package(function))
+#: What `renew` compares: the names in modules that the code of a step uses, with their values.
+_names: Final = WeakKeyDictionary[Action[..., Any], list[tuple[Mapping[str, Any], str, Any]]]()
+
+
+def _digest(step: Action[..., Any]) -> str:
+    walk = Walk(_top_package(step.function))
     try:
-        parts = [walk.describe(function), *walk]
+        parts = [walk.describe(step.function), *walk]
+        _names[step] = [each for each in walk.names if (id(each[0]), each[1]) not in walk.assigned]
     except Exception:  # too deep, too much, or a metaclass of the user's own that raises
         return ""
     return hash_of(repr(parts))

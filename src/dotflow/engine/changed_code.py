@@ -6,7 +6,7 @@ from typing import Final
 
 from dotflow.core.bytecode import SIZE
 from dotflow.core.context import Context
-from dotflow.core.fingerprint import PYTHON, can_compare, fingerprint
+from dotflow.core.fingerprint import PYTHON, can_compare, renew
 from dotflow.core.linked_task import Item
 from dotflow.core.task import Task
 from dotflow.engine.maps import BY_INDEX
@@ -56,7 +56,7 @@ class ChangedCode:
         self._unsaved: dict[int, list[int]] = {}  # the sources without checkpoints, by task
         self.changed: set[int] = set()
         for step in {task.step for task in tasks}:
-            fingerprint(step)
+            renew(step)
         self.codes: list[str] = [task.step._code or "" for task in tasks]
         if is_linked and any(not task.step.checkpoint or (task.links and task.links.fallback) for task in tasks):
             self._add_links()
@@ -75,7 +75,7 @@ class ChangedCode:
             links = task.links
             if links is None:
                 continue
-            fallback = () if links.fallback is None else (fingerprint(links.fallback),)
+            fallback = () if links.fallback is None else (renew(links.fallback),)
             if fallback:  # its value depends on the step that failed, too
                 self._fallbacks[task_id] = joined(own, *fallback, *codes)
             lists = [unsaved[each.source] for each in links.each if each.source in unsaved]
