@@ -18,3 +18,10 @@ class StorageThree(Storage):
 
     def key(self, task: Task) -> str:
         return f"{task.workflow_id}-{task.task_id}"
+
+
+class StorageThreeMethods(StorageThree):
+    """Only post, get and key; the keys are those of the other storages."""
+
+    def key(self, task: Task) -> str:
+        return f"{task.workflow_id}/{task.task_id}"

@@ -15,7 +15,6 @@ from dotflow.abc.history import History
 from dotflow.abc.storage import Storage
 from dotflow.codec import canonical
 from dotflow.core.events import TaskRestored
-from dotflow.core.task import Task
 from dotflow.core.types.status import TypeStatus
 from dotflow.errors import InvalidPolicy
 from dotflow.providers import (
@@ -28,22 +27,7 @@ from dotflow.providers import (
 )
 from dotflow.testing import virtual_clock
 from tests.plan_fuzz import check
-
-
-class StorageThreeMethods(Storage):
-    """Only post, get and key."""
-
-    def __init__(self) -> None:
-        self.contexts: dict[str, Context] = {}
-
-    def post(self, key: str, context: Context) -> None:
-        self.contexts[key] = context
-
-    def get(self, key: str) -> Context:
-        return self.contexts.get(key, Context())
-
-    def key(self, task: Task) -> str:
-        return f"{task.workflow_id}/{task.task_id}"
+from tests.storages import StorageThreeMethods
 
 
 @pytest.fixture(params=["memory", "three methods", "file", "sqlite"])
@@ -337,7 +321,7 @@ def test_a_plan_says_what_is_cached(flow: Flow) -> None:
     assert decisions()[2] == ("open", None, 0)
     flow.run()
     storage = flow.storage
-    for key in list(getattr(storage, "contexts", None) or storage.list_keys("flow/")):
+    for key in list(getattr(storage, "kept", None) or storage.list_keys("flow/")):
         if key.startswith("flow/") and key not in ("flow/0", "flow/1"):
             storage.delete(key)
 

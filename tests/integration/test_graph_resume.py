@@ -12,16 +12,9 @@ from dotflow.abc.storage import Storage
 from dotflow.core.types.status import TypeStatus
 from dotflow.errors import CheckpointMismatch
 from dotflow.providers import LogDefault, StorageDefault, StorageFile, StorageSQLite
-from tests.storages import StorageThree
+from tests.storages import StorageThreeMethods
 
 COMPLETED, FAILED, SKIPPED = TypeStatus.COMPLETED, TypeStatus.FAILED, TypeStatus.SKIPPED
-
-
-class StorageThreeMethods(StorageThree):
-    """Only post, get and key; the keys are those of the other storages."""
-
-    def key(self, task: Task) -> str:
-        return f"{task.workflow_id}/{task.task_id}"
 
 
 @pytest.fixture(params=["memory", "three methods", "file", "sqlite"])

@@ -300,6 +300,16 @@ def test_a_plan_raises_what_start_would(tmp_path: Path) -> None:
         changed.plan(resume=True)
 
 
+def test_a_file_in_place_of_a_folder_is_refused(tmp_path: Path) -> None:
+    """By a plan as by a run."""
+    (tmp_path / "flow").write_text("")
+    workflow = new(StorageFile(path=tmp_path / "flow"))
+    workflow.task.add(action(lambda: 1))
+    for function in (workflow.start, workflow.plan):
+        with pytest.raises(StorageError, match=r"StorageFile can't be used, so nothing was run: .*Correct that"):
+            function()
+
+
 def test_a_storage_without_keys_is_refused() -> None:
     """By a plan as by a run."""
 

@@ -26,6 +26,7 @@ class Prospect(NamedTuple):
         reason: The reason; empty for none.
         items: The number of items of a mapped task; None where it is unknown, and for every other task.
         items_done: The number of items that don't run.
+        items_cached: The number of these that are in the cache and have no checkpoint, where other items run.
     """
 
     decision: TypeDecision

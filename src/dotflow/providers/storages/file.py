@@ -1,6 +1,7 @@
 """StorageFile: readable files."""
 
 import contextlib
+import errno
 import itertools
 import os
 from collections.abc import Hashable, Iterable, Iterator
@@ -93,6 +94,8 @@ class StorageFile(Storage):
 
     def list_keys(self, prefix: str = "") -> Iterable[str]:
         """Returns the keys in order."""
+        if self.path.is_file():
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), self._root)
         return sorted(key for key in self._keys() if key.startswith(prefix))
 
     def clear(self, workflow_id: str) -> bool:
