@@ -1,5 +1,6 @@
 """The options of the commands that take a workflow."""
 
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import click
@@ -67,22 +68,12 @@ WORKFLOW_OPTIONS: Final = (
 # fmt: on
 
 
-def definition_options(function: F) -> F:
-    """Adds all of DEFINITION_OPTIONS to a command."""
-    for add in reversed(DEFINITION_OPTIONS):
-        function = add(function)
-    return function
+def with_options(options: Sequence[Callable[[F], F]]) -> Callable[[F], F]:
+    """Returns a decorator that adds options to a command, in their order."""
 
+    def add_all(function: F) -> F:
+        for add in reversed(options):
+            function = add(function)
+        return function
 
-def storage_options(function: F) -> F:
-    """Adds all of STORAGE_OPTIONS to a command."""
-    for add in reversed(STORAGE_OPTIONS):
-        function = add(function)
-    return function
-
-
-def workflow_options(function: F) -> F:
-    """Adds all of WORKFLOW_OPTIONS to a command."""
-    for add in reversed(WORKFLOW_OPTIONS):
-        function = add(function)
-    return function
+    return add_all

@@ -5,7 +5,7 @@ from typing import Any
 import click
 
 from dotflow.cli.command import CONTEXT_SETTINGS, Command, Group, option
-from dotflow.cli.options import storage_options
+from dotflow.cli.options import STORAGE_OPTIONS, with_options
 
 STEP = option(
     "--step", metavar="PATH", example="--step jobs.train",
@@ -29,7 +29,7 @@ def cache(context: click.Context) -> None:
 
 
 @cache.command(name="list", cls=Command)
-@storage_options
+@with_options(STORAGE_OPTIONS)
 @STEP
 def list_values(**options: Any) -> None:
     """Print the steps, how many values each has, and the time of the latest.
@@ -45,7 +45,7 @@ def list_values(**options: Any) -> None:
 
 
 @cache.command(name="clear", cls=Command)
-@storage_options
+@with_options(STORAGE_OPTIONS)
 @STEP
 @option(
     "--older-than", metavar="DURATION", example="--older-than 7d",

@@ -5,12 +5,12 @@ from typing import Any
 import click
 
 from dotflow.cli.command import Command, option
-from dotflow.cli.options import definition_options
+from dotflow.cli.options import DEFINITION_OPTIONS, with_options
 from dotflow.core.types.drawing import TypeDrawing
 
 
 @click.command(cls=Command, context_settings={"allow_extra_args": True})
-@definition_options
+@with_options(DEFINITION_OPTIONS)
 @option(
     "--format", type=click.Choice(list(map(str, TypeDrawing))), default=str(TypeDrawing.MERMAID),
     example="--format dot", help="The language of the diagram: mermaid, which GitHub draws, or dot, for Graphviz.",

@@ -5,11 +5,11 @@ from typing import Any
 import click
 
 from dotflow.cli.command import Command, option
-from dotflow.cli.options import workflow_options
+from dotflow.cli.options import WORKFLOW_OPTIONS, with_options
 
 
 @click.command(cls=Command, context_settings={"allow_extra_args": True})
-@workflow_options
+@with_options(WORKFLOW_OPTIONS)
 @option("--json", "as_json", is_flag=True, example="--json", help="Print the plan as JSON.")
 def plan(**options: Any) -> None:
     """Print what `start` with the same options would do, and why. It runs, writes and locks nothing.

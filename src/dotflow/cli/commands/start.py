@@ -5,11 +5,11 @@ from typing import Any
 import click
 
 from dotflow.cli.command import Command
-from dotflow.cli.options import workflow_options
+from dotflow.cli.options import WORKFLOW_OPTIONS, with_options
 
 
 @click.command(cls=Command, context_settings={"allow_extra_args": True})
-@workflow_options
+@with_options(WORKFLOW_OPTIONS)
 def start(**options: Any) -> int:
     """Run steps or a workflow, and wait for the end.
 
