@@ -724,3 +724,25 @@ def test_a_damaged_value_is_replaced(tmp_path: Path) -> None:
     assert len(flow.lines) == 2
     assert all(line.endswith("The run replaces it.") for line in flow.lines)
     assert flow.run() == []
+
+
+def test_a_callback_changes_no_cached_value(flow: Flow) -> None:
+    """The value is cached before a callback receives it."""
+
+    @action(cache=True)
+    def rows() -> list[int]:
+        flow.ran.append("rows")
+        return [1, 2]
+
+    def run() -> Any:
+        workflow = flow.new()
+        workflow.task.add(rows, callback=lambda task: task.current_context.storage.clear())
+        return workflow.start().tasks[0]
+
+    run()
+
+    assert run().restored_from == "cache"
+    assert flow.ran == ["rows"]
+    workflow = flow.new()
+    workflow.task.add(rows)
+    assert workflow.start().tasks[0].current_context.storage == [1, 2]

@@ -15,7 +15,7 @@ from dotflow.core.context import Context, is_of_actions
 from dotflow.core.fingerprint import fingerprint
 from dotflow.core.linked_task import Item, MapContext
 from dotflow.core.task import Task
-from dotflow.engine.lifecycle import NOT_SAVED, TaskFlow
+from dotflow.engine.lifecycle import NOT_SAVED
 from dotflow.engine.options import RunOptions, rerun_ids
 from dotflow.engine.run_providers import RunProviders
 from dotflow.errors import CheckpointUnreadable, LeaseLost, ValueNotStorable
@@ -28,7 +28,7 @@ PREFIX: Final = "@cache/"
 IMMUTABLE: Final = frozenset({type(None), bool, int, float, str, bytes})
 
 Arguments = Mapping[str, Any]
-Save = Callable[[Task, Context, Context], None]
+Save = Callable[[Task, Context, Context | None], None]
 
 
 def prefix_of(identity: str) -> str:
@@ -46,7 +46,7 @@ class Cache:
 
     Args:
         storage: Where they are saved.
-        save: Saves the checkpoint of a task from its context and previous context.
+        save: Saves the checkpoint of a task from its context and previous context; None for that of its record.
         report: Writes a line into the log.
         reads: Whether cached values are used. Otherwise they are made anew, and replaced.
         rerun: The ids of the tasks whose values are made anew in any case.
@@ -69,21 +69,27 @@ class Cache:
         self._rerun = rerun
         self._shares_memory = shares_memory
         self._digests: dict[tuple[int, str], tuple[Any, str]] = {}  # of the last argument, by task and parameter
+        self._keys: dict[tuple[int, int | None], str] = {}  # of the values that are made, by task and item
         self._reported: set[Hashable] = set()
         self._keeps_objects = None if storage.outlives_process else True  # None: unknown yet
         self.reads = reads
 
-    def flow(self, flow: TaskFlow, task: Task, key: str) -> TaskFlow:
-        """Yields the requests of a task, as *flow* does, and saves the value under the key."""
-        context = yield from flow
-        if context is not None and context.step == task.step.identity:  # not of the fallback
+    def save(self, task: Task, context: Context) -> None:
+        """Saves the checkpoint of a task or an item, and its value under the key with which `restore` missed it."""
+        self._save(task, context, None)
+        key = self._keys.pop((task.task_id, task.item), None)
+        if key is not None and context.step == task.step.identity:  # not of the fallback
             self._post(task, key, context)
-        return context
 
-    def restore(self, task: Task, key: str | None, previous: Context) -> Context | None:
+    def restore(
+        self, task: Task, previous: Context, arguments: Arguments | None, shared: Arguments | None
+    ) -> Context | None:
         """Returns the cached value of a task, whose checkpoint is saved now; None if the task has to run."""
+        key = self.key(task, previous, arguments, shared)
         context = self.find(task, key)
         if context is None:
+            if key is not None:
+                self._keys[task.task_id, task.item] = key
             return None
         try:
             self._save(task, context, previous)
@@ -213,8 +219,10 @@ class Cache:
 
 def cache_of(
     providers: RunProviders, options: RunOptions, tasks: Sequence[Task], save: Save, report: Callable[..., None]
-) -> Cache:
-    """Returns the cached values of a run with these providers and options."""
+) -> Cache | None:
+    """Returns the cached values of a run with these providers and options; None if none of its steps has any."""
+    if not any(map(is_cached, tasks)):
+        return None
     return Cache(
         providers.cache,
         save,

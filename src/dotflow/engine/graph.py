@@ -15,7 +15,7 @@ from dotflow.core.task import Task
 from dotflow.core.types.status import TypeStatus
 from dotflow.engine.cache import Cache, is_cached
 from dotflow.engine.checkpoint import Checkpoints
-from dotflow.engine.lifecycle import Fallback, TaskFlow, new, task_flow
+from dotflow.engine.lifecycle import Fallback, new, task_flow
 from dotflow.engine.open_maps import Loop, OpenMaps
 from dotflow.engine.plan import Plan
 from dotflow.engine.ready import Ready
@@ -87,42 +87,25 @@ class Graph:
         elif task.links.each:
             self.maps.open(task, decision, previous)
         else:
+            context = self.restore_cached(task, previous, decision or None, None)
+            if context is not None:
+                self.end(task_id, context)
+                return None
             fallback = None if task.links.fallback is None else functools.partial(self.fallback, task)
-            if task.step.cache is not None:
-                return self._enter_cached(task, lane, previous, decision or None, fallback)
             flow = task_flow(task, lane, previous, task_id, decision or None, None, fallback)
             return new(Ready, (task_id, lane, previous, flow, task.step, None, 1))
         return None
 
-    def _enter_cached(
-        self, task: LinkedTask, lane: int, previous: Context, own: Arguments | None, fallback: Any
-    ) -> Ready | None:
-        key, context = self.restore_cached(task, previous, own, None)
-        if context is not None:
-            self.end(task.task_id, context)
-            return None
-        flow = task_flow(task, lane, previous, task.task_id, own, None, fallback)
-        return new(Ready, (task.task_id, lane, previous, self.save_cached(flow, task, key), task.step, None, 1))
-
     def restore_cached(
         self, task: Task, previous: Context, own: Arguments | None, shared: Arguments | None
-    ) -> tuple[str | None, Context | None]:
-        """Restores a task or an item from the cache, which needs no worker.
-
-        Returns:
-            The key of its value, and its context; None for each that there is not.
-        """
+    ) -> Context | None:
+        """Restores a task or an item from the cache, which needs no worker. Returns None if it has to run."""
         if self._cache is None or not is_cached(self._tasks[task.task_id]):
-            return None, None
-        key = self._cache.key(task, previous, own, shared)
-        context = self._cache.restore(task, key, previous)
+            return None
+        context = self._cache.restore(task, previous, own, shared)
         if context is not None:
             self._publish(TaskRestored(task.task_id, context, previous, task.item, "cache"))
-        return key, context
-
-    def save_cached(self, flow: TaskFlow, task: Task, key: str | None) -> TaskFlow:
-        """Returns the flow of a task or an item, whose value goes into the cache if it has a key there."""
-        return flow if key is None or self._cache is None else self._cache.flow(flow, task, key)
+        return context
 
     def fallback(self, task: LinkedTask, own: Mapping[str, Any] | None = None) -> Fallback | None:
         """Returns the task's fallback; None if a value that it requires is missing. *own* are an item's arguments."""

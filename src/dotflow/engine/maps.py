@@ -41,7 +41,7 @@ class ItemMap:
         self.pending: deque[int] = deque()  # items that may begin, in order
         self.left = len(task.items)
         self.is_waiting = False  # whether its next item is among the run's ready tasks
-        self.cache_keys: dict[int, str | None] = {}  # by index: of items that are not in the cache, and will begin
+        self.missing: int | None = None  # the index of its next item, if that is not in the cache
         self._only = task.links.each[0].parameter if len(task.links.each) == 1 else None
         self._limit = limit
         self._in_flight = 0

@@ -42,10 +42,9 @@ class LinkedTasks(Protocol):
 
     loop: Loop
 
-    def save_cached(self, flow: TaskFlow, task: Task, key: str | None) -> TaskFlow: ...
     def restore_cached(
         self, task: Task, previous: Context, own: Arguments | None, shared: Arguments | None
-    ) -> tuple[str | None, Context | None]: ...
+    ) -> Context | None: ...
     def fallback(self, task: LinkedTask, own: Mapping[str, Any] | None = None) -> Fallback | None: ...
     def fail(self, task: Task, failure: Failure) -> None: ...
     def goes_on(self, task: Task) -> bool: ...
@@ -149,14 +148,13 @@ class OpenMaps:
         """Restores the next items from the cache, up to the first that is not there."""
         while self._may_begin(items) and not self._graph.loop.is_cancelled:
             item = items.next
-            if item.item in items.cache_keys:  # not there, as it was looked up before
+            if item.item == items.missing:  # in the cache, when it was looked up before
                 return
             own = items.arguments_of(item)
             assert not isinstance(own, Skip), "_consider was asked before"
             previous = Context(own.pop(PREVIOUS)) if PREVIOUS in own else items.previous
-            key, context = self._graph.restore_cached(item, previous, own, items.shared or None)
-            if context is None:
-                items.cache_keys[item.item] = key
+            if self._graph.restore_cached(item, previous, own, items.shared or None) is None:
+                items.missing = item.item
                 return
             items.begin()
             items.end()
@@ -181,8 +179,6 @@ class OpenMaps:
             None if items.task.links.fallback is None else functools.partial(self._graph.fallback, items.task, own)
         )
         flow = task_flow(item, lane, previous, number, own, items.shared or None, fallback)
-        if items.cache_keys:
-            flow = self._graph.save_cached(flow, item, items.cache_keys.pop(item.item, None))
         if items.may_begin:  # before this one runs, which may take long in this thread
             self._go_on(items)
         self._graph.loop.advance(number, flow)

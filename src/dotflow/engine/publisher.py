@@ -9,6 +9,7 @@ from dotflow.abc.history import History
 from dotflow.abc.log import Log
 from dotflow.abc.tracer import Tracer
 from dotflow.core.call import Carrier
+from dotflow.core.context import Context
 from dotflow.core.events import (
     AttemptFailed,
     AttemptRepeated,
@@ -55,6 +56,9 @@ class Publisher:
         history: The history; None for none.
         tracer: The tracer; None for none.
         report: Writes a line into the log, with the traceback of an error where there is one.
+
+    Attributes:
+        save: Saves the value of a task or an item.
     """
 
     def __init__(
@@ -71,7 +75,7 @@ class Publisher:
     ) -> None:
         self._run_id = run_id
         self._tasks = tasks
-        self._checkpoints = checkpoints
+        self.save: Callable[[Task, Context], None] = checkpoints.save
         self._log = log
         self._info: Listener | None = None if log is None else as_listener(log.info)
         self._error: Listener | None = None if log is None else as_listener(log.error)
@@ -105,14 +109,14 @@ class Publisher:
             return None
 
     def publish(self, event: TaskEvent) -> None:
-        """Publishes an event. Raises what Checkpoints.save raises, before anything else, for a value."""
+        """Publishes an event. Raises what `save` raises, before anything else, for a value."""
         task = self._tasks[event.task_id]
         if event.item is not None:
             self._publish_item(event, task)
             return
         kind = event.__class__
         if kind is TaskCompleted:
-            self._checkpoints.save(task, event.context)  # type: ignore[union-attr]
+            self.save(task, event.context)  # type: ignore[union-attr]
         task._apply(event)
         if self._has_listeners:
             self._call_listeners(event, task)
@@ -124,7 +128,7 @@ class Publisher:
         item = task.items[event.item]
         kind = event.__class__
         if kind is TaskCompleted:
-            self._checkpoints.save(item, event.context)
+            self.save(item, event.context)
         item._apply(event)
         if self._followers:
             self.follow(event)

@@ -245,6 +245,9 @@ class Run:
         try:
             graph = None
             if self._plan.is_linked:
+                cache = cache_of(self._providers, self._options, self.tasks, self._checkpoints.save, report)
+                if cache is not None:
+                    publisher.save = cache.save
                 graph = Graph(
                     self.tasks,
                     self._plan,
@@ -252,7 +255,7 @@ class Run:
                     publisher.publish,
                     self._checkpoints,
                     keep_going=keep_going,
-                    cache=cache_of(self._providers, self._options, self.tasks, self._checkpoints.save, report),
+                    cache=cache,
                 )
             runner = Runner(
                 self.tasks,
