@@ -280,7 +280,7 @@ class DotFlow(RunIds, LastRun):
         plan = make_plan(tasks, mode)
         config = self.config
         providers = config._run_providers(is_apart=plan.apart, in_thread=in_thread)
-        run = Run(workflow_id, run_id, tasks, plan, providers, options, self.name, params)
+        run = Run(workflow_id, run_id, tasks, plan, providers, options, self.name, params, mode)
         is_first = self._last is None
         note = note_on_resume(config.storage, tasks, is_named=self.is_named) if options.resume and is_first else ""
         run._prepare()

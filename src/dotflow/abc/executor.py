@@ -41,6 +41,10 @@ class ExecutorSession(ABC):
         """
         return True
 
+    def is_here(self, call: Call) -> bool:
+        """Returns whether `submit` makes this attempt in the calling thread. By default it does not."""
+        return False
+
     @abstractmethod
     def submit(self, call: Call) -> Outcome | None:
         """Makes an attempt. Returns its outcome if that is known at once, else None: `wait` will return it."""

@@ -5,6 +5,8 @@ from typing import Any, NamedTuple
 
 from dotflow.core.action import Action
 from dotflow.core.context import Context
+from dotflow.core.origin import AttemptId
+from dotflow.core.types.capture import TypeCapture
 
 
 class Carrier(NamedTuple):
@@ -18,6 +20,20 @@ class Carrier(NamedTuple):
 
     entry: str
     headers: Mapping[str, str]
+
+
+class Watch(NamedTuple):
+    """What the history wants of an attempt: its usage and its output.
+
+    Attributes:
+        attempt: The attempt.
+        capture: How its output is captured.
+        output_limit: The number of bytes of output that are kept, half of its beginning and half of its end.
+    """
+
+    attempt: AttemptId
+    capture: TypeCapture = TypeCapture.NONE
+    output_limit: int = 0
 
 
 class Call(NamedTuple):
@@ -37,6 +53,7 @@ class Call(NamedTuple):
         arguments: The values of its other parameters, by name; None for no values, and no shared ones either.
         shared: The arguments that all items of a map share: one object for all of their calls.
         is_fallback: Whether *step* is the task's fallback.
+        watch: What the history wants of the attempt; None without a history that asks for it.
     """
 
     task_id: int
@@ -50,3 +67,4 @@ class Call(NamedTuple):
     arguments: Mapping[str, Any] | None = None
     shared: Mapping[str, Any] | None = None
     is_fallback: bool = False
+    watch: Watch | None = None

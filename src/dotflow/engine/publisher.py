@@ -8,9 +8,10 @@ from typing import Any, Final
 from dotflow.abc.history import History
 from dotflow.abc.log import Log
 from dotflow.abc.tracer import Tracer
-from dotflow.core.call import Carrier
+from dotflow.core.call import Call, Carrier, Watch
 from dotflow.core.events import (
     AttemptFailed,
+    AttemptOutput,
     AttemptRepeated,
     AttemptStarted,
     Event,
@@ -23,7 +24,9 @@ from dotflow.core.events import (
     TaskFailed,
 )
 from dotflow.core.failure import Failure
+from dotflow.core.origin import AttemptId
 from dotflow.core.task import Task
+from dotflow.core.types.capture import TypeCapture
 from dotflow.core.types.status import TypeStatus
 from dotflow.engine.checkpoint import Checkpoints
 from dotflow.engine.listeners import Listener, as_listener
@@ -82,14 +85,56 @@ class Publisher:
         ]
         self._has_listeners = bool(self._followers) or log is not None or notifier is not None
         self._tracer = tracer
+        self._history = history
+        self._watches = history is not None and (history.measures_usage or history.capture is not TypeCapture.NONE)
         self._report = report
         self._maps: MapReports | None = None  # made where a map is opened
         self._failures: Counter[str] = Counter()  # how often history and tracer have raised
 
     @property
-    def has_carriers(self) -> bool:
-        """Whether calls get a carrier."""
-        return self._tracer is not None
+    def prepares_calls(self) -> bool:
+        """Whether `prepare` has to be called before each attempt."""
+        return bool(self._followers)
+
+    def prepare(self, call: Call, task: Task, *, here: bool) -> Call:
+        """Returns the call of an attempt that has just begun, with what tracer and history add. Settles the history.
+
+        Args:
+            call: The call.
+            task: Its task or item.
+            here: Whether the attempt is made in the calling thread.
+        """
+        if self._tracer is not None:
+            call = call._replace(carrier=self.carrier(task.task_id, task.item))
+        history = self._history
+        if history is None:
+            return call
+        if here:
+            self.settle(here=True)
+        if not self._watches:
+            return call
+        attempt = AttemptId(self._run_id, task.task_id, task.attempt, task.item)
+        return call._replace(watch=Watch(attempt, history.capture, history.output_limit))
+
+    def settle(self, *, here: bool) -> float | None:
+        """Lets the history save what it has collected. The arguments and the result are those of History.settle."""
+        if self._history is None:
+            return None
+        try:
+            return self._history.settle(self._run_id, here)
+        except BaseException as error:  # the user's code: logged, and the run continues
+            reraise_interrupt(error)
+            self._report_failure("The history's settle()", "a step" if here else "a wait", error)
+            return None
+
+    def record_output(self, event: AttemptOutput) -> None:
+        """Passes a part of an attempt's output to the history."""
+        if self._history is not None:
+            try:
+                self._history.record(self._run_id, event)
+            except BaseException as error:  # the user's code: logged, and the run continues
+                reraise_interrupt(error)
+                self._report_failure("The history", type(event).__name__, error)
 
     def carrier(self, task_id: int, item: int | None = None) -> Carrier | None:
         """Returns the tracer's carrier for the attempt that has just begun."""

@@ -107,6 +107,7 @@ class CallEncoder:
             call.is_fallback,
             _without_last_value(call.arguments, cache),
             None if shared is None else shared.number,
+            call.watch,
         )
         dump = dump_plain if initial is None and _is_plain(call, cache) else self._dump
         parts = dump(tuple(message))  # pickled sooner than with its class

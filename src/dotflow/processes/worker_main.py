@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple, NoReturn
 
 from dotflow.core.action import Action
-from dotflow.core.call import Call, Carrier
+from dotflow.core.call import Call, Carrier, Watch
 from dotflow.core.context import Context
 from dotflow.core.failure import Failure
 from dotflow.core.outcome import Interrupted, Outcome, Raised, Returned
@@ -66,6 +66,7 @@ class CallMessage(NamedTuple):
         carrier, is_fallback: As in Call.
         arguments: As in Call, with LAST_VALUE for the last value that the worker has returned.
         shared: The number of the shared arguments, which a message of their own has brought; None without them.
+        watch: As in Call.
     """
 
     task_id: int
@@ -79,6 +80,7 @@ class CallMessage(NamedTuple):
     is_fallback: bool = False
     arguments: Mapping[str, Any] | None = None
     shared: int | None = None
+    watch: Watch | None = None
 
 
 class Worker:
@@ -165,6 +167,7 @@ class Worker:
             self._arguments(fields.arguments),
             self._shared(fields),
             fields.is_fallback,
+            fields.watch,
         )
 
     def _arguments(self, arguments: Mapping[str, Any] | None) -> Mapping[str, Any] | None:

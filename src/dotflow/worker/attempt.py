@@ -19,6 +19,7 @@ from dotflow.worker.deadline import LEFT_BEHIND, SHORTEST_TIMER, DeadlinePassed,
 from dotflow.worker.limits import run_limited
 from dotflow.worker.loops import Loop
 from dotflow.worker.trace_context import TracedLoop, enter
+from dotflow.worker.watched import watched
 
 NO_LIMIT: Final = Limit(0)
 
@@ -39,6 +40,8 @@ def attempt(call: Call, loop: Loop) -> Outcome:
     """
     if call.carrier is not None:
         return _attempt_with(call.carrier, call, loop)
+    if call.watch is not None:
+        return watched(call.watch, call, loop, attempt)
     step = call.step
     seconds = step.policy.timeout
     value: Any = None
@@ -49,7 +52,7 @@ def attempt(call: Call, loop: Loop) -> Outcome:
             else:
                 value = step.function()
             if value.__class__ in PLAIN:
-                return new(Returned, (value, ()))
+                return new(Returned, (value, (), None))
         except (KeyboardInterrupt, DeadlinePassed):
             raise
         except BaseException as error:  # users' code may raise anything

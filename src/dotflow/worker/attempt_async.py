@@ -5,6 +5,7 @@ from typing import Any
 
 from dotflow.core.action import actions_of
 from dotflow.core.call import Call
+from dotflow.core.origin import current_attempt
 from dotflow.core.outcome import Interrupted, Outcome, Returned
 from dotflow.worker.attempt import PLAIN, arguments_of, finish, outcome_of
 from dotflow.worker.coroutines import Droppable, run_with_deadline, value_of
@@ -22,6 +23,8 @@ async def attempt_async(call: Call, to_loop: Loop) -> Outcome:
     """
     if call.carrier is not None:
         enter(call.carrier)  # without leaving: this asyncio task has context variables of its own
+    if call.watch is not None:
+        current_attempt.set(call.watch.attempt)
     step = call.step
     limit = Limit(step.policy.timeout)
     try:

@@ -14,6 +14,7 @@ import click
 from dotflow import clock
 from dotflow.cli.exit_codes import Exit
 from dotflow.cli.run.summary import summary_lines
+from dotflow.core.origin import triggered_by
 from dotflow.core.types.execution import TypeExecution
 from dotflow.core.types.status import TypeStatus
 from dotflow.engine.background import interrupt_all
@@ -77,7 +78,7 @@ def run_once(workflow: DotFlow, title: str, **start_arguments: Any) -> Exit:
     live = is_live()
     exit_code = Exit.COMPLETED
     try:
-        with termination():
+        with termination(), triggered_by("command"):
             run = _run_live(workflow, title, start_arguments) if live else _run(workflow, start_arguments)
         exit_code = Exit.COMPLETED if run.status is TypeStatus.COMPLETED else Exit.FAILED
     except KeyboardInterrupt as error:
