@@ -32,6 +32,7 @@
     │   └── StepFailed            the exception of a step, as data: the cause of a RunFailed
     ├── ProviderError             storage, notification, schedule, cluster
     │   ├── ClusterError          a cluster can't be reached, is lost, or can't be used
+    │   ├── HistoryError          a history can't be written: the run goes on
     │   ├── MissingExtra          (ImportError) a provider's dependency is not installed
     │   ├── NotifyError           a notification was not delivered
     │   ├── StorageError          a value could not be saved or read
@@ -55,11 +56,11 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, dataclass_transform
 
 __all__ = [
     "AlreadyScheduled", "AmbiguousTask", "AttemptError", "CheckpointMismatch", "CheckpointUnreadable", "ClusterError",
-    "DefinitionError", "DotflowError", "EventLoopBlocked", "InvalidArgument", "InvalidCallback", "InvalidLink",
-    "InvalidPath", "InvalidPolicy", "InvalidProvider", "InvalidSchedule", "InvalidStep", "ItemsFailed", "LeaseLost",
-    "MissingExtra", "MissingParam", "ModuleNotOnWorker", "NoSchedule", "NotAList", "NotPicklable", "NotifyError",
-    "ProcessesUnsupported", "ProviderError", "RunError", "RunFailed", "RunStopped", "StepFailed", "StepTimeout",
-    "StorageError", "UnequalLists", "UnknownArgument", "UnknownParam", "UnknownParameter", "UnknownTask",
+    "DefinitionError", "DotflowError", "EventLoopBlocked", "HistoryError", "InvalidArgument", "InvalidCallback",
+    "InvalidLink", "InvalidPath", "InvalidPolicy", "InvalidProvider", "InvalidSchedule", "InvalidStep", "ItemsFailed",
+    "LeaseLost", "MissingExtra", "MissingParam", "ModuleNotOnWorker", "NoSchedule", "NotAList", "NotPicklable",
+    "NotifyError", "ProcessesUnsupported", "ProviderError", "RunError", "RunFailed", "RunStopped", "StepFailed",
+    "StepTimeout", "StorageError", "UnequalLists", "UnknownArgument", "UnknownParam", "UnknownParameter", "UnknownTask",
     "ValueNotStorable", "VirtualClockMisuse", "WorkerDied", "WorkerNotStarted", "WorkflowBusy",
 ]  # fmt: skip
 
@@ -471,6 +472,16 @@ class ClusterError(ProviderError):
     reason: str
     hint: str
     _template = "{cluster} {reason}. {hint}"
+
+
+class HistoryError(ProviderError):
+    """The history can't be written. The run logs it as a line and goes on."""
+
+    what: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.what}: {self.reason.rstrip('.')}."
 
 
 class RunError(DotflowError):

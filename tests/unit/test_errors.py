@@ -20,6 +20,7 @@ from dotflow.errors import (
     DefinitionError,
     DotflowError,
     EventLoopBlocked,
+    HistoryError,
     InvalidArgument,
     InvalidCallback,
     InvalidLink,
@@ -117,6 +118,10 @@ EXAMPLES: list[tuple[DotflowError, list[str]]] = [
     (WorkerDied("load", None), ["'load'", "for an unknown reason"]),
     (WorkerDied("load", None, "tcp://a left"), ["'load'", "tcp://a left", "out of memory"]),
     (ModuleNotOnWorker("shop.steps"), ["'shop.steps'", "Install it", "register_pickle_by_value(shop)"]),
+    (
+        HistoryError("history.db can't be written", "the disk is full."),
+        ["history.db can't be written: the disk is full."],
+    ),
     (ClusterError("Ray", "is gone", "Start it."), ["Ray", "is gone", "Start it."]),
     (WorkerNotStarted("load", "no memory"), ["'load'", "no memory", "max_workers"]),
     (

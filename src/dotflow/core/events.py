@@ -143,6 +143,7 @@ class Planned(NamedTuple):
         needs: The tasks that must end before it starts.
         policy: Its retries, delays and timeout.
         code: The fingerprint of its step's code; "" without a history, or where it can't be made.
+        contexts: The contexts that its step takes: "initial_context", "previous_context".
     """
 
     name: str
@@ -152,6 +153,7 @@ class Planned(NamedTuple):
     needs: Sequence[int] = ()
     policy: Policy | None = None
     code: str = ""
+    contexts: Sequence[str] = ()
 
 
 class RunStarted(NamedTuple):

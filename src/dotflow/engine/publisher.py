@@ -32,11 +32,13 @@ from dotflow.engine.checkpoint import Checkpoints
 from dotflow.engine.listeners import Listener, as_listener
 from dotflow.engine.map_reports import MapReports
 from dotflow.engine.notifier import Notifier
+from dotflow.errors import HistoryError
 from dotflow.worker.deadline import DeadlinePassed
 from dotflow.worker.deadline_thread import Stopped
 
 FAILURES = (AttemptFailed, AttemptRepeated, TaskFailed)
 ENDS = (TaskCompleted, TaskFailed, MapEnded)
+new: Final = tuple.__new__  # makes a named tuple in half the time: there is one for every attempt
 MAX_REPORTS: Final = 20  # exceptions of a run's history, and of its tracer, that are logged; more are counted
 
 
@@ -86,7 +88,9 @@ class Publisher:
         self._has_listeners = bool(self._followers) or log is not None or notifier is not None
         self._tracer = tracer
         self._history = history
-        self._watches = history is not None and (history.measures_usage or history.capture is not TypeCapture.NONE)
+        self._capture = TypeCapture.NONE if history is None else history.capture
+        self._output_limit = 0 if history is None else history.output_limit
+        self._watches = history is not None and (history.measures_usage or self._capture is not TypeCapture.NONE)
         self._report = report
         self._maps: MapReports | None = None  # made where a map is opened
         self._failures: Counter[str] = Counter()  # how often history and tracer have raised
@@ -113,8 +117,9 @@ class Publisher:
             self.settle(here=True)
         if not self._watches:
             return call
-        attempt = AttemptId(self._run_id, task.task_id, task.attempt, task.item)
-        return call._replace(watch=Watch(attempt, history.capture, history.output_limit))
+        attempt = new(AttemptId, (self._run_id, task.task_id, task.attempt, task.item))
+        watch = new(Watch, (attempt, self._capture, self._output_limit))
+        return new(Call, (*call[:-1], watch))
 
     def settle(self, *, here: bool) -> float | None:
         """Lets the history save what it has collected. The arguments and the result are those of History.settle."""
@@ -228,6 +233,9 @@ class Publisher:
                 self._report_failure(f"The {name}", type(event).__name__, error)
 
     def _report_failure(self, name: str, where: str, error: BaseException) -> None:
+        if isinstance(error, HistoryError):  # a line for users
+            self._report(str(error), None)
+            return
         self._failures[name] += 1
         if self._failures[name] <= MAX_REPORTS:
             self._report(f"{name} raised at {where}", error)

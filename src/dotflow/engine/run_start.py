@@ -15,6 +15,9 @@ from dotflow.engine.options import RunOptions
 from dotflow.engine.plan import Plan
 from dotflow.engine.run_providers import RunProviders
 
+#: The contexts; the actions of a class step may take both.
+CONTEXTS: Final = ("initial_context", "previous_context")
+
 
 def run_started(
     workflow_id: str,
@@ -58,6 +61,7 @@ def _planned(tasks: Sequence[Task], plan: Plan, *, has_history: bool, has_tracer
             needs,
             task.step.policy,
             fingerprint(task.step) if has_history else "",
+            CONTEXTS if isinstance(task.step.function, type) else tuple(task.step.context_params),
         )
         for task, lane, needs in zip(tasks, plan.lanes, plan.needs, strict=True)
     )

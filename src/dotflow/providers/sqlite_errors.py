@@ -38,8 +38,13 @@ def is_unreadable(error: sqlite3.Error) -> bool:
 def with_explanation(error: sqlite3.Error | OverflowError, path: Path) -> sqlite3.Error:
     """Returns the same error with the path, cause and advice."""
     kind = sqlite3.DataError if isinstance(error, OverflowError) else type(error)
+    return kind(f"{path}: {explain(error)}")
+
+
+def explain(error: sqlite3.Error | OverflowError) -> str:
+    """Returns the cause of an error, and the advice."""
     _, advice = EXPLANATIONS.get(code_of(error), ("", ""))
-    return kind(f"{path}: {cause_of(error)}" + (f". {advice}" if advice else ""))
+    return cause_of(error) + (f". {advice}" if advice else "")
 
 
 def cause_of(error: sqlite3.Error | OverflowError) -> str:

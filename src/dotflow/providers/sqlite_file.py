@@ -148,8 +148,8 @@ class SQLiteFile:
                 self._connection = self._open(MODE_CREATE)
             elif file_id is not None:
                 self._connection = self._open_for_reading()
-            self._process, before, self._file_id = os.getpid(), self._file_id, _file_id(self._name)
-            self.openings += self._file_id != before
+            before, self._file_id, self._process = self._file_id, _file_id(self._name), os.getpid()
+            self.openings += file_id is None or self._file_id != before  # the number of a deleted one may come again
         return self._connection
 
     def _make_file(self) -> None:

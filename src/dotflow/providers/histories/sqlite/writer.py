@@ -1,0 +1,165 @@
+"""RunWriter: writes the rows of one run into the file. What goes wrong there never reaches the run."""
+
+import contextlib
+import sqlite3
+from pathlib import Path
+from typing import Any, Final
+
+from dotflow import clock
+from dotflow.errors import HistoryError
+from dotflow.providers.histories.sqlite import live
+from dotflow.providers.histories.sqlite.crashed import mark_crashed
+from dotflow.providers.histories.sqlite.damaged import is_damaged, put_aside
+from dotflow.providers.histories.sqlite.register import register
+from dotflow.providers.histories.sqlite.rows import RunRows, micro
+from dotflow.providers.histories.sqlite.tables import COMPLETED, FAILED, RESTORED, SKIPPED
+from dotflow.providers.sqlite_errors import code_of, explain
+from dotflow.providers.sqlite_file import SQLiteFile
+
+PATIENCE: Final = 0.05  # seconds to wait for another process's transaction during a run
+LAST_PATIENCE: Final = 5.0  # the same at its end
+RETRY_DELAY: Final = 1.0  # seconds until the next attempt after another error
+INTERVAL: Final = 0.05  # seconds between two commits, unless a step runs in the thread of the run
+MAX_ROWS: Final = 100_000  # rows that wait for the file
+MAX_BYTES: Final = 50_000_000  # of output and copies that wait for it
+
+ATTEMPT: Final = f"({', '.join('?' * 14)})"
+SAVE_ATTEMPT: Final = f"INSERT OR REPLACE INTO attempts VALUES {ATTEMPT}"
+#: The same, and another attempt that has only begun. With fewer values it takes a quarter less time.
+SAVE_NEXT: Final = f"{SAVE_ATTEMPT}, (?, ?, ?, ?, ?, ?{', NULL' * 8})"
+BEGUN: Final = 5  # columns of an attempt that has only begun, without the run
+NOTHING_YET: Final = [None] * 8  # its other columns
+SAVE_ERROR: Final = f"INSERT OR REPLACE INTO errors VALUES ({', '.join('?' * 9)})"
+SAVE_OUTPUT: Final = f"INSERT OR REPLACE INTO output VALUES ({', '.join('?' * 8)})"
+SAVE_COPY: Final = f"INSERT OR REPLACE INTO copies VALUES ({', '.join('?' * 10)})"
+END_RUN: Final = """UPDATE runs SET state = ?, reason = ?, ended = ?, completed = ?, failed = ?, restored = ?,
+    skipped = ?, error = ? WHERE run = ?"""
+
+
+class RunWriter:
+    """Writes the rows of one run.
+
+    Args:
+        path: The file.
+        file: Its connection.
+        rows: The rows that are not yet in it.
+    """
+
+    def __init__(self, path: Path, file: SQLiteFile, rows: RunRows) -> None:
+        self._path = path
+        self._file = file
+        self.rows = rows
+        self._lock = live.hold(path)  # before the run is in the file
+        self._run: int | None = None
+        self._opening = -1  # the file's, when the run was written to it
+        self._committed_at = 0.0
+        self._is_busy = False
+        self._retry_at = 0.0  # after an error
+        self._is_reported = False
+        self._missing = 0
+
+    def settle(self, *, here: bool) -> float | None:
+        """Writes the rows, at once or after INTERVAL. The arguments and the result are those of History.settle."""
+        if not self.rows:
+            return None
+        if not here:
+            left = self._committed_at + INTERVAL - clock.monotonic()
+            if left > 0:
+                return left
+        self.commit(0 if self._is_busy else PATIENCE)
+        return INTERVAL if self.rows else None
+
+    def commit(self, patience: float) -> None:
+        """Writes the rows, or keeps them for the next time. Raises HistoryError for the run's first error."""
+        self._committed_at = clock.monotonic()
+        if clock.ticks() < self._retry_at and not self.rows.ended:
+            self._drop_surplus()
+            return
+        try:
+            self._write(patience)
+        except (sqlite3.Error, OSError) as error:
+            self._drop_surplus()
+            self._is_busy = code_of(error) == sqlite3.SQLITE_BUSY
+            if not self._is_busy:
+                self._handle(error)
+        else:
+            self._is_busy, self._retry_at = False, 0.0
+
+    def close(self) -> None:
+        """Writes the rest at the end of the run. Raises HistoryError if rows are missing."""
+        first_error: HistoryError | None = None
+        try:
+            self.commit(LAST_PATIENCE)
+        except HistoryError as error:  # a damaged file was put aside, so that there is a new one now
+            first_error = error
+            self.commit(LAST_PATIENCE)
+        missing = self._missing + len(self.rows)
+        if missing:  # the lock stays: the run has not crashed
+            cause = "another process keeps a transaction open on it" if self._is_busy else "see above"
+            raise HistoryError(f"{missing} rows of the run {self.rows.started.run_id} are not in {self._path}", cause)
+        if self._lock is not None:
+            live.release(self._path, self._lock)
+        if first_error is not None:
+            raise first_error
+
+    def _write(self, patience: float) -> None:
+        is_known = self._run is not None and self._opening == self._file.openings
+        if not is_known or self.rows.has_more or not self._write_few(patience):
+            self._run = self._file.transact(self._write_all, patience=patience)
+            self._opening = self._file.openings
+        self.rows.clear()
+
+    def _write_few(self, patience: float) -> bool:
+        """Writes one or two rows in one statement. Returns False if there are more, or the file is another one now."""
+        rows, run = tuple(self.rows.attempts.values()), self._run
+        if len(rows) == 1:
+            self._file.run(SAVE_ATTEMPT, (run, *rows[0]), create=True, patience=patience)
+        elif len(rows) == 2 and rows[1][BEGUN:] == NOTHING_YET:
+            self._file.run(SAVE_NEXT, (run, *rows[0], run, *rows[1][:BEGUN]), create=True, patience=patience)
+        else:
+            return False
+        return self._opening == self._file.openings
+
+    def _write_all(self, connection: sqlite3.Connection) -> int:
+        """Writes all rows, and first the run itself if it is not in this file. Returns its number there."""
+        rows, run = self.rows, self._run
+        if run is None or self._opening != self._file.openings:
+            mark_crashed(connection, self._path)
+            run = register(connection, rows.started, self._lock)
+        for statement, values in (
+            (SAVE_ATTEMPT, rows.attempts.values()),
+            (SAVE_ERROR, rows.errors),
+            (SAVE_OUTPUT, rows.output),
+            (SAVE_COPY, rows.copies),
+        ):
+            if values:
+                connection.executemany(statement, [(run, *row) for row in values])
+        if rows.ended is not None:
+            connection.execute(END_RUN, (*_ending(rows), run))
+        return run
+
+    def _handle(self, error: sqlite3.Error | OSError) -> None:
+        """Puts a damaged file aside. Raises HistoryError for the first error of the run."""
+        self._retry_at = clock.ticks() + RETRY_DELAY
+        cause = explain(error) if isinstance(error, sqlite3.Error) else error.strerror or str(error)
+        what = f"The history {self._path} can't be written, and the run goes on without it"
+        if is_damaged(error, self._path):
+            with contextlib.suppress(OSError):
+                aside = put_aside(self._path, self._file)
+                what = f"The history {self._path} is damaged. It is {aside} now, and a new one begins"
+                self._retry_at = 0.0
+        if not self._is_reported:
+            self._is_reported = True
+            raise HistoryError(what, cause)
+
+    def _drop_surplus(self) -> None:
+        if len(self.rows) > MAX_ROWS or self.rows.size > MAX_BYTES:
+            self._missing += len(self.rows)
+            self.rows.clear()
+
+
+def _ending(rows: RunRows) -> tuple[Any, ...]:
+    ended, counts = rows.ended, rows.counts
+    assert ended is not None
+    numbers = (counts[COMPLETED], counts[FAILED], counts[RESTORED], counts[SKIPPED])
+    return (str(ended.state), ended.reason or None, micro(ended.at), *numbers, rows.error)
