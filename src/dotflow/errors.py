@@ -281,6 +281,8 @@ class WorkerDied(AttemptError):
     step: str
     exit_code: int | None  # minus the number of the signal that killed the process; None where it is unknown
     lost: str = ""  # the cluster's worker and why it was lost; empty where only the step's own process ended
+    peak: int | None = None  # bytes of memory that the process had at most; None where that is unknown
+    output: str = ""  # the last lines that it wrote to stderr, where output is captured
 
     def __str__(self) -> str:
         if self.lost:
@@ -288,9 +290,13 @@ class WorkerDied(AttemptError):
                 f"The cluster lost the worker of step '{self.step}' during the attempt: {self.lost}. It was killed, "
                 f"ran out of memory, or its machine is gone."
             )
-        return f"The worker process of step '{self.step}' {_how_it_ended(self.exit_code)}"
+        how = _how_it_ended(self.exit_code, self.peak)
+        if self.output:
+            how = f"{how.removesuffix(_WHERE)}\nIts last output:\n{self.output}"
+        return f"The worker process of step '{self.step}' {how}"
 
 
+_WHERE: Final = " Set PYTHONFAULTHANDLER=1 to print where."
 _SIGNALS: Final = {
     "SIGKILL": "Linux does this when memory runs out (see dmesg). Reduce the step's memory, or lower max_workers.",
     "SIGTERM": "Another program ended it.",
@@ -298,7 +304,7 @@ _SIGNALS: Final = {
 }
 
 
-def _how_it_ended(exit_code: int | None) -> str:
+def _how_it_ended(exit_code: int | None, peak: int | None) -> str:
     if exit_code is None:
         return "ended for an unknown reason."
     if exit_code >= 0:
@@ -307,7 +313,12 @@ def _how_it_ended(exit_code: int | None) -> str:
             f"os._exit(). Raise an exception instead."
         )
     name = {number.value: number.name for number in signal.Signals}.get(-exit_code, f"signal {-exit_code}")
-    return f"was killed by {name}. {_SIGNALS.get(name, 'C code crashed. Set PYTHONFAULTHANDLER=1 to print where.')}"
+    memory = f" It had {_size(peak)} of memory." if peak and exit_code == -signal.SIGKILL else ""
+    return f"was killed by {name}.{memory} {_SIGNALS.get(name, f'C code crashed.{_WHERE}')}"
+
+
+def _size(count: int) -> str:
+    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.0f} MB"
 
 
 class WorkerNotStarted(AttemptError):

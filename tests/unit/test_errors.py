@@ -264,12 +264,12 @@ def test_facts_are_passed_by_position_or_by_name() -> None:
 
 @pytest.mark.parametrize(
     ("args", "kwargs"),
-    [(("load",), {}), (("load", 3, "", 5), {}), (("load", 3), {"step": "b"}), (("load", 3), {"host": "b"})],
+    [(("load",), {}), (("load", 3, "", None, "", 5), {}), (("load", 3), {"step": "b"}), (("load", 3), {"host": "b"})],
     ids=["too few", "too many", "twice", "unknown"],
 )
 def test_other_facts_are_refused(args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
     """As any wrong call is, with a TypeError that names the facts."""
-    with pytest.raises(TypeError, match="WorkerDied takes step, exit_code, lost"):
+    with pytest.raises(TypeError, match="WorkerDied takes step, exit_code, lost, peak, output"):
         WorkerDied(*args, **kwargs)
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from dotflow.core.action import Action
 from dotflow.core.call import Call
+from dotflow.core.capture import Capture
 from dotflow.core.outcome import Outcome
 from dotflow.core.task import Task
 
@@ -44,6 +45,9 @@ class ExecutorSession(ABC):
     def is_here(self, call: Call) -> bool:
         """Returns whether `submit` makes this attempt in the calling thread. By default it does not."""
         return False
+
+    def capture_output(self, capture: Capture) -> None:  # noqa: B027 (some have no output)
+        """Asks for the output of the attempts whose calls have a `watch`. Called at most once, before anything else."""
 
     @abstractmethod
     def submit(self, call: Call) -> Outcome | None:

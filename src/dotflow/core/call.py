@@ -22,6 +22,17 @@ class Carrier(NamedTuple):
     headers: Mapping[str, str]
 
 
+def plain_carrier(carrier: Carrier | None) -> Carrier | None:
+    """Returns a copy. Raises TypeError here, and not in the step's worker, for anything but plain text."""
+    if carrier is None:
+        return None
+    entry, headers = carrier
+    for text in (entry, *headers, *headers.values()):
+        if text.__class__ is not str:
+            raise TypeError(f"a Carrier holds plain str only, but this one holds a {type(text).__name__}")
+    return Carrier(entry, dict(headers))
+
+
 class Watch(NamedTuple):
     """What the history wants of an attempt: its usage and its output.
 

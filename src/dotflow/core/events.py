@@ -121,7 +121,8 @@ class MapEnded(NamedTuple):
 class AttemptOutput(NamedTuple):
     """A part of an attempt's output, soon after it was written. Only the history receives it, between other events.
 
-    `stream` is 1 for stdout, 2 for stderr.
+    `stream` is 1 for stdout, 2 for stderr. `skipped` is the number of bytes of the stream before `data` that are lost:
+    they came faster than they are recorded. Output that belongs to no single attempt of the run has the `task_id` -1.
     """
 
     task_id: int
@@ -130,6 +131,7 @@ class AttemptOutput(NamedTuple):
     data: bytes
     at: datetime
     item: int | None = None
+    skipped: int = 0
 
 
 class Planned(NamedTuple):

@@ -8,7 +8,8 @@ from typing import Any, Final
 from dotflow.abc.history import History
 from dotflow.abc.log import Log
 from dotflow.abc.tracer import Tracer
-from dotflow.core.call import Call, Carrier, Watch
+from dotflow.core.call import Call, Carrier, Watch, plain_carrier
+from dotflow.core.capture import Capture
 from dotflow.core.events import (
     AttemptFailed,
     AttemptOutput,
@@ -132,6 +133,13 @@ class Publisher:
             self._report_failure("The history's settle()", "a step" if here else "a wait", error)
             return None
 
+    def capture(self) -> Capture | None:
+        """Returns what the history wants of the output of the attempts; None for nothing."""
+        history = self._history
+        if history is None or history.capture is TypeCapture.NONE or history.output_limit <= 0:
+            return None
+        return Capture(history.capture, history.output_limit, self.record_output)
+
     def record_output(self, event: AttemptOutput) -> None:
         """Passes a part of an attempt's output to the history."""
         if self._history is not None:
@@ -147,8 +155,8 @@ class Publisher:
         assert tracer is not None
         try:
             if item is None:
-                return _check_carrier(tracer.carrier(self._run_id, task_id))
-            return _check_carrier(tracer.item_carrier(self._run_id, task_id, item))
+                return plain_carrier(tracer.carrier(self._run_id, task_id))
+            return plain_carrier(tracer.item_carrier(self._run_id, task_id, item))
         except BaseException as error:  # the user's code: logged, and the attempt runs without a carrier
             reraise_interrupt(error)
             self._report_failure("The tracer's carrier()", f"task {task_id}", error)
@@ -270,17 +278,6 @@ class Publisher:
         except BaseException as error:  # the user's code: logged, and the run continues
             reraise_interrupt(error)
             self._report(f"The log raised at task {task.task_id} {task.name}", error)
-
-
-def _check_carrier(carrier: Carrier | None) -> Carrier | None:
-    """Returns a copy. Raises TypeError here, and not in the step's worker, for anything but plain text."""
-    if carrier is None:
-        return None
-    entry, headers = carrier
-    for text in (entry, *headers, *headers.values()):
-        if text.__class__ is not str:
-            raise TypeError(f"a Carrier holds plain str only, but this one holds a {type(text).__name__}")
-    return Carrier(entry, dict(headers))
 
 
 def reporter(log: Log) -> Callable[[str, BaseException | None], None]:

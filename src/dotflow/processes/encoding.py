@@ -157,9 +157,13 @@ class WorkerFactory:
     Args:
         tasks: The run's tasks, by id.
         start_method: The user's choice; None for the default.
+
+    Attributes:
+        captured: Whether the workers' output is captured.
     """
 
     def __init__(self, tasks: Mapping[int, Task], start_method: str | None) -> None:
+        self.captured = False
         self._tasks = tasks
         self._start_method = start_method
         self._starts: dict[str, tuple[StartMethod, CallEncoder]] = {}
@@ -171,7 +175,7 @@ class WorkerFactory:
         """
         method = self._start_method or default_start_method()
         if method not in self._starts:
-            start = STARTS[method](self._tasks)
+            start = STARTS[method](self._tasks, captured=self.captured)
             self._starts[method] = start, CallEncoder(start.dump, start.inherits_tasks)
         return self._starts[method]
 

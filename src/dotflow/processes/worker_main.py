@@ -6,7 +6,7 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, NamedTuple, NoReturn
 
 from dotflow.core.action import Action
@@ -30,7 +30,7 @@ from dotflow.processes.channel import (
     Dump,
     Message,
 )
-from dotflow.processes.output import Relay
+from dotflow.processes.output import Relay, flush_all, flush_streams, print_to_descriptors
 from dotflow.processes.plain_pickles import SCALARS, dump_plain
 from dotflow.processes.shared import keep_shared
 from dotflow.worker import deadline_signal
@@ -102,6 +102,7 @@ class Worker:
         self.last_value: Any = None
         self.shared: dict[int, Sequence[memoryview]] = {}
         self.pid = os.getpid()
+        self.flush: Callable[[], None] = flush_streams
 
     def run(self) -> None:
         """Makes attempts until the coordinator closes the channel."""
@@ -133,7 +134,7 @@ class Worker:
         if call.step.policy.timeout:
             self.send(RETURNED, message.number, [])
         self.last_value = outcome.value if isinstance(outcome, Returned) else None
-        _flush()
+        self.flush()
         self.send(OUTCOME, message.number, self.dump_outcome(call, outcome))
 
     def read(self, message: Message) -> Call:
@@ -210,7 +211,11 @@ def _loading_failure(error: BaseException) -> Failure:
 
 
 def run_worker(
-    sock: socket.socket, lifeline: int, dump: Dump, relayed: tuple[bool, bool], inherited_tasks: Mapping[int, Task]
+    sock: socket.socket,
+    lifeline: int,
+    dump: Dump,
+    relayed: tuple[bool, bool] | None,
+    inherited_tasks: Mapping[int, Task],
 ) -> NoReturn:
     """Runs a worker process, from its first line to its exit.
 
@@ -218,16 +223,19 @@ def run_worker(
         sock: Its end of the channel.
         lifeline: The reading end of a pipe whose writing end only the coordinator has: it closes with the coordinator.
         dump: Pickles outcomes.
-        relayed: Whether its stdout and stderr go through the channel.
+        relayed: Whether its stdout and stderr go through the channel; None where its descriptors are captured.
         inherited_tasks: The tasks that it has by fork.
     """
     code = 1
     try:
         _set_up(lifeline)
         worker = Worker(Channel(sock), dump, inherited_tasks)
-        if relayed[0]:
+        if relayed is None:
+            print_to_descriptors()
+            worker.flush = flush_all
+        elif relayed[0]:
             sys.stdout = Relay(lambda data: worker.send(STDOUT, 0, [data]))
-        if relayed[1]:
+        if relayed is not None and relayed[1]:
             sys.stderr = Relay(lambda data: worker.send(STDERR, 0, [data]))
         _buffer_lines()
         worker.run()
@@ -235,7 +243,7 @@ def run_worker(
         run_exit_handlers()
         code = 0
     finally:
-        _flush()
+        flush_streams()
         os._exit(code)
 
 
@@ -288,13 +296,3 @@ def _buffer_lines() -> None:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(line_buffering=True, write_through=False)
-
-
-def _flush() -> None:
-    for stream in (sys.stdout, sys.stderr):
-        try:
-            if isinstance(stream, Relay):
-                stream.flush_all()
-            stream.flush()
-        except (AttributeError, OSError, ValueError):  # None, broken or closed
-            continue

@@ -9,6 +9,7 @@ from typing import Final
 from dotflow import clock
 from dotflow.abc.executor import CompletedCall, Executor, ExecutorSession, Report
 from dotflow.core.call import Call
+from dotflow.core.capture import Capture
 from dotflow.core.outcome import Outcome
 from dotflow.core.task import Task
 from dotflow.processes.wakeup import WakeupEvent
@@ -35,6 +36,7 @@ class InlineSession(ExecutorSession):
         self._tasks = tasks
         self._report = report
         self._loops = Loops()
+        self._capture: Capture | None = None
         self._isolated: ExecutorSession | None = None
         self._threads: ExecutorSession | None = None
         self._busy: ExecutorSession | None = None  # the other session that makes a call
@@ -42,6 +44,9 @@ class InlineSession(ExecutorSession):
         self._has_signal = has_timer_signal()
         self._hang_reporter = HangReporter(report)
         remember_process()
+
+    def capture_output(self, capture: Capture) -> None:
+        self._capture = capture
 
     def make_room(self, pool: Hashable, lane: int, waiting: int) -> bool:
         return self._busy is None
@@ -54,14 +59,14 @@ class InlineSession(ExecutorSession):
         """Returns None only for an isolated step, and outside the main thread for one with a timeout."""
         step = call.step
         if step.isolate:
-            self._isolated = self._isolated or _one_process(self._tasks, self._report)
+            self._isolated = self._isolated or self._one_process()
             self._submit_to(self._isolated, call)
             return None
         seconds = step.policy.timeout
         if not seconds:
             return attempt(call, self._loops)
         if not self._has_signal:
-            self._threads = self._threads or _one_thread(self._tasks, self._report)
+            self._threads = self._threads or self._one_thread()
             self._submit_to(self._threads, call)
             return None
         self._hang_reporter.start(call)
@@ -69,6 +74,21 @@ class InlineSession(ExecutorSession):
             return attempt(call, self._loops)
         finally:
             self._hang_reporter.call = None
+
+    def _one_process(self) -> ExecutorSession:
+        from dotflow.providers.executors.process import ExecutorProcess  # slow to import, and rarely needed
+
+        return self._captured(ExecutorProcess(max_workers=1).open(self._tasks, self._report))
+
+    def _one_thread(self) -> ExecutorSession:
+        from dotflow.providers.executors.thread import ExecutorThread  # slow to import, and rarely needed
+
+        return self._captured(ExecutorThread(max_workers=1).open(self._tasks, self._report))
+
+    def _captured(self, session: ExecutorSession) -> ExecutorSession:
+        if self._capture is not None:
+            session.capture_output(self._capture)
+        return session
 
     def _submit_to(self, session: ExecutorSession, call: Call) -> None:
         pool = session.pool_of(call.step)
@@ -101,18 +121,6 @@ class InlineSession(ExecutorSession):
                 if session is not None:
                     stack.callback(session.close)
             stack.callback(self._hang_reporter.close)
-
-
-def _one_process(tasks: Mapping[int, Task], report: Report) -> ExecutorSession:
-    from dotflow.providers.executors.process import ExecutorProcess  # slow to import, and rarely needed
-
-    return ExecutorProcess(max_workers=1).open(tasks, report)
-
-
-def _one_thread(tasks: Mapping[int, Task], report: Report) -> ExecutorSession:
-    from dotflow.providers.executors.thread import ExecutorThread  # slow to import, and rarely needed
-
-    return ExecutorThread(max_workers=1).open(tasks, report)
 
 
 class HangReporter:

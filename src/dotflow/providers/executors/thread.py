@@ -13,7 +13,7 @@ from dotflow.processes import failures
 from dotflow.processes.dispatcher import Dispatcher
 from dotflow.processes.encoding import FRESH
 from dotflow.processes.scaling import check_workers
-from dotflow.providers.executors.process import ProcessSession
+from dotflow.processes.session import ProcessSession
 from dotflow.worker.attempt import attempt
 from dotflow.worker.deadline import GRACE, GRACE_IN_THREAD, LEFT_BEHIND, REPEAT
 from dotflow.worker.deadline_thread import stop_thread
