@@ -17,7 +17,7 @@ from dotflow import Config, Context, DotFlow, action
 from dotflow.abc.log import Log
 from dotflow.core.task import Task
 from dotflow.errors import InvalidArgument
-from dotflow.providers import ExecutorThread, HistorySQLite, StorageFile
+from dotflow.providers import HistorySQLite, StorageFile
 from dotflow.providers.histories.sqlite import live, retention, writer
 from tests.integration.children import Scripts
 
@@ -233,32 +233,21 @@ def test_a_nested_run_in_a_worker_process_has_its_parent(history: History) -> No
 # Before a step runs
 
 
-def test_a_step_is_in_the_file_before_it_runs(history: History) -> None:
-    """From within, a step of the run's own thread finds itself Running, and all that came before it."""
+@pytest.mark.parametrize("mode", ["sequential", "background", "parallel"])
+@pytest.mark.processes
+def test_a_step_is_in_the_file_before_it_runs(mode: str, history: History) -> None:
+    """From within, a step finds itself Running, and all that came before it."""
 
     @action
     def looks() -> list[Any]:
         return history.read("SELECT task, state FROM attempt_list ORDER BY task")
 
-    run = history.workflow(numbers, looks).start()
+    workflow = history.workflow(numbers)
+    workflow.task.add(looks, needs="numbers")
+    run = workflow.start(mode)
+    run.wait()
 
     assert run.tasks[1].current_context.storage == [(0, "Completed"), (1, "Running")]
-
-
-def test_a_long_step_elsewhere_is_in_the_file_while_it_runs(history: History) -> None:
-    """A step in another thread is there soon after it has begun."""
-
-    @action
-    def looks() -> list[Any]:
-        rows: list[Any] = []
-        while len(rows) < 1:
-            time.sleep(0.001)
-            rows = history.read("SELECT state FROM attempt_list")
-        return rows
-
-    run = history.workflow(looks, executor=ExecutorThread()).start()
-
-    assert run.tasks[0].current_context.storage == ["Running"]
 
 
 # States

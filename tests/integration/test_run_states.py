@@ -26,8 +26,8 @@ class Recorder(History):
     def record(self, run_id: str, event: Event) -> None:
         self.events.append(event)
 
-    def settle(self, run_id: str, here: bool) -> float | None:
-        self.events.append(here)
+    def settle(self, run_id: str, begins: bool) -> float | None:
+        self.events.append(begins)
         return None
 
     def of(self, kind: type) -> list[Any]:
@@ -212,8 +212,8 @@ def test_a_nested_run_knows_its_parent(mode: str) -> None:
     assert (started.parent, started.trigger) == (AttemptId(run.run_id, 1, 1), "")
 
 
-def test_the_history_is_settled_before_each_step_here() -> None:
-    """Before a step runs in the run's own thread, the history is asked to save the step's beginning."""
+def test_the_history_is_settled_before_each_attempt() -> None:
+    """Before an attempt begins, the history is asked to save that."""
     workflow, history = workflow_of(one, which)
 
     workflow.start()

@@ -42,10 +42,6 @@ class ExecutorSession(ABC):
         """
         return True
 
-    def is_here(self, call: Call) -> bool:
-        """Returns whether `submit` makes this attempt in the calling thread. By default it does not."""
-        return False
-
     def capture_output(self, capture: Capture) -> None:  # noqa: B027 (some have no output)
         """Asks for the output of the attempts whose calls have a `watch`. Called at most once, before anything else."""
 

@@ -27,18 +27,17 @@ class History(ABC):
         Ignore events that you don't know: there may be more in later versions.
         """
 
-    def settle(self, run_id: str, here: bool) -> float | None:
-        """Called before a step runs in the run's own thread, and before that thread waits. By default it does nothing.
+    def settle(self, run_id: str, begins: bool) -> float | None:
+        """Called before each attempt begins, and before the run waits. By default it does nothing.
 
         A history that collects events saves them here. Called in the thread of the run, as `record` is.
 
         Args:
             run_id: The run.
-            here: Whether a step runs next in the calling thread, and may end the process. Otherwise saving may be
-                put off.
+            begins: Whether an attempt begins next, which may end the process. Otherwise saving may be put off.
 
         Returns:
-            The seconds after which it has to be called again at the latest; None for no limit. Ignored with *here*.
+            The seconds after which it has to be called again at the latest; None for no limit. Ignored with *begins*.
         """
         return None
 
@@ -57,5 +56,5 @@ class ForwardingHistory(History):
         if self._history is not None:
             self._history.record(run_id, event)
 
-    def settle(self, run_id: str, here: bool) -> float | None:
-        return None if self._history is None else self._history.settle(run_id, here)
+    def settle(self, run_id: str, begins: bool) -> float | None:
+        return None if self._history is None else self._history.settle(run_id, begins)

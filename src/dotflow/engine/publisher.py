@@ -101,36 +101,29 @@ class Publisher:
         """Whether `prepare` has to be called before each attempt."""
         return bool(self._followers)
 
-    def prepare(self, call: Call, task: Task, *, here: bool) -> Call:
-        """Returns the call of an attempt that has just begun, with what tracer and history add. Settles the history.
-
-        Args:
-            call: The call.
-            task: Its task or item.
-            here: Whether the attempt is made in the calling thread.
-        """
+    def prepare(self, call: Call, task: Task) -> Call:
+        """Returns the call of an attempt of a task or item, with what tracer and history add. Settles the history."""
         if self._tracer is not None:
             call = call._replace(carrier=self.carrier(task.task_id, task.item))
         history = self._history
         if history is None:
             return call
-        if here:
-            self.settle(here=True)
+        self.settle(begins=True)
         if not self._watches:
             return call
         attempt = new(AttemptId, (self._run_id, task.task_id, task.attempt, task.item))
         watch = new(Watch, (attempt, self._capture, self._output_limit))
         return new(Call, (*call[:-1], watch))
 
-    def settle(self, *, here: bool) -> float | None:
+    def settle(self, *, begins: bool) -> float | None:
         """Lets the history save what it has collected. The arguments and the result are those of History.settle."""
         if self._history is None:
             return None
         try:
-            return self._history.settle(self._run_id, here)
+            return self._history.settle(self._run_id, begins)
         except BaseException as error:  # the user's code: logged, and the run continues
             reraise_interrupt(error)
-            self._report_failure("The history's settle()", "a step" if here else "a wait", error)
+            self._report_failure("The history's settle()", "an attempt" if begins else "a wait", error)
             return None
 
     def capture(self) -> Capture | None:

@@ -240,9 +240,9 @@ class Runner:
             self.end(number, end.value)
 
     def _submit_prepared(self, call: Call) -> Outcome | None:
-        number, session = call.number, self.session
+        number = call.number
         task = self._tasks[number] if number < len(self._tasks) else self._graph.maps.in_flight(number)[0]  # type: ignore[union-attr]
-        return session.submit(self._publisher.prepare(call, task, here=session.is_here(call)))
+        return self.session.submit(self._publisher.prepare(call, task))
 
     def end(self, number: int, context: Context | None) -> None:
         """Makes the tasks ready that waited for an ended task or item."""
@@ -270,7 +270,7 @@ class Runner:
 
     def _until_due(self) -> float | None:
         """Returns the seconds until the next timer, or until the history has to be asked again."""
-        settled = self._publisher.settle(here=False)
+        settled = self._publisher.settle(begins=False)
         timer = max(0.0, self._timers[0][0] - clock.monotonic()) if self._timers else None
         return timer if settled is None else settled if timer is None else min(timer, settled)
 

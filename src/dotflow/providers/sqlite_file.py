@@ -17,7 +17,8 @@ from dotflow.providers.sqlite_errors import UNWRITABLE, ForeignDatabase, Unknown
 from dotflow.providers.storages.atomic_file import make_folder
 
 BUSY_TIMEOUT: Final = 5.0  # seconds to wait for another transaction
-RETRY_DELAY: Final = 0.002  # seconds between two attempts, on average
+RETRY_DELAY: Final = 0.002  # seconds between two attempts, on average; a transaction takes far less
+FIRST_DELAY: Final = 0.0001  # the same before the second attempt; it doubles
 
 T = TypeVar("T")
 Work = Callable[[sqlite3.Connection], T]
@@ -116,6 +117,7 @@ class SQLiteFile:
             patience: Seconds to wait for another transaction; BUSY_TIMEOUT unless given.
         """
         deadline: float | None = None
+        delay = FIRST_DELAY
         while True:
             try:
                 with _lock:
@@ -126,7 +128,8 @@ class SQLiteFile:
                 deadline = now + (BUSY_TIMEOUT if patience is None else patience) if deadline is None else deadline
                 if code_of(error) != sqlite3.SQLITE_BUSY or now > deadline:
                     raise
-            time.sleep(random.uniform(0, 2 * RETRY_DELAY))
+            time.sleep(random.uniform(0, 2 * delay))
+            delay = min(2 * delay, RETRY_DELAY)
 
     def close(self) -> None:
         """Closes the connection."""

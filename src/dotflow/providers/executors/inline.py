@@ -51,10 +51,6 @@ class InlineSession(ExecutorSession):
     def make_room(self, pool: Hashable, lane: int, waiting: int) -> bool:
         return self._busy is None
 
-    def is_here(self, call: Call) -> bool:
-        step = call.step
-        return not step.isolate and (self._has_signal or not step.policy.timeout)
-
     def submit(self, call: Call) -> Outcome | None:
         """Returns None only for an isolated step, and outside the main thread for one with a timeout."""
         step = call.step

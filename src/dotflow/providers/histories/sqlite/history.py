@@ -24,8 +24,8 @@ SYNCHRONOUS: Final = "NORMAL"
 class HistorySQLite(History):
     """Keeps every run in one SQLite file, which any number of processes may write to at the same time.
 
-    A step that runs in the thread of the run is in the file before its first line runs, others within 50 ms. What goes
-    wrong with the file is logged once a run, and never reaches the run. Any SQLite tool can read the views `run_list`,
+    An attempt is in the file before the first line of its step runs. What goes wrong with the file is logged once a
+    run, and never reaches the run. Any SQLite tool can read the views `run_list`,
     `attempt_list` and `error_list`. Beside the file, `-wal`, `-shm` and `-live` belong to it.
 
     Args:
@@ -95,9 +95,9 @@ class HistorySQLite(History):
         writer = self._writers[run_id] = RunWriter(self.path, self._file, RunRows(event, values))
         writer.commit(PATIENCE)
 
-    def settle(self, run_id: str, here: bool) -> float | None:
+    def settle(self, run_id: str, begins: bool) -> float | None:
         writer = self._writers.get(run_id)
-        return None if writer is None else writer.settle(here=here)
+        return None if writer is None else writer.settle(begins=begins)
 
     def close(self) -> None:
         """Closes the file, so that it can be copied, moved or deleted. The next call opens it again."""

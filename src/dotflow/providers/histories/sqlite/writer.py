@@ -17,9 +17,10 @@ from dotflow.providers.sqlite_errors import code_of, explain
 from dotflow.providers.sqlite_file import SQLiteFile
 
 PATIENCE: Final = 0.05  # seconds to wait for another process's transaction during a run
+PATIENT_SHARE: Final = 0.2  # of the time since the last wait in vain: a file that stays busy slows a run down by that
 LAST_PATIENCE: Final = 5.0  # the same at its end
 RETRY_DELAY: Final = 1.0  # seconds until the next attempt after another error
-INTERVAL: Final = 0.05  # seconds between two commits, unless a step runs in the thread of the run
+INTERVAL: Final = 0.05  # seconds between two commits while no attempt begins
 MAX_ROWS: Final = 100_000  # rows that wait for the file
 MAX_BYTES: Final = 50_000_000  # of output and copies that wait for it
 
@@ -53,20 +54,21 @@ class RunWriter:
         self._run: int | None = None
         self._opening = -1  # the file's, when the run was written to it
         self._committed_at = 0.0
-        self._is_busy = False
+        self._busy_at: float | None = None  # the end of the last wait in vain
         self._retry_at = 0.0  # after an error
         self._is_reported = False
         self._missing = 0
 
-    def settle(self, *, here: bool) -> float | None:
+    def settle(self, *, begins: bool) -> float | None:
         """Writes the rows, at once or after INTERVAL. The arguments and the result are those of History.settle."""
         if not self.rows:
             return None
-        if not here:
+        if not begins:
             left = self._committed_at + INTERVAL - clock.monotonic()
             if left > 0:
                 return left
-        self.commit(0 if self._is_busy else PATIENCE)
+        share = PATIENCE if self._busy_at is None else (clock.ticks() - self._busy_at) * PATIENT_SHARE
+        self.commit(min(share, PATIENCE))
         return INTERVAL if self.rows else None
 
     def commit(self, patience: float) -> None:
@@ -79,11 +81,11 @@ class RunWriter:
             self._write(patience)
         except (sqlite3.Error, OSError) as error:
             self._drop_surplus()
-            self._is_busy = code_of(error) == sqlite3.SQLITE_BUSY
-            if not self._is_busy:
+            self._busy_at = clock.ticks() if code_of(error) == sqlite3.SQLITE_BUSY else None
+            if self._busy_at is None:
                 self._handle(error)
         else:
-            self._is_busy, self._retry_at = False, 0.0
+            self._busy_at, self._retry_at = None, 0.0
 
     def close(self) -> None:
         """Writes the rest at the end of the run. Raises HistoryError if rows are missing."""
@@ -95,7 +97,7 @@ class RunWriter:
             self.commit(LAST_PATIENCE)
         missing = self._missing + len(self.rows)
         if missing:  # the lock stays: the run has not crashed
-            cause = "another process keeps a transaction open on it" if self._is_busy else "see above"
+            cause = "another process keeps a transaction open on it" if self._busy_at is not None else "see above"
             raise HistoryError(f"{missing} rows of the run {self.rows.started.run_id} are not in {self._path}", cause)
         if self._lock is not None:
             live.release(self._path, self._lock)
