@@ -16,7 +16,7 @@ from dotflow.providers.histories.sqlite.tables import COMPLETED, FAILED, RESTORE
 from dotflow.providers.sqlite_errors import code_of, explain
 from dotflow.providers.sqlite_file import SQLiteFile
 
-PATIENCE: Final = 0.05  # seconds to wait for another process's transaction during a run
+PATIENCE: Final = 0.5  # seconds to wait for another process: on a busy machine, one that commits may not run for long
 PATIENT_SHARE: Final = 0.2  # of the time since the last wait in vain: a file that stays busy slows a run down by that
 LAST_PATIENCE: Final = 5.0  # the same at its end
 RETRY_DELAY: Final = 1.0  # seconds until the next attempt after another error
