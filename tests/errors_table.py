@@ -470,6 +470,18 @@ def _a_history_of_another_program() -> object:
     return history.record("run", RunStarted("nightly", "run", 0, clock.now()))
 
 
+@case(errors.HistoryError)
+def _no_history() -> object:
+    return HistorySQLite("history.db").runs()
+
+
+@case(errors.NotInHistory)
+def _no_failed_run() -> object:
+    history = HistorySQLite("history.db")
+    workflow_of(extract, history=history).start()
+    return history.load("failed")
+
+
 @case(errors.NotPicklable)
 def _a_lock() -> object:
     return failed(workflow_of(opens_a_file), "parallel")

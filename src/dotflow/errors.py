@@ -32,7 +32,8 @@
     │   └── StepFailed            the exception of a step, as data: the cause of a RunFailed
     ├── ProviderError             storage, notification, schedule, cluster
     │   ├── ClusterError          a cluster can't be reached, is lost, or can't be used
-    │   ├── HistoryError          a history can't be written: the run goes on
+    │   ├── HistoryError          a history can't be written, and the run goes on; or it can't be read
+    │   │   └── NotInHistory      (LookupError) a run, step or value that the history does not have
     │   ├── MissingExtra          (ImportError) a provider's dependency is not installed
     │   ├── NotifyError           a notification was not delivered
     │   ├── StorageError          a value could not be saved or read
@@ -58,10 +59,10 @@ __all__ = [
     "AlreadyScheduled", "AmbiguousTask", "AttemptError", "CheckpointMismatch", "CheckpointUnreadable", "ClusterError",
     "DefinitionError", "DotflowError", "EventLoopBlocked", "HistoryError", "InvalidArgument", "InvalidCallback",
     "InvalidLink", "InvalidPath", "InvalidPolicy", "InvalidProvider", "InvalidSchedule", "InvalidStep", "ItemsFailed",
-    "LeaseLost", "MissingExtra", "MissingParam", "ModuleNotOnWorker", "NoSchedule", "NotAList", "NotPicklable",
-    "NotifyError", "ProcessesUnsupported", "ProviderError", "RunError", "RunFailed", "RunStopped", "StepFailed",
-    "StepTimeout", "StorageError", "UnequalLists", "UnknownArgument", "UnknownParam", "UnknownParameter", "UnknownTask",
-    "ValueNotStorable", "VirtualClockMisuse", "WorkerDied", "WorkerNotStarted", "WorkflowBusy",
+    "LeaseLost", "MissingExtra", "MissingParam", "ModuleNotOnWorker", "NoSchedule", "NotAList", "NotInHistory",
+    "NotPicklable", "NotifyError", "ProcessesUnsupported", "ProviderError", "RunError", "RunFailed", "RunStopped",
+    "StepFailed", "StepTimeout", "StorageError", "UnequalLists", "UnknownArgument", "UnknownParam", "UnknownParameter",
+    "UnknownTask", "ValueNotStorable", "VirtualClockMisuse", "WorkerDied", "WorkerNotStarted", "WorkflowBusy",
 ]  # fmt: skip
 
 
@@ -486,13 +487,20 @@ class ClusterError(ProviderError):
 
 
 class HistoryError(ProviderError):
-    """The history can't be written. The run logs it as a line and goes on."""
+    """The history can't be written, so the run logs it as a line and goes on; or it can't be read."""
 
     what: str
     reason: str
 
     def __str__(self) -> str:
         return f"{self.what}: {self.reason.rstrip('.')}."
+
+
+class NotInHistory(HistoryError, LookupError):
+    """There is no such run, step, item or value in the history, or there are several."""
+
+    def __str__(self) -> str:
+        return f"{self.what}: {self.reason.rstrip('.')}{'' if self.reason.endswith('?') else '.'}"
 
 
 class RunError(DotflowError):

@@ -37,6 +37,7 @@ from dotflow.errors import (
     NoSchedule,
     NotAList,
     NotifyError,
+    NotInHistory,
     NotPicklable,
     ProcessesUnsupported,
     ProviderError,
@@ -122,6 +123,7 @@ EXAMPLES: list[tuple[DotflowError, list[str]]] = [
         HistoryError("history.db can't be written", "the disk is full."),
         ["history.db can't be written: the disk is full."],
     ),
+    (NotInHistory("Can't find 'lod'", "it has load. Did you mean 'load'?"), ["'lod': it has load. Did", "'load'?"]),
     (ClusterError("Ray", "is gone", "Start it."), ["Ray", "is gone", "Start it."]),
     (WorkerNotStarted("load", "no memory"), ["'load'", "no memory", "max_workers"]),
     (

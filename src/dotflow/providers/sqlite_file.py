@@ -180,7 +180,7 @@ class SQLiteFile:
         try:
             connection.text_factory = self._format.text_factory
             connection.execute("BEGIN")  # for a consistent read
-            version = _version_of(connection, self._format)
+            version = version_of(connection, self._format)
             connection.execute("COMMIT")
             if not version and mode != MODE_CREATE:
                 connection.close()
@@ -204,7 +204,7 @@ class SQLiteFile:
     def _set_up(self, connection: sqlite3.Connection) -> None:
         """Sets up a new database, or upgrades an older one, unless another process was faster."""
         connection.execute("BEGIN IMMEDIATE")
-        version = _version_of(connection, self._format)
+        version = version_of(connection, self._format)
         if not version:
             for statement in self._format.schema:
                 connection.execute(statement)
@@ -225,7 +225,7 @@ def _file_id(path: str) -> tuple[int, int] | None:
     return status.st_dev, status.st_ino
 
 
-def _version_of(connection: sqlite3.Connection, expected: DatabaseFormat) -> int:
+def version_of(connection: sqlite3.Connection, expected: DatabaseFormat) -> int:
     """Returns the version of the database, 0 if it is empty. Raises ForeignDatabase or UnknownFormat."""
     ((application,),) = connection.execute("PRAGMA application_id")
     ((version,),) = connection.execute("PRAGMA user_version")

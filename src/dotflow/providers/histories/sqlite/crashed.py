@@ -2,7 +2,7 @@
 
 import sqlite3
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from dotflow.providers.histories.sqlite import live
 from dotflow.providers.histories.sqlite.tables import (
@@ -28,6 +28,13 @@ MARK_RUN: Final = """UPDATE runs SET state = 'Crashed', ended = COALESCE(?, bega
     failed = ?, restored = ?, skipped = ? WHERE run = ?"""
 
 
+class Crash(NamedTuple):
+    """What is known of a crashed run: the moment of its last event, and the step that was running then."""
+
+    last: int | None
+    error: str | None
+
+
 def find_crashed(connection: sqlite3.Connection, path: Path) -> list[int]:
     """Returns the numbers of the runs that are Running in the file, but in no process."""
     running = connection.execute(FIND).fetchall()
@@ -36,20 +43,31 @@ def find_crashed(connection: sqlite3.Connection, path: Path) -> list[int]:
     return [run for run in dead if connection.execute(STILL, (run,)).fetchall()]
 
 
+def crash_of(connection: sqlite3.Connection, run: int) -> Crash:
+    """Returns what is known of a crashed run, whose attempts are still Running in the file."""
+    ((last,),) = connection.execute(LAST, (run,))
+    error = None
+    for name, item in connection.execute(FIRST, (run,)):
+        step = name if item == NO_ITEM else f"{name}[{item}]"
+        error = f"{step}: the process of the run ended during this step"
+    return Crash(last, error)
+
+
+def counts_of(connection: sqlite3.Connection, run: int) -> tuple[int, ...]:
+    """Returns how many tasks of a run have completed, failed, been restored and been skipped by now."""
+    counts = dict.fromkeys((COMPLETED, FAILED, RESTORED, SKIPPED), 0)
+    for state, _ in connection.execute(COUNT, (run,)):
+        ended = RESTORED if state == CACHED else state
+        if ended in counts:
+            counts[ended] += 1
+    return tuple(counts.values())
+
+
 def mark_crashed(connection: sqlite3.Connection, path: Path) -> int:
     """Writes down which runs have crashed, within a transaction. Returns their number."""
     crashed = find_crashed(connection, path)
     for run in crashed:
-        ((last,),) = connection.execute(LAST, (run,))
-        error = None
-        for name, item in connection.execute(FIRST, (run,)):
-            step = name if item == NO_ITEM else f"{name}[{item}]"
-            error = f"{step}: the process of the run ended during this step"
-        counts = dict.fromkeys((COMPLETED, FAILED, RESTORED, SKIPPED), 0)
-        for state, _ in connection.execute(COUNT, (run,)):
-            ended = RESTORED if state == CACHED else state
-            if ended in counts:
-                counts[ended] += 1
+        crash, counts = crash_of(connection, run), counts_of(connection, run)
         connection.execute(MARK_ATTEMPTS, (run,))
-        connection.execute(MARK_RUN, (last, error, *counts.values(), run))
+        connection.execute(MARK_RUN, (*crash, *counts, run))
     return len(crashed)

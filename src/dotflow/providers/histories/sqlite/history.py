@@ -9,6 +9,7 @@ from dotflow.abc.history import History
 from dotflow.core.events import Event, RunEnded, RunStarted
 from dotflow.core.types.capture import TypeCapture
 from dotflow.errors import InvalidArgument
+from dotflow.providers.histories.sqlite.archive import SQLiteArchive
 from dotflow.providers.histories.sqlite.retention import Keep, as_keep, sweep
 from dotflow.providers.histories.sqlite.rows import RunRows
 from dotflow.providers.histories.sqlite.tables import FORMAT
@@ -21,7 +22,7 @@ from dotflow.providers.sqlite_file import SQLiteFile
 SYNCHRONOUS: Final = "NORMAL"
 
 
-class HistorySQLite(History):
+class HistorySQLite(SQLiteArchive, History):
     """Keeps every run in one SQLite file, which any number of processes may write to at the same time.
 
     An attempt is in the file before the first line of its step runs. What goes wrong with the file is logged once a
