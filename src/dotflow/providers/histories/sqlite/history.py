@@ -93,7 +93,7 @@ class HistorySQLite(SQLiteArchive, History):
 
     def _begin(self, run_id: str, event: RunStarted) -> None:
         values = Values(self.values, self.value_limit, self.pickle)
-        writer = self._writers[run_id] = RunWriter(self.path, self._file, RunRows(event, values))
+        writer = self._writers[run_id] = RunWriter(self.path, self._file, RunRows(event, values, self.output_limit))
         writer.commit(PATIENCE)
 
     def settle(self, run_id: str, begins: bool) -> float | None:

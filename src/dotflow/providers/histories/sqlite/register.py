@@ -12,8 +12,7 @@ from dotflow.core.events import Planned, RunStarted
 from dotflow.core.failure import name_of
 from dotflow.core.policy import Policy
 from dotflow.providers.histories.sqlite.environment import read_environment
-from dotflow.providers.histories.sqlite.rows import micro
-from dotflow.providers.histories.sqlite.tables import NO_ITEM
+from dotflow.providers.histories.sqlite.tables import NO_ITEM, micro
 
 FIND_RUN: Final = "SELECT run FROM runs WHERE run_id = ?"
 FIND_PLAN: Final = "SELECT plan FROM plans WHERE digest = ?"

@@ -1,7 +1,6 @@
 """RunRows: the rows of one run that are not yet in the file, made from its events."""
 
 from collections.abc import Callable, Iterable, Mapping
-from datetime import datetime
 from typing import Any, Final, NamedTuple
 
 from dotflow import clock
@@ -23,6 +22,7 @@ from dotflow.core.events import (
 from dotflow.core.failure import Failure
 from dotflow.core.outcome import Usage
 from dotflow.core.text import escape_surrogates, shorten
+from dotflow.providers.histories.sqlite.output_rows import OutputRows
 from dotflow.providers.histories.sqlite.tables import (
     CACHED,
     COMPLETED,
@@ -33,6 +33,7 @@ from dotflow.providers.histories.sqlite.tables import (
     RETRY,
     RUNNING,
     SKIPPED,
+    micro,
 )
 from dotflow.providers.histories.sqlite.values import Values
 
@@ -60,35 +61,40 @@ class RunRows:
         started: The first event.
         ended: The last event, once the run has ended.
         attempts: Rows of `attempts`, by their ids, since a row changes until it is written.
-        errors, output, copies: Rows of these tables.
+        errors, copies: Rows of these tables.
+        output: The rows of `output`.
         counts: The number of tasks by state.
         error: The first failure of a task.
         has_more: Whether there are rows of other tables, or the run has ended.
-        size: The bytes of output and copies.
 
     Args:
         started: The first event.
         values: What is kept of values.
+        output_limit: The number of bytes that are kept of an attempt's output.
     """
 
-    def __init__(self, started: RunStarted, values: Values) -> None:
+    def __init__(self, started: RunStarted, values: Values, output_limit: int) -> None:
         self.started = started
         self.ended: RunEnded | None = None
         self.attempts: dict[int, Row] = {}
         self.errors: list[Row] = []
-        self.output: list[Row] = []
+        self.output = OutputRows(output_limit)
         self.copies: list[Row] = []
         self.counts = {COMPLETED: 0, FAILED: 0, RESTORED: 0, SKIPPED: 0}
         self.error: str | None = None
         self._values = values
         self._open: dict[Key, OpenAttempt] = {}
         self._errors_of: dict[tuple[int, int, int], int] = {}  # of open attempts
-        self._seq: dict[tuple[int, int, int], int] = {}
         self.has_more = False
-        self.size = 0
+        self._copied = 0
+
+    @property
+    def size(self) -> int:
+        """The bytes of output and copies."""
+        return self._copied + self.output.size
 
     def __len__(self) -> int:
-        return len(self.attempts) + len(self.errors) + len(self.output) + len(self.copies)
+        return len(self.attempts) + len(self.errors) + len(self.output.rows) + len(self.copies)
 
     def add(self, event: Event) -> None:
         """Adds the rows of an event. Unknown events are passed over."""
@@ -101,9 +107,10 @@ class RunRows:
         self.attempts.clear()
         if self.has_more:
             self.has_more = False
-            self.size = 0
-            for rows in (self.errors, self.output, self.copies):
-                rows.clear()
+            self._copied = 0
+            self.errors.clear()
+            self.copies.clear()
+            self.output.clear()
 
     def _start(self, event: AttemptStarted) -> None:
         task, attempt, _, at, tick, item, fallback, _, _, _ = event
@@ -127,6 +134,8 @@ class RunRows:
         self.attempts[id(row)] = row
         if item is None:
             self.counts[COMPLETED] += 1
+        if self.output.attempts:
+            self.output.attempts.pop((row[TASK], row[ITEM], row[ATTEMPT]), None)
         if self._values.keeps_all:
             self._copy(self._values.inputs(row, opened.started, self.started))
             self._copy(self._values.returned(row, context))
@@ -147,6 +156,7 @@ class RunRows:
             self._copy(self._values.inputs(row, opened.started, self.started))
         self._add_error(row, event.failure)
         self._count_failure(event.task_id, item, event.failure)
+        self.output.attempts.pop((row[TASK], row[ITEM], row[ATTEMPT]), None)
 
     def _retry(self, event: AttemptFailed) -> None:
         opened = self._open.get((event.task_id, NO_ITEM if event.item is None else event.item))
@@ -206,11 +216,10 @@ class RunRows:
             self._count_failure(event.task_id, NO_ITEM, event.failure)
 
     def _write_output(self, event: AttemptOutput) -> None:
-        key = (event.task_id, NO_ITEM if event.item is None else event.item, event.attempt)
-        seq = self._seq[key] = self._seq.get(key, -1) + 1
+        opened = self._open.get((event.task_id, NO_ITEM if event.item is None else event.item))
         self.has_more = True
-        self.size += len(event.data)
-        self.output.append([*key, seq, micro(event.at), event.stream, event.data])
+        is_open = event.task_id < 0 or (opened is not None and opened.row[ATTEMPT] == event.attempt)
+        self.output.add(event, is_open=is_open)
 
     def _end_run(self, event: RunEnded) -> None:
         self.ended = event
@@ -221,7 +230,7 @@ class RunRows:
     def _copy(self, copies: Iterable[Row]) -> None:
         for copy in copies:
             self.has_more = True
-            self.size += len(copy[COPY_DOCUMENT] or b"")
+            self._copied += len(copy[COPY_DOCUMENT] or b"")
             self.copies.append(copy)
 
     def _new_row(self, task: int, item: int, attempt: int, began: int | None) -> Row:
@@ -246,11 +255,6 @@ class RunRows:
         if self.error is None:
             name = self.started.steps[task].name
             self.error = shorten(f"{name}: {failure.exception}: {failure.message}".rstrip(": "))
-
-
-def micro(moment: datetime) -> int:
-    """Returns the microseconds since 1970 in UTC."""
-    return round(moment.timestamp() * MICRO)
 
 
 HANDLERS: Final[Mapping[type, Callable[[RunRows, Any], None]]] = {

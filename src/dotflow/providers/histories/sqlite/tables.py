@@ -1,9 +1,10 @@
 """The tables of a history file, which may change, and its views, which are public.
 
 Times are microseconds since 1970 in UTC, spans microseconds. An `item` of -1 is the task itself; attempt 0 is a task
-without an attempt: restored, cached or skipped.
+without an attempt: restored, cached or skipped. In `output`, stream 0 is a gap of `skipped` bytes.
 """
 
+from datetime import datetime
 from typing import Final
 
 from dotflow.core.types.attempt_state import TypeAttemptState
@@ -49,7 +50,7 @@ TABLES: Final = (
     """CREATE TABLE output (
         run INTEGER NOT NULL, task INTEGER NOT NULL, item INTEGER NOT NULL, attempt INTEGER NOT NULL,
         seq INTEGER NOT NULL, at INTEGER NOT NULL, stream INTEGER NOT NULL, data BLOB NOT NULL,
-        PRIMARY KEY (run, task, item, attempt, seq)) WITHOUT ROWID""",
+        skipped INTEGER NOT NULL, PRIMARY KEY (run, task, item, attempt, seq)) WITHOUT ROWID""",
     """CREATE TABLE copies (
         run INTEGER NOT NULL, task INTEGER NOT NULL, item INTEGER NOT NULL, attempt INTEGER NOT NULL,
         role TEXT NOT NULL, size INTEGER, digest TEXT, document BLOB, why TEXT, source TEXT,
@@ -62,6 +63,11 @@ TABLES: Final = (
 
 #: Tables with the rows of a run.
 OF_RUN: Final = ("attempts", "errors", "output", "copies", "notes")
+
+
+def micro(moment: datetime) -> int:
+    """Returns the microseconds since 1970 in UTC."""
+    return round(moment.timestamp() * MICRO)
 
 
 def _iso(column: str) -> str:

@@ -11,8 +11,8 @@ from dotflow.providers.histories.sqlite import live
 from dotflow.providers.histories.sqlite.crashed import mark_crashed
 from dotflow.providers.histories.sqlite.damaged import is_damaged, put_aside
 from dotflow.providers.histories.sqlite.register import register
-from dotflow.providers.histories.sqlite.rows import RunRows, micro
-from dotflow.providers.histories.sqlite.tables import COMPLETED, FAILED, RESTORED, SKIPPED
+from dotflow.providers.histories.sqlite.rows import RunRows
+from dotflow.providers.histories.sqlite.tables import COMPLETED, FAILED, RESTORED, SKIPPED, micro
 from dotflow.providers.sqlite_errors import code_of, explain
 from dotflow.providers.sqlite_file import SQLiteFile
 
@@ -31,7 +31,8 @@ SAVE_NEXT: Final = f"{SAVE_ATTEMPT}, (?, ?, ?, ?, ?, ?{', NULL' * 8})"
 BEGUN: Final = 5  # columns of an attempt that has only begun, without the run
 NOTHING_YET: Final = [None] * 8  # its other columns
 SAVE_ERROR: Final = f"INSERT OR REPLACE INTO errors VALUES ({', '.join('?' * 9)})"
-SAVE_OUTPUT: Final = f"INSERT OR REPLACE INTO output VALUES ({', '.join('?' * 8)})"
+SAVE_OUTPUT: Final = f"INSERT OR REPLACE INTO output VALUES ({', '.join('?' * 9)})"
+DROP_OUTPUT: Final = "DELETE FROM output WHERE run = ? AND task = ? AND item = ? AND attempt = ? AND seq = ?"
 SAVE_COPY: Final = f"INSERT OR REPLACE INTO copies VALUES ({', '.join('?' * 10)})"
 END_RUN: Final = """UPDATE runs SET state = ?, reason = ?, ended = ?, completed = ?, failed = ?, restored = ?,
     skipped = ?, error = ? WHERE run = ?"""
@@ -131,7 +132,8 @@ class RunWriter:
         for statement, values in (
             (SAVE_ATTEMPT, rows.attempts.values()),
             (SAVE_ERROR, rows.errors),
-            (SAVE_OUTPUT, rows.output),
+            (SAVE_OUTPUT, [row for row in rows.output.rows.values() if row is not None]),
+            (DROP_OUTPUT, [key for key, row in rows.output.rows.items() if row is None]),
             (SAVE_COPY, rows.copies),
         ):
             if values:
