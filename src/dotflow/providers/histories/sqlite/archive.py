@@ -18,8 +18,8 @@ from dotflow.providers.histories.sqlite.output import Selection, new_output, out
 from dotflow.providers.histories.sqlite.reading import Reader, reading, short_path
 from dotflow.providers.histories.sqlite.records import copies_of, load_run
 from dotflow.providers.histories.sqlite.retention import forget
-from dotflow.providers.histories.sqlite.rows import micro
 from dotflow.providers.histories.sqlite.summaries import find_runs
+from dotflow.providers.histories.sqlite.tables import micro
 from dotflow.providers.sqlite_errors import cause_of
 from dotflow.providers.sqlite_file import SQLiteFile
 
