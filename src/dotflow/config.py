@@ -1,6 +1,9 @@
 """Config: the providers of a workflow."""
 
-from typing import Any
+import functools
+import os
+from pathlib import Path
+from typing import Any, Final
 
 from dotflow.abc.executor import Executor
 from dotflow.abc.history import History
@@ -18,6 +21,9 @@ from dotflow.providers.notifiers.none import NotifyDefault
 from dotflow.providers.schedulers.none import SchedulerDefault
 from dotflow.providers.storages.memory import StorageDefault
 
+HISTORY_VARIABLE: Final = "DOTFLOW_HISTORY"
+NO_HISTORY: Final = "0"
+
 
 class Config:
     """The providers of a workflow. All are optional.
@@ -29,7 +35,8 @@ class Config:
         scheduler: Runs the workflow on a schedule; by default SchedulerDefault().
         executor: Makes all attempts, in every mode. By default sequential runs make them in the calling thread,
             background runs in a thread, parallel runs and groups in processes.
-        history: Records the events; by default none.
+        history: Records the events; by default none. The environment variable DOTFLOW_HISTORY is the path of a
+            HistorySQLite for each Config without a history; with "0", none has one.
         tracer: Traces the events; by default none.
         cache: Saves the values of steps with @action(cache=...); by default the storage.
         notify_grace: The time for the remaining notifications at the end of a run: seconds, or a text such as "10s".
@@ -69,7 +76,7 @@ class Config:
         self.log: Log = LogDefault() if log is None else log
         self.scheduler: Scheduler = SchedulerDefault() if scheduler is None else scheduler
         self.executor = executor
-        self.history = history
+        self.history = _history(history)
         self.tracer = tracer
         self.cache = cache
         self.notify_grace: float = as_seconds("notify_grace", notify_grace)
@@ -100,6 +107,23 @@ def _default_executor(is_apart: bool, in_thread: bool) -> Executor:
     if is_apart:
         return providers.ExecutorProcess()
     return providers.ExecutorThread(max_workers=1) if in_thread else providers.ExecutorInline()
+
+
+@functools.cache
+def _history_at(path: str) -> History:
+    from dotflow import providers
+
+    return providers.HistorySQLite(path)
+
+
+def _history(history: History | None) -> History | None:
+    """Returns the history of a Config, as DOTFLOW_HISTORY has it."""
+    path = os.environ.get(HISTORY_VARIABLE)
+    if not path:
+        return history
+    if path == NO_HISTORY:
+        return None
+    return _history_at(str(Path(path).absolute())) if history is None else history
 
 
 def _check(name: str, provider: Any, contract: type) -> None:
