@@ -562,6 +562,8 @@ def test_a_number_of_runs_is_kept(history: History, monkeypatch: pytest.MonkeyPa
     [
         ("path", ""),
         ("path", 5),
+        ("path", ":memory:"),
+        ("path", "a\0b"),
         ("keep", "a while"),
         ("keep", "0 days"),
         ("keep", 30),

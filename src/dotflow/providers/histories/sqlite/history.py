@@ -59,7 +59,7 @@ class HistorySQLite(SQLiteArchive, History):
         value_limit: int = 10_000_000,
         pickle: bool = False,
     ) -> None:
-        _check("path", path, isinstance(path, str | os.PathLike) and bool(os.fspath(path)), "the path of a file")
+        _check("path", path, _is_path(path), "the path of a file")
         _check("capture", capture, capture in tuple(TypeCapture), '"auto", "streams", "fd" or "none"')
         _check("values", values, values in KEPT, '"failed", "all" or "none"')
         _check("output_limit", output_limit, _is_size(output_limit), "a number of bytes, 0 or more")
@@ -114,6 +114,13 @@ class HistorySQLite(SQLiteArchive, History):
 
     def __repr__(self) -> str:
         return f"HistorySQLite({str(self.path)!r})"
+
+
+def _is_path(value: object) -> bool:
+    if not isinstance(value, str | os.PathLike):
+        return False
+    path = os.fspath(value)
+    return path not in ("", ":memory:") and "\0" not in path
 
 
 def _is_size(value: object) -> bool:

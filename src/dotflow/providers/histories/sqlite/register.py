@@ -11,6 +11,7 @@ from typing import Any, Final
 from dotflow.core.events import Planned, RunStarted
 from dotflow.core.failure import name_of
 from dotflow.core.policy import Policy
+from dotflow.core.text import escape_surrogates
 from dotflow.providers.histories.sqlite.environment import read_environment
 from dotflow.providers.histories.sqlite.tables import NO_ITEM, micro
 
@@ -33,7 +34,7 @@ def register(connection: sqlite3.Connection, started: RunStarted, lock: int | No
         started: The run's first event.
         lock: The offset of the byte that it locks; None for none.
     """
-    for (run,) in connection.execute(FIND_RUN, (started.run_id,)):
+    for (run,) in connection.execute(FIND_RUN, (_as_text(started.run_id),)):
         return int(run)
     parent = started.parent
     values = (
@@ -57,7 +58,12 @@ def register(connection: sqlite3.Connection, started: RunStarted, lock: int | No
         _environment(connection),
         started.storage,
     )
-    return int(connection.execute(SAVE_RUN, values).lastrowid or 0)
+    return int(connection.execute(SAVE_RUN, tuple(map(_as_text, values))).lastrowid or 0)
+
+
+def _as_text(value: Any) -> Any:
+    """Returns a value for a column: ids, names and paths may have lone surrogates."""
+    return escape_surrogates(value) if isinstance(value, str) else value
 
 
 def _plan(connection: sqlite3.Connection, steps: Sequence[Planned]) -> int:
@@ -66,7 +72,7 @@ def _plan(connection: sqlite3.Connection, steps: Sequence[Planned]) -> int:
     for (plan,) in connection.execute(FIND_PLAN, (digest,)):
         return int(plan)
     plan = int(connection.execute(SAVE_PLAN, (digest,)).lastrowid or 0)
-    connection.executemany(SAVE_STEP, [(plan, *row) for row in rows])
+    connection.executemany(SAVE_STEP, [(plan, *map(_as_text, row)) for row in rows])
     return plan
 
 

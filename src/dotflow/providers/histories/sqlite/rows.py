@@ -116,6 +116,8 @@ class RunRows:
         task, attempt, _, at, tick, item, fallback, _, _, _ = event
         if item is None:
             item = NO_ITEM
+        if fallback is not None:
+            fallback = escape_surrogates(fallback)
         row = [task, item, attempt, RUNNING, micro(at), None, None, None, None, None, None, fallback, None]
         self._open[task, item] = new(OpenAttempt, (row, tick, event))
         self.attempts[id(row)] = row
@@ -184,7 +186,9 @@ class RunRows:
             self._copy(self._values.returned(row, event.context))
 
     def _skip(self, event: TaskSkipped) -> None:
-        self._end_without_attempt(event.task_id, event.item, SKIPPED, SKIPPED)[GLIMPSE] = event.reason
+        self._end_without_attempt(event.task_id, event.item, SKIPPED, SKIPPED)[GLIMPSE] = escape_surrogates(
+            event.reason
+        )
 
     def _end_without_attempt(self, task: int, item: int | None, state: int, counted: int) -> Row:
         row = self._new_row(task, NO_ITEM if item is None else item, 0, None)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from dotflow import clock
+from dotflow.core.text import escape_surrogates
 from dotflow.errors import HistoryError
 from dotflow.providers.histories.sqlite import live
 from dotflow.providers.histories.sqlite.crashed import mark_crashed
@@ -80,6 +81,10 @@ class RunWriter:
             return
         try:
             self._write(patience)
+        except (UnicodeError, OverflowError) as error:  # a text or a number that a column can't hold
+            self._missing += len(self.rows)
+            self.rows.clear()
+            self._report(f"Rows of the run {self.rows.started.run_id} are not in {self._path}", str(error))
         except (sqlite3.Error, OSError) as error:
             self._drop_surplus()
             self._busy_at = clock.ticks() if code_of(error) == sqlite3.SQLITE_BUSY else None
@@ -152,6 +157,10 @@ class RunWriter:
                 aside = put_aside(self._path, self._file)
                 what = f"The history {self._path} is damaged. It is {aside} now, and a new one begins"
                 self._retry_at = 0.0
+        self._report(what, cause)
+
+    def _report(self, what: str, cause: str) -> None:
+        """Raises HistoryError, once."""
         if not self._is_reported:
             self._is_reported = True
             raise HistoryError(what, cause)
@@ -166,4 +175,4 @@ def _ending(rows: RunRows) -> tuple[Any, ...]:
     ended, counts = rows.ended, rows.counts
     assert ended is not None
     numbers = (counts[COMPLETED], counts[FAILED], counts[RESTORED], counts[SKIPPED])
-    return (str(ended.state), ended.reason or None, micro(ended.at), *numbers, rows.error)
+    return (str(ended.state), escape_surrogates(ended.reason) or None, micro(ended.at), *numbers, rows.error)
