@@ -86,6 +86,12 @@ class SQLiteFile:
         patience: float | None = None,
     ) -> list[tuple[Any, ...]]:
         """Runs one statement as a transaction, and returns its rows. Without *create*, a missing file is empty."""
+        try:
+            with _lock:  # without the calls of `use`, which take time
+                connection = self._connect(create)
+                return [] if connection is None else connection.execute(statement, values).fetchall()
+        except sqlite3.OperationalError:
+            pass
         return self.use(lambda connection: connection.execute(statement, values).fetchall(), [], create, patience)
 
     def transact(self, work: Work[T], *, patience: float | None = None) -> T:

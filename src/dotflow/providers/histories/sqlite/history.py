@@ -11,7 +11,7 @@ from dotflow.core.types.capture import TypeCapture
 from dotflow.errors import InvalidArgument
 from dotflow.providers.histories.sqlite.archive import SQLiteArchive
 from dotflow.providers.histories.sqlite.retention import Keep, as_keep, sweep
-from dotflow.providers.histories.sqlite.rows import RunRows
+from dotflow.providers.histories.sqlite.rows import HANDLERS, RunRows
 from dotflow.providers.histories.sqlite.tables import FORMAT
 from dotflow.providers.histories.sqlite.values import KEPT, Values
 from dotflow.providers.histories.sqlite.writer import PATIENCE, RunWriter
@@ -79,17 +79,17 @@ class HistorySQLite(SQLiteArchive, History):
         self._writers: dict[str, RunWriter] = {}  # of the active runs, each in its own thread
 
     def record(self, run_id: str, event: Event) -> None:
-        if event.__class__ is RunStarted:
-            self._begin(run_id, event)
-            return
         writer = self._writers.get(run_id)
-        if writer is None:
-            return
-        writer.rows.add(event)
-        if event.__class__ is RunEnded:
-            del self._writers[run_id]
-            writer.close()
-            sweep(self._file, self.keep)
+        if writer is not None:
+            handler = HANDLERS.get(event.__class__)
+            if handler is not None:
+                handler(writer.rows, event)
+            if event.__class__ is RunEnded:
+                del self._writers[run_id]
+                writer.close()
+                sweep(self._file, self.keep)
+        elif event.__class__ is RunStarted:
+            self._begin(run_id, event)
 
     def _begin(self, run_id: str, event: RunStarted) -> None:
         values = Values(self.values, self.value_limit, self.pickle)

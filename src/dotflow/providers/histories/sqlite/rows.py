@@ -9,7 +9,6 @@ from dotflow.core.events import (
     AttemptOutput,
     AttemptRepeated,
     AttemptStarted,
-    Event,
     MapEnded,
     MapOpened,
     RunEnded,
@@ -95,12 +94,6 @@ class RunRows:
 
     def __len__(self) -> int:
         return len(self.attempts) + len(self.errors) + len(self.output.rows) + len(self.copies)
-
-    def add(self, event: Event) -> None:
-        """Adds the rows of an event. Unknown events are passed over."""
-        handler = HANDLERS.get(event.__class__)
-        if handler is not None:
-            handler(self, event)
 
     def clear(self) -> None:
         """Forgets the rows, which are in the file now."""
@@ -261,6 +254,7 @@ class RunRows:
             self.error = shorten(f"{name}: {failure.exception}: {failure.message}".rstrip(": "))
 
 
+#: The methods that add the rows of an event.
 HANDLERS: Final[Mapping[type, Callable[[RunRows, Any], None]]] = {
     AttemptStarted: RunRows._start,
     AttemptRepeated: RunRows._repeat,
