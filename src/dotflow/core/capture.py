@@ -15,10 +15,12 @@ class Capture(NamedTuple):
         mode: How to capture it.
         limit: The number of bytes that are kept of an attempt's output.
         record: Takes the output. Called in the thread of the run only, before the end of the attempt is known.
+        settle: Has the history save what was recorded, while the attempt goes on.
         masks: The secrets, which the history does not receive.
     """
 
     mode: TypeCapture
     limit: int
     record: Callable[[AttemptOutput], object]
+    settle: Callable[[], object] = int
     masks: Masks = NO_MASKS

@@ -131,7 +131,7 @@ class Publisher:
         history = self._history
         if history is None or history.capture is TypeCapture.NONE or history.output_limit <= 0:
             return None
-        return Capture(history.capture, history.output_limit, self.record_output)
+        return Capture(history.capture, history.output_limit, self.record_output, partial(self.settle, begins=True))
 
     def record_output(self, event: AttemptOutput) -> None:
         """Passes a part of an attempt's output to the history."""

@@ -40,21 +40,35 @@ class Chunks:
         """Adds output; `record_due` records it soon."""
         if self.due is None:
             self.due = clock.ticks() + INTERVAL
-        pending = self._streams.get(stream)
-        if pending is None:
-            pending = self._streams[stream] = _Stream(self._capture.masks.stream())
+        pending = self._of(stream)
         pending.data += data
         if len(pending.data) > self._head + 2 * self._half:
             self._drop(stream, pending)
 
+    def skip(self, stream: int, count: int) -> None:
+        """Notes that so many bytes are lost, which came after all that was added."""
+        self._record_all(is_end=True)
+        self._of(stream).skipped += count
+
     def record_due(self, now: float) -> None:
         """Records what is pending, if it is time for it."""
         if self.due is not None and self.due <= now:
-            self._record_all(is_end=False)
+            self.record()
+
+    def record(self) -> None:
+        """Records what is pending, for those who follow the attempt."""
+        self._record_all(is_end=False)
+        self._capture.settle()
 
     def end(self) -> None:
         """Records all that is pending, at the end of the attempt."""
         self._record_all(is_end=True)
+
+    def _of(self, stream: int) -> "_Stream":
+        pending = self._streams.get(stream)
+        if pending is None:
+            pending = self._streams[stream] = _Stream(self._capture.masks.stream())
+        return pending
 
     def _drop(self, stream: int, pending: "_Stream") -> None:
         """Drops the middle: what is left of the first half stays, and the last half."""
@@ -71,8 +85,7 @@ class Chunks:
         self.due = None
         for stream, pending in self._streams.items():
             if pending.data or is_end:
-                data = bytes(pending.data)
-                pending.data.clear()
+                data, pending.data = bytes(pending.data), bytearray()
                 self._head = max(0, self._head - len(data))
                 self._record(stream, pending, data, is_end=is_end)
 

@@ -18,6 +18,7 @@ from dotflow.worker.attempt import attempt, remember_process
 from dotflow.worker.deadline import GRACE
 from dotflow.worker.limits import has_timer_signal
 from dotflow.worker.loops import Loops
+from dotflow.worker.streams import StreamCapture
 
 REPORT_INTERVAL: Final = 10.0  # seconds between two reports of the same hang
 
@@ -37,6 +38,7 @@ class InlineSession(ExecutorSession):
         self._report = report
         self._loops = Loops()
         self._capture: Capture | None = None
+        self._streams: StreamCapture | None = None
         self._isolated: ExecutorSession | None = None
         self._threads: ExecutorSession | None = None
         self._busy: ExecutorSession | None = None  # the other session that makes a call
@@ -47,6 +49,7 @@ class InlineSession(ExecutorSession):
 
     def capture_output(self, capture: Capture) -> None:
         self._capture = capture
+        self._streams = StreamCapture(capture)
 
     def make_room(self, pool: Hashable, lane: int, waiting: int) -> bool:
         return self._busy is None
@@ -60,16 +63,25 @@ class InlineSession(ExecutorSession):
             return None
         seconds = step.policy.timeout
         if not seconds:
-            return attempt(call, self._loops)
+            return self._attempt(call)
         if not self._has_signal:
             self._threads = self._threads or self._one_thread()
             self._submit_to(self._threads, call)
             return None
         self._hang_reporter.start(call)
         try:
-            return attempt(call, self._loops)
+            return self._attempt(call)
         finally:
             self._hang_reporter.call = None
+
+    def _attempt(self, call: Call) -> Outcome:
+        if self._streams is None or call.watch is None:
+            return attempt(call, self._loops)
+        self._streams.begin(call.watch.attempt)
+        try:
+            return attempt(call, self._loops)
+        finally:
+            self._streams.end(call.watch.attempt)
 
     def _one_process(self) -> ExecutorSession:
         from dotflow.providers.executors.process import ExecutorProcess  # slow to import, and rarely needed
@@ -112,6 +124,8 @@ class InlineSession(ExecutorSession):
         with contextlib.ExitStack() as stack:  # each is called, also if the one before is interrupted
             if self._has_signal:
                 stack.callback(deadline_signal.restore_handler)
+            if self._streams is not None:
+                stack.callback(self._streams.close)
             stack.callback(self._loops.close)
             for session in (self._isolated, self._threads):
                 if session is not None:

@@ -1,0 +1,158 @@
+"""Captures what attempts in this process print to sys.stdout and sys.stderr, while runs that want it go on.
+
+Meanwhile both streams have a stand-in, which passes everything on at once. The context variable of the attempt shows
+whose output it is. A thread that a step has started has none: its output is that of the only attempt, or of the run.
+"""
+
+import os
+import sys
+import threading
+from collections.abc import Callable, Iterable
+from typing import Any, Final
+
+from dotflow.core.capture import Capture
+from dotflow.core.origin import AttemptId, current_attempt
+from dotflow.worker.handlers import lead_handlers
+from dotflow.worker.printed import Printed, PrintedHere
+from dotflow.worker.stand_in import StandIn
+
+NO_TASK: Final = -1  # the task_id of output that belongs to no single attempt
+
+STREAMS: Final = (("stdout", 1), ("stderr", 2))
+
+_lock = threading.RLock()
+_captures: Final[set["StreamCapture"]] = set()
+_attempts: Final[dict[AttemptId, Printed]] = {}  # those that are being made
+
+
+class StreamCapture:
+    """The capture of the output of one run.
+
+    Args:
+        capture: Where the output goes.
+        wake: Called by any thread that has printed something: its `collect` has to be called when it is due. None where
+            the attempts are made in the calling thread.
+    """
+
+    def __init__(self, capture: Capture, wake: Callable[[Printed], object] | None = None) -> None:
+        self._capture = capture
+        self._wake = wake
+        outer = current_attempt.get()
+        self._outer = None if outer is None else _attempts.get(outer)
+        self._whole: Printed | None = None
+        self._own: dict[AttemptId, Printed] = {}
+        self.thread = threading.get_ident()
+        with _lock:
+            _captures.add(self)
+            self._stand_ins = [(name, stand_in) for name, number in STREAMS if (stand_in := _put_in(name, number))]
+
+    def begin(self, attempt: AttemptId) -> Printed:
+        """Captures what is printed in the context of the attempt from now on."""
+        if self._wake is None:
+            printed: Printed = PrintedHere(attempt, self._capture, outer=self._outer)
+        else:
+            printed = Printed(attempt, self._capture, self._wake, self._outer)
+        if self._outer is not None:
+            self._outer.inner += 1
+        self._own[attempt] = _attempts[attempt] = printed
+        return printed
+
+    def end(self, attempt: AttemptId) -> None:
+        """Records what is left of the attempt's output. Called in the thread of the run."""
+        printed = self._own.pop(attempt, None)
+        if printed is not None:
+            _attempts.pop(attempt, None)
+            if printed.outer is not None:
+                printed.outer.inner -= 1
+            printed.end()
+
+    def has_any(self, attempts: Iterable[Printed]) -> bool:
+        """Returns whether one of the attempts is of this run."""
+        return any(printed.attempt in self._own for printed in attempts)
+
+    def whole(self, run_id: str) -> Printed:
+        """Returns the output of the run that belongs to no single attempt."""
+        if self._whole is None:
+            self._whole = Printed(AttemptId(run_id, NO_TASK, 0), self._capture)
+        return self._whole
+
+    def close(self) -> None:
+        """Ends all attempts, and takes the stand-ins away that no other run needs."""
+        for attempt in tuple(self._own):
+            self.end(attempt)
+        if self._whole is not None:
+            self._whole.end()
+        with _lock:
+            _captures.discard(self)
+            for name, stand_in in self._stand_ins:
+                _take_away(name, stand_in)
+            self._stand_ins = []
+
+
+def _put_in(name: str, number: int) -> StandIn | None:
+    """Returns the stand-in that is in place of a stream, and puts one in unless there is one; None without a stream."""
+    stream = getattr(sys, name)
+    if stream is None:
+        return None
+    if type(stream) is StandIn:  # another run's, or one that a redirection has put back after its run
+        stand_in = stream
+    else:
+        stand_in = StandIn(stream, number, _add)
+        setattr(sys, name, stand_in)
+        lead_handlers(stream, stand_in)
+    object.__setattr__(stand_in, "users", stand_in.users + 1)
+    return stand_in
+
+
+def _take_away(name: str, stand_in: StandIn) -> None:
+    """Puts the stream back, unless another run needs the stand-in, or the program has replaced it meanwhile."""
+    object.__setattr__(stand_in, "users", stand_in.users - 1)
+    if stand_in.users:
+        return
+    if getattr(sys, name) is stand_in:
+        setattr(sys, name, stand_in.stream)
+    lead_handlers(stand_in, stand_in.stream)
+
+
+def _add(stream: int, data: bytes) -> None:
+    """Adds to the output of the attempt in whose context this thread prints."""
+    if not _attempts:
+        return
+    attempt = current_attempt.get()
+    printed = _of_thread() if attempt is None else _attempts.get(attempt)
+    if printed is not None:
+        printed.add(stream, data)
+
+
+def _of_thread() -> Printed | None:
+    """Returns whose output it is that a thread without a context prints; None if that is not a step's."""
+    thread = threading.get_ident()
+    if thread == threading.main_thread().ident or any(capture.thread == thread for capture in tuple(_captures)):
+        return None
+    attempts = [printed for printed in tuple(_attempts.values()) if not printed.inner]
+    if len(attempts) == 1:
+        return attempts[0]
+    runs = {printed.attempt.run_id: printed.attempt for printed in attempts}
+    captures = [capture for capture in tuple(_captures) if capture.has_any(attempts)]
+    return captures[0].whole(*runs) if len(captures) == len(runs) == 1 else None
+
+
+def name_of(stream: Any) -> str | None:
+    """Returns "stdout" or "stderr" for a stream that has a stand-in now, or is one; None for all others."""
+    for name, _ in STREAMS:
+        current = getattr(sys, name)
+        if current is stream or (type(current) is StandIn and current.stream is stream):
+            return name
+    return None
+
+
+def _forget() -> None:
+    """Captures nothing in a forked child: what it prints can't reach the history of its parent."""
+    global _lock
+    _lock = threading.RLock()
+    _attempts.clear()
+    _captures.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget)
