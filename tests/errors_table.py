@@ -27,7 +27,7 @@ import boto3
 
 sys.path[:0] = [str(Path(__file__).parent.parent / "src"), str(Path(__file__).parent.parent)]
 
-from dotflow import Config, Context, DotFlow, action, clock, errors  # noqa: E402 (found through the path that was just set)
+from dotflow import Config, Context, DotFlow, Secret, action, clock, errors  # noqa: E402 (found through the path just set)
 from dotflow.abc.storage import Storage  # noqa: E402
 from dotflow.core.events import RunStarted  # noqa: E402
 from dotflow.core.task import Task  # noqa: E402
@@ -294,6 +294,19 @@ def _a_previous_context_in_parallel() -> object:
 @case(errors.UnknownParam)
 def _an_unknown_run_parameter() -> object:
     return DotFlow(Config(log=QUIET), params={"day": ...}).start(params={"dya": "2026-11-25"})
+
+
+@case(errors.SecretMissing)
+def a_secret_is_missing() -> object:
+    @action
+    def sync(token: str = Secret("API_TOKEN")) -> str:
+        return token
+
+    workflow = DotFlow(Config(log=QUIET))
+    workflow.task.add(sync)
+    with mock.patch.dict(os.environ):
+        os.environ.pop("API_TOKEN", None)
+        return workflow.start()
 
 
 @case(errors.MissingParam)

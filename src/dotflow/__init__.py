@@ -23,12 +23,13 @@ if TYPE_CHECKING:
     from dotflow.core.decorator import action
     from dotflow.core.failure import TaskError
     from dotflow.core.linked_task import MapContext
+    from dotflow.core.secret import Secret
     from dotflow.core.task import Task
     from dotflow.engine.run import Run
     from dotflow.providers.schedulers.cron_times import FireTime
     from dotflow.workflow import DotFlow
 
-__all__ = ["Config", "Context", "DotFlow", "FireTime", "MapContext", "Run", "Task", "TaskError", "action"]
+__all__ = ["Config", "Context", "DotFlow", "FireTime", "MapContext", "Run", "Secret", "Task", "TaskError", "action"]
 
 __version__ = "0.1.0"
 
@@ -39,6 +40,7 @@ _MODULES = {
     "FireTime": "dotflow.providers.schedulers.cron_times",
     "MapContext": "dotflow.core.linked_task",
     "Run": "dotflow.engine.run",
+    "Secret": "dotflow.core.secret",
     "Task": "dotflow.core.task",
     "TaskError": "dotflow.core.failure",
     "action": "dotflow.core.decorator",

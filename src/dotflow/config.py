@@ -2,6 +2,7 @@
 
 import functools
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,8 +15,10 @@ from dotflow.abc.storage import Storage
 from dotflow.abc.tracer import Tracer
 from dotflow.core.durations import Duration, as_seconds
 from dotflow.core.failure import name_of
+from dotflow.core.run_secrets import RunSecrets, SecretSource, Source, find_secrets
+from dotflow.core.task import Task
 from dotflow.engine.run_providers import RunProviders
-from dotflow.errors import InvalidProvider
+from dotflow.errors import InvalidArgument, InvalidProvider
 from dotflow.providers.logs.default import LogDefault
 from dotflow.providers.notifiers.none import NotifyDefault
 from dotflow.providers.schedulers.none import SchedulerDefault
@@ -40,10 +43,13 @@ class Config:
         tracer: Traces the events; by default none.
         cache: Saves the values of steps with @action(cache=...); by default the storage.
         notify_grace: The time for the remaining notifications at the end of a run: seconds, or a text such as "10s".
+        secrets: The values of `Secret`s by name, or a function that returns the value for a name, or None. The
+            environment is next.
+        mask: The names of other secrets, whose values are masked in what dotflow writes.
 
     Raises:
         InvalidProvider: A provider is of the wrong kind.
-        InvalidArgument: notify_grace is no duration.
+        InvalidArgument: notify_grace is no duration, or mask has something other than names.
     """
 
     def __init__(
@@ -57,6 +63,8 @@ class Config:
         tracer: Tracer | None = None,
         notify_grace: Duration = 5.0,
         cache: Storage | None = None,
+        secrets: Source | None = None,
+        mask: str | Iterable[str] = (),
     ) -> None:
         providers: list[tuple[str, object, type]] = [
             ("storage", storage, Storage),
@@ -80,11 +88,20 @@ class Config:
         self.tracer = tracer
         self.cache = cache
         self.notify_grace: float = as_seconds("notify_grace", notify_grace)
+        self._secret_source = SecretSource(secrets)
+        self.mask: tuple[str, ...] = (mask,) if isinstance(mask, str) else tuple(mask)
+        if not all(isinstance(name, str) for name in self.mask):
+            raise InvalidArgument("mask", "...", 'names of environment variables, such as ("DB_PASSWORD",)')
 
-    def _run_providers(self, *, is_apart: bool, in_thread: bool) -> RunProviders:
+    def _find_secrets(self, tasks: Iterable[Task]) -> RunSecrets:
+        """Returns the secrets of the tasks. Raises SecretMissing or InvalidProvider."""
+        return find_secrets(tasks, self._secret_source, self.mask)
+
+    def _run_providers(self, secrets: RunSecrets, *, is_apart: bool, in_thread: bool) -> RunProviders:
         """Returns the providers of one run.
 
         Args:
+            secrets: The secrets of the tasks.
             is_apart: Whether the tasks need workers of their own.
             in_thread: Whether the run has a thread of its own.
         """
@@ -97,6 +114,7 @@ class Config:
             notify_grace=self.notify_grace,
             history=self.history,
             tracer=self.tracer,
+            secrets=secrets,
         )
 
 

@@ -10,6 +10,7 @@
     │   ├── InvalidLink           (ValueError)  options of add that exclude each other, or a value that can't fit
     │   ├── UnknownParam          (ValueError)  a run parameter that the workflow does not declare
     │   ├── MissingParam          (ValueError)  a run parameter without a value
+    │   ├── SecretMissing         (ValueError)  a secret that a step takes is not there
     │   ├── InvalidPolicy         (ValueError)  retry, timeout, retry_delay, backoff
     │   ├── InvalidArgument       (ValueError)  any other argument with an invalid value
     │   ├── UnknownArgument       (TypeError)   an argument that the function does not have
@@ -61,8 +62,9 @@ __all__ = [
     "InvalidLink", "InvalidPath", "InvalidPolicy", "InvalidProvider", "InvalidSchedule", "InvalidStep", "ItemsFailed",
     "LeaseLost", "MissingExtra", "MissingParam", "ModuleNotOnWorker", "NoSchedule", "NotAList", "NotInHistory",
     "NotPicklable", "NotifyError", "ProcessesUnsupported", "ProviderError", "RunError", "RunFailed", "RunStopped",
-    "StepFailed", "StepTimeout", "StorageError", "UnequalLists", "UnknownArgument", "UnknownParam", "UnknownParameter",
-    "UnknownTask", "ValueNotStorable", "VirtualClockMisuse", "WorkerDied", "WorkerNotStarted", "WorkflowBusy",
+    "SecretMissing", "StepFailed", "StepTimeout", "StorageError", "UnequalLists", "UnknownArgument", "UnknownParam",
+    "UnknownParameter", "UnknownTask", "ValueNotStorable", "VirtualClockMisuse", "WorkerDied", "WorkerNotStarted",
+    "WorkflowBusy",
 ]  # fmt: skip
 
 
@@ -185,6 +187,19 @@ class MissingParam(DefinitionError, ValueError):
         names, first = " and ".join(f"'{name}'" for name in self.names), f"{{'{self.names[0]}': ...}}"
         hint = f"start(params={first})" if self.who == "run" else f"needs={first}, or declare DotFlow(params={first})"
         return f"The {self.who} needs {names}. Pass {hint}."
+
+
+class SecretMissing(DefinitionError, ValueError):
+    """Secrets that steps take are not there."""
+
+    missing: tuple[tuple[str, str, str], ...]  # of each the step, the parameter and the name of the secret
+
+    def __str__(self) -> str:
+        uses = ", ".join(f"{name} for '{parameter}' of step '{step}'" for step, parameter, name in self.missing)
+        return (
+            f"Secrets are missing: {uses}. Set environment variables of these names, pass Config(secrets=...), or "
+            f"write Secret({self.missing[0][2]!r}, default=...)."
+        )
 
 
 def close_match(name: str, known: Iterable[str]) -> str:

@@ -18,7 +18,7 @@ from dotflow.engine.earlier_runs import Resume
 from dotflow.engine.last_run import LastRun
 from dotflow.engine.options import START_DEFAULTS, Callback, Rerun, RunOptions, make_options, note_on_resume
 from dotflow.engine.plan import make_plan, note_on_groups
-from dotflow.engine.publisher import reporter
+from dotflow.engine.reporter import reporter
 from dotflow.engine.run import Run
 from dotflow.engine.run_id import RunIds
 from dotflow.errors import InvalidArgument, InvalidProvider
@@ -120,6 +120,7 @@ class DotFlow(RunIds, LastRun):
             UnknownArgument: There is no such argument.
             InvalidArgument: An unknown mode, or a flag that is no bool.
             InvalidCallback: A callback that can't be called.
+            SecretMissing: A secret that a step takes is neither in Config(secrets=...) nor in the environment.
             CheckpointMismatch: A checkpoint was saved by another step.
             CheckpointUnreadable: A checkpoint exists, but can't be read.
             WorkflowBusy: Another process is running the workflow; only with a `workflow_id`.
@@ -224,6 +225,7 @@ class DotFlow(RunIds, LastRun):
         refuse_unknown("start", unknown, START_ARGUMENTS, start_hints(self.params))
         mode_of(start_arguments.pop("mode", TypeExecution.SEQUENTIAL))
         self.id_of_run(self._options(**{**START_DEFAULTS, **start_arguments}).params)
+        self.config._find_secrets(self.task)
 
     def schedule(self, **start_arguments: Any) -> None:
         """Runs the workflow on its configured scheduler; blocks until SIGINT or SIGTERM.
@@ -264,6 +266,7 @@ class DotFlow(RunIds, LastRun):
         options = self._options(False, resume, None, None, params, rerun, cache)
         workflow_id, tasks, values = self._records(options, None)
         plan = make_plan(tasks, mode_of(mode))
+        self.config._find_secrets(tasks)
         return plan_run(self.config.storage, self.config.cache, workflow_id, tasks, plan, values, options)
 
     def _options(self, *options: Any, **more: Any) -> RunOptions:
@@ -279,12 +282,14 @@ class DotFlow(RunIds, LastRun):
         workflow_id, tasks, params = self._records(options, run_id)
         plan = make_plan(tasks, mode)
         config = self.config
-        providers = config._run_providers(is_apart=plan.apart, in_thread=in_thread)
+        secrets = config._find_secrets(tasks if plan.is_linked else ())
+        providers = config._run_providers(secrets, is_apart=plan.apart, in_thread=in_thread)
         run = Run(workflow_id, run_id, tasks, plan, providers, options, self.name, params, mode)
         is_first = self._last is None
         note = note_on_resume(config.storage, tasks, is_named=self.is_named) if options.resume and is_first else ""
         run._prepare()
-        for text in (note, note_on_groups(tasks, mode) if plan.apart and is_first else ""):
+        notes = (note_on_groups(tasks, mode) if plan.apart else "", *secrets.notes) if is_first else ()
+        for text in (note, *notes):
             if text:
                 reporter(config.log)(text, None)
         self._last = run

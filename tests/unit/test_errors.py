@@ -44,6 +44,7 @@ from dotflow.errors import (
     RunError,
     RunFailed,
     RunStopped,
+    SecretMissing,
     StepFailed,
     StepTimeout,
     StorageError,
@@ -88,6 +89,10 @@ EXAMPLES: list[tuple[DotflowError, list[str]]] = [
     (UnknownParam("dya", ("day", "limit")), ["'dya'", "Did you mean 'day'?"]),
     (UnknownParam("day"), ["'day'", "DotFlow(params={...})"]),
     (MissingParam(("day", "hour")), ["'day' and 'hour'", "start(params={'day': ...})"]),
+    (
+        SecretMissing((("sync", "token", "API_TOKEN"), ("load", "password", "DB_PASSWORD"))),
+        ["API_TOKEN for 'token' of step 'sync', DB_PASSWORD for 'password' of step 'load'", "Config(secrets=...)"],
+    ),
     (MissingParam(("day",), "added workflow"), ["added workflow needs 'day'", "needs={'day': ...}"]),
     (InvalidPolicy("retry", 0, "a whole number from 1"), ["@action(retry=0)", "retry is a whole number from 1."]),
     (InvalidArgument("mode", "fast", "one of 'a', 'b'"), ["mode='fast'", "mode is one of 'a', 'b'."]),

@@ -11,7 +11,18 @@ import dotflow
 
 #: The names and modules that are promised to users.
 PROMISED = {
-    "dotflow": ["Config", "Context", "DotFlow", "FireTime", "MapContext", "Run", "Task", "TaskError", "action"],
+    "dotflow": [
+        "Config",
+        "Context",
+        "DotFlow",
+        "FireTime",
+        "MapContext",
+        "Run",
+        "Secret",
+        "Task",
+        "TaskError",
+        "action",
+    ],
     "dotflow.providers": [
         "ExecutorAsync",
         "ExecutorDask",

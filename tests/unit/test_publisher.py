@@ -30,7 +30,8 @@ from dotflow.core.events import (
 from dotflow.core.failure import Failure
 from dotflow.core.types.status import TypeStatus
 from dotflow.engine.checkpoint import Checkpoints
-from dotflow.engine.publisher import Publisher, reporter
+from dotflow.engine.publisher import Publisher
+from dotflow.engine.reporter import reporter
 from dotflow.errors import StorageError
 
 from .conftest import FakeTime

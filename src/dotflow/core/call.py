@@ -65,6 +65,7 @@ class Call(NamedTuple):
         shared: The arguments that all items of a map share: one object for all of their calls.
         is_fallback: Whether *step* is the task's fallback.
         watch: What the history wants of the attempt; None without a history that asks for it.
+        secrets: The values of the secrets that the task takes, by their names; None if it takes none.
     """
 
     task_id: int
@@ -79,3 +80,4 @@ class Call(NamedTuple):
     shared: Mapping[str, Any] | None = None
     is_fallback: bool = False
     watch: Watch | None = None
+    secrets: Mapping[str, str] | None = None

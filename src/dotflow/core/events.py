@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from dotflow.core.context import NOTHING, Context
 from dotflow.core.failure import Failure
+from dotflow.core.masks import NO_MASKS, Masks
 from dotflow.core.origin import AttemptId
 from dotflow.core.outcome import Usage
 from dotflow.core.policy import Policy
@@ -174,6 +175,7 @@ class RunStarted(NamedTuple):
         trigger: "command" or "schedule"; "" for a program, or a step.
         storage: The type of the storage of its values, and where that is.
         lasts: Whether the storage outlives the process.
+        masks: The secrets of the run. A history masks the texts that it makes of values.
     """
 
     workflow_id: str
@@ -188,6 +190,7 @@ class RunStarted(NamedTuple):
     trigger: str = ""
     storage: str = ""
     lasts: bool = False
+    masks: Masks = NO_MASKS
 
 
 class RunEnded(NamedTuple):
@@ -214,3 +217,12 @@ TaskEvent = (
 )
 RunEvent = RunStarted | RunEnded
 Event = TaskEvent | RunEvent | AttemptOutput
+
+
+def masked(event: TaskEvent, masks: Masks) -> TaskEvent:
+    """Returns the event with no secret in its failure or reason. Values stay as they are."""
+    if isinstance(event, TaskSkipped):
+        return event._replace(reason=masks.mask(event.reason))
+    if isinstance(event, AttemptFailed | AttemptRepeated | TaskFailed | MapEnded) and event.failure is not None:
+        return event._replace(failure=event.failure.masked(masks))
+    return event

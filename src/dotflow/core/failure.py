@@ -13,6 +13,8 @@ from pathlib import Path
 from types import CodeType, TracebackType
 from typing import Final
 
+from dotflow.core.masks import NO_MASKS, Masks
+
 PACKAGE: Final = f"{Path(__file__).parent.parent}{os.sep}"
 
 #: The folders of the code that calls steps. Tracebacks leave out its frames before the step's first one.
@@ -42,13 +44,14 @@ class Failure:
         traceback: The formatted traceback; empty where there is none.
     """
 
-    __slots__ = ("_parts", "_text", "exception", "message")
+    __slots__ = ("_masks", "_parts", "_text", "exception", "message")
 
     def __init__(self, exception: str, message: str, traceback: str = "") -> None:
         self.exception: str = exception
         self.message: str = message
         self._text: str | None = traceback
         self._parts: tuple[Part, ...] = ()
+        self._masks: Masks = NO_MASKS
 
     @classmethod
     def of(cls, error: BaseException, *, name: str | None = None, message: str | None = None) -> "Failure":
@@ -65,9 +68,18 @@ class Failure:
     def traceback(self) -> str:
         """The traceback as Python prints it, without dotflow's own frames."""
         if self._text is None:
-            self._text = "".join(itertools.chain.from_iterable(map(_format_part, self._parts)))
+            text = "".join(itertools.chain.from_iterable(map(_format_part, self._parts)))
+            self._text = self._masks.mask(text)
             self._parts = ()
         return self._text
+
+    def masked(self, masks: Masks) -> "Failure":
+        """Returns the failure without secrets. Its traceback is still formatted on first access."""
+        masked = Failure(self.exception, masks.mask(self.message), "")
+        masked._masks = masks
+        masked._text = None if self._text is None else masks.mask(self._text)
+        masked._parts = self._parts
+        return masked
 
     def __reduce__(self) -> tuple[type["Failure"], tuple[str, str, str]]:
         return Failure, (self.exception, self.message, self.traceback)

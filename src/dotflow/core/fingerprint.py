@@ -11,6 +11,7 @@ from typing import Any, Final
 from dotflow.core.action import Action, action_of
 from dotflow.core.bytecode import SIZE, CodeForm, form_of
 from dotflow.core.own_code import codes_of_import, is_own
+from dotflow.core.secret import SecretRef
 
 PLAIN: Final = frozenset((type(None), bool, int, str, bytes, type(...), type(NotImplemented)))
 #: Types whose repr is their value.
@@ -284,6 +285,7 @@ KINDS: Final[Mapping[type, Describe]] = {
     BuiltinFunctionType: _builtin,
     MethodType: _Walk._describe_method,
     ModuleType: lambda walk, value: ("name", value.__name__),
+    SecretRef: lambda walk, value: ("secret", value.name),
     type: _Walk._reference,
     list: _Walk._describe_items,
     tuple: _Walk._describe_items,

@@ -1,11 +1,10 @@
 """Masks: replaces secrets with `***` in what dotflow writes, in every form that they are likely to have there."""
 
-import base64
-import json
+import binascii
+import functools
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import AnyStr, Final
-from urllib.parse import quote, quote_plus
 
 MASK: Final = "***"
 MIN_LENGTH: Final = 4  # characters of a secret; a shorter one would mask ordinary text
@@ -21,6 +20,8 @@ SECRET_NAMES: Final = (
 )
 #: What URLs leave as it is: in a query, in a path, by JavaScript's encodeURIComponent, by libraries that quote a URL.
 SAFE_IN_URLS: Final = ("", "/", "!*'()", "!#$%&'()*+,/:;=?@[]~")
+
+URL_SAFE: Final = str.maketrans("+/", "-_")  # the other alphabet of base64
 
 Span = tuple[int, int]
 
@@ -122,8 +123,11 @@ def secret_variables(environment: Mapping[str, str]) -> list[str]:
     return [value for value in values if len(value) >= MIN_VARIABLE]
 
 
-def forms_of(value: str) -> set[str]:
+@functools.lru_cache(maxsize=64)
+def forms_of(value: str) -> frozenset[str]:
     """Returns the forms in which a secret may be written."""
+    from urllib.parse import quote, quote_plus  # here, since most runs mask nothing
+
     forms = {value, value.strip(), *_escaped(value)}
     forms.update(line.strip() for line in value.splitlines() if len(line.strip()) >= MIN_LINE)
     data = _encode(value)
@@ -131,11 +135,13 @@ def forms_of(value: str) -> set[str]:
         forms.update(_either_case(quote(data, safe=safe)))
     forms.update(_either_case(quote_plus(data)))
     forms.update(_base64_forms(data))
-    return {form for form in forms if len(form) >= MIN_LENGTH}
+    return frozenset(form for form in forms if len(form) >= MIN_LENGTH)
 
 
 def _escaped(value: str) -> Iterator[str]:
     """Yields the value as it is inside of JSON and of Python's reprs, whose quotes depend on the text around it."""
+    import json  # here, since most runs mask nothing
+
     yield json.dumps(value)[1:-1]
     yield json.dumps(value, ensure_ascii=False)[1:-1]
     data = _encode(value)
@@ -149,12 +155,18 @@ def _either_case(encoded: str) -> tuple[str, str]:
 
 def _base64_forms(data: bytes) -> Iterator[str]:
     """Yields the base64 of the data, and the characters that any longer text with it has, by the offset modulo 3."""
-    for encode in (base64.b64encode, base64.urlsafe_b64encode):
-        yield encode(data).decode()
-        for offset in range(3):
-            first, end = -(-offset * 8 // 6), (offset + len(data)) * 8 // 6
-            if end - first >= MIN_BASE64:
-                yield encode(bytes(offset) + data + bytes(2)).decode()[first:end]
+    encoded = [_base64(data)]
+    for offset in range(3):
+        first, end = -(-offset * 8 // 6), (offset + len(data)) * 8 // 6
+        if end - first >= MIN_BASE64:
+            encoded.append(_base64(bytes(offset) + data + bytes(2))[first:end])
+    for form in encoded:
+        yield form
+        yield form.translate(URL_SAFE)
+
+
+def _base64(data: bytes) -> str:
+    return binascii.b2a_base64(data, newline=False).decode()
 
 
 def _encode(text: str) -> bytes:

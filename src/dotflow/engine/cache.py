@@ -58,6 +58,7 @@ class Cache:
         arguments: Arguments | None,
         shared: Arguments | None,
         fallback: Callable[[], Fallback | None] | None,
+        secrets: Mapping[str, str] | None = None,
     ) -> TaskFlow:
         """Yields the requests of a task, as `task_flow` does: none but its end, if its value is in the cache."""
         key = self.key(task, previous, arguments, shared)
@@ -73,13 +74,16 @@ class Cache:
                 yield TaskRestored(task.task_id, context, previous, task.item, "cache")
                 return context
         own, common = None if arguments is None else dict(arguments), None if shared is None else dict(shared)
-        context = yield from task_flow(task, lane, previous, number, own, common, fallback)
+        context = yield from task_flow(task, lane, previous, number, own, common, fallback, secrets)
         if context is not None and key is not None and context.step == task.step.identity:
             self._post(task, key, context)
         return context
 
     def key(self, task: Task, previous: Context, arguments: Arguments | None, shared: Arguments | None) -> str | None:
-        """Returns the key of a task's value; None if an argument has no digest, which is logged once."""
+        """Returns the key of a task's value; None if an argument has no digest, which is logged once.
+
+        The values of secrets are no part of it, so a new token does not make values anew.
+        """
         from dotflow.codec.canonical import digest  # here, since most workflows never need it
 
         step, name = task.step, "initial_context"

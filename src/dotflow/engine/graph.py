@@ -11,6 +11,7 @@ from dotflow.core.events import TaskFailed, TaskSkipped
 from dotflow.core.failure import Failure
 from dotflow.core.linked_task import LinkedTask
 from dotflow.core.params import Params
+from dotflow.core.run_secrets import NO_RUN_SECRETS, RunSecrets
 from dotflow.core.task import Task
 from dotflow.core.types.status import TypeStatus
 from dotflow.engine.cache import Cache
@@ -34,6 +35,7 @@ class Graph:
         checkpoints: The checkpoints of the run.
         keep_going: Whether other tasks continue after a failure.
         cache: The cached values; None if no step has one.
+        secrets: The secrets of the run.
     """
 
     def __init__(
@@ -46,6 +48,7 @@ class Graph:
         *,
         keep_going: bool,
         cache: Cache | None = None,
+        secrets: RunSecrets = NO_RUN_SECRETS,
     ) -> None:
         self._tasks = tasks
         self._plan = plan
@@ -55,6 +58,7 @@ class Graph:
         self._keep_going = keep_going
         self._checkpoints = checkpoints
         self._cache = cache
+        self._secrets = secrets
         self._followers = plan.followers()
         self._unmet = [len(needs) for needs in plan.needs]
         self._last = plan.last_of_lanes()
@@ -94,9 +98,10 @@ class Graph:
 
     def flow(self, task: Task, *more: Any) -> TaskFlow:
         """Returns the flow of a task or an item. *more* are the other arguments of `task_flow`."""
+        arguments = (*more, self._secrets.of_task(task.task_id))
         if task.step.cache is None or self._cache is None:
-            return task_flow(task, *more)
-        return self._cache.flow(task, *more)
+            return task_flow(task, *arguments)
+        return self._cache.flow(task, *arguments)
 
     def fallback(self, task: LinkedTask, own: Mapping[str, Any] | None = None) -> Fallback | None:
         """Returns the task's fallback; None if a value that it requires is missing. *own* are an item's arguments."""

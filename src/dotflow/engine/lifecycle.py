@@ -1,6 +1,6 @@
 """One task's life, in every mode, as a generator of requests. It has no thread and no storage."""
 
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from typing import Any, Final, NamedTuple
 
 from dotflow import clock
@@ -47,6 +47,7 @@ def task_flow(
     arguments: Arguments | None = None,
     shared: Arguments | None = None,
     fallback: Callable[[], Fallback | None] | None = None,
+    secrets: Mapping[str, str] | None = None,
 ) -> TaskFlow:
     """Yields the requests of a task, from its first attempt to its end.
 
@@ -61,15 +62,15 @@ def task_flow(
         arguments: The arguments beside the contexts.
         shared: The arguments that all items of a map share.
         fallback: Returns the fallback after the last attempt; None for no further attempt.
+        secrets: The values of the secrets that the task takes; None if it takes none.
 
     Returns:
         The task's context; None if it failed.
     """
-    task_id, step, item = task.task_id, task.step, task.item
+    task_id, step, item, workflow_id = task.task_id, task.step, task.item, task.workflow_id
     initial = task.initial_context if task._initial is not None or "initial_context" in step.context_params else NOTHING
-    call = new(
-        Call, (task_id, lane, step, initial, previous, task.workflow_id, None, number, arguments, shared, False, None)
-    )
+    more = (arguments, shared, False, None, secrets)
+    call = new(Call, (task_id, lane, step, initial, previous, workflow_id, None, number, *more))
     attempt = before = 0  # the attempts, and how many of them came before the fallback
     fallback_name: str | None = None
     while True:

@@ -23,8 +23,9 @@ from dotflow.core.events import (
     TaskCompleted,
     TaskEvent,
     TaskFailed,
+    masked,
 )
-from dotflow.core.failure import Failure
+from dotflow.core.masks import NO_MASKS, Masks
 from dotflow.core.origin import AttemptId
 from dotflow.core.task import Task
 from dotflow.core.types.capture import TypeCapture
@@ -61,6 +62,7 @@ class Publisher:
         history: The history; None for none.
         tracer: The tracer; None for none.
         report: Writes a line into the log, with the traceback of an error where there is one.
+        masks: The secrets, which no event, record or note shows.
     """
 
     def __init__(
@@ -74,7 +76,9 @@ class Publisher:
         history: History | None,
         tracer: Tracer | None,
         report: Callable[[str, BaseException | None], None],
+        masks: Masks = NO_MASKS,
     ) -> None:
+        self._masks = masks
         self._run_id = run_id
         self._tasks = tasks
         self._checkpoints = checkpoints
@@ -164,6 +168,8 @@ class Publisher:
         kind = event.__class__
         if kind is TaskCompleted:
             self._checkpoints.save(task, event.context)  # type: ignore[union-attr]
+        elif kind is not AttemptStarted:
+            event = masked(event, self._masks)
         task._apply(event)
         if self._has_listeners:
             self._call_listeners(event, task)
@@ -176,6 +182,8 @@ class Publisher:
         kind = event.__class__
         if kind is TaskCompleted:
             self._checkpoints.save(item, event.context)
+        elif kind is not AttemptStarted:
+            event = masked(event, self._masks)
         item._apply(event)
         if self._followers:
             self.follow(event)
@@ -258,7 +266,7 @@ class Publisher:
     def _note(self, message: str) -> None:
         if self._log is not None:
             try:
-                self._log.note(message)
+                self._log.note(self._masks.mask(message))
             except BaseException as error:  # the user's code: logged, and the run continues
                 reraise_interrupt(error)
                 self._report("The log raised at a note", error)
@@ -273,15 +281,12 @@ class Publisher:
             self._report(f"The log raised at task {task.task_id} {task.name}", error)
 
 
-def reporter(log: Log) -> Callable[[str, BaseException | None], None]:
-    """Returns a function that writes lines into *log*, or into Python's own logging where the log raises."""
-
-    def report(message: str, error: BaseException | None = None) -> None:
-        if error is not None:
-            message = f"{message}, which changes nothing in the run:\n{Failure.of(error).traceback}"
-        try:
-            log.report(message)
-        except (Exception, SystemExit) as broken:  # the user's code, and the last chance to report it
-            Log.report(log, f"{message}\nThe log's own report raised {type(broken).__name__}: {broken}")
-
-    return report
+def _check_carrier(carrier: Carrier | None) -> Carrier | None:
+    """Returns a copy. Raises TypeError here, and not in the step's worker, for anything but plain text."""
+    if carrier is None:
+        return None
+    entry, headers = carrier
+    for text in (entry, *headers, *headers.values()):
+        if text.__class__ is not str:
+            raise TypeError(f"a Carrier holds plain str only, but this one holds a {type(text).__name__}")
+    return Carrier(entry, dict(headers))

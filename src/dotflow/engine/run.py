@@ -23,7 +23,8 @@ from dotflow.engine.graph import Graph
 from dotflow.engine.notifier import Notifier
 from dotflow.engine.options import RunOptions, rerun_ids
 from dotflow.engine.plan import Plan
-from dotflow.engine.publisher import Publisher, reporter
+from dotflow.engine.publisher import Publisher
+from dotflow.engine.reporter import reporter
 from dotflow.engine.run_end import RunEnd
 from dotflow.engine.run_providers import RunProviders
 from dotflow.engine.run_start import run_started, warn_of_local
@@ -70,9 +71,8 @@ class Run:
         self._plan = plan
         self._providers = providers
         self._options = options
-        self._checkpoints = Checkpoints(
-            providers.storage, workflow_id, exclusive=options.alone, report=reporter(providers.log)
-        )
+        self._log_line = reporter(providers.log, providers.secrets.masks)
+        self._checkpoints = Checkpoints(providers.storage, workflow_id, exclusive=options.alone, report=self._log_line)
         self._restored: Mapping[int, Context] = {}
         self._runner: Runner | None = None
         self._cancelled = False
@@ -167,8 +167,7 @@ class Run:
 
     def _report(self, error: BaseException) -> None:
         """Logs the error that ended the run, with its traceback."""
-        message = f"An error ended the run {self.run_id}:\n{Failure.of(error).traceback}"
-        reporter(self._providers.log)(message, None)
+        self._log_line(f"An error ended the run {self.run_id}:\n{Failure.of(error).traceback}", None)
 
     def _prepare(self) -> None:
         """Restores or voids the checkpoints, before anything runs. Either `_execute` or `_release` has to follow."""
@@ -203,7 +202,7 @@ class Run:
 
     def _run_and_publish(self) -> None:
         providers = self._providers
-        report = reporter(providers.log)
+        report = self._log_line
         tasks = {task.task_id: task for task in self.tasks}
         notifier = None if providers.notify.is_silent else Notifier(providers.notify, providers.notify_grace, report)
         publisher = Publisher(
@@ -215,6 +214,7 @@ class Run:
             history=providers.history,
             tracer=providers.tracer,
             report=report,
+            masks=providers.secrets.masks,
         )
         publisher.follow_run(
             run_started(
@@ -264,6 +264,7 @@ class Run:
                     self._checkpoints,
                     keep_going=keep_going,
                     cache=Cache(self._providers.cache, self._checkpoints.save, report, reads=self._options.cache),
+                    secrets=self._providers.secrets,
                 )
             runner = Runner(
                 self.tasks,

@@ -46,6 +46,7 @@ def run_started(
         trigger="" if parent is not None else trigger.get(),
         storage=type(storage).__name__ if path is None else f"{type(storage).__name__}({path})",
         lasts=storage.outlives_process,
+        masks=providers.secrets.masks,
     )
 
 

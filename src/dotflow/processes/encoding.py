@@ -108,6 +108,7 @@ class CallEncoder:
             _without_last_value(call.arguments, cache),
             None if shared is None else shared.number,
             call.watch,
+            call.secrets,
         )
         dump = dump_plain if initial is None and _is_plain(call, cache) else self._dump
         parts = dump(tuple(message))  # pickled sooner than with its class

@@ -63,10 +63,9 @@ class CallMessage(NamedTuple):
         step: The pickled step; None if the worker has it by fork or from an earlier call.
         initial_context: None if it is empty, or the worker has it by fork.
         previous_context: A Context, or a ValueRef if the worker still has its value; None if it is empty.
-        carrier, is_fallback: As in Call.
+        carrier, is_fallback, watch, secrets: As in Call.
         arguments: As in Call, with LAST_VALUE for the last value that the worker has returned.
         shared: The number of the shared arguments, which a message of their own has brought; None without them.
-        watch: As in Call.
     """
 
     task_id: int
@@ -81,6 +80,7 @@ class CallMessage(NamedTuple):
     arguments: Mapping[str, Any] | None = None
     shared: int | None = None
     watch: Watch | None = None
+    secrets: Mapping[str, str] | None = None
 
 
 class Worker:
@@ -167,8 +167,7 @@ class Worker:
             message.number,
             self._arguments(fields.arguments),
             self._shared(fields),
-            fields.is_fallback,
-            fields.watch,
+            *(fields.is_fallback, fields.watch, fields.secrets),
         )
 
     def _arguments(self, arguments: Mapping[str, Any] | None) -> Mapping[str, Any] | None:

@@ -14,6 +14,7 @@ from dotflow.core.call import Call, Carrier
 from dotflow.core.context import NOTHING, Context
 from dotflow.core.failure import Failure
 from dotflow.core.outcome import Outcome, Raised, Returned, TimedOut
+from dotflow.core.secret import fill
 from dotflow.errors import InvalidPolicy, StepTimeout
 from dotflow.worker.deadline import LEFT_BEHIND, SHORTEST_TIMER, DeadlinePassed, Limit, LoopBlocked
 from dotflow.worker.limits import run_limited
@@ -47,7 +48,7 @@ def attempt(call: Call, loop: Loop) -> Outcome:
     value: Any = None
     if not seconds:  # most steps have no limit
         try:
-            if step.context_params or call.arguments is not None:
+            if step.context_params or call.arguments is not None or call.secrets is not None:
                 value = step.function(**arguments_of(call))
             else:
                 value = step.function()
@@ -101,12 +102,14 @@ def _exit_child(error: SystemExit) -> NoReturn:
 
 def arguments_of(call: Call) -> Mapping[str, Any]:
     """Returns the arguments that the call gives to its step, by parameter."""
-    if call.shared is None and not call.step.context_params:
+    if call.shared is None and not call.step.context_params and call.secrets is None:
         return call.arguments or {}
     arguments = contexts_for(call.step, call.initial_context, call.previous_context)
     if call.arguments is not None:
         arguments.update(call.shared or {})
         arguments.update(call.arguments)
+    if call.secrets is not None:
+        fill(arguments, call.step.secrets, call.secrets, call.step.name)
     return arguments
 
 
@@ -191,6 +194,7 @@ def _run_actions(call: Call, loop: Loop, value: Any, repeated: list[Failure]) ->
             raise InvalidPolicy(option, value, f"for whole steps: put it on the class, not on its '{action.name}'")
         arguments = contexts_for(action, initial, previous)
         arguments.update((name, values[name]) for name in action.named_params if name in values)
+        fill(arguments, action.secrets, call.secrets or {}, action.name)
         result = _run_member(action, arguments, loop, repeated)
         values[action.short_name] = result
         previous = Context(result, call.task_id, call.workflow_id, step=action.identity)
