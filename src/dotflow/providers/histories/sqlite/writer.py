@@ -1,6 +1,7 @@
 """RunWriter: writes the rows of one run into the file. What goes wrong there never reaches the run."""
 
 import contextlib
+import functools
 import sqlite3
 from pathlib import Path
 from typing import Any, Final
@@ -25,12 +26,10 @@ INTERVAL: Final = 0.05  # seconds between two commits while no attempt begins
 MAX_ROWS: Final = 100_000  # rows that wait for the file
 MAX_BYTES: Final = 50_000_000  # of output and copies that wait for it
 
-ATTEMPT: Final = f"({', '.join('?' * 14)})"
-SAVE_ATTEMPT: Final = f"INSERT OR REPLACE INTO attempts VALUES {ATTEMPT}"
-#: The same, and another attempt that has only begun. With fewer values it takes a quarter less time.
-SAVE_NEXT: Final = f"{SAVE_ATTEMPT}, (?, ?, ?, ?, ?, ?{', NULL' * 8})"
+MAX_FEW: Final = 8  # rows that are written in one statement
 BEGUN: Final = 5  # columns of an attempt that has only begun, without the run
 NOTHING_YET: Final = [None] * 8  # its other columns
+SAVE_ATTEMPT: Final = f"INSERT OR REPLACE INTO attempts VALUES ({', '.join('?' * 14)})"
 SAVE_ERROR: Final = f"INSERT OR REPLACE INTO errors VALUES ({', '.join('?' * 9)})"
 SAVE_OUTPUT: Final = f"INSERT OR REPLACE INTO output VALUES ({', '.join('?' * 9)})"
 DROP_OUTPUT: Final = "DELETE FROM output WHERE run = ? AND task = ? AND item = ? AND attempt = ? AND seq = ?"
@@ -118,14 +117,20 @@ class RunWriter:
         self.rows.clear()
 
     def _write_few(self, patience: float) -> bool:
-        """Writes one or two rows in one statement. Returns False if there are more, or the file is another one now."""
-        rows, run = tuple(self.rows.attempts.values()), self._run
-        if len(rows) == 1:
-            self._file.run(SAVE_ATTEMPT, (run, *rows[0]), create=True, patience=patience)
-        elif len(rows) == 2 and rows[1][BEGUN:] == NOTHING_YET:
-            self._file.run(SAVE_NEXT, (run, *rows[0], run, *rows[1][:BEGUN]), create=True, patience=patience)
-        else:
+        """Writes a few rows in one statement. Returns False if there are more, or the file is another one now."""
+        if len(self.rows.attempts) > MAX_FEW:
             return False
+        run, full, begun = self._run, 0, 0
+        values: list[Any] = []
+        last: list[Any] = []
+        for row in self.rows.attempts.values():
+            if row[BEGUN:] == NOTHING_YET:
+                begun += 1
+                last += (run, *row[:BEGUN])
+            else:
+                full += 1
+                values += (run, *row)
+        self._file.run(_save_few(full, begun), (*values, *last), create=True, patience=patience)
         return self._opening == self._file.openings
 
     def _write_all(self, connection: sqlite3.Connection) -> int:
@@ -169,6 +174,13 @@ class RunWriter:
         if len(self.rows) > MAX_ROWS or self.rows.size > MAX_BYTES:
             self._missing += len(self.rows)
             self.rows.clear()
+
+
+@functools.cache
+def _save_few(full: int, begun: int) -> str:
+    """Returns the statement for whole rows, and rows that have only begun: fewer values take less time."""
+    rows = [f"({', '.join('?' * 14)})"] * full + [f"({', '.join('?' * (1 + BEGUN))}{', NULL' * 8})"] * begun
+    return f"INSERT OR REPLACE INTO attempts VALUES {', '.join(rows)}"
 
 
 def _ending(rows: RunRows) -> tuple[Any, ...]:
