@@ -152,8 +152,8 @@ class ProcessSession(ExecutorSession):
     def _send(self, worker: Worker, call: Call) -> None:
         worker.call = call
         worker.kill_at = None
-        if worker.output is not None:
-            worker.output.begin(call)
+        if worker.output is not None and self._outputs is not None:
+            self._outputs.begin(worker.output, call)
         try:
             for message in worker.encoder.messages(worker.cache, call):
                 worker.process.channel.queue(*message)

@@ -9,7 +9,7 @@ import os
 import selectors
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from dotflow import clock
@@ -28,6 +28,7 @@ CRASH: Final = "Fatal Python error: "  # as faulthandler begins
 END_TIMEOUT: Final = 0.1  # seconds for killed processes to close their ends
 PASS_ON: Final = "import os\nwhile data := os.read(0, 65536):\n    os.write(1, data)"
 
+PassOn = Callable[[int, bytes], object]
 KINDS: Final = {1: STDOUT, 2: STDERR}  # by stream
 
 
@@ -37,16 +38,17 @@ class OutputPipe:
     Args:
         descriptor: The reading end, which does not block.
         stream: 1 or 2.
+        pass_on: Takes whole lines of the output.
 
     Attributes:
         chunks: The output of the current attempt; None between attempts.
         tail: The last bytes of the current attempt.
     """
 
-    def __init__(self, descriptor: int, stream: int) -> None:
+    def __init__(self, descriptor: int, stream: int, pass_on: PassOn) -> None:
         self._descriptor = descriptor
         self._stream = stream
-        self._is_redirected = redirected_streams()[stream - 1]
+        self._pass_on = pass_on
         self._partial = b""
         self.is_open = True  # whether a process has the writing end, as far as it was noticed
         self.chunks: Chunks | None = None
@@ -71,24 +73,20 @@ class OutputPipe:
     def _take(self, data: bytes) -> None:
         if self.chunks is not None:
             self.chunks.add(self._stream, data)
-            self.tail = (self.tail + data[-MAX_TAIL:])[-MAX_TAIL:]
+        self.tail = (self.tail + data[-MAX_TAIL:])[-MAX_TAIL:]
         data = self._partial + data
         end = max(data.rfind(b"\n") + 1, data.rfind(b"\r"))  # a progress bar's line ends where it begins anew
         if len(data) - end > MAX_PARTIAL:
             end = len(data)
         self._partial = data[end:]
-        self._pass_on(data[:end])
+        if end:
+            self._pass_on(self._stream, data[:end])
 
     def end_line(self) -> None:
         """Passes on the last line, which may have no end."""
         data, self._partial = self._partial, b""
-        self._pass_on(data)
-
-    def _pass_on(self, data: bytes) -> None:
-        if data and self._is_redirected:
-            write_out(KINDS[self._stream], data)
-        elif data:
-            write_all(self._stream, data)
+        if data:
+            self._pass_on(self._stream, data)
 
     def close(self) -> None:
         """Closes it. A program that was left behind and still has the writing end can go on printing."""
@@ -105,19 +103,18 @@ class WorkerOutput:
 
     Args:
         descriptors: Their reading ends.
-        capture: Where the output goes.
+        pass_on: Takes a stream and whole lines of its output.
     """
 
-    def __init__(self, descriptors: Sequence[int], capture: Capture) -> None:
-        self.pipes = [OutputPipe(descriptor, stream) for stream, descriptor in enumerate(descriptors, 1)]
-        self._capture = capture
-        self.chunks: Chunks | None = None
+    def __init__(self, descriptors: Sequence[int], pass_on: PassOn) -> None:
+        self.pipes = [OutputPipe(descriptor, stream, pass_on) for stream, descriptor in enumerate(descriptors, 1)]
+        self._chunks: Chunks | None = None
 
-    def begin(self, call: Call) -> None:
-        """Takes what comes from now on for the output of a call's attempt."""
-        self.chunks = None if call.watch is None else Chunks(call.watch.attempt, self._capture)
+    def begin(self, chunks: Chunks | None) -> None:
+        """Takes what comes from now on for the output of another attempt."""
+        self._chunks = chunks
         for pipe in self.pipes:
-            pipe.chunks, pipe.tail = self.chunks, b""
+            pipe.chunks, pipe.tail = chunks, b""
 
     def end(self) -> None:
         """Reads what is left of the attempt's output, and records it."""
@@ -125,9 +122,14 @@ class WorkerOutput:
             pipe.read()
             pipe.end_line()
             pipe.chunks = None
-        if self.chunks is not None:
-            self.chunks.end()
-        self.chunks = None
+        if self._chunks is not None:
+            self._chunks.end()
+        self._chunks = None
+
+    def close(self) -> None:
+        """Closes both pipes."""
+        for pipe in self.pipes:
+            pipe.close()
 
     def last_lines(self) -> str:
         """Returns the last lines of the attempt's stderr; after a crash, the first ones of faulthandler's."""
@@ -150,16 +152,27 @@ class WorkerOutputs:
     def __init__(self, capture: Capture, selector: selectors.BaseSelector) -> None:
         self._capture = capture
         self._selector = selector
+        self._is_redirected = dict(enumerate(redirected_streams(), 1))
         self._pipes: set[OutputPipe] = set()
         self._pending: set[Chunks] = set()
 
     def open(self, descriptors: Sequence[int]) -> WorkerOutput:
         """Returns the output of a worker that has started."""
-        output = WorkerOutput(descriptors, self._capture)
+        output = WorkerOutput(descriptors, self._pass_on)
         for pipe in output.pipes:
             self._pipes.add(pipe)
             self._selector.register(pipe, selectors.EVENT_READ, pipe)
         return output
+
+    def _pass_on(self, stream: int, data: bytes) -> None:
+        if self._is_redirected[stream]:
+            write_out(KINDS[stream], data)
+        else:
+            write_all(stream, data)
+
+    def begin(self, output: WorkerOutput, call: Call) -> None:
+        """Takes what comes from now on for the output of the call's attempt."""
+        output.begin(None if call.watch is None else Chunks(call.watch.attempt, self._capture))
 
     def read(self, pipe: OutputPipe) -> None:
         """Reads a pipe that is readable."""

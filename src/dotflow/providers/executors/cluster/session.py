@@ -10,10 +10,12 @@ from dotflow import clock
 from dotflow.abc.executor import ExecutorSession, Report
 from dotflow.core.action import Action
 from dotflow.core.call import Call
-from dotflow.core.outcome import Outcome, Raised, Returned
+from dotflow.core.capture import Capture
+from dotflow.core.outcome import Outcome, Raised, Returned, Usage
+from dotflow.core.types.capture import TypeCapture
 from dotflow.errors import ModuleNotOnWorker
 from dotflow.processes import failures
-from dotflow.processes.channel import dump_by_value
+from dotflow.processes.channel import STDERR, STDOUT, dump_by_value
 from dotflow.processes.encoding import NO_VALUE, CallEncoder, SharedArguments, WorkerCache
 from dotflow.providers.executors.cluster.protocol import (
     ANSWERED,
@@ -25,7 +27,9 @@ from dotflow.providers.executors.cluster.protocol import (
     size_of,
     writable,
 )
+from dotflow.worker.chunks import Chunks
 
+STREAMS: Final = {STDOUT: 1, STDERR: 2}
 MIN_KEPT_SIZE: Final = 1 << 16  # bytes; sending less again costs less than asking for it
 WAIT_REPORT_DELAY: Final = 10.0  # seconds that steps wait for a worker before the log says so
 
@@ -64,6 +68,7 @@ class ClusterSession(ExecutorSession):
         self.run = uuid.uuid4().hex[:12]
         self.report = report
         self.lanes: dict[int, Lane] = {}
+        self._capture: Capture | None = None
         self._encoder = CallEncoder(dump_by_value, inherited=False)
         self._reported: set[str] = set()
         self.ready: dict[Hashable, int] = {}  # by pool: calls waiting for room, until `wait` returns
@@ -72,6 +77,10 @@ class ClusterSession(ExecutorSession):
         self._running: set[int] = set()
         self._idle_since = clock.ticks()
         self._has_reported_wait = False
+
+    def capture_output(self, capture: Capture) -> None:
+        if capture.mode in (TypeCapture.AUTO, TypeCapture.FD):
+            self._capture = capture
 
     def pool_of(self, step: Action[..., Any]) -> Hashable:
         return frozenset(step.resources.items())
@@ -113,7 +122,10 @@ class ClusterSession(ExecutorSession):
         process = lane.process if cache.has_value_of(call) else ""
         number = None if shared is None else shared.number
         seconds = call.step.policy.timeout
-        return RemoteCall(self.run, call.lane, seconds, call.step.isolate, process, call.number, number, parts)
+        captured = self._capture is not None
+        return RemoteCall(
+            self.run, call.lane, seconds, call.step.isolate, process, call.number, number, captured, parts
+        )
 
     def shared_of(self, call: Call) -> SharedArguments | None:
         """Returns the call's shared arguments, pickled; they are sent beside the remote call."""
@@ -121,8 +133,15 @@ class ClusterSession(ExecutorSession):
 
     def outcome(self, call: Call, reply: Reply) -> Outcome:
         """Returns the outcome for the reply to a call, and prints the output of the step."""
+        chunks = None
+        if self._capture is not None and call.watch is not None:
+            chunks = Chunks(call.watch.attempt, self._capture)
         for kind, data in reply.output:
             failures.write_out(kind, data)
+            if chunks is not None:
+                chunks.add(STREAMS[kind], data)
+        if chunks is not None:
+            chunks.end()
         lane = self.lanes.setdefault(call.lane, Lane())
         lane.worker, lane.process, lane.value = reply.worker, "", NO_VALUE
         outcome = self._outcome_of(call, reply)
@@ -136,9 +155,9 @@ class ClusterSession(ExecutorSession):
         if reply.kind == ANSWERED:
             return self._load(call, reply)
         if reply.kind == LATE:
-            return failures.timed_out(call, failures.KILLED)
+            return failures.timed_out(call, failures.KILLED, Usage(*reply.usage))
         if reply.kind == DIED:
-            return failures.died(call, reply.detail)
+            return failures.died(call, reply.detail, "", Usage(*reply.usage), reply.last_lines)
         assert reply.kind == NOT_STARTED
         return failures.not_started(call, f"{reply.detail} (on {reply.worker})")
 
