@@ -64,8 +64,8 @@ class Call(NamedTuple):
         arguments: The values of its other parameters, by name; None for no values, and no shared ones either.
         shared: The arguments that all items of a map share: one object for all of their calls.
         is_fallback: Whether *step* is the task's fallback.
-        watch: What the history wants of the attempt; None without a history that asks for it.
         secrets: The values of the secrets that the task takes, by their names; None if it takes none.
+        watch: What the history wants of the attempt; None without a history that asks for it.
     """
 
     task_id: int
@@ -79,5 +79,5 @@ class Call(NamedTuple):
     arguments: Mapping[str, Any] | None = None
     shared: Mapping[str, Any] | None = None
     is_fallback: bool = False
-    watch: Watch | None = None
     secrets: Mapping[str, str] | None = None
+    watch: Watch | None = None

@@ -69,7 +69,7 @@ def task_flow(
     """
     task_id, step, item, workflow_id = task.task_id, task.step, task.item, task.workflow_id
     initial = task.initial_context if task._initial is not None or "initial_context" in step.context_params else NOTHING
-    more = (arguments, shared, False, None, secrets)
+    more = (arguments, shared, False, secrets, None)
     call = new(Call, (task_id, lane, step, initial, previous, workflow_id, None, number, *more))
     attempt = before = 0  # the attempts, and how many of them came before the fallback
     fallback_name: str | None = None

@@ -135,7 +135,8 @@ class Publisher:
         history = self._history
         if history is None or history.capture is TypeCapture.NONE or history.output_limit <= 0:
             return None
-        return Capture(history.capture, history.output_limit, self.record_output, partial(self.settle, begins=True))
+        settle = partial(self.settle, begins=True)
+        return Capture(history.capture, history.output_limit, self.record_output, settle, self._masks)
 
     def record_output(self, event: AttemptOutput) -> None:
         """Passes a part of an attempt's output to the history."""
@@ -220,6 +221,8 @@ class Publisher:
 
     def follow_run(self, event: RunEvent) -> None:
         """Passes the beginning or end of the run to log, history and tracer."""
+        if isinstance(event, RunEnded):
+            event = event._replace(reason=self._masks.mask(event.reason))
         if self._log is not None:
             try:
                 self._log.follow_run(event)

@@ -167,7 +167,7 @@ class Worker:
             message.number,
             self._arguments(fields.arguments),
             self._shared(fields),
-            *(fields.is_fallback, fields.watch, fields.secrets),
+            *(fields.is_fallback, fields.secrets, fields.watch),
         )
 
     def _arguments(self, arguments: Mapping[str, Any] | None) -> Mapping[str, Any] | None:

@@ -12,6 +12,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
+from dotflow.core.masks import NO_MASKS, Masks
+
 DIST_INFO: Final = ".dist-info"
 COMMIT_LENGTHS: Final = (40, 64)  # of a commit in hexadecimal digits: SHA-1, SHA-256
 MAX_ARGUMENT: Final = 2000  # characters of an argument of the command
@@ -24,13 +26,13 @@ class Environment(NamedTuple):
     document: bytes
 
 
-def read_environment() -> Environment:
-    """Returns the environment of this process, as JSON that zlib has compressed."""
-    text = json.dumps(_describe(), sort_keys=True).encode(errors="backslashreplace")
+def read_environment(masks: Masks = NO_MASKS) -> Environment:
+    """Returns the environment of this process, as JSON that zlib has compressed. Its arguments are masked."""
+    text = json.dumps(_describe(masks), sort_keys=True).encode(errors="backslashreplace")
     return Environment(hashlib.blake2b(text, digest_size=16).digest(), zlib.compress(text))
 
 
-def _describe() -> dict[str, Any]:
+def _describe(masks: Masks) -> dict[str, Any]:
     folder = None
     with contextlib.suppress(OSError):  # it was deleted
         folder = Path.cwd()
@@ -40,7 +42,7 @@ def _describe() -> dict[str, Any]:
         "system": f"{sys.platform} {os.uname().release} {os.uname().machine}" if hasattr(os, "uname") else sys.platform,
         "executable": sys.executable,
         "folder": None if folder is None else str(folder),
-        "argv": [argument[:MAX_ARGUMENT] for argument in sys.argv],
+        "argv": [masks.mask(argument)[:MAX_ARGUMENT] for argument in sys.argv],
         "commit": None if folder is None else commit_of(folder),
         "packages": packages(tuple(sys.path)),
     }

@@ -92,7 +92,7 @@ class HistorySQLite(SQLiteArchive, History):
             self._begin(run_id, event)
 
     def _begin(self, run_id: str, event: RunStarted) -> None:
-        values = Values(self.values, self.value_limit, self.pickle)
+        values = Values(self.values, self.value_limit, self.pickle, event.masks)
         writer = self._writers[run_id] = RunWriter(self.path, self._file, RunRows(event, values, self.output_limit))
         writer.commit(PATIENCE)
 

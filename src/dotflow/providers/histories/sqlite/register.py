@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from dotflow.core.events import Planned, RunStarted
 from dotflow.core.failure import name_of
+from dotflow.core.masks import Masks
 from dotflow.core.policy import Policy
 from dotflow.core.text import escape_surrogates
 from dotflow.providers.histories.sqlite.environment import read_environment
@@ -55,7 +56,7 @@ def register(connection: sqlite3.Connection, started: RunStarted, lock: int | No
         lock,
         f"{socket.gethostname()}:{os.getpid()}",
         _plan(connection, started.steps),
-        _environment(connection),
+        _environment(connection, started.masks),
         started.storage,
     )
     return int(connection.execute(SAVE_RUN, tuple(map(_as_text, values))).lastrowid or 0)
@@ -99,8 +100,8 @@ def _describe(policy: Policy | None) -> str | None:
     return json.dumps(described)
 
 
-def _environment(connection: sqlite3.Connection) -> int:
-    environment = read_environment()
+def _environment(connection: sqlite3.Connection, masks: Masks) -> int:
+    environment = read_environment(masks)
     for (number,) in connection.execute(FIND_ENVIRONMENT, (environment.digest,)):
         return int(number)
     return int(connection.execute(SAVE_ENVIRONMENT, environment).lastrowid or 0)

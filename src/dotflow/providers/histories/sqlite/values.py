@@ -11,6 +11,7 @@ from dotflow.codec.canonical import digest
 from dotflow.codec.document import pack
 from dotflow.core.context import Context
 from dotflow.core.events import AttemptStarted, MapOpened, RunStarted
+from dotflow.core.masks import NO_MASKS, Masks
 from dotflow.core.text import shorten
 from dotflow.errors import ValueNotStorable
 from dotflow.providers.histories.sqlite.glimpse import SHAPED, glimpse
@@ -34,20 +35,22 @@ class Values:
             digests. "none": nothing.
         limit: The maximum size of a copy, in bytes.
         pickle: Whether values that the codec refuses are pickled.
+        masks: The secrets, which no glimpse shows. Copies have them.
     """
 
-    def __init__(self, kept: str, limit: int, pickle: bool) -> None:
+    def __init__(self, kept: str, limit: int, pickle: bool, masks: Masks = NO_MASKS) -> None:
         self.keeps_all = kept == "all"
         self._kept = kept
         self._limit = limit
         self._pickle = pickle
+        self._masks = masks
 
     def glimpse(self, value: Any) -> str | None:
         """Returns a short text that shows a value; None if nothing is kept, or there is no value."""
         if value is None or self._kept == "none":
             return None
         with contextlib.suppress(Exception):  # of a type that pretends to be another one
-            return glimpse(value)
+            return glimpse(value, self._masks)
         return None
 
     def inputs(self, row: list[Any], started: AttemptStarted | MapOpened, run: RunStarted) -> Iterator[list[Any]]:
@@ -82,9 +85,9 @@ class Values:
             document = pack(role, context, pickle=self._pickle)
             value_digest = digest(context.storage) if self.keeps_all else None
         except ValueNotStorable as error:
-            return None, None, None, shorten(str(error)), source
+            return None, None, None, shorten(self._masks.mask(str(error))), source
         except Exception as error:  # of the user's own types
-            return None, None, None, shorten(f"{type(error).__name__}: {error}"), source
+            return None, None, None, shorten(self._masks.mask(f"{type(error).__name__}: {error}")), source
         if len(document) > self._limit:
             return len(document), value_digest, None, self._too_large(len(document)), source
         return len(document), value_digest, zlib.compress(document, FAST), AFTER if has_changed else None, source
