@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from dotflow import Config, Context, DotFlow, action
+from dotflow import Config, Context, DotFlow, Secret, action
 from dotflow.core.events import AttemptOutput, TaskCompleted, TaskFailed
 from dotflow.core.types.capture import TypeCapture
 from dotflow.providers import ExecutorProcess, LogDefault
@@ -273,3 +273,20 @@ def test_attempts_side_by_side_and_items_have_their_own(method: str, history: Re
         assert [history.output(1, 1, attempt, item) for attempt in (1, 2)] == [lines, lines]
     shown = sorted(capfd.readouterr().out.splitlines())
     assert shown == sorted(f"item {item} line {line}" for item in range(6) for line in range(20) for _ in "12")
+
+
+@pytest.mark.parametrize("executor", [None, "fork"], ids=["inline", "fork"])
+def test_secrets_are_masked_in_what_is_kept(executor: str | None, history: RecordingHistory, capfd: Any) -> None:
+    """Also in two writes; the terminal shows what was printed."""
+
+    @action
+    def leak(token: str = Secret("TEST_TOKEN", default="s3cr3t-of-tests")) -> None:
+        print(f"the token {token}")
+        sys.stdout.write(token[:7])
+        sys.stdout.flush()
+        time.sleep(0.3)  # so that the two parts are in two chunks
+        print(token[7:])
+
+    run(history, leak, executor=executor).raise_for_failure()
+    assert history.output(0) == b"the token ***\n***\n"
+    assert capfd.readouterr().out == "the token s3cr3t-of-tests\ns3cr3t-of-tests\n"

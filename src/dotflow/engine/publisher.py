@@ -117,7 +117,7 @@ class Publisher:
             return call
         attempt = new(AttemptId, (self._run_id, task.task_id, task.attempt, task.item))
         watch = new(Watch, (attempt, self._capture, self._output_limit))
-        return new(Call, (*call[:-1], watch))
+        return new(Call, (*call[:-2], watch, call.secrets))
 
     def settle(self, *, begins: bool) -> float | None:
         """Lets the history save what it has collected. The arguments and the result are those of History.settle."""
@@ -282,14 +282,3 @@ class Publisher:
         except BaseException as error:  # the user's code: logged, and the run continues
             reraise_interrupt(error)
             self._report(f"The log raised at task {task.task_id} {task.name}", error)
-
-
-def _check_carrier(carrier: Carrier | None) -> Carrier | None:
-    """Returns a copy. Raises TypeError here, and not in the step's worker, for anything but plain text."""
-    if carrier is None:
-        return None
-    entry, headers = carrier
-    for text in (entry, *headers, *headers.values()):
-        if text.__class__ is not str:
-            raise TypeError(f"a Carrier holds plain str only, but this one holds a {type(text).__name__}")
-    return Carrier(entry, dict(headers))
