@@ -527,6 +527,106 @@ def test_large_and_strange_values_say_why(history: History) -> None:
     assert "module" in second[2]
 
 
+@action
+def clears(previous_context: Context) -> None:
+    previous_context.storage.clear()
+    raise ValueError("cleared")
+
+
+def test_the_input_of_a_failed_step_is_that_of_the_storage(history: History, tmp_path: Path) -> None:
+    """Where the storage lasts, it is exact, though the step has changed the object."""
+    run = history.workflow(numbers, clears, storage=StorageFile(tmp_path / "values")).start()
+
+    assert history.open().value(run.run_id, "clears", "previous") == [1, 2, 3]
+    assert history.read("SELECT why FROM copies") == [None]
+
+
+def test_the_input_of_a_failed_step_may_have_changed(history: History) -> None:
+    """Elsewhere it is the object after the attempt, and a note says so."""
+    run = history.workflow(numbers, clears).start()
+
+    assert history.open().value(run.run_id, "clears", "previous") == []
+    (note,) = history.read("SELECT why FROM copies")
+    assert "may have changed it" in note
+
+
+@pytest.mark.processes
+def test_the_input_of_a_step_in_a_process_is_exact(history: History) -> None:
+    """There the step has changed a copy."""
+    workflow = history.workflow(numbers)
+    workflow.task.add(isolated_clear)
+    run = workflow.start()
+
+    assert history.open().value(run.run_id, "isolated_clear", "previous") == [1, 2, 3]
+    assert history.read("SELECT why FROM copies") == [None]
+
+
+@action(isolate=True)
+def isolated_clear(previous_context: Context) -> None:
+    previous_context.storage.clear()
+    raise ValueError("cleared")
+
+
+@action
+def refuses(number: int, table: dict[str, int]) -> None:
+    raise ValueError(number, table)
+
+
+@action
+def table() -> dict[str, int]:
+    return {"a": 1}
+
+
+def test_shared_arguments_are_copied_once(history: History) -> None:
+    """Those that all items of a map take; each item finds them."""
+    workflow = history.workflow(numbers, table)
+    workflow.task.add(refuses, each={"number": "numbers"})
+    run = workflow.start(keep_going=True)
+
+    assert history.read("SELECT COUNT(*) FROM copies WHERE role = 'argument:table'") == [1]
+    archive = history.open()
+    assert archive.value(run.run_id, "refuses#2", "argument:number") == 3
+    assert archive.value(run.run_id, "refuses#2", "argument:table") == {"a": 1}
+
+
+def test_all_copies_of_a_run_have_a_limit(history: History) -> None:
+    """Ten times that of one; those beyond it say so."""
+
+    @action
+    def many() -> list[bytes]:
+        return [os.urandom(900) for _ in range(30)]
+
+    workflow = history.workflow(many, history=history.open(value_limit=2000))
+    workflow.task.add(fails_on, each={"data": "many"})
+    workflow.start(keep_going=True)
+
+    assert history.read("SELECT SUM(length(document)) <= 20000 FROM copies") == [1]
+    assert history.read("SELECT COUNT(*) FROM copies") == [30]
+    assert history.read("SELECT DISTINCT why FROM copies WHERE document IS NULL AND why LIKE 'The copies%'") == [
+        "The copies of this run have 10 times value_limit."
+    ]
+
+
+@action
+def fails_on(data: bytes) -> None:
+    raise ValueError(len(data))
+
+
+def test_glimpses_and_arguments_have_no_secrets(history: History, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are masked like everything that dotflow writes."""
+    monkeypatch.setenv("SHOP_TOKEN", "s3cr3t-t0ken")
+    monkeypatch.setattr("sys.argv", ["shop.py", "--token=s3cr3t-t0ken"])
+
+    @action
+    def tells() -> str:
+        return f"my token is {os.environ['SHOP_TOKEN']}"
+
+    run = history.workflow(tells).start()
+
+    assert history.read("SELECT glimpse FROM attempts") == ["'my token is ***'"]
+    assert history.open().load(run.run_id).environment["argv"] == ["shop.py", "--token=***"]
+
+
 # Retention
 
 

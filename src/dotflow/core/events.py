@@ -5,7 +5,7 @@ Named tuples, not frozen dataclasses, which cost three times as much: there are 
 asks for it.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -174,7 +174,8 @@ class RunStarted(NamedTuple):
         parent: The attempt whose step started the run; None for none, and without a history that asks for it.
         trigger: "command" or "schedule"; "" for a program, or a step.
         storage: The type of the storage of its values, and where that is.
-        lasts: Whether the storage outlives the process.
+        saved: Returns the saved context of the task whose value an object is, as the storage has it: before a step
+            changed the object. None if there is none. It is None itself if the storage does not outlive the process.
         masks: The secrets of the run. A history masks the texts that it makes of values.
     """
 
@@ -189,7 +190,7 @@ class RunStarted(NamedTuple):
     parent: AttemptId | None = None
     trigger: str = ""
     storage: str = ""
-    lasts: bool = False
+    saved: Callable[[Any], Context | None] | None = None
     masks: Masks = NO_MASKS
 
 

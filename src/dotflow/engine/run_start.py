@@ -1,11 +1,13 @@
 """The beginning of a run: its event, and a warning about its storage."""
 
+import functools
 import weakref
 from collections.abc import Callable, Sequence
-from typing import Final
+from typing import Any, Final
 
 from dotflow import clock
 from dotflow.abc.storage import Storage
+from dotflow.core.context import Context
 from dotflow.core.events import Planned, RunStarted
 from dotflow.core.fingerprint import fingerprint
 from dotflow.core.origin import current_attempt, trigger
@@ -45,9 +47,18 @@ def run_started(
         parent=parent,
         trigger="" if parent is not None else trigger.get(),
         storage=type(storage).__name__ if path is None else f"{type(storage).__name__}({path})",
-        lasts=storage.outlives_process,
+        saved=functools.partial(_find_saved, storage, tasks) if storage.outlives_process else None,
         masks=providers.secrets.masks,
     )
+
+
+def _find_saved(storage: Storage, tasks: Sequence[Task], value: Any) -> Context | None:
+    for task in tasks:
+        if task._current is not None and task._current.storage is value:
+            found = storage.get(storage.key(task))
+            if found.time == task._current.time:
+                return found
+    return None
 
 
 def _planned(tasks: Sequence[Task], plan: Plan, *, has_history: bool, has_tracer: bool) -> tuple[Planned, ...]:

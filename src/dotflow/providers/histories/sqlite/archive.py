@@ -19,7 +19,7 @@ from dotflow.providers.histories.sqlite.reading import Reader, reading, short_pa
 from dotflow.providers.histories.sqlite.records import copies_of, load_run
 from dotflow.providers.histories.sqlite.retention import forget
 from dotflow.providers.histories.sqlite.summaries import find_runs
-from dotflow.providers.histories.sqlite.tables import micro
+from dotflow.providers.histories.sqlite.tables import SHARED_ATTEMPT, micro
 from dotflow.providers.sqlite_errors import cause_of
 from dotflow.providers.sqlite_file import SQLiteFile
 
@@ -83,7 +83,7 @@ class SQLiteArchive(Archive):
             task, item = load_run(reader, number).find(step)
             copies = copies_of(reader.connection, number, task.task_id, item)
         wanted = attempt or max((copy.attempt for copy in copies), default=None)
-        return [copy for copy in copies if copy.attempt == wanted]
+        return [copy for copy in copies if copy.attempt in (wanted, SHARED_ATTEMPT)]
 
     def value(self, run: str, step: str, role: str = "returned", *, attempt: int | None = None) -> Any:
         copies = self.copies(run, step, attempt=attempt)

@@ -39,7 +39,7 @@ class HistorySQLite(SQLiteArchive, History):
             all values. "none": nothing.
         output_limit: The number of bytes that are kept of an attempt's output, half of its beginning and half of its
             end.
-        value_limit: The maximum size of the copy of a value, in bytes.
+        value_limit: The maximum size of the copy of a value, in bytes. All copies of a run have ten times as many.
         pickle: Whether to pickle values that the codec refuses. Reading a pickle can run any program. So use it only
             for files that only you can write to.
 
@@ -92,7 +92,7 @@ class HistorySQLite(SQLiteArchive, History):
             self._begin(run_id, event)
 
     def _begin(self, run_id: str, event: RunStarted) -> None:
-        values = Values(self.values, self.value_limit, self.pickle, event.masks)
+        values = Values(self.values, self.value_limit, self.pickle, event)
         writer = self._writers[run_id] = RunWriter(self.path, self._file, RunRows(event, values, self.output_limit))
         writer.commit(PATIENCE)
 

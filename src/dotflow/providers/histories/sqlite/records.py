@@ -10,7 +10,7 @@ from dotflow.core.record import AttemptRecord, ErrorRecord, RunRecord, TaskRecor
 from dotflow.core.types.attempt_state import TypeAttemptState
 from dotflow.providers.histories.sqlite.reading import Reader
 from dotflow.providers.histories.sqlite.summaries import FIELDS, moment, summary_fields
-from dotflow.providers.histories.sqlite.tables import CRASHED, MICRO, NO_ITEM, RUNNING, STATES
+from dotflow.providers.histories.sqlite.tables import CRASHED, MICRO, NO_ITEM, RUNNING, SHARED_ATTEMPT, STATES
 
 RUN: Final = f"SELECT process, storage, plan, environment, {FIELDS} FROM runs WHERE run = ?"
 STEPS: Final = """SELECT task, name, task_group, lane, identity, code, needs, policy FROM steps WHERE plan = ?
@@ -21,8 +21,8 @@ ATTEMPTS: Final = """SELECT task, item, attempt, state, began, took, cpu, peak, 
 ERRORS: Final = "SELECT task, item, attempt, exception, message, traceback, retry_in FROM errors WHERE run = ?"
 NOTES: Final = "SELECT at, text FROM notes WHERE run = ? ORDER BY at"
 CHILDREN: Final = "SELECT run_id FROM runs WHERE parent_run = ? ORDER BY began"
-COPIES: Final = """SELECT role, item, attempt, size, digest, document, why FROM copies
-    WHERE run = ? AND task = ? AND item = ? ORDER BY attempt, role"""
+COPIES: Final = f"""SELECT role, item, attempt, size, digest, document, why FROM copies
+    WHERE run = ? AND task = ? AND (item = ? OR attempt = {SHARED_ATTEMPT}) ORDER BY attempt, role"""
 
 Key = tuple[int, int]  # task and item
 

@@ -132,7 +132,7 @@ class RunRows:
         if self.output.attempts:
             self.output.attempts.pop((row[TASK], row[ITEM], row[ATTEMPT]), None)
         if self._values.keeps_all:
-            self._copy(self._values.inputs(row, opened.started, self.started))
+            self._copy(self._values.inputs(row, opened.started))
             self._copy(self._values.returned(row, context))
 
     def _fail(self, event: TaskFailed) -> None:
@@ -148,7 +148,7 @@ class RunRows:
             self._measure(row, event.usage)
         self.attempts[id(row)] = row
         if opened is not None:
-            self._copy(self._values.inputs(row, opened.started, self.started))
+            self._copy(self._values.inputs(row, opened.started))
         self._add_error(row, event.failure)
         self._count_failure(event.task_id, item, event.failure)
         self.output.attempts.pop((row[TASK], row[ITEM], row[ATTEMPT]), None)

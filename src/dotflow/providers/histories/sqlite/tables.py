@@ -11,6 +11,7 @@ from dotflow.core.types.attempt_state import TypeAttemptState
 from dotflow.providers.sqlite_file import DatabaseFormat
 
 NO_ITEM: Final = -1
+SHARED_ATTEMPT: Final = 0  # in `copies`, with NO_ITEM: the arguments that all items of a map share
 MICRO: Final = 1_000_000  # microseconds of a second
 
 #: The states of attempts as numbers: their place in the enum.
