@@ -65,7 +65,7 @@ class Call(NamedTuple):
         shared: The arguments that all items of a map share: one object for all of their calls.
         is_fallback: Whether *step* is the task's fallback.
         secrets: The values of the secrets that the task takes, by their names; None if it takes none.
-        watch: What the history wants of the attempt; None without a history that asks for it.
+        watch: What the history wants of the attempt; None without one. The last field: each attempt replaces it.
     """
 
     task_id: int
@@ -80,4 +80,4 @@ class Call(NamedTuple):
     shared: Mapping[str, Any] | None = None
     is_fallback: bool = False
     secrets: Mapping[str, str] | None = None
-    watch: Watch | None = None
+    watch: Watch | None = None  # the last one

@@ -117,7 +117,7 @@ class Publisher:
             return call
         attempt = new(AttemptId, (self._run_id, task.task_id, task.attempt, task.item))
         watch = new(Watch, (attempt, self._capture, self._output_limit))
-        return new(Call, (*call[:-2], watch, call.secrets))
+        return new(Call, (*call[:-1], watch))
 
     def settle(self, *, begins: bool) -> float | None:
         """Lets the history save what it has collected. The arguments and the result are those of History.settle."""

@@ -18,7 +18,7 @@ def watched(watch: Watch, call: Call, loop: Loop, attempt: Callable[[Call, Loop]
     token = current_attempt.set(watch.attempt)
     meter = begin()
     try:
-        outcome = attempt(new(Call, (*call[:-2], None, call.secrets)), WatchedLoop(loop, watch.attempt, meter))
+        outcome = attempt(new(Call, (*call[:-1], None)), WatchedLoop(loop, watch.attempt, meter))
         return with_usage(outcome, meter)
     finally:
         current_attempt.reset(token)
