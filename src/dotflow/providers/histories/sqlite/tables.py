@@ -33,6 +33,8 @@ TABLES: Final = (
     "CREATE INDEX runs_began ON runs (began)",
     "CREATE INDEX runs_workflow ON runs (workflow_id, began)",
     "CREATE INDEX runs_state ON runs (state, began)",
+    "CREATE INDEX runs_plan ON runs (plan)",
+    "CREATE INDEX runs_environment ON runs (environment)",
     "CREATE INDEX runs_parent ON runs (parent_run) WHERE parent_run IS NOT NULL",
     "CREATE TABLE plans (plan INTEGER PRIMARY KEY, digest BLOB NOT NULL UNIQUE)",
     """CREATE TABLE steps (
