@@ -5,6 +5,7 @@ import pickle
 import sqlite3
 import stat
 import textwrap
+import threading
 import time
 from collections.abc import Callable, Iterator
 from datetime import timedelta
@@ -17,8 +18,9 @@ from dotflow import Config, Context, DotFlow, action
 from dotflow.abc.log import Log
 from dotflow.core.task import Task
 from dotflow.errors import InvalidArgument
-from dotflow.providers import HistorySQLite, StorageFile
+from dotflow.providers import ExecutorThread, HistorySQLite, StorageFile
 from dotflow.providers.histories.sqlite import live, retention, writer
+from dotflow.testing import virtual_clock
 from tests.integration.children import Scripts
 
 
@@ -277,6 +279,39 @@ def test_a_run_that_is_killed_has_crashed(history: History, scripts: Scripts) ->
         ("Crashed", "dies: the process of the run ended during this step")
     ]
     assert history.read("SELECT state FROM attempt_list WHERE workflow_id = 'killed'") == ["Crashed"]
+
+
+def test_a_cancelled_run_is_cancelled(history: History) -> None:
+    """With the step that was running, and the reason."""
+    begun = threading.Event()
+
+    @action
+    def waits() -> None:
+        begun.set()
+        while True:
+            time.sleep(0.001)
+
+    run = history.workflow(waits).start("background")
+    begun.wait(20)
+    run.cancel()
+    run.wait()
+
+    assert history.read("SELECT state, reason, failed FROM run_list") == [("Cancelled", "the run was cancelled", 1)]
+    assert history.read("SELECT exception FROM error_list") == ["RunCancelled"]
+
+
+def test_a_virtual_clock_and_a_history(history: History) -> None:
+    """Retry delays take no time, and the history has them."""
+
+    @action(retry=3, retry_delay=60)
+    def fails_for_long() -> None:
+        raise ValueError("no")
+
+    with virtual_clock():
+        history.workflow(fails_for_long, executor=ExecutorThread()).start()
+
+    assert history.read("SELECT retry_in FROM error_list ORDER BY attempt") == [60.0, 60.0, None]
+    assert history.read("SELECT seconds >= 120 FROM run_list") == [1]
 
 
 def test_an_active_run_has_not_crashed(history: History) -> None:
