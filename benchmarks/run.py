@@ -25,6 +25,8 @@ MEASUREMENTS: Final[Mapping[str, str]] = {
     "no-op": "sequential:no_op_rows",
     "log": "sequential:log_rows",
     "tracer": "tracing:rows",
+    "history": "histories:rows",
+    "history-list": "histories:list_rows",
     "timeout": "sequential:timeout_rows",
     "failure": "sequential:failure_rows",
     "parallel": "parallel:no_op_rows",

@@ -1,6 +1,7 @@
 """HistorySQLite: every run in one file."""
 
 import os
+import weakref
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final
@@ -76,6 +77,7 @@ class HistorySQLite(SQLiteArchive, History):
 
     def _set_file(self) -> None:
         self._file = SQLiteFile(self.path, SYNCHRONOUS, FORMAT)
+        weakref.finalize(self, self._file.close)
         self._writers: dict[str, RunWriter] = {}  # of the active runs, each in its own thread
 
     def record(self, run_id: str, event: Event) -> None:
