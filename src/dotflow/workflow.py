@@ -266,8 +266,8 @@ class DotFlow(RunIds, LastRun):
         options = self._options(False, resume, None, None, params, rerun, cache)
         workflow_id, tasks, values = self._records(options, None)
         plan = make_plan(tasks, mode_of(mode))
-        self.config._find_secrets(tasks)
-        return plan_run(self.config.storage, self.config.cache, workflow_id, tasks, plan, values, options)
+        config, masks = self.config, self.config._find_secrets(tasks).masks
+        return plan_run(config.storage, config.cache, workflow_id, tasks, plan, values, options, masks)
 
     def _options(self, *options: Any, **more: Any) -> RunOptions:
         return make_options(*options, **more, alone=self.is_named)

@@ -90,9 +90,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (KeyboardInterrupt, click.Abort):
         return Exit.INTERRUPTED
     except Exception as error:  # of the user, of their modules or of ours
+        from dotflow.core.masks import environment_masks  # here, since most commands end without an error
+
+        masks = environment_masks()
         if "--debug" in args:
-            traceback.print_exception(error)
-        click.echo(error_line(error), err=True)
+            click.echo(masks.mask("".join(traceback.format_exception(error))), err=True, nl=False)
+        click.echo(masks.mask(error_line(error)), err=True)
         return Exit.WRONG_USAGE
     return code if isinstance(code, int) else Exit.COMPLETED
 

@@ -73,6 +73,11 @@ class Failure:
             self._parts = ()
         return self._text
 
+    @property
+    def masks(self) -> Masks:
+        """The secrets that it does not show, and that no other text about it shows. A pickle does not have them."""
+        return self._masks
+
     def masked(self, masks: Masks) -> "Failure":
         """Returns the failure without secrets. Its traceback is still formatted on first access."""
         masked = Failure(self.exception, masks.mask(self.message), "")
@@ -115,6 +120,10 @@ class TaskError:
     @property
     def traceback(self) -> str:
         return self._failure.traceback
+
+    @property
+    def _masks(self) -> Masks:
+        return self._failure.masks
 
     def __reduce__(self) -> tuple[type["TaskError"], tuple[int, Failure]]:
         return TaskError, (self.attempt, self._failure)

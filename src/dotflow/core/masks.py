@@ -2,6 +2,7 @@
 
 import binascii
 import functools
+import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import AnyStr, Final
@@ -121,6 +122,11 @@ def secret_variables(environment: Mapping[str, str]) -> list[str]:
     """Returns the values of the variables that are secret by their names."""
     values = [environment[name] for name in environment if name.upper().endswith(SECRET_NAMES)]
     return [value for value in values if len(value) >= MIN_VARIABLE]
+
+
+def environment_masks() -> Masks:
+    """Returns the masks of the environment's secrets, for messages outside of a run."""
+    return Masks(secret_variables(os.environ))
 
 
 @functools.lru_cache(maxsize=64)

@@ -78,7 +78,7 @@ class Graph:
             self.maps.open(task, {}, previous)
             return None
         try:
-            decision = decide(task.links, self._tasks, self._params)
+            decision = decide(task.links, self._tasks, self._params, self._secrets.masks)
         except Exception as error:  # raised by the __bool__ or __eq__ of a value
             error.add_note(
                 "The value of a condition can't be compared. Return True or False from a step, and use that."

@@ -8,6 +8,7 @@ from dotflow import clock
 from dotflow.abc.log import Log
 from dotflow.abc.workflow import RunHandle, Workflow
 from dotflow.core.failure import Failure
+from dotflow.core.masks import environment_masks
 from dotflow.core.origin import triggered_by
 from dotflow.processes.wakeup import WakeupEvent
 from dotflow.providers.schedulers.signals import ShutdownSignals
@@ -16,8 +17,8 @@ STOP_GRACE: Final = 5.0  # seconds for parallel runs to end after they were canc
 
 
 def report(workflow: Workflow, message: str) -> None:
-    """Writes a message to the workflow's log, or to Python's own logging if that raises."""
-    log = workflow.config.log
+    """Writes a masked message to the workflow's log, or to Python's own logging if that raises."""
+    log, message = workflow.config.log, environment_masks().mask(message)
     try:
         log.report(message)
     except Exception as broken:  # from the user's log: the schedule goes on
