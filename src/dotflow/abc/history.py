@@ -1,7 +1,7 @@
 """History: the events of runs. Archive: the runs of a history that can be read."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final
 
@@ -25,11 +25,14 @@ class History(ABC):
         capture: How the output of the attempts is captured, for AttemptOutput events; NONE for none.
         output_limit: The number of bytes that are kept of an attempt's output, half of its beginning and half of its
             end.
+        store: Where the events are, if another process can record AttemptOutput events there, with a pickled copy of
+            the history; None if it can't. The copy has not seen the beginning of the run.
     """
 
     measures_usage: bool = False
     capture: TypeCapture = TypeCapture.NONE
     output_limit: int = 0
+    store: Hashable = None
 
     @abstractmethod
     def record(self, run_id: str, event: Event) -> None:
@@ -62,6 +65,7 @@ class ForwardingHistory(History):
             self.measures_usage = history.measures_usage
             self.capture = history.capture
             self.output_limit = history.output_limit
+            self.store = history.store
 
     def record(self, run_id: str, event: Event) -> None:
         if self._history is not None:

@@ -17,7 +17,8 @@ from dotflow.core.call import Call
 from dotflow.core.capture import Capture
 from dotflow.processes.channel import STDERR, STDOUT
 from dotflow.processes.failures import write_out
-from dotflow.processes.pipes import PIPE_SIZE, wait_readable, write_all
+from dotflow.processes.pipes import PIPE_SIZE, wait_readable
+from dotflow.processes.scribe import write_to
 from dotflow.processes.start import close_own_end, redirected_streams
 from dotflow.worker.chunks import Chunks
 
@@ -168,7 +169,7 @@ class WorkerOutputs:
         if self._is_redirected[stream]:
             write_out(KINDS[stream], data)
         else:
-            write_all(stream, data)
+            write_to(stream, data)
 
     def begin(self, output: WorkerOutput, call: Call) -> None:
         """Takes what comes from now on for the output of the call's attempt."""

@@ -36,10 +36,14 @@ class Display:
     Args:
         stream: stdout, a terminal.
         draw: Draws the view.
+        capture: Entered when the descriptors lead to the writer, and before there is a thread.
     """
 
-    def __init__(self, stream: TextIO, draw: Draw) -> None:
+    def __init__(
+        self, stream: TextIO, draw: Draw, capture: contextlib.AbstractContextManager[object] | None = None
+    ) -> None:
         self._draw = draw
+        self._capture = capture or contextlib.nullcontext()
         self._stream = stream
         self._ascii_only = not (stream.encoding or "").lower().startswith("utf")
         self._console = Console(file=io.StringIO(), force_terminal=True)
@@ -62,6 +66,7 @@ class Display:
                     opened.callback(_restore, os.dup(descriptor), descriptor)
                     os.dup2(input_end, descriptor)
             os.close(input_end)
+            opened.enter_context(self._capture)
             thread = threading.Thread(target=self._refresh, name="dotflow-live", daemon=True)
             thread.start()
             opened.callback(thread.join)

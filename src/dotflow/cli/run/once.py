@@ -13,6 +13,7 @@ import click
 
 from dotflow import clock
 from dotflow.cli.exit_codes import Exit
+from dotflow.cli.run.captured import captured
 from dotflow.cli.run.summary import summary_lines
 from dotflow.core.origin import triggered_by
 from dotflow.core.types.execution import TypeExecution
@@ -90,6 +91,11 @@ def run_once(workflow: DotFlow, title: str, **start_arguments: Any) -> Exit:
 
 
 def _run(workflow: DotFlow, start_arguments: dict[str, Any]) -> Run:
+    with captured(workflow.config.history, start_arguments.get("mode")):
+        return _start(workflow, start_arguments)
+
+
+def _start(workflow: DotFlow, start_arguments: dict[str, Any]) -> Run:
     run = workflow.start(**start_arguments)
     run.wait()
     return run
@@ -106,8 +112,9 @@ def _run_live(workflow: DotFlow, title: str, start_arguments: dict[str, Any]) ->
     config.history = progress
     if sys.stderr is not None and sys.stderr.isatty():  # lines in a file don't disturb the view
         config.log = config.log.without_console()
-    with Display(sys.stdout, lambda *terminal: render(progress, title, clock.monotonic(), *terminal)):
-        return _run(workflow, start_arguments)
+    capture = captured(progress, start_arguments.get("mode"))
+    with Display(sys.stdout, lambda *terminal: render(progress, title, clock.monotonic(), *terminal), capture):
+        return _start(workflow, start_arguments)
 
 
 def _print_summary(workflow: DotFlow, exit_code: Exit, seconds: float, *, live: bool) -> None:

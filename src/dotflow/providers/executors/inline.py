@@ -12,6 +12,7 @@ from dotflow.core.call import Call
 from dotflow.core.capture import Capture
 from dotflow.core.outcome import Outcome
 from dotflow.core.task import Task
+from dotflow.processes.scribe import ScribeCapture, scribe_capture
 from dotflow.processes.wakeup import WakeupEvent
 from dotflow.worker import deadline_signal
 from dotflow.worker.attempt import attempt, remember_process
@@ -38,7 +39,7 @@ class InlineSession(ExecutorSession):
         self._report = report
         self._loops = Loops()
         self._capture: Capture | None = None
-        self._streams: StreamCapture | None = None
+        self._output: StreamCapture | ScribeCapture | None = None
         self._isolated: ExecutorSession | None = None
         self._threads: ExecutorSession | None = None
         self._busy: ExecutorSession | None = None  # the other session that makes a call
@@ -49,7 +50,7 @@ class InlineSession(ExecutorSession):
 
     def capture_output(self, capture: Capture) -> None:
         self._capture = capture
-        self._streams = StreamCapture(capture)
+        self._output = scribe_capture(capture) or StreamCapture(capture)
 
     def make_room(self, pool: Hashable, lane: int, waiting: int) -> bool:
         return self._busy is None
@@ -75,13 +76,13 @@ class InlineSession(ExecutorSession):
             self._hang_reporter.call = None
 
     def _attempt(self, call: Call) -> Outcome:
-        if self._streams is None or call.watch is None:
+        if self._output is None or call.watch is None:
             return attempt(call, self._loops)
-        self._streams.begin(call.watch.attempt)
+        self._output.begin(call.watch.attempt)
         try:
             return attempt(call, self._loops)
         finally:
-            self._streams.end(call.watch.attempt)
+            self._output.end(call.watch.attempt)
 
     def _one_process(self) -> ExecutorSession:
         from dotflow.providers.executors.process import ExecutorProcess  # slow to import, and rarely needed
@@ -124,8 +125,8 @@ class InlineSession(ExecutorSession):
         with contextlib.ExitStack() as stack:  # each is called, also if the one before is interrupted
             if self._has_signal:
                 stack.callback(deadline_signal.restore_handler)
-            if self._streams is not None:
-                stack.callback(self._streams.close)
+            if self._output is not None:
+                stack.callback(self._output.close)
             stack.callback(self._loops.close)
             for session in (self._isolated, self._threads):
                 if session is not None:

@@ -2,15 +2,17 @@
 
 import os
 import weakref
+from collections.abc import Hashable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final
 
 from dotflow.abc.history import History
-from dotflow.core.events import Event, RunEnded, RunStarted
+from dotflow.core.events import AttemptOutput, Event, RunEnded, RunStarted
 from dotflow.core.types.capture import TypeCapture
 from dotflow.errors import InvalidArgument
 from dotflow.providers.histories.sqlite.archive import SQLiteArchive
+from dotflow.providers.histories.sqlite.output_writer import OutputWriter
 from dotflow.providers.histories.sqlite.retention import Keep, as_keep, sweep
 from dotflow.providers.histories.sqlite.rows import HANDLERS, RunRows
 from dotflow.providers.histories.sqlite.tables import FORMAT
@@ -75,10 +77,16 @@ class HistorySQLite(SQLiteArchive, History):
         self.pickle = pickle
         self._set_file()
 
+    @property
+    def store(self) -> Hashable:  # type: ignore[override]
+        """The file: any process can record output in it."""
+        return "sqlite", str(self.path)
+
     def _set_file(self) -> None:
         self._file = SQLiteFile(self.path, SYNCHRONOUS, FORMAT)
         weakref.finalize(self, self._file.close)
         self._writers: dict[str, RunWriter] = {}  # of the active runs, each in its own thread
+        self._outputs: dict[str, OutputWriter] = {}  # of runs of another process
 
     def record(self, run_id: str, event: Event) -> None:
         writer = self._writers.get(run_id)
@@ -92,6 +100,14 @@ class HistorySQLite(SQLiteArchive, History):
                 sweep(self._file, self.keep)
         elif event.__class__ is RunStarted:
             self._begin(run_id, event)
+        elif event.__class__ is AttemptOutput:
+            self._add_output(run_id, event)
+
+    def _add_output(self, run_id: str, event: Any) -> None:
+        writer = self._outputs.get(run_id)
+        if writer is None:
+            writer = self._outputs[run_id] = OutputWriter(self._file, run_id, self.output_limit)
+        writer.add(event)
 
     def _begin(self, run_id: str, event: RunStarted) -> None:
         values = Values(self.values, self.value_limit, self.pickle, event)
@@ -108,7 +124,7 @@ class HistorySQLite(SQLiteArchive, History):
 
     def __getstate__(self) -> dict[str, Any]:
         """Leaves the connection out: another process opens its own."""
-        return {name: value for name, value in self.__dict__.items() if name not in ("_file", "_writers")}
+        return {name: value for name, value in self.__dict__.items() if name not in ("_file", "_writers", "_outputs")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)

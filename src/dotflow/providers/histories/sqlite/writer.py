@@ -12,6 +12,7 @@ from dotflow.errors import HistoryError
 from dotflow.providers.histories.sqlite import live
 from dotflow.providers.histories.sqlite.crashed import mark_crashed
 from dotflow.providers.histories.sqlite.damaged import is_damaged, put_aside
+from dotflow.providers.histories.sqlite.output_writer import save_output
 from dotflow.providers.histories.sqlite.register import register
 from dotflow.providers.histories.sqlite.rows import RunRows
 from dotflow.providers.histories.sqlite.tables import COMPLETED, FAILED, RESTORED, SKIPPED, micro
@@ -31,8 +32,6 @@ BEGUN: Final = 5  # columns of an attempt that has only begun, without the run
 NOTHING_YET: Final = [None] * 8  # its other columns
 SAVE_ATTEMPT: Final = f"INSERT OR REPLACE INTO attempts VALUES ({', '.join('?' * 14)})"
 SAVE_ERROR: Final = f"INSERT OR REPLACE INTO errors VALUES ({', '.join('?' * 9)})"
-SAVE_OUTPUT: Final = f"INSERT OR REPLACE INTO output VALUES ({', '.join('?' * 9)})"
-DROP_OUTPUT: Final = "DELETE FROM output WHERE run = ? AND task = ? AND item = ? AND attempt = ? AND seq = ?"
 SAVE_COPY: Final = f"INSERT OR REPLACE INTO copies VALUES ({', '.join('?' * 10)})"
 END_RUN: Final = """UPDATE runs SET state = ?, reason = ?, ended = ?, completed = ?, failed = ?, restored = ?,
     skipped = ?, error = ? WHERE run = ?"""
@@ -142,12 +141,12 @@ class RunWriter:
         for statement, values in (
             (SAVE_ATTEMPT, rows.attempts.values()),
             (SAVE_ERROR, rows.errors),
-            (SAVE_OUTPUT, [row for row in rows.output.rows.values() if row is not None]),
-            (DROP_OUTPUT, [key for key, row in rows.output.rows.items() if row is None]),
             (SAVE_COPY, rows.copies),
         ):
             if values:
                 connection.executemany(statement, [(run, *row) for row in values])
+        if rows.output.rows:
+            save_output(connection, run, rows.output)
         if rows.ended is not None:
             connection.execute(END_RUN, (*_ending(rows), run))
         return run
