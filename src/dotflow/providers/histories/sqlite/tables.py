@@ -101,8 +101,8 @@ FORMAT: Final = DatabaseFormat(
     application_id=0x646F7448,  # "dotH"
     version=1,
     schema=(*TABLES, *VIEWS),
-    # Before the switch to WAL, after which SQLite ignores it.
-    first=("PRAGMA auto_vacuum = INCREMENTAL",),
+    # Before the switch to WAL, after which SQLite ignores both. A commit writes whole pages, of a row or two each.
+    first=("PRAGMA page_size = 2048", "PRAGMA auto_vacuum = INCREMENTAL"),
     settings=("PRAGMA journal_size_limit = 64000000",),
     mode=0o600,
 )
