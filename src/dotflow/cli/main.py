@@ -23,6 +23,7 @@ COMMANDS: Final[dict[str, str]] = {
     "graph": "graph:graph",
     "cache": "cache:cache",
     "log": "log:log",
+    "replay": "replay:replay",
 }
 
 #: Another name of a command -> its name.

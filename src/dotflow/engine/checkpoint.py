@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Hashable, Sequence
 from typing import TYPE_CHECKING
 
 from dotflow.abc.storage import Storage
-from dotflow.core.context import Context
+from dotflow.core.context import Context, token_of_run
 from dotflow.core.linked_task import LinkedTask
 from dotflow.core.params import Params
 from dotflow.core.task import Task
@@ -31,9 +31,12 @@ class Checkpoints:
         workflow_id: The workflow.
         exclusive: Whether the workflow is locked against other processes during the run.
         report: Writes a line into the log.
+        run_id: The run. Its values have the beginning of it.
     """
 
-    def __init__(self, storage: Storage, workflow_id: str, *, exclusive: bool, report: Callable[..., None]) -> None:
+    def __init__(
+        self, storage: Storage, workflow_id: str, *, exclusive: bool, report: Callable[..., None], run_id: str = ""
+    ) -> None:
         self._storage = storage
         self._workflow_id = workflow_id
         self._exclusive = exclusive
@@ -49,6 +52,7 @@ class Checkpoints:
         self._digests: Sequence[str] = ()
         self._links: LinkedRestorer | None = None
         self._restores_items = False
+        self._token = token_of_run(run_id or str(uuid.uuid4()))
         self._run = ""
         self._changes = ChangedCode(())
 
@@ -87,7 +91,7 @@ class Checkpoints:
             )
             self._keys, self._digests, self._links = earlier.keys, earlier.digests, earlier.links
             self._changes = earlier.changes
-            self._run = f"{uuid.uuid4().hex[:12]}/{len(tasks)}"
+            self._run = f"{self._token}/{len(tasks)}"
             # With "unfinished", another run of this process finishes its own work, so this one starts anew.
             is_first = resume != "unfinished" or len(self._run_lock.sharing) == 1
             restoration = earlier.decide() if is_first else None

@@ -72,7 +72,9 @@ class Run:
         self._providers = providers
         self._options = options
         self._log_line = reporter(providers.log, providers.secrets.masks)
-        self._checkpoints = Checkpoints(providers.storage, workflow_id, exclusive=options.alone, report=self._log_line)
+        self._checkpoints = Checkpoints(
+            providers.storage, workflow_id, exclusive=options.alone, report=self._log_line, run_id=run_id
+        )
         self._restored: Mapping[int, Context] = {}
         self._runner: Runner | None = None
         self._cancelled = False

@@ -65,7 +65,7 @@ def attempt(call: Call, loop: Loop) -> Outcome:
         if step.is_coroutine:
             coroutine = step.function(**arguments_of(call))
         else:
-            value = run_limited(limit, lambda: _perform(call, loop, repeated))
+            value = run_limited(limit, lambda: perform(call, loop, repeated))
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # users' code may raise anything
@@ -141,7 +141,15 @@ def finish(call: Call, loop: Loop, value: Any, limit: Limit) -> Outcome:
     return Returned(value, tuple(repeated))
 
 
-def _perform(call: Call, loop: Loop, repeated: list[Failure]) -> Any:
+def perform(call: Call, loop: Loop, repeated: list[Failure] | None) -> Any:
+    """Returns what the step returns, and raises what it raises; without its timeout.
+
+    Args:
+        call: The step and its contexts.
+        loop: Where coroutines run.
+        repeated: Collects the failures of a class's own actions that are repeated. With None, none is repeated, and
+            they have no timeouts either.
+    """
     value = call.step.function(**arguments_of(call))
     if isinstance(value, CoroutineType):
         value = loop.run(value, NO_LIMIT)
@@ -176,7 +184,7 @@ def _ask_policy(step: Action[..., Any], error: BaseException, raised: BaseExcept
     return retry
 
 
-def _run_actions(call: Call, loop: Loop, value: Any, repeated: list[Failure]) -> Any:
+def _run_actions(call: Call, loop: Loop, value: Any, repeated: list[Failure] | None) -> Any:
     """Returns *value* itself or, for an instance with actions, the contexts that these return."""
     if value.__class__ in PLAIN:
         return value
@@ -202,10 +210,12 @@ def _run_actions(call: Call, loop: Loop, value: Any, repeated: list[Failure]) ->
     return contexts
 
 
-def _run_member(action: Action[..., Any], arguments: Mapping[str, Any], loop: Loop, repeated: list[Failure]) -> Any:
+def _run_member(
+    action: Action[..., Any], arguments: Mapping[str, Any], loop: Loop, repeated: list[Failure] | None
+) -> Any:
     """Runs one action of an instance, by its own policy."""
     for number in itertools.count(1):
-        limit = Limit(action.policy.timeout)
+        limit = Limit(0 if repeated is None else action.policy.timeout)
         try:
             if limit.seconds and not action.is_coroutine:
                 return run_limited(limit, lambda: action.function(**arguments))
@@ -214,6 +224,8 @@ def _run_member(action: Action[..., Any], arguments: Mapping[str, Any], loop: Lo
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # users' code may raise anything
+            if repeated is None:
+                raise
             outcome = outcome_of(error, action, limit, [])
             delay = action.policy.delay_after(number, outcome.retry)
             if delay is None:

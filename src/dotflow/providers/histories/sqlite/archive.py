@@ -1,5 +1,6 @@
 """SQLiteArchive: the reading side of HistorySQLite."""
 
+import contextlib
 import sqlite3
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
@@ -25,6 +26,7 @@ from dotflow.providers.sqlite_file import SQLiteFile
 
 BATCH: Final = 100  # runs that one transaction deletes
 ENDED: Final = "SELECT run FROM runs WHERE ended IS NOT NULL AND ended <= ? LIMIT ?"
+NOTE: Final = "INSERT INTO notes VALUES (?, ?, ?)"
 RUNNING: Final = "SELECT run_id FROM runs WHERE run = ? AND ended IS NULL"
 
 
@@ -96,21 +98,33 @@ class SQLiteArchive(Archive):
         kept = ", ".join(copy.role for copy in copies) or "no values of this step"
         raise NotInHistory(what, f"the history has {kept}. HistorySQLite(values='all') keeps all values")
 
+    def note(self, run: str, text: str) -> None:
+        with reading(self.path) as reader:
+            number = reader.find(run)
+        with self._changing():
+            self._file.run(NOTE, (number, micro(clock.now()), text))
+
     def forget(self, *runs: str, older_than: Since | None = None) -> int:
         until = None if older_than is None else _moment("older_than", older_than)
         with reading(self.path) as reader:
             numbers = list(dict.fromkeys(map(reader.find, runs)))
-        try:
+        with self._changing():
             count = self._file.transact(lambda connection: self._forget(connection, numbers))
             while until is not None and (deleted := self._file.transact(lambda each: _forget_old(each, until))):
                 count += deleted
             # executescript, since execute() would free one page only.
             self._file.use(lambda each: each.executescript("PRAGMA incremental_vacuum"), None, create=False)
             self._file.run("PRAGMA wal_checkpoint(TRUNCATE)", ())
+        return count
+
+    @contextlib.contextmanager
+    def _changing(self) -> Iterator[None]:
+        """Turns the errors of a change of the file into HistoryError."""
+        try:
+            yield
         except (sqlite3.Error, OSError) as error:
             cause = cause_of(error) if isinstance(error, sqlite3.Error) else error.strerror or str(error)
             raise HistoryError(f"The history {short_path(self.path)} can't be changed", cause) from error
-        return count
 
     def _forget(self, connection: sqlite3.Connection, numbers: list[int]) -> int:
         mark_crashed(connection, self.path)

@@ -28,11 +28,12 @@ class Environment(NamedTuple):
 
 def read_environment(masks: Masks = NO_MASKS) -> Environment:
     """Returns the environment of this process, as JSON that zlib has compressed. Its arguments are masked."""
-    text = json.dumps(_describe(masks), sort_keys=True).encode(errors="backslashreplace")
+    text = json.dumps(describe_environment(masks), sort_keys=True).encode(errors="backslashreplace")
     return Environment(hashlib.blake2b(text, digest_size=16).digest(), zlib.compress(text))
 
 
-def _describe(masks: Masks) -> dict[str, Any]:
+def describe_environment(masks: Masks = NO_MASKS) -> dict[str, Any]:
+    """Returns the environment of this process."""
     folder = None
     with contextlib.suppress(OSError):  # it was deleted
         folder = Path.cwd()
@@ -43,6 +44,7 @@ def _describe(masks: Masks) -> dict[str, Any]:
         "executable": sys.executable,
         "folder": None if folder is None else str(folder),
         "argv": [masks.mask(argument)[:MAX_ARGUMENT] for argument in sys.argv],
+        "module": getattr(getattr(sys.modules.get("__main__"), "__spec__", None), "name", None),  # of `python -m`
         "commit": None if folder is None else commit_of(folder),
         "packages": packages(tuple(sys.path)),
     }

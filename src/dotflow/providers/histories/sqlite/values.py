@@ -16,6 +16,7 @@ from dotflow.errors import ValueNotStorable
 from dotflow.providers.histories.sqlite.glimpse import SHAPED, glimpse
 from dotflow.providers.histories.sqlite.tables import (
     ARGUMENT,
+    FAILED,
     INITIAL,
     NO_ITEM,
     PREVIOUS,
@@ -28,7 +29,7 @@ FAST: Final = 1  # zlib's level
 MAX_COPIES: Final = 10  # times the limit of a copy: for all copies of a run
 
 #: Types whose values a step can't change.
-IMMUTABLE: Final = frozenset((bool, int, float, complex, str, bytes))
+IMMUTABLE: Final = frozenset((type(None), bool, int, float, complex, str, bytes))
 WORKER: Final = 9  # in a row of `attempts`, without the run
 
 AFTER: Final = "It was copied after the attempt, which ran in the same process and may have changed it."
@@ -66,14 +67,18 @@ class Values:
         """Yields the rows in `copies` of an attempt's inputs. Those that all items of a map share are in there once."""
         if self._kept == "none" or not isinstance(started, AttemptStarted):
             return
-        task, item, attempt, *_ = row
+        task, item, attempt, state, *_ = row
         is_here = row[WORKER] is None or row[WORKER] == os.getpid()
         taken = self._run.steps[task].contexts
+        # A step without parameters may return an instance, whose actions take contexts.
+        may_take = state == FAILED and not (taken or started.arguments or started.shared)
         inputs: list[tuple[str, Any]] = []
-        if started.previous.storage is not None and ("previous_context" in taken or started.fallback):
-            inputs.append((PREVIOUS, started.previous))
-        if started.initial.storage is not None:
-            inputs.append((INITIAL, started.initial))
+        for name, role, context in (
+            ("previous_context", PREVIOUS, started.previous),
+            ("initial_context", INITIAL, started.initial),
+        ):
+            if name in taken or started.fallback or (may_take and context.storage is not None):
+                inputs.append((role, context))
         inputs += [(f"{ARGUMENT}{name}", value) for name, value in (started.arguments or {}).items()]
         for role, value in inputs:
             yield [task, item, attempt, role, *self._copy_input(role, value, is_here=is_here)]
