@@ -78,7 +78,7 @@ def _open(history: Path, *, create: bool) -> tuple[FileId, int] | None:
     """Returns the live file and this process's descriptor of it."""
     if fcntl is None:
         return None
-    path = Path(f"{os.path.realpath(history)}{SUFFIX}")  # of a link, that of its target
+    path = history.with_name(f"{history.name}{SUFFIX}")
     try:
         file = _id_of(path.stat())
     except FileNotFoundError:
