@@ -17,6 +17,7 @@ from dotflow.engine.background import start_in_background
 from dotflow.engine.earlier_runs import Resume
 from dotflow.engine.last_run import LastRun
 from dotflow.engine.options import START_DEFAULTS, Callback, Rerun, RunOptions, make_options, note_on_resume
+from dotflow.engine.past_runs import PastRuns
 from dotflow.engine.plan import make_plan, note_on_groups
 from dotflow.engine.reporter import reporter
 from dotflow.engine.run import Run
@@ -32,7 +33,7 @@ START_ARGUMENTS: Final = ("mode", *START_DEFAULTS)
 ELSEWHERE: Final = {"add": "task.add()", "count": "task.count()", "execute": "start()", "run": "start()"}
 
 
-class DotFlow(RunIds, LastRun):
+class DotFlow(RunIds, LastRun, PastRuns):
     """A workflow: tasks that run in order, side by side or on a schedule.
 
     Args:

@@ -230,7 +230,7 @@ def test_output_is_that_of_a_run_a_step_or_an_item(history: HistorySQLite) -> No
     assert text("extract") == b"one\n"
     assert text("load") == b"two\n\xff\x00"
     assert text("load", attempt=2) == b""
-    assert [chunk[:4] for chunk in history.output("last", "load")] == [(1, 3, 1, 0), (1, None, 1, 0)]
+    assert [chunk[:3] for chunk in history.output("last", "load")] == [(1, 3, 1), (1, None, 1)]
 
 
 def test_output_is_followed_to_the_end_of_the_run(history: HistorySQLite) -> None:

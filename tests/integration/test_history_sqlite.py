@@ -328,6 +328,33 @@ def test_an_active_run_has_not_crashed(history: History) -> None:
     assert run.tasks[0].current_context.storage == ["Running", "Completed"]
 
 
+def test_a_link_to_the_file_is_the_same_file(history: History) -> None:
+    """A run that has the path of a link sees that another one is active."""
+    history.workflow(numbers).start()
+    link = history.path.with_name("link.db")
+    link.symlink_to(history.path)
+    inner = history.workflow(numbers, history=HistorySQLite(link))
+
+    @action
+    def starts_another() -> list[Any]:
+        inner.start()
+        return history.read("SELECT state FROM run_list ORDER BY began")
+
+    run = history.workflow(starts_another).start()
+
+    assert run.tasks[0].current_context.storage == ["Completed", "Running", "Completed"]
+
+
+def test_a_lock_comes_with_its_folder(tmp_path: Path) -> None:
+    """The first run in a new folder can crash, too."""
+    path = tmp_path / "new" / "folder" / "history.db"
+
+    offset = live.hold(path)
+
+    assert offset is not None
+    assert live.is_held(path, offset)
+
+
 def test_a_lock_is_not_inherited(tmp_path: Path) -> None:
     """A forked child does not hold the lock of its parent, sees it, and does not release it at its end."""
     path = tmp_path / "history.db"
@@ -406,7 +433,7 @@ def test_a_file_that_stays_busy_is_reported(history: History, monkeypatch: pytes
 
     assert run.state == "Completed"
     (line,) = history.reports.lines
-    assert line.startswith(f"2 rows of the run {run.run_id} are not in {history.path}: another process keeps")
+    assert line.startswith(f"3 rows of the run {run.run_id} are not in {history.path}: another process keeps")
 
 
 def test_a_file_that_cannot_be_written_is_reported_once(tmp_path: Path) -> None:
@@ -420,7 +447,7 @@ def test_a_file_that_cannot_be_written_is_reported_once(tmp_path: Path) -> None:
     assert run.state == "Completed"
     first, last = history.reports.lines
     assert "can't be written, and the run goes on without it" in first
-    assert "2 rows of the run" in last
+    assert "3 rows of the run" in last  # two attempts, and its end
 
 
 def test_another_programs_database_is_refused(history: History) -> None:

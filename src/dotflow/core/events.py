@@ -5,11 +5,12 @@ Named tuples, not frozen dataclasses, which cost three times as much: there are 
 asks for it.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from dotflow.core.context import NOTHING, Context
+from dotflow.core.call import Call
+from dotflow.core.context import Context
 from dotflow.core.failure import Failure
 from dotflow.core.masks import NO_MASKS, Masks
 from dotflow.core.origin import AttemptId
@@ -22,8 +23,7 @@ from dotflow.core.types.status import TypeStatus
 class AttemptStarted(NamedTuple):
     """An attempt of the task begins; `attempt` counts from 1. `fallback` names the step that makes it instead.
 
-    `previous` and `initial` are its contexts, `arguments` its other arguments by parameter. `shared` are those that all
-    items of a map share.
+    `call` is the request to make it, with its arguments.
     """
 
     task_id: int
@@ -33,9 +33,7 @@ class AttemptStarted(NamedTuple):
     tick: float  # the same time on the monotonic clock, in seconds
     item: int | None = None
     fallback: str | None = None
-    initial: Context = NOTHING
-    arguments: Mapping[str, Any] | None = None
-    shared: Mapping[str, Any] | None = None
+    call: Call | None = None
 
 
 class AttemptRepeated(NamedTuple):

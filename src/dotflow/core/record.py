@@ -60,7 +60,8 @@ class AttemptRecord(NamedTuple):
 class OutputChunk(NamedTuple):
     """A part of the output of an attempt; `stream` is 1 for stdout, 2 for stderr. `task_id` is -1 for no single task.
 
-    `skipped` is the number of bytes before it that were not kept.
+    `skipped` is the number of bytes before it that were lost. In a part of stream 0, bytes in the middle of the output
+    were not kept: `skipped` is their number, and `data` a line about it.
     """
 
     task_id: int
@@ -77,15 +78,17 @@ class ValueRecord(NamedTuple):
     """The copy of a value that an attempt took or returned.
 
     Attributes:
+        task_id: The task.
         role: "previous", "initial", "returned", or "argument:" and the name of a parameter.
         item: The index of the item; None for the task itself.
         attempt: The attempt.
         size: The bytes of the document, where that is known.
         digest: The digest of the value; "" where none was made.
-        document: The value as the codec wrote it; None where it was not kept.
+        document: The value as the codec wrote it; None where it was not kept, or not asked for.
         note: Why it was not kept, or what is uncertain about it.
     """
 
+    task_id: int
     role: str
     item: int | None
     attempt: int
@@ -147,7 +150,7 @@ class TaskRecord:
     def cpu(self) -> float | None:
         """The CPU seconds of all attempts, with those of the items; None if none was measured."""
         measured = [attempt.cpu for attempt in self.all_attempts if attempt.cpu is not None]
-        return sum(measured) if measured else None
+        return round(sum(measured), 6) if measured else None
 
     @property
     def peak(self) -> int | None:
@@ -241,29 +244,44 @@ class RunRecord(RunSummary):
         Raises:
             NotInHistory: There is no such task or item, or several tasks have the name.
         """
-        name, mark, number = step.rpartition("#")
-        tasks = self._named(step)
-        if tasks or not mark or not (number.isascii() and number.isdigit()):
-            return self._only(step, tasks), None
-        task, item = self._only(name, self._named(name)), int(number)
-        if item not in task.items:
-            has = "it is no map" if task.count is None else f"it has {task.count} items, which count from 0"
-            raise NotInHistory(f"Can't find item {item} of '{task.name}'", has)
+        task, item = find_step(self.run_id, self.steps, step)
+        if item is not None and item not in task.items:
+            raise no_item(task, item)
         return task, item
 
-    def _named(self, step: str) -> list[TaskRecord]:
-        tasks = [task for task in self.steps if task.name == step]
-        if not tasks and step.isascii() and step.isdigit() and int(step) < len(self.steps):
-            tasks = [self.steps[int(step)]]
-        return tasks
 
-    def _only(self, step: str, tasks: Sequence[TaskRecord]) -> TaskRecord:
-        if len(tasks) == 1:
-            return tasks[0]
-        what = f"Can't find the step '{step}' in the run {self.run_id[:8]}"
-        if tasks:
-            numbers = " and ".join(str(task.task_id) for task in tasks)
-            raise NotInHistory(what, f"the tasks {numbers} have this name. Pass a number")
-        names = list(dict.fromkeys(task.name for task in self.steps))
-        listed = ", ".join(names[:MAX_NAMES]) + (" and others" if len(names) > MAX_NAMES else "")
-        raise NotInHistory(what, f"it has {listed or 'no tasks'}. {close_match(step, names)}".rstrip(" ."))
+def find_step(run_id: str, tasks: Sequence[TaskRecord], step: str) -> tuple[TaskRecord, int | None]:
+    """Returns the task that *step* names, and the index of an item, which may not exist; None for the task itself.
+
+    Raises NotInHistory if there is no such task, or several tasks have the name.
+    """
+    name, mark, number = step.rpartition("#")
+    named = _named(tasks, step)
+    if named or not mark or not (number.isascii() and number.isdigit()):
+        return _only(run_id, tasks, named, step), None
+    return _only(run_id, tasks, _named(tasks, name), name), int(number)
+
+
+def no_item(task: TaskRecord, item: int) -> NotInHistory:
+    """Returns the error about an item that does not exist."""
+    has = "it is no map" if task.count is None else f"it has {task.count} items, which count from 0"
+    return NotInHistory(f"Can't find item {item} of '{task.name}'", has)
+
+
+def _named(tasks: Sequence[TaskRecord], step: str) -> list[TaskRecord]:
+    named = [task for task in tasks if task.name == step]
+    if not named and step.isascii() and step.isdigit() and int(step) < len(tasks):
+        named = [tasks[int(step)]]
+    return named
+
+
+def _only(run_id: str, tasks: Sequence[TaskRecord], named: Sequence[TaskRecord], step: str) -> TaskRecord:
+    if len(named) == 1:
+        return named[0]
+    what = f"Can't find the step '{step}' in the run {run_id[:8]}"
+    if named:
+        numbers = " and ".join(str(task.task_id) for task in named)
+        raise NotInHistory(what, f"the tasks {numbers} have this name. Pass a number")
+    names = list(dict.fromkeys(task.name for task in tasks))
+    listed = ", ".join(names[:MAX_NAMES]) + (" and others" if len(names) > MAX_NAMES else "")
+    raise NotInHistory(what, f"it has {listed or 'no tasks'}. {close_match(step, names)}".rstrip(" ."))

@@ -69,17 +69,16 @@ def task_flow(
     """
     task_id, step, item, workflow_id = task.task_id, task.step, task.item, task.workflow_id
     initial = task.initial_context if task._initial is not None or "initial_context" in step.context_params else NOTHING
-    more = (arguments, shared, False, secrets, None)
-    call = new(Call, (task_id, lane, step, initial, previous, workflow_id, None, number, *more))
+    call = new(
+        Call,
+        (task_id, lane, step, initial, previous, workflow_id, None, number, arguments, shared, False, secrets, None),
+    )
     attempt = before = 0  # the attempts, and how many of them came before the fallback
     fallback_name: str | None = None
     while True:
         attempt += 1
-        now, tick = clock.now(), clock.monotonic()
-        yield new(
-            AttemptStarted,
-            (task_id, attempt, previous, now, tick, item, fallback_name, initial, call.arguments, call.shared),
-        )
+        began = (task_id, attempt, previous, clock.now(), clock.monotonic(), item, fallback_name, call)
+        yield new(AttemptStarted, began)
         outcome = yield call
         assert outcome is not None
         if isinstance(outcome, Returned):

@@ -8,7 +8,7 @@ from typing import IO, Any, Final
 import click
 
 from dotflow import clock
-from dotflow.abc.history import Archive
+from dotflow.abc.archive import Archive
 from dotflow.cli.exit_codes import Exit
 from dotflow.cli.formatting import one_line
 from dotflow.cli.replay.attempt import Replay, secrets_for

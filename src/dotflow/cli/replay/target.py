@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import click
 
-from dotflow.abc.history import Archive
+from dotflow.abc.archive import Archive
 from dotflow.core.record import AttemptRecord, RunRecord, TaskRecord
 from dotflow.core.types.attempt_state import TypeAttemptState
 

@@ -64,7 +64,7 @@ class InlineSession(ExecutorSession):
             return None
         seconds = step.policy.timeout
         if not seconds:
-            return self._attempt(call)
+            return attempt(call, self._loops) if self._output is None else self._attempt(call)
         if not self._has_signal:
             self._threads = self._threads or self._one_thread()
             self._submit_to(self._threads, call)

@@ -4,7 +4,9 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, NamedTuple
 
+from dotflow.core.call import Call
 from dotflow.core.context import Context
+from dotflow.core.decorator import action
 from dotflow.core.events import AttemptStarted, Planned, RunEnded, RunStarted, TaskCompleted, TaskFailed
 from dotflow.core.failure import Failure
 from dotflow.core.outcome import Usage
@@ -26,6 +28,11 @@ ENDS: Final = {
     TypeRunState.CANCELLED: TypeStatus.FAILED,
     TypeRunState.INTERRUPTED: TypeStatus.FAILED,
 }
+
+
+@action
+def step() -> None:
+    """The step of the attempts."""
 
 
 class UnknownEvent(NamedTuple):
@@ -58,8 +65,9 @@ class Driver:
 
     def begin(self, task: int, attempt: int = 1, item: int | None = None, **more: Any) -> None:
         previous = more.pop("previous", Context())
-        started = AttemptStarted(task, attempt, previous, self.now, self.seconds, item, **more)
-        self.send(started)
+        arguments = more.pop("arguments", None)
+        call = Call(task, 0, step, Context(), previous, self.workflow_id, number=task, arguments=arguments)
+        self.send(AttemptStarted(task, attempt, previous, self.now, self.seconds, item, call=call, **more))
         self.history.settle(self.run_id, True)
 
     def complete(self, task: int, value: object = None, item: int | None = None, usage: Usage | None = None) -> None:

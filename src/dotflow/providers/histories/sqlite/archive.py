@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from dotflow import clock
-from dotflow.abc.history import Archive, Since
+from dotflow.abc.archive import Archive, Since
 from dotflow.codec.document import unpack
 from dotflow.core.durations import TEXTS, to_seconds
 from dotflow.core.record import OutputChunk, RunRecord, RunSummary, ValueRecord
@@ -17,7 +17,7 @@ from dotflow.errors import HistoryError, InvalidArgument, NotInHistory
 from dotflow.providers.histories.sqlite.crashed import mark_crashed
 from dotflow.providers.histories.sqlite.output import Selection, new_output, output_of
 from dotflow.providers.histories.sqlite.reading import Reader, reading, short_path
-from dotflow.providers.histories.sqlite.records import copies_of, load_run
+from dotflow.providers.histories.sqlite.records import copies_of, find_task, load_run
 from dotflow.providers.histories.sqlite.retention import forget
 from dotflow.providers.histories.sqlite.summaries import find_runs
 from dotflow.providers.histories.sqlite.tables import SHARED_ATTEMPT, micro
@@ -79,13 +79,16 @@ class SQLiteArchive(Archive):
                 chunks = new_output(reader.connection, number, Selection(task, item, attempt), seen)
             yield chunks
 
-    def copies(self, run: str, step: str, *, attempt: int | None = None) -> list[ValueRecord]:
+    def copies(
+        self, run: str, step: str | None = None, *, attempt: int | None = None, documents: bool = True
+    ) -> list[ValueRecord]:
         with reading(self.path) as reader:
             number = reader.find(run)
-            task, item = load_run(reader, number).find(step)
-            copies = copies_of(reader.connection, number, task.task_id, item)
-        wanted = attempt or max((copy.attempt for copy in copies), default=None)
-        return [copy for copy in copies if copy.attempt in (wanted, SHARED_ATTEMPT)]
+            task, item = _find_step(reader, number, step)
+            copies = copies_of(reader.connection, number, task, item, documents=documents)
+        last = {(copy.task_id, copy.item): copy.attempt for copy in copies}  # the attempts are in order
+        wanted = {key: (attempt or number, SHARED_ATTEMPT) for key, number in last.items()}
+        return [copy for copy in copies if copy.attempt in wanted[copy.task_id, copy.item]]
 
     def value(self, run: str, step: str, role: str = "returned", *, attempt: int | None = None) -> Any:
         copies = self.copies(run, step, attempt=attempt)
@@ -139,10 +142,7 @@ def _forget_old(connection: sqlite3.Connection, until: int) -> int:
 
 
 def _find_step(reader: Reader, run: int, step: str | None) -> tuple[int | None, int | None]:
-    if step is None:
-        return None, None
-    task, item = load_run(reader, run).find(step)
-    return task.task_id, item
+    return (None, None) if step is None else find_task(reader, run, step)
 
 
 def _states(state: str | Sequence[str] | None) -> list[TypeRunState]:

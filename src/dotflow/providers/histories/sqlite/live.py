@@ -31,6 +31,7 @@ _held: set[tuple[int, FileId, int]] = set()  # process, file, offset: a process 
 def hold(history: Path) -> int | None:
     """Locks a byte of the live file for a run, and returns its offset; None where the file can't be used."""
     with _lock, contextlib.suppress(OSError):
+        history.parent.mkdir(parents=True, exist_ok=True)
         opened = _open(history, create=True)
         if opened is None:
             return None
@@ -78,7 +79,7 @@ def _open(history: Path, *, create: bool) -> tuple[FileId, int] | None:
     """Returns the live file and this process's descriptor of it."""
     if fcntl is None:
         return None
-    path = history.with_name(f"{history.name}{SUFFIX}")
+    path = Path(f"{os.path.realpath(history)}{SUFFIX}")  # of a link, that of its target
     try:
         file = _id_of(path.stat())
     except FileNotFoundError:

@@ -6,7 +6,7 @@ import zlib
 from collections import defaultdict
 from typing import Any, Final
 
-from dotflow.core.record import AttemptRecord, ErrorRecord, RunRecord, TaskRecord, ValueRecord
+from dotflow.core.record import AttemptRecord, ErrorRecord, RunRecord, TaskRecord, ValueRecord, find_step, no_item
 from dotflow.core.types.attempt_state import TypeAttemptState
 from dotflow.providers.histories.sqlite.reading import Reader
 from dotflow.providers.histories.sqlite.summaries import FIELDS, moment, summary_fields
@@ -21,8 +21,10 @@ ATTEMPTS: Final = """SELECT task, item, attempt, state, began, took, cpu, peak, 
 ERRORS: Final = "SELECT task, item, attempt, exception, message, traceback, retry_in FROM errors WHERE run = ?"
 NOTES: Final = "SELECT at, text FROM notes WHERE run = ? ORDER BY at"
 CHILDREN: Final = "SELECT run_id FROM runs WHERE parent_run = ? ORDER BY began"
-COPIES: Final = f"""SELECT role, item, attempt, size, digest, document, why FROM copies
-    WHERE run = ? AND task = ? AND (item = ? OR attempt = {SHARED_ATTEMPT}) ORDER BY attempt, role"""
+COPIES: Final = """SELECT task, role, item, attempt, size, digest, {document}, why FROM copies
+    WHERE run = ?{where} ORDER BY task, item, attempt, role"""
+MAPS: Final = f"SELECT task, items FROM attempts WHERE run = ? AND item = {NO_ITEM} AND items IS NOT NULL"
+HAS_ITEM: Final = "SELECT 1 FROM attempts WHERE run = ? AND task = ? AND item = ? LIMIT 1"
 
 Key = tuple[int, int]  # task and item
 
@@ -44,12 +46,38 @@ def load_run(reader: Reader, run: int) -> RunRecord:
     )
 
 
-def copies_of(connection: sqlite3.Connection, run: int, task: int, item: int | None) -> list[ValueRecord]:
-    """Returns the copies of values of all attempts of a task or an item, in the order of the attempts."""
-    rows = connection.execute(COPIES, (run, task, NO_ITEM if item is None else item))
+def find_task(reader: Reader, run: int, step: str) -> tuple[int, int | None]:
+    """Returns the numbers of the task and the item that *step* names; None for the task itself. Raises NotInHistory."""
+    connection = reader.connection
+    ((_, _, plan, _, _, run_id, *_),) = connection.execute(RUN, (run,))
+    counts = dict(connection.execute(MAPS, (run,)))
+    task, item = find_step(run_id, [_task(row, {}, counts) for row in connection.execute(STEPS, (plan,))], step)
+    if item is not None and not connection.execute(HAS_ITEM, (run, task.task_id, item)).fetchall():
+        raise no_item(task, item)
+    return task.task_id, item
+
+
+def copies_of(
+    connection: sqlite3.Connection, run: int, task: int | None, item: int | None, *, documents: bool
+) -> list[ValueRecord]:
+    """Returns the copies of values of all attempts of a run, or of a task or an item."""
+    where, values = "", [run]
+    if task is not None:
+        where = f" AND task = ? AND (item = ? OR attempt = {SHARED_ATTEMPT})"
+        values = [run, task, NO_ITEM if item is None else item]
+    statement = COPIES.format(document="document" if documents else "NULL", where=where)
     return [
-        ValueRecord(role, item, attempt, size, digest or "", document and zlib.decompress(document), why or "")
-        for role, _, attempt, size, digest, document, why in rows
+        ValueRecord(
+            task,
+            role,
+            None if item == NO_ITEM else item,
+            attempt,
+            size,
+            digest or "",
+            document and zlib.decompress(document),
+            why or "",
+        )
+        for task, role, item, attempt, size, digest, document, why in connection.execute(statement, values)
     ]
 
 

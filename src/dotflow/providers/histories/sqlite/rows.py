@@ -64,7 +64,8 @@ class RunRows:
         output: The rows of `output`.
         counts: The number of tasks by state.
         error: The first failure of a task.
-        has_more: Whether there are rows of other tables, or the run has ended.
+        has_more: Whether there are rows of other tables, or the end of the run.
+        has_end: Whether the end of the run is not yet in the file.
 
     Args:
         started: The first event.
@@ -84,7 +85,7 @@ class RunRows:
         self._values = values
         self._open: dict[Key, OpenAttempt] = {}
         self._errors_of: dict[tuple[int, int, int], int] = {}  # of open attempts
-        self.has_more = False
+        self.has_more = self.has_end = False
         self._copied = 0
 
     @property
@@ -93,20 +94,20 @@ class RunRows:
         return self._copied + self.output.size
 
     def __len__(self) -> int:
-        return len(self.attempts) + len(self.errors) + len(self.output.rows) + len(self.copies)
+        return len(self.attempts) + len(self.errors) + len(self.output.rows) + len(self.copies) + self.has_end
 
     def clear(self) -> None:
         """Forgets the rows, which are in the file now."""
         self.attempts.clear()
         if self.has_more:
-            self.has_more = False
+            self.has_more = self.has_end = False
             self._copied = 0
             self.errors.clear()
             self.copies.clear()
             self.output.clear()
 
     def _start(self, event: AttemptStarted) -> None:
-        task, attempt, _, at, tick, item, fallback, _, _, _ = event
+        task, attempt, _, at, tick, item, fallback, _ = event
         if item is None:
             item = NO_ITEM
         if fallback is not None:
@@ -220,7 +221,7 @@ class RunRows:
 
     def _end_run(self, event: RunEnded) -> None:
         self.ended = event
-        self.has_more = True
+        self.has_more = self.has_end = True
         self.error = self.error or (event.reason or None)
         self._open.clear()
 

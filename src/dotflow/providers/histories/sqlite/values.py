@@ -65,26 +65,27 @@ class Values:
 
     def inputs(self, row: list[Any], started: AttemptStarted | MapOpened) -> Iterator[list[Any]]:
         """Yields the rows in `copies` of an attempt's inputs. Those that all items of a map share are in there once."""
-        if self._kept == "none" or not isinstance(started, AttemptStarted):
+        if self._kept == "none" or not isinstance(started, AttemptStarted) or started.call is None:
             return
+        call = started.call
         task, item, attempt, state, *_ = row
         is_here = row[WORKER] is None or row[WORKER] == os.getpid()
         taken = self._run.steps[task].contexts
         # A step without parameters may return an instance, whose actions take contexts.
-        may_take = state == FAILED and not (taken or started.arguments or started.shared)
+        may_take = state == FAILED and not (taken or call.arguments or call.shared)
         inputs: list[tuple[str, Any]] = []
         for name, role, context in (
-            ("previous_context", PREVIOUS, started.previous),
-            ("initial_context", INITIAL, started.initial),
+            ("previous_context", PREVIOUS, call.previous_context),
+            ("initial_context", INITIAL, call.initial_context),
         ):
             if name in taken or started.fallback or (may_take and context.storage is not None):
                 inputs.append((role, context))
-        inputs += [(f"{ARGUMENT}{name}", value) for name, value in (started.arguments or {}).items()]
+        inputs += [(f"{ARGUMENT}{name}", value) for name, value in (call.arguments or {}).items()]
         for role, value in inputs:
             yield [task, item, attempt, role, *self._copy_input(role, value, is_here=is_here)]
-        if started.shared and task not in self._shared:
+        if call.shared and task not in self._shared:
             self._shared.add(task)
-            for name, value in started.shared.items():
+            for name, value in call.shared.items():
                 role = f"{ARGUMENT}{name}"
                 yield [task, NO_ITEM, SHARED_ATTEMPT, role, *self._copy_input(role, value, is_here=is_here)]
 
