@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import marshal
 import os
 import socket
 import sqlite3
@@ -69,7 +70,8 @@ def _as_text(value: Any) -> Any:
 
 def _plan(connection: sqlite3.Connection, steps: Sequence[Planned]) -> int:
     rows = list(_rows_of(steps))
-    digest = hashlib.blake2b(repr(rows).encode(errors="backslashreplace"), digest_size=16).digest()
+    data = marshal.dumps(rows, 0)  # the version without references, so that equal rows are equal bytes
+    digest = hashlib.blake2b(data, digest_size=16).digest()
     for (plan,) in connection.execute(FIND_PLAN, (digest,)):
         return int(plan)
     plan = int(connection.execute(SAVE_PLAN, (digest,)).lastrowid or 0)
@@ -84,7 +86,7 @@ def _rows_of(steps: Sequence[Planned]) -> Iterator[tuple[Any, ...]]:
         if policy == "":
             policy = policies[id(step.policy)] = _describe(step.policy)
         needs = str(list(step.needs)) if step.needs else None
-        yield task, step.name, step.identity, step.code or None, step.group, step.lane, needs, policy
+        yield task, str(step.name), step.identity, step.code or None, str(step.group), step.lane, needs, policy
 
 
 def _describe(policy: Policy | None) -> str | None:
