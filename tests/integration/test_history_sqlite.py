@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import signal
 import sqlite3
 import stat
 import textwrap
@@ -22,6 +23,8 @@ from dotflow.providers import ExecutorThread, HistorySQLite, StorageFile
 from dotflow.providers.histories.sqlite import live, retention, writer
 from dotflow.testing import virtual_clock
 from tests.integration.children import Scripts
+
+INTERRUPTED_STEP = "Step 'waits' was stopped in the middle: the run was interrupted."
 
 
 class Reports(Log):
@@ -298,6 +301,56 @@ def test_a_cancelled_run_is_cancelled(history: History) -> None:
 
     assert history.read("SELECT state, reason, failed FROM run_list") == [("Cancelled", "the run was cancelled", 1)]
     assert history.read("SELECT exception FROM error_list") == ["RunCancelled"]
+
+
+@pytest.mark.parametrize("mode", ["sequential", "parallel"])
+@pytest.mark.processes
+def test_an_interrupted_run_is_interrupted(mode: str, history: History, scripts: Scripts) -> None:
+    """Ctrl-C while a step runs, in the run's own thread or in a process."""
+    script = textwrap.dedent("""
+        import sys, time
+        from dotflow import Config, DotFlow, action
+        from dotflow.providers import HistorySQLite
+
+        @action
+        def waits():
+            print("waits", flush=True)
+            time.sleep(60)
+
+        workflow = DotFlow(Config(history=HistorySQLite(sys.argv[1])), workflow_id="nightly")
+        workflow.task.add([waits])
+        workflow.start(sys.argv[2])
+    """)
+    with scripts.start(script, str(history.path), mode) as running:
+        assert running.line() == "waits"
+        running.send(signal.SIGINT)
+        running.end()
+
+    assert history.read("SELECT state, reason, error FROM run_list") == [
+        ("Interrupted", "the run was interrupted", "waits: KeyboardInterrupt: " + INTERRUPTED_STEP)
+    ]
+    assert history.read("SELECT state FROM attempt_list") == ["Failed"]
+
+
+@pytest.mark.processes
+def test_a_step_may_fork(history: History) -> None:
+    """What it forks, and how that ends, changes nothing in the file or in the lock of the run."""
+
+    @action
+    def forks() -> int:
+        child = os.fork()
+        if not child:
+            os._exit(0)
+        return os.waitpid(child, 0)[1]
+
+    run = history.workflow(numbers, forks, numbers).start()
+
+    assert run.state == "Completed"
+    assert history.read("SELECT step, state FROM attempt_list") == [
+        ("numbers", "Completed"),
+        ("forks", "Completed"),
+        ("numbers", "Completed"),
+    ]
 
 
 def test_a_virtual_clock_and_a_history(history: History) -> None:

@@ -41,7 +41,8 @@ new: Final = tuple.__new__  # makes a named tuple in half the time: there is one
 Key = tuple[int, int]  # task and item
 
 #: The columns of a row in `attempts`, without the run.
-TASK, ITEM, ATTEMPT, STATE, BEGAN, TOOK, GLIMPSE, CPU, PEAK, WORKER, SPAN, FALLBACK, ITEMS = range(13)
+TASK, ITEM, ATTEMPT, STATE, BEGAN, TOOK, GLIMPSE, CPU, PEAK, WORKER, FALLBACK, ITEMS = range(12)
+NOTHING_YET: Final = (None,) * 7  # the other columns of an attempt that has only begun
 COPY_DOCUMENT: Final = 6  # in a row of `copies`, without the run
 
 
@@ -112,7 +113,7 @@ class RunRows:
             item = NO_ITEM
         if fallback is not None:
             fallback = escape_surrogates(fallback)
-        row = [task, item, attempt, RUNNING, micro(at), None, None, None, None, None, None, fallback, None]
+        row = [task, item, attempt, RUNNING, micro(at), None, None, None, None, None, fallback, None]
         self._open[task, item] = new(OpenAttempt, (row, tick, event))
         self.attempts[id(row)] = row
 
@@ -232,7 +233,7 @@ class RunRows:
             self.copies.append(copy)
 
     def _new_row(self, task: int, item: int, attempt: int, began: int | None) -> Row:
-        return [task, item, attempt, RUNNING, began, None, None, None, None, None, None, None, None]
+        return [task, item, attempt, RUNNING, began, *NOTHING_YET]
 
     def _measure(self, row: Row, usage: Usage) -> None:
         row[CPU] = None if usage.cpu is None else int(usage.cpu * MICRO)

@@ -29,7 +29,7 @@ TABLES: Final = (
         reason TEXT, mode TEXT, resumed INTEGER, trigger TEXT, began INTEGER NOT NULL, ended INTEGER, tasks INTEGER,
         completed INTEGER, failed INTEGER, restored INTEGER, skipped INTEGER, error TEXT,
         parent_run TEXT, parent_task INTEGER, parent_item INTEGER, parent_attempt INTEGER,
-        lock INTEGER, process TEXT, plan INTEGER, environment INTEGER, storage TEXT, trace TEXT)""",
+        lock INTEGER, process TEXT, plan INTEGER, environment INTEGER, storage TEXT)""",
     "CREATE INDEX runs_began ON runs (began)",
     "CREATE INDEX runs_workflow ON runs (workflow_id, began)",
     "CREATE INDEX runs_state ON runs (state, began)",
@@ -45,7 +45,7 @@ TABLES: Final = (
     """CREATE TABLE attempts (
         run INTEGER NOT NULL, task INTEGER NOT NULL, item INTEGER NOT NULL, attempt INTEGER NOT NULL,
         state INTEGER NOT NULL, began INTEGER, took INTEGER, glimpse TEXT, cpu INTEGER, peak INTEGER, worker INTEGER,
-        span TEXT, fallback TEXT, items INTEGER, PRIMARY KEY (run, task, item, attempt)) WITHOUT ROWID""",
+        fallback TEXT, items INTEGER, PRIMARY KEY (run, task, item, attempt)) WITHOUT ROWID""",
     """CREATE TABLE errors (
         run INTEGER NOT NULL, task INTEGER NOT NULL, item INTEGER NOT NULL, attempt INTEGER NOT NULL,
         nth INTEGER NOT NULL, exception TEXT NOT NULL, message TEXT NOT NULL, traceback TEXT NOT NULL, retry_in INTEGER,

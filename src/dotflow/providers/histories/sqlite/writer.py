@@ -14,7 +14,7 @@ from dotflow.providers.histories.sqlite.crashed import mark_crashed
 from dotflow.providers.histories.sqlite.damaged import is_damaged, put_aside
 from dotflow.providers.histories.sqlite.output_writer import save_output
 from dotflow.providers.histories.sqlite.register import register
-from dotflow.providers.histories.sqlite.rows import RunRows
+from dotflow.providers.histories.sqlite.rows import NOTHING_YET, RunRows
 from dotflow.providers.histories.sqlite.tables import COMPLETED, FAILED, RESTORED, SKIPPED, micro
 from dotflow.providers.sqlite_errors import code_of, explain
 from dotflow.providers.sqlite_file import SQLiteFile
@@ -29,8 +29,7 @@ MAX_BYTES: Final = 50_000_000  # of output and copies that wait for it
 
 MAX_FEW: Final = 8  # rows that are written in one statement
 BEGUN: Final = 5  # columns of an attempt that has only begun, without the run
-NOTHING_YET: Final = [None] * 8  # its other columns
-SAVE_ATTEMPT: Final = f"INSERT OR REPLACE INTO attempts VALUES ({', '.join('?' * 14)})"
+SAVE_ATTEMPT: Final = f"INSERT OR REPLACE INTO attempts VALUES ({', '.join('?' * 13)})"
 SAVE_ERROR: Final = f"INSERT OR REPLACE INTO errors VALUES ({', '.join('?' * 9)})"
 SAVE_COPY: Final = f"INSERT OR REPLACE INTO copies VALUES ({', '.join('?' * 10)})"
 END_RUN: Final = """UPDATE runs SET state = ?, reason = ?, ended = ?, completed = ?, failed = ?, restored = ?,
@@ -119,11 +118,11 @@ class RunWriter:
         """Writes a few rows in one statement. Returns False if there are more, or the file is another one now."""
         if len(self.rows.attempts) > MAX_FEW:
             return False
-        run, full, begun = self._run, 0, 0
+        run, full, begun, nothing = self._run, 0, 0, list(NOTHING_YET)
         values: list[Any] = []
         last: list[Any] = []
         for row in self.rows.attempts.values():
-            if row[BEGUN:] == NOTHING_YET:
+            if row[BEGUN:] == nothing:
                 begun += 1
                 last += (run, *row[:BEGUN])
             else:
@@ -178,7 +177,9 @@ class RunWriter:
 @functools.cache
 def _save_few(full: int, begun: int) -> str:
     """Returns the statement for whole rows, and rows that have only begun: fewer values take less time."""
-    rows = [f"({', '.join('?' * 14)})"] * full + [f"({', '.join('?' * (1 + BEGUN))}{', NULL' * 8})"] * begun
+    rows = [f"({', '.join('?' * 13)})"] * full + [
+        f"({', '.join('?' * (1 + BEGUN))}{', NULL' * len(NOTHING_YET)})"
+    ] * begun
     return f"INSERT OR REPLACE INTO attempts VALUES {', '.join(rows)}"
 
 
