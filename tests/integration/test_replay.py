@@ -407,14 +407,15 @@ def test_values_that_were_not_kept(replay: Replay) -> None:
     run_script(script.format(config="history=HistorySQLite('history.db', value_limit=10)"))
     code, text = replay("failed", "1")
     assert code == 2
-    assert "Can't replay '<lambda>': its 'previous' was not kept. It has 100 bytes, and value_limit is 10" in text
-    assert "the run had no storage that outlives its process. Pass it with --input FILE." in text
+    assert (
+        "Can't replay '<lambda>': its 'previous_context' was not kept. It has 100 bytes, and value_limit is 10" in text
+    )
 
     run_script(script.format(config="history=HistorySQLite('history.db', values='none')"))
     assert "HistorySQLite(values='failed') keeps a copy" in replay("failed", "1")[1]
 
     run_script(script.replace("1 / 0", "1").format(config=""))
-    assert "all with HistorySQLite(values='all')" in replay("last", "1")[1]
+    assert "with HistorySQLite(values='all') those of all" in replay("last", "1")[1]
 
 
 def test_a_step_that_completed_has_its_values_from_the_storage(replay: Replay) -> None:
@@ -441,7 +442,7 @@ def test_what_the_step_may_have_changed_comes_from_the_storage(replay: Replay) -
 
     run_script(script.format(config=""))
     text = replay("last", "1")[1]
-    assert "  previous  copied after the attempt, which may have changed it\n" in text
+    assert "  previous_context  copied after the attempt, which may have changed it\n" in text
     assert "now: IndexError: pop from empty list" in text
 
 
@@ -468,6 +469,32 @@ def sync(token=Secret("REPLAY_TOKEN")):
     print(len(token), "characters")
     raise ValueError(token)
 workflow = """
+
+
+def test_a_class_that_the_step_does_not_import(replay: Replay, folder: Path) -> None:
+    """The error names its module, which --import imports; a step that does not take the value runs without it."""
+    (folder / "replay_orders.py").write_text(
+        "from dataclasses import dataclass\n@dataclass\nclass Order:\n    id: int = 1\n"
+    )
+    make = "lambda: __import__('replay_orders').Order()"
+
+    def run(step: str) -> None:
+        steps = f"action({make})).add(action({step})"
+        run_script(SCRIPT.replace("action({step})", steps).format(config=""))
+        path = Path("nightly.py")
+        path.write_text(path.read_text().replace(make, "lambda: None"))
+        sys.modules.pop("replay_orders")
+
+    run("lambda previous_context: 1 / 0")
+    code, text = replay("failed", "1")
+    assert (code, "it holds a Order of the module 'replay_orders'" in text) == (2, True)
+    assert replay("failed", "1", "--import", "replay_orders")[0] == 1
+    assert replay("failed", "1", "--import", "replay_orderz")[0] == 2
+    sys.modules.pop("replay_orders")
+
+    run("lambda: 1 / 0")
+    code, text = replay("failed", "1")
+    assert (code, "  previous_context  is left out. Can't read 'previous_context'" in text) == (1, True)
 
 
 def test_frames_come_back(replay: Replay) -> None:

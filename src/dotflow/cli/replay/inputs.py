@@ -33,7 +33,7 @@ WOULD_KEEP: Final[Mapping[TypeAttemptState | None, str]] = {
 #: The note on a copy of an object that the step had itself.
 AFTER: Final = "copied after the attempt, which may have changed it"
 
-OTHERWISE: Final = "The history keeps the inputs of failed steps, and all with HistorySQLite(values='all')"
+OTHERWISE: Final = "The history keeps the inputs of failed steps, and with HistorySQLite(values='all') those of all"
 
 
 class InputFinder:
@@ -70,9 +70,9 @@ class InputFinder:
         taken = [role for role, name in CONTEXTS.items() if _takes(step, name)]
         known = {*self._copies, *self._edited}
         if not known and (taken or step.named_params) and not self._had_none(step, taken):
-            return self._from_storage(taken[0] if taken else "arguments")
+            return self._from_storage(taken[0] if taken else "")
         if not step.named_params:  # it may return an instance whose actions take contexts
-            taken += [role for role, copy in self._copies.items() if role in CONTEXTS and copy.document]
+            taken += [role for role in CONTEXTS if role not in taken and self._can_read(role)]
         names = {name for name, required in step.named_params.items() if required or f"{ARGUMENT}{name}" in known}
         if step.takes_any:
             names |= {role.removeprefix(ARGUMENT) for role in known if role.startswith(ARGUMENT)}
@@ -86,11 +86,23 @@ class InputFinder:
         is_required = bool(taken) or any(step.named_params.values())
         return self._attempt.state is TypeAttemptState.FAILED and not is_required
 
+    def _can_read(self, role: str) -> bool:
+        """Returns whether there is such a value, and notes why it can't be read."""
+        copy = self._copies.get(role)
+        if copy is None or copy.document is None:
+            return role in self._edited
+        try:
+            self._value(role)
+        except click.ClickException as error:
+            self.notes[CONTEXTS[role]] = f"is left out. {error.message}"
+            return False
+        return True
+
     def _value(self, role: str) -> Context:
         """Returns the edited value, the copy or, where there is none, what the storage of the run has."""
         if role in self._edited:
             return self._edited[role]
-        copy, name = self._copies.get(role), role.removeprefix(ARGUMENT)
+        copy, name = self._copies.get(role), _name_of(role)
         if copy is None or copy.document is None:
             inputs = self._from_storage(role)
             if role in CONTEXTS:
@@ -105,8 +117,8 @@ class InputFinder:
             return unpack(copy.document, role, pickle=b"pickle" in copy.document and self._has_pickles)
         except CheckpointUnreadable as error:
             raise click.ClickException(
-                f"Can't read '{name}' of '{self._task.name}': {error.reason.rstrip('.')}. "
-                f"Pass --import MODULE for the module of a class, or --input FILE."
+                f"Can't read '{name}' of '{self._task.name}': {error.reason.partition(';')[0].rstrip('.')}. "
+                f"Pass --import with the module of a class, or --input FILE."
             ) from error
 
     @functools.cached_property
@@ -120,7 +132,7 @@ class InputFinder:
         run, loaded = self._run, self._finder.loaded
         storage = loaded.workflow.config.storage
         if not run.storage or run.storage.startswith("StorageDefault") or not storage.outlives_process:
-            raise click.ClickException("the run had no storage that outlives its process")
+            raise click.ClickException("The run had no storage that outlives its process")
         options = loaded.workflow._options(False, True, None, None, loaded.params or None, None, True)
         _, _, params = loaded.workflow._records(options, None)
         tasks = [task._new_record(run.workflow_id, None) for task in loaded.workflow.task]
@@ -143,20 +155,22 @@ class InputFinder:
         except (DotflowError, click.ClickException) as error:
             self._refuse(role, error.message if isinstance(error, click.ClickException) else str(error))
         if inputs.initial.storage is not None:
-            self.notes[INITIAL] = "as today's workflow has it: the history did not keep it"
+            self.notes[CONTEXTS[INITIAL]] = "as today's workflow has it: the history did not keep it"
         return inputs
 
     def _refuse(self, role: str, why_not_stored: str) -> NoReturn:
         copy = self._copies.get(role)
-        name = role.removeprefix(ARGUMENT)
-        if copy is not None and copy.note:
-            reason = copy.note.rstrip(".")
-        else:
-            reason = WOULD_KEEP.get(self._attempt.state, OTHERWISE)
-        also = f"; in the storage: {why_not_stored.rstrip('.')}" if why_not_stored else ""
+        what = f"'{_name_of(role)}' was" if role else "arguments were"
+        reason = copy.note if copy is not None and copy.note else WOULD_KEEP.get(self._attempt.state, OTHERWISE)
+        reasons = ". ".join(each.rstrip(".") for each in (reason, why_not_stored) if each)
         raise click.ClickException(
-            f"Can't replay '{self._task.name}': its '{name}' was not kept. {reason}{also}. Pass it with --input FILE."
+            f"Can't replay '{self._task.name}': its {what} not kept. {reasons}. Pass it with --input FILE."
         )
+
+
+def _name_of(role: str) -> str:
+    """Returns the parameter of a role."""
+    return CONTEXTS.get(role) or role.removeprefix(ARGUMENT)
 
 
 def _takes(step: Action[..., Any], name: str) -> bool:
