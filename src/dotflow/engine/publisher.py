@@ -245,11 +245,12 @@ class Publisher:
                 self._report_failure(f"The {name}", type(event).__name__, error)
 
     def _report_failure(self, name: str, where: str, error: BaseException) -> None:
+        self._failures[name] += 1
+        if self._failures[name] > MAX_REPORTS:
+            return
         if isinstance(error, HistoryError):  # a line for users
             self._report(str(error), None)
-            return
-        self._failures[name] += 1
-        if self._failures[name] <= MAX_REPORTS:
+        else:
             self._report(f"{name} raised at {where}", error)
 
     def end(self, name: str, callback: Callable[..., Any], tasks: Sequence[Task]) -> None:
