@@ -45,6 +45,7 @@ class OutputPipe:
         pass_on: Takes whole lines of the output.
 
     Attributes:
+        partial: A line whose end has not arrived.
         tail: The last bytes of the current attempt.
     """
 
@@ -53,7 +54,7 @@ class OutputPipe:
         self._descriptor = descriptor
         self._stream = stream
         self._pass_on = pass_on
-        self._partial = b""
+        self.partial = b""
         self.is_open = True  # whether a process has the writing end, as far as it was noticed
         self.tail = b""
 
@@ -78,17 +79,17 @@ class OutputPipe:
         if chunks is not None:
             chunks.add(self._stream, data)
         self.tail = (self.tail + data[-MAX_TAIL:])[-MAX_TAIL:]
-        data = self._partial + data
+        data = self.partial + data
         end = max(data.rfind(b"\n") + 1, data.rfind(b"\r"))  # a progress bar's line ends where it begins anew
         if len(data) - end > MAX_PARTIAL:
             end = len(data)
-        self._partial = data[end:]
+        self.partial = data[end:]
         if end:
             self._pass_on(self._stream, data[:end])
 
     def end_line(self) -> None:
         """Passes on the last line, which may have no end."""
-        data, self._partial = self._partial, b""
+        data, self.partial = self.partial, b""
         if data:
             self._pass_on(self._stream, data)
 
@@ -129,7 +130,7 @@ class WorkerOutput:
 
     def end(self) -> None:
         """Reads what is left of the attempt's output, and records it."""
-        if self._poll(0) or self._chunks is not None:
+        if self._chunks is not None or self.pipes[0].partial or self.pipes[1].partial or self._poll(0):
             for pipe in self.pipes:
                 pipe.read()
                 pipe.end_line()
@@ -163,7 +164,7 @@ class WorkerOutputs:
     def __init__(self, capture: Capture, selector: selectors.BaseSelector) -> None:
         self._capture = capture
         self._selector = selector
-        self._is_redirected = dict(enumerate(redirected_streams(), 1))
+        self._pass_on = passing_on()
         self._pipes: set[OutputPipe] = set()
         self._pending: set[Chunks] = set()
 
@@ -174,12 +175,6 @@ class WorkerOutputs:
             self._pipes.add(pipe)
             self._selector.register(pipe, selectors.EVENT_READ, pipe)
         return output
-
-    def _pass_on(self, stream: int, data: bytes) -> None:
-        if self._is_redirected[stream]:
-            write_out(KINDS[stream], data)
-        else:
-            write_to(stream, data)
 
     def begin(self, output: WorkerOutput, call: Call) -> None:
         """Takes what comes from now on for the output of the call's attempt."""
@@ -224,6 +219,19 @@ class WorkerOutputs:
             self._pipes.discard(pipe)
             self._selector.unregister(pipe)
             pipe.close()
+
+
+def passing_on() -> PassOn:
+    """Returns a function that writes output to where this process prints now."""
+    is_redirected = dict(enumerate(redirected_streams(), 1))
+
+    def pass_on(stream: int, data: bytes) -> None:
+        if is_redirected[stream]:
+            write_out(KINDS[stream], data)
+        else:
+            write_to(stream, data)
+
+    return pass_on
 
 
 def _pass_on_later(descriptor: int, stream: int) -> None:
