@@ -5,6 +5,7 @@ import functools
 import hashlib
 import json
 import os
+import platform
 import sys
 import zlib
 from collections.abc import Mapping
@@ -37,7 +38,7 @@ def describe_environment(masks: Masks = NO_MASKS) -> dict[str, Any]:
     with contextlib.suppress(OSError):  # it was deleted
         folder = Path.cwd()
     return {
-        "python": sys.version.partition(" ")[0],
+        "python": platform.python_version(),
         "dotflow": sys.modules["dotflow"].__version__,
         "system": f"{sys.platform} {os.uname().release} {os.uname().machine}" if hasattr(os, "uname") else sys.platform,
         "executable": sys.executable,

@@ -7,6 +7,7 @@ process on it: so a process opens it once, and never closes it.
 
 import contextlib
 import os
+import random
 import stat
 import threading
 from pathlib import Path
@@ -18,7 +19,7 @@ except ImportError:  # Windows: no run is found to have crashed
     fcntl = None  # type: ignore[assignment]
 
 SUFFIX: Final = "-live"
-OFFSET_SIZE: Final = 6  # bytes of a random place: no two runs have the same
+MAX_OFFSET: Final = 2**48
 
 FileId = tuple[int, int]
 
@@ -35,7 +36,7 @@ def hold(history: Path) -> int | None:
         if opened is None:
             return None
         file, descriptor = opened
-        offset = int.from_bytes(os.urandom(OFFSET_SIZE), "big")
+        offset = random.SystemRandom().randrange(MAX_OFFSET)
         fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, offset)
         _held.add((os.getpid(), file, offset))
         return offset

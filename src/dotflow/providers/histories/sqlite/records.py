@@ -96,7 +96,7 @@ def _task(
         needs=json.loads(needs or "[]"),
         policy=json.loads(policy or "{}"),
         attempts=items.pop(NO_ITEM, []),
-        items=items,
+        items=dict(items),
         count=counts.get(task),
     )
 

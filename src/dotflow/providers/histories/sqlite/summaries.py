@@ -2,7 +2,7 @@
 
 import sqlite3
 from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any, Final
 
 from dotflow.core.origin import AttemptId
@@ -10,7 +10,7 @@ from dotflow.core.record import RunSummary
 from dotflow.core.types.run_state import TypeRunState
 from dotflow.providers.histories.sqlite.crashed import counts_of, crash_of
 from dotflow.providers.histories.sqlite.reading import Reader, in_list
-from dotflow.providers.histories.sqlite.tables import FAILED, NO_ITEM
+from dotflow.providers.histories.sqlite.tables import FAILED, MICRO, NO_ITEM
 
 COLUMNS: Final = (
     *("run", "run_id", "workflow_id", "name", "state", "reason", "mode", "resumed", "trigger", "began", "ended"),
@@ -31,7 +31,7 @@ EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 def moment(micro: int) -> datetime:
     """Returns the moment of the microseconds since 1970."""
-    return EPOCH + timedelta(microseconds=micro)
+    return datetime.fromtimestamp(micro / MICRO, UTC)  # exact until the year 2255: the error is below half of one
 
 
 def find_runs(
@@ -72,7 +72,8 @@ def _with_states(
         for state in states:
             is_running = state is TypeRunState.RUNNING
             dead = f" AND run NOT IN ({in_list(crashed)})" if is_running and crashed else ""
-            yield f"{sql} AND state = ?{dead}", (*values, str(state))
+            # The plus keeps SQLite from the index of states where there is one of workflows.
+            yield f"{sql} AND {'+' if values else ''}state = ?{dead}", (*values, str(state))
         if crashed and TypeRunState.CRASHED in states:
             yield f"{sql} AND run IN ({in_list(crashed)})", values
 
