@@ -1,8 +1,10 @@
 """dotflow replay: one step of a past run again, with the inputs that it had and today's code."""
 
 import json
+import os
 import re
 import runpy
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -252,7 +254,7 @@ def test_a_mended_step_returns(replay: Replay, folder: Path) -> None:
     assert "returned [6.0, 3.0, 6.0]\n" in text
     assert "then: ZeroDivisionError: division by zero, now: returned (" in text
     ((_, note),) = history().load("failed").notes
-    assert note.startswith("Replay of load: then: ZeroDivisionError: division by zero, now: returned")
+    assert note.startswith("Replay of load: returned (")
     assert len(history().runs()) == 1
 
 
@@ -336,7 +338,7 @@ def test_a_script_without_a_start_is_refused(replay: Replay) -> None:
     path.write_text("1 / 0")
     assert "nightly.py raised ZeroDivisionError: division by zero before its first start()." in replay("failed", "0")[1]
     path.write_text("1 /")
-    assert "Can't run nightly.py: SyntaxError" in replay("failed", "0")[1]
+    assert "nightly.py raised SyntaxError" in replay("failed", "0")[1]
     path.write_text(script.replace("action(lambda: 1 / 0)", "action(print)"))
     code, text = replay("failed", "0")
     assert (code, "another step is in its place (task 0: then __main__:<lambda>, now builtins:print)" in text) == (
@@ -379,6 +381,38 @@ def test_the_options_of_the_command_build_the_workflow_again(
     assert replay("failed", "1")[0] == 1
     assert replay("failed", "1", "--workflow", "replay_jobs:sized", "--param", "size=2")[0] == 0
     assert replay("failed", "1", "--param", "size=2")[0] == 2
+
+
+@pytest.mark.parametrize("name", ["shop", "shop.nightly"])
+def test_a_module_that_was_run_by_python_m(replay: Replay, folder: Path, name: str) -> None:
+    """With its relative imports, and the classes of its values, from another folder."""
+    (folder / "shop").mkdir()
+    (folder / "shop" / "__init__.py").touch()
+    (folder / "shop" / "sizes.py").write_text("zero = 0\n")
+    module = "__main__" if name == "shop" else "nightly"
+    (folder / "shop" / f"{module}.py").write_text(PACKAGED)
+    command = [sys.executable, "-m", name]
+    assert subprocess.run(command, check=False, capture_output=True, text=True).stderr.count("ZeroDivisionError")
+    (folder / "elsewhere").mkdir()
+    os.chdir(folder / "elsewhere")
+
+    code, text = replay("failed", "1", "--history", str(folder / "history.db"))
+
+    assert (code, "now: ZeroDivisionError" in text) == (1, True), text
+
+
+PACKAGED = """\
+from dataclasses import dataclass
+from dotflow import DotFlow, action
+from . import sizes
+@dataclass
+class Row:
+    number: int
+workflow = DotFlow()
+workflow.task.add(action(lambda: Row(3)))
+workflow.task.add(action(lambda previous_context: previous_context.storage.number / sizes.zero))
+workflow.start()
+"""
 
 
 # Inputs
@@ -495,6 +529,18 @@ def test_a_class_that_the_step_does_not_import(replay: Replay, folder: Path) -> 
     run("lambda: 1 / 0")
     code, text = replay("failed", "1")
     assert (code, "  previous_context  is left out. Can't read 'previous_context'" in text) == (1, True)
+
+
+def test_pickles_are_those_of_the_workflow_that_keeps_them(replay: Replay) -> None:
+    """Loading one runs code, so the history of today's workflow has to have pickle=True."""
+    steps = "action(lambda: Odd())).add(action(lambda previous_context: 1 / previous_context.storage.zero)"
+    odd = "class Odd:\n    __slots__ = ('zero', '__dict__')\n    def __init__(self): self.zero = 0\n"
+    script = odd + SCRIPT.replace("action({step})", steps)
+    run_script(script.format(config="history=HistorySQLite('history.db', pickle=True)"))
+
+    assert "now: ZeroDivisionError: division by zero" in replay("failed", "1")[1]
+    Path("nightly.py").write_text(script.format(config=""))
+    assert replay("failed", "1")[0] == 2
 
 
 def test_frames_come_back(replay: Replay) -> None:

@@ -148,6 +148,7 @@ def test_captured_output_is_all_output(wakeup: WakeupPipe) -> None:
         os.write(1, b"descriptor\n")
         subprocess.run(["echo", "program"], check=True)
         print("err", file=sys.stderr)
+        sys.stdout.write("a part")
 
     def crash() -> None:
         import os
@@ -163,7 +164,7 @@ def test_captured_output_is_all_output(wakeup: WakeupPipe) -> None:
     finally:
         worker_host.close()
 
-    assert b"".join(data for kind, data in output if kind == STDOUT) == b"out\ndescriptor\nprogram\n"
+    assert b"".join(data for kind, data in output if kind == STDOUT) == b"out\ndescriptor\nprogram\na part"
     assert b"".join(data for kind, data in output if kind == STDERR) == b"err\n"
     assert (reply.kind, reply.detail) == (DIED, -6)
     assert reply.last_lines.startswith("Fatal Python error: Aborted")

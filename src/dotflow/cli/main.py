@@ -24,10 +24,10 @@ COMMANDS: Final[dict[str, str]] = {
     "runs": "runs:runs",
     "show": "show:show",
     "diff": "diff:diff",
+    "replay": "replay:replay",
     "forget": "forget:forget",
     "cache": "cache:cache",
     "log": "log:log",
-    "replay": "replay:replay",
 }
 
 #: Another name of a command -> its name.

@@ -107,7 +107,7 @@ class CallEncoder:
             call.is_fallback,
             _without_last_value(call.arguments, cache),
             None if shared is None else shared.number,
-            call.watch,
+            None if call.watch is None else tuple(call.watch.attempt),  # pickled sooner than with its class
             call.secrets,
         )
         dump = dump_plain if initial is None and _is_plain(call, cache) else self._dump

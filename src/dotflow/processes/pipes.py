@@ -3,6 +3,7 @@
 import contextlib
 import os
 import select
+from collections.abc import Callable, Iterable
 from typing import Final
 
 PIPE_SIZE: Final = 262_144  # bytes; a step waits only for a coordinator that is this far behind
@@ -29,6 +30,14 @@ def write_all(descriptor: int, data: bytes) -> None:
             _poll(descriptor, select.POLLOUT, None)
         except OSError:
             return
+
+
+def poll_for_input(descriptors: Iterable[int]) -> Callable[[int], object]:
+    """Returns a function that returns what is true if one of them is readable, or ends, within so many milliseconds."""
+    poll = select.poll()
+    for descriptor in descriptors:
+        poll.register(descriptor, select.POLLIN)
+    return poll.poll
 
 
 def wait_readable(descriptor: int, seconds: float) -> bool:

@@ -12,6 +12,7 @@ import selectors
 import signal
 import socket
 import struct
+import time
 from collections.abc import Sequence
 from typing import Final, NoReturn
 
@@ -29,6 +30,8 @@ from dotflow.worker.chunks import INTERVAL, Chunks
 
 SIZE: Final = struct.Struct("!I")  # of a message
 ANSWER: Final = b"."  # to a sync mark
+BATCH: Final = 65_536  # bytes; with less, the scribe waits for more
+BATCH_DELAY: Final = 0.002  # seconds; waking it for each mark would take the run longer than writing the mark
 #: They are for the run. At Ctrl-Z, too, the run must not wait for a stopped process.
 IGNORED: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGTSTP)
 
@@ -131,12 +134,16 @@ def run_scribe(history: History, control: socket.socket, pipes: Sequence[int]) -
         for stream, pipe in enumerate(pipes, 1):
             selector.register(pipe, selectors.EVENT_READ, stream)
         while selector.get_map():
+            count = 0
             for key, _ in selector.select(recorder.timeout):
                 data = os.read(key.fd, PIPE_SIZE)
+                count += len(data)
                 if data:
                     write_all(key.data, recorder.feed(key.data, data))
                 else:
                     selector.unregister(key.fd)
             recorder.step()
+            if count < BATCH:
+                time.sleep(BATCH_DELAY)
     recorder.end()
     os._exit(0)

@@ -13,6 +13,7 @@ from dotflow.core.action import Action
 from dotflow.core.call import Call, Carrier, Watch
 from dotflow.core.context import Context
 from dotflow.core.failure import Failure
+from dotflow.core.origin import AttemptId
 from dotflow.core.outcome import Interrupted, Outcome, Raised, Returned
 from dotflow.core.task import Task
 from dotflow.cpython import SIG_DFL, run_exit_handlers, set_handler, set_mask
@@ -63,7 +64,8 @@ class CallMessage(NamedTuple):
         step: The pickled step; None if the worker has it by fork or from an earlier call.
         initial_context: None if it is empty, or the worker has it by fork.
         previous_context: A Context, or a ValueRef if the worker still has its value; None if it is empty.
-        carrier, is_fallback, watch, secrets: As in Call.
+        carrier, is_fallback, secrets: As in Call.
+        watch: The id of the attempt, if the history watches it.
         arguments: As in Call, with LAST_VALUE for the last value that the worker has returned.
         shared: The number of the shared arguments, which a message of their own has brought; None without them.
     """
@@ -79,7 +81,7 @@ class CallMessage(NamedTuple):
     is_fallback: bool = False
     arguments: Mapping[str, Any] | None = None
     shared: int | None = None
-    watch: Watch | None = None
+    watch: tuple[Any, ...] | None = None
     secrets: Mapping[str, str] | None = None
 
 
@@ -167,7 +169,8 @@ class Worker:
             message.number,
             self._arguments(fields.arguments),
             self._shared(fields),
-            *(fields.is_fallback, fields.secrets, fields.watch),
+            *(fields.is_fallback, fields.secrets),
+            None if fields.watch is None else Watch(AttemptId(*fields.watch)),
         )
 
     def _arguments(self, arguments: Mapping[str, Any] | None) -> Mapping[str, Any] | None:

@@ -10,6 +10,7 @@ import selectors
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Final
 
 from dotflow import clock
@@ -17,7 +18,7 @@ from dotflow.core.call import Call
 from dotflow.core.capture import Capture
 from dotflow.processes.channel import STDERR, STDOUT
 from dotflow.processes.failures import write_out
-from dotflow.processes.pipes import PIPE_SIZE, wait_readable
+from dotflow.processes.pipes import PIPE_SIZE, poll_for_input, wait_readable
 from dotflow.processes.scribe import write_to
 from dotflow.processes.start import close_own_end, redirected_streams
 from dotflow.worker.chunks import Chunks
@@ -29,6 +30,7 @@ CRASH: Final = "Fatal Python error: "  # as faulthandler begins
 END_TIMEOUT: Final = 0.1  # seconds for killed processes to close their ends
 PASS_ON: Final = "import os\nwhile data := os.read(0, 65536):\n    os.write(1, data)"
 
+MakeChunks = Callable[[], Chunks]
 PassOn = Callable[[int, bytes], object]
 KINDS: Final = {1: STDOUT, 2: STDERR}  # by stream
 
@@ -39,20 +41,21 @@ class OutputPipe:
     Args:
         descriptor: The reading end, which does not block.
         stream: 1 or 2.
+        output: Both pipes of the worker.
         pass_on: Takes whole lines of the output.
 
     Attributes:
-        chunks: The output of the current attempt; None between attempts.
+        partial: A line whose end has not arrived.
         tail: The last bytes of the current attempt.
     """
 
-    def __init__(self, descriptor: int, stream: int, pass_on: PassOn) -> None:
+    def __init__(self, descriptor: int, stream: int, output: "WorkerOutput", pass_on: PassOn) -> None:
+        self.output = output
         self._descriptor = descriptor
         self._stream = stream
         self._pass_on = pass_on
-        self._partial = b""
+        self.partial = b""
         self.is_open = True  # whether a process has the writing end, as far as it was noticed
-        self.chunks: Chunks | None = None
         self.tail = b""
 
     def fileno(self) -> int:
@@ -72,20 +75,21 @@ class OutputPipe:
             self._take(data)
 
     def _take(self, data: bytes) -> None:
-        if self.chunks is not None:
-            self.chunks.add(self._stream, data)
+        chunks = self.output.chunks()
+        if chunks is not None:
+            chunks.add(self._stream, data)
         self.tail = (self.tail + data[-MAX_TAIL:])[-MAX_TAIL:]
-        data = self._partial + data
+        data = self.partial + data
         end = max(data.rfind(b"\n") + 1, data.rfind(b"\r"))  # a progress bar's line ends where it begins anew
         if len(data) - end > MAX_PARTIAL:
             end = len(data)
-        self._partial = data[end:]
+        self.partial = data[end:]
         if end:
             self._pass_on(self._stream, data[:end])
 
     def end_line(self) -> None:
         """Passes on the last line, which may have no end."""
-        data, self._partial = self._partial, b""
+        data, self.partial = self.partial, b""
         if data:
             self._pass_on(self._stream, data)
 
@@ -108,24 +112,31 @@ class WorkerOutput:
     """
 
     def __init__(self, descriptors: Sequence[int], pass_on: PassOn) -> None:
-        self.pipes = [OutputPipe(descriptor, stream, pass_on) for stream, descriptor in enumerate(descriptors, 1)]
+        self.pipes = [OutputPipe(descriptor, stream, self, pass_on) for stream, descriptor in enumerate(descriptors, 1)]
         self._chunks: Chunks | None = None
+        self._make_chunks: MakeChunks | None = None
+        self._poll = poll_for_input(descriptors)
 
-    def begin(self, chunks: Chunks | None) -> None:
-        """Takes what comes from now on for the output of another attempt."""
-        self._chunks = chunks
-        for pipe in self.pipes:
-            pipe.chunks, pipe.tail = chunks, b""
+    def begin(self, make_chunks: MakeChunks | None) -> None:
+        """Takes what comes from now on for the output of another attempt; its chunks are made when it prints."""
+        self._make_chunks = make_chunks
+        self.pipes[0].tail = self.pipes[1].tail = b""
+
+    def chunks(self) -> Chunks | None:
+        """Returns the output of the current attempt; None between attempts."""
+        if self._chunks is None and self._make_chunks is not None:
+            self._chunks = self._make_chunks()
+        return self._chunks
 
     def end(self) -> None:
         """Reads what is left of the attempt's output, and records it."""
-        for pipe in self.pipes:
-            pipe.read()
-            pipe.end_line()
-            pipe.chunks = None
-        if self._chunks is not None:
-            self._chunks.end()
-        self._chunks = None
+        if self._chunks is not None or self.pipes[0].partial or self.pipes[1].partial or self._poll(0):
+            for pipe in self.pipes:
+                pipe.read()
+                pipe.end_line()
+            if self._chunks is not None:
+                self._chunks.end()
+        self._chunks = self._make_chunks = None
 
     def close(self) -> None:
         """Closes both pipes."""
@@ -153,7 +164,7 @@ class WorkerOutputs:
     def __init__(self, capture: Capture, selector: selectors.BaseSelector) -> None:
         self._capture = capture
         self._selector = selector
-        self._is_redirected = dict(enumerate(redirected_streams(), 1))
+        self._pass_on = passing_on()
         self._pipes: set[OutputPipe] = set()
         self._pending: set[Chunks] = set()
 
@@ -165,21 +176,16 @@ class WorkerOutputs:
             self._selector.register(pipe, selectors.EVENT_READ, pipe)
         return output
 
-    def _pass_on(self, stream: int, data: bytes) -> None:
-        if self._is_redirected[stream]:
-            write_out(KINDS[stream], data)
-        else:
-            write_to(stream, data)
-
     def begin(self, output: WorkerOutput, call: Call) -> None:
         """Takes what comes from now on for the output of the call's attempt."""
-        output.begin(None if call.watch is None else Chunks(call.watch.attempt, self._capture))
+        output.begin(None if call.watch is None else partial(Chunks, call.watch.attempt, self._capture))
 
     def read(self, pipe: OutputPipe) -> None:
         """Reads a pipe that is readable."""
         pipe.read()
-        if pipe.chunks is not None and pipe.chunks.due is not None:
-            self._pending.add(pipe.chunks)
+        chunks = pipe.output.chunks()
+        if chunks is not None:
+            self._pending.add(chunks)
         if not pipe.is_open:
             self._close(pipe)
 
@@ -213,6 +219,19 @@ class WorkerOutputs:
             self._pipes.discard(pipe)
             self._selector.unregister(pipe)
             pipe.close()
+
+
+def passing_on() -> PassOn:
+    """Returns a function that writes output to where this process prints now."""
+    is_redirected = dict(enumerate(redirected_streams(), 1))
+
+    def pass_on(stream: int, data: bytes) -> None:
+        if is_redirected[stream]:
+            write_out(KINDS[stream], data)
+        else:
+            write_to(stream, data)
+
+    return pass_on
 
 
 def _pass_on_later(descriptor: int, stream: int) -> None:

@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import random
 import sqlite3
 import threading
 import time
@@ -134,6 +133,8 @@ class SQLiteFile:
                 deadline = now + (BUSY_TIMEOUT if patience is None else patience) if deadline is None else deadline
                 if code_of(error) != sqlite3.SQLITE_BUSY or now > deadline:
                     raise
+            import random  # here: it takes milliseconds, and few need it
+
             time.sleep(random.uniform(0, 2 * delay))
             delay = min(2 * delay, RETRY_DELAY)
 

@@ -3,7 +3,7 @@
 import threading
 from collections import deque
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Final
 
 from dotflow import clock
 from dotflow.core.capture import Capture
@@ -26,11 +26,9 @@ class Printed:
         attempt: The attempt.
         capture: Where the output goes.
         wake: Called by a thread that has printed, once until `collect`, which has to be called when it is `due`.
-        outer: The attempt whose step has started the run.
 
     Attributes:
         due: When to call `collect`, in ticks; None while there is nothing to collect.
-        inner: The number of attempts in runs that its step has started.
     """
 
     def __init__(
@@ -38,7 +36,6 @@ class Printed:
         attempt: AttemptId,
         capture: Capture,
         wake: "Callable[[Printed], object]" = id,
-        outer: "Printed | None" = None,
     ) -> None:
         self._chunks = Chunks(attempt, capture)
         self._wake = wake
@@ -47,10 +44,7 @@ class Printed:
         self._last: deque[Part] = deque()
         self._first_size = self._last_size = 0  # bytes; about, since threads may count at the same time
         self._lost = {1: 0, 2: 0}  # by stream: bytes that were dropped between the first and the last
-        self.attempt = attempt
-        self.outer = outer
         self.due: float | None = None
-        self.inner = 0
 
     def add(self, stream: int, data: bytes) -> None:
         """Adds what a thread has printed. Where it is not collected in time, the middle is dropped."""
@@ -98,17 +92,23 @@ class Printed:
             self._chunks.add(*self._last.popleft())
 
 
+class Pace:
+    """When the attempts of a run may record what they print: those that follow at once do so at their ends."""
+
+    next = 0.0
+
+
 class PrintedHere(Printed):
     """The output of an attempt in the thread of the run, which collects it where it prints."""
 
-    def __init__(self, *arguments: Any, **options: Any) -> None:
-        super().__init__(*arguments, **options)
+    def __init__(self, attempt: AttemptId, capture: Capture, pace: Pace) -> None:
+        super().__init__(attempt, capture)
         self._thread = threading.get_ident()
-        self._collects_at = 0.0
+        self._pace = pace
 
     def add(self, stream: int, data: bytes) -> None:
         super().add(stream, data)
-        if data.endswith(b"\n") and clock.ticks() >= self._collects_at and threading.get_ident() == self._thread:
-            self._collects_at = clock.ticks() + INTERVAL
+        if data[-1:] == b"\n" and clock.ticks() >= self._pace.next and threading.get_ident() == self._thread:
+            self._pace.next = clock.ticks() + INTERVAL
             with interrupts_held():  # the step's deadline must not end the history's work
                 self.collect()

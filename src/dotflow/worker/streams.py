@@ -7,13 +7,13 @@ whose output it is. A thread that a step has started has none: its output is tha
 import os
 import sys
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any, Final
 
 from dotflow.core.capture import Capture
 from dotflow.core.origin import AttemptId, current_attempt
 from dotflow.worker.handlers import lead_handlers
-from dotflow.worker.printed import Printed, PrintedHere
+from dotflow.worker.printed import Pace, Printed, PrintedHere
 from dotflow.worker.stand_in import StandIn
 
 NO_TASK: Final = -1  # the task_id of output that belongs to no single attempt
@@ -22,7 +22,7 @@ STREAMS: Final = (("stdout", 1), ("stderr", 2))
 
 _lock = threading.RLock()
 _captures: Final[set["StreamCapture"]] = set()
-_attempts: Final[dict[AttemptId, Printed]] = {}  # those that are being made
+_attempts: Final[dict[AttemptId, "StreamCapture"]] = {}  # those that are being made, and the capture of their run
 
 
 class StreamCapture:
@@ -37,38 +37,36 @@ class StreamCapture:
     def __init__(self, capture: Capture, wake: Callable[[Printed], object] | None = None) -> None:
         self._capture = capture
         self._wake = wake
-        outer = current_attempt.get()
-        self._outer = None if outer is None else _attempts.get(outer)
+        self.outer = current_attempt.get()  # whose step starts the run
         self._whole: Printed | None = None
-        self._own: dict[AttemptId, Printed] = {}
+        self._pace = Pace()
+        self._printed: dict[AttemptId, Printed] = {}  # of the attempts that have printed
         self.thread = threading.get_ident()
         with _lock:
             _captures.add(self)
             self._stand_ins = [(name, stand_in) for name, number in STREAMS if (stand_in := _put_in(name, number))]
 
-    def begin(self, attempt: AttemptId) -> Printed:
+    def begin(self, attempt: AttemptId) -> None:
         """Captures what is printed in the context of the attempt from now on."""
-        if self._wake is None:
-            printed: Printed = PrintedHere(attempt, self._capture, outer=self._outer)
-        else:
-            printed = Printed(attempt, self._capture, self._wake, self._outer)
-        if self._outer is not None:
-            self._outer.inner += 1
-        self._own[attempt] = _attempts[attempt] = printed
-        return printed
+        _attempts[attempt] = self
 
     def end(self, attempt: AttemptId) -> None:
         """Records what is left of the attempt's output. Called in the thread of the run."""
-        printed = self._own.pop(attempt, None)
+        _attempts.pop(attempt, None)
+        printed = self._printed.pop(attempt, None)
         if printed is not None:
-            _attempts.pop(attempt, None)
-            if printed.outer is not None:
-                printed.outer.inner -= 1
             printed.end()
 
-    def has_any(self, attempts: Iterable[Printed]) -> bool:
-        """Returns whether one of the attempts is of this run."""
-        return any(printed.attempt in self._own for printed in attempts)
+    def printed(self, attempt: AttemptId) -> Printed:
+        """Returns the output of an attempt that is being made."""
+        printed = self._printed.get(attempt)
+        if printed is None:
+            if self._wake is None:
+                new: Printed = PrintedHere(attempt, self._capture, self._pace)
+            else:
+                new = Printed(attempt, self._capture, self._wake)
+            printed = self._printed.setdefault(attempt, new)  # another thread may be quicker
+        return printed
 
     def whole(self, run_id: str) -> Printed:
         """Returns the output of the run that belongs to no single attempt."""
@@ -78,7 +76,7 @@ class StreamCapture:
 
     def close(self) -> None:
         """Ends all attempts, and takes the stand-ins away that no other run needs."""
-        for attempt in tuple(self._own):
+        for attempt in [attempt for attempt, capture in tuple(_attempts.items()) if capture is self]:
             self.end(attempt)
         if self._whole is not None:
             self._whole.end()
@@ -119,7 +117,11 @@ def _add(stream: int, data: bytes) -> None:
     if not _attempts:
         return
     attempt = current_attempt.get()
-    printed = _of_thread() if attempt is None else _attempts.get(attempt)
+    if attempt is None:
+        printed = _of_thread()
+    else:
+        capture = _attempts.get(attempt)
+        printed = None if capture is None else capture.printed(attempt)
     if printed is not None:
         printed.add(stream, data)
 
@@ -129,12 +131,14 @@ def _of_thread() -> Printed | None:
     thread = threading.get_ident()
     if thread == threading.main_thread().ident or any(capture.thread == thread for capture in tuple(_captures)):
         return None
-    attempts = [printed for printed in tuple(_attempts.values()) if not printed.inner]
-    if len(attempts) == 1:
-        return attempts[0]
-    runs = {printed.attempt.run_id: printed.attempt for printed in attempts}
-    captures = [capture for capture in tuple(_captures) if capture.has_any(attempts)]
-    return captures[0].whole(*runs) if len(captures) == len(runs) == 1 else None
+    attempts = tuple(_attempts.items())
+    outer = {capture.outer for _, capture in attempts}  # their steps wait for the others
+    innermost = {attempt: capture for attempt, capture in attempts if attempt not in outer}
+    if len(innermost) == 1:
+        ((attempt, capture),) = innermost.items()
+        return capture.printed(attempt)
+    captures = set(innermost.values())
+    return captures.pop().whole(next(iter(innermost)).run_id) if len(captures) == 1 else None
 
 
 def name_of(stream: Any) -> str | None:

@@ -7,9 +7,10 @@ coroutines share theirs: of them only the CPU time of their own thread is known.
 import os
 import sys
 import threading
-import time
 from collections.abc import Coroutine, Generator
+from os import getpid
 from pathlib import Path
+from time import process_time, thread_time
 from types import coroutine
 from typing import Any, Final, Protocol
 
@@ -20,6 +21,10 @@ try:
     import resource
 except ImportError:  # not POSIX
     resource = None  # type: ignore[assignment]
+
+new: Final = tuple.__new__  # makes a named tuple in half the time: there is one for every attempt
+SELF: Final = 0 if resource is None else resource.RUSAGE_SELF
+CHILDREN: Final = 0 if resource is None else resource.RUSAGE_CHILDREN
 
 RESET_PEAK: Final = b"5"  # proc_pid_clear_refs(5): sets the peak of the resident memory to what it is now
 KIB: Final = 1024  # bytes
@@ -39,19 +44,17 @@ class Meter(Protocol):
 class ProcessMeter:
     """Measures an attempt by its process."""
 
-    __slots__ = ("_began", "_children")
+    __slots__ = ("_began",)
 
     def __init__(self) -> None:
         _peak.reset()
-        self._children = _children_time()
-        self._began = time.process_time()
+        self._began = process_time() + _children_time()
 
     def add(self, seconds: float) -> None:
         """Does nothing: the process's time has it."""
 
     def read(self) -> Usage:
-        cpu = time.process_time() - self._began + _children_time() - self._children
-        return Usage(cpu, _peak.read(), os.getpid())
+        return new(Usage, (process_time() + _children_time() - self._began, _peak.read(), _peak.pid))
 
 
 class ThreadMeter:
@@ -61,13 +64,13 @@ class ThreadMeter:
 
     def __init__(self) -> None:
         self._added = 0.0
-        self._began = time.thread_time()
+        self._began = thread_time()
 
     def add(self, seconds: float) -> None:
         self._added += seconds
 
     def read(self) -> Usage:
-        return Usage(time.thread_time() - self._began + self._added, None, os.getpid())
+        return Usage(thread_time() - self._began + self._added, None, os.getpid())
 
 
 class CoroutineMeter(ThreadMeter):
@@ -90,13 +93,13 @@ def metered(awaited: Coroutine[Any, Any, Any], meter: Meter) -> Generator[Any, A
     value: Any = None
     error: BaseException | None = None
     while True:
-        began = time.thread_time()
+        began = thread_time()
         try:
             yielded = awaited.send(value) if error is None else awaited.throw(error)
         except StopIteration as end:
             return end.value
         finally:
-            meter.add(time.thread_time() - began)
+            meter.add(thread_time() - began)
         value = error = None
         try:
             value = yield yielded
@@ -125,20 +128,20 @@ def peak_memory() -> int:
 def _children_time() -> float:
     if resource is None:
         return 0.0
-    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return usage.ru_utime + usage.ru_stime
+    usage = resource.getrusage(CHILDREN)
+    return usage[0] + usage[1]  # in user and system mode
 
 
 class _Peak:
     """The peak of this process's resident memory since the last reset. None where the system has no /proc."""
 
     def __init__(self) -> None:
-        self._pid = 0
+        self.pid = 0  # of the process whose peak it is
         self._file = -1
         self._floor = 0
 
     def reset(self) -> None:
-        if self._pid != os.getpid():  # its first attempt: a forked child's descriptor would be its parent's
+        if self.pid != getpid():  # its first attempt: a forked child's descriptor would be its parent's
             self._open()
         if self._file >= 0:
             try:
@@ -149,7 +152,7 @@ class _Peak:
     def read(self) -> int | None:
         if self._file < 0:
             return None
-        peak = peak_memory()
+        peak = resource.getrusage(SELF)[2] * MAXRSS_UNIT  # as peak_memory, without the call
         return peak if peak > self._floor else _high_water_mark()
 
     def _open(self) -> None:
@@ -157,7 +160,7 @@ class _Peak:
 
         It does after vfork, as subprocess uses it (exec_mmap in fs/exec.c): then it says nothing up to there.
         """
-        self._pid, self._floor = os.getpid(), 0
+        self.pid, self._floor = getpid(), 0
         try:
             self._file = os.open("/proc/self/clear_refs", os.O_WRONLY | os.O_CLOEXEC)
             os.pwrite(self._file, RESET_PEAK, 0)

@@ -1,11 +1,11 @@
 """`dotflow replay`: one step of a past run, again."""
 
-import os
 from typing import Any
 
 import click
 
 from dotflow.cli.command import Command, option
+from dotflow.cli.history.options import HISTORY_OPTION, open_history
 
 
 @click.command(cls=Command)
@@ -36,7 +36,7 @@ from dotflow.cli.command import Command, option
     "--import", "modules", multiple=True, metavar="MODULE", example="--import shop.models",
     help="A module with the class of an input, which the module of the step does not import.",
 )  # fmt: skip
-@option("--history", metavar="PATH", example="--history logs/history.db", help="The file of the runs.")
+@HISTORY_OPTION
 def replay(run: str, step: str, history: str | None, attempt: int | None, **options: Any) -> int:
     """Run a step of a past run again: one attempt, here, with the inputs that it had and today's code.
 
@@ -52,9 +52,8 @@ def replay(run: str, step: str, history: str | None, attempt: int | None, **opti
     """
     from dotflow.cli.replay.step import replay_step  # not needed for the help
     from dotflow.cli.replay.target import find_target
-    from dotflow.providers import HistorySQLite
 
-    archive = HistorySQLite(history or os.environ.get("DOTFLOW_HISTORY") or ".output/history.db")
+    archive = open_history(history)
     has_timeout = not options.pop("no_timeout")
     target = find_target(archive, run, step, attempt)
     return replay_step(archive, target, has_timeout=has_timeout, **options)

@@ -2,14 +2,13 @@
 
 import functools
 import inspect
-import sys
 from collections.abc import Mapping
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import Any
 
 import click
 
-from dotflow.cli.replay.handover import handover, run_program
+from dotflow.cli.replay.handover import Program, handover
 from dotflow.cli.replay.target import Target
 from dotflow.cli.run.load import Loaded, RunRequest, load, make_folder_importable
 from dotflow.core.action import Action, action_of
@@ -65,9 +64,8 @@ class StepFinder:
         module, _, name = self._task.identity.partition(":")
         if module in ("__main__", "?", "") or "<" in name:
             return None
-        script = self._script
-        if script is not None and str(script.parent) not in sys.path:
-            sys.path.insert(0, str(script.parent))
+        if self._program is not None:
+            self._program.make_importable()
         with handover() as handed:
             try:
                 target = resolve(self._task.identity, list_actions=False)
@@ -118,9 +116,8 @@ class StepFinder:
         request = self._request()
         if request is not None:
             return load(request)
-        script, module = self._script, self._module
-        if self._run.parent is None and (script is not None or module is not None):
-            return run_program(script or Path(), module, self._run.environment["argv"])
+        if self._run.parent is None and self._program is not None:
+            return self._program.run()
         if self._import_error is not None:
             raise self._import_error
         by = " by a step of another run" if self._run.parent is not None else ""
@@ -146,17 +143,12 @@ class StepFinder:
             return None
 
     @functools.cached_property
-    def _script(self) -> Path | None:
-        """The script that started the run; None if there is none, or not of the user's own."""
-        argv, folder = self._run.environment.get("argv", ()), self._run.environment.get("folder")
-        path = Path(folder or ".", argv[0] if argv else "")
-        is_own = path.suffix == ".py" and INSTALLED.isdisjoint(path.parts) and path.is_file()
-        return path if is_own and self._run.trigger == "" else None
-
-    @property
-    def _module(self) -> str | None:
-        """The module that was run by `python -m`, if it is the user's own."""
-        module, argv = str(self._run.environment.get("module") or ""), self._run.environment.get("argv", ())
-        is_own = module.partition(".")[0] not in ("", *sys.stdlib_module_names)
-        is_own = is_own and INSTALLED.isdisjoint(PurePath(*argv[:1]).parts)
-        return module if is_own and self._run.trigger == "" else None
+    def _program(self) -> Program | None:
+        """The program that started the run; None if it was no script of the user's own."""
+        environment = self._run.environment
+        folder, argv = environment.get("folder") or "", environment.get("argv") or [""]
+        path = Path(folder, argv[0])
+        if self._run.trigger or path.suffix != ".py" or not path.is_file() or not INSTALLED.isdisjoint(path.parts):
+            return None
+        module = environment.get("module") or ""
+        return Program(path, module if module.rpartition(".")[2] == path.stem else "", folder, argv)

@@ -1,12 +1,12 @@
 """A program that runs up to its first start(), which hands its workflow over instead of running it."""
 
-import importlib.util
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from importlib.machinery import ModuleSpec
 from pathlib import Path
-from types import CodeType, ModuleType
-from typing import Any, NoReturn
+from types import ModuleType
+from typing import Any, NamedTuple, NoReturn
 
 import click
 
@@ -50,55 +50,52 @@ def _set_methods(methods: dict[str, Any]) -> None:
         setattr(DotFlow, name, method)
 
 
-def run_program(path: Path, module: str | None, argv: Sequence[str]) -> Loaded:
-    """Runs a script up to its first start(), and returns its workflow with the parameters of the run.
+class Program(NamedTuple):
+    """A program that has started a run.
 
-    It stays the `__main__` of this process, in which its steps and classes are looked up.
-
-    Args:
+    Attributes:
         path: The script.
-        module: The module, if it was run by `python -m`.
+        module: The module, if it was run by `python -m`; "" otherwise.
+        folder: The folder in which it ran.
         argv: Its sys.argv.
-
-    Raises:
-        ClickException: It raised an error, or ended without a start().
     """
-    main = ModuleType("__main__")
-    code = _prepare_script(main, path) if module is None else _prepare_module(main, module)
-    sys.modules["__main__"] = main
-    sys.argv = list(argv)
-    name = path.name if module is None else module
-    with handover() as handed:
-        try:
-            exec(code, vars(main))
-        except DotflowError:  # in our words
-            raise
-        except (Exception, SystemExit) as error:  # the user's program
-            if not handed:
-                cause = f"{type(error).__name__}: {error}"
-                raise click.ClickException(f"{name} raised {cause} before its first start().") from error
-    if not handed:
-        raise click.ClickException(f"{name} ended without a start().")
-    return handed[0]
 
+    path: Path
+    module: str
+    folder: str
+    argv: Sequence[str]
 
-def _prepare_script(main: ModuleType, path: Path) -> CodeType:
-    main.__file__ = str(path)
-    if str(path.parent) not in sys.path:
-        sys.path.insert(0, str(path.parent))
-    try:
-        return compile(path.read_bytes(), path, "exec")
-    except (OSError, SyntaxError, ValueError) as error:
-        raise click.ClickException(f"Can't run {path.name}: {type(error).__name__}: {error}") from error
+    def run(self) -> Loaded:
+        """Runs it up to its first start(), and returns the workflow with the parameters of the run.
 
+        It stays the `__main__` of this process, in which its steps and classes are looked up.
 
-def _prepare_module(main: ModuleType, module: str) -> CodeType:
-    try:
-        spec = importlib.util.find_spec(module)
-        code: CodeType | None = None if spec is None else spec.loader.get_code(module)  # type: ignore[union-attr]
-    except (ImportError, SyntaxError, AttributeError) as error:
-        raise click.ClickException(f"Can't run python -m {module}: {type(error).__name__}: {error}") from error
-    if spec is None or code is None:
-        raise click.ClickException(f"Can't run python -m {module}: there is no such module.")
-    main.__spec__, main.__package__, main.__file__ = spec, spec.parent, spec.origin
-    return code
+        Raises:
+            ClickException: It raised an error, or ended without a start().
+        """
+        main = ModuleType("__main__")
+        main.__file__ = str(self.path)
+        if self.module:
+            main.__spec__ = ModuleSpec(self.module, None, origin=main.__file__)
+            main.__package__ = main.__spec__.parent
+        self.make_importable()
+        sys.modules["__main__"] = main
+        sys.argv = list(self.argv)
+        with handover() as handed:
+            try:
+                exec(compile(self.path.read_bytes(), self.path, "exec"), vars(main))
+            except DotflowError:  # in our words
+                raise
+            except (Exception, SystemExit) as error:  # the user's program
+                if not handed:
+                    cause = f"{type(error).__name__}: {error}"
+                    raise click.ClickException(f"{self.path.name} raised {cause} before its first start().") from error
+        if not handed:
+            raise click.ClickException(f"{self.path.name} ended without a start().")
+        return handed[0]
+
+    def make_importable(self) -> None:
+        """Makes the modules importable that were so in the program."""
+        folder = self.folder if self.module else str(self.path.parent)
+        if folder not in sys.path:
+            sys.path.insert(0, folder)

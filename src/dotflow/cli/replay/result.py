@@ -6,7 +6,6 @@ from typing import Any, Final
 
 from dotflow.cli.formatting import one_line
 from dotflow.codec.canonical import digest
-from dotflow.core.durations import format_duration
 from dotflow.core.failure import Failure
 from dotflow.core.masks import Masks
 from dotflow.core.outcome import Outcome, Raised, Returned, TimedOut
@@ -23,36 +22,39 @@ ENDINGS: Final[Mapping[TypeAttemptState, str]] = {
 }
 
 
-def result_lines(
-    outcome: Outcome, then: AttemptRecord, returned: ValueRecord | None, seconds: float, masks: Masks
-) -> Iterator[str]:
-    """Yields the value or the traceback, and then and now on the last line, or the last two.
+def ending_of(outcome: Outcome, then: AttemptRecord, returned: ValueRecord | None) -> str:
+    """Returns how a replay has ended.
 
     Args:
         outcome: The outcome.
         then: The attempt of then.
         returned: The copy of its value; None if it was not kept.
-        seconds: How long the replay took.
+    """
+    if isinstance(outcome, Returned):
+        if returned is None or not returned.digest or then.state is not TypeAttemptState.COMPLETED:
+            return "returned"
+        return "returned the same" if _digest(outcome.value) == returned.digest else "returned another value"
+    assert isinstance(outcome, Raised | TimedOut)
+    return "the debugger ended it" if outcome.failure.exception == BdbQuit.__name__ else _error(outcome.failure)
+
+
+def result_lines(outcome: Outcome, then: AttemptRecord, ending: str, masks: Masks) -> Iterator[str]:
+    """Yields the value or the traceback, and how it ended then and now.
+
+    Args:
+        outcome: The outcome.
+        then: The attempt of then.
+        ending: How the replay has ended.
         masks: The secrets, which no line shows.
     """
-    now = "returned"
     if isinstance(outcome, Returned):
         yield f"returned {glimpse(outcome.value, masks)}"
-        if returned is not None and returned.digest and then.state is TypeAttemptState.COMPLETED:
-            now += " the same" if _digest(outcome.value) == returned.digest else " another value"
-    elif isinstance(outcome, Raised | TimedOut):
-        failure = outcome.failure
-        now = masks.mask(_error(failure)) if failure.exception != BdbQuit.__name__ else "the debugger ended it"
-        if failure.traceback and failure.exception != BdbQuit.__name__:
-            yield masks.mask(failure.traceback.rstrip("\n"))
-    errors = then.errors
-    failed = _error(errors[-1]) if errors else str(then.state).lower()
-    before, now = ENDINGS.get(then.state, failed), f"{now} ({format_duration(seconds)})"
-    line = f"then: {before}, now: {now}"
-    if len(line) <= WIDTH:
-        yield line
-    else:
-        yield f"then: {before},\nnow: {now}"
+    elif isinstance(outcome, Raised | TimedOut) and outcome.failure.exception != BdbQuit.__name__:
+        yield from masks.mask(outcome.failure.traceback).splitlines()
+    failed = _error(then.errors[-1]) if then.errors else str(then.state).lower()
+    before = ENDINGS.get(then.state, failed)
+    line = f"then: {before}, now: {ending}"
+    yield from [line] if len(line) <= WIDTH else [f"then: {before},", f"now: {ending}"]
 
 
 def _error(error: Failure | ErrorRecord) -> str:

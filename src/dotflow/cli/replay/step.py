@@ -3,7 +3,7 @@
 import contextlib
 import importlib
 from collections.abc import Sequence
-from typing import IO, Any, Final
+from typing import IO, Any
 
 import click
 
@@ -11,22 +11,21 @@ from dotflow import clock
 from dotflow.abc.archive import Archive
 from dotflow.cli.exit_codes import Exit
 from dotflow.cli.formatting import one_line
+from dotflow.cli.history.text import ID_LENGTH, local
 from dotflow.cli.replay.attempt import Replay, secrets_for
 from dotflow.cli.replay.changes import changes
 from dotflow.cli.replay.find_step import StepFinder
 from dotflow.cli.replay.input_file import read_input
 from dotflow.cli.replay.inputs import InputFinder
-from dotflow.cli.replay.result import result_lines
+from dotflow.cli.replay.result import ending_of, result_lines
 from dotflow.cli.replay.target import Target
 from dotflow.core.action import Action
+from dotflow.core.durations import format_duration
 from dotflow.core.outcome import Returned
 from dotflow.core.run_secrets import RunSecrets
 from dotflow.engine.stored_inputs import TaskInputs
 from dotflow.errors import DotflowError, HistoryError, SecretMissing
 from dotflow.providers.histories.sqlite.tables import RETURNED
-
-ID_LENGTH: Final = 8  # characters of a run's id
-TIME: Final = "%Y-%m-%d %H:%M:%S"
 
 
 def replay_step(
@@ -64,10 +63,11 @@ def replay_step(
     replay = Replay(target.task.task_id, target.run.workflow_id, step, inputs, secrets)
     outcome = replay.debug() if is_debugged else replay.make(has_timeout=has_timeout)
     seconds = clock.ticks() - began
-    *_, last = lines = list(result_lines(outcome, target.then, returned, seconds, secrets.masks))
-    click.echo("\n".join(lines))
+    ending = secrets.masks.mask(f"{ending_of(outcome, target.then, returned)} ({format_duration(seconds)})")
+    for line in result_lines(outcome, target.then, ending, secrets.masks):
+        click.echo(line)
     with contextlib.suppress(HistoryError):  # a read-only file, say
-        archive.note(target.run.run_id, one_line(f"Replay of {target.title}: {last}"))
+        archive.note(target.run.run_id, f"Replay of {target.title}: {ending}")
     return Exit.COMPLETED if isinstance(outcome, Returned) else Exit.FAILED
 
 
@@ -84,9 +84,7 @@ def _secrets(finder: StepFinder, step: Action[..., Any], inputs: TaskInputs) -> 
 
 def _print_head(target: Target, lines: Sequence[tuple[str, str]]) -> None:
     """Prints what is replayed, and on a line each, what differs."""
-    click.echo(
-        f"{target.title}, as in the run {target.run.run_id[:ID_LENGTH]} of {target.run.began.astimezone():{TIME}}"
-    )
+    click.echo(f"{target.title}, as in the run {target.run.run_id[:ID_LENGTH]} of {local(target.run.began)}")
     width = max((len(name) for name, _ in lines), default=0)
     for name, text in lines:
         click.echo(f"  {name:{width}}  {one_line(text)}")

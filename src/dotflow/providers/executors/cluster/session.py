@@ -17,6 +17,8 @@ from dotflow.errors import ModuleNotOnWorker
 from dotflow.processes import failures
 from dotflow.processes.channel import STDERR, STDOUT, dump_by_value
 from dotflow.processes.encoding import NO_VALUE, CallEncoder, SharedArguments, WorkerCache
+from dotflow.processes.output import flush_streams
+from dotflow.processes.worker_output import KINDS, PassOn, passing_on
 from dotflow.providers.executors.cluster.protocol import (
     ANSWERED,
     DIED,
@@ -69,6 +71,7 @@ class ClusterSession(ExecutorSession):
         self.report = report
         self.lanes: dict[int, Lane] = {}
         self._capture: Capture | None = None
+        self._pass_on: PassOn = _write_out
         self._encoder = CallEncoder(dump_by_value, inherited=False)
         self._reported: set[str] = set()
         self.ready: dict[Hashable, int] = {}  # by pool: calls waiting for room, until `wait` returns
@@ -81,6 +84,7 @@ class ClusterSession(ExecutorSession):
     def capture_output(self, capture: Capture) -> None:
         if capture.mode in (TypeCapture.AUTO, TypeCapture.FD):
             self._capture = capture
+            self._pass_on = passing_on()
 
     def pool_of(self, step: Action[..., Any]) -> Hashable:
         return frozenset(step.resources.items())
@@ -136,8 +140,10 @@ class ClusterSession(ExecutorSession):
         chunks = None
         if self._capture is not None and call.watch is not None:
             chunks = Chunks(call.watch.attempt, self._capture)
+        if chunks is not None:
+            flush_streams()  # what this process has printed comes before
         for kind, data in reply.output:
-            failures.write_out(kind, data)
+            self._pass_on(STREAMS[kind], data)
             if chunks is not None:
                 chunks.add(STREAMS[kind], data)
         if chunks is not None:
@@ -217,6 +223,10 @@ class ClusterSession(ExecutorSession):
             f"{self._count_waiting()} step(s) have waited {WAIT_REPORT_DELAY:g} s for a worker of {self.cluster}, "
             f"which has {cluster_has}. They keep waiting: add workers, or the resources that the steps need."
         )
+
+
+def _write_out(stream: int, data: bytes) -> None:
+    failures.write_out(KINDS[stream], data)
 
 
 def describe_error(error: BaseException) -> str:

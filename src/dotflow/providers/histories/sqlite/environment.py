@@ -5,7 +5,6 @@ import functools
 import hashlib
 import json
 import os
-import platform
 import sys
 import zlib
 from collections.abc import Mapping
@@ -38,7 +37,7 @@ def describe_environment(masks: Masks = NO_MASKS) -> dict[str, Any]:
     with contextlib.suppress(OSError):  # it was deleted
         folder = Path.cwd()
     return {
-        "python": platform.python_version(),
+        "python": sys.version.partition(" ")[0],
         "dotflow": sys.modules["dotflow"].__version__,
         "system": f"{sys.platform} {os.uname().release} {os.uname().machine}" if hasattr(os, "uname") else sys.platform,
         "executable": sys.executable,

@@ -7,7 +7,6 @@ process on it: so a process opens it once, and never closes it.
 
 import contextlib
 import os
-import random
 import stat
 import threading
 from pathlib import Path
@@ -19,7 +18,7 @@ except ImportError:  # Windows: no run is found to have crashed
     fcntl = None  # type: ignore[assignment]
 
 SUFFIX: Final = "-live"
-MAX_OFFSET: Final = 2**48
+OFFSET_SIZE: Final = 6  # bytes of a random place: no two runs have the same
 
 FileId = tuple[int, int]
 
@@ -36,7 +35,7 @@ def hold(history: Path) -> int | None:
         if opened is None:
             return None
         file, descriptor = opened
-        offset = random.SystemRandom().randrange(MAX_OFFSET)
+        offset = int.from_bytes(os.urandom(OFFSET_SIZE), "big")
         fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, offset)
         _held.add((os.getpid(), file, offset))
         return offset

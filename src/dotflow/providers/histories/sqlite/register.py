@@ -4,7 +4,6 @@ import hashlib
 import json
 import marshal
 import os
-import socket
 import sqlite3
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
@@ -55,12 +54,20 @@ def register(connection: sqlite3.Connection, started: RunStarted, lock: int | No
             else (parent.run_id, parent.task_id, NO_ITEM if parent.item is None else parent.item, parent.attempt)
         ),
         lock,
-        f"{socket.gethostname()}:{os.getpid()}",
+        f"{_host()}:{os.getpid()}",
         _plan(connection, started.steps),
         _environment(connection, started.masks),
         started.storage,
     )
     return int(connection.execute(SAVE_RUN, tuple(map(_as_text, values))).lastrowid or 0)
+
+
+def _host() -> str:
+    if hasattr(os, "uname"):
+        return os.uname().nodename
+    import socket  # here: it takes milliseconds
+
+    return socket.gethostname()
 
 
 def _as_text(value: Any) -> Any:

@@ -37,8 +37,9 @@ from dotflow.providers.histories.sqlite.tables import (
 from dotflow.providers.histories.sqlite.values import Values
 
 Row = list[Any]
-new: Final = tuple.__new__  # makes a named tuple in half the time: there is one for every attempt
 Key = tuple[int, int]  # task and item
+
+new: Final = tuple.__new__  # makes a named tuple in half the time: there is one for every attempt
 
 #: The columns of a row in `attempts`, without the run.
 TASK, ITEM, ATTEMPT, STATE, BEGAN, TOOK, GLIMPSE, CPU, PEAK, WORKER, FALLBACK, ITEMS = range(12)
@@ -47,7 +48,7 @@ COPY_DOCUMENT: Final = 6  # in a row of `copies`, without the run
 
 
 class OpenAttempt(NamedTuple):
-    """An attempt that has begun. `errors` counts those of a class's own actions that were repeated in it."""
+    """An attempt or a map that has begun: its row, the monotonic time of its beginning in seconds, its first event."""
 
     row: Row
     tick: float
