@@ -3,10 +3,12 @@
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from dotflow.core.record import OutputChunk, RunRecord, RunSummary, ValueRecord
 from dotflow.core.types.run_state import TypeRunState
+
+if TYPE_CHECKING:  # a run only writes, and does not need them
+    from dotflow.core.record import OutputChunk, RunRecord, RunSummary, ValueRecord
 
 #: A moment, or an age: a timedelta, seconds, or a text such as "2d".
 Since = datetime | timedelta | float | str
@@ -33,7 +35,7 @@ class Archive(ABC):
         workflow: str | None = None,
         since: Since | None = None,
         limit: int | None = 50,
-    ) -> list[RunSummary]:
+    ) -> "list[RunSummary]":
         """Returns runs, the newest first.
 
         Args:
@@ -44,11 +46,11 @@ class Archive(ABC):
         """
 
     @abstractmethod
-    def load(self, run: str = "last") -> RunRecord:
+    def load(self, run: str = "last") -> "RunRecord":
         """Returns a run with its tasks, attempts and errors."""
 
     @abstractmethod
-    def output(self, run: str, step: str | None = None, *, attempt: int | None = None) -> list[OutputChunk]:
+    def output(self, run: str, step: str | None = None, *, attempt: int | None = None) -> "list[OutputChunk]":
         """Returns what a step wrote to stdout and stderr, in the order of arrival; without a step, what the run wrote.
 
         Args:
@@ -58,7 +60,7 @@ class Archive(ABC):
         """
 
     @abstractmethod
-    def follow(self, run: str, step: str | None = None, *, attempt: int | None = None) -> Iterator[list[OutputChunk]]:
+    def follow(self, run: str, step: str | None = None, *, attempt: int | None = None) -> "Iterator[list[OutputChunk]]":
         """Yields what `output` returns, and again and again what is new, until the run has ended.
 
         It yields an empty list if nothing is new; the caller waits then.
@@ -67,7 +69,7 @@ class Archive(ABC):
     @abstractmethod
     def copies(
         self, run: str, step: str | None = None, *, attempt: int | None = None, documents: bool = True
-    ) -> list[ValueRecord]:
+    ) -> "list[ValueRecord]":
         """Returns the copies of the values that attempts took and returned.
 
         Args:

@@ -5,24 +5,23 @@ import sqlite3
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from dotflow import clock
 from dotflow.abc.archive import Archive, Since
 from dotflow.codec.document import unpack
 from dotflow.core.durations import TEXTS, to_seconds
-from dotflow.core.record import OutputChunk, RunRecord, RunSummary, ValueRecord
 from dotflow.core.types.run_state import TypeRunState
 from dotflow.errors import HistoryError, InvalidArgument, NotInHistory
 from dotflow.providers.histories.sqlite.crashed import mark_crashed
-from dotflow.providers.histories.sqlite.output import Selection, new_output, output_of
 from dotflow.providers.histories.sqlite.reading import Reader, reading, short_path
-from dotflow.providers.histories.sqlite.records import copies_of, find_task, load_run
 from dotflow.providers.histories.sqlite.retention import forget
-from dotflow.providers.histories.sqlite.summaries import find_runs
 from dotflow.providers.histories.sqlite.tables import SHARED_ATTEMPT, micro
 from dotflow.providers.sqlite_errors import cause_of
 from dotflow.providers.sqlite_file import SQLiteFile
+
+if TYPE_CHECKING:  # a run only writes, and imports none of them
+    from dotflow.core.record import OutputChunk, RunRecord, RunSummary, ValueRecord
 
 BATCH: Final = 100  # runs that one transaction deletes
 ENDED: Final = "SELECT run FROM runs WHERE ended IS NOT NULL AND ended <= ? LIMIT ?"
@@ -49,7 +48,9 @@ class SQLiteArchive(Archive):
         workflow: str | None = None,
         since: Since | None = None,
         limit: int | None = 50,
-    ) -> list[RunSummary]:
+    ) -> "list[RunSummary]":
+        from dotflow.providers.histories.sqlite.summaries import find_runs
+
         states = _states(state)
         if limit is not None and (type(limit) is not int or limit < 0):
             raise InvalidArgument("limit", limit, "a number of runs, 0 or more, or None for all")
@@ -57,17 +58,23 @@ class SQLiteArchive(Archive):
         with reading(self.path) as reader:
             return list(find_runs(reader, states, workflow, began, limit))
 
-    def load(self, run: str = "last") -> RunRecord:
+    def load(self, run: str = "last") -> "RunRecord":
+        from dotflow.providers.histories.sqlite.records import load_run
+
         with reading(self.path) as reader:
             return load_run(reader, reader.find(run))
 
-    def output(self, run: str, step: str | None = None, *, attempt: int | None = None) -> list[OutputChunk]:
+    def output(self, run: str, step: str | None = None, *, attempt: int | None = None) -> "list[OutputChunk]":
+        from dotflow.providers.histories.sqlite.output import Selection, output_of
+
         with reading(self.path) as reader:
             number = reader.find(run)
             selection = Selection(*_find_step(reader, number, step), attempt)
             return output_of(reader.connection, number, selection)
 
-    def follow(self, run: str, step: str | None = None, *, attempt: int | None = None) -> Iterator[list[OutputChunk]]:
+    def follow(self, run: str, step: str | None = None, *, attempt: int | None = None) -> "Iterator[list[OutputChunk]]":
+        from dotflow.providers.histories.sqlite.output import Selection, new_output
+
         with reading(self.path) as reader:
             number = reader.find(run)
             task, item = _find_step(reader, number, step)
@@ -81,7 +88,9 @@ class SQLiteArchive(Archive):
 
     def copies(
         self, run: str, step: str | None = None, *, attempt: int | None = None, documents: bool = True
-    ) -> list[ValueRecord]:
+    ) -> "list[ValueRecord]":
+        from dotflow.providers.histories.sqlite.records import copies_of
+
         with reading(self.path) as reader:
             number = reader.find(run)
             task, item = _find_step(reader, number, step)
@@ -142,6 +151,8 @@ def _forget_old(connection: sqlite3.Connection, until: int) -> int:
 
 
 def _find_step(reader: Reader, run: int, step: str | None) -> tuple[int | None, int | None]:
+    from dotflow.providers.histories.sqlite.records import find_task
+
     return (None, None) if step is None else find_task(reader, run, step)
 
 
