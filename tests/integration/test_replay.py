@@ -177,7 +177,7 @@ def history() -> HistorySQLite:
         ("first", "LookupError: no first"),
         ("count", "ValueError: 0 [1, 2, 0] ?"),
         ("wait", "TimeoutError: too late"),
-        ("slow", "TimeoutError: Step 'slow' did not finish within its timeout of 0.05 s."),
+        ("slow", "TimeoutError: Step 'slow' did not finish within its timeout"),
         ("Report", "KeyError: 3"),
         ("Loader.store", "OSError: prices is locked"),
         ("8", "ZeroDivisionError: division by zero"),
@@ -275,6 +275,15 @@ def test_it_says_what_differs(replay: Replay, folder: Path, monkeypatch: pytest.
     assert "  click    7.0 → 8.0" in lines
     assert any(line.startswith("  python   3.") and line.endswith(" → 3.99.0") for line in lines)
     assert not any("nothing" in line or "moon" in line for line in lines)
+
+
+def test_another_workflow_of_the_same_steps_is_told_apart(replay: Replay) -> None:
+    """A script may start one for each day: the first one is what a closure is of."""
+    script = SCRIPT.replace('"nightly"', '"nightly-1"').format(config="", step="lambda: 1 / 0")
+    run_script(script)
+    Path("nightly.py").write_text(script.replace("nightly-1", "nightly-2"))
+
+    assert "  workflow  nightly-1 → nightly-2\n" in replay("failed", "0")[1]
 
 
 def test_values_are_compared_where_the_history_has_a_digest(replay: Replay) -> None:

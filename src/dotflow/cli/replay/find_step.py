@@ -44,6 +44,12 @@ class StepFinder:
         """The workflow, if it was needed so far."""
         return self.loaded.workflow if "loaded" in vars(self) else None
 
+    @property
+    def workflow_id(self) -> str | None:
+        """The id of that workflow's run; None if it is generated, or the workflow was not needed."""
+        workflow = self.workflow
+        return None if workflow is None or not workflow.is_named else workflow.id_of_run(self.loaded.params)
+
     def find(self) -> Action[..., Any]:
         """Returns the step, or the fallback that made the attempt. Raises ClickException or DotflowError."""
         if self._options["param"] and not self._options["workflow"]:

@@ -14,6 +14,7 @@ from dotflow.core.types.attempt_state import TypeAttemptState
 from dotflow.providers.histories.sqlite.glimpse import glimpse
 
 WIDTH: Final = 80  # columns
+MAX_ERROR: Final = 65  # characters of an error on a line of its own
 
 #: The state of an attempt -> what it is called.
 ENDINGS: Final[Mapping[TypeAttemptState, str]] = {
@@ -58,7 +59,7 @@ def result_lines(outcome: Outcome, then: AttemptRecord, ending: str, masks: Mask
 
 
 def _error(error: Failure | ErrorRecord) -> str:
-    return one_line(f"{error.exception}: {error.message}".rstrip(": "))
+    return one_line(f"{error.exception}: {error.message}".rstrip(": "), MAX_ERROR)
 
 
 def _digest(value: Any) -> str:

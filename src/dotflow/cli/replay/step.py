@@ -58,7 +58,7 @@ def replay_step(
     inputs_of = InputFinder(target, copies, {} if edited is None else read_input(edited.read()), finder)
     inputs = inputs_of.find(step)
     secrets = _secrets(finder, step, inputs)
-    _print_head(target, [*changes(target, step), *inputs_of.notes.items()])
+    _print_head(target, [*changes(target, step, finder.workflow_id), *inputs_of.notes.items()])
     began = clock.ticks()
     replay = Replay(target.task.task_id, target.run.workflow_id, step, inputs, secrets)
     outcome = replay.debug() if is_debugged else replay.make(has_timeout=has_timeout)
