@@ -279,6 +279,20 @@ def test_a_value_that_was_too_large_is_named(tmp_path: Path) -> None:
 # Forgetting
 
 
+def test_a_run_gets_a_note(history: HistorySQLite) -> None:
+    """With its moment, in the order in which they came; an unknown run is refused."""
+    quick(history).start()
+
+    history.note("last", "one")
+    history.note("last", "two")
+
+    notes = history.load().notes
+    assert [text for _, text in notes] == ["one", "two"]
+    assert notes[0][0] <= notes[1][0] <= clock.now()
+    with pytest.raises(NotInHistory):
+        history.note("failed", "three")
+
+
 def test_forgotten_runs_are_gone(history: HistorySQLite) -> None:
     """With their attempts, errors, output and values; the file is smaller."""
     for _ in range(3):

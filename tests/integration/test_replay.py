@@ -212,6 +212,22 @@ def test_an_instance_that_a_step_returns_has_its_contexts(replay: Replay) -> Non
     assert "now: KeyError: '[1, 2, 0]'" in replay("failed", "1")[1]
 
 
+def test_what_can_not_be_replayed(replay: Replay) -> None:
+    """A step that has not begun, that was skipped, or that is not there."""
+    steps = "action(lambda: 0), name='zero').add(action(dir), name='never', when='zero').add(action(lambda: 1 / 0)"
+    script = SCRIPT.replace("action({step})", f"{steps}).add(action(dir), name='rest'")
+    run_script(script.format(config=""))
+
+    assert "it has not begun in the run" in replay("failed", "rest")[1]
+    assert (
+        replay("failed", "nothing")[0]
+        == replay("nothing", "rest")[0]
+        == replay("failed", "2", "--attempt", "2")[0]
+        == 2
+    )
+    assert "it was skipped, since zero was 0." in replay("failed", "never")[1]
+
+
 def test_one_item_of_a_map(replay: Replay) -> None:
     """The map itself has none of its own."""
     start("--workflow", "replay_jobs:mapped", "--keep-going")
@@ -343,9 +359,10 @@ def test_a_script_without_a_start_is_refused(replay: Replay) -> None:
     path = Path("nightly.py")
 
     path.write_text("")
-    assert replay("failed", "0") == (2, "dotflow: nightly.py ended without a start().\n")
+    assert replay("failed", "0")[0] == 2
+    assert "nightly.py ended before a start(). Mend that, or pass --workflow." in replay("failed", "0")[1]
     path.write_text("1 / 0")
-    assert "nightly.py raised ZeroDivisionError: division by zero before its first start()." in replay("failed", "0")[1]
+    assert "nightly.py raised ZeroDivisionError: division by zero before a start()." in replay("failed", "0")[1]
     path.write_text("1 /")
     assert "nightly.py raised SyntaxError" in replay("failed", "0")[1]
     path.write_text(script.replace("action(lambda: 1 / 0)", "action(print)"))

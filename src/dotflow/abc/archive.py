@@ -94,14 +94,13 @@ class Archive(ABC):
             CheckpointUnreadable: It can't be restored.
         """
 
-    def note(self, run: str, text: str) -> None:
+    def note(self, run: str, text: str) -> None:  # noqa: B027 (optional)
         """Adds a note to a run. By default it does nothing.
 
         Raises:
             NotInHistory: There is no such run.
             HistoryError: It can't be written.
         """
-        return
 
     @abstractmethod
     def forget(self, *runs: str, older_than: Since | None = None) -> int:

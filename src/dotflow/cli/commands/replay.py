@@ -12,12 +12,9 @@ from dotflow.cli.history.options import HISTORY_OPTION, open_history
 @click.argument("run", metavar="RUN")
 @click.argument("step", metavar="STEP[#ITEM]")
 @option(
-    "--pdb",
-    "is_debugged",
-    is_flag=True,
-    example="--pdb",
+    "--pdb", "is_debugged", is_flag=True, example="--pdb",
     help="Open the debugger where the step raises; without its timeout.",
-)
+)  # fmt: skip
 @option(
     "--input", "edited", type=click.File(encoding="utf-8"), metavar="FILE", example="--input edited.json",
     help="The inputs: what `dotflow show RUN STEP --input --json` printed, edited.",

@@ -21,7 +21,7 @@ from dotflow.worker.attempt import attempt, perform
 from dotflow.worker.loops import Loops
 from dotflow.workflow import DotFlow
 
-TASK: Final = 0  # whose secrets those of the step are
+TASK: Final = 0  # the task that takes the secrets, among one
 
 
 class Replay(NamedTuple):

@@ -88,11 +88,15 @@ class Program(NamedTuple):
                 raise
             except (Exception, SystemExit) as error:  # the user's program
                 if not handed:
-                    cause = f"{type(error).__name__}: {error}"
-                    raise click.ClickException(f"{self.path.name} raised {cause} before its first start().") from error
+                    cause = f"raised {type(error).__name__}: {error}"
+                    raise self._without_start(cause) from error
         if not handed:
-            raise click.ClickException(f"{self.path.name} ended without a start().")
+            raise self._without_start("ended")
         return handed[0]
+
+    def _without_start(self, cause: str) -> click.ClickException:
+        what = f"Can't find the workflow of the step: {self.path.name} {cause} before a start()."
+        return click.ClickException(f"{what} Mend that, or pass --workflow.")
 
     def make_importable(self) -> None:
         """Makes the modules importable that were so in the program."""
