@@ -13,6 +13,7 @@ import pytest
 
 from dotflow.cli.main import main
 from dotflow.providers import HistorySQLite
+from dotflow.providers.histories.sqlite.environment import describe_environment
 from tests.integration.children import Scripts
 from tests.integration.terminals import Terminal
 
@@ -282,8 +283,9 @@ def test_it_says_what_differs(replay: Replay, folder: Path, monkeypatch: pytest.
     monkeypatch.setattr(f"{environment}.packages", lambda path: {"click": "7.0", "numpy": "1.0", "moon": "1"})
     start("--workflow", "replay_jobs:all", "--keep-going")
     monkeypatch.setattr(f"{environment}.packages", lambda path: {"click": "8.0", "nothing": "2.0", "moon": "2"})
-    monkeypatch.setattr(f"{environment}.platform.python_version", lambda: "3.99.0")
     (folder / ".git" / "HEAD").write_text("abcdef0123" * 4)
+    now = describe_environment() | {"python": "3.99.0"}
+    monkeypatch.setattr("dotflow.cli.replay.changes.describe_environment", lambda: now)
 
     lines = replay("failed", "load")[1].splitlines()
 
