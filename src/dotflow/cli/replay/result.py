@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from dotflow.cli.formatting import one_line
 from dotflow.codec.canonical import digest
+from dotflow.core.durations import format_duration
 from dotflow.core.failure import Failure
 from dotflow.core.masks import Masks
 from dotflow.core.outcome import Outcome, Raised, Returned, TimedOut
@@ -14,7 +15,7 @@ from dotflow.core.types.attempt_state import TypeAttemptState
 from dotflow.providers.histories.sqlite.glimpse import glimpse
 
 WIDTH: Final = 80  # columns
-MAX_ERROR: Final = 65  # characters of an error on a line of its own
+MAX_ERROR: Final = 73  # characters of an error, after `then: `
 
 #: The state of an attempt -> what it is called.
 ENDINGS: Final[Mapping[TypeAttemptState, str]] = {
@@ -23,18 +24,20 @@ ENDINGS: Final[Mapping[TypeAttemptState, str]] = {
 }
 
 
-def ending_of(outcome: Outcome, then: AttemptRecord, returned: ValueRecord | None) -> str:
+def ending_of(outcome: Outcome, then: AttemptRecord, returned: ValueRecord | None, seconds: float) -> str:
     """Returns how a replay has ended.
 
     Args:
         outcome: The outcome.
         then: The attempt of then.
         returned: The copy of its value; None if it was not kept.
+        seconds: How long the replay took.
     """
     if isinstance(outcome, Returned):
-        if returned is None or not returned.digest or then.state is not TypeAttemptState.COMPLETED:
-            return "returned"
-        return "returned the same" if _digest(outcome.value) == returned.digest else "returned another value"
+        comparison = ""
+        if returned is not None and returned.digest and then.state is TypeAttemptState.COMPLETED:
+            comparison = " the same" if _digest(outcome.value) == returned.digest else " another value"
+        return f"returned{comparison} ({format_duration(seconds)})"
     assert isinstance(outcome, Raised | TimedOut)
     return "the debugger ended it" if outcome.failure.exception == BdbQuit.__name__ else _error(outcome.failure)
 

@@ -20,7 +20,6 @@ from dotflow.cli.replay.inputs import InputFinder
 from dotflow.cli.replay.result import ending_of, result_lines
 from dotflow.cli.replay.target import Target
 from dotflow.core.action import Action
-from dotflow.core.durations import format_duration
 from dotflow.core.outcome import Returned
 from dotflow.core.run_secrets import RunSecrets
 from dotflow.engine.stored_inputs import TaskInputs
@@ -63,7 +62,7 @@ def replay_step(
     replay = Replay(target.task.task_id, target.run.workflow_id, step, inputs, secrets)
     outcome = replay.debug() if is_debugged else replay.make(has_timeout=has_timeout)
     seconds = clock.ticks() - began
-    ending = secrets.masks.mask(f"{ending_of(outcome, target.then, returned)} ({format_duration(seconds)})")
+    ending = secrets.masks.mask(ending_of(outcome, target.then, returned, seconds))
     for line in result_lines(outcome, target.then, ending, secrets.masks):
         click.echo(line)
     with contextlib.suppress(HistoryError):  # a read-only file, say
