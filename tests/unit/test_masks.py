@@ -119,6 +119,25 @@ def test_any_secret_is_masked_in_its_escaped_forms(value: str, before: str, afte
         assert MASK in masks.mask(written)
 
 
+@given(values=SECRETS, held=st.text("abc"), data=st.text("abc", max_size=40), at=st.integers(0, 40))
+def test_a_cut_leaves_no_part_of_a_secret(values: list[str], held: str, data: str, at: int) -> None:
+    """Data can be cut there: no secret has a part before and a part behind it."""
+    stream, at = Masks(values).stream(), min(at, len(data))
+    stream.feed(held.encode())
+    whole = stream._held.decode() + data
+
+    end = stream.cut(data.encode(), at)
+
+    border = end + len(whole) - len(data)
+    assert at <= end <= len(data)
+    assert not any(whole[first : first + len(value)] == value for value in values for first in crossing(border, value))
+
+
+def crossing(border: int, value: str) -> range:
+    """The beginnings of a value that has a part on both sides of the border."""
+    return range(max(0, border - len(value) + 1), border)
+
+
 def test_what_may_be_a_secret_is_held_back() -> None:
     """Only what may be a secret's beginning waits for the next chunk."""
     stream = Masks(["hunter22"]).stream()

@@ -112,6 +112,19 @@ class MaskedStream:
         self._held = data[end:]
         return _without(data[:end], [span for span in spans if span[1] <= end], MASK.encode())
 
+    def cut(self, data: bytes | bytearray, at: int) -> int:
+        """Returns where the data that follows can be cut: at *at*, or at the end of the secret that is there."""
+        if not self._masks:
+            return at
+        forms = self._masks.byte_forms
+        reach = len(forms[0])  # the longest
+        first = max(at - reach, 0)
+        before = self._held if not first else b""
+        near = before + bytes(data[first : at + reach])
+        where = at - first + len(before)
+        end = next((stop for begin, stop in _spans(near, forms) if begin < where < stop), where)
+        return first + end - len(before)
+
     def flush(self) -> bytes:
         """Returns what was held back, at the end of the stream."""
         held, self._held = self._held, b""

@@ -73,11 +73,12 @@ class Chunks:
     def _drop(self, stream: int, pending: "_Stream") -> None:
         """Drops the middle: what is left of the first half stays, and the last half."""
         if self._head:
-            head, self._head = bytes(pending.data[: self._head]), 0
+            head, self._head = bytes(pending.data[: pending.masked.cut(pending.data, self._head)]), 0
             del pending.data[: len(head)]
             self._record(stream, pending, head, is_end=True)
         begin = len(pending.data) - self._half
         begin = pending.data.find(b"\n", begin, begin + MAX_LINE) + 1 or begin  # after a line, where one ends soon
+        begin = pending.masked.cut(pending.data, begin)
         pending.skipped += begin
         del pending.data[:begin]
 
