@@ -3,6 +3,7 @@
 import os
 import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
 
@@ -90,7 +91,7 @@ def test_a_run_whose_process_is_gone_has_crashed(history: HistorySQLite) -> None
     assert listed.ended is not None
     assert [task.state for task in loaded.steps] == ["Completed", "Crashed"]
     assert history.runs(state="running") == history.runs(state=["running", "failed"]) == []
-    with sqlite3.connect(history.path) as database:
+    with closing(sqlite3.connect(history.path)) as database:
         assert database.execute("SELECT state FROM runs").fetchall() == [("Running",)]
     quick(history).start()
     assert [run.state for run in history.runs()] == ["Completed", "Crashed"]
@@ -307,7 +308,7 @@ def test_forgotten_runs_are_gone(history: HistorySQLite) -> None:
     assert history.path.stat().st_size < size / 2
     assert history.forget(older_than="1h") == 0
     assert history.forget(older_than=0) == 3
-    with sqlite3.connect(history.path) as database:
+    with closing(sqlite3.connect(history.path)) as database:
         for table in ("runs", "attempts", "errors", "output", "copies", "plans", "steps", "environments"):
             assert database.execute(f"SELECT COUNT(*) FROM {table}").fetchall() == [(0,)]
 
@@ -338,7 +339,7 @@ def test_reading_leaves_the_file_as_it_is(history: HistorySQLite) -> None:
     history.output("last")
 
     assert before == (history.path.read_bytes(), history.path.stat().st_mtime_ns)
-    with sqlite3.connect(history.path) as database:
+    with closing(sqlite3.connect(history.path)) as database:
         assert database.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()[0][0] == 0
 
 
@@ -380,7 +381,7 @@ def test_a_file_that_is_no_history_is_refused(history: HistorySQLite, content: b
 
 def test_a_database_of_another_program_is_refused(history: HistorySQLite) -> None:
     """The error has its tables."""
-    with sqlite3.connect(history.path) as database:
+    with closing(sqlite3.connect(history.path)) as database:
         database.execute("CREATE TABLE orders (id)")
 
     with pytest.raises(HistoryError, match="another program, with the tables orders"):

@@ -11,6 +11,7 @@ import pytest
 
 from dotflow import Config, DotFlow, action
 from dotflow.cli.history import text
+from dotflow.cli.history.bare import escape_output
 from dotflow.cli.history.text import Column, Screen
 from dotflow.cli.main import main
 from dotflow.errors import HistoryError
@@ -310,6 +311,7 @@ def test_output_is_exact_in_a_pipe(
     for arguments in (["last", "load"], ["last"], ["aaaa", "1", "--attempt", "1", "-f"]):
         assert main(["show", *arguments, "--output"]) == 0
         assert capfdbinary.readouterr() == (data + b"!", b"")
+    history.close()
 
 
 def test_bare_parts_are_nothing_else(dotflow: Command, history: HistorySQLite) -> None:
@@ -499,3 +501,10 @@ def test_a_table_fits(width: int) -> None:
 def test_sizes_are_short(count: int | None, shown: str) -> None:
     """At most three digits, in powers of a thousand."""
     assert text.size(count) == shown
+
+
+def test_output_in_a_terminal_is_text() -> None:
+    """What a terminal would act on is escaped, but line ends and tabs; invalid UTF-8, too."""
+    data = b"\x1b]0;title\x07 \xff \xc2\x9b1m \xe2\x80\xae\tdone\r\n\x00"
+
+    assert escape_output(data) == b"\\x1b]0;title\\x07 \\xff \\x9b1m \\u202e\tdone\n\\x00"
