@@ -57,7 +57,9 @@ class HistoryContract:
         driver = Driver(history)
         driver.begin(0)
 
-        (attempt,) = driver.load().steps[0].attempts
+        attempts = driver.load().steps[0].attempts
+        assert len(attempts) == 1, "settle() has to save what has begun before it returns"
+        attempt = attempts[0]
         assert (attempt.attempt, attempt.state, attempt.began, attempt.duration) == (
             1,
             TypeAttemptState.RUNNING,
