@@ -160,6 +160,14 @@ def test_classes_and_their_actions_receive_secrets() -> None:
     assert [context.storage for context in outcome.value] == ["one two", "one two three"]
 
 
+def test_a_method_of_an_instance_receives_secrets() -> None:
+    """An action that is bound to an instance is a step like any other."""
+    workflow = workflow_of(Report("hunter22").fetch)
+    workflow.start()
+
+    assert workflow.result_storage() == ["hunter22 of-the-environment"]
+
+
 def test_an_instance_that_a_step_returns_has_no_secrets() -> None:
     """dotflow learns of its class only in the attempt, which fails rather than passing something else."""
     step = action(lambda: Report("password"))
