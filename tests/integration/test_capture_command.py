@@ -150,6 +150,19 @@ def test_runs_in_steps_and_processes_have_their_own(folder: Path) -> None:
     )
 
 
+@pytest.mark.exhaustive
+def test_a_schedule_captures_each_of_its_runs(scripts: Scripts, folder: Path) -> None:
+    """By the same scribe."""
+    arguments = ("schedule", "--workflow", "jobs:nested", "--cron", "* * * * * *")
+    with scripts.command(*arguments) as command:
+        while not (folder / "history.db").exists() or outputs(folder)["outer", 1].count(b"after") < 2:
+            time.sleep(0.1)
+        command.send(signal.SIGINT)
+        command.end()
+    kept = outputs(folder)
+    assert kept["outer", 1].count(b"before\nafter\n") >= 2
+
+
 def test_the_live_view_shows_it_as_before(scripts: Scripts, folder: Path) -> None:
     """Output above the view, and all of it is kept."""
     with contextlib.closing(Terminal(100, 30)) as terminal:

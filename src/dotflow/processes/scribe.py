@@ -166,6 +166,8 @@ class Scribe:
     def wait(self) -> None:
         """Waits until all that was printed before is recorded and passed on."""
         self._mark(SYNC)
+        if not self._attempts:  # the scribe forgets the runs, too
+            self._known_runs.clear()
         if self._streams:
             with contextlib.suppress(OSError):
                 self._control.recv(1)

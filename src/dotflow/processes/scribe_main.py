@@ -67,7 +67,10 @@ class Recorder:
     def step(self) -> None:
         """Records what is due, after all that has arrived was passed on."""
         is_synced = min(self._syncs.values()) > self._answered
-        if is_synced or all(stream.attempt is None for stream in self._streams.values()):
+        is_between = all(stream.attempt is None for stream in self._streams.values())
+        if is_synced and is_between:
+            self._runs.clear()
+        if is_synced or is_between:
             for chunks in self._chunks.values():
                 chunks.end()
             self._chunks.clear()

@@ -20,6 +20,8 @@ from dotflow.providers.histories.sqlite.values import KEPT, Values
 from dotflow.providers.histories.sqlite.writer import PATIENCE, RunWriter
 from dotflow.providers.sqlite_file import SQLiteFile
 
+MAX_OUTPUTS: Final = 1000  # runs of another process whose output is counted
+
 #: SQLite's setting "synchronous": with WAL, a commit survives the end of the process, kill -9 included. A power cut may
 #: lose the last ones. sqlite.org/pragma.html#pragma_synchronous
 SYNCHRONOUS: Final = "NORMAL"
@@ -104,9 +106,10 @@ class HistorySQLite(SQLiteArchive, History):
             self._add_output(run_id, event)
 
     def _add_output(self, run_id: str, event: Any) -> None:
-        writer = self._outputs.get(run_id)
-        if writer is None:
-            writer = self._outputs[run_id] = OutputWriter(self._file, run_id, self.output_limit)
+        writer = self._outputs.pop(run_id, None) or OutputWriter(self._file, run_id, self.output_limit)
+        self._outputs[run_id] = writer  # the last used ones are last
+        if len(self._outputs) > MAX_OUTPUTS:
+            del self._outputs[next(iter(self._outputs))]
         writer.add(event)
 
     def _begin(self, run_id: str, event: RunStarted) -> None:
