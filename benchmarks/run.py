@@ -27,6 +27,7 @@ MEASUREMENTS: Final[Mapping[str, str]] = {
     "tracer": "tracing:rows",
     "history": "histories:rows",
     "history-list": "histories:list_rows",
+    "capture": "captures:rows",
     "timeout": "sequential:timeout_rows",
     "failure": "sequential:failure_rows",
     "parallel": "parallel:no_op_rows",

@@ -8,6 +8,7 @@ from dotflow.core.origin import AttemptId
 BEGIN: Final = b"\x1e\x1fdotflow:"  # two separators of ASCII, which text has no use for
 END: Final = b"\x1e"
 MAX_SIZE: Final = 256  # bytes of a mark
+NO_ATTEMPT: Final = BEGIN + END  # the mark before output that is no attempt's
 SYNC: Final = BEGIN + b"sync" + END  # a mark that is answered when all before it is recorded
 
 
@@ -25,12 +26,10 @@ class Part(NamedTuple):
     is_sync: bool = False
 
 
-def mark(attempt: AttemptId | None) -> bytes:
-    """Returns the mark before the output of an attempt; None for output that is none's."""
-    if attempt is None:
-        return BEGIN + END
+def mark(attempt: AttemptId) -> bytes:
+    """Returns the mark before the output of an attempt."""
     run_id, task_id, number, item = attempt
-    return BEGIN + f"{run_id} {task_id} {number} {-1 if item is None else item}".encode() + END
+    return b"%b%b %d %d %d%b" % (BEGIN, run_id.encode(), task_id, number, -1 if item is None else item, END)
 
 
 class MarkedStream:

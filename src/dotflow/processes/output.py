@@ -99,7 +99,7 @@ def flush_streams() -> None:
     """Writes what is in the buffers of sys.stdout and sys.stderr."""
     for stream in (sys.stdout, sys.stderr):
         try:
-            if isinstance(stream, Relay):
+            if stream.__class__ is Relay:
                 stream.flush_all()
             stream.flush()
         except (AttributeError, OSError, ValueError):  # None, broken or closed

@@ -18,8 +18,8 @@ from dotflow.abc.history import History
 from dotflow.core.capture import Capture
 from dotflow.core.origin import AttemptId
 from dotflow.core.types.capture import TypeCapture
-from dotflow.processes.marks import SYNC, mark
-from dotflow.processes.output import flush_all
+from dotflow.processes.marks import NO_ATTEMPT, SYNC, mark
+from dotflow.processes.output import flush_all, flush_streams
 from dotflow.processes.pipes import open_pipe, wait_readable, write_all
 from dotflow.processes.scribe_main import SIZE, run_scribe
 from dotflow.worker.programs import own_processes
@@ -156,15 +156,18 @@ class Scribe:
             with contextlib.suppress(OSError):  # it was killed
                 self._control.sendall(SIZE.pack(len(data)) + data)
         self._attempts.append(attempt)
+        flush_streams()
         self._mark(mark(attempt))
 
     def end(self) -> None:
         """Ends the output of the attempt that has begun last."""
         self._attempts.pop()
-        self._mark(mark(self._attempts[-1] if self._attempts else None))
+        flush_all()
+        self._mark(mark(self._attempts[-1]) if self._attempts else NO_ATTEMPT)
 
     def wait(self) -> None:
         """Waits until all that was printed before is recorded and passed on."""
+        flush_all()
         self._mark(SYNC)
         if not self._attempts:  # the scribe forgets the runs, too
             self._known_runs.clear()
@@ -175,11 +178,10 @@ class Scribe:
     def write(self, stream: int, data: bytes) -> None:
         """Passes on output that is not of the attempt which is being made here."""
         if self._attempts and self._streams:
-            data = mark(None) + data + mark(self._attempts[-1])
+            data = NO_ATTEMPT + data + mark(self._attempts[-1])
         write_all(stream, data)
 
     def _mark(self, data: bytes) -> None:
-        flush_all()
         for stream in self._streams:
             write_all(stream, data)
 

@@ -42,6 +42,8 @@ def with_usage(outcome: Outcome, meter: Meter) -> Outcome:
 class WatchedLoop:
     """A loop whose coroutines know their attempt, too: they do not see the calling thread's context variables."""
 
+    __slots__ = ("_attempt", "_loop", "_meter")
+
     def __init__(self, loop: Loop, attempt: AttemptId, meter: Meter) -> None:
         self._loop = loop
         self._attempt = attempt
