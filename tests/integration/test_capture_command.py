@@ -150,6 +150,32 @@ def test_runs_in_steps_and_processes_have_their_own(folder: Path) -> None:
     )
 
 
+def test_a_program_may_have_its_descriptors_captured(scripts: Scripts, folder: Path) -> None:
+    """capture="fd": while its run goes on."""
+    scripts.run("""
+from dotflow.providers import HistorySQLite
+@action
+def step():
+    os.system("echo captured")
+
+@action
+def nested():
+    make(step).start()
+
+def make(*steps):
+    workflow = DotFlow(config=Config(history=HistorySQLite("history.db", capture="fd"), log=LogDefault(output="none")))
+    for step in steps:
+        workflow.task.add(step)
+    return workflow
+
+descriptors = [os.fstat(number) for number in (1, 2)]
+make(step, nested).start().raise_for_failure()
+assert [os.fstat(number) for number in (1, 2)] == descriptors
+print("not captured")
+""")
+    assert outputs(folder) == {("step", 1): b"captured\n" * 2}
+
+
 @pytest.mark.exhaustive
 def test_a_schedule_captures_each_of_its_runs(scripts: Scripts, folder: Path) -> None:
     """By the same scribe."""

@@ -1,7 +1,7 @@
 """Capture: what the history wants of the output of a run's attempts."""
 
-from collections.abc import Callable, Hashable
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 from dotflow.core.events import AttemptOutput
 from dotflow.core.masks import NO_MASKS, Masks
@@ -17,7 +17,7 @@ class Capture(NamedTuple):
         record: Takes the output. Called in the thread of the run only, before the end of the attempt is known.
         settle: Has the history save what was recorded, while the attempt goes on.
         masks: The secrets, which the history does not receive.
-        store: As in History.
+        history: The history, for a process that records in its place; None if its `store` is.
     """
 
     mode: TypeCapture
@@ -25,4 +25,4 @@ class Capture(NamedTuple):
     record: Callable[[AttemptOutput], object]
     settle: Callable[[], object] = int
     masks: Masks = NO_MASKS
-    store: Hashable = None
+    history: Any = None

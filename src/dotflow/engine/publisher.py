@@ -136,7 +136,7 @@ class Publisher:
         if history is None or history.capture is TypeCapture.NONE or history.output_limit <= 0:
             return None
         settle = partial(self.settle, begins=True)
-        return Capture(history.capture, history.output_limit, self.record_output, settle, self._masks, history.store)
+        return Capture(history.capture, history.output_limit, self.record_output, settle, self._masks, history)
 
     def record_output(self, event: AttemptOutput) -> None:
         """Passes a part of an attempt's output to the history."""

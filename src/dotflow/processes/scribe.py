@@ -192,32 +192,57 @@ class ScribeCapture:
     Args:
         scribe: The scribe.
         capture: What the history wants.
+        is_own: Whether the scribe ends with the run.
     """
 
-    def __init__(self, scribe: Scribe, capture: Capture) -> None:
-        self._scribe = scribe
+    def __init__(self, scribe: Scribe, capture: Capture, *, is_own: bool = False) -> None:
+        self._scribe: Scribe | None = scribe
         self._capture = capture
+        self._is_own = is_own
         scribe.add()
 
     def begin(self, attempt: AttemptId) -> None:
         """Captures what is printed from now on."""
+        assert self._scribe is not None
         self._scribe.begin(attempt, self._capture)
 
     def end(self, attempt: AttemptId) -> None:
         """Ends the output of the attempt."""
-        self._scribe.end()
+        if self._scribe is not None:
+            self._scribe.end()
 
     def close(self) -> None:
         """Waits until all is recorded."""
-        self._scribe.remove()
+        if self._scribe is not None:
+            scribe, self._scribe = self._scribe, None
+            scribe.remove()
+            if self._is_own:
+                scribe.__exit__()
 
 
 def scribe_capture(capture: Capture) -> ScribeCapture | None:
-    """Returns the capture by the scribe of this process, if there is one that records for the history that asks."""
-    scribe = _active
-    if scribe is None or capture.mode not in (TypeCapture.AUTO, TypeCapture.FD) or scribe.store != capture.store:
+    """Returns the capture by the scribe of this process, if there is one that records for the history that asks.
+
+    With FD a scribe is started for the run, where that is possible.
+    """
+    store = getattr(capture.history, "store", None)
+    if store is None or capture.mode not in (TypeCapture.AUTO, TypeCapture.FD):
         return None
-    return ScribeCapture(scribe, capture) if scribe.is_free() else None
+    if _active is not None:
+        return ScribeCapture(_active, capture) if _active.store == store and _active.is_free() else None
+    if capture.mode is TypeCapture.FD and can_capture():
+        return ScribeCapture(Scribe(capture.history).__enter__(), capture, is_own=True)
+    return None
+
+
+def can_capture() -> bool:
+    """Returns whether the streams are those of the process, and no other thread runs Python code."""
+    if os.name != "posix" or threading.active_count() > 1 or _active is not None:
+        return False
+    try:
+        return bool(sys.stdout.fileno() == 1 and sys.stderr.fileno() == 2)
+    except (AttributeError, OSError, ValueError):  # None, closed or redirected
+        return False
 
 
 def write_to(stream: int, data: bytes) -> None:

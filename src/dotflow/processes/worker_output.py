@@ -130,12 +130,14 @@ class WorkerOutput:
 
     def end(self) -> None:
         """Reads what is left of the attempt's output, and records it."""
-        if self._chunks is not None or self.pipes[0].partial or self.pipes[1].partial or self._poll(0):
+        if self._poll(0):
             for pipe in self.pipes:
                 pipe.read()
+        for pipe in self.pipes:
+            if pipe.partial:
                 pipe.end_line()
-            if self._chunks is not None:
-                self._chunks.end()
+        if self._chunks is not None:
+            self._chunks.end()
         self._chunks = self._make_chunks = None
 
     def close(self) -> None:

@@ -1,8 +1,5 @@
 """Capturing all that steps print in the process of the command line, also by C code and child processes."""
 
-import os
-import sys
-import threading
 from contextlib import AbstractContextManager, nullcontext
 from typing import Final
 
@@ -20,18 +17,8 @@ def captured(history: History | None, mode: object) -> AbstractContextManager[ob
     """
     if history is None or history.store is None or history.output_limit <= 0:
         return nullcontext()
-    if history.capture not in BY_DESCRIPTOR or mode == TypeExecution.PARALLEL or not _can_fork():
+    if history.capture not in BY_DESCRIPTOR or mode == TypeExecution.PARALLEL:
         return nullcontext()
-    from dotflow.processes.scribe import Scribe
+    from dotflow.processes.scribe import Scribe, can_capture
 
-    return Scribe(history)
-
-
-def _can_fork() -> bool:
-    """Returns whether the streams are those of the process, and no other thread runs Python code."""
-    if os.name != "posix" or threading.active_count() > 1:
-        return False
-    try:
-        return sys.stdout.fileno() == 1 and sys.stderr.fileno() == 2
-    except (AttributeError, OSError, ValueError):  # None, closed or redirected
-        return False
+    return Scribe(history) if can_capture() else nullcontext()
