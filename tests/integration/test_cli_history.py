@@ -90,9 +90,10 @@ def test_start_records_its_runs(dotflow: Command, tmp_path: Path, monkeypatch: p
     (tmp_path / "history_jobs.py").write_text(JOBS)
     monkeypatch.syspath_prepend(tmp_path)
 
-    dotflow("start", "--workflow", "history_jobs:nightly")
+    out = dotflow("start", "--workflow", "history_jobs:nightly")
 
     (run,) = dotflow.objects("runs")
+    assert f"\nDetails: dotflow show {run['run_id'][:8]}\n" in out
     assert (run["workflow_id"], run["state"], run["trigger"]) == ("nightly", "Failed", "command")
     assert "DOTFLOW_HISTORY" not in os.environ
     assert dotflow("runs", "--history", ".output/history.db") == dotflow("runs")
@@ -103,8 +104,9 @@ def test_workflows_of_steps_are_recorded_too(dotflow: Command, tmp_path: Path, m
     (tmp_path / "history_outer.py").write_text(JOBS)
     monkeypatch.syspath_prepend(tmp_path)
 
-    dotflow("start", "--workflow", "history_outer:outer", "--history", "here/runs.db")
+    out = dotflow("start", "--workflow", "history_outer:outer", "--history", "here/runs.db")
 
+    assert "Details" not in out  # it completed
     inner, outer = dotflow.objects("runs", "--history", "here/runs.db")
     assert (inner["workflow_id"], inner["parent"]["run_id"]) == ("inner", outer["run_id"])
     assert dotflow.objects("show", "last", "--history", "here/runs.db")[0]["children"] == [inner["run_id"]]
@@ -120,7 +122,7 @@ def test_the_history_can_be_turned_off(
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setenv("DOTFLOW_HISTORY", variable)
 
-    dotflow("start", "--step", "history_off.extract", *options)
+    assert "Details" not in dotflow("start", "--step", "history_off.load", *options)
 
     assert not any(name.endswith(".db") for folder in (tmp_path, tmp_path / ".output") for name in files(folder))
     assert os.environ["DOTFLOW_HISTORY"] == variable
@@ -137,6 +139,22 @@ def test_a_history_of_ones_own_wins(dotflow: Command, tmp_path: Path, monkeypatc
 
     assert len(dotflow.objects("runs", "--history", "own.db")) == 1
     assert dotflow("runs") == ""
+
+
+def test_a_schedule_records_its_runs(dotflow: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With what has started them."""
+    module = "from dotflow import Config, DotFlow, action\nfrom dotflow.abc.scheduler import Scheduler\n"
+    module += "class Once(Scheduler):\n    def start(self, workflow, **arguments):\n        workflow.start()\n"
+    module += "    def stop(self): ...\n"
+    module += "@action\ndef step(): ...\n"
+    module += "def build():\n    workflow = DotFlow(Config(scheduler=Once()), workflow_id='often')\n"
+    module += "    workflow.task.add(step)\n    return workflow\n"
+    (tmp_path / "history_often.py").write_text(module)
+    monkeypatch.syspath_prepend(tmp_path)
+
+    dotflow("schedule", "--workflow", "history_often:build", "--history", "often.db")
+
+    assert [run["workflow_id"] for run in dotflow.objects("runs", "--history", "often.db")] == ["often"]
 
 
 @pytest.mark.parametrize("options", [("--history", "a", "--no-history"), ("--history", "")], ids=str)

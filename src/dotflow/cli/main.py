@@ -73,6 +73,7 @@ def dotflow(context: click.Context) -> None:
     \b
     dotflow init my_project                  make a project that runs at once
     dotflow start --step my_module.extract   run a step
+    dotflow show failed                      show what went wrong
     dotflow log -f                           follow the log
     """
     if context.invoked_subcommand is None:

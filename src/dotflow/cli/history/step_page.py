@@ -12,7 +12,8 @@ from dotflow.cli.history.run_page import BAD, counts_text, last_lines, print_nex
 from dotflow.cli.history.text import Column, Screen, local, safe, size, span
 from dotflow.core.record import AttemptRecord, RunRecord, TaskRecord
 
-MAX_ITEMS: Final = 20  # items with a line each
+MAX_ITEMS: Final = 20  # items or attempts with a line each
+MAX_ERRORS: Final = 3  # attempts of which the errors are printed
 MAX_LINES: Final = 20  # of the output
 
 COLUMNS: Final = (
@@ -65,7 +66,7 @@ def print_step(
 def _listed(task: TaskRecord, item: int | None, attempts: Sequence[AttemptRecord]) -> list[AttemptRecord]:
     """Returns the attempts to list: of a map, its items that failed, or else the first ones."""
     if task.count is None or item is not None:
-        return list(attempts)
+        return list(attempts[-MAX_ITEMS:])
     last = [each[-1] for each in task.items.values()]
     return ([each for each in last if each.state in BAD] or last)[:MAX_ITEMS]
 
@@ -88,7 +89,9 @@ def _row(screen: Screen, attempt: AttemptRecord) -> list[Text | str]:
 
 
 def _print_errors(screen: Screen, attempts: Sequence[AttemptRecord]) -> None:
-    for attempt in attempts:
+    if len(attempts) > MAX_ERRORS:
+        screen.line((f"\nThe last {MAX_ERRORS} attempts; --attempt N chooses another one.", "dim"))
+    for attempt in attempts[-MAX_ERRORS:]:
         for number, error in enumerate(attempt.errors, 1):
             nth = f", {number} of {pluralize(len(attempt.errors), 'error')}" if len(attempt.errors) > 1 else ""
             again = f", repeated after {span(error.retry_in)}" if error.retry_in is not None else ""

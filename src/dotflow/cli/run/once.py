@@ -12,8 +12,10 @@ from typing import Any
 import click
 
 from dotflow import clock
+from dotflow.abc.history import History
 from dotflow.cli.exit_codes import Exit
 from dotflow.cli.run.captured import captured
+from dotflow.cli.run.recording import details_hint
 from dotflow.cli.run.summary import summary_lines
 from dotflow.core.origin import triggered_by
 from dotflow.core.types.execution import TypeExecution
@@ -77,6 +79,7 @@ def run_once(workflow: DotFlow, title: str, **start_arguments: Any) -> Exit:
         click.echo("Mode background: this command runs the workflow in a thread, and waits for it.", err=True)
     started = clock.monotonic()
     live = is_live()
+    history = workflow.config.history
     exit_code = Exit.COMPLETED
     try:
         with termination(), triggered_by("command"):
@@ -86,7 +89,7 @@ def run_once(workflow: DotFlow, title: str, **start_arguments: Any) -> Exit:
         interrupt_all()  # a background run, if Ctrl-C came before start() returned it
         exit_code = Exit.TERMINATED if isinstance(error, Terminated) else Exit.INTERRUPTED
     with suppress(OSError):  # main() reports it, and the exit code is that of the run
-        _print_summary(workflow, exit_code, clock.monotonic() - started, live=live)
+        _print_summary(workflow, history, exit_code, clock.monotonic() - started, live=live)
     return exit_code
 
 
@@ -117,13 +120,16 @@ def _run_live(workflow: DotFlow, title: str, start_arguments: dict[str, Any]) ->
         return _start(workflow, start_arguments)
 
 
-def _print_summary(workflow: DotFlow, exit_code: Exit, seconds: float, *, live: bool) -> None:
+def _print_summary(workflow: DotFlow, history: History | None, exit_code: Exit, seconds: float, *, live: bool) -> None:
     tasks = workflow.result_task()
     if isinstance(sys.stdout, TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # for characters that its encoding lacks
     status = exit_code.name.capitalize()
     can_resume = workflow.is_named and workflow.config.storage.outlives_process
-    hint = RESUME_HINT if exit_code is not Exit.COMPLETED and can_resume else ""
+    details = details_hint(history, tasks[0].run_id if tasks else None)
+    hint = "\n".join(filter(None, [details, RESUME_HINT if can_resume else ""]))
+    if exit_code is Exit.COMPLETED:
+        hint = ""
     if live:
         from dotflow.cli.run.tables import print_summary
 

@@ -1,12 +1,14 @@
 """The history of what the command line runs: on by default, also for the workflows that its steps start."""
 
 import os
+import shlex
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any
 
 import click
 
+from dotflow.abc.history import History
 from dotflow.cli.options import DEFAULT_HISTORY
 from dotflow.config import HISTORY_VARIABLE, NO_HISTORY
 
@@ -39,3 +41,15 @@ def recording(options: Mapping[str, Any]) -> Iterator[None]:
             del os.environ[HISTORY_VARIABLE]
         else:
             os.environ[HISTORY_VARIABLE] = before
+
+
+def details_hint(history: History | None, run_id: str | None) -> str:
+    """Returns the line with the command that shows a run; "" if it was not recorded."""
+    from dotflow.providers import HistorySQLite
+    from dotflow.providers.histories.sqlite.reading import short_path
+
+    if run_id is None or not isinstance(history, HistorySQLite):
+        return ""
+    path = short_path(history.path)
+    option = "" if path == DEFAULT_HISTORY else f" --history {shlex.quote(path)}"
+    return f"Details: dotflow show {run_id[:8]}{option}"
