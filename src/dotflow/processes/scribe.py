@@ -46,6 +46,7 @@ class Scribe:
         self._captures = 0  # its runs
         self._attempts: list[AttemptId] = []  # that are being made, the innermost last
         self._known_runs: set[str] = set()
+        self._unanswered = 0  # sync marks
         self._streams: dict[int, int] = {}  # 1 and 2, and where they led before
         self._buffering: list[tuple[Any, bool]] = []
         self._opened = contextlib.ExitStack()
@@ -69,7 +70,8 @@ class Scribe:
                     self._streams[stream] = os.dup(stream)
                     os.dup2(end, stream)
             opened.callback(self._give_back)
-            opened.callback(signal.signal, signal.SIGIO, signal.signal(signal.SIGIO, self._check))
+            before = signal.signal(signal.SIGIO, self._check) or signal.SIG_DFL  # None: set outside of Python
+            opened.callback(signal.signal, signal.SIGIO, before)
             _set_signal(self._control, on=True)
             opened.callback(_set_signal, self._control, on=False)
             self._opened = opened.pop_all()
@@ -80,11 +82,11 @@ class Scribe:
     def __exit__(self, *error: object) -> None:
         global _active
         _active = None
-        self.wait()
-        for stream, is_line_buffered in self._buffering:
-            with contextlib.suppress(OSError, ValueError):
-                stream.reconfigure(line_buffering=is_line_buffered)
-        self._opened.close()
+        with self._opened:  # leaving it leads the descriptors back, also after an interrupt
+            self.wait()
+            for stream, is_line_buffered in self._buffering:
+                with contextlib.suppress(OSError, ValueError):
+                    stream.reconfigure(line_buffering=is_line_buffered)
 
     def _start(self, payload: bytes, theirs: socket.socket, pipes: list[tuple[int, int]]) -> None:
         with warnings.catch_warnings():
@@ -139,8 +141,7 @@ class Scribe:
         self._captures += 1
 
     def remove(self) -> None:
-        """Ends a run, after all that was printed in it is recorded."""
-        self.wait()
+        """Ends a run."""
         self._captures -= 1
         self._owner = self._owner if self._captures else None
 
@@ -171,9 +172,10 @@ class Scribe:
         self._mark(SYNC)
         if not self._attempts:  # the scribe forgets the runs, too
             self._known_runs.clear()
-        if self._streams:
-            with contextlib.suppress(OSError):
-                self._control.recv(1)
+        self._unanswered += 1
+        with contextlib.suppress(OSError):
+            while self._streams and self._unanswered > 0 and (answers := self._control.recv(64)):
+                self._unanswered -= len(answers)
 
     def write(self, stream: int, data: bytes) -> None:
         """Passes on output that is not of the attempt which is being made here."""
@@ -213,8 +215,13 @@ class ScribeCapture:
 
     def close(self) -> None:
         """Waits until all is recorded."""
-        if self._scribe is not None:
-            scribe, self._scribe = self._scribe, None
+        scribe = self._scribe
+        if scribe is None:
+            return
+        try:
+            scribe.wait()
+        finally:
+            self._scribe = None
             scribe.remove()
             if self._is_own:
                 scribe.__exit__()
