@@ -131,11 +131,9 @@ class SQLiteFile:
             except sqlite3.OperationalError as error:
                 now = clock.ticks()
                 deadline = now + (BUSY_TIMEOUT if patience is None else patience) if deadline is None else deadline
-                if code_of(error) != sqlite3.SQLITE_BUSY or now > deadline:
+                if code_of(error) != sqlite3.SQLITE_BUSY or now + delay > deadline:
                     raise
-            import random  # here: it takes milliseconds, and few need it
-
-            time.sleep(random.uniform(0, 2 * delay))
+            time.sleep(2 * delay * os.urandom(1)[0] / 255)  # a fork might interrupt the import of `random`
             delay = min(2 * delay, RETRY_DELAY)
 
     def close(self) -> None:
