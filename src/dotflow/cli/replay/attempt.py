@@ -7,6 +7,7 @@ from typing import Any, Final, NamedTuple
 
 import click
 
+from dotflow.cli.history.text import safe
 from dotflow.cli.replay.debugger import debug
 from dotflow.core.action import Action
 from dotflow.core.call import Call
@@ -66,7 +67,8 @@ class Replay(NamedTuple):
         except BaseException as error:  # users' code may raise anything
             failure = Failure.of(error)
             if not isinstance(error, BdbQuit):
-                click.echo(self.secrets.masks.mask(failure.traceback), nl=False)
+                for line in self.secrets.masks.mask(failure.traceback).splitlines():
+                    click.echo(safe(line))
                 debug(error)
             return Raised(Failure(failure.exception, failure.message))
         finally:

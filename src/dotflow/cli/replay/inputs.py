@@ -11,6 +11,7 @@ from dotflow.cli.replay.target import Target
 from dotflow.codec.document import unpack
 from dotflow.core.action import Action
 from dotflow.core.context import Context
+from dotflow.core.params import resolve
 from dotflow.core.record import ValueRecord
 from dotflow.core.types.attempt_state import TypeAttemptState
 from dotflow.core.types.execution import mode_of
@@ -72,7 +73,8 @@ class InputFinder:
         if not known and (taken or step.named_params) and not self._had_none(step, taken):
             return self._from_storage(taken[0] if taken else "")
         if not step.named_params:  # it may return an instance whose actions take contexts
-            taken += [role for role in CONTEXTS if role not in taken and self._can_read(role)]
+            kept = {*self._edited, *(role for role, copy in self._copies.items() if copy.document)}
+            taken += [role for role in CONTEXTS if role in kept and role not in taken]
         names = {name for name, required in step.named_params.items() if required or f"{ARGUMENT}{name}" in known}
         if step.takes_any:
             names |= {role.removeprefix(ARGUMENT) for role in known if role.startswith(ARGUMENT)}
@@ -85,18 +87,6 @@ class InputFinder:
         """Returns whether a failed attempt without copies had no inputs."""
         is_required = bool(taken) or any(step.named_params.values())
         return self._attempt.state is TypeAttemptState.FAILED and not is_required
-
-    def _can_read(self, role: str) -> bool:
-        """Returns whether there is such a value, and notes why it can't be read."""
-        copy = self._copies.get(role)
-        if copy is None or copy.document is None:
-            return role in self._edited
-        try:
-            self._value(role)
-        except click.ClickException as error:
-            self.notes[CONTEXTS[role]] = f"is left out. {error.message}"
-            return False
-        return True
 
     def _value(self, role: str) -> Context:
         """Returns the edited value, the copy or, where there is none, what the storage of the run has."""
@@ -133,11 +123,10 @@ class InputFinder:
         storage = loaded.workflow.config.storage
         if not run.storage or run.storage.startswith("StorageDefault") or not storage.outlives_process:
             raise click.ClickException("The run had no storage that outlives its process")
-        options = loaded.workflow._options(False, True, None, None, loaded.params or None, None, True)
-        _, _, params = loaded.workflow._records(options, None)
         tasks = [task._new_record(run.workflow_id, None) for task in loaded.workflow.task]
         plan = make_plan(tasks, mode_of(run.mode))
         without = {task.task_id for task in run.steps if task.state in WITHOUT_VALUE}
+        params = resolve(loaded.workflow.params, loaded.params or None)
         stored = StoredInputs(storage, tasks, plan, params, without, self._is_of_run)
         task_id = self._finder.definition.task_id
         return stored.of(task_id, self._item, is_fallback=bool(self._attempt.fallback))

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from dotflow.cli.formatting import one_line
+from dotflow.cli.history.text import safe
 from dotflow.codec.canonical import digest
 from dotflow.core.durations import format_duration
 from dotflow.core.failure import Failure
@@ -54,7 +55,7 @@ def result_lines(outcome: Outcome, then: AttemptRecord, ending: str, masks: Mask
     if isinstance(outcome, Returned):
         yield f"returned {glimpse(outcome.value, masks)}"
     elif isinstance(outcome, Raised | TimedOut) and outcome.failure.exception != BdbQuit.__name__:
-        yield from masks.mask(outcome.failure.traceback).splitlines()
+        yield from map(safe, masks.mask(outcome.failure.traceback).splitlines())
     failed = _error(then.errors[-1]) if then.errors else str(then.state).lower()
     before = ENDINGS.get(then.state, failed)
     line = f"then: {before}, now: {ending}"
