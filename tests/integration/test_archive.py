@@ -97,6 +97,18 @@ def test_a_run_whose_process_is_gone_has_crashed(history: HistorySQLite) -> None
     assert [run.state for run in history.runs()] == ["Completed", "Crashed"]
 
 
+def test_a_crash_between_two_steps_is_one(history: HistorySQLite) -> None:
+    """It has the same words before and after it was written down."""
+    begin(history, "11111111")
+    crash(history, "11111111")
+
+    before = history.runs()
+    quick(history).start()
+
+    assert before == history.runs(state="crashed")
+    assert before[0].error == "the process of the run ended between two steps"
+
+
 # One run
 
 

@@ -8,12 +8,14 @@ from typing import Final
 from dotflow.abc.archive import Archive
 from dotflow.cli.history.text import ID_LENGTH
 from dotflow.core.record import RunRecord, RunSummary, TaskRecord
+from dotflow.core.types.attempt_state import TypeAttemptState
 from dotflow.core.types.run_state import TypeRunState
 
 RECENT: Final = 20  # runs among which the last one that completed is looked for
 #: A storage that outlives the process, on the command line.
 STORAGES: Final = ("-o", "--storage")
 
+IN_MEMORY: Final = "StorageDefault"
 #: Words that need no quotes; shlex quotes `fetch#411`.
 SAFE: Final = re.compile(r"[\w.-]+#\d+|[\w.-]+")
 
@@ -53,14 +55,16 @@ def step_commands(
     archive: Archive, run: RunRecord, task: TaskRecord, item: int | None, history: str | None
 ) -> list[Command]:
     """Returns the commands that show the inputs of a task or an item, and run it again."""
-    from dotflow.cli.main import COMMANDS
-
     short, step = run.run_id[:ID_LENGTH], step_argument(run, task, item)
+    attempts = task.attempts_of(item)
+    state = attempts[-1].state if attempts else None
     commands = []
     if any(copy.document and copy.role != "returned" for copy in archive.copies(run.run_id, step)):
         commands.append((_command("show", short, step, "--input", history=history), "what it was given"))
-        if "replay" in COMMANDS:
-            commands.append((_command("replay", short, step, history=history), "run it again with that"))
+    # Of a crash, only a storage that outlives the process has the inputs.
+    is_kept = state is TypeAttemptState.CRASHED and not run.storage.startswith(IN_MEMORY)
+    if state is TypeAttemptState.FAILED or is_kept:
+        commands.append((_command("replay", short, step, history=history), "run it again, with today's code"))
     return commands
 
 

@@ -27,12 +27,14 @@ FIRST: Final = f"""SELECT steps.name, item FROM attempts JOIN runs USING (run) L
 MARK_RUN: Final = """UPDATE runs SET state = 'Crashed', ended = COALESCE(?, began), error = ?, completed = ?,
     failed = ?, restored = ?, skipped = ? WHERE run = ?"""
 
+BETWEEN: Final = "the process of the run ended between two steps"
+
 
 class Crash(NamedTuple):
     """What is known of a crashed run: the moment of its last event, and the step that was running then."""
 
     last: int | None
-    error: str | None
+    error: str
 
 
 def find_crashed(connection: sqlite3.Connection, path: Path) -> list[int]:
@@ -46,7 +48,7 @@ def find_crashed(connection: sqlite3.Connection, path: Path) -> list[int]:
 def crash_of(connection: sqlite3.Connection, run: int) -> Crash:
     """Returns what is known of a crashed run, whose attempts are still Running in the file."""
     ((last,),) = connection.execute(LAST, (run,))
-    error = None
+    error = BETWEEN
     for name, item in connection.execute(FIRST, (run,)):
         step = name if item == NO_ITEM else f"{name}[{item}]"
         error = f"{step}: the process of the run ended during this step"

@@ -18,7 +18,6 @@ COLUMNS: Final = (
     *("parent_run", "parent_task", "parent_attempt", "parent_item"),
 )
 FIELDS: Final = ", ".join(COLUMNS)
-ERROR: Final = "the process of the run ended between two steps"
 #: The errors of tasks of a run that has not ended, in the order of the tasks.
 FIRST_ERROR: Final = f"""SELECT steps.name, exception, message
     FROM errors JOIN attempts USING (run, task, item, attempt) JOIN runs USING (run) LEFT JOIN steps USING (plan, task)
@@ -98,7 +97,7 @@ def summary_fields(reader: Reader, row: Sequence[Any]) -> dict[str, Any]:
     if run in reader.crashed:
         state = TypeRunState.CRASHED
         last, error = crash_of(reader.connection, run)
-        fields.update(ended=fields["began"] if last is None else last, error=error or ERROR)
+        fields.update(ended=fields["began"] if last is None else last, error=error)
     if fields["completed"] is None:
         names = ("completed", "failed", "restored", "skipped")
         fields.update(zip(names, counts_of(reader.connection, run), strict=True))
