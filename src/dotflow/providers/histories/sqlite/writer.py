@@ -60,20 +60,23 @@ class RunWriter:
 
     def settle(self, *, begins: bool) -> float | None:
         """Writes the rows, at once or after INTERVAL. The arguments and the result are those of History.settle."""
-        if not self.rows:
+        rows = self.rows
+        if not rows.attempts and not rows.has_more:  # none at all, without a call
             return None
         if not begins:
             left = self._committed_at + INTERVAL - clock.monotonic()
             if left > 0:
                 return left
-        share = PATIENCE if self._busy_at is None else (clock.ticks() - self._busy_at) * PATIENT_SHARE
-        self.commit(min(share, PATIENCE))
-        return INTERVAL if self.rows else None
+        if self._busy_at is None:
+            self.commit(PATIENCE)
+        else:
+            self.commit(min((clock.ticks() - self._busy_at) * PATIENT_SHARE, PATIENCE))
+        return INTERVAL if rows.attempts or rows.has_more else None
 
     def commit(self, patience: float) -> None:
         """Writes the rows, or keeps them for the next time. Raises HistoryError for the run's first error."""
         self._committed_at = clock.monotonic()
-        if clock.ticks() < self._retry_at and not self.rows.ended:
+        if self._retry_at and clock.ticks() < self._retry_at and not self.rows.ended:
             self._drop_surplus()
             return
         try:
