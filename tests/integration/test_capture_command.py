@@ -195,6 +195,7 @@ def test_the_live_view_shows_it_as_before(scripts: Scripts, folder: Path) -> Non
         arguments = ("start", "--workflow", "jobs:held")
         with scripts.command(*arguments, terminal=terminal.descriptor, TERM="xterm-256color", NO_COLOR="") as command:
             terminal.see(lambda lines: "C code" in lines and any("In progress" in line for line in lines))
+            assert len(command.family()) == 2  # one process writes to the terminal and records
             (folder / "go").touch()
             assert command.process.wait(PATIENCE) == 0
             terminal.wait_for(b"1 of 1 task completed")

@@ -21,7 +21,7 @@ from dotflow.core.types.capture import TypeCapture
 from dotflow.processes.marks import NO_ATTEMPT, SYNC, mark
 from dotflow.processes.output import flush_all, flush_streams
 from dotflow.processes.pipes import open_pipe, wait_readable, write_all
-from dotflow.processes.scribe_main import SIZE, run_scribe
+from dotflow.processes.scribe_main import SIZE, Serve, pass_on, run_scribe
 from dotflow.worker.programs import own_processes
 
 EXIT_TIMEOUT: Final = 0.5  # seconds; the scribe goes on after it while a program left behind still prints
@@ -36,9 +36,14 @@ class Scribe:
 
     Args:
         history: Records what attempts print. The scribe has a copy of it.
+
+    Attributes:
+        serve: What the scribe does.
+        store: As in History.
     """
 
     def __init__(self, history: History) -> None:
+        self.serve: Serve = pass_on
         self.store = history.store
         self._history = history
         self._pid = 0
@@ -99,7 +104,7 @@ class Scribe:
             self._control.close()
             for _, end in pipes:
                 os.close(end)
-            run_scribe(pickle.loads(payload), theirs, [reading for reading, _ in pipes])
+            run_scribe(pickle.loads(payload), theirs, [reading for reading, _ in pipes], self.serve)
         finally:
             os._exit(1)
 

@@ -13,7 +13,7 @@ import signal
 import socket
 import struct
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final, NoReturn
 
 from dotflow import clock
@@ -119,13 +119,18 @@ class Recorder:
                 write_all(2, f"dotflow: What steps print can't be recorded: {error}\n".encode())
 
 
-def run_scribe(history: History, control: socket.socket, pipes: Sequence[int]) -> NoReturn:
-    """Passes on and records both streams until no process has them any more. Its own 1 and 2 are where they led.
+#: Passes on and records both streams, of which it has the reading ends, until no process has them any more.
+Serve = Callable[[Recorder, Sequence[int]], object]
+
+
+def run_scribe(history: History, control: socket.socket, pipes: Sequence[int], serve: Serve) -> NoReturn:
+    """Runs the scribe. Its own 1 and 2 are where stdout and stderr of the run led before.
 
     Args:
         history: A copy of the run's.
         control: The socket to the run.
         pipes: The reading ends of stdout and stderr.
+        serve: Passes on and records.
     """
     for number in IGNORED:
         signal.signal(number, signal.SIG_IGN)
@@ -133,6 +138,13 @@ def run_scribe(history: History, control: socket.socket, pipes: Sequence[int]) -
     forget_exit_handlers()
     gc.disable()
     recorder = Recorder(history, control)
+    serve(recorder, pipes)
+    recorder.end()
+    os._exit(0)
+
+
+def pass_on(recorder: Recorder, pipes: Sequence[int]) -> None:
+    """Passes both streams on to where they led before."""
     with selectors.DefaultSelector() as selector:
         for stream, pipe in enumerate(pipes, 1):
             selector.register(pipe, selectors.EVENT_READ, stream)
@@ -148,5 +160,3 @@ def run_scribe(history: History, control: socket.socket, pipes: Sequence[int]) -
             recorder.step()
             if count < BATCH:
                 time.sleep(BATCH_DELAY)
-    recorder.end()
-    os._exit(0)

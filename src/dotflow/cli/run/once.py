@@ -4,7 +4,7 @@ import os
 import signal
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from io import TextIOWrapper
 from types import FrameType
 from typing import Any
@@ -94,7 +94,7 @@ def run_once(workflow: DotFlow, title: str, **start_arguments: Any) -> Exit:
 
 
 def _run(workflow: DotFlow, start_arguments: dict[str, Any]) -> Run:
-    with captured(workflow.config.history, start_arguments.get("mode")):
+    with captured(workflow.config.history, start_arguments.get("mode")) or nullcontext():
         return _start(workflow, start_arguments)
 
 
@@ -115,8 +115,8 @@ def _run_live(workflow: DotFlow, title: str, start_arguments: dict[str, Any]) ->
     config.history = progress
     if sys.stderr is not None and sys.stderr.isatty():  # lines in a file don't disturb the view
         config.log = config.log.without_console()
-    capture = captured(progress, start_arguments.get("mode"))
-    with Display(sys.stdout, lambda *terminal: render(progress, title, clock.monotonic(), *terminal), capture):
+    scribe = captured(progress, start_arguments.get("mode"))
+    with Display(sys.stdout, lambda *terminal: render(progress, title, clock.monotonic(), *terminal), scribe):
         return _start(workflow, start_arguments)
 
 

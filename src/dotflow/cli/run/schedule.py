@@ -70,7 +70,7 @@ def run_schedule(options: Mapping[str, Any]) -> Exit:
 def _captured(workflow: DotFlow, mode: object) -> AbstractContextManager[object]:
     """Captures what steps print, if runs don't overlap: then nothing tells their output apart."""
     overlaps = getattr(workflow.config.scheduler, "overlap", None) == TypeOverlap.PARALLEL
-    return nullcontext() if overlaps else captured(workflow.config.history, mode)
+    return (None if overlaps else captured(workflow.config.history, mode)) or nullcontext()
 
 
 def _from_options(options: Mapping[str, Any]) -> SchedulerCron | None:
