@@ -95,7 +95,7 @@ def all():
     def closed(extract):
         raise ValueError(f"closed over {size}")
     size = 3
-    steps = load, first, count, wait, slow, Report, Loader("prices").store
+    steps = load, first, count, wait, slow, Report, Loader("prices").store, Loader.fixed
     return build(*steps, action(lambda: 1 / 0), action(closed), action(lambda: Taker()))
 
 def taking():
@@ -129,7 +129,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 def forget_jobs() -> None:
     """The next import reads the file again."""
-    sys.modules.pop("replay_jobs", None)
+    for name in ("replay_jobs", "debugged"):
+        sys.modules.pop(name, None)
 
 
 Replay = Callable[..., tuple[int, str]]
@@ -181,7 +182,8 @@ def history() -> HistorySQLite:
         ("slow", "TimeoutError: Step 'slow' did not finish within its timeout"),
         ("Report", "KeyError: 3"),
         ("Loader.store", "OSError: prices is locked"),
-        ("8", "ZeroDivisionError: division by zero"),
+        ("Loader.fixed", "OSError: fixed"),
+        ("9", "ZeroDivisionError: division by zero"),
         ("closed", "ValueError: closed over 3"),
     ],
 )
@@ -383,6 +385,8 @@ def test_a_module_that_starts_at_its_import_does_not_run(replay: Replay, folder:
     (folder / "replay_jobs.py").write_text(f"{JOBS}\nall().start()\n")
 
     assert "now: ZeroDivisionError" in replay("failed", "load")[1]
+    assert "now: ValueError: closed over 3" in replay("failed", "closed")[1]
+    assert "now: ValueError: closed over 3" in replay("failed", "closed", "--workflow", "replay_jobs:all")[1]
     assert len(history().runs()) == 1
 
 
@@ -565,8 +569,22 @@ def test_pickles_are_those_of_the_workflow_that_keeps_them(replay: Replay) -> No
     assert replay("failed", "1")[0] == 2
 
 
+def test_a_secret_of_the_command_is_asked_for(replay: Replay, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The history has it masked."""
+    monkeypatch.setenv("SHOP_TOKEN", "a-long-secret")
+    (folder / "replay_jobs.py").write_text(
+        f"{JOBS}\ndef by(token):\n    return build(action(lambda: 1 / (token == '')))\n"
+    )
+    start("--workflow", "replay_jobs:by", "--param", "token=a-long-secret")
+
+    code, text = replay("failed", "1")
+    assert (code, "it had a secret, which the history does not keep. Pass --workflow and --param." in text) == (2, True)
+    assert replay("failed", "1", "--workflow", "replay_jobs:by", "--param", "token=x")[0] == 1
+
+
 def test_frames_come_back(replay: Replay) -> None:
     """pandas is imported by the step's own module."""
+    pytest.importorskip("pandas")
     frame = "action(lambda: pandas.DataFrame({{'n': [1, 2]}})))"
     frame += ".add(action(lambda previous_context: int(previous_context.storage.n.sum() * 'x'))"
     script = "import pandas\n" + SCRIPT.replace("action({step})", frame)
@@ -708,8 +726,7 @@ def test_the_debugger_opens_where_the_step_raised(
 ) -> None:
     """In its own frame, above the library that it called; without its timeout, and without another attempt."""
     (scripts.folder / "debugged.py").write_text(DEBUGGED.replace("retry_delay=30", "retry_delay=0"))
-    with scripts.command("start", "--step", f"debugged:{step}", "--initial-context", "{no}") as child:
-        assert child.end().code == 1
+    start("--step", f"debugged:{step}", "--initial-context", "{no}")
     (scripts.folder / "debugged.py").write_text(DEBUGGED)
 
     with scripts.command("replay", "last", step, "--pdb", terminal=terminal.descriptor) as child:
@@ -726,8 +743,7 @@ def test_the_debugger_opens_where_the_step_raised(
 def test_a_breakpoint_stops_in_the_step(scripts: Scripts, terminal: Terminal) -> None:
     """It goes on from there, and q ends the step."""
     (scripts.folder / "debugged.py").write_text(DEBUGGED.replace("breakpoint()", "1 / 0"))
-    with scripts.command("start", "--step", "debugged:stops") as child:
-        assert child.end().code == 1
+    start("--step", "debugged:stops")
     (scripts.folder / "debugged.py").write_text(DEBUGGED)
 
     with scripts.command("replay", "last", "stops", "--no-timeout", terminal=terminal.descriptor) as child:

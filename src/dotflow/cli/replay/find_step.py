@@ -12,6 +12,7 @@ from dotflow.cli.replay.handover import Program, handover
 from dotflow.cli.replay.target import Target
 from dotflow.cli.run.load import Loaded, RunRequest, load, make_folder_importable
 from dotflow.core.action import Action, action_of
+from dotflow.core.masks import MASK
 from dotflow.core.own_code import INSTALLED
 from dotflow.core.steps import resolve
 from dotflow.core.task import Task
@@ -115,13 +116,13 @@ class StepFinder:
     @functools.cached_property
     def loaded(self) -> Loaded:
         """Today's workflow, and the parameters of the run."""
-        if self._options["workflow"]:
-            return load(RunRequest.of_definition(self._options))
         if self._handed is not None:
             return self._handed
-        request = self._request()
+        request = RunRequest.of_definition(self._options) if self._options["workflow"] else self._request()
         if request is not None:
-            return load(request)
+            with handover() as handed:
+                return load(request)
+            return handed[0]  # the module has no guard
         if self._run.parent is None and self._program is not None:
             return self._program.run()
         if self._import_error is not None:
@@ -138,6 +139,9 @@ class StepFinder:
         index = next((index for index, word in enumerate(argv) if word in COMMANDS), None)
         if self._run.trigger not in ("command", "schedule") or index is None:
             return None
+        if any(MASK in word for word in argv):
+            what = "Can't repeat the command that started the run: it had a secret, which the history does not keep."
+            raise click.ClickException(f"{what} Pass --workflow and --param.")
         from dotflow.cli.main import dotflow
 
         context = click.Context(dotflow)
