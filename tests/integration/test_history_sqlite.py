@@ -761,6 +761,18 @@ def test_old_runs_are_forgotten(history: History, monkeypatch: pytest.MonkeyPatc
     assert history.read("SELECT COUNT(*) FROM plans") == [2]
 
 
+def test_runs_of_workflows_without_an_id_are_forgotten(history: History, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each has a generated id, so none of them is the last one of a workflow that matters."""
+    monkeypatch.setattr(retention, "INTERVAL", -1)
+    config = Config(history=history.open(keep="2 runs"), log=history.reports)
+    for _ in range(4):
+        workflow = DotFlow(config)
+        workflow.task.add(numbers)
+        workflow.start()
+
+    assert history.read("SELECT COUNT(*) FROM runs") == [2]
+
+
 def test_a_number_of_runs_is_kept(history: History, monkeypatch: pytest.MonkeyPatch) -> None:
     """The last ones of the file."""
     monkeypatch.setattr(retention, "INTERVAL", -1)

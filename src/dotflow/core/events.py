@@ -175,6 +175,7 @@ class RunStarted(NamedTuple):
         saved: Returns the saved context of the task whose value an object is, as the storage has it: before a step
             changed the object. None if there is none. It is None itself if the storage does not outlive the process.
         masks: The secrets of the run. A history masks the texts that it makes of values.
+        is_named: Whether the workflow was given its id. A generated one is in no other run.
     """
 
     workflow_id: str
@@ -190,6 +191,7 @@ class RunStarted(NamedTuple):
     storage: str = ""
     saved: Callable[[Any], Context | None] | None = None
     masks: Masks = NO_MASKS
+    is_named: bool = True
 
 
 class RunEnded(NamedTuple):

@@ -48,6 +48,7 @@ def run_started(
         trigger="" if parent is not None else trigger.get(),
         storage=type(storage).__name__ if path is None else f"{type(storage).__name__}({path})",
         saved=functools.partial(_find_saved, storage, tasks) if storage.outlives_process else None,
+        is_named=options.alone,
         masks=providers.secrets.masks,
     )
 

@@ -37,8 +37,8 @@ class HistorySQLite(SQLiteArchive, History):
     Args:
         path: The file, made with its folder by the first run, for its owner only. A relative path counts from the
             current folder. A database of another program is refused.
-        keep: Which runs are kept, beside the last run and the last failed one of each workflow: a text such as
-            "30 days" or "200 runs", a timedelta; None for all.
+        keep: Which runs are kept, beside the last run and the last failed one of each workflow with a workflow_id: a
+            text such as "30 days" or "200 runs", a timedelta; None for all.
         capture: How the output of the steps is captured: "auto", "streams", "fd" or "none".
         values: "failed": copies of the inputs of failed tasks, and short texts of all other values. "all": copies of
             all values. "none": nothing.

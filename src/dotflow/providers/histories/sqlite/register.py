@@ -23,8 +23,8 @@ SAVE_PLAN: Final = "INSERT INTO plans (digest) VALUES (?)"
 SAVE_STEP: Final = f"INSERT INTO steps VALUES ({', '.join('?' * 9)})"
 SAVE_ENVIRONMENT: Final = "INSERT INTO environments (digest, document) VALUES (?, ?)"
 SAVE_RUN: Final = f"""INSERT INTO runs (run_id, workflow_id, name, state, mode, resumed, trigger, began, tasks,
-    parent_run, parent_task, parent_item, parent_attempt, lock, process, plan, environment, storage)
-    VALUES ({", ".join("?" * 18)})"""
+    parent_run, parent_task, parent_item, parent_attempt, lock, process, plan, environment, storage, is_named)
+    VALUES ({", ".join("?" * 19)})"""
 
 
 def register(connection: sqlite3.Connection, started: RunStarted, lock: int | None) -> int:
@@ -58,6 +58,7 @@ def register(connection: sqlite3.Connection, started: RunStarted, lock: int | No
         _plan(connection, started.steps),
         _environment(connection, started.masks),
         started.storage,
+        started.is_named,
     )
     return int(connection.execute(SAVE_RUN, tuple(map(_as_text, values))).lastrowid or 0)
 

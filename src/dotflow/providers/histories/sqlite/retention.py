@@ -22,11 +22,12 @@ BATCH: Final = 20  # runs that one transaction deletes
 
 CLAIM: Final = "UPDATE meta SET swept = ? WHERE swept < ?"
 RESUME: Final = "UPDATE meta SET swept = 0"
-#: Ended runs that are neither the last run nor the last failed one of their workflow.
-FORGETTABLE: Final = """SELECT run FROM runs AS old WHERE ended IS NOT NULL
-    AND EXISTS (SELECT 1 FROM runs WHERE workflow_id = old.workflow_id AND began > old.began)
+#: Ended runs that are neither the last run nor the last failed one of their workflow. One with a generated id has no
+#: other run.
+FORGETTABLE: Final = """SELECT run FROM runs AS old WHERE ended IS NOT NULL AND (NOT is_named
+    OR EXISTS (SELECT 1 FROM runs WHERE workflow_id = old.workflow_id AND began > old.began)
     AND (state NOT IN ('Failed', 'Crashed') OR EXISTS (SELECT 1 FROM runs
-        WHERE workflow_id = old.workflow_id AND began > old.began AND state IN ('Failed', 'Crashed')))"""
+        WHERE workflow_id = old.workflow_id AND began > old.began AND state IN ('Failed', 'Crashed'))))"""
 OLD: Final = f"{FORGETTABLE} AND began < ? AND ended < ? ORDER BY began LIMIT {BATCH}"
 SURPLUS: Final = f"""{FORGETTABLE} AND began < (SELECT began FROM runs ORDER BY began DESC LIMIT 1 OFFSET ?)
     ORDER BY began LIMIT {BATCH}"""
