@@ -255,6 +255,20 @@ def test_a_step_is_in_the_file_before_it_runs(mode: str, history: History) -> No
     assert run.tasks[1].current_context.storage == [(0, "Completed"), (1, "Running")]
 
 
+def test_runs_of_several_threads_share_a_history(history: History) -> None:
+    """Each run writes its own rows, whole, through one connection."""
+    opened = history.open()
+    workflows = [DotFlow(Config(history=opened, log=history.reports), workflow_id=f"w{number}") for number in range(4)]
+    for workflow in workflows:
+        workflow.task.add([numbers] * 50)
+    for run in [workflow.start("background") for workflow in workflows]:
+        run.wait()
+
+    assert history.read("SELECT state, completed FROM runs") == [("Completed", 50)] * 4
+    assert history.read("SELECT COUNT(*) FROM attempt_list WHERE state = 'Completed' GROUP BY run_id") == [50] * 4
+    assert history.reports.lines == []
+
+
 # States
 
 
