@@ -33,7 +33,7 @@ ANSWER: Final = b"."  # to a sync mark
 BATCH: Final = 65_536  # bytes; with less, the scribe waits for more
 BATCH_DELAY: Final = 0.002  # seconds; waking it for each mark would take the run longer than writing the mark
 #: They are for the run. At Ctrl-Z, too, the run must not wait for a stopped process.
-IGNORED: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGTSTP)
+IGNORED: Final = ("SIGINT", "SIGTERM", "SIGHUP", "SIGTSTP")
 
 
 class Recorder:
@@ -132,8 +132,8 @@ def run_scribe(history: History, control: socket.socket, pipes: Sequence[int], s
         pipes: The reading ends of stdout and stderr.
         serve: Passes on and records.
     """
-    for number in IGNORED:
-        signal.signal(number, signal.SIG_IGN)
+    for name in IGNORED:
+        signal.signal(getattr(signal, name), signal.SIG_IGN)  # by name: other systems lack some, and import this module
     signal.set_wakeup_fd(-1)
     forget_exit_handlers()
     gc.disable()
