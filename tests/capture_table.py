@@ -23,7 +23,14 @@ sys.path[0] = str(ROOT)
 
 from dotflow import Config, DotFlow, action  # noqa: E402
 from dotflow.core.events import TaskFailed  # noqa: E402
-from dotflow.providers import ExecutorAsync, ExecutorDask, ExecutorProcess, ExecutorThread, LogDefault  # noqa: E402
+from dotflow.providers import (  # noqa: E402
+    ExecutorAsync,
+    ExecutorDask,
+    ExecutorProcess,
+    ExecutorRay,
+    ExecutorThread,
+    LogDefault,
+)
 from tests.captured import WAYS, RecordingHistory  # noqa: E402
 
 COMMAND: Final = """\
@@ -80,6 +87,7 @@ PLACES: Final[dict[str, tuple[Callable[[Any], Any], Callable[[], Any]]]] = {
     "isolated": (isolated, ExecutorThread),
     "killed": (stuck, partial(ExecutorProcess, start_method="fork")),
     "dask": (same, lambda: ExecutorDask(os.environ["DASK_ADDRESS"])),
+    "ray": (same, lambda: ExecutorRay(os.environ["RAY_TEST_ADDRESS"])),
 }
 Outputs = dict[tuple[int, int], bytes]
 
@@ -140,11 +148,14 @@ def main() -> int:
     columns: dict[str, tuple[bytes, Outputs]] = {}
     with tempfile.TemporaryDirectory() as name, contextlib.ExitStack() as opened:
         from tests.clusters.dask import DaskProcesses
+        from tests.clusters.ray import RayProcesses
 
         os.environ.update(environment)
-        cluster = DaskProcesses(workers=1)
-        opened.callback(cluster.close)
-        environment["DASK_ADDRESS"] = cluster.address
+        dask = DaskProcesses(workers=1)
+        opened.callback(dask.close)
+        ray = RayProcesses()
+        opened.callback(ray.close)
+        environment |= {"DASK_ADDRESS": dask.address, "RAY_TEST_ADDRESS": ray.address}
         for place in PLACES:
             columns[place] = captured_in(place, Path(name), environment)
             if place == "inline":
