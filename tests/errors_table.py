@@ -27,13 +27,15 @@ import boto3
 
 sys.path[:0] = [str(Path(__file__).parent.parent / "src"), str(Path(__file__).parent.parent)]
 
-from dotflow import Config, Context, DotFlow, action, errors  # noqa: E402 (found through the path that was just set)
+from dotflow import Config, Context, DotFlow, Secret, action, clock, errors  # noqa: E402 (found through the path just set)
 from dotflow.abc.storage import Storage  # noqa: E402
+from dotflow.core.events import RunStarted  # noqa: E402
 from dotflow.core.task import Task  # noqa: E402
 from dotflow.providers import (  # noqa: E402
     ExecutorAsync,
     ExecutorDask,
     ExecutorProcess,
+    HistorySQLite,
     LogDefault,
     NotifyTelegram,
     SchedulerCron,
@@ -299,6 +301,19 @@ def _an_unknown_run_parameter() -> object:
     return DotFlow(Config(log=QUIET), params={"day": ...}).start(params={"dya": "2026-11-25"})
 
 
+@case(errors.SecretMissing)
+def a_secret_is_missing() -> object:
+    @action
+    def sync(token: str = Secret("API_TOKEN")) -> str:
+        return token
+
+    workflow = DotFlow(Config(log=QUIET))
+    workflow.task.add(sync)
+    with mock.patch.dict(os.environ):
+        os.environ.pop("API_TOKEN", None)
+        return workflow.start()
+
+
 @case(errors.MissingParam)
 def _no_value_of_a_run_parameter() -> object:
     return DotFlow(Config(log=QUIET), params={"day": ...}).start()
@@ -478,6 +493,26 @@ def _only_here() -> object:
 @case(errors.ClusterError)
 def _no_scheduler() -> object:
     return workflow_of(extract, executor=ExecutorDask("tcp://127.0.0.1:9", timeout=0.5)).start()
+
+
+@case(errors.HistoryError)
+def _a_history_of_another_program() -> object:
+    with contextlib.closing(sqlite3.connect("shop.db")) as database:
+        database.execute("CREATE TABLE orders (id)")
+    history = HistorySQLite("shop.db")
+    return history.record("run", RunStarted("nightly", "run", 0, clock.now()))
+
+
+@case(errors.HistoryError)
+def _no_history() -> object:
+    return HistorySQLite("history.db").runs()
+
+
+@case(errors.NotInHistory)
+def _no_failed_run() -> object:
+    history = HistorySQLite("history.db")
+    workflow_of(extract, history=history).start()
+    return history.load("failed")
 
 
 @case(errors.NotPicklable)

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from dotflow.core.decorator import action
     from dotflow.core.failure import TaskError
     from dotflow.core.linked_task import MapContext
+    from dotflow.core.secret import Secret
     from dotflow.core.task import Task
     from dotflow.core.workflow_plan import WorkflowPlan as WorkflowPlan
     from dotflow.engine.run import Run
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from dotflow.workflow import DotFlow
 
 # WorkflowPlan is not in it: `from dotflow import *` would load Pydantic.
-__all__ = ["Config", "Context", "DotFlow", "FireTime", "MapContext", "Run", "Task", "TaskError", "action"]
+__all__ = ["Config", "Context", "DotFlow", "FireTime", "MapContext", "Run", "Secret", "Task", "TaskError", "action"]
 
 __version__ = "0.1.0"
 
@@ -41,6 +42,7 @@ _MODULES = {
     "FireTime": "dotflow.providers.schedulers.cron_times",
     "MapContext": "dotflow.core.linked_task",
     "Run": "dotflow.engine.run",
+    "Secret": "dotflow.core.secret",
     "Task": "dotflow.core.task",
     "TaskError": "dotflow.core.failure",
     "WorkflowPlan": "dotflow.core.workflow_plan",

@@ -1,6 +1,10 @@
 """Config: the providers of a workflow."""
 
-from typing import Any
+import functools
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Final
 
 from dotflow.abc.executor import Executor
 from dotflow.abc.history import History
@@ -11,12 +15,17 @@ from dotflow.abc.storage import Storage
 from dotflow.abc.tracer import Tracer
 from dotflow.core.durations import Duration, as_seconds
 from dotflow.core.failure import name_of
+from dotflow.core.run_secrets import RunSecrets, SecretSource, Source, find_secrets
+from dotflow.core.task import Task
 from dotflow.engine.run_providers import RunProviders
-from dotflow.errors import InvalidProvider
+from dotflow.errors import InvalidArgument, InvalidProvider
 from dotflow.providers.logs.default import LogDefault
 from dotflow.providers.notifiers.none import NotifyDefault
 from dotflow.providers.schedulers.none import SchedulerDefault
 from dotflow.providers.storages.memory import StorageDefault
+
+HISTORY_VARIABLE: Final = "DOTFLOW_HISTORY"
+NO_HISTORY: Final = "0"
 
 
 class Config:
@@ -29,14 +38,18 @@ class Config:
         scheduler: Runs the workflow on a schedule; by default SchedulerDefault().
         executor: Makes all attempts, in every mode. By default sequential runs make them in the calling thread,
             background runs in a thread, parallel runs and groups in processes.
-        history: Records the events; by default none.
+        history: Records the events; by default none. The environment variable DOTFLOW_HISTORY is the path of a
+            HistorySQLite for each Config without a history; with "0", none has one.
         tracer: Traces the events; by default none.
         cache: Saves the values of steps with @action(cache=...); by default the storage.
         notify_grace: The time for the remaining notifications at the end of a run: seconds, or a text such as "10s".
+        secrets: The values of `Secret`s by name, or a function that returns the value for a name, or None. The
+            environment is next.
+        mask: The names of other secrets, whose values are masked in what dotflow writes.
 
     Raises:
         InvalidProvider: A provider is of the wrong kind.
-        InvalidArgument: notify_grace is no duration.
+        InvalidArgument: notify_grace is no duration, or mask has something other than names.
     """
 
     def __init__(
@@ -50,6 +63,8 @@ class Config:
         tracer: Tracer | None = None,
         notify_grace: Duration = 5.0,
         cache: Storage | None = None,
+        secrets: Source | None = None,
+        mask: str | Iterable[str] = (),
     ) -> None:
         providers: list[tuple[str, object, type]] = [
             ("storage", storage, Storage),
@@ -69,15 +84,24 @@ class Config:
         self.log: Log = LogDefault() if log is None else log
         self.scheduler: Scheduler = SchedulerDefault() if scheduler is None else scheduler
         self.executor = executor
-        self.history = history
+        self.history = _history(history)
         self.tracer = tracer
         self.cache = cache
         self.notify_grace: float = as_seconds("notify_grace", notify_grace)
+        self._secret_source = SecretSource(secrets)
+        self.mask: tuple[str, ...] = (mask,) if isinstance(mask, str) else tuple(mask)
+        if not all(isinstance(name, str) for name in self.mask):
+            raise InvalidArgument("mask", "...", 'names of environment variables, such as ("DB_PASSWORD",)')
 
-    def _run_providers(self, *, is_apart: bool, in_thread: bool) -> RunProviders:
+    def _find_secrets(self, tasks: Iterable[Task]) -> RunSecrets:
+        """Returns the secrets of the tasks. Raises SecretMissing or InvalidProvider."""
+        return find_secrets(tasks, self._secret_source, self.mask)
+
+    def _run_providers(self, secrets: RunSecrets, *, is_apart: bool, in_thread: bool) -> RunProviders:
         """Returns the providers of one run.
 
         Args:
+            secrets: The secrets of the tasks.
             is_apart: Whether the tasks need workers of their own.
             in_thread: Whether the run has a thread of its own.
         """
@@ -90,6 +114,7 @@ class Config:
             notify_grace=self.notify_grace,
             history=self.history,
             tracer=self.tracer,
+            secrets=secrets,
         )
 
 
@@ -100,6 +125,23 @@ def _default_executor(is_apart: bool, in_thread: bool) -> Executor:
     if is_apart:
         return providers.ExecutorProcess()
     return providers.ExecutorThread(max_workers=1) if in_thread else providers.ExecutorInline()
+
+
+@functools.cache
+def _history_at(path: str) -> History:
+    from dotflow import providers
+
+    return providers.HistorySQLite(path)
+
+
+def _history(history: History | None) -> History | None:
+    """Returns the history of a Config, as DOTFLOW_HISTORY has it."""
+    path = os.environ.get(HISTORY_VARIABLE)
+    if not path:
+        return history
+    if path == NO_HISTORY:
+        return None
+    return _history_at(str(Path(path).absolute())) if history is None else history
 
 
 def _check(name: str, provider: Any, contract: type) -> None:

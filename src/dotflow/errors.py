@@ -10,6 +10,7 @@
     │   ├── InvalidLink           (ValueError)  options of add that exclude each other, or a value that can't fit
     │   ├── UnknownParam          (ValueError)  a run parameter that the workflow does not declare
     │   ├── MissingParam          (ValueError)  a run parameter without a value
+    │   ├── SecretMissing         (ValueError)  a secret that a step takes is not there
     │   ├── InvalidPolicy         (ValueError)  retry, timeout, retry_delay, backoff
     │   ├── InvalidArgument       (ValueError)  any other argument with an invalid value
     │   ├── UnknownArgument       (TypeError)   an argument that the function does not have
@@ -32,6 +33,8 @@
     │   └── StepFailed            the exception of a step, as data: the cause of a RunFailed
     ├── ProviderError             storage, notification, schedule, cluster
     │   ├── ClusterError          a cluster can't be reached, is lost, or can't be used
+    │   ├── HistoryError          a history can't be written, and the run goes on; or it can't be read
+    │   │   └── NotInHistory      (LookupError) a run, step or value that the history does not have
     │   ├── MissingExtra          (ImportError) a provider's dependency is not installed
     │   ├── NotifyError           a notification was not delivered
     │   ├── StorageError          a value could not be saved or read
@@ -55,12 +58,13 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, dataclass_transform
 
 __all__ = [
     "AlreadyScheduled", "AmbiguousTask", "AttemptError", "CheckpointMismatch", "CheckpointUnreadable", "ClusterError",
-    "DefinitionError", "DotflowError", "EventLoopBlocked", "InvalidArgument", "InvalidCallback", "InvalidLink",
-    "InvalidPath", "InvalidPolicy", "InvalidProvider", "InvalidSchedule", "InvalidStep", "ItemsFailed", "LeaseLost",
-    "MissingExtra", "MissingParam", "ModuleNotOnWorker", "NoSchedule", "NotAList", "NotPicklable", "NotifyError",
-    "ProcessesUnsupported", "ProviderError", "RunError", "RunFailed", "RunStopped", "StepFailed", "StepTimeout",
-    "StorageError", "UnequalLists", "UnknownArgument", "UnknownParam", "UnknownParameter", "UnknownTask",
-    "ValueNotStorable", "VirtualClockMisuse", "WorkerDied", "WorkerNotStarted", "WorkflowBusy",
+    "DefinitionError", "DotflowError", "EventLoopBlocked", "HistoryError", "InvalidArgument", "InvalidCallback",
+    "InvalidLink", "InvalidPath", "InvalidPolicy", "InvalidProvider", "InvalidSchedule", "InvalidStep", "ItemsFailed",
+    "LeaseLost", "MissingExtra", "MissingParam", "ModuleNotOnWorker", "NoSchedule", "NotAList", "NotInHistory",
+    "NotPicklable", "NotifyError", "ProcessesUnsupported", "ProviderError", "RunError", "RunFailed", "RunStopped",
+    "SecretMissing", "StepFailed", "StepTimeout", "StorageError", "UnequalLists", "UnknownArgument", "UnknownParam",
+    "UnknownParameter", "UnknownTask", "ValueNotStorable", "VirtualClockMisuse", "WorkerDied", "WorkerNotStarted",
+    "WorkflowBusy",
 ]  # fmt: skip
 
 
@@ -185,6 +189,19 @@ class MissingParam(DefinitionError, ValueError):
         return f"The {self.who} needs {names}. Pass {hint}."
 
 
+class SecretMissing(DefinitionError, ValueError):
+    """Secrets that steps take are not there."""
+
+    missing: tuple[tuple[str, str, str], ...]  # of each the step, the parameter and the name of the secret
+
+    def __str__(self) -> str:
+        uses = ", ".join(f"{name} for '{parameter}' of step '{step}'" for step, parameter, name in self.missing)
+        return (
+            f"Secrets are missing: {uses}. Set environment variables of these names, pass Config(secrets=...), or "
+            f"write Secret({self.missing[0][2]!r}, default=...)."
+        )
+
+
 def close_match(name: str, known: Iterable[str]) -> str:
     """Returns a hint at the closest known name; "" if none is close."""
     import difflib  # only errors need it
@@ -280,6 +297,8 @@ class WorkerDied(AttemptError):
     step: str
     exit_code: int | None  # minus the number of the signal that killed the process; None where it is unknown
     lost: str = ""  # the cluster's worker and why it was lost; empty where only the step's own process ended
+    peak: int | None = None  # bytes of memory that the process had at most; None where that is unknown
+    output: str = ""  # the last lines that it wrote to stderr, where output is captured
 
     def __str__(self) -> str:
         if self.lost:
@@ -287,9 +306,13 @@ class WorkerDied(AttemptError):
                 f"The cluster lost the worker of step '{self.step}' during the attempt: {self.lost}. It was killed, "
                 f"ran out of memory, or its machine is gone."
             )
-        return f"The worker process of step '{self.step}' {_how_it_ended(self.exit_code)}"
+        how = _how_it_ended(self.exit_code, self.peak)
+        if self.output:
+            how = f"{how.removesuffix(_WHERE)}\nIts last output:\n{self.output}"
+        return f"The worker process of step '{self.step}' {how}"
 
 
+_WHERE: Final = " Set PYTHONFAULTHANDLER=1 to print where."
 _SIGNALS: Final = {
     "SIGKILL": "Linux does this when memory runs out (see dmesg). Reduce the step's memory, or lower max_workers.",
     "SIGTERM": "Another program ended it.",
@@ -297,7 +320,7 @@ _SIGNALS: Final = {
 }
 
 
-def _how_it_ended(exit_code: int | None) -> str:
+def _how_it_ended(exit_code: int | None, peak: int | None) -> str:
     if exit_code is None:
         return "ended for an unknown reason."
     if exit_code >= 0:
@@ -306,7 +329,12 @@ def _how_it_ended(exit_code: int | None) -> str:
             f"os._exit(). Raise an exception instead."
         )
     name = {number.value: number.name for number in signal.Signals}.get(-exit_code, f"signal {-exit_code}")
-    return f"was killed by {name}. {_SIGNALS.get(name, 'C code crashed. Set PYTHONFAULTHANDLER=1 to print where.')}"
+    memory = f" It had {_size(peak)} of memory." if peak and exit_code == -signal.SIGKILL else ""
+    return f"was killed by {name}.{memory} {_SIGNALS.get(name, f'C code crashed.{_WHERE}')}"
+
+
+def _size(count: int) -> str:
+    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.0f} MB"
 
 
 class WorkerNotStarted(AttemptError):
@@ -471,6 +499,23 @@ class ClusterError(ProviderError):
     reason: str
     hint: str
     _template = "{cluster} {reason}. {hint}"
+
+
+class HistoryError(ProviderError):
+    """The history can't be written, so the run logs it as a line and goes on; or it can't be read."""
+
+    what: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.what}: {self.reason.rstrip('.')}."
+
+
+class NotInHistory(HistoryError, LookupError):
+    """There is no such run, step, item or value in the history, or there are several."""
+
+    def __str__(self) -> str:
+        return f"{self.what}: {self.reason.rstrip('.')}{'' if self.reason.endswith('?') else '.'}"
 
 
 class RunError(DotflowError):

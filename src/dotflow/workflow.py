@@ -16,9 +16,18 @@ from dotflow.core.types.execution import TypeExecution, mode_of
 from dotflow.engine.background import start_in_background
 from dotflow.engine.earlier_runs import Resume
 from dotflow.engine.last_run import LastRun
-from dotflow.engine.options import START_DEFAULTS, Callback, Rerun, RunOptions, make_options, note_on_resume
+from dotflow.engine.options import (
+    START_DEFAULTS,
+    Callback,
+    Rerun,
+    RunOptions,
+    make_options,
+    note_on_resume,
+    scheduled_arguments,
+)
+from dotflow.engine.past_runs import PastRuns
 from dotflow.engine.plan import make_plan, note_on_groups
-from dotflow.engine.publisher import reporter
+from dotflow.engine.reporter import reporter
 from dotflow.engine.run import Run
 from dotflow.engine.run_id import RunIds
 from dotflow.errors import InvalidArgument, InvalidProvider
@@ -32,7 +41,7 @@ START_ARGUMENTS: Final = ("mode", *START_DEFAULTS)
 ELSEWHERE: Final = {"add": "task.add()", "count": "task.count()", "execute": "start()", "run": "start()"}
 
 
-class DotFlow(RunIds, LastRun):
+class DotFlow(RunIds, LastRun, PastRuns):
     """A workflow: tasks that run in order, side by side or on a schedule.
 
     Args:
@@ -124,6 +133,7 @@ class DotFlow(RunIds, LastRun):
             UnknownArgument: There is no such argument.
             InvalidArgument: An unknown mode, or a flag that is no bool.
             InvalidCallback: A callback that can't be called.
+            SecretMissing: A secret that a step takes is neither in Config(secrets=...) nor in the environment.
             CheckpointMismatch: A checkpoint was saved by another step.
             CheckpointUnreadable: A checkpoint exists, but can't be read.
             WorkflowBusy: Another process is running the workflow; only with a `workflow_id`.
@@ -133,11 +143,8 @@ class DotFlow(RunIds, LastRun):
         refuse_unknown("start", unknown, START_ARGUMENTS, start_hints(self.params))
         chosen = mode_of(mode)
         background = chosen is TypeExecution.BACKGROUND
-        run = self._prepare(
-            chosen,
-            self._options(keep_going, resume, on_success, on_failure, params, rerun, cache),
-            in_thread=background,
-        )
+        options = self._options(keep_going, resume, on_success, on_failure, params, rerun, cache)
+        run = self._prepare(chosen, options, in_thread=background)
         if background:
             start_in_background(run)
         else:
@@ -174,9 +181,8 @@ class DotFlow(RunIds, LastRun):
         refuse_unknown("start", unknown, START_ARGUMENTS, start_hints(self.params))
         chosen = mode_of(mode)
         clock.before_await()
-        run = self._prepare(
-            chosen, self._options(keep_going, resume, on_success, on_failure, params, rerun, cache), in_thread=True
-        )
+        options = self._options(keep_going, resume, on_success, on_failure, params, rerun, cache)
+        run = self._prepare(chosen, options, in_thread=True)
         loop = asyncio.get_running_loop()
         ended = asyncio.Event()
 
@@ -214,11 +220,8 @@ class DotFlow(RunIds, LastRun):
         Args:
             then: Called at the end of the run, in its thread. The other arguments and the errors are those of `start`.
         """
-        run = self._prepare(
-            mode_of(mode),
-            self._options(keep_going, resume, on_success, on_failure, params, rerun, cache),
-            in_thread=True,
-        )
+        options = self._options(keep_going, resume, on_success, on_failure, params, rerun, cache)
+        run = self._prepare(mode_of(mode), options, in_thread=True)
         start_in_background(run, then)
         return run
 
@@ -228,6 +231,7 @@ class DotFlow(RunIds, LastRun):
         refuse_unknown("start", unknown, START_ARGUMENTS, start_hints(self.params))
         mode_of(start_arguments.pop("mode", TypeExecution.SEQUENTIAL))
         self.id_of_run(self._options(**{**START_DEFAULTS, **start_arguments}).params)
+        self.config._find_secrets(self.task)
 
     def schedule(self, **start_arguments: Any) -> None:
         """Runs the workflow on its configured scheduler; blocks until SIGINT or SIGTERM.
@@ -242,13 +246,7 @@ class DotFlow(RunIds, LastRun):
             InvalidArgument, UnknownArgument, InvalidCallback: As in `start`.
         """
         self.check_start(**start_arguments)
-        if start_arguments.get("resume") == "changed":
-            raise InvalidArgument("resume", "changed", "True or False in schedule()")
-        if start_arguments.get("rerun"):
-            raise InvalidArgument("rerun", start_arguments["rerun"], "for one run. Use start()")
-        if start_arguments.get("resume") is True:
-            start_arguments["resume"] = "unfinished"
-        self.config.scheduler.start(self, **start_arguments)
+        self.config.scheduler.start(self, **scheduled_arguments(start_arguments))
 
     def plan(
         self,
@@ -270,7 +268,8 @@ class DotFlow(RunIds, LastRun):
         options = self._options(False, resume, None, None, params, rerun, cache)
         workflow_id, tasks, values = self._records(options, None)
         plan = make_plan(tasks, mode_of(mode))
-        return plan_run(self.config.storage, self.config.cache, workflow_id, tasks, plan, values, options)
+        config, masks = self.config, self.config._find_secrets(tasks).masks
+        return plan_run(config.storage, config.cache, workflow_id, tasks, plan, values, options, masks)
 
     def _options(self, *options: Any, **more: Any) -> RunOptions:
         return make_options(*options, **more, alone=self.is_named)
@@ -285,14 +284,15 @@ class DotFlow(RunIds, LastRun):
         workflow_id, tasks, params = self._records(options, run_id)
         plan = make_plan(tasks, mode)
         config = self.config
-        providers = config._run_providers(is_apart=plan.apart, in_thread=in_thread)
-        run = Run(workflow_id, run_id, tasks, plan, providers, options, self.name, params)
+        secrets = config._find_secrets(tasks if plan.is_linked else ())
+        providers = config._run_providers(secrets, is_apart=plan.apart, in_thread=in_thread)
+        run = Run(workflow_id, run_id, tasks, plan, providers, options, self.name, params, mode)
         is_first = self._last is None
         note = note_on_resume(config.storage, tasks, is_named=self.is_named) if options.resume and is_first else ""
         run._prepare()
-        for text in (note, note_on_groups(tasks, mode) if plan.apart and is_first else ""):
-            if text:
-                reporter(config.log)(text, None)
+        notes = (note, note_on_groups(tasks, mode) if plan.apart else "", *secrets.notes) if is_first else ()
+        for text in filter(None, notes):
+            reporter(config.log)(text, None)
         self._last = run
         return run
 

@@ -55,6 +55,10 @@ class Terminal:
         with self._changed:
             assert self._changed.wait_for(lambda: data in self.sent, TIMEOUT), self.sent[-1000:]
 
+    def type(self, text: str) -> None:
+        """Types text into the command's stdin."""
+        os.write(self._emulator_end, text.encode())
+
     def all(self) -> list[str]:
         """Returns every line, those that have scrolled away first."""
         with self._changed:

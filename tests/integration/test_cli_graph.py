@@ -221,7 +221,8 @@ def test_a_failed_item_is_a_failure(scripts: Scripts, folder: Path) -> None:
     assert lines[1].startswith("task 1 fetch: Failed, 297 of 300 items, 3 failed, 3 retries, ")
     assert lines[2] == "    [7] 'page/7': ConnectionError: page/7 is away"
     assert lines[3].startswith("        jobs.py:")
-    assert lines[-1].startswith("Failed: 2 of 4 tasks completed, 1 failed, 1 skipped, in ")
+    assert lines[-2].startswith("Failed: 2 of 4 tasks completed, 1 failed, 1 skipped, in ")
+    assert lines[-1].startswith("Details: dotflow show ")
 
 
 @pytest.mark.parametrize("terminal", [80, 140], indirect=True)

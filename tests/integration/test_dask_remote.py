@@ -7,7 +7,7 @@ import pytest
 from dotflow.providers.executors.cluster.protocol import STOPPED, RemoteCall, Reply
 from dotflow.providers.executors.dask import remote as dask_remote
 
-ERRAND = RemoteCall("run", 0, 0, False, "", 0, None, [b"never read"])
+ERRAND = RemoteCall("run", 0, 0, False, "", 0, None, False, [b"never read"])
 
 
 @pytest.mark.parametrize("state", ["cancelled", "released", "forgotten", None])

@@ -150,3 +150,62 @@ except StorageError as error:
 
     assert "nothing was run" in message
     assert kept == 2
+
+
+#: Most steps have a value whose glimpse fills the file; a step in the middle frees the disk.
+RECORDED = """
+import sqlite3
+from dotflow.abc.log import Log
+from dotflow.providers import HistorySQLite
+
+class Reports(Log):
+    is_silent = True
+    lines = []
+    def info(self, task): ...
+    def error(self, task): ...
+    def report(self, message): self.lines.append(message)
+
+@action
+def text():
+    return "x" * 190
+
+path = HERE / "disk" / "history.db"
+workflow = DotFlow(Config(history=HistorySQLite(path), log=Reports()), workflow_id="nightly")
+for _ in range(400):
+    workflow.task.add(text)
+runs = [workflow.start() for _ in range(3)]
+"""
+
+
+def test_a_full_disk_does_not_reach_the_run(tmp_path: Path) -> None:
+    """A history that has no room says so, once a run, and which rows are missing. What is there can be read."""
+    source = f"""{RECORDED}
+database = sqlite3.connect(path)
+print(json.dumps({{
+    "states": [run.state for run in runs],
+    "lines": Reports.lines,
+    "integrity": database.execute("PRAGMA integrity_check").fetchone()[0],
+}}))
+"""
+
+    facts = run_on("mount -t tmpfs -o size=300k tmpfs disk", source, tmp_path)
+
+    assert facts["states"] == ["Completed"] * 3
+    written = [line for line in facts["lines"] if "can't be written, and the run goes on without it" in line]
+    missing = [line for line in facts["lines"] if "rows of the run" in line]
+    assert 1 <= len(written) <= 3
+    assert all("the disk is full" in line for line in written)
+    assert 1 <= len(missing) <= 3
+    assert len(facts["lines"]) == len(written) + len(missing)
+    assert facts["integrity"] == "ok"
+
+
+def test_a_read_only_disk_does_not_reach_the_run(tmp_path: Path) -> None:
+    """A history on a read-only disk says so, once a run."""
+    facts = run_on(READ_ONLY, f"{RECORDED}\nprint(json.dumps([[r.state for r in runs], Reports.lines]))", tmp_path)
+
+    states, lines = facts
+    assert states == ["Completed"] * 3
+    assert sum("can't be written, and the run goes on without it" in line for line in lines) == 3
+    assert sum("rows of the run" in line for line in lines) == 3
+    assert len(lines) == 6

@@ -20,7 +20,7 @@ import pytest
 from dotflow import Context, DotFlow, action
 from dotflow.errors import CheckpointUnreadable, InvalidArgument, WorkflowBusy
 from dotflow.providers import StorageSQLite
-from dotflow.providers.storages.sqlite import database as sqlite_database
+from dotflow.providers import sqlite_file as sqlite_database
 from tests.integration.children import Scripts
 
 MakeWorkflow = Callable[..., DotFlow]

@@ -50,7 +50,7 @@ def remote_call(
     made = action(**options)(step)
     call = Call(0, lane, made, Context(), Context(previous), "w")
     parts = CallEncoder(dump_by_value, inherited=False).encode(cache, call)
-    return RemoteCall("run", lane, made.policy.timeout, made.isolate, holder, 0, None, parts)
+    return RemoteCall("run", lane, made.policy.timeout, made.isolate, holder, 0, None, False, parts)
 
 
 def value_of(reply: Reply) -> Any:
@@ -115,7 +115,7 @@ def test_each_process_is_sent_shared_arguments_once(worker_host: WorkerHost, wak
         call = Call(0, lane, step, Context(), Context(), "w", arguments={}, shared=shared)
         parts, message = encoder.encode(WorkerCache(), call), encoder.shared_of(call)
         assert message is not None
-        remote_call = RemoteCall("run", lane, 0, False, "", 0, message.number, parts)
+        remote_call = RemoteCall("run", lane, 0, False, "", 0, message.number, False, parts)
         return value_of(worker_host.make(remote_call, wakeup, message.parts if send else ()))
 
     for lane, send in ((0, True), (0, False), (1, True), (1, False), (0, False)):
@@ -134,6 +134,42 @@ def test_prints_come_with_the_reply(worker_host: WorkerHost, wakeup: WakeupPipe)
     reply = worker_host.make(remote_call(prints), wakeup)
 
     assert reply.output == [(STDOUT, b"out\n"), (STDERR, b"err\n")]
+
+
+def test_captured_output_is_all_output(wakeup: WakeupPipe) -> None:
+    """C code and programs, too, and the last words of a process that crashes."""
+
+    def print_everywhere() -> None:
+        import os
+        import subprocess
+        import sys
+
+        print("out", flush=True)
+        os.write(1, b"descriptor\n")
+        subprocess.run(["echo", "program"], check=True)
+        print("err", file=sys.stderr)
+        sys.stdout.write("a part")
+
+    def crash() -> None:
+        import os
+        import sys
+
+        print("last words", file=sys.stderr)
+        os.abort()
+
+    worker_host = WorkerHost(max_processes=1, captured=True)
+    try:
+        output = worker_host.make(remote_call(print_everywhere), wakeup).output
+        reply = worker_host.make(remote_call(crash), wakeup)
+    finally:
+        worker_host.close()
+
+    assert b"".join(data for kind, data in output if kind == STDOUT) == b"out\ndescriptor\nprogram\na part"
+    assert b"".join(data for kind, data in output if kind == STDERR) == b"err\n"
+    assert (reply.kind, reply.detail) == (DIED, -6)
+    assert reply.last_lines.startswith("Fatal Python error: Aborted")
+    assert reply.output[0][1].startswith(b"last words\n")
+    assert reply.usage[1] > 1_000_000
 
 
 def test_isolated_steps_share_with_nobody(worker_host: WorkerHost, wakeup: WakeupPipe) -> None:

@@ -1,5 +1,6 @@
 """Config: the providers of a workflow."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,6 +20,7 @@ from dotflow.providers import (
     ExecutorInline,
     ExecutorProcess,
     ExecutorThread,
+    HistorySQLite,
     LogDefault,
     NotifyDefault,
     SchedulerDefault,
@@ -207,3 +209,23 @@ def test_the_log_refuses_unknown_words(argument: str, wrong: object, allowed: st
 
     assert argument in str(caught.value)
     assert allowed in str(caught.value)
+
+
+def test_a_variable_turns_the_history_on(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """DOTFLOW_HISTORY is the path of a history for each Config without one; all of them share it."""
+    monkeypatch.setenv("DOTFLOW_HISTORY", str(tmp_path / "h.db"))
+    own = MyHistory()
+
+    first, second = Config().history, Config().history
+
+    assert isinstance(first, HistorySQLite)
+    assert first.path == tmp_path / "h.db"
+    assert first is second
+    assert Config(history=own).history is own
+
+
+def test_a_variable_turns_the_history_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With DOTFLOW_HISTORY=0 there is none, whatever the Config has."""
+    monkeypatch.setenv("DOTFLOW_HISTORY", "0")
+
+    assert Config(history=MyHistory()).history is None

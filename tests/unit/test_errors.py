@@ -20,6 +20,7 @@ from dotflow.errors import (
     DefinitionError,
     DotflowError,
     EventLoopBlocked,
+    HistoryError,
     InvalidArgument,
     InvalidCallback,
     InvalidLink,
@@ -36,12 +37,14 @@ from dotflow.errors import (
     NoSchedule,
     NotAList,
     NotifyError,
+    NotInHistory,
     NotPicklable,
     ProcessesUnsupported,
     ProviderError,
     RunError,
     RunFailed,
     RunStopped,
+    SecretMissing,
     StepFailed,
     StepTimeout,
     StorageError,
@@ -86,6 +89,10 @@ EXAMPLES: list[tuple[DotflowError, list[str]]] = [
     (UnknownParam("dya", ("day", "limit")), ["'dya'", "Did you mean 'day'?"]),
     (UnknownParam("day"), ["'day'", "DotFlow(params={...})"]),
     (MissingParam(("day", "hour")), ["'day' and 'hour'", "start(params={'day': ...})"]),
+    (
+        SecretMissing((("sync", "token", "API_TOKEN"), ("load", "password", "DB_PASSWORD"))),
+        ["API_TOKEN for 'token' of step 'sync', DB_PASSWORD for 'password' of step 'load'", "Config(secrets=...)"],
+    ),
     (MissingParam(("day",), "added workflow"), ["added workflow needs 'day'", "needs={'day': ...}"]),
     (InvalidPolicy("retry", 0, "a whole number from 1"), ["@action(retry=0)", "retry is a whole number from 1."]),
     (InvalidArgument("mode", "fast", "one of 'a', 'b'"), ["mode='fast'", "mode is one of 'a', 'b'."]),
@@ -117,6 +124,11 @@ EXAMPLES: list[tuple[DotflowError, list[str]]] = [
     (WorkerDied("load", None), ["'load'", "for an unknown reason"]),
     (WorkerDied("load", None, "tcp://a left"), ["'load'", "tcp://a left", "out of memory"]),
     (ModuleNotOnWorker("shop.steps"), ["'shop.steps'", "Install it", "register_pickle_by_value(shop)"]),
+    (
+        HistoryError("history.db can't be written", "the disk is full."),
+        ["history.db can't be written: the disk is full."],
+    ),
+    (NotInHistory("Can't find 'lod'", "it has load. Did you mean 'load'?"), ["'lod': it has load. Did", "'load'?"]),
     (ClusterError("Ray", "is gone", "Start it."), ["Ray", "is gone", "Start it."]),
     (WorkerNotStarted("load", "no memory"), ["'load'", "no memory", "max_workers"]),
     (
@@ -259,12 +271,12 @@ def test_facts_are_passed_by_position_or_by_name() -> None:
 
 @pytest.mark.parametrize(
     ("args", "kwargs"),
-    [(("load",), {}), (("load", 3, "", 5), {}), (("load", 3), {"step": "b"}), (("load", 3), {"host": "b"})],
+    [(("load",), {}), (("load", 3, "", None, "", 5), {}), (("load", 3), {"step": "b"}), (("load", 3), {"host": "b"})],
     ids=["too few", "too many", "twice", "unknown"],
 )
 def test_other_facts_are_refused(args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
     """As any wrong call is, with a TypeError that names the facts."""
-    with pytest.raises(TypeError, match="WorkerDied takes step, exit_code, lost"):
+    with pytest.raises(TypeError, match="WorkerDied takes step, exit_code, lost, peak, output"):
         WorkerDied(*args, **kwargs)
 
 

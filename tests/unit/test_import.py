@@ -11,7 +11,18 @@ import dotflow
 
 #: The names and modules that are promised to users.
 PROMISED = {
-    "dotflow": ["Config", "Context", "DotFlow", "FireTime", "MapContext", "Run", "Task", "TaskError", "action"],
+    "dotflow": [
+        "Config",
+        "Context",
+        "DotFlow",
+        "FireTime",
+        "MapContext",
+        "Run",
+        "Secret",
+        "Task",
+        "TaskError",
+        "action",
+    ],
     "dotflow.providers": [
         "ExecutorAsync",
         "ExecutorDask",
@@ -19,6 +30,7 @@ PROMISED = {
         "ExecutorProcess",
         "ExecutorRay",
         "ExecutorThread",
+        "HistorySQLite",
         "LogDefault",
         "NotifyApprise",
         "NotifyDefault",
@@ -36,13 +48,14 @@ PROMISED = {
     "dotflow.testing": [
         "CrashReport",
         "ExecutorContract",
+        "HistoryContract",
         "StorageContract",
         "VirtualClock",
         "assert_survives_crashes",
         "virtual_clock",
     ],
     "dotflow.codec": ["decode", "encode"],
-    "dotflow.core.types": ["TypeExecution", "TypeOverlap", "TypeStatus", "TypeStorage"],
+    "dotflow.core.types": ["TypeExecution", "TypeOverlap", "TypeRunState", "TypeStatus", "TypeStorage"],
     "dotflow.core.types.status": ["TypeStatus"],
     "dotflow.abc.executor": ["Executor"],
     "dotflow.abc.log": ["Log"],
@@ -115,6 +128,15 @@ def test_the_bare_import_loads_no_other_file_of_ours() -> None:
     statement = "import dotflow, sys; assert not [name for name in sys.modules if name.startswith('dotflow.')]"
 
     assert loaded_by(statement) & (HEAVY | {"inspect", "threading"}) == set()
+
+
+def test_a_history_that_is_written_loads_nothing_to_read_it() -> None:
+    """`dotflow start` writes one by default, and most runs are never read by their own process."""
+    program = (
+        "from dotflow.providers import HistorySQLite; HistorySQLite(); assert 'dotflow.core.record' not in sys.modules"
+    )
+
+    assert loaded_by(program).isdisjoint({*HEAVY, "random", "socket"})
 
 
 def test_a_workflow_loads_nothing_heavy() -> None:

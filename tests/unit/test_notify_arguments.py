@@ -11,7 +11,7 @@ from dotflow import Config
 from dotflow.errors import InvalidArgument
 from dotflow.providers import NotifyApprise, NotifyTelegram
 from dotflow.providers.notifiers.apprise.log_filter import http_status_in, suppressed_logs
-from dotflow.providers.notifiers.secret import Secret
+from dotflow.providers.notifiers.hidden import Hidden
 
 TOKEN = "123456:AAE-secret_token"
 URL = "json://user:secret_password@localhost/secret_path"
@@ -123,17 +123,19 @@ def test_secrets_are_not_shown(make: object) -> None:
 
     for provider in (notify, copy.deepcopy(notify), pickle.loads(pickle.dumps(notify))):
         assert "***" in repr(provider)
-        assert "secret" not in f"{provider!r}{vars(provider)}{vars(Config(notify=provider))}"
+        shown = f"{provider!r}{vars(provider)}{vars(Config(notify=provider))}"
+        assert "secret_token" not in shown
+        assert "secret_pa" not in shown
 
 
 def test_a_secret_is_revealed_on_request() -> None:
     """Only `reveal` returns it."""
-    secret = Secret("hunter2")
+    secret = Hidden("hunter2")
 
     assert secret.reveal() == "hunter2"
     assert f"{secret} {secret!r} %s" % secret == "*** *** ***"
     assert secret.hide_in("my hunter2!") == "my ***!"
-    assert Secret("").hide_in("abc") == "abc"
+    assert Hidden("").hide_in("abc") == "abc"
     assert pickle.loads(pickle.dumps(secret)).reveal() == "hunter2"
 
 

@@ -11,7 +11,7 @@ from dotflow.abc.log import Log
 from dotflow.abc.notify import Notify
 from dotflow.abc.storage import Storage
 from dotflow.abc.tracer import Tracer
-from dotflow.core.call import Carrier
+from dotflow.core.call import Call, Carrier, Watch
 from dotflow.core.events import (
     AttemptFailed,
     AttemptRepeated,
@@ -28,10 +28,13 @@ from dotflow.core.events import (
     TaskSkipped,
 )
 from dotflow.core.failure import Failure
+from dotflow.core.origin import AttemptId
+from dotflow.core.types.capture import TypeCapture
 from dotflow.core.types.status import TypeStatus
 from dotflow.engine.checkpoint import Checkpoints
-from dotflow.engine.publisher import Publisher, reporter
-from dotflow.errors import StorageError
+from dotflow.engine.publisher import Publisher
+from dotflow.engine.reporter import reporter
+from dotflow.errors import HistoryError, StorageError
 
 from .conftest import FakeTime
 from .test_item_counts import mapped
@@ -82,6 +85,11 @@ class AllProviders(Storage, Log, Notify, History, Tracer):
     def record(self, run_id: str, event: Event) -> None:
         assert run_id == "r"
         self.call("history")
+
+    def settle(self, run_id: str, begins: bool) -> float | None:
+        assert run_id == "r"
+        self.call("settle")
+        return 0.5
 
     def trace(self, run_id: str, event: Event) -> None:
         assert run_id == "r"
@@ -195,6 +203,41 @@ def test_another_provider_that_raises_is_reported_and_changes_nothing(
     assert "raised" in providers.reports[0]
     assert "Traceback (most recent call last):" in providers.reports[0]
     assert str(error) in providers.reports[0]
+
+
+def test_a_history_error_is_a_line(providers: AllProviders) -> None:
+    """Without a traceback: it says itself what is wrong."""
+    providers.broken["history"] = HistoryError("The history can't be written", "the disk is full")
+
+    providers.publisher().publish(STARTED)
+
+    assert providers.reports == ["The history can't be written: the disk is full."]
+
+
+def test_the_history_is_settled_before_an_attempt(providers: AllProviders) -> None:
+    """And what it raises there changes nothing, except for Ctrl-C."""
+    publisher = providers.publisher()
+    call = Call(0, 0, step, Context(), Context(), "w")
+
+    assert publisher.prepare(call, providers.task).watch is None
+    assert publisher.settle(begins=False) == 0.5
+    providers.broken["settle"] = ValueError("broken")
+    assert publisher.prepare(call, providers.task) == call
+    assert "ValueError: broken" in providers.reports[0]
+    providers.broken["settle"] = KeyboardInterrupt()
+    with pytest.raises(KeyboardInterrupt):
+        publisher.settle(begins=True)
+
+
+def test_an_attempt_that_is_measured_has_a_watch(providers: AllProviders) -> None:
+    """With its id, and what the history wants of its output."""
+    providers.measures_usage, providers.output_limit = True, 100
+    call = Call(0, 0, step, Context(), Context(), "w")
+    providers.task._apply(STARTED)
+
+    watch = providers.publisher().prepare(call, providers.task).watch
+
+    assert watch == Watch(AttemptId("r", 0, 1), TypeCapture.NONE, 100)
 
 
 def test_a_log_that_cannot_even_report(providers: AllProviders, caplog: pytest.LogCaptureFixture) -> None:

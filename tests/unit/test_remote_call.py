@@ -11,7 +11,7 @@ PARTS = [b"pickle", bytearray(b"one buffer"), memoryview(bytearray(5))]
 
 def test_an_errand_arrives_as_it_was() -> None:
     """Whatever carries it passes on bytes, the first of which are plain data."""
-    remote_call = RemoteCall("run", 3, 1.5, True, "holder", 7, 2, PARTS)
+    remote_call = RemoteCall("run", 3, 1.5, True, "holder", 7, 2, True, PARTS)
     packed = remote_call.pack()
 
     assert all(isinstance(part, bytes | bytearray | memoryview) for part in packed)
@@ -30,7 +30,7 @@ def test_so_does_a_reply(reply: Reply) -> None:
 
 def test_buffers_are_not_copied() -> None:
     """A value of many megabytes stays where it is until something sends it."""
-    packed = RemoteCall("run", 0, 0, False, "", 0, None, PARTS).pack()
+    packed = RemoteCall("run", 0, 0, False, "", 0, None, False, PARTS).pack()
 
     assert packed[2] is PARTS[1]
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from dotflow.core.action import Action
 from dotflow.core.call import Call
+from dotflow.core.capture import Capture
 from dotflow.core.outcome import Outcome
 from dotflow.core.task import Task
 
@@ -40,6 +41,9 @@ class ExecutorSession(ABC):
             waiting: How many calls are ready for the pool, this one included.
         """
         return True
+
+    def capture_output(self, capture: Capture) -> None:  # noqa: B027 (some have no output)
+        """Asks for the output of the attempts whose calls have a `watch`. Called at most once, before anything else."""
 
     @abstractmethod
     def submit(self, call: Call) -> Outcome | None:

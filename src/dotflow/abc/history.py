@@ -1,12 +1,28 @@
 """History: the events of runs."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Hashable
 
 from dotflow.core.events import Event
+from dotflow.core.types.capture import TypeCapture
 
 
 class History(ABC):
-    """Keeps events. An exception in it is reported and changes nothing in the run."""
+    """Keeps events. An exception in it is reported and changes nothing in the run.
+
+    Attributes:
+        measures_usage: Whether the attempts are measured: the events at their ends then have a `usage`.
+        capture: How the output of the attempts is captured, for AttemptOutput events; NONE for none.
+        output_limit: The number of bytes that are kept of an attempt's output, half of its beginning and half of its
+            end.
+        store: Where the events are, if another process can record AttemptOutput events there, with a pickled copy of
+            the history; None if it can't. The copy has not seen the beginning of the run.
+    """
+
+    measures_usage: bool = False
+    capture: TypeCapture = TypeCapture.NONE
+    output_limit: int = 0
+    store: Hashable = None
 
     @abstractmethod
     def record(self, run_id: str, event: Event) -> None:
@@ -14,3 +30,36 @@ class History(ABC):
 
         Ignore events that you don't know: there may be more in later versions.
         """
+
+    def settle(self, run_id: str, begins: bool) -> float | None:
+        """Called before each attempt begins, and before the run waits. By default it does nothing.
+
+        A history that collects events saves them here. Called in the thread of the run, as `record` is.
+
+        Args:
+            run_id: The run.
+            begins: Whether an attempt begins next, which may end the process. Otherwise saving may be put off.
+
+        Returns:
+            The seconds after which it has to be called again at the latest; None for no limit. Ignored with *begins*.
+        """
+        return None
+
+
+class ForwardingHistory(History):
+    """Passes everything on to another history, if there is one. A base for those that only look on."""
+
+    def __init__(self, history: History | None = None) -> None:
+        self._history = history
+        if history is not None:
+            self.measures_usage = history.measures_usage
+            self.capture = history.capture
+            self.output_limit = history.output_limit
+            self.store = history.store
+
+    def record(self, run_id: str, event: Event) -> None:
+        if self._history is not None:
+            self._history.record(run_id, event)
+
+    def settle(self, run_id: str, begins: bool) -> float | None:
+        return None if self._history is None else self._history.settle(run_id, begins)

@@ -21,6 +21,11 @@ COMMANDS: Final[dict[str, str]] = {
     "schedule": "schedule:schedule",
     "plan": "plan:plan",
     "graph": "graph:graph",
+    "runs": "runs:runs",
+    "show": "show:show",
+    "diff": "diff:diff",
+    "replay": "replay:replay",
+    "forget": "forget:forget",
     "cache": "cache:cache",
     "log": "log:log",
 }
@@ -55,6 +60,7 @@ def dotflow(context: click.Context) -> None:
     dotflow init my_project                  make a project that runs at once
     dotflow start --step my_module.extract   run a step
     dotflow plan --step my_module.extract    list what that would do, and why
+    dotflow show failed                      show what went wrong
     dotflow log -f                           follow the log
     """
     if context.invoked_subcommand is None:
@@ -77,9 +83,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (KeyboardInterrupt, click.Abort):
         return Exit.INTERRUPTED
     except Exception as error:  # of the user, of their modules or of ours
+        from dotflow.core.masks import environment_masks  # here, since most commands end without an error
+
+        masks = environment_masks()
         if "--debug" in args:
-            traceback.print_exception(error)
-        click.echo(error_line(error), err=True)
+            click.echo(masks.mask("".join(traceback.format_exception(error))), err=True, nl=False)
+        click.echo(masks.mask(error_line(error)), err=True)
         return Exit.WRONG_USAGE
     return code if isinstance(code, int) else Exit.COMPLETED
 

@@ -20,6 +20,8 @@ class Mode(click.Choice):  # type: ignore[type-arg]  # generic since click 8.2
             self.fail(f"{error.message} {hint_for_mode(value)}".rstrip(), param, ctx)
 
 
+DEFAULT_HISTORY: Final = ".output/history.db"
+
 # fmt: off
 #: Which workflow it is.
 DEFINITION_OPTIONS: Final = (
@@ -64,6 +66,13 @@ WORKFLOW_OPTIONS: Final = (
     option("--no-cache", is_flag=True, example="--no-cache",
            help="Run steps with @action(cache=...) though their value is in the cache, and replace it."),
     option("--keep-going", is_flag=True, example="--keep-going", help="Go on with the others after a failure."),
+)
+#: Where runs are recorded.
+RECORDING_OPTIONS: Final = (
+    option("--history", metavar="PATH", example="--history logs/history.db",
+           help=f"The file that keeps the run, for dotflow runs and show; {DEFAULT_HISTORY} by default, unless the "
+                "workflow has its own."),
+    option("--no-history", is_flag=True, example="--no-history", help="Keep nothing of the run."),
 )
 # fmt: on
 

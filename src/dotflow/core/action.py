@@ -9,6 +9,7 @@ from dotflow.core.callables import find_member, innermost, parameters, qualname,
 from dotflow.core.failure import describe
 from dotflow.core.policy import Policy
 from dotflow.core.resources import NO_RESOURCES
+from dotflow.core.secret import SecretRef, keywords_with_secrets, secrets_in
 from dotflow.errors import InvalidStep, UnknownParameter, close_match
 
 P = ParamSpec("P")
@@ -86,6 +87,9 @@ class Action(Generic[P, R]):
         self.identity: str = f"{getattr(unwrapped(function), '__module__', None) or '?'}:{qualname(function)}"
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        if self.secrets:
+            named = keywords_with_secrets(self.function, args, kwargs, self.secrets, self.name)
+            return self.function(*args, **named)
         return self.function(*args, **kwargs)
 
     @overload
@@ -101,12 +105,13 @@ class Action(Generic[P, R]):
         if (instance is None and not of_class) or not hasattr(function, "__get__"):
             return self
         method, params = function.__get__(instance, owner), self.context_params
-        bound = _blank()
+        secrets, bound = self.secrets, _blank()
         bound.__dict__ |= self.__dict__
         bound.__dict__ |= {
             "function": method,
             "__wrapped__": method,
             "context_params": params,
+            "secrets": secrets,
             "_named": None,
             "_code": None,
         }
@@ -126,6 +131,11 @@ class Action(Generic[P, R]):
         known = parameters(self.function)
         return tuple(name for name in CONTEXTS if name in known and known[name].kind in BY_NAME)
 
+    @functools.cached_property
+    def secrets(self) -> Mapping[str, SecretRef]:
+        """The secrets that it takes, by parameter."""
+        return secrets_in(parameters(self.function))
+
     @property
     def __isabstractmethod__(self) -> bool:
         """Whether the method is abstract."""
@@ -138,10 +148,11 @@ class Action(Generic[P, R]):
         Raises UnknownParameter for a positional-only parameter without a default.
         """
         if self._named is None:  # a signature takes long to read, and a step may be added a hundred thousand times
-            self._named = {}
-            for name, parameter in parameters(self.function).items():
+            self._named, known = {}, parameters(self.function)
+            self.secrets = secrets_in(known)
+            for name, parameter in known.items():
                 required = parameter.default is parameter.empty
-                if parameter.kind is parameter.POSITIONAL_ONLY and required:
+                if parameter.kind is parameter.POSITIONAL_ONLY and (required or name in self.secrets):
                     hint = "Remove the '/' from its signature, so that it can be passed by name."
                     raise UnknownParameter(self.name, name, hint)
                 if parameter.kind in BY_NAME and name not in CONTEXTS:

@@ -12,9 +12,10 @@ from dotflow.core.linking import LinkOptions, check_options, copy_tasks, make_li
 from dotflow.core.links import Links
 from dotflow.core.names import Names, TaskRef
 from dotflow.core.params import NO_PARAMS, Params
+from dotflow.core.secret import check_no_secret
 from dotflow.core.steps import as_actions, as_callback
 from dotflow.core.task import Task
-from dotflow.core.wiring import Scope
+from dotflow.core.wiring import Scope, secrets_of
 from dotflow.errors import InvalidArgument, InvalidLink
 
 if TYPE_CHECKING:
@@ -112,7 +113,11 @@ class TaskBuilder:
         if not isinstance(group_name, str) or not group_name:
             raise InvalidArgument("group_name", group_name, "a non-empty string")
         function = None if callback is None else as_callback("callback", callback, "task")
-        context = None if initial_context is None else Context(initial_context)
+        if initial_context is None:
+            context = None
+        else:
+            check_no_secret("initial_context", initial_context)
+            context = Context(initial_context)
         count = len(self._tasks)
         is_plain = name is needs is each is max_parallel is when is unless is fallback is keep_going is None  # type: ignore[comparison-overlap]
         if is_plain and not always and step.__class__ is Action and not self._params and not _has_links(step):
@@ -245,4 +250,6 @@ class TaskBuilder:
 
 def _has_links(action: Action[..., Any]) -> bool:
     """Returns whether a task of the action has links without any option of `add`."""
-    return bool(action.named_params) or not action.is_ordinary
+    if action.named_params or not action.is_ordinary:
+        return True
+    return isinstance(action.function, type) and any(secrets_of(action))  # of the actions of a class

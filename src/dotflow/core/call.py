@@ -5,6 +5,8 @@ from typing import Any, NamedTuple
 
 from dotflow.core.action import Action
 from dotflow.core.context import Context
+from dotflow.core.origin import AttemptId
+from dotflow.core.types.capture import TypeCapture
 
 
 class Carrier(NamedTuple):
@@ -18,6 +20,31 @@ class Carrier(NamedTuple):
 
     entry: str
     headers: Mapping[str, str]
+
+
+def plain_carrier(carrier: Carrier | None) -> Carrier | None:
+    """Returns a copy. Raises TypeError here, and not in the step's worker, for anything but plain text."""
+    if carrier is None:
+        return None
+    entry, headers = carrier
+    for text in (entry, *headers, *headers.values()):
+        if text.__class__ is not str:
+            raise TypeError(f"a Carrier holds plain str only, but this one holds a {type(text).__name__}")
+    return Carrier(entry, dict(headers))
+
+
+class Watch(NamedTuple):
+    """What the history wants of an attempt: its usage and its output.
+
+    Attributes:
+        attempt: The attempt.
+        capture: How its output is captured.
+        output_limit: The number of bytes of output that are kept, half of its beginning and half of its end.
+    """
+
+    attempt: AttemptId
+    capture: TypeCapture = TypeCapture.NONE
+    output_limit: int = 0
 
 
 class Call(NamedTuple):
@@ -37,6 +64,8 @@ class Call(NamedTuple):
         arguments: The values of its other parameters, by name; None for no values, and no shared ones either.
         shared: The arguments that all items of a map share: one object for all of their calls.
         is_fallback: Whether *step* is the task's fallback.
+        secrets: The values of the secrets that the task takes, by their names; None if it takes none.
+        watch: What the history wants of the attempt; None without one. The last field: each attempt replaces it.
     """
 
     task_id: int
@@ -50,3 +79,5 @@ class Call(NamedTuple):
     arguments: Mapping[str, Any] | None = None
     shared: Mapping[str, Any] | None = None
     is_fallback: bool = False
+    secrets: Mapping[str, str] | None = None
+    watch: Watch | None = None  # the last one

@@ -14,6 +14,13 @@ if TYPE_CHECKING:
 #: The hint in an error where a context was used as its value.
 HINT: Final = "it carries a value in its storage, as in previous_context.storage"
 
+TOKEN_LENGTH: Final = 12  # hexadecimal digits of a run's id
+
+
+def token_of_run(run_id: str) -> str:
+    """Returns the beginning of a run's id, which the inputs of its values have."""
+    return run_id.replace("-", "")[:TOKEN_LENGTH]
+
 
 class Inputs(NamedTuple):
     """The inputs of a value, as far as a resume compares them.
@@ -33,6 +40,10 @@ class Inputs(NamedTuple):
     source: str = ""
     links: Mapping[str, str] = MappingProxyType({})
     code: str = ""
+
+    def is_of(self, run_id: str) -> bool:
+        """Returns whether this run made the value."""
+        return self.run.partition("/")[0] == token_of_run(run_id)
 
     @property
     def tasks(self) -> int:

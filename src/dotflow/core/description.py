@@ -11,6 +11,7 @@ from typing import Any, Final
 from dotflow.core.action import Action
 from dotflow.core.bytecode import SIZE, CodeForm, form_of
 from dotflow.core.own_code import attributes_of, codes_of_import, is_own, module_of
+from dotflow.core.secret import SecretRef
 
 PLAIN: Final = frozenset((type(None), bool, int, type(...), type(NotImplemented)))
 #: Types whose repr is their value.
@@ -275,6 +276,7 @@ KINDS: Final[Mapping[type, Describe]] = {
     BuiltinFunctionType: _builtin,
     MethodType: Walk._describe_method,
     ModuleType: _module,
+    SecretRef: lambda walk, value: ("secret", value.name),
     Action: lambda walk, value: ("action", walk.describe(value.function)),
     re.Pattern: lambda walk, value: ("pattern", value.flags, walk.describe(value.pattern)),
     GenericAlias: lambda walk, value: ("alias", walk.describe(value.__origin__), walk.describe(value.__args__)),

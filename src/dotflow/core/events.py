@@ -1,20 +1,30 @@
 """The events of a task and a run, one class each.
 
 Named tuples, not frozen dataclasses, which cost three times as much: there are two for every task.
-`item` is the index of an item of a mapped task; None in an event of the task itself.
+`item` is the index of an item of a mapped task; None in an event of the task itself. `usage` is None unless the history
+asks for it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+from dotflow.core.call import Call
 from dotflow.core.context import Context
 from dotflow.core.failure import Failure
+from dotflow.core.masks import NO_MASKS, Masks
+from dotflow.core.origin import AttemptId
+from dotflow.core.outcome import Usage
+from dotflow.core.policy import Policy
+from dotflow.core.types.run_state import TypeRunState
 from dotflow.core.types.status import TypeStatus
 
 
 class AttemptStarted(NamedTuple):
-    """An attempt of the task begins; `attempt` counts from 1. `fallback` names the step that makes it instead."""
+    """An attempt of the task begins; `attempt` counts from 1. `fallback` names the step that makes it instead.
+
+    `call` is the request to make it, with its arguments.
+    """
 
     task_id: int
     attempt: int
@@ -23,6 +33,7 @@ class AttemptStarted(NamedTuple):
     tick: float  # the same time on the monotonic clock, in seconds
     item: int | None = None
     fallback: str | None = None
+    call: Call | None = None
 
 
 class AttemptRepeated(NamedTuple):
@@ -42,6 +53,7 @@ class AttemptFailed(NamedTuple):
     failure: Failure
     retry_in: float
     item: int | None = None
+    usage: Usage | None = None
 
 
 class TaskCompleted(NamedTuple):
@@ -51,6 +63,7 @@ class TaskCompleted(NamedTuple):
     context: Context
     tick: float
     item: int | None = None
+    usage: Usage | None = None
 
 
 class TaskRestored(NamedTuple):
@@ -72,6 +85,7 @@ class TaskFailed(NamedTuple):
     at: datetime
     tick: float
     item: int | None = None
+    usage: Usage | None = None
 
 
 class TaskSkipped(NamedTuple):
@@ -103,31 +117,92 @@ class MapEnded(NamedTuple):
     item: None = None
 
 
+class AttemptOutput(NamedTuple):
+    """A part of an attempt's output, soon after it was written. Only the history receives it, between other events.
+
+    `stream` is 1 for stdout, 2 for stderr. `skipped` is the number of bytes of the stream before `data` that are lost:
+    they came faster than they are recorded. Output that belongs to no single attempt of the run has the `task_id` -1.
+    """
+
+    task_id: int
+    attempt: int
+    stream: int
+    data: bytes
+    at: datetime
+    item: int | None = None
+    skipped: int = 0
+
+
 class Planned(NamedTuple):
-    """A task at the beginning of a run: the name of its step, and its group."""
+    """A task at the beginning of a run.
+
+    Attributes:
+        name: Its name.
+        group: Its group.
+        lane: Its lane.
+        identity: The identity of its step, `module:qualname`.
+        needs: The tasks that must end before it starts.
+        policy: Its retries, delays and timeout.
+        code: The fingerprint of its step's code; "" without a history, or where it can't be made.
+        contexts: The contexts that its step takes: "initial_context", "previous_context".
+    """
 
     name: str
     group: str
+    lane: int = 0
+    identity: str = ""
+    needs: Sequence[int] = ()
+    policy: Policy | None = None
+    code: str = ""
+    contexts: Sequence[str] = ()
 
 
 class RunStarted(NamedTuple):
-    """A run begins. A `task_id` in its events is an index into `steps`."""
+    """A run begins. A `task_id` in its events is an index into `steps`.
+
+    Attributes:
+        workflow_id: The workflow.
+        run_id: The run.
+        tasks: The number of tasks.
+        at: The moment.
+        name: The name of the workflow.
+        steps: The tasks.
+        mode: "sequential", "background" or "parallel".
+        resumed: Whether finished tasks of earlier runs are restored.
+        parent: The attempt whose step started the run; None for none, and without a history that asks for it.
+        trigger: "command" or "schedule"; "" for a program, or a step.
+        storage: The type of the storage of its values, and where that is.
+        saved: Returns the saved context of the task whose value an object is, as the storage has it: before a step
+            changed the object. None if there is none. It is None itself if the storage does not outlive the process.
+        masks: The secrets of the run. A history masks the texts that it makes of values.
+        is_named: Whether the workflow was given its id. A generated one is in no other run.
+    """
 
     workflow_id: str
     run_id: str
     tasks: int
     at: datetime
-    name: str | None = None  # of the workflow
+    name: str | None = None
     steps: Sequence[Planned] = ()
+    mode: str = ""
+    resumed: bool = False
+    parent: AttemptId | None = None
+    trigger: str = ""
+    storage: str = ""
+    saved: Callable[[Any], Context | None] | None = None
+    masks: Masks = NO_MASKS
+    is_named: bool = True
 
 
 class RunEnded(NamedTuple):
-    """A run has ended: COMPLETED, or FAILED."""
+    """A run has ended: COMPLETED, or FAILED. `state` is more exact; `reason` is why it was stopped, if it was."""
 
     workflow_id: str
     run_id: str
     status: TypeStatus
     at: datetime
+    state: TypeRunState = TypeRunState.COMPLETED
+    reason: str = ""
 
 
 TaskEvent = (
@@ -142,4 +217,13 @@ TaskEvent = (
     | MapEnded
 )
 RunEvent = RunStarted | RunEnded
-Event = TaskEvent | RunEvent
+Event = TaskEvent | RunEvent | AttemptOutput
+
+
+def masked(event: TaskEvent, masks: Masks) -> TaskEvent:
+    """Returns the event with no secret in its failure or reason. Values stay as they are."""
+    if isinstance(event, TaskSkipped):
+        return event._replace(reason=masks.mask(event.reason))
+    if isinstance(event, AttemptFailed | AttemptRepeated | TaskFailed | MapEnded) and event.failure is not None:
+        return event._replace(failure=event.failure.masked(masks))
+    return event

@@ -13,6 +13,8 @@ from pathlib import Path
 from types import CodeType, TracebackType
 from typing import Final
 
+from dotflow.core.masks import NO_MASKS, Masks
+
 PACKAGE: Final = f"{Path(__file__).parent.parent}{os.sep}"
 
 #: The folders of the code that calls steps. Tracebacks leave out its frames before the step's first one.
@@ -42,13 +44,14 @@ class Failure:
         traceback: The formatted traceback; empty where there is none.
     """
 
-    __slots__ = ("_parts", "_text", "exception", "message")
+    __slots__ = ("_masks", "_parts", "_text", "exception", "message")
 
     def __init__(self, exception: str, message: str, traceback: str = "") -> None:
         self.exception: str = exception
         self.message: str = message
         self._text: str | None = traceback
         self._parts: tuple[Part, ...] = ()
+        self._masks: Masks = NO_MASKS
 
     @classmethod
     def of(cls, error: BaseException, *, name: str | None = None, message: str | None = None) -> "Failure":
@@ -65,9 +68,23 @@ class Failure:
     def traceback(self) -> str:
         """The traceback as Python prints it, without dotflow's own frames."""
         if self._text is None:
-            self._text = "".join(itertools.chain.from_iterable(map(_format_part, self._parts)))
+            text = "".join(itertools.chain.from_iterable(map(_format_part, self._parts)))
+            self._text = self._masks.mask(text)
             self._parts = ()
         return self._text
+
+    @property
+    def masks(self) -> Masks:
+        """The secrets that it does not show, and that no other text about it shows. A pickle does not have them."""
+        return self._masks
+
+    def masked(self, masks: Masks) -> "Failure":
+        """Returns the failure without secrets. Its traceback is still formatted on first access."""
+        masked = Failure(self.exception, masks.mask(self.message), "")
+        masked._masks = masks
+        masked._text = None if self._text is None else masks.mask(self._text)
+        masked._parts = self._parts
+        return masked
 
     def __reduce__(self) -> tuple[type["Failure"], tuple[str, str, str]]:
         return Failure, (self.exception, self.message, self.traceback)
@@ -103,6 +120,10 @@ class TaskError:
     @property
     def traceback(self) -> str:
         return self._failure.traceback
+
+    @property
+    def _masks(self) -> Masks:
+        return self._failure.masks
 
     def __reduce__(self) -> tuple[type["TaskError"], tuple[int, Failure]]:
         return TaskError, (self.attempt, self._failure)

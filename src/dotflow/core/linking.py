@@ -2,7 +2,7 @@
 
 import operator
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from types import EllipsisType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -10,8 +10,9 @@ from dotflow.core.action import Action
 from dotflow.core.links import MAX_PARALLEL, PARAM, PARAMS, VALUE, Bind, Condition, Constant, Each, Links
 from dotflow.core.names import name_of
 from dotflow.core.params import OWN_NAMES, is_name
+from dotflow.core.secret import SecretUse
 from dotflow.core.steps import as_actions
-from dotflow.core.wiring import Scope, as_list, check_names, make_conditions, target_of_each, wire
+from dotflow.core.wiring import Scope, as_list, check_names, make_conditions, secrets_of, target_of_each, wire
 from dotflow.errors import InvalidArgument, InvalidLink, MissingParam, close_match
 
 if TYPE_CHECKING:
@@ -92,11 +93,19 @@ def make_links(step: Action[..., Any], options: LinkOptions, scope: Scope) -> Li
         fallback_binds=fallback_binds,
         always=options.always,
         keep_going=options.keep_going,
+        secrets=(
+            *_secrets(step, binds, lists),
+            *(() if fallback is None else _secrets(fallback, fallback_binds, lists)),
+        ),
     )
     return None if links == NO_LINKS and step.is_ordinary else links
 
 
 NO_LINKS: Final = Links()
+
+
+def _secrets(step: Action[..., Any], binds: Sequence[Bind], lists: Collection[str]) -> Iterator[SecretUse]:
+    return secrets_of(step, {*(bind.parameter for bind in binds), *lists})
 
 
 def _needs(needs: Any, scope: Scope) -> tuple[Mapping[str, Any], tuple[int, ...]]:

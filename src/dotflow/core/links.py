@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, Final, NamedTuple
 
 from dotflow.core.action import Action
+from dotflow.core.secret import SecretUse
 
 #: The kinds of arguments: a task's value, its Context, one run parameter, or all of them.
 VALUE: Final = "value"
@@ -81,6 +82,7 @@ class Links(NamedTuple):
         fallback_binds: The sources of the fallback's arguments.
         always: Whether the task is a cleanup.
         keep_going: Whether other tasks continue after its failure; None for the `keep_going` of the run.
+        secrets: The secrets of the step and of the fallback.
     """
 
     name: str | None = None
@@ -93,6 +95,7 @@ class Links(NamedTuple):
     fallback_binds: tuple[Bind, ...] = ()
     always: bool = False
     keep_going: bool | None = None
+    secrets: tuple[SecretUse, ...] = ()
 
     def whole_sources(self) -> set[int]:
         """Returns the ids of the tasks that must end with all of their items."""

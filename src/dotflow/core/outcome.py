@@ -1,7 +1,7 @@
 """The outcome of one attempt, as plain data, which can be sent between processes.
 
 `retry` is the result of the step's `retry_on`: True, False, or the seconds until the next attempt. None means that it
-was not called.
+was not called. `usage` is None unless the call has a `watch`.
 
 Named tuples, not frozen dataclasses, which cost three times as much: there is one for every attempt.
 """
@@ -11,11 +11,26 @@ from typing import Any, NamedTuple
 from dotflow.core.failure import Failure
 
 
+class Usage(NamedTuple):
+    """What an attempt used, as far as it was measured.
+
+    Attributes:
+        cpu: Seconds of CPU time, its child processes included.
+        peak: The peak of the process's resident memory, in bytes.
+        worker: The id of the process that made the attempt.
+    """
+
+    cpu: float | None = None
+    peak: int | None = None
+    worker: int | None = None
+
+
 class Returned(NamedTuple):
     """The step returned. `repeated` are the failures of a class's own actions that were repeated in the attempt."""
 
     value: Any
     repeated: tuple[Failure, ...] = ()
+    usage: Usage | None = None
 
 
 class Raised(NamedTuple):
@@ -24,6 +39,7 @@ class Raised(NamedTuple):
     failure: Failure
     repeated: tuple[Failure, ...] = ()
     retry: bool | float | None = None
+    usage: Usage | None = None
 
 
 class TimedOut(NamedTuple):
@@ -32,6 +48,7 @@ class TimedOut(NamedTuple):
     failure: Failure
     repeated: tuple[Failure, ...] = ()
     retry: bool | float | None = None
+    usage: Usage | None = None
 
 
 class Died(NamedTuple):
@@ -40,6 +57,7 @@ class Died(NamedTuple):
     failure: Failure
     repeated: tuple[Failure, ...] = ()
     retry: bool | float | None = None
+    usage: Usage | None = None
 
 
 class Interrupted(NamedTuple):

@@ -210,7 +210,7 @@ class Task:
         """Updates the record; nothing else writes to it."""
         self.status = STATUS_AFTER[event.__class__]
         if isinstance(event, AttemptStarted):
-            _, self.attempt, self._previous, at, tick, _, _ = event  # faster than one by one
+            _, self.attempt, self._previous, at, tick, _, _, _ = event  # faster than one by one
             if self.attempt == 1:
                 self.started_at = at
                 self._began = tick

@@ -1,13 +1,14 @@
 """Wiring: the sources of a step's arguments, resolved when the step is added."""
 
 import functools
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
-from dotflow.core.action import CONTEXTS, Action, action_of
+from dotflow.core.action import CONTEXTS, Action, action_of, member_actions
 from dotflow.core.annotations import misfit
 from dotflow.core.links import CONTEXT, PARAM, PARAMS, TRUE, VALUE, Bind, Condition
 from dotflow.core.names import MAX_REF, Names
+from dotflow.core.secret import SecretUse
 from dotflow.core.task import Task
 from dotflow.core.text import safe_repr, shorten
 from dotflow.errors import InvalidLink
@@ -62,6 +63,17 @@ def wire(
         elif required:
             left.append(name)
     return tuple(binds), left
+
+
+def secrets_of(step: Action[..., Any], filled: Collection[str] = ()) -> Iterator[SecretUse]:
+    """Yields the secrets of a step and of the actions of its class. *filled* are its parameters with other sources."""
+    for parameter, secret in step.secrets.items():
+        yield SecretUse(step.name, parameter, secret, secret.default is None and parameter not in filled)
+    if isinstance(step.function, type):
+        for name in member_actions(step.function):
+            member = action_of(getattr(step.function, name))
+            if member is not None:
+                yield from secrets_of(member)
 
 
 def check_names(step: Action[..., Any], option: str, names: Collection[str]) -> None:

@@ -101,7 +101,10 @@ class Cache:
         return context
 
     def key(self, task: Task, previous: Context, arguments: Arguments | None, shared: Arguments | None) -> str | None:
-        """Returns the key of a task's value; None if an argument has no digest, which is logged once."""
+        """Returns the key of a task's value; None if an argument has no digest, which is logged once.
+
+        The values of secrets are no part of it, so a new token does not make values anew.
+        """
         from dotflow.codec.canonical import digest  # here, since most workflows never need it
 
         step = task.step

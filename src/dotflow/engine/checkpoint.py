@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Hashable, Sequence
 from typing import TYPE_CHECKING
 
 from dotflow.abc.storage import Storage
-from dotflow.core.context import Context, Origin
+from dotflow.core.context import Context, Origin, token_of_run
 from dotflow.core.linked_task import LinkedTask
 from dotflow.core.params import Params
 from dotflow.core.task import Task
@@ -31,9 +31,12 @@ class Checkpoints:
         workflow_id: The workflow.
         exclusive: Whether the workflow is locked against other processes during the run.
         report: Writes a line into the log.
+        run_id: The run. Its values have the beginning of it.
     """
 
-    def __init__(self, storage: Storage, workflow_id: str, *, exclusive: bool, report: Callable[..., None]) -> None:
+    def __init__(
+        self, storage: Storage, workflow_id: str, *, exclusive: bool, report: Callable[..., None], run_id: str = ""
+    ) -> None:
         self._storage = storage
         self._workflow_id = workflow_id
         self._exclusive = exclusive
@@ -48,6 +51,7 @@ class Checkpoints:
         self._keys = CheckpointKeys(storage, workflow_id, ())
         self._links: LinkedRestorer | None = None
         self._restores_items = False
+        self._token = token_of_run(run_id or str(uuid.uuid4()))
         self._origins: Sequence[Origin] = ()
         self._changes = ChangedCode(())
 
@@ -85,7 +89,7 @@ class Checkpoints:
                 self._storage, self._workflow_id, tasks, sources, params, self._report, resume=resume, rerun=rerun
             )
             self._keys, self._links, self._changes = earlier.keys, earlier.links, earlier.changes
-            self._origins = _origins(earlier.digests, f"{uuid.uuid4().hex[:12]}/{len(tasks)}", earlier.changes.codes)
+            self._origins = _origins(earlier.digests, f"{self._token}/{len(tasks)}", earlier.changes.codes)
             # With "unfinished", another run of this process finishes its own work, so this one starts anew.
             is_first = resume != "unfinished" or len(self._run_lock.sharing) == 1
             restoration = earlier.decide() if is_first else None

@@ -9,6 +9,7 @@ from dotflow.core.context import Context
 from dotflow.core.events import TaskSkipped
 from dotflow.core.linked_task import LinkedTask
 from dotflow.core.links import TRUE, Condition, Links
+from dotflow.core.masks import NO_MASKS, Masks
 from dotflow.core.params import Params
 from dotflow.core.task import Task
 from dotflow.core.text import safe_repr, shorten
@@ -45,6 +46,7 @@ class Forecast:
         changes: Which code has changed since.
         previous: For each task, the task whose context is its `previous_context`.
         cache: The cached values.
+        masks: The secrets, which no reason shows.
     """
 
     def __init__(
@@ -55,7 +57,9 @@ class Forecast:
         changes: ChangedCode,
         previous: Sequence[int | None],
         cache: Cache,
+        masks: Masks = NO_MASKS,
     ) -> None:
+        self._masks = masks
         self._changes = changes
         self._cached = CachedValues(cache, previous)
         self._previous = previous
@@ -100,7 +104,7 @@ class Forecast:
         if task.status is SKIPPED and self._unknown.isdisjoint(links.value_sources()):
             return Prospect(SKIP, task.reason)
         try:
-            decision = decide(links.only(self._is_known), self._tasks, self._params)
+            decision = decide(links.only(self._is_known), self._tasks, self._params, self._masks)
         except Exception as error:  # the values' own code; in the run it fails the task
             return Prospect(RUN, f"its conditions raised {type(error).__name__}")
         if isinstance(decision, Skip):
@@ -141,7 +145,7 @@ class Forecast:
         """Returns why a task may be skipped or not; "" if it runs for sure."""
         for condition in links.conditions:
             if not self._is_known(condition.source):
-                return _condition(condition)
+                return _condition(condition, self._masks)
         required = [bind.source for bind in links.binds if bind.required]
         for source in (*required, *(each.source for each in links.each)):
             if source in self._may_lack:
@@ -165,11 +169,11 @@ def _finished(context: Context) -> str:
     return f"finished {context.time.astimezone():%Y-%m-%d %H:%M:%S}"
 
 
-def _condition(condition: Condition) -> str:
+def _condition(condition: Condition, masks: Masks) -> str:
     word = "unless" if condition.negated else "when"
     if condition.expected is TRUE:
         return f"{word} {condition.name}"
-    return f"{word} {condition.name} is {shorten(safe_repr(condition.expected), MAX_SHOWN)}"
+    return f"{word} {condition.name} is {shorten(masks.mask(safe_repr(condition.expected)), MAX_SHOWN)}"
 
 
 def plan_run(
@@ -180,6 +184,7 @@ def plan_run(
     plan: Plan,
     params: Params,
     options: RunOptions,
+    masks: Masks = NO_MASKS,
 ) -> "WorkflowPlan":
     """Returns what a run would do.
 
@@ -191,6 +196,7 @@ def plan_run(
         plan: Their dependencies.
         params: The run parameters.
         options: The options of the run.
+        masks: The secrets, which the plan does not show.
 
     Raises:
         CheckpointMismatch: Another step made one of the checkpoints.
@@ -212,7 +218,7 @@ def plan_run(
     )
     cache = storage if cache is None else cache
     values = Cache(cache, _no_report, _no_report, reads=options.cache, rerun=again, shares_memory=False)
-    forecast = Forecast(tasks, params, earlier.decide(), earlier.changes, plan.previous, values)
+    forecast = Forecast(tasks, params, earlier.decide(), earlier.changes, plan.previous, values, masks)
     planned = [
         _planned(task, tasks, plan, prospect) for task, prospect in zip(tasks, forecast.prospects(), strict=True)
     ]

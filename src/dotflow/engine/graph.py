@@ -11,11 +11,12 @@ from dotflow.core.events import TaskFailed, TaskRestored, TaskSkipped
 from dotflow.core.failure import Failure
 from dotflow.core.linked_task import LinkedTask
 from dotflow.core.params import Params
+from dotflow.core.run_secrets import NO_RUN_SECRETS, RunSecrets
 from dotflow.core.task import Task
 from dotflow.core.types.status import TypeStatus
 from dotflow.engine.cache import Cache, is_cached
 from dotflow.engine.checkpoint import Checkpoints
-from dotflow.engine.lifecycle import Fallback, new, task_flow
+from dotflow.engine.lifecycle import Fallback, TaskFlow, new, task_flow
 from dotflow.engine.open_maps import Loop, OpenMaps
 from dotflow.engine.plan import Plan
 from dotflow.engine.ready import Ready
@@ -34,6 +35,7 @@ class Graph:
         checkpoints: The checkpoints of the run.
         keep_going: Whether other tasks continue after a failure.
         cache: The cached values; None for none.
+        secrets: The secrets of the run.
     """
 
     def __init__(
@@ -46,6 +48,7 @@ class Graph:
         *,
         keep_going: bool,
         cache: Cache | None = None,
+        secrets: RunSecrets = NO_RUN_SECRETS,
     ) -> None:
         self._tasks = tasks
         self._plan = plan
@@ -55,6 +58,7 @@ class Graph:
         self._keep_going = keep_going
         self._checkpoints = checkpoints
         self._cache = cache
+        self._secrets = secrets
         self._followers = plan.followers()
         self._unmet = [len(needs) for needs in plan.needs]
         self._last = plan.last_of_lanes()
@@ -74,7 +78,7 @@ class Graph:
             self.maps.open(task, {}, previous)
             return None
         try:
-            decision = decide(task.links, self._tasks, self._params)
+            decision = decide(task.links, self._tasks, self._params, self._secrets.masks)
         except Exception as error:  # raised by the __bool__ or __eq__ of a value
             error.add_note(
                 "The value of a condition can't be compared. Return True or False from a step, and use that."
@@ -92,9 +96,13 @@ class Graph:
                 self.end(task_id, context)
                 return None
             fallback = None if task.links.fallback is None else functools.partial(self.fallback, task)
-            flow = task_flow(task, lane, previous, task_id, decision or None, None, fallback)
+            flow = self.flow(task, lane, previous, task_id, decision or None, None, fallback)
             return new(Ready, (task_id, lane, previous, flow, task.step, None, 1))
         return None
+
+    def flow(self, task: Task, *more: Any) -> TaskFlow:
+        """Returns the flow of a task or an item. *more* are the other arguments of `task_flow`."""
+        return task_flow(task, *(*more, self._secrets.of_task(task.task_id)))
 
     def restore_cached(
         self, task: Task, previous: Context, own: Arguments | None, shared: Arguments | None

@@ -1,6 +1,6 @@
 """One task's life, in every mode, as a generator of requests. It has no thread and no storage."""
 
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from typing import Any, Final, NamedTuple
 
 from dotflow import clock
@@ -9,7 +9,7 @@ from dotflow.core.call import Call
 from dotflow.core.context import NOTHING, Context
 from dotflow.core.events import AttemptFailed, AttemptRepeated, AttemptStarted, TaskCompleted, TaskEvent, TaskFailed
 from dotflow.core.failure import Failure
-from dotflow.core.outcome import Interrupted, Outcome, Returned
+from dotflow.core.outcome import Interrupted, Outcome, Returned, Usage
 from dotflow.core.task import Task
 from dotflow.engine.verdict import Arguments
 from dotflow.errors import StorageError, ValueNotStorable
@@ -47,6 +47,7 @@ def task_flow(
     arguments: Arguments | None = None,
     shared: Arguments | None = None,
     fallback: Callable[[], Fallback | None] | None = None,
+    secrets: Mapping[str, str] | None = None,
 ) -> TaskFlow:
     """Yields the requests of a task, from its first attempt to its end.
 
@@ -61,18 +62,23 @@ def task_flow(
         arguments: The arguments beside the contexts.
         shared: The arguments that all items of a map share.
         fallback: Returns the fallback after the last attempt; None for no further attempt.
+        secrets: The values of the secrets that the task takes; None if it takes none.
 
     Returns:
         The task's context; None if it failed.
     """
-    task_id, step, item = task.task_id, task.step, task.item
+    task_id, step, item, workflow_id = task.task_id, task.step, task.item, task.workflow_id
     initial = task.initial_context if task._initial is not None or "initial_context" in step.context_params else NOTHING
-    call = new(Call, (task_id, lane, step, initial, previous, task.workflow_id, None, number, arguments, shared, False))
+    call = new(
+        Call,
+        (task_id, lane, step, initial, previous, workflow_id, None, number, arguments, shared, False, secrets, None),
+    )
     attempt = before = 0  # the attempts, and how many of them came before the fallback
     fallback_name: str | None = None
     while True:
         attempt += 1
-        yield new(AttemptStarted, (task_id, attempt, previous, clock.now(), clock.monotonic(), item, fallback_name))
+        began = (task_id, attempt, previous, clock.now(), clock.monotonic(), item, fallback_name, call)
+        yield new(AttemptStarted, began)
         outcome = yield call
         assert outcome is not None
         if isinstance(outcome, Returned):
@@ -80,9 +86,9 @@ def task_flow(
                 yield from _repeats(task, attempt, outcome.repeated)
             context = Context._of(outcome.value, task_id, task.workflow_id, clock.now(), step.identity)
             try:
-                yield new(TaskCompleted, (task_id, context, clock.monotonic(), item))
+                yield new(TaskCompleted, (task_id, context, clock.monotonic(), item, outcome.usage))
             except NOT_SAVED as error:
-                yield _failed(task, attempt, Failure.of(error))
+                yield _failed(task, attempt, Failure.of(error), outcome.usage)
                 return None
             return context
         if isinstance(outcome, Interrupted):
@@ -94,9 +100,9 @@ def task_flow(
             step, fallback_name = other.step, other.step.name
             call = call._replace(step=step, arguments=other.arguments, shared=other.shared, is_fallback=True)
         if delay is None:
-            yield _failed(task, attempt, outcome.failure)
+            yield _failed(task, attempt, outcome.failure, outcome.usage)
             return None
-        yield AttemptFailed(task_id, attempt, outcome.failure, delay, item)
+        yield AttemptFailed(task_id, attempt, outcome.failure, delay, item, outcome.usage)
         yield Wait(delay, step)
 
 
@@ -104,5 +110,5 @@ def _repeats(task: Task, attempt: int, repeated: Iterable[Failure]) -> Iterator[
     return (AttemptRepeated(task.task_id, attempt, failure, task.item) for failure in repeated)
 
 
-def _failed(task: Task, attempt: int, failure: Failure) -> TaskFailed:
-    return TaskFailed(task.task_id, attempt, failure, clock.now(), clock.monotonic(), task.item)
+def _failed(task: Task, attempt: int, failure: Failure, usage: Usage | None) -> TaskFailed:
+    return TaskFailed(task.task_id, attempt, failure, clock.now(), clock.monotonic(), task.item, usage)

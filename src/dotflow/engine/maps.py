@@ -121,7 +121,7 @@ def map_failure(task: LinkedTask) -> Failure | None:
 def _first_of(failed: Sequence[Item]) -> str:
     """Returns the first failed items as `[13] 'https://…' ConnectionError`."""
     first = ", ".join(
-        f"[{item.item}] {shorten(safe_repr(item.input), MAX_INPUT)} {item.error.exception}"
+        f"[{item.item}] {shorten(item.error._masks.mask(safe_repr(item.input)), MAX_INPUT)} {item.error.exception}"
         for item in failed[:MAX_SHOWN]
         if item.error is not None
     )

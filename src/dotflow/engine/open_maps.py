@@ -14,7 +14,7 @@ from dotflow.core.linked_task import Item, LinkedTask
 from dotflow.core.task import Task
 from dotflow.core.types.status import TypeStatus
 from dotflow.core.wiring import PREVIOUS
-from dotflow.engine.lifecycle import Fallback, TaskFlow, new, task_flow
+from dotflow.engine.lifecycle import Fallback, TaskFlow, new
 from dotflow.engine.maps import ItemMap, lists_of, make_items, map_context, map_failure
 from dotflow.engine.plan import Plan
 from dotflow.engine.ready import Ready
@@ -42,6 +42,7 @@ class LinkedTasks(Protocol):
 
     loop: Loop
 
+    def flow(self, task: Task, *more: Any) -> TaskFlow: ...
     def restore_cached(
         self, task: Task, previous: Context, own: Arguments | None, shared: Arguments | None
     ) -> Context | None: ...
@@ -178,7 +179,7 @@ class OpenMaps:
         fallback = (
             None if items.task.links.fallback is None else functools.partial(self._graph.fallback, items.task, own)
         )
-        flow = task_flow(item, lane, previous, number, own, items.shared or None, fallback)
+        flow = self._graph.flow(item, lane, previous, number, own, items.shared or None, fallback)
         if items.may_begin:  # before this one runs, which may take long in this thread
             self._go_on(items)
         self._graph.loop.advance(number, flow)

@@ -107,3 +107,12 @@ def note_on_resume(storage: Storage, tasks: Sequence[Task], *, is_named: bool) -
 def rerun_ids(refs: Sequence[TaskRef], tasks: Sequence[Task]) -> frozenset[int]:
     """Returns the ids of the tasks that run again in any case. Raises UnknownTask or AmbiguousTask."""
     return frozenset(find_task(ref, tasks).task_id for ref in refs)
+
+
+def scheduled_arguments(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the arguments of `start` for the runs of a schedule. Raises InvalidArgument for those of a single run."""
+    if arguments.get("resume") == "changed":
+        raise InvalidArgument("resume", "changed", "True or False in schedule()")
+    if arguments.get("rerun"):
+        raise InvalidArgument("rerun", arguments["rerun"], "for one run. Use start()")
+    return {**arguments, "resume": "unfinished"} if arguments.get("resume") is True else dict(arguments)

@@ -8,10 +8,12 @@ from typing import Any, Final
 from dotflow.abc.history import History
 from dotflow.abc.log import Log
 from dotflow.abc.tracer import Tracer
-from dotflow.core.call import Carrier
+from dotflow.core.call import Call, Carrier, Watch, plain_carrier
+from dotflow.core.capture import Capture
 from dotflow.core.context import Context
 from dotflow.core.events import (
     AttemptFailed,
+    AttemptOutput,
     AttemptRepeated,
     AttemptStarted,
     Event,
@@ -22,19 +24,24 @@ from dotflow.core.events import (
     TaskCompleted,
     TaskEvent,
     TaskFailed,
+    masked,
 )
-from dotflow.core.failure import Failure
+from dotflow.core.masks import NO_MASKS, Masks
+from dotflow.core.origin import AttemptId
 from dotflow.core.task import Task
+from dotflow.core.types.capture import TypeCapture
 from dotflow.core.types.status import TypeStatus
 from dotflow.engine.checkpoint import Checkpoints
 from dotflow.engine.listeners import Listener, as_listener
 from dotflow.engine.map_reports import MapReports
 from dotflow.engine.notifier import Notifier
+from dotflow.errors import HistoryError
 from dotflow.worker.deadline import DeadlinePassed
 from dotflow.worker.deadline_thread import Stopped
 
 FAILURES = (AttemptFailed, AttemptRepeated, TaskFailed)
 ENDS = (TaskCompleted, TaskFailed, MapEnded)
+new: Final = tuple.__new__  # makes a named tuple in half the time: there is one for every attempt
 MAX_REPORTS: Final = 20  # exceptions of a run's history, and of its tracer, that are logged; more are counted
 
 
@@ -56,6 +63,7 @@ class Publisher:
         history: The history; None for none.
         tracer: The tracer; None for none.
         report: Writes a line into the log, with the traceback of an error where there is one.
+        masks: The secrets, which no event, record or note shows.
 
     Attributes:
         save: Saves the value of a task or an item.
@@ -72,7 +80,9 @@ class Publisher:
         history: History | None,
         tracer: Tracer | None,
         report: Callable[[str, BaseException | None], None],
+        masks: Masks = NO_MASKS,
     ) -> None:
+        self._masks = masks
         self._run_id = run_id
         self._tasks = tasks
         self.save: Callable[[Task, Context], None] = checkpoints.save
@@ -86,14 +96,60 @@ class Publisher:
         ]
         self._has_listeners = bool(self._followers) or log is not None or notifier is not None
         self._tracer = tracer
+        self._history = history
+        self._capture = TypeCapture.NONE if history is None else history.capture
+        self._output_limit = 0 if history is None else history.output_limit
+        self._watches = history is not None and (history.measures_usage or self._capture is not TypeCapture.NONE)
         self._report = report
         self._maps: MapReports | None = None  # made where a map is opened
         self._failures: Counter[str] = Counter()  # how often history and tracer have raised
 
     @property
-    def has_carriers(self) -> bool:
-        """Whether calls get a carrier."""
-        return self._tracer is not None
+    def prepares_calls(self) -> bool:
+        """Whether `prepare` has to be called before each attempt."""
+        return bool(self._followers)
+
+    def prepare(self, call: Call, task: Task) -> Call:
+        """Returns the call of an attempt of a task or item, with what tracer and history add. Settles the history."""
+        if self._tracer is not None:
+            call = call._replace(carrier=self.carrier(task.task_id, task.item))
+        history = self._history
+        if history is None:
+            return call
+        self.settle(begins=True)
+        if not self._watches:
+            return call
+        attempt = new(AttemptId, (self._run_id, task.task_id, task.attempt, task.item))
+        watch = new(Watch, (attempt, self._capture, self._output_limit))
+        return new(Call, (*call[:-1], watch))
+
+    def settle(self, *, begins: bool) -> float | None:
+        """Lets the history save what it has collected. The arguments and the result are those of History.settle."""
+        if self._history is None:
+            return None
+        try:
+            return self._history.settle(self._run_id, begins)
+        except BaseException as error:  # the user's code: logged, and the run continues
+            reraise_interrupt(error)
+            self._report_failure("The history's settle()", "an attempt" if begins else "a wait", error)
+            return None
+
+    def capture(self) -> Capture | None:
+        """Returns what the history wants of the output of the attempts; None for nothing."""
+        history = self._history
+        if history is None or history.capture is TypeCapture.NONE or history.output_limit <= 0:
+            return None
+        settle = partial(self.settle, begins=True)
+        return Capture(history.capture, history.output_limit, self.record_output, settle, self._masks, history)
+
+    def record_output(self, event: AttemptOutput) -> None:
+        """Passes a part of an attempt's output to the history."""
+        if self._history is not None:
+            try:
+                self._history.record(self._run_id, event)
+            except BaseException as error:  # the user's code: logged, and the run continues
+                reraise_interrupt(error)
+                self._report_failure("The history", type(event).__name__, error)
 
     def carrier(self, task_id: int, item: int | None = None) -> Carrier | None:
         """Returns the tracer's carrier for the attempt that has just begun."""
@@ -101,8 +157,8 @@ class Publisher:
         assert tracer is not None
         try:
             if item is None:
-                return _check_carrier(tracer.carrier(self._run_id, task_id))
-            return _check_carrier(tracer.item_carrier(self._run_id, task_id, item))
+                return plain_carrier(tracer.carrier(self._run_id, task_id))
+            return plain_carrier(tracer.item_carrier(self._run_id, task_id, item))
         except BaseException as error:  # the user's code: logged, and the attempt runs without a carrier
             reraise_interrupt(error)
             self._report_failure("The tracer's carrier()", f"task {task_id}", error)
@@ -117,6 +173,8 @@ class Publisher:
         kind = event.__class__
         if kind is TaskCompleted:
             self.save(task, event.context)  # type: ignore[union-attr]
+        elif kind is not AttemptStarted:
+            event = masked(event, self._masks)
         task._apply(event)
         if self._has_listeners:
             self._call_listeners(event, task)
@@ -129,6 +187,8 @@ class Publisher:
         kind = event.__class__
         if kind is TaskCompleted:
             self.save(item, event.context)
+        elif kind is not AttemptStarted:
+            event = masked(event, self._masks)
         item._apply(event)
         if self._followers:
             self.follow(event)
@@ -165,6 +225,8 @@ class Publisher:
 
     def follow_run(self, event: RunEvent) -> None:
         """Passes the beginning or end of the run to log, history and tracer."""
+        if isinstance(event, RunEnded):
+            event = event._replace(reason=self._masks.mask(event.reason))
         if self._log is not None:
             try:
                 self._log.follow_run(event)
@@ -188,7 +250,11 @@ class Publisher:
 
     def _report_failure(self, name: str, where: str, error: BaseException) -> None:
         self._failures[name] += 1
-        if self._failures[name] <= MAX_REPORTS:
+        if self._failures[name] > MAX_REPORTS:
+            return
+        if isinstance(error, HistoryError):  # a line for users
+            self._report(str(error), None)
+        else:
             self._report(f"{name} raised at {where}", error)
 
     def end(self, name: str, callback: Callable[..., Any], tasks: Sequence[Task]) -> None:
@@ -208,7 +274,7 @@ class Publisher:
     def _note(self, message: str) -> None:
         if self._log is not None:
             try:
-                self._log.note(message)
+                self._log.note(self._masks.mask(message))
             except BaseException as error:  # the user's code: logged, and the run continues
                 reraise_interrupt(error)
                 self._report("The log raised at a note", error)
@@ -221,28 +287,3 @@ class Publisher:
         except BaseException as error:  # the user's code: logged, and the run continues
             reraise_interrupt(error)
             self._report(f"The log raised at task {task.task_id} {task.name}", error)
-
-
-def _check_carrier(carrier: Carrier | None) -> Carrier | None:
-    """Returns a copy. Raises TypeError here, and not in the step's worker, for anything but plain text."""
-    if carrier is None:
-        return None
-    entry, headers = carrier
-    for text in (entry, *headers, *headers.values()):
-        if text.__class__ is not str:
-            raise TypeError(f"a Carrier holds plain str only, but this one holds a {type(text).__name__}")
-    return Carrier(entry, dict(headers))
-
-
-def reporter(log: Log) -> Callable[[str, BaseException | None], None]:
-    """Returns a function that writes lines into *log*, or into Python's own logging where the log raises."""
-
-    def report(message: str, error: BaseException | None = None) -> None:
-        if error is not None:
-            message = f"{message}, which changes nothing in the run:\n{Failure.of(error).traceback}"
-        try:
-            log.report(message)
-        except (Exception, SystemExit) as broken:  # the user's code, and the last chance to report it
-            Log.report(log, f"{message}\nThe log's own report raised {type(broken).__name__}: {broken}")
-
-    return report

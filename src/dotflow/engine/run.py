@@ -2,20 +2,20 @@
 
 import math
 import threading
-import weakref
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final, Self
 
 from dotflow import clock
 from dotflow.abc.executor import Executor
-from dotflow.abc.storage import Storage
 from dotflow.core.context import Context
 from dotflow.core.durations import Duration, as_seconds
-from dotflow.core.events import Planned, RunEnded, RunStarted
+from dotflow.core.events import RunEnded
 from dotflow.core.failure import Failure
 from dotflow.core.names import TaskRef, find_task
 from dotflow.core.params import NO_PARAMS, Params
 from dotflow.core.task import Task
+from dotflow.core.types.execution import TypeExecution
+from dotflow.core.types.run_state import TypeRunState
 from dotflow.core.types.status import TypeStatus
 from dotflow.engine.cache import cache_of
 from dotflow.engine.checkpoint import Checkpoints
@@ -23,11 +23,13 @@ from dotflow.engine.graph import Graph
 from dotflow.engine.notifier import Notifier
 from dotflow.engine.options import RunOptions, rerun_ids
 from dotflow.engine.plan import Plan
-from dotflow.engine.publisher import Publisher, reporter
+from dotflow.engine.publisher import Publisher
+from dotflow.engine.reporter import reporter
 from dotflow.engine.run_end import RunEnd
 from dotflow.engine.run_providers import RunProviders
+from dotflow.engine.run_start import run_started, warn_of_local
 from dotflow.engine.runner import Runner
-from dotflow.engine.stop import CANCELLED, INTERRUPTED, Stop
+from dotflow.engine.stop import CANCELLED, INTERRUPTED, Stop, stop_for
 from dotflow.errors import RunFailed
 from dotflow.worker.deadline_thread import waking
 
@@ -43,6 +45,7 @@ class Run:
         run_id: The id of this run; each call of start() makes a new one.
         tasks: The records of the tasks, in the order of `add`.
         status: NOT_STARTED, IN_PROGRESS, then COMPLETED or FAILED.
+        state: RUNNING, then COMPLETED, FAILED, CANCELLED or INTERRUPTED.
     """
 
     def __init__(
@@ -55,22 +58,27 @@ class Run:
         options: RunOptions,
         name: str | None = None,
         params: Params = NO_PARAMS,
+        mode: TypeExecution = TypeExecution.SEQUENTIAL,
     ) -> None:
         self.params = params
         self.workflow_id = workflow_id
         self.run_id = run_id
         self.tasks: list[Task] = list(tasks)
         self.status: TypeStatus = TypeStatus.NOT_STARTED
+        self.state: TypeRunState = TypeRunState.RUNNING
         self._name = name
+        self._mode = mode
         self._plan = plan
         self._providers = providers
         self._options = options
+        self._log_line = reporter(providers.log, providers.secrets.masks)
         self._checkpoints = Checkpoints(
-            providers.storage, workflow_id, exclusive=options.alone, report=reporter(providers.log)
+            providers.storage, workflow_id, exclusive=options.alone, report=self._log_line, run_id=run_id
         )
         self._restored: Mapping[int, Context] = {}
         self._runner: Runner | None = None
         self._cancelled = False
+        self._stop: Stop | None = None
         self._lock = threading.Lock()
         self._end = RunEnd()
         self._error: BaseException | None = None
@@ -154,14 +162,14 @@ class Run:
     def _cancel(self, stop: Stop) -> None:
         with self._lock:
             self._cancelled = True
+            self._stop = self._stop or stop
             runner = self._runner
         if runner is not None:
             runner.cancel(stop)
 
     def _report(self, error: BaseException) -> None:
         """Logs the error that ended the run, with its traceback."""
-        message = f"An error ended the run {self.run_id}:\n{Failure.of(error).traceback}"
-        reporter(self._providers.log)(message, None)
+        self._log_line(f"An error ended the run {self.run_id}:\n{Failure.of(error).traceback}", None)
 
     def _prepare(self) -> None:
         """Restores or voids the checkpoints, before anything runs. Either `_execute` or `_release` has to follow."""
@@ -188,7 +196,7 @@ class Run:
             raise
         finally:
             if self.status is TypeStatus.IN_PROGRESS:
-                self.status = TypeStatus.FAILED
+                self.status, self.state = TypeStatus.FAILED, TypeRunState.FAILED
             try:
                 self._checkpoints.close()
             finally:
@@ -196,7 +204,7 @@ class Run:
 
     def _run_and_publish(self) -> None:
         providers = self._providers
-        report = reporter(providers.log)
+        report = self._log_line
         tasks = {task.task_id: task for task in self.tasks}
         notifier = None if providers.notify.is_silent else Notifier(providers.notify, providers.notify_grace, report)
         publisher = Publisher(
@@ -208,28 +216,33 @@ class Run:
             history=providers.history,
             tracer=providers.tracer,
             report=report,
+            masks=providers.secrets.masks,
         )
-        publisher.follow_run(self._started())
+        publisher.follow_run(
+            run_started(
+                self.workflow_id, self.run_id, self._name, self._mode, self.tasks, self._plan, providers, self._options
+            )
+        )
         is_complete = False
         try:
             self._run_plan(providers.executor, tasks, publisher, report)
             is_complete = not self._cancelled or all(task.status in (COMPLETED, SKIPPED) for task in self.tasks)
+        except BaseException as error:  # an interrupt, or an error of dotflow itself
+            self._stop = self._stop or stop_for(error)
+            raise
         finally:
             failed = any(task.status is TypeStatus.FAILED for task in self.tasks)
             self.status = TypeStatus.COMPLETED if is_complete and not failed else TypeStatus.FAILED
+            self.state = TypeRunState(self.status) if is_complete or self._stop is None else self._stop.state
             try:
                 self._publish_end(publisher, failed, is_complete)
             finally:
                 if notifier is not None:
                     notifier.close()
 
-    def _started(self) -> RunStarted:
-        is_followed = self._providers.history is not None or self._providers.tracer is not None
-        steps = [Planned(task.name, task.group_name) for task in self.tasks] if is_followed else []
-        return RunStarted(self.workflow_id, self.run_id, len(self.tasks), clock.now(), self._name, tuple(steps))
-
     def _publish_end(self, publisher: Publisher, failed: bool, is_complete: bool) -> None:
-        publisher.follow_run(RunEnded(self.workflow_id, self.run_id, self.status, clock.now()))
+        reason = "" if is_complete or self._stop is None else self._stop.reason
+        publisher.follow_run(RunEnded(self.workflow_id, self.run_id, self.status, clock.now(), self.state, reason))
         if failed and self._options.on_failure is not None:
             publisher.end("on_failure", self._options.on_failure, self.tasks)
         elif is_complete and not failed and self._options.on_success is not None:
@@ -239,7 +252,7 @@ class Run:
         self, executor: Executor, tasks: Mapping[int, Task], publisher: Publisher, report: Callable[..., None]
     ) -> None:
         if executor.is_remote and self._providers.storage.is_local:
-            _warn_of_local(self._providers.storage, report)
+            warn_of_local(self._providers.storage, report)
         session = executor.open(tasks, report)
         keep_going = self._options.keep_going
         try:
@@ -256,6 +269,7 @@ class Run:
                     self._checkpoints,
                     keep_going=keep_going,
                     cache=cache,
+                    secrets=self._providers.secrets,
                 )
             runner = Runner(
                 self.tasks,
@@ -281,16 +295,3 @@ class Run:
 
     def __repr__(self) -> str:
         return f"<run {self.run_id} of {self.workflow_id}: {self.status}>"
-
-
-_warned_of: Final[weakref.WeakSet[Storage]] = weakref.WeakSet()
-
-
-def _warn_of_local(storage: Storage, report: Callable[..., None]) -> None:
-    """Warns once for each storage that a resume on another machine does not find its checkpoints."""
-    if storage not in _warned_of:
-        _warned_of.add(storage)
-        report(
-            f"The steps run on a cluster, but {type(storage).__name__} keeps their checkpoints on this machine, where "
-            f"another one can't resume them. Use a storage that all machines reach, or put its path on a shared disk."
-        )

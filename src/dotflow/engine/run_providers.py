@@ -8,6 +8,7 @@ from dotflow.abc.log import Log
 from dotflow.abc.notify import Notify
 from dotflow.abc.storage import Storage
 from dotflow.abc.tracer import Tracer
+from dotflow.core.run_secrets import NO_RUN_SECRETS, RunSecrets
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,6 +24,7 @@ class RunProviders:
         notify_grace: Seconds for the remaining notifications at the end of the run.
         history: Records the events; None for none.
         tracer: Traces the events; None for none.
+        secrets: The secrets of the steps, and what is masked.
     """
 
     executor: Executor
@@ -33,3 +35,4 @@ class RunProviders:
     notify_grace: float
     history: History | None
     tracer: Tracer | None
+    secrets: RunSecrets = NO_RUN_SECRETS

@@ -19,7 +19,7 @@ from dotflow.engine.lifecycle import NOT_SAVED, TaskFlow, Wait, new, task_flow
 from dotflow.engine.plan import Plan
 from dotflow.engine.publisher import Publisher
 from dotflow.engine.ready import Ready, ReadyTasks
-from dotflow.engine.stop import CANCELLED, INTERRUPTED, Stop
+from dotflow.engine.stop import CANCELLED, INTERRUPTED, Stop, stop_for
 from dotflow.engine.verdict import UNFINISHED
 from dotflow.errors import LeaseLost, RunStopped
 from dotflow.worker.deadline_thread import waking
@@ -74,7 +74,10 @@ class Runner:
     def _use(self, session: ExecutorSession) -> None:
         """Sets the session that makes the attempts, with no task in it."""
         self.session = session
-        self._submit = self._submit_with_carrier if self._publisher.has_carriers else session.submit
+        capture = self._publisher.capture()
+        if capture is not None:
+            session.capture_output(capture)
+        self._submit = self._submit_prepared if self._publisher.prepares_calls else session.submit
         self._flows: dict[int, TaskFlow] = {}  # by number, of tasks and items that wait for an outcome or a timer
         self._arrivals: deque[tuple[Ready, bool]] = deque()  # newly ready; whether it continues a lane
         self._ready = ReadyTasks()
@@ -99,8 +102,7 @@ class Runner:
             self._clean_up_after(INTERRUPTED, open_session)
             raise
         except BaseException as error:  # an error of dotflow itself: it is the error of the running tasks, too
-            reason = f"the run was ended by {type(error).__name__}: {error}".rstrip(".")
-            self._clean_up_after(Stop(type(error).__name__, reason), open_session)
+            self._clean_up_after(stop_for(error), open_session)
             raise
         self._clean_up_after(self._stop, open_session)
 
@@ -142,7 +144,7 @@ class Runner:
         while (self._flows or self._ready) and not self.is_cancelled:
             completed = clock.wait(
                 self.session.wait,
-                self._until_timer(),
+                self._until_due(),
                 self.session.wake,
                 in_flight=len(self._flows) - len(self._timers),
             )
@@ -238,10 +240,10 @@ class Runner:
         except StopIteration as end:
             self.end(number, end.value)
 
-    def _submit_with_carrier(self, call: Call) -> Outcome | None:
+    def _submit_prepared(self, call: Call) -> Outcome | None:
         number = call.number
-        item = None if number < len(self._tasks) else self._graph.maps.in_flight(number)[0].item  # type: ignore[union-attr]
-        return self.session.submit(call._replace(carrier=self._publisher.carrier(call.task_id, item)))
+        task = self._tasks[number] if number < len(self._tasks) else self._graph.maps.in_flight(number)[0]  # type: ignore[union-attr]
+        return self.session.submit(self._publisher.prepare(call, task))
 
     def end(self, number: int, context: Context | None) -> None:
         """Makes the tasks ready that waited for an ended task or item."""
@@ -267,8 +269,11 @@ class Runner:
         heapq.heappush(self._timers, (clock.monotonic() + wait.seconds, next(self._tie_breaker), ready))
         self._flows[number] = flow
 
-    def _until_timer(self) -> float | None:
-        return max(0.0, self._timers[0][0] - clock.monotonic()) if self._timers else None
+    def _until_due(self) -> float | None:
+        """Returns the seconds until the next timer, or until the history has to be asked again."""
+        settled = self._publisher.settle(begins=False)
+        timer = max(0.0, self._timers[0][0] - clock.monotonic()) if self._timers else None
+        return timer if settled is None else settled if timer is None else min(timer, settled)
 
     def _fire_timers(self) -> None:
         if not self._timers:

@@ -5,6 +5,7 @@ from typing import Any, Final, NamedTuple
 
 from dotflow.core.linked_task import MapContext
 from dotflow.core.links import PARAM, TRUE, VALUE, Bind, Condition, Constant, Links
+from dotflow.core.masks import NO_MASKS, Masks
 from dotflow.core.params import Params
 from dotflow.core.task import Task
 from dotflow.core.text import safe_repr, shorten
@@ -26,17 +27,17 @@ class Skip(NamedTuple):
 Arguments = dict[str, Any]
 
 
-def decide(links: Links, tasks: Sequence[Task], params: Params) -> Arguments | Skip:
+def decide(links: Links, tasks: Sequence[Task], params: Params, masks: Masks = NO_MASKS) -> Arguments | Skip:
     """Returns the arguments of a task beside its contexts, or a Skip.
 
-    The tasks that it needs have ended. Comparing their values may raise any error.
+    The tasks that it needs have ended. Comparing their values may raise any error. The reason of a Skip is masked.
     """
     for condition in links.conditions:
         if isinstance(condition.source, int) and not has_value(tasks[condition.source]):
             return Skip(f"it depends on '{condition.name}', which {ending(tasks[condition.source])}")
         value = _value_at(condition.source, tasks, params)
         if _holds(condition, value) is condition.negated:
-            return Skip(f"{condition.name} was {shorten(safe_repr(value), MAX_SHOWN)}")
+            return Skip(f"{condition.name} was {shorten(masks.mask(safe_repr(value)), MAX_SHOWN)}")
     for each in links.each:
         if isinstance(each.source, int) and not _has_items(tasks[each.source]):
             return Skip(f"it needs '{tasks[each.source].name}', which {ending(tasks[each.source])}")

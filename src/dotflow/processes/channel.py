@@ -19,6 +19,7 @@ import cloudpickle  # type: ignore[import-untyped]
 
 from dotflow.core.action import Action
 from dotflow.processes.fresh_locks import REDUCERS, FreshLock, Reduced
+from dotflow.worker.streams import name_of
 
 HEADER: Final = struct.Struct("!BQI")  # kind, number, count of parts
 SIZE: Final = struct.Struct("!Q")
@@ -70,6 +71,8 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
         would turn into bytes.
         """
         if isinstance(obj, io.TextIOBase | memoryview) and obj not in (sys.stdout, sys.stderr):
+            if (name := name_of(obj)) is not None:  # it has a stand-in
+                return getattr, (sys, name)
             raise TypeError(f"cannot pickle '{type(obj).__name__}' object")
         if isinstance(obj, CodeType):  # cloudpickle drops the file's name, and tracebacks could show no line
             make, arguments, *_ = self.dispatch_table[CodeType](obj)

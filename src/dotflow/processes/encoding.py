@@ -107,6 +107,8 @@ class CallEncoder:
             call.is_fallback,
             _without_last_value(call.arguments, cache),
             None if shared is None else shared.number,
+            None if call.watch is None else tuple(call.watch.attempt),  # pickled sooner than with its class
+            call.secrets,
         )
         dump = dump_plain if initial is None and _is_plain(call, cache) else self._dump
         parts = dump(tuple(message))  # pickled sooner than with its class
@@ -156,9 +158,13 @@ class WorkerFactory:
     Args:
         tasks: The run's tasks, by id.
         start_method: The user's choice; None for the default.
+
+    Attributes:
+        captured: Whether the workers' output is captured.
     """
 
     def __init__(self, tasks: Mapping[int, Task], start_method: str | None) -> None:
+        self.captured = False
         self._tasks = tasks
         self._start_method = start_method
         self._starts: dict[str, tuple[StartMethod, CallEncoder]] = {}
@@ -170,7 +176,7 @@ class WorkerFactory:
         """
         method = self._start_method or default_start_method()
         if method not in self._starts:
-            start = STARTS[method](self._tasks)
+            start = STARTS[method](self._tasks, captured=self.captured)
             self._starts[method] = start, CallEncoder(start.dump, start.inherits_tasks)
         return self._starts[method]
 

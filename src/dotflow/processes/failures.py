@@ -6,7 +6,7 @@ from typing import Final
 
 from dotflow.core.call import Call
 from dotflow.core.failure import Failure
-from dotflow.core.outcome import Died, Outcome, Raised, TimedOut
+from dotflow.core.outcome import Died, Outcome, Raised, TimedOut, Usage
 from dotflow.errors import ModuleNotOnWorker, NotPicklable, StepTimeout, WorkerDied, WorkerNotStarted
 from dotflow.processes.channel import STDOUT
 from dotflow.worker.deadline import GRACE
@@ -40,15 +40,22 @@ def not_started(call: Call, reason: str) -> Died:
     return Died(*_parts_of(call, WorkerNotStarted(call.step.name, reason), "WorkerNotStarted"))
 
 
-def died(call: Call, exit_code: int | None, lost: str = "") -> Died:
+def died(call: Call, exit_code: int | None, lost: str = "", usage: Usage | None = None, last_output: str = "") -> Died:
     """Returns the outcome of a call whose worker has ended; the arguments are those of WorkerDied."""
-    return Died(*_parts_of(call, WorkerDied(call.step.name, exit_code, lost), "WorkerDied"))
+    peak = None if usage is None else usage.peak
+    error = WorkerDied(call.step.name, exit_code, lost, peak, last_output)
+    return Died(*_parts_of(call, error, "WorkerDied"), _watched(call, usage))
 
 
-def timed_out(call: Call, note: str) -> TimedOut:
+def timed_out(call: Call, note: str, usage: Usage | None = None) -> TimedOut:
     """Returns the outcome of a call whose step did not end in time; *note* says how it ended."""
     error = StepTimeout(call.step.name, call.step.policy.timeout, note)
-    return TimedOut(*_parts_of(call, error, "TimeoutError"))
+    return TimedOut(*_parts_of(call, error, "TimeoutError"), _watched(call, usage))
+
+
+def _watched(call: Call, usage: Usage | None) -> Usage | None:
+    """Returns the usage where the history asks for it."""
+    return None if call.watch is None else usage
 
 
 def _parts_of(call: Call, error: Exception, name: str) -> tuple[Failure, tuple[Failure, ...], bool | float]:
@@ -61,4 +68,8 @@ def write_out(kind: int, data: bytes) -> None:
     """Writes a worker's output to the caller's stdout or stderr."""
     stream = sys.stdout if kind == STDOUT else sys.stderr
     with contextlib.suppress(OSError, ValueError):  # the caller has closed it
-        stream.write(data.decode("utf-8", "surrogatepass"))
+        try:
+            text = data.decode("utf-8", "surrogatepass")
+        except UnicodeDecodeError:  # not from Python's print
+            text = data.decode("utf-8", "backslashreplace")
+        stream.write(text)

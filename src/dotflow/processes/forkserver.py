@@ -14,8 +14,18 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from dotflow.core.outcome import Usage
 from dotflow.core.task import Task
-from dotflow.processes.forkserver_main import ALL_IMPORTED, FORK, PRELOAD, REAP, REPLY, REQUEST, UNKNOWN_EXIT_CODE
+from dotflow.processes.forkserver_main import (
+    ALL_IMPORTED,
+    CAPTURED,
+    FORK,
+    PRELOAD,
+    REAP,
+    REPLY,
+    REQUEST,
+    UNKNOWN_EXIT_CODE,
+)
 from dotflow.processes.preload import needed_modules
 from dotflow.processes.start import StartMethod, start_interpreter
 from dotflow.worker.interrupts import interrupts_let_through
@@ -37,7 +47,7 @@ class ForkServerProcess:
         self._preloaded: set[str] = set()
         try:
             with theirs:
-                process = start_interpreter("become_forkserver", theirs, (), output=subprocess.DEVNULL)
+                process = start_interpreter("become_forkserver", theirs, (), (subprocess.DEVNULL, subprocess.DEVNULL))
         except BaseException:  # it has not started
             self._control.close()
             raise
@@ -53,25 +63,28 @@ class ForkServerProcess:
         if not new:
             return None
         payload = json.dumps(new).encode()
-        index = self._request(PRELOAD, len(payload), payload)
+        index = self._request(PRELOAD, len(payload), payload)[0]
         self._preloaded.update(new)
         return None if index == ALL_IMPORTED else new[index]
 
-    def fork(self, sock: int, lifeline: int, relayed: tuple[bool, bool]) -> int:
-        """Forks a worker, with this process's stdout and stderr; returns its process id, or -1."""
+    def fork(self, sock: int, lifeline: int, relayed: tuple[bool, bool] | None, outputs: Sequence[int]) -> int:
+        """Forks a worker, with these outputs or this process's stdout and stderr; returns its process id, or -1."""
+        if outputs:
+            return self._request(FORK, CAPTURED, b"", (sock, lifeline, *outputs))[0]
+        assert relayed is not None
         with _open_or_null(1) as stdout, _open_or_null(2) as stderr:
-            return self._request(FORK, relayed[0] | relayed[1] << 1, b"", (sock, lifeline, stdout, stderr))
+            return self._request(FORK, relayed[0] | relayed[1] << 1, b"", (sock, lifeline, stdout, stderr))[0]
 
-    def reap(self, pid: int) -> int | None:
-        """Waits for a worker's end; returns its exit code, or None if that is unknown."""
+    def reap(self, pid: int) -> tuple[int | None, Usage]:
+        """Waits for a worker's end; returns its exit code, None if that is unknown, and what it has used."""
         try:
-            code = self._request(REAP, pid)
+            code, microseconds, peak = self._request(REAP, pid)
         except OSError:
-            return None
-        return None if code == UNKNOWN_EXIT_CODE else code
+            return None, Usage()
+        return (None, Usage()) if code == UNKNOWN_EXIT_CODE else (code, Usage(microseconds / 1e6, peak, pid))
 
-    def _request(self, kind: int, number: int, payload: bytes = b"", descriptors: Sequence[int] = ()) -> int:
-        """Returns the server's reply. Raises ConnectionError when the server has ended."""
+    def _request(self, kind: int, number: int, payload: bytes = b"", descriptors: Sequence[int] = ()) -> list[int]:
+        """Returns the numbers of the server's reply. Raises ConnectionError when the server has ended."""
         with self._lock:
             self._serial += 1
             socket.send_fds(self._control, [REQUEST.pack(kind, self._serial, number) + payload], descriptors)
@@ -79,9 +92,9 @@ class ForkServerProcess:
                 data = self._control.recv(REPLY.size, socket.MSG_WAITALL)
                 if not data:
                     raise ConnectionResetError("the fork server has ended")
-                serial, reply = REPLY.unpack(data)
+                serial, *reply = REPLY.unpack(data)
                 if serial == self._serial:  # an interrupted request's reply comes before
-                    return int(reply)
+                    return reply
 
     def detach(self) -> None:
         """Closes this process's connection; the server ends with the last connection."""
@@ -119,27 +132,27 @@ def _open_or_null(descriptor: int) -> Iterator[int]:
 class ForkServer(StartMethod):
     """Workers begin as copies of a fork server of their own."""
 
-    def __init__(self, tasks: Mapping[int, Task], relayed: tuple[bool, bool] | None = None) -> None:
-        super().__init__(tasks, relayed)
+    def __init__(self, tasks: Mapping[int, Task], **options: Any) -> None:
+        super().__init__(tasks, **options)
         self._server: ForkServerProcess | None = None
         self._servers: dict[int, ForkServerProcess] = {}  # by worker
 
-    def launch(self, sock: socket.socket, lifeline: int, ours: tuple[int, int]) -> int:
+    def launch(self, sock: socket.socket, lifeline: int, ours: int, outputs: Sequence[int]) -> int:
         try:
-            return self._fork(sock, lifeline)
+            return self._fork(sock, lifeline, outputs)
         except ConnectionError:  # the server was killed; the workers that it has forked live on
             self.replace()
-            return self._fork(sock, lifeline)
+            return self._fork(sock, lifeline, outputs)
 
-    def _fork(self, sock: socket.socket, lifeline: int) -> int:
+    def _fork(self, sock: socket.socket, lifeline: int, outputs: Sequence[int]) -> int:
         server = self.server()
-        pid = server.fork(sock.fileno(), lifeline, self.relayed)
+        pid = server.fork(sock.fileno(), lifeline, self.relayed, outputs)
         if pid < 0:
             raise OSError("the fork server could not fork")
         self._servers[pid] = server
         return pid
 
-    def reap(self, pid: int) -> int | None:
+    def reap(self, pid: int) -> tuple[int | None, Usage]:
         return self._servers.pop(pid).reap(pid)
 
     def server(self) -> ForkServerProcess:

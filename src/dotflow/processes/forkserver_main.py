@@ -19,12 +19,14 @@ from typing import Any, Final
 from dotflow.cpython import forget_exit_handlers
 from dotflow.processes.channel import dump_by_value
 from dotflow.processes.worker_main import run_worker
+from dotflow.worker.usage import wait_for
 
-FORK: Final = 1  # number: which streams are relayed; with DESCRIPTORS descriptors. Reply: the worker's pid
-REAP: Final = 2  # number: a pid. Reply: its exit code
+FORK: Final = 1  # number: which streams are relayed, or CAPTURED; with DESCRIPTORS descriptors. Reply: the worker's pid
+REAP: Final = 2  # number: a pid. Reply: its exit code, its CPU time in microseconds, and its peak memory in bytes
 PRELOAD: Final = 3  # number: the size of a JSON list of modules, which follows. Reply: see `_preload`
 REQUEST: Final = struct.Struct("!BQq")  # kind, serial number, number
-REPLY: Final = struct.Struct("!Qq")  # the request's serial number, number
+REPLY: Final = struct.Struct("!Qqqq")  # the request's serial number, three numbers
+CAPTURED: Final = 4  # the worker's stdout and stderr are pipes to the coordinator
 DESCRIPTORS: Final = 4  # the worker's socket, its lifeline, its stdout and stderr
 UNKNOWN_EXIT_CODE: Final = 1 << 40  # no process can have this exit code
 ALL_IMPORTED: Final = -1  # reply to PRELOAD: forking is still safe
@@ -38,9 +40,8 @@ FORK_SAFE: Final = frozenset({"numpy", "pandas", "pyarrow"})
 def become_worker(settings: dict[str, Any]) -> None:
     """Makes the fresh interpreter a worker."""
     sys.argv = settings["argv"]
-    run_worker(
-        socket.socket(fileno=settings["sock"]), settings["lifeline"], dump_by_value, tuple(settings["relayed"]), {}
-    )
+    relayed = settings["relayed"] and tuple(settings["relayed"])
+    run_worker(socket.socket(fileno=settings["sock"]), settings["lifeline"], dump_by_value, relayed, {})
 
 
 def become_forkserver(settings: dict[str, Any]) -> None:
@@ -54,13 +55,14 @@ def become_forkserver(settings: dict[str, Any]) -> None:
             if not request:
                 break
             kind, serial, number = REQUEST.unpack(request)
+            microseconds = peak = 0
             if kind == FORK:
                 number = _fork(control, descriptors, number)
             elif kind == REAP:
-                number = _reap(number)
+                number, microseconds, peak = _reap(number)
             else:
                 number = _preload(json.loads(control.recv(number, socket.MSG_WAITALL)))
-            control.sendall(REPLY.pack(serial, number))
+            control.sendall(REPLY.pack(serial, number, microseconds, peak))
     os._exit(0)
 
 
@@ -79,7 +81,7 @@ def _fork(control: socket.socket, descriptors: list[int], relayed: int) -> int:
         os.close(stdout)
         os.close(stderr)
         _renew_random_state()
-        relays = bool(relayed & 1), bool(relayed & 2)
+        relays = None if relayed == CAPTURED else (bool(relayed & 1), bool(relayed & 2))
         run_worker(socket.socket(fileno=sock), lifeline, dump_by_value, relays, {})
     if pid > 0:
         os.setpgid(pid, pid)
@@ -88,11 +90,11 @@ def _fork(control: socket.socket, descriptors: list[int], relayed: int) -> int:
     return pid
 
 
-def _reap(pid: int) -> int:
-    try:
-        return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-    except ChildProcessError:
-        return UNKNOWN_EXIT_CODE
+def _reap(pid: int) -> tuple[int, int, int]:
+    code, usage = wait_for(pid)
+    if code is None or usage.cpu is None:
+        return UNKNOWN_EXIT_CODE, 0, 0
+    return code, int(usage.cpu * 1e6), usage.peak or 0
 
 
 def _preload(names: list[str]) -> int:

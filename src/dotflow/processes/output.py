@@ -1,9 +1,16 @@
-"""Worker output on its way to a caller that has redirected its stdout or stderr."""
+"""Worker output on its way to the caller: to one that has redirected its stdout or stderr, or that captures it."""
 
+import contextlib
+import ctypes
+import faulthandler
 import io
+import sys
 import threading
 from collections.abc import Callable
+from functools import cache, partial
 from typing import Any, Final
+
+from dotflow.worker.handlers import lead_handlers
 
 ENCODING: Final = "utf-8"
 
@@ -70,3 +77,46 @@ class RelayBytes(io.RawIOBase):
 
     def writable(self) -> bool:
         return True
+
+
+def print_to_descriptors() -> None:
+    """Makes sys.stdout, sys.stderr and the words of a crash go to the descriptors 1 and 2, which are captured."""
+    for name, descriptor in (("stdout", 1), ("stderr", 2)):
+        stream = getattr(sys, name)
+        try:
+            leads_there = stream is None or stream.fileno() == descriptor
+        except (AttributeError, OSError, ValueError):  # the caller has redirected it
+            leads_there = False
+        if not leads_there:
+            captured = open(descriptor, "w", encoding=ENCODING, errors="surrogatepass", closefd=False)  # noqa: SIM115
+            setattr(sys, name, captured)
+            lead_handlers(stream, captured)
+    if not faulthandler.is_enabled():
+        faulthandler.enable(2)
+
+
+def flush_streams() -> None:
+    """Writes what is in the buffers of sys.stdout and sys.stderr."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            if stream.__class__ is Relay:
+                stream.flush_all()
+            stream.flush()
+        except (AttributeError, OSError, ValueError):  # None, broken or closed
+            continue
+
+
+def flush_all() -> None:
+    """Writes what is in the buffers of Python's and of C's stdout; those of C's stderr are always empty."""
+    flush_streams()
+    _flush_c_stdout()()
+
+
+@cache
+def _flush_c_stdout() -> Callable[[], object]:
+    """Returns a function that writes C's buffer. Other streams are left alone: a thread may wait for input of one."""
+    library = ctypes.CDLL(None)
+    for name in ("stdout", "__stdoutp"):  # glibc and musl; macOS
+        with contextlib.suppress(ValueError):
+            return partial(library.fflush, ctypes.c_void_p.in_dll(library, name))
+    return int

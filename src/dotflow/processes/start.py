@@ -12,20 +12,23 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+from dotflow.core.outcome import Usage
 from dotflow.core.task import Task
 from dotflow.cpython import forget_exit_handlers, forget_running_loop, interpreter_flags
 from dotflow.processes.channel import Channel, Dump, dump_by_value
+from dotflow.processes.pipes import open_pipe
 from dotflow.processes.plain_pickles import dump_by_reference
 from dotflow.processes.worker_main import run_worker
 from dotflow.worker.programs import own_processes
+from dotflow.worker.usage import peak_memory, wait_for
 
 START_METHODS: Final = ("fork", "forkserver")
 
-#: Descriptors of this process that keep the workers' lifelines open. A forked worker closes them.
-_lifelines: Final[set[int]] = set()
+#: Descriptors of this process: its ends of the workers' lifelines and outputs. A forked worker closes them.
+_own_ends: Final[set[int]] = set()
 
 
 def default_start_method() -> str:
@@ -43,13 +46,19 @@ class WorkerProcess:
         channel: The channel to it, which does not block.
         pid: Its process id, and that of its group.
         sentinel: A descriptor that is readable when the process has ended; None if the system has no pidfd.
+        outputs: The reading ends of its stdout and stderr, which the caller closes; empty if they are not captured.
+        usage: What it has used in all, after `reap`, as far as it is known.
     """
 
-    def __init__(self, start: "StartMethod", pid: int, channel: Channel, lifeline: int) -> None:
+    def __init__(
+        self, start: "StartMethod", pid: int, channel: Channel, lifeline: int, outputs: Sequence[int] = ()
+    ) -> None:
         self._start = start
         self._lifeline = lifeline
         self.pid = pid
         self.channel = channel
+        self.outputs = outputs
+        self.usage = Usage()
         self.sentinel = _pidfd(pid)
         own_processes.add(pid)
 
@@ -72,22 +81,23 @@ class WorkerProcess:
         The group outlives its leader, and until the leader is reaped no other process can get its id.
         """
         self.kill()
-        code = self._start.reap(self.pid)
+        code, self.usage = self._start.reap(self.pid)
         self.close()
         return code
 
     def close(self) -> None:
         """Closes this process's descriptors of it."""
         self.channel.close()
-        _close_lifeline(self._lifeline)
+        close_own_end(self._lifeline)
         if self.sentinel is not None:
             os.close(self.sentinel)
         own_processes.discard(self.pid)
 
 
-def _close_lifeline(descriptor: int) -> None:
+def close_own_end(descriptor: int) -> None:
+    """Closes the coordinator's end of a lifeline or an output."""
     os.close(descriptor)
-    _lifelines.discard(descriptor)
+    _own_ends.discard(descriptor)
 
 
 def _pidfd(pid: int) -> int | None:
@@ -104,6 +114,7 @@ class StartMethod:
         tasks: The run's tasks, by id.
         relayed: Whether the workers' stdout and stderr go through the channel. By default, those that this process has
             redirected away from the descriptor that a child inherits.
+        captured: Whether the workers' stdout and stderr are pipes to this process instead.
     """
 
     #: Pickles values for its workers.
@@ -111,9 +122,11 @@ class StartMethod:
     #: Whether its workers have the run's tasks by fork.
     inherits_tasks = False
 
-    def __init__(self, tasks: Mapping[int, Task], relayed: tuple[bool, bool] | None = None) -> None:
+    def __init__(
+        self, tasks: Mapping[int, Task], relayed: tuple[bool, bool] | None = None, *, captured: bool = False
+    ) -> None:
         self.tasks = tasks
-        self.relayed = relayed or (_is_redirected(sys.stdout, 1), _is_redirected(sys.stderr, 2))
+        self.relayed = None if captured else relayed or redirected_streams()
 
     def worker(self) -> WorkerProcess:
         """Starts a worker. Raises OSError when the system refuses."""
@@ -125,32 +138,37 @@ class StartMethod:
         with theirs, contextlib.ExitStack() as undo:
             undo.callback(ours.close)
             reading, writing = os.pipe()
-            undo.callback(_close_lifeline, writing)
-            _lifelines.add(writing)
-            try:
-                pid = self.launch(theirs, reading, (ours.fileno(), writing))
-            finally:
-                os.close(reading)
+            undo.callback(close_own_end, writing)
+            _own_ends.add(writing)
+            with contextlib.ExitStack() as started:
+                started.callback(os.close, reading)
+                pipes = [] if self.relayed is not None else [self._open_output(undo, started) for _ in "12"]
+                pid = self.launch(theirs, reading, ours.fileno(), [pipe[1] for pipe in pipes])
             undo.pop_all()
         ours.setblocking(False)
-        return WorkerProcess(self, pid, Channel(ours), writing)
+        return WorkerProcess(self, pid, Channel(ours), writing, [pipe[0] for pipe in pipes])
 
-    def launch(self, sock: socket.socket, lifeline: int, ours: tuple[int, int]) -> int:
+    def _open_output(self, undo: contextlib.ExitStack, started: contextlib.ExitStack) -> tuple[int, int]:
+        reading, writing = open_pipe()
+        undo.callback(close_own_end, reading)
+        _own_ends.add(reading)
+        started.callback(os.close, writing)
+        return reading, writing
+
+    def launch(self, sock: socket.socket, lifeline: int, ours: int, outputs: Sequence[int]) -> int:
         """Starts the process and returns its id.
 
         Args:
             sock: The worker's end of the channel.
             lifeline: The worker's end of the lifeline.
-            ours: The descriptors of the coordinator's ends.
+            ours: The descriptor of the coordinator's end of the channel.
+            outputs: The worker's stdout and stderr; empty for those of this process.
         """
         raise NotImplementedError
 
-    def reap(self, pid: int) -> int | None:
-        """Waits for the process's end and returns its exit code; None if that is unknown."""
-        try:
-            return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-        except ChildProcessError:  # other code of this process has waited for it
-            return None
+    def reap(self, pid: int) -> tuple[int | None, Usage]:
+        """Waits for the process's end; returns its exit code, None if that is unknown, and what it has used."""
+        return wait_for(pid)
 
     def close(self) -> None:
         """Ends what it has started beside the workers."""
@@ -162,7 +180,7 @@ class Fork(StartMethod):
     dump = staticmethod(dump_by_reference)
     inherits_tasks = True
 
-    def launch(self, sock: socket.socket, lifeline: int, ours: tuple[int, int]) -> int:
+    def launch(self, sock: socket.socket, lifeline: int, ours: int, outputs: Sequence[int]) -> int:
         coordinator = os.getpid()
         try:
             pid = os.fork()
@@ -173,10 +191,13 @@ class Fork(StartMethod):
             os.setpgid(0, 0)
             forget_exit_handlers()
             signal.set_wakeup_fd(-1)
-            os.close(ours[0])
-            for descriptor in tuple(_lifelines):
+            os.close(ours)
+            for descriptor in tuple(_own_ends):
                 os.close(descriptor)
-            _lifelines.clear()
+            _own_ends.clear()
+            for descriptor, output in enumerate(outputs, 1):
+                os.dup2(output, descriptor)
+                os.close(output)
             forget_running_loop()
             run_worker(sock, lifeline, dump_by_reference, self.relayed, self.tasks)
         finally:
@@ -187,21 +208,30 @@ class Fork(StartMethod):
 class FreshInterpreter(StartMethod):
     """Workers begin as fresh interpreters: for a single worker, which needs no fork server."""
 
-    def __init__(self, tasks: Mapping[int, Task], relayed: tuple[bool, bool] | None = None) -> None:
-        super().__init__(tasks, relayed)
-        self._started: dict[int, subprocess.Popen[bytes]] = {}
+    def __init__(self, tasks: Mapping[int, Task], **options: Any) -> None:
+        super().__init__(tasks, **options)
+        self._started: dict[int, tuple[subprocess.Popen[bytes], int]] = {}  # by id, with the peak that it begins with
 
-    def launch(self, sock: socket.socket, lifeline: int, ours: tuple[int, int]) -> int:
-        process = start_interpreter("become_worker", sock, (lifeline,), relayed=self.relayed, lifeline=lifeline)
-        self._started[process.pid] = process
+    def launch(self, sock: socket.socket, lifeline: int, ours: int, outputs: Sequence[int]) -> int:
+        process = start_interpreter(
+            "become_worker", sock, (lifeline,), outputs or (None, None), relayed=self.relayed, lifeline=lifeline
+        )
+        self._started[process.pid] = process, peak_memory()
         return process.pid
 
-    def reap(self, pid: int) -> int | None:
-        return self._started.pop(pid).wait()
+    def reap(self, pid: int) -> tuple[int | None, Usage]:
+        process, inherited_peak = self._started.pop(pid)
+        code, usage = wait_for(pid)
+        process.returncode = code or 0  # keeps Popen from a warning
+        return code, usage if (usage.peak or 0) > inherited_peak else usage._replace(peak=None)
 
 
 def start_interpreter(
-    function: str, sock: socket.socket, descriptors: tuple[int, ...], output: int | None = None, **more: Any
+    function: str,
+    sock: socket.socket,
+    descriptors: tuple[int, ...],
+    outputs: Sequence[int | None] = (None, None),
+    **more: Any,
 ) -> subprocess.Popen[bytes]:
     """Starts a fresh interpreter, in a process group of its own, that can import what this one can import.
 
@@ -209,7 +239,7 @@ def start_interpreter(
         function: What it calls: the name of a function in `forkserver_main`.
         sock: The socket that it gets.
         descriptors: Other descriptors that it inherits.
-        output: Its stdout and stderr; those of this process unless given.
+        outputs: Its stdout and stderr; those of this process for None.
         more: What the function gets beside the arguments, the import path and the socket.
     """
     path = [entry or os.getcwd() for entry in sys.path if isinstance(entry, str)]  # noqa: PTH109 (a string is wanted)
@@ -224,14 +254,19 @@ def start_interpreter(
         [sys.executable, *interpreter_flags(), "-c", code],
         pass_fds=(sock.fileno(), *descriptors),
         stdin=subprocess.PIPE,
-        stdout=output,
-        stderr=output,
+        stdout=outputs[0],
+        stderr=outputs[1],
         process_group=0,
     )
     assert process.stdin is not None
     with contextlib.suppress(BrokenPipeError), process.stdin as pipe:  # its end is noticed elsewhere
         pipe.write(settings.encode())
     return process
+
+
+def redirected_streams() -> tuple[bool, bool]:
+    """Returns whether sys.stdout and sys.stderr write elsewhere than to the descriptors that a child inherits."""
+    return _is_redirected(sys.stdout, 1), _is_redirected(sys.stderr, 2)
 
 
 def _is_redirected(stream: Any, descriptor: int) -> bool:

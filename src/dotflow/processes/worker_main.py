@@ -6,13 +6,14 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, NamedTuple, NoReturn
 
 from dotflow.core.action import Action
-from dotflow.core.call import Call, Carrier
+from dotflow.core.call import Call, Carrier, Watch
 from dotflow.core.context import Context
 from dotflow.core.failure import Failure
+from dotflow.core.origin import AttemptId
 from dotflow.core.outcome import Interrupted, Outcome, Raised, Returned
 from dotflow.core.task import Task
 from dotflow.cpython import SIG_DFL, run_exit_handlers, set_handler, set_mask
@@ -30,7 +31,7 @@ from dotflow.processes.channel import (
     Dump,
     Message,
 )
-from dotflow.processes.output import Relay
+from dotflow.processes.output import Relay, flush_all, flush_streams, print_to_descriptors
 from dotflow.processes.plain_pickles import SCALARS, dump_plain
 from dotflow.processes.shared import keep_shared
 from dotflow.worker import deadline_signal
@@ -63,7 +64,8 @@ class CallMessage(NamedTuple):
         step: The pickled step; None if the worker has it by fork or from an earlier call.
         initial_context: None if it is empty, or the worker has it by fork.
         previous_context: A Context, or a ValueRef if the worker still has its value; None if it is empty.
-        carrier, is_fallback: As in Call.
+        carrier, is_fallback, secrets: As in Call.
+        watch: The id of the attempt, if the history watches it.
         arguments: As in Call, with LAST_VALUE for the last value that the worker has returned.
         shared: The number of the shared arguments, which a message of their own has brought; None without them.
     """
@@ -79,6 +81,8 @@ class CallMessage(NamedTuple):
     is_fallback: bool = False
     arguments: Mapping[str, Any] | None = None
     shared: int | None = None
+    watch: tuple[Any, ...] | None = None
+    secrets: Mapping[str, str] | None = None
 
 
 class Worker:
@@ -100,6 +104,7 @@ class Worker:
         self.last_value: Any = None
         self.shared: dict[int, Sequence[memoryview]] = {}
         self.pid = os.getpid()
+        self.flush: Callable[[], None] = flush_streams
 
     def run(self) -> None:
         """Makes attempts until the coordinator closes the channel."""
@@ -131,7 +136,7 @@ class Worker:
         if call.step.policy.timeout:
             self.send(RETURNED, message.number, [])
         self.last_value = outcome.value if isinstance(outcome, Returned) else None
-        _flush()
+        self.flush()
         self.send(OUTCOME, message.number, self.dump_outcome(call, outcome))
 
     def read(self, message: Message) -> Call:
@@ -164,7 +169,8 @@ class Worker:
             message.number,
             self._arguments(fields.arguments),
             self._shared(fields),
-            fields.is_fallback,
+            *(fields.is_fallback, fields.secrets),
+            None if fields.watch is None else Watch(AttemptId(*fields.watch)),
         )
 
     def _arguments(self, arguments: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
@@ -207,7 +213,11 @@ def _loading_failure(error: BaseException) -> Failure:
 
 
 def run_worker(
-    sock: socket.socket, lifeline: int, dump: Dump, relayed: tuple[bool, bool], inherited_tasks: Mapping[int, Task]
+    sock: socket.socket,
+    lifeline: int,
+    dump: Dump,
+    relayed: tuple[bool, bool] | None,
+    inherited_tasks: Mapping[int, Task],
 ) -> NoReturn:
     """Runs a worker process, from its first line to its exit.
 
@@ -215,16 +225,19 @@ def run_worker(
         sock: Its end of the channel.
         lifeline: The reading end of a pipe whose writing end only the coordinator has: it closes with the coordinator.
         dump: Pickles outcomes.
-        relayed: Whether its stdout and stderr go through the channel.
+        relayed: Whether its stdout and stderr go through the channel; None where its descriptors are captured.
         inherited_tasks: The tasks that it has by fork.
     """
     code = 1
     try:
         _set_up(lifeline)
         worker = Worker(Channel(sock), dump, inherited_tasks)
-        if relayed[0]:
+        if relayed is None:
+            print_to_descriptors()
+            worker.flush = flush_all
+        elif relayed[0]:
             sys.stdout = Relay(lambda data: worker.send(STDOUT, 0, [data]))
-        if relayed[1]:
+        if relayed is not None and relayed[1]:
             sys.stderr = Relay(lambda data: worker.send(STDERR, 0, [data]))
         _buffer_lines()
         worker.run()
@@ -232,7 +245,7 @@ def run_worker(
         run_exit_handlers()
         code = 0
     finally:
-        _flush()
+        flush_streams()
         os._exit(code)
 
 
@@ -285,13 +298,3 @@ def _buffer_lines() -> None:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(line_buffering=True, write_through=False)
-
-
-def _flush() -> None:
-    for stream in (sys.stdout, sys.stderr):
-        try:
-            if isinstance(stream, Relay):
-                stream.flush_all()
-            stream.flush()
-        except (AttributeError, OSError, ValueError):  # None, broken or closed
-            continue

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from dotflow.providers.executors.process import ExecutorProcess
     from dotflow.providers.executors.ray.executor import ExecutorRay
     from dotflow.providers.executors.thread import ExecutorThread
+    from dotflow.providers.histories.sqlite.history import HistorySQLite
     from dotflow.providers.logs.default import LogDefault
     from dotflow.providers.notifiers.apprise.notifier import NotifyApprise
     from dotflow.providers.notifiers.none import NotifyDefault
@@ -30,6 +31,7 @@ __all__ = [
     "ExecutorProcess",
     "ExecutorRay",
     "ExecutorThread",
+    "HistorySQLite",
     "LogDefault",
     "NotifyApprise",
     "NotifyDefault",
@@ -52,6 +54,7 @@ _MODULES = {
     "ExecutorProcess": "executors.process",
     "ExecutorRay": "executors.ray.executor",
     "ExecutorThread": "executors.thread",
+    "HistorySQLite": "histories.sqlite.history",
     "LogDefault": "logs.default",
     "NotifyApprise": "notifiers.apprise.notifier",
     "NotifyDefault": "notifiers.none",

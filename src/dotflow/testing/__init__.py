@@ -1,6 +1,6 @@
 """Tools with which users prove their own storages and pipelines. Each loads on first use.
 
-`StorageContract` and `ExecutorContract` are classes of pytest tests that storages and executors sign;
+`StorageContract`, `ExecutorContract` and `HistoryContract` are classes of pytest tests that providers sign;
 `assert_survives_crashes` kills a workflow at every moment that matters, and resumes it; within `virtual_clock()` retry
 delays and schedules take no time.
 """
@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from dotflow.testing.clock.context import virtual_clock
     from dotflow.testing.clock.virtual_clock import VirtualClock
     from dotflow.testing.contracts.executor import ExecutorContract
+    from dotflow.testing.contracts.history import HistoryContract
     from dotflow.testing.contracts.storage import StorageContract
     from dotflow.testing.crash.api import assert_survives_crashes
     from dotflow.testing.crash.verify import CrashReport
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 __all__ = [
     "CrashReport",
     "ExecutorContract",
+    "HistoryContract",
     "StorageContract",
     "VirtualClock",
     "assert_survives_crashes",
@@ -27,6 +29,7 @@ __all__ = [
 _MODULES = {
     "CrashReport": "crash.verify",
     "ExecutorContract": "contracts.executor",
+    "HistoryContract": "contracts.history",
     "StorageContract": "contracts.storage",
     "VirtualClock": "clock.virtual_clock",
     "assert_survives_crashes": "crash.api",

@@ -14,11 +14,13 @@ from dotflow.core.call import Call, Carrier
 from dotflow.core.context import NOTHING, Context
 from dotflow.core.failure import Failure
 from dotflow.core.outcome import Outcome, Raised, Returned, TimedOut
+from dotflow.core.secret import fill
 from dotflow.errors import InvalidPolicy, StepTimeout
 from dotflow.worker.deadline import LEFT_BEHIND, SHORTEST_TIMER, DeadlinePassed, Limit, LoopBlocked
 from dotflow.worker.limits import run_limited
 from dotflow.worker.loops import Loop
 from dotflow.worker.trace_context import TracedLoop, enter
+from dotflow.worker.watched import watched
 
 NO_LIMIT: Final = Limit(0)
 
@@ -39,17 +41,19 @@ def attempt(call: Call, loop: Loop) -> Outcome:
     """
     if call.carrier is not None:
         return _attempt_with(call.carrier, call, loop)
+    if call.watch is not None:
+        return watched(call.watch, call, loop, attempt)
     step = call.step
     seconds = step.policy.timeout
     value: Any = None
     if not seconds:  # most steps have no limit
         try:
-            if step.context_params or call.arguments is not None:
+            if step.context_params or call.arguments is not None or call.secrets is not None:
                 value = step.function(**arguments_of(call))
             else:
                 value = step.function()
             if value.__class__ in PLAIN:
-                return new(Returned, (value, ()))
+                return new(Returned, (value, (), None))
         except (KeyboardInterrupt, DeadlinePassed):
             raise
         except BaseException as error:  # users' code may raise anything
@@ -61,7 +65,7 @@ def attempt(call: Call, loop: Loop) -> Outcome:
         if step.is_coroutine:
             coroutine = step.function(**arguments_of(call))
         else:
-            value = run_limited(limit, lambda: _perform(call, loop, repeated))
+            value = run_limited(limit, lambda: perform(call, loop, repeated))
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # users' code may raise anything
@@ -98,12 +102,14 @@ def _exit_child(error: SystemExit) -> NoReturn:
 
 def arguments_of(call: Call) -> Mapping[str, Any]:
     """Returns the arguments that the call gives to its step, by parameter."""
-    if call.shared is None and not call.step.context_params:
+    if call.shared is None and not call.step.context_params and call.secrets is None:
         return call.arguments or {}
     arguments = contexts_for(call.step, call.initial_context, call.previous_context)
     if call.arguments is not None:
         arguments.update(call.shared or {})
         arguments.update(call.arguments)
+    if call.secrets is not None:
+        fill(arguments, call.step.secrets, call.secrets, call.step.name)
     return arguments
 
 
@@ -135,7 +141,15 @@ def finish(call: Call, loop: Loop, value: Any, limit: Limit) -> Outcome:
     return Returned(value, tuple(repeated))
 
 
-def _perform(call: Call, loop: Loop, repeated: list[Failure]) -> Any:
+def perform(call: Call, loop: Loop, repeated: list[Failure] | None) -> Any:
+    """Returns what the step returns, and raises what it raises; without its timeout.
+
+    Args:
+        call: The step and its contexts.
+        loop: Where coroutines run.
+        repeated: Collects the failures of a class's own actions that are repeated. With None, none is repeated, and
+            they have no timeouts either.
+    """
     value = call.step.function(**arguments_of(call))
     if isinstance(value, CoroutineType):
         value = loop.run(value, NO_LIMIT)
@@ -170,7 +184,7 @@ def _ask_policy(step: Action[..., Any], error: BaseException, raised: BaseExcept
     return retry
 
 
-def _run_actions(call: Call, loop: Loop, value: Any, repeated: list[Failure]) -> Any:
+def _run_actions(call: Call, loop: Loop, value: Any, repeated: list[Failure] | None) -> Any:
     """Returns *value* itself or, for an instance with actions, the contexts that these return."""
     if value.__class__ in PLAIN:
         return value
@@ -188,6 +202,7 @@ def _run_actions(call: Call, loop: Loop, value: Any, repeated: list[Failure]) ->
             raise InvalidPolicy(option, value, f"for whole steps: put it on the class, not on its '{action.name}'")
         arguments = contexts_for(action, initial, previous)
         arguments.update((name, values[name]) for name in action.named_params if name in values)
+        fill(arguments, action.secrets, call.secrets or {}, action.name)
         result = _run_member(action, arguments, loop, repeated)
         values[action.short_name] = result
         previous = Context(result, call.task_id, call.workflow_id, step=action.identity)
@@ -195,10 +210,12 @@ def _run_actions(call: Call, loop: Loop, value: Any, repeated: list[Failure]) ->
     return contexts
 
 
-def _run_member(action: Action[..., Any], arguments: Mapping[str, Any], loop: Loop, repeated: list[Failure]) -> Any:
+def _run_member(
+    action: Action[..., Any], arguments: Mapping[str, Any], loop: Loop, repeated: list[Failure] | None
+) -> Any:
     """Runs one action of an instance, by its own policy."""
     for number in itertools.count(1):
-        limit = Limit(action.policy.timeout)
+        limit = Limit(0 if repeated is None else action.policy.timeout)
         try:
             if limit.seconds and not action.is_coroutine:
                 return run_limited(limit, lambda: action.function(**arguments))
@@ -207,6 +224,8 @@ def _run_member(action: Action[..., Any], arguments: Mapping[str, Any], loop: Lo
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # users' code may raise anything
+            if repeated is None:
+                raise
             outcome = outcome_of(error, action, limit, [])
             delay = action.policy.delay_after(number, outcome.retry)
             if delay is None:

@@ -11,6 +11,7 @@ from dotflow.worker.coroutines import Droppable, run_with_deadline, value_of
 from dotflow.worker.deadline import Limit
 from dotflow.worker.loops import Loop
 from dotflow.worker.trace_context import enter
+from dotflow.worker.watched import watched_async
 
 
 async def attempt_async(call: Call, to_loop: Loop) -> Outcome:
@@ -20,6 +21,12 @@ async def attempt_async(call: Call, to_loop: Loop) -> Outcome:
         call: The step and its contexts.
         to_loop: Where coroutines of an instance's actions run, if the step returns one.
     """
+    if call.watch is not None:
+        return await watched_async(call.watch, _attempt(call, to_loop))
+    return await _attempt(call, to_loop)
+
+
+async def _attempt(call: Call, to_loop: Loop) -> Outcome:
     if call.carrier is not None:
         enter(call.carrier)  # without leaving: this asyncio task has context variables of its own
     step = call.step

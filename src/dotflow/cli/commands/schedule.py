@@ -5,7 +5,7 @@ from typing import Any, Final
 import click
 
 from dotflow.cli.command import Command, option
-from dotflow.cli.options import WORKFLOW_OPTIONS, with_options
+from dotflow.cli.options import RECORDING_OPTIONS, WORKFLOW_OPTIONS, with_options
 from dotflow.core.types.overlap import TypeOverlap
 
 MAX_PREVIEW: Final = 1000
@@ -28,7 +28,7 @@ MAX_PREVIEW: Final = 1000
     "--preview", type=click.IntRange(1, MAX_PREVIEW), metavar="N", example="--preview 10",
     help=f"Print the next N runs, up to {MAX_PREVIEW}, mark days with a DST change, and run nothing.",
 )  # fmt: skip
-@with_options(WORKFLOW_OPTIONS)
+@with_options((*WORKFLOW_OPTIONS, *RECORDING_OPTIONS))
 def schedule(**options: Any) -> int:
     """Run steps or a workflow whenever they are due, until Ctrl-C or SIGTERM.
 
@@ -41,8 +41,10 @@ def schedule(**options: Any) -> int:
 
     Exit code: 0 ended by a signal, 2 nothing was run, 130 or 143 stopped in the middle of a run.
     """
-    from dotflow.cli.run.schedule import print_preview, run_schedule  # not needed for the help
+    from dotflow.cli.run.recording import recording  # not needed for the help
+    from dotflow.cli.run.schedule import print_preview, run_schedule
 
     if options["preview"] is not None:
         return print_preview(options)
-    return run_schedule(options)
+    with recording(options):
+        return run_schedule(options)

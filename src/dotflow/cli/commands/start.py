@@ -5,11 +5,11 @@ from typing import Any
 import click
 
 from dotflow.cli.command import Command
-from dotflow.cli.options import WORKFLOW_OPTIONS, with_options
+from dotflow.cli.options import RECORDING_OPTIONS, WORKFLOW_OPTIONS, with_options
 
 
 @click.command(cls=Command, context_settings={"allow_extra_args": True})
-@with_options(WORKFLOW_OPTIONS)
+@with_options((*WORKFLOW_OPTIONS, *RECORDING_OPTIONS))
 def start(**options: Any) -> int:
     """Run steps or a workflow, and wait for the end.
 
@@ -25,11 +25,13 @@ def start(**options: Any) -> int:
     """
     from dotflow.cli.run.load import RunRequest, build, resume_of  # not needed for the help
     from dotflow.cli.run.once import run_once
+    from dotflow.cli.run.recording import recording
 
-    workflow, params = build(RunRequest.of(options))
-    title = workflow.name or options["workflow"] or options["workflow_id"] or ", ".join(options["step"])
-    title = " ".join([title, *options["param"]])
-    arguments = {name: options[name] for name in ("mode", "keep_going", "rerun")}
-    return run_once(
-        workflow, title, **arguments, resume=resume_of(options), cache=not options["no_cache"], params=params
-    )
+    with recording(options):
+        workflow, params = build(RunRequest.of(options))
+        title = workflow.name or options["workflow"] or options["workflow_id"] or ", ".join(options["step"])
+        title = " ".join([title, *options["param"]])
+        arguments = {name: options[name] for name in ("mode", "keep_going", "rerun")}
+        return run_once(
+            workflow, title, **arguments, resume=resume_of(options), cache=not options["no_cache"], params=params
+        )

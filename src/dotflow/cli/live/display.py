@@ -9,13 +9,19 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Final, TextIO
+from typing import TYPE_CHECKING, Final, TextIO
 
 from rich.cells import cell_len
 from rich.console import Console, ConsoleDimensions, RenderableType
+
+from dotflow.cli.live.terminal_writer import TerminalWriter
+
+if TYPE_CHECKING:
+    from dotflow.processes.scribe import Scribe
+    from dotflow.processes.scribe_main import Recorder
 
 WRITER_SCRIPT: Final = Path(__file__).with_name("terminal_writer.py")
 REFRESH_INTERVAL: Final = 0.1  # seconds
@@ -36,10 +42,12 @@ class Display:
     Args:
         stream: stdout, a terminal.
         draw: Draws the view.
+        scribe: Does what the writer does, where a history records the output.
     """
 
-    def __init__(self, stream: TextIO, draw: Draw) -> None:
+    def __init__(self, stream: TextIO, draw: Draw, scribe: "Scribe | None" = None) -> None:
         self._draw = draw
+        self._scribe = scribe
         self._stream = stream
         self._ascii_only = not (stream.encoding or "").lower().startswith("utf")
         self._console = Console(file=io.StringIO(), force_terminal=True)
@@ -54,14 +62,10 @@ class Display:
         with contextlib.ExitStack() as opened:
             self._terminal = os.dup(self._stream.fileno())
             opened.callback(os.close, self._terminal)
-            output, input_end = os.pipe()
-            opened.callback(os.close, output)  # open here too, so that prints don't fail if the writer is killed
-            self._writer = _start_writer(self._terminal, output, opened)
-            for descriptor in (1, 2):
-                if os.isatty(descriptor):
-                    opened.callback(_restore, os.dup(descriptor), descriptor)
-                    os.dup2(input_end, descriptor)
-            os.close(input_end)
+            if self._scribe is None:
+                self._lead_to_writer(opened)
+            else:
+                self._writer = _start_scribe(self._terminal, self._scribe, opened)
             thread = threading.Thread(target=self._refresh, name="dotflow-live", daemon=True)
             thread.start()
             opened.callback(thread.join)
@@ -74,6 +78,16 @@ class Display:
     ) -> None:
         _flush()
         self._opened.close()
+
+    def _lead_to_writer(self, opened: contextlib.ExitStack) -> None:
+        output, input_end = os.pipe()
+        opened.callback(os.close, output)  # open here too, so that prints don't fail if the writer is killed
+        self._writer = _start_writer(self._terminal, output, opened)
+        for descriptor in (1, 2):
+            if os.isatty(descriptor):
+                opened.callback(_restore, os.dup(descriptor), descriptor)
+                os.dup2(input_end, descriptor)
+        os.close(input_end)
 
     def _refresh(self) -> None:
         previous: list[tuple[str, int]] | None = None
@@ -88,9 +102,11 @@ class Display:
         assert self._writer is not None
         try:
             self._writer.sendall(data)
-        except OSError:  # the writer was killed: output goes directly to the terminal again
+        except (
+            OSError
+        ):  # the writer was killed: output goes directly to the terminal again; the scribe's does by itself
             for descriptor in (1, 2):
-                if not os.isatty(descriptor):
+                if self._scribe is None and not os.isatty(descriptor):
                     os.dup2(self._terminal, descriptor)
             return False
         return True
@@ -130,6 +146,23 @@ def _start_writer(terminal: int, output: int, opened: contextlib.ExitStack) -> s
             stderr=terminal,
         )
     opened.callback(_wait_or_detach, process)
+    opened.callback(_finish, own)
+    return own
+
+
+def _start_scribe(terminal: int, scribe: "Scribe", opened: contextlib.ExitStack) -> socket.socket:
+    """Has the scribe write to the terminal, and returns the socket that controls that."""
+    targets = [terminal if os.isatty(descriptor) else descriptor for descriptor in (1, 2)]
+    own, other = socket.socketpair()
+
+    def serve(recorder: "Recorder", pipes: Sequence[int]) -> None:
+        own.close()  # its end is that of the run
+        outputs = {pipe: (number, targets[number - 1]) for number, pipe in enumerate(pipes, 1)}
+        TerminalWriter(terminal, outputs, other.fileno(), recorder).run()
+
+    scribe.serve = serve
+    with other:
+        opened.enter_context(scribe)
     opened.callback(_finish, own)
     return own
 

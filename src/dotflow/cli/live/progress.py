@@ -5,10 +5,11 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from dotflow import clock
-from dotflow.abc.history import History
+from dotflow.abc.history import ForwardingHistory, History
 from dotflow.cli.formatting import max_attempts, one_line
 from dotflow.core.events import (
     AttemptFailed,
+    AttemptOutput,
     AttemptRepeated,
     AttemptStarted,
     Event,
@@ -161,7 +162,7 @@ class Rows:
         return self._first_left
 
 
-class Progress(History):
+class Progress(ForwardingHistory):
     """The state of all tasks of a run. It wraps the workflow's own history, which receives all events, too.
 
     Attributes:
@@ -180,16 +181,15 @@ class Progress(History):
         self.groups: dict[str, Rows] = {}
         for row in self.rows:
             self.groups.setdefault(row.group, Rows()).rows.append(row)
-        self._history = history
+        super().__init__(history)
         self._started: float | None = None
 
     def record(self, run_id: str, event: Event) -> None:
         if isinstance(event, RunStarted):
             self._started = clock.monotonic()
-        elif (task_id := getattr(event, "task_id", None)) is not None:
+        elif (task_id := getattr(event, "task_id", None)) is not None and not isinstance(event, AttemptOutput):
             self._update(task_id, event)
-        if self._history is not None:
-            self._history.record(run_id, event)
+        super().record(run_id, event)
 
     def _update(self, task_id: int, event: Event) -> None:
         row = self.rows[task_id]

@@ -7,6 +7,8 @@ cursor visible, and a program that a step left behind can print.
 python terminal_writer.py TERMINAL OUTPUT CONTROL, three descriptors: the terminal, a pipe with the output, and a socket
 that receives views. A view is a line with a JSON array of [line, width]. An empty line, or the end of the socket, ends
 the view. The writer answers with a byte, and passes output on until the pipe is closed.
+
+Where a history records the output, the scribe does this, which has a pipe for each stream.
 """
 
 import contextlib
@@ -16,21 +18,35 @@ import re
 import select
 import signal
 import sys
+import time
 import unicodedata
+from collections.abc import Mapping
+from typing import Any
 
 CHUNK = 65_536  # bytes: the capacity of a pipe on Linux by default
 MAX_PIPE_CHUNKS = 16  # the capacity at most, in chunks: fs.pipe-max-size
 MAX_SHOWN = 4096  # bytes of a partial line
 MAX_KEPT = 1 << 20  # bytes of a partial line that returns to its beginning, as progress bars do
+BATCH_DELAY = 0.002  # seconds; waking it for each mark would take the run longer than writing the mark
 HIDE_CURSOR, SHOW_CURSOR, ERASE_BELOW = b"\x1b[?25l", b"\x1b[?25h", b"\x1b[J"
 ESCAPES = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b.")
 
 
 class TerminalWriter:
-    """The terminal, the output above and the view below."""
+    """The terminal, the output above and the view below.
 
-    def __init__(self, terminal: int, output: int, control: int) -> None:
-        self._terminal, self._output, self._control = terminal, output, control
+    Args:
+        terminal: The terminal.
+        outputs: The pipes with the output, each with its stream and the descriptor where it leads.
+        control: The socket that receives views.
+        recorder: The scribe's Recorder; None without one.
+    """
+
+    def __init__(
+        self, terminal: int, outputs: Mapping[int, tuple[int, int]], control: int, recorder: Any = None
+    ) -> None:
+        self._terminal, self._outputs, self._control = terminal, dict(outputs), control
+        self._recorder = recorder
         self._received = b""  # an incomplete view
         self._view: list[tuple[str, int]] = []
         self._widths: list[int] = []  # of the lines in the terminal
@@ -43,16 +59,16 @@ class TerminalWriter:
 
     def run(self) -> None:
         """Writes output and views until the end of the view, then output until the pipe is closed."""
-        for descriptor in (self._output, self._wakeup, self._wakeup_writer):
+        for descriptor in (*self._outputs, self._wakeup, self._wakeup_writer):
             os.set_blocking(descriptor, False)
         signal.set_wakeup_fd(self._wakeup_writer)  # ends select(), which Python would resume after the handler
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.SIG_IGN)  # they are for the run, which ends the view
         for number in (signal.SIGTSTP, signal.SIGCONT):
             signal.signal(number, self._set_paused)
-        self._write(HIDE_CURSOR)
+        self._write(self._terminal, HIDE_CURSOR)
         while not self._is_finished:
-            ready, _, _ = select.select([self._output, self._control, self._wakeup], [], [])
+            ready = self._wait(self._control, self._wakeup)
             if self._wakeup in ready:
                 os.read(self._wakeup, CHUNK)
             if self._is_paused is not self._is_hidden:
@@ -60,12 +76,23 @@ class TerminalWriter:
             if self._control in ready:
                 self._receive()
             self._draw(self._read_output(MAX_PIPE_CHUNKS if self._is_finished else 1))
-        self._write(SHOW_CURSOR)
+            self._record()
+        self._write(self._terminal, SHOW_CURSOR)
         with contextlib.suppress(OSError):  # the run has ended
             os.write(self._control, b".")
-        os.set_blocking(self._output, True)
-        while chunk := os.read(self._output, CHUNK):
-            self._write(chunk)
+        while self._outputs:
+            self._wait()
+            self._write(self._terminal, self._read_output(1))
+            self._record()
+
+    def _wait(self, *others: int) -> list[int]:
+        timeout = None if self._recorder is None else self._recorder.timeout
+        return select.select([*self._outputs, *others], [], [], timeout)[0]
+
+    def _record(self) -> None:
+        if self._recorder is not None:
+            self._recorder.step()
+            time.sleep(BATCH_DELAY)
 
     def _receive(self) -> None:
         """Receives the newest view."""
@@ -80,10 +107,21 @@ class TerminalWriter:
             self._view = json.loads(complete[-1])
 
     def _read_output(self, max_chunks: int) -> bytes:
+        """Returns the output for the terminal; writes the rest to where it leads."""
         parts = []
-        with contextlib.suppress(BlockingIOError):
-            for _ in range(max_chunks):
-                parts.append(os.read(self._output, CHUNK))
+        for pipe, (stream, target) in tuple(self._outputs.items()):
+            with contextlib.suppress(BlockingIOError):
+                for _ in range(max_chunks):
+                    data = os.read(pipe, CHUNK)
+                    if not data:  # no process has the pipe any more
+                        del self._outputs[pipe]
+                        break
+                    if self._recorder is not None:
+                        data = self._recorder.feed(stream, data)
+                    if target == self._terminal:
+                        parts.append(data)
+                    else:
+                        self._write(target, data)
         return b"".join(parts)
 
     def _draw(self, output: bytes) -> None:
@@ -94,7 +132,7 @@ class TerminalWriter:
         if complete or drawn != self._drawn:
             erase = self._erase_sequence(columns)
             self._drawn, self._widths = drawn, [width for _, width in lines]
-            self._write(erase + complete + "\n".join(drawn).encode("utf-8", "replace"))
+            self._write(self._terminal, erase + complete + "\n".join(drawn).encode("utf-8", "replace"))
 
     def _complete_lines(self, output: bytes) -> bytes:
         """Returns the lines that are complete, at the end of the view all output, and keeps the rest."""
@@ -139,14 +177,21 @@ class TerminalWriter:
         The writer itself goes on, so that the run never waits for a stopped process.
         """
         self._is_hidden = not self._is_hidden
-        self._write(self._erase_sequence(self._columns()) + (SHOW_CURSOR if self._is_hidden else HIDE_CURSOR))
+        cursor = SHOW_CURSOR if self._is_hidden else HIDE_CURSOR
+        self._write(self._terminal, self._erase_sequence(self._columns()) + cursor)
         self._drawn, self._widths = [], []
 
-    def _write(self, data: bytes) -> None:
+    @staticmethod
+    def _write(descriptor: int, data: bytes) -> None:
         with contextlib.suppress(OSError):  # the terminal was closed
             while data:
-                data = data[os.write(self._terminal, data) :]
+                data = data[os.write(descriptor, data) :]
+
+
+def main(terminal: int, output: int, control: int) -> None:
+    """Runs as a script."""
+    TerminalWriter(terminal, {output: (1, terminal)}, control).run()
 
 
 if __name__ == "__main__":
-    TerminalWriter(*map(int, sys.argv[1:])).run()
+    main(*map(int, sys.argv[1:]))

@@ -102,7 +102,7 @@ def build(request: RunRequest, *, is_plan: bool = False) -> Loaded:
 
 def load(request: RunRequest) -> Loaded:
     """Builds a workflow without a derived id, and makes the current folder importable. Raises as `build` does."""
-    _make_folder_importable()
+    make_folder_importable()
     if not request.step and not request.workflow:
         raise click.UsageError(f"Nothing to run. {RUN_HINT}")
     if request.step and request.workflow:
@@ -119,7 +119,8 @@ def load(request: RunRequest) -> Loaded:
     return loaded
 
 
-def _make_folder_importable() -> None:
+def make_folder_importable() -> None:
+    """Makes the modules of the current folder importable."""
     try:
         here = str(Path.cwd())
     except FileNotFoundError:

@@ -4,7 +4,7 @@ import os
 import signal
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from io import TextIOWrapper
 from types import FrameType
 from typing import Any
@@ -12,8 +12,12 @@ from typing import Any
 import click
 
 from dotflow import clock
+from dotflow.abc.history import History
 from dotflow.cli.exit_codes import Exit
+from dotflow.cli.run.captured import captured
+from dotflow.cli.run.recording import details_hint
 from dotflow.cli.run.summary import summary_lines
+from dotflow.core.origin import triggered_by
 from dotflow.core.types.execution import TypeExecution
 from dotflow.core.types.status import TypeStatus
 from dotflow.engine.background import interrupt_all
@@ -75,20 +79,26 @@ def run_once(workflow: DotFlow, title: str, **start_arguments: Any) -> Exit:
         click.echo("Mode background: this command runs the workflow in a thread, and waits for it.", err=True)
     started = clock.monotonic()
     live = is_live()
+    history = workflow.config.history
     exit_code = Exit.COMPLETED
     try:
-        with termination():
+        with termination(), triggered_by("command"):
             run = _run_live(workflow, title, start_arguments) if live else _run(workflow, start_arguments)
         exit_code = Exit.COMPLETED if run.status is TypeStatus.COMPLETED else Exit.FAILED
     except KeyboardInterrupt as error:
         interrupt_all()  # a background run, if Ctrl-C came before start() returned it
         exit_code = Exit.TERMINATED if isinstance(error, Terminated) else Exit.INTERRUPTED
     with suppress(OSError):  # main() reports it, and the exit code is that of the run
-        _print_summary(workflow, exit_code, clock.monotonic() - started, live=live)
+        _print_summary(workflow, history, exit_code, clock.monotonic() - started, live=live)
     return exit_code
 
 
 def _run(workflow: DotFlow, start_arguments: dict[str, Any]) -> Run:
+    with captured(workflow.config.history, start_arguments.get("mode")) or nullcontext():
+        return _start(workflow, start_arguments)
+
+
+def _start(workflow: DotFlow, start_arguments: dict[str, Any]) -> Run:
     run = workflow.start(**start_arguments)
     run.wait()
     return run
@@ -105,17 +115,21 @@ def _run_live(workflow: DotFlow, title: str, start_arguments: dict[str, Any]) ->
     config.history = progress
     if sys.stderr is not None and sys.stderr.isatty():  # lines in a file don't disturb the view
         config.log = config.log.without_console()
-    with Display(sys.stdout, lambda *terminal: render(progress, title, clock.monotonic(), *terminal)):
-        return _run(workflow, start_arguments)
+    scribe = captured(progress, start_arguments.get("mode"))
+    with Display(sys.stdout, lambda *terminal: render(progress, title, clock.monotonic(), *terminal), scribe):
+        return _start(workflow, start_arguments)
 
 
-def _print_summary(workflow: DotFlow, exit_code: Exit, seconds: float, *, live: bool) -> None:
+def _print_summary(workflow: DotFlow, history: History | None, exit_code: Exit, seconds: float, *, live: bool) -> None:
     tasks = workflow.result_task()
     if isinstance(sys.stdout, TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # for characters that its encoding lacks
     status = exit_code.name.capitalize()
     can_resume = workflow.is_named and workflow.config.storage.outlives_process
-    hint = RESUME_HINT if exit_code is not Exit.COMPLETED and can_resume else ""
+    details = details_hint(history, tasks[0].run_id if tasks else None)
+    hint = "\n".join(filter(None, [details, RESUME_HINT if can_resume else ""]))
+    if exit_code is Exit.COMPLETED:
+        hint = ""
     if live:
         from dotflow.cli.run.tables import print_summary
 

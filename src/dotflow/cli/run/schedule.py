@@ -1,6 +1,7 @@
 """A schedule of the command line: its preview, its runs and its exit code."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import click
@@ -8,14 +9,17 @@ import click
 from dotflow import clock
 from dotflow.abc.scheduler import Scheduler
 from dotflow.cli.exit_codes import Exit
+from dotflow.cli.run.captured import captured
 from dotflow.cli.run.load import RunRequest, build, load
 from dotflow.cli.run.once import Terminated, is_live, termination
 from dotflow.cli.run.preview import format_time, preview_lines
 from dotflow.cli.run.summary import summary_lines
 from dotflow.core.task import Task
+from dotflow.core.types.overlap import TypeOverlap
 from dotflow.core.types.status import TypeStatus
 from dotflow.providers.schedulers.cron import SchedulerCron
 from dotflow.providers.schedulers.none import SchedulerDefault
+from dotflow.workflow import DotFlow
 
 
 def print_preview(options: Mapping[str, Any]) -> Exit:
@@ -47,7 +51,7 @@ def run_schedule(options: Mapping[str, Any]) -> Exit:
         _print_next(scheduler)
 
     try:
-        with termination():
+        with termination(), _captured(workflow, options["mode"]):
             workflow.schedule(
                 mode=options["mode"],
                 keep_going=options["keep_going"],
@@ -61,6 +65,12 @@ def run_schedule(options: Mapping[str, Any]) -> Exit:
         return Exit.TERMINATED if isinstance(error, Terminated) else Exit.INTERRUPTED
     click.echo("The schedule has ended.", err=True)
     return Exit.COMPLETED
+
+
+def _captured(workflow: DotFlow, mode: object) -> AbstractContextManager[object]:
+    """Captures what steps print, if runs don't overlap: then nothing tells their output apart."""
+    overlaps = getattr(workflow.config.scheduler, "overlap", None) == TypeOverlap.PARALLEL
+    return (None if overlaps else captured(workflow.config.history, mode)) or nullcontext()
 
 
 def _from_options(options: Mapping[str, Any]) -> SchedulerCron | None:

@@ -96,6 +96,8 @@ class AsyncSession(ThreadSession):
     async def _make(self, call: Call, key: object, loop_thread: LoopThread) -> None:
         """Makes an attempt. Any exception becomes an outcome, since the run waits for one."""
         outcome: Outcome
+        if self._streams is not None and call.watch is not None:
+            self._streams.begin(call.watch.attempt)
         try:
             outcome = await attempt_async(call, self._loops)
         except KeyboardInterrupt:
@@ -110,7 +112,7 @@ class AsyncSession(ThreadSession):
             self._done.put((None, call, outcome))
 
     def _collect(self, done: _Done, completed: list[CompletedCall]) -> None:
-        if done is not None and done[0] is None:
+        if isinstance(done, tuple) and done.__class__ is tuple and done[0] is None:
             self._count -= 1
         super()._collect(done, completed)
 
@@ -134,6 +136,7 @@ class AsyncSession(ThreadSession):
         abandoned, self._running = self._running, {}
         self._count -= len(abandoned)
         for call, abandon_at in abandoned.values():
+            self._end_output(call)
             if abandon_at <= now:
                 completed.append((call, failures.timed_out(call, LEFT_BEHIND)))
             else:

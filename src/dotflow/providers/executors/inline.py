@@ -9,14 +9,17 @@ from typing import Final
 from dotflow import clock
 from dotflow.abc.executor import CompletedCall, Executor, ExecutorSession, Report
 from dotflow.core.call import Call
+from dotflow.core.capture import Capture
 from dotflow.core.outcome import Outcome
 from dotflow.core.task import Task
+from dotflow.processes.scribe import ScribeCapture, scribe_capture
 from dotflow.processes.wakeup import WakeupEvent
 from dotflow.worker import deadline_signal
 from dotflow.worker.attempt import attempt, remember_process
 from dotflow.worker.deadline import GRACE
 from dotflow.worker.limits import has_timer_signal
 from dotflow.worker.loops import Loops
+from dotflow.worker.streams import StreamCapture
 
 REPORT_INTERVAL: Final = 10.0  # seconds between two reports of the same hang
 
@@ -35,6 +38,8 @@ class InlineSession(ExecutorSession):
         self._tasks = tasks
         self._report = report
         self._loops = Loops()
+        self._capture: Capture | None = None
+        self._output: StreamCapture | ScribeCapture | None = None
         self._isolated: ExecutorSession | None = None
         self._threads: ExecutorSession | None = None
         self._busy: ExecutorSession | None = None  # the other session that makes a call
@@ -43,6 +48,10 @@ class InlineSession(ExecutorSession):
         self._hang_reporter = HangReporter(report)
         remember_process()
 
+    def capture_output(self, capture: Capture) -> None:
+        self._capture = capture
+        self._output = scribe_capture(capture) or StreamCapture(capture)
+
     def make_room(self, pool: Hashable, lane: int, waiting: int) -> bool:
         return self._busy is None
 
@@ -50,21 +59,45 @@ class InlineSession(ExecutorSession):
         """Returns None only for an isolated step, and outside the main thread for one with a timeout."""
         step = call.step
         if step.isolate:
-            self._isolated = self._isolated or _one_process(self._tasks, self._report)
+            self._isolated = self._isolated or self._one_process()
             self._submit_to(self._isolated, call)
             return None
         seconds = step.policy.timeout
         if not seconds:
-            return attempt(call, self._loops)
+            return attempt(call, self._loops) if self._output is None else self._attempt(call)
         if not self._has_signal:
-            self._threads = self._threads or _one_thread(self._tasks, self._report)
+            self._threads = self._threads or self._one_thread()
             self._submit_to(self._threads, call)
             return None
         self._hang_reporter.start(call)
         try:
-            return attempt(call, self._loops)
+            return self._attempt(call)
         finally:
             self._hang_reporter.call = None
+
+    def _attempt(self, call: Call) -> Outcome:
+        if self._output is None or call.watch is None:
+            return attempt(call, self._loops)
+        self._output.begin(call.watch.attempt)
+        try:
+            return attempt(call, self._loops)
+        finally:
+            self._output.end(call.watch.attempt)
+
+    def _one_process(self) -> ExecutorSession:
+        from dotflow.providers.executors.process import ExecutorProcess  # slow to import, and rarely needed
+
+        return self._captured(ExecutorProcess(max_workers=1).open(self._tasks, self._report))
+
+    def _one_thread(self) -> ExecutorSession:
+        from dotflow.providers.executors.thread import ExecutorThread  # slow to import, and rarely needed
+
+        return self._captured(ExecutorThread(max_workers=1).open(self._tasks, self._report))
+
+    def _captured(self, session: ExecutorSession) -> ExecutorSession:
+        if self._capture is not None:
+            session.capture_output(self._capture)
+        return session
 
     def _submit_to(self, session: ExecutorSession, call: Call) -> None:
         pool = session.pool_of(call.step)
@@ -92,23 +125,13 @@ class InlineSession(ExecutorSession):
         with contextlib.ExitStack() as stack:  # each is called, also if the one before is interrupted
             if self._has_signal:
                 stack.callback(deadline_signal.restore_handler)
+            if self._output is not None:
+                stack.callback(self._output.close)
             stack.callback(self._loops.close)
             for session in (self._isolated, self._threads):
                 if session is not None:
                     stack.callback(session.close)
             stack.callback(self._hang_reporter.close)
-
-
-def _one_process(tasks: Mapping[int, Task], report: Report) -> ExecutorSession:
-    from dotflow.providers.executors.process import ExecutorProcess  # slow to import, and rarely needed
-
-    return ExecutorProcess(max_workers=1).open(tasks, report)
-
-
-def _one_thread(tasks: Mapping[int, Task], report: Report) -> ExecutorSession:
-    from dotflow.providers.executors.thread import ExecutorThread  # slow to import, and rarely needed
-
-    return ExecutorThread(max_workers=1).open(tasks, report)
 
 
 class HangReporter:

@@ -7,18 +7,22 @@ from collections.abc import Hashable, Mapping, Sequence
 from dotflow import clock
 from dotflow.abc.executor import CompletedCall, Executor, ExecutorSession, Report
 from dotflow.core.call import Call
+from dotflow.core.capture import Capture
+from dotflow.core.events import AttemptOutput
 from dotflow.core.outcome import Interrupted, Outcome
 from dotflow.core.task import Task
 from dotflow.processes import failures
 from dotflow.processes.dispatcher import Dispatcher
 from dotflow.processes.encoding import FRESH
 from dotflow.processes.scaling import check_workers
-from dotflow.providers.executors.process import ProcessSession
+from dotflow.processes.session import ProcessSession
 from dotflow.worker.attempt import attempt
 from dotflow.worker.deadline import GRACE, GRACE_IN_THREAD, LEFT_BEHIND, REPEAT
 from dotflow.worker.deadline_thread import stop_thread
 from dotflow.worker.loops import Loops
+from dotflow.worker.printed import Printed
 from dotflow.worker.programs import ThreadPrograms
+from dotflow.worker.streams import StreamCapture
 
 
 class ExecutorThread(Executor):
@@ -52,6 +56,13 @@ class ThreadSession(ExecutorSession):
         self._threads: set[WorkerThread] = set()
         self._loops = Loops(own_thread=True)
         self._done: queue.SimpleQueue[_Done] = queue.SimpleQueue()
+        self._capture: Capture | None = None
+        self._streams: StreamCapture | None = None
+        self._printed: set[Printed] = set()  # with something to collect
+
+    def capture_output(self, capture: Capture) -> None:
+        self._capture = capture
+        self._streams = StreamCapture(capture, self._done.put)
 
     def make_room(self, pool: Hashable, lane: int, waiting: int) -> bool:
         # Outcomes are handled first: after a failure nothing begins.
@@ -74,6 +85,8 @@ class ThreadSession(ExecutorSession):
                 limit = 0
         except queue.Empty:
             self._abandon_late(completed)
+            if self._printed:
+                self._collect_printed()
         return completed
 
     def wake(self) -> None:
@@ -98,9 +111,13 @@ class ThreadSession(ExecutorSession):
             if thread.call is not None:
                 self._report(f"Step '{thread.call.step.name}' did not stop with its run. {LEFT_BEHIND}")
         self._loops.close()
+        while not self._done.empty():  # output may be among it
+            self._collect(self._done.get(), [])
+        if self._streams is not None:
+            self._streams.close()
 
     def _start_thread(self) -> "WorkerThread":
-        thread = WorkerThread(self._done, self._loops, self._tasks)
+        thread = WorkerThread(self._done, self._loops, self._tasks, self._capture, self._streams)
         self._threads.add(thread)  # first, so that `close` finds it after an interrupt
         try:
             thread.start()
@@ -110,6 +127,13 @@ class ThreadSession(ExecutorSession):
         return thread
 
     def _collect(self, done: "_Done", completed: list[CompletedCall]) -> None:
+        if isinstance(done, Printed):
+            self._printed.add(done)
+            return
+        if isinstance(done, AttemptOutput):
+            assert self._capture is not None
+            self._capture.record(done)
+            return
         if done is None:
             return
         thread, call, outcome = done
@@ -118,11 +142,24 @@ class ThreadSession(ExecutorSession):
                 return  # it was abandoned, and its outcome is late
             self._busy.discard(thread)
             self._dispatcher.release(thread)
+        self._end_output(call)
         completed.append((call, outcome))
+
+    def _end_output(self, call: Call) -> None:
+        if self._streams is not None and call.watch is not None:
+            self._streams.end(call.watch.attempt)
+
+    def _collect_printed(self) -> None:
+        now = clock.ticks()
+        for printed in tuple(self._printed):
+            if printed.due is not None and printed.due <= now:
+                self._printed.discard(printed)
+                printed.collect()
 
     def _time_left(self, timeout: float | None) -> float | None:
         """Returns the seconds until the caller's limit, or until the first thread is late."""
         times = [thread.abandon_at for thread in self._busy if thread.abandon_at is not None]
+        times += [printed.due for printed in self._printed if printed.due is not None]
         if not times:
             return timeout
         seconds = max(0.0, min(times) - clock.ticks())
@@ -136,6 +173,7 @@ class ThreadSession(ExecutorSession):
             self._dispatcher.remove(thread)
             call = thread.call
             assert call is not None
+            self._end_output(call)
             completed.append((call, failures.timed_out(call, LEFT_BEHIND)))
             thread.put(None)
 
@@ -148,8 +186,13 @@ class WorkerThread(threading.Thread):
         done: "queue.SimpleQueue[_Done]",
         loops: Loops,
         tasks: Mapping[int, Task],
+        capture: Capture | None,
+        streams: StreamCapture | None,
     ) -> None:
         super().__init__(name="dotflow-worker", daemon=True)
+        # What a process of an isolated step prints is for the thread of the run, too.
+        self._capture = None if capture is None else capture._replace(record=done.put)
+        self._streams = streams
         self._calls: queue.SimpleQueue[Call | None] = queue.SimpleQueue()
         self._done = done
         self._loops = loops
@@ -189,7 +232,7 @@ class WorkerThread(threading.Thread):
             while (call := self._calls.get()) is not None and not self._ending:
                 self._programs = ThreadPrograms()
                 try:
-                    outcome = self._attempt_isolated(call) if call.step.isolate else attempt(call, self._loops)
+                    outcome = self._attempt_isolated(call) if call.step.isolate else self._attempt(call)
                 except KeyboardInterrupt:
                     outcome = Interrupted()
                 self._programs = None
@@ -202,9 +245,16 @@ class WorkerThread(threading.Thread):
         finally:
             clock.attempt_threads.discard(threading.get_ident())
 
+    def _attempt(self, call: Call) -> Outcome:
+        if self._streams is not None and call.watch is not None:
+            self._streams.begin(call.watch.attempt)
+        return attempt(call, self._loops)
+
     def _attempt_isolated(self, call: Call) -> Outcome | None:
         # No fork among threads, and no server for a single process.
         self._isolated = ProcessSession(self._tasks, 1, FRESH)
+        if self._capture is not None:
+            self._isolated.capture_output(self._capture)
         try:
             self._isolated.make_room(True, call.lane, 1)
             self._isolated.submit(call)
@@ -217,4 +267,5 @@ class WorkerThread(threading.Thread):
             self._isolated = None
 
 
-_Done = tuple[WorkerThread | None, Call, Outcome] | None  # None wakes the thread that waits
+#: None wakes the thread that waits.
+_Done = tuple[WorkerThread | None, Call, Outcome] | Printed | AttemptOutput | None

@@ -8,6 +8,8 @@ from dotflow import clock
 from dotflow.abc.log import Log
 from dotflow.abc.workflow import RunHandle, Workflow
 from dotflow.core.failure import Failure
+from dotflow.core.masks import environment_masks
+from dotflow.core.origin import triggered_by
 from dotflow.processes.wakeup import WakeupEvent
 from dotflow.providers.schedulers.signals import ShutdownSignals
 
@@ -15,8 +17,8 @@ STOP_GRACE: Final = 5.0  # seconds for parallel runs to end after they were canc
 
 
 def report(workflow: Workflow, message: str) -> None:
-    """Writes a message to the workflow's log, or to Python's own logging if that raises."""
-    log = workflow.config.log
+    """Writes a masked message to the workflow's log, or to Python's own logging if that raises."""
+    log, message = workflow.config.log, environment_masks().mask(message)
     try:
         log.report(message)
     except Exception as broken:  # from the user's log: the schedule goes on
@@ -59,7 +61,8 @@ class ScheduledRuns:
         try:
             self._signals.interrupts = True
             if self._signals.count < 2:  # a second signal may have come just before
-                self.workflow.start(**self._arguments).wait()
+                with triggered_by("schedule"):
+                    self.workflow.start(**self._arguments).wait()
         except Exception as error:  # the schedule goes on
             self._report_error(due, error)
         finally:
@@ -69,7 +72,8 @@ class ScheduledRuns:
         """Starts a parallel run."""
         self._signals.parallel = len(self._parallel) + 1  # first: steps may begin before launch returns
         try:
-            self._parallel.add(self.workflow.launch(self._wake, **self._arguments))
+            with triggered_by("schedule"):
+                self._parallel.add(self.workflow.launch(self._wake, **self._arguments))
         except Exception as error:  # the schedule goes on
             self._report_error(due, error)
 

@@ -14,6 +14,7 @@ from dotflow.core.decorator import action
 from dotflow.core.linked_task import LinkedTask
 from dotflow.core.links import Links
 from dotflow.core.outcome import Died, Interrupted, Outcome, Raised, Returned, TimedOut
+from dotflow.core.secret import Secret
 
 try:
     import pytest
@@ -49,6 +50,12 @@ def grow(numbers: list[int]) -> list[int]:
 def listed() -> list[int]:
     """Returns a value that may be changed."""
     return [1, 2, 3]
+
+
+@action
+def signs(text: str = "", key: str = Secret("DOTFLOW_CONTRACT_KEY")) -> str:
+    """Takes a secret."""
+    return f"{text} {key}"
 
 
 @action
@@ -93,9 +100,10 @@ TASKS: Final = {
         task_of(4, fails),
         task_of(5, interrupts),
         task_of(6, sleeps),
+        task_of(7, signs),
     )
 }
-CONTEXTS, JOIN, GROW, LISTED, FAILS, INTERRUPTS, SLEEPS = TASKS.values()
+CONTEXTS, JOIN, GROW, LISTED, FAILS, INTERRUPTS, SLEEPS, SIGNS = TASKS.values()
 
 
 def call_of(task: LinkedTask, number: int, previous: Context | None = None, **more: Any) -> Call:
@@ -176,6 +184,19 @@ class ExecutorContract:
         call = call_of(JOIN, 9, arguments={"number": 5, "numbers": [1], "options": {"a": None}})
 
         assert value_of(outcomes_of(session, [call])[9]) == (5, [1], {"a": None})
+
+    def test_secrets_reach_the_step(self, session: ExecutorSession) -> None:
+        """A step gets `Call.secrets`, which are by their own names, and no environment has to have them."""
+        values = {"DOTFLOW_CONTRACT_KEY": "k3y"}
+        calls = [
+            call_of(SIGNS, 0, secrets=values),
+            call_of(SIGNS, 1, secrets=values, arguments={"text": "one"}),
+            call_of(SIGNS, 2, secrets=values, arguments={"key": "mine"}),
+        ]
+
+        outcomes = outcomes_of(session, calls)
+
+        assert [value_of(outcomes[number]) for number in range(3)] == [" k3y", "one k3y", " mine"]
 
     def test_calls_of_one_task_are_told_apart(self, session: ExecutorSession) -> None:
         """The items of a mapped task run side by side with one task_id: each call gets the outcome of its own."""

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, Final
 
-from dotflow.abc.history import History
+from dotflow.abc.history import ForwardingHistory, History
 from dotflow.abc.storage import Storage
 from dotflow.core import events
 from dotflow.core.context import Context
@@ -99,21 +99,21 @@ def label(task_id: int, name: str, item: int | None) -> str:
     return f"task {task_id} ({name})" if item is None else f"item {item} of task {task_id} ({name.partition('[')[0]})"
 
 
-class InstrumentedHistory(History):
+class InstrumentedHistory(ForwardingHistory):
     """Passes a kill point at each event, after the workflow's own history, if any, has recorded it."""
 
     def __init__(self, history: History | None, switch: KillSwitch) -> None:
-        self._history = history
+        super().__init__(history)
         self._switch = switch
         self._names: list[str] = []
         self._counts: dict[int, int] = {}  # the number of a map's items, by task id
 
     def record(self, run_id: str, event: events.Event) -> None:
         try:
-            if self._history is not None:
-                self._history.record(run_id, event)
+            super().record(run_id, event)
         finally:
-            self._pass(event)
+            if not isinstance(event, events.AttemptOutput):
+                self._pass(event)
 
     def _pass(self, event: Any) -> None:
         item: int | None = getattr(event, "item", None)

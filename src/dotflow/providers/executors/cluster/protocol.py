@@ -30,6 +30,7 @@ class RemoteCall(NamedTuple):
         process: The process whose last value the call refers to; "" if all values are in the parts.
         number: The call's number.
         shared: The number of its shared arguments, which travel beside it; None without them.
+        captured: Whether all output of its process is captured, and not only what Python prints.
         parts: The pickled call message and its buffers.
     """
 
@@ -40,6 +41,7 @@ class RemoteCall(NamedTuple):
     process: str
     number: int
     shared: int | None
+    captured: bool
     parts: Sequence[Any]
 
     def pack(self) -> list[Any]:
@@ -61,6 +63,8 @@ class Reply(NamedTuple):
         output: The output of the step: pairs of STDOUT or STDERR and bytes, in order.
         detail: The exit code or the reason, by kind.
         worker: The name of the cluster's worker.
+        usage: What a process that has died, or was killed, has used: the fields of Usage.
+        last_lines: The last lines that it has written to stderr, where output is captured.
         parts: The pickled outcome and its buffers.
     """
 
@@ -69,6 +73,8 @@ class Reply(NamedTuple):
     output: Sequence[tuple[int, bytes]] = ()
     detail: Any = None
     worker: str = ""
+    usage: Sequence[Any] = ()
+    last_lines: str = ""
     parts: Sequence[Any] = ()
 
     def pack(self) -> list[Any]:

@@ -10,11 +10,15 @@ from dotflow import clock
 from dotflow.abc.executor import ExecutorSession, Report
 from dotflow.core.action import Action
 from dotflow.core.call import Call
-from dotflow.core.outcome import Outcome, Raised, Returned
+from dotflow.core.capture import Capture
+from dotflow.core.outcome import Outcome, Raised, Returned, Usage
+from dotflow.core.types.capture import TypeCapture
 from dotflow.errors import ModuleNotOnWorker
 from dotflow.processes import failures
-from dotflow.processes.channel import dump_by_value
+from dotflow.processes.channel import STDERR, STDOUT, dump_by_value
 from dotflow.processes.encoding import NO_VALUE, CallEncoder, SharedArguments, WorkerCache
+from dotflow.processes.output import flush_streams
+from dotflow.processes.worker_output import KINDS, PassOn, passing_on
 from dotflow.providers.executors.cluster.protocol import (
     ANSWERED,
     DIED,
@@ -25,7 +29,9 @@ from dotflow.providers.executors.cluster.protocol import (
     size_of,
     writable,
 )
+from dotflow.worker.chunks import Chunks
 
+STREAMS: Final = {STDOUT: 1, STDERR: 2}
 MIN_KEPT_SIZE: Final = 1 << 16  # bytes; sending less again costs less than asking for it
 WAIT_REPORT_DELAY: Final = 10.0  # seconds that steps wait for a worker before the log says so
 
@@ -64,6 +70,8 @@ class ClusterSession(ExecutorSession):
         self.run = uuid.uuid4().hex[:12]
         self.report = report
         self.lanes: dict[int, Lane] = {}
+        self._capture: Capture | None = None
+        self._pass_on: PassOn = _write_out
         self._encoder = CallEncoder(dump_by_value, inherited=False)
         self._reported: set[str] = set()
         self.ready: dict[Hashable, int] = {}  # by pool: calls waiting for room, until `wait` returns
@@ -72,6 +80,11 @@ class ClusterSession(ExecutorSession):
         self._running: set[int] = set()
         self._idle_since = clock.ticks()
         self._has_reported_wait = False
+
+    def capture_output(self, capture: Capture) -> None:
+        if capture.mode in (TypeCapture.AUTO, TypeCapture.FD):
+            self._capture = capture
+            self._pass_on = passing_on()
 
     def pool_of(self, step: Action[..., Any]) -> Hashable:
         return frozenset(step.resources.items())
@@ -113,7 +126,10 @@ class ClusterSession(ExecutorSession):
         process = lane.process if cache.has_value_of(call) else ""
         number = None if shared is None else shared.number
         seconds = call.step.policy.timeout
-        return RemoteCall(self.run, call.lane, seconds, call.step.isolate, process, call.number, number, parts)
+        captured = self._capture is not None
+        return RemoteCall(
+            self.run, call.lane, seconds, call.step.isolate, process, call.number, number, captured, parts
+        )
 
     def shared_of(self, call: Call) -> SharedArguments | None:
         """Returns the call's shared arguments, pickled; they are sent beside the remote call."""
@@ -121,8 +137,17 @@ class ClusterSession(ExecutorSession):
 
     def outcome(self, call: Call, reply: Reply) -> Outcome:
         """Returns the outcome for the reply to a call, and prints the output of the step."""
+        chunks = None
+        if self._capture is not None and call.watch is not None:
+            chunks = Chunks(call.watch.attempt, self._capture)
+        if chunks is not None:
+            flush_streams()  # what this process has printed comes before
         for kind, data in reply.output:
-            failures.write_out(kind, data)
+            self._pass_on(STREAMS[kind], data)
+            if chunks is not None:
+                chunks.add(STREAMS[kind], data)
+        if chunks is not None:
+            chunks.end()
         lane = self.lanes.setdefault(call.lane, Lane())
         lane.worker, lane.process, lane.value = reply.worker, "", NO_VALUE
         outcome = self._outcome_of(call, reply)
@@ -136,9 +161,9 @@ class ClusterSession(ExecutorSession):
         if reply.kind == ANSWERED:
             return self._load(call, reply)
         if reply.kind == LATE:
-            return failures.timed_out(call, failures.KILLED)
+            return failures.timed_out(call, failures.KILLED, Usage(*reply.usage))
         if reply.kind == DIED:
-            return failures.died(call, reply.detail)
+            return failures.died(call, reply.detail, "", Usage(*reply.usage), reply.last_lines)
         assert reply.kind == NOT_STARTED
         return failures.not_started(call, f"{reply.detail} (on {reply.worker})")
 
@@ -198,6 +223,10 @@ class ClusterSession(ExecutorSession):
             f"{self._count_waiting()} step(s) have waited {WAIT_REPORT_DELAY:g} s for a worker of {self.cluster}, "
             f"which has {cluster_has}. They keep waiting: add workers, or the resources that the steps need."
         )
+
+
+def _write_out(stream: int, data: bytes) -> None:
+    failures.write_out(KINDS[stream], data)
 
 
 def describe_error(error: BaseException) -> str:

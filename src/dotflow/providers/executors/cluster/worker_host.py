@@ -16,6 +16,7 @@ from dotflow.processes.forkserver import ForkServer
 from dotflow.processes.shared import keep_shared
 from dotflow.processes.start import WorkerProcess
 from dotflow.processes.wakeup import WakeupPipe
+from dotflow.processes.worker_output import KINDS, WorkerOutput
 from dotflow.providers.executors.cluster.protocol import (
     ANSWERED,
     DIED,
@@ -38,10 +39,30 @@ class _Process:
 
     def __init__(self, worker: WorkerProcess) -> None:
         self.worker = worker
+        self.printed: list[tuple[int, bytes]] = []  # by the current attempt
+        self.output = WorkerOutput(worker.outputs, self._take) if worker.outputs else None
         self.name = ""
         self.lane: int | None = None
         self.shared: dict[int, None] = {}
         self.idle_since = 0.0
+
+    def _take(self, stream: int, data: bytes) -> None:
+        self.printed.append((KINDS[stream], data))
+
+    def begin(self) -> list[tuple[int, bytes]]:
+        """Returns the output of the attempt that begins, which grows."""
+        self.printed = []
+        if self.output is not None:
+            self.output.begin(None)
+        return self.printed
+
+    def reap(self) -> int | None:
+        """Ends it, and returns its exit code."""
+        code = self.worker.reap()
+        if self.output is not None:
+            self.output.end()
+            self.output.close()
+        return code
 
 
 class WorkerHost:
@@ -49,12 +70,13 @@ class WorkerHost:
 
     Args:
         max_processes: The maximum number of processes; at least the number of threads.
+        captured: Whether all output of the processes is captured, and not only what Python prints.
     """
 
-    def __init__(self, max_processes: int) -> None:
+    def __init__(self, max_processes: int, *, captured: bool = False) -> None:
         self._max_processes = max_processes
         self._lock = threading.Lock()
-        self._start = ForkServer({}, relayed=(True, True))
+        self._start = ForkServer({}, relayed=(True, True), captured=captured)
         self._idle: dict[_Process, None] = {}  # an ordered set; the longest idle comes first
         self._busy: dict[_Process, WakeupPipe] = {}
         self._closed = False
@@ -88,9 +110,14 @@ class WorkerHost:
             with self._lock:
                 self._busy.pop(process, None)
                 if reply is None or reply.kind != ANSWERED or remote_call.isolate or self._closed:
-                    code = process.worker.reap()
-                    if reply is not None and reply.kind == DIED:
-                        reply = reply._replace(detail=code)
+                    code = process.reap()
+                    if reply is not None and reply.kind in (DIED, LATE):
+                        last_lines = "" if process.output is None else process.output.last_lines()
+                        reply = reply._replace(
+                            detail=code if reply.kind == DIED else None,
+                            usage=tuple(process.worker.usage),
+                            last_lines=last_lines,
+                        )
                     self._close_forkserver_if_closed()
                 else:
                     process.lane = remote_call.lane
@@ -135,7 +162,7 @@ class WorkerHost:
     def _end(self, processes: Iterable[_Process]) -> None:
         for process in processes:
             self._idle.pop(process, None)
-            process.worker.reap()
+            process.reap()
 
     def _close_forkserver_if_closed(self) -> None:
         if self._closed and not self._busy:
@@ -145,7 +172,8 @@ class WorkerHost:
 def _run_attempt(process: _Process, remote_call: RemoteCall, stop: WakeupPipe) -> Reply:
     """Sends the remote call to a process and waits for its reply. Unless it answers, the caller ends the process."""
     channel, ended = process.worker.channel, process.worker.sentinel
-    output: list[tuple[int, bytes]] = []
+    output = process.begin()
+    pipes = [] if process.output is None else process.output.pipes
     kill_at: float | None = None
     channel.queue(CALL, remote_call.number, remote_call.parts)
     with selectors.DefaultSelector() as selector:
@@ -153,15 +181,25 @@ def _run_attempt(process: _Process, remote_call: RemoteCall, stop: WakeupPipe) -
         selector.register(stop, READ)
         if ended is not None:
             selector.register(ended, READ)
+        for pipe in pipes:
+            if pipe.is_open:
+                selector.register(pipe, READ)
         while True:
             process_found = selector.select(None if kill_at is None else max(0.0, kill_at - clock.ticks()))
             events = {key.fd: mask for key, mask in process_found}
+            for pipe in pipes:
+                if pipe.fileno() in events:
+                    pipe.read()
+                    if not pipe.is_open:
+                        selector.unregister(pipe)
             try:
                 if events.get(channel.fileno(), 0) & WRITE and channel.flush():
                     selector.modify(channel, READ)
                 # Read first: an answer sent just before the process ended still counts.
                 for message in channel.receive():
                     if message.kind == OUTCOME:
+                        if process.output is not None:
+                            process.output.end()
                         return Reply(ANSWERED, process.name, output, parts=message.parts)
                     if message.kind in (STDOUT, STDERR):
                         output.append((message.kind, bytes(message.parts[0])))

@@ -103,7 +103,7 @@ def _reply(key: str, remote_call: RemoteCall, wakeup: WakeupPipe, worker: Worker
         return Reply(STOPPED)
     if (task.annotations or {}).get(REPEATED_ANNOTATION):
         return Reply(REPEATED)
-    worker_host = _worker_host_of(remote_call.run, worker)
+    worker_host = _worker_host_of(remote_call.run, worker, captured=remote_call.captured)
     if worker_host is None:
         return Reply(STOPPED)
     worker.log_event(TOPIC, {"run": remote_call.run, "number": remote_call.number, "worker": worker.address})
@@ -119,14 +119,14 @@ def end_run(run: str) -> None:
         worker_host.close()
 
 
-def _worker_host_of(run: str, worker: Worker) -> WorkerHost | None:
+def _worker_host_of(run: str, worker: Worker, *, captured: bool) -> WorkerHost | None:
     """Returns the run's worker host; None if the run has ended."""
     with _lock:
         if run in _ended:
             return None
         worker_host = _worker_hosts.get(run)
         if worker_host is None:
-            worker_host = _worker_hosts[run] = WorkerHost(2 * worker.state.nthreads)
+            worker_host = _worker_hosts[run] = WorkerHost(2 * worker.state.nthreads, captured=captured)
             worker.loop.add_callback(_schedule_cleanup, run, worker)
     return worker_host
 

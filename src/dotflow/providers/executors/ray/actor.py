@@ -17,7 +17,7 @@ class WorkerActor:
     """
 
     def __init__(self) -> None:
-        self._worker_host = WorkerHost(max_processes=1)
+        self._worker_host: WorkerHost | None = None
         self._wakeup = WakeupPipe()
 
     def describe(self) -> Versions:
@@ -27,6 +27,8 @@ class WorkerActor:
     def make(self, packed: Sequence[Any], shared: Sequence[Any]) -> list[Any]:
         """Makes the attempt, with the parts of shared arguments; returns the packed reply."""
         remote_call = RemoteCall.unpack([memoryview(part) for part in packed])
+        if self._worker_host is None:
+            self._worker_host = WorkerHost(max_processes=1, captured=remote_call.captured)
         reply = self._worker_host.make(remote_call, self._wakeup, shared)
         return out_of_band(reply.pack())
 

@@ -13,8 +13,8 @@ from dotflow.core.text import escape_surrogates
 from dotflow.core.types.status import TypeStatus
 from dotflow.errors import InvalidArgument, NotifyError
 from dotflow.providers.notifiers.apprise.log_filter import http_status_in, suppressed_logs
+from dotflow.providers.notifiers.hidden import MASK, Hidden
 from dotflow.providers.notifiers.message import details, headline
-from dotflow.providers.notifiers.secret import MASK, Secret
 from dotflow.providers.notifiers.status_filter import status_filter
 from dotflow.providers.optional import require_extra
 
@@ -60,7 +60,7 @@ class NotifyApprise(Notify):
         notification_type: TypeStatus | str | Collection[TypeStatus | str] | None = None,
     ) -> None:
         self._statuses = status_filter(notification_type)
-        self._urls = [Secret(url) for url in _checked_urls(urls)]
+        self._urls = [Hidden(url) for url in _checked_urls(urls)]
         self._services = _services_for(self._urls)
 
     def send(self, task: Task) -> None:
@@ -100,7 +100,7 @@ def _checked_urls(urls: object) -> list[str]:
     return list(values)
 
 
-def _services_for(urls: Sequence[Secret]) -> list[_Service]:
+def _services_for(urls: Sequence[Hidden]) -> list[_Service]:
     require_extra("apprise", "NotifyApprise", "notify")
     import apprise
 

@@ -12,8 +12,8 @@ from dotflow.core.durations import Duration, as_seconds
 from dotflow.core.task import Task
 from dotflow.core.types.status import TypeStatus
 from dotflow.errors import InvalidArgument, NotifyError
+from dotflow.providers.notifiers.hidden import MASK, Hidden
 from dotflow.providers.notifiers.message import details, headline, truncate
-from dotflow.providers.notifiers.secret import MASK, Secret
 from dotflow.providers.notifiers.status_filter import status_filter
 from dotflow.providers.notifiers.telegram.responses import Delivered, Response, RetryLater, parse_response
 
@@ -63,7 +63,7 @@ class NotifyTelegram(Notify):
         self.chat_id = chat_id
         self.timeout: float = seconds
         self._statuses = status_filter(notification_type)
-        self._token = Secret(token)
+        self._token = Hidden(token)
         self._base_url = base_url.rstrip("/")
         self._address: SecretAddress | None = None
         self._blocked_until = 0.0  # on the monotonic clock; Telegram takes no message before
@@ -102,7 +102,7 @@ class NotifyTelegram(Notify):
         if self._address is None:
             from dotflow.providers.notifiers.telegram.secret_post import SecretAddress  # loads http.client
 
-            path = Secret(f"/bot{self._token.reveal()}/sendMessage")
+            path = Hidden(f"/bot{self._token.reveal()}/sendMessage")
             self._address = SecretAddress(self._base_url, path, self.timeout)
         answer = self._address.post(document)
         if isinstance(answer, str):

@@ -18,7 +18,7 @@ from urllib.parse import SplitResult, unquote, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 from dotflow import clock
-from dotflow.providers.notifiers.secret import Secret
+from dotflow.providers.notifiers.hidden import Hidden
 from dotflow.providers.optional import PerProcess
 
 MAX_BODY: Final = 256 * 1024  # bytes of a response that are read; the Bot API sends a few hundred
@@ -42,7 +42,7 @@ class SecretAddress:
         timeout: Seconds to connect to each address of the host, and then for the whole exchange.
     """
 
-    def __init__(self, base_url: str, path: Secret, timeout: float) -> None:
+    def __init__(self, base_url: str, path: Hidden, timeout: float) -> None:
         self._url = urlsplit(base_url)
         self._path = path
         self._timeout = timeout

@@ -13,14 +13,22 @@ from dotflow.codec.document import pack, unpack
 from dotflow.core.context import Context
 from dotflow.core.task import Task
 from dotflow.errors import CheckpointUnreadable, InvalidArgument
+from dotflow.providers.sqlite_errors import cause_of, is_unreadable, with_explanation
+from dotflow.providers.sqlite_file import DatabaseFormat, SQLiteFile
 from dotflow.providers.storages.arguments import check_arguments
 from dotflow.providers.storages.file_lock import FileLock
 from dotflow.providers.storages.joined_parts import JoinedParts
-from dotflow.providers.storages.sqlite.database import SQLiteFile, cause_of, is_unreadable, with_explanation
 from dotflow.providers.storages.text_escape import escape, unescape
 
 #: SQLite's setting "synchronous", with WAL: sqlite.org/pragma.html#pragma_synchronous
 SYNCHRONOUS: Final[Mapping[str, str]] = {"power": "FULL", "process": "NORMAL"}
+
+FORMAT: Final = DatabaseFormat(
+    application_id=0x646F7466,  # "dotf"
+    version=1,
+    schema=("CREATE TABLE checkpoints (key TEXT NOT NULL PRIMARY KEY, document TEXT NOT NULL, parts BLOB)",),
+    text_factory=bytes,
+)
 
 # Each is one statement, and so a transaction that takes the write lock at once, as BEGIN IMMEDIATE does. An interrupt
 # comes before or after it.
@@ -68,7 +76,7 @@ class StorageSQLite(Storage):
         self._set_file()
 
     def _set_file(self) -> None:
-        self._file = SQLiteFile(self.path, SYNCHRONOUS[self.durability])
+        self._file = SQLiteFile(self.path, SYNCHRONOUS[self.durability], FORMAT)
         weakref.finalize(self, self._file.close)
 
     def post(self, key: str, context: Context) -> None:

@@ -1,11 +1,11 @@
-"""Secret: a text that no repr shows."""
+"""Hidden: a text that no repr shows."""
 
 from typing import Final
 
 MASK: Final = "***"
 
 
-class Secret:
+class Hidden:
     """Holds a text. Printing, formatting or dumping it shows three asterisks; a pickle holds the text itself."""
 
     __slots__ = ("_text",)

@@ -9,7 +9,7 @@ from dotflow.abc.history import History
 from dotflow.core.events import AttemptFailed, Event, Planned, RunEnded, RunStarted, TaskCompleted, TaskFailed
 
 
-class HistorySQLite(History):
+class HistoryTable(History):
     def __init__(self, path: str) -> None:
         self.path = path
         self._steps: dict[str, Sequence[Planned]] = {}  # of the active runs
@@ -49,10 +49,10 @@ def load(previous_context: Context) -> None:
 
 
 if __name__ == "__main__":
-    workflow = DotFlow(Config(history=HistorySQLite("history.db")))
+    workflow = DotFlow(Config(history=HistoryTable("attempts.db")))
     workflow.task.add([extract, load])
     workflow.start()
 
-    with closing(sqlite3.connect("history.db")) as database:
+    with closing(sqlite3.connect("attempts.db")) as database:
         for row in database.execute("SELECT step, outcome, message FROM attempts"):
             print(*row)

@@ -1,0 +1,31 @@
+"""Prices every night. One article has none yet, and the step that loads them has a bug."""
+
+from typing import Any
+
+from dotflow import DotFlow, action
+
+
+@action
+def articles() -> list[dict[str, Any]]:
+    print("reading articles.csv")
+    return [{"article": "tea", "cents": 350}, {"article": "milk", "cents": 120}, {"article": "rye", "cents": None}]
+
+
+@action
+def net(articles: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    priced = []
+    for each in articles:
+        print("pricing", each["article"])
+        priced.append({**each, "net": round(each["cents"] / 1.07)})
+    return priced
+
+
+@action
+def report(net: list[dict[str, Any]]) -> str:
+    return f"{len(net)} prices"
+
+
+def nightly() -> DotFlow:
+    workflow = DotFlow(workflow_id="nightly", name="Prices")
+    workflow.task.add([articles, net, report])
+    return workflow

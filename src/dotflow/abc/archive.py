@@ -1,0 +1,115 @@
+"""Archive: the runs of a history that can be read."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any, Final
+
+from dotflow.core.types.run_state import TypeRunState
+
+if TYPE_CHECKING:  # a run only writes, and does not need them
+    from dotflow.core.record import OutputChunk, RunRecord, RunSummary, ValueRecord
+
+#: A moment, or an age: a timedelta, seconds, or a text such as "2d".
+Since = datetime | timedelta | float | str
+
+#: The states of the runs that `failed` means.
+FAILURES: Final = (TypeRunState.FAILED, TypeRunState.CRASHED)
+
+
+class Archive(ABC):
+    """Reads the runs of a history.
+
+    A run is named by its id, a unique beginning of that with 4 characters or more, `last`, or `failed`: the last one
+    that failed or crashed. The last two leave out runs that a step started. A step is named by its name, the number of
+    its task, or with an item: `fetch#411`.
+
+    All methods raise NotInHistory if there is no such run or step, and HistoryError if the history can't be read.
+    """
+
+    @abstractmethod
+    def runs(
+        self,
+        *,
+        state: str | Sequence[str] | None = None,
+        workflow: str | None = None,
+        since: Since | None = None,
+        limit: int | None = 50,
+    ) -> "list[RunSummary]":
+        """Returns runs, the newest first.
+
+        Args:
+            state: Only runs in this state, or in one of several: TypeRunState, or its text in any case.
+            workflow: Only runs of this workflow: its id, that without parameters, or its name.
+            since: Only runs that began since this moment, or are not older than that: `"2d"`.
+            limit: The maximum number; None for all.
+        """
+
+    @abstractmethod
+    def load(self, run: str = "last") -> "RunRecord":
+        """Returns a run with its tasks, attempts and errors."""
+
+    @abstractmethod
+    def output(self, run: str, step: str | None = None, *, attempt: int | None = None) -> "list[OutputChunk]":
+        """Returns what a step wrote to stdout and stderr, in the order of arrival; without a step, what the run wrote.
+
+        Args:
+            run: The run.
+            step: The step, with all items of a map, or one item.
+            attempt: One attempt; by default all.
+        """
+
+    @abstractmethod
+    def follow(self, run: str, step: str | None = None, *, attempt: int | None = None) -> "Iterator[list[OutputChunk]]":
+        """Yields what `output` returns, and again and again what is new, until the run has ended.
+
+        It yields an empty list if nothing is new; the caller waits then.
+        """
+
+    @abstractmethod
+    def copies(
+        self, run: str, step: str | None = None, *, attempt: int | None = None, documents: bool = True
+    ) -> "list[ValueRecord]":
+        """Returns the copies of the values that attempts took and returned.
+
+        Args:
+            run: The run.
+            step: The step, or an item; by default all of them.
+            attempt: The attempt; by default the last one that has any.
+            documents: Whether to read the values themselves.
+        """
+
+    @abstractmethod
+    def value(self, run: str, step: str, role: str = "returned", *, attempt: int | None = None) -> Any:
+        """Returns a value that an attempt took or returned.
+
+        Args:
+            run: The run.
+            step: The step, or an item.
+            role: "returned", "previous", "initial", or "argument:" and the name of a parameter.
+            attempt: The attempt; by default the last one with any value.
+
+        Raises:
+            NotInHistory: The value was not kept.
+            CheckpointUnreadable: It can't be restored.
+        """
+
+    def note(self, run: str, text: str) -> None:  # noqa: B027 (optional)
+        """Adds a note to a run. By default it does nothing.
+
+        Raises:
+            NotInHistory: There is no such run.
+            HistoryError: It can't be written.
+        """
+
+    @abstractmethod
+    def forget(self, *runs: str, older_than: Since | None = None) -> int:
+        """Deletes runs that have ended, and shrinks the file. Returns their number.
+
+        Args:
+            *runs: The runs.
+            older_than: All runs that ended before this moment, or are older than that: `"30d"`, `0` for all.
+
+        Raises:
+            NotInHistory: One of the runs is still running. None is deleted then.
+        """

@@ -1,0 +1,56 @@
+"""`dotflow runs`: the runs of the past."""
+
+from typing import Any
+
+import click
+
+from dotflow.cli.command import Command, option
+from dotflow.cli.history.options import HISTORY_OPTION, JSON_OPTION
+
+
+@click.command(cls=Command, short_help="List the runs of the past.")
+@option("--failed", is_flag=True, example="dotflow runs --failed", help="Only runs that failed or crashed.")
+@option("--running", is_flag=True, example="dotflow runs --running", help="Only runs that have not ended.")
+@option(
+    "--workflow", metavar="ID", example="--workflow nightly",
+    help="Only runs of this workflow, by its id, with all parameters, or by its name.",
+)  # fmt: skip
+@option(
+    "--since", metavar="AGE", example="--since 2d, --since 2026-11-25",
+    help="Only runs that are not older than that, or began on this day or later.",
+)  # fmt: skip
+@option(
+    "-n", "--limit", type=click.IntRange(1), metavar="N", default=20, show_default=True, example="-n 100",
+    help="How many of the newest.",
+)  # fmt: skip
+@JSON_OPTION
+@HISTORY_OPTION
+def runs(failed: bool, running: bool, as_json: bool, history: str | None, **options: Any) -> None:
+    """List the runs of the past, the newest first.
+
+    \b
+    dotflow runs --failed --since 2d
+    dotflow runs --workflow nightly --json | jq .duration
+
+    A run whose process was killed is Crashed. Runs that steps have started are in the list, too.
+    """
+    from dotflow.abc.archive import FAILURES
+    from dotflow.cli.history.as_json import run_object, to_line
+    from dotflow.cli.history.options import open_history
+    from dotflow.cli.history.run_list import parse_since, print_runs
+    from dotflow.core.types.run_state import TypeRunState
+
+    states = [*(FAILURES if failed else ()), *([TypeRunState.RUNNING] if running else ())]
+    found = open_history(history).runs(
+        state=states or None,
+        workflow=options["workflow"],
+        since=parse_since(options["since"]),
+        limit=options["limit"],
+    )
+    if as_json:
+        for run in found:
+            click.echo(to_line(run_object(run)))
+    elif found:
+        print_runs(found)
+    else:
+        click.echo("No such runs.", err=True)

@@ -1,0 +1,1 @@
+"""Runs of the past, as the command line shows them."""

@@ -1,0 +1,91 @@
+"""One thing of a run without anything around it: output, an error, inputs, a value."""
+
+import json
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final
+
+import click
+
+from dotflow.abc.archive import Archive
+from dotflow.cli.history.as_json import chunk_object, copy_object, error_objects, to_line
+from dotflow.cli.log.follow import POLL_INTERVAL, pause
+from dotflow.core.record import AttemptRecord, OutputChunk, TaskRecord, ValueRecord
+from dotflow.errors import NotInHistory
+from dotflow.providers.logs.formats import UNSAFE_IN_LINES
+
+RETURNED: Final = "returned"
+
+
+def print_output(
+    archive: Archive, run: str, step: str | None, attempt: int | None, *, follow: bool, as_json: bool
+) -> None:
+    """Writes the output: in a pipe exactly its bytes, in a terminal without what it would act on."""
+    if not follow:
+        _write(archive.output(run, step, attempt=attempt), as_json=as_json)
+        return
+    for chunks in archive.follow(run, step, attempt=attempt):
+        _write(chunks, as_json=as_json)
+        if not chunks:
+            pause(POLL_INTERVAL)
+
+
+def _write(chunks: Iterable[OutputChunk], *, as_json: bool) -> None:
+    sys.stdout.flush()
+    is_terminal = sys.stdout.isatty()
+    for chunk in chunks:
+        if as_json:
+            click.echo(to_line(chunk_object(chunk)))
+            continue
+        if chunk.skipped and chunk.stream:
+            click.echo(f"... {chunk.skipped} bytes were lost ...", err=True)
+        data = escape_output(chunk.data) if is_terminal else chunk.data
+        sys.stdout.buffer.write(data)
+    sys.stdout.buffer.flush()
+
+
+def escape_output(data: bytes) -> bytes:
+    r"""Returns output for a terminal: control characters but line ends and tabs as \x1b and the like."""
+    text = data.decode(errors="backslashreplace").replace("\r\n", "\n")
+    return UNSAFE_IN_LINES.sub(lambda match: match[0].encode("unicode_escape").decode(), text).encode()
+
+
+def print_error(task: TaskRecord, item: int | None, attempts: Sequence[AttemptRecord], *, as_json: bool) -> None:
+    """Writes the traceback of the last error of the attempts; as JSON, all their errors."""
+    objects = error_objects(task, attempts)
+    if as_json:
+        for each in objects:
+            click.echo(to_line(each))
+        return
+    if not objects:
+        name = task.name if item is None else f"{task.name}#{item}"
+        raise NotInHistory(f"Can't find an error of '{name}'", "it has none")
+    last = objects[-1]
+    text = last["traceback"].rstrip("\n") or f"{last['exception']}: {last['message']}"
+    click.echo(_for_terminal(text))
+
+
+def print_copies(copies: Sequence[ValueRecord], step: str, *, inputs: bool, as_json: bool) -> None:
+    """Writes the inputs or the value of a step as JSON: one alone as it is, several as an object by role.
+
+    A text alone is written as it is. As JSON lines, each is an object with its role and the codec's whole document.
+    """
+    wanted = [copy for copy in copies if (copy.role != RETURNED) is inputs]
+    if as_json:
+        for copy in wanted:
+            click.echo(to_line(copy_object(copy)))
+        return
+    what = f"Can't find {'the inputs' if inputs else 'the value'} of '{step}'"
+    for copy in wanted:
+        if copy.document is None:
+            raise NotInHistory(what, f"'{copy.role}' was not kept: {copy.note}")
+    if not wanted:
+        keeps = "those of failed steps are kept" if inputs else "HistorySQLite(values='all') keeps values"
+        raise NotInHistory(what, f"the history has none: {keeps}")
+    values: Mapping[str, Any] = {copy.role: json.loads(copy.document or b"{}")["value"] for copy in wanted}
+    value = next(iter(values.values())) if len(values) == 1 else values
+    click.echo(_for_terminal(value if isinstance(value, str) else json.dumps(value, indent=2, ensure_ascii=False)))
+
+
+def _for_terminal(text: str) -> str:
+    return escape_output(text.encode(errors="backslashreplace")).decode() if sys.stdout.isatty() else text

@@ -1,0 +1,105 @@
+"""What differs between two runs, as values."""
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Final, NamedTuple
+
+from dotflow.abc.archive import Archive
+from dotflow.core.record import RunRecord, TaskRecord
+
+#: Kinds of differences that say nothing of the result.
+MEASURES: Final = ("duration", "cpu", "memory")
+RATIO: Final = 1.2  # of two measured numbers that differ
+#: Measured kind -> the field of a task, and the difference that counts at the least: seconds, or bytes.
+MEASURED: Final = {"duration": ("duration", 0.05), "cpu": ("cpu", 0.05), "memory": ("peak", 5_000_000)}
+CODE: Final = 12  # characters of a fingerprint
+
+
+class Difference(NamedTuple):
+    """One difference. `before` and `after` are None where there is nothing.
+
+    Attributes:
+        kind: "run", "environment", "package", "task", "code", "state", "value", or one of MEASURES.
+        name: The task, the package or the field.
+        before, after: What it is in the two runs.
+    """
+
+    kind: str
+    name: str
+    before: Any
+    after: Any
+
+
+def differences(archive: Archive, before: RunRecord, after: RunRecord) -> Iterator[Difference]:
+    """Yields what differs between two runs: the run, its environment, and then its tasks."""
+    yield from _compare("run", _run_facts(before), _run_facts(after))
+    first, second = dict(before.environment), dict(after.environment)
+    packages = first.pop("packages", {}), second.pop("packages", {})
+    yield from _compare("environment", first, second)
+    yield from _compare("package", *packages)
+    old, new = _tasks(before), _tasks(after)
+    yield from _compare(
+        "task", {name: task.identity for name, task in old.items()}, {name: task.identity for name, task in new.items()}
+    )
+    common = [name for name in old if name in new]
+    for kind, fact in FACTS.items():
+        yield from _compare(kind, {n: fact(old[n]) for n in common}, {n: fact(new[n]) for n in common})
+    values = [_values(archive, run, tasks, common) for run, tasks in ((before, old), (after, new))]
+    yield from _compare("value", *values)
+    for kind, (field, least) in MEASURED.items():
+        for name in common:
+            numbers = getattr(old[name], field), getattr(new[name], field)
+            if _is_apart(*numbers, least):
+                yield Difference(kind, name, *numbers)
+
+
+def _run_facts(run: RunRecord) -> Mapping[str, Any]:
+    names = ("workflow_id", "mode", "resumed", "storage", "state", "reason")
+    return {name: getattr(run, name) for name in names}
+
+
+def _tasks(run: RunRecord) -> dict[str, TaskRecord]:
+    """Returns the tasks by name; one that several have gets their numbers."""
+    counts = Counter(task.name for task in run.steps)
+    return {task.name if counts[task.name] == 1 else f"{task.name} ({task.task_id})": task for task in run.steps}
+
+
+def _values(archive: Archive, run: RunRecord, tasks: Mapping[str, TaskRecord], names: Sequence[str]) -> dict[str, str]:
+    """Returns the digests of the values that tasks took and returned; without one, a glimpse of what one returned."""
+    digests: dict[int, dict[str, str]] = defaultdict(dict)
+    for copy in archive.copies(run.run_id, documents=False):
+        if copy.item is None and copy.digest:
+            digests[copy.task_id][copy.role] = copy.digest
+    values: dict[str, str] = {}
+    for name in names:
+        last = tasks[name].last
+        roles = {"returned": last.glimpse if last else ""} | digests[tasks[name].task_id]
+        values.update((name if role == "returned" else f"{name} {role}", text) for role, text in roles.items())
+    return values
+
+
+def _items(task: TaskRecord) -> str | None:
+    counts = ", ".join(f"{count} {state.lower()}" for state, count in sorted(task.counts.items()))
+    return None if task.count is None else f"{task.count} items: {counts}"
+
+
+FACTS: Final[Mapping[str, Callable[[TaskRecord], Any]]] = {
+    "code": lambda task: task.code or None,
+    "state": lambda task: task.state,
+    "items": _items,
+    "error": lambda task: (
+        f"{task.last.errors[-1].exception}: {task.last.errors[-1].message}" if task.last and task.last.errors else None
+    ),
+}
+
+
+def _compare(kind: str, before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[Difference]:
+    for name in dict.fromkeys((*before, *after)):
+        if before.get(name) != after.get(name):
+            yield Difference(kind, name, before.get(name), after.get(name))
+
+
+def _is_apart(before: float | None, after: float | None, least: float) -> bool:
+    if before is None or after is None:
+        return False
+    return abs(before - after) > least and max(before, after) > RATIO * min(before, after)

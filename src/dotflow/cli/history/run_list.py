@@ -1,0 +1,56 @@
+"""The list of `dotflow runs`."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Final
+
+from rich.text import Text
+
+from dotflow import clock
+from dotflow.cli.history.text import ID_LENGTH, Column, Screen, local, safe, span
+from dotflow.core.durations import to_seconds
+from dotflow.core.record import RunSummary
+
+MIN_WIDTH_FOR_ERRORS: Final = 110  # columns; in a narrower terminal, what failed is a line of its own
+COLUMNS: Final = (
+    *(Column("Run"), Column("Began"), Column("Workflow", fits=1), Column("State")),
+    *(Column("Duration", is_right=True), Column("Tasks", is_right=True), Column("What failed", fits=2)),
+)
+
+
+def parse_since(text: str | None) -> datetime | str | None:
+    """Returns an age such as "2d" as it is, and a date or a local time as a moment."""
+    if text is None or to_seconds(text) is not None:
+        return text
+    try:
+        return datetime.fromisoformat(text).astimezone()
+    except (ValueError, OverflowError, OSError):
+        return text  # which the history refuses
+
+
+def print_runs(runs: Sequence[RunSummary]) -> None:
+    """Prints a table of runs, the newest first."""
+    screen = Screen()
+    is_wide = screen.width >= MIN_WIDTH_FOR_ERRORS
+    rows = [_row(screen, run, is_wide=is_wide) for run in runs]
+    head, *lines = screen.table(COLUMNS, rows)
+    screen.line(head)
+    for run, line in zip(runs, lines, strict=True):
+        screen.line(line)
+        if run.error and not is_wide:
+            text = Text(f"{' ' * (ID_LENGTH + 2)}{safe(run.error)}", "dim")
+            text.truncate(screen.width, overflow="ellipsis")
+            screen.line(text)
+
+
+def _row(screen: Screen, run: RunSummary, *, is_wide: bool) -> list[Text | str]:
+    duration = run.duration if run.ended is not None else (clock.now() - run.began).total_seconds()
+    return [
+        run.run_id[:ID_LENGTH],
+        local(run.began) if is_wide else f"{run.began.astimezone():%m-%d %H:%M:%S}",
+        safe(run.workflow_id),
+        screen.state(run.state),
+        span(duration),
+        f"{run.completed + run.restored}/{run.tasks}",
+        Text(safe(run.error), "dim") if is_wide else "",
+    ]

@@ -1,0 +1,179 @@
+"""`dotflow show RUN`: its header, its tasks, what went wrong, and what can be done next."""
+
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+from rich.text import Text
+
+from dotflow.abc.archive import Archive
+from dotflow.cli.formatting import pluralize, raised_at
+from dotflow.cli.history.next_steps import next_steps
+from dotflow.cli.history.text import ID_LENGTH, Column, Screen, local, safe, size, span
+from dotflow.core.durations import format_duration
+from dotflow.core.record import AttemptRecord, RunRecord, TaskRecord
+from dotflow.core.types.attempt_state import TypeAttemptState
+
+MAX_TASKS: Final = 50  # with a line each; of more, only those that did not complete
+MAX_FAILURES: Final = 10  # tasks of which the errors are printed
+MAX_ITEMS: Final = 3  # failed items of one task
+MAX_LINES: Final = 5  # of the output, and of a message
+
+COLUMNS: Final = (
+    *(Column("Task", fits=2), Column("Group", fits=3), Column("State"), Column("Attempts", is_right=True)),
+    *(Column("Duration", is_right=True), Column("CPU", is_right=True), Column("Memory", is_right=True)),
+    Column("Value", fits=1),
+)
+#: States of what ended without a value that could be used.
+BAD: Final = (TypeAttemptState.FAILED, TypeAttemptState.CRASHED)
+GOOD: Final = (TypeAttemptState.COMPLETED, TypeAttemptState.RESTORED, TypeAttemptState.CACHED)
+
+
+def print_run(archive: Archive, run: RunRecord, history: str | None) -> None:
+    """Prints a run.
+
+    Args:
+        archive: Where its output is.
+        run: The run.
+        history: The value of --history, for the commands at the end.
+    """
+    screen = Screen()
+    print_header(screen, run)
+    print_tasks(screen, run)
+    failed = [task for task in run.steps if task.state in BAD]
+    for task in failed[:MAX_FAILURES]:
+        screen.line()
+        _print_failure(screen, archive, run, task)
+    if len(failed) > MAX_FAILURES:
+        screen.line((f"\nand {pluralize(len(failed) - MAX_FAILURES, 'more task')} that failed", "dim"))
+    print_next(screen, next_steps(archive, run, failed, history))
+
+
+def print_header(screen: Screen, run: RunRecord) -> None:
+    """Prints what the run was, when, how and where."""
+    name = f" ({safe(run.name)})" if run.name and run.name != run.workflow_id else ""
+    title = f"{safe(run.workflow_id)}{name}"
+    screen.line(screen.state(run.state), "  ", (title, "bold"), f"  run {run.run_id}")
+    for label, text in _facts(run):
+        screen.line((f"{label:8} ", "dim"), safe(text))
+    screen.line()
+
+
+def _facts(run: RunRecord) -> Iterator[tuple[str, str]]:
+    took = f", took {format_duration(run.duration)}" if run.duration is not None else ""
+    yield "began", f"{local(run.began)}{took}"
+    how = [run.mode, "resumed" if run.resumed else "", f"by {run.trigger}" if run.trigger else ""]
+    yield "mode", ", ".join(filter(None, [*how, f"process {run.process}" if run.process else ""]))
+    if run.parent is not None:
+        yield "parent", f"run {run.parent.run_id[:ID_LENGTH]}, task {run.parent.task_id}"
+    if run.children:
+        yield "inside", ", ".join(f"run {child[:ID_LENGTH]}" for child in run.children)
+    environment = run.environment
+    commit = f", commit {environment['commit'][:ID_LENGTH]}" if environment.get("commit") else ""
+    if environment:
+        yield "with", f"Python {environment.get('python')}, dotflow {environment.get('dotflow')}{commit}"
+    if run.reason:
+        yield "stopped", run.reason
+    for at, text in run.notes:
+        yield "note", f"{local(at)} {text}"
+
+
+def print_tasks(screen: Screen, run: RunRecord) -> None:
+    """Prints a line for each task; of many, only for those that did not complete."""
+    listed: Sequence[TaskRecord] = run.steps
+    if len(listed) > MAX_TASKS:
+        listed = [task for task in run.steps if task.state not in GOOD][:MAX_TASKS]
+    grouped = len({task.group for task in run.steps}) > 1
+    rows = [_task_row(screen, task, grouped=grouped) for task in listed]
+    for line in screen.table(COLUMNS, rows) if rows else ():
+        screen.line(line)
+    if len(listed) < len(run.steps):
+        screen.line((f"and {pluralize(len(run.steps) - len(listed), 'more task')}", "dim"))
+
+
+def _task_row(screen: Screen, task: TaskRecord, *, grouped: bool) -> list[Text | str]:
+    attempts, allowed = len(task.attempts), task.policy.get("attempts", 1)
+    is_repeated = task.count is None and max(attempts, allowed) > 1 and bool(task.last and task.last.attempt)
+    last = task.last
+    note = counts_text(task) if task.count is not None else ""
+    glimpse = "" if last is None else last.glimpse
+    error = f"{last.errors[-1].exception}" if last and last.errors and not note else ""
+    return [
+        f"{task.task_id} {safe(task.name)}",
+        safe(task.group) if grouped else "",
+        screen.state(task.state),
+        f"{attempts}/{max(attempts, allowed)}" if is_repeated else "",
+        span(task.duration),
+        span(task.cpu),
+        size(task.peak),
+        Text(safe(note or glimpse or error), "dim"),
+    ]
+
+
+def counts_text(task: TaskRecord) -> str:
+    """Returns the items of a map in numbers: `19 of 20 items completed, 1 failed`."""
+    done = sum(task.counts[state] for state in GOOD)
+    others = [f"{count} {state.lower()}" for state, count in sorted(task.counts.items()) if state not in GOOD]
+    return ", ".join([f"{done} of {pluralize(task.count or 0, 'item')} completed", *others])
+
+
+def _print_failure(screen: Screen, archive: Archive, run: RunRecord, task: TaskRecord) -> None:
+    items = [attempts for attempts in task.items.values() if attempts[-1].state in BAD]
+    if not items:
+        print_error(screen, archive, run, task, task.attempts)
+        return
+    screen.line(screen.state(task.state, f"{task.task_id} {safe(task.name)}: {counts_text(task)}"))
+    for attempts in items[:MAX_ITEMS]:
+        print_error(screen, archive, run, task, attempts, indent="  ")
+    if len(items) > MAX_ITEMS:
+        screen.line((f"  and {pluralize(len(items) - MAX_ITEMS, 'more item')}", "dim"))
+
+
+def print_error(
+    screen: Screen,
+    archive: Archive,
+    run: RunRecord,
+    task: TaskRecord,
+    attempts: Sequence[AttemptRecord],
+    indent: str = "",
+) -> None:
+    """Prints the last error of a task or an item, the line of code that raised it, and the last lines of its output."""
+    last = attempts[-1]
+    name = step_name(task, last.item)
+    many = f", attempt {last.attempt}" if last.attempt > 1 else ""
+    screen.line(indent, screen.state(last.state, f"{task.task_id} {safe(name)}{many}"))
+    for error in last.errors[-1:]:
+        lines = f"{error.exception}: {error.message}".rstrip(": ").split("\n")
+        for line in lines[:MAX_LINES]:
+            screen.line(f"{indent}  ", (safe(line), "red"))
+        if len(lines) > MAX_LINES:
+            screen.line((f"{indent}  ...", "dim"))
+        if location := raised_at(error.traceback):
+            screen.line(f"{indent}  ", (safe(location), "dim"))
+    if last.state is TypeAttemptState.CRASHED:
+        screen.line(f"{indent}  ", ("the process of the run ended during this attempt", "red"))
+    number = str(task.task_id) if last.item is None else f"{task.task_id}#{last.item}"
+    data = b"".join(chunk.data for chunk in archive.output(run.run_id, number, attempt=last.attempt))
+    for line in last_lines(data):
+        screen.line(f"{indent}  ", ("| ", "dim"), line)
+
+
+def print_next(screen: Screen, commands: Sequence[tuple[str, str]]) -> None:
+    """Prints commands to copy, each with what it does."""
+    if not commands:
+        return
+    screen.line()
+    width = max(len(command) for command, _ in commands)
+    for command, purpose in commands:
+        fits = width + len(purpose) + 4 <= screen.width
+        screen.line(f"  {command:{width}}  " if fits else f"  {command}  ", (f"# {purpose}", "dim"))
+
+
+def step_name(task: TaskRecord, item: int | None) -> str:
+    """Returns how a task or an item is named: fetch, fetch#411."""
+    return task.name if item is None else f"{task.name}#{item}"
+
+
+def last_lines(data: bytes, count: int = MAX_LINES) -> list[str]:
+    """Returns the last lines of an output as a terminal may show them; of a progress bar its last state."""
+    lines = data.decode(errors="replace").rstrip("\n").split("\n")[-count:] if data.strip() else []
+    return [safe(line.rstrip("\r").rpartition("\r")[2]) for line in lines]

@@ -1,0 +1,60 @@
+"""What `dotflow show` prints, by its options."""
+
+import click
+
+from dotflow.abc.archive import Archive
+from dotflow.cli.history import bare
+from dotflow.cli.history.as_json import attempt_object, record_object, to_line
+from dotflow.core.record import AttemptRecord, TaskRecord
+from dotflow.errors import NotInHistory
+
+
+def show_record(
+    archive: Archive, run: str, step: str | None, attempt: int | None, history: str | None, *, as_json: bool
+) -> None:
+    """Prints a run or a step; as JSON, the run as an object, or each attempt of the step."""
+    record = archive.load(run)
+    if step is None and as_json:
+        click.echo(to_line(record_object(record)))
+    elif step is None:
+        from dotflow.cli.history.run_page import print_run
+
+        print_run(archive, record, history)
+    else:
+        task, item = record.find(step)
+        attempts = _attempts(task, item, attempt)
+        if as_json:
+            for each in attempts if item is not None or attempt else task.all_attempts:
+                click.echo(to_line(attempt_object(task, each)))
+            return
+        from dotflow.cli.history.step_page import print_step
+
+        print_step(archive, record, task, item, attempt, history)
+
+
+def show_part(
+    archive: Archive, run: str, step: str | None, attempt: int | None, part: str, *, follow: bool, as_json: bool
+) -> None:
+    """Prints the output, the error, the inputs or the value of a step, and nothing else."""
+    if part == "output":
+        bare.print_output(archive, run, step, attempt, follow=follow, as_json=as_json)
+        return
+    assert step is not None
+    record = archive.load(run)
+    if part == "error":
+        task, item = record.find(step)
+        bare.print_error(task, item, _attempts(task, item, attempt), as_json=as_json)
+        return
+    copies = archive.copies(record.run_id, step, attempt=attempt)
+    bare.print_copies(copies, step, inputs=part == "input", as_json=as_json)
+
+
+def _attempts(task: TaskRecord, item: int | None, attempt: int | None) -> list[AttemptRecord]:
+    attempts = task.attempts_of(item)
+    if attempt is None:
+        return list(attempts)
+    wanted = [each for each in attempts if each.attempt == attempt]
+    if not wanted:
+        name = task.name if item is None else f"{task.name}#{item}"
+        raise NotInHistory(f"Can't find attempt {attempt} of '{name}'", f"it has {len(attempts)}")
+    return wanted

@@ -1,0 +1,101 @@
+"""`dotflow show RUN STEP`: its attempts, its errors, and the end of its output."""
+
+from collections.abc import Sequence
+from typing import Final
+
+from rich.text import Text
+
+from dotflow.abc.archive import Archive
+from dotflow.cli.formatting import pluralize
+from dotflow.cli.history.next_steps import step_commands
+from dotflow.cli.history.run_page import BAD, counts_text, last_lines, print_next, step_name
+from dotflow.cli.history.text import Column, Screen, local, safe, size, span
+from dotflow.core.record import AttemptRecord, RunRecord, TaskRecord
+
+MAX_ITEMS: Final = 20  # items or attempts with a line each
+MAX_ERRORS: Final = 3  # attempts of which the errors are printed
+MAX_LINES: Final = 20  # of the output
+
+COLUMNS: Final = (
+    *(Column("Item", is_right=True), Column("Attempt", is_right=True), Column("State"), Column("Began")),
+    *(Column("Duration", is_right=True), Column("CPU", is_right=True), Column("Memory", is_right=True)),
+    *(Column("Process", is_right=True), Column("Value", fits=1)),
+)
+
+
+def print_step(
+    archive: Archive,
+    run: RunRecord,
+    task: TaskRecord,
+    item: int | None,
+    attempt: int | None,
+    history: str | None,
+) -> None:
+    """Prints a task or an item of a run, with all its attempts or one of them."""
+    screen = Screen()
+    attempts = [each for each in task.attempts_of(item) if attempt in (None, each.attempt)]
+    state = attempts[-1].state if attempts else task.state
+    name = step_name(task, item)
+    screen.line(screen.state(state), "  ", (safe(name), "bold"), f"  task {task.task_id} of run {run.run_id}")
+    for label, text in (
+        ("workflow", run.workflow_id),
+        ("step", task.identity),
+        ("policy", ", ".join(f"{key} {value}" for key, value in task.policy.items())),
+        ("items", counts_text(task) if task.count is not None and item is None else ""),
+    ):
+        if text:
+            screen.line((f"{label:8} ", "dim"), safe(text))
+    listed = _listed(task, item, attempts)
+    if listed:
+        screen.line()
+        for line in screen.table(COLUMNS, [_row(screen, each) for each in listed]):
+            screen.line(line)
+    if task.count is None or item is not None:
+        _print_errors(screen, attempts)
+    chunks = archive.output(
+        run.run_id, str(task.task_id) if item is None else f"{task.task_id}#{item}", attempt=attempt
+    )
+    lines = last_lines(b"".join(chunk.data for chunk in chunks), MAX_LINES)
+    if lines:
+        screen.line(("\nThe end of its output:", "dim"))
+        for text in lines:
+            screen.line(("| ", "dim"), text)
+    print_next(screen, step_commands(archive, run, task, item, history))
+
+
+def _listed(task: TaskRecord, item: int | None, attempts: Sequence[AttemptRecord]) -> list[AttemptRecord]:
+    """Returns the attempts to list: of a map, its items that failed, or else the first ones."""
+    if task.count is None or item is not None:
+        return list(attempts[-MAX_ITEMS:])
+    last = [each[-1] for each in task.items.values()]
+    return ([each for each in last if each.state in BAD] or last)[:MAX_ITEMS]
+
+
+def _row(screen: Screen, attempt: AttemptRecord) -> list[Text | str]:
+    value = attempt.glimpse
+    if attempt.errors:
+        value = f"{attempt.errors[-1].exception}: {attempt.errors[-1].message}"
+    return [
+        "" if attempt.item is None else str(attempt.item),
+        str(attempt.attempt) if attempt.attempt else "",
+        screen.state(attempt.state),
+        "" if attempt.began is None else local(attempt.began)[11:],
+        span(attempt.duration),
+        span(attempt.cpu),
+        size(attempt.peak),
+        "" if attempt.worker is None else str(attempt.worker),
+        Text(safe(value + (f", by {attempt.fallback}" if attempt.fallback else "")), "dim"),
+    ]
+
+
+def _print_errors(screen: Screen, attempts: Sequence[AttemptRecord]) -> None:
+    if len(attempts) > MAX_ERRORS:
+        screen.line((f"\nThe last {MAX_ERRORS} attempts; --attempt N chooses another one.", "dim"))
+    for attempt in attempts[-MAX_ERRORS:]:
+        for number, error in enumerate(attempt.errors, 1):
+            nth = f", {number} of {pluralize(len(attempt.errors), 'error')}" if len(attempt.errors) > 1 else ""
+            again = f", repeated after {span(error.retry_in)}" if error.retry_in is not None else ""
+            screen.line((f"\nAttempt {attempt.attempt}{nth}{again}", "bold"))
+            text = error.traceback.rstrip("\n") or f"{error.exception}: {error.message}"
+            for line in text.split("\n"):
+                screen.line(safe(line))

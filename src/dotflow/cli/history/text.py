@@ -1,0 +1,131 @@
+"""Texts about runs: states with their symbols, moments, sizes, and tables that fit the terminal."""
+
+import io
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from typing import Final, Literal, NamedTuple
+
+from rich.cells import cell_len, set_cell_size
+from rich.console import Console
+from rich.text import Text
+
+from dotflow.core.durations import format_duration
+from dotflow.core.types.attempt_state import TypeAttemptState
+from dotflow.core.types.run_state import TypeRunState
+from dotflow.providers.logs.formats import escape_controls
+
+ID_LENGTH: Final = 8  # characters of a run's id
+GAP: Final = 2
+MIN_WIDTH: Final = 8  # of a column that is cut
+
+#: State -> its symbol, that in ASCII, and its style.
+SYMBOLS: Final[dict[str | None, tuple[str, str, str]]] = {
+    None: ("·", ".", "dim"),
+    TypeRunState.RUNNING: ("▸", ">", "cyan"),
+    TypeRunState.PAUSED: ("‖", "=", "yellow"),
+    TypeRunState.COMPLETED: ("✓", "+", "green"),
+    TypeRunState.FAILED: ("✗", "x", "bold red"),
+    TypeRunState.CANCELLED: ("■", "o", "yellow"),
+    TypeRunState.INTERRUPTED: ("■", "o", "yellow"),
+    TypeRunState.CRASHED: ("✗", "x", "bold red"),
+    TypeAttemptState.RETRY: ("↻", "~", "yellow"),
+    TypeAttemptState.RESTORED: ("✓", "+", "green"),
+    TypeAttemptState.CACHED: ("✓", "+", "green"),
+    TypeAttemptState.SKIPPED: ("–", "-", "dim"),
+}
+
+
+class Column(NamedTuple):
+    """A column of a table. `fits` is the order in which columns are cut where there is too little room; 0: never."""
+
+    title: str
+    is_right: bool = False
+    fits: int = 0
+
+
+class Screen:
+    """Stdout: with colours and cut to its width if it is a terminal, otherwise plain and uncut."""
+
+    def __init__(self) -> None:
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            sys.stdout.reconfigure(errors="backslashreplace")  # for characters that its encoding lacks
+        self.is_terminal = sys.stdout.isatty()
+        # Rich alone keeps bold and dim under NO_COLOR.
+        colours: Literal["auto"] | None = "auto" if self.is_terminal and not os.environ.get("NO_COLOR") else None
+        self._console = Console(
+            file=sys.stdout, color_system=colours, highlight=False, markup=False, emoji=False, soft_wrap=True
+        )
+        self.width = self._console.width if self.is_terminal else sys.maxsize
+
+    def line(self, *parts: str | tuple[str, str] | Text) -> None:
+        """Writes a line of texts, or texts with a style. The terminal breaks what is too long, so it can be copied."""
+        self._console.print(Text.assemble(*parts), soft_wrap=True)
+
+    def state(self, state: str | None, text: str = "") -> Text:
+        """Returns a state with its symbol, in its style; or another text in place of its name."""
+        character, plain, style = SYMBOLS[state]
+        symbol = plain if self._console.options.ascii_only else character
+        return Text(f"{symbol} {text or state or 'Not started'}", style)
+
+    def table(self, columns: Sequence[Column], rows: Sequence[Sequence[Text | str]]) -> Iterator[Text]:
+        """Yields the lines of a table, the head first. Columns without any content are left out."""
+        kept = [index for index in range(len(columns)) if any(str(row[index]) for row in rows)]
+        columns = [columns[index] for index in kept]
+        cells = [[Text(cell) if isinstance(cell, str) else cell for cell in (row[i] for i in kept)] for row in rows]
+        head = [Text(column.title, "dim") for column in columns]
+        widths = [max(cell_len(row[i].plain) for row in [head, *cells]) for i in range(len(columns))]
+        self._fit(columns, widths)
+        for row in [head, *cells]:
+            yield _row(row, columns, widths)
+
+    def _fit(self, columns: Sequence[Column], widths: list[int]) -> None:
+        """Makes columns narrower until the table fits: those that are cut first, of several the widest one."""
+        for order in sorted({column.fits for column in columns} - {0}):
+            indexes = [index for index, column in enumerate(columns) if column.fits == order]
+            while sum(widths) + GAP * (len(widths) - 1) > self.width:
+                widest = max(indexes, key=widths.__getitem__)
+                if widths[widest] <= MIN_WIDTH:
+                    break
+                widths[widest] -= 1
+
+
+def _row(row: Sequence[Text], columns: Sequence[Column], widths: Sequence[int]) -> Text:
+    line = Text()
+    for cell, column, width in zip(row, columns, widths, strict=True):
+        missing = width - cell_len(cell.plain)
+        if missing < 0:
+            cell = Text(f"{set_cell_size(cell.plain, width - 1).rstrip()}…", cell.style)
+            missing = width - cell_len(cell.plain)
+        if line:
+            line.append(" " * GAP)
+        line.append(" " * missing if column.is_right else "").append_text(cell)
+        line.append("" if column.is_right else " " * missing)
+    line.rstrip()
+    return line
+
+
+def safe(text: object) -> str:
+    """Returns text for one line of a terminal, with control characters escaped."""
+    return escape_controls(str(text))
+
+
+def local(moment: datetime) -> str:
+    """Returns a moment in local time, to the second."""
+    return f"{moment.astimezone():%Y-%m-%d %H:%M:%S}"
+
+
+def span(seconds: float | None) -> str:
+    """Returns a duration for a column; "" for None."""
+    return "" if seconds is None else format_duration(seconds, compact=True)
+
+
+def size(count: int | None) -> str:
+    """Returns a number of bytes; "" for None."""
+    if count is None:
+        return ""
+    for unit, factor in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if count >= factor:
+            return f"{count / factor:.1f} {unit}" if count < 10 * factor else f"{count / factor:.0f} {unit}"
+    return f"{count} B"

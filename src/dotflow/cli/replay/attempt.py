@@ -1,0 +1,100 @@
+"""Replay: one attempt of a step, here in the foreground."""
+
+import copy
+import dataclasses
+from bdb import BdbQuit
+from typing import Any, Final, NamedTuple
+
+import click
+
+from dotflow.cli.history.text import safe
+from dotflow.cli.replay.debugger import debug
+from dotflow.core.action import Action
+from dotflow.core.call import Call
+from dotflow.core.failure import Failure
+from dotflow.core.linked_task import LinkedTask
+from dotflow.core.links import Links
+from dotflow.core.outcome import Interrupted, Outcome, Raised, Returned
+from dotflow.core.run_secrets import RunSecrets, SecretSource, find_secrets
+from dotflow.core.wiring import secrets_of
+from dotflow.engine.stored_inputs import TaskInputs
+from dotflow.worker.attempt import attempt, perform
+from dotflow.worker.loops import Loops
+from dotflow.workflow import DotFlow
+
+TASK: Final = 0  # the task that takes the secrets, among one
+
+
+class Replay(NamedTuple):
+    """One attempt of a step.
+
+    Attributes:
+        task_id: The task.
+        workflow_id: Its workflow.
+        step: The step.
+        inputs: Its inputs.
+        secrets: Its secrets.
+    """
+
+    task_id: int
+    workflow_id: str
+    step: Action[..., Any]
+    inputs: TaskInputs
+    secrets: RunSecrets
+
+    def make(self, *, has_timeout: bool) -> Outcome:
+        """Makes the attempt. Raises KeyboardInterrupt."""
+        step = self.step
+        if not has_timeout and step.policy.timeout:
+            step = copy.copy(step)
+            step.policy = dataclasses.replace(step.policy, timeout=0)
+        loops = Loops()
+        try:
+            outcome = attempt(self._call(step), loops)
+        finally:
+            loops.close()
+        if isinstance(outcome, Interrupted):
+            raise KeyboardInterrupt
+        return outcome
+
+    def debug(self) -> Outcome:
+        """Makes the attempt without timeouts. An error opens the debugger. Raises KeyboardInterrupt."""
+        loops = Loops()
+        try:
+            return Returned(perform(self._call(self.step), loops, None))
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # users' code may raise anything
+            failure = Failure.of(error)
+            if not isinstance(error, BdbQuit):
+                for line in self.secrets.masks.mask(failure.traceback).splitlines():
+                    click.echo(safe(line))
+                debug(error)
+            return Raised(Failure(failure.exception, failure.message))
+        finally:
+            loops.close()
+
+    def _call(self, step: Action[..., Any]) -> Call:
+        inputs = self.inputs
+        return Call(
+            self.task_id,
+            0,
+            step,
+            inputs.initial,
+            inputs.previous,
+            self.workflow_id,
+            arguments=inputs.arguments or None,
+            secrets=self.secrets.of_task(TASK),
+        )
+
+
+def secrets_for(step: Action[..., Any], inputs: TaskInputs, workflow: DotFlow | None) -> RunSecrets:
+    """Returns the secrets that a step takes now, and the masks. Raises SecretMissing.
+
+    Args:
+        step: The step.
+        inputs: Its inputs.
+        workflow: Its workflow, whose Config may have the secrets; None if it was found without it.
+    """
+    task = LinkedTask(TASK, step, links=Links(secrets=tuple(secrets_of(step, inputs.arguments))))
+    return find_secrets([task], SecretSource(None), ()) if workflow is None else workflow.config._find_secrets([task])

@@ -1,0 +1,164 @@
+"""Finds today's step of a task of a past run."""
+
+import functools
+import inspect
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+
+from dotflow.cli.replay.handover import Program, handover
+from dotflow.cli.replay.target import Target
+from dotflow.cli.run.load import Loaded, RunRequest, load, make_folder_importable
+from dotflow.core.action import Action, action_of
+from dotflow.core.masks import MASK
+from dotflow.core.own_code import INSTALLED
+from dotflow.core.steps import resolve
+from dotflow.core.task import Task
+from dotflow.engine.restoring import is_same_step
+from dotflow.errors import InvalidPath
+from dotflow.workflow import DotFlow
+
+#: The commands that run a workflow, by the word in the command line.
+COMMANDS = ("start", "schedule")
+
+
+class StepFinder:
+    """Finds the step of a task: by its name, in the workflow of --workflow, or in that which its program starts.
+
+    Args:
+        target: What is replayed.
+        options: The options `workflow` and `param` of the command.
+    """
+
+    def __init__(self, target: Target, options: Mapping[str, Any]) -> None:
+        self._run = target.run
+        self._task = target.task
+        self._fallback = target.then.fallback
+        self._options = options
+        self._handed: Loaded | None = None
+        self._import_error: InvalidPath | None = None
+
+    @property
+    def workflow(self) -> DotFlow | None:
+        """The workflow, if it was needed so far."""
+        return self.loaded.workflow if "loaded" in vars(self) else None
+
+    @property
+    def workflow_id(self) -> str | None:
+        """The id of that workflow's run; None if it is generated, or the workflow was not needed."""
+        workflow = self.workflow
+        return None if workflow is None or not workflow.is_named else workflow.id_of_run(self.loaded.params)
+
+    def find(self) -> Action[..., Any]:
+        """Returns the step, or the fallback that made the attempt. Raises ClickException or DotflowError."""
+        if self._options["param"] and not self._options["workflow"]:
+            raise click.UsageError("--param is for --workflow. Add that.")
+        make_folder_importable()
+        fallback = self._fallback
+        if not fallback:
+            step = None if self._options["workflow"] else self._find_by_identity()
+            return self.definition.step if step is None else step
+        links = self.definition.links
+        if links is None or links.fallback is None or links.fallback.name != fallback:
+            what = f"Can't replay the fallback '{fallback}': '{self._task.name}' no longer has it."
+            raise click.ClickException(f"{what} Pass --attempt 1 to replay the step itself.")
+        return links.fallback
+
+    def _find_by_identity(self) -> Action[..., Any] | None:
+        """Returns the step that a module has under the name; None if it can only be found in its workflow."""
+        module, _, name = self._task.identity.partition(":")
+        if module in ("__main__", "?", "") or "<" in name:
+            return None
+        if self._program is not None:
+            self._program.make_importable()
+        with handover() as handed:
+            try:
+                target = resolve(self._task.identity, list_actions=False)
+            except InvalidPath as error:
+                self._import_error = error
+                return None
+        if handed:  # the module has no guard
+            self._handed = handed[0]
+            return None
+        action = action_of(target)
+        if action is None or action.identity != self._task.identity or self._is_method(action):
+            return None
+        return action
+
+    def _is_method(self, action: Action[..., Any]) -> bool:
+        """Returns whether the step takes an instance, which only its workflow has."""
+        owner, _, name = self._task.identity.rpartition(".")
+        if ":" not in owner or isinstance(action.function, type):
+            return False
+        member = action_of(inspect.getattr_static(resolve(owner, list_actions=False), name))
+        return member is None or not isinstance(member.function, staticmethod | classmethod)
+
+    @functools.cached_property
+    def definition(self) -> Task:
+        """The task in today's workflow. Raises ClickException if another one has taken its place."""
+        tasks, task = list(self.loaded.workflow.task), self._task
+        if task.task_id < len(tasks) and self._is_same(tasks[task.task_id]):
+            return tasks[task.task_id]
+        moved = [each for each in tasks if self._is_same(each)]
+        if len(moved) == 1:
+            return moved[0]
+        now = tasks[task.task_id].step.identity if task.task_id < len(tasks) else "none"
+        raise click.ClickException(
+            f"Can't replay '{task.name}': another step is in its place (task {task.task_id}: then {task.identity}, "
+            f"now {now}). Restore the old order, or pass the --workflow that has it."
+        )
+
+    def _is_same(self, other: Task) -> bool:
+        return other.name == self._task.name and is_same_step(self._task.identity, other.step.identity)
+
+    @functools.cached_property
+    def loaded(self) -> Loaded:
+        """Today's workflow, and the parameters of the run."""
+        if self._handed is not None:
+            return self._handed
+        request = RunRequest.of_definition(self._options) if self._options["workflow"] else self._request()
+        if request is not None:
+            with handover() as handed:
+                return load(request)
+            return handed[0]  # the module has no guard
+        if self._run.parent is None and self._program is not None:
+            return self._program.run()
+        if self._import_error is not None:
+            raise self._import_error
+        by = " by a step of another run" if self._run.parent is not None else ""
+        raise click.ClickException(
+            f"Can't find the step {self._task.identity}: its workflow was started{by} in a way that can't be repeated. "
+            f"Pass --workflow, the path of a function that returns the workflow."
+        )
+
+    def _request(self) -> RunRequest | None:
+        """Returns what `dotflow start` or `dotflow schedule` was asked for; None if neither started the run."""
+        argv = list(self._run.environment.get("argv", ()))
+        index = next((index for index, word in enumerate(argv) if word in COMMANDS), None)
+        if self._run.trigger not in ("command", "schedule") or index is None:
+            return None
+        if any(MASK in word for word in argv):
+            what = "Can't repeat the command that started the run: it had a secret, which the history does not keep."
+            raise click.ClickException(f"{what} Pass --workflow and --param.")
+        from dotflow.cli.main import dotflow
+
+        context = click.Context(dotflow)
+        command = dotflow.get_command(context, argv[index])
+        assert command is not None
+        try:
+            return RunRequest.of(command.make_context(argv[index], argv[index + 1 :], parent=context).params)
+        except click.ClickException:  # a program has called main()
+            return None
+
+    @functools.cached_property
+    def _program(self) -> Program | None:
+        """The program that started the run; None if it was no script of the user's own."""
+        environment = self._run.environment
+        folder, argv = environment.get("folder") or "", environment.get("argv") or [""]
+        path = Path(folder, argv[0])
+        if self._run.trigger or path.suffix != ".py" or not path.is_file() or not INSTALLED.isdisjoint(path.parts):
+            return None
+        module = environment.get("module") or ""
+        return Program(path, module if module.rpartition(".")[2] == path.stem else "", folder, argv)

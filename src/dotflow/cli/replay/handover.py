@@ -1,0 +1,105 @@
+"""A program that runs up to its first start(), which hands its workflow over instead of running it."""
+
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from importlib.machinery import ModuleSpec
+from pathlib import Path
+from types import ModuleType
+from typing import Any, NamedTuple, NoReturn
+
+import click
+
+from dotflow.cli.run.load import Loaded
+from dotflow.errors import DotflowError
+from dotflow.workflow import DotFlow
+
+
+class HandedOver(BaseException):
+    """Ends a program at its first start(). No `except Exception` of the program stops it."""
+
+
+@contextmanager
+def handover() -> Iterator[list[Loaded]]:
+    """Within it, start(), astart(), launch() and schedule() of any workflow add it to the list, and raise HandedOver.
+
+    HandedOver does not leave it.
+    """
+    handed: list[Loaded] = []
+
+    def hand_over(workflow: DotFlow, params: Any) -> NoReturn:
+        handed.append(Loaded(workflow, params or {}))
+        raise HandedOver
+
+    own = {name: vars(DotFlow)[name] for name in ("_prepare", "schedule")}
+    replaced = {
+        "_prepare": lambda self, mode, options, **more: hand_over(self, options.params),
+        "schedule": lambda self, **arguments: hand_over(self, arguments.get("params")),
+    }
+    _set_methods(replaced)
+    try:
+        yield handed
+    except HandedOver:
+        pass
+    finally:
+        _set_methods(own)
+
+
+def _set_methods(methods: dict[str, Any]) -> None:
+    for name, method in methods.items():
+        setattr(DotFlow, name, method)
+
+
+class Program(NamedTuple):
+    """A program that has started a run.
+
+    Attributes:
+        path: The script.
+        module: The module, if it was run by `python -m`; "" otherwise.
+        folder: The folder in which it ran.
+        argv: Its sys.argv.
+    """
+
+    path: Path
+    module: str
+    folder: str
+    argv: Sequence[str]
+
+    def run(self) -> Loaded:
+        """Runs it up to its first start(), and returns the workflow with the parameters of the run.
+
+        It stays the `__main__` of this process, in which its steps and classes are looked up.
+
+        Raises:
+            ClickException: It raised an error, or ended without a start().
+        """
+        main = ModuleType("__main__")
+        main.__file__ = str(self.path)
+        if self.module:
+            main.__spec__ = ModuleSpec(self.module, None, origin=main.__file__)
+            main.__package__ = main.__spec__.parent
+        self.make_importable()
+        sys.modules["__main__"] = main
+        sys.argv = list(self.argv)
+        with handover() as handed:
+            try:
+                exec(compile(self.path.read_bytes(), self.path, "exec"), vars(main))
+            except DotflowError:  # in our words
+                raise
+            except (Exception, SystemExit) as error:  # the user's program
+                if not handed:
+                    cause = f"raised {type(error).__name__}: {error}"
+                    raise self._without_start(cause) from error
+        if not handed:
+            raise self._without_start("ended")
+        return handed[0]
+
+    def _without_start(self, cause: str) -> click.ClickException:
+        what = f"Can't find the workflow of the step: {self.path.name} {cause} before a start()."
+        return click.ClickException(f"{what} Mend that, or pass --workflow.")
+
+    def make_importable(self) -> None:
+        """Makes the modules importable that were so in the program."""
+        folder = self.folder if self.module else str(self.path.parent)
+        if folder not in sys.path:
+            sys.path.insert(0, folder)

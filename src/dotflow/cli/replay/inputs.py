@@ -1,0 +1,172 @@
+"""The inputs of an attempt: those of a file, the copies in the history, or what the storage of the run still has."""
+
+import functools
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, NoReturn
+
+import click
+
+from dotflow.cli.replay.find_step import StepFinder
+from dotflow.cli.replay.target import Target
+from dotflow.codec.document import unpack
+from dotflow.core.action import Action
+from dotflow.core.context import Context
+from dotflow.core.params import resolve
+from dotflow.core.record import ValueRecord
+from dotflow.core.types.attempt_state import TypeAttemptState
+from dotflow.core.types.execution import mode_of
+from dotflow.engine.plan import make_plan
+from dotflow.engine.stored_inputs import StoredInputs, TaskInputs
+from dotflow.errors import CheckpointUnreadable, DotflowError
+from dotflow.providers.histories.sqlite.tables import ARGUMENT, INITIAL, PREVIOUS
+
+#: Roles -> the parameters that they fill.
+CONTEXTS: Final = {PREVIOUS: "previous_context", INITIAL: "initial_context"}
+
+#: States in which a task has no value.
+WITHOUT_VALUE: Final = (TypeAttemptState.FAILED, TypeAttemptState.SKIPPED, None)
+
+#: The state of an attempt -> what would have kept its inputs.
+WOULD_KEEP: Final[Mapping[TypeAttemptState | None, str]] = {
+    TypeAttemptState.FAILED: "HistorySQLite(values='failed') keeps a copy",
+    TypeAttemptState.CRASHED: "Of a crash, only a storage that outlives the process keeps them",
+}
+#: The note on a copy of an object that the step had itself.
+AFTER: Final = "copied after the attempt, which may have changed it"
+
+OTHERWISE: Final = "The history keeps the inputs of failed steps, and with HistorySQLite(values='all') those of all"
+
+
+class InputFinder:
+    """Finds the inputs of one attempt.
+
+    Attributes:
+        notes: What is uncertain about them, by role.
+
+    Args:
+        target: What is replayed.
+        copies: The copies of its inputs, by role.
+        edited: Values that replace them, by role.
+        finder: Finds its workflow.
+    """
+
+    def __init__(
+        self,
+        target: Target,
+        copies: Mapping[str, ValueRecord],
+        edited: Mapping[str, Context],
+        finder: StepFinder,
+    ) -> None:
+        self.notes: dict[str, str] = {}
+        self._run = target.run
+        self._task = target.task
+        self._item = target.item
+        self._attempt = target.then
+        self._copies = copies
+        self._edited = edited
+        self._finder = finder
+
+    def find(self, step: Action[..., Any]) -> TaskInputs:
+        """Returns the inputs of the step. Raises ClickException for one that was not kept."""
+        taken = [role for role, name in CONTEXTS.items() if _takes(step, name)]
+        known = {*self._copies, *self._edited}
+        if not known and (taken or step.named_params) and not self._had_none(step, taken):
+            return self._from_storage(taken[0] if taken else "")
+        if not step.named_params:  # it may return an instance whose actions take contexts
+            kept = {*self._edited, *(role for role, copy in self._copies.items() if copy.document)}
+            taken += [role for role in CONTEXTS if role in kept and role not in taken]
+        names = {name for name, required in step.named_params.items() if required or f"{ARGUMENT}{name}" in known}
+        if step.takes_any:
+            names |= {role.removeprefix(ARGUMENT) for role in known if role.startswith(ARGUMENT)}
+        previous, initial = (self._value(role) if role in taken else Context() for role in CONTEXTS)
+        arguments = {name: self._value(f"{ARGUMENT}{name}") for name in sorted(names)}
+        values = {name: each if _is_context(name, each) else each.storage for name, each in arguments.items()}
+        return TaskInputs(previous, initial, values)
+
+    def _had_none(self, step: Action[..., Any], taken: Sequence[str]) -> bool:
+        """Returns whether a failed attempt without copies had no inputs."""
+        is_required = bool(taken) or any(step.named_params.values())
+        return self._attempt.state is TypeAttemptState.FAILED and not is_required
+
+    def _value(self, role: str) -> Context:
+        """Returns the edited value, the copy or, where there is none, what the storage of the run has."""
+        if role in self._edited:
+            return self._edited[role]
+        copy, name = self._copies.get(role), _name_of(role)
+        if copy is None or copy.document is None:
+            inputs = self._from_storage(role)
+            if role in CONTEXTS:
+                return inputs.previous if role == PREVIOUS else inputs.initial
+            if name not in inputs.arguments:
+                self._refuse(role, "no task or parameter filled it")
+            value = inputs.arguments[name]
+            return value if isinstance(value, Context) else Context(value)
+        if copy.note:
+            self.notes[name] = AFTER
+        try:
+            return unpack(copy.document, role, pickle=b"pickle" in copy.document and self._has_pickles)
+        except CheckpointUnreadable as error:
+            raise click.ClickException(
+                f"Can't read '{name}' of '{self._task.name}': {error.reason.partition(';')[0].rstrip('.')}. "
+                f"Pass --import with the module of a class, or --input FILE."
+            ) from error
+
+    @functools.cached_property
+    def _has_pickles(self) -> bool:
+        """Whether the history of today's workflow keeps pickles, so that those of the file are trusted."""
+        return bool(getattr(self._finder.loaded.workflow.config.history, "pickle", False))
+
+    @functools.cached_property
+    def _stored(self) -> TaskInputs:
+        """The inputs, from the storage of the run. Raises DotflowError or ClickException."""
+        run, loaded = self._run, self._finder.loaded
+        storage = loaded.workflow.config.storage
+        if not run.storage or run.storage.startswith("StorageDefault") or not storage.outlives_process:
+            raise click.ClickException("The run had no storage that outlives its process")
+        tasks = [task._new_record(run.workflow_id, None) for task in loaded.workflow.task]
+        plan = make_plan(tasks, mode_of(run.mode))
+        without = {task.task_id for task in run.steps if task.state in WITHOUT_VALUE}
+        params = resolve(loaded.workflow.params, loaded.params or None)
+        stored = StoredInputs(storage, tasks, plan, params, without, self._is_of_run)
+        task_id = self._finder.definition.task_id
+        return stored.of(task_id, self._item, is_fallback=bool(self._attempt.fallback))
+
+    def _is_of_run(self, context: Context, task_id: int, item: int | None) -> bool:
+        """Returns whether the run made or restored the value."""
+        if context.inputs is not None and context.inputs.is_of(self._run.run_id):
+            return True
+        attempts = self._run.steps[task_id].attempts_of(item) if task_id < len(self._run.steps) else ()
+        return bool(attempts) and attempts[-1].attempt == 0 and attempts[-1].began == context.time
+
+    def _from_storage(self, role: str) -> TaskInputs:
+        try:
+            inputs = self._stored
+        except (DotflowError, click.ClickException) as error:
+            self._refuse(role, error.message if isinstance(error, click.ClickException) else str(error))
+        if inputs.initial.storage is not None:
+            self.notes[CONTEXTS[INITIAL]] = "as today's workflow has it: the history did not keep it"
+        return inputs
+
+    def _refuse(self, role: str, why_not_stored: str) -> NoReturn:
+        copy = self._copies.get(role)
+        what = f"'{_name_of(role)}' was" if role else "arguments were"
+        reason = copy.note if copy is not None and copy.note else WOULD_KEEP.get(self._attempt.state, OTHERWISE)
+        reasons = ". ".join(each.rstrip(".") for each in (reason, why_not_stored) if each)
+        raise click.ClickException(
+            f"Can't replay '{self._task.name}': its {what} not kept. {reasons}. Pass it with --input FILE."
+        )
+
+
+def _name_of(role: str) -> str:
+    """Returns the parameter of a role."""
+    return CONTEXTS.get(role) or role.removeprefix(ARGUMENT)
+
+
+def _takes(step: Action[..., Any], name: str) -> bool:
+    """Returns whether a step takes a context; the actions of a class may take both."""
+    return name in step.context_params or isinstance(step.function, type)
+
+
+def _is_context(name: str, context: Context) -> bool:
+    """Returns whether an argument is a task's Context, not its value."""
+    return context.task_id is not None and name.endswith("_context")

@@ -1,0 +1,55 @@
+"""The history of what the command line runs: on by default, also for the workflows that its steps start."""
+
+import os
+import shlex
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from typing import Any
+
+import click
+
+from dotflow.abc.history import History
+from dotflow.cli.options import DEFAULT_HISTORY
+from dotflow.config import HISTORY_VARIABLE, NO_HISTORY
+
+
+@contextmanager
+def recording(options: Mapping[str, Any]) -> Iterator[None]:
+    """Sets the environment variable from which each Config without a history takes one: here, and in the steps.
+
+    --history and --no-history come first, then the variable as it is, and the default. A relative path counts from the
+    current folder, which a step may change.
+
+    Raises:
+        UsageError: --history is empty, or both options are there.
+    """
+    path = options["history"]
+    if path is not None and options["no_history"]:
+        raise click.UsageError("Can't use --history with --no-history. Remove one of them.")
+    if path == "":
+        raise click.UsageError("--history needs the path of a file.")
+    before = os.environ.get(HISTORY_VARIABLE)
+    chosen = NO_HISTORY if options["no_history"] else path or before or DEFAULT_HISTORY
+    if chosen != NO_HISTORY:
+        with suppress(FileNotFoundError):  # the current folder was removed, which building the workflow reports
+            chosen = os.path.abspath(chosen)  # noqa: PTH100 (for links, as HistorySQLite has it)
+    os.environ[HISTORY_VARIABLE] = chosen
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[HISTORY_VARIABLE]
+        else:
+            os.environ[HISTORY_VARIABLE] = before
+
+
+def details_hint(history: History | None, run_id: str | None) -> str:
+    """Returns the line with the command that shows a run; "" if it was not recorded."""
+    from dotflow.providers import HistorySQLite
+    from dotflow.providers.histories.sqlite.reading import short_path
+
+    if run_id is None or not isinstance(history, HistorySQLite):
+        return ""
+    path = short_path(history.path)
+    option = "" if path == DEFAULT_HISTORY else f" --history {shlex.quote(path)}"
+    return f"Details: dotflow show {run_id[:8]}{option}"

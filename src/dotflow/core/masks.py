@@ -1,0 +1,241 @@
+"""Masks: replaces secrets with `***` in what dotflow writes, in every form that they are likely to have there."""
+
+import binascii
+import functools
+import os
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import AnyStr, Final
+
+MASK: Final = "***"
+MIN_LENGTH: Final = 4  # characters of a secret; a shorter one would mask ordinary text
+MIN_LINE: Final = 8  # characters of a line of a secret with several, some of which are ordinary text, such as "}"
+MIN_BASE64: Final = 6  # characters of a secret's own part in the base64 of a longer text
+MIN_VARIABLE: Final = 8  # characters of an environment variable that is secret by its name
+MAX_HELD: Final = 1_000_000  # bytes that a stream holds back
+
+#: The names of environment variables with secrets end so.
+SECRET_NAMES: Final = (
+    *("TOKEN", "SECRET", "PASSWORD", "PASSWD", "CREDENTIALS", "DSN"),
+    *("API_KEY", "APIKEY", "ACCESS_KEY", "PRIVATE_KEY"),
+)
+#: What URLs leave as it is: in a query, in a path, by JavaScript's encodeURIComponent, by libraries that quote a URL.
+SAFE_IN_URLS: Final = ("", "/", "!*'()", "!#$%&'()*+,/:;=?@[]~")
+
+URL_SAFE: Final = str.maketrans("+/", "-_")  # the other alphabet of base64
+
+Span = tuple[int, int]
+
+
+class Masks:
+    """The secrets of a run. Their forms are made on first use, since most runs write none of them.
+
+    Forms are the secret itself, its lines, and its base64, percent-encoded, JSON- and repr-escaped forms. The base64
+    forms are also found inside that of a longer text, such as `user:password`.
+
+    Args:
+        values: The secrets. Those of fewer than four characters are left out.
+    """
+
+    __slots__ = ("_byte_forms", "_forms", "_values")
+
+    def __init__(self, values: Iterable[str] = ()) -> None:
+        self._values = frozenset(value for value in values if len(value) >= MIN_LENGTH)
+        self._forms: Sequence[str] | None = None
+        self._byte_forms: Sequence[bytes] | None = None
+
+    def __bool__(self) -> bool:
+        return bool(self._values)
+
+    def mask(self, text: str) -> str:
+        """Returns the text with `***` in place of each secret."""
+        if not self._values:
+            return text
+        return _replace(text, self.forms, MASK)
+
+    def mask_bytes(self, data: bytes) -> bytes:
+        """Returns the data with `***` in place of each secret in UTF-8. For chunks of a stream, use `stream`."""
+        if not self._values:
+            return data
+        return _replace(data, self.byte_forms, MASK.encode())
+
+    def stream(self) -> "MaskedStream":
+        """Returns a filter for one stream that arrives in chunks."""
+        return MaskedStream(self)
+
+    @property
+    def forms(self) -> Sequence[str]:
+        """The texts that are replaced."""
+        if self._forms is None:
+            self._forms = sorted({form for value in self._values for form in forms_of(value)}, key=_by_length)
+        return self._forms
+
+    @property
+    def byte_forms(self) -> Sequence[bytes]:
+        """The bytes that are replaced."""
+        if self._byte_forms is None:
+            self._byte_forms = [_encode(form) for form in self.forms]
+        return self._byte_forms
+
+    def __repr__(self) -> str:
+        return f"<masks of {len(self._values)} secrets>"
+
+
+NO_MASKS: Final = Masks()
+
+
+class MaskedStream:
+    """Masks a stream in chunks: together, the results are what `Masks.mask_bytes` returns for all of the data.
+
+    What may be the beginning of a secret at the end of a chunk is held back for the next one.
+    """
+
+    __slots__ = ("_held", "_masks")
+
+    def __init__(self, masks: Masks) -> None:
+        self._masks = masks
+        self._held = b""
+
+    def feed(self, data: bytes) -> bytes:
+        """Returns what can be written by now."""
+        if not self._masks:
+            return data
+        data = self._held + data
+        forms = self._masks.byte_forms
+        spans = _spans(data, forms)
+        end = min(_partial(data, form) for form in forms)
+        for begin, stop in reversed(spans):
+            if begin < end < stop:  # a whole secret that overlaps what may be the next one
+                end = begin
+        if not end and len(data) > MAX_HELD:
+            end = len(data)
+        self._held = data[end:]
+        return _without(data[:end], [span for span in spans if span[1] <= end], MASK.encode())
+
+    def cut(self, data: bytes | bytearray, at: int) -> int:
+        """Returns where the data that follows can be cut: at *at*, or at the end of the secret that is there."""
+        if not self._masks:
+            return at
+        forms = self._masks.byte_forms
+        reach = len(forms[0])  # the longest
+        first = max(at - reach, 0)
+        before = self._held if not first else b""
+        near = before + bytes(data[first : at + reach])
+        where = at - first + len(before)
+        end = next((stop for begin, stop in _spans(near, forms) if begin < where < stop), where)
+        return first + end - len(before)
+
+    def flush(self) -> bytes:
+        """Returns what was held back, at the end of the stream."""
+        held, self._held = self._held, b""
+        return self._masks.mask_bytes(held)
+
+
+def secret_variables(environment: Mapping[str, str]) -> list[str]:
+    """Returns the values of the variables that are secret by their names."""
+    values = [environment[name] for name in environment if name.upper().endswith(SECRET_NAMES)]
+    return [value for value in values if len(value) >= MIN_VARIABLE]
+
+
+def environment_masks() -> Masks:
+    """Returns the masks of the environment's secrets, for messages outside of a run."""
+    return Masks(secret_variables(os.environ))
+
+
+@functools.lru_cache(maxsize=64)
+def forms_of(value: str) -> frozenset[str]:
+    """Returns the forms in which a secret may be written."""
+    from urllib.parse import quote, quote_plus  # here, since most runs mask nothing
+
+    forms = {value, value.strip(), *_escaped(value)}
+    forms.update(line.strip() for line in value.splitlines() if len(line.strip()) >= MIN_LINE)
+    data = _encode(value)
+    for safe in SAFE_IN_URLS:
+        forms.update(_either_case(quote(data, safe=safe)))
+    forms.update(_either_case(quote_plus(data)))
+    forms.update(_base64_forms(data))
+    return frozenset(form for form in forms if len(form) >= MIN_LENGTH)
+
+
+def _escaped(value: str) -> Iterator[str]:
+    """Yields the value as it is inside of JSON and of Python's reprs, whose quotes depend on the text around it."""
+    import json  # here, since most runs mask nothing
+
+    yield json.dumps(value)[1:-1]
+    yield json.dumps(value, ensure_ascii=False)[1:-1]
+    data = _encode(value)
+    yield from (repr(value)[1:-1], ascii(value)[1:-1], repr(data)[2:-1])
+    yield from (repr(f'"{value}')[2:-1], ascii(f'"{value}')[2:-1], repr(b'"' + data)[3:-1])
+
+
+def _either_case(encoded: str) -> tuple[str, str]:
+    return encoded, re.sub("%[0-9A-F]{2}", lambda match: match[0].lower(), encoded)
+
+
+def _base64_forms(data: bytes) -> Iterator[str]:
+    """Yields the base64 of the data, and the characters that any longer text with it has, by the offset modulo 3."""
+    encoded = [_base64(data)]
+    for offset in range(3):
+        first, end = -(-offset * 8 // 6), (offset + len(data)) * 8 // 6
+        if end - first >= MIN_BASE64:
+            encoded.append(_base64(bytes(offset) + data + bytes(2))[first:end])
+    for form in encoded:
+        yield form
+        yield form.translate(URL_SAFE)
+
+
+def _base64(data: bytes) -> str:
+    return binascii.b2a_base64(data, newline=False).decode()
+
+
+def _encode(text: str) -> bytes:
+    try:
+        return text.encode(errors="surrogateescape")  # as the environment's values were decoded
+    except UnicodeEncodeError:
+        return text.encode(errors="surrogatepass")
+
+
+def _by_length(form: str) -> tuple[int, str]:
+    return -len(form), form
+
+
+def _replace(data: AnyStr, forms: Sequence[AnyStr], mask: AnyStr) -> AnyStr:
+    spans = _spans(data, forms)
+    return _without(data, spans, mask) if spans else data
+
+
+def _spans(data: AnyStr, forms: Sequence[AnyStr]) -> list[Span]:
+    """Returns what the forms cover, in order; overlapping ones are one span, so that no end of one remains."""
+    found: list[Span] = []
+    for form in forms:
+        begin = data.find(form)
+        while begin >= 0:
+            found.append((begin, begin + len(form)))
+            begin = data.find(form, begin + 1)
+    if len(found) < 2:
+        return found
+    found.sort()
+    spans = [found[0]]
+    for begin, end in found[1:]:
+        last, last_end = spans[-1]
+        if begin < last_end:
+            spans[-1] = last, max(end, last_end)
+        else:
+            spans.append((begin, end))
+    return spans
+
+
+def _without(data: AnyStr, spans: Sequence[Span], mask: AnyStr) -> AnyStr:
+    ends = [0, *(end for _, end in spans)]
+    begins = [*(begin for begin, _ in spans), len(data)]
+    return mask.join([data[end:begin] for end, begin in zip(ends, begins, strict=True)])
+
+
+def _partial(data: bytes, form: bytes) -> int:
+    """Returns where the beginning of a form begins that is the end of the data; the data's length if there is none."""
+    first = max(len(data) - len(form) + 1, 0)
+    while (first := data.find(form[:1], first)) >= 0:
+        if form.startswith(data[first:]):
+            return first
+        first += 1
+    return len(data)

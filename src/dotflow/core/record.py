@@ -1,0 +1,287 @@
+"""Records of past runs, as a history returns them.
+
+Times are aware and in UTC, durations and CPU times in seconds, sizes in bytes.
+"""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cached_property
+from typing import Any, Final, NamedTuple
+
+from dotflow.core.origin import AttemptId
+from dotflow.core.types.attempt_state import TypeAttemptState
+from dotflow.core.types.run_state import TypeRunState
+from dotflow.errors import NotInHistory, close_match
+
+MAX_NAMES: Final = 8  # in an error
+
+
+class ErrorRecord(NamedTuple):
+    """One error of an attempt. `retry_in` are the seconds until the next attempt; None if there was none."""
+
+    exception: str
+    message: str
+    traceback: str
+    retry_in: float | None = None
+
+
+class AttemptRecord(NamedTuple):
+    """One attempt of a task or an item; or the end of one without an attempt: restored, cached, skipped (attempt 0).
+
+    Attributes:
+        item: The index of the item; None for the task itself.
+        attempt: Its number, from 1.
+        state: What became of it.
+        began: The moment; None without an attempt.
+        duration: None while it runs, and without an attempt.
+        cpu: The CPU time, its child processes included; None where it was not measured.
+        peak: The peak of the memory of its process; None where it was not measured.
+        worker: The id of its process.
+        glimpse: A short text that shows its value; the reason, if it was skipped.
+        fallback: The step that made it instead.
+        errors: Its errors; several if a class repeats its own actions.
+    """
+
+    item: int | None
+    attempt: int
+    state: TypeAttemptState
+    began: datetime | None = None
+    duration: float | None = None
+    cpu: float | None = None
+    peak: int | None = None
+    worker: int | None = None
+    glimpse: str = ""
+    fallback: str = ""
+    errors: Sequence[ErrorRecord] = ()
+
+
+class OutputChunk(NamedTuple):
+    """A part of the output of an attempt; `stream` is 1 for stdout, 2 for stderr. `task_id` is -1 for no single task.
+
+    `skipped` is the number of bytes before it that were lost. In a part of stream 0, bytes in the middle of the output
+    were not kept: `skipped` is their number, and `data` a line about it.
+    """
+
+    task_id: int
+    item: int | None
+    attempt: int
+    seq: int
+    at: datetime
+    stream: int
+    data: bytes
+    skipped: int = 0
+
+
+class ValueRecord(NamedTuple):
+    """The copy of a value that an attempt took or returned.
+
+    Attributes:
+        task_id: The task.
+        role: "previous", "initial", "returned", or "argument:" and the name of a parameter.
+        item: The index of the item; None for the task itself.
+        attempt: The attempt.
+        size: The bytes of the document, where that is known.
+        digest: The digest of the value; "" where none was made.
+        document: The value as the codec wrote it; None where it was not kept, or not asked for.
+        note: Why it was not kept, or what is uncertain about it.
+    """
+
+    task_id: int
+    role: str
+    item: int | None
+    attempt: int
+    size: int | None
+    digest: str
+    document: bytes | None
+    note: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskRecord:
+    """One task of a run.
+
+    Attributes:
+        task_id: The position in the order of `add`.
+        name, group, lane: Its name, group and lane.
+        identity: The identity of its step, `module:qualname`.
+        code: The fingerprint of its step's code; "" where there is none.
+        needs: The tasks that had to end before it started.
+        policy: What differs from the default policy: attempts, timeout, delay and so on.
+        attempts: The attempts of the task itself, in order; one for a map.
+        items: The attempts of a map's items, by item.
+        count: The number of items of a map; None while it is not known, and for every other task.
+    """
+
+    task_id: int
+    name: str
+    group: str = "default"
+    lane: int = 0
+    identity: str = ""
+    code: str = ""
+    needs: Sequence[int] = ()
+    policy: Mapping[str, Any]
+    attempts: Sequence[AttemptRecord]
+    items: Mapping[int, Sequence[AttemptRecord]]
+    count: int | None = None
+
+    @property
+    def last(self) -> AttemptRecord | None:
+        """The last attempt; None if the task has not begun."""
+        return self.attempts[-1] if self.attempts else None
+
+    @property
+    def state(self) -> TypeAttemptState | None:
+        """The state of the last attempt; None if the task has not begun."""
+        return self.attempts[-1].state if self.attempts else None
+
+    @property
+    def duration(self) -> float | None:
+        """The seconds from the beginning of the first attempt to the end of the last one, with the delays."""
+        if not self.attempts:
+            return None
+        first, last = self.attempts[0], self.attempts[-1]
+        if first.began is None or last.began is None or last.duration is None:
+            return None
+        return (last.began - first.began).total_seconds() + last.duration
+
+    @property
+    def cpu(self) -> float | None:
+        """The CPU seconds of all attempts, with those of the items; None if none was measured."""
+        measured = [attempt.cpu for attempt in self.all_attempts if attempt.cpu is not None]
+        return round(sum(measured), 6) if measured else None
+
+    @property
+    def peak(self) -> int | None:
+        """The largest peak of all attempts, with those of the items; None if none was measured."""
+        return max((attempt.peak for attempt in self.all_attempts if attempt.peak is not None), default=None)
+
+    @cached_property
+    def all_attempts(self) -> Sequence[AttemptRecord]:
+        """The attempts of the task itself, then those of its items."""
+        return [*self.attempts, *(attempt for attempts in self.items.values() for attempt in attempts)]
+
+    @cached_property
+    def counts(self) -> Counter[TypeAttemptState]:
+        """The number of items by the state of their last attempt."""
+        return Counter(attempts[-1].state for attempts in self.items.values())
+
+    def attempts_of(self, item: int | None) -> Sequence[AttemptRecord]:
+        """Returns the attempts of an item; for None, those of the task itself."""
+        return self.attempts if item is None else self.items.get(item, ())
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunSummary:
+    """One run in a list.
+
+    Attributes:
+        run_id, workflow_id, name: The run, its workflow, and the name of that.
+        state: Where it stands. CRASHED: its process ended before it.
+        reason: Why it was stopped, if it was.
+        mode: "sequential", "background" or "parallel".
+        resumed: Whether finished tasks of earlier runs were restored.
+        trigger: "command" or "schedule"; "" for a program or a step.
+        began: The moment of its beginning.
+        ended: That of its end, of a crashed run the last one that is known; None while it runs.
+        tasks: The number of tasks.
+        completed, failed, restored, skipped: The numbers of those that have ended so.
+        error: What failed first, on one line.
+        parent: The attempt whose step started it.
+    """
+
+    run_id: str
+    workflow_id: str
+    name: str | None = None
+    state: TypeRunState
+    reason: str = ""
+    mode: str = ""
+    resumed: bool = False
+    trigger: str = ""
+    began: datetime
+    ended: datetime | None = None
+    tasks: int = 0
+    completed: int = 0
+    failed: int = 0
+    restored: int = 0
+    skipped: int = 0
+    error: str = ""
+    parent: AttemptId | None = None
+
+    @property
+    def duration(self) -> float | None:
+        """The seconds that it took; None while it runs."""
+        return None if self.ended is None else (self.ended - self.began).total_seconds()
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunRecord(RunSummary):
+    """One run with its tasks.
+
+    Attributes:
+        process: Its host and process id, `host:1234`.
+        storage: The type of the storage of its values, and where that is.
+        environment: What it ran in: python, dotflow, system, packages, folder, argv, commit.
+        steps: Its tasks.
+        notes: What was noted about it, with the moments.
+        children: The ids of the runs that its steps started.
+    """
+
+    process: str = ""
+    storage: str = ""
+    environment: Mapping[str, Any]
+    steps: Sequence[TaskRecord]
+    notes: Sequence[tuple[datetime, str]] = ()
+    children: Sequence[str] = ()
+
+    def find(self, step: str) -> tuple[TaskRecord, int | None]:
+        """Returns a task and the index of an item, None for the task itself.
+
+        Args:
+            step: The name of a task or its number; with an item, `fetch#411`.
+
+        Raises:
+            NotInHistory: There is no such task or item, or several tasks have the name.
+        """
+        task, item = find_step(self.run_id, self.steps, step)
+        if item is not None and item not in task.items:
+            raise no_item(task, item)
+        return task, item
+
+
+def find_step(run_id: str, tasks: Sequence[TaskRecord], step: str) -> tuple[TaskRecord, int | None]:
+    """Returns the task that *step* names, and the index of an item, which may not exist; None for the task itself.
+
+    Raises NotInHistory if there is no such task, or several tasks have the name.
+    """
+    name, mark, number = step.rpartition("#")
+    named = _named(tasks, step)
+    if named or not mark or not (number.isascii() and number.isdigit()):
+        return _only(run_id, tasks, named, step), None
+    return _only(run_id, tasks, _named(tasks, name), name), int(number)
+
+
+def no_item(task: TaskRecord, item: int) -> NotInHistory:
+    """Returns the error about an item that does not exist."""
+    has = "it is no map" if task.count is None else f"it has {task.count} items, which count from 0"
+    return NotInHistory(f"Can't find item {item} of '{task.name}'", has)
+
+
+def _named(tasks: Sequence[TaskRecord], step: str) -> list[TaskRecord]:
+    named = [task for task in tasks if task.name == step]
+    if not named and step.isascii() and step.isdigit() and int(step) < len(tasks):
+        named = [tasks[int(step)]]
+    return named
+
+
+def _only(run_id: str, tasks: Sequence[TaskRecord], named: Sequence[TaskRecord], step: str) -> TaskRecord:
+    if len(named) == 1:
+        return named[0]
+    what = f"Can't find the step '{step}' in the run {run_id[:8]}"
+    if named:
+        numbers = " and ".join(str(task.task_id) for task in named)
+        raise NotInHistory(what, f"the tasks {numbers} have this name. Pass a number")
+    names = list(dict.fromkeys(task.name for task in tasks))
+    listed = ", ".join(names[:MAX_NAMES]) + (" and others" if len(names) > MAX_NAMES else "")
+    raise NotInHistory(what, f"it has {listed or 'no tasks'}. {close_match(step, names)}".rstrip(" ."))

@@ -1,0 +1,19 @@
+"""TypeAttemptState: the state of an attempt in a history."""
+
+from enum import StrEnum
+
+
+class TypeAttemptState(StrEnum):
+    """RUNNING -> COMPLETED, FAILED, or RETRY: it failed, and another one followed. CRASHED: its run ended before it.
+
+    RESTORED, CACHED and SKIPPED are tasks without an attempt: the value of a checkpoint or of the cache, or none.
+    """
+
+    RUNNING = "Running"
+    RETRY = "Retry"
+    COMPLETED = "Completed"
+    FAILED = "Failed"
+    RESTORED = "Restored"
+    CACHED = "Cached"
+    SKIPPED = "Skipped"
+    CRASHED = "Crashed"

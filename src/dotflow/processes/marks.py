@@ -1,0 +1,77 @@
+"""Marks in the output of a process: they say which attempt makes what follows, and are taken out where it is read."""
+
+from collections.abc import Iterator
+from typing import Final, NamedTuple
+
+from dotflow.core.origin import AttemptId
+
+BEGIN: Final = b"\x1e\x1fdotflow:"  # two separators of ASCII, which text has no use for
+END: Final = b"\x1e"
+MAX_SIZE: Final = 256  # bytes of a mark
+NO_ATTEMPT: Final = BEGIN + END  # the mark before output that is no attempt's
+SYNC: Final = BEGIN + b"sync" + END  # a mark that is answered when all before it is recorded
+
+
+class Part(NamedTuple):
+    """A part of a stream.
+
+    Attributes:
+        data: The output.
+        attempt: The attempt that has made it; None for none.
+        is_sync: Whether a sync mark follows it.
+    """
+
+    data: bytes
+    attempt: AttemptId | None
+    is_sync: bool = False
+
+
+def mark(attempt: AttemptId) -> bytes:
+    """Returns the mark before the output of an attempt."""
+    run_id, task_id, number, item = attempt
+    return b"%b%b %d %d %d%b" % (BEGIN, run_id.encode(), task_id, number, -1 if item is None else item, END)
+
+
+class MarkedStream:
+    """Parts a stream by its marks.
+
+    Attributes:
+        attempt: The attempt that makes what comes next.
+    """
+
+    def __init__(self) -> None:
+        self._held = b""  # what may be the beginning of a mark
+        self.attempt: AttemptId | None = None
+
+    def feed(self, data: bytes) -> Iterator[Part]:
+        """Yields the parts of what has arrived."""
+        data, self._held = self._held + data, b""
+        while (begin := data.find(BEGIN)) >= 0:
+            end = data.find(END, begin + len(BEGIN))
+            if end < 0 and len(data) - begin < MAX_SIZE:
+                self._held = data[begin:]
+                yield Part(data[:begin], self.attempt)
+                return
+            if end < 0:  # no mark of ours
+                break
+            text = data[begin + len(BEGIN) : end]
+            is_sync = data.startswith(SYNC, begin)
+            yield Part(data[:begin], self.attempt, is_sync)
+            if not is_sync:
+                self.attempt = _attempt_of(text)
+            data = data[end + 1 :]
+        held = next((size for size in range(len(BEGIN) - 1, 0, -1) if data.endswith(BEGIN[:size])), 0)
+        self._held = data[len(data) - held :]
+        yield Part(data[: len(data) - held], self.attempt)
+
+    def flush(self) -> Part:
+        """Returns what is left at the end of the stream."""
+        held, self._held = self._held, b""
+        return Part(held, self.attempt)
+
+
+def _attempt_of(text: bytes) -> AttemptId | None:
+    if not text:
+        return None
+    run_id, task_id, number, item = text.decode().rsplit(" ", 3)
+    return AttemptId(run_id, int(task_id), int(number), None if item == "-1" else int(item))

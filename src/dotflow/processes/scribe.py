@@ -1,0 +1,284 @@
+"""The scribe: a process that reads this one's stdout and stderr, passes them on, and records what attempts print.
+
+So C code, child processes and the last words of a process that is killed are recorded, too. Marks in both streams tell
+the attempts apart.
+"""
+
+import contextlib
+import os
+import pickle
+import signal
+import socket
+import sys
+import threading
+import warnings
+from typing import Any, Final
+
+from dotflow.abc.history import History
+from dotflow.core.capture import Capture
+from dotflow.core.origin import AttemptId
+from dotflow.core.types.capture import TypeCapture
+from dotflow.processes.marks import NO_ATTEMPT, SYNC, mark
+from dotflow.processes.output import flush_all, flush_streams
+from dotflow.processes.pipes import open_pipe, wait_readable, write_all
+from dotflow.processes.scribe_main import SIZE, Serve, pass_on, run_scribe
+from dotflow.worker.programs import own_processes
+
+EXIT_TIMEOUT: Final = 0.5  # seconds; the scribe goes on after it while a program left behind still prints
+LOST: Final = b"dotflow: the process that records the output has ended. What steps print is shown, but not recorded.\n"
+
+#: The scribe of this process; None without one.
+_active: "Scribe | None" = None
+
+
+class Scribe:
+    """Leads the descriptors 1 and 2 of this process to a scribe while it is entered. Needs a process with one thread.
+
+    Args:
+        history: Records what attempts print. The scribe has a copy of it.
+
+    Attributes:
+        serve: What the scribe does.
+        store: As in History.
+    """
+
+    def __init__(self, history: History) -> None:
+        self.serve: Serve = pass_on
+        self.store = history.store
+        self._history = history
+        self._pid = 0
+        self._owner: int | None = None  # the thread whose attempts the marks are for
+        self._captures = 0  # its runs
+        self._attempts: list[AttemptId] = []  # that are being made, the innermost last
+        self._known_runs: set[str] = set()
+        self._unanswered = 0  # sync marks
+        self._streams: dict[int, int] = {}  # 1 and 2, and where they led before
+        self._buffering: list[tuple[Any, bool]] = []
+        self._opened = contextlib.ExitStack()
+        self._control: socket.socket
+
+    def __enter__(self) -> "Scribe":
+        global _active
+        flush_all()
+        payload = pickle.dumps(self._history)
+        with contextlib.ExitStack() as opened:
+            self._control, theirs = socket.socketpair()
+            opened.callback(self._control.close)
+            with theirs, contextlib.ExitStack() as writing:
+                pipes = [open_pipe() for _ in "12"]
+                for reading, end in pipes:
+                    opened.callback(os.close, reading)  # open here, too: no print fails when the scribe is killed
+                    writing.callback(os.close, end)
+                self._start(payload, theirs, pipes)
+                opened.callback(self._end)
+                for stream, (_, end) in enumerate(pipes, 1):
+                    self._streams[stream] = os.dup(stream)
+                    os.dup2(end, stream)
+            opened.callback(self._give_back)
+            before = signal.signal(signal.SIGIO, self._check) or signal.SIG_DFL  # None: set outside of Python
+            opened.callback(signal.signal, signal.SIGIO, before)
+            _set_signal(self._control, on=True)
+            opened.callback(_set_signal, self._control, on=False)
+            self._opened = opened.pop_all()
+        self._buffer_lines()
+        _active = self
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        global _active
+        _active = None
+        with self._opened:  # leaving it leads the descriptors back, also after an interrupt
+            self.wait()
+            for stream, is_line_buffered in self._buffering:
+                with contextlib.suppress(OSError, ValueError):
+                    stream.reconfigure(line_buffering=is_line_buffered)
+
+    def _start(self, payload: bytes, theirs: socket.socket, pipes: list[tuple[int, int]]) -> None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # threads of C libraries, which survive a fork
+            self._pid = os.fork()
+        if self._pid:
+            own_processes.add(self._pid)
+            return
+        try:
+            self._control.close()
+            for _, end in pipes:
+                os.close(end)
+            run_scribe(pickle.loads(payload), theirs, [reading for reading, _ in pipes], self.serve)
+        finally:
+            os._exit(1)
+
+    def _buffer_lines(self) -> None:
+        """Makes Python write whole lines: those who follow the run wait for them, and a kill would lose them."""
+        for stream in (sys.stdout, sys.stderr):
+            if hasattr(stream, "reconfigure"):
+                self._buffering.append((stream, bool(stream.line_buffering)))
+                stream.reconfigure(line_buffering=True)
+
+    def _check(self, *signal_arguments: object) -> None:
+        """Leads the descriptors back if the scribe was killed, also where a print waits for it."""
+        if self._streams and self._has_ended():
+            self._give_back()
+            write_all(2, LOST)
+
+    def _has_ended(self) -> bool:
+        try:
+            return os.waitpid(self._pid, os.WNOHANG)[0] != 0
+        except ChildProcessError:  # other code has waited for it
+            return True
+
+    def _give_back(self) -> None:
+        streams, self._streams = self._streams, {}
+        for stream, before in streams.items():
+            os.dup2(before, stream)
+            os.close(before)
+
+    def _end(self) -> None:
+        """Waits for the end of the scribe, which passes on what it has read."""
+        self._control.shutdown(socket.SHUT_WR)
+        wait_readable(self._control.fileno(), EXIT_TIMEOUT)
+        self._has_ended()
+        own_processes.discard(self._pid)
+
+    def add(self) -> None:
+        """Begins a run of the calling thread."""
+        self._owner = threading.get_ident()
+        self._captures += 1
+
+    def remove(self) -> None:
+        """Ends a run."""
+        self._captures -= 1
+        self._owner = self._owner if self._captures else None
+
+    def is_free(self) -> bool:
+        """Returns whether the calling thread may begin a run: marks are for one thread."""
+        return self._owner in (None, threading.get_ident())
+
+    def begin(self, attempt: AttemptId, capture: Capture) -> None:
+        """Takes what is printed from now on for the output of an attempt."""
+        if attempt.run_id not in self._known_runs:
+            self._known_runs.add(attempt.run_id)
+            data = pickle.dumps((attempt.run_id, capture.limit, capture.masks))
+            with contextlib.suppress(OSError):  # it was killed
+                self._control.sendall(SIZE.pack(len(data)) + data)
+        self._attempts.append(attempt)
+        flush_streams()
+        self._mark(mark(attempt))
+
+    def end(self) -> None:
+        """Ends the output of the attempt that has begun last."""
+        self._attempts.pop()
+        flush_all()
+        self._mark(mark(self._attempts[-1]) if self._attempts else NO_ATTEMPT)
+
+    def wait(self) -> None:
+        """Waits until all that was printed before is recorded and passed on."""
+        flush_all()
+        self._mark(SYNC)
+        if not self._attempts:  # the scribe forgets the runs, too
+            self._known_runs.clear()
+        self._unanswered += 1
+        with contextlib.suppress(OSError):
+            while self._streams and self._unanswered > 0 and (answers := self._control.recv(64)):
+                self._unanswered -= len(answers)
+
+    def write(self, stream: int, data: bytes) -> None:
+        """Passes on output that is not of the attempt which is being made here."""
+        if self._attempts and self._streams:
+            data = NO_ATTEMPT + data + mark(self._attempts[-1])
+        write_all(stream, data)
+
+    def _mark(self, data: bytes) -> None:
+        for stream in self._streams:
+            write_all(stream, data)
+
+
+class ScribeCapture:
+    """The capture of the output of one run by the scribe.
+
+    Args:
+        scribe: The scribe.
+        capture: What the history wants.
+        is_own: Whether the scribe ends with the run.
+    """
+
+    def __init__(self, scribe: Scribe, capture: Capture, *, is_own: bool = False) -> None:
+        self._scribe: Scribe | None = scribe
+        self._capture = capture
+        self._is_own = is_own
+        scribe.add()
+
+    def begin(self, attempt: AttemptId) -> None:
+        """Captures what is printed from now on."""
+        assert self._scribe is not None
+        self._scribe.begin(attempt, self._capture)
+
+    def end(self, attempt: AttemptId) -> None:
+        """Ends the output of the attempt."""
+        if self._scribe is not None:
+            self._scribe.end()
+
+    def close(self) -> None:
+        """Waits until all is recorded."""
+        scribe = self._scribe
+        if scribe is None:
+            return
+        try:
+            scribe.wait()
+        finally:
+            self._scribe = None
+            scribe.remove()
+            if self._is_own:
+                scribe.__exit__()
+
+
+def scribe_capture(capture: Capture) -> ScribeCapture | None:
+    """Returns the capture by the scribe of this process, if there is one that records for the history that asks.
+
+    With FD a scribe is started for the run, where that is possible.
+    """
+    store = getattr(capture.history, "store", None)
+    if store is None or capture.mode not in (TypeCapture.AUTO, TypeCapture.FD):
+        return None
+    if _active is not None:
+        return ScribeCapture(_active, capture) if _active.store == store and _active.is_free() else None
+    if capture.mode is TypeCapture.FD and can_capture():
+        return ScribeCapture(Scribe(capture.history).__enter__(), capture, is_own=True)
+    return None
+
+
+def can_capture() -> bool:
+    """Returns whether the streams are those of the process, and no other thread runs Python code."""
+    if os.name != "posix" or threading.active_count() > 1 or _active is not None:
+        return False
+    try:
+        return bool(sys.stdout.fileno() == 1 and sys.stderr.fileno() == 2)
+    except (AttributeError, OSError, ValueError):  # None, closed or redirected
+        return False
+
+
+def write_to(stream: int, data: bytes) -> None:
+    """Writes to stdout or stderr of this process what is no output of an attempt that is made here."""
+    if _active is None:
+        write_all(stream, data)
+    else:
+        _active.write(stream, data)
+
+
+def _set_signal(control: socket.socket, *, on: bool) -> None:
+    """Sets whether the kernel sends SIGIO when the scribe ends: a print may wait for it, in a pipe that is full."""
+    import fcntl
+
+    flags = fcntl.fcntl(control, fcntl.F_GETFL)
+    fcntl.fcntl(control, fcntl.F_SETOWN, os.getpid())
+    fcntl.fcntl(control, fcntl.F_SETFL, flags | os.O_ASYNC if on else flags & ~os.O_ASYNC)
+
+
+def _forget() -> None:
+    """Leaves the descriptors of a forked child alone, and writes no marks in it."""
+    global _active
+    _active = None
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget)

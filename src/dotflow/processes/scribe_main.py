@@ -1,0 +1,162 @@
+"""What the scribe runs: it reads both streams, passes them on, and records the output of the attempts.
+
+It works whatever happens to the run: code that holds the interpreter's lock does not delay prints, and after `kill -9`
+the last output is recorded.
+"""
+
+import contextlib
+import gc
+import os
+import pickle
+import selectors
+import signal
+import socket
+import struct
+import time
+from collections.abc import Callable, Sequence
+from typing import Final, NoReturn
+
+from dotflow import clock
+from dotflow.abc.history import History
+from dotflow.core.capture import Capture
+from dotflow.core.events import AttemptOutput
+from dotflow.core.masks import Masks
+from dotflow.core.origin import AttemptId
+from dotflow.core.types.capture import TypeCapture
+from dotflow.cpython import forget_exit_handlers
+from dotflow.processes.marks import MarkedStream, Part
+from dotflow.processes.pipes import PIPE_SIZE, write_all
+from dotflow.worker.chunks import INTERVAL, Chunks
+
+SIZE: Final = struct.Struct("!I")  # of a message
+ANSWER: Final = b"."  # to a sync mark
+BATCH: Final = 65_536  # bytes; with less, the scribe waits for more
+BATCH_DELAY: Final = 0.002  # seconds; waking it for each mark would take the run longer than writing the mark
+#: They are for the run. At Ctrl-Z, too, the run must not wait for a stopped process.
+IGNORED: Final = ("SIGINT", "SIGTERM", "SIGHUP", "SIGTSTP")
+
+
+class Recorder:
+    """Records the output of attempts.
+
+    Args:
+        history: A copy of the run's.
+        control: Receives what is to be known of a run before its first attempt, and sends answers.
+    """
+
+    def __init__(self, history: History, control: socket.socket) -> None:
+        self._history = history
+        self._control = control
+        self._streams = {1: MarkedStream(), 2: MarkedStream()}
+        self._runs: dict[str, tuple[int, Masks]] = {}
+        self._chunks: dict[AttemptId, Chunks] = {}
+        self._syncs = {1: 0, 2: 0}  # by stream: the number of sync marks
+        self._answered = 0
+        self._has_failed = False
+
+    def feed(self, stream: int, data: bytes) -> bytes:
+        """Collects what has arrived; returns it without marks."""
+        return b"".join([self._take(stream, part) for part in self._streams[stream].feed(data)])
+
+    def _take(self, stream: int, part: Part) -> bytes:
+        if part.attempt is not None and part.data:
+            self._chunks_of(part.attempt).add(stream, part.data)
+        self._syncs[stream] += part.is_sync
+        return part.data
+
+    def step(self) -> None:
+        """Records what is due, after all that has arrived was passed on."""
+        is_synced = min(self._syncs.values()) > self._answered
+        is_between = all(stream.attempt is None for stream in self._streams.values())
+        if is_synced and is_between:
+            self._runs.clear()
+        if is_synced or is_between:
+            for chunks in self._chunks.values():
+                chunks.end()
+            self._chunks.clear()
+        else:
+            now = clock.ticks()
+            for chunks in self._chunks.values():
+                chunks.record_due(now)
+        if is_synced:
+            self._answered += 1
+            with contextlib.suppress(OSError):  # the run has been killed
+                self._control.send(ANSWER)
+
+    def end(self) -> None:
+        """Records all that is left."""
+        for stream, marked in self._streams.items():
+            self._take(stream, marked.flush())
+        for chunks in self._chunks.values():
+            chunks.end()
+
+    @property
+    def timeout(self) -> float | None:
+        """Seconds until `step` has something to do."""
+        return INTERVAL if any(chunks.due is not None for chunks in self._chunks.values()) else None
+
+    def _chunks_of(self, attempt: AttemptId) -> Chunks:
+        if attempt not in self._chunks:
+            while attempt.run_id not in self._runs:
+                self._receive()
+            limit, masks = self._runs[attempt.run_id]
+            capture = Capture(TypeCapture.FD, limit, lambda event: self._record(attempt.run_id, event), masks=masks)
+            self._chunks[attempt] = Chunks(attempt, capture)
+        return self._chunks[attempt]
+
+    def _receive(self) -> None:
+        """Receives what is to be known of a run; it was sent before the marks of its attempts."""
+        (size,) = SIZE.unpack(self._control.recv(SIZE.size, socket.MSG_WAITALL))
+        run_id, limit, masks = pickle.loads(self._control.recv(size, socket.MSG_WAITALL))
+        self._runs[run_id] = limit, masks
+
+    def _record(self, run_id: str, event: AttemptOutput) -> None:
+        try:
+            self._history.record(run_id, event)
+        except Exception as error:  # a full disk, say: the output is passed on all the same
+            if not self._has_failed:
+                self._has_failed = True
+                write_all(2, f"dotflow: What steps print can't be recorded: {error}\n".encode())
+
+
+#: Passes on and records both streams, of which it has the reading ends, until no process has them any more.
+Serve = Callable[[Recorder, Sequence[int]], object]
+
+
+def run_scribe(history: History, control: socket.socket, pipes: Sequence[int], serve: Serve) -> NoReturn:
+    """Runs the scribe. Its own 1 and 2 are where stdout and stderr of the run led before.
+
+    Args:
+        history: A copy of the run's.
+        control: The socket to the run.
+        pipes: The reading ends of stdout and stderr.
+        serve: Passes on and records.
+    """
+    for name in IGNORED:
+        signal.signal(getattr(signal, name), signal.SIG_IGN)  # by name: other systems lack some, and import this module
+    signal.set_wakeup_fd(-1)
+    forget_exit_handlers()
+    gc.disable()
+    recorder = Recorder(history, control)
+    serve(recorder, pipes)
+    recorder.end()
+    os._exit(0)
+
+
+def pass_on(recorder: Recorder, pipes: Sequence[int]) -> None:
+    """Passes both streams on to where they led before."""
+    with selectors.DefaultSelector() as selector:
+        for stream, pipe in enumerate(pipes, 1):
+            selector.register(pipe, selectors.EVENT_READ, stream)
+        while selector.get_map():
+            count = 0
+            for key, _ in selector.select(recorder.timeout):
+                data = os.read(key.fd, PIPE_SIZE)
+                count += len(data)
+                if data:
+                    write_all(key.data, recorder.feed(key.data, data))
+                else:
+                    selector.unregister(key.fd)
+            recorder.step()
+            if count < BATCH:
+                time.sleep(BATCH_DELAY)

@@ -1,0 +1,245 @@
+"""The output of a worker process at the coordinator's side: read from two pipes, passed on, and collected.
+
+The worker's descriptors 1 and 2 are the writing ends. So prints, C code, child processes and the last words of a crash
+all arrive, and what is in the pipes when an attempt ends is that attempt's.
+"""
+
+import math
+import os
+import selectors
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Final
+
+from dotflow import clock
+from dotflow.core.call import Call
+from dotflow.core.capture import Capture
+from dotflow.processes.channel import STDERR, STDOUT
+from dotflow.processes.failures import write_out
+from dotflow.processes.pipes import PIPE_SIZE, poll_for_input, wait_readable
+from dotflow.processes.scribe import write_to
+from dotflow.processes.start import close_own_end, redirected_streams
+from dotflow.worker.chunks import Chunks
+
+MAX_PARTIAL: Final = 65_536  # bytes of a line that are passed on before its end
+MAX_TAIL: Final = 16_384  # bytes of stderr that are kept for the error of a worker that dies
+LAST_LINES: Final = 5
+CRASH: Final = "Fatal Python error: "  # as faulthandler begins
+END_TIMEOUT: Final = 0.1  # seconds for killed processes to close their ends
+PASS_ON: Final = "import os\nwhile data := os.read(0, 65536):\n    os.write(1, data)"
+
+MakeChunks = Callable[[], Chunks]
+PassOn = Callable[[int, bytes], object]
+KINDS: Final = {1: STDOUT, 2: STDERR}  # by stream
+
+
+class OutputPipe:
+    """The reading end of a worker's stdout or stderr.
+
+    Args:
+        descriptor: The reading end, which does not block.
+        stream: 1 or 2.
+        output: Both pipes of the worker.
+        pass_on: Takes whole lines of the output.
+
+    Attributes:
+        partial: A line whose end has not arrived.
+        tail: The last bytes of the current attempt.
+    """
+
+    def __init__(self, descriptor: int, stream: int, output: "WorkerOutput", pass_on: PassOn) -> None:
+        self.output = output
+        self._descriptor = descriptor
+        self._stream = stream
+        self._pass_on = pass_on
+        self.partial = b""
+        self.is_open = True  # whether a process has the writing end, as far as it was noticed
+        self.tail = b""
+
+    def fileno(self) -> int:
+        """Returns the descriptor, for selectors."""
+        return self._descriptor
+
+    def read(self) -> None:
+        """Reads, passes on and collects what is there, and at most what the pipe holds. Notes the end of the pipe."""
+        count = 0
+        while self.is_open and count < PIPE_SIZE:
+            try:
+                data = os.read(self._descriptor, PIPE_SIZE)
+            except BlockingIOError:
+                return
+            count += len(data)
+            self.is_open = bool(data)
+            self._take(data)
+
+    def _take(self, data: bytes) -> None:
+        chunks = self.output.chunks()
+        if chunks is not None:
+            chunks.add(self._stream, data)
+        self.tail = (self.tail + data[-MAX_TAIL:])[-MAX_TAIL:]
+        data = self.partial + data
+        end = max(data.rfind(b"\n") + 1, data.rfind(b"\r"))  # a progress bar's line ends where it begins anew
+        if len(data) - end > MAX_PARTIAL:
+            end = len(data)
+        self.partial = data[end:]
+        if end:
+            self._pass_on(self._stream, data[:end])
+
+    def end_line(self) -> None:
+        """Passes on the last line, which may have no end."""
+        data, self.partial = self.partial, b""
+        if data:
+            self._pass_on(self._stream, data)
+
+    def close(self) -> None:
+        """Closes it. A program that was left behind and still has the writing end can go on printing."""
+        if self.is_open:
+            self.read()
+        self.end_line()
+        if self.is_open and not wait_readable(self._descriptor, END_TIMEOUT):
+            _pass_on_later(self._descriptor, self._stream)
+        close_own_end(self._descriptor)
+
+
+class WorkerOutput:
+    """Both pipes of a worker.
+
+    Args:
+        descriptors: Their reading ends.
+        pass_on: Takes a stream and whole lines of its output.
+    """
+
+    def __init__(self, descriptors: Sequence[int], pass_on: PassOn) -> None:
+        self.pipes = [OutputPipe(descriptor, stream, self, pass_on) for stream, descriptor in enumerate(descriptors, 1)]
+        self._chunks: Chunks | None = None
+        self._make_chunks: MakeChunks | None = None
+        self._poll = poll_for_input(descriptors)
+
+    def begin(self, make_chunks: MakeChunks | None) -> None:
+        """Takes what comes from now on for the output of another attempt; its chunks are made when it prints."""
+        self._make_chunks = make_chunks
+        self.pipes[0].tail = self.pipes[1].tail = b""
+
+    def chunks(self) -> Chunks | None:
+        """Returns the output of the current attempt; None between attempts."""
+        if self._chunks is None and self._make_chunks is not None:
+            self._chunks = self._make_chunks()
+        return self._chunks
+
+    def end(self) -> None:
+        """Reads what is left of the attempt's output, and records it."""
+        if self._poll(0):
+            for pipe in self.pipes:
+                pipe.read()
+        for pipe in self.pipes:
+            if pipe.partial:
+                pipe.end_line()
+        if self._chunks is not None:
+            self._chunks.end()
+        self._chunks = self._make_chunks = None
+
+    def close(self) -> None:
+        """Closes both pipes."""
+        for pipe in self.pipes:
+            pipe.close()
+
+    def last_lines(self) -> str:
+        """Returns the last lines of the attempt's stderr; after a crash, the first ones of faulthandler's."""
+        text = self.pipes[1].tail.decode("utf-8", "backslashreplace")
+        _, crash, frames = text.rpartition(CRASH)
+        lines = [line for line in (crash + frames).splitlines() if line.strip()]
+        return "\n".join(lines[:LAST_LINES] if crash else lines[-LAST_LINES:])
+
+
+class WorkerOutputs:
+    """The pipes of all workers of a session.
+
+    Those of an ended worker stay until all programs that it has left behind have ended: they may print.
+
+    Args:
+        capture: Where the output goes.
+        selector: Selects the pipes. Their data are themselves.
+    """
+
+    def __init__(self, capture: Capture, selector: selectors.BaseSelector) -> None:
+        self._capture = capture
+        self._selector = selector
+        self._pass_on = passing_on()
+        self._pipes: set[OutputPipe] = set()
+        self._pending: set[Chunks] = set()
+
+    def open(self, descriptors: Sequence[int]) -> WorkerOutput:
+        """Returns the output of a worker that has started."""
+        output = WorkerOutput(descriptors, self._pass_on)
+        for pipe in output.pipes:
+            self._pipes.add(pipe)
+            self._selector.register(pipe, selectors.EVENT_READ, pipe)
+        return output
+
+    def begin(self, output: WorkerOutput, call: Call) -> None:
+        """Takes what comes from now on for the output of the call's attempt."""
+        output.begin(None if call.watch is None else partial(Chunks, call.watch.attempt, self._capture))
+
+    def read(self, pipe: OutputPipe) -> None:
+        """Reads a pipe that is readable."""
+        pipe.read()
+        chunks = pipe.output.chunks()
+        if chunks is not None:
+            self._pending.add(chunks)
+        if not pipe.is_open:
+            self._close(pipe)
+
+    def end(self, output: WorkerOutput) -> None:
+        """Ends the last attempt of a worker that has ended."""
+        output.end()
+        for pipe in output.pipes:
+            if not pipe.is_open:
+                self._close(pipe)
+
+    def due(self) -> float:
+        """Returns when the next chunk has to be recorded, in ticks; infinity while there is none."""
+        return min((chunks.due for chunks in self._pending if chunks.due is not None), default=math.inf)
+
+    def record_due(self) -> None:
+        """Records the chunks for which it is time."""
+        if self._pending:
+            now = clock.ticks()
+            for chunks in tuple(self._pending):
+                chunks.record_due(now)
+                if chunks.due is None:
+                    self._pending.discard(chunks)
+
+    def close(self) -> None:
+        """Closes all pipes."""
+        for pipe in tuple(self._pipes):
+            self._close(pipe)
+
+    def _close(self, pipe: OutputPipe) -> None:
+        if pipe in self._pipes:
+            self._pipes.discard(pipe)
+            self._selector.unregister(pipe)
+            pipe.close()
+
+
+def passing_on() -> PassOn:
+    """Returns a function that writes output to where this process prints now."""
+    is_redirected = dict(enumerate(redirected_streams(), 1))
+
+    def pass_on(stream: int, data: bytes) -> None:
+        if is_redirected[stream]:
+            write_out(KINDS[stream], data)
+        else:
+            write_to(stream, data)
+
+    return pass_on
+
+
+def _pass_on_later(descriptor: int, stream: int) -> None:
+    """Starts a process that passes on what a program prints that a step left behind, and ends with it."""
+    os.set_blocking(descriptor, True)
+    process = subprocess.Popen(
+        [sys.executable, "-I", "-S", "-c", PASS_ON], stdin=descriptor, stdout=stream, start_new_session=True
+    )
+    process.returncode = 0  # keeps Popen from a warning

@@ -1,0 +1,178 @@
+"""SQLiteArchive: the reading side of HistorySQLite."""
+
+import contextlib
+import sqlite3
+from collections.abc import Iterator, Sequence
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from dotflow import clock
+from dotflow.abc.archive import Archive, Since
+from dotflow.codec.document import unpack
+from dotflow.core.durations import TEXTS, to_seconds
+from dotflow.core.types.run_state import TypeRunState
+from dotflow.errors import HistoryError, InvalidArgument, NotInHistory
+from dotflow.providers.histories.sqlite.crashed import mark_crashed
+from dotflow.providers.histories.sqlite.reading import Reader, reading, short_path
+from dotflow.providers.histories.sqlite.retention import forget
+from dotflow.providers.histories.sqlite.tables import SHARED_ATTEMPT, micro
+from dotflow.providers.sqlite_errors import cause_of
+from dotflow.providers.sqlite_file import SQLiteFile
+
+if TYPE_CHECKING:  # a run only writes, and imports none of them
+    from dotflow.core.record import OutputChunk, RunRecord, RunSummary, ValueRecord
+
+BATCH: Final = 100  # runs that one transaction deletes
+ENDED: Final = "SELECT run FROM runs WHERE ended IS NOT NULL AND ended <= ? LIMIT ?"
+NOTE: Final = "INSERT INTO notes VALUES (?, ?, ?)"
+RUNNING: Final = "SELECT run_id FROM runs WHERE run = ? AND ended IS NULL"
+
+
+class SQLiteArchive(Archive):
+    """Reads the runs of a SQLite file. Each call opens it for a moment; only `forget` changes it.
+
+    Attributes:
+        path: The file.
+        pickle: Whether to load values that were pickled.
+    """
+
+    path: Path
+    pickle: bool
+    _file: SQLiteFile
+
+    def runs(
+        self,
+        *,
+        state: str | Sequence[str] | None = None,
+        workflow: str | None = None,
+        since: Since | None = None,
+        limit: int | None = 50,
+    ) -> "list[RunSummary]":
+        from dotflow.providers.histories.sqlite.summaries import find_runs
+
+        states = _states(state)
+        if limit is not None and (type(limit) is not int or limit < 0):
+            raise InvalidArgument("limit", limit, "a number of runs, 0 or more, or None for all")
+        began = 0 if since is None else _moment("since", since)
+        with reading(self.path) as reader:
+            return list(find_runs(reader, states, workflow, began, limit))
+
+    def load(self, run: str = "last") -> "RunRecord":
+        from dotflow.providers.histories.sqlite.records import load_run
+
+        with reading(self.path) as reader:
+            return load_run(reader, reader.find(run))
+
+    def output(self, run: str, step: str | None = None, *, attempt: int | None = None) -> "list[OutputChunk]":
+        from dotflow.providers.histories.sqlite.output import Selection, output_of
+
+        with reading(self.path) as reader:
+            number = reader.find(run)
+            selection = Selection(*_find_step(reader, number, step), attempt)
+            return output_of(reader.connection, number, selection)
+
+    def follow(self, run: str, step: str | None = None, *, attempt: int | None = None) -> "Iterator[list[OutputChunk]]":
+        from dotflow.providers.histories.sqlite.output import Selection, new_output
+
+        with reading(self.path) as reader:
+            number = reader.find(run)
+            task, item = _find_step(reader, number, step)
+        seen: dict[tuple[int, int, int], int] = {}
+        is_running = True
+        while is_running:
+            with reading(self.path) as reader:
+                is_running = reader.is_running(number)
+                chunks = new_output(reader.connection, number, Selection(task, item, attempt), seen)
+            yield chunks
+
+    def copies(
+        self, run: str, step: str | None = None, *, attempt: int | None = None, documents: bool = True
+    ) -> "list[ValueRecord]":
+        from dotflow.providers.histories.sqlite.records import copies_of
+
+        with reading(self.path) as reader:
+            number = reader.find(run)
+            task, item = _find_step(reader, number, step)
+            copies = copies_of(reader.connection, number, task, item, documents=documents)
+        last = {(copy.task_id, copy.item): copy.attempt for copy in copies}  # the attempts are in order
+        wanted = {key: (attempt or number, SHARED_ATTEMPT) for key, number in last.items()}
+        return [copy for copy in copies if copy.attempt in wanted[copy.task_id, copy.item]]
+
+    def value(self, run: str, step: str, role: str = "returned", *, attempt: int | None = None) -> Any:
+        copies = self.copies(run, step, attempt=attempt)
+        what = f"Can't find the value '{role}' of '{step}'"
+        for copy in copies:
+            if copy.role == role and copy.document is None:
+                raise NotInHistory(what, f"it was not kept: {copy.note}")
+            if copy.role == role and copy.document is not None:
+                return unpack(copy.document, role, pickle=self.pickle).storage
+        kept = ", ".join(copy.role for copy in copies) or "no values of this step"
+        raise NotInHistory(what, f"the history has {kept}. HistorySQLite(values='all') keeps all values")
+
+    def note(self, run: str, text: str) -> None:
+        with reading(self.path) as reader:
+            number = reader.find(run)
+        with self._changing():
+            self._file.run(NOTE, (number, micro(clock.now()), text))
+
+    def forget(self, *runs: str, older_than: Since | None = None) -> int:
+        until = None if older_than is None else _moment("older_than", older_than)
+        with reading(self.path) as reader:
+            numbers = list(dict.fromkeys(map(reader.find, runs)))
+        with self._changing():
+            count = self._file.transact(lambda connection: self._forget(connection, numbers))
+            while until is not None and (deleted := self._file.transact(lambda each: _forget_old(each, until))):
+                count += deleted
+            # executescript, since execute() would free one page only.
+            self._file.use(lambda each: each.executescript("PRAGMA incremental_vacuum"), None, create=False)
+            self._file.run("PRAGMA wal_checkpoint(TRUNCATE)", ())
+        return count
+
+    @contextlib.contextmanager
+    def _changing(self) -> Iterator[None]:
+        """Turns the errors of a change of the file into HistoryError."""
+        try:
+            yield
+        except (sqlite3.Error, OSError) as error:
+            cause = cause_of(error) if isinstance(error, sqlite3.Error) else error.strerror or str(error)
+            raise HistoryError(f"The history {short_path(self.path)} can't be changed", cause) from error
+
+    def _forget(self, connection: sqlite3.Connection, numbers: list[int]) -> int:
+        mark_crashed(connection, self.path)
+        for number in numbers:
+            for (run_id,) in connection.execute(RUNNING, (number,)):
+                raise NotInHistory(f"Can't forget the run {run_id[:8]}", "it is still running. Stop it first")
+        return forget(connection, numbers)
+
+
+def _forget_old(connection: sqlite3.Connection, until: int) -> int:
+    return forget(connection, [run for (run,) in connection.execute(ENDED, (until, BATCH))])
+
+
+def _find_step(reader: Reader, run: int, step: str | None) -> tuple[int | None, int | None]:
+    from dotflow.providers.histories.sqlite.records import find_task
+
+    return (None, None) if step is None else find_task(reader, run, step)
+
+
+def _states(state: str | Sequence[str] | None) -> list[TypeRunState]:
+    if state is None:
+        return []
+    known = {str(each).lower(): each for each in TypeRunState}
+    names = [state] if isinstance(state, str) else list(state)
+    if not all(isinstance(name, str) and name.lower() in known for name in names):
+        raise InvalidArgument("state", state, f"one of {', '.join(TypeRunState)}, or several of them")
+    return [known[name.lower()] for name in names]
+
+
+def _moment(name: str, since: Since) -> int:
+    """Returns a moment, or the one of an age, in microseconds since 1970. Raises InvalidArgument."""
+    if isinstance(since, datetime):
+        return micro(since)
+    if isinstance(since, timedelta):
+        return micro(clock.now() - since)
+    seconds = to_seconds(since)
+    if seconds is None:
+        raise InvalidArgument(name, since, f"a datetime, a timedelta, a number of seconds, or {TEXTS}")
+    return micro(clock.now() - timedelta(seconds=seconds))

@@ -1,0 +1,75 @@
+"""Runs whose process ended before they did."""
+
+import sqlite3
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from dotflow.providers.histories.sqlite import live
+from dotflow.providers.histories.sqlite.tables import (
+    CACHED,
+    COMPLETED,
+    CRASHED,
+    FAILED,
+    NO_ITEM,
+    RESTORED,
+    RUNNING,
+    SKIPPED,
+)
+
+FIND: Final = "SELECT run, lock FROM runs WHERE state = 'Running'"
+STILL: Final = "SELECT 1 FROM runs WHERE run = ? AND state = 'Running'"
+LAST: Final = "SELECT MAX(began + COALESCE(took, 0)) FROM attempts WHERE run = ?"
+MARK_ATTEMPTS: Final = f"UPDATE attempts SET state = {CRASHED} WHERE run = ? AND state = {RUNNING}"
+#: The states of its tasks that have ended; of several attempts the last one.
+COUNT: Final = f"SELECT state, MAX(attempt) FROM attempts WHERE run = ? AND item = {NO_ITEM} GROUP BY task"
+FIRST: Final = f"""SELECT steps.name, item FROM attempts JOIN runs USING (run) LEFT JOIN steps USING (plan, task)
+    WHERE run = ? AND attempts.state = {RUNNING} ORDER BY items IS NOT NULL, attempts.began LIMIT 1"""
+MARK_RUN: Final = """UPDATE runs SET state = 'Crashed', ended = COALESCE(?, began), error = ?, completed = ?,
+    failed = ?, restored = ?, skipped = ? WHERE run = ?"""
+
+BETWEEN: Final = "the process of the run ended between two steps"
+
+
+class Crash(NamedTuple):
+    """What is known of a crashed run: the moment of its last event, and the step that was running then."""
+
+    last: int | None
+    error: str
+
+
+def find_crashed(connection: sqlite3.Connection, path: Path) -> list[int]:
+    """Returns the numbers of the runs that are Running in the file, but in no process."""
+    running = connection.execute(FIND).fetchall()
+    dead = [run for run, lock in running if lock is not None and not live.is_held(path, lock)]
+    # Read again: a run ends in the file before it releases its lock.
+    return [run for run in dead if connection.execute(STILL, (run,)).fetchall()]
+
+
+def crash_of(connection: sqlite3.Connection, run: int) -> Crash:
+    """Returns what is known of a crashed run, whose attempts are still Running in the file."""
+    ((last,),) = connection.execute(LAST, (run,))
+    error = BETWEEN
+    for name, item in connection.execute(FIRST, (run,)):
+        step = name if item == NO_ITEM else f"{name}[{item}]"
+        error = f"{step}: the process of the run ended during this step"
+    return Crash(last, error)
+
+
+def counts_of(connection: sqlite3.Connection, run: int) -> tuple[int, ...]:
+    """Returns how many tasks of a run have completed, failed, been restored and been skipped by now."""
+    counts = dict.fromkeys((COMPLETED, FAILED, RESTORED, SKIPPED), 0)
+    for state, _ in connection.execute(COUNT, (run,)):
+        ended = RESTORED if state == CACHED else state
+        if ended in counts:
+            counts[ended] += 1
+    return tuple(counts.values())
+
+
+def mark_crashed(connection: sqlite3.Connection, path: Path) -> int:
+    """Writes down which runs have crashed, within a transaction. Returns their number."""
+    crashed = find_crashed(connection, path)
+    for run in crashed:
+        crash, counts = crash_of(connection, run), counts_of(connection, run)
+        connection.execute(MARK_ATTEMPTS, (run,))
+        connection.execute(MARK_RUN, (*crash, *counts, run))
+    return len(crashed)

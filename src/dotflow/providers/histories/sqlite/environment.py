@@ -1,0 +1,95 @@
+"""What a run ran in: Python, packages, folder, command and commit. No program is started, no package imported."""
+
+import contextlib
+import functools
+import hashlib
+import json
+import os
+import sys
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+from dotflow.core.masks import NO_MASKS, Masks
+
+DIST_INFO: Final = ".dist-info"
+COMMIT_LENGTHS: Final = (40, 64)  # of a commit in hexadecimal digits: SHA-1, SHA-256
+MAX_ARGUMENT: Final = 2000  # characters of an argument of the command
+
+
+class Environment(NamedTuple):
+    """An environment, compressed, and its digest."""
+
+    digest: bytes
+    document: bytes
+
+
+def read_environment(masks: Masks = NO_MASKS) -> Environment:
+    """Returns the environment of this process, as JSON that zlib has compressed. Its arguments are masked."""
+    text = json.dumps(describe_environment(masks), sort_keys=True).encode(errors="backslashreplace")
+    return Environment(hashlib.blake2b(text, digest_size=16).digest(), zlib.compress(text))
+
+
+def describe_environment(masks: Masks = NO_MASKS) -> dict[str, Any]:
+    """Returns the environment of this process."""
+    folder = None
+    with contextlib.suppress(OSError):  # it was deleted
+        folder = Path.cwd()
+    return {
+        "python": sys.version.partition(" ")[0],
+        "dotflow": sys.modules["dotflow"].__version__,
+        "system": f"{sys.platform} {os.uname().release} {os.uname().machine}" if hasattr(os, "uname") else sys.platform,
+        "executable": sys.executable,
+        "folder": None if folder is None else str(folder),
+        "argv": [masks.mask(argument)[:MAX_ARGUMENT] for argument in sys.argv],
+        "module": getattr(getattr(sys.modules.get("__main__"), "__spec__", None), "name", None),  # of `python -m`
+        "commit": None if folder is None else commit_of(folder),
+        "packages": packages(tuple(sys.path)),
+    }
+
+
+@functools.cache
+def packages(path: tuple[str, ...]) -> Mapping[str, str]:
+    """Returns the versions of the installed packages in the folders of *path*, read off the names of their folders."""
+    found: dict[str, str] = {}
+    for folder in reversed(path):  # the first one wins, as in an import
+        with contextlib.suppress(OSError):
+            for name in os.listdir(folder or os.curdir):  # noqa: PTH208 (twice as fast)
+                if name.endswith(DIST_INFO):
+                    package, _, version = name[: -len(DIST_INFO)].partition("-")
+                    found[package] = version
+    return found
+
+
+def commit_of(folder: Path) -> str | None:
+    """Returns the commit that is checked out in the folder or above it; None if there is none that can be read."""
+    for parent in (folder, *folder.parents):
+        git = parent / ".git"
+        try:
+            if git.is_file():  # of a worktree or a submodule
+                git = parent / git.read_text().removeprefix("gitdir:").strip()
+            head = (git / "HEAD").read_text().strip()
+        except (OSError, ValueError):
+            continue
+        with contextlib.suppress(OSError, ValueError):
+            return _commit(git, head)
+        return None
+    return None
+
+
+def _commit(git: Path, head: str) -> str | None:
+    name = head.removeprefix("ref:").strip()
+    if name == head:
+        return head if len(head) in COMMIT_LENGTHS else None
+    common = git
+    with contextlib.suppress(OSError):
+        common = git / (git / "commondir").read_text().strip()
+    for place in (git, common):
+        with contextlib.suppress(OSError):
+            return (place / name).read_text().strip()
+    for line in (common / "packed-refs").read_text().splitlines():
+        commit, _, packed = line.partition(" ")
+        if packed == name:
+            return commit
+    return None

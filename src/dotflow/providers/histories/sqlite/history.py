@@ -1,0 +1,153 @@
+"""HistorySQLite: every run in one file."""
+
+import os
+import weakref
+from collections.abc import Hashable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, Final
+
+from dotflow.abc.history import History
+from dotflow.core.events import AttemptOutput, Event, RunEnded, RunStarted
+from dotflow.core.types.capture import TypeCapture
+from dotflow.errors import InvalidArgument
+from dotflow.providers.histories.sqlite.archive import SQLiteArchive
+from dotflow.providers.histories.sqlite.output_writer import OutputWriter
+from dotflow.providers.histories.sqlite.retention import Keep, as_keep, sweep
+from dotflow.providers.histories.sqlite.rows import HANDLERS, RunRows
+from dotflow.providers.histories.sqlite.tables import FORMAT
+from dotflow.providers.histories.sqlite.values import KEPT, Values
+from dotflow.providers.histories.sqlite.writer import PATIENCE, RunWriter
+from dotflow.providers.sqlite_file import SQLiteFile
+
+MAX_OUTPUTS: Final = 1000  # runs of another process whose output is counted
+
+#: SQLite's setting "synchronous": with WAL, a commit survives the end of the process, kill -9 included. A power cut may
+#: lose the last ones. sqlite.org/pragma.html#pragma_synchronous
+SYNCHRONOUS: Final = "NORMAL"
+
+
+class HistorySQLite(SQLiteArchive, History):
+    """Keeps every run in one SQLite file, which any number of processes may write to at the same time.
+
+    An attempt is in the file before the first line of its step runs. What goes wrong with the file is logged once a
+    run, and never reaches the run. Any SQLite tool can read the views `run_list`,
+    `attempt_list` and `error_list`. Beside the file, `-wal`, `-shm` and `-live` belong to it.
+
+    Args:
+        path: The file, made with its folder by the first run, for its owner only. A relative path counts from the
+            current folder. A database of another program is refused.
+        keep: Which runs are kept, beside the last run and the last failed one of each workflow with a workflow_id: a
+            text such as "30 days" or "200 runs", a timedelta; None for all.
+        capture: How the output of the steps is captured: "auto", "streams", "fd" or "none".
+        values: "failed": copies of the inputs of failed tasks, and short texts of all other values. "all": copies of
+            all values. "none": nothing.
+        output_limit: The number of bytes that are kept of an attempt's output, half of its beginning and half of its
+            end.
+        value_limit: The maximum size of the copy of a value, in bytes. All copies of a run have ten times as many.
+        pickle: Whether to pickle values that the codec refuses. Reading a pickle can run any program. So use it only
+            for files that only you can write to.
+
+    Raises:
+        InvalidArgument: One of the arguments is invalid.
+    """
+
+    measures_usage = True
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str] = ".output/history.db",
+        keep: str | timedelta | None = "30 days",
+        capture: str | TypeCapture = TypeCapture.AUTO,
+        values: str = "failed",
+        output_limit: int = 1_000_000,
+        value_limit: int = 10_000_000,
+        pickle: bool = False,
+    ) -> None:
+        _check("path", path, _is_path(path), "the path of a file")
+        _check("capture", capture, capture in tuple(TypeCapture), '"auto", "streams", "fd" or "none"')
+        _check("values", values, values in KEPT, '"failed", "all" or "none"')
+        _check("output_limit", output_limit, _is_size(output_limit), "a number of bytes, 0 or more")
+        _check("value_limit", value_limit, _is_size(value_limit), "a number of bytes, 0 or more")
+        _check("pickle", pickle, isinstance(pickle, bool), "True or False")
+        self.path: Path = Path(path).absolute()
+        self.keep: Keep = as_keep(keep)
+        self.capture = TypeCapture(capture)
+        self.values = values
+        self.output_limit = output_limit
+        self.value_limit = value_limit
+        self.pickle = pickle
+        self._set_file()
+
+    @property
+    def store(self) -> Hashable:  # type: ignore[override]
+        """The file: any process can record output in it."""
+        return "sqlite", str(self.path)
+
+    def _set_file(self) -> None:
+        self._file = SQLiteFile(self.path, SYNCHRONOUS, FORMAT)
+        weakref.finalize(self, self._file.close)
+        self._writers: dict[str, RunWriter] = {}  # of the active runs, each in its own thread
+        self._outputs: dict[str, OutputWriter] = {}  # of runs of another process
+
+    def record(self, run_id: str, event: Event) -> None:
+        writer = self._writers.get(run_id)
+        if writer is not None:
+            handler = HANDLERS.get(event.__class__)
+            if handler is not None:
+                handler(writer.rows, event)
+            if event.__class__ is RunEnded:
+                del self._writers[run_id]
+                writer.close()
+                sweep(self._file, self.keep)
+        elif event.__class__ is RunStarted:
+            self._begin(run_id, event)
+        elif event.__class__ is AttemptOutput:
+            self._add_output(run_id, event)
+
+    def _add_output(self, run_id: str, event: Any) -> None:
+        writer = self._outputs.pop(run_id, None) or OutputWriter(self._file, run_id, self.output_limit)
+        self._outputs[run_id] = writer  # the last used ones are last
+        if len(self._outputs) > MAX_OUTPUTS:
+            del self._outputs[next(iter(self._outputs))]
+        writer.add(event)
+
+    def _begin(self, run_id: str, event: RunStarted) -> None:
+        values = Values(self.values, self.value_limit, self.pickle, event)
+        writer = self._writers[run_id] = RunWriter(self.path, self._file, RunRows(event, values, self.output_limit))
+        writer.commit(PATIENCE)
+
+    def settle(self, run_id: str, begins: bool) -> float | None:
+        writer = self._writers.get(run_id)
+        return None if writer is None else writer.settle(begins=begins)
+
+    def close(self) -> None:
+        """Closes the file, so that it can be copied, moved or deleted. The next call opens it again."""
+        self._file.close()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leaves the connection out: another process opens its own."""
+        return {name: value for name, value in self.__dict__.items() if name not in ("_file", "_writers", "_outputs")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._set_file()
+
+    def __repr__(self) -> str:
+        return f"HistorySQLite({str(self.path)!r})"
+
+
+def _is_path(value: object) -> bool:
+    if not isinstance(value, str | os.PathLike):
+        return False
+    path = os.fspath(value)
+    return path not in ("", ":memory:") and "\0" not in path
+
+
+def _is_size(value: object) -> bool:
+    return type(value) is int and value >= 0
+
+
+def _check(name: str, value: object, is_valid: bool, accepted: str) -> None:
+    if not is_valid:
+        raise InvalidArgument(name, value, accepted)

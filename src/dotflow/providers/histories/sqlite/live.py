@@ -1,0 +1,120 @@
+"""The live file beside a history: each active run holds a lock on one of its bytes, which ends with its process.
+
+The locks are POSIX record locks: the kernel releases them however the process ends, a forked child does not inherit
+them, and they are seen across process namespaces. Closing any descriptor of the file would release all locks of the
+process on it: so a process opens it once, and never closes it.
+"""
+
+import contextlib
+import os
+import stat
+import threading
+from pathlib import Path
+from typing import Final
+
+try:
+    import fcntl
+except ImportError:  # Windows: no run is found to have crashed
+    fcntl = None  # type: ignore[assignment]
+
+SUFFIX: Final = "-live"
+OFFSET_SIZE: Final = 6  # bytes of a random place: no two runs have the same
+
+FileId = tuple[int, int]
+
+_lock = threading.Lock()
+_opened: dict[FileId, int] = {}  # descriptors by file; also inherited ones, which work in a child, too
+_held: set[tuple[int, FileId, int]] = set()  # process, file, offset: a process can't see its own locks
+
+
+def hold(history: Path) -> int | None:
+    """Locks a byte of the live file for a run, and returns its offset; None where the file can't be used."""
+    with _lock, contextlib.suppress(OSError):
+        history.parent.mkdir(parents=True, exist_ok=True)
+        opened = _open(history, create=True)
+        if opened is None:
+            return None
+        file, descriptor = opened
+        offset = int.from_bytes(os.urandom(OFFSET_SIZE), "big")
+        fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, offset)
+        _held.add((os.getpid(), file, offset))
+        return offset
+    return None
+
+
+def release(history: Path, offset: int) -> None:
+    """Releases the byte of a run of this process."""
+    with _lock:
+        for process, file, other in tuple(_held):
+            if process == os.getpid() and other == offset:
+                _held.discard((process, file, other))
+                with contextlib.suppress(OSError):
+                    fcntl.lockf(_opened[file], fcntl.LOCK_UN, 1, offset)
+
+
+def is_held(history: Path, offset: int) -> bool:
+    """Returns whether a run holds the byte; also True where that can't be found out."""
+    with _lock:
+        try:
+            opened = _open(history, create=False)
+        except FileNotFoundError:
+            return any(process == os.getpid() and other == offset for process, _, other in _held)
+        except OSError:
+            return True
+        if opened is None:
+            return True
+        file, descriptor = opened
+        if (os.getpid(), file, offset) in _held:
+            return True
+        try:
+            fcntl.lockf(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB, 1, offset)  # shared: readers do not see each other
+        except OSError:
+            return True
+        fcntl.lockf(descriptor, fcntl.LOCK_UN, 1, offset)
+        return False
+
+
+def _open(history: Path, *, create: bool) -> tuple[FileId, int] | None:
+    """Returns the live file and this process's descriptor of it."""
+    if fcntl is None:
+        return None
+    path = Path(f"{os.path.realpath(history)}{SUFFIX}")  # of a link, that of its target
+    try:
+        file = _id_of(path.stat())
+    except FileNotFoundError:
+        if not create:
+            raise
+        file = None
+    if file is None or not _is_open(file):
+        flags = os.O_RDWR | os.O_CREAT if create else os.O_RDWR
+        try:
+            descriptor = os.open(path, flags | os.O_CLOEXEC, 0o600)
+        except PermissionError:
+            if create:
+                raise
+            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        file = _id_of(os.fstat(descriptor))
+        _opened[file] = descriptor
+    return file, _opened[file]
+
+
+def _is_open(file: FileId) -> bool:
+    """Returns whether the descriptor is still that of the file: a child may have closed what it has inherited."""
+    try:
+        status = os.fstat(_opened[file])
+    except (KeyError, OSError):
+        return False
+    return stat.S_ISREG(status.st_mode) and _id_of(status) == file
+
+
+def _id_of(status: os.stat_result) -> FileId:
+    return status.st_dev, status.st_ino
+
+
+def _after_fork_in_child() -> None:
+    global _lock
+    _lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)

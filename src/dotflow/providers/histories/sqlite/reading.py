@@ -1,0 +1,124 @@
+"""Reads a history file: without changing it, and with no transaction left open."""
+
+import contextlib
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from dotflow.errors import HistoryError, NotInHistory
+from dotflow.providers.histories.sqlite.crashed import find_crashed
+from dotflow.providers.histories.sqlite.tables import FORMAT
+from dotflow.providers.sqlite_errors import UNWRITABLE, cause_of, code_of
+from dotflow.providers.sqlite_file import version_of
+
+TIMEOUT: Final = 5.0  # seconds to wait for a process that recovers the file after a crash
+MIN_BEGINNING: Final = 4  # characters of a run's id
+MAX_LISTED: Final = 3  # ids in an error
+
+LAST: Final = "SELECT run FROM runs WHERE parent_run IS NULL ORDER BY began DESC, run DESC LIMIT 1"
+LAST_FAILED: Final = """SELECT run FROM (
+    SELECT * FROM (SELECT run, began FROM runs WHERE state = 'Failed' AND parent_run IS NULL
+        ORDER BY began DESC LIMIT 1)
+    UNION ALL SELECT * FROM (SELECT run, began FROM runs WHERE state = 'Crashed' AND parent_run IS NULL
+        ORDER BY began DESC LIMIT 1)
+    UNION ALL SELECT run, began FROM runs WHERE run IN ({crashed}) AND parent_run IS NULL)
+    ORDER BY began DESC, run DESC LIMIT 1"""
+BY_ID: Final = "SELECT run, run_id FROM runs WHERE run_id >= ? AND run_id < ? ORDER BY run_id LIMIT 9"
+END: Final = "\U0010ffff"  # after all other characters
+
+
+class Reader(NamedTuple):
+    """A connection in a read transaction, and the numbers of the runs that have crashed but are Running in the file."""
+
+    path: Path
+    connection: sqlite3.Connection
+    crashed: frozenset[int]
+
+    def find(self, run: str) -> int:
+        """Returns the number of a run. Raises NotInHistory."""
+        what, where = f"Can't find the run '{run}'", short_path(self.path)
+        if run == "last":
+            for (number,) in self.connection.execute(LAST):
+                return int(number)
+            raise NotInHistory(what, f"{where} has no runs. Run `dotflow start`")
+        if run == "failed":
+            for (number,) in self.connection.execute(LAST_FAILED.format(crashed=in_list(self.crashed))):
+                return int(number)
+            raise NotInHistory(what, f"no run in {where} has failed")
+        beginning = run.lower()
+        rows = self.connection.execute(BY_ID, (beginning, beginning + END)).fetchall()
+        if rows and (rows[0][1] == beginning or (len(rows) == 1 and len(run) >= MIN_BEGINNING)):
+            return int(rows[0][0])
+        if len(run) < MIN_BEGINNING:
+            reason = f"the beginning of an id needs {MIN_BEGINNING} characters. Pass an id, `last` or `failed`"
+        elif rows:
+            ids = [run_id for _, run_id in rows]
+            more = ", and more" if len(ids) > MAX_LISTED else ""
+            reason = f"several ids begin with it: {', '.join(ids[:MAX_LISTED])}{more}. Pass more characters"
+        else:
+            reason = f"{where} has no id that begins so. `dotflow runs` lists them"
+        raise NotInHistory(what, reason)
+
+    def is_running(self, run: int) -> bool:
+        """Returns whether a run has neither ended nor crashed."""
+        still = self.connection.execute("SELECT 1 FROM runs WHERE run = ? AND state = 'Running'", (run,))
+        return bool(still.fetchall()) and run not in self.crashed
+
+
+@contextlib.contextmanager
+def reading(path: Path) -> Iterator[Reader]:
+    """Opens the file for a moment. Raises HistoryError if there is none, or it can't be read."""
+    try:
+        with contextlib.closing(_open(path)) as connection:
+            if not version_of(connection, FORMAT):
+                raise _missing(path)
+            # Outside of the transaction, in which a second look would see the same.
+            crashed = frozenset(find_crashed(connection, path))
+            connection.execute("BEGIN")
+            yield Reader(path, connection, crashed)
+    except sqlite3.Error as error:
+        raise HistoryError(f"The history {short_path(path)} can't be read", cause_of(error)) from error
+
+
+def in_list(numbers: frozenset[int]) -> str:
+    """Returns numbers for SQL's IN."""
+    return ", ".join(map(str, sorted(numbers)))
+
+
+def short_path(path: Path) -> str:
+    """Returns the path as it is seen from the current folder."""
+    with contextlib.suppress(OSError, ValueError):
+        return str(path.relative_to(Path.cwd()))
+    return str(path)
+
+
+def _open(path: Path) -> sqlite3.Connection:
+    if not path.exists():
+        raise _missing(path)
+    try:
+        return _connect(path, "ro")
+    except sqlite3.OperationalError as error:
+        # A read-only folder: SQLite can't make the files beside it, and needs none if they are not there.
+        if code_of(error) not in UNWRITABLE or path.with_name(f"{path.name}-wal").exists():
+            raise
+        return _connect(path, "ro&immutable=1")
+
+
+def _connect(path: Path, mode: str) -> sqlite3.Connection:
+    connection = sqlite3.connect(f"{path.as_uri()}?mode={mode}", uri=True, timeout=TIMEOUT, isolation_level=None)
+    try:
+        connection.execute("PRAGMA query_only = ON")
+        connection.execute("SELECT 1 FROM sqlite_master").fetchall()  # opens the file
+    except BaseException:  # Ctrl-C too
+        connection.close()
+        raise
+    return connection
+
+
+def _missing(path: Path) -> HistoryError:
+    return HistoryError(
+        "The history can't be read",
+        f"there is none at {short_path(path)}. `dotflow start` writes one; in a program: "
+        f"Config(history=HistorySQLite())",
+    )

@@ -1,0 +1,147 @@
+"""A run with its tasks, attempts, errors and environment: RunRecord from the tables."""
+
+import json
+import sqlite3
+import zlib
+from collections import defaultdict
+from typing import Any, Final
+
+from dotflow.core.record import AttemptRecord, ErrorRecord, RunRecord, TaskRecord, ValueRecord, find_step, no_item
+from dotflow.core.types.attempt_state import TypeAttemptState
+from dotflow.providers.histories.sqlite.reading import Reader
+from dotflow.providers.histories.sqlite.summaries import FIELDS, moment, summary_fields
+from dotflow.providers.histories.sqlite.tables import CRASHED, MICRO, NO_ITEM, RUNNING, SHARED_ATTEMPT, STATES
+
+RUN: Final = f"SELECT process, storage, plan, environment, {FIELDS} FROM runs WHERE run = ?"
+STEPS: Final = """SELECT task, name, task_group, lane, identity, code, needs, policy FROM steps WHERE plan = ?
+    ORDER BY task"""
+ENVIRONMENT: Final = "SELECT document FROM environments WHERE environment = ?"
+ATTEMPTS: Final = """SELECT task, item, attempt, state, began, took, cpu, peak, worker, glimpse, fallback, items
+    FROM attempts WHERE run = ? ORDER BY task, item, attempt"""
+ERRORS: Final = "SELECT task, item, attempt, exception, message, traceback, retry_in FROM errors WHERE run = ?"
+NOTES: Final = "SELECT at, text FROM notes WHERE run = ? ORDER BY at"
+CHILDREN: Final = "SELECT run_id FROM runs WHERE parent_run = ? ORDER BY began"
+COPIES: Final = """SELECT task, role, item, attempt, size, digest, {document}, why FROM copies
+    WHERE run = ?{where} ORDER BY task, item, attempt, role"""
+MAPS: Final = f"SELECT task, items FROM attempts WHERE run = ? AND item = {NO_ITEM} AND items IS NOT NULL"
+HAS_ITEM: Final = "SELECT 1 FROM attempts WHERE run = ? AND task = ? AND item = ? LIMIT 1"
+
+Key = tuple[int, int]  # task and item
+
+
+def load_run(reader: Reader, run: int) -> RunRecord:
+    """Returns a run by its number."""
+    connection = reader.connection
+    ((process, storage, plan, environment, *row),) = connection.execute(RUN, (run,))
+    attempts, counts = _attempts(connection, run, is_crashed=run in reader.crashed)
+    fields = summary_fields(reader, row)
+    return RunRecord(
+        **fields,
+        process=process or "",
+        storage=storage or "",
+        environment=_environment(connection, environment),
+        steps=[_task(step, attempts, counts) for step in connection.execute(STEPS, (plan,))],
+        notes=[(moment(at), text) for at, text in connection.execute(NOTES, (run,))],
+        children=[run_id for (run_id,) in connection.execute(CHILDREN, (fields["run_id"],))],
+    )
+
+
+def find_task(reader: Reader, run: int, step: str) -> tuple[int, int | None]:
+    """Returns the numbers of the task and the item that *step* names; None for the task itself. Raises NotInHistory."""
+    connection = reader.connection
+    ((_, _, plan, _, _, run_id, *_),) = connection.execute(RUN, (run,))
+    counts = dict(connection.execute(MAPS, (run,)))
+    task, item = find_step(run_id, [_task(row, {}, counts) for row in connection.execute(STEPS, (plan,))], step)
+    if item is not None and not connection.execute(HAS_ITEM, (run, task.task_id, item)).fetchall():
+        raise no_item(task, item)
+    return task.task_id, item
+
+
+def copies_of(
+    connection: sqlite3.Connection, run: int, task: int | None, item: int | None, *, documents: bool
+) -> list[ValueRecord]:
+    """Returns the copies of values of all attempts of a run, or of a task or an item."""
+    where, values = "", [run]
+    if task is not None:
+        where = f" AND task = ? AND (item = ? OR attempt = {SHARED_ATTEMPT})"
+        values = [run, task, NO_ITEM if item is None else item]
+    statement = COPIES.format(document="document" if documents else "NULL", where=where)
+    return [
+        ValueRecord(
+            task,
+            role,
+            None if item == NO_ITEM else item,
+            attempt,
+            size,
+            digest or "",
+            document and zlib.decompress(document),
+            why or "",
+        )
+        for task, role, item, attempt, size, digest, document, why in connection.execute(statement, values)
+    ]
+
+
+def _task(
+    step: tuple[Any, ...], attempts: dict[int, dict[int, list[AttemptRecord]]], counts: dict[int, int]
+) -> TaskRecord:
+    task, name, group, lane, identity, code, needs, policy = step
+    items = attempts.get(task, {})
+    return TaskRecord(
+        task_id=task,
+        name=name,
+        group=group or "default",
+        lane=lane or 0,
+        identity=identity or "",
+        code=code or "",
+        needs=json.loads(needs or "[]"),
+        policy=json.loads(policy or "{}"),
+        attempts=items.pop(NO_ITEM, []),
+        items=dict(items),
+        count=counts.get(task),
+    )
+
+
+def _attempts(
+    connection: sqlite3.Connection, run: int, *, is_crashed: bool
+) -> tuple[dict[int, dict[int, list[AttemptRecord]]], dict[int, int]]:
+    """Returns the attempts by task and item, and the numbers of the items of maps by task."""
+    errors: dict[tuple[int, int, int], list[ErrorRecord]] = defaultdict(list)
+    for task, item, attempt, exception, message, traceback, retry_in in connection.execute(ERRORS, (run,)):
+        errors[task, item, attempt].append(ErrorRecord(exception, message, traceback, _seconds(retry_in)))
+    states: dict[int, TypeAttemptState] = dict(enumerate(STATES))
+    if is_crashed:
+        states[RUNNING] = states[CRASHED]
+    attempts: dict[int, dict[int, list[AttemptRecord]]] = defaultdict(lambda: defaultdict(list))
+    counts: dict[int, int] = {}
+    for task, item, attempt, state, began, took, cpu, peak, worker, glimpse, fallback, items in connection.execute(
+        ATTEMPTS, (run,)
+    ):
+        if items is not None:
+            counts[task] = items
+        attempts[task][item].append(
+            AttemptRecord(
+                None if item == NO_ITEM else item,
+                attempt,
+                states[state],
+                None if began is None else moment(began),
+                _seconds(took),
+                _seconds(cpu),
+                peak,
+                worker,
+                glimpse or "",
+                fallback or "",
+                errors.get((task, item, attempt), ()),
+            )
+        )
+    return attempts, counts
+
+
+def _environment(connection: sqlite3.Connection, environment: int | None) -> dict[str, Any]:
+    for (document,) in connection.execute(ENVIRONMENT, (environment,)):
+        described: dict[str, Any] = json.loads(zlib.decompress(document))
+        return described
+    return {}
+
+
+def _seconds(micro: int | None) -> float | None:
+    return None if micro is None else micro / MICRO

@@ -1,0 +1,117 @@
+"""Registers a run in the file, with its plan and its environment."""
+
+import hashlib
+import json
+import marshal
+import os
+import sqlite3
+from collections.abc import Iterator, Sequence
+from typing import Any, Final
+
+from dotflow.core.events import Planned, RunStarted
+from dotflow.core.failure import name_of
+from dotflow.core.masks import Masks
+from dotflow.core.policy import Policy
+from dotflow.core.text import escape_surrogates
+from dotflow.providers.histories.sqlite.environment import read_environment
+from dotflow.providers.histories.sqlite.tables import NO_ITEM, micro
+
+FIND_RUN: Final = "SELECT run FROM runs WHERE run_id = ?"
+FIND_PLAN: Final = "SELECT plan FROM plans WHERE digest = ?"
+FIND_ENVIRONMENT: Final = "SELECT environment FROM environments WHERE digest = ?"
+SAVE_PLAN: Final = "INSERT INTO plans (digest) VALUES (?)"
+SAVE_STEP: Final = f"INSERT INTO steps VALUES ({', '.join('?' * 9)})"
+SAVE_ENVIRONMENT: Final = "INSERT INTO environments (digest, document) VALUES (?, ?)"
+SAVE_RUN: Final = f"""INSERT INTO runs (run_id, workflow_id, name, state, mode, resumed, trigger, began, tasks,
+    parent_run, parent_task, parent_item, parent_attempt, lock, process, plan, environment, storage, is_named)
+    VALUES ({", ".join("?" * 19)})"""
+
+
+def register(connection: sqlite3.Connection, started: RunStarted, lock: int | None) -> int:
+    """Writes a run that begins, unless it is there. Returns its number.
+
+    Args:
+        connection: The connection, in a transaction.
+        started: The run's first event.
+        lock: The offset of the byte that it locks; None for none.
+    """
+    for (run,) in connection.execute(FIND_RUN, (_as_text(started.run_id),)):
+        return int(run)
+    parent = started.parent
+    values = (
+        started.run_id,
+        started.workflow_id,
+        started.name,
+        "Running",
+        started.mode,
+        started.resumed,
+        started.trigger or None,
+        micro(started.at),
+        started.tasks,
+        *(
+            (None, None, None, None)
+            if parent is None
+            else (parent.run_id, parent.task_id, NO_ITEM if parent.item is None else parent.item, parent.attempt)
+        ),
+        lock,
+        f"{_host()}:{os.getpid()}",
+        _plan(connection, started.steps),
+        _environment(connection, started.masks),
+        started.storage,
+        started.is_named,
+    )
+    return int(connection.execute(SAVE_RUN, tuple(map(_as_text, values))).lastrowid or 0)
+
+
+def _host() -> str:
+    if hasattr(os, "uname"):
+        return os.uname().nodename
+    import socket  # here: it takes milliseconds
+
+    return socket.gethostname()
+
+
+def _as_text(value: Any) -> Any:
+    """Returns a value for a column: ids, names and paths may have lone surrogates."""
+    return escape_surrogates(value) if isinstance(value, str) else value
+
+
+def _plan(connection: sqlite3.Connection, steps: Sequence[Planned]) -> int:
+    rows = list(_rows_of(steps))
+    data = marshal.dumps(rows, 0)  # the version without references, so that equal rows are equal bytes
+    digest = hashlib.blake2b(data, digest_size=16).digest()
+    for (plan,) in connection.execute(FIND_PLAN, (digest,)):
+        return int(plan)
+    plan = int(connection.execute(SAVE_PLAN, (digest,)).lastrowid or 0)
+    connection.executemany(SAVE_STEP, [(plan, *map(_as_text, row)) for row in rows])
+    return plan
+
+
+def _rows_of(steps: Sequence[Planned]) -> Iterator[tuple[Any, ...]]:
+    policies: dict[int, str | None] = {}  # by id: many steps share one
+    for task, step in enumerate(steps):
+        policy = policies.get(id(step.policy), "")
+        if policy == "":
+            policy = policies[id(step.policy)] = _describe(step.policy)
+        needs = str(list(step.needs)) if step.needs else None
+        yield task, str(step.name), step.identity, step.code or None, str(step.group), step.lane, needs, policy
+
+
+def _describe(policy: Policy | None) -> str | None:
+    """Returns what differs from the default policy as JSON; None if nothing does."""
+    default = Policy()
+    if policy is None or policy == default:
+        return None
+    fields = ("attempts", "timeout", "delay", "backoff", "max_delay", "jitter")
+    described = {name: value for name in fields if (value := getattr(policy, name)) != getattr(default, name)}
+    if policy.retry_on is not None:
+        kinds = policy.retry_on if isinstance(policy.retry_on, tuple) else (policy.retry_on,)
+        described["retry_on"] = [name_of(kind) if isinstance(kind, type) else "a function" for kind in kinds]
+    return json.dumps(described)
+
+
+def _environment(connection: sqlite3.Connection, masks: Masks) -> int:
+    environment = read_environment(masks)
+    for (number,) in connection.execute(FIND_ENVIRONMENT, (environment.digest,)):
+        return int(number)
+    return int(connection.execute(SAVE_ENVIRONMENT, environment).lastrowid or 0)

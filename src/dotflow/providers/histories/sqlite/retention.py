@@ -1,0 +1,114 @@
+"""Retention: forgets old runs, a few at a time, and shrinks the file."""
+
+import contextlib
+import re
+import sqlite3
+from datetime import timedelta
+from typing import Final, NamedTuple
+
+from dotflow import clock
+from dotflow.errors import InvalidArgument
+from dotflow.providers.histories.sqlite.tables import MICRO, OF_RUN
+from dotflow.providers.sqlite_file import SQLiteFile
+
+INTERVAL: Final = 3600  # seconds between two sweeps of a file
+BUDGET: Final = 0.02  # seconds of a sweep at the end of a run; the rest follows at the end of the next one
+UNITS: Final = {"minute": 60, "hour": 3600, "day": 86_400, "week": 7 * 86_400}
+TEXT: Final = re.compile(r"\s*(\d+)\s*(minute|hour|day|week|run)s?\s*")
+ACCEPTED: Final = 'a text such as "30 days" or "200 runs", a timedelta, or None to keep all'
+
+PAGES: Final = 500  # that a sweep gives back to the system, at most
+BATCH: Final = 20  # runs that one transaction deletes
+
+CLAIM: Final = "UPDATE meta SET swept = ? WHERE swept < ?"
+RESUME: Final = "UPDATE meta SET swept = 0"
+#: Ended runs that are neither the last run nor the last failed one of their workflow. One with a generated id has no
+#: other run.
+FORGETTABLE: Final = """SELECT run FROM runs AS old WHERE ended IS NOT NULL AND (NOT is_named
+    OR EXISTS (SELECT 1 FROM runs WHERE workflow_id = old.workflow_id AND began > old.began)
+    AND (state NOT IN ('Failed', 'Crashed') OR EXISTS (SELECT 1 FROM runs
+        WHERE workflow_id = old.workflow_id AND began > old.began AND state IN ('Failed', 'Crashed'))))"""
+OLD: Final = f"{FORGETTABLE} AND began < ? AND ended < ? ORDER BY began LIMIT {BATCH}"
+SURPLUS: Final = f"""{FORGETTABLE} AND began < (SELECT began FROM runs ORDER BY began DESC LIMIT 1 OFFSET ?)
+    ORDER BY began LIMIT {BATCH}"""
+FORGET_PLANS: Final = (
+    "DELETE FROM plans WHERE plan = ?1 AND NOT EXISTS (SELECT 1 FROM runs WHERE plan = ?1)",
+    "DELETE FROM steps WHERE plan = ?1 AND NOT EXISTS (SELECT 1 FROM runs WHERE plan = ?1)",
+)
+FORGET_ENVIRONMENTS: Final = (
+    "DELETE FROM environments WHERE environment = ?1 AND NOT EXISTS (SELECT 1 FROM runs WHERE environment = ?1)",
+)
+
+
+class Keep(NamedTuple):
+    """Which runs are kept: those of the last *seconds*, or the last *runs*; both None for all."""
+
+    seconds: float | None = None
+    runs: int | None = None
+
+
+def as_keep(value: object) -> Keep:
+    """Returns the value of the argument `keep`. Raises InvalidArgument if it is invalid."""
+    if value is None:
+        return Keep()
+    if isinstance(value, timedelta) and value > timedelta(0):
+        return Keep(seconds=value.total_seconds())
+    match = TEXT.fullmatch(value) if isinstance(value, str) else None
+    if match is None or not int(match[1]):
+        raise InvalidArgument("keep", value, ACCEPTED)
+    if match[2] == "run":
+        return Keep(runs=int(match[1]))
+    return Keep(seconds=float(int(match[1]) * UNITS[match[2]]))
+
+
+def sweep(file: SQLiteFile, keep: Keep) -> None:
+    """Forgets runs that are no longer kept, once an hour for each file, or goes on with that. Errors are ignored."""
+    if keep.seconds is None and keep.runs is None:
+        return
+    with contextlib.suppress(sqlite3.Error, OSError):  # busy, full, read-only: another run tries again
+        now = int(clock.now().timestamp())
+        if not file.transact(lambda connection: connection.execute(CLAIM, (now, now - INTERVAL)).rowcount, patience=0):
+            return
+        until = clock.ticks() + BUDGET
+        is_done = False
+        while not is_done and clock.ticks() < until:
+            is_done = not _forget_some(file, keep)
+        shrink(file, PAGES)
+        if not is_done or file.run("PRAGMA freelist_count", ()) != [(0,)]:
+            file.run(RESUME, (), patience=0)
+
+
+def shrink(file: SQLiteFile, pages: int | None = None) -> None:
+    """Gives free pages back to the system; all of them for None."""
+    statement = "PRAGMA incremental_vacuum" if pages is None else f"PRAGMA incremental_vacuum({pages})"
+    # executescript, since execute() would free one page only.
+    file.use(lambda connection: connection.executescript(statement), None, False, 0)
+
+
+def _forget_some(file: SQLiteFile, keep: Keep) -> int:
+    def work(connection: sqlite3.Connection) -> int:
+        if keep.runs is not None:
+            rows = connection.execute(SURPLUS, (keep.runs - 1,))
+        else:
+            assert keep.seconds is not None
+            until = int((clock.now().timestamp() - keep.seconds) * MICRO)
+            rows = connection.execute(OLD, (until, until))
+        return forget(connection, [run for (run,) in rows])
+
+    return file.transact(work, patience=0)
+
+
+def forget(connection: sqlite3.Connection, runs: list[int]) -> int:
+    """Deletes runs by their numbers, within a transaction. Returns how many there were."""
+    plans: set[int | None] = set()
+    environments: set[int | None] = set()
+    for run in runs:
+        for plan, environment in connection.execute("SELECT plan, environment FROM runs WHERE run = ?", (run,)):
+            plans.add(plan)
+            environments.add(environment)
+        for table in (*OF_RUN, "runs"):
+            connection.execute(f"DELETE FROM {table} WHERE run = ?", (run,))
+    for statements, numbers in ((FORGET_PLANS, plans), (FORGET_ENVIRONMENTS, environments)):
+        for statement in statements:
+            connection.executemany(statement, [(number,) for number in numbers])
+    return len(runs)

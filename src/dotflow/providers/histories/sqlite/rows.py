@@ -1,0 +1,273 @@
+"""RunRows: the rows of one run that are not yet in the file, made from its events."""
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Final, NamedTuple
+
+from dotflow import clock
+from dotflow.core.events import (
+    AttemptFailed,
+    AttemptOutput,
+    AttemptRepeated,
+    AttemptStarted,
+    MapEnded,
+    MapOpened,
+    RunEnded,
+    RunStarted,
+    TaskCompleted,
+    TaskFailed,
+    TaskRestored,
+    TaskSkipped,
+)
+from dotflow.core.failure import Failure
+from dotflow.core.outcome import Usage
+from dotflow.core.text import escape_surrogates, shorten
+from dotflow.providers.histories.sqlite.output_rows import OutputRows
+from dotflow.providers.histories.sqlite.tables import (
+    CACHED,
+    COMPLETED,
+    FAILED,
+    MICRO,
+    NO_ITEM,
+    RESTORED,
+    RETRY,
+    RUNNING,
+    SKIPPED,
+    micro,
+)
+from dotflow.providers.histories.sqlite.values import Values
+
+Row = list[Any]
+Key = tuple[int, int]  # task and item
+
+new: Final = tuple.__new__  # makes a named tuple in half the time: there is one for every attempt
+
+#: The columns of a row in `attempts`, without the run.
+TASK, ITEM, ATTEMPT, STATE, BEGAN, TOOK, GLIMPSE, CPU, PEAK, WORKER, FALLBACK, ITEMS = range(12)
+NOTHING_YET: Final = (None,) * 7  # the other columns of an attempt that has only begun
+COPY_DOCUMENT: Final = 6  # in a row of `copies`, without the run
+
+
+class OpenAttempt(NamedTuple):
+    """An attempt or a map that has begun: its row, the monotonic time of its beginning in seconds, its first event."""
+
+    row: Row
+    tick: float
+    started: AttemptStarted | MapOpened
+
+
+class RunRows:
+    """The rows of one run that are not yet in the file, and the attempts that have begun.
+
+    Attributes:
+        started: The first event.
+        ended: The last event, once the run has ended.
+        attempts: Rows of `attempts`, by their ids, since a row changes until it is written.
+        errors, copies: Rows of these tables.
+        output: The rows of `output`.
+        counts: The number of tasks by state.
+        error: The first failure of a task.
+        has_more: Whether there are rows of other tables, or the end of the run.
+        has_end: Whether the end of the run is not yet in the file.
+
+    Args:
+        started: The first event.
+        values: What is kept of values.
+        output_limit: The number of bytes that are kept of an attempt's output.
+    """
+
+    def __init__(self, started: RunStarted, values: Values, output_limit: int) -> None:
+        self.started = started
+        self.ended: RunEnded | None = None
+        self.attempts: dict[int, Row] = {}
+        self.errors: list[Row] = []
+        self.output = OutputRows(output_limit)
+        self.copies: list[Row] = []
+        self.counts = {COMPLETED: 0, FAILED: 0, RESTORED: 0, SKIPPED: 0}
+        self.error: str | None = None
+        self._values = values
+        self._open: dict[Key, OpenAttempt] = {}
+        self._errors_of: dict[tuple[int, int, int], int] = {}  # of open attempts
+        self.has_more = self.has_end = False
+        self._copied = 0
+
+    @property
+    def size(self) -> int:
+        """The bytes of output and copies."""
+        return self._copied + self.output.size
+
+    def __len__(self) -> int:
+        return len(self.attempts) + len(self.errors) + len(self.output.rows) + len(self.copies) + self.has_end
+
+    def clear(self) -> None:
+        """Forgets the rows, which are in the file now."""
+        self.attempts.clear()
+        if self.has_more:
+            self.has_more = self.has_end = False
+            self._copied = 0
+            self.errors.clear()
+            self.copies.clear()
+            self.output.clear()
+
+    def _start(self, event: AttemptStarted) -> None:
+        task, attempt, _, at, tick, item, fallback, _ = event
+        if item is None:
+            item = NO_ITEM
+        if fallback is not None:
+            fallback = escape_surrogates(fallback)
+        row = [task, item, attempt, RUNNING, micro(at), None, None, None, None, None, fallback, None]
+        self._open[task, item] = new(OpenAttempt, (row, tick, event))
+        self.attempts[id(row)] = row
+
+    def _complete(self, event: TaskCompleted) -> None:
+        task, context, tick, item, usage = event
+        opened = self._open.pop((task, NO_ITEM if item is None else item), None)
+        if opened is None:
+            return
+        row = opened.row
+        row[STATE] = COMPLETED
+        row[TOOK] = int((tick - opened.tick) * MICRO)
+        if usage is not None:
+            self._measure(row, usage)
+        row[GLIMPSE] = self._values.glimpse(context.storage)
+        self.attempts[id(row)] = row
+        if item is None:
+            self.counts[COMPLETED] += 1
+        if self.output.attempts:
+            self.output.attempts.pop((row[TASK], row[ITEM], row[ATTEMPT]), None)
+        if self._values.keeps_all:
+            self._copy(self._values.inputs(row, opened.started))
+            self._copy(self._values.returned(row, context))
+
+    def _fail(self, event: TaskFailed) -> None:
+        item = NO_ITEM if event.item is None else event.item
+        opened = self._open.pop((event.task_id, item), None)
+        if opened is None:
+            row = self._new_row(event.task_id, item, event.attempt, micro(event.at))
+        else:
+            row = opened.row
+            row[TOOK] = row[TOOK] or int((event.tick - opened.tick) * MICRO)  # not the delay before a stop
+        row[STATE] = FAILED
+        if event.usage is not None:
+            self._measure(row, event.usage)
+        self.attempts[id(row)] = row
+        if opened is not None:
+            self._copy(self._values.inputs(row, opened.started))
+        self._add_error(row, event.failure)
+        self._count_failure(event.task_id, item, event.failure)
+        self.output.attempts.pop((row[TASK], row[ITEM], row[ATTEMPT]), None)
+
+    def _retry(self, event: AttemptFailed) -> None:
+        opened = self._open.get((event.task_id, NO_ITEM if event.item is None else event.item))
+        if opened is None:
+            return
+        row = opened.row
+        row[STATE] = RETRY
+        row[TOOK] = int((clock.monotonic() - opened.tick) * MICRO)
+        if event.usage is not None:
+            self._measure(row, event.usage)
+        self.attempts[id(row)] = row
+        self._add_error(row, event.failure, event.retry_in)
+
+    def _repeat(self, event: AttemptRepeated) -> None:
+        opened = self._open.get((event.task_id, NO_ITEM if event.item is None else event.item))
+        if opened is not None:
+            self._add_error(opened.row, event.failure)
+
+    def _restore(self, event: TaskRestored) -> None:
+        state = CACHED if event.source == "cache" else RESTORED
+        row = self._end_without_attempt(event.task_id, event.item, state, RESTORED)
+        row[BEGAN] = micro(event.context.time)
+        row[GLIMPSE] = self._values.glimpse(event.context.storage)
+        if self._values.keeps_all:
+            self._copy(self._values.returned(row, event.context))
+
+    def _skip(self, event: TaskSkipped) -> None:
+        self._end_without_attempt(event.task_id, event.item, SKIPPED, SKIPPED)[GLIMPSE] = escape_surrogates(
+            event.reason
+        )
+
+    def _end_without_attempt(self, task: int, item: int | None, state: int, counted: int) -> Row:
+        row = self._new_row(task, NO_ITEM if item is None else item, 0, None)
+        row[STATE] = state
+        self.attempts[id(row)] = row
+        if item is None:
+            self.counts[counted] += 1
+        return row
+
+    def _open_map(self, event: MapOpened) -> None:
+        row = self._new_row(event.task_id, NO_ITEM, 1, micro(event.at))
+        row[ITEMS] = event.items
+        self._open[event.task_id, NO_ITEM] = OpenAttempt(row, event.tick, event)
+        self.attempts[id(row)] = row
+
+    def _end_map(self, event: MapEnded) -> None:
+        opened = self._open.pop((event.task_id, NO_ITEM), None)
+        if opened is None:
+            return
+        row = opened.row
+        row[STATE] = COMPLETED if event.failure is None else FAILED
+        row[TOOK] = int((event.tick - opened.tick) * MICRO)
+        self.attempts[id(row)] = row
+        if event.failure is None:
+            row[GLIMPSE] = self._values.glimpse(event.context.storage)
+            self.counts[COMPLETED] += 1
+        else:
+            self._add_error(row, event.failure)
+            self._count_failure(event.task_id, NO_ITEM, event.failure)
+
+    def _write_output(self, event: AttemptOutput) -> None:
+        opened = self._open.get((event.task_id, NO_ITEM if event.item is None else event.item))
+        self.has_more = True
+        is_open = event.task_id < 0 or (opened is not None and opened.row[ATTEMPT] == event.attempt)
+        self.output.add(event, is_open=is_open)
+
+    def _end_run(self, event: RunEnded) -> None:
+        self.ended = event
+        self.has_more = self.has_end = True
+        self.error = self.error or (event.reason or None)
+        self._open.clear()
+
+    def _copy(self, copies: Iterable[Row]) -> None:
+        for copy in copies:
+            self.has_more = True
+            self._copied += len(copy[COPY_DOCUMENT] or b"")
+            self.copies.append(copy)
+
+    def _new_row(self, task: int, item: int, attempt: int, began: int | None) -> Row:
+        return [task, item, attempt, RUNNING, began, *NOTHING_YET]
+
+    def _measure(self, row: Row, usage: Usage) -> None:
+        row[CPU] = None if usage.cpu is None else int(usage.cpu * MICRO)
+        row[PEAK] = usage.peak
+        row[WORKER] = usage.worker
+
+    def _add_error(self, row: Row, failure: Failure, retry_in: float | None = None) -> None:
+        key = (row[TASK], row[ITEM], row[ATTEMPT])
+        nth = self._errors_of[key] = self._errors_of.get(key, -1) + 1
+        texts = map(escape_surrogates, (failure.exception, failure.message, failure.traceback))
+        self.has_more = True
+        self.errors.append([*key, nth, *texts, None if retry_in is None else int(retry_in * MICRO)])
+
+    def _count_failure(self, task: int, item: int, failure: Failure) -> None:
+        if item != NO_ITEM:
+            return
+        self.counts[FAILED] += 1
+        if self.error is None:
+            name = self.started.steps[task].name
+            self.error = shorten(f"{name}: {failure.exception}: {failure.message}".rstrip(": "))
+
+
+#: The methods that add the rows of an event.
+HANDLERS: Final[Mapping[type, Callable[[RunRows, Any], None]]] = {
+    AttemptStarted: RunRows._start,
+    AttemptRepeated: RunRows._repeat,
+    AttemptFailed: RunRows._retry,
+    TaskCompleted: RunRows._complete,
+    TaskRestored: RunRows._restore,
+    TaskFailed: RunRows._fail,
+    TaskSkipped: RunRows._skip,
+    MapOpened: RunRows._open_map,
+    MapEnded: RunRows._end_map,
+    AttemptOutput: RunRows._write_output,
+    RunEnded: RunRows._end_run,
+}

@@ -1,0 +1,126 @@
+"""Runs as rows of a list: RunSummary from the table `runs`."""
+
+import sqlite3
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from dotflow.core.origin import AttemptId
+from dotflow.core.record import RunSummary
+from dotflow.core.types.run_state import TypeRunState
+from dotflow.providers.histories.sqlite.crashed import counts_of, crash_of
+from dotflow.providers.histories.sqlite.reading import Reader, in_list
+from dotflow.providers.histories.sqlite.tables import FAILED, MICRO, NO_ITEM
+
+COLUMNS: Final = (
+    *("run", "run_id", "workflow_id", "name", "state", "reason", "mode", "resumed", "trigger", "began", "ended"),
+    *("tasks", "completed", "failed", "restored", "skipped", "error"),
+    *("parent_run", "parent_task", "parent_attempt", "parent_item"),
+)
+FIELDS: Final = ", ".join(COLUMNS)
+#: The errors of tasks of a run that has not ended, in the order of the tasks.
+FIRST_ERROR: Final = f"""SELECT steps.name, exception, message
+    FROM errors JOIN attempts USING (run, task, item, attempt) JOIN runs USING (run) LEFT JOIN steps USING (plan, task)
+    WHERE errors.run = ? AND item = {NO_ITEM} AND attempts.state = {FAILED} ORDER BY attempts.began LIMIT 1"""
+
+Condition = tuple[str, tuple[Any, ...]]
+
+EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def moment(micro: int) -> datetime:
+    """Returns the moment of the microseconds since 1970."""
+    return datetime.fromtimestamp(micro / MICRO, UTC)  # exact until the year 2255: the error is below half of one
+
+
+def find_runs(
+    reader: Reader, states: Sequence[TypeRunState], workflow: str | None, since: int, limit: int | None
+) -> Iterator[RunSummary]:
+    """Yields runs, the newest first.
+
+    Each combination of conditions is a query of its own with the limit, so that it follows an index in order.
+
+    Args:
+        reader: The open file.
+        states: Only runs in one of these states; empty for all.
+        workflow: Only runs of this workflow: its id, that without parameters, or its name.
+        since: Only runs that began at this moment or later, in microseconds since 1970.
+        limit: The maximum number; None for all.
+    """
+    matches: list[list[Condition]] = [[]]
+    if workflow is not None:
+        by_params = (
+            "workflow_id >= ? AND workflow_id < ?",
+            (f"{workflow}@", f"{workflow}A"),
+        )  # A is the next character
+        matches = [[("workflow_id = ?", (workflow,)), by_params], [("name = ?", (workflow,))]]
+    for conditions in matches:
+        rows = _query(reader, list(_with_states(conditions, states, reader.crashed)), since, limit)
+        for row in rows:
+            yield summary_of(reader, row)
+        if rows:
+            return
+
+
+def _with_states(
+    conditions: Sequence[Condition], states: Sequence[TypeRunState], crashed: frozenset[int]
+) -> Iterator[Condition]:
+    for sql, values in conditions or [("1", ())]:
+        if not states:
+            yield sql, values
+        for state in states:
+            is_running = state is TypeRunState.RUNNING
+            dead = f" AND run NOT IN ({in_list(crashed)})" if is_running and crashed else ""
+            # The plus keeps SQLite from the index of states where there is one of workflows.
+            yield f"{sql} AND {'+' if values else ''}state = ?{dead}", (*values, str(state))
+        if crashed and TypeRunState.CRASHED in states:
+            yield f"{sql} AND run IN ({in_list(crashed)})", values
+
+
+def _query(reader: Reader, conditions: Sequence[Condition], since: int, limit: int | None) -> list[tuple[Any, ...]]:
+    order = "ORDER BY began DESC, run DESC LIMIT ?"
+    count = -1 if limit is None else limit
+    parts = [f"SELECT * FROM (SELECT {FIELDS} FROM runs WHERE {sql} AND began >= ? {order})" for sql, _ in conditions]
+    values = [value for _, given in conditions for value in (*given, since, count)]
+    return reader.connection.execute(f"{' UNION ALL '.join(parts)} {order}", (*values, count)).fetchall()
+
+
+def summary_of(reader: Reader, row: Sequence[Any]) -> RunSummary:
+    """Returns the summary of a row with the COLUMNS."""
+    return RunSummary(**summary_fields(reader, row))
+
+
+def summary_fields(reader: Reader, row: Sequence[Any]) -> dict[str, Any]:
+    """Returns the fields of a RunSummary. Those that are written at the end of a run are computed before."""
+    fields = dict(zip(COLUMNS, row, strict=True))
+    run, state = fields.pop("run"), TypeRunState(fields["state"])
+    if run in reader.crashed:
+        state = TypeRunState.CRASHED
+        last, error = crash_of(reader.connection, run)
+        fields.update(ended=fields["began"] if last is None else last, error=error)
+    if fields["completed"] is None:
+        names = ("completed", "failed", "restored", "skipped")
+        fields.update(zip(names, counts_of(reader.connection, run), strict=True))
+        fields["error"] = fields["error"] or _first_error(reader.connection, run)
+    parent = AttemptId(*(fields.pop(f"parent_{name}") for name in ("run", "task", "attempt", "item")))
+    if parent.item == NO_ITEM:
+        parent = parent._replace(item=None)
+    texts = {name: fields[name] or "" for name in ("reason", "mode", "trigger", "error")}
+    return (
+        fields
+        | texts
+        | {
+            "state": state,
+            "resumed": bool(fields["resumed"]),
+            "began": moment(fields["began"]),
+            "ended": None if fields["ended"] is None else moment(fields["ended"]),
+            "tasks": fields["tasks"] or 0,
+            "parent": None if parent.run_id is None else parent,
+        }
+    )
+
+
+def _first_error(connection: sqlite3.Connection, run: int) -> str:
+    for name, exception, message in connection.execute(FIRST_ERROR, (run,)):
+        return f"{name}: {exception}: {message}"
+    return ""

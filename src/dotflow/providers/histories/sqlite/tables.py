@@ -1,0 +1,109 @@
+"""The tables of a history file, which may change, and its views, which are public.
+
+Times are microseconds since 1970 in UTC, spans microseconds. An `item` of -1 is the task itself; attempt 0 is a task
+without an attempt: restored, cached or skipped. In `output`, stream 0 is a gap of `skipped` bytes.
+"""
+
+from datetime import datetime
+from typing import Final
+
+from dotflow.core.types.attempt_state import TypeAttemptState
+from dotflow.providers.sqlite_file import DatabaseFormat
+
+NO_ITEM: Final = -1
+SHARED_ATTEMPT: Final = 0  # in `copies`, with NO_ITEM: the arguments that all items of a map share
+MICRO: Final = 1_000_000  # microseconds of a second
+
+#: The states of attempts as numbers: their place in the enum.
+STATES: Final = tuple(TypeAttemptState)
+RUNNING, RETRY, COMPLETED, FAILED, RESTORED, CACHED, SKIPPED, CRASHED = range(len(STATES))
+
+#: The roles of values. That of the argument NAME is "argument:NAME".
+PREVIOUS, INITIAL, ARGUMENT, RETURNED = "previous", "initial", "argument:", "returned"
+
+_STATE_NAME: Final = " ".join(f"WHEN {code} THEN '{state}'" for code, state in enumerate(STATES))
+
+TABLES: Final = (
+    """CREATE TABLE runs (
+        run INTEGER PRIMARY KEY, run_id TEXT NOT NULL UNIQUE, workflow_id TEXT NOT NULL, name TEXT, state TEXT NOT NULL,
+        reason TEXT, mode TEXT, resumed INTEGER, trigger TEXT, began INTEGER NOT NULL, ended INTEGER, tasks INTEGER,
+        completed INTEGER, failed INTEGER, restored INTEGER, skipped INTEGER, error TEXT,
+        parent_run TEXT, parent_task INTEGER, parent_item INTEGER, parent_attempt INTEGER,
+        lock INTEGER, process TEXT, plan INTEGER, environment INTEGER, storage TEXT,
+        is_named INTEGER)""",
+    "CREATE INDEX runs_began ON runs (began)",
+    "CREATE INDEX runs_workflow ON runs (workflow_id, began)",
+    "CREATE INDEX runs_state ON runs (state, began)",
+    "CREATE INDEX runs_plan ON runs (plan)",
+    "CREATE INDEX runs_environment ON runs (environment)",
+    "CREATE INDEX runs_parent ON runs (parent_run) WHERE parent_run IS NOT NULL",
+    "CREATE TABLE plans (plan INTEGER PRIMARY KEY, digest BLOB NOT NULL UNIQUE)",
+    """CREATE TABLE steps (
+        plan INTEGER NOT NULL, task INTEGER NOT NULL, name TEXT NOT NULL, identity TEXT, code TEXT, task_group TEXT,
+        lane INTEGER, needs TEXT, policy TEXT, PRIMARY KEY (plan, task)) WITHOUT ROWID""",
+    """CREATE TABLE environments (
+        environment INTEGER PRIMARY KEY, digest BLOB NOT NULL UNIQUE, document BLOB NOT NULL)""",
+    """CREATE TABLE attempts (
+        run INTEGER NOT NULL, task INTEGER NOT NULL, item INTEGER NOT NULL, attempt INTEGER NOT NULL,
+        state INTEGER NOT NULL, began INTEGER, took INTEGER, glimpse TEXT, cpu INTEGER, peak INTEGER, worker INTEGER,
+        fallback TEXT, items INTEGER, PRIMARY KEY (run, task, item, attempt)) WITHOUT ROWID""",
+    """CREATE TABLE errors (
+        run INTEGER NOT NULL, task INTEGER NOT NULL, item INTEGER NOT NULL, attempt INTEGER NOT NULL,
+        nth INTEGER NOT NULL, exception TEXT NOT NULL, message TEXT NOT NULL, traceback TEXT NOT NULL, retry_in INTEGER,
+        PRIMARY KEY (run, task, item, attempt, nth)) WITHOUT ROWID""",
+    """CREATE TABLE output (
+        run INTEGER NOT NULL, task INTEGER NOT NULL, item INTEGER NOT NULL, attempt INTEGER NOT NULL,
+        seq INTEGER NOT NULL, at INTEGER NOT NULL, stream INTEGER NOT NULL, data BLOB NOT NULL,
+        skipped INTEGER NOT NULL, PRIMARY KEY (run, task, item, attempt, seq)) WITHOUT ROWID""",
+    """CREATE TABLE copies (
+        run INTEGER NOT NULL, task INTEGER NOT NULL, item INTEGER NOT NULL, attempt INTEGER NOT NULL,
+        role TEXT NOT NULL, size INTEGER, digest TEXT, document BLOB, why TEXT, source TEXT,
+        PRIMARY KEY (run, task, item, attempt, role)) WITHOUT ROWID""",
+    "CREATE TABLE notes (run INTEGER NOT NULL, at INTEGER NOT NULL, text TEXT NOT NULL)",
+    "CREATE INDEX notes_run ON notes (run)",
+    "CREATE TABLE meta (swept INTEGER NOT NULL)",
+    "INSERT INTO meta VALUES (0)",
+)
+
+#: Tables with the rows of a run.
+OF_RUN: Final = ("attempts", "errors", "output", "copies", "notes")
+
+
+def micro(moment: datetime) -> int:
+    """Returns the microseconds since 1970 in UTC."""
+    return round(moment.timestamp() * MICRO)
+
+
+def _iso(column: str) -> str:
+    """Returns an SQL expression for a time such as 2026-11-25T02:00:00.000000Z."""
+    date = f"strftime('%Y-%m-%dT%H:%M:%S', {column} / {MICRO}, 'unixepoch')"
+    return f"{date} || printf('.%06dZ', {column} % {MICRO})"
+
+
+def _seconds(column: str) -> str:
+    return f"({column}) / {MICRO}.0"
+
+
+VIEWS: Final = (
+    f"""CREATE VIEW run_list AS SELECT run_id, workflow_id, name, state, reason, mode, resumed, trigger,
+        {_iso("began")} AS began, {_iso("ended")} AS ended, {_seconds("ended - began")} AS seconds,
+        tasks, completed, failed, restored, skipped, error, parent_run, process, storage FROM runs""",
+    f"""CREATE VIEW attempt_list AS SELECT run_id, workflow_id, task, steps.name AS step,
+        NULLIF(item, {NO_ITEM}) AS item, attempt, CASE attempts.state {_STATE_NAME} END AS state,
+        {_iso("attempts.began")} AS began, {_seconds("took")} AS seconds, {_seconds("cpu")} AS cpu_seconds,
+        peak AS peak_bytes, worker, glimpse, fallback, items
+        FROM attempts JOIN runs USING (run) LEFT JOIN steps USING (plan, task)""",
+    f"""CREATE VIEW error_list AS SELECT run_id, workflow_id, task, steps.name AS step,
+        NULLIF(item, {NO_ITEM}) AS item, attempt, nth, exception, message, traceback,
+        {_seconds("retry_in")} AS retry_in FROM errors JOIN runs USING (run) LEFT JOIN steps USING (plan, task)""",
+)
+
+FORMAT: Final = DatabaseFormat(
+    application_id=0x646F7448,  # "dotH"
+    version=1,
+    schema=(*TABLES, *VIEWS),
+    # Before the switch to WAL, after which SQLite ignores both. A commit writes whole pages, of a row or two each.
+    first=("PRAGMA page_size = 2048", "PRAGMA auto_vacuum = INCREMENTAL"),
+    settings=("PRAGMA journal_size_limit = 64000000",),
+    mode=0o600,
+)

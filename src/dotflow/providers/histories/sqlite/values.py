@@ -1,0 +1,144 @@
+"""Values: glimpses of values, and copies from which a step can be replayed."""
+
+import contextlib
+import json
+import os
+import zlib
+from collections.abc import Iterator
+from typing import Any, Final
+
+from dotflow.codec.canonical import digest
+from dotflow.codec.document import pack
+from dotflow.core.context import Context
+from dotflow.core.events import AttemptStarted, MapOpened, RunStarted
+from dotflow.core.text import shorten
+from dotflow.errors import ValueNotStorable
+from dotflow.providers.histories.sqlite.glimpse import SHAPED, glimpse
+from dotflow.providers.histories.sqlite.tables import (
+    ARGUMENT,
+    FAILED,
+    INITIAL,
+    NO_ITEM,
+    PREVIOUS,
+    RETURNED,
+    SHARED_ATTEMPT,
+)
+
+KEPT: Final = ("failed", "all", "none")
+FAST: Final = 1  # zlib's level
+MAX_COPIES: Final = 10  # times the limit of a copy: for all copies of a run
+
+#: Types whose values a step can't change.
+IMMUTABLE: Final = frozenset((type(None), bool, int, float, complex, str, bytes))
+WORKER: Final = 9  # in a row of `attempts`, without the run
+
+AFTER: Final = "It was copied after the attempt, which ran in the same process and may have changed it."
+
+
+class Values:
+    """What is kept of the values of a run.
+
+    Args:
+        kept: "failed": the inputs of failed tasks, and glimpses. "all": also inputs and values of all others, with
+            digests. "none": nothing.
+        limit: The maximum size of a copy, in bytes. All copies of a run have ten times as many.
+        pickle: Whether values that the codec refuses are pickled.
+        run: The run's first event.
+    """
+
+    def __init__(self, kept: str, limit: int, pickle: bool, run: RunStarted) -> None:
+        self.keeps_all = kept == "all"
+        self._kept = kept
+        self._limit = limit
+        self._left = MAX_COPIES * limit
+        self._pickle = pickle
+        self._run = run
+        self._shared: set[int] = set()  # maps whose shared arguments have been copied
+
+    def glimpse(self, value: Any) -> str | None:
+        """Returns a short text that shows a value; None if nothing is kept, or there is no value."""
+        if value is None or self._kept == "none":
+            return None
+        with contextlib.suppress(Exception):  # of a type that pretends to be another one
+            return glimpse(value, self._run.masks)
+        return None
+
+    def inputs(self, row: list[Any], started: AttemptStarted | MapOpened) -> Iterator[list[Any]]:
+        """Yields the rows in `copies` of an attempt's inputs. Those that all items of a map share are in there once."""
+        if self._kept == "none" or not isinstance(started, AttemptStarted) or started.call is None:
+            return
+        call = started.call
+        task, item, attempt, state, *_ = row
+        is_here = row[WORKER] is None or row[WORKER] == os.getpid()
+        taken = self._run.steps[task].contexts
+        # A step without parameters may return an instance, whose actions take contexts.
+        may_take = state == FAILED and not (taken or call.arguments or call.shared)
+        inputs: list[tuple[str, Any]] = []
+        for name, role, context in (
+            ("previous_context", PREVIOUS, call.previous_context),
+            ("initial_context", INITIAL, call.initial_context),
+        ):
+            if name in taken or started.fallback or (may_take and context.storage is not None):
+                inputs.append((role, context))
+        inputs += [(f"{ARGUMENT}{name}", value) for name, value in (call.arguments or {}).items()]
+        for role, value in inputs:
+            yield [task, item, attempt, role, *self._copy_input(role, value, is_here=is_here)]
+        if call.shared and task not in self._shared:
+            self._shared.add(task)
+            for name, value in call.shared.items():
+                role = f"{ARGUMENT}{name}"
+                yield [task, NO_ITEM, SHARED_ATTEMPT, role, *self._copy_input(role, value, is_here=is_here)]
+
+    def returned(self, row: list[Any], context: Context) -> Iterator[list[Any]]:
+        """Yields the row in `copies` of an attempt's value."""
+        task, item, attempt, *_ = row
+        yield [task, item, attempt, RETURNED, *self._copy(RETURNED, context, None)]
+
+    def _copy_input(self, role: str, value: Any, *, is_here: bool) -> tuple[Any, ...]:
+        """Returns what `_copy` does. An attempt in this process has the object itself, and may have changed it."""
+        context = value if isinstance(value, Context) else Context(value)
+        note = None
+        if is_here and type(context.storage) not in IMMUTABLE:
+            try:
+                saved = None if self._run.saved is None else self._run.saved(context.storage)
+            except Exception:  # of the storage, which may be the user's own
+                saved = None
+            if saved is None:
+                note = AFTER
+            else:
+                context = saved
+        return self._copy(role, context, note)
+
+    def _copy(self, role: str, context: Context, note: str | None) -> tuple[Any, ...]:
+        """Returns size, digest, document, note and source of a copy."""
+        source = None if context.task_id is None else json.dumps([context.task_id, context.time.isoformat()])
+        size = _least_size(context.storage)
+        if size > self._limit:
+            return size, None, None, self._too_large(size), source
+        try:
+            document = pack(role, context, pickle=self._pickle)
+            value_digest = digest(context.storage) if self.keeps_all else None
+        except ValueNotStorable as error:
+            return None, None, None, shorten(self._run.masks.mask(str(error))), source
+        except Exception as error:  # of the user's own types
+            return None, None, None, shorten(self._run.masks.mask(f"{type(error).__name__}: {error}")), source
+        size = len(document)
+        if size > self._limit:
+            return size, value_digest, None, self._too_large(size), source
+        compressed = zlib.compress(document, FAST)
+        self._left -= len(compressed)
+        if self._left < 0:
+            return size, value_digest, None, f"The copies of this run have {MAX_COPIES} times value_limit.", source
+        return size, value_digest, compressed, note, source
+
+    def _too_large(self, size: int) -> str:
+        return f"It has {size} bytes, and value_limit is {self._limit}."
+
+
+def _least_size(value: Any) -> int:
+    """Returns a lower bound of the size in bytes, without encoding the value."""
+    kind = type(value)
+    if kind is str or kind is bytes:
+        return len(value)
+    size = getattr(value, "nbytes", 0) if kind.__module__.partition(".")[0] in SHAPED else 0
+    return size if type(size) is int else 0

@@ -1,0 +1,193 @@
+"""RunWriter: writes the rows of one run into the file. What goes wrong there never reaches the run."""
+
+import contextlib
+import functools
+import sqlite3
+from pathlib import Path
+from typing import Any, Final
+
+from dotflow import clock
+from dotflow.core.text import escape_surrogates
+from dotflow.errors import HistoryError
+from dotflow.providers.histories.sqlite import live
+from dotflow.providers.histories.sqlite.crashed import mark_crashed
+from dotflow.providers.histories.sqlite.damaged import is_damaged, put_aside
+from dotflow.providers.histories.sqlite.output_writer import save_output
+from dotflow.providers.histories.sqlite.register import register
+from dotflow.providers.histories.sqlite.rows import NOTHING_YET, RunRows
+from dotflow.providers.histories.sqlite.tables import COMPLETED, FAILED, RESTORED, SKIPPED, micro
+from dotflow.providers.sqlite_errors import code_of, explain
+from dotflow.providers.sqlite_file import SQLiteFile
+
+PATIENCE: Final = 0.5  # seconds to wait for another process: on a busy machine, one that commits may not run for long
+PATIENT_SHARE: Final = 0.2  # of the time since the last wait in vain: a file that stays busy slows a run down by that
+LAST_PATIENCE: Final = 5.0  # the same at its end
+RETRY_DELAY: Final = 1.0  # seconds until the next attempt after another error
+INTERVAL: Final = 0.05  # seconds between two commits while no attempt begins
+MAX_ROWS: Final = 100_000  # rows that wait for the file
+MAX_BYTES: Final = 50_000_000  # of output and copies that wait for it
+
+MAX_FEW: Final = 8  # rows that are written in one statement
+BEGUN: Final = 5  # columns of an attempt that has only begun, without the run
+SAVE_ATTEMPT: Final = f"INSERT OR REPLACE INTO attempts VALUES ({', '.join('?' * 13)})"
+SAVE_ERROR: Final = f"INSERT OR REPLACE INTO errors VALUES ({', '.join('?' * 9)})"
+SAVE_COPY: Final = f"INSERT OR REPLACE INTO copies VALUES ({', '.join('?' * 10)})"
+END_RUN: Final = """UPDATE runs SET state = ?, reason = ?, ended = ?, completed = ?, failed = ?, restored = ?,
+    skipped = ?, error = ? WHERE run = ?"""
+
+
+class RunWriter:
+    """Writes the rows of one run.
+
+    Args:
+        path: The file.
+        file: Its connection.
+        rows: The rows that are not yet in it.
+    """
+
+    def __init__(self, path: Path, file: SQLiteFile, rows: RunRows) -> None:
+        self._path = path
+        self._file = file
+        self.rows = rows
+        self._lock = live.hold(path)  # before the run is in the file
+        self._run: int | None = None
+        self._opening = -1  # the file's, when the run was written to it
+        self._committed_at = 0.0
+        self._busy_at: float | None = None  # the end of the last wait in vain
+        self._retry_at = 0.0  # after an error
+        self._is_reported = False
+        self._missing = 0
+
+    def settle(self, *, begins: bool) -> float | None:
+        """Writes the rows, at once or after INTERVAL. The arguments and the result are those of History.settle."""
+        rows = self.rows
+        if not rows.attempts and not rows.has_more:  # none at all, without a call
+            return None
+        if not begins:
+            left = self._committed_at + INTERVAL - clock.monotonic()
+            if left > 0:
+                return left
+        if self._busy_at is None:
+            self.commit(PATIENCE)
+        else:
+            self.commit(min((clock.ticks() - self._busy_at) * PATIENT_SHARE, PATIENCE))
+        return INTERVAL if rows.attempts or rows.has_more else None
+
+    def commit(self, patience: float) -> None:
+        """Writes the rows, or keeps them for the next time. Raises HistoryError for the run's first error."""
+        self._committed_at = clock.monotonic()
+        if self._retry_at and clock.ticks() < self._retry_at and not self.rows.ended:
+            self._drop_surplus()
+            return
+        try:
+            self._write(patience)
+        except (UnicodeError, OverflowError) as error:  # a text or a number that a column can't hold
+            self._missing += len(self.rows)
+            self.rows.clear()
+            self._report(f"Rows of the run {self.rows.started.run_id} are not in {self._path}", str(error))
+        except (sqlite3.Error, OSError) as error:
+            self._drop_surplus()
+            self._busy_at = clock.ticks() if code_of(error) == sqlite3.SQLITE_BUSY else None
+            if self._busy_at is None:
+                self._handle(error)
+        else:
+            self._busy_at, self._retry_at = None, 0.0
+
+    def close(self) -> None:
+        """Writes the rest at the end of the run. Raises HistoryError if rows are missing."""
+        first_error: HistoryError | None = None
+        try:
+            self.commit(LAST_PATIENCE)
+        except HistoryError as error:  # a damaged file was put aside, so that there is a new one now
+            first_error = error
+            self.commit(LAST_PATIENCE)
+        missing = self._missing + len(self.rows)
+        if missing:  # the lock stays: the run has not crashed
+            cause = "another process keeps a transaction open on it" if self._busy_at is not None else "see above"
+            raise HistoryError(f"{missing} rows of the run {self.rows.started.run_id} are not in {self._path}", cause)
+        if self._lock is not None:
+            live.release(self._path, self._lock)
+        if first_error is not None:
+            raise first_error
+
+    def _write(self, patience: float) -> None:
+        is_known = self._run is not None and self._opening == self._file.openings
+        if not is_known or self.rows.has_more or not self._write_few(patience):
+            self._run = self._file.transact(self._write_all, patience=patience)
+            self._opening = self._file.openings
+        self.rows.clear()
+
+    def _write_few(self, patience: float) -> bool:
+        """Writes a few rows in one statement. Returns False if there are more, or the file is another one now."""
+        if len(self.rows.attempts) > MAX_FEW:
+            return False
+        run, full, begun, nothing = self._run, 0, 0, list(NOTHING_YET)
+        values: list[Any] = []
+        last: list[Any] = []
+        for row in self.rows.attempts.values():
+            if row[BEGUN:] == nothing:
+                begun += 1
+                last += (run, *row[:BEGUN])
+            else:
+                full += 1
+                values += (run, *row)
+        self._file.run(_save_few(full, begun), (*values, *last), create=True, patience=patience)
+        return self._opening == self._file.openings
+
+    def _write_all(self, connection: sqlite3.Connection) -> int:
+        """Writes all rows, and first the run itself if it is not in this file. Returns its number there."""
+        rows, run = self.rows, self._run
+        if run is None or self._opening != self._file.openings:
+            mark_crashed(connection, self._path)
+            run = register(connection, rows.started, self._lock)
+        for statement, values in (
+            (SAVE_ATTEMPT, rows.attempts.values()),
+            (SAVE_ERROR, rows.errors),
+            (SAVE_COPY, rows.copies),
+        ):
+            if values:
+                connection.executemany(statement, [(run, *row) for row in values])
+        if rows.output.rows:
+            save_output(connection, run, rows.output)
+        if rows.ended is not None:
+            connection.execute(END_RUN, (*_ending(rows), run))
+        return run
+
+    def _handle(self, error: sqlite3.Error | OSError) -> None:
+        """Puts a damaged file aside. Raises HistoryError for the first error of the run."""
+        self._retry_at = clock.ticks() + RETRY_DELAY
+        cause = explain(error) if isinstance(error, sqlite3.Error) else error.strerror or str(error)
+        what = f"The history {self._path} can't be written, and the run goes on without it"
+        if is_damaged(error, self._path):
+            with contextlib.suppress(OSError):
+                aside = put_aside(self._path, self._file)
+                what = f"The history {self._path} is damaged. It is {aside} now, and a new one begins"
+                self._retry_at = 0.0
+        self._report(what, cause)
+
+    def _report(self, what: str, cause: str) -> None:
+        """Raises HistoryError, once."""
+        if not self._is_reported:
+            self._is_reported = True
+            raise HistoryError(what, cause)
+
+    def _drop_surplus(self) -> None:
+        if len(self.rows) > MAX_ROWS or self.rows.size > MAX_BYTES:
+            self._missing += len(self.rows)
+            self.rows.clear()
+
+
+@functools.cache
+def _save_few(full: int, begun: int) -> str:
+    """Returns the statement for whole rows, and rows that have only begun: fewer values take less time."""
+    rows = [f"({', '.join('?' * 13)})"] * full + [
+        f"({', '.join('?' * (1 + BEGUN))}{', NULL' * len(NOTHING_YET)})"
+    ] * begun
+    return f"INSERT OR REPLACE INTO attempts VALUES {', '.join(rows)}"
+
+
+def _ending(rows: RunRows) -> tuple[Any, ...]:
+    ended, counts = rows.ended, rows.counts
+    assert ended is not None
+    numbers = (counts[COMPLETED], counts[FAILED], counts[RESTORED], counts[SKIPPED])
+    return (str(ended.state), escape_surrogates(ended.reason) or None, micro(ended.at), *numbers, rows.error)

@@ -1,0 +1,60 @@
+"""The errors of SQLite files, with causes and advice."""
+
+import sqlite3
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+#: Cause and advice by SQLite's result code: sqlite.org/rescode.html
+EXPLANATIONS: Final[Mapping[int, tuple[str, str]]] = {
+    sqlite3.SQLITE_BUSY: ("another process keeps a transaction open on it", "End that process, or try again"),
+    sqlite3.SQLITE_CANTOPEN: ("it can't be opened: it may be a folder, or its folder may be read-only", ""),
+    sqlite3.SQLITE_CORRUPT: ("it is damaged, or was cut off", ""),
+    sqlite3.SQLITE_FULL: ("the disk is full", "Free some space"),
+    sqlite3.SQLITE_IOERR: ("the system could not read or write it", "Check the disk and its quota"),
+    sqlite3.SQLITE_NOTADB: ("it is not a SQLite database", "Move it away, or give another path"),
+    sqlite3.SQLITE_READONLY: ("it is read-only", ""),
+    sqlite3.SQLITE_TOOBIG: ("the value is larger than SQLite's limit of 1 GB", "Use StorageFile"),
+}
+#: Codes for the content of a file, which trying again does not change.
+UNREADABLE: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR})
+#: Codes for a folder that can't be written to.
+UNWRITABLE: Final = frozenset({sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY})
+
+
+class ForeignDatabase(sqlite3.DatabaseError):
+    """The database of another program."""
+
+
+class UnknownFormat(sqlite3.DatabaseError):
+    """A database of the same content in an unknown format."""
+
+
+def is_unreadable(error: sqlite3.Error) -> bool:
+    """Returns whether the file may hold content that can't be read."""
+    return isinstance(error, UnknownFormat) or code_of(error) in UNREADABLE
+
+
+def with_explanation(error: sqlite3.Error | OverflowError, path: Path) -> sqlite3.Error:
+    """Returns the same error with the path, cause and advice."""
+    kind = sqlite3.DataError if isinstance(error, OverflowError) else type(error)
+    return kind(f"{path}: {explain(error)}")
+
+
+def explain(error: sqlite3.Error | OverflowError) -> str:
+    """Returns the cause of an error, and the advice."""
+    _, advice = EXPLANATIONS.get(code_of(error), ("", ""))
+    return cause_of(error) + (f". {advice}" if advice else "")
+
+
+def cause_of(error: sqlite3.Error | OverflowError) -> str:
+    """Returns the cause of an error, with SQLite's own message."""
+    cause, _ = EXPLANATIONS.get(code_of(error), ("", ""))
+    return f"{cause} ({error})" if cause else str(error)
+
+
+def code_of(error: BaseException) -> int:
+    """Returns SQLite's primary result code; 0 if the error has none."""
+    if isinstance(error, OverflowError):  # a value of more than 2 GB
+        return sqlite3.SQLITE_TOOBIG
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF

@@ -1,0 +1,277 @@
+"""SQLiteFile: a connection to a SQLite file, opened on first use, with retries, closed before a fork."""
+
+import contextlib
+import os
+import sqlite3
+import threading
+import time
+import weakref
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Final, NamedTuple, TypeVar
+
+from dotflow import clock
+from dotflow.providers.sqlite_errors import UNWRITABLE, ForeignDatabase, UnknownFormat, code_of
+from dotflow.providers.storages.atomic_file import make_folder
+
+BUSY_TIMEOUT: Final = 5.0  # seconds to wait for another transaction
+RETRY_DELAY: Final = 0.002  # seconds between two attempts, on average; a transaction takes far less
+FIRST_DELAY: Final = 0.0001  # the same before the second attempt; it doubles
+
+T = TypeVar("T")
+Work = Callable[[sqlite3.Connection], T]
+
+# Modes of opening: sqlite.org/uri.html
+MODE_CREATE: Final = "rwc"
+MODE_READ: Final = "rw"  # with WAL, reading writes beside the file, too
+MODE_IMMUTABLE: Final = "ro&immutable=1"  # for read-only folders; SQLite assumes that the file does not change
+
+
+class DatabaseFormat(NamedTuple):
+    """What stands in a database, and how it is set up.
+
+    Attributes:
+        application_id: The id in the file's header: sqlite.org/fileformat2.html, 1.3.17.
+        version: The user version in the header.
+        schema: The statements that set up a new database.
+        upgrades: The statements that turn an older version into the next one, by that older version.
+        first: The statements that SQLite needs before anything else in a new file.
+        settings: The statements for each connection.
+        text_factory: What a text is read as: str or bytes.
+        mode: The permissions of a new file; None for those of the umask.
+    """
+
+    application_id: int
+    version: int
+    schema: Sequence[str]
+    upgrades: Mapping[int, Sequence[str]] = MappingProxyType({})
+    first: Sequence[str] = ()
+    settings: Sequence[str] = ()
+    text_factory: type = str
+    mode: int | None = None
+
+
+class SQLiteFile:
+    """A database, with one connection for all threads of a process, opened on first use.
+
+    Args:
+        path: The file.
+        synchronous: SQLite's setting of that name.
+        file_format: What stands in it.
+
+    Attributes:
+        openings: How often another file was opened: more than one after the file was deleted or replaced.
+    """
+
+    def __init__(self, path: Path, synchronous: str, file_format: DatabaseFormat) -> None:
+        self._format = file_format
+        self.openings = 0
+        self._path, self._name = path, str(path)
+        self._uri = path.as_uri()  # no character of the path is special in it
+        self._synchronous = synchronous
+        self._connection: sqlite3.Connection | None = None
+        self._file_id: tuple[int, int] | None = None
+        self._process = 0
+        self._mode = MODE_READ
+        _files.add(self)
+
+    def run(
+        self,
+        statement: str,
+        values: tuple[Any, ...],
+        *,
+        create: bool = False,
+        patience: float | None = None,
+    ) -> list[tuple[Any, ...]]:
+        """Runs one statement as a transaction, and returns its rows. Without *create*, a missing file is empty."""
+        try:
+            with _lock:  # without the calls of `use`, which take time
+                connection = self._connect(create)
+                return [] if connection is None else connection.execute(statement, values).fetchall()
+        except sqlite3.OperationalError:
+            pass
+        return self.use(lambda connection: connection.execute(statement, values).fetchall(), [], create, patience)
+
+    def transact(self, work: Work[T], *, patience: float | None = None) -> T:
+        """Calls *work* with the connection in a transaction with the write lock, which an exception undoes."""
+
+        def guarded(connection: sqlite3.Connection) -> T:
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                result = work(connection)
+                connection.execute("COMMIT")
+            except BaseException:  # Ctrl-C too
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
+                raise
+            return result
+
+        return self.use(guarded, None, True, patience)  # type: ignore[return-value]
+
+    def use(self, work: Work[T], missing: T, create: bool, patience: float | None = None) -> T:
+        """Calls *work* with the connection, again and again while another process writes.
+
+        SQLite's own busy handler is not used: it sleeps for up to 100 ms, so that one of eight busy writers waits in
+        vain for more than 5 s. It is also skipped while a new file is turned to WAL, and Ctrl-C can't end it.
+
+        Args:
+            work: It may be called several times.
+            missing: The result if there is no file, and *create* is False.
+            create: Whether to make a missing file.
+            patience: Seconds to wait for another transaction; BUSY_TIMEOUT unless given.
+        """
+        deadline: float | None = None
+        delay = FIRST_DELAY
+        while True:
+            try:
+                with _lock:
+                    connection = self._connect(create)
+                    return missing if connection is None else work(connection)
+            except sqlite3.OperationalError as error:
+                now = clock.ticks()
+                deadline = now + (BUSY_TIMEOUT if patience is None else patience) if deadline is None else deadline
+                if code_of(error) != sqlite3.SQLITE_BUSY or now + delay > deadline:
+                    raise
+            time.sleep(2 * delay * os.urandom(1)[0] / 255)  # a fork might interrupt the import of `random`
+            delay = min(2 * delay, RETRY_DELAY)
+
+    def close(self) -> None:
+        """Closes the connection."""
+        with _lock:
+            connection, self._connection = self._connection, None
+            if connection is not None and self._process != os.getpid():
+                _inherited.append(connection)  # the parent's: closing it would delete its files
+            elif connection is not None:
+                connection.close()
+
+    def _connect(self, create: bool) -> sqlite3.Connection | None:
+        file_id = _file_id(self._name)
+        is_current = self._file_id == file_id and self._process == os.getpid()
+        if self._connection is None or not is_current or self._mode == MODE_IMMUTABLE:
+            self.close()  # the open file may be deleted or replaced
+            if create:
+                make_folder(str(self._path.parent), synced=self._synchronous == "FULL")
+                self._make_file()
+                self._connection = self._open(MODE_CREATE)
+            elif file_id is not None:
+                self._connection = self._open_for_reading()
+            before, self._file_id, self._process = self._file_id, _file_id(self._name), os.getpid()
+            self.openings += file_id is None or self._file_id != before  # the number of a deleted one may come again
+        return self._connection
+
+    def _make_file(self) -> None:
+        """Makes an empty file with the permissions of the format; those of SQLite's other files follow it."""
+        if self._format.mode is not None:
+            with contextlib.suppress(FileExistsError):
+                os.close(os.open(self._name, os.O_CREAT | os.O_EXCL | os.O_WRONLY, self._format.mode))
+
+    def _open_for_reading(self) -> sqlite3.Connection | None:
+        """Opens the file for reading; in a read-only folder without a log, as immutable, for one statement."""
+        try:
+            return self._open(MODE_READ)
+        except sqlite3.OperationalError as error:
+            if code_of(error) not in UNWRITABLE or _file_id(f"{self._name}-wal") is not None:
+                raise
+            with contextlib.suppress(sqlite3.OperationalError):  # another reason, so raise the first error
+                return self._open(MODE_IMMUTABLE)
+            raise
+
+    def _open(self, mode: str) -> sqlite3.Connection | None:
+        """Returns a connection; None if the file is empty and the mode does not create it."""
+        connection = sqlite3.connect(
+            f"{self._uri}?mode={mode}", uri=True, timeout=0, isolation_level=None, check_same_thread=False
+        )
+        try:
+            connection.text_factory = self._format.text_factory
+            connection.execute("BEGIN")  # for a consistent read
+            version = version_of(connection, self._format)
+            connection.execute("COMMIT")
+            if not version and mode != MODE_CREATE:
+                connection.close()
+                return None
+            for statement in self._format.first if not version else ():
+                connection.execute(statement)
+            if mode != MODE_IMMUTABLE:
+                connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute(f"PRAGMA synchronous = {self._synchronous}")
+            connection.execute("PRAGMA fullfsync = ON")  # on macOS, fsync leaves data in the disk's cache
+            for statement in self._format.settings:
+                connection.execute(statement)
+            if version < self._format.version and mode != MODE_IMMUTABLE:
+                self._set_up(connection)
+        except BaseException:  # Ctrl-C too
+            connection.close()
+            raise
+        self._mode = mode
+        return connection
+
+    def _set_up(self, connection: sqlite3.Connection) -> None:
+        """Sets up a new database, or upgrades an older one, unless another process was faster."""
+        connection.execute("BEGIN IMMEDIATE")
+        version = version_of(connection, self._format)
+        if not version:
+            for statement in self._format.schema:
+                connection.execute(statement)
+            connection.execute(f"PRAGMA application_id = {self._format.application_id}")
+        for older in range(version or self._format.version, self._format.version):
+            for statement in self._format.upgrades[older]:
+                connection.execute(statement)
+        connection.execute(f"PRAGMA user_version = {self._format.version}")
+        connection.execute("COMMIT")
+
+
+def _file_id(path: str) -> tuple[int, int] | None:
+    """Returns the identity of the file at a path; None if there is none."""
+    try:
+        status = os.stat(path)  # noqa: PTH116 (each statement needs it, and a Path takes longer)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    return status.st_dev, status.st_ino
+
+
+def version_of(connection: sqlite3.Connection, expected: DatabaseFormat) -> int:
+    """Returns the version of the database, 0 if it is empty. Raises ForeignDatabase or UnknownFormat."""
+    ((application,),) = connection.execute("PRAGMA application_id")
+    ((version,),) = connection.execute("PRAGMA user_version")
+    if application == expected.application_id:
+        if version != expected.version and version not in expected.upgrades:
+            formats = f"format {version}; this one reads {expected.version}"
+            raise UnknownFormat(f"it was written by another version of dotflow ({formats})")
+        return int(version)
+    names = connection.execute("SELECT CAST(name AS BLOB) FROM sqlite_master WHERE type = 'table'")
+    tables = [name.decode() for (name,) in names]
+    if application or tables:
+        table_list = f", with the tables {', '.join(tables[:5])}" if tables else ""
+        raise ForeignDatabase(f"it is the database of another program{table_list}. Give a path where nothing is yet")
+    return 0
+
+
+#: Held during each statement and each fork; one lock for all files, so that none is opened during a fork.
+_lock = threading.RLock()
+_files: Final[weakref.WeakSet[SQLiteFile]] = weakref.WeakSet()
+_inherited: Final[list[sqlite3.Connection]] = []
+
+
+def _before_fork() -> None:
+    """Closes all connections: with an inherited one, SQLite in the child assumes that it holds the parent's locks.
+
+    Even on a connection of its own, the child would then write without locks. When the parent closes its connection,
+    the child's write-ahead log would be deleted with all commits in it.
+    """
+    _lock.acquire()
+    for file in list(_files):
+        file.close()
+
+
+def _after_fork() -> None:
+    _lock.release()
+
+
+def _after_fork_in_child() -> None:
+    global _lock
+    _lock = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_after_fork_in_child)

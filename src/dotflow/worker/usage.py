@@ -1,0 +1,185 @@
+"""What an attempt uses: CPU time and peak memory.
+
+An attempt that has its process to itself is measured by the process, child processes included. Attempts in threads and
+coroutines share theirs: of them only the CPU time of their own thread is known.
+"""
+
+import os
+import sys
+import threading
+from collections.abc import Coroutine, Generator
+from os import getpid
+from pathlib import Path
+from time import process_time, thread_time
+from types import coroutine
+from typing import Any, Final, Protocol
+
+from dotflow import clock
+from dotflow.core.outcome import Usage
+
+try:
+    import resource
+except ImportError:  # not POSIX
+    resource = None  # type: ignore[assignment]
+
+new: Final = tuple.__new__  # makes a named tuple in half the time: there is one for every attempt
+SELF: Final = 0 if resource is None else resource.RUSAGE_SELF
+CHILDREN: Final = 0 if resource is None else resource.RUSAGE_CHILDREN
+
+RESET_PEAK: Final = b"5"  # proc_pid_clear_refs(5): sets the peak of the resident memory to what it is now
+KIB: Final = 1024  # bytes
+MAXRSS_UNIT: Final = 1 if sys.platform == "darwin" else KIB  # bytes; getrusage(2)
+
+
+class Meter(Protocol):
+    """Measures one attempt, from its construction on."""
+
+    def add(self, seconds: float) -> None:
+        """Adds CPU time of the attempt that another thread has used."""
+
+    def read(self) -> Usage:
+        """Returns the usage so far."""
+
+
+class ProcessMeter:
+    """Measures an attempt by its process."""
+
+    __slots__ = ("_began",)
+
+    def __init__(self) -> None:
+        _peak.reset()
+        self._began = process_time() + _children_time()
+
+    def add(self, seconds: float) -> None:
+        """Does nothing: the process's time has it."""
+
+    def read(self) -> Usage:
+        return new(Usage, (process_time() + _children_time() - self._began, _peak.read(), _peak.pid))
+
+
+class ThreadMeter:
+    """Measures an attempt by its thread."""
+
+    __slots__ = ("_added", "_began")
+
+    def __init__(self) -> None:
+        self._added = 0.0
+        self._began = thread_time()
+
+    def add(self, seconds: float) -> None:
+        self._added += seconds
+
+    def read(self) -> Usage:
+        return Usage(thread_time() - self._began + self._added, None, os.getpid())
+
+
+class CoroutineMeter(ThreadMeter):
+    """Measures an attempt by what `metered` adds: its thread runs other attempts, too."""
+
+    __slots__ = ()
+
+    def read(self) -> Usage:
+        return Usage(self._added, None, os.getpid())
+
+
+def begin() -> Meter:
+    """Returns the meter of an attempt that begins in the calling thread."""
+    return ThreadMeter() if threading.get_ident() in clock.attempt_threads else ProcessMeter()
+
+
+@coroutine
+def metered(awaited: Coroutine[Any, Any, Any], meter: Meter) -> Generator[Any, Any, Any]:
+    """Awaits a coroutine, and adds the CPU time of its own steps to the meter, not that of others in its loop."""
+    value: Any = None
+    error: BaseException | None = None
+    while True:
+        began = thread_time()
+        try:
+            yielded = awaited.send(value) if error is None else awaited.throw(error)
+        except StopIteration as end:
+            return end.value
+        finally:
+            meter.add(thread_time() - began)
+        value = error = None
+        try:
+            value = yield yielded
+        except GeneratorExit:
+            awaited.close()
+            raise
+        except BaseException as raised:  # thrown in, for the coroutine
+            error = raised
+
+
+def wait_for(pid: int) -> tuple[int | None, Usage]:
+    """Waits for the end of a child process; returns its exit code, None if that is unknown, and all that it used."""
+    try:
+        _, status, usage = os.wait4(pid, 0)
+    except ChildProcessError:  # other code of this process has waited for it
+        return None, Usage()
+    cpu = usage.ru_utime + usage.ru_stime
+    return os.waitstatus_to_exitcode(status), Usage(cpu, usage.ru_maxrss * MAXRSS_UNIT, pid)
+
+
+def peak_memory() -> int:
+    """Returns the peak of this process's resident memory, with which a program that it starts begins, in bytes."""
+    return 0 if resource is None else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * MAXRSS_UNIT
+
+
+def _children_time() -> float:
+    if resource is None:
+        return 0.0
+    usage = resource.getrusage(CHILDREN)
+    return usage[0] + usage[1]  # in user and system mode
+
+
+class _Peak:
+    """The peak of this process's resident memory since the last reset. None where the system has no /proc."""
+
+    def __init__(self) -> None:
+        self.pid = 0  # of the process whose peak it is
+        self._file = -1
+        self._floor = 0
+
+    def reset(self) -> None:
+        if self.pid != getpid():  # its first attempt: a forked child's descriptor would be its parent's
+            self._open()
+        if self._file >= 0:
+            try:
+                os.pwrite(self._file, RESET_PEAK, 0)
+            except OSError:
+                self._file = -1
+
+    def read(self) -> int | None:
+        if self._file < 0:
+            return None
+        peak = resource.getrusage(SELF)[2] * MAXRSS_UNIT  # as peak_memory, without the call
+        return peak if peak > self._floor else _high_water_mark()
+
+    def _open(self) -> None:
+        """Opens the file, and finds out whether ru_maxrss began with the memory of the process that started this one.
+
+        It does after vfork, as subprocess uses it (exec_mmap in fs/exec.c): then it says nothing up to there.
+        """
+        self.pid, self._floor = getpid(), 0
+        try:
+            self._file = os.open("/proc/self/clear_refs", os.O_WRONLY | os.O_CLOEXEC)
+            os.pwrite(self._file, RESET_PEAK, 0)
+            peak, own = peak_memory(), _high_water_mark()
+        except OSError:
+            self._file = -1
+            return
+        if own is not None and peak > own:
+            self._floor = peak
+
+
+def _high_water_mark() -> int | None:
+    """Returns the peak since the last reset as /proc/self/status has it, which takes longer than ru_maxrss."""
+    try:
+        status = Path("/proc/self/status").read_bytes()
+    except OSError:
+        return None
+    line = next((line for line in status.splitlines() if line.startswith(b"VmHWM:")), None)
+    return None if line is None else int(line.split()[1]) * KIB
+
+
+_peak: Final = _Peak()

@@ -1,0 +1,71 @@
+"""Runs for the tests of what reads a history."""
+
+from pathlib import Path
+from typing import Any
+
+from dotflow import Config, Context, DotFlow, action, clock
+from dotflow.core.events import AttemptOutput, AttemptStarted, Planned, RunStarted, TaskCompleted
+from dotflow.providers import HistorySQLite, LogDefault
+from dotflow.providers.histories.sqlite import live
+
+
+@action
+def numbers() -> list[int]:
+    return [1, 2, 3]
+
+
+@action
+def double(number: int) -> int:
+    if number == 2:
+        raise ValueError("two\x1b[31m is refused")
+    return 2 * number
+
+
+@action(retry=2, retry_delay=0)
+def load(numbers: list[int]) -> None:
+    raise ConnectionError("the warehouse is away")
+
+
+def nightly(history: HistorySQLite | None, *, name: str = "nightly", **more: Any) -> DotFlow:
+    """A workflow of three tasks: one completes, one of three items fails, one fails twice."""
+    workflow = DotFlow(Config(history=history, log=LogDefault(output="none"), **more), workflow_id=name, name="Nights")
+    workflow.task.add(numbers)
+    workflow.task.add(double, each=numbers)
+    workflow.task.add(load)
+    return workflow
+
+
+def quick(history: HistorySQLite | None, *steps: Any, name: str = "quick") -> DotFlow:
+    """A workflow that completes."""
+    workflow = DotFlow(Config(history=history, log=LogDefault(output="none")), workflow_id=name)
+    workflow.task.add(list(steps or [numbers]))
+    return workflow
+
+
+def begin(history: HistorySQLite, run_id: str, *names: str) -> None:
+    """Begins a run whose first tasks have completed, and whose last one runs."""
+    steps = [Planned(name, "default", identity=f"shop:{name}") for name in names]
+    history.record(run_id, RunStarted("shop", run_id, len(names), clock.now(), steps=steps))
+    for task in range(len(names)):
+        history.record(run_id, AttemptStarted(task, 1, Context(), clock.now(), clock.monotonic()))
+        if task < len(names) - 1:
+            history.record(run_id, TaskCompleted(task, Context(task), clock.monotonic()))
+    history.settle(run_id, begins=True)
+
+
+def crash(history: HistorySQLite, run_id: str) -> None:
+    """Leaves a run as one whose process was killed."""
+    lock = history._writers.pop(run_id)._lock
+    assert lock is not None
+    live.release(history.path, lock)
+
+
+def write(history: HistorySQLite, run_id: str, task: int, data: bytes, *, stream: int = 1, **more: Any) -> None:
+    """Writes output of a task that runs."""
+    history.record(run_id, AttemptOutput(task, 1, stream, data, clock.now(), **more))
+    history.settle(run_id, begins=True)
+
+
+def files(folder: Path) -> list[str]:
+    """The names of the files in a folder."""
+    return sorted(path.name for path in folder.iterdir())

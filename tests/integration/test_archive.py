@@ -1,0 +1,406 @@
+"""The contract Archive, as HistorySQLite has it: runs of the past, and a file that reading leaves as it is."""
+
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from dotflow import action, clock
+from dotflow.core.types.attempt_state import TypeAttemptState
+from dotflow.core.types.run_state import TypeRunState
+from dotflow.errors import HistoryError, InvalidArgument, NotInHistory
+from dotflow.providers import HistorySQLite
+from tests.histories import begin, crash, nightly, numbers, quick, write
+
+
+@pytest.fixture
+def history(tmp_path: Path) -> Iterator[HistorySQLite]:
+    opened = HistorySQLite(tmp_path / "history.db")
+    yield opened
+    opened.close()
+
+
+# Lists
+
+
+def test_runs_are_listed_newest_first(history: HistorySQLite) -> None:
+    """A summary has the state, the counts and what failed first."""
+    quick(history).start()
+    run = nightly(history).start(keep_going=True)
+
+    newest, oldest = history.runs()
+
+    assert (newest.run_id, newest.state, newest.tasks, newest.completed) == (run.run_id, TypeRunState.FAILED, 3, 1)
+    assert newest.error.startswith("double: ItemsFailed: 1 of 3 items failed")
+    assert newest.duration is not None
+    assert (oldest.workflow_id, oldest.state, oldest.error) == ("quick", TypeRunState.COMPLETED, "")
+
+
+def test_lists_can_be_narrowed(history: HistorySQLite) -> None:
+    """By state, workflow (with its parameters, or by its name), age and number."""
+    nightly(history).start()
+    quick(history).start()
+    quick(history, name="quick@day=1").start()
+    begin(history, "running", "extract")
+
+    def ids(**conditions: object) -> list[str]:
+        return [run.workflow_id for run in history.runs(**conditions)]  # type: ignore[arg-type]
+
+    assert ids(state="failed") == ids(workflow="Nights") == ids(workflow="nightly") == ["nightly"]
+    assert ids(workflow="quick") == ["quick@day=1", "quick"]
+    assert ids(workflow="quick", limit=1, state=["Completed", "Failed"]) == ["quick@day=1"]
+    assert ids(state=TypeRunState.RUNNING) == ["shop"]
+    assert ids(state="running", workflow="quick") == []
+    assert len(ids(since="1h")) == len(ids(since=timedelta(hours=1))) == len(ids(limit=None)) == 4
+    assert ids(since=clock.now()) == []
+    assert ids(workflow="nobody") == []
+
+
+@pytest.mark.parametrize(
+    "conditions", [{"state": "dead"}, {"since": "yesterday"}, {"limit": -1}, {"state": [1]}], ids=str
+)
+def test_a_condition_that_is_none_is_refused(history: HistorySQLite, conditions: dict[str, object]) -> None:
+    """An invalid argument is an error of its own, and no empty list."""
+    with pytest.raises(InvalidArgument, match=next(iter(conditions))):
+        history.runs(**conditions)  # type: ignore[arg-type]
+
+
+def test_an_active_run_counts_what_has_ended(history: HistorySQLite) -> None:
+    """Before its end, a run has the counts so far."""
+    begin(history, "running", "extract", "load")
+
+    (run,) = history.runs()
+
+    assert (run.state, run.tasks, run.completed, run.ended, run.duration) == ("Running", 2, 1, None, None)
+
+
+def test_a_run_whose_process_is_gone_has_crashed(history: HistorySQLite) -> None:
+    """It is Crashed for readers, before anybody has written it down; with its last step and its last moment."""
+    begin(history, "11111111", "extract", "load")
+    crash(history, "11111111")
+
+    (listed,) = history.runs(state="crashed")
+    loaded = history.load("failed")
+
+    assert (listed.state, listed.completed) == (loaded.state, loaded.completed) == ("Crashed", 1)
+    assert listed.error == "load: the process of the run ended during this step"
+    assert listed.ended is not None
+    assert [task.state for task in loaded.steps] == ["Completed", "Crashed"]
+    assert history.runs(state="running") == history.runs(state=["running", "failed"]) == []
+    with closing(sqlite3.connect(history.path)) as database:
+        assert database.execute("SELECT state FROM runs").fetchall() == [("Running",)]
+    quick(history).start()
+    assert [run.state for run in history.runs()] == ["Completed", "Crashed"]
+
+
+def test_a_crash_between_two_steps_is_one(history: HistorySQLite) -> None:
+    """It has the same words before and after it was written down."""
+    begin(history, "11111111")
+    crash(history, "11111111")
+
+    before = history.runs()
+    quick(history).start()
+
+    assert before == history.runs(state="crashed")
+    assert before[0].error == "the process of the run ended between two steps"
+
+
+# One run
+
+
+def test_a_run_has_its_tasks_attempts_and_errors(history: HistorySQLite) -> None:
+    """Names, states, every attempt and item, and each error with its traceback."""
+    nightly(history).start(keep_going=True)
+
+    run = history.load()
+
+    assert [(task.name, task.state, task.count) for task in run.steps] == [
+        ("numbers", "Completed", None),
+        ("double", "Failed", 3),
+        ("load", "Failed", None),
+    ]
+    _, double, load = run.steps
+    assert double.counts == {TypeAttemptState.COMPLETED: 2, TypeAttemptState.FAILED: 1}
+    assert [attempt.state for attempt in load.attempts] == ["Retry", "Failed"]
+    (error,) = load.attempts[1].errors
+    assert (error.exception, error.message, error.retry_in) == ("ConnectionError", "the warehouse is away", None)
+    assert "in load" in error.traceback
+    assert load.policy == {"attempts": 2, "delay": 0.0}
+    assert run.steps[0].attempts[0].glimpse == "[1, 2, 3]"
+    assert {"python", "packages", "argv", "commit"} <= run.environment.keys()
+
+
+@pytest.mark.parametrize(
+    ("step", "found"), [("load", (2, None)), ("1", (1, None)), ("double#1", (1, 1)), ("1#2", (1, 2))]
+)
+def test_steps_are_found_by_name_number_and_item(
+    history: HistorySQLite, step: str, found: tuple[int, int | None]
+) -> None:
+    """`fetch`, `3` and `fetch#411`."""
+    nightly(history).start(keep_going=True)
+
+    task, item = history.load().find(step)
+
+    assert (task.task_id, item) == found
+
+
+@pytest.mark.parametrize(
+    ("step", "message"),
+    [
+        ("lod", "it has numbers, double, load. Did you mean 'load'?"),
+        ("3", "it has numbers, double, load"),
+        ("load#0", "it is no map"),
+        ("double#3", "it has 3 items, which count from 0"),
+        ("double#x", "Can't find the step 'double#x'"),
+    ],
+)
+def test_a_step_that_is_not_there_is_refused(history: HistorySQLite, step: str, message: str) -> None:
+    """The error names the steps of the run."""
+    nightly(history).start(keep_going=True)
+
+    with pytest.raises(NotInHistory) as raised:
+        history.load().find(step)
+
+    assert message in str(raised.value)
+
+
+def test_a_name_of_several_steps_is_refused(history: HistorySQLite) -> None:
+    """The error has their numbers."""
+    quick(history, numbers, numbers).start()
+
+    with pytest.raises(NotInHistory, match="the tasks 0 and 1 have this name"):
+        history.load().find("numbers")
+
+
+def test_runs_are_found_by_words_and_beginnings(history: HistorySQLite) -> None:
+    """`last`, `failed`, an id, and a unique beginning of at least four characters."""
+    for run_id in ("aaaa1111", "aaaa2222", "bbbb1111", "bbbb1111-2"):
+        begin(history, run_id, "extract")
+    crash(history, "aaaa2222")
+
+    assert history.load().run_id == history.load("last").run_id == "bbbb1111-2"
+    assert history.load("failed").run_id == history.load("aaaa2").run_id == history.load("AAAA2222").run_id
+    assert history.load("bbbb1111").run_id == "bbbb1111"
+    for run, message in [
+        ("aaaa", "several ids begin with it: aaaa1111, aaaa2222. Pass more"),
+        ("aaa", "needs 4 characters"),
+        ("cccc", "has no id that begins so"),
+        ("", "needs 4 characters"),
+    ]:
+        with pytest.raises(NotInHistory, match=message):
+            history.load(run)
+
+
+def test_runs_of_steps_are_not_the_last_ones(history: HistorySQLite) -> None:
+    """`last` and `failed` are what was started; a run that a step has started is found by its id."""
+    inner = nightly(history)
+
+    @action
+    def nests() -> str:
+        return inner.start().run_id
+
+    run = quick(history, nests, nests).start()
+
+    last = history.load()
+    assert last.run_id == run.run_id
+    assert [history.load(child).parent for child in last.children] == [
+        (run.run_id, 0, 1, None),
+        (run.run_id, 1, 1, None),
+    ]
+    with pytest.raises(NotInHistory, match="has failed"):
+        history.load("failed")
+
+
+def test_an_empty_history_has_no_last_run(history: HistorySQLite) -> None:
+    """The error says what writes one."""
+    begin(history, "aaaa1111", "extract")
+    crash(history, "aaaa1111")
+    history.forget("aaaa1111")
+
+    assert history.runs() == []
+    with pytest.raises(NotInHistory, match=r"has no runs\. Run `dotflow start`"):
+        history.load()
+
+
+# Output and values
+
+
+def test_output_is_that_of_a_run_a_step_or_an_item(history: HistorySQLite) -> None:
+    """The bytes are exact, in the order of arrival."""
+    begin(history, "aaaa1111", "extract", "load")
+    write(history, "aaaa1111", 0, b"one\n")
+    write(history, "aaaa1111", 1, b"two\n", item=3)
+    write(history, "aaaa1111", 1, b"\xff\x00", stream=2)
+
+    def text(*step: str, attempt: int | None = None) -> bytes:
+        return b"".join(chunk.data for chunk in history.output("last", *step, attempt=attempt))
+
+    assert text() == b"one\ntwo\n\xff\x00"
+    assert text("extract") == b"one\n"
+    assert text("load") == b"two\n\xff\x00"
+    assert text("load", attempt=2) == b""
+    assert [chunk[:3] for chunk in history.output("last", "load")] == [(1, 3, 1), (1, None, 1)]
+
+
+def test_output_is_followed_to_the_end_of_the_run(history: HistorySQLite) -> None:
+    """Each part comes once, and the end of the run ends it, a crash too."""
+    begin(history, "aaaa1111", "extract", "load")
+    write(history, "aaaa1111", 0, b"one\n")
+    following = history.follow("last")
+
+    def new() -> list[bytes]:
+        return [chunk.data for chunk in next(following)]
+
+    assert new() == [b"one\n"]
+    assert new() == []
+    write(history, "aaaa1111", 0, b"two\n")
+    write(history, "aaaa1111", 1, b"three\n")
+    assert new() == [b"two\n", b"three\n"]
+    write(history, "aaaa1111", 1, b"four\n")
+    crash(history, "aaaa1111")
+    assert new() == [b"four\n"]
+    assert list(following) == []
+
+
+def test_values_of_a_failed_step_come_back(history: HistorySQLite) -> None:
+    """The last attempt's inputs; what was not kept says so."""
+    nightly(history).start(keep_going=True)
+
+    assert history.value("last", "load", "argument:numbers") == [1, 2, 3]
+    assert history.value("last", "double#1", "argument:number") == 2
+    assert [copy.attempt for copy in history.copies("last", "load")] == [2]
+    with pytest.raises(NotInHistory, match="no values of this step"):
+        history.value("last", "numbers")
+    with pytest.raises(NotInHistory, match=r"has argument:numbers\. "):
+        history.value("last", "load", "previous")
+
+
+def test_a_value_that_was_too_large_is_named(tmp_path: Path) -> None:
+    """The error has the size and the limit."""
+    history = HistorySQLite(tmp_path / "history.db", value_limit=10)
+    nightly(history).start(keep_going=True)
+
+    with pytest.raises(NotInHistory, match=r"it was not kept: .*value_limit is 10"):
+        history.value("last", "load", "argument:numbers")
+    history.close()
+
+
+# Forgetting
+
+
+def test_a_run_gets_a_note(history: HistorySQLite) -> None:
+    """With its moment, in the order in which they came; an unknown run is refused."""
+    quick(history).start()
+
+    history.note("last", "one")
+    history.note("last", "two")
+
+    notes = history.load().notes
+    assert [text for _, text in notes] == ["one", "two"]
+    assert notes[0][0] <= notes[1][0] <= clock.now()
+    with pytest.raises(NotInHistory):
+        history.note("failed", "three")
+
+
+def test_forgotten_runs_are_gone(history: HistorySQLite) -> None:
+    """With their attempts, errors, output and values; the file is smaller."""
+    for _ in range(3):
+        nightly(history).start(keep_going=True)
+    begin(history, "aaaa1111", "extract")
+    write(history, "aaaa1111", 0, bytes(1_000_000))
+    crash(history, "aaaa1111")
+    history.close()
+    size = history.path.stat().st_size
+
+    assert history.forget("aaaa1111", "aaaa1", "failed") == 1
+    assert history.path.stat().st_size < size / 2
+    assert history.forget(older_than="1h") == 0
+    assert history.forget(older_than=0) == 3
+    with closing(sqlite3.connect(history.path)) as database:
+        for table in ("runs", "attempts", "errors", "output", "copies", "plans", "steps", "environments"):
+            assert database.execute(f"SELECT COUNT(*) FROM {table}").fetchall() == [(0,)]
+
+
+def test_an_active_run_is_not_forgotten(history: HistorySQLite) -> None:
+    """Named, it is refused with all others; by age, it is left out."""
+    quick(history).start()
+    begin(history, "aaaa1111", "extract")
+
+    with pytest.raises(NotInHistory, match="Can't forget the run aaaa1111: it is still running"):
+        history.forget("aaaa1111", history.runs(state="completed")[0].run_id)
+    assert len(history.runs()) == 2
+    assert history.forget(older_than=0) == 1
+    assert [run.run_id for run in history.runs()] == ["aaaa1111"]
+
+
+# The file
+
+
+def test_reading_leaves_the_file_as_it_is(history: HistorySQLite) -> None:
+    """Neither its bytes nor its time change, and no transaction is left open."""
+    nightly(history).start()
+    history.close()
+    before = history.path.read_bytes(), history.path.stat().st_mtime_ns
+
+    history.runs()
+    history.load()
+    history.output("last")
+
+    assert before == (history.path.read_bytes(), history.path.stat().st_mtime_ns)
+    with closing(sqlite3.connect(history.path)) as database:
+        assert database.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()[0][0] == 0
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_read_only_folder_can_be_read(history: HistorySQLite) -> None:
+    """SQLite can't make its files beside it, and needs none."""
+    quick(history).start()
+    history.close()
+    history.path.parent.chmod(0o500)
+    try:
+        assert len(history.runs()) == 1
+    finally:
+        history.path.parent.chmod(0o700)
+
+
+def test_there_is_no_history_yet(history: HistorySQLite, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reading makes no file, and says what writes one."""
+    monkeypatch.chdir(history.path.parent)
+
+    for read in (history.runs, history.load, history.forget):
+        with pytest.raises(HistoryError, match=r"there is none at history\.db\. `dotflow start` writes one"):
+            read()
+    assert list(history.path.parent.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("content", "cause"),
+    [(b"", "there is none"), (b"garbage" * 999, "it is not a SQLite database")],
+    ids=["empty", "garbage"],
+)
+def test_a_file_that_is_no_history_is_refused(history: HistorySQLite, content: bytes, cause: str) -> None:
+    """The error says what it is, and the file stays as it is."""
+    history.path.write_bytes(content)
+
+    with pytest.raises(HistoryError, match=cause):
+        history.runs()
+    assert history.path.read_bytes() == content
+
+
+def test_a_database_of_another_program_is_refused(history: HistorySQLite) -> None:
+    """The error has its tables."""
+    with closing(sqlite3.connect(history.path)) as database:
+        database.execute("CREATE TABLE orders (id)")
+
+    with pytest.raises(HistoryError, match="another program, with the tables orders"):
+        history.runs()
+
+
+def test_a_folder_is_no_history(tmp_path: Path) -> None:
+    """The error has the cause."""
+    with pytest.raises(HistoryError, match="can't be read: "):
+        HistorySQLite(tmp_path).runs()

@@ -1,0 +1,528 @@
+"""`dotflow runs`, `show`, `diff` and `forget`, and the history of `dotflow start`, which is on by default."""
+
+import json
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dotflow import Config, DotFlow, action
+from dotflow.cli.history import text
+from dotflow.cli.history.bare import escape_output
+from dotflow.cli.history.text import Column, Screen
+from dotflow.cli.main import main
+from dotflow.errors import HistoryError
+from dotflow.providers import HistorySQLite
+from tests.histories import begin, crash, files, nightly, numbers, quick, write
+
+JOBS = """
+from dotflow import DotFlow, action
+
+@action
+def extract():
+    print("reading")
+    return [1, 2]
+
+@action
+def load():
+    print("connecting")
+    raise ConnectionError("the warehouse is away")
+
+@action
+def nests():
+    workflow = DotFlow(workflow_id="inner")
+    workflow.task.add(extract)
+    workflow.start()
+
+def nightly():
+    workflow = DotFlow(workflow_id="nightly")
+    workflow.task.add([extract, load])
+    return workflow
+
+def outer():
+    workflow = DotFlow(workflow_id="outer")
+    workflow.task.add(nests)
+    return workflow
+"""
+
+
+class Command:
+    """The command, in this process; what it printed, and its exit code."""
+
+    def __init__(self, capfd: pytest.CaptureFixture[str]) -> None:
+        self._capfd = capfd
+        self.err = ""
+        self.code = 0
+
+    def __call__(self, *arguments: str) -> str:
+        self._capfd.readouterr()
+        self.code = main(arguments)
+        out, self.err = self._capfd.readouterr()
+        return out
+
+    def objects(self, *arguments: str) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in self(*arguments, "--json").splitlines()]
+
+
+@pytest.fixture
+def dotflow(capfd: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Command:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("DOTFLOW_HISTORY", raising=False)
+    return Command(capfd)
+
+
+@pytest.fixture
+def history(dotflow: Command) -> Iterator[HistorySQLite]:
+    """The history where the commands look for it."""
+    opened = HistorySQLite()
+    yield opened
+    opened.close()
+
+
+# What is recorded
+
+
+def test_start_records_its_runs(dotflow: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By default in .output/history.db; the environment is as it was, then."""
+    (tmp_path / "history_jobs.py").write_text(JOBS)
+    monkeypatch.syspath_prepend(tmp_path)
+
+    out = dotflow("start", "--workflow", "history_jobs:nightly")
+
+    (run,) = dotflow.objects("runs")
+    assert f"\nDetails: dotflow show {run['run_id'][:8]}\n" in out
+    assert (run["workflow_id"], run["state"], run["trigger"]) == ("nightly", "Failed", "command")
+    assert "DOTFLOW_HISTORY" not in os.environ
+    assert dotflow("runs", "--history", ".output/history.db") == dotflow("runs")
+
+
+def test_workflows_of_steps_are_recorded_too(dotflow: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They have their parent, and `last` is what was started."""
+    (tmp_path / "history_outer.py").write_text(JOBS)
+    monkeypatch.syspath_prepend(tmp_path)
+
+    out = dotflow("start", "--workflow", "history_outer:outer", "--history", "here/runs.db")
+
+    assert "Details" not in out  # it completed
+    inner, outer = dotflow.objects("runs", "--history", "here/runs.db")
+    assert (inner["workflow_id"], inner["parent"]["run_id"]) == ("inner", outer["run_id"])
+    assert dotflow.objects("show", "last", "--history", "here/runs.db")[0]["children"] == [inner["run_id"]]
+    assert f"inside   run {inner['run_id'][:8]}" in dotflow("show", "last", "--history", "here/runs.db")
+
+
+@pytest.mark.parametrize(("options", "variable"), [(("--no-history",), "x.db"), ((), "0")], ids=["option", "variable"])
+def test_the_history_can_be_turned_off(
+    dotflow: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: tuple[str, ...], variable: str
+) -> None:
+    """By --no-history, which comes before the variable, and by DOTFLOW_HISTORY=0."""
+    (tmp_path / "history_off.py").write_text(JOBS)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("DOTFLOW_HISTORY", variable)
+
+    assert "Details" not in dotflow("start", "--step", "history_off.load", *options)
+
+    assert not any(name.endswith(".db") for folder in (tmp_path, tmp_path / ".output") for name in files(folder))
+    assert os.environ["DOTFLOW_HISTORY"] == variable
+
+
+def test_a_history_of_ones_own_wins(dotflow: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A workflow that has its own writes to that."""
+    own = "import dotflow.providers as p\nfrom dotflow import Config, DotFlow\n"
+    own += "def build():\n    return DotFlow(Config(history=p.HistorySQLite('own.db')))\n"
+    (tmp_path / "history_own.py").write_text(own)
+    monkeypatch.syspath_prepend(tmp_path)
+
+    dotflow("start", "--workflow", "history_own:build")
+
+    assert len(dotflow.objects("runs", "--history", "own.db")) == 1
+    assert dotflow("runs") == ""
+
+
+def test_a_schedule_records_its_runs(dotflow: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With what has started them."""
+    module = "from dotflow import Config, DotFlow, action\nfrom dotflow.abc.scheduler import Scheduler\n"
+    module += "class Once(Scheduler):\n    def start(self, workflow, **arguments):\n        workflow.start()\n"
+    module += "    def stop(self): ...\n"
+    module += "@action\ndef step(): ...\n"
+    module += "def build():\n    workflow = DotFlow(Config(scheduler=Once()), workflow_id='often')\n"
+    module += "    workflow.task.add(step)\n    return workflow\n"
+    (tmp_path / "history_often.py").write_text(module)
+    monkeypatch.syspath_prepend(tmp_path)
+
+    dotflow("schedule", "--workflow", "history_often:build", "--history", "often.db")
+
+    assert [run["workflow_id"] for run in dotflow.objects("runs", "--history", "often.db")] == ["often"]
+
+
+@pytest.mark.parametrize("options", [("--history", "a", "--no-history"), ("--history", "")], ids=str)
+def test_options_that_make_no_sense_are_refused(dotflow: Command, options: tuple[str, ...]) -> None:
+    """Nothing is run."""
+    dotflow("start", "--step", "json.dumps", *options)
+
+    assert dotflow.code == 2
+    assert "history" in dotflow.err
+
+
+# runs
+
+
+def test_runs_are_a_line_each(dotflow: Command, history: HistorySQLite) -> None:
+    """In a pipe each line has everything, without colours and without spaces at its end."""
+    run = nightly(history).start(keep_going=True)
+    quick(history).start()
+
+    head, newest, oldest = dotflow("runs").splitlines()
+
+    assert head.split() == ["Run", "Began", "Workflow", "State", "Duration", "Tasks", "What", "failed"]
+    assert "quick     ✓ Completed" in newest
+    assert oldest.startswith(run.run_id[:8])
+    assert "nightly   ✗ Failed" in oldest
+    assert "1/3  double: ItemsFailed: 1 of 3 items failed" in oldest
+    assert not any(line.endswith(" ") or "\x1b" in line for line in (head, newest, oldest))
+
+
+def test_runs_are_narrowed_by_options(dotflow: Command, history: HistorySQLite) -> None:
+    """--failed also has crashed runs; dates and ages."""
+    nightly(history).start()
+    quick(history).start()
+    begin(history, "aaaa1111", "extract")
+    begin(history, "bbbb1111", "extract")
+    crash(history, "bbbb1111")
+
+    def states(*options: str) -> list[str]:
+        return [run["state"] for run in dotflow.objects("runs", *options)]
+
+    assert states("--failed") == ["Crashed", "Failed"]
+    assert states("--running") == ["Running"]
+    assert states("--workflow", "quick", "--since", "2d") == ["Completed"]
+    assert states("--since", "2026-01-01", "-n", "2") == ["Crashed", "Running"]
+    assert states("--since", "2999-01-01") == []
+    assert dotflow("runs", "--workflow", "nobody") == ""
+    assert dotflow.err == "No such runs.\n"
+    dotflow("runs", "--since", "yesterday")
+    assert (dotflow.code, "since='yesterday' is not accepted" in dotflow.err) == (2, True)
+
+
+@pytest.mark.parametrize("arguments", [("runs",), ("show", "last"), ("diff", "last", "last"), ("forget", "last")])
+def test_without_a_history_the_error_says_what_writes_one(
+    dotflow: Command, tmp_path: Path, arguments: tuple[str, ...]
+) -> None:
+    """Exit code 2, and no file is made."""
+    assert dotflow(*arguments) == ""
+
+    assert dotflow.code == 2
+    assert dotflow.err == (
+        "dotflow: The history can't be read: there is none at .output/history.db. `dotflow start` writes one; "
+        "in a program: Config(history=HistorySQLite()).\n"
+    )
+    assert files(tmp_path) == []
+
+
+# show
+
+
+def test_a_run_is_shown_with_what_went_wrong(dotflow: Command, history: HistorySQLite) -> None:
+    """Its tasks, maps by counts, the messages, the user's lines of code, and what can be done next."""
+    completed = quick(history, name="nightly").start()
+    run = nightly(history).start(keep_going=True)
+    short = run.run_id[:8]
+
+    out = dotflow("show", "failed")
+
+    assert out.startswith(f"✗ Failed  nightly (Nights)  run {run.run_id}\nbegan ")
+    assert re.search(r"\n0 numbers  ✓ Completed .* \[1, 2, 3\]\n", out)
+    assert re.search(r"\n1 double   ✗ Failed .* 2 of 3 items completed, 1 failed\n", out)
+    assert re.search(r"\n2 load     ✗ Failed +2/2 .* ConnectionError\n", out)
+    assert "\n  ✗ 1 double#1\n    ValueError: two\\x1b[31m is refused\n" in out
+    assert re.search(r"histories.py:\d+ in load: raise ConnectionError", out)
+    assert f"\n  dotflow show {short} double#1 " in out
+    assert f"\n  dotflow show {short} double#1 --input " in out
+    assert f"\n  dotflow diff {completed.run_id[:8]} {short} " in out
+    assert f"\n  dotflow replay {short} double#1 " in out
+    assert "\x1b" not in out
+
+
+def test_the_commands_have_the_history_of_the_option(dotflow: Command, history: HistorySQLite) -> None:
+    """They can be copied as they are."""
+    nightly(history).start()
+
+    out = dotflow("show", "last", "--history", ".output/history.db")
+
+    assert " double#1 --history .output/history.db " in out
+
+
+def test_a_run_of_many_tasks_shows_what_did_not_complete(dotflow: Command, history: HistorySQLite) -> None:
+    """Of more than fifty, the others are counted."""
+
+    @action
+    def fails() -> None:
+        raise ValueError
+
+    workflow = quick(history, *[numbers] * 60, fails, numbers)
+    workflow.start()
+
+    out = dotflow("show", "last")
+
+    assert "60 fails    ✗ Failed" in out
+    assert "61 numbers  · Not started" in out
+    assert "\nand 60 more tasks" in out
+
+
+def test_a_step_is_shown_with_all_attempts(dotflow: Command, history: HistorySQLite) -> None:
+    """Each attempt, with its traceback."""
+    nightly(history).start(keep_going=True)
+
+    out = dotflow("show", "last", "load")
+    item = dotflow("show", "last", "1#1")
+    mapped = dotflow("show", "last", "double")
+
+    assert "1  ↻ Retry" in out
+    assert "2  ✗ Failed" in out
+    assert out.count("Traceback (most recent call last)") == 2
+    assert "policy   attempts 2, delay 0.0" in out
+    assert "--input  # what it was given" in out
+    assert item.startswith("✗ Failed  double#1  task 1 of run ")
+    assert "ValueError: two\\x1b[31m is refused" in mapped
+    assert [line.split()[0] for line in mapped.split("\n\n")[1].splitlines()] == ["Item", "1"]
+
+
+def test_a_crashed_run_has_its_last_step_and_output(dotflow: Command, history: HistorySQLite) -> None:
+    """What was running is Crashed, with the last lines that it printed; of a progress bar the last state."""
+    begin(history, "aaaa1111", "extract", "load")
+    write(history, "aaaa1111", 1, b"connecting\n10%\r50%\rstuck \x1b]0;title\x07\n")
+    crash(history, "aaaa1111")
+
+    out = dotflow("show", "aaaa")
+
+    assert out.startswith("✗ Crashed  shop  run aaaa1111")
+    assert "0 extract  ✓ Completed" in out
+    assert "1 load     ✗ Crashed" in out
+    assert "  the process of the run ended during this attempt\n  | connecting\n  | stuck \\x1b]0;title\\x07\n" in out
+
+
+def test_an_active_run_can_be_followed(dotflow: Command, history: HistorySQLite) -> None:
+    """Its page says how."""
+    begin(history, "aaaa1111", "extract")
+
+    out = dotflow("show", "last")
+
+    assert "0 extract  ▸ Running" in out
+    assert "  dotflow show aaaa1111 --output -f  # follow what it prints" in out
+
+
+def test_output_is_exact_in_a_pipe(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    """Every byte, and nothing else; followed, too."""
+    monkeypatch.chdir(tmp_path)
+    history = HistorySQLite()
+    begin(history, "aaaa1111", "extract", "load")
+    data = b"\xff\x00\x1b[31mred\r\nend"
+    write(history, "aaaa1111", 1, data)
+    write(history, "aaaa1111", 1, b"!", stream=2)
+    crash(history, "aaaa1111")
+    capfdbinary.readouterr()
+
+    for arguments in (["last", "load"], ["last"], ["aaaa", "1", "--attempt", "1", "-f"]):
+        assert main(["show", *arguments, "--output"]) == 0
+        assert capfdbinary.readouterr() == (data + b"!", b"")
+    history.close()
+
+
+def test_bare_parts_are_nothing_else(dotflow: Command, history: HistorySQLite) -> None:
+    """A traceback, an input, a value; a text as it is, all else as JSON."""
+
+    @action
+    def greeting() -> str:
+        return "good\tday"
+
+    nightly(history).start(keep_going=True)
+    kept = HistorySQLite(values="all")
+    quick(kept, greeting).start()
+    kept.close()
+
+    error = dotflow("show", "failed", "load", "--error")
+    assert error.startswith("Traceback (most recent call last)")
+    assert error.endswith("ConnectionError: the warehouse is away\n")
+    assert dotflow("show", "failed", "load", "--input") == "[\n  1,\n  2,\n  3\n]\n"
+    assert dotflow("show", "failed", "double#1", "--input") == "2\n"
+    assert dotflow("show", "last", "greeting", "--value") == "good\tday\n"
+    assert dotflow.err == ""
+
+
+def test_everything_is_json_too(dotflow: Command, history: HistorySQLite) -> None:
+    """One object a line."""
+    run = nightly(history).start(keep_going=True)
+
+    (shown,) = dotflow.objects("show", "last")
+    attempts = dotflow.objects("show", "last", "load")
+    items = dotflow.objects("show", "last", "double")
+    errors = dotflow.objects("show", "last", "load", "--error")
+    (copy,) = dotflow.objects("show", "last", "load", "--input")
+
+    assert (shown["run_id"], shown["steps"][1]["items"]) == (run.run_id, {"count": 3, "Completed": 2, "Failed": 1})
+    assert [(each["attempt"], each["state"]) for each in attempts] == [(1, "Retry"), (2, "Failed")]
+    assert [each["item"] for each in items] == [None, 0, 1, 2]
+    assert [each["exception"] for each in errors] == ["ConnectionError"] * 2
+    assert (copy["role"], copy["document"]["value"]) == ("argument:numbers", [1, 2, 3])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("abc",), "needs 4 characters"),
+        (("last", "lod"), "Did you mean 'load'?"),
+        (("last", "double#9"), "it has 3 items"),
+        (("last", "load", "--attempt", "3"), "Can't find attempt 3 of 'load': it has 2."),
+        (("last", "numbers", "--error"), "it has none"),
+        (("last", "numbers", "--value"), "HistorySQLite(values='all') keeps values"),
+        (("last", "numbers", "--input"), "those of failed steps are kept"),
+        (("last", "--error"), "--error needs a step"),
+        (("last", "--attempt", "1"), "--attempt needs a step"),
+        (("last", "load", "--error", "--input"), "Can't use --error with --input"),
+        (("last", "load", "-f"), "--follow needs --output"),
+        (("last", "--history", ""), "--history needs the path"),
+    ],
+)
+def test_what_is_not_there_is_refused(
+    dotflow: Command, history: HistorySQLite, arguments: tuple[str, ...], message: str
+) -> None:
+    """One line on stderr, and exit code 2."""
+    nightly(history).start(keep_going=True)
+
+    assert dotflow("show", *arguments) == ""
+
+    assert dotflow.code == 2
+    assert message in dotflow.err
+    assert dotflow.err.count("\n") == 1
+
+
+# diff
+
+
+def test_only_what_differs_is_printed(dotflow: Command, history: HistorySQLite) -> None:
+    """Tasks, code, states and values; with --exit-code, differences are 1."""
+
+    @action(retry=1)
+    def load(numbers: list[int]) -> str:
+        return "loaded"
+
+    first = nightly(history).start(keep_going=True)
+    changed = quick(history, numbers, name="nightly")
+    changed.task.add(load)
+    second = changed.start()
+    ids = (first.run_id[:8], second.run_id[:8])
+
+    found = {(each["kind"], each["name"]): each for each in dotflow.objects("diff", *ids)}
+    table = dotflow("diff", *ids, "--exit-code")
+
+    assert dotflow.code == 1
+    assert found["run", "state"]["after"] == "Completed"
+    assert found["task", "double"]["after"] is None
+    assert found["state", "load"]["before"] == "Failed"
+    assert found["value", "load"] == {"kind": "value", "name": "load", "before": "", "after": "'loaded'"}
+    assert ("code", "load") in found
+    assert not {("code", "numbers"), ("value", "numbers"), ("environment", "python")} & found.keys()
+    assert re.search(r"\ntask +double +tests.histories:double +–\n", table)
+
+
+def test_equal_runs_have_no_differences(dotflow: Command, history: HistorySQLite) -> None:
+    """A run and itself."""
+    nightly(history).start()
+
+    assert dotflow("diff", "last", "last", "--exit-code") == "No differences.\n"
+    assert dotflow.code == 0
+    assert dotflow.objects("diff", "last", "last") == []
+
+
+# forget
+
+
+def test_forget_deletes_runs(dotflow: Command, history: HistorySQLite) -> None:
+    """By name, by age, or all that have ended; running ones are refused."""
+    for _ in range(3):
+        quick(history).start()
+    begin(history, "aaaa1111", "extract")
+    ended = history.runs(state="completed")[0].run_id
+
+    assert dotflow("forget", ended[:8]) == "1 run deleted.\n"
+    assert dotflow("forget", "--older-than", "1h", "--yes") == "0 runs deleted.\n"
+    dotflow("forget", "aaaa")
+    assert (dotflow.code, "it is still running. Stop it first." in dotflow.err) == (2, True)
+    assert dotflow("forget", "--all", "--yes") == "2 runs deleted.\n"
+    assert [run["run_id"] for run in dotflow.objects("runs")] == ["aaaa1111"]
+
+
+@pytest.mark.parametrize("arguments", [(), ("last", "--all"), ("--all", "--older-than", "1d")], ids=str)
+def test_forget_needs_to_know_what(dotflow: Command, arguments: tuple[str, ...]) -> None:
+    """Nothing, or two ways at once, is refused."""
+    dotflow("forget", *arguments)
+
+    assert (dotflow.code, "What to forget?" in dotflow.err) == (2, True)
+
+
+def test_forget_asks_first(dotflow: Command, history: HistorySQLite, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without an answer nothing is deleted."""
+    quick(history).start()
+
+    dotflow("forget", "--all")
+
+    assert dotflow.code != 0
+    assert len(dotflow.objects("runs")) == 1
+
+
+# From Python
+
+
+def test_a_workflow_lists_its_runs(history: HistorySQLite) -> None:
+    """Those with its id; without a history that is an error."""
+    workflow = quick(history)
+    workflow.start()
+    nightly(history).start()
+
+    assert [run.workflow_id for run in workflow.runs()] == ["quick"]
+    assert workflow.runs(state="failed") == []
+    with pytest.raises(HistoryError, match=r"Write Config\(history=HistorySQLite\(\)\)"):
+        DotFlow(Config()).runs()
+
+
+# Text
+
+
+class Narrow(Screen):
+    """A terminal of some columns."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.width = width
+
+
+@pytest.mark.parametrize("width", [24, 40, 80])
+def test_a_table_fits(width: int) -> None:
+    """Columns are cut in their order, wide characters count twice, and columns without content are left out."""
+    columns = (Column("A"), Column("Empty"), Column("B", fits=1), Column("C", fits=2))
+    rows = [["1", "", "日本語の長い名前" * 3, "x" * 30], ["2", "", "b", "c"]]
+
+    lines = [str(line) for line in Narrow(width).table(columns, rows)]
+
+    assert all(text.cell_len(line) <= width for line in lines)
+    assert "Empty" not in lines[0]
+    assert "…" in lines[1]
+
+
+@pytest.mark.parametrize(
+    ("count", "shown"), [(None, ""), (0, "0 B"), (999, "999 B"), (1_500, "1.5 kB"), (23e6, "23 MB"), (2.5e9, "2.5 GB")]
+)
+def test_sizes_are_short(count: int | None, shown: str) -> None:
+    """At most three digits, in powers of a thousand."""
+    assert text.size(count) == shown
+
+
+def test_output_in_a_terminal_is_text() -> None:
+    """What a terminal would act on is escaped, but line ends and tabs; invalid UTF-8, too."""
+    data = b"\x1b]0;title\x07 \xff \xc2\x9b1m \xe2\x80\xae\tdone\r\n\x00"
+
+    assert escape_output(data) == b"\\x1b]0;title\\x07 \\xff \\x9b1m \\u202e\tdone\n\\x00"

@@ -1,0 +1,135 @@
+"""The rows of a history: output in bounded room, and glimpses of values."""
+
+from datetime import UTC, datetime
+from fractions import Fraction
+from typing import Any
+
+import pytest
+
+from dotflow.core.events import AttemptOutput
+from dotflow.providers.histories.sqlite.glimpse import MAX_GLIMPSE, glimpse
+from dotflow.providers.histories.sqlite.output_rows import GAP, LATE, OutputRows
+
+AT = datetime(2026, 3, 1, tzinfo=UTC)
+
+
+class Printed:
+    """An attempt that prints, and the rows of its output after some commits."""
+
+    def __init__(self, limit: int) -> None:
+        self.output = OutputRows(limit)
+        self._file: dict[Any, Any] = {}
+
+    def write(self, data: bytes, stream: int = 1, skipped: int = 0, *, is_open: bool = True) -> None:
+        self.output.add(AttemptOutput(0, 1, stream, data, AT, None, skipped), is_open=is_open)
+
+    def commit(self) -> None:
+        for key, row in self.output.rows.items():
+            if row is None:
+                self._file.pop(key, None)
+            else:
+                self._file[key] = row
+        self.output.clear()
+
+    def rows(self) -> list[tuple[int, bytes, int]]:
+        """Returns stream, data and skipped bytes, in order."""
+        self.commit()
+        return [(row[5], row[6], row[7]) for _, row in sorted(self._file.items())]
+
+
+def test_output_within_the_limit_is_kept() -> None:
+    """All of it, in order, with its stream."""
+    printed = Printed(100)
+    printed.write(b"one\n")
+    printed.commit()
+    printed.write(b"two\n", stream=2)
+
+    assert printed.rows() == [(1, b"one\n", 0), (2, b"two\n", 0)]
+
+
+@pytest.mark.parametrize("commits", [1, 3, 100])
+def test_of_long_output_beginning_and_end_are_kept(commits: int) -> None:
+    """Half the limit is of the beginning, half of the end, and the gap has the number of missing bytes."""
+    printed = Printed(8)
+    for number in range(10):
+        printed.write(b"%d\n" % number)
+        if number % commits == 0:
+            printed.commit()
+
+    assert printed.rows() == [(1, b"0\n", 0), (1, b"1\n", 0), (0, GAP % 12, 12), (1, b"8\n", 0), (1, b"9\n", 0)]
+    assert printed.output.size == 0
+
+
+def test_bytes_that_never_came_count_as_missing() -> None:
+    """What was lost before a row that is dropped is missing, too."""
+    printed = Printed(4)
+    printed.write(b"begin")
+    printed.write(b"middle", skipped=1000)
+    printed.write(b"end", skipped=7)
+
+    assert printed.rows() == [(1, b"begin", 0), (0, GAP % 1006, 1006), (1, b"end", 7)]
+
+
+def test_output_after_the_end_of_its_attempt_replaces_nothing() -> None:
+    """A thread that a step has left behind may print later."""
+    printed = Printed(100)
+    printed.write(b"in time")
+    printed.output.attempts.clear()
+    printed.write(b"late", is_open=False)
+    printed.write(b"later", is_open=False)
+
+    assert [key[-1] for key in printed.output.rows] == [0, LATE, LATE + 1]
+
+
+class Secretive:
+    """A type whose own code must not run."""
+
+    def __repr__(self) -> str:
+        raise AssertionError("its repr was called")
+
+    __str__ = __len__ = __eq__ = __hash__ = __repr__  # type: ignore[assignment]
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (None, "None"),
+        (17, "17"),
+        (True, "True"),
+        (1.5, "1.5"),
+        ("a 'text'", "\"a 'text'\""),
+        (b"bytes", "b'bytes'"),
+        ([], "[]"),
+        ({}, "{}"),
+        (set(), "set()"),
+        ((), "()"),
+        ((1,), "(1,)"),
+        ([1, "two", None], "[1, 'two', None]"),
+        ({"a": [1, 2]}, "{'a': [1, 2]}"),
+        ([{"id": 17, "rows": [[1], [2]]}], "[{'id': 17, 'rows': [...]}]"),
+        (list(range(10_000)), "[0, 1, 2, 3, 4, ...] (10000 items)"),
+        ("x" * 1000, f"'{'x' * 100}'... (1000 characters)"),
+        (1 << 1000, "<int of 1001 bits>"),
+        (Fraction(1, 2), "<fractions.Fraction>"),
+        (Secretive(), "<tests.unit.test_history_rows.Secretive>"),
+        ({1: Secretive()}, "{1: <tests.unit.test_history_rows.Secretive>}"),
+    ],
+)
+def test_a_glimpse_shows_a_value(value: Any, text: str) -> None:
+    """It is short, and runs no code of the user's."""
+    assert glimpse(value) == text
+
+
+def test_a_glimpse_is_short() -> None:
+    """Whatever the value holds."""
+    value = [{"name" * 20: "value" * 30} for _ in range(100)]
+
+    assert len(glimpse(value)) <= MAX_GLIMPSE
+    assert glimpse(value).endswith(" (100 items)")
+
+
+def test_a_glimpse_of_a_frame_has_its_shape() -> None:
+    """Frames and arrays have rows and columns."""
+    pandas = pytest.importorskip("pandas")
+
+    assert glimpse(pandas.DataFrame({"a": range(9), "b": range(9)})) == "DataFrame 9 × 2"
