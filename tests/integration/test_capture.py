@@ -19,7 +19,7 @@ import pytest
 from dotflow import Config, Context, DotFlow, Secret, action
 from dotflow.core.events import AttemptOutput, TaskCompleted, TaskFailed
 from dotflow.core.types.capture import TypeCapture
-from dotflow.providers import ExecutorProcess, LogDefault
+from dotflow.providers import ExecutorProcess, ExecutorThread, LogDefault
 from tests.captured import MEGABYTES, WAYS, RecordingHistory, crash, get_stuck
 
 DESCRIPTOR_MODES = ["fork", "forkserver"]
@@ -290,3 +290,30 @@ def test_secrets_are_masked_in_what_is_kept(executor: str | None, history: Recor
     run(history, leak, executor=executor).raise_for_failure()
     assert history.output(0) == b"the token ***\n***\n"
     assert capfd.readouterr().out == "the token s3cr3t-of-tests\ns3cr3t-of-tests\n"
+
+
+@pytest.mark.parametrize("inner", ["inline", "thread", "fork"])
+def test_a_run_in_a_worker_has_its_own_output(
+    inner: str, history: RecordingHistory, capfd: Any, tmp_path: Path
+) -> None:
+    """The step around it has what it prints itself; a run without a history prints for it."""
+
+    @action
+    def inside() -> None:
+        print("inside")
+        sys.stdout.flush()
+
+    @action
+    def around() -> str:
+        print("before")
+        own = RecordingHistory()
+        executor = {"inline": None, "thread": ExecutorThread(), "fork": "fork"}[inner]
+        run(own, inside, executor=executor)
+        print("between")
+        run(None, inside)
+        return own.output(0).decode()
+
+    result = run(history, around, executor="fork")
+    assert result.tasks[0].current_context.storage == "inside\n"
+    assert history.output(0) == b"before\nbetween\ninside\n"
+    assert capfd.readouterr().out == "before\ninside\nbetween\ninside\n"

@@ -9,6 +9,8 @@ BEGIN: Final = b"\x1e\x1fdotflow:"  # two separators of ASCII, which text has no
 END: Final = b"\x1e"
 MAX_SIZE: Final = 256  # bytes of a mark
 NO_ATTEMPT: Final = BEGIN + END  # the mark before output that is no attempt's
+#: Stands, in the output of a worker, for the attempts of a run that its step has started.
+ASIDE: Final = AttemptId("aside", 0, 0)
 SYNC: Final = BEGIN + b"sync" + END  # a mark that is answered when all before it is recorded
 
 
@@ -37,19 +39,20 @@ class MarkedStream:
 
     Attributes:
         attempt: The attempt that makes what comes next.
+        held: What may be the beginning of a mark.
     """
 
     def __init__(self) -> None:
-        self._held = b""  # what may be the beginning of a mark
+        self.held = b""
         self.attempt: AttemptId | None = None
 
     def feed(self, data: bytes) -> Iterator[Part]:
         """Yields the parts of what has arrived."""
-        data, self._held = self._held + data, b""
+        data, self.held = self.held + data, b""
         while (begin := data.find(BEGIN)) >= 0:
             end = data.find(END, begin + len(BEGIN))
             if end < 0 and len(data) - begin < MAX_SIZE:
-                self._held = data[begin:]
+                self.held = data[begin:]
                 yield Part(data[:begin], self.attempt)
                 return
             if end < 0:  # no mark of ours
@@ -61,12 +64,12 @@ class MarkedStream:
                 self.attempt = _attempt_of(text)
             data = data[end + 1 :]
         held = next((size for size in range(len(BEGIN) - 1, 0, -1) if data.endswith(BEGIN[:size])), 0)
-        self._held = data[len(data) - held :]
+        self.held = data[len(data) - held :]
         yield Part(data[: len(data) - held], self.attempt)
 
     def flush(self) -> Part:
         """Returns what is left at the end of the stream."""
-        held, self._held = self._held, b""
+        held, self.held = self.held, b""
         return Part(held, self.attempt)
 
 

@@ -10,6 +10,9 @@ from collections.abc import Callable
 from functools import cache, partial
 from typing import Any, Final
 
+from dotflow.processes.marks import ASIDE, NO_ATTEMPT, mark
+from dotflow.processes.pipes import write_all
+from dotflow.worker.aside import set_mark
 from dotflow.worker.handlers import lead_handlers
 
 ENCODING: Final = "utf-8"
@@ -93,6 +96,13 @@ def print_to_descriptors() -> None:
             lead_handlers(stream, captured)
     if not faulthandler.is_enabled():
         faulthandler.enable(2)
+    set_mark(_mark_aside)
+
+
+def _mark_aside(is_aside: bool) -> None:
+    flush_all()
+    for descriptor in (1, 2):
+        write_all(descriptor, mark(ASIDE) if is_aside else NO_ATTEMPT)
 
 
 def flush_streams() -> None:

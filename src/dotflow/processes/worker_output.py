@@ -16,11 +16,14 @@ from typing import Final
 from dotflow import clock
 from dotflow.core.call import Call
 from dotflow.core.capture import Capture
+from dotflow.core.origin import current_attempt
 from dotflow.processes.channel import STDERR, STDOUT
 from dotflow.processes.failures import write_out
+from dotflow.processes.marks import ASIDE, MarkedStream, Part
 from dotflow.processes.pipes import PIPE_SIZE, poll_for_input, wait_readable
 from dotflow.processes.scribe import write_to
 from dotflow.processes.start import close_own_end, redirected_streams
+from dotflow.worker.aside import begin_aside, end_aside
 from dotflow.worker.chunks import Chunks
 
 MAX_PARTIAL: Final = 65_536  # bytes of a line that are passed on before its end
@@ -54,6 +57,7 @@ class OutputPipe:
         self._descriptor = descriptor
         self._stream = stream
         self._pass_on = pass_on
+        self._marked = MarkedStream()
         self.partial = b""
         self.is_open = True  # whether a process has the writing end, as far as it was noticed
         self.tail = b""
@@ -72,14 +76,15 @@ class OutputPipe:
                 return
             count += len(data)
             self.is_open = bool(data)
-            self._take(data)
+            for part in self._marked.feed(data):
+                self._take(part)
 
-    def _take(self, data: bytes) -> None:
+    def _take(self, part: Part) -> None:
         chunks = self.output.chunks()
-        if chunks is not None:
-            chunks.add(self._stream, data)
-        self.tail = (self.tail + data[-MAX_TAIL:])[-MAX_TAIL:]
-        data = self.partial + data
+        if chunks is not None and part.attempt != ASIDE:
+            chunks.add(self._stream, part.data)
+        self.tail = (self.tail + part.data[-MAX_TAIL:])[-MAX_TAIL:]
+        data = self.partial + part.data
         end = max(data.rfind(b"\n") + 1, data.rfind(b"\r"))  # a progress bar's line ends where it begins anew
         if len(data) - end > MAX_PARTIAL:
             end = len(data)
@@ -87,8 +92,14 @@ class OutputPipe:
         if end:
             self._pass_on(self._stream, data[:end])
 
+    def has_rest(self) -> bool:
+        """Returns whether there is something to do at the end of an attempt."""
+        return bool(self.partial or self._marked.attempt or self._marked.held)
+
     def end_line(self) -> None:
-        """Passes on the last line, which may have no end."""
+        """Passes on the last line, which may have no end, at the end of an attempt."""
+        self._take(self._marked.flush())
+        self._marked.attempt = None
         data, self.partial = self.partial, b""
         if data:
             self._pass_on(self._stream, data)
@@ -134,7 +145,7 @@ class WorkerOutput:
             for pipe in self.pipes:
                 pipe.read()
         for pipe in self.pipes:
-            if pipe.partial:
+            if pipe.has_rest():
                 pipe.end_line()
         if self._chunks is not None:
             self._chunks.end()
@@ -168,6 +179,9 @@ class WorkerOutputs:
         self._selector = selector
         self._pass_on = passing_on()
         self._pipes: set[OutputPipe] = set()
+        self._is_aside = current_attempt.get() is not None
+        if self._is_aside:
+            begin_aside()
         self._pending: set[Chunks] = set()
 
     def open(self, descriptors: Sequence[int]) -> WorkerOutput:
@@ -215,6 +229,9 @@ class WorkerOutputs:
         """Closes all pipes."""
         for pipe in tuple(self._pipes):
             self._close(pipe)
+        if self._is_aside:
+            self._is_aside = False
+            end_aside()
 
     def _close(self, pipe: OutputPipe) -> None:
         if pipe in self._pipes:

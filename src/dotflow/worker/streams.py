@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from dotflow.core.capture import Capture
 from dotflow.core.origin import AttemptId, current_attempt
+from dotflow.worker.aside import begin_aside, end_aside
 from dotflow.worker.handlers import lead_handlers
 from dotflow.worker.printed import Pace, Printed, PrintedHere
 from dotflow.worker.stand_in import StandIn
@@ -44,6 +45,9 @@ class StreamCapture:
         self.thread = threading.get_ident()
         with _lock:
             _captures.add(self)
+            self._is_aside = self.outer is not None
+            if self._is_aside:
+                begin_aside()
             self._stand_ins = [(name, stand_in) for name, number in STREAMS if (stand_in := _put_in(name, number))]
 
     def begin(self, attempt: AttemptId) -> None:
@@ -82,6 +86,9 @@ class StreamCapture:
             self._whole.end()
         with _lock:
             _captures.discard(self)
+            if self._is_aside:
+                self._is_aside = False
+                end_aside()
             for name, stand_in in self._stand_ins:
                 _take_away(name, stand_in)
             self._stand_ins = []
