@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from dotflow import action, clock
+from dotflow.core.events import AttemptOutput
 from dotflow.core.types.attempt_state import TypeAttemptState
 from dotflow.core.types.run_state import TypeRunState
 from dotflow.errors import HistoryError, InvalidArgument, NotInHistory
@@ -95,6 +96,17 @@ def test_a_run_whose_process_is_gone_has_crashed(history: HistorySQLite) -> None
         assert database.execute("SELECT state FROM runs").fetchall() == [("Running",)]
     quick(history).start()
     assert [run.state for run in history.runs()] == ["Completed", "Crashed"]
+
+
+def test_a_crashed_run_lasted_until_its_last_output(history: HistorySQLite) -> None:
+    """A step that ran for an hour before the crash was no short one."""
+    begin(history, "11111111", "extract")
+    later = clock.now() + timedelta(hours=1)
+    history.record("11111111", AttemptOutput(0, 1, 1, b"still there", later))
+    history.settle("11111111", begins=True)
+    crash(history, "11111111")
+
+    assert history.runs()[0].ended == history.load("last").ended == later
 
 
 def test_a_crash_between_two_steps_is_one(history: HistorySQLite) -> None:

@@ -15,7 +15,7 @@ from dotflow.cli.history.bare import escape_output
 from dotflow.cli.history.text import Column, Screen
 from dotflow.cli.main import main
 from dotflow.errors import HistoryError
-from dotflow.providers import HistorySQLite
+from dotflow.providers import HistorySQLite, LogDefault
 from tests.histories import begin, crash, files, nightly, numbers, quick, write
 
 JOBS = """
@@ -182,6 +182,22 @@ def test_runs_are_a_line_each(dotflow: Command, history: HistorySQLite) -> None:
     assert "nightly   ✗ Failed" in oldest
     assert "1/3  double: ItemsFailed: 1 of 3 items failed" in oldest
     assert not any(line.endswith(" ") or "\x1b" in line for line in (head, newest, oldest))
+
+
+def test_a_list_has_one_line_for_each_run(dotflow: Command, history: HistorySQLite) -> None:
+    """Generated ids of workflows are cut, and of an error the first line counts."""
+
+    @action
+    def load() -> None:
+        raise ValueError("first\nsecond")
+
+    workflow = DotFlow(Config(history=history, log=LogDefault(output="none")))
+    workflow.task.add(load)
+    workflow.start()
+
+    _, line = dotflow("runs").splitlines()
+    assert f"  {workflow.workflow_id[:8]}…  ✗ Failed" in line
+    assert line.endswith("load: ValueError: first")
 
 
 def test_runs_are_narrowed_by_options(dotflow: Command, history: HistorySQLite) -> None:

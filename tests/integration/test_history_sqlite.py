@@ -175,7 +175,7 @@ def test_restored_cached_and_skipped_tasks_are_told_apart(history: History, tmp_
     workflow.task.add(numbers, unless="cached", name="never")
     workflow.start()
     workflow.start(resume=True)
-    workflow.start(rerun="cached")
+    workflow.start()
 
     states = [
         history.read("SELECT step, state FROM attempt_list WHERE run_id = ? ORDER BY task", run_id)

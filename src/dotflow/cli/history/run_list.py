@@ -1,5 +1,6 @@
 """The list of `dotflow runs`."""
 
+import re
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Final
@@ -12,6 +13,7 @@ from dotflow.core.durations import to_seconds
 from dotflow.core.record import RunSummary
 
 MIN_WIDTH_FOR_ERRORS: Final = 110  # columns; in a narrower terminal, what failed is a line of its own
+GENERATED: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")  # an id of a workflow without one
 COLUMNS: Final = (
     *(Column("Run"), Column("Began"), Column("Workflow", fits=1), Column("State")),
     *(Column("Duration", is_right=True), Column("Tasks", is_right=True), Column("What failed", fits=2)),
@@ -38,7 +40,7 @@ def print_runs(runs: Sequence[RunSummary]) -> None:
     for run, line in zip(runs, lines, strict=True):
         screen.line(line)
         if run.error and not is_wide:
-            text = Text(f"{' ' * (ID_LENGTH + 2)}{safe(run.error)}", "dim")
+            text = Text(f"{' ' * (ID_LENGTH + 2)}{_error(run)}", "dim")
             text.truncate(screen.width, overflow="ellipsis")
             screen.line(text)
 
@@ -48,9 +50,18 @@ def _row(screen: Screen, run: RunSummary, *, is_wide: bool) -> list[Text | str]:
     return [
         run.run_id[:ID_LENGTH],
         local(run.began) if is_wide else f"{run.began.astimezone():%m-%d %H:%M:%S}",
-        safe(run.workflow_id),
+        _workflow(run),
         screen.state(run.state),
         span(duration),
         f"{run.completed + run.restored}/{run.tasks}",
-        Text(safe(run.error), "dim") if is_wide else "",
+        Text(_error(run), "dim") if is_wide else "",
     ]
+
+
+def _workflow(run: RunSummary) -> str:
+    """Returns the id of the workflow; the beginning of a generated one."""
+    return f"{run.workflow_id[:ID_LENGTH]}…" if GENERATED.fullmatch(run.workflow_id) else safe(run.workflow_id)
+
+
+def _error(run: RunSummary) -> str:
+    return safe(run.error.partition("\n")[0])

@@ -18,7 +18,9 @@ from dotflow.providers.histories.sqlite.tables import (
 
 FIND: Final = "SELECT run, lock FROM runs WHERE state = 'Running'"
 STILL: Final = "SELECT 1 FROM runs WHERE run = ? AND state = 'Running'"
-LAST: Final = "SELECT MAX(began + COALESCE(took, 0)) FROM attempts WHERE run = ?"
+#: The moment of its last event, or of its last output.
+LAST: Final = """SELECT MAX(at) FROM (SELECT began + COALESCE(took, 0) AS at FROM attempts WHERE run = :run
+    UNION ALL SELECT at FROM output WHERE run = :run)"""
 MARK_ATTEMPTS: Final = f"UPDATE attempts SET state = {CRASHED} WHERE run = ? AND state = {RUNNING}"
 #: The states of its tasks that have ended; of several attempts the last one.
 COUNT: Final = f"SELECT state, MAX(attempt) FROM attempts WHERE run = ? AND item = {NO_ITEM} GROUP BY task"
@@ -31,7 +33,7 @@ BETWEEN: Final = "the process of the run ended between two steps"
 
 
 class Crash(NamedTuple):
-    """What is known of a crashed run: the moment of its last event, and the step that was running then."""
+    """What is known of a crashed run: the moment of its last event or output, and the step that was running then."""
 
     last: int | None
     error: str
@@ -47,7 +49,7 @@ def find_crashed(connection: sqlite3.Connection, path: Path) -> list[int]:
 
 def crash_of(connection: sqlite3.Connection, run: int) -> Crash:
     """Returns what is known of a crashed run, whose attempts are still Running in the file."""
-    ((last,),) = connection.execute(LAST, (run,))
+    ((last,),) = connection.execute(LAST, {"run": run})
     error = BETWEEN
     for name, item in connection.execute(FIRST, (run,)):
         step = name if item == NO_ITEM else f"{name}[{item}]"

@@ -254,7 +254,8 @@ class RunRows:
         self.counts[FAILED] += 1
         if self.error is None:
             name = self.started.steps[task].name
-            self.error = shorten(f"{name}: {failure.exception}: {failure.message}".rstrip(": "))
+            message = failure.message.partition("\n")[0]
+            self.error = shorten(f"{name}: {failure.exception}: {message}".rstrip(": "))
 
 
 #: The methods that add the rows of an event.
