@@ -40,7 +40,7 @@ def print_runs(runs: Sequence[RunSummary]) -> None:
     for run, line in zip(runs, lines, strict=True):
         screen.line(line)
         if run.error and not is_wide:
-            text = Text(f"{' ' * (ID_LENGTH + 2)}{_error(run)}", "dim")
+            text = Text(f"{' ' * (ID_LENGTH + 2)}{safe(run.error)}", "dim")
             text.truncate(screen.width, overflow="ellipsis")
             screen.line(text)
 
@@ -54,14 +54,10 @@ def _row(screen: Screen, run: RunSummary, *, is_wide: bool) -> list[Text | str]:
         screen.state(run.state),
         span(duration),
         f"{run.completed + run.restored}/{run.tasks}",
-        Text(_error(run), "dim") if is_wide else "",
+        Text(safe(run.error), "dim") if is_wide else "",
     ]
 
 
 def _workflow(run: RunSummary) -> str:
     """Returns the id of the workflow; the beginning of a generated one."""
     return f"{run.workflow_id[:ID_LENGTH]}…" if GENERATED.fullmatch(run.workflow_id) else safe(run.workflow_id)
-
-
-def _error(run: RunSummary) -> str:
-    return safe(run.error.partition("\n")[0])
