@@ -3,6 +3,7 @@
 import base64
 import itertools
 import json
+import pickle
 from urllib.parse import quote, quote_plus
 
 import pytest
@@ -89,6 +90,15 @@ def test_variables_are_secret_by_their_names() -> None:
     }
 
     assert sorted(secret_variables(environment)) == ["12345678", "abcdefgh", "ijklmnop", "qrstuvwx"]
+
+
+def test_a_pickle_leaves_the_forms_out() -> None:
+    """They are many times as large as the secrets."""
+    masks = Masks([TOKEN])
+    size = len(pickle.dumps(masks))
+    assert masks.mask(TOKEN) == MASK
+    assert len(pickle.dumps(masks)) == size
+    assert pickle.loads(pickle.dumps(masks)).mask(TOKEN) == MASK
 
 
 def test_a_repr_shows_no_secret() -> None:

@@ -77,6 +77,10 @@ class Masks:
             self._byte_forms = [_encode(form) for form in self.forms]
         return self._byte_forms
 
+    def __reduce__(self) -> tuple[type["Masks"], tuple[frozenset[str]]]:
+        """Leaves the forms out, which are many times as large."""
+        return Masks, (self._values,)
+
     def __repr__(self) -> str:
         return f"<masks of {len(self._values)} secrets>"
 

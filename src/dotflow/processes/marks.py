@@ -1,5 +1,6 @@
 """Marks in the output of a process: they say which attempt makes what follows, and are taken out where it is read."""
 
+import re
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
@@ -12,6 +13,7 @@ NO_ATTEMPT: Final = BEGIN + END  # the mark before output that is no attempt's
 #: Stands, in the output of a worker, for the attempts of a run that its step has started.
 ASIDE: Final = AttemptId("aside", 0, 0)
 SYNC: Final = BEGIN + b"sync" + END  # a mark that is answered when all before it is recorded
+MARK: Final = re.compile(re.escape(BEGIN) + rb"(?:sync|([!-~]+) (\d{1,18}) (\d{1,18}) (-?\d{1,18}))?" + re.escape(END))
 
 
 class Part(NamedTuple):
@@ -50,19 +52,20 @@ class MarkedStream:
         """Yields the parts of what has arrived."""
         data, self.held = self.held + data, b""
         while (begin := data.find(BEGIN)) >= 0:
-            end = data.find(END, begin + len(BEGIN))
-            if end < 0 and len(data) - begin < MAX_SIZE:
+            found = MARK.match(data, begin)
+            if found is None and len(data) - begin < MAX_SIZE and END not in data[begin + len(BEGIN) :]:
                 self.held = data[begin:]
                 yield Part(data[:begin], self.attempt)
                 return
-            if end < 0:  # no mark of ours
-                break
-            text = data[begin + len(BEGIN) : end]
+            if found is None:  # a step has printed what is no mark of ours
+                yield Part(data[: begin + len(BEGIN)], self.attempt)
+                data = data[begin + len(BEGIN) :]
+                continue
             is_sync = data.startswith(SYNC, begin)
             yield Part(data[:begin], self.attempt, is_sync)
             if not is_sync:
-                self.attempt = _attempt_of(text)
-            data = data[end + 1 :]
+                self.attempt = _attempt_of(found)
+            data = data[found.end() :]
         held = next((size for size in range(len(BEGIN) - 1, 0, -1) if data.endswith(BEGIN[:size])), 0)
         self.held = data[len(data) - held :]
         yield Part(data[: len(data) - held], self.attempt)
@@ -73,8 +76,8 @@ class MarkedStream:
         return Part(held, self.attempt)
 
 
-def _attempt_of(text: bytes) -> AttemptId | None:
-    if not text:
+def _attempt_of(found: re.Match[bytes]) -> AttemptId | None:
+    if found[1] is None:
         return None
-    run_id, task_id, number, item = text.decode().rsplit(" ", 3)
-    return AttemptId(run_id, int(task_id), int(number), None if item == "-1" else int(item))
+    item = int(found[4])
+    return AttemptId(found[1].decode(), int(found[2]), int(found[3]), None if item < 0 else item)

@@ -45,7 +45,7 @@ class Scribe:
     def __init__(self, history: History) -> None:
         self.serve: Serve = pass_on
         self.store = history.store
-        self._history = history
+        self._payload = pickle.dumps(history)
         self._pid = 0
         self._owner: int | None = None  # the thread whose attempts the marks are for
         self._captures = 0  # its runs
@@ -60,7 +60,6 @@ class Scribe:
     def __enter__(self) -> "Scribe":
         global _active
         flush_all()
-        payload = pickle.dumps(self._history)
         with contextlib.ExitStack() as opened:
             self._control, theirs = socket.socketpair()
             opened.callback(self._control.close)
@@ -69,7 +68,7 @@ class Scribe:
                 for reading, end in pipes:
                     opened.callback(os.close, reading)  # open here, too: no print fails when the scribe is killed
                     writing.callback(os.close, end)
-                self._start(payload, theirs, pipes)
+                self._start(theirs, pipes)
                 opened.callback(self._end)
                 for stream, (_, end) in enumerate(pipes, 1):
                     self._streams[stream] = os.dup(stream)
@@ -93,7 +92,7 @@ class Scribe:
                 with contextlib.suppress(OSError, ValueError):
                     stream.reconfigure(line_buffering=is_line_buffered)
 
-    def _start(self, payload: bytes, theirs: socket.socket, pipes: list[tuple[int, int]]) -> None:
+    def _start(self, theirs: socket.socket, pipes: list[tuple[int, int]]) -> None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)  # threads of C libraries, which survive a fork
             self._pid = os.fork()
@@ -104,7 +103,7 @@ class Scribe:
             self._control.close()
             for _, end in pipes:
                 os.close(end)
-            run_scribe(pickle.loads(payload), theirs, [reading for reading, _ in pipes], self.serve)
+            run_scribe(pickle.loads(self._payload), theirs, [reading for reading, _ in pipes], self.serve)
         finally:
             os._exit(1)
 
@@ -242,12 +241,20 @@ def scribe_capture(capture: Capture) -> ScribeCapture | None:
         return None
     if _active is not None:
         return ScribeCapture(_active, capture) if _active.store == store and _active.is_free() else None
-    if capture.mode is TypeCapture.FD and can_capture():
-        return ScribeCapture(Scribe(capture.history).__enter__(), capture, is_own=True)
+    scribe = make_scribe(capture.history) if capture.mode is TypeCapture.FD else None
+    return None if scribe is None else ScribeCapture(scribe.__enter__(), capture, is_own=True)
+
+
+def make_scribe(history: History) -> Scribe | None:
+    """Returns a scribe for this process; None where that is not possible."""
+    if not _can_capture():
+        return None
+    with contextlib.suppress(Exception):  # a class of the user's that can't be pickled
+        return Scribe(history)
     return None
 
 
-def can_capture() -> bool:
+def _can_capture() -> bool:
     """Returns whether the streams are those of the process, and no other thread runs Python code."""
     if os.name != "posix" or threading.active_count() > 1 or _active is not None:
         return False

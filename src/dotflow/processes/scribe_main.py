@@ -25,7 +25,7 @@ from dotflow.core.origin import AttemptId
 from dotflow.core.types.capture import TypeCapture
 from dotflow.cpython import forget_exit_handlers
 from dotflow.processes.marks import MarkedStream, Part
-from dotflow.processes.pipes import PIPE_SIZE, write_all
+from dotflow.processes.pipes import PIPE_SIZE, wait_readable, write_all
 from dotflow.worker.chunks import INTERVAL, Chunks
 
 SIZE: Final = struct.Struct("!I")  # of a message
@@ -59,8 +59,8 @@ class Recorder:
         return b"".join([self._take(stream, part) for part in self._streams[stream].feed(data)])
 
     def _take(self, stream: int, part: Part) -> bytes:
-        if part.attempt is not None and part.data:
-            self._chunks_of(part.attempt).add(stream, part.data)
+        if part.attempt is not None and part.data and (chunks := self._chunks_of(part.attempt)) is not None:
+            chunks.add(stream, part.data)
         self._syncs[stream] += part.is_sync
         return part.data
 
@@ -95,20 +95,31 @@ class Recorder:
         """Seconds until `step` has something to do."""
         return INTERVAL if any(chunks.due is not None for chunks in self._chunks.values()) else None
 
-    def _chunks_of(self, attempt: AttemptId) -> Chunks:
+    def _chunks_of(self, attempt: AttemptId) -> Chunks | None:
+        """Returns what collects the output of an attempt; None if the run has sent nothing about it."""
         if attempt not in self._chunks:
             while attempt.run_id not in self._runs:
-                self._receive()
+                if not self._receive():
+                    return None
             limit, masks = self._runs[attempt.run_id]
             capture = Capture(TypeCapture.FD, limit, lambda event: self._record(attempt.run_id, event), masks=masks)
             self._chunks[attempt] = Chunks(attempt, capture)
         return self._chunks[attempt]
 
-    def _receive(self) -> None:
-        """Receives what is to be known of a run; it was sent before the marks of its attempts."""
-        (size,) = SIZE.unpack(self._control.recv(SIZE.size, socket.MSG_WAITALL))
+    def _receive(self) -> bool:
+        """Receives what is to be known of a run; it was sent before the marks of its attempts. Returns whether it was.
+
+        It does not wait for it: a step may print what looks like the mark of another run.
+        """
+        if not wait_readable(self._control.fileno(), 0):
+            return False
+        data = self._control.recv(SIZE.size, socket.MSG_WAITALL)
+        if len(data) < SIZE.size:  # the run has ended
+            return False
+        (size,) = SIZE.unpack(data)
         run_id, limit, masks = pickle.loads(self._control.recv(size, socket.MSG_WAITALL))
         self._runs[run_id] = limit, masks
+        return True
 
     def _record(self, run_id: str, event: AttemptOutput) -> None:
         try:

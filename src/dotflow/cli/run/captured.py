@@ -21,6 +21,6 @@ def captured(history: History | None, mode: object) -> "Scribe | None":
         return None
     if history.capture not in BY_DESCRIPTOR or mode == TypeExecution.PARALLEL:
         return None
-    from dotflow.processes.scribe import Scribe, can_capture
+    from dotflow.processes.scribe import make_scribe
 
-    return Scribe(history) if can_capture() else None
+    return make_scribe(history)
