@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,7 +20,9 @@ import pytest
 from dotflow import Config, Context, DotFlow, Secret, action
 from dotflow.core.events import AttemptOutput, TaskCompleted, TaskFailed
 from dotflow.core.types.capture import TypeCapture
-from dotflow.providers import ExecutorProcess, ExecutorThread, LogDefault
+from dotflow.processes import scribe
+from dotflow.providers import ExecutorProcess, ExecutorThread, HistorySQLite, LogDefault
+from dotflow.worker import chunks
 from tests.captured import MEGABYTES, WAYS, RecordingHistory, crash, get_stuck
 
 DESCRIPTOR_MODES = ["fork", "forkserver"]
@@ -292,6 +295,27 @@ def test_secrets_are_masked_in_what_is_kept(executor: str | None, history: Recor
     assert capfd.readouterr().out == "the token s3cr3t-of-tests\ns3cr3t-of-tests\n"
 
 
+def test_only_the_thread_of_a_run_settles_its_history(monkeypatch: pytest.MonkeyPatch, capfd: Any) -> None:
+    """Other threads only hand over what a process of theirs prints."""
+    monkeypatch.setattr(chunks, "INTERVAL", 0)
+    threads: list[int] = []
+
+    class Settling(RecordingHistory):
+        def settle(self, run_id: str, begins: bool) -> None:
+            threads.append(threading.get_ident())
+
+    @action(isolate=True)
+    def prints() -> None:
+        for number in range(3):
+            print(number, flush=True)
+
+    history = Settling()
+    run(history, prints, executor=ExecutorThread())
+
+    assert history.output(0) == b"0\n1\n2\n"
+    assert set(threads) == {threading.get_ident()}
+
+
 @pytest.mark.parametrize("inner", ["inline", "thread", "fork"])
 def test_a_run_in_a_worker_has_its_own_output(
     inner: str, history: RecordingHistory, capfd: Any, tmp_path: Path
@@ -317,3 +341,13 @@ def test_a_run_in_a_worker_has_its_own_output(
     assert result.tasks[0].current_context.storage == "inside\n"
     assert history.output(0) == b"before\nbetween\ninside\n"
     assert capfd.readouterr().out == "before\ninside\nbetween\ninside\n"
+
+
+def test_a_history_that_can_not_be_pickled_has_no_scribe(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Its runs are captured as those of a program."""
+    monkeypatch.setattr(scribe, "_can_capture", lambda: True)
+
+    history: Any = HistorySQLite(tmp_path / "history.db")
+    assert scribe.make_scribe(history) is not None
+    history.connected = lambda: None
+    assert scribe.make_scribe(history) is None

@@ -190,8 +190,8 @@ class WorkerThread(threading.Thread):
         streams: StreamCapture | None,
     ) -> None:
         super().__init__(name="dotflow-worker", daemon=True)
-        # What a process of an isolated step prints is for the thread of the run, too.
-        self._capture = None if capture is None else capture._replace(record=done.put)
+        # What a process of an isolated step prints is for the thread of the run, which alone settles the history.
+        self._capture = None if capture is None else capture._replace(record=done.put, settle=int)
         self._streams = streams
         self._calls: queue.SimpleQueue[Call | None] = queue.SimpleQueue()
         self._done = done
