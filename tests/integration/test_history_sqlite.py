@@ -592,6 +592,25 @@ def test_a_file_that_is_deleted_during_a_run_begins_anew(history: History) -> No
     assert history.reports.lines == []
 
 
+def test_a_file_that_another_one_replaces_keeps_its_runs(history: History) -> None:
+    """The run begins anew there, under a number of its own."""
+    other = HistorySQLite(history.path.with_name("other.db"))
+    before = history.workflow(numbers, history=other).start()
+    other.close()
+
+    @action
+    def replaces() -> None:
+        for suffix in ("-wal", "-shm"):
+            history.path.with_name(f"{history.path.name}{suffix}").unlink(missing_ok=True)
+        other.path.rename(history.path)
+
+    run = history.workflow(replaces, numbers, numbers).start()
+
+    names = "SELECT step FROM attempt_list WHERE run_id = '{}' ORDER BY task"
+    assert history.read(names.format(before.run_id)) == ["numbers"]
+    assert history.read(names.format(run.run_id)) == ["replaces", "numbers", "numbers"]
+
+
 def test_it_can_be_pickled(history: History) -> None:
     """Another process opens the file itself."""
     opened = history.open(keep="7 days", values="all")

@@ -1,14 +1,17 @@
 """The rows of a history: output in bounded room, and glimpses of values."""
 
+import sqlite3
 from datetime import UTC, datetime
 from fractions import Fraction
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from dotflow.core.events import AttemptOutput
 from dotflow.providers.histories.sqlite.glimpse import MAX_GLIMPSE, glimpse
 from dotflow.providers.histories.sqlite.output_rows import GAP, LATE, OutputRows
+from dotflow.providers.histories.sqlite.output_writer import OutputWriter
+from dotflow.providers.sqlite_file import SQLiteFile
 
 AT = datetime(2026, 3, 1, tzinfo=UTC)
 
@@ -58,6 +61,26 @@ def test_of_long_output_beginning_and_end_are_kept(commits: int) -> None:
 
     assert printed.rows() == [(1, b"0\n", 0), (1, b"1\n", 0), (0, GAP % 12, 12), (1, b"8\n", 0), (1, b"9\n", 0)]
     assert printed.output.size == 0
+
+
+def test_output_waits_once_for_a_busy_file() -> None:
+    """The run waits for its output at its end. It is written with the next part."""
+    patiences: list[float] = []
+
+    class Busy:
+        def transact(self, work: Any, patience: float) -> None:
+            patiences.append(patience)
+            if len(patiences) < 3:
+                raise sqlite3.OperationalError("database is locked")
+
+    writer = OutputWriter(cast("SQLiteFile", Busy()), "run", 100)
+    for _ in "12":
+        with pytest.raises(sqlite3.OperationalError):
+            writer.add(AttemptOutput(0, 1, 1, b"one\n", AT))
+    writer.add(AttemptOutput(0, 1, 1, b"two\n", AT))
+
+    assert patiences[0] > patiences[1]
+    assert patiences[0] > patiences[2]
 
 
 def test_bytes_that_never_came_count_as_missing() -> None:

@@ -83,15 +83,25 @@ class SQLiteFile:
         *,
         create: bool = False,
         patience: float | None = None,
+        opening: int | None = None,
     ) -> list[tuple[Any, ...]]:
-        """Runs one statement as a transaction, and returns its rows. Without *create*, a missing file is empty."""
+        """Runs one statement as a transaction, and returns its rows. Without *create*, a missing file is empty.
+
+        With *opening*, it does nothing in another file than that of this opening.
+        """
         try:
             with _lock:  # without the calls of `use`, which take time
                 connection = self._connect(create)
-                return [] if connection is None else connection.execute(statement, values).fetchall()
+                if connection is None or opening not in (None, self.openings):
+                    return []
+                return connection.execute(statement, values).fetchall()
         except sqlite3.OperationalError:
             pass
-        return self.use(lambda connection: connection.execute(statement, values).fetchall(), [], create, patience)
+
+        def work(connection: sqlite3.Connection) -> list[tuple[Any, ...]]:
+            return connection.execute(statement, values).fetchall() if opening in (None, self.openings) else []
+
+        return self.use(work, [], create, patience)
 
     def transact(self, work: Work[T], *, patience: float | None = None) -> T:
         """Calls *work* with the connection in a transaction with the write lock, which an exception undoes."""

@@ -15,7 +15,7 @@ from dotflow.core.types.run_state import TypeRunState
 from dotflow.errors import HistoryError, InvalidArgument, NotInHistory
 from dotflow.providers.histories.sqlite.crashed import mark_crashed
 from dotflow.providers.histories.sqlite.reading import Reader, reading, short_path
-from dotflow.providers.histories.sqlite.retention import forget
+from dotflow.providers.histories.sqlite.retention import forget, shrink
 from dotflow.providers.histories.sqlite.tables import SHARED_ATTEMPT, micro
 from dotflow.providers.sqlite_errors import cause_of
 from dotflow.providers.sqlite_file import SQLiteFile
@@ -124,8 +124,7 @@ class SQLiteArchive(Archive):
             count = self._file.transact(lambda connection: self._forget(connection, numbers))
             while until is not None and (deleted := self._file.transact(lambda each: _forget_old(each, until))):
                 count += deleted
-            # executescript, since execute() would free one page only.
-            self._file.use(lambda each: each.executescript("PRAGMA incremental_vacuum"), None, create=False)
+            shrink(self._file)
             self._file.run("PRAGMA wal_checkpoint(TRUNCATE)", ())
         return count
 

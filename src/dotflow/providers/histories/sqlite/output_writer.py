@@ -1,8 +1,10 @@
 """OutputWriter: writes the output of a run whose other events another process records."""
 
+import math
 import sqlite3
 from typing import Final
 
+from dotflow import clock
 from dotflow.core.events import AttemptOutput
 from dotflow.providers.histories.sqlite.output_rows import OutputRows
 from dotflow.providers.sqlite_file import SQLiteFile
@@ -11,6 +13,8 @@ SAVE_OUTPUT: Final = f"INSERT OR REPLACE INTO output VALUES ({', '.join('?' * 9)
 DROP_OUTPUT: Final = "DELETE FROM output WHERE run = ? AND task = ? AND item = ? AND attempt = ? AND seq = ?"
 FIND_RUN: Final = "SELECT run FROM runs WHERE run_id = ?"
 PATIENCE: Final = 2.0  # seconds to wait for another process; nothing but the output waits meanwhile
+PATIENT_SHARE: Final = 0.1  # of the time since the last wait in vain: the run waits for its output at its end
+MAX_BYTES: Final = 50_000_000  # that wait for the file
 
 
 class OutputWriter:
@@ -26,11 +30,20 @@ class OutputWriter:
         self._file = file
         self._run_id = run_id
         self._rows = OutputRows(limit)
+        self._failed_at = -math.inf  # the end of the last wait in vain
 
     def add(self, event: AttemptOutput) -> None:
         """Writes a part of the output. Where that fails, it is written with the next one."""
         self._rows.add(event, is_open=True)
-        self._file.transact(self._write, patience=PATIENCE)
+        try:
+            patience = min((clock.ticks() - self._failed_at) * PATIENT_SHARE, PATIENCE)
+            self._file.transact(self._write, patience=patience)
+        except (sqlite3.Error, OSError):
+            self._failed_at = clock.ticks()
+            if self._rows.size > MAX_BYTES:
+                self._rows.clear()
+            raise
+        self._failed_at = -math.inf
         self._rows.clear()
 
     def _write(self, connection: sqlite3.Connection) -> None:

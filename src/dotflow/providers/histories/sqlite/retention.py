@@ -73,16 +73,16 @@ def sweep(file: SQLiteFile, keep: Keep) -> None:
         is_done = False
         while not is_done and clock.ticks() < until:
             is_done = not _forget_some(file, keep)
-        shrink(file, PAGES)
+        shrink(file, PAGES, patience=0)
         if not is_done or file.run("PRAGMA freelist_count", ()) != [(0,)]:
             file.run(RESUME, (), patience=0)
 
 
-def shrink(file: SQLiteFile, pages: int | None = None) -> None:
-    """Gives free pages back to the system; all of them for None."""
+def shrink(file: SQLiteFile, pages: int | None = None, *, patience: float | None = None) -> None:
+    """Gives free pages back to the system; all of them for None. *patience* is that of `SQLiteFile.use`."""
     statement = "PRAGMA incremental_vacuum" if pages is None else f"PRAGMA incremental_vacuum({pages})"
     # executescript, since execute() would free one page only.
-    file.use(lambda connection: connection.executescript(statement), None, False, 0)
+    file.use(lambda connection: connection.executescript(statement), None, False, patience)
 
 
 def _forget_some(file: SQLiteFile, keep: Keep) -> int:

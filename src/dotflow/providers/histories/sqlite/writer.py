@@ -131,7 +131,8 @@ class RunWriter:
             else:
                 full += 1
                 values += (run, *row)
-        self._file.run(_save_few(full, begun), (*values, *last), create=True, patience=patience)
+        statement = _save_few(full, begun)
+        self._file.run(statement, (*values, *last), create=True, patience=patience, opening=self._opening)
         return self._opening == self._file.openings
 
     def _write_all(self, connection: sqlite3.Connection) -> int:
