@@ -3,6 +3,7 @@
 import base64
 import itertools
 import json
+import pickle
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +15,7 @@ import pytest
 from dotflow import Config, DotFlow, Secret, action
 from dotflow.abc.history import History
 from dotflow.cli.main import main
-from dotflow.core.events import Event
+from dotflow.core.events import AttemptStarted, Event
 from dotflow.core.masks import forms_of
 from dotflow.providers import (
     ExecutorAsync,
@@ -216,6 +217,18 @@ def test_a_history_that_raises_is_reported_without_secrets(quiet: Callable[..., 
 
     assert sum("***" in line for line in lines) >= 3
     assert_hidden("".join(lines))
+
+
+def test_the_events_of_attempts_have_no_secrets(quiet: Callable[..., Config]) -> None:
+    """A history or a tracer may write them as they are."""
+    history = Recorder()
+    workflow = DotFlow(quiet(secrets=SECRETS, history=history))
+    workflow.task.add(good).add(fetch, each=[1, 2], fallback=fails, keep_going=True)
+    workflow.start()
+
+    calls = [event.call for event in history.events if isinstance(event, AttemptStarted)]
+    assert len(calls) > 3
+    assert_hidden("".join(pickle.dumps(call and call.secrets).decode("latin-1") for call in calls))
 
 
 def test_a_cached_value_does_not_depend_on_the_secret(tmp_path: Path) -> None:

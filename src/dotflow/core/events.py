@@ -23,7 +23,7 @@ from dotflow.core.types.status import TypeStatus
 class AttemptStarted(NamedTuple):
     """An attempt of the task begins; `attempt` counts from 1. `fallback` names the step that makes it instead.
 
-    `call` is the request to make it, with its arguments.
+    `call` is the request to make it, with its arguments, but without its secrets.
     """
 
     task_id: int

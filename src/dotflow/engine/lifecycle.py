@@ -77,7 +77,8 @@ def task_flow(
     fallback_name: str | None = None
     while True:
         attempt += 1
-        began = (task_id, attempt, previous, clock.now(), clock.monotonic(), item, fallback_name, call)
+        shown = call if secrets is None else call._replace(secrets=None)  # a history or a tracer may write the event
+        began = (task_id, attempt, previous, clock.now(), clock.monotonic(), item, fallback_name, shown)
         yield new(AttemptStarted, began)
         outcome = yield call
         assert outcome is not None
