@@ -12,6 +12,7 @@ import pytest
 from dotflow import Config, DotFlow, action
 from dotflow.cli.history import text
 from dotflow.cli.history.bare import escape_output
+from dotflow.cli.history.run_page import print_next
 from dotflow.cli.history.text import Column, Screen
 from dotflow.cli.main import main
 from dotflow.errors import HistoryError
@@ -542,3 +543,10 @@ def test_output_in_a_terminal_is_text() -> None:
     data = b"\x1b]0;title\x07 \xff \xc2\x9b1m \xe2\x80\xae\tdone\r\n\x00"
 
     assert escape_output(data) == b"\\x1b]0;title\\x07 \\xff \\x9b1m \\u202e\tdone\n\\x00"
+
+
+def test_commands_to_copy_are_text(capfd: pytest.CaptureFixture[str]) -> None:
+    """A task's name is in them, which a terminal must not act on."""
+    print_next(Screen(), [("dotflow replay 4f0c9a21 '\x1b]0;title\x07'", "run it again")])
+
+    assert "\\x1b]0;title\\x07'  # run it again" in capfd.readouterr().out

@@ -498,6 +498,27 @@ def test_a_step_that_completed_has_its_values_from_the_storage(replay: Replay) -
     assert (code, "that in StorageFile is of another run" in text) == (2, True)
 
 
+def test_values_of_the_definition_may_be_others_today(replay: Replay) -> None:
+    """The storage has the values of tasks only."""
+    run_script("""
+from dotflow import Config, DotFlow, action
+from dotflow.providers import StorageFile
+
+@action
+def pick(number, day):
+    return number, day
+
+workflow = DotFlow(Config(storage=StorageFile("values")), params={"day": "monday"})
+workflow.task.add(pick, each=[7, 8])
+workflow.start()
+""")
+    code, text = replay("last", "pick#1")
+
+    assert (code, "returned (8, 'monday')" in text) == (0, True), text
+    assert "  day     as today's workflow has it: the history did not keep it\n" in text
+    assert "  number  as today's workflow has it: the history did not keep it\n" in text
+
+
 def test_what_the_step_may_have_changed_comes_from_the_storage(replay: Replay) -> None:
     """A copy in the history has a note, if there is no such storage."""
     pops = "action(lambda: [7])).add(action(lambda previous_context: previous_context.storage.pop() / 0)"
@@ -651,6 +672,7 @@ def test_the_step_that_crashed_has_its_inputs_from_the_storage(
     code, text = replay("failed", step)
     assert (code, output in text) == (0, True), text
     assert "then: crashed, now: returned (" in text
+    assert "as today's workflow has it" not in text
 
     with scripts.command(*command) as child:
         assert child.end().code == 0

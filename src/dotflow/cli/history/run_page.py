@@ -162,8 +162,8 @@ def print_next(screen: Screen, commands: Sequence[tuple[str, str]]) -> None:
     if not commands:
         return
     screen.line()
-    width = max(len(command) for command, _ in commands)
-    for command, purpose in commands:
+    width = max(len(safe(command)) for command, _ in commands)
+    for command, purpose in ((safe(command), purpose) for command, purpose in commands):
         fits = width + len(purpose) + 4 <= screen.width
         screen.line(f"  {command:{width}}  " if fits else f"  {command}  ", (f"# {purpose}", "dim"))
 

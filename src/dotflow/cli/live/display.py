@@ -102,9 +102,7 @@ class Display:
         assert self._writer is not None
         try:
             self._writer.sendall(data)
-        except (
-            OSError
-        ):  # the writer was killed: output goes directly to the terminal again; the scribe's does by itself
+        except OSError:  # the writer was killed: output goes directly to the terminal again, that of a scribe by itself
             for descriptor in (1, 2):
                 if self._scribe is None and not os.isatty(descriptor):
                     os.dup2(self._terminal, descriptor)

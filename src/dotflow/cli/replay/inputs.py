@@ -1,7 +1,7 @@
 """The inputs of an attempt: those of a file, the copies in the history, or what the storage of the run still has."""
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, NoReturn
 
 import click
@@ -11,6 +11,7 @@ from dotflow.cli.replay.target import Target
 from dotflow.codec.document import unpack
 from dotflow.core.action import Action
 from dotflow.core.context import Context
+from dotflow.core.links import PARAM, PARAMS
 from dotflow.core.params import resolve
 from dotflow.core.record import ValueRecord
 from dotflow.core.types.attempt_state import TypeAttemptState
@@ -33,6 +34,9 @@ WOULD_KEEP: Final[Mapping[TypeAttemptState | None, str]] = {
 }
 #: The note on a copy of an object that the step had itself.
 AFTER: Final = "copied after the attempt, which may have changed it"
+
+#: The note on a value of the workflow's definition, or a run parameter, that may have been another one.
+TODAY: Final = "as today's workflow has it: the history did not keep it"
 
 OTHERWISE: Final = "The history keeps the inputs of failed steps, and with HistorySQLite(values='all') those of all"
 
@@ -144,8 +148,23 @@ class InputFinder:
         except (DotflowError, click.ClickException) as error:
             self._refuse(role, error.message if isinstance(error, click.ClickException) else str(error))
         if inputs.initial.storage is not None:
-            self.notes[CONTEXTS[INITIAL]] = "as today's workflow has it: the history did not keep it"
+            self.notes[CONTEXTS[INITIAL]] = TODAY
+        kept = {_name_of(role) for role, copy in self._copies.items() if copy.document} | {*map(_name_of, self._edited)}
+        self.notes.update((name, TODAY) for name in self._of_today() if name not in kept)
         return inputs
+
+    def _of_today(self) -> Iterator[str]:
+        """Yields the parameters whose values are no task's, so that the storage does not show what the run had."""
+        links, loaded = self._finder.definition.links, self._finder.loaded
+        if links is None:
+            return
+        # The id of a run has the parameters that were passed.
+        same = loaded.params if self._finder.workflow_id == self._run.workflow_id else {}
+        for bind in links.fallback_binds if self._attempt.fallback else links.binds:
+            names = {PARAM: (bind.source,), PARAMS: tuple(loaded.workflow.params)}.get(bind.kind, ())
+            if not all(name in same for name in names):
+                yield bind.parameter
+        yield from (each.parameter for each in links.each if not isinstance(each.source, int))
 
     def _refuse(self, role: str, why_not_stored: str) -> NoReturn:
         copy = self._copies.get(role)

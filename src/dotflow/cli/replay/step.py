@@ -83,7 +83,7 @@ def _secrets(finder: StepFinder, step: Action[..., Any], inputs: TaskInputs) -> 
 
 def _print_head(target: Target, lines: Sequence[tuple[str, str]]) -> None:
     """Prints what is replayed, and on a line each, what differs."""
-    click.echo(f"{target.title}, as in the run {target.run.run_id[:ID_LENGTH]} of {local(target.run.began)}")
+    click.echo(f"{one_line(target.title)}, as in the run {target.run.run_id[:ID_LENGTH]} of {local(target.run.began)}")
     width = max((len(name) for name, _ in lines), default=0)
     for name, text in lines:
         click.echo(f"  {name:{width}}  {one_line(text)}")
