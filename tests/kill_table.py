@@ -21,7 +21,7 @@ sys.path[:0] = [str(Path(__file__).parent.parent / "src")]
 
 from dotflow import Config, DotFlow, action  # noqa: E402 (found through the path that was just set)
 from dotflow.abc.log import Log  # noqa: E402
-from dotflow.core.origin import current_attempt  # noqa: E402
+from dotflow.core.attempt_id import current_attempt  # noqa: E402
 from dotflow.core.task import Task  # noqa: E402
 from dotflow.providers import ExecutorInline, ExecutorProcess, ExecutorThread, HistorySQLite  # noqa: E402
 

@@ -9,8 +9,8 @@ import pytest
 
 from dotflow import Config, DotFlow, Run, action
 from dotflow.abc.history import History
+from dotflow.core.attempt_id import AttemptId, current_attempt, triggered_by
 from dotflow.core.events import Event, RunEnded, RunStarted, TaskCompleted
-from dotflow.core.origin import AttemptId, current_attempt, triggered_by
 from dotflow.core.types.run_state import TypeRunState
 from dotflow.providers import ExecutorAsync, ExecutorThread
 

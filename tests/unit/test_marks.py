@@ -5,7 +5,7 @@ import socket
 
 import pytest
 
-from dotflow.core.origin import AttemptId
+from dotflow.core.attempt_id import AttemptId
 from dotflow.processes.marks import BEGIN, END, NO_ATTEMPT, SYNC, MarkedStream, mark
 from dotflow.processes.scribe_main import Recorder
 from tests.captured import RecordingHistory

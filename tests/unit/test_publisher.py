@@ -11,6 +11,7 @@ from dotflow.abc.log import Log
 from dotflow.abc.notify import Notify
 from dotflow.abc.storage import Storage
 from dotflow.abc.tracer import Tracer
+from dotflow.core.attempt_id import AttemptId
 from dotflow.core.call import Call, Carrier, Watch
 from dotflow.core.events import (
     AttemptFailed,
@@ -28,7 +29,6 @@ from dotflow.core.events import (
     TaskSkipped,
 )
 from dotflow.core.failure import Failure
-from dotflow.core.origin import AttemptId
 from dotflow.core.types.capture import TypeCapture
 from dotflow.core.types.status import TypeStatus
 from dotflow.engine.checkpoint import Checkpoints

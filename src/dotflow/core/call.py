@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from dotflow.core.action import Action
+from dotflow.core.attempt_id import AttemptId
 from dotflow.core.context import Context
-from dotflow.core.origin import AttemptId
 from dotflow.core.types.capture import TypeCapture
 
 

@@ -9,11 +9,11 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
+from dotflow.core.attempt_id import AttemptId
 from dotflow.core.call import Call
 from dotflow.core.context import Context
 from dotflow.core.failure import Failure
 from dotflow.core.masks import NO_MASKS, Masks
-from dotflow.core.origin import AttemptId
 from dotflow.core.outcome import Usage
 from dotflow.core.policy import Policy
 from dotflow.core.types.run_state import TypeRunState

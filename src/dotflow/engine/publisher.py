@@ -8,6 +8,7 @@ from typing import Any, Final
 from dotflow.abc.history import History
 from dotflow.abc.log import Log
 from dotflow.abc.tracer import Tracer
+from dotflow.core.attempt_id import AttemptId
 from dotflow.core.call import Call, Carrier, Watch, plain_carrier
 from dotflow.core.capture import Capture
 from dotflow.core.context import Context
@@ -27,7 +28,6 @@ from dotflow.core.events import (
     masked,
 )
 from dotflow.core.masks import NO_MASKS, Masks
-from dotflow.core.origin import AttemptId
 from dotflow.core.task import Task
 from dotflow.core.types.capture import TypeCapture
 from dotflow.core.types.status import TypeStatus

@@ -7,10 +7,10 @@ from typing import Any, Final
 
 from dotflow import clock
 from dotflow.abc.storage import Storage
+from dotflow.core.attempt_id import current_attempt, trigger
 from dotflow.core.context import Context
 from dotflow.core.events import Planned, RunStarted
 from dotflow.core.fingerprint import fingerprint
-from dotflow.core.origin import current_attempt, trigger
 from dotflow.core.task import Task
 from dotflow.core.types.execution import TypeExecution
 from dotflow.engine.options import RunOptions

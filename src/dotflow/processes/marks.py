@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
-from dotflow.core.origin import AttemptId
+from dotflow.core.attempt_id import AttemptId
 
 BEGIN: Final = b"\x1e\x1fdotflow:"  # two separators of ASCII, which text has no use for
 END: Final = b"\x1e"

@@ -15,8 +15,8 @@ import warnings
 from typing import Any, Final
 
 from dotflow.abc.history import History
+from dotflow.core.attempt_id import AttemptId
 from dotflow.core.capture import Capture
-from dotflow.core.origin import AttemptId
 from dotflow.core.types.capture import TypeCapture
 from dotflow.processes.marks import NO_ATTEMPT, SYNC, mark
 from dotflow.processes.output import flush_all, flush_streams

@@ -18,10 +18,10 @@ from typing import Final, NoReturn
 
 from dotflow import clock
 from dotflow.abc.history import History
+from dotflow.core.attempt_id import AttemptId
 from dotflow.core.capture import Capture
 from dotflow.core.events import AttemptOutput
 from dotflow.core.masks import Masks
-from dotflow.core.origin import AttemptId
 from dotflow.core.types.capture import TypeCapture
 from dotflow.cpython import forget_exit_handlers
 from dotflow.processes.marks import MarkedStream, Part

@@ -10,10 +10,10 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, NamedTuple, NoReturn
 
 from dotflow.core.action import Action
+from dotflow.core.attempt_id import AttemptId
 from dotflow.core.call import Call, Carrier, Watch
 from dotflow.core.context import Context
 from dotflow.core.failure import Failure
-from dotflow.core.origin import AttemptId
 from dotflow.core.outcome import Interrupted, Outcome, Raised, Returned
 from dotflow.core.task import Task
 from dotflow.cpython import SIG_DFL, run_exit_handlers, set_handler, set_mask

@@ -14,9 +14,9 @@ from functools import partial
 from typing import Final
 
 from dotflow import clock
+from dotflow.core.attempt_id import current_attempt
 from dotflow.core.call import Call
 from dotflow.core.capture import Capture
-from dotflow.core.origin import current_attempt
 from dotflow.processes.channel import STDERR, STDOUT
 from dotflow.processes.failures import write_out
 from dotflow.processes.marks import ASIDE, MarkedStream, Part

@@ -3,10 +3,10 @@
 from typing import Final
 
 from dotflow import clock
+from dotflow.core.attempt_id import AttemptId
 from dotflow.core.capture import Capture
 from dotflow.core.events import AttemptOutput
 from dotflow.core.masks import MaskedStream
-from dotflow.core.origin import AttemptId
 
 INTERVAL: Final = 0.25  # seconds between two chunks of a stream
 MAX_LINE: Final = 4096  # bytes; where bytes are dropped, the rest begins with a new line if one begins soon

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from typing import Final
 
 from dotflow import clock
+from dotflow.core.attempt_id import AttemptId
 from dotflow.core.capture import Capture
-from dotflow.core.origin import AttemptId
 from dotflow.worker.chunks import INTERVAL, Chunks
 from dotflow.worker.interrupts import interrupts_held
 

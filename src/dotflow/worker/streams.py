@@ -10,8 +10,8 @@ import threading
 from collections.abc import Callable
 from typing import Any, Final
 
+from dotflow.core.attempt_id import AttemptId, current_attempt
 from dotflow.core.capture import Capture
-from dotflow.core.origin import AttemptId, current_attempt
 from dotflow.worker.aside import begin_aside, end_aside
 from dotflow.worker.handlers import lead_handlers
 from dotflow.worker.printed import Pace, Printed, PrintedHere

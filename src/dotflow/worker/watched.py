@@ -3,8 +3,8 @@
 from collections.abc import Callable, Coroutine
 from typing import Any, Final
 
+from dotflow.core.attempt_id import AttemptId, current_attempt
 from dotflow.core.call import Call, Watch
-from dotflow.core.origin import AttemptId, current_attempt
 from dotflow.core.outcome import Interrupted, Outcome, Returned
 from dotflow.worker.deadline import Limit
 from dotflow.worker.loops import Loop

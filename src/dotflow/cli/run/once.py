@@ -17,7 +17,7 @@ from dotflow.cli.exit_codes import Exit
 from dotflow.cli.run.captured import captured
 from dotflow.cli.run.recording import details_hint
 from dotflow.cli.run.summary import summary_lines
-from dotflow.core.origin import triggered_by
+from dotflow.core.attempt_id import triggered_by
 from dotflow.core.types.execution import TypeExecution
 from dotflow.core.types.status import TypeStatus
 from dotflow.engine.background import interrupt_all

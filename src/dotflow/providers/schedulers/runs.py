@@ -7,9 +7,9 @@ from typing import Any, Final
 from dotflow import clock
 from dotflow.abc.log import Log
 from dotflow.abc.workflow import RunHandle, Workflow
+from dotflow.core.attempt_id import triggered_by
 from dotflow.core.failure import Failure
 from dotflow.core.masks import environment_masks
-from dotflow.core.origin import triggered_by
 from dotflow.processes.wakeup import WakeupEvent
 from dotflow.providers.schedulers.signals import ShutdownSignals
 

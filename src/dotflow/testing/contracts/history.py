@@ -3,6 +3,7 @@
 from datetime import timedelta
 from typing import Any
 
+from dotflow.core.attempt_id import AttemptId
 from dotflow.core.context import Context
 from dotflow.core.events import (
     AttemptFailed,
@@ -15,7 +16,6 @@ from dotflow.core.events import (
     TaskSkipped,
 )
 from dotflow.core.failure import Failure
-from dotflow.core.origin import AttemptId
 from dotflow.core.outcome import Usage
 from dotflow.core.types.attempt_state import TypeAttemptState
 from dotflow.core.types.run_state import TypeRunState

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from dotflow.core.origin import AttemptId
+from dotflow.core.attempt_id import AttemptId
 from dotflow.core.record import RunSummary
 from dotflow.core.types.run_state import TypeRunState
 from dotflow.providers.histories.sqlite.crashed import counts_of, crash_of

@@ -1,4 +1,4 @@
-"""Where a run comes from: the attempt that started it, and the reason, as context variables."""
+"""AttemptId; and what a run is started by, as context variables: the attempt around it, and the trigger."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
