@@ -11,7 +11,7 @@ import pytest
 
 from dotflow import Config, DotFlow, action
 from dotflow.cli.history import text
-from dotflow.cli.history.bare import escape_output
+from dotflow.cli.history.parts import escape_output
 from dotflow.cli.history.run_page import print_next
 from dotflow.cli.history.text import Column, Screen
 from dotflow.cli.main import main

@@ -3,7 +3,7 @@
 import click
 
 from dotflow.abc.archive import Archive
-from dotflow.cli.history import bare
+from dotflow.cli.history import parts
 from dotflow.cli.history.as_json import attempt_object, record_object, to_line
 from dotflow.core.record import AttemptRecord, TaskRecord
 from dotflow.errors import NotInHistory
@@ -37,16 +37,16 @@ def show_part(
 ) -> None:
     """Prints the output, the error, the inputs or the value of a step, and nothing else."""
     if part == "output":
-        bare.print_output(archive, run, step, attempt, follow=follow, as_json=as_json)
+        parts.print_output(archive, run, step, attempt, follow=follow, as_json=as_json)
         return
     assert step is not None
     record = archive.load(run)
     if part == "error":
         task, item = record.find(step)
-        bare.print_error(task, item, _attempts(task, item, attempt), as_json=as_json)
+        parts.print_error(task, item, _attempts(task, item, attempt), as_json=as_json)
         return
     copies = archive.copies(record.run_id, step, attempt=attempt)
-    bare.print_copies(copies, step, inputs=part == "input", as_json=as_json)
+    parts.print_copies(copies, step, inputs=part == "input", as_json=as_json)
 
 
 def _attempts(task: TaskRecord, item: int | None, attempt: int | None) -> list[AttemptRecord]:

@@ -9,7 +9,7 @@ import click
 from dotflow import clock
 from dotflow.abc.scheduler import Scheduler
 from dotflow.cli.exit_codes import Exit
-from dotflow.cli.run.captured import captured
+from dotflow.cli.run.capture import captured
 from dotflow.cli.run.load import RunRequest, build, load
 from dotflow.cli.run.once import Terminated, is_live, termination
 from dotflow.cli.run.preview import format_time, preview_lines
