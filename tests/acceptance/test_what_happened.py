@@ -53,6 +53,7 @@ def run(folder: Path, *command: str) -> str:
     return ended.stdout
 
 
+@pytest.mark.exhaustive
 @pytest.mark.timeout(60)
 def test_the_commands_print_what_the_page_shows(tmp_path: Path) -> None:
     """From the failing run to the mended one."""

@@ -7,7 +7,10 @@ import pytest
 from tests.kill_table import EXECUTORS, kill_many
 
 
-@pytest.mark.parametrize("place", EXECUTORS)
+@pytest.mark.parametrize(
+    "place",
+    ["inline", *(pytest.param(place, marks=pytest.mark.exhaustive) for place in EXECUTORS if place != "inline")],
+)
 @pytest.mark.processes
 def test_no_begun_step_is_missing(place: str, tmp_path: Path) -> None:
     """Several processes write to one file and are killed. Nothing is missing or damaged, and the next run records.

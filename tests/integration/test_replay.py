@@ -603,6 +603,7 @@ def test_a_secret_of_the_command_is_asked_for(replay: Replay, folder: Path, monk
     assert replay("failed", "1", "--workflow", "replay_jobs:by", "--param", "token=x")[0] == 1
 
 
+@pytest.mark.exhaustive
 def test_frames_come_back(replay: Replay) -> None:
     """pandas is imported by the step's own module."""
     pytest.importorskip("pandas")
@@ -739,8 +740,13 @@ def stops():
     ("step", "error", "frame", "expression", "value"),
     [
         ("parse", "JSONDecodeError: Expecting property name", "debugged.py(8)parse()", "text", "'{no}'"),
-        ("wait", "ValueError: late", "debugged.py(14)wait()", "number + 1", "42"),
-        ("Shop", "OSError: closed", "debugged.py(20)open()", "self.__class__.__name__", "'Shop'"),
+        pytest.param(
+            *("wait", "ValueError: late", "debugged.py(14)wait()", "number + 1", "42"), marks=pytest.mark.exhaustive
+        ),
+        pytest.param(
+            *("Shop", "OSError: closed", "debugged.py(20)open()", "self.__class__.__name__", "'Shop'"),
+            marks=pytest.mark.exhaustive,
+        ),
     ],
 )
 def test_the_debugger_opens_where_the_step_raised(

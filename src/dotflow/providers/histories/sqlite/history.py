@@ -17,7 +17,7 @@ from dotflow.providers.histories.sqlite.retention import Keep, as_keep, sweep
 from dotflow.providers.histories.sqlite.rows import HANDLERS, RunRows
 from dotflow.providers.histories.sqlite.tables import FORMAT
 from dotflow.providers.histories.sqlite.values import KEPT, Values
-from dotflow.providers.histories.sqlite.writer import PATIENCE, RunWriter
+from dotflow.providers.histories.sqlite.writer import RunWriter
 from dotflow.providers.sqlite_file import SQLiteFile
 
 MAX_OUTPUTS: Final = 1000  # runs of another process whose output is counted
@@ -115,7 +115,7 @@ class HistorySQLite(SQLiteArchive, History):
     def _begin(self, run_id: str, event: RunStarted) -> None:
         values = Values(self.values, self.value_limit, self.pickle, event)
         writer = self._writers[run_id] = RunWriter(self.path, self._file, RunRows(event, values, self.output_limit))
-        writer.commit(PATIENCE)
+        writer.commit()
 
     def settle(self, run_id: str, begins: bool) -> float | None:
         writer = self._writers.get(run_id)

@@ -68,19 +68,22 @@ class RunWriter:
             if left > 0:
                 return left
         if self._busy_at is None:
-            self.commit(PATIENCE)
+            self.commit()
         else:
             self.commit(min((clock.ticks() - self._busy_at) * PATIENT_SHARE, PATIENCE))
         return INTERVAL if rows.attempts or rows.has_more else None
 
-    def commit(self, patience: float) -> None:
-        """Writes the rows, or keeps them for the next time. Raises HistoryError for the run's first error."""
+    def commit(self, patience: float | None = None) -> None:
+        """Writes the rows, or keeps them for the next time. Raises HistoryError for the run's first error.
+
+        *patience* is the time to wait for another process, in seconds; PATIENCE unless given.
+        """
         self._committed_at = clock.monotonic()
         if self._retry_at and clock.ticks() < self._retry_at and not self.rows.ended:
             self._drop_surplus()
             return
         try:
-            self._write(patience)
+            self._write(PATIENCE if patience is None else patience)
         except (UnicodeError, OverflowError) as error:  # a text or a number that a column can't hold
             self._missing += len(self.rows)
             self.rows.clear()
