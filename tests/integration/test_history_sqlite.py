@@ -503,6 +503,31 @@ def test_a_file_that_stays_busy_is_reported(history: History, monkeypatch: pytes
     assert line.startswith(f"3 rows of the run {run.run_id} are not in {history.path}: another process keeps")
 
 
+def test_the_end_of_a_run_is_written_when_the_next_one_begins(
+    history: History, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a process that goes on, no run stays Running."""
+    monkeypatch.setattr(writer, "PATIENCE", 0.001)
+    monkeypatch.setattr(writer, "LAST_PATIENCE", 0.001)
+    other = sqlite3.connect(":memory:")
+    opened = history.open()
+
+    @action
+    def keeps() -> None:
+        nonlocal other
+        other = sqlite3.connect(history.path, isolation_level=None)
+        other.execute("BEGIN IMMEDIATE")
+
+    history.workflow(keeps, numbers, history=opened).start()
+    other.close()
+    states = "SELECT state FROM run_list ORDER BY began"
+    assert history.read(states) == ["Running"]
+    assert [run.state for run in opened.runs()] == ["Running"]
+
+    history.workflow(numbers, history=opened).start()
+    assert history.read(states) == ["Completed", "Completed"]
+
+
 def test_a_file_that_cannot_be_written_is_reported_once(tmp_path: Path) -> None:
     """Where the folder is a file, a line says so, once a run."""
     (tmp_path / "file").touch()

@@ -1,7 +1,9 @@
 """HistorySQLite: every run in one file."""
 
+import contextlib
 import os
 import weakref
+from collections import deque
 from collections.abc import Hashable
 from datetime import timedelta
 from pathlib import Path
@@ -21,6 +23,7 @@ from dotflow.providers.histories.sqlite.writer import RunWriter
 from dotflow.providers.sqlite_file import SQLiteFile
 
 MAX_OUTPUTS: Final = 1000  # runs of another process whose output is counted
+MAX_UNENDED: Final = 1000  # runs whose end is tried again when the next run begins
 
 #: SQLite's setting "synchronous": with WAL, a commit survives the end of the process, kill -9 included. A power cut may
 #: lose the last ones. sqlite.org/pragma.html#pragma_synchronous
@@ -89,6 +92,7 @@ class HistorySQLite(SQLiteArchive, History):
         weakref.finalize(self, self._file.close)
         self._writers: dict[str, RunWriter] = {}  # of the active runs, each in its own thread
         self._outputs: dict[str, OutputWriter] = {}  # of runs of another process
+        self._unended = deque[RunWriter](maxlen=MAX_UNENDED)  # of runs whose end could not be written
 
     def record(self, run_id: str, event: Event) -> None:
         writer = self._writers.get(run_id)
@@ -98,8 +102,7 @@ class HistorySQLite(SQLiteArchive, History):
                 handler(writer.rows, event)
             if event.__class__ is RunEnded:
                 del self._writers[run_id]
-                writer.close()
-                sweep(self._file, self.keep)
+                self._end(writer)
         elif event.__class__ is RunStarted:
             self._begin(run_id, event)
         elif event.__class__ is AttemptOutput:
@@ -116,6 +119,18 @@ class HistorySQLite(SQLiteArchive, History):
         values = Values(self.values, self.value_limit, self.pickle, event)
         writer = self._writers[run_id] = RunWriter(self.path, self._file, RunRows(event, values, self.output_limit))
         writer.commit()
+        with contextlib.suppress(IndexError):  # there is none, or another thread was quicker
+            while (unended := self._unended.popleft()).end():
+                pass
+            self._unended.appendleft(unended)
+
+    def _end(self, writer: RunWriter) -> None:
+        try:
+            writer.close()
+        finally:
+            if writer.rows.has_end:
+                self._unended.append(writer)
+        sweep(self._file, self.keep)
 
     def settle(self, run_id: str, begins: bool) -> float | None:
         writer = self._writers.get(run_id)
@@ -127,7 +142,8 @@ class HistorySQLite(SQLiteArchive, History):
 
     def __getstate__(self) -> dict[str, Any]:
         """Leaves the connection out: another process opens its own."""
-        return {name: value for name, value in self.__dict__.items() if name not in ("_file", "_writers", "_outputs")}
+        own = ("_file", "_writers", "_outputs", "_unended")
+        return {name: value for name, value in self.__dict__.items() if name not in own}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)

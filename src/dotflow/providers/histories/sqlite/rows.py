@@ -108,6 +108,13 @@ class RunRows:
             self.copies.clear()
             self.output.clear()
 
+    def drop(self) -> int:
+        """Forgets the rows but the end of the run. Returns the number of those that are lost."""
+        count, has_end = len(self) - self.has_end, self.has_end
+        self.clear()
+        self.has_more = self.has_end = has_end
+        return count
+
     def _start(self, event: AttemptStarted) -> None:
         task, attempt, _, at, tick, item, fallback, _ = event
         if item is None:

@@ -85,8 +85,7 @@ class RunWriter:
         try:
             self._write(PATIENCE if patience is None else patience)
         except (UnicodeError, OverflowError) as error:  # a text or a number that a column can't hold
-            self._missing += len(self.rows)
-            self.rows.clear()
+            self._missing += self.rows.drop()
             self._report(f"Rows of the run {self.rows.started.run_id} are not in {self._path}", str(error))
         except (sqlite3.Error, OSError) as error:
             self._drop_surplus()
@@ -105,13 +104,25 @@ class RunWriter:
             first_error = error
             self.commit(LAST_PATIENCE)
         missing = self._missing + len(self.rows)
-        if missing:  # the lock stays: the run has not crashed
+        self.rows.drop()
+        self._release()
+        if missing:
             cause = "another process keeps a transaction open on it" if self._busy_at is not None else "see above"
             raise HistoryError(f"{missing} rows of the run {self.rows.started.run_id} are not in {self._path}", cause)
-        if self._lock is not None:
-            live.release(self._path, self._lock)
         if first_error is not None:
             raise first_error
+
+    def end(self) -> bool:
+        """Writes the end of the run, which `close` could not write. Returns whether it is in the file now."""
+        with contextlib.suppress(sqlite3.Error, OSError):
+            self._write(0)
+            self._release()
+        return not self.rows.has_end
+
+    def _release(self) -> None:
+        """Releases the lock, unless the run is still Running in the file: it has not crashed."""
+        if self._lock is not None and not self.rows.has_end:
+            live.release(self._path, self._lock)
 
     def _write(self, patience: float) -> None:
         is_known = self._run is not None and self._opening == self._file.openings
@@ -177,8 +188,7 @@ class RunWriter:
 
     def _drop_surplus(self) -> None:
         if len(self.rows) > MAX_ROWS or self.rows.size > MAX_BYTES:
-            self._missing += len(self.rows)
-            self.rows.clear()
+            self._missing += self.rows.drop()
 
 
 @functools.cache
