@@ -14,7 +14,7 @@ from dotflow.core.attempt_id import AttemptId, current_attempt
 from dotflow.core.capture import Capture
 from dotflow.worker.aside import begin_aside, end_aside
 from dotflow.worker.handlers import lead_handlers
-from dotflow.worker.printed import Pace, Printed, PrintedHere
+from dotflow.worker.output_buffer import InlineOutputBuffer, OutputBuffer, Pace
 from dotflow.worker.stand_in import StandIn
 
 NO_TASK: Final = -1  # the task_id of output that belongs to no single attempt
@@ -35,13 +35,13 @@ class StreamCapture:
             the attempts are made in the calling thread.
     """
 
-    def __init__(self, capture: Capture, wake: Callable[[Printed], object] | None = None) -> None:
+    def __init__(self, capture: Capture, wake: Callable[[OutputBuffer], object] | None = None) -> None:
         self._capture = capture
         self._wake = wake
         self.outer = current_attempt.get()  # whose step starts the run
-        self._whole: Printed | None = None
+        self._whole: OutputBuffer | None = None
         self._pace = Pace()
-        self._printed: dict[AttemptId, Printed] = {}  # of the attempts that have printed
+        self._buffers: dict[AttemptId, OutputBuffer] = {}  # of the attempts that have printed
         self.thread = threading.get_ident()
         with _lock:
             _captures.add(self)
@@ -57,25 +57,25 @@ class StreamCapture:
     def end(self, attempt: AttemptId) -> None:
         """Records what is left of the attempt's output. Called in the thread of the run."""
         _attempts.pop(attempt, None)
-        printed = self._printed.pop(attempt, None)
-        if printed is not None:
-            printed.end()
+        buffer = self._buffers.pop(attempt, None)
+        if buffer is not None:
+            buffer.end()
 
-    def printed(self, attempt: AttemptId) -> Printed:
+    def buffer_of(self, attempt: AttemptId) -> OutputBuffer:
         """Returns the output of an attempt that is being made."""
-        printed = self._printed.get(attempt)
-        if printed is None:
+        buffer = self._buffers.get(attempt)
+        if buffer is None:
             if self._wake is None:
-                new: Printed = PrintedHere(attempt, self._capture, self._pace)
+                new: OutputBuffer = InlineOutputBuffer(attempt, self._capture, self._pace)
             else:
-                new = Printed(attempt, self._capture, self._wake)
-            printed = self._printed.setdefault(attempt, new)  # another thread may be quicker
-        return printed
+                new = OutputBuffer(attempt, self._capture, self._wake)
+            buffer = self._buffers.setdefault(attempt, new)  # another thread may be quicker
+        return buffer
 
-    def whole(self, run_id: str) -> Printed:
+    def whole(self, run_id: str) -> OutputBuffer:
         """Returns the output of the run that belongs to no single attempt."""
         if self._whole is None:
-            self._whole = Printed(AttemptId(run_id, NO_TASK, 0), self._capture)
+            self._whole = OutputBuffer(AttemptId(run_id, NO_TASK, 0), self._capture)
         return self._whole
 
     def close(self) -> None:
@@ -125,15 +125,15 @@ def _add(stream: int, data: bytes) -> None:
         return
     attempt = current_attempt.get()
     if attempt is None:
-        printed = _of_thread()
+        buffer = _of_thread()
     else:
         capture = _attempts.get(attempt)
-        printed = None if capture is None else capture.printed(attempt)
-    if printed is not None:
-        printed.add(stream, data)
+        buffer = None if capture is None else capture.buffer_of(attempt)
+    if buffer is not None:
+        buffer.add(stream, data)
 
 
-def _of_thread() -> Printed | None:
+def _of_thread() -> OutputBuffer | None:
     """Returns whose output it is that a thread without a context prints; None if that is not a step's."""
     thread = threading.get_ident()
     if thread == threading.main_thread().ident or any(capture.thread == thread for capture in tuple(_captures)):
@@ -143,7 +143,7 @@ def _of_thread() -> Printed | None:
     innermost = {attempt: capture for attempt, capture in attempts if attempt not in outer}
     if len(innermost) == 1:
         ((attempt, capture),) = innermost.items()
-        return capture.printed(attempt)
+        return capture.buffer_of(attempt)
     captures = set(innermost.values())
     return captures.pop().whole(next(iter(innermost)).run_id) if len(captures) == 1 else None
 

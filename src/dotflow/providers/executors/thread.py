@@ -20,7 +20,7 @@ from dotflow.worker.attempt import attempt
 from dotflow.worker.deadline import GRACE, GRACE_IN_THREAD, LEFT_BEHIND, REPEAT
 from dotflow.worker.deadline_thread import stop_thread
 from dotflow.worker.loops import Loops
-from dotflow.worker.printed import Printed
+from dotflow.worker.output_buffer import OutputBuffer
 from dotflow.worker.programs import ThreadPrograms
 from dotflow.worker.streams import StreamCapture
 
@@ -58,7 +58,7 @@ class ThreadSession(ExecutorSession):
         self._done: queue.SimpleQueue[_Done] = queue.SimpleQueue()
         self._capture: Capture | None = None
         self._streams: StreamCapture | None = None
-        self._printed: set[Printed] = set()  # with something to collect
+        self._buffers: set[OutputBuffer] = set()  # with something to collect
 
     def capture_output(self, capture: Capture) -> None:
         self._capture = capture
@@ -85,8 +85,8 @@ class ThreadSession(ExecutorSession):
                 limit = 0
         except queue.Empty:
             self._abandon_late(completed)
-            if self._printed:
-                self._collect_printed()
+            if self._buffers:
+                self._collect_buffers()
         return completed
 
     def wake(self) -> None:
@@ -127,8 +127,8 @@ class ThreadSession(ExecutorSession):
         return thread
 
     def _collect(self, done: "_Done", completed: list[CompletedCall]) -> None:
-        if isinstance(done, Printed):
-            self._printed.add(done)
+        if isinstance(done, OutputBuffer):
+            self._buffers.add(done)
             return
         if isinstance(done, AttemptOutput):
             assert self._capture is not None
@@ -149,17 +149,17 @@ class ThreadSession(ExecutorSession):
         if self._streams is not None and call.watch is not None:
             self._streams.end(call.watch.attempt)
 
-    def _collect_printed(self) -> None:
+    def _collect_buffers(self) -> None:
         now = clock.ticks()
-        for printed in tuple(self._printed):
-            if printed.due is not None and printed.due <= now:
-                self._printed.discard(printed)
-                printed.collect()
+        for buffer in tuple(self._buffers):
+            if buffer.due is not None and buffer.due <= now:
+                self._buffers.discard(buffer)
+                buffer.collect()
 
     def _time_left(self, timeout: float | None) -> float | None:
         """Returns the seconds until the caller's limit, or until the first thread is late."""
         times = [thread.abandon_at for thread in self._busy if thread.abandon_at is not None]
-        times += [printed.due for printed in self._printed if printed.due is not None]
+        times += [buffer.due for buffer in self._buffers if buffer.due is not None]
         if not times:
             return timeout
         seconds = max(0.0, min(times) - clock.ticks())
@@ -268,4 +268,4 @@ class WorkerThread(threading.Thread):
 
 
 #: None wakes the thread that waits.
-_Done = tuple[WorkerThread | None, Call, Outcome] | Printed | AttemptOutput | None
+_Done = tuple[WorkerThread | None, Call, Outcome] | OutputBuffer | AttemptOutput | None

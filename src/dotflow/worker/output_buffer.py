@@ -16,7 +16,7 @@ MAX_UNCOLLECTED: Final = 4  # times the half of the limit
 Part = tuple[int, bytes]  # a stream, and what was printed to it
 
 
-class Printed:
+class OutputBuffer:
     """The output of one attempt in this process.
 
     `add` takes no lock, which an interrupted thread might keep: each thread appends to a queue. All other methods are
@@ -35,7 +35,7 @@ class Printed:
         self,
         attempt: AttemptId,
         capture: Capture,
-        wake: "Callable[[Printed], object]" = id,
+        wake: "Callable[[OutputBuffer], object]" = id,
     ) -> None:
         self._chunks = Chunks(attempt, capture)
         self._wake = wake
@@ -98,7 +98,7 @@ class Pace:
     next = 0.0
 
 
-class PrintedHere(Printed):
+class InlineOutputBuffer(OutputBuffer):
     """The output of an attempt in the thread of the run, which collects it where it prints."""
 
     def __init__(self, attempt: AttemptId, capture: Capture, pace: Pace) -> None:
