@@ -509,17 +509,15 @@ def test_the_end_of_a_run_is_written_when_the_next_one_begins(
     """In a process that goes on, no run stays Running."""
     monkeypatch.setattr(writer, "PATIENCE", 0.001)
     monkeypatch.setattr(writer, "LAST_PATIENCE", 0.001)
-    other = sqlite3.connect(":memory:")
-    opened = history.open()
+    opened, others = history.open(), list[sqlite3.Connection]()
 
     @action
     def keeps() -> None:
-        nonlocal other
-        other = sqlite3.connect(history.path, isolation_level=None)
-        other.execute("BEGIN IMMEDIATE")
+        others.append(sqlite3.connect(history.path, isolation_level=None))
+        others[0].execute("BEGIN IMMEDIATE")
 
     history.workflow(keeps, numbers, history=opened).start()
-    other.close()
+    others[0].close()
     states = "SELECT state FROM run_list ORDER BY began"
     assert history.read(states) == ["Running"]
     assert [run.state for run in opened.runs()] == ["Running"]
