@@ -54,7 +54,7 @@ check: .venv/check/.ready  ## Lint, format, types and the unit tests: under a mi
 AT_ONCE = 2
 run_suites = $(MAKE) --no-print-directory -j$(AT_ONCE) --output-sync=target
 
-test:  ## check, then each test once, and some on a second Python, dist and docs: eight minutes
+test:  ## check, then each test once, and some on a second Python, dist and docs: nine minutes
 	@$(MAKE) --no-print-directory -j2 $(patsubst %,.venv/%/.ready,check docs $(sort $(oldest) $(newest)))
 	@$(MAKE) --no-print-directory check
 	$(heading) '$(AT_ONCE) suites at a time, each shown when it has ended: $(SUITES)'
