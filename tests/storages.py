@@ -1,7 +1,12 @@
-"""Storages of the least kind, for tests."""
+"""Storages for tests: of the least kind, and one of each kind."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
 
 from dotflow import Context, Task
 from dotflow.abc.storage import Storage
+from dotflow.providers import StorageDefault, StorageFile, StorageSQLite
 
 
 class StorageThree(Storage):
@@ -25,3 +30,12 @@ class StorageThreeMethods(StorageThree):
 
     def key(self, task: Task) -> str:
         return f"{task.workflow_id}/{task.task_id}"
+
+
+#: Storages whose keys are alike, by name; each is made in a folder.
+STORAGES: Final[dict[str, Callable[[Path], Storage]]] = {
+    "memory": lambda folder: StorageDefault(),
+    "three methods": lambda folder: StorageThreeMethods(),
+    "file": lambda folder: StorageFile(path=folder / "out"),
+    "sqlite": lambda folder: StorageSQLite(path=folder / "flow.db"),
+}

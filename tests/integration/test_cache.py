@@ -23,21 +23,15 @@ from dotflow.providers import (
     LogDefault,
     StorageDefault,
     StorageFile,
-    StorageSQLite,
 )
 from dotflow.testing import virtual_clock
 from tests.plan_fuzz import check
-from tests.storages import StorageThreeMethods
+from tests.storages import STORAGES, StorageThreeMethods
 
 
-@pytest.fixture(params=["memory", "three methods", "file", "sqlite"])
+@pytest.fixture(params=STORAGES)
 def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Storage:
-    return {
-        "memory": StorageDefault,
-        "three methods": StorageThreeMethods,
-        "file": lambda: StorageFile(path=tmp_path / "out"),
-        "sqlite": lambda: StorageSQLite(path=tmp_path / "flow.db"),
-    }[request.param]()
+    return STORAGES[request.param](tmp_path)
 
 
 class Flow:

@@ -11,20 +11,15 @@ from dotflow import Config, Context, DotFlow, Task, action
 from dotflow.abc.storage import Storage
 from dotflow.core.types.status import TypeStatus
 from dotflow.errors import CheckpointMismatch
-from dotflow.providers import LogDefault, StorageDefault, StorageFile, StorageSQLite
-from tests.storages import StorageThreeMethods
+from dotflow.providers import LogDefault, StorageDefault, StorageFile
+from tests.storages import STORAGES, StorageThreeMethods
 
 COMPLETED, FAILED, SKIPPED = TypeStatus.COMPLETED, TypeStatus.FAILED, TypeStatus.SKIPPED
 
 
-@pytest.fixture(params=["memory", "three methods", "file", "sqlite"])
+@pytest.fixture(params=STORAGES)
 def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Storage:
-    return {
-        "memory": StorageDefault,
-        "three methods": StorageThreeMethods,
-        "file": lambda: StorageFile(path=tmp_path / "out"),
-        "sqlite": lambda: StorageSQLite(path=tmp_path / "flow.db"),
-    }[request.param]()
+    return STORAGES[request.param](tmp_path)
 
 
 class Pipeline:

@@ -140,7 +140,7 @@ def _arrows_of_links(task: Task, links: Links) -> Iterator[Arrow]:
 
 
 def _label(condition: Condition) -> str:
-    word = "unless" if condition.negated else "when"
+    word = condition.word
     return word if condition.expected is TRUE else f"{word} {shorten(safe_repr(condition.expected), MAX_LABEL)}"
 
 

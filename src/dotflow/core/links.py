@@ -64,6 +64,11 @@ class Condition(NamedTuple):
     expected: Any
     negated: bool
 
+    @property
+    def word(self) -> str:
+        """The option of `add` that it was given by."""
+        return "unless" if self.negated else "when"
+
 
 TRUE: Final = object()
 

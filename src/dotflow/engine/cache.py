@@ -24,7 +24,7 @@ from dotflow.worker.attempt import arguments_of
 #: The beginning of the keys; no workflow can have it as its id and be cleared with it, since a key has two slashes.
 PREFIX: Final = "@cache/"
 
-#: Types whose instances nobody can change.
+#: Types whose instances can't change.
 IMMUTABLE: Final = frozenset({type(None), bool, int, float, str, bytes})
 
 Arguments = Mapping[str, Any]

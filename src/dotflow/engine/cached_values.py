@@ -12,10 +12,11 @@ from dotflow.core.types.status import TypeStatus
 from dotflow.core.wiring import PREVIOUS
 from dotflow.engine.cache import Cache
 from dotflow.engine.maps import ItemMap, map_context
+from dotflow.engine.restoring import previous_of
 from dotflow.engine.unsaved import always_takes_previous
 from dotflow.engine.verdict import Arguments, Skip
 
-COMPLETED, SKIPPED = TypeStatus.COMPLETED, TypeStatus.SKIPPED
+COMPLETED = TypeStatus.COMPLETED
 
 
 class Prospect(NamedTuple):
@@ -68,10 +69,10 @@ class CachedValues:
             tasks: The records of all tasks.
             unknown: The ids of the tasks whose values are made in the run.
         """
-        previous = self._previous_of(task, tasks)
+        previous = previous_of(task, tasks, self._previous)
         sources = task.links.value_sources()
         if previous is not None and always_takes_previous(task):
-            sources.append(previous)
+            sources.append(previous.task_id)
         made = next((source for source in sources if source in unknown), None)
         if made is not None or prospect.decision is TypeDecision.OPEN:  # the keys are not known before the run
             self._open.setdefault(task.step.identity, task.name)
@@ -79,7 +80,7 @@ class CachedValues:
             return prospect
         if made is not None:
             return Prospect(TypeDecision.OPEN, f"its arguments come from {tasks[made].name}", prospect.items)
-        before = Context() if previous is None else tasks[previous].current_context
+        before = Context() if previous is None else previous.current_context
         if task.is_mapped:
             return self._of_items(task, arguments, before, prospect)
         key = self._cache.key(task, before, arguments or None, None)
@@ -120,9 +121,3 @@ class CachedValues:
         context = map_context(task, Context(None, task.task_id, task.workflow_id, step=task.step.identity))
         task._apply(MapEnded(task.task_id, context, None, context.time, 0.0))
         return Prospect(TypeDecision.CACHED, "", done, done)
-
-    def _previous_of(self, task: Task, tasks: Sequence[Task]) -> int | None:
-        source = self._previous[task.task_id]
-        while source is not None and tasks[source].status is SKIPPED:
-            source = self._previous[source]
-        return source

@@ -170,10 +170,10 @@ def _finished(context: Context) -> str:
 
 
 def _condition(condition: Condition, masks: Masks) -> str:
-    word = "unless" if condition.negated else "when"
+    text = f"{condition.word} {condition.name}"
     if condition.expected is TRUE:
-        return f"{word} {condition.name}"
-    return f"{word} {condition.name} is {shorten(masks.mask(safe_repr(condition.expected)), MAX_SHOWN)}"
+        return text
+    return f"{text} is {shorten(masks.mask(safe_repr(condition.expected)), MAX_SHOWN)}"
 
 
 def plan_run(

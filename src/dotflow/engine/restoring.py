@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from dotflow.core.context import Context, is_of_actions
 from dotflow.core.task import Task
+from dotflow.core.types.status import TypeStatus
 from dotflow.errors import CheckpointMismatch, ValueNotStorable
 
 if TYPE_CHECKING:
@@ -103,6 +104,14 @@ def digest_of(value: object) -> str:
 def takes_previous(task: Task, context: Context) -> bool:
     """Returns whether the value may depend on the previous one, which the actions of a class may take, too."""
     return is_of_actions(context.storage) or "previous_context" in task.step.context_params
+
+
+def previous_of(task: Task, tasks: Sequence[Task], sources: Sequence[int | None]) -> Task | None:
+    """Returns the task whose context is the `previous_context`: the last one that was not skipped."""
+    source = sources[task.task_id]
+    while source is not None and tasks[source].status is TypeStatus.SKIPPED:
+        source = sources[source]
+    return None if source is None else tasks[source]
 
 
 def _initial_reason(context: Context, initial: str) -> str:

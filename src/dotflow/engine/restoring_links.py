@@ -12,7 +12,7 @@ from dotflow.core.types.status import TypeStatus
 from dotflow.core.wiring import PREVIOUS
 from dotflow.engine.changed_code import ChangedCode
 from dotflow.engine.maps import lists_of, make_items, map_context
-from dotflow.engine.restoring import TAKES, Restoration, is_same_step, notes_on, takes_previous
+from dotflow.engine.restoring import TAKES, Restoration, is_same_step, notes_on, previous_of, takes_previous
 from dotflow.engine.tokens import NOTHING, difference, token_of, tokens_of, tokens_of_item, tokens_of_params
 from dotflow.engine.unsaved import always_takes_previous, not_needed, stable_run
 from dotflow.engine.verdict import Skip, decide, has_value
@@ -223,11 +223,7 @@ class LinkedRestorer:
         return (inputs.previous, inputs.source) == (source.task_id, source.current_context._origin.run)
 
     def _previous_of(self, task: Task) -> Task | None:
-        """Returns the task whose context is the `previous_context`: the last one that was not skipped."""
-        source = self._previous[task.task_id]
-        while source is not None and self._tasks[source].status is TypeStatus.SKIPPED:
-            source = self._previous[source]
-        return None if source is None else self._tasks[source]
+        return previous_of(task, self._tasks, self._previous)
 
     def _is_of_step(self, task: Task, identity: str) -> bool:
         links = self._tasks[task.task_id].links
