@@ -8,13 +8,15 @@ from typing import TYPE_CHECKING, Any, Final
 from dotflow.core.types.run_state import TypeRunState
 
 if TYPE_CHECKING:  # a run only writes, and does not need them
-    from dotflow.core.record import OutputChunk, RunRecord, RunSummary, ValueRecord
+    from dotflow.core.record import OutputChunk, OutputSize, RunRecord, RunSummary, TaskState, ValueRecord
 
 #: A moment, or an age: a timedelta, seconds, or a text such as "2d".
 Since = datetime | timedelta | float | str
 
 #: The states of the runs that `failed` means.
 FAILURES: Final = (TypeRunState.FAILED, TypeRunState.CRASHED)
+
+LATEST: Final = 1000  # runs whose workflows are listed
 
 
 class Archive(ABC):
@@ -34,6 +36,7 @@ class Archive(ABC):
         state: str | Sequence[str] | None = None,
         workflow: str | None = None,
         since: Since | None = None,
+        before: datetime | None = None,
         limit: int | None = 50,
     ) -> "list[RunSummary]":
         """Returns runs, the newest first.
@@ -42,6 +45,7 @@ class Archive(ABC):
             state: Only runs in this state, or in one of several: TypeRunState, or its text in any case.
             workflow: Only runs of this workflow: its id, that without parameters, or its name.
             since: Only runs that began since this moment, or are not older than that: `"2d"`.
+            before: Only runs that began before this moment.
             limit: The maximum number; None for all.
         """
 
@@ -49,15 +53,53 @@ class Archive(ABC):
     def load(self, run: str = "last") -> "RunRecord":
         """Returns a run with its tasks, attempts and errors."""
 
+    def recent(self, workflows: Sequence[str], limit: int = 20) -> "dict[str, list[RunSummary]]":
+        """Returns the latest runs of several workflows, each as `runs` finds it, the newest first."""
+        return {workflow: self.runs(workflow=workflow, limit=limit) for workflow in workflows}
+
+    def workflows(self) -> list[str]:
+        """Returns the ids of the workflows of the latest runs, without parameters, the last one first."""
+        return list(dict.fromkeys(run.workflow_id.partition("@")[0] for run in self.runs(limit=LATEST)))
+
+    def task_states(self, runs: Sequence[str]) -> "list[list[TaskState]]":
+        """Returns the tasks of several runs, without their attempts and items."""
+        from dotflow.core.record import TaskState
+
+        records = map(self.load, runs)
+        return [[TaskState(t.task_id, t.name, t.state, t.duration) for t in record.steps] for record in records]
+
+    def revision(self) -> str | None:
+        """Returns a text that differs from an earlier one if runs have changed, or the process of one has ended.
+
+        It counts for this object and this process only. It is None, the default, where this can't be found out quickly.
+        """
+        return None
+
     @abstractmethod
-    def output(self, run: str, step: str | None = None, *, attempt: int | None = None) -> "list[OutputChunk]":
+    def output(
+        self, run: str, step: str | None = None, *, attempt: int | None = None, after: int = -1
+    ) -> "list[OutputChunk]":
         """Returns what a step wrote to stdout and stderr, in the order of arrival; without a step, what the run wrote.
 
         Args:
             run: The run.
             step: The step, with all items of a map, or one item.
             attempt: One attempt; by default all.
+            after: Only parts with a higher `seq`, which counts in each attempt.
         """
+
+    def output_sizes(self, run: str) -> "list[OutputSize]":
+        """Returns which attempts have output, and how much, without reading it."""
+        from dotflow.core.record import OutputSize
+
+        sizes: dict[tuple[int, int | None, int], OutputSize] = {}
+        for chunk in self.output(run):
+            before = sizes.get(chunk[:3], OutputSize(*chunk[:3]))
+            size = len(chunk.data) if chunk.stream else 0
+            sizes[chunk[:3]] = OutputSize(
+                *chunk[:3], before.size + size, before.left_out + chunk.skipped, max(before.last, chunk.seq)
+            )
+        return list(sizes.values())
 
     @abstractmethod
     def follow(self, run: str, step: str | None = None, *, attempt: int | None = None) -> "Iterator[list[OutputChunk]]":

@@ -25,6 +25,7 @@ Work = Callable[[sqlite3.Connection], T]
 # Modes of opening: sqlite.org/uri.html
 MODE_CREATE: Final = "rwc"
 MODE_READ: Final = "rw"  # with WAL, reading writes beside the file, too
+MODE_READ_ONLY: Final = "ro"
 MODE_IMMUTABLE: Final = "ro&immutable=1"  # for read-only folders; SQLite assumes that the file does not change
 
 
@@ -59,21 +60,24 @@ class SQLiteFile:
         path: The file.
         synchronous: SQLite's setting of that name.
         file_format: What stands in it.
+        read_only: Whether the connection only reads.
 
     Attributes:
         openings: How often another file was opened: more than one after the file was deleted or replaced.
+        connections: The number of connections so far, without those of a read-only folder.
     """
 
-    def __init__(self, path: Path, synchronous: str, file_format: DatabaseFormat) -> None:
+    def __init__(self, path: Path, synchronous: str, file_format: DatabaseFormat, *, read_only: bool = False) -> None:
         self._format = file_format
-        self.openings = 0
+        self.openings = self.connections = 0
         self._path, self._name = path, str(path)
         self._uri = path.as_uri()  # no character of the path is special in it
         self._synchronous = synchronous
         self._connection: sqlite3.Connection | None = None
         self._file_id: tuple[int, int] | None = None
         self._process = 0
-        self._mode = MODE_READ
+        self._reading = MODE_READ_ONLY if read_only else MODE_READ
+        self._mode = self._reading
         _files.add(self)
 
     def run(
@@ -179,7 +183,7 @@ class SQLiteFile:
     def _open_for_reading(self) -> sqlite3.Connection | None:
         """Opens the file for reading; in a read-only folder without a log, as immutable, for one statement."""
         try:
-            return self._open(MODE_READ)
+            return self._open(self._reading)
         except sqlite3.OperationalError as error:
             if code_of(error) not in UNWRITABLE or _file_id(f"{self._name}-wal") is not None:
                 raise
@@ -200,21 +204,28 @@ class SQLiteFile:
             if not version and mode != MODE_CREATE:
                 connection.close()
                 return None
-            for statement in self._format.first if not version else ():
-                connection.execute(statement)
-            if mode != MODE_IMMUTABLE:
-                connection.execute("PRAGMA journal_mode = WAL")
-            connection.execute(f"PRAGMA synchronous = {self._synchronous}")
-            connection.execute("PRAGMA fullfsync = ON")  # on macOS, fsync leaves data in the disk's cache
-            for statement in self._format.settings:
-                connection.execute(statement)
-            if version < self._format.version and mode != MODE_IMMUTABLE:
-                self._set_up(connection)
+            if mode == MODE_READ_ONLY:
+                connection.execute("PRAGMA query_only = ON")
+            else:
+                self._set_options(connection, version, mode)
         except BaseException:  # Ctrl-C too
             connection.close()
             raise
         self._mode = mode
+        self.connections += mode != MODE_IMMUTABLE
         return connection
+
+    def _set_options(self, connection: sqlite3.Connection, version: int, mode: str) -> None:
+        for statement in self._format.first if not version else ():
+            connection.execute(statement)
+        if mode != MODE_IMMUTABLE:
+            connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute(f"PRAGMA synchronous = {self._synchronous}")
+        connection.execute("PRAGMA fullfsync = ON")  # on macOS, fsync leaves data in the disk's cache
+        for statement in self._format.settings:
+            connection.execute(statement)
+        if version < self._format.version and mode != MODE_IMMUTABLE:
+            self._set_up(connection)
 
     def _set_up(self, connection: sqlite3.Connection) -> None:
         """Sets up a new database, or upgrades an older one, unless another process was faster."""

@@ -221,6 +221,10 @@ class HistoryContract:
         chunks = [(chunk.stream, chunk.data) for chunk in history.output(driver.run_id, "extract")]
         assert chunks == [(1, b"one\n"), (2, b"\xff\x00two")]
         assert b"".join(chunk.data for chunk in history.output(driver.run_id, "load")) == b"other"
+        last = history.output(driver.run_id, "extract")[-1].seq
+        assert [chunk.data for chunk in history.output(driver.run_id, "extract", after=last - 1)] == [b"\xff\x00two"]
+        sizes = [(each.task_id, each.item, each.attempt, each.size) for each in history.output_sizes(driver.run_id)]
+        assert sizes == [(0, None, 1, 9), (1, None, 1, 5)]
 
     def test_inputs_of_a_failed_task(self, history: Any) -> None:
         """They are copied as they were."""
@@ -270,6 +274,32 @@ class HistoryContract:
         assert [run.run_id for run in history.runs(state="Cancelled")] == ["run-2"]
         assert [run.run_id for run in history.runs(workflow="weekly")] == ["run-1"]
         assert [run.run_id for run in history.runs(since=BEGAN + timedelta(seconds=15))] == ["run-3", "run-2"]
+        assert [run.run_id for run in history.runs(before=BEGAN + timedelta(seconds=20))] == ["run-1", "run-0"]
+        recent = history.recent(["nightly", "monthly"], limit=2)
+        assert {name: [run.run_id for run in runs] for name, runs in recent.items()} == {
+            "nightly": ["run-3", "run-2"],
+            "monthly": [],
+        }
+
+    def test_the_states_of_tasks(self, history: Any) -> None:
+        """They are those of the whole run, which may still go on."""
+        ended, running = Driver(history, "ended", "weekly"), Driver(history, "running", "nightly@day=3", offset=10.0)
+        for driver in (ended, running):
+            driver.begin(0)
+            driver.complete(0)
+        running.begin(1)
+        ended.begin(1)
+        ended.fail(1)
+        ended.end(TypeRunState.FAILED)
+
+        states = history.task_states(["ended", "running"])
+
+        assert [[(each.name, each.state) for each in tasks] for tasks in states] == [
+            [("extract", "Completed"), ("load", "Failed")],
+            [("extract", "Completed"), ("load", "Running")],
+        ]
+        assert states[0][1].duration == ended.load().steps[1].duration
+        assert states[1][1].duration is None
 
     def test_a_run_is_found_by_its_beginning_and_by_its_end(self, history: Any) -> None:
         """Four characters of its id are enough, if no other one begins so."""

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from dotflow import clock
-from dotflow.abc.archive import Archive, Since
+from dotflow.abc.archive import LATEST, Archive, Since
 from dotflow.codec.document import unpack
 from dotflow.core.durations import TEXTS, to_seconds
 from dotflow.core.types.run_state import TypeRunState
@@ -21,11 +21,13 @@ from dotflow.providers.sqlite_errors import cause_of
 from dotflow.providers.sqlite_file import SQLiteFile
 
 if TYPE_CHECKING:  # a run only writes, and imports none of them
-    from dotflow.core.record import OutputChunk, RunRecord, RunSummary, ValueRecord
+    from dotflow.core.record import OutputChunk, OutputSize, RunRecord, RunSummary, TaskState, ValueRecord
 
 BATCH: Final = 100  # runs that one transaction deletes
 ENDED: Final = "SELECT run FROM runs WHERE ended IS NOT NULL AND ended <= ? LIMIT ?"
 NOTE: Final = "INSERT INTO notes VALUES (?, ?, ?)"
+WORKFLOWS: Final = """SELECT DISTINCT workflow_id FROM
+    (SELECT workflow_id, is_named FROM runs ORDER BY began DESC LIMIT ?) WHERE is_named"""
 RUNNING: Final = "SELECT run_id FROM runs WHERE run = ? AND ended IS NULL"
 
 
@@ -40,6 +42,7 @@ class SQLiteArchive(Archive):
     path: Path
     pickle: bool
     _file: SQLiteFile
+    _watched: SQLiteFile  # read-only
 
     def runs(
         self,
@@ -47,16 +50,41 @@ class SQLiteArchive(Archive):
         state: str | Sequence[str] | None = None,
         workflow: str | None = None,
         since: Since | None = None,
+        before: datetime | None = None,
         limit: int | None = 50,
     ) -> "list[RunSummary]":
-        from dotflow.providers.histories.sqlite.summaries import find_runs
+        from dotflow.providers.histories.sqlite.summaries import Span, find_runs
 
         states = _states(state)
         if limit is not None and (type(limit) is not int or limit < 0):
             raise InvalidArgument("limit", limit, "a number of runs, 0 or more, or None for all")
-        began = 0 if since is None else _moment("since", since)
+        span = Span() if since is None else Span(_moment("since", since))
+        if before is not None:
+            span = span._replace(before=micro(before))
         with reading(self.path) as reader:
-            return list(find_runs(reader, states, workflow, began, limit))
+            return list(find_runs(reader, states, workflow, span, limit))
+
+    def recent(self, workflows: Sequence[str], limit: int = 20) -> "dict[str, list[RunSummary]]":
+        from dotflow.providers.histories.sqlite.summaries import Span, find_runs
+
+        with reading(self.path) as reader:
+            return {workflow: list(find_runs(reader, (), workflow, Span(), limit)) for workflow in workflows}
+
+    def workflows(self) -> list[str]:
+        with reading(self.path) as reader:
+            rows = reader.connection.execute(WORKFLOWS, (LATEST,)).fetchall()
+        return list(dict.fromkeys(workflow.partition("@")[0] for (workflow,) in rows))
+
+    def task_states(self, runs: Sequence[str]) -> "list[list[TaskState]]":
+        from dotflow.providers.histories.sqlite.records import task_states
+
+        with reading(self.path) as reader:
+            return [task_states(reader, reader.find(run)) for run in runs]
+
+    def revision(self) -> str:
+        from dotflow.providers.histories.sqlite.reading import revision_of
+
+        return revision_of(self._watched, self.path)
 
     def load(self, run: str = "last") -> "RunRecord":
         from dotflow.providers.histories.sqlite.records import load_run
@@ -64,13 +92,21 @@ class SQLiteArchive(Archive):
         with reading(self.path) as reader:
             return load_run(reader, reader.find(run))
 
-    def output(self, run: str, step: str | None = None, *, attempt: int | None = None) -> "list[OutputChunk]":
+    def output(
+        self, run: str, step: str | None = None, *, attempt: int | None = None, after: int = -1
+    ) -> "list[OutputChunk]":
         from dotflow.providers.histories.sqlite.output import Selection, output_of
 
         with reading(self.path) as reader:
             number = reader.find(run)
             selection = Selection(*_find_step(reader, number, step), attempt)
-            return output_of(reader.connection, number, selection)
+            return output_of(reader.connection, number, selection, after)
+
+    def output_sizes(self, run: str) -> "list[OutputSize]":
+        from dotflow.providers.histories.sqlite.output import sizes_of
+
+        with reading(self.path) as reader:
+            return sizes_of(reader.connection, reader.find(run))
 
     def follow(self, run: str, step: str | None = None, *, attempt: int | None = None) -> "Iterator[list[OutputChunk]]":
         from dotflow.providers.histories.sqlite.output import Selection, new_output

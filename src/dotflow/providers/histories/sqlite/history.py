@@ -89,7 +89,9 @@ class HistorySQLite(SQLiteArchive, History):
 
     def _set_file(self) -> None:
         self._file = SQLiteFile(self.path, SYNCHRONOUS, FORMAT)
-        weakref.finalize(self, self._file.close)
+        self._watched = SQLiteFile(self.path, SYNCHRONOUS, FORMAT, read_only=True)
+        for file in (self._file, self._watched):
+            weakref.finalize(self, file.close)
         self._writers: dict[str, RunWriter] = {}  # of the active runs, each in its own thread
         self._outputs: dict[str, OutputWriter] = {}  # of runs of another process
         self._unended = deque[RunWriter](maxlen=MAX_UNENDED)  # of runs whose end could not be written
@@ -139,10 +141,11 @@ class HistorySQLite(SQLiteArchive, History):
     def close(self) -> None:
         """Closes the file, so that it can be copied, moved or deleted. The next call opens it again."""
         self._file.close()
+        self._watched.close()
 
     def __getstate__(self) -> dict[str, Any]:
         """Leaves the connection out: another process opens its own."""
-        own = ("_file", "_writers", "_outputs", "_unended")
+        own = ("_file", "_watched", "_writers", "_outputs", "_unended")
         return {name: value for name, value in self.__dict__.items() if name not in own}
 
     def __setstate__(self, state: dict[str, Any]) -> None:

@@ -10,7 +10,7 @@ from dotflow.errors import HistoryError, NotInHistory
 from dotflow.providers.histories.sqlite.crashed import find_crashed
 from dotflow.providers.histories.sqlite.tables import FORMAT
 from dotflow.providers.sqlite_errors import UNWRITABLE, cause_of, code_of
-from dotflow.providers.sqlite_file import version_of
+from dotflow.providers.sqlite_file import SQLiteFile, version_of
 
 TIMEOUT: Final = 5.0  # seconds to wait for a process that recovers the file after a crash
 MIN_BEGINNING: Final = 4  # characters of a run's id
@@ -69,16 +69,44 @@ class Reader(NamedTuple):
 @contextlib.contextmanager
 def reading(path: Path) -> Iterator[Reader]:
     """Opens the file for a moment. Raises HistoryError if there is none, or it can't be read."""
+    with _errors_of(path), contextlib.closing(_open(path)) as connection:
+        if not version_of(connection, FORMAT):
+            raise _missing(path)
+        # Outside of the transaction, in which a second look would see the same.
+        crashed = frozenset(find_crashed(connection, path))
+        connection.execute("BEGIN")
+        yield Reader(path, connection, crashed)
+
+
+def revision_of(file: SQLiteFile, path: Path) -> str:
+    """Returns a text that changes with each commit of another connection, and with the death of a run's process.
+
+    Args:
+        file: The history, opened read-only: SQLite counts the commits for a connection that stays open.
+        path: Its path.
+    """
+
+    def work(connection: sqlite3.Connection) -> tuple[int, ...]:
+        ((version,),) = connection.execute("PRAGMA data_version")
+        return version, *find_crashed(connection, path)
+
+    with _errors_of(path):
+        facts = file.use(work, None, False)
+        if facts is None:
+            raise _missing(path)
+        # The time is for read-only folders, where SQLite does not look for changes.
+        return "-".join(map(str, (file.connections, path.stat().st_mtime_ns, *facts)))
+
+
+@contextlib.contextmanager
+def _errors_of(path: Path) -> Iterator[None]:
+    """Turns the errors of reading the file into HistoryError."""
     try:
-        with contextlib.closing(_open(path)) as connection:
-            if not version_of(connection, FORMAT):
-                raise _missing(path)
-            # Outside of the transaction, in which a second look would see the same.
-            crashed = frozenset(find_crashed(connection, path))
-            connection.execute("BEGIN")
-            yield Reader(path, connection, crashed)
+        yield
     except sqlite3.Error as error:
         raise HistoryError(f"The history {short_path(path)} can't be read", cause_of(error)) from error
+    except FileNotFoundError as error:  # deleted in the meantime
+        raise _missing(path) from error
 
 
 def in_list(numbers: frozenset[int]) -> str:

@@ -6,7 +6,16 @@ import zlib
 from collections import defaultdict
 from typing import Any, Final
 
-from dotflow.core.record import AttemptRecord, ErrorRecord, RunRecord, TaskRecord, ValueRecord, find_step, no_item
+from dotflow.core.record import (
+    AttemptRecord,
+    ErrorRecord,
+    RunRecord,
+    TaskRecord,
+    TaskState,
+    ValueRecord,
+    find_step,
+    no_item,
+)
 from dotflow.core.types.attempt_state import TypeAttemptState
 from dotflow.providers.histories.sqlite.reading import Reader
 from dotflow.providers.histories.sqlite.summaries import FIELDS, moment, summary_fields
@@ -26,6 +35,11 @@ COPIES: Final = """SELECT task, role, item, attempt, size, digest, {document}, w
 MAPS: Final = f"SELECT task, items FROM attempts WHERE run = ? AND item = {NO_ITEM} AND items IS NOT NULL"
 HAS_ITEM: Final = "SELECT 1 FROM attempts WHERE run = ? AND task = ? AND item = ? LIMIT 1"
 
+TASK_STATES: Final = f"""SELECT steps.task, steps.name, attempts.state, attempts.began, took
+    FROM runs JOIN steps USING (plan) LEFT JOIN attempts
+        ON attempts.run = runs.run AND attempts.task = steps.task AND item = {NO_ITEM}
+    WHERE runs.run = ? ORDER BY steps.task, attempt"""
+
 Key = tuple[int, int]  # task and item
 
 
@@ -44,6 +58,20 @@ def load_run(reader: Reader, run: int) -> RunRecord:
         notes=[(moment(at), text) for at, text in connection.execute(NOTES, (run,))],
         children=[run_id for (run_id,) in connection.execute(CHILDREN, (fields["run_id"],))],
     )
+
+
+def task_states(reader: Reader, run: int) -> list[TaskState]:
+    """Returns the tasks of a run without their items."""
+    running = CRASHED if run in reader.crashed else RUNNING
+    states: dict[int, TaskState] = {}
+    first: dict[int, int | None] = {}
+    for task, name, state, began, took in reader.connection.execute(TASK_STATES, (run,)):
+        start = first.setdefault(task, began)
+        is_timed = None not in (start, began, took)
+        state = running if state == RUNNING else state
+        duration = _seconds(began - start + took) if is_timed else None
+        states[task] = TaskState(task, name, None if state is None else STATES[state], duration)
+    return list(states.values())
 
 
 def find_task(reader: Reader, run: int, step: str) -> tuple[int, int | None]:

@@ -3,7 +3,7 @@
 import sqlite3
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from dotflow.core.attempt_id import AttemptId
 from dotflow.core.record import RunSummary
@@ -23,6 +23,11 @@ FIRST_ERROR: Final = f"""SELECT steps.name, exception, message
     FROM errors JOIN attempts USING (run, task, item, attempt) JOIN runs USING (run) LEFT JOIN steps USING (plan, task)
     WHERE errors.run = ? AND item = {NO_ITEM} AND attempts.state = {FAILED} ORDER BY attempts.began LIMIT 1"""
 
+ORDER: Final = "ORDER BY began DESC, run DESC LIMIT ?"
+MANY: Final = 2000  # runs
+COUNT_PARAMS: Final = f"""SELECT COUNT(*) FROM
+    (SELECT 1 FROM runs WHERE workflow_id >= ? AND workflow_id < ? LIMIT {MANY})"""
+
 Condition = tuple[str, tuple[Any, ...]]
 
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -33,8 +38,15 @@ def moment(micro: int) -> datetime:
     return datetime.fromtimestamp(micro / MICRO, UTC)  # exact until the year 2255: the error is below half of one
 
 
+class Span(NamedTuple):
+    """The moments between which runs began, in microseconds since 1970: the first one, and the one after the last."""
+
+    since: int = 0
+    before: int = 2**63 - 1
+
+
 def find_runs(
-    reader: Reader, states: Sequence[TypeRunState], workflow: str | None, since: int, limit: int | None
+    reader: Reader, states: Sequence[TypeRunState], workflow: str | None, span: Span, limit: int | None
 ) -> Iterator[RunSummary]:
     """Yields runs, the newest first.
 
@@ -44,22 +56,31 @@ def find_runs(
         reader: The open file.
         states: Only runs in one of these states; empty for all.
         workflow: Only runs of this workflow: its id, that without parameters, or its name.
-        since: Only runs that began at this moment or later, in microseconds since 1970.
+        span: Only runs that began then.
         limit: The maximum number; None for all.
     """
     matches: list[list[Condition]] = [[]]
     if workflow is not None:
-        by_params = (
-            "workflow_id >= ? AND workflow_id < ?",
-            (f"{workflow}@", f"{workflow}A"),
-        )  # A is the next character
-        matches = [[("workflow_id = ?", (workflow,)), by_params], [("name = ?", (workflow,))]]
+        by_id = [("workflow_id = ?", (workflow,)), *_with_params(reader, workflow)]
+        matches = [by_id, [("name = ?", (workflow,))]]
     for conditions in matches:
-        rows = _query(reader, list(_with_states(conditions, states, reader.crashed)), since, limit)
+        rows = _query(reader, list(_with_states(conditions, states, reader.crashed)), span, limit)
         for row in rows:
             yield summary_of(reader, row)
         if rows:
             return
+
+
+def _with_params(reader: Reader, workflow: str) -> Iterator[Condition]:
+    """Yields the condition for the ids with parameters; none if there are no such runs.
+
+    No index has them in the order of their beginnings. So few are sorted, and many are found among all runs.
+    """
+    ids = (f"{workflow}@", f"{workflow}A")  # A is the next character
+    ((count,),) = reader.connection.execute(COUNT_PARAMS, ids)
+    if count:
+        plus = "+" if count == MANY else ""  # keeps SQLite from the index
+        yield f"{plus}workflow_id >= ? AND {plus}workflow_id < ?", ids
 
 
 def _with_states(
@@ -77,12 +98,17 @@ def _with_states(
             yield f"{sql} AND run IN ({in_list(crashed)})", values
 
 
-def _query(reader: Reader, conditions: Sequence[Condition], since: int, limit: int | None) -> list[tuple[Any, ...]]:
-    order = "ORDER BY began DESC, run DESC LIMIT ?"
+def _query(reader: Reader, conditions: Sequence[Condition], span: Span, limit: int | None) -> list[tuple[Any, ...]]:
     count = -1 if limit is None else limit
-    parts = [f"SELECT * FROM (SELECT {FIELDS} FROM runs WHERE {sql} AND began >= ? {order})" for sql, _ in conditions]
-    values = [value for _, given in conditions for value in (*given, since, count)]
-    return reader.connection.execute(f"{' UNION ALL '.join(parts)} {order}", (*values, count)).fetchall()
+    parts = [f"SELECT * FROM ({_part(sql)})" for sql, _ in conditions]
+    values = [value for _, given in conditions for value in (*given, *span, count)]
+    return reader.connection.execute(f"{' UNION ALL '.join(parts)} {ORDER}", (*values, count)).fetchall()
+
+
+def _part(sql: str) -> str:
+    # The plus keeps SQLite from the index of beginnings where the one of workflows is better.
+    began = "+began" if sql.startswith("workflow_id >") else "began"
+    return f"SELECT {FIELDS} FROM runs WHERE {sql} AND {began} >= ? AND {began} < ? {ORDER}"
 
 
 def summary_of(reader: Reader, row: Sequence[Any]) -> RunSummary:

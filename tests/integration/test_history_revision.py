@@ -1,0 +1,125 @@
+"""What a page about a history asks again and again: whether anything has changed, and lists made in a moment."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from dotflow import action
+from dotflow.abc.archive import Archive
+from dotflow.errors import HistoryError
+from dotflow.providers import HistorySQLite
+from tests.histories import begin, crash, nightly, quick, write
+
+
+@pytest.fixture
+def history(tmp_path: Path) -> Iterator[HistorySQLite]:
+    opened = HistorySQLite(tmp_path / "history.db")
+    yield opened
+    opened.close()
+
+
+def test_a_revision_changes_with_the_runs(history: HistorySQLite) -> None:
+    """With each commit, and with nothing else."""
+    begin(history, "running", "extract")
+    first = history.revision()
+    history.load()
+
+    assert history.revision() == first
+    write(history, "running", 0, b"text")
+    second = history.revision()
+    assert second != first
+    quick(history).start()
+    assert history.revision() not in (first, second)
+
+
+def test_a_revision_changes_when_a_process_dies(history: HistorySQLite) -> None:
+    """Nothing is written then, but the run has crashed."""
+    begin(history, "running", "extract")
+    first = history.revision()
+
+    crash(history, "running")
+
+    assert history.revision() != first
+    assert history.revision() == history.revision()
+
+
+def test_a_revision_changes_with_the_file(history: HistorySQLite) -> None:
+    """Another file in its place is another history; without one there is an error, and then again a revision."""
+    quick(history).start()
+    first = history.revision()
+    history.close()
+    content = history.path.read_bytes()
+    history.path.unlink()
+
+    with pytest.raises(HistoryError, match="there is none at"):
+        history.revision()
+    history.path.write_bytes(content)
+    assert history.revision() != first
+
+
+def test_a_revision_outlives_a_fork(history: HistorySQLite) -> None:
+    """All connections are closed before a fork. The count of a new one begins anew, but its revision is new."""
+    quick(history).start()
+    seen = {history.revision()}
+    for _ in range(3):
+        if not (child := os.fork()):
+            os._exit(0)
+        os.waitpid(child, 0)
+        quick(history).start()
+        seen.add(history.revision())
+
+    assert len(seen) == 4
+
+
+def test_a_revision_leaves_the_file_as_it_is(history: HistorySQLite) -> None:
+    """It is read-only, and keeps no transaction open."""
+    quick(history).start()
+    history.close()
+    content = history.path.read_bytes()
+
+    history.revision()
+    history.close()
+
+    assert history.path.read_bytes() == content
+
+
+def test_the_revision_of_a_read_only_folder(history: HistorySQLite) -> None:
+    """There it changes with the time of the file."""
+    quick(history).start()
+    history.close()
+    history.path.parent.chmod(0o500)
+    try:
+        first = history.revision()
+        assert history.revision() == first
+        os.utime(history.path, ns=(1, 1))
+        assert history.revision() != first
+    finally:
+        history.path.parent.chmod(0o700)
+
+
+def test_lists_are_those_of_whole_runs(history: HistorySQLite) -> None:
+    """What SQLite finds in a moment is what the slower ways of Archive find."""
+
+    @action
+    def talkative() -> None:
+        print("words")
+
+    for workflow in (nightly(history), quick(history, talkative), quick(history, talkative, name="quick@day=1")):
+        workflow.start(keep_going=True)
+    begin(history, "crashed", "extract", "load")
+    crash(history, "crashed")
+    ids = [run.run_id for run in history.runs()]
+
+    assert history.task_states(ids) == Archive.task_states(history, ids)
+    assert [history.output_sizes(run) for run in ids] == [Archive.output_sizes(history, run) for run in ids]
+    assert history.recent(["quick", "shop"], 1) == Archive.recent(history, ["quick", "shop"], 1)
+    assert history.workflows() == Archive.workflows(history) == ["shop", "quick", "nightly"]
+
+
+def test_workflows_without_an_id_are_not_listed(history: HistorySQLite) -> None:
+    """Each of their runs has an id of its own."""
+    quick(history, name=None).start()  # type: ignore[arg-type]
+
+    assert history.workflows() == []
