@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from dotflow.core.types.run_state import TypeRunState
 
 if TYPE_CHECKING:  # a run only writes, and does not need them
-    from dotflow.core.record import OutputChunk, OutputSize, RunRecord, RunSummary, TaskState, ValueRecord
+    from dotflow.core.record import OutputChunk, RunRecord, RunSummary, TaskState, ValueRecord
 
 #: A moment, or an age: a timedelta, seconds, or a text such as "2d".
 Since = datetime | timedelta | float | str
@@ -87,19 +87,6 @@ class Archive(ABC):
             attempt: One attempt; by default all.
             after: Only parts with a higher `seq`, which counts in each attempt.
         """
-
-    def output_sizes(self, run: str) -> "list[OutputSize]":
-        """Returns which attempts have output, and how much, without reading it."""
-        from dotflow.core.record import OutputSize
-
-        sizes: dict[tuple[int, int | None, int], OutputSize] = {}
-        for chunk in self.output(run):
-            before = sizes.get(chunk[:3], OutputSize(*chunk[:3]))
-            size = len(chunk.data) if chunk.stream else 0
-            sizes[chunk[:3]] = OutputSize(
-                *chunk[:3], before.size + size, before.left_out + chunk.skipped, max(before.last, chunk.seq)
-            )
-        return list(sizes.values())
 
     @abstractmethod
     def follow(self, run: str, step: str | None = None, *, attempt: int | None = None) -> "Iterator[list[OutputChunk]]":

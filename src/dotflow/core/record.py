@@ -74,17 +74,6 @@ class OutputChunk(NamedTuple):
     skipped: int = 0
 
 
-class OutputSize(NamedTuple):
-    """How much output of an attempt there is: its bytes, those that were not kept, and the last `seq`."""
-
-    task_id: int
-    item: int | None
-    attempt: int
-    size: int = 0
-    left_out: int = 0
-    last: int = -1
-
-
 class TaskState(NamedTuple):
     """A task of a run without its attempts: its state, None if it has not begun, and its duration in seconds."""
 

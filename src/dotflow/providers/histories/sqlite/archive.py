@@ -21,7 +21,7 @@ from dotflow.providers.sqlite_errors import cause_of
 from dotflow.providers.sqlite_file import SQLiteFile
 
 if TYPE_CHECKING:  # a run only writes, and imports none of them
-    from dotflow.core.record import OutputChunk, OutputSize, RunRecord, RunSummary, TaskState, ValueRecord
+    from dotflow.core.record import OutputChunk, RunRecord, RunSummary, TaskState, ValueRecord
 
 BATCH: Final = 100  # runs that one transaction deletes
 ENDED: Final = "SELECT run FROM runs WHERE ended IS NOT NULL AND ended <= ? LIMIT ?"
@@ -101,12 +101,6 @@ class SQLiteArchive(Archive):
             number = reader.find(run)
             selection = Selection(*_find_step(reader, number, step), attempt)
             return output_of(reader.connection, number, selection, after)
-
-    def output_sizes(self, run: str) -> "list[OutputSize]":
-        from dotflow.providers.histories.sqlite.output import sizes_of
-
-        with reading(self.path) as reader:
-            return sizes_of(reader.connection, reader.find(run))
 
     def follow(self, run: str, step: str | None = None, *, attempt: int | None = None) -> "Iterator[list[OutputChunk]]":
         from dotflow.providers.histories.sqlite.output import Selection, new_output

@@ -5,15 +5,13 @@ from datetime import datetime
 from operator import itemgetter
 from typing import Final, NamedTuple
 
-from dotflow.core.record import OutputChunk, OutputSize
+from dotflow.core.record import OutputChunk
 from dotflow.providers.histories.sqlite.summaries import EPOCH, moment
 from dotflow.providers.histories.sqlite.tables import NO_ITEM
 
 CHUNKS: Final = """SELECT task, item, attempt, seq, at, stream, data, skipped FROM output WHERE run = ?{where}
     ORDER BY task, item, attempt, seq"""
 LAST: Final = "SELECT task, item, attempt, MAX(seq) FROM output WHERE run = ?{where} GROUP BY task, item, attempt"
-SIZES: Final = """SELECT task, item, attempt, SUM(IIF(stream, LENGTH(data), 0)), SUM(skipped), MAX(seq)
-    FROM output WHERE run = ? GROUP BY task, item, attempt"""
 ONE: Final = " AND task = ? AND item = ? AND attempt = ? AND seq > ?"
 
 
@@ -34,14 +32,6 @@ def output_of(connection: sqlite3.Connection, run: int, selection: Selection, af
     """Returns the output in the order of arrival, in each attempt what comes after a `seq`."""
     where, values = selection.where()
     return _by_arrival(_chunks(connection, f"{where} AND seq > ?", (run, *values, after)))
-
-
-def sizes_of(connection: sqlite3.Connection, run: int) -> list[OutputSize]:
-    """Returns which attempts have output, and how much."""
-    return [
-        OutputSize(task, None if item == NO_ITEM else item, *rest)
-        for task, item, *rest in connection.execute(SIZES, (run,))
-    ]
 
 
 def new_output(
