@@ -11,6 +11,7 @@ import pytest
 
 from dotflow import action, clock
 from dotflow.core.events import AttemptOutput
+from dotflow.core.record import OutputKey
 from dotflow.core.types.attempt_state import TypeAttemptState
 from dotflow.core.types.run_state import TypeRunState
 from dotflow.errors import HistoryError, InvalidArgument, NotInHistory
@@ -256,6 +257,25 @@ def test_output_is_that_of_a_run_a_step_or_an_item(history: HistorySQLite) -> No
     assert text("load") == b"two\n\xff\x00"
     assert text("load", attempt=2) == b""
     assert [chunk[:3] for chunk in history.output("last", "load")] == [(1, 3, 1), (1, None, 1)]
+
+
+def test_the_ends_of_outputs(history: HistorySQLite) -> None:
+    """Without the rest being read; the run's own output too."""
+    begin(history, "aaaa1111", "extract", "load")
+    for data in (b"one\n", b"two\n", b"three\n"):
+        write(history, "aaaa1111", 0, data)
+    write(history, "aaaa1111", 1, b"\xff\x00", item=3, stream=2)
+    write(history, "aaaa1111", -1, b"a thread\n")
+    extract, item, own = OutputKey(0, None, 1), OutputKey(1, 3, 1), OutputKey(-1, None, 1)
+
+    chunks = history.output_tails("last", {extract: 8, own: 100, OutputKey(7, None, 1): 10})
+
+    assert history.output_sizes("last") == {extract: 14, item: 2, own: 9}
+    assert [(chunk.key, chunk.data) for chunk in chunks] == [
+        (extract, b"o\n"),
+        (extract, b"three\n"),
+        (own, b"a thread\n"),
+    ]
 
 
 def test_output_is_followed_to_the_end_of_the_run(history: HistorySQLite) -> None:

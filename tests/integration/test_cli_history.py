@@ -110,7 +110,7 @@ def test_workflows_of_steps_are_recorded_too(dotflow: Command, tmp_path: Path, m
     assert "Details" not in out  # it completed
     inner, outer = dotflow.objects("runs", "--history", "here/runs.db")
     assert (inner["workflow_id"], inner["parent"]["run_id"]) == ("inner", outer["run_id"])
-    assert dotflow.objects("show", "last", "--history", "here/runs.db")[0]["children"] == [inner["run_id"]]
+    assert dotflow.objects("show", "last", "--history", "here/runs.db")[0]["run"]["children"] == [inner["run_id"]]
     assert f"inside   run {inner['run_id'][:8]}" in dotflow("show", "last", "--history", "here/runs.db")
 
 
@@ -380,7 +380,9 @@ def test_everything_is_json_too(dotflow: Command, history: HistorySQLite) -> Non
     errors = dotflow.objects("show", "last", "load", "--error")
     (copy,) = dotflow.objects("show", "last", "load", "--input")
 
-    assert (shown["run_id"], shown["steps"][1]["items"]) == (run.run_id, {"count": 3, "Completed": 2, "Failed": 1})
+    double = shown["tasks"][1]
+    assert (shown["run"]["run_id"], double["count"]) == (run.run_id, 3)
+    assert double["counts"] == {"Completed": 2, "Failed": 1}
     assert [(each["attempt"], each["state"]) for each in attempts] == [(1, "Retry"), (2, "Failed")]
     assert [each["item"] for each in items] == [None, 0, 1, 2]
     assert [each["exception"] for each in errors] == ["ConnectionError"] * 2

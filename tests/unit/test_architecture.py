@@ -1,6 +1,6 @@
 """The house's floors, held by reading the imports.
 
-7  cli                       3  processes
+7  cli                       3  processes · report
 6  workflow                  2  abc · worker · codec
 5  config                    1  core
 4  providers · engine · testing   (neighbours, no import between them)
@@ -32,6 +32,7 @@ FLOORS = {
     "codec": 2,
     "abc": 2,
     "processes": 3,
+    "report": 3,
     "providers": 4,
     "engine": 4,
     "testing": 4,

@@ -1,14 +1,14 @@
 """Archive: the runs of a history that can be read."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 from dotflow.core.types.run_state import TypeRunState
 
 if TYPE_CHECKING:  # a run only writes, and does not need them
-    from dotflow.core.record import OutputChunk, RunRecord, RunSummary, TaskState, ValueRecord
+    from dotflow.core.record import OutputChunk, OutputKey, RunRecord, RunSummary, TaskState, ValueRecord
 
 #: A moment, or an age: a timedelta, seconds, or a text such as "2d".
 Since = datetime | timedelta | float | str
@@ -87,6 +87,14 @@ class Archive(ABC):
             attempt: One attempt; by default all.
             after: Only parts with a higher `seq`, which counts in each attempt.
         """
+
+    @abstractmethod
+    def output_sizes(self, run: str) -> "dict[OutputKey, int]":
+        """Returns the number of bytes that each attempt of a run wrote, as far as they were kept."""
+
+    @abstractmethod
+    def output_tails(self, run: str, sizes: "Mapping[OutputKey, int]") -> "list[OutputChunk]":
+        """Returns the ends of outputs: of each attempt in *sizes* the last bytes, up to the number there."""
 
     @abstractmethod
     def follow(self, run: str, step: str | None = None, *, attempt: int | None = None) -> "Iterator[list[OutputChunk]]":

@@ -11,11 +11,14 @@ from functools import cached_property
 from typing import Any, Final, NamedTuple
 
 from dotflow.core.attempt_id import AttemptId
+from dotflow.core.find_step import find_step, no_item
 from dotflow.core.types.attempt_state import TypeAttemptState
 from dotflow.core.types.run_state import TypeRunState
-from dotflow.errors import NotInHistory, close_match
 
-MAX_NAMES: Final = 8  # in an error
+ID_LENGTH: Final = 8  # characters of a run's id, for people
+
+#: States of attempts that have ended without a value that could be used.
+BAD: Final = (TypeAttemptState.FAILED, TypeAttemptState.CRASHED)
 
 
 class ErrorRecord(NamedTuple):
@@ -42,6 +45,7 @@ class AttemptRecord(NamedTuple):
         glimpse: A short text that shows its value; the reason, if it was skipped.
         fallback: The step that made it instead.
         errors: Its errors; several if a class repeats its own actions.
+        span: The id of its span in a trace; "" without a tracer.
     """
 
     item: int | None
@@ -55,6 +59,15 @@ class AttemptRecord(NamedTuple):
     glimpse: str = ""
     fallback: str = ""
     errors: Sequence[ErrorRecord] = ()
+    span: str = ""
+
+
+class OutputKey(NamedTuple):
+    """The attempt of an output. `task_id` is -1 for no single task."""
+
+    task_id: int
+    item: int | None
+    attempt: int
 
 
 class OutputChunk(NamedTuple):
@@ -72,6 +85,11 @@ class OutputChunk(NamedTuple):
     stream: int
     data: bytes
     skipped: int = 0
+
+    @property
+    def key(self) -> OutputKey:
+        """The attempt."""
+        return OutputKey(*self[:3])
 
 
 class TaskState(NamedTuple):
@@ -231,6 +249,7 @@ class RunRecord(RunSummary):
     Attributes:
         process: Its host and process id, `host:1234`.
         storage: The type of the storage of its values, and where that is.
+        trace: The id of its trace; "" without a tracer.
         environment: What it ran in: python, dotflow, system, packages, folder, argv, commit.
         steps: Its tasks.
         notes: What was noted about it, with the moments.
@@ -239,6 +258,7 @@ class RunRecord(RunSummary):
 
     process: str = ""
     storage: str = ""
+    trace: str = ""
     environment: Mapping[str, Any]
     steps: Sequence[TaskRecord]
     notes: Sequence[tuple[datetime, str]] = ()
@@ -257,40 +277,3 @@ class RunRecord(RunSummary):
         if item is not None and item not in task.items:
             raise no_item(task, item)
         return task, item
-
-
-def find_step(run_id: str, tasks: Sequence[TaskRecord], step: str) -> tuple[TaskRecord, int | None]:
-    """Returns the task that *step* names, and the index of an item, which may not exist; None for the task itself.
-
-    Raises NotInHistory if there is no such task, or several tasks have the name.
-    """
-    name, mark, number = step.rpartition("#")
-    named = _named(tasks, step)
-    if named or not mark or not (number.isascii() and number.isdigit()):
-        return _only(run_id, tasks, named, step), None
-    return _only(run_id, tasks, _named(tasks, name), name), int(number)
-
-
-def no_item(task: TaskRecord, item: int) -> NotInHistory:
-    """Returns the error about an item that does not exist."""
-    has = "it is no map" if task.count is None else f"it has {task.count} items, which count from 0"
-    return NotInHistory(f"Can't find item {item} of '{task.name}'", has)
-
-
-def _named(tasks: Sequence[TaskRecord], step: str) -> list[TaskRecord]:
-    named = [task for task in tasks if task.name == step]
-    if not named and step.isascii() and step.isdigit() and int(step) < len(tasks):
-        named = [tasks[int(step)]]
-    return named
-
-
-def _only(run_id: str, tasks: Sequence[TaskRecord], named: Sequence[TaskRecord], step: str) -> TaskRecord:
-    if len(named) == 1:
-        return named[0]
-    what = f"Can't find the step '{step}' in the run {run_id[:8]}"
-    if named:
-        numbers = " and ".join(str(task.task_id) for task in named)
-        raise NotInHistory(what, f"the tasks {numbers} have this name. Pass a number")
-    names = list(dict.fromkeys(task.name for task in tasks))
-    listed = ", ".join(names[:MAX_NAMES]) + (" and others" if len(names) > MAX_NAMES else "")
-    raise NotInHistory(what, f"it has {listed or 'no tasks'}. {close_match(step, names)}".rstrip(" ."))

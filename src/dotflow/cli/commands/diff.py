@@ -27,8 +27,8 @@ def diff(first: str, second: str, exit_code: bool, as_json: bool, history: str |
     """
     from dotflow.cli.history.as_json import to_line
     from dotflow.cli.history.diff_page import print_differences
-    from dotflow.cli.history.differences import MEASURES, differences
     from dotflow.cli.history.options import open_history
+    from dotflow.report.differences import MEASURES, differences
 
     archive = open_history(history)
     before, after = archive.load(first), archive.load(second)

@@ -35,7 +35,7 @@ def runs(failed: bool, running: bool, as_json: bool, history: str | None, **opti
     A run whose process was killed is Crashed. Runs that steps have started are in the list, too.
     """
     from dotflow.abc.archive import FAILURES
-    from dotflow.cli.history.as_json import run_object, to_line
+    from dotflow.cli.history.as_json import to_line
     from dotflow.cli.history.options import open_history
     from dotflow.cli.history.run_list import parse_since, print_runs
     from dotflow.core.types.run_state import TypeRunState
@@ -48,6 +48,8 @@ def runs(failed: bool, running: bool, as_json: bool, history: str | None, **opti
         limit=options["limit"],
     )
     if as_json:
+        from dotflow.report.document import run_object
+
         for run in found:
             click.echo(to_line(run_object(run)))
     elif found:

@@ -7,9 +7,9 @@ from typing import Any, Final
 
 from rich.text import Text
 
-from dotflow.cli.history.differences import Difference
-from dotflow.cli.history.text import ID_LENGTH, Column, Screen, local, safe, size, span
-from dotflow.core.record import RunRecord
+from dotflow.cli.history.text import Column, Screen, local, safe, size, span
+from dotflow.core.record import ID_LENGTH, RunRecord
+from dotflow.report.differences import Difference
 
 CODE_LENGTH: Final = 16  # characters of a fingerprint or a digest
 COMMIT_LENGTH: Final = 12

@@ -8,7 +8,7 @@ from typing import Any, Final
 import click
 
 from dotflow.abc.archive import Archive
-from dotflow.cli.history.as_json import chunk_object, copy_object, error_objects, to_line
+from dotflow.cli.history.as_json import chunk_line, copy_line, error_lines, to_line
 from dotflow.cli.log.follow import POLL_INTERVAL, pause
 from dotflow.core.record import AttemptRecord, OutputChunk, TaskRecord, ValueRecord
 from dotflow.errors import NotInHistory
@@ -35,7 +35,7 @@ def _write(chunks: Iterable[OutputChunk], *, as_json: bool) -> None:
     is_terminal = sys.stdout.isatty()
     for chunk in chunks:
         if as_json:
-            click.echo(to_line(chunk_object(chunk)))
+            click.echo(to_line(chunk_line(chunk)))
             continue
         if chunk.skipped and chunk.stream:
             click.echo(f"... {chunk.skipped} bytes were lost ...", err=True)
@@ -52,7 +52,7 @@ def escape_output(data: bytes) -> bytes:
 
 def print_error(task: TaskRecord, item: int | None, attempts: Sequence[AttemptRecord], *, as_json: bool) -> None:
     """Writes the traceback of the last error of the attempts; as JSON, all their errors."""
-    objects = error_objects(task, attempts)
+    objects = error_lines(task, attempts)
     if as_json:
         for each in objects:
             click.echo(to_line(each))
@@ -73,7 +73,7 @@ def print_copies(copies: Sequence[ValueRecord], step: str, *, inputs: bool, as_j
     wanted = [copy for copy in copies if (copy.role != RETURNED) is inputs]
     if as_json:
         for copy in wanted:
-            click.echo(to_line(copy_object(copy)))
+            click.echo(to_line(copy_line(copy)))
         return
     what = f"Can't find {'the inputs' if inputs else 'the value'} of '{step}'"
     for copy in wanted:

@@ -8,9 +8,9 @@ from typing import Final
 from rich.text import Text
 
 from dotflow import clock
-from dotflow.cli.history.text import ID_LENGTH, Column, Screen, local, safe, span
+from dotflow.cli.history.text import Column, Screen, local, safe, span
 from dotflow.core.durations import to_seconds
-from dotflow.core.record import RunSummary
+from dotflow.core.record import ID_LENGTH, RunSummary
 
 MIN_WIDTH_FOR_ERRORS: Final = 110  # columns; in a narrower terminal, what failed is a line of its own
 GENERATED: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")  # an id of a workflow without one

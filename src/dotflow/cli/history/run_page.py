@@ -7,11 +7,11 @@ from rich.text import Text
 
 from dotflow.abc.archive import Archive
 from dotflow.cli.formatting import pluralize, raised_at
-from dotflow.cli.history.next_steps import next_steps
-from dotflow.cli.history.text import ID_LENGTH, Column, Screen, local, safe, size, span
+from dotflow.cli.history.text import Column, Screen, local, safe, size, span
 from dotflow.core.durations import format_duration
-from dotflow.core.record import AttemptRecord, RunRecord, TaskRecord
+from dotflow.core.record import BAD, ID_LENGTH, AttemptRecord, RunRecord, TaskRecord
 from dotflow.core.types.attempt_state import TypeAttemptState
+from dotflow.report.next_steps import next_steps
 
 MAX_TASKS: Final = 50  # with a line each; of more, only those that did not complete
 MAX_FAILURES: Final = 10  # tasks of which the errors are printed
@@ -23,8 +23,6 @@ COLUMNS: Final = (
     *(Column("Duration", is_right=True), Column("CPU", is_right=True), Column("Memory", is_right=True)),
     Column("Value", fits=1),
 )
-#: States of what ended without a value that could be used.
-BAD: Final = (TypeAttemptState.FAILED, TypeAttemptState.CRASHED)
 GOOD: Final = (TypeAttemptState.COMPLETED, TypeAttemptState.RESTORED, TypeAttemptState.CACHED)
 
 

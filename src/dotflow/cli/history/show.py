@@ -4,9 +4,11 @@ import click
 
 from dotflow.abc.archive import Archive
 from dotflow.cli.history import parts
-from dotflow.cli.history.as_json import attempt_object, record_object, to_line
+from dotflow.cli.history.as_json import attempt_line, to_line
 from dotflow.core.record import AttemptRecord, TaskRecord
 from dotflow.errors import NotInHistory
+from dotflow.report.document import document
+from dotflow.report.next_steps import command_objects
 
 
 def show_record(
@@ -15,7 +17,7 @@ def show_record(
     """Prints a run or a step; as JSON, the run as an object, or each attempt of the step."""
     record = archive.load(run)
     if step is None and as_json:
-        click.echo(to_line(record_object(record)))
+        click.echo(to_line(document(record, commands=command_objects(archive, record, history))))
     elif step is None:
         from dotflow.cli.history.run_page import print_run
 
@@ -25,7 +27,7 @@ def show_record(
         attempts = _attempts(task, item, attempt)
         if as_json:
             for each in attempts if item is not None or attempt else task.all_attempts:
-                click.echo(to_line(attempt_object(task, each)))
+                click.echo(to_line(attempt_line(record, task, each)))
             return
         from dotflow.cli.history.step_page import print_step
 

@@ -7,10 +7,10 @@ from rich.text import Text
 
 from dotflow.abc.archive import Archive
 from dotflow.cli.formatting import pluralize
-from dotflow.cli.history.next_steps import step_commands
-from dotflow.cli.history.run_page import BAD, counts_text, last_lines, print_next, step_name
+from dotflow.cli.history.run_page import counts_text, last_lines, print_next, step_name
 from dotflow.cli.history.text import Column, Screen, local, safe, size, span
-from dotflow.core.record import AttemptRecord, RunRecord, TaskRecord
+from dotflow.core.record import BAD, AttemptRecord, RunRecord, TaskRecord
+from dotflow.report.next_steps import step_commands
 
 MAX_ITEMS: Final = 20  # items or attempts with a line each
 MAX_ERRORS: Final = 3  # attempts of which the errors are printed

@@ -16,7 +16,6 @@ from dotflow.core.types.attempt_state import TypeAttemptState
 from dotflow.core.types.run_state import TypeRunState
 from dotflow.providers.logs.formats import escape_controls
 
-ID_LENGTH: Final = 8  # characters of a run's id
 GAP: Final = 2
 MIN_WIDTH: Final = 8  # of a column that is cut
 

@@ -11,7 +11,7 @@ from dotflow import clock
 from dotflow.abc.archive import Archive
 from dotflow.cli.exit_codes import Exit
 from dotflow.cli.formatting import one_line
-from dotflow.cli.history.text import ID_LENGTH, local
+from dotflow.cli.history.text import local
 from dotflow.cli.replay.attempt import Replay, secrets_for
 from dotflow.cli.replay.changes import changes
 from dotflow.cli.replay.find_step import StepFinder
@@ -21,6 +21,7 @@ from dotflow.cli.replay.result import ending_of, result_lines
 from dotflow.cli.replay.target import Target
 from dotflow.core.action import Action
 from dotflow.core.outcome import Returned
+from dotflow.core.record import ID_LENGTH
 from dotflow.core.run_secrets import RunSecrets
 from dotflow.engine.stored_inputs import TaskInputs
 from dotflow.errors import DotflowError, HistoryError, SecretMissing

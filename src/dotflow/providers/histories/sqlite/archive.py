@@ -2,7 +2,7 @@
 
 import contextlib
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -21,7 +21,7 @@ from dotflow.providers.sqlite_errors import cause_of
 from dotflow.providers.sqlite_file import SQLiteFile
 
 if TYPE_CHECKING:  # a run only writes, and imports none of them
-    from dotflow.core.record import OutputChunk, RunRecord, RunSummary, TaskState, ValueRecord
+    from dotflow.core.record import OutputChunk, OutputKey, RunRecord, RunSummary, TaskState, ValueRecord
 
 BATCH: Final = 100  # runs that one transaction deletes
 ENDED: Final = "SELECT run FROM runs WHERE ended IS NOT NULL AND ended <= ? LIMIT ?"
@@ -101,6 +101,18 @@ class SQLiteArchive(Archive):
             number = reader.find(run)
             selection = Selection(*_find_step(reader, number, step), attempt)
             return output_of(reader.connection, number, selection, after)
+
+    def output_sizes(self, run: str) -> "dict[OutputKey, int]":
+        from dotflow.providers.histories.sqlite.output import sizes_of
+
+        with reading(self.path) as reader:
+            return sizes_of(reader.connection, reader.find(run))
+
+    def output_tails(self, run: str, sizes: "Mapping[OutputKey, int]") -> "list[OutputChunk]":
+        from dotflow.providers.histories.sqlite.output import tails_of
+
+        with reading(self.path) as reader:
+            return tails_of(reader.connection, reader.find(run), sizes)
 
     def follow(self, run: str, step: str | None = None, *, attempt: int | None = None) -> "Iterator[list[OutputChunk]]":
         from dotflow.providers.histories.sqlite.output import Selection, new_output

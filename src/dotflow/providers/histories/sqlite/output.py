@@ -1,16 +1,21 @@
 """The output of attempts, from the table `output`."""
 
 import sqlite3
+from collections.abc import Mapping
 from datetime import datetime
 from operator import itemgetter
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
-from dotflow.core.record import OutputChunk
+from dotflow.core.record import OutputChunk, OutputKey
 from dotflow.providers.histories.sqlite.summaries import EPOCH, moment
 from dotflow.providers.histories.sqlite.tables import NO_ITEM
 
 CHUNKS: Final = """SELECT task, item, attempt, seq, at, stream, data, skipped FROM output WHERE run = ?{where}
     ORDER BY task, item, attempt, seq"""
+SIZES: Final = """SELECT task, item, attempt, SUM(LENGTH(data)) FROM output WHERE run = ? AND stream > 0
+    GROUP BY task, item, attempt"""
+TAIL: Final = """SELECT task, item, attempt, seq, at, stream, data, skipped FROM output
+    WHERE run = ? AND task = ? AND item = ? AND attempt = ? ORDER BY seq DESC"""
 LAST: Final = "SELECT task, item, attempt, MAX(seq) FROM output WHERE run = ?{where} GROUP BY task, item, attempt"
 ONE: Final = " AND task = ? AND item = ? AND attempt = ? AND seq > ?"
 
@@ -34,6 +39,30 @@ def output_of(connection: sqlite3.Connection, run: int, selection: Selection, af
     return _by_arrival(_chunks(connection, f"{where} AND seq > ?", (run, *values, after)))
 
 
+def sizes_of(connection: sqlite3.Connection, run: int) -> dict[OutputKey, int]:
+    """Returns the bytes of the output of each attempt."""
+    return {
+        OutputKey(task, None if item == NO_ITEM else item, attempt): size
+        for task, item, attempt, size in connection.execute(SIZES, (run,))
+    }
+
+
+def tails_of(connection: sqlite3.Connection, run: int, sizes: Mapping[OutputKey, int]) -> list[OutputChunk]:
+    """Returns the last bytes of attempts, up to the number of each."""
+    chunks: list[OutputChunk] = []
+    for (task, item, attempt), size in sizes.items():
+        tail: list[OutputChunk] = []
+        left = size
+        for row in connection.execute(TAIL, (run, task, NO_ITEM if item is None else item, attempt)):
+            if left <= 0:
+                break
+            chunk = _chunk(row)
+            tail.append(chunk._replace(data=chunk.data[-left:]) if chunk.stream else chunk)
+            left -= len(chunk.data) if chunk.stream else 0
+        chunks += reversed(tail)
+    return chunks
+
+
 def new_output(
     connection: sqlite3.Connection, run: int, selection: Selection, seen: dict[tuple[int, int, int], int]
 ) -> list[OutputChunk]:
@@ -50,10 +79,12 @@ def new_output(
 
 def _chunks(connection: sqlite3.Connection, where: str, values: tuple[int, ...]) -> list[OutputChunk]:
     rows = connection.execute(CHUNKS.format(where=where), values)
-    return [
-        OutputChunk(task, None if item == NO_ITEM else item, attempt, seq, moment(at), stream, data, skipped or 0)
-        for task, item, attempt, seq, at, stream, data, skipped in rows
-    ]
+    return list(map(_chunk, rows))
+
+
+def _chunk(row: tuple[Any, ...]) -> OutputChunk:
+    task, item, attempt, seq, at, stream, data, skipped = row
+    return OutputChunk(task, None if item == NO_ITEM else item, attempt, seq, moment(at), stream, data, skipped or 0)
 
 
 def _by_arrival(chunks: list[OutputChunk]) -> list[OutputChunk]:

@@ -3,14 +3,14 @@
 import re
 import shlex
 from collections.abc import Sequence
-from typing import Final
+from typing import Any, Final
 
 from dotflow.abc.archive import Archive
-from dotflow.cli.history.text import ID_LENGTH
-from dotflow.core.record import RunRecord, RunSummary, TaskRecord
+from dotflow.core.record import BAD, ID_LENGTH, RunRecord, RunSummary, TaskRecord
 from dotflow.core.types.attempt_state import TypeAttemptState
 from dotflow.core.types.run_state import TypeRunState
 
+MAX_FAILURES: Final = 20  # tasks with commands for their failures
 RECENT: Final = 20  # runs among which the last one that completed is looked for
 #: A storage that outlives the process, on the command line.
 STORAGES: Final = ("-o", "--storage")
@@ -20,6 +20,30 @@ IN_MEMORY: Final = "StorageDefault"
 SAFE: Final = re.compile(r"[\w.-]+#\d+|[\w.-]+")
 
 Command = tuple[str, str]  # and what it does
+
+
+def command_objects(archive: Archive, run: RunRecord, history: str | None) -> list[dict[str, Any]]:
+    """Returns the commands that help with a run as objects, those for its failures with the task and the item."""
+    failed = [task for task in run.steps if task.state in BAD]
+    objects: list[dict[str, Any]] = []
+    for task in failed[:MAX_FAILURES]:
+        item = failed_item(task)
+        short, step = run.run_id[:ID_LENGTH], step_argument(run, task, item)
+        show = _command("show", short, step, history=history), "its attempts, traceback and output"
+        commands = [show, *step_commands(archive, run, task, item, history)]
+        objects += (_as_object(command, task.task_id, item) for command in commands)
+    listed = {each["command"] for each in objects}
+    others = next_steps(archive, run, failed, history)
+    return objects + [_as_object(command) for command in others if command[0] not in listed]
+
+
+def _as_object(command: Command, task_id: int | None = None, item: int | None = None) -> dict[str, Any]:
+    return {"task_id": task_id, "item": item, "command": command[0], "purpose": command[1]}
+
+
+def failed_item(task: TaskRecord) -> int | None:
+    """Returns the first item of a map that failed; None for another task."""
+    return next((item for item, attempts in task.items.items() if attempts[-1].state == task.state), None)
 
 
 def next_steps(archive: Archive, run: RunRecord, failed: Sequence[TaskRecord], history: str | None) -> list[Command]:
@@ -37,7 +61,7 @@ def next_steps(archive: Archive, run: RunRecord, failed: Sequence[TaskRecord], h
     commands = []
     if failed:
         task = failed[0]
-        bad = next((item for item, attempts in task.items.items() if attempts[-1].state == task.state), None)
+        bad = failed_item(task)
         step = step_argument(run, task, bad)
         commands = [(_command("show", short, step, history=history), "its attempts, traceback and output")]
         commands += step_commands(archive, run, task, bad, history)

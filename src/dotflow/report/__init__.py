@@ -1,0 +1,1 @@
+"""Runs as JSON documents and pages."""

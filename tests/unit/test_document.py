@@ -1,0 +1,215 @@
+"""A run as one JSON object: what is in it, and how large it may become."""
+
+import json
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from dotflow.core.record import AttemptRecord, ErrorRecord, OutputChunk, OutputKey, RunRecord, TaskRecord
+from dotflow.core.types.attempt_state import TypeAttemptState
+from dotflow.core.types.run_state import TypeRunState
+from dotflow.report.document import MAX_ERRORS, MAX_TEXT, document, to_json, trace_url
+from dotflow.report.items import MAX_DETAILS
+from dotflow.report.output import output_objects, share_out
+
+COMPLETED, FAILED, RETRY = TypeAttemptState.COMPLETED, TypeAttemptState.FAILED, TypeAttemptState.RETRY
+BEGAN = datetime(2026, 11, 24, 2, tzinfo=UTC)
+ERROR = ErrorRecord("ConnectionError", "closed", "Traceback ...\nConnectionError: closed")
+
+
+def at(seconds: float) -> datetime:
+    return BEGAN + timedelta(seconds=seconds)
+
+
+def an_attempt(
+    state: TypeAttemptState = COMPLETED, number: int = 1, item: int | None = None, began: float = 1.0
+) -> AttemptRecord:
+    errors = () if state is COMPLETED else (ERROR,)
+    return AttemptRecord(item, number, state, at(began), 0.25, 0.1234567, 61_234_567, 4242, "42", "", errors)
+
+
+def a_task(
+    number: int,
+    *attempts: AttemptRecord,
+    items: Mapping[int, Sequence[AttemptRecord]] | None = None,
+    count: int | None = None,
+    **fields: Any,
+) -> TaskRecord:
+    task = TaskRecord(
+        task_id=number, name=f"step_{number}", policy={}, attempts=attempts, items=items or {}, count=count
+    )
+    return TaskRecord(**(vars(task) | fields))
+
+
+def a_run(*tasks: TaskRecord, **fields: Any) -> RunRecord:
+    given = {"state": TypeRunState.FAILED, "began": BEGAN, "ended": at(10.5), "tasks": len(tasks)} | fields
+    return RunRecord(run_id="7f3a9c12-1", workflow_id="nightly", environment={"python": "3.13.5"}, steps=tasks, **given)
+
+
+def parsed(run: RunRecord, **members: Any) -> dict[str, Any]:
+    """The document after its way through JSON."""
+    read: dict[str, Any] = json.loads(to_json(document(run, **members)))
+    return read
+
+
+def test_moments_are_texts_and_the_rest_counts_from_the_beginning_of_the_run() -> None:
+    """So that a reader of the JSON needs no arithmetic with dates."""
+    read = parsed(
+        a_run(a_task(0, an_attempt(RETRY), an_attempt(FAILED, 2, began=3.5), needs=(1, 2)), notes=[(at(1), "x")])
+    )
+
+    (planned,) = read["tasks"]
+    assert read["version"] == 1
+    assert (read["run"]["began"], read["run"]["duration"]) == ("2026-11-24T02:00:00Z", 10.5)
+    assert read["run"]["notes"] == [{"at": "2026-11-24T02:00:01Z", "text": "x"}]
+    assert [(each["attempt"], each["began"], each["state"]) for each in planned["attempts"]] == [
+        (1, 1.0, "Retry"),
+        (2, 3.5, "Failed"),
+    ]
+    assert planned["attempts"][1]["errors"][0]["message"] == "closed"
+    assert (planned["state"], planned["needs"], planned["items"], planned["count"]) == ("Failed", [1, 2], None, None)
+
+
+def test_a_task_that_has_not_started_has_no_state() -> None:
+    """Nothing is there but what was planned."""
+    (task,) = parsed(a_run(a_task(0)))["tasks"]
+
+    assert (task["state"], task["duration"], task["attempts"], task["glimpse"]) == (None, None, [], "")
+
+
+def test_items_are_columns() -> None:
+    """A value for each item that has begun; what no item has is left out."""
+    items = {
+        0: [an_attempt(item=0)],
+        2: [an_attempt(RETRY, item=2), an_attempt(FAILED, 2, item=2, began=3.0)],
+    }
+    read = parsed(a_run(a_task(0, an_attempt(FAILED), items=items, count=5)))
+
+    (task,) = read["tasks"]
+    assert task["items"] == {
+        "states": ["Completed", "Failed"],
+        "state": [0, None, 1],
+        "attempts": [1, 0, 2],
+        "began": [1.0, None, 1.0],
+        "duration": [0.25, None, 2.25],
+        "cpu": [0.123, None, 0.247],
+        "peak_mb": [61.2, None, 61.2],
+    }
+    assert (task["count"], task["counts"]) == (5, {"Completed": 1, "Failed": 1})
+    assert [(each["item"], len(each["attempts"])) for each in task["details"]] == [(2, 2)]
+
+
+def test_a_map_whose_items_have_not_begun() -> None:
+    """Its columns are empty."""
+    (task,) = parsed(a_run(a_task(0, an_attempt(), count=0)))["tasks"]
+
+    assert (task["items"]["state"], task["items"]["began"], task["details"]) == ([], None, [])
+
+
+@pytest.mark.parametrize(
+    ("count", "limit"), [(10_000, 1_000_000), pytest.param(100_000, 3_000_000, marks=pytest.mark.exhaustive)]
+)
+def test_many_items_are_small(count: int, limit: int) -> None:
+    """A report of them can be mailed."""
+    items = {item: [an_attempt(item=item, began=item / 71)] for item in range(count)}
+
+    assert len(to_json(document(a_run(a_task(0, an_attempt(), items=items, count=count))))) < limit
+
+
+def test_failed_items_are_shown_in_full_before_repeated_ones() -> None:
+    """Of many, the first ones."""
+    repeated = {item: [an_attempt(RETRY, item=item), an_attempt(COMPLETED, 2, item=item)] for item in range(600)}
+    failed = {item: [an_attempt(FAILED, item=item)] for item in range(100, 500)}
+    read = parsed(
+        a_run(a_task(0, items=repeated, count=600), a_task(1, items=failed, count=600), a_task(2, an_attempt(FAILED)))
+    )
+
+    details = [len(task["details"]) for task in read["tasks"]]
+    assert details == [MAX_DETAILS - 400, 400, 0]
+
+
+def test_long_texts_lose_their_middle_and_many_attempts_their_errors() -> None:
+    """A document stays small enough to be read, whatever a step raises."""
+    long = AttemptRecord(
+        None, 1, FAILED, errors=[ErrorRecord("E", "x" * 10 * MAX_TEXT, "begin" + "y" * MAX_TEXT + "end")]
+    )
+    read = parsed(a_run(a_task(0, long), a_task(1, *(an_attempt(RETRY, number) for number in range(1, 50)))))
+
+    (cut,) = read["tasks"][0]["attempts"][0]["errors"]
+    assert len(cut["message"]) < MAX_TEXT + 100
+    assert (cut["traceback"][:5], cut["traceback"][-3:]) == ("begin", "end")
+    assert "characters were left out" in cut["traceback"]
+    assert [bool(each["errors"]) for each in read["tasks"][1]["attempts"]] == [False] * (49 - MAX_ERRORS) + [True] * 20
+
+
+@pytest.mark.parametrize("text", ["</script>", "\u2028", "\0", "\x1b[31m", "\ud800", "\u202e", "ä", '"\\'])
+def test_every_text_comes_back(text: str) -> None:
+    """Lone surrogates too, which no file could have in UTF-8."""
+    run = a_run(a_task(0, name=text, group=text), name=text, error=text)
+    line = to_json(document(run))
+
+    assert json.loads(line.encode())["tasks"][0]["name"] == text
+    assert "\n" not in line
+
+
+def a_chunk(seq: int, data: bytes, stream: int = 1, **fields: Any) -> OutputChunk:
+    return OutputChunk(0, None, 1, seq, at(seq), stream, data)._replace(**fields)
+
+
+def test_output_is_text_by_attempt() -> None:
+    """A character may be in two chunks, with another stream's between them; what is no UTF-8 is escaped."""
+    chunks = [
+        a_chunk(0, "ä".encode()[:1]),
+        a_chunk(0, b"other\n", item=7),
+        a_chunk(1, b"warning\n", 2, skipped=5),
+        a_chunk(2, "ä".encode()[1:] + b"\xff\n"),
+        a_chunk(3, b"\xe2\x82"),
+    ]
+
+    first, second = output_objects(a_run(), chunks)
+
+    assert [(part["seq"], part["stream"], part["text"], part["skipped"]) for part in first["parts"]] == [
+        (0, 1, "", 0),
+        (1, 2, "warning\n", 5),
+        (2, 1, "ä\\xff\n", 0),
+        (3, 1, "\\xe2\\x82", 0),
+    ]
+    assert (first["size"], first["left_out"], first["parts"][1]["at"]) == (14, 0, 1.0)
+    assert (second["item"], second["parts"][0]["text"]) == (7, "other\n")
+
+
+def test_failed_attempts_have_their_output_first() -> None:
+    """Then small outputs are whole, and large ones share the rest."""
+    run = a_run(
+        a_task(0, an_attempt(FAILED)), a_task(1, an_attempt()), a_task(2, an_attempt()), a_task(3, an_attempt())
+    )
+    sizes = {OutputKey(task, None, 1): size for task, size in enumerate((600, 10, 5000, 8000))}
+
+    shares = share_out(run, sizes, limit=1000)
+
+    assert [shares[key] for key in sizes] == [600, 10, 195, 195]
+    assert share_out(run, sizes, limit=300)[OutputKey(0, None, 1)] == 300
+
+
+@pytest.mark.parametrize(
+    ("variable", "trace", "url"),
+    [
+        ("https://traces.example/trace/{trace}", "4bf92f", "https://traces.example/trace/4bf92f"),
+        ("https://traces.example/", "4bf92f", None),
+        ("javascript:alert('{trace}')", "4bf92f", None),
+        ("https://traces.example/{trace}", '"><script>', None),
+        ("https://traces.example/{trace}", "", None),
+        (None, "4bf92f", None),
+    ],
+)
+def test_a_trace_has_an_address(
+    variable: str | None, trace: str, url: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That of the environment variable, if it is a web address."""
+    monkeypatch.delenv("DOTFLOW_TRACE_URL", raising=False)
+    if variable is not None:
+        monkeypatch.setenv("DOTFLOW_TRACE_URL", variable)
+
+    assert trace_url(trace) == url
