@@ -1,0 +1,787 @@
+"use strict";
+// Draws a page from the JSON objects that docs/report.md describes. A view returns the elements for an object, and
+// `show` changes the page to match them: what is open, scrolled, focused or selected stays so.
+
+// ---- Elements. Texts go in as text only, so nothing that a run says is markup.
+
+// Characters that a browser does not show, or that reorder the text around them.
+const INVISIBLE = /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]/g;
+const ESCAPES = /\x1b\[[0-9;?]*[A-Za-z]/g; // colours and the like of a terminal
+const escapeChar = (char) => `\\u${char.charCodeAt(0).toString(16).padStart(4, "0")}`;
+const visible = (text) => String(text).replace(ESCAPES, "").replace(INVISIBLE, escapeChar);
+const isNothing = (value) => value === null || value === undefined || value === false || value === "";
+
+// Returns an element: h("p.name", { id: "a" }, child, [child, child]). What is nothing is left out.
+const maker = (make) => (tag, attributes, ...children) => {
+  const [name, ...classes] = tag.split(".");
+  const element = make(name);
+  if (classes.length) element.setAttribute("class", classes.join(" "));
+  for (const [key, value] of Object.entries(attributes ?? {})) {
+    if (key === "style") Object.entries(value).forEach((pair) => element.style.setProperty(...pair));
+    else if (!isNothing(value)) element.setAttribute(key, value === true ? "" : value);
+  }
+  for (const child of children.flat(Infinity)) {
+    if (!isNothing(child)) element.append(child instanceof Node ? child : visible(child));
+  }
+  return element;
+};
+const h = maker((name) => document.createElement(name));
+const s = maker((name) => document.createElementNS("http://www.w3.org/2000/svg", name));
+
+// Makes an element like a fresh one. Children with an id are found again wherever they stand.
+function patch(element, fresh) {
+  if (element.nodeType === Node.TEXT_NODE) {
+    if (element.data !== fresh.data) element.data = fresh.data;
+    return;
+  }
+  patchAttributes(element, fresh);
+  const byId = new Map([...element.children].filter((child) => child.id).map((child) => [child.id, child]));
+  let next = element.firstChild;
+  for (const child of [...fresh.childNodes]) {
+    const known = child.id ? byId.get(child.id) : next;
+    if (known?.nodeName === child.nodeName && (known.id ?? "") === (child.id ?? "")) {
+      if (known === next) next = next.nextSibling;
+      else element.insertBefore(known, next);
+      patch(known, child);
+    } else {
+      element.insertBefore(child, next);
+    }
+  }
+  for (let rest = next; rest; rest = next) {
+    next = rest.nextSibling;
+    rest.remove();
+  }
+}
+
+function patchAttributes(element, fresh) {
+  const isKept = (name) => name === "style" || (name === "open" && element.nodeName === "DETAILS");
+  for (const { name } of [...element.attributes]) {
+    if (!fresh.hasAttribute(name) && !isKept(name)) element.removeAttribute(name);
+  }
+  for (const { name, value } of fresh.attributes) {
+    if (element.getAttribute(name) !== value && !isKept(name)) element.setAttribute(name, value);
+  }
+  if (element.style.cssText !== fresh.style.cssText) element.style.cssText = fresh.style.cssText;
+}
+
+// ---- Texts
+
+const grouped = new Intl.NumberFormat("en");
+const moments = new Intl.DateTimeFormat("en-GB", { dateStyle: "medium", timeStyle: "medium" });
+const number = (value) => grouped.format(value);
+const count = (value, noun) => `${number(value)} ${noun}${value === 1 ? "" : "s"}`;
+const short = (id) => id.slice(0, 8);
+const last = (list) => list[list.length - 1];
+const sum = (values) => values.reduce((total, value) => total + value, 0);
+const largest = (values) => values.reduce((most, value) => (value > most ? value : most), 0); // of any number of them
+const facts = (...parts) => parts.filter((part) => !isNothing(part)).join(" · ");
+const named = (task, item) => (item === null ? task.name : `${task.name}#${item}`);
+const time = (iso) => iso && h("time", { datetime: iso, title: iso }, moments.format(new Date(iso)));
+
+function listed(words, most = words.length) {
+  const shown = words.length > most ? [...words.slice(0, most - 1), `${words.length - most + 1} more`] : words;
+  return shown.length < 2 ? shown.join("") : `${shown.slice(0, -1).join(", ")} and ${last(shown)}`;
+}
+
+const UNITS = [[86400, "d"], [3600, "h"], [60, "min"], [1, "s"]];
+
+function duration(seconds) {
+  if (isNothing(seconds)) return "";
+  if (seconds < 0.9995) return seconds < 0.00095 ? "< 1 ms" : `${Math.round(seconds * 1000)} ms`;
+  if (seconds < 59.95) return `${seconds.toFixed(seconds < 9.995 ? 2 : 1)} s`;
+  let left = Math.round(seconds);
+  const parts = UNITS.map(([unit, name]) => {
+    const amount = Math.floor(left / unit);
+    left -= amount * unit;
+    return amount && `${amount} ${name}`;
+  });
+  const first = parts.findIndex(Boolean);
+  return parts.slice(first, first + 2).filter(Boolean).join(" ");
+}
+
+function size(bytes) {
+  if (isNothing(bytes)) return "";
+  const [factor, unit] = [[1e9, "GB"], [1e6, "MB"], [1e3, "kB"]].find(([least]) => bytes >= least) ?? [1, "B"];
+  return `${(bytes / factor).toFixed(bytes < 10 * factor && factor > 1 ? 1 : 0)} ${unit}`;
+}
+
+// ---- States. Each has a word, an icon and a colour; these are in the order of a legend.
+
+const ICONS = {
+  Completed: "M4.7 8.2 7 10.5 11.3 5.8",
+  Restored: "M4.7 8.2 7 10.5 11.3 5.8",
+  Cached: "M4.9 6.2H11.1M4.9 8H11.1M4.9 9.8H11.1",
+  Skipped: "M5 5 8 8 5 11M8.4 5 11.4 8 8.4 11",
+  Running: "M8 4.2V8L10.6 9.6",
+  Retry: "M11.2 8A3.3 3.3 0 1 1 9.9 5.4M10 3.4V5.6H7.8",
+  Paused: "M6.3 5.3V10.7M9.7 5.3V10.7",
+  Cancelled: "M5.8 5.8H10.2V10.2H5.8Z",
+  Interrupted: "M5.8 5.8H10.2V10.2H5.8Z",
+  Failed: "M5.4 5.4 10.6 10.6M10.6 5.4 5.4 10.6",
+  Crashed: "M8.9 3.6 5.6 8.6H8.2L7.2 12.4 10.5 7.4H7.9Z",
+  "Not started": "",
+};
+const BAD = ["Failed", "Crashed"];
+const GOOD = ["Completed", "Restored", "Cached"];
+const word = (name) => (name === "Retry" ? "Failed, tried again" : name);
+const slug = (name) => name.toLowerCase().replace(" ", "-");
+const icon = (name) => s(`svg.icon.${slug(name)}`, { viewBox: "0 0 16 16", width: 16, height: 16, "aria-hidden": "true" },
+  s("circle", { cx: 8, cy: 8, r: 7 }), s("path", { d: ICONS[name] }));
+const badge = (name, text = word(name)) => h(`span.badge.${slug(name)}`, null, icon(name), text);
+const taskBadge = (task) => badge(stateOf(task), task.state === "Retry" ? "Waiting" : stateOf(task));
+
+// ---- What the tasks of a run amount to
+
+const stateOf = (task) => task.state ?? "Not started";
+const isMap = (task) => task.count !== null;
+const begunItems = (task) => task.items.state.filter((each) => each !== null).length;
+const attemptsOf = (task) => (!isMap(task) ? task.attempts.filter((each) => each.attempt).length
+  : task.items.attempts ? sum(task.items.attempts) : begunItems(task));
+const timed = (task) => task.attempts.filter((attempt) => attempt.began !== null);
+const elapsed = (doc) => doc.run.duration ?? (Date.parse(doc.made) - Date.parse(doc.run.began)) / 1000;
+const endOf = (attempt, doc) => Math.max(attempt.began, attempt.duration === null ? elapsed(doc) : attempt.began + attempt.duration);
+const badItems = (task) => task.details.filter(({ attempts }) => BAD.includes(last(attempts).state));
+const outputOf = (doc, task, item, attempt) => doc.output?.find((each) =>
+  each.task_id === task.task_id && each.item === item && each.attempt === attempt);
+const commandsOf = (doc, task_id, item) => doc.commands.filter((each) => each.task_id === task_id && each.item === item);
+
+function countStates(tasks) {
+  const counts = Object.keys(ICONS).map((name) => [name, tasks.filter((task) => stateOf(task) === name).length]);
+  return counts.filter(([, amount]) => amount);
+}
+
+// Of many tasks, those that matter: all would take long to draw, and to read.
+function pick(tasks, most) {
+  if (tasks.length <= most) return tasks;
+  const weight = (task) => (BAD.includes(task.state) ? 2e12 : GOOD.includes(task.state) ? 0 : 1e12) + (task.duration ?? 0);
+  const heaviest = [...tasks].sort((a, b) => weight(b) - weight(a)).slice(0, most);
+  return heaviest.sort((a, b) => a.task_id - b.task_id);
+}
+
+// Returns what failed, in the order of time. Items with the same error from the same line are one failure.
+function failuresOf(doc) {
+  const failures = doc.tasks.filter((task) => BAD.includes(task.state)).flatMap((task) => {
+    const causes = new Map();
+    const items = isMap(task) ? badItems(task) : [];
+    for (const { item, attempts } of items.length ? items : [{ item: null, attempts: task.attempts }]) {
+      const error = last(last(attempts).errors);
+      const cause = error ? `${error.exception} ${raisedAt(error.traceback)?.where}` : "";
+      if (causes.has(cause)) causes.get(cause).others.push(item);
+      else causes.set(cause, { task, item, attempts, error, others: [] });
+    }
+    return [...causes.values()];
+  });
+  return failures.sort((a, b) => endOf(last(a.attempts), doc) - endOf(last(b.attempts), doc));
+}
+
+const FRAME = /^ +File "(.+)", line (\d+), in (.+)(?:\n {4}(\S.*))?/gm;
+const isLibrary = (file) => /site-packages|dist-packages|lib\/python\d|^</.test(file);
+
+// Returns the line that raised an error: the last one outside of libraries.
+function raisedAt(text) {
+  const frames = [...text.matchAll(FRAME)];
+  const frame = last(frames.filter(([, file]) => !isLibrary(file))) ?? last(frames);
+  return frame && { where: `${frame[1]}:${frame[2]}`, name: frame[3], code: frame[4] };
+}
+
+// Returns one sentence for those who read nothing else.
+function headline({ run, tasks }) {
+  const names = (name) => tasks.filter((task) => stateOf(task) === name).map((task) => task.name);
+  const be = (list, verbs) => `${listed(list, 4)} ${verbs[list.length > 1 ? 1 : 0]}`;
+  const idle = names("Not started");
+  const rest = idle.length && run.state !== "Running" ? ` ${listed(idle, 3)} did not start.` : "";
+  const failed = tasks.filter((task) => task.state === "Failed");
+  if (run.state === "Crashed") {
+    const crashed = names("Crashed");
+    return `The process ended${crashed.length ? ` while ${be(crashed, ["was", "were"])} running` : " before the run did"}.${rest}`;
+  }
+  if (failed.length) return `${listed(failed.map(failureText), 3)}.${rest}`;
+  if (run.state === "Running") return names("Running").length ? `${be(names("Running"), ["is", "are"])} running.` : "";
+  if (run.state !== "Completed") return `${run.reason || run.error || "It was stopped"}.${rest}`;
+  const spoilt = tasks.filter((task) => task.counts.Failed);
+  if (spoilt.length) return `Completed, without ${listed(spoilt.map((task) => `${count(task.counts.Failed, "item")} of ${task.name}`), 3)}.`;
+  const slowest = tasks.filter((task) => task.duration).sort((a, b) => b.duration - a.duration)[0];
+  return slowest && tasks.length > 1 ? `All completed; ${slowest.name} took the longest, ${duration(slowest.duration)}.` : "";
+}
+
+function failureText(task) {
+  if (task.counts.Failed) return `${count(task.counts.Failed, "item")} of ${task.name} failed`;
+  const error = last(last(task.attempts).errors);
+  const attempts = task.attempts.length > 1 ? ` after ${task.attempts.length} attempts` : "";
+  return `${task.name} failed${attempts}${error ? ` with ${error.exception}` : ""}`;
+}
+
+// ---- Parts that several sections use
+
+const section = (id, title, ...children) => h("section", { id, "aria-labelledby": `${id}-title` },
+  h("h2", { id: `${id}-title` }, title), children);
+const fold = (title, isOpen, ...children) => h("details", { open: isOpen }, h("summary", null, title), children);
+const scroller = (label, ...children) => h("div.scroll", { tabindex: 0, role: "region", "aria-label": label }, children);
+const code = (text, title) => (isNothing(text) ? null : h("code", { title }, text));
+const taskLink = (task, text = task.name) => h("a.task-link", { href: `#task-${task.task_id}` }, text);
+const moreButton = (key, text) => h("button.more", { type: "button", "data-more": key }, text);
+const terms = (pairs) => h("dl", null, pairs.filter(([, value]) => !isNothing(value)).map(([term, value]) =>
+  [h("dt", null, term), h("dd", null, value)]));
+const command = (each) => h("li.command", null,
+  h("span.shell", null, h("code", null, each.command),
+    h("button", { type: "button", "data-copy": each.command, "aria-label": `Copy: ${each.command}` }, "Copy")),
+  h("span.aside", null, each.purpose));
+
+function errorLines(error) {
+  const raised = raisedAt(error.traceback);
+  return [
+    h("p.message", null, h("b", null, error.exception), error.message && `: ${error.message}`),
+    raised && h("p.raised-at", null, raised.code && h("code.line", null, raised.code),
+      h("span", null, "in ", code(raised.name), ", ", code(raised.where))),
+  ];
+}
+
+// Returns a traceback in which the frames of the user's own code stand out from those of libraries.
+function tracebackBlock(text, label) {
+  let kind = "own";
+  const lines = text.trimEnd().split("\n").map((line) => {
+    const frame = line.match(/^ +File "(.+)", line \d+/);
+    if (frame) kind = isLibrary(frame[1]) ? "library" : "own";
+    else if (/^\S/.test(line)) kind = /^(Traceback |During |The above )/.test(line) ? "library" : "raised";
+    return h(`span.${kind}`, null, `${line}\n`);
+  });
+  return scroller(label, h("pre", null, lines));
+}
+
+// Of a progress bar, only the last state is shown.
+const asLines = (text) => text.replace(/\r+\n/g, "\n").replace(/^.*\r(?=[^\n])/gm, "").replace(/\n$/, "").split("\n");
+
+function outputBlock(output, label, most = Infinity) {
+  const blocks = output.left_out ? [{ stream: 0, text: leftOut(output.left_out) }] : [];
+  for (const part of output.parts) {
+    if (part.skipped) blocks.push({ stream: 0, text: leftOut(part.skipped) });
+    if (!part.stream) continue;
+    if (last(blocks)?.stream === part.stream) last(blocks).text += part.text;
+    else blocks.push({ stream: part.stream, text: part.text });
+  }
+  const shown = [];
+  for (let left = most, block = blocks.pop(); block && left > 0; block = blocks.pop()) {
+    const lines = asLines(block.text);
+    shown.unshift(h(["span.gap", "span.out", "span.err"][block.stream], null, lines.slice(-left).join("\n")));
+    left -= lines.length;
+  }
+  return scroller(label, h("pre.output", null, shown));
+}
+
+const leftOut = (bytes) => `… ${count(bytes, "byte")} left out …`;
+
+// ---- Header and tiles
+
+function header(doc) {
+  const { run } = doc;
+  const title = run.name || run.workflow_id;
+  const { commit } = run.environment ?? {};
+  const about = [
+    ["began ", time(run.began)],
+    run.mode && [run.mode, run.resumed && ", resumed"],
+    run.trigger && `by ${run.trigger}`,
+    commit && ["commit ", code(short(commit), commit)],
+    run.process && ["process ", code(run.process)],
+    run.parent && ["started by task ", run.parent.task_id, " of run ", runLink(run.parent.run_id)],
+    run.children.length > 0 && ["started ", run.children.slice(0, 4).map((id) => [runLink(id), " "]),
+      run.children.length > 4 && `and ${count(run.children.length - 4, "more run")}`],
+    run.trace_url && h("a", { href: run.trace_url, rel: "noreferrer" }, "trace"),
+  ];
+  return h(`header.${slug(run.state)}`, null,
+    h("p.crumbs", null, "dotflow run ", code(short(run.run_id), run.run_id),
+      title !== run.workflow_id && [" of ", code(run.workflow_id)]),
+    h("h1", null, h("span", null, title), badge(run.state)),
+    h("p.headline", null, headline(doc)),
+    h("ul.about", null, about.filter(Boolean).map((each) => h("li", null, each))));
+}
+
+const runLink = (id) => code(short(id), id);
+
+function tiles(doc) {
+  const { run, tasks } = doc;
+  const maps = tasks.filter(isMap);
+  const failed = sum(maps.map((task) => task.counts.Failed ?? 0));
+  const attempts = sum(tasks.map(attemptsOf));
+  const firsts = sum(tasks.map((task) => (isMap(task) ? begunItems(task) : Math.min(1, attemptsOf(task)))));
+  const cpu = sum(tasks.map((task) => task.cpu ?? 0));
+  const top = tasks.reduce((most, task) => ((task.peak ?? 0) > (most?.peak ?? 0) ? task : most), null);
+  const counts = countStates(tasks);
+  const others = counts.filter(([name]) => name !== "Completed").map(([name, amount]) => `${number(amount)} ${name.toLowerCase()}`);
+  const done = tasks.filter((task) => GOOD.includes(task.state)).length;
+  return h("ul.tiles", null,
+    tile(duration(elapsed(doc)), run.state === "Running" ? "so far" : "duration"),
+    tile(`${number(done)} of ${number(tasks.length)}`, "tasks completed", stateBar(counts), h("small", null, others.join(", "))),
+    maps.length > 0 && tile(number(sum(maps.map((task) => task.count))), "items",
+      failed ? h("small.bad", null, `${number(failed)} failed`) : h("small", null, "none failed")),
+    attempts > 0 && tile(number(attempts), "attempts",
+      h("small", null, attempts > firsts ? `${number(attempts - firsts)} repeated` : "none repeated")),
+    cpu > 0 && tile(duration(cpu), "CPU time", h("small", null, `${(cpu / elapsed(doc)).toFixed(1)} cores on average`)),
+    top && tile(size(top.peak), "peak memory", h("small", null, "in ", top.name)));
+}
+
+const tile = (value, label, ...more) => h("li", null, h("strong", null, value), h("span", null, label), more);
+const stateBar = (counts) => h("span.state-bar", { "aria-hidden": "true" },
+  counts.map(([name, amount]) => h(`i.${slug(name)}`, { style: { "flex-grow": amount } })));
+
+// ---- What went wrong
+
+const MAX_FAILURES = 20;
+const MAX_LINES = 14; // of the output
+
+function wrong(doc) {
+  const { run, tasks } = doc;
+  const failures = failuresOf(doc);
+  const isStopped = ["Crashed", "Cancelled", "Interrupted"].includes(run.state);
+  if (!failures.length && !isStopped && run.state !== "Failed") return null;
+  const spoilt = tasks.filter((task) => task.state === "Completed" && task.counts.Failed);
+  const next = commandsOf(doc, null, null);
+  return section("wrong", isStopped ? "Why it stopped" : run.state === "Running" ? "What went wrong so far" : "What went wrong",
+    isStopped ? h("p.why", null, reasonText(run)) : !failures.length && h("p.why", null, run.error || run.reason || "No task failed."),
+    failures.slice(0, MAX_FAILURES).map((failure, index) => failureCard(doc, failure, index === 0)),
+    failures.length > MAX_FAILURES && h("p.aside", null, `and ${count(failures.length - MAX_FAILURES, "more failure")}`),
+    spoilt.map((task) => h("p.aside", null, `${count(task.counts.Failed, "item")} of `, taskLink(task), " failed, too; the run went on without them.")),
+    next.length > 0 && h("ul.commands", { "aria-label": "What can be done next" }, next.map(command)));
+}
+
+function reasonText(run) {
+  if (run.state !== "Crashed") return [badge(run.state), " ", run.reason || run.error || "No reason was recorded."];
+  return [badge(run.state), " The process ended before the run: it was killed, ran out of memory, or the machine stopped. ",
+    "The last that is known of it is from ", time(run.ended), "."];
+}
+
+function failureCard(doc, { task, item, attempts, error, others }, isFirst) {
+  const attempt = last(attempts);
+  const allowed = Math.max(task.policy.attempts ?? 1, attempts.length);
+  const output = outputOf(doc, task, item, attempt.attempt);
+  const about = facts(`task ${task.task_id}`, allowed > 1 && `attempt ${attempt.attempt} of ${allowed}`,
+    attempt.duration !== null && `after ${duration(attempt.duration)}`, attempt.peak && `memory ${size(attempt.peak)}`);
+  const commands = commandsOf(doc, task.task_id, item).sort((a, b) => b.command.includes(" replay ") - a.command.includes(" replay "));
+  return h("article.failure", null,
+    h("h3", null, icon(attempt.state), taskLink(task, named(task, item)), h("span.aside", null, about)),
+    error ? errorLines(error) : h("p.message", null, attempt.state === "Crashed" ? "It ran when the process ended." : "No error was recorded."),
+    others.length > 0 && h("p.also", null, `${count(others.length, "more item")} failed in the same way: `,
+      listed(others.map((each) => `#${each}`), 8)),
+    earlierAttempts(attempts, error),
+    h("div.evidence", null,
+      error?.traceback && fold("Traceback", isFirst, tracebackBlock(error.traceback, `Traceback of ${named(task, item)}`)),
+      output && fold(`Output, the last of ${size(output.size)}`, isFirst, outputBlock(output, `Output of ${named(task, item)}`, MAX_LINES))),
+    commands.length > 0 && h("ul.commands", null, commands.map(command)));
+}
+
+function earlierAttempts(attempts, error) {
+  const earlier = attempts.slice(0, -1).filter((each) => each.errors.length);
+  const isSame = (each) => last(each.errors).exception === error?.exception && last(each.errors).message === error?.message;
+  const delays = listed(earlier.map((each) => duration(last(each.errors).retry_in ?? 0)), 5);
+  if (earlier.length > 1 && earlier.every(isSame)) {
+    return h("p.earlier", null, icon("Retry"), `The ${earlier.length} attempts before failed with the same error, and were repeated after ${delays}.`);
+  }
+  return earlier.slice(-5).map((each) => h("p.earlier", null, icon("Retry"), h("span", null, `Attempt ${each.attempt}: `,
+    isSame(each) ? "the same" : code(`${last(each.errors).exception}: ${last(each.errors).message}`),
+    last(each.errors).retry_in !== null && `, repeated after ${duration(last(each.errors).retry_in)}`)));
+}
+
+// ---- Timeline
+
+const MAX_ROWS = 300;
+const BINS = 240; // of the bar of a map
+const STEPS = [...[-4, -3, -2, -1, 0].flatMap((power) => [1, 2, 5].map((digit) => digit * 10 ** power)), 10, 15, 30, 60, 120,
+  300, 600, 900, 1800, 3600, 7200, 21600, 43200, 86400, 172800, 604800, 2592000];
+const percent = (part) => `${(100 * Math.min(1, Math.max(0, part))).toFixed(3)}%`;
+
+function timeline(doc) {
+  const { tasks } = doc;
+  const ends = tasks.flatMap((task) => timed(task).map((attempt) => endOf(attempt, doc)));
+  if (!ends.length) return null;
+  const whole = Math.max(elapsed(doc), largest(ends), 1e-6);
+  const step = STEPS.find((each) => whole / each <= 6) ?? whole;
+  const ticks = Array.from({ length: Math.floor(whole / step) + 1 }, (_, index) => index * step);
+  const at = (tick) => ({ style: { left: percent(tick / whole) } });
+  const rows = pick(tasks, MAX_ROWS);
+  const states = new Set(rows.flatMap((task) => (isMap(task) ? [...task.items.states, task.items.attempts && "Retry"] : task.attempts.map((each) => each.state))));
+  return section("timeline", "Timeline",
+    scroller("Timeline of the tasks", h("div.plot", null,
+      h("div.axis", { "aria-hidden": "true" }, ticks.filter((tick) => tick / whole < 0.96).map((tick) => h("span", at(tick), tick ? duration(tick) : "0"))),
+      h("div.rows", null,
+        h("div.grid", { "aria-hidden": "true" }, ticks.map((tick) => h("i", at(tick)))),
+        rows.map((task) => timelineRow(task, doc, whole))))),
+    rows.length < tasks.length && h("p.aside", null, `${rows.length} of ${count(tasks.length, "task")}: those that did not complete, and the longest`),
+    h("ul.legend", { "aria-hidden": "true" }, Object.keys(ICONS).filter((name) => states.has(name))
+      .map((name) => h("li", null, h(`i.bar.${slug(name)}`), word(name).toLowerCase()))));
+}
+
+function timelineRow(task, doc, whole) {
+  const words = [stateOf(task), duration(task.duration), task.attempts.length > 1 && `${task.attempts.length} attempts`];
+  const text = words.filter(Boolean).join(", ");
+  return h("a.row", { href: `#task-${task.task_id}`, title: `${task.name}: ${text}` },
+    h("span.label", null, icon(stateOf(task)), h("span.name", null, task.name), isMap(task) && h("span.times", null, `×${number(task.count)}`)),
+    h("span.hidden", null, `: ${text}`),
+    h("span.track", { "aria-hidden": "true" }, task.items?.began && timed(task).length ? density(task, doc, whole) : bars(task, doc, whole), took(task, doc, whole)));
+}
+
+function bars(task, doc, whole) {
+  const attempts = timed(task);
+  const span = (begin, end) => ({ style: { left: percent(begin / whole), width: percent((end - begin) / whole) } });
+  if (!attempts.length) return task.attempts.length > 0 && h("i.mark", null, stateOf(task).toLowerCase());
+  return attempts.map((attempt, index) => {
+    const end = endOf(attempt, doc);
+    const next = attempts[index + 1]?.began ?? end;
+    return [h(`i.bar.${slug(attempt.state)}`, span(attempt.began, end)), next > end && h("i.delay", span(end, next))];
+  });
+}
+
+// Returns the duration, where there is room for it: after the bars, before them, or inside.
+function took(task, doc, whole) {
+  const attempts = timed(task);
+  if (!attempts.length) return null;
+  const [begin, end] = [attempts[0].began / whole, endOf(last(attempts), doc) / whole];
+  const text = duration(task.duration ?? (end - begin) * whole);
+  if (end < 0.88) return h("span.took", { style: { left: percent(end) } }, text);
+  if (begin > 0.12) return h("span.took", { style: { right: percent(1 - begin) } }, text);
+  return h("span.took.inside", { style: { left: percent(begin) } }, text);
+}
+
+// The items of a map as one bar: how many ran at a time, and where some failed or were repeated.
+const densities = new WeakMap();
+
+function density(task, doc, whole) {
+  const [begin, end] = [timed(task)[0].began, endOf(last(timed(task)), doc)];
+  if (!densities.has(task) || task.state === "Running") densities.set(task, densityPaths(task.items, begin, end));
+  const style = { left: percent(begin / whole), width: percent((end - begin) / whole) };
+  return s("svg.density", { viewBox: `0 0 ${BINS} 100`, preserveAspectRatio: "none", style },
+    densities.get(task).map(([name, d]) => s(`path.${slug(name)}`, { d })));
+}
+
+function densityPaths(items, begin, end) {
+  const changes = new Float64Array(BINS + 1);
+  const marks = { Retry: new Set(), Failed: new Set() };
+  const bin = (moment) => Math.min(BINS - 1, Math.max(0, Math.floor(((moment - begin) / Math.max(end - begin, 1e-9)) * BINS)));
+  items.began.forEach((began, item) => {
+    if (began === null) return;
+    const took = items.duration?.[item] ?? null;
+    const final = took === null ? BINS - 1 : bin(began + took);
+    changes[bin(began)] += 1;
+    changes[final + 1] -= 1;
+    if (BAD.includes(items.states[items.state[item]])) marks.Failed.add(final);
+    else if (items.attempts?.[item] > 1) marks.Retry.add(final);
+  });
+  let running = 0;
+  const levels = Array.from({ length: BINS }, (_, index) => (running += changes[index]));
+  const most = Math.max(1, ...levels);
+  const area = levels.map((level, index) => `V${(level ? 85 - (85 * level) / most : 100).toFixed(1)}H${index + 1}`).join("");
+  const spikes = (bins) => [...bins].map((index) => `M${index} 100V0H${index + 1}V100Z`).join("");
+  return [["Completed", `M0 100${area}V100Z`], ["Retry", spikes(marks.Retry)], ["Failed", spikes(marks.Failed)]];
+}
+
+// ---- Graph: tasks in layers, each after all that it needs; long arrows pass between the others.
+
+const NODE = { height: 46, gap: 16, minWidth: 128, maxWidth: 210 };
+const MAX_NODES = 2000;
+const MAX_BENDS = 4000;
+const NAME_FONT = "600 13px system-ui, sans-serif";
+const canvas = document.createElement("canvas").getContext("2d");
+const layouts = new Map(); // the last one: a run that goes on keeps it
+
+function graph(doc, room) {
+  const { tasks } = doc;
+  if (tasks.length < 2) return null;
+  if (tasks.length > MAX_NODES) return section("graph", "Graph", h("p.aside", null, `${count(tasks.length, "task")} are too many to draw.`));
+  const key = JSON.stringify([room, tasks.map((task) => [task.name, task.needs])]);
+  if (!layouts.has(key)) {
+    layouts.clear();
+    layouts.set(key, layout(tasks, room));
+  }
+  const { nodes, edges, width, height, nodeWidth } = layouts.get(key);
+  const isIdle = (id) => [null, "Skipped"].includes(tasks[id].state);
+  return section("graph", "Graph", scroller("Graph of the tasks",
+    s("svg.graph", { viewBox: `0 0 ${width} ${height}`, width, height, role: "group", "aria-label": count(tasks.length, "task") },
+      s("marker", { id: "arrow", viewBox: "0 0 8 8", refX: 7, refY: 4, markerWidth: 7, markerHeight: 7, orient: "auto" },
+        s("path", { d: "M0 .5 7.5 4 0 7.5Z" })),
+      edges.map(({ target, d }) => s(`path.edge${isIdle(target) ? ".idle" : ""}`, { d, "marker-end": "url(#arrow)" })),
+      tasks.map((task, index) => graphNode(task, nodes[index], nodeWidth)))));
+}
+
+function graphNode(task, [x, y], width) {
+  const name = stateOf(task);
+  const text = facts(name !== "Completed" && name, isMap(task) && count(task.count, "item"), duration(task.duration)) || name;
+  return s(`a.node.${slug(name)}`, { href: `#task-${task.task_id}`, transform: `translate(${x} ${y})`, "aria-label": `${task.name}: ${name}, ${text}` },
+    s("title", null, `${task.name}: ${text}`),
+    isMap(task) && s("rect", { x: 4, y: 4, width, height: NODE.height, rx: 8 }),
+    s("rect", { width, height: NODE.height, rx: 8 }),
+    s("g", { transform: "translate(11 8)" }, icon(name)),
+    s("text.name", { x: 33, y: 20 }, fit(task.name, width - 40, NAME_FONT)),
+    s("text", { x: 33, y: 37 }, fit(text, width - 40, "12px system-ui, sans-serif")));
+}
+
+function fit(text, width, font) {
+  canvas.font = font;
+  const clean = visible(text).slice(0, 200);
+  if (canvas.measureText(clean).width <= width) return clean;
+  let length = clean.length;
+  while (length > 1 && canvas.measureText(`${clean.slice(0, length)}…`).width > width) length -= 1;
+  return `${clean.slice(0, length)}…`;
+}
+
+function layout(tasks, room) {
+  canvas.font = NAME_FONT;
+  const longest = largest(tasks.map((task) => canvas.measureText(task.name.slice(0, 40)).width));
+  const nodeWidth = Math.round(Math.min(NODE.maxWidth, Math.max(NODE.minWidth, longest + 46)));
+  const { layers, nodes } = layered(tasks);
+  for (let round = 0; round < 6; round += 1) order(layers, round % 2 === 0);
+  // From left to right, or down where only that fits.
+  const breadth = largest(layers.map((layer) => layer.filter((node) => node.task).length));
+  const gap = Math.min(60, Math.max(32, (room - layers.length * nodeWidth) / (layers.length - 1 || 1)));
+  const isDown = layers.length * (nodeWidth + gap) - gap > room && (breadth * (nodeWidth + NODE.gap) <= room || breadth === 1);
+  const [thick, length, step] = isDown ? [nodeWidth, NODE.height, NODE.height + 36] : [NODE.height, nodeWidth, nodeWidth + gap];
+  for (let round = 0; round < 8; round += 1) place(layers, round % 2 === 0, (node) => (node.task ? thick : 8) + NODE.gap);
+  const all = layers.flat();
+  const least = all.reduce((most, node) => Math.min(most, node.at), 0) - thick / 2 - 4;
+  const most = largest(all.map((node) => node.at - least)) + thick / 2 + 8;
+  const turn = (along, across) => (isDown ? [across, along] : [along, across]);
+  const point = (node, isEnd) => turn(node.layer * step + (isEnd && node.task ? length : 0) + 4, node.at - least);
+  const end = layers.length * step - step + length + 12;
+  const [width, height] = turn(end, most);
+  return {
+    nodeWidth, width: Math.ceil(width), height: Math.ceil(height),
+    nodes: nodes.map((node) => turn(node.layer * step + 4, node.at - least - thick / 2)),
+    edges: nodes.flatMap((node) => node.paths.map((path) => ({ target: node.task.task_id, d: curve(path, point, isDown) }))),
+  };
+}
+
+// Returns the layers of nodes. An arrow over several layers has a bend, a node without a task, in each between.
+function layered(tasks) {
+  const layers = [];
+  const enter = (node) => {
+    (layers[node.layer] ??= []).push(node);
+    return Object.assign(node, { before: [], after: [] });
+  };
+  const nodes = [];
+  for (const task of tasks) {
+    const layer = largest(task.needs.map((need) => nodes[need].layer + 1));
+    nodes.push(enter({ task, layer, paths: [] }));
+  }
+  const bends = sum(nodes.map((node) => sum(node.task.needs.map((need) => node.layer - nodes[need].layer - 1))));
+  for (const node of nodes) {
+    for (const need of node.task.needs) {
+      const path = [nodes[need]];
+      for (let layer = nodes[need].layer + 1; layer < node.layer && bends <= MAX_BENDS; layer += 1) path.push(enter({ layer }));
+      path.push(node);
+      node.paths.push(path);
+      path.slice(1).forEach((each, index) => {
+        each.before.push(path[index]);
+        path[index].after.push(each);
+      });
+    }
+  }
+  return { layers, nodes };
+}
+
+const mean = (values) => (values.length ? sum(values) / values.length : null);
+
+// Orders each layer by the mean position of the neighbours in the layer before or after.
+function order(layers, isForward) {
+  for (const layer of isForward ? layers : layers.toReversed()) {
+    for (const [index, node] of layer.entries()) {
+      node.weight = mean((isForward ? node.before : node.after).map((each) => each.index)) ?? node.index ?? index;
+    }
+    layer.sort((a, b) => a.weight - b.weight).forEach((node, index) => (node.index = index));
+  }
+}
+
+// Moves each node as near as possible to the mean of its neighbours, without a change of order or an overlap: those
+// that want the same room become a block, which takes the mean of what they want.
+function place(layers, isForward, room) {
+  for (const layer of isForward ? layers : layers.toReversed()) {
+    const blocks = [];
+    let offset = 0;
+    for (const [index, node] of layer.entries()) {
+      if (index) offset += (room(layer[index - 1]) + room(node)) / 2;
+      const neighbours = [...node.before, ...node.after].map((each) => each.at).filter((at) => at !== undefined);
+      blocks.push({ total: (mean(neighbours) ?? node.at ?? offset) - offset, members: [[node, offset]] });
+      const start = (block) => block.total / block.members.length;
+      while (blocks.length > 1 && start(blocks.at(-1)) < start(blocks.at(-2))) {
+        const { total, members } = blocks.pop();
+        last(blocks).total += total;
+        last(blocks).members.push(...members);
+      }
+    }
+    for (const { total, members } of blocks) members.forEach(([node, at]) => (node.at = total / members.length + at));
+  }
+}
+
+function curve(path, point, isDown) {
+  let [x, y] = point(path[0], true);
+  let d = `M${x.toFixed(1)} ${y.toFixed(1)}`;
+  for (const node of path.slice(1)) {
+    const [toX, toY] = point(node, false);
+    const bend = isDown ? [x, (y + toY) / 2, toX, (y + toY) / 2] : [(x + toX) / 2, y, (x + toX) / 2, toY];
+    d += `C${[...bend, toX, toY].map((value) => value.toFixed(1)).join(" ")}`;
+    [x, y] = [toX, toY];
+  }
+  return d;
+}
+
+// ---- Tasks: a table whose rows open
+
+const COLUMNS = [["Task"], ["State"], ["Attempts", "right"], ["Duration", "right"], ["CPU", "right wide"], ["Memory", "right wide"], ["Value", "wide"]];
+const MAX_ITEMS = 50;
+
+function taskTable(doc) {
+  const { tasks } = doc;
+  if (!tasks.length) return null;
+  const rows = state.more.has("tasks") ? tasks : pick(tasks, MAX_ROWS);
+  const hasGroups = new Set(tasks.map((task) => task.group)).size > 1;
+  return section("tasks", "Tasks",
+    h("div.table", { tabindex: 0, role: "region", "aria-label": "Table of the tasks" }, h("table", null,
+      h("thead", null, h("tr", null, COLUMNS.map(([title, classes]) => h("th", { scope: "col", class: classes }, title)))),
+      h("tbody", null, rows.map((task) => [taskRow(task, hasGroups), state.open.has(`task-${task.task_id}`) && detailRow(doc, task)])))),
+    rows.length < tasks.length && moreButton("tasks", `Show all ${count(tasks.length, "task")}`));
+}
+
+function taskRow(task, hasGroups) {
+  const id = `task-${task.task_id}`;
+  const attempts = attemptsOf(task);
+  const allowed = isMap(task) ? 1 : Math.max(attempts, task.policy.attempts ?? 1);
+  const isOpen = state.open.has(id);
+  const error = last(last(task.attempts)?.errors ?? []);
+  return h(`tr.task${isOpen ? ".open" : ""}`, { id },
+    h("th", { scope: "row" }, h("button", { type: "button", "data-open": id, "aria-expanded": String(isOpen) },
+      h("span.number", null, task.task_id), h("span", null, task.name),
+      isMap(task) && h("span.times", null, `×${number(task.count)}`), hasGroups && h("span.times", null, task.group))),
+    h("td", null, taskBadge(task)),
+    h("td.right", null, attempts > 0 && (allowed > 1 ? `${attempts} of ${allowed}` : number(attempts))),
+    h("td.right", null, duration(task.duration)),
+    h("td.right.wide", null, duration(task.cpu)),
+    h("td.right.wide", null, size(task.peak)),
+    h("td.wide.value", null, isMap(task) ? countsText(task) : code(task.glimpse || error?.exception)));
+}
+
+const countsText = (task) => Object.entries(task.counts).map(([name, amount]) => `${number(amount)} ${name.toLowerCase()}`).join(", ");
+
+function detailRow(doc, task) {
+  const attempts = task.attempts.filter((attempt) => attempt.attempt);
+  return h("tr.detail", { id: `detail-${task.task_id}` }, h("td", { colspan: COLUMNS.length }, h("div", null,
+    terms([
+      ["Step", code(task.identity)],
+      ["Group", task.group !== "default" && task.group],
+      ["Needs", task.needs.length > 0 && task.needs.map((need) => [taskLink(doc.tasks[need]), " "])],
+      ["Policy", policyText(task.policy)],
+      ["Took", facts(duration(task.duration), task.cpu && `CPU ${duration(task.cpu)}`, task.peak && `memory ${size(task.peak)}`)],
+      [task.state === "Skipped" ? "Reason" : "Value", code(task.glimpse)],
+      ["Items", isMap(task) && `${number(task.count)}: ${countsText(task)}`],
+    ]),
+    isMap(task) ? itemList(doc, task) : attemptList(doc, task, null, attempts))));
+}
+
+const POLICY = {
+  attempts: (value) => count(value, "attempt"), timeout: (value) => `timeout ${duration(value)}`, delay: (value) => `delay ${duration(value)}`,
+  backoff: () => "doubled each time", max_delay: (value) => `at most ${duration(value)}`, jitter: () => "with jitter",
+  retry_on: (value) => `after ${listed([value].flat())}`,
+};
+const policyText = (policy) => Object.entries(policy).map(([name, value]) => POLICY[name]?.(value) ?? `${name} ${value}`).join(", ");
+
+function attemptList(doc, task, item, attempts) {
+  return h("ol.attempts", null, attempts.map((attempt) => {
+    const output = outputOf(doc, task, item, attempt.attempt);
+    const of = `attempt ${attempt.attempt} of ${named(task, item)}`;
+    const about = facts(attempt.began !== null && `began at ${duration(attempt.began)}`, attempt.duration !== null && `took ${duration(attempt.duration)}`,
+      attempt.cpu !== null && `CPU ${duration(attempt.cpu)}`, attempt.peak && `memory ${size(attempt.peak)}`,
+      attempt.worker && `process ${attempt.worker}`, attempt.fallback && `by the fallback ${attempt.fallback}`);
+    return h("li", { id: `attempt-${task.task_id}-${item ?? ""}-${attempt.attempt}` },
+      h("p", null, badge(attempt.state, `Attempt ${attempt.attempt}: ${word(attempt.state).toLowerCase()} `), h("span.aside", null, " ", about)),
+      attempt.errors.map((error) => [errorLines(error),
+        error.traceback && fold("Traceback", false, tracebackBlock(error.traceback, `Traceback of ${of}`))]),
+      output && fold(`Output, ${size(output.size)}`, true, outputBlock(output, `Output of ${of}`)));
+  }));
+}
+
+function itemList(doc, task) {
+  const key = `items-${task.task_id}`;
+  const bad = badItems(task);
+  const shown = state.more.has(key) ? bad : bad.slice(0, MAX_ITEMS);
+  const unlisted = (task.counts.Failed ?? 0) + (task.counts.Crashed ?? 0) - bad.length;
+  const took = (task.items.duration ?? []).map((seconds, item) => [seconds ?? -1, item]);
+  const slowest = took.sort(([a], [b]) => b - a).slice(0, 5).filter(([seconds]) => seconds >= 0);
+  return [
+    slowest.length > 1 && h("p.aside", null, "slowest: ", slowest.map(([seconds, item]) => `#${item} ${duration(seconds)}`).join(", ")),
+    shown.map(({ item, attempts }) => h("details.item", { id: `item-${task.task_id}-${item}` },
+      h("summary", null, icon(last(attempts).state), code(named(task, item)), last(last(attempts).errors)?.exception ?? last(attempts).state,
+        h("span.aside", null, count(attempts.length, "attempt"))),
+      attemptList(doc, task, item, attempts))),
+    shown.length < bad.length && moreButton(key, `Show all ${count(bad.length, "item")}`),
+    unlisted > 0 && h("p.aside", null, `and ${count(unlisted, "more item")} that failed`),
+  ];
+}
+
+// ---- The end of the page
+
+function runOutput(doc) {
+  const own = (doc.output ?? []).filter((each) => each.task_id === -1 && each.parts.length);
+  return own.length > 0 && section("output", "Output of the run itself", own.map((each) => fold(size(each.size), false, outputBlock(each, "Output of the run"))));
+}
+
+function environment({ run }) {
+  const { python, dotflow, system, packages, folder, argv, commit } = run.environment ?? {};
+  const installed = Array.isArray(packages) ? packages : Object.entries(packages ?? {}).map((pair) => pair.join(" "));
+  return section("environment", "Environment",
+    terms([["Run", code(run.run_id)], ["Command", code([argv ?? []].flat().join(" "))], ["Folder", code(folder)], ["Commit", code(commit)],
+      ["Process", code(run.process)], ["Storage", code(run.storage)], ["Python", code(python)], ["dotflow", code(dotflow)],
+      ["System", code(system)], ["Trace", code(run.trace)]]),
+    run.notes.length > 0 && h("ul.notes", null, run.notes.map((note) => h("li", null, time(note.at), " ", note.text))),
+    installed.length > 0 && fold(count(installed.length, "package"), false, h("ul.packages", null, installed.map((each) => h("li", null, each)))));
+}
+
+const footer = (doc) => h("footer", null, `dotflow ${doc.dotflow}, `, time(doc.made), ". Values of secrets are shown as ***.");
+
+// ---- Views, and what a reader does
+
+const runView = (doc, room) => [header(doc), tiles(doc), wrong(doc), timeline(doc), graph(doc, room), taskTable(doc), runOutput(doc), environment(doc), footer(doc)];
+
+const page = document.getElementById("page");
+const state = { view: null, doc: null, open: new Set(), more: new Set() };
+
+// Shows a view of an object; by default the same again.
+function show(view = state.view, doc = state.doc) {
+  Object.assign(state, { view, doc });
+  patch(page, h("main", { id: "page" }, view(doc, page.clientWidth - 92)));
+}
+
+function openTask(id) {
+  state.open.add(id);
+  show();
+  const row = document.getElementById(id);
+  row?.scrollIntoView({ block: "start" });
+  row?.querySelector("button").focus({ preventScroll: true });
+}
+
+async function copy(button) {
+  try {
+    await navigator.clipboard.writeText(button.dataset.copy);
+  } catch {
+    getSelection().selectAllChildren(button.previousSibling);
+    document.execCommand("copy");
+  }
+  button.textContent = "Copied";
+  setTimeout(() => (button.textContent = "Copy"), 2000);
+}
+
+function toggle(set, key) {
+  if (!set.delete(key)) set.add(key);
+  show();
+}
+
+document.addEventListener("click", (event) => {
+  const target = event.target.closest("[data-copy], [data-open], [data-more], a[href^='#task-']");
+  if (!target || event.ctrlKey || event.metaKey || event.shiftKey) return;
+  if (target.dataset.copy) copy(target);
+  else if (target.dataset.open) toggle(state.open, target.dataset.open);
+  else if (target.dataset.more) toggle(state.more, target.dataset.more);
+  else {
+    event.preventDefault();
+    openTask(target.getAttribute("href").slice(1));
+  }
+});
+addEventListener("resize", () => state.view && show());
+
+const embedded = document.getElementById("data");
+if (embedded) show(runView, JSON.parse(embedded.textContent));
+if (embedded && location.hash.startsWith("#task-")) openTask(location.hash.slice(1));
