@@ -18,7 +18,7 @@ const maker = (make) => (tag, attributes, ...children) => {
   if (classes.length) element.setAttribute("class", classes.join(" "));
   for (const [key, value] of Object.entries(attributes ?? {})) {
     if (key === "style") Object.entries(value).forEach((pair) => element.style.setProperty(...pair));
-    else if (!isNothing(value)) element.setAttribute(key, value === true ? "" : value);
+    else if (!isNothing(value)) element.setAttribute(key, value);
   }
   for (const child of children.flat(Infinity)) {
     if (!isNothing(child)) element.append(child instanceof Node ? child : visible(child));
@@ -88,6 +88,7 @@ const UNITS = [[86400, "d"], [3600, "h"], [60, "min"], [1, "s"]];
 function duration(seconds) {
   if (isNothing(seconds)) return "";
   if (seconds < 0.9995) return seconds < 0.00095 ? "< 1 ms" : `${Math.round(seconds * 1000)} ms`;
+  if (seconds < 59.95 && Number.isInteger(seconds)) return `${seconds} s`;
   if (seconds < 59.95) return `${seconds.toFixed(seconds < 9.995 ? 2 : 1)} s`;
   let left = Math.round(seconds);
   const parts = UNITS.map(([unit, name]) => {
@@ -125,7 +126,7 @@ const BAD = ["Failed", "Crashed"];
 const GOOD = ["Completed", "Restored", "Cached"];
 const word = (name) => (name === "Retry" ? "Failed, tried again" : name);
 const slug = (name) => name.toLowerCase().replace(" ", "-");
-const icon = (name) => s(`svg.icon.${slug(name)}`, { viewBox: "0 0 16 16", width: 16, height: 16, "aria-hidden": "true" },
+const icon = (name) => s(`svg.icon.${slug(name)}`, { viewBox: "0 0 16 16", width: 16, height: 16, "aria-hidden": true },
   s("circle", { cx: 8, cy: 8, r: 7 }), s("path", { d: ICONS[name] }));
 const badge = (name, text = word(name)) => h(`span.badge.${slug(name)}`, null, icon(name), text);
 const taskBadge = (task) => badge(stateOf(task), task.state === "Retry" ? "Waiting" : stateOf(task));
@@ -139,11 +140,13 @@ const attemptsOf = (task) => (!isMap(task) ? task.attempts.filter((each) => each
   : task.items.attempts ? sum(task.items.attempts) : begunItems(task));
 const timed = (task) => task.attempts.filter((attempt) => attempt.began !== null);
 const elapsed = (doc) => doc.run.duration ?? (Date.parse(doc.made) - Date.parse(doc.run.began)) / 1000;
-const endOf = (attempt, doc) => Math.max(attempt.began, attempt.duration === null ? elapsed(doc) : attempt.began + attempt.duration);
+const endOf = (attempt, doc) =>
+  Math.max(attempt.began, attempt.duration === null ? elapsed(doc) : attempt.began + attempt.duration);
 const badItems = (task) => task.details.filter(({ attempts }) => BAD.includes(last(attempts).state));
 const outputOf = (doc, task, item, attempt) => doc.output?.find((each) =>
   each.task_id === task.task_id && each.item === item && each.attempt === attempt);
-const commandsOf = (doc, task_id, item) => doc.commands.filter((each) => each.task_id === task_id && each.item === item);
+const commandsOf = (doc, task_id, item) =>
+  doc.commands.filter((each) => each.task_id === task_id && each.item === item);
 
 function countStates(tasks) {
   const counts = Object.keys(ICONS).map((name) => [name, tasks.filter((task) => stateOf(task) === name).length]);
@@ -153,7 +156,8 @@ function countStates(tasks) {
 // Of many tasks, those that matter: all would take long to draw, and to read.
 function pick(tasks, most) {
   if (tasks.length <= most) return tasks;
-  const weight = (task) => (BAD.includes(task.state) ? 2e12 : GOOD.includes(task.state) ? 0 : 1e12) + (task.duration ?? 0);
+  const rank = (task) => (BAD.includes(task.state) ? 2e12 : GOOD.includes(task.state) ? 0 : 1e12);
+  const weight = (task) => rank(task) + (task.duration ?? 0);
   const heaviest = [...tasks].sort((a, b) => weight(b) - weight(a)).slice(0, most);
   return heaviest.sort((a, b) => a.task_id - b.task_id);
 }
@@ -193,19 +197,21 @@ function headline({ run, tasks }) {
   const failed = tasks.filter((task) => task.state === "Failed");
   if (run.state === "Crashed") {
     const crashed = names("Crashed");
-    return `The process ended${crashed.length ? ` while ${be(crashed, ["was", "were"])} running` : " before the run did"}.${rest}`;
+    const when = crashed.length ? `while ${be(crashed, ["was", "were"])} running` : "before the run did";
+    return `The process ended ${when}.${rest}`;
   }
   if (failed.length) return `${listed(failed.map(failureText), 3)}.${rest}`;
   if (run.state === "Running") return names("Running").length ? `${be(names("Running"), ["is", "are"])} running.` : "";
   if (run.state !== "Completed") return `${run.reason || run.error || "It was stopped"}.${rest}`;
   const spoilt = tasks.filter((task) => task.counts.Failed);
-  if (spoilt.length) return `Completed, without ${listed(spoilt.map((task) => `${count(task.counts.Failed, "item")} of ${task.name}`), 3)}.`;
+  if (spoilt.length) return `Completed, without ${listed(spoilt.map(failedItems), 3)}.`;
   const slowest = tasks.filter((task) => task.duration).sort((a, b) => b.duration - a.duration)[0];
-  return slowest && tasks.length > 1 ? `All completed; ${slowest.name} took the longest, ${duration(slowest.duration)}.` : "";
+  const longest = slowest && `${slowest.name} took the longest, ${duration(slowest.duration)}`;
+  return tasks.length > 1 && longest ? `All completed; ${longest}.` : "";
 }
 
 function failureText(task) {
-  if (task.counts.Failed) return `${count(task.counts.Failed, "item")} of ${task.name} failed`;
+  if (task.counts.Failed) return `${failedItems(task)} failed`;
   const error = last(last(task.attempts).errors);
   const attempts = task.attempts.length > 1 ? ` after ${task.attempts.length} attempts` : "";
   return `${task.name} failed${attempts}${error ? ` with ${error.exception}` : ""}`;
@@ -216,7 +222,8 @@ function failureText(task) {
 const section = (id, title, ...children) => h("section", { id, "aria-labelledby": `${id}-title` },
   h("h2", { id: `${id}-title` }, title), children);
 const fold = (title, isOpen, ...children) => h("details", { open: isOpen }, h("summary", null, title), children);
-const scroller = (label, ...children) => h("div.scroll", { tabindex: 0, role: "region", "aria-label": label }, children);
+const scroller = (label, ...children) =>
+  h("div.scroll", { tabindex: 0, role: "region", "aria-label": label }, children);
 const code = (text, title) => (isNothing(text) ? null : h("code", { title }, text));
 const taskLink = (task, text = task.name) => h("a.task-link", { href: `#task-${task.task_id}` }, text);
 const moreButton = (key, text) => h("button.more", { type: "button", "data-more": key }, text);
@@ -245,7 +252,7 @@ function tracebackBlock(text, label) {
     else if (/^\S/.test(line)) kind = /^(Traceback |During |The above )/.test(line) ? "library" : "raised";
     return h(`span.${kind}`, null, `${line}\n`);
   });
-  return scroller(label, h("pre", null, lines));
+  return scroller(label, h("pre.traceback", null, lines));
 }
 
 // Of a progress bar, only the last state is shown.
@@ -306,11 +313,11 @@ function tiles(doc) {
   const cpu = sum(tasks.map((task) => task.cpu ?? 0));
   const top = tasks.reduce((most, task) => ((task.peak ?? 0) > (most?.peak ?? 0) ? task : most), null);
   const counts = countStates(tasks);
-  const others = counts.filter(([name]) => name !== "Completed").map(([name, amount]) => `${number(amount)} ${name.toLowerCase()}`);
+  const others = counts.filter(([name]) => name !== "Completed").map(stateCount).join(", ");
   const done = tasks.filter((task) => GOOD.includes(task.state)).length;
   return h("ul.tiles", null,
     tile(duration(elapsed(doc)), run.state === "Running" ? "so far" : "duration"),
-    tile(`${number(done)} of ${number(tasks.length)}`, "tasks completed", stateBar(counts), h("small", null, others.join(", "))),
+    tile(`${number(done)} of ${number(tasks.length)}`, "tasks completed", stateBar(counts), h("small", null, others)),
     maps.length > 0 && tile(number(sum(maps.map((task) => task.count))), "items",
       failed ? h("small.bad", null, `${number(failed)} failed`) : h("small", null, "none failed")),
     attempts > 0 && tile(number(attempts), "attempts",
@@ -320,7 +327,7 @@ function tiles(doc) {
 }
 
 const tile = (value, label, ...more) => h("li", null, h("strong", null, value), h("span", null, label), more);
-const stateBar = (counts) => h("span.state-bar", { "aria-hidden": "true" },
+const stateBar = (counts) => h("span.state-bar", { "aria-hidden": true },
   counts.map(([name, amount]) => h(`i.${slug(name)}`, { style: { "flex-grow": amount } })));
 
 // ---- What went wrong
@@ -335,17 +342,22 @@ function wrong(doc) {
   if (!failures.length && !isStopped && run.state !== "Failed") return null;
   const spoilt = tasks.filter((task) => task.state === "Completed" && task.counts.Failed);
   const next = commandsOf(doc, null, null);
-  return section("wrong", isStopped ? "Why it stopped" : run.state === "Running" ? "What went wrong so far" : "What went wrong",
-    isStopped ? h("p.why", null, reasonText(run)) : !failures.length && h("p.why", null, run.error || run.reason || "No task failed."),
+  const title = isStopped ? "Why it stopped" : `What went wrong${run.state === "Running" ? " so far" : ""}`;
+  const reason = isStopped ? reasonText(run) : !failures.length && (run.error || run.reason || "No task failed.");
+  return section("wrong", title,
+    reason && h("p.why", null, reason),
     failures.slice(0, MAX_FAILURES).map((failure, index) => failureCard(doc, failure, index === 0)),
-    failures.length > MAX_FAILURES && h("p.aside", null, `and ${count(failures.length - MAX_FAILURES, "more failure")}`),
-    spoilt.map((task) => h("p.aside", null, `${count(task.counts.Failed, "item")} of `, taskLink(task), " failed, too; the run went on without them.")),
-    next.length > 0 && h("ul.commands", { "aria-label": "What can be done next" }, next.map(command)));
+    failures.length > MAX_FAILURES &&
+      h("p.aside", null, `and ${count(failures.length - MAX_FAILURES, "more failure")}`),
+    spoilt.map((task) => h("p.aside", null, failedItems(task), " failed, too; the run went on without them. ",
+      taskLink(task, "Show them"))),
+    next.length > 0 && h("div.next", null, h("h3", null, "Next"), h("ul.commands", null, next.map(command))));
 }
 
 function reasonText(run) {
   if (run.state !== "Crashed") return [badge(run.state), " ", run.reason || run.error || "No reason was recorded."];
-  return [badge(run.state), " The process ended before the run: it was killed, ran out of memory, or the machine stopped. ",
+  return [badge(run.state), " The process ended before the run: it was killed, ran out of memory, or the machine ",
+    "stopped. ",
     "The last that is known of it is from ", time(run.ended), "."];
 }
 
@@ -355,36 +367,44 @@ function failureCard(doc, { task, item, attempts, error, others }, isFirst) {
   const output = outputOf(doc, task, item, attempt.attempt);
   const about = facts(`task ${task.task_id}`, allowed > 1 && `attempt ${attempt.attempt} of ${allowed}`,
     attempt.duration !== null && `after ${duration(attempt.duration)}`, attempt.peak && `memory ${size(attempt.peak)}`);
-  const commands = commandsOf(doc, task.task_id, item).sort((a, b) => b.command.includes(" replay ") - a.command.includes(" replay "));
+  const commands = commandsOf(doc, task.task_id, item);
+  commands.sort((a, b) => b.command.includes(" replay ") - a.command.includes(" replay "));
+  const unknown = attempt.state === "Crashed" ? "It ran when the process ended." : "No error was recorded.";
+  const name = named(task, item);
   return h("article.failure", null,
     h("h3", null, icon(attempt.state), taskLink(task, named(task, item)), h("span.aside", null, about)),
-    error ? errorLines(error) : h("p.message", null, attempt.state === "Crashed" ? "It ran when the process ended." : "No error was recorded."),
+    error ? errorLines(error) : h("p.message", null, unknown),
     others.length > 0 && h("p.also", null, `${count(others.length, "more item")} failed in the same way: `,
       listed(others.map((each) => `#${each}`), 8)),
     earlierAttempts(attempts, error),
     h("div.evidence", null,
-      error?.traceback && fold("Traceback", isFirst, tracebackBlock(error.traceback, `Traceback of ${named(task, item)}`)),
-      output && fold(`Output, the last of ${size(output.size)}`, isFirst, outputBlock(output, `Output of ${named(task, item)}`, MAX_LINES))),
+      error?.traceback && fold("Traceback", isFirst, tracebackBlock(error.traceback, `Traceback of ${name}`)),
+      output && fold(`Output, the last of ${size(output.size)}`, isFirst,
+        outputBlock(output, `Output of ${name}`, MAX_LINES))),
     commands.length > 0 && h("ul.commands", null, commands.map(command)));
 }
 
 function earlierAttempts(attempts, error) {
   const earlier = attempts.slice(0, -1).filter((each) => each.errors.length);
-  const isSame = (each) => last(each.errors).exception === error?.exception && last(each.errors).message === error?.message;
-  const delays = listed(earlier.map((each) => duration(last(each.errors).retry_in ?? 0)), 5);
+  const errorOf = (each) => last(each.errors);
+  const isSame = (each) => errorOf(each).exception === error?.exception && errorOf(each).message === error?.message;
+  const delays = listed(earlier.map((each) => duration(errorOf(each).retry_in ?? 0)), 5);
   if (earlier.length > 1 && earlier.every(isSame)) {
-    return h("p.earlier", null, icon("Retry"), `The ${earlier.length} attempts before failed with the same error, and were repeated after ${delays}.`);
+    return h("p.earlier", null, icon("Retry"),
+      `The ${earlier.length} attempts before failed with the same error, and were repeated after ${delays}.`);
   }
-  return earlier.slice(-5).map((each) => h("p.earlier", null, icon("Retry"), h("span", null, `Attempt ${each.attempt}: `,
-    isSame(each) ? "the same" : code(`${last(each.errors).exception}: ${last(each.errors).message}`),
-    last(each.errors).retry_in !== null && `, repeated after ${duration(last(each.errors).retry_in)}`)));
+  return earlier.slice(-5).map((each) => h("p.earlier", null, icon("Retry"), h("span", null,
+    `Attempt ${each.attempt}: `,
+    isSame(each) ? "the same" : code(`${errorOf(each).exception}: ${errorOf(each).message}`),
+    errorOf(each).retry_in !== null && `, repeated after ${duration(errorOf(each).retry_in)}`)));
 }
 
 // ---- Timeline
 
 const MAX_ROWS = 300;
 const BINS = 240; // of the bar of a map
-const STEPS = [...[-4, -3, -2, -1, 0].flatMap((power) => [1, 2, 5].map((digit) => digit * 10 ** power)), 10, 15, 30, 60, 120,
+const TENS = [-4, -3, -2, -1, 0].flatMap((power) => [1, 2, 5].map((digit) => digit * 10 ** power));
+const STEPS = [...TENS, 10, 15, 30, 60, 120,
   300, 600, 900, 1800, 3600, 7200, 21600, 43200, 86400, 172800, 604800, 2592000];
 const percent = (part) => `${(100 * Math.min(1, Math.max(0, part))).toFixed(3)}%`;
 
@@ -397,25 +417,30 @@ function timeline(doc) {
   const ticks = Array.from({ length: Math.floor(whole / step) + 1 }, (_, index) => index * step);
   const at = (tick) => ({ style: { left: percent(tick / whole) } });
   const rows = pick(tasks, MAX_ROWS);
-  const states = new Set(rows.flatMap((task) => (isMap(task) ? [...task.items.states, task.items.attempts && "Retry"] : task.attempts.map((each) => each.state))));
+  const states = new Set(rows.flatMap((task) => task.items?.states ?? task.attempts.map((each) => each.state)));
+  if (rows.some((task) => task.items?.attempts)) states.add("Retry");
   return section("timeline", "Timeline",
     scroller("Timeline of the tasks", h("div.plot", null,
-      h("div.axis", { "aria-hidden": "true" }, ticks.filter((tick) => tick / whole < 0.96).map((tick) => h("span", at(tick), tick ? duration(tick) : "0"))),
+      h("div.axis", { "aria-hidden": true }, ticks.filter((tick) => tick / whole < 0.96).map((tick) =>
+        h("span", at(tick), tick ? duration(tick) : "0"))),
       h("div.rows", null,
-        h("div.grid", { "aria-hidden": "true" }, ticks.map((tick) => h("i", at(tick)))),
+        h("div.grid", { "aria-hidden": true }, ticks.map((tick) => h("i", at(tick)))),
         rows.map((task) => timelineRow(task, doc, whole))))),
-    rows.length < tasks.length && h("p.aside", null, `${rows.length} of ${count(tasks.length, "task")}: those that did not complete, and the longest`),
-    h("ul.legend", { "aria-hidden": "true" }, Object.keys(ICONS).filter((name) => states.has(name))
+    rows.length < tasks.length && h("p.aside", null,
+      `${rows.length} of ${count(tasks.length, "task")}: those that did not complete, and the longest`),
+    h("ul.legend", { "aria-hidden": true }, Object.keys(ICONS).filter((name) => states.has(name))
       .map((name) => h("li", null, h(`i.bar.${slug(name)}`), word(name).toLowerCase()))));
 }
 
 function timelineRow(task, doc, whole) {
-  const words = [stateOf(task), duration(task.duration), task.attempts.length > 1 && `${task.attempts.length} attempts`];
-  const text = words.filter(Boolean).join(", ");
+  const attempts = task.attempts.length > 1 && `${task.attempts.length} attempts`;
+  const text = [stateOf(task), duration(task.duration), attempts].filter(Boolean).join(", ");
   return h("a.row", { href: `#task-${task.task_id}`, title: `${task.name}: ${text}` },
-    h("span.label", null, icon(stateOf(task)), h("span.name", null, task.name), isMap(task) && h("span.times", null, `×${number(task.count)}`)),
+    h("span.label", null, icon(stateOf(task)), h("span.name", null, task.name), times(task)),
     h("span.hidden", null, `: ${text}`),
-    h("span.track", { "aria-hidden": "true" }, task.items?.began && timed(task).length ? density(task, doc, whole) : bars(task, doc, whole), took(task, doc, whole)));
+    h("span.track", { "aria-hidden": true },
+      task.items?.began && timed(task).length ? density(task, doc, whole) : bars(task, doc, whole),
+      took(task, doc, whole)));
 }
 
 function bars(task, doc, whole) {
@@ -454,7 +479,8 @@ function density(task, doc, whole) {
 function densityPaths(items, begin, end) {
   const changes = new Float64Array(BINS + 1);
   const marks = { Retry: new Set(), Failed: new Set() };
-  const bin = (moment) => Math.min(BINS - 1, Math.max(0, Math.floor(((moment - begin) / Math.max(end - begin, 1e-9)) * BINS)));
+  const scale = BINS / Math.max(end - begin, 1e-9);
+  const bin = (moment) => Math.min(BINS - 1, Math.max(0, Math.floor((moment - begin) * scale)));
   items.began.forEach((began, item) => {
     if (began === null) return;
     const took = items.duration?.[item] ?? null;
@@ -467,7 +493,8 @@ function densityPaths(items, begin, end) {
   let running = 0;
   const levels = Array.from({ length: BINS }, (_, index) => (running += changes[index]));
   const most = Math.max(1, ...levels);
-  const area = levels.map((level, index) => `V${(level ? 85 - (85 * level) / most : 100).toFixed(1)}H${index + 1}`).join("");
+  const heights = levels.map((level) => (level ? 85 - (85 * level) / most : 100).toFixed(1));
+  const area = heights.map((height, index) => `V${height}H${index + 1}`).join("");
   const spikes = (bins) => [...bins].map((index) => `M${index} 100V0H${index + 1}V100Z`).join("");
   return [["Completed", `M0 100${area}V100Z`], ["Retry", spikes(marks.Retry)], ["Failed", spikes(marks.Failed)]];
 }
@@ -484,7 +511,9 @@ const layouts = new Map(); // the last one: a run that goes on keeps it
 function graph(doc, room) {
   const { tasks } = doc;
   if (tasks.length < 2) return null;
-  if (tasks.length > MAX_NODES) return section("graph", "Graph", h("p.aside", null, `${count(tasks.length, "task")} are too many to draw.`));
+  if (tasks.length > MAX_NODES) {
+    return section("graph", "Graph", h("p.aside", null, `${count(tasks.length, "task")} are too many to draw.`));
+  }
   const key = JSON.stringify([room, tasks.map((task) => [task.name, task.needs])]);
   if (!layouts.has(key)) {
     layouts.clear();
@@ -493,8 +522,8 @@ function graph(doc, room) {
   const { nodes, edges, width, height, nodeWidth } = layouts.get(key);
   const isIdle = (id) => [null, "Skipped"].includes(tasks[id].state);
   return section("graph", "Graph", scroller("Graph of the tasks",
-    s("svg.graph", { viewBox: `0 0 ${width} ${height}`, width, height, role: "group", "aria-label": count(tasks.length, "task") },
-      s("marker", { id: "arrow", viewBox: "0 0 8 8", refX: 7, refY: 4, markerWidth: 7, markerHeight: 7, orient: "auto" },
+    s("svg.graph", { viewBox: `0 0 ${width} ${height}`, width, height, role: "group", "aria-label": "Tasks" },
+      s("marker", { id: "arrow", refX: 7, refY: 4, markerWidth: 8, markerHeight: 8, orient: "auto" },
         s("path", { d: "M0 .5 7.5 4 0 7.5Z" })),
       edges.map(({ target, d }) => s(`path.edge${isIdle(target) ? ".idle" : ""}`, { d, "marker-end": "url(#arrow)" })),
       tasks.map((task, index) => graphNode(task, nodes[index], nodeWidth)))));
@@ -502,9 +531,12 @@ function graph(doc, room) {
 
 function graphNode(task, [x, y], width) {
   const name = stateOf(task);
-  const text = facts(name !== "Completed" && name, isMap(task) && count(task.count, "item"), duration(task.duration)) || name;
-  return s(`a.node.${slug(name)}`, { href: `#task-${task.task_id}`, transform: `translate(${x} ${y})`, "aria-label": `${task.name}: ${name}, ${text}` },
-    s("title", null, `${task.name}: ${text}`),
+  const items = isMap(task) && count(task.count, "item");
+  const text = facts(name !== "Completed" && name, items || duration(task.duration)) || name;
+  const label = facts(`${task.name}: ${name}`, items, duration(task.duration));
+  const link = { href: `#task-${task.task_id}`, transform: `translate(${x} ${y})`, "aria-label": label };
+  return s(`a.node.${slug(name)}`, link,
+    s("title", null, label),
     isMap(task) && s("rect", { x: 4, y: 4, width, height: NODE.height, rx: 8 }),
     s("rect", { width, height: NODE.height, rx: 8 }),
     s("g", { transform: "translate(11 8)" }, icon(name)),
@@ -530,20 +562,24 @@ function layout(tasks, room) {
   // From left to right, or down where only that fits.
   const breadth = largest(layers.map((layer) => layer.filter((node) => node.task).length));
   const gap = Math.min(60, Math.max(32, (room - layers.length * nodeWidth) / (layers.length - 1 || 1)));
-  const isDown = layers.length * (nodeWidth + gap) - gap > room && (breadth * (nodeWidth + NODE.gap) <= room || breadth === 1);
-  const [thick, length, step] = isDown ? [nodeWidth, NODE.height, NODE.height + 36] : [NODE.height, nodeWidth, nodeWidth + gap];
-  for (let round = 0; round < 8; round += 1) place(layers, round % 2 === 0, (node) => (node.task ? thick : 8) + NODE.gap);
+  const isTooWide = layers.length * (nodeWidth + gap) - gap > room;
+  const isDown = isTooWide && (breadth === 1 || breadth * (nodeWidth + NODE.gap) <= room);
+  const [thick, length] = isDown ? [nodeWidth, NODE.height] : [NODE.height, nodeWidth];
+  const step = length + (isDown ? 36 : gap);
+  const roomOf = (node) => (node.task ? thick : 8) + NODE.gap;
+  for (let round = 0; round < 8; round += 1) place(layers, round % 2 === 0, roomOf);
   const all = layers.flat();
   const least = all.reduce((most, node) => Math.min(most, node.at), 0) - thick / 2 - 4;
   const most = largest(all.map((node) => node.at - least)) + thick / 2 + 8;
   const turn = (along, across) => (isDown ? [across, along] : [along, across]);
-  const point = (node, isEnd) => turn(node.layer * step + (isEnd && node.task ? length : 0) + 4, node.at - least);
+  const point = (node, isEnd) => turn(node.layer * step + (isEnd ? length : 0) + 4, node.at - least);
   const end = layers.length * step - step + length + 12;
   const [width, height] = turn(end, most);
   return {
     nodeWidth, width: Math.ceil(width), height: Math.ceil(height),
     nodes: nodes.map((node) => turn(node.layer * step + 4, node.at - least - thick / 2)),
-    edges: nodes.flatMap((node) => node.paths.map((path) => ({ target: node.task.task_id, d: curve(path, point, isDown) }))),
+    edges: nodes.flatMap((node) => node.paths.map((path) =>
+      ({ target: node.task.task_id, d: curve(path, point, isDown) }))),
   };
 }
 
@@ -563,7 +599,8 @@ function layered(tasks) {
   for (const node of nodes) {
     for (const need of node.task.needs) {
       const path = [nodes[need]];
-      for (let layer = nodes[need].layer + 1; layer < node.layer && bends <= MAX_BENDS; layer += 1) path.push(enter({ layer }));
+      const end = bends > MAX_BENDS ? 0 : node.layer;
+      for (let layer = nodes[need].layer + 1; layer < end; layer += 1) path.push(enter({ layer }));
       path.push(node);
       node.paths.push(path);
       path.slice(1).forEach((each, index) => {
@@ -608,21 +645,21 @@ function place(layers, isForward, room) {
   }
 }
 
+// Returns the path of an arrow: through the bends, it goes straight.
 function curve(path, point, isDown) {
-  let [x, y] = point(path[0], true);
-  let d = `M${x.toFixed(1)} ${y.toFixed(1)}`;
-  for (const node of path.slice(1)) {
+  const text = (...values) => values.map((value) => value.toFixed(1)).join(" ");
+  return path.slice(1).map((node, index) => {
+    const [x, y] = point(path[index], true);
     const [toX, toY] = point(node, false);
     const bend = isDown ? [x, (y + toY) / 2, toX, (y + toY) / 2] : [(x + toX) / 2, y, (x + toX) / 2, toY];
-    d += `C${[...bend, toX, toY].map((value) => value.toFixed(1)).join(" ")}`;
-    [x, y] = [toX, toY];
-  }
-  return d;
+    return `${index ? "L" : "M"}${text(x, y)}C${text(...bend, toX, toY)}`;
+  }).join("");
 }
 
 // ---- Tasks: a table whose rows open
 
-const COLUMNS = [["Task"], ["State"], ["Attempts", "right"], ["Duration", "right"], ["CPU", "right wide"], ["Memory", "right wide"], ["Value", "wide"]];
+const COLUMNS = [["Task"], ["State"], ["Attempts", "right"], ["Duration", "right"], ["CPU", "right wide"],
+  ["Memory", "right wide"], ["Value", "wide"]];
 const MAX_ITEMS = 50;
 
 function taskTable(doc) {
@@ -632,8 +669,9 @@ function taskTable(doc) {
   const hasGroups = new Set(tasks.map((task) => task.group)).size > 1;
   return section("tasks", "Tasks",
     h("div.table", { tabindex: 0, role: "region", "aria-label": "Table of the tasks" }, h("table", null,
-      h("thead", null, h("tr", null, COLUMNS.map(([title, classes]) => h("th", { scope: "col", class: classes }, title)))),
-      h("tbody", null, rows.map((task) => [taskRow(task, hasGroups), state.open.has(`task-${task.task_id}`) && detailRow(doc, task)])))),
+      h("thead", null, h("tr", null, COLUMNS.map(([name, kind]) => h("th", { scope: "col", class: kind }, name)))),
+      h("tbody", null, rows.map((task) =>
+        [taskRow(task, hasGroups), state.open.has(`task-${task.task_id}`) && detailRow(doc, task)])))),
     rows.length < tasks.length && moreButton("tasks", `Show all ${count(tasks.length, "task")}`));
 }
 
@@ -646,7 +684,7 @@ function taskRow(task, hasGroups) {
   return h(`tr.task${isOpen ? ".open" : ""}`, { id },
     h("th", { scope: "row" }, h("button", { type: "button", "data-open": id, "aria-expanded": String(isOpen) },
       h("span.number", null, task.task_id), h("span", null, task.name),
-      isMap(task) && h("span.times", null, `×${number(task.count)}`), hasGroups && h("span.times", null, task.group))),
+      times(task), hasGroups && h("span.times", null, task.group))),
     h("td", null, taskBadge(task)),
     h("td.right", null, attempts > 0 && (allowed > 1 ? `${attempts} of ${allowed}` : number(attempts))),
     h("td.right", null, duration(task.duration)),
@@ -655,7 +693,11 @@ function taskRow(task, hasGroups) {
     h("td.wide.value", null, isMap(task) ? countsText(task) : code(task.glimpse || error?.exception)));
 }
 
-const countsText = (task) => Object.entries(task.counts).map(([name, amount]) => `${number(amount)} ${name.toLowerCase()}`).join(", ");
+const stateCount = ([name, amount]) => `${number(amount)} ${name.toLowerCase()}`;
+const countsText = (task) => Object.entries(task.counts).map(stateCount).join(", ");
+const failedItems = (task) => `${count(task.counts.Failed, "item")} of ${task.name}`;
+const times = (task) => isMap(task) && h("span.times", null, `×${number(task.count)}`);
+const usage = ({ cpu, peak }) => [!isNothing(cpu) && `CPU ${duration(cpu)}`, peak && `memory ${size(peak)}`];
 
 function detailRow(doc, task) {
   const attempts = task.attempts.filter((attempt) => attempt.attempt);
@@ -665,7 +707,7 @@ function detailRow(doc, task) {
       ["Group", task.group !== "default" && task.group],
       ["Needs", task.needs.length > 0 && task.needs.map((need) => [taskLink(doc.tasks[need]), " "])],
       ["Policy", policyText(task.policy)],
-      ["Took", facts(duration(task.duration), task.cpu && `CPU ${duration(task.cpu)}`, task.peak && `memory ${size(task.peak)}`)],
+      ["Took", facts(duration(task.duration), ...usage(task))],
       [task.state === "Skipped" ? "Reason" : "Value", code(task.glimpse)],
       ["Items", isMap(task) && `${number(task.count)}: ${countsText(task)}`],
     ]),
@@ -673,21 +715,27 @@ function detailRow(doc, task) {
 }
 
 const POLICY = {
-  attempts: (value) => count(value, "attempt"), timeout: (value) => `timeout ${duration(value)}`, delay: (value) => `delay ${duration(value)}`,
+  attempts: (value) => count(value, "attempt"),
+  timeout: (value) => `timeout ${duration(value)}`,
+  delay: (value) => `delay ${duration(value)}`,
   backoff: () => "doubled each time", max_delay: (value) => `at most ${duration(value)}`, jitter: () => "with jitter",
   retry_on: (value) => `after ${listed([value].flat())}`,
 };
-const policyText = (policy) => Object.entries(policy).map(([name, value]) => POLICY[name]?.(value) ?? `${name} ${value}`).join(", ");
+const policyText = (policy) => facts(...Object.entries(policy).map(([name, value]) =>
+  POLICY[name]?.(value) ?? `${name} ${value}`));
 
 function attemptList(doc, task, item, attempts) {
   return h("ol.attempts", null, attempts.map((attempt) => {
     const output = outputOf(doc, task, item, attempt.attempt);
     const of = `attempt ${attempt.attempt} of ${named(task, item)}`;
-    const about = facts(attempt.began !== null && `began at ${duration(attempt.began)}`, attempt.duration !== null && `took ${duration(attempt.duration)}`,
-      attempt.cpu !== null && `CPU ${duration(attempt.cpu)}`, attempt.peak && `memory ${size(attempt.peak)}`,
+    const title = `Attempt ${attempt.attempt}: ${word(attempt.state).toLowerCase()}`;
+    const about = facts(
+      attempt.began !== null && `began at ${duration(attempt.began)}`,
+      attempt.duration !== null && `took ${duration(attempt.duration)}`,
+      ...usage(attempt),
       attempt.worker && `process ${attempt.worker}`, attempt.fallback && `by the fallback ${attempt.fallback}`);
     return h("li", { id: `attempt-${task.task_id}-${item ?? ""}-${attempt.attempt}` },
-      h("p", null, badge(attempt.state, `Attempt ${attempt.attempt}: ${word(attempt.state).toLowerCase()} `), h("span.aside", null, " ", about)),
+      h("p", null, badge(attempt.state, title), " ", h("span.aside", null, about)),
       attempt.errors.map((error) => [errorLines(error),
         error.traceback && fold("Traceback", false, tracebackBlock(error.traceback, `Traceback of ${of}`))]),
       output && fold(`Output, ${size(output.size)}`, true, outputBlock(output, `Output of ${of}`)));
@@ -702,9 +750,11 @@ function itemList(doc, task) {
   const took = (task.items.duration ?? []).map((seconds, item) => [seconds ?? -1, item]);
   const slowest = took.sort(([a], [b]) => b - a).slice(0, 5).filter(([seconds]) => seconds >= 0);
   return [
-    slowest.length > 1 && h("p.aside", null, "slowest: ", slowest.map(([seconds, item]) => `#${item} ${duration(seconds)}`).join(", ")),
+    slowest.length > 1 && h("p.aside", null, "slowest: ",
+      slowest.map(([seconds, item]) => `#${item} ${duration(seconds)}`).join(", ")),
     shown.map(({ item, attempts }) => h("details.item", { id: `item-${task.task_id}-${item}` },
-      h("summary", null, icon(last(attempts).state), code(named(task, item)), last(last(attempts).errors)?.exception ?? last(attempts).state,
+      h("summary", null, icon(last(attempts).state), code(named(task, item)),
+        last(last(attempts).errors)?.exception ?? last(attempts).state,
         h("span.aside", null, count(attempts.length, "attempt"))),
       attemptList(doc, task, item, attempts))),
     shown.length < bad.length && moreButton(key, `Show all ${count(bad.length, "item")}`),
@@ -716,25 +766,30 @@ function itemList(doc, task) {
 
 function runOutput(doc) {
   const own = (doc.output ?? []).filter((each) => each.task_id === -1 && each.parts.length);
-  return own.length > 0 && section("output", "Output of the run itself", own.map((each) => fold(size(each.size), false, outputBlock(each, "Output of the run"))));
+  return own.length > 0 && section("output", "Output of the run itself",
+    own.map((each) => fold(size(each.size), false, outputBlock(each, "Output of the run"))));
 }
 
 function environment({ run }) {
   const { python, dotflow, system, packages, folder, argv, commit } = run.environment ?? {};
   const installed = Array.isArray(packages) ? packages : Object.entries(packages ?? {}).map((pair) => pair.join(" "));
   return section("environment", "Environment",
-    terms([["Run", code(run.run_id)], ["Command", code([argv ?? []].flat().join(" "))], ["Folder", code(folder)], ["Commit", code(commit)],
-      ["Process", code(run.process)], ["Storage", code(run.storage)], ["Python", code(python)], ["dotflow", code(dotflow)],
-      ["System", code(system)], ["Trace", code(run.trace)]]),
+    terms([["Run", code(run.run_id)], ["Command", code([argv ?? []].flat().join(" "))], ["Folder", code(folder)],
+      ["Commit", code(commit)],
+      ["Process", code(run.process)], ["Storage", code(run.storage)], ["Python", code(python)],
+      ["dotflow", code(dotflow)], ["System", code(system)], ["Trace", code(run.trace)]]),
     run.notes.length > 0 && h("ul.notes", null, run.notes.map((note) => h("li", null, time(note.at), " ", note.text))),
-    installed.length > 0 && fold(count(installed.length, "package"), false, h("ul.packages", null, installed.map((each) => h("li", null, each)))));
+    installed.length > 0 && fold(count(installed.length, "package"), false,
+      h("ul.packages", null, installed.map((each) => h("li", null, each)))));
 }
 
-const footer = (doc) => h("footer", null, `dotflow ${doc.dotflow}, `, time(doc.made), ". Values of secrets are shown as ***.");
+const footer = (doc) =>
+  h("footer", null, `dotflow ${doc.dotflow}, `, time(doc.made), ". Values of secrets are shown as ***.");
 
 // ---- Views, and what a reader does
 
-const runView = (doc, room) => [header(doc), tiles(doc), wrong(doc), timeline(doc), graph(doc, room), taskTable(doc), runOutput(doc), environment(doc), footer(doc)];
+const runView = (doc, room) => [header(doc), tiles(doc), wrong(doc), timeline(doc), graph(doc, room), taskTable(doc),
+  runOutput(doc), environment(doc), footer(doc)];
 
 const page = document.getElementById("page");
 const state = { view: null, doc: null, open: new Set(), more: new Set() };
