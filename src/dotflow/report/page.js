@@ -87,8 +87,8 @@ const UNITS = [[86400, "d"], [3600, "h"], [60, "min"], [1, "s"]];
 
 function duration(seconds) {
   if (isNothing(seconds)) return "";
-  if (seconds < 0.9995) return seconds < 0.00095 ? "< 1 ms" : `${Math.round(seconds * 1000)} ms`;
   if (seconds < 59.95 && Number.isInteger(seconds)) return `${seconds} s`;
+  if (seconds < 0.9995) return seconds < 0.00095 ? "< 1 ms" : `${Math.round(seconds * 1000)} ms`;
   if (seconds < 59.95) return `${seconds.toFixed(seconds < 9.995 ? 2 : 1)} s`;
   let left = Math.round(seconds);
   const parts = UNITS.map(([unit, name]) => {
@@ -162,7 +162,12 @@ function pick(tasks, most) {
   return heaviest.sort((a, b) => a.task_id - b.task_id);
 }
 
-// Returns what failed, in the order of time. Items with the same error from the same line are one failure.
+// Whether a run went on with the other items of a map.
+const wentOn = (doc, task) => isMap(task) && task.counts.Completed > 0 && doc.tasks.some((other) =>
+  other.needs.includes(task.task_id) && timed(other).length > 0);
+
+// Returns what failed: what stopped the run, then what it went on without, each in the order of time. Items with the
+// same error from the same line are one failure.
 function failuresOf(doc) {
   const failures = doc.tasks.filter((task) => BAD.includes(task.state)).flatMap((task) => {
     const causes = new Map();
@@ -175,7 +180,13 @@ function failuresOf(doc) {
     }
     return [...causes.values()];
   });
-  return failures.sort((a, b) => endOf(last(a.attempts), doc) - endOf(last(b.attempts), doc));
+  const weight = ({ task, attempts }) => endOf(last(attempts), doc) + (wentOn(doc, task) ? 1e9 : 0);
+  return failures.sort((a, b) => weight(a) - weight(b));
+}
+
+function relative(file) {
+  const folder = `${state.doc.run.environment?.folder}/`;
+  return file.startsWith(folder) ? file.slice(folder.length) : file;
 }
 
 const FRAME = /^ +File "(.+)", line (\d+), in (.+)(?:\n {4}(\S.*))?/gm;
@@ -185,22 +196,24 @@ const isLibrary = (file) => /site-packages|dist-packages|lib\/python\d|^</.test(
 function raisedAt(text) {
   const frames = [...text.matchAll(FRAME)];
   const frame = last(frames.filter(([, file]) => !isLibrary(file))) ?? last(frames);
-  return frame && { where: `${frame[1]}:${frame[2]}`, name: frame[3], code: frame[4] };
+  return frame && { where: `${relative(frame[1])}:${frame[2]}`, name: frame[3], code: frame[4] };
 }
 
 // Returns one sentence for those who read nothing else.
-function headline({ run, tasks }) {
+function headline(doc) {
+  const { run, tasks } = doc;
   const names = (name) => tasks.filter((task) => stateOf(task) === name).map((task) => task.name);
   const be = (list, verbs) => `${listed(list, 4)} ${verbs[list.length > 1 ? 1 : 0]}`;
   const idle = names("Not started");
   const rest = idle.length && run.state !== "Running" ? ` ${listed(idle, 3)} did not start.` : "";
-  const failed = tasks.filter((task) => task.state === "Failed");
+  const failed = tasks.filter((task) => task.state === "Failed").sort((a, b) => wentOn(doc, a) - wentOn(doc, b));
   if (run.state === "Crashed") {
     const crashed = names("Crashed");
     const when = crashed.length ? `while ${be(crashed, ["was", "were"])} running` : "before the run did";
     return `The process ended ${when}.${rest}`;
   }
-  if (failed.length) return `${listed(failed.map(failureText), 3)}.${rest}`;
+  if (failed.length > 2) return `${failureText(failed[0])}, and ${count(failed.length - 1, "more task")}.${rest}`;
+  if (failed.length) return `${failed.map(failureText).join("; ")}.${rest}`;
   if (run.state === "Running") return names("Running").length ? `${be(names("Running"), ["is", "are"])} running.` : "";
   if (run.state !== "Completed") return `${run.reason || run.error || "It was stopped"}.${rest}`;
   const spoilt = tasks.filter((task) => task.counts.Failed);
@@ -229,10 +242,9 @@ const taskLink = (task, text = task.name) => h("a.task-link", { href: `#task-${t
 const moreButton = (key, text) => h("button.more", { type: "button", "data-more": key }, text);
 const terms = (pairs) => h("dl", null, pairs.filter(([, value]) => !isNothing(value)).map(([term, value]) =>
   [h("dt", null, term), h("dd", null, value)]));
-const command = (each) => h("li.command", null,
-  h("span.shell", null, h("code", null, each.command),
-    h("button", { type: "button", "data-copy": each.command, "aria-label": `Copy: ${each.command}` }, "Copy")),
-  h("span.aside", null, each.purpose));
+const shell = (commands) => commands.length > 0 && h("ul.shell", null, commands.map((each) => h("li", null,
+  h("code", null, each.command), h("span", null, each.purpose && `# ${each.purpose}`),
+  h("button", { type: "button", "data-copy": each.command, "aria-label": `Copy: ${each.command}` }, "Copy"))));
 
 function errorLines(error) {
   const raised = raisedAt(error.traceback);
@@ -311,6 +323,7 @@ function tiles(doc) {
   const attempts = sum(tasks.map(attemptsOf));
   const firsts = sum(tasks.map((task) => (isMap(task) ? begunItems(task) : Math.min(1, attemptsOf(task)))));
   const cpu = sum(tasks.map((task) => task.cpu ?? 0));
+  const cores = cpu / elapsed(doc);
   const top = tasks.reduce((most, task) => ((task.peak ?? 0) > (most?.peak ?? 0) ? task : most), null);
   const counts = countStates(tasks);
   const others = counts.filter(([name]) => name !== "Completed").map(stateCount).join(", ");
@@ -322,7 +335,8 @@ function tiles(doc) {
       failed ? h("small.bad", null, `${number(failed)} failed`) : h("small", null, "none failed")),
     attempts > 0 && tile(number(attempts), "attempts",
       h("small", null, attempts > firsts ? `${number(attempts - firsts)} repeated` : "none repeated")),
-    cpu > 0 && tile(duration(cpu), "CPU time", h("small", null, `${(cpu / elapsed(doc)).toFixed(1)} cores on average`)),
+    cpu > 0 && tile(duration(cpu), "CPU time",
+      h("small", null, cores >= 0.05 && `${cores.toFixed(1)} cores on average`)),
     top && tile(size(top.peak), "peak memory", h("small", null, "in ", top.name)));
 }
 
@@ -351,7 +365,7 @@ function wrong(doc) {
       h("p.aside", null, `and ${count(failures.length - MAX_FAILURES, "more failure")}`),
     spoilt.map((task) => h("p.aside", null, failedItems(task), " failed, too; the run went on without them. ",
       taskLink(task, "Show them"))),
-    next.length > 0 && h("div.next", null, h("h3", null, "Next"), h("ul.commands", null, next.map(command))));
+    shell(next));
 }
 
 function reasonText(run) {
@@ -379,9 +393,9 @@ function failureCard(doc, { task, item, attempts, error, others }, isFirst) {
     earlierAttempts(attempts, error),
     h("div.evidence", null,
       error?.traceback && fold("Traceback", isFirst, tracebackBlock(error.traceback, `Traceback of ${name}`)),
-      output && fold(`Output, the last of ${size(output.size)}`, isFirst,
+      output && fold(`Last output, of ${size(output.size)}`, isFirst,
         outputBlock(output, `Output of ${name}`, MAX_LINES))),
-    commands.length > 0 && h("ul.commands", null, commands.map(command)));
+    shell(commands));
 }
 
 function earlierAttempts(attempts, error) {
@@ -797,7 +811,7 @@ const state = { view: null, doc: null, open: new Set(), more: new Set() };
 // Shows a view of an object; by default the same again.
 function show(view = state.view, doc = state.doc) {
   Object.assign(state, { view, doc });
-  patch(page, h("main", { id: "page" }, view(doc, page.clientWidth - 92)));
+  patch(page, h("div", { id: "page" }, h("main", null, view(doc, Math.min(page.clientWidth, 1240) - 92))));
 }
 
 function openTask(id) {
@@ -812,7 +826,7 @@ async function copy(button) {
   try {
     await navigator.clipboard.writeText(button.dataset.copy);
   } catch {
-    getSelection().selectAllChildren(button.previousSibling);
+    getSelection().selectAllChildren(button.parentNode.firstChild);
     document.execCommand("copy");
   }
   button.textContent = "Copied";
