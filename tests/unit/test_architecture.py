@@ -4,7 +4,7 @@
 6  workflow                  2  abc · worker · codec
 5  config                    1  core
 4  providers · engine · testing   (neighbours, no import between them)
-                             0  errors · clock · cpython
+                             0  errors · clock · cpython · atomic_file
 """
 
 import ast
@@ -27,6 +27,7 @@ FLOORS = {
     "errors": 0,
     "clock": 0,
     "cpython": 0,
+    "atomic_file": 0,
     "core": 1,
     "worker": 2,
     "codec": 2,

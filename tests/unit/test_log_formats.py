@@ -18,7 +18,8 @@ from dotflow.core.events import (
 )
 from dotflow.core.failure import Failure
 from dotflow.core.linked_task import MapContext
-from dotflow.providers.logs.formats import FIELDS, as_json, escape_controls, json_head, simple, simple_head
+from dotflow.core.text import escape_controls
+from dotflow.providers.logs.formats import FIELDS, as_json, json_head, simple, simple_head
 
 from .test_item_counts import mapped
 

@@ -14,7 +14,8 @@ from dotflow.cli.log.records import Record, RecordAssembler, parse_records, pars
 from dotflow.core.context import Context
 from dotflow.core.events import AttemptStarted, TaskFailed
 from dotflow.core.failure import Failure
-from dotflow.providers.logs.formats import FIELDS, as_json, escape_controls, json_head, simple, simple_head
+from dotflow.core.text import escape_controls
+from dotflow.providers.logs.formats import FIELDS, as_json, json_head, simple, simple_head
 
 from .test_item_counts import mapped
 

@@ -5,6 +5,9 @@ from typing import Final
 
 MAX_MESSAGE: Final = 300  # characters of a message that repeats what a file or a library says
 
+#: Characters that end a line, move a terminal's cursor, colour text or change its direction.
+_UNSAFE: Final = re.compile("[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+_UNSAFE_IN_LINES: Final = re.compile(_UNSAFE.pattern.replace("\x0a-\x1f", "\x0b-\x1f"))  # the same but for line ends
 _SURROGATE: Final = re.compile("([\ud800-\udfff])")
 
 
@@ -22,6 +25,22 @@ def is_utf8(text: str) -> bool:
 def escape_surrogates(text: str) -> str:
     r"""Returns the text with a lone surrogate as the six characters of its escape, such as \ud800."""
     return text if is_utf8(text) else text.encode("utf-8", "backslashreplace").decode()
+
+
+def escape_controls(text: str) -> str:
+    """Returns text for one line of a terminal, with control characters written as \\x1b and the like."""
+    if text.isprintable():  # nearly all are
+        return text
+    return _UNSAFE.sub(_escape, text)
+
+
+def escape_lines(text: str) -> str:
+    """Returns the same for several lines."""
+    return _UNSAFE_IN_LINES.sub(_escape, text)
+
+
+def _escape(match: re.Match[str]) -> str:
+    return match[0].encode("unicode_escape").decode()
 
 
 def split_surrogates(text: str) -> list[str | int]:

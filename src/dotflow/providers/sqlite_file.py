@@ -12,8 +12,8 @@ from types import MappingProxyType
 from typing import Any, Final, NamedTuple, TypeVar
 
 from dotflow import clock
+from dotflow.atomic_file import make_folder
 from dotflow.providers.sqlite_errors import UNWRITABLE, ForeignDatabase, UnknownFormat, code_of
-from dotflow.providers.storages.atomic_file import make_folder
 
 BUSY_TIMEOUT: Final = 5.0  # seconds to wait for another transaction
 RETRY_DELAY: Final = 0.002  # seconds between two attempts, on average; a transaction takes far less

@@ -11,8 +11,8 @@ from dotflow.abc.archive import Archive
 from dotflow.cli.history.as_json import chunk_line, copy_line, error_lines, to_line
 from dotflow.cli.log.follow import POLL_INTERVAL, pause
 from dotflow.core.record import AttemptRecord, OutputChunk, TaskRecord, ValueRecord
+from dotflow.core.text import escape_lines
 from dotflow.errors import NotInHistory
-from dotflow.providers.logs.formats import UNSAFE_IN_LINES
 
 RETURNED: Final = "returned"
 
@@ -47,7 +47,7 @@ def _write(chunks: Iterable[OutputChunk], *, as_json: bool) -> None:
 def escape_output(data: bytes) -> bytes:
     r"""Returns output for a terminal: control characters but line ends and tabs as \x1b and the like."""
     text = data.decode(errors="backslashreplace").replace("\r\n", "\n")
-    return UNSAFE_IN_LINES.sub(lambda match: match[0].encode("unicode_escape").decode(), text).encode()
+    return escape_lines(text).encode()
 
 
 def print_error(task: TaskRecord, item: int | None, attempts: Sequence[AttemptRecord], *, as_json: bool) -> None:

@@ -12,9 +12,9 @@ from rich.console import Console
 from rich.text import Text
 
 from dotflow.core.durations import format_duration
+from dotflow.core.text import escape_controls
 from dotflow.core.types.attempt_state import TypeAttemptState
 from dotflow.core.types.run_state import TypeRunState
-from dotflow.providers.logs.formats import escape_controls
 
 GAP: Final = 2
 MIN_WIDTH: Final = 8  # of a column that is cut

@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 from dotflow.cli.log.records import Record
-from dotflow.providers.logs.formats import escape_controls
+from dotflow.core.text import escape_controls
 
 
 class Filter(NamedTuple):

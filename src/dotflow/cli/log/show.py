@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 from dotflow import clock
 from dotflow.cli.log.records import Record
 from dotflow.core.item_counts import ItemCounts
-from dotflow.providers.logs.formats import COUNTS, INDENT, escape_controls, simple_head
+from dotflow.core.text import escape_controls
+from dotflow.providers.logs.formats import COUNTS, INDENT, simple_head
 
 if TYPE_CHECKING:
     from rich.text import Text

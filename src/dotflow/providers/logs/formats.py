@@ -1,7 +1,6 @@
 """The two formats of a log record: text for people, and JSON."""
 
 import json
-import re
 from collections.abc import Callable
 from math import isfinite
 from typing import Final, NamedTuple
@@ -9,7 +8,7 @@ from typing import Final, NamedTuple
 from dotflow import clock
 from dotflow.core.item_counts import ItemCounts, item_counts
 from dotflow.core.task import Task
-from dotflow.core.text import escape_surrogates
+from dotflow.core.text import escape_controls, escape_lines, escape_surrogates
 from dotflow.core.types.status import TypeStatus
 
 LEVELS: Final = {"DEBUG": 10, "INFO": 20, "WARNING": 30, "ERROR": 40}
@@ -38,9 +37,6 @@ FIELDS: Final = (
 #: The keys of `items` in a JSON record.
 COUNTS: Final = ("count", *ItemCounts._fields[1:])
 
-#: Characters that end a line, move a terminal's cursor, colour text or change its direction.
-UNSAFE: Final = re.compile("[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
-UNSAFE_IN_LINES: Final = re.compile(UNSAFE.pattern.replace("\x0a-\x1f", "\x0b-\x1f"))  # the same but for line ends
 MESSAGE_TEMPLATE: Final = (
     '{{"time": "{}", "level": "{}", ' + "".join(f'"{field}": null, ' for field in FIELDS[2:-1]) + '"message": {}}}\n'
 )
@@ -65,17 +61,6 @@ class Format(NamedTuple):
 
 _encode: Final = json.JSONEncoder().encode
 _cached_second: tuple[int, str] = (0, "")  # the last second that was formatted, and its text
-
-
-def escape_controls(text: str) -> str:
-    """Returns text for one line of a terminal, with control characters written as \\x1b and the like."""
-    if text.isprintable():  # nearly all are
-        return text
-    return UNSAFE.sub(_escape, text)
-
-
-def _escape(match: re.Match[str]) -> str:
-    return match[0].encode("unicode_escape").decode()
 
 
 def local_time() -> str:
@@ -170,7 +155,7 @@ def quoted(text: str) -> str:
 
 
 def _indent(text: str) -> str:
-    escaped = UNSAFE_IN_LINES.sub(_escape, text)
+    escaped = escape_lines(text)
     return f"{escaped}\n".replace("\n", f"\n{INDENT}", escaped.count("\n"))
 
 

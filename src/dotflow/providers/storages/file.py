@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Final
 
 from dotflow.abc.storage import Storage, key_of
+from dotflow.atomic_file import PARTIAL_SUFFIX, sync_folder, write_atomic
 from dotflow.codec.document import key_in, pack, unpack
 from dotflow.core.context import Context
 from dotflow.core.task import Task
 from dotflow.errors import CheckpointUnreadable
 from dotflow.providers.storages.arguments import check_arguments
-from dotflow.providers.storages.atomic_file import PARTIAL_SUFFIX, sync_folder, write_atomic
 from dotflow.providers.storages.file_lock import FileLock
 from dotflow.providers.storages.part_files import PartFiles, remove_orphans, stem_of
 from dotflow.providers.storages.safe_name import is_plain, safe_name

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Final
 
 from dotflow import clock
 from dotflow.abc.shared_lock import SharedLock
+from dotflow.atomic_file import make_folder
 from dotflow.errors import StorageError, WorkflowBusy
-from dotflow.providers.storages.atomic_file import make_folder
 from dotflow.providers.storages.safe_name import safe_name
 
 if TYPE_CHECKING:

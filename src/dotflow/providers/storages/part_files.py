@@ -10,10 +10,10 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
+from dotflow.atomic_file import sync_folder, write_new
 from dotflow.codec.document import parts_in
 from dotflow.codec.parts import BYTES_SUFFIX, STREAM_SUFFIX, Part, Raw
 from dotflow.errors import CheckpointUnreadable
-from dotflow.providers.storages.atomic_file import sync_folder, write_new
 
 _NAME: Final = re.compile(rf"(.+)\.[0-9a-f]{{16}}(?:{re.escape(BYTES_SUFFIX)}|{re.escape(STREAM_SUFFIX)})", re.DOTALL)
 
