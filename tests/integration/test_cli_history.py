@@ -493,6 +493,60 @@ def test_forget_asks_first(dotflow: Command, history: HistorySQLite, monkeypatch
     assert len(dotflow.objects("runs")) == 1
 
 
+# Reports
+
+
+def data_of(page: str) -> dict[str, Any]:
+    """The document in a page."""
+    (data,) = re.findall('<script type="application/json" id="data">(.*)</script>', page)
+    read: dict[str, Any] = json.loads(data)
+    return read
+
+
+def test_a_report_is_a_file(dotflow: Command, history: HistorySQLite, tmp_path: Path) -> None:
+    """In the current folder by default, and the command prints its name."""
+    run = nightly(history).start(keep_going=True)
+    name = f"run-{run.run_id[:8]}.html"
+
+    assert dotflow("report").startswith(f"Wrote {name}, ")
+    assert dotflow("report", "failed", "-o", "reports/run.html").startswith("Wrote reports/run.html, ")
+
+    document = data_of((tmp_path / name).read_text())
+    assert document["run"]["run_id"] == run.run_id
+    assert [task["state"] for task in document["tasks"]] == ["Completed", "Failed", "Failed"]
+    assert [each["item"] for each in document["tasks"][1]["details"]] == [1]
+    assert {"task_id": 1, "item": 1}.items() <= document["commands"][0].items()
+    assert data_of((tmp_path / "reports/run.html").read_text())["tasks"] == document["tasks"]
+
+
+def test_a_report_for_a_pipe(dotflow: Command, history: HistorySQLite) -> None:
+    """It is all that stdout has. Output that no single step wrote is in it, too."""
+    begin(history, "aaaa1111", "extract", "load")
+    write(history, "aaaa1111", 1, b"connecting\n")
+    write(history, "aaaa1111", -1, b"a thread\n")
+
+    page = dotflow("report", "last", "-o", "-")
+
+    assert page.startswith("<!doctype html>")
+    assert page.endswith("</html>\n")
+    assert [(each["task_id"], each["parts"][0]["text"]) for each in data_of(page)["output"]] == [
+        (-1, "a thread\n"),
+        (1, "connecting\n"),
+    ]
+    assert data_of(page)["run"]["ended"] is None
+
+
+def test_a_report_that_can_not_be_written(dotflow: Command, history: HistorySQLite, tmp_path: Path) -> None:
+    """One line, and exit code 2; the same for a run that is not there."""
+    quick(history).start()
+
+    assert dotflow("report", "-o", str(tmp_path)) == ""
+    assert (dotflow.code, dotflow.err) == (2, f"dotflow: Can't write the report to {tmp_path}: Is a directory.\n")
+    assert dotflow("report", "failed") == ""
+    assert dotflow.code == 2
+    assert files(tmp_path) == [".output"]
+
+
 # From Python
 
 

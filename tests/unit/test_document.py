@@ -1,51 +1,15 @@
 """A run as one JSON object: what is in it, and how large it may become."""
 
 import json
-from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
-from dotflow.core.record import AttemptRecord, ErrorRecord, OutputChunk, OutputKey, RunRecord, TaskRecord
-from dotflow.core.types.attempt_state import TypeAttemptState
-from dotflow.core.types.run_state import TypeRunState
+from dotflow.core.record import AttemptRecord, ErrorRecord, OutputChunk, OutputKey, RunRecord
 from dotflow.report.document import MAX_ERRORS, MAX_TEXT, document, to_json, trace_url
 from dotflow.report.items import MAX_DETAILS
 from dotflow.report.output import output_objects, share_out
-
-COMPLETED, FAILED, RETRY = TypeAttemptState.COMPLETED, TypeAttemptState.FAILED, TypeAttemptState.RETRY
-BEGAN = datetime(2026, 11, 24, 2, tzinfo=UTC)
-ERROR = ErrorRecord("ConnectionError", "closed", "Traceback ...\nConnectionError: closed")
-
-
-def at(seconds: float) -> datetime:
-    return BEGAN + timedelta(seconds=seconds)
-
-
-def an_attempt(
-    state: TypeAttemptState = COMPLETED, number: int = 1, item: int | None = None, began: float = 1.0
-) -> AttemptRecord:
-    errors = () if state is COMPLETED else (ERROR,)
-    return AttemptRecord(item, number, state, at(began), 0.25, 0.1234567, 61_234_567, 4242, "42", "", errors)
-
-
-def a_task(
-    number: int,
-    *attempts: AttemptRecord,
-    items: Mapping[int, Sequence[AttemptRecord]] | None = None,
-    count: int | None = None,
-    **fields: Any,
-) -> TaskRecord:
-    task = TaskRecord(
-        task_id=number, name=f"step_{number}", policy={}, attempts=attempts, items=items or {}, count=count
-    )
-    return TaskRecord(**(vars(task) | fields))
-
-
-def a_run(*tasks: TaskRecord, **fields: Any) -> RunRecord:
-    given = {"state": TypeRunState.FAILED, "began": BEGAN, "ended": at(10.5), "tasks": len(tasks)} | fields
-    return RunRecord(run_id="7f3a9c12-1", workflow_id="nightly", environment={"python": "3.13.5"}, steps=tasks, **given)
+from tests.unit.run_samples import COMPLETED, FAILED, HOSTILE, RETRY, a_run, a_task, an_attempt, at
 
 
 def parsed(run: RunRecord, **members: Any) -> dict[str, Any]:
@@ -144,7 +108,7 @@ def test_long_texts_lose_their_middle_and_many_attempts_their_errors() -> None:
     assert [bool(each["errors"]) for each in read["tasks"][1]["attempts"]] == [False] * (49 - MAX_ERRORS) + [True] * 20
 
 
-@pytest.mark.parametrize("text", ["</script>", "\u2028", "\0", "\x1b[31m", "\ud800", "\u202e", "ä", '"\\'])
+@pytest.mark.parametrize("text", HOSTILE)
 def test_every_text_comes_back(text: str) -> None:
     """Lone surrogates too, which no file could have in UTF-8."""
     run = a_run(a_task(0, name=text, group=text), name=text, error=text)

@@ -25,6 +25,7 @@ COMMANDS: Final[dict[str, str]] = {
     "show": "show:show",
     "diff": "diff:diff",
     "replay": "replay:replay",
+    "report": "report:report",
     "forget": "forget:forget",
     "cache": "cache:cache",
     "log": "log:log",

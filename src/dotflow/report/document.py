@@ -13,8 +13,11 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from dotflow import clock
+from dotflow.abc.archive import Archive
 from dotflow.core.record import AttemptRecord, ErrorRecord, RunRecord, RunSummary, TaskRecord
 from dotflow.report.items import items_object, listed_items
+from dotflow.report.next_steps import command_objects
+from dotflow.report.output import output_members
 
 VERSION: Final = 1
 MAX_TEXT: Final = 50_000  # characters of a message or a traceback; half of the beginning, half of the end
@@ -24,6 +27,19 @@ TRACE_VARIABLE: Final = "DOTFLOW_TRACE_URL"
 TRACE: Final = "{trace}"  # in its value
 
 _SURROGATES: Final = re.compile("[\ud800-\udfff]")
+
+
+def read_document(archive: Archive, run: str, history: str | None = None) -> dict[str, Any]:
+    """Returns a run of an archive as an object, with its output.
+
+    Args:
+        archive: The history.
+        run: The run.
+        history: The value of --history for its commands.
+    """
+    record = archive.load(run)
+    output, commands = output_members(archive, record), command_objects(archive, record, history)
+    return document(record, output=output, commands=commands)
 
 
 def document(

@@ -39,7 +39,7 @@ def share_out(run: RunRecord, sizes: Mapping[OutputKey, int], limit: int = MAX_O
     shares: dict[OutputKey, int] = {}
     for group in (failed.intersection(chosen), set(chosen) - failed):
         # The smallest first: what they don't need is for the others.
-        for index, key in enumerate(sorted(group, key=lambda key: (sizes[key], str(key)))):
+        for index, key in enumerate(sorted(group, key=lambda key: (sizes[key], _order(key)))):
             shares[key] = min(sizes[key], limit // (len(group) - index))
             limit -= shares[key]
     return shares
@@ -48,7 +48,7 @@ def share_out(run: RunRecord, sizes: Mapping[OutputKey, int], limit: int = MAX_O
 def output_objects(
     run: RunSummary, chunks: Iterable[OutputChunk], sizes: Mapping[OutputKey, int] | None = None
 ) -> list[dict[str, Any]]:
-    """Returns the output of each attempt, with its bytes as text.
+    """Returns the output of each attempt, by task, item and attempt, with its bytes as text.
 
     Args:
         run: The run. A part was written so many seconds after its beginning.
@@ -59,11 +59,16 @@ def output_objects(
     for chunk in chunks:
         attempts[chunk.key].append(chunk)
     entries = []
-    for key, parts in attempts.items():
+    for key in sorted(attempts, key=_order):
+        parts = attempts[key]
         there = sum(len(chunk.data) for chunk in parts if chunk.stream)
         size = there if sizes is None else sizes.get(key, there)
         entries.append(key._asdict() | {"size": size, "left_out": size - there, "parts": _parts(run, parts)})
     return entries
+
+
+def _order(key: OutputKey) -> tuple[int, int, int]:
+    return key.task_id, -1 if key.item is None else key.item, key.attempt
 
 
 def _parts(run: RunSummary, chunks: list[OutputChunk]) -> list[dict[str, Any]]:

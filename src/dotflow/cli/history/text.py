@@ -15,6 +15,7 @@ from dotflow.core.durations import format_duration
 from dotflow.core.text import escape_controls
 from dotflow.core.types.attempt_state import TypeAttemptState
 from dotflow.core.types.run_state import TypeRunState
+from dotflow.report.text import size_text
 
 GAP: Final = 2
 MIN_WIDTH: Final = 8  # of a column that is cut
@@ -122,9 +123,4 @@ def span(seconds: float | None) -> str:
 
 def size(count: int | None) -> str:
     """Returns a number of bytes; "" for None."""
-    if count is None:
-        return ""
-    for unit, factor in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if count >= factor:
-            return f"{count / factor:.1f} {unit}" if count < 10 * factor else f"{count / factor:.0f} {unit}"
-    return f"{count} B"
+    return "" if count is None else size_text(count)

@@ -1,0 +1,49 @@
+"""`dotflow report`: one run of the past as a page."""
+
+import sys
+
+import click
+
+from dotflow.cli.command import Command, option
+from dotflow.cli.history.options import HISTORY_OPTION
+
+STDOUT = "-"
+
+
+@click.command(cls=Command, short_help="Write a run as one HTML file, to look at or to mail.")
+@click.argument("run", default="last")
+@option(
+    "-o", "--output", metavar="FILE", example="-o run.html",
+    help="The file, or - for stdout; run-ID.html in the current folder by default. An earlier file is replaced.",
+)  # fmt: skip
+@HISTORY_OPTION
+def report(run: str, output: str | None, history: str | None) -> None:
+    """Write a run of the past as one HTML file: what went wrong, timeline, graph, tasks, output, environment.
+
+    \b
+    RUN   an id, the beginning of one, last (the default), or failed: the last one that failed
+
+    \b
+    dotflow report failed
+    dotflow report 7f3a9c12 -o run.html
+    dotflow report last -o - > run.html
+
+    The file fetches nothing, so it can be mailed or archived. It holds what the run printed, and short texts of values.
+
+    Exit code: 0, or 2 if there is no such run, or the file can't be written.
+    """
+    from dotflow.cli.history.options import open_history
+    from dotflow.core.record import ID_LENGTH
+    from dotflow.report.document import read_document
+    from dotflow.report.page import make_page, write_page
+    from dotflow.report.text import size_text
+
+    document = read_document(open_history(history), run, history)
+    if output == STDOUT:
+        sys.stdout.buffer.write(make_page(document).encode())
+        return
+    try:
+        path = write_page(output or f"run-{document['run']['run_id'][:ID_LENGTH]}.html", document)
+        click.echo(f"Wrote {path}, {size_text(path.stat().st_size)}.")
+    except OSError as error:
+        raise click.ClickException(f"Can't write the report to {output}: {error.strerror}.") from error

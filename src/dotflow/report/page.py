@@ -1,0 +1,82 @@
+"""The page of a run as one HTML file, which fetches nothing.
+
+page.html, page.css and page.js are the same files that `dotflow ui` serves. Here, the document stands in the page.
+"""
+
+import hashlib
+import os
+import re
+from base64 import b64encode
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any, Final
+
+from dotflow.atomic_file import write_atomic
+from dotflow.report.document import to_json
+from dotflow.report.plain import plain_page, title_of
+from dotflow.report.text import escape
+
+#: What page.html has, and what a report has in its place.
+HEAD: Final = '<meta charset="utf-8">'
+TITLE: Final = "<title>dotflow</title>"
+STYLE: Final = '<link rel="stylesheet" href="/page.css">'
+ROOT: Final = '<main id="page"></main>'
+SCRIPT: Final = '<script src="/page.js" defer></script>'
+
+DATA_ID: Final = "data"  # of the element with the document
+
+#: Nothing is fetched or sent, and nothing runs but the page's own script and style.
+POLICY: Final = (
+    "default-src 'none'; script-src '{script}'; style-src '{style}'; img-src data:; base-uri 'none'; form-action 'none'"
+)
+
+_IN_JSON: Final = re.compile("[<>&\u2028\u2029]")
+
+
+def make_page(document: Mapping[str, Any]) -> str:
+    """Returns the page of a document."""
+    frame, style, script = (read_part(name) for name in ("page.html", "page.css", "page.js"))
+    policy = POLICY.format(script=_digest(script), style=_digest(style))
+    parts = {
+        HEAD: f'{HEAD}\n<meta http-equiv="Content-Security-Policy" content="{policy}">',
+        TITLE: f"<title>{escape(title_of(document))}</title>",
+        STYLE: f"<style>{style}</style>",
+        ROOT: f"{ROOT}\n<noscript>{plain_page(document)}</noscript>",
+        SCRIPT: f'<script type="application/json" id="{DATA_ID}">{_data(document)}</script>\n<script>{script}</script>',
+    }
+    pattern = "|".join(map(re.escape, parts))
+    return re.sub(pattern, lambda match: parts[match[0]], frame)
+
+
+def write_page(path: str | os.PathLike[str], document: Mapping[str, Any]) -> Path:
+    """Writes the page of a document, as a whole or not at all, and returns its path.
+
+    Missing folders are made. What is no regular file, such as /dev/stdout, is written to as it is.
+
+    Raises:
+        OSError: The file can't be written.
+    """
+    target = Path(path).absolute()
+    data = make_page(document).encode()
+    if target.exists() and not target.is_file():
+        target.write_bytes(data)
+    else:
+        target = target.resolve()  # a link stays one
+        write_atomic(str(target.parent), target.name, data, synced=False)
+    return Path(path)
+
+
+@cache
+def read_part(name: str) -> str:
+    """Returns one of the files of the page."""
+    return Path(__file__).with_name(name).read_text("utf-8")
+
+
+def _data(document: Mapping[str, Any]) -> str:
+    r"""Returns the document as JSON in which nothing is HTML: `<` stands there as \u003c."""
+    return _IN_JSON.sub(lambda match: f"\\u{ord(match[0]):04x}", to_json(document))
+
+
+def _digest(text: str) -> str:
+    return f"sha256-{b64encode(hashlib.sha256(text.encode()).digest()).decode()}"

@@ -1,0 +1,45 @@
+"""Text in HTML: whatever a run says is text."""
+
+import html
+from typing import Final
+
+from dotflow.core.text import escape_controls, escape_lines
+
+#: State -> its symbol.
+SYMBOLS: Final = {
+    None: "·",
+    "Running": "▸",
+    "Paused": "‖",
+    "Completed": "✓",
+    "Restored": "✓",
+    "Cached": "✓",
+    "Failed": "✗",
+    "Crashed": "✗",
+    "Cancelled": "■",
+    "Interrupted": "■",
+    "Retry": "↻",
+    "Skipped": "–",
+}
+
+
+def escape(text: object) -> str:
+    r"""Returns text for one line of HTML, with control characters as \x1b and the like."""
+    return html.escape(escape_controls(str(text)))
+
+
+def escape_block(text: str) -> str:
+    """Returns the same for several lines."""
+    return html.escape(escape_lines(text.replace("\r\n", "\n")))
+
+
+def state_text(state: str | None) -> str:
+    """Returns a state with its symbol."""
+    return f"{SYMBOLS.get(state, '')} {state or 'Not started'}".lstrip()
+
+
+def size_text(count: int) -> str:
+    """Returns a number of bytes."""
+    for unit, factor in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if count >= factor:
+            return f"{count / factor:.1f} {unit}" if count < 10 * factor else f"{count / factor:.0f} {unit}"
+    return f"{count} B"

@@ -1,0 +1,63 @@
+"""Records of runs for the tests of what shows them."""
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+from dotflow.core.record import AttemptRecord, ErrorRecord, RunRecord, TaskRecord
+from dotflow.core.types.attempt_state import TypeAttemptState
+from dotflow.core.types.run_state import TypeRunState
+
+#: What a page or a terminal could take for something else than text.
+HOSTILE: Final = (
+    "</script><script>alert(1)</script>",
+    "<!--<script>",
+    "]]>",
+    "<img src=x onerror=alert(1)>",
+    '" onload="alert(1)',
+    "' onload='alert(1)",
+    "</noscript></title></pre></style><b>",
+    "&lt;b&gt;&#x27;",
+    "\u2028\u2029",
+    "\0",
+    "\x1b[31mred\x1b]0;title\x07",
+    "\ud800",
+    "\u202egnp.exe",
+    "ä 日本 🎉",
+    "javascript:alert(1)",
+    "${alert(1)} {{7*7}} `",
+    "\\u003c \\",
+)
+
+COMPLETED, FAILED, RETRY = TypeAttemptState.COMPLETED, TypeAttemptState.FAILED, TypeAttemptState.RETRY
+BEGAN = datetime(2026, 11, 24, 2, tzinfo=UTC)
+ERROR = ErrorRecord("ConnectionError", "closed", "Traceback ...\nConnectionError: closed")
+
+
+def at(seconds: float) -> datetime:
+    return BEGAN + timedelta(seconds=seconds)
+
+
+def an_attempt(
+    state: TypeAttemptState = COMPLETED, number: int = 1, item: int | None = None, began: float = 1.0
+) -> AttemptRecord:
+    errors = () if state is COMPLETED else (ERROR,)
+    return AttemptRecord(item, number, state, at(began), 0.25, 0.1234567, 61_234_567, 4242, "42", "", errors)
+
+
+def a_task(
+    number: int,
+    *attempts: AttemptRecord,
+    items: Mapping[int, Sequence[AttemptRecord]] | None = None,
+    count: int | None = None,
+    **fields: Any,
+) -> TaskRecord:
+    task = TaskRecord(
+        task_id=number, name=f"step_{number}", policy={}, attempts=attempts, items=items or {}, count=count
+    )
+    return TaskRecord(**(vars(task) | fields))
+
+
+def a_run(*tasks: TaskRecord, **fields: Any) -> RunRecord:
+    given = {"state": TypeRunState.FAILED, "began": BEGAN, "ended": at(10.5), "tasks": len(tasks)} | fields
+    return RunRecord(run_id="7f3a9c12-1", workflow_id="nightly", environment={"python": "3.13.5"}, steps=tasks, **given)
