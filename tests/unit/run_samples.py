@@ -2,7 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from html.parser import HTMLParser
 from typing import Any, Final
+
+import pytest
 
 from dotflow.core.record import AttemptRecord, ErrorRecord, RunRecord, TaskRecord
 from dotflow.core.types.attempt_state import TypeAttemptState
@@ -61,3 +64,49 @@ def a_task(
 def a_run(*tasks: TaskRecord, **fields: Any) -> RunRecord:
     given = {"state": TypeRunState.FAILED, "began": BEGAN, "ended": at(10.5), "tasks": len(tasks)} | fields
     return RunRecord(run_id="7f3a9c12-1", workflow_id="nightly", environment={"python": "3.13.5"}, steps=tasks, **given)
+
+
+def hostile_run(text: str) -> RunRecord:
+    """A run that says the text wherever it may say something."""
+    error = ErrorRecord(text, text, f"Traceback:\n{text}")
+    attempt = an_attempt(FAILED)._replace(glimpse=text, fallback=text, errors=[error])
+    item = AttemptRecord(0, 1, FAILED, at(1), 1.0, glimpse=text, errors=[error])
+    tasks = [
+        a_task(0, attempt, name=text, group=text, identity=text, code=text, policy={text: text}),
+        a_task(1, an_attempt(), items={0: [item]}, count=1, name=text),
+    ]
+    environment = {"python": text, "argv": [text], "packages": {text: text}}
+    facts = dict.fromkeys(("run_id", "workflow_id", "name", "reason", "mode", "trigger", "error"), text)
+    more = dict.fromkeys(("process", "storage", "trace"), text)
+    state, notes = a_run().state, [(BEGAN, text)]
+    return RunRecord(
+        **facts, **more, state=state, began=BEGAN, children=[text], notes=notes, steps=tasks, environment=environment
+    )
+
+
+class Parsed(HTMLParser):
+    """A page as a browser takes it: tags with their attributes, and the text in each element."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__(convert_charrefs=True)
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.texts: dict[str, list[str]] = {}
+        self._open: list[str] = []
+        self.feed(page)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        self._open.append(tag)
+        if tag in ("meta", "link"):
+            self._open.pop()
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self._open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if self._open:
+            self.texts.setdefault(self._open[-1], []).append(data)
+
+    def handle_comment(self, data: str) -> None:
+        pytest.fail(f"a comment: {data}")

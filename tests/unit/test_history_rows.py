@@ -8,7 +8,7 @@ from typing import Any, cast
 import pytest
 
 from dotflow.core.events import AttemptOutput
-from dotflow.providers.histories.sqlite.glimpse import MAX_GLIMPSE, glimpse
+from dotflow.core.glimpse import MAX_GLIMPSE, glimpse
 from dotflow.providers.histories.sqlite.output_rows import GAP, LATE, OutputRows
 from dotflow.providers.histories.sqlite.output_writer import OutputWriter
 from dotflow.providers.sqlite_file import SQLiteFile

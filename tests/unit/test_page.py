@@ -4,64 +4,17 @@ import hashlib
 import json
 import re
 from base64 import b64encode
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from dotflow.core.record import AttemptRecord, ErrorRecord, OutputChunk, RunRecord
+from dotflow.core.record import OutputChunk
 from dotflow.report.document import document
 from dotflow.report.output import output_objects
-from dotflow.report.page import HEAD, ROOT, SCRIPT, STYLE, TITLE, make_page, read_part, write_page
+from dotflow.report.page import HEAD, SCRIPT, STYLE, TITLE, make_page, read_part, write_page
 from dotflow.report.plain import MAX_ERRORS, MAX_TASKS
-from tests.unit.run_samples import BEGAN, FAILED, HOSTILE, a_run, a_task, an_attempt, at
-
-
-class Parsed(HTMLParser):
-    """A page as a browser takes it: tags with their attributes, and the text in each element."""
-
-    def __init__(self, page: str) -> None:
-        super().__init__(convert_charrefs=True)
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.texts: dict[str, list[str]] = {}
-        self._open: list[str] = []
-        self.feed(page)
-        self.close()
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-        self._open.append(tag)
-        if tag in ("meta", "link"):
-            self._open.pop()
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self._open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        if self._open:
-            self.texts.setdefault(self._open[-1], []).append(data)
-
-    def handle_comment(self, data: str) -> None:
-        pytest.fail(f"a comment: {data}")
-
-
-def hostile_run(text: str) -> RunRecord:
-    """A run that says the text wherever it may say something."""
-    error = ErrorRecord(text, text, f"Traceback:\n{text}")
-    attempt = an_attempt(FAILED)._replace(glimpse=text, fallback=text, errors=[error])
-    item = AttemptRecord(0, 1, FAILED, at(1), 1.0, glimpse=text, errors=[error])
-    tasks = [
-        a_task(0, attempt, name=text, group=text, identity=text, code=text, policy={text: text}),
-        a_task(1, an_attempt(), items={0: [item]}, count=1, name=text),
-    ]
-    environment = {"python": text, "argv": [text], "packages": {text: text}}
-    facts = dict.fromkeys(("run_id", "workflow_id", "name", "reason", "mode", "trigger", "error"), text)
-    more = dict.fromkeys(("process", "storage", "trace"), text)
-    state, notes = a_run().state, [(BEGAN, text)]
-    return RunRecord(
-        **facts, **more, state=state, began=BEGAN, children=[text], notes=notes, steps=tasks, environment=environment
-    )
+from tests.unit.run_samples import BEGAN, FAILED, HOSTILE, Parsed, a_run, a_task, an_attempt, hostile_run
 
 
 def hostile_page(text: str) -> tuple[dict[str, Any], str]:
@@ -116,7 +69,7 @@ def test_nothing_is_fetched() -> None:
 
 def test_the_parts_fit_into_a_page() -> None:
     """All of them are replaced. Neither script nor style ends its element, and no line end changes its digest."""
-    assert all(read_part("page.html").count(part) == 1 for part in (HEAD, TITLE, STYLE, ROOT, SCRIPT))
+    assert all(read_part("page.html").count(part) == 1 for part in (HEAD, TITLE, STYLE, SCRIPT))
     for name in ("page.css", "page.js"):
         part = read_part(name)
         assert not re.search("</(script|style)|<!--|\r|\0", part, re.IGNORECASE)

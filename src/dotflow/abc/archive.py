@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING, Any, Final
 from dotflow.core.types.run_state import TypeRunState
 
 if TYPE_CHECKING:  # a run only writes, and does not need them
+    import os
+    from pathlib import Path
+
     from dotflow.core.record import OutputChunk, OutputKey, RunRecord, RunSummary, TaskState, ValueRecord
 
 #: A moment, or an age: a timedelta, seconds, or a text such as "2d".
@@ -101,6 +104,14 @@ class Archive(ABC):
         """Yields what `output` returns, and again and again what is new, until the run has ended.
 
         It yields an empty list if nothing is new; the caller waits then.
+        """
+
+    @abstractmethod
+    def report(self, run: str, path: "str | os.PathLike[str]") -> "Path":
+        """Writes a run as one HTML file, to look at or to mail: as a whole or not at all. Returns the path.
+
+        Raises:
+            OSError: The file can't be written.
         """
 
     @abstractmethod

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from dotflow.core.durations import MAX_SECONDS, TEXTS, is_seconds, to_seconds
-from dotflow.core.failure import Failure, describe
+from dotflow.core.failure import Failure, describe, name_of
 from dotflow.errors import InvalidPolicy
 
 MAX_DOUBLINGS: Final = 62  # of a delay; more would overflow a float
@@ -91,6 +91,16 @@ class Policy:
             return float(result), ""
         expected = "not True, False or a number of seconds"
         return False, f"It is not repeated, since retry_on returned {describe(result)}, {expected}."
+
+    def changed(self) -> dict[str, Any]:
+        """Returns what differs from the default policy, as values for JSON."""
+        default = Policy()
+        fields = ("attempts", "timeout", "delay", "backoff", "max_delay", "jitter")
+        values = {name: value for name in fields if (value := getattr(self, name)) != getattr(default, name)}
+        if self.retry_on is not None:
+            kinds = self.retry_on if isinstance(self.retry_on, tuple) else (self.retry_on,)
+            values["retry_on"] = [name_of(kind) if isinstance(kind, type) else "a function" for kind in kinds]
+        return values
 
     def delay_after(
         self, attempt: int, retry: bool | float | None = None, chance: Callable[[], float] | None = None

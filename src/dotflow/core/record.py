@@ -166,12 +166,11 @@ class TaskRecord:
     @property
     def duration(self) -> float | None:
         """The seconds from the beginning of the first attempt to the end of the last one, with the delays."""
-        if not self.attempts:
+        began = [attempt.began for attempt in self.attempts if attempt.began is not None]
+        last = self.last
+        if last is None or last.began is None or last.duration is None:
             return None
-        first, last = self.attempts[0], self.attempts[-1]
-        if first.began is None or last.began is None or last.duration is None:
-            return None
-        return (last.began - first.began).total_seconds() + last.duration
+        return (last.began - began[0]).total_seconds() + last.duration
 
     @property
     def cpu(self) -> float | None:

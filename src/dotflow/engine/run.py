@@ -9,7 +9,7 @@ from dotflow import clock
 from dotflow.abc.executor import Executor
 from dotflow.core.context import Context
 from dotflow.core.durations import Duration, as_seconds
-from dotflow.core.events import RunEnded
+from dotflow.core.events import RunEnded, RunStarted
 from dotflow.core.failure import Failure
 from dotflow.core.names import TaskRef, find_task
 from dotflow.core.params import NO_PARAMS, Params
@@ -29,6 +29,7 @@ from dotflow.engine.run_end import RunEnd
 from dotflow.engine.run_providers import RunProviders
 from dotflow.engine.run_start import run_started, warn_of_local
 from dotflow.engine.runner import Runner
+from dotflow.engine.shown_run import ShownRun
 from dotflow.engine.stop import CANCELLED, INTERRUPTED, Stop, stop_for
 from dotflow.errors import RunFailed
 from dotflow.worker.deadline_thread import waking
@@ -37,7 +38,7 @@ COMPLETED, SKIPPED = TypeStatus.COMPLETED, TypeStatus.SKIPPED
 CANCEL_GRACE: Final = 3.0  # seconds for a cancelled run to end its workers before its waiter continues
 
 
-class Run:
+class Run(ShownRun):
     """One run of a workflow, during the run and afterwards.
 
     Attributes:
@@ -81,6 +82,8 @@ class Run:
         self._stop: Stop | None = None
         self._lock = threading.Lock()
         self._end = RunEnd()
+        self._started: RunStarted | None = None
+        self._ended: RunEnded | None = None
         self._error: BaseException | None = None
 
     def wait(self, timeout: Duration | None = None) -> bool:
@@ -218,11 +221,10 @@ class Run:
             report=report,
             masks=providers.secrets.masks,
         )
-        publisher.follow_run(
-            run_started(
-                self.workflow_id, self.run_id, self._name, self._mode, self.tasks, self._plan, providers, self._options
-            )
+        self._started = run_started(
+            self.workflow_id, self.run_id, self._name, self._mode, self.tasks, self._plan, providers, self._options
         )
+        publisher.follow_run(self._started)
         is_complete = False
         try:
             self._run_plan(providers.executor, tasks, publisher, report)
@@ -242,7 +244,8 @@ class Run:
 
     def _publish_end(self, publisher: Publisher, failed: bool, is_complete: bool) -> None:
         reason = "" if is_complete or self._stop is None else self._stop.reason
-        publisher.follow_run(RunEnded(self.workflow_id, self.run_id, self.status, clock.now(), self.state, reason))
+        self._ended = RunEnded(self.workflow_id, self.run_id, self.status, clock.now(), self.state, reason)
+        publisher.follow_run(self._ended)
         if failed and self._options.on_failure is not None:
             publisher.end("on_failure", self._options.on_failure, self.tasks)
         elif is_complete and not failed and self._options.on_success is not None:

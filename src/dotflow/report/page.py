@@ -21,7 +21,6 @@ from dotflow.report.text import escape
 HEAD: Final = '<meta charset="utf-8">'
 TITLE: Final = "<title>dotflow</title>"
 STYLE: Final = '<link rel="stylesheet" href="/page.css">'
-ROOT: Final = '<main id="page"></main>'
 SCRIPT: Final = '<script src="/page.js" defer></script>'
 
 DATA_ID: Final = "data"  # of the element with the document
@@ -42,8 +41,8 @@ def make_page(document: Mapping[str, Any]) -> str:
         HEAD: f'{HEAD}\n<meta http-equiv="Content-Security-Policy" content="{policy}">',
         TITLE: f"<title>{escape(title_of(document))}</title>",
         STYLE: f"<style>{style}</style>",
-        ROOT: f"{ROOT}\n<noscript>{plain_page(document)}</noscript>",
-        SCRIPT: f'<script type="application/json" id="{DATA_ID}">{_data(document)}</script>\n<script>{script}</script>',
+        SCRIPT: f"<noscript>{plain_page(document)}</noscript>\n"
+        f'<script type="application/json" id="{DATA_ID}">{_data(document)}</script>\n<script>{script}</script>',
     }
     pattern = "|".join(map(re.escape, parts))
     return re.sub(pattern, lambda match: parts[match[0]], frame)

@@ -9,7 +9,7 @@ from typing import Any, Final
 from dotflow.cli.replay.target import Target
 from dotflow.core.action import Action
 from dotflow.core.fingerprint import can_compare, fingerprint
-from dotflow.providers.histories.sqlite.environment import describe_environment
+from dotflow.report.environment import describe_environment
 
 COMMIT: Final = 10  # characters of a commit
 MAX_PACKAGES: Final = 8

@@ -1,6 +1,7 @@
 """SQLiteArchive: the reading side of HistorySQLite."""
 
 import contextlib
+import os
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
@@ -23,6 +24,7 @@ from dotflow.providers.sqlite_file import SQLiteFile
 if TYPE_CHECKING:  # a run only writes, and imports none of them
     from dotflow.core.record import OutputChunk, OutputKey, RunRecord, RunSummary, TaskState, ValueRecord
 
+DEFAULT_PATH: Final = ".output/history.db"
 BATCH: Final = 100  # runs that one transaction deletes
 ENDED: Final = "SELECT run FROM runs WHERE ended IS NOT NULL AND ended <= ? LIMIT ?"
 NOTE: Final = "INSERT INTO notes VALUES (?, ?, ?)"
@@ -127,6 +129,13 @@ class SQLiteArchive(Archive):
                 is_running = reader.is_running(number)
                 chunks = new_output(reader.connection, number, Selection(task, item, attempt), seen)
             yield chunks
+
+    def report(self, run: str, path: str | os.PathLike[str]) -> Path:
+        from dotflow.report.document import read_document
+        from dotflow.report.page import write_page
+
+        name = short_path(self.path)
+        return write_page(path, read_document(self, run, None if name == DEFAULT_PATH else name))
 
     def copies(
         self, run: str, step: str | None = None, *, attempt: int | None = None, documents: bool = True

@@ -13,7 +13,7 @@ from dotflow.abc.history import History
 from dotflow.core.events import AttemptOutput, Event, RunEnded, RunStarted
 from dotflow.core.types.capture import TypeCapture
 from dotflow.errors import InvalidArgument
-from dotflow.providers.histories.sqlite.archive import SQLiteArchive
+from dotflow.providers.histories.sqlite.archive import DEFAULT_PATH, SQLiteArchive
 from dotflow.providers.histories.sqlite.output_writer import OutputWriter
 from dotflow.providers.histories.sqlite.retention import Keep, as_keep, sweep
 from dotflow.providers.histories.sqlite.rows import HANDLERS, RunRows
@@ -59,7 +59,7 @@ class HistorySQLite(SQLiteArchive, History):
 
     def __init__(
         self,
-        path: str | os.PathLike[str] = ".output/history.db",
+        path: str | os.PathLike[str] = DEFAULT_PATH,
         keep: str | timedelta | None = "30 days",
         capture: str | TypeCapture = TypeCapture.AUTO,
         values: str = "failed",

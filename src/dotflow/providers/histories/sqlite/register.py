@@ -3,18 +3,16 @@
 import hashlib
 import json
 import marshal
-import os
 import sqlite3
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 from dotflow.core.events import Planned, RunStarted
-from dotflow.core.failure import name_of
 from dotflow.core.masks import Masks
 from dotflow.core.policy import Policy
 from dotflow.core.text import escape_surrogates
-from dotflow.providers.histories.sqlite.environment import read_environment
 from dotflow.providers.histories.sqlite.tables import NO_ITEM, micro
+from dotflow.report.environment import process_name, read_environment
 
 FIND_RUN: Final = "SELECT run FROM runs WHERE run_id = ?"
 FIND_PLAN: Final = "SELECT plan FROM plans WHERE digest = ?"
@@ -54,21 +52,13 @@ def register(connection: sqlite3.Connection, started: RunStarted, lock: int | No
             else (parent.run_id, parent.task_id, NO_ITEM if parent.item is None else parent.item, parent.attempt)
         ),
         lock,
-        f"{_host()}:{os.getpid()}",
+        process_name(),
         _plan(connection, started.steps),
         _environment(connection, started.masks),
         started.storage,
         started.is_named,
     )
     return int(connection.execute(SAVE_RUN, tuple(map(_as_text, values))).lastrowid or 0)
-
-
-def _host() -> str:
-    if hasattr(os, "uname"):
-        return os.uname().nodename
-    import socket  # here: it takes milliseconds
-
-    return socket.gethostname()
 
 
 def _as_text(value: Any) -> Any:
@@ -99,15 +89,8 @@ def _rows_of(steps: Sequence[Planned]) -> Iterator[tuple[Any, ...]]:
 
 def _describe(policy: Policy | None) -> str | None:
     """Returns what differs from the default policy as JSON; None if nothing does."""
-    default = Policy()
-    if policy is None or policy == default:
-        return None
-    fields = ("attempts", "timeout", "delay", "backoff", "max_delay", "jitter")
-    described = {name: value for name in fields if (value := getattr(policy, name)) != getattr(default, name)}
-    if policy.retry_on is not None:
-        kinds = policy.retry_on if isinstance(policy.retry_on, tuple) else (policy.retry_on,)
-        described["retry_on"] = [name_of(kind) if isinstance(kind, type) else "a function" for kind in kinds]
-    return json.dumps(described)
+    changed = None if policy is None else policy.changed()
+    return json.dumps(changed) if changed else None
 
 
 def _environment(connection: sqlite3.Connection, masks: Masks) -> int:

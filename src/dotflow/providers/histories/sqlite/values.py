@@ -11,9 +11,9 @@ from dotflow.codec.canonical import digest
 from dotflow.codec.document import pack
 from dotflow.core.context import Context
 from dotflow.core.events import AttemptStarted, MapOpened, RunStarted
+from dotflow.core.glimpse import SHAPED, glimpse
 from dotflow.core.text import shorten
 from dotflow.errors import ValueNotStorable
-from dotflow.providers.histories.sqlite.glimpse import SHAPED, glimpse
 from dotflow.providers.histories.sqlite.tables import (
     ARGUMENT,
     FAILED,

@@ -93,3 +93,16 @@ def _commit(git: Path, head: str) -> str | None:
         if packed == name:
             return commit
     return None
+
+
+def process_name() -> str:
+    """Returns the host and the id of this process: `host:1234`."""
+    return f"{_host()}:{os.getpid()}"
+
+
+def _host() -> str:
+    if hasattr(os, "uname"):
+        return os.uname().nodename
+    import socket  # here: it takes milliseconds
+
+    return socket.gethostname()

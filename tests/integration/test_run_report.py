@@ -1,0 +1,168 @@
+"""`run.report()` and a run in a notebook: from its history, and without one from its tasks."""
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dotflow import Config, DotFlow, Secret, action
+from dotflow.core.record import RunRecord
+from dotflow.core.types.attempt_state import TypeAttemptState
+from dotflow.engine.run import Run
+from dotflow.engine.run_record import NOTE
+from dotflow.providers import HistorySQLite, LogDefault, StorageFile
+from tests.histories import nightly
+from tests.unit.run_samples import Parsed
+
+
+@pytest.fixture
+def history(tmp_path: Path) -> Iterator[HistorySQLite]:
+    opened = HistorySQLite(tmp_path / "history.db")
+    yield opened
+    opened.close()
+
+
+def data_of(path: Path) -> dict[str, Any]:
+    """The document in a report."""
+    (data,) = re.findall('<script type="application/json" id="data">(.*)</script>', path.read_text())
+    read: dict[str, Any] = json.loads(data)
+    return read
+
+
+def outline(record: RunRecord) -> list[Any]:
+    """What a history and the tasks both know."""
+
+    def of(attempts: Any) -> list[Any]:
+        return [(each.attempt, each.state, each.glimpse, [error[:3] for error in each.errors]) for each in attempts]
+
+    return [
+        (record.state, record.error, record.completed, record.failed, record.restored, record.skipped, record.mode),
+        *(
+            (task.name, task.group, task.lane, task.identity, list(task.needs), task.policy, task.count)
+            for task in record.steps
+        ),
+        *(of(task.attempts) for task in record.steps),
+        *({item: of(attempts) for item, attempts in task.items.items()} for task in record.steps),
+    ]
+
+
+@action
+def is_large(numbers: list[int]) -> bool:
+    return len(numbers) > 10
+
+
+@action
+def total(numbers: list[int]) -> int:
+    return sum(numbers)
+
+
+def test_the_tasks_know_what_a_history_knows(history: HistorySQLite, tmp_path: Path) -> None:
+    """All but the output, and the times of single attempts."""
+    workflow = nightly(history, storage=StorageFile(tmp_path / "values"))
+    workflow.task.add(is_large)
+    workflow.task.add(total, when=is_large)
+
+    runs = [workflow.start(keep_going=True), workflow.start(keep_going=True, resume=True)]
+
+    for run in runs:
+        assert outline(run._record("")) == outline(history.load(run.run_id))
+    states = [task.state for task in runs[1]._record("").steps]
+    restored, failed, skipped = TypeAttemptState.RESTORED, TypeAttemptState.FAILED, TypeAttemptState.SKIPPED
+    assert states == [restored, failed, failed, restored, skipped]
+
+
+@pytest.mark.parametrize("mode", ["sequential", "background", "parallel"])
+def test_a_report_needs_no_history(mode: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It lacks the output, and says so."""
+    monkeypatch.delenv("DOTFLOW_HISTORY", raising=False)
+    run = nightly(None).start(mode, keep_going=True)
+    run.wait()
+
+    path = run.report(tmp_path / "run.html")
+
+    document = data_of(path)
+    assert (document["run"]["run_id"], document["run"]["state"], document["output"]) == (run.run_id, "Failed", None)
+    assert [each["text"] for each in document["run"]["notes"]] == [NOTE]
+    assert document["tasks"][2]["duration"] is not None
+    assert [len(each["errors"]) for each in document["tasks"][2]["attempts"]] == [1, 1]
+
+
+def test_a_report_with_a_history_has_the_output(history: HistorySQLite, tmp_path: Path) -> None:
+    """The commands name the file of the history."""
+    workflow = DotFlow(Config(history=history, log=LogDefault(output="none")), workflow_id="prints")
+    workflow.task.add(action(lambda: print("hello")))
+    run = workflow.start()
+
+    document = data_of(run.report(tmp_path / "run.html"))
+
+    assert document["output"][0]["parts"][0]["text"] == "hello\n"
+    assert document["run"]["notes"] == []
+    assert data_of(history.report("last", tmp_path / "same.html"))["tasks"] == document["tasks"]
+
+
+def test_a_history_that_can_not_be_read_is_no_obstacle(history: HistorySQLite, tmp_path: Path) -> None:
+    """The report says why it has no output."""
+    run = nightly(history).start()
+    history.forget(run.run_id)
+
+    document = data_of(run.report(tmp_path / "run.html"))
+
+    assert (document["output"], [task["state"] for task in document["tasks"]]) == (None, ["Completed", "Failed", None])
+    assert run.run_id[:8] in document["run"]["notes"][0]["text"]
+
+
+def test_secrets_are_in_no_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither in values nor in errors."""
+    monkeypatch.delenv("DOTFLOW_HISTORY", raising=False)
+    monkeypatch.setenv("REPORT_KEY", "hunter2-hunter2")
+
+    @action
+    def leak(key: str = Secret("REPORT_KEY")) -> str:
+        return f"the key is {key}"
+
+    @action
+    def fail(key: str = Secret("REPORT_KEY")) -> None:
+        raise ValueError(key)
+
+    workflow = DotFlow(Config(log=LogDefault(output="none")))
+    workflow.task.add([leak, fail])
+    run = workflow.start()
+
+    text = run.report(tmp_path / "run.html").read_text()
+
+    assert "hunter2" not in text + run._repr_html_()
+    assert "the key is ***" in text
+
+
+def notebook(run: Run) -> Parsed:
+    return Parsed(run._repr_html_())
+
+
+def test_a_notebook_shows_a_run() -> None:
+    """Its state, a bar for each task, and what failed."""
+    shown = notebook(nightly(None).start(keep_going=True))
+
+    assert shown.texts["b"] == ["✗ Failed", "double#1", "load"]
+    assert [text for text in shown.texts["td"] if "." not in text] == [
+        *("numbers", "✓ Completed", "double ×3", "✗ Failed", "load", "✗ Failed")
+    ]
+    assert sum("background" in (each.get("style") or "") for _, each in shown.tags) == 3
+    assert not {"script", "style", "link", "img"} & {tag for tag, _ in shown.tags}
+
+
+def test_a_notebook_shows_a_run_that_goes_on() -> None:
+    """And one that has not begun."""
+    workflow = nightly(None)
+    seen: list[str] = []
+    workflow.task.add(action(lambda: seen.append(workflow_run()._repr_html_())))
+
+    def workflow_run() -> Run:
+        assert workflow._last is not None
+        return workflow._last
+
+    workflow.start(keep_going=True)
+
+    assert "▸ Running" in seen[0]
