@@ -15,7 +15,7 @@ define venv
 	@touch $@
 endef
 pip = $(@D)/bin/python -m pip install -q --disable-pip-version-check
-EXTRAS = [arrow,aws,dask,gcp,notify,otel,postgres,ray,scheduler]
+EXTRAS = [arrow,aws,dask,gcp,notify,otel,postgres,ray,scheduler,ui]
 heading = @printf '\n== %s\n'
 
 oldest = $(firstword $(VERSIONS))

@@ -17,6 +17,7 @@ USES: Final = {
     "postgres": "from dotflow.providers import StoragePostgres; StoragePostgres('dbname=pipelines')",
     "ray": "from dotflow.providers import ExecutorRay; ExecutorRay()",
     "scheduler": "from dotflow.providers import SchedulerCron; SchedulerCron('@daily', timezone='Europe/Berlin')",
+    "ui": "from dotflow.providers import HistorySQLite; from dotflow.ui import app; app(HistorySQLite())",
 }
 
 #: An Arrow table in a checkpoint: one column, named a, and one row, which is 1.

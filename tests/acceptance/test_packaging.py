@@ -103,13 +103,16 @@ def files_in(archive: bytes | Path) -> dict[str, bytes]:
 
 
 def test_the_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
-    """The wheel has every module, the marker for type checkers and the template of new projects; no test, no cache."""
+    """The wheel has every module, the marker for type checkers, the template of projects and the page; no test."""
     package = ROOT / "src" / "dotflow"
     modules = {path for path in package.rglob("*.py") if "template" not in path.parts}
     template = set((package / "cli" / "template").rglob("*.tmpl"))
-    wanted = {path.relative_to(package.parent).as_posix() for path in {*modules, *template, package / "py.typed"}}
+    page = set((package / "report").glob("page.[!p]*"))
+    wanted = {
+        path.relative_to(package.parent).as_posix() for path in {*modules, *template, *page, package / "py.typed"}
+    }
 
-    assert len(template) > 5
+    assert (len(template) > 5, len(page)) == (True, 3)
     assert set(files_in(wheel)) == wanted
 
 

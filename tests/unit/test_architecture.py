@@ -1,7 +1,7 @@
 """The house's floors, held by reading the imports.
 
 7  cli                       3  processes · report
-6  workflow                  2  abc · worker · codec
+6  workflow · ui             2  abc · worker · codec
 5  config                    1  core
 4  providers · engine · testing   (neighbours, no import between them)
                              0  errors · clock · cpython · atomic_file
@@ -40,6 +40,7 @@ FLOORS = {
     "config": 5,
     "workflow": 6,
     "__init__": 6,
+    "ui": 6,
     "cli": 7,
     "__main__": 8,
 }

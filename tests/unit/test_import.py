@@ -55,6 +55,7 @@ PROMISED = {
         "virtual_clock",
     ],
     "dotflow.codec": ["decode", "encode"],
+    "dotflow.ui": ["app"],
     "dotflow.core.types": ["TypeExecution", "TypeOverlap", "TypeRunState", "TypeStatus", "TypeStorage"],
     "dotflow.core.types.status": ["TypeStatus"],
     "dotflow.abc.executor": ["Executor"],
@@ -103,6 +104,7 @@ def loaded_by(statement: str) -> set[str]:
         "from dotflow.providers import ExecutorDask; ExecutorDask('tcp://10.0.0.5:8786', timeout=3)",
         "from dotflow.providers import ExecutorRay; ExecutorRay('10.0.0.5:6379')",
         "from dotflow.providers import TracerOpenTelemetry",
+        "import dotflow.ui; dotflow.ui.app",
     ],
 )
 def test_no_third_party_module_is_loaded(statement: str) -> None:

@@ -40,6 +40,7 @@ class Archive(ABC):
         workflow: str | None = None,
         since: Since | None = None,
         before: datetime | None = None,
+        search: str = "",
         limit: int | None = 50,
     ) -> "list[RunSummary]":
         """Returns runs, the newest first.
@@ -49,12 +50,17 @@ class Archive(ABC):
             workflow: Only runs of this workflow: its id, that without parameters, or its name.
             since: Only runs that began since this moment, or are not older than that: `"2d"`.
             before: Only runs that began before this moment.
+            search: Only runs with this text, in any case, in their id, workflow, name or error.
             limit: The maximum number; None for all.
         """
 
     @abstractmethod
     def load(self, run: str = "last") -> "RunRecord":
         """Returns a run with its tasks, attempts and errors."""
+
+    def summary(self, run: str) -> "RunSummary":
+        """Returns a run without its tasks."""
+        return self.load(run)
 
     def recent(self, workflows: Sequence[str], limit: int = 20) -> "dict[str, list[RunSummary]]":
         """Returns the latest runs of several workflows, each as `runs` finds it, the newest first."""
@@ -79,16 +85,13 @@ class Archive(ABC):
         return None
 
     @abstractmethod
-    def output(
-        self, run: str, step: str | None = None, *, attempt: int | None = None, after: int = -1
-    ) -> "list[OutputChunk]":
+    def output(self, run: str, step: str | None = None, *, attempt: int | None = None) -> "list[OutputChunk]":
         """Returns what a step wrote to stdout and stderr, in the order of arrival; without a step, what the run wrote.
 
         Args:
             run: The run.
             step: The step, with all items of a map, or one item.
             attempt: One attempt; by default all.
-            after: Only parts with a higher `seq`, which counts in each attempt.
         """
 
     @abstractmethod

@@ -26,6 +26,7 @@ COMMANDS: Final[dict[str, str]] = {
     "diff": "diff:diff",
     "replay": "replay:replay",
     "report": "report:report",
+    "ui": "ui:ui",
     "forget": "forget:forget",
     "cache": "cache:cache",
     "log": "log:log",

@@ -33,6 +33,10 @@ class ArchiveContract:
         assert [run.run_id for run in history.runs(workflow="weekly")] == ["run-1"]
         assert [run.run_id for run in history.runs(since=BEGAN + timedelta(seconds=15))] == ["run-3", "run-2"]
         assert [run.run_id for run in history.runs(before=BEGAN + timedelta(seconds=20))] == ["run-1", "run-0"]
+        assert [run.run_id for run in history.runs(search="EEKL")] == ["run-1"]
+        assert [run.run_id for run in history.runs(search="run-2", state="Cancelled")] == ["run-2"]
+        assert [len(history.runs(search=text)) for text in ("%", "_", "\\", "'")] == [0, 0, 0, 0]
+        assert history.summary("run-3").state == "Interrupted"
         recent = history.recent(["nightly", "monthly"], limit=2)
         assert {name: [run.run_id for run in runs] for name, runs in recent.items()} == {
             "nightly": ["run-3", "run-2"],

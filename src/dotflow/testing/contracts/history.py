@@ -216,8 +216,6 @@ class HistoryContract(ArchiveContract):
         chunks = [(chunk.stream, chunk.data) for chunk in history.output(driver.run_id, "extract")]
         assert chunks == [(1, b"one\n"), (2, b"\xff\x00two")]
         assert b"".join(chunk.data for chunk in history.output(driver.run_id, "load")) == b"other"
-        last = history.output(driver.run_id, "extract")[-1].seq
-        assert [chunk.data for chunk in history.output(driver.run_id, "extract", after=last - 1)] == [b"\xff\x00two"]
 
     def test_inputs_of_a_failed_task(self, history: Any) -> None:
         """They are copied as they were."""

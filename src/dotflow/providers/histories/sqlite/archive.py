@@ -53,24 +53,34 @@ class SQLiteArchive(Archive):
         workflow: str | None = None,
         since: Since | None = None,
         before: datetime | None = None,
+        search: str = "",
         limit: int | None = 50,
     ) -> "list[RunSummary]":
-        from dotflow.providers.histories.sqlite.summaries import Span, find_runs
+        from dotflow.providers.histories.sqlite.summaries import RunFilter, find_runs
 
         states = _states(state)
         if limit is not None and (type(limit) is not int or limit < 0):
             raise InvalidArgument("limit", limit, "a number of runs, 0 or more, or None for all")
-        span = Span() if since is None else Span(_moment("since", since))
+        wanted = RunFilter(states, workflow, search=search, limit=-1 if limit is None else limit)
+        if since is not None:
+            wanted = wanted._replace(since=_moment("since", since))
         if before is not None:
-            span = span._replace(before=micro(before))
+            wanted = wanted._replace(before=micro(before))
         with reading(self.path) as reader:
-            return list(find_runs(reader, states, workflow, span, limit))
+            return list(find_runs(reader, wanted))
+
+    def summary(self, run: str) -> "RunSummary":
+        from dotflow.providers.histories.sqlite.summaries import load_summary
+
+        with reading(self.path) as reader:
+            return load_summary(reader, reader.find(run))
 
     def recent(self, workflows: Sequence[str], limit: int = 20) -> "dict[str, list[RunSummary]]":
-        from dotflow.providers.histories.sqlite.summaries import Span, find_runs
+        from dotflow.providers.histories.sqlite.summaries import RunFilter, find_runs
 
         with reading(self.path) as reader:
-            return {workflow: list(find_runs(reader, (), workflow, Span(), limit)) for workflow in workflows}
+            filters = {workflow: RunFilter(workflow=workflow, limit=limit) for workflow in workflows}
+            return {workflow: list(find_runs(reader, wanted)) for workflow, wanted in filters.items()}
 
     def workflows(self) -> list[str]:
         with reading(self.path) as reader:
@@ -94,15 +104,13 @@ class SQLiteArchive(Archive):
         with reading(self.path) as reader:
             return load_run(reader, reader.find(run))
 
-    def output(
-        self, run: str, step: str | None = None, *, attempt: int | None = None, after: int = -1
-    ) -> "list[OutputChunk]":
+    def output(self, run: str, step: str | None = None, *, attempt: int | None = None) -> "list[OutputChunk]":
         from dotflow.providers.histories.sqlite.output import Selection, output_of
 
         with reading(self.path) as reader:
             number = reader.find(run)
             selection = Selection(*_find_step(reader, number, step), attempt)
-            return output_of(reader.connection, number, selection, after)
+            return output_of(reader.connection, number, selection)
 
     def output_sizes(self, run: str) -> "dict[OutputKey, int]":
         from dotflow.providers.histories.sqlite.output import sizes_of

@@ -33,10 +33,10 @@ class Selection(NamedTuple):
         return "".join(f" AND {name} = ?" for name in given), tuple(given.values())
 
 
-def output_of(connection: sqlite3.Connection, run: int, selection: Selection, after: int = -1) -> list[OutputChunk]:
-    """Returns the output in the order of arrival, in each attempt what comes after a `seq`."""
+def output_of(connection: sqlite3.Connection, run: int, selection: Selection) -> list[OutputChunk]:
+    """Returns the output in the order of arrival."""
     where, values = selection.where()
-    return _by_arrival(_chunks(connection, f"{where} AND seq > ?", (run, *values, after)))
+    return _by_arrival(_chunks(connection, where, (run, *values)))
 
 
 def sizes_of(connection: sqlite3.Connection, run: int) -> dict[OutputKey, int]:

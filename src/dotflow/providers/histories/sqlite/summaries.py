@@ -1,5 +1,6 @@
 """Runs as rows of a list: RunSummary from the table `runs`."""
 
+import re
 import sqlite3
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
@@ -24,6 +25,9 @@ FIRST_ERROR: Final = f"""SELECT steps.name, exception, message
     WHERE errors.run = ? AND item = {NO_ITEM} AND attempts.state = {FAILED} ORDER BY attempts.began LIMIT 1"""
 
 ORDER: Final = "ORDER BY began DESC, run DESC LIMIT ?"
+#: A new line is between them, so that a text of one line is in one of them.
+SEARCH: Final = r"""AND (run_id || char(10) || workflow_id || char(10) || IFNULL(name, '') || char(10)
+    || IFNULL(error, '')) LIKE ? ESCAPE '\'"""
 MANY: Final = 2000  # runs
 COUNT_PARAMS: Final = f"""SELECT COUNT(*) FROM
     (SELECT 1 FROM runs WHERE workflow_id >= ? AND workflow_id < ? LIMIT {MANY})"""
@@ -38,33 +42,37 @@ def moment(micro: int) -> datetime:
     return datetime.fromtimestamp(micro / MICRO, UTC)  # exact until the year 2255: the error is below half of one
 
 
-class Span(NamedTuple):
-    """The moments between which runs began, in microseconds since 1970: the first one, and the one after the last."""
+class RunFilter(NamedTuple):
+    """Which runs are listed, and how many at most.
 
+    Attributes:
+        states: Runs in one of these states; empty for all.
+        workflow: Those of this workflow: its id, that without parameters, or its name.
+        since, before: Those that began at this moment or later, and before that one, in microseconds since 1970.
+        search: Those with this text in their id, workflow, name or error.
+        limit: The maximum number; -1 for all.
+    """
+
+    states: Sequence[TypeRunState] = ()
+    workflow: str | None = None
     since: int = 0
     before: int = 2**63 - 1
+    search: str = ""
+    limit: int = -1
 
 
-def find_runs(
-    reader: Reader, states: Sequence[TypeRunState], workflow: str | None, span: Span, limit: int | None
-) -> Iterator[RunSummary]:
+def find_runs(reader: Reader, wanted: RunFilter) -> Iterator[RunSummary]:
     """Yields runs, the newest first.
 
     Each combination of conditions is a query of its own with the limit, so that it follows an index in order.
-
-    Args:
-        reader: The open file.
-        states: Only runs in one of these states; empty for all.
-        workflow: Only runs of this workflow: its id, that without parameters, or its name.
-        span: Only runs that began then.
-        limit: The maximum number; None for all.
     """
     matches: list[list[Condition]] = [[]]
+    workflow = wanted.workflow
     if workflow is not None:
         by_id = [("workflow_id = ?", (workflow,)), *_with_params(reader, workflow)]
         matches = [by_id, [("name = ?", (workflow,))]]
     for conditions in matches:
-        rows = _query(reader, list(_with_states(conditions, states, reader.crashed)), span, limit)
+        rows = _query(reader, list(_with_states(conditions, wanted.states, reader.crashed)), wanted)
         for row in rows:
             yield summary_of(reader, row)
         if rows:
@@ -98,17 +106,25 @@ def _with_states(
             yield f"{sql} AND run IN ({in_list(crashed)})", values
 
 
-def _query(reader: Reader, conditions: Sequence[Condition], span: Span, limit: int | None) -> list[tuple[Any, ...]]:
-    count = -1 if limit is None else limit
-    parts = [f"SELECT * FROM ({_part(sql)})" for sql, _ in conditions]
-    values = [value for _, given in conditions for value in (*given, *span, count)]
-    return reader.connection.execute(f"{' UNION ALL '.join(parts)} {ORDER}", (*values, count)).fetchall()
+def _query(reader: Reader, conditions: Sequence[Condition], wanted: RunFilter) -> list[tuple[Any, ...]]:
+    more: list[Any] = [wanted.since, wanted.before]
+    if wanted.search:
+        more.append("%" + re.sub(r"([%_\\])", r"\\\1", wanted.search) + "%")
+    parts = [f"SELECT * FROM ({_part(sql, SEARCH if wanted.search else '')})" for sql, _ in conditions]
+    values = [value for _, given in conditions for value in (*given, *more, wanted.limit)]
+    return reader.connection.execute(f"{' UNION ALL '.join(parts)} {ORDER}", (*values, wanted.limit)).fetchall()
 
 
-def _part(sql: str) -> str:
+def _part(sql: str, search: str) -> str:
     # The plus keeps SQLite from the index of beginnings where the one of workflows is better.
     began = "+began" if sql.startswith("workflow_id >") else "began"
-    return f"SELECT {FIELDS} FROM runs WHERE {sql} AND {began} >= ? AND {began} < ? {ORDER}"
+    return f"SELECT {FIELDS} FROM runs WHERE {sql} AND {began} >= ? AND {began} < ? {search} {ORDER}"
+
+
+def load_summary(reader: Reader, run: int) -> RunSummary:
+    """Returns a run by its number."""
+    (row,) = reader.connection.execute(f"SELECT {FIELDS} FROM runs WHERE run = ?", (run,))
+    return summary_of(reader, row)
 
 
 def summary_of(reader: Reader, row: Sequence[Any]) -> RunSummary:

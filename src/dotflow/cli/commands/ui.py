@@ -1,0 +1,61 @@
+"""`dotflow ui`: the runs of the past and those that go on, in a browser."""
+
+import errno
+import os
+
+import click
+
+from dotflow.cli.command import Command, option
+from dotflow.cli.history.options import HISTORY_OPTION
+
+
+@click.command(cls=Command, short_help="Show the runs in a browser, also while they go on.")
+@option(
+    "--port", type=click.IntRange(0, 65535), metavar="N", example="--port 9000",
+    help="The port; by default the first free one from 8765 on. 0: any that is free.",
+)  # fmt: skip
+@option(
+    "--host", metavar="NAME", default="127.0.0.1", show_default=True, example="--host 0.0.0.0",
+    help="The address to listen on. Any but the default can be reached from other computers.",
+)  # fmt: skip
+@option("--no-browser", is_flag=True, example="dotflow ui --no-browser", help="Print the address, and open no browser.")
+@HISTORY_OPTION
+def ui(port: int | None, host: str, no_browser: bool, history: str | None) -> None:
+    """Show the runs in a browser: a list, each run while it goes on, what differs between two.
+
+    \b
+    dotflow ui
+    dotflow ui --no-browser --port 9000
+
+    The printed address has a token, without which nothing is shown. The page reads the history, and changes nothing.
+    Ctrl-C ends it.
+    """
+    from dotflow.cli.history.options import open_history
+    from dotflow.ui.server import Server
+
+    archive = open_history(history)
+    try:
+        server = Server(archive, history, host, port)
+    except OSError as error:
+        raise click.UsageError(_words(error, host, port)) from error
+    if not server.is_local:
+        click.echo(
+            f"dotflow ui: Other computers can reach {host}, and whoever has the address reads all runs. The connection "
+            "is not encrypted.",
+            err=True,
+        )
+
+    def announce() -> None:
+        click.echo(server.address)
+        if not no_browser:
+            server.open_browser()
+
+    server.run(announce)
+
+
+def _words(error: OSError, host: str, port: int | None) -> str:
+    if error.errno == errno.EADDRINUSE:
+        return f"Can't listen on port {port}: another program uses it. Pass another --port, or none."
+    if error.errno == errno.EACCES:
+        return f"Can't listen on port {port}: {os.strerror(errno.EACCES)}. Pass a --port of 1024 or more."
+    return f"Can't listen on {host!r}: {error.strerror}. Pass an address of this computer as --host."

@@ -1,0 +1,63 @@
+"""The app: the page with its style and its script, and the JSON that it draws."""
+
+import functools
+from pathlib import Path
+from typing import Final
+
+import dotflow.report
+from dotflow.abc.archive import Archive
+from dotflow.errors import InvalidArgument
+from dotflow.providers.optional import require_extra
+from dotflow.ui.asgi import ASGIApp
+from dotflow.ui.security import ReadOnly
+
+FOLDER: Final = Path(dotflow.report.__file__).parent
+STYLE, SCRIPT = "page.css", "page.js"
+MEDIA_TYPES: Final = {STYLE: "text/css", SCRIPT: "text/javascript"}
+
+#: The paths of the views, and the way from there to the root, which is not known where the app is mounted.
+VIEWS: Final = {"/": "", "/runs/{run}": "../", "/workflow": "", "/diff": ""}
+
+
+def app(history: Archive) -> ASGIApp:
+    """Returns the ASGI app that shows the runs of a history. It only reads.
+
+    `dotflow ui` serves it with a token. Mounted in an application, it has none, so mount it behind a login: whoever
+    reaches it reads all runs.
+
+    Args:
+        history: The history, such as `HistorySQLite()`. Its file may not be there yet.
+
+    Raises:
+        InvalidArgument: The history can't be read.
+        MissingExtra: Starlette is not installed.
+    """
+    if not isinstance(history, Archive):
+        raise InvalidArgument("history", history, "a history that can be read, such as HistorySQLite()")
+    path = getattr(history, "path", None)
+    return ReadOnly(make_app(history, None if path is None else str(path)))
+
+
+def make_app(history: Archive, option: str | None) -> ASGIApp:
+    """Returns the app without its guards; *option* is the value of --history in the commands on the page."""
+    require_extra("starlette", "dotflow.ui", "ui")
+    from starlette.applications import Starlette
+    from starlette.requests import Request
+    from starlette.responses import Response
+    from starlette.routing import Route
+
+    from dotflow.ui.api import Api
+
+    def respond(request: Request, *, text: str, media_type: str) -> Response:
+        return Response(text, media_type=media_type)
+
+    routes = []
+    page = (FOLDER / "page.html").read_text("utf-8")
+    for path, root in VIEWS.items():
+        text = page.replace('"/page.', f'"{root}page.')
+        routes.append(Route(path, functools.partial(respond, text=text, media_type="text/html")))
+    for name, media_type in MEDIA_TYPES.items():
+        text = (FOLDER / name).read_text("utf-8")
+        routes.append(Route(f"/{name}", functools.partial(respond, text=text, media_type=media_type)))
+    api = Api(history, option)
+    return Starlette(routes=[*routes, *api.routes()], exception_handlers=api.handlers())

@@ -1,0 +1,184 @@
+"""`dotflow ui`: a server on this computer, its address, and its end."""
+
+import contextlib
+import http.client
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+
+from dotflow.cli.exit_codes import Exit
+from dotflow.cli.main import main
+from dotflow.providers import HistorySQLite
+from dotflow.ui import server as server_module
+from tests.histories import quick
+
+ADDRESS = re.compile(r"http://127\.0\.0\.1:\d+/\?token=[\w-]{32,}\n")
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    with closing(HistorySQLite(tmp_path / "history.db")) as history:
+        quick(history).start()
+    return tmp_path / "history.db"
+
+
+@contextlib.contextmanager
+def serving(path: Path, *arguments: str, **variables: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """Starts the command, and yields it with its address."""
+    command = [sys.executable, "-m", "dotflow", "ui", "--history", str(path), *arguments]
+    environment = {name: value for name, value in os.environ.items() if name not in server_module.DISPLAYS} | variables
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+    try:
+        assert process.stdout is not None
+        yield process, process.stdout.readline()
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def get(address: str, path: str, **headers: str) -> tuple[int, dict[str, str], str]:
+    """Sends a request to the server of an address."""
+    with closing(http.client.HTTPConnection(urlsplit(address).netloc, timeout=10)) as connection:
+        connection.request("GET", path, headers=headers)
+        response = connection.getresponse()
+        return response.status, {name.lower(): value for name, value in response.getheaders()}, response.read().decode()
+
+
+def test_it_prints_an_address_that_shows_the_runs(path: Path) -> None:
+    """One line, and nothing else until its end; Ctrl-C ends it quietly."""
+    with serving(path, "--port", "0") as (process, line):
+        assert ADDRESS.fullmatch(line)
+        status, headers, _ = get(line, f"/?{urlsplit(line.strip()).query}")
+        cookie = headers["set-cookie"].partition(";")[0]
+        runs = get(line, "/api/runs", Cookie=cookie)
+        tagged = get(line, "/api/runs", Cookie=cookie, **{"If-None-Match": runs[1]["etag"]})
+        refused = get(line, "/api/runs")
+        foreign = get(line, "/api/runs", Cookie=cookie, Host="evil.example")
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate()
+
+    assert (status, runs[0], tagged[0], tagged[2]) == (200, 200, 304, "")
+    assert '"workflow_id":"quick"' in runs[2]
+    assert (refused[0], foreign[0]) == (403, 400)
+    assert "default-src 'none'" in runs[1]["content-security-policy"]
+    assert (process.returncode, out, err.strip()) == (Exit.INTERRUPTED, "", "")
+
+
+def test_it_waits_for_a_history(tmp_path: Path) -> None:
+    """None has to be there; the page says how to make one. SIGTERM ends it as well."""
+    with serving(tmp_path / "none.db", "--port", "0") as (process, line):
+        cookie = get(line, f"/?{urlsplit(line.strip()).query}")[1]["set-cookie"].partition(";")[0]
+        status, _, text = get(line, "/api/runs", Cookie=cookie)
+        process.terminate()
+        _, err = process.communicate()
+
+    assert (status, "`dotflow start` writes one" in text) == (503, True)
+    assert (process.returncode, err) == (-signal.SIGTERM, "")
+    assert not (tmp_path / "none.db").exists()
+
+
+@pytest.fixture
+def printed(monkeypatch: pytest.MonkeyPatch, path: Path, capsys: pytest.CaptureFixture[str]) -> Any:
+    """Calls the command up to the point where it would serve."""
+
+    def run(server: server_module.Server, on_start: Any) -> None:
+        on_start()
+        server._socket.close()
+
+    def command(*arguments: str) -> tuple[int, str, str]:
+        code = main(["ui", "--history", str(path), *arguments])
+        return code, *capsys.readouterr()
+
+    monkeypatch.setattr(server_module.Server, "run", run)
+    for name in server_module.DISPLAYS:
+        monkeypatch.delenv(name, raising=False)
+    return command
+
+
+@contextlib.contextmanager
+def taken(port: int = 0) -> Iterator[int]:
+    with closing(socket.socket()) as other:
+        other.bind(("127.0.0.1", port))
+        other.listen()
+        yield other.getsockname()[1]
+
+
+def test_the_next_free_port_is_taken(printed: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where no port is given."""
+    with taken() as port:
+        monkeypatch.setattr(server_module, "DEFAULT_PORT", port)
+        code, out, err = printed()
+
+    assert (code, err) == (Exit.COMPLETED, "")
+    assert port < urlsplit(out).port
+
+
+def test_a_port_that_is_taken_is_an_error(printed: Any) -> None:
+    """Where it is given."""
+    with taken() as port:
+        code, out, err = printed("--port", str(port))
+
+    assert (code, out) == (Exit.WRONG_USAGE, "")
+    assert f"Can't listen on port {port}: another program uses it. Pass another --port, or none." in err
+
+
+def test_a_host_of_another_computer_is_an_error(printed: Any) -> None:
+    """It names the option."""
+    code, _, err = printed("--host", "192.0.2.1", "--port", "0")
+
+    assert code == Exit.WRONG_USAGE
+    assert "Can't listen on '192.0.2.1'" in err
+    assert "Pass an address of this computer as --host" in err
+
+
+@pytest.mark.parametrize(("host", "name"), [("0.0.0.0", socket.gethostname()), ("localhost", "localhost")])
+def test_a_host_for_others_gets_a_warning(printed: Any, host: str, name: str) -> None:
+    """Whoever has the address reads all runs."""
+    code, out, err = printed("--host", host, "--port", "0")
+
+    assert code == Exit.COMPLETED
+    assert out.startswith(f"http://{name}:")
+    assert ("Other computers can reach 0.0.0.0" in err) == (host == "0.0.0.0")
+
+
+def test_a_browser_is_opened(printed: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With an address of its own; none without a display, or with --no-browser."""
+    opened: list[str] = []
+    monkeypatch.setattr("webbrowser.open", opened.append)
+    monkeypatch.setattr("threading.Thread", lambda target, args, daemon: _Now(target, args))
+
+    printed("--port", "0")
+    monkeypatch.setenv("DISPLAY", ":0")
+    printed("--port", "0", "--no-browser")
+    _, out, _ = printed("--port", "0")
+
+    assert [address.partition("=")[0] for address in opened] == [out.partition("=")[0]]
+    assert opened[0] != out.strip()
+
+
+class _Now:
+    def __init__(self, target: Any, args: tuple[Any, ...]) -> None:
+        self.start = lambda: target(*args)
+
+
+@pytest.mark.parametrize("module", ["uvicorn", "starlette"])
+def test_a_missing_extra_is_named(
+    path: Path, module: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With the command that installs it."""
+    monkeypatch.setitem(sys.modules, module, None)
+
+    code = main(["ui", "--history", str(path)])
+
+    assert code == Exit.WRONG_USAGE
+    assert f"needs {module}, which is not installed: pip install 'dotflow[ui]'" in capsys.readouterr().err
