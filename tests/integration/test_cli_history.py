@@ -15,6 +15,7 @@ from dotflow.cli.history.parts import escape_output
 from dotflow.cli.history.run_page import print_next
 from dotflow.cli.history.text import Column, Screen
 from dotflow.cli.main import main
+from dotflow.core.events import Traced
 from dotflow.errors import HistoryError
 from dotflow.providers import HistorySQLite, LogDefault
 from tests.histories import begin, crash, files, nightly, numbers, quick, write
@@ -491,6 +492,18 @@ def test_forget_asks_first(dotflow: Command, history: HistorySQLite, monkeypatch
 
     assert dotflow.code != 0
     assert len(dotflow.objects("runs")) == 1
+
+
+def test_a_trace_has_a_line(dotflow: Command, history: HistorySQLite, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its id, or its address."""
+    begin(history, "aaaa1111", "extract")
+    history.record("aaaa1111", Traced(-1, 0, "4bf92f35", "00f067aa"))
+    history.settle("aaaa1111", begins=True)
+
+    assert "trace    4bf92f35\n" in dotflow("show", "last")
+    monkeypatch.setenv("DOTFLOW_TRACE_URL", "https://traces.example/{trace}")
+    assert "trace    https://traces.example/4bf92f35\n" in dotflow("show", "last")
+    assert dotflow.objects("show", "last")[0]["run"]["trace_url"] == "https://traces.example/4bf92f35"
 
 
 # Reports

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from opentelemetry import baggage, context
-from opentelemetry.trace import StatusCode
+from opentelemetry.trace import NoOpTracerProvider, StatusCode
 
 from dotflow import Context, DotFlow, action
 from dotflow.abc.executor import Executor
@@ -20,7 +20,16 @@ from dotflow.abc.tracer import Tracer
 from dotflow.core.call import Carrier
 from dotflow.core.events import Event
 from dotflow.core.types import TypeStatus
-from dotflow.providers import ExecutorAsync, ExecutorInline, ExecutorProcess, ExecutorThread, StorageFile
+from dotflow.providers import (
+    ExecutorAsync,
+    ExecutorInline,
+    ExecutorProcess,
+    ExecutorThread,
+    HistorySQLite,
+    StorageFile,
+    TracerOpenTelemetry,
+)
+from tests.histories import double, load, numbers
 from tests.integration.children import Scripts
 from tests.spans import Telemetry, exceptions, facts, place, place_of_parent
 
@@ -676,3 +685,49 @@ def test_workers_export_by_themselves(scripts: Scripts, tmp_path: Path, method: 
     assert {pid for name, *_, pid in spans if name == "own"}.isdisjoint(
         {pid for name, *_, pid in spans if name == "step"}
     )
+
+
+def test_a_history_has_the_ids(make_workflow: MakeWorkflow, telemetry: Telemetry, tmp_path: Path) -> None:
+    """Of the run's trace, and of the span of each attempt and each item."""
+    history = HistorySQLite(tmp_path / "history.db")
+    workflow = make_workflow(tracer=telemetry.tracer, history=history)
+    workflow.task.add(numbers)
+    workflow.task.add(double, each=numbers)
+    workflow.task.add(load)
+    workflow.start(keep_going=True)
+
+    run = history.load()
+    history.close()
+
+    spans = {span_of(span): facts(span) for span in telemetry.attempts()}
+    context = telemetry.run().context
+    assert context is not None
+    assert run.trace == f"{context.trace_id:032x}"
+    recorded = {
+        attempt.span: (task.task_id, attempt.item, attempt.attempt)
+        for task in run.steps
+        for attempt in task.all_attempts
+        if attempt.item is not None or task.count is None
+    }
+    assert recorded == {
+        span: (each["dotflow.task.id"], each.get("dotflow.item"), each["dotflow.attempt"])
+        for span, each in spans.items()
+    }
+    assert len(recorded) == 1 + 3 + 2
+
+
+def span_of(span: Any) -> str:
+    return f"{span.context.span_id:016x}"
+
+
+def test_without_an_sdk_there_are_no_ids(make_workflow: MakeWorkflow, tmp_path: Path) -> None:
+    """OpenTelemetry's API alone makes no spans."""
+    history = HistorySQLite(tmp_path / "history.db")
+    workflow = make_workflow(tracer=TracerOpenTelemetry(NoOpTracerProvider()), history=history)
+    workflow.task.add(numbers)
+    workflow.start()
+
+    run = history.load()
+    history.close()
+
+    assert (run.trace, run.steps[0].attempts[0].span) == ("", "")

@@ -12,7 +12,7 @@ from dotflow.abc.notify import Notify
 from dotflow.abc.storage import Storage
 from dotflow.abc.tracer import Tracer
 from dotflow.core.attempt_id import AttemptId
-from dotflow.core.call import Call, Carrier, Watch
+from dotflow.core.call import Call, Carrier, TraceIds, Watch
 from dotflow.core.events import (
     AttemptFailed,
     AttemptRepeated,
@@ -27,6 +27,7 @@ from dotflow.core.events import (
     TaskFailed,
     TaskRestored,
     TaskSkipped,
+    Traced,
 )
 from dotflow.core.failure import Failure
 from dotflow.core.types.capture import TypeCapture
@@ -409,6 +410,54 @@ def test_a_carrier_that_raises_is_reported(providers: AllProviders) -> None:
     providers.broken["carrier"] = KeyboardInterrupt()
     with pytest.raises(KeyboardInterrupt):
         providers.publisher().carrier(0)
+
+
+class Traces(AllProviders):
+    """Providers whose tracer has ids, and the events about them that the history received."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.traced: list[Traced] = []
+
+    def trace_ids(self, run_id: str, task_id: int | None = None, item: int | None = None) -> TraceIds | None:
+        self.call("trace_ids")
+        return TraceIds("trace", f"{run_id} {task_id} {item}")
+
+    def record(self, run_id: str, event: Event) -> None:
+        super().record(run_id, event)
+        if isinstance(event, Traced):
+            self.traced.append(event)
+
+
+def test_the_history_receives_the_ids_of_traces() -> None:
+    """Those of the run, and of each attempt before its step runs; the tracer does not receive them back."""
+    providers = Traces()
+    publisher = providers.publisher()
+    call = Call(0, 0, providers.task.step, Context(), Context(), "w")
+
+    publisher.follow_run(RunStarted("w", "r", 1, NOW))
+    publisher.publish(STARTED)
+    publisher.prepare(call, providers.task)
+
+    assert providers.traced == [Traced(-1, 0, "trace", "r None None"), Traced(0, 1, "trace", "r 0 None")]
+    names = [name for name, _ in providers.calls]
+    assert names[:4] == ["history", "tracer", "trace_ids", "history"]
+    assert names[-4:] == ["carrier", "trace_ids", "history", "settle"]
+
+
+def test_ids_that_raise_are_reported() -> None:
+    """The attempt has none; but Ctrl-C reaches the caller."""
+    providers = Traces()
+    call = Call(0, 0, providers.task.step, Context(), Context(), "w")
+
+    providers.broken["trace_ids"] = ValueError("broken")
+    providers.publisher().prepare(call, providers.task)
+
+    assert providers.traced == []
+    assert "The tracer's trace_ids() raised at task 0" in providers.reports[0]
+    providers.broken["trace_ids"] = KeyboardInterrupt()
+    with pytest.raises(KeyboardInterrupt):
+        providers.publisher().prepare(call, providers.task)
 
 
 class Mapped:

@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 
-from dotflow.core.call import Carrier
+from dotflow.core.call import Carrier, TraceIds
 from dotflow.core.events import Event
 
 
@@ -26,3 +26,11 @@ class Tracer(ABC):
     def item_carrier(self, run_id: str, task_id: int, item: int) -> Carrier | None:
         """Returns the same for the attempt of an item of a mapped task; by default what `carrier` returns."""
         return self.carrier(run_id, task_id)
+
+    def trace_ids(self, run_id: str, task_id: int | None = None, item: int | None = None) -> TraceIds | None:
+        """Returns the ids of the trace and the span of a run or an attempt, for the history; None by default.
+
+        Called after the RunStarted of the run, without a task, and after the AttemptStarted of each attempt. An
+        exception in it is reported.
+        """
+        return None

@@ -22,6 +22,13 @@ class Carrier(NamedTuple):
     headers: Mapping[str, str]
 
 
+class TraceIds(NamedTuple):
+    """The ids of a trace and of a span in it, as the tracing tool shows them."""
+
+    trace: str
+    span: str
+
+
 def plain_carrier(carrier: Carrier | None) -> Carrier | None:
     """Returns a copy. Raises TypeError here, and not in the step's worker, for anything but plain text."""
     if carrier is None:

@@ -133,6 +133,19 @@ class AttemptOutput(NamedTuple):
     skipped: int = 0
 
 
+class Traced(NamedTuple):
+    """The ids of the trace of a run, and of the span of an attempt that has just begun.
+
+    A `task_id` of -1 stands for the run itself. Only the history receives it.
+    """
+
+    task_id: int
+    attempt: int
+    trace: str
+    span: str
+    item: int | None = None
+
+
 class Planned(NamedTuple):
     """A task at the beginning of a run.
 
@@ -217,7 +230,7 @@ TaskEvent = (
     | MapEnded
 )
 RunEvent = RunStarted | RunEnded
-Event = TaskEvent | RunEvent | AttemptOutput
+Event = TaskEvent | RunEvent | AttemptOutput | Traced
 
 
 def masked(event: TaskEvent, masks: Masks) -> TaskEvent:

@@ -1,9 +1,12 @@
-"""Calls of a user's `info`, `error` or `send`, which may take the task by name only."""
+"""Calls of a user's `info`, `error` or `send`, which may take the task by name only, and of their tracer."""
 
 import inspect
 from collections.abc import Callable
 from typing import Any
 
+from dotflow.abc.tracer import Tracer
+from dotflow.core.call import Carrier, plain_carrier
+from dotflow.core.events import Traced
 from dotflow.core.task import Task
 
 Listener = Callable[[Task], Any]
@@ -28,3 +31,15 @@ def as_listener(method: Callable[..., Any]) -> Listener:
     if not any(parameter.name == "task" or parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
         return method  # the call itself fails
     return lambda task: method(task=task)
+
+
+def carrier_of(tracer: Tracer, run_id: str, task_id: int, item: int | None) -> Carrier | None:
+    """Returns a copy of the carrier for an attempt of a task, or of one of its items."""
+    found = tracer.carrier(run_id, task_id) if item is None else tracer.item_carrier(run_id, task_id, item)
+    return plain_carrier(found)
+
+
+def trace_of(tracer: Tracer, run_id: str, task_id: int, item: int | None, attempt: int) -> Traced | None:
+    """Returns the event with the ids of an attempt, or with a *task_id* of -1 of the run; None if there are none."""
+    ids = tracer.trace_ids(run_id, None if task_id < 0 else task_id, item)
+    return None if ids is None else Traced(task_id, attempt, str(ids[0]), str(ids[1]), item)

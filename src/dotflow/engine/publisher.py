@@ -9,7 +9,7 @@ from dotflow.abc.history import History
 from dotflow.abc.log import Log
 from dotflow.abc.tracer import Tracer
 from dotflow.core.attempt_id import AttemptId
-from dotflow.core.call import Call, Carrier, Watch, plain_carrier
+from dotflow.core.call import Call, Carrier, Watch
 from dotflow.core.capture import Capture
 from dotflow.core.context import Context
 from dotflow.core.events import (
@@ -22,9 +22,11 @@ from dotflow.core.events import (
     MapOpened,
     RunEnded,
     RunEvent,
+    RunStarted,
     TaskCompleted,
     TaskEvent,
     TaskFailed,
+    Traced,
     masked,
 )
 from dotflow.core.masks import NO_MASKS, Masks
@@ -32,7 +34,7 @@ from dotflow.core.task import Task
 from dotflow.core.types.capture import TypeCapture
 from dotflow.core.types.status import TypeStatus
 from dotflow.engine.checkpoint import Checkpoints
-from dotflow.engine.listeners import Listener, as_listener
+from dotflow.engine.listeners import Listener, as_listener, carrier_of, trace_of
 from dotflow.engine.map_reports import MapReports
 from dotflow.engine.notifier import Notifier
 from dotflow.errors import HistoryError
@@ -96,6 +98,7 @@ class Publisher:
         ]
         self._has_listeners = bool(self._followers) or log is not None or notifier is not None
         self._tracer = tracer
+        self._has_traces = tracer is not None and history is not None and type(tracer).trace_ids is not Tracer.trace_ids
         self._history = history
         self._capture = TypeCapture.NONE if history is None else history.capture
         self._output_limit = 0 if history is None else history.output_limit
@@ -113,8 +116,9 @@ class Publisher:
         """Returns the call of an attempt of a task or item, with what tracer and history add. Settles the history."""
         if self._tracer is not None:
             call = call._replace(carrier=self.carrier(task.task_id, task.item))
-        history = self._history
-        if history is None:
+            if self._has_traces:
+                self._record_trace(task.task_id, task.item, task.attempt)
+        if self._history is None:
             return call
         self.settle(begins=True)
         if not self._watches:
@@ -140,10 +144,10 @@ class Publisher:
         if history is None or history.capture is TypeCapture.NONE or history.output_limit <= 0:
             return None
         settle = partial(self.settle, begins=True)
-        return Capture(history.capture, history.output_limit, self.record_output, settle, self._masks, history)
+        return Capture(history.capture, history.output_limit, self.record, settle, self._masks, history)
 
-    def record_output(self, event: AttemptOutput) -> None:
-        """Passes a part of an attempt's output to the history."""
+    def record(self, event: AttemptOutput | Traced) -> None:
+        """Passes an event that only the history receives."""
         if self._history is not None:
             try:
                 self._history.record(self._run_id, event)
@@ -153,15 +157,20 @@ class Publisher:
 
     def carrier(self, task_id: int, item: int | None = None) -> Carrier | None:
         """Returns the tracer's carrier for the attempt that has just begun."""
-        tracer = self._tracer
-        assert tracer is not None
+        return self._ask_tracer("carrier()", carrier_of, task_id, item)  # type: ignore[no-any-return]
+
+    def _record_trace(self, task_id: int = -1, item: int | None = None, attempt: int = 0) -> None:
+        """Passes the trace of an attempt that has just begun, or of the run, to the history."""
+        event = self._ask_tracer("trace_ids()", trace_of, task_id, item, attempt)
+        if event is not None:
+            self.record(event)
+
+    def _ask_tracer(self, name: str, function: Callable[..., Any], task_id: int, *arguments: int | None) -> Any:
         try:
-            if item is None:
-                return plain_carrier(tracer.carrier(self._run_id, task_id))
-            return plain_carrier(tracer.item_carrier(self._run_id, task_id, item))
-        except BaseException as error:  # the user's code: logged, and the attempt runs without a carrier
+            return function(self._tracer, self._run_id, task_id, *arguments)
+        except BaseException as error:  # the user's code: logged, and the run continues without
             reraise_interrupt(error)
-            self._report_failure("The tracer's carrier()", f"task {task_id}", error)
+            self._report_failure(f"The tracer's {name}", "the run" if task_id < 0 else f"task {task_id}", error)
             return None
 
     def publish(self, event: TaskEvent) -> None:
@@ -234,6 +243,8 @@ class Publisher:
                 reraise_interrupt(error)
                 self._report(f"The log raised at {type(event).__name__}", error)
         self.follow(event)
+        if self._has_traces and isinstance(event, RunStarted):
+            self._record_trace()
         if isinstance(event, RunEnded):
             for name, count in self._failures.items():
                 if count > MAX_REPORTS:

@@ -11,6 +11,7 @@ from dotflow.cli.history.text import Column, Screen, local, safe, size, span
 from dotflow.core.durations import format_duration
 from dotflow.core.record import BAD, ID_LENGTH, AttemptRecord, RunRecord, TaskRecord
 from dotflow.core.types.attempt_state import TypeAttemptState
+from dotflow.report.document import trace_url
 from dotflow.report.next_steps import next_steps
 
 MAX_TASKS: Final = 50  # with a line each; of more, only those that did not complete
@@ -69,6 +70,8 @@ def _facts(run: RunRecord) -> Iterator[tuple[str, str]]:
     commit = f", commit {environment['commit'][:ID_LENGTH]}" if environment.get("commit") else ""
     if environment:
         yield "with", f"Python {environment.get('python')}, dotflow {environment.get('dotflow')}{commit}"
+    if run.trace:
+        yield "trace", trace_url(run.trace) or run.trace
     if run.reason:
         yield "stopped", run.reason
     for at, text in run.notes:

@@ -14,6 +14,7 @@ from dotflow.core.events import (
     Planned,
     TaskRestored,
     TaskSkipped,
+    Traced,
 )
 from dotflow.core.failure import Failure
 from dotflow.core.outcome import Usage
@@ -125,6 +126,24 @@ class HistoryContract(ArchiveContract):
         assert [task.items[item][0].state for item in range(3)] == ["Failed", "Completed", "Skipped"]
         assert task.items[1][0].glimpse == "5"
         assert (run.completed, run.failed) == (0, 1)
+
+    def test_traces(self, history: Any) -> None:
+        """The run has the id of its trace, and each attempt that of its span."""
+        driver = Driver(history)
+        driver.send(Traced(-1, 0, "4bf92f35", "00f067aa"))
+        driver.begin(0)
+        driver.send(Traced(0, 1, "4bf92f35", "b7ad6b71"))
+        driver.complete(0)
+        driver.begin(1, item=2)
+        driver.send(Traced(1, 1, "4bf92f35", "c8be7c82", 2))
+        driver.end()
+
+        run = driver.load()
+        assert (run.trace, run.steps[0].attempts[0].span, run.steps[1].items[2][0].span) == (
+            "4bf92f35",
+            "b7ad6b71",
+            "c8be7c82",
+        )
 
     @pytest.mark.parametrize("source", ["checkpoint", "cache"])
     def test_restored_values(self, source: str, history: Any) -> None:

@@ -13,11 +13,11 @@ from dotflow.providers.histories.sqlite.reading import Reader
 from dotflow.providers.histories.sqlite.summaries import FIELDS, moment, summary_fields
 from dotflow.providers.histories.sqlite.tables import CRASHED, MICRO, NO_ITEM, RUNNING, SHARED_ATTEMPT, STATES
 
-RUN: Final = f"SELECT process, storage, plan, environment, {FIELDS} FROM runs WHERE run = ?"
+RUN: Final = f"SELECT process, storage, trace, plan, environment, {FIELDS} FROM runs WHERE run = ?"
 STEPS: Final = """SELECT task, name, task_group, lane, identity, code, needs, policy FROM steps WHERE plan = ?
     ORDER BY task"""
 ENVIRONMENT: Final = "SELECT document FROM environments WHERE environment = ?"
-ATTEMPTS: Final = """SELECT task, item, attempt, state, began, took, cpu, peak, worker, glimpse, fallback, items
+ATTEMPTS: Final = """SELECT task, item, attempt, state, began, took, cpu, peak, worker, glimpse, fallback, items, span
     FROM attempts WHERE run = ? ORDER BY task, item, attempt"""
 ERRORS: Final = "SELECT task, item, attempt, exception, message, traceback, retry_in FROM errors WHERE run = ?"
 NOTES: Final = "SELECT at, text FROM notes WHERE run = ? ORDER BY at"
@@ -38,13 +38,14 @@ Key = tuple[int, int]  # task and item
 def load_run(reader: Reader, run: int) -> RunRecord:
     """Returns a run by its number."""
     connection = reader.connection
-    ((process, storage, plan, environment, *row),) = connection.execute(RUN, (run,))
+    ((process, storage, trace, plan, environment, *row),) = connection.execute(RUN, (run,))
     attempts, counts = _attempts(connection, run, is_crashed=run in reader.crashed)
     fields = summary_fields(reader, row)
     return RunRecord(
         **fields,
         process=process or "",
         storage=storage or "",
+        trace=trace or "",
         environment=_environment(connection, environment),
         steps=[_task(step, attempts, counts) for step in connection.execute(STEPS, (plan,))],
         notes=[(moment(at), text) for at, text in connection.execute(NOTES, (run,))],
@@ -69,7 +70,7 @@ def task_states(reader: Reader, run: int) -> list[TaskState]:
 def find_task(reader: Reader, run: int, step: str) -> tuple[int, int | None]:
     """Returns the numbers of the task and the item that *step* names; None for the task itself. Raises NotInHistory."""
     connection = reader.connection
-    ((_, _, plan, _, _, run_id, *_),) = connection.execute(RUN, (run,))
+    ((_, _, _, plan, _, _, run_id, *_),) = connection.execute(RUN, (run,))
     counts = dict(connection.execute(MAPS, (run,)))
     task, item = find_step(run_id, [_task(row, {}, counts) for row in connection.execute(STEPS, (plan,))], step)
     if item is not None and not connection.execute(HAS_ITEM, (run, task.task_id, item)).fetchall():
@@ -133,9 +134,21 @@ def _attempts(
         states[RUNNING] = states[CRASHED]
     attempts: dict[int, dict[int, list[AttemptRecord]]] = defaultdict(lambda: defaultdict(list))
     counts: dict[int, int] = {}
-    for task, item, attempt, state, began, took, cpu, peak, worker, glimpse, fallback, items in connection.execute(
-        ATTEMPTS, (run,)
-    ):
+    for (
+        task,
+        item,
+        attempt,
+        state,
+        began,
+        took,
+        cpu,
+        peak,
+        worker,
+        glimpse,
+        fallback,
+        items,
+        span,
+    ) in connection.execute(ATTEMPTS, (run,)):
         if items is not None:
             counts[task] = items
         attempts[task][item].append(
@@ -151,6 +164,7 @@ def _attempts(
                 glimpse or "",
                 fallback or "",
                 errors.get((task, item, attempt), ()),
+                span or "",
             )
         )
     return attempts, counts

@@ -17,6 +17,7 @@ from dotflow.core.events import (
     TaskFailed,
     TaskRestored,
     TaskSkipped,
+    Traced,
 )
 from dotflow.core.failure import Failure
 from dotflow.core.outcome import Usage
@@ -42,8 +43,8 @@ Key = tuple[int, int]  # task and item
 new: Final = tuple.__new__  # makes a named tuple in half the time: there is one for every attempt
 
 #: The columns of a row in `attempts`, without the run.
-TASK, ITEM, ATTEMPT, STATE, BEGAN, TOOK, GLIMPSE, CPU, PEAK, WORKER, FALLBACK, ITEMS = range(12)
-NOTHING_YET: Final = (None,) * 7  # the other columns of an attempt that has only begun
+TASK, ITEM, ATTEMPT, STATE, BEGAN, TOOK, GLIMPSE, CPU, PEAK, WORKER, FALLBACK, ITEMS, SPAN = range(13)
+NOTHING_YET: Final = (None,) * 8  # the other columns of an attempt that has only begun
 COPY_DOCUMENT: Final = 6  # in a row of `copies`, without the run
 
 
@@ -66,6 +67,7 @@ class RunRows:
         output: The rows of `output`.
         counts: The number of tasks by state.
         error: The first failure of a task.
+        trace: The id of the run's trace, until it is in the file.
         has_more: Whether there are rows of other tables, or the end of the run.
         has_end: Whether the end of the run is not yet in the file.
 
@@ -84,6 +86,7 @@ class RunRows:
         self.copies: list[Row] = []
         self.counts = {COMPLETED: 0, FAILED: 0, RESTORED: 0, SKIPPED: 0}
         self.error: str | None = None
+        self.trace: str | None = None
         self._values = values
         self._open: dict[Key, OpenAttempt] = {}
         self._errors_of: dict[tuple[int, int, int], int] = {}  # of open attempts
@@ -104,6 +107,7 @@ class RunRows:
         if self.has_more:
             self.has_more = self.has_end = False
             self._copied = 0
+            self.trace = None
             self.errors.clear()
             self.copies.clear()
             self.output.clear()
@@ -121,7 +125,7 @@ class RunRows:
             item = NO_ITEM
         if fallback is not None:
             fallback = escape_surrogates(fallback)
-        row = [task, item, attempt, RUNNING, micro(at), None, None, None, None, None, fallback, None]
+        row = [task, item, attempt, RUNNING, micro(at), None, None, None, None, None, fallback, None, None]
         self._open[task, item] = new(OpenAttempt, (row, tick, event))
         self.attempts[id(row)] = row
 
@@ -222,6 +226,14 @@ class RunRows:
             self._add_error(row, event.failure)
             self._count_failure(event.task_id, NO_ITEM, event.failure)
 
+    def _trace(self, event: Traced) -> None:
+        if event.task_id < 0:
+            self.trace = escape_surrogates(event.trace)
+            self.has_more = True
+        elif opened := self._open.get((event.task_id, NO_ITEM if event.item is None else event.item)):
+            opened.row[SPAN] = escape_surrogates(event.span)
+            self.attempts[id(opened.row)] = opened.row
+
     def _write_output(self, event: AttemptOutput) -> None:
         opened = self._open.get((event.task_id, NO_ITEM if event.item is None else event.item))
         self.has_more = True
@@ -278,4 +290,5 @@ HANDLERS: Final[Mapping[type, Callable[[RunRows, Any], None]]] = {
     MapEnded: RunRows._end_map,
     AttemptOutput: RunRows._write_output,
     RunEnded: RunRows._end_run,
+    Traced: RunRows._trace,
 }

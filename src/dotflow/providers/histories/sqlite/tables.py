@@ -30,7 +30,7 @@ TABLES: Final = (
         completed INTEGER, failed INTEGER, restored INTEGER, skipped INTEGER, error TEXT,
         parent_run TEXT, parent_task INTEGER, parent_item INTEGER, parent_attempt INTEGER,
         lock INTEGER, process TEXT, plan INTEGER, environment INTEGER, storage TEXT,
-        is_named INTEGER)""",
+        is_named INTEGER, trace TEXT)""",
     "CREATE INDEX runs_began ON runs (began)",
     "CREATE INDEX runs_workflow ON runs (workflow_id, began)",
     "CREATE INDEX runs_state ON runs (state, began)",
@@ -46,7 +46,7 @@ TABLES: Final = (
     """CREATE TABLE attempts (
         run INTEGER NOT NULL, task INTEGER NOT NULL, item INTEGER NOT NULL, attempt INTEGER NOT NULL,
         state INTEGER NOT NULL, began INTEGER, took INTEGER, glimpse TEXT, cpu INTEGER, peak INTEGER, worker INTEGER,
-        fallback TEXT, items INTEGER, PRIMARY KEY (run, task, item, attempt)) WITHOUT ROWID""",
+        fallback TEXT, items INTEGER, span TEXT, PRIMARY KEY (run, task, item, attempt)) WITHOUT ROWID""",
     """CREATE TABLE errors (
         run INTEGER NOT NULL, task INTEGER NOT NULL, item INTEGER NOT NULL, attempt INTEGER NOT NULL,
         nth INTEGER NOT NULL, exception TEXT NOT NULL, message TEXT NOT NULL, traceback TEXT NOT NULL, retry_in INTEGER,
@@ -87,11 +87,12 @@ def _seconds(column: str) -> str:
 VIEWS: Final = (
     f"""CREATE VIEW run_list AS SELECT run_id, workflow_id, name, state, reason, mode, resumed, trigger,
         {_iso("began")} AS began, {_iso("ended")} AS ended, {_seconds("ended - began")} AS seconds,
-        tasks, completed, failed, restored, skipped, error, parent_run, process, storage FROM runs""",
+        tasks, completed, failed, restored, skipped, error, parent_run, process, storage, trace
+        FROM runs""",
     f"""CREATE VIEW attempt_list AS SELECT run_id, workflow_id, task, steps.name AS step,
         NULLIF(item, {NO_ITEM}) AS item, attempt, CASE attempts.state {_STATE_NAME} END AS state,
         {_iso("attempts.began")} AS began, {_seconds("took")} AS seconds, {_seconds("cpu")} AS cpu_seconds,
-        peak AS peak_bytes, worker, glimpse, fallback, items
+        peak AS peak_bytes, worker, glimpse, fallback, items, span
         FROM attempts JOIN runs USING (run) LEFT JOIN steps USING (plan, task)""",
     f"""CREATE VIEW error_list AS SELECT run_id, workflow_id, task, steps.name AS step,
         NULLIF(item, {NO_ITEM}) AS item, attempt, nth, exception, message, traceback,

@@ -28,10 +28,12 @@ MAX_ROWS: Final = 100_000  # rows that wait for the file
 MAX_BYTES: Final = 50_000_000  # of output and copies that wait for it
 
 MAX_FEW: Final = 8  # rows that are written in one statement
-BEGUN: Final = 5  # columns of an attempt that has only begun, without the run
-SAVE_ATTEMPT: Final = f"INSERT OR REPLACE INTO attempts VALUES ({', '.join('?' * 13)})"
+COLUMNS: Final = 14  # of an attempt, with the run
+BEGUN: Final = 5  # of one that has only begun, without the run
+SAVE_ATTEMPT: Final = f"INSERT OR REPLACE INTO attempts VALUES ({', '.join('?' * COLUMNS)})"
 SAVE_ERROR: Final = f"INSERT OR REPLACE INTO errors VALUES ({', '.join('?' * 9)})"
 SAVE_COPY: Final = f"INSERT OR REPLACE INTO copies VALUES ({', '.join('?' * 10)})"
+TRACE_RUN: Final = "UPDATE runs SET trace = ? WHERE run = ?"
 END_RUN: Final = """UPDATE runs SET state = ?, reason = ?, ended = ?, completed = ?, failed = ?, restored = ?,
     skipped = ?, error = ? WHERE run = ?"""
 
@@ -162,6 +164,8 @@ class RunWriter:
         ):
             if values:
                 connection.executemany(statement, [(run, *row) for row in values])
+        if rows.trace is not None:
+            connection.execute(TRACE_RUN, (rows.trace, run))
         if rows.output.rows:
             save_output(connection, run, rows.output)
         if rows.ended is not None:
@@ -194,7 +198,7 @@ class RunWriter:
 @functools.cache
 def _save_few(full: int, begun: int) -> str:
     """Returns the statement for whole rows, and rows that have only begun: fewer values take less time."""
-    rows = [f"({', '.join('?' * 13)})"] * full + [
+    rows = [f"({', '.join('?' * COLUMNS)})"] * full + [
         f"({', '.join('?' * (1 + BEGUN))}{', NULL' * len(NOTHING_YET)})"
     ] * begun
     return f"INSERT OR REPLACE INTO attempts VALUES {', '.join(rows)}"

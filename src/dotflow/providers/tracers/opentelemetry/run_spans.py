@@ -3,10 +3,10 @@
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from opentelemetry.trace import Link, SpanContext, Tracer, set_span_in_context
+from opentelemetry.trace import Link, SpanContext, Tracer, format_span_id, format_trace_id, set_span_in_context
 
 from dotflow import clock
-from dotflow.core.call import Carrier
+from dotflow.core.call import Carrier, TraceIds
 from dotflow.core.events import (
     AttemptFailed,
     AttemptRepeated,
@@ -79,6 +79,14 @@ class RunSpans:
         """Returns the trace context of the attempt of a task, or of one of its items."""
         attempt = self._attempts.get((task_id, item))
         return None if attempt is None else make_carrier(attempt.context)
+
+    def ids(self, task_id: int | None, item: int | None) -> TraceIds | None:
+        """Returns the ids of the run's span, or of that of an attempt; None without an SDK, which makes no spans."""
+        attempt = None if task_id is None else self._attempts.get((task_id, item))
+        if task_id is not None and attempt is None:
+            return None
+        span = (self._span if attempt is None else attempt.span).get_span_context()
+        return TraceIds(format_trace_id(span.trace_id), format_span_id(span.span_id)) if span.is_valid else None
 
     def _start_attempt(self, event: AttemptStarted) -> None:
         key = event.task_id, event.item

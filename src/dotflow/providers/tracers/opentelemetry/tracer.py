@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, Any, Final
 
 from dotflow.abc.tracer import Tracer
-from dotflow.core.call import Carrier
+from dotflow.core.call import Carrier, TraceIds
 from dotflow.core.events import Event, RunEnded, RunStarted
 from dotflow.errors import MissingExtra
 
@@ -65,6 +65,10 @@ class TracerOpenTelemetry(Tracer):
     def item_carrier(self, run_id: str, task_id: int, item: int) -> Carrier | None:
         run = self._runs.get(run_id)
         return None if run is None else run.carrier(task_id, item)
+
+    def trace_ids(self, run_id: str, task_id: int | None = None, item: int | None = None) -> TraceIds | None:
+        run = self._runs.get(run_id)
+        return None if run is None else run.ids(task_id, item)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Makes a copy in another process use the providers of that process, unless its own can be pickled."""
