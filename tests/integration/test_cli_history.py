@@ -555,7 +555,7 @@ def test_a_report_that_can_not_be_written(dotflow: Command, history: HistorySQLi
 
     assert dotflow("report", "-o", str(tmp_path)) == ""
     assert (dotflow.code, dotflow.err) == (2, f"dotflow: Can't write the report to {tmp_path}: Is a directory.\n")
-    assert dotflow("report", "failed") == ""
+    assert dotflow("report", "failed") == dotflow("report", "-o", "") == dotflow("report", "-o", "\0") == ""
     assert dotflow.code == 2
     assert files(tmp_path) == [".output"]
 

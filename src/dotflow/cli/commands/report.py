@@ -38,12 +38,19 @@ def report(run: str, output: str | None, history: str | None) -> None:
     from dotflow.report.page import make_page, write_page
     from dotflow.report.text import size_text
 
+    if output == "":
+        raise click.UsageError("--output needs the path of a file, or -.")
     document = read_document(open_history(history), run, history)
-    if output == STDOUT:
-        sys.stdout.buffer.write(make_page(document).encode())
-        return
+    path = f"run-{document['run']['run_id'][:ID_LENGTH]}.html" if output is None else output
     try:
-        path = write_page(output or f"run-{document['run']['run_id'][:ID_LENGTH]}.html", document)
-        click.echo(f"Wrote {path}, {size_text(path.stat().st_size)}.")
-    except OSError as error:
-        raise click.ClickException(f"Can't write the report to {output}: {error.strerror}.") from error
+        if path == STDOUT:
+            sys.stdout.buffer.write(make_page(document).encode())
+            return
+        written = write_page(path, document)
+    except BrokenPipeError:  # the reader of stdout has ended
+        raise
+    except (OSError, ValueError) as error:  # a path with a NUL
+        cause = getattr(error, "strerror", None) or error
+        raise click.ClickException(f"Can't write the report to {path}: {cause}.") from error
+    if written.is_file():
+        click.echo(f"Wrote {written}, {size_text(written.stat().st_size)}.")
