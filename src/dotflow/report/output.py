@@ -9,7 +9,7 @@ from dotflow.abc.archive import Archive
 from dotflow.core.record import BAD, OutputChunk, OutputKey, RunRecord, RunSummary
 
 MAX_OUTPUT: Final = 20_000_000  # bytes in one document
-MAX_ATTEMPTS: Final = 2000  # with output in a document that can't have all of it
+MAX_ATTEMPTS: Final = 10_000  # with output in a document that can't have all of it
 
 
 def output_members(archive: Archive, run: RunRecord) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """HistoryContract: what every history promises whose runs can be read, as tests for subclasses to inherit."""
 
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 from dotflow.core.attempt_id import AttemptId
@@ -18,6 +19,7 @@ from dotflow.core.events import (
 )
 from dotflow.core.failure import Failure
 from dotflow.core.outcome import Usage
+from dotflow.core.record import OutputKey
 from dotflow.core.types.attempt_state import TypeAttemptState
 from dotflow.core.types.run_state import TypeRunState
 from dotflow.testing.contracts.archive import ArchiveContract
@@ -235,6 +237,27 @@ class HistoryContract(ArchiveContract):
         chunks = [(chunk.stream, chunk.data) for chunk in history.output(driver.run_id, "extract")]
         assert chunks == [(1, b"one\n"), (2, b"\xff\x00two")]
         assert b"".join(chunk.data for chunk in history.output(driver.run_id, "load")) == b"other"
+        extract, load = OutputKey(0, None, 1), OutputKey(1, None, 1)
+        assert history.output_sizes(driver.run_id) == {extract: 9, load: 5}
+        tails = history.output_tails(driver.run_id, {extract: 7, load: 100})
+        assert [(chunk.key, chunk.data) for chunk in tails] == [
+            (extract, b"e\n"),
+            (extract, b"\xff\x00two"),
+            (load, b"other"),
+        ]
+
+    def test_a_report(self, history: Any, tmp_path: Path) -> None:
+        """A run is one HTML file, while it goes on, too."""
+        driver = Driver(history)
+        driver.begin(0)
+        driver.send(AttemptOutput(0, 1, 1, b"one\n", driver.now))
+        driver.begin(1)
+
+        path = history.report(driver.run_id, tmp_path / "run.html")
+
+        page = path.read_text("utf-8")
+        assert driver.run_id in page
+        assert r"one\n" in page
 
     def test_inputs_of_a_failed_task(self, history: Any) -> None:
         """They are copied as they were."""
