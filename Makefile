@@ -73,7 +73,7 @@ test-3.%: .venv/3.%/.ready
 
 test-newest: .venv/$(newest)/.ready
 	$(heading) 'Python $(newest): every test but the units'
-	@$(call pytest,$(newest)) tests/contract tests/integration tests/acceptance -m 'not clusters' -n 3 --dist loadgroup
+	@$(call pytest,$(newest)) tests/contract tests/integration tests/acceptance tests/browser -m 'not clusters' -n 3 --dist loadgroup
 
 # Storages, servers, documents and the graph are the same on every Python.
 WHOLE_RUNS = $(patsubst %,tests/integration/test_%.py,runs processes timeouts signals)

@@ -243,7 +243,7 @@ const moreButton = (key, text) => h("button.more", { type: "button", "data-more"
 const terms = (pairs) => h("dl", null, pairs.filter(([, value]) => !isNothing(value)).map(([term, value]) =>
   [h("dt", null, term), h("dd", null, value)]));
 const shell = (commands) => commands.length > 0 && h("ul.shell", null, commands.map((each) => h("li", null,
-  h("code", null, each.command), h("span", null, each.purpose && `# ${each.purpose}`),
+  h("p", null, h("code", null, each.command), each.purpose && h("span", null, ` # ${each.purpose}`)),
   h("button", { type: "button", "data-copy": each.command, "aria-label": `Copy: ${each.command}` }, "Copy"))));
 
 function errorLines(error) {
@@ -383,17 +383,17 @@ function failureCard(doc, { task, item, attempts, error, others }, isFirst) {
     attempt.duration !== null && `after ${duration(attempt.duration)}`, attempt.peak && `memory ${size(attempt.peak)}`);
   const commands = commandsOf(doc, task.task_id, item);
   commands.sort((a, b) => b.command.includes(" replay ") - a.command.includes(" replay "));
-  const unknown = attempt.state === "Crashed" ? "It ran when the process ended." : "No error was recorded.";
+  const unknown = attempt.state === "Crashed" ? "was running when the process ended" : "No error was recorded.";
   const name = named(task, item);
   return h("article.failure", null,
     h("h3", null, icon(attempt.state), taskLink(task, named(task, item)), h("span.aside", null, about)),
-    error ? errorLines(error) : h("p.message", null, unknown),
+    error ? errorLines(error) : h("p.also", null, unknown),
     others.length > 0 && h("p.also", null, `${count(others.length, "more item")} failed in the same way: `,
       listed(others.map((each) => `#${each}`), 8)),
     earlierAttempts(attempts, error),
     h("div.evidence", null,
       error?.traceback && fold("Traceback", isFirst, tracebackBlock(error.traceback, `Traceback of ${name}`)),
-      output && fold(`Last output, of ${size(output.size)}`, isFirst,
+      output && fold(`Last output, ${size(output.size)} in all`, isFirst,
         outputBlock(output, `Output of ${name}`, MAX_LINES))),
     shell(commands));
 }
@@ -515,7 +515,9 @@ function densityPaths(items, begin, end) {
 
 // ---- Graph: tasks in layers, each after all that it needs; long arrows pass between the others.
 
-const NODE = { height: 46, gap: 16, minWidth: 128, maxWidth: 210 };
+const NODE = { height: 46, gap: 16, minWidth: 104, mapWidth: 132, maxWidth: 210 };
+const PHONE = 600; // px
+const MAX_LAYERS = 24; // from left to right
 const MAX_NODES = 2000;
 const MAX_BENDS = 4000;
 const NAME_FONT = "600 13px system-ui, sans-serif";
@@ -546,7 +548,7 @@ function graph(doc, room) {
 function graphNode(task, [x, y], width) {
   const name = stateOf(task);
   const items = isMap(task) && count(task.count, "item");
-  const text = facts(name !== "Completed" && name, items || duration(task.duration)) || name;
+  const text = name === "Completed" ? items || duration(task.duration) : name;
   const label = facts(`${task.name}: ${name}`, items, duration(task.duration));
   const link = { href: `#task-${task.task_id}`, transform: `translate(${x} ${y})`, "aria-label": label };
   return s(`a.node.${slug(name)}`, link,
@@ -570,28 +572,30 @@ function fit(text, width, font) {
 function layout(tasks, room) {
   canvas.font = NAME_FONT;
   const longest = largest(tasks.map((task) => canvas.measureText(task.name.slice(0, 40)).width));
-  const nodeWidth = Math.round(Math.min(NODE.maxWidth, Math.max(NODE.minWidth, longest + 46)));
+  const least = tasks.some(isMap) ? NODE.mapWidth : NODE.minWidth;
+  const nodeWidth = Math.round(Math.min(NODE.maxWidth, Math.max(least, longest + 46)));
   const { layers, nodes } = layered(tasks);
   for (let round = 0; round < 6; round += 1) order(layers, round % 2 === 0);
-  // From left to right, or down where only that fits.
+  // From left to right; down where that fits on a phone, or is long.
   const breadth = largest(layers.map((layer) => layer.filter((node) => node.task).length));
-  const gap = Math.min(60, Math.max(32, (room - layers.length * nodeWidth) / (layers.length - 1 || 1)));
+  const gap = Math.min(60, Math.max(30, (room - layers.length * nodeWidth) / (layers.length - 1 || 1)));
   const isTooWide = layers.length * (nodeWidth + gap) - gap > room;
-  const isDown = isTooWide && (breadth === 1 || breadth * (nodeWidth + NODE.gap) <= room);
+  const isLong = room < PHONE || layers.length > MAX_LAYERS;
+  const isDown = isTooWide && isLong && breadth * (nodeWidth + NODE.gap) - NODE.gap <= room;
   const [thick, length] = isDown ? [nodeWidth, NODE.height] : [NODE.height, nodeWidth];
   const step = length + (isDown ? 36 : gap);
   const roomOf = (node) => (node.task ? thick : 8) + NODE.gap;
   for (let round = 0; round < 8; round += 1) place(layers, round % 2 === 0, roomOf);
   const all = layers.flat();
-  const least = all.reduce((most, node) => Math.min(most, node.at), 0) - thick / 2 - 4;
-  const most = largest(all.map((node) => node.at - least)) + thick / 2 + 8;
+  const first = all.reduce((most, node) => Math.min(most, node.at), 0) - thick / 2 - 4;
+  const most = largest(all.map((node) => node.at - first)) + thick / 2 + 8;
   const turn = (along, across) => (isDown ? [across, along] : [along, across]);
-  const point = (node, isEnd) => turn(node.layer * step + (isEnd ? length : 0) + 4, node.at - least);
+  const point = (node, isEnd) => turn(node.layer * step + (isEnd ? length : 0) + 4, node.at - first);
   const end = layers.length * step - step + length + 12;
   const [width, height] = turn(end, most);
   return {
     nodeWidth, width: Math.ceil(width), height: Math.ceil(height),
-    nodes: nodes.map((node) => turn(node.layer * step + 4, node.at - least - thick / 2)),
+    nodes: nodes.map((node) => turn(node.layer * step + 4, node.at - first - thick / 2)),
     edges: nodes.flatMap((node) => node.paths.map((path) =>
       ({ target: node.task.task_id, d: curve(path, point, isDown) }))),
   };
@@ -811,7 +815,7 @@ const state = { view: null, doc: null, open: new Set(), more: new Set() };
 // Shows a view of an object; by default the same again.
 function show(view = state.view, doc = state.doc) {
   Object.assign(state, { view, doc });
-  patch(page, h("div", { id: "page" }, h("main", null, view(doc, Math.min(page.clientWidth, 1240) - 92))));
+  patch(page, h("main", { id: "page" }, view(doc, page.clientWidth - 92)));
 }
 
 function openTask(id) {
@@ -826,7 +830,7 @@ async function copy(button) {
   try {
     await navigator.clipboard.writeText(button.dataset.copy);
   } catch {
-    getSelection().selectAllChildren(button.parentNode.firstChild);
+    getSelection().selectAllChildren(button.parentNode.querySelector("code"));
     document.execCommand("copy");
   }
   button.textContent = "Copied";

@@ -1,0 +1,297 @@
+"""The report of a run in a browser: what a reader sees, opens, copies, prints, and reaches without a mouse."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Page, expect
+
+from dotflow.core.types.attempt_state import TypeAttemptState as State
+from dotflow.core.types.run_state import TypeRunState
+from dotflow.providers import HistorySQLite
+from dotflow.report.page import make_page
+from tests.browser import reports
+from tests.browser.conftest import OpenPage
+from tests.histories import begin, crash, write
+
+WIDTHS = (1400, 390)
+SCHEMES = ("light", "dark")
+
+
+@pytest.fixture(scope="package")
+def failed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The report of a run that failed."""
+    folder = tmp_path_factory.mktemp("failed")
+    history = HistorySQLite(path=folder / "history.db")
+    reports.fail(history)
+    return reports.write_report(folder / "run.html", history)
+
+
+@pytest.fixture(scope="package")
+def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The report of a run with 10,000 items."""
+    path = tmp_path_factory.mktemp("large") / "run.html"
+    return reports.write(path, reports.map_of(10_000))
+
+
+@pytest.fixture(scope="package")
+def hostile(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The report of a run whose texts are all hostile."""
+    path = tmp_path_factory.mktemp("hostile") / "run.html"
+    path.write_text(make_page(reports.hostile()))
+    return path
+
+
+def open_all(page: Page) -> None:
+    """Opens every row and everything that is folded."""
+    page.evaluate("document.querySelectorAll('[data-open][aria-expanded=false]').forEach((each) => each.click())")
+    page.evaluate("document.querySelectorAll('details').forEach((each) => (each.open = true))")
+
+
+def test_what_went_wrong_comes_first(failed: Path, open_page: OpenPage) -> None:
+    """A failed run begins with what stopped it: message, place, traceback, last output and the command to replay it."""
+    page = open_page(failed)
+
+    expect(page).to_have_title(re.compile("Failed.*nightly-orders"))
+    expect(page.locator("h1")).to_contain_text("nightly-orders")
+    expect(page.locator("h1")).to_contain_text("Failed")
+    expect(page.locator(".headline")).to_contain_text("load failed after 2 attempts with ConnectionError")
+    expect(page.locator("h2").first).to_have_text("What went wrong")
+    first = page.locator(".failure").first
+    expect(first.get_by_role("heading")).to_contain_text("load")
+    expect(first.locator(".message")).to_have_text("ConnectionError: warehouse-2 closed the connection after 4096 rows")
+    expect(first.locator(".raised-at")).to_contain_text(re.compile(r"in load, .*reports\.py:\d+"))
+    expect(first.get_by_role("region", name="Traceback of load")).to_contain_text("Traceback (most recent call last)")
+    output = first.get_by_role("region", name="Output of load")
+    expect(output).to_contain_text("connecting to warehouse-2")
+    expect(output.locator(".err")).to_have_text("warning: the server closed the connection")
+    items = page.locator(".failure").nth(1)
+    expect(items).to_contain_text("convert#4")
+    expect(items).to_contain_text("1 more item failed in the same way: #11")
+
+
+def test_a_command_is_copied(failed: Path, open_page: OpenPage) -> None:
+    """The button of a command copies exactly the command, also where the page may not use the clipboard's interface."""
+    for grant in (["clipboard-read", "clipboard-write"], []):
+        page = open_page(failed, permissions=grant)
+        button = page.get_by_role("button", name=re.compile("^Copy: dotflow replay")).first
+        command = button.get_attribute("data-copy")
+        button.click()
+        expect(button).to_have_text("Copied")
+        page.context.grant_permissions(["clipboard-read"])
+
+        assert page.evaluate("navigator.clipboard.readText()").replace("$ ", "") == command
+        assert re.fullmatch(r"dotflow replay [0-9a-f]{8} load", command or "")
+
+
+def test_a_row_opens(failed: Path, open_page: OpenPage) -> None:
+    """A task's row, bar and node lead to its step, attempts, errors and output; again closes the row."""
+    page = open_page(failed)
+    button = page.locator("[data-open=task-2]")
+    for link in (button, page.locator(".row", has_text="load"), page.locator(".node", has_text="load")):
+        link.click()
+        expect(button).to_have_attribute("aria-expanded", "true")
+        detail = page.locator("#detail-2")
+        expect(detail).to_contain_text("tests.browser.reports:load")
+        expect(detail).to_contain_text("Attempt 1: failed, tried again")
+        expect(detail.get_by_role("region", name="Output of attempt 2 of load")).to_contain_text("connecting")
+        button.click()
+        expect(button).to_have_attribute("aria-expanded", "false")
+    page.locator("[data-open=task-1]").click()
+    page.locator("#item-1-11 > summary").click()
+    expect(page.locator("#item-1-11")).to_contain_text("ValueError: order 11: unknown currency 'XBT'")
+
+
+def test_everything_is_reached_by_keyboard(failed: Path, open_page: OpenPage) -> None:
+    """Tab reaches every link, button and scrolled region in the order of the page, and Enter opens a row."""
+    page = open_page(failed)
+    reached = []
+    name = "const name = (each) => each.getAttribute('aria-label') ?? each.textContent;"
+    expected = page.evaluate(
+        f"""() => {{ {name} return [...document.querySelectorAll("a, button, summary, [tabindex='0']")]
+        .filter((each) => each.checkVisibility()).map(name) }}"""
+    )
+    for _ in expected:
+        page.keyboard.press("Tab")
+        reached.append(page.evaluate(f"() => {{ {name} return name(document.activeElement) }}"))
+    assert reached == expected
+    assert any("Timeline" in each for each in expected)
+    assert any("Graph" in each for each in expected)
+    page.locator(".row", has_text="load").focus()
+    page.keyboard.press("Enter")
+    expect(page.locator("#task-2 button")).to_be_focused()
+    expect(page.locator("#detail-2")).to_be_visible()
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.parametrize("width", WIDTHS)
+def test_axe_finds_nothing(request: pytest.FixtureRequest, open_page: OpenPage, width: int, scheme: str) -> None:
+    """The pages break none of axe's rules for accessibility, with everything open; no text is under 12 px."""
+    is_large = (width, scheme) in ((1400, "light"), (390, "dark"))
+    for name in ("failed", "hostile", "large") if is_large else ("failed",):
+        page = open_page(request.getfixturevalue(name), width=width, scheme=scheme)
+        open_all(page)
+        results = Axe().run(page)
+        found = [(each["id"], [node["html"] for node in each["nodes"]]) for each in results.response["violations"]]
+        assert found == [], name
+        sizes = page.evaluate(
+            """[...document.querySelectorAll('#page *')].filter((each) => each.checkVisibility() &&
+            [...each.childNodes].some((child) => child.nodeType === 3 && child.data.trim()))
+            .map((each) => parseFloat(getComputedStyle(each).fontSize))"""
+        )
+        assert min(sizes) >= 12
+        assert page.evaluate("document.documentElement.scrollWidth") == width
+
+
+def test_what_a_run_says_is_text(hostile: Path, open_page: OpenPage) -> None:
+    """No name, message, output or value is markup, whatever it contains: nothing runs, and all of it is shown."""
+    page = open_page(hostile)
+    open_all(page)
+
+    assert page.evaluate("window.attacked") is None
+    assert page.locator("script").count() == 2
+    assert page.locator("#page :is(img, script, style, iframe, object, b > svg)").count() == 0
+    assert page.locator("style").count() == 1
+    text = page.locator("#page").inner_text()
+    for hostile_text in reports.HOSTILE[:8]:
+        assert hostile_text in text
+    assert "\\u202egnp.exe" in text
+    links = page.locator("a").evaluate_all("(links) => links.map((each) => each.getAttribute('href'))")
+    assert all(re.fullmatch(r"#task-\d+", link) for link in links)
+
+
+def test_10000_items_are_one_bar(large: Path, open_page: OpenPage) -> None:
+    """A run of 10,000 items is a file under 1 MB and few elements, also when its row is open."""
+    page = open_page(large)
+    page.locator("[data-open=task-1]").click()
+
+    assert large.stat().st_size < 1_000_000
+    assert page.evaluate("document.querySelectorAll('*').length") < 1000
+    expect(page.locator(".density path.failed")).to_have_count(1)
+    expect(page.locator("#detail-1")).to_contain_text("9,990 completed, 10 failed")
+    expect(page.locator("#detail-1 .item")).to_have_count(10)
+
+
+def test_without_scripts_it_is_a_table(failed: Path, open_page: OpenPage) -> None:
+    """Where no script runs, the tasks are a table, and the errors stand below."""
+    page = open_page(failed, java_script_enabled=False)
+
+    expect(page.locator("tbody tr")).to_have_count(4)
+    expect(page.locator("pre").last).to_contain_text("ConnectionError: warehouse-2 closed the connection")
+    expect(page.locator("h1")).to_contain_text("Failed")
+
+
+def test_it_prints(failed: Path, open_page: OpenPage) -> None:
+    """On paper nothing is cut off or dark."""
+    page = open_page(failed, scheme="dark", width=800)
+    page.emulate_media(media="print", color_scheme="dark")
+
+    cut = (
+        "[...document.querySelectorAll('.scroll, .table')].filter((each) => each.scrollHeight > each.clientHeight + 1)"
+    )
+    assert page.evaluate(f"{cut}.length") == 0
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
+    assert page.evaluate("getComputedStyle(document.querySelector('h2')).color") == "rgb(27, 35, 48)"
+    assert len(page.pdf()) > 10_000
+
+
+def test_a_graph_of_700_tasks_has_all_of_them_apart(tmp_path: Path, open_page: OpenPage) -> None:
+    """Each task is a node that covers no other one, and each need an arrow."""
+    needs = [[number - 25, 7 * number % (number - number % 25)] if number >= 25 else [] for number in range(700)]
+    steps = [reports.task(number, f"task_{number}", needs=needs[number]) for number in range(700)]
+    page = open_page(reports.write(tmp_path / "run.html", reports.record(steps)))
+
+    boxes = page.locator(".node > rect").evaluate_all(
+        "(all) => all.map((each) => each.getBoundingClientRect()).map((box) => [box.x, box.y, box.width, box.height])"
+    )
+    assert len(boxes) == 700
+    assert page.locator("path.edge").count() == sum(len(step.needs) for step in steps)
+    for index, (x, y, w, h) in enumerate(boxes):
+        for other_x, other_y, _, _ in boxes[index + 1 :]:
+            assert abs(x - other_x) >= w or abs(y - other_y) >= h
+
+
+def test_a_completed_run_has_nothing_wrong(tmp_path: Path, open_page: OpenPage) -> None:
+    """It has no box of failures."""
+    run = reports.record([reports.task(0, "extract"), reports.task(1, "load", needs=[0])])
+    page = open_page(reports.write(tmp_path / "run.html", run))
+
+    expect(page.locator("h1")).to_contain_text("Completed")
+    expect(page.locator("#wrong")).to_have_count(0)
+    expect(page.locator(".headline")).to_contain_text("All completed")
+
+
+def test_a_crashed_run_shows_what_ran(tmp_path: Path, open_page: OpenPage) -> None:
+    """The page of a run whose process was killed says so, and what ran and was printed last."""
+    history = HistorySQLite(path=tmp_path / "history.db")
+    begin(history, "crashed-run", "extract", "load")
+    write(history, "crashed-run", 1, b"allocating 40 GB\n")
+    crash(history, "crashed-run")
+    page = open_page(reports.write_report(tmp_path / "run.html", history))
+
+    expect(page.locator(".headline")).to_have_text("The process ended while load was running.")
+    expect(page.locator("h2").first).to_have_text("Why it stopped")
+    expect(page.locator(".failure")).to_contain_text("load")
+    expect(page.get_by_role("region", name="Output of load")).to_contain_text("allocating 40 GB")
+
+
+@pytest.mark.parametrize("state", [TypeRunState.CANCELLED, TypeRunState.INTERRUPTED])
+def test_a_stopped_run_says_why(tmp_path: Path, open_page: OpenPage, state: TypeRunState) -> None:
+    """A cancelled or interrupted run begins with the reason."""
+    steps = [reports.task(0, "extract"), reports.task(1, "load", attempts=[])]
+    run = reports.record(steps, state=state, reason="Ctrl-C")
+    page = open_page(reports.write(tmp_path / "run.html", run))
+
+    expect(page.locator("#wrong")).to_contain_text("Ctrl-C")
+    expect(page.locator(".headline")).to_have_text("Ctrl-C. load did not start.")
+
+
+def test_restored_cached_and_skipped_tasks_are_told_apart(tmp_path: Path, open_page: OpenPage) -> None:
+    """Each has its word in the timeline, the graph and the table."""
+    states = [State.RESTORED, State.CACHED, State.SKIPPED]
+    ends = [reports.AttemptRecord(None, 0, state) for state in states]
+    steps = [reports.task(number, f"task_{number}", attempts=[end]) for number, end in enumerate(ends)]
+    run = reports.record([*steps, reports.task(3, "last")])
+    page = open_page(reports.write(tmp_path / "run.html", run))
+
+    for number, state in enumerate(states):
+        for part in (".row", ".node", ".task"):
+            expect(page.locator(part).nth(number)).to_contain_text(re.compile(state, re.IGNORECASE))
+
+
+def test_a_page_that_changes_keeps_what_a_reader_did(failed: Path, open_page: OpenPage) -> None:
+    """A newer document leaves rows, folds, the focus, the selection and the scrolled position as they are."""
+    page = open_page(failed)
+    page.locator("[data-open=task-2]").click()
+    page.locator("#wrong summary").first.click()
+    page.locator("#detail-2 summary").first.click()
+    page.evaluate("getSelection().selectAllChildren(document.querySelector('.headline'))")
+    page.evaluate("window.kept = document.querySelector('#detail-2')")
+    page.locator("#detail-2 summary").first.focus()
+    page.evaluate("scrollTo(0, 700)")
+    page.evaluate(
+        """() => {
+            const doc = structuredClone(state.doc);
+            doc.tasks[3].state = 'Running';
+            doc.tasks[3].attempts = [{ ...doc.tasks[0].attempts[0], state: 'Running', duration: null }];
+            doc.run.duration = null;
+            show(runView, doc);
+        }"""
+    )
+
+    expect(page.locator("#task-3")).to_contain_text("Running")
+    assert page.evaluate("window.kept === document.querySelector('#detail-2')")
+    assert page.evaluate("document.querySelector('#wrong details').open") is False
+    assert page.evaluate("document.querySelector('#detail-2 details').open") is True
+    assert page.evaluate("document.activeElement === document.querySelector('#detail-2 summary')")
+    assert page.evaluate("getSelection().toString()").startswith("load failed")
+    assert page.evaluate("scrollY") == 700
+
+
+def test_the_document_in_the_page_is_the_documented_one(failed: Path) -> None:
+    """What the page draws can be read from it as JSON."""
+    data = re.search(r'<script type="application/json" id="data">(.*?)</script>', failed.read_text(), re.DOTALL)
+    assert data is not None
+    assert json.loads(data[1])["run"]["workflow_id"] == "nightly-orders"
