@@ -2,6 +2,7 @@
 
 import json
 import re
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -251,7 +252,8 @@ def test_a_stopped_run_says_why(tmp_path: Path, open_page: OpenPage, state: Type
 def test_restored_cached_and_skipped_tasks_are_told_apart(tmp_path: Path, open_page: OpenPage) -> None:
     """Each has its word in the timeline, the graph and the table."""
     states = [State.RESTORED, State.CACHED, State.SKIPPED]
-    ends = [reports.AttemptRecord(None, 0, state) for state in states]
+    earlier = reports.BEGAN - timedelta(hours=1)
+    ends = [reports.AttemptRecord(None, 0, state, earlier) for state in states]
     steps = [reports.task(number, f"task_{number}", attempts=[end]) for number, end in enumerate(ends)]
     run = reports.record([*steps, reports.task(3, "last")])
     page = open_page(reports.write(tmp_path / "run.html", run))
@@ -259,6 +261,7 @@ def test_restored_cached_and_skipped_tasks_are_told_apart(tmp_path: Path, open_p
     for number, state in enumerate(states):
         for part in (".row", ".node", ".task"):
             expect(page.locator(part).nth(number)).to_contain_text(re.compile(state, re.IGNORECASE))
+    expect(page.locator(".row .bar")).to_have_count(1)
 
 
 def test_a_page_that_changes_keeps_what_a_reader_did(failed: Path, open_page: OpenPage) -> None:

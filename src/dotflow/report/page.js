@@ -138,7 +138,7 @@ const isMap = (task) => task.count !== null;
 const begunItems = (task) => task.items.state.filter((each) => each !== null).length;
 const attemptsOf = (task) => (!isMap(task) ? task.attempts.filter((each) => each.attempt).length
   : task.items.attempts ? sum(task.items.attempts) : begunItems(task));
-const timed = (task) => task.attempts.filter((attempt) => attempt.began !== null);
+const timed = (task) => task.attempts.filter((attempt) => attempt.attempt && attempt.began !== null);
 const elapsed = (doc) => doc.run.duration ?? (Date.parse(doc.made) - Date.parse(doc.run.began)) / 1000;
 const endOf = (attempt, doc) =>
   Math.max(attempt.began, attempt.duration === null ? elapsed(doc) : attempt.began + attempt.duration);
@@ -180,7 +180,7 @@ function failuresOf(doc) {
     }
     return [...causes.values()];
   });
-  const weight = ({ task, attempts }) => endOf(last(attempts), doc) + (wentOn(doc, task) ? 1e9 : 0);
+  const weight = ({ task, attempts }) => endOf(last(attempts), doc) + (wentOn(doc, task) ? 1e12 : 0);
   return failures.sort((a, b) => weight(a) - weight(b));
 }
 
@@ -431,7 +431,7 @@ function timeline(doc) {
   const ticks = Array.from({ length: Math.floor(whole / step) + 1 }, (_, index) => index * step);
   const at = (tick) => ({ style: { left: percent(tick / whole) } });
   const rows = pick(tasks, MAX_ROWS);
-  const states = new Set(rows.flatMap((task) => task.items?.states ?? task.attempts.map((each) => each.state)));
+  const states = new Set(rows.flatMap((task) => task.items?.states ?? timed(task).map((each) => each.state)));
   if (rows.some((task) => task.items?.attempts)) states.add("Retry");
   return section("timeline", "Timeline",
     scroller("Timeline of the tasks", h("div.plot", null,
@@ -519,6 +519,7 @@ const NODE = { height: 46, gap: 16, minWidth: 104, mapWidth: 132, maxWidth: 210 
 const PHONE = 600; // px
 const MAX_LAYERS = 24; // from left to right
 const MAX_NODES = 2000;
+const MAX_NEEDS = 4; // of a task that are all drawn
 const MAX_BENDS = 4000;
 const NAME_FONT = "600 13px system-ui, sans-serif";
 const canvas = document.createElement("canvas").getContext("2d");
@@ -611,11 +612,11 @@ function layered(tasks) {
   const nodes = [];
   for (const task of tasks) {
     const layer = largest(task.needs.map((need) => nodes[need].layer + 1));
-    nodes.push(enter({ task, layer, paths: [] }));
+    nodes.push(enter({ task, layer, needs: directNeeds(task, tasks), paths: [] }));
   }
-  const bends = sum(nodes.map((node) => sum(node.task.needs.map((need) => node.layer - nodes[need].layer - 1))));
+  const bends = sum(nodes.map((node) => sum(node.needs.map((need) => node.layer - nodes[need].layer - 1))));
   for (const node of nodes) {
-    for (const need of node.task.needs) {
+    for (const need of node.needs) {
       const path = [nodes[need]];
       const end = bends > MAX_BENDS ? 0 : node.layer;
       for (let layer = nodes[need].layer + 1; layer < end; layer += 1) path.push(enter({ layer }));
@@ -628,6 +629,20 @@ function layered(tasks) {
     }
   }
   return { layers, nodes };
+}
+
+// Returns what a task needs; of many, only what none of the others needs already.
+function directNeeds(task, tasks) {
+  if (task.needs.length <= MAX_NEEDS) return task.needs;
+  const indirect = new Set();
+  const waiting = [...task.needs];
+  while (waiting.length) {
+    for (const need of tasks[waiting.pop()].needs) {
+      if (!indirect.has(need)) waiting.push(need);
+      indirect.add(need);
+    }
+  }
+  return task.needs.filter((need) => !indirect.has(need));
 }
 
 const mean = (values) => (values.length ? sum(values) / values.length : null);
