@@ -138,6 +138,10 @@ bench: .venv/bench/.ready  ## Measure dotflow beside its alternatives
 comparison:  ## Install other libraries, each in a venv of its own, and compare them with dotflow: twenty minutes
 	@'$(call python,$(newest))' benchmarks/comparison.py
 
+.PHONY: screenshots
+screenshots: .venv/$(newest)/.ready  ## Take the picture of the README, with Chromium
+	@.venv/$(newest)/bin/python scripts/screenshots/take.py
+
 docs: .venv/docs/.ready  ## Build the documentation into site/
 	@NO_MKDOCS_2_WARNING=1 .venv/docs/bin/mkdocs build --strict
 	@echo 'The documentation is in site/index.html.'

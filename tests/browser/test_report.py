@@ -2,6 +2,8 @@
 
 import json
 import re
+import subprocess
+import sys
 from datetime import timedelta
 from pathlib import Path
 
@@ -291,6 +293,17 @@ def test_a_page_that_changes_keeps_what_a_reader_did(failed: Path, open_page: Op
     assert page.evaluate("document.activeElement === document.querySelector('#detail-2 summary')")
     assert page.evaluate("getSelection().toString()").startswith("load failed")
     assert page.evaluate("scrollY") == 700
+
+
+@pytest.mark.exhaustive
+@pytest.mark.usefixtures("chromium")
+def test_the_picture_of_the_readme_can_be_taken_again(tmp_path: Path) -> None:
+    """`make screenshots` makes it."""
+    picture = tmp_path / "picture.webp"
+    program = Path(__file__).parent.parent.parent / "scripts/screenshots/take.py"
+    subprocess.run([sys.executable, program, picture], check=True, timeout=18)
+
+    assert 50_000 < picture.stat().st_size < 200_000
 
 
 def test_the_document_in_the_page_is_the_documented_one(failed: Path) -> None:

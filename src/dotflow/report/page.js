@@ -259,10 +259,10 @@ function errorLines(error) {
 function tracebackBlock(text, label) {
   let kind = "own";
   const lines = text.trimEnd().split("\n").map((line) => {
-    const frame = line.match(/^ +File "(.+)", line \d+/);
-    if (frame) kind = isLibrary(frame[1]) ? "library" : "own";
+    const file = line.match(/^ +File "(.+)", line \d+/)?.[1];
+    if (file) kind = isLibrary(file) ? "library" : "own";
     else if (/^\S/.test(line)) kind = /^(Traceback |During |The above )/.test(line) ? "library" : "raised";
-    return h(`span.${kind}`, null, `${line}\n`);
+    return h(`span.${kind}`, null, `${file ? line.replace(file, relative(file)) : line}\n`);
   });
   return scroller(label, h("pre.traceback", null, lines));
 }
@@ -395,7 +395,7 @@ function failureCard(doc, { task, item, attempts, error, others }, isFirst) {
       error?.traceback && fold("Traceback", isFirst, tracebackBlock(error.traceback, `Traceback of ${name}`)),
       output && fold(`Last output, ${size(output.size)} in all`, isFirst,
         outputBlock(output, `Output of ${name}`, MAX_LINES))),
-    shell(commands));
+    shell(isFirst ? commands : commands.slice(0, 1)));
 }
 
 function earlierAttempts(attempts, error) {
