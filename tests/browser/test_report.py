@@ -195,6 +195,7 @@ def test_it_prints(failed: Path, open_page: OpenPage) -> None:
         "[...document.querySelectorAll('.scroll, .table')].filter((each) => each.scrollHeight > each.clientHeight + 1)"
     )
     assert page.evaluate(f"{cut}.length") == 0
+    assert page.evaluate("document.documentElement.scrollWidth") == 800
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
     assert page.evaluate("getComputedStyle(document.querySelector('h2')).color") == "rgb(27, 35, 48)"
     assert len(page.pdf()) > 10_000
