@@ -89,12 +89,12 @@ def task(number: int, name: str, **more: Any) -> TaskRecord:
 
 
 def attempt(item: int | None, second: float, state: State = State.COMPLETED, *, number: int = 1) -> AttemptRecord:
-    """Returns an attempt of a second; one that failed has an error."""
+    """Returns an attempt of a second; one that failed has an error, one that runs no end."""
     error = ErrorRecord("ValueError", f"item {item} is refused", "Traceback (most recent call last):\nValueError\n")
-    errors = [] if state is State.COMPLETED else [error]
-    return AttemptRecord(
-        item, number, state, BEGAN + timedelta(seconds=second), 1.0, 0.5, 10_000_000, 42, "", "", errors
-    )
+    errors = [error] if state in (State.FAILED, State.RETRY) else []
+    took = None if state is State.RUNNING else 1.0
+    began = BEGAN + timedelta(seconds=second)
+    return AttemptRecord(item, number, state, began, took, 0.5, 10_000_000, 42, "", "", errors)
 
 
 def map_of(count: int) -> RunRecord:

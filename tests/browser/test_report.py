@@ -14,6 +14,7 @@ from playwright.sync_api import Page, expect
 from dotflow.core.types.attempt_state import TypeAttemptState as State
 from dotflow.core.types.run_state import TypeRunState
 from dotflow.providers import HistorySQLite
+from dotflow.report.document import document
 from dotflow.report.page import make_page
 from tests.browser import reports
 from tests.browser.conftest import OpenPage
@@ -239,6 +240,31 @@ def test_a_crashed_run_shows_what_ran(tmp_path: Path, open_page: OpenPage) -> No
     expect(page.locator("h2").first).to_have_text("Why it stopped")
     expect(page.locator(".failure")).to_contain_text("load")
     expect(page.get_by_role("region", name="Output of load")).to_contain_text("allocating 40 GB")
+
+
+def test_a_running_run_shows_how_far_it_is(tmp_path: Path, open_page: OpenPage) -> None:
+    """It says what runs, how far its items are and how to follow it; a bar of what runs ends now."""
+    states = [State.COMPLETED] * 3 + [State.RUNNING]
+    items = {number: [reports.attempt(number, 1, state)] for number, state in enumerate(states)}
+    whole = reports.attempt(None, 1, State.RUNNING)
+    steps = [reports.task(0, "orders"), reports.task(1, "convert", attempts=[whole], items=items, count=10)]
+    later = reports.attempt(None, 2, State.RETRY)
+    steps.append(reports.task(2, "load", attempts=[later]))
+    run = reports.record(steps, state=TypeRunState.RUNNING, ended=None)
+    commands = [{"task_id": None, "item": None, "command": "dotflow show 7f3a9c12 --output -f", "purpose": "follow it"}]
+    path = tmp_path / "run.html"
+    path.write_text(make_page(document(run, commands=commands) | {"made": "2026-11-24T02:01:41Z"}))
+    page = open_page(path)
+
+    expect(page.locator(".headline")).to_have_text("convert is running: 3 of 10 items completed.")
+    expect(page.locator("#task-1")).to_contain_text("1 min 40 s")
+    expect(page.locator("#task-2")).to_contain_text("Waiting")
+    expect(page.locator(".shell")).to_contain_text("dotflow show 7f3a9c12 --output -f")
+    right, now = page.evaluate(
+        """['.density', '.track'].map((each) => document.querySelectorAll(each)).map(([first, second]) =>
+        (second ?? first).getBoundingClientRect().right)"""
+    )
+    assert right == pytest.approx(now, abs=1)
 
 
 @pytest.mark.parametrize("state", [TypeRunState.CANCELLED, TypeRunState.INTERRUPTED])

@@ -129,7 +129,7 @@ const slug = (name) => name.toLowerCase().replace(" ", "-");
 const icon = (name) => s(`svg.icon.${slug(name)}`, { viewBox: "0 0 16 16", width: 16, height: 16, "aria-hidden": true },
   s("circle", { cx: 8, cy: 8, r: 7 }), s("path", { d: ICONS[name] }));
 const badge = (name, text = word(name)) => h(`span.badge.${slug(name)}`, null, icon(name), text);
-const taskBadge = (task) => badge(stateOf(task), task.state === "Retry" ? "Waiting" : stateOf(task));
+const taskWord = (name) => (name === "Retry" ? "Waiting" : name); // for the next attempt
 
 // ---- What the tasks of a run amount to
 
@@ -142,6 +142,9 @@ const timed = (task) => task.attempts.filter((attempt) => attempt.attempt && att
 const elapsed = (doc) => doc.run.duration ?? (Date.parse(doc.made) - Date.parse(doc.run.began)) / 1000;
 const endOf = (attempt, doc) =>
   Math.max(attempt.began, attempt.duration === null ? elapsed(doc) : attempt.began + attempt.duration);
+const spent = (task, doc) => task.duration ?? (task.state === "Running" && timed(task).length
+  ? elapsed(doc) - timed(task)[0].began : null);
+const doneItems = (task) => sum(GOOD.map((name) => task.counts[name] ?? 0));
 const badItems = (task) => task.details.filter(({ attempts }) => BAD.includes(last(attempts).state));
 const outputOf = (doc, task, item, attempt) => doc.output?.find((each) =>
   each.task_id === task.task_id && each.item === item && each.attempt === attempt);
@@ -214,7 +217,11 @@ function headline(doc) {
   }
   if (failed.length > 2) return `${failureText(failed[0])}, and ${count(failed.length - 1, "more task")}.${rest}`;
   if (failed.length) return `${failed.map(failureText).join("; ")}.${rest}`;
-  if (run.state === "Running") return names("Running").length ? `${be(names("Running"), ["is", "are"])} running.` : "";
+  if (run.state === "Running") {
+    const [map] = tasks.filter((task) => task.state === "Running" && task.count);
+    const items = map ? `: ${number(doneItems(map))} of ${count(map.count, "item")} completed` : "";
+    return names("Running").length ? `${be(names("Running"), ["is", "are"])} running${items}.` : "";
+  }
   if (run.state !== "Completed") return `${run.reason || run.error || "It was stopped"}.${rest}`;
   const spoilt = tasks.filter((task) => task.counts.Failed);
   if (spoilt.length) return `Completed, without ${listed(spoilt.map(failedItems), 3)}.`;
@@ -332,7 +339,8 @@ function tiles(doc) {
     tile(duration(elapsed(doc)), run.state === "Running" ? "so far" : "duration"),
     tile(`${number(done)} of ${number(tasks.length)}`, "tasks completed", stateBar(counts), h("small", null, others)),
     maps.length > 0 && tile(number(sum(maps.map((task) => task.count))), "items",
-      failed ? h("small.bad", null, `${number(failed)} failed`) : h("small", null, "none failed")),
+      failed ? h("small.bad", null, `${number(failed)} failed`)
+        : h("small", null, `${number(sum(maps.map(doneItems)))} completed`)),
     attempts > 0 && tile(number(attempts), "attempts",
       h("small", null, attempts > firsts ? `${number(attempts - firsts)} repeated` : "none repeated")),
     cpu > 0 && tile(duration(cpu), "CPU time",
@@ -353,9 +361,9 @@ function wrong(doc) {
   const { run, tasks } = doc;
   const failures = failuresOf(doc);
   const isStopped = ["Crashed", "Cancelled", "Interrupted"].includes(run.state);
+  if (!failures.length && run.state === "Running") return shell(commandsOf(doc, null, null));
   if (!failures.length && !isStopped && run.state !== "Failed") return null;
   const spoilt = tasks.filter((task) => task.state === "Completed" && task.counts.Failed);
-  const next = commandsOf(doc, null, null);
   const title = isStopped ? "Why it stopped" : `What went wrong${run.state === "Running" ? " so far" : ""}`;
   const reason = isStopped ? reasonText(run) : !failures.length && (run.error || run.reason || "No task failed.");
   return section("wrong", title,
@@ -365,7 +373,7 @@ function wrong(doc) {
       h("p.aside", null, `and ${count(failures.length - MAX_FAILURES, "more failure")}`),
     spoilt.map((task) => h("p.aside", null, failedItems(task), " failed, too; the run went on without them. ",
       taskLink(task, "Show them"))),
-    shell(next));
+    shell(commandsOf(doc, null, null)));
 }
 
 function reasonText(run) {
@@ -447,8 +455,9 @@ function timeline(doc) {
 }
 
 function timelineRow(task, doc, whole) {
+  const name = taskWord(stateOf(task));
   const attempts = task.attempts.length > 1 && `${task.attempts.length} attempts`;
-  const text = [stateOf(task), duration(task.duration), attempts].filter(Boolean).join(", ");
+  const text = [name, duration(spent(task, doc)), attempts].filter(Boolean).join(", ");
   return h("a.row", { href: `#task-${task.task_id}`, title: `${task.name}: ${text}` },
     h("span.label", null, icon(stateOf(task)), h("span.name", null, task.name), times(task)),
     h("span.hidden", null, `: ${text}`),
@@ -463,7 +472,7 @@ function bars(task, doc, whole) {
   if (!attempts.length) return task.attempts.length > 0 && h("i.mark", null, stateOf(task).toLowerCase());
   return attempts.map((attempt, index) => {
     const end = endOf(attempt, doc);
-    const next = attempts[index + 1]?.began ?? end;
+    const next = attempts[index + 1]?.began ?? (attempt.state === "Retry" ? elapsed(doc) : end);
     return [h(`i.bar.${slug(attempt.state)}`, span(attempt.began, end)), next > end && h("i.delay", span(end, next))];
   });
 }
@@ -473,7 +482,7 @@ function took(task, doc, whole) {
   const attempts = timed(task);
   if (!attempts.length) return null;
   const [begin, end] = [attempts[0].began / whole, endOf(last(attempts), doc) / whole];
-  const text = duration(task.duration ?? (end - begin) * whole);
+  const text = duration(spent(task, doc));
   if (end < 0.88) return h("span.took", { style: { left: percent(end) } }, text);
   if (begin > 0.12) return h("span.took", { style: { right: percent(1 - begin) } }, text);
   return h("span.took.inside", { style: { left: percent(begin) } }, text);
@@ -543,14 +552,15 @@ function graph(doc, room) {
       s("marker", { id: "arrow", refX: 7, refY: 4, markerWidth: 8, markerHeight: 8, orient: "auto" },
         s("path", { d: "M0 .5 7.5 4 0 7.5Z" })),
       edges.map(({ target, d }) => s(`path.edge${isIdle(target) ? ".idle" : ""}`, { d, "marker-end": "url(#arrow)" })),
-      tasks.map((task, index) => graphNode(task, nodes[index], nodeWidth)))));
+      tasks.map((task, index) => graphNode(task, doc, nodes[index], nodeWidth)))));
 }
 
-function graphNode(task, [x, y], width) {
+function graphNode(task, doc, [x, y], width) {
   const name = stateOf(task);
   const items = isMap(task) && count(task.count, "item");
-  const text = name === "Completed" ? items || duration(task.duration) : name;
-  const label = facts(`${task.name}: ${name}`, items, duration(task.duration));
+  const seconds = duration(spent(task, doc));
+  const text = name === "Completed" ? items || seconds : taskWord(name);
+  const label = facts(`${task.name}: ${taskWord(name)}`, items, seconds);
   const link = { href: `#task-${task.task_id}`, transform: `translate(${x} ${y})`, "aria-label": label };
   return s(`a.node.${slug(name)}`, link,
     s("title", null, label),
@@ -704,11 +714,11 @@ function taskTable(doc) {
     h("div.table", { tabindex: 0, role: "region", "aria-label": "Table of the tasks" }, h("table", null,
       h("thead", null, h("tr", null, COLUMNS.map(([name, kind]) => h("th", { scope: "col", class: kind }, name)))),
       h("tbody", null, rows.map((task) =>
-        [taskRow(task, hasGroups), state.open.has(`task-${task.task_id}`) && detailRow(doc, task)])))),
+        [taskRow(task, doc, hasGroups), state.open.has(`task-${task.task_id}`) && detailRow(doc, task)])))),
     rows.length < tasks.length && moreButton("tasks", `Show all ${count(tasks.length, "task")}`));
 }
 
-function taskRow(task, hasGroups) {
+function taskRow(task, doc, hasGroups) {
   const id = `task-${task.task_id}`;
   const attempts = attemptsOf(task);
   const allowed = isMap(task) ? 1 : Math.max(attempts, task.policy.attempts ?? 1);
@@ -718,15 +728,15 @@ function taskRow(task, hasGroups) {
     h("th", { scope: "row" }, h("button", { type: "button", "data-open": id, "aria-expanded": String(isOpen) },
       h("span.number", null, task.task_id), h("span", null, task.name),
       times(task), hasGroups && h("span.times", null, task.group))),
-    h("td", null, taskBadge(task)),
+    h("td", null, badge(stateOf(task), taskWord(stateOf(task)))),
     h("td.right", null, attempts > 0 && (allowed > 1 ? `${attempts} of ${allowed}` : number(attempts))),
-    h("td.right", null, duration(task.duration)),
+    h("td.right", null, duration(spent(task, doc))),
     h("td.right.wide", null, duration(task.cpu)),
     h("td.right.wide", null, size(task.peak)),
     h("td.wide.value", null, isMap(task) ? countsText(task) : code(task.glimpse || error?.exception)));
 }
 
-const stateCount = ([name, amount]) => `${number(amount)} ${name.toLowerCase()}`;
+const stateCount = ([name, amount]) => `${number(amount)} ${taskWord(name).toLowerCase()}`;
 const countsText = (task) => Object.entries(task.counts).map(stateCount).join(", ");
 const failedItems = (task) => `${count(task.counts.Failed, "item")} of ${task.name}`;
 const times = (task) => isMap(task) && h("span.times", null, `×${number(task.count)}`);
