@@ -9,10 +9,12 @@ from typing import Any
 import pytest
 
 from dotflow import Config, DotFlow, Secret, action
+from dotflow.abc.history import ForwardingHistory, History
+from dotflow.core.events import Event
 from dotflow.core.record import RunRecord
 from dotflow.core.types.attempt_state import TypeAttemptState
 from dotflow.engine.run import Run
-from dotflow.engine.run_record import NOTE
+from dotflow.engine.run_record import NO_ARCHIVE, NO_HISTORY
 from dotflow.providers import HistorySQLite, LogDefault, StorageFile
 from tests.histories import nightly
 from tests.unit.run_samples import Parsed
@@ -85,7 +87,7 @@ def test_a_report_needs_no_history(mode: str, tmp_path: Path, monkeypatch: pytes
 
     document = data_of(path)
     assert (document["run"]["run_id"], document["run"]["state"], document["output"]) == (run.run_id, "Failed", None)
-    assert [each["text"] for each in document["run"]["notes"]] == [NOTE]
+    assert [each["text"] for each in document["run"]["notes"]] == [NO_HISTORY]
     assert document["tasks"][2]["duration"] is not None
     assert [len(each["errors"]) for each in document["tasks"][2]["attempts"]] == [1, 1]
 
@@ -112,6 +114,26 @@ def test_a_history_that_can_not_be_read_is_no_obstacle(history: HistorySQLite, t
 
     assert (document["output"], [task["state"] for task in document["tasks"]]) == (None, ["Completed", "Failed", None])
     assert run.run_id[:8] in document["run"]["notes"][0]["text"]
+
+
+def test_a_history_around_another_one_is_no_obstacle(history: HistorySQLite, tmp_path: Path) -> None:
+    """As the live view of the command line is one."""
+    run = nightly(ForwardingHistory(history)).start()  # type: ignore[arg-type]
+
+    assert data_of(run.report(tmp_path / "run.html"))["output"] == []
+
+
+class Forgetful(History):
+    def record(self, run_id: str, event: Event) -> None: ...
+
+
+def test_a_history_that_is_no_archive(tmp_path: Path) -> None:
+    """The report says what is missing."""
+    run = nightly(Forgetful()).start()  # type: ignore[arg-type]
+
+    document = data_of(run.report(tmp_path / "run.html"))
+
+    assert document["run"]["notes"][0]["text"] == NO_ARCHIVE
 
 
 def test_secrets_are_in_no_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,6 +14,7 @@ from dotflow.cli.live.progress import Progress, Row
 from dotflow.cli.live.view import render, window
 from dotflow.core.events import (
     AttemptFailed,
+    AttemptOutput,
     AttemptStarted,
     Event,
     MapEnded,
@@ -24,6 +25,7 @@ from dotflow.core.events import (
     TaskFailed,
     TaskRestored,
     TaskSkipped,
+    Traced,
 )
 from dotflow.core.failure import Failure
 from dotflow.core.types import TypeStatus
@@ -86,18 +88,21 @@ class TestProgress:
         ]
 
     def test_the_workflows_own_history_receives_all_events(self) -> None:
-        """The progress wraps it."""
+        """The progress wraps it. Output and traces are for the other one alone."""
         recorded: list[Event] = []
 
         class Mine(History):
             def record(self, run_id: str, event: Event) -> None:
                 recorded.append(event)
 
-        events = (RunStarted("w", "run", 1, NOW), begins(0), RunEnded("w", "run", TypeStatus.COMPLETED, NOW))
+        details = (Traced(-1, 0, "trace", "span"), Traced(0, 1, "trace", "span"), AttemptOutput(0, 1, 1, b"", NOW))
+        events = (RunStarted("w", "run", 1, NOW), begins(0), *details, RunEnded("w", "run", TypeStatus.COMPLETED, NOW))
+        progress = progress_of("a", history=Mine())
 
-        record(progress_of("a", history=Mine()), *events)
+        record(progress, *events)
 
         assert tuple(recorded) == events
+        assert progress.rows[0].status is TypeStatus.IN_PROGRESS
 
 
 def opens(task: int, items: int) -> MapOpened:

@@ -47,10 +47,14 @@ class History(ABC):
 
 
 class ForwardingHistory(History):
-    """Passes everything on to another history, if there is one. A base for those that only look on."""
+    """Passes everything on to another history, if there is one. A base for those that only look on.
+
+    Attributes:
+        inner: The other history.
+    """
 
     def __init__(self, history: History | None = None) -> None:
-        self._history = history
+        self.inner = history
         if history is not None:
             self.measures_usage = history.measures_usage
             self.capture = history.capture
@@ -58,8 +62,8 @@ class ForwardingHistory(History):
             self.store = history.store
 
     def record(self, run_id: str, event: Event) -> None:
-        if self._history is not None:
-            self._history.record(run_id, event)
+        if self.inner is not None:
+            self.inner.record(run_id, event)
 
     def settle(self, run_id: str, begins: bool) -> float | None:
-        return None if self._history is None else self._history.settle(run_id, begins)
+        return None if self.inner is None else self.inner.settle(run_id, begins)

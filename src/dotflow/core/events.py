@@ -230,7 +230,9 @@ TaskEvent = (
     | MapEnded
 )
 RunEvent = RunStarted | RunEnded
-Event = TaskEvent | RunEvent | AttemptOutput | Traced
+#: What a history records beside the events that change a task or the run.
+Detail = AttemptOutput | Traced
+Event = TaskEvent | RunEvent | Detail
 
 
 def masked(event: TaskEvent, masks: Masks) -> TaskEvent:

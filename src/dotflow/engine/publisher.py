@@ -14,9 +14,9 @@ from dotflow.core.capture import Capture
 from dotflow.core.context import Context
 from dotflow.core.events import (
     AttemptFailed,
-    AttemptOutput,
     AttemptRepeated,
     AttemptStarted,
+    Detail,
     Event,
     MapEnded,
     MapOpened,
@@ -26,7 +26,6 @@ from dotflow.core.events import (
     TaskCompleted,
     TaskEvent,
     TaskFailed,
-    Traced,
     masked,
 )
 from dotflow.core.masks import NO_MASKS, Masks
@@ -146,7 +145,7 @@ class Publisher:
         settle = partial(self.settle, begins=True)
         return Capture(history.capture, history.output_limit, self.record, settle, self._masks, history)
 
-    def record(self, event: AttemptOutput | Traced) -> None:
+    def record(self, event: Detail) -> None:
         """Passes an event that only the history receives."""
         if self._history is not None:
             try:

@@ -20,10 +20,11 @@ from dotflow.engine.plan import Plan
 from dotflow.report.environment import describe_environment, process_name
 
 #: What the record lacks.
-NOTE: Final = (
+NO_HISTORY: Final = (
     "This run had no history, which keeps what the steps print and the times of each attempt: "
     "Config(history=HistorySQLite())."
 )
+NO_ARCHIVE: Final = "What the steps printed and the times of each attempt are missing: the history can't be read."
 
 STATES: Final = {
     TypeStatus.IN_PROGRESS: TypeAttemptState.RUNNING,

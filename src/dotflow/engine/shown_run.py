@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dotflow import clock
+from dotflow.abc.history import ForwardingHistory
 from dotflow.core.events import RunEnded, RunStarted
 from dotflow.core.task import Task
 from dotflow.core.types.run_state import TypeRunState
@@ -39,11 +40,14 @@ class ShownRun(ABC):
             OSError: The file can't be written.
         """
         from dotflow.abc.archive import Archive  # here: a run does not need them
-        from dotflow.engine.run_record import NOTE
+        from dotflow.engine.run_record import NO_ARCHIVE, NO_HISTORY
         from dotflow.report.document import document
         from dotflow.report.page import write_page
 
-        history, note = self._providers.history, NOTE
+        history = self._providers.history
+        while isinstance(history, ForwardingHistory):
+            history = history.inner
+        note = NO_HISTORY if history is None else NO_ARCHIVE
         if isinstance(history, Archive):
             try:
                 return history.report(self.run_id, path)

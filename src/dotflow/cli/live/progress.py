@@ -9,9 +9,9 @@ from dotflow.abc.history import ForwardingHistory, History
 from dotflow.cli.formatting import max_attempts, one_line
 from dotflow.core.events import (
     AttemptFailed,
-    AttemptOutput,
     AttemptRepeated,
     AttemptStarted,
+    Detail,
     Event,
     MapEnded,
     MapOpened,
@@ -187,7 +187,7 @@ class Progress(ForwardingHistory):
     def record(self, run_id: str, event: Event) -> None:
         if isinstance(event, RunStarted):
             self._started = clock.monotonic()
-        elif (task_id := getattr(event, "task_id", None)) is not None and not isinstance(event, AttemptOutput):
+        elif (task_id := getattr(event, "task_id", None)) is not None and not isinstance(event, Detail):
             self._update(task_id, event)
         super().record(run_id, event)
 

@@ -112,7 +112,7 @@ class InstrumentedHistory(ForwardingHistory):
         try:
             super().record(run_id, event)
         finally:
-            if not isinstance(event, events.AttemptOutput):
+            if not isinstance(event, events.Detail):
                 self._pass(event)
 
     def _pass(self, event: Any) -> None:
