@@ -410,10 +410,12 @@ function earlierAttempts(attempts, error) {
   const earlier = attempts.slice(0, -1).filter((each) => each.errors.length);
   const errorOf = (each) => last(each.errors);
   const isSame = (each) => errorOf(each).exception === error?.exception && errorOf(each).message === error?.message;
-  const delays = listed(earlier.map((each) => duration(errorOf(each).retry_in ?? 0)), 5);
+  const known = earlier.map(errorOf).filter((each) => each.retry_in !== null);
+  const delays = listed(known.map((each) => duration(each.retry_in)), 5);
   if (earlier.length > 1 && earlier.every(isSame)) {
     return h("p.earlier", null, icon("Retry"),
-      `The ${earlier.length} attempts before failed with the same error, and were repeated after ${delays}.`);
+      `The ${earlier.length} attempts before failed with the same error`,
+      delays && `, and were repeated after ${delays}`, ".");
   }
   return earlier.slice(-5).map((each) => h("p.earlier", null, icon("Retry"), h("span", null,
     `Attempt ${each.attempt}: `,
