@@ -127,7 +127,9 @@ def hostile() -> dict[str, Any]:
         for stream in (1, 2)
     ]
     commands = [{"task_id": None, "item": None, "command": text, "purpose": text} for text in HOSTILE]
-    return document(run, output={"output": output_objects(run, chunks)}, commands=commands)
+    shown = document(run, output={"output": output_objects(run, chunks)}, commands=commands)
+    shown["run"]["trace_url"] = "javascript:window.attacked=10"
+    return shown
 
 
 def write(path: Path, run: RunRecord) -> Path:

@@ -61,6 +61,7 @@ def test_what_went_wrong_comes_first(failed: Path, open_page: OpenPage) -> None:
     expect(page).to_have_title(re.compile("Failed.*nightly-orders"))
     expect(page.locator("h1")).to_contain_text("nightly-orders")
     expect(page.locator("h1")).to_contain_text("Failed")
+    expect(page.locator("link[rel=icon]")).to_have_attribute("href", re.compile("^data:image/svg"))
     expect(page.locator(".headline")).to_contain_text("load failed after 2 attempts with ConnectionError")
     expect(page.locator("h2").first).to_have_text("What went wrong")
     first = page.locator(".failure").first

@@ -1,5 +1,5 @@
 "use strict";
-// Draws a page from the JSON objects that docs/report.md describes. A view returns the elements for an object, and
+// Draws a page from the JSON objects that docs/run-as-json.md describes. A view returns the elements for an object, and
 // `show` changes the page to match them: what is open, scrolled, focused or selected stays so.
 
 // ---- Elements. Texts go in as text only, so nothing that a run says is markup.
@@ -311,7 +311,7 @@ function header(doc) {
     run.parent && ["started by task ", run.parent.task_id, " of run ", runLink(run.parent.run_id)],
     run.children.length > 0 && ["started ", run.children.slice(0, 4).map((id) => [runLink(id), " "]),
       run.children.length > 4 && `and ${count(run.children.length - 4, "more run")}`],
-    run.trace_url && h("a", { href: run.trace_url, rel: "noreferrer" }, "trace"),
+    /^https?:/.test(run.trace_url) && h("a", { href: run.trace_url, rel: "noreferrer" }, "trace"),
   ];
   return h(`header.${slug(run.state)}`, null,
     h("p.crumbs", null, "dotflow run ", code(short(run.run_id), run.run_id),
@@ -843,6 +843,16 @@ const state = { view: null, doc: null, open: new Set(), more: new Set() };
 function show(view = state.view, doc = state.doc) {
   Object.assign(state, { view, doc });
   patch(page, h("main", { id: "page" }, view(doc, page.clientWidth - 92)));
+  showIcon(doc?.run?.state);
+}
+
+// Gives the tab the icon of a state, in its colour.
+function showIcon(name) {
+  const color = name ? getComputedStyle(page.querySelector("header")).borderTopColor : "gray";
+  const shape = `<circle cx="8" cy="8" r="8" fill="${color}"/><path d="${ICONS[name] ?? ""}" fill="none" stroke="white"
+    stroke-width="2"/>`;
+  const picture = `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 16 16">${shape}</svg>`;
+  document.querySelector("link[rel=icon]").href = `data:image/svg+xml,${encodeURIComponent(picture)}`;
 }
 
 function openTask(id) {
