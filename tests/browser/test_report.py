@@ -74,7 +74,8 @@ def test_what_went_wrong_comes_first(failed: Path, open_page: OpenPage) -> None:
     expect(output.locator(".err")).to_have_text("warning: the server closed the connection")
     items = page.locator(".failure").nth(1)
     expect(items).to_contain_text("convert#4")
-    expect(items).to_contain_text("1 more item failed in the same way: #11")
+    expect(items).to_contain_text("1 more item failed in the same way: #11.")
+    expect(items).to_contain_text("The run went on with the other items.")
 
 
 def test_a_command_is_copied(failed: Path, open_page: OpenPage) -> None:

@@ -146,6 +146,7 @@ const spent = (task, doc) => task.duration ?? (task.state === "Running" && timed
   ? elapsed(doc) - timed(task)[0].began : null);
 const doneItems = (task) => sum(GOOD.map((name) => task.counts[name] ?? 0));
 const badItems = (task) => task.details.filter(({ attempts }) => BAD.includes(last(attempts).state));
+const unlistedItems = (task) => sum(BAD.map((name) => task.counts[name] ?? 0)) - badItems(task).length;
 const outputOf = (doc, task, item, attempt) => doc.output?.find((each) =>
   each.task_id === task.task_id && each.item === item && each.attempt === attempt);
 const commandsOf = (doc, task_id, item) =>
@@ -223,15 +224,13 @@ function headline(doc) {
     return names("Running").length ? `${be(names("Running"), ["is", "are"])} running${items}.` : "";
   }
   if (run.state !== "Completed") return `${run.reason || run.error || "It was stopped"}.${rest}`;
-  const spoilt = tasks.filter((task) => task.counts.Failed);
-  if (spoilt.length) return `Completed, without ${listed(spoilt.map(failedItems), 3)}.`;
   const slowest = tasks.filter((task) => task.duration).sort((a, b) => b.duration - a.duration)[0];
   const longest = slowest && `${slowest.name} took the longest, ${duration(slowest.duration)}`;
   return tasks.length > 1 && longest ? `All completed; ${longest}.` : "";
 }
 
 function failureText(task) {
-  if (task.counts.Failed) return `${failedItems(task)} failed`;
+  if (task.counts.Failed) return `${count(task.counts.Failed, "item")} of ${task.name} failed`;
   const error = last(last(task.attempts).errors);
   const attempts = task.attempts.length > 1 ? ` after ${task.attempts.length} attempts` : "";
   return `${task.name} failed${attempts}${error ? ` with ${error.exception}` : ""}`;
@@ -358,12 +357,11 @@ const MAX_FAILURES = 20;
 const MAX_LINES = 14; // of the output
 
 function wrong(doc) {
-  const { run, tasks } = doc;
+  const { run } = doc;
   const failures = failuresOf(doc);
   const isStopped = ["Crashed", "Cancelled", "Interrupted"].includes(run.state);
   if (!failures.length && run.state === "Running") return shell(commandsOf(doc, null, null));
   if (!failures.length && !isStopped && run.state !== "Failed") return null;
-  const spoilt = tasks.filter((task) => task.state === "Completed" && task.counts.Failed);
   const title = isStopped ? "Why it stopped" : `What went wrong${run.state === "Running" ? " so far" : ""}`;
   const reason = isStopped ? reasonText(run) : !failures.length && (run.error || run.reason || "No task failed.");
   return section("wrong", title,
@@ -371,8 +369,6 @@ function wrong(doc) {
     failures.slice(0, MAX_FAILURES).map((failure, index) => failureCard(doc, failure, index === 0)),
     failures.length > MAX_FAILURES &&
       h("p.aside", null, `and ${count(failures.length - MAX_FAILURES, "more failure")}`),
-    spoilt.map((task) => h("p.aside", null, failedItems(task), " failed, too; the run went on without them. ",
-      taskLink(task, "Show them"))),
     shell(commandsOf(doc, null, null)));
 }
 
@@ -397,7 +393,9 @@ function failureCard(doc, { task, item, attempts, error, others }, isFirst) {
     h("h3", null, icon(attempt.state), taskLink(task, named(task, item)), h("span.aside", null, about)),
     error ? errorLines(error) : h("p.also", null, unknown),
     others.length > 0 && h("p.also", null, `${count(others.length, "more item")} failed in the same way: `,
-      listed(others.map((each) => `#${each}`), 8)),
+      listed(others.map((each) => `#${each}`), 8), "."),
+    isMap(task) && unlistedItems(task) > 0 && h("p.also", null, `${count(unlistedItems(task), "more item")} failed.`),
+    wentOn(doc, task) && h("p.also", null, "The run went on with the other items."),
     earlierAttempts(attempts, error),
     h("div.evidence", null,
       error?.traceback && fold("Traceback", isFirst, tracebackBlock(error.traceback, `Traceback of ${name}`)),
@@ -427,6 +425,7 @@ function earlierAttempts(attempts, error) {
 
 const MAX_ROWS = 300;
 const BINS = 240; // of the bar of a map
+const MIN_DENSITY = 0.02; // of the width: a shorter one has the colour of its task
 const TENS = [-4, -3, -2, -1, 0].flatMap((power) => [1, 2, 5].map((digit) => digit * 10 ** power));
 const STEPS = [...TENS, 10, 15, 30, 60, 120,
   300, 600, 900, 1800, 3600, 7200, 21600, 43200, 86400, 172800, 604800, 2592000];
@@ -464,7 +463,7 @@ function timelineRow(task, doc, whole) {
     h("span.label", null, icon(stateOf(task)), h("span.name", null, task.name), times(task)),
     h("span.hidden", null, `: ${text}`),
     h("span.track", { "aria-hidden": true },
-      task.items?.began && timed(task).length ? density(task, doc, whole) : bars(task, doc, whole),
+      density(task, doc, whole) ?? bars(task, doc, whole),
       took(task, doc, whole)));
 }
 
@@ -494,7 +493,9 @@ function took(task, doc, whole) {
 const densities = new WeakMap();
 
 function density(task, doc, whole) {
+  if (!task.items?.began || !timed(task).length) return null;
   const [begin, end] = [timed(task)[0].began, endOf(last(timed(task)), doc)];
+  if (end - begin < MIN_DENSITY * whole) return null;
   if (!densities.has(task) || task.state === "Running") densities.set(task, densityPaths(task.items, begin, end));
   const style = { left: percent(begin / whole), width: percent((end - begin) / whole) };
   return s("svg.density", { viewBox: `0 0 ${BINS} 100`, preserveAspectRatio: "none", style },
@@ -740,7 +741,6 @@ function taskRow(task, doc, hasGroups) {
 
 const stateCount = ([name, amount]) => `${number(amount)} ${taskWord(name).toLowerCase()}`;
 const countsText = (task) => Object.entries(task.counts).map(stateCount).join(", ");
-const failedItems = (task) => `${count(task.counts.Failed, "item")} of ${task.name}`;
 const times = (task) => isMap(task) && h("span.times", null, `×${number(task.count)}`);
 const usage = ({ cpu, peak }) => [!isNothing(cpu) && `CPU ${duration(cpu)}`, peak && `memory ${size(peak)}`];
 
@@ -791,7 +791,6 @@ function itemList(doc, task) {
   const key = `items-${task.task_id}`;
   const bad = badItems(task);
   const shown = state.more.has(key) ? bad : bad.slice(0, MAX_ITEMS);
-  const unlisted = (task.counts.Failed ?? 0) + (task.counts.Crashed ?? 0) - bad.length;
   const took = (task.items.duration ?? []).map((seconds, item) => [seconds ?? -1, item]);
   const slowest = took.sort(([a], [b]) => b - a).slice(0, 5).filter(([seconds]) => seconds >= 0);
   return [
@@ -803,7 +802,7 @@ function itemList(doc, task) {
         h("span.aside", null, count(attempts.length, "attempt"))),
       attemptList(doc, task, item, attempts))),
     shown.length < bad.length && moreButton(key, `Show all ${count(bad.length, "item")}`),
-    unlisted > 0 && h("p.aside", null, `and ${count(unlisted, "more item")} that failed`),
+    unlistedItems(task) > 0 && h("p.aside", null, `and ${count(unlistedItems(task), "more item")} that failed`),
   ];
 }
 
