@@ -23,10 +23,10 @@ newest = $(lastword $(VERSIONS))
 # The longest begin first. `make test` runs each test once, but for those marked `exhaustive`: units on the oldest Python,
 # as `check` does, the others on the newest. Those that depend on the Python or on how worker processes start run once
 # more. `make test-all` runs every test on every Python.
-SUITES = test-newest test-oldest test-dask test-forkserver dist docs
+SUITES = test-newest test-oldest test-dask test-browser test-forkserver dist docs
 ALL_SUITES = $(VERSIONS:%=test-%) test-ray test-dask test-forkserver
 
-.PHONY: help demo test test-all test-newest test-oldest test-forkserver test-dask test-ray check dist extras bench comparison docs clean
+.PHONY: help demo test test-all test-newest test-oldest test-browser test-forkserver test-dask test-ray check dist extras bench comparison docs clean
 .SECONDARY:  # keeps the venvs, which only a pattern names
 
 help:  ## List the targets
@@ -73,7 +73,7 @@ test-3.%: .venv/3.%/.ready
 
 test-newest: .venv/$(newest)/.ready
 	$(heading) 'Python $(newest): every test but the units'
-	@$(call pytest,$(newest)) tests/contract tests/integration tests/acceptance tests/browser -m 'not clusters' -n 3 --dist loadgroup
+	@$(call pytest,$(newest)) tests/contract tests/integration tests/acceptance -m 'not clusters' -n 3 --dist loadgroup
 
 # Storages, servers, documents and the graph are the same on every Python.
 WHOLE_RUNS = $(patsubst %,tests/integration/test_%.py,runs processes timeouts signals)
@@ -81,6 +81,10 @@ WITHOUT_SERVERS = -m 'not clusters' -k 'not s3 and not gcs and not postgres and 
 test-oldest: .venv/$(oldest)/.ready
 	$(heading) 'Python $(oldest): executors, and whole runs'
 	@$(call pytest,$(oldest)) tests/contract/test_executors.py $(WHOLE_RUNS) -m 'not clusters'
+
+test-browser: .venv/$(newest)/.ready
+	$(heading) 'Python $(newest): the page of a run in a browser'
+	@$(call pytest,$(newest)) tests/browser
 
 # Its dependencies are older than those of any other venv.
 .PHONY: test-lowest

@@ -9,7 +9,6 @@ from typing import Final
 import pytest
 from playwright.sync_api import Browser, Page, Request, expect, sync_playwright
 
-HERE: Final = Path(__file__).parent
 FLAGS: Final = (
     "--no-sandbox",
     "--no-first-run",
@@ -22,13 +21,6 @@ VIEWPORT: Final = (1400, 900)
 REPLY_TIMEOUT: Final = 12_000  # milliseconds, on a busy machine
 
 OpenPage = Callable[..., Page]
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keeps these tests in one worker of xdist, which has the browser."""
-    for item in items:
-        if HERE in item.path.parents:
-            item.add_marker(pytest.mark.xdist_group("browser"))
 
 
 @pytest.fixture(scope="package")
