@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final
 
 import pytest
-from playwright.sync_api import Browser, Page, Request, expect, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, Page, Request, expect, sync_playwright
 
 FLAGS: Final = (
     "--no-sandbox",
@@ -40,9 +40,10 @@ def chromium() -> Iterator[Browser]:
 
 @pytest.fixture
 def open_page(chromium: Browser) -> Iterator[OpenPage]:
-    """Opens an address or a file. Options are those of Playwright's `new_context`.
+    """Opens an address or a file, after a call of `before`. Other options are those of Playwright's `new_context`.
 
-    The test fails if a page asks for anything beyond this machine, or if its script or its policy reports an error.
+    The test fails if a page asks for anything beyond this machine, or if its script or its policy reports an error
+    without the text `tolerates`.
     """
     contexts = []
     refused: list[str] = []
@@ -52,7 +53,19 @@ def open_page(chromium: Browser) -> Iterator[OpenPage]:
         if not request.url.startswith(LOCAL):
             refused.append(request.url)
 
-    def open_page(address: str | Path, *, width: int = VIEWPORT[0], scheme: str = "light", **options: object) -> Page:
+    def report(message: ConsoleMessage, tolerated: str) -> None:
+        if message.type in ("error", "warning") and tolerated not in message.text:
+            reported.append(message.text)
+
+    def open_page(
+        address: str | Path,
+        *,
+        width: int = VIEWPORT[0],
+        scheme: str = "light",
+        before: Callable[[Page], object] = lambda page: None,
+        tolerates: str = "\0",
+        **options: object,
+    ) -> Page:
         context = chromium.new_context(
             viewport={"width": width, "height": VIEWPORT[1]},
             color_scheme=scheme,
@@ -66,7 +79,8 @@ def open_page(chromium: Browser) -> Iterator[OpenPage]:
         context.on("request", check)
         page = context.new_page()
         page.on("pageerror", lambda error: reported.append(str(error)))
-        page.on("console", lambda message: message.type in ("error", "warning") and reported.append(message.text))
+        page.on("console", lambda message: report(message, tolerates))
+        before(page)
         page.goto(address.as_uri() if isinstance(address, Path) else address)
         return page
 

@@ -80,7 +80,8 @@ class Archive(ABC):
     def revision(self) -> str | None:
         """Returns a text that differs from an earlier one if runs have changed, or the process of one has ended.
 
-        It counts for this object and this process only. It is None, the default, where this can't be found out quickly.
+        It counts for this object and this process only. It is "" where there is no history yet, and None, the default,
+        where this can't be found out quickly.
         """
         return None
 

@@ -2,6 +2,9 @@
 // Draws a page from the JSON objects that docs/run-as-json.md describes. A view returns the elements for an object, and
 // `show` changes the page to match them: what is open, scrolled, focused or selected stays so.
 
+const embedded = document.getElementById("data"); // of a report
+const ROOT = embedded ? null : new URL(".", document.currentScript.src).href; // of `dotflow ui`
+
 // ---- Elements. Texts go in as text only, so nothing that a run says is markup.
 
 // Characters that a browser does not show, or that reorder the text around them.
@@ -31,7 +34,9 @@ const s = maker((name) => document.createElementNS("http://www.w3.org/2000/svg",
 // Makes an element like a fresh one. Children with an id are found again wherever they stand.
 function patch(element, fresh) {
   if (element.nodeType === Node.TEXT_NODE) {
-    if (element.data !== fresh.data) element.data = fresh.data;
+    // Text that only grows keeps what is selected in it.
+    if (fresh.data.startsWith(element.data)) element.appendData(fresh.data.slice(element.data.length));
+    else element.data = fresh.data;
     return;
   }
   patchAttributes(element, fresh);
@@ -290,9 +295,11 @@ function outputBlock(output, label, most = Infinity) {
     shown.unshift(h(["span.gap", "span.out", "span.err"][block.stream], null, lines.slice(-left).join("\n")));
     left -= lines.length;
   }
-  return scroller(label, h("pre.output", null, shown));
+  const attributes = { tabindex: 0, role: "region", "aria-label": label, "data-output": outputKey(output) };
+  return h("div.scroll", attributes, h("pre.output", null, shown));
 }
 
+const outputKey = ({ task_id, item, attempt }) => `${task_id}/${item ?? ""}/${attempt}`;
 const leftOut = (bytes) => `… ${count(bytes, "byte")} left out …`;
 
 // ---- Header and tiles
@@ -314,13 +321,15 @@ function header(doc) {
   ];
   return h(`header.${slug(run.state)}`, null,
     h("p.crumbs", null, "dotflow run ", code(short(run.run_id), run.run_id),
-      title !== run.workflow_id && [" of ", code(run.workflow_id)]),
+      (ROOT || title !== run.workflow_id) && [" of ", workflowLink(run.workflow_id)]),
     h("h1", null, h("span", null, title), badge(run.state)),
     h("p.headline", null, headline(doc)),
     h("ul.about", null, about.filter(Boolean).map((each) => h("li", null, each))));
 }
 
-const runLink = (id) => code(short(id), id);
+const runLink = (id) => (ROOT ? h("a", { href: runUrl(id) }, code(short(id), id)) : code(short(id), id));
+
+const workflowLink = (id) => (ROOT ? h("a", { href: workflowUrl(baseOf(id)) }, code(id)) : code(id));
 
 function tiles(doc) {
   const { run, tasks } = doc;
@@ -809,7 +818,7 @@ function itemList(doc, task) {
 // ---- The end of the page
 
 function runOutput(doc) {
-  const own = (doc.output ?? []).filter((each) => each.task_id === -1 && each.parts.length);
+  const own = (doc.output ?? []).filter((each) => each.task_id === -1 && each.size);
   return own.length > 0 && section("output", "Output of the run itself",
     own.map((each) => fold(size(each.size), false, outputBlock(each, "Output of the run"))));
 }
@@ -832,8 +841,8 @@ const footer = (doc) =>
 
 // ---- Views, and what a reader does
 
-const runView = (doc, room) => [header(doc), tiles(doc), wrong(doc), timeline(doc), graph(doc, room), taskTable(doc),
-  runOutput(doc), environment(doc), footer(doc)];
+const runView = (doc, room) => [header(doc), tiles(doc), wrong(doc), printing(doc), timeline(doc), graph(doc, room),
+  taskTable(doc), runOutput(doc), environment(doc), footer(doc)];
 
 const page = document.getElementById("page");
 const state = { view: null, doc: null, open: new Set(), more: new Set() };
@@ -891,6 +900,423 @@ document.addEventListener("click", (event) => {
 });
 addEventListener("resize", () => state.view && show());
 
-const embedded = document.getElementById("data");
+// ---- The pages of `dotflow ui`. Their objects are read again every second while they are visible.
+
+const POLL = 1000; // milliseconds
+const PER_PAGE = 100; // runs in the list
+const MAX_CARDS = 12; // workflows above it
+const MAX_OUTPUT = 2e6; // characters of an attempt
+const MAX_PRINTING = 3; // attempts whose output so far is shown
+
+const live = {
+  tag: "", // of the object that is shown
+  clock: 0, // the time of the server without that of this computer, in milliseconds
+  notice: null, // why the last request failed
+  requests: 0, // so far: the response to an older one is passed over
+  outputs: new Map(), // what was read of them, by attempt
+  chosen: [], // runs to compare
+};
+
+const now = () => Date.now() + live.clock;
+const here = () => location.href.split(/[?#]/)[0].slice(ROOT.length);
+const baseOf = (id) => id.split("@")[0];
+const viewUrl = (path, values) => ROOT + path + searchOf(values ?? {});
+const runUrl = (id) => viewUrl(`runs/${encodeURIComponent(id)}`);
+const workflowUrl = (id) => viewUrl("workflow", { id });
+
+function searchOf(values) {
+  const text = new URLSearchParams(Object.entries(values).filter(([, value]) => !isNothing(value))).toString();
+  return text && `?${text}`;
+}
+
+// Returns the view of this address, and where its object is.
+function route() {
+  const path = here();
+  if (path.startsWith("runs/")) return [liveRun, `api/${path}`];
+  if (path === "workflow") return [workflowView, `api/workflow${location.search}`];
+  if (path === "diff") return [diffView, `api/diff${location.search}`];
+  return [runsView, `api/runs${searchOf({ ...filters(), limit: PER_PAGE })}`];
+}
+
+async function read(path, tag) {
+  const headers = tag ? { "If-None-Match": tag } : {};
+  const response = await fetch(ROOT + path, { headers, cache: "no-store" });
+  return [response.status, response.headers.get("ETag"), response.status === 304 ? null : await response.json()];
+}
+
+async function refresh() {
+  const turn = (live.requests += 1);
+  let [notice, object] = [null, null];
+  try {
+    const [status, tag, found] = await read(route()[1], live.tag);
+    if (turn !== live.requests) return;
+    if (found?.error) notice = { text: found.error, isFinal: status === 404 || status === 400 };
+    else [live.tag, object] = [tag ?? "", found];
+  } catch {
+    if (turn !== live.requests) return;
+    notice = { text: "`dotflow ui` can't be reached: it has ended, or the connection is lost." };
+  }
+  live.notice = notice;
+  if (object?.made) live.clock = Date.parse(object.made) - Date.now();
+  redraw(object ?? state.doc);
+  await readOutputs();
+}
+
+function redraw(doc = state.doc) {
+  if (doc?.run) {
+    document.title = `${doc.run.state}: ${doc.run.name || doc.run.workflow_id}`;
+    if (doc.run.state === "Running") doc.made = new Date(now()).toISOString(); // its bars grow
+  }
+  const followed = [...outputBlocks()].filter(isAtEnd);
+  show(framed, doc);
+  for (const block of followed) block.scrollTop = block.scrollHeight;
+}
+
+const outputBlocks = () => document.querySelectorAll("[data-output]");
+const isAtEnd = (block) => block.scrollTop + block.clientHeight >= block.scrollHeight - 8;
+
+async function poll() {
+  if (!document.hidden) await refresh();
+  setTimeout(poll, POLL);
+}
+
+function framed(doc, room) {
+  const { notice } = live;
+  return [
+    h("nav.top", { "aria-label": "dotflow" }, h("a.brand", { href: ROOT }, "dotflow"),
+      h("a", { href: ROOT, "aria-current": here() === "" && "page" }, "Runs")),
+    h("div", { id: "notice", role: "status" },
+      notice && h("p.notice", null, words(notice.text), !notice.isFinal && " This page tries again every second.")),
+    doc ? route()[0](doc, room) : plainHeader(notice ? "Nothing to show" : "Reading …"),
+  ];
+}
+
+// Returns a text in which `this` is code.
+const words = (text) => text.split("`").map((part, index) => (index % 2 ? h("code", null, part) : part));
+
+// ---- A run that may go on
+
+function liveRun(doc, room) {
+  for (const output of doc.output) Object.assign(output, live.outputs.get(outputKey(output))?.shown ?? UNREAD);
+  return runView(doc, room);
+}
+
+const UNREAD = { parts: [], left_out: 0 };
+
+// Shows what the attempts that run have printed so far.
+function printing(doc) {
+  const isRunning = ({ task_id, item }) => item === null ? doc.tasks[task_id]?.state === "Running"
+    : doc.tasks[task_id].items?.states[doc.tasks[task_id].items.state[item]] === "Running";
+  const outputs = doc.output?.filter((output) => doc.run.state === "Running" && isRunning(output)).slice(-MAX_PRINTING);
+  return outputs?.length > 0 && section("printing", "Output so far", outputs.map((output) => {
+    const name = named(doc.tasks[output.task_id], output.item);
+    return h("div", { id: `printing-${outputKey(output)}` },
+      h("p.aside", null, name, ", ", size(output.size)), outputBlock(output, `Output of ${name} so far`));
+  }));
+}
+
+// Reads what is new of the outputs that can be seen.
+async function readOutputs() {
+  if (!state.doc?.run) return;
+  const seen = new Set([...outputBlocks()].filter((block) => block.checkVisibility())
+    .map((block) => block.dataset.output));
+  const isOld = (output) => {
+    const known = live.outputs.get(outputKey(output)) ?? { size: 0 };
+    return known.size < output.size && !known.isRead;
+  };
+  const outputs = state.doc.output.filter((output) => seen.has(outputKey(output)) && isOld(output));
+  await Promise.all(outputs.map(readOutput));
+  if (outputs.length) redraw();
+}
+
+async function readOutput(output) {
+  const key = outputKey(output);
+  const known = live.outputs.get(key) ?? { size: 0, last: -1, shown: { ...UNREAD, parts: [] } };
+  live.outputs.set(key, { ...known, isRead: true });
+  const { task_id, item, attempt } = output;
+  const path = `api/runs/${state.doc.run.run_id}/output`;
+  const [status, , found] = await read(path + searchOf({ task: task_id, item, attempt, after: known.last }))
+    .catch(() => [0]);
+  if (status === 200) {
+    Object.assign(known, { size: output.size, last: found.last });
+    found.output.forEach((each) => append(known.shown, each, known.size === 0));
+  }
+  live.outputs.set(key, known);
+}
+
+function append(shown, { parts, left_out }, isFirst) {
+  if (isFirst) shown.left_out = left_out;
+  for (const part of parts) {
+    const previous = last(shown.parts);
+    if (previous?.stream === part.stream && !part.skipped) previous.text += part.text;
+    else shown.parts.push(part);
+  }
+  for (let surplus = sum(shown.parts.map((part) => part.text.length)) - MAX_OUTPUT; surplus > 0;) {
+    const [first] = shown.parts;
+    const cut = Math.min(surplus, first.text.length);
+    first.text = first.text.slice(cut);
+    if (!first.text) shown.parts.shift();
+    shown.left_out += cut;
+    surplus -= cut;
+  }
+}
+
+// ---- The list of runs
+
+const FILTERS = ["state", "workflow", "since", "search", "before"];
+const STATES = [["", "All"], ["running", "Running"], ["failed,crashed", "Failed"], ["completed", "Completed"],
+  ["cancelled,interrupted", "Stopped"]];
+const AGES = [["", "any time"], ["1h", "the last hour"], ["1d", "the last day"], ["7d", "the last 7 days"],
+  ["30d", "the last 30 days"]];
+const RUN_COLUMNS = [["Run"], ["State", "wide"], ["Began"], ["Duration", "right"], ["Tasks", "wide"],
+  ["What failed", "wide"]];
+
+const filters = () => Object.fromEntries([...new URLSearchParams(location.search)].filter(([name]) =>
+  FILTERS.includes(name)));
+
+function runsView(doc) {
+  const { runs } = doc;
+  const given = filters();
+  const isFiltered = Object.keys(given).length > 0;
+  if (!runs.length && !isFiltered) return [plainHeader("No runs yet"), noRuns(doc)];
+  return [
+    plainHeader("Runs", doc.history && h("ul.about", null, h("li", null, code(doc.history)))),
+    workflowCards(doc, given.workflow),
+    section("runs", given.before ? "Older runs" : "Latest runs", filterForm(doc, given), comparison(),
+      runs.length > 0 ? runTable(runs) : h("p.empty", null, "No such runs. ", h("a", { href: ROOT }, "Show all"))),
+    h("p.pages", null,
+      given.before && h("a", { href: viewUrl("", { ...given, before: "" }) }, "Newest runs"),
+      doc.has_more && h("a", { href: viewUrl("", { ...given, before: last(runs).began }) }, "Older runs")),
+  ];
+}
+
+const plainHeader = (title, ...more) => h("header.plain", null, h("h1", null, h("span", null, title)), more);
+
+const noRuns = (doc) => section("empty", "How to record runs",
+  doc.history && h("p", null, "This page shows the history ", code(doc.history), ", which has none."),
+  h("p", null, words("`dotflow start` and `dotflow schedule` record theirs. They appear here as soon as they begin:")),
+  shell([{ command: "dotflow start --step my_module.my_step", purpose: "run a step" }]),
+  h("p", null, "In a program:"),
+  scroller("Python", h("pre", null, "from dotflow import Config, DotFlow\n"
+    + "from dotflow.providers import HistorySQLite\n\n"
+    + "workflow = DotFlow(Config(history=HistorySQLite()), workflow_id=\"nightly\")")));
+
+function workflowCards(doc, chosen) {
+  const ids = Object.keys(doc.durations).filter((id) => !chosen || id === baseOf(chosen)).slice(0, MAX_CARDS);
+  return ids.length > 0 && section("workflows", "Workflows", h("ul.cards", null, ids.map((id) => {
+    const runs = doc.durations[id];
+    const done = runs.filter(([, name]) => name === "Completed").map((run) => run[2]).sort((a, b) => a - b);
+    const counts = Object.keys(ICONS).map((name) => [name, runs.filter((run) => run[1] === name).length]);
+    return h(`li.${slug(last(runs)[1])}`, { id: `workflow-${id}` },
+      h("a", { href: workflowUrl(id) }, id), badge(last(runs)[1]),
+      durationBars(runs), h("span.hidden", null, `The last ${count(runs.length, "run")}: `),
+      h("small", null, facts(counts.filter(([, amount]) => amount).map(stateCount).join(", "),
+        done.length > 0 && `usually ${duration(done[Math.floor(done.length / 2)])}`)));
+  })));
+}
+
+// The last runs of a workflow, the oldest first; for a mouse only, since each is a link elsewhere, too.
+function durationBars(runs) {
+  const most = largest(runs.map((run) => run[2] ?? 0)) || 1;
+  return h("span.bars", { "aria-hidden": true }, runs.map(([id, name, seconds]) => h(`a.${slug(name)}`, {
+    href: runUrl(id), tabindex: -1, title: facts(word(name), duration(seconds), short(id)),
+    style: { height: percent(Math.max(0.08, seconds === null ? 1 : seconds / most)) },
+  })));
+}
+
+function filterForm(doc, given) {
+  const option = (chosen) => ([value, text]) => h("option", { value, selected: value === (chosen ?? "") }, text);
+  const ids = [...new Set([...doc.workflows, given.workflow])].filter(Boolean);
+  const choice = (name, label, options) => h("label", null, label,
+    h("select", { name, "data-filter": name }, options.map(option(given[name]))));
+  return h("form.filters", { role: "search" },
+    h("input", { type: "search", "data-filter": "search", "aria-label": "Search", value: given.search,
+      placeholder: "Search: id, workflow, error", "aria-keyshortcuts": "/" }),
+    h("div.states", { role: "group", "aria-label": "State" }, STATES.map(([value, text]) => h("button", {
+      type: "button", "data-filter": "state", "data-value": value || "all",
+      "aria-pressed": String(value === (given.state ?? "")) }, text))),
+    choice("workflow", "Workflow", [["", "any"], ...ids.map((id) => [id, id])]),
+    choice("since", "Began", AGES));
+}
+
+function comparison() {
+  const [a, b] = live.chosen;
+  return a && h("p.comparison", { role: "status" }, "Compare ", code(short(a)), b ? [" with ", code(short(b)), ": ",
+    h("a", { href: viewUrl("diff", { a, b }) }, "Show what differs")] : " with another run: choose it below.");
+}
+
+const runTable = (runs) => h("div.table", { tabindex: 0, role: "region", "aria-label": "Table of the runs" },
+  h("table", null,
+    h("thead", null, h("tr", null, h("td"), RUN_COLUMNS.map(([name, kind]) =>
+      h("th", { scope: "col", class: kind }, name)))),
+    h("tbody", null, runs.map(runRow))));
+
+function runRow(run) {
+  const { run_id, workflow_id, completed, restored, tasks } = run;
+  const params = workflow_id.slice(baseOf(workflow_id).length + 1);
+  const others = tasks - completed - restored - run.failed - run.skipped;
+  const counts = [["Completed", completed + restored], ["Failed", run.failed], ["Skipped", run.skipped],
+    [run.state === "Running" ? "Running" : "Not started", others]].filter(([, amount]) => amount > 0);
+  const seconds = run.duration ?? (now() - Date.parse(run.began)) / 1000;
+  return h("tr.run", { id: `run-${run_id}` },
+    h("td", null, h("input", { type: "checkbox", "data-compare": run_id, "aria-label": `Compare ${short(run_id)}` })),
+    h("th", { scope: "row" }, icon(run.state),
+      h("a.run-link", { href: runUrl(run_id) }, run.name || baseOf(workflow_id)), " ",
+      code(short(run_id), run_id), params && [" ", h("span.times", null, params)]),
+    h("td.wide", null, h(`span.${slug(run.state)}`, null, run.state)),
+    h("td", null, h("span.hidden.narrow", null, run.state, ", "), ago(run.began)),
+    h("td.right", null, duration(run.duration === null ? Math.floor(seconds) : seconds)),
+    h("td.wide.progress", null, h("div", null, stateBar(counts), `${completed + restored} of ${tasks}`)),
+    h("td.wide.value", { title: run.error || run.reason }, run.error || run.reason));
+}
+
+function ago(iso) {
+  const seconds = Math.max(0, (now() - Date.parse(iso)) / 1000);
+  const [unit, name] = UNITS.find(([least]) => seconds >= least) ?? [1, "s"];
+  const text = seconds < 1 ? "now" : seconds > 7 * 86400 ? moments.format(new Date(iso))
+    : `${Math.floor(seconds / unit)} ${name} ago`;
+  return h("time", { datetime: iso, title: moments.format(new Date(iso)) }, text);
+}
+
+// ---- A workflow: its last runs and their tasks
+
+function workflowView(doc) {
+  const { runs, tasks, workflow_id } = doc;
+  document.title = `${workflow_id}: runs`;
+  const counts = Object.keys(ICONS).map((name) => [name, runs.filter((run) => run.state === name).length]);
+  const most = largest(runs.map((run) => run.duration ?? 0)) || 1;
+  const [before, after] = runs.slice(-2);
+  return [
+    plainHeader(workflow_id, h("p.headline", null, runs.length ? `The last ${count(runs.length, "run")}: ` : "No runs.",
+      counts.filter(([, amount]) => amount).map(stateCount).join(", "))),
+    runs.length > 0 && section("matrix", "Runs and tasks",
+      scroller("Grid of runs and tasks", h("table.matrix", null,
+        h("thead", null, h("tr", null, h("th", { scope: "col" }, "Task"), runs.map((run) => columnHead(run, most)))),
+        h("tbody", null, tasks.map((task) => h("tr", null, h("th", { scope: "row" }, task.name),
+          task.cells.map((cell, index) => matrixCell(task, cell, runs[index]))))))),
+      h("p.aside", null, "The newest run is on the right; the bars are durations, up to ", duration(most), ".")),
+    h("p.pages", null, h("a", { href: viewUrl("", { workflow: workflow_id }) }, "List these runs"),
+      after && h("a", { href: viewUrl("diff", { a: before.run_id, b: after.run_id }) }, "Compare the last two")),
+  ];
+}
+
+function columnHead(run, most) {
+  const text = facts(run.state, duration(run.duration), moments.format(new Date(run.began)));
+  return h("th", { scope: "col", id: `run-${run.run_id}` }, h("a", { href: runUrl(run.run_id), title: text },
+    h(`i.${slug(run.state)}`, { style: { height: percent(run.duration === null ? 1 : run.duration / most) } }),
+    icon(run.state), h("span.hidden", null, `${short(run.run_id)}, ${text}`)));
+}
+
+function matrixCell(task, cell, run) {
+  if (!cell) return h("td", null, h("span.hidden", null, "no such task"));
+  const name = cell[0] ?? "Not started";
+  const text = facts(word(name), duration(cell[1]));
+  return h(`td.${slug(name)}`, { title: `${task.name}: ${text}, run ${short(run.run_id)}` },
+    icon(name), h("span.hidden", null, text));
+}
+
+// ---- What differs between two runs
+
+const KINDS = { run: "Run", environment: "Environment", package: "Packages", task: "Steps", code: "Code",
+  state: "States", items: "Items", error: "Errors", value: "Values", duration: "Duration", cpu: "CPU time",
+  memory: "Memory" };
+const MEASURES = { duration, cpu: duration, memory: size };
+
+function diffView(doc) {
+  const { before, after, differences } = doc;
+  document.title = `${short(before.run_id)} and ${short(after.run_id)}`;
+  const groups = Map.groupBy(differences, (each) => each.kind);
+  return [
+    plainHeader("What differs", h("p.headline", null, differences.length ? count(differences.length, "difference")
+      : "No differences.")),
+    h("div.table", { id: "diff", tabindex: 0, role: "region", "aria-label": "Differences" }, h("table.diff", null,
+      h("thead", null, h("tr", null, h("td"), [before, after].map((run) => h("th", { scope: "col" },
+        h("a", { href: runUrl(run.run_id) }, run.name || run.workflow_id), " ", code(short(run.run_id)), h("br"),
+        badge(run.state), " ", h("span.aside", null, time(run.began), run.duration !== null && ", ",
+          duration(run.duration)))))),
+      [...groups].map(([kind, list]) => h("tbody", null,
+        h("tr", null, h("th.kind", { colspan: 3, scope: "rowgroup" }, KINDS[kind] ?? kind)),
+        list.map((each) => h("tr", null, h("th", { scope: "row" }, each.name),
+          h("td", null, valueText(each, each.before)), h("td", null, valueText(each, each.after), change(each)))))))),
+    h("p.pages", null, h("a", { href: viewUrl("diff", { a: after.run_id, b: before.run_id }) }, "The other way round")),
+  ];
+}
+
+function valueText({ kind, name }, value) {
+  if (isNothing(value)) return h("span.aside", null, "–");
+  if (MEASURES[kind]) return MEASURES[kind](value);
+  if (kind === "code") return code(value.split(":").pop().slice(0, 16), value);
+  if (name === "argv") return code([value].flat().join(" "));
+  if (kind === "state" && ICONS[value]) return badge(value);
+  return code(typeof value === "string" ? value : JSON.stringify(value));
+}
+
+function change({ kind, before, after }) {
+  const part = Math.round((100 * (after - before)) / before);
+  const text = ` ${part > 0 ? "+" : "−"}${Math.abs(part)} %`;
+  return MEASURES[kind] && Number.isFinite(part) && h("span.aside", null, text);
+}
+
+// ---- What a reader does there
+
+let typed = 0; // the timer of the search
+
+function setFilter(name, value) {
+  const values = { ...filters(), [name]: value, before: "" };
+  history.replaceState(null, "", viewUrl("", values));
+  live.tag = "";
+  refresh();
+}
+
+function choose(box) {
+  const id = box.dataset.compare;
+  live.chosen = live.chosen.filter((each) => each !== id);
+  if (box.checked) live.chosen = [...live.chosen, id].slice(-2);
+  for (const other of document.querySelectorAll("[data-compare]")) {
+    other.checked = live.chosen.includes(other.dataset.compare);
+  }
+  redraw();
+}
+
+function onKey(event) {
+  const isTyping = event.target.closest("input:not([type='checkbox']), select, textarea");
+  const search = document.querySelector("[data-filter='search']");
+  if (event.ctrlKey || event.metaKey || event.altKey || !search) return;
+  const step = { ArrowDown: 1, j: 1, ArrowUp: -1, k: -1 }[event.key];
+  if (event.key === "/" && !isTyping) search.focus();
+  else if (step && (!isTyping || (event.target === search && event.key === "ArrowDown"))) moveTo(step);
+  else return;
+  event.preventDefault();
+}
+
+function moveTo(step) {
+  const links = [...document.querySelectorAll(".run-link")];
+  const index = links.indexOf(document.activeElement);
+  links[Math.min(links.length - 1, Math.max(0, index + step))]?.focus();
+}
+
+function start() {
+  document.addEventListener("click", ({ target }) => {
+    const button = target.closest("button[data-filter]");
+    if (button) setFilter("state", button.dataset.value === "all" ? "" : button.dataset.value);
+    readOutputs(); // what was opened
+  });
+  document.addEventListener("toggle", readOutputs, true);
+  document.addEventListener("change", ({ target }) => {
+    if (target.dataset.compare) choose(target);
+    else if (target.matches("select[data-filter]")) setFilter(target.dataset.filter, target.value);
+  });
+  document.addEventListener("input", ({ target }) => {
+    if (target.dataset.filter !== "search") return;
+    clearTimeout(typed);
+    typed = setTimeout(() => setFilter("search", target.value.trim()), 200);
+  });
+  document.addEventListener("submit", (event) => event.preventDefault());
+  document.addEventListener("keydown", onKey);
+  document.addEventListener("visibilitychange", () => document.hidden || refresh());
+  poll();
+}
+
 if (embedded) show(runView, JSON.parse(embedded.textContent));
 if (embedded && location.hash.startsWith("#task-")) openTask(location.hash.slice(1));
+if (ROOT) start();

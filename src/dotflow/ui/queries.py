@@ -18,13 +18,17 @@ Query = Mapping[str, str]
 
 DEFAULT_RUNS: Final = 50  # in a list
 MAX_RUNS: Final = 500
-RECENT: Final = 20  # runs whose durations are shown
+RECENT: Final = 20  # runs of a workflow whose durations are shown
+MAX_SHOWN: Final = 12  # workflows with durations
 GRID: Final = 30  # runs of a workflow
 MAX_TAIL: Final = 1_000_000  # bytes of output in one response
 
 
 def list_runs(archive: Archive, query: Query) -> dict[str, Any]:
-    """Returns runs, the newest first, and the durations of the last runs of their workflows."""
+    """Returns runs, the newest first, and the durations of the last runs of workflows; none before the first run."""
+    about = {"history": str(getattr(archive, "path", ""))}
+    if archive.revision() == "":
+        return {**about, "runs": [], "has_more": False, "workflows": [], "durations": {}}
     limit = _number(query, "limit", DEFAULT_RUNS)
     states = [state for state in query.get("state", "").split(",") if state]
     runs = archive.runs(
@@ -37,11 +41,14 @@ def list_runs(archive: Archive, query: Query) -> dict[str, Any]:
     )
     has_more = len(runs) > min(limit, MAX_RUNS)
     runs = runs[:-1] if has_more else runs
-    recent = archive.recent(list(dict.fromkeys(map(_base, (run.workflow_id for run in runs)))), RECENT)
+    workflows = archive.workflows()
+    shown = [query["workflow"]] if query.get("workflow") in workflows else workflows[:MAX_SHOWN]
+    recent = archive.recent(shown, RECENT)
     return {
+        **about,
         "runs": [run_object(run) for run in runs],
         "has_more": has_more,
-        "workflows": archive.workflows(),
+        "workflows": workflows,
         "durations": {
             workflow: [[run.run_id, run.state, run.duration] for run in reversed(latest)]
             for workflow, latest in recent.items()
@@ -113,11 +120,6 @@ def _by_name(tasks: Sequence[TaskState]) -> dict[str, TaskState]:
 
 def _cell(task: TaskState | None) -> list[Any] | None:
     return None if task is None else [task.state, task.duration]
-
-
-def _base(workflow_id: str) -> str:
-    """Returns the id of a workflow without its parameters."""
-    return workflow_id.partition("@")[0]
 
 
 def _number(query: Query, name: str, default: int) -> int:

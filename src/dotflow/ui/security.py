@@ -33,7 +33,7 @@ NO_TOKEN: Final = "This page needs the token of `dotflow ui`. Open the address t
 #: takes the place of that with the token, in the history of the browser, too.
 WELCOME: Final = (
     '<!doctype html><html lang="en"><meta charset="utf-8"><meta http-equiv="refresh" content="0;url=./">'
-    '<title>dotflow</title><a href="./">Show the runs</a></html>'
+    '<title>dotflow</title><link rel="icon" href="data:,"><a href="./">Show the runs</a></html>'
 )
 
 

@@ -81,6 +81,8 @@ def reading(path: Path) -> Iterator[Reader]:
 def revision_of(file: SQLiteFile, path: Path) -> str:
     """Returns a text that changes with each commit of another connection, and with the death of a run's process.
 
+    It is "" if there is no history.
+
     Args:
         file: The history, opened read-only: SQLite counts the commits for a connection that stays open.
         path: Its path.
@@ -93,9 +95,10 @@ def revision_of(file: SQLiteFile, path: Path) -> str:
     with _errors_of(path):
         facts = file.use(work, None, False)
         if facts is None:
-            raise _missing(path)
+            return ""
         # The time is for read-only folders, where SQLite does not look for changes.
-        return "-".join(map(str, (file.connections, path.stat().st_mtime_ns, *facts)))
+        changed = path.stat().st_mtime_ns if path.exists() else 0
+        return "-".join(map(str, (file.connections, changed, *facts)))
 
 
 @contextlib.contextmanager
@@ -105,8 +108,6 @@ def _errors_of(path: Path) -> Iterator[None]:
         yield
     except sqlite3.Error as error:
         raise HistoryError(f"The history {short_path(path)} can't be read", cause_of(error)) from error
-    except FileNotFoundError as error:  # deleted in the meantime
-        raise _missing(path) from error
 
 
 def in_list(numbers: frozenset[int]) -> str:

@@ -1,0 +1,402 @@
+"""`dotflow ui` in a browser: lists, filters, a run that goes on, and what is shown when something is wrong."""
+
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Page, expect
+
+from dotflow import clock
+from dotflow.core.context import Context
+from dotflow.core.events import RunEnded, TaskCompleted
+from dotflow.core.types.run_state import TypeRunState
+from dotflow.core.types.status import TypeStatus
+from dotflow.providers import HistorySQLite
+from tests.browser import reports
+from tests.browser.conftest import OpenPage
+from tests.browser.site import Site, fill
+from tests.histories import begin, quick, write
+from tests.integration.test_cli_ui import serving
+
+FAILED = "Failed to load resource"  # Chromium's own message about a response that is an error
+POLL = 1000  # milliseconds between two requests of a page
+#: A program whose run goes on until it is killed.
+ENDLESS = """
+import sys, time
+from dotflow import Config, DotFlow, action
+from dotflow.providers import HistorySQLite
+@action
+def endless(): print("still here", flush=True); time.sleep(600)
+workflow = DotFlow(Config(history=HistorySQLite(sys.argv[1])), workflow_id="endless")
+workflow.task.add(endless)
+workflow.start()
+"""
+
+
+@pytest.fixture(scope="package")
+def site() -> Iterator[Site]:
+    """A server for all tests."""
+    site = Site()
+    site.start()
+    yield site
+    site.stop()
+
+
+@pytest.fixture
+def history(tmp_path: Path) -> Iterator[HistorySQLite]:
+    opened = HistorySQLite(tmp_path / "history.db")
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def address(site: Site, history: HistorySQLite) -> str:
+    """The address of the pages of the history."""
+    return site.add(history)
+
+
+@pytest.fixture(scope="package")
+def filled(site: Site, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a history with runs of every kind."""
+    history = HistorySQLite(tmp_path_factory.mktemp("filled") / "history.db")
+    fill(history)
+    yield site.add(history)
+    history.close()
+
+
+def end(history: HistorySQLite, run_id: str) -> None:
+    """Completes a run of `begin` whose second task runs."""
+    history.record(run_id, TaskCompleted(1, Context("done"), clock.monotonic()))
+    history.record(run_id, RunEnded("shop", run_id, TypeStatus.COMPLETED, clock.now(), TypeRunState.COMPLETED, ""))
+
+
+def names(page: Page) -> list[str]:
+    """The workflows in the list."""
+    return page.locator(".run-link").all_text_contents()
+
+
+# The list
+
+
+def test_a_failed_run_is_seen_and_opened(filled: str, open_page: OpenPage) -> None:
+    """The list shows what failed; its link leads to the run, and from there to the workflow and back."""
+    page = open_page(filled)
+    row = page.locator(".run", has_text="nightly-orders")
+
+    expect(row).to_contain_text("Failed")
+    expect(row).to_contain_text("convert: ItemsFailed: 2 of 20 items failed")
+    row.get_by_role("link").click()
+    expect(page.locator(".failure").first).to_contain_text("ConnectionError: warehouse-2 closed the connection")
+    expect(page.get_by_role("region", name="Output of load").first).to_contain_text("connecting to warehouse-2")
+    expect(page.get_by_role("button", name=re.compile("Copy: dotflow replay"))).not_to_have_count(0)
+    page.get_by_role("link", name="nightly-orders", exact=True).click()
+    expect(page.get_by_role("region", name="Grid of runs and tasks").get_by_role("rowheader")).to_have_text(
+        ["orders", "convert", "load", "notify"]
+    )
+    page.get_by_role("link", name="Runs", exact=True).click()
+    expect(page.locator(".run")).to_have_count(7)
+
+
+def test_runs_are_filtered(filled: str, open_page: OpenPage) -> None:
+    """By state, workflow, age and text. The address keeps the filters."""
+    page = open_page(filled)
+    expect(page.locator(".run")).to_have_count(7)
+
+    page.get_by_role("button", name="Failed").click()
+    expect(page.locator(".run")).to_have_count(2)
+    assert names(page) == ["shop", "nightly-orders"]
+    page.get_by_label("Search").fill("ITEMSFAILED")
+    expect(page.locator(".run")).to_have_count(1)
+    page.reload()
+    expect(page.locator(".run")).to_have_count(1)
+    expect(page.get_by_role("button", name="Failed")).to_have_attribute("aria-pressed", "true")
+    expect(page.get_by_label("Search")).to_have_value("ITEMSFAILED")
+    page.get_by_label("Search").fill("")
+    page.get_by_role("button", name="All").click()
+    page.get_by_role("combobox", name="Workflow").select_option("hourly")
+    expect(page.locator(".run")).to_have_count(4)
+    expect(page.locator(".cards > li")).to_have_count(1)
+    page.get_by_role("button", name="Stopped").click()
+    expect(page.get_by_text("No such runs.")).to_be_visible()
+    page.get_by_role("link", name="Show all").click()
+    page.get_by_role("combobox", name="Began").select_option("1h")
+    expect(page).to_have_url(re.compile("since=1h"))
+    expect(page.locator(".run")).to_have_count(7)
+
+
+def test_the_list_is_used_by_keyboard(filled: str, open_page: OpenPage) -> None:
+    """A slash leads to the search, arrows to the runs, Enter into one."""
+    page = open_page(filled)
+    expect(page.locator(".run")).to_have_count(7)
+
+    page.keyboard.press("/")
+    expect(page.get_by_label("Search")).to_be_focused()
+    page.keyboard.type("k/j")
+    expect(page.get_by_label("Search")).to_have_value("k/j")
+    page.get_by_label("Search").fill("")
+    for key, row in (("ArrowDown", 0), ("ArrowDown", 1), ("j", 2), ("k", 1), ("ArrowUp", 0), ("ArrowUp", 0)):
+        page.keyboard.press(key)
+        expect(page.locator(".run-link").nth(row)).to_be_focused()
+    page.keyboard.press("Enter")
+    expect(page).to_have_url(re.compile("/runs/running$"))
+
+
+def test_runs_are_compared(filled: str, open_page: OpenPage) -> None:
+    """Two runs are chosen in the list; the page of their differences names both."""
+    page = open_page(filled)
+
+    page.get_by_label("Compare crashed").check()
+    page.get_by_label("Compare running").check()
+    page.get_by_role("link", name="Show what differs").click()
+
+    differences = page.get_by_role("region", name="Differences")
+    expect(differences.get_by_role("columnheader")).to_contain_text(["crashed", "running"])
+    expect(differences.get_by_role("row", name=re.compile("^state"))).to_contain_text("Crashed")
+    page.get_by_role("link", name="The other way round").click()
+    expect(differences.get_by_role("columnheader")).to_contain_text(["running", "crashed"])
+
+
+def test_older_runs_are_other_pages(history: HistorySQLite, address: str, open_page: OpenPage) -> None:
+    """A page has 100 runs."""
+    for _ in range(103):
+        quick(history).start()
+
+    page = open_page(address)
+    expect(page.locator(".run")).to_have_count(100)
+    page.get_by_role("link", name="Older runs").click()
+    expect(page.locator(".run")).to_have_count(3)
+    page.get_by_role("link", name="Newest runs").click()
+    expect(page.locator(".run")).to_have_count(100)
+
+
+def test_a_grid_shows_where_tasks_fail(history: HistorySQLite, address: str, open_page: OpenPage) -> None:
+    """Of each task its state in the last runs, in words, too; a column leads to its run."""
+    reports.fail(history)
+    begin(history, "running", "extract", "train")
+
+    page = open_page(f"{address}workflow?id=nightly-orders")
+    grid = page.get_by_role("region", name="Grid of runs and tasks")
+
+    expect(grid.get_by_role("row", name=re.compile("^load"))).to_contain_text("Failed")
+    expect(grid.get_by_role("row", name=re.compile("^orders"))).to_contain_text("Completed")
+    expect(grid.get_by_role("row", name=re.compile("^notify"))).to_contain_text("Not started")
+    grid.get_by_role("columnheader").nth(1).get_by_role("link").click()
+    expect(page.locator("h1")).to_contain_text("nightly-orders")
+
+
+# What goes on
+
+
+def test_a_run_is_followed_to_its_end(history: HistorySQLite, address: str, open_page: OpenPage) -> None:
+    """Output, tasks and the end appear as they come."""
+    begin(history, "running", "extract", "train")
+    write(history, "running", 1, b"epoch 1\n")
+
+    page = open_page(f"{address}runs/running")
+    output = page.get_by_role("region", name="Output of train so far")
+    expect(output).to_have_text("epoch 1")
+    expect(page.locator("h1")).to_contain_text("Running")
+    write(history, "running", 1, b"epoch 2\n")
+    expect(output).to_contain_text("epoch 1\nepoch 2")
+    write(history, "running", 1, b"warning\n", stream=2)
+    expect(output.locator(".err")).to_have_text("warning")
+    end(history, "running")
+
+    expect(page.locator("h1")).to_contain_text("Completed")
+    expect(output).to_have_count(0)
+    page.locator("[data-open=task-1]").click()
+    expect(page.get_by_role("region", name="Output of attempt 1 of train")).to_contain_text("epoch 1\nepoch 2")
+
+
+def test_what_a_reader_has_opened_stays(history: HistorySQLite, address: str, open_page: OpenPage) -> None:
+    """Rows, folds, scrolled blocks, the focus and what is selected, while the run goes on around them."""
+    begin(history, "running", "extract", "train")
+    write(history, "running", 1, b"".join(b"line %d\n" % number for number in range(200)))
+    page = open_page(f"{address}runs/running")
+    page.locator("[data-open=task-1]").click()
+    block = page.get_by_role("region", name="Output of attempt 1 of train")
+    expect(block).to_contain_text("line 199")
+    follows = page.get_by_role("region", name="Output of train so far")
+    page.locator("summary", has_text="packages").click()
+    page.evaluate(
+        """() => {
+        const [follows, block] = document.querySelectorAll("[data-output]");
+        follows.scrollTop = follows.scrollHeight;
+        block.scrollTop = 100;
+        getSelection().setBaseAndExtent(block.querySelector("span").firstChild, 0,
+            block.querySelector("span").firstChild, 6);
+        window.node = block;
+        }"""
+    )
+
+    write(history, "running", 1, b"the last line\n")
+    expect(block).to_contain_text("the last line")
+
+    assert page.evaluate("getSelection().toString()") == "line 0"
+    assert page.evaluate("node.isConnected && node.scrollTop") == 100
+    assert follows.evaluate("each => each.scrollTop + each.clientHeight >= each.scrollHeight - 2")
+    expect(page.locator("summary", has_text="packages").locator("..")).to_have_attribute("open", "")
+    expect(page.locator("summary", has_text="packages")).to_be_focused()
+
+
+def test_a_killed_run_is_shown_as_crashed(history: HistorySQLite, address: str, open_page: OpenPage) -> None:
+    """Its process can't say so, but its lock is gone."""
+    with subprocess.Popen([sys.executable, "-c", ENDLESS, str(history.path)], stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        page = open_page(f"{address}runs/last")
+        expect(page.locator("h1")).to_contain_text("Running")
+        process.kill()
+
+        expect(page.locator("h1")).to_contain_text("Crashed")
+        expect(page.locator(".headline")).to_contain_text("The process ended while endless was running")
+        expect(page).to_have_title(re.compile("Crashed"))
+
+
+def test_the_first_run_appears_on_an_empty_page(history: HistorySQLite, address: str, open_page: OpenPage) -> None:
+    """Without a history, the page says how to make one, and shows the runs as they begin."""
+    page = open_page(address)
+    expect(page.locator("h1")).to_have_text("No runs yet")
+    expect(page.get_by_text("dotflow start --step my_module.my_step")).to_be_visible()
+    expect(page.get_by_text(str(history.path))).to_be_visible()
+
+    begin(history, "running", "extract", "train")
+    expect(page.locator(".run")).to_contain_text(["Running"])
+    end(history, "running")
+    expect(page.locator(".run")).to_contain_text(["Completed"])
+
+
+def test_only_a_visible_page_asks(history: HistorySQLite, address: str, open_page: OpenPage) -> None:
+    """Once a second; what has not changed is not sent again."""
+    quick(history).start()
+    statuses: list[int] = []
+    page = open_page(address, before=lambda page: page.clock.install())
+    expect(page.locator(".run")).to_have_count(1)
+    page.on("response", lambda response: statuses.append(response.status))
+
+    for _ in range(3):
+        with page.expect_response("**/api/runs*"):
+            page.clock.run_for(POLL)
+    assert set(statuses) == {304}
+    page.evaluate(
+        "Object.defineProperty(document, 'hidden', { get: () => window.isHidden ?? true, configurable: true })"
+    )
+    page.clock.run_for(20 * POLL)
+    seen = len(statuses)
+    page.clock.run_for(20 * POLL)
+    assert len(statuses) == seen
+    with page.expect_response("**/api/runs*"):
+        page.evaluate("window.isHidden = false; document.dispatchEvent(new Event('visibilitychange'))")
+
+
+# What is wrong
+
+
+def test_a_run_that_is_not_there(history: HistorySQLite, address: str, open_page: OpenPage) -> None:
+    """The page has words."""
+    quick(history).start()
+
+    page = open_page(f"{address}runs/nope", tolerates=FAILED)
+
+    expect(page.get_by_role("status")).to_contain_text("Can't find the run 'nope'")
+
+
+def test_a_page_outlives_its_server(history: HistorySQLite, address: str, open_page: OpenPage) -> None:
+    """It shows what it has, says that it can't be reached, and goes on when it can."""
+    begin(history, "running", "extract", "train")
+    page = open_page(address, tolerates=FAILED)
+    expect(page.locator(".run")).to_contain_text(["Running"])
+
+    page.route("**/api/**", lambda route: route.abort())
+    expect(page.get_by_role("status")).to_contain_text("dotflow ui can't be reached")
+    expect(page.locator(".run")).to_contain_text(["Running"])
+    end(history, "running")
+    page.unroute("**/api/**")
+
+    expect(page.locator(".run")).to_contain_text(["Completed"])
+    expect(page.get_by_role("status")).to_have_text("")
+
+
+def test_a_damaged_history(history: HistorySQLite, address: str, open_page: OpenPage) -> None:
+    """The page has words."""
+    history.path.write_bytes(b"SQLite format 3\0" + b"\xff" * 5000)
+
+    page = open_page(address, tolerates=FAILED)
+
+    expect(page.get_by_role("status")).to_contain_text("can't be read")
+
+
+def test_the_token_lets_in(history: HistorySQLite, open_page: OpenPage) -> None:
+    """The printed address leads to a clean one, which needs the cookie; going back does not bring the token back."""
+    quick(history).start()
+    with serving(history.path, "--port", "0") as (_, line):
+        address, token = line.strip().split("?token=")
+        strange = open_page(f"{address}?token=wrong", tolerates=FAILED)
+        expect(strange.locator("body")).to_contain_text("Open the address that it printed")
+
+        page = open_page(line.strip())
+
+        expect(page.locator(".run")).to_have_count(1)
+        expect(page).to_have_url(address)
+        assert page.evaluate("history.length") <= 2
+        assert page.evaluate("document.cookie") == ""
+        (cookie,) = page.context.cookies()
+        assert (cookie["value"], cookie["httpOnly"], cookie["sameSite"]) == (token, True, "Strict")
+
+
+# For everyone
+
+
+@pytest.mark.parametrize(
+    ("width", "scheme"),
+    [
+        (1400, "light"),
+        (390, "dark"),
+        pytest.param(1400, "dark", marks=pytest.mark.exhaustive),
+        pytest.param(390, "light", marks=pytest.mark.exhaustive),
+    ],
+)
+def test_pages_are_accessible(filled: str, width: int, scheme: str, open_page: OpenPage) -> None:
+    """Axe finds nothing, on a phone as on a screen, and nothing is wider than the page."""
+    page = open_page(filled, width=width, scheme=scheme)
+    views = ["", "?search=nothing", "runs/running", "workflow?id=hourly", "diff?a=crashed&b=running"]
+    for view in views:
+        page.goto(filled + view)
+        page.locator("h1", has_not_text="Reading").wait_for()
+        violations = Axe().run(page).response["violations"]
+        assert [(each["id"], each["nodes"][0]["html"]) for each in violations] == [], view
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), view
+
+
+def test_an_empty_page_is_accessible(address: str, open_page: OpenPage) -> None:
+    """So is the first page that most people see."""
+    page = open_page(address)
+    page.get_by_text("How to record runs").wait_for()
+
+    assert Axe().run(page).response["violations"] == []
+
+
+def test_texts_of_runs_are_text(history: HistorySQLite, address: str, open_page: OpenPage) -> None:
+    """In every view, whatever a workflow, a task, an error or output contains."""
+    workflow = " ".join(reports.HOSTILE)
+    other = quick(history, name=workflow).start().run_id
+    begin(history, "hostile", *reports.HOSTILE)
+    write(history, "hostile", len(reports.HOSTILE) - 1, workflow.encode())
+    page = open_page(address)
+    expect(page.locator(".run")).to_have_count(2)
+    quoted = page.evaluate("encodeURIComponent", workflow)
+
+    page.goto(f"{address}workflow?id={quoted}")
+    expect(page.locator(".matrix tbody tr")).to_have_count(1)
+    page.goto(f"{address}runs/hostile")
+    expect(page.locator(".output").first).to_contain_text(reports.HOSTILE[0])
+    page.goto(f"{address}?search={quoted}&workflow={quoted}")
+    expect(page.locator(".run")).to_have_count(1)
+    page.goto(f"{address}diff?a=hostile&b={other}")
+    expect(page.locator(".diff")).to_contain_text(reports.HOSTILE[0])
+
+    assert page.evaluate("window.attacked") is None
