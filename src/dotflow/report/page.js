@@ -374,7 +374,7 @@ function wrong(doc) {
   const title = isStopped ? "Why it stopped" : `What went wrong${run.state === "Running" ? " so far" : ""}`;
   const reason = isStopped ? reasonText(run) : !failures.length && (run.error || run.reason || "No task failed.");
   return section("wrong", title,
-    reason && h("p.why", null, reason),
+    reason && h(`p.why.${slug(run.state)}`, null, reason),
     failures.slice(0, MAX_FAILURES).map((failure, index) => failureCard(doc, failure, index === 0)),
     failures.length > MAX_FAILURES &&
       h("p.aside", null, `and ${count(failures.length - MAX_FAILURES, "more failure")}`),
