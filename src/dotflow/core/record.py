@@ -3,6 +3,7 @@
 Times are aware and in UTC, durations and CPU times in seconds, sizes in bytes.
 """
 
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from dotflow.core.types.run_state import TypeRunState
 from dotflow.errors import NotInHistory, close_match
 
 MAX_NAMES: Final = 8  # in an error
+GENERATED: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")  # the id of a workflow without one
 
 
 class ErrorRecord(NamedTuple):
@@ -208,6 +210,11 @@ class RunSummary:
     skipped: int = 0
     error: str = ""
     parent: AttemptId | None = None
+
+    @property
+    def workflow(self) -> str:
+        """The id of its workflow; the name in place of a generated id, which is another one in each run."""
+        return self.name if self.name and GENERATED.fullmatch(self.workflow_id) else self.workflow_id
 
     @property
     def duration(self) -> float | None:
