@@ -23,15 +23,26 @@ from dotflow.core.outcome import Usage
 from dotflow.core.text import escape_surrogates, shorten
 from dotflow.providers.histories.sqlite.output_rows import OutputRows
 from dotflow.providers.histories.sqlite.tables import (
+    ATTEMPT,
+    BEGAN,
     CACHED,
     COMPLETED,
+    CPU,
     FAILED,
+    GLIMPSE,
+    ITEM,
+    ITEMS,
     MICRO,
     NO_ITEM,
+    PEAK,
     RESTORED,
     RETRY,
     RUNNING,
     SKIPPED,
+    STATE,
+    TASK,
+    TOOK,
+    WORKER,
     micro,
 )
 from dotflow.providers.histories.sqlite.values import Values
@@ -41,8 +52,6 @@ Key = tuple[int, int]  # task and item
 
 new: Final = tuple.__new__  # makes a named tuple in half the time: there is one for every attempt
 
-#: The columns of a row in `attempts`, without the run.
-TASK, ITEM, ATTEMPT, STATE, BEGAN, TOOK, GLIMPSE, CPU, PEAK, WORKER, FALLBACK, ITEMS = range(12)
 NOTHING_YET: Final = (None,) * 7  # the other columns of an attempt that has only begun
 COPY_DOCUMENT: Final = 6  # in a row of `copies`, without the run
 

@@ -18,6 +18,12 @@ MICRO: Final = 1_000_000  # microseconds of a second
 STATES: Final = tuple(TypeAttemptState)
 RUNNING, RETRY, COMPLETED, FAILED, RESTORED, CACHED, SKIPPED, CRASHED = range(len(STATES))
 
+#: The columns of a row in `attempts`, without the run: those that most rows have come first.
+ATTEMPT_COLUMNS: Final = (
+    *("task", "item", "attempt", "state", "began", "took", "cpu", "worker", "peak", "glimpse", "fallback", "items"),
+)
+TASK, ITEM, ATTEMPT, STATE, BEGAN, TOOK, CPU, WORKER, PEAK, GLIMPSE, FALLBACK, ITEMS = range(len(ATTEMPT_COLUMNS))
+
 #: The roles of values. That of the argument NAME is "argument:NAME".
 PREVIOUS, INITIAL, ARGUMENT, RETURNED = "previous", "initial", "argument:", "returned"
 

@@ -22,6 +22,7 @@ from dotflow.providers.histories.sqlite.tables import (
     PREVIOUS,
     RETURNED,
     SHARED_ATTEMPT,
+    WORKER,
 )
 
 KEPT: Final = ("failed", "all", "none")
@@ -30,7 +31,6 @@ MAX_COPIES: Final = 10  # times the limit of a copy: for all copies of a run
 
 #: Types whose values a step can't change.
 IMMUTABLE: Final = frozenset((type(None), bool, int, float, complex, str, bytes))
-WORKER: Final = 9  # in a row of `attempts`, without the run
 
 AFTER: Final = "It was copied after the attempt, which ran in the same process and may have changed it."
 
