@@ -17,11 +17,11 @@ from dotflow import clock
 from dotflow.core.attempt_id import current_attempt
 from dotflow.core.call import Call
 from dotflow.core.capture import Capture
+from dotflow.processes import active_scribe
 from dotflow.processes.channel import STDERR, STDOUT
 from dotflow.processes.failures import write_out
 from dotflow.processes.marks import ASIDE, MarkedStream, Part
-from dotflow.processes.pipes import PIPE_SIZE, poll_for_input, wait_readable
-from dotflow.processes.scribe import write_to
+from dotflow.processes.pipes import PIPE_SIZE, poll_for_input, wait_readable, write_all
 from dotflow.processes.start import close_own_end, redirected_streams
 from dotflow.worker.aside import begin_aside, end_aside
 from dotflow.worker.chunks import Chunks
@@ -247,8 +247,10 @@ def passing_on() -> PassOn:
     def pass_on(stream: int, data: bytes) -> None:
         if is_redirected[stream]:
             write_out(KINDS[stream], data)
+        elif active_scribe.active is not None:
+            active_scribe.active.write(stream, data)
         else:
-            write_to(stream, data)
+            write_all(stream, data)
 
     return pass_on
 

@@ -2,14 +2,12 @@
 
 import contextlib
 import functools
-import hashlib
 import json
 import os
 import sys
-import zlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from dotflow.core.masks import NO_MASKS, Masks
 
@@ -18,17 +16,9 @@ COMMIT_LENGTHS: Final = (40, 64)  # of a commit in hexadecimal digits: SHA-1, SH
 MAX_ARGUMENT: Final = 2000  # characters of an argument of the command
 
 
-class Environment(NamedTuple):
-    """An environment, compressed, and its digest."""
-
-    digest: bytes
-    document: bytes
-
-
-def read_environment(masks: Masks = NO_MASKS) -> Environment:
-    """Returns the environment of this process, as JSON that zlib has compressed. Its arguments are masked."""
-    text = json.dumps(describe_environment(masks), sort_keys=True).encode(errors="backslashreplace")
-    return Environment(hashlib.blake2b(text, digest_size=16).digest(), zlib.compress(text))
+def read_environment(masks: Masks = NO_MASKS) -> bytes:
+    """Returns the environment of this process as JSON. Its arguments are masked."""
+    return json.dumps(describe_environment(masks), sort_keys=True).encode(errors="backslashreplace")
 
 
 def describe_environment(masks: Masks = NO_MASKS) -> dict[str, Any]:

@@ -5,6 +5,7 @@ import json
 import marshal
 import os
 import sqlite3
+import zlib
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -86,7 +87,7 @@ def _plan(connection: sqlite3.Connection, steps: Sequence[Planned]) -> int:
         for name, group, lane, identity, needs, policy, code, _ in steps
     ]
     data = marshal.dumps(rows, 0)  # the version without references, so that equal rows are equal bytes
-    digest = hashlib.blake2b(data, digest_size=16).digest()
+    digest = _digest(data)
     for (plan,) in connection.execute(FIND_PLAN, (digest,)):
         return int(plan)
     plan = int(connection.execute(SAVE_PLAN, (digest,)).lastrowid or 0)
@@ -108,7 +109,12 @@ def _describe(policy: Policy | None) -> str | None:
 
 
 def _environment(connection: sqlite3.Connection, masks: Masks) -> int:
-    environment = read_environment(masks)
-    for (number,) in connection.execute(FIND_ENVIRONMENT, (environment.digest,)):
+    text = read_environment(masks)
+    digest = _digest(text)
+    for (number,) in connection.execute(FIND_ENVIRONMENT, (digest,)):
         return int(number)
-    return int(connection.execute(SAVE_ENVIRONMENT, environment).lastrowid or 0)
+    return int(connection.execute(SAVE_ENVIRONMENT, (digest, zlib.compress(text))).lastrowid or 0)
+
+
+def _digest(data: bytes) -> bytes:
+    return hashlib.blake2b(data, digest_size=16).digest()
