@@ -169,9 +169,21 @@ class TaskRecord:
         """The number of items by the state of their last attempt."""
         return Counter(attempts[-1].state for attempts in self.items.values())
 
-    def attempts_of(self, item: int | None) -> Sequence[AttemptRecord]:
-        """Returns the attempts of an item; for None, those of the task itself."""
-        return self.attempts if item is None else self.items.get(item, ())
+    def attempts_of(self, item: int | None, attempt: int | None = None) -> Sequence[AttemptRecord]:
+        """Returns the attempts of an item, None for the task itself; or one of them. Raises NotInHistory."""
+        attempts = self.attempts if item is None else self.items.get(item, ())
+        chosen = [each for each in attempts if attempt in (None, each.attempt)]
+        if attempt is not None and not chosen:
+            raise NotInHistory(f"Can't find attempt {attempt} of '{self.name_of(item)}'", f"it has {len(attempts)}")
+        return chosen
+
+    def name_of(self, item: int | None) -> str:
+        """Returns the name of an item, `fetch#411`; for None, that of the task itself."""
+        return self.name if item is None else f"{self.name}#{item}"
+
+    def number_of(self, item: int | None) -> str:
+        """Returns the number of the task, with an item `3#411`: unlike the name, no other task has it."""
+        return str(self.task_id) if item is None else f"{self.task_id}#{item}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -262,11 +274,19 @@ def find_step(run_id: str, tasks: Sequence[TaskRecord], step: str) -> tuple[Task
 
     Raises NotInHistory if there is no such task, or several tasks have the name.
     """
+    named, item = _named(tasks, step), None
     name, mark, number = step.rpartition("#")
-    named = _named(tasks, step)
-    if named or not mark or not (number.isascii() and number.isdigit()):
-        return _only(run_id, tasks, named, step), None
-    return _only(run_id, tasks, _named(tasks, name), name), int(number)
+    if not named and mark and number.isascii() and number.isdigit():
+        step, named, item = name, _named(tasks, name), int(number)
+    if len(named) == 1:
+        return named[0], item
+    what = f"Can't find the step '{step}' in the run {run_id[:8]}"
+    if named:
+        numbers = " and ".join(str(task.task_id) for task in named)
+        raise NotInHistory(what, f"the tasks {numbers} have this name. Pass a number")
+    names = list(dict.fromkeys(task.name for task in tasks))
+    listed = ", ".join(names[:MAX_NAMES]) + (" and others" if len(names) > MAX_NAMES else "")
+    raise NotInHistory(what, f"it has {listed or 'no tasks'}. {close_match(step, names)}".rstrip(" ."))
 
 
 def no_item(task: TaskRecord, item: int) -> NotInHistory:
@@ -276,19 +296,5 @@ def no_item(task: TaskRecord, item: int) -> NotInHistory:
 
 
 def _named(tasks: Sequence[TaskRecord], step: str) -> list[TaskRecord]:
-    named = [task for task in tasks if task.name == step]
-    if not named and step.isascii() and step.isdigit() and int(step) < len(tasks):
-        named = [tasks[int(step)]]
-    return named
-
-
-def _only(run_id: str, tasks: Sequence[TaskRecord], named: Sequence[TaskRecord], step: str) -> TaskRecord:
-    if len(named) == 1:
-        return named[0]
-    what = f"Can't find the step '{step}' in the run {run_id[:8]}"
-    if named:
-        numbers = " and ".join(str(task.task_id) for task in named)
-        raise NotInHistory(what, f"the tasks {numbers} have this name. Pass a number")
-    names = list(dict.fromkeys(task.name for task in tasks))
-    listed = ", ".join(names[:MAX_NAMES]) + (" and others" if len(names) > MAX_NAMES else "")
-    raise NotInHistory(what, f"it has {listed or 'no tasks'}. {close_match(step, names)}".rstrip(" ."))
+    is_number = step.isascii() and step.isdigit() and int(step) < len(tasks)
+    return [task for task in tasks if task.name == step] or ([tasks[int(step)]] if is_number else [])

@@ -18,7 +18,6 @@ from dotflow.core.attempt_id import current_attempt
 from dotflow.core.call import Call
 from dotflow.core.capture import Capture
 from dotflow.processes import active_scribe
-from dotflow.processes.channel import STDERR, STDOUT
 from dotflow.processes.failures import write_out
 from dotflow.processes.marks import ASIDE, MarkedStream, Part
 from dotflow.processes.pipes import PIPE_SIZE, poll_for_input, wait_readable, write_all
@@ -35,7 +34,6 @@ PASS_ON: Final = "import os\nwhile data := os.read(0, 65536):\n    os.write(1, d
 
 MakeChunks = Callable[[], Chunks]
 PassOn = Callable[[int, bytes], object]
-KINDS: Final = {1: STDOUT, 2: STDERR}  # by stream
 
 
 class OutputPipe:
@@ -246,7 +244,7 @@ def passing_on() -> PassOn:
 
     def pass_on(stream: int, data: bytes) -> None:
         if is_redirected[stream]:
-            write_out(KINDS[stream], data)
+            write_out(stream, data)
         elif active_scribe.active is not None:
             active_scribe.active.write(stream, data)
         else:

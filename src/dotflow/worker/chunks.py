@@ -67,7 +67,7 @@ class Chunks:
     def _of(self, stream: int) -> "_Stream":
         pending = self._streams.get(stream)
         if pending is None:
-            pending = self._streams[stream] = _Stream(self._capture.masks.stream())
+            pending = self._streams[stream] = _Stream(MaskedStream(self._capture.masks))
         return pending
 
     def _drop(self, stream: int, pending: "_Stream") -> None:

@@ -71,8 +71,7 @@ def step_commands(
 def step_argument(run: RunRecord, task: TaskRecord, item: int | None) -> str:
     """Returns how the command line names a task or an item: fetch, 3, fetch#411."""
     is_unique = sum(other.name == task.name for other in run.steps) == 1
-    step = task.name if is_unique else str(task.task_id)
-    return step if item is None else f"{step}#{item}"
+    return task.name_of(item) if is_unique else task.number_of(item)
 
 
 def _last_completed(archive: Archive, run: RunRecord) -> RunSummary | None:

@@ -58,8 +58,7 @@ def print_error(task: TaskRecord, item: int | None, attempts: Sequence[AttemptRe
             click.echo(to_line(each))
         return
     if not objects:
-        name = task.name if item is None else f"{task.name}#{item}"
-        raise NotInHistory(f"Can't find an error of '{name}'", "it has none")
+        raise NotInHistory(f"Can't find an error of '{task.name_of(item)}'", "it has none")
     last = objects[-1]
     text = last["traceback"].rstrip("\n") or f"{last['exception']}: {last['message']}"
     click.echo(_for_terminal(text))

@@ -138,9 +138,8 @@ def print_error(
 ) -> None:
     """Prints the last error of a task or an item, the line of code that raised it, and the last lines of its output."""
     last = attempts[-1]
-    name = step_name(task, last.item)
     many = f", attempt {last.attempt}" if last.attempt > 1 else ""
-    screen.line(indent, screen.state(last.state, f"{task.task_id} {safe(name)}{many}"))
+    screen.line(indent, screen.state(last.state, f"{task.task_id} {safe(task.name_of(last.item))}{many}"))
     for error in last.errors[-1:]:
         lines = f"{error.exception}: {error.message}".rstrip(": ").split("\n")
         for line in lines[:MAX_LINES]:
@@ -151,8 +150,8 @@ def print_error(
             screen.line(f"{indent}  ", (safe(location), "dim"))
     if last.state is TypeAttemptState.CRASHED:
         screen.line(f"{indent}  ", ("the process of the run ended during this attempt", "red"))
-    number = str(task.task_id) if last.item is None else f"{task.task_id}#{last.item}"
-    data = b"".join(chunk.data for chunk in archive.output(run.run_id, number, attempt=last.attempt))
+    chunks = archive.output(run.run_id, task.number_of(last.item), attempt=last.attempt)
+    data = b"".join(chunk.data for chunk in chunks)
     for line in last_lines(data):
         screen.line(f"{indent}  ", ("| ", "dim"), line)
 
@@ -166,11 +165,6 @@ def print_next(screen: Screen, commands: Sequence[tuple[str, str]]) -> None:
     for command, purpose in ((safe(command), purpose) for command, purpose in commands):
         fits = width + len(purpose) + 4 <= screen.width
         screen.line(f"  {command:{width}}  " if fits else f"  {command}  ", (f"# {purpose}", "dim"))
-
-
-def step_name(task: TaskRecord, item: int | None) -> str:
-    """Returns how a task or an item is named: fetch, fetch#411."""
-    return task.name if item is None else f"{task.name}#{item}"
 
 
 def last_lines(data: bytes, count: int = MAX_LINES) -> list[str]:

@@ -8,7 +8,7 @@ from rich.text import Text
 from dotflow.abc.archive import Archive
 from dotflow.cli.formatting import pluralize
 from dotflow.cli.history.next_steps import step_commands
-from dotflow.cli.history.run_page import BAD, counts_text, last_lines, print_next, step_name
+from dotflow.cli.history.run_page import BAD, counts_text, last_lines, print_next
 from dotflow.cli.history.text import Column, Screen, local, safe, size, span
 from dotflow.core.record import AttemptRecord, RunRecord, TaskRecord
 
@@ -33,10 +33,11 @@ def print_step(
 ) -> None:
     """Prints a task or an item of a run, with all its attempts or one of them."""
     screen = Screen()
-    attempts = [each for each in task.attempts_of(item) if attempt in (None, each.attempt)]
+    attempts = task.attempts_of(item, attempt)
     state = attempts[-1].state if attempts else task.state
-    name = step_name(task, item)
-    screen.line(screen.state(state), "  ", (safe(name), "bold"), f"  task {task.task_id} of run {run.run_id}")
+    screen.line(
+        screen.state(state), "  ", (safe(task.name_of(item)), "bold"), f"  task {task.task_id} of run {run.run_id}"
+    )
     for label, text in (
         ("workflow", run.workflow_id),
         ("step", task.identity),
@@ -52,9 +53,7 @@ def print_step(
             screen.line(line)
     if task.count is None or item is not None:
         _print_errors(screen, attempts)
-    chunks = archive.output(
-        run.run_id, str(task.task_id) if item is None else f"{task.task_id}#{item}", attempt=attempt
-    )
+    chunks = archive.output(run.run_id, task.number_of(item), attempt=attempt)
     lines = last_lines(b"".join(chunk.data for chunk in chunks), MAX_LINES)
     if lines:
         screen.line(("\nThe end of its output:", "dim"))

@@ -1,6 +1,7 @@
 """The inputs of an attempt: those of a file, the copies in the history, or what the storage of the run still has."""
 
 import functools
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, NoReturn
 
@@ -9,6 +10,7 @@ import click
 from dotflow.cli.replay.find_step import StepFinder
 from dotflow.cli.replay.target import Target
 from dotflow.codec.document import unpack
+from dotflow.codec.json import decode
 from dotflow.core.action import Action
 from dotflow.core.context import Context
 from dotflow.core.links import PARAM, PARAMS
@@ -189,3 +191,23 @@ def _takes(step: Action[..., Any], name: str) -> bool:
 def _is_context(name: str, context: Context) -> bool:
     """Returns whether an argument is a task's Context, not its value."""
     return context.task_id is not None and name.endswith("_context")
+
+
+def read_input(text: str) -> dict[str, Context]:
+    """Returns the values of a file by role. Raises ClickException for another file.
+
+    The checksum of a document does not count, since an edit breaks it.
+    """
+    values = {}
+    try:
+        for line in text.splitlines():
+            copy = json.loads(line)
+            document = copy["document"]
+            if document is not None:
+                value = decode(json.dumps(document["value"]))
+                values[copy["role"]] = Context(value, document.get("task_id"), document.get("workflow_id"))
+    except (ValueError, TypeError, KeyError, AttributeError, CheckpointUnreadable) as error:
+        reason = error.reason if isinstance(error, CheckpointUnreadable) else f"{type(error).__name__}: {error}"
+        how = "Make it with dotflow show RUN STEP --input --json, and edit its values."
+        raise click.ClickException(f"Can't read --input: {reason.rstrip('.')}. {how}") from error
+    return values

@@ -57,7 +57,7 @@ def find_runs(
     for conditions in matches:
         rows = _query(reader, list(_with_states(conditions, states, reader.crashed)), since, limit)
         for row in rows:
-            yield summary_of(reader, row)
+            yield RunSummary(**summary_fields(reader, row))
         if rows:
             return
 
@@ -83,11 +83,6 @@ def _query(reader: Reader, conditions: Sequence[Condition], since: int, limit: i
     parts = [f"SELECT * FROM (SELECT {FIELDS} FROM runs WHERE {sql} AND began >= ? {order})" for sql, _ in conditions]
     values = [value for _, given in conditions for value in (*given, since, count)]
     return reader.connection.execute(f"{' UNION ALL '.join(parts)} {order}", (*values, count)).fetchall()
-
-
-def summary_of(reader: Reader, row: Sequence[Any]) -> RunSummary:
-    """Returns the summary of a row with the COLUMNS."""
-    return RunSummary(**summary_fields(reader, row))
 
 
 def summary_fields(reader: Reader, row: Sequence[Any]) -> dict[str, Any]:

@@ -63,7 +63,7 @@ TABLES: Final = (
         skipped INTEGER NOT NULL, PRIMARY KEY (run, task, item, attempt, seq)) WITHOUT ROWID""",
     """CREATE TABLE copies (
         run INTEGER NOT NULL, task INTEGER NOT NULL, item INTEGER NOT NULL, attempt INTEGER NOT NULL,
-        role TEXT NOT NULL, size INTEGER, digest TEXT, document BLOB, why TEXT, source TEXT,
+        role TEXT NOT NULL, size INTEGER, digest TEXT, document BLOB, why TEXT,
         PRIMARY KEY (run, task, item, attempt, role)) WITHOUT ROWID""",
     "CREATE TABLE notes (run INTEGER NOT NULL, at INTEGER NOT NULL, text TEXT NOT NULL)",
     "CREATE INDEX notes_run ON notes (run)",

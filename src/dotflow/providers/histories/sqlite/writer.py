@@ -31,7 +31,7 @@ MAX_FEW: Final = 4  # rows that are written in one statement
 SAVE_ATTEMPTS: Final = f"INSERT OR REPLACE INTO attempts (run, {', '.join(ATTEMPT_COLUMNS)}) VALUES"
 SAVE_ATTEMPT: Final = f"{SAVE_ATTEMPTS} ({', '.join('?' * 13)})"
 SAVE_ERROR: Final = f"INSERT OR REPLACE INTO errors VALUES ({', '.join('?' * 9)})"
-SAVE_COPY: Final = f"INSERT OR REPLACE INTO copies VALUES ({', '.join('?' * 10)})"
+SAVE_COPY: Final = f"INSERT OR REPLACE INTO copies VALUES ({', '.join('?' * 9)})"
 END_RUN: Final = """UPDATE runs SET state = ?, reason = ?, ended = ?, completed = ?, failed = ?, restored = ?,
     skipped = ?, error = ? WHERE run = ?"""
 
