@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, Final
 
+from dotflow.abc.executor import ExecutorSession
 from dotflow.abc.history import History
 from dotflow.abc.log import Log
 from dotflow.abc.tracer import Tracer
@@ -100,6 +101,7 @@ class Publisher:
         self._capture = TypeCapture.NONE if history is None else history.capture
         self._output_limit = 0 if history is None else history.output_limit
         self._watches = history is not None and (history.measures_usage or self._capture is not TypeCapture.NONE)
+        self._settles_calls = True  # unless the session does
         self._report = report
         self._maps: MapReports | None = None  # made where a map is opened
         self._failures: Counter[str] = Counter()  # how often history and tracer have raised
@@ -110,13 +112,15 @@ class Publisher:
         return bool(self._followers)
 
     def prepare(self, call: Call, task: Task) -> Call:
-        """Returns the call of an attempt of a task or item, with what tracer and history add. Settles the history."""
+        """Returns the call of an attempt of a task or item, with what tracer and history add. Settles the history,
+        unless the session does."""
         if self._tracer is not None:
             call = call._replace(carrier=self.carrier(task.task_id, task.item))
         history = self._history
         if history is None:
             return call
-        self.settle(begins=True)
+        if self._settles_calls:
+            self.settle(begins=True)
         if not self._watches:
             return call
         attempt = new(AttemptId, (self._run_id, task.task_id, task.attempt, task.item))
@@ -134,13 +138,16 @@ class Publisher:
             self._report_failure("The history's settle()", "an attempt" if begins else "a wait", error)
             return None
 
-    def capture(self) -> Capture | None:
-        """Returns what the history wants of the output of the attempts; None for nothing."""
+    def follow_session(self, session: ExecutorSession) -> None:
+        """Asks a new session for what the history wants: the output, and to be settled before attempts begin."""
         history = self._history
-        if history is None or history.capture is TypeCapture.NONE or history.output_limit <= 0:
-            return None
+        if history is None:
+            return
         settle = partial(self.settle, begins=True)
-        return Capture(history.capture, history.output_limit, self.record_output, settle, self._masks, history)
+        self._settles_calls = not session.settle_before_calls(settle)
+        if history.capture is not TypeCapture.NONE and history.output_limit > 0:
+            output = self.record_output
+            session.capture_output(Capture(history.capture, history.output_limit, output, settle, self._masks, history))
 
     def record_output(self, event: AttemptOutput) -> None:
         """Passes a part of an attempt's output to the history."""

@@ -27,7 +27,7 @@ INTERVAL: Final = 0.05  # seconds between two commits while no attempt begins
 MAX_ROWS: Final = 100_000  # rows that wait for the file
 MAX_BYTES: Final = 50_000_000  # of output and copies that wait for it
 
-MAX_FEW: Final = 4  # rows that are written in one statement
+MAX_FEW: Final = 16  # rows that are written in one statement
 SAVE_ATTEMPTS: Final = f"INSERT OR REPLACE INTO attempts (run, {', '.join(ATTEMPT_COLUMNS)}) VALUES"
 SAVE_ATTEMPT: Final = f"{SAVE_ATTEMPTS} ({', '.join('?' * 13)})"
 SAVE_ERROR: Final = f"INSERT OR REPLACE INTO errors VALUES ({', '.join('?' * 9)})"
@@ -189,7 +189,7 @@ class RunWriter:
             self._missing += self.rows.drop()
 
 
-@functools.cache
+@functools.lru_cache
 def _save_few(widths: tuple[int, ...]) -> str:
     """Returns the statement for rows with values in so many columns. NULL in it takes less time than a None for it."""
     rows = [f"(?{', ?' * width}{', NULL' * (len(ATTEMPT_COLUMNS) - width)})" for width in widths]
