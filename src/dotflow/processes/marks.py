@@ -17,13 +17,7 @@ MARK: Final = re.compile(re.escape(BEGIN) + rb"(?:sync|([!-~]+) (\d{1,18}) (\d{1
 
 
 class Part(NamedTuple):
-    """A part of a stream.
-
-    Attributes:
-        data: The output.
-        attempt: The attempt that has made it; None for none.
-        is_sync: Whether a sync mark follows it.
-    """
+    """A part of a stream, and the attempt that has made it, None for none. A sync mark may follow it."""
 
     data: bytes
     attempt: AttemptId | None
@@ -37,12 +31,7 @@ def mark(attempt: AttemptId) -> bytes:
 
 
 class MarkedStream:
-    """Parts a stream by its marks.
-
-    Attributes:
-        attempt: The attempt that makes what comes next.
-        held: What may be the beginning of a mark.
-    """
+    """Parts a stream by its marks. *attempt* makes what comes next; *held* may be the beginning of a mark."""
 
     def __init__(self) -> None:
         self.held = b""

@@ -188,13 +188,7 @@ class Scribe:
 
 
 class ScribeCapture:
-    """The capture of the output of one run by the scribe.
-
-    Args:
-        scribe: The scribe.
-        capture: What the history wants.
-        is_own: Whether the scribe ends with the run.
-    """
+    """The capture of the output of one run by the scribe, which ends with the run if it *is_own*."""
 
     def __init__(self, scribe: Scribe, capture: Capture, *, is_own: bool = False) -> None:
         self._scribe: Scribe | None = scribe

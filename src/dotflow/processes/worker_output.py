@@ -37,13 +37,7 @@ PassOn = Callable[[int, bytes], object]
 
 
 class OutputPipe:
-    """The reading end of a worker's stdout or stderr.
-
-    Args:
-        descriptor: The reading end, which does not block.
-        stream: 1 or 2.
-        output: Both pipes of the worker.
-        pass_on: Takes whole lines of the output.
+    """The reading end of a worker's stdout or stderr, which does not block. *pass_on* takes whole lines.
 
     Attributes:
         partial: A line whose end has not arrived.
@@ -113,12 +107,7 @@ class OutputPipe:
 
 
 class WorkerOutput:
-    """Both pipes of a worker.
-
-    Args:
-        descriptors: Their reading ends.
-        pass_on: Takes a stream and whole lines of its output.
-    """
+    """Both pipes of a worker, by their reading ends."""
 
     def __init__(self, descriptors: Sequence[int], pass_on: PassOn) -> None:
         self.pipes = [OutputPipe(descriptor, stream, self, pass_on) for stream, descriptor in enumerate(descriptors, 1)]

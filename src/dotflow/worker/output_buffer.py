@@ -23,8 +23,6 @@ class OutputBuffer:
     called in the thread of the run only.
 
     Args:
-        attempt: The attempt.
-        capture: Where the output goes.
         wake: Called by a thread that has printed, once until `collect`, which has to be called when it is `due`.
 
     Attributes:

@@ -22,17 +22,14 @@ def run_object(run: RunSummary) -> dict[str, Any]:
 
 def record_object(run: RunRecord) -> dict[str, Any]:
     """Returns a run with its tasks; attempts and items are counted."""
-    more = {"process": run.process, "storage": run.storage, "children": list(run.children)}
-    notes = [{"at": at, "text": text} for at, text in run.notes]
-    return (
-        run_object(run)
-        | more
-        | {
-            "environment": dict(run.environment),
-            "notes": notes,
-            "steps": [task_object(task) for task in run.steps],
-        }
-    )
+    return run_object(run) | {
+        "process": run.process,
+        "storage": run.storage,
+        "children": list(run.children),
+        "environment": dict(run.environment),
+        "notes": [{"at": at, "text": text} for at, text in run.notes],
+        "steps": [task_object(task) for task in run.steps],
+    }
 
 
 def task_object(task: TaskRecord) -> dict[str, Any]:

@@ -23,14 +23,7 @@ Command = tuple[str, str]  # and what it does
 
 
 def next_steps(archive: Archive, run: RunRecord, failed: Sequence[TaskRecord], history: str | None) -> list[Command]:
-    """Returns the commands that help with a run.
-
-    Args:
-        archive: The history.
-        run: The run.
-        failed: The tasks that have failed.
-        history: The value of --history.
-    """
+    """Returns the commands that help with a run. *history* is the value of --history."""
     short = run.run_id[:ID_LENGTH]
     if run.state is TypeRunState.RUNNING:
         return [(_command("show", short, "--output", "-f", history=history), "follow what it prints")]

@@ -29,13 +29,7 @@ GOOD: Final = (TypeAttemptState.COMPLETED, TypeAttemptState.RESTORED, TypeAttemp
 
 
 def print_run(archive: Archive, run: RunRecord, history: str | None) -> None:
-    """Prints a run.
-
-    Args:
-        archive: Where its output is.
-        run: The run.
-        history: The value of --history, for the commands at the end.
-    """
+    """Prints a run, and commands that help with it. *history* is the value of --history."""
     screen = Screen()
     print_header(screen, run)
     print_tasks(screen, run)
@@ -54,7 +48,7 @@ def print_header(screen: Screen, run: RunRecord) -> None:
     title = f"{safe(run.workflow)}{name}"
     screen.line(screen.state(run.state), "  ", (title, "bold"), f"  run {run.run_id}")
     for label, text in _facts(run):
-        screen.line((f"{label:8} ", "dim"), safe(text))
+        screen.fact(label, text)
     screen.line()
 
 
@@ -84,8 +78,8 @@ def print_tasks(screen: Screen, run: RunRecord) -> None:
         listed = [task for task in run.steps if task.state not in GOOD][:MAX_TASKS]
     grouped = len({task.group for task in run.steps}) > 1
     rows = [_task_row(screen, task, grouped=grouped) for task in listed]
-    for line in screen.table(COLUMNS, rows) if rows else ():
-        screen.line(line)
+    if rows:
+        screen.lines(screen.table(COLUMNS, rows))
     if len(listed) < len(run.steps):
         screen.line((f"and {pluralize(len(run.steps) - len(listed), 'more task')}", "dim"))
 

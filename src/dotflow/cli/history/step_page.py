@@ -45,12 +45,11 @@ def print_step(
         ("items", counts_text(task) if task.count is not None and item is None else ""),
     ):
         if text:
-            screen.line((f"{label:8} ", "dim"), safe(text))
+            screen.fact(label, text)
     listed = _listed(task, item, attempts)
     if listed:
         screen.line()
-        for line in screen.table(COLUMNS, [_row(screen, each) for each in listed]):
-            screen.line(line)
+        screen.lines(screen.table(COLUMNS, [_row(screen, each) for each in listed]))
     if task.count is None or item is not None:
         _print_errors(screen, attempts)
     chunks = archive.output(run.run_id, task.number_of(item), attempt=attempt)

@@ -1,5 +1,6 @@
 """Replay: one attempt of a step, here in the foreground."""
 
+import contextlib
 import copy
 import dataclasses
 from bdb import BdbQuit
@@ -26,15 +27,7 @@ TASK: Final = 0  # the task that takes the secrets, among one
 
 
 class Replay(NamedTuple):
-    """One attempt of a step.
-
-    Attributes:
-        task_id: The task.
-        workflow_id: Its workflow.
-        step: The step.
-        inputs: Its inputs.
-        secrets: Its secrets.
-    """
+    """One attempt of a step, with the inputs and the secrets that it takes."""
 
     task_id: int
     workflow_id: str
@@ -48,53 +41,34 @@ class Replay(NamedTuple):
         if not has_timeout and step.policy.timeout:
             step = copy.copy(step)
             step.policy = dataclasses.replace(step.policy, timeout=0)
-        loops = Loops()
-        try:
+        with contextlib.closing(Loops()) as loops:
             outcome = attempt(self._call(step), loops)
-        finally:
-            loops.close()
         if isinstance(outcome, Interrupted):
             raise KeyboardInterrupt
         return outcome
 
     def debug(self) -> Outcome:
         """Makes the attempt without timeouts. An error opens the debugger. Raises KeyboardInterrupt."""
-        loops = Loops()
-        try:
-            return Returned(perform(self._call(self.step), loops, None))
-        except KeyboardInterrupt:
-            raise
-        except BaseException as error:  # users' code may raise anything
-            failure = Failure.of(error)
-            if not isinstance(error, BdbQuit):
-                for line in self.secrets.masks.mask(failure.traceback).splitlines():
-                    click.echo(safe(line))
-                debug(error)
-            return Raised(Failure(failure.exception, failure.message))
-        finally:
-            loops.close()
+        with contextlib.closing(Loops()) as loops:
+            try:
+                return Returned(perform(self._call(self.step), loops, None))
+            except KeyboardInterrupt:
+                raise
+            except BaseException as error:  # users' code may raise anything
+                failure = Failure.of(error)
+                if not isinstance(error, BdbQuit):
+                    for line in self.secrets.masks.mask(failure.traceback).splitlines():
+                        click.echo(safe(line))
+                    debug(error)
+                return Raised(Failure(failure.exception, failure.message))
 
     def _call(self, step: Action[..., Any]) -> Call:
-        inputs = self.inputs
-        return Call(
-            self.task_id,
-            0,
-            step,
-            inputs.initial,
-            inputs.previous,
-            self.workflow_id,
-            arguments=inputs.arguments or None,
-            secrets=self.secrets.of_task(TASK),
-        )
+        initial, previous = self.inputs.initial, self.inputs.previous
+        arguments, secrets = self.inputs.arguments or None, self.secrets.of_task(TASK)
+        return Call(self.task_id, 0, step, initial, previous, self.workflow_id, arguments=arguments, secrets=secrets)
 
 
 def secrets_for(step: Action[..., Any], inputs: TaskInputs, workflow: DotFlow | None) -> RunSecrets:
-    """Returns the secrets that a step takes now, and the masks. Raises SecretMissing.
-
-    Args:
-        step: The step.
-        inputs: Its inputs.
-        workflow: Its workflow, whose Config may have the secrets; None if it was found without it.
-    """
+    """Returns the secrets that a step takes now, from the Config of its workflow if there is one; and the masks."""
     task = LinkedTask(TASK, step, links=Links(secrets=tuple(secrets_of(step, inputs.arguments))))
     return find_secrets([task], SecretSource(None), ()) if workflow is None else workflow.config._find_secrets([task])

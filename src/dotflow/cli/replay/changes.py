@@ -20,10 +20,7 @@ Line = tuple[str, str]  # what differs, and how
 def changes(target: Target, step: Action[..., Any], workflow_id: str | None) -> Iterator[Line]:
     """Yields the code of the step, Python, the folder, the commit, and the packages that are imported here.
 
-    Args:
-        target: What is replayed.
-        step: The step as it is now.
-        workflow_id: The id of the workflow that has it now; None if it has none.
+    *workflow_id* is that of the workflow that has the step now; None if it has none.
     """
     yield from _compare("workflow", target.run.workflow_id, workflow_id or target.run.workflow_id)
     code, now_code = "" if target.then.fallback else target.task.code, fingerprint(step)

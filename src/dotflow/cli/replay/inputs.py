@@ -44,16 +44,10 @@ OTHERWISE: Final = "The history keeps the inputs of failed steps, and with Histo
 
 
 class InputFinder:
-    """Finds the inputs of one attempt.
+    """Finds the inputs of one attempt: edited values, copies, or what the storage has; both by role.
 
     Attributes:
         notes: What is uncertain about them, by role.
-
-    Args:
-        target: What is replayed.
-        copies: The copies of its inputs, by role.
-        edited: Values that replace them, by role.
-        finder: Finds its workflow.
     """
 
     def __init__(

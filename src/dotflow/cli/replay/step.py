@@ -38,14 +38,7 @@ def replay_step(
 ) -> Exit:
     """Makes one attempt of a step of a past run, and prints what differs and what became of it.
 
-    Args:
-        archive: The history.
-        target: The step.
-        edited: A file with its inputs; None for those of the history.
-        modules: Modules to import.
-        has_timeout: Whether its timeout counts.
-        is_debugged: Whether an error opens the debugger.
-        **options: `workflow` and `param`, as in `dotflow start`.
+    *edited* is a file with its inputs; the options are `workflow` and `param`, as in `dotflow start`.
     """
     finder = StepFinder(target, options)
     step = finder.find()

@@ -29,13 +29,7 @@ SAVE_RUN: Final = f"""INSERT INTO runs (run_id, workflow_id, name, state, mode, 
 
 
 def register(connection: sqlite3.Connection, started: RunStarted, lock: int | None) -> int:
-    """Writes a run that begins, unless it is there. Returns its number.
-
-    Args:
-        connection: The connection, in a transaction.
-        started: The run's first event.
-        lock: The offset of the byte that it locks; None for none.
-    """
+    """Writes a run that begins, unless it is there, with the offset of its lock. Returns its number."""
     for (run,) in connection.execute(FIND_RUN, (_as_text(started.run_id),)):
         return int(run)
     parent = started.parent

@@ -68,20 +68,13 @@ class RunRows:
     """The rows of one run that are not yet in the file, and the attempts that have begun.
 
     Attributes:
-        started: The first event.
-        ended: The last event, once the run has ended.
+        started, ended: The first event, and the last one once the run has ended.
         attempts: Rows of `attempts`, by their ids, since a row changes until it is written.
-        errors, copies: Rows of these tables.
-        output: The rows of `output`.
+        errors, copies, output: Rows of these tables.
         counts: The number of tasks by state.
         error: The first failure of a task.
         has_more: Whether there are rows of other tables, or the end of the run.
         has_end: Whether the end of the run is not yet in the file.
-
-    Args:
-        started: The first event.
-        values: What is kept of values.
-        output_limit: The number of bytes that are kept of an attempt's output.
     """
 
     def __init__(self, started: RunStarted, values: Values, output_limit: int) -> None:

@@ -37,13 +37,7 @@ END_RUN: Final = """UPDATE runs SET state = ?, reason = ?, ended = ?, completed 
 
 
 class RunWriter:
-    """Writes the rows of one run.
-
-    Args:
-        path: The file.
-        file: Its connection.
-        rows: The rows that are not yet in it.
-    """
+    """Writes the rows of one run."""
 
     def __init__(self, path: Path, file: SQLiteFile, rows: RunRows) -> None:
         self._path = path
