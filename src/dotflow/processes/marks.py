@@ -55,9 +55,10 @@ class MarkedStream:
             if not is_sync:
                 self.attempt = _attempt_of(found)
             data = data[found.end() :]
-        held = next((size for size in range(len(BEGIN) - 1, 0, -1) if data.endswith(BEGIN[:size])), 0)
-        self.held = data[len(data) - held :]
-        yield Part(data[: len(data) - held], self.attempt)
+        begin = data.rfind(BEGIN[:1], -len(BEGIN))
+        if begin >= 0 and BEGIN.startswith(data[begin:]):  # what may be the beginning of a mark
+            data, self.held = data[:begin], data[begin:]
+        yield Part(data, self.attempt)
 
     def flush(self) -> Part:
         """Returns what is left at the end of the stream."""

@@ -25,7 +25,7 @@ from dotflow.core.masks import Masks
 from dotflow.core.types.capture import TypeCapture
 from dotflow.cpython import forget_exit_handlers
 from dotflow.processes.marks import MarkedStream, Part
-from dotflow.processes.pipes import PIPE_SIZE, wait_readable, write_all
+from dotflow.processes.pipes import READ_SIZE, wait_readable, write_all
 from dotflow.worker.chunks import INTERVAL, Chunks
 
 SIZE: Final = struct.Struct("!I")  # of a message
@@ -153,7 +153,7 @@ def pass_on(recorder: Recorder, pipes: Sequence[int]) -> None:
         while selector.get_map():
             count = 0
             for key, _ in selector.select(recorder.timeout):
-                data = os.read(key.fd, PIPE_SIZE)
+                data = os.read(key.fd, READ_SIZE)
                 count += len(data)
                 if data:
                     write_all(key.data, recorder.feed(key.data, data))

@@ -20,7 +20,7 @@ from dotflow.core.capture import Capture
 from dotflow.processes import active_scribe
 from dotflow.processes.failures import write_out
 from dotflow.processes.marks import ASIDE, MarkedStream, Part
-from dotflow.processes.pipes import PIPE_SIZE, poll_for_input, wait_readable, write_all
+from dotflow.processes.pipes import PIPE_SIZE, READ_SIZE, poll_for_input, wait_readable, write_all
 from dotflow.processes.start import close_own_end, redirected_streams
 from dotflow.worker.aside import begin_aside, end_aside
 from dotflow.worker.chunks import Chunks
@@ -60,16 +60,16 @@ class OutputPipe:
 
     def read(self) -> None:
         """Reads, passes on and collects what is there, and at most what the pipe holds. Notes the end of the pipe."""
-        count = 0
-        while self.is_open and count < PIPE_SIZE:
+        for _ in range(PIPE_SIZE // READ_SIZE if self.is_open else 0):
             try:
-                data = os.read(self._descriptor, PIPE_SIZE)
+                data = os.read(self._descriptor, READ_SIZE)
             except BlockingIOError:
                 return
-            count += len(data)
             self.is_open = bool(data)
             for part in self._marked.feed(data):
                 self._take(part)
+            if len(data) < READ_SIZE:  # that was all
+                return
 
     def _take(self, part: Part) -> None:
         chunks = self.output.chunks()
