@@ -1,9 +1,10 @@
 """ProcessSession: the worker processes of one run."""
 
 import contextlib
+import math
 import selectors
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from typing import Any, Final
+from typing import Any
 
 from dotflow import clock
 from dotflow.abc.executor import CompletedCall, ExecutorSession
@@ -23,8 +24,7 @@ from dotflow.processes.worker import Worker, load_outcome
 from dotflow.processes.worker_output import OutputPipe, WorkerOutputs
 from dotflow.worker.deadline import GRACE
 from dotflow.worker.interrupts import interrupts_held, interrupts_let_through
-
-MAX_WAIT: Final = 86_400.0  # seconds; epoll allows 24 days, and waking once a day costs nothing
+from dotflow.worker.waiting import MAX_SLEEP
 
 
 class ProcessSession(ExecutorSession):
@@ -91,9 +91,9 @@ class ProcessSession(ExecutorSession):
 
     def wait(self, timeout: float | None) -> Sequence[CompletedCall]:
         self._send_all()
-        end = clock.ticks() + (MAX_WAIT if timeout is None else min(timeout, MAX_WAIT))
+        end = math.inf if timeout is None else clock.ticks() + timeout
         while not (self._completed or self._woken):  # `make_room` polls, too
-            self._poll(max(0.0, self._next_due(end) - clock.ticks()))
+            self._poll(min(MAX_SLEEP, max(0.0, self._next_due(end) - clock.ticks())))
             self._kill_late()
             has_room = self._refused is not None and self._dispatcher.has_room(*self._refused)
             if has_room or clock.ticks() >= end:

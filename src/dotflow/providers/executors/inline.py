@@ -12,12 +12,12 @@ from dotflow.core.call import Call
 from dotflow.core.capture import Capture
 from dotflow.core.outcome import Outcome
 from dotflow.core.task import Task
-from dotflow.processes.wakeup import WakeupEvent
 from dotflow.worker import deadline_signal
 from dotflow.worker.attempt import attempt, remember_process
 from dotflow.worker.deadline import GRACE
 from dotflow.worker.limits import has_timer_signal
 from dotflow.worker.loops import Loops
+from dotflow.worker.waiting import WakeupEvent
 
 if TYPE_CHECKING:
     from dotflow.processes.scribe import ScribeCapture

@@ -1,5 +1,6 @@
 """ExecutorThread: attempts in threads of this process."""
 
+import math
 import queue
 import threading
 from collections.abc import Hashable, Mapping, Sequence
@@ -23,6 +24,7 @@ from dotflow.worker.loops import Loops
 from dotflow.worker.output_buffer import OutputBuffer
 from dotflow.worker.programs import ThreadPrograms
 from dotflow.worker.streams import StreamCapture
+from dotflow.worker.waiting import MAX_SLEEP
 
 
 class ExecutorThread(Executor):
@@ -78,16 +80,25 @@ class ThreadSession(ExecutorSession):
 
     def wait(self, timeout: float | None) -> Sequence[CompletedCall]:
         completed: list[CompletedCall] = []
-        limit = self._time_left(timeout)
         try:
+            self._collect(self._next(self._time_left(timeout)), completed)
             while True:
-                self._collect(self._done.get(timeout=limit), completed)
-                limit = 0
+                self._collect(self._done.get_nowait(), completed)
         except queue.Empty:
             self._abandon_late(completed)
             if self._buffers:
                 self._collect_buffers()
         return completed
+
+    def _next(self, seconds: float | None) -> "_Done":
+        """Waits for what is done next, at most *seconds*; raises queue.Empty when they are over."""
+        until = math.inf if seconds is None else clock.ticks() + seconds
+        while True:
+            try:
+                return self._done.get(timeout=min(MAX_SLEEP, max(0.0, until - clock.ticks())))
+            except queue.Empty:
+                if clock.ticks() >= until:
+                    raise
 
     def wake(self) -> None:
         self._done.put(None)
