@@ -12,7 +12,7 @@ from os import getpid
 from pathlib import Path
 from time import process_time, thread_time
 from types import coroutine
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from dotflow import clock
 from dotflow.core.outcome import Usage
@@ -31,18 +31,8 @@ KIB: Final = 1024  # bytes
 MAXRSS_UNIT: Final = 1 if sys.platform == "darwin" else KIB  # bytes; getrusage(2)
 
 
-class Meter(Protocol):
-    """Measures one attempt, from its construction on."""
-
-    def add(self, seconds: float) -> None:
-        """Adds CPU time of the attempt that another thread has used."""
-
-    def read(self) -> Usage:
-        """Returns the usage so far."""
-
-
 class ProcessMeter:
-    """Measures an attempt by its process."""
+    """Measures an attempt by its process, from its construction on."""
 
     __slots__ = ("_began",)
 
@@ -84,6 +74,10 @@ class CoroutineMeter(ThreadMeter):
 
     def read(self) -> Usage:
         return Usage(self._added, None, getpid())
+
+
+#: `add` takes the CPU time of the attempt in other threads, `read` returns the usage so far.
+Meter = ProcessMeter | ThreadMeter
 
 
 def begin() -> Meter:

@@ -2,7 +2,7 @@
 
 import functools
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any, Final, NoReturn
 
 import click
@@ -51,26 +51,19 @@ class InputFinder:
     """
 
     def __init__(
-        self,
-        target: Target,
-        copies: Mapping[str, ValueRecord],
-        edited: Mapping[str, Context],
-        finder: StepFinder,
+        self, target: Target, copies: Mapping[str, ValueRecord], edited: Mapping[str, Context], finder: StepFinder
     ) -> None:
         self.notes: dict[str, str] = {}
-        self._run = target.run
-        self._task = target.task
-        self._item = target.item
-        self._attempt = target.then
-        self._copies = copies
-        self._edited = edited
-        self._finder = finder
+        self._run, self._task, self._item, self._attempt = target
+        self._copies, self._edited, self._finder = copies, edited, finder
 
     def find(self, step: Action[..., Any]) -> TaskInputs:
         """Returns the inputs of the step. Raises ClickException for one that was not kept."""
         taken = [role for role, name in CONTEXTS.items() if _takes(step, name)]
         known = {*self._copies, *self._edited}
-        if not known and (taken or step.named_params) and not self._had_none(step, taken):
+        is_required = bool(taken) or any(step.named_params.values())
+        had_none = self._attempt.state is TypeAttemptState.FAILED and not is_required  # and so no copies
+        if not known and (taken or step.named_params) and not had_none:
             return self._from_storage(taken[0] if taken else "")
         if not step.named_params:  # it may return an instance whose actions take contexts
             kept = {*self._edited, *(role for role, copy in self._copies.items() if copy.document)}
@@ -82,11 +75,6 @@ class InputFinder:
         arguments = {name: self._value(f"{ARGUMENT}{name}") for name in sorted(names)}
         values = {name: each if _is_context(name, each) else each.storage for name, each in arguments.items()}
         return TaskInputs(previous, initial, values)
-
-    def _had_none(self, step: Action[..., Any], taken: Sequence[str]) -> bool:
-        """Returns whether a failed attempt without copies had no inputs."""
-        is_required = bool(taken) or any(step.named_params.values())
-        return self._attempt.state is TypeAttemptState.FAILED and not is_required
 
     def _value(self, role: str) -> Context:
         """Returns the edited value, the copy or, where there is none, what the storage of the run has."""
