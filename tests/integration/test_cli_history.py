@@ -322,7 +322,7 @@ def test_a_step_is_shown_with_all_attempts(dotflow: Command, history: HistorySQL
     assert "2  ✗ Failed" in out
     assert out.count("Traceback (most recent call last)") == 2
     assert "policy   attempts 2, delay 0.0" in out
-    assert "--input  # what it was given" in out
+    assert "--input  # its inputs" in out
     assert item.startswith("✗ Failed  double#1  task 1 of run ")
     assert "ValueError: two\\x1b[31m is refused" in mapped
     assert [line.split()[0] for line in mapped.split("\n\n")[1].splitlines()] == ["Item", "1"]

@@ -198,17 +198,17 @@ def _replace(data: AnyStr, forms: Sequence[AnyStr], mask: AnyStr) -> AnyStr:
 
 def _spans(data: AnyStr, forms: Sequence[AnyStr]) -> list[Span]:
     """Returns what the forms cover, in order; overlapping ones are one span, so that no end of one remains."""
-    found: list[Span] = []
+    matches: list[Span] = []
     for form in forms:
         begin = data.find(form)
         while begin >= 0:
-            found.append((begin, begin + len(form)))
+            matches.append((begin, begin + len(form)))
             begin = data.find(form, begin + 1)
-    if len(found) < 2:
-        return found
-    found.sort()
-    spans = [found[0]]
-    for begin, end in found[1:]:
+    if len(matches) < 2:
+        return matches
+    matches.sort()
+    spans = [matches[0]]
+    for begin, end in matches[1:]:
         last, last_end = spans[-1]
         if begin < last_end:
             spans[-1] = last, max(end, last_end)

@@ -41,20 +41,20 @@ class MarkedStream:
         """Yields the parts of what has arrived."""
         data, self.held = self.held + data, b""
         while (begin := data.find(BEGIN)) >= 0:
-            found = MARK.match(data, begin)
-            if found is None and len(data) - begin < MAX_SIZE and END not in data[begin + len(BEGIN) :]:
+            match = MARK.match(data, begin)
+            if match is None and len(data) - begin < MAX_SIZE and END not in data[begin + len(BEGIN) :]:
                 self.held = data[begin:]
                 yield Part(data[:begin], self.attempt)
                 return
-            if found is None:  # a step has printed what is no mark of ours
+            if match is None:  # a step has printed what is no mark of ours
                 yield Part(data[: begin + len(BEGIN)], self.attempt)
                 data = data[begin + len(BEGIN) :]
                 continue
             is_sync = data.startswith(SYNC, begin)
             yield Part(data[:begin], self.attempt, is_sync)
             if not is_sync:
-                self.attempt = _attempt_of(found)
-            data = data[found.end() :]
+                self.attempt = _attempt_of(match)
+            data = data[match.end() :]
         begin = data.rfind(BEGIN[:1], -len(BEGIN))
         if begin >= 0 and BEGIN.startswith(data[begin:]):  # what may be the beginning of a mark
             data, self.held = data[:begin], data[begin:]
@@ -66,8 +66,8 @@ class MarkedStream:
         return Part(held, self.attempt)
 
 
-def _attempt_of(found: re.Match[bytes]) -> AttemptId | None:
-    if found[1] is None:
+def _attempt_of(match: re.Match[bytes]) -> AttemptId | None:
+    if match[1] is None:
         return None
-    item = int(found[4])
-    return AttemptId(found[1].decode(), int(found[2]), int(found[3]), None if item < 0 else item)
+    item = int(match[4])
+    return AttemptId(match[1].decode(), int(match[2]), int(match[3]), None if item < 0 else item)

@@ -17,7 +17,7 @@ PARTS = ("output", "error", "input", "value")
 @option("--output", is_flag=True, example="dotflow show last load --output", help="Only what it printed.")
 @option("-f", "--follow", is_flag=True, example="--output -f", help="Go on with new output until the run has ended.")
 @option("--error", is_flag=True, example="dotflow show last load --error", help="Only its last traceback.")
-@option("--input", is_flag=True, example="--input > input.json", help="Only the values that it was given, as JSON.")
+@option("--input", is_flag=True, example="--input > input.json", help="Only its inputs, as JSON.")
 @option("--value", is_flag=True, example="--value | jq .", help="Only the value that it returned, as JSON.")
 @JSON_OPTION
 @HISTORY_OPTION

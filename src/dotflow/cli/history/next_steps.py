@@ -53,7 +53,7 @@ def step_commands(
     state = attempts[-1].state if attempts else None
     commands = []
     if any(copy.document and copy.role != "returned" for copy in archive.copies(run.run_id, step)):
-        commands.append((_command("show", short, step, "--input", history=history), "what it was given"))
+        commands.append((_command("show", short, step, "--input", history=history), "its inputs"))
     # Of a crash, only a storage that outlives the process has the inputs.
     is_kept = state is TypeAttemptState.CRASHED and not run.storage.startswith(IN_MEMORY)
     if state is TypeAttemptState.FAILED or is_kept:

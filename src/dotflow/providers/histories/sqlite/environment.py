@@ -42,14 +42,14 @@ def describe_environment(masks: Masks = NO_MASKS) -> dict[str, Any]:
 @functools.cache
 def packages(path: tuple[str, ...]) -> Mapping[str, str]:
     """Returns the versions of the installed packages in the folders of *path*, read off the names of their folders."""
-    found: dict[str, str] = {}
+    versions: dict[str, str] = {}
     for folder in reversed(path):  # the first one wins, as in an import
         with contextlib.suppress(OSError):
             for name in os.listdir(folder or os.curdir):  # noqa: PTH208 (twice as fast)
                 if name.endswith(DIST_INFO):
                     package, _, version = name[: -len(DIST_INFO)].partition("-")
-                    found[package] = version
-    return found
+                    versions[package] = version
+    return versions
 
 
 def commit_of(folder: Path) -> str | None:
@@ -75,9 +75,9 @@ def _commit(git: Path, head: str) -> str | None:
     common = git
     with contextlib.suppress(OSError):
         common = git / (git / "commondir").read_text().strip()
-    for place in (git, common):
+    for folder in (git, common):
         with contextlib.suppress(OSError):
-            return (place / name).read_text().strip()
+            return (folder / name).read_text().strip()
     for line in (common / "packed-refs").read_text().splitlines():
         commit, _, packed = line.partition(" ")
         if packed == name:

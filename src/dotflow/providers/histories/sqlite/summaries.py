@@ -81,7 +81,7 @@ def _query(reader: Reader, conditions: Sequence[Condition], since: int, limit: i
     order = "ORDER BY began DESC, run DESC LIMIT ?"
     count = -1 if limit is None else limit
     parts = [f"SELECT * FROM (SELECT {FIELDS} FROM runs WHERE {sql} AND began >= ? {order})" for sql, _ in conditions]
-    values = [value for _, given in conditions for value in (*given, since, count)]
+    values = [value for _, parameters in conditions for value in (*parameters, since, count)]
     return reader.connection.execute(f"{' UNION ALL '.join(parts)} {order}", (*values, count)).fetchall()
 
 
