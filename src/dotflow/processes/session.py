@@ -4,7 +4,7 @@ import contextlib
 import math
 import selectors
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dotflow import clock
 from dotflow.abc.executor import CompletedCall, ExecutorSession
@@ -21,10 +21,12 @@ from dotflow.processes.encoding import NO_VALUE, WorkerFactory
 from dotflow.processes.scaling import PoolGrowth
 from dotflow.processes.wakeup import WakeupPipe
 from dotflow.processes.worker import Worker, load_outcome
-from dotflow.processes.worker_output import OutputPipe, WorkerOutputs
 from dotflow.worker.deadline import GRACE
 from dotflow.worker.interrupts import interrupts_held, interrupts_let_through
 from dotflow.worker.waiting import MAX_SLEEP
+
+if TYPE_CHECKING:
+    from dotflow.processes.worker_output import OutputPipe, WorkerOutputs
 
 
 class ProcessSession(ExecutorSession):
@@ -50,6 +52,8 @@ class ProcessSession(ExecutorSession):
 
     def capture_output(self, capture: Capture) -> None:
         if capture.mode in (TypeCapture.AUTO, TypeCapture.FD):
+            from dotflow.processes.worker_output import WorkerOutputs  # slow to import, and only for a history
+
             self._factory.captured = True
             self._outputs = WorkerOutputs(capture, self._selector)
 
@@ -194,7 +198,7 @@ class ProcessSession(ExecutorSession):
             if worker is None:
                 self._wakeup.clear()
                 self._woken = True
-            elif isinstance(worker, OutputPipe):
+            elif not isinstance(worker, Worker):
                 assert self._outputs is not None
                 self._outputs.read(worker)
             elif key.fd == worker.process.sentinel:

@@ -1,6 +1,7 @@
 """Worker: what a session keeps of one of its worker processes."""
 
 import selectors
+from typing import TYPE_CHECKING
 
 from dotflow.core.call import Call
 from dotflow.core.outcome import Outcome
@@ -8,7 +9,9 @@ from dotflow.processes import failures
 from dotflow.processes.channel import Message
 from dotflow.processes.encoding import CallEncoder, WorkerCache
 from dotflow.processes.start import WorkerProcess
-from dotflow.processes.worker_output import WorkerOutput
+
+if TYPE_CHECKING:
+    from dotflow.processes.worker_output import WorkerOutput
 
 
 class Worker:

@@ -4,6 +4,7 @@ import math
 import queue
 import threading
 from collections.abc import Hashable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from dotflow import clock
 from dotflow.abc.executor import CompletedCall, Executor, ExecutorSession, Report
@@ -23,8 +24,10 @@ from dotflow.worker.deadline_thread import stop_thread
 from dotflow.worker.loops import Loops
 from dotflow.worker.output_buffer import OutputBuffer
 from dotflow.worker.programs import ThreadPrograms
-from dotflow.worker.streams import StreamCapture
 from dotflow.worker.waiting import MAX_SLEEP
+
+if TYPE_CHECKING:
+    from dotflow.worker.streams import StreamCapture
 
 
 class ExecutorThread(Executor):
@@ -64,6 +67,8 @@ class ThreadSession(ExecutorSession):
 
     def capture_output(self, capture: Capture) -> None:
         self._capture = capture
+        from dotflow.worker.streams import StreamCapture  # slow to import, and only for a history
+
         self._streams = StreamCapture(capture, self._done.put)
 
     def make_room(self, pool: Hashable, lane: int, waiting: int) -> bool:
@@ -198,7 +203,7 @@ class WorkerThread(threading.Thread):
         loops: Loops,
         tasks: Mapping[int, Task],
         capture: Capture | None,
-        streams: StreamCapture | None,
+        streams: "StreamCapture | None",
     ) -> None:
         super().__init__(name="dotflow-worker", daemon=True)
         # What a process of an isolated step prints is for the thread of the run, which alone settles the history.
