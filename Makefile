@@ -54,8 +54,13 @@ check: .venv/check/.ready  ## Lint, format, types and the unit tests: under a mi
 AT_ONCE = 2
 run_suites = $(MAKE) --no-print-directory -j$(AT_ONCE) --output-sync=target
 
+# The tests start Python a thousand times. With PYTHONDONTWRITEBYTECODE, each of these would compile dotflow again.
+compile = @.venv/$(1)/bin/python -m compileall -q src
+
 test:  ## check, then each test once, and some on a second Python, dist and docs: nine minutes
 	@$(MAKE) --no-print-directory -j2 $(patsubst %,.venv/%/.ready,check docs $(sort $(oldest) $(newest)))
+	$(call compile,$(oldest))
+	$(call compile,$(newest))
 	@$(MAKE) --no-print-directory check
 	$(heading) '$(AT_ONCE) suites at a time, each shown when it has ended: $(SUITES)'
 	@$(run_suites) $(SUITES)
@@ -69,6 +74,7 @@ pytest = .venv/$(1)/bin/pytest --no-header --durations=20 --durations-min=1
 
 test-3.%: .venv/3.%/.ready
 	$(heading) 'Python 3.$*: every test'
+	$(call compile,3.$*)
 	@$(call pytest,3.$*) tests -m 'not clusters' --exhaustive
 
 test-newest: .venv/$(newest)/.ready

@@ -508,14 +508,11 @@ class HistoryError(ProviderError):
     reason: str
 
     def __str__(self) -> str:
-        return f"{self.what}: {self.reason.rstrip('.')}."
+        return f"{self.what}: {self.reason.rstrip('.')}{'' if self.reason.endswith('?') else '.'}"
 
 
 class NotInHistory(HistoryError, LookupError):
     """There is no such run, step, item or value in the history, or there are several."""
-
-    def __str__(self) -> str:
-        return f"{self.what}: {self.reason.rstrip('.')}{'' if self.reason.endswith('?') else '.'}"
 
 
 class RunError(DotflowError):

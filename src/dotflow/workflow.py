@@ -25,7 +25,6 @@ from dotflow.engine.options import (
     note_on_resume,
     scheduled_arguments,
 )
-from dotflow.engine.past_runs import PastRuns
 from dotflow.engine.plan import make_plan, note_on_groups
 from dotflow.engine.reporter import reporter
 from dotflow.engine.run import Run
@@ -41,7 +40,7 @@ START_ARGUMENTS: Final = ("mode", *START_DEFAULTS)
 ELSEWHERE: Final = {"add": "task.add()", "count": "task.count()", "execute": "start()", "run": "start()"}
 
 
-class DotFlow(RunIds, LastRun, PastRuns):
+class DotFlow(RunIds, LastRun):
     """A workflow: tasks that run in order, side by side or on a schedule.
 
     Args:

@@ -1,15 +1,15 @@
 """The page of errors has all of them, and each message on it is a real one."""
 
-import os
+import importlib
 import re
 import shlex
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
 from dotflow import errors
+from dotflow.cli.main import main
 from tests.errors_table import CASES, message_of
 
 ROOT = Path(__file__).parents[2]
@@ -68,23 +68,24 @@ def test_the_messages_are_those_of_the_page(error: str) -> None:
 
 
 @pytest.mark.parametrize(("command", "shown"), COMMANDS, ids=[command for command, _ in COMMANDS])
-def test_the_output_of_a_command_is_that_of_the_page(command: str, shown: str, tmp_path: Path) -> None:
+def test_the_output_of_a_command_is_that_of_the_page(
+    command: str, shown: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     """One line on stderr, nothing on stdout, and the exit code of wrong usage."""
     steps = re.search(r"```python\n(.*?)```", SHELL, re.DOTALL)
     assert steps is not None
     (tmp_path / "pipelines.py").write_text(steps[1])
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.delitem(sys.modules, "pipelines", raising=False)
+    importlib.invalidate_caches()
 
-    ended = subprocess.run(
-        [sys.executable, "-m", *shlex.split(command)],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-    )
+    code = main(shlex.split(command)[1:])
 
-    assert (ended.stdout, ended.returncode) == ("", 2)
-    assert is_as_shown(ended.stderr, shown), ended.stderr
+    sys.modules.pop("pipelines", None)
+    out, err = capsys.readouterr()
+    assert (out, code) == ("", 2)
+    assert is_as_shown(err, shown), err
 
 
 def test_the_page_shows_commands() -> None:

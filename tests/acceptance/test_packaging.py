@@ -197,7 +197,10 @@ def test_every_extra_is_known_here() -> None:
     assert set(USES) - set(extras()) == set(), "USES of tests/extras.py has extras that pyproject.toml lacks"
 
 
-@pytest.mark.parametrize("folders", [[], NAMESAKES], ids=["nothing there", "folders of that name"])
+@pytest.mark.parametrize(
+    "folders",
+    [pytest.param([], id="nothing there", marks=pytest.mark.exhaustive), pytest.param(NAMESAKES, id="folders")],
+)
 @pytest.mark.parametrize("extra", extras())
 def test_a_missing_extra_is_asked_for(extra: str, folders: list[str], clean: Path, tmp_path: Path) -> None:
     """Without the extra, the error has the command that installs it, quoted for any shell; a folder is no package."""

@@ -48,6 +48,11 @@ def outer():
     workflow = DotFlow(workflow_id="outer")
     workflow.task.add(nests)
     return workflow
+
+def unnamed():
+    workflow = DotFlow()
+    workflow.task.add(extract)
+    return workflow
 """
 
 
@@ -99,6 +104,23 @@ def test_start_records_its_runs(dotflow: Command, tmp_path: Path, monkeypatch: p
     assert (run["workflow_id"], run["state"], run["trigger"]) == ("nightly", "Failed", "command")
     assert "DOTFLOW_HISTORY" not in os.environ
     assert dotflow("runs", "--history", ".output/history.db") == dotflow("runs")
+
+
+def test_a_workflow_without_an_id_is_known_by_its_path(
+    dotflow: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each of its runs has another id, which means nothing to a reader."""
+    (tmp_path / "unnamed_jobs.py").write_text(JOBS)
+    monkeypatch.syspath_prepend(tmp_path)
+    for _ in range(2):
+        dotflow("start", "--workflow", "unnamed_jobs.unnamed")
+
+    first, second = dotflow.objects("runs", "--workflow", "unnamed_jobs:unnamed")
+    assert first["name"] == second["name"] == "unnamed_jobs:unnamed"
+    assert first["workflow_id"] != second["workflow_id"]
+    assert dotflow("runs").count("unnamed_jobs:unnamed") == 2
+    assert "unnamed_jobs:unnamed" in dotflow("show").splitlines()[0]
+    assert first["workflow_id"] not in dotflow("diff", first["run_id"], second["run_id"])
 
 
 def test_workflows_of_steps_are_recorded_too(dotflow: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -301,7 +323,7 @@ def test_a_step_is_shown_with_all_attempts(dotflow: Command, history: HistorySQL
     assert "2  ✗ Failed" in out
     assert out.count("Traceback (most recent call last)") == 2
     assert "policy   attempts 2, delay 0.0" in out
-    assert "--input  # what it was given" in out
+    assert "--input  # its inputs" in out
     assert item.startswith("✗ Failed  double#1  task 1 of run ")
     assert "ValueError: two\\x1b[31m is refused" in mapped
     assert [line.split()[0] for line in mapped.split("\n\n")[1].splitlines()] == ["Item", "1"]

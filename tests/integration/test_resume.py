@@ -1,6 +1,7 @@
 """Resume in a new process: whatever ended the first one, what was finished does not run again."""
 
 import contextlib
+import itertools
 import signal
 import socket
 import sqlite3
@@ -102,9 +103,30 @@ def wait_until(happened: Callable[[], bool]) -> None:
         time.sleep(0.01)
 
 
-@pytest.mark.parametrize("storage", STORAGES)
-@pytest.mark.parametrize("shape", ["sequential", "background", "parallel", "groups"])
-@pytest.mark.parametrize("way", ["exception", *SIGNALS])
+SHAPES = ("sequential", "background", "parallel", "groups")
+
+#: Those of the ordinary run: each way, each shape and each storage.
+ENDS = [
+    ("kill -9", "sequential", "StorageFile"),
+    ("kill -9", "background", "StorageSQLite"),
+    ("kill -9", "parallel", "StorageFile"),
+    ("kill -9", "groups", "StorageSQLite"),
+    ("Ctrl-C", "sequential", "StorageSQLite"),
+    ("Ctrl-C", "groups", "StorageFile"),
+    ("SIGTERM", "background", "StorageFile"),
+    ("SIGTERM", "parallel", "StorageSQLite"),
+    ("exception", "sequential", "StorageFile"),
+    ("exception", "parallel", "StorageSQLite"),
+]
+
+
+@pytest.mark.parametrize(
+    ("way", "shape", "storage"),
+    [
+        pytest.param(*end, marks=() if end in ENDS else pytest.mark.exhaustive)
+        for end in itertools.product(["exception", *SIGNALS], SHAPES, STORAGES)
+    ],
+)
 def test_a_second_process_completes_the_work(
     way: str, shape: str, storage: str, scripts: Scripts, tmp_path: Path
 ) -> None:

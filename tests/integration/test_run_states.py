@@ -3,16 +3,18 @@
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from dotflow import Config, DotFlow, Run, action
+from dotflow import Config, Context, DotFlow, Run, action
+from dotflow.abc.executor import Executor
 from dotflow.abc.history import History
 from dotflow.core.attempt_id import AttemptId, current_attempt, triggered_by
-from dotflow.core.events import Event, RunEnded, RunStarted, TaskCompleted
+from dotflow.core.events import AttemptStarted, Event, RunEnded, RunStarted, TaskCompleted
 from dotflow.core.types.run_state import TypeRunState
-from dotflow.providers import ExecutorAsync, ExecutorThread
+from dotflow.providers import ExecutorAsync, ExecutorProcess, ExecutorThread
 
 
 class Recorder(History):
@@ -52,6 +54,12 @@ def interrupts() -> None:
 @action
 def which() -> AttemptId | None:
     return current_attempt.get()
+
+
+@action
+def is_settled(initial_context: Context) -> bool:
+    attempt = current_attempt.get()
+    return attempt is not None and str(attempt.task_id) in initial_context.storage.read_text().split()
 
 
 @action
@@ -221,3 +229,24 @@ def test_the_history_is_settled_before_each_attempt() -> None:
     names = [event if isinstance(event, bool) else type(event).__name__ for event in history.events]
     task = ["AttemptStarted", True, "TaskCompleted"]
     assert names == ["RunStarted", *task, *task, "RunEnded"]
+
+
+@pytest.mark.parametrize("executor", [ExecutorAsync, ExecutorThread, ExecutorProcess])
+@pytest.mark.processes
+def test_no_step_begins_before_the_history_is_settled(executor: Callable[..., Executor], tmp_path: Path) -> None:
+    """With worker processes, too, which begin several steps after one call of settle."""
+
+    class Settled(Recorder):
+        def settle(self, run_id: str, begins: bool) -> float | None:
+            if begins:
+                with (tmp_path / "settled").open("a") as file:
+                    file.writelines(f"{event.task_id}\n" for event in self.of(AttemptStarted))
+            return super().settle(run_id, begins)
+
+    workflow = DotFlow(Config(history=Settled(), executor=executor(2)))
+    for _ in range(8):
+        workflow.task.add(is_settled, initial_context=tmp_path / "settled")
+
+    run = workflow.start("parallel")
+
+    assert [task.current_context.storage for task in run.tasks] == [True] * 8

@@ -139,8 +139,17 @@ def test_background_groups_run_side_by_side(make_workflow: MakeWorkflow, tmp_pat
     assert len({*workflow.result_storage(), os.getpid()}) == 4
 
 
-@pytest.mark.parametrize("mode", ["background", "parallel", "groups"])
-@pytest.mark.parametrize("what", ["sleep", "coroutine", "retry delay", "isolated"])
+@pytest.mark.parametrize(
+    ("mode", "what"),
+    [
+        *((mode, what) for mode in ("background", "parallel") for what in ("sleep", "coroutine", "retry delay")),
+        *(("background", "isolated"), ("groups", "sleep"), ("groups", "retry delay")),
+        *(
+            pytest.param(*each, marks=pytest.mark.exhaustive)
+            for each in [("parallel", "isolated"), ("groups", "coroutine"), ("groups", "isolated")]
+        ),
+    ],
+)
 def test_cancel_stops_a_run(mode: str, what: str, make_workflow: MakeWorkflow, tmp_path: Path) -> None:
     """cancel() ends running tasks, in every mode. They are FAILED with the reason; the others never start."""
     began, later = tmp_path / "began", tmp_path / "later"
@@ -435,8 +444,14 @@ def test_the_mistakes_of_astart_are_those_of_start(make_workflow: MakeWorkflow) 
 # Workflows in steps
 
 
-@pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("inner_mode", MODES)
+@pytest.mark.parametrize(
+    ("mode", "inner_mode"),
+    [
+        pytest.param(mode, inner, marks=() if mode == inner or "parallel" in (mode, inner) else pytest.mark.exhaustive)
+        for mode in MODES
+        for inner in MODES
+    ],
+)
 def test_a_workflow_in_a_step(mode: str, inner_mode: str, make_workflow: MakeWorkflow) -> None:
     """A step may run a workflow, in every mode inside every mode; coroutines, retries and timeouts work in both."""
 

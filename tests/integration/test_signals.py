@@ -164,7 +164,7 @@ ENDINGS = {
 
 @pytest.mark.parametrize("ending", ENDINGS)
 def test_ctrl_c_ends_a_script_with_background_runs(ending: str, scripts: Scripts) -> None:
-    """One Ctrl-C ends a script and its background runs within 2 s, also after its last line. Its exit handlers run, it
+    """One Ctrl-C ends a script and its background runs soon, also after its last line. Its exit handlers run, it
     ends by SIGINT, and nothing is left behind."""
     last, count = ENDINGS[ending]
     started: dict[str, Script] = {}
@@ -195,11 +195,11 @@ ready()
             left = script.left_behind()
         found = [
             lines,
-            end.seconds < 2,
+            end.seconds < 1.0 + 2 * SOON,
             end.code,
             end.out,
             end.err.splitlines()[-1:],
-            end.err.count("KeyboardInt"),
+            end.err.count("KeyboardInt") - end.err.count("Exception ignored"),  # right at the end Python prints it, too
             left,
         ]
         if found != [{"ready"}, True, -signal.SIGINT, "exit handler\n", ["KeyboardInterrupt"], 1, []]:

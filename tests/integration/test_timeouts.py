@@ -41,7 +41,10 @@ IN_PROCESSES = pytest.param("parallel", marks=pytest.mark.start_method)
 
 
 @pytest.mark.start_method
-@pytest.mark.parametrize("name", VICTIMS)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=pytest.mark.exhaustive if name == "socket recv" else ()) for name in VICTIMS],
+)
 def test_a_stuck_step_is_ended_retried_and_leaves_nothing(name: str, tmp_path: Path, start_method: str | None) -> None:
     """The attempt of a step that hangs ends in time in every mode, is retried, and leaves nothing behind."""
     victim = VICTIMS[name]

@@ -1,10 +1,24 @@
-"""WakeupEvent wakes a thread that waits, also after an interrupt."""
+"""Waits end when they are woken, also after an interrupt, and by every signal."""
 
+import asyncio
 import os
 import signal
 import threading
+from collections.abc import Callable
+from typing import Any
 
-from dotflow.processes.wakeup import WakeupEvent
+import pytest
+
+from dotflow.engine import background
+from dotflow.engine.run_end import RunEnd
+from dotflow.processes import session
+from dotflow.processes.session import ProcessSession
+from dotflow.providers.executors import thread
+from dotflow.providers.executors.thread import ThreadSession
+from dotflow.worker import coroutines, waiting
+from dotflow.worker.coroutines import InlineLoop
+from dotflow.worker.deadline import Limit
+from dotflow.worker.waiting import Waiters, WakeupEvent
 
 
 def test_setting_it_before_the_wait_ends_one_wait() -> None:
@@ -54,3 +68,63 @@ def test_a_signal_that_another_thread_receives_ends_the_wait() -> None:
         over.set()
         other.join()
         killing.join()
+
+
+class Boom(Exception):
+    """Raised by a signal's handler."""
+
+
+def boom(signum: int, frame: object) -> None:
+    raise Boom
+
+
+def wait_for_background_runs(run: Any) -> None:
+    background._running.add(run)
+    try:
+        background._wait(None)
+    finally:
+        background._running.discard(run)
+
+
+WAITS: dict[str, Callable[[], object]] = {
+    "for workers": lambda: ProcessSession({}, 1, None).wait(None),
+    "for threads": lambda: ThreadSession({}, 1, print).wait(None),
+    "for a run": lambda: RunEnd().wait(None),
+    "for background runs": lambda: wait_for_background_runs(object()),
+    "in a coroutine": lambda: InlineLoop().run(asyncio.sleep(60), Limit(0)),
+}
+
+
+@pytest.mark.parametrize("wait", WAITS)
+def test_no_wait_misses_a_signal(wait: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Python notes a signal that comes right before a wait, or to another thread, but the wait is not ended by it."""
+    for module in (waiting, session, thread, coroutines):
+        monkeypatch.setattr(module, "MAX_SLEEP", 0.01)
+    before = signal.signal(signal.SIGUSR1, boom)
+    sending = threading.Timer(0.05, lambda: signal.pthread_kill(threading.get_ident(), signal.SIGUSR1))
+    sending.start()
+    try:
+        with pytest.raises(Boom):
+            WAITS[wait]()
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+        sending.join()
+
+
+def test_waiters_are_woken_and_ask_again() -> None:
+    """A wake for something else does not end the wait."""
+    waiters, is_true = Waiters(), threading.Event()
+
+    def wake_twice() -> None:
+        waiters.wake()
+        is_true.set()
+        waiters.wake()
+
+    waking = threading.Timer(0.01, wake_twice)
+    waking.start()
+    waiters.wait_until(is_true.is_set, None)
+    assert is_true.is_set()
+
+    waiters.wait_until(lambda: False, 0.01)
+    assert waiters._events == set()
+    waking.join()

@@ -61,7 +61,14 @@ VICTIMS: Final[dict[str, Victim]] = {
         """
     ),
     "C call": Victim(
-        'hashlib.pbkdf2_hmac("sha256", b"", b"", 2_000_000_000)', hard=True, left_in_thread=True, is_c_code=True
+        """
+        import ctypes
+        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+        ctypes.CDLL(None).sleep(60)
+        """,
+        hard=True,
+        left_in_thread=True,
+        is_c_code=True,
     ),
     "grandchild": Victim(
         """

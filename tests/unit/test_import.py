@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from importlib import import_module
+from pathlib import Path
 
 import pytest
 
@@ -139,6 +140,18 @@ def test_a_history_that_is_written_loads_nothing_to_read_it() -> None:
     )
 
     assert loaded_by(program).isdisjoint({*HEAVY, "random", "socket"})
+
+
+def test_a_run_in_its_own_thread_loads_nothing_for_processes(tmp_path: Path) -> None:
+    """With a history, too: the first run of a process begins within milliseconds."""
+    program = (
+        "from dotflow import Config, DotFlow, action; from dotflow.providers import HistorySQLite, LogDefault; "
+        f"history = HistorySQLite({str(tmp_path / 'history.db')!r}); "
+        "workflow = DotFlow(Config(log=LogDefault(output='none'), history=history)); "
+        "workflow.task.add(action(lambda: 1)); workflow.start()"
+    )
+
+    assert loaded_by(program).isdisjoint({*HEAVY, "pickle", "random", "selectors", "socket"})
 
 
 def test_a_workflow_loads_nothing_heavy() -> None:

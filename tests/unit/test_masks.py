@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dotflow.core.masks import MASK, NO_MASKS, Masks, secret_variables
+from dotflow.core.masks import MASK, NO_MASKS, MaskedStream, Masks, secret_variables
 
 TOKEN = "tok/en+wi th\"q'uote\\s&ünï"
 KEY = "-----BEGIN KEY-----\nMIIEvQIBADANBgkqhkiG\n9w0BAQEFAASCBKcwggSj\n-----END KEY-----\n"
@@ -74,7 +74,7 @@ def test_short_secrets_are_not_masked() -> None:
     assert Masks(["abc"]).mask("abc") == "abc"
     assert not Masks(["abc"])
     assert NO_MASKS.mask("text") == "text"
-    assert NO_MASKS.stream().feed(b"text") == b"text"
+    assert MaskedStream(NO_MASKS).feed(b"text") == b"text"
 
 
 def test_variables_are_secret_by_their_names() -> None:
@@ -111,7 +111,7 @@ def test_chunks_are_masked_as_the_whole(values: list[str], data: str, cuts: list
     """However a stream is cut, its masked chunks are what masking all of it at once returns."""
     masks, whole = Masks(values), data.encode()
     borders = [0, *sorted(min(cut, len(whole)) for cut in cuts), len(whole)]
-    stream = masks.stream()
+    stream = MaskedStream(masks)
 
     chunks = [stream.feed(whole[begin:end]) for begin, end in itertools.pairwise(borders)]
 
@@ -133,7 +133,7 @@ def test_any_secret_is_masked_in_its_escaped_forms(value: str, before: str, afte
 @given(values=SECRETS, held=st.text("abc"), data=st.text("abc", max_size=40), at=st.integers(0, 40))
 def test_a_cut_leaves_no_part_of_a_secret(values: list[str], held: str, data: str, at: int) -> None:
     """Data can be cut there: no secret has a part before and a part behind it."""
-    stream, at = Masks(values).stream(), min(at, len(data))
+    stream, at = MaskedStream(Masks(values)), min(at, len(data))
     stream.feed(held.encode())
     whole = stream._held.decode() + data
 
@@ -151,7 +151,7 @@ def crossing(border: int, value: str) -> range:
 
 def test_what_may_be_a_secret_is_held_back() -> None:
     """Only what may be a secret's beginning waits for the next chunk."""
-    stream = Masks(["hunter22"]).stream()
+    stream = MaskedStream(Masks(["hunter22"]))
 
     assert stream.feed(b"password: hunt") == b"password: "
     assert stream.feed(b"er21, hunter22") == b"hunter21, ***"

@@ -45,6 +45,14 @@ class ExecutorSession(ABC):
     def capture_output(self, capture: Capture) -> None:  # noqa: B027 (some have no output)
         """Asks for the output of the attempts whose calls have a `watch`. Called at most once, before anything else."""
 
+    def settle_before_calls(self, settle: Callable[[], object]) -> bool:
+        """Offers a function that has to be called before the attempts of submitted calls begin.
+
+        Returns whether the session does so: once for all calls that it sends together. Otherwise it is called before
+        each `submit`. Called at most once, before anything else.
+        """
+        return False
+
     @abstractmethod
     def submit(self, call: Call) -> Outcome | None:
         """Makes an attempt. Returns its outcome if that is known at once, else None: `wait` will return it."""

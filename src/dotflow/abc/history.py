@@ -32,13 +32,14 @@ class History(ABC):
         """
 
     def settle(self, run_id: str, begins: bool) -> float | None:
-        """Called before each attempt begins, and before the run waits. By default it does nothing.
+        """Called before attempts begin, and before the run waits. By default it does nothing.
 
-        A history that collects events saves them here. Called in the thread of the run, as `record` is.
+        A history that collects events saves them here. Several attempts may begin after one call. Called in the thread
+        of the run, as `record` is.
 
         Args:
             run_id: The run.
-            begins: Whether an attempt begins next, which may end the process. Otherwise saving may be put off.
+            begins: Whether attempts begin next, which may end the process. Otherwise saving may be put off.
 
         Returns:
             The seconds after which it has to be called again at the latest; None for no limit. Ignored with *begins*.

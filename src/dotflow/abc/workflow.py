@@ -15,6 +15,9 @@ class RunHandle(Protocol):
     def cancel(self) -> None:
         """Ends the run."""
 
+    def _interrupt_and_wait(self) -> None:
+        """Ends the run as Ctrl-C in `wait` does, and waits for its end."""
+
 
 class WorkflowConfig(Protocol):
     """The configuration of a workflow."""

@@ -16,11 +16,19 @@ def find_step(run_id: str, tasks: "Sequence[TaskRecord]", step: str) -> "tuple[T
 
     Raises NotInHistory if there is no such task, or several tasks have the name.
     """
+    named, item = _named(tasks, step), None
     name, mark, number = step.rpartition("#")
-    named = _named(tasks, step)
-    if named or not mark or not (number.isascii() and number.isdigit()):
-        return _only(run_id, tasks, named, step), None
-    return _only(run_id, tasks, _named(tasks, name), name), int(number)
+    if not named and mark and number.isascii() and number.isdigit():
+        step, named, item = name, _named(tasks, name), int(number)
+    if len(named) == 1:
+        return named[0], item
+    what = f"Can't find the step '{step}' in the run {run_id[:8]}"
+    if named:
+        numbers = " and ".join(str(task.task_id) for task in named)
+        raise NotInHistory(what, f"the tasks {numbers} have this name. Pass a number")
+    names = list(dict.fromkeys(task.name for task in tasks))
+    listed = ", ".join(names[:MAX_NAMES]) + (" and others" if len(names) > MAX_NAMES else "")
+    raise NotInHistory(what, f"it has {listed or 'no tasks'}. {close_match(step, names)}".rstrip(" ."))
 
 
 def no_item(task: "TaskRecord", item: int) -> NotInHistory:
@@ -30,19 +38,5 @@ def no_item(task: "TaskRecord", item: int) -> NotInHistory:
 
 
 def _named(tasks: "Sequence[TaskRecord]", step: str) -> "list[TaskRecord]":
-    named = [task for task in tasks if task.name == step]
-    if not named and step.isascii() and step.isdigit() and int(step) < len(tasks):
-        named = [tasks[int(step)]]
-    return named
-
-
-def _only(run_id: str, tasks: "Sequence[TaskRecord]", named: "Sequence[TaskRecord]", step: str) -> "TaskRecord":
-    if len(named) == 1:
-        return named[0]
-    what = f"Can't find the step '{step}' in the run {run_id[:8]}"
-    if named:
-        numbers = " and ".join(str(task.task_id) for task in named)
-        raise NotInHistory(what, f"the tasks {numbers} have this name. Pass a number")
-    names = list(dict.fromkeys(task.name for task in tasks))
-    listed = ", ".join(names[:MAX_NAMES]) + (" and others" if len(names) > MAX_NAMES else "")
-    raise NotInHistory(what, f"it has {listed or 'no tasks'}. {close_match(step, names)}".rstrip(" ."))
+    is_number = step.isascii() and step.isdigit() and int(step) < len(tasks)
+    return [task for task in tasks if task.name == step] or ([tasks[int(step)]] if is_number else [])

@@ -68,13 +68,13 @@ def _entries(kind: type, value: Any, depth: int, masks: Masks) -> str:
         return f"{opening}{closing}" if kind not in (set, frozenset) else f"{kind.__name__}()"
     if depth == MAX_DEPTH:
         return f"{opening}...{closing}"
-    shown = MAX_ENTRIES if depth == 0 else MAX_ENTRIES - 2
+    count = MAX_ENTRIES if depth == 0 else MAX_ENTRIES - 2
     entries: Iterable[str]
     if kind is dict:
-        pairs = islice(value.items(), shown)
+        pairs = islice(value.items(), count)
         entries = (f"{_glimpse(key, depth + 1, masks)}: {_glimpse(entry, depth + 1, masks)}" for key, entry in pairs)
     else:
-        entries = (_glimpse(entry, depth + 1, masks) for entry in islice(value, shown))
+        entries = (_glimpse(entry, depth + 1, masks) for entry in islice(value, count))
     text = ", ".join(entries)
-    more = ", ..." if len(value) > shown else "," if kind is tuple and len(value) == 1 else ""
+    more = ", ..." if len(value) > count else "," if kind is tuple and len(value) == 1 else ""
     return f"{opening}{text}{more}{closing}"

@@ -37,12 +37,8 @@ class Masks:
         values: The secrets. Those of fewer than four characters are left out.
     """
 
-    __slots__ = ("_byte_forms", "_forms", "_values")
-
     def __init__(self, values: Iterable[str] = ()) -> None:
         self._values = frozenset(value for value in values if len(value) >= MIN_LENGTH)
-        self._forms: Sequence[str] | None = None
-        self._byte_forms: Sequence[bytes] | None = None
 
     def __bool__(self) -> bool:
         return bool(self._values)
@@ -54,28 +50,20 @@ class Masks:
         return _replace(text, self.forms, MASK)
 
     def mask_bytes(self, data: bytes) -> bytes:
-        """Returns the data with `***` in place of each secret in UTF-8. For chunks of a stream, use `stream`."""
+        """Returns the data with `***` in place of each secret in UTF-8. For chunks of a stream, use MaskedStream."""
         if not self._values:
             return data
         return _replace(data, self.byte_forms, MASK.encode())
 
-    def stream(self) -> "MaskedStream":
-        """Returns a filter for one stream that arrives in chunks."""
-        return MaskedStream(self)
-
-    @property
+    @functools.cached_property
     def forms(self) -> Sequence[str]:
-        """The texts that are replaced."""
-        if self._forms is None:
-            self._forms = sorted({form for value in self._values for form in forms_of(value)}, key=_by_length)
-        return self._forms
+        """The texts that are replaced, the longest first."""
+        return sorted({form for value in self._values for form in forms_of(value)}, key=_by_length)
 
-    @property
+    @functools.cached_property
     def byte_forms(self) -> Sequence[bytes]:
         """The bytes that are replaced."""
-        if self._byte_forms is None:
-            self._byte_forms = [_encode(form) for form in self.forms]
-        return self._byte_forms
+        return [_encode(form) for form in self.forms]
 
     def __reduce__(self) -> tuple[type["Masks"], tuple[frozenset[str]]]:
         """Leaves the forms out, which are many times as large."""
@@ -210,17 +198,17 @@ def _replace(data: AnyStr, forms: Sequence[AnyStr], mask: AnyStr) -> AnyStr:
 
 def _spans(data: AnyStr, forms: Sequence[AnyStr]) -> list[Span]:
     """Returns what the forms cover, in order; overlapping ones are one span, so that no end of one remains."""
-    found: list[Span] = []
+    matches: list[Span] = []
     for form in forms:
         begin = data.find(form)
         while begin >= 0:
-            found.append((begin, begin + len(form)))
+            matches.append((begin, begin + len(form)))
             begin = data.find(form, begin + 1)
-    if len(found) < 2:
-        return found
-    found.sort()
-    spans = [found[0]]
-    for begin, end in found[1:]:
+    if len(matches) < 2:
+        return matches
+    matches.sort()
+    spans = [matches[0]]
+    for begin, end in matches[1:]:
         last, last_end = spans[-1]
         if begin < last_end:
             spans[-1] = last, max(end, last_end)

@@ -3,6 +3,7 @@
 Times are aware and in UTC, durations and CPU times in seconds, sizes in bytes.
 """
 
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,8 +15,10 @@ from dotflow.core.attempt_id import AttemptId
 from dotflow.core.find_step import find_step, no_item
 from dotflow.core.types.attempt_state import TypeAttemptState
 from dotflow.core.types.run_state import TypeRunState
+from dotflow.errors import NotInHistory
 
 ID_LENGTH: Final = 8  # characters of a run's id, for people
+GENERATED: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")  # the id of a workflow without one
 
 #: States of attempts that have ended without a value that could be used.
 BAD: Final = (TypeAttemptState.FAILED, TypeAttemptState.CRASHED)
@@ -193,9 +196,21 @@ class TaskRecord:
         """The number of items by the state of their last attempt."""
         return Counter(attempts[-1].state for attempts in self.items.values())
 
-    def attempts_of(self, item: int | None) -> Sequence[AttemptRecord]:
-        """Returns the attempts of an item; for None, those of the task itself."""
-        return self.attempts if item is None else self.items.get(item, ())
+    def attempts_of(self, item: int | None, attempt: int | None = None) -> Sequence[AttemptRecord]:
+        """Returns the attempts of an item, None for the task itself; or one of them. Raises NotInHistory."""
+        attempts = self.attempts if item is None else self.items.get(item, ())
+        chosen = [each for each in attempts if attempt in (None, each.attempt)]
+        if attempt is not None and not chosen:
+            raise NotInHistory(f"Can't find attempt {attempt} of '{self.name_of(item)}'", f"it has {len(attempts)}")
+        return chosen
+
+    def name_of(self, item: int | None) -> str:
+        """Returns the name of an item, `fetch#411`; for None, that of the task itself."""
+        return self.name if item is None else f"{self.name}#{item}"
+
+    def number_of(self, item: int | None) -> str:
+        """Returns the number of the task, with an item `3#411`: unlike the name, no other task has it."""
+        return str(self.task_id) if item is None else f"{self.task_id}#{item}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -234,6 +249,11 @@ class RunSummary:
     skipped: int = 0
     error: str = ""
     parent: AttemptId | None = None
+
+    @property
+    def workflow(self) -> str:
+        """The id of its workflow; the name in place of a generated id, which is another one in each run."""
+        return self.name if self.name and GENERATED.fullmatch(self.workflow_id) else self.workflow_id
 
     @property
     def duration(self) -> float | None:

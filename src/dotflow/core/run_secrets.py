@@ -57,12 +57,7 @@ class TaskSecrets(dict[str, str]):
 
 
 class RunSecrets:
-    """The secrets of one run.
-
-    Attributes:
-        masks: Replaces them in what is written.
-        notes: Lines for the log, on what is not masked.
-    """
+    """The secrets of one run, their masks, and lines for the log on what is not masked."""
 
     __slots__ = ("_by_task", "masks", "notes")
 

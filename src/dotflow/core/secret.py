@@ -90,8 +90,8 @@ def check_no_secret(name: str, value: object) -> None:
 
 def secrets_in(parameters: Mapping[str, inspect.Parameter]) -> Mapping[str, SecretRef]:
     """Returns the secrets among the defaults of parameters."""
-    found = {name: each.default for name, each in parameters.items() if type(each.default) is SecretRef}
-    return found or NO_SECRETS
+    secrets = {name: each.default for name, each in parameters.items() if type(each.default) is SecretRef}
+    return secrets or NO_SECRETS
 
 
 def fill(arguments: dict[str, Any], secrets: Mapping[str, SecretRef], values: Mapping[str, str], step: str) -> None:

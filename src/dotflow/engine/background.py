@@ -1,7 +1,9 @@
 """Runs in threads of their own, and their end with the interpreter."""
 
+import atexit
 import contextlib
 import contextvars
+import os
 import sys
 import threading
 from collections.abc import Callable
@@ -11,21 +13,29 @@ from dotflow import clock
 from dotflow.core.types.status import TypeStatus
 from dotflow.cpython import call_before_threads_are_joined, end_as_interrupted
 from dotflow.engine.run import CANCEL_GRACE, Run
+from dotflow.worker.waiting import Waiters
 
 _running: Final[set[Run]] = set()
-_changed: Final = threading.Condition()  # of what is running
+_waiters: Final = Waiters()  # for the end of runs
 _registered: Final = threading.Lock()  # taken once and never given back
 
 
 def start_in_background(run: Run, then: Callable[[], None] = lambda: None) -> None:
-    """Runs it in a non-daemon thread, for which a script waits at its end. Calls *then* at the end of the run."""
+    """Runs it in a non-daemon thread, for which a script waits at its end. Calls *then* at the end of the run.
+
+    After an interrupt here the caller never gets the run, so it is stopped.
+    """
     if _registered.acquire(blocking=False):
         # Python waits for threads at its end, but first it closes all thread pools, which steps may need.
         call_before_threads_are_joined(_wait_for_all)
+        atexit.register(_interrupt_left)
 
     participant = clock.join()
+    begun = threading.Lock()  # taken by the thread, or by the caller that gives it up
 
     def work() -> None:
+        if not begun.acquire(blocking=False):
+            return
         with participant:
             try:
                 run._execute()
@@ -37,23 +47,25 @@ def start_in_background(run: Run, then: Callable[[], None] = lambda: None) -> No
                 _remove(run)
                 then()
 
-    _running.add(run)
-    run.status = TypeStatus.IN_PROGRESS  # for the caller, even if the thread begins late
     try:
+        _running.add(run)
+        run.status = TypeStatus.IN_PROGRESS  # for the caller, even if the thread begins late
         # In a copy of the caller's context variables: to a tracer, the run's span is a child of the caller's.
         threading.Thread(target=contextvars.copy_context().run, args=(work,), name="dotflow-run").start()
-    except RuntimeError:  # too many threads
-        with participant:
-            _remove(run)
-        run.status = TypeStatus.NOT_STARTED
-        run._release()
+    except BaseException:  # too many threads, or an interrupt, which may come before or after the thread's beginning
+        if begun.acquire(blocking=False):
+            with participant:
+                _remove(run)
+            run.status = TypeStatus.NOT_STARTED
+            run._release()
+        else:
+            run._interrupt_and_wait()
         raise
 
 
 def _remove(run: Run) -> None:
-    with _changed:
-        _running.discard(run)
-        _changed.notify_all()
+    _running.discard(run)
+    _waiters.wake()
 
 
 def _wait_for_all() -> None:
@@ -67,6 +79,14 @@ def _wait_for_all() -> None:
     with contextlib.suppress(KeyboardInterrupt):
         interrupt_all()
     end_as_interrupted()
+
+
+def _interrupt_left() -> None:
+    """Stops what still runs when Python has waited for all: Ctrl-C came right before, where it is only printed."""
+    if _running:
+        with contextlib.suppress(KeyboardInterrupt):
+            interrupt_all()
+        end_as_interrupted()
 
 
 def interrupt_all() -> None:
@@ -85,5 +105,8 @@ def interrupt_all() -> None:
 
 def _wait(seconds: float | None) -> None:
     """Waits until no run is left. Not with Thread.join(): Ctrl-C there makes Python 3.11 lose the thread."""
-    with _changed:
-        _changed.wait_for(lambda: not _running, seconds)
+    _waiters.wait_until(lambda: not _running, seconds)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_running.clear)  # only their threads' process waits for them

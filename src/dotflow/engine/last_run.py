@@ -1,24 +1,29 @@
-"""LastRun: the results of a workflow's last run."""
+"""LastRun: the results of a workflow's last run, and its runs of the past."""
 
 from abc import ABC
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from dotflow.core.context import Context
 from dotflow.core.task import Task
 from dotflow.core.types.status import TypeStatus
 from dotflow.engine.run import Run
+from dotflow.errors import HistoryError
 
 if TYPE_CHECKING:
+    from dotflow.abc.archive import Since
     from dotflow.core.builder import TaskBuilder
+    from dotflow.core.record import RunSummary
     from dotflow.core.schema import WorkflowResult
 
 
 class LastRun(ABC):
-    """The part of a workflow that returns the results of its last run."""
+    """The part of a workflow that returns the results of its last run, and the runs that its history has."""
 
     workflow_id: str
     name: str | None
     task: "TaskBuilder"
+    config: Any
 
     def __init__(self) -> None:
         self._last: Run | None = None
@@ -43,3 +48,24 @@ class LastRun(ABC):
         if run is None:
             return WorkflowResult.of(self.workflow_id, None, self.name, TypeStatus.NOT_STARTED, self.result_task())
         return WorkflowResult.of(run.workflow_id, run.run_id, self.name, run.status, run.tasks)
+
+    def runs(
+        self, state: str | Sequence[str] | None = None, since: "Since | None" = None, limit: int | None = 50
+    ) -> "list[RunSummary]":
+        """Returns the runs of this workflow, with any parameters, the newest first. It needs a `workflow_id`.
+
+        Args:
+            state: Only runs in this state, such as "failed", or in one of several.
+            since: Only runs that began since this moment, or are not older than that: "2d".
+            limit: The maximum number; None for all.
+
+        Raises:
+            HistoryError: There is no history, or it can't be read.
+        """
+        from dotflow.abc.archive import Archive  # here: a run does not need it
+
+        history = self.config.history
+        if not isinstance(history, Archive):
+            reason = "it has no history that can be read. Write Config(history=HistorySQLite())"
+            raise HistoryError("Can't list the runs of the workflow", reason)
+        return history.runs(state=state, workflow=self.workflow_id, since=since, limit=limit)

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, Final
 
+from dotflow.abc.executor import ExecutorSession
 from dotflow.abc.history import History
 from dotflow.abc.log import Log
 from dotflow.abc.tracer import Tracer
@@ -102,6 +103,7 @@ class Publisher:
         self._capture = TypeCapture.NONE if history is None else history.capture
         self._output_limit = 0 if history is None else history.output_limit
         self._watches = history is not None and (history.measures_usage or self._capture is not TypeCapture.NONE)
+        self._settles_calls = True  # unless the session does
         self._report = report
         self._maps: MapReports | None = None  # made where a map is opened
         self._failures: Counter[str] = Counter()  # how often history and tracer have raised
@@ -112,14 +114,15 @@ class Publisher:
         return bool(self._followers)
 
     def prepare(self, call: Call, task: Task) -> Call:
-        """Returns the call of an attempt of a task or item, with what tracer and history add. Settles the history."""
+        """Returns an attempt's call with what tracer and history add; settles the history, unless the session does."""
         if self._tracer is not None:
             call = call._replace(carrier=self.carrier(task.task_id, task.item))
             if self._has_traces:
                 self._record_trace(task.task_id, task.item, task.attempt)
         if self._history is None:
             return call
-        self.settle(begins=True)
+        if self._settles_calls:
+            self.settle(begins=True)
         if not self._watches:
             return call
         attempt = new(AttemptId, (self._run_id, task.task_id, task.attempt, task.item))
@@ -133,17 +136,18 @@ class Publisher:
         try:
             return self._history.settle(self._run_id, begins)
         except BaseException as error:  # the user's code: logged, and the run continues
-            reraise_interrupt(error)
             self._report_failure("The history's settle()", "an attempt" if begins else "a wait", error)
             return None
 
-    def capture(self) -> Capture | None:
-        """Returns what the history wants of the output of the attempts; None for nothing."""
-        history = self._history
-        if history is None or history.capture is TypeCapture.NONE or history.output_limit <= 0:
-            return None
+    def follow_session(self, session: ExecutorSession) -> None:
+        """Asks a new session for what the history wants: the output, and to be settled before attempts begin."""
+        if self._history is None:
+            return
         settle = partial(self.settle, begins=True)
-        return Capture(history.capture, history.output_limit, self.record, settle, self._masks, history)
+        self._settles_calls = not session.settle_before_calls(settle)
+        if self._capture is not TypeCapture.NONE and self._output_limit > 0:
+            limit = self._output_limit
+            session.capture_output(Capture(self._capture, limit, self.record, settle, self._masks, self._history))
 
     def record(self, event: Detail) -> None:
         """Passes an event that only the history receives."""
@@ -151,7 +155,6 @@ class Publisher:
             try:
                 self._history.record(self._run_id, event)
             except BaseException as error:  # the user's code: logged, and the run continues
-                reraise_interrupt(error)
                 self._report_failure("The history", type(event).__name__, error)
 
     def carrier(self, task_id: int, item: int | None = None) -> Carrier | None:
@@ -160,15 +163,13 @@ class Publisher:
 
     def _record_trace(self, task_id: int = -1, item: int | None = None, attempt: int = 0) -> None:
         """Passes the trace of an attempt that has just begun, or of the run, to the history."""
-        event = self._ask_tracer("trace_ids()", trace_of, task_id, item, attempt)
-        if event is not None:
+        if (event := self._ask_tracer("trace_ids()", trace_of, task_id, item, attempt)) is not None:
             self.record(event)
 
     def _ask_tracer(self, name: str, function: Callable[..., Any], task_id: int, *arguments: int | None) -> Any:
         try:
             return function(self._tracer, self._run_id, task_id, *arguments)
         except BaseException as error:  # the user's code: logged, and the run continues without
-            reraise_interrupt(error)
             self._report_failure(f"The tracer's {name}", "the run" if task_id < 0 else f"task {task_id}", error)
             return None
 
@@ -255,10 +256,10 @@ class Publisher:
             try:
                 follower(self._run_id, event)
             except BaseException as error:  # the user's code: logged, and the run continues
-                reraise_interrupt(error)
                 self._report_failure(f"The {name}", type(event).__name__, error)
 
     def _report_failure(self, name: str, where: str, error: BaseException) -> None:
+        reraise_interrupt(error)
         self._failures[name] += 1
         if self._failures[name] > MAX_REPORTS:
             return

@@ -1,12 +1,9 @@
 """RunEnd: the end of a run, which other threads wait for."""
 
 import math
-import threading
-from typing import Final
 
 from dotflow import clock
-
-MAX_SLEEP: Final = 0.5  # seconds; Python handles a signal that comes right before a wait only at the end of the wait
+from dotflow.worker.waiting import Waiters
 
 
 class RunEnd:
@@ -18,7 +15,7 @@ class RunEnd:
 
     def __init__(self) -> None:
         self.is_over = False
-        self._changed = threading.Condition()
+        self._waiters = Waiters()
 
     def set(self) -> None:
         """Ends the run."""
@@ -31,11 +28,8 @@ class RunEnd:
         deadline = math.inf if timeout is None else clock.monotonic() + timeout
 
         def pause(seconds: float | None) -> None:
-            end = math.inf if seconds is None else clock.ticks() + seconds
-            with self._changed:
-                # The second condition is for a virtual clock that has reached the deadline already.
-                while not self.is_over and clock.monotonic() < deadline and (left := end - clock.ticks()) > 0:
-                    self._changed.wait(min(left, MAX_SLEEP))
+            # The second condition is for a virtual clock that has reached the deadline already.
+            self._waiters.wait_until(lambda: self.is_over or clock.monotonic() >= deadline, seconds)
 
         if not self.is_over:
             clock.wait(pause, timeout, self.notify)
@@ -43,12 +37,8 @@ class RunEnd:
 
     def wait_real(self, seconds: float) -> None:
         """Waits for at most *seconds* of real time, which a virtual clock does not change."""
-        end = clock.ticks() + seconds
-        with self._changed:
-            while not self.is_over and (left := end - clock.ticks()) > 0:
-                self._changed.wait(min(left, MAX_SLEEP))
+        self._waiters.wait_until(lambda: self.is_over, seconds)
 
     def notify(self) -> None:
         """Wakes the waiters."""
-        with self._changed:
-            self._changed.notify_all()
+        self._waiters.wake()

@@ -56,9 +56,9 @@ def run_started(
 def _find_saved(storage: Storage, tasks: Sequence[Task], value: Any) -> Context | None:
     for task in tasks:
         if task._current is not None and task._current.storage is value:
-            found = storage.get(storage.key(task))
-            if found.time == task._current.time:
-                return found
+            saved_context = storage.get(storage.key(task))
+            if saved_context.time == task._current.time:
+                return saved_context
     return None
 
 

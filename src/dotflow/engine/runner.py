@@ -74,9 +74,7 @@ class Runner:
     def _use(self, session: ExecutorSession) -> None:
         """Sets the session that makes the attempts, with no task in it."""
         self.session = session
-        capture = self._publisher.capture()
-        if capture is not None:
-            session.capture_output(capture)
+        self._publisher.follow_session(session)
         self._submit = self._submit_prepared if self._publisher.prepares_calls else session.submit
         self._flows: dict[int, TaskFlow] = {}  # by number, of tasks and items that wait for an outcome or a timer
         self._arrivals: deque[tuple[Ready, bool]] = deque()  # newly ready; whether it continues a lane

@@ -9,12 +9,11 @@ from dotflow.core.events import TaskRestored
 from dotflow.core.linked_task import LinkedTask
 from dotflow.core.params import Params
 from dotflow.core.task import Task
-from dotflow.core.types.status import TypeStatus
 from dotflow.core.wiring import PREVIOUS
 from dotflow.engine.earlier_runs import EarlierRuns
 from dotflow.engine.maps import ItemMap, lists_of, make_items
 from dotflow.engine.plan import Plan
-from dotflow.engine.restoring import Restoration
+from dotflow.engine.restoring import Restoration, previous_of
 from dotflow.engine.verdict import Arguments, Skip, arguments, has_value
 from dotflow.errors import NotInHistory
 
@@ -75,8 +74,9 @@ class StoredInputs:
 
         Raises NotInHistory: A value is not there, or that of another run.
         """
-        task, source = self._tasks[task_id], self._previous_of(task_id)
-        links = task.links
+        task = self._tasks[task_id]
+        before, links = previous_of(task, self._tasks, self._plan.previous), task.links
+        source = None if before is None else before.task_id
         for each in {*([] if links is None else links.value_sources()), *([] if source is None else [source])}:
             if each not in self._without_value and not self._tasks[each].is_mapped:
                 self._check(self._tasks[each])
@@ -94,13 +94,6 @@ class StoredInputs:
         if is_fallback and links.fallback is not None:
             own = {name: value for name, value in own.items() if name in links.fallback.named_params}
         return TaskInputs(previous, initial, {**values, **own})
-
-    def _previous_of(self, task_id: int) -> int | None:
-        """Returns the task whose context is the `previous_context`: the last one that was not skipped."""
-        source = self._plan.previous[task_id]
-        while source is not None and self._tasks[source].status is TypeStatus.SKIPPED:
-            source = self._plan.previous[source]
-        return source
 
     def _arguments_of(self, task: Task, index: int) -> Arguments:
         """Returns the arguments of an item beside those that all items share."""

@@ -26,11 +26,11 @@ SIZE: Final = struct.Struct("!Q")
 CHUNK: Final = 1 << 16  # bytes read at once while their number is unknown
 MAX_BUFFERS: Final = 512  # of one sendmsg; POSIX allows 1024
 
-CALL: Final = 1  # to the worker: make this attempt
-OUTCOME: Final = 2  # from the worker: its outcome
-STARTED: Final = 3  # from the worker: the attempt begins, its time runs
-STDOUT: Final = 4  # from the worker: its output
-STDERR: Final = 5
+STDOUT: Final = 1  # from the worker: its output; the number of the stream
+STDERR: Final = 2
+CALL: Final = 3  # to the worker: make this attempt
+OUTCOME: Final = 4  # from the worker: its outcome
+STARTED: Final = 5  # from the worker: the attempt begins, its time runs
 READY: Final = 6  # from the worker, once: it has started
 RETURNED: Final = 7  # from the worker: the step has returned; pickling its value follows
 SHARED: Final = 8  # to the worker: arguments that several calls share, by a number of their own

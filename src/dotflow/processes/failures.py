@@ -64,9 +64,9 @@ def _parts_of(call: Call, error: Exception, name: str) -> tuple[Failure, tuple[F
     return Failure(name, f"{error} {note}".rstrip()), (), retry
 
 
-def write_out(kind: int, data: bytes) -> None:
+def write_out(number: int, data: bytes) -> None:
     """Writes a worker's output to the caller's stdout or stderr."""
-    stream = sys.stdout if kind == STDOUT else sys.stderr
+    stream = sys.stdout if number == STDOUT else sys.stderr
     with contextlib.suppress(OSError, ValueError):  # the caller has closed it
         try:
             text = data.decode("utf-8", "surrogatepass")

@@ -17,13 +17,7 @@ MARK: Final = re.compile(re.escape(BEGIN) + rb"(?:sync|([!-~]+) (\d{1,18}) (\d{1
 
 
 class Part(NamedTuple):
-    """A part of a stream.
-
-    Attributes:
-        data: The output.
-        attempt: The attempt that has made it; None for none.
-        is_sync: Whether a sync mark follows it.
-    """
+    """A part of a stream, and the attempt that has made it, None for none. A sync mark may follow it."""
 
     data: bytes
     attempt: AttemptId | None
@@ -37,12 +31,7 @@ def mark(attempt: AttemptId) -> bytes:
 
 
 class MarkedStream:
-    """Parts a stream by its marks.
-
-    Attributes:
-        attempt: The attempt that makes what comes next.
-        held: What may be the beginning of a mark.
-    """
+    """Parts a stream by its marks. *attempt* makes what comes next; *held* may be the beginning of a mark."""
 
     def __init__(self) -> None:
         self.held = b""
@@ -52,23 +41,24 @@ class MarkedStream:
         """Yields the parts of what has arrived."""
         data, self.held = self.held + data, b""
         while (begin := data.find(BEGIN)) >= 0:
-            found = MARK.match(data, begin)
-            if found is None and len(data) - begin < MAX_SIZE and END not in data[begin + len(BEGIN) :]:
+            match = MARK.match(data, begin)
+            if match is None and len(data) - begin < MAX_SIZE and END not in data[begin + len(BEGIN) :]:
                 self.held = data[begin:]
                 yield Part(data[:begin], self.attempt)
                 return
-            if found is None:  # a step has printed what is no mark of ours
+            if match is None:  # a step has printed what is no mark of ours
                 yield Part(data[: begin + len(BEGIN)], self.attempt)
                 data = data[begin + len(BEGIN) :]
                 continue
             is_sync = data.startswith(SYNC, begin)
             yield Part(data[:begin], self.attempt, is_sync)
             if not is_sync:
-                self.attempt = _attempt_of(found)
-            data = data[found.end() :]
-        held = next((size for size in range(len(BEGIN) - 1, 0, -1) if data.endswith(BEGIN[:size])), 0)
-        self.held = data[len(data) - held :]
-        yield Part(data[: len(data) - held], self.attempt)
+                self.attempt = _attempt_of(match)
+            data = data[match.end() :]
+        begin = data.rfind(BEGIN[:1], -len(BEGIN))
+        if begin >= 0 and BEGIN.startswith(data[begin:]):  # what may be the beginning of a mark
+            data, self.held = data[:begin], data[begin:]
+        yield Part(data, self.attempt)
 
     def flush(self) -> Part:
         """Returns what is left at the end of the stream."""
@@ -76,8 +66,8 @@ class MarkedStream:
         return Part(held, self.attempt)
 
 
-def _attempt_of(found: re.Match[bytes]) -> AttemptId | None:
-    if found[1] is None:
+def _attempt_of(match: re.Match[bytes]) -> AttemptId | None:
+    if match[1] is None:
         return None
-    item = int(found[4])
-    return AttemptId(found[1].decode(), int(found[2]), int(found[3]), None if item < 0 else item)
+    item = int(match[4])
+    return AttemptId(match[1].decode(), int(match[2]), int(match[3]), None if item < 0 else item)

@@ -2,7 +2,6 @@
 
 import contextlib
 import ctypes
-import faulthandler
 import io
 import sys
 import threading
@@ -94,6 +93,8 @@ def print_to_descriptors() -> None:
             captured = open(descriptor, "w", encoding=ENCODING, errors="surrogatepass", closefd=False)  # noqa: SIM115
             setattr(sys, name, captured)
             lead_handlers(stream, captured)
+    import faulthandler  # here: the caller's side does not need it
+
     if not faulthandler.is_enabled():
         faulthandler.enable(2)
     set_mark(_mark_aside)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from typing import Final
 
 PIPE_SIZE: Final = 262_144  # bytes; a step waits only for a coordinator that is this far behind
+READ_SIZE: Final = 65_536  # bytes; Python allocates them first, and for more the allocator asks the system each time
 F_SETPIPE_SZ: Final = 1031  # <linux/fcntl.h>
 
 

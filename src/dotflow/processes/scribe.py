@@ -17,7 +17,7 @@ from typing import Any, Final
 from dotflow.abc.history import History
 from dotflow.core.attempt_id import AttemptId
 from dotflow.core.capture import Capture
-from dotflow.core.types.capture import TypeCapture
+from dotflow.processes import active_scribe
 from dotflow.processes.marks import NO_ATTEMPT, SYNC, mark
 from dotflow.processes.output import flush_all, flush_streams
 from dotflow.processes.pipes import open_pipe, wait_readable, write_all
@@ -26,9 +26,6 @@ from dotflow.worker.programs import own_processes
 
 EXIT_TIMEOUT: Final = 0.5  # seconds; the scribe goes on after it while a program left behind still prints
 LOST: Final = b"dotflow: the process that records the output has ended. What steps print is shown, but not recorded.\n"
-
-#: The scribe of this process; None without one.
-_active: "Scribe | None" = None
 
 
 class Scribe:
@@ -58,7 +55,6 @@ class Scribe:
         self._control: socket.socket
 
     def __enter__(self) -> "Scribe":
-        global _active
         flush_all()
         with contextlib.ExitStack() as opened:
             self._control, theirs = socket.socketpair()
@@ -80,12 +76,11 @@ class Scribe:
             opened.callback(_set_signal, self._control, on=False)
             self._opened = opened.pop_all()
         self._buffer_lines()
-        _active = self
+        active_scribe.active = self
         return self
 
     def __exit__(self, *error: object) -> None:
-        global _active
-        _active = None
+        active_scribe.active = None
         with self._opened:  # leaving it leads the descriptors back, also after an interrupt
             self.wait()
             for stream, is_line_buffered in self._buffering:
@@ -193,13 +188,7 @@ class Scribe:
 
 
 class ScribeCapture:
-    """The capture of the output of one run by the scribe.
-
-    Args:
-        scribe: The scribe.
-        capture: What the history wants.
-        is_own: Whether the scribe ends with the run.
-    """
+    """The capture of the output of one run by the scribe, which ends with the run if it *is_own*."""
 
     def __init__(self, scribe: Scribe, capture: Capture, *, is_own: bool = False) -> None:
         self._scribe: Scribe | None = scribe
@@ -231,20 +220,6 @@ class ScribeCapture:
                 scribe.__exit__()
 
 
-def scribe_capture(capture: Capture) -> ScribeCapture | None:
-    """Returns the capture by the scribe of this process, if there is one that records for the history that asks.
-
-    With FD a scribe is started for the run, where that is possible.
-    """
-    store = getattr(capture.history, "store", None)
-    if store is None or capture.mode not in (TypeCapture.AUTO, TypeCapture.FD):
-        return None
-    if _active is not None:
-        return ScribeCapture(_active, capture) if _active.store == store and _active.is_free() else None
-    scribe = make_scribe(capture.history) if capture.mode is TypeCapture.FD else None
-    return None if scribe is None else ScribeCapture(scribe.__enter__(), capture, is_own=True)
-
-
 def make_scribe(history: History) -> Scribe | None:
     """Returns a scribe for this process; None where that is not possible."""
     if not _can_capture():
@@ -256,20 +231,12 @@ def make_scribe(history: History) -> Scribe | None:
 
 def _can_capture() -> bool:
     """Returns whether the streams are those of the process, and no other thread runs Python code."""
-    if os.name != "posix" or threading.active_count() > 1 or _active is not None:
+    if os.name != "posix" or threading.active_count() > 1 or active_scribe.active is not None:
         return False
     try:
         return bool(sys.stdout.fileno() == 1 and sys.stderr.fileno() == 2)
     except (AttributeError, OSError, ValueError):  # None, closed or redirected
         return False
-
-
-def write_to(stream: int, data: bytes) -> None:
-    """Writes to stdout or stderr of this process what is no output of an attempt that is made here."""
-    if _active is None:
-        write_all(stream, data)
-    else:
-        _active.write(stream, data)
 
 
 def _set_signal(control: socket.socket, *, on: bool) -> None:
@@ -279,13 +246,3 @@ def _set_signal(control: socket.socket, *, on: bool) -> None:
     flags = fcntl.fcntl(control, fcntl.F_GETFL)
     fcntl.fcntl(control, fcntl.F_SETOWN, os.getpid())
     fcntl.fcntl(control, fcntl.F_SETFL, flags | os.O_ASYNC if on else flags & ~os.O_ASYNC)
-
-
-def _forget() -> None:
-    """Leaves the descriptors of a forked child alone, and writes no marks in it."""
-    global _active
-    _active = None
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget)

@@ -25,7 +25,7 @@ from dotflow.core.masks import Masks
 from dotflow.core.types.capture import TypeCapture
 from dotflow.cpython import forget_exit_handlers
 from dotflow.processes.marks import MarkedStream, Part
-from dotflow.processes.pipes import PIPE_SIZE, wait_readable, write_all
+from dotflow.processes.pipes import READ_SIZE, wait_readable, write_all
 from dotflow.worker.chunks import INTERVAL, Chunks
 
 SIZE: Final = struct.Struct("!I")  # of a message
@@ -37,12 +37,7 @@ IGNORED: Final = ("SIGINT", "SIGTERM", "SIGHUP", "SIGTSTP")
 
 
 class Recorder:
-    """Records the output of attempts.
-
-    Args:
-        history: A copy of the run's.
-        control: Receives what is to be known of a run before its first attempt, and sends answers.
-    """
+    """Records the output of attempts in a copy of the history. *control* is the socket to the run."""
 
     def __init__(self, history: History, control: socket.socket) -> None:
         self._history = history
@@ -137,11 +132,7 @@ Serve = Callable[[Recorder, Sequence[int]], object]
 def run_scribe(history: History, control: socket.socket, pipes: Sequence[int], serve: Serve) -> NoReturn:
     """Runs the scribe. Its own 1 and 2 are where stdout and stderr of the run led before.
 
-    Args:
-        history: A copy of the run's.
-        control: The socket to the run.
-        pipes: The reading ends of stdout and stderr.
-        serve: Passes on and records.
+    *serve* passes on and records what comes from the reading ends of both.
     """
     for name in IGNORED:
         signal.signal(getattr(signal, name), signal.SIG_IGN)  # by name: other systems lack some, and import this module
@@ -162,7 +153,7 @@ def pass_on(recorder: Recorder, pipes: Sequence[int]) -> None:
         while selector.get_map():
             count = 0
             for key, _ in selector.select(recorder.timeout):
-                data = os.read(key.fd, PIPE_SIZE)
+                data = os.read(key.fd, READ_SIZE)
                 count += len(data)
                 if data:
                     write_all(key.data, recorder.feed(key.data, data))

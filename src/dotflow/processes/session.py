@@ -1,9 +1,10 @@
 """ProcessSession: the worker processes of one run."""
 
 import contextlib
+import math
 import selectors
-from collections.abc import Hashable, Mapping, Sequence
-from typing import Any, Final
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from dotflow import clock
 from dotflow.abc.executor import CompletedCall, ExecutorSession
@@ -16,30 +17,16 @@ from dotflow.core.types.capture import TypeCapture
 from dotflow.processes import failures
 from dotflow.processes.channel import OUTCOME, READY, RETURNED, STARTED, STDERR, STDOUT, Channel, Message
 from dotflow.processes.dispatcher import Dispatcher
-from dotflow.processes.encoding import NO_VALUE, CallEncoder, WorkerCache, WorkerFactory
+from dotflow.processes.encoding import NO_VALUE, WorkerFactory
 from dotflow.processes.scaling import PoolGrowth
-from dotflow.processes.start import WorkerProcess
 from dotflow.processes.wakeup import WakeupPipe
-from dotflow.processes.worker_output import OutputPipe, WorkerOutput, WorkerOutputs
+from dotflow.processes.worker import Worker, load_outcome
 from dotflow.worker.deadline import GRACE
 from dotflow.worker.interrupts import interrupts_held, interrupts_let_through
+from dotflow.worker.waiting import MAX_SLEEP
 
-MAX_WAIT: Final = 86_400.0  # seconds; epoll allows 24 days, and waking once a day costs nothing
-
-
-class Worker:
-    """A worker process and its current call."""
-
-    def __init__(self, process: WorkerProcess, encoder: CallEncoder) -> None:
-        self.process = process
-        self.encoder = encoder
-        self.output: WorkerOutput | None = None
-        self.cpu = 0.0  # seconds that earlier attempts have used
-        self.call: Call | None = None
-        self.starting = True
-        self.kill_at: float | None = None
-        self.cache = WorkerCache()
-        self.events = selectors.EVENT_READ
+if TYPE_CHECKING:
+    from dotflow.processes.worker_output import OutputPipe, WorkerOutputs
 
 
 class ProcessSession(ExecutorSession):
@@ -56,6 +43,8 @@ class ProcessSession(ExecutorSession):
         self._refused: tuple[int, bool] | None = None  # lane and isolation of the call without room
         self._workers: set[Worker] = set()
         self._completed: list[CompletedCall] = []
+        self._settle: Callable[[], object] | None = None
+        self._unsent: list[Worker] = []  # with calls that are sent together
         self._selector = selectors.DefaultSelector()
         self._outputs: WorkerOutputs | None = None
         self._wakeup = WakeupPipe()
@@ -63,8 +52,14 @@ class ProcessSession(ExecutorSession):
 
     def capture_output(self, capture: Capture) -> None:
         if capture.mode in (TypeCapture.AUTO, TypeCapture.FD):
+            from dotflow.processes.worker_output import WorkerOutputs  # slow to import, and only for a history
+
             self._factory.captured = True
             self._outputs = WorkerOutputs(capture, self._selector)
+
+    def settle_before_calls(self, settle: Callable[[], object]) -> bool:
+        self._settle = settle
+        return True
 
     def pool_of(self, step: Action[..., Any]) -> Hashable:
         return step.isolate
@@ -83,13 +78,26 @@ class ProcessSession(ExecutorSession):
         assert worker is not None, "make_room was asked before"
         if isinstance(worker, OSError):
             self._completed.append((call, failures.not_started(call, str(worker))))
-        else:
+        elif self._settle is None:
             self._send(worker, call)
+        else:
+            worker.call = call
+            self._unsent.append(worker)
+
+    def _send_all(self) -> None:
+        """Sends the calls that were submitted since the last time."""
+        unsent, self._unsent = self._unsent, []
+        if unsent and self._settle is not None:
+            self._settle()
+        for worker in unsent:
+            if worker.call is not None:  # the worker has not ended meanwhile
+                self._send(worker, worker.call)
 
     def wait(self, timeout: float | None) -> Sequence[CompletedCall]:
-        end = clock.ticks() + (MAX_WAIT if timeout is None else min(timeout, MAX_WAIT))
+        self._send_all()
+        end = math.inf if timeout is None else clock.ticks() + timeout
         while not (self._completed or self._woken):  # `make_room` polls, too
-            self._poll(max(0.0, self._next_due(end) - clock.ticks()))
+            self._poll(min(MAX_SLEEP, max(0.0, self._next_due(end) - clock.ticks())))
             self._kill_late()
             has_room = self._refused is not None and self._dispatcher.has_room(*self._refused)
             if has_room or clock.ticks() >= end:
@@ -136,6 +144,7 @@ class ProcessSession(ExecutorSession):
                         left.discard(key.data)
 
     def _start_worker(self) -> Worker:
+        self._send_all()  # starting one takes time
         with interrupts_held():
             start, encoder = self._factory.next()
             worker = Worker(start.worker(), encoder)
@@ -189,7 +198,7 @@ class ProcessSession(ExecutorSession):
             if worker is None:
                 self._wakeup.clear()
                 self._woken = True
-            elif isinstance(worker, OutputPipe):
+            elif not isinstance(worker, Worker):
                 assert self._outputs is not None
                 self._outputs.read(worker)
             elif key.fd == worker.process.sentinel:
@@ -224,7 +233,7 @@ class ProcessSession(ExecutorSession):
 
     def _handle(self, worker: Worker, message: Message) -> None:
         if message.kind == OUTCOME and worker.call is not None and message.number == worker.call.number:
-            self._complete(worker, self._outcome(worker, message))
+            self._complete(worker, load_outcome(worker.call, message))
         elif message.kind == RETURNED:
             worker.kill_at = None
         elif message.kind == READY:
@@ -234,14 +243,6 @@ class ProcessSession(ExecutorSession):
             worker.kill_at = clock.ticks() + worker.call.step.policy.timeout + GRACE
         elif message.kind in (STDOUT, STDERR):
             failures.write_out(message.kind, bytes(message.parts[0]))
-
-    def _outcome(self, worker: Worker, message: Message) -> Outcome:
-        try:
-            outcome: Outcome = message.load()
-        except Exception as error:  # unpickling runs the value's own methods
-            assert worker.call is not None
-            return failures.not_read(worker.call, error)
-        return outcome
 
     def _complete(self, worker: Worker, outcome: Outcome) -> None:
         call, worker.call = worker.call, None

@@ -17,11 +17,10 @@ from dotflow import clock
 from dotflow.core.attempt_id import current_attempt
 from dotflow.core.call import Call
 from dotflow.core.capture import Capture
-from dotflow.processes.channel import STDERR, STDOUT
+from dotflow.processes import active_scribe
 from dotflow.processes.failures import write_out
 from dotflow.processes.marks import ASIDE, MarkedStream, Part
-from dotflow.processes.pipes import PIPE_SIZE, poll_for_input, wait_readable
-from dotflow.processes.scribe import write_to
+from dotflow.processes.pipes import PIPE_SIZE, READ_SIZE, poll_for_input, wait_readable, write_all
 from dotflow.processes.start import close_own_end, redirected_streams
 from dotflow.worker.aside import begin_aside, end_aside
 from dotflow.worker.chunks import Chunks
@@ -35,17 +34,10 @@ PASS_ON: Final = "import os\nwhile data := os.read(0, 65536):\n    os.write(1, d
 
 MakeChunks = Callable[[], Chunks]
 PassOn = Callable[[int, bytes], object]
-KINDS: Final = {1: STDOUT, 2: STDERR}  # by stream
 
 
 class OutputPipe:
-    """The reading end of a worker's stdout or stderr.
-
-    Args:
-        descriptor: The reading end, which does not block.
-        stream: 1 or 2.
-        output: Both pipes of the worker.
-        pass_on: Takes whole lines of the output.
+    """The reading end of a worker's stdout or stderr, which does not block. *pass_on* takes whole lines.
 
     Attributes:
         partial: A line whose end has not arrived.
@@ -68,16 +60,16 @@ class OutputPipe:
 
     def read(self) -> None:
         """Reads, passes on and collects what is there, and at most what the pipe holds. Notes the end of the pipe."""
-        count = 0
-        while self.is_open and count < PIPE_SIZE:
+        for _ in range(PIPE_SIZE // READ_SIZE if self.is_open else 0):
             try:
-                data = os.read(self._descriptor, PIPE_SIZE)
+                data = os.read(self._descriptor, READ_SIZE)
             except BlockingIOError:
                 return
-            count += len(data)
             self.is_open = bool(data)
             for part in self._marked.feed(data):
                 self._take(part)
+            if len(data) < READ_SIZE:  # that was all
+                return
 
     def _take(self, part: Part) -> None:
         chunks = self.output.chunks()
@@ -115,12 +107,7 @@ class OutputPipe:
 
 
 class WorkerOutput:
-    """Both pipes of a worker.
-
-    Args:
-        descriptors: Their reading ends.
-        pass_on: Takes a stream and whole lines of its output.
-    """
+    """Both pipes of a worker, by their reading ends."""
 
     def __init__(self, descriptors: Sequence[int], pass_on: PassOn) -> None:
         self.pipes = [OutputPipe(descriptor, stream, self, pass_on) for stream, descriptor in enumerate(descriptors, 1)]
@@ -246,9 +233,11 @@ def passing_on() -> PassOn:
 
     def pass_on(stream: int, data: bytes) -> None:
         if is_redirected[stream]:
-            write_out(KINDS[stream], data)
+            write_out(stream, data)
+        elif active_scribe.active is not None:
+            active_scribe.active.write(stream, data)
         else:
-            write_to(stream, data)
+            write_all(stream, data)
 
     return pass_on
 

@@ -83,7 +83,7 @@ class SQLiteFile:
     def run(
         self,
         statement: str,
-        values: tuple[Any, ...],
+        values: Sequence[Any],
         *,
         create: bool = False,
         patience: float | None = None,

@@ -54,7 +54,7 @@ def differences(archive: Archive, before: RunRecord, after: RunRecord) -> Iterat
 
 
 def _run_facts(run: RunRecord) -> Mapping[str, Any]:
-    names = ("workflow_id", "mode", "resumed", "storage", "state", "reason")
+    names = ("workflow", "mode", "resumed", "storage", "state", "reason")
     return {name: getattr(run, name) for name in names}
 
 

@@ -2,14 +2,12 @@
 
 import contextlib
 import functools
-import hashlib
 import json
 import os
 import sys
-import zlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from dotflow.core.masks import NO_MASKS, Masks
 
@@ -18,17 +16,9 @@ COMMIT_LENGTHS: Final = (40, 64)  # of a commit in hexadecimal digits: SHA-1, SH
 MAX_ARGUMENT: Final = 2000  # characters of an argument of the command
 
 
-class Environment(NamedTuple):
-    """An environment, compressed, and its digest."""
-
-    digest: bytes
-    document: bytes
-
-
-def read_environment(masks: Masks = NO_MASKS) -> Environment:
-    """Returns the environment of this process, as JSON that zlib has compressed. Its arguments are masked."""
-    text = json.dumps(describe_environment(masks), sort_keys=True).encode(errors="backslashreplace")
-    return Environment(hashlib.blake2b(text, digest_size=16).digest(), zlib.compress(text))
+def read_environment(masks: Masks = NO_MASKS) -> bytes:
+    """Returns the environment of this process as JSON. Its arguments are masked."""
+    return json.dumps(describe_environment(masks), sort_keys=True).encode(errors="backslashreplace")
 
 
 def describe_environment(masks: Masks = NO_MASKS) -> dict[str, Any]:
@@ -52,14 +42,14 @@ def describe_environment(masks: Masks = NO_MASKS) -> dict[str, Any]:
 @functools.cache
 def packages(path: tuple[str, ...]) -> Mapping[str, str]:
     """Returns the versions of the installed packages in the folders of *path*, read off the names of their folders."""
-    found: dict[str, str] = {}
+    versions: dict[str, str] = {}
     for folder in reversed(path):  # the first one wins, as in an import
         with contextlib.suppress(OSError):
             for name in os.listdir(folder or os.curdir):  # noqa: PTH208 (twice as fast)
                 if name.endswith(DIST_INFO):
                     package, _, version = name[: -len(DIST_INFO)].partition("-")
-                    found[package] = version
-    return found
+                    versions[package] = version
+    return versions
 
 
 def commit_of(folder: Path) -> str | None:
@@ -85,9 +75,9 @@ def _commit(git: Path, head: str) -> str | None:
     common = git
     with contextlib.suppress(OSError):
         common = git / (git / "commondir").read_text().strip()
-    for place in (git, common):
+    for folder in (git, common):
         with contextlib.suppress(OSError):
-            return (place / name).read_text().strip()
+            return (folder / name).read_text().strip()
     for line in (common / "packed-refs").read_text().splitlines():
         commit, _, packed = line.partition(" ")
         if packed == name:

@@ -47,14 +47,7 @@ def failed_item(task: TaskRecord) -> int | None:
 
 
 def next_steps(archive: Archive, run: RunRecord, failed: Sequence[TaskRecord], history: str | None) -> list[Command]:
-    """Returns the commands that help with a run.
-
-    Args:
-        archive: The history.
-        run: The run.
-        failed: The tasks that have failed.
-        history: The value of --history.
-    """
+    """Returns the commands that help with a run. *history* is the value of --history."""
     short = run.run_id[:ID_LENGTH]
     if run.state is TypeRunState.RUNNING:
         return [(_command("show", short, "--output", "-f", history=history), "follow what it prints")]
@@ -84,7 +77,7 @@ def step_commands(
     state = attempts[-1].state if attempts else None
     commands = []
     if any(copy.document and copy.role != "returned" for copy in archive.copies(run.run_id, step)):
-        commands.append((_command("show", short, step, "--input", history=history), "what it was given"))
+        commands.append((_command("show", short, step, "--input", history=history), "its inputs"))
     # Of a crash, only a storage that outlives the process has the inputs.
     is_kept = state is TypeAttemptState.CRASHED and not run.storage.startswith(IN_MEMORY)
     if state is TypeAttemptState.FAILED or is_kept:
@@ -95,8 +88,7 @@ def step_commands(
 def step_argument(run: RunRecord, task: TaskRecord, item: int | None) -> str:
     """Returns how the command line names a task or an item: fetch, 3, fetch#411."""
     is_unique = sum(other.name == task.name for other in run.steps) == 1
-    step = task.name if is_unique else str(task.task_id)
-    return step if item is None else f"{step}#{item}"
+    return task.name_of(item) if is_unique else task.number_of(item)
 
 
 def _last_completed(archive: Archive, run: RunRecord) -> RunSummary | None:

@@ -30,7 +30,7 @@ new: Final = tuple.__new__  # makes a named tuple, one for each attempt, in half
 PLAIN: Final = frozenset({type(None), bool, int, float, str, bytes, list, tuple, dict, set})
 
 
-def attempt(call: Call, loop: Loop) -> Outcome:
+def attempt(call: Call, loop: Loop, is_entered: bool = False) -> Outcome:
     """Makes one attempt of a step.
 
     Raises nothing but KeyboardInterrupt, and the deadline of an attempt around this one: a step may run a workflow.
@@ -38,11 +38,13 @@ def attempt(call: Call, loop: Loop) -> Outcome:
     Args:
         call: The step and its contexts.
         loop: Where coroutines run.
+        is_entered: Whether the contexts are entered that the call's carrier and watch ask for.
     """
-    if call.carrier is not None:
-        return _attempt_with(call.carrier, call, loop)
-    if call.watch is not None:
-        return watched(call.watch, call, loop, attempt)
+    if not is_entered:
+        if call.carrier is not None:
+            return _attempt_with(call.carrier, call, loop)
+        if call.watch is not None:
+            return watched(call.watch, call, loop, attempt)
     step = call.step
     seconds = step.policy.timeout
     value: Any = None
@@ -77,7 +79,8 @@ def _attempt_with(carrier: Carrier, call: Call, loop: Loop) -> Outcome:
     """Makes an attempt in the tracer's context."""
     leave = enter(carrier)
     try:
-        return attempt(call._replace(carrier=None), TracedLoop(loop, carrier))
+        loop = TracedLoop(loop, carrier)
+        return attempt(call, loop, True) if call.watch is None else watched(call.watch, call, loop, attempt)
     finally:
         leave()
 

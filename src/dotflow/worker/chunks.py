@@ -18,10 +18,6 @@ class Chunks:
     All of its first half of `capture.limit` bytes is recorded. What comes later and faster than it is recorded is
     dropped, so that each chunk has the last half of that number of bytes.
 
-    Args:
-        attempt: The attempt.
-        capture: Where the output goes.
-
     Attributes:
         due: When a chunk has to be recorded, in ticks; None while there is none.
     """
@@ -67,7 +63,7 @@ class Chunks:
     def _of(self, stream: int) -> "_Stream":
         pending = self._streams.get(stream)
         if pending is None:
-            pending = self._streams[stream] = _Stream(self._capture.masks.stream())
+            pending = self._streams[stream] = _Stream(MaskedStream(self._capture.masks))
         return pending
 
     def _drop(self, stream: int, pending: "_Stream") -> None:

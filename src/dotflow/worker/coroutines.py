@@ -17,6 +17,7 @@ from dotflow.worker.deadline_thread import Stopped, stop_thread, waking
 from dotflow.worker.interrupts import interrupts_held
 from dotflow.worker.limits import run_limited
 from dotflow.worker.programs import ThreadPrograms
+from dotflow.worker.waiting import MAX_SLEEP
 
 
 class Droppable:
@@ -134,7 +135,12 @@ class InlineLoop:
         with interrupts_held():
             self._runner = runner = asyncio.Runner()
             self._loop = runner.get_loop()
+        self._wake()
         return runner
+
+    def _wake(self) -> None:
+        """Lets the loop sleep for no longer, since it may miss a signal that comes right before."""
+        self._loop.call_later(MAX_SLEEP, self._wake)
 
     def close(self) -> None:
         if self._runner is None:

@@ -23,8 +23,6 @@ class OutputBuffer:
     called in the thread of the run only.
 
     Args:
-        attempt: The attempt.
-        capture: Where the output goes.
         wake: Called by a thread that has printed, once until `collect`, which has to be called when it is `due`.
 
     Attributes:
@@ -43,7 +41,8 @@ class OutputBuffer:
         self._first: deque[Part] = deque()  # the first half of the limit, which is never dropped
         self._last: deque[Part] = deque()
         self._first_size = self._last_size = 0  # bytes; about, since threads may count at the same time
-        self._lost = {1: 0, 2: 0}  # by stream: bytes that were dropped between the first and the last
+        self._lost = {1: 0, 2: 0}  # by stream: bytes that were dropped between the first and the last, so far
+        self._counted = {1: 0, 2: 0}  # how many of them were collected: no thread resets what another one adds to
         self.due: float | None = None
 
     def add(self, stream: int, data: bytes) -> None:
@@ -85,11 +84,15 @@ class OutputBuffer:
         while self._first:
             self._chunks.add(*self._first.popleft())
         for stream, lost in self._lost.items():
-            if lost:
-                self._lost[stream] = 0
-                self._chunks.skip(stream, lost)
+            if lost > self._counted[stream]:
+                self._chunks.skip(stream, lost - self._counted[stream])
+                self._counted[stream] = lost
         while self._last:
-            self._chunks.add(*self._last.popleft())
+            try:
+                part = self._last.popleft()
+            except IndexError:  # a thread that prints was quicker
+                return
+            self._chunks.add(*part)
 
 
 class Pace:

@@ -8,15 +8,9 @@ See = Callable[[int, bytes], object]
 
 
 class StandIn:
-    """Stands in for a text stream. It behaves as the stream itself in all but what is written.
-
-    Args:
-        stream: The stream.
-        number: 1 for stdout, 2 for stderr.
-        see: Takes what was written.
+    """Stands in for a text stream. It behaves as the stream itself in all but what is written, which *see* takes, too.
 
     Attributes:
-        stream: The stream.
         users: The number of runs that need the stand-in.
     """
 

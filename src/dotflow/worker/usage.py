@@ -12,7 +12,7 @@ from os import getpid
 from pathlib import Path
 from time import process_time, thread_time
 from types import coroutine
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from dotflow import clock
 from dotflow.core.outcome import Usage
@@ -31,18 +31,8 @@ KIB: Final = 1024  # bytes
 MAXRSS_UNIT: Final = 1 if sys.platform == "darwin" else KIB  # bytes; getrusage(2)
 
 
-class Meter(Protocol):
-    """Measures one attempt, from its construction on."""
-
-    def add(self, seconds: float) -> None:
-        """Adds CPU time of the attempt that another thread has used."""
-
-    def read(self) -> Usage:
-        """Returns the usage so far."""
-
-
 class ProcessMeter:
-    """Measures an attempt by its process."""
+    """Measures an attempt by its process, from its construction on."""
 
     __slots__ = ("_began",)
 
@@ -54,7 +44,11 @@ class ProcessMeter:
         """Does nothing: the process's time has it."""
 
     def read(self) -> Usage:
-        return new(Usage, (process_time() + _children_time() - self._began, _peak.read(), _peak.pid))
+        if resource is None:
+            return Usage(process_time() - self._began, None, getpid())
+        own = resource.getrusage(SELF)  # one call for its time and its peak
+        cpu = own[0] + own[1] + _children_time() - self._began
+        return new(Usage, (cpu if cpu > 0.0 else 0.0, _peak.read(own[2]), _peak.pid))  # its clock may be 2 µs behind
 
 
 class ThreadMeter:
@@ -70,7 +64,7 @@ class ThreadMeter:
         self._added += seconds
 
     def read(self) -> Usage:
-        return Usage(thread_time() - self._began + self._added, None, os.getpid())
+        return Usage(thread_time() - self._began + self._added, None, getpid())
 
 
 class CoroutineMeter(ThreadMeter):
@@ -79,12 +73,17 @@ class CoroutineMeter(ThreadMeter):
     __slots__ = ()
 
     def read(self) -> Usage:
-        return Usage(self._added, None, os.getpid())
+        return Usage(self._added, None, getpid())
+
+
+#: `add` takes the CPU time of the attempt in other threads, `read` returns the usage so far.
+Meter = ProcessMeter | ThreadMeter
 
 
 def begin() -> Meter:
     """Returns the meter of an attempt that begins in the calling thread."""
-    return ThreadMeter() if threading.get_ident() in clock.attempt_threads else ProcessMeter()
+    threads = clock.attempt_threads
+    return ThreadMeter() if threads and threading.get_ident() in threads else ProcessMeter()
 
 
 @coroutine
@@ -136,12 +135,12 @@ class _Peak:
     """The peak of this process's resident memory since the last reset. None where the system has no /proc."""
 
     def __init__(self) -> None:
-        self.pid = 0  # of the process whose peak it is
+        self.pid = 0  # of the process whose peak it is; 0 before its first attempt
         self._file = -1
         self._floor = 0
 
     def reset(self) -> None:
-        if self.pid != getpid():  # its first attempt: a forked child's descriptor would be its parent's
+        if not self.pid:
             self._open()
         if self._file >= 0:
             try:
@@ -149,11 +148,16 @@ class _Peak:
             except OSError:
                 self._file = -1
 
-    def read(self) -> int | None:
+    def read(self, maxrss: int) -> int | None:
+        """Returns the peak in bytes, given the `ru_maxrss` of now."""
         if self._file < 0:
             return None
-        peak = resource.getrusage(SELF)[2] * MAXRSS_UNIT  # as peak_memory, without the call
+        peak = maxrss * MAXRSS_UNIT
         return peak if peak > self._floor else _high_water_mark()
+
+    def forget_process(self) -> None:
+        """Makes the next attempt open the file of its own process: a forked child's descriptor is its parent's."""
+        self.pid = 0
 
     def _open(self) -> None:
         """Opens the file, and finds out whether ru_maxrss began with the memory of the process that started this one.
@@ -183,3 +187,5 @@ def _high_water_mark() -> int | None:
 
 
 _peak: Final = _Peak()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_peak.forget_process)

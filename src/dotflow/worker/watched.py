@@ -13,13 +13,12 @@ from dotflow.worker.usage import CoroutineMeter, Meter, begin, metered
 new: Final = tuple.__new__  # makes a named tuple in half the time: there is one for every attempt
 
 
-def watched(watch: Watch, call: Call, loop: Loop, attempt: Callable[[Call, Loop], Outcome]) -> Outcome:
+def watched(watch: Watch, call: Call, loop: Loop, attempt: Callable[[Call, Loop, bool], Outcome]) -> Outcome:
     """Makes an attempt as `attempt` does, within the context that *watch* asks for."""
     token = current_attempt.set(watch.attempt)
     meter = begin()
     try:
-        outcome = attempt(new(Call, (*call[:-1], None)), WatchedLoop(loop, watch.attempt, meter))
-        return with_usage(outcome, meter)
+        return with_usage(attempt(call, WatchedLoop(loop, watch.attempt, meter), True), meter)
     finally:
         current_attempt.reset(token)
 

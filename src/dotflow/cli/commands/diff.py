@@ -32,11 +32,11 @@ def diff(first: str, second: str, exit_code: bool, as_json: bool, history: str |
 
     archive = open_history(history)
     before, after = archive.load(first), archive.load(second)
-    found = list(differences(archive, before, after))
+    changes = list(differences(archive, before, after))
     if as_json:
-        for difference in found:
+        for difference in changes:
             click.echo(to_line(difference._asdict()))
     else:
-        print_differences(before, after, found)
-    is_different = any(difference.kind not in MEASURES for difference in found)
+        print_differences(before, after, changes)
+    is_different = any(difference.kind not in MEASURES for difference in changes)
     return Exit.FAILED if exit_code and is_different else Exit.COMPLETED

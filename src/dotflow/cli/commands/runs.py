@@ -41,7 +41,7 @@ def runs(failed: bool, running: bool, as_json: bool, history: str | None, **opti
     from dotflow.core.types.run_state import TypeRunState
 
     states = [*(FAILURES if failed else ()), *([TypeRunState.RUNNING] if running else ())]
-    found = open_history(history).runs(
+    records = open_history(history).runs(
         state=states or None,
         workflow=options["workflow"],
         since=parse_since(options["since"]),
@@ -50,9 +50,9 @@ def runs(failed: bool, running: bool, as_json: bool, history: str | None, **opti
     if as_json:
         from dotflow.report.document import run_object
 
-        for run in found:
+        for run in records:
             click.echo(to_line(run_object(run)))
-    elif found:
-        print_runs(found)
+    elif records:
+        print_runs(records)
     else:
         click.echo("No such runs.", err=True)

@@ -11,13 +11,13 @@ PARTS = ("output", "error", "input", "value")
 
 
 @click.command(cls=Command, short_help="Show a run: its tasks, what went wrong, what it printed.")
-@click.argument("run")
+@click.argument("run", default="last")
 @click.argument("step", required=False)
 @option("--attempt", type=click.IntRange(1), metavar="N", example="--attempt 1", help="One attempt of the step.")
 @option("--output", is_flag=True, example="dotflow show last load --output", help="Only what it printed.")
 @option("-f", "--follow", is_flag=True, example="--output -f", help="Go on with new output until the run has ended.")
 @option("--error", is_flag=True, example="dotflow show last load --error", help="Only its last traceback.")
-@option("--input", is_flag=True, example="--input > input.json", help="Only the values that it was given, as JSON.")
+@option("--input", is_flag=True, example="--input > input.json", help="Only its inputs, as JSON.")
 @option("--value", is_flag=True, example="--value | jq .", help="Only the value that it returned, as JSON.")
 @JSON_OPTION
 @HISTORY_OPTION
@@ -25,11 +25,11 @@ def show(run: str, step: str | None, attempt: int | None, as_json: bool, history
     """Show a run of the past, or one of its steps.
 
     \b
-    RUN   an id, the beginning of one, last, or failed: the last one that failed
+    RUN   an id, the beginning of one, last (the default), or failed: the last one that failed
     STEP  a name, the number of a task, or an item: fetch#411
 
     \b
-    dotflow show failed
+    dotflow show
     dotflow show failed load
     dotflow show last fetch#411 --error
     dotflow show last --output -f

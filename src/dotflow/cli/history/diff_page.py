@@ -41,8 +41,7 @@ def print_differences(before: RunRecord, after: RunRecord, differences: Sequence
         label = kind if kind != previous else ""
         previous = kind
         rows.append([label, safe(name), *(_text(difference, value) for value in values)])
-    for line in screen.table(columns, rows):
-        screen.line(line)
+    screen.lines(screen.table(columns, rows))
 
 
 def _text(difference: Difference, value: Any) -> Text:

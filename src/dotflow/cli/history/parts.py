@@ -58,8 +58,7 @@ def print_error(task: TaskRecord, item: int | None, attempts: Sequence[AttemptRe
             click.echo(to_line(each))
         return
     if not objects:
-        name = task.name if item is None else f"{task.name}#{item}"
-        raise NotInHistory(f"Can't find an error of '{name}'", "it has none")
+        raise NotInHistory(f"Can't find an error of '{task.name_of(item)}'", "it has none")
     last = objects[-1]
     text = last["traceback"].rstrip("\n") or f"{last['exception']}: {last['message']}"
     click.echo(_for_terminal(text))
@@ -70,19 +69,19 @@ def print_copies(copies: Sequence[ValueRecord], step: str, *, inputs: bool, as_j
 
     A text alone is written as it is. As JSON lines, each is an object with its role and the codec's whole document.
     """
-    wanted = [copy for copy in copies if (copy.role != RETURNED) is inputs]
+    chosen = [copy for copy in copies if (copy.role != RETURNED) is inputs]
     if as_json:
-        for copy in wanted:
+        for copy in chosen:
             click.echo(to_line(copy_line(copy)))
         return
     what = f"Can't find {'the inputs' if inputs else 'the value'} of '{step}'"
-    for copy in wanted:
+    for copy in chosen:
         if copy.document is None:
             raise NotInHistory(what, f"'{copy.role}' was not kept: {copy.note}")
-    if not wanted:
+    if not chosen:
         keeps = "those of failed steps are kept" if inputs else "HistorySQLite(values='all') keeps values"
         raise NotInHistory(what, f"the history has none: {keeps}")
-    values: Mapping[str, Any] = {copy.role: json.loads(copy.document or b"{}")["value"] for copy in wanted}
+    values: Mapping[str, Any] = {copy.role: json.loads(copy.document or b"{}")["value"] for copy in chosen}
     value = next(iter(values.values())) if len(values) == 1 else values
     click.echo(_for_terminal(value if isinstance(value, str) else json.dumps(value, indent=2, ensure_ascii=False)))
 

@@ -1,6 +1,5 @@
 """The list of `dotflow runs`."""
 
-import re
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Final
@@ -10,10 +9,9 @@ from rich.text import Text
 from dotflow import clock
 from dotflow.cli.history.text import Column, Screen, local, safe, span
 from dotflow.core.durations import to_seconds
-from dotflow.core.record import ID_LENGTH, RunSummary
+from dotflow.core.record import GENERATED, ID_LENGTH, RunSummary
 
 MIN_WIDTH_FOR_ERRORS: Final = 110  # columns; in a narrower terminal, what failed is a line of its own
-GENERATED: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")  # an id of a workflow without one
 COLUMNS: Final = (
     *(Column("Run"), Column("Began"), Column("Workflow", fits=1), Column("State")),
     *(Column("Duration", is_right=True), Column("Tasks", is_right=True), Column("What failed", fits=2)),
@@ -59,5 +57,4 @@ def _row(screen: Screen, run: RunSummary, *, is_wide: bool) -> list[Text | str]:
 
 
 def _workflow(run: RunSummary) -> str:
-    """Returns the id of the workflow; the beginning of a generated one."""
-    return f"{run.workflow_id[:ID_LENGTH]}…" if GENERATED.fullmatch(run.workflow_id) else safe(run.workflow_id)
+    return f"{run.workflow[:ID_LENGTH]}…" if GENERATED.fullmatch(run.workflow) else safe(run.workflow)

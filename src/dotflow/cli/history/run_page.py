@@ -28,13 +28,7 @@ GOOD: Final = (TypeAttemptState.COMPLETED, TypeAttemptState.RESTORED, TypeAttemp
 
 
 def print_run(archive: Archive, run: RunRecord, history: str | None) -> None:
-    """Prints a run.
-
-    Args:
-        archive: Where its output is.
-        run: The run.
-        history: The value of --history, for the commands at the end.
-    """
+    """Prints a run, and commands that help with it. *history* is the value of --history."""
     screen = Screen()
     print_header(screen, run)
     print_tasks(screen, run)
@@ -49,11 +43,11 @@ def print_run(archive: Archive, run: RunRecord, history: str | None) -> None:
 
 def print_header(screen: Screen, run: RunRecord) -> None:
     """Prints what the run was, when, how and where."""
-    name = f" ({safe(run.name)})" if run.name and run.name != run.workflow_id else ""
-    title = f"{safe(run.workflow_id)}{name}"
+    name = f" ({safe(run.name)})" if run.name and run.name != run.workflow else ""
+    title = f"{safe(run.workflow)}{name}"
     screen.line(screen.state(run.state), "  ", (title, "bold"), f"  run {run.run_id}")
     for label, text in _facts(run):
-        screen.line((f"{label:8} ", "dim"), safe(text))
+        screen.fact(label, text)
     screen.line()
 
 
@@ -85,8 +79,8 @@ def print_tasks(screen: Screen, run: RunRecord) -> None:
         listed = [task for task in run.steps if task.state not in GOOD][:MAX_TASKS]
     grouped = len({task.group for task in run.steps}) > 1
     rows = [_task_row(screen, task, grouped=grouped) for task in listed]
-    for line in screen.table(COLUMNS, rows) if rows else ():
-        screen.line(line)
+    if rows:
+        screen.lines(screen.table(COLUMNS, rows))
     if len(listed) < len(run.steps):
         screen.line((f"and {pluralize(len(run.steps) - len(listed), 'more task')}", "dim"))
 
@@ -139,9 +133,8 @@ def print_error(
 ) -> None:
     """Prints the last error of a task or an item, the line of code that raised it, and the last lines of its output."""
     last = attempts[-1]
-    name = step_name(task, last.item)
     many = f", attempt {last.attempt}" if last.attempt > 1 else ""
-    screen.line(indent, screen.state(last.state, f"{task.task_id} {safe(name)}{many}"))
+    screen.line(indent, screen.state(last.state, f"{task.task_id} {safe(task.name_of(last.item))}{many}"))
     for error in last.errors[-1:]:
         lines = f"{error.exception}: {error.message}".rstrip(": ").split("\n")
         for line in lines[:MAX_LINES]:
@@ -152,8 +145,8 @@ def print_error(
             screen.line(f"{indent}  ", (safe(location), "dim"))
     if last.state is TypeAttemptState.CRASHED:
         screen.line(f"{indent}  ", ("the process of the run ended during this attempt", "red"))
-    number = str(task.task_id) if last.item is None else f"{task.task_id}#{last.item}"
-    data = b"".join(chunk.data for chunk in archive.output(run.run_id, number, attempt=last.attempt))
+    chunks = archive.output(run.run_id, task.number_of(last.item), attempt=last.attempt)
+    data = b"".join(chunk.data for chunk in chunks)
     for line in last_lines(data):
         screen.line(f"{indent}  ", ("| ", "dim"), line)
 
@@ -167,11 +160,6 @@ def print_next(screen: Screen, commands: Sequence[tuple[str, str]]) -> None:
     for command, purpose in ((safe(command), purpose) for command, purpose in commands):
         fits = width + len(purpose) + 4 <= screen.width
         screen.line(f"  {command:{width}}  " if fits else f"  {command}  ", (f"# {purpose}", "dim"))
-
-
-def step_name(task: TaskRecord, item: int | None) -> str:
-    """Returns how a task or an item is named: fetch, fetch#411."""
-    return task.name if item is None else f"{task.name}#{item}"
 
 
 def last_lines(data: bytes, count: int = MAX_LINES) -> list[str]:

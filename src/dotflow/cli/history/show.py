@@ -5,8 +5,6 @@ import click
 from dotflow.abc.archive import Archive
 from dotflow.cli.history import parts
 from dotflow.cli.history.as_json import attempt_line, to_line
-from dotflow.core.record import AttemptRecord, TaskRecord
-from dotflow.errors import NotInHistory
 from dotflow.report.document import document
 from dotflow.report.next_steps import command_objects
 
@@ -24,7 +22,7 @@ def show_record(
         print_run(archive, record, history)
     else:
         task, item = record.find(step)
-        attempts = _attempts(task, item, attempt)
+        attempts = task.attempts_of(item, attempt)
         if as_json:
             for each in attempts if item is not None or attempt else task.all_attempts:
                 click.echo(to_line(attempt_line(record, task, each)))
@@ -45,18 +43,7 @@ def show_part(
     record = archive.load(run)
     if part == "error":
         task, item = record.find(step)
-        parts.print_error(task, item, _attempts(task, item, attempt), as_json=as_json)
+        parts.print_error(task, item, task.attempts_of(item, attempt), as_json=as_json)
         return
     copies = archive.copies(record.run_id, step, attempt=attempt)
     parts.print_copies(copies, step, inputs=part == "input", as_json=as_json)
-
-
-def _attempts(task: TaskRecord, item: int | None, attempt: int | None) -> list[AttemptRecord]:
-    attempts = task.attempts_of(item)
-    if attempt is None:
-        return list(attempts)
-    wanted = [each for each in attempts if each.attempt == attempt]
-    if not wanted:
-        name = task.name if item is None else f"{task.name}#{item}"
-        raise NotInHistory(f"Can't find attempt {attempt} of '{name}'", f"it has {len(attempts)}")
-    return wanted

@@ -7,7 +7,7 @@ from rich.text import Text
 
 from dotflow.abc.archive import Archive
 from dotflow.cli.formatting import pluralize
-from dotflow.cli.history.run_page import counts_text, last_lines, print_next, step_name
+from dotflow.cli.history.run_page import counts_text, last_lines, print_next
 from dotflow.cli.history.text import Column, Screen, local, safe, size, span
 from dotflow.core.record import BAD, AttemptRecord, RunRecord, TaskRecord
 from dotflow.report.next_steps import step_commands
@@ -33,10 +33,11 @@ def print_step(
 ) -> None:
     """Prints a task or an item of a run, with all its attempts or one of them."""
     screen = Screen()
-    attempts = [each for each in task.attempts_of(item) if attempt in (None, each.attempt)]
+    attempts = task.attempts_of(item, attempt)
     state = attempts[-1].state if attempts else task.state
-    name = step_name(task, item)
-    screen.line(screen.state(state), "  ", (safe(name), "bold"), f"  task {task.task_id} of run {run.run_id}")
+    screen.line(
+        screen.state(state), "  ", (safe(task.name_of(item)), "bold"), f"  task {task.task_id} of run {run.run_id}"
+    )
     for label, text in (
         ("workflow", run.workflow_id),
         ("step", task.identity),
@@ -44,17 +45,14 @@ def print_step(
         ("items", counts_text(task) if task.count is not None and item is None else ""),
     ):
         if text:
-            screen.line((f"{label:8} ", "dim"), safe(text))
+            screen.fact(label, text)
     listed = _listed(task, item, attempts)
     if listed:
         screen.line()
-        for line in screen.table(COLUMNS, [_row(screen, each) for each in listed]):
-            screen.line(line)
+        screen.lines(screen.table(COLUMNS, [_row(screen, each) for each in listed]))
     if task.count is None or item is not None:
         _print_errors(screen, attempts)
-    chunks = archive.output(
-        run.run_id, str(task.task_id) if item is None else f"{task.task_id}#{item}", attempt=attempt
-    )
+    chunks = archive.output(run.run_id, task.number_of(item), attempt=attempt)
     lines = last_lines(b"".join(chunk.data for chunk in chunks), MAX_LINES)
     if lines:
         screen.line(("\nThe end of its output:", "dim"))

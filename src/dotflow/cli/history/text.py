@@ -3,7 +3,7 @@
 import io
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from typing import Final, Literal, NamedTuple
 
@@ -62,6 +62,15 @@ class Screen:
     def line(self, *parts: str | tuple[str, str] | Text) -> None:
         """Writes a line of texts, or texts with a style. The terminal breaks what is too long, so it can be copied."""
         self._console.print(Text.assemble(*parts), soft_wrap=True)
+
+    def fact(self, label: str, text: object) -> None:
+        """Writes a line with a label."""
+        self.line((f"{label:8} ", "dim"), safe(text))
+
+    def lines(self, lines: Iterable[Text]) -> None:
+        """Writes lines, such as those of a table."""
+        for line in lines:
+            self.line(line)
 
     def state(self, state: str | None, text: str = "") -> Text:
         """Returns a state with its symbol, in its style; or another text in place of its name."""

@@ -3,7 +3,6 @@
 import sys
 from collections.abc import Iterator, Mapping
 from importlib import metadata
-from pathlib import Path
 from typing import Any, Final
 
 from dotflow.cli.replay.target import Target
@@ -21,10 +20,7 @@ Line = tuple[str, str]  # what differs, and how
 def changes(target: Target, step: Action[..., Any], workflow_id: str | None) -> Iterator[Line]:
     """Yields the code of the step, Python, the folder, the commit, and the packages that are imported here.
 
-    Args:
-        target: What is replayed.
-        step: The step as it is now.
-        workflow_id: The id of the workflow that has it now; None if it has none.
+    *workflow_id* is that of the workflow that has the step now; None if it has none.
     """
     yield from _compare("workflow", target.run.workflow_id, workflow_id or target.run.workflow_id)
     code, now_code = "" if target.then.fallback else target.task.code, fingerprint(step)
@@ -49,19 +45,15 @@ def _compare(name: str, then: Any, now: Any) -> Iterator[Line]:
 
 def _packages(then: Mapping[str, str], now: Mapping[str, str]) -> Iterator[Line]:
     """Yields the packages that differ, of those of which a module is imported here."""
-    imported = {name.partition(".")[0] for name in sys.modules}
-    for package, version in sorted(now.items()):
-        if then.get(package) != version and package.lower() != "dotflow" and not imported.isdisjoint(_modules(package)):
-            yield package, f"{then.get(package, NONE)} → {version}"
+    changed = [name for name, version in sorted(now.items()) if then.get(name) != version and name.lower() != "dotflow"]
+    if not changed:
+        return
+    imported = {module.partition(".")[0] for module in sys.modules}
+    modules = metadata.packages_distributions()  # takes long
+    used = {_plain(package) for module in imported for package in modules.get(module, ())}
+    yield from ((name, f"{then.get(name, NONE)} → {now[name]}") for name in changed if _plain(name) in used)
 
 
-def _modules(package: str) -> set[str]:
-    """Returns the names of a package's modules."""
-    names = {package.replace("-", "_"), package.replace("-", "_").lower()}
-    try:
-        distribution = metadata.distribution(package)
-        names.update((distribution.read_text("top_level.txt") or "").split())
-        names.update(Path(file.parts[0]).stem for file in distribution.files or ())
-    except metadata.PackageNotFoundError:
-        pass
-    return names
+def _plain(package: str) -> str:
+    """Returns a name of a package as all ways to write it."""
+    return package.replace("-", "_").replace(".", "_").lower()

@@ -25,12 +25,7 @@ COMMANDS = ("start", "schedule")
 
 
 class StepFinder:
-    """Finds the step of a task: by its name, in the workflow of --workflow, or in that which its program starts.
-
-    Args:
-        target: What is replayed.
-        options: The options `workflow` and `param` of the command.
-    """
+    """Finds the step of a task: by its name, in the workflow of --workflow, or in that which its program starts."""
 
     def __init__(self, target: Target, options: Mapping[str, Any]) -> None:
         self._run = target.run

@@ -36,29 +36,19 @@ def handover() -> Iterator[list[Loaded]]:
         "_prepare": lambda self, mode, options, **more: hand_over(self, options.params),
         "schedule": lambda self, **arguments: hand_over(self, arguments.get("params")),
     }
-    _set_methods(replaced)
     try:
+        for name, method in replaced.items():
+            setattr(DotFlow, name, method)
         yield handed
     except HandedOver:
         pass
     finally:
-        _set_methods(own)
-
-
-def _set_methods(methods: dict[str, Any]) -> None:
-    for name, method in methods.items():
-        setattr(DotFlow, name, method)
+        for name, method in own.items():
+            setattr(DotFlow, name, method)
 
 
 class Program(NamedTuple):
-    """A program that has started a run.
-
-    Attributes:
-        path: The script.
-        module: The module, if it was run by `python -m`; "" otherwise.
-        folder: The folder in which it ran.
-        argv: Its sys.argv.
-    """
+    """A script that has started a run, and how: *module* is its name if it was run by `python -m`."""
 
     path: Path
     module: str
@@ -66,12 +56,9 @@ class Program(NamedTuple):
     argv: Sequence[str]
 
     def run(self) -> Loaded:
-        """Runs it up to its first start(), and returns the workflow with the parameters of the run.
+        """Runs it up to its first start(), and returns the workflow and the parameters. Raises ClickException.
 
         It stays the `__main__` of this process, in which its steps and classes are looked up.
-
-        Raises:
-            ClickException: It raised an error, or ended without a start().
         """
         main = ModuleType("__main__")
         main.__file__ = str(self.path)

@@ -1,7 +1,8 @@
 """The inputs of an attempt: those of a file, the copies in the history, or what the storage of the run still has."""
 
 import functools
-from collections.abc import Iterator, Mapping, Sequence
+import json
+from collections.abc import Iterator, Mapping
 from typing import Any, Final, NoReturn
 
 import click
@@ -9,6 +10,7 @@ import click
 from dotflow.cli.replay.find_step import StepFinder
 from dotflow.cli.replay.target import Target
 from dotflow.codec.document import unpack
+from dotflow.codec.json import decode
 from dotflow.core.action import Action
 from dotflow.core.context import Context
 from dotflow.core.links import PARAM, PARAMS
@@ -42,39 +44,26 @@ OTHERWISE: Final = "The history keeps the inputs of failed steps, and with Histo
 
 
 class InputFinder:
-    """Finds the inputs of one attempt.
+    """Finds the inputs of one attempt: edited values, copies, or what the storage has; both by role.
 
     Attributes:
         notes: What is uncertain about them, by role.
-
-    Args:
-        target: What is replayed.
-        copies: The copies of its inputs, by role.
-        edited: Values that replace them, by role.
-        finder: Finds its workflow.
     """
 
     def __init__(
-        self,
-        target: Target,
-        copies: Mapping[str, ValueRecord],
-        edited: Mapping[str, Context],
-        finder: StepFinder,
+        self, target: Target, copies: Mapping[str, ValueRecord], edited: Mapping[str, Context], finder: StepFinder
     ) -> None:
         self.notes: dict[str, str] = {}
-        self._run = target.run
-        self._task = target.task
-        self._item = target.item
-        self._attempt = target.then
-        self._copies = copies
-        self._edited = edited
-        self._finder = finder
+        self._run, self._task, self._item, self._attempt = target
+        self._copies, self._edited, self._finder = copies, edited, finder
 
     def find(self, step: Action[..., Any]) -> TaskInputs:
         """Returns the inputs of the step. Raises ClickException for one that was not kept."""
         taken = [role for role, name in CONTEXTS.items() if _takes(step, name)]
         known = {*self._copies, *self._edited}
-        if not known and (taken or step.named_params) and not self._had_none(step, taken):
+        is_required = bool(taken) or any(step.named_params.values())
+        had_none = self._attempt.state is TypeAttemptState.FAILED and not is_required  # and so no copies
+        if not known and (taken or step.named_params) and not had_none:
             return self._from_storage(taken[0] if taken else "")
         if not step.named_params:  # it may return an instance whose actions take contexts
             kept = {*self._edited, *(role for role, copy in self._copies.items() if copy.document)}
@@ -86,11 +75,6 @@ class InputFinder:
         arguments = {name: self._value(f"{ARGUMENT}{name}") for name in sorted(names)}
         values = {name: each if _is_context(name, each) else each.storage for name, each in arguments.items()}
         return TaskInputs(previous, initial, values)
-
-    def _had_none(self, step: Action[..., Any], taken: Sequence[str]) -> bool:
-        """Returns whether a failed attempt without copies had no inputs."""
-        is_required = bool(taken) or any(step.named_params.values())
-        return self._attempt.state is TypeAttemptState.FAILED and not is_required
 
     def _value(self, role: str) -> Context:
         """Returns the edited value, the copy or, where there is none, what the storage of the run has."""
@@ -189,3 +173,23 @@ def _takes(step: Action[..., Any], name: str) -> bool:
 def _is_context(name: str, context: Context) -> bool:
     """Returns whether an argument is a task's Context, not its value."""
     return context.task_id is not None and name.endswith("_context")
+
+
+def read_input(text: str) -> dict[str, Context]:
+    """Returns the values of a file by role. Raises ClickException for another file.
+
+    The checksum of a document does not count, since an edit breaks it.
+    """
+    values = {}
+    try:
+        for line in text.splitlines():
+            copy = json.loads(line)
+            document = copy["document"]
+            if document is not None:
+                value = decode(json.dumps(document["value"]))
+                values[copy["role"]] = Context(value, document.get("task_id"), document.get("workflow_id"))
+    except (ValueError, TypeError, KeyError, AttributeError, CheckpointUnreadable) as error:
+        reason = error.reason if isinstance(error, CheckpointUnreadable) else f"{type(error).__name__}: {error}"
+        how = "Make it with dotflow show RUN STEP --input --json, and edit its values."
+        raise click.ClickException(f"Can't read --input: {reason.rstrip('.')}. {how}") from error
+    return values

@@ -26,14 +26,7 @@ ENDINGS: Final[Mapping[TypeAttemptState, str]] = {
 
 
 def ending_of(outcome: Outcome, then: AttemptRecord, returned: ValueRecord | None, seconds: float) -> str:
-    """Returns how a replay has ended.
-
-    Args:
-        outcome: The outcome.
-        then: The attempt of then.
-        returned: The copy of its value; None if it was not kept.
-        seconds: How long the replay took.
-    """
+    """Returns how a replay has ended. *returned* is the copy of the value of *then*; None if it was not kept."""
     if isinstance(outcome, Returned):
         comparison = ""
         if returned is not None and returned.digest and then.state is TypeAttemptState.COMPLETED:
@@ -44,14 +37,7 @@ def ending_of(outcome: Outcome, then: AttemptRecord, returned: ValueRecord | Non
 
 
 def result_lines(outcome: Outcome, then: AttemptRecord, ending: str, masks: Masks) -> Iterator[str]:
-    """Yields the value or the traceback, and how it ended then and now.
-
-    Args:
-        outcome: The outcome.
-        then: The attempt of then.
-        ending: How the replay has ended.
-        masks: The secrets, which no line shows.
-    """
+    """Yields the value or the traceback without secrets, and how it ended then and now."""
     if isinstance(outcome, Returned):
         yield f"returned {glimpse(outcome.value, masks)}"
     elif isinstance(outcome, Raised | TimedOut) and outcome.failure.exception != BdbQuit.__name__:

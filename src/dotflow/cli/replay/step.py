@@ -15,8 +15,7 @@ from dotflow.cli.history.text import local
 from dotflow.cli.replay.attempt import Replay, secrets_for
 from dotflow.cli.replay.changes import changes
 from dotflow.cli.replay.find_step import StepFinder
-from dotflow.cli.replay.input_file import read_input
-from dotflow.cli.replay.inputs import InputFinder
+from dotflow.cli.replay.inputs import InputFinder, read_input
 from dotflow.cli.replay.result import ending_of, result_lines
 from dotflow.cli.replay.target import Target
 from dotflow.core.action import Action
@@ -40,20 +39,13 @@ def replay_step(
 ) -> Exit:
     """Makes one attempt of a step of a past run, and prints what differs and what became of it.
 
-    Args:
-        archive: The history.
-        target: The step.
-        edited: A file with its inputs; None for those of the history.
-        modules: Modules to import.
-        has_timeout: Whether its timeout counts.
-        is_debugged: Whether an error opens the debugger.
-        **options: `workflow` and `param`, as in `dotflow start`.
+    *edited* is a file with its inputs; the options are `workflow` and `param`, as in `dotflow start`.
     """
     finder = StepFinder(target, options)
     step = finder.find()
     for module in modules:
         importlib.import_module(module)
-    copies = {copy.role: copy for copy in archive.copies(target.run.run_id, target.argument)}
+    copies = {copy.role: copy for copy in archive.copies(target.run.run_id, target.task.number_of(target.item))}
     returned = copies.pop(RETURNED, None)
     inputs_of = InputFinder(target, copies, {} if edited is None else read_input(edited.read()), finder)
     inputs = inputs_of.find(step)
@@ -67,7 +59,7 @@ def replay_step(
     for line in result_lines(outcome, target.then, ending, secrets.masks):
         click.echo(line)
     with contextlib.suppress(HistoryError):  # a read-only file, say
-        archive.note(target.run.run_id, f"Replay of {target.title}: {ending}")
+        archive.note(target.run.run_id, f"Replay of {target.task.name_of(target.item)}: {ending}")
     return Exit.COMPLETED if isinstance(outcome, Returned) else Exit.FAILED
 
 
@@ -84,7 +76,8 @@ def _secrets(finder: StepFinder, step: Action[..., Any], inputs: TaskInputs) -> 
 
 def _print_head(target: Target, lines: Sequence[tuple[str, str]]) -> None:
     """Prints what is replayed, and on a line each, what differs."""
-    click.echo(f"{one_line(target.title)}, as in the run {target.run.run_id[:ID_LENGTH]} of {local(target.run.began)}")
+    name, run = one_line(target.task.name_of(target.item)), target.run
+    click.echo(f"{name}, as in the run {run.run_id[:ID_LENGTH]} of {local(run.began)}")
     width = max((len(name) for name, _ in lines), default=0)
     for name, text in lines:
         click.echo(f"  {name:{width}}  {one_line(text)}")

@@ -97,6 +97,8 @@ def build(request: RunRequest, *, is_plan: bool = False) -> Loaded:
         of, other = ("--step", "--workflow-id") if request.step else ("--workflow", "DotFlow(workflow_id=...)")
         workflow_id = workflow.id_of_run(params)
         workflow.config.log.note(f"Workflow id: {workflow_id} (derived from {of}; {other} sets another one).")
+    elif not workflow.is_named and workflow.name is None:  # for the list of runs, where a generated id means nothing
+        workflow.name = derived_id(request.step, request.workflow)
     return Loaded(workflow, params)
 
 

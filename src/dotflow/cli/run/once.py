@@ -14,8 +14,7 @@ import click
 from dotflow import clock
 from dotflow.abc.history import History
 from dotflow.cli.exit_codes import Exit
-from dotflow.cli.run.capture import captured
-from dotflow.cli.run.recording import details_hint
+from dotflow.cli.run.recording import captured, details_hint
 from dotflow.cli.run.summary import summary_lines
 from dotflow.core.attempt_id import triggered_by
 from dotflow.core.types.execution import TypeExecution

@@ -1,16 +1,21 @@
-"""The history of what the command line runs: on by default, also for the workflows that its steps start."""
+"""The history of what the command line runs: on by default, also for the workflows that its steps start; the output."""
 
 import os
 import shlex
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from dotflow.abc.history import History
 from dotflow.cli.options import DEFAULT_HISTORY
 from dotflow.config import HISTORY_VARIABLE, NO_HISTORY
+from dotflow.core.types.capture import TypeCapture
+from dotflow.core.types.execution import TypeExecution
+
+if TYPE_CHECKING:
+    from dotflow.processes.scribe import Scribe
 
 
 @contextmanager
@@ -53,3 +58,17 @@ def details_hint(history: History | None, run_id: str | None) -> str:
     path = short_path(history.path)
     option = "" if path == DEFAULT_HISTORY else f" --history {shlex.quote(path)}"
     return f"Details: dotflow show {run_id[:8]}{option}"
+
+
+def captured(history: History | None, mode: object) -> "Scribe | None":
+    """Returns a scribe for this process; None where the history does not want it or it is not possible.
+
+    In parallel mode the workers' own are, and there is nothing to capture here.
+    """
+    if history is None or history.store is None or history.output_limit <= 0:
+        return None
+    if history.capture not in (TypeCapture.AUTO, TypeCapture.FD) or mode == TypeExecution.PARALLEL:
+        return None
+    from dotflow.processes.scribe import make_scribe
+
+    return make_scribe(history)

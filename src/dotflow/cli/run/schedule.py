@@ -9,10 +9,10 @@ import click
 from dotflow import clock
 from dotflow.abc.scheduler import Scheduler
 from dotflow.cli.exit_codes import Exit
-from dotflow.cli.run.capture import captured
 from dotflow.cli.run.load import RunRequest, build, load
 from dotflow.cli.run.once import Terminated, is_live, termination
 from dotflow.cli.run.preview import format_time, preview_lines
+from dotflow.cli.run.recording import captured
 from dotflow.cli.run.summary import summary_lines
 from dotflow.core.task import Task
 from dotflow.core.types.overlap import TypeOverlap

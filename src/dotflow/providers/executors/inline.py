@@ -4,7 +4,7 @@ import contextlib
 import math
 import threading
 from collections.abc import Hashable, Mapping, Sequence
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from dotflow import clock
 from dotflow.abc.executor import CompletedCall, Executor, ExecutorSession, Report
@@ -12,14 +12,16 @@ from dotflow.core.call import Call
 from dotflow.core.capture import Capture
 from dotflow.core.outcome import Outcome
 from dotflow.core.task import Task
-from dotflow.processes.scribe import ScribeCapture, scribe_capture
-from dotflow.processes.wakeup import WakeupEvent
 from dotflow.worker import deadline_signal
 from dotflow.worker.attempt import attempt, remember_process
 from dotflow.worker.deadline import GRACE
 from dotflow.worker.limits import has_timer_signal
 from dotflow.worker.loops import Loops
-from dotflow.worker.streams import StreamCapture
+from dotflow.worker.waiting import WakeupEvent
+
+if TYPE_CHECKING:
+    from dotflow.processes.scribe import ScribeCapture
+    from dotflow.worker.streams import StreamCapture
 
 REPORT_INTERVAL: Final = 10.0  # seconds between two reports of the same hang
 
@@ -49,6 +51,9 @@ class InlineSession(ExecutorSession):
         remember_process()
 
     def capture_output(self, capture: Capture) -> None:
+        from dotflow.processes.active_scribe import scribe_capture  # slow to import, and only for a history
+        from dotflow.worker.streams import StreamCapture
+
         self._capture = capture
         self._output = scribe_capture(capture) or StreamCapture(capture)
 

@@ -1,8 +1,10 @@
 """ExecutorThread: attempts in threads of this process."""
 
+import math
 import queue
 import threading
 from collections.abc import Hashable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from dotflow import clock
 from dotflow.abc.executor import CompletedCall, Executor, ExecutorSession, Report
@@ -22,7 +24,10 @@ from dotflow.worker.deadline_thread import stop_thread
 from dotflow.worker.loops import Loops
 from dotflow.worker.output_buffer import OutputBuffer
 from dotflow.worker.programs import ThreadPrograms
-from dotflow.worker.streams import StreamCapture
+from dotflow.worker.waiting import MAX_SLEEP
+
+if TYPE_CHECKING:
+    from dotflow.worker.streams import StreamCapture
 
 
 class ExecutorThread(Executor):
@@ -62,6 +67,8 @@ class ThreadSession(ExecutorSession):
 
     def capture_output(self, capture: Capture) -> None:
         self._capture = capture
+        from dotflow.worker.streams import StreamCapture  # slow to import, and only for a history
+
         self._streams = StreamCapture(capture, self._done.put)
 
     def make_room(self, pool: Hashable, lane: int, waiting: int) -> bool:
@@ -78,16 +85,25 @@ class ThreadSession(ExecutorSession):
 
     def wait(self, timeout: float | None) -> Sequence[CompletedCall]:
         completed: list[CompletedCall] = []
-        limit = self._time_left(timeout)
         try:
+            self._collect(self._next(self._time_left(timeout)), completed)
             while True:
-                self._collect(self._done.get(timeout=limit), completed)
-                limit = 0
+                self._collect(self._done.get_nowait(), completed)
         except queue.Empty:
             self._abandon_late(completed)
             if self._buffers:
                 self._collect_buffers()
         return completed
+
+    def _next(self, seconds: float | None) -> "_Done":
+        """Waits for what is done next, at most *seconds*; raises queue.Empty when they are over."""
+        until = math.inf if seconds is None else clock.ticks() + seconds
+        while True:
+            try:
+                return self._done.get(timeout=min(MAX_SLEEP, max(0.0, until - clock.ticks())))
+            except queue.Empty:
+                if clock.ticks() >= until:
+                    raise
 
     def wake(self) -> None:
         self._done.put(None)
@@ -187,7 +203,7 @@ class WorkerThread(threading.Thread):
         loops: Loops,
         tasks: Mapping[int, Task],
         capture: Capture | None,
-        streams: StreamCapture | None,
+        streams: "StreamCapture | None",
     ) -> None:
         super().__init__(name="dotflow-worker", daemon=True)
         # What a process of an isolated step prints is for the thread of the run, which alone settles the history.

@@ -9,10 +9,10 @@ from dotflow.abc.scheduler import Scheduler
 from dotflow.abc.workflow import Workflow
 from dotflow.core.types.overlap import TypeOverlap
 from dotflow.errors import AlreadyScheduled, InvalidArgument
-from dotflow.processes.wakeup import WakeupEvent
 from dotflow.providers.schedulers.cron_times import CronTimes, FireTime
 from dotflow.providers.schedulers.runs import ScheduledRuns, report
 from dotflow.providers.schedulers.signals import ShutdownSignals
+from dotflow.worker.waiting import WakeupEvent
 
 #: Seconds between two checks of the wall clock during a wait, and so the longest delay after the clock was set or the
 #: machine slept. The wait itself uses the monotonic clock, which stops in a suspend.

@@ -10,8 +10,9 @@ from dotflow.abc.workflow import RunHandle, Workflow
 from dotflow.core.attempt_id import triggered_by
 from dotflow.core.failure import Failure
 from dotflow.core.masks import environment_masks
-from dotflow.processes.wakeup import WakeupEvent
+from dotflow.core.types.execution import TypeExecution
 from dotflow.providers.schedulers.signals import ShutdownSignals
+from dotflow.worker.waiting import WakeupEvent
 
 STOP_GRACE: Final = 5.0  # seconds for parallel runs to end after they were cancelled; a run takes 1
 
@@ -58,15 +59,31 @@ class ScheduledRuns:
 
         In the main thread, a timeout can end a step during a wait. A second signal raises KeyboardInterrupt.
         """
+        signals, is_background = self._signals, self._arguments.get("mode") == TypeExecution.BACKGROUND
         try:
-            self._signals.interrupts = True
-            if self._signals.count < 2:  # a second signal may have come just before
+            signals.parallel = int(is_background)
+            signals.interrupts = not is_background  # an interrupt between start and wait would leave it running
+            if signals.count < 2:  # a second signal may have come just before
                 with triggered_by("schedule"):
-                    self.workflow.start(**self._arguments).wait()
+                    run = self.workflow.start(**self._arguments)
+                if is_background:
+                    self._wait_for(run)
         except Exception as error:  # the schedule goes on
             self._report_error(due, error)
         finally:
-            self._signals.interrupts = False
+            signals.interrupts = False
+            signals.parallel = 0
+
+    def _wait_for(self, run: RunHandle) -> None:
+        """Waits for a run in another thread. A second signal, which may have come before, interrupts it."""
+        try:
+            self._signals.interrupts = True
+            if self._signals.count > 1:
+                raise KeyboardInterrupt
+            run.wait()
+        except KeyboardInterrupt:
+            run._interrupt_and_wait()  # does nothing if the wait itself was interrupted, which has done it
+            raise
 
     def start(self, due: datetime) -> None:
         """Starts a parallel run."""

@@ -3,9 +3,8 @@
 from datetime import timedelta
 from typing import Any
 
-from dotflow.core.types.run_state import TypeRunState
 from dotflow.errors import NotInHistory
-from dotflow.testing.contracts.history_driver import BEGAN, ENDS, Driver
+from dotflow.testing.contracts.history_driver import BEGAN, STATES, Driver
 
 try:
     import pytest
@@ -23,7 +22,7 @@ class ArchiveContract:
 
     def test_runs_are_listed(self, history: Any) -> None:
         """The newest first, and by state and workflow."""
-        for number, state in enumerate(ENDS):
+        for number, state in enumerate(STATES):
             workflow = "weekly" if number == 1 else "nightly"
             Driver(history, f"run-{number}", workflow, offset=10.0 * number).end(state)
 
@@ -52,7 +51,7 @@ class ArchiveContract:
         running.begin(1)
         ended.begin(1)
         ended.fail(1)
-        ended.end(TypeRunState.FAILED)
+        ended.end("Failed")
 
         states = history.task_states(["ended", "running"])
 
@@ -65,7 +64,7 @@ class ArchiveContract:
 
     def test_a_run_is_found_by_its_beginning_and_by_its_end(self, history: Any) -> None:
         """Four characters of its id are enough, if no other one begins so."""
-        Driver(history, "aaaa1111").end(TypeRunState.FAILED)
+        Driver(history, "aaaa1111").end("Failed")
         Driver(history, "aaaa2222", offset=10.0).end()
 
         assert history.load("last").run_id == "aaaa2222"

@@ -15,10 +15,10 @@ from dotflow.core.outcome import Outcome, Raised, Returned, Usage
 from dotflow.core.types.capture import TypeCapture
 from dotflow.errors import ModuleNotOnWorker
 from dotflow.processes import failures
-from dotflow.processes.channel import STDERR, STDOUT, dump_by_value
+from dotflow.processes.channel import dump_by_value
 from dotflow.processes.encoding import NO_VALUE, CallEncoder, SharedArguments, WorkerCache
 from dotflow.processes.output import flush_streams
-from dotflow.processes.worker_output import KINDS, PassOn, passing_on
+from dotflow.processes.worker_output import PassOn, passing_on
 from dotflow.providers.executors.cluster.protocol import (
     ANSWERED,
     DIED,
@@ -31,7 +31,6 @@ from dotflow.providers.executors.cluster.protocol import (
 )
 from dotflow.worker.chunks import Chunks
 
-STREAMS: Final = {STDOUT: 1, STDERR: 2}
 MIN_KEPT_SIZE: Final = 1 << 16  # bytes; sending less again costs less than asking for it
 WAIT_REPORT_DELAY: Final = 10.0  # seconds that steps wait for a worker before the log says so
 
@@ -71,7 +70,7 @@ class ClusterSession(ExecutorSession):
         self.report = report
         self.lanes: dict[int, Lane] = {}
         self._capture: Capture | None = None
-        self._pass_on: PassOn = _write_out
+        self._pass_on: PassOn = failures.write_out
         self._encoder = CallEncoder(dump_by_value, inherited=False)
         self._reported: set[str] = set()
         self.ready: dict[Hashable, int] = {}  # by pool: calls waiting for room, until `wait` returns
@@ -140,12 +139,11 @@ class ClusterSession(ExecutorSession):
         chunks = None
         if self._capture is not None and call.watch is not None:
             chunks = Chunks(call.watch.attempt, self._capture)
-        if chunks is not None:
             flush_streams()  # what this process has printed comes before
-        for kind, data in reply.output:
-            self._pass_on(STREAMS[kind], data)
+        for stream, data in reply.output:
+            self._pass_on(stream, data)
             if chunks is not None:
-                chunks.add(STREAMS[kind], data)
+                chunks.add(stream, data)
         if chunks is not None:
             chunks.end()
         lane = self.lanes.setdefault(call.lane, Lane())
@@ -223,10 +221,6 @@ class ClusterSession(ExecutorSession):
             f"{self._count_waiting()} step(s) have waited {WAIT_REPORT_DELAY:g} s for a worker of {self.cluster}, "
             f"which has {cluster_has}. They keep waiting: add workers, or the resources that the steps need."
         )
-
-
-def _write_out(stream: int, data: bytes) -> None:
-    failures.write_out(KINDS[stream], data)
 
 
 def describe_error(error: BaseException) -> str:

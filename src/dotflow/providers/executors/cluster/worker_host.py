@@ -16,7 +16,7 @@ from dotflow.processes.forkserver import ForkServer
 from dotflow.processes.shared import keep_shared
 from dotflow.processes.start import WorkerProcess
 from dotflow.processes.wakeup import WakeupPipe
-from dotflow.processes.worker_output import KINDS, WorkerOutput
+from dotflow.processes.worker_output import WorkerOutput
 from dotflow.providers.executors.cluster.protocol import (
     ANSWERED,
     DIED,
@@ -47,7 +47,7 @@ class _Process:
         self.idle_since = 0.0
 
     def _take(self, stream: int, data: bytes) -> None:
-        self.printed.append((KINDS[stream], data))
+        self.printed.append((stream, data))
 
     def begin(self) -> list[tuple[int, bytes]]:
         """Returns the output of the attempt that begins, which grows."""

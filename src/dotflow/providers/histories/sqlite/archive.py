@@ -155,8 +155,8 @@ class SQLiteArchive(Archive):
             task, item = _find_step(reader, number, step)
             copies = copies_of(reader.connection, number, task, item, documents=documents)
         last = {(copy.task_id, copy.item): copy.attempt for copy in copies}  # the attempts are in order
-        wanted = {key: (attempt or number, SHARED_ATTEMPT) for key, number in last.items()}
-        return [copy for copy in copies if copy.attempt in wanted[copy.task_id, copy.item]]
+        chosen = {key: (attempt or number, SHARED_ATTEMPT) for key, number in last.items()}
+        return [copy for copy in copies if copy.attempt in chosen[copy.task_id, copy.item]]
 
     def value(self, run: str, step: str, role: str = "returned", *, attempt: int | None = None) -> Any:
         copies = self.copies(run, step, attempt=attempt)

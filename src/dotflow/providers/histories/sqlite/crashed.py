@@ -2,7 +2,7 @@
 
 import sqlite3
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final
 
 from dotflow.providers.histories.sqlite import live
 from dotflow.providers.histories.sqlite.tables import (
@@ -32,13 +32,6 @@ MARK_RUN: Final = """UPDATE runs SET state = 'Crashed', ended = COALESCE(?, bega
 BETWEEN: Final = "the process of the run ended between two steps"
 
 
-class Crash(NamedTuple):
-    """What is known of a crashed run: the moment of its last event or output, and the step that was running then."""
-
-    last: int | None
-    error: str
-
-
 def find_crashed(connection: sqlite3.Connection, path: Path) -> list[int]:
     """Returns the numbers of the runs that are Running in the file, but in no process."""
     running = connection.execute(FIND).fetchall()
@@ -47,14 +40,14 @@ def find_crashed(connection: sqlite3.Connection, path: Path) -> list[int]:
     return [run for run in dead if connection.execute(STILL, (run,)).fetchall()]
 
 
-def crash_of(connection: sqlite3.Connection, run: int) -> Crash:
-    """Returns what is known of a crashed run, whose attempts are still Running in the file."""
+def crash_of(connection: sqlite3.Connection, run: int) -> tuple[int | None, str]:
+    """Returns the last moment that is known of a crashed run, and the error; its attempts are Running in the file."""
     ((last,),) = connection.execute(LAST, {"run": run})
     error = BETWEEN
     for name, item in connection.execute(FIRST, (run,)):
         step = name if item == NO_ITEM else f"{name}[{item}]"
         error = f"{step}: the process of the run ended during this step"
-    return Crash(last, error)
+    return last, error
 
 
 def counts_of(connection: sqlite3.Connection, run: int) -> tuple[int, ...]:

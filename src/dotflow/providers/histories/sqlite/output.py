@@ -29,8 +29,8 @@ class Selection(NamedTuple):
 
     def where(self) -> tuple[str, tuple[int, ...]]:
         """Returns its conditions in SQL, and their values."""
-        given = {name: value for name, value in self._asdict().items() if value is not None}
-        return "".join(f" AND {name} = ?" for name in given), tuple(given.values())
+        conditions = {name: value for name, value in self._asdict().items() if value is not None}
+        return "".join(f" AND {name} = ?" for name in conditions), tuple(conditions.values())
 
 
 def output_of(connection: sqlite3.Connection, run: int, selection: Selection) -> list[OutputChunk]:

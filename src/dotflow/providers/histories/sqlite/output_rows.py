@@ -25,9 +25,6 @@ class OutputRows:
         attempts: What is kept of the attempts that have not ended.
         rows: The rows without the run, by their keys; None for a row that is deleted.
         size: The bytes in them.
-
-    Args:
-        limit: The number of bytes that are kept of an attempt.
     """
 
     def __init__(self, limit: int) -> None:

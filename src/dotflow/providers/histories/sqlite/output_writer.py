@@ -18,13 +18,7 @@ MAX_BYTES: Final = 50_000_000  # that wait for the file
 
 
 class OutputWriter:
-    """Writes the output of one run, which has begun in the file.
-
-    Args:
-        file: The file.
-        run_id: The run.
-        limit: The number of bytes that are kept of an attempt.
-    """
+    """Writes the output of one run, which has begun in the file."""
 
     def __init__(self, file: SQLiteFile, run_id: str, limit: int) -> None:
         self._file = file

@@ -17,13 +17,8 @@ MIN_BEGINNING: Final = 4  # characters of a run's id
 MAX_LISTED: Final = 3  # ids in an error
 
 LAST: Final = "SELECT run FROM runs WHERE parent_run IS NULL ORDER BY began DESC, run DESC LIMIT 1"
-LAST_FAILED: Final = """SELECT run FROM (
-    SELECT * FROM (SELECT run, began FROM runs WHERE state = 'Failed' AND parent_run IS NULL
-        ORDER BY began DESC LIMIT 1)
-    UNION ALL SELECT * FROM (SELECT run, began FROM runs WHERE state = 'Crashed' AND parent_run IS NULL
-        ORDER BY began DESC LIMIT 1)
-    UNION ALL SELECT run, began FROM runs WHERE run IN ({crashed}) AND parent_run IS NULL)
-    ORDER BY began DESC, run DESC LIMIT 1"""
+LAST_FAILED: Final = """SELECT run FROM runs WHERE (state IN ('Failed', 'Crashed') OR run IN ({crashed}))
+    AND parent_run IS NULL ORDER BY began DESC, run DESC LIMIT 1"""
 BY_ID: Final = "SELECT run, run_id FROM runs WHERE run_id >= ? AND run_id < ? ORDER BY run_id LIMIT 9"
 END: Final = "\U0010ffff"  # after all other characters
 

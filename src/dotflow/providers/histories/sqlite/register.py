@@ -4,7 +4,8 @@ import hashlib
 import json
 import marshal
 import sqlite3
-from collections.abc import Iterator, Sequence
+import zlib
+from collections.abc import Sequence
 from typing import Any, Final
 
 from dotflow.core.events import Planned, RunStarted
@@ -26,13 +27,7 @@ SAVE_RUN: Final = f"""INSERT INTO runs (run_id, workflow_id, name, state, mode, 
 
 
 def register(connection: sqlite3.Connection, started: RunStarted, lock: int | None) -> int:
-    """Writes a run that begins, unless it is there. Returns its number.
-
-    Args:
-        connection: The connection, in a transaction.
-        started: The run's first event.
-        lock: The offset of the byte that it locks; None for none.
-    """
+    """Writes a run that begins, unless it is there, with the offset of its lock. Returns its number."""
     for (run,) in connection.execute(FIND_RUN, (_as_text(started.run_id),)):
         return int(run)
     parent = started.parent
@@ -62,29 +57,26 @@ def register(connection: sqlite3.Connection, started: RunStarted, lock: int | No
 
 
 def _as_text(value: Any) -> Any:
-    """Returns a value for a column: ids, names and paths may have lone surrogates."""
+    """Returns a value for a column: ids, names and paths may have lone surrogates; a tuple of numbers is JSON."""
+    if isinstance(value, tuple):
+        return json.dumps(value) if value else None
     return escape_surrogates(value) if isinstance(value, str) else value
 
 
 def _plan(connection: sqlite3.Connection, steps: Sequence[Planned]) -> int:
-    rows = list(_rows_of(steps))
+    policies = {id(step.policy): step.policy for step in steps}  # many steps share one
+    texts = {key: _describe(policy) for key, policy in policies.items()}
+    rows = [
+        (str(name), identity, code or None, str(group), lane, tuple(needs), texts[id(policy)])
+        for name, group, lane, identity, needs, policy, code, _ in steps
+    ]
     data = marshal.dumps(rows, 0)  # the version without references, so that equal rows are equal bytes
-    digest = hashlib.blake2b(data, digest_size=16).digest()
+    digest = _digest(data)
     for (plan,) in connection.execute(FIND_PLAN, (digest,)):
         return int(plan)
     plan = int(connection.execute(SAVE_PLAN, (digest,)).lastrowid or 0)
-    connection.executemany(SAVE_STEP, [(plan, *map(_as_text, row)) for row in rows])
+    connection.executemany(SAVE_STEP, [(plan, task, *map(_as_text, row)) for task, row in enumerate(rows)])
     return plan
-
-
-def _rows_of(steps: Sequence[Planned]) -> Iterator[tuple[Any, ...]]:
-    policies: dict[int, str | None] = {}  # by id: many steps share one
-    for task, step in enumerate(steps):
-        policy = policies.get(id(step.policy), "")
-        if policy == "":
-            policy = policies[id(step.policy)] = _describe(step.policy)
-        needs = str(list(step.needs)) if step.needs else None
-        yield task, str(step.name), step.identity, step.code or None, str(step.group), step.lane, needs, policy
 
 
 def _describe(policy: Policy | None) -> str | None:
@@ -94,7 +86,12 @@ def _describe(policy: Policy | None) -> str | None:
 
 
 def _environment(connection: sqlite3.Connection, masks: Masks) -> int:
-    environment = read_environment(masks)
-    for (number,) in connection.execute(FIND_ENVIRONMENT, (environment.digest,)):
+    text = read_environment(masks)
+    digest = _digest(text)
+    for (number,) in connection.execute(FIND_ENVIRONMENT, (digest,)):
         return int(number)
-    return int(connection.execute(SAVE_ENVIRONMENT, environment).lastrowid or 0)
+    return int(connection.execute(SAVE_ENVIRONMENT, (digest, zlib.compress(text))).lastrowid or 0)
+
+
+def _digest(data: bytes) -> bytes:
+    return hashlib.blake2b(data, digest_size=16).digest()

@@ -31,13 +31,9 @@ FORGETTABLE: Final = """SELECT run FROM runs AS old WHERE ended IS NOT NULL AND 
 OLD: Final = f"{FORGETTABLE} AND began < ? AND ended < ? ORDER BY began LIMIT {BATCH}"
 SURPLUS: Final = f"""{FORGETTABLE} AND began < (SELECT began FROM runs ORDER BY began DESC LIMIT 1 OFFSET ?)
     ORDER BY began LIMIT {BATCH}"""
-FORGET_PLANS: Final = (
-    "DELETE FROM plans WHERE plan = ?1 AND NOT EXISTS (SELECT 1 FROM runs WHERE plan = ?1)",
-    "DELETE FROM steps WHERE plan = ?1 AND NOT EXISTS (SELECT 1 FROM runs WHERE plan = ?1)",
-)
-FORGET_ENVIRONMENTS: Final = (
-    "DELETE FROM environments WHERE environment = ?1 AND NOT EXISTS (SELECT 1 FROM runs WHERE environment = ?1)",
-)
+#: What several runs may share: a table, and the column with its number.
+SHARED: Final = (("plans", "plan"), ("steps", "plan"), ("environments", "environment"))
+FORGET_SHARED: Final = "DELETE FROM {table} WHERE {number} = ?1 AND NOT EXISTS (SELECT 1 FROM runs WHERE {number} = ?1)"
 
 
 class Keep(NamedTuple):
@@ -100,15 +96,14 @@ def _forget_some(file: SQLiteFile, keep: Keep) -> int:
 
 def forget(connection: sqlite3.Connection, runs: list[int]) -> int:
     """Deletes runs by their numbers, within a transaction. Returns how many there were."""
-    plans: set[int | None] = set()
-    environments: set[int | None] = set()
+    numbers: dict[str, set[int | None]] = {"plan": set(), "environment": set()}
     for run in runs:
         for plan, environment in connection.execute("SELECT plan, environment FROM runs WHERE run = ?", (run,)):
-            plans.add(plan)
-            environments.add(environment)
+            numbers["plan"].add(plan)
+            numbers["environment"].add(environment)
         for table in (*OF_RUN, "runs"):
             connection.execute(f"DELETE FROM {table} WHERE run = ?", (run,))
-    for statements, numbers in ((FORGET_PLANS, plans), (FORGET_ENVIRONMENTS, environments)):
-        for statement in statements:
-            connection.executemany(statement, [(number,) for number in numbers])
+    for table, number in SHARED:
+        statement = FORGET_SHARED.format(table=table, number=number)
+        connection.executemany(statement, [(each,) for each in numbers[number]])
     return len(runs)

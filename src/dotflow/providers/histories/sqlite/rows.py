@@ -24,15 +24,27 @@ from dotflow.core.outcome import Usage
 from dotflow.core.text import escape_surrogates, shorten
 from dotflow.providers.histories.sqlite.output_rows import OutputRows
 from dotflow.providers.histories.sqlite.tables import (
+    ATTEMPT,
+    BEGAN,
     CACHED,
     COMPLETED,
+    CPU,
     FAILED,
+    GLIMPSE,
+    ITEM,
+    ITEMS,
     MICRO,
     NO_ITEM,
+    PEAK,
     RESTORED,
     RETRY,
     RUNNING,
     SKIPPED,
+    SPAN,
+    STATE,
+    TASK,
+    TOOK,
+    WORKER,
     micro,
 )
 from dotflow.providers.histories.sqlite.values import Values
@@ -42,8 +54,6 @@ Key = tuple[int, int]  # task and item
 
 new: Final = tuple.__new__  # makes a named tuple in half the time: there is one for every attempt
 
-#: The columns of a row in `attempts`, without the run.
-TASK, ITEM, ATTEMPT, STATE, BEGAN, TOOK, GLIMPSE, CPU, PEAK, WORKER, FALLBACK, ITEMS, SPAN = range(13)
 NOTHING_YET: Final = (None,) * 8  # the other columns of an attempt that has only begun
 COPY_DOCUMENT: Final = 6  # in a row of `copies`, without the run
 
@@ -60,21 +70,14 @@ class RunRows:
     """The rows of one run that are not yet in the file, and the attempts that have begun.
 
     Attributes:
-        started: The first event.
-        ended: The last event, once the run has ended.
+        started, ended: The first event, and the last one once the run has ended.
         attempts: Rows of `attempts`, by their ids, since a row changes until it is written.
-        errors, copies: Rows of these tables.
-        output: The rows of `output`.
+        errors, copies, output: Rows of these tables.
         counts: The number of tasks by state.
         error: The first failure of a task.
         trace: The id of the run's trace, until it is in the file.
         has_more: Whether there are rows of other tables, or the end of the run.
         has_end: Whether the end of the run is not yet in the file.
-
-    Args:
-        started: The first event.
-        values: What is kept of values.
-        output_limit: The number of bytes that are kept of an attempt's output.
     """
 
     def __init__(self, started: RunStarted, values: Values, output_limit: int) -> None:

@@ -74,7 +74,7 @@ def find_runs(reader: Reader, wanted: RunFilter) -> Iterator[RunSummary]:
     for conditions in matches:
         rows = _query(reader, list(_with_states(conditions, wanted.states, reader.crashed)), wanted)
         for row in rows:
-            yield summary_of(reader, row)
+            yield RunSummary(**summary_fields(reader, row))
         if rows:
             return
 
@@ -111,7 +111,7 @@ def _query(reader: Reader, conditions: Sequence[Condition], wanted: RunFilter) -
     if wanted.search:
         more.append("%" + re.sub(r"([%_\\])", r"\\\1", wanted.search) + "%")
     parts = [f"SELECT * FROM ({_part(sql, SEARCH if wanted.search else '')})" for sql, _ in conditions]
-    values = [value for _, given in conditions for value in (*given, *more, wanted.limit)]
+    values = [value for _, parameters in conditions for value in (*parameters, *more, wanted.limit)]
     return reader.connection.execute(f"{' UNION ALL '.join(parts)} {ORDER}", (*values, wanted.limit)).fetchall()
 
 
@@ -124,11 +124,6 @@ def _part(sql: str, search: str) -> str:
 def load_summary(reader: Reader, run: int) -> RunSummary:
     """Returns a run by its number."""
     (row,) = reader.connection.execute(f"SELECT {FIELDS} FROM runs WHERE run = ?", (run,))
-    return summary_of(reader, row)
-
-
-def summary_of(reader: Reader, row: Sequence[Any]) -> RunSummary:
-    """Returns the summary of a row with the COLUMNS."""
     return RunSummary(**summary_fields(reader, row))
 
 

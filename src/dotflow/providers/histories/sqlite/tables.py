@@ -18,6 +18,13 @@ MICRO: Final = 1_000_000  # microseconds of a second
 STATES: Final = tuple(TypeAttemptState)
 RUNNING, RETRY, COMPLETED, FAILED, RESTORED, CACHED, SKIPPED, CRASHED = range(len(STATES))
 
+#: The columns of a row in `attempts`, without the run: those that most rows have come first.
+ATTEMPT_COLUMNS: Final = (
+    *("task", "item", "attempt", "state", "began", "took", "cpu", "worker", "peak", "glimpse"),
+    *("fallback", "items", "span"),
+)
+TASK, ITEM, ATTEMPT, STATE, BEGAN, TOOK, CPU, WORKER, PEAK, GLIMPSE, FALLBACK, ITEMS, SPAN = range(len(ATTEMPT_COLUMNS))
+
 #: The roles of values. That of the argument NAME is "argument:NAME".
 PREVIOUS, INITIAL, ARGUMENT, RETURNED = "previous", "initial", "argument:", "returned"
 
@@ -57,7 +64,7 @@ TABLES: Final = (
         skipped INTEGER NOT NULL, PRIMARY KEY (run, task, item, attempt, seq)) WITHOUT ROWID""",
     """CREATE TABLE copies (
         run INTEGER NOT NULL, task INTEGER NOT NULL, item INTEGER NOT NULL, attempt INTEGER NOT NULL,
-        role TEXT NOT NULL, size INTEGER, digest TEXT, document BLOB, why TEXT, source TEXT,
+        role TEXT NOT NULL, size INTEGER, digest TEXT, document BLOB, why TEXT,
         PRIMARY KEY (run, task, item, attempt, role)) WITHOUT ROWID""",
     "CREATE TABLE notes (run INTEGER NOT NULL, at INTEGER NOT NULL, text TEXT NOT NULL)",
     "CREATE INDEX notes_run ON notes (run)",

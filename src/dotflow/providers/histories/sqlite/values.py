@@ -1,7 +1,6 @@
 """Values: glimpses of values, and copies from which a step can be replayed."""
 
 import contextlib
-import json
 import os
 import zlib
 from collections.abc import Iterator
@@ -22,6 +21,7 @@ from dotflow.providers.histories.sqlite.tables import (
     PREVIOUS,
     RETURNED,
     SHARED_ATTEMPT,
+    WORKER,
 )
 
 KEPT: Final = ("failed", "all", "none")
@@ -30,7 +30,6 @@ MAX_COPIES: Final = 10  # times the limit of a copy: for all copies of a run
 
 #: Types whose values a step can't change.
 IMMUTABLE: Final = frozenset((type(None), bool, int, float, complex, str, bytes))
-WORKER: Final = 9  # in a row of `attempts`, without the run
 
 AFTER: Final = "It was copied after the attempt, which ran in the same process and may have changed it."
 
@@ -110,26 +109,24 @@ class Values:
         return self._copy(role, context, note)
 
     def _copy(self, role: str, context: Context, note: str | None) -> tuple[Any, ...]:
-        """Returns size, digest, document, note and source of a copy."""
-        source = None if context.task_id is None else json.dumps([context.task_id, context.time.isoformat()])
+        """Returns size, digest, document and note of a copy."""
         size = _least_size(context.storage)
         if size > self._limit:
-            return size, None, None, self._too_large(size), source
+            return size, None, None, self._too_large(size)
         try:
             document = pack(role, context, pickle=self._pickle)
             value_digest = digest(context.storage) if self.keeps_all else None
-        except ValueNotStorable as error:
-            return None, None, None, shorten(self._run.masks.mask(str(error))), source
-        except Exception as error:  # of the user's own types
-            return None, None, None, shorten(self._run.masks.mask(f"{type(error).__name__}: {error}")), source
+        except Exception as error:  # of the codec, or of the user's own types
+            reason = str(error) if isinstance(error, ValueNotStorable) else f"{type(error).__name__}: {error}"
+            return None, None, None, shorten(self._run.masks.mask(reason))
         size = len(document)
         if size > self._limit:
-            return size, value_digest, None, self._too_large(size), source
+            return size, value_digest, None, self._too_large(size)
         compressed = zlib.compress(document, FAST)
         self._left -= len(compressed)
         if self._left < 0:
-            return size, value_digest, None, f"The copies of this run have {MAX_COPIES} times value_limit.", source
-        return size, value_digest, compressed, note, source
+            return size, value_digest, None, f"The copies of this run have {MAX_COPIES} times value_limit."
+        return size, value_digest, compressed, note
 
     def _too_large(self, size: int) -> str:
         return f"It has {size} bytes, and value_limit is {self._limit}."

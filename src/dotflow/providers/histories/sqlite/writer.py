@@ -14,8 +14,8 @@ from dotflow.providers.histories.sqlite.crashed import mark_crashed
 from dotflow.providers.histories.sqlite.damaged import is_damaged, put_aside
 from dotflow.providers.histories.sqlite.output_writer import save_output
 from dotflow.providers.histories.sqlite.register import register
-from dotflow.providers.histories.sqlite.rows import NOTHING_YET, RunRows
-from dotflow.providers.histories.sqlite.tables import COMPLETED, FAILED, RESTORED, SKIPPED, micro
+from dotflow.providers.histories.sqlite.rows import RunRows
+from dotflow.providers.histories.sqlite.tables import ATTEMPT_COLUMNS, COMPLETED, FAILED, RESTORED, SKIPPED, micro
 from dotflow.providers.sqlite_errors import code_of, explain
 from dotflow.providers.sqlite_file import SQLiteFile
 
@@ -27,25 +27,18 @@ INTERVAL: Final = 0.05  # seconds between two commits while no attempt begins
 MAX_ROWS: Final = 100_000  # rows that wait for the file
 MAX_BYTES: Final = 50_000_000  # of output and copies that wait for it
 
-MAX_FEW: Final = 8  # rows that are written in one statement
-COLUMNS: Final = 14  # of an attempt, with the run
-BEGUN: Final = 5  # of one that has only begun, without the run
-SAVE_ATTEMPT: Final = f"INSERT OR REPLACE INTO attempts VALUES ({', '.join('?' * COLUMNS)})"
+MAX_FEW: Final = 16  # rows that are written in one statement
+SAVE_ATTEMPTS: Final = f"INSERT OR REPLACE INTO attempts (run, {', '.join(ATTEMPT_COLUMNS)}) VALUES"
+SAVE_ATTEMPT: Final = f"{SAVE_ATTEMPTS} ({', '.join('?' * (1 + len(ATTEMPT_COLUMNS)))})"
 SAVE_ERROR: Final = f"INSERT OR REPLACE INTO errors VALUES ({', '.join('?' * 9)})"
-SAVE_COPY: Final = f"INSERT OR REPLACE INTO copies VALUES ({', '.join('?' * 10)})"
+SAVE_COPY: Final = f"INSERT OR REPLACE INTO copies VALUES ({', '.join('?' * 9)})"
 TRACE_RUN: Final = "UPDATE runs SET trace = ? WHERE run = ?"
 END_RUN: Final = """UPDATE runs SET state = ?, reason = ?, ended = ?, completed = ?, failed = ?, restored = ?,
     skipped = ?, error = ? WHERE run = ?"""
 
 
 class RunWriter:
-    """Writes the rows of one run.
-
-    Args:
-        path: The file.
-        file: Its connection.
-        rows: The rows that are not yet in it.
-    """
+    """Writes the rows of one run."""
 
     def __init__(self, path: Path, file: SQLiteFile, rows: RunRows) -> None:
         self._path = path
@@ -137,18 +130,16 @@ class RunWriter:
         """Writes a few rows in one statement. Returns False if there are more, or the file is another one now."""
         if len(self.rows.attempts) > MAX_FEW:
             return False
-        run, full, begun, nothing = self._run, 0, 0, list(NOTHING_YET)
         values: list[Any] = []
-        last: list[Any] = []
+        widths: list[int] = []
         for row in self.rows.attempts.values():
-            if row[BEGUN:] == nothing:
-                begun += 1
-                last += (run, *row[:BEGUN])
-            else:
-                full += 1
-                values += (run, *row)
-        statement = _save_few(full, begun)
-        self._file.run(statement, (*values, *last), create=True, patience=patience, opening=self._opening)
+            width = len(row)
+            while row[width - 1] is None:
+                width -= 1
+            values.append(self._run)
+            values += row[:width]
+            widths.append(width)
+        self._file.run(_save_few(tuple(widths)), values, create=True, patience=patience, opening=self._opening)
         return self._opening == self._file.openings
 
     def _write_all(self, connection: sqlite3.Connection) -> int:
@@ -195,13 +186,11 @@ class RunWriter:
             self._missing += self.rows.drop()
 
 
-@functools.cache
-def _save_few(full: int, begun: int) -> str:
-    """Returns the statement for whole rows, and rows that have only begun: fewer values take less time."""
-    rows = [f"({', '.join('?' * COLUMNS)})"] * full + [
-        f"({', '.join('?' * (1 + BEGUN))}{', NULL' * len(NOTHING_YET)})"
-    ] * begun
-    return f"INSERT OR REPLACE INTO attempts VALUES {', '.join(rows)}"
+@functools.lru_cache
+def _save_few(widths: tuple[int, ...]) -> str:
+    """Returns the statement for rows with values in so many columns. NULL in it takes less time than a None for it."""
+    rows = [f"(?{', ?' * width}{', NULL' * (len(ATTEMPT_COLUMNS) - width)})" for width in widths]
+    return f"{SAVE_ATTEMPTS} {', '.join(rows)}"
 
 
 def _ending(rows: RunRows) -> tuple[Any, ...]:

@@ -1,0 +1,63 @@
+"""Waits in the main thread, WakeupEvent and Waiters: a signal may come at any line, and always ends a sleep."""
+
+import contextlib
+import math
+import threading
+from collections.abc import Callable
+from typing import Final
+
+from dotflow import clock
+
+#: Seconds that a wait sleeps at once. Python calls signal handlers in the main thread only, between two lines: for a
+#: signal that comes right before the sleep, or to another thread, when the main thread wakes.
+MAX_SLEEP: Final = 0.5
+
+
+class WakeupEvent:
+    """An event that one thread waits for, and that is safe to set in a signal handler.
+
+    threading.Event takes and releases a lock: an interrupt between the two leaves it locked, and the next `set` waits
+    for ever. Here each method is a single call into C, which an interrupt can't divide.
+    """
+
+    def __init__(self) -> None:
+        self._unset = threading.Lock()  # locked while the event is not set
+        self._unset.acquire()
+
+    def set(self) -> None:
+        """Ends the current wait, or the next one."""
+        with contextlib.suppress(RuntimeError):  # it is set already
+            self._unset.release()
+
+    def wait(self, seconds: float | None) -> None:
+        """Waits until the event is set, and clears it; at most *seconds*, unless that is None."""
+        until = math.inf if seconds is None else clock.ticks() + seconds
+        while not self._unset.acquire(timeout=min(MAX_SLEEP, max(0.0, until - clock.ticks()))):
+            if clock.ticks() >= until:
+                return
+
+
+class Waiters:
+    """The threads that wait for a condition.
+
+    threading.Condition waits with a lock, which an interrupt at the wrong line leaves locked, or unlocked too early.
+    """
+
+    def __init__(self) -> None:
+        self._events: set[WakeupEvent] = set()
+
+    def wait_until(self, is_true: Callable[[], bool], seconds: float | None) -> None:
+        """Waits until *is_true*, which is asked again after each `wake`; at most *seconds*, unless that is None."""
+        until = math.inf if seconds is None else clock.ticks() + seconds
+        event = WakeupEvent()
+        self._events.add(event)  # first: what becomes true after the next line sets the event
+        try:
+            while not is_true() and (left := until - clock.ticks()) > 0:
+                event.wait(left)
+        finally:
+            self._events.discard(event)
+
+    def wake(self) -> None:
+        """Wakes them all."""
+        for event in tuple(self._events):
+            event.set()

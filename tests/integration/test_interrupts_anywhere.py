@@ -1,0 +1,193 @@
+"""An interrupt at any moment of a background run's start and wait, and of a script's end, stops the run."""
+
+import contextlib
+import dis
+import functools
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from types import CodeType, FrameType
+from typing import Any
+
+import pytest
+
+import dotflow
+from dotflow import DotFlow, action
+from dotflow.engine import background
+from dotflow.providers import StorageFile
+from dotflow.providers.schedulers.runs import ScheduledRuns
+from dotflow.providers.schedulers.signals import ShutdownSignals
+from dotflow.worker import waiting
+from dotflow.worker.waiting import WakeupEvent
+from tests.integration.children import Scripts
+
+MakeWorkflow = Callable[..., DotFlow]
+
+TRACED = (str(Path(dotflow.__file__).parent), threading.__file__)
+
+
+class LongStep:
+    """A step that runs until it is stopped."""
+
+    def __init__(self) -> None:
+        self.has_begun = False
+        self.failures: list[str] = []
+
+    def run(self) -> None:
+        self.has_begun = True
+        until = time.monotonic() + 20
+        while time.monotonic() < until:
+            time.sleep(0.001)
+
+    def note_failure(self, tasks: Any) -> None:
+        """The on_failure of its runs."""
+        self.failures.append(tasks[0].errors[-1].exception)
+
+
+@functools.cache
+def interruptible(code: CodeType) -> frozenset[int]:
+    """Returns the offsets before which CPython calls signal handlers: after a call, at a function's start, in loops."""
+    offsets, is_after_call = set(), False
+    for instruction in dis.get_instructions(code):
+        if is_after_call:
+            offsets.add(instruction.offset)
+        is_after_call = instruction.opname.startswith(("CALL", "RESUME"))
+        if instruction.opname.startswith("JUMP_BACKWARD"):
+            offsets.add(instruction.argval)
+    return frozenset(offsets)
+
+
+def interrupted_at(number: int, step: LongStep, function: Callable[[], object]) -> bool:
+    """Calls *function*, with a SIGINT at the *number*-th moment at which it can come in dotflow or in threading.
+
+    Returns False if it was waiting for the step before that moment. Then the signal came in the wait.
+    """
+    count = 0
+
+    def trace(frame: FrameType, event: str, argument: object) -> Any:
+        nonlocal count
+        if not frame.f_code.co_filename.startswith(TRACED):
+            return None
+        frame.f_trace_opcodes = True
+        if event == "opcode" and frame.f_lasti in interruptible(frame.f_code):
+            count += 1
+            if count == number or (step.has_begun and frame.f_code is WakeupEvent.wait.__code__):
+                sys.settrace(None)
+                signal.raise_signal(signal.SIGINT)
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    with contextlib.suppress(KeyboardInterrupt, RuntimeError):  # threading.Condition has a moment for the second
+        try:
+            function()
+        finally:
+            sys.settrace(before)
+    return count == number
+
+
+def start_by_schedule(workflow: DotFlow, **arguments: Any) -> None:
+    """Starts a run as a schedule does, after its first signal."""
+    wakeup = WakeupEvent()
+    signals = ShutdownSignals(wakeup.set)
+    signals.count = 1
+    with signals:
+        ScheduledRuns(workflow, arguments, signals, wakeup, wakeup.set).run_here(datetime.now(UTC))
+
+
+def start_by_command(workflow: DotFlow, **arguments: Any) -> None:
+    """Starts a run as the command does."""
+    try:
+        workflow.start(**arguments).wait()
+    except BaseException:
+        background.interrupt_all()
+        raise
+
+
+@pytest.fixture(autouse=True)
+def interrupts(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Ctrl-C raises KeyboardInterrupt, also where the tests run as a shell's background job."""
+    monkeypatch.setattr(waiting, "MAX_SLEEP", 0.01)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.filterwarnings("ignore:.*scandir:ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize("start", [start_by_schedule, start_by_command])
+def test_at_any_moment_it_stops_a_background_run(
+    start: Callable[..., None], make_workflow: MakeWorkflow, stride: int, tmp_path: Path
+) -> None:
+    """A step that has begun fails with KeyboardInterrupt, and the workflow can be started again."""
+    number = 1
+    while True:
+        step = LongStep()
+        workflow = make_workflow(workflow_id="nightly", storage=StorageFile(tmp_path))
+        workflow.task.add(action(step.run))
+        begin = functools.partial(start, workflow, mode="background", on_failure=step.note_failure)
+        is_reached = interrupted_at(number, step, begin)
+
+        assert background._running == set(), number
+        assert step.failures in ([["KeyboardInterrupt"]] if step.has_begun else [[], ["KeyboardInterrupt"]]), number
+        if not is_reached:
+            break
+        number += 4 * stride
+    assert step.has_begun
+
+
+@pytest.mark.processes
+@pytest.mark.parametrize("function", ["_shutdown", "_wait_for_all"])
+def test_at_the_end_of_a_script_it_stops_background_runs(function: str, scripts: Scripts) -> None:
+    """Also where Python itself waits for threads, and only prints it."""
+    with scripts.start(f"""
+import atexit
+atexit.register(lambda: print("exit handler"))
+
+def stuck():
+    os.write(1, b"ready\\n")
+    for _ in range(6000):
+        time.sleep(0.01)
+
+def interrupt(frame, event, argument):
+    if frame.f_code.co_name == {function!r}:
+        sys.settrace(None)
+        os.kill(os.getpid(), signal.SIGINT)
+
+workflow = DotFlow(config())
+workflow.task.add(action(stuck))
+workflow.start(mode="background", on_failure=lambda tasks: os.write(1, b"failed\\n"))
+while not Path("begun").exists():
+    time.sleep(0.01)
+sys.settrace(interrupt)
+""") as script:
+        assert script.line() == "ready"
+        (scripts.folder / "begun").touch()
+        end = script.end(5)
+        left = script.left_behind()
+
+    assert end.out == "failed\nexit handler\n"
+    assert end.code == -signal.SIGINT
+    assert left == []
+
+
+@pytest.mark.processes
+def test_a_forked_child_does_not_wait_for_its_parents_runs(scripts: Scripts) -> None:
+    """They run in the parent only."""
+    end = scripts.run("""
+import warnings
+warnings.simplefilter("ignore")  # Python 3.12 warns of a fork beside threads
+workflow = DotFlow(config())
+workflow.task.add(action(lambda: time.sleep(60)))
+run = workflow.start(mode="background")
+child = os.fork()
+if child:
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    run.cancel()
+    say(code=code)
+""")
+
+    assert end.facts == {"code": 0}
