@@ -1,7 +1,9 @@
 """`dotflow.ui.app`: the JSON that the page draws, and what it says of a history that can't be read."""
 
 import json
+import runpy
 import sqlite3
+from base64 import b64encode
 from collections.abc import Iterator
 from contextlib import closing
 from datetime import timedelta
@@ -21,6 +23,7 @@ from dotflow.report.output import output_members
 from dotflow.ui import app
 from dotflow.ui.asgi import ASGIApp
 from tests.asgi import request
+from tests.extras import ROOT
 from tests.histories import begin, crash, nightly, quick, write
 
 HOSTILE = "</script><img src=x onerror=alert(1)>\u2028\x00\"'&%2F../☃\ud800"
@@ -326,6 +329,20 @@ def test_it_is_mounted_anywhere(history: HistorySQLite, pages: ASGIApp, path: st
     assert f'href="{root}page.css"' in page
     assert request(site, "/behind/login/page.js").headers["content-type"].startswith("text/javascript")
     assert len(request(site, "/behind/login/api/runs").json["runs"]) == 1
+
+
+def test_it_is_mounted_behind_a_login(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As docs/how-to/runs-in-a-browser.md shows it."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("RUNS_PASSWORD", "open sesame")
+    site = runpy.run_path(str(ROOT / "docs_src/history/mounted.py"))["application"]
+    right = f"Basic {b64encode(b'admin:open sesame').decode()}"
+
+    for wrong in ("", "Basic", "Basic YWRtaW46", f"Bearer {right.split()[1]}", "Basic \xff"):
+        for path in ("/history/", "/history/api/runs", "/history/page.js"):
+            assert request(site, path, authorization=wrong).status == 401
+    assert "<title>dotflow" in request(site, "/history/", authorization=right).text
+    assert request(site, "/history/api/runs", authorization=right).json["runs"] == []
 
 
 def test_it_needs_a_history_that_can_be_read() -> None:

@@ -1,4 +1,4 @@
-"""What each path under `/api/` returns. `docs/ui.md` and `docs/run-as-json.md` describe it."""
+"""What each path under `/api/` returns. docs/how-to/runs-in-a-browser.md describes it."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
