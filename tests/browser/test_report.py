@@ -178,6 +178,7 @@ def test_10000_items_are_one_bar(large: Path, open_page: OpenPage) -> None:
     expect(page.locator(".density path.failed")).to_have_count(1)
     expect(page.locator("#detail-1")).to_contain_text("9,990 completed, 10 failed")
     expect(page.locator("#detail-1 .item")).to_have_count(10)
+    expect(page.get_by_role("img", name="Each dot is an item")).to_be_visible()
 
 
 def test_without_scripts_it_is_a_table(failed: Path, open_page: OpenPage) -> None:
