@@ -1103,6 +1103,7 @@ const filters = () => Object.fromEntries([...new URLSearchParams(location.search
 
 function runsView(doc) {
   const { runs } = doc;
+  document.title = "Runs";
   const given = filters();
   const isFiltered = Object.keys(given).length > 0;
   if (!runs.length && !isFiltered) return [plainHeader("No runs yet"), noRuns(doc)];
