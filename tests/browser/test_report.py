@@ -96,7 +96,8 @@ def test_a_row_opens(failed: Path, open_page: OpenPage) -> None:
     """A task's row, bar and node lead to its step, attempts, errors and output; again closes the row."""
     page = open_page(failed)
     button = page.locator("[data-open=task-2]")
-    for link in (button, page.locator(".row", has_text="load"), page.locator(".node", has_text="load")):
+    cell = page.locator("#task-2 td").first
+    for link in (button, cell, page.locator(".row", has_text="load"), page.locator(".node", has_text="load")):
         link.click()
         expect(button).to_have_attribute("aria-expanded", "true")
         detail = page.locator("#detail-2")

@@ -915,7 +915,8 @@ function toggle(set, key) {
 }
 
 document.addEventListener("click", (event) => {
-  const target = event.target.closest("[data-copy], [data-open], [data-more], a[href^='#task-']");
+  const row = getSelection().isCollapsed && event.target.closest("tr.task")?.querySelector("[data-open]");
+  const target = event.target.closest("[data-copy], [data-open], [data-more], a[href^='#task-']") ?? row;
   if (!target || event.ctrlKey || event.metaKey || event.shiftKey) return;
   if (target.dataset.copy) copy(target);
   else if (target.dataset.open) toggle(state.open, target.dataset.open);
