@@ -1012,11 +1012,16 @@ function framed(doc, room) {
   const { notice } = live;
   return [
     h("nav.top", { "aria-label": "dotflow" }, h("a.brand", { href: ROOT }, "dotflow"),
-      h("a", { href: ROOT, "aria-current": here() === "" && "page" }, "Runs")),
+      h("a", { href: ROOT, "aria-current": here() === "" && "page" }, "Runs"), comparisonLink(doc?.commands)),
     h("div", { id: "notice", role: "status" },
       notice && h("p.notice", null, words(notice.text), !notice.isFinal && " This page tries again every second.")),
     doc ? route()[0](doc, room) : plainHeader(notice ? "Nothing to show" : "Reading …"),
   ];
+}
+
+function comparisonLink(commands) {
+  const [, a, b] = commands?.map((each) => each.command.match(/^dotflow diff (\w+) (\w+)/)).find(Boolean) ?? [];
+  return a && h("a", { href: viewUrl("diff", { a, b }) }, "Compare with the last run that completed");
 }
 
 // Returns a text in which `this` is code.
