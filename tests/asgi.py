@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from dotflow.ui.asgi import ASGIApp, Message
@@ -24,8 +24,18 @@ class Response(NamedTuple):
         return json.loads(self.body)
 
 
-def request(app: ASGIApp, path: str, *, method: str = "GET", **headers: str) -> Response:
-    """Sends a request, and returns the response. `if_none_match` is the header If-None-Match."""
+def request(
+    app: ASGIApp,
+    path: str,
+    *,
+    method: str = "GET",
+    on_body: Callable[[str], object] = lambda text: None,
+    **headers: str,
+) -> Response:
+    """Sends a request, and returns the response. `if_none_match` is the header If-None-Match.
+
+    *on_body* receives the body, also of an app that raises an error afterwards.
+    """
     names = {name.replace("_", "-").lower(): value for name, value in {"host": "127.0.0.1:8765", **headers}.items()}
     path, _, query = path.partition("?")
     scope = {
@@ -49,6 +59,8 @@ def request(app: ASGIApp, path: str, *, method: str = "GET", **headers: str) -> 
 
     async def send(message: Message) -> None:
         messages.append(message)
+        if message["type"] == "http.response.body":
+            on_body(message.get("body", b"").decode())
 
     async def call() -> None:
         await app(scope, receive, send)

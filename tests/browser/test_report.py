@@ -96,7 +96,8 @@ def test_a_row_opens(failed: Path, open_page: OpenPage) -> None:
     """A task's row, bar and node lead to its step, attempts, errors and output; again closes the row."""
     page = open_page(failed)
     button = page.locator("[data-open=task-2]")
-    for link in (button, page.locator(".row", has_text="load"), page.locator(".node", has_text="load")):
+    cell = page.locator("#task-2 td").first
+    for link in (button, cell, page.locator(".row", has_text="load"), page.locator(".node", has_text="load")):
         link.click()
         expect(button).to_have_attribute("aria-expanded", "true")
         detail = page.locator("#detail-2")
@@ -178,6 +179,7 @@ def test_10000_items_are_one_bar(large: Path, open_page: OpenPage) -> None:
     expect(page.locator(".density path.failed")).to_have_count(1)
     expect(page.locator("#detail-1")).to_contain_text("9,990 completed, 10 failed")
     expect(page.locator("#detail-1 .item")).to_have_count(10)
+    expect(page.get_by_role("img", name="Each dot is an item")).to_be_visible()
 
 
 def test_without_scripts_it_is_a_table(failed: Path, open_page: OpenPage) -> None:

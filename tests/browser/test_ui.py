@@ -74,6 +74,11 @@ def end(history: HistorySQLite, run_id: str) -> None:
     history.record(run_id, RunEnded("shop", run_id, TypeStatus.COMPLETED, clock.now(), TypeRunState.COMPLETED, ""))
 
 
+def look(page: Page) -> None:
+    """Has the page ask at once, as it does when it becomes visible."""
+    page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+
+
 def names(page: Page) -> list[str]:
     """The workflows in the list."""
     return page.locator(".run-link").all_text_contents()
@@ -160,6 +165,20 @@ def test_runs_are_compared(filled: str, open_page: OpenPage) -> None:
     expect(differences.get_by_role("columnheader")).to_contain_text(["running", "crashed"])
 
 
+def test_a_failed_run_is_compared_with_the_last_good_one(
+    history: HistorySQLite, address: str, open_page: OpenPage
+) -> None:
+    """The page of the run has a link to the differences."""
+    good = quick(history, name="nightly-orders").start().run_id
+    reports.fail(history)
+
+    page = open_page(f"{address}runs/last")
+    page.get_by_role("link", name="Compare with the last run that completed").click()
+
+    differences = page.get_by_role("region", name="Differences")
+    expect(differences.get_by_role("columnheader")).to_contain_text([good[:8], "Failed"])
+
+
 def test_older_runs_are_other_pages(history: HistorySQLite, address: str, open_page: OpenPage) -> None:
     """A page has 100 runs."""
     for _ in range(103):
@@ -201,10 +220,11 @@ def test_a_run_is_followed_to_its_end(history: HistorySQLite, address: str, open
     expect(output).to_have_text("epoch 1")
     expect(page.locator("h1")).to_contain_text("Running")
     write(history, "running", 1, b"epoch 2\n")
-    expect(output).to_contain_text("epoch 1\nepoch 2")
     write(history, "running", 1, b"warning\n", stream=2)
+    expect(output).to_contain_text("epoch 1\nepoch 2")
     expect(output.locator(".err")).to_have_text("warning")
     end(history, "running")
+    look(page)
 
     expect(page.locator("h1")).to_contain_text("Completed")
     expect(output).to_have_count(0)
@@ -234,6 +254,7 @@ def test_what_a_reader_has_opened_stays(history: HistorySQLite, address: str, op
     )
 
     write(history, "running", 1, b"the last line\n")
+    look(page)
     expect(block).to_contain_text("the last line")
 
     assert page.evaluate("getSelection().toString()") == "line 0"
@@ -267,6 +288,7 @@ def test_the_first_run_appears_on_an_empty_page(history: HistorySQLite, address:
     begin(history, "running", "extract", "train")
     expect(page.locator(".run")).to_contain_text(["Running"])
     end(history, "running")
+    look(page)
     expect(page.locator(".run")).to_contain_text(["Completed"])
 
 
@@ -312,10 +334,12 @@ def test_a_page_outlives_its_server(history: HistorySQLite, address: str, open_p
     expect(page.locator(".run")).to_contain_text(["Running"])
 
     page.route("**/api/**", lambda route: route.abort())
+    look(page)
     expect(page.get_by_role("status")).to_contain_text("dotflow ui can't be reached")
     expect(page.locator(".run")).to_contain_text(["Running"])
     end(history, "running")
     page.unroute("**/api/**")
+    look(page)
 
     expect(page.locator(".run")).to_contain_text(["Completed"])
     expect(page.get_by_role("status")).to_have_text("")

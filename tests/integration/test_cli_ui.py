@@ -74,6 +74,15 @@ def test_it_prints_an_address_that_shows_the_runs(path: Path) -> None:
     assert (process.returncode, out, err.strip()) == (Exit.INTERRUPTED, "", "")
 
 
+def test_a_response_is_sent_at_once(path: Path) -> None:
+    """Of a socket that names no protocol, asyncio does not turn off the delay of small packets."""
+    with (
+        closing(HistorySQLite(path)) as history,
+        closing(server_module.Server(history, None, port=0)._socket) as opened,
+    ):
+        assert opened.proto == socket.IPPROTO_TCP
+
+
 def test_it_waits_for_a_history(tmp_path: Path) -> None:
     """None has to be there; the page says how to make one. SIGTERM ends it as well."""
     with serving(tmp_path / "none.db", "--port", "0") as (process, line):

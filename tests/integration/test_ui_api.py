@@ -1,7 +1,10 @@
 """`dotflow.ui.app`: the JSON that the page draws, and what it says of a history that can't be read."""
 
 import json
+import runpy
 import sqlite3
+import zlib
+from base64 import b64encode
 from collections.abc import Iterator
 from contextlib import closing
 from datetime import timedelta
@@ -21,6 +24,7 @@ from dotflow.report.output import output_members
 from dotflow.ui import app
 from dotflow.ui.asgi import ASGIApp
 from tests.asgi import request
+from tests.extras import ROOT
 from tests.histories import begin, crash, nightly, quick, write
 
 HOSTILE = "</script><img src=x onerror=alert(1)>\u2028\x00\"'&%2F../☃\ud800"
@@ -203,7 +207,7 @@ def test_what_has_not_changed_is_not_sent_again(history: HistorySQLite, pages: A
     quick(history).start()
     later = request(pages, path, if_none_match=tag)
 
-    assert [(response.status, response.body) for response in again] == [(304, b"")] * 3
+    assert [(response.status, response.body, response.headers["etag"]) for response in again] == [(304, b"", tag)] * 3
     assert later.status == 200
 
 
@@ -277,6 +281,27 @@ def test_a_history_that_can_not_be_read(tmp_path: Path, make: Any, words: str) -
         assert request(pages, "/").status == 200
 
 
+def test_a_path_that_can_not_be_read(tmp_path: Path) -> None:
+    """An error of the system has its words, too."""
+    pages = app(HistorySQLite(tmp_path / ("x" * 300)))
+
+    assert "File name too long" in request(pages, "/api/runs").json["error"]
+
+
+def test_a_damaged_row(history: HistorySQLite, pages: ASGIApp) -> None:
+    """It is an error with words, which the server logs."""
+    run_id = quick(history).start().run_id
+    with closing(sqlite3.connect(history.path)) as connection:
+        connection.execute("UPDATE environments SET document = x'00'")
+        connection.commit()
+    messages: list[str] = []
+
+    with pytest.raises(zlib.error):
+        request(pages, f"/api/runs/{run_id}", on_body=messages.append)
+
+    assert "while decompressing" in messages[0]
+
+
 def test_a_history_begins_while_the_page_is_open(history: HistorySQLite, pages: ASGIApp) -> None:
     """Before, the list is empty, and says where the history would be."""
     before = request(pages, "/api/runs").json
@@ -323,9 +348,24 @@ def test_it_is_mounted_anywhere(history: HistorySQLite, pages: ASGIApp, path: st
     page = request(site, f"/behind/login{path}").text
 
     assert f'src="{root}page.js"' in page
+    assert "<noscript>This page needs JavaScript" in page
     assert f'href="{root}page.css"' in page
     assert request(site, "/behind/login/page.js").headers["content-type"].startswith("text/javascript")
     assert len(request(site, "/behind/login/api/runs").json["runs"]) == 1
+
+
+def test_it_is_mounted_behind_a_login(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As docs/how-to/runs-in-a-browser.md shows it."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("RUNS_PASSWORD", "open sesame")
+    site = runpy.run_path(str(ROOT / "docs_src/history/mounted.py"))["application"]
+    right = f"Basic {b64encode(b'admin:open sesame').decode()}"
+
+    for wrong in ("", "Basic", "Basic YWRtaW46", f"Bearer {right.split()[1]}", "Basic \xff"):
+        for path in ("/history/", "/history/api/runs", "/history/page.js"):
+            assert request(site, path, authorization=wrong).status == 401
+    assert "<title>dotflow" in request(site, "/history/", authorization=right).text
+    assert request(site, "/history/api/runs", authorization=right).json["runs"] == []
 
 
 def test_it_needs_a_history_that_can_be_read() -> None:

@@ -173,7 +173,7 @@ class TaskRecord:
         last = self.last
         if last is None or last.began is None or last.duration is None:
             return None
-        return (last.began - began[0]).total_seconds() + last.duration
+        return round((last.began - began[0]).total_seconds() + last.duration, 6)
 
     @property
     def cpu(self) -> float | None:

@@ -518,8 +518,8 @@ function densityPaths(items, begin, end) {
   const bin = (moment) => Math.min(BINS - 1, Math.max(0, Math.floor((moment - begin) * scale)));
   items.began.forEach((began, item) => {
     if (began === null) return;
-    const took = items.duration?.[item] ?? null;
-    const final = took === null ? BINS - 1 : bin(began + took);
+    const seconds = items.duration?.[item] ?? null;
+    const final = seconds === null ? BINS - 1 : bin(began + seconds);
     changes[bin(began)] += 1;
     changes[final + 1] -= 1;
     if (BAD.includes(items.states[items.state[item]])) marks.Failed.add(final);
@@ -689,8 +689,8 @@ function place(layers, isForward, room) {
       if (index) offset += (room(layer[index - 1]) + room(node)) / 2;
       const neighbours = [...node.before, ...node.after].map((each) => each.at).filter((at) => at !== undefined);
       blocks.push({ total: (mean(neighbours) ?? node.at ?? offset) - offset, members: [[node, offset]] });
-      const start = (block) => block.total / block.members.length;
-      while (blocks.length > 1 && start(blocks.at(-1)) < start(blocks.at(-2))) {
+      const edge = (block) => block.total / block.members.length;
+      while (blocks.length > 1 && edge(blocks.at(-1)) < edge(blocks.at(-2))) {
         const { total, members } = blocks.pop();
         last(blocks).total += total;
         last(blocks).members.push(...members);
@@ -716,6 +716,7 @@ function curve(path, point, isDown) {
 const COLUMNS = [["Task"], ["State"], ["Attempts", "right"], ["Duration", "right"], ["CPU", "right wide"],
   ["Memory", "right wide"], ["Value", "wide"]];
 const MAX_ITEMS = 50;
+const MAX_DOTS = 20000;
 
 function taskTable(doc) {
   const { tasks } = doc;
@@ -800,11 +801,8 @@ function itemList(doc, task) {
   const key = `items-${task.task_id}`;
   const bad = badItems(task);
   const shown = state.more.has(key) ? bad : bad.slice(0, MAX_ITEMS);
-  const took = (task.items.duration ?? []).map((seconds, item) => [seconds ?? -1, item]);
-  const slowest = took.sort(([a], [b]) => b - a).slice(0, 5).filter(([seconds]) => seconds >= 0);
   return [
-    slowest.length > 1 && h("p.aside", null, "slowest: ",
-      slowest.map(([seconds, item]) => `#${item} ${duration(seconds)}`).join(", ")),
+    scatter(task, doc),
     shown.map(({ item, attempts }) => h("details.item", { id: `item-${task.task_id}-${item}` },
       h("summary", null, icon(last(attempts).state), code(named(task, item)),
         last(last(attempts).errors)?.exception ?? last(attempts).state,
@@ -813,6 +811,33 @@ function itemList(doc, task) {
     shown.length < bad.length && moreButton(key, `Show all ${count(bad.length, "item")}`),
     unlistedItems(task) > 0 && h("p.aside", null, `and ${count(unlistedItems(task), "more item")} that failed`),
   ];
+}
+
+// Shows each item as a dot, by when it began and how long it took.
+function scatter(task, doc) {
+  const { began, duration: seconds, state: states, states: names } = task.items;
+  if (!began || !seconds) return null;
+  const most = largest(seconds) || 1;
+  const [begin, end] = [timed(task)[0].began, endOf(last(timed(task)), doc)];
+  const step = Math.ceil(began.length / MAX_DOTS);
+  const dots = { completed: [], failed: [] };
+  const slowest = [];
+  began.forEach((moment, item) => {
+    if (moment === null || seconds[item] === null) return;
+    const isBad = BAD.includes(names[states[item]]);
+    const [x, y] = [(1000 * (moment - begin)) / (end - begin || 1), 100 - (100 * seconds[item]) / most];
+    if (isBad || item % step === 0) dots[isBad ? "failed" : "completed"].push(`M${x.toFixed(1)} ${y.toFixed(1)}h0`);
+    if (slowest.length < 5 || seconds[item] > seconds[last(slowest)]) {
+      slowest.push(item);
+      slowest.sort((a, b) => seconds[b] - seconds[a]).splice(5);
+    }
+  });
+  const label = `Each dot is an item: when it began, and how long it took, up to ${duration(most)}`;
+  return h("figure", null,
+    s("svg.scatter", { viewBox: "0 0 1000 100", preserveAspectRatio: "none", role: "img", "aria-label": label },
+      Object.entries(dots).map(([name, parts]) => s(`path.${name}`, { d: parts.join("") }))),
+    h("figcaption.aside", null, `${label}. Squares failed. The slowest: `,
+      slowest.map((item) => `#${item} ${duration(seconds[item])}`).join(", ")));
 }
 
 // ---- The end of the page
@@ -860,7 +885,9 @@ function showIcon(name) {
   const shape = `<circle cx="8" cy="8" r="8" fill="${color}"/><path d="${ICONS[name] ?? ""}" fill="none" stroke="white"
     stroke-width="2"/>`;
   const picture = `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 16 16">${shape}</svg>`;
-  document.querySelector("link[rel=icon]").href = `data:image/svg+xml,${encodeURIComponent(picture)}`;
+  const link = document.querySelector("link[rel=icon]");
+  const address = `data:image/svg+xml,${encodeURIComponent(picture)}`;
+  if (link.href !== address) link.href = address;
 }
 
 function openTask(id) {
@@ -888,7 +915,8 @@ function toggle(set, key) {
 }
 
 document.addEventListener("click", (event) => {
-  const target = event.target.closest("[data-copy], [data-open], [data-more], a[href^='#task-']");
+  const row = getSelection().isCollapsed && event.target.closest("tr.task")?.querySelector("[data-open]");
+  const target = event.target.closest("[data-copy], [data-open], [data-more], a[href^='#task-']") ?? row;
   if (!target || event.ctrlKey || event.metaKey || event.shiftKey) return;
   if (target.dataset.copy) copy(target);
   else if (target.dataset.open) toggle(state.open, target.dataset.open);
@@ -984,11 +1012,16 @@ function framed(doc, room) {
   const { notice } = live;
   return [
     h("nav.top", { "aria-label": "dotflow" }, h("a.brand", { href: ROOT }, "dotflow"),
-      h("a", { href: ROOT, "aria-current": here() === "" && "page" }, "Runs")),
+      h("a", { href: ROOT, "aria-current": here() === "" && "page" }, "Runs"), comparisonLink(doc?.commands)),
     h("div", { id: "notice", role: "status" },
       notice && h("p.notice", null, words(notice.text), !notice.isFinal && " This page tries again every second.")),
     doc ? route()[0](doc, room) : plainHeader(notice ? "Nothing to show" : "Reading …"),
   ];
+}
+
+function comparisonLink(commands) {
+  const [, a, b] = commands?.map((each) => each.command.match(/^dotflow diff (\w+) (\w+)/)).find(Boolean) ?? [];
+  return a && h("a", { href: viewUrl("diff", { a, b }) }, "Compare with the last run that completed");
 }
 
 // Returns a text in which `this` is code.
@@ -1076,6 +1109,7 @@ const filters = () => Object.fromEntries([...new URLSearchParams(location.search
 
 function runsView(doc) {
   const { runs } = doc;
+  document.title = "Runs";
   const given = filters();
   const isFiltered = Object.keys(given).length > 0;
   if (!runs.length && !isFiltered) return [plainHeader("No runs yet"), noRuns(doc)];
@@ -1284,12 +1318,12 @@ function onKey(event) {
   if (event.ctrlKey || event.metaKey || event.altKey || !search) return;
   const step = { ArrowDown: 1, j: 1, ArrowUp: -1, k: -1 }[event.key];
   if (event.key === "/" && !isTyping) search.focus();
-  else if (step && (!isTyping || (event.target === search && event.key === "ArrowDown"))) moveTo(step);
+  else if (step && (!isTyping || (event.target === search && event.key === "ArrowDown"))) moveFocus(step);
   else return;
   event.preventDefault();
 }
 
-function moveTo(step) {
+function moveFocus(step) {
   const links = [...document.querySelectorAll(".run-link")];
   const index = links.indexOf(document.activeElement);
   links[Math.min(links.length - 1, Math.max(0, index + step))]?.focus();

@@ -2,6 +2,7 @@
 
 import functools
 import hashlib
+import re
 import secrets
 from collections.abc import Callable, Mapping
 from typing import Any, Final
@@ -11,7 +12,8 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from dotflow.abc.archive import Archive
-from dotflow.errors import HistoryError, InvalidArgument, NotInHistory
+from dotflow.core.failure import name_of
+from dotflow.errors import DotflowError, HistoryError, InvalidArgument, NotInHistory
 from dotflow.report.document import to_json
 from dotflow.ui import queries
 
@@ -25,7 +27,12 @@ PATHS: Final[Mapping[str, Find]] = {
     "/api/diff": queries.show_differences,
 }
 #: The error -> the status of the response, which has its words.
-STATUSES: Final[Mapping[type[Exception], int]] = {NotInHistory: 404, InvalidArgument: 400, HistoryError: 503}
+STATUSES: Final[Mapping[type[Exception], int]] = {
+    NotInHistory: 404,
+    InvalidArgument: 400,
+    HistoryError: 503,
+    Exception: 500,  # which the server logs, too
+}
 
 MADE: Final = "made"  # the only member that differs where nothing has changed
 
@@ -58,7 +65,8 @@ class Api:
 
         def handle(request: Request, error: Exception) -> Response:
             status = next(status for kind, status in STATUSES.items() if isinstance(error, kind))
-            return _json(to_json({"error": str(error)}), status)
+            text = str(error) if isinstance(error, DotflowError) else f"{name_of(type(error))}: {error}"
+            return _json(to_json({"error": text}), status)
 
         return dict.fromkeys(STATUSES, handle)
 
@@ -66,8 +74,9 @@ class Api:
         def respond(request: Request) -> Response:  # in a thread
             revision = self._archive.revision()  # before the runs are read, so that a change in between is seen
             known = request.headers.get("if-none-match", "")
-            if revision is not None and f'"{self._nonce}-{revision}-' in known:
-                return Response(status_code=304, headers={"etag": known})
+            same = re.search(f'"{self._nonce}-{re.escape(revision or "")}-[0-9a-f]+"', known)
+            if revision is not None and same:
+                return Response(status_code=304, headers={"etag": same[0]})
             found = find(self._archive, {**request.query_params, **request.path_params})
             made = found.pop(MADE, None)
             text = to_json(found)

@@ -1,19 +1,17 @@
 """The app: the page with its style and its script, and the JSON that it draws."""
 
 import functools
-from pathlib import Path
 from typing import Final
 
-import dotflow.report
 from dotflow.abc.archive import Archive
 from dotflow.errors import InvalidArgument
 from dotflow.providers.optional import require_extra
+from dotflow.report.page import read_part
 from dotflow.ui.asgi import ASGIApp
 from dotflow.ui.security import ReadOnly
 
-FOLDER: Final = Path(dotflow.report.__file__).parent
-STYLE, SCRIPT = "page.css", "page.js"
-MEDIA_TYPES: Final = {STYLE: "text/css", SCRIPT: "text/javascript"}
+MEDIA_TYPES: Final = {"page.css": "text/css", "page.js": "text/javascript"}
+NO_SCRIPT: Final = "<noscript>This page needs JavaScript. That of <code>dotflow report</code> does not.</noscript>"
 
 #: The paths of the views, and the way from there to the root, which is not known where the app is mounted.
 VIEWS: Final = {"/": "", "/runs/{run}": "../", "/workflow": "", "/diff": ""}
@@ -52,12 +50,11 @@ def make_app(history: Archive, option: str | None) -> ASGIApp:
         return Response(text, media_type=media_type)
 
     routes = []
-    page = (FOLDER / "page.html").read_text("utf-8")
+    page = read_part("page.html").replace("</body>", f"{NO_SCRIPT}</body>")
     for path, root in VIEWS.items():
         text = page.replace('"/page.', f'"{root}page.')
         routes.append(Route(path, functools.partial(respond, text=text, media_type="text/html")))
     for name, media_type in MEDIA_TYPES.items():
-        text = (FOLDER / name).read_text("utf-8")
-        routes.append(Route(f"/{name}", functools.partial(respond, text=text, media_type=media_type)))
+        routes.append(Route(f"/{name}", functools.partial(respond, text=read_part(name), media_type=media_type)))
     api = Api(history, option)
     return Starlette(routes=[*routes, *api.routes()], exception_handlers=api.handlers())

@@ -1,16 +1,17 @@
-"""What each path under `/api/` returns. `docs/ui.md` and `docs/run-as-json.md` describe it."""
+"""What each path under `/api/` returns. docs/how-to/runs-in-a-browser.md describes it."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
+from dotflow import clock
 from dotflow.abc.archive import Archive, Since
 from dotflow.core.durations import to_seconds
 from dotflow.core.record import OutputKey, RunRecord, TaskState
 from dotflow.errors import InvalidArgument
 from dotflow.report.differences import differences
-from dotflow.report.document import document, run_object
+from dotflow.report.document import document, moment, run_object
 from dotflow.report.next_steps import command_objects
 from dotflow.report.output import output_objects, share_out
 
@@ -26,7 +27,7 @@ MAX_TAIL: Final = 1_000_000  # bytes of output in one response
 
 def list_runs(archive: Archive, query: Query) -> dict[str, Any]:
     """Returns runs, the newest first, and the durations of the last runs of workflows; none before the first run."""
-    about = {"history": str(getattr(archive, "path", ""))}
+    about = {"made": moment(clock.now()), "history": str(getattr(archive, "path", ""))}
     if archive.revision() == "":
         return {**about, "runs": [], "has_more": False, "workflows": [], "durations": {}}
     limit = _number(query, "limit", DEFAULT_RUNS)

@@ -101,8 +101,9 @@ def _errors_of(path: Path) -> Iterator[None]:
     """Turns the errors of reading the file into HistoryError."""
     try:
         yield
-    except sqlite3.Error as error:
-        raise HistoryError(f"The history {short_path(path)} can't be read", cause_of(error)) from error
+    except (sqlite3.Error, OSError) as error:
+        cause = cause_of(error) if isinstance(error, sqlite3.Error) else error.strerror or str(error)
+        raise HistoryError(f"The history {short_path(path)} can't be read", cause) from error
 
 
 def in_list(numbers: frozenset[int]) -> str:

@@ -57,12 +57,11 @@ def task_states(reader: Reader, run: int) -> list[TaskState]:
     """Returns the tasks of a run without their items."""
     running = CRASHED if run in reader.crashed else RUNNING
     states: dict[int, TaskState] = {}
-    first: dict[int, int | None] = {}
+    first: dict[int, int] = {}
     for task, name, state, began, took in reader.connection.execute(TASK_STATES, (run,)):
-        start = first.setdefault(task, began)
-        is_timed = None not in (start, began, took)
         state = running if state == RUNNING else state
-        duration = _seconds(began - start + took) if is_timed else None
+        start = began if began is None else first.setdefault(task, began)
+        duration = None if start is None or took is None else _seconds(began - start + took)
         states[task] = TaskState(task, name, None if state is None else STATES[state], duration)
     return list(states.values())
 
