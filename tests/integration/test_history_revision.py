@@ -109,8 +109,12 @@ def test_lists_are_those_of_whole_runs(history: HistorySQLite) -> None:
     assert history.workflows() == Archive.workflows(history) == ["shop", "quick", "nightly"]
 
 
-def test_workflows_without_an_id_are_not_listed(history: HistorySQLite) -> None:
+def test_workflows_without_an_id_are_listed_by_name(history: HistorySQLite) -> None:
     """Each of their runs has an id of its own."""
-    quick(history, name=None).start()  # type: ignore[arg-type]
+    for name in (None, "Every night", None, "Every night"):
+        workflow = quick(history, name=None)  # type: ignore[arg-type]
+        workflow.name = name
+        workflow.start()
 
-    assert history.workflows() == []
+    assert history.workflows() == Archive.workflows(history) == ["Every night"]
+    assert len(history.recent(["Every night"])["Every night"]) == 2

@@ -67,8 +67,11 @@ class Archive(ABC):
         return {workflow: self.runs(workflow=workflow, limit=limit) for workflow in workflows}
 
     def workflows(self) -> list[str]:
-        """Returns the ids of the workflows of the latest runs, without parameters, the last one first."""
-        return list(dict.fromkeys(run.workflow_id.partition("@")[0] for run in self.runs(limit=LATEST)))
+        """Returns the workflows of the latest runs, the last one first: ids without parameters, or names."""
+        from dotflow.core.record import is_generated
+
+        workflows = dict.fromkeys(run.workflow.partition("@")[0] for run in self.runs(limit=LATEST))
+        return [workflow for workflow in workflows if not is_generated(workflow)]
 
     def task_states(self, runs: Sequence[str]) -> "list[list[TaskState]]":
         """Returns the tasks of several runs, without their attempts and items."""

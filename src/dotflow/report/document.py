@@ -71,6 +71,7 @@ def run_object(run: RunSummary) -> dict[str, Any]:
         "began": moment(run.began),
         "ended": moment(run.ended),
         "duration": run.duration,
+        "workflow": run.workflow,
         "parent": None if run.parent is None else run.parent._asdict(),
     }
 

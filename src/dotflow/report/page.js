@@ -306,7 +306,7 @@ const leftOut = (bytes) => `… ${count(bytes, "byte")} left out …`;
 
 function header(doc) {
   const { run } = doc;
-  const title = run.name || run.workflow_id;
+  const title = run.name || run.workflow;
   const { commit } = run.environment ?? {};
   const about = [
     ["began ", time(run.began)],
@@ -321,7 +321,7 @@ function header(doc) {
   ];
   return h(`header.${slug(run.state)}`, null,
     h("p.crumbs", null, "dotflow run ", code(short(run.run_id), run.run_id),
-      (ROOT || title !== run.workflow_id) && [" of ", workflowLink(run.workflow_id)]),
+      (ROOT || title !== run.workflow) && [" of ", workflowLink(run.workflow)]),
     h("h1", null, h("span", null, title), badge(run.state)),
     h("p.headline", null, headline(doc)),
     h("ul.about", null, about.filter(Boolean).map((each) => h("li", null, each))));
@@ -992,7 +992,7 @@ async function refresh() {
 
 function redraw(doc = state.doc) {
   if (doc?.run) {
-    document.title = `${doc.run.state}: ${doc.run.name || doc.run.workflow_id}`;
+    document.title = `${doc.run.state}: ${doc.run.name || doc.run.workflow}`;
     if (doc.run.state === "Running") doc.made = new Date(now()).toISOString(); // its bars grow
   }
   const followed = [...outputBlocks()].filter(isAtEnd);
@@ -1186,8 +1186,8 @@ const runTable = (runs) => h("div.table", { tabindex: 0, role: "region", "aria-l
     h("tbody", null, runs.map(runRow))));
 
 function runRow(run) {
-  const { run_id, workflow_id, completed, restored, tasks } = run;
-  const params = workflow_id.slice(baseOf(workflow_id).length + 1);
+  const { run_id, workflow, completed, restored, tasks } = run;
+  const params = workflow.slice(baseOf(workflow).length + 1);
   const others = tasks - completed - restored - run.failed - run.skipped;
   const counts = [["Completed", completed + restored], ["Failed", run.failed], ["Skipped", run.skipped],
     [run.state === "Running" ? "Running" : "Not started", others]].filter(([, amount]) => amount > 0);
@@ -1195,7 +1195,7 @@ function runRow(run) {
   return h("tr.run", { id: `run-${run_id}` },
     h("td", null, h("input", { type: "checkbox", "data-compare": run_id, "aria-label": `Compare ${short(run_id)}` })),
     h("th", { scope: "row" }, icon(run.state),
-      h("a.run-link", { href: runUrl(run_id) }, run.name || baseOf(workflow_id)), " ",
+      h("a.run-link", { href: runUrl(run_id) }, run.name || baseOf(workflow)), " ",
       code(short(run_id), run_id), params && [" ", h("span.times", null, params)]),
     h("td.wide", null, h(`span.${slug(run.state)}`, null, run.state)),
     h("td", null, h("span.hidden.narrow", null, run.state, ", "), ago(run.began)),
@@ -1265,7 +1265,7 @@ function diffView(doc) {
       : "No differences.")),
     h("div.table", { id: "diff", tabindex: 0, role: "region", "aria-label": "Differences" }, h("table.diff", null,
       h("thead", null, h("tr", null, h("td"), [before, after].map((run) => h("th", { scope: "col" },
-        h("a", { href: runUrl(run.run_id) }, run.name || run.workflow_id), " ", code(short(run.run_id)), h("br"),
+        h("a", { href: runUrl(run.run_id) }, run.name || run.workflow), " ", code(short(run.run_id)), h("br"),
         badge(run.state), " ", h("span.aside", null, time(run.began), run.duration !== null && ", ",
           duration(run.duration)))))),
       [...groups].map(([kind, list]) => h("tbody", null,
@@ -1286,8 +1286,9 @@ function valueText({ kind, name }, value) {
 }
 
 function change({ kind, before, after }) {
-  const part = Math.round((100 * (after - before)) / before);
-  const text = ` ${part > 0 ? "+" : "−"}${Math.abs(part)} %`;
+  const ratio = after / before;
+  const part = Math.round(100 * (ratio - 1));
+  const text = ratio >= 3 ? ` × ${Math.round(ratio).toLocaleString("en")}` : ` ${part > 0 ? "+" : "−"}${Math.abs(part)} %`;
   return MEASURES[kind] && Number.isFinite(part) && h("span.aside", null, text);
 }
 

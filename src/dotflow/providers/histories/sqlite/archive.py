@@ -28,8 +28,8 @@ DEFAULT_PATH: Final = ".output/history.db"
 BATCH: Final = 100  # runs that one transaction deletes
 ENDED: Final = "SELECT run FROM runs WHERE ended IS NOT NULL AND ended <= ? LIMIT ?"
 NOTE: Final = "INSERT INTO notes VALUES (?, ?, ?)"
-WORKFLOWS: Final = """SELECT DISTINCT workflow_id FROM
-    (SELECT workflow_id, is_named FROM runs ORDER BY began DESC LIMIT ?) WHERE is_named"""
+WORKFLOWS: Final = """SELECT DISTINCT CASE WHEN is_named THEN workflow_id ELSE name END AS workflow FROM
+    (SELECT workflow_id, name, is_named FROM runs ORDER BY began DESC LIMIT ?) WHERE workflow IS NOT NULL"""
 RUNNING: Final = "SELECT run_id FROM runs WHERE run = ? AND ended IS NULL"
 
 
