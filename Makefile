@@ -149,7 +149,7 @@ comparison:  ## Install other libraries, each in a venv of its own, and compare 
 	@'$(call python,$(newest))' benchmarks/comparison.py
 
 .PHONY: screenshots
-screenshots: .venv/$(newest)/.ready  ## Take the picture of the README, with Chromium
+screenshots: .venv/$(newest)/.ready  ## Take the pictures of the README and the documentation, with Chromium
 	@.venv/$(newest)/bin/python scripts/screenshots/take.py
 
 docs: .venv/docs/.ready  ## Build the documentation into site/

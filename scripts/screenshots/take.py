@@ -1,4 +1,4 @@
-"""Takes the picture of a run's page for the README: docs/assets/run-page.webp. It needs Chromium."""
+"""Takes the pictures of the README and the documentation: docs/assets/*.webp. It needs Chromium."""
 
 import base64
 import dataclasses
@@ -9,7 +9,7 @@ import tempfile
 from pathlib import Path
 from typing import Final
 
-from playwright.sync_api import sync_playwright
+from playwright.sync_api import Page, sync_playwright
 
 from dotflow.providers import HistorySQLite
 from dotflow.report.document import document
@@ -18,17 +18,23 @@ from dotflow.report.output import output_members
 from dotflow.report.page import write_page
 
 HERE: Final = Path(__file__).parent
-PICTURE: Final = HERE.parent.parent / "docs/assets/run-page.webp"
+ASSETS: Final = HERE.parent.parent / "docs/assets"
 WIDTH: Final = 1400
 MARGIN: Final = 20
 QUALITY: Final = 90  # percent
+SERVER: Final = (sys.executable, "-m", "dotflow", "ui", "--no-browser", "--port", "0", "--history")
+
+
+def record(program: str, folder: Path) -> Path:
+    """Runs a program, which writes a history."""
+    path = folder / f"{program}.db"
+    subprocess.run([sys.executable, f"{program}.py", path], cwd=HERE, check=True, capture_output=True)
+    return path
 
 
 def write_report(folder: Path) -> Path:
-    """Runs orders.py and writes its report, without what is this computer's own."""
-    path = folder / "history.db"
-    subprocess.run([sys.executable, "orders.py", path], cwd=HERE, check=True, capture_output=True)
-    history = HistorySQLite(path=path)
+    """Writes the report of the run of orders.py, without what is this computer's own."""
+    history = HistorySQLite(path=record("orders", folder))
     run = history.load("last")
     commands = command_objects(history, run, None)
     environment = {"commit": "4f0c2b9ad1", "folder": str(HERE)}
@@ -36,21 +42,41 @@ def write_report(folder: Path) -> Path:
     return write_page(folder / "run.html", document(shown, output=output_members(history, run), commands=commands))
 
 
-def take(report: Path, picture: Path) -> None:
-    """Saves a page down to its timeline."""
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
-        page = browser.new_page(viewport={"width": WIDTH, "height": 900}, timezone_id="UTC")
-        page.goto(report.as_uri())
-        height = page.evaluate("document.getElementById('timeline').getBoundingClientRect().bottom") + MARGIN
-        page.set_viewport_size({"width": WIDTH, "height": round(height)})
-        options = {"format": "webp", "quality": QUALITY}  # which Playwright's own screenshots don't know
-        answer = page.context.new_cdp_session(page).send("Page.captureScreenshot", options)
-        picture.write_bytes(base64.b64decode(answer["data"]))
+def take(page: Page, picture: Path, end: str) -> None:
+    """Saves a page down to the end of an element."""
+    height = page.evaluate("(end) => document.querySelector(end).getBoundingClientRect().bottom", end) + MARGIN
+    page.set_viewport_size({"width": WIDTH, "height": round(height)})
+    options = {"format": "webp", "quality": QUALITY}  # which Playwright's own screenshots don't know
+    answer = page.context.new_cdp_session(page).send("Page.captureScreenshot", options)
+    picture.write_bytes(base64.b64decode(answer["data"]))
+    print(f"{picture}: {picture.stat().st_size // 1000} kB")
+
+
+def take_run(page: Page, folder: Path, assets: Path) -> None:
+    """Takes a run that failed."""
+    page.goto(write_report(folder).as_uri())
+    take(page, assets / "run-page.webp", "#timeline")
+
+
+def take_runs(page: Page, folder: Path, assets: Path) -> None:
+    """Takes the list of runs of `dotflow ui`."""
+    path = record("nights", folder).rename(folder / "history.db")
+    with subprocess.Popen([*SERVER, path.name], cwd=folder, stdout=subprocess.PIPE, text=True) as server:
+        try:
+            assert server.stdout is not None
+            page.goto(server.stdout.readline().strip())
+            page.wait_for_selector("tr.run")
+            page.evaluate("delete state.doc.history")  # its path on this computer
+            take(page, assets / "runs-page.webp", "tr.run:nth-child(12)")
+        finally:
+            server.terminate()
 
 
 if __name__ == "__main__":
-    target = Path(sys.argv[1]) if len(sys.argv) > 1 else PICTURE
-    with tempfile.TemporaryDirectory() as folder:
-        take(write_report(Path(folder)), target)
-    print(f"{target}: {target.stat().st_size // 1000} kB")
+    assets = Path(sys.argv[1]) if len(sys.argv) > 1 else ASSETS
+    with tempfile.TemporaryDirectory() as name, sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
+        page = browser.new_page(viewport={"width": WIDTH, "height": 900}, timezone_id="UTC")
+        for take_one in (take_run, take_runs):
+            take_one(page, Path(name), assets)
+        browser.close()

@@ -328,13 +328,13 @@ def test_a_page_that_changes_keeps_what_a_reader_did(failed: Path, open_page: Op
 
 @pytest.mark.exhaustive
 @pytest.mark.usefixtures("chromium")
-def test_the_picture_of_the_readme_can_be_taken_again(tmp_path: Path) -> None:
-    """`make screenshots` makes it."""
-    picture = tmp_path / "picture.webp"
+def test_the_pictures_of_the_documentation_can_be_taken_again(tmp_path: Path) -> None:
+    """`make screenshots` takes them."""
     program = Path(__file__).parent.parent.parent / "scripts/screenshots/take.py"
-    subprocess.run([sys.executable, program, picture], check=True, timeout=18)
+    subprocess.run([sys.executable, program, tmp_path], check=True, timeout=18)
 
-    assert 50_000 < picture.stat().st_size < 200_000
+    for picture in ("run-page.webp", "runs-page.webp"):
+        assert 50_000 < (tmp_path / picture).stat().st_size < 200_000
 
 
 def test_the_document_in_the_page_is_the_documented_one(failed: Path) -> None:

@@ -398,13 +398,16 @@ function failureCard(doc, { task, item, attempts, error, others }, isFirst) {
   commands.sort((a, b) => b.command.includes(" replay ") - a.command.includes(" replay "));
   const unknown = attempt.state === "Crashed" ? "was running when the process ended" : "No error was recorded.";
   const name = named(task, item);
+  const same = listed(others.map((each) => `#${each}`), 8);
+  const also = [
+    others.length > 0 && `${count(others.length, "more item")} failed in the same way: ${same}.`,
+    isMap(task) && unlistedItems(task) > 0 && `${count(unlistedItems(task), "more item")} failed.`,
+    wentOn(doc, task) && "The run went on with the other items.",
+  ].filter(Boolean);
   return h("article.failure", null,
     h("h3", null, icon(attempt.state), taskLink(task, named(task, item)), h("span.aside", null, about)),
     error ? errorLines(error) : h("p.also", null, unknown),
-    others.length > 0 && h("p.also", null, `${count(others.length, "more item")} failed in the same way: `,
-      listed(others.map((each) => `#${each}`), 8), "."),
-    isMap(task) && unlistedItems(task) > 0 && h("p.also", null, `${count(unlistedItems(task), "more item")} failed.`),
-    wentOn(doc, task) && h("p.also", null, "The run went on with the other items."),
+    also.length > 0 && h("p.also", null, also.join(" ")),
     earlierAttempts(attempts, error),
     h("div.evidence", null,
       error?.traceback && fold("Traceback", isFirst, tracebackBlock(error.traceback, `Traceback of ${name}`)),
