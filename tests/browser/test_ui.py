@@ -94,7 +94,7 @@ def test_a_failed_run_is_seen_and_opened(filled: str, open_page: OpenPage) -> No
 
     expect(row).to_contain_text("Failed")
     expect(row).to_contain_text("convert: ItemsFailed: 2 of 20 items failed")
-    row.get_by_role("link").click()
+    row.locator("td.right").click()
     expect(page.locator(".failure").first).to_contain_text("ConnectionError: warehouse-2 closed the connection")
     expect(page.get_by_role("region", name="Output of load").first).to_contain_text("connecting to warehouse-2")
     expect(page.get_by_role("button", name=re.compile("Copy: dotflow replay"))).not_to_have_count(0)

@@ -999,7 +999,9 @@ function redraw(doc = state.doc) {
     if (doc.run.state === "Running") doc.made = new Date(now()).toISOString(); // its bars grow
   }
   const followed = [...outputBlocks()].filter(isAtEnd);
+  const hadGrid = document.querySelector(".matrix");
   show(framed, doc);
+  if (!hadGrid) document.querySelector(".matrix")?.parentNode.scrollTo(1e6, 0); // to the newest run
   for (const block of followed) block.scrollTop = block.scrollHeight;
 }
 
@@ -1337,6 +1339,7 @@ function start() {
   document.addEventListener("click", ({ target }) => {
     const button = target.closest("button[data-filter]");
     if (button) setFilter("state", button.dataset.value === "all" ? "" : button.dataset.value);
+    if (!target.closest("a, input") && getSelection().isCollapsed) target.closest(".run")?.querySelector("a").click();
     readOutputs(); // what was opened
   });
   document.addEventListener("toggle", readOutputs, true);
