@@ -404,8 +404,8 @@ function failureCard(doc, { task, item, attempts, error, others }, isFirst) {
     isMap(task) && unlistedItems(task) > 0 && `${count(unlistedItems(task), "more item")} failed.`,
     wentOn(doc, task) && "The run went on with the other items.",
   ].filter(Boolean);
-  return h("article.failure", null,
-    h("h3", null, icon(attempt.state), taskLink(task, named(task, item)), h("span.aside", null, about)),
+  return h("article.failure", { id: `failure-${task.task_id}-${item ?? ""}` },
+    h("h3", null, icon(attempt.state), taskLink(task, name), h("span.aside", null, about)),
     error ? errorLines(error) : h("p.also", null, unknown),
     also.length > 0 && h("p.also", null, also.join(" ")),
     earlierAttempts(attempts, error),
