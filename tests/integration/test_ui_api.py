@@ -18,7 +18,8 @@ from starlette.routing import Mount
 
 from dotflow import action
 from dotflow.errors import InvalidArgument
-from dotflow.providers import HistorySQLite
+from dotflow.providers import HistorySQLite, sqlite_file
+from dotflow.providers.histories.sqlite import reading
 from dotflow.report.document import document
 from dotflow.report.output import output_members
 from dotflow.ui import app
@@ -279,6 +280,22 @@ def test_a_history_that_can_not_be_read(tmp_path: Path, make: Any, words: str) -
             assert response.status == 503
             assert words in response.json["error"]
         assert request(pages, "/").status == 200
+
+
+def test_a_history_that_is_busy(history: HistorySQLite, pages: ASGIApp, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The page says so, and shows the runs when the other program has ended."""
+    quick(history).start()
+    history.close()
+    monkeypatch.setattr(reading, "TIMEOUT", 0.01)
+    monkeypatch.setattr(sqlite_file, "BUSY_TIMEOUT", 0.01)
+    with closing(sqlite3.connect(history.path)) as other:
+        other.execute("PRAGMA locking_mode = EXCLUSIVE")
+        other.execute("BEGIN IMMEDIATE")
+        for path in ("/api/runs", "/api/runs/last"):
+            response = request(pages, path)
+            assert (response.status, "another process keeps a transaction open" in response.text) == (503, True)
+
+    assert request(pages, "/api/runs").status == 200
 
 
 def test_a_path_that_can_not_be_read(tmp_path: Path) -> None:

@@ -3,15 +3,16 @@
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from dotflow.core.types.attempt_state import TypeAttemptState
 from dotflow.core.types.run_state import TypeRunState
 
 if TYPE_CHECKING:  # a run only writes, and does not need them
     import os
     from pathlib import Path
 
-    from dotflow.core.record import OutputChunk, OutputKey, RunRecord, RunSummary, TaskState, ValueRecord
+    from dotflow.core.record import OutputChunk, OutputKey, RunRecord, RunSummary, ValueRecord
 
 #: A moment, or an age: a timedelta, seconds, or a text such as "2d".
 Since = datetime | timedelta | float | str
@@ -20,6 +21,15 @@ Since = datetime | timedelta | float | str
 FAILURES: Final = (TypeRunState.FAILED, TypeRunState.CRASHED)
 
 LATEST: Final = 1000  # runs whose workflows are listed
+
+
+class TaskState(NamedTuple):
+    """A task of a run without its attempts: its state, None if it has not begun, and its duration in seconds."""
+
+    task_id: int
+    name: str
+    state: TypeAttemptState | None
+    duration: float | None
 
 
 class Archive(ABC):
@@ -73,10 +83,8 @@ class Archive(ABC):
         workflows = dict.fromkeys(run.workflow.partition("@")[0] for run in self.runs(limit=LATEST))
         return [workflow for workflow in workflows if not is_generated(workflow)]
 
-    def task_states(self, runs: Sequence[str]) -> "list[list[TaskState]]":
+    def task_states(self, runs: Sequence[str]) -> list[list[TaskState]]:
         """Returns the tasks of several runs, without their attempts and items."""
-        from dotflow.core.record import TaskState
-
         records = map(self.load, runs)
         return [[TaskState(t.task_id, t.name, t.state, t.duration) for t in record.steps] for record in records]
 

@@ -100,15 +100,6 @@ class OutputChunk(NamedTuple):
         return OutputKey(*self[:3])
 
 
-class TaskState(NamedTuple):
-    """A task of a run without its attempts: its state, None if it has not begun, and its duration in seconds."""
-
-    task_id: int
-    name: str
-    state: TypeAttemptState | None
-    duration: float | None
-
-
 class ValueRecord(NamedTuple):
     """The copy of a value that an attempt took or returned.
 

@@ -6,9 +6,9 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from dotflow import clock
-from dotflow.abc.archive import Archive, Since
+from dotflow.abc.archive import Archive, Since, TaskState
 from dotflow.core.durations import to_seconds
-from dotflow.core.record import OutputKey, RunRecord, TaskState
+from dotflow.core.record import OutputKey, RunRecord
 from dotflow.errors import InvalidArgument
 from dotflow.report.differences import differences
 from dotflow.report.document import document, moment, run_object

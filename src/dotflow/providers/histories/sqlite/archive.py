@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from dotflow import clock
-from dotflow.abc.archive import LATEST, Archive, Since
+from dotflow.abc.archive import LATEST, Archive, Since, TaskState
 from dotflow.codec.document import unpack
 from dotflow.core.durations import TEXTS, to_seconds
 from dotflow.core.types.run_state import TypeRunState
@@ -22,7 +22,7 @@ from dotflow.providers.sqlite_errors import cause_of
 from dotflow.providers.sqlite_file import SQLiteFile
 
 if TYPE_CHECKING:  # a run only writes, and imports none of them
-    from dotflow.core.record import OutputChunk, OutputKey, RunRecord, RunSummary, TaskState, ValueRecord
+    from dotflow.core.record import OutputChunk, OutputKey, RunRecord, RunSummary, ValueRecord
 
 DEFAULT_PATH: Final = ".output/history.db"
 BATCH: Final = 100  # runs that one transaction deletes
@@ -87,7 +87,7 @@ class SQLiteArchive(Archive):
             rows = reader.connection.execute(WORKFLOWS, (LATEST,)).fetchall()
         return list(dict.fromkeys(workflow.partition("@")[0] for (workflow,) in rows))
 
-    def task_states(self, runs: Sequence[str]) -> "list[list[TaskState]]":
+    def task_states(self, runs: Sequence[str]) -> list[list[TaskState]]:
         from dotflow.providers.histories.sqlite.records import task_states
 
         with reading(self.path) as reader:

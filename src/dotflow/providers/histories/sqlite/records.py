@@ -6,8 +6,9 @@ import zlib
 from collections import defaultdict
 from typing import Any, Final
 
+from dotflow.abc.archive import TaskState
 from dotflow.core.find_step import find_step, no_item
-from dotflow.core.record import AttemptRecord, ErrorRecord, RunRecord, TaskRecord, TaskState, ValueRecord
+from dotflow.core.record import AttemptRecord, ErrorRecord, RunRecord, TaskRecord, ValueRecord
 from dotflow.core.types.attempt_state import TypeAttemptState
 from dotflow.providers.histories.sqlite.reading import Reader
 from dotflow.providers.histories.sqlite.summaries import FIELDS, moment, summary_fields
