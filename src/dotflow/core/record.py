@@ -18,7 +18,6 @@ from dotflow.core.types.run_state import TypeRunState
 from dotflow.errors import NotInHistory
 
 ID_LENGTH: Final = 8  # characters of a run's id, for people
-GENERATED: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 #: States of attempts that have ended without a value that could be used.
 BAD: Final = (TypeAttemptState.FAILED, TypeAttemptState.CRASHED)
@@ -26,7 +25,7 @@ BAD: Final = (TypeAttemptState.FAILED, TypeAttemptState.CRASHED)
 
 def is_generated(workflow_id: str) -> bool:
     """Returns whether it is the id of a workflow without one, which is another one in each run."""
-    return GENERATED.fullmatch(workflow_id) is not None
+    return re.fullmatch(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", workflow_id) is not None
 
 
 class ErrorRecord(NamedTuple):
@@ -166,8 +165,7 @@ class TaskRecord:
     def duration(self) -> float | None:
         """The seconds from the beginning of the first attempt to the end of the last one, with the delays."""
         began = [attempt.began for attempt in self.attempts if attempt.began is not None]
-        last = self.last
-        if last is None or last.began is None or last.duration is None:
+        if (last := self.last) is None or last.began is None or last.duration is None:
             return None
         return round((last.began - began[0]).total_seconds() + last.duration, 6)
 
@@ -282,11 +280,8 @@ class RunRecord(RunSummary):
     def find(self, step: str) -> tuple[TaskRecord, int | None]:
         """Returns a task and the index of an item, None for the task itself.
 
-        Args:
-            step: The name of a task or its number; with an item, `fetch#411`.
-
-        Raises:
-            NotInHistory: There is no such task or item, or several tasks have the name.
+        *step* is the name of a task or its number; with an item, `fetch#411`. Raises NotInHistory if there is no such
+        task or item, or if several tasks have the name.
         """
         task, item = find_step(self.run_id, self.steps, step)
         if item is not None and item not in task.items:
