@@ -70,9 +70,7 @@ def open_page(chromium: Browser) -> Iterator[OpenPage]:
             viewport={"width": width, "height": VIEWPORT[1]},
             color_scheme=scheme,
             timezone_id="UTC",
-            offline=not str(address).startswith("http"),
-            reduced_motion="reduce",
-            **options,
+            **{"offline": not str(address).startswith("http"), "reduced_motion": "reduce"} | options,
         )
         contexts.append(context)
         context.set_default_timeout(REPLY_TIMEOUT)

@@ -4,6 +4,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -264,6 +265,23 @@ def test_what_a_reader_has_opened_stays(history: HistorySQLite, address: str, op
     expect(page.locator("summary", has_text="packages")).to_be_focused()
 
 
+def test_of_a_long_output_the_end_is_shown(site: Site, tmp_path: Path, open_page: OpenPage) -> None:
+    """With the number of bytes that are left out; what comes later is added."""
+    with closing(HistorySQLite(tmp_path / "long.db", output_limit=4_000_000)) as history:
+        begin(history, "running", "extract", "train")
+        for number in range(30):
+            write(history, "running", 1, b"line %02d" % number + b" " * 49_992 + b"\n")
+        page = open_page(f"{site.add(history)}runs/running")
+        output = page.get_by_role("region", name="Output of train so far")
+
+        expect(output.locator(".gap")).to_have_text("… 500,000 bytes left out …")
+        expect(output.locator(".out")).to_contain_text("line 29")
+        write(history, "running", 1, b"the end\n")
+        look(page)
+        expect(output.locator(".out")).to_contain_text("the end")
+        expect(output.locator(".gap")).to_have_text("… 500,000 bytes left out …")
+
+
 def test_a_killed_run_is_shown_as_crashed(history: HistorySQLite, address: str, open_page: OpenPage) -> None:
     """Its process can't say so, but its lock is gone."""
     with subprocess.Popen([sys.executable, "-c", ENDLESS, str(history.path)], stdout=subprocess.PIPE) as process:
@@ -363,7 +381,12 @@ def test_the_token_lets_in(history: HistorySQLite, open_page: OpenPage) -> None:
         expect(strange.locator("body")).to_contain_text("Open the address that it printed")
 
         page = open_page(line.strip())
+        elsewhere = open_page(
+            f"data:text/html,<link rel=icon href=data:,><a href='{line.strip()}'>runs</a>", offline=False
+        )
+        elsewhere.get_by_role("link").click()
 
+        expect(elsewhere.locator(".run")).to_have_count(1)
         expect(page.locator(".run")).to_have_count(1)
         expect(page).to_have_url(address)
         assert page.evaluate("history.length") <= 2

@@ -998,7 +998,7 @@ function redraw(doc = state.doc) {
     document.title = `${doc.run.state}: ${doc.run.name || doc.run.workflow}`;
     if (doc.run.state === "Running") doc.made = new Date(now()).toISOString(); // its bars grow
   }
-  const followed = [...outputBlocks()].filter(isAtEnd);
+  const followed = state.doc?.run?.state === "Running" ? [...outputBlocks()].filter(isAtEnd) : [];
   const hadGrid = document.querySelector(".matrix");
   show(framed, doc);
   if (!hadGrid) document.querySelector(".matrix")?.parentNode.scrollTo(1e6, 0); // to the newest run
@@ -1060,7 +1060,7 @@ async function readOutputs() {
     .map((block) => block.dataset.output));
   const isOld = (output) => {
     const known = live.outputs.get(outputKey(output)) ?? { size: 0 };
-    return known.size < output.size && !known.isRead;
+    return known.size < output.size && !known.isAwaited;
   };
   const outputs = state.doc.output.filter((output) => seen.has(outputKey(output)) && isOld(output));
   await Promise.all(outputs.map(readOutput));
@@ -1070,14 +1070,14 @@ async function readOutputs() {
 async function readOutput(output) {
   const key = outputKey(output);
   const known = live.outputs.get(key) ?? { size: 0, last: -1, shown: { ...UNREAD, parts: [] } };
-  live.outputs.set(key, { ...known, isRead: true });
+  live.outputs.set(key, { ...known, isAwaited: true });
   const { task_id, item, attempt } = output;
   const path = `api/runs/${state.doc.run.run_id}/output`;
   const [status, , found] = await read(path + searchOf({ task: task_id, item, attempt, after: known.last }))
     .catch(() => [0]);
   if (status === 200) {
+    found.output.forEach((each) => append(known.shown, each, known.last < 0));
     Object.assign(known, { size: output.size, last: found.last });
-    found.output.forEach((each) => append(known.shown, each, known.size === 0));
   }
   live.outputs.set(key, known);
 }

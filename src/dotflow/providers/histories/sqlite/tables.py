@@ -40,6 +40,7 @@ TABLES: Final = (
         is_named INTEGER, trace TEXT)""",
     "CREATE INDEX runs_began ON runs (began)",
     "CREATE INDEX runs_workflow ON runs (workflow_id, began)",
+    "CREATE INDEX runs_name ON runs (name, began) WHERE name IS NOT NULL",
     "CREATE INDEX runs_state ON runs (state, began)",
     "CREATE INDEX runs_plan ON runs (plan)",
     "CREATE INDEX runs_environment ON runs (environment)",
