@@ -139,7 +139,7 @@ class Archive(ABC):
             run: The run.
             step: The step, or an item; by default all of them.
             attempt: The attempt; by default the last one that has any.
-            documents: Whether to read the values themselves.
+            documents: Whether to read the values themselves; else those that were kept are empty.
         """
 
     @abstractmethod

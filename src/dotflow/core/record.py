@@ -109,7 +109,7 @@ class ValueRecord(NamedTuple):
         attempt: The attempt.
         size: The bytes of the document, where that is known.
         digest: The digest of the value; "" where none was made.
-        document: The value as the codec wrote it; None where it was not kept, or not asked for.
+        document: The value as the codec wrote it; None where it was not kept, empty where it was not asked for.
         note: Why it was not kept, or what is uncertain about it.
     """
 

@@ -76,7 +76,8 @@ def step_commands(
     attempts = task.attempts_of(item)
     state = attempts[-1].state if attempts else None
     commands = []
-    if any(copy.document and copy.role != "returned" for copy in archive.copies(run.run_id, step)):
+    copies = archive.copies(run.run_id, step, documents=False)
+    if any(copy.document is not None and copy.role != "returned" for copy in copies):
         commands.append((_command("show", short, step, "--input", history=history), "its inputs"))
     # Of a crash, only a storage that outlives the process has the inputs.
     is_kept = state is TypeAttemptState.CRASHED and not run.storage.startswith(IN_MEMORY)

@@ -209,6 +209,7 @@ class HistoryContract(ArchiveContract):
 
         assert history.value(driver.run_id, "load", "previous") == {"rows": [1, (2, 3)]}
         assert history.value(driver.run_id, "load", "argument:day") == BEGAN
+        assert {copy.document for copy in history.copies(driver.run_id, documents=False)} == {b""}
 
     def test_unknown_events_and_runs_are_ignored(self, history: Any) -> None:
         """Those of a later version, and of a run whose beginning the history has not received."""

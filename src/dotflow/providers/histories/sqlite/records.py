@@ -86,7 +86,9 @@ def copies_of(
     if task is not None:
         where = f" AND task = ? AND (item = ? OR attempt = {SHARED_ATTEMPT})"
         values = [run, task, NO_ITEM if item is None else item]
-    statement = COPIES.format(document="document" if documents else "NULL", where=where)
+    # Without the documents, whether there is one.
+    document = "document" if documents else "IIF(document IS NULL, NULL, x'')"
+    statement = COPIES.format(document=document, where=where)
     return [
         ValueRecord(
             task,
