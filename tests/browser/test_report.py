@@ -248,7 +248,7 @@ def test_a_crashed_run_shows_what_ran(tmp_path: Path, open_page: OpenPage) -> No
 
 def test_a_running_run_shows_how_far_it_is(tmp_path: Path, open_page: OpenPage) -> None:
     """It says what runs, how far its items are and how to follow it; a bar of what runs ends now."""
-    states = [State.COMPLETED] * 3 + [State.RUNNING]
+    states = [State.COMPLETED] * 3 + [State.FAILED, State.RUNNING]
     items = {number: [reports.attempt(number, 1, state)] for number, state in enumerate(states)}
     whole = reports.attempt(None, 1, State.RUNNING)
     steps = [reports.task(0, "orders"), reports.task(1, "convert", attempts=[whole], items=items, count=10)]
@@ -260,7 +260,11 @@ def test_a_running_run_shows_how_far_it_is(tmp_path: Path, open_page: OpenPage) 
     path.write_text(make_page(document(run, commands=commands) | {"made": "2026-11-24T02:01:41Z"}))
     page = open_page(path)
 
-    expect(page.locator(".headline")).to_have_text("convert is running: 3 of 10 items completed.")
+    expect(page.locator(".headline")).to_have_text(
+        "convert is running: 3 of 10 items completed. 1 item of convert failed."
+    )
+    expect(page.locator("h2").first).to_have_text("What went wrong so far")
+    expect(page.locator(".failure")).to_contain_text("ValueError: item 3 is refused")
     expect(page.locator("#task-1")).to_contain_text("1 min 40 s")
     expect(page.locator("#task-2")).to_contain_text("Waiting")
     expect(page.locator(".shell")).to_contain_text("dotflow show 7f3a9c12 --output -f")

@@ -171,14 +171,16 @@ function pick(tasks, most) {
   return heaviest.sort((a, b) => a.task_id - b.task_id);
 }
 
+const hasFailed = (task) => task.state === "Failed" || (task.state === "Running" && task.counts.Failed > 0);
+
 // Whether a run went on with the other items of a map.
-const wentOn = (doc, task) => isMap(task) && task.counts.Completed > 0 && doc.tasks.some((other) =>
-  other.needs.includes(task.task_id) && timed(other).length > 0);
+const wentOn = (doc, task) => isMap(task) && task.counts.Completed > 0 && (task.state === "Running" ||
+  doc.tasks.some((other) => other.needs.includes(task.task_id) && timed(other).length > 0));
 
 // Returns what failed: what stopped the run, then what it went on without, each in the order of time. Items with the
 // same error from the same line are one failure.
 function failuresOf(doc) {
-  const failures = doc.tasks.filter((task) => BAD.includes(task.state)).flatMap((task) => {
+  const failures = doc.tasks.filter((task) => hasFailed(task) || task.state === "Crashed").flatMap((task) => {
     const causes = new Map();
     const items = isMap(task) ? badItems(task) : [];
     for (const { item, attempts } of items.length ? items : [{ item: null, attempts: task.attempts }]) {
@@ -208,30 +210,33 @@ function raisedAt(text) {
   return frame && { where: `${relative(frame[1])}:${frame[2]}`, name: frame[3], code: frame[4] };
 }
 
-// Returns one sentence for those who read nothing else.
+// Returns what there is to say for those who read nothing else.
 function headline(doc) {
   const { run, tasks } = doc;
-  const names = (name) => tasks.filter((task) => stateOf(task) === name).map((task) => task.name);
-  const be = (list, verbs) => `${listed(list, 4)} ${verbs[list.length > 1 ? 1 : 0]}`;
-  const idle = names("Not started");
-  const rest = idle.length && run.state !== "Running" ? ` ${listed(idle, 3)} did not start.` : "";
-  const failed = tasks.filter((task) => task.state === "Failed").sort((a, b) => wentOn(doc, a) - wentOn(doc, b));
-  if (run.state === "Crashed") {
-    const crashed = names("Crashed");
-    const when = crashed.length ? `while ${be(crashed, ["was", "were"])} running` : "before the run did";
-    return `The process ended ${when}.${rest}`;
-  }
-  if (failed.length > 2) return `${failureText(failed[0])}, and ${count(failed.length - 1, "more task")}.${rest}`;
-  if (failed.length) return `${failed.map(failureText).join("; ")}.${rest}`;
-  if (run.state === "Running") {
-    const [map] = tasks.filter((task) => task.state === "Running" && task.count);
-    const items = map ? `: ${number(doneItems(map))} of ${count(map.count, "item")} completed` : "";
-    return names("Running").length ? `${be(names("Running"), ["is", "are"])} running${items}.` : "";
-  }
-  if (run.state !== "Completed") return `${run.reason || run.error || "It was stopped"}.${rest}`;
-  const slowest = tasks.filter((task) => task.duration).sort((a, b) => b.duration - a.duration)[0];
-  const longest = slowest && `${slowest.name} took the longest, ${duration(slowest.duration)}`;
-  return tasks.length > 1 && longest ? `All completed; ${longest}.` : "";
+  const namesOf = (name) => tasks.filter((task) => stateOf(task) === name).map((task) => task.name);
+  const be = (names, verbs) => `${listed(names, 4)} ${verbs[names.length > 1 ? 1 : 0]}`;
+  const failed = tasks.filter(hasFailed).sort((a, b) => wentOn(doc, a) - wentOn(doc, b)).map(failureText);
+  const failures = failed.length > 2 ? `${failed[0]}, and ${count(failed.length - 1, "more task")}` : failed.join("; ");
+  const [running, crashed, idle] = ["Running", "Crashed", "Not started"].map(namesOf);
+  const outcomes = {
+    Running: running.length > 0 && `${be(running, ["is", "are"])} running${progressText(tasks)}`,
+    Completed: slowestText(tasks),
+    Crashed: `The process ended ${crashed.length ? `while ${be(crashed, ["was", "were"])} running` : "before it"}`,
+    Failed: !failures && run.error,
+  };
+  const outcome = run.state in outcomes ? outcomes[run.state] : run.reason || run.error || "It was stopped";
+  const rest = idle.length > 0 && run.state !== "Running" && `${listed(idle, 3)} did not start`;
+  return [outcome, failures, rest].filter(Boolean).map((text) => `${text}.`).join(" ");
+}
+
+function progressText(tasks) {
+  const map = tasks.find((task) => task.state === "Running" && task.count);
+  return map ? `: ${number(doneItems(map))} of ${count(map.count, "item")} completed` : "";
+}
+
+function slowestText(tasks) {
+  const [first] = tasks.filter((task) => task.duration).sort((a, b) => b.duration - a.duration);
+  return first && tasks.length > 1 && `All completed; ${first.name} took the longest, ${duration(first.duration)}`;
 }
 
 function failureText(task) {
@@ -1293,7 +1298,7 @@ function valueText({ kind, name }, value) {
 function change({ kind, before, after }) {
   const ratio = after / before;
   const part = Math.round(100 * (ratio - 1));
-  const text = ratio >= 3 ? ` × ${Math.round(ratio).toLocaleString("en")}` : ` ${part > 0 ? "+" : "−"}${Math.abs(part)} %`;
+  const text = ratio >= 3 ? ` × ${number(Math.round(ratio))}` : ` ${part > 0 ? "+" : "−"}${Math.abs(part)} %`;
   return MEASURES[kind] && Number.isFinite(part) && h("span.aside", null, text);
 }
 
