@@ -21,7 +21,7 @@ from tests.browser import reports
 from tests.browser.conftest import OpenPage
 from tests.browser.site import Site, fill
 from tests.histories import begin, quick, write
-from tests.integration.test_cli_ui import serving
+from tests.served import serving
 
 FAILED = "Failed to load resource"  # Chromium's own message about a response that is an error
 POLL = 1000  # milliseconds between two requests of a page

@@ -1,12 +1,9 @@
 """`dotflow ui`: a server on this computer, its address, and its end."""
 
 import contextlib
-import http.client
-import os
 import re
 import signal
 import socket
-import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import closing
@@ -21,6 +18,7 @@ from dotflow.cli.main import main
 from dotflow.providers import HistorySQLite
 from dotflow.ui import server as server_module
 from tests.histories import quick
+from tests.served import get, serving
 
 ADDRESS = re.compile(r"http://127\.0\.0\.1:\d+/\?token=[\w-]{32,}\n")
 
@@ -30,28 +28,6 @@ def path(tmp_path: Path) -> Path:
     with closing(HistorySQLite(tmp_path / "history.db")) as history:
         quick(history).start()
     return tmp_path / "history.db"
-
-
-@contextlib.contextmanager
-def serving(path: Path, *arguments: str, **variables: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """Starts the command, and yields it with its address."""
-    command = [sys.executable, "-m", "dotflow", "ui", "--history", str(path), *arguments]
-    environment = {name: value for name, value in os.environ.items() if name not in server_module.DISPLAYS} | variables
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
-    try:
-        assert process.stdout is not None
-        yield process, process.stdout.readline()
-    finally:
-        process.kill()
-        process.communicate()
-
-
-def get(address: str, path: str, **headers: str) -> tuple[int, dict[str, str], str]:
-    """Sends a request to the server of an address."""
-    with closing(http.client.HTTPConnection(urlsplit(address).netloc, timeout=10)) as connection:
-        connection.request("GET", path, headers=headers)
-        response = connection.getresponse()
-        return response.status, {name.lower(): value for name, value in response.getheaders()}, response.read().decode()
 
 
 def test_it_prints_an_address_that_shows_the_runs(path: Path) -> None:
