@@ -17,6 +17,7 @@ from dotflow.cli.exit_codes import Exit
 from dotflow.cli.main import main
 from dotflow.providers import HistorySQLite
 from dotflow.ui import server as server_module
+from tests.asgi import request
 from tests.histories import quick
 from tests.served import get, serving
 
@@ -124,6 +125,27 @@ def test_a_host_of_another_computer_is_an_error(printed: Any) -> None:
     assert code == Exit.WRONG_USAGE
     assert "Can't listen on '192.0.2.1'" in err
     assert "Pass an address of this computer as --host" in err
+
+
+@pytest.mark.parametrize("host", ["*", "0", "0.0.0.0"])
+def test_the_address_that_is_printed_is_answered(path: Path, host: str) -> None:
+    """However all addresses of this computer are named."""
+    with closing(HistorySQLite(path)) as history:
+        server = server_module.Server(history, None, host=host, port=0)
+        server._socket.close()
+
+        response = request(server._app, f"/?{urlsplit(server.address).query}", host=urlsplit(server.address).netloc)
+
+    assert response.status == 200
+
+
+@pytest.mark.parametrize("host", ["a..b", "x" * 70])
+def test_a_host_that_is_no_name_is_an_error(printed: Any, host: str) -> None:
+    """Python can't even ask for it."""
+    code, _, err = printed("--host", host, "--port", "0")
+
+    assert code == Exit.WRONG_USAGE
+    assert f"Can't listen on '{host}': it is not a name of a computer." in err
 
 
 @pytest.mark.parametrize(("host", "name"), [("0.0.0.0", socket.gethostname()), ("localhost", "localhost")])

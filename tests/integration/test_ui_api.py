@@ -78,6 +78,7 @@ def test_lists_are_narrowed(history: HistorySQLite, pages: ASGIApp) -> None:
     assert names("state=failed,crashed") == names("workflow=nightly") == names("search=ITEMSFAILED") == ["nightly"]
     assert names("workflow=quick&state=&since=2h&search=") == ["quick@day=1", "quick"]
     assert names("since=2999-01-01") == names("state=running") == []
+    assert names("limit=0") == names("limit=-7") == ["quick@day=1"]
     first = request(pages, "/api/runs?limit=2").json
     assert (len(first["runs"]), first["has_more"]) == (2, True)
     assert names(f"limit=2&before={first['runs'][-1]['began']}") == ["quick"]

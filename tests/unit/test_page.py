@@ -126,6 +126,17 @@ def test_a_link_stays_a_link(tmp_path: Path) -> None:
     assert target.read_text().startswith("<!doctype html>")
 
 
+def test_links_in_a_circle_are_replaced(tmp_path: Path) -> None:
+    """They lead nowhere."""
+    link, other = tmp_path / "link.html", tmp_path / "other.html"
+    link.symlink_to(other.name)
+    other.symlink_to(link.name)
+
+    write_page(link, document(a_run()))
+
+    assert link.read_text().startswith("<!doctype html>")
+
+
 def test_a_folder_is_no_page(tmp_path: Path) -> None:
     """It is refused."""
     with pytest.raises(IsADirectoryError):

@@ -61,7 +61,7 @@ def write_page(path: str | os.PathLike[str], document: Mapping[str, Any]) -> Pat
     if target.exists() and not target.is_file():
         target.write_bytes(data)
     else:
-        target = target.resolve()  # a link stays one
+        target = Path(os.path.realpath(target))  # a link stays one, unless it leads in a circle
         write_atomic(str(target.parent), target.name, data, synced=False)
     return Path(path)
 

@@ -30,7 +30,7 @@ def list_runs(archive: Archive, query: Query) -> dict[str, Any]:
     about = {"made": moment(clock.now()), "history": str(getattr(archive, "path", ""))}
     if archive.revision() == "":
         return {**about, "runs": [], "has_more": False, "workflows": [], "durations": {}}
-    limit = _number(query, "limit", DEFAULT_RUNS)
+    limit = min(max(1, _number(query, "limit", DEFAULT_RUNS)), MAX_RUNS)
     states = [state for state in query.get("state", "").split(",") if state]
     runs = archive.runs(
         state=states or None,
@@ -38,9 +38,9 @@ def list_runs(archive: Archive, query: Query) -> dict[str, Any]:
         since=_since(query.get("since", "")),
         before=_moment("before", query["before"]) if query.get("before") else None,
         search=query.get("search", ""),
-        limit=min(limit, MAX_RUNS) + 1,
+        limit=limit + 1,
     )
-    has_more = len(runs) > min(limit, MAX_RUNS)
+    has_more = len(runs) > limit
     runs = runs[:-1] if has_more else runs
     workflows = archive.workflows()
     shown = [query["workflow"]] if query.get("workflow") in workflows else workflows[:MAX_SHOWN]
@@ -126,13 +126,13 @@ def _cell(task: TaskState | None) -> list[Any] | None:
 def _number(query: Query, name: str, default: int) -> int:
     text = query.get(name) or str(default)
     if not text.removeprefix("-").isdecimal() or len(text) > len(str(2**31)):
-        raise InvalidArgument(name, text, "a number")
+        raise InvalidArgument(name, text, "a number with up to ten digits")
     return int(text)
 
 
 def _required(query: Query, name: str) -> str:
     if not query.get(name):
-        raise InvalidArgument(name, query.get(name), f"a value: ?{name}=...")
+        raise InvalidArgument(name, query.get(name), f"a text: ?{name}=...")
     return query[name]
 
 
@@ -146,4 +146,5 @@ def _moment(name: str, text: str) -> datetime:
         moment = datetime.fromisoformat(text)
         return moment.astimezone() if moment.tzinfo is None else moment.astimezone(UTC)
     except (ValueError, OverflowError, OSError):
-        raise InvalidArgument(name, text, "a moment such as 2026-11-25T02:00:00Z, or an age such as 2d") from None
+        age = ", or an age such as 2d" if name == "since" else ""
+        raise InvalidArgument(name, text, f"a moment such as 2026-11-25T02:00:00Z{age}") from None

@@ -33,7 +33,7 @@ class Server:
         port: The port; 0 for any that is free, None for the first free one from 8765 on.
 
     Raises:
-        OSError: It can't listen there.
+        OSError, UnicodeError: It can't listen there.
         MissingExtra: Starlette or uvicorn is not installed.
     """
 
@@ -47,7 +47,7 @@ class Server:
         name = socket.gethostname() if listening.is_unspecified else host
         self._root = f"http://{f'[{name}]' if ':' in name else name}:{number}/"
         self._tokens = Tokens()
-        self._app = ReadOnly(Gate(app, self._tokens, [host], cookie=f"dotflow-{number}"))
+        self._app = ReadOnly(Gate(app, self._tokens, [host, address], cookie=f"dotflow-{number}"))
 
     @property
     def address(self) -> str:

@@ -36,7 +36,7 @@ def ui(port: int | None, host: str, no_browser: bool, history: str | None) -> No
     archive = open_history(history)
     try:
         server = Server(archive, history, host, port)
-    except OSError as error:
+    except (OSError, UnicodeError) as error:  # a name that is too long
         raise click.UsageError(_words(error, host, port)) from error
     if not server.is_local:
         click.echo(
@@ -53,7 +53,9 @@ def ui(port: int | None, host: str, no_browser: bool, history: str | None) -> No
     server.run(announce)
 
 
-def _words(error: OSError, host: str, port: int | None) -> str:
+def _words(error: OSError | UnicodeError, host: str, port: int | None) -> str:
+    if isinstance(error, UnicodeError):
+        return f"Can't listen on {host!r}: it is not a name of a computer. Pass an address of this computer as --host."
     if error.errno == errno.EADDRINUSE:
         return f"Can't listen on port {port}: another program uses it. Pass another --port, or none."
     if error.errno == errno.EACCES:
