@@ -3,7 +3,9 @@
 import errno
 import json
 import os
+import signal
 from pathlib import Path
+from typing import Any
 
 import filelock
 import pytest
@@ -39,6 +41,34 @@ def test_runs_of_one_process_share_it(tmp_path: Path) -> None:
             assert one == other
         with pytest.raises(filelock.Timeout):
             filelock.FileLock(tmp_path / ".nightly.lock", timeout=0).acquire()
+    with filelock.FileLock(tmp_path / ".nightly.lock", timeout=0):
+        pass
+
+
+@pytest.mark.parametrize("method", ["acquire", "release"])
+def test_an_interrupt_comes_before_or_after_filelock(
+    method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After one within it, the process could neither lock nor fork."""
+    original = getattr(filelock.FileLock, method)
+    ended = []
+
+    def interrupted(lock: Any) -> None:
+        if not ended:
+            signal.raise_signal(signal.SIGINT)
+        original(lock)
+        ended.append(lock)
+
+    monkeypatch.setattr(filelock.FileLock, method, interrupted)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt), FileLock(tmp_path, "nightly", data_folder=tmp_path):
+            pass
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+    assert ended
+    monkeypatch.undo()
     with filelock.FileLock(tmp_path / ".nightly.lock", timeout=0):
         pass
 

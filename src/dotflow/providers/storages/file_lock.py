@@ -14,6 +14,7 @@ from dotflow.abc.shared_lock import SharedLock
 from dotflow.atomic_file import make_folder
 from dotflow.errors import StorageError, WorkflowBusy
 from dotflow.providers.storages.safe_name import safe_name
+from dotflow.worker.interrupts import interrupts_held
 
 if TYPE_CHECKING:
     from filelock import BaseFileLock
@@ -57,7 +58,8 @@ class FileLock(SharedLock["BaseFileLock"]):
 
         try:
             make_folder(str(self._path.parent), synced=False)
-            resource.acquire()
+            with interrupts_held():  # after one within filelock, this process could neither lock nor fork
+                resource.acquire()
         except Timeout:
             raise WorkflowBusy(self._workflow_id, str(self._path), *_read_holder(self._path)) from None
         except OSError as error:
@@ -71,7 +73,8 @@ class FileLock(SharedLock["BaseFileLock"]):
         self._on_acquired()
 
     def release(self, resource: "BaseFileLock") -> None:
-        resource.release()
+        with interrupts_held():
+            resource.release()
 
     def _foreign_lock(self, error: OSError) -> StorageError:
         advice = "Let its group write to it, or use a folder of your own"
