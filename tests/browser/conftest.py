@@ -53,9 +53,13 @@ def open_page(chromium: Browser) -> Iterator[OpenPage]:
         if not request.url.startswith(LOCAL):
             refused.append(request.url)
 
-    def report(message: ConsoleMessage, tolerated: str) -> None:
-        if message.type in ("error", "warning") and tolerated not in message.text:
-            reported.append(message.text)
+    def report(text: str, tolerated: str) -> None:
+        if tolerated not in text:
+            reported.append(text)
+
+    def report_message(message: ConsoleMessage, tolerated: str) -> None:
+        if message.type in ("error", "warning"):
+            report(message.text, tolerated)
 
     def open_page(
         address: str | Path,
@@ -76,8 +80,8 @@ def open_page(chromium: Browser) -> Iterator[OpenPage]:
         context.set_default_timeout(REPLY_TIMEOUT)
         context.on("request", check)
         page = context.new_page()
-        page.on("pageerror", lambda error: reported.append(str(error)))
-        page.on("console", lambda message: report(message, tolerates))
+        page.on("pageerror", lambda error: report(str(error), tolerates))
+        page.on("console", lambda message: report_message(message, tolerates))
         before(page)
         page.goto(address.as_uri() if isinstance(address, Path) else address)
         return page

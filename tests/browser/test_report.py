@@ -169,6 +169,18 @@ def test_what_a_run_says_is_text(hostile: Path, open_page: OpenPage) -> None:
     assert all(re.fullmatch(r"#task-\d+", link) for link in links)
 
 
+def test_a_long_message_hides_nothing(tmp_path: Path, open_page: OpenPage) -> None:
+    """Its beginning is shown, and all of it in the traceback."""
+    message = f"{'x' * 5000} the end"
+    error = reports.ErrorRecord("ValueError", message, f"Traceback (most recent call last):\nValueError: {message}\n")
+    failed = reports.attempt(None, 0, State.FAILED)._replace(errors=[error])
+    run = reports.record([reports.task(0, "load", attempts=[failed])], state=TypeRunState.FAILED)
+    page = open_page(reports.write(tmp_path / "run.html", run))
+
+    expect(page.locator("#wrong .message")).to_have_text(re.compile(r"^ValueError: x{1000} …$"))
+    expect(page.locator("#wrong .traceback")).to_contain_text("the end")
+
+
 def test_10000_items_are_one_bar(large: Path, open_page: OpenPage) -> None:
     """A run of 10,000 items is a file under 1 MB and few elements, also when its row is open."""
     page = open_page(large)

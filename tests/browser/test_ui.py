@@ -363,6 +363,20 @@ def test_a_page_outlives_its_server(history: HistorySQLite, address: str, open_p
     expect(page.get_by_role("status")).to_have_text("")
 
 
+def test_a_page_that_can_not_be_drawn_asks_again(history: HistorySQLite, address: str, open_page: OpenPage) -> None:
+    """A response that makes no sense is not its last one."""
+    page = open_page(address, tolerates="Cannot read properties of null")
+    expect(page.locator("h1")).to_have_text("No runs yet")
+
+    page.route("**/api/**", lambda route: route.fulfill(json={"runs": None}))
+    with page.expect_event("pageerror"), page.expect_response("**/api/**"):
+        pass
+    page.unroute("**/api/**")
+    quick(history).start()
+
+    expect(page.locator(".run")).to_contain_text(["Completed"])
+
+
 def test_a_damaged_history(history: HistorySQLite, address: str, open_page: OpenPage) -> None:
     """The page has words."""
     history.path.write_bytes(b"SQLite format 3\0" + b"\xff" * 5000)

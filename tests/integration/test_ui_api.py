@@ -65,6 +65,17 @@ def test_runs_are_listed_with_the_durations_of_their_workflows(history: HistoryS
     assert [(run_id, state) for run_id, state, _ in found["durations"]["quick"]] == [
         (each, "Completed") for each in ids
     ]
+    assert list(request(pages, "/api/runs?workflow=quick@day=1").json["durations"]) == ["quick"]
+
+
+def test_a_workflow_that_is_forgotten_meanwhile(
+    history: HistorySQLite, pages: ASGIApp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has no durations."""
+    quick(history).start()
+    monkeypatch.setattr(history, "workflows", lambda: ["gone", "quick"])
+
+    assert list(request(pages, "/api/runs").json["durations"]) == ["quick"]
 
 
 def test_lists_are_narrowed(history: HistorySQLite, pages: ASGIApp) -> None:

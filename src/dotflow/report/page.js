@@ -157,10 +157,8 @@ const outputOf = (doc, task, item, attempt) => doc.output?.find((each) =>
 const commandsOf = (doc, task_id, item) =>
   doc.commands.filter((each) => each.task_id === task_id && each.item === item);
 
-function countStates(tasks) {
-  const counts = Object.keys(ICONS).map((name) => [name, tasks.filter((task) => stateOf(task) === name).length]);
-  return counts.filter(([, amount]) => amount);
-}
+const countStates = (names) => Object.keys(ICONS)
+  .map((name) => [name, names.filter((each) => each === name).length]).filter(([, amount]) => amount);
 
 // Of many tasks, those that matter: all would take long to draw, and to read.
 function pick(tasks, most) {
@@ -248,6 +246,8 @@ function failureText(task) {
 
 // ---- Parts that several sections use
 
+const MAX_MESSAGE = 1000; // characters
+
 const section = (id, title, ...children) => h("section", { id, "aria-labelledby": `${id}-title` },
   h("h2", { id: `${id}-title` }, title), children);
 const fold = (title, isOpen, ...children) => h("details", { open: isOpen }, h("summary", null, title), children);
@@ -262,10 +262,14 @@ const shell = (commands) => commands.length > 0 && h("ul.shell", null, commands.
   h("p", null, h("code", null, each.command), each.purpose && h("span", null, ` # ${each.purpose}`)),
   h("button", { type: "button", "data-copy": each.command, "aria-label": `Copy: ${each.command}` }, "Copy"))));
 
+// Returns the beginning of a message if a traceback has all of it.
+const messageOf = ({ message, traceback }) =>
+  (traceback && message.length > MAX_MESSAGE ? `${message.slice(0, MAX_MESSAGE)} …` : message);
+
 function errorLines(error) {
   const raised = raisedAt(error.traceback);
   return [
-    h("p.message", null, h("b", null, error.exception), error.message && `: ${error.message}`),
+    h("p.message", null, h("b", null, error.exception), error.message && `: ${messageOf(error)}`),
     raised && h("p.raised-at", null, raised.code && h("code.line", null, raised.code),
       h("span", null, "in ", code(raised.name), ", ", code(raised.where))),
   ];
@@ -345,7 +349,7 @@ function tiles(doc) {
   const cpu = sum(tasks.map((task) => task.cpu ?? 0));
   const cores = cpu / elapsed(doc);
   const top = tasks.reduce((most, task) => ((task.peak ?? 0) > (most?.peak ?? 0) ? task : most), null);
-  const counts = countStates(tasks);
+  const counts = countStates(tasks.map(stateOf));
   const others = counts.filter(([name]) => name !== "Completed").map(stateCount).join(", ");
   const done = tasks.filter((task) => GOOD.includes(task.state)).length;
   return h("ul.tiles", null,
@@ -940,7 +944,6 @@ addEventListener("resize", () => state.view && show());
 
 const POLL = 1000; // milliseconds
 const PER_PAGE = 100; // runs in the list
-const MAX_CARDS = 12; // workflows above it
 const MAX_OUTPUT = 2e6; // characters of an attempt
 const MAX_PRINTING = 3; // attempts whose output so far is shown
 
@@ -1000,7 +1003,7 @@ async function refresh() {
 
 function redraw(doc = state.doc) {
   if (doc?.run) {
-    document.title = `${doc.run.state}: ${doc.run.name || doc.run.workflow}`;
+    document.title = visible(`${doc.run.state}: ${doc.run.name || doc.run.workflow}`);
     if (doc.run.state === "Running") doc.made = new Date(now()).toISOString(); // its bars grow
   }
   const followed = state.doc?.run?.state === "Running" ? [...outputBlocks()].filter(isAtEnd) : [];
@@ -1014,8 +1017,11 @@ const outputBlocks = () => document.querySelectorAll("[data-output]");
 const isAtEnd = (block) => block.scrollTop + block.clientHeight >= block.scrollHeight - 8;
 
 async function poll() {
-  if (!document.hidden) await refresh();
-  setTimeout(poll, POLL);
+  try {
+    if (!document.hidden) await refresh();
+  } finally {
+    setTimeout(poll, POLL);
+  }
 }
 
 function framed(doc, room) {
@@ -1125,7 +1131,7 @@ function runsView(doc) {
   if (!runs.length && !isFiltered) return [plainHeader("No runs yet"), noRuns(doc)];
   return [
     plainHeader("Runs", doc.history && h("ul.about", null, h("li", null, code(doc.history)))),
-    workflowCards(doc, given.workflow),
+    workflowCards(doc),
     section("runs", given.before ? "Older runs" : "Latest runs", filterForm(doc, given), comparison(),
       runs.length > 0 ? runTable(runs) : h("p.empty", null, "No such runs. ", h("a", { href: ROOT }, "Show all"))),
     h("p.pages", null,
@@ -1145,19 +1151,19 @@ const noRuns = (doc) => section("empty", "How to record runs",
     + "from dotflow.providers import HistorySQLite\n\n"
     + "workflow = DotFlow(Config(history=HistorySQLite()), workflow_id=\"nightly\")")));
 
-function workflowCards(doc, chosen) {
-  const ids = Object.keys(doc.durations).filter((id) => !chosen || id === baseOf(chosen)).slice(0, MAX_CARDS);
-  return ids.length > 0 && section("workflows", "Workflows", h("ul.cards", null, ids.map((id) => {
-    const runs = doc.durations[id];
+function workflowCards({ durations }) {
+  const cards = Object.entries(durations);
+  return cards.length > 0 && section("workflows", "Workflows", h("ul.cards", null, cards.map(([id, runs]) => {
     const done = runs.filter(([, name]) => name === "Completed").map((run) => run[2]).sort((a, b) => a - b);
-    const counts = Object.keys(ICONS).map((name) => [name, runs.filter((run) => run[1] === name).length]);
     return h(`li.${slug(last(runs)[1])}`, { id: `workflow-${id}` },
       h("a", { href: workflowUrl(id) }, id), badge(last(runs)[1]),
-      durationBars(runs), h("span.hidden", null, `The last ${count(runs.length, "run")}: `),
-      h("small", null, facts(counts.filter(([, amount]) => amount).map(stateCount).join(", "),
+      durationBars(runs), h("span.hidden", null, lastRuns(runs)),
+      h("small", null, facts(countStates(runs.map((run) => run[1])).map(stateCount).join(", "),
         done.length > 0 && `usually ${duration(done[Math.floor(done.length / 2)])}`)));
   })));
 }
+
+const lastRuns = (runs) => (runs.length > 1 ? `The last ${runs.length} runs: ` : "One run: ");
 
 // The last runs of a workflow, the oldest first; for a mouse only, since each is a link elsewhere, too.
 function durationBars(runs) {
@@ -1226,13 +1232,12 @@ function ago(iso) {
 
 function workflowView(doc) {
   const { runs, tasks, workflow_id } = doc;
-  document.title = `${workflow_id}: runs`;
-  const counts = Object.keys(ICONS).map((name) => [name, runs.filter((run) => run.state === name).length]);
+  document.title = visible(`${workflow_id}: runs`);
+  const counts = countStates(runs.map((run) => run.state)).map(stateCount).join(", ");
   const most = largest(runs.map((run) => run.duration ?? 0)) || 1;
   const [before, after] = runs.slice(-2);
   return [
-    plainHeader(workflow_id, h("p.headline", null, runs.length ? `The last ${count(runs.length, "run")}: ` : "No runs.",
-      counts.filter(([, amount]) => amount).map(stateCount).join(", "))),
+    plainHeader(workflow_id, h("p.headline", null, runs.length ? [lastRuns(runs), counts] : "No runs.")),
     runs.length > 0 && section("matrix", "Runs and tasks",
       scroller("Grid of runs and tasks", h("table.matrix", null,
         h("thead", null, h("tr", null, h("th", { scope: "col" }, "Task"), runs.map((run) => columnHead(run, most)))),

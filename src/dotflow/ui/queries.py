@@ -43,7 +43,8 @@ def list_runs(archive: Archive, query: Query) -> dict[str, Any]:
     has_more = len(runs) > limit
     runs = runs[:-1] if has_more else runs
     workflows = archive.workflows()
-    shown = [query["workflow"]] if query.get("workflow") in workflows else workflows[:MAX_SHOWN]
+    base = query.get("workflow", "").partition("@")[0]
+    shown = [base] if base in workflows else workflows[:MAX_SHOWN]
     recent = archive.recent(shown, RECENT)
     return {
         **about,
@@ -53,6 +54,7 @@ def list_runs(archive: Archive, query: Query) -> dict[str, Any]:
         "durations": {
             workflow: [[run.run_id, run.state, run.duration] for run in reversed(latest)]
             for workflow, latest in recent.items()
+            if latest  # they may be forgotten by now
         },
     }
 
