@@ -78,10 +78,8 @@ class Archive(ABC):
 
     def workflows(self) -> list[str]:
         """Returns the workflows of the latest runs, the last one first: ids without parameters, or names."""
-        from dotflow.core.record import is_generated
-
         workflows = dict.fromkeys(run.workflow.partition("@")[0] for run in self.runs(limit=LATEST))
-        return [workflow for workflow in workflows if not is_generated(workflow)]
+        return list(filter(None, workflows))
 
     def task_states(self, runs: Sequence[str]) -> list[list[TaskState]]:
         """Returns the tasks of several runs, without their attempts and items."""

@@ -18,14 +18,10 @@ from dotflow.core.types.run_state import TypeRunState
 from dotflow.errors import NotInHistory
 
 ID_LENGTH: Final = 8  # characters of a run's id, for people
+GENERATED: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")  # the id of a workflow without one
 
 #: States of attempts that have ended without a value that could be used.
 BAD: Final = (TypeAttemptState.FAILED, TypeAttemptState.CRASHED)
-
-
-def is_generated(workflow_id: str) -> bool:
-    """Returns whether it is the id of a workflow without one, which is another one in each run."""
-    return re.fullmatch(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", workflow_id) is not None
 
 
 class ErrorRecord(NamedTuple):
@@ -246,8 +242,8 @@ class RunSummary:
 
     @property
     def workflow(self) -> str:
-        """The id of its workflow; the name in place of a generated id, which is another one in each run."""
-        return self.name if self.name and is_generated(self.workflow_id) else self.workflow_id
+        """The id of its workflow; in place of a generated one, which no other run has, the name or ""."""
+        return (self.name or "") if GENERATED.fullmatch(self.workflow_id) else self.workflow_id
 
     @property
     def duration(self) -> float | None:

@@ -315,7 +315,7 @@ const leftOut = (bytes) => `… ${count(bytes, "byte")} left out …`;
 
 function header(doc) {
   const { run } = doc;
-  const title = run.name || run.workflow;
+  const title = titleOf(run);
   const { commit } = run.environment ?? {};
   const about = [
     ["began ", time(run.began)],
@@ -330,13 +330,15 @@ function header(doc) {
   ];
   return h(`header.${slug(run.state)}`, null,
     h("p.crumbs", null, "dotflow run ", code(short(run.run_id), run.run_id),
-      (ROOT || title !== run.workflow) && [" of ", workflowLink(run.workflow)]),
+      run.workflow && (ROOT || title !== run.workflow) && [" of ", workflowLink(run.workflow)]),
     h("h1", null, h("span", null, title), badge(run.state)),
     h("p.headline", null, headline(doc)),
     h("ul.about", null, about.filter(Boolean).map((each) => h("li", null, each))));
 }
 
 const runLink = (id) => (ROOT ? h("a", { href: runUrl(id) }, code(short(id), id)) : code(short(id), id));
+
+const titleOf = (run) => run.name || run.workflow || `run ${short(run.run_id)}`;
 
 const workflowLink = (id) => (ROOT ? h("a", { href: workflowUrl(baseOf(id)) }, code(id)) : code(id));
 
@@ -1003,7 +1005,7 @@ async function refresh() {
 
 function redraw(doc = state.doc) {
   if (doc?.run) {
-    document.title = visible(`${doc.run.state}: ${doc.run.name || doc.run.workflow}`);
+    document.title = visible(`${doc.run.state}: ${titleOf(doc.run)}`);
     if (doc.run.state === "Running") doc.made = new Date(now()).toISOString(); // its bars grow
   }
   const followed = state.doc?.run?.state === "Running" ? [...outputBlocks()].filter(isAtEnd) : [];
@@ -1211,7 +1213,7 @@ function runRow(run) {
   return h("tr.run", { id: `run-${run_id}` },
     h("td", null, h("input", { type: "checkbox", "data-compare": run_id, "aria-label": `Compare ${short(run_id)}` })),
     h("th", { scope: "row" }, icon(run.state),
-      h("a.run-link", { href: runUrl(run_id) }, run.name || baseOf(workflow)), " ",
+      h("a.run-link", { href: runUrl(run_id) }, run.name || baseOf(workflow) || "run"), " ",
       code(short(run_id), run_id), params && [" ", h("span.times", null, params)]),
     h("td.wide", null, h(`span.${slug(run.state)}`, null, run.state)),
     h("td", null, h("span.hidden.narrow", null, run.state, ", "), ago(run.began)),
@@ -1280,7 +1282,7 @@ function diffView(doc) {
       : "No differences.")),
     h("div.table", { id: "diff", tabindex: 0, role: "region", "aria-label": "Differences" }, h("table.diff", null,
       h("thead", null, h("tr", null, h("td"), [before, after].map((run) => h("th", { scope: "col" },
-        h("a", { href: runUrl(run.run_id) }, run.name || run.workflow), " ", code(short(run.run_id)), h("br"),
+        h("a", { href: runUrl(run.run_id) }, titleOf(run)), " ", code(short(run.run_id)), h("br"),
         badge(run.state), " ", h("span.aside", null, time(run.began), run.duration !== null && ", ",
           duration(run.duration)))))),
       [...groups].map(([kind, list]) => h("tbody", null,

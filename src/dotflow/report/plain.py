@@ -16,7 +16,8 @@ HEADINGS: Final = ("Task", "State", "Attempts", "Duration", "CPU", "Memory", "Va
 def title_of(document: Mapping[str, Any]) -> str:
     """Returns the title of the page: `✗ Failed: nightly, run 7f3a9c12`."""
     run = document["run"]
-    return f"{state_text(run['state'])}: {run['workflow']}, run {run['run_id'][:ID_LENGTH]}"
+    workflow = f"{run['workflow']}, " if run["workflow"] else ""
+    return f"{state_text(run['state'])}: {workflow}run {run['run_id'][:ID_LENGTH]}"
 
 
 def plain_page(document: Mapping[str, Any]) -> str:

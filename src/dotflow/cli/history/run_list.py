@@ -9,7 +9,7 @@ from rich.text import Text
 from dotflow import clock
 from dotflow.cli.history.text import Column, Screen, local, safe, span
 from dotflow.core.durations import to_seconds
-from dotflow.core.record import ID_LENGTH, RunSummary, is_generated
+from dotflow.core.record import ID_LENGTH, RunSummary
 
 MIN_WIDTH_FOR_ERRORS: Final = 110  # columns; in a narrower terminal, what failed is a line of its own
 COLUMNS: Final = (
@@ -57,4 +57,4 @@ def _row(screen: Screen, run: RunSummary, *, is_wide: bool) -> list[Text | str]:
 
 
 def _workflow(run: RunSummary) -> str:
-    return f"{run.workflow[:ID_LENGTH]}…" if is_generated(run.workflow) else safe(run.workflow)
+    return safe(run.workflow) or f"{run.workflow_id[:ID_LENGTH]}…"
