@@ -862,3 +862,35 @@ def test_wrong_arguments_are_refused(name: str, value: Any) -> None:
     """An argument of the wrong kind is refused at once, by its name."""
     with pytest.raises(InvalidArgument, match=f"^{name}="):
         HistorySQLite(**{name: value})
+
+
+class InterruptedConnection(sqlite3.Connection):
+    """A connection with Ctrl-C right after the first statement that begins with *interrupted*."""
+
+    interrupted = ""
+
+    def execute(self, statement: str, *values: Any) -> sqlite3.Cursor:  # type: ignore[override]
+        cursor = super().execute(statement, *values)
+        if self.interrupted and statement.startswith(self.interrupted):
+            InterruptedConnection.interrupted = ""
+            raise KeyboardInterrupt
+        return cursor
+
+
+@pytest.mark.parametrize("statement", ["BEGIN IMMEDIATE", "COMMIT"])
+def test_an_interrupt_at_a_transaction_is_recorded(
+    statement: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It leaves no transaction open, in which the end of the run could not be written."""
+    connect = sqlite3.connect
+    monkeypatch.setattr(sqlite3, "connect", lambda *a, **k: connect(*a, **k, factory=InterruptedConnection))
+    history = HistorySQLite(tmp_path / "history.db")
+    workflow = DotFlow(Config(history=history))
+    workflow.task.add(action(lambda: 1))
+    workflow.start()
+    monkeypatch.setattr(InterruptedConnection, "interrupted", statement)
+
+    with pytest.raises(KeyboardInterrupt):
+        workflow.start()
+
+    assert [run.state for run in history.runs()] == ["Interrupted", "Completed"]

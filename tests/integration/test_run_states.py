@@ -14,6 +14,7 @@ from dotflow.abc.history import History
 from dotflow.core.attempt_id import AttemptId, current_attempt, triggered_by
 from dotflow.core.events import AttemptStarted, Event, RunEnded, RunStarted, TaskCompleted
 from dotflow.core.types.run_state import TypeRunState
+from dotflow.core.types.status import TypeStatus
 from dotflow.providers import ExecutorAsync, ExecutorProcess, ExecutorThread
 
 
@@ -250,3 +251,16 @@ def test_no_step_begins_before_the_history_is_settled(executor: Callable[..., Ex
     run = workflow.start("parallel")
 
     assert [task.current_context.storage for task in run.tasks] == [True] * 8
+
+
+@pytest.mark.parametrize("history", [None, Recorder()])
+@pytest.mark.processes
+def test_a_history_changes_nothing_about_a_call_that_can_not_be_sent(history: Recorder | None) -> None:
+    """It fails before the next task begins, though calls are sent together where there is a history."""
+    workflow = DotFlow(Config(history=history, executor=ExecutorProcess(2, start_method="forkserver")))
+    workflow.task.add(one, initial_context=threading.Lock())
+    workflow.task.add(one)
+
+    run = workflow.start("parallel")
+
+    assert [task.status for task in run.tasks] == [TypeStatus.FAILED, TypeStatus.NOT_STARTED]

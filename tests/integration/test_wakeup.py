@@ -11,14 +11,12 @@ import pytest
 
 from dotflow.engine import background
 from dotflow.engine.run_end import RunEnd
-from dotflow.processes import session
 from dotflow.processes.session import ProcessSession
-from dotflow.providers.executors import thread
 from dotflow.providers.executors.thread import ThreadSession
 from dotflow.worker import coroutines, waiting
 from dotflow.worker.coroutines import InlineLoop
 from dotflow.worker.deadline import Limit
-from dotflow.worker.waiting import Waiters, WakeupEvent
+from dotflow.worker.waiting import MAX_SLEEP, MAX_WAIT, Waiters, WakeupEvent, longest_sleep
 
 
 def test_setting_it_before_the_wait_ends_one_wait() -> None:
@@ -98,7 +96,7 @@ WAITS: dict[str, Callable[[], object]] = {
 @pytest.mark.parametrize("wait", WAITS)
 def test_no_wait_misses_a_signal(wait: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Python notes a signal that comes right before a wait, or to another thread, but the wait is not ended by it."""
-    for module in (waiting, session, thread, coroutines):
+    for module in (waiting, coroutines):
         monkeypatch.setattr(module, "MAX_SLEEP", 0.01)
     before = signal.signal(signal.SIGUSR1, boom)
     sending = threading.Timer(0.05, lambda: signal.pthread_kill(threading.get_ident(), signal.SIGUSR1))
@@ -109,6 +107,17 @@ def test_no_wait_misses_a_signal(wait: str, monkeypatch: pytest.MonkeyPatch) -> 
     finally:
         signal.signal(signal.SIGUSR1, before)
         sending.join()
+
+
+def test_only_the_main_thread_wakes_for_signals() -> None:
+    """Hundreds of background runs that wait cost nothing."""
+    sleeps: list[float] = []
+    other = threading.Thread(target=lambda: sleeps.append(longest_sleep()))
+    other.start()
+    other.join()
+
+    assert sleeps == [MAX_WAIT]
+    assert longest_sleep() == MAX_SLEEP
 
 
 def test_waiters_are_woken_and_ask_again() -> None:

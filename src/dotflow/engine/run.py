@@ -224,9 +224,9 @@ class Run(ShownRun):
         self._started = run_started(
             self.workflow_id, self.run_id, self._name, self._mode, self.tasks, self._plan, providers, self._options
         )
-        publisher.follow_run(self._started)
         is_complete = False
         try:
+            publisher.follow_run(self._started)
             self._run_plan(providers.executor, tasks, publisher, report)
             is_complete = not self._cancelled or all(task.status in (COMPLETED, SKIPPED) for task in self.tasks)
         except BaseException as error:  # an interrupt, or an error of dotflow itself

@@ -23,7 +23,7 @@ from dotflow.processes.wakeup import WakeupPipe
 from dotflow.processes.worker import Worker, load_outcome
 from dotflow.worker.deadline import GRACE
 from dotflow.worker.interrupts import interrupts_held, interrupts_let_through
-from dotflow.worker.waiting import MAX_SLEEP
+from dotflow.worker.waiting import longest_sleep
 
 if TYPE_CHECKING:
     from dotflow.processes.worker_output import OutputPipe, WorkerOutputs
@@ -78,11 +78,11 @@ class ProcessSession(ExecutorSession):
         assert worker is not None, "make_room was asked before"
         if isinstance(worker, OSError):
             self._completed.append((call, failures.not_started(call, str(worker))))
-        elif self._settle is None:
-            self._send(worker, call)
-        else:
-            worker.call = call
-            self._unsent.append(worker)
+        elif self._queue(worker, call):
+            if self._settle is None:
+                self._flush(worker)
+            else:
+                self._unsent.append(worker)
 
     def _send_all(self) -> None:
         """Sends the calls that were submitted since the last time."""
@@ -91,13 +91,13 @@ class ProcessSession(ExecutorSession):
             self._settle()
         for worker in unsent:
             if worker.call is not None:  # the worker has not ended meanwhile
-                self._send(worker, worker.call)
+                self._flush(worker)
 
     def wait(self, timeout: float | None) -> Sequence[CompletedCall]:
         self._send_all()
         end = math.inf if timeout is None else clock.ticks() + timeout
         while not (self._completed or self._woken):  # `make_room` polls, too
-            self._poll(min(MAX_SLEEP, max(0.0, self._next_due(end) - clock.ticks())))
+            self._poll(min(longest_sleep(), max(0.0, self._next_due(end) - clock.ticks())))
             self._kill_late()
             has_room = self._refused is not None and self._dispatcher.has_room(*self._refused)
             if has_room or clock.ticks() >= end:
@@ -158,7 +158,8 @@ class ProcessSession(ExecutorSession):
                 self._selector.register(worker.process.sentinel, selectors.EVENT_READ, worker)
             return worker
 
-    def _send(self, worker: Worker, call: Call) -> None:
+    def _queue(self, worker: Worker, call: Call) -> bool:
+        """Returns whether the call is in the queue of its worker; it fails at once where it can't be pickled."""
         worker.call = call
         worker.kill_at = None
         if worker.output is not None and self._outputs is not None:
@@ -168,8 +169,8 @@ class ProcessSession(ExecutorSession):
                 worker.process.channel.queue(*message)
         except Exception as error:  # pickling runs the value's own methods
             self._complete(worker, failures.not_sent(call, error))
-            return
-        self._flush(worker)
+            return False
+        return True
 
     def _flush(self, worker: Worker) -> None:
         """Sends what the socket accepts now, and the rest when it is writable."""

@@ -111,8 +111,8 @@ class SQLiteFile:
         """Calls *work* with the connection in a transaction with the write lock, which an exception undoes."""
 
         def guarded(connection: sqlite3.Connection) -> T:
-            connection.execute("BEGIN IMMEDIATE")
             try:
+                connection.execute("BEGIN IMMEDIATE")
                 result = work(connection)
                 connection.execute("COMMIT")
             except BaseException:  # Ctrl-C too

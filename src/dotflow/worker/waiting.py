@@ -8,9 +8,15 @@ from typing import Final
 
 from dotflow import clock
 
-#: Seconds that a wait sleeps at once. Python calls signal handlers in the main thread only, between two lines: for a
-#: signal that comes right before the sleep, or to another thread, when the main thread wakes.
+#: Seconds that a wait in the main thread sleeps at once. Python calls signal handlers in that thread only, between two
+#: lines: for a signal that comes right before the sleep, or to another thread, when the main thread wakes.
 MAX_SLEEP: Final = 0.5
+MAX_WAIT: Final = 86_400.0  # seconds, elsewhere; epoll allows 24 days, and waking once a day costs nothing
+
+
+def longest_sleep() -> float:
+    """Returns how many seconds a wait in this thread may sleep at once."""
+    return MAX_SLEEP if threading.current_thread() is threading.main_thread() else MAX_WAIT
 
 
 class WakeupEvent:
@@ -32,7 +38,7 @@ class WakeupEvent:
     def wait(self, seconds: float | None) -> None:
         """Waits until the event is set, and clears it; at most *seconds*, unless that is None."""
         until = math.inf if seconds is None else clock.ticks() + seconds
-        while not self._unset.acquire(timeout=min(MAX_SLEEP, max(0.0, until - clock.ticks()))):
+        while not self._unset.acquire(timeout=min(longest_sleep(), max(0.0, until - clock.ticks()))):
             if clock.ticks() >= until:
                 return
 

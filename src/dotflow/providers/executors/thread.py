@@ -24,7 +24,7 @@ from dotflow.worker.deadline_thread import stop_thread
 from dotflow.worker.loops import Loops
 from dotflow.worker.output_buffer import OutputBuffer
 from dotflow.worker.programs import ThreadPrograms
-from dotflow.worker.waiting import MAX_SLEEP
+from dotflow.worker.waiting import longest_sleep
 
 if TYPE_CHECKING:
     from dotflow.worker.streams import StreamCapture
@@ -100,7 +100,7 @@ class ThreadSession(ExecutorSession):
         until = math.inf if seconds is None else clock.ticks() + seconds
         while True:
             try:
-                return self._done.get(timeout=min(MAX_SLEEP, max(0.0, until - clock.ticks())))
+                return self._done.get(timeout=min(longest_sleep(), max(0.0, until - clock.ticks())))
             except queue.Empty:
                 if clock.ticks() >= until:
                     raise

@@ -25,7 +25,7 @@ from dotflow.providers.executors.dask.scatter import Scattering
 from dotflow.providers.executors.dask.session_events import AttemptBegan, ClusterInfo, ReplyFetched, TaskEnded
 from dotflow.providers.executors.dask.threads import Threads
 from dotflow.worker.deadline import GRACE
-from dotflow.worker.waiting import MAX_SLEEP
+from dotflow.worker.waiting import longest_sleep
 
 if TYPE_CHECKING:
     from distributed import Client, Future
@@ -151,7 +151,7 @@ class DaskSession(ClusterSession):
             if any(self.ready.values()):
                 self._threads.refresh()
                 look = self._threads.until_refresh()
-            seconds = min(limit for limit in (timeout, left, look, MAX_SLEEP) if limit is not None)
+            seconds = min(limit for limit in (timeout, left, look, longest_sleep()) if limit is not None)
             try:
                 events = [self._events.get(timeout=seconds)]
                 break

@@ -22,8 +22,8 @@ from dotflow.providers.executors.cluster.session import MIN_KEPT_SIZE, ClusterSe
 from dotflow.providers.executors.cluster.versions import differences, make_describe
 from dotflow.providers.executors.ray import connection as ray_connection
 from dotflow.providers.executors.ray.actor import WorkerActor, out_of_band
-from dotflow.providers.executors.ray.health import ClusterHealth, connection_lost
-from dotflow.worker.waiting import MAX_SLEEP
+from dotflow.providers.executors.ray.health import HEAD_CHECK_INTERVAL, ClusterHealth, connection_lost
+from dotflow.worker.waiting import longest_sleep
 
 MAX_FAILED_STARTS: Final = 3  # in a row
 IDLE_TIMEOUT: Final = 1.0  # seconds; idle actors are ended when another pool has waited that long
@@ -267,7 +267,7 @@ class RaySession(ClusterSession):
     def _next(self, end: float | None) -> list[Any]:
         """Returns the new events; none when it is time for a check."""
         left = None if end is None else max(0.0, end - clock.ticks())
-        limits = (left, self.until_wait_report(), self._until_idle_end(), MAX_SLEEP)
+        limits = (left, self.until_wait_report(), self._until_idle_end(), HEAD_CHECK_INTERVAL, longest_sleep())
         events: list[Any] = []
         try:
             events.append(self._events.get(timeout=min(limit for limit in limits if limit is not None)))
