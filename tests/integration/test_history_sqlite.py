@@ -1,5 +1,6 @@
 """HistorySQLite: the rows of runs, states that tell the truth, and a file that is busy, damaged, full or another's."""
 
+import functools
 import os
 import pickle
 import signal
@@ -882,8 +883,8 @@ def test_an_interrupt_at_a_transaction_is_recorded(
     statement: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It leaves no transaction open, in which the end of the run could not be written."""
-    connect = sqlite3.connect
-    monkeypatch.setattr(sqlite3, "connect", lambda *a, **k: connect(*a, **k, factory=InterruptedConnection))
+    connect = functools.partial(sqlite3.connect, factory=InterruptedConnection)
+    monkeypatch.setattr(sqlite3, "connect", connect)
     history = HistorySQLite(tmp_path / "history.db")
     workflow = DotFlow(Config(history=history))
     workflow.task.add(action(lambda: 1))
