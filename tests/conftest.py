@@ -3,6 +3,7 @@
 import contextlib
 import queue
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import cloudpickle  # type: ignore[import-untyped]
@@ -11,7 +12,7 @@ import pytest
 
 from dotflow import Config, DotFlow
 from dotflow.abc.executor import Executor
-from dotflow.providers import ExecutorDask, ExecutorRay, LogDefault
+from dotflow.providers import ExecutorDask, ExecutorRay, HistorySQLite, LogDefault
 from tests.clouds.postgres import PostgresProcess
 from tests.clouds.process import ServerProcess
 from tests.clouds.settings import set_up_gcs, set_up_s3
@@ -58,6 +59,14 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if left_out:
         items[:] = [item for item in items if item not in left_out]
         config.hook.pytest_deselected(items=left_out)
+
+
+@pytest.fixture
+def history(tmp_path: Path) -> Iterator[HistorySQLite]:
+    """A history with a file of its own."""
+    opened = HistorySQLite(tmp_path / "history.db")
+    yield opened
+    opened.close()
 
 
 @pytest.fixture

@@ -48,13 +48,6 @@ def site() -> Iterator[Site]:
 
 
 @pytest.fixture
-def history(tmp_path: Path) -> Iterator[HistorySQLite]:
-    opened = HistorySQLite(tmp_path / "history.db")
-    yield opened
-    opened.close()
-
-
-@pytest.fixture
 def address(site: Site, history: HistorySQLite) -> str:
     """The address of the pages of the history."""
     return site.add(history)

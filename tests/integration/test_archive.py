@@ -2,7 +2,6 @@
 
 import sqlite3
 import subprocess
-from collections.abc import Iterator
 from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
@@ -17,14 +16,6 @@ from dotflow.core.types.run_state import TypeRunState
 from dotflow.errors import HistoryError, InvalidArgument, NotInHistory
 from dotflow.providers import HistorySQLite
 from tests.histories import begin, crash, nightly, numbers, quick, write
-
-
-@pytest.fixture
-def history(tmp_path: Path) -> Iterator[HistorySQLite]:
-    opened = HistorySQLite(tmp_path / "history.db")
-    yield opened
-    opened.close()
-
 
 # Lists
 

@@ -1,21 +1,10 @@
 """What a page about a history asks again and again: whether anything has changed, and lists made in a moment."""
 
 import os
-from collections.abc import Iterator
-from pathlib import Path
-
-import pytest
 
 from dotflow.abc.archive import Archive
 from dotflow.providers import HistorySQLite
 from tests.histories import begin, crash, nightly, quick, write
-
-
-@pytest.fixture
-def history(tmp_path: Path) -> Iterator[HistorySQLite]:
-    opened = HistorySQLite(tmp_path / "history.db")
-    yield opened
-    opened.close()
 
 
 def test_a_revision_changes_with_the_runs(history: HistorySQLite) -> None:

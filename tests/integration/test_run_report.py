@@ -2,7 +2,6 @@
 
 import json
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +17,6 @@ from dotflow.engine.run_record import NO_ARCHIVE, NO_HISTORY
 from dotflow.providers import HistorySQLite, LogDefault, StorageFile
 from tests.histories import nightly
 from tests.unit.run_samples import Parsed
-
-
-@pytest.fixture
-def history(tmp_path: Path) -> Iterator[HistorySQLite]:
-    opened = HistorySQLite(tmp_path / "history.db")
-    yield opened
-    opened.close()
 
 
 def data_of(path: Path) -> dict[str, Any]:

@@ -5,7 +5,6 @@ import runpy
 import sqlite3
 import zlib
 from base64 import b64encode
-from collections.abc import Iterator
 from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
@@ -29,13 +28,6 @@ from tests.extras import ROOT
 from tests.histories import begin, crash, nightly, quick, write
 
 HOSTILE = "</script><img src=x onerror=alert(1)>\u2028\x00\"'&%2F../☃\ud800"
-
-
-@pytest.fixture
-def history(tmp_path: Path) -> Iterator[HistorySQLite]:
-    opened = HistorySQLite(tmp_path / "history.db")
-    yield opened
-    opened.close()
 
 
 @pytest.fixture

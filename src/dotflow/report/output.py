@@ -2,7 +2,7 @@
 
 import codecs
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any, Final
 
 from dotflow.abc.archive import Archive
@@ -20,11 +20,13 @@ def output_members(archive: Archive, run: RunRecord) -> dict[str, Any]:
     sizes = archive.output_sizes(run.run_id)
     shares = sizes if sum(sizes.values()) <= MAX_OUTPUT else share_out(run, sizes)
     chunks = archive.output(run.run_id) if shares is sizes else archive.output_tails(run.run_id, shares)
+    return {"output": output_objects(run, chunks, sizes), "output_left_out": left_out(sizes, shares)}
+
+
+def left_out(sizes: Mapping[OutputKey, int], shares: Collection[OutputKey]) -> dict[str, int]:
+    """Returns the number of attempts whose output is not in the document, and the bytes of it."""
     others = [size for key, size in sizes.items() if key not in shares]
-    return {
-        "output": output_objects(run, chunks, sizes),
-        "output_left_out": {"attempts": len(others), "size": sum(others)},
-    }
+    return {"attempts": len(others), "size": sum(others)}
 
 
 def share_out(run: RunRecord, sizes: Mapping[OutputKey, int], limit: int = MAX_OUTPUT) -> dict[OutputKey, int]:

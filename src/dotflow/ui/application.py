@@ -20,8 +20,8 @@ VIEWS: Final = {"/": "", "/runs/{run}": "../", "/workflow": "", "/diff": ""}
 def app(history: Archive) -> ASGIApp:
     """Returns the ASGI app that shows the runs of a history. It only reads.
 
-    `dotflow ui` serves it with a token. Mounted in an application, it has none, so mount it behind a login: whoever
-    reaches it reads all runs.
+    `dotflow ui` serves it with a token. Mounted in an application, it has none, so mount it behind a login:
+    everyone who reaches it can read all runs.
 
     Args:
         history: The history, such as `HistorySQLite()`. Its file may not be there yet.

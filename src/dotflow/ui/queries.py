@@ -13,7 +13,7 @@ from dotflow.errors import InvalidArgument
 from dotflow.report.differences import differences
 from dotflow.report.document import document, moment, run_object
 from dotflow.report.next_steps import command_objects
-from dotflow.report.output import output_objects, share_out
+from dotflow.report.output import left_out, output_objects, share_out
 
 Query = Mapping[str, str]
 
@@ -111,8 +111,7 @@ def _output_members(archive: Archive, run: RunRecord) -> dict[str, Any]:
     sizes = archive.output_sizes(run.run_id)
     shares = share_out(run, sizes)
     entries = [{**key._asdict(), "size": sizes[key], "left_out": sizes[key], "parts": []} for key in shares]
-    others = [size for key, size in sizes.items() if key not in shares]
-    return {"output": entries, "output_left_out": {"attempts": len(others), "size": sum(others)}}
+    return {"output": entries, "output_left_out": left_out(sizes, shares)}
 
 
 def _by_name(tasks: Sequence[TaskState]) -> dict[str, TaskState]:

@@ -131,7 +131,7 @@ class HistoryContract(ArchiveContract):
 
     @pytest.mark.parametrize("source", ["checkpoint", "cache"])
     def test_restored_values(self, source: str, history: Any) -> None:
-        """A value of a checkpoint and one of the cache are told apart; a skipped task has its reason."""
+        """A value of a checkpoint and one of the cache have different states; a skipped task has its reason."""
         driver = Driver(history)
         driver.send(events.TaskRestored(0, Context(5, 0, time=BEGAN), Context(), None, source))
         driver.send(events.TaskSkipped(1, "good_enough was False"))
