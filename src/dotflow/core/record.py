@@ -119,6 +119,14 @@ class ValueRecord(NamedTuple):
     note: str
 
 
+def duration_of(attempts: Sequence[AttemptRecord]) -> float | None:
+    """Returns the seconds from the beginning of the first attempt to the end of the last one, with the delays."""
+    if not attempts or (last := attempts[-1]).began is None or last.duration is None:
+        return None
+    began = next(attempt.began for attempt in attempts if attempt.began is not None)
+    return (last.began - began).total_seconds() + last.duration
+
+
 @dataclass(frozen=True, kw_only=True)
 class TaskRecord:
     """One task of a run.
@@ -160,10 +168,8 @@ class TaskRecord:
     @property
     def duration(self) -> float | None:
         """The seconds from the beginning of the first attempt to the end of the last one, with the delays."""
-        began = [attempt.began for attempt in self.attempts if attempt.began is not None]
-        if (last := self.last) is None or last.began is None or last.duration is None:
-            return None
-        return round((last.began - began[0]).total_seconds() + last.duration, 6)
+        seconds = duration_of(self.attempts)
+        return None if seconds is None else round(seconds, 6)
 
     @property
     def cpu(self) -> float | None:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from itertools import islice
 from typing import Any, Final
 
-from dotflow.core.record import BAD, AttemptRecord, RunRecord, TaskRecord
+from dotflow.core.record import BAD, AttemptRecord, RunRecord, TaskRecord, duration_of
 
 MAX_DETAILS: Final = 500  # items of a run with their attempts
 MB: Final = 1e6
@@ -51,16 +51,13 @@ def _row(run: RunRecord, attempts: Sequence[AttemptRecord]) -> tuple[Any, ...]:
         return (None, 0, None, None, None, None)
     first, last = attempts[0], attempts[-1]
     began = None if first.began is None else (first.began - run.began).total_seconds()
-    duration = last.duration
-    if duration is not None and len(attempts) > 1 and first.began and last.began:
-        duration += (last.began - first.began).total_seconds()
     times = [attempt.cpu for attempt in attempts if attempt.cpu is not None]
     peak = max((attempt.peak for attempt in attempts if attempt.peak is not None), default=None)
     return (
         last.state,
         last.attempt,
         None if began is None else round(began, 3),
-        _short(duration),
+        _short(duration_of(attempts)),
         _short(sum(times)) if times else None,
         _short(None if peak is None else peak / MB),
     )
