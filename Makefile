@@ -152,6 +152,10 @@ comparison:  ## Install other libraries, each in a venv of its own, and compare 
 screenshots: .venv/$(newest)/.ready  ## Take the pictures of the README and the documentation, with Chromium
 	@.venv/$(newest)/bin/python scripts/screenshots/take.py
 
+.PHONY: programs
+programs:  ## Put the programs of docs_src/ into the pages of docs/
+	@'$(call python,$(oldest))' scripts/programs
+
 docs: .venv/docs/.ready  ## Build the documentation into site/
 	@NO_MKDOCS_2_WARNING=1 .venv/docs/bin/mkdocs build --strict
 	@echo 'The documentation is in site/index.html.'

@@ -13,6 +13,9 @@ from dotflow.core.types import TypeExecution
 
 ROOT = Path(__file__).parents[2]
 BLOCK = re.compile(r"^```python\n(.*?)^```", re.DOTALL | re.MULTILINE)
+FROM_FILE = re.compile(
+    r"^`docs_src/\S+`\n\n```.*?^```$", re.DOTALL | re.MULTILINE
+)  # run by test_site and test_examples
 ELSEWHERE = {"docs/how-to/clouds.md"}  # its programs need a bucket: tests/integration/test_clouds.py does what they do
 MERMAID = re.compile(r"^```mermaid\n(.*?)^```", re.DOTALL | re.MULTILINE)
 SHELL = re.compile(r"^```sh\n(.*?)^```", re.DOTALL | re.MULTILINE)
@@ -29,7 +32,7 @@ DOCUMENTS = (
 PROGRAMS = [
     pytest.param(program, id=f"{document}-{number}")
     for document in DOCUMENTS
-    for number, program in enumerate(BLOCK.findall((ROOT / document).read_text()))
+    for number, program in enumerate(BLOCK.findall(FROM_FILE.sub("", (ROOT / document).read_text())))
 ]
 
 

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.examples_table import EXAMPLES
+
 ROOT = Path(__file__).parents[2]
 FOLDERS = ("tutorial", "providers", "ports")
 FILES = sorted(file for folder in FOLDERS for file in (ROOT / "docs_src" / folder).glob("*.py"))
@@ -17,7 +19,14 @@ TESTS = [file for file in FILES if file.name.startswith("test_")]
 OLD_WAYS = [file for file in FILES if file.stem.endswith("_before") and file not in PROGRAMS]
 LONG = {"test_storage_gzip", "test_executor_command"}  # whole contract suites
 PAGES = {page: page.read_text() for page in sorted((ROOT / "docs").rglob("*.md"))}
-SHOWN = re.compile(r'^ *--8<-- "([^":]*)', re.MULTILINE)
+#: A line that names a file, which `scripts/programs` puts into the block below.
+SHOWN = re.compile(r"^ *(?:`|<!-- )(docs_src/\S+)(?:`| -->)$", re.MULTILINE)
+SHOWN_FILES = {path for text in PAGES.values() for path in SHOWN.findall(text)}
+#: Programs that are run by name: below, by test_what_happened.py and by test_what_runs_again.py.
+RUN_BY_NAME = {
+    "again/drawn", "again/grid", "history/mended", "history/mounted", "history/prices", "history/read",
+    "providers/tracer_request",
+}  # fmt: skip
 
 
 def name_of(file: Path) -> str:
@@ -139,15 +148,50 @@ def test_the_tutorials_commands_work(folder: Path) -> None:
     assert [line.split()[2] for line in due.stdout.splitlines()] == ["06:00:00"] * 3
 
 
+def programs(script: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, script, *arguments], capture_output=True, text=True)
+
+
+def test_the_pages_have_the_text_of_the_files() -> None:
+    """What stands in a page is what stands in docs_src/, where it is run; `make programs` copies it there."""
+    ended = programs(ROOT / "scripts" / "programs", "--check")
+
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+
+
+def test_a_page_that_differs_is_named_and_mended(folder: Path) -> None:
+    """The check says what to do, and changes nothing; doing it changes what differs, and nothing else."""
+    for name in ("docs", "docs_src", "scripts"):
+        (folder / name).mkdir()
+    script = Path(shutil.copy(ROOT / "scripts" / "programs", folder / "scripts"))
+    page = folder / "docs" / "page.md"
+    (folder / "docs_src" / "new.py").write_text('print("new")\n\nprint(r"\\1")\n')
+    (folder / "docs_src" / "new.txt").write_text("new\n")
+    old = (
+        '# Page\n\n`docs_src/new.py`\n\n```python hl_lines="3"\n```\n\n<!-- docs_src/new.txt -->\n\n```text\nold\n```\n'
+    )
+    page.write_text(old)
+
+    checked = programs(script, "--check")
+    assert (checked.returncode, page.read_text()) == (1, old)
+    assert checked.stdout == "docs/page.md differs from docs_src/. Run: make programs\n"
+
+    assert programs(script).stdout == "docs/page.md\n"
+    mended = old.replace("old\n", "new\n").replace('"3"\n', '"3"\nprint("new")\n\nprint(r"\\1")\n')
+    assert page.read_text() == mended
+    assert programs(script, "--check").returncode == 0
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT / "docs").as_posix())
-def test_what_a_page_takes_from_a_file_is_there(page: Path) -> None:
-    """A page names no file that is missing."""
-    assert [shown for shown in SHOWN.findall(PAGES[page]) if not (ROOT / shown).is_file()] == []
+def test_a_page_is_read_without_the_site(page: Path) -> None:
+    """No page includes a program by its name: each line that names a file has a block below, with the file's text."""
+    assert '--8<-- "docs_src/' not in PAGES[page]
+    named = [shown.end() for shown in SHOWN.finditer(PAGES[page])]
+    assert [PAGES[page][end - 60 : end + 30] for end in named if not re.match(r"\n\n *```\w", PAGES[page][end:])] == []
 
 
 def test_every_file_is_on_a_page() -> None:
     """Nothing lies in these folders that no reader sees."""
-    shown = {path for text in PAGES.values() for path in SHOWN.findall(text)}
     kept = {
         file.relative_to(ROOT).as_posix()
         for folder in (*FOLDERS, "again")
@@ -155,4 +199,12 @@ def test_every_file_is_on_a_page() -> None:
         if file.is_file()
     }
 
-    assert kept - shown == set()
+    assert kept - SHOWN_FILES == set()
+
+
+def test_every_program_on_a_page_is_run() -> None:
+    """By the tests above, as an example, or by name in the tests of its page."""
+    here = {file.relative_to(ROOT / "docs_src").with_suffix("").as_posix() for file in (*PROGRAMS, *TESTS, *OLD_WAYS)}
+    shown = {file.removeprefix("docs_src/").removesuffix(".py") for file in SHOWN_FILES if file.endswith(".py")}
+
+    assert shown - here - {*EXAMPLES} == RUN_BY_NAME
