@@ -53,6 +53,7 @@ A class's annotations are the facts that it is constructed from, as in a datacla
 
 import signal
 from collections.abc import Iterable, Sequence
+from datetime import datetime
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, ClassVar, Final, dataclass_transform
 
@@ -398,8 +399,8 @@ class ValueNotStorable(AttemptError, TypeError):
         reason = f" ({self.reason})" if self.reason else ""
         return (
             f"{value} can't be stored: it {contains}, which would not come back as it was{reason}. Return plain data "
-            f"(numbers, text, lists, dicts, dates, dataclasses, Pydantic models, data frames). Or set pickle=True on a "
-            f"storage that only you can write to."
+            f"(numbers, text, lists, dicts, dates, dataclasses, Pydantic models, data frames). Or set pickle=True, or "
+            f"--pickle on the command line, for a storage that only you can write to."
         )
 
 
@@ -604,10 +605,11 @@ class CheckpointUnreadable(RunError):
     reason: str
     where: str = ""  # the file, or the key and its storage; empty where it is unknown
     task: str = ""  # the id and the name; empty where they are unknown
+    time: datetime | None = None  # when its step returned; None where that can't be read either
 
-    def at(self, where: str = "", task: str = "") -> "CheckpointUnreadable":
+    def at(self, where: str = "", task: str = "", time: datetime | None = None) -> "CheckpointUnreadable":
         """Returns the same error with the facts that it lacks."""
-        return CheckpointUnreadable(self.reason, self.where or where, self.task or task)
+        return CheckpointUnreadable(self.reason, self.where or where, self.task or task, self.time or time)
 
     def __str__(self) -> str:
         checkpoint = f"The checkpoint of task {self.task}" if self.task else "A checkpoint"

@@ -3,11 +3,18 @@
 import json
 import sys
 from collections.abc import Iterator
+from datetime import datetime, timedelta
+from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
+import click
 import pytest
 
-from dotflow.cli.main import main
+from dotflow import Context, clock
+from dotflow.cli.commands.cache import cache
+from dotflow.cli.main import dotflow, main
+from dotflow.providers import StorageFile, StorageSQLite
 
 JOBS = """\
 from dotflow import DotFlow, action
@@ -152,6 +159,120 @@ def test_the_cache_is_listed_and_cleared(capsys: pytest.CaptureFixture[str], tmp
     assert run("plan", *steps, *STORE)[-1] == "0 restored, 1 run, 1 cached, 0 open, 0 skipped."
     assert run("cache", "clear", *STORE) == ["1 value deleted."]
     assert run("cache", "list", *STORE) == []
+
+
+PICKLED = """\
+from dotflow import action
+
+class Model:
+    pass
+
+@action(cache=True)
+def train():
+    return Model()
+
+@action
+def use(train):
+    print(f"a {type(train).__name__}")
+    raise ConnectionError
+"""
+
+
+def test_a_storage_with_pickles_can_be_used_from_the_command_line(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With --pickle `start` saves and restores them, `plan` finds them, and `replay` reads them as the run did."""
+    (tmp_path / "plan_jobs.py").write_text(PICKLED)
+    steps = ("--step", "plan_jobs.train", "--step", "plan_jobs.use", *STORE)
+
+    def run(code: int, *arguments: str) -> str:
+        monkeypatch.setattr(sys, "argv", ["dotflow", *arguments])  # which the history keeps for replay
+        assert main(list(arguments)) == code
+        captured = capsys.readouterr()
+        return captured.out + captured.err
+
+    refused = run(1, "start", *steps)
+    made = run(1, "start", *steps, "--pickle")
+
+    assert "Or set pickle=True, or --pickle on the command line" in refused
+    assert "a Model" in made
+    assert "give it pickle=True, or --pickle on the command line" in run(2, "start", *steps, "--resume")
+    assert "a Model" in run(1, "start", *steps, "--pickle", "--resume")
+    assert "a Model" in run(1, "replay", "failed", "use")
+    assert "1 restored, 1 run" in run(0, "plan", *steps, "--pickle", "--resume")
+    assert "0 restored, 1 run, 1 cached" in run(0, "plan", *steps, "--pickle")
+    assert "plan_jobs:train  1 value, latest" in run(0, "cache", "list", *STORE, "--pickle")
+
+
+def test_each_command_that_offers_a_storage_offers_pickles() -> None:
+    """Among them are `start`, `schedule`, `plan` and both of `cache`."""
+    context = click.Context(dotflow)
+    top = [dotflow.get_command(context, name) for name in dotflow.list_commands(context)]
+    commands = [command for command in (*top, *cache.commands.values()) if command is not None]
+    options = {command.name: {option for each in command.params for option in each.opts} for command in commands}
+
+    with_storage = {name for name, known in options.items() if "--storage" in known}
+    assert with_storage >= {"start", "schedule", "plan", "list", "clear"}
+    assert with_storage == {name for name, known in options.items() if "--pickle" in known}
+
+
+class Model:
+    """A value that only pickle keeps."""
+
+
+KEY = "@cache/plan_jobs:train/1"
+
+
+def store(kind: str, folder: Path, value: Any, time: datetime) -> tuple[str, ...]:
+    """Puts a value that was made at a time into the cache, and returns the options that name its storage."""
+    path = folder / "values"
+    storage = (StorageFile if kind == "file" else StorageSQLite)(path=path, pickle=True)
+    storage.post(KEY, Context(value, 0, "w", time, "plan_jobs:train"))
+    return "--storage", kind, "--path", str(path)
+
+
+@pytest.mark.parametrize("kind", ["file", "sqlite"])
+def test_clear_knows_the_age_of_values_that_it_can_not_load(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, kind: str
+) -> None:
+    """The time of a pickle can be read without loading it: a young one stays, an old one goes. `list` shows it."""
+    made = clock.now() - timedelta(minutes=5)
+    young = store(kind, tmp_path, Model(), made)
+    assert main(["cache", "list", *young]) == 0
+    assert main(["cache", "clear", *young, "--older-than", "1h"]) == 0
+    kept = capsys.readouterr().out.splitlines()
+    old = store(kind, tmp_path, Model(), clock.now() - timedelta(hours=2))
+    assert main(["cache", "clear", *old, "--older-than", "1h"]) == 0
+
+    latest = f"{made.astimezone():%Y-%m-%d %H:%M:%S}"
+    assert kept == [f"plan_jobs:train  1 value, latest {latest}", "0 values deleted."]
+    assert capsys.readouterr().out == "1 value deleted.\n"
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [(b'"value": 7', b'"value": 8'), (b'"dotflow": 1', b'"dotflow": 9'), (b'"time": "', b'"time": "?')],
+    ids=["damaged", "of a later version", "without a time"],
+)
+def test_clear_keeps_values_of_unknown_age(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, before: bytes, after: bytes
+) -> None:
+    """It counts them, and so does `list`. Without --older-than they are deleted with the others."""
+    options = store("file", tmp_path, 7, clock.now() - timedelta(hours=2))
+    (path,) = tmp_path.rglob("*.json")
+    line, _, rest = path.read_bytes().replace(before, after).partition(b"\n")
+    checksum = sha256(rest).hexdigest().encode() if b"value" not in before else line.split(b'"')[3]
+    path.write_bytes(b'{"sha256": "%b",\n%b' % (checksum, rest))
+
+    for command in (("list",), ("clear", "--older-than", "1h"), ("clear",)):
+        assert main(["cache", *command, *options]) == 0
+
+    assert capsys.readouterr().out.splitlines() == [
+        "plan_jobs:train  1 value, 1 without a readable time",
+        "0 values deleted.",
+        "1 value kept: no time can be read. Omit --older-than to delete values of any age.",
+        "1 value deleted.",
+    ]
 
 
 @pytest.mark.parametrize(

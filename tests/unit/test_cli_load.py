@@ -232,7 +232,11 @@ def test_either_steps_or_a_factory(given: dict[str, Any], message: str) -> None:
 class TestStorages:
     def test_every_name_has_its_storage(self) -> None:
         """Each name leads to its provider, with the options as arguments."""
-        made = {str(name): make_storage(name, dict.fromkeys(kind.options, "xyz")) for name, kind in STORAGES.items()}
+        values = {"pickle": True}
+        made = {
+            str(name): make_storage(name, {option: values.get(option, "xyz") for option in kind.options})
+            for name, kind in STORAGES.items()
+        }
 
         assert {name: type(storage).__name__ for name, storage in made.items()} == {
             str(name): kind.provider for name, kind in STORAGES.items()
@@ -250,10 +254,12 @@ class TestStorages:
         [
             (None, {"path": "x"}, "--path needs a storage. Add --storage file or sqlite"),
             (TypeStorage.DEFAULT, {"path": "x"}, "Can't use --path with --storage default, which takes no options"),
+            (None, {"pickle": True}, "--pickle needs a storage. Add --storage file or sqlite or postgres"),
+            (TypeStorage.S3, {"pickle": True}, "Can't use --pickle with --storage s3, which takes --bucket, --prefix"),
             (TypeStorage.S3, {"path": "x"}, "Can't use --path with --storage s3, which takes --bucket, --prefix"),
             (TypeStorage.GCS, {"bucket": "b", "region": "x"}, "Can't use --region with --storage gcs"),
             (TypeStorage.S3, {"prefix": "x"}, r"--storage s3 needs --bucket, or \$DOTFLOW_BUCKET"),
-            (TypeStorage.POSTGRES, {"path": "x"}, "Can't use --path with --storage postgres, which takes no options"),
+            (TypeStorage.POSTGRES, {"path": "x"}, "Can't use --path with --storage postgres, which takes --pickle"),
             (None, {"bucket": "x"}, "--bucket needs a storage. Add --storage s3 or gcs"),
         ],
     )

@@ -586,12 +586,13 @@ def test_a_key_that_cannot_be_one_is_unreadable() -> None:
 
 
 def test_pickles_are_loaded_only_where_this_was_chosen() -> None:
-    """Without pickle=True the reason names the pickle. A damaged pickle is unreadable, too."""
+    """Otherwise the reason names the argument and the option. A damaged pickle is unreadable, too."""
     text = encode(Fraction(1, 3), pickle=True)
 
     assert decode(text, pickle=True) == Fraction(1, 3)
     assert decode(text.encode(), pickle=True) == Fraction(1, 3)
-    assert "saved with pickle=True, and this storage loads no pickles" in reason_of(text)
+    assert "it is a pickle" in reason_of(text)
+    assert "give it pickle=True, or --pickle on the command line" in reason_of(text)
     assert "unpickling failed" in reason_of('{"$pickle": "AAAA"}', pickle=True)
     assert "unpickling failed" in reason_of('{"$pickle": 5}', pickle=True)
     assert "more beside" in reason_of('{"$pickle": "AAAA", "a": 1}', pickle=True)

@@ -16,6 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from dotflow.codec.document import key_in, pack, unpack
+from dotflow.codec.parts import LARGE, Part
 from dotflow.core.context import Context
 from dotflow.errors import CheckpointUnreadable, ValueNotStorable
 from tests.unit import codec_samples as samples
@@ -162,6 +163,20 @@ def test_pickles_are_marked() -> None:
     with pytest.raises(CheckpointUnreadable, match="pickle=True"):
         unpack(data, "k")
     assert json.loads(data)["value"].keys() == {"$pickle"}
+
+
+def test_a_value_that_can_not_be_read_has_a_time() -> None:
+    """A pickle that must not be loaded and a missing part leave the rest of the document readable."""
+    pickled = pack("k", Context([Fraction(1, 3)], time=WHEN), pickle=True)
+    large = pack("k", Context(bytes(LARGE + 1), time=WHEN), put=lambda raw: Part("1", raw.data.nbytes, "0" * 64))
+
+    for document in (pickled, large):
+        with pytest.raises(CheckpointUnreadable) as caught:
+            unpack(document, "k", fetch=lambda part, before: None)
+        assert caught.value.time == WHEN
+    with pytest.raises(CheckpointUnreadable) as caught:
+        unpack(pickled[:-1], "k")
+    assert caught.value.time is None
 
 
 def test_every_damaged_byte_is_noticed() -> None:

@@ -40,6 +40,9 @@ STORAGE_OPTIONS: Final = (
                 "$DOTFLOW_POSTGRES_DSN, or from $PGHOST and the other variables of libpq."),
     option("-p", "--path", metavar="PATH", example="--path .storage",
            help="The folder, or database, of --storage file or sqlite."),
+    option("--pickle", is_flag=True, example="--storage file --pickle",
+           help="Pickle what the storage would refuse, with file, sqlite or postgres. Reading a pickle can run any "
+                "program, so use it only for a storage that only you can write to."),
     option("--bucket", metavar="NAME", example="--bucket my-bucket",
            help="The bucket of --storage s3 or gcs; $DOTFLOW_BUCKET by default. Credentials come from the "
                 "environment."),

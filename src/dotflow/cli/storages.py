@@ -3,7 +3,7 @@
 import os
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import click
 
@@ -31,9 +31,11 @@ class StorageChoice(NamedTuple):
 BUCKET_VARIABLES: Final = MappingProxyType({"bucket": "DOTFLOW_BUCKET"})
 STORAGES: Final[Mapping[TypeStorage, StorageChoice]] = {
     TypeStorage.DEFAULT: StorageChoice("StorageDefault"),
-    TypeStorage.FILE: StorageChoice("StorageFile", ("path",)),
-    TypeStorage.SQLITE: StorageChoice("StorageSQLite", ("path",)),
-    TypeStorage.POSTGRES: StorageChoice("StoragePostgres", variables=MappingProxyType({"dsn": "DOTFLOW_POSTGRES_DSN"})),
+    TypeStorage.FILE: StorageChoice("StorageFile", ("path", "pickle")),
+    TypeStorage.SQLITE: StorageChoice("StorageSQLite", ("path", "pickle")),
+    TypeStorage.POSTGRES: StorageChoice(
+        "StoragePostgres", ("pickle",), MappingProxyType({"dsn": "DOTFLOW_POSTGRES_DSN"})
+    ),
     TypeStorage.S3: StorageChoice("StorageS3", ("bucket", "prefix", "region"), BUCKET_VARIABLES),
     TypeStorage.GCS: StorageChoice("StorageGCS", ("bucket", "prefix", "project"), BUCKET_VARIABLES),
 }
@@ -41,13 +43,13 @@ STORAGES: Final[Mapping[TypeStorage, StorageChoice]] = {
 STORAGE_OPTIONS: Final = tuple(dict.fromkeys(option for choice in STORAGES.values() for option in choice.options))
 
 
-def make_storage(name: str | None, options: Mapping[str, str | None]) -> "Storage | None":
-    """Returns the storage of that name with these options; None without a name.
+def make_storage(name: str | None, options: Mapping[str, Any]) -> "Storage | None":
+    """Returns the storage of that name with these options; None without a name. None or False is an absent option.
 
     Raises:
         UsageError: An option belongs to another storage, or a required one is missing.
     """
-    arguments = {option: value for option, value in options.items() if value is not None}
+    arguments = {option: value for option, value in options.items() if value is not None and value is not False}
     if name is None:
         if arguments:
             option = next(iter(arguments))

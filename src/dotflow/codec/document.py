@@ -82,7 +82,8 @@ def unpack(data: bytes, key: str, *, pickle: bool = False, fetch: Fetch | None =
         fetch: Reads a part that `put` kept.
 
     Raises:
-        CheckpointUnreadable: It is damaged, belongs to another key, or names a class that is not there.
+        CheckpointUnreadable: It is damaged, belongs to another key, or names a class that is not there. The error has
+            the time of a value that alone can't be read.
     """
     if data[: len(_PREFIX)] != _PREFIX or data[_HEAD_SIZE - len(_SEPARATOR) : _HEAD_SIZE] != _SEPARATOR:
         raise CheckpointUnreadable("it doesn't begin as a checkpoint does" if data else "it is empty")
@@ -97,16 +98,21 @@ def unpack(data: bytes, key: str, *, pickle: bool = False, fetch: Fetch | None =
         raise CheckpointUnreadable("its beginning is not that of a checkpoint")
     if fields.get("key") != key or fields.get("dotflow") != VERSION:
         raise CheckpointUnreadable(_mismatch(fields))
-    parts = Parts(fields["parts"], fetch) if fetch is not None and "parts" in fields else None
+    time = _read_time(fields)
+    try:
+        parts = Parts(fields["parts"], fetch) if fetch is not None and "parts" in fields else None
+        value = decode(view[end + len(_VALUE) : -len(_SUFFIX)], pickle=pickle, parts=parts)
+        if parts is not None:
+            parts.check_all_taken()
+    except CheckpointUnreadable as error:
+        raise error.at(time=time) from error.__cause__
     context = make_context(
-        storage=decode(view[end + len(_VALUE) : -len(_SUFFIX)], pickle=pickle, parts=parts),
+        storage=value,
         task_id=_expect(fields, "task_id", int, type(None)),
         workflow_id=_expect(fields, "workflow_id", str, type(None)),
-        time=_read_time(fields),
+        time=time,
         step=_expect(fields, "step", str, type(None)),
     )
-    if parts is not None:
-        parts.check_all_taken()
     if "initial" in fields:
         context.inputs = Inputs(
             _expect(fields, "initial", str),

@@ -109,8 +109,8 @@ def _write_once(value: Any, parts: list[Raw] | None, *, careful: bool, is_sorted
 def _unpickle(text: str, allowed: bool) -> Any:
     if not allowed:
         raise CheckpointUnreadable(
-            "it was saved with pickle=True, and this storage loads no pickles, which can run any program; "
-            "if only you can write to the storage, give it pickle=True, too"
+            "it is a pickle, which can run any program, and this storage loads none; "
+            "if only you can write to the storage, give it pickle=True, or --pickle on the command line"
         )
     pairs = json.loads(text, object_pairs_hook=list)
     if len(pairs) != 1:

@@ -60,5 +60,5 @@ def clear_values(**options: Any) -> None:
     from dotflow.cli.run.cached import clear, keys_of, seconds_of, storage_of  # not needed for the help
 
     storage, older_than = storage_of(options), seconds_of(options["older_than"])
-    count = clear(storage, keys_of(storage, options["step"]), older_than)
-    click.echo(f"{count} {'value' if count == 1 else 'values'} deleted.")
+    for line in clear(storage, keys_of(storage, options["step"]), older_than):
+        click.echo(line)

@@ -1,7 +1,7 @@
 """The values in the cache, as `dotflow cache` lists and deletes them."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from difflib import get_close_matches
 from typing import Any
 
@@ -18,8 +18,11 @@ NO_VALUES = "The cache is empty. Use the --storage, with its options, that the w
 
 
 def storage_of(options: Mapping[str, Any]) -> Storage:
-    """Returns the storage of the options. Raises UsageError without one that outlives the process."""
-    storage = make_storage(options["storage"], {name: options[name] for name in STORAGE_OPTIONS})
+    """Returns the storage of the options. Raises UsageError without one that outlives the process.
+
+    It loads no pickle, with --pickle neither: a time can be read without.
+    """
+    storage = make_storage(options["storage"], {name: options[name] for name in STORAGE_OPTIONS if name != "pickle"})
     if storage is None or not storage.outlives_process:
         raise click.UsageError("The cache needs a storage that outlives the process. Add --storage file, for example.")
     return storage
@@ -35,27 +38,35 @@ def keys_of(storage: Storage, step: str | None) -> list[str]:
 
 
 def cached_lines(storage: Storage, keys: Sequence[str]) -> Iterator[str]:
-    """Yields a line for each step: its number of values, and the time of the latest."""
-    values: dict[str, list[str]] = {}
+    """Yields a line for each step: its number of values, the time of the latest, and how many have no readable time."""
+    values: dict[str, list[datetime | None]] = {}
     for key in keys:
-        values.setdefault(_step_of(key), []).append(key)
+        values.setdefault(_step_of(key), []).append(_time_of(storage, key))
     width = max(map(len, values), default=0)
-    for name, own in sorted(values.items()):
-        times = [context.time for key in own if (context := _read(storage, key)) is not None]
-        latest = f"{max(times).astimezone():%Y-%m-%d %H:%M:%S}" if times else "unreadable"
-        yield f"{name:{width}}  {len(own)} value{'s' * (len(own) != 1)}, latest {latest}"
+    for name, times in sorted(values.items()):
+        known = [time for time in times if time is not None]
+        latest = f", latest {max(known).astimezone():%Y-%m-%d %H:%M:%S}" if known else ""
+        unknown = f", {len(times) - len(known)} without a readable time" if len(known) < len(times) else ""
+        yield f"{name:{width}}  {_values(len(times))}{latest}{unknown}"
 
 
-def clear(storage: Storage, keys: Sequence[str], older_than: float | None) -> int:
-    """Deletes values, those older than some seconds or all, and returns how many. An unreadable one counts as old."""
+def clear(storage: Storage, keys: Sequence[str], older_than: float | None) -> Iterator[str]:
+    """Deletes all values, or those older than some seconds, and yields a line for those that are gone or stay.
+
+    A value without a readable time is deleted with all others only.
+    """
     before = None if older_than is None else clock.now() - timedelta(seconds=older_than)
-    count = 0
+    deleted = unknown = 0
     for key in keys:
-        context = None if before is None else _read(storage, key)
-        if context is None or before is None or context.time < before:
+        time = None if before is None else _time_of(storage, key)
+        if before is None or (time is not None and time < before):
             storage.delete(key)
-            count += 1
-    return count
+            deleted += 1
+        elif time is None:
+            unknown += 1
+    yield f"{_values(deleted)} deleted."
+    if unknown:
+        yield f"{_values(unknown)} kept: no time can be read. Omit --older-than to delete values of any age."
 
 
 def seconds_of(text: str | None) -> float | None:
@@ -82,8 +93,14 @@ def _step_of(key: str) -> str:
     return key.removeprefix(PREFIX).rpartition("/")[0]
 
 
-def _read(storage: Storage, key: str) -> Any:
+def _time_of(storage: Storage, key: str) -> datetime | None:
+    """Returns when a value was made; None if that can't be read."""
     try:
-        return storage.get(key)
-    except CheckpointUnreadable:
-        return None
+        time: datetime = storage.get(key).time
+    except CheckpointUnreadable as error:
+        return error.time
+    return time
+
+
+def _values(count: int) -> str:
+    return f"{count} value{'s' * (count != 1)}"

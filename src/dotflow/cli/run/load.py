@@ -45,7 +45,7 @@ class RunRequest(NamedTuple):
     callback: str | None
     workflow_id: str | None
     storage: str | None
-    storage_options: Mapping[str, str | None]
+    storage_options: Mapping[str, Any]
     resume: str = ""
     param: Sequence[str] = ()
 
