@@ -9,6 +9,7 @@ from hashlib import sha256
 from typing import Final
 
 PARTIAL_SUFFIX: Final = ".tmp"  # of a file that is being written
+COMPARED: Final = 1 << 20  # bytes that link_equal compares at once
 CREATE_FLAGS: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
 
 _counter: Final = itertools.count()
@@ -61,6 +62,41 @@ def write_new(folder: str, name: str, data: bytes | memoryview, *, synced: bool)
     finally:
         hashing.join()
     return digest.hexdigest()
+
+
+def link_equal(source: str, folder: str, name: str, data: bytes | memoryview, *, synced: bool) -> bool:
+    """Gives a file that holds *data* a second name, and returns True. Makes the folder if it is missing.
+
+    The content stays until both names are deleted. It returns False if the file has another content or is gone, or if
+    the system can't link there: other devices, and file systems without hard links.
+
+    Args:
+        source: The file's path. Nothing may change the file later.
+        folder: The folder of the second name.
+        name: The second name.
+        data: The content.
+        synced: Whether to wait until the file is on the disk. Its entry in the folder may not be.
+    """
+    path = f"{folder}{os.sep}{name}"
+    try:
+        with open(source, "rb", buffering=0) as file:
+            for start in range(0, len(data), COMPARED):
+                if file.read(COMPARED) != bytes(data[start : start + COMPARED]):
+                    return False
+            if file.read(1):
+                return False
+            try:
+                os.link(source, path)
+            except FileNotFoundError:
+                make_folder(folder, synced=synced)
+                os.link(source, path)
+            if synced:
+                sync(file.fileno())
+    except OSError:
+        with contextlib.suppress(OSError):
+            os.unlink(path)
+        return False
+    return True
 
 
 def _write(path: str, folder: str, data: bytes | memoryview, *, synced: bool) -> None:

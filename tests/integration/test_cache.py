@@ -1,7 +1,9 @@
 """Cached values: who gets them, and who does not."""
 
+import contextlib
 import dataclasses
 import datetime
+import sqlite3
 import sys
 import threading
 from collections.abc import Callable
@@ -23,6 +25,7 @@ from dotflow.providers import (
     LogDefault,
     StorageDefault,
     StorageFile,
+    StorageSQLite,
 )
 from dotflow.testing import virtual_clock
 from tests.plan_fuzz import check
@@ -277,6 +280,55 @@ def test_other_workflows_share_the_cache(tmp_path: Path) -> None:
     assert [key.rpartition("/")[0] for key in shared.list_keys("@cache/")] == [
         "@cache/tests.integration.test_cache:test_other_workflows_share_the_cache.<locals>.step"
     ]
+
+
+class Model:
+    """A large value that only pickle keeps."""
+
+    def __init__(self) -> None:
+        self.weights = bytes(range(256)) * 400
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Model) and self.weights == other.weights
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+def fit() -> Model:
+    return Model()
+
+
+@pytest.mark.parametrize("make", [lambda: bytes(100_000), fit], ids=["bytes", "pickled"])
+@pytest.mark.parametrize("kind", ["file", "sqlite"])
+def test_a_cached_value_and_its_checkpoint_are_stored_once(
+    kind: str, make: Callable[[], Any], tmp_path: Path, quiet: Callable[..., Config]
+) -> None:
+    """When it is made and when it comes from the cache. Each of the two stays when the other is deleted."""
+    path = tmp_path / "values"
+    storage = (StorageFile if kind == "file" else StorageSQLite)(path=path, pickle=True)
+
+    def run(**arguments: Any) -> Any:
+        workflow = DotFlow(quiet(storage=storage), workflow_id="flow")
+        workflow.task.add(action(cache=True)(make))
+        return workflow.start(**arguments).tasks[0]
+
+    def copies() -> int:
+        if kind == "file":
+            return len({part.stat().st_ino for part in path.rglob("*") if part.suffix in (".bin", ".pickle")})
+        with contextlib.closing(sqlite3.connect(path)) as connection:
+            return int(connection.execute("SELECT count(*) FROM parts").fetchone()[0])
+
+    def whole() -> list[bool]:
+        return [storage.get(key).storage == make() for key in storage.list_keys()]
+
+    made = run()
+    assert (made.restored_from, copies(), whole()) == (None, 1, [True, True])
+    cached = run()
+    assert (cached.restored_from, copies(), whole()) == ("cache", 1, [True, True])
+    (key,) = storage.list_keys("@cache/")
+    storage.delete(key)
+    resumed = run(resume=True)
+    assert (resumed.restored_from, copies(), whole()) == ("checkpoint", 1, [True])
 
 
 def test_a_broken_cache_is_no_failure(flow: Flow, monkeypatch: pytest.MonkeyPatch) -> None:

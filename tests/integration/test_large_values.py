@@ -1,6 +1,7 @@
 """Large values in files beside their document, and in a database, are complete, and leave nothing behind."""
 
 import contextlib
+import errno
 import os
 import signal
 import sqlite3
@@ -10,8 +11,11 @@ from typing import Any
 import pytest
 
 from dotflow import Context
+from dotflow.codec.document import pack
 from dotflow.errors import CheckpointUnreadable
 from dotflow.providers import StorageFile, StorageSQLite
+from dotflow.providers.storages.joined_parts import JoinedParts
+from dotflow.providers.storages.sqlite.storage import CREATE, FORMAT
 from tests.integration.children import Scripts
 
 OLD, NEW = b"old" * 30_000, b"new" * 40_000
@@ -163,6 +167,15 @@ KILLED = """
 from dotflow.providers import StorageFile
 
 at, storage = int(sys.argv[1]), StorageFile(path=HERE / "kept")
+
+def replace_and_delete():
+    storage.post("w/0", Context(b"new" * 40_000, task_id=0))
+    storage.delete("w/0")
+
+def share_and_delete():
+    storage.post("@cache/jobs:train/1", Context(storage.get("w/0").storage, task_id=0))
+    storage.delete("w/0")
+
 with storage.lock("w"):
     if at:
         calls = 0
@@ -176,14 +189,15 @@ with storage.lock("w"):
                 return real(*args, **kwargs)
             return call
 
-        for name in ("open", "write", "fsync", "close", "replace", "unlink"):
+        for name in ("open", "write", "fsync", "close", "replace", "unlink", "link"):
             setattr(os, name, counted(getattr(os, name)))
-        storage.post("w/0", Context(b"new" * 40_000, task_id=0))
-        storage.delete("w/0")
+        globals()[sys.argv[2]]()
         sys.exit(7)
 value = storage.get("w/0").storage
-say(value=None if value is None else value[:3].decode(), parts=len(list((HERE / "kept").rglob("*.bin"))),
-    litter=[path.name for path in (HERE / "kept").rglob("*.tmp")])
+cached = storage.get("@cache/jobs:train/1").storage
+say(value=None if value is None else value[:3].decode(), parts=len(list((HERE / "kept").glob("w.*/*.bin"))),
+    cached=None if cached is None else cached[:3].decode(),
+    litter=[path.name for path in (HERE / "kept").glob("w.*/*.tmp")])
 """
 
 
@@ -197,7 +211,7 @@ def test_killed_at_any_system_call_no_part_is_lost_or_left(
     storage, values = StorageFile(path=tmp_path / "kept"), []
     for at in range(first, 100, max(2, stride)):
         post(storage, OLD)
-        with scripts.start(KILLED, str(at)) as script:
+        with scripts.start(KILLED, str(at), "replace_and_delete") as script:
             code = script.end().code
         facts = scripts.run(KILLED, "0").facts
         assert facts["litter"] == []
@@ -210,32 +224,169 @@ def test_killed_at_any_system_call_no_part_is_lost_or_left(
     assert [*dict.fromkeys(values)] == ["old", "new", None]
 
 
-def test_a_database_keeps_them_in_a_column(tmp_path: Path) -> None:
-    """The document and its parts change at once, and deleted values take no space."""
+CACHED = "@cache/jobs:train/1"
+
+
+def test_a_value_with_two_keys_is_one_file(storage: StorageFile) -> None:
+    """As a checkpoint and in the cache, in either order. Neither is lost with the other."""
+    post(storage, NEW)
+    post(storage, NEW, CACHED)
+    assert [path.stat().st_nlink for path in parts_of(storage)] == [2, 2]
+
+    post(storage, OLD)  # replaced
+    assert (storage.get("w/0").storage, storage.get(CACHED).storage) == (OLD, NEW)
+    again = StorageFile(path=storage.path)
+    post(again, again.get(CACHED).storage)  # restored from the cache
+    assert [path.stat().st_nlink for path in parts_of(storage)] == [2, 2]
+    storage.clear("w")  # a new run
+    assert (storage.contains("w/0"), storage.get(CACHED).storage) == (False, NEW)
+    post(storage, storage.get(CACHED).storage)
+    storage.delete(CACHED)
+    assert storage.get("w/0").storage == NEW
+    assert [path.stat().st_nlink for path in parts_of(storage)] == [1]
+
+
+@pytest.mark.parametrize("code", [errno.EPERM, errno.EXDEV, errno.EMLINK, errno.ENOTSUP, errno.ENOSPC])
+def test_without_hard_links_a_value_with_two_keys_is_written_twice(
+    storage: StorageFile, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    """On file systems without them, on another device, and with too many of them."""
+
+    def refuses(source: str, path: str) -> None:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(os, "link", refuses)
+    post(storage, NEW)
+    post(storage, NEW, CACHED)
+
+    assert [path.stat().st_nlink for path in parts_of(storage)] == [1, 1]
+    assert storage.get("w/0").storage == storage.get(CACHED).storage == NEW
+
+
+def test_a_damaged_file_is_not_shared(storage: StorageFile) -> None:
+    """Saving the value again mends it."""
+    post(storage, NEW)
+    (part,) = parts_of(storage)
+    part.write_bytes(b"x" + NEW[1:])
+
+    post(storage, NEW, CACHED)
+    post(storage, NEW)
+
+    assert storage.get("w/0").storage == storage.get(CACHED).storage == NEW
+
+
+def test_a_link_is_on_the_disk_before_its_document(storage: StorageFile, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a power cut no document lacks the content that it shares, whoever has written that."""
+    post(StorageFile(path=storage.path, durability="process"), NEW)
+    calls, real = list[str](), os.fsync
+    storage.get("w/0")
+    monkeypatch.setattr(
+        os, "fsync", lambda file: (calls.append(Path(f"/proc/self/fd/{file}").readlink().name), real(file))
+    )
+
+    post(storage, NEW, CACHED)
+
+    (cached,) = [path for path in parts_of(storage) if not path.is_relative_to(storage.path / "w.checkpoints")]
+    assert cached.stat().st_nlink == 2
+    written = next(number for number, name in enumerate(calls) if name.startswith(".1.json"))
+    assert {part.name for part in parts_of(storage)} & set(calls[:written])
+    assert cached.parent.name in calls[:written]
+
+
+@pytest.mark.processes
+@pytest.mark.slow
+def test_killed_at_any_system_call_a_shared_value_is_whole(scripts: Scripts, tmp_path: Path, stride: int) -> None:
+    """While it gets its second key, and while the first one is deleted, each key has all of it or nothing."""
+    storage, values = StorageFile(path=tmp_path / "kept"), []
+    for at in range(1, 100, max(2, stride)):
+        storage.clear("@cache/jobs:train")
+        post(storage, OLD)
+        with scripts.start(KILLED, str(at), "share_and_delete") as script:
+            code = script.end().code
+        facts = scripts.run(KILLED, "0").facts
+        assert facts["parts"] == (facts["value"] is not None)
+        values.append((facts["value"], facts["cached"]))
+        if code == 7:
+            break
+        assert code == -signal.SIGKILL
+
+    assert [*dict.fromkeys(values)] == [("old", None), ("old", "old"), (None, "old")]
+
+
+def test_a_database_keeps_them_in_a_table(tmp_path: Path) -> None:
+    """The document and its parts change at once, equal parts are one row, and deleted values take no space."""
     storage = StorageSQLite(path=tmp_path / "flow.db")
+
+    def rows(select: str) -> list[Any]:
+        with contextlib.closing(sqlite3.connect(tmp_path / "flow.db")) as connection:
+            return [row[0] for row in connection.execute(select)]
+
     post(storage, [OLD, NEW, "text"])
     post(storage, OLD, "w/1")
+    post(storage, OLD, CACHED)
 
     assert storage.get("w/0").storage == [OLD, NEW, "text"]
-    with contextlib.closing(sqlite3.connect(tmp_path / "flow.db")) as connection:
-        rows = dict(connection.execute("SELECT key, parts FROM checkpoints").fetchall())
-        documents = [len(text) for (text,) in connection.execute("SELECT document FROM checkpoints")]
-    assert rows == {"w/0": OLD + NEW, "w/1": OLD}
-    assert max(documents) < 1_000
+    assert storage.get("w/1").storage == storage.get(CACHED).storage == OLD
+    assert sorted(rows("SELECT data FROM parts")) == sorted([OLD + NEW, OLD])
+    assert max(map(len, rows("SELECT document FROM checkpoints"))) < 1_000
     post(storage, "small")
     storage.delete("w/1")
-    with contextlib.closing(sqlite3.connect(tmp_path / "flow.db")) as connection:
-        assert connection.execute("SELECT key, parts FROM checkpoints").fetchall() == [("w/0", None)]
+    assert rows("SELECT data FROM parts") == [OLD]
+    post(storage, OLD)
+    storage.clear("w")
+    assert storage.get(CACHED).storage == OLD
+    post(storage, NEW, CACHED)
+    assert rows("SELECT data FROM parts") == [NEW]
+    storage.delete(CACHED)
+    assert rows("SELECT count(*) FROM parts") == rows("SELECT count(*) FROM checkpoints") == [0]
     storage.close()
 
 
-@pytest.mark.parametrize("change", ["parts = NULL", "parts = substr(parts, 2)", "parts = x'00'", "parts = 'text'"])
+def test_a_damaged_row_is_mended_by_the_next_write(tmp_path: Path) -> None:
+    """Also where another key has the same parts."""
+    storage = StorageSQLite(path=tmp_path / "flow.db")
+    post(storage, OLD)
+    with contextlib.closing(sqlite3.connect(tmp_path / "flow.db", isolation_level=None)) as connection:
+        connection.execute("UPDATE parts SET data = x'00'")
+
+    post(storage, OLD, CACHED)
+
+    assert storage.get("w/0").storage == storage.get(CACHED).storage == OLD
+    storage.close()
+
+
+def test_a_database_of_the_first_format_is_read_and_upgraded(tmp_path: Path) -> None:
+    """Its parts lay beside each document."""
+    parts = JoinedParts()
+    document = pack("w/0", Context([OLD, NEW], 0), put=parts.put)
+    with contextlib.closing(sqlite3.connect(tmp_path / "flow.db", isolation_level=None)) as connection:
+        connection.execute(CREATE)
+        connection.execute("INSERT INTO checkpoints VALUES (?, CAST(? AS TEXT), ?)", ("w/0", document, parts.data()))
+        connection.execute(f"PRAGMA application_id = {FORMAT.application_id}")
+        connection.execute("PRAGMA user_version = 1")
+    storage = StorageSQLite(path=tmp_path / "flow.db")
+
+    assert storage.get("w/0").storage == [OLD, NEW]
+    post(storage, OLD)
+    assert storage.get("w/0").storage == OLD
+    storage.close()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "DELETE FROM parts",
+        "UPDATE parts SET data = substr(data, 2)",
+        "UPDATE parts SET data = x'00'",
+        "UPDATE parts SET data = 'text'",
+    ],
+)
 def test_damaged_parts_in_a_database_are_unreadable(tmp_path: Path, change: str) -> None:
     """The error names the key and the part."""
     storage = StorageSQLite(path=tmp_path / "flow.db")
     post(storage, [OLD, NEW])
     with contextlib.closing(sqlite3.connect(tmp_path / "flow.db", isolation_level=None)) as connection:
-        connection.execute(f"UPDATE checkpoints SET {change}")
+        connection.execute(change)
 
     with pytest.raises(CheckpointUnreadable, match=r"flow\.db, key 'w/0'.*its part"):
         storage.get("w/0")

@@ -755,7 +755,7 @@ def make_foreign(path: Path) -> None:
 def make_later(path: Path) -> None:
     fill(StorageSQLite(path), 1)
     with opened(path) as connection:
-        connection.execute("PRAGMA user_version = 2")
+        connection.execute("PRAGMA user_version = 3")
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
 
@@ -767,7 +767,7 @@ STRANGERS: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "short": (lambda path: path.write_bytes(b"hello"), "not a SQLite database"),
     "another program's": (make_foreign, "the database of another program, with the tables checkpoints"),
-    "a later version's": (make_later, r"another version of dotflow \(format 2"),
+    "a later version's": (make_later, r"another version of dotflow \(format 3"),
 }
 
 

@@ -11,9 +11,10 @@ from typing import Any, Final, TypeVar
 
 from dotflow.codec.decoder import read
 from dotflow.codec.encoder import Writer
-from dotflow.codec.parts import Parts, Raw
+from dotflow.codec.parts import LARGE, PICKLE_SUFFIX, Parts, Raw
 from dotflow.codec.pickled import read_pickle, write_pickle
 from dotflow.codec.plain import dump
+from dotflow.codec.types.scalars import write_bytes
 from dotflow.codec.types.value_path import finish
 from dotflow.core.failure import name_of
 from dotflow.core.text import shorten
@@ -57,7 +58,11 @@ def encode_bytes(value: Any, *, pickle: bool = False, parts: list[Raw] | None = 
     if pickle:
         if parts:
             parts.clear()
-        return b'{"$pickle": "%b"}' % write_pickle(value, refusal)
+        data = write_pickle(value, refusal)
+        if parts is None or len(data) <= LARGE:
+            return b'{"$pickle": "%b"}' % write_bytes(data).encode()
+        parts.append(Raw(memoryview(data), PICKLE_SUFFIX, is_fixed=True))
+        return b'{"$pickle": {"$part": 0}}'
     raise refusal
 
 
@@ -78,7 +83,7 @@ def decode(text: str | bytes | memoryview, *, pickle: bool = False, parts: Parts
         if not isinstance(text, str):
             text = str(text, "utf-8")
         if text.startswith(_PICKLE):
-            return _unpickle(text, pickle)
+            return _unpickle(text, pickle, parts)
         return _on_a_stack(lambda text: read(text, parts), text)
     except CheckpointUnreadable as error:
         raise CheckpointUnreadable(shorten(error.reason)) from error.__cause__
@@ -106,7 +111,7 @@ def _write_once(value: Any, parts: list[Raw] | None, *, careful: bool, is_sorted
     return dump(Writer(careful=careful, is_sorted=is_sorted, parts=parts).write(value)).encode()
 
 
-def _unpickle(text: str, allowed: bool) -> Any:
+def _unpickle(text: str, allowed: bool, parts: Parts | None) -> Any:
     if not allowed:
         raise CheckpointUnreadable(
             "it is a pickle, which can run any program, and this storage loads none; "
@@ -115,7 +120,11 @@ def _unpickle(text: str, allowed: bool) -> Any:
     pairs = json.loads(text, object_pairs_hook=list)
     if len(pairs) != 1:
         raise CheckpointUnreadable("there is more beside its pickle")
-    return read_pickle(pairs[0][1])
+    match pairs[0][1]:
+        case [("$part", number)] if parts is not None:
+            return read_pickle(parts.take(number))
+        case payload:
+            return read_pickle(payload)
 
 
 def _on_a_stack(function: Callable[[Any], T], argument: Any) -> T:

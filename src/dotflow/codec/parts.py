@@ -1,4 +1,4 @@
-"""Large values beside a document: raw bytes and Arrow streams, which the document names with their checksums.
+"""Large values beside a document: raw bytes, Arrow streams and pickles, which the document names with their checksums.
 
     "parts": [{"name": "3.5f0c9a2104e7d8b1.bin", "size": 24000000, "sha256": "..."}],
 
@@ -15,6 +15,7 @@ from dotflow.errors import CheckpointUnreadable
 LARGE: Final = 1 << 16  # bytes; longer data can lie beside the document
 BYTES_SUFFIX: Final = ".bin"
 STREAM_SUFFIX: Final = ".arrows"  # arrow.apache.org/docs/format/Columnar.html#ipc-streaming-format
+PICKLE_SUFFIX: Final = ".pickle"
 
 
 class Raw(NamedTuple):

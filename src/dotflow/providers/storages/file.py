@@ -4,6 +4,7 @@ import contextlib
 import errno
 import itertools
 import os
+from collections import deque
 from collections.abc import Hashable, Iterable, Iterator
 from pathlib import Path
 from typing import Final
@@ -16,12 +17,16 @@ from dotflow.core.task import Task
 from dotflow.errors import CheckpointUnreadable
 from dotflow.providers.storages.arguments import check_arguments
 from dotflow.providers.storages.file_lock import FileLock
-from dotflow.providers.storages.part_files import PartFiles, remove_orphans, stem_of
+from dotflow.providers.storages.part_files import PartFiles, Recent, remove_orphans, stem_of
 from dotflow.providers.storages.safe_name import is_plain, safe_name
 
 SUFFIX: Final = ".json"
 FOLDER_SUFFIX: Final = ".checkpoints"  # of a workflow's folder, so that it is no folder of others
 VOID_SUFFIX: Final = ".void"  # of a workflow's folder whose values are void
+
+MAX_RECENT: Final = (
+    16  # parts that a value may share; its checkpoint and its value in the cache come one after the other
+)
 
 _counter: Final = itertools.count()
 
@@ -30,8 +35,9 @@ class StorageFile(Storage):
     """Saves each value in a readable JSON file, which is written atomically.
 
     `path/nightly.checkpoints/3.json` is the value of task 3 of the workflow "nightly". Bytes, arrays and frames of more
-    than 64 KB are files beside it: `3.5f0c9a2104e7d8b1.bin`, or `.arrows` for an Arrow IPC stream. Ids and keys that
-    can't be file names get safe ones, so nothing is written outside of *path*.
+    than 64 KB are files beside it: `3.5f0c9a2104e7d8b1.bin`, `.arrows` for an Arrow IPC stream, or `.pickle`. A cached
+    value and its checkpoint share them as hard links, where the file system has those. Ids and keys that can't be file
+    names get safe ones, so nothing is written outside of *path*.
 
     Args:
         path: The folder, made at the first checkpoint. A relative path counts from the current folder.
@@ -56,10 +62,11 @@ class StorageFile(Storage):
         self._root = str(self.path)
         self._synced = durability == "power"
         self._last_folder = ("", self._folder(""))  # the last workflow and its folder
+        self._recent: Recent = deque(maxlen=MAX_RECENT)
 
     def post(self, key: str, context: Context) -> None:
         folder, name = self._location(key)
-        with PartFiles(folder, name, synced=self._synced) as parts:
+        with PartFiles(folder, name, synced=self._synced, recent=self._recent) as parts:
             document = pack(key, context, pickle=self._pickle, put=parts.put)
             parts.sync()
             write_atomic(folder, name, document, synced=self._synced)
@@ -74,8 +81,9 @@ class StorageFile(Storage):
             return Context()
         except OSError as error:
             raise CheckpointUnreadable(f"{type(error).__name__}: {error.strerror}", path) from error
+        parts = PartFiles(folder, name, synced=False, recent=self._recent)
         try:
-            return unpack(data, key, pickle=self._pickle, fetch=PartFiles(folder, name, synced=False).fetch)
+            return unpack(data, key, pickle=self._pickle, fetch=parts.fetch)
         except CheckpointUnreadable as error:
             raise error.at(where=path) from error.__cause__
 

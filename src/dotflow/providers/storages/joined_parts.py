@@ -12,23 +12,29 @@ class JoinedParts:
         data: The column's content, for reading.
     """
 
-    __slots__ = ("_data", "_parts")
+    __slots__ = ("_checksum", "_data", "_parts")
 
     def __init__(self, data: bytes | None = None) -> None:
         self._data = data
         self._parts: list[bytes | memoryview] = []
+        self._checksum = ""  # of the last part
 
     def put(self, raw: Raw) -> Part:
         """Adds a part; see dotflow.codec.parts."""
         data = raw.copy()
         self._parts.append(data)
-        return Part(str(len(self._parts)), len(data), sha256(data).hexdigest())
+        self._checksum = sha256(data).hexdigest()
+        return Part(str(len(self._parts)), len(data), self._checksum)
 
     def data(self) -> bytes | memoryview | None:
         """Returns the column's content; None without parts."""
         if len(self._parts) < 2:
             return self._parts[0] if self._parts else None
         return b"".join(self._parts)
+
+    def checksum(self) -> str:
+        """Returns the SHA-256 of the column's content."""
+        return self._checksum if len(self._parts) == 1 else sha256(self.data() or b"").hexdigest()
 
     def fetch(self, part: Part, before: int) -> bytes | None:
         """Returns a part; see dotflow.codec.parts."""

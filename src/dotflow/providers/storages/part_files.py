@@ -1,21 +1,28 @@
 """Parts of a checkpoint as files beside its document: `3.5f0c9a2104e7d8b1.bin` beside `3.json`.
 
-Parts are written before the document and removed after it. Only those that it refers to are valid.
+Parts are written before the document and removed after it. Only those that it refers to are valid. Two documents with
+the same large value, such as a checkpoint and the same value in the cache, have names of one file each (hard links).
 """
 
 import contextlib
 import os
 import re
+from collections import deque
 from collections.abc import Iterable
+from hashlib import sha256
 from pathlib import Path
 from typing import Final
 
-from dotflow.atomic_file import sync_folder, write_new
+from dotflow.atomic_file import link_equal, sync_folder, write_new
 from dotflow.codec.document import parts_in
-from dotflow.codec.parts import BYTES_SUFFIX, STREAM_SUFFIX, Part, Raw
+from dotflow.codec.parts import BYTES_SUFFIX, PICKLE_SUFFIX, STREAM_SUFFIX, Part, Raw
 from dotflow.errors import CheckpointUnreadable
 
-_NAME: Final = re.compile(rf"(.+)\.[0-9a-f]{{16}}(?:{re.escape(BYTES_SUFFIX)}|{re.escape(STREAM_SUFFIX)})", re.DOTALL)
+_SUFFIXES: Final = "|".join(map(re.escape, (BYTES_SUFFIX, STREAM_SUFFIX, PICKLE_SUFFIX)))
+_NAME: Final = re.compile(rf"(.+)\.[0-9a-f]{{16}}(?:{_SUFFIXES})", re.DOTALL)
+
+#: The sizes and paths of the last parts that a storage has written or read, which may be linked.
+Recent = deque[tuple[int, str]]
 
 
 class PartFiles:
@@ -25,16 +32,18 @@ class PartFiles:
         folder: The document's folder.
         name: The document's name.
         synced: Whether the parts must be on the disk before the document.
+        recent: Takes the parts, and has those of other documents; an equal one is linked instead of written.
     """
 
-    __slots__ = ("_folder", "_name", "_new_parts", "_old_parts", "_path", "_synced")
+    __slots__ = ("_folder", "_name", "_new_parts", "_old_parts", "_path", "_recent", "_synced")
 
-    def __init__(self, folder: str, name: str, *, synced: bool) -> None:
+    def __init__(self, folder: str, name: str, *, synced: bool, recent: Recent | None = None) -> None:
         self._folder = folder
         self._name = name
         self._path = f"{folder}{os.sep}{name}"
         self._synced = synced
         self._new_parts: list[str] = []
+        self._recent: Recent = deque() if recent is None else recent
 
     def __enter__(self) -> "PartFiles":
         self._old_parts = self.referenced() if os.path.lexists(self._path) else None
@@ -50,7 +59,14 @@ class PartFiles:
         """Writes a part; see dotflow.codec.parts."""
         name = new_part_name(self._stem, raw.suffix)
         self._new_parts.append(name)
-        return Part(name, raw.data.nbytes, write_new(self._folder, name, raw.copy(), synced=self._synced))
+        data = raw.copy()
+        equal = (path for size, path in tuple(self._recent) if size == len(data))
+        if any(link_equal(path, self._folder, name, data, synced=self._synced) for path in equal):
+            checksum = sha256(data).hexdigest()
+        else:
+            checksum = write_new(self._folder, name, data, synced=self._synced)
+        self._recent.append((len(data), f"{self._folder}{os.sep}{name}"))
+        return Part(name, len(data), checksum)
 
     @property
     def _stem(self) -> str:
@@ -65,8 +81,10 @@ class PartFiles:
         """Reads a part, if it is beside the document; see dotflow.codec.parts."""
         if stem_of(part.name) != self._stem or os.sep in part.name:
             return None
+        path = f"{self._folder}{os.sep}{part.name}"
         try:
-            with open(f"{self._folder}{os.sep}{part.name}", "rb", buffering=0) as file:
+            with open(path, "rb", buffering=0) as file:
+                self._recent.append((part.size, path))
                 return file.read() if os.fstat(file.fileno()).st_size == part.size else b""
         except FileNotFoundError:
             return None

@@ -4,7 +4,7 @@ import contextlib
 import os
 import sqlite3
 import weakref
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Hashable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -23,22 +23,44 @@ from dotflow.providers.storages.text_escape import escape, unescape
 #: SQLite's setting "synchronous", with WAL: sqlite.org/pragma.html#pragma_synchronous
 SYNCHRONOUS: Final[Mapping[str, str]] = {"power": "FULL", "process": "NORMAL"}
 
+CREATE: Final = "CREATE TABLE checkpoints (key TEXT NOT NULL PRIMARY KEY, document TEXT NOT NULL, parts BLOB)"
+_UNUSED: Final = (
+    "DELETE FROM parts WHERE sha256 = old.sha256 AND NOT EXISTS (SELECT 1 FROM checkpoints WHERE sha256 = old.sha256)"
+)
+#: Documents with equal parts share a row of them, which is deleted with the last one. Version 1 had them beside each.
+SHARE: Final = (
+    "CREATE TABLE parts (sha256 TEXT NOT NULL PRIMARY KEY, data BLOB NOT NULL)",
+    "ALTER TABLE checkpoints ADD COLUMN sha256 TEXT",
+    "CREATE INDEX checkpoints_sha256 ON checkpoints (sha256) WHERE sha256 IS NOT NULL",
+    f"CREATE TRIGGER deleted AFTER DELETE ON checkpoints WHEN old.sha256 IS NOT NULL BEGIN {_UNUSED}; END",
+    "CREATE TRIGGER replaced AFTER UPDATE OF sha256 ON checkpoints "
+    f"WHEN old.sha256 IS NOT NULL AND old.sha256 IS NOT new.sha256 BEGIN {_UNUSED}; END",
+)
+
 FORMAT: Final = DatabaseFormat(
     application_id=0x646F7466,  # "dotf"
-    version=1,
-    schema=("CREATE TABLE checkpoints (key TEXT NOT NULL PRIMARY KEY, document TEXT NOT NULL, parts BLOB)",),
+    version=2,
+    schema=(CREATE, *SHARE),
+    upgrades={1: SHARE},
     text_factory=bytes,
 )
 
 # Each is one statement, and so a transaction that takes the write lock at once, as BEGIN IMMEDIATE does. An interrupt
-# comes before or after it.
+# comes before or after it. Only SAVE_PARTS and SAVE are together in one.
 SAVE: Final = (
-    "INSERT INTO checkpoints (key, document, parts) VALUES (?, CAST(? AS TEXT), ?) "
-    "ON CONFLICT (key) DO UPDATE SET document = excluded.document, parts = excluded.parts"
+    "INSERT INTO checkpoints (key, document, sha256) VALUES (?, CAST(? AS TEXT), ?) "
+    "ON CONFLICT (key) DO UPDATE SET document = excluded.document, sha256 = excluded.sha256, parts = NULL"
+)
+SAVE_PARTS: Final = (  # the same parts are written again only where they are damaged
+    "INSERT INTO parts (sha256, data) VALUES (?, ?) "
+    "ON CONFLICT (sha256) DO UPDATE SET data = excluded.data WHERE data IS NOT excluded.data"
 )
 DELETE: Final = "DELETE FROM checkpoints WHERE key = ?"
 CLEAR: Final = "DELETE FROM checkpoints WHERE key >= ? AND key < ? AND NOT instr(substr(key, ?), '/')"
-FIND: Final = "SELECT document, parts FROM checkpoints WHERE key = ?"
+FIND: Final = (
+    "SELECT document, coalesce(parts, (SELECT data FROM parts WHERE parts.sha256 = checkpoints.sha256)) "
+    "FROM checkpoints WHERE key = ?"
+)
 CONTAINS: Final = "SELECT 1 FROM checkpoints WHERE key = ?"
 LIST: Final = "SELECT key FROM checkpoints WHERE key >= ? AND substr(key, 1, ?) = ?"
 
@@ -47,8 +69,8 @@ class StorageSQLite(Storage):
     """Saves all values in one SQLite file, which any number of processes may write to at the same time.
 
     While it is in use, the files `-wal` and `-shm` beside it belong to it. Any SQLite tool can read its documents:
-    `SELECT key, document FROM checkpoints`. Bytes, arrays and frames of more than 64 KB are in the column `parts`, one
-    after the other.
+    `SELECT key, document FROM checkpoints`. Bytes, arrays and frames of more than 64 KB are in the table `parts`, one
+    after the other. Documents with the same ones, such as a cached value and its checkpoint, share a row there.
 
     Args:
         path: The file, made with its folder at the first checkpoint. A relative path counts from the current folder.
@@ -82,7 +104,18 @@ class StorageSQLite(Storage):
     def post(self, key: str, context: Context) -> None:
         parts = JoinedParts()
         document = pack(key, context, pickle=self._pickle, put=parts.put)
-        self._write(SAVE, escape(key), document, parts.data(), create=True)
+        data = parts.data()
+        if data is None:
+            self._write(SAVE, escape(key), document, None, create=True)
+            return
+        checksum = parts.checksum()
+
+        def save(connection: sqlite3.Connection) -> None:
+            connection.execute(SAVE_PARTS, (checksum, data))
+            connection.execute(SAVE, (escape(key), document, checksum))
+
+        with self._explained():
+            self._file.transact(save)
 
     def get(self, key: str) -> Context:
         rows = self._read(FIND, key)
@@ -127,8 +160,13 @@ class StorageSQLite(Storage):
         self._file.close()
 
     def _write(self, statement: str, *values: Any, create: bool = False) -> None:
-        try:
+        with self._explained():
             self._file.run(statement, values, create=create)
+
+    @contextlib.contextmanager
+    def _explained(self) -> Iterator[None]:
+        try:
+            yield
         except (sqlite3.Error, OverflowError) as error:
             raise with_explanation(error, self.path) from error
 
