@@ -22,7 +22,7 @@ import dotflow
 
 MARK: Final = "DOTFLOW_TEST_MARK"
 SOURCES: Final = Path(dotflow.__file__).parent.parent
-SOON: Final = 2.0  # seconds in which what has been ended must be gone, and an interpreter must have exited
+SOON: Final = 10.0  # seconds in which what has been ended must be gone; what is not ended takes a minute
 PATIENCE: Final = 15.0  # seconds; what takes longer hangs
 
 #: What every script begins with. `METHOD` is the start method that the tests were asked for.
@@ -138,7 +138,7 @@ class Script:
         """Every living process that it started, itself too."""
         return [process for process in psutil.process_iter() if self._is_ours(process)]
 
-    def has_grown_to(self, count: int, within: float = 5 * SOON) -> bool:
+    def has_grown_to(self, count: int, within: float = SOON) -> bool:
         """Whether it has that many living processes, itself too, before *within* seconds are over."""
         until = time.monotonic() + within
         while len(self.family()) < count:

@@ -196,7 +196,7 @@ sys.settrace(interrupt)
 """) as script:
         assert script.line() == "ready"
         (scripts.folder / "begun").touch()
-        end = script.end(5)
+        end = script.end()
         left = script.left_behind()
 
     assert end.out == "failed\nexit handler\n"

@@ -435,12 +435,33 @@ say(tasks=told(workflow.result_task()))
 def test_a_worker_that_dies_while_idle_is_replaced(scripts: Scripts) -> None:
     """A worker that ends between two steps is replaced, and the second step notices nothing."""
     facts = scripts.run("""
+def die():
+    while not Path("now").exists():
+        time.sleep(0.01)
+    os._exit(9)
+
+def lives(pid):
+    try:
+        return Path("/proc", pid, "stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+class Kills(Log):
+    def info(self, task):
+        pass
+
+    def error(self, task):  # before the delay
+        Path("now").touch()
+        while lives(Path("worker").read_text()):
+            time.sleep(0.01)
+
 @action
 def first():
-    threading.Timer(0.1, os._exit, [9]).start()
+    Path("worker").write_text(str(os.getpid()))
+    threading.Thread(target=die, daemon=True).start()
     return "first"
 
-@action(retry=3, retry_delay=0.4)
+@action(retry=3, retry_delay=0.1)
 def second(previous_context):
     if not Path("tried").exists():
         Path("tried").touch()
@@ -449,9 +470,10 @@ def second(previous_context):
 
 @action
 def other():
-    time.sleep(0.6)
+    while not Path("now").exists():
+        time.sleep(0.01)
 
-workflow = DotFlow(config())
+workflow = DotFlow(config(log=Kills()))
 workflow.task.add([first, second], group_name="a")
 workflow.task.add(other, group_name="b")
 workflow.start()
@@ -513,11 +535,12 @@ def after():
 @action
 def slow():
     Path("slow").touch()
-    time.sleep(0.5)
+    while not Path("died").exists():
+        time.sleep(0.01)
     return "slow"
 
 workflow = DotFlow(config())
-workflow.task.add([dies, after], group_name="a")
+workflow.task.add(dies, group_name="a", callback=lambda task: Path("died").touch()).add(after, group_name="a")
 workflow.task.add([slow, after], group_name="b")
 run = workflow.start()
 say(tasks=told(workflow.result_task()), status=run.status, after=Path("after").exists())

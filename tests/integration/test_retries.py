@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import threading
 import time
 from collections.abc import Callable
 from typing import Any
@@ -223,13 +224,17 @@ class TestRaiseForFailure:
     def test_a_cancelled_run_did_not_complete(self, make_workflow: MakeWorkflow) -> None:
         """Also where no task failed, since none had begun."""
 
+        begun = threading.Event()
+
         @action
         def load() -> None:
+            assert begun.wait(10)
             run.cancel()
 
         workflow = make_workflow()
-        workflow.task.add([action(lambda: time.sleep(0.2)), load, load])
+        workflow.task.add([action(lambda: None), load, load])
         run = workflow.start(mode="background")
+        begun.set()
 
         with pytest.raises(RunFailed, match=r"3 tasks"):
             run.raise_for_failure()

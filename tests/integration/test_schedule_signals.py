@@ -7,7 +7,7 @@ import subprocess
 
 import pytest
 
-from tests.integration.children import SOON, Script, Scripts
+from tests.integration.children import Script, Scripts
 
 pytestmark = pytest.mark.processes
 
@@ -120,7 +120,6 @@ def test_the_second_stops_it(overlap: str, mode: str, signum: int, scripts: Scri
         assert end.facts["ended"] == "interrupted"
         assert end.facts["tasks"][0][0] == "Failed"
         assert end.facts["put_back"]
-    assert end.seconds < 1.0 + 3 * SOON
     assert left == []
 
 
@@ -170,7 +169,6 @@ def test_the_first_ends_a_schedule_that_waits(signum: int, scripts: Scripts) -> 
 
     assert end.facts == {"ended": "returned", "put_back": True}
     assert end.code == 0
-    assert end.seconds < 2 * SOON
 
 
 SWALLOWING = """

@@ -122,10 +122,8 @@ def test_ctrl_c_stops_the_run(situation: str, scripts: Scripts) -> None:
         for _ in range(ready):
             assert script.line() == "ready"
         time.sleep(0.1)
-        began = time.monotonic()
         os.killpg(script.process.pid, signal.SIGINT)  # as a terminal does: to the whole group
         end = script.end()
-        seconds = time.monotonic() - began
         left = script.left_behind()
 
     facts = end.facts
@@ -140,7 +138,6 @@ def test_ctrl_c_stops_the_run(situation: str, scripts: Scripts) -> None:
     assert [task[0] for task in facts["resumed"]] == ["Completed"] * len(facts["tasks"])
     assert facts["done"] == "x"  # the finished step did not run again
     assert end.code == -signal.SIGINT
-    assert seconds < 1.0 + 2 * SOON
     assert left == []
 
 
@@ -195,14 +192,13 @@ ready()
             left = script.left_behind()
         found = [
             lines,
-            end.seconds < 1.0 + 2 * SOON,
             end.code,
             end.out,
             end.err.splitlines()[-1:],
             end.err.count("KeyboardInt") - end.err.count("Exception ignored"),  # right at the end Python prints it, too
             left,
         ]
-        if found != [{"ready"}, True, -signal.SIGINT, "exit handler\n", ["KeyboardInterrupt"], 1, []]:
+        if found != [{"ready"}, -signal.SIGINT, "exit handler\n", ["KeyboardInterrupt"], 1, []]:
             faults[what] = [*found, end.err]
     assert faults == {}
 
@@ -279,10 +275,9 @@ def test_a_step_that_raises_keyboard_interrupt_stops_the_run(mode: str, make_wor
     workflow = make_workflow()
     workflow.task.add([interrupt, never])
     if mode == "groups":
-        workflow.task.add([action(lambda: time.sleep(5)), never], group_name="other")
+        workflow.task.add([action(lambda: time.sleep(60)), never], group_name="other")
     if mode == "parallel":
-        workflow.task.clear().add([interrupt, action(lambda: time.sleep(5))])
-    began = time.monotonic()
+        workflow.task.clear().add([interrupt, action(lambda: time.sleep(60))])
 
     with pytest.raises(KeyboardInterrupt):
         workflow.start(mode="sequential" if mode == "groups" else mode, keep_going=True).wait()
@@ -293,7 +288,6 @@ def test_a_step_that_raises_keyboard_interrupt_stops_the_run(mode: str, make_wor
     assert "interrupted" in first.errors[0].message
     assert second.status is (TypeStatus.FAILED if mode == "parallel" else TypeStatus.NOT_STARTED)
     assert workflow.result().status == "Failed"
-    assert time.monotonic() - began < 3
 
 
 @pytest.mark.parametrize("mode", ["sequential", "background", "parallel"])
@@ -398,12 +392,17 @@ def test_sigterm_keeps_the_programs_meaning(scripts: Scripts) -> None:
 calls = []
 def handler(signum, frame):
     calls.append(signum)
+    with open("handled", "a") as file:
+        file.write("x")
 signal.signal(signal.SIGTERM, handler)
+Path("handled").touch()
 
 @action
 def step():
+    before = os.path.getsize("handled")
     os.kill(int(Path("parent").read_text()), signal.SIGTERM)
-    time.sleep(0.1)
+    while os.path.getsize("handled") == before:
+        time.sleep(0.01)
     return "done"
 
 Path("parent").write_text(str(os.getpid()))
@@ -450,7 +449,8 @@ def test_a_script_ends_with_its_background_run(scripts: Scripts) -> None:
     end = scripts.run("""
 @action
 def slow():
-    time.sleep(0.4)
+    while not Path("printed").exists():
+        time.sleep(0.01)
     Path("done").touch()
 
 import atexit
@@ -460,6 +460,7 @@ for other in ("default", "other"):
     workflow.task.add(slow).add(slow, group_name=other)
     workflow.start(mode="background")
 print("last line", Path("done").exists(), flush=True)
+Path("printed").touch()
 """)
 
     assert end.out.splitlines()[0] == "last line False"
