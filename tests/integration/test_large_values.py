@@ -14,8 +14,9 @@ from dotflow import Context
 from dotflow.codec.document import pack
 from dotflow.errors import CheckpointUnreadable
 from dotflow.providers import StorageFile, StorageSQLite
+from dotflow.providers.sqlite_file import SQLiteFile
 from dotflow.providers.storages.joined_parts import JoinedParts
-from dotflow.providers.storages.sqlite.storage import CREATE, FORMAT
+from dotflow.providers.storages.sqlite.storage import CREATE, FIND, FORMAT
 from tests.integration.children import Scripts
 
 OLD, NEW = b"old" * 30_000, b"new" * 40_000
@@ -356,7 +357,7 @@ def test_a_damaged_row_is_mended_by_the_next_write(tmp_path: Path) -> None:
 
 
 def test_a_database_of_the_first_format_is_read_and_upgraded(tmp_path: Path) -> None:
-    """Its parts lay beside each document."""
+    """Its parts lay beside each document. Where it can't be upgraded, the error names the format."""
     parts = JoinedParts()
     document = pack("w/0", Context([OLD, NEW], 0), put=parts.put)
     with contextlib.closing(sqlite3.connect(tmp_path / "flow.db", isolation_level=None)) as connection:
@@ -364,6 +365,8 @@ def test_a_database_of_the_first_format_is_read_and_upgraded(tmp_path: Path) -> 
         connection.execute("INSERT INTO checkpoints VALUES (?, CAST(? AS TEXT), ?)", ("w/0", document, parts.data()))
         connection.execute(f"PRAGMA application_id = {FORMAT.application_id}")
         connection.execute("PRAGMA user_version = 1")
+    with pytest.raises(sqlite3.DatabaseError, match=r"an earlier dotflow \(format 1\)"):
+        SQLiteFile(tmp_path / "flow.db", "FULL", FORMAT, read_only=True).run(FIND, ("w/0",))
     storage = StorageSQLite(path=tmp_path / "flow.db")
 
     assert storage.get("w/0").storage == [OLD, NEW]

@@ -205,8 +205,7 @@ class SQLiteFile:
                 connection.close()
                 return None
             if version < self._format.version and mode in (MODE_READ_ONLY, MODE_IMMUTABLE):
-                formats = f"format {version}; this one writes {self._format.version}"
-                raise UnknownFormat(f"an earlier dotflow has written it ({formats}), and it is read-only here")
+                raise UnknownFormat(f"it was written by an earlier dotflow (format {version}), and is read-only here")
             if mode == MODE_READ_ONLY:
                 connection.execute("PRAGMA query_only = ON")
             else:
