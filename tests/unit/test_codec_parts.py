@@ -115,8 +115,27 @@ def test_a_value_that_is_refused_leaves_no_part(shelf: Shelf) -> None:
         pack("k", Context(BYTES, task_id="one"), put=shelf.put)  # type: ignore[arg-type]
 
     assert shelf.parts == {}
-    assert pack("k", Context([BYTES, Fraction(1, 3)]), pickle=True, put=shelf.put).count(b"$pickle") == 1
+
+
+def test_a_large_pickle_is_one_part(shelf: Shelf) -> None:
+    """It has the parts of the value that was refused, too. A small one stays in the document."""
+    value = [BYTES, Fraction(1, 3)]
+    small = pack("k", Context(Fraction(1, 3)), pickle=True, put=shelf.put)
     assert shelf.parts == {}
+
+    large = pack("k", Context(value), pickle=True, put=shelf.put)
+
+    assert list(shelf.parts) == ["0.pickle"]
+    assert len(large) < 1_000
+    assert unpack(large, "k", pickle=True, fetch=shelf.fetch).storage == value
+    assert unpack(small, "k", pickle=True, fetch=shelf.fetch).storage == Fraction(1, 3)
+    shelf.read.clear()
+    with pytest.raises(CheckpointUnreadable, match="it is a pickle"):
+        found(shelf, large)
+    assert shelf.read == []
+    shelf.parts["0.pickle"] = b"\x80" + shelf.parts["0.pickle"][:-1]
+    with pytest.raises(CheckpointUnreadable, match=r"its part '0\.pickle' was cut off, damaged or changed"):
+        unpack(large, "k", pickle=True, fetch=shelf.fetch)
 
 
 @pytest.mark.parametrize(

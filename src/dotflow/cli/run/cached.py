@@ -20,7 +20,7 @@ NO_VALUES = "The cache is empty. Use the --storage, with its options, that the w
 def storage_of(options: Mapping[str, Any]) -> Storage:
     """Returns the storage of the options. Raises UsageError without one that outlives the process.
 
-    It loads no pickle, with --pickle neither: a time can be read without.
+    It loads no pickle, whatever --pickle says: the time of a value can be read without.
     """
     storage = make_storage(options["storage"], {name: options[name] for name in STORAGE_OPTIONS if name != "pickle"})
     if storage is None or not storage.outlives_process:

@@ -23,10 +23,7 @@ from dotflow.providers.storages.safe_name import is_plain, safe_name
 SUFFIX: Final = ".json"
 FOLDER_SUFFIX: Final = ".checkpoints"  # of a workflow's folder, so that it is no folder of others
 VOID_SUFFIX: Final = ".void"  # of a workflow's folder whose values are void
-
-MAX_RECENT: Final = (
-    16  # parts that a value may share; its checkpoint and its value in the cache come one after the other
-)
+MAX_RECENT: Final = 16  # parts; a checkpoint and its value in the cache are saved one after the other
 
 _counter: Final = itertools.count()
 
