@@ -522,12 +522,12 @@ def test_the_users_alarm_handler_is_put_back(make_workflow: MakeWorkflow) -> Non
         assert rang == []
 
 
-@pytest.mark.parametrize("due", [0.1, 0.45], ids=["during the step", "after the step"])
+@pytest.mark.parametrize("due", [0.1, 0.95], ids=["during the step", "after the step"])
 def test_the_users_timer_goes_off_when_it_is_due(due: float, make_workflow: MakeWorkflow) -> None:
     """The program's own timer goes off once, not before it is due: during a step with a timeout, or afterwards."""
     rang: list[float] = []
 
-    @action(timeout=0.3)
+    @action(timeout=0.8)
     def spin() -> None:
         while True:
             time.sleep(0.005)
@@ -545,10 +545,10 @@ def test_the_users_timer_goes_off_when_it_is_due(due: float, make_workflow: Make
             time.sleep(0.01)
 
     assert workflow.result_task()[0].errors[-1].exception == "TimeoutError"
-    assert ended - began >= 0.29
+    assert ended - began >= 0.79
     assert len(rang) == 1
     assert rang[0] - began >= due - 0.01
-    assert rang[0] < ended or due > 0.3
+    assert rang[0] < ended or due > 0.8
 
 
 def test_the_users_interval_goes_on(make_workflow: MakeWorkflow) -> None:
