@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 Step = Action[..., Any] | type[Any] | str | list["Step"] | tuple["Step", ...]
 
 Needs = Mapping[str, TaskRef] | Sequence[TaskRef] | TaskRef
+After = Sequence[TaskRef] | TaskRef
 EachOf = TaskRef | Sequence[Any] | Mapping[str, TaskRef | Sequence[Any]]
 When = TaskRef | Sequence[TaskRef] | Mapping[str, Any]
 
@@ -60,6 +61,7 @@ class TaskBuilder:
         *,
         name: str | None = None,
         needs: Needs | None = None,
+        after: After | None = None,
         each: EachOf | None = None,
         max_parallel: int | None = None,
         when: When | None = None,
@@ -81,7 +83,10 @@ class TaskBuilder:
             initial_context: The value of the step's `initial_context`.
             group_name: The group. Its tasks run in order; two or more groups run side by side.
             name: The task's name: a letter, then letters, digits and `_`. By default the last part of the step's name.
-            needs: `{"parameter": task}` fills a parameter with a task's value; `[task, ...]` only waits for tasks.
+            needs: `{"parameter": task}` fills a parameter with a task's value. `[task, ...]` takes no value: if one of
+                these does not complete, the task is skipped. A cleanup only waits for them.
+            after: Tasks that must be over, whatever became of them. The name of an added workflow means all of its
+                tasks, here and in `needs=[...]`.
             each: The list whose items the step runs for, side by side in mode="parallel": a task that returns a list,
                 a list itself, or `{"parameter": list, ...}` for several lists in step.
             max_parallel: The number of items in flight at once; by default 10,000.
@@ -119,12 +124,12 @@ class TaskBuilder:
             check_no_secret("initial_context", initial_context)
             context = Context(initial_context)
         count = len(self._tasks)
-        is_plain = name is needs is each is max_parallel is when is unless is fallback is keep_going is None  # type: ignore[comparison-overlap]
+        is_plain = name is needs is after is each is max_parallel is when is unless is fallback is keep_going is None  # type: ignore[comparison-overlap]
         if is_plain and not always and step.__class__ is Action and not self._params and not _has_links(step):
             # The most frequent case.
             self._tasks.append(Task(count, step, function, context, group_name, self._workflow_id))
             return self
-        options = LinkOptions(name, needs, each, max_parallel, when, unless, fallback, always, keep_going)
+        options = LinkOptions(name, needs, after, each, max_parallel, when, unless, fallback, always, keep_going)
         try:
             self._add_linked(step, function, context, group_name, options)
         except BaseException:  # a list is added whole or not at all
@@ -151,8 +156,6 @@ class TaskBuilder:
                 raise InvalidLink("callback and initial_context are for one task, and this adds another workflow's.")
             for task, links, group in copy_tasks(tuple(other), other._params, options, scope, group_name):
                 self._append(task.step, links, task.callback, task._initial, group)
-            self._names.update(self._tasks)
-            self._names.alias(str(options.name), len(self._tasks) - 1)
             return
         actions = as_actions(step)
         if options.name is not None and len(actions) > 1:
@@ -224,8 +227,8 @@ class TaskBuilder:
     def graph(self, format: str = "mermaid") -> "Drawing":
         """Returns a diagram of the tasks as text, which a notebook shows as a picture.
 
-        Solid arrows are values, thick ones items, dashed ones conditions and tasks that it only waits for. Groups and
-        added workflows are boxes.
+        Solid arrows are values, thick ones items, dashed ones conditions and order, of which those of `after` have its
+        name. Groups and added workflows are boxes.
 
         Args:
             format: "mermaid", which GitHub and many editors draw, or "dot", for Graphviz.

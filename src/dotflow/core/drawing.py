@@ -18,8 +18,8 @@ DEFAULT_GROUP: Final = "default"
 #: What Mermaid does not show as it stands in a quoted label. It replaces "fa:fa-car" by an icon.
 MERMAID_SPECIAL: Final = re.compile(r"[^\w ,=×…/!?'(.)+-]")
 
-SOLID, DASHED, THICK = "solid", "dashed", "bold"  # a value · waiting or a condition · items
-MERMAID_ARROWS: Final = {SOLID: "-->", DASHED: "-.->", THICK: "==>"}
+SOLID, DASHED, DOTTED, THICK = "solid", "dashed", "dotted", "bold"  # value · needs, condition · after · items
+MERMAID_ARROWS: Final = {SOLID: "-->", DASHED: "-.->", DOTTED: "-.->", THICK: "==>"}
 MAPPED, CLEANUP, PLAIN = "mapped", "cleanup", "plain"
 MERMAID_SHAPES: Final = {MAPPED: ("[[", "]]"), CLEANUP: ("([", "])"), PLAIN: ("[", "]")}
 DOT_SHAPES: Final = {MAPPED: "shape=box, peripheries=2", CLEANUP: 'shape=box, style="rounded"', PLAIN: "shape=box"}
@@ -110,7 +110,7 @@ def _arrows(tasks: Sequence[Task]) -> Iterator[Arrow]:
         takes_previous = "previous_context" in task.step.context_params
         if before is not None and (takes_previous or not is_linked) and not _has_each_previous(task):
             arrows.append(Arrow(before, task.task_id, SOLID if takes_previous else DASHED))
-        if task.links is not None and task.links.always and not task.links.waits:
+        if task.links is not None and task.links.always and not task.links.after:
             followed = with_arrow | {arrow.source for arrow in arrows}
             ends = [each for each in range(task.task_id) if each not in followed]
             arrows += (Arrow(each, task.task_id, DASHED) for each in ends)
@@ -134,9 +134,10 @@ def _arrows_of_links(task: Task, links: Links) -> Iterator[Arrow]:
         if isinstance(condition.source, int):
             yield Arrow(condition.source, target, DASHED, _label(condition))
     values = links.value_sources()
-    for source in links.waits:
-        if source not in values:
-            yield Arrow(source, target, DASHED)
+    for groups, style, label in ((links.needs, DASHED, ""), (links.after, DOTTED, "after")):
+        for *_, source in groups:
+            if source not in values:
+                yield Arrow(source, target, style, label)
 
 
 def _label(condition: Condition) -> str:

@@ -42,7 +42,7 @@ class ItemCounts(NamedTuple):
 
 def item_counts(task: Task) -> ItemCounts | None:
     """Returns the counts of a mapped task as they are now; None where it has no items yet, or is not mapped."""
-    if not task.is_mapped or not (task.items or task.has_values):
+    if not task.is_mapped or not (task.items or task.has_value):
         return None
     completed = failed = skipped = restored = retries = 0
     for item in task.items:

@@ -72,8 +72,13 @@ class LinkedTask(Task):
         return "cache" if "cache" in sources else "checkpoint"
 
     @property
-    def has_values(self) -> bool:
-        return self._current.__class__ is MapContext
+    def has_value(self) -> bool:
+        return self.status is TypeStatus.COMPLETED or self._current.__class__ is MapContext
+
+    @property
+    def value(self) -> Any:
+        context = self._current
+        return context.values if isinstance(context, MapContext) else super().value
 
     def _new_record(self, workflow_id: str, run_id: str | None, task_id: int | None = None) -> "LinkedTask":
         context = self._initial

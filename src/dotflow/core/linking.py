@@ -7,7 +7,7 @@ from types import EllipsisType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from dotflow.core.action import Action
-from dotflow.core.links import MAX_PARALLEL, PARAM, PARAMS, VALUE, Bind, Condition, Constant, Each, Links
+from dotflow.core.links import MAX_PARALLEL, PARAM, PARAMS, VALUE, Bind, Condition, Constant, Each, Group, Links
 from dotflow.core.names import name_of
 from dotflow.core.params import OWN_NAMES, is_name
 from dotflow.core.secret import SecretUse
@@ -24,6 +24,7 @@ class LinkOptions(NamedTuple):
 
     name: str | None = None
     needs: Any = None
+    after: Any = None
     each: Any = None
     max_parallel: int | None = None
     when: Any = None
@@ -64,7 +65,7 @@ def make_links(step: Action[..., Any], options: LinkOptions, scope: Scope) -> Li
 
     Raises UnknownTask, AmbiguousTask, UnknownParameter or InvalidLink.
     """
-    needs, waits = _needs(options.needs, scope)
+    needs, required, after = _order(options, scope)
     check_names(step, "needs", needs)
     lists: dict[str, int | tuple[Any, ...]] = {}
     if isinstance(options.each, Mapping):
@@ -85,7 +86,9 @@ def make_links(step: Action[..., Any], options: LinkOptions, scope: Scope) -> Li
     links = Links(
         name=options.name,
         binds=binds,
-        waits=waits,
+        # A cleanup runs however the tasks before it ended.
+        needs=() if options.always else required,
+        after=(*required, *after) if options.always else after,
         each=tuple(Each(name, source) for name, source in lists.items()),
         max_parallel=options.max_parallel or MAX_PARALLEL,
         conditions=make_conditions(options.when, options.unless, scope),
@@ -108,14 +111,28 @@ def _secrets(step: Action[..., Any], binds: Sequence[Bind], lists: Collection[st
     return secrets_of(step, {*(bind.parameter for bind in binds), *lists})
 
 
-def _needs(needs: Any, scope: Scope) -> tuple[Mapping[str, Any], tuple[int, ...]]:
-    """Returns the references by parameter, and the ids of the tasks whose values are not taken."""
-    if needs is None:
-        return {}, ()
-    if isinstance(needs, Mapping):
-        return needs, ()
-    refs = needs if isinstance(needs, list | tuple) else [needs]
-    return {}, tuple(dict.fromkeys(map(scope.task, refs)))
+def _order(options: LinkOptions, scope: Scope) -> tuple[Mapping[str, Any], tuple[Group, ...], tuple[Group, ...]]:
+    """Returns the references by parameter, the tasks that must have completed, and those that must be over.
+
+    Raises UnknownTask, AmbiguousTask or InvalidLink.
+    """
+    if isinstance(options.after, Mapping):
+        raise InvalidLink("after={...} fills no parameter. Write after=[task, ...], or needs={'parameter': task}.")
+    wired = options.needs if isinstance(options.needs, Mapping) else {}
+    needed = list(wired.values()) or _refs(options.needs)
+    groups = {scope.group(ref): ref for ref in needed if not (wired and scope.is_param(ref))}
+    after = {scope.group(ref): ref for ref in _refs(options.after)}
+    if both := groups.keys() & after.keys():
+        group = min(both)
+        name = after[group] if isinstance(after[group], str) else scope.tasks[group[-1]].name
+        raise InvalidLink(f"Both needs and after have '{name}'. Remove it from after: needs waits for it, too.")
+    return wired, () if wired else tuple(groups), tuple(after)
+
+
+def _refs(refs: Any) -> Sequence[Any]:
+    if refs is None or isinstance(refs, Mapping):
+        return ()
+    return refs if isinstance(refs, list | tuple) else (refs,)
 
 
 def _fallback(
@@ -161,7 +178,7 @@ def copy_tasks(
         raise InvalidLink("Another workflow's tasks need a name: add(other.task, name='prepare').")
     if not tasks:
         raise InvalidLink("The other workflow has no tasks.")
-    needs, waits = _needs(options.needs, scope)
+    needs, required, after = _order(options, scope)
     unknown = [name for name in needs if name not in declared]
     if unknown:
         hint = close_match(unknown[0], declared) or f"Declare it there: DotFlow(params={{{unknown[0]!r}: ...}})."
@@ -181,7 +198,9 @@ def copy_tasks(
             binds=tuple(fill(bind) for bind in links.binds),
             fallback_binds=tuple(fill(bind) for bind in links.fallback_binds),
             conditions=(*map(fill, links.conditions), *conditions),
-            waits=(*links.waits, *waits),
+            needs=(*links.needs, *required),
+            # A cleanup without tasks of its own to wait for waits for all before it, so for these, too.
+            after=links.after if links.always and not links.after else (*links.after, *after),
             keep_going=options.keep_going if links.keep_going is None else links.keep_going,
         )
         own = task.group_name if task.group_name == "default" else f"{options.name}.{task.group_name}"
@@ -207,7 +226,7 @@ def _source_of(
     name: str, declared: Mapping[str, Any], needs: Mapping[str, Any], scope: Scope
 ) -> tuple[int | str | Constant, str]:
     ref = needs.get(name, name)
-    is_param = isinstance(ref, str) and ref not in scope.names and ref in scope.params
+    is_param = scope.is_param(ref)
     if name in needs or (isinstance(ref, str) and ref in scope.names):
         return (ref, PARAM) if is_param else (scope.task(ref), VALUE)
     if is_param:

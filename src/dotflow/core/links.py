@@ -1,6 +1,7 @@
 """Links: the sources of a task's arguments, its dependencies and its conditions."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from itertools import chain
 from typing import Any, Final, NamedTuple
 
 from dotflow.core.action import Action
@@ -13,6 +14,9 @@ PARAM: Final = "param"
 PARAMS: Final = "params"
 
 MAX_PARALLEL: Final = 10_000  # items of one map in flight, without `max_parallel`
+
+#: An order edge: the id of a task, or the ids of all tasks of an added workflow, of which the last one has its value.
+Group = tuple[int, ...]
 
 
 class Constant(NamedTuple):
@@ -79,7 +83,8 @@ class Links(NamedTuple):
     Attributes:
         name: The `name` passed to `add`; None if the task has its step's name.
         binds: The sources of the step's arguments.
-        waits: The ids of tasks that must end first, whose values it does not take.
+        needs: The tasks and added workflows that must have completed, whose values it does not take.
+        after: The tasks and added workflows that must be over, whatever became of them.
         each: The lists that it is mapped over, in step; empty for a task that is not mapped.
         max_parallel: The number of items in flight at once.
         conditions: The conditions, which must all hold.
@@ -92,7 +97,8 @@ class Links(NamedTuple):
 
     name: str | None = None
     binds: tuple[Bind, ...] = ()
-    waits: tuple[int, ...] = ()
+    needs: tuple[Group, ...] = ()
+    after: tuple[Group, ...] = ()
     each: tuple[Each, ...] = ()
     max_parallel: int = MAX_PARALLEL
     conditions: tuple[Condition, ...] = ()
@@ -104,7 +110,7 @@ class Links(NamedTuple):
 
     def whole_sources(self) -> set[int]:
         """Returns the ids of the tasks that must end with all of their items."""
-        return {*self.waits, *self.whole_value_sources()}
+        return {*self.order_sources(), *self.whole_value_sources()}
 
     def whole_value_sources(self) -> set[int]:
         """Returns the ids of the tasks whose whole value it depends on, not that of one item."""
@@ -117,12 +123,21 @@ class Links(NamedTuple):
             links = (*self.binds, *self.fallback_binds, *self.conditions, *self.each)
         return [link.source for link in links if isinstance(link.source, int)]
 
+    def required_sources(self) -> list[int]:
+        """Returns the ids of the tasks whose values it requires, for arguments and lists."""
+        links = (*(bind for bind in self.binds if bind.required), *self.each)
+        return [link.source for link in links if isinstance(link.source, int)]
+
     def sources(self) -> list[int]:
         """Returns the ids of all tasks that must end before this one begins, each once."""
         sources = self.value_sources()
-        if self.waits or len(sources) > 1:
-            return list(dict.fromkeys((*sources, *self.waits)))
+        if self.needs or self.after or len(sources) > 1:
+            return list(dict.fromkeys((*sources, *self.order_sources())))
         return sources
+
+    def order_sources(self) -> Iterator[int]:
+        """Yields the ids of the tasks of `needs` and `after`."""
+        return chain.from_iterable((*self.needs, *self.after))
 
     def only(self, is_kept: Callable[[Any], bool]) -> "Links":
         """Returns the links without those whose source is not kept.
@@ -132,6 +147,7 @@ class Links(NamedTuple):
         """
         return self._replace(
             binds=tuple(bind for bind in self.binds if is_kept(bind.source)),
+            needs=tuple(group for group in self.needs if is_kept(group[-1])),
             each=tuple(each for each in self.each if is_kept(each.source)),
             conditions=tuple(condition for condition in self.conditions if is_kept(condition.source)),
         )
@@ -150,7 +166,8 @@ class Links(NamedTuple):
         return self._replace(
             name=self.name if name is None else name,
             binds=tuple(bind._replace(source=moved(bind.source)) for bind in self.binds),
-            waits=tuple(map(new_id, self.waits)),
+            needs=tuple(tuple(map(new_id, group)) for group in self.needs),
+            after=tuple(tuple(map(new_id, group)) for group in self.after),
             each=tuple(each._replace(source=moved(each.source)) for each in self.each),
             conditions=tuple(condition._replace(source=moved(condition.source)) for condition in self.conditions),
             fallback_binds=tuple(bind._replace(source=moved(bind.source)) for bind in self.fallback_binds),

@@ -1,9 +1,11 @@
 """Names: the tasks of a workflow by name or step."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from itertools import chain
 from typing import Any, Final
 
 from dotflow.core.action import Action, action_of
+from dotflow.core.links import Group
 from dotflow.core.task import Task
 from dotflow.core.text import safe_repr, shorten
 from dotflow.errors import AmbiguousTask, InvalidLink, UnknownTask
@@ -22,23 +24,25 @@ class Names:
 
     def __init__(self) -> None:
         self._ids: dict[str, list[int]] = {}
+        self._members: dict[str, list[int]] = {}  # the tasks of added workflows, by the workflow's name
         self._ids_of_steps: dict[str, list[int]] = {}  # by identity
         self._count = 0
 
     def update(self, tasks: Sequence[Task]) -> None:
         """Adds the tasks that are not in the index yet."""
         for task in tasks[self._count :]:
-            self._ids.setdefault(name_of(task), []).append(task.task_id)
+            name = name_of(task)
+            self._ids.setdefault(name, []).append(task.task_id)
+            while "." in name:
+                name, _, last = name.rpartition(".")
+                if not last.isdigit():  # it tells equal names apart: `prepare.fetch.2`
+                    self._members.setdefault(name, []).append(task.task_id)
             self._ids_of_steps.setdefault(task.step.identity, []).append(task.task_id)
         self._count = len(tasks)
 
-    def alias(self, name: str, task_id: int) -> None:
-        """Adds one more name of a task."""
-        self._ids.setdefault(name, []).append(task_id)
-
     def forget(self, count: int) -> None:
         """Removes all but the first *count* tasks."""
-        for index in (self._ids, self._ids_of_steps):
+        for index in (self._ids, self._members, self._ids_of_steps):
             for key, ids in list(index.items()):
                 index[key] = [task_id for task_id in ids if task_id < count]
                 if not index[key]:
@@ -46,19 +50,30 @@ class Names:
         self._count = min(self._count, count)
 
     def __contains__(self, name: object) -> bool:
-        return name in self._ids
+        return name in self._ids or name in self._members
 
-    def __iter__(self) -> Any:
-        return iter(self._ids)
+    def __iter__(self) -> Iterator[str]:
+        return chain(self._ids, self._members)
 
     def find(self, name: str) -> int | None:
-        """Returns the id of the task of that name; None if there is none. Raises AmbiguousTask."""
-        ids = self._ids.get(name)
-        if ids is None:
-            return None
+        """Returns the id of the task of that name, of an added workflow its last one; None if there is none.
+
+        Raises AmbiguousTask.
+        """
+        ids: Sequence[int] = self._ids.get(name, ())
+        if name in self._members:
+            ids = (*ids, self._members[name][-1])
         if len(ids) > 1:
             raise AmbiguousTask(name, tuple(ids))
-        return ids[0]
+        return ids[0] if ids else None
+
+    def group(self, ref: object, tasks: Sequence[Task], params: Collection[str] = ()) -> Group:
+        """Returns the ids of all tasks of the added workflow that has the name; of a task only its own.
+
+        The arguments and the errors are those of `resolve`.
+        """
+        task_id = self.resolve(ref, tasks, params)
+        return tuple(self._members.get(ref, ())) if isinstance(ref, str) and ref not in self._ids else (task_id,)
 
     def resolve(self, ref: object, tasks: Sequence[Task], params: Collection[str] = ()) -> int:
         """Returns the id of the task that has the name or the step.
@@ -73,7 +88,7 @@ class Names:
         if isinstance(ref, str):
             task_id = self.find(ref)
             if task_id is None:
-                raise UnknownTask(ref, (*self._ids, *params))
+                raise UnknownTask(ref, (*self, *params))
             return task_id
         step = action_of(ref)
         if step is None:
@@ -82,7 +97,7 @@ class Names:
         same = self._ids_of_steps.get(step.identity, ())
         ids = [task_id for task_id in same if _is_same(tasks[task_id].step, step)]
         if not ids:
-            raise UnknownTask(step.name, (*self._ids, *params))
+            raise UnknownTask(step.name, (*self, *params))
         if len(ids) > 1:
             raise AmbiguousTask(name_of(tasks[ids[0]]), tuple(ids))
         return ids[0]

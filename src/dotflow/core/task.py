@@ -63,6 +63,8 @@ class Task:
         items: One Task for each item of a mapped task, once its list is known; empty for every other task.
         item: The index of an item of a mapped task; None for every other task.
         input: The item itself; None for every other task.
+        has_value: Whether it has a value.
+        value: The value that a parameter called like the task receives; None for none.
         reason: The reason why the task was SKIPPED, as in "good_enough was False"; empty otherwise.
         restored_from: "checkpoint" or "cache" if the value was restored from there; None if the task ran.
     """
@@ -137,9 +139,17 @@ class Task:
         return False
 
     @property
-    def has_values(self) -> bool:
-        """Whether the task is mapped and its items have ended, so that their values are known."""
-        return False
+    def has_value(self) -> bool:
+        """Whether the task has a value: it completed, or is a map whose items have ended."""
+        return self.status is TypeStatus.COMPLETED
+
+    @property
+    def value(self) -> Any:
+        """The value that a parameter called like the task receives; None where `has_value` is False.
+
+        Of a map with failed or skipped items it is the list of the values of those that completed.
+        """
+        return self.current_context.storage if self.has_value else None
 
     @property
     def input(self) -> Any:

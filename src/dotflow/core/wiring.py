@@ -6,7 +6,7 @@ from typing import Any, Final, NamedTuple
 
 from dotflow.core.action import CONTEXTS, Action, action_of, member_actions
 from dotflow.core.annotations import misfit
-from dotflow.core.links import CONTEXT, PARAM, PARAMS, TRUE, VALUE, Bind, Condition
+from dotflow.core.links import CONTEXT, PARAM, PARAMS, TRUE, VALUE, Bind, Condition, Group
 from dotflow.core.names import MAX_REF, Names
 from dotflow.core.secret import SecretUse
 from dotflow.core.task import Task
@@ -16,6 +16,7 @@ from dotflow.errors import InvalidLink
 SUFFIX: Final = "_context"  # of a parameter that receives a task's Context
 ALL_PARAMS: Final = "params"  # the parameter that receives all run parameters
 PREVIOUS: Final = "previous_context"
+ORDER: Final = "To run after the task, write needs=[task], or after=[task] if it may fail."
 
 
 class Scope(NamedTuple):
@@ -34,6 +35,14 @@ class Scope(NamedTuple):
     def task(self, ref: object) -> int:
         """Returns the id of a task by its name or step. Raises UnknownTask or AmbiguousTask."""
         return self.names.resolve(ref, self.tasks, self.params)
+
+    def group(self, ref: object) -> Group:
+        """Returns the ids of a task, or of all tasks of an added workflow. The errors are those of `task`."""
+        return self.names.group(ref, self.tasks, self.params)
+
+    def is_param(self, ref: object) -> bool:
+        """Returns whether a reference means a run parameter, which no task is called like."""
+        return isinstance(ref, str) and ref not in self.names and ref in self.params
 
 
 def wire(
@@ -83,7 +92,7 @@ def check_names(step: Action[..., Any], option: str, names: Collection[str]) -> 
             raise InvalidLink(f"{option} can't fill '{name}'. Name the parameter like the task, or use another name.")
         if name not in step.named_params and not step.takes_any:
             names = " and ".join(f"'{own}'" for own in step.named_params)
-            hint = f"It has {names}." if names else "Only wait for the task: needs=[task]." if option == "needs" else ""
+            hint = f"It has {names}." if names else ORDER if option == "needs" else ""
             raise InvalidLink(
                 f"{option}={{{name!r}: ...}}: step '{step.name}' has no parameter '{name}'. {hint}".rstrip()
             )
@@ -134,7 +143,7 @@ def _bind_by_name(name: str, required: bool, scope: Scope) -> Bind | None:
 
 def _bind_needed(step: Action[..., Any], name: str, ref: Any, scope: Scope) -> Bind:
     required = step.named_params.get(name, True)
-    if isinstance(ref, str) and ref not in scope.names and ref in scope.params:
+    if scope.is_param(ref):
         return Bind(name, PARAM, ref, required)
     bind = Bind(name, VALUE, scope.task(ref), required)
     _check_type(step, bind, scope)
@@ -160,7 +169,7 @@ def _conditions(option: Any, negated: bool, scope: Scope) -> list[Condition]:
         pairs = [(ref, TRUE) for ref in (option if isinstance(option, list | tuple) else [option])]
     conditions = []
     for ref, expected in pairs:
-        if isinstance(ref, str) and ref not in scope.names and ref in scope.params:
+        if scope.is_param(ref):
             conditions.append(Condition(ref, ref, expected, negated))
         else:
             task_id = scope.task(ref)

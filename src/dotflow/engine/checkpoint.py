@@ -4,7 +4,7 @@ import contextlib
 import threading
 import uuid
 from collections import Counter
-from collections.abc import Callable, Collection, Hashable, Sequence
+from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from dotflow.abc.storage import Storage
@@ -46,7 +46,7 @@ class Checkpoints:
         self._workflow_lock: contextlib.AbstractContextManager[Hashable] | None = None
         self._has_reported_void = False
         self.not_needed: Collection[int] = ()  # tasks without checkpoints that a resume does not run
-        self.whole_maps: Collection[int] = ()  # mapped tasks of which all items are restored
+        self.whole_maps: Mapping[int, int] = {}  # mapped tasks of which all items are restored, and their number
         self._tasks: Sequence[Task] = ()
         self._keys = CheckpointKeys(storage, workflow_id, ())
         self._links: LinkedRestorer | None = None

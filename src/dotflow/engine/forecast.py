@@ -24,7 +24,7 @@ from dotflow.engine.options import RunOptions, rerun_ids
 from dotflow.engine.plan import Plan
 from dotflow.engine.restoring import TAKES, Restoration
 from dotflow.engine.unsaved import NOT_NEEDED
-from dotflow.engine.verdict import MAX_SHOWN, Skip, decide
+from dotflow.engine.verdict import MAX_SHOWN, Skip, decide, unmet_need
 
 if TYPE_CHECKING:
     from dotflow.core.workflow_plan import PlannedTask, WorkflowPlan
@@ -103,8 +103,11 @@ class Forecast:
     def _of_linked(self, task: LinkedTask, links: Links) -> Prospect:
         if task.status is SKIPPED and self._unknown.isdisjoint(links.value_sources()):
             return Prospect(SKIP, task.reason)
+        known = links.only(self._is_known)
         try:
-            decision = decide(links.only(self._is_known), self._tasks, self._params, self._masks)
+            decision = unmet_need(known.needs, self._tasks, self._restoration.not_needed) or decide(
+                known, self._tasks, self._params, self._masks
+            )
         except Exception as error:  # the values' own code; in the run it fails the task
             return Prospect(RUN, f"its conditions raised {type(error).__name__}")
         if isinstance(decision, Skip):
@@ -146,8 +149,7 @@ class Forecast:
         for condition in links.conditions:
             if not self._is_known(condition.source):
                 return _condition(condition, self._masks)
-        required = [bind.source for bind in links.binds if bind.required]
-        for source in (*required, *(each.source for each in links.each)):
+        for source in (*links.required_sources(), *(need[-1] for need in links.needs)):
             if source in self._may_lack:
                 return f"if {self._tasks[source].name} runs"
         return ""

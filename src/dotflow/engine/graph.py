@@ -21,7 +21,7 @@ from dotflow.engine.open_maps import Loop, OpenMaps
 from dotflow.engine.plan import Plan
 from dotflow.engine.ready import Ready
 from dotflow.engine.unsaved import NOT_NEEDED
-from dotflow.engine.verdict import Arguments, Skip, arguments, decide
+from dotflow.engine.verdict import Arguments, Skip, arguments, decide, unmet_need
 
 
 class Graph:
@@ -74,11 +74,14 @@ class Graph:
             self._publish(TaskSkipped(task_id, NOT_NEEDED))
             self.end_task(task_id, previous)
             return None
-        if task_id in self._checkpoints.whole_maps:  # no item runs, so a value that they would take may be missing
+        restored_items = self._checkpoints.whole_maps.get(task_id)
+        unmet = unmet_need(task.links.needs, self._tasks, self._checkpoints.not_needed)
+        if restored_items or (restored_items == 0 and unmet is None):
+            # No item runs, so a value that they would take may be missing. What is restored needs no order.
             self.maps.open(task, {}, previous)
             return None
         try:
-            decision = decide(task.links, self._tasks, self._params, self._secrets.masks)
+            decision = unmet or decide(task.links, self._tasks, self._params, self._secrets.masks)
         except Exception as error:  # raised by the __bool__ or __eq__ of a value
             error.add_note(
                 "The value of a condition can't be compared. Return True or False from a step, and use that."

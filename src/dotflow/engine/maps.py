@@ -11,7 +11,7 @@ from dotflow.core.linked_task import Item, LinkedTask, MapContext, Row
 from dotflow.core.task import Task
 from dotflow.core.text import safe_repr, shorten
 from dotflow.core.types.status import TypeStatus
-from dotflow.engine.verdict import Arguments, Skip, ending, has_value, value_of
+from dotflow.engine.verdict import Arguments, Skip, ending
 from dotflow.errors import ItemsFailed, NotAList, UnequalLists, ValueNotStorable
 
 KEY_LENGTH: Final = 20  # hexadecimal digits of an item's key: 80 bits, so 100,000 items collide once in 10**14 maps
@@ -89,7 +89,7 @@ class ItemMap:
         entries: Mapping[str, Any] = item.entry if self._only is None else {self._only: item.entry}
         for parameter, entry in entries.items():
             if type(entry) is Item:
-                if not has_value(entry):
+                if not entry.has_value:
                     return Skip(f"it needs '{entry.name}', which {ending(entry)}")
                 entry = entry.current_context.storage
             values[parameter] = entry
@@ -140,7 +140,7 @@ def lists_of(task: LinkedTask, tasks: Sequence[Task]) -> dict[str, Sequence[Any]
         elif tasks[source].is_mapped:
             lists[parameter] = tasks[source].items
         else:
-            value = value_of(tasks[source])
+            value = tasks[source].value
             if not isinstance(value, list | tuple):
                 raise NotAList(task.name, tasks[source].name, type(value).__name__)
             lists[parameter] = value

@@ -135,7 +135,7 @@ def _linked_needs(tasks: Sequence[Task]) -> Iterator[tuple[int, ...]]:
         links = task.links
         if links is None:
             yield ()
-        elif links.always and not links.waits:
+        elif links.always and not links.after:
             yield tuple(dict.fromkeys((*links.sources(), *range(cleanup, task.task_id))))
             cleanup = task.task_id
         else:

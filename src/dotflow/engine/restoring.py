@@ -27,7 +27,7 @@ class Restoration:
         is_finished: Whether all tasks were finished.
         notes: Notes on values that are restored without comparing their inputs.
         not_needed: The tasks without checkpoints that don't run, since no task that runs needs them.
-        whole_maps: The mapped tasks of which all items are restored.
+        whole_maps: The mapped tasks of which all items are restored, and the number of these.
         tasks: Copies of the tasks that record the decisions, if tasks have links.
     """
 
@@ -36,7 +36,7 @@ class Restoration:
     is_finished: bool = True
     notes: list[str] = field(default_factory=list)
     not_needed: set[int] = field(default_factory=set)
-    whole_maps: set[int] = field(default_factory=set)
+    whole_maps: dict[int, int] = field(default_factory=dict)
     tasks: Sequence[Task] = ()
 
     def restored_ids(self) -> set[int]:

@@ -15,7 +15,7 @@ from dotflow.engine.maps import lists_of, make_items, map_context
 from dotflow.engine.restoring import TAKES, Restoration, is_same_step, notes_on, previous_of, takes_previous
 from dotflow.engine.tokens import NOTHING, difference, token_of, tokens_of, tokens_of_item, tokens_of_params
 from dotflow.engine.unsaved import always_takes_previous, not_needed, stable_run
-from dotflow.engine.verdict import Skip, decide, has_value
+from dotflow.engine.verdict import Skip, decide, unmet_need
 from dotflow.errors import CheckpointMismatch
 
 Read = Callable[[Task], Context | None]
@@ -150,7 +150,9 @@ class LinkedRestorer:
         is_cleanup = task.links is not None and task.links.always
         is_saved = task.step.checkpoint and not is_cleanup
         context = None if is_cleanup else self._checkpoint_of(task)
-        reason = self._judge(task)
+        reason, unmet = self._judge(task), self._unmet_need(task)
+        if unmet and not is_saved:  # nothing is restored
+            reason = unmet
         if isinstance(reason, Skip):
             task._apply(TaskSkipped(task.task_id, reason.reason))
             if context is not None and is_saved:
@@ -169,9 +171,17 @@ class LinkedRestorer:
                 return
             if is_saved:
                 result.void.append((task, reason))
-        elif is_saved:
+        if unmet:
+            task._apply(TaskSkipped(task.task_id, unmet.reason))
+            return
+        if context is None and is_saved:
             result.is_finished = False
         self._run_again.add(task.task_id)
+
+    def _unmet_need(self, task: Task) -> Skip | None:
+        """Returns a Skip if a task that must have completed is skipped for certain. Those that run may complete."""
+        certain = () if task.links is None else [need for need in task.links.needs if need[-1] not in self._run_again]
+        return unmet_need(certain, self._tasks)
 
     def _judge(self, task: Task) -> Skip | str:
         """Returns why a task is skipped, or as a text why it can't be restored; "" if neither."""
@@ -231,7 +241,9 @@ class LinkedRestorer:
         return any(step is not None and is_same_step(identity, step.identity) for step in steps)
 
     def _restore_map(self, task: LinkedTask, result: Restoration) -> None:
-        reason = self._judge(task)
+        reason, unmet = self._judge(task), self._unmet_need(task)
+        if unmet and not task.step.checkpoint:  # nothing is restored
+            reason = unmet
         if isinstance(reason, Skip):
             task._apply(TaskSkipped(task.task_id, reason.reason))
             return
@@ -247,19 +259,22 @@ class LinkedRestorer:
                     valid[item.item] = context
             if valid and task.step.checkpoint:
                 result.notes += notes_on(task, next(iter(valid.values())), self._initials[task.task_id])
-            result.is_finished = result.is_finished and len(judged) == len(task.items)
-            if not reason and all(item.status is COMPLETED for item in task.items):
+            if not reason and all(item.status is COMPLETED for item in task.items) and (task.items or not unmet):
                 if task.step.checkpoint:
-                    result.whole_maps.add(task.task_id)
+                    result.whole_maps[task.task_id] = len(task.items)
                 self._close(task)
                 return
-        self._run_again.add(task.task_id)
+            result.is_finished = result.is_finished and (bool(unmet) or len(judged) == len(task.items))
+        if unmet:
+            task._apply(TaskSkipped(task.task_id, unmet.reason))
+        else:
+            self._run_again.add(task.task_id)
 
     def _open(self, task: LinkedTask, result: Restoration) -> bool:
         """Makes the items of a map. Returns False if its lists are not known yet."""
         for each in task.links.each:
             source = self._tasks[each.source] if isinstance(each.source, int) else None
-            if source is not None and not has_value(source) and not (source.is_mapped and source.items):
+            if source is not None and not source.has_value and not (source.is_mapped and source.items):
                 return False
             if source is not None and not source.step.checkpoint:
                 return False
@@ -283,7 +298,7 @@ class LinkedRestorer:
             context = self._checkpoint_of(item)
             if context is None:
                 continue
-            if any(not has_value(source) for source in item.sources()):
+            if any(not source.has_value for source in item.sources()):
                 yield item, context, f"{TAKES} an item that runs again"
             else:
                 yield item, context, self._why_void(item, context)

@@ -14,7 +14,7 @@ from dotflow.engine.earlier_runs import EarlierRuns
 from dotflow.engine.maps import ItemMap, lists_of, make_items
 from dotflow.engine.plan import Plan
 from dotflow.engine.restoring import Restoration, previous_of
-from dotflow.engine.verdict import Arguments, Skip, arguments, has_value
+from dotflow.engine.verdict import Arguments, Skip, arguments
 from dotflow.errors import NotInHistory
 
 #: Returns whether the run had this value: that of a task, or of an item of it.
@@ -104,13 +104,13 @@ class StoredInputs:
             raise NotInHistory(f"Can't find item {index} of '{task.name}'", f"its list has {len(task.items)} items now")
         item = task.items[index]
         for source in item.sources():
-            self._check_value(source, source.current_context, has_value(source))
+            self._check_value(source, source.current_context, source.has_value)
         return _expect(task, ItemMap(task, {}, NOTHING, 1, True).arguments_of(item))
 
     def _check(self, task: Task) -> None:
         """Raises NotInHistory unless the storage has the value that the task had in the run."""
-        if not task.is_mapped or not has_value(task):
-            self._check_value(task, task.current_context, has_value(task))
+        if not task.is_mapped or not task.has_value:
+            self._check_value(task, task.current_context, task.has_value)
             return
         for item in task.items:
             self._check_value(item, item.current_context, True)

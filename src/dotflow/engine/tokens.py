@@ -12,7 +12,6 @@ from dotflow.core.types.status import TypeStatus
 from dotflow.core.wiring import ALL_PARAMS
 from dotflow.engine.maps import BY_INDEX
 from dotflow.engine.restoring import digest_of
-from dotflow.engine.verdict import has_value
 
 NOTHING: Final = ""  # the token of a task without a value
 
@@ -58,7 +57,7 @@ def token_of(task: Task, *, by_index: bool = False) -> str:
         task: The task. It has ended.
         by_index: Whether the items without a value count, as they do in a map's Context.
     """
-    if not has_value(task):
+    if not task.has_value:
         return NOTHING
     context = task.current_context
     if not isinstance(context, MapContext) or not isinstance(task, LinkedTask):

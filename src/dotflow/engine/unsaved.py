@@ -29,7 +29,7 @@ def always_takes_previous(task: Task) -> bool:
 def not_needed(
     tasks: Sequence[Task], run_again: Collection[int], previous_of: Callable[[Task], Task | None]
 ) -> set[int]:
-    """Returns the unsaved tasks that don't run in a resume, since no task that runs needs them.
+    """Returns the unsaved tasks that don't run in a resume, since no task that runs needs them, and their cleanups.
 
     A cleanup does not count as such a task. A task that no other one needs runs.
 
@@ -56,6 +56,9 @@ def not_needed(
             running.add(task_id)
         else:
             left_out.add(task_id)
+    for task in tasks:
+        if task.links is not None and task.links.always and not left_out.isdisjoint(task.links.required_sources()):
+            left_out.add(task.task_id)
     return left_out
 
 

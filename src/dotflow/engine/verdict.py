@@ -1,10 +1,9 @@
 """Verdict: whether a task runs, and with which arguments. Runs and resumes use the same functions."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
-from dotflow.core.linked_task import MapContext
-from dotflow.core.links import PARAM, TRUE, VALUE, Bind, Condition, Constant, Links
+from dotflow.core.links import PARAM, TRUE, VALUE, Bind, Condition, Constant, Group, Links
 from dotflow.core.masks import NO_MASKS, Masks
 from dotflow.core.params import Params
 from dotflow.core.task import Task
@@ -13,8 +12,8 @@ from dotflow.core.types.status import TypeStatus
 
 MAX_SHOWN: Final = 60  # characters of a value in a reason
 
-ENDINGS: Final[Mapping[TypeStatus, str]] = {TypeStatus.FAILED: "failed", TypeStatus.SKIPPED: "was skipped"}
-COMPLETED: Final = TypeStatus.COMPLETED
+COMPLETED, FAILED = TypeStatus.COMPLETED, TypeStatus.FAILED
+ENDINGS: Final[Mapping[TypeStatus, str]] = {FAILED: "failed", TypeStatus.SKIPPED: "was skipped"}
 UNFINISHED: Final = (TypeStatus.IN_PROGRESS, TypeStatus.RETRY)
 
 
@@ -28,12 +27,12 @@ Arguments = dict[str, Any]
 
 
 def decide(links: Links, tasks: Sequence[Task], params: Params, masks: Masks = NO_MASKS) -> Arguments | Skip:
-    """Returns the arguments of a task beside its contexts, or a Skip.
+    """Returns the arguments of a task beside its contexts, or a Skip, by the values that it depends on.
 
     The tasks that it needs have ended. Comparing their values may raise any error. The reason of a Skip is masked.
     """
     for condition in links.conditions:
-        if isinstance(condition.source, int) and not has_value(tasks[condition.source]):
+        if isinstance(condition.source, int) and not tasks[condition.source].has_value:
             return Skip(f"it depends on '{condition.name}', which {ending(tasks[condition.source])}")
         value = _value_at(condition.source, tasks, params)
         if _holds(condition, value) is condition.negated:
@@ -44,14 +43,33 @@ def decide(links: Links, tasks: Sequence[Task], params: Params, masks: Masks = N
     return arguments(links.binds, tasks, params)
 
 
+def unmet_need(needs: Sequence[Group], tasks: Sequence[Task], done: Container[int] = ()) -> Skip | None:
+    """Returns a Skip if a task that must have completed has not; None if all have.
+
+    Of an added workflow the last task must have completed, and none may have failed.
+
+    Args:
+        needs: The order edges of a task.
+        tasks: The tasks.
+        done: The ids of tasks that a resume leaves out, since they have nothing to do.
+    """
+    for group in needs:
+        failed = (task_id for task_id in group if tasks[task_id].status is FAILED)
+        last = group[-1]
+        unmet = next(failed, None if tasks[last].status is COMPLETED or last in done else last)
+        if unmet is not None:
+            return Skip(f"it needs '{tasks[unmet].name}', which {ending(tasks[unmet])}")
+    return None
+
+
 def arguments(binds: Sequence[Bind], tasks: Sequence[Task], params: Params) -> Arguments | Skip:
     """Returns the argument of each parameter whose task has a value; a Skip if one without is required."""
     values: Arguments = {}
     for parameter, kind, source, required in binds:
         if isinstance(source, int):
             task = tasks[source]
-            if has_value(task):
-                values[parameter] = value_of(task) if kind == VALUE else task.current_context
+            if task.has_value:
+                values[parameter] = task.value if kind == VALUE else task.current_context
             elif required:
                 return Skip(f"it needs '{task.name}', which {ending(task)}")
         elif kind == PARAM:
@@ -63,24 +81,13 @@ def arguments(binds: Sequence[Bind], tasks: Sequence[Task], params: Params) -> A
 
 def _value_at(source: int | str | Constant, tasks: Sequence[Task], params: Params) -> Any:
     if isinstance(source, int):
-        return value_of(tasks[source])
+        return tasks[source].value
     return params[source] if isinstance(source, str) else source.value
-
-
-def has_value(task: Task) -> bool:
-    """Returns whether the task completed, or is a map that has ended."""
-    return task.status is COMPLETED or task.has_values
 
 
 def _has_items(task: Task) -> bool:
     """Returns whether a map over the task can open. A mapped source may still run."""
-    return has_value(task) or (task.is_mapped and task.status in UNFINISHED)
-
-
-def value_of(task: Task) -> Any:
-    """Returns the task's value; of a map with failed or skipped items the values of those that completed."""
-    context = task.current_context
-    return context.values if isinstance(context, MapContext) else context.storage
+    return task.has_value or (task.is_mapped and task.status in UNFINISHED)
 
 
 def ending(task: Task) -> str:
