@@ -275,6 +275,11 @@ def _a_limit_without_items() -> object:
 
 
 @case(errors.InvalidLink)
+def _two_orders_of_one_task() -> object:
+    return workflow_of(action(orders)).task.add(action(print), needs=["orders"], after=["orders"])
+
+
+@case(errors.InvalidLink)
 def _a_value_that_can_not_fit() -> object:
     @action
     def total() -> list:  # type: ignore[type-arg]  # only plain classes are compared
@@ -683,6 +688,11 @@ def _nobody_there() -> object:
 
 
 # -- the run as a whole ------------------------------------------------------------------------------------------------
+
+
+@case(errors.NotRun)
+def _no_run_yet() -> object:
+    return DotFlow().last
 
 
 @case(errors.AlreadyScheduled)

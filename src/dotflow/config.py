@@ -4,7 +4,7 @@ import functools
 import os
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Never
 
 from dotflow.abc.executor import Executor
 from dotflow.abc.history import History
@@ -15,6 +15,7 @@ from dotflow.abc.storage import Storage
 from dotflow.abc.tracer import Tracer
 from dotflow.core.durations import Duration, as_seconds
 from dotflow.core.failure import name_of
+from dotflow.core.hints import CONFIG, refuse_unknown
 from dotflow.core.run_secrets import RunSecrets, SecretSource, Source, find_secrets
 from dotflow.core.task import Task
 from dotflow.engine.run_providers import RunProviders
@@ -26,6 +27,11 @@ from dotflow.providers.storages.memory import StorageDefault
 
 HISTORY_VARIABLE: Final = "DOTFLOW_HISTORY"
 NO_HISTORY: Final = "0"
+
+ACCEPTED: Final = (
+    *("storage", "notify", "log", "scheduler", "executor", "history", "tracer", "notify_grace", "cache", "secrets"),
+    "mask",
+)
 
 
 class Config:
@@ -46,10 +52,12 @@ class Config:
         secrets: The values of `Secret`s by name, or a function that returns the value for a name, or None. The
             environment is next.
         mask: The names of other secrets, whose values are masked in what dotflow writes.
+        unknown: Refused with a hint.
 
     Raises:
         InvalidProvider: A provider is of the wrong kind.
         InvalidArgument: notify_grace is no duration, or mask has something other than names.
+        UnknownArgument: There is no such argument.
     """
 
     def __init__(
@@ -65,7 +73,9 @@ class Config:
         cache: Storage | None = None,
         secrets: Source | None = None,
         mask: str | Iterable[str] = (),
+        **unknown: Never,
     ) -> None:
+        refuse_unknown("Config", unknown, ACCEPTED, CONFIG)
         providers: list[tuple[str, object, type]] = [
             ("storage", storage, Storage),
             ("notify", notify, Notify),

@@ -41,6 +41,7 @@
     │   │   └── LeaseLost         another process has the workflow now
     └── RunError                  the run as a whole
         ├── AlreadyScheduled      a running scheduler was started again
+        ├── NotRun                the last run of a workflow that has not run
         ├── ProcessesUnsupported  this system has no worker processes
         ├── RunFailed             it did not complete, and raise_for_failure() was called
         ├── VirtualClockMisuse    a test's clock was used where or when it can't work
@@ -62,10 +63,10 @@ __all__ = [
     "DefinitionError", "DotflowError", "EventLoopBlocked", "HistoryError", "InvalidArgument", "InvalidCallback",
     "InvalidLink", "InvalidPath", "InvalidPolicy", "InvalidProvider", "InvalidSchedule", "InvalidStep", "ItemsFailed",
     "LeaseLost", "MissingExtra", "MissingParam", "ModuleNotOnWorker", "NoSchedule", "NotAList", "NotInHistory",
-    "NotPicklable", "NotifyError", "ProcessesUnsupported", "ProviderError", "RunError", "RunFailed", "RunStopped",
-    "SecretMissing", "StepFailed", "StepTimeout", "StorageError", "UnequalLists", "UnknownArgument", "UnknownParam",
-    "UnknownParameter", "UnknownTask", "ValueNotStorable", "VirtualClockMisuse", "WorkerDied", "WorkerNotStarted",
-    "WorkflowBusy",
+    "NotPicklable", "NotRun", "NotifyError", "ProcessesUnsupported", "ProviderError", "RunError", "RunFailed",
+    "RunStopped", "SecretMissing", "StepFailed", "StepTimeout", "StorageError", "UnequalLists", "UnknownArgument",
+    "UnknownParam", "UnknownParameter", "UnknownTask", "ValueNotStorable", "VirtualClockMisuse", "WorkerDied",
+    "WorkerNotStarted", "WorkflowBusy",
 ]  # fmt: skip
 
 
@@ -518,6 +519,12 @@ class NotInHistory(HistoryError, LookupError):
 
 class RunError(DotflowError):
     """The run as a whole failed, or can't be started."""
+
+
+class NotRun(RunError):
+    """The last run of a workflow was asked for, which has not run."""
+
+    _template = "This workflow has no last run: it was not started in this process. Call start() first."
 
 
 class AlreadyScheduled(RunError):

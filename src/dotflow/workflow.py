@@ -9,7 +9,7 @@ from dotflow import clock
 from dotflow.config import Config
 from dotflow.core.builder import TaskBuilder
 from dotflow.core.failure import name_of
-from dotflow.core.hints import refuse_unknown, start_hints
+from dotflow.core.hints import WORKFLOW, no_attribute, refuse_unknown, start_hints
 from dotflow.core.params import Params, check_declared, resolve
 from dotflow.core.task import Task
 from dotflow.core.types.execution import TypeExecution, mode_of
@@ -36,8 +36,16 @@ if TYPE_CHECKING:
 
 START_ARGUMENTS: Final = ("mode", *START_DEFAULTS)
 
-#: Names that DotFlow does not have -> the right expression.
-ELSEWHERE: Final = {"add": "task.add()", "count": "task.count()", "execute": "start()", "run": "start()"}
+#: Attributes that DotFlow does not have -> the hint.
+ELSEWHERE: Final = {
+    "add": "it is workflow.task.add()",
+    "count": "it is workflow.task.count()",
+    "execute": "it is workflow.start()",
+    "run": "it is workflow.start()",
+    "value": "it is workflow.last.value('task')",
+    "status": "it is workflow.last.status",
+    "last_run": "it is workflow.last",
+}
 
 
 class DotFlow(RunIds, LastRun):
@@ -48,6 +56,7 @@ class DotFlow(RunIds, LastRun):
         workflow_id: Any non-empty string or UUID, the same in every run; by default a generated UUID.
         name: The name for readers.
         params: The run parameters with their defaults; `...` for one without a default.
+        unknown: Refused with a hint.
 
     Attributes:
         task: The TaskBuilder: `workflow.task.add(step=...)`.
@@ -58,6 +67,7 @@ class DotFlow(RunIds, LastRun):
     Raises:
         InvalidArgument: An empty or wrong workflow_id or name.
         InvalidProvider: config is no Config.
+        UnknownArgument: There is no such argument.
     """
 
     def __init__(
@@ -66,7 +76,9 @@ class DotFlow(RunIds, LastRun):
         workflow_id: str | uuid.UUID | None = None,
         name: str | None = None,
         params: Mapping[str, Any] | None = None,
+        **unknown: Never,
     ) -> None:
+        refuse_unknown("DotFlow", unknown, ("config", "workflow_id", "name", "params"), WORKFLOW)
         if config is not None and not isinstance(config, Config):
             instead = f"name={config!r}" if isinstance(config, str) else "config=Config(...)"
             hint = f"Write DotFlow({instead})."
@@ -90,8 +102,7 @@ class DotFlow(RunIds, LastRun):
     if not TYPE_CHECKING:  # type checkers report unknown names by themselves
 
         def __getattr__(self, name: str) -> NoReturn:
-            hint = f": it is workflow.{ELSEWHERE[name]}" if name in ELSEWHERE else ""
-            raise AttributeError(f"'DotFlow' object has no attribute '{name}'{hint}", name=name, obj=self)
+            raise no_attribute(self, name, ELSEWHERE)
 
     def start(
         self,

@@ -70,11 +70,14 @@ workflow.task.add(parse, needs={"page": fetch, "day": "day"}, when=good_enough, 
 workflow.task.add(parse, when={"good_enough": True}, each={"page": [b""]}, name="branch")
 workflow.task.add("pkg.mod.fn", needs=urls, fallback="pkg.mod.other")
 workflow.task.add(cluster).add(action(print), always=True, needs=cluster)
+workflow.task.add(action(print), needs=[urls], after=["summary", cluster]).add(action(print), after=urls)
 workflow.task.add([urls, fetch], needs=["sources"], keep_going=False)
 workflow.task.add(DotFlow(), name="inner").add(DotFlow().task, name="other", needs={"day": "day"}, when=urls)
 
 workflow.task.add(urls, name=5)  # type: ignore[arg-type]
 workflow.task.add(urls, needs=5)  # type: ignore[arg-type]
+workflow.task.add(urls, after=5)  # type: ignore[arg-type]
+workflow.task.add(urls, after={"url": urls})  # type: ignore[arg-type]
 workflow.task.add(urls, each=5)  # type: ignore[arg-type]
 workflow.task.add(urls, max_parallel="many")  # type: ignore[arg-type]
 workflow.task.add(urls, when=5)  # type: ignore[arg-type]
@@ -106,6 +109,20 @@ assert_type(task.reason, str)
 assert_type(task.item, int | None)
 assert_type(task.input, Any)
 assert_type(task.restored_from, str | None)
+assert_type(task.has_value, bool)
+assert_type(task.value, Any)
+print(task.result)  # type: ignore[attr-defined]
+run = workflow.last
+assert_type(run, Run)
+assert_type(run["summary"], Task)
+assert_type(run[summary].value, Any)
+assert_type(run.value(summary), dict[int, str])
+assert_type(run.value(parse), int)
+assert_type(run.value("summary"), Any)
+assert_type(run.value(Report), Any)
+print(run.result)  # type: ignore[attr-defined]
+run[5]  # type: ignore[index]
+run.value(5)  # type: ignore[call-overload]
 items: Sequence[Task] = task.items
 failed = [item.input for item in task.items if item.status is TypeStatus.FAILED]
 result = workflow.result().tasks[1]

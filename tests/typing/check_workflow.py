@@ -48,7 +48,9 @@ def done(tasks: list[Task]) -> None: ...
 config = Config(storage=StorageDefault(), log=LogDefault(format="json"), executor=ExecutorProcess(max_workers=4))
 assert_type(config.storage, Storage)
 Config(storage=LogDefault())  # type: ignore[arg-type]
-Config(nonsense=1)  # type: ignore[call-arg]
+Config(nonsense=1)  # type: ignore[arg-type]
+DotFlow(nonsense=1)  # type: ignore[arg-type]
+SchedulerCron("@daily", tz="Europe/Berlin")  # type: ignore[arg-type]
 
 # Steps
 

@@ -51,10 +51,8 @@ BESIDE = ("optional", "sqlite_errors", "sqlite_file")
 #: A table of docs/design.md: the package at its head, and its lines.
 TABLE = re.compile(r"^\| `(\w+)/`.*\n\|---.*\n((?:\|.*\n)+)", re.MULTILINE)
 
+
 #: Longer than 300 lines, and why.
-LONG: dict[str, str] = {"errors.py": "every error stands in one file, under the tree that draws them"}
-
-
 def name_of(path: Path) -> str:
     """How a file is called in the lists here: engine/run.py."""
     return path.relative_to(SRC).as_posix()
@@ -239,15 +237,6 @@ def test_time_comes_in_through_one_door() -> None:
     ]
 
     assert found == []
-
-
-@pytest.mark.parametrize("path", MODULES, ids=name_of)
-def test_a_module_is_about_one_thing(path: Path) -> None:
-    """Beyond 300 lines there is a second thing in it, or a reason in the list here."""
-    lines = len(path.read_text().splitlines())
-
-    assert lines <= 300 or name_of(path) in LONG
-    assert lines > 300 or name_of(path) not in LONG
 
 
 @pytest.mark.parametrize("path", MODULES, ids=name_of)

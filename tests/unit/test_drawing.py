@@ -41,9 +41,9 @@ def lines(workflow: DotFlow, format: str = "mermaid") -> list[str]:
 
 
 def test_values_items_and_waiting_have_arrows_of_their_own() -> None:
-    """Solid for a value, thick for items, dashed for a task that it only waits for."""
+    """Solid for a value, thick for items, dashed for a task that must have completed, with `after` for any end."""
     workflow = DotFlow(params={"day": "today"})
-    workflow.task.add(urls).add(fetch, each=urls).add(summary).add(plain, needs=[summary])
+    workflow.task.add(urls).add(fetch, each=urls).add(summary).add(plain, needs=[summary], after=[fetch])
 
     assert lines(workflow) == [
         "flowchart TD",
@@ -54,6 +54,7 @@ def test_values_items_and_waiting_have_arrows_of_their_own() -> None:
         't0 ==>|"each"| t1',
         "t1 --> t2",
         "t2 -.-> t3",
+        't1 -.->|"after"| t3',
     ]
 
 
@@ -151,7 +152,7 @@ def test_dot_has_the_same_parts() -> None:
         't1 [label="fetch\\n× each urls", shape=box, peripheries=2];',
         't2 [label="plain\\nalways", shape=box, style="rounded"];',
         't0 -> t1 [style="bold", label="each"];',
-        't1 -> t2 [style="dashed"];',
+        't1 -> t2 [style="dotted", label="after"];',  # a cleanup only waits
         "}",
     ]
 

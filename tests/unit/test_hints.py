@@ -4,11 +4,12 @@ from typing import Any
 
 import pytest
 
-from dotflow import DotFlow, action
+from dotflow import Config, DotFlow, action
 from dotflow.core import hints
 from dotflow.core.builder import TaskBuilder
 from dotflow.core.hints import refuse_unknown
 from dotflow.errors import UnknownArgument
+from dotflow.providers import SchedulerCron
 
 
 @action
@@ -20,7 +21,7 @@ def step() -> int:
     ("name", "hint"),
     [
         ("depends_on", "needs=[task]"),
-        ("after", "receives its value"),
+        ("wait_for", "after=[task]"),
         ("upstream", "needs={'parameter': task}"),
         ("requires", "needs=[task]"),
         ("inputs", "needs={'parameter': task}"),
@@ -49,6 +50,10 @@ def step() -> int:
         ("group", "group_name='...'"),
         ("resume", "start()"),
         ("max_workers", "ExecutorProcess(max_workers=4)"),
+        ("rate", "Not yet"),
+        ("rate_limit", "max_parallel=10"),
+        ("tz", "SchedulerCron('30 2 * * *', timezone='Europe/Berlin')"),
+        ("catchup", "Not yet"),
         ("calback", "Did you mean 'callback'?"),
         ("nonsense", "no argument 'nonsense'. It takes step"),
     ],
@@ -63,7 +68,7 @@ def test_add_has_hints(name: str, hint: str) -> None:
     assert isinstance(caught.value, TypeError)
     assert f"add has no argument '{name}'" in str(caught.value)
     assert hint in str(caught.value)
-    assert "step, callback, initial_context, group_name, name, needs, each," in str(caught.value)
+    assert "step, callback, initial_context, group_name, name, needs, after, each," in str(caught.value)
     assert len(builder) == 0
 
 
@@ -79,6 +84,10 @@ def test_add_has_hints(name: str, hint: str) -> None:
         ("cached", "cache=True"),
         ("depends_on", "workflow.task.add"),
         ("each", "workflow.task.add"),
+        ("after", "workflow.task.add"),
+        ("rate_limit", "Not yet"),
+        ("tz", "SchedulerCron"),
+        ("catchup", "Not yet"),
         ("group_name", "workflow.task.add"),
         ("on_failure", "start()"),
         ("time_out", "Did you mean 'timeout'?"),
@@ -111,6 +120,10 @@ def test_action_has_hints(name: str, hint: str) -> None:
         ("parameters", "DotFlow(params="),
         ("each", "workflow.task.add"),
         ("cron", "SchedulerCron"),
+        ("depends_on", "workflow.task.add"),
+        ("rate", "Not yet"),
+        ("tz", "timezone="),
+        ("catchup", "for day in days"),
         ("resum", "Did you mean 'resume'?"),
     ],
 )
@@ -128,6 +141,46 @@ def test_start_has_hints(function: str, name: str, hint: str) -> None:
     assert "mode, keep_going, resume, on_success, on_failure, params, rerun and cache" in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("function", "name", "hint"),
+    [
+        (DotFlow, "storage", "DotFlow(Config(storage=...))"),
+        (DotFlow, "depends_on", "workflow.task.add"),
+        (DotFlow, "rate", "Not yet"),
+        (DotFlow, "tz", "SchedulerCron('30 2 * * *', timezone='Europe/Berlin')"),
+        (DotFlow, "catchup", "Not yet"),
+        (DotFlow, "resume", "start(resume=True)"),
+        (DotFlow, "retries", "@action(retry=3"),
+        (DotFlow, "id", "workflow_id='nightly'"),
+        (DotFlow, "tasks", "workflow.task.add(step)"),
+        (DotFlow, "nam", "Did you mean 'name'?"),
+        (Config, "tz", "timezone='Europe/Berlin'"),
+        (Config, "rate_limit", "Not yet"),
+        (Config, "catchup", "Not yet"),
+        (Config, "depends_on", "workflow.task.add"),
+        (Config, "max_workers", "ExecutorProcess(max_workers=4)"),
+        (Config, "workflow_id", "DotFlow(config=..., workflow_id=..., name=...)"),
+        (Config, "logger", "log=LogDefault(...)"),
+        (Config, "storge", "Did you mean 'storage'?"),
+        (SchedulerCron, "tz", "timezone='Europe/Berlin'"),
+        (SchedulerCron, "catchup", "Not yet"),
+        (SchedulerCron, "rate", "Not yet"),
+        (SchedulerCron, "max_instances", "max_parallel=3"),
+        (SchedulerCron, "resume", "workflow.schedule(resume=True)"),
+        (SchedulerCron, "overlaps", "Did you mean 'overlap'?"),
+    ],
+)
+def test_classes_have_hints(function: Any, name: str, hint: str) -> None:
+    """DotFlow, Config and SchedulerCron refuse unknown arguments as functions do."""
+    arguments = ("@daily",) if function is SchedulerCron else ()
+
+    with pytest.raises(UnknownArgument) as caught:
+        function(*arguments, **{name: 1})
+
+    assert f"{function.__name__} has no argument '{name}'" in str(caught.value)
+    assert hint in str(caught.value)
+
+
 def test_a_run_parameter_has_a_hint() -> None:
     """`start(day=...)` is not `start(params={"day": ...})`."""
     with pytest.raises(UnknownArgument, match=r"start has no argument 'day'\. Write start\(params=\{'day': \.\.\.\}\)"):
@@ -138,6 +191,7 @@ def test_the_accepted_names_are_those_of_the_functions() -> None:
     """The accepted names of an error are the real ones, and no hint is for one of them."""
     import inspect
 
+    from dotflow import config as config_module
     from dotflow.core import builder as builder_module
     from dotflow.workflow import START_ARGUMENTS
 
@@ -147,7 +201,11 @@ def test_the_accepted_names_are_those_of_the_functions() -> None:
     assert names(TaskBuilder.add) == list(builder_module.ACCEPTED)
     assert names(action) == list(action.__kwdefaults__)
     assert names(DotFlow.start) == list(START_ARGUMENTS)
+    assert names(Config) == list(config_module.ACCEPTED)
     assert not set(hints.START) & set(START_ARGUMENTS)
+    assert not set(hints.WORKFLOW) & set(names(DotFlow))
+    assert not set(hints.CONFIG) & set(names(Config))
+    assert not set(hints.CRON) & set(names(SchedulerCron))
     assert not set(hints.ADD) & set(builder_module.ACCEPTED)
     assert not set(hints.ACTION) & set(action.__kwdefaults__)
 

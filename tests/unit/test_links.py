@@ -95,9 +95,38 @@ def test_the_items_go_to_the_parameter_that_is_left() -> None:
 
 
 @pytest.mark.parametrize("ref", [orders, "orders", ["orders"], [orders, "orders"]])
-def test_needs_only_waits(ref: Any) -> None:
-    """A task by its step or its name, alone or in a list; each once."""
-    assert links_of(builder().add(action(lambda: 0), needs=ref)).waits == (0,)
+def test_order_takes_no_value(ref: Any) -> None:
+    """A task by its step or its name, alone or in a list; each once. A cleanup only waits."""
+    needs = links_of(builder().add(action(lambda: 0), needs=ref))
+    after = links_of(builder().add(action(lambda: 0), after=ref))
+    cleanup = links_of(builder().add(action(lambda: 0), needs=ref, always=True))
+
+    assert (needs.needs, needs.after, needs.binds) == (((0,),), (), ())
+    assert (after.needs, after.after, after.binds) == ((), ((0,),), ())
+    assert cleanup == after._replace(always=True)
+
+
+def test_the_name_of_an_added_workflow_means_all_of_its_tasks() -> None:
+    """In `needs=[...]` and `after`; elsewhere it is the last one. Workflows in it have names, too."""
+    part = DotFlow()
+    part.task.add(orders).add(action(lambda: 1), name="rate")
+    other = DotFlow()
+    other.task.add(part, name="left").add(action(lambda: 0), name="right", after="left")
+    tasks = builder().add(other, name="both")
+
+    assert links_of(tasks).after == ((2, 3),)
+    assert links_of(tasks.add(action(lambda: 0), needs="both")).needs == ((2, 3, 4),)
+    assert links_of(tasks.add(action(lambda: 0), after="both.left")).after == ((2, 3),)
+    assert links_of(tasks.add(action(lambda x: 0), needs={"x": "both.left"})).binds == (Bind("x", VALUE, 3, True),)
+
+
+def test_equal_tasks_of_an_added_workflow_have_no_common_name() -> None:
+    """The number that tells them apart is no name of a task in a workflow."""
+    part = DotFlow()
+    part.task.add([orders, orders])
+
+    with pytest.raises(UnknownTask):
+        builder().add(part, name="part").add(action(lambda: 0), needs="part.orders")
 
 
 # Errors
@@ -151,7 +180,16 @@ class DayInAction:
         (lambda add: add(action(lambda ordes_context: 0)), UnknownParameter, "Did you mean 'orders_context'?"),
         (lambda add: add(action(lambda rows: 0)), UnknownParameter, "needs={'rows': task}"),
         (lambda add: add(action(lambda x: 0), each=[orders, rate]), InvalidLink, "lists steps"),
-        (lambda add: add(orders, needs={"x": "rate"}), InvalidLink, "Only wait for the task: needs=[task]."),
+        (lambda add: add(orders, needs={"x": "rate"}), InvalidLink, "write needs=[task], or after=[task]"),
+        (lambda add: add(orders, needs=["rate"], after=rate), InvalidLink, "Both needs and after have 'rate'."),
+        (lambda add: add(orders, needs="rate", after="rate", always=True), InvalidLink, "Remove it from after"),
+        (
+            lambda add: add(action(lambda x: 0), needs={"x": "rate"}, after=["rate"]),
+            InvalidLink,
+            "Both needs and after",
+        ),
+        (lambda add: add(orders, after={"x": "rate"}), InvalidLink, "after={...} fills no parameter."),
+        (lambda add: add(orders, after=["ordres"]), UnknownTask, "Did you mean 'orders'?"),
         (lambda add: add(action(lambda x: 0), needs={"y": "rate"}), InvalidLink, "It has 'x'."),
         (lambda add: add(DayInAction), UnknownParameter, "Take it in the __init__"),
         (lambda add: add(TaskBuilder("other").add(orders)), InvalidLink, "name='prepare'"),

@@ -11,6 +11,7 @@ from dotflow.abc.history import History
 from dotflow.abc.tracer import Tracer
 from dotflow.core.events import Event
 from dotflow.core.types import TypeStatus
+from dotflow.errors import NotRun, UnknownTask
 
 MakeWorkflow = Callable[..., DotFlow]
 
@@ -320,6 +321,47 @@ def test_empty_values_are_values(make_workflow: MakeWorkflow, value: object) -> 
     workflow.start()
 
     assert workflow.result_storage() == [value, [value]]
+
+
+def test_values_are_read_by_name_or_step(make_workflow: MakeWorkflow) -> None:
+    """The task and its value; of an added workflow those of its last task; of a map the values that came."""
+
+    @action
+    def invert(item: int) -> float:
+        return 1 / item
+
+    part = make_workflow()
+    part.task.add(action(lambda: "first"), name="one").add(action(lambda: "last"), name="two")
+    workflow = make_workflow()
+    workflow.task.add(invert, each=[1, 0, 2], keep_going=True).add(part, name="part")
+
+    run = workflow.start()
+
+    assert workflow.last is run
+    assert (run["part.one"].value, run["part"].name, run.value("part")) == ("first", "part.two", "last")
+    assert run[invert] is run.task("invert") is run.tasks[0]
+    assert (run[invert].status, run[invert].has_value, run.value(invert)) == (FAILED, True, [1, 0.5])
+    assert [item.value for item in run[invert].items] == [1, None, 0.5]
+
+
+def test_what_a_run_does_not_have_is_refused(make_workflow: MakeWorkflow) -> None:
+    """An unknown name with a close one; the words of other libraries with what to write; a loop over the run."""
+    workflow = make_workflow()
+    with pytest.raises(NotRun, match="no last run"):
+        _ = workflow.last
+    workflow.task.add(action(lambda: 1), name="report")
+    run = workflow.start()
+
+    with pytest.raises(UnknownTask, match="Did you mean 'report'"):
+        run["reprot"]
+    with pytest.raises(UnknownTask, match="Did you mean 'report'"):
+        run.value("reprot")
+    with pytest.raises(AttributeError, match=r"'Run' object has no attribute 'result': write run.value\('task'\)"):
+        _ = run.result  # type: ignore[attr-defined]
+    with pytest.raises(AttributeError, match=r"'DotFlow' object has no attribute 'value': it is workflow.last.value"):
+        _ = workflow.value  # type: ignore[attr-defined]
+    with pytest.raises(TypeError, match="not iterable"):
+        list(run)
 
 
 def test_a_task_without_an_initial_context_shares_none(make_workflow: MakeWorkflow) -> None:

@@ -52,6 +52,29 @@ def record_after(*events: TaskEvent) -> Task:
     return task
 
 
+def test_its_value_is_what_a_parameter_receives() -> None:
+    """None, and `has_value` False, before the task completed; a None that it returned is a value."""
+    failed = record_after(started(), TaskFailed(0, 1, failure("no"), *at(1)))
+    empty = record_after(started(), TaskCompleted(0, Context(None, task_id=0), at(1)[1]))
+
+    assert (record_after().value, record_after().has_value) == (None, False)
+    assert (failed.value, failed.has_value) == (None, False)
+    assert (empty.value, empty.has_value) == (None, True)
+    assert (record_after(started(), completed(1)).value, record_after(started(), completed(1)).has_value) == (
+        "after",
+        True,
+    )
+
+
+@pytest.mark.parametrize("name", ["result", "output", "storage", "return_value"])
+def test_the_words_of_other_libraries_for_its_value_have_a_hint(name: str) -> None:
+    """They are an AttributeError that says what to write."""
+    with pytest.raises(AttributeError, match=f"'Task' object has no attribute '{name}': write task.value"):
+        getattr(record_after(), name)
+    with pytest.raises(AttributeError, match=r"'Task' object has no attribute 'nonsense'$"):
+        _ = record_after().nonsense  # type: ignore[attr-defined]
+
+
 def test_a_new_one_has_done_nothing() -> None:
     """Before its first event a task is NOT_STARTED, and everything else is empty."""
     task = record_after()

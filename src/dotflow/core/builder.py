@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Final, Never, Protocol
 from dotflow.core.action import Action, check_members
 from dotflow.core.callback import TaskCallback
 from dotflow.core.context import Context
-from dotflow.core.hints import ADD, refuse_unknown
+from dotflow.core.hints import ADD, no_attribute, refuse_unknown
 from dotflow.core.linked_task import LinkedTask
 from dotflow.core.linking import LinkOptions, check_options, copy_tasks, make_links
 from dotflow.core.links import Links
@@ -188,8 +188,7 @@ class TaskBuilder:
     if not TYPE_CHECKING:
 
         def __getattr__(self, name: str) -> Never:
-            hint = f": {ADD[name]}" if name in ADD else ""
-            raise AttributeError(f"'TaskBuilder' object has no attribute '{name}'{hint}", name=name, obj=self)
+            raise no_attribute(self, name, ADD)
 
     def count(self) -> int:
         """Returns the number of tasks."""

@@ -1,4 +1,4 @@
-"""Unknown arguments: an error with the accepted names, and a hint for the words of other libraries."""
+"""Unknown arguments and attributes: errors with hints for the words of other libraries."""
 
 from collections.abc import Collection, Mapping
 from typing import Any, Final
@@ -7,8 +7,9 @@ from dotflow.errors import UnknownArgument, close_match
 
 _DECORATOR: Final = "Give it to the decorator: @action(retry=3, timeout=30)."
 _NEEDS: Final = (
-    "A parameter with the name of an earlier task receives its value, as with needs={'parameter': task}; "
-    "needs=[task] only waits for it. Without names, tasks run in the order of add."
+    "A parameter with the name of an earlier task receives its value, as with needs={'parameter': task}. "
+    "needs=[task] runs after a task that completed, after=[task] after its end. Without names, tasks run in the order "
+    "of add."
 )
 _EACH: Final = "Write each=task, where the task returns a list: the step runs once for each item."
 _LIMIT: Final = "Write max_parallel=10: the number of items of each=... in flight at once."
@@ -43,6 +44,27 @@ _ADD_VALUE: Final = "Give the value to add: workflow.task.add(step, initial_cont
 _WORKFLOW: Final = "Give it to the workflow: DotFlow(config=..., workflow_id=..., name=...)."
 _CONFIG: Final = "Give it to the configuration: DotFlow(Config(storage=...))."
 _RUN_END: Final = "Give it to start(), or write callback=... in workflow.task.add()."
+_NOT_YET: Final = "Not yet:"
+_RATE: Final = (
+    f"{_NOT_YET} nothing limits the calls per second. add(each=task, max_parallel=10) limits the calls at once."
+)
+_SCHEDULE: Final = (
+    "Give it to the scheduler, Config(scheduler=SchedulerCron('30 2 * * *', timezone='Europe/Berlin')), and call "
+    "workflow.schedule()."
+)
+_CATCH_UP: Final = (
+    f"{_NOT_YET} a firing that was missed is not made up. Run the missing days: for day in days: "
+    "workflow.start(resume=True, params={'day': day})."
+)
+_ZONE: Final = "Write timezone='Europe/Berlin'."
+_TASK: Final = "Add it: workflow.task.add(step)."
+
+# Arguments that belong to one place, wherever they are passed.
+_RATES: Final = ("rate", "rate_limit", "rate_limits", "throttle", "rps", "requests_per_second", "max_rate")
+_SCHEDULES: Final = ("cron", "schedule", "schedule_interval", "interval", "timezone", "tz", "overlap")
+_CATCH_UPS: Final = ("catchup", "catch_up", "backfill", "misfire_grace_time", "coalesce", "depends_on_past")
+_ORDERS: Final = ("after", "depends", "depends_on", "dependencies", "needs", "requires", "upstream", "wait_for")
+_ATTEMPTS: Final = ("retry", "retries", "max_retries", "attempts", "retry_delay", "backoff", "timeout", "cache")
 
 
 def _of(hint: str, *words: str) -> dict[str, str]:
@@ -51,8 +73,11 @@ def _of(hint: str, *words: str) -> dict[str, str]:
 
 #: Arguments that `add` does not have -> the hint.
 ADD: Final[Mapping[str, str]] = {
-    **_of(_NEEDS, "after", "before", "depends", "depends_on", "dependencies", "requires", "upstream", "wait_for"),
+    **_of(_NEEDS, "before", "depends", "depends_on", "dependencies", "requires", "upstream", "wait_for"),
     **_of(_NEEDS, "input", "inputs", "downstream", "previous", "previous_context"),
+    **_of(_RATE, *_RATES),
+    **_of(_SCHEDULE, *_SCHEDULES),
+    **_of(_CATCH_UP, *_CATCH_UPS),
     **_of(_EACH, "for_each", "foreach", "map", "mapped", "map_over", "over", "expand", "items", "iterate", "parallel"),
     **_of(_LIMIT, "concurrency", "max_concurrency", "limit", "max_active", "batch_size"),
     **_of(_CONDITION, "condition", "conditions", "if_", "only_if", "run_if", "skip_if", "branch", "trigger_rule"),
@@ -77,14 +102,20 @@ ACTION: Final[Mapping[str, str]] = {
     **_of(_WORKERS, "max_workers", "workers", "concurrency", "executor"),
     **_of(_CACHE, "cached", "cache_key_fn", "memoize"),
     **_of(_CHECKPOINT, "persist", "persist_result", "save", "store", "checkpoints"),
-    **_of(_ADD, "after", "depends_on", "needs", "upstream", "each", "map", "when", "unless", "fallback", "always"),
+    **_of(_ADD, *_ORDERS, "each", "map", "when", "unless", "fallback", "always"),
+    **_of(_RATE, *_RATES),
+    **_of(_SCHEDULE, *_SCHEDULES),
+    **_of(_CATCH_UP, *_CATCH_UPS),
     **_of(_ADD, "callback", "group", "group_name", "initial_context", "keep_going", "max_parallel"),
     **_of(_RUN_END, "on_success", "on_failure"),
 }
 
 #: Arguments that `start` does not have -> the hint.
 START: Final[Mapping[str, str]] = {
-    **_of(_ADD, "after", "depends", "depends_on", "dependencies", "needs", "requires", "each", "when", "unless"),
+    **_of(_ADD, *_ORDERS, "each", "when", "unless"),
+    **_of(_RATE, *_RATES),
+    **_of(_SCHEDULE, *_SCHEDULES),
+    **_of(_CATCH_UP, *_CATCH_UPS),
     **_of(_ADD, "max_parallel", "fallback", "always"),
     **_of("Groups are made by add: workflow.task.add(step, group_name='...').", "group", "groups", "group_name"),
     **_of(_DECORATOR, "retry", "retries", "timeout"),
@@ -95,9 +126,71 @@ START: Final[Mapping[str, str]] = {
     **_of(_CONFIG, "storage", "log", "notify", "scheduler", "history", "tracer"),
     **_of("Write mode='background' or mode='parallel'.", "background", "parallel", "wait", "block"),
     **_of("Write on_success=... or on_failure=....", "callback", "callbacks", "on_complete", "on_error"),
-    **_of("Give it to the scheduler: Config(scheduler=SchedulerCron('30 2 * * *')), schedule().", "cron", "schedule"),
     **_of("Write keep_going=True.", "continue_on_failure", "fail_fast", "ignore_errors"),
 }
+
+#: Arguments that `DotFlow` does not have -> the hint.
+WORKFLOW: Final[Mapping[str, str]] = {
+    **_of(_CONFIG, "storage", "log", "notify", "scheduler", "executor", "history", "tracer", "secrets"),
+    **_of(_WORKERS, "max_workers", "workers", "concurrency", "n_jobs"),
+    **_of(_START, "mode", "resume", "keep_going", "on_success", "on_failure", "rerun"),
+    **_of(_ADD, *_ORDERS, "each", "max_parallel"),
+    **_of(_DECORATOR, *_ATTEMPTS),
+    **_of(_TASK, "task", "tasks", "step", "steps"),
+    **_of(_PARAMS, "param", "parameters", "args", "kwargs", "inputs", "variables"),
+    **_of("Write workflow_id='nightly'.", "id", "dag_id", "flow_id"),
+    **_of(_RATE, *_RATES),
+    **_of(_SCHEDULE, *_SCHEDULES),
+    **_of(_CATCH_UP, *_CATCH_UPS),
+}
+
+#: Arguments that `Config` does not have -> the hint.
+CONFIG: Final[Mapping[str, str]] = {
+    **_of(_WORKFLOW, "workflow_id", "id", "name", "params"),
+    **_of("Give it to the executor: Config(executor=ExecutorProcess(max_workers=4)).", "max_workers", "workers"),
+    **_of(_START, "mode", "resume", "keep_going", "on_success", "on_failure"),
+    **_of(_ADD, *_ORDERS, "each", "max_parallel"),
+    **_of(_DECORATOR, "retry", "retries", "max_retries", "timeout"),
+    **_of("Write notify=NotifyTelegram(...).", "notifier", "notifiers", "notification", "notifications"),
+    **_of("Write log=LogDefault(...).", "logger", "logging", "logs", "log_level"),
+    **_of("Write storage=StorageFile(...).", "store", "backend", "checkpoint", "checkpoints", "path"),
+    **_of("Write tracer=TracerOpenTelemetry().", "tracing", "opentelemetry", "telemetry"),
+    **_of(_RATE, *_RATES),
+    **_of(_SCHEDULE, *_SCHEDULES),
+    **_of(_CATCH_UP, *_CATCH_UPS),
+}
+
+#: Arguments that `SchedulerCron` does not have -> the hint.
+CRON: Final[Mapping[str, str]] = {
+    **_of(_ZONE, "tz", "time_zone", "tzinfo", "zone"),
+    **_of(_CATCH_UP, *_CATCH_UPS),
+    **_of(f"{_NOT_YET} a schedule has no begin and no end. stop() ends it.", "start_date", "end_date", "start", "end"),
+    **_of(f"{_NOT_YET} a firing has no random delay.", "jitter", "splay"),
+    **_of("Write max_parallel=3, with overlap='parallel'.", "max_instances", "max_active_runs", "concurrency"),
+    **_of("Write overlap='skip', 'queue' or 'parallel'.", "overlapping", "allow_overlap", "no_overlap"),
+    **_of("Give it to schedule(): workflow.schedule(resume=True).", "mode", "resume", "keep_going", "params"),
+    **_of(_RATE, *_RATES),
+    **_of("Write SchedulerCron('30 2 * * *').", "schedule", "crontab", "expression", "interval", "every"),
+}
+
+_RESULT_WORDS: Final = ("result", "results", "output", "return_value", "returned", "storage", "data", "context")
+
+#: Attributes that a task does not have -> what to write instead.
+READ_TASK: Final[Mapping[str, str]] = _of("write task.value, or task.current_context", *_RESULT_WORDS)
+
+#: Attributes that a run does not have -> what to write instead.
+READ_RUN: Final[Mapping[str, str]] = {
+    **_of("write run.value('task'), or workflow.result()", *_RESULT_WORDS, "outputs", "values"),
+    **_of("write run['task'].errors, or run.raise_for_failure()", "error", "errors", "exception"),
+}
+
+
+def no_attribute(instance: object, name: str, hints: Mapping[str, str]) -> AttributeError:
+    """Returns the error about an attribute that an object does not have."""
+    hint = f": {hints[name]}" if name in hints else ""
+    return AttributeError(
+        f"{type(instance).__name__!r} object has no attribute {name!r}{hint}", name=name, obj=instance
+    )
 
 
 def start_hints(params: Collection[str]) -> Mapping[str, str]:

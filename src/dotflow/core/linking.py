@@ -65,8 +65,9 @@ def make_links(step: Action[..., Any], options: LinkOptions, scope: Scope) -> Li
 
     Raises UnknownTask, AmbiguousTask, UnknownParameter or InvalidLink.
     """
-    needs, required, after = _order(options, scope)
+    needs = options.needs if isinstance(options.needs, Mapping) else {}
     check_names(step, "needs", needs)
+    required, after = _order(options, scope)
     lists: dict[str, int | tuple[Any, ...]] = {}
     if isinstance(options.each, Mapping):
         if not options.each:
@@ -111,28 +112,25 @@ def _secrets(step: Action[..., Any], binds: Sequence[Bind], lists: Collection[st
     return secrets_of(step, {*(bind.parameter for bind in binds), *lists})
 
 
-def _order(options: LinkOptions, scope: Scope) -> tuple[Mapping[str, Any], tuple[Group, ...], tuple[Group, ...]]:
-    """Returns the references by parameter, the tasks that must have completed, and those that must be over.
+def _order(options: LinkOptions, scope: Scope) -> tuple[tuple[Group, ...], tuple[Group, ...]]:
+    """Returns the tasks that must have completed, and those that must be over.
 
     Raises UnknownTask, AmbiguousTask or InvalidLink.
     """
     if isinstance(options.after, Mapping):
         raise InvalidLink("after={...} fills no parameter. Write after=[task, ...], or needs={'parameter': task}.")
-    wired = options.needs if isinstance(options.needs, Mapping) else {}
-    needed = list(wired.values()) or _refs(options.needs)
-    groups = {scope.group(ref): ref for ref in needed if not (wired and scope.is_param(ref))}
-    after = {scope.group(ref): ref for ref in _refs(options.after)}
-    if both := groups.keys() & after.keys():
-        group = min(both)
-        name = after[group] if isinstance(after[group], str) else scope.tasks[group[-1]].name
-        raise InvalidLink(f"Both needs and after have '{name}'. Remove it from after: needs waits for it, too.")
-    return wired, () if wired else tuple(groups), tuple(after)
+    is_wiring = isinstance(options.needs, Mapping)
+    refs = [ref for ref in options.needs.values() if not scope.is_param(ref)] if is_wiring else _listed(options.needs)
+    needs, after = (tuple(dict.fromkeys(map(scope.group, each))) for each in (refs, _listed(options.after)))
+    for group in after:
+        if group in needs:
+            name = scope.tasks[group[-1]].name
+            raise InvalidLink(f"Both needs and after have '{name}'. Remove it from after: needs waits for it, too.")
+    return () if is_wiring else needs, after
 
 
-def _refs(refs: Any) -> Sequence[Any]:
-    if refs is None or isinstance(refs, Mapping):
-        return ()
-    return refs if isinstance(refs, list | tuple) else (refs,)
+def _listed(refs: Any) -> Sequence[Any]:
+    return () if refs is None else refs if isinstance(refs, list | tuple) else (refs,)
 
 
 def _fallback(
@@ -178,11 +176,12 @@ def copy_tasks(
         raise InvalidLink("Another workflow's tasks need a name: add(other.task, name='prepare').")
     if not tasks:
         raise InvalidLink("The other workflow has no tasks.")
-    needs, required, after = _order(options, scope)
+    needs = options.needs if isinstance(options.needs, Mapping) else {}
     unknown = [name for name in needs if name not in declared]
     if unknown:
         hint = close_match(unknown[0], declared) or f"Declare it there: DotFlow(params={{{unknown[0]!r}: ...}})."
         raise InvalidLink(f"needs={{{unknown[0]!r}: ...}}: the other workflow has no parameter '{unknown[0]}'. {hint}")
+    required, after = _order(options, scope)
     first = len(scope.tasks)
     conditions = make_conditions(options.when, options.unless, scope)
     fill = _filler(declared, needs, scope)

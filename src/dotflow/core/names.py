@@ -111,10 +111,18 @@ def name_of(task: Task) -> str:
 
 def find_task(ref: TaskRef, tasks: Sequence[Task]) -> Task:
     """Returns the one of the tasks that has the name or the step. Raises UnknownTask or AmbiguousTask."""
+    return tasks[group_of(ref, tasks)[-1]]
+
+
+def group_of(ref: TaskRef, tasks: Sequence[Task]) -> Group:
+    """Returns the ids of all tasks of the added workflow that has the name; of a task only its own.
+
+    Raises UnknownTask or AmbiguousTask.
+    """
     names = Names()
     names.update(tasks)
     try:
-        return tasks[names.resolve(ref, tasks)]
+        return names.group(ref, tasks)
     except UnknownTask as error:
         raise UnknownTask(error.name, error.known, "") from None
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from dotflow.core.action import Action
 from dotflow.core.context import Context
@@ -19,6 +19,7 @@ from dotflow.core.events import (
     TaskSkipped,
 )
 from dotflow.core.failure import TaskError
+from dotflow.core.hints import READ_TASK, no_attribute
 from dotflow.core.types.status import TypeStatus
 
 if TYPE_CHECKING:
@@ -198,6 +199,11 @@ class Task:
     def error(self) -> TaskError | None:
         """The last failed attempt."""
         return self._errors[-1] if self._errors else None
+
+    if not TYPE_CHECKING:  # type checkers report unknown names by themselves
+
+        def __getattr__(self, name: str) -> NoReturn:
+            raise no_attribute(self, name, READ_TASK)
 
     def _new_record(self, workflow_id: str, run_id: str | None, task_id: int | None = None) -> "Task":
         """Returns a new record, for a run or another position, with a new Context of the initial value."""

@@ -105,9 +105,8 @@ class Forecast:
             return Prospect(SKIP, task.reason)
         known = links.only(self._is_known)
         try:
-            decision = unmet_need(known.needs, self._tasks, self._restoration.not_needed) or decide(
-                known, self._tasks, self._params, self._masks
-            )
+            decision = unmet_need(known.needs, self._tasks)
+            decision = decision or decide(known, self._tasks, self._params, self._masks)
         except Exception as error:  # the values' own code; in the run it fails the task
             return Prospect(RUN, f"its conditions raised {type(error).__name__}")
         if isinstance(decision, Skip):

@@ -8,7 +8,7 @@ from dotflow.core.context import Context
 from dotflow.core.task import Task
 from dotflow.core.types.status import TypeStatus
 from dotflow.engine.run import Run
-from dotflow.errors import HistoryError
+from dotflow.errors import HistoryError, NotRun
 
 if TYPE_CHECKING:
     from dotflow.abc.archive import Since
@@ -27,6 +27,13 @@ class LastRun(ABC):
 
     def __init__(self) -> None:
         self._last: Run | None = None
+
+    @property
+    def last(self) -> Run:
+        """The last run, from its start on. Raises NotRun before the first one."""
+        if self._last is None:
+            raise NotRun
+        return self._last
 
     def result_task(self) -> list[Task]:
         """Returns the tasks of the last run, in the order of `add`; before the first run, the definitions."""

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from dotflow.abc.storage import Storage
 from dotflow.core.callback import WorkflowCallback
-from dotflow.core.names import TaskRef, find_task
+from dotflow.core.names import TaskRef, group_of
 from dotflow.core.steps import as_callback
 from dotflow.core.task import Task
 from dotflow.engine.earlier_runs import Resume, usable
@@ -106,7 +106,7 @@ def note_on_resume(storage: Storage, tasks: Sequence[Task], *, is_named: bool) -
 
 def rerun_ids(refs: Sequence[TaskRef], tasks: Sequence[Task]) -> frozenset[int]:
     """Returns the ids of the tasks that run again in any case. Raises UnknownTask or AmbiguousTask."""
-    return frozenset(find_task(ref, tasks).task_id for ref in refs)
+    return frozenset(task_id for ref in refs for task_id in group_of(ref, tasks))
 
 
 def scheduled_arguments(arguments: Mapping[str, Any]) -> dict[str, Any]:

@@ -150,9 +150,8 @@ class LinkedRestorer:
         is_cleanup = task.links is not None and task.links.always
         is_saved = task.step.checkpoint and not is_cleanup
         context = None if is_cleanup else self._checkpoint_of(task)
-        reason, unmet = self._judge(task), self._unmet_need(task)
-        if unmet and not is_saved:  # nothing is restored
-            reason = unmet
+        unmet = self._unmet_need(task)
+        reason = (None if is_saved else unmet) or self._judge(task)  # without a checkpoint nothing is restored
         if isinstance(reason, Skip):
             task._apply(TaskSkipped(task.task_id, reason.reason))
             if context is not None and is_saved:
@@ -171,12 +170,16 @@ class LinkedRestorer:
                 return
             if is_saved:
                 result.void.append((task, reason))
+        elif is_saved and not unmet:
+            result.is_finished = False
+        self._go_on_without(task, unmet)
+
+    def _go_on_without(self, task: Task, unmet: Skip | None) -> None:
+        """Records that a task is not restored: it runs again, unless a task that it needs is skipped."""
         if unmet:
             task._apply(TaskSkipped(task.task_id, unmet.reason))
-            return
-        if context is None and is_saved:
-            result.is_finished = False
-        self._run_again.add(task.task_id)
+        else:
+            self._run_again.add(task.task_id)
 
     def _unmet_need(self, task: Task) -> Skip | None:
         """Returns a Skip if a task that must have completed is skipped for certain. Those that run may complete."""
@@ -241,9 +244,8 @@ class LinkedRestorer:
         return any(step is not None and is_same_step(identity, step.identity) for step in steps)
 
     def _restore_map(self, task: LinkedTask, result: Restoration) -> None:
-        reason, unmet = self._judge(task), self._unmet_need(task)
-        if unmet and not task.step.checkpoint:  # nothing is restored
-            reason = unmet
+        unmet = self._unmet_need(task)
+        reason = (None if task.step.checkpoint else unmet) or self._judge(task)
         if isinstance(reason, Skip):
             task._apply(TaskSkipped(task.task_id, reason.reason))
             return
@@ -265,10 +267,7 @@ class LinkedRestorer:
                 self._close(task)
                 return
             result.is_finished = result.is_finished and (bool(unmet) or len(judged) == len(task.items))
-        if unmet:
-            task._apply(TaskSkipped(task.task_id, unmet.reason))
-        else:
-            self._run_again.add(task.task_id)
+        self._go_on_without(task, unmet)
 
     def _open(self, task: LinkedTask, result: Restoration) -> bool:
         """Makes the items of a map. Returns False if its lists are not known yet."""

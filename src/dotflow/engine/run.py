@@ -2,15 +2,17 @@
 
 import math
 import threading
-from collections.abc import Callable, Mapping, Sequence
-from typing import Final, Self
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final, NoReturn, Self, TypeVar, overload
 
 from dotflow import clock
 from dotflow.abc.executor import Executor
+from dotflow.core.action import Action
 from dotflow.core.context import Context
 from dotflow.core.durations import Duration, as_seconds
 from dotflow.core.events import RunEnded, RunStarted
 from dotflow.core.failure import Failure
+from dotflow.core.hints import READ_RUN, no_attribute
 from dotflow.core.names import TaskRef, find_task
 from dotflow.core.params import NO_PARAMS, Params
 from dotflow.core.task import Task
@@ -35,6 +37,8 @@ from dotflow.errors import RunFailed
 from dotflow.worker.deadline_thread import waking
 
 COMPLETED, SKIPPED = TypeStatus.COMPLETED, TypeStatus.SKIPPED
+T = TypeVar("T")
+
 CANCEL_GRACE: Final = 3.0  # seconds for a cancelled run to end its workers before its waiter continues
 
 
@@ -133,6 +137,37 @@ class Run(ShownRun):
             AmbiguousTask: Several tasks have it.
         """
         return find_task(ref, self.tasks)
+
+    def __getitem__(self, ref: TaskRef) -> Task:
+        """Returns the task that has the name or the step, as `task` does: `run["report"]`.
+
+        The name of an added workflow is that of its last task.
+        """
+        return find_task(ref, self.tasks)
+
+    __iter__ = None  # without it, Python would ask for the tasks 0, 1, ...
+
+    @overload
+    def value(self, ref: Action[..., Coroutine[Any, Any, T]]) -> T: ...
+    @overload
+    def value(self, ref: Action[..., T]) -> T: ...
+    @overload
+    def value(self, ref: TaskRef) -> Any: ...
+    def value(self, ref: TaskRef) -> Any:
+        """Returns the value of the task that has the name or the step: `run.value("report")`. None if it has none.
+
+        With a step, type checkers know the type of the value. That of a mapped task is a list of such values.
+
+        Raises:
+            UnknownTask: No task has it.
+            AmbiguousTask: Several tasks have it.
+        """
+        return find_task(ref, self.tasks).value
+
+    if not TYPE_CHECKING:  # type checkers report unknown names by themselves
+
+        def __getattr__(self, name: str) -> NoReturn:
+            raise no_attribute(self, name, READ_RUN)
 
     @property
     def cleans_up(self) -> bool:

@@ -29,38 +29,36 @@ def always_takes_previous(task: Task) -> bool:
 def not_needed(
     tasks: Sequence[Task], run_again: Collection[int], previous_of: Callable[[Task], Task | None]
 ) -> set[int]:
-    """Returns the unsaved tasks that don't run in a resume, since no task that runs needs them, and their cleanups.
+    """Returns the unsaved tasks that don't run in a resume, since no task that runs needs them.
 
-    A cleanup does not count as such a task. A task that no other one needs runs.
+    A cleanup counts as such a task only if one that runs must wait for its completion. A task that no other one needs
+    runs.
 
     Args:
         tasks: The tasks, with the decisions on them.
         run_again: The tasks that are not restored.
         previous_of: Returns the task whose context is a task's `previous_context`.
     """
-    unsaved = {task.task_id for task in tasks if not task.step.checkpoint and not _is_cleanup(task)}
+    cleanups = {task.task_id for task in tasks if task.links is not None and task.links.always}
+    unsaved = {task.task_id for task in tasks if not task.step.checkpoint} - cleanups
     if not unsaved:
         return set()
-    running = {task.task_id for task in tasks if task.task_id in run_again and not _is_cleanup(task)} - unsaved
-    followers: dict[int, list[int]] = {task_id: [] for task_id in unsaved}
+    running = {task.task_id for task in tasks if task.task_id in run_again} - unsaved - cleanups
+    followers: dict[int, list[int]] = {task_id: [] for task_id in unsaved | cleanups}
     for task in tasks:
+        for *_, source in task.links.needs if task.links else ():
+            if source in cleanups:
+                followers[source].append(task.task_id)
         previous = previous_of(task) if always_takes_previous(task) else None
         for source in (*(task.links.sources() if task.links else ()), *((previous.task_id,) if previous else ())):
             if source in unsaved:
                 followers[source].append(task.task_id)
     left_out = set()
-    for task_id in sorted(unsaved, reverse=True):
+    for task_id in sorted(followers, reverse=True):
         if tasks[task_id].status is TypeStatus.SKIPPED:
             continue
-        if not followers[task_id] or not running.isdisjoint(followers[task_id]):
+        if not running.isdisjoint(followers[task_id]) or (task_id in unsaved and not followers[task_id]):
             running.add(task_id)
-        else:
+        elif task_id in unsaved:
             left_out.add(task_id)
-    for task in tasks:
-        if task.links is not None and task.links.always and not left_out.isdisjoint(task.links.required_sources()):
-            left_out.add(task.task_id)
     return left_out
-
-
-def _is_cleanup(task: Task) -> bool:
-    return task.links is not None and task.links.always

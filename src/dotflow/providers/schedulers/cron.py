@@ -2,11 +2,12 @@
 
 import threading
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final
+from typing import Any, Final, Never
 
 from dotflow import clock
 from dotflow.abc.scheduler import Scheduler
 from dotflow.abc.workflow import Workflow
+from dotflow.core.hints import CRON, refuse_unknown
 from dotflow.core.types.overlap import TypeOverlap
 from dotflow.errors import AlreadyScheduled, InvalidArgument
 from dotflow.providers.schedulers.cron_times import CronTimes, FireTime
@@ -33,16 +34,24 @@ class SchedulerCron(Scheduler):
             at the same time.
         timezone: The zone's name, such as "Europe/Berlin"; None for the machine's own, or that of the variable TZ.
         max_parallel: The largest number of active runs with "parallel"; further firings are dropped.
+        unknown: Refused with a hint.
 
     Raises:
         InvalidSchedule: cron or timezone is not valid, or the expression never fires.
         InvalidArgument: overlap or max_parallel is not accepted.
+        UnknownArgument: There is no such argument.
         MissingExtra: CronSim is not installed.
     """
 
     def __init__(
-        self, cron: str, overlap: str | TypeOverlap = "skip", timezone: str | None = None, max_parallel: int = 10
+        self,
+        cron: str,
+        overlap: str | TypeOverlap = "skip",
+        timezone: str | None = None,
+        max_parallel: int = 10,
+        **unknown: Never,
     ) -> None:
+        refuse_unknown("SchedulerCron", unknown, ("cron", "overlap", "timezone", "max_parallel"), CRON)
         self.cron = cron
         self.overlap: TypeOverlap = _checked_overlap(overlap)
         self.timezone = timezone
