@@ -13,7 +13,7 @@ import sys
 import tempfile
 import time
 import zlib
-from collections.abc import Callable, Hashable, Iterable, Iterator
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -47,7 +47,8 @@ class Node:
     takes: dict[str, tuple[str, Any]] = field(default_factory=dict)  # "value", "context" or "param", and the source
     optional: set[str] = field(default_factory=set)
     each: dict[str, Any] = field(default_factory=dict)  # the number of a node, or a tuple
-    waits: list[int] = field(default_factory=list)
+    needs: list[int] = field(default_factory=list)  # nodes that must have completed, and nodes that must be over
+    after: list[int] = field(default_factory=list)
     conditions: list[tuple[str, Any]] = field(default_factory=list)  # "when" or "unless", and a node or a parameter
     previous: bool = False
     fallback: bool = False
@@ -60,9 +61,13 @@ class Node:
 
     def sources(self) -> set[int]:
         """The nodes that it refers to."""
+        return self.value_sources() | {*self.needs, *self.after}
+
+    def value_sources(self) -> set[int]:
+        """The nodes whose values it depends on."""
         taken = {source for kind, source in self.takes.values() if kind != "param"}
         mapped = {source for source in self.each.values() if isinstance(source, int)}
-        return taken | mapped | {*self.waits} | {source for _, source in self.conditions if isinstance(source, int)}
+        return taken | mapped | {source for _, source in self.conditions if isinstance(source, int)}
 
 
 class KilledStorage(Storage):
@@ -183,7 +188,7 @@ class Scenario:
         """Gives a node random sources."""
         pick = self.random
         node.takes, node.each, node.optional = {}, {}, set()
-        node.waits, node.conditions = [], []
+        node.needs, node.after, node.conditions = [], [], []
         if node.kind == "class":
             node.each = {"item": self.list_for(before)} if pick.random() < 0.3 else {}
             return
@@ -203,8 +208,12 @@ class Scenario:
             node.each["item"] = self.list_for(before)
             if pick.random() < 0.3:
                 node.each["other"] = self.list_for(before)
-        if not node.takes and before and pick.random() < 0.2:
-            node.waits = [pick.choice(before).number]
+        wired = {source for kind, source in node.takes.values() if kind == "value"}
+        if before and not wired and pick.random() < 0.3:
+            node.needs = [pick.choice(before).number]
+        others = [other.number for other in before if other.number not in {*wired, *node.needs}]
+        if others and pick.random() < 0.2:
+            node.after = [pick.choice(others)]
         if before and not node.always and pick.random() < 0.2:
             sources = [other.number for other in before if other.saved]
             node.conditions = [(pick.choice(["when", "unless"]), pick.choice([*sources[-2:], "limit"]))]
@@ -261,8 +270,8 @@ class Scenario:
         rest.insert(self.random.randint(first, last), node)
         self.nodes = rest
 
-    def build(self, storage: Storage) -> DotFlow:
-        """Makes the workflow."""
+    def build(self, storage: Storage, restored: Collection[int] = ()) -> DotFlow:
+        """Makes the workflow. Nodes that are *restored* only wait for those that they need."""
         config = Config(storage=storage, log=LogDefault(output="none"), executor=ExecutorThread())
         if self.mode == "sequential":
             config = Config(storage=storage, log=LogDefault(output="none"))
@@ -277,8 +286,12 @@ class Scenario:
 
             options: dict[str, Any] = {}
             needs: Any = {name: ref(source) for name, (kind, source) in node.takes.items() if kind == "value"}
-            if needs or node.waits:
-                options["needs"] = needs or list(map(ref, node.waits))
+            if needs:
+                options["needs"] = needs
+            elif node.needs:
+                options["after" if node.number in restored else "needs"] = list(map(ref, node.needs))
+            if node.after:
+                options["after"] = [*options.get("after", ()), *map(ref, node.after)]
             if node.each:
                 options["each"] = {name: ref(source) for name, source in node.each.items()}
             for word, source in node.conditions:
@@ -383,7 +396,7 @@ class Scenario:
             self.saved[key] = definition, arguments, self.time
             if not resume or was is None or key not in there or was[:2] != (definition, arguments):
                 return
-            sources = set(nodes) if node.previous else node.sources() - {*node.waits}
+            sources = set(nodes) if node.previous else node.value_sources()
             mapped = {source for source in node.each.values() if isinstance(source, int)}
             by_item = {one for one in mapped if nodes[one].each} if len(node.each) == 1 else set()
             lists = {one for one in mapped if not nodes[one].each}
@@ -454,7 +467,8 @@ class Scenario:
             return ""
         assert workflow is not None
         result = self.results(workflow)
-        expected = self.fresh()
+        tasks = zip(self.nodes, workflow.result_task(), strict=True)
+        expected = self.fresh({node.number for node, task in tasks if task.restored_from == "checkpoint"})
         if result != expected:
             return f"stale: {differences(expected, result)}\n{self.params}\n" + "\n".join(map(repr, nodes))
         self.repeated_again(workflow)
@@ -491,9 +505,9 @@ class Scenario:
         for key in self.random.sample(keys, min(len(keys), self.random.randrange(3))):
             self.storage.delete(key)
 
-    def fresh(self) -> list[Any]:
-        """The results of a new run."""
-        workflow = self.build(StorageDefault())
+    def fresh(self, restored: Collection[int]) -> list[Any]:
+        """The results of a new run, in which the nodes that were *restored* run whatever becomes of their needs."""
+        workflow = self.build(StorageDefault(), restored)
         workflow.start(mode=self.mode.replace("groups", "sequential"), keep_going=True)
         return self.results(workflow)
 

@@ -1,4 +1,4 @@
-"""Random graphs: in every mode each task runs once, after what it needs, with the same values."""
+"""Random graphs: in every mode each task that may run does so once, after what it needs, with the same values."""
 
 import inspect
 import random
@@ -16,6 +16,8 @@ from dotflow.engine.plan import make_plan
 from dotflow.providers import ExecutorAsync, ExecutorInline, ExecutorProcess, ExecutorThread
 
 MODULO = 1_000_003
+COMPLETED = TypeStatus.COMPLETED
+MISSING = "no value"
 
 MakeWorkflow = Callable[..., DotFlow]
 
@@ -23,15 +25,24 @@ MakeWorkflow = Callable[..., DotFlow]
 class Graph:
     """A random workflow.
 
+    Args:
+        seed: Determines all of it.
+        count: The number of tasks.
+        failing: The share of the tasks that fail, of those that are not mapped.
+
     Attributes:
-        values: The value of each task, computed without dotflow.
-        needs: For each task, the tasks that it needs, those that it only waits for included.
+        values: The value of each task, computed without dotflow; MISSING where it has none.
+        statuses: How each task ends, computed without dotflow.
+        needs: For each task, the tasks that it waits for, for whatever reason.
         log: "+3" where task 3 begins and "-3" where it ends, if that is in this process; items as "+3[0]".
     """
 
-    def __init__(self, seed: int, count: int = 14) -> None:
+    def __init__(self, seed: int, count: int = 14, failing: float = 0) -> None:
         self.random = random.Random(seed)
+        self.failing = failing
         self.values: list[Any] = []
+        self.lists: list[bool] = []  # whether a task returns a list
+        self.statuses: list[TypeStatus] = []
         self.needs: list[set[int]] = []
         self.log: list[str] = []
         self.options: list[tuple[Any, dict[str, Any]]] = []
@@ -42,24 +53,35 @@ class Graph:
         return self.random.sample(range(number), min(number, self.random.randint(0, most)))
 
     def _add_one(self, number: int) -> None:
-        named, waits = self._pick(number, 3), self._pick(number, 1)
-        lists = [other for other in range(number) if isinstance(self.values[other], list)]
+        named, required, after = self._pick(number, 3), self._pick(number, 1), self._pick(number, 2)
+        lists = [other for other in range(number) if self.lists[other]]
         each = self.random.choice(lists) if lists and self.random.random() < 0.4 else None
         named = [other for other in named if other != each]
+        after = [other for other in after if other not in required]
         is_list = each is None and self.random.random() < 0.4
+        fails = each is None and self.random.random() < self.failing
         own = {f"t{other}": self.values[other] for other in named}
-        if each is None:
+        self.lists.append(is_list or each is not None)
+        needs = {*named, *required} | ({each} if each is not None else set())
+        self.needs.append(needs | {*after})
+        if any(self.statuses[other] is not COMPLETED for other in needs):
+            self.statuses.append(TypeStatus.SKIPPED)
+        else:
+            self.statuses.append(TypeStatus.FAILED if fails else COMPLETED)
+        if self.statuses[-1] is not COMPLETED:
+            self.values.append(MISSING)
+        elif each is None:
             self.values.append(value_of(number, own, is_list))
         else:
             self.values.append([value_of(number, {**own, "entry": entry}, False) for entry in self.values[each]])
-        self.needs.append({*named, *waits} | ({each} if each is not None else set()))
         options: dict[str, Any] = {"name": f"t{number}"}
-        if waits:
-            options["needs"] = [f"t{other}" for other in waits]
+        for word, others in (("needs", required), ("after", after)):
+            if others:
+                options[word] = [f"t{other}" for other in others]
         if each is not None:
             options |= {"each": f"t{each}", "max_parallel": self.random.randint(1, 3)}
         parameters = [f"t{other}" for other in named] + (["entry"] if each is not None else [])
-        self.options.append((step_of(number, parameters, is_list, self.log), options))
+        self.options.append((step_of(number, parameters, is_list, fails, self.log), options))
 
     def add_to(self, workflow: DotFlow, groups: int) -> DotFlow:
         for step, options in self.options:
@@ -75,10 +97,12 @@ def value_of(number: int, arguments: dict[str, Any], is_list: bool) -> Any:
     return [total, total + 1, total + 2][: total % 4] if is_list else total
 
 
-def step_of(number: int, parameters: list[str], is_list: bool, log: list[str]) -> Any:
+def step_of(number: int, parameters: list[str], is_list: bool, fails: bool, log: list[str]) -> Any:
     def step(**arguments: Any) -> Any:
         log.append(f"+{number}")
         try:
+            if fails:
+                raise ValueError(number)
             return value_of(number, arguments, is_list)
         finally:
             log.append(f"-{number}")
@@ -90,21 +114,21 @@ def step_of(number: int, parameters: list[str], is_list: bool, log: list[str]) -
 
 def check(graph: Graph, workflow: DotFlow, *, here: bool) -> None:
     tasks = workflow.result_task()
-    assert {task.status for task in tasks} == {TypeStatus.COMPLETED}
-    assert workflow.result_storage() == graph.values
+    assert [task.status for task in tasks] == graph.statuses
+    assert [task.value if task.has_value else MISSING for task in tasks] == graph.values
     if not here:
         return
     counts = Counter(graph.log)
     for number, task in enumerate(tasks):
-        assert counts[f"+{number}"] == (len(task.items) if task.is_mapped else 1)
+        runs = len(task.items) if task.is_mapped else task.status is not TypeStatus.SKIPPED
+        assert counts[f"+{number}"] == runs
     for number, needs in enumerate(graph.needs):
         if counts[f"+{number}"] and not tasks[number].is_mapped:
             began = graph.log.index(f"+{number}")
             assert not {f"-{need}" for need in needs} & set(graph.log[began:])
 
 
-@pytest.mark.parametrize("seed", range(40))
-@pytest.mark.parametrize(
+in_every_mode = pytest.mark.parametrize(
     ("mode", "groups", "executor"),
     [
         ("sequential", 0, ExecutorInline),
@@ -116,12 +140,31 @@ def check(graph: Graph, workflow: DotFlow, *, here: bool) -> None:
     ],
     ids=["sequential", "groups", "background", "two-threads", "threads", "coroutines"],
 )
+
+
+@pytest.mark.parametrize("seed", range(40))
+@in_every_mode
 def test_a_random_graph(make_workflow: MakeWorkflow, mode: str, groups: int, executor: Any, seed: int) -> None:
     """Each task runs once, after its needs, and returns what it would return anywhere."""
     graph = Graph(seed)
     workflow = graph.add_to(make_workflow(executor=executor and executor()), groups)
 
     run = workflow.launch(threading.Event().set, mode=mode)
+
+    assert run.wait(15), "a deadlock"
+    check(graph, workflow, here=True)
+
+
+@pytest.mark.parametrize("seed", range(40))
+@in_every_mode
+def test_a_random_graph_in_which_tasks_fail(
+    make_workflow: MakeWorkflow, mode: str, groups: int, executor: Any, seed: int
+) -> None:
+    """Who needs a failed or skipped task, or takes its value, is skipped; who comes after it runs."""
+    graph = Graph(seed, failing=0.2)
+    workflow = graph.add_to(make_workflow(executor=executor and executor()), groups)
+
+    run = workflow.launch(threading.Event().set, mode=mode, keep_going=True)
 
     assert run.wait(15), "a deadlock"
     check(graph, workflow, here=True)

@@ -105,7 +105,7 @@ class Forecast:
             return Prospect(SKIP, task.reason)
         known = links.only(self._is_known)
         try:
-            decision = unmet_need(known.needs, self._tasks)
+            decision = unmet_need(known.needs, self._tasks, self._restoration.not_needed)
             decision = decision or decide(known, self._tasks, self._params, self._masks)
         except Exception as error:  # the values' own code; in the run it fails the task
             return Prospect(RUN, f"its conditions raised {type(error).__name__}")

@@ -75,7 +75,7 @@ class Graph:
             self.end_task(task_id, previous)
             return None
         restored_items = self._checkpoints.whole_maps.get(task_id)
-        unmet = unmet_need(task.links.needs, self._tasks)
+        unmet = unmet_need(task.links.needs, self._tasks, self._checkpoints.not_needed)
         if restored_items or (restored_items == 0 and unmet is None):
             # No item runs, so a value that they would take may be missing. What is restored needs no order.
             self.maps.open(task, {}, previous)

@@ -1,6 +1,6 @@
 """Verdict: whether a task runs, and with which arguments. Runs and resumes use the same functions."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from dotflow.core.links import PARAM, TRUE, VALUE, Bind, Condition, Constant, Group, Links
@@ -43,16 +43,21 @@ def decide(links: Links, tasks: Sequence[Task], params: Params, masks: Masks = N
     return arguments(links.binds, tasks, params)
 
 
-def unmet_need(needs: Sequence[Group], tasks: Sequence[Task]) -> Skip | None:
+def unmet_need(needs: Sequence[Group], tasks: Sequence[Task], not_needed: Container[int] = ()) -> Skip | None:
     """Returns a Skip if a task that must have completed has not; None if all have.
 
     Of an added workflow the last task must have completed, and none may have failed. Order does not count where
     checkpoints are judged: what is restored stays, whatever becomes of its needs in this run.
+
+    Args:
+        needs: The order edges of a task.
+        tasks: The tasks. Those that it needs have ended.
+        not_needed: The tasks that a resume leaves out, since they have nothing to do.
     """
     for group in needs:
         failed = (task_id for task_id in group if tasks[task_id].status is FAILED)
         last = group[-1]
-        unmet = next(failed, None if tasks[last].status is COMPLETED else last)
+        unmet = next(failed, None if tasks[last].status is COMPLETED or last in not_needed else last)
         if unmet is not None:
             return Skip(f"it needs '{tasks[unmet].name}', which {ending(tasks[unmet])}")
     return None
