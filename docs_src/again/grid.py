@@ -33,7 +33,7 @@ def main() -> None:
     print(workflow.plan(resume="changed"))
     run = workflow.start(resume="changed")
     trained = [item for item in run.task("train").items if item.restored_from is None]
-    print(f"{len(trained)} trained. {run.task('best').current_context.storage}")
+    print(f"{len(trained)} trained. {run.value('best')}")
 
 
 if __name__ == "__main__":

@@ -22,6 +22,6 @@ workflow.task.add(step=find_warmest)
 workflow.start()
 
 for task in workflow.result_task():
-    print(f"{task.name}: {task.status}, {task.current_context.storage}")
+    print(f"{task.name}: {task.status}, {task.value}")
 # read_temperatures: Completed, [19.5, 21.0, 24.5]
 # find_warmest: Completed, 24.5

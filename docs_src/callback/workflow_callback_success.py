@@ -4,7 +4,7 @@ from dotflow import DotFlow, Task, action
 
 
 def celebrate(tasks: list[Task]) -> None:
-    print(f"all {len(tasks)} steps are done, the report is {tasks[-1].current_context.storage}")
+    print(f"all {len(tasks)} steps are done, the report is {tasks[-1].value}")
 
 
 @action

@@ -29,5 +29,5 @@ print(run.status, "-", run.tasks[1].errors[-1].message)
 
 database["is up"] = True
 run = workflow.start(resume=True)  # in the same program or, after a crash, in another one
-print(run.status, "-", run.tasks[1].current_context.storage)
+print(run.status, "-", run.tasks[1].value)
 # Completed - 3 rows loaded

@@ -33,7 +33,7 @@ print([str(workflow.start(resume=True, params={"day": day}).status) for day in d
 ready.add(date(2026, 1, 2))  # it has arrived: the same loop again, in this program or in another one
 for day in days:
     run = workflow.start(resume=True, params={"day": day})
-    print(run.workflow_id, run.task("total").current_context.storage)
+    print(run.workflow_id, run.value("total"))
 # sales@day=2026-01-01 201
 # fetch 2026-01-02
 # sales@day=2026-01-02 202

@@ -33,5 +33,5 @@ workflow.task.add([score, good_enough])
 workflow.task.add(deploy, when=good_enough).add(tell, unless=good_enough).add(report)
 run = workflow.start()
 
-print(run.status, run.task("report").current_context.storage)  # Completed only 0.87
+print(run.status, run.value("report"))  # Completed only 0.87
 print(run.task("deploy").status, run.task("deploy").reason)  # Skipped good_enough was False

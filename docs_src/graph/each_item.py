@@ -26,7 +26,7 @@ workflow.task.add(count, each=files, max_parallel=20, keep_going=True)
 workflow.task.add(total)
 run = workflow.start(mode="parallel")
 
-print(run.status, run.task("total").current_context.storage)
+print(run.status, run.value("total"))
 # Failed 15 from 3 files, 1 failed
 for item in run.task("count").items:
     print(item.item, item.input, item.status, len(item.errors))

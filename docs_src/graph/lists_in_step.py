@@ -24,5 +24,5 @@ workflow.task.add(forecast, each={"city": cities, "unit": ["F", "C"]})
 workflow.task.add(shout, each=forecast)
 run = workflow.start(mode="parallel")
 
-print(run.task("forecast").current_context.storage, run.task("shout").current_context.storage)
+print(run.value("forecast"), run.value("shout"))
 # ['Seattle: 21 F', 'Berlin: 21 C'] ['SEATTLE: 21 F', 'BERLIN: 21 C']

@@ -25,6 +25,6 @@ workflow.task.add(read, initial_context="july", name="july", needs=[migrate])
 workflow.task.add(compare, needs={"before": "january", "after": "july"})
 run = workflow.start()
 
-print(run.task("compare").current_context.storage)
+print(run.value("compare"))
 # the table is there
 # 13

@@ -28,6 +28,6 @@ workflow.task.add(merge)
 run = workflow.start(mode="parallel")
 
 print([task.name for task in run.tasks])
-print(run.task("merge").current_context.storage)
+print(run.value("merge"))
 # ['left.read', 'left.clean', 'right.read', 'right.clean', 'merge']
 # ['OLD.CSV 1', 'OLD.CSV 2', 'NEW.CSV 1', 'NEW.CSV 2']

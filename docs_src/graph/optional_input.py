@@ -28,7 +28,7 @@ workflow.task.add([prices, discounts, offer, audit])
 run = workflow.start(keep_going=True)
 
 for task in run.tasks:
-    print(task.name, task.status, task.current_context.storage, task.reason)
+    print(task.name, task.status, task.value, task.reason)
 # prices Completed {'lamp': 25.0}
 # discounts Failed None
 # offer Completed {'lamp': 25.0}

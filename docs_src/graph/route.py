@@ -30,7 +30,7 @@ workflow.task.add(on_cluster, when={"route": "cluster"}, fallback=in_pieces)
 
 for size in (10, 5_000_000):
     run = workflow.start(params={"size": size})
-    print(run.status, [task.current_context.storage for task in run.tasks[1:]])
+    print(run.status, [task.value for task in run.tasks[1:]])
     print([error.message for error in run.task("on_cluster").errors])
 # Completed ['10 rows on this machine', None]
 # []

@@ -25,5 +25,5 @@ workflow = DotFlow()
 workflow.task.add(orders).add(customers).add(by_country)
 run = workflow.start(mode="parallel")  # both sources at once
 
-print(run.status, run.task("by_country").current_context.storage)
+print(run.status, run.value("by_country"))
 # Completed {'GB': 150, 'FI': 80}

@@ -20,5 +20,5 @@ for city in ("Lima", "Oslo", "Cairo"):
     workflow.task.add(step=[fetch, average], initial_context=city, group_name=city)
 run = workflow.start()
 
-print({task.group_name: task.current_context.storage for task in run.tasks if task.name == "average"})
+print({task.group_name: task.value for task in run.tasks if task.name == "average"})
 # {'Lima': 18.75, 'Oslo': -1.0, 'Cairo': 31.75}

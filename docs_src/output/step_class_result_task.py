@@ -20,4 +20,4 @@ workflow.start()
 
 for task in workflow.result_task():
     print(task.task_id, task.name, task.status)  # 0 Weather Completed
-    print([context.storage for context in task.current_context.storage])  # [21.5, 'warm']
+    print([context.storage for context in task.value])  # [21.5, 'warm']

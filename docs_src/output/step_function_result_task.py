@@ -18,6 +18,6 @@ workflow.task.add(step=[extract, load])
 workflow.start()
 
 for task in workflow.result_task():
-    print(task.task_id, task.name, task.status, task.current_context.storage, task.retry_count, len(task.errors))
+    print(task.task_id, task.name, task.status, task.value, task.retry_count, len(task.errors))
 # 0 extract Completed [3, 5, 8] 0 0
 # 1 load Failed None 1 2

@@ -19,4 +19,4 @@ workflow.task.add([extract, report])
 
 for days in range(3):
     run = workflow.start(resume=True, params={"day": date(2026, 11, 23) + timedelta(days)})
-    print(run.task("report").current_context.storage)
+    print(run.value("report"))

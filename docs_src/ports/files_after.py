@@ -28,4 +28,4 @@ workflow.task.add(names).add(count, each=names, keep_going=True).add(total)
 run = workflow.start(mode="parallel")
 failed = [item.input for item in run.task("count").items if item.error]
 
-print(run.status, run.task("total").current_context.storage, "failed:", failed)
+print(run.status, run.value("total"), "failed:", failed)

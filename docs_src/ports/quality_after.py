@@ -32,4 +32,4 @@ workflow.task.add([data, train, good_enough]).add(deploy, when=good_enough).add(
 run = workflow.start()
 
 chosen = run.task("tell" if run.task("deploy").status == "Skipped" else "deploy")
-print(run.status, chosen.name, chosen.current_context.storage)
+print(run.status, chosen.name, chosen.value)

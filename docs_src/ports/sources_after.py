@@ -32,4 +32,4 @@ workflow = DotFlow(name="sales")
 workflow.task.add([orders, countries, rates, convert, load])
 run = workflow.start(mode="parallel")
 
-print(run.status, *(run.task(name).current_context.storage for name in ("convert", "load")))
+print(run.status, *(run.value(name) for name in ("convert", "load")))

@@ -17,7 +17,7 @@ workflow.task.add(step=ask_shop)
 workflow.start()
 
 task = workflow.result_task()[0]
-print(task.status, task.current_context.storage)  # Completed 4 new orders
+print(task.status, task.value)  # Completed 4 new orders
 print(f"retried {task.retry_count} times")  # retried 2 times
 for error in task.errors:
     print(f"attempt {error.attempt}: {error.exception}: {error.message}")

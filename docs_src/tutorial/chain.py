@@ -55,5 +55,5 @@ workflow.task.add([extract, check, summarise], initial_context=JANUARY)
 run = workflow.start()
 
 print(run.status)
-for row in run.task("summarise").current_context.storage:
+for row in run.value("summarise"):
     print(f"{row.weather:8} {row.days:2} days {row.rain:5.1f} mm")

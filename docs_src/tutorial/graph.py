@@ -85,5 +85,5 @@ run = workflow.start(mode="parallel", keep_going=True, resume=True)
 print(run.status)
 for task in run.tasks:
     print(f"{task.name}: {task.status}" + (f", {len(task.items)} items" if task.items else ""))
-for weather, rain in run.task("total").current_context.storage.items():
+for weather, rain in run.value("total").items():
     print(f"    {weather:8} {rain:5.1f} mm")

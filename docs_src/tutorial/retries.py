@@ -77,5 +77,5 @@ write_for(0.5)
 run = workflow.start()
 
 task = run.tasks[-1]
-print(run.status, task.current_context.storage, "rows")
+print(run.status, task.value, "rows")
 print("Was repeated:", task.retry_count > 0, "because:", task.errors[0].exception, task.errors[0].message)

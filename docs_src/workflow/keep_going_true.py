@@ -24,7 +24,7 @@ workflow.task.add(step=[fetch_rates, fetch_orders, clean_up])
 run = workflow.start(keep_going=True)
 
 for task in run.tasks:
-    print(f"{task.name}: {task.status} {task.current_context.storage}")
+    print(f"{task.name}: {task.status} {task.value}")
 # the step before returned None
 # fetch_rates: Failed None
 # fetch_orders: Completed 12

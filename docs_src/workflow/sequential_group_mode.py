@@ -23,7 +23,7 @@ workflow.task.add(step=add_up, group_name="games")
 workflow.start(mode="sequential")
 
 for task in workflow.result_task():
-    print(f"{task.group_name}: {task.name} -> {task.current_context.storage}")
+    print(f"{task.group_name}: {task.name} -> {task.value}")
 # books: read -> [4, 6]
 # games: read -> [10, 20, 30]
 # books: add_up -> 10

@@ -59,7 +59,7 @@ def load(table: str, rows: list[Row]) -> list[Row]:
 def summary(task: Task) -> None:
     for item in task.items:
         print(f"\n{'by ' + item.input['table']:10}  days  mm/day  high   low   ({item.status}, attempt {item.attempt})")
-        for row in item.current_context.storage or []:
+        for row in item.value or []:
             print(f"{row.name:10} {row.days:5} {row.rain:7.1f} {row.high:5.1f} {row.low:5.1f}")
 
 

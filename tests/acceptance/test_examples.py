@@ -40,7 +40,7 @@ PROMISED = {
     "context": "context many_contexts",
     "errors": "errors",
     "first_steps": "first_steps",
-    "graph": "branches cleanup each_item lists_in_step needs nested optional_input route several_inputs",
+    "graph": "branches cleanup each_item lists_in_step needs nested optional_input order route several_inputs",
     "group": "step_with_groups",
     "initial_context": "initial_context",
     "isolate": "isolate",
