@@ -259,11 +259,12 @@ def teardown(report: list[Any] | None = None) -> str:
 
 
 def branched(storage: Storage) -> DotFlow:
-    """A reduce, a fan-in, conditions, a fallback and a cleanup."""
+    """A reduce, a fan-in, conditions, order, a fallback and a cleanup."""
     workflow = DotFlow(Config(storage=storage), workflow_id="branches", params={"scale": 10})
     add = workflow.task.add
     add(fetch, each=[1, 2], name="fetch").add(parse, each="fetch").add(summary).add(good)
     add(deploy, when=good).add(deploy, unless=good, name="other").add(fragile, fallback=sturdy).add(report)
+    add(nothing, needs=["other", "fragile"], after="deploy").add(nothing, name="never", needs="deploy")
     add(teardown, always=True)
     return workflow
 
@@ -272,6 +273,7 @@ def failing(storage: Storage) -> DotFlow:
     """A map one of whose items fails every time, and what goes on without it."""
     workflow = DotFlow(Config(storage=storage), workflow_id="failing")
     workflow.task.add(fetch, each=[4, -1, 3]).add(parse, each=fetch, keep_going=True).add(summary)
+    workflow.task.add(nothing, name="never", needs="parse").add(nothing, name="ends", after="parse")
     return workflow
 
 
