@@ -56,15 +56,12 @@ _CATCH_UP: Final = (
     f"{_NOT_YET} a firing that was missed is not made up. Run the missing days: for day in days: "
     "workflow.start(resume=True, params={'day': day})."
 )
-_ZONE: Final = "Write timezone='Europe/Berlin'."
-_TASK: Final = "Add it: workflow.task.add(step)."
 
 # Arguments that belong to one place, wherever they are passed.
 _RATES: Final = ("rate", "rate_limit", "rate_limits", "throttle", "rps", "requests_per_second", "max_rate")
 _SCHEDULES: Final = ("cron", "schedule", "schedule_interval", "interval", "timezone", "tz", "overlap")
 _CATCH_UPS: Final = ("catchup", "catch_up", "backfill", "misfire_grace_time", "coalesce", "depends_on_past")
 _ORDERS: Final = ("after", "depends", "depends_on", "dependencies", "needs", "requires", "upstream", "wait_for")
-_ATTEMPTS: Final = ("retry", "retries", "max_retries", "attempts", "retry_delay", "backoff", "timeout", "cache")
 
 
 def _of(hint: str, *words: str) -> dict[str, str]:
@@ -135,8 +132,8 @@ WORKFLOW: Final[Mapping[str, str]] = {
     **_of(_WORKERS, "max_workers", "workers", "concurrency", "n_jobs"),
     **_of(_START, "mode", "resume", "keep_going", "on_success", "on_failure", "rerun"),
     **_of(_ADD, *_ORDERS, "each", "max_parallel"),
-    **_of(_DECORATOR, *_ATTEMPTS),
-    **_of(_TASK, "task", "tasks", "step", "steps"),
+    **_of(_DECORATOR, "retry", "retries", "max_retries", "attempts", "retry_delay", "backoff", "timeout", "cache"),
+    **_of("Add it: workflow.task.add(step).", "task", "tasks", "step", "steps"),
     **_of(_PARAMS, "param", "parameters", "args", "kwargs", "inputs", "variables"),
     **_of("Write workflow_id='nightly'.", "id", "dag_id", "flow_id"),
     **_of(_RATE, *_RATES),
@@ -162,7 +159,7 @@ CONFIG: Final[Mapping[str, str]] = {
 
 #: Arguments that `SchedulerCron` does not have -> the hint.
 CRON: Final[Mapping[str, str]] = {
-    **_of(_ZONE, "tz", "time_zone", "tzinfo", "zone"),
+    **_of("Write timezone='Europe/Berlin'.", "tz", "time_zone", "tzinfo", "zone"),
     **_of(_CATCH_UP, *_CATCH_UPS),
     **_of(f"{_NOT_YET} a schedule has no begin and no end. stop() ends it.", "start_date", "end_date", "start", "end"),
     **_of(f"{_NOT_YET} a firing has no random delay.", "jitter", "splay"),
