@@ -117,7 +117,7 @@ assert_type(run, Run)
 assert_type(run["summary"], Task)
 assert_type(run[summary].value, Any)
 assert_type(run.value(summary), dict[int, str])
-assert_type(run.value(parse), int)
+parsed: int = run.value(parse)
 assert_type(run.value("summary"), Any)
 assert_type(run.value(Report), Any)
 print(run.result)  # type: ignore[attr-defined]

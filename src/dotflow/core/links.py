@@ -125,7 +125,7 @@ class Links(NamedTuple):
 
     def required_sources(self) -> list[int]:
         """Returns the ids of the tasks whose values it requires, for arguments and lists."""
-        links = (*(bind for bind in self.binds if bind.required), *self.each)
+        links: Iterable[Bind | Each] = (*(bind for bind in self.binds if bind.required), *self.each)
         return [link.source for link in links if isinstance(link.source, int)]
 
     def sources(self) -> list[int]:

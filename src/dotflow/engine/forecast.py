@@ -104,9 +104,9 @@ class Forecast:
         if task.status is SKIPPED and self._unknown.isdisjoint(links.value_sources()):
             return Prospect(SKIP, task.reason)
         known = links.only(self._is_known)
+        unmet = unmet_need(known.needs, self._tasks, self._restoration.not_needed)
         try:
-            decision = unmet_need(known.needs, self._tasks, self._restoration.not_needed)
-            decision = decision or decide(known, self._tasks, self._params, self._masks)
+            decision = unmet or decide(known, self._tasks, self._params, self._masks)
         except Exception as error:  # the values' own code; in the run it fails the task
             return Prospect(RUN, f"its conditions raised {type(error).__name__}")
         if isinstance(decision, Skip):
