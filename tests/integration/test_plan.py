@@ -388,3 +388,11 @@ def test_a_plan_calls_nothing_that_writes(options: Any, rerun: Any, tmp_path: Pa
     build(ReadOnly(path=tmp_path / "missing")).plan(rerun=rerun, **options)
 
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
+
+
+def test_a_plan_of_a_list_of_dicts() -> None:
+    """The items need not be hashable."""
+    workflow = new(StorageDefault())
+    workflow.task.add(action(lambda row: row), name="rows", each=[{"day": 1}, {"day": 2}])
+
+    assert [(task.decision, task.items) for task in workflow.plan().tasks] == [("run", 2)]
