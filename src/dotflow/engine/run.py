@@ -3,6 +3,7 @@
 import math
 import threading
 from collections.abc import Callable, Coroutine, Mapping, Sequence
+from types import CoroutineType
 from typing import TYPE_CHECKING, Any, Final, NoReturn, Self, TypeVar, overload
 
 from dotflow import clock
@@ -38,6 +39,8 @@ from dotflow.worker.deadline_thread import waking
 
 COMPLETED, SKIPPED = TypeStatus.COMPLETED, TypeStatus.SKIPPED
 T = TypeVar("T")
+if TYPE_CHECKING:  # mypy and Pyright have different types for what a coroutine function returns
+    AsyncStep = Action[..., Coroutine[Any, Any, T]] | Action[..., CoroutineType[Any, Any, T]]
 
 CANCEL_GRACE: Final = 3.0  # seconds for a cancelled run to end its workers before its waiter continues
 
@@ -148,7 +151,7 @@ class Run(ShownRun):
     __iter__ = None  # without it, Python would ask for the tasks 0, 1, ...
 
     @overload
-    def value(self, ref: Action[..., Coroutine[Any, Any, T]]) -> T: ...
+    def value(self, ref: "AsyncStep[T]") -> T: ...
     @overload
     def value(self, ref: Action[..., T]) -> T: ...
     @overload
