@@ -226,7 +226,7 @@ def test_an_empty_history_has_no_last_run(history: HistorySQLite) -> None:
     history.forget("aaaa1111")
 
     assert history.runs() == []
-    with pytest.raises(NotInHistory, match=r"has no runs\. Run `dotflow start`"):
+    with pytest.raises(NotInHistory, match=r"has no runs yet\. Run `dotflow start`"):
         history.load()
 
 
@@ -392,26 +392,28 @@ def test_a_read_only_folder_can_be_read(history: HistorySQLite) -> None:
         folder.chmod(0o700)
 
 
-def test_there_is_no_history_yet(history: HistorySQLite, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Reading makes no file, and says what writes one."""
-    monkeypatch.chdir(history.path.parent)
+@pytest.mark.parametrize("content", [None, b""], ids=["missing", "empty"])
+def test_a_history_without_a_file_has_no_runs(history: HistorySQLite, content: bytes | None) -> None:
+    """A program may ask at its first start. Reading makes no file and changes none."""
+    if content is not None:
+        history.path.write_bytes(content)
 
-    for read in (history.runs, history.load, history.forget):
-        with pytest.raises(HistoryError, match=r"there is none at history\.db\. `dotflow start` writes one"):
-            read()
-    assert list(history.path.parent.iterdir()) == []
+    assert history.runs() == history.runs(state="failed", workflow="nightly", since="2d") == []
+    assert history.workflows() == []
+    assert history.recent(["nightly"]) == {"nightly": []}
+    assert history.forget(older_than=0) == 0
+    for read in (history.load, history.summary, history.output, history.forget):
+        with pytest.raises(NotInHistory, match=r"has no runs yet\. Run `dotflow start`"):
+            read("last")
+    assert [path.read_bytes() for path in history.path.parent.iterdir()] == ([] if content is None else [content])
 
 
-@pytest.mark.parametrize(
-    ("content", "cause"),
-    [(b"", "there is none"), (b"garbage" * 999, "it is not a SQLite database")],
-    ids=["empty", "garbage"],
-)
-def test_a_file_that_is_no_history_is_refused(history: HistorySQLite, content: bytes, cause: str) -> None:
+def test_a_file_that_is_no_history_is_refused(history: HistorySQLite) -> None:
     """The error says what it is, and the file stays as it is."""
+    content = b"garbage" * 999
     history.path.write_bytes(content)
 
-    with pytest.raises(HistoryError, match=cause):
+    with pytest.raises(HistoryError, match="it is not a SQLite database"):
         history.runs()
     assert history.path.read_bytes() == content
 

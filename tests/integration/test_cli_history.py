@@ -246,17 +246,30 @@ def test_runs_are_narrowed_by_options(dotflow: Command, history: HistorySQLite) 
     assert (dotflow.code, "since='yesterday' is not accepted" in dotflow.err) == (2, True)
 
 
-@pytest.mark.parametrize("arguments", [("runs",), ("show", "last"), ("diff", "last", "last"), ("forget", "last")])
-def test_without_a_history_the_error_says_what_writes_one(
+def test_no_runs_yet_is_an_empty_list(dotflow: Command, tmp_path: Path) -> None:
+    """Exit code 0, a line that says what records runs, and no file is made."""
+    hint = "Run `dotflow start`, or set Config(history=HistorySQLite()) in a program.\n"
+    assert (dotflow("runs"), dotflow.code) == ("", 0)
+    assert dotflow.err == f"No runs yet in .output/history.db. {hint}"
+    assert (dotflow("runs", "--failed", "--json", "--history", "old.db"), dotflow.code, dotflow.err) == ("", 0, "")
+    assert (dotflow("runs", "--failed", "--history", "old.db"), dotflow.code) == ("", 0)
+    assert dotflow.err == f"No runs yet in old.db. {hint}"
+    assert (dotflow("forget", "--all", "--yes"), dotflow.code) == ("0 runs deleted.\n", 0)
+    assert files(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("show", "last"), ("show",), ("diff", "last", "last"), ("forget", "last"), ("report",), ("replay", "last", "load")],
+)
+def test_a_run_of_a_history_without_runs_is_not_found(
     dotflow: Command, tmp_path: Path, arguments: tuple[str, ...]
 ) -> None:
-    """Exit code 2, and no file is made."""
-    assert dotflow(*arguments) == ""
-
-    assert dotflow.code == 2
+    """Exit code 2, an error that says what records runs, and no file is made."""
+    assert (dotflow(*arguments), dotflow.code) == ("", 2)
     assert dotflow.err == (
-        "dotflow: The history can't be read: there is none at .output/history.db. `dotflow start` writes one; "
-        "in a program: Config(history=HistorySQLite()).\n"
+        "dotflow: Can't find the run 'last': .output/history.db has no runs yet. Run `dotflow start`, or set "
+        "Config(history=HistorySQLite()) in a program.\n"
     )
     assert files(tmp_path) == []
 

@@ -26,10 +26,8 @@ MAX_TAIL: Final = 1_000_000  # bytes of output in one response
 
 
 def list_runs(archive: Archive, query: Query) -> dict[str, Any]:
-    """Returns runs, the newest first, and the durations of the last runs of workflows; none before the first run."""
+    """Returns runs, the newest first, and the durations of the last runs of workflows."""
     about = {"made": moment(clock.now()), "history": str(getattr(archive, "path", ""))}
-    if archive.revision() == "":
-        return {**about, "runs": [], "has_more": False, "workflows": [], "durations": {}}
     limit = min(max(1, _number(query, "limit", DEFAULT_RUNS)), MAX_RUNS)
     states = [state for state in query.get("state", "").split(",") if state]
     runs = archive.runs(

@@ -39,9 +39,11 @@ def runs(failed: bool, running: bool, as_json: bool, history: str | None, **opti
     from dotflow.cli.history.options import open_history
     from dotflow.cli.history.run_list import parse_since, print_runs
     from dotflow.core.types.run_state import TypeRunState
+    from dotflow.providers.histories.sqlite.reading import HOW_TO_RECORD, short_path
 
+    archive = open_history(history)
     states = [*(FAILURES if failed else ()), *([TypeRunState.RUNNING] if running else ())]
-    records = open_history(history).runs(
+    records = archive.runs(
         state=states or None,
         workflow=options["workflow"],
         since=parse_since(options["since"]),
@@ -54,5 +56,7 @@ def runs(failed: bool, running: bool, as_json: bool, history: str | None, **opti
             click.echo(to_line(run_object(run)))
     elif records:
         print_runs(records)
-    else:
+    elif archive.runs(limit=1):
         click.echo("No such runs.", err=True)
+    else:
+        click.echo(f"No runs yet in {short_path(archive.path)}. {HOW_TO_RECORD}.", err=True)

@@ -179,6 +179,8 @@ class SQLiteArchive(Archive):
         until = None if older_than is None else _moment("older_than", older_than)
         with reading(self.path) as reader:
             numbers = list(dict.fromkeys(map(reader.find, runs)))
+            if not reader.has_runs:
+                return 0
         with self._changing():
             count = self._file.transact(lambda connection: self._forget(connection, numbers))
             while until is not None and (deleted := self._file.transact(lambda each: _forget_old(each, until))):

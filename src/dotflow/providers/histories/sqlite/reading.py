@@ -16,6 +16,9 @@ TIMEOUT: Final = 5.0  # seconds to wait for a process that recovers the file aft
 MIN_BEGINNING: Final = 4  # characters of a run's id
 MAX_LISTED: Final = 3  # ids in an error
 
+HOW_TO_RECORD: Final = "Run `dotflow start`, or set Config(history=HistorySQLite()) in a program"
+
+HAS_RUNS: Final = "SELECT 1 FROM runs LIMIT 1"
 LAST: Final = "SELECT run FROM runs WHERE parent_run IS NULL ORDER BY began DESC, run DESC LIMIT 1"
 LAST_FAILED: Final = """SELECT run FROM runs WHERE (state IN ('Failed', 'Crashed') OR run IN ({crashed}))
     AND parent_run IS NULL ORDER BY began DESC, run DESC LIMIT 1"""
@@ -30,13 +33,20 @@ class Reader(NamedTuple):
     connection: sqlite3.Connection
     crashed: frozenset[int]
 
+    @property
+    def has_runs(self) -> bool:
+        """Whether the history has any runs."""
+        return bool(self.connection.execute(HAS_RUNS).fetchall())
+
     def find(self, run: str) -> int:
         """Returns the number of a run. Raises NotInHistory."""
         what, where = f"Can't find the run '{run}'", short_path(self.path)
+        if not self.has_runs:
+            raise NotInHistory(what, f"{where} has no runs yet. {HOW_TO_RECORD}")
         if run == "last":
             for (number,) in self.connection.execute(LAST):
                 return int(number)
-            raise NotInHistory(what, f"{where} has no runs. Run `dotflow start`")
+            raise NotInHistory(what, f"{where} has only runs that steps have started. Pass an id")
         if run == "failed":
             for (number,) in self.connection.execute(LAST_FAILED.format(crashed=in_list(self.crashed))):
                 return int(number)
@@ -63,10 +73,8 @@ class Reader(NamedTuple):
 
 @contextlib.contextmanager
 def reading(path: Path) -> Iterator[Reader]:
-    """Opens the file for a moment. Raises HistoryError if there is none, or it can't be read."""
-    with _errors_of(path), contextlib.closing(_open(path)) as connection:
-        if not version_of(connection, FORMAT):
-            raise _missing(path)
+    """Opens the file for a moment; one that does not exist yet has no runs. Raises HistoryError if it can't be read."""
+    with _errors_of(path), contextlib.closing(_open(path) or _without_runs()) as connection:
         # Outside of the transaction, in which a second look would see the same.
         crashed = frozenset(find_crashed(connection, path))
         connection.execute("BEGIN")
@@ -118,9 +126,10 @@ def short_path(path: Path) -> str:
     return str(path)
 
 
-def _open(path: Path) -> sqlite3.Connection:
+def _open(path: Path) -> sqlite3.Connection | None:
+    """Opens the file; returns None if it does not exist, or is empty."""
     if not path.exists():
-        raise _missing(path)
+        return None
     try:
         return _connect(path, "ro")
     except sqlite3.OperationalError as error:
@@ -130,20 +139,23 @@ def _open(path: Path) -> sqlite3.Connection:
         return _connect(path, "ro&immutable=1")
 
 
-def _connect(path: Path, mode: str) -> sqlite3.Connection:
+def _connect(path: Path, mode: str) -> sqlite3.Connection | None:
     connection = sqlite3.connect(f"{path.as_uri()}?mode={mode}", uri=True, timeout=TIMEOUT, isolation_level=None)
     try:
         connection.execute("PRAGMA query_only = ON")
         connection.execute("SELECT 1 FROM sqlite_master").fetchall()  # opens the file
+        version = version_of(connection, FORMAT)
     except BaseException:  # Ctrl-C too
         connection.close()
         raise
+    if version:
+        return connection
+    connection.close()
+    return None
+
+
+def _without_runs() -> sqlite3.Connection:
+    connection = sqlite3.connect(":memory:", isolation_level=None)
+    for statement in FORMAT.schema:
+        connection.execute(statement)
     return connection
-
-
-def _missing(path: Path) -> HistoryError:
-    return HistoryError(
-        "The history can't be read",
-        f"there is none at {short_path(path)}. `dotflow start` writes one; in a program: "
-        f"Config(history=HistorySQLite())",
-    )
