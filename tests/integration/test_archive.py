@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from dotflow import action, clock
-from dotflow.core.events import AttemptOutput
+from dotflow.core.events import AttemptFailed, AttemptOutput
+from dotflow.core.failure import Failure
 from dotflow.core.record import OutputKey
 from dotflow.core.types.attempt_state import TypeAttemptState
 from dotflow.core.types.run_state import TypeRunState
@@ -113,6 +114,22 @@ def test_a_crash_between_two_steps_is_one(history: HistorySQLite) -> None:
     assert before[0].error == "the process of the run ended between two steps"
 
 
+def test_a_crash_between_two_attempts_is_one(history: HistorySQLite) -> None:
+    """The error names the step that waited, and its attempts; it is the same once it was written down."""
+    begin(history, "11111111", "extract", "load")
+    failure = Failure("ConnectionError", "the warehouse is away")
+    history.record("11111111", AttemptFailed(1, 1, failure, 60.0))
+    history.settle("11111111", begins=True)
+    crash(history, "11111111")
+
+    before = history.load("last")
+    quick(history).start()
+
+    assert before.error == "load: the process of the run ended between the attempts 1 and 2"
+    assert history.load("11111111").error == before.error
+    assert [task.name for task in before.failures] == ["load"]
+
+
 # One run
 
 
@@ -156,7 +173,7 @@ def test_steps_are_found_by_name_number_and_item(
     ("step", "message"),
     [
         ("lod", "it has numbers, double, load. Did you mean 'load'?"),
-        ("3", "it has numbers, double, load"),
+        ("3", "it has numbers, double, load, with the numbers 0 to 2"),
         ("load#0", "it is no map"),
         ("double#3", "it has 3 items, which count from 0"),
         ("double#x", "Can't find the step 'double#x'"),

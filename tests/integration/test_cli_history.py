@@ -3,6 +3,8 @@
 import json
 import os
 import re
+import shlex
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -260,7 +262,14 @@ def test_no_runs_yet_is_an_empty_list(dotflow: Command, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "arguments",
-    [("show", "last"), ("show",), ("diff", "last", "last"), ("forget", "last"), ("report",), ("replay", "last", "load")],
+    [
+        ("show", "last"),
+        ("show",),
+        ("diff", "last", "last"),
+        ("forget", "last"),
+        ("report",),
+        ("replay", "last", "load"),
+    ],
 )
 def test_a_run_of_a_history_without_runs_is_not_found(
     dotflow: Command, tmp_path: Path, arguments: tuple[str, ...]
@@ -296,6 +305,102 @@ def test_a_run_is_shown_with_what_went_wrong(dotflow: Command, history: HistoryS
     assert f"\n  dotflow diff {completed.run_id[:8]} {short} " in out
     assert f"\n  dotflow replay {short} double#1 " in out
     assert "\x1b" not in out
+
+
+SHOP = """
+from datetime import date
+from pathlib import Path
+from dotflow import Config, DotFlow, action
+from dotflow.providers import StorageFile
+
+@action
+def names():
+    return ["a.txt", "b.txt", "c.txt"]
+
+@action
+def size(name):
+    if name == "b.txt" and not Path("mended").exists():
+        raise FileNotFoundError(name)
+    return len(name)
+
+@action(retry=2, retry_delay=0)
+def report(day):
+    with open("days", "a") as days:
+        days.write(day + " ")
+    if not Path("mended").exists():
+        raise ConnectionError(day)
+    return day
+
+def sizes():
+    workflow = DotFlow(workflow_id="sizes")
+    workflow.task.add(names)
+    workflow.task.add(size, each={"name": names})
+    return workflow
+
+def daily(day: str = "2026-11-01"):
+    workflow = DotFlow(Config(storage=StorageFile()), workflow_id="daily", params={"day": day})
+    workflow.task.add(report)
+    return workflow
+"""
+
+
+@pytest.mark.parametrize(
+    ("start", "steps"),
+    [
+        ("start -w shop:sizes", ["size", "size#1"]),
+        ("start -w shop:sizes --storage sqlite --history other.db", ["size", "size#1"]),
+        ("start -w shop:daily --param day=2026-11-02", ["report"]),
+        ("start --step shop.names --step shop.report --param day=x", ["report", "1"]),
+    ],
+)
+def test_every_command_that_is_offered_works(
+    dotflow: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, start: str, steps: list[str]
+) -> None:
+    """Those of the page, of `show RUN` and of `show RUN STEP`: none is refused, and each finds what it names."""
+    (tmp_path / "shop.py").write_text(SHOP)
+    monkeypatch.setattr(sys, "argv", ["dotflow", *start.split()])
+    monkeypatch.delitem(sys.modules, "shop", raising=False)
+    assert (dotflow(*start.split()) != "", dotflow.code) == (True, 1)
+    where = ["--history", "other.db"] if "other.db" in start else []
+    (page,) = dotflow.objects("show", "last", *where)
+    offered = [each["command"] for each in page["commands"]]
+    for step in ([], *([step] for step in steps)):
+        offered += re.findall(r"^  (dotflow .*?)  +#", dotflow("show", "last", *step, *where), re.MULTILINE)
+
+    assert {shlex.split(command)[1] for command in offered} >= {"show", "replay"}
+    for command in dict.fromkeys(offered):
+        dotflow(*shlex.split(command)[1:])
+        assert dotflow.code in (0, 1), (command, dotflow.err)
+        assert dotflow.code == 0 or " replay " in command or " start " in command, (command, dotflow.err)
+
+
+def test_the_command_to_go_on_has_the_parameters_of_the_run(
+    dotflow: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It finishes this run, not the one that the defaults of another day would name."""
+    (tmp_path / "shop.py").write_text(SHOP)
+    monkeypatch.delitem(sys.modules, "shop", raising=False)
+    monkeypatch.setattr(sys, "argv", ["dotflow", "start", "-w", "shop:daily", "--param", "day=2026-11-02"])
+    assert (dotflow(*sys.argv[1:]) != "", dotflow.code) == (True, 1)
+    (tmp_path / "mended").touch()
+
+    out = dotflow("show", "last")
+    (command,) = re.findall(r"^  (dotflow start .*?)  +# go on from here", out, re.MULTILINE)
+    dotflow(*shlex.split(command)[1:])
+
+    assert (dotflow.code, (tmp_path / "days").read_text().split()[-1]) == (0, "2026-11-02")
+    assert dotflow.objects("runs")[0]["workflow_id"] == "daily@day=2026-11-02"
+
+
+def test_output_that_is_not_there_has_a_reason(dotflow: Command, history: HistorySQLite) -> None:
+    """On stderr, so that a pipe gets exactly the bytes: none."""
+    run = nightly(history).start()
+
+    assert (dotflow("show", "last", "2", "--output"), dotflow.err) == ("", "'load' (task 2) has not started.\n")
+    assert (dotflow("show", "last", "numbers", "--output"), dotflow.code) == ("", 0)
+    assert dotflow.err == "The history has no output of 'numbers' (task 0).\n"
+    assert dotflow("show", "last", "--output") == ""
+    assert dotflow.err == f"The history has no output of the run {run.run_id[:8]}.\n"
 
 
 def test_the_commands_have_the_history_of_the_option(dotflow: Command, history: HistorySQLite) -> None:

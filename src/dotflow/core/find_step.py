@@ -28,6 +28,8 @@ def find_step(run_id: str, tasks: "Sequence[TaskRecord]", step: str) -> "tuple[T
         raise NotInHistory(what, f"the tasks {numbers} have this name. Pass a number")
     names = list(dict.fromkeys(task.name for task in tasks))
     listed = ", ".join(names[:MAX_NAMES]) + (" and others" if len(names) > MAX_NAMES else "")
+    if step.isascii() and step.isdigit() and tasks:
+        listed += f", with the numbers 0 to {len(tasks) - 1}"
     raise NotInHistory(what, f"it has {listed or 'no tasks'}. {close_match(step, names)}".rstrip(" ."))
 
 

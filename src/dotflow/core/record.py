@@ -279,6 +279,12 @@ class RunRecord(RunSummary):
     notes: Sequence[tuple[datetime, str]] = ()
     children: Sequence[str] = ()
 
+    @property
+    def failures(self) -> list[TaskRecord]:
+        """The tasks that failed, or ran when the process of the run ended, or waited for their next attempt then."""
+        bad = (*BAD, TypeAttemptState.RETRY) if self.state is TypeRunState.CRASHED else BAD
+        return [task for task in self.steps if task.state in bad]
+
     def find(self, step: str) -> tuple[TaskRecord, int | None]:
         """Returns a task and the index of an item, None for the task itself.
 

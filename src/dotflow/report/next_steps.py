@@ -1,19 +1,28 @@
 """Commands that help with a run, to be copied."""
 
+import json
 import re
 import shlex
 from collections.abc import Sequence
 from typing import Any, Final
 
 from dotflow.abc.archive import Archive
+from dotflow.core.masks import MASK
 from dotflow.core.record import BAD, ID_LENGTH, RunRecord, RunSummary, TaskRecord
 from dotflow.core.types.attempt_state import TypeAttemptState
 from dotflow.core.types.run_state import TypeRunState
 
 MAX_FAILURES: Final = 20  # tasks with commands for their failures
 RECENT: Final = 20  # runs among which the last one that completed is looked for
-#: A storage that outlives the process, on the command line.
-STORAGES: Final = ("-o", "--storage")
+#: The commands that run a workflow.
+COMMANDS: Final = ("start", "schedule")
+#: A parameter in the id of a run, and the digest that may stand in place of its value.
+PARAM: Final = re.compile(r'(\w+)=("(?:[^"\\]|\\.)*"|.*?)(?=,\w+=|$)')
+DIGEST: Final = re.compile(r"(^|=)[0-9a-f]{32}(,|$)")
+#: Options with a value that a command to go on leaves out: those of a schedule, and tasks that run in any case.
+LEFT_OUT: Final = ("--cron", "--overlap", "--timezone", "--preview", "--rerun")
+#: The options that resume a run, and have no value.
+RESUMES: Final = ("--resume", "--resume-changed", "--resume-unfinished")
 
 IN_MEMORY: Final = "StorageDefault"
 #: Words that need no quotes; shlex quotes `fetch#411`.
@@ -24,17 +33,13 @@ Command = tuple[str, str]  # and what it does
 
 def command_objects(archive: Archive, run: RunRecord, history: str | None) -> list[dict[str, Any]]:
     """Returns the commands that help with a run as objects, those for its failures with the task and the item."""
-    failed = [task for task in run.steps if task.state in BAD]
     objects: list[dict[str, Any]] = []
-    for task in failed[:MAX_FAILURES]:
+    for task in run.failures[:MAX_FAILURES]:
         item = failed_item(task)
-        short, step = run.run_id[:ID_LENGTH], step_argument(run, task, item)
-        show = _command("show", short, step, history=history), "its attempts, traceback and output"
-        commands = [show, *step_commands(archive, run, task, item, history)]
+        commands = _failure_commands(archive, run, task, item, history)
         objects += (_as_object(command, task.task_id, item) for command in commands)
     listed = {each["command"] for each in objects}
-    others = next_steps(archive, run, failed, history)
-    return objects + [_as_object(command) for command in others if command[0] not in listed]
+    return objects + [_as_object(command) for command in next_steps(archive, run, history) if command[0] not in listed]
 
 
 def _as_object(command: Command, task_id: int | None = None, item: int | None = None) -> dict[str, Any]:
@@ -46,44 +51,113 @@ def failed_item(task: TaskRecord) -> int | None:
     return next((item for item, attempts in task.items.items() if attempts[-1].state == task.state), None)
 
 
-def next_steps(archive: Archive, run: RunRecord, failed: Sequence[TaskRecord], history: str | None) -> list[Command]:
+def next_steps(archive: Archive, run: RunRecord, history: str | None) -> list[Command]:
     """Returns the commands that help with a run. *history* is the value of --history."""
     short = run.run_id[:ID_LENGTH]
     if run.state is TypeRunState.RUNNING:
         return [(_command("show", short, "--output", "-f", history=history), "follow what it prints")]
-    commands = []
-    if failed:
-        task = failed[0]
-        bad = failed_item(task)
-        step = step_argument(run, task, bad)
-        commands = [(_command("show", short, step, history=history), "its attempts, traceback and output")]
-        commands += step_commands(archive, run, task, bad, history)
+    commands: list[Command] = []
+    for task in run.failures[:1]:
+        commands += _failure_commands(archive, run, task, failed_item(task), history)
     if (earlier := _last_completed(archive, run)) is not None:
         purpose = "what differs from the last run that completed"
         commands.append((_command("diff", earlier.run_id[:ID_LENGTH], short, history=history), purpose))
-    argv = run.environment.get("argv", ())
-    if run.state is not TypeRunState.COMPLETED and run.trigger == "command" and set(argv) & set(STORAGES):
-        more = () if "--resume" in argv else ("--resume",)
-        commands.append((shlex.join(["dotflow", *argv[1:], *more]), "go on from here"))
+    if (again := resume_command(run)) is not None:
+        commands.append((again, "go on from here"))
     return commands
+
+
+def _failure_commands(
+    archive: Archive, run: RunRecord, task: TaskRecord, item: int | None, history: str | None
+) -> list[Command]:
+    words = run.run_id[:ID_LENGTH], step_argument(run, task, item)
+    show = _command("show", *words, history=history), "its attempts, traceback and output"
+    return [show, *step_commands(archive, run, task, item, history)]
 
 
 def step_commands(
     archive: Archive, run: RunRecord, task: TaskRecord, item: int | None, history: str | None
 ) -> list[Command]:
-    """Returns the commands that show the inputs of a task or an item, and run it again."""
+    """Returns the commands that show the inputs of a task or an item, and run it again; of a map, its failed item."""
+    if item is None and task.count is not None:
+        item = failed_item(task)
+        return [] if item is None else _failure_commands(archive, run, task, item, history)
     short, step = run.run_id[:ID_LENGTH], step_argument(run, task, item)
     attempts = task.attempts_of(item)
     state = attempts[-1].state if attempts else None
+    inputs = [copy for copy in archive.copies(run.run_id, step, documents=False) if copy.role != "returned"]
     commands = []
-    copies = archive.copies(run.run_id, step, documents=False)
-    if any(copy.document is not None and copy.role != "returned" for copy in copies):
+    if any(copy.document is not None for copy in inputs):
         commands.append((_command("show", short, step, "--input", history=history), "its inputs"))
-    # Of a crash, only a storage that outlives the process has the inputs.
-    is_kept = state is TypeAttemptState.CRASHED and not run.storage.startswith(IN_MEMORY)
-    if state is TypeAttemptState.FAILED or is_kept:
+    # Of an attempt that did not end the task, only a storage that outlives the process has the inputs.
+    is_kept = not run.storage.startswith(IN_MEMORY)
+    was_copied = state is TypeAttemptState.FAILED and all(copy.document is not None for copy in inputs)
+    if state in (*BAD, TypeAttemptState.RETRY) and (is_kept or was_copied) and _is_found_again(run, task):
         commands.append((_command("replay", short, step, history=history), "run it again, with today's code"))
     return commands
+
+
+def _is_found_again(run: RunRecord, task: TaskRecord) -> bool:
+    """Returns whether another process can find the step: by its name, or by what has started the run."""
+    module, _, name = task.identity.partition(":")
+    if module not in ("__main__", "?", "") and "<" not in name:
+        return True
+    argv = run.environment.get("argv") or [""]
+    return run.parent is None and (bool(run.trigger) or str(argv[0]).endswith(".py"))
+
+
+def resume_command(run: RunRecord) -> str | None:
+    """Returns the command that goes on with a run of `dotflow start` or `dotflow schedule`; None if there is none.
+
+    It has the parameters of the run, whose defaults may be others by now, and no options of a schedule.
+    """
+    argv = list(run.environment.get("argv", ()))
+    is_over = run.state is TypeRunState.COMPLETED or not run.trigger
+    command = next((index for index, word in enumerate(argv) if word in COMMANDS), None)
+    if is_over or command is None or run.storage.startswith(IN_MEMORY) or any(MASK in word for word in argv):
+        return None
+    words, given = _words_of_start(argv[command + 1 :])
+    params = _params_of(run.workflow_id)
+    if params is None and not given:
+        return None
+    missing = [f"{name}={text}" for name, text in (params or {}).items() if name not in given]
+    more = [word for param in missing for word in ("--param", param)]
+    return shlex.join(["dotflow", "start", *words, *more, "--resume"])
+
+
+def _words_of_start(words: Sequence[str]) -> tuple[list[str], set[str]]:
+    """Returns the words that `dotflow start` takes, too, and the names of their parameters."""
+    kept: list[str] = []
+    given: set[str] = set()
+    rest = iter(words)
+    for word in rest:
+        name, has_value, value = word.partition("=")
+        if name in LEFT_OUT:
+            if not has_value:
+                next(rest, None)
+        elif name not in RESUMES:
+            kept.append(word)
+        if name == "--param":
+            value = value if has_value else next(rest, "")
+            kept += [] if has_value else [value]
+            given.add(value.partition("=")[0])
+    return kept, given
+
+
+def _params_of(workflow_id: str) -> dict[str, str] | None:
+    """Returns the parameters of a run's id as texts for --param; None if a digest stands in place of one."""
+    suffix = workflow_id.partition("@")[2]
+    if DIGEST.search(suffix) or suffix.count("=") == 0:
+        return None if suffix else {}
+    params = {}
+    for name, text in PARAM.findall(suffix):
+        try:
+            value = json.loads(text)
+        except ValueError:
+            value = text
+        if value is not None:  # it can only be the default
+            params[name] = value if isinstance(value, str) else text
+    return params
 
 
 def step_argument(run: RunRecord, task: TaskRecord, item: int | None) -> str:

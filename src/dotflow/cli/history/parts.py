@@ -10,7 +10,7 @@ import click
 from dotflow.abc.archive import Archive
 from dotflow.cli.history.as_json import chunk_line, copy_line, error_lines, to_line
 from dotflow.cli.log.follow import POLL_INTERVAL, pause
-from dotflow.core.record import AttemptRecord, OutputChunk, TaskRecord, ValueRecord
+from dotflow.core.record import ID_LENGTH, AttemptRecord, OutputChunk, TaskRecord, ValueRecord
 from dotflow.core.text import escape_lines
 from dotflow.errors import NotInHistory
 
@@ -20,14 +20,32 @@ RETURNED: Final = "returned"
 def print_output(
     archive: Archive, run: str, step: str | None, attempt: int | None, *, follow: bool, as_json: bool
 ) -> None:
-    """Writes the output: in a pipe exactly its bytes, in a terminal without what it would act on."""
+    """Writes the output: in a pipe exactly its bytes, in a terminal without what it would act on.
+
+    Where there is none, a line on stderr has the reason.
+    """
     if not follow:
-        _write(archive.output(run, step, attempt=attempt), as_json=as_json)
+        chunks = archive.output(run, step, attempt=attempt)
+        _write(chunks, as_json=as_json)
+        if not chunks:
+            click.echo(_why_no_output(archive, run, step), err=True)
         return
     for chunks in archive.follow(run, step, attempt=attempt):
         _write(chunks, as_json=as_json)
         if not chunks:
             pause(POLL_INTERVAL)
+
+
+def _why_no_output(archive: Archive, run: str, step: str | None) -> str:
+    record = archive.load(run)
+    if step is None:
+        return f"The history has no output of the run {record.run_id[:ID_LENGTH]}."
+    task, item = record.find(step)
+    name, attempts = f"'{task.name_of(item)}' (task {task.task_id})", task.attempts_of(item)
+    if not attempts:
+        return f"{name} has not started."
+    state = attempts[-1].state
+    return f"The history has no output of {name}." if attempts[-1].attempt else f"{name} did not run: {state.lower()}."
 
 
 def _write(chunks: Iterable[OutputChunk], *, as_json: bool) -> None:

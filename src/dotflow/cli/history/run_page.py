@@ -11,6 +11,7 @@ from dotflow.cli.history.text import Column, Screen, local, safe, size, span
 from dotflow.core.durations import format_duration
 from dotflow.core.record import BAD, ID_LENGTH, AttemptRecord, RunRecord, TaskRecord
 from dotflow.core.types.attempt_state import TypeAttemptState
+from dotflow.core.types.run_state import TypeRunState
 from dotflow.report.document import trace_url
 from dotflow.report.next_steps import next_steps
 
@@ -32,13 +33,13 @@ def print_run(archive: Archive, run: RunRecord, history: str | None) -> None:
     screen = Screen()
     print_header(screen, run)
     print_tasks(screen, run)
-    failed = [task for task in run.steps if task.state in BAD]
+    failed = run.failures
     for task in failed[:MAX_FAILURES]:
         screen.line()
         _print_failure(screen, archive, run, task)
     if len(failed) > MAX_FAILURES:
         screen.line((f"\nand {pluralize(len(failed) - MAX_FAILURES, 'more task')} that failed", "dim"))
-    print_next(screen, next_steps(archive, run, failed, history))
+    print_next(screen, next_steps(archive, run, history))
 
 
 def print_header(screen: Screen, run: RunRecord) -> None:
@@ -66,8 +67,8 @@ def _facts(run: RunRecord) -> Iterator[tuple[str, str]]:
         yield "with", f"Python {environment.get('python')}, dotflow {environment.get('dotflow')}{commit}"
     if run.trace:
         yield "trace", trace_url(run.trace) or run.trace
-    if run.reason:
-        yield "stopped", run.reason
+    if stopped := run.reason or (run.error if run.state is TypeRunState.CRASHED else ""):
+        yield "stopped", stopped
     for at, text in run.notes:
         yield "note", f"{local(at)} {text}"
 
@@ -145,6 +146,8 @@ def print_error(
             screen.line(f"{indent}  ", (safe(location), "dim"))
     if last.state is TypeAttemptState.CRASHED:
         screen.line(f"{indent}  ", ("the process of the run ended during this attempt", "red"))
+    elif last.state is TypeAttemptState.RETRY:
+        screen.line(f"{indent}  ", ("the process of the run ended before the next attempt", "red"))
     chunks = archive.output(run.run_id, task.number_of(last.item), attempt=last.attempt)
     data = b"".join(chunk.data for chunk in chunks)
     for line in last_lines(data):

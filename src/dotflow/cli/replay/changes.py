@@ -22,7 +22,8 @@ def changes(target: Target, step: Action[..., Any], workflow_id: str | None) -> 
 
     *workflow_id* is that of the workflow that has the step now; None if it has none.
     """
-    yield from _compare("workflow", target.run.workflow_id, workflow_id or target.run.workflow_id)
+    if workflow_id is not None:  # the inputs are those of then, whatever parameters today's run has
+        yield from _compare("workflow", *(each.partition("@")[0] for each in (target.run.workflow_id, workflow_id)))
     code, now_code = "" if target.then.fallback else target.task.code, fingerprint(step)
     if code and now_code and code != now_code:
         comparable = can_compare(code, now_code)

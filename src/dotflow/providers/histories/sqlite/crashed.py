@@ -12,6 +12,7 @@ from dotflow.providers.histories.sqlite.tables import (
     FAILED,
     NO_ITEM,
     RESTORED,
+    RETRY,
     RUNNING,
     SKIPPED,
 )
@@ -24,8 +25,13 @@ LAST: Final = """SELECT MAX(at) FROM (SELECT began + COALESCE(took, 0) AS at FRO
 MARK_ATTEMPTS: Final = f"UPDATE attempts SET state = {CRASHED} WHERE run = ? AND state = {RUNNING}"
 #: The states of its tasks that have ended; of several attempts the last one.
 COUNT: Final = f"SELECT state, MAX(attempt) FROM attempts WHERE run = ? AND item = {NO_ITEM} GROUP BY task"
-FIRST: Final = f"""SELECT steps.name, item FROM attempts JOIN runs USING (run) LEFT JOIN steps USING (plan, task)
-    WHERE run = ? AND attempts.state = {RUNNING} ORDER BY items IS NOT NULL, attempts.began LIMIT 1"""
+#: What ran, the items of a map first; or else what waited for its next attempt.
+FIRST: Final = f"""SELECT steps.name, item, attempt, attempts.state
+    FROM attempts JOIN runs USING (run) LEFT JOIN steps USING (plan, task)
+    WHERE run = ? AND (attempts.state = {RUNNING} OR attempts.state = {RETRY} AND NOT EXISTS (SELECT 1
+        FROM attempts AS later WHERE (later.run, later.task, later.item) = (attempts.run, attempts.task, attempts.item)
+        AND later.attempt > attempts.attempt))
+    ORDER BY items IS NOT NULL, attempts.state = {RETRY}, attempts.began LIMIT 1"""
 MARK_RUN: Final = """UPDATE runs SET state = 'Crashed', ended = COALESCE(?, began), error = ?, completed = ?,
     failed = ?, restored = ?, skipped = ? WHERE run = ?"""
 
@@ -44,9 +50,10 @@ def crash_of(connection: sqlite3.Connection, run: int) -> tuple[int | None, str]
     """Returns the last moment that is known of a crashed run, and the error; its attempts are Running in the file."""
     ((last,),) = connection.execute(LAST, {"run": run})
     error = BETWEEN
-    for name, item in connection.execute(FIRST, (run,)):
-        step = name if item == NO_ITEM else f"{name}[{item}]"
-        error = f"{step}: the process of the run ended during this step"
+    for name, item, attempt, state in connection.execute(FIRST, (run,)):
+        step = name if item == NO_ITEM else f"{name}#{item}"
+        when = f"between the attempts {attempt} and {attempt + 1}" if state == RETRY else "during this step"
+        error = f"{step}: the process of the run ended {when}"
     return last, error
 
 
