@@ -3,6 +3,7 @@
 import sqlite3
 import subprocess
 from contextlib import closing
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
@@ -17,6 +18,25 @@ from dotflow.core.types.run_state import TypeRunState
 from dotflow.errors import HistoryError, InvalidArgument, NotInHistory
 from dotflow.providers import HistorySQLite
 from tests.histories import begin, crash, nightly, numbers, quick, write
+
+OLD_LIST = "CREATE VIEW attempt_list AS SELECT run, task FROM attempts"
+
+
+@dataclass
+class Span:
+    first: int
+    last: int
+
+
+@action
+def describe(value: object) -> str:
+    return str(value)
+
+
+@action
+def double(number: int, by: int) -> int:
+    return number * by
+
 
 # Lists
 
@@ -153,6 +173,36 @@ def test_a_run_has_its_tasks_attempts_and_errors(history: HistorySQLite) -> None
     assert load.policy == {"attempts": 2, "delay": 0.0}
     assert run.steps[0].attempts[0].glimpse == "[1, 2, 3]"
     assert {"python", "packages", "argv", "commit"} <= run.environment.keys()
+
+
+def test_items_have_a_text_of_what_they_were_given(history: HistorySQLite) -> None:
+    """Plain data as it is, paths as texts, dataclasses by their fields; several arguments by name; none for a task."""
+    workflow = quick(history)
+    workflow.task.add(describe, each=[Path("b.txt"), Span(1, 2), {"a": "x" * 100}])
+    workflow.task.add(double, each={"number": [1, 2], "by": [3, 4]}, name="both")
+    workflow.start()
+
+    _, described, both = history.load().steps
+    assert [described.items[item][-1].input for item in range(2)] == ["'b.txt'", "Span(first=1, last=2)"]
+    assert len(described.items[2][-1].input) == 80
+    assert [both.items[item][-1].input for item in range(2)] == ["{'number': 1, 'by': 3}", "{'number': 2, 'by': 4}"]
+    assert described.attempts[-1].input == ""
+
+
+def test_a_history_of_the_first_format_is_read_and_upgraded(history: HistorySQLite) -> None:
+    """Before a run is written to it, its items have no texts; after that, new ones have."""
+    run = nightly(history).start(keep_going=True).run_id
+    history.close()
+    with closing(sqlite3.connect(history.path)) as database:
+        database.executescript(f"DROP VIEW attempt_list; ALTER TABLE attempts DROP COLUMN input; {OLD_LIST}")
+        database.execute("PRAGMA user_version = 1")
+
+    assert [items[-1].input for items in history.load(run).steps[1].items.values()] == ["", "", ""]
+    nightly(history).start(keep_going=True)
+    assert [items[-1].input for items in history.load("last").steps[1].items.values()] == ["1", "2", "3"]
+    assert [items[-1].input for items in history.load(run).steps[1].items.values()] == ["", "", ""]
+    with closing(sqlite3.connect(history.path)) as database:
+        assert len(database.execute("SELECT input FROM attempt_list WHERE input IS NOT NULL").fetchall()) == 3
 
 
 @pytest.mark.parametrize(

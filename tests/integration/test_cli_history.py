@@ -17,7 +17,8 @@ from dotflow.cli.history.parts import escape_output
 from dotflow.cli.history.run_page import print_next
 from dotflow.cli.history.text import Column, Screen
 from dotflow.cli.main import main
-from dotflow.core.events import Traced
+from dotflow.core.events import AttemptFailed, Traced
+from dotflow.core.failure import Failure
 from dotflow.errors import HistoryError
 from dotflow.providers import HistorySQLite, LogDefault
 from tests.histories import begin, crash, files, nightly, numbers, quick, write
@@ -298,7 +299,7 @@ def test_a_run_is_shown_with_what_went_wrong(dotflow: Command, history: HistoryS
     assert re.search(r"\n0 numbers  ✓ Completed .* \[1, 2, 3\]\n", out)
     assert re.search(r"\n1 double   ✗ Failed .* 2 of 3 items completed, 1 failed\n", out)
     assert re.search(r"\n2 load     ✗ Failed +2/2 .* ConnectionError\n", out)
-    assert "\n  ✗ 1 double#1\n    ValueError: two\\x1b[31m is refused\n" in out
+    assert "\n  ✗ 1 double#1 2\n    ValueError: two\\x1b[31m is refused\n" in out
     assert re.search(r"histories.py:\d+ in load: raise ConnectionError", out)
     assert f"\n  dotflow show {short} double#1 " in out
     assert f"\n  dotflow show {short} double#1 --input " in out
@@ -445,6 +446,32 @@ def test_a_step_is_shown_with_all_attempts(dotflow: Command, history: HistorySQL
     assert item.startswith("✗ Failed  double#1  task 1 of run ")
     assert "ValueError: two\\x1b[31m is refused" in mapped
     assert [line.split()[0] for line in mapped.split("\n\n")[1].splitlines()] == ["Item", "1"]
+
+
+def test_items_are_named_by_what_they_are(dotflow: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beside their number, in a run, in a list of items and on the page of one."""
+    (tmp_path / "shop.py").write_text(SHOP)
+    monkeypatch.delitem(sys.modules, "shop", raising=False)
+    dotflow("start", "-w", "shop:sizes")
+
+    assert "\n  ✗ 1 size#1 'b.txt'\n    FileNotFoundError: b.txt\n" in dotflow("show")
+    assert re.search(r"\n +1  'b.txt' +1  ✗ Failed ", dotflow("show", "last", "size"))
+    assert "\nitem     'b.txt'\n" in dotflow("show", "last", "size#1")
+    (page,) = dotflow.objects("show", "last")
+    assert page["tasks"][1]["details"][0]["attempts"][0]["input"] == "'b.txt'"
+
+
+def test_a_run_that_was_killed_between_two_attempts_says_so(dotflow: Command, history: HistorySQLite) -> None:
+    """In the list, and in the run with the error of the attempt before."""
+    begin(history, "4f0c9a21", "extract", "load")
+    history.record("4f0c9a21", AttemptFailed(1, 1, Failure("ConnectionError", "away"), 60.0))
+    history.settle("4f0c9a21", begins=True)
+    crash(history, "4f0c9a21")
+
+    assert "load: the process of the run ended between the attempts 1 and 2" in dotflow("runs")
+    out = dotflow("show", "failed")
+    assert "\nstopped  load: the process of the run ended between the attempts 1 and 2\n" in out
+    assert "↻ 1 load\n  ConnectionError: away\n  the process of the run ended before the next attempt\n" in out
 
 
 def test_a_crashed_run_has_its_last_step_and_output(dotflow: Command, history: HistorySQLite) -> None:

@@ -159,7 +159,7 @@ def test_a_notebook_shows_a_run() -> None:
     """Its state, a bar for each task, and what failed."""
     shown = notebook(nightly(None).start(keep_going=True))
 
-    assert shown.texts["b"] == ["✗ Failed", "double#1", "load"]
+    assert shown.texts["b"] == ["✗ Failed", "double#1 2", "load"]
     assert [text for text in shown.texts["td"] if "." not in text] == [
         *("numbers", "✓ Completed", "double ×3", "✗ Failed", "load", "✗ Failed")
     ]

@@ -1,8 +1,11 @@
 """The rows of a history: output in bounded room, and glimpses of values."""
 
 import sqlite3
-from datetime import UTC, datetime
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, tzinfo
+from enum import Enum
 from fractions import Fraction
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
@@ -104,6 +107,36 @@ def test_output_after_the_end_of_its_attempt_replaces_nothing() -> None:
     assert [key[-1] for key in printed.output.rows] == [0, LATE, LATE + 1]
 
 
+class Zone(tzinfo):
+    """A time zone whose own code must not run."""
+
+
+class Colour(Enum):
+    RED = 1
+
+
+@dataclass
+class Batch:
+    name: str
+    rows: list[int]
+    token: str = field(default="", repr=False)
+
+
+@dataclass(slots=True)
+class Slotted:
+    path: Path
+
+
+@dataclass
+class Hidden:
+    """A dataclass with a repr of its own, which may leave things out."""
+
+    token: str
+
+    def __repr__(self) -> str:
+        raise AssertionError
+
+
 class Secretive:
     """A type whose own code must not run."""
 
@@ -134,6 +167,14 @@ class Secretive:
         ("x" * 1000, f"'{'x' * 100}'... (1000 characters)"),
         (1 << 1000, "<int of 1001 bits>"),
         (Fraction(1, 2), "<fractions.Fraction>"),
+        (Path("data/b.txt"), "'data/b.txt'"),
+        (date(2026, 11, 2), "2026-11-02"),
+        (datetime(2026, 11, 2, 3, tzinfo=UTC), "2026-11-02 03:00:00+00:00"),
+        (datetime(2026, 11, 2, 3, tzinfo=Zone()), "2026-11-02 03:00:00"),
+        (Colour.RED, "Colour.RED"),
+        (Batch("a", [1, 2]), "Batch(name='a', rows=[1, 2])"),
+        ([Slotted(Path("b.txt"))], "[Slotted(path='b.txt')]"),
+        (Hidden("a"), "<tests.unit.test_history_rows.Hidden>"),
         (Secretive(), "<tests.unit.test_history_rows.Secretive>"),
         ({1: Secretive()}, "{1: <tests.unit.test_history_rows.Secretive>}"),
     ],
@@ -146,6 +187,9 @@ def test_a_glimpse_shows_a_value(value: Any, text: str) -> None:
 def test_a_glimpse_is_short() -> None:
     """Whatever the value holds."""
     value = [{"name" * 20: "value" * 30} for _ in range(100)]
+
+    assert glimpse("x" * 90, length=80) == f"'{'x' * 76}..."
+    assert len(glimpse(value, length=80)) == 80
 
     assert len(glimpse(value)) <= MAX_GLIMPSE
     assert glimpse(value).endswith(" (100 items)")

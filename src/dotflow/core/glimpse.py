@@ -1,12 +1,17 @@
 """Glimpses: short texts that show values without running code of the user's."""
 
+import sys
 from collections.abc import Iterable, Mapping
+from enum import Enum
 from itertools import islice
+from pathlib import PurePath
+from types import FunctionType, GetSetDescriptorType, MemberDescriptorType
 from typing import Any, Final
 
 from dotflow.core.masks import NO_MASKS, Masks
 
 MAX_GLIMPSE: Final = 200  # characters
+MAX_INPUT: Final = 80  # characters of the text that shows what an item was given
 MAX_ENTRIES: Final = 5  # of a list or a mapping
 MAX_DEPTH: Final = 2
 MAX_MASKED: Final = 10_000  # characters of a long text that are searched for secrets; none is longer
@@ -20,18 +25,21 @@ BRACKETS: Final[Mapping[type, tuple[str, str]]] = {
     frozenset: ("{", "}"),
     dict: ("{", "}"),
 }
+#: Modules of the standard library whose own types are shown as text.
+PLAIN: Final = ("datetime", "decimal", "pathlib", "uuid")
+ZONES: Final = ("datetime", "zoneinfo")  # the modules of their time zones
 #: Modules whose types have a `shape`.
 SHAPED: Final = ("pandas", "polars", "numpy", "pyarrow", "scipy", "torch", "xarray")
 
 
-def glimpse(value: Any, masks: Masks = NO_MASKS) -> str:
-    """Returns a text of up to MAX_GLIMPSE characters, such as `[1, 2, ...] (10000 items)` or `DataFrame 9997 × 14`."""
+def glimpse(value: Any, masks: Masks = NO_MASKS, length: int = MAX_GLIMPSE) -> str:
+    """Returns a text of up to *length* characters, such as `[1, 2, ...] (10000 items)` or `DataFrame 9997 × 14`."""
     text = masks.mask(_glimpse(value, 0, masks))
-    if len(text) > MAX_GLIMPSE:
-        text = f"{text[: MAX_GLIMPSE - 3]}..."
+    if len(text) > length:
+        text = f"{text[: length - 3]}..."
     if value.__class__ in BRACKETS and len(value) > MAX_ENTRIES:
         count = f" ({len(value)} items)"
-        text = f"{text[: MAX_GLIMPSE - len(count)]}{count}"
+        text = f"{text[: length - len(count)]}{count}"
     return text
 
 
@@ -48,11 +56,55 @@ def _glimpse(value: Any, depth: int, masks: Masks) -> str:
         return repr(value)
     if kind in BRACKETS:
         return _entries(kind, value, depth, masks)
-    if kind.__module__.partition(".")[0] in SHAPED:
+    module = kind.__module__.partition(".")[0]
+    if module in SHAPED:
         shape = getattr(value, "shape", None)
         if type(shape) is tuple:
             return f"{kind.__name__} {' × '.join(map(str, shape))}".rstrip()
+    if module in PLAIN and getattr(sys.modules.get(kind.__module__), kind.__name__, None) is kind:
+        return _plain(value, masks)
+    if isinstance(value, Enum):
+        return f"{kind.__qualname__}.{value._name_}"
+    if (fields := _fields_of(value)) is not None:
+        return _instance(kind, fields, depth, masks)
     return f"<{kind.__module__}.{kind.__qualname__}>".replace("<builtins.", "<")
+
+
+def _plain(value: Any, masks: Masks) -> str:
+    """Returns the text of an object of the standard library. The time zone of a datetime may be the user's class."""
+    if isinstance(value, PurePath):
+        return _glimpse(str(value), MAX_DEPTH, masks)
+    zone = getattr(value, "tzinfo", None)
+    return str(value if zone is None or type(zone).__module__ in ZONES else value.replace(tzinfo=None))
+
+
+def _fields_of(value: Any) -> Mapping[str, Any] | None:
+    """Returns the fields of a dataclass that its repr shows; None for another object, and one with its own repr."""
+    kind = type(value)
+    fields = kind.__dict__.get("__dataclass_fields__")
+    written = getattr(kind.__dict__.get("__repr__"), "__wrapped__", None)  # by the module dataclasses
+    if type(fields) is not dict or type(written) is not FunctionType or written.__code__.co_filename != "<string>":
+        return None
+    attributes = _member(kind, "__dict__")
+    state: dict[str, Any] = {}
+    if type(attributes) is GetSetDescriptorType:
+        state.update(attributes.__get__(value))
+    for name in fields:
+        if type(slot := _member(kind, name)) is MemberDescriptorType:
+            state[name] = slot.__get__(value)
+    return {name: state[name] for name, field in fields.items() if field.repr and name in state}
+
+
+def _member(kind: type, name: str) -> object:
+    return next((base.__dict__[name] for base in kind.__mro__ if name in base.__dict__), None)
+
+
+def _instance(kind: type, fields: Mapping[str, Any], depth: int, masks: Masks) -> str:
+    name = kind.__qualname__.rpartition("<locals>.")[2]
+    if depth == MAX_DEPTH and fields:
+        return f"{name}(...)"
+    entries = (f"{field}={_glimpse(each, depth + 1, masks)}" for field, each in islice(fields.items(), MAX_ENTRIES))
+    return f"{name}({', '.join(entries)}{', ...' if len(fields) > MAX_ENTRIES else ''})"
 
 
 def _beginning(value: Any, masks: Masks) -> Any:

@@ -49,6 +49,7 @@ class AttemptRecord(NamedTuple):
         fallback: The step that made it instead.
         errors: Its errors; several if a class repeats its own actions.
         span: The id of its span in a trace; "" without a tracer.
+        input: A short text that shows what the item was given; "" for a task.
     """
 
     item: int | None
@@ -63,6 +64,7 @@ class AttemptRecord(NamedTuple):
     fallback: str = ""
     errors: Sequence[ErrorRecord] = ()
     span: str = ""
+    input: str = ""
 
 
 class OutputKey(NamedTuple):

@@ -8,7 +8,8 @@ from typing import Any, Final
 from dotflow.core.context import Context
 from dotflow.core.events import RunEnded, RunStarted
 from dotflow.core.failure import TaskError
-from dotflow.core.glimpse import glimpse
+from dotflow.core.glimpse import MAX_INPUT, glimpse
+from dotflow.core.linked_task import Item
 from dotflow.core.masks import Masks
 from dotflow.core.record import AttemptRecord, ErrorRecord, RunRecord, TaskRecord
 from dotflow.core.task import Task
@@ -124,13 +125,19 @@ def _attempts(task: Task, masks: Masks) -> Iterator[AttemptRecord]:
         for number in range(1, last):
             yield AttemptRecord(task.item, number, TypeAttemptState.RETRY, errors=errors.get(number, ()))
         duration = task.duration if task.started_at else None
-        end = AttemptRecord(task.item, last, STATES[task.status], task.started_at, duration)
+        end = AttemptRecord(task.item, last, STATES[task.status], task.started_at, duration, input=_input(task, masks))
         value = _glimpse(task, masks) if task.status is TypeStatus.COMPLETED else ""
         yield end._replace(glimpse=value, errors=errors.get(last, ()))
 
 
 def _error(error: TaskError) -> ErrorRecord:
     return ErrorRecord(error.exception, error.message, error.traceback)
+
+
+def _input(task: Task, masks: Masks) -> str:
+    with contextlib.suppress(Exception):  # of a type that pretends to be another one
+        return glimpse(task.input, masks, MAX_INPUT) if isinstance(task, Item) else ""
+    return ""
 
 
 def _glimpse(task: Task, masks: Masks) -> str:

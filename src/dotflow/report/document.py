@@ -90,6 +90,7 @@ def attempt_object(run: RunSummary, attempt: AttemptRecord, *, has_errors: bool 
         "glimpse": attempt.glimpse,
         "fallback": attempt.fallback,
         "span": attempt.span,
+        "input": attempt.input,
         "errors": [error_object(error) for error in errors],
     }
 

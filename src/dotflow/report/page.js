@@ -81,6 +81,7 @@ const sum = (values) => values.reduce((total, value) => total + value, 0);
 const largest = (values) => values.reduce((most, value) => (value > most ? value : most), 0); // of any number of them
 const facts = (...parts) => parts.filter((part) => !isNothing(part)).join(" · ");
 const named = (task, item) => (item === null ? task.name : `${task.name}#${item}`);
+const given = (attempts) => last(attempts)?.input && h("span.aside", null, code(last(attempts).input));
 const time = (iso) => iso && h("time", { datetime: iso, title: iso }, moments.format(new Date(iso)));
 
 function listed(words, most = words.length) {
@@ -178,13 +179,14 @@ const wentOn = (doc, task) => isMap(task) && task.counts.Completed > 0 && (task.
 // Returns what failed: what stopped the run, then what it went on without, each in the order of time. Items with the
 // same error from the same line are one failure.
 function failuresOf(doc) {
-  const failures = doc.tasks.filter((task) => hasFailed(task) || task.state === "Crashed").flatMap((task) => {
+  const failures = doc.tasks.filter((task) => hasFailed(task) || task.state === "Crashed"
+    || (task.state === "Retry" && doc.run.state === "Crashed")).flatMap((task) => {
     const causes = new Map();
     const items = isMap(task) ? badItems(task) : [];
     for (const { item, attempts } of items.length ? items : [{ item: null, attempts: task.attempts }]) {
       const error = last(last(attempts).errors);
       const cause = error ? `${error.exception} ${raisedAt(error.traceback)?.where}` : "";
-      if (causes.has(cause)) causes.get(cause).others.push(item);
+      if (causes.has(cause)) causes.get(cause).others.push(`#${item} ${last(attempts).input}`.trim());
       else causes.set(cause, { task, item, attempts, error, others: [] });
     }
     return [...causes.values()];
@@ -215,11 +217,12 @@ function headline(doc) {
   const be = (names, verbs) => `${listed(names, 4)} ${verbs[names.length > 1 ? 1 : 0]}`;
   const failed = tasks.filter(hasFailed).sort((a, b) => wentOn(doc, a) - wentOn(doc, b)).map(failureText);
   const failures = failed.length > 2 ? `${failed[0]}, and ${count(failed.length - 1, "more task")}` : failed.join("; ");
-  const [running, crashed, idle] = ["Running", "Crashed", "Not started"].map(namesOf);
+  const [running, crashed, waiting, idle] = ["Running", "Crashed", "Retry", "Not started"].map(namesOf);
   const outcomes = {
     Running: running.length > 0 && `${be(running, ["is", "are"])} running${progressText(tasks)}`,
     Completed: slowestText(tasks),
-    Crashed: `The process ended ${crashed.length ? `while ${be(crashed, ["was", "were"])} running` : "before it"}`,
+    Crashed: `The process ended ${crashed.length ? `while ${be(crashed, ["was", "were"])} running`
+      : waiting.length ? `while ${be(waiting, ["was", "were"])} between two attempts` : "before it"}`,
     Failed: !failures && run.error,
   };
   const outcome = run.state in outcomes ? outcomes[run.state] : run.reason || run.error || "It was stopped";
@@ -409,14 +412,15 @@ function failureCard(doc, { task, item, attempts, error, others }, isFirst) {
   commands.sort((a, b) => b.command.includes(" replay ") - a.command.includes(" replay "));
   const unknown = attempt.state === "Crashed" ? "was running when the process ended" : "No error was recorded.";
   const name = named(task, item);
-  const same = listed(others.map((each) => `#${each}`), 8);
+  const same = listed(others, 8);
   const also = [
     others.length > 0 && `${count(others.length, "more item")} failed in the same way: ${same}.`,
     isMap(task) && unlistedItems(task) > 0 && `${count(unlistedItems(task), "more item")} failed.`,
     wentOn(doc, task) && "The run went on with the other items.",
+    attempt.state === "Retry" && "The process ended before the next attempt.",
   ].filter(Boolean);
   return h("article.failure", { id: `failure-${task.task_id}-${item ?? ""}` },
-    h("h3", null, icon(attempt.state), taskLink(task, name), h("span.aside", null, about)),
+    h("h3", null, icon(attempt.state), taskLink(task, name), given(attempts), h("span.aside", null, about)),
     error ? errorLines(error) : h("p.also", null, unknown),
     also.length > 0 && h("p.also", null, also.join(" ")),
     earlierAttempts(attempts, error),
@@ -818,7 +822,7 @@ function itemList(doc, task) {
   return [
     scatter(task, doc),
     shown.map(({ item, attempts }) => h("details.item", { id: `item-${task.task_id}-${item}` },
-      h("summary", null, icon(last(attempts).state), code(named(task, item)),
+      h("summary", null, icon(last(attempts).state), code(named(task, item)), given(attempts),
         last(last(attempts).errors)?.exception ?? last(attempts).state,
         h("span.aside", null, count(attempts.length, "attempt"))),
       attemptList(doc, task, item, attempts))),

@@ -135,7 +135,8 @@ def print_error(
     """Prints the last error of a task or an item, the line of code that raised it, and the last lines of its output."""
     last = attempts[-1]
     many = f", attempt {last.attempt}" if last.attempt > 1 else ""
-    screen.line(indent, screen.state(last.state, f"{task.task_id} {safe(task.name_of(last.item))}{many}"))
+    given = f" {safe(last.input)}" if last.input else ""
+    screen.line(indent, screen.state(last.state, f"{task.task_id} {safe(task.name_of(last.item))}{given}{many}"))
     for error in last.errors[-1:]:
         lines = f"{error.exception}: {error.message}".rstrip(": ").split("\n")
         for line in lines[:MAX_LINES]:

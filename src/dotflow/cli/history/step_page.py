@@ -17,7 +17,13 @@ MAX_ERRORS: Final = 3  # attempts of which the errors are printed
 MAX_LINES: Final = 20  # of the output
 
 COLUMNS: Final = (
-    *(Column("Item", is_right=True), Column("Attempt", is_right=True), Column("State"), Column("Began")),
+    *(
+        Column("Item", is_right=True),
+        Column("Given", fits=2),
+        Column("Attempt", is_right=True),
+        Column("State"),
+        Column("Began"),
+    ),
     *(Column("Duration", is_right=True), Column("CPU", is_right=True), Column("Memory", is_right=True)),
     *(Column("Process", is_right=True), Column("Value", fits=1)),
 )
@@ -38,10 +44,12 @@ def print_step(
     screen.line(
         screen.state(state), "  ", (safe(task.name_of(item)), "bold"), f"  task {task.task_id} of run {run.run_id}"
     )
+    given = attempts[-1].input if attempts else ""
     for label, text in (
         ("workflow", run.workflow_id),
         ("step", task.identity),
         ("policy", ", ".join(f"{key} {value}" for key, value in task.policy.items())),
+        ("item", given),
         ("items", counts_text(task) if task.count is not None and item is None else ""),
     ):
         if text:
@@ -75,6 +83,7 @@ def _row(screen: Screen, attempt: AttemptRecord) -> list[Text | str]:
         value = f"{attempt.errors[-1].exception}: {attempt.errors[-1].message}"
     return [
         "" if attempt.item is None else str(attempt.item),
+        safe(attempt.input),
         str(attempt.attempt) if attempt.attempt else "",
         screen.state(attempt.state),
         "" if attempt.began is None else local(attempt.began)[11:],

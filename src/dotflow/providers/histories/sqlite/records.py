@@ -12,14 +12,15 @@ from dotflow.core.record import AttemptRecord, ErrorRecord, RunRecord, TaskRecor
 from dotflow.core.types.attempt_state import TypeAttemptState
 from dotflow.providers.histories.sqlite.reading import Reader
 from dotflow.providers.histories.sqlite.summaries import FIELDS, moment, summary_fields
-from dotflow.providers.histories.sqlite.tables import CRASHED, MICRO, NO_ITEM, RUNNING, SHARED_ATTEMPT, STATES
+from dotflow.providers.histories.sqlite.tables import CRASHED, FORMAT, MICRO, NO_ITEM, RUNNING, SHARED_ATTEMPT, STATES
 
 RUN: Final = f"SELECT process, storage, trace, plan, environment, {FIELDS} FROM runs WHERE run = ?"
 STEPS: Final = """SELECT task, name, task_group, lane, identity, code, needs, policy FROM steps WHERE plan = ?
     ORDER BY task"""
 ENVIRONMENT: Final = "SELECT document FROM environments WHERE environment = ?"
-ATTEMPTS: Final = """SELECT task, item, attempt, state, began, took, cpu, peak, worker, glimpse, fallback, items, span
-    FROM attempts WHERE run = ? ORDER BY task, item, attempt"""
+#: A file of the first format has no inputs until a run is written to it.
+ATTEMPTS: Final = """SELECT task, item, attempt, state, began, took, cpu, peak, worker, glimpse, fallback, items, span,
+    {input} FROM attempts WHERE run = ? ORDER BY task, item, attempt"""
 ERRORS: Final = "SELECT task, item, attempt, exception, message, traceback, retry_in FROM errors WHERE run = ?"
 NOTES: Final = "SELECT at, text FROM notes WHERE run = ? ORDER BY at"
 CHILDREN: Final = "SELECT run_id FROM runs WHERE parent_run = ? ORDER BY began"
@@ -136,8 +137,9 @@ def _attempts(
         states[RUNNING] = states[CRASHED]
     attempts: dict[int, dict[int, tuple[AttemptRecord, ...]]] = defaultdict(dict)
     counts: dict[int, int] = {}
-    rows = connection.execute(ATTEMPTS, (run,))
-    for task, item, attempt, state, began, took, cpu, peak, worker, glimpse, fallback, items, span in rows:
+    ((version,),) = connection.execute("PRAGMA user_version")
+    rows = connection.execute(ATTEMPTS.format(input="NULL" if version < FORMAT.version else "input"), (run,))
+    for task, item, attempt, state, began, took, cpu, peak, worker, glimpse, fallback, items, span, given in rows:
         values = (
             None if item == NO_ITEM else item,
             attempt,
@@ -151,6 +153,7 @@ def _attempts(
             fallback or "",
             errors.get((task, item, attempt), ()) if errors else (),
             span or "",
+            given or "",
         )
         of_task = attempts[task]
         of_task[item] = (*of_task.get(item, ()), new(AttemptRecord, values))

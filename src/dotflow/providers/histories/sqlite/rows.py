@@ -31,6 +31,7 @@ from dotflow.providers.histories.sqlite.tables import (
     CPU,
     FAILED,
     GLIMPSE,
+    INPUT,
     ITEM,
     ITEMS,
     MICRO,
@@ -54,7 +55,7 @@ Key = tuple[int, int]  # task and item
 
 new: Final = tuple.__new__  # makes a named tuple in half the time: there is one for every attempt
 
-NOTHING_YET: Final = (None,) * 8  # the other columns of an attempt that has only begun
+NOTHING_YET: Final = (None,) * 9  # the other columns of an attempt that has only begun
 COPY_DOCUMENT: Final = 6  # in a row of `copies`, without the run
 
 
@@ -128,7 +129,9 @@ class RunRows:
             item = NO_ITEM
         if fallback is not None:
             fallback = escape_surrogates(fallback)
-        row = [task, item, attempt, RUNNING, micro(at), None, None, None, None, None, fallback, None, None]
+        row = [task, item, attempt, RUNNING, micro(at), None, None, None, None, None, fallback, None, None, None]
+        if item != NO_ITEM:
+            row[INPUT] = self._values.item_glimpse(event)
         self._open[task, item] = new(OpenAttempt, (row, tick, event))
         self.attempts[id(row)] = row
 

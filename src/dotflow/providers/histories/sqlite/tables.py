@@ -1,7 +1,8 @@
 """The tables of a history file, which may change, and its views, which are public.
 
-Times are microseconds since 1970 in UTC, spans microseconds. An `item` of -1 is the task itself; attempt 0 is a task
-without an attempt: restored, cached or skipped. In `output`, stream 0 is a gap of `skipped` bytes.
+Times are microseconds since 1970 in UTC, spans microseconds. An `item` of -1 is the task itself, and the `input` of
+another one shows what it was given; attempt 0 is a task without an attempt: restored, cached or skipped. In `output`,
+stream 0 is a gap of `skipped` bytes.
 """
 
 from datetime import datetime
@@ -21,9 +22,11 @@ RUNNING, RETRY, COMPLETED, FAILED, RESTORED, CACHED, SKIPPED, CRASHED = range(le
 #: The columns of a row in `attempts`, without the run: those that most rows have come first.
 ATTEMPT_COLUMNS: Final = (
     *("task", "item", "attempt", "state", "began", "took", "cpu", "worker", "peak", "glimpse"),
-    *("fallback", "items", "span"),
+    *("fallback", "items", "span", "input"),
 )
-TASK, ITEM, ATTEMPT, STATE, BEGAN, TOOK, CPU, WORKER, PEAK, GLIMPSE, FALLBACK, ITEMS, SPAN = range(len(ATTEMPT_COLUMNS))
+TASK, ITEM, ATTEMPT, STATE, BEGAN, TOOK, CPU, WORKER, PEAK, GLIMPSE, FALLBACK, ITEMS, SPAN, INPUT = range(
+    len(ATTEMPT_COLUMNS)
+)
 
 #: The roles of values. That of the argument NAME is "argument:NAME".
 PREVIOUS, INITIAL, ARGUMENT, RETURNED = "previous", "initial", "argument:", "returned"
@@ -54,7 +57,7 @@ TABLES: Final = (
     """CREATE TABLE attempts (
         run INTEGER NOT NULL, task INTEGER NOT NULL, item INTEGER NOT NULL, attempt INTEGER NOT NULL,
         state INTEGER NOT NULL, began INTEGER, took INTEGER, glimpse TEXT, cpu INTEGER, peak INTEGER, worker INTEGER,
-        fallback TEXT, items INTEGER, span TEXT, PRIMARY KEY (run, task, item, attempt)) WITHOUT ROWID""",
+        fallback TEXT, items INTEGER, span TEXT, input TEXT, PRIMARY KEY (run, task, item, attempt)) WITHOUT ROWID""",
     """CREATE TABLE errors (
         run INTEGER NOT NULL, task INTEGER NOT NULL, item INTEGER NOT NULL, attempt INTEGER NOT NULL,
         nth INTEGER NOT NULL, exception TEXT NOT NULL, message TEXT NOT NULL, traceback TEXT NOT NULL, retry_in INTEGER,
@@ -92,16 +95,17 @@ def _seconds(column: str) -> str:
     return f"({column}) / {MICRO}.0"
 
 
+ATTEMPT_LIST: Final = f"""CREATE VIEW attempt_list AS SELECT run_id, workflow_id, task, steps.name AS step,
+    NULLIF(item, {NO_ITEM}) AS item, attempt, CASE attempts.state {_STATE_NAME} END AS state,
+    {_iso("attempts.began")} AS began, {_seconds("took")} AS seconds, {_seconds("cpu")} AS cpu_seconds,
+    peak AS peak_bytes, worker, glimpse, fallback, items, span, input
+    FROM attempts JOIN runs USING (run) LEFT JOIN steps USING (plan, task)"""
 VIEWS: Final = (
     f"""CREATE VIEW run_list AS SELECT run_id, workflow_id, name, state, reason, mode, resumed, trigger,
         {_iso("began")} AS began, {_iso("ended")} AS ended, {_seconds("ended - began")} AS seconds,
         tasks, completed, failed, restored, skipped, error, parent_run, process, storage, trace
         FROM runs""",
-    f"""CREATE VIEW attempt_list AS SELECT run_id, workflow_id, task, steps.name AS step,
-        NULLIF(item, {NO_ITEM}) AS item, attempt, CASE attempts.state {_STATE_NAME} END AS state,
-        {_iso("attempts.began")} AS began, {_seconds("took")} AS seconds, {_seconds("cpu")} AS cpu_seconds,
-        peak AS peak_bytes, worker, glimpse, fallback, items, span
-        FROM attempts JOIN runs USING (run) LEFT JOIN steps USING (plan, task)""",
+    ATTEMPT_LIST,
     f"""CREATE VIEW error_list AS SELECT run_id, workflow_id, task, steps.name AS step,
         NULLIF(item, {NO_ITEM}) AS item, attempt, nth, exception, message, traceback,
         {_seconds("retry_in")} AS retry_in FROM errors JOIN runs USING (run) LEFT JOIN steps USING (plan, task)""",
@@ -109,8 +113,9 @@ VIEWS: Final = (
 
 FORMAT: Final = DatabaseFormat(
     application_id=0x646F7448,  # "dotH"
-    version=1,
+    version=2,
     schema=(*TABLES, *VIEWS),
+    upgrades={1: ("ALTER TABLE attempts ADD COLUMN input TEXT", "DROP VIEW attempt_list", ATTEMPT_LIST)},
     # Before the switch to WAL, after which SQLite ignores both. A commit writes whole pages, of a row or two each.
     first=("PRAGMA page_size = 2048", "PRAGMA auto_vacuum = INCREMENTAL"),
     settings=("PRAGMA journal_size_limit = 64000000",),

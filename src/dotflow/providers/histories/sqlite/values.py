@@ -10,7 +10,7 @@ from dotflow.codec.canonical import digest
 from dotflow.codec.document import pack
 from dotflow.core.context import Context
 from dotflow.core.events import AttemptStarted, MapOpened, RunStarted
-from dotflow.core.glimpse import SHAPED, glimpse
+from dotflow.core.glimpse import MAX_INPUT, SHAPED, glimpse
 from dotflow.core.text import shorten
 from dotflow.errors import ValueNotStorable
 from dotflow.providers.histories.sqlite.tables import (
@@ -60,6 +60,18 @@ class Values:
             return None
         with contextlib.suppress(Exception):  # of a type that pretends to be another one
             return glimpse(value, self._run.masks)
+        return None
+
+    def item_glimpse(self, started: AttemptStarted) -> str | None:
+        """Returns a short text that shows what an item was given; several arguments by name."""
+        call = started.call
+        if call is None or self._kept == "none":
+            return None
+        arguments = call.arguments or {"previous_context": call.previous_context}
+        values = {name: each.storage if isinstance(each, Context) else each for name, each in arguments.items()}
+        value = next(iter(values.values())) if len(values) == 1 else values
+        with contextlib.suppress(Exception):  # of a type that pretends to be another one
+            return glimpse(value, self._run.masks, MAX_INPUT)
         return None
 
     def inputs(self, row: list[Any], started: AttemptStarted | MapOpened) -> Iterator[list[Any]]:
