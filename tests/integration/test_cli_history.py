@@ -538,6 +538,26 @@ def test_bare_parts_are_nothing_else(dotflow: Command, history: HistorySQLite) -
     assert dotflow.err == ""
 
 
+@pytest.mark.parametrize("storage", ["file", "sqlite"])
+def test_a_value_comes_from_the_checkpoint_of_the_run(
+    dotflow: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, storage: str
+) -> None:
+    """Where the history has no copy, until another run has replaced it."""
+    (tmp_path / "shop.py").write_text(SHOP)
+    monkeypatch.delitem(sys.modules, "shop", raising=False)
+    arguments = ("start", "-s", "shop.names", "--storage", storage, "--path", "kept")
+    dotflow(*arguments)
+    first = dotflow.objects("runs")[0]["run_id"]
+
+    assert json.loads(dotflow("show", "last", "names", "--value")) == ["a.txt", "b.txt", "c.txt"]
+    dotflow(*arguments, "--resume")
+    assert json.loads(dotflow("show", "last", "names", "--value")) == ["a.txt", "b.txt", "c.txt"]
+    dotflow(*arguments)
+    assert (dotflow("show", first, "names", "--value"), dotflow.code) == ("", 2)
+    assert "keeps values, and so does a storage of files or SQLite until the next run" in dotflow.err
+    assert dotflow("show", "last", "names", "--value", "--json") != ""
+
+
 def test_everything_is_json_too(dotflow: Command, history: HistorySQLite) -> None:
     """One object a line."""
     run = nightly(history).start(keep_going=True)

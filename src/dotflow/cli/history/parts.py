@@ -3,6 +3,7 @@
 import json
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Final
 
 import click
@@ -10,11 +11,16 @@ import click
 from dotflow.abc.archive import Archive
 from dotflow.cli.history.as_json import chunk_line, copy_line, error_lines, to_line
 from dotflow.cli.log.follow import POLL_INTERVAL, pause
-from dotflow.core.record import ID_LENGTH, AttemptRecord, OutputChunk, TaskRecord, ValueRecord
+from dotflow.codec.document import pack
+from dotflow.core.record import ID_LENGTH, AttemptRecord, OutputChunk, RunRecord, TaskRecord, ValueRecord
 from dotflow.core.text import escape_lines
 from dotflow.errors import NotInHistory
 
 RETURNED: Final = "returned"
+LOCAL_STORAGES: Final = ("StorageFile", "StorageSQLite")
+KEEPS_VALUES: Final = (
+    "HistorySQLite(values='all') keeps values, and so does a storage of files or SQLite until the next run"
+)
 
 
 def print_output(
@@ -82,6 +88,28 @@ def print_error(task: TaskRecord, item: int | None, attempts: Sequence[AttemptRe
     click.echo(_for_terminal(text))
 
 
+def checkpoint_of(run: RunRecord, task: TaskRecord, item: int | None, attempt: int | None) -> ValueRecord | None:
+    """Returns the value of an attempt as the run's files or SQLite database still have it; None if they don't.
+
+    A mapped task has no checkpoint of its own, and those of its items are known by their inputs.
+    """
+    from dotflow import providers
+
+    kind, _, path = run.storage.removesuffix(")").partition("(")
+    if kind not in LOCAL_STORAGES or task.count is not None or item is not None or task.last is None:
+        return None
+    if attempt not in (None, task.last.attempt):
+        return None
+    storage = getattr(providers, kind)(Path(run.environment.get("folder") or "", path))
+    for name in (str(task.task_id), task.name):
+        context = storage.get(f"{run.workflow_id}/{name}")
+        is_of_run = context.inputs is not None and context.inputs.is_of(run.run_id)
+        if is_of_run or (task.last.attempt == 0 and context.time == task.last.began):
+            document = pack(RETURNED, context)
+            return ValueRecord(task.task_id, RETURNED, None, task.last.attempt, len(document), "", document, "")
+    return None
+
+
 def print_copies(copies: Sequence[ValueRecord], step: str, *, inputs: bool, as_json: bool) -> None:
     """Writes the inputs or the value of a step as JSON: one alone as it is, several as an object by role.
 
@@ -97,7 +125,7 @@ def print_copies(copies: Sequence[ValueRecord], step: str, *, inputs: bool, as_j
         if copy.document is None:
             raise NotInHistory(what, f"'{copy.role}' was not kept: {copy.note}")
     if not chosen:
-        keeps = "those of failed steps are kept" if inputs else "HistorySQLite(values='all') keeps values"
+        keeps = "those of failed steps are kept" if inputs else KEEPS_VALUES
         raise NotInHistory(what, f"the history has none: {keeps}")
     values: Mapping[str, Any] = {copy.role: json.loads(copy.document or b"{}")["value"] for copy in chosen}
     value = next(iter(values.values())) if len(values) == 1 else values

@@ -41,9 +41,12 @@ def show_part(
         return
     assert step is not None
     record = archive.load(run)
+    task, item = record.find(step)
     if part == "error":
-        task, item = record.find(step)
         parts.print_error(task, item, task.attempts_of(item, attempt), as_json=as_json)
         return
     copies = archive.copies(record.run_id, step, attempt=attempt)
+    if part == "value" and not any(copy.role == parts.RETURNED and copy.document for copy in copies):
+        kept = parts.checkpoint_of(record, task, item, attempt)
+        copies = copies if kept is None else [kept]
     parts.print_copies(copies, step, inputs=part == "input", as_json=as_json)
