@@ -19,7 +19,10 @@ from dotflow.errors import HistoryError, InvalidArgument, NotInHistory
 from dotflow.providers import HistorySQLite
 from tests.histories import begin, crash, nightly, numbers, quick, write
 
-OLD_LIST = "CREATE VIEW attempt_list AS SELECT run, task FROM attempts"
+FIRST_FORMAT = """DROP VIEW attempt_list; DROP VIEW error_list;
+    ALTER TABLE attempts DROP COLUMN input; ALTER TABLE errors DROP COLUMN refusal;
+    CREATE VIEW attempt_list AS SELECT run, task FROM attempts; CREATE VIEW error_list AS SELECT run, task FROM errors;
+    PRAGMA user_version = 1"""
 
 
 @dataclass
@@ -194,10 +197,10 @@ def test_a_history_of_the_first_format_is_read_and_upgraded(history: HistorySQLi
     run = nightly(history).start(keep_going=True).run_id
     history.close()
     with closing(sqlite3.connect(history.path)) as database:
-        database.executescript(f"DROP VIEW attempt_list; ALTER TABLE attempts DROP COLUMN input; {OLD_LIST}")
-        database.execute("PRAGMA user_version = 1")
+        database.executescript(FIRST_FORMAT)
 
     assert [items[-1].input for items in history.load(run).steps[1].items.values()] == ["", "", ""]
+    assert history.load(run).steps[2].attempts[-1].errors[-1].refusal == ""
     nightly(history).start(keep_going=True)
     assert [items[-1].input for items in history.load("last").steps[1].items.values()] == ["1", "2", "3"]
     assert [items[-1].input for items in history.load(run).steps[1].items.values()] == ["", "", ""]

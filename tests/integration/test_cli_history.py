@@ -59,6 +59,11 @@ def unnamed():
 """
 
 
+@action(retry=4, retry_delay=0, retry_on=ConnectionError)
+def refused() -> None:
+    raise ValueError("no")
+
+
 class Command:
     """The command, in this process; what it printed, and its exit code."""
 
@@ -459,6 +464,66 @@ def test_items_are_named_by_what_they_are(dotflow: Command, tmp_path: Path, monk
     assert "\nitem     'b.txt'\n" in dotflow("show", "last", "size#1")
     (page,) = dotflow.objects("show", "last")
     assert page["tasks"][1]["details"][0]["attempts"][0]["input"] == "'b.txt'"
+
+
+def test_a_run_that_restored_everything_says_so(
+    dotflow: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the summary and in the log, with what to do to run the steps anew; a run of any step has no such line."""
+    (tmp_path / "shop.py").write_text(SHOP)
+    monkeypatch.delitem(sys.modules, "shop", raising=False)
+    (tmp_path / "mended").touch()
+    command = ("start", "-s", "shop.names", "-s", "shop.report", "--param", "day=x", "--storage", "file")
+    nothing = "Nothing ran: all 2 tasks were restored from an earlier run. Leave out"
+
+    assert "Nothing ran" not in dotflow(*command, "--resume-unfinished")
+    out = dotflow(*command, "--resume")
+    assert (out.splitlines()[-1], dotflow.code) == (
+        f"{nothing} --resume to run them anew, or use --resume-unfinished, which begins anew after a completed run.",
+        0,
+    )
+    assert f"INFO    {nothing} resume to run them anew" in dotflow.err
+    assert dotflow.err.count("Nothing ran") == (tmp_path / ".output/flow.log").read_text().count("Nothing ran") == 1
+    assert "Nothing ran" not in dotflow(*command, "--resume-unfinished")
+    assert (tmp_path / "days").read_text() == "x x "
+    assert "Nothing ran" not in dotflow(*command, "--rerun", "report")
+
+
+def test_resume_unfinished_goes_on_after_a_failure(
+    dotflow: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As --resume does; two ways to resume at once are refused, and `plan` takes it, too."""
+    (tmp_path / "shop.py").write_text(SHOP)
+    monkeypatch.delitem(sys.modules, "shop", raising=False)
+    options = ("-s", "shop.names", "-s", "shop.report", "--param", "day=x", "--storage", "file")
+    dotflow("start", *options)
+    (tmp_path / "mended").touch()
+
+    assert "restore" in dotflow("plan", *options, "--resume-unfinished")
+    assert "task 0 names: Completed, restored\n" in dotflow("start", *options, "--resume-unfinished")
+    assert "0 restored, 2 run" in dotflow("plan", *options, "--resume-unfinished")
+    dotflow("start", *options, "--resume-unfinished", "--resume-changed")
+    assert (dotflow.code, "Can't use --resume-changed with --resume-unfinished" in dotflow.err) == (2, True)
+    dotflow("start", "-s", "shop.names", "--resume-unfinished")
+    assert (dotflow.code, "--resume-unfinished needs a storage that outlives" in dotflow.err) == (2, True)
+    dotflow("schedule", *options, "--cron", "@daily", "--resume-unfinished")
+    assert (dotflow.code, "--resume-unfinished is for one run" in dotflow.err) == (2, True)
+
+
+def test_an_error_that_retry_on_refuses_says_so(dotflow: Command, history: HistorySQLite, tmp_path: Path) -> None:
+    """In the log, in `show`, in `dotflow log` and in the page: not only "attempt 1" of four."""
+    workflow = quick(history, refused, name="shop")
+    workflow.config.log = LogDefault(output="file", path=tmp_path / "flow.log")
+    run = workflow.start()
+
+    log = (tmp_path / "flow.log").read_text()
+    assert "task 0 refused: Failed (attempt 1 of 4: ValueError is not in retry_on): ValueError: no\n" in log
+    assert dotflow.objects("log", "--path", "flow.log")[-1]["reason"] == "ValueError is not in retry_on"
+    assert "\n  ValueError: no\n  not repeated: ValueError is not in retry_on\n" in dotflow("show", "last")
+    assert "\nAttempt 1, not repeated: ValueError is not in retry_on\n" in dotflow("show", "last", "refused")
+    (page,) = dotflow.objects("show", "last")
+    assert page["tasks"][0]["attempts"][0]["errors"][0]["refusal"] == "ValueError is not in retry_on"
+    assert run.tasks[0].errors[0].exception == "ValueError"
 
 
 def test_a_run_that_was_killed_between_two_attempts_says_so(dotflow: Command, history: HistorySQLite) -> None:

@@ -52,7 +52,6 @@ BESIDE = ("optional", "sqlite_errors", "sqlite_file")
 TABLE = re.compile(r"^\| `(\w+)/`.*\n\|---.*\n((?:\|.*\n)+)", re.MULTILINE)
 
 
-#: Longer than 300 lines, and why.
 def name_of(path: Path) -> str:
     """How a file is called in the lists here: engine/run.py."""
     return path.relative_to(SRC).as_posix()

@@ -218,11 +218,13 @@ class TestSimple:
             ("nightly-of-prices-1", None, "nightly-of-prices-1 run 0f0c1a52"),
             ("nightly-of-prices-2", "Prices", "nightly-of-prices-2 (Prices) run 0f0c1a52"),
             ("nightly", "nightly", "nightly run 0f0c1a52"),
+            ("7f3a9c12-0000-4000-8000-0123456789ab", "shop", "shop run 0f0c1a52"),
+            ("7f3a9c12-0000-4000-8000-0123456789ab", None, "run 0f0c1a52"),
             ("a\nb", "\x1b[31m", r"a\nb (\x1b[31m) run 0f0c1a52"),
         ],
     )
     def test_a_head_has_the_workflow_and_the_run(self, workflow_id: str, name: str | None, expected: str) -> None:
-        """It has the whole id, another name, and the first characters of the run's id."""
+        """It has the whole id, another name, and the first characters of the run's id, but no generated id."""
         head = simple_head(workflow_id, "0f0c1a52-bbbb-cccc", name)
 
         assert head == expected

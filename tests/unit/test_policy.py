@@ -3,6 +3,7 @@
 import math
 import pickle
 import sys
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -234,3 +235,18 @@ def test_refuses_a_jitter_that_is_no_share(jitter: object) -> None:
     """jitter is a number from 0 to 1."""
     with pytest.raises(InvalidPolicy, match="from 0 to 1"):
         Policy(jitter=jitter)
+
+
+@pytest.mark.parametrize(
+    ("retry_on", "attempt", "why"),
+    [
+        (None, 1, ""),
+        (OSError, 1, "ValueError is not in retry_on"),
+        ((OSError, KeyError), 3, "ValueError is not in retry_on"),
+        (lambda error: False, 1, "retry_on refused ValueError"),
+        (OSError, 4, ""),
+    ],
+)
+def test_a_refusal_has_a_reason(retry_on: Any, attempt: int, why: str) -> None:
+    """It is `retry_on`, unless the attempts are used up."""
+    assert Policy(attempts=4, retry_on=retry_on).refusal(attempt, "ValueError") == why

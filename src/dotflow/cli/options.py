@@ -64,6 +64,8 @@ WORKFLOW_OPTIONS: Final = (
     option("--resume", is_flag=True, example="--resume", help="Skip the steps that an earlier run has finished."),
     option("--resume-changed", is_flag=True, example="--resume-changed",
            help="As --resume, but steps whose code has changed run again, and what needs them."),
+    option("--resume-unfinished", is_flag=True, example="--resume-unfinished",
+           help="As --resume if the last run left a step unfinished; after a completed run, everything runs anew."),
     option("--rerun", multiple=True, metavar="NAME", example="--rerun table",
            help="As --resume, but this task runs again, and what needs it; one option for each."),
     option("--no-cache", is_flag=True, example="--no-cache",

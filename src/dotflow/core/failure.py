@@ -42,13 +42,17 @@ class Failure:
         exception: The type's name.
         message: The exception's message.
         traceback: The formatted traceback; empty where there is none.
+
+    Attributes:
+        refusal: Why `retry_on` allowed no further attempt; empty where it was not that.
     """
 
-    __slots__ = ("_masks", "_parts", "_text", "exception", "message")
+    __slots__ = ("_masks", "_parts", "_text", "exception", "message", "refusal")
 
     def __init__(self, exception: str, message: str, traceback: str = "") -> None:
         self.exception: str = exception
         self.message: str = message
+        self.refusal: str = ""
         self._text: str | None = traceback
         self._parts: tuple[Part, ...] = ()
         self._masks: Masks = NO_MASKS
@@ -84,6 +88,7 @@ class Failure:
         masked._masks = masks
         masked._text = None if self._text is None else masks.mask(self._text)
         masked._parts = self._parts
+        masked.refusal = self.refusal
         return masked
 
     def __reduce__(self) -> tuple[type["Failure"], tuple[str, str, str]]:
@@ -120,6 +125,10 @@ class TaskError:
     @property
     def traceback(self) -> str:
         return self._failure.traceback
+
+    @property
+    def _refusal(self) -> str:
+        return self._failure.refusal
 
     @property
     def _masks(self) -> Masks:

@@ -102,6 +102,18 @@ class Policy:
             values["retry_on"] = [name_of(kind) if isinstance(kind, type) else "a function" for kind in kinds]
         return values
 
+    def refusal(self, attempt: int, exception: str) -> str:
+        """Returns why a failed attempt was not repeated; "" without `retry_on`, and after the last attempt.
+
+        Args:
+            attempt: Its number, from 1.
+            exception: The name of the exception.
+        """
+        if self.retry_on is None or attempt >= self.attempts:
+            return ""
+        is_list = isinstance(self.retry_on, type | tuple)
+        return f"{exception} is not in retry_on" if is_list else f"retry_on refused {exception}"
+
     def delay_after(
         self, attempt: int, retry: bool | float | None = None, chance: Callable[[], float] | None = None
     ) -> float | None:

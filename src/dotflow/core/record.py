@@ -3,7 +3,6 @@
 Times are aware and in UTC, durations and CPU times in seconds, sizes in bytes.
 """
 
-import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,24 +12,28 @@ from typing import Any, Final, NamedTuple
 
 from dotflow.core.attempt_id import AttemptId
 from dotflow.core.find_step import find_step, no_item
+from dotflow.core.text import GENERATED
 from dotflow.core.types.attempt_state import TypeAttemptState
 from dotflow.core.types.run_state import TypeRunState
 from dotflow.errors import NotInHistory
 
 ID_LENGTH: Final = 8  # characters of a run's id, for people
-GENERATED: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")  # the id of a workflow without one
 
 #: States of attempts that have ended without a value that could be used.
 BAD: Final = (TypeAttemptState.FAILED, TypeAttemptState.CRASHED)
 
 
 class ErrorRecord(NamedTuple):
-    """One error of an attempt. `retry_in` are the seconds until the next attempt; None if there was none."""
+    """One error of an attempt.
+
+    `retry_in` are the seconds until the next attempt, None if there was none; `refusal` is why `retry_on` allowed none.
+    """
 
     exception: str
     message: str
     traceback: str
     retry_in: float | None = None
+    refusal: str = ""
 
 
 class AttemptRecord(NamedTuple):

@@ -101,6 +101,7 @@ def task_flow(
             step, fallback_name = other.step, other.step.name
             call = call._replace(step=step, arguments=other.arguments, shared=other.shared, is_fallback=True)
         if delay is None:
+            outcome.failure.refusal = step.policy.refusal(attempt - before, outcome.failure.exception)
             yield _failed(task, attempt, outcome.failure, outcome.usage)
             return None
         yield AttemptFailed(task_id, attempt, outcome.failure, delay, item, outcome.usage)

@@ -8,6 +8,7 @@ from typing import Final
 from dotflow import clock
 from dotflow.core.events import AttemptFailed, AttemptRepeated, AttemptStarted, TaskEvent, TaskFailed
 from dotflow.core.task import Task
+from dotflow.core.text import GENERATED
 
 PROGRESS_INTERVAL: Final = 10.0  # seconds between two records of the progress of a map
 MAX_FAILURES: Final = 20  # failed items of a map that the log receives, and as many attempts that are repeated
@@ -89,7 +90,8 @@ class MapReports:
             self._error(item)
         elif self._failures[key] == MAX_FAILURES + 1:
             what = "failed items" if is_final else "failed attempts that are repeated"
+            workflow = "" if GENERATED.fullmatch(task.workflow_id) else f"{task.workflow_id} "
             self._note(
-                f"{task.workflow_id} task {task.task_id} {task.name}: more than {MAX_FAILURES} {what}; from here on "
+                f"{workflow}task {task.task_id} {task.name}: more than {MAX_FAILURES} {what}; from here on "
                 f"they are only counted."
             )

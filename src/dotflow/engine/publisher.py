@@ -223,7 +223,7 @@ class Publisher:
     def _open_map(self, task: Task) -> None:
         if self._maps is None and (self._log is not None or self._notifier is not None):
             info, error = partial(self._write, self._info), partial(self._write, self._error)
-            self._maps = MapReports(partial(self._report_status, has_failed=False), info, error, self._note)
+            self._maps = MapReports(partial(self._report_status, has_failed=False), info, error, self.note)
         if self._maps is not None:
             self._maps.open(task)
 
@@ -282,7 +282,7 @@ class Publisher:
             reraise_interrupt(error)
             self._report(f"{name} raised", error)
 
-    def _note(self, message: str) -> None:
+    def note(self, message: str) -> None:
         if self._log is not None:
             try:
                 self._log.note(self._masks.mask(message))

@@ -45,6 +45,20 @@ if TYPE_CHECKING:  # mypy and Pyright have different types for what a coroutine 
 CANCEL_GRACE: Final = 3.0  # seconds for a cancelled run to end its workers before its waiter continues
 
 
+#: What to do after a resume that restored everything.
+ANEW: Final = 'Leave out resume to run them anew, or pass resume="unfinished", which begins anew after a completed run.'
+
+
+def nothing_ran(tasks: Sequence[Task]) -> str:
+    """Returns what a resume restored if no step of the run made an attempt; "" if one did."""
+    restored = sum(task.restored_from == "checkpoint" for task in tasks)
+    ran = any(any(item.attempt for item in task.items) if task.is_mapped else task.attempt for task in tasks)
+    if ran or not restored:
+        return ""
+    some = f"{restored} of {len(tasks)} tasks were" if restored < len(tasks) else f"all {restored} tasks were"
+    return f"Nothing ran: {'its task was' if len(tasks) == 1 else some} restored from an earlier run"
+
+
 class Run(ShownRun):
     """One run of a workflow, during the run and afterwards.
 
@@ -283,6 +297,8 @@ class Run(ShownRun):
     def _publish_end(self, publisher: Publisher, failed: bool, is_complete: bool) -> None:
         reason = "" if is_complete or self._stop is None else self._stop.reason
         self._ended = RunEnded(self.workflow_id, self.run_id, self.status, clock.now(), self.state, reason)
+        if is_complete and (restored := nothing_ran(self.tasks)):
+            publisher.note(f"{restored}. {ANEW}")
         publisher.follow_run(self._ended)
         if failed and self._options.on_failure is not None:
             publisher.end("on_failure", self._options.on_failure, self.tasks)

@@ -275,6 +275,7 @@ function errorLines(error) {
     h("p.message", null, h("b", null, error.exception), error.message && `: ${messageOf(error)}`),
     raised && h("p.raised-at", null, raised.code && h("code.line", null, raised.code),
       h("span", null, "in ", code(raised.name), ", ", code(raised.where))),
+    error.refusal && h("p.also", null, `Not repeated: ${error.refusal}.`),
   ];
 }
 

@@ -143,6 +143,8 @@ def print_error(
             screen.line(f"{indent}  ", (safe(line), "red"))
         if len(lines) > MAX_LINES:
             screen.line((f"{indent}  ...", "dim"))
+        if error.refusal:
+            screen.line(f"{indent}  ", (f"not repeated: {safe(error.refusal)}", "red"))
         if location := raised_at(error.traceback):
             screen.line(f"{indent}  ", (safe(location), "dim"))
     if last.state is TypeAttemptState.CRASHED:

@@ -102,6 +102,7 @@ def _print_errors(screen: Screen, attempts: Sequence[AttemptRecord]) -> None:
         for number, error in enumerate(attempt.errors, 1):
             nth = f", {number} of {pluralize(len(attempt.errors), 'error')}" if len(attempt.errors) > 1 else ""
             again = f", repeated after {span(error.retry_in)}" if error.retry_in is not None else ""
+            again = f", not repeated: {safe(error.refusal)}" if error.refusal else again
             screen.line((f"\nAttempt {attempt.attempt}{nth}{again}", "bold"))
             text = error.traceback.rstrip("\n") or f"{error.exception}: {error.message}"
             for line in text.split("\n"):

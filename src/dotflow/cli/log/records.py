@@ -23,11 +23,13 @@ STATUS: Final = r"(?:Not started|In progress|Completed|Paused|Retry|Failed|Skipp
 RESULT: Final = (
     rf"(?P<status>{STATUS})"
     r"(?:(?<=Skipped): (?P<reason>.*)|"
-    rf"(?: \(attempt (?P<attempt>{NUMBER})\))?(?: in (?P<duration>\d+\.\d+) s)?(?: \(from its checkpoint\))?"
+    rf"(?: \(attempt (?P<attempt>{NUMBER})(?: of {NUMBER}: (?P<refusal>[^()]*))?\))?"
+    r"(?: in (?P<duration>\d+\.\d+) s)?(?: \(from its checkpoint\))?"
     rf"(?: \({ITEMS}\))?(?:: (?P<exception>[^\s:]+): ?(?P<message>.*))?)"
 )
 TASK: Final = re.compile(
-    rf"(?P<workflow>.+?)(?: \((?P<name>.+?)\))?(?: run (?P<run>\S{{1,8}}))? task (?P<task>{NUMBER}) (?P<step>.*?)"
+    r"(?:(?!run \S{1,8} task |task )(?P<workflow>.+?)(?: \((?P<name>.+?)\))? )?"
+    rf"(?:run (?P<run>\S{{1,8}}) )?task (?P<task>{NUMBER}) (?P<step>.*?)"
     rf"(?:\[(?P<item>{NUMBER})\])?(?: \[(?P<group>.+?)\])?: {RESULT}"
 )
 HAS_STATUS: Final = re.compile(f": {STATUS}")  # a quick look: TASK takes long for a long line that it does not match
@@ -165,8 +167,9 @@ def _parse_text(text: str) -> dict[str, Any]:
     task = TASK.fullmatch(content) if HAS_STATUS.search(content) else None
     if task is None:
         return fields | {"message": "\n".join([content, *below])}
-    attempt, duration = task["attempt"], task["duration"]
+    attempt, duration, refusal = task["attempt"], task["duration"], task["refusal"]
     fields |= {name: task[name] for name in ("workflow", "name", "run", "step", "status", "reason")}
+    fields["reason"] = fields["reason"] or refusal
     fields |= {"task": int(task["task"]), "group": task["group"] or "default"}
     fields["attempt"] = int(attempt) if attempt else 1 if task["status"] == "In progress" else None
     fields["duration"] = float(duration) if duration else None

@@ -89,7 +89,7 @@ class Terminal:
         status, error = str(fields["status"]), fields["error"]
         style = STATUS_STYLES.get(status, "")
         head = _head(fields, moment)
-        head.append(f"{_run_text(fields)} ", "dim")
+        head.append(f"{_run_text(fields)} ".lstrip(), "dim")
         item = "" if fields["item"] is None else f"[{_safe(fields['item'])}]"
         head.append(f"task {_safe(fields['task'])} ").append(f"{_safe(fields['step'])}{item}", "bold")
         if fields["group"] not in (None, "default"):
@@ -133,11 +133,13 @@ def _run_text(fields: dict[str, Any]) -> str:
     workflow, run, name = (
         None if value is None else str(value) for value in map(fields.get, ("workflow", "run", "name"))
     )
-    return simple_head(str(workflow), run, name)
+    return simple_head(workflow or "", run, name)
 
 
 def _result(status: str, fields: dict[str, Any]) -> str:
     attempt, duration = fields["attempt"], fields["duration"]
+    if fields["reason"] and fields["error"]:
+        return f" (attempt {_safe(attempt)}: {_safe(fields['reason'])})"
     if fields["reason"]:
         return f": {_safe(fields['reason'])}"
     if isinstance(fields["items"], dict):

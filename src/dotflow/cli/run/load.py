@@ -29,7 +29,7 @@ from dotflow.errors import AmbiguousTask, DotflowError, UnknownParameter
 from dotflow.workflow import DotFlow
 
 #: The options that ask for a resume.
-RESUME_OPTIONS: Final = ("resume", "resume_changed", "rerun")
+RESUME_OPTIONS: Final = ("resume", "resume_changed", "resume_unfinished", "rerun")
 
 
 class RunRequest(NamedTuple):
@@ -66,7 +66,11 @@ class RunRequest(NamedTuple):
 
 
 def resume_of(options: Mapping[str, Any]) -> Resume:
-    """Returns the argument of `start` for --resume, --resume-changed and --rerun."""
+    """Returns the argument of `start` for the options that ask for a resume. Raises UsageError for two that differ."""
+    if options["resume_changed"] and options["resume_unfinished"]:
+        raise click.UsageError("Can't use --resume-changed with --resume-unfinished. Remove one of them.")
+    if options["resume_unfinished"]:
+        return "unfinished"
     return "changed" if options["resume_changed"] else bool(options["resume"] or options["rerun"])
 
 

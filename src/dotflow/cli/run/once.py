@@ -20,9 +20,10 @@ from dotflow.core.attempt_id import triggered_by
 from dotflow.core.types.execution import TypeExecution
 from dotflow.core.types.status import TypeStatus
 from dotflow.engine.background import interrupt_all
-from dotflow.engine.run import Run
+from dotflow.engine.run import Run, nothing_ran
 from dotflow.workflow import DotFlow
 
+ANEW_HINT = "Leave out --resume to run them anew, or use --resume-unfinished, which begins anew after a completed run."
 RESUME_HINT = "Run the same command with --resume to go on from here."
 
 
@@ -128,7 +129,8 @@ def _print_summary(workflow: DotFlow, history: History | None, exit_code: Exit, 
     details = details_hint(history, tasks[0].run_id if tasks else None)
     hint = "\n".join(filter(None, [details, RESUME_HINT if can_resume else ""]))
     if exit_code is Exit.COMPLETED:
-        hint = ""
+        restored = nothing_ran(tasks)
+        hint = f"{restored}. {ANEW_HINT}" if restored else ""
     if live:
         from dotflow.cli.run.tables import print_summary
 

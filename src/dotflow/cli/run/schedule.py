@@ -38,7 +38,7 @@ def print_preview(options: Mapping[str, Any]) -> Exit:
 def run_schedule(options: Mapping[str, Any]) -> Exit:
     """Runs the workflow whenever it is due, until a signal."""
     cron = _from_options(options)
-    for name in ("resume_changed", "rerun"):
+    for name in ("resume_changed", "resume_unfinished", "rerun"):
         if options[name]:
             raise click.UsageError(f"--{name.replace('_', '-')} is for one run. Use it with dotflow start.")
     workflow, params = build(RunRequest.of(options))

@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 from dotflow import clock
 from dotflow.core.item_counts import ItemCounts, item_counts
 from dotflow.core.task import Task
-from dotflow.core.text import escape_controls, escape_lines, escape_surrogates
+from dotflow.core.text import GENERATED, escape_controls, escape_lines, escape_surrogates
 from dotflow.core.types.status import TypeStatus
 
 LEVELS: Final = {"DEBUG": 10, "INFO": 20, "WARNING": 30, "ERROR": 40}
@@ -69,10 +69,20 @@ def local_time() -> str:
 
 
 def simple_head(workflow_id: str, run_id: str | None, name: str | None = None) -> str:
-    """Returns the workflow and run for people: `nightly (Load the prices) run 0f0c1a52`."""
-    suffix = f" ({name})" if name and name != workflow_id else ""
-    run = f" run {run_id[:RUN_ID_LENGTH]}" if run_id else ""
-    return escape_controls(f"{workflow_id}{suffix}{run}")
+    """Returns the workflow and run for people: `nightly (Load the prices) run 0f0c1a52`.
+
+    A generated id, which no other run has, is left out.
+    """
+    if GENERATED.fullmatch(workflow_id):
+        workflow, name = name or "", None
+    else:
+        workflow = workflow_id
+    parts = [
+        workflow,
+        f"({name})" if name and name != workflow else "",
+        f"run {run_id[:RUN_ID_LENGTH]}" if run_id else "",
+    ]
+    return escape_controls(" ".join(filter(None, parts)))
 
 
 def simple(level: str, task: Task | None, message: str, head: str = "") -> str:
@@ -81,7 +91,9 @@ def simple(level: str, task: Task | None, message: str, head: str = "") -> str:
         return f"{_timestamp()} {level:7} {_indent(message.rstrip())}"
     head = head or simple_head(task.workflow_id, task.run_id)
     group = "" if task.group_name == "default" else f" [{task.group_name}]"
-    head = f"{_timestamp()} {level:7} {head} task {task.task_id} {task.name}{group}: {task.status.value}"
+    head = (
+        f"{_timestamp()} {level:7} {head}{' ' * bool(head)}task {task.task_id} {task.name}{group}: {task.status.value}"
+    )
     if not head.isprintable():
         head = escape_controls(head)
     if task.links is not None and task.is_mapped and (counts := item_counts(task)) is not None:
@@ -108,6 +120,8 @@ def _error_text(task: Task) -> str:
         return "\n"
     details = f"{error.message}\n{error.traceback}".rstrip("\n")
     attempt = "" if task.is_mapped else f" (attempt {error.attempt})"
+    if error._refusal:
+        attempt = f" (attempt {error.attempt} of {task.step.policy.attempts}: {escape_controls(error._refusal)})"
     return f"{attempt}: {escape_controls(error.exception)}: {_indent(details)}"
 
 
@@ -123,12 +137,13 @@ def as_json(level: str, task: Task | None, message: str, head: str = "") -> str:
     if task is None:
         return MESSAGE_TEMPLATE.format(time, level, quoted(message))
     error, duration = task.error, task.duration
-    error_json = "null"
+    error_json, reason = "null", task.reason
     if error is not None and task.status in FAILURES:
         error_json = (
             f'{{"exception": {quoted(error.exception)}, "message": {quoted(error.message)}, '
             f'"traceback": {quoted(error.traceback)}}}'
         )
+        reason = reason or error._refusal
     item, name = task.item, task.name
     return (
         f'{{"time": "{time}", "level": "{level}", {head or json_head(task.workflow_id, task.run_id)}, '
@@ -137,7 +152,7 @@ def as_json(level: str, task: Task | None, message: str, head: str = "") -> str:
         f'"status": "{task.status.value}", "attempt": {task.attempt}, '
         f'"duration": {"null" if duration is None or not isfinite(duration) else f"{duration:.6f}"}, '
         f'"item": {"null" if item is None else item}, "items": {_items_json(task) if task.is_mapped else "null"}, '
-        f'"reason": {quoted(task.reason) if task.reason else "null"}, '
+        f'"reason": {quoted(reason) if reason else "null"}, '
         f'"error": {error_json}, "message": null}}\n'
     )
 

@@ -18,10 +18,11 @@ RUN: Final = f"SELECT process, storage, trace, plan, environment, {FIELDS} FROM 
 STEPS: Final = """SELECT task, name, task_group, lane, identity, code, needs, policy FROM steps WHERE plan = ?
     ORDER BY task"""
 ENVIRONMENT: Final = "SELECT document FROM environments WHERE environment = ?"
-#: A file of the first format has no inputs until a run is written to it.
+#: A file of the first format has neither inputs nor refusals until a run is written to it.
 ATTEMPTS: Final = """SELECT task, item, attempt, state, began, took, cpu, peak, worker, glimpse, fallback, items, span,
     {input} FROM attempts WHERE run = ? ORDER BY task, item, attempt"""
-ERRORS: Final = "SELECT task, item, attempt, exception, message, traceback, retry_in FROM errors WHERE run = ?"
+ERRORS: Final = """SELECT task, item, attempt, exception, message, traceback, retry_in, {refusal}
+    FROM errors WHERE run = ?"""
 NOTES: Final = "SELECT at, text FROM notes WHERE run = ? ORDER BY at"
 CHILDREN: Final = "SELECT run_id FROM runs WHERE parent_run = ? ORDER BY began"
 COPIES: Final = """SELECT task, role, item, attempt, size, digest, {document}, why FROM copies
@@ -130,15 +131,16 @@ def _attempts(
 ) -> tuple[dict[int, dict[int, tuple[AttemptRecord, ...]]], dict[int, int]]:
     """Returns the attempts by task and item, and the numbers of the items of maps by task."""
     errors: dict[tuple[int, int, int], list[ErrorRecord]] = defaultdict(list)
-    for task, item, attempt, exception, message, traceback, retry_in in connection.execute(ERRORS, (run,)):
-        errors[task, item, attempt].append(ErrorRecord(exception, message, traceback, _seconds(retry_in)))
+    ((version,),) = connection.execute("PRAGMA user_version")
+    own = {name: "NULL" if version < FORMAT.version else name for name in ("refusal", "input")}
+    for task, item, attempt, *texts, retry_in, refusal in connection.execute(ERRORS.format(**own), (run,)):
+        errors[task, item, attempt].append(ErrorRecord(*texts, _seconds(retry_in), refusal or ""))
     states: dict[int, TypeAttemptState] = dict(enumerate(STATES))
     if is_crashed:
         states[RUNNING] = states[CRASHED]
     attempts: dict[int, dict[int, tuple[AttemptRecord, ...]]] = defaultdict(dict)
     counts: dict[int, int] = {}
-    ((version,),) = connection.execute("PRAGMA user_version")
-    rows = connection.execute(ATTEMPTS.format(input="NULL" if version < FORMAT.version else "input"), (run,))
+    rows = connection.execute(ATTEMPTS.format(**own), (run,))
     for task, item, attempt, state, began, took, cpu, peak, worker, glimpse, fallback, items, span, given in rows:
         values = (
             None if item == NO_ITEM else item,

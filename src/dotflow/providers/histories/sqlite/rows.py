@@ -271,7 +271,9 @@ class RunRows:
         nth = self._errors_of[key] = self._errors_of.get(key, -1) + 1
         texts = map(escape_surrogates, (failure.exception, failure.message, failure.traceback))
         self.has_more = True
-        self.errors.append([*key, nth, *texts, None if retry_in is None else int(retry_in * MICRO)])
+        self.errors.append(
+            [*key, nth, *texts, None if retry_in is None else int(retry_in * MICRO), failure.refusal or None]
+        )
 
     def _count_failure(self, task: int, item: int, failure: Failure) -> None:
         if item != NO_ITEM:

@@ -61,6 +61,7 @@ TABLES: Final = (
     """CREATE TABLE errors (
         run INTEGER NOT NULL, task INTEGER NOT NULL, item INTEGER NOT NULL, attempt INTEGER NOT NULL,
         nth INTEGER NOT NULL, exception TEXT NOT NULL, message TEXT NOT NULL, traceback TEXT NOT NULL, retry_in INTEGER,
+        refusal TEXT,
         PRIMARY KEY (run, task, item, attempt, nth)) WITHOUT ROWID""",
     """CREATE TABLE output (
         run INTEGER NOT NULL, task INTEGER NOT NULL, item INTEGER NOT NULL, attempt INTEGER NOT NULL,
@@ -100,22 +101,28 @@ ATTEMPT_LIST: Final = f"""CREATE VIEW attempt_list AS SELECT run_id, workflow_id
     {_iso("attempts.began")} AS began, {_seconds("took")} AS seconds, {_seconds("cpu")} AS cpu_seconds,
     peak AS peak_bytes, worker, glimpse, fallback, items, span, input
     FROM attempts JOIN runs USING (run) LEFT JOIN steps USING (plan, task)"""
+ERROR_LIST: Final = f"""CREATE VIEW error_list AS SELECT run_id, workflow_id, task, steps.name AS step,
+    NULLIF(item, {NO_ITEM}) AS item, attempt, nth, exception, message, traceback,
+    {_seconds("retry_in")} AS retry_in, refusal FROM errors JOIN runs USING (run) LEFT JOIN steps USING (plan, task)"""
 VIEWS: Final = (
     f"""CREATE VIEW run_list AS SELECT run_id, workflow_id, name, state, reason, mode, resumed, trigger,
         {_iso("began")} AS began, {_iso("ended")} AS ended, {_seconds("ended - began")} AS seconds,
         tasks, completed, failed, restored, skipped, error, parent_run, process, storage, trace
         FROM runs""",
     ATTEMPT_LIST,
-    f"""CREATE VIEW error_list AS SELECT run_id, workflow_id, task, steps.name AS step,
-        NULLIF(item, {NO_ITEM}) AS item, attempt, nth, exception, message, traceback,
-        {_seconds("retry_in")} AS retry_in FROM errors JOIN runs USING (run) LEFT JOIN steps USING (plan, task)""",
+    ERROR_LIST,
 )
 
+#: From the first format to the second one.
+SECOND: Final = (
+    *("ALTER TABLE attempts ADD COLUMN input TEXT", "ALTER TABLE errors ADD COLUMN refusal TEXT"),
+    *("DROP VIEW attempt_list", "DROP VIEW error_list", ATTEMPT_LIST, ERROR_LIST),
+)
 FORMAT: Final = DatabaseFormat(
     application_id=0x646F7448,  # "dotH"
     version=2,
     schema=(*TABLES, *VIEWS),
-    upgrades={1: ("ALTER TABLE attempts ADD COLUMN input TEXT", "DROP VIEW attempt_list", ATTEMPT_LIST)},
+    upgrades={1: SECOND},
     # Before the switch to WAL, after which SQLite ignores both. A commit writes whole pages, of a row or two each.
     first=("PRAGMA page_size = 2048", "PRAGMA auto_vacuum = INCREMENTAL"),
     settings=("PRAGMA journal_size_limit = 64000000",),
