@@ -1,10 +1,13 @@
 """A Chromium without a network, and pages in it that fail a test when they ask for anything or report an error."""
 
+import functools
+import importlib.util
 import os
 import shutil
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Final
+from typing import Final, NoReturn
 
 import pytest
 from playwright.sync_api import Browser, ConsoleMessage, Page, Request, expect, sync_playwright
@@ -20,7 +23,38 @@ LOCAL: Final = ("file:", "data:", "http://127.0.0.1:", "http://localhost:", "ws:
 VIEWPORT: Final = (1400, 900)
 REPLY_TIMEOUT: Final = 12_000  # milliseconds, on a busy machine
 
+#: The package with axe-core, and the oldest Python that it supports.
+AXE: Final = "pytest_playwright_axe"
+AXE_PYTHON: Final = (3, 12)
+
 OpenPage = Callable[..., Page]
+
+
+def miss(what: str) -> NoReturn:
+    """Skips a test for lack of something on a laptop, and fails it under CI=true."""
+    if os.environ.get("CI") == "true":
+        pytest.fail(what)
+    pytest.skip(what)
+
+
+@functools.cache
+def axe_script() -> str:
+    """The text of axe-core. Only its file is used: the package is not imported, nor its plugin loaded."""
+    if sys.version_info < AXE_PYTHON:
+        pytest.skip(
+            f"The package of axe-core needs Python {'.'.join(map(str, AXE_PYTHON))}. A newer one runs this test."
+        )
+    spec = importlib.util.find_spec(AXE)
+    if spec is None or spec.origin is None:
+        miss("There is no axe-core. Install it: pip install --group test")
+    return (Path(spec.origin).parent / "resources" / "axe.min.js").read_text(encoding="utf-8")
+
+
+def violations(page: Page) -> list[tuple[str, list[str]]]:
+    """What axe finds on a page: each rule that is broken, with the elements that break it."""
+    page.evaluate(axe_script())
+    found = page.evaluate("axe.run({resultTypes: ['violations']})")["violations"]
+    return [(rule["id"], [node["html"] for node in rule["nodes"]]) for rule in found]
 
 
 @pytest.fixture(scope="package")
@@ -31,8 +65,7 @@ def chromium() -> Iterator[Browser]:
     """
     path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if path is None:
-        missing = "There is no Chromium. Install it: apt-get install chromium fonts-dejavu-core"
-        pytest.fail(missing) if os.environ.get("CI") == "true" else pytest.skip(missing)
+        miss("There is no Chromium. Install it: apt-get install chromium fonts-dejavu-core")
     expect.set_options(timeout=REPLY_TIMEOUT)
     with sync_playwright() as playwright:
         yield playwright.chromium.launch(executable_path=path, args=FLAGS)

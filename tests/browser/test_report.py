@@ -8,7 +8,6 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page, expect
 
 from dotflow.core.types.attempt_state import TypeAttemptState as State
@@ -17,7 +16,7 @@ from dotflow.providers import HistorySQLite
 from dotflow.report.document import document
 from dotflow.report.page import make_page
 from tests.browser import reports
-from tests.browser.conftest import OpenPage
+from tests.browser.conftest import OpenPage, violations
 from tests.histories import begin, crash, write
 
 WIDTHS = (1400, 390)
@@ -74,7 +73,7 @@ def test_what_went_wrong_comes_first(failed: Path, open_page: OpenPage) -> None:
     expect(output.locator(".err")).to_have_text("warning: the server closed the connection")
     items = page.locator(".failure").nth(1)
     expect(items).to_contain_text("convert#4")
-    expect(items).to_contain_text("1 more item failed in the same way: #11.")
+    expect(items).to_contain_text("1 more item failed in the same way: #11 11.")
     expect(items).to_contain_text("The run went on with the other items.")
 
 
@@ -140,9 +139,7 @@ def test_axe_finds_nothing(request: pytest.FixtureRequest, open_page: OpenPage, 
     for name in ("failed", "hostile", "large") if is_large else ("failed",):
         page = open_page(request.getfixturevalue(name), width=width, scheme=scheme)
         open_all(page)
-        results = Axe().run(page)
-        found = [(each["id"], [node["html"] for node in each["nodes"]]) for each in results.response["violations"]]
-        assert found == [], name
+        assert violations(page) == [], name
         sizes = page.evaluate(
             """[...document.querySelectorAll('#page *')].filter((each) => each.checkVisibility() &&
             [...each.childNodes].some((child) => child.nodeType === 3 && child.data.trim()))
@@ -150,6 +147,14 @@ def test_axe_finds_nothing(request: pytest.FixtureRequest, open_page: OpenPage, 
         )
         assert min(sizes) >= 12
         assert page.evaluate("document.documentElement.scrollWidth") == width
+
+
+def test_a_node_is_called_by_what_it_shows(failed: Path, open_page: OpenPage) -> None:
+    """Its name for a screen reader begins with the text that is seen, and has the state."""
+    page = open_page(failed)
+
+    for name in (r"orders .*: Completed", r"convert Failed: 20 items.*", r"load Failed: .*", "notify Not started"):
+        expect(page.locator("svg.graph").get_by_role("link", name=re.compile(f"^{name}$"))).to_have_count(1)
 
 
 def test_what_a_run_says_is_text(hostile: Path, open_page: OpenPage) -> None:

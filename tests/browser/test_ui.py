@@ -8,7 +8,6 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page, expect
 
 from dotflow import clock
@@ -18,7 +17,7 @@ from dotflow.core.types.run_state import TypeRunState
 from dotflow.core.types.status import TypeStatus
 from dotflow.providers import HistorySQLite
 from tests.browser import reports
-from tests.browser.conftest import OpenPage
+from tests.browser.conftest import OpenPage, violations
 from tests.browser.site import Site, fill
 from tests.histories import begin, quick, write
 from tests.served import serving
@@ -423,8 +422,7 @@ def test_pages_are_accessible(filled: str, width: int, scheme: str, open_page: O
     for view in views:
         page.goto(filled + view)
         page.locator("h1", has_not_text="Reading").wait_for()
-        violations = Axe().run(page).response["violations"]
-        assert [(each["id"], each["nodes"][0]["html"]) for each in violations] == [], view
+        assert violations(page) == [], view
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), view
 
 
@@ -433,7 +431,7 @@ def test_an_empty_page_is_accessible(address: str, open_page: OpenPage) -> None:
     page = open_page(address)
     page.get_by_text("How to record runs").wait_for()
 
-    assert Axe().run(page).response["violations"] == []
+    assert violations(page) == []
 
 
 def test_texts_of_runs_are_text(history: HistorySQLite, address: str, open_page: OpenPage) -> None:

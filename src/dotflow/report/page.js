@@ -591,15 +591,17 @@ function graphNode(task, doc, [x, y], width) {
   const items = isMap(task) && count(task.count, "item");
   const seconds = duration(spent(task, doc));
   const text = name === "Completed" ? items || seconds : taskWord(name);
-  const label = facts(`${task.name}: ${taskWord(name)}`, items, seconds);
-  const link = { href: `#task-${task.task_id}`, transform: `translate(${x} ${y})`, "aria-label": label };
+  const title = fit(task.name, width - 40, NAME_FONT);
+  const line = fit(text, width - 40, "12px system-ui, sans-serif");
+  const more = facts(title !== task.name && task.name, ...[taskWord(name), items, seconds].filter((each) => each !== text));
+  const link = { href: `#task-${task.task_id}`, transform: `translate(${x} ${y})` };
   return s(`a.node.${slug(name)}`, link,
-    s("title", null, label),
+    s("title", null, [title, " ", line, more && `: ${more}`]), // what is read out begins with what is seen
     isMap(task) && s("rect", { x: 4, y: 4, width, height: NODE.height, rx: 8 }),
     s("rect", { width, height: NODE.height, rx: 8 }),
     s("g", { transform: "translate(11 8)" }, icon(name)),
-    s("text.name", { x: 33, y: 20 }, fit(task.name, width - 40, NAME_FONT)),
-    s("text", { x: 33, y: 37 }, fit(text, width - 40, "12px system-ui, sans-serif")));
+    s("text.name", { x: 33, y: 20 }, title),
+    s("text", { x: 33, y: 37 }, line));
 }
 
 function fit(text, width, font) {
