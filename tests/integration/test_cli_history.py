@@ -6,6 +6,7 @@ import re
 import shlex
 import sys
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -699,6 +700,33 @@ def test_only_what_differs_is_printed(dotflow: Command, history: HistorySQLite) 
     assert ("code", "load") in found
     assert not {("code", "numbers"), ("value", "numbers"), ("environment", "python")} & found.keys()
     assert re.search(r"\ntask +double +tests.histories:double +–\n", table)
+
+
+def test_a_changed_value_is_there_once(dotflow: Command, tmp_path: Path) -> None:
+    """As what a task returned, not again as the input of each task that took it."""
+
+    def run(numbers: list[int]) -> str:
+        @action
+        def first() -> list[int]:
+            return numbers
+
+        @action
+        def second(first: list[int]) -> int:
+            return len(first)
+
+        @action
+        def third(previous_context: Any, initial_context: Any) -> int:
+            return 3
+
+        with closing(HistorySQLite("all.db", values="all")) as history:
+            workflow = quick(history, first, second, name="w")
+            workflow.task.add(third, initial_context=numbers[0])
+            return workflow.start().run_id
+
+    found = dotflow.objects("diff", run([1, 2]), run([5, 2]), "--history", "all.db")
+
+    names = [each["name"] for each in found if each["kind"] == "value"]
+    assert names == ["first", "third initial"]
 
 
 def test_equal_runs_have_no_differences(dotflow: Command, history: HistorySQLite) -> None:

@@ -19,7 +19,7 @@ class Difference(NamedTuple):
     """One difference. `before` and `after` are None where there is nothing.
 
     Attributes:
-        kind: "run", "environment", "package", "task", "code", "state", "value", or one of MEASURES.
+        kind: "run", "environment", "package", "task", "code", "state", "items", "error", "value", or one of MEASURES.
         name: The task, the package or the field.
         before, after: What it is in the two runs.
     """
@@ -45,7 +45,7 @@ def differences(archive: Archive, before: RunRecord, after: RunRecord) -> Iterat
     for kind, fact in FACTS.items():
         yield from _compare(kind, {n: fact(old[n]) for n in common}, {n: fact(new[n]) for n in common})
     values = [_values(archive, run, tasks, common) for run, tasks in ((before, old), (after, new))]
-    yield from _compare("value", *values)
+    yield from _once(list(_compare("value", *values)), common)
     for kind, (field, least) in MEASURED.items():
         for name in common:
             numbers = getattr(old[name], field), getattr(new[name], field)
@@ -76,6 +76,16 @@ def _values(archive: Archive, run: RunRecord, tasks: Mapping[str, TaskRecord], n
         roles = {"returned": last.glimpse if last else ""} | digests[tasks[name].task_id]
         values.update((name if role == "returned" else f"{name} {role}", text) for role, text in roles.items())
     return values
+
+
+def _once(found: Sequence[Difference], returned: Sequence[str]) -> Iterator[Difference]:
+    """Yields differences of values without the inputs of which the same difference is there already, by *returned*."""
+    seen = {(each.before, each.after) for each in found if each.name in returned}
+    for difference in found:
+        pair = difference.before, difference.after
+        if difference.name in returned or pair not in seen:
+            yield difference
+        seen.add(pair)
 
 
 def _items(task: TaskRecord) -> str | None:
