@@ -70,7 +70,7 @@ def load(summarise: list[Row]) -> int:
 
 workflow = DotFlow(Config(storage=StorageFile(path="checkpoints")), workflow_id="weather")
 workflow.task.add([extract, check, summarise, load], initial_context=JANUARY)
-run = workflow.start(resume=True)
+run = workflow.start(resume="unfinished")
 
 print(run.status)
 for task in run.tasks:
