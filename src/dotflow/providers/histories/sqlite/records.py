@@ -133,8 +133,11 @@ def _attempts(
     errors: dict[tuple[int, int, int], list[ErrorRecord]] = defaultdict(list)
     ((version,),) = connection.execute("PRAGMA user_version")
     own = {name: "NULL" if version < FORMAT.version else name for name in ("refusal", "input")}
-    for task, item, attempt, *texts, retry_in, refusal in connection.execute(ERRORS.format(**own), (run,)):
-        errors[task, item, attempt].append(ErrorRecord(*texts, _seconds(retry_in), refusal or ""))
+    for task, item, attempt, exception, message, traceback, retry_in, refusal in connection.execute(
+        ERRORS.format(**own), (run,)
+    ):
+        error = ErrorRecord(exception, message, traceback, _seconds(retry_in), refusal or "")
+        errors[task, item, attempt].append(error)
     states: dict[int, TypeAttemptState] = dict(enumerate(STATES))
     if is_crashed:
         states[RUNNING] = states[CRASHED]
