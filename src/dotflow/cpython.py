@@ -1,4 +1,4 @@
-"""What dotflow takes from CPython beyond its documented standard library.
+"""What dotflow takes from CPython beyond its documented standard library, and from the SQLite that it brings.
 
 Beside it only `core/bytecode.py` relies on internals: on the format of bytecode.
 `tests/unit/test_cpython.py` tries each of these on CPython 3.11, 3.12 and 3.13. A new Python begins with that test.
@@ -7,6 +7,7 @@ Beside it only `core/bytecode.py` relies on internals: on the format of bytecode
 import _signal  # type: ignore[import-not-found]
 import atexit
 import ctypes
+import functools
 import signal
 import sys
 import threading
@@ -100,3 +101,47 @@ LOCK_ARGUMENTS: Final[Mapping[type, Callable[[Any], tuple[Any, ...]]]] = {
     threading.BoundedSemaphore: lambda semaphore: (semaphore._initial_value,),
     threading.Barrier: lambda barrier: (barrier.parties, barrier._action, barrier._timeout),
 }
+
+
+class _SQLiteVFS(ctypes.Structure):
+    """`struct sqlite3_vfs`, version 3: sqlite.org/c3ref/vfs.html."""
+
+    _fields_ = (
+        ("iVersion", ctypes.c_int),
+        ("szOsFile", ctypes.c_int),
+        ("mxPathname", ctypes.c_int),
+        ("pNext", ctypes.c_void_p),
+        ("zName", ctypes.c_char_p),
+        ("pAppData", ctypes.c_void_p),
+        ("before_sleep", ctypes.c_void_p * 9),
+        ("xSleep", ctypes.c_void_p),
+        ("after_sleep", ctypes.c_void_p * 6),
+    )
+
+
+@functools.cache
+def sqlite_without_sleep() -> str:
+    """Returns the name of a SQLite VFS that is the default one, but never sleeps; "" where there can be none.
+
+    Where a lock of a write-ahead log can't be acquired, SQLite tries 100 times, and sleeps for 10 s in between. Neither
+    a timeout nor an interrupt ends that. This VFS yields instead, so that the caller decides how long to wait.
+    """
+    import _sqlite3  # here, since most runs use no SQLite
+
+    name = b"dotflow"
+    try:
+        library, system = ctypes.CDLL(_sqlite3.__file__), ctypes.CDLL(None)
+        find, register, sleep = library.sqlite3_vfs_find, library.sqlite3_vfs_register, system.sched_yield
+    except (AttributeError, OSError, TypeError):  # SQLite is linked in without its symbols; Windows
+        return ""
+    find.restype, find.argtypes = ctypes.POINTER(_SQLiteVFS), [ctypes.c_char_p]
+    register.argtypes = [ctypes.POINTER(_SQLiteVFS), ctypes.c_int]
+    default = find(None)
+    if not find(name):  # another copy of this module has registered it
+        if not default or default.contents.iVersion != 3:
+            return ""
+        vfs = _SQLiteVFS.from_buffer_copy(default.contents)
+        vfs.zName, vfs.xSleep = name, ctypes.cast(sleep, ctypes.c_void_p)
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(vfs))  # SQLite keeps it until the process ends
+        register(vfs, 0)
+    return name.decode()

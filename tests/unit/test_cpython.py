@@ -1,6 +1,8 @@
 """The module cpython works on this Python."""
 
+import _sqlite3  # type: ignore[import-not-found]
 import asyncio
+import ctypes
 import signal
 import subprocess
 import sys
@@ -36,6 +38,20 @@ def test_an_exceptions_constructor_finds_the_frame() -> None:
         here = sys._getframe()
 
     assert seen[0] is here or seen[0].f_code is cpython.raise_in_thread.__code__
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems may not show SQLite's functions")
+def test_sqlite_does_not_sleep() -> None:
+    """A lock that can't be acquired fails at once. With SQLite's own sleeps, this test would take an hour."""
+    name = cpython.sqlite_without_sleep()
+    library = ctypes.CDLL(_sqlite3.__file__)
+    library.sqlite3_vfs_find.restype = ctypes.POINTER(cpython._SQLiteVFS)
+    vfs = library.sqlite3_vfs_find(name.encode())
+    sleep = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_int)(vfs.contents.xSleep)
+
+    assert name == "dotflow"
+    for _ in range(2):
+        sleep(ctypes.addressof(vfs.contents), 1_800_000_000)
 
 
 def test_nothing_is_taken_back_where_nothing_is_set() -> None:

@@ -1,10 +1,17 @@
 """The errors of SQLite files, with causes and advice."""
 
+import contextlib
 import sqlite3
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
+NO_LOCKS: Final = "Give a path on a file system with locks, such as a local disk"
 #: Cause and advice by SQLite's result code: sqlite.org/rescode.html
 EXPLANATIONS: Final[Mapping[int, tuple[str, str]]] = {
     sqlite3.SQLITE_BUSY: ("another process keeps a transaction open on it", "End that process, or try again"),
@@ -13,11 +20,14 @@ EXPLANATIONS: Final[Mapping[int, tuple[str, str]]] = {
     sqlite3.SQLITE_FULL: ("the disk is full", "Free some space"),
     sqlite3.SQLITE_IOERR: ("the system could not read or write it", "Check the disk and its quota"),
     sqlite3.SQLITE_NOTADB: ("it is not a SQLite database", "Move it away, or give another path"),
+    sqlite3.SQLITE_PROTOCOL: ("the system does not lock it", NO_LOCKS),
     sqlite3.SQLITE_READONLY: ("it is read-only", ""),
     sqlite3.SQLITE_TOOBIG: ("the value is larger than SQLite's limit of 1 GB", "Use StorageFile"),
 }
 #: Codes for the content of a file, which trying again does not change.
 UNREADABLE: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR})
+#: Extended codes for a lock that the system did not acquire or release.
+LOCK_ERRORS: Final = frozenset({sqlite3.SQLITE_IOERR_LOCK, sqlite3.SQLITE_IOERR_RDLOCK, sqlite3.SQLITE_IOERR_UNLOCK})
 #: Codes for a folder that can't be written to.
 UNWRITABLE: Final = frozenset({sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY})
 
@@ -26,8 +36,40 @@ class ForeignDatabase(sqlite3.DatabaseError):
     """The database of another program."""
 
 
+class LocksRefused(sqlite3.OperationalError):
+    """The system acquires no locks where the file is."""
+
+
 class UnknownFormat(sqlite3.DatabaseError):
     """A database of the same content in an unknown format."""
+
+
+def is_busy(error: BaseException) -> bool:
+    """Returns whether another connection holds a lock."""
+    return code_of(error) == sqlite3.SQLITE_BUSY
+
+
+def lacks_lock(error: sqlite3.Error) -> bool:
+    """Returns whether a lock was not acquired: another connection holds it, or the system refused it."""
+    if getattr(error, "sqlite_errorcode", 0) in LOCK_ERRORS:
+        return True
+    return is_busy(error) or code_of(error) == sqlite3.SQLITE_PROTOCOL
+
+
+def check_locks(folder: Path) -> None:
+    """Raises LocksRefused if the system acquires no locks on files of a folder.
+
+    SQLite takes most such refusals for a lock of another process.
+    """
+    if fcntl is None:
+        return
+    import tempfile  # here, since it takes longer to import than this module
+
+    with contextlib.suppress(OSError), tempfile.TemporaryFile(dir=folder) as file:  # it may be read-only
+        try:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise LocksRefused(f"the system does not lock files there ({error.strerror}). {NO_LOCKS}") from error
 
 
 def is_unreadable(error: sqlite3.Error) -> bool:

@@ -13,9 +13,21 @@ from typing import Any, Final, NamedTuple, TypeVar
 
 from dotflow import clock
 from dotflow.atomic_file import make_folder
-from dotflow.providers.sqlite_errors import UNWRITABLE, ForeignDatabase, UnknownFormat, code_of
+from dotflow.cpython import sqlite_without_sleep
+from dotflow.providers.sqlite_errors import (
+    UNWRITABLE,
+    ForeignDatabase,
+    UnknownFormat,
+    check_locks,
+    code_of,
+    is_busy,
+    lacks_lock,
+)
 
 BUSY_TIMEOUT: Final = 5.0  # seconds to wait for another transaction
+#: Codes for a failure of the system. Its connection may be unusable from then on: locked, or read-only.
+PASSING: Final = frozenset({sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY})
+RENEWAL: Final = 0.25  # seconds to wait until the lock may be one of this process
 RETRY_DELAY: Final = 0.002  # seconds between two attempts, on average; a transaction takes far less
 FIRST_DELAY: Final = 0.0001  # the same before the second attempt; it doubles
 
@@ -127,7 +139,8 @@ class SQLiteFile:
         """Calls *work* with the connection, again and again while another process writes.
 
         SQLite's own busy handler is not used: it sleeps for up to 100 ms, so that one of eight busy writers waits in
-        vain for more than 5 s. It is also skipped while a new file is turned to WAL, and Ctrl-C can't end it.
+        vain for more than 5 s. It is also skipped while a new file is turned to WAL, and Ctrl-C can't end it. Nor are
+        SQLite's sleeps where the system refuses a lock, which take 10 s.
 
         Args:
             work: It may be called several times.
@@ -135,7 +148,8 @@ class SQLiteFile:
             create: Whether to make a missing file.
             patience: Seconds to wait for another transaction; BUSY_TIMEOUT unless given.
         """
-        deadline: float | None = None
+        began: float | None = None
+        is_renewed = False
         delay = FIRST_DELAY
         while True:
             try:
@@ -144,8 +158,19 @@ class SQLiteFile:
                     return missing if connection is None else work(connection)
             except sqlite3.OperationalError as error:
                 now = clock.ticks()
-                deadline = now + (BUSY_TIMEOUT if patience is None else patience) if deadline is None else deadline
-                if code_of(error) != sqlite3.SQLITE_BUSY or now + delay > deadline:
+                began = now if began is None else began
+                if not lacks_lock(error):
+                    if code_of(error) in PASSING:
+                        self._renew()
+                    raise
+                if not is_renewed and now - began > RENEWAL:
+                    is_renewed = True
+                    self._renew()
+                    check_locks(self._path.parent)
+                limit = BUSY_TIMEOUT if patience is None else patience
+                if not is_busy(error):  # locks fail, and no other process has to end anything
+                    limit = min(limit, 2 * RENEWAL)
+                if now - began + delay > limit:
                     raise
             time.sleep(2 * delay * os.urandom(1)[0] / 255)  # a fork might interrupt the import of `random`
             delay = min(2 * delay, RETRY_DELAY)
@@ -158,6 +183,13 @@ class SQLiteFile:
                 _inherited.append(connection)  # the parent's: closing it would delete its files
             elif connection is not None:
                 connection.close()
+
+    def _renew(self) -> None:
+        """Closes this process's connections to the file: a lock that it could not release ends with the last one."""
+        with _lock:
+            for file in list(_files):
+                if file._name == self._name:
+                    file.close()
 
     def _connect(self, create: bool) -> sqlite3.Connection | None:
         file_id = _file_id(self._name)
@@ -193,9 +225,9 @@ class SQLiteFile:
 
     def _open(self, mode: str) -> sqlite3.Connection | None:
         """Returns a connection; None if the file is empty and the mode does not create it."""
-        connection = sqlite3.connect(
-            f"{self._uri}?mode={mode}", uri=True, timeout=0, isolation_level=None, check_same_thread=False
-        )
+        vfs = sqlite_without_sleep()
+        uri = f"{self._uri}?mode={mode}{vfs and f'&vfs={vfs}'}"
+        connection = sqlite3.connect(uri, uri=True, timeout=0, isolation_level=None, check_same_thread=False)
         try:
             connection.text_factory = self._format.text_factory
             connection.execute("BEGIN")  # for a consistent read

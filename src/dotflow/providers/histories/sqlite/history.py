@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import sqlite3
 import weakref
 from collections import deque
 from collections.abc import Hashable
@@ -15,11 +16,12 @@ from dotflow.core.types.capture import TypeCapture
 from dotflow.errors import InvalidArgument
 from dotflow.providers.histories.sqlite.archive import DEFAULT_PATH, SQLiteArchive
 from dotflow.providers.histories.sqlite.output_writer import OutputWriter
+from dotflow.providers.histories.sqlite.register import FIND_RUN
 from dotflow.providers.histories.sqlite.retention import Keep, as_keep, sweep
 from dotflow.providers.histories.sqlite.rows import HANDLERS, RunRows
 from dotflow.providers.histories.sqlite.tables import FORMAT
 from dotflow.providers.histories.sqlite.values import KEPT, Values
-from dotflow.providers.histories.sqlite.writer import RunWriter
+from dotflow.providers.histories.sqlite.writer import PATIENCE, RunWriter
 from dotflow.providers.sqlite_file import SQLiteFile
 
 MAX_OUTPUTS: Final = 1000  # runs of another process whose output is counted
@@ -137,6 +139,12 @@ class HistorySQLite(SQLiteArchive, History):
     def settle(self, run_id: str, begins: bool) -> float | None:
         writer = self._writers.get(run_id)
         return None if writer is None else writer.settle(begins=begins)
+
+    def contains(self, run_id: str) -> bool:
+        """Returns whether a run is in the file; False where that can't be read."""
+        with contextlib.suppress(sqlite3.Error, OSError):
+            return bool(self._file.run(FIND_RUN, (run_id,), patience=PATIENCE))
+        return False
 
     def close(self) -> None:
         """Closes the file, so that it can be copied, moved or deleted. The next call opens it again."""

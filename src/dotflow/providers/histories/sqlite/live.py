@@ -70,7 +70,8 @@ def is_held(history: Path, offset: int) -> bool:
             fcntl.lockf(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB, 1, offset)  # shared: readers do not see each other
         except OSError:
             return True
-        fcntl.lockf(descriptor, fcntl.LOCK_UN, 1, offset)
+        with contextlib.suppress(OSError):  # the byte of a run that is gone
+            fcntl.lockf(descriptor, fcntl.LOCK_UN, 1, offset)
         return False
 
 

@@ -16,7 +16,7 @@ from dotflow.providers.histories.sqlite.output_writer import save_output
 from dotflow.providers.histories.sqlite.register import register
 from dotflow.providers.histories.sqlite.rows import RunRows
 from dotflow.providers.histories.sqlite.tables import ATTEMPT_COLUMNS, COMPLETED, FAILED, RESTORED, SKIPPED, micro
-from dotflow.providers.sqlite_errors import code_of, explain
+from dotflow.providers.sqlite_errors import LocksRefused, cause_of, explain, is_busy
 from dotflow.providers.sqlite_file import SQLiteFile
 
 PATIENCE: Final = 0.5  # seconds to wait for another process: on a busy machine, one that commits may not run for long
@@ -49,7 +49,8 @@ class RunWriter:
         self._opening = -1  # the file's, when the run was written to it
         self._committed_at = 0.0
         self._busy_at: float | None = None  # the end of the last wait in vain
-        self._retry_at = 0.0  # after an error
+        self._retry_at = 0.0  # after another error
+        self._cause = ""  # of the last attempt that failed
         self._is_reported = False
         self._missing = 0
 
@@ -62,7 +63,9 @@ class RunWriter:
             left = self._committed_at + INTERVAL - clock.monotonic()
             if left > 0:
                 return left
-        if self._busy_at is None:
+        if self._retry_at:
+            self.commit(0)
+        elif self._busy_at is None:
             self.commit()
         else:
             self.commit(min((clock.ticks() - self._busy_at) * PATIENT_SHARE, PATIENCE))
@@ -84,7 +87,8 @@ class RunWriter:
             self._report(f"Rows of the run {self.rows.started.run_id} are not in {self._path}", str(error))
         except (sqlite3.Error, OSError) as error:
             self._drop_surplus()
-            self._busy_at = clock.ticks() if code_of(error) == sqlite3.SQLITE_BUSY else None
+            self._cause = cause_of(error) if isinstance(error, sqlite3.Error) else error.strerror or str(error)
+            self._busy_at = clock.ticks() if is_busy(error) else None
             if self._busy_at is None:
                 self._handle(error)
         else:
@@ -97,12 +101,12 @@ class RunWriter:
             self.commit(LAST_PATIENCE)
         except HistoryError as error:  # a damaged file was put aside, so that there is a new one now
             first_error = error
-            self.commit(LAST_PATIENCE)
+            self.commit(0 if self._retry_at else LAST_PATIENCE)
         missing = self._missing + len(self.rows)
         self.rows.drop()
         self._release()
         if missing:
-            cause = "another process keeps a transaction open on it" if self._busy_at is not None else "see above"
+            cause = "see above" if self._is_reported else self._cause
             raise HistoryError(f"{missing} rows of the run {self.rows.started.run_id} are not in {self._path}", cause)
         if first_error is not None:
             raise first_error
@@ -120,6 +124,15 @@ class RunWriter:
             live.release(self._path, self._lock)
 
     def _write(self, patience: float) -> None:
+        """Writes the rows. After an error that may have passed it tries again, with a new connection."""
+        try:
+            self._try_to_write(patience)
+        except (sqlite3.Error, OSError) as error:
+            if self._retry_at or is_busy(error) or isinstance(error, LocksRefused):
+                raise
+            self._try_to_write(0)
+
+    def _try_to_write(self, patience: float) -> None:
         is_known = self._run is not None and self._opening == self._file.openings
         if not is_known or self.rows.has_more or not self._write_few(patience):
             self._run = self._file.transact(self._write_all, patience=patience)
