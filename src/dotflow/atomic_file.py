@@ -1,6 +1,7 @@
 """Atomic writes: a file is there as a whole or not at all."""
 
 import contextlib
+import errno
 import itertools
 import os
 import sys
@@ -18,7 +19,8 @@ _counter: Final = itertools.count()
 def write_atomic(folder: str, name: str, data: bytes, *, synced: bool) -> None:
     """Writes a file and replaces an earlier one. Makes the folder if it is missing.
 
-    The data is written to a temporary file, which is renamed. After an exception, the earlier file is unchanged.
+    The data is written to a temporary file, which is renamed. After an exception, the earlier file is unchanged; if
+    the folder could not be synced, neither file is there. An OSError has the path of the file.
 
     Args:
         folder: The folder's path.
@@ -27,15 +29,19 @@ def write_atomic(folder: str, name: str, data: bytes, *, synced: bool) -> None:
         synced: Whether to wait until file and folder are on the disk. Otherwise a power cut may undo the write.
     """
     partial = f"{folder}{os.sep}.{name}.{os.getpid()}.{next(_counter)}{PARTIAL_SUFFIX}"
+    path = f"{folder}{os.sep}{name}"
     try:
         _write(partial, folder, data, synced=synced)
-        os.replace(partial, f"{folder}{os.sep}{name}")
-    except BaseException:  # Ctrl-C too
-        with contextlib.suppress(OSError):
-            os.unlink(partial)
+        os.replace(partial, path)
+    except BaseException as error:  # Ctrl-C too
+        _undo(partial, error, path)
         raise
     if synced:
-        sync_folder(folder)
+        try:
+            sync_folder(folder)
+        except OSError as error:  # for the caller nothing was written, so no reader may find it
+            _undo(path, error, path)
+            raise
 
 
 def write_new(folder: str, name: str, data: bytes | memoryview, *, synced: bool) -> str:
@@ -55,9 +61,8 @@ def write_new(folder: str, name: str, data: bytes | memoryview, *, synced: bool)
     hashing.start()  # hashing takes as long as writing, and both release the GIL
     try:
         _write(path, folder, data, synced=synced)
-    except BaseException:  # Ctrl-C too
-        with contextlib.suppress(OSError):
-            os.unlink(path)
+    except BaseException as error:  # Ctrl-C too
+        _undo(path, error, path)
         raise
     finally:
         hashing.join()
@@ -99,6 +104,14 @@ def link_equal(source: str, folder: str, name: str, data: bytes | memoryview, *,
     return True
 
 
+def _undo(written: str, error: BaseException, path: str) -> None:
+    """Removes what was written. Raises an OSError with the path: that of a write has none."""
+    with contextlib.suppress(OSError):
+        os.unlink(written)
+    if isinstance(error, OSError) and error.errno:
+        raise OSError(error.errno, error.strerror, path) from error
+
+
 def _write(path: str, folder: str, data: bytes | memoryview, *, synced: bool) -> None:
     descriptor = _open_new(path, folder, synced=synced)
     try:
@@ -108,7 +121,8 @@ def _write(path: str, folder: str, data: bytes | memoryview, *, synced: bool) ->
         if synced:
             sync(descriptor)
     finally:
-        os.close(descriptor)
+        with contextlib.suppress(InterruptedError):  # close(2): the descriptor is closed all the same
+            os.close(descriptor)
 
 
 def _open_new(path: str, folder: str, *, synced: bool) -> int:
@@ -130,6 +144,16 @@ def make_folder(folder: str, *, synced: bool) -> None:
         sync_folder(parent or os.curdir)
 
 
+def check_writable(path: str) -> None:
+    """Raises an OSError if the file or folder can't be written to; for a missing one, if it can't be made."""
+    while not os.path.lexists(path) and os.path.dirname(path) != path:
+        path = os.path.dirname(path)
+    if not os.access(path, os.W_OK):
+        is_frozen = hasattr(os, "statvfs") and os.statvfs(path).f_flag & os.ST_RDONLY
+        number = errno.EROFS if is_frozen else errno.EACCES
+        raise OSError(number, os.strerror(number), path)
+
+
 def sync(descriptor: int) -> None:
     """Waits until the file behind *descriptor* is on the disk."""
     if sys.platform == "darwin":
@@ -149,4 +173,5 @@ def sync_folder(folder: str) -> None:
     try:
         os.fsync(descriptor)
     finally:
-        os.close(descriptor)
+        with contextlib.suppress(OSError):  # nothing was written through it
+            os.close(descriptor)

@@ -52,6 +52,12 @@ class Storage(ABC):
         """Deletes all of one workflow at once and returns True. The default returns False: each key is deleted then."""
         return False
 
+    def check_writable(self, workflow_id: str) -> None:  # noqa: B027 (optional)
+        """Raises an exception if no value of the workflow can be saved. The default checks nothing.
+
+        Called before the first step of a run that saves values, which is then refused.
+        """
+
     def lock(self, workflow_id: str) -> contextlib.AbstractContextManager[Hashable]:
         """Returns a context manager that locks one workflow against other processes. The default locks nothing.
 

@@ -14,7 +14,7 @@ from dotflow.core.params import Params
 from dotflow.core.task import Task
 from dotflow.engine.changed_code import ChangedCode
 from dotflow.engine.checkpoint_keys import CheckpointKeys
-from dotflow.engine.earlier_runs import EarlierRuns, Resume, usable
+from dotflow.engine.earlier_runs import EarlierRuns, Resume, reason_of, usable
 from dotflow.engine.restoring import NO_INITIAL, Restoration
 from dotflow.engine.run_lock import RunLock
 from dotflow.errors import LeaseLost, StorageError, ValueNotStorable
@@ -93,6 +93,9 @@ class Checkpoints:
             # With "unfinished", another run of this process finishes its own work, so this one starts anew.
             is_first = resume != "unfinished" or len(self._run_lock.sharing) == 1
             restoration = earlier.decide() if is_first else None
+            if self._saves(tasks, restoration):
+                with usable(self._storage):
+                    self._storage.check_writable(self._workflow_id)
             if restoration is not None:
                 return self._restore(restoration)
             self._void_all(tasks)
@@ -101,8 +104,15 @@ class Checkpoints:
             raise
         return {}
 
+    def _saves(self, tasks: Sequence[Task], restoration: Restoration | None) -> bool:
+        """Returns whether the run may have values to save."""
+        restored: Collection[int] = () if restoration is None else restoration.restored
+        if restoration is not None and self._links is not None and restoration.is_finished and not restoration.void:
+            return False
+        return any(task.step.checkpoint and task.task_id not in restored for task in tasks)
+
     def close(self) -> None:
-        """Releases the lock on the workflow. May be called again."""
+        """Releases the lock on the workflow, or logs that it can't be released. May be called again."""
         try:
             self._leave()
         except KeyboardInterrupt:  # finish first, then raise
@@ -120,7 +130,13 @@ class Checkpoints:
     def _leave(self) -> None:
         self._run_lock.__exit__()
         if self._workflow_lock is not None:
-            self._workflow_lock.__exit__(None, None, None)
+            try:
+                self._workflow_lock.__exit__(None, None, None)
+            except Exception as error:  # the storage may be the user's; what the run did stays as it is
+                self._report(
+                    f"The lock on workflow {self._workflow_id!r} can't be released: {reason_of(error)}. "
+                    f"Other processes can run the workflow when this one has ended."
+                )
             self._workflow_lock = None
 
     def save(self, task: Task, context: Context, previous: Context | None = None) -> None:
@@ -162,10 +178,8 @@ class Checkpoints:
         except LeaseLost:  # ends the run, not only this task
             raise
         except Exception as error:  # the storage may be the user's
-            reason = f"{type(error).__name__}: {error}"
-            raise StorageError(
-                f"Step '{task.name}' finished, but its value could not be saved as '{key}'", reason
-            ) from error
+            what = f"Step '{task.name}' finished, but its value could not be saved as '{key}'"
+            raise StorageError(what, reason_of(error)) from error
 
     def _restore(self, restoration: Restoration) -> dict[int, Context]:
         self._restores_items = True

@@ -1,8 +1,9 @@
 """EarlierRuns: the checkpoints of earlier runs, and what a resume restores of them. It only reads."""
 
 import contextlib
+import errno
 from collections.abc import Callable, Collection, Iterator, Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 from dotflow.abc.storage import Storage
 from dotflow.core.context import Context
@@ -140,9 +141,24 @@ def usable(storage: Storage) -> Iterator[None]:
 
 def storage_error(storage: Storage, error: Exception) -> StorageError:
     """Returns the error of start() for an exception of the storage."""
+    return StorageError(f"{type(storage).__name__} can't be used, so nothing was run", reason_of(error))
+
+
+#: What to do about an error of the system.
+ADVICE: Final = {
+    errno.ENOSPC: "Free some space",
+    errno.EDQUOT: "Free some space, or raise the quota",
+    errno.EFBIG: "Raise the limit of the size of a file",
+    errno.EIO: "Check the disk",
+    errno.ENOLCK: "Give the storage a path on a file system with locks, such as a local disk",
+}
+
+
+def reason_of(error: Exception) -> str:
+    """Returns the cause of an exception of the storage, and what to do."""
     cause = str(error)
     if isinstance(error, OSError) and error.strerror and error.filename is not None:
         # Without the second path of a rename, which is internal.
-        cause = f"{error.strerror}: {str(error.filename)!r}. Correct that, or give the storage another path"
-    reason = f"{type(error).__name__}: {cause}"
-    return StorageError(f"{type(storage).__name__} can't be used, so nothing was run", reason)
+        advice = ADVICE.get(error.errno or 0, "Correct that, or give the storage another path")
+        cause = f"{error.strerror}: {str(error.filename)!r}. {advice}"
+    return f"{type(error).__name__}: {cause}"

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from dotflow.abc.storage import Storage, key_of
-from dotflow.atomic_file import PARTIAL_SUFFIX, sync_folder, write_atomic
+from dotflow.atomic_file import PARTIAL_SUFFIX, check_writable, sync_folder, write_atomic
 from dotflow.codec.document import key_in, pack, unpack
 from dotflow.core.context import Context
 from dotflow.core.task import Task
@@ -112,11 +112,19 @@ class StorageFile(Storage):
         except FileNotFoundError:
             return True
         if self._synced:
-            sync_folder(self._root)
+            try:
+                sync_folder(self._root)
+            except OSError:  # the new run does not begin, so the values stay
+                with contextlib.suppress(OSError):
+                    os.rename(void, folder)
+                raise
         _remove_void(void)
         with contextlib.suppress(OSError):  # still there if it holds files of others, which stay
             os.rename(void, folder)
         return True
+
+    def check_writable(self, workflow_id: str) -> None:
+        check_writable(self._folder(workflow_id))
 
     def lock(self, workflow_id: str) -> contextlib.AbstractContextManager[Hashable]:
         """Locks a file in the folder, and then removes what a killed process left half-written."""

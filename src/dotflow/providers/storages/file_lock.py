@@ -5,7 +5,7 @@ import errno
 import json
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -19,10 +19,12 @@ from dotflow.worker.interrupts import interrupts_held
 if TYPE_CHECKING:
     from filelock import BaseFileLock
 
-#: Errors of a folder that can't be written to. A run goes on without a lock there: it can still read checkpoints, and
-#: the first one that can't be saved fails its task.
+#: Errors of a folder that can't be written to. A run that only reads checkpoints goes on without a lock there.
 UNWRITABLE: Final = frozenset({errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOSPC, errno.EDQUOT})
 FORBIDDEN: Final = frozenset({errno.EACCES, errno.EPERM})
+
+#: Locks that could not be released, by process and key. The process still holds them, so its next run takes them over.
+_unreleased: "Final[dict[tuple[int, Hashable], BaseFileLock]]" = {}
 
 
 class FileLock(SharedLock["BaseFileLock"]):
@@ -50,7 +52,7 @@ class FileLock(SharedLock["BaseFileLock"]):
         from filelock import FileLock  # slow to import, and only named workflows need it
 
         # A background run releases it in another thread.
-        return FileLock(self._path, timeout=0, thread_local=False)
+        return _unreleased.pop((os.getpid(), self.key), None) or FileLock(self._path, timeout=0, thread_local=False)
 
     def acquire(self, resource: "BaseFileLock") -> None:
         """Acquires the lock, or goes on without one if the folder can't be written to."""
@@ -59,14 +61,21 @@ class FileLock(SharedLock["BaseFileLock"]):
         try:
             make_folder(str(self._path.parent), synced=False)
             with interrupts_held():  # after one within filelock, this process could neither lock nor fork
-                resource.acquire()
+                if resource.is_locked:  # by an earlier run, which could not release it
+                    with contextlib.suppress(OSError):
+                        resource.release()
+                if not resource.is_locked:
+                    with contextlib.suppress(InterruptedError):  # of a close, which is done all the same
+                        resource.acquire()
+                if not resource.is_locked:
+                    resource.acquire()
         except Timeout:
             raise WorkflowBusy(self._workflow_id, str(self._path), *_read_holder(self._path)) from None
         except OSError as error:
             if error.errno in FORBIDDEN and self._path.exists() and os.access(self._data_folder, os.W_OK):
                 raise self._foreign_lock(error) from error
             if error.errno not in UNWRITABLE:
-                raise
+                raise OSError(error.errno, error.strerror, str(self._path)) from error
             return
         with contextlib.suppress(OSError):  # without room on the disk, an error does not name the holder
             _write_holder(self._path)
@@ -74,7 +83,11 @@ class FileLock(SharedLock["BaseFileLock"]):
 
     def release(self, resource: "BaseFileLock") -> None:
         with interrupts_held():
-            resource.release()
+            try:
+                resource.release()
+            except OSError as error:
+                _unreleased[os.getpid(), self.key] = resource
+                raise OSError(error.errno, error.strerror, str(self._path)) from error
 
     def _foreign_lock(self, error: OSError) -> StorageError:
         advice = "Let its group write to it, or use a folder of your own"

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from dotflow.abc.storage import Storage, key_of
+from dotflow.atomic_file import check_writable
 from dotflow.codec.document import pack, unpack
 from dotflow.core.context import Context
 from dotflow.core.task import Task
@@ -146,6 +147,11 @@ class StorageSQLite(Storage):
         name = escape(workflow_id)
         self._write(CLEAR, f"{name}/", f"{name}0", len(name) + 2)  # "0" comes next after "/"
         return True
+
+    def check_writable(self, workflow_id: str) -> None:
+        check_writable(str(self.path))
+        if not os.path.lexists(f"{self.path}-wal"):  # made at the first write
+            check_writable(str(self.path.parent))
 
     def lock(self, workflow_id: str) -> contextlib.AbstractContextManager[Hashable]:
         """Locks a file in a folder beside the database."""
