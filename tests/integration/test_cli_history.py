@@ -115,6 +115,20 @@ def test_start_records_its_runs(dotflow: Command, tmp_path: Path, monkeypatch: p
     assert dotflow("runs", "--history", ".output/history.db") == dotflow("runs")
 
 
+def test_a_run_that_is_not_in_the_history_has_no_details(
+    dotflow: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the history can't be written, no command shows the run."""
+    (tmp_path / "unrecorded_jobs.py").write_text(JOBS)
+    (tmp_path / "file").touch()
+    monkeypatch.syspath_prepend(tmp_path)
+
+    out = dotflow("start", "--workflow", "unrecorded_jobs:nightly", "--history", "file/history.db")
+
+    assert "Failed" in out
+    assert "Details" not in out
+
+
 def test_a_workflow_without_an_id_is_known_by_its_path(
     dotflow: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -49,11 +49,11 @@ def recording(options: Mapping[str, Any]) -> Iterator[None]:
 
 
 def details_hint(history: History | None, run_id: str | None) -> str:
-    """Returns the line with the command that shows a run; "" if it was not recorded."""
+    """Returns the line with the command that shows a run; "" if the history does not have it."""
     from dotflow.providers import HistorySQLite
     from dotflow.providers.histories.sqlite.reading import short_path
 
-    if run_id is None or not isinstance(history, HistorySQLite):
+    if run_id is None or not isinstance(history, HistorySQLite) or not history.contains(run_id):
         return ""
     path = short_path(history.path)
     option = "" if path == DEFAULT_HISTORY else f" --history {shlex.quote(path)}"

@@ -29,9 +29,14 @@ class _OpenFile:
         self.inode, self.device = status.st_ino, status.st_dev
         self.is_plain = stat.S_ISREG(status.st_mode)
 
-    def __del__(self, close: Callable[[int], None] = os.close) -> None:
+    def __del__(
+        self,
+        close: Callable[[int], None] = os.close,  # at the end of the program, the modules may be gone
+        suppress: type[contextlib.suppress] = contextlib.suppress,
+    ) -> None:
         if hasattr(self, "descriptor"):
-            close(self.descriptor)
+            with suppress(OSError):  # each line was written, or its write has raised
+                close(self.descriptor)
 
     def is_at(self, status: os.stat_result) -> bool:
         """Returns whether a path of this status leads to this file."""
