@@ -16,6 +16,7 @@ BLOCK = re.compile(r"^```python\n(.*?)^```", re.DOTALL | re.MULTILINE)
 FROM_FILE = re.compile(
     r"^`docs_src/\S+`\n\n```.*?^```$", re.DOTALL | re.MULTILINE
 )  # run by test_site and test_examples
+UNCALLED = re.compile(r"\A(?!.*^test_\w+\().*^def test_", re.DOTALL | re.MULTILINE)
 ELSEWHERE = {"docs/how-to/clouds.md"}  # its programs need a bucket: tests/integration/test_clouds.py does what they do
 MERMAID = re.compile(r"^```mermaid\n(.*?)^```", re.DOTALL | re.MULTILINE)
 SHELL = re.compile(r"^```sh\n(.*?)^```", re.DOTALL | re.MULTILINE)
@@ -37,11 +38,12 @@ PROGRAMS = [
 
 
 def run_as_script(program: str, folder: Path) -> subprocess.CompletedProcess[str]:
-    """The program, saved as a file in an empty folder and run from there, warnings being errors."""
+    """The program, saved as a file in an empty folder and run from there, warnings being errors; tests, with pytest."""
     script = folder / "pipeline.py"
     script.write_text(program)
+    by_pytest = ("-m", "pytest", "-q", "-p", "no:cacheprovider", "-W", "error") if UNCALLED.search(program) else ()
     return subprocess.run(
-        [sys.executable, "-W", "error", script.name],
+        [sys.executable, "-W", "error", *by_pytest, script.name],
         cwd=folder,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
         capture_output=True,
@@ -114,6 +116,25 @@ def test_the_commands_of_the_readme_work(tmp_path: Path) -> None:
     assert "3 of 3 tasks completed (3 restored)" in ended.stdout
     assert len(re.findall(r"^\w{3} \d{4}-\d\d-\d\d 0[23]:\d\d:00 E[SD]T ", ended.stdout, re.MULTILINE)) == 5
     assert "Completed (from its checkpoint)" in ended.stdout  # the log
+
+
+def test_the_readme_says_what_the_page_on_projects_says() -> None:
+    """The commands of the one are commands of the other, which the test above runs."""
+    page, readme = (
+        "\n".join(SHELL.findall((ROOT / document).read_text())).replace(" && ", "\n").splitlines()
+        for document in ("docs/how-to/projects.md", "README.md")
+    )
+
+    assert page
+    assert set(page) <= set(readme)
+
+
+def test_the_readme_installs_the_page_that_it_praises() -> None:
+    """The first line with pip has the extra of `dotflow ui`."""
+    readme = (ROOT / "README.md").read_text()
+
+    assert "`dotflow ui`" in readme
+    assert "[ui," in readme[readme.index("pip install") :].partition("\n")[0]
 
 
 def test_the_documents_have_programs() -> None:

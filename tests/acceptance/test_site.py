@@ -5,6 +5,8 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -15,18 +17,27 @@ ROOT = Path(__file__).parents[2]
 FOLDERS = ("tutorial", "providers", "ports")
 FILES = sorted(file for folder in FOLDERS for file in (ROOT / "docs_src" / folder).glob("*.py"))
 PROGRAMS = [file for file in FILES if file.with_suffix(".txt").exists()]
-TESTS = [file for file in FILES if file.name.startswith("test_")]
+TESTS = [file for file in FILES if file.name.startswith("test_") and file.parent.name != "tutorial"]
 OLD_WAYS = [file for file in FILES if file.stem.endswith("_before") and file not in PROGRAMS]
 LONG = {"test_storage_gzip", "test_executor_command"}  # whole contract suites
 PAGES = {page: page.read_text() for page in sorted((ROOT / "docs").rglob("*.md"))}
 #: A line that names a file, which `scripts/programs` puts into the block below.
 SHOWN = re.compile(r"^ *(?:`|<!-- )(docs_src/\S+)(?:`| -->)$", re.MULTILINE)
+BLOCK = re.compile(
+    r'(?:^(?:`|<!-- )(?P<file>docs_src/\S+)(?:`| -->)\n\n)?^```(?P<language>\w+)(?: title="(?P<title>[^"]*)")?.*\n'
+    r"(?P<text>(?:.*\n)*?)```$",
+    re.MULTILINE,
+)
+TUTORIAL = [f"tutorial/{name}.md" for name in ("index", "chain", "retries", "resume", "graph", "schedule", "tests")]
+#: Pages whose blocks are run in their order; those of the tutorial are one way, in one folder.
+FOLLOWED = [TUTORIAL, ["how-to/daily.md"], ["ports.md"], *([f"providers/{name}.md"] for name in (
+    "executor", "history", "log", "notify", "scheduler", "storage", "tracer"
+))]  # fmt: skip
+#: The lines that install what the tests have.
+NOT_HERE = re.compile(r"^(mkdir weather|python3 -m venv|pip install).*\n", re.MULTILINE)
 SHOWN_FILES = {path for text in PAGES.values() for path in SHOWN.findall(text)}
-#: Programs that are run by name: below, by test_what_happened.py and by test_what_runs_again.py.
-RUN_BY_NAME = {
-    "again/drawn", "again/grid", "history/mended", "history/mounted", "history/prices", "history/read",
-    "providers/tracer_request",
-}  # fmt: skip
+#: Programs that test_what_happened.py, test_what_runs_again.py and test_ui_api.py run.
+RUN_ELSEWHERE = {"again/drawn", "again/grid", "history/mended", "history/mounted", "history/prices", "history/read"}
 
 
 def name_of(file: Path) -> str:
@@ -40,16 +51,20 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "here"
 
 
+def call(folder: Path, command: Sequence[str | Path], seconds: float = 18) -> subprocess.CompletedProcess[str]:
+    """A command in the folder, with the dotflow and the Python of these tests."""
+    settings = {
+        "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
+        "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
+    }
+    return subprocess.run(
+        command, cwd=folder, env=os.environ | settings, capture_output=True, text=True, timeout=seconds
+    )
+
+
 def run(folder: Path, *arguments: str | Path, seconds: float = 18) -> subprocess.CompletedProcess[str]:
     """Python with these arguments, in the folder, warnings being errors."""
-    return subprocess.run(
-        [sys.executable, "-W", "error", *arguments],
-        cwd=folder,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
-        capture_output=True,
-        text=True,
-        timeout=seconds,
-    )
+    return call(folder, [sys.executable, "-W", "error", *arguments], seconds)
 
 
 def copied(file: Path, folder: Path) -> Path:
@@ -61,15 +76,22 @@ def copied(file: Path, folder: Path) -> Path:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("file", PROGRAMS, ids=name_of)
-def test_a_program_prints_what_the_page_says(file: Path, folder: Path) -> None:
-    """Word for word, and it ends well."""
-    program = copied(file, folder)
-
-    ended = run(folder, program.name)
-
-    assert ended.returncode == 0, ended.stderr
-    assert ended.stdout == file.with_suffix(".txt").read_text()
+@pytest.mark.timeout(120)  # the tutorial has fifteen runs, and a test that kills processes
+@pytest.mark.parametrize("pages", FOLLOWED, ids=lambda pages: pages[0])
+def test_a_reader_who_has_only_the_page_sees_what_it_shows(pages: Sequence[str], folder: Path) -> None:
+    """Saved under their names and run in their order, its blocks print the outputs that it shows, word for word."""
+    program, ended = "", None
+    for block in chain.from_iterable(BLOCK.finditer(PAGES[ROOT / "docs" / page]) for page in pages):
+        file, title, text = block["file"], block["title"], block["text"]
+        if block["language"] == "sh":
+            ended = call(folder, ["sh", "-ec", NOT_HERE.sub("", text)], seconds=60)
+            assert ended.returncode == 0, ended.stdout + ended.stderr
+        elif file and file.endswith(".txt"):
+            ended = ended or run(folder, program)
+            assert (ended.stdout, ended.returncode) == (text, 0), file + ended.stderr
+        elif name := title or (file and Path(file).name):
+            (folder / name).write_text(text)
+            program, ended = name, None
 
 
 @pytest.mark.exhaustive
@@ -105,18 +127,6 @@ def test_the_tests_that_are_shown_pass(file: Path, folder: Path) -> None:
     ended = run(folder, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-W", "error", file.name, seconds=80)
 
     assert ended.returncode == 0, ended.stdout
-
-
-def test_the_tutorial_goes_on_where_it_stopped(folder: Path) -> None:
-    """When the missing folder is there, the second run does only what the first one left, as the page shows it."""
-    tutorial = ROOT / "docs_src" / "tutorial"
-    program = copied(tutorial / "resume.py", folder)
-    assert run(folder, program.name).stdout == (tutorial / "resume.txt").read_text()
-
-    (folder / "archive").mkdir()
-    ended = run(folder, program.name)
-
-    assert ended.stdout == (tutorial / "resume_again.txt").read_text(), ended.stderr
 
 
 def test_the_tutorials_map_runs_only_what_is_new(folder: Path) -> None:
@@ -203,8 +213,8 @@ def test_every_file_is_on_a_page() -> None:
 
 
 def test_every_program_on_a_page_is_run() -> None:
-    """By the tests above, as an example, or by name in the tests of its page."""
-    here = {file.relative_to(ROOT / "docs_src").with_suffix("").as_posix() for file in (*PROGRAMS, *TESTS, *OLD_WAYS)}
-    shown = {file.removeprefix("docs_src/").removesuffix(".py") for file in SHOWN_FILES if file.endswith(".py")}
+    """With its page, as an example, or by the tests of its page."""
+    followed = {path for pages in FOLLOWED for page in pages for path in SHOWN.findall(PAGES[ROOT / "docs" / page])}
+    others = {file.removeprefix("docs_src/").removesuffix(".py") for file in SHOWN_FILES - followed if ".py" in file}
 
-    assert shown - here - {*EXAMPLES} == RUN_BY_NAME
+    assert others - {*EXAMPLES} == RUN_ELSEWHERE
