@@ -80,9 +80,9 @@ def test_a_link_leads_to_a_file(document: str) -> None:
 
 def test_each_mode_has_a_picture() -> None:
     """The page on how a run works draws them all."""
-    picture = (ROOT / "docs/pictures/modes.html").read_text()
+    picture = (ROOT / "docs/pictures/modes.svg").read_text()
 
-    assert "docs/pictures/modes.html" in (ROOT / "docs/concepts/index.md").read_text()
+    assert "../pictures/modes.svg" in (ROOT / "docs/concepts/index.md").read_text()
     assert [mode for mode in (*TypeExecution, "group") if mode not in picture] == []
 
 

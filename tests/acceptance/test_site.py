@@ -194,8 +194,9 @@ def test_a_page_that_differs_is_named_and_mended(folder: Path) -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT / "docs").as_posix())
 def test_a_page_is_read_without_the_site(page: Path) -> None:
-    """No page includes a program by its name: each line that names a file has a block below, with the file's text."""
-    assert '--8<-- "docs_src/' not in PAGES[page]
+    """No page includes a file: each line that names one has a block below, and pictures are images."""
+    assert "--8<--" not in PAGES[page]
+    assert "<figure" not in PAGES[page]
     named = [shown.end() for shown in SHOWN.finditer(PAGES[page])]
     assert [PAGES[page][end - 60 : end + 30] for end in named if not re.match(r"\n\n *```\w", PAGES[page][end:])] == []
 

@@ -91,7 +91,7 @@ def test_the_diagram_is_that_of_the_program(load: Load, tmp_path: Path) -> None:
     """In Mermaid, and as the picture that Graphviz made of it."""
     (tmp_path / "drawn.py").write_text((AGAIN / "drawn.py").read_text())
     workflow = load("drawn").workflow
-    picture = (ROOT / "docs" / "pictures" / "drawn.html").read_text()
+    picture = (ROOT / "docs" / "pictures" / "drawn.svg").read_text()
 
     labels = re.findall(r'label="([^"]*)"', workflow.task.graph("dot"))
     texts = re.findall(r"<text[^>]*>([^<]*)</text>", picture)
