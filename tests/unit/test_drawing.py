@@ -47,19 +47,21 @@ def test_values_items_and_waiting_have_arrows_of_their_own() -> None:
 
     assert lines(workflow) == [
         "flowchart TD",
+        'p_day[/"day"/]',
         't0["urls"]',
         't1[["fetch<br/>× each urls"]]',
         't2["summary"]',
         't3["plain"]',
         't0 ==>|"each"| t1',
         "t1 --> t2",
+        "p_day --> t2",
         "t2 -.-> t3",
         't1 -.->|"after"| t3',
     ]
 
 
 def test_branches_have_their_condition_as_label() -> None:
-    """On the arrow; a condition on a run parameter stands in the task."""
+    """On the arrow, also on that from a run parameter."""
     workflow = DotFlow(params={"fast": True})
     workflow.task.add(summary, name="good", needs={"fetch": "fast"})
     workflow.task.add(plain, name="one", when="good").add(plain, name="two", unless={"good": 'a"b'})
@@ -68,7 +70,53 @@ def test_branches_have_their_condition_as_label() -> None:
 
     assert 't0 -.->|"when"| t1' in drawn
     assert "t0 -.->|\"unless 'a#34;b'\"| t2" in drawn
-    assert 't3["three<br/>fallback follow<br/>when fast"]' in drawn
+    assert 't3["three<br/>fallback follow"]' in drawn
+    assert 'p_fast -.->|"when"| t3' in drawn
+
+
+def test_a_run_parameter_is_a_node_where_a_task_takes_it() -> None:
+    """Once for all tasks, that of a fallback too; all of them together are `params`; one that no task takes is none."""
+
+    @action
+    def again(day: str) -> None: ...
+
+    @action
+    def everything(params: Any) -> None: ...
+
+    workflow = DotFlow(params={"day": "today", "limit": 3, "unused": None})
+    workflow.task.add(plain, fallback=again).add(again).add(everything, when={"limit": 3})
+    drawn, dot = lines(workflow), lines(workflow, "dot")
+
+    assert drawn[1:4] == ['p_day[/"day"/]', 'p_params[/"params"/]', 'p_limit[/"limit"/]']
+    assert drawn[7:] == ["p_day --> t0", "p_day --> t1", "p_params --> t2", 'p_limit -.->|"when 3"| t2']
+    assert dot[1] == 'p_day [label="day", shape=parallelogram];'
+    assert 'p_limit -> t2 [style="dashed", label="when 3"];' in dot
+
+
+def test_a_parameter_of_an_added_workflow_is_no_node() -> None:
+    """It is settled when the workflow is added: a condition on it stands in the task."""
+    inner = DotFlow(params={"day": "today", "fast": True})
+    inner.task.add(summary, needs={"fetch": "fast"}).add(plain, when="fast")
+    workflow = DotFlow()
+    workflow.task.add(inner.task, name="inner")
+
+    assert [line for line in lines(workflow) if line.startswith("p_")] == []
+    assert 't1["plain<br/>when fast"]' in lines(workflow)
+
+
+def test_a_limit_of_a_map_stands_in_its_task() -> None:
+    """Once, also for lists in step, and for a list that is written down."""
+
+    @action
+    def pair(url: str, name: str) -> None: ...
+
+    workflow = DotFlow()
+    workflow.task.add(urls).add(fetch, each=urls, max_parallel=20)
+    workflow.task.add(pair, each={"url": urls, "name": ["a", "b"]}, max_parallel=2)
+    drawn = lines(workflow)
+
+    assert 't1[["fetch<br/>× each urls, 20 at once"]]' in drawn
+    assert 't2[["pair<br/>× each urls<br/>× each 2 of name, 2 at once"]]' in drawn
 
 
 def test_a_cleanup_waits_for_the_ends() -> None:

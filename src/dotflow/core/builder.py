@@ -227,7 +227,7 @@ class TaskBuilder:
         """Returns a diagram of the tasks as text, which a notebook shows as a picture.
 
         Solid arrows are values, thick ones items, dashed ones conditions and order, of which those of `after` have its
-        name. Groups and added workflows are boxes.
+        name. Slanted boxes are run parameters. Groups and added workflows are boxes around their tasks.
 
         Args:
             format: "mermaid", which GitHub and many editors draw, or "dot", for Graphviz.

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Any, Final, NamedTuple
 
-from dotflow.core.links import TRUE, Condition, Links
+from dotflow.core.links import MAX_PARALLEL, TRUE, Condition, Constant, Links
 from dotflow.core.task import Task
 from dotflow.core.text import safe_repr, shorten
 from dotflow.core.types.drawing import TypeDrawing
@@ -20,24 +20,29 @@ MERMAID_SPECIAL: Final = re.compile(r"[^\w ,=×…/!?'(.)+-]")
 
 SOLID, DASHED, DOTTED, THICK = "solid", "dashed", "dotted", "bold"  # value · needs, condition · after · items
 MERMAID_ARROWS: Final = {SOLID: "-->", DASHED: "-.->", DOTTED: "-.->", THICK: "==>"}
-MAPPED, CLEANUP, PLAIN = "mapped", "cleanup", "plain"
-MERMAID_SHAPES: Final = {MAPPED: ("[[", "]]"), CLEANUP: ("([", "])"), PLAIN: ("[", "]")}
-DOT_SHAPES: Final = {MAPPED: "shape=box, peripheries=2", CLEANUP: 'shape=box, style="rounded"', PLAIN: "shape=box"}
+MAPPED, CLEANUP, PLAIN, PARAM = "mapped", "cleanup", "plain", "param"
+MERMAID_SHAPES: Final = {MAPPED: ("[[", "]]"), CLEANUP: ("([", "])"), PLAIN: ("[", "]"), PARAM: ("[/", "/]")}
+DOT_SHAPES: Final = {
+    MAPPED: "shape=box, peripheries=2",
+    CLEANUP: 'shape=box, style="rounded"',
+    PLAIN: "shape=box",
+    PARAM: "shape=parallelogram",
+}
 
 
 class Node(NamedTuple):
-    """A task: its lines of text, its kind, and the boxes it is in, the outermost first."""
+    """A task, or a run parameter: its lines of text, its kind, and the boxes it is in, the outermost first."""
 
-    task_id: int
+    source: int | str
     lines: tuple[str, ...]
     kind: str
     boxes: tuple[str, ...]
 
 
 class Arrow(NamedTuple):
-    """An arrow between two tasks; its label may be empty."""
+    """An arrow to a task, from another one or from a run parameter; its label may be empty."""
 
-    source: int
+    source: int | str
     target: int
     style: str
     label: str = ""
@@ -64,7 +69,9 @@ def draw(tasks: Sequence[Task], format: str = TypeDrawing.MERMAID) -> Drawing:
     known = list(map(str, TypeDrawing))
     if format not in known:
         raise InvalidArgument("format", format, " or ".join(map(repr, known)))
-    nodes, arrows = list(_nodes(tasks)), list(_arrows(tasks))
+    arrows = list(_arrows(tasks))
+    params = dict.fromkeys(arrow.source for arrow in arrows if isinstance(arrow.source, str))
+    nodes = [*(Node(name, (name,), PARAM, ()) for name in params), *_nodes(tasks)]
     mermaid = "\n".join(_mermaid(nodes, arrows))
     return Drawing(mermaid if format == TypeDrawing.MERMAID else "\n".join(_dot(nodes, arrows)), mermaid)
 
@@ -86,23 +93,24 @@ def _boxes_and_name(task: Task) -> list[str]:
 
 
 def _notes(links: Links, tasks: Sequence[Task]) -> Iterator[str]:
-    """Yields the lines under a task's name: its lists, its fallback, and its conditions on run parameters."""
+    """Yields the lines under a task's name: its lists, its fallback, and conditions without an arrow."""
+    limit = "" if links.max_parallel == MAX_PARALLEL else f", {links.max_parallel} at once"
     for parameter, source in links.each:
         of = _boxes_and_name(tasks[source])[-1] if isinstance(source, int) else f"{len(source)} of {parameter}"
-        yield f"× each {of}"
+        yield f"× each {of}" + (limit if parameter == links.each[-1].parameter else "")
     if links.fallback is not None:
         yield f"fallback {links.fallback.name}"
     if links.always:
         yield "always"
     for condition in links.conditions:
-        if not isinstance(condition.source, int):
+        if isinstance(condition.source, Constant):
             yield f"{_label(condition)} {condition.name}"
 
 
 def _arrows(tasks: Sequence[Task]) -> Iterator[Arrow]:
     is_linked = any(task.links is not None for task in tasks)
     last_of_group: dict[str, int] = {}
-    with_arrow: set[int] = set()
+    with_arrow: set[int | str] = set()
     for task in tasks:
         before = last_of_group.get(task.group_name)
         last_of_group[task.group_name] = task.task_id
@@ -128,10 +136,10 @@ def _arrows_of_links(task: Task, links: Links) -> Iterator[Arrow]:
         if isinstance(each.source, int):
             yield Arrow(each.source, target, THICK, "each")
     for bind in (*links.binds, *links.fallback_binds):
-        if isinstance(bind.source, int):
+        if not isinstance(bind.source, Constant):
             yield Arrow(bind.source, target, SOLID)
     for condition in links.conditions:
-        if isinstance(condition.source, int):
+        if not isinstance(condition.source, Constant):
             yield Arrow(condition.source, target, DASHED, _label(condition))
     values = links.value_sources()
     for groups, style, label in ((links.needs, DASHED, ""), (links.after, DOTTED, "after")):
@@ -151,7 +159,7 @@ def _mermaid(nodes: Sequence[Node], arrows: Sequence[Arrow]) -> Iterator[str]:
         indent = "    " * (depth + 1)
         if isinstance(item, Node):
             begin, end = MERMAID_SHAPES[item.kind]
-            yield f'{indent}t{item.task_id}{begin}"{"<br/>".join(map(_mermaid_text, item.lines))}"{end}'
+            yield f'{indent}{_id(item.source)}{begin}"{"<br/>".join(map(_mermaid_text, item.lines))}"{end}'
         elif item is None:
             yield f"{indent}end"
         else:
@@ -159,7 +167,7 @@ def _mermaid(nodes: Sequence[Node], arrows: Sequence[Arrow]) -> Iterator[str]:
             yield f'{indent}subgraph b{number}["{_mermaid_text(title)}"]'
     for source, target, style, label in arrows:
         text = f'|"{_mermaid_text(label)}"|' if label else ""
-        yield f"    t{source} {MERMAID_ARROWS[style]}{text} t{target}"
+        yield f"    {_id(source)} {MERMAID_ARROWS[style]}{text} t{target}"
 
 
 def _mermaid_text(text: str) -> str:
@@ -173,7 +181,7 @@ def _dot(nodes: Sequence[Node], arrows: Sequence[Arrow]) -> Iterator[str]:
         indent = "    " * (depth + 1)
         if isinstance(item, Node):
             label = "\\n".join(map(_dot_text, item.lines))
-            yield f'{indent}t{item.task_id} [label="{label}", {DOT_SHAPES[item.kind]}];'
+            yield f'{indent}{_id(item.source)} [label="{label}", {DOT_SHAPES[item.kind]}];'
         elif item is None:
             yield f"{indent}}}"
         else:
@@ -181,13 +189,18 @@ def _dot(nodes: Sequence[Node], arrows: Sequence[Arrow]) -> Iterator[str]:
             yield f'{indent}subgraph cluster_{number} {{ label="{_dot_text(title)}";'
     for source, target, style, label in arrows:
         text = f', label="{_dot_text(label)}"' if label else ""
-        yield f'    t{source} -> t{target} [style="{style}"{text}];'
+        yield f'    {_id(source)} -> t{target} [style="{style}"{text}];'
     yield "}"
 
 
 def _dot_text(text: str) -> str:
     """Returns text for a quoted label. Graphviz decodes HTML's entities, such as &lt;."""
     return _printable(text).replace("\\", "\\\\").replace('"', '\\"').replace("&", "&amp;")
+
+
+def _id(source: int | str) -> str:
+    """Returns the id of a task, or of the run parameter of that name."""
+    return f"t{source}" if isinstance(source, int) else f"p_{source}"
 
 
 def _printable(text: str) -> str:
