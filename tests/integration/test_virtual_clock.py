@@ -5,15 +5,16 @@ import os
 import threading
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from dotflow import DotFlow, action, clock
+from dotflow import Config, DotFlow, action, clock
 from dotflow.core.types.status import TypeStatus
 from dotflow.engine.run import Run
 from dotflow.errors import InvalidArgument, VirtualClockMisuse
-from dotflow.providers import ExecutorAsync, ExecutorProcess, ExecutorThread
+from dotflow.providers import ExecutorAsync, ExecutorProcess, ExecutorThread, LogDefault
 from dotflow.testing import VirtualClock, virtual_clock
 
 MakeWorkflow = Callable[..., DotFlow]
@@ -40,6 +41,26 @@ def test_it_stands_still_until_somebody_waits(time: VirtualClock) -> None:
 
     assert (time.now(), time.monotonic()) == (NEW_YEAR, 0.0)
     assert (clock.now(), clock.monotonic()) == (NEW_YEAR, 0.0)
+
+
+def test_the_default_log_file_has_no_virtual_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A test adds no October to the file of the real runs; stderr has it, and so does a file that it names."""
+    monkeypatch.chdir(tmp_path)
+    default, named = DotFlow(), DotFlow(Config(log=LogDefault(path="test.log")))
+    for workflow in (default, named):
+        workflow.task.add(action(lambda: None))
+
+    with virtual_clock(datetime(2026, 10, 31, 12, tzinfo=UTC)):
+        default.start()
+        named.start()
+
+    assert capsys.readouterr().err.count("2026-10-31") == 4
+    assert Path("test.log").read_text().count("2026-10-31") == 2
+    assert not Path(".output").exists()
+    default.start()
+    assert "Completed" in Path(".output/flow.log").read_text()
 
 
 def test_it_begins_where_it_is_told() -> None:

@@ -6,6 +6,7 @@ from copy import copy
 from pathlib import Path
 from typing import Any, Final
 
+from dotflow import clock
 from dotflow.abc.log import Log
 from dotflow.core.events import RunEvent, RunStarted
 from dotflow.core.task import Task
@@ -14,6 +15,7 @@ from dotflow.errors import InvalidArgument
 from dotflow.providers.logs.formats import JSON, LEVELS, SIMPLE, Format, local_time
 from dotflow.providers.logs.rotating_file import RotatingFile
 
+DEFAULT_PATH: Final = ".output/flow.log"
 OFF: Final = 100
 LEVEL_NUMBERS: Final = LEVELS | {"OFF": OFF}
 OUTPUTS: Final = {"both": (True, True), "console": (True, False), "file": (False, True), "none": (False, False)}
@@ -30,7 +32,8 @@ class LogDefault(Log):
     Args:
         level: The lowest level that is written: "DEBUG", "INFO", "WARNING", "ERROR"; "OFF" for nothing.
         output: "both" for stderr and the file, "console" for stderr, "file", or "none".
-        path: The file. The first record makes its folder.
+        path: The file. The first record makes its folder. The default file has real time only: nothing that happens
+            inside of `virtual_clock()` is written there.
         format: "simple" for people, "json" for one JSON object a line.
         max_bytes: The largest size of the file, in bytes; 0 for no limit. Before a record would exceed it, the file is
             renamed to `<path>.1`, `<path>.1` to `<path>.2`, and so on, and a new file begins.
@@ -44,7 +47,7 @@ class LogDefault(Log):
         self,
         level: str = "INFO",
         output: str = "both",
-        path: str | os.PathLike[str] = ".output/flow.log",
+        path: str | os.PathLike[str] = DEFAULT_PATH,
         format: str = "simple",
         max_bytes: int = 10_000_000,
         backups: int = 5,
@@ -61,6 +64,7 @@ class LogDefault(Log):
         self.path: Path = Path(path)
         self._level = LEVEL_NUMBERS[level.upper()]
         self._to_console, self._to_file = OUTPUTS[output]
+        self._in_real_time_only = os.fspath(path) == DEFAULT_PATH
         self._tasks_to_console = self._to_console
         self._format = FORMATS[format]
         self._heads: dict[str | None, str] = {}  # of the active runs, by id
@@ -112,7 +116,7 @@ class LogDefault(Log):
     def _write(self, record: str, *, to_console: bool) -> None:
         if to_console:
             _write_stderr(record)
-        if self._to_file:
+        if self._to_file and not (self._in_real_time_only and clock.source is not None):
             try:
                 self._append(record)
             except OSError as error:
